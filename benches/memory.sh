@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Whether memory grows with a video's length: the peak of `visage analyze` on an hour and on a minute of the same.
+# Fails where the hour takes over 10 % more. VISAGE names another program to measure.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+visage=${VISAGE:-target/release/visage}
+minute=target/bench/360p30-1min.mp4
+hour=target/bench/360p30-60min.mp4
+[ -x "$visage" ] || { echo "$visage is not there: make build" >&2; exit 4; }
+benches/clip.sh "$minute" 640 360 2M 60
+if [ ! -s "$hour" ]; then
+    ffmpeg -nostdin -loglevel error -y -stream_loop 59 -i "$minute" -c copy -movflags +faststart "$hour.part.mp4"
+    mv "$hour.part.mp4" "$hour"
+fi
+
+# The largest resident set of a run, in KiB, as the kernel counts it.
+peak() {
+    VISAGE_LOG=error python3 -c '
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)' "$visage" analyze "$1"
+}
+
+of_minute=$(peak "$minute")
+of_hour=$(peak "$hour")
+awk -v minute="$of_minute" -v hour="$of_hour" 'BEGIN {
+    printf "peak memory: %.1f MiB for 1 minute, %.1f MiB for 60 minutes (%+.1f %%)\n",
+        minute / 1024, hour / 1024, 100 * (hour / minute - 1)
+    exit hour > 1.1 * minute
+}'

@@ -1,0 +1,80 @@
+//! Where a face is, in pixels of the upright frame (origin top left, x right, y down).
+
+use serde::{Deserialize, Serialize};
+
+/// A point in pixels of the frame.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Point {
+    pub x: f32,
+    pub y: f32,
+}
+
+/// An upright rectangle in pixels of the frame.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct BBox {
+    pub x: f32,
+    pub y: f32,
+    pub width: f32,
+    pub height: f32,
+}
+
+impl BBox {
+    /// Area in square pixels; an inside-out box has none.
+    pub fn area(&self) -> f32 {
+        self.width.max(0.0) * self.height.max(0.0)
+    }
+
+    /// Middle of the box.
+    pub fn centre(&self) -> Point {
+        Point { x: self.x + self.width / 2.0, y: self.y + self.height / 2.0 }
+    }
+
+    /// Intersection over union, 0 to 1.
+    pub fn iou(&self, other: &Self) -> f32 {
+        let width = (self.x + self.width).min(other.x + other.width) - self.x.max(other.x);
+        let height = (self.y + self.height).min(other.y + other.height) - self.y.max(other.y);
+        let inter = width.max(0.0) * height.max(0.0);
+        let union = self.area() + other.area() - inter;
+        if union > 0.0 { inter / union } else { 0.0 }
+    }
+}
+
+/// A face found in one frame.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Face {
+    pub bbox: BBox,
+    /// The detector's score, 0 to 1.
+    pub score: f32,
+    /// Points of the face, where the detector gives any.
+    pub landmarks: Option<Landmarks>,
+}
+
+/// Points of a face; right and left are the person's own. Which points they are depends on the detector.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Landmarks {
+    /// Right eye, left eye, tip of the nose, right and left corner of the mouth.
+    MouthCorners([Point; 5]),
+    /// Right eye, left eye, tip of the nose, middle of the mouth, right and left ear (tragus).
+    Ears([Point; 6]),
+}
+
+impl Landmarks {
+    /// The right and the left eye.
+    pub const fn eyes(&self) -> (Point, Point) {
+        match self {
+            Self::MouthCorners([right, left, ..]) | Self::Ears([right, left, ..]) => (*right, *left),
+        }
+    }
+}
+
+/// Orientation of the head in degrees, as seen by the camera: 0, 0, 0 faces it.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Pose {
+    /// Positive turns the face towards the right edge of the picture.
+    pub yaw: f32,
+    /// Positive looks up.
+    pub pitch: f32,
+    /// Positive tilts the head clockwise in the picture.
+    pub roll: f32,
+}

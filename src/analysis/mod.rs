@@ -1,0 +1,28 @@
+//! Plain types and arithmetic: no I/O, no async, no other module of the crate.
+//!
+//! Data takes one way: a [`Face`] found in a frame becomes an [`Observation`] (one face in one sample), observations
+//! of one person become a [`Track`], tracks become [`Findings`]: the [`Analysis`] (what is stored and rendered) and
+//! its [`Timeline`]. JSON, HTML, CSV and mail are views of these; none of them computes anything.
+
+mod emotion;
+mod geometry;
+mod observation;
+mod options;
+mod rounding;
+mod scores;
+mod summarise;
+mod summary;
+#[cfg(test)]
+mod testing;
+mod timeline;
+mod track;
+
+pub use emotion::{Emotion, Probabilities};
+pub use geometry::{BBox, Face, Landmarks, Point, Pose};
+pub use observation::Observation;
+pub use options::Options;
+pub use scores::{FACING_PITCH_DEG, FACING_YAW_DEG, calmness, eye_contact, quality};
+pub use summarise::summarise;
+pub use summary::{Analysis, FaceSummary, Findings, ModelUsed, Speech, SpeechQuality, Summary, VideoFacts};
+pub use timeline::{Timeline, TimelineRow};
+pub use track::{Track, Tracker};

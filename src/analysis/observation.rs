@@ -1,0 +1,20 @@
+//! One face in one sampled frame.
+
+use super::{Face, Pose, Probabilities};
+
+/// All that was read from one face in one sample.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Observation {
+    /// Index of the sample, from 0.
+    pub sample: u32,
+    /// Presentation time of the frame in seconds from the start of the video.
+    pub time_s: f64,
+    /// Box, score and landmarks.
+    pub face: Face,
+    /// The classifier's probabilities.
+    pub emotions: Probabilities,
+    /// Orientation of the head, where the detector gives the landmarks for it.
+    pub pose: Option<Pose>,
+    /// How much the sample counts in averages, above 0 to 1: small or turned faces count less.
+    pub quality: f32,
+}

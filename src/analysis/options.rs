@@ -1,0 +1,12 @@
+//! What a caller may ask of one analysis.
+
+use serde::{Deserialize, Serialize};
+
+/// Options of one analysis, as stored with the job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Options {
+    /// Look at every n-th frame, from 1.
+    pub sample_every: u32,
+    /// Read at most this many faces a frame, the largest first.
+    pub max_faces: u32,
+}

@@ -1,0 +1,130 @@
+//! The formulas behind the figures, with their sources.
+
+use super::{Emotion, Face, Pose, Probabilities};
+
+/// A head turned further than this to either side does not face the camera, in degrees.
+pub const FACING_YAW_DEG: f32 = 15.0;
+/// A head raised or lowered further than this does not face the camera, in degrees.
+pub const FACING_PITCH_DEG: f32 = 15.0;
+
+/// A face whose shorter side has this many pixels loses nothing to its size: twice what the classifier sees.
+const FULL_SIZE_PX: f32 = 96.0;
+/// Quality of a face whose pose is not known, for want of landmarks: between frontal and turned.
+const UNKNOWN_FRONTAL: f32 = 0.75;
+/// No sample counts less than this.
+const MIN_QUALITY: f32 = 0.05;
+
+/// Calmness of one sample, 0 to 100: a proxy of visible agitation, and named so.
+///
+/// 100 x (1 - min(1, |(max(0, arousal), max(0, -valence))| / r)) with the expected valence and arousal of the sample
+/// ([`Probabilities::valence_arousal`]), r the largest such length of any single emotion (fear, 0.877). What is
+/// stirred and unpleasant is far from calm, what is stirred or unpleasant alone less so.
+pub fn calmness(emotions: &Probabilities) -> f64 {
+    let most = Emotion::ALL.into_iter().map(|emotion| tension(emotion.valence_arousal())).fold(0.0, f64::max);
+    100.0 * (1.0 - (tension(emotions.valence_arousal()) / most).min(1.0))
+}
+
+fn tension((valence, arousal): (f64, f64)) -> f64 {
+    arousal.max(0.0).hypot((-valence).max(0.0))
+}
+
+/// Whether a head of this orientation faces the camera: within [`FACING_YAW_DEG`] to the side and
+/// [`FACING_PITCH_DEG`] up or down; a head that is only tilted still does. From the head alone: eyes that look past
+/// the camera count as contact, and eyes that make up for a turned head do not.
+pub fn eye_contact(pose: &Pose) -> bool {
+    pose.yaw.abs() <= FACING_YAW_DEG && pose.pitch.abs() <= FACING_PITCH_DEG
+}
+
+/// How much a sample counts in averages, [`MIN_QUALITY`] to 1: size x frontal x score, where size is the face's
+/// shorter side over 96 pixels (at most 1), frontal the cosine of yaw times that of pitch (0.75 where the pose is not
+/// known), and score the detector's.
+pub fn quality(face: &Face, pose: Option<&Pose>) -> f32 {
+    let size = (face.bbox.width.min(face.bbox.height) / FULL_SIZE_PX).clamp(0.0, 1.0);
+    let frontal = pose
+        .map_or(UNKNOWN_FRONTAL, |pose| pose.yaw.to_radians().cos().max(0.0) * pose.pitch.to_radians().cos().max(0.0));
+    let quality = size * frontal * face.score.clamp(0.0, 1.0);
+    if quality.is_finite() { quality.clamp(MIN_QUALITY, 1.0) } else { MIN_QUALITY }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::analysis::BBox;
+    use crate::analysis::testing::probabilities;
+
+    fn only(emotion: Emotion) -> Probabilities {
+        let mut values = [0.0; 7];
+        values[emotion.index()] = 1.0;
+        Probabilities(values)
+    }
+
+    #[test]
+    fn calmness_of_each_emotion_is_where_the_sources_put_it() {
+        let given = Emotion::ALL.map(|emotion| (emotion.label(), calmness(&only(emotion)).round()));
+        let expected = [
+            ("angry", 11.0),
+            ("disgust", 21.0),
+            ("fear", 0.0),
+            ("happy", 42.0),
+            ("sad", 28.0),
+            ("surprise", 24.0),
+            ("neutral", 100.0),
+        ];
+        assert_eq!(given, expected);
+    }
+
+    #[test]
+    fn a_head_faces_the_camera_within_the_cone() {
+        let pose = |yaw, pitch, roll| Pose { yaw, pitch, roll };
+        assert!(eye_contact(&pose(0.0, 0.0, 0.0)) && eye_contact(&pose(-14.0, 14.0, 40.0)));
+        assert!(!eye_contact(&pose(16.0, 0.0, 0.0)) && !eye_contact(&pose(0.0, -16.0, 0.0)));
+    }
+
+    #[test]
+    fn small_turned_and_doubtful_faces_count_less() {
+        let face =
+            |side, score| Face { bbox: BBox { x: 0.0, y: 0.0, width: side, height: side }, score, landmarks: None };
+        let frontal = Pose::default();
+        let turned = Pose { yaw: 60.0, ..frontal };
+        let best = quality(&face(200.0, 1.0), Some(&frontal));
+        assert!((best - 1.0).abs() < 1e-6);
+        for less in [
+            quality(&face(48.0, 1.0), Some(&frontal)),
+            quality(&face(200.0, 0.5), Some(&frontal)),
+            quality(&face(200.0, 1.0), Some(&turned)),
+        ] {
+            assert!((less - 0.5).abs() < 1e-3, "{less}");
+        }
+        assert_eq!(quality(&face(0.0, 0.0), None), MIN_QUALITY);
+    }
+
+    proptest! {
+        #[test]
+        fn calmness_stays_in_its_range(emotions in probabilities()) {
+            prop_assert!((0.0..=100.0).contains(&calmness(&emotions)));
+        }
+
+        #[test]
+        fn a_more_neutral_face_is_never_less_calm(emotions in probabilities(), share in 0.0_f32..=1.0) {
+            let mut mixed = emotions.0.map(|p| p * (1.0 - share));
+            mixed[Emotion::Neutral.index()] += share;
+            prop_assert!(calmness(&Probabilities(mixed)) >= calmness(&emotions) - 1e-4);
+        }
+
+        #[test]
+        fn more_fear_is_less_calm(low in 0.0_f32..1.0, more in 0.0_f32..1.0) {
+            let high = low + (1.0 - low) * more;
+            let fear = |p: f32| Probabilities([0.0, 0.0, p, 0.0, 0.0, 0.0, 1.0 - p]);
+            prop_assert!(calmness(&fear(high)) <= calmness(&fear(low)) + 1e-4);
+        }
+
+        #[test]
+        fn quality_stays_in_its_range(side in 0.0_f32..1e4, score in -1.0_f32..2.0, yaw in -180.0_f32..180.0) {
+            let face = Face { bbox: BBox { x: 0.0, y: 0.0, width: side, height: side }, score, landmarks: None };
+            let quality = quality(&face, Some(&Pose { yaw, ..Pose::default() }));
+            prop_assert!((MIN_QUALITY..=1.0).contains(&quality));
+        }
+    }
+}

@@ -1,0 +1,373 @@
+//! From tracks to the result.
+//!
+//! A sample stands for the time around it: half the way to the sample before and half the way to the one after, so
+//! that a video of variable frame rate is weighted by time and not by frames. In a person's averages it counts by that
+//! time and by its quality ([`super::quality`]); people count by the time that they are on screen.
+
+use std::collections::BTreeMap;
+
+use super::{
+    Analysis, Emotion, FaceSummary, Findings, ModelUsed, Observation, Summary, Timeline, TimelineRow, Track,
+    VideoFacts, calmness, eye_contact,
+};
+
+/// No sample stands for less than this, in seconds, whatever the time stamps say.
+const MIN_SPAN_S: f64 = 1e-6;
+
+/// The result of the tracks of one video. `samples` are the times of all samples, those without a face included, in
+/// order; an observation's `sample` is an index into it. `warnings` are those that are known already.
+pub fn summarise(
+    video: VideoFacts,
+    samples: &[f64],
+    tracks: &[Track],
+    models: Vec<ModelUsed>,
+    mut warnings: Vec<String>,
+) -> Findings {
+    let interval_s = median_interval(samples);
+    let spans = spans(samples, video.duration_s, interval_s);
+    let people: Vec<Person> = tracks.iter().filter_map(|track| Person::of(track, &spans)).collect();
+    if people.is_empty() {
+        warnings.push("No face was found in the frames that were looked at.".to_owned());
+    }
+    warnings.push(if video.has_audio {
+        "The sound track was not analyzed: this version does not analyze speech.".to_owned()
+    } else {
+        "The video has no sound track, so there is nothing to say about speech.".to_owned()
+    });
+    let analysis = Analysis {
+        video,
+        summary: whole(&people),
+        speech: None,
+        faces: tracks.iter().zip(&people).map(|(track, person)| face(track, person)).collect(),
+        models,
+        warnings,
+    };
+    Findings { analysis, timeline: Timeline { interval_s, rows: rows(tracks) } }
+}
+
+/// The middle one of the times between samples, in seconds; 0 for fewer than two samples.
+fn median_interval(samples: &[f64]) -> f64 {
+    let mut intervals: Vec<f64> = samples.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    intervals.sort_by(f64::total_cmp);
+    intervals.get(intervals.len() / 2).copied().unwrap_or(0.0)
+}
+
+/// The time that each sample stands for, in seconds. Before the first and after the last it reaches to the edge of the
+/// video, but no further than one interval: what is missing there was not seen.
+fn spans(samples: &[f64], duration_s: f64, interval_s: f64) -> Vec<f64> {
+    let (Some(first), Some(last)) = (samples.first(), samples.last()) else { return Vec::new() };
+    if samples.len() == 1 {
+        return vec![duration_s.max(MIN_SPAN_S)];
+    }
+    let start = (first - interval_s).max(0.0).min(*first);
+    let end = (last + interval_s).min(duration_s.max(*last));
+    (0..samples.len())
+        .map(|i| {
+            let before = if i == 0 { start } else { f64::midpoint(samples[i - 1], samples[i]) };
+            let after = samples.get(i + 1).map_or(end, |next| f64::midpoint(samples[i], *next));
+            (after - before).max(MIN_SPAN_S)
+        })
+        .collect()
+}
+
+/// One person's figures, exact.
+struct Person {
+    /// Time on screen in seconds.
+    screen_s: f64,
+    /// ... of which the orientation of the head could be read, and of which it faced the camera.
+    readable_s: f64,
+    facing_s: f64,
+    /// Means over the samples, weighted by time and quality.
+    emotions: [f64; 7],
+    calmness: f64,
+    confidence: f64,
+    valence: f64,
+    arousal: f64,
+}
+
+impl Person {
+    /// `None` for a track without observations.
+    fn of(track: &Track, spans: &[f64]) -> Option<Self> {
+        if track.observations.is_empty() {
+            return None;
+        }
+        let span = |seen: &Observation| spans.get(seen.sample as usize).copied().unwrap_or(MIN_SPAN_S);
+        let weight = |seen: &Observation| span(seen) * f64::from(seen.quality);
+        let all: f64 = track.observations.iter().map(weight).sum();
+        let mean = |figure: &dyn Fn(&Observation) -> f64| {
+            track.observations.iter().map(|seen| weight(seen) * figure(seen)).sum::<f64>() / all
+        };
+        let emotions = Emotion::ALL.map(|emotion| mean(&|seen| f64::from(seen.emotions.of(emotion))));
+        let sum: f64 = emotions.iter().sum();
+        let seconds = |counts: &dyn Fn(&Observation) -> bool| {
+            track.observations.iter().filter(|seen| counts(seen)).map(span).sum::<f64>()
+        };
+        Some(Self {
+            screen_s: seconds(&|_| true),
+            readable_s: seconds(&|seen| seen.pose.is_some()),
+            facing_s: seconds(&|seen| seen.pose.as_ref().is_some_and(eye_contact)),
+            emotions: emotions.map(|p| p / sum),
+            calmness: mean(&|seen| calmness(&seen.emotions)),
+            confidence: mean(&|seen| f64::from(seen.emotions.top().1)),
+            valence: mean(&|seen| seen.emotions.valence_arousal().0),
+            arousal: mean(&|seen| seen.emotions.valence_arousal().1),
+        })
+    }
+}
+
+/// All people together, each weighted by time on screen.
+fn whole(people: &[Person]) -> Summary {
+    let screen_s: f64 = people.iter().map(|person| person.screen_s).sum();
+    let mean = |figure: &dyn Fn(&Person) -> f64| {
+        let sum: f64 = people.iter().map(|person| person.screen_s * figure(person)).sum();
+        (!people.is_empty()).then(|| sum / screen_s)
+    };
+    let emotions: Vec<f64> =
+        Emotion::ALL.into_iter().filter_map(|e| mean(&|person| person.emotions[e.index()])).collect();
+    let emotions: Option<[f64; 7]> = emotions.try_into().ok();
+    let readable_s: f64 = people.iter().map(|person| person.readable_s).sum();
+    let facing_s: f64 = people.iter().map(|person| person.facing_s).sum();
+    Summary {
+        dominant_emotion: emotions.as_ref().map(dominant),
+        emotions: emotions.as_ref().map(percent),
+        calmness: mean(&|person| person.calmness),
+        eye_contact: share(facing_s, readable_s),
+        model_confidence: mean(&|person| person.confidence),
+        valence: mean(&|person| person.valence),
+        arousal: mean(&|person| person.arousal),
+    }
+}
+
+fn face(track: &Track, person: &Person) -> FaceSummary {
+    let mut counts: BTreeMap<Emotion, u32> = BTreeMap::new();
+    let mut confidence: BTreeMap<Emotion, f64> = BTreeMap::new();
+    for seen in &track.observations {
+        let (emotion, p) = seen.emotions.top();
+        *counts.entry(emotion).or_default() += 1;
+        *confidence.entry(emotion).or_default() += f64::from(p);
+    }
+    for (emotion, sum) in &mut confidence {
+        *sum /= f64::from(counts[emotion]);
+    }
+    let frames = u32::try_from(track.observations.len()).unwrap_or(u32::MAX);
+    let first = track.observations.first();
+    FaceSummary {
+        id: track.id,
+        first_s: first.map_or(0.0, |seen| seen.time_s),
+        last_s: track.observations.last().map_or(0.0, |seen| seen.time_s),
+        frames,
+        dominant_emotion: dominant(&person.emotions),
+        emotions: percent(&person.emotions),
+        emotion_counts: counts,
+        average_confidence: confidence,
+        embeddings_shape: [frames, 7],
+        example_embedding: first.map_or([0.0; 7], |seen| seen.emotions.0),
+        eye_contact: share(person.facing_s, person.readable_s),
+        calmness: person.calmness,
+        valence: person.valence,
+        arousal: person.arousal,
+    }
+}
+
+fn rows(tracks: &[Track]) -> Vec<TimelineRow> {
+    let mut rows: Vec<TimelineRow> = tracks
+        .iter()
+        .flat_map(|track| {
+            track.observations.iter().map(|seen| TimelineRow {
+                time_s: seen.time_s,
+                face: track.id,
+                bbox: seen.face.bbox,
+                emotions: seen.emotions,
+                pose: seen.pose,
+                eye_contact: seen.pose.as_ref().map(eye_contact),
+                quality: seen.quality,
+            })
+        })
+        .collect();
+    rows.sort_by(|a, b| a.time_s.total_cmp(&b.time_s).then(a.face.cmp(&b.face)));
+    rows
+}
+
+/// The highest mean; the earlier label on a tie.
+fn dominant(means: &[f64; 7]) -> Emotion {
+    Emotion::ALL
+        .into_iter()
+        .fold(Emotion::Angry, |best, e| if means[e.index()] > means[best.index()] { e } else { best })
+}
+
+fn percent(means: &[f64; 7]) -> BTreeMap<Emotion, f64> {
+    Emotion::ALL.into_iter().map(|emotion| (emotion, 100.0 * means[emotion.index()])).collect()
+}
+
+/// Percent of a time; `None` where there was none.
+fn share(part_s: f64, all_s: f64) -> Option<f64> {
+    (all_s > 0.0).then(|| 100.0 * part_s / all_s)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::analysis::testing::{probabilities, seen};
+    use crate::analysis::{Pose, Probabilities};
+
+    fn facts(duration_s: f64, has_audio: bool) -> VideoFacts {
+        VideoFacts {
+            duration_s,
+            fps: 25.0,
+            width: 640,
+            height: 360,
+            codec: "h264".to_owned(),
+            frames_total: 500,
+            frames_analyzed: 25,
+            has_audio,
+        }
+    }
+
+    /// One person who shows these, one a sample.
+    fn track(id: u32, times: &[f64], emotions: &[Probabilities]) -> Track {
+        let observations = times
+            .iter()
+            .zip(emotions)
+            .zip(0_u32..)
+            .map(|((time_s, emotions), i)| Observation {
+                emotions: *emotions,
+                ..seen(i, *time_s, (100.0 * id as f32, 100.0), 80.0)
+            })
+            .collect();
+        Track { id, observations }
+    }
+
+    fn all(emotion: Emotion) -> Probabilities {
+        let mut values = [0.0; 7];
+        values[emotion.index()] = 1.0;
+        Probabilities(values)
+    }
+
+    #[test]
+    fn a_sample_stands_for_the_time_around_it() {
+        assert_eq!(spans(&[0.0, 1.0, 2.0], 3.0, 1.0), [0.5, 1.0, 1.5]);
+        assert_eq!(spans(&[0.0, 1.0, 5.0], 5.5, 1.0), [0.5, 2.5, 2.5]);
+        // What the container claims beyond the last picture was not seen.
+        assert_eq!(spans(&[0.0, 1.0, 2.0], 3600.0, 1.0), [0.5, 1.0, 1.5]);
+        assert_eq!(spans(&[0.0], 4.0, 0.0), [4.0]);
+        assert!(spans(&[], 4.0, 0.0).is_empty());
+    }
+
+    #[test]
+    fn time_counts_and_not_the_number_of_frames() {
+        // Many samples in the first second, few in the nine after.
+        let times: Vec<f64> = (0..10).map(|i| f64::from(i) / 10.0).chain([4.0, 7.0, 10.0]).collect();
+        let shown: Vec<Probabilities> =
+            times.iter().map(|t| if *t < 1.0 { all(Emotion::Happy) } else { all(Emotion::Sad) }).collect();
+        let found = summarise(facts(10.0, true), &times, &[track(1, &times, &shown)], vec![], vec![]);
+        assert_eq!(found.analysis.summary.dominant_emotion, Some(Emotion::Sad));
+        assert!(found.analysis.summary.emotions.unwrap()[&Emotion::Sad] > 70.0);
+        assert_eq!(found.analysis.faces[0].emotion_counts, [(Emotion::Happy, 10), (Emotion::Sad, 3)].into());
+    }
+
+    #[test]
+    fn people_count_by_their_time_on_screen() {
+        let times: Vec<f64> = (0..10).map(f64::from).collect();
+        let long = track(1, &times, &[all(Emotion::Sad); 10]);
+        let short = track(2, &times[..2], &[all(Emotion::Happy); 2]);
+        let found = summarise(facts(10.0, true), &times, &[long, short], vec![], vec![]);
+        let emotions = found.analysis.summary.emotions.unwrap();
+        // 10 s of one and 1.5 s of the other.
+        assert!((emotions[&Emotion::Happy] - 100.0 * 1.5 / 11.5).abs() < 1e-9, "{emotions:?}");
+    }
+
+    #[test]
+    fn eye_contact_is_a_share_of_the_time_in_which_it_could_be_read() {
+        let times = [0.0, 1.0, 2.0, 3.0];
+        let mut person = track(1, &times, &[all(Emotion::Neutral); 4]);
+        person.observations[1].pose = Some(Pose { yaw: 50.0, ..Pose::default() });
+        // A turned head lowers the quality, and must not lower its own share by that.
+        person.observations[1].quality = 0.1;
+        person.observations[3].pose = None;
+        let found = summarise(facts(3.5, true), &times, std::slice::from_ref(&person), vec![], vec![]);
+        assert_eq!(found.analysis.summary.eye_contact, Some(100.0 * 1.5 / 2.5));
+        assert_eq!(
+            found.timeline.rows.iter().map(|row| row.eye_contact).collect::<Vec<_>>(),
+            [Some(true), Some(false), Some(true), None]
+        );
+        for seen in &mut person.observations {
+            seen.pose = None;
+        }
+        let found = summarise(facts(3.5, true), &times, &[person], vec![], vec![]);
+        assert_eq!((found.analysis.summary.eye_contact, found.analysis.faces[0].eye_contact), (None, None));
+    }
+
+    #[test]
+    fn a_video_without_faces_has_no_figures_and_says_why() {
+        let found = summarise(facts(4.0, false), &[0.0, 1.0], &[], vec![], vec!["first".to_owned()]);
+        insta::assert_json_snapshot!(found.analysis);
+        assert!(found.timeline.rows.is_empty());
+    }
+
+    #[test]
+    fn an_analysis_reads_like_the_contract() {
+        let times: Vec<f64> = (0..24).map(|i| f64::from(i) * 0.834).collect();
+        let sad = Probabilities([0.02, 0.01, 0.1, 0.05, 0.7, 0.02, 0.1]);
+        let happy = Probabilities([0.01, 0.0, 0.01, 0.93, 0.0, 0.02, 0.03]);
+        let shown: Vec<Probabilities> = (0..24).map(|i| if i < 13 { sad } else { happy }).collect();
+        let people = [track(1, &times, &shown), track(2, &times[..7], &shown[..7])];
+        let models = vec![ModelUsed { name: "yunet".to_owned(), sha256: "00ff".to_owned() }];
+        let found = summarise(facts(19.69, true), &times, &people, models, vec![]);
+        insta::assert_json_snapshot!(found.analysis);
+        assert_eq!(found.timeline.rows.len(), 31);
+        assert!((found.timeline.interval_s - 0.834).abs() < 1e-9);
+        let order: Vec<(u64, u32)> =
+            found.timeline.rows.iter().map(|row| ((row.time_s * 1000.0) as u64, row.face)).collect();
+        assert!(order.is_sorted(), "{order:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn figures_stay_in_their_ranges_and_percentages_sum_to_a_hundred(
+            people in prop::collection::vec(prop::collection::vec((probabilities(), 0.05_f32..=1.0), 1..30), 1..4),
+            gaps in prop::collection::vec(0.0_f64..5.0, 30),
+        ) {
+            let times: Vec<f64> = gaps.iter().scan(0.0, |t, gap| { *t += gap; Some(*t) }).collect();
+            let tracks: Vec<Track> = people.iter().zip(1_u32..).map(|(shown, id)| {
+                let emotions: Vec<Probabilities> = shown.iter().map(|(emotions, _)| *emotions).collect();
+                let mut track = track(id, &times, &emotions);
+                for (seen, (_, quality)) in track.observations.iter_mut().zip(shown) {
+                    seen.quality = *quality;
+                }
+                track
+            }).collect();
+            let found = summarise(facts(200.0, true), &times, &tracks, vec![], vec![]);
+            let summary = &found.analysis.summary;
+            let sums = found.analysis.faces.iter().map(|face| &face.emotions).chain(&summary.emotions);
+            for emotions in sums {
+                prop_assert!((emotions.values().sum::<f64>() - 100.0).abs() < 1e-6);
+                prop_assert!(emotions.values().all(|share| (0.0..=100.0 + 1e-9).contains(share)));
+            }
+            prop_assert!((0.0..=100.0 + 1e-9).contains(&summary.calmness.unwrap()));
+            prop_assert!((0.0..=100.0 + 1e-9).contains(&summary.eye_contact.unwrap()));
+            prop_assert!((1.0 / 7.0 - 1e-6..=1.0).contains(&summary.model_confidence.unwrap()));
+            prop_assert!((-1.0..=1.0).contains(&summary.valence.unwrap()));
+            prop_assert!((-1.0..=1.0).contains(&summary.arousal.unwrap()));
+            prop_assert_eq!(found.timeline.rows.len(), people.iter().map(Vec::len).sum::<usize>());
+        }
+
+        #[test]
+        fn no_label_is_favoured(
+            shown in prop::collection::vec(probabilities(), 2..20),
+            order in Just([0_usize, 1, 2, 3, 4, 5, 6]).prop_shuffle(),
+        ) {
+            let times: Vec<f64> = (0..shown.len()).map(|i| i as f64).collect();
+            let shuffled: Vec<Probabilities> = shown.iter().map(|p| Probabilities(order.map(|from| p.0[from]))).collect();
+            let percent = |emotions: &[Probabilities]| {
+                let found = summarise(facts(20.0, true), &times, &[track(1, &times, emotions)], vec![], vec![]);
+                found.analysis.summary.emotions.unwrap()
+            };
+            let (plain, mixed) = (percent(&shown), percent(&shuffled));
+            for (to, from) in order.iter().enumerate() {
+                prop_assert!((mixed[&Emotion::ALL[to]] - plain[&Emotion::ALL[*from]]).abs() < 1e-9);
+            }
+        }
+    }
+}

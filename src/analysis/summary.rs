@@ -1,0 +1,135 @@
+//! The result: what is stored and rendered. [`super::summarise`] makes it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Emotion, Timeline, rounding};
+
+/// What a video gives: the result and the rows behind it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Findings {
+    pub analysis: Analysis,
+    pub timeline: Timeline,
+}
+
+/// The result of an analysis: the thing that is stored and rendered.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Analysis {
+    pub video: VideoFacts,
+    pub summary: Summary,
+    /// `None` where there is no sound track or speech is not analyzed; a warning says which.
+    pub speech: Option<Speech>,
+    /// One entry a person, in order of first appearance.
+    pub faces: Vec<FaceSummary>,
+    pub models: Vec<ModelUsed>,
+    /// What a reader should know before trusting the figures, in sentences.
+    pub warnings: Vec<String>,
+}
+
+/// Facts of the video itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VideoFacts {
+    #[serde(serialize_with = "rounding::three")]
+    pub duration_s: f64,
+    /// Mean frames a second.
+    #[serde(serialize_with = "rounding::three")]
+    pub fps: f64,
+    /// Width in pixels of the upright picture.
+    pub width: u32,
+    /// Height in pixels of the upright picture.
+    pub height: u32,
+    /// FFmpeg's short name of the video codec (`h264`, `hevc`, `vp9`, ...).
+    pub codec: String,
+    /// Frames in the file, counted while decoding.
+    pub frames_total: u64,
+    pub frames_analyzed: u64,
+    pub has_audio: bool,
+}
+
+/// Figures of the whole video, all people together, each weighted by time on screen. `None` where no face was found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    pub dominant_emotion: Option<Emotion>,
+    /// Percent a label, 0 to 100, summing to 100.
+    #[serde(serialize_with = "rounding::maybe_percent")]
+    pub emotions: Option<BTreeMap<Emotion, f64>>,
+    /// 0 to 100.
+    #[serde(serialize_with = "rounding::maybe_one")]
+    pub calmness: Option<f64>,
+    /// 0 to 100.
+    #[serde(serialize_with = "rounding::maybe_one")]
+    pub eye_contact: Option<f64>,
+    /// Mean top probability, 0 to 1.
+    #[serde(serialize_with = "rounding::maybe_three")]
+    pub model_confidence: Option<f64>,
+    /// -1 (unpleasant) to 1 (pleasant).
+    #[serde(serialize_with = "rounding::maybe_three")]
+    pub valence: Option<f64>,
+    /// -1 (still) to 1 (stirred).
+    #[serde(serialize_with = "rounding::maybe_three")]
+    pub arousal: Option<f64>,
+}
+
+/// What the sound track says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Speech {
+    /// Share of the time in which somebody speaks, 0 to 1.
+    pub ratio: f64,
+    /// 0 to 100.
+    pub clarity: f64,
+    pub quality_mos: SpeechQuality,
+    pub pauses: u32,
+    pub longest_pause_s: f64,
+}
+
+/// DNSMOS P.835 opinion scores, each 1 to 5.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SpeechQuality {
+    pub sig: f64,
+    pub bak: f64,
+    pub ovr: f64,
+}
+
+/// One person.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FaceSummary {
+    /// From 1, in order of first appearance.
+    pub id: u32,
+    #[serde(serialize_with = "rounding::three")]
+    pub first_s: f64,
+    #[serde(serialize_with = "rounding::three")]
+    pub last_s: f64,
+    /// Samples in which the face was read.
+    pub frames: u32,
+    pub dominant_emotion: Emotion,
+    /// Percent a label, 0 to 100, summing to 100.
+    #[serde(serialize_with = "rounding::percent")]
+    pub emotions: BTreeMap<Emotion, f64>,
+    /// Samples a top emotion; labels that never came out on top are left out.
+    pub emotion_counts: BTreeMap<Emotion, u32>,
+    /// Mean top probability of the samples a top emotion, 0 to 1.
+    #[serde(serialize_with = "rounding::map_of_three")]
+    pub average_confidence: BTreeMap<Emotion, f64>,
+    /// `[frames, 7]`: shape of the per-sample probability vectors.
+    pub embeddings_shape: [u32; 2],
+    /// The first of those vectors.
+    #[serde(serialize_with = "rounding::vector")]
+    pub example_embedding: [f32; 7],
+    #[serde(serialize_with = "rounding::maybe_one")]
+    pub eye_contact: Option<f64>,
+    #[serde(serialize_with = "rounding::one")]
+    pub calmness: f64,
+    #[serde(serialize_with = "rounding::three")]
+    pub valence: f64,
+    #[serde(serialize_with = "rounding::three")]
+    pub arousal: f64,
+}
+
+/// A model that took part.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelUsed {
+    pub name: String,
+    /// Lower-case hexadecimal.
+    pub sha256: String,
+}

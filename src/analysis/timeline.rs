@@ -1,0 +1,200 @@
+//! The rows behind the summary: one a face a sample.
+
+use std::fmt::Write;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::rounding::{to, to_f32};
+use super::{BBox, Emotion, Pose, Probabilities};
+
+/// One face in one sample, as given out and stored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(into = "Row", from = "Row")]
+pub struct TimelineRow {
+    /// Seconds from the start of the video.
+    pub time_s: f64,
+    /// `id` of the face in [`super::Analysis::faces`].
+    pub face: u32,
+    pub bbox: BBox,
+    pub emotions: Probabilities,
+    pub pose: Option<Pose>,
+    /// Whether the face met the camera; `None` where that could not be read.
+    pub eye_contact: Option<bool>,
+    pub quality: f32,
+}
+
+/// A row as JSON names its parts.
+#[derive(Serialize, Deserialize)]
+struct Row {
+    time_s: f64,
+    face: u32,
+    bbox: BBox,
+    emotions: Probabilities,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pose: Option<Pose>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    eye_contact: Option<bool>,
+    quality: f32,
+}
+
+impl From<TimelineRow> for Row {
+    fn from(row: TimelineRow) -> Self {
+        let TimelineRow { time_s, face, bbox, emotions, pose, eye_contact, quality } = row.rounded();
+        Self { time_s, face, bbox, emotions, pose, eye_contact, quality }
+    }
+}
+
+impl From<Row> for TimelineRow {
+    fn from(row: Row) -> Self {
+        let Row { time_s, face, bbox, emotions, pose, eye_contact, quality } = row;
+        Self { time_s, face, bbox, emotions, pose, eye_contact, quality }
+    }
+}
+
+impl TimelineRow {
+    /// First line of a table of rows.
+    pub const CSV_HEADER: &str = "time_s,face,x,y,width,height,angry,disgust,fear,happy,sad,surprise,neutral,\
+                                  yaw,pitch,roll,eye_contact,quality";
+
+    /// The row as a line of that table, without a line end; what is not known stays empty.
+    pub fn csv(&self) -> String {
+        let row = self.rounded();
+        let BBox { x, y, width, height } = row.bbox;
+        let mut line = format!("{},{},{x},{y},{width},{height}", row.time_s, row.face);
+        for emotion in Emotion::ALL {
+            let _ = write!(line, ",{}", row.emotions.of(emotion));
+        }
+        match row.pose {
+            Some(Pose { yaw, pitch, roll }) => {
+                let _ = write!(line, ",{yaw},{pitch},{roll}");
+            }
+            None => line.push_str(",,,"),
+        }
+        let met = row.eye_contact.map_or("", |met| if met { "true" } else { "false" });
+        let _ = write!(line, ",{met},{}", row.quality);
+        line
+    }
+
+    /// With the digits that mean something: milliseconds, tenths of pixels and degrees.
+    fn rounded(&self) -> Self {
+        let BBox { x, y, width, height } = self.bbox;
+        Self {
+            time_s: to(self.time_s, 3),
+            face: self.face,
+            bbox: BBox { x: to_f32(x, 1), y: to_f32(y, 1), width: to_f32(width, 1), height: to_f32(height, 1) },
+            emotions: Probabilities(self.emotions.0.map(|p| to_f32(p, 4))),
+            pose: self.pose.map(|Pose { yaw, pitch, roll }| Pose {
+                yaw: to_f32(yaw, 1),
+                pitch: to_f32(pitch, 1),
+                roll: to_f32(roll, 1),
+            }),
+            eye_contact: self.eye_contact,
+            quality: to_f32(self.quality, 3),
+        }
+    }
+}
+
+/// Everything that was sampled, in order of time, then face. Stored apart from the [`super::Analysis`], because it
+/// grows with the video; for the same reason its JSON has rows without names: `[time_s, face, [x, y, width, height],
+/// [seven probabilities], [yaw, pitch, roll] or null, eye_contact or null, quality]`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Timeline {
+    /// Seconds between samples (the median).
+    pub interval_s: f64,
+    pub rows: Vec<TimelineRow>,
+}
+
+type Packed = (f64, u32, [f32; 4], [f32; 7], Option<[f32; 3]>, Option<bool>, f32);
+
+impl Serialize for Timeline {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        struct Rows<'a>(&'a [TimelineRow]);
+        impl Serialize for Rows<'_> {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_seq(self.0.iter().map(|row| -> Packed {
+                    let row = row.rounded();
+                    let BBox { x, y, width, height } = row.bbox;
+                    let pose = row.pose.map(|pose| [pose.yaw, pose.pitch, pose.roll]);
+                    (row.time_s, row.face, [x, y, width, height], row.emotions.0, pose, row.eye_contact, row.quality)
+                }))
+            }
+        }
+        #[derive(Serialize)]
+        struct Timeline<'a> {
+            interval_s: f64,
+            rows: Rows<'a>,
+        }
+        Timeline { interval_s: to(self.interval_s, 3), rows: Rows(&self.rows) }.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Timeline {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Stored {
+            interval_s: f64,
+            rows: Vec<Packed>,
+        }
+        let stored = Stored::deserialize(deserializer)?;
+        let row = |(time_s, face, [x, y, width, height], emotions, pose, eye_contact, quality): Packed| TimelineRow {
+            time_s,
+            face,
+            bbox: BBox { x, y, width, height },
+            emotions: Probabilities(emotions),
+            pose: pose.map(|[yaw, pitch, roll]: [f32; 3]| Pose { yaw, pitch, roll }),
+            eye_contact,
+            quality,
+        };
+        Ok(Self { interval_s: stored.interval_s, rows: stored.rows.into_iter().map(row).collect() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row() -> TimelineRow {
+        TimelineRow {
+            time_s: 1.234_567,
+            face: 2,
+            bbox: BBox { x: 10.04, y: 20.06, width: 30.0, height: 40.0 },
+            emotions: Probabilities([0.012_34, 0.0, 0.0, 0.9, 0.05, 0.0, 0.037_66]),
+            pose: Some(Pose { yaw: -3.21, pitch: 4.0, roll: 0.04 }),
+            eye_contact: Some(true),
+            quality: 0.876_54,
+        }
+    }
+
+    #[test]
+    fn a_stored_timeline_is_short_and_comes_back() {
+        let blind = TimelineRow { pose: None, eye_contact: None, ..row() };
+        let timeline = Timeline { interval_s: 0.834_167, rows: vec![row(), blind] };
+        let text = serde_json::to_string(&timeline).unwrap();
+        assert_eq!(
+            text,
+            r#"{"interval_s":0.834,"rows":[[1.235,2,[10.0,20.1,30.0,40.0],[0.0123,0.0,0.0,0.9,0.05,0.0,0.0377],[-3.2,4.0,0.0],true,0.877],[1.235,2,[10.0,20.1,30.0,40.0],[0.0123,0.0,0.0,0.9,0.05,0.0,0.0377],null,null,0.877]]}"#
+        );
+        let back: Timeline = serde_json::from_str(&text).unwrap();
+        assert_eq!(back.rows, timeline.rows.iter().map(TimelineRow::rounded).collect::<Vec<_>>());
+        assert_eq!(serde_json::to_string(&back).unwrap(), text);
+    }
+
+    #[test]
+    fn a_row_that_is_given_out_names_its_parts() {
+        let json = serde_json::to_value(row()).unwrap();
+        assert_eq!(json["time_s"], 1.235);
+        assert_eq!(json["bbox"]["width"], 30.0);
+        assert_eq!(json["eye_contact"], true);
+        assert_eq!(serde_json::from_value::<TimelineRow>(json).unwrap(), row().rounded());
+    }
+
+    #[test]
+    fn a_line_of_csv_has_a_field_for_each_column() {
+        let columns = TimelineRow::CSV_HEADER.split(',').count();
+        assert_eq!(row().csv(), "1.235,2,10,20.1,30,40,0.0123,0,0,0.9,0.05,0,0.0377,-3.2,4,0,true,0.877");
+        let blind = TimelineRow { pose: None, eye_contact: None, ..row() };
+        for row in [row(), blind] {
+            assert_eq!(row.csv().split(',').count(), columns);
+        }
+    }
+}

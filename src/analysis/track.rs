@@ -1,0 +1,241 @@
+//! Which observations are the same person.
+//!
+//! By place alone: a face belongs to the person whose last box it overlaps, or, failing that (few samples a second,
+//! quick movement), to the one whose last box of about the same size was near. A person may be gone for a while
+//! (a hand before the face, a head turned away) and stays the same on coming back. Who swaps places with somebody
+//! between two samples, or comes back elsewhere, is taken for another person.
+
+use super::{BBox, Observation};
+
+/// Boxes that overlap at least this much (intersection over union) are the same face.
+const SAME_IOU: f32 = 0.2;
+/// Without overlap: how far the centre may have moved from one sample to the next, in sides of the face; after a
+/// longer gap twice that.
+const REACH: f32 = 1.0;
+/// ... and by what factor its size may have changed.
+const SIZE_RATIO: f32 = 1.8;
+/// A person who was gone for longer than this is somebody new, in seconds.
+const MAX_GAP_S: f64 = 10.0;
+/// What each second of absence takes from the claim on a face.
+const STALENESS: f32 = 0.05;
+
+/// Detections that look like false alarms: fewer than this many samples ...
+const FEW_SAMPLES: usize = 3;
+/// ... in less than this share of the video ...
+const SMALL_SHARE: f64 = 0.02;
+/// ... and none of them with a score of this or more.
+const SURE_SCORE: f32 = 0.85;
+
+/// One person's observations, in order of time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Track {
+    /// From 1, in order of first appearance.
+    pub id: u32,
+    pub observations: Vec<Observation>,
+}
+
+/// Puts the faces of each sample to the people seen before.
+#[derive(Debug, Default)]
+pub struct Tracker {
+    tracks: Vec<Vec<Observation>>,
+    /// Indices of the tracks that may still go on.
+    active: Vec<usize>,
+    samples: u32,
+}
+
+impl Tracker {
+    /// Takes the faces of the next sample: also when there is none, and in order of time.
+    pub fn push(&mut self, faces: Vec<Observation>) {
+        self.samples += 1;
+        let Some(now) = faces.first().map(|face| face.time_s) else { return };
+        let tracks = &self.tracks;
+        let last = |track: usize| tracks[track].last();
+        self.active.retain(|&track| last(track).is_some_and(|last| now - last.time_s <= MAX_GAP_S));
+
+        let mut claims: Vec<(f32, usize, usize)> = Vec::new();
+        for &track in &self.active {
+            let Some(last) = last(track) else { continue };
+            #[expect(clippy::cast_possible_truncation, reason = "at most MAX_GAP_S")]
+            let gap_s = (now - last.time_s) as f32;
+            for (face, seen) in faces.iter().enumerate() {
+                if let Some(claim) = claim(&last.face.bbox, &seen.face.bbox, gap_s) {
+                    claims.push((claim, track, face));
+                }
+            }
+        }
+        // The strongest first; equal ones in order of appearance, so that the outcome never varies.
+        claims.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)).then(a.2.cmp(&b.2)));
+        let mut owner = vec![None; faces.len()];
+        let mut taken = Vec::new();
+        for (_, track, face) in claims {
+            if owner[face].is_none() && !taken.contains(&track) {
+                owner[face] = Some(track);
+                taken.push(track);
+            }
+        }
+        for (face, owner) in faces.into_iter().zip(owner) {
+            if let Some(track) = owner {
+                self.tracks[track].push(face);
+            } else {
+                self.active.push(self.tracks.len());
+                self.tracks.push(vec![face]);
+            }
+        }
+    }
+
+    /// The people seen, in order of first appearance. Left out is what looks like a false alarm of the detector: seen
+    /// in fewer than 3 samples and in less than 2 % of them all, never with a score of 0.85 or more.
+    pub fn finish(self) -> Vec<Track> {
+        let samples = f64::from(self.samples);
+        let is_person = |track: &Vec<Observation>| {
+            #[expect(clippy::cast_precision_loss, reason = "less than FEW_SAMPLES matters")]
+            let share = track.len() as f64 / samples.max(1.0);
+            let sure = track.iter().any(|seen| seen.face.score >= SURE_SCORE);
+            track.len() >= FEW_SAMPLES || share >= SMALL_SHARE || sure
+        };
+        self.tracks
+            .into_iter()
+            .filter(is_person)
+            .zip(1..)
+            .map(|(observations, id)| Track { id, observations })
+            .collect()
+    }
+}
+
+/// How strongly a person last seen in one box claims a face in another: above 1 by overlap, up to 1 by nearness.
+fn claim(last: &BBox, now: &BBox, gap_s: f32) -> Option<f32> {
+    let stale = gap_s * STALENESS;
+    let iou = last.iou(now);
+    if iou >= SAME_IOU {
+        return Some(1.0 + iou - stale);
+    }
+    let (before, after) = (last.area().sqrt(), now.area().sqrt());
+    if before <= 0.0 || after <= 0.0 || before.max(after) / before.min(after) > SIZE_RATIO {
+        return None;
+    }
+    let (from, to) = (last.centre(), now.centre());
+    let moved = (from.x - to.x).hypot(from.y - to.y) / f32::midpoint(before, after);
+    let reach = REACH * (1.0 + gap_s.clamp(0.0, 1.0));
+    (moved < reach).then(|| 1.0 - moved / reach - stale)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::analysis::testing::seen;
+
+    fn follow(samples: Vec<Vec<Observation>>) -> Vec<Track> {
+        let mut tracker = Tracker::default();
+        for faces in samples {
+            tracker.push(faces);
+        }
+        tracker.finish()
+    }
+
+    #[test]
+    fn a_face_behind_a_hand_stays_the_same_person() {
+        let samples = (0..30_u32)
+            .map(|i| {
+                let hidden = (5..15).contains(&i);
+                if hidden { vec![] } else { vec![seen(i, f64::from(i) * 0.8, (200.0, 150.0), 80.0)] }
+            })
+            .collect();
+        let tracks = follow(samples);
+        assert_eq!(tracks.iter().map(|track| track.observations.len()).collect::<Vec<_>>(), [20]);
+    }
+
+    #[test]
+    fn who_is_gone_for_long_comes_back_as_somebody_new() {
+        let at = |i: u32, time_s| vec![seen(i, time_s, (200.0, 150.0), 80.0)];
+        assert_eq!(follow(vec![at(0, 0.0), at(1, 1.0), at(2, 12.0), at(3, 13.0)]).len(), 2);
+    }
+
+    #[test]
+    fn a_quick_head_is_followed_without_overlap_but_not_across_the_room() {
+        let at = |i: u32, x| vec![seen(i, f64::from(i) * 0.8, (x, 100.0), 80.0)];
+        assert_eq!(follow(vec![at(0, 100.0), at(1, 195.0), at(2, 290.0)]).len(), 1);
+        assert_eq!(follow(vec![at(0, 100.0), at(1, 400.0)]).len(), 2);
+    }
+
+    #[test]
+    fn neighbours_keep_their_identities_and_their_order_of_appearance() {
+        let samples = (0..20_u32)
+            .map(|i| {
+                let (time_s, sway) = (f64::from(i) * 0.8, (f64::from(i)).sin() as f32 * 20.0);
+                let mut faces =
+                    vec![seen(i, time_s, (100.0 + sway, 100.0), 60.0), seen(i, time_s, (220.0, 100.0), 60.0)];
+                if i % 2 == 1 {
+                    faces.reverse();
+                }
+                if i >= 10 {
+                    faces.insert(1, seen(i, time_s, (400.0, 100.0), 60.0));
+                }
+                faces
+            })
+            .collect();
+        let tracks = follow(samples);
+        assert_eq!(
+            tracks.iter().map(|t| (t.id, t.observations.len())).collect::<Vec<_>>(),
+            [(1, 20), (2, 20), (3, 10)]
+        );
+        assert!(tracks[0].observations.iter().all(|seen| seen.face.bbox.centre().x < 130.0));
+        assert!(tracks[2].observations.iter().all(|seen| seen.face.bbox.centre().x > 300.0));
+    }
+
+    #[test]
+    fn one_doubtful_detection_in_a_long_video_is_no_person() {
+        let video = |score: f32, samples: u32| {
+            let mut faces: Vec<Vec<Observation>> = vec![vec![]; samples as usize];
+            let mut face = seen(0, 0.0, (50.0, 50.0), 40.0);
+            face.face.score = score;
+            faces[0] = vec![face];
+            follow(faces).len()
+        };
+        assert_eq!(video(0.65, 100), 0);
+        assert_eq!(video(0.95, 100), 1, "a sure one is");
+        assert_eq!(video(0.65, 3), 1, "in a short clip each sample counts");
+    }
+
+    proptest! {
+        #[test]
+        fn small_movements_never_lose_anybody(
+            steps in prop::collection::vec(prop::array::uniform3((-25.0_f32..25.0, -25.0_f32..25.0)), 1..60)
+        ) {
+            // Three people far apart, each wandering around a place of their own.
+            let samples = steps
+                .iter()
+                .zip(0_u32..)
+                .map(|(step, i)| {
+                    let place = |p: usize| (200.0 + 300.0 * p as f32 + step[p].0, 200.0 + step[p].1);
+                    (0..3).map(|p| seen(i, f64::from(i) * 0.5, place(p), 100.0)).collect()
+                })
+                .collect();
+            let tracks = follow(samples);
+            prop_assert_eq!(tracks.len(), 3);
+            for (p, track) in tracks.iter().enumerate() {
+                prop_assert_eq!(track.observations.len(), steps.len());
+                let home = 200.0 + 300.0 * p as f32;
+                prop_assert!(track.observations.iter().all(|seen| (seen.face.bbox.centre().x - home).abs() < 30.0));
+            }
+        }
+
+        #[test]
+        fn every_face_goes_to_exactly_one_track(
+            places in prop::collection::vec(prop::collection::vec((0.0_f32..600.0, 0.0_f32..400.0, 30.0_f32..120.0), 0..5), 1..40)
+        ) {
+            let mut tracker = Tracker::default();
+            let mut all = 0;
+            for (faces, i) in places.iter().zip(0_u32..) {
+                all += faces.len();
+                tracker.push(faces.iter().map(|f| seen(i, f64::from(i), (f.0, f.1), f.2)).collect());
+            }
+            let tracks = tracker.finish();
+            prop_assert_eq!(tracks.iter().map(|track| track.observations.len()).sum::<usize>(), all);
+            for track in &tracks {
+                prop_assert!(track.observations.windows(2).all(|pair| pair[0].sample < pair[1].sample));
+            }
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! HTTP: router, state, problems (RFC 9457), and one file an endpoint. SQL is `store`'s, pictures are `pipeline`'s;
+//! what is answered are views of their types, and nothing is computed here.
+//!
+//! An endpoint's file holds its description, its errors and its handler. Every path answers with and without a slash
+//! at its end.
+
+mod incoming;
+mod outer;
+mod problem;
+mod server;
+mod v1;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+use tower_http::normalize_path::NormalizePath;
+use tower_http::timeout::TimeoutLayer;
+
+use crate::blob::BlobStore;
+use crate::clock::{Clock, Tokens};
+use crate::config::Settings;
+use crate::report::Reporter;
+use crate::store::Store;
+
+pub use problem::Problem;
+pub use server::serve;
+
+/// What handlers work with. Cheap to clone.
+#[derive(Clone)]
+pub struct AppState {
+    pub settings: Arc<Settings>,
+    pub store: Store,
+    pub blobs: Arc<dyn BlobStore>,
+    pub reporter: Reporter,
+    pub clock: Arc<dyn Clock>,
+    pub tokens: Arc<dyn Tokens>,
+    /// Cancelled when the service shuts down: requests that wait for something answer at once.
+    pub stop: CancellationToken,
+}
+
+/// The state and what requests share among themselves.
+#[derive(Clone)]
+struct Api {
+    app: AppState,
+    /// One permit a running upload.
+    uploads: Arc<Semaphore>,
+    /// One permit a video being opened: that is work for the processor, not for the network.
+    probes: Arc<Semaphore>,
+    readiness: Arc<v1::readyz::Readiness>,
+}
+
+/// The service: every route, every layer.
+pub fn router(state: AppState) -> Router {
+    let http = &state.settings.http;
+    // Longer than the longest wait that a client may ask for.
+    let timeout = Duration::from_secs(http.max_wait_s + 30);
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let api = Api {
+        uploads: Arc::new(Semaphore::new(http.max_concurrent_uploads.min(Semaphore::MAX_PERMITS))),
+        probes: Arc::new(Semaphore::new(cores)),
+        readiness: Arc::default(),
+        app: state,
+    };
+    let quick = Router::new()
+        .route("/", get(v1::root::handle))
+        .route("/healthz", get(v1::healthz::handle))
+        .route("/readyz", get(v1::readyz::handle))
+        .route("/results/{token}", get(v1::results::handle).delete(v1::erase::handle))
+        .route("/results/{token}/report", get(v1::report::handle))
+        .route("/results/{token}/events", get(v1::events::handle))
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, timeout));
+    let routes = Router::new()
+        .route("/analyze-video", post(v1::analyze_video::handle))
+        .merge(quick)
+        .fallback(|| async { Problem::of_status(StatusCode::NOT_FOUND) })
+        .method_not_allowed_fallback(|| async { Problem::of_status(StatusCode::METHOD_NOT_ALLOWED) })
+        .layer(CompressionLayer::new())
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(axum::middleware::from_fn_with_state(api.clone(), outer::around))
+        .with_state(api);
+    Router::new().fallback_service(NormalizePath::trim_trailing_slash(routes))
+}
+
+/// The panic hook has logged it already.
+fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
+    Problem::internal().into_response()
+}

@@ -1,0 +1,149 @@
+//! Refusals and failures as `application/problem+json` (RFC 9457).
+//!
+//! What a client reads says what to do; what happened inside goes to the log, never into an answer. A handler returns
+//! a [`Problem`]; the outermost layer (see `outer`) writes it, with the request's id.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::blob::BlobError;
+use crate::store::StoreError;
+
+/// Why a request was not done.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    pub status: StatusCode,
+    /// Stable snake_case code.
+    pub code: String,
+    /// The same for every problem of this code.
+    pub title: &'static str,
+    /// What is wrong this time, and what to do.
+    pub detail: String,
+    /// Seconds after which another try makes sense.
+    pub retry_after_s: Option<u64>,
+    /// Further members, such as the name of the field at fault.
+    pub members: Map<String, Value>,
+}
+
+impl Problem {
+    pub fn new(status: StatusCode, code: impl Into<String>, title: &'static str, detail: impl Into<String>) -> Self {
+        Self { status, code: code.into(), title, detail: detail.into(), retry_after_s: None, members: Map::new() }
+    }
+
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u64) -> Self {
+        self.retry_after_s = Some(seconds);
+        self
+    }
+
+    #[must_use]
+    pub fn with(mut self, member: &str, value: impl Into<Value>) -> Self {
+        self.members.insert(member.to_owned(), value.into());
+        self
+    }
+
+    /// Something went wrong here; the log says what.
+    pub fn internal() -> Self {
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "Something went wrong here",
+            "Try again later; if it stays, report the request_id to the operator.",
+        )
+    }
+
+    /// A part that the service needs does not answer.
+    pub fn unavailable(part: &'static str) -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("{part}_unavailable"),
+            "The service cannot do this now",
+            format!("The {part} does not answer at the moment. Try again in a few seconds."),
+        )
+        .retry_after(5)
+    }
+
+    /// The problem of a bare status, as the framework gives it.
+    pub fn of_status(status: StatusCode) -> Self {
+        let (code, title, detail) = match status {
+            StatusCode::NOT_FOUND => ("not_found", "No such page", "GET / lists what is here."),
+            StatusCode::METHOD_NOT_ALLOWED => {
+                ("method_not_allowed", "Not with this method", "The Allow header lists the methods of this path.")
+            }
+            StatusCode::PAYLOAD_TOO_LARGE => ("too_large", "Too large", "Send less."),
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => {
+                ("unsupported_media_type", "Not this content type", "Send the content type that the call asks for.")
+            }
+            StatusCode::REQUEST_TIMEOUT => ("request_timeout", "Too slow", "Send the request without pauses."),
+            StatusCode::SERVICE_UNAVAILABLE => {
+                return Self::new(status, "timeout", "It took too long", "Try again in a few seconds.").retry_after(5);
+            }
+            status if status.is_server_error() => return Self { status, ..Self::internal() },
+            _ => ("bad_request", "The request cannot be understood", "Compare it with the documentation of the call."),
+        };
+        Self::new(status, code, title, detail)
+    }
+
+    /// The members of the document, without those that belong to one request.
+    pub fn body(&self) -> Map<String, Value> {
+        let standing = json!({
+            "type": format!("urn:visage:problem:{}", self.code),
+            "title": self.title,
+            "status": self.status.as_u16(),
+            "code": self.code,
+            "detail": self.detail,
+        });
+        let mut body = match standing {
+            Value::Object(body) => body,
+            _ => Map::new(),
+        };
+        body.extend(self.members.clone());
+        body
+    }
+
+    /// The answer, for the request of that id.
+    pub fn render(&self, request_id: &str) -> Response {
+        #[derive(Serialize)]
+        struct Document<'a> {
+            #[serde(flatten)]
+            body: Map<String, Value>,
+            request_id: &'a str,
+        }
+        let mut response = (self.status, axum::Json(Document { body: self.body(), request_id })).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(seconds) = self.retry_after_s {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+impl IntoResponse for Problem {
+    /// Carried as an extension until the outermost layer renders it.
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        tracing::error!(%error, "the database failed a request");
+        match error {
+            StoreError::Corrupt { .. } => Self::internal(),
+            _ => Self::unavailable("database"),
+        }
+    }
+}
+
+impl From<BlobError> for Problem {
+    fn from(error: BlobError) -> Self {
+        tracing::error!(%error, "the storage failed a request");
+        Self::unavailable("storage")
+    }
+}

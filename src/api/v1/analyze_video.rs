@@ -1,0 +1,323 @@
+//! `POST /analyze-video`: takes a video and queues its analysis.
+//!
+//! `multipart/form-data` with these fields, in any order:
+//!
+//! - `video`: the file, MP4/MOV, Matroska/WebM or AVI; once. Its name is not looked at.
+//! - `email`: an address that gets the report; none, one or several fields of that name, at most 10.
+//! - `sample_every`: look at every n-th frame, 1 to 10000.
+//! - `max_faces`: read at most so many faces a frame, 1 to 100.
+//!
+//! Any other field is refused by name, so that a misspelt option does not pass for a taken one.
+//!
+//! The video streams into the blob store: the first bytes are looked at before anything is written, the container is
+//! opened before the job is queued, and what is refused leaves nothing. **202** gives `token`, `status` and `links`,
+//! with `Location` and `Retry-After`. Refusals: 400, 408, 413, 415, 422, 429, each with its `code`.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use tokio::sync::OwnedSemaphorePermit;
+use uuid::Uuid;
+
+use super::form::{self, Form};
+use super::view::{Links, POLL_AGAIN_S};
+use crate::api::incoming::{BodyError, Incoming};
+use crate::api::{Api, Problem};
+use crate::blob::BlobError;
+use crate::config::{ByteSize, MailTransport};
+use crate::media::{self, ProbeError, Source};
+use crate::store::{NewJob, Status, StoreError};
+
+/// Opening a container takes a moment; one that takes longer than this hangs on its storage.
+const PROBE: Duration = Duration::from_secs(60);
+
+/// The answer to an accepted video.
+#[derive(Serialize)]
+pub struct Accepted {
+    token: Uuid,
+    status: Status,
+    links: Links,
+}
+
+/// Why a video was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum AnalyzeError {
+    #[error("the body is not multipart/form-data")]
+    NotAForm,
+    #[error("the form cannot be read")]
+    BadForm,
+    #[error(transparent)]
+    Body(#[from] BodyError),
+    #[error("the upload took longer than {limit_s} s")]
+    TooSlow { limit_s: u64 },
+    #[error("all places for uploads are taken")]
+    Busy,
+    #[error("no field video")]
+    MissingVideo,
+    #[error("more than one field video")]
+    TwoVideos,
+    #[error("the video is empty")]
+    EmptyVideo,
+    #[error("not a video by its first bytes")]
+    NotAVideo,
+    #[error("refused: {0}")]
+    Refused(ProbeError),
+    #[error("unknown field {field:?}")]
+    UnknownField { field: String },
+    #[error("more than {most} fields")]
+    TooManyFields { most: usize },
+    #[error("field {field} has more than {most} bytes")]
+    FieldTooLarge { field: &'static str, most: usize },
+    #[error("field {field} is not text")]
+    NotText { field: &'static str },
+    #[error("field {field} is not a number from {least} to {most}")]
+    BadOption { field: &'static str, least: u32, most: u32 },
+    #[error("not a mail address")]
+    BadEmail,
+    #[error("more than {most} addresses")]
+    TooManyRecipients { most: usize },
+    #[error("mail is switched off")]
+    MailOff,
+    #[error(transparent)]
+    Blob(#[from] BlobError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the video could not be opened: {0}")]
+    Unopened(String),
+}
+
+impl From<AnalyzeError> for Problem {
+    fn from(error: AnalyzeError) -> Self {
+        use AnalyzeError as E;
+        let refused =
+            |code: &str, title, detail: String| Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, title, detail);
+        let of_field =
+            |field: &str, code: &str, title, detail: String| refused(code, title, detail).with("field", field);
+        match error {
+            E::NotAForm => Self::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "not_a_form",
+                "Not a form",
+                "Send multipart/form-data with the file in the field video, as curl -F video=@FILE does.",
+            ),
+            E::BadForm => Self::new(
+                StatusCode::BAD_REQUEST,
+                "bad_form",
+                "The form cannot be read",
+                "The body is not the multipart/form-data that its Content-Type announces. Check the boundary and that \
+                 the upload was sent to its end.",
+            ),
+            E::Body(BodyError::Stray) => Self::new(
+                StatusCode::BAD_REQUEST,
+                "bad_form",
+                "The form cannot be read",
+                "The boundary named in Content-Type does not come, or the headers of a field are too long.",
+            ),
+            E::Body(BodyError::TooLarge { limit }) => Self::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "upload_too_large",
+                "The upload is too large",
+                format!("A request may have {}. Send a shorter or smaller video.", ByteSize(limit)),
+            )
+            .with("limit_bytes", limit),
+            E::Body(BodyError::Idle(pause)) => Self::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "upload_stalled",
+                "The upload stalled",
+                format!("Nothing came for {} s. Send it again.", pause.as_secs()),
+            ),
+            E::Body(BodyError::Left) => Self::new(
+                StatusCode::BAD_REQUEST,
+                "upload_broken_off",
+                "The upload broke off",
+                "The connection ended before the upload did. Send it again.",
+            ),
+            E::TooSlow { limit_s } => Self::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "upload_too_slow",
+                "The upload took too long",
+                format!("An upload may take {limit_s} s. Send a smaller video, or over a faster line."),
+            ),
+            E::Busy => Self::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "too_many_uploads",
+                "Too many uploads at once",
+                "All places for uploads are taken. Try again in a few seconds.",
+            )
+            .retry_after(5),
+            E::MissingVideo => {
+                of_field("video", "missing_video", "No video", "Send the file in the field video.".to_owned())
+            }
+            E::TwoVideos => {
+                of_field("video", "two_videos", "More than one video", "Send one video a request.".to_owned())
+            }
+            E::EmptyVideo => of_field(
+                "video",
+                "empty_video",
+                "The video is empty",
+                "The file in the field video has no bytes. Check the path and send it again.".to_owned(),
+            ),
+            E::NotAVideo | E::Refused(ProbeError::NotAVideo) => of_field(
+                "video",
+                "not_a_video",
+                "Not a video",
+                "The file in the field video is not an MP4, MOV, MKV, WebM or AVI video with a picture that can be \
+                 read. Export it again and send that."
+                    .to_owned(),
+            ),
+            E::Refused(reason) => {
+                let detail = sentence(&reason.to_string());
+                of_field("video", reason.code(), "The video is outside of the limits", detail)
+            }
+            E::UnknownField { field } => of_field(
+                &field,
+                "unknown_field",
+                "A field that is not known",
+                "Known are video, email, sample_every and max_faces. Check the spelling or leave the field out."
+                    .to_owned(),
+            ),
+            E::TooManyFields { most } => {
+                refused("too_many_fields", "Too many fields", format!("A form may have {most} fields."))
+            }
+            E::FieldTooLarge { field, most } => Self::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "field_too_large",
+                "A field is too large",
+                format!("The field {field} may have {most} bytes."),
+            )
+            .with("field", field),
+            E::NotText { field } => {
+                of_field(field, "not_text", "A field is not text", format!("Send {field} as text in UTF-8."))
+            }
+            E::BadOption { field, least, most } => of_field(
+                field,
+                "bad_option",
+                "An option is out of range",
+                format!("Give {field} as a whole number from {least} to {most}, or leave it out."),
+            ),
+            E::BadEmail => of_field(
+                "email",
+                "bad_email",
+                "Not a mail address",
+                "Give one address a field, such as email=ann@example.org.".to_owned(),
+            ),
+            E::TooManyRecipients { most } => of_field(
+                "email",
+                "too_many_recipients",
+                "Too many addresses",
+                format!("At most {most} addresses get the report."),
+            ),
+            E::MailOff => of_field(
+                "email",
+                "mail_off",
+                "This service sends no mail",
+                "Leave email out, and get the report from the links in the answer.".to_owned(),
+            ),
+            E::Blob(error) => error.into(),
+            E::Store(error) => error.into(),
+            E::Unopened(reason) => {
+                tracing::error!(reason, "an upload could not be opened");
+                Self::unavailable("storage")
+            }
+        }
+    }
+}
+
+/// Upper case in front, full stop behind.
+fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
+    format!("{first}{}.", letters.as_str())
+}
+
+pub(in crate::api) async fn handle(State(api): State<Api>, request: Request) -> Result<Response, Problem> {
+    let http = &api.app.settings.http;
+    let (head, body) = request.into_parts();
+    let incoming = Incoming::new(body, http.max_upload.0, Duration::from_secs(http.idle_timeout_s));
+    match take(&api, &head.headers, &incoming).await {
+        Ok(answer) => Ok(answer),
+        Err(error) => {
+            tracing::info!(reason = %error, "an upload was refused");
+            // Who has stalled or left is not waited for.
+            if !matches!(error, AnalyzeError::Body(BodyError::Idle(_) | BodyError::Left)) {
+                incoming.drain(head.headers.contains_key(header::EXPECT));
+            }
+            Err(error.into())
+        }
+    }
+}
+
+async fn take(api: &Api, headers: &HeaderMap, incoming: &Incoming) -> Result<Response, AnalyzeError> {
+    let (app, http) = (&api.app, &api.app.settings.http);
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|bytes| bytes > http.max_upload.0) {
+        return Err(BodyError::TooLarge { limit: http.max_upload.0 }.into());
+    }
+    let place = api.uploads.clone().try_acquire_owned().map_err(|_| AnalyzeError::Busy)?;
+    // Of its own, so that a listing of the storage gives no tokens away.
+    let key = app.tokens.next().to_string();
+    let form = form::read(headers, incoming, app.blobs.as_ref(), &key, &app.settings);
+    let form = tokio::time::timeout(Duration::from_secs(http.max_upload_s), form).await;
+    let form = form.map_err(|_| AnalyzeError::TooSlow { limit_s: http.max_upload_s })??;
+    if app.settings.mail.transport == MailTransport::None && !form.recipients.is_empty() {
+        return Err(AnalyzeError::MailOff);
+    }
+    // All of it has come. From here on the client's leaving changes nothing: the job is queued or the video deleted.
+    let settled = tokio::spawn(settle(api.clone(), form, key, place)).await;
+    let token = settled.map_err(|error| AnalyzeError::Unopened(error.to_string()))??;
+    let accepted = Accepted { token, status: Status::Queued, links: Links::new(app, token) };
+    let mut response = (StatusCode::ACCEPTED, Json(accepted)).into_response();
+    let answer = response.headers_mut();
+    if let Ok(location) = HeaderValue::from_str(&format!("/results/{token}")) {
+        answer.insert(header::LOCATION, location);
+    }
+    answer.insert(header::RETRY_AFTER, HeaderValue::from(POLL_AGAIN_S));
+    answer.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+/// Makes the video appear, opens it, and queues its job; what is refused is deleted.
+async fn settle(api: Api, form: Form, key: String, place: OwnedSemaphorePermit) -> Result<Uuid, AnalyzeError> {
+    let size_bytes = form.video.finish().await?;
+    let token = api.app.tokens.next();
+    let job = NewJob { token, video_key: key.clone(), options: form.options, recipients: form.recipients };
+    let queued = async {
+        open(&api, &key).await?;
+        Ok(api.app.store.enqueue(&job, api.app.clock.now()).await?)
+    };
+    let queued: Result<(), AnalyzeError> = queued.await;
+    drop(place);
+    if let Err(error) = queued {
+        if let Err(error) = api.app.blobs.delete(&key).await {
+            tracing::error!(%error, "a refused video could not be deleted; the sweep tries again");
+        }
+        return Err(error);
+    }
+    tracing::info!(size_bytes, "an upload was queued");
+    Ok(token)
+}
+
+/// Whether the container can be opened and is within the limits. A bucket whose address the decoder cannot read from
+/// leaves that to the worker, which copies the video first.
+async fn open(api: &Api, key: &str) -> Result<(), AnalyzeError> {
+    let source = api.app.blobs.source(key).await?;
+    let is_remote = matches!(source, Source::Url(_));
+    let _turn = api.probes.acquire().await.map_err(|error| AnalyzeError::Unopened(error.to_string()))?;
+    let limits = api.app.settings.video.clone();
+    let probed = tokio::task::spawn_blocking(move || media::probe(&source, &limits));
+    match tokio::time::timeout(PROBE, probed).await {
+        Ok(Ok(Ok(_))) => Ok(()),
+        Ok(Ok(Err(ProbeError::Unreadable(reason)))) if is_remote => {
+            tracing::warn!(reason, "an upload cannot be streamed from storage; the worker will look into it");
+            Ok(())
+        }
+        Ok(Ok(Err(ProbeError::Unreadable(reason)))) => Err(AnalyzeError::Unopened(reason)),
+        Ok(Ok(Err(refusal))) => Err(AnalyzeError::Refused(refusal)),
+        Ok(Err(error)) => Err(AnalyzeError::Unopened(error.to_string())),
+        Err(_) => Err(AnalyzeError::Unopened(format!("no answer within {} s", PROBE.as_secs()))),
+    }
+}

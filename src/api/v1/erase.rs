@@ -1,0 +1,31 @@
+//! `DELETE /results/{token}`: cancels an unfinished analysis and erases everything of it: job, result, mails not yet
+//! sent, video. 204.
+//!
+//! Afterwards the token is as unknown as one that never was, so a second call answers 404: to a client that
+//! repeats a call whose answer was lost, both mean that nothing is there any more.
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+
+use super::view;
+use crate::api::{Api, Problem};
+
+/// Tries to delete the video before it is left to the sweep.
+const TRIES: u32 = 3;
+
+pub(in crate::api) async fn handle(State(api): State<Api>, Path(token): Path<String>) -> Result<StatusCode, Problem> {
+    let token = view::token(&token)?;
+    let video = api.app.store.erase(token).await?.ok_or_else(view::unknown)?;
+    let Some(key) = video else { return Ok(StatusCode::NO_CONTENT) };
+    let mut tries = 1;
+    while let Err(error) = api.app.blobs.delete(&key).await {
+        tracing::error!(%error, tries, "the video of an erased analysis could not be deleted");
+        if tries == TRIES {
+            let detail =
+                "The result is erased. The storage does not answer, so the video is deleted as soon as it does.";
+            return Err(Problem { detail: detail.to_owned(), ..Problem::unavailable("storage") });
+        }
+        tries += 1;
+    }
+    Ok(StatusCode::NO_CONTENT)
+}

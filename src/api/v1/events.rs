@@ -1,0 +1,88 @@
+//! `GET /results/{token}/events`: the course of an analysis as server-sent events.
+//!
+//! `progress` whenever something changed, then one of `done`, `failed`, `cancelled`, `expired` (or `erased`, should it be
+//! deleted meanwhile), and the stream ends. Each carries `{"status", "progress"}`; the result itself is at
+//! `/results/{token}`. A service that shuts down ends the stream: connect again.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::extract::{Path, State};
+use axum::http::header;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::results::LOOK_AGAIN;
+use super::view::{self, ProgressView};
+use crate::api::{Api, AppState, Problem};
+use crate::store::{Job, Status};
+
+/// Keeps proxies from taking a quiet stream for a dead one.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+#[derive(Serialize)]
+struct Data {
+    status: Status,
+    progress: ProgressView,
+}
+
+/// Where a stream is: what was told last, or that all was told.
+enum Told {
+    Version(i64),
+    Nothing,
+    All,
+}
+
+pub(in crate::api) async fn handle(State(api): State<Api>, Path(token): Path<String>) -> Result<Response, Problem> {
+    let token = view::token(&token)?;
+    // Refused with a proper status before the stream begins.
+    view::find(&api.app, token).await?;
+    let events = stream::unfold(Told::Nothing, move |told| {
+        let app = api.app.clone();
+        async move { next(&app, token, told).await }
+    });
+    let events = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
+    Ok(([(header::CACHE_CONTROL, "no-store")], events).into_response())
+}
+
+async fn next(app: &AppState, token: Uuid, told: Told) -> Option<(Result<Event, Infallible>, Told)> {
+    let last = match told {
+        Told::All => return None,
+        Told::Nothing => None,
+        Told::Version(version) => Some(version),
+    };
+    loop {
+        let job = match app.store.job(token).await {
+            Ok(Some(job)) => job,
+            Ok(None) => return Some((Ok(Event::default().event("erased").data("{}")), Told::All)),
+            Err(error) => {
+                tracing::error!(%error, "an event stream ends: the database does not answer");
+                return None;
+            }
+        };
+        if last != Some(job.version) {
+            let then = if view::is_settled(&job) { Told::All } else { Told::Version(job.version) };
+            return Some((Ok(event(&job)), then));
+        }
+        tokio::select! {
+            () = app.store.changed(token, LOOK_AGAIN) => {}
+            () = app.stop.cancelled() => return None,
+        }
+    }
+}
+
+fn event(job: &Job) -> Event {
+    let name = match job.status {
+        Status::Queued | Status::Running => "progress",
+        Status::Done => "done",
+        Status::Failed => "failed",
+        Status::Cancelled => "cancelled",
+        Status::Expired => "expired",
+    };
+    let data = Data { status: job.status, progress: ProgressView::new(job) };
+    let event = Event::default().event(name).id(job.version.to_string());
+    event.clone().json_data(data).unwrap_or(event)
+}

@@ -1,0 +1,186 @@
+//! The multipart form of an upload, read once from front to back: the video goes straight into the blob store, the
+//! other fields are small.
+
+use axum::http::{HeaderMap, header};
+use bytes::{Bytes, BytesMut};
+use multer::{Field, Multipart};
+
+use super::analyze_video::AnalyzeError;
+use crate::analysis::Options;
+use crate::api::incoming::{BodyError, Incoming};
+use crate::blob::{BlobStore, Upload};
+use crate::config::Settings;
+use crate::media;
+
+/// Most bytes of a field that is no file.
+const MAX_TEXT: usize = 1024;
+/// Most fields of one form, whatever they are.
+const MAX_FIELDS: usize = 32;
+/// Most addresses that get the report.
+pub const MAX_RECIPIENTS: usize = 10;
+/// What `sample_every` may be, in frames.
+pub const SAMPLE_EVERY: std::ops::RangeInclusive<u32> = 1..=10_000;
+/// What `max_faces` may be.
+pub const MAX_FACES: std::ops::RangeInclusive<u32> = 1..=100;
+/// The longest address that mail knows (RFC 5321, 4.5.3.1.3, less the brackets).
+const MAX_ADDRESS: usize = 254;
+/// Bytes that `media::sniff` wants to see.
+const HEAD: usize = 64;
+
+/// What a form held.
+pub struct Form {
+    /// Written, but not finished: it appears only when the rest is found to be good.
+    pub video: Box<dyn Upload>,
+    pub options: Options,
+    pub recipients: Vec<String>,
+}
+
+/// Reads the whole form. After an error nothing stays of the video.
+pub async fn read(
+    headers: &HeaderMap,
+    incoming: &Incoming,
+    blobs: &dyn BlobStore,
+    key: &str,
+    settings: &Settings,
+) -> Result<Form, AnalyzeError> {
+    let mut multipart = Multipart::new(incoming.clone(), boundary(headers)?);
+    let mut options = Options { sample_every: settings.video.sample_every, max_faces: settings.video.max_faces };
+    let (mut video, mut recipients, mut fields) = (None, Vec::new(), 0);
+    loop {
+        incoming.between_fields();
+        let Some(mut field) = multipart.next_field().await.map_err(unreadable)? else { break };
+        incoming.in_field();
+        fields += 1;
+        if fields > MAX_FIELDS {
+            return Err(AnalyzeError::TooManyFields { most: MAX_FIELDS });
+        }
+        match field.name().map(str::to_owned).as_deref() {
+            Some("video") if video.is_some() => return Err(AnalyzeError::TwoVideos),
+            Some("video") => video = Some(store(&mut field, blobs, key).await?),
+            Some("email") => add_recipient(&text(&mut field, "email").await?, &mut recipients)?,
+            Some("sample_every") => options.sample_every = number(&mut field, "sample_every", SAMPLE_EVERY).await?,
+            Some("max_faces") => options.max_faces = number(&mut field, "max_faces", MAX_FACES).await?,
+            name => return Err(AnalyzeError::UnknownField { field: name.map_or_else(String::new, shown) }),
+        }
+    }
+    let video = video.ok_or(AnalyzeError::MissingVideo)?;
+    Ok(Form { video, options, recipients })
+}
+
+fn boundary(headers: &HeaderMap) -> Result<String, AnalyzeError> {
+    let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    match multer::parse_boundary(given.unwrap_or_default()) {
+        // RFC 2046, 5.1.1: 1 to 70 characters.
+        Ok(boundary) if (1..=70).contains(&boundary.len()) => Ok(boundary),
+        Ok(_) | Err(multer::Error::NoBoundary) => Err(AnalyzeError::BadForm),
+        Err(_) => Err(AnalyzeError::NotAForm),
+    }
+}
+
+/// Streams the field into the blob store, once its first bytes look like a video.
+async fn store(field: &mut Field<'_>, blobs: &dyn BlobStore, key: &str) -> Result<Box<dyn Upload>, AnalyzeError> {
+    let mut head = BytesMut::new();
+    while head.len() < HEAD {
+        let Some(chunk) = chunk(field).await? else { break };
+        head.extend_from_slice(&chunk);
+    }
+    if head.is_empty() {
+        return Err(AnalyzeError::EmptyVideo);
+    }
+    if !media::sniff(&head) {
+        return Err(AnalyzeError::NotAVideo);
+    }
+    let mut upload = blobs.begin(key).await?;
+    upload.write(head.freeze()).await?;
+    while let Some(chunk) = chunk(field).await? {
+        upload.write(chunk).await?;
+    }
+    Ok(upload)
+}
+
+async fn chunk(field: &mut Field<'_>) -> Result<Option<Bytes>, AnalyzeError> {
+    field.chunk().await.map_err(unreadable)
+}
+
+async fn text(field: &mut Field<'_>, name: &'static str) -> Result<String, AnalyzeError> {
+    let mut bytes = BytesMut::new();
+    while let Some(chunk) = chunk(field).await? {
+        if bytes.len() + chunk.len() > MAX_TEXT {
+            return Err(AnalyzeError::FieldTooLarge { field: name, most: MAX_TEXT });
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    let text = String::from_utf8(bytes.to_vec());
+    text.map(|text| text.trim().to_owned()).map_err(|_| AnalyzeError::NotText { field: name })
+}
+
+async fn number(
+    field: &mut Field<'_>,
+    name: &'static str,
+    range: std::ops::RangeInclusive<u32>,
+) -> Result<u32, AnalyzeError> {
+    let given = text(field, name).await?;
+    let number = given.parse().ok().filter(|number| range.contains(number));
+    number.ok_or(AnalyzeError::BadOption { field: name, least: *range.start(), most: *range.end() })
+}
+
+/// An empty field is what a web form sends when nobody typed an address.
+fn add_recipient(address: &str, recipients: &mut Vec<String>) -> Result<(), AnalyzeError> {
+    if address.is_empty() || recipients.iter().any(|known| known == address) {
+        return Ok(());
+    }
+    if address.len() > MAX_ADDRESS || address.parse::<lettre::Address>().is_err() {
+        return Err(AnalyzeError::BadEmail);
+    }
+    if recipients.len() == MAX_RECIPIENTS {
+        return Err(AnalyzeError::TooManyRecipients { most: MAX_RECIPIENTS });
+    }
+    recipients.push(address.to_owned());
+    Ok(())
+}
+
+/// A field's name as it may stand in an answer.
+fn shown(name: &str) -> String {
+    name.chars().filter(char::is_ascii_graphic).take(40).collect()
+}
+
+fn unreadable(error: multer::Error) -> AnalyzeError {
+    match error {
+        multer::Error::StreamReadFailed(cause) => match cause.downcast::<BodyError>() {
+            Ok(cause) => AnalyzeError::Body(*cause),
+            Err(_) => AnalyzeError::BadForm,
+        },
+        _ => AnalyzeError::BadForm,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_single_mailboxes() {
+        let mut recipients = Vec::new();
+        for address in ["a@b.c", "", "a@b.c", "ann.lee+x@mail.example.org"] {
+            add_recipient(address, &mut recipients).unwrap();
+        }
+        assert_eq!(recipients, ["a@b.c", "ann.lee+x@mail.example.org"]);
+        let long = format!("{}@b.c", "a".repeat(300));
+        for address in ["a", "a@", "@b", "a b@c", "Ann <a@b.c>", "a@b.c, d@e.f", "a@b.c\r\nBcc: x@y.z", &long] {
+            assert!(matches!(add_recipient(address, &mut recipients), Err(AnalyzeError::BadEmail)), "{address}");
+        }
+    }
+
+    #[test]
+    fn addresses_are_counted() {
+        let mut recipients: Vec<_> = (0..MAX_RECIPIENTS).map(|n| format!("{n}@b.c")).collect();
+        assert!(matches!(add_recipient("x@b.c", &mut recipients), Err(AnalyzeError::TooManyRecipients { .. })));
+    }
+
+    #[test]
+    fn names_of_fields_are_shown_without_what_could_do_harm() {
+        assert_eq!(shown("sample_evry"), "sample_evry");
+        assert_eq!(shown("a\r\nb\u{202e}c\0"), "abc");
+        assert_eq!(shown(&"x".repeat(1000)).len(), 40);
+    }
+}

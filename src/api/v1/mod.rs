@@ -1,0 +1,12 @@
+//! The native calls, one file each.
+
+pub mod analyze_video;
+pub mod erase;
+pub mod events;
+mod form;
+pub mod healthz;
+pub mod readyz;
+pub mod report;
+pub mod results;
+pub mod root;
+mod view;

@@ -1,0 +1,64 @@
+//! `GET /readyz`: database and storage answer, so requests may be sent here. 503 names what does not answer.
+//!
+//! The parts are asked at most once a second, however often this is called.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout};
+
+use crate::api::{Api, AppState, Problem};
+
+const FRESH: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The last answers: when they were got, and which parts gave none.
+#[derive(Default)]
+pub struct Readiness(Mutex<Option<(Instant, Vec<&'static str>)>>);
+
+impl Readiness {
+    /// Parts that are down.
+    async fn down(&self, app: &AppState) -> Vec<&'static str> {
+        // Held while asking: whoever comes meanwhile shares the answer.
+        let mut last = self.0.lock().await;
+        if let Some((asked, down)) = last.as_ref()
+            && asked.elapsed() < FRESH
+        {
+            return down.clone();
+        }
+        let (database, storage) =
+            tokio::join!(timeout(PATIENCE, app.store.ping()), timeout(PATIENCE, app.blobs.check()));
+        let down = [("database", failure(database)), ("storage", failure(storage))]
+            .into_iter()
+            .filter_map(|(part, failure)| {
+                let error = failure?;
+                tracing::error!(part, error, "not ready");
+                Some(part)
+            })
+            .collect::<Vec<_>>();
+        *last = Some((Instant::now(), down.clone()));
+        down
+    }
+}
+
+fn failure<E: std::fmt::Display>(answer: Result<Result<(), E>, tokio::time::error::Elapsed>) -> Option<String> {
+    match answer {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(_) => Some(format!("no answer within {} s", PATIENCE.as_secs())),
+    }
+}
+
+pub(in crate::api) async fn handle(State(api): State<Api>) -> Result<Json<Value>, Problem> {
+    let down = api.readiness.down(&api.app).await;
+    if down.is_empty() {
+        return Ok(Json(json!({"status": "ready"})));
+    }
+    let detail = format!("No answer from: {}. Try again in a few seconds.", down.join(", "));
+    let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", "A part of the service is down", detail);
+    Err(problem.with("down", down).retry_after(5))
+}

@@ -1,0 +1,112 @@
+//! `GET /results/{token}`: the state of an analysis, and the result once it is done.
+//!
+//! - `?wait=SECONDS` holds the answer back until the analysis is finished, or, with `If-None-Match`, until anything has
+//!   changed; at most `http.max_wait_s`.
+//! - `ETag` and `If-None-Match`: 304 while nothing has changed.
+//! - `Retry-After` while it is unfinished.
+//! - Unknown token: 404. Result erased when its time was over: 410.
+//!
+//! A failed analysis is a 200 too, with `status` `failed` and a problem under `error`.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::view::{self, JobView};
+use crate::api::{Api, AppState, Problem};
+use crate::store::{Job, Status};
+
+/// The database is read again at least this often while a client waits: where no word of a change comes (SQLite and
+/// a worker in another process), this is how late it is noticed.
+pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+#[derive(Deserialize)]
+pub struct Parameters {
+    wait: Option<String>,
+}
+
+pub(in crate::api) async fn handle(
+    State(api): State<Api>,
+    Path(token): Path<String>,
+    parameters: Result<Query<Parameters>, axum::extract::rejection::QueryRejection>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let token = view::token(&token)?;
+    let wait = match parameters {
+        Ok(Query(Parameters { wait })) => wait_of(wait.as_deref(), api.app.settings.http.max_wait_s)?,
+        Err(_) => return Err(bad_wait()),
+    };
+    let job = job_after(&api.app, token, wait, &headers).await?;
+    let etag = view::etag(&job);
+    let analysis = match job.status {
+        Status::Done if !view::matches(&headers, &etag) => {
+            Some(api.app.store.analysis(token).await?.ok_or_else(view::unknown)?)
+        }
+        _ => None,
+    };
+    let mut response = if view::matches(&headers, &etag) {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        Json(JobView::new(&api.app, &job, analysis)).into_response()
+    };
+    let answer = response.headers_mut();
+    answer.insert(header::CACHE_CONTROL, view::REVALIDATE);
+    if let Ok(etag) = HeaderValue::from_str(&etag) {
+        answer.insert(header::ETAG, etag);
+    }
+    if !view::is_settled(&job) {
+        answer.insert(header::RETRY_AFTER, HeaderValue::from(view::POLL_AGAIN_S));
+    }
+    Ok(response)
+}
+
+/// The job once it is worth an answer: finished, changed since `If-None-Match`, or after `wait`.
+async fn job_after(app: &AppState, token: Uuid, wait: Duration, headers: &HeaderMap) -> Result<Job, Problem> {
+    let until = Instant::now() + wait;
+    loop {
+        let job = view::find(app, token).await?;
+        let left = until.saturating_duration_since(Instant::now());
+        let changed = headers.contains_key(header::IF_NONE_MATCH) && !view::matches(headers, &view::etag(&job));
+        if view::is_settled(&job) || changed || left.is_zero() || app.stop.is_cancelled() {
+            return Ok(job);
+        }
+        tokio::select! {
+            () = app.store.changed(token, left.min(LOOK_AGAIN)) => {}
+            () = app.stop.cancelled() => {}
+        }
+    }
+}
+
+fn wait_of(text: Option<&str>, most_s: u64) -> Result<Duration, Problem> {
+    let seconds = match text {
+        None => 0,
+        Some(text) => text.parse::<u64>().map_err(|_| bad_wait())?,
+    };
+    Ok(Duration::from_secs(seconds.min(most_s)))
+}
+
+fn bad_wait() -> Problem {
+    let detail = "Give wait as whole seconds, such as ?wait=30.";
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad_wait", "Not a time to wait", detail).with("parameter", "wait")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_whole_seconds_and_bounded() {
+        assert_eq!(wait_of(None, 60).unwrap(), Duration::ZERO);
+        assert_eq!(wait_of(Some("30"), 60).unwrap(), Duration::from_secs(30));
+        assert_eq!(wait_of(Some("3600"), 60).unwrap(), Duration::from_secs(60));
+        for text in ["", "-1", "1.5", "soon", "99999999999999999999999"] {
+            assert_eq!(wait_of(Some(text), 60).unwrap_err().code, "bad_wait", "{text}");
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! What a client sees of a job.
+
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use crate::analysis::{Analysis, Options};
+use crate::api::{AppState, Problem};
+use crate::store::{Job, Status};
+
+/// Seconds after which asking again makes sense, while a job is unfinished.
+pub const POLL_AGAIN_S: u64 = 2;
+
+/// The state of a job; with the result once there is one.
+#[derive(Serialize)]
+pub struct JobView {
+    token: Uuid,
+    status: Status,
+    progress: ProgressView,
+    options: Options,
+    /// Runs begun so far.
+    attempts: u32,
+    created_at: Timestamp,
+    started_at: Option<Timestamp>,
+    finished_at: Option<Timestamp>,
+    /// When the result is erased; null: never.
+    expires_at: Option<Timestamp>,
+    links: Links,
+    /// Why the analysis failed: a problem (RFC 9457); null otherwise.
+    error: Option<Map<String, Value>>,
+    /// The result; null until `status` is `done`.
+    analysis: Option<Analysis>,
+}
+
+#[derive(Serialize)]
+pub struct ProgressView {
+    /// 0 to 1; null where the container does not tell how many frames there are.
+    fraction: Option<f64>,
+    frames_done: u64,
+    frames_total: u64,
+    /// `waiting`, `opening`, `analyzing` or `finished`.
+    stage: &'static str,
+}
+
+/// Where everything about a job is.
+#[derive(Serialize)]
+pub struct Links {
+    #[serde(rename = "self")]
+    this: String,
+    report: String,
+    events: String,
+}
+
+impl Links {
+    pub fn new(app: &AppState, token: Uuid) -> Self {
+        let this = format!("{}/results/{token}", app.settings.http.base_url());
+        Self { report: format!("{this}/report"), events: format!("{this}/events"), this }
+    }
+}
+
+impl JobView {
+    pub fn new(app: &AppState, job: &Job, analysis: Option<Analysis>) -> Self {
+        Self {
+            token: job.token,
+            status: job.status,
+            progress: ProgressView::new(job),
+            options: job.options,
+            attempts: job.attempts,
+            created_at: job.created_at,
+            started_at: job.started_at,
+            finished_at: job.finished_at,
+            expires_at: job.expires_at,
+            links: Links::new(app, job.token),
+            error: failure(job).map(|problem| problem.body()),
+            analysis,
+        }
+    }
+}
+
+impl ProgressView {
+    pub fn new(job: &Job) -> Self {
+        let (frames_done, frames_total) = (job.progress.frames_done, job.progress.frames_total);
+        #[expect(clippy::cast_precision_loss, reason = "no video has 2^52 frames")]
+        let share = |done: u64, total: u64| (done as f64 / total as f64).min(1.0);
+        let (stage, fraction) = match job.status {
+            Status::Queued => ("waiting", Some(0.0)),
+            Status::Running if frames_done == 0 => ("opening", Some(0.0)),
+            Status::Running => ("analyzing", (frames_total > 0).then(|| share(frames_done, frames_total))),
+            Status::Done => ("finished", Some(1.0)),
+            Status::Failed | Status::Cancelled | Status::Expired => {
+                ("finished", (frames_total > 0).then(|| share(frames_done, frames_total)))
+            }
+        };
+        Self { fraction, frames_done, frames_total, stage }
+    }
+}
+
+/// Whether nothing more will happen to the job but its erasure.
+pub fn is_settled(job: &Job) -> bool {
+    !matches!(job.status, Status::Queued | Status::Running)
+}
+
+/// The problem inside a failed job.
+pub fn failure(job: &Job) -> Option<Problem> {
+    let failure = job.failure.as_ref().filter(|_| job.status == Status::Failed)?;
+    let status = StatusCode::UNPROCESSABLE_ENTITY;
+    Some(Problem::new(status, failure.code.clone(), "The video could not be analyzed", failure.detail.clone()))
+}
+
+/// The token of a path. What is no token is not told apart from one that is not known.
+pub fn token(text: &str) -> Result<Uuid, Problem> {
+    Uuid::try_parse(text).map_err(|_| unknown())
+}
+
+pub fn unknown() -> Problem {
+    let detail = "No analysis has this token. It may have been erased; tokens come from POST /analyze-video.";
+    Problem::new(StatusCode::NOT_FOUND, "unknown_token", "No such analysis", detail)
+}
+
+/// The job of a token that still has something to show: 404 for one that is not known, 410 for one whose time is over.
+pub async fn find(app: &AppState, token: Uuid) -> Result<Job, Problem> {
+    let job = app.store.job(token).await?.ok_or_else(unknown)?;
+    if job.status == Status::Expired {
+        let detail = "The result was erased when its time was over. Send the video again for a new one.";
+        return Err(Problem::new(StatusCode::GONE, "expired", "The result is gone", detail));
+    }
+    Ok(job)
+}
+
+/// The tag of what is shown of a job now: weak, because compression may change the bytes.
+pub fn etag(job: &Job) -> String {
+    format!("W/\"v{}\"", job.version)
+}
+
+/// Whether `If-None-Match` names this tag (RFC 9110, weak comparison).
+pub fn matches(headers: &HeaderMap, etag: &str) -> bool {
+    let bare = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
+    headers
+        .get_all(header::IF_NONE_MATCH)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|tag| tag.trim() == "*" || bare(tag) == bare(etag))
+}
+
+/// For answers that belong to one person and change: keep, but ask before use.
+pub const REVALIDATE: HeaderValue = HeaderValue::from_static("private, no-cache");

@@ -1,0 +1,192 @@
+//! Blobs as files of a folder.
+//!
+//! A blob is written to a hidden `.part` file beside its place, flushed to the disk and renamed, so that readers see
+//! it whole or not at all. Files are readable by their owner alone: they are people's faces.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use jiff::Timestamp;
+use tokio::fs::{DirBuilder, File, OpenOptions};
+use tokio::io::AsyncWriteExt;
+
+use super::{BlobError, BlobInfo, BlobStore, PROBE, Upload, checked, is_key};
+use crate::clock::Clock;
+use crate::media::Source;
+
+/// A folder on a local or shared disk.
+pub struct Folder {
+    root: PathBuf,
+    clock: Arc<dyn Clock>,
+    /// Tells apart the unfinished files of one process.
+    serial: AtomicU64,
+}
+
+impl Folder {
+    /// Makes the folder if it is not there.
+    pub async fn open(root: &Path, clock: Arc<dyn Clock>) -> Result<Self, BlobError> {
+        make_folder(root).await?;
+        // The decoder may run with another working directory.
+        Ok(Self { root: std::path::absolute(root)?, clock, serial: AtomicU64::new(0) })
+    }
+
+    async fn part_of(&self, path: &Path) -> Result<(Part, File), BlobError> {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        loop {
+            let serial = self.serial.fetch_add(1, Ordering::Relaxed);
+            let part = path.with_file_name(format!(".{name}.{}-{serial}.part", std::process::id()));
+            match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part).await {
+                Ok(file) => return Ok((Part { path: part, kept: false }, file)),
+                // Left by a process of the same number.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// All files below the root, finished (`parts` false) or unfinished, last changed before `before`.
+    async fn older(&self, before: Timestamp, parts: bool) -> Result<Vec<(PathBuf, u64, Timestamp)>, BlobError> {
+        let (mut folders, mut found) = (vec![self.root.clone()], Vec::new());
+        while let Some(folder) = folders.pop() {
+            let mut entries = tokio::fs::read_dir(&folder).await?;
+            while let Some(entry) = entries.next_entry().await? {
+                // A file may go while we look: that is no error.
+                let Ok(facts) = entry.metadata().await else { continue };
+                if facts.is_dir() {
+                    folders.push(entry.path());
+                    continue;
+                }
+                let name = entry.file_name();
+                let is_part = name.to_str().is_some_and(|name| name.starts_with('.') && name.ends_with(".part"));
+                let Some(modified) = facts.modified().ok().and_then(|time| Timestamp::try_from(time).ok()) else {
+                    continue;
+                };
+                if facts.is_file() && is_part == parts && modified < before {
+                    found.push((entry.path(), facts.len(), modified));
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+#[async_trait]
+impl BlobStore for Folder {
+    async fn begin(&self, key: &str) -> Result<Box<dyn Upload>, BlobError> {
+        let path = self.root.join(checked(key)?);
+        make_folder(path.parent().unwrap_or(&self.root)).await?;
+        let (part, file) = self.part_of(&path).await?;
+        Ok(Box::new(FolderUpload { part, file, path, written: 0 }))
+    }
+
+    async fn source(&self, key: &str) -> Result<Source, BlobError> {
+        let path = self.root.join(checked(key)?);
+        if tokio::fs::try_exists(&path).await? { Ok(Source::File(path)) } else { Err(BlobError::NotFound) }
+    }
+
+    async fn fetch(&self, key: &str, to: &Path) -> Result<u64, BlobError> {
+        tokio::fs::copy(self.root.join(checked(key)?), to).await.map_err(not_found)
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), BlobError> {
+        match tokio::fs::remove_file(self.root.join(checked(key)?)).await {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    async fn list_older(&self, before: Timestamp, limit: usize) -> Result<Vec<BlobInfo>, BlobError> {
+        let mut found = self.older(before, false).await?;
+        found.sort_by_key(|(_, _, modified)| *modified);
+        let info = |(path, size_bytes, modified): (PathBuf, u64, Timestamp)| {
+            let key = path.strip_prefix(&self.root).ok()?.to_str().filter(|key| is_key(key))?.to_owned();
+            Some(BlobInfo { key, size_bytes, modified })
+        };
+        Ok(found.into_iter().filter_map(info).take(limit).collect())
+    }
+
+    async fn abort_abandoned(&self, before: Timestamp) -> Result<usize, BlobError> {
+        let mut ended = 0;
+        for (path, _, _) in self.older(before, true).await? {
+            match tokio::fs::remove_file(path).await {
+                Ok(()) => ended += 1,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(ended)
+    }
+
+    async fn check(&self) -> Result<(), BlobError> {
+        make_folder(&self.root).await?;
+        let name = format!("check-{}", self.clock.now().as_nanosecond());
+        let (part, mut file) = self.part_of(&self.root.join(name)).await?;
+        file.write_all(PROBE).await?;
+        file.flush().await?;
+        if tokio::fs::read(&part.path).await? != PROBE {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "what was written does not come back").into());
+        }
+        Ok(())
+    }
+}
+
+/// An unfinished file, removed when dropped unless it was kept.
+struct Part {
+    path: PathBuf,
+    kept: bool,
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        if !self.kept
+            && let Err(error) = std::fs::remove_file(&self.path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(%error, "an unfinished upload could not be removed; it is tried again later");
+        }
+    }
+}
+
+struct FolderUpload {
+    part: Part,
+    file: File,
+    path: PathBuf,
+    written: u64,
+}
+
+#[async_trait]
+impl Upload for FolderUpload {
+    async fn write(&mut self, bytes: Bytes) -> Result<(), BlobError> {
+        self.file.write_all(&bytes).await?;
+        self.written += bytes.len() as u64;
+        Ok(())
+    }
+
+    async fn finish(mut self: Box<Self>) -> Result<u64, BlobError> {
+        self.file.flush().await?;
+        self.file.sync_all().await?;
+        tokio::fs::rename(&self.part.path, &self.path).await?;
+        self.part.kept = true;
+        // The rename itself lies in the folder.
+        if let Some(folder) = self.path.parent() {
+            File::open(folder).await?.sync_all().await?;
+        }
+        Ok(self.written)
+    }
+
+    async fn abort(self: Box<Self>) -> Result<(), BlobError> {
+        Ok(())
+    }
+}
+
+async fn make_folder(path: &Path) -> Result<(), BlobError> {
+    Ok(DirBuilder::new().recursive(true).mode(0o700).create(path).await?)
+}
+
+fn not_found(error: io::Error) -> BlobError {
+    if error.kind() == io::ErrorKind::NotFound { BlobError::NotFound } else { error.into() }
+}

@@ -1,0 +1,124 @@
+//! Where videos lie between upload and analysis: a folder ([`Folder`]) or a bucket ([`S3`]). Knows keys and bytes, no
+//! jobs and no database.
+//!
+//! Both keep the same promises, and one test suite holds both to them: a blob is there whole or not at all, a write
+//! that is broken off leaves nothing (at worst something that [`BlobStore::abort_abandoned`] removes), and neither
+//! ever holds more of a video in memory than one part of a running upload.
+
+mod folder;
+mod s3;
+mod s3_upload;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use jiff::Timestamp;
+
+use crate::clock::Clock;
+use crate::config::{Storage, StorageKind};
+use crate::media::Source;
+
+pub use folder::Folder;
+pub use s3::S3;
+
+/// Why a blob could not be written or read. The text is for logs, never for clients.
+#[derive(Debug, thiserror::Error)]
+pub enum BlobError {
+    #[error("no blob of that key")]
+    NotFound,
+    #[error("{0:?} cannot be a key")]
+    BadKey(String),
+    #[error("storage: {0}")]
+    Io(#[from] std::io::Error),
+    #[error("storage: {action}: {reason}")]
+    Remote { action: &'static str, reason: String },
+}
+
+/// A blob that lies in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlobInfo {
+    pub key: String,
+    pub size_bytes: u64,
+    pub modified: Timestamp,
+}
+
+/// A place for videos. Keys are made by visage (`[a-z0-9/._-]`), never by clients.
+#[async_trait]
+pub trait BlobStore: Send + Sync + 'static {
+    /// Starts to write a blob; it is there only after [`Upload::finish`].
+    async fn begin(&self, key: &str) -> Result<Box<dyn Upload>, BlobError>;
+
+    /// Where the decoder reads the blob. A bucket does not look whether it is there.
+    async fn source(&self, key: &str) -> Result<Source, BlobError>;
+
+    /// Copies the blob to a file, in a stream; bytes copied. After an error the file may hold a part of it.
+    async fn fetch(&self, key: &str, to: &Path) -> Result<u64, BlobError>;
+
+    /// Deletes the blob; one that is not there is no error.
+    async fn delete(&self, key: &str) -> Result<(), BlobError>;
+
+    /// Blobs last changed before `before`, at most `limit`.
+    async fn list_older(&self, before: Timestamp, limit: usize) -> Result<Vec<BlobInfo>, BlobError>;
+
+    /// Ends uploads that were begun (a bucket) or last written to (a folder) before `before` and neither finished nor
+    /// aborted; how many. A running upload that is older than that is ended too.
+    async fn abort_abandoned(&self, before: Timestamp) -> Result<usize, BlobError>;
+
+    /// Whether the place can be written and read now: writes, reads and deletes a few bytes.
+    async fn check(&self) -> Result<(), BlobError>;
+}
+
+/// A blob being written. Dropped without [`finish`](Upload::finish), nothing of it stays.
+#[async_trait]
+pub trait Upload: Send {
+    /// Writes the next bytes.
+    async fn write(&mut self, bytes: Bytes) -> Result<(), BlobError>;
+
+    /// Makes the blob appear; its size in bytes.
+    async fn finish(self: Box<Self>) -> Result<u64, BlobError>;
+
+    /// Throws away what was written.
+    async fn abort(self: Box<Self>) -> Result<(), BlobError>;
+}
+
+/// The store that the settings name.
+pub async fn open(storage: &Storage, clock: Arc<dyn Clock>) -> Result<Arc<dyn BlobStore>, BlobError> {
+    Ok(match storage.kind {
+        StorageKind::Folder => Arc::new(Folder::open(&storage.folder, clock).await?),
+        StorageKind::S3 => Arc::new(S3::open(&storage.s3, clock).await),
+    })
+}
+
+/// What `check` writes and expects to read back.
+const PROBE: &[u8] = b"visage";
+
+/// Whether a key may name a blob: `[a-z0-9/._-]`, at most 512 bytes, and no component that is empty or starts with a dot
+/// (which would be `..`, or the name of an unfinished file).
+fn is_key(key: &str) -> bool {
+    let known = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'/' | b'.' | b'_' | b'-');
+    key.len() <= 512 && key.bytes().all(known) && key.split('/').all(|part| !part.is_empty() && !part.starts_with('.'))
+}
+
+fn checked(key: &str) -> Result<&str, BlobError> {
+    if is_key(key) { Ok(key) } else { Err(BlobError::BadKey(key.to_owned())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_key;
+
+    #[test]
+    fn keys_stay_inside_the_store() {
+        for key in ["a", "videos/3f1c-9", "2026/11/a.b_c"] {
+            assert!(is_key(key), "{key}");
+        }
+        let long = "a".repeat(513);
+        for key in
+            ["", "/a", "a/", "a//b", "..", "a/../b", "./a", ".hidden", "a/.part", "A", "a b", "a\0b", "a\\b", &long]
+        {
+            assert!(!is_key(key), "{key}");
+        }
+    }
+}

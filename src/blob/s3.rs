@@ -1,0 +1,209 @@
+//! Blobs as objects of a bucket, on AWS or any server that speaks S3.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, Region};
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::{Builder, Credentials, RequestChecksumCalculation, ResponseChecksumValidation};
+use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::presigning::PresigningConfig;
+use aws_sdk_s3::primitives::{ByteStream, DateTime};
+use jiff::Timestamp;
+use tokio::fs::OpenOptions;
+use tokio::io::AsyncWriteExt;
+
+use super::s3_upload::S3Upload;
+use super::{BlobError, BlobInfo, BlobStore, PROBE, Upload, checked, is_key};
+use crate::clock::Clock;
+use crate::config;
+use crate::media::Source;
+
+/// A bucket. Credentials come from the settings or from the usual AWS chain.
+pub struct S3 {
+    bucket: Bucket,
+    presign_ttl: Duration,
+    clock: Arc<dyn Clock>,
+    serial: AtomicU64,
+}
+
+/// What uploads share with the store. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Bucket {
+    pub client: Client,
+    pub name: String,
+    /// Empty, or with a slash at its end.
+    prefix: String,
+}
+
+impl Bucket {
+    /// The object's name of a key.
+    pub fn object(&self, key: &str) -> Result<String, BlobError> {
+        Ok(format!("{}{}", self.prefix, checked(key)?))
+    }
+
+    /// The key of an object that visage may have written.
+    fn key(&self, object: &str) -> Option<String> {
+        object.strip_prefix(&self.prefix).filter(|key| is_key(key)).map(str::to_owned)
+    }
+}
+
+impl S3 {
+    /// Sets up the client; nothing is sent yet ([`BlobStore::check`] does that).
+    pub async fn open(settings: &config::S3, clock: Arc<dyn Clock>) -> Self {
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(Duration::from_secs(5))
+            .read_timeout(Duration::from_secs(60))
+            // One part of an upload over a slow line; the stream of a download is not counted in.
+            .operation_attempt_timeout(Duration::from_secs(120))
+            .build();
+        let mut chain = aws_config::defaults(BehaviorVersion::latest())
+            .region(Region::new(settings.region.clone()))
+            .timeout_config(timeouts)
+            .retry_config(RetryConfig::standard().with_max_attempts(4));
+        if !settings.access_key.is_empty() {
+            let secret = settings.secret_key.expose();
+            chain = chain.credentials_provider(Credentials::new(
+                &settings.access_key,
+                secret,
+                None,
+                None,
+                "visage settings",
+            ));
+        }
+        let mut builder = Builder::from(&chain.load().await)
+            .force_path_style(settings.path_style)
+            // The newer checksum trailers are refused by many S3-compatible servers.
+            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+            .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
+        if !settings.endpoint.is_empty() {
+            builder = builder.endpoint_url(&settings.endpoint);
+        }
+        let prefix = match settings.prefix.trim_matches('/') {
+            "" => String::new(),
+            prefix => format!("{prefix}/"),
+        };
+        let bucket = Bucket { client: Client::from_conf(builder.build()), name: settings.bucket.clone(), prefix };
+        Self { bucket, presign_ttl: Duration::from_secs(settings.presign_ttl_s), clock, serial: AtomicU64::new(0) }
+    }
+}
+
+#[async_trait]
+impl BlobStore for S3 {
+    async fn begin(&self, key: &str) -> Result<Box<dyn Upload>, BlobError> {
+        Ok(Box::new(S3Upload::new(self.bucket.clone(), self.bucket.object(key)?)))
+    }
+
+    async fn source(&self, key: &str) -> Result<Source, BlobError> {
+        let life = PresigningConfig::expires_in(self.presign_ttl)
+            .map_err(|error| BlobError::Remote { action: "presign", reason: error.to_string() })?;
+        let get = self.bucket.client.get_object().bucket(&self.bucket.name).key(self.bucket.object(key)?);
+        let request = get.presigned(life).await.map_err(|error| remote("presign", &error))?;
+        Ok(Source::Url(request.uri().to_owned()))
+    }
+
+    async fn fetch(&self, key: &str, to: &Path) -> Result<u64, BlobError> {
+        let get = self.bucket.client.get_object().bucket(&self.bucket.name).key(self.bucket.object(key)?);
+        let mut body = get.send().await.map_err(|error| remote("get", &error))?.body.into_async_read();
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(to).await?;
+        let copied = tokio::io::copy(&mut body, &mut file).await?;
+        file.flush().await?;
+        Ok(copied)
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), BlobError> {
+        let object = self.bucket.object(key)?;
+        let sent = self.bucket.client.delete_object().bucket(&self.bucket.name).key(object).send().await;
+        match sent.map_err(|error| remote("delete", &error)) {
+            Ok(_) | Err(BlobError::NotFound) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn list_older(&self, before: Timestamp, limit: usize) -> Result<Vec<BlobInfo>, BlobError> {
+        let list = self.bucket.client.list_objects_v2().bucket(&self.bucket.name).prefix(&self.bucket.prefix);
+        let (mut pages, mut found) = (list.into_paginator().send(), Vec::new());
+        while let Some(page) = pages.next().await {
+            for object in page.map_err(|error| remote("list", &error))?.contents() {
+                let key = object.key().and_then(|key| self.bucket.key(key));
+                let (Some(key), Some(modified)) = (key, object.last_modified().and_then(timestamp)) else { continue };
+                if modified < before {
+                    let size_bytes = object.size().and_then(|size| u64::try_from(size).ok()).unwrap_or_default();
+                    found.push(BlobInfo { key, size_bytes, modified });
+                }
+                if found.len() >= limit {
+                    return Ok(found);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    async fn abort_abandoned(&self, before: Timestamp) -> Result<usize, BlobError> {
+        let mut ended = 0;
+        let (mut key_marker, mut id_marker) = (None, None);
+        loop {
+            let list = self.bucket.client.list_multipart_uploads().bucket(&self.bucket.name);
+            let list = list.prefix(&self.bucket.prefix).set_key_marker(key_marker).set_upload_id_marker(id_marker);
+            let page = list.send().await.map_err(|error| remote("list uploads", &error))?;
+            for upload in page.uploads() {
+                let (Some(object), Some(id)) = (upload.key(), upload.upload_id()) else { continue };
+                let begun = upload.initiated().and_then(timestamp);
+                if self.bucket.key(object).is_none() || begun.is_none_or(|begun| begun >= before) {
+                    continue;
+                }
+                let abort = self.bucket.client.abort_multipart_upload().bucket(&self.bucket.name);
+                match abort.key(object).upload_id(id).send().await.map_err(|error| remote("abort upload", &error)) {
+                    Ok(_) => ended += 1,
+                    Err(BlobError::NotFound) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            if page.is_truncated() != Some(true) || page.next_key_marker().is_none() {
+                return Ok(ended);
+            }
+            key_marker = page.next_key_marker().map(str::to_owned);
+            id_marker = page.next_upload_id_marker().map(str::to_owned);
+        }
+    }
+
+    async fn check(&self) -> Result<(), BlobError> {
+        let (now, serial) = (self.clock.now().as_nanosecond(), self.serial.fetch_add(1, Ordering::Relaxed));
+        // No key: a listing of blobs passes over it, should its deletion fail.
+        let object = format!("{}.check-{now}-{}-{serial}", self.bucket.prefix, std::process::id());
+        let (client, name) = (&self.bucket.client, &self.bucket.name);
+        let put = client.put_object().bucket(name).key(&object).body(ByteStream::from_static(PROBE));
+        put.send().await.map_err(|error| remote("put", &error))?;
+        let got = client.get_object().bucket(name).key(&object).send().await.map_err(|error| remote("get", &error))?;
+        let bytes = got.body.collect().await.map(aws_sdk_s3::primitives::AggregatedBytes::into_bytes);
+        let deleted = client.delete_object().bucket(name).key(&object).send().await;
+        deleted.map_err(|error| remote("delete", &error))?;
+        match bytes {
+            Ok(bytes) if bytes == PROBE => Ok(()),
+            Ok(_) => Err(BlobError::Remote { action: "get", reason: "what was written does not come back".to_owned() }),
+            Err(error) => Err(BlobError::Remote { action: "get", reason: error.to_string() }),
+        }
+    }
+}
+
+/// The error of a call: `NotFound` where the server says so, else the server's code and message, or the whole chain
+/// where it did not answer.
+pub(super) fn remote<E>(action: &'static str, error: &SdkError<E>) -> BlobError
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+{
+    match error.code() {
+        Some("NoSuchKey" | "NotFound" | "NoSuchUpload") => BlobError::NotFound,
+        Some(code) => BlobError::Remote { action, reason: format!("{code}: {}", error.message().unwrap_or_default()) },
+        None => BlobError::Remote { action, reason: DisplayErrorContext(error).to_string() },
+    }
+}
+
+fn timestamp(time: &DateTime) -> Option<Timestamp> {
+    Timestamp::from_second(time.secs()).ok()
+}

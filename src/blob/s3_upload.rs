@@ -1,0 +1,125 @@
+//! One object being written: collected into parts, which are sent one at a time as a multipart upload; an object that
+//! fits into one part is put at once.
+
+use async_trait::async_trait;
+use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
+use bytes::{Bytes, BytesMut};
+
+use super::s3::{Bucket, remote};
+use super::{BlobError, Upload};
+
+/// Bytes of every part but the last. Some servers want all of one size; AWS wants at least 5 MiB and at most
+/// [`MAX_PARTS`] of them, which makes objects up to 78 GiB.
+const PART: usize = 8 << 20;
+const MAX_PARTS: usize = 10_000;
+
+pub(super) struct S3Upload {
+    bucket: Bucket,
+    object: String,
+    /// The part being collected: never more than [`PART`] bytes.
+    part: BytesMut,
+    /// The multipart upload, once begun and until completed or aborted.
+    id: Option<String>,
+    sent: Vec<CompletedPart>,
+    written: u64,
+}
+
+impl S3Upload {
+    pub fn new(bucket: Bucket, object: String) -> Self {
+        Self { bucket, object, part: BytesMut::new(), id: None, sent: Vec::new(), written: 0 }
+    }
+
+    async fn id(&mut self) -> Result<String, BlobError> {
+        if let Some(id) = &self.id {
+            return Ok(id.clone());
+        }
+        let create = self.bucket.client.create_multipart_upload().bucket(&self.bucket.name).key(&self.object);
+        let created = create.send().await.map_err(|error| remote("begin upload", &error))?;
+        let id = created.upload_id().map(str::to_owned);
+        let id = id.ok_or_else(|| failed("begin upload", "the server gave no upload id"))?;
+        self.id = Some(id.clone());
+        Ok(id)
+    }
+
+    async fn send_part(&mut self) -> Result<(), BlobError> {
+        if self.sent.len() == MAX_PARTS {
+            return Err(failed("upload part", "the video is too large for a bucket"));
+        }
+        let id = self.id().await?;
+        let number = i32::try_from(self.sent.len() + 1).unwrap_or(i32::MAX);
+        let body = ByteStream::from(self.part.split().freeze());
+        let send = self.bucket.client.upload_part().bucket(&self.bucket.name).key(&self.object);
+        let done = send.upload_id(id).part_number(number).body(body).send().await;
+        let done = done.map_err(|error| remote("upload part", &error))?;
+        self.sent.push(CompletedPart::builder().part_number(number).set_e_tag(done.e_tag).build());
+        // Hands the sent part's memory back before the next one is collected.
+        self.part = BytesMut::new();
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Upload for S3Upload {
+    async fn write(&mut self, mut bytes: Bytes) -> Result<(), BlobError> {
+        self.written += bytes.len() as u64;
+        while !bytes.is_empty() {
+            let room = PART - self.part.len();
+            self.part.extend_from_slice(&bytes.split_to(room.min(bytes.len())));
+            if self.part.len() == PART {
+                self.send_part().await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn finish(mut self: Box<Self>) -> Result<u64, BlobError> {
+        if self.id.is_none() {
+            let body = ByteStream::from(self.part.split().freeze());
+            let put = self.bucket.client.put_object().bucket(&self.bucket.name).key(&self.object).body(body);
+            put.send().await.map_err(|error| remote("put", &error))?;
+            return Ok(self.written);
+        }
+        if !self.part.is_empty() {
+            self.send_part().await?;
+        }
+        let id = self.id().await?;
+        let parts = CompletedMultipartUpload::builder().set_parts(Some(std::mem::take(&mut self.sent))).build();
+        let complete = self.bucket.client.complete_multipart_upload().bucket(&self.bucket.name).key(&self.object);
+        let done = complete.upload_id(id).multipart_upload(parts).send().await;
+        done.map_err(|error| remote("complete upload", &error))?;
+        self.id = None;
+        Ok(self.written)
+    }
+
+    async fn abort(mut self: Box<Self>) -> Result<(), BlobError> {
+        let Some(id) = self.id.take() else { return Ok(()) };
+        abort(&self.bucket, &self.object, id).await
+    }
+}
+
+impl Drop for S3Upload {
+    fn drop(&mut self) {
+        let Some(id) = self.id.take() else { return };
+        // Without a runtime the process is ending; `abort_abandoned` finds the upload later.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let (bucket, object) = (self.bucket.clone(), std::mem::take(&mut self.object));
+        runtime.spawn(async move {
+            if let Err(error) = abort(&bucket, &object, id).await {
+                tracing::warn!(%error, "an unfinished upload could not be aborted; it is tried again later");
+            }
+        });
+    }
+}
+
+async fn abort(bucket: &Bucket, object: &str, id: String) -> Result<(), BlobError> {
+    let abort = bucket.client.abort_multipart_upload().bucket(&bucket.name).key(object).upload_id(id);
+    match abort.send().await.map_err(|error| remote("abort upload", &error)) {
+        Ok(_) | Err(BlobError::NotFound) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn failed(action: &'static str, reason: &str) -> BlobError {
+    BlobError::Remote { action, reason: reason.to_owned() }
+}

@@ -1,0 +1,159 @@
+//! `visage analyze`: a video on disk to its result.
+
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use uuid::Uuid;
+
+use super::Failure;
+use crate::analysis::{Findings, Options, Timeline, TimelineRow};
+use crate::clock::{Clock, SystemClock};
+use crate::config::Settings;
+use crate::media::{ProbeError, Source};
+use crate::pipeline::{Cancel, Pipeline, PipelineError, Progress, StageTimes};
+use crate::report::{Context, Reporter};
+
+/// What `visage analyze --help` says at its end.
+const EXAMPLES: &str = "\
+Examples:
+  visage analyze clip.mp4
+  visage analyze clip.mp4 --html report.html --csv rows.csv
+  visage analyze clip.mp4 --sample-every 5 | jq .summary.dominant_emotion
+
+MP4, MOV, AVI, MKV and WebM are taken. On a terminal, a progress bar shows how far it is.";
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// The video.
+    file: PathBuf,
+
+    /// Write the report here too, as one page that needs nothing else.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+
+    /// Write a row for each face in each sample here too.
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
+
+    /// Look at every N-th frame [default: video.sample_every of the settings].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    sample_every: Option<u32>,
+
+    /// Read at most N faces a frame, the largest first [default: video.max_faces of the settings].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    max_faces: Option<u32>,
+
+    /// Say on standard error, as a line of JSON, how many seconds each stage was at work.
+    #[arg(long)]
+    stage_times: bool,
+}
+
+pub fn run(args: Args, settings: Settings) -> Result<(), Failure> {
+    if args.file == Path::new("-") {
+        return Err(Failure::Settings(
+            "a video cannot be read from standard input, because its index may stand at its end: give a file"
+                .to_owned(),
+        ));
+    }
+    for file in [&args.html, &args.csv].into_iter().flatten() {
+        writable(file)?;
+    }
+    // What can be refused at once is refused before the models are loaded.
+    let source = Source::File(args.file.clone());
+    crate::media::probe(&source, &settings.video).map_err(|error| failure(&args.file, error.into()))?;
+    let pipeline = Pipeline::load(&settings).map_err(|error| failure(&args.file, error))?;
+    let reporter = args.html.is_some().then(|| Reporter::new(&settings)).transpose();
+    let reporter = reporter.map_err(|error| Failure::Settings(error.to_string()))?;
+
+    let options = Options {
+        sample_every: args.sample_every.unwrap_or(settings.video.sample_every),
+        max_faces: args.max_faces.unwrap_or(settings.video.max_faces),
+    };
+    let bar = bar();
+    let show = |progress: Progress| {
+        bar.set_length(progress.frames_total);
+        bar.set_position(progress.frames_done);
+    };
+    let outcome = pipeline.analyze_timed(&source, options, &show, &Cancel::default());
+    bar.finish_and_clear();
+    let (findings, times) = outcome.map_err(|error| failure(&args.file, error))?;
+
+    if let (Some(path), Some(reporter)) = (&args.html, reporter) {
+        let context = Context { token: Uuid::nil(), created_at: SystemClock.now(), result_url: None };
+        let page = reporter.html(&findings, &context).map_err(|error| Failure::Run(error.to_string()))?;
+        std::fs::write(path, page).map_err(|error| unwritten(path, &error))?;
+    }
+    if let Some(path) = &args.csv {
+        write_csv(path, &findings.timeline).map_err(|error| unwritten(path, &error))?;
+    }
+    if args.stage_times {
+        eprintln!("{}", in_seconds(&times));
+    }
+    print(&findings)
+}
+
+/// The result on standard output. A reader that has seen enough (`| head`) is no error.
+fn print(findings: &Findings) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(&findings.analysis).map_err(|error| Failure::Run(error.to_string()))?;
+    match writeln!(std::io::stdout().lock(), "{text}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::Run(error.to_string())),
+        _ => Ok(()),
+    }
+}
+
+fn write_csv(path: &Path, timeline: &Timeline) -> std::io::Result<()> {
+    let mut file = BufWriter::new(std::fs::File::create(path)?);
+    writeln!(file, "{}", TimelineRow::CSV_HEADER)?;
+    for row in &timeline.rows {
+        writeln!(file, "{}", row.csv())?;
+    }
+    file.flush()
+}
+
+/// Finds out before the work whether its result has a place to go.
+fn writable(path: &Path) -> Result<(), Failure> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if folder.is_dir() && !path.is_dir() {
+        return Ok(());
+    }
+    Err(Failure::Settings(format!("{} cannot be written: give a file in a folder that exists", path.display())))
+}
+
+fn unwritten(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::Run(format!("{} was not written: {error}", path.display()))
+}
+
+/// A bar on standard error; hidden where that is no terminal.
+fn bar() -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
+    if let Ok(style) = ProgressStyle::with_template("{bar:40} {percent:>3} % of {len} frames, {eta} left") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+fn in_seconds(times: &StageTimes) -> serde_json::Value {
+    let seconds = |time: Duration| (time.as_secs_f64() * 1000.0).round() / 1000.0;
+    serde_json::json!({
+        "decode_s": seconds(times.decode),
+        "detect_s": seconds(times.detect),
+        "read_s": seconds(times.read),
+        "whole_s": seconds(times.whole),
+    })
+}
+
+fn failure(file: &Path, error: PipelineError) -> Failure {
+    let file = file.display();
+    match error {
+        // The person at the terminal may know the reason, unlike one who sent the video from afar.
+        PipelineError::Video(ProbeError::Unreadable(reason)) => {
+            Failure::Input(format!("{file} cannot be read: {reason}"))
+        }
+        PipelineError::Video(_) => Failure::Input(format!("{file}: {}", error.detail())),
+        PipelineError::Missing(_) => Failure::Missing(format!("{error}; `visage doctor` tells more")),
+        _ => Failure::Run(error.to_string()),
+    }
+}

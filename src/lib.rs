@@ -1,0 +1,36 @@
+//! visage: upload a video, get back what the faces in it showed.
+//!
+//! The modules, in the order a video walks through them:
+//!
+//! - [`cli`]: one file a subcommand (`serve`, `work`, `analyze`, `models`, `doctor`).
+//! - [`config`]: the settings, one struct a concern, defaults embedded from `config/default.toml`.
+//! - [`api`]: HTTP. Takes uploads, answers with states and reports.
+//! - [`blob`]: where videos lie: a folder or an S3 bucket.
+//! - [`store`]: the database: jobs (the queue), results, outgoing mail. All SQL is here.
+//! - [`worker`]: one job from claim to clean-up, and the housekeeping beside it.
+//! - [`pipeline`]: a video in, [`analysis::Findings`] out; used by worker and command line alike.
+//! - [`media`]: opens video files: probing and frames.
+//! - [`engine`]: ONNX Runtime: models, sessions, devices, batching. Knows tensors, no faces.
+//! - [`vision`]: what pictures say: face detector, emotion classifier, head pose.
+//! - [`analysis`]: plain types and arithmetic: emotions, observations, tracks, scores, summary.
+//! - [`report`]: views of a result for people: HTML, charts, mail.
+//! - [`clock`]: time and tokens, passed in so that tests can fix them.
+//! - [`telemetry`]: the program's log.
+//!
+//! Nothing imports upward: `analysis` and `engine` are the ground, `vision` and `media` stand on them,
+//! `pipeline` on those; `blob`, `store` and `report` beside it; `worker` and `api` on top, `cli` last.
+
+pub mod analysis;
+pub mod api;
+pub mod blob;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod engine;
+pub mod media;
+pub mod pipeline;
+pub mod report;
+pub mod store;
+pub mod telemetry;
+pub mod vision;
+pub mod worker;

@@ -1,0 +1,204 @@
+//! The one place where a container is opened with FFmpeg's own library, and the settings that make OpenCV's copy of
+//! the same door as narrow.
+
+use std::ffi::CString;
+use std::sync::Once;
+use std::time::Duration;
+
+use ffmpeg_next as ffmpeg;
+use ffmpeg_next::format::context::Input;
+use ffmpeg_next::util::interrupt;
+use ffmpeg_next::{Dictionary, ffi};
+
+use super::{ProbeError, Source};
+use crate::config::Video;
+
+/// Demuxers that may be tried, by FFmpeg's names.
+const FORMATS: &str = "mov,mp4,matroska,webm,avi";
+const FILE_PROTOCOLS: &str = "file";
+const URL_PROTOCOLS: &str = "http,https,tcp,tls";
+/// A server that sends nothing for this long is given up.
+const STALL: Duration = Duration::from_secs(20);
+/// A quick look into a file may take this long altogether, however the server trickles.
+pub(super) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Sets up FFmpeg and OpenCV's use of it, once a process; every opening calls it. OpenCV takes FFmpeg's options only
+/// from the environment (`OPENCV_FFMPEG_CAPTURE_OPTIONS`), so they hold for the whole process and allow both kinds of
+/// source. A program that starts threads had better call this before.
+pub fn prepare() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let mut options = reading();
+        options.push(("format_whitelist", FORMATS.to_owned()));
+        options.push(("protocol_whitelist", format!("{FILE_PROTOCOLS},{URL_PROTOCOLS}")));
+        let options: Vec<String> = options.iter().map(|(key, value)| format!("{key};{value}")).collect();
+        // SAFETY: the standard library locks the environment against its own readers. C code that reads it at this
+        // instant on another thread would race; this runs once, before the first decoder of the process starts.
+        unsafe {
+            std::env::set_var("OPENCV_FFMPEG_CAPTURE_OPTIONS", options.join("|"));
+            std::env::set_var("OPENCV_FFMPEG_LOGLEVEL", "-8");
+        }
+        ffmpeg::format::network::init();
+        // What FFmpeg says of broken files helps nobody who runs a service, and could name an address.
+        ffmpeg::util::log::set_level(ffmpeg::util::log::Level::Quiet);
+    });
+}
+
+/// Options of every opening: how long to wait, and that servers must be who they say.
+fn reading() -> Vec<(&'static str, String)> {
+    vec![
+        ("rw_timeout", STALL.as_micros().to_string()),
+        ("reconnect", "1".to_owned()),
+        ("reconnect_delay_max", "2".to_owned()),
+        ("tls_verify", "1".to_owned()),
+    ]
+}
+
+/// The source as FFmpeg names it. A path gets its protocol in front, so that no file name is taken for an address.
+pub(super) fn location(source: &Source) -> Result<String, ProbeError> {
+    let location = match source {
+        Source::File(path) => {
+            let path = path.to_str().ok_or_else(|| ProbeError::Unreadable("the path is not UTF-8".to_owned()))?;
+            format!("file:{path}")
+        }
+        Source::Url(url) if url.starts_with("http://") || url.starts_with("https://") => url.clone(),
+        Source::Url(_) => return Err(ProbeError::Unreadable("not an http or https address".to_owned())),
+    };
+    if location.contains('\0') {
+        return Err(ProbeError::Unreadable("the name holds a null character".to_owned()));
+    }
+    Ok(location)
+}
+
+/// Opens a container and reads what it says of its streams. No picture larger than the limit is ever allocated: the
+/// header is checked first, and the decoders that FFmpeg starts to look into streams are held to it. `stop` is asked
+/// during every wait for the source, for as long as the container is open.
+pub(super) fn open(
+    source: &Source,
+    limits: &Video,
+    stop: impl Fn() -> bool + Send + 'static,
+) -> Result<Input, ProbeError> {
+    prepare();
+    let location =
+        CString::new(location(source)?).map_err(|_| ProbeError::Unreadable("a null character".to_owned()))?;
+    let protocols = match source {
+        Source::File(_) => FILE_PROTOCOLS,
+        Source::Url(_) => URL_PROTOCOLS,
+    };
+    let mut options: Dictionary = reading().into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    options.set("format_whitelist", FORMATS);
+    options.set("protocol_whitelist", protocols);
+
+    let interrupt = interrupt::new(Box::new(stop));
+    // SAFETY: the context is allocated here and checked; FFmpeg frees it and sets the pointer to null when opening
+    // fails, and otherwise `Input` becomes its only owner. The dictionary is taken out and put back, whatever FFmpeg
+    // left of it, so it is freed once. The closure lives in the guard, which the `Input` keeps.
+    let mut input = unsafe {
+        let mut context = ffi::avformat_alloc_context();
+        if context.is_null() {
+            return Err(ProbeError::Unreadable("out of memory".to_owned()));
+        }
+        (*context).interrupt_callback = interrupt.interrupt;
+        let mut raw = options.disown();
+        let code = ffi::avformat_open_input(&raw mut context, location.as_ptr(), std::ptr::null(), &raw mut raw);
+        drop(Dictionary::own(raw));
+        if code < 0 {
+            return Err(refusal(code.into()));
+        }
+        Input::wrap_with_interrupt(context, interrupt.guard)
+    };
+
+    for stream in input.streams() {
+        let (width, height) = size(&stream);
+        check_pixels(width, height, limits)?;
+    }
+    let max_pixels = decoder_limit(limits).to_string();
+    let mut raw: Vec<*mut ffi::AVDictionary> = input
+        .streams()
+        .map(|_| {
+            let held: Dictionary = [("max_pixels", max_pixels.as_str())].into_iter().collect();
+            // SAFETY: ownership goes to the vector, whose dictionaries are taken back below.
+            unsafe { held.disown() }
+        })
+        .collect();
+    // SAFETY: the context is open, and the array has one dictionary for each of its streams.
+    let code = unsafe { ffi::avformat_find_stream_info(input.as_mut_ptr(), raw.as_mut_ptr()) };
+    for dictionary in raw {
+        // SAFETY: each came from `disown` above, as FFmpeg left it.
+        drop(unsafe { Dictionary::own(dictionary) });
+    }
+    if code < 0 { Err(refusal(code.into())) } else { Ok(input) }
+}
+
+/// Width and height of a stream's pictures as stored; 0 where they are not known or the stream has none.
+pub(super) fn size(stream: &ffmpeg::Stream<'_>) -> (u32, u32) {
+    let parameters = stream.parameters();
+    // SAFETY: the parameters live as long as the stream's container, which `stream` borrows.
+    let (width, height) = unsafe { ((*parameters.as_ptr()).width, (*parameters.as_ptr()).height) };
+    (width.try_into().unwrap_or(0), height.try_into().unwrap_or(0))
+}
+
+/// What a decoder is held to: the limit and the blocks that it rounds a picture's sides up to.
+pub(super) fn decoder_limit(limits: &Video) -> i64 {
+    let pixels = limits.max_pixels.saturating_add(limits.max_pixels / 8).saturating_add(1 << 16);
+    i64::try_from(pixels.min(i32::MAX as u64)).unwrap_or(i64::MAX)
+}
+
+/// Refuses a picture with more pixels than the limit.
+pub(super) fn check_pixels(width: u32, height: u32, limits: &Video) -> Result<(), ProbeError> {
+    if u64::from(width) * u64::from(height) > limits.max_pixels {
+        return Err(ProbeError::TooLarge { width, height, limit: limits.max_pixels });
+    }
+    Ok(())
+}
+
+/// Whether an error of FFmpeg is the source's fault (the disk, the network, the server) and not the video's.
+pub(super) fn is_source_failure(error: ffmpeg::Error) -> bool {
+    use ffmpeg::Error as E;
+    use ffmpeg::util::error as errno;
+    match error {
+        E::HttpBadRequest
+        | E::HttpUnauthorized
+        | E::HttpForbidden
+        | E::HttpNotFound
+        | E::HttpOther4xx
+        | E::HttpServerError
+        | E::Exit => true,
+        E::Other { errno } => matches!(
+            errno,
+            errno::EIO
+                | errno::ENOENT
+                | errno::EACCES
+                | errno::EPERM
+                | errno::EISDIR
+                | errno::EMFILE
+                | errno::ENFILE
+                | errno::ECONNREFUSED
+                | errno::ECONNRESET
+                | errno::ECONNABORTED
+                | errno::ETIMEDOUT
+                | errno::EHOSTUNREACH
+                | errno::ENETUNREACH
+                | errno::ENETDOWN
+                | errno::EPIPE
+        ),
+        _ => false,
+    }
+}
+
+/// An error of FFmpeg in our words.
+pub(super) fn refusal(error: ffmpeg::Error) -> ProbeError {
+    if !is_source_failure(error) {
+        return ProbeError::NotAVideo;
+    }
+    ProbeError::Unreadable(match error {
+        ffmpeg::Error::Exit => "no answer in time".to_owned(),
+        ffmpeg::Error::Other { errno } => std::io::Error::from_raw_os_error(errno).to_string(),
+        ffmpeg::Error::HttpBadRequest => "the server answered 400".to_owned(),
+        ffmpeg::Error::HttpUnauthorized => "the server answered 401".to_owned(),
+        ffmpeg::Error::HttpForbidden => "the server answered 403".to_owned(),
+        ffmpeg::Error::HttpNotFound => "the server answered 404".to_owned(),
+        ffmpeg::Error::HttpServerError => "the server failed".to_owned(),
+        _ => "the server refused".to_owned(),
+    })
+}

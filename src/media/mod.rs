@@ -1,0 +1,36 @@
+//! Opens video files: what is in them ([`probe`]) and their pictures ([`Frames`]). Knows no faces and no database.
+//!
+//! Everything here blocks: call it from threads of its own, never on the async runtime.
+//!
+//! Files come from strangers, so every way into FFmpeg is narrowed: only the containers that visage takes (no
+//! playlists, no concat scripts, nothing that names other files), only the protocol that the source needs, a time
+//! limit for servers that stall, and a look at the picture's size before room is made for one. FFmpeg is reached on
+//! two ways, directly for probing and through OpenCV for pictures; [`prepare`] sets up both.
+
+mod container;
+mod frames;
+mod probe;
+mod tail;
+
+use std::path::PathBuf;
+
+pub use container::prepare;
+pub use frames::{End, Frames, FramesError, Sample};
+pub use probe::{Probe, ProbeError, probe, sniff};
+
+/// Where the decoder reads a video from.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Source {
+    File(PathBuf),
+    /// An http(s) address that serves ranges, such as a presigned one. Never logged.
+    Url(String),
+}
+
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+            Self::Url(_) => f.write_str("Url(..)"),
+        }
+    }
+}

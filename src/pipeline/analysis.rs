@@ -1,0 +1,199 @@
+//! One analysis: what each stage does.
+
+use std::sync::mpsc::{Receiver, SyncSender};
+use std::time::{Duration, Instant};
+
+use opencv::core::MatTraitConst;
+
+use super::{Cancel, Pipeline, PipelineError, Progress, StageTimes, stages};
+use crate::analysis::{Face, Findings, Observation, Options, Track, Tracker, VideoFacts, quality, summarise};
+use crate::media::{End, Frames, Probe, Sample, Source, probe};
+use crate::vision::{Crop, Vision, head_pose};
+
+/// Most frames that are given to the detector together.
+const FRAMES_TOGETHER: usize = 4;
+/// Frames waiting for the detector, and those it has, may take this many bytes each (but always one).
+const FRAME_BYTES: usize = 64 << 20;
+/// Faces from about this many on are given to the classifier without waiting for more.
+const FACES_TOGETHER: usize = 16;
+/// Samples whose faces may wait for the classifier: crops are small.
+const ROOM_FOR_FACES: usize = 16;
+/// Time between calls of `progress`.
+const PROGRESS_EVERY: Duration = Duration::from_millis(200);
+
+/// The faces of one sample, cut out.
+struct Found {
+    sample: u32,
+    time_s: f64,
+    width: i32,
+    height: i32,
+    faces: Vec<Face>,
+    crops: Vec<Crop>,
+}
+
+/// What the last stage gives.
+struct ReadFaces {
+    tracks: Vec<Track>,
+    /// Times of all samples.
+    times: Vec<f64>,
+    busy: Duration,
+}
+
+pub(super) fn run(
+    pipeline: &Pipeline,
+    source: &Source,
+    options: Options,
+    progress: &(dyn Fn(Progress) + Sync),
+    cancel: &Cancel,
+) -> Result<(Findings, StageTimes), PipelineError> {
+    let started = Instant::now();
+    let Pipeline { vision, limits } = pipeline;
+    let probe = probe(source, limits)?;
+    progress(Progress { frames_done: 0, frames_total: probe.frames_total });
+
+    let together = frames_together(&probe);
+    let mut detect_busy = Duration::ZERO;
+    let ((end, decode), read) = stages::run(
+        (together, ROOM_FOR_FACES),
+        |to| {
+            let frames = Frames::open(source, &probe, options.sample_every, limits)?;
+            decode(frames, &probe, progress, cancel, &to)
+        },
+        |from, to| detect(vision, options.max_faces as usize, together, cancel, &mut detect_busy, &from, &to),
+        |from| read(vision, cancel, &from),
+    )?;
+    if cancel.is_cancelled() {
+        return Err(PipelineError::Cancelled);
+    }
+    let frames_done = end.frames_total;
+    progress(Progress { frames_done, frames_total: frames_done });
+
+    let facts = facts(&probe, &end, read.times.len());
+    let warnings = end.warning.into_iter().collect();
+    let findings = summarise(facts, &read.times, &read.tracks, vision.models(), warnings);
+    let times = StageTimes { decode, detect: detect_busy, read: read.busy, whole: started.elapsed() };
+    Ok((findings, times))
+}
+
+/// How many frames of this size may be held together.
+fn frames_together(probe: &Probe) -> usize {
+    let bytes = (probe.width as usize).saturating_mul(probe.height as usize).saturating_mul(3).max(1);
+    (FRAME_BYTES / bytes).clamp(1, FRAMES_TOGETHER)
+}
+
+/// Decodes to the end; gives how that was, and the time it took.
+fn decode(
+    mut frames: Frames,
+    probe: &Probe,
+    progress: &(dyn Fn(Progress) + Sync),
+    cancel: &Cancel,
+    to: &SyncSender<Sample>,
+) -> Result<(End, Duration), PipelineError> {
+    let mut busy = Duration::ZERO;
+    let mut told = Instant::now();
+    loop {
+        let since = Instant::now();
+        let sample = frames.next(&|| cancel.is_cancelled())?;
+        busy += since.elapsed();
+        let Some(sample) = sample else { break };
+        if to.send(sample).is_err() {
+            // The next stage has an error to report, and how the video ends matters to nobody.
+            return Ok((End { frames_total: frames.grabbed(), end_s: 0.0, warning: None }, busy));
+        }
+        if told.elapsed() >= PROGRESS_EVERY {
+            told = Instant::now();
+            let frames_done = frames.grabbed();
+            progress(Progress { frames_done, frames_total: probe.frames_total.max(frames_done) });
+        }
+    }
+    let stop = cancel.clone();
+    Ok((frames.end(move || stop.is_cancelled())?, busy))
+}
+
+/// Finds the faces of each frame, and cuts them out.
+fn detect(
+    vision: &Vision,
+    max_faces: usize,
+    together: usize,
+    cancel: &Cancel,
+    busy: &mut Duration,
+    from: &Receiver<Sample>,
+    to: &SyncSender<Found>,
+) -> Result<(), PipelineError> {
+    while let Ok(first) = from.recv() {
+        if cancel.is_cancelled() {
+            return Err(PipelineError::Cancelled);
+        }
+        // Whatever waits already goes along; nothing is waited for.
+        let samples: Vec<Sample> = std::iter::once(first).chain(from.try_iter().take(together - 1)).collect();
+        let since = Instant::now();
+        let pictures: Vec<_> = samples.iter().map(|sample| &sample.picture).collect();
+        let found = vision.detect(&pictures, max_faces)?;
+        let mut all = Vec::with_capacity(samples.len());
+        for (sample, faces) in samples.into_iter().zip(found) {
+            let crops = faces.iter().map(|face| vision.crop(&sample.picture, face)).collect::<Result<_, _>>()?;
+            let (width, height) = (sample.picture.cols(), sample.picture.rows());
+            all.push(Found { sample: sample.index, time_s: sample.time_s, width, height, faces, crops });
+        }
+        *busy += since.elapsed();
+        for found in all {
+            if to.send(found).is_err() {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Reads the emotions of all faces and puts the faces to people.
+fn read(vision: &Vision, cancel: &Cancel, from: &Receiver<Found>) -> Result<ReadFaces, PipelineError> {
+    let mut tracker = Tracker::default();
+    let mut times = Vec::new();
+    let mut busy = Duration::ZERO;
+    while let Ok(first) = from.recv() {
+        if cancel.is_cancelled() {
+            return Err(PipelineError::Cancelled);
+        }
+        let mut all = vec![first];
+        let mut faces = all[0].faces.len();
+        while faces < FACES_TOGETHER
+            && let Ok(more) = from.try_recv()
+        {
+            faces += more.faces.len();
+            all.push(more);
+        }
+        let since = Instant::now();
+        let crops: Vec<Crop> = all.iter_mut().flat_map(|found| std::mem::take(&mut found.crops)).collect();
+        let emotions = if crops.is_empty() { Vec::new() } else { vision.classify(&crops)? };
+        let mut emotions = emotions.into_iter();
+        for found in all {
+            let observe = |face: Face| {
+                let pose = head_pose(&face, found.width, found.height);
+                let quality = quality(&face, pose.as_ref());
+                let (sample, time_s) = (found.sample, found.time_s);
+                Some(Observation { sample, time_s, face, emotions: emotions.next()?, pose, quality })
+            };
+            times.push(found.time_s);
+            tracker.push(found.faces.into_iter().filter_map(observe).collect());
+        }
+        busy += since.elapsed();
+    }
+    Ok(ReadFaces { tracks: tracker.finish(), times, busy })
+}
+
+fn facts(probe: &Probe, end: &End, samples: usize) -> VideoFacts {
+    // A file that is cut off lasts as long as there is something to see.
+    let told = probe.duration_s > 0.0 && end.warning.is_none();
+    #[expect(clippy::cast_precision_loss, reason = "a rate")]
+    let counted_fps = if end.end_s > 0.0 { end.frames_total as f64 / end.end_s } else { 0.0 };
+    VideoFacts {
+        duration_s: if told { probe.duration_s } else { end.end_s },
+        fps: if probe.fps > 0.0 { probe.fps } else { counted_fps },
+        width: probe.width,
+        height: probe.height,
+        codec: probe.codec.clone(),
+        frames_total: end.frames_total,
+        frames_analyzed: samples as u64,
+        has_audio: probe.has_audio,
+    }
+}

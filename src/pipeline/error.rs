@@ -1,0 +1,131 @@
+//! Why a video gave no findings.
+
+use std::time::Duration;
+
+use super::stages::Broken;
+use crate::media::{FramesError, ProbeError};
+use crate::vision::VisionError;
+
+/// Why a video gave no findings.
+#[derive(Debug, thiserror::Error)]
+pub enum PipelineError {
+    #[error("cancelled")]
+    Cancelled,
+    /// The video or its source.
+    #[error(transparent)]
+    Video(#[from] ProbeError),
+    /// The decoder failed in a way that is not known to be the video's fault.
+    #[error("decoder: {0}")]
+    Decoder(String),
+    /// A model failed while running.
+    #[error("vision: {0}")]
+    Vision(#[from] VisionError),
+    /// Something that has to be put in place first: a library, a device, a model file. Only from loading.
+    #[error("{0}")]
+    Missing(VisionError),
+    /// A stage broke down: a bug.
+    #[error("the stage {0} broke down")]
+    Broken(&'static str),
+}
+
+impl From<FramesError> for PipelineError {
+    fn from(error: FramesError) -> Self {
+        match error {
+            FramesError::Cancelled => Self::Cancelled,
+            FramesError::Video(error) => Self::Video(error),
+            FramesError::Decoder(error) => Self::Decoder(error.to_string()),
+        }
+    }
+}
+
+impl From<Broken> for PipelineError {
+    fn from(Broken(stage): Broken) -> Self {
+        Self::Broken(stage)
+    }
+}
+
+impl PipelineError {
+    /// Whether another try cannot help: the video itself is at fault.
+    pub fn is_permanent(&self) -> bool {
+        use ProbeError as P;
+        matches!(self, Self::Video(P::NotAVideo | P::TooLong { .. } | P::TooLarge { .. }))
+    }
+
+    /// Whether something is missing on this machine that an operator has to put in place.
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Self::Missing(_))
+    }
+
+    /// Stable snake_case code for clients, such as `not_a_video`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Cancelled => "cancelled",
+            Self::Video(error) => error.code(),
+            Self::Decoder(_) => "decoder_failed",
+            Self::Vision(_) => "vision_failed",
+            Self::Missing(_) => "not_ready",
+            Self::Broken(_) => "internal_error",
+        }
+    }
+
+    /// A sentence for the person who sent the video: what is wrong and what to do; no path, no library's words.
+    pub fn detail(&self) -> String {
+        match self {
+            Self::Cancelled => "The analysis was cancelled.".to_owned(),
+            Self::Video(ProbeError::NotAVideo) => "The file is not a video that can be read. Send an MP4, MOV, AVI, \
+                 MKV or WebM file that plays on your own device."
+                .to_owned(),
+            Self::Video(ProbeError::TooLong { duration_s, limit_s }) => format!(
+                "The video lasts {} minutes; the limit is {} minutes. Cut it, or send it in parts.",
+                minutes(*duration_s),
+                minutes(Duration::from_secs(*limit_s).as_secs_f64())
+            ),
+            Self::Video(ProbeError::TooLarge { width, height, limit }) => format!(
+                "The picture has {width} x {height} pixels; the limit is {limit} pixels in all. Send it scaled down."
+            ),
+            Self::Video(ProbeError::Unreadable(_)) => {
+                "The video could not be read from storage. Send it again; if that does not help, try later.".to_owned()
+            }
+            Self::Decoder(_) | Self::Vision(_) | Self::Missing(_) | Self::Broken(_) => {
+                "The analysis failed for a reason that lies with this service, not with the video. Try again later."
+                    .to_owned()
+            }
+        }
+    }
+}
+
+/// Seconds as minutes, with a decimal for short times.
+fn minutes(seconds: f64) -> String {
+    let minutes = seconds / 60.0;
+    if minutes < 10.0 { format!("{minutes:.1}") } else { format!("{minutes:.0}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_videos_own_faults_are_permanent() {
+        let unreadable = || ProbeError::Unreadable("/secret/path: the server answered 403".to_owned());
+        for (error, permanent, code) in [
+            (PipelineError::Cancelled, false, "cancelled"),
+            (ProbeError::NotAVideo.into(), true, "not_a_video"),
+            (ProbeError::TooLong { duration_s: 10_801.0, limit_s: 7200 }.into(), true, "video_too_long"),
+            (ProbeError::TooLarge { width: 9, height: 9, limit: 80 }.into(), true, "picture_too_large"),
+            (unreadable().into(), false, "source_unreadable"),
+            (FramesError::Video(unreadable()).into(), false, "source_unreadable"),
+            (PipelineError::Decoder("/secret/path".to_owned()), false, "decoder_failed"),
+            (Broken("read").into(), false, "internal_error"),
+        ] {
+            assert_eq!((error.is_permanent(), error.code()), (permanent, code), "{error}");
+            let detail = error.detail();
+            assert!(!detail.contains("secret") && detail.ends_with('.'), "{detail}");
+        }
+    }
+
+    #[test]
+    fn limits_are_told_in_units_that_people_use() {
+        let detail = PipelineError::from(ProbeError::TooLong { duration_s: 10_801.0, limit_s: 90 }).detail();
+        assert!(detail.contains("180 minutes") && detail.contains("1.5 minutes"), "{detail}");
+    }
+}

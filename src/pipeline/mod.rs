@@ -1,0 +1,101 @@
+//! A video in, [`Findings`] out: decode, detect, read faces, track, summarise, through bounded channels, decoding,
+//! detecting and reading each on its own thread. Used by worker, api and command line alike; knows no database, no
+//! HTTP and no mail.
+//!
+//! What is held of a video at any time is a handful of its frames; all that grows with its length is a row for each
+//! face in each sample.
+
+mod analysis;
+mod error;
+mod stages;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::analysis::{Findings, Options};
+use crate::config::{Settings, Video};
+use crate::media::{self, Source};
+use crate::vision::Vision;
+
+pub use error::PipelineError;
+
+/// How far an analysis is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Progress {
+    pub frames_done: u64,
+    /// As far as the container tells; 0 where it does not.
+    pub frames_total: u64,
+}
+
+/// Stops an analysis from outside.
+#[derive(Debug, Clone, Default)]
+pub struct Cancel(Arc<AtomicBool>);
+
+impl Cancel {
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// How long each stage was at work, waiting for its neighbours not counted; they overlap, so the sum may be more than
+/// the whole.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct StageTimes {
+    /// Decoding, and turning sampled frames into pictures.
+    pub decode: Duration,
+    /// Finding faces and cutting them out.
+    pub detect: Duration,
+    /// Reading emotions, and telling people apart.
+    pub read: Duration,
+    /// From opening the video to the findings.
+    pub whole: Duration,
+}
+
+/// Everything an analysis needs, loaded once a process. Cheap to clone.
+#[derive(Clone)]
+pub struct Pipeline {
+    vision: Vision,
+    limits: Video,
+}
+
+impl Pipeline {
+    /// Loads the models.
+    ///
+    /// # Errors
+    /// [`PipelineError::Missing`] where something has to be put in place first, [`PipelineError::Vision`] else; the
+    /// text of both is for the operator.
+    pub fn load(settings: &Settings) -> Result<Self, PipelineError> {
+        media::prepare();
+        let vision = Vision::load(settings).map_err(|error| {
+            if error.is_missing() { PipelineError::Missing(error) } else { PipelineError::Vision(error) }
+        })?;
+        Ok(Self { vision, limits: settings.video.clone() })
+    }
+
+    /// Analyzes one video. Blocks until done, failed or cancelled; `progress` is called from time to time, on any thread.
+    pub fn analyze(
+        &self,
+        source: &Source,
+        options: Options,
+        progress: &(dyn Fn(Progress) + Sync),
+        cancel: &Cancel,
+    ) -> Result<Findings, PipelineError> {
+        self.analyze_timed(source, options, progress, cancel).map(|(findings, _)| findings)
+    }
+
+    /// As [`Pipeline::analyze`], and how long its stages took.
+    pub fn analyze_timed(
+        &self,
+        source: &Source,
+        options: Options,
+        progress: &(dyn Fn(Progress) + Sync),
+        cancel: &Cancel,
+    ) -> Result<(Findings, StageTimes), PipelineError> {
+        analysis::run(self, source, options, progress, cancel)
+    }
+}

@@ -1,0 +1,266 @@
+//! One person's emotions over the seconds of the video: the seven probabilities on top of one another, and below
+//! them how pleasant the mix is. Where the face was not seen there is nothing but hatching.
+
+use std::fmt::Write;
+
+use crate::analysis::Findings;
+use crate::report::{colour, words};
+
+use super::bins::{Bin, stretches};
+use super::{STACK, Size, at, escape, open};
+
+/// Where things lie in the drawing.
+struct Plan {
+    size: Size,
+    left: f64,
+    right: f64,
+    top: f64,
+    bottom: f64,
+    strip_top: f64,
+    strip_bottom: f64,
+    height: f64,
+    duration_s: f64,
+}
+
+impl Plan {
+    fn x(&self, time_s: f64) -> f64 {
+        self.left + (time_s / self.duration_s).clamp(0.0, 1.0) * (self.right - self.left)
+    }
+
+    /// Height of a share, 0 to 1, in the stack.
+    fn y(&self, share: f64) -> f64 {
+        self.bottom - share.clamp(0.0, 1.0) * (self.bottom - self.top)
+    }
+
+    /// Height of a valence, -1 to 1, in the strip.
+    fn strip_y(&self, valence: f64) -> f64 {
+        let middle = f64::midpoint(self.strip_top, self.strip_bottom);
+        middle - valence.clamp(-1.0, 1.0) * (self.strip_bottom - self.strip_top) / 2.0
+    }
+}
+
+/// The chart of one person. `label` stands for it where it cannot be seen.
+pub fn timeline(findings: &Findings, face: u32, size: Size, label: &str) -> String {
+    let last_s = findings.timeline.rows.last().map_or(0.0, |row| row.time_s);
+    let duration_s = findings.analysis.video.duration_s.max(last_s).max(0.001);
+    let stretches = stretches(&findings.timeline, face, duration_s, size.steps);
+
+    let (legend, legend_height) = legend(size);
+    let left = 3.3 * size.font;
+    let top = legend_height + 0.8 * size.font;
+    let bottom = top + size.plot;
+    let strip_top = bottom + 3.4 * size.font;
+    let strip_bottom = strip_top + 3.4 * size.font;
+    let right = size.width - 0.4 * size.font;
+    let height = strip_bottom + 0.6 * size.font;
+    let plan = Plan { size, left, right, top, bottom, strip_top, strip_bottom, height, duration_s };
+
+    let mut svg = open(size.width, plan.height, size.font, label);
+    svg.push_str(&legend);
+    ground(&mut svg, &plan, face);
+    for stretch in &stretches {
+        stack(&mut svg, &plan, stretch);
+        valence(&mut svg, &plan, stretch);
+    }
+    axes(&mut svg, &plan);
+    svg.push_str("</svg>");
+    svg
+}
+
+/// The legend in as many rows as the width needs, and its height.
+fn legend(size: Size) -> (String, f64) {
+    let square = 0.85 * size.font;
+    let mut svg = String::new();
+    let (mut x, mut y) = (0.0, 0.0);
+    let items = STACK.iter().map(|&emotion| (colour::of_emotion(emotion), words::noun(emotion)));
+    for (fill, text) in items.chain([("hatch", "not seen")]) {
+        #[expect(clippy::cast_precision_loss, reason = "a short word")]
+        let width = square + 0.4 * size.font + 0.56 * size.font * text.len() as f64 + 0.9 * size.font;
+        if x > 0.0 && x + width - 0.9 * size.font > size.width {
+            x = 0.0;
+            y += 1.55 * size.font;
+        }
+        let (sx, sy) = (at(x), at(y + 0.15 * size.font));
+        let side = at(square);
+        if fill == "hatch" {
+            // Drawn by hand here: a chart's pattern would start in the middle of so small a square.
+            let (near, far) = (at(x + square / 2.0), at(x + square));
+            let (upper, middle, lower) =
+                (sy.clone(), at(y + 0.15 * size.font + square / 2.0), at(y + 0.15 * size.font + square));
+            let _ = write!(
+                svg,
+                r#"<rect x="{sx}" y="{sy}" width="{side}" height="{side}" rx="2" fill-opacity=".07"/><path d="M{sx},{middle}L{near},{upper}M{sx},{lower}L{far},{upper}M{near},{lower}L{far},{middle}" stroke="currentColor" stroke-opacity=".35"/>"#
+            );
+        } else {
+            let _ = write!(svg, r#"<rect x="{sx}" y="{sy}" width="{side}" height="{side}" rx="2" fill="{fill}"/>"#);
+        }
+        let _ = write!(
+            svg,
+            r#"<text x="{}" y="{}">{}</text>"#,
+            at(x + square + 0.4 * size.font),
+            at(y + 0.92 * size.font),
+            escape(text)
+        );
+        x += width;
+    }
+    (svg, y + 1.3 * size.font)
+}
+
+/// What shows where the face was not seen.
+fn ground(svg: &mut String, plan: &Plan, face: u32) {
+    let (x, width) = (at(plan.left), at(plan.right - plan.left));
+    let (y, height) = (at(plan.top), at(plan.bottom - plan.top));
+    // Pages hold several charts, and a phone's and a sheet's of each: the name must differ.
+    let id = format!("gap-{face}-{}", at(plan.size.width));
+    let _ = write!(
+        svg,
+        r##"<pattern id="{id}" width="7" height="7" patternUnits="userSpaceOnUse"><path d="M-1,1L1,-1M0,7L7,0M6,8L8,6" stroke="currentColor" stroke-opacity=".2"/></pattern><rect x="{x}" y="{y}" width="{width}" height="{height}" fill-opacity=".03"/><rect x="{x}" y="{y}" width="{width}" height="{height}" fill="url(#{id})"/>"##
+    );
+}
+
+/// The seven shares of a stretch. Each layer reaches down to the axis and the next one lies over it, so that no seam
+/// shows between two.
+fn stack(svg: &mut String, plan: &Plan, stretch: &[Bin]) {
+    let (Some(first), Some(last)) = (stretch.first(), stretch.last()) else { return };
+    let (from, to) = (plan.x(first.from_s), plan.x(last.to_s).max(plan.x(first.from_s) + 1.0));
+    for (depth, &emotion) in STACK.iter().enumerate().rev() {
+        let height = |bin: &Bin| -> f64 { STACK[..=depth].iter().map(|e| bin.emotions[e.index()]).sum() };
+        let mut path = format!("M{},{}", at(from), at(plan.y(height(first))));
+        for bin in stretch {
+            let _ = write!(path, "L{},{}", at(plan.x(bin.at_s)), at(plan.y(height(bin))));
+        }
+        let (end, floor) = (at(to), at(plan.bottom));
+        let _ = write!(path, "L{end},{}L{end},{floor}L{},{floor}Z", at(plan.y(height(last))), at(from));
+        let _ = write!(svg, r#"<path d="{path}" fill="{}"/>"#, colour::of_emotion(emotion));
+    }
+}
+
+/// How pleasant the mix of a stretch is, as a line.
+fn valence(svg: &mut String, plan: &Plan, stretch: &[Bin]) {
+    let (Some(first), Some(last)) = (stretch.first(), stretch.last()) else { return };
+    let mut path = format!("M{},{}", at(plan.x(first.from_s)), at(plan.strip_y(first.valence)));
+    for bin in stretch {
+        let _ = write!(path, "L{},{}", at(plan.x(bin.at_s)), at(plan.strip_y(bin.valence)));
+    }
+    let end = plan.x(last.to_s).max(plan.x(first.from_s) + 1.0);
+    let _ = write!(path, "L{},{}", at(end), at(plan.strip_y(last.valence)));
+    let _ = write!(
+        svg,
+        r#"<path d="{path}" fill="none" stroke="currentColor" stroke-width="{}" stroke-linejoin="round"/>"#,
+        at(plan.size.font / 7.0)
+    );
+}
+
+fn axes(svg: &mut String, plan: &Plan) {
+    let font = plan.size.font;
+    let (left, right) = (at(plan.left), at(plan.right));
+    for (share, text) in [(0.0, "0%"), (0.5, "50%"), (1.0, "100%")] {
+        let y = plan.y(share);
+        let _ = write!(
+            svg,
+            r#"<path d="M{left},{y}H{right}" stroke="currentColor" stroke-opacity=".25"/><text x="{}" y="{}" text-anchor="end">{text}</text>"#,
+            at(plan.left - 0.5 * font),
+            at(y + 0.35 * font),
+            y = at(y),
+        );
+    }
+    // Room for the longest label and half of it more, because the last one is moved inwards.
+    #[expect(clippy::cast_precision_loss, reason = "a short label")]
+    let label = words::moment(plan.duration_s, plan.duration_s).len() as f64 * 0.56 * font;
+    let ticks = ticks(plan.duration_s, (plan.right - plan.left) / (1.5 * label + font));
+    let mut marks = String::new();
+    for &tick in &ticks.at_s {
+        let x = plan.x(tick);
+        let _ = write!(marks, "M{x},{}v{}", at(plan.bottom), at(0.4 * font), x = at(x));
+        // The last label stays inside the drawing.
+        let (anchor, x) = if x + label / 2.0 > plan.size.width { ("end", plan.size.width) } else { ("middle", x) };
+        let _ = write!(
+            svg,
+            r#"<text x="{}" y="{}" text-anchor="{anchor}">{}</text>"#,
+            at(x),
+            at(plan.bottom + 1.5 * font),
+            escape(&words::tick(tick, ticks.step_s, plan.duration_s))
+        );
+    }
+    let _ = write!(svg, r#"<path d="{marks}" stroke="currentColor" stroke-opacity=".5"/>"#);
+
+    let _ = write!(
+        svg,
+        r#"<path d="M{left},{}H{right}" stroke="currentColor" stroke-opacity=".35" stroke-dasharray="3 3"/><text x="{left}" y="{}" fill-opacity=".75" font-size="{}">How pleasant the expression is: + pleasant, − unpleasant</text>"#,
+        at(plan.strip_y(0.0)),
+        at(plan.strip_top - 0.5 * font),
+        at(0.9 * font),
+    );
+    for (valence, sign) in [(0.8, "+"), (-0.8, "−")] {
+        let y = at(plan.strip_y(valence) + 0.35 * font);
+        let _ = write!(svg, r#"<text x="{}" y="{y}" text-anchor="end">{sign}</text>"#, at(plan.left - 0.5 * font));
+    }
+}
+
+struct Ticks {
+    step_s: f64,
+    at_s: Vec<f64>,
+}
+
+/// Round times from 0 to the end, at most `most` steps apart.
+fn ticks(duration_s: f64, most: f64) -> Ticks {
+    const STEPS: [f64; 19] = [
+        0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0, 7200.0,
+        14400.0,
+    ];
+    let fits = |step: &f64| duration_s / step <= most.max(1.0);
+    // Beyond the list: whole hours.
+    let step_s = STEPS.into_iter().find(fits).unwrap_or_else(|| (duration_s / most.max(1.0) / 3600.0).ceil() * 3600.0);
+    let at_s = (0_u32..).map(|n| f64::from(n) * step_s).take_while(|&time| time <= duration_s + 1e-9).collect();
+    Ticks { step_s, at_s }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::sample;
+
+    #[test]
+    fn ticks_are_round_and_few() {
+        for (duration, most, step, count) in [
+            (0.3, 8.0, 0.05, 7),
+            (19.7, 8.0, 5.0, 4),
+            (92.0, 8.0, 15.0, 7),
+            (3600.0, 8.0, 600.0, 7),
+            (90_000.0, 6.0, 18_000.0, 6),
+        ] {
+            let ticks = ticks(duration, most);
+            assert!((ticks.step_s - step).abs() < 1e-9, "{duration}: {}", ticks.step_s);
+            assert_eq!(ticks.at_s.len(), count, "{duration}");
+        }
+    }
+
+    #[test]
+    fn a_chart_of_90_minutes_stays_small() {
+        let svg = timeline(&sample::long(), 1, Size::WIDE, "long");
+        assert!(svg.len() < 60_000, "{} bytes", svg.len());
+    }
+
+    #[test]
+    fn every_layer_of_every_stretch_is_drawn() {
+        let findings = sample::gap();
+        let svg = timeline(&findings, 1, Size::WIDE, "gap");
+        for emotion in STACK {
+            let areas = svg.matches(&format!(r#"Z" fill="{}""#, colour::of_emotion(emotion))).count();
+            assert_eq!(areas, 2, "{emotion}");
+        }
+    }
+
+    #[test]
+    fn the_label_is_escaped() {
+        let svg = timeline(&sample::gap(), 1, Size::NARROW, "\"><script>");
+        assert!(!svg.contains("<script>"));
+    }
+
+    #[test]
+    fn a_face_without_samples_or_a_video_without_length_still_draws() {
+        let mut findings = sample::nobody();
+        findings.analysis.video.duration_s = 0.0;
+        assert!(timeline(&findings, 1, Size::MAIL, "").ends_with("</svg>"));
+    }
+}

@@ -1,0 +1,239 @@
+//! What a mail says: a text and an HTML alternative with the same figures, and the charts as inline pictures.
+
+use askama::Template;
+use lettre::message::header::{ContentType, Header, HeaderName, HeaderValue};
+use lettre::message::{Attachment, Mailbox, MultiPart, SinglePart};
+use uuid::Uuid;
+
+use super::Sender;
+use crate::report::brand::{Brand, LOGO_HEIGHT};
+use crate::report::chart::{self, Size};
+use crate::report::colour::Colour;
+use crate::report::view::{self, Person, View};
+use crate::report::{Context, Message, ReportError, words};
+
+/// People shown one by one; more make a mail too long and too heavy.
+const MOST_PEOPLE: usize = 4;
+/// Width of a chart in the mail in CSS pixels, and of its picture: two pixels each, for sharp screens.
+const CHART_WIDTH: u32 = 560;
+
+/// A mail before its pictures are drawn. It owns all it needs.
+pub struct Draft {
+    id: Uuid,
+    domain: String,
+    date: std::time::SystemTime,
+    subject: String,
+    text: String,
+    html: String,
+    logo: Option<Vec<u8>>,
+    /// Names and SVGs of the charts, in order.
+    charts: Vec<(String, String)>,
+}
+
+#[derive(Template)]
+#[template(path = "mail.txt")]
+struct Text<'a> {
+    brand: &'a Brand,
+    view: &'a View,
+}
+
+#[derive(Template)]
+#[template(path = "mail.html")]
+struct Html<'a> {
+    frame: Frame<'a>,
+    view: &'a View,
+    people: Vec<Shown<'a>>,
+}
+
+#[derive(Template)]
+#[template(path = "mail_failure.txt")]
+struct FailureText<'a> {
+    brand: &'a Brand,
+    failure: &'a Failure<'a>,
+}
+
+#[derive(Template)]
+#[template(path = "mail_failure.html")]
+struct FailureHtml<'a> {
+    frame: Frame<'a>,
+    failure: &'a Failure<'a>,
+}
+
+/// What stands around every HTML mail.
+struct Frame<'a> {
+    brand: &'a Brand,
+    title: &'a str,
+    preheader: &'a str,
+    logo_cid: String,
+    logo_height: u32,
+    accent: Colour,
+    accent_ink: Colour,
+    accent_text: Colour,
+    token: String,
+}
+
+struct Shown<'a> {
+    person: &'a Person,
+    cid: String,
+    width: u32,
+}
+
+struct Failure<'a> {
+    detail: &'a str,
+    created: String,
+    result_url: Option<String>,
+    token: String,
+}
+
+impl<'a> Frame<'a> {
+    fn new(brand: &'a Brand, title: &'a str, preheader: &'a str, id: Uuid, domain: &str, token: Uuid) -> Self {
+        Self {
+            brand,
+            title,
+            preheader,
+            logo_cid: content_id("logo", id, domain),
+            logo_height: LOGO_HEIGHT,
+            accent: brand.accent,
+            accent_ink: brand.accent.ink(),
+            accent_text: brand.accent.readable_on(Colour::WHITE),
+            token: token.to_string(),
+        }
+    }
+}
+
+fn content_id(name: &str, id: Uuid, domain: &str) -> String {
+    format!("{name}.{}@{domain}", id.simple())
+}
+
+/// Writes a mail; its pictures are left for [`Draft::into_mail`].
+pub fn draft(
+    brand: &Brand,
+    sender: &Sender,
+    id: Uuid,
+    message: Message<'_>,
+    context: &Context,
+) -> Result<Draft, ReportError> {
+    let domain = sender.from.email.domain().to_owned();
+    let (subject, text, html, charts) = match message {
+        Message::Report(findings) => {
+            let view = View::new(findings, context, MOST_PEOPLE);
+            let shown =
+                |person| Shown { person, cid: content_id(&chart_name(person), id, &domain), width: CHART_WIDTH };
+            let frame = Frame::new(brand, &view.headline, &view.lead, id, &domain, context.token);
+            let html = Html { frame, view: &view, people: view.people.iter().map(shown).collect() }.render()?;
+            let text = Text { brand, view: &view }.render()?;
+            let drawn = |person| (chart_name(person), view::timeline(findings, person, Size::MAIL));
+            let charts = view.people.iter().map(drawn).collect();
+            (&sender.subject, text, html, charts)
+        }
+        Message::Failure { detail } => {
+            let failure = Failure {
+                detail,
+                created: words::date(context.created_at),
+                result_url: view::web_address(context),
+                token: context.token.to_string(),
+            };
+            let title = "Your video could not be analyzed";
+            let frame = Frame::new(brand, title, detail, id, &domain, context.token);
+            let html = FailureHtml { frame, failure: &failure }.render()?;
+            let text = FailureText { brand, failure: &failure }.render()?;
+            (&sender.failure_subject, text, html, Vec::new())
+        }
+    };
+    Ok(Draft {
+        id,
+        date: context.created_at.into(),
+        subject: one_line(subject),
+        text: tidy(&text),
+        html,
+        logo: brand.logo.as_ref().map(|logo| logo.png.clone()),
+        charts,
+        domain,
+    })
+}
+
+impl Draft {
+    /// Draws the pictures and puts the parts together. The same draft gives the same bytes: dates, ids and
+    /// boundaries all come from the id and the context. Takes a while: not for the async runtime.
+    pub fn into_mail(self, sender: &Sender, to: Mailbox) -> Result<lettre::Message, ReportError> {
+        let inline = |name: &str, png: Vec<u8>| -> Result<SinglePart, ReportError> {
+            let cid = content_id(name, self.id, &self.domain);
+            let attachment = Attachment::new_inline_with_name(cid, format!("{name}.png"));
+            Ok(attachment.body(png, content_type("image/png")?))
+        };
+        let boundary = |kind: &str| format!("{kind}-{}", self.id.simple());
+        let mut related =
+            MultiPart::related().boundary(boundary("related")).singlepart(SinglePart::html(self.html.clone()));
+        if let Some(logo) = &self.logo {
+            related = related.singlepart(inline("logo", logo.clone())?);
+        }
+        for (name, svg) in &self.charts {
+            related = related.singlepart(inline(name, chart::png(svg, 2 * CHART_WIDTH)?)?);
+        }
+        let body = MultiPart::alternative()
+            .boundary(boundary("alternative"))
+            .singlepart(SinglePart::plain(self.text.clone()))
+            .multipart(related);
+        let mut mail = lettre::Message::builder()
+            .from(sender.from.clone())
+            .to(to)
+            .subject(self.subject.clone())
+            .date(self.date)
+            .message_id(Some(format!("<{}@{}>", self.id, self.domain)))
+            .header(AutoSubmitted);
+        if let Some(reply_to) = &sender.reply_to {
+            mail = mail.reply_to(reply_to.clone());
+        }
+        Ok(mail.multipart(body)?)
+    }
+}
+
+fn chart_name(person: &Person) -> String {
+    format!("chart-{}", person.id)
+}
+
+fn content_type(name: &'static str) -> Result<ContentType, ReportError> {
+    ContentType::parse(name).map_err(|error| ReportError::Mail { key: "content type", reason: error.to_string() })
+}
+
+/// Says that no person wrote the mail, so that no robot answers it (RFC 3834).
+#[derive(Clone)]
+struct AutoSubmitted;
+
+impl Header for AutoSubmitted {
+    fn name() -> HeaderName {
+        HeaderName::new_from_ascii_str("Auto-Submitted")
+    }
+
+    fn parse(_: &str) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(Self)
+    }
+
+    fn display(&self) -> HeaderValue {
+        HeaderValue::new(Self::name(), "auto-generated".to_owned())
+    }
+}
+
+/// A header's text: on one line whatever was put into it.
+fn one_line(text: &str) -> String {
+    text.split(|c: char| c.is_control() || c.is_whitespace())
+        .filter(|word| !word.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// A text without blanks at the ends of lines and with one empty line at most between two others.
+fn tidy(text: &str) -> String {
+    let mut tidy = String::with_capacity(text.len());
+    let mut empty = 2;
+    for line in text.lines().map(str::trim_end) {
+        empty = if line.is_empty() { empty + 1 } else { 0 };
+        if empty < 2 {
+            tidy.push_str(line);
+            tidy.push('\n');
+        }
+    }
+    tidy.truncate(tidy.trim_end().len());
+    tidy.push('\n');
+    tidy
+}

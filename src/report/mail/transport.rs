@@ -1,0 +1,243 @@
+//! How mails leave: over SMTP, or into a folder.
+
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use lettre::transport::smtp::PoolConfig;
+use lettre::transport::smtp::authentication::Credentials;
+use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
+use lettre::transport::smtp::{AsyncSmtpTransportBuilder, Error as SmtpError};
+use lettre::{Address, AsyncSmtpTransport, AsyncTransport as _, Tokio1Executor};
+use uuid::Uuid;
+
+use super::MailError;
+use crate::config::{Smtp, SmtpSecurity};
+use crate::report::ReportError;
+
+type Connections = AsyncSmtpTransport<Tokio1Executor>;
+
+pub enum Transport {
+    Outbox(PathBuf),
+    Smtp(Box<Server>),
+}
+
+/// A mail server and the open connections to it.
+pub struct Server {
+    builder: AsyncSmtpTransportBuilder,
+    /// An exchange that takes longer is given up.
+    patience: Duration,
+    /// Made at the first mail, because it needs a running runtime; made anew after an exchange that was cut short.
+    connections: Mutex<Option<Connections>>,
+}
+
+impl Transport {
+    pub fn outbox(folder: PathBuf) -> Self {
+        Self::Outbox(folder)
+    }
+
+    pub fn smtp(settings: &Smtp) -> Result<Self, ReportError> {
+        let timeout = Duration::from_secs(settings.timeout_s);
+        let tls = match settings.security {
+            SmtpSecurity::None => Tls::None,
+            // Required: a server (or somebody on the way) that does not offer it gets no mail.
+            SmtpSecurity::Starttls => Tls::Required(tls(settings)?),
+            SmtpSecurity::Tls => Tls::Wrapper(tls(settings)?),
+        };
+        let mut builder = Connections::builder_dangerous(&settings.host)
+            .port(settings.port)
+            .tls(tls)
+            .timeout(Some(timeout))
+            .pool_config(PoolConfig::new().max_size(4).idle_timeout(Duration::from_secs(30)));
+        if !settings.username.is_empty() {
+            let password = settings.password.expose().to_owned();
+            builder = builder.credentials(Credentials::new(settings.username.clone(), password));
+        }
+        let server = Server { builder, patience: 4 * timeout, connections: Mutex::new(None) };
+        Ok(Self::Smtp(Box::new(server)))
+    }
+
+    /// Hands over one mail.
+    pub async fn send(&self, id: Uuid, to: &Address, mail: lettre::Message) -> Result<(), MailError> {
+        match self {
+            Self::Outbox(folder) => {
+                let folder = folder.clone();
+                in_background(move || put(&folder, id, &mail.formatted())).await
+            }
+            Self::Smtp(server) => {
+                let exchange = async |connections: Connections| connections.send(mail).await.map(|_| ());
+                server.exchange(exchange).await.map_err(|error| error.for_mail(Some(to)))
+            }
+        }
+    }
+
+    pub async fn check(&self) -> Result<(), MailError> {
+        match self {
+            Self::Outbox(folder) => {
+                let folder = folder.clone();
+                in_background(move || {
+                    make_folder(&folder)?;
+                    tempfile_in(&folder, "check").map(|(path, _)| drop(std::fs::remove_file(path)))
+                })
+                .await
+            }
+            Self::Smtp(server) => {
+                let exchange = async |connections: Connections| connections.test_connection().await;
+                match server.exchange(exchange).await {
+                    Ok(true) => Ok(()),
+                    Ok(false) => Err(temporary("the server did not answer a NOOP".to_owned())),
+                    Err(error) => Err(error.for_mail(None)),
+                }
+            }
+        }
+    }
+}
+
+fn tls(settings: &Smtp) -> Result<TlsParameters, ReportError> {
+    let mut builder = TlsParameters::builder(settings.host.clone());
+    if !settings.ca_file.is_empty() {
+        let refuse = |reason: String| ReportError::Mail { key: "smtp.ca_file", reason };
+        let pem = std::fs::read(&settings.ca_file).map_err(|error| refuse(format!("{}: {error}", settings.ca_file)))?;
+        let certificate = Certificate::from_pem(&pem).map_err(|error| refuse(error.to_string()))?;
+        builder = builder.add_root_certificate(certificate);
+    }
+    builder.build().map_err(|error| ReportError::Mail { key: "smtp.security", reason: error.to_string() })
+}
+
+/// How an exchange with the server ended without success.
+enum Failure {
+    Smtp(SmtpError),
+    TooLong(Duration),
+}
+
+impl Server {
+    fn connections(&self) -> Connections {
+        let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        connections.get_or_insert_with(|| self.builder.clone().build()).clone()
+    }
+
+    async fn exchange<T>(&self, exchange: impl AsyncFnOnce(Connections) -> Result<T, SmtpError>) -> Result<T, Failure> {
+        let mut guard = CutShort { server: self, finished: false };
+        let answer = tokio::time::timeout(self.patience, exchange(self.connections())).await;
+        guard.finished = answer.is_ok();
+        answer.map_err(|_| Failure::TooLong(self.patience))?.map_err(Failure::Smtp)
+    }
+}
+
+/// Forgets the open connections if an exchange was dropped half-way: the answer that is still to come on one of them
+/// would be taken for the answer to the next mail.
+struct CutShort<'a> {
+    server: &'a Server,
+    finished: bool,
+}
+
+impl Drop for CutShort<'_> {
+    fn drop(&mut self) {
+        if !self.finished {
+            *self.server.connections.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+    }
+}
+
+impl Failure {
+    fn for_mail(self, to: Option<&Address>) -> MailError {
+        match self {
+            Self::TooLong(patience) => temporary(format!("the exchange took longer than {} s", patience.as_secs())),
+            Self::Smtp(error) => {
+                let code = error.status().map(u16::from);
+                MailError { permanent: is_permanent(code), reason: redact(&error.to_string(), to) }
+            }
+        }
+    }
+}
+
+/// Whether an answer of the server is its last word about this mail.
+fn is_permanent(code: Option<u16>) -> bool {
+    match code {
+        // A login that is missing or wrong is for the operator to mend, and then all mails can go.
+        Some(530 | 534 | 535 | 538) => false,
+        Some(code) => (500..600).contains(&code),
+        None => false,
+    }
+}
+
+fn temporary(reason: String) -> MailError {
+    MailError { permanent: false, reason }
+}
+
+/// Server answers like to quote the address: every word that may be part of it goes.
+fn redact(text: &str, to: Option<&Address>) -> String {
+    let (user, domain) = to.map_or(("", ""), |to| (to.user(), to.domain()));
+    let hides =
+        |word: &str, part: &str| !part.is_empty() && word.to_ascii_lowercase().contains(&part.to_ascii_lowercase());
+    let clean = |word: &str| {
+        let reveals = word.contains('@') || hides(word, user) || hides(word, domain);
+        if reveals { "[...]".to_owned() } else { word.to_owned() }
+    };
+    text.split_whitespace().map(clean).collect::<Vec<_>>().join(" ")
+}
+
+async fn in_background(work: impl FnOnce() -> std::io::Result<()> + Send + 'static) -> Result<(), MailError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| temporary(format!("the outbox: {error}")))?
+        .map_err(|error| temporary(format!("the outbox: {error}")))
+}
+
+/// Puts a mail into the folder under its id, whole or not at all. A mail that lies there already is left alone.
+fn put(folder: &Path, id: Uuid, mail: &[u8]) -> std::io::Result<()> {
+    let path = folder.join(format!("{id}.eml"));
+    if path.exists() {
+        return Ok(());
+    }
+    make_folder(folder)?;
+    let (written, mut file) = tempfile_in(folder, &id.to_string())?;
+    file.write_all(mail)?;
+    file.sync_all()?;
+    std::fs::rename(written, path)
+}
+
+fn make_folder(folder: &Path) -> std::io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+/// A new file for this process, readable by its user alone: mails hold addresses and results.
+fn tempfile_in(folder: &Path, name: &str) -> std::io::Result<(PathBuf, std::fs::File)> {
+    let path = folder.join(format!(".{name}.{}.tmp", std::process::id()));
+    // One that a crash left is not ours to append to, and may have other rights.
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+    Ok((path, file))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_never_hold_the_address() {
+        let to: Address = "Anna.Berg@Example.org".parse().unwrap();
+        for answer in [
+            "permanent error (550): 5.1.1 <anna.berg@example.org>: Recipient address rejected",
+            "550 unknown user ANNA.BERG in domain example.org",
+            "<Anna.Berg@Example.org>...relaying denied",
+        ] {
+            let reason = redact(answer, Some(&to)).to_lowercase();
+            assert!(!reason.contains("anna") && !reason.contains("example.org"), "{reason}");
+        }
+        assert_eq!(redact("554 5.7.1 relay denied", Some(&to)), "554 5.7.1 relay denied");
+    }
+
+    #[test]
+    fn only_refusals_of_the_mail_itself_are_permanent() {
+        for (code, permanent) in
+            [(Some(550), true), (Some(554), true), (Some(451), false), (Some(535), false), (None, false)]
+        {
+            assert_eq!(is_permanent(code), permanent, "{code:?}");
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! Views of [`Findings`] for people: the HTML report, its charts, and the mail that carries it. Renders what `analysis`
+//! computed and computes nothing; knows no database.
+
+mod brand;
+mod chart;
+mod colour;
+mod mail;
+mod page;
+#[cfg(test)]
+mod sample;
+#[cfg(test)]
+mod tests;
+mod view;
+mod words;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use crate::analysis::Findings;
+use crate::config::Settings;
+
+use brand::Brand;
+
+pub use mail::{MailError, Mailer};
+
+/// Why a report or mail could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    #[error("report.logo = {}: {reason}", path.display())]
+    Logo { path: PathBuf, reason: String },
+    #[error("report.accent = {0:?} is no colour such as #3457d5")]
+    Accent(String),
+    #[error("report: the page cannot be written: {0}")]
+    Page(#[from] askama::Error),
+    #[error("report: a chart cannot be drawn: {0}")]
+    Chart(#[from] chart::RasterError),
+    #[error("mail.{key}: {reason}")]
+    Mail { key: &'static str, reason: String },
+    #[error("mail: the message cannot be put together: {0}")]
+    Message(#[from] lettre::error::Error),
+}
+
+/// What a report says beside the findings.
+#[derive(Debug, Clone)]
+pub struct Context {
+    pub token: Uuid,
+    pub created_at: Timestamp,
+    /// Where the result is on the web; `None` for a report made on the command line.
+    pub result_url: Option<String>,
+}
+
+/// Renders reports with the operator's branding. Cheap to clone.
+#[derive(Clone)]
+pub struct Reporter {
+    brand: Arc<Brand>,
+}
+
+impl Reporter {
+    /// Reads the branding (a logo file that cannot be read is an error).
+    pub fn new(settings: &Settings) -> Result<Self, ReportError> {
+        Ok(Self { brand: Arc::new(Brand::new(&settings.report)?) })
+    }
+
+    /// The whole report as one HTML page that needs nothing else.
+    pub fn html(&self, findings: &Findings, context: &Context) -> Result<String, ReportError> {
+        page::render(&self.brand, findings, context)
+    }
+}
+
+/// What a mail tells.
+#[derive(Debug, Clone, Copy)]
+pub enum Message<'a> {
+    Report(&'a Findings),
+    /// The analysis failed for good: the sentence that the person gets.
+    Failure {
+        detail: &'a str,
+    },
+}

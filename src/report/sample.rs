@@ -1,0 +1,151 @@
+//! Findings that no video gave, for tests.
+
+use std::collections::BTreeMap;
+
+use crate::analysis::{
+    Analysis, BBox, Emotion, FaceSummary, Findings, ModelUsed, Probabilities, Summary, Timeline, TimelineRow,
+    VideoFacts,
+};
+
+/// Probabilities that lean towards one emotion and waver with time, as a real classifier's do.
+fn leaning(emotion: Emotion, strength: f32, time_s: f64) -> Probabilities {
+    let mut p = [0.0_f32; 7];
+    for (index, value) in p.iter_mut().enumerate() {
+        #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "seven of them")]
+        let wave = (time_s * (0.9 + 0.37 * index as f64) + index as f64).sin() as f32;
+        *value = 0.05 + 0.04 * wave;
+    }
+    p[Emotion::Neutral.index()] += 0.12;
+    p[emotion.index()] += strength;
+    let sum: f32 = p.iter().sum();
+    Probabilities(p.map(|value| value / sum))
+}
+
+fn row(face: u32, time_s: f64, emotions: Probabilities) -> TimelineRow {
+    let bbox = BBox { x: 100.0, y: 80.0, width: 120.0, height: 150.0 };
+    TimelineRow { time_s, face, bbox, emotions, pose: None, eye_contact: Some(time_s < 8.0), quality: 0.9 }
+}
+
+fn mean(rows: &[&TimelineRow]) -> BTreeMap<Emotion, f64> {
+    let share = |e: Emotion| rows.iter().map(|r| f64::from(r.emotions.of(e))).sum::<f64>() * 100.0 / rows.len() as f64;
+    Emotion::ALL.into_iter().map(|e| (e, share(e))).collect()
+}
+
+fn top(shares: &BTreeMap<Emotion, f64>) -> Emotion {
+    shares.iter().max_by(|a, b| a.1.total_cmp(b.1)).map_or(Emotion::Neutral, |(e, _)| *e)
+}
+
+fn face(id: u32, rows: &[TimelineRow]) -> FaceSummary {
+    let rows: Vec<&TimelineRow> = rows.iter().filter(|row| row.face == id).collect();
+    let (mut counts, mut sums) = (BTreeMap::<Emotion, u32>::new(), BTreeMap::<Emotion, f64>::new());
+    for row in &rows {
+        let (emotion, p) = row.emotions.top();
+        *counts.entry(emotion).or_default() += 1;
+        *sums.entry(emotion).or_default() += f64::from(p);
+    }
+    let emotions = mean(&rows);
+    FaceSummary {
+        id,
+        first_s: rows[0].time_s,
+        last_s: rows[rows.len() - 1].time_s,
+        frames: rows.len() as u32,
+        dominant_emotion: top(&emotions),
+        average_confidence: sums.iter().map(|(e, sum)| (*e, sum / f64::from(counts[e]))).collect(),
+        emotion_counts: counts,
+        emotions,
+        embeddings_shape: [rows.len() as u32, 7],
+        example_embedding: rows[0].emotions.0,
+        eye_contact: Some(41.7),
+        calmness: 58.3,
+        valence: 0.12,
+        arousal: 0.21,
+    }
+}
+
+fn findings(duration_s: f64, interval_s: f64, rows: Vec<TimelineRow>, warnings: &[&str]) -> Findings {
+    let people = rows.iter().map(|row| row.face).max().unwrap_or(0);
+    let all: Vec<&TimelineRow> = rows.iter().collect();
+    let emotions = (!rows.is_empty()).then(|| mean(&all));
+    let read = |value: f64| (!rows.is_empty()).then_some(value);
+    let summary = Summary {
+        dominant_emotion: emotions.as_ref().map(top),
+        calmness: read(58.3),
+        eye_contact: read(41.7),
+        model_confidence: read(0.714),
+        valence: read(0.12),
+        arousal: read(0.21),
+        emotions,
+    };
+    let video = VideoFacts {
+        duration_s,
+        fps: 23.976,
+        width: 1280,
+        height: 720,
+        codec: "h264".to_owned(),
+        frames_total: (duration_s * 23.976) as u64,
+        frames_analyzed: (duration_s / interval_s) as u64,
+        has_audio: true,
+    };
+    let models = [("yunet", 'a'), ("emotion", 'b')]
+        .map(|(name, digit)| ModelUsed { name: name.to_owned(), sha256: digit.to_string().repeat(64) });
+    let analysis = Analysis {
+        video,
+        summary,
+        speech: None,
+        faces: (1..=people).map(|id| face(id, &rows)).collect(),
+        models: models.to_vec(),
+        warnings: warnings.iter().map(|text| (*text).to_owned()).collect(),
+    };
+    Findings { analysis, timeline: Timeline { interval_s, rows } }
+}
+
+/// Times of samples from `from` to before `to`, 0.8 s apart.
+fn times(from: f64, to: f64) -> impl Iterator<Item = f64> {
+    (0_u32..).map(|n| f64::from(n) * 0.8).skip_while(move |t| *t < from).take_while(move |t| *t < to)
+}
+
+/// Sad for eight seconds, then happy.
+fn turning(face: u32, from: f64, to: f64) -> impl Iterator<Item = TimelineRow> {
+    times(from, to).map(move |t| {
+        let (emotion, strength) = if t < 8.0 { (Emotion::Sad, 0.7) } else { (Emotion::Happy, 1.1) };
+        row(face, t, leaning(emotion, strength, t))
+    })
+}
+
+/// One person, 20 seconds.
+pub fn one() -> Findings {
+    findings(19.7, 0.8, turning(1, 0.0, 19.7).collect(), &[])
+}
+
+/// Two people, the second one surprised and only there in the middle.
+pub fn two() -> Findings {
+    let second = times(6.0, 14.0).map(|t| row(2, t, leaning(Emotion::Surprise, 0.4, t + 3.0)));
+    let mut rows: Vec<_> = turning(1, 0.0, 19.7).chain(second).collect();
+    rows.sort_by(|a, b| a.time_s.total_cmp(&b.time_s));
+    findings(19.7, 0.8, rows, &["The last 2.1 s of the file are damaged and were left out."])
+}
+
+/// One person who leaves and comes back.
+pub fn gap() -> Findings {
+    findings(19.7, 0.8, turning(1, 0.0, 6.0).chain(turning(1, 12.0, 19.7)).collect(), &[])
+}
+
+/// No face at all.
+pub fn nobody() -> Findings {
+    findings(12.0, 0.8, Vec::new(), &["No face was found."])
+}
+
+/// Four samples.
+pub fn short() -> Findings {
+    findings(3.2, 0.8, turning(1, 0.0, 3.2).collect(), &[])
+}
+
+/// 90 minutes with a pause.
+pub fn long() -> Findings {
+    let seconds = (0..5400).filter(|t| !(2400..2700).contains(t)).map(f64::from);
+    let rows = seconds.map(|t| {
+        let emotion = Emotion::ALL[(t / 700.0) as usize % 7];
+        row(1, t, leaning(emotion, 0.5, t))
+    });
+    findings(5400.0, 1.0, rows.collect(), &[])
+}

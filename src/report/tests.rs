@@ -1,0 +1,237 @@
+//! Page and mails as a whole, on findings that no video gave.
+
+use mail_parser::{MessageParser, MimeHeaders as _};
+
+use super::{Context, Mailer, Message, Reporter, sample};
+use crate::analysis::Findings;
+use crate::config::Settings;
+
+fn context() -> Context {
+    Context {
+        token: "3f2b8c1e-5d4a-4e6f-9a7b-0c1d2e3f4a5b".parse().unwrap(),
+        created_at: "2026-11-21T10:45:00Z".parse().unwrap(),
+        result_url: Some("https://visage.example/results/3f2b8c1e-5d4a-4e6f-9a7b-0c1d2e3f4a5b".to_owned()),
+    }
+}
+
+fn settings() -> Settings {
+    Settings::defaults().unwrap()
+}
+
+fn page(findings: &Findings) -> String {
+    Reporter::new(&settings()).unwrap().html(findings, &context()).unwrap()
+}
+
+fn mail(settings: &Settings, message: Message<'_>) -> Vec<u8> {
+    let mailer = Mailer::new(settings, Reporter::new(settings).unwrap()).unwrap().unwrap();
+    let id = "0192f0c1-2233-7444-8555-666677778888".parse().unwrap();
+    mailer.compose(id, "anna@example.org", message, &context())
+}
+
+fn bodies(mail: &[u8]) -> (String, String) {
+    let parsed = MessageParser::default().parse(mail).unwrap();
+    (parsed.body_text(0).unwrap().replace("\r\n", "\n"), parsed.body_html(0).unwrap().replace("\r\n", "\n"))
+}
+
+/// The text of a page, a line an element, without its drawings and its style.
+fn outline(html: &str) -> String {
+    let mut html = html.to_owned();
+    for (open, close, stand_in) in [("<style", "</style>", ""), ("<svg", "</svg>", "<hr>drawing<hr>")] {
+        while let Some(from) = html.find(open) {
+            let to = from + html[from..].find(close).unwrap() + close.len();
+            html.replace_range(from..to, stand_in);
+        }
+    }
+    let mut lines = Vec::new();
+    for piece in html.split('<').skip(1) {
+        let (tag, text) = piece.split_once('>').unwrap();
+        let name = tag.split_whitespace().next().unwrap_or_default();
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        if !text.is_empty() {
+            lines.push(format!("{name}: {text}"));
+        }
+    }
+    lines.join("\n")
+}
+
+#[test]
+fn text_mails_read_well() {
+    for (name, findings) in all() {
+        let (text, _) = bodies(&mail(&settings(), Message::Report(&findings)));
+        assert!(text.lines().all(|line| line.chars().count() <= 88), "{name}");
+        insta::assert_snapshot!(format!("mail_text_{name}"), text);
+    }
+}
+
+#[test]
+fn pages_and_html_mails_keep_their_structure() {
+    for (name, findings) in all() {
+        insta::assert_snapshot!(format!("page_{name}"), outline(&page(&findings)));
+        let (_, html) = bodies(&mail(&settings(), Message::Report(&findings)));
+        insta::assert_snapshot!(format!("mail_html_{name}"), outline(&html));
+    }
+}
+
+#[test]
+fn the_mail_of_a_failure_says_what_to_do() {
+    let detail = "The file is damaged: no picture in it could be decoded. Export it again and upload that.";
+    let (text, html) = bodies(&mail(&settings(), Message::Failure { detail }));
+    insta::assert_snapshot!("mail_text_failure", text);
+    insta::assert_snapshot!("mail_html_failure", outline(&html));
+    keep("mail-failure.html", html.as_bytes());
+}
+
+fn all() -> [(&'static str, Findings); 4] {
+    [("one", sample::one()), ("two", sample::two()), ("nobody", sample::nobody()), ("short", sample::short())]
+}
+
+#[test]
+fn a_page_needs_nothing_else_and_runs_no_script() {
+    for (name, findings) in all().into_iter().chain([("gap", sample::gap()), ("long", sample::long())]) {
+        let html = page(&findings);
+        assert!(html.len() < 200_000, "{name}: {} bytes", html.len());
+        let bare = html.replace("http://www.w3.org/2000/svg", "");
+        for wrong in ["<script", "<link", "<iframe", "@import", "src=\"http", "url(http", " onload=", " onclick="] {
+            assert!(!bare.contains(wrong), "{name}: {wrong}");
+        }
+        keep(&format!("{name}.html"), html.as_bytes());
+    }
+}
+
+#[test]
+fn mails_are_light_enough_and_the_same_in_every_try() {
+    for findings in [sample::two(), sample::long()] {
+        let sent = mail(&settings(), Message::Report(&findings));
+        assert!(sent.len() < 250_000, "{} bytes", sent.len());
+        assert_eq!(sent, mail(&settings(), Message::Report(&findings)));
+    }
+}
+
+/// Leaves what a test made below `target/`, for eyes.
+fn keep(name: &str, bytes: &[u8]) {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("target/report-preview");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join(name), bytes).unwrap();
+}
+
+#[test]
+fn text_and_html_give_the_same_figures() {
+    let figures = |text: &str| {
+        let words = text.split(|c: char| c.is_whitespace() || ",;:()".contains(c));
+        let mut figures: Vec<String> = words
+            .map(|word| word.trim_end_matches('.'))
+            .filter(|word| word.ends_with('%'))
+            .map(str::to_owned)
+            .collect();
+        figures.sort();
+        figures.dedup();
+        figures
+    };
+    for (name, findings) in all() {
+        let sent = mail(&settings(), Message::Report(&findings));
+        let (text, html) = bodies(&sent);
+        assert_eq!(figures(&text), figures(&outline(&html)), "{name}");
+
+        let parsed = MessageParser::default().parse(&sent).unwrap();
+        let mut shown = html.replace("&nbsp;", " ");
+        for part in parsed.parts.iter().filter(|part| part.content_id().is_some()) {
+            let cid = part.content_id().unwrap();
+            assert!(shown.contains(&format!("cid:{cid}")), "{name}: {cid}");
+            let file = format!("{name}-{}", part.attachment_name().unwrap());
+            keep(&file, part.contents());
+            shown = shown.replace(&format!("cid:{cid}"), &file);
+        }
+        assert!(!shown.contains("cid:"), "{name}: a picture is missing");
+        keep(&format!("mail-{name}.html"), shown.as_bytes());
+    }
+}
+
+#[test]
+fn what_others_wrote_stays_text() {
+    let evil = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>";
+    let mut settings = settings();
+    settings.report.product = evil.to_owned();
+    settings.report.greeting = evil.to_owned();
+    settings.report.footer = evil.to_owned();
+    settings.report.contact = evil.to_owned();
+    settings.report.link_text = evil.to_owned();
+    settings.report.link_url = format!("https://example.org/{evil}");
+    let mut findings = sample::two();
+    findings.analysis.warnings = vec![evil.to_owned()];
+    findings.analysis.video.codec = evil.to_owned();
+    findings.analysis.models[0].name = evil.to_owned();
+    let context = Context { result_url: Some(format!("https://example.org/{}", evil.replace(' ', ""))), ..context() };
+
+    let reporter = Reporter::new(&settings).unwrap();
+    let page = reporter.html(&findings, &context).unwrap();
+    let mailer = Mailer::new(&settings, reporter).unwrap().unwrap();
+    let id = context.token;
+    let report = mailer.compose(id, "anna@example.org", Message::Report(&findings), &context);
+    let failure = mailer.compose(id, "anna@example.org", Message::Failure { detail: evil }, &context);
+    for html in [page, bodies(&report).1, bodies(&failure).1] {
+        assert!(html.contains("alert(1)"));
+        assert!(!html.contains("<script") && !html.contains("<img src=x") && !html.contains("\"'>"), "{html}");
+    }
+}
+
+#[test]
+fn only_web_addresses_become_links() {
+    for url in ["javascript:alert(1)", "data:text/html,x", "https://example.org/a b"] {
+        let context = Context { result_url: Some(url.to_owned()), ..context() };
+        let html = Reporter::new(&settings()).unwrap().html(&sample::one(), &context).unwrap();
+        assert!(!html.contains(url), "{url}");
+    }
+}
+
+#[test]
+fn a_subject_cannot_bring_in_headers() {
+    let mut settings = settings();
+    settings.mail.subject = "{product}\r\nBcc: mallory@example.org\n\n<b>".to_owned();
+    let sent = mail(&settings, Message::Report(&sample::one()));
+    let parsed = MessageParser::default().parse(&sent).unwrap();
+    assert_eq!(parsed.subject(), Some("visage Bcc: mallory@example.org <b>"));
+    assert!(parsed.bcc().is_none());
+}
+
+#[test]
+fn a_logo_stands_in_page_and_mail() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(
+        file.path(),
+        r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 120 40"><circle cx="20" cy="20" r="18" fill="#333"/><text x="46" y="28" font-size="22">Acme</text></svg>"##,
+    )
+    .unwrap();
+    let mut settings = settings();
+    settings.report.logo = file.path().to_str().unwrap().to_owned();
+    settings.report.accent = "#ffd166".to_owned();
+    settings.report.contact = "Questions? Write to help@visage.example.".to_owned();
+    settings.report.link_text = "Privacy".to_owned();
+    settings.report.link_url = "https://visage.example/privacy".to_owned();
+    let html = Reporter::new(&settings).unwrap().html(&sample::one(), &context()).unwrap();
+    keep("branded.html", html.as_bytes());
+    assert!(html.contains(r#"<img src="data:image/svg+xml;base64,"#) && html.contains(r#"alt="visage""#));
+    let sent = mail(&settings, Message::Report(&sample::one()));
+    let parsed = MessageParser::default().parse(&sent).unwrap();
+    let logo = parsed.parts.iter().find(|part| part.attachment_name() == Some("logo.png")).unwrap();
+    assert!(logo.contents().starts_with(b"\x89PNG"));
+    let (text, html) = bodies(&sent);
+    assert!(text.contains("Questions?") && text.contains("Privacy: https://visage.example/privacy"));
+    keep("mail-branded.html", html.as_bytes());
+    assert!(html.contains(&format!("cid:{}", logo.content_id().unwrap())));
+}
+
+#[test]
+fn many_people_do_not_make_a_mail_heavy() {
+    let mut findings = sample::one();
+    let (face, rows) = (findings.analysis.faces[0].clone(), findings.timeline.rows.clone());
+    for id in 2..=40 {
+        findings.analysis.faces.push(crate::analysis::FaceSummary { id, frames: 100 - id, ..face.clone() });
+        findings.timeline.rows.extend(rows.iter().map(|row| crate::analysis::TimelineRow { face: id, ..row.clone() }));
+    }
+    let sent = mail(&settings(), Message::Report(&findings));
+    assert!(sent.len() < 250_000, "{} bytes", sent.len());
+    let (text, _) = bodies(&sent);
+    assert!(text.contains("PERSON 2:") && !text.contains("PERSON 1:") && text.contains("36 more people were"));
+    let html = page(&findings);
+    assert!(html.len() < 600_000 && html.contains("28 more people were"));
+}

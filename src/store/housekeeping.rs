@@ -1,0 +1,89 @@
+//! What time makes due: results that expire, videos to delete, blobs that no job knows. Any number of processes may do
+//! this at the same time.
+
+use std::collections::HashSet;
+
+use jiff::Timestamp;
+use sqlx::Row;
+use uuid::Uuid;
+
+use super::jobs::ERASED_OPTIONS;
+use super::queue::uuid;
+use super::{Store, StoreError, Wake, encode, millis, unsigned};
+
+/// A video whose time is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DueVideo {
+    pub token: Uuid,
+    pub video_key: String,
+}
+
+impl Store {
+    /// Erases results, mails, options and reasons of jobs whose time is over at `now`, at most `limit` jobs; how many.
+    /// Their tokens stay, as [`super::Status::Expired`].
+    pub async fn expire(&self, now: Timestamp, limit: u32) -> Result<u64, StoreError> {
+        let mut tx = self.begin().await?;
+        let rows = sqlx::query(
+            "UPDATE jobs \
+             SET status = 'expired', options = $2, failure_code = NULL, failure_detail = NULL, recipients = NULL, \
+                 expires_at = NULL, version = version + 1 \
+             WHERE id IN (SELECT id FROM jobs WHERE expires_at <= $1 AND status IN ('done', 'failed') \
+                          ORDER BY expires_at LIMIT $3) \
+             RETURNING token",
+        )
+        .bind(millis(now))
+        .bind(encode("options", &ERASED_OPTIONS)?)
+        .bind(i64::from(limit))
+        .fetch_all(&mut *tx)
+        .await?;
+        let mut wakes = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let token: &str = row.try_get("token")?;
+            sqlx::query("DELETE FROM results WHERE token = $1").bind(token).execute(&mut *tx).await?;
+            sqlx::query("DELETE FROM outbox WHERE token = $1").bind(token).execute(&mut *tx).await?;
+            wakes.push(Wake::Job(uuid(token)?));
+        }
+        self.commit(tx, &wakes).await?;
+        Ok(wakes.len() as u64)
+    }
+
+    /// Videos still kept of jobs that ended at `ended_by` or before, at most `limit`.
+    pub async fn due_videos(&self, ended_by: Timestamp, limit: u32) -> Result<Vec<DueVideo>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT token, video_key FROM jobs \
+             WHERE video_key IS NOT NULL AND finished_at <= $1 AND status NOT IN ('queued', 'running') \
+             ORDER BY finished_at LIMIT $2",
+        )
+        .bind(millis(ended_by))
+        .bind(i64::from(limit))
+        .fetch_all(self.pool())
+        .await?;
+        rows.iter()
+            .map(|row| Ok(DueVideo { token: uuid(row.try_get("token")?)?, video_key: row.try_get("video_key")? }))
+            .collect()
+    }
+
+    /// Records that the video of a token is deleted. Said after deleting, so that a crash between leaves a key that is
+    /// deleted again, not a video that nobody knows.
+    pub async fn video_deleted(&self, token: Uuid) -> Result<(), StoreError> {
+        sqlx::query("UPDATE jobs SET video_key = NULL WHERE token = $1 AND status NOT IN ('queued', 'running')")
+            .bind(token.to_string())
+            .execute(self.pool())
+            .await?;
+        Ok(())
+    }
+
+    /// How many videos are known.
+    pub async fn video_count(&self) -> Result<u64, StoreError> {
+        let count: i64 =
+            sqlx::query_scalar("SELECT COUNT(*) FROM jobs WHERE video_key IS NOT NULL").fetch_one(self.pool()).await?;
+        Ok(unsigned(count))
+    }
+
+    /// The keys of all videos that are known.
+    pub async fn video_keys(&self) -> Result<HashSet<String>, StoreError> {
+        let keys =
+            sqlx::query_scalar("SELECT video_key FROM jobs WHERE video_key IS NOT NULL").fetch_all(self.pool()).await?;
+        Ok(keys.into_iter().collect())
+    }
+}

@@ -1,0 +1,167 @@
+//! The table `jobs`: one row an upload, which is also its place in the [`queue`](super::queue).
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sqlx::Row;
+use sqlx::any::AnyRow;
+use uuid::Uuid;
+
+use super::{Store, StoreError, Wake, decode, encode, millis, time, unsigned};
+use crate::analysis::Options;
+
+/// Where a job is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    Queued,
+    Running,
+    Done,
+    /// Given up: [`Job::failure`] says why.
+    Failed,
+    Cancelled,
+    /// The result was erased when its time was over; only the token is still known.
+    Expired,
+}
+
+impl Status {
+    fn from_stored(text: &str) -> Result<Self, StoreError> {
+        Ok(match text {
+            "queued" => Self::Queued,
+            "running" => Self::Running,
+            "done" => Self::Done,
+            "failed" => Self::Failed,
+            "cancelled" => Self::Cancelled,
+            "expired" => Self::Expired,
+            other => return Err(StoreError::Corrupt { what: "status", reason: format!("{other:?} is not known") }),
+        })
+    }
+}
+
+/// A job to put into the queue.
+#[derive(Debug, Clone)]
+pub struct NewJob {
+    pub token: Uuid,
+    /// Where the video lies in the blob store.
+    pub video_key: String,
+    pub options: Options,
+    /// Mail addresses that get the report.
+    pub recipients: Vec<String>,
+}
+
+/// Why a job failed, for the person who sent the video.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// Stable snake_case code, such as `not_a_video`.
+    pub code: String,
+    pub detail: String,
+}
+
+/// How far a job is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct JobProgress {
+    pub frames_done: u64,
+    pub frames_total: u64,
+}
+
+/// A job as stored.
+#[derive(Debug, Clone)]
+pub struct Job {
+    pub token: Uuid,
+    pub status: Status,
+    /// Rises with every change of what stands here.
+    pub version: i64,
+    /// Of an expired job: erased, both 0.
+    pub options: Options,
+    pub progress: JobProgress,
+    /// Runs begun so far, without those that a shutdown handed back.
+    pub attempts: u32,
+    pub failure: Option<Failure>,
+    pub created_at: Timestamp,
+    /// When the first run began.
+    pub started_at: Option<Timestamp>,
+    pub finished_at: Option<Timestamp>,
+    /// When the result will be erased; `None`: never, or not finished yet.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// Options that say nothing, in the row of an expired job.
+pub(super) const ERASED_OPTIONS: Options = Options { sample_every: 0, max_faces: 0 };
+
+impl Store {
+    /// Puts a job into the queue, behind those that are there.
+    ///
+    /// # Errors
+    /// The database does not answer, or the token is taken.
+    pub async fn enqueue(&self, job: &NewJob, now: Timestamp) -> Result<(), StoreError> {
+        let options = encode("options", &job.options)?;
+        let recipients = if job.recipients.is_empty() { None } else { Some(encode("recipients", &job.recipients)?) };
+        let mut tx = self.begin().await?;
+        let id: i64 = sqlx::query_scalar("UPDATE counters SET value = value + 1 WHERE name = 'jobs' RETURNING value")
+            .fetch_one(&mut *tx)
+            .await?;
+        sqlx::query(
+            "INSERT INTO jobs (id, token, status, version, options, recipients, video_key, run_at, attempts, claim, \
+                               frames_done, frames_total, created_at) \
+             VALUES ($1, $2, 'queued', 1, $3, $4, $5, $6, 0, 0, 0, 0, $6)",
+        )
+        .bind(id)
+        .bind(job.token.to_string())
+        .bind(options)
+        .bind(recipients)
+        .bind(&job.video_key)
+        .bind(millis(now))
+        .execute(&mut *tx)
+        .await?;
+        self.commit(tx, &[Wake::Work]).await
+    }
+
+    /// The job of a token.
+    pub async fn job(&self, token: Uuid) -> Result<Option<Job>, StoreError> {
+        let row = sqlx::query(
+            "SELECT status, version, options, frames_done, frames_total, attempts, failure_code, failure_detail, \
+                    created_at, started_at, finished_at, expires_at \
+             FROM jobs WHERE token = $1",
+        )
+        .bind(token.to_string())
+        .fetch_optional(self.pool())
+        .await?;
+        row.map(|row| from_row(token, &row)).transpose()
+    }
+
+    /// Erases everything of a token (job, result, mail rows); the key of its video, if one was still kept. A worker
+    /// that holds the job finds [`super::Held::Lost`] at its next heartbeat: this is how a job is cancelled. `None`:
+    /// there was no such job.
+    pub async fn erase(&self, token: Uuid) -> Result<Option<Option<String>>, StoreError> {
+        let mut tx = self.begin().await?;
+        // Results and mails go with the row that they refer to.
+        let row = sqlx::query("DELETE FROM jobs WHERE token = $1 RETURNING video_key")
+            .bind(token.to_string())
+            .fetch_optional(&mut *tx)
+            .await?;
+        self.commit(tx, &[Wake::Job(token)]).await?;
+        Ok(row.map(|row| row.try_get("video_key")).transpose()?)
+    }
+}
+
+fn from_row(token: Uuid, row: &AnyRow) -> Result<Job, StoreError> {
+    let moment = |column| row.try_get::<Option<i64>, _>(column)?.map(time).transpose();
+    let code: Option<String> = row.try_get("failure_code")?;
+    let detail: Option<String> = row.try_get("failure_detail")?;
+    let attempts: i64 = row.try_get("attempts")?;
+    Ok(Job {
+        token,
+        status: Status::from_stored(row.try_get("status")?)?,
+        version: row.try_get("version")?,
+        options: decode("options", row.try_get("options")?)?,
+        progress: JobProgress {
+            frames_done: unsigned(row.try_get("frames_done")?),
+            frames_total: unsigned(row.try_get("frames_total")?),
+        },
+        attempts: u32::try_from(attempts).unwrap_or_default(),
+        failure: code.map(|code| Failure { code, detail: detail.unwrap_or_default() }),
+        created_at: time(row.try_get("created_at")?)?,
+        started_at: moment("started_at")?,
+        finished_at: moment("finished_at")?,
+        expires_at: moment("expires_at")?,
+    })
+}

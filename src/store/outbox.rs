@@ -1,0 +1,157 @@
+//! The table `outbox`: one row a message, sent at least once under a fixed Message-ID.
+//!
+//! A message that a server took, but whose row could not be marked before the process died, is sent again under the
+//! same Message-ID; nothing else sends one twice.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, AssertSqlSafe, Row};
+use uuid::Uuid;
+
+use super::queue::{after, uuid};
+use super::{Store, StoreError, millis, time};
+
+/// A message to queue together with the end of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewMail {
+    /// Also the left part of its Message-ID: the same in every try.
+    pub id: Uuid,
+    pub recipient: String,
+}
+
+/// What a message tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MailKind {
+    /// The findings.
+    Report,
+    /// That the job failed.
+    Failure,
+}
+
+impl MailKind {
+    const fn stored(self) -> &'static str {
+        match self {
+            Self::Report => "report",
+            Self::Failure => "failure",
+        }
+    }
+
+    fn from_stored(text: &str) -> Result<Self, StoreError> {
+        match text {
+            "report" => Ok(Self::Report),
+            "failure" => Ok(Self::Failure),
+            other => Err(StoreError::Corrupt { what: "kind of mail", reason: format!("{other:?} is not known") }),
+        }
+    }
+}
+
+/// A message that is due, leased to this process.
+#[derive(Debug, Clone)]
+pub struct OutgoingMail {
+    pub id: Uuid,
+    /// Job whose end it tells.
+    pub token: Uuid,
+    pub kind: MailKind,
+    pub recipient: String,
+    /// Tries begun, this one included.
+    pub attempt: u32,
+    pub created_at: Timestamp,
+}
+
+/// Writes messages within the transaction that ends their job. A recipient named twice gets one.
+pub(super) async fn put(
+    connection: &mut AnyConnection,
+    token: Uuid,
+    kind: MailKind,
+    mails: &[NewMail],
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    for mail in mails {
+        sqlx::query(
+            "INSERT INTO outbox (id, token, kind, recipient, status, run_at, attempts, created_at) \
+             VALUES ($1, $2, $3, $4, 'queued', $5, 0, $5) ON CONFLICT DO NOTHING",
+        )
+        .bind(mail.id.to_string())
+        .bind(token.to_string())
+        .bind(kind.stored())
+        .bind(&mail.recipient)
+        .bind(millis(now))
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
+
+impl Store {
+    /// Takes the message that has been due for longest. Unless it is marked, it is due again at `now + lease`: a try
+    /// must not last longer than that.
+    pub async fn claim_mail(&self, now: Timestamp, lease: Duration) -> Result<Option<OutgoingMail>, StoreError> {
+        let sql = format!(
+            "UPDATE outbox SET run_at = $2, attempts = attempts + 1 \
+             WHERE id = (SELECT id FROM outbox WHERE status = 'queued' AND run_at <= $1 \
+                         ORDER BY run_at, id LIMIT 1{skip_locked}) \
+             RETURNING id, token, kind, recipient, attempts, created_at",
+            skip_locked = self.dialect().skip_locked,
+        );
+        let row = sqlx::query(AssertSqlSafe(sql))
+            .bind(millis(now))
+            .bind(millis(after(now, lease)))
+            .fetch_optional(self.pool())
+            .await?;
+        row.map(|row| from_row(&row)).transpose()
+    }
+
+    /// Records that the server took the message, and forgets the recipient. Also right for a try whose lease ran out.
+    pub async fn mail_sent(&self, mail: &OutgoingMail, now: Timestamp) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE outbox SET status = 'sent', recipient = NULL, last_error = NULL, sent_at = $2 WHERE id = $1",
+        )
+        .bind(mail.id.to_string())
+        .bind(millis(now))
+        .execute(self.pool())
+        .await?;
+        Ok(())
+    }
+
+    /// Records that the try failed; the next is due at `due`. Changes nothing if a later try has begun.
+    pub async fn mail_failed(&self, mail: &OutgoingMail, reason: &str, due: Timestamp) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE outbox SET run_at = $3, last_error = $4 WHERE id = $1 AND attempts = $2 AND status = 'queued'",
+        )
+        .bind(mail.id.to_string())
+        .bind(i64::from(mail.attempt))
+        .bind(millis(due))
+        .bind(reason)
+        .execute(self.pool())
+        .await?;
+        Ok(())
+    }
+
+    /// Gives the message up (the dead letter), and forgets the recipient. Changes nothing if a later try has begun.
+    pub async fn mail_given_up(&self, mail: &OutgoingMail, reason: &str) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE outbox SET status = 'dead', recipient = NULL, last_error = $3 \
+             WHERE id = $1 AND attempts = $2 AND status = 'queued'",
+        )
+        .bind(mail.id.to_string())
+        .bind(i64::from(mail.attempt))
+        .bind(reason)
+        .execute(self.pool())
+        .await?;
+        Ok(())
+    }
+}
+
+fn from_row(row: &AnyRow) -> Result<OutgoingMail, StoreError> {
+    let attempts: i64 = row.try_get("attempts")?;
+    Ok(OutgoingMail {
+        id: uuid(row.try_get("id")?)?,
+        token: uuid(row.try_get("token")?)?,
+        kind: MailKind::from_stored(row.try_get("kind")?)?,
+        recipient: row.try_get("recipient")?,
+        attempt: u32::try_from(attempts).unwrap_or_default(),
+        created_at: time(row.try_get("created_at")?)?,
+    })
+}

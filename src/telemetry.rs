@@ -1,0 +1,20 @@
+//! Logging: `tracing` to standard error, as text or JSON. Fields carry units in their names; no address, key or token
+//! is ever a field.
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{Log, LogFormat};
+
+/// Starts logging for the whole process. `VISAGE_LOG` goes before the setting.
+pub fn start(log: &Log) -> Result<(), String> {
+    let filter = std::env::var("VISAGE_LOG").unwrap_or_else(|_| log.filter.clone());
+    let filter = EnvFilter::try_new(&filter).map_err(|error| format!("log.filter = {filter:?}: {error}"))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = match log.format {
+        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    };
+    started.map_err(|error| error.to_string())
+}

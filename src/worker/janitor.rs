@@ -1,0 +1,162 @@
+//! Housekeeping: erases what is over, and deletes what crashes left in storage. Every process does it; two that meet
+//! do each other no harm.
+
+use std::time::Duration;
+
+use jiff::{Timestamp, ToSpan};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::Worker;
+use crate::blob::BlobError;
+use crate::store::StoreError;
+
+/// Between two rounds.
+const EVERY: Duration = Duration::from_secs(300);
+/// A blob of which no job knows may belong to an upload whose job is just being put in; one of this age does not.
+const ORPHAN_AGE_H: i64 = 1;
+/// An upload that was begun this long ago and neither finished nor aborted will never be.
+const UPLOAD_AGE_H: i64 = 24;
+/// Rows and blobs looked at in one go.
+const BATCH: u32 = 500;
+
+/// What a round of housekeeping did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Swept {
+    /// Results erased because their time was over.
+    pub expired: u64,
+    /// Videos deleted because their time was over.
+    pub videos: u64,
+    /// Blobs deleted because no job knew them.
+    pub orphans: u64,
+    /// Unfinished uploads ended.
+    pub uploads: u64,
+}
+
+/// Why a step of the housekeeping stopped; the next round goes on.
+#[derive(Debug, thiserror::Error)]
+enum Stopped {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Blob(#[from] BlobError),
+}
+
+/// A round now, and then one from time to time, until `stop`.
+pub(super) async fn run(worker: Worker, stop: CancellationToken) {
+    loop {
+        let round = async {
+            let swept = worker.sweep().await;
+            if swept != Swept::default() {
+                let Swept { expired, videos, orphans, uploads } = swept;
+                tracing::info!(expired, videos, orphans, uploads, "swept");
+            }
+            tokio::time::sleep(EVERY).await;
+        };
+        if stop.run_until_cancelled(round).await.is_none() {
+            return;
+        }
+    }
+}
+
+impl Worker {
+    /// One round of housekeeping. A step that fails does not keep the others from their work.
+    pub async fn sweep(&self) -> Swept {
+        let now = self.clock.now();
+        Swept {
+            expired: done("erasing what is over", self.expire(now).await),
+            videos: done("deleting videos that are over", self.delete_videos(now).await),
+            orphans: done("deleting blobs that no job knows", self.delete_orphans(now).await),
+            uploads: done("ending abandoned uploads", self.abort_uploads(now).await),
+        }
+    }
+
+    async fn expire(&self, now: Timestamp) -> Result<u64, Stopped> {
+        let mut expired = 0;
+        loop {
+            let batch = self.store.expire(now, BATCH).await?;
+            expired += batch;
+            if batch < u64::from(BATCH) {
+                return Ok(expired);
+            }
+        }
+    }
+
+    async fn delete_videos(&self, now: Timestamp) -> Result<u64, Stopped> {
+        let kept_h = i64::try_from(self.settings.retention.videos_h).unwrap_or(i64::MAX);
+        let mut deleted = 0;
+        loop {
+            let due = self.store.due_videos(hours_before(now, kept_h), BATCH).await?;
+            for video in &due {
+                self.blobs.delete(&video.video_key).await?;
+                self.store.video_deleted(video.token).await?;
+            }
+            deleted += due.len() as u64;
+            if due.len() < BATCH as usize {
+                return Ok(deleted);
+            }
+        }
+    }
+
+    async fn delete_orphans(&self, now: Timestamp) -> Result<u64, Stopped> {
+        let known = usize::try_from(self.store.video_count().await?).unwrap_or(usize::MAX);
+        // So many that, however many are known, orphans are among them.
+        let limit = known.saturating_add(BATCH as usize);
+        let blobs = self.blobs.list_older(hours_before(now, ORPHAN_AGE_H), limit).await?;
+        // Read after the blobs: a job that was put in meanwhile is known.
+        let known = if blobs.is_empty() { return Ok(0) } else { self.store.video_keys().await? };
+        let mut deleted = 0;
+        for blob in blobs.iter().filter(|blob| made_by_visage(&blob.key) && !known.contains(&blob.key)) {
+            self.blobs.delete(&blob.key).await?;
+            deleted += 1;
+        }
+        Ok(deleted)
+    }
+
+    async fn abort_uploads(&self, now: Timestamp) -> Result<u64, Stopped> {
+        Ok(self.blobs.abort_abandoned(hours_before(now, UPLOAD_AGE_H)).await? as u64)
+    }
+}
+
+/// Whether a key can be one of ours, whose name is a UUID: in a bucket that is shared without a prefix, other people's
+/// objects are left alone.
+fn made_by_visage(key: &str) -> bool {
+    let name = key.rsplit('/').next().unwrap_or_default();
+    let stem = name.split('.').next().unwrap_or_default();
+    Uuid::try_parse(stem).is_ok()
+}
+
+fn hours_before(now: Timestamp, hours: i64) -> Timestamp {
+    // More hours than a span can hold are all there were.
+    let span = if hours > 1_000_000 { return Timestamp::MIN } else { hours.hours() };
+    now.checked_sub(span).unwrap_or(Timestamp::MIN)
+}
+
+fn done(step: &'static str, result: Result<u64, Stopped>) -> u64 {
+    result.unwrap_or_else(|error| {
+        tracing::warn!(step, %error, "housekeeping stopped");
+        0
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_that_visage_gives_are_orphans() {
+        let id = "0189f7c8-1d2e-4a1b-9c3d-5e6f708192a3";
+        for key in [format!("videos/{id}"), format!("{id}.mp4"), id.to_owned(), id.replace('-', "")] {
+            assert!(made_by_visage(&key), "{key}");
+        }
+        for key in ["", "videos/", "holiday.mp4", "backup/2026.tar"] {
+            assert!(!made_by_visage(key), "{key}");
+        }
+    }
+
+    #[test]
+    fn a_very_long_time_is_no_trouble() {
+        assert_eq!(hours_before(Timestamp::UNIX_EPOCH, i64::MAX), Timestamp::MIN);
+        assert_eq!(hours_before(Timestamp::UNIX_EPOCH, 2).as_second(), -7200);
+    }
+}

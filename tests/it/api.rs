@@ -1,0 +1,623 @@
+//! The HTTP endpoints.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use reqwest::multipart::{Form, Part};
+use reqwest::{Method, Response, StatusCode, header};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use uuid::Uuid;
+use visage::analysis::{Analysis, Findings, Summary, Timeline, VideoFacts};
+use visage::clock::{Clock, SystemClock};
+use visage::config::{ByteSize, MailTransport};
+use visage::store::{Claim, Failure, Held, JobProgress};
+
+use crate::support::clips::Clips;
+use crate::support::service::{Service, video_form};
+
+/// Longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+const LEASE: Duration = Duration::from_secs(600);
+
+fn clip() -> Vec<u8> {
+    let clips = Clips::new();
+    std::fs::read(clips.moving("clip.mp4", 1.0, "-c:v libx264 -pix_fmt yuv420p")).unwrap()
+}
+
+fn now() -> Timestamp {
+    SystemClock.now()
+}
+
+async fn claim(service: &Service) -> Claim {
+    service.store.claim("test", 5, now(), LEASE).await.unwrap().expect("a job is queued")
+}
+
+async fn finish(service: &Service, claim: &Claim) {
+    let held = service.store.complete(claim, &findings(), &[], now(), None).await.unwrap();
+    assert_eq!(held, Held::Yes);
+}
+
+fn findings() -> Findings {
+    let video = VideoFacts {
+        duration_s: 1.0,
+        fps: 25.0,
+        width: 160,
+        height: 120,
+        codec: "h264".to_owned(),
+        frames_total: 25,
+        frames_analyzed: 2,
+        has_audio: false,
+    };
+    let summary = Summary {
+        dominant_emotion: None,
+        emotions: None,
+        calmness: None,
+        eye_contact: None,
+        model_confidence: None,
+        valence: None,
+        arousal: None,
+    };
+    let warnings = vec!["No face was found.".to_owned()];
+    let analysis = Analysis { video, summary, speech: None, faces: vec![], models: vec![], warnings };
+    Findings { analysis, timeline: Timeline::default() }
+}
+
+/// The problem of an answer, which must have the shape of one.
+async fn problem(response: Response) -> Value {
+    assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");
+    let (status, id) = (response.status().as_u16(), response.headers()["x-request-id"].clone());
+    let body: Value = response.json().await.unwrap();
+    assert_eq!(body["status"], status);
+    assert_eq!(body["request_id"], id.to_str().unwrap());
+    for member in ["type", "title", "code", "detail"] {
+        assert!(!body[member].as_str().unwrap().is_empty(), "{body}");
+    }
+    body
+}
+
+async fn refused(response: Response, status: u16, code: &str) -> Value {
+    let given = response.status();
+    let body = problem(response).await;
+    assert_eq!((given.as_u16(), body["code"].as_str().unwrap()), (status, code), "{body}");
+    body
+}
+
+#[tokio::test]
+async fn a_video_is_taken_and_its_job_queued() {
+    let service = Service::start(|_| {}).await;
+    let form = Form::new()
+        .text("email", "ann@example.org")
+        .text("sample_every", "5")
+        .part("video", Part::bytes(clip()).file_name("clip.mp4"))
+        .text("email", "bob@example.org")
+        .text("max_faces", "3");
+    let response = service.upload(form).await;
+    assert_eq!(response.status(), StatusCode::ACCEPTED);
+    let headers = response.headers().clone();
+    let body: Value = response.json().await.unwrap();
+    let token = body["token"].as_str().unwrap().to_owned();
+    assert_eq!(headers[header::LOCATION], format!("/results/{token}"));
+    assert_eq!(headers[header::RETRY_AFTER], "2");
+    assert_eq!(headers[header::CACHE_CONTROL], "no-store");
+    assert_eq!(body["links"]["self"], format!("{}/results/{token}", service.base));
+    snapshot("accepted", &body);
+    let claim = claim(&service).await;
+    assert_eq!(claim.token.to_string(), token);
+    assert_eq!((claim.options.sample_every, claim.options.max_faces), (5, 3));
+    assert_eq!(claim.recipients, ["ann@example.org", "bob@example.org"]);
+    assert_eq!(service.stored().len(), 1);
+    assert!(!claim.video_key.contains(&token), "the storage gives the token away");
+    let stored = std::fs::read(&service.stored()[0]).unwrap();
+    assert_eq!(stored, clip(), "the bytes are those that were sent");
+}
+
+#[tokio::test]
+async fn without_options_the_settings_count() {
+    let service = Service::start(|settings| settings.video.sample_every = 7).await;
+    service.accept(clip()).await;
+    let claim = claim(&service).await;
+    assert_eq!((claim.options.sample_every, claim.options.max_faces), (7, 10));
+    assert_eq!(claim.recipients, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_form_that_is_wrong_is_refused_with_what_is_wrong() {
+    let service = Service::start(|_| {}).await;
+    let with = |name: &'static str, value: String| video_form(clip()).text(name, value);
+    let long = "x".repeat(1025);
+    for (status, code, form) in [
+        (422, "missing_video", Form::new().text("email", "a@b.c")),
+        (422, "empty_video", video_form(vec![])),
+        (422, "not_a_video", video_form(b"just some text, long enough to be looked at".repeat(10))),
+        (422, "two_videos", video_form(clip()).part("video", Part::bytes(clip()))),
+        (422, "unknown_field", with("sample_evry", "5".to_owned())),
+        (422, "bad_option", with("sample_every", "0".to_owned())),
+        (422, "bad_option", with("sample_every", "often".to_owned())),
+        (422, "bad_option", with("max_faces", "-1".to_owned())),
+        (422, "bad_option", with("max_faces", "101".to_owned())),
+        (422, "bad_email", with("email", "nobody".to_owned())),
+        (422, "bad_email", with("email", "a@b.c\r\nBcc: d@e.f".to_owned())),
+        (413, "field_too_large", with("email", long)),
+        (422, "not_text", video_form(clip()).part("email", Part::bytes(vec![0xFF, 0xFE]))),
+    ] {
+        let body = refused(service.upload(form).await, status, code).await;
+        if code == "unknown_field" {
+            assert_eq!(body["field"], "sample_evry");
+        }
+    }
+    let many = (0..11).fold(video_form(clip()), |form, n| form.text("email", format!("{n}@b.c")));
+    refused(service.upload(many).await, 422, "too_many_recipients").await;
+    service.is_clean().await;
+}
+
+#[tokio::test]
+async fn a_body_that_is_no_form_is_refused() {
+    let service = Service::start(|_| {}).await;
+    let url = format!("{}/analyze-video", service.base);
+    let post = |content_type: &'static str, body: &'static str| {
+        service.http.post(&url).header("content-type", content_type).body(body).send()
+    };
+    refused(service.http.post(&url).send().await.unwrap(), 415, "not_a_form").await;
+    refused(post("application/json", "{}").await.unwrap(), 415, "not_a_form").await;
+    refused(post("multipart/form-data", "x").await.unwrap(), 400, "bad_form").await;
+    refused(post("multipart/form-data; boundary=a", "").await.unwrap(), 400, "bad_form").await;
+    refused(post("multipart/form-data; boundary=a", "--b\r\n\r\nx\r\n--b--").await.unwrap(), 400, "bad_form").await;
+}
+
+#[tokio::test]
+async fn an_address_is_refused_where_no_mail_is_sent() {
+    let service = Service::start(|settings| settings.mail.transport = MailTransport::None).await;
+    refused(service.upload(video_form(clip()).text("email", "a@b.c")).await, 422, "mail_off").await;
+    service.is_clean().await;
+    service.accept(clip()).await;
+}
+
+#[tokio::test]
+async fn a_video_outside_of_the_limits_is_refused_and_deleted() {
+    let service = Service::start(|settings| {
+        settings.video.max_duration_s = 1;
+        settings.video.max_pixels = 160 * 120;
+    })
+    .await;
+    let clips = Clips::new();
+    let long = clips.moving("long.mp4", 3.0, "-c:v libx264 -pix_fmt yuv420p");
+    let large = clips.make("large.mp4", "-f lavfi -i testsrc=size=320x240:rate=25:duration=0.5 -c:v libx264");
+    for (path, code) in [(long, "video_too_long"), (large, "picture_too_large")] {
+        let body = refused(service.upload(video_form(std::fs::read(path).unwrap())).await, 422, code).await;
+        assert!(body["detail"].as_str().unwrap().contains("limit"), "{body}");
+    }
+    service.is_clean().await;
+}
+
+#[tokio::test]
+async fn an_upload_that_announces_too_much_is_refused_before_it_is_sent() {
+    let service = Service::start(|settings| settings.http.max_upload = ByteSize(1000)).await;
+    let mut socket = TcpStream::connect(service.address()).await.unwrap();
+    let head = "POST /analyze-video HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\n\
+                Content-Length: 1001\r\nExpect: 100-continue\r\n\r\n";
+    socket.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    // The server ends the connection: it was never asked to send the body.
+    timeout(PATIENCE, socket.read_to_string(&mut answer)).await.unwrap().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    assert!(answer.contains("\"code\":\"upload_too_large\""), "{answer}");
+}
+
+#[tokio::test]
+async fn an_upload_that_grows_too_large_is_told_so_even_while_it_goes_on_sending() {
+    let service = Service::start(|settings| settings.http.max_upload = ByteSize(1 << 20)).await;
+    let mut socket = TcpStream::connect(service.address()).await.unwrap();
+    let head = "POST /analyze-video HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\n\
+                Transfer-Encoding: chunked\r\n\r\n";
+    socket.write_all(head.as_bytes()).await.unwrap();
+    let part = b"--b\r\nContent-Disposition: form-data; name=\"video\"\r\n\r\n\0\0\0\x18ftypisom";
+    let mut first = format!("{:x}\r\n", part.len()).into_bytes();
+    first.extend(part);
+    first.extend(b"\r\n");
+    socket.write_all(&first).await.unwrap();
+    // Eight times the limit, without a look at the answer.
+    let chunk = [b"10000\r\n".as_slice(), &[0; 1 << 16], b"\r\n"].concat();
+    for _ in 0..128 {
+        timeout(PATIENCE, socket.write_all(&chunk)).await.unwrap().expect("the server reads on");
+    }
+    socket.write_all(b"0\r\n\r\n").await.unwrap();
+    let mut answer = vec![0; 4096];
+    let got = timeout(PATIENCE, socket.read(&mut answer)).await.unwrap().unwrap();
+    let answer = String::from_utf8_lossy(&answer[..got]);
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    service.is_clean().await;
+}
+
+#[tokio::test]
+async fn a_client_that_asks_before_it_sends_is_told_to_go_on() {
+    let service = Service::start(|_| {}).await;
+    let mut socket = TcpStream::connect(service.address()).await.unwrap();
+    let video = clip();
+    let before = b"--b\r\nContent-Disposition: form-data; name=\"video\"; filename=\"a\"\r\n\r\n";
+    let body = [before.as_slice(), &video, b"\r\n--b--\r\n"].concat();
+    let head = format!(
+        "POST /analyze-video HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\n\
+         Content-Length: {}\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    socket.write_all(head.as_bytes()).await.unwrap();
+    let mut go = [0; 25];
+    timeout(PATIENCE, socket.read_exact(&mut go)).await.unwrap().unwrap();
+    assert_eq!(&go, b"HTTP/1.1 100 Continue\r\n\r\n");
+    socket.write_all(&body).await.unwrap();
+    let mut answer = String::new();
+    timeout(PATIENCE, socket.read_to_string(&mut answer)).await.unwrap().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 202 "), "{answer}");
+}
+
+/// Begins an upload and leaves it hanging after the first bytes of the video.
+async fn hang(service: &Service) -> TcpStream {
+    let mut socket = TcpStream::connect(service.address()).await.unwrap();
+    let text = "POST /analyze-video HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\n\
+                Content-Length: 100000\r\n\r\n--b\r\nContent-Disposition: form-data; name=\"video\"\r\n\r\n";
+    socket.write_all(text.as_bytes()).await.unwrap();
+    socket.write_all(&clip()[..2000]).await.unwrap();
+    for _ in 0..500 {
+        if service.stored().len() == 1 {
+            return socket;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the upload did not begin");
+}
+
+#[tokio::test]
+async fn one_upload_too_many_is_told_to_come_back() {
+    let service = Service::start(|settings| settings.http.max_concurrent_uploads = 1).await;
+    let hanging = hang(&service).await;
+    let response = service.upload(video_form(clip())).await;
+    assert_eq!(response.headers()[header::RETRY_AFTER], "5");
+    refused(response, 429, "too_many_uploads").await;
+    drop(hanging);
+    service.is_clean().await;
+    service.accept(clip()).await;
+}
+
+#[tokio::test]
+async fn a_shutdown_waits_for_a_running_upload() {
+    let service = Service::start(|_| {}).await;
+    let video = clip();
+    let (send, body) = tokio::sync::mpsc::channel::<Result<Vec<u8>, std::io::Error>>(1);
+    let body = reqwest::Body::wrap_stream(tokio_stream::wrappers::ReceiverStream::new(body));
+    let form = Form::new().part("video", Part::stream(body));
+    let (http, url) = (service.http.clone(), format!("{}/analyze-video", service.base));
+    let answer = tokio::spawn(async move { http.post(url).multipart(form).send().await });
+    send.send(Ok(video[..1000].to_vec())).await.unwrap();
+    while service.stored().is_empty() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    service.stop.cancel();
+    send.send(Ok(video[1000..].to_vec())).await.unwrap();
+    drop(send);
+    let answer = timeout(PATIENCE, answer).await.unwrap().unwrap().unwrap();
+    assert_eq!(answer.status(), StatusCode::ACCEPTED);
+    timeout(PATIENCE, service.ended()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_result_goes_from_queued_over_running_to_done() {
+    let service = Service::start(|_| {}).await;
+    let token = service.accept(clip()).await;
+    let path = format!("/results/{token}");
+    let response = service.get(&path).await;
+    assert_eq!(response.headers()[header::RETRY_AFTER], "2");
+    assert_eq!(response.headers()[header::CACHE_CONTROL], "private, no-cache");
+    let body: Value = response.json().await.unwrap();
+    snapshot("result_queued", &body);
+
+    let claim = claim(&service).await;
+    let progress = JobProgress { frames_done: 5, frames_total: 20 };
+    service.store.heartbeat(&claim, progress, now(), LEASE).await.unwrap();
+    let body: Value = service.get(&path).await.json().await.unwrap();
+    assert_eq!(body["status"], "running");
+    assert_eq!(body["progress"]["fraction"], 0.25);
+    assert_eq!(body["progress"]["stage"], "analyzing");
+    assert_eq!(body["attempts"], 1);
+
+    finish(&service, &claim).await;
+    let response = service.get(&path).await;
+    assert!(!response.headers().contains_key(header::RETRY_AFTER));
+    let body: Value = response.json().await.unwrap();
+    snapshot("result_done", &body);
+    let analysis: Analysis = serde_json::from_value(body["analysis"].clone()).unwrap();
+    assert_eq!(analysis, findings().analysis);
+}
+
+/// A result, without what differs from run to run.
+fn snapshot(name: &str, body: &Value) {
+    let times = ["created_at", "started_at", "finished_at", "expires_at"];
+    let mut settings = insta::Settings::clone_current();
+    for member in times {
+        settings.add_dynamic_redaction(&format!(".{member}"), time);
+    }
+    settings.add_redaction(".token", "[token]");
+    for link in ["self", "report", "events"] {
+        settings.add_redaction(&format!(".links.{link}"), "[url]");
+    }
+    settings.bind(|| insta::assert_json_snapshot!(name, body));
+}
+
+/// Shows that a time is an RFC 3339 one, without saying which.
+fn time(value: insta::internals::Content, _path: insta::internals::ContentPath<'_>) -> insta::internals::Content {
+    match value.as_str().map(str::parse::<Timestamp>) {
+        Some(Ok(_)) => "[time]".into(),
+        Some(Err(error)) => error.to_string().into(),
+        None => value,
+    }
+}
+
+#[tokio::test]
+async fn a_failed_analysis_is_a_state_with_a_problem_inside() {
+    let service = Service::start(|_| {}).await;
+    let token = service.accept(clip()).await;
+    let claim = claim(&service).await;
+    let failure = Failure { code: "not_a_video".to_owned(), detail: "The video cannot be read.".to_owned() };
+    service.store.give_up(&claim, &failure, &[], now(), None).await.unwrap();
+    let response = service.get(&format!("/results/{token}")).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    let body: Value = response.json().await.unwrap();
+    assert_eq!(body["status"], "failed");
+    assert_eq!(body["analysis"], Value::Null);
+    insta::assert_json_snapshot!(body["error"], @r#"
+    {
+      "code": "not_a_video",
+      "detail": "The video cannot be read.",
+      "status": 422,
+      "title": "The video could not be analyzed",
+      "type": "urn:visage:problem:not_a_video"
+    }
+    "#);
+    refused(service.get(&format!("/results/{token}/report")).await, 422, "not_a_video").await;
+}
+
+#[tokio::test]
+async fn what_has_not_changed_is_not_sent_again() {
+    let service = Service::start(|_| {}).await;
+    let token = service.accept(clip()).await;
+    let url = format!("{}/results/{token}", service.base);
+    let etag = service.http.get(&url).send().await.unwrap().headers()[header::ETAG].clone();
+    let ask = || service.http.get(&url).header(header::IF_NONE_MATCH, etag.clone()).send();
+    let same = ask().await.unwrap();
+    assert_eq!(same.status(), StatusCode::NOT_MODIFIED);
+    assert_eq!(same.headers()[header::ETAG], etag);
+    assert_eq!(same.bytes().await.unwrap().len(), 0);
+    finish(&service, &claim(&service).await).await;
+    let changed = ask().await.unwrap();
+    assert_eq!(changed.status(), StatusCode::OK);
+    assert_ne!(changed.headers()[header::ETAG], etag);
+}
+
+/// A long poll, and whether it still waits after a while.
+async fn long_poll(service: &Service, path: &str, etag: Option<&str>) -> tokio::task::JoinHandle<Response> {
+    let mut request = service.http.get(format!("{}{path}", service.base));
+    if let Some(etag) = etag {
+        request = request.header(header::IF_NONE_MATCH, etag);
+    }
+    let poll = tokio::spawn(async move { request.send().await.unwrap() });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!poll.is_finished(), "it did not wait");
+    poll
+}
+
+#[tokio::test]
+async fn a_long_poll_waits_for_the_end_and_wakes_with_it() {
+    let service = Service::start(|_| {}).await;
+    let token = service.accept(clip()).await;
+    let poll = long_poll(&service, &format!("/results/{token}?wait=60"), None).await;
+    let claim = claim(&service).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!poll.is_finished(), "running is not the end");
+    finish(&service, &claim).await;
+    let body: Value = timeout(PATIENCE, poll).await.unwrap().unwrap().json().await.unwrap();
+    assert_eq!(body["status"], "done");
+}
+
+#[tokio::test]
+async fn a_long_poll_with_a_tag_wakes_with_any_change() {
+    let service = Service::start(|_| {}).await;
+    let token = service.accept(clip()).await;
+    let etag = service.get(&format!("/results/{token}")).await.headers()[header::ETAG].to_str().unwrap().to_owned();
+    let poll = long_poll(&service, &format!("/results/{token}?wait=60"), Some(&etag)).await;
+    claim(&service).await;
+    let body: Value = timeout(PATIENCE, poll).await.unwrap().unwrap().json().await.unwrap();
+    assert_eq!(body["status"], "running");
+}
+
+#[tokio::test]
+async fn a_long_poll_ends_with_its_time_and_with_the_service() {
+    let service = Service::start(|settings| settings.http.max_wait_s = 1).await;
+    let token = service.accept(clip()).await;
+    let response = timeout(PATIENCE, service.get(&format!("/results/{token}?wait=3600"))).await.unwrap();
+    assert_eq!(response.json::<Value>().await.unwrap()["status"], "queued");
+
+    let service = Service::start(|_| {}).await;
+    let token = service.accept(clip()).await;
+    let poll = long_poll(&service, &format!("/results/{token}?wait=60"), None).await;
+    service.stop.cancel();
+    let response = timeout(Duration::from_secs(30), poll).await.unwrap().unwrap();
+    assert_eq!(response.json::<Value>().await.unwrap()["status"], "queued");
+}
+
+#[tokio::test]
+async fn a_wait_that_is_no_time_is_refused() {
+    let service = Service::start(|_| {}).await;
+    let token = service.accept(clip()).await;
+    for wait in ["soon", "-1", "1.5", ""] {
+        refused(service.get(&format!("/results/{token}?wait={wait}")).await, 422, "bad_wait").await;
+    }
+}
+
+#[tokio::test]
+async fn tokens_that_are_not_known_are_not_found() {
+    let service = Service::start(|_| {}).await;
+    for token in ["0188a5f0-0000-4000-8000-000000000000", "nonsense", "..%2F..%2Fetc%2Fpasswd", "%00"] {
+        for path in ["", "/report", "/events"] {
+            refused(service.get(&format!("/results/{token}{path}")).await, 404, "unknown_token").await;
+        }
+        let delete = service.http.delete(format!("{}/results/{token}", service.base)).send().await.unwrap();
+        refused(delete, 404, "unknown_token").await;
+    }
+}
+
+#[tokio::test]
+async fn a_result_whose_time_is_over_is_gone() {
+    let service = Service::start(|_| {}).await;
+    let token = service.accept(clip()).await;
+    let claim = claim(&service).await;
+    let over = now() + SignedDuration::from_secs(60);
+    service.store.complete(&claim, &findings(), &[], now(), Some(over)).await.unwrap();
+    let body: Value = service.get(&format!("/results/{token}")).await.json().await.unwrap();
+    assert!(body["expires_at"].is_string());
+    assert_eq!(service.store.expire(over, 10).await.unwrap(), 1);
+    for path in ["", "/report"] {
+        refused(service.get(&format!("/results/{token}{path}")).await, 410, "expired").await;
+    }
+}
+
+#[tokio::test]
+async fn a_report_is_a_page_that_can_do_no_harm() {
+    let service = Service::start(|_| {}).await;
+    let token = service.accept(clip()).await;
+    let path = format!("/results/{token}/report");
+    let early = service.get(&path).await;
+    assert_eq!(early.headers()[header::RETRY_AFTER], "2");
+    refused(early, 409, "not_finished").await;
+    finish(&service, &claim(&service).await).await;
+    let page = service.get(&path).await;
+    assert_eq!(page.status(), StatusCode::OK);
+    let headers = page.headers().clone();
+    assert_eq!(headers[header::CONTENT_TYPE], "text/html; charset=utf-8");
+    assert_eq!(headers["x-content-type-options"], "nosniff");
+    assert_eq!(headers["referrer-policy"], "no-referrer");
+    let policy = headers["content-security-policy"].to_str().unwrap();
+    assert!(policy.starts_with("default-src 'none'; style-src 'unsafe-inline'; img-src data:;"), "{policy}");
+    let html = page.text().await.unwrap();
+    assert!(html.starts_with("<!DOCTYPE html>") || html.starts_with("<!doctype html>"), "{}", &html[..100]);
+    assert!(!html.contains("<script"), "the policy would stop it");
+}
+
+#[tokio::test]
+async fn events_tell_the_course_and_end_with_it() {
+    let service = Service::start(|_| {}).await;
+    let token = service.accept(clip()).await;
+    let response = service.get(&format!("/results/{token}/events")).await;
+    assert_eq!(response.headers()[header::CONTENT_TYPE], "text/event-stream");
+    let stream = tokio::spawn(response.text());
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let claim = claim(&service).await;
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    finish(&service, &claim).await;
+    let text = timeout(PATIENCE, stream).await.unwrap().unwrap().unwrap();
+    let mut names: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("event: ")).collect();
+    names.dedup();
+    assert_eq!(names, ["progress", "done"]);
+    let data: Vec<Value> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("data: "))
+        .map(|data| serde_json::from_str(data).unwrap())
+        .collect();
+    assert_eq!(
+        data.iter().map(|data| data["status"].as_str().unwrap()).collect::<Vec<_>>(),
+        ["queued", "running", "done"]
+    );
+    assert_eq!(data[2]["progress"]["fraction"], 1.0);
+}
+
+#[tokio::test]
+async fn erasing_leaves_nothing() {
+    let service = Service::start(|_| {}).await;
+    let token = service.accept(clip()).await;
+    let held = claim(&service).await;
+    let url = format!("{}/results/{token}", service.base);
+    assert_eq!(service.http.delete(&url).send().await.unwrap().status(), StatusCode::NO_CONTENT);
+    service.is_clean().await;
+    assert!(service.store.job(token).await.unwrap().is_none());
+    assert_eq!(service.store.complete(&held, &findings(), &[], now(), None).await.unwrap(), Held::Lost);
+    refused(service.http.delete(&url).send().await.unwrap(), 404, "unknown_token").await;
+    refused(service.http.get(&url).send().await.unwrap(), 404, "unknown_token").await;
+}
+
+#[tokio::test]
+async fn the_service_says_how_it_is() {
+    let service = Service::start(|_| {}).await;
+    let body: Value = service.get("/").await.json().await.unwrap();
+    assert_eq!((body["service"].as_str(), body["status"].as_str()), (Some("visage"), Some("ok")));
+    assert_eq!(service.get("/healthz").await.json::<Value>().await.unwrap()["status"], "ok");
+    let ready = service.get("/readyz").await;
+    assert_eq!(ready.status(), StatusCode::OK);
+    assert_eq!(ready.json::<Value>().await.unwrap()["status"], "ready");
+    assert_eq!(service.stored().len(), 0);
+}
+
+#[tokio::test]
+async fn a_service_without_its_storage_lives_but_is_not_ready() {
+    let service = Service::start(|_| {}).await;
+    std::fs::remove_dir(&service.settings.storage.folder).unwrap();
+    std::fs::write(&service.settings.storage.folder, b"in the way").unwrap();
+    let body = refused(service.get("/readyz").await, 503, "not_ready").await;
+    assert_eq!(body["down"], serde_json::json!(["storage"]));
+    assert!(!body.to_string().contains(service.folder.path().to_str().unwrap()), "{body}");
+    assert_eq!(service.get("/healthz").await.status(), StatusCode::OK);
+    let body = refused(service.upload(video_form(clip())).await, 503, "storage_unavailable").await;
+    assert!(!body.to_string().contains(service.folder.path().to_str().unwrap()), "{body}");
+    assert_eq!(service.store.video_count().await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn every_path_answers_with_a_slash_at_its_end_too() {
+    let service = Service::start(|_| {}).await;
+    let url = format!("{}/analyze-video/", service.base);
+    let response = service.http.post(url).multipart(video_form(clip())).send().await.unwrap();
+    assert_eq!(response.status(), StatusCode::ACCEPTED);
+    let token = response.json::<Value>().await.unwrap()["token"].as_str().unwrap().to_owned();
+    assert_eq!(service.get(&format!("/results/{token}/")).await.status(), StatusCode::OK);
+    assert_eq!(service.get(&format!("/results/{token}/?wait=0")).await.status(), StatusCode::OK);
+    refused(service.get(&format!("/results/{token}/report/")).await, 409, "not_finished").await;
+    assert_eq!(service.get("/healthz/").await.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_a_problem_too() {
+    let service = Service::start(|_| {}).await;
+    refused(service.get("/nowhere").await, 404, "not_found").await;
+    let url = format!("{}/analyze-video", service.base);
+    let response = service.http.request(Method::GET, &url).send().await.unwrap();
+    assert_eq!(response.headers()[header::ALLOW], "POST");
+    refused(response, 405, "method_not_allowed").await;
+}
+
+#[tokio::test]
+async fn a_request_id_comes_back_if_it_can_do_no_harm() {
+    let service = Service::start(|_| {}).await;
+    let ask = |id: &str| service.http.get(format!("{}/healthz", service.base)).header("x-request-id", id).send();
+    assert_eq!(ask("abc-1.2_3").await.unwrap().headers()["x-request-id"], "abc-1.2_3");
+    for id in ["a b", &"x".repeat(65), "\"status\":500"] {
+        let given = ask(id).await.unwrap().headers()["x-request-id"].to_str().unwrap().to_owned();
+        assert!(given.parse::<Uuid>().is_ok(), "{given}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_serves_many_requests_and_a_silent_one_is_closed() {
+    let service = Service::start(|settings| settings.http.idle_timeout_s = 1).await;
+    let mut socket = TcpStream::connect(service.address()).await.unwrap();
+    for _ in 0..3 {
+        socket.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        let mut answer = vec![0; 4096];
+        let got = socket.read(&mut answer).await.unwrap();
+        assert!(answer[..got].starts_with(b"HTTP/1.1 200 OK"));
+    }
+    // Half a head, and no more.
+    socket.write_all(b"GET /healthz HT").await.unwrap();
+    let mut rest = Vec::new();
+    let closed = timeout(PATIENCE, socket.read_to_end(&mut rest)).await;
+    assert!(closed.is_ok(), "the connection stays open");
+}

@@ -1,0 +1,70 @@
+//! `visage analyze`, as scripts use it.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use crate::support::clips::{Clips, models, shared};
+
+/// Runs the program in the repository with the given models, or none at all.
+fn visage(models: Option<&Path>, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_visage"))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .env("VISAGE_MODELS__FOLDER", models.unwrap_or(Path::new("/nowhere")))
+        .env("VISAGE_ENGINE__DEVICE", "cpu")
+        .env("VISAGE_LOG", "error")
+        .arg("analyze")
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+fn words(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn the_result_goes_to_standard_output_as_json_and_nothing_else_does() {
+    let (Some(models), Some(clip)) = (models(), shared("single_face.mp4")) else { return };
+    let clips = Clips::new();
+    let (csv, html) = (clips.path("rows.csv"), clips.path("report.html"));
+    let files = [clip.as_path(), &csv, &html].map(|path| path.to_str().unwrap());
+    let arguments = [files[0], "--sample-every", "10", "--stage-times", "--csv", files[1], "--html", files[2]];
+    let output = visage(Some(models.path()), &arguments);
+    assert!(output.status.success(), "{}", words(&output));
+    let analysis: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(analysis["summary"]["dominant_emotion"], "happy");
+    assert_eq!(analysis["video"]["frames_analyzed"], 8);
+
+    let times: serde_json::Value = serde_json::from_slice(&output.stderr).unwrap();
+    for stage in ["decode_s", "detect_s", "read_s", "whole_s"] {
+        assert!(times[stage].as_f64().unwrap() > 0.0, "{times}");
+    }
+    let rows = std::fs::read_to_string(csv).unwrap();
+    let columns: Vec<usize> = rows.lines().map(|line| line.split(',').count()).collect();
+    assert_eq!(columns, [18; 9], "{rows}");
+    assert!(rows.starts_with("time_s,face,"), "{rows}");
+    let page = std::fs::read_to_string(html).unwrap();
+    assert!(page.contains("<html") && page.to_lowercase().contains("happy"), "{page}");
+}
+
+#[test]
+fn a_refused_input_and_a_missing_model_have_exit_codes_of_their_own() {
+    let clips = Clips::new();
+    let clip = clips.moving("clip.mp4", 1.0, "-c:v mpeg4");
+    let text = clips.write("text.mp4", b"no video");
+    let (clip, text) = (clip.to_str().unwrap(), text.to_str().unwrap());
+    for (arguments, code, says) in [
+        (vec![text], 3, "not a video"),
+        (vec!["/nowhere/clip.mp4"], 3, "cannot be read"),
+        (vec![clip], 4, "visage doctor"),
+        (vec!["-"], 2, "standard input"),
+        (vec![clip, "--csv", "/nowhere/rows.csv"], 2, "cannot be written"),
+        (vec![clip, "--sample-every", "0"], 2, "sample-every"),
+        (vec![], 2, "Usage"),
+    ] {
+        let output = visage(None, &arguments);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", words(&output));
+        assert!(words(&output).contains(says), "{arguments:?}: {}", words(&output));
+        assert!(output.stdout.is_empty());
+    }
+}

@@ -1,0 +1,388 @@
+//! Uploads that mean harm or are broken: the right refusal, and nothing left behind.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use reqwest::StatusCode;
+use reqwest::multipart::{Form, Part};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+
+use crate::support::clips::{self, Clips};
+use crate::support::service::{Service, video_form};
+
+/// Longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+async fn short_tempered() -> Service {
+    Service::start(|settings| settings.http.idle_timeout_s = 1).await
+}
+
+/// A good clip with its index at the end, where cameras put it.
+fn clip() -> Vec<u8> {
+    let clips = Clips::new();
+    std::fs::read(clips.moving("clip.mp4", 2.0, "-c:v libx264 -pix_fmt yuv420p")).unwrap()
+}
+
+/// Refused with that code; nothing is left; the next good clip is taken.
+async fn is_refused(service: &Service, what: &str, form: Form, status: u16, codes: &[&str]) {
+    let response = service.upload(form).await;
+    let given = response.status();
+    let body: Value = response.json().await.unwrap();
+    assert_eq!(given.as_u16(), status, "{what}: {body}");
+    assert!(codes.contains(&body["code"].as_str().unwrap()), "{what}: {body}");
+    service.is_clean().await;
+    is_well(service).await;
+}
+
+async fn is_well(service: &Service) {
+    assert_eq!(service.get("/healthz").await.status(), StatusCode::OK);
+    let token = service.accept(clip()).await;
+    let url = format!("{}/results/{token}", service.base);
+    assert_eq!(service.http.delete(url).send().await.unwrap().status(), StatusCode::NO_CONTENT);
+}
+
+#[tokio::test]
+async fn what_is_no_video_is_refused() {
+    let service = short_tempered().await;
+    let zip = [b"PK\x03\x04".as_slice(), &[7; 500]].concat();
+    let riff = [b"RIFF\xff\xff\xff\x7fWAVEfmt ".as_slice(), &[0; 500]].concat();
+    let box_alone = [b"\0\0\0\x18ftypisom\0\0\x02\0isomiso2".as_slice(), &[0; 500]].concat();
+    let huge_box = [b"\0\0\0\x01ftyp\xff\xff\xff\xff\xff\xff\xff\xff".as_slice(), &[0xFF; 500]].concat();
+    let matroska = [b"\x1A\x45\xDF\xA3".as_slice(), &[0xFF; 500]].concat();
+    for (what, bytes) in [
+        ("one byte", b"x".to_vec()),
+        ("text", b"this is a text, whatever its name says\n".repeat(100)),
+        ("zeros", vec![0; 10_000]),
+        ("an archive", zip),
+        ("sound", riff),
+        ("a box without a film", box_alone),
+        ("a box of 2^64 bytes", huge_box),
+        ("noise with Matroska's first bytes", matroska),
+    ] {
+        is_refused(&service, what, video_form(bytes), 422, &["not_a_video"]).await;
+    }
+    is_refused(&service, "nothing", video_form(vec![]), 422, &["empty_video"]).await;
+}
+
+#[tokio::test]
+async fn a_video_that_is_cut_off_anywhere_is_refused_or_its_good_part_taken() {
+    let service = short_tempered().await;
+    let clips = Clips::new();
+    let codec = "-c:v libx264 -pix_fmt yuv420p -g 10";
+    let index_last = std::fs::read(clips.moving("last.mp4", 2.0, codec)).unwrap();
+    let index_first = clips.moving("first.mp4", 2.0, &format!("{codec} -movflags +faststart"));
+    let index_first = std::fs::read(index_first).unwrap();
+    let matroska = std::fs::read(clips.moving("clip.mkv", 2.0, codec)).unwrap();
+    let mut taken = 0;
+    for (name, bytes) in [("index last", index_last), ("index first", index_first), ("mkv", matroska)] {
+        for tenth in 0..10 {
+            // Never whole: a tenth, two tenths, ... and all but a few bytes.
+            let length = if tenth == 9 { bytes.len() - 7 } else { bytes.len() * (tenth + 1) / 10 };
+            let response = service.upload(video_form(bytes[..length].to_vec())).await;
+            let status = response.status().as_u16();
+            let body: Value = response.json().await.unwrap();
+            match status {
+                422 => assert_eq!(body["code"], "not_a_video", "{name}, {tenth}"),
+                202 => {
+                    taken += 1;
+                    let url = format!("{}/results/{}", service.base, body["token"].as_str().unwrap());
+                    service.http.delete(url).send().await.unwrap();
+                }
+                _ => panic!("{name} cut after {length} bytes: {status} {body}"),
+            }
+            let has_index = name != "index last" || tenth >= 8;
+            assert!(has_index || status == 422, "without its index nothing can be read");
+            service.is_clean().await;
+        }
+    }
+    assert!(taken > 0, "a good beginning is worth something");
+    is_well(&service).await;
+}
+
+/// The header of a small clip with another width and height in it.
+fn with_size(mut video: Vec<u8>, width: u16, height: u16) -> Vec<u8> {
+    let at = |video: &[u8], kind: &[u8]| video.windows(4).position(|four| four == kind).unwrap();
+    // tkhd: 16.16 fixed point at the end of the box; avc1: two 16-bit numbers, 28 bytes behind its name.
+    let track = at(&video, b"tkhd");
+    video[track + 80..track + 82].copy_from_slice(&width.to_be_bytes());
+    video[track + 84..track + 86].copy_from_slice(&height.to_be_bytes());
+    let sample = at(&video, b"avc1") + 28;
+    video[sample..sample + 2].copy_from_slice(&width.to_be_bytes());
+    video[sample + 2..sample + 4].copy_from_slice(&height.to_be_bytes());
+    video
+}
+
+#[tokio::test]
+async fn pictures_that_would_fill_the_memory_are_refused() {
+    let service = short_tempered().await;
+    let clips = Clips::new();
+    // The header lies; what the stream itself says is small.
+    let lying = clips.moving("lying.mp4", 1.0, "-c:v libx264 -pix_fmt yuv420p");
+    let lying = with_size(std::fs::read(lying).unwrap(), 16_384, 16_384);
+    let response = service.upload(video_form(lying)).await;
+    let (status, body) = (response.status().as_u16(), response.json::<Value>().await.unwrap());
+    assert!(matches!(status, 202 | 422), "{body}");
+    if status == 202 {
+        let url = format!("{}/results/{}", service.base, body["token"].as_str().unwrap());
+        service.http.delete(url).send().await.unwrap();
+    } else {
+        assert_eq!(body["code"], "picture_too_large", "{body}");
+    }
+    // The stream means it.
+    let large = "-f lavfi -i color=black:size=8192x8192:rate=1:duration=1 -c:v mjpeg -pix_fmt yuvj420p -frames:v 1";
+    let large = clips.make("large.mkv", large);
+    let form = video_form(std::fs::read(large).unwrap());
+    is_refused(&service, "8k x 8k", form, 422, &["picture_too_large"]).await;
+    // AVI keeps its size in plain numbers: 16 384 x 16 384.
+    let avi = clips.moving("small.avi", 1.0, "-c:v mjpeg -pix_fmt yuvj420p");
+    let mut avi = std::fs::read(avi).unwrap();
+    let format = avi.windows(4).position(|four| four == b"strf").unwrap() + 8;
+    avi[format + 4..format + 8].copy_from_slice(&16_384_u32.to_le_bytes());
+    avi[format + 8..format + 12].copy_from_slice(&16_384_u32.to_le_bytes());
+    is_refused(&service, "an AVI header of 16k x 16k", video_form(avi), 422, &["picture_too_large", "not_a_video"])
+        .await;
+}
+
+#[tokio::test]
+async fn a_container_without_pictures_is_refused() {
+    let service = short_tempered().await;
+    let clips = Clips::new();
+    let sound = clips.make("sound.mp4", "-f lavfi -i sine=duration=1 -c:a aac");
+    is_refused(&service, "sound alone", video_form(std::fs::read(sound).unwrap()), 422, &["not_a_video"]).await;
+    let sound = clips.make("sound.mkv", "-f lavfi -i sine=duration=1 -c:a aac");
+    is_refused(&service, "sound alone", video_form(std::fs::read(sound).unwrap()), 422, &["not_a_video"]).await;
+    // A track that is announced, and holds no frame.
+    clips.moving("whole.mp4", 1.0, "-c:v libx264 -pix_fmt yuv420p");
+    let none = clips.make("none.mp4", "-i $whole.mp4 -c copy -frames:v 0");
+    is_refused(&service, "no frame", video_form(std::fs::read(none).unwrap()), 422, &["not_a_video"]).await;
+}
+
+#[tokio::test]
+async fn hours_of_one_picture_are_too_long() {
+    let service = Service::start(|settings| settings.video.max_duration_s = 7200).await;
+    let clips = Clips::new();
+    // 180 frames, one a minute.
+    let still = "-f lavfi -i color=gray:size=64x64:rate=1/60:duration=10800 -c:v libx264 -pix_fmt yuv420p";
+    let long = clips.make("long.mp4", still);
+    is_refused(&service, "3 hours", video_form(std::fs::read(long).unwrap()), 422, &["video_too_long"]).await;
+}
+
+#[tokio::test]
+async fn what_is_odd_and_a_video_is_analyzed_to_its_end() {
+    let Some(models) = clips::models() else { return };
+    let service = Service::start(|settings| {
+        let with_models = models.settings();
+        settings.models = with_models.models;
+        settings.engine = with_models.engine;
+        settings.mail.transport = visage::config::MailTransport::None;
+    })
+    .await;
+    let clips = Clips::new();
+    let codec = "-c:v libx264 -pix_fmt yuv420p";
+    let first = clips.moving("first.mp4", 4.0, &format!("{codec} -g 10 -movflags +faststart"));
+    let first = std::fs::read(first).unwrap();
+    let dot = clips.make("dot.mkv", "-f lavfi -i color=gray:size=2x2:rate=25:duration=1 -vf scale=1:1 -c:v ffv1");
+    let still = clips.make("still.mp4", &format!("-f lavfi -i color=gray:size=64x64:rate=1/60:duration=3600 {codec}"));
+    let working = service.work().await;
+    for (what, bytes, needs_warning) in [
+        ("a cut-off clip", first[..first.len() * 2 / 3].to_vec(), true),
+        ("one pixel", std::fs::read(dot).unwrap(), false),
+        ("an hour of one picture", std::fs::read(still).unwrap(), false),
+    ] {
+        let response = service.upload(video_form(bytes)).await;
+        let status = response.status().as_u16();
+        let body: Value = response.json().await.unwrap();
+        // FFmpeg builds differ in what they decode at that size; a clear no is as good.
+        if what == "one pixel" && status == 422 {
+            assert_eq!(body["code"], "not_a_video");
+            continue;
+        }
+        assert_eq!(status, 202, "{what}: {body}");
+        let token = body["token"].as_str().unwrap().parse().unwrap();
+        let result = service.finished(token).await;
+        assert_eq!(result["status"], "done", "{what}: {result}");
+        assert_eq!(result["analysis"]["faces"], serde_json::json!([]), "{what}");
+        let warnings = result["analysis"]["warnings"].as_array().unwrap();
+        assert!(!needs_warning || !warnings.is_empty(), "{what}: {result}");
+    }
+    service.stop.cancel();
+    timeout(PATIENCE, working).await.unwrap().unwrap();
+    assert!(service.stored().is_empty(), "videos outlive their analysis");
+}
+
+#[tokio::test]
+async fn the_name_of_a_file_is_never_used() {
+    let service = short_tempered().await;
+    for name in ["../../etc/passwd", "/tmp/x", "a\u{202e}4pm.exe", "%00%2e%2e%2f", "", "con", "🎬\t"] {
+        let form = Form::new().part("video", Part::bytes(clip()).file_name(name.to_owned()));
+        let response = service.upload(form).await;
+        assert_eq!(response.status(), StatusCode::ACCEPTED, "{name:?}: {}", response.text().await.unwrap());
+        let body = response.text().await.unwrap();
+        assert!(name.is_empty() || !body.contains(name), "{name:?} comes back: {body}");
+    }
+    let stored = service.stored();
+    assert_eq!(stored.len(), 7);
+    assert!(stored.iter().all(|path| {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        name.parse::<uuid::Uuid>().is_ok()
+    }));
+    // Nothing beside the folder either.
+    let mut around: Vec<_> =
+        std::fs::read_dir(service.folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    around.retain(|name| !name.to_str().unwrap().starts_with("visage.db"));
+    assert!(around.iter().all(|name| name == "videos" || name == "outbox"), "{around:?}");
+}
+
+const FORM: &str = "POST /analyze-video HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\n";
+const VIDEO: &str = "--b\r\nContent-Disposition: form-data; name=\"video\"; filename=\"clip.mp4\"\r\n\r\n";
+
+/// Sends bytes as they are, then reads the answer until the server ends the connection.
+async fn raw(service: &Service, pieces: &[&[u8]]) -> String {
+    let mut socket = TcpStream::connect(service.address()).await.unwrap();
+    for piece in pieces {
+        // The server may have answered and gone already.
+        if socket.write_all(piece).await.is_err() {
+            break;
+        }
+    }
+    let mut answer = Vec::new();
+    let _ = timeout(PATIENCE, socket.read_to_end(&mut answer)).await.expect("the connection stays open");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn a_client_that_falls_silent_is_dropped() {
+    let service = short_tempered().await;
+    let head = format!("{FORM}Content-Length: 1000000\r\n\r\n{VIDEO}");
+    let answer = raw(&service, &[head.as_bytes(), &clip()[..1000]]).await;
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    assert!(answer.contains("upload_stalled"), "{answer}");
+    service.is_clean().await;
+    is_well(&service).await;
+}
+
+#[tokio::test]
+async fn a_client_that_hangs_up_leaves_nothing() {
+    let service = short_tempered().await;
+    for sent in [100, 5_000] {
+        let mut socket = TcpStream::connect(service.address()).await.unwrap();
+        let head = format!("{FORM}Content-Length: 1000000\r\n\r\n{VIDEO}");
+        socket.write_all(head.as_bytes()).await.unwrap();
+        socket.write_all(&clip()[..sent]).await.unwrap();
+        for _ in 0..500 {
+            if !service.stored().is_empty() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(service.stored().len(), 1, "the upload has begun");
+        drop(socket);
+        service.is_clean().await;
+    }
+    is_well(&service).await;
+}
+
+#[tokio::test]
+async fn a_client_that_trickles_is_dropped_when_its_time_is_over() {
+    let service = Service::start(|settings| settings.http.max_upload_s = 2).await;
+    let mut socket = TcpStream::connect(service.address()).await.unwrap();
+    let head = format!("{FORM}Content-Length: 1000000\r\n\r\n{VIDEO}");
+    socket.write_all(head.as_bytes()).await.unwrap();
+    let (mut reading, mut writing) = socket.into_split();
+    let trickle = tokio::spawn(async move {
+        for byte in clip() {
+            if writing.write_all(&[byte]).await.is_err() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+    let mut answer = vec![0; 4096];
+    let got = timeout(PATIENCE, reading.read(&mut answer)).await.unwrap().unwrap();
+    let answer = String::from_utf8_lossy(&answer[..got]);
+    assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("upload_too_slow"), "{answer}");
+    trickle.abort();
+    service.is_clean().await;
+}
+
+#[tokio::test]
+async fn forms_that_never_come_to_the_point_are_refused() {
+    let service = short_tempered().await;
+    let noise = vec![b'x'; 1 << 20];
+    let endless_head = [b"--b\r\nContent-Disposition: form-data; name=\"".as_slice(), &noise].concat();
+    let unfinished = [VIDEO.as_bytes(), &clip()].concat();
+    for (what, body) in [
+        ("the wrong boundary", noise.as_slice()),
+        ("a field's head without end", &endless_head),
+        ("no boundary at the end", &unfinished),
+        ("a field without a name", b"--b\r\nContent-Disposition: form-data\r\n\r\nx\r\n--b--\r\n"),
+        (
+            "a null character",
+            b"--b\r\nContent-Disposition: form-data; name=\"video\"; filename=\"\0\"\r\n\r\nx\r\n--b--\r\n",
+        ),
+        ("headers that are none", b"--b\r\n\xff\xfe\xfd: x\r\n\r\nx\r\n--b--\r\n"),
+    ] {
+        let head = format!("{FORM}Connection: close\r\nContent-Length: {}\r\n\r\n", body.len());
+        let answer = raw(&service, &[head.as_bytes(), body]).await;
+        let refused = ["HTTP/1.1 400 ", "HTTP/1.1 422 "].iter().any(|status| answer.starts_with(status));
+        assert!(refused && answer.contains("\"code\":"), "{what}: {answer}");
+        service.is_clean().await;
+    }
+    is_well(&service).await;
+}
+
+#[tokio::test]
+async fn swollen_forms_are_refused() {
+    let service = short_tempered().await;
+    let huge = Form::new().text("email", "x".repeat(50 << 20)).part("video", Part::bytes(clip()));
+    is_refused(&service, "50 MiB of text", huge, 413, &["field_too_large"]).await;
+    let mut body = String::new();
+    for _ in 0..10_000 {
+        body.push_str("--b\r\nContent-Disposition: form-data; name=\"email\"\r\n\r\n\r\n");
+    }
+    body.push_str("--b--\r\n");
+    let head = format!("{FORM}Connection: close\r\nContent-Length: {}\r\n\r\n", body.len());
+    let answer = raw(&service, &[head.as_bytes(), body.as_bytes()]).await;
+    assert!(answer.starts_with("HTTP/1.1 422 ") && answer.contains("too_many_fields"), "{answer}");
+    service.is_clean().await;
+    let swollen = format!("GET /healthz HTTP/1.1\r\nHost: x\r\nX-Big: {}\r\n\r\n", "x".repeat(200_000));
+    let answer = raw(&service, &[swollen.as_bytes()]).await;
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    is_well(&service).await;
+}
+
+#[tokio::test]
+async fn a_playlist_fetches_nothing() {
+    let service = short_tempered().await;
+    // Counts who comes: nobody should.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (inside, visits) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+    let counted = visits.clone();
+    tokio::spawn(async move {
+        while listener.accept().await.is_ok() {
+            counted.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    let hls = format!("#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nhttp://{inside}/secret.ts\n#EXT-X-ENDLIST\n");
+    let concat = format!("ffconcat version 1.0\nfile 'http://{inside}/secret.mp4'\nfile '/etc/passwd'\n");
+    let smil = format!("<smil><body><video src=\"http://{inside}/x.mp4\"/></body></smil>");
+    let dash = format!("<?xml version=\"1.0\"?><MPD><BaseURL>http://{inside}/x.mp4</BaseURL></MPD>");
+    for (what, text) in [("hls", hls), ("concat", concat), ("smil", smil), ("dash", dash)] {
+        let form = video_form(text.into_bytes());
+        is_refused(&service, what, form, 422, &["not_a_video"]).await;
+    }
+    // A film whose samples lie elsewhere: an alias of a QuickTime file.
+    let url = format!("http://{inside}/secret.mov\0");
+    let mut film = clip();
+    let at = film.windows(4).position(|four| four == b"url ").unwrap();
+    film[at + 7] = 0;
+    let end = film.len();
+    film[end - url.len()..].copy_from_slice(url.as_bytes());
+    let response = service.upload(video_form(film)).await;
+    assert!(matches!(response.status().as_u16(), 202 | 422));
+    assert_eq!(visits.load(Ordering::SeqCst), 0, "an upload made the service connect to an address of its choice");
+}

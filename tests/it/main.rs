@@ -1,0 +1,18 @@
+//! Tests of the whole, against real parts: a database, an S3 server and an SMTP server on loopback, and real clips.
+//! One binary, so that it links once; one module a subject.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod support;
+
+mod api;
+mod blob;
+mod cli;
+mod end_to_end;
+mod hostile;
+mod kill;
+mod mail;
+mod pipeline;
+mod store;
+mod vision;
+mod worker;

@@ -1,0 +1,213 @@
+//! Real clips to findings.
+
+mod media;
+mod remote;
+
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use visage::analysis::{Emotion, Findings, Options, TimelineRow};
+use visage::media::Source;
+use visage::pipeline::{Cancel, Pipeline, PipelineError, Progress};
+
+use crate::support::clips::{Clips, Models, models, shared};
+
+/// `None` on a machine that has no detector.
+fn pipeline() -> Option<(Pipeline, Models)> {
+    let models = models()?;
+    let pipeline = Pipeline::load(&models.settings()).unwrap();
+    Some((pipeline, models))
+}
+
+const EVERY_20TH: Options = Options { sample_every: 20, max_faces: 10 };
+
+fn analyze(pipeline: &Pipeline, path: &Path, options: Options) -> Result<Findings, PipelineError> {
+    pipeline.analyze(&Source::File(path.to_owned()), options, &|_| {}, &Cancel::default())
+}
+
+/// Mean probability of an emotion over some rows.
+fn mean(rows: &[&TimelineRow], emotion: Emotion) -> f32 {
+    rows.iter().map(|row| row.emotions.of(emotion)).sum::<f32>() / rows.len() as f32
+}
+
+/// Share of rows on which the emotion comes out on top.
+fn share(rows: &[&TimelineRow], emotion: Emotion) -> f64 {
+    rows.iter().filter(|row| row.emotions.top().0 == emotion).count() as f64 / rows.len() as f64
+}
+
+#[test]
+fn a_woman_who_cries_and_then_laughs_is_one_person_and_both_are_seen() {
+    let (Some((pipeline, _models)), Some(clip)) = (pipeline(), shared("sad_then_happy.mp4")) else { return };
+    for every in [20, 5] {
+        let found = analyze(&pipeline, &clip, Options { sample_every: every, ..EVERY_20TH }).unwrap();
+        let analysis = &found.analysis;
+        assert_eq!(analysis.faces.len(), 1, "every {every}th: {:#?}", analysis.faces);
+        let face = &analysis.faces[0];
+        assert!(face.first_s < 2.0 && face.last_s > 18.0, "{face:?}");
+        assert_eq!(analysis.video.frames_total, 472);
+        assert_eq!(analysis.video.frames_analyzed, 472_u64.div_ceil(every.into()));
+        let during = |from: f64, to: f64| -> Vec<&TimelineRow> {
+            found.timeline.rows.iter().filter(|row| row.time_s >= from && row.time_s < to).collect()
+        };
+        let (early, late) = (during(0.0, 7.0), during(11.0, 19.0));
+        assert!(share(&early, Emotion::Sad) > 0.5, "{early:#?}");
+        assert!(mean(&early, Emotion::Sad) > 2.0 * mean(&early, Emotion::Happy), "{early:#?}");
+        assert!(share(&late, Emotion::Happy) > 0.5, "{late:#?}");
+        assert!(mean(&late, Emotion::Happy) > 0.5, "{late:#?}");
+    }
+}
+
+#[test]
+fn a_man_who_smiles_is_happy() {
+    let (Some((pipeline, _models)), Some(clip)) = (pipeline(), shared("single_face.mp4")) else { return };
+    let found = analyze(&pipeline, &clip, EVERY_20TH).unwrap();
+    assert_eq!(found.analysis.faces.len(), 1);
+    assert_eq!(found.analysis.summary.dominant_emotion, Some(Emotion::Happy));
+    assert!(found.analysis.summary.eye_contact.unwrap() > 80.0, "{:?}", found.analysis.summary);
+    assert_eq!(found.analysis.speech, None);
+    assert!(found.analysis.warnings.iter().any(|warning| warning.contains("speech")));
+    let closer = analyze(&pipeline, &clip, Options { sample_every: 3, ..EVERY_20TH }).unwrap();
+    let first = closer.timeline.rows.first().unwrap();
+    assert_eq!(first.emotions.top().0, Emotion::Neutral, "at the very start: {first:?}");
+    assert_eq!(closer.analysis.faces[0].dominant_emotion, Emotion::Happy);
+}
+
+#[test]
+fn a_video_without_a_face_is_a_result_and_not_an_error() {
+    let (Some((pipeline, _models)), Some(clip)) = (pipeline(), shared("no_face.mp4")) else { return };
+    let found = analyze(&pipeline, &clip, EVERY_20TH).unwrap();
+    let json = serde_json::to_value(&found.analysis).unwrap();
+    assert_eq!(json["faces"], serde_json::json!([]));
+    let summary = json["summary"].as_object().unwrap();
+    assert!(!summary.is_empty() && summary.values().all(serde_json::Value::is_null), "{summary:?}");
+    assert!(found.timeline.rows.is_empty());
+    assert_eq!(found.analysis.video.frames_analyzed, 5);
+}
+
+#[test]
+fn a_face_that_leaves_is_not_seen_afterwards() {
+    let (Some((pipeline, _models)), Some(clip)) = (pipeline(), shared("face_then_none.mov")) else { return };
+    for every in [20, 4] {
+        let found = analyze(&pipeline, &clip, Options { sample_every: every, ..EVERY_20TH }).unwrap();
+        assert_eq!(found.analysis.faces.len(), 1, "{:#?}", found.analysis.faces);
+        let face = &found.analysis.faces[0];
+        assert!(face.first_s < 0.1 && (1.3..2.6).contains(&face.last_s), "{face:?}");
+        assert_eq!(found.analysis.video.codec, "hevc");
+    }
+}
+
+#[test]
+fn five_people_are_five_and_max_faces_keeps_the_largest() {
+    let (Some((pipeline, _models)), Some(picture)) = (pipeline(), shared("multi_face.jpg")) else { return };
+    let clips = Clips::new();
+    std::fs::copy(picture, clips.path("five.jpg")).unwrap();
+    let clip = clips.make(
+        "five.mp4",
+        "-loop 1 -framerate 25 -i $five.jpg -t 4 -vf scale=1280:-2 -c:v libx264 -preset ultrafast -pix_fmt yuv420p",
+    );
+    let found = analyze(&pipeline, &clip, EVERY_20TH).unwrap();
+    assert_eq!(found.analysis.faces.iter().map(|face| face.frames).collect::<Vec<_>>(), [5; 5]);
+    let two = analyze(&pipeline, &clip, Options { max_faces: 2, ..EVERY_20TH }).unwrap();
+    assert_eq!(two.analysis.faces.len(), 2);
+}
+
+#[test]
+fn a_turned_phone_video_shows_what_the_upright_one_shows() {
+    let (Some((pipeline, _models)), Some(clip)) = (pipeline(), shared("single_face.mp4")) else { return };
+    let clips = Clips::new();
+    std::fs::copy(clip, clips.path("plain.mp4")).unwrap();
+    let sideways = "-i $plain.mp4 -an -vf transpose=clock -c:v libx264 -preset ultrafast -crf 12";
+    clips.make("sideways.mp4", sideways);
+    // One of the two turns brings the head up again.
+    let found = ["90", "270"].map(|turn| {
+        let arguments = format!("-i $sideways.mp4 -c copy -metadata:s:v rotate={turn}");
+        analyze(&pipeline, &clips.make(&format!("{turn}.mp4"), &arguments), EVERY_20TH).unwrap()
+    });
+    let upright = found.iter().filter(|found| {
+        (found.analysis.video.width, found.analysis.video.height) == (640, 360)
+            && found.analysis.summary.dominant_emotion == Some(Emotion::Happy)
+            && found.timeline.rows.iter().all(|row| row.pose.is_none_or(|pose| pose.roll.abs() < 30.0))
+    });
+    assert!(upright.count() >= 1, "{found:#?}");
+}
+
+#[test]
+fn the_same_video_gives_the_same_findings_every_time() {
+    let (Some((pipeline, _models)), Some(clip)) = (pipeline(), shared("single_face.mp4")) else { return };
+    let text = || serde_json::to_string(&analyze(&pipeline, &clip, EVERY_20TH).unwrap().analysis).unwrap();
+    let first = text();
+    // Beside another analysis, whose frames and faces meet these in the same batches.
+    std::thread::scope(|scope| {
+        let other = scope.spawn(text);
+        assert_eq!(text(), first);
+        assert_eq!(other.join().unwrap(), first);
+    });
+}
+
+#[test]
+fn progress_rises_to_the_end() {
+    let (Some((pipeline, _models)), Some(clip)) = (pipeline(), shared("sad_then_happy.mp4")) else { return };
+    let told = Mutex::new(Vec::new());
+    let tell = |progress: Progress| told.lock().unwrap().push(progress);
+    pipeline.analyze(&Source::File(clip), EVERY_20TH, &tell, &Cancel::default()).unwrap();
+    let told = told.into_inner().unwrap();
+    assert!(told.is_sorted_by_key(|progress| progress.frames_done), "{told:?}");
+    assert_eq!(told.first(), Some(&Progress { frames_done: 0, frames_total: 472 }));
+    assert_eq!(told.last(), Some(&Progress { frames_done: 472, frames_total: 472 }));
+}
+
+#[test]
+fn a_cancelled_analysis_stops_where_it_is() {
+    let Some((pipeline, _models)) = pipeline() else { return };
+    let clips = Clips::new();
+    let clip = clips.moving("long.mp4", 120.0, "-c:v mpeg4");
+    let (cancel, most) = (Cancel::default(), AtomicU64::new(0));
+    // Cancelled by the first word of progress after the start.
+    let tell = |progress: Progress| {
+        most.fetch_max(progress.frames_done, Ordering::SeqCst);
+        if progress.frames_done > 0 {
+            cancel.cancel();
+        }
+    };
+    let outcome = pipeline.analyze(&Source::File(clip.clone()), EVERY_20TH, &tell, &cancel);
+    assert!(matches!(outcome, Err(PipelineError::Cancelled)), "{outcome:?}");
+    assert!((1..3000).contains(&most.load(Ordering::SeqCst)), "{most:?} of 3000 frames");
+    let outcome = pipeline.analyze(&Source::File(clip), EVERY_20TH, &|_| {}, &cancel);
+    assert!(matches!(outcome, Err(PipelineError::Cancelled)), "{outcome:?}");
+}
+
+#[test]
+fn a_damaged_file_gives_the_figures_of_its_good_part() {
+    let (Some((pipeline, _models)), Some(clip)) = (pipeline(), shared("sad_then_happy.mp4")) else { return };
+    let clips = Clips::new();
+    std::fs::copy(clip, clips.path("whole.mp4")).unwrap();
+    let front = clips.make("front.mp4", "-i $whole.mp4 -c copy -movflags +faststart");
+    let whole = std::fs::read(front).unwrap();
+    let cut = clips.write("cut.mp4", &whole[..whole.len() / 3]);
+    let found = analyze(&pipeline, &cut, EVERY_20TH).unwrap();
+    assert_eq!(found.analysis.summary.dominant_emotion, Some(Emotion::Sad));
+    assert!(found.analysis.video.duration_s < 12.0, "{:?}", found.analysis.video);
+    assert!(found.analysis.warnings[0].contains("damaged or cut off"), "{:?}", found.analysis.warnings);
+}
+
+#[test]
+fn what_cannot_be_analyzed_is_refused_with_its_reason() {
+    let Some((pipeline, _models)) = pipeline() else { return };
+    let clips = Clips::new();
+    let text = clips.write("text.mp4", b"no video");
+    let refused = analyze(&pipeline, &text, EVERY_20TH).unwrap_err();
+    assert_eq!((refused.code(), refused.is_permanent()), ("not_a_video", true));
+    let missing = analyze(&pipeline, Path::new("/nowhere/clip.mp4"), EVERY_20TH).unwrap_err();
+    assert_eq!((missing.code(), missing.is_permanent()), ("source_unreadable", false));
+    assert!(!missing.detail().contains("nowhere"));
+}
+
+#[test]
+fn a_model_that_is_not_there_is_missing() {
+    let Some(models) = models() else { return };
+    let mut settings = models.settings();
+    settings.vision.emotion.file = "elsewhere.onnx".into();
+    let outcome = Pipeline::load(&settings).map(|_| ());
+    assert!(matches!(&outcome, Err(error) if error.is_missing() && error.code() == "not_ready"), "{outcome:?}");
+}

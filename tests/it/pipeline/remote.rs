@@ -1,0 +1,113 @@
+//! Videos read over HTTP, from servers that behave and from those that do not.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+
+use visage::config::Settings;
+use visage::media::{Frames, FramesError, ProbeError, Source, probe};
+use visage::pipeline::Cancel;
+
+use super::{EVERY_20TH, analyze, pipeline};
+use crate::support::clips::{Clips, shared};
+
+/// How a server answers a request for the bytes from an offset on.
+type Answer = dyn Fn(&mut TcpStream, u64) -> std::io::Result<()> + Send + Sync;
+
+/// A server on loopback; the address of its one file.
+fn serve(answer: impl Fn(&mut TcpStream, u64) -> std::io::Result<()> + Send + Sync + 'static) -> Source {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let answer: Arc<Answer> = Arc::new(answer);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, answer) = (stream.unwrap(), answer.clone());
+            std::thread::spawn(move || {
+                let mut offset = 0;
+                for line in BufReader::new(stream.try_clone().unwrap()).lines() {
+                    let line = line.unwrap_or_default().to_ascii_lowercase();
+                    if let Some(range) = line.strip_prefix("range: bytes=") {
+                        offset = range.trim_end_matches('-').parse().unwrap_or(0);
+                    }
+                    if line.is_empty() {
+                        break;
+                    }
+                }
+                // The decoder may hang up at any time.
+                let _ = answer(&mut stream, offset);
+            });
+        }
+    });
+    Source::Url(format!("http://{address}/video?X-Amz-Signature=secret"))
+}
+
+/// Answers with the rest of a file from the offset on; but only up to a byte, where one is given.
+fn file(bytes: Vec<u8>, breaks_at: Option<usize>) -> impl Fn(&mut TcpStream, u64) -> std::io::Result<()> {
+    move |stream, offset| {
+        let (start, length) = (usize::try_from(offset).unwrap().min(bytes.len()), bytes.len());
+        let status = if offset > 0 { "206 Partial Content" } else { "200 OK" };
+        write!(
+            stream,
+            "HTTP/1.1 {status}\r\nAccept-Ranges: bytes\r\nContent-Length: {}\r\n\
+             Content-Range: bytes {start}-{}/{length}\r\nConnection: close\r\n\r\n",
+            length - start,
+            length - 1
+        )?;
+        stream.write_all(&bytes[start..breaks_at.unwrap_or(length).max(start)])
+    }
+}
+
+fn status(line: &'static str) -> impl Fn(&mut TcpStream, u64) -> std::io::Result<()> {
+    move |stream, _| write!(stream, "HTTP/1.1 {line}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+}
+
+#[test]
+fn a_video_from_an_address_gives_what_the_file_gives() {
+    let (Some((pipeline, _models)), Some(clip)) = (pipeline(), shared("single_face.mp4")) else { return };
+    let source = serve(file(std::fs::read(&clip).unwrap(), None));
+    let from_file = analyze(&pipeline, &clip, EVERY_20TH).unwrap();
+    let from_server = pipeline.analyze(&source, EVERY_20TH, &|_| {}, &Cancel::default()).unwrap();
+    assert_eq!(from_server, from_file);
+    assert!(!format!("{source:?}").contains("secret"));
+}
+
+#[test]
+fn a_server_that_refuses_is_at_fault_and_not_the_video() {
+    let limits = Settings::defaults().unwrap().video;
+    for line in ["403 Forbidden", "404 Not Found", "500 Internal Server Error", "503 Slow Down"] {
+        let outcome = probe(&serve(status(line)), &limits);
+        assert!(matches!(outcome, Err(ProbeError::Unreadable(_))), "{line}: {outcome:?}");
+        assert!(!format!("{outcome:?}").contains("secret"));
+    }
+    let outcome = probe(&serve(file(b"a page and no video".repeat(100), None)), &limits);
+    assert!(matches!(outcome, Err(ProbeError::NotAVideo)), "{outcome:?}");
+    let playlist = b"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nhttp://127.0.0.1:1/x.ts\n#EXT-X-ENDLIST\n";
+    let outcome = probe(&serve(file(playlist.to_vec(), None)), &limits);
+    assert!(matches!(outcome, Err(ProbeError::NotAVideo)), "{outcome:?}");
+}
+
+/// Decodes all of a source and says how it ended.
+fn decode(source: &Source) -> Result<Option<String>, FramesError> {
+    let limits = Settings::defaults().unwrap().video;
+    let probe = probe(source, &limits)?;
+    let mut frames = Frames::open(source, &probe, 10, &limits)?;
+    while frames.next(&|| false)?.is_some() {}
+    frames.end(|| false).map(|end| end.warning)
+}
+
+#[test]
+fn a_connection_that_breaks_off_is_no_damaged_video() {
+    let clips = Clips::new();
+    let front = "-vf noise=alls=40:allf=t -c:v libx264 -qp 5 -g 10 -pix_fmt yuv420p -movflags +faststart";
+    let whole = std::fs::read(clips.moving("whole.mp4", 20.0, front)).unwrap();
+    assert!(whole.len() > 1_000_000, "longer than what a socket buffers: {}", whole.len());
+    let half = whole.len() / 2;
+
+    assert_eq!(decode(&serve(file(whole.clone(), None))).unwrap(), None);
+    // The file itself is cut off: the good part is used.
+    let cut = decode(&serve(file(whole[..half].to_vec(), None))).unwrap();
+    assert!(cut.as_ref().is_some_and(|warning| warning.contains("damaged or cut off")), "{cut:?}");
+    // The server promises all of it and stops in the middle, each time.
+    let broken = decode(&serve(file(whole, Some(half))));
+    assert!(matches!(broken, Err(FramesError::Video(ProbeError::Unreadable(_)))), "{broken:?}");
+}

@@ -1,0 +1,635 @@
+//! Both databases, by one suite.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sqlx::{AnyPool, AssertSqlSafe};
+use uuid::Uuid;
+use visage::analysis::{Analysis, Findings, Options, Summary, Timeline, VideoFacts};
+use visage::clock::{Clock, ManualClock, RandomTokens, Tokens};
+use visage::config::{Database, Secret, Settings};
+use visage::store::{Claim, Failure, Held, JobProgress, NewJob, NewMail, Status, Store, StoreError, Wake};
+
+use crate::support::postgres::TestDatabase;
+
+const LEASE: Duration = Duration::from_secs(30);
+const MAX_ATTEMPTS: u32 = 3;
+
+/// A database of a test's own, and a clock that stands still.
+struct Harness {
+    database: Database,
+    clock: ManualClock,
+    on_postgres: bool,
+    _lives: Box<dyn std::any::Any + Send + Sync>,
+}
+
+impl Harness {
+    fn sqlite() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}/new folder/visage.db", folder.path().display());
+        Self::new(url, false, Box::new(folder))
+    }
+
+    async fn postgres() -> Self {
+        let database = TestDatabase::create().await;
+        Self::new(database.url(), true, Box::new(database))
+    }
+
+    fn new(url: String, on_postgres: bool, lives: Box<dyn std::any::Any + Send + Sync>) -> Self {
+        let mut database = Settings::defaults().unwrap().database;
+        database.url = Secret::new(url);
+        database.max_connections = 8;
+        let clock = ManualClock::at("2026-01-02T03:04:05Z".parse().unwrap());
+        Self { database, clock, on_postgres, _lives: lives }
+    }
+
+    async fn store(&self) -> Store {
+        Store::open(&self.database).await.unwrap()
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    async fn add(&self, store: &Store, recipients: &[&str]) -> Uuid {
+        let token = RandomTokens.next();
+        store.enqueue(&new_job(token, recipients), self.now()).await.unwrap();
+        token
+    }
+
+    async fn claim(&self, store: &Store, worker: &str) -> Option<Claim> {
+        store.claim(worker, MAX_ATTEMPTS, self.now(), LEASE).await.unwrap()
+    }
+
+    /// Completes a job with one mail a recipient.
+    async fn complete(&self, store: &Store, claim: &Claim) -> Held {
+        store.complete(claim, &findings(), &mails(claim), self.now(), None).await.unwrap()
+    }
+
+    /// What a statement counts, past the store.
+    async fn count(&self, sql: &str) -> i64 {
+        let pool = AnyPool::connect(self.database.url.expose()).await.unwrap();
+        let count = sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_one(&pool).await.unwrap();
+        pool.close().await;
+        count
+    }
+}
+
+fn new_job(token: Uuid, recipients: &[&str]) -> NewJob {
+    NewJob {
+        token,
+        video_key: format!("videos/{token}"),
+        options: Options { sample_every: 7, max_faces: 3 },
+        recipients: recipients.iter().map(|&recipient| recipient.to_owned()).collect(),
+    }
+}
+
+fn mails(claim: &Claim) -> Vec<NewMail> {
+    claim.recipients.iter().map(|to| NewMail { id: RandomTokens.next(), recipient: to.clone() }).collect()
+}
+
+fn findings() -> Findings {
+    let video = VideoFacts {
+        duration_s: 2.4,
+        fps: 29.97,
+        width: 640,
+        height: 360,
+        codec: "h264".to_owned(),
+        frames_total: 72,
+        frames_analyzed: 4,
+        has_audio: true,
+    };
+    let summary = Summary {
+        dominant_emotion: None,
+        emotions: None,
+        calmness: None,
+        eye_contact: None,
+        model_confidence: None,
+        valence: None,
+        arousal: None,
+    };
+    let warnings = vec!["no \"face\" — 顔 \u{1f642}".to_owned()];
+    let analysis = Analysis { video, summary, speech: None, faces: vec![], models: vec![], warnings };
+    Findings { analysis, timeline: Timeline { interval_s: 0.667, rows: vec![] } }
+}
+
+fn failure() -> Failure {
+    Failure { code: "not_a_video".to_owned(), detail: "Send a video.".to_owned() }
+}
+
+/// Every test below, once on each database.
+macro_rules! on_both {
+    ($($name:ident,)*) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                super::$name(super::Harness::sqlite()).await;
+            })*
+        }
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                super::$name(super::Harness::postgres().await).await;
+            })*
+        }
+    };
+}
+
+on_both! {
+    a_job_is_read_back_as_it_was_put_in,
+    a_token_is_taken_once,
+    an_unknown_token_is_nothing,
+    jobs_are_taken_in_the_order_in_which_they_came,
+    two_workers_never_take_the_same_job,
+    a_lease_that_ran_out_hands_the_job_over,
+    a_heartbeat_renews_the_lease_and_records_progress,
+    a_claim_that_was_lost_writes_nothing,
+    a_worker_that_was_handed_its_own_job_again_cannot_write_with_the_old_claim,
+    a_job_whose_runs_are_used_up_is_only_taken_to_be_given_up,
+    a_retry_waits_until_it_is_due,
+    handing_back_does_not_count_and_keeps_the_place,
+    completing_twice_changes_nothing,
+    findings_come_back_as_they_were,
+    giving_up_records_the_reason_and_queues_the_mails,
+    every_change_raises_the_version,
+    erasing_erases_all,
+    erasing_a_running_job_takes_it_from_its_worker,
+    an_expired_job_keeps_its_token_alone,
+    videos_are_due_when_their_job_is_over_for_long_enough,
+    mails_are_leased_and_tried_again,
+    a_mail_that_was_sent_is_never_due_again_and_its_recipient_is_forgotten,
+    a_recipient_named_twice_gets_one_mail,
+    a_late_failure_of_a_mail_does_not_undo_a_later_try,
+    ten_stores_may_start_at_the_same_moment,
+    old_tables_are_refused_where_they_may_not_be_changed,
+    the_queue_says_how_long_it_is,
+    a_change_wakes_those_who_wait,
+}
+
+async fn a_job_is_read_back_as_it_was_put_in(h: Harness) {
+    let store = h.store().await;
+    store.ping().await.unwrap();
+    let token = h.add(&store, &["a@example.org"]).await;
+    let job = store.job(token).await.unwrap().unwrap();
+    assert_eq!((job.token, job.status, job.attempts), (token, Status::Queued, 0));
+    assert_eq!(job.options, Options { sample_every: 7, max_faces: 3 });
+    assert_eq!(job.created_at, h.now());
+    assert_eq!((job.started_at, job.finished_at, job.expires_at, job.failure), (None, None, None, None));
+    assert_eq!(store.findings(token).await.unwrap(), None);
+}
+
+async fn a_token_is_taken_once(h: Harness) {
+    let store = h.store().await;
+    let token = h.add(&store, &[]).await;
+    let again = store.enqueue(&new_job(token, &[]), h.now()).await;
+    assert!(matches!(again, Err(StoreError::Sql(_))));
+    assert_eq!(h.count("SELECT COUNT(*) FROM jobs").await, 1);
+}
+
+async fn an_unknown_token_is_nothing(h: Harness) {
+    let store = h.store().await;
+    let token = RandomTokens.next();
+    assert!(store.job(token).await.unwrap().is_none());
+    assert!(store.findings(token).await.unwrap().is_none());
+    assert!(store.analysis(token).await.unwrap().is_none());
+    assert_eq!(store.erase(token).await.unwrap(), None);
+}
+
+async fn jobs_are_taken_in_the_order_in_which_they_came(h: Harness) {
+    let store = h.store().await;
+    let mut came = Vec::new();
+    for number in 0..12 {
+        came.push(h.add(&store, &[]).await);
+        // Some within the same millisecond.
+        if number % 4 == 0 {
+            h.clock.advance(Duration::from_millis(1));
+        }
+    }
+    let mut taken = Vec::new();
+    while let Some(claim) = h.claim(&store, "w").await {
+        taken.push(claim.token);
+    }
+    assert_eq!(taken, came);
+}
+
+async fn two_workers_never_take_the_same_job(h: Harness) {
+    let store = h.store().await;
+    let mut came = HashSet::new();
+    for _ in 0..50 {
+        came.insert(h.add(&store, &[]).await);
+    }
+    let h = Arc::new(h);
+    let workers: Vec<_> = (0..8)
+        .map(|number| {
+            let (h, store) = (h.clone(), store.clone());
+            tokio::spawn(async move {
+                let mut taken = Vec::new();
+                while let Some(claim) = h.claim(&store, &format!("w{number}")).await {
+                    taken.push(claim.token);
+                }
+                taken
+            })
+        })
+        .collect();
+    let mut taken = Vec::new();
+    for worker in workers {
+        taken.extend(worker.await.unwrap());
+    }
+    assert_eq!(taken.len(), 50);
+    assert_eq!(taken.into_iter().collect::<HashSet<_>>(), came);
+}
+
+async fn a_lease_that_ran_out_hands_the_job_over(h: Harness) {
+    let store = h.store().await;
+    let token = h.add(&store, &["a@example.org"]).await;
+    let first = h.claim(&store, "dead").await.unwrap();
+    assert_eq!((first.token, first.attempt), (token, 1));
+    h.clock.advance(LEASE - Duration::from_millis(1));
+    assert!(h.claim(&store, "alive").await.is_none());
+    h.clock.advance(Duration::from_millis(1));
+    let second = h.claim(&store, "alive").await.unwrap();
+    assert_eq!((second.token, second.attempt), (token, 2));
+    assert_eq!(second.recipients, ["a@example.org"]);
+    assert_eq!(second.video_key, first.video_key);
+}
+
+async fn a_heartbeat_renews_the_lease_and_records_progress(h: Harness) {
+    let store = h.store().await;
+    let token = h.add(&store, &[]).await;
+    let claim = h.claim(&store, "w").await.unwrap();
+    h.clock.advance(LEASE / 2);
+    let progress = JobProgress { frames_done: 20, frames_total: 72 };
+    assert_eq!(store.heartbeat(&claim, progress, h.now(), LEASE).await.unwrap(), Held::Yes);
+    h.clock.advance(LEASE - Duration::from_millis(1));
+    assert!(h.claim(&store, "other").await.is_none());
+    let job = store.job(token).await.unwrap().unwrap();
+    assert_eq!((job.status, job.progress), (Status::Running, progress));
+    // Late, but nobody took it.
+    h.clock.advance(LEASE);
+    assert_eq!(store.heartbeat(&claim, progress, h.now(), LEASE).await.unwrap(), Held::Yes);
+    assert!(h.claim(&store, "other").await.is_none());
+}
+
+async fn a_claim_that_was_lost_writes_nothing(h: Harness) {
+    let store = h.store().await;
+    let token = h.add(&store, &["a@example.org"]).await;
+    let stale = h.claim(&store, "slow").await.unwrap();
+    h.clock.advance(LEASE);
+    let fresh = h.claim(&store, "fast").await.unwrap();
+    let before = store.job(token).await.unwrap().unwrap().version;
+
+    let progress = JobProgress { frames_done: 1, frames_total: 2 };
+    assert_eq!(store.heartbeat(&stale, progress, h.now(), LEASE).await.unwrap(), Held::Lost);
+    assert_eq!(h.complete(&store, &stale).await, Held::Lost);
+    let given_up = store.give_up(&stale, &failure(), &mails(&stale), h.now(), None).await.unwrap();
+    assert_eq!(given_up, Held::Lost);
+    assert_eq!(store.retry(&stale, h.now()).await.unwrap(), Held::Lost);
+    assert_eq!(store.hand_back(&stale).await.unwrap(), Held::Lost);
+
+    let job = store.job(token).await.unwrap().unwrap();
+    assert_eq!((job.status, job.version, job.attempts), (Status::Running, before, 2));
+    assert_eq!(h.count("SELECT COUNT(*) FROM results").await, 0);
+    assert_eq!(h.count("SELECT COUNT(*) FROM outbox").await, 0);
+    assert_eq!(h.complete(&store, &fresh).await, Held::Yes);
+    // The end that another brought about is not the stale one's.
+    assert_eq!(h.complete(&store, &stale).await, Held::Lost);
+    assert_eq!(h.count("SELECT COUNT(*) FROM outbox").await, 1);
+}
+
+async fn a_worker_that_was_handed_its_own_job_again_cannot_write_with_the_old_claim(h: Harness) {
+    let store = h.store().await;
+    h.add(&store, &[]).await;
+    let old = h.claim(&store, "w").await.unwrap();
+    store.hand_back(&old).await.unwrap();
+    let new = h.claim(&store, "w").await.unwrap();
+    assert_eq!(new.attempt, old.attempt);
+    assert_eq!(h.complete(&store, &old).await, Held::Lost);
+    assert_eq!(h.complete(&store, &new).await, Held::Yes);
+}
+
+async fn a_job_whose_runs_are_used_up_is_only_taken_to_be_given_up(h: Harness) {
+    let store = h.store().await;
+    let token = h.add(&store, &["a@example.org"]).await;
+    for attempt in 1..=MAX_ATTEMPTS {
+        assert!(store.claim_worn_out("w", MAX_ATTEMPTS, h.now(), LEASE).await.unwrap().is_none());
+        assert_eq!(h.claim(&store, "w").await.unwrap().attempt, attempt);
+        h.clock.advance(LEASE);
+    }
+    assert!(h.claim(&store, "w").await.is_none());
+    let claim = store.claim_worn_out("w", MAX_ATTEMPTS, h.now(), LEASE).await.unwrap().unwrap();
+    assert_eq!((claim.token, claim.attempt), (token, MAX_ATTEMPTS));
+    // Whoever was to give it up may die too: then the next does.
+    h.clock.advance(LEASE);
+    let claim = store.claim_worn_out("w2", MAX_ATTEMPTS, h.now(), LEASE).await.unwrap().unwrap();
+    let held = store.give_up(&claim, &failure(), &mails(&claim), h.now(), None).await.unwrap();
+    assert_eq!(held, Held::Yes);
+    let job = store.job(token).await.unwrap().unwrap();
+    assert_eq!((job.status, job.attempts, job.failure), (Status::Failed, MAX_ATTEMPTS, Some(failure())));
+    h.clock.advance(LEASE * 2);
+    assert!(h.claim(&store, "w").await.is_none());
+    assert!(store.claim_worn_out("w", MAX_ATTEMPTS, h.now(), LEASE).await.unwrap().is_none());
+}
+
+async fn a_retry_waits_until_it_is_due(h: Harness) {
+    let store = h.store().await;
+    let token = h.add(&store, &[]).await;
+    let claim = h.claim(&store, "w").await.unwrap();
+    let due = h.now() + Duration::from_secs(60);
+    assert_eq!(store.retry(&claim, due).await.unwrap(), Held::Yes);
+    assert_eq!(store.job(token).await.unwrap().unwrap().status, Status::Queued);
+    h.clock.advance(Duration::from_millis(59_999));
+    assert!(h.claim(&store, "w").await.is_none());
+    // One that came later, but is due sooner, goes first.
+    let other = h.add(&store, &[]).await;
+    h.clock.advance(Duration::from_millis(1));
+    assert_eq!(h.claim(&store, "w").await.unwrap().token, other);
+    let again = h.claim(&store, "w").await.unwrap();
+    assert_eq!((again.token, again.attempt), (token, 2));
+}
+
+async fn handing_back_does_not_count_and_keeps_the_place(h: Harness) {
+    let store = h.store().await;
+    let first = h.add(&store, &[]).await;
+    h.clock.advance(Duration::from_secs(1));
+    h.add(&store, &[]).await;
+    for _ in 0..MAX_ATTEMPTS + 2 {
+        let claim = h.claim(&store, "w").await.unwrap();
+        assert_eq!((claim.token, claim.attempt), (first, 1));
+        assert_eq!(store.hand_back(&claim).await.unwrap(), Held::Yes);
+    }
+}
+
+async fn completing_twice_changes_nothing(h: Harness) {
+    let store = h.store().await;
+    let token = h.add(&store, &["a@example.org", "b@example.org"]).await;
+    let claim = h.claim(&store, "w").await.unwrap();
+    assert_eq!(h.complete(&store, &claim).await, Held::Yes);
+    let version = store.job(token).await.unwrap().unwrap().version;
+    assert_eq!(h.complete(&store, &claim).await, Held::Yes);
+    assert_eq!(store.job(token).await.unwrap().unwrap().version, version);
+    assert_eq!(h.count("SELECT COUNT(*) FROM results").await, 1);
+    assert_eq!(h.count("SELECT COUNT(*) FROM outbox").await, 2);
+}
+
+async fn findings_come_back_as_they_were(h: Harness) {
+    let store = h.store().await;
+    let token = h.add(&store, &[]).await;
+    let claim = h.claim(&store, "w").await.unwrap();
+    h.clock.advance(Duration::from_secs(5));
+    let expires_at = h.now() + Duration::from_secs(3600);
+    store.complete(&claim, &findings(), &[], h.now(), Some(expires_at)).await.unwrap();
+    assert_eq!(store.findings(token).await.unwrap(), Some(findings()));
+    assert_eq!(store.analysis(token).await.unwrap(), Some(findings().analysis));
+    let job = store.job(token).await.unwrap().unwrap();
+    assert_eq!((job.status, job.finished_at, job.expires_at), (Status::Done, Some(h.now()), Some(expires_at)));
+    assert!(job.started_at.unwrap() < h.now());
+}
+
+async fn giving_up_records_the_reason_and_queues_the_mails(h: Harness) {
+    let store = h.store().await;
+    let token = h.add(&store, &["a@example.org"]).await;
+    let claim = h.claim(&store, "w").await.unwrap();
+    for _ in 0..2 {
+        let held = store.give_up(&claim, &failure(), &mails(&claim), h.now(), None).await.unwrap();
+        assert_eq!(held, Held::Yes);
+    }
+    assert_eq!(store.job(token).await.unwrap().unwrap().failure, Some(failure()));
+    assert_eq!(h.count("SELECT COUNT(*) FROM outbox WHERE kind = 'failure' AND status = 'queued'").await, 1);
+    assert_eq!(h.count("SELECT COUNT(*) FROM jobs WHERE recipients IS NOT NULL").await, 0);
+    assert_eq!(h.count("SELECT COUNT(*) FROM results").await, 0);
+}
+
+async fn every_change_raises_the_version(h: Harness) {
+    let store = h.store().await;
+    let token = h.add(&store, &[]).await;
+    let mut versions = vec![store.job(token).await.unwrap().unwrap().version];
+    let mut look = async |store: &Store| {
+        let version = store.job(token).await.unwrap().unwrap().version;
+        assert!(version > *versions.last().unwrap(), "{versions:?} then {version}");
+        versions.push(version);
+    };
+    let claim = h.claim(&store, "w").await.unwrap();
+    look(&store).await;
+    store.heartbeat(&claim, JobProgress { frames_done: 1, frames_total: 9 }, h.now(), LEASE).await.unwrap();
+    look(&store).await;
+    store.retry(&claim, h.now()).await.unwrap();
+    look(&store).await;
+    let claim = h.claim(&store, "w").await.unwrap();
+    store.hand_back(&claim).await.unwrap();
+    look(&store).await;
+    let claim = h.claim(&store, "w").await.unwrap();
+    look(&store).await;
+    store.complete(&claim, &findings(), &[], h.now(), Some(h.now())).await.unwrap();
+    look(&store).await;
+    store.expire(h.now(), 10).await.unwrap();
+    look(&store).await;
+}
+
+async fn erasing_erases_all(h: Harness) {
+    let store = h.store().await;
+    let kept = h.add(&store, &["kept@example.org"]).await;
+    let token = h.add(&store, &["a@example.org"]).await;
+    for _ in 0..2 {
+        let claim = h.claim(&store, "w").await.unwrap();
+        h.complete(&store, &claim).await;
+    }
+    assert_eq!(store.erase(token).await.unwrap(), Some(Some(format!("videos/{token}"))));
+    assert!(store.job(token).await.unwrap().is_none());
+    for table in ["jobs", "results", "outbox"] {
+        assert_eq!(h.count(&format!("SELECT COUNT(*) FROM {table}")).await, 1, "{table}");
+        assert_eq!(h.count(&format!("SELECT COUNT(*) FROM {table} WHERE token = '{kept}'")).await, 1, "{table}");
+    }
+    assert_eq!(store.erase(token).await.unwrap(), None);
+    store.video_deleted(kept).await.unwrap();
+    assert_eq!(store.erase(kept).await.unwrap(), Some(None));
+}
+
+async fn erasing_a_running_job_takes_it_from_its_worker(h: Harness) {
+    let store = h.store().await;
+    let token = h.add(&store, &["a@example.org"]).await;
+    let claim = h.claim(&store, "w").await.unwrap();
+    assert!(store.erase(token).await.unwrap().is_some());
+    assert_eq!(store.heartbeat(&claim, JobProgress::default(), h.now(), LEASE).await.unwrap(), Held::Lost);
+    assert_eq!(h.complete(&store, &claim).await, Held::Lost);
+    for table in ["jobs", "results", "outbox"] {
+        assert_eq!(h.count(&format!("SELECT COUNT(*) FROM {table}")).await, 0, "{table}");
+    }
+}
+
+async fn an_expired_job_keeps_its_token_alone(h: Harness) {
+    let store = h.store().await;
+    let done = h.add(&store, &["a@example.org"]).await;
+    let failed = h.add(&store, &["b@example.org"]).await;
+    let waiting = h.add(&store, &["c@example.org"]).await;
+    let expires_at = Some(h.now() + Duration::from_secs(10));
+    let claim = h.claim(&store, "w").await.unwrap();
+    store.complete(&claim, &findings(), &mails(&claim), h.now(), expires_at).await.unwrap();
+    let claim = h.claim(&store, "w").await.unwrap();
+    store.give_up(&claim, &failure(), &mails(&claim), h.now(), expires_at).await.unwrap();
+
+    h.clock.advance(Duration::from_millis(9_999));
+    assert_eq!(store.expire(h.now(), 10).await.unwrap(), 0);
+    h.clock.advance(Duration::from_millis(1));
+    assert_eq!(store.expire(h.now(), 1).await.unwrap(), 1);
+    assert_eq!(store.expire(h.now(), 10).await.unwrap(), 1);
+    assert_eq!(store.expire(h.now(), 10).await.unwrap(), 0);
+    for token in [done, failed] {
+        let job = store.job(token).await.unwrap().unwrap();
+        assert_eq!((job.status, job.failure), (Status::Expired, None));
+        assert_eq!(job.options, Options { sample_every: 0, max_faces: 0 });
+        assert_eq!(store.findings(token).await.unwrap(), None);
+    }
+    assert_eq!(h.count("SELECT COUNT(*) FROM results").await, 0);
+    assert_eq!(h.count("SELECT COUNT(*) FROM outbox").await, 0);
+    assert_eq!(store.job(waiting).await.unwrap().unwrap().status, Status::Queued);
+    // Its video is still known until it is deleted.
+    assert_eq!(store.due_videos(h.now(), 10).await.unwrap().len(), 2);
+}
+
+async fn videos_are_due_when_their_job_is_over_for_long_enough(h: Harness) {
+    let store = h.store().await;
+    let token = h.add(&store, &[]).await;
+    h.add(&store, &[]).await;
+    let claim = h.claim(&store, "w").await.unwrap();
+    assert!(store.due_videos(h.now(), 10).await.unwrap().is_empty());
+    h.complete(&store, &claim).await;
+    let ended = h.now();
+    assert!(store.due_videos(ended - Duration::from_millis(1), 10).await.unwrap().is_empty());
+    let due = store.due_videos(ended, 10).await.unwrap();
+    assert_eq!(due.iter().map(|video| video.token).collect::<Vec<_>>(), [token]);
+    assert_eq!(store.video_keys().await.unwrap().len(), 2);
+    store.video_deleted(token).await.unwrap();
+    assert!(store.due_videos(ended, 10).await.unwrap().is_empty());
+    assert_eq!(store.video_count().await.unwrap(), 1);
+    assert!(!store.video_keys().await.unwrap().contains(&due[0].video_key));
+}
+
+async fn mails_are_leased_and_tried_again(h: Harness) {
+    let store = h.store().await;
+    h.add(&store, &["a@example.org"]).await;
+    assert!(store.claim_mail(h.now(), LEASE).await.unwrap().is_none());
+    let claim = h.claim(&store, "w").await.unwrap();
+    h.complete(&store, &claim).await;
+    let first = store.claim_mail(h.now(), LEASE).await.unwrap().unwrap();
+    assert_eq!((first.token, first.recipient.as_str(), first.attempt), (claim.token, "a@example.org", 1));
+    assert!(store.claim_mail(h.now(), LEASE).await.unwrap().is_none());
+    let due = h.now() + Duration::from_secs(5);
+    store.mail_failed(&first, "down", due).await.unwrap();
+    assert!(store.claim_mail(h.now(), LEASE).await.unwrap().is_none());
+    h.clock.advance(Duration::from_secs(5));
+    let second = store.claim_mail(h.now(), LEASE).await.unwrap().unwrap();
+    assert_eq!((second.id, second.attempt), (first.id, 2));
+    // The process that sends it dies.
+    h.clock.advance(LEASE);
+    let third = store.claim_mail(h.now(), LEASE).await.unwrap().unwrap();
+    assert_eq!((third.id, third.attempt), (first.id, 3));
+    store.mail_given_up(&third, "refused").await.unwrap();
+    h.clock.advance(LEASE * 100);
+    assert!(store.claim_mail(h.now(), LEASE).await.unwrap().is_none());
+    let dead = "SELECT COUNT(*) FROM outbox WHERE status = 'dead' AND recipient IS NULL AND last_error = 'refused'";
+    assert_eq!(h.count(dead).await, 1);
+}
+
+async fn a_mail_that_was_sent_is_never_due_again_and_its_recipient_is_forgotten(h: Harness) {
+    let store = h.store().await;
+    h.add(&store, &["a@example.org"]).await;
+    let claim = h.claim(&store, "w").await.unwrap();
+    h.complete(&store, &claim).await;
+    let mail = store.claim_mail(h.now(), LEASE).await.unwrap().unwrap();
+    store.mail_sent(&mail, h.now()).await.unwrap();
+    h.clock.advance(LEASE * 100);
+    assert!(store.claim_mail(h.now(), LEASE).await.unwrap().is_none());
+    assert_eq!(h.count("SELECT COUNT(*) FROM outbox WHERE status = 'sent' AND recipient IS NULL").await, 1);
+    assert_eq!(h.count("SELECT COUNT(*) FROM jobs WHERE recipients IS NOT NULL").await, 0);
+}
+
+async fn a_recipient_named_twice_gets_one_mail(h: Harness) {
+    let store = h.store().await;
+    h.add(&store, &["a@example.org", "a@example.org"]).await;
+    let claim = h.claim(&store, "w").await.unwrap();
+    h.complete(&store, &claim).await;
+    assert_eq!(h.count("SELECT COUNT(*) FROM outbox").await, 1);
+}
+
+async fn a_late_failure_of_a_mail_does_not_undo_a_later_try(h: Harness) {
+    let store = h.store().await;
+    h.add(&store, &["a@example.org"]).await;
+    let claim = h.claim(&store, "w").await.unwrap();
+    h.complete(&store, &claim).await;
+    let first = store.claim_mail(h.now(), LEASE).await.unwrap().unwrap();
+    h.clock.advance(LEASE);
+    let second = store.claim_mail(h.now(), LEASE).await.unwrap().unwrap();
+    store.mail_failed(&first, "slow", h.now()).await.unwrap();
+    store.mail_given_up(&first, "slow").await.unwrap();
+    assert!(store.claim_mail(h.now(), LEASE).await.unwrap().is_none());
+    store.mail_sent(&second, h.now()).await.unwrap();
+    assert_eq!(h.count("SELECT COUNT(*) FROM outbox WHERE status = 'sent'").await, 1);
+}
+
+async fn ten_stores_may_start_at_the_same_moment(h: Harness) {
+    let mut database = h.database.clone();
+    database.max_connections = 2;
+    let opening: Vec<_> = (0..10)
+        .map(|_| {
+            let database = database.clone();
+            tokio::spawn(async move { Store::open(&database).await.map(|_| ()) })
+        })
+        .collect();
+    for opened in opening {
+        opened.await.unwrap().unwrap();
+    }
+    let store = h.store().await;
+    h.add(&store, &[]).await;
+    assert!(h.claim(&store, "w").await.is_some());
+}
+
+async fn old_tables_are_refused_where_they_may_not_be_changed(h: Harness) {
+    let mut fixed = h.database.clone();
+    fixed.migrate = false;
+    assert!(matches!(Store::open(&fixed).await, Err(StoreError::OldTables)));
+    let store = h.store().await;
+    Store::open(&fixed).await.unwrap().ping().await.unwrap();
+    drop(store);
+    // As a program one migration older would have left them.
+    let pool = AnyPool::connect(h.database.url.expose()).await.unwrap();
+    sqlx::query("DELETE FROM _sqlx_migrations WHERE version = 3").execute(&pool).await.unwrap();
+    pool.close().await;
+    assert!(matches!(Store::open(&fixed).await, Err(StoreError::OldTables)));
+}
+
+async fn the_queue_says_how_long_it_is(h: Harness) {
+    let store = h.store().await;
+    assert_eq!(store.queue_depth().await.unwrap(), (0, 0));
+    for _ in 0..3 {
+        h.add(&store, &[]).await;
+    }
+    let claim = h.claim(&store, "w").await.unwrap();
+    assert_eq!(store.queue_depth().await.unwrap(), (2, 1));
+    h.complete(&store, &claim).await;
+    assert_eq!(store.queue_depth().await.unwrap(), (2, 0));
+}
+
+/// On Postgres, those in another process too.
+async fn a_change_wakes_those_who_wait(h: Harness) {
+    const LONG: Duration = Duration::from_secs(60);
+    let here = h.store().await;
+    let waiting = if h.on_postgres { h.store().await } else { here.clone() };
+    let (mut work, mut job, mut mail) = (waiting.subscribe(), waiting.subscribe(), waiting.subscribe());
+
+    let token = h.add(&here, &["a@example.org"]).await;
+    assert!(work.wait(Wake::Work, LONG).await);
+    let claim = h.claim(&here, "w").await.unwrap();
+    assert!(job.wait(Wake::Job(token), LONG).await);
+    assert_eq!(waiting.job(token).await.unwrap().unwrap().status, Status::Running);
+    h.complete(&here, &claim).await;
+    assert!(mail.wait(Wake::Mail, LONG).await);
+    assert!(job.wait(Wake::Job(token), LONG).await);
+    assert_eq!(waiting.job(token).await.unwrap().unwrap().status, Status::Done);
+    here.erase(token).await.unwrap();
+    assert!(job.wait(Wake::Job(token), LONG).await);
+    assert!(waiting.job(token).await.unwrap().is_none());
+    // Nothing happens: it still returns.
+    waiting.changed(token, Duration::from_millis(10)).await;
+}

@@ -1,0 +1,9 @@
+//! Servers and clips that the tests stand on.
+
+#![allow(dead_code, reason = "each test uses a part of them")]
+
+pub mod clips;
+pub mod postgres;
+pub mod s3;
+pub mod service;
+pub mod smtp;

@@ -1,0 +1,141 @@
+//! A Postgres: the one at `VISAGE_TEST_POSTGRES`, else the one that answers on 127.0.0.1:5432, else one that is started
+//! here and ends with this process (`VISAGE_TEST_POSTGRES=own` asks for that). A fresh database a test.
+
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use tokio::sync::OnceCell;
+use visage::clock::{RandomTokens, Tokens};
+
+/// A database of a test's own; dropped with it.
+pub struct TestDatabase {
+    name: String,
+    server: String,
+}
+
+impl TestDatabase {
+    /// A fresh, empty database.
+    pub async fn create() -> Self {
+        let server = server().await.to_owned();
+        let name = format!("visage_test_{}", RandomTokens.next().simple());
+        let mut admin = PgConnection::connect(&format!("{server}/postgres")).await.unwrap();
+        sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut admin).await.unwrap();
+        Self { name, server }
+    }
+
+    /// Its address.
+    pub fn url(&self) -> String {
+        format!("{}/{}", self.server, self.name)
+    }
+}
+
+impl Drop for TestDatabase {
+    fn drop(&mut self) {
+        let (admin, name) = (format!("{}/postgres", self.server), self.name.clone());
+        // A runtime of its own: the test's may be ending.
+        let dropped = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let mut admin = PgConnection::connect(&admin).await?;
+                let sql = format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)");
+                sqlx::query(AssertSqlSafe(sql)).execute(&mut admin).await?;
+                admin.close().await
+            })
+        });
+        if let Ok(Err(error)) = dropped.join() {
+            eprintln!("the test database {} was left behind: {error}", self.name);
+        }
+    }
+}
+
+/// `postgres://...` without a database, of the server that this process uses.
+async fn server() -> &'static str {
+    static SERVER: OnceCell<String> = OnceCell::const_new();
+    SERVER
+        .get_or_init(async || match std::env::var("VISAGE_TEST_POSTGRES").as_deref() {
+            Ok("own") => own().await,
+            Ok(given) => given.trim_end_matches('/').trim_end_matches("/postgres").to_owned(),
+            Err(_) => {
+                let usual = "postgres://postgres@127.0.0.1:5432";
+                if answers(usual).await { usual.to_owned() } else { own().await }
+            }
+        })
+        .await
+}
+
+async fn answers(server: &str) -> bool {
+    let address = format!("{server}/postgres");
+    let connected = tokio::time::timeout(Duration::from_secs(3), PgConnection::connect(&address)).await;
+    matches!(connected, Ok(Ok(_)))
+}
+
+/// Starts a server in a folder of its own.
+async fn own() -> String {
+    let programs = programs();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let folder = std::env::temp_dir().join(format!("visage-test-postgres-{}", RandomTokens.next().simple()));
+    let made = as_postgres(&programs.join("initdb"))
+        .args(["--username=postgres", "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C", "-D"])
+        .arg(&folder)
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+    // The shell waits for the end of its standard input, which comes with the end of this process, however it dies.
+    let script = r#"folder=$1; shift; "$@" >/dev/null 2>&1 </dev/null & server=$!
+                    cat >/dev/null; kill -INT $server; wait $server; rm -rf "$folder""#;
+    let command = as_postgres(&programs.join("postgres"));
+    let child: Child = Command::new("sh")
+        .args(["-c", script, "sh"])
+        .arg(&folder)
+        .arg(command.get_program())
+        .args(command.get_args())
+        .arg("-D")
+        .arg(&folder)
+        .args(["-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="])
+        .args(["-c", "fsync=off", "-c", "max_connections=200"])
+        .current_dir("/")
+        .process_group(0)
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Its input stays open as long as this process lives.
+    std::mem::forget(child);
+    let server = format!("postgres://postgres@127.0.0.1:{port}");
+    for _ in 0..300 {
+        if answers(&server).await {
+            return server;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("Postgres was started on port {port} and does not answer");
+}
+
+/// Where Debian keeps the server's programs, of the newest version that is installed.
+fn programs() -> PathBuf {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").expect("no Postgres: apt-get install postgresql");
+    let mut found: Vec<(u32, PathBuf)> = versions
+        .filter_map(|entry| {
+            let path = entry.ok()?.path();
+            Some((path.file_name()?.to_str()?.parse().ok()?, path.join("bin")))
+        })
+        .filter(|(_, programs)| programs.join("postgres").exists())
+        .collect();
+    found.sort();
+    found.pop().expect("no Postgres server: apt-get install postgresql").1
+}
+
+/// A command that may run the server: Postgres refuses to be run by root.
+fn as_postgres(program: &Path) -> Command {
+    let mut command = if nix::unistd::Uid::effective().is_root() {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(program);
+        command
+    } else {
+        Command::new(program)
+    };
+    command.current_dir("/");
+    command
+}

@@ -1,0 +1,218 @@
+//! An S3 server in this process.
+//!
+//! `s3s-fs` keeps the objects; what it lacks (listing unfinished uploads) is added here, and listings are cut into
+//! pages of [`PAGE`] so that paging is really walked.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
+
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use s3s::auth::SimpleAuth;
+use s3s::dto::*;
+use s3s::service::S3ServiceBuilder;
+use s3s::{S3, S3Request, S3Response, S3Result};
+use s3s_fs::FileSystem;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use visage::config;
+
+const BUCKET: &str = "videos";
+const PAGE: usize = 2;
+const ACCESS_KEY: &str = "AKIAVISAGETEST";
+const SECRET_KEY: &str = "test-secret";
+
+/// A running server with one empty bucket; it ends when dropped.
+pub struct S3Server {
+    endpoint: String,
+    folder: TempDir,
+    uploads: Uploads,
+    task: JoinHandle<()>,
+}
+
+/// Unfinished uploads by object and id.
+type Uploads = Arc<Mutex<BTreeMap<(String, String), SystemTime>>>;
+
+impl S3Server {
+    pub async fn start() -> Self {
+        let folder = TempDir::new().unwrap();
+        std::fs::create_dir(folder.path().join(BUCKET)).unwrap();
+        let uploads = Uploads::default();
+        let backend = Backend { fs: FileSystem::new(folder.path()).unwrap(), uploads: uploads.clone() };
+        let mut builder = S3ServiceBuilder::new(backend);
+        builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
+        let service = builder.build();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let task = tokio::spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                let service = service.clone();
+                tokio::spawn(async move {
+                    let _ = auto::Builder::new(TokioExecutor::new())
+                        .http1_only()
+                        .serve_connection(TokioIo::new(socket), service)
+                        .await;
+                });
+            }
+        });
+        Self { endpoint, folder, uploads, task }
+    }
+
+    /// Settings of a store on this server.
+    pub fn settings(&self) -> config::S3 {
+        config::S3 {
+            bucket: BUCKET.to_owned(),
+            prefix: "visage".to_owned(),
+            endpoint: self.endpoint.clone(),
+            path_style: true,
+            access_key: ACCESS_KEY.to_owned(),
+            secret_key: config::Secret::new(SECRET_KEY),
+            ..config::Settings::defaults().unwrap().storage.s3
+        }
+    }
+
+    /// Names of all objects in the bucket.
+    pub fn objects(&self) -> Vec<String> {
+        let root = self.folder.path().join(BUCKET);
+        let (mut folders, mut names) = (vec![root.clone()], Vec::new());
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    names.push(path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned());
+                }
+            }
+        }
+        names.sort();
+        names
+    }
+
+    /// How many multipart uploads are begun and neither completed nor aborted.
+    pub fn open_uploads(&self) -> usize {
+        self.uploads.lock().unwrap().len()
+    }
+
+    /// Puts an object of somebody else into the bucket.
+    pub fn put_foreign(&self, name: &str) {
+        let path = self.folder.path().join(BUCKET).join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, b"not ours").unwrap();
+    }
+
+    /// Begins an upload of somebody else.
+    pub fn begin_foreign(&self, name: &str) {
+        let id = (name.to_owned(), "foreign".to_owned());
+        self.uploads.lock().unwrap().insert(id, SystemTime::UNIX_EPOCH);
+    }
+}
+
+impl Drop for S3Server {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+struct Backend {
+    fs: FileSystem,
+    uploads: Uploads,
+}
+
+#[async_trait::async_trait]
+impl S3 for Backend {
+    async fn put_object(&self, req: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
+        self.fs.put_object(req).await
+    }
+
+    async fn get_object(&self, req: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
+        self.fs.get_object(req).await
+    }
+
+    async fn head_object(&self, req: S3Request<HeadObjectInput>) -> S3Result<S3Response<HeadObjectOutput>> {
+        self.fs.head_object(req).await
+    }
+
+    async fn delete_object(&self, req: S3Request<DeleteObjectInput>) -> S3Result<S3Response<DeleteObjectOutput>> {
+        self.fs.delete_object(req).await
+    }
+
+    async fn list_objects_v2(
+        &self,
+        mut req: S3Request<ListObjectsV2Input>,
+    ) -> S3Result<S3Response<ListObjectsV2Output>> {
+        req.input.max_keys = Some(i32::try_from(PAGE).unwrap());
+        self.fs.list_objects_v2(req).await
+    }
+
+    async fn create_multipart_upload(
+        &self,
+        req: S3Request<CreateMultipartUploadInput>,
+    ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
+        let key = req.input.key.clone();
+        let created = self.fs.create_multipart_upload(req).await?;
+        let id = created.output.upload_id.clone().unwrap();
+        #[expect(clippy::disallowed_methods, reason = "a server has a clock of its own")]
+        self.uploads.lock().unwrap().insert((key, id), SystemTime::now());
+        Ok(created)
+    }
+
+    async fn upload_part(&self, req: S3Request<UploadPartInput>) -> S3Result<S3Response<UploadPartOutput>> {
+        self.fs.upload_part(req).await
+    }
+
+    async fn complete_multipart_upload(
+        &self,
+        req: S3Request<CompleteMultipartUploadInput>,
+    ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
+        let id = (req.input.key.clone(), req.input.upload_id.clone());
+        let completed = self.fs.complete_multipart_upload(req).await?;
+        self.uploads.lock().unwrap().remove(&id);
+        Ok(completed)
+    }
+
+    async fn abort_multipart_upload(
+        &self,
+        req: S3Request<AbortMultipartUploadInput>,
+    ) -> S3Result<S3Response<AbortMultipartUploadOutput>> {
+        let id = (req.input.key.clone(), req.input.upload_id.clone());
+        let aborted = self.fs.abort_multipart_upload(req).await?;
+        self.uploads.lock().unwrap().remove(&id);
+        Ok(aborted)
+    }
+
+    async fn list_multipart_uploads(
+        &self,
+        req: S3Request<ListMultipartUploadsInput>,
+    ) -> S3Result<S3Response<ListMultipartUploadsOutput>> {
+        let input = req.input;
+        let (prefix, after) = (
+            input.prefix.clone().unwrap_or_default(),
+            (input.key_marker.clone().unwrap_or_default(), input.upload_id_marker.clone().unwrap_or_default()),
+        );
+        let all = self.uploads.lock().unwrap().clone();
+        let mut left: Vec<_> = all.into_iter().filter(|(id, _)| id.0.starts_with(&prefix) && *id > after).collect();
+        let is_truncated = left.len() > PAGE;
+        left.truncate(PAGE);
+        let last = left.last().filter(|_| is_truncated).map(|(id, _)| id.clone());
+        let uploads = left
+            .into_iter()
+            .map(|((key, id), begun)| MultipartUpload {
+                key: Some(key),
+                upload_id: Some(id),
+                initiated: Some(begun.into()),
+                ..Default::default()
+            })
+            .collect();
+        Ok(S3Response::new(ListMultipartUploadsOutput {
+            bucket: Some(input.bucket),
+            is_truncated: Some(is_truncated),
+            next_key_marker: last.clone().map(|id| id.0),
+            next_upload_id_marker: last.map(|id| id.1),
+            uploads: Some(uploads),
+            ..Default::default()
+        }))
+    }
+}

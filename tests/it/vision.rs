@@ -1,0 +1,396 @@
+//! The engine, the detectors, the crop and the classifier against pictures whose content is known.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use opencv::core::{Mat, MatTraitConst, Rect, Scalar, Size};
+use opencv::imgcodecs::{IMREAD_COLOR, imread};
+use opencv::imgproc::{COLOR_BGR2RGB, INTER_AREA, cvt_color_def, resize};
+use opencv::videoio::{CAP_ANY, CAP_PROP_POS_MSEC, VideoCapture, VideoCaptureTrait, VideoCaptureTraitConst};
+use visage::analysis::{Emotion, Face, Landmarks, Probabilities};
+use visage::config::{Colour, DetectorKind, Device, Settings};
+use visage::engine::{Engine, EngineError, Taken, fetch, manifest};
+use visage::vision::{Vision, VisionError, head_pose};
+
+fn media(file: &str) -> String {
+    format!("{}/../shared/media/{file}", env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A folder with every model of the manifest, filled once and kept between runs.
+fn models() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("models");
+        for entry in manifest::models().unwrap() {
+            // From a mirror, else the source tree, else the origin.
+            let got = fetch::fetch(entry, &folder, Some(&root.join("../shared/models")));
+            got.or_else(|_| fetch::fetch(entry, &folder, Some(&root.join("models")))).unwrap();
+        }
+        folder
+    })
+}
+
+fn settings(detector: DetectorKind) -> Settings {
+    let mut settings = Settings::defaults().unwrap();
+    settings.models.folder = models().to_owned();
+    settings.engine.device = Device::Cpu;
+    settings.vision.detector = detector;
+    settings
+}
+
+fn load(detector: DetectorKind) -> Vision {
+    Vision::load(&settings(detector)).unwrap()
+}
+
+fn people() -> Mat {
+    imread(media("multi_face.jpg"), IMREAD_COLOR).unwrap()
+}
+
+/// Every n-th frame of a clip, with its time in seconds.
+fn frames(clip: &str, every: usize) -> Vec<(f64, Mat)> {
+    let mut capture = VideoCapture::from_file(media(clip), CAP_ANY).unwrap();
+    let mut frames = Vec::new();
+    let mut n = 0;
+    while capture.grab().unwrap() {
+        if n % every == 0 {
+            let time_s = capture.get(CAP_PROP_POS_MSEC).unwrap() / 1000.0;
+            let mut frame = Mat::default();
+            capture.retrieve_def(&mut frame).unwrap();
+            frames.push((time_s, frame));
+        }
+        n += 1;
+    }
+    frames
+}
+
+/// The largest face of each frame and what it shows.
+fn read(vision: &Vision, frames: &[(f64, Mat)]) -> Vec<(f64, Face, Probabilities)> {
+    let pictures: Vec<&Mat> = frames.iter().map(|(_, frame)| frame).collect();
+    let found = vision.detect(&pictures, 1).unwrap();
+    let faces = frames.iter().zip(found).filter_map(|((time_s, frame), faces)| Some((*time_s, frame, *faces.first()?)));
+    let faces: Vec<_> = faces.collect();
+    let crops: Vec<_> = faces.iter().map(|(_, frame, face)| vision.crop(frame, face).unwrap()).collect();
+    let read = vision.classify(&crops).unwrap();
+    faces.into_iter().zip(read).map(|((time_s, _, face), emotions)| (time_s, face, emotions)).collect()
+}
+
+fn scaled(picture: &Mat, width: i32) -> Mat {
+    let mut small = Mat::default();
+    let height = (f64::from(picture.rows()) * f64::from(width) / f64::from(picture.cols())).round() as i32;
+    resize(picture, &mut small, Size::new(width, height), 0.0, 0.0, INTER_AREA).unwrap();
+    small
+}
+
+fn mean_score(faces: &[Face]) -> f32 {
+    faces.iter().map(|face| face.score).sum::<f32>() / faces.len() as f32
+}
+
+#[test]
+fn each_detector_finds_the_five_people_of_a_photograph_largest_first() {
+    let picture = people();
+    let [yunet, blazeface] = [DetectorKind::Yunet, DetectorKind::Blazeface].map(|kind| {
+        let vision = load(kind);
+        let faces = vision.detect(&[&picture], 10).unwrap().remove(0);
+        assert_eq!(faces.len(), 5, "{kind:?}: {faces:#?}");
+        assert!(faces.is_sorted_by(|a, b| a.bbox.area() >= b.bbox.area()));
+        assert_eq!(vision.detect(&[&picture], 2).unwrap()[0], faces[..2]);
+        faces
+    });
+    for face in &yunet {
+        let same = blazeface.iter().find(|other| other.bbox.iou(&face.bbox) > 0.4).expect("BlazeFace finds it too");
+        let (eyes, others) = (face.landmarks.unwrap().eyes(), same.landmarks.unwrap().eyes());
+        let near = |a: f32, b: f32| (a - b).abs() < face.bbox.height * 0.12;
+        assert!(near(eyes.0.x, others.0.x) && near(eyes.0.y, others.0.y), "{face:?} {same:?}");
+        assert!(near(eyes.1.x, others.1.x) && near(eyes.1.y, others.1.y), "{face:?} {same:?}");
+    }
+}
+
+#[test]
+fn faces_of_24_pixels_at_the_analysis_scale_are_found_and_smaller_ones_left_out_as_set() {
+    // The photograph shrunk until its faces are 24 to 31 pixels high (for BlazeFace, 32 to 42), in the corner of a frame.
+    for (kind, width, most) in [(DetectorKind::Yunet, 245, 34.0), (DetectorKind::Blazeface, 330, 45.0)] {
+        let small = scaled(&people(), width);
+        let mut frame = Mat::new_rows_cols_with_default(427, 640, small.typ(), Scalar::all(90.0)).unwrap();
+        small.copy_to(&mut Mat::roi_mut(&mut frame, Rect::new(40, 30, small.cols(), small.rows())).unwrap()).unwrap();
+        let mut settings = settings(kind);
+        settings.vision.min_face = 12;
+        let all = Vision::load(&settings).unwrap().detect(&[&frame], 10).unwrap().remove(0);
+        assert_eq!(all.len(), 5, "{kind:?}: {all:?}");
+        assert!(all.iter().all(|face| face.bbox.height < most && face.bbox.x > 35.0), "{kind:?}: {all:?}");
+        settings.vision.min_face = 50;
+        assert_eq!(Vision::load(&settings).unwrap().detect(&[&frame], 10).unwrap(), [[]], "{kind:?}");
+    }
+}
+
+#[test]
+fn boxes_are_in_pixels_of_the_frame_whatever_its_size() {
+    let vision = load(DetectorKind::Yunet);
+    let picture = people();
+    let large = vision.detect(&[&picture], 10).unwrap().remove(0);
+    let small = vision.detect(&[&scaled(&picture, 500)], 10).unwrap().remove(0);
+    assert_eq!(small.len(), 5);
+    for face in &small {
+        let mut twice = face.bbox;
+        for value in [&mut twice.x, &mut twice.y, &mut twice.width, &mut twice.height] {
+            *value *= 2.0;
+        }
+        assert!(large.iter().any(|other| other.bbox.iou(&twice) > 0.8), "{twice:?} in {large:#?}");
+    }
+}
+
+#[test]
+fn swapped_colours_lower_every_detector_s_scores() {
+    let picture = people();
+    let mut swapped = Mat::default();
+    cvt_color_def(&picture, &mut swapped, COLOR_BGR2RGB).unwrap();
+    for kind in [DetectorKind::Yunet, DetectorKind::Blazeface] {
+        let vision = load(kind);
+        let right = mean_score(&vision.detect(&[&picture], 10).unwrap()[0]);
+        let wrong = mean_score(&vision.detect(&[&swapped], 10).unwrap()[0]);
+        println!("{kind:?}: mean score {right:.3}, with red and blue swapped {wrong:.3}");
+        assert!(right > wrong + 0.002, "{kind:?}: {right} against {wrong}");
+    }
+}
+
+#[test]
+fn a_man_who_smiles_reads_as_neutral_before_and_happy_after_and_faces_the_camera() {
+    for kind in [DetectorKind::Yunet, DetectorKind::Blazeface] {
+        let vision = load(kind);
+        let read = read(&vision, &frames("single_face.mp4", 9));
+        assert_eq!(read[0].2.top().0, Emotion::Neutral, "{kind:?}: {:?}", read[0]);
+        for (time_s, face, emotions) in &read {
+            let pose = head_pose(face, 640, 360).unwrap();
+            assert!(pose.yaw.abs() < 8.0 && pose.pitch.abs() < 10.0 && pose.roll.abs() < 10.0, "{kind:?} {pose:?}");
+            if *time_s > 1.0 {
+                let (top, p) = emotions.top();
+                assert!(top == Emotion::Happy && p > 0.9, "{kind:?} at {time_s}: {emotions:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_woman_who_weeps_and_then_laughs_reads_as_sad_and_then_happy() {
+    for kind in [DetectorKind::Yunet, DetectorKind::Blazeface] {
+        let read = read(&load(kind), &frames("sad_then_happy.mp4", 20));
+        assert!(read.len() >= 22, "{kind:?}: {} of 24 frames", read.len());
+        let mean = |emotion, from: f64, to: f64| {
+            let some: Vec<_> =
+                read.iter().filter(|(t, ..)| (from..to).contains(t)).map(|(.., p)| p.of(emotion)).collect();
+            some.iter().sum::<f32>() / some.len() as f32
+        };
+        let (sad, glad) = (mean(Emotion::Sad, 0.0, 7.0), mean(Emotion::Happy, 0.0, 7.0));
+        assert!(sad > 0.55 && glad < 0.1, "{kind:?}: 0-7 s sad {sad}, happy {glad}");
+        let laughing = mean(Emotion::Happy, 11.0, 19.0);
+        assert!(laughing > 0.9, "{kind:?}: 11-19 s happy {laughing}");
+    }
+}
+
+#[test]
+fn wrong_colour_or_scaling_makes_the_classifier_worse_and_so_would_show() {
+    let mut settings = settings(DetectorKind::Yunet);
+    let clip = frames("sad_then_happy.mp4", 20);
+    let right = |settings: &Settings| {
+        let read = read(&Vision::load(settings).unwrap(), &clip);
+        let known = read.iter().filter_map(|(t, _, p)| match t {
+            ..7.0 => Some(p.of(Emotion::Sad)),
+            11.0..19.0 => Some(p.of(Emotion::Happy)),
+            _ => None,
+        });
+        let known: Vec<f32> = known.collect();
+        known.iter().sum::<f32>() / known.len() as f32
+    };
+    let as_trained = right(&settings);
+    // As if pixels were taken for 0..1 that are 0..255, and for -1..1 that are 0..1.
+    (settings.vision.emotion.mean, settings.vision.emotion.std) = (vec![0.0], vec![1.0 / 255.0]);
+    let unscaled = right(&settings);
+    (settings.vision.emotion.mean, settings.vision.emotion.std) = (vec![0.5], vec![-0.25]);
+    let inverted = right(&settings);
+    println!("mean probability of the right label: {as_trained:.3}, unscaled {unscaled:.3}, inverted {inverted:.3}");
+    assert!(as_trained > unscaled + 0.1 && as_trained > inverted + 0.1);
+}
+
+#[test]
+fn no_face_is_found_where_there_is_none() {
+    for kind in [DetectorKind::Yunet, DetectorKind::Blazeface] {
+        assert_eq!(read(&load(kind), &frames("no_face.mp4", 20)), [], "{kind:?}");
+    }
+}
+
+#[test]
+fn faces_read_in_one_batch_and_from_many_threads_are_those_read_one_by_one() {
+    let vision = load(DetectorKind::Yunet);
+    let (clip, picture) = (frames("single_face.mp4", 6), people());
+    // Two sizes of frame, mixed.
+    let mut pictures: Vec<&Mat> = clip.iter().map(|(_, frame)| frame).collect();
+    pictures.insert(3, &picture);
+    let alone: Vec<(Vec<Face>, Vec<Probabilities>)> = pictures
+        .iter()
+        .map(|frame| {
+            let faces = vision.detect(&[frame], 10).unwrap().remove(0);
+            let read = |face| vision.classify(&[vision.crop(frame, face).unwrap()]).unwrap().remove(0);
+            let emotions = faces.iter().map(read).collect();
+            (faces, emotions)
+        })
+        .collect();
+    let same = |faces: &[Vec<Face>], emotions: &[Vec<Probabilities>]| {
+        for ((faces, emotions), (want, felt)) in faces.iter().zip(emotions).zip(&alone) {
+            assert_eq!(faces.len(), want.len());
+            for (face, want) in faces.iter().zip(want) {
+                assert!(face.bbox.iou(&want.bbox) > 0.999 && (face.score - want.score).abs() < 1e-3);
+            }
+            for (emotions, felt) in emotions.iter().zip(felt) {
+                assert!(emotions.0.iter().zip(felt.0).all(|(a, b)| (a - b).abs() < 2e-3), "{emotions:?} {felt:?}");
+            }
+        }
+    };
+    let together = |frames: &[&Mat]| -> (Vec<Vec<Face>>, Vec<Vec<Probabilities>>) {
+        let faces = vision.detect(frames, 10).unwrap();
+        let crops: Vec<_> = frames
+            .iter()
+            .zip(&faces)
+            .flat_map(|(frame, faces)| faces.iter().map(|face| vision.crop(frame, face).unwrap()))
+            .collect();
+        let mut read = vision.classify(&crops).unwrap().into_iter();
+        let emotions = faces.iter().map(|faces| read.by_ref().take(faces.len()).collect()).collect();
+        (faces, emotions)
+    };
+    let (faces, emotions) = together(&pictures);
+    same(&faces, &emotions);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let each: Vec<_> = pictures.iter().map(|frame| together(&[frame])).collect();
+                let (faces, emotions): (Vec<_>, Vec<_>) =
+                    each.into_iter().map(|(mut faces, mut read)| (faces.remove(0), read.remove(0))).unzip();
+                same(&faces, &emotions);
+            });
+        }
+    });
+}
+
+#[test]
+fn blazeface_takes_over_where_yunet_is_not_there_and_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = settings(DetectorKind::Auto);
+    assert_eq!(Vision::load(&settings).unwrap().models()[0].name, "yunet");
+    settings.models.folder = folder.path().to_owned();
+    let error = Vision::load(&settings).err().unwrap();
+    assert!(error.is_missing() && error.to_string().contains("visage models pull"), "{error}");
+    for file in ["blazeface.onnx", "emotion.onnx"] {
+        std::fs::copy(models().join(file), folder.path().join(file)).unwrap();
+    }
+    let used = Vision::load(&settings).unwrap().models();
+    let names: Vec<_> = used.iter().map(|model| model.name.as_str()).collect();
+    assert_eq!(names, ["blazeface", "emotion"]);
+    assert_eq!(used[0].sha256, manifest::entry("blazeface").unwrap().sha256);
+    settings.vision.detector = DetectorKind::Yunet;
+    let error = Vision::load(&settings).err().unwrap();
+    assert!(
+        matches!(&error, VisionError::Engine(EngineError::ModelMissing { name, .. }) if name == "yunet"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_model_file_that_is_not_the_manifest_s_is_refused_by_name_but_an_operator_s_own_is_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = settings(DetectorKind::Yunet);
+    std::fs::copy(models().join("yunet_n_dynamic.onnx"), folder.path().join("yunet_n_dynamic.onnx")).unwrap();
+    let mut bytes = std::fs::read(models().join("emotion.onnx")).unwrap();
+    // A field that the runtime does not know changes the file and nothing else: number 1000, of value 0.
+    bytes.extend([0xc0, 0x3e, 0x00]);
+    std::fs::write(folder.path().join("emotion.onnx"), &bytes).unwrap();
+    settings.models.folder = folder.path().to_owned();
+    let error = Vision::load(&settings).err().unwrap();
+    assert!(
+        matches!(&error, VisionError::Engine(EngineError::ModelChanged { name, .. }) if name == "emotion"),
+        "{error}"
+    );
+    assert!(error.is_missing());
+
+    settings.vision.emotion.name = "mine".to_owned();
+    let used = Vision::load(&settings).unwrap().models();
+    assert_eq!(used[1].name, "mine");
+    assert_ne!(used[1].sha256, manifest::entry("emotion").unwrap().sha256);
+}
+
+#[test]
+fn a_classifier_that_does_not_fit_its_description_stops_the_start_by_key() {
+    type Change = fn(&mut Settings);
+    let cases: [(&str, Change); 4] = [
+        ("vision.emotion.width", |settings| settings.vision.emotion.width = 64),
+        ("vision.emotion.colour", |settings| settings.vision.emotion.colour = Colour::Rgb),
+        ("vision.emotion.layout", |settings| settings.vision.emotion.layout = visage::config::Layout::Nhwc),
+        ("vision.emotion.labels", |settings| drop(settings.vision.emotion.labels.pop())),
+    ];
+    for (wanted, change) in cases {
+        let mut settings = settings(DetectorKind::Yunet);
+        change(&mut settings);
+        match Vision::load(&settings).err() {
+            Some(VisionError::Setting { key, .. }) => assert_eq!(key, wanted),
+            other => panic!("{wanted}: {other:?}"),
+        }
+    }
+    let mut garbage = settings(DetectorKind::Yunet);
+    garbage.vision.emotion.file = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+    let error = Vision::load(&garbage).err().unwrap();
+    assert!(matches!(error, VisionError::Engine(EngineError::ModelRefused { .. })), "{error}");
+}
+
+#[test]
+fn cuda_that_is_asked_for_and_not_there_is_an_error_and_auto_takes_the_cpu() {
+    let mut settings = settings(DetectorKind::Yunet);
+    settings.engine.device = Device::Auto;
+    let vision = Vision::load(&settings).unwrap();
+    let taken = vision.engine().device().unwrap();
+    settings.engine.device = Device::Cuda;
+    match taken {
+        Taken::Cpu => {
+            let error = Vision::load(&settings).err().unwrap();
+            assert!(error.is_missing() && error.to_string().contains("engine.device"), "{error}");
+        }
+        Taken::Cuda => assert_eq!(Vision::load(&settings).unwrap().engine().device(), Some(Taken::Cuda)),
+    }
+}
+
+#[test]
+fn a_library_that_is_not_there_is_an_error_even_after_another_has_been_started() {
+    let mut settings = settings(DetectorKind::Yunet);
+    assert!(Engine::start(&settings.engine).is_ok());
+    settings.engine.library = "/nowhere/libonnxruntime.so".to_owned();
+    let error = Engine::start(&settings.engine).unwrap_err();
+    assert!(error.is_missing() && error.to_string().contains("/nowhere/"), "{error}");
+}
+
+#[test]
+fn a_model_s_thread_ends_with_its_last_handle() {
+    let engine = Engine::start(&settings(DetectorKind::Yunet).engine).unwrap();
+    // Threads carry at most 15 characters of their name.
+    let threads = || {
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+        let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+        names.filter(|name| name.trim() == "model passing").count()
+    };
+    let model = engine.load("passing", &models().join("emotion.onnx")).unwrap();
+    let other = model.clone();
+    drop(model);
+    other.run(ndarray::ArrayD::zeros(vec![1, 1, 48, 48])).unwrap();
+    assert_eq!(threads(), 1);
+    drop(other);
+    assert_eq!(threads(), 0);
+}
+
+#[test]
+fn what_is_no_picture_of_8_bit_bgr_is_refused() {
+    let vision = load(DetectorKind::Yunet);
+    let gray = Mat::new_rows_cols_with_default(48, 48, opencv::core::CV_8UC1, Scalar::default()).unwrap();
+    for wrong in [Mat::default(), gray] {
+        assert!(matches!(vision.detect(&[&wrong], 1), Err(VisionError::Frame { .. })));
+        let face = Face { bbox: Default::default(), score: 1.0, landmarks: None::<Landmarks> };
+        assert!(matches!(vision.crop(&wrong, &face), Err(VisionError::Frame { .. })));
+    }
+    assert_eq!(vision.detect(&[], 1).unwrap(), Vec::<Vec<Face>>::new());
+    assert_eq!(vision.classify(&[]).unwrap(), []);
+}

@@ -1,0 +1,704 @@
+//! One job from claim to clean-up, with an analysis that does what its video says.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use sqlx::{AnyPool, AssertSqlSafe};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+use visage::analysis::{Analysis, Findings, Options, Summary, Timeline, VideoFacts};
+use visage::blob::{BlobError, BlobInfo, BlobStore, Upload};
+use visage::clock::{Clock, ManualClock, RandomTokens, Tokens};
+use visage::config::{S3Read, Secret, Settings};
+use visage::media::Source;
+use visage::pipeline::{Cancel, Progress};
+use visage::report::{Context, MailError, Message};
+use visage::store::{Failure, Job, JobProgress, NewJob, Status, Store};
+use visage::worker::{Analyzer, Post, Swept, Trouble, Worker};
+
+/// Longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// An analysis that reads in its video what to do.
+#[derive(Default)]
+struct Script {
+    /// Sources, in the order in which they were analyzed.
+    seen: Mutex<Vec<Source>>,
+    /// How many analyses run, and how many were told to stop.
+    running: AtomicU32,
+    cancelled: AtomicU32,
+}
+
+impl Script {
+    fn seen(&self) -> Vec<Source> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    fn runs(&self) -> usize {
+        self.seen.lock().unwrap().len()
+    }
+
+    fn wait_until_cancelled(&self, cancel: &Cancel) -> Trouble {
+        while !cancel.is_cancelled() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.cancelled.fetch_add(1, Ordering::SeqCst);
+        Trouble::Cancelled
+    }
+}
+
+impl Analyzer for Script {
+    fn analyze(
+        &self,
+        source: &Source,
+        _options: Options,
+        progress: &(dyn Fn(Progress) + Sync),
+        cancel: &Cancel,
+    ) -> Result<Findings, Trouble> {
+        let run = {
+            let mut seen = self.seen.lock().unwrap();
+            seen.push(source.clone());
+            seen.len()
+        };
+        let failure = |code: &str| Failure { code: code.to_owned(), detail: format!("It is {code}.") };
+        let Source::File(path) = source else {
+            return Err(Trouble::Unreadable { failure: failure("source_unreadable"), reason: "no ranges".to_owned() });
+        };
+        let video = std::fs::read_to_string(path).unwrap();
+        progress(Progress { frames_done: 30, frames_total: 72 });
+        match video.as_str() {
+            "good" => Ok(findings()),
+            "good at the third run" if run >= 3 => Ok(findings()),
+            "good at the third run" | "always trouble" => {
+                Err(Trouble::Transient { failure: failure("engine_busy"), reason: "no memory".to_owned() })
+            }
+            "no video" => Err(Trouble::Permanent(failure("not_a_video"))),
+            "poison" => panic!("as the video says"),
+            "endless" => Err(self.wait_until_cancelled(cancel)),
+            "deaf" => {
+                std::thread::sleep(Duration::from_millis(1500));
+                Ok(findings())
+            }
+            "needs company" => {
+                self.running.fetch_add(1, Ordering::SeqCst);
+                while self.running.load(Ordering::SeqCst) < 2 {
+                    if cancel.is_cancelled() {
+                        return Err(Trouble::Cancelled);
+                    }
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Ok(findings())
+            }
+            other => panic!("no script for {other:?}"),
+        }
+    }
+}
+
+fn findings() -> Findings {
+    let video = VideoFacts {
+        duration_s: 2.4,
+        fps: 30.0,
+        width: 640,
+        height: 360,
+        codec: "h264".to_owned(),
+        frames_total: 72,
+        frames_analyzed: 4,
+        has_audio: false,
+    };
+    let summary = Summary {
+        dominant_emotion: None,
+        emotions: None,
+        calmness: None,
+        eye_contact: None,
+        model_confidence: None,
+        valence: None,
+        arousal: None,
+    };
+    let analysis = Analysis { video, summary, speech: None, faces: vec![], models: vec![], warnings: vec![] };
+    Findings { analysis, timeline: Timeline::default() }
+}
+
+/// Blobs in a folder, that can be given out as addresses and refuse to be deleted.
+struct Blobs {
+    folder: tempfile::TempDir,
+    as_urls: bool,
+    stuck: Mutex<bool>,
+    modified: Mutex<HashMap<String, Timestamp>>,
+}
+
+impl Blobs {
+    fn path(&self, key: &str) -> PathBuf {
+        self.folder.path().join(key.replace('/', "_"))
+    }
+
+    fn put(&self, key: &str, video: &str, now: Timestamp) {
+        std::fs::write(self.path(key), video).unwrap();
+        self.modified.lock().unwrap().insert(key.to_owned(), now);
+    }
+
+    fn has(&self, key: &str) -> bool {
+        self.path(key).exists()
+    }
+}
+
+#[async_trait]
+impl BlobStore for Blobs {
+    async fn begin(&self, _key: &str) -> Result<Box<dyn Upload>, BlobError> {
+        Err(BlobError::Remote { action: "begin", reason: "not needed here".to_owned() })
+    }
+
+    async fn source(&self, key: &str) -> Result<Source, BlobError> {
+        Ok(if self.as_urls {
+            Source::Url(format!("http://bucket.invalid/{key}"))
+        } else {
+            Source::File(self.path(key))
+        })
+    }
+
+    async fn fetch(&self, key: &str, to: &Path) -> Result<u64, BlobError> {
+        if !self.has(key) {
+            return Err(BlobError::NotFound);
+        }
+        Ok(std::fs::copy(self.path(key), to)?)
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), BlobError> {
+        if *self.stuck.lock().unwrap() {
+            return Err(BlobError::Remote { action: "delete", reason: "stuck".to_owned() });
+        }
+        let _ = std::fs::remove_file(self.path(key));
+        self.modified.lock().unwrap().remove(key);
+        Ok(())
+    }
+
+    async fn list_older(&self, before: Timestamp, limit: usize) -> Result<Vec<BlobInfo>, BlobError> {
+        let modified = self.modified.lock().unwrap();
+        let old = modified.iter().filter(|(_, modified)| **modified < before).take(limit);
+        Ok(old.map(|(key, &modified)| BlobInfo { key: key.clone(), size_bytes: 1, modified }).collect())
+    }
+
+    async fn abort_abandoned(&self, _before: Timestamp) -> Result<usize, BlobError> {
+        Ok(3)
+    }
+
+    async fn check(&self) -> Result<(), BlobError> {
+        Ok(())
+    }
+}
+
+/// A mail server that takes, refuses or is down.
+#[derive(Default)]
+struct Server {
+    /// Message-ID and recipient of each mail taken, with what it tells.
+    taken: Mutex<Vec<(Uuid, String, String)>>,
+    down: Mutex<bool>,
+    tries: AtomicU32,
+}
+
+#[async_trait]
+impl Post for Server {
+    async fn send(&self, id: Uuid, recipient: &str, message: Message<'_>, context: &Context) -> Result<(), MailError> {
+        self.tries.fetch_add(1, Ordering::SeqCst);
+        assert!(recipient != "poison@example.org", "as the address says");
+        if *self.down.lock().unwrap() {
+            return Err(MailError { permanent: false, reason: "connection refused".to_owned() });
+        }
+        if recipient.starts_with("nobody@") {
+            return Err(MailError { permanent: true, reason: "no such mailbox".to_owned() });
+        }
+        let told = match message {
+            Message::Report(findings) => {
+                assert!(context.result_url.as_ref().unwrap().ends_with(&format!("{}/report", context.token)));
+                format!("{} frames", findings.analysis.video.frames_analyzed)
+            }
+            Message::Failure { detail } => detail.to_owned(),
+        };
+        self.taken.lock().unwrap().push((id, recipient.to_owned(), told));
+        Ok(())
+    }
+}
+
+impl Server {
+    fn told(&self) -> Vec<(String, String)> {
+        self.taken.lock().unwrap().iter().map(|(_, to, told)| (to.clone(), told.clone())).collect()
+    }
+}
+
+struct Harness {
+    settings: Settings,
+    store: Store,
+    blobs: Arc<Blobs>,
+    script: Arc<Script>,
+    server: Arc<Server>,
+    clock: ManualClock,
+    _folder: tempfile::TempDir,
+}
+
+impl Harness {
+    async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    async fn with(change: impl FnOnce(&mut Settings)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut settings = Settings::defaults().unwrap();
+        settings.database.url = Secret::new(format!("sqlite://{}/visage.db", folder.path().display()));
+        settings.queue.concurrency = 1;
+        settings.queue.lease_s = 1;
+        settings.queue.poll_s = 1;
+        settings.queue.max_attempts = 3;
+        change(&mut settings);
+        let clock = ManualClock::at("2026-01-02T03:04:05Z".parse().unwrap());
+        let blobs = Blobs {
+            folder: tempfile::tempdir().unwrap(),
+            as_urls: false,
+            stuck: Mutex::new(false),
+            modified: Mutex::default(),
+        };
+        Self {
+            store: Store::open(&settings.database).await.unwrap(),
+            settings,
+            blobs: Arc::new(blobs),
+            script: Arc::default(),
+            server: Arc::default(),
+            clock,
+            _folder: folder,
+        }
+    }
+
+    /// Gives the videos out as addresses, as a bucket does.
+    fn bucket(mut self) -> Self {
+        Arc::get_mut(&mut self.blobs).unwrap().as_urls = true;
+        self
+    }
+
+    fn worker(&self, name: &str) -> Worker {
+        Worker {
+            name: name.to_owned(),
+            settings: Arc::new(self.settings.clone()),
+            store: self.store.clone(),
+            blobs: self.blobs.clone(),
+            analyzer: self.script.clone(),
+            post: Some(self.server.clone()),
+            clock: Arc::new(self.clock.clone()),
+            tokens: Arc::new(RandomTokens),
+        }
+    }
+
+    fn start(&self) -> Running {
+        let stop = CancellationToken::new();
+        Running { task: tokio::spawn(self.worker("w").run(stop.clone())), stop }
+    }
+
+    /// Uploads a video and puts its job into the queue.
+    async fn add(&self, video: &str, recipients: &[&str]) -> Uuid {
+        let token = RandomTokens.next();
+        self.blobs.put(&key(token), video, self.clock.now());
+        let recipients = recipients.iter().map(|&recipient| recipient.to_owned()).collect();
+        let options = Options { sample_every: 20, max_faces: 10 };
+        let job = NewJob { token, video_key: key(token), options, recipients };
+        self.store.enqueue(&job, self.clock.now()).await.unwrap();
+        token
+    }
+
+    async fn until(&self, token: Uuid, holds: impl Fn(&Job) -> bool) -> Job {
+        let looking = async {
+            loop {
+                let job = self.store.job(token).await.unwrap().unwrap();
+                if holds(&job) {
+                    return job;
+                }
+                self.store.changed(token, Duration::from_millis(200)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, looking).await.expect("the job did not come so far")
+    }
+
+    async fn ended(&self, token: Uuid) -> Job {
+        self.until(token, |job| !matches!(job.status, Status::Queued | Status::Running)).await
+    }
+
+    async fn count(&self, sql: &str) -> i64 {
+        let pool = AnyPool::connect(self.settings.database.url.expose()).await.unwrap();
+        let count = sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_one(&pool).await.unwrap();
+        pool.close().await;
+        count
+    }
+}
+
+struct Running {
+    task: JoinHandle<()>,
+    stop: CancellationToken,
+}
+
+impl Running {
+    async fn stop(self) {
+        self.stop.cancel();
+        tokio::time::timeout(PATIENCE, self.task).await.expect("the worker did not stop").unwrap();
+    }
+}
+
+fn key(token: Uuid) -> String {
+    format!("videos/{token}")
+}
+
+async fn eventually(what: &str, holds: impl AsyncFn() -> bool) {
+    let looking = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, looking).await.unwrap_or_else(|_| panic!("not yet: {what}"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_is_analyzed_saved_and_mailed_and_its_video_deleted() {
+    let h = Harness::new().await;
+    let worker = h.start();
+    let token = h.add("good", &["a@example.org", "b@example.org"]).await;
+    let job = h.ended(token).await;
+    assert_eq!((job.status, job.attempts, job.failure), (Status::Done, 1, None));
+    assert_eq!(job.expires_at, Some(h.clock.now() + Duration::from_secs(30 * 24 * 3600)));
+    assert_eq!(h.store.findings(token).await.unwrap(), Some(findings()));
+    eventually("both mails are sent", async || h.server.told().len() == 2).await;
+    let mut told = h.server.told();
+    told.sort();
+    assert_eq!(told, ["a@example.org", "b@example.org"].map(|to| (to.to_owned(), "4 frames".to_owned())));
+    eventually("the video is deleted", async || h.store.video_count().await.unwrap() == 0).await;
+    assert!(!h.blobs.has(&key(token)));
+    worker.stop().await;
+    assert_eq!(h.server.tries.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_video_is_kept_for_as_long_as_the_settings_say() {
+    let h = Harness::with(|settings| settings.retention.videos_h = 2).await;
+    let worker = h.start();
+    let token = h.add("good", &[]).await;
+    h.ended(token).await;
+    worker.stop().await;
+    h.clock.advance(Duration::from_secs(2 * 3600 - 1));
+    assert_eq!(h.worker("w").sweep().await.videos, 0);
+    assert!(h.blobs.has(&key(token)));
+    h.clock.advance(Duration::from_secs(1));
+    assert_eq!(h.worker("w").sweep().await.videos, 1);
+    assert!(!h.blobs.has(&key(token)));
+    assert_eq!(h.worker("w").sweep().await.videos, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_video_that_could_not_be_deleted_is_deleted_later() {
+    let h = Harness::new().await;
+    *h.blobs.stuck.lock().unwrap() = true;
+    let worker = h.start();
+    let token = h.add("good", &[]).await;
+    assert_eq!(h.ended(token).await.status, Status::Done);
+    worker.stop().await;
+    assert!(h.blobs.has(&key(token)));
+    *h.blobs.stuck.lock().unwrap() = false;
+    assert_eq!(h.worker("w").sweep().await.videos, 1);
+    assert!(!h.blobs.has(&key(token)));
+    assert_eq!(h.store.video_count().await.unwrap(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn progress_is_told_while_a_job_runs() {
+    let h = Harness::new().await;
+    let worker = h.start();
+    let token = h.add("endless", &[]).await;
+    let job = h.until(token, |job| job.progress.frames_done > 0).await;
+    assert_eq!(job.status, Status::Running);
+    assert_eq!(job.progress, JobProgress { frames_done: 30, frames_total: 72 });
+    h.store.erase(token).await.unwrap();
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_video_that_is_at_fault_is_not_tried_again() {
+    let h = Harness::new().await;
+    let worker = h.start();
+    let token = h.add("no video", &["a@example.org"]).await;
+    let job = h.ended(token).await;
+    assert_eq!((job.status, job.attempts), (Status::Failed, 1));
+    assert_eq!(job.failure.unwrap().code, "not_a_video");
+    eventually("the mail is sent", async || h.server.told().len() == 1).await;
+    assert_eq!(h.server.told(), [("a@example.org".to_owned(), "It is not_a_video.".to_owned())]);
+    eventually("the video is deleted", async || h.store.video_count().await.unwrap() == 0).await;
+    worker.stop().await;
+    assert_eq!(h.script.runs(), 1);
+    assert!(!h.blobs.has(&key(token)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trouble_that_may_pass_is_tried_again_after_a_wait() {
+    let h = Harness::with(|settings| settings.queue.backoff_base_s = 60).await;
+    let worker = h.start();
+    let token = h.add("good at the third run", &[]).await;
+    for (run, wait_s) in [(1, 60), (2, 120)] {
+        let job = h.until(token, |job| job.attempts == run && job.status == Status::Queued).await;
+        assert_eq!(job.failure, None);
+        h.clock.advance(Duration::from_secs(wait_s - 1));
+        assert!(h.store.claim("other", 3, h.clock.now(), PATIENCE).await.unwrap().is_none());
+        assert_eq!(h.script.runs(), run as usize);
+        h.clock.advance(Duration::from_secs(1));
+    }
+    let job = h.ended(token).await;
+    assert_eq!((job.status, job.attempts), (Status::Done, 3));
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trouble_that_does_not_pass_ends_with_its_reason() {
+    let h = Harness::with(|settings| settings.queue.backoff_base_s = 0).await;
+    let worker = h.start();
+    let token = h.add("always trouble", &["a@example.org"]).await;
+    let job = h.ended(token).await;
+    assert_eq!((job.status, job.attempts), (Status::Failed, 3));
+    assert_eq!(job.failure.unwrap().code, "engine_busy");
+    eventually("the mail is sent", async || h.server.told().len() == 1).await;
+    worker.stop().await;
+    assert_eq!(h.script.runs(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_is_a_failed_run_and_not_a_dead_worker() {
+    let h = Harness::with(|settings| settings.queue.backoff_base_s = 0).await;
+    let worker = h.start();
+    let poison = h.add("poison", &[]).await;
+    let good = h.add("good", &[]).await;
+    let job = h.ended(poison).await;
+    assert_eq!((job.status, job.attempts), (Status::Failed, 3));
+    assert_eq!(job.failure.unwrap().code, "analysis_crashed");
+    assert_eq!(h.ended(good).await.status, Status::Done);
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn erasing_a_running_job_stops_its_analysis() {
+    let h = Harness::new().await;
+    let worker = h.start();
+    let token = h.add("endless", &["a@example.org"]).await;
+    h.until(token, |job| job.status == Status::Running).await;
+    let video = h.store.erase(token).await.unwrap().unwrap().unwrap();
+    h.blobs.delete(&video).await.unwrap();
+    let next = h.add("good", &[]).await;
+    assert_eq!(h.ended(next).await.status, Status::Done);
+    worker.stop().await;
+    assert_eq!(h.script.cancelled.load(Ordering::SeqCst), 1);
+    assert!(h.store.job(token).await.unwrap().is_none());
+    assert_eq!(h.count("SELECT COUNT(*) FROM results").await, 1);
+    assert_eq!(h.server.tries.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shutdown_lets_running_jobs_finish() {
+    let h = Harness::new().await;
+    let worker = h.start();
+    let running = h.add("deaf", &[]).await;
+    let waiting = h.add("good", &[]).await;
+    h.until(running, |job| job.status == Status::Running).await;
+    worker.stop().await;
+    assert_eq!(h.store.job(running).await.unwrap().unwrap().status, Status::Done);
+    assert_eq!(h.store.job(waiting).await.unwrap().unwrap().status, Status::Queued);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shutdown_hands_back_what_does_not_finish() {
+    let h = Harness::with(|settings| settings.queue.shutdown_grace_s = 0).await;
+    let worker = h.start();
+    let token = h.add("endless", &["a@example.org"]).await;
+    h.until(token, |job| job.status == Status::Running).await;
+    eventually("the analysis runs", async || h.script.runs() == 1).await;
+    worker.stop().await;
+    let job = h.store.job(token).await.unwrap().unwrap();
+    assert_eq!((job.status, job.attempts, job.failure), (Status::Queued, 0, None));
+    eventually("the analysis has stopped", async || h.script.cancelled.load(Ordering::SeqCst) == 1).await;
+
+    h.blobs.put(&key(token), "good", h.clock.now());
+    let worker = h.start();
+    let job = h.ended(token).await;
+    assert_eq!((job.status, job.attempts), (Status::Done, 1));
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_video_that_kills_its_workers_ends_as_failed() {
+    let h = Harness::new().await;
+    let token = h.add("good", &["a@example.org"]).await;
+    for _ in 0..h.settings.queue.max_attempts {
+        let lease = h.settings.queue.lease();
+        assert!(h.store.claim("dies", h.settings.queue.max_attempts, h.clock.now(), lease).await.unwrap().is_some());
+        h.clock.advance(lease);
+    }
+    let worker = h.start();
+    let job = h.ended(token).await;
+    assert_eq!((job.status, job.attempts), (Status::Failed, 3));
+    assert_eq!(job.failure.unwrap().code, "worker_died");
+    eventually("the mail is sent", async || h.server.told().len() == 1).await;
+    worker.stop().await;
+    assert_eq!(h.script.runs(), 0);
+    assert!(!h.blobs.has(&key(token)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_of_a_killed_worker_runs_again() {
+    let h = Harness::new().await;
+    let token = h.add("good", &["a@example.org"]).await;
+    h.store.claim("killed", 3, h.clock.now(), h.settings.queue.lease()).await.unwrap().unwrap();
+    h.clock.advance(h.settings.queue.lease());
+    let worker = h.start();
+    let job = h.ended(token).await;
+    assert_eq!((job.status, job.attempts), (Status::Done, 2));
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_video_that_cannot_be_streamed_is_copied_and_the_copy_removed() {
+    let h = Harness::new().await.bucket();
+    let worker = h.start();
+    let token = h.add("good", &[]).await;
+    assert_eq!(h.ended(token).await.status, Status::Done);
+    worker.stop().await;
+    let seen = h.script.seen();
+    assert!(matches!(&seen[..], [Source::Url(_), Source::File(_)]), "{seen:?}");
+    let Source::File(copy) = &seen[1] else { unreachable!() };
+    assert!(!copy.exists());
+    assert!(!copy.parent().unwrap().exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_video_is_copied_first_where_the_settings_say_so() {
+    let h = Harness::with(|settings| settings.storage.s3.read = S3Read::Download).await.bucket();
+    let worker = h.start();
+    let token = h.add("good", &[]).await;
+    assert_eq!(h.ended(token).await.status, Status::Done);
+    worker.stop().await;
+    assert!(matches!(&h.script.seen()[..], [Source::File(_)]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_video_that_is_gone_fails_its_job() {
+    for h in [Harness::new().await, Harness::new().await.bucket()] {
+        let token = h.add("good", &[]).await;
+        h.blobs.delete(&key(token)).await.unwrap();
+        let worker = h.start();
+        let job = h.ended(token).await;
+        assert_eq!((job.status, job.attempts), (Status::Failed, 1));
+        assert_eq!(job.failure.unwrap().code, "video_gone");
+        worker.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_run_side_by_side_as_the_settings_say() {
+    let h = Harness::with(|settings| settings.queue.concurrency = 2).await;
+    let worker = h.start();
+    let tokens = [h.add("needs company", &[]).await, h.add("needs company", &[]).await];
+    for token in tokens {
+        assert_eq!(h.ended(token).await.status, Status::Done);
+    }
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mail_server_that_is_down_delays_the_mail_and_fails_no_job() {
+    let h = Harness::with(|settings| settings.mail.backoff_base_s = 10).await;
+    *h.server.down.lock().unwrap() = true;
+    let worker = h.start();
+    let token = h.add("good", &["a@example.org"]).await;
+    assert_eq!(h.ended(token).await.status, Status::Done);
+    let failed = "SELECT COUNT(*) FROM outbox WHERE status = 'queued' AND last_error IS NOT NULL AND attempts = 1";
+    eventually("the try failed", async || h.count(failed).await == 1).await;
+    *h.server.down.lock().unwrap() = false;
+    h.clock.advance(Duration::from_secs(9));
+    assert!(h.store.claim_mail(h.clock.now(), PATIENCE).await.unwrap().is_none());
+    h.clock.advance(Duration::from_secs(1));
+    eventually("the mail is sent", async || h.server.told().len() == 1).await;
+    worker.stop().await;
+    assert_eq!(h.count("SELECT COUNT(*) FROM outbox WHERE status = 'sent' AND recipient IS NULL").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mail_is_given_up_at_once_if_refused_and_after_the_last_try_if_not() {
+    let h = Harness::with(|settings| {
+        settings.mail.backoff_base_s = 0;
+        settings.mail.max_attempts = 3;
+    })
+    .await;
+    let worker = h.start();
+    h.add("good", &["nobody@example.org"]).await;
+    let dead = "SELECT COUNT(*) FROM outbox WHERE status = 'dead' AND recipient IS NULL AND attempts = ";
+    eventually("it is given up", async || h.count(&format!("{dead}1")).await == 1).await;
+    *h.server.down.lock().unwrap() = true;
+    h.add("good", &["a@example.org"]).await;
+    eventually("it is given up", async || h.count(&format!("{dead}3")).await == 1).await;
+    worker.stop().await;
+    assert_eq!(h.server.tries.load(Ordering::SeqCst), 4);
+    assert!(h.server.told().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mail_on_which_the_renderer_breaks_does_not_stop_the_others() {
+    let h = Harness::new().await;
+    let worker = h.start();
+    h.add("good", &["poison@example.org"]).await;
+    h.add("good", &["a@example.org"]).await;
+    eventually("the other is sent", async || h.server.told().len() == 1).await;
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mail_whose_process_was_killed_goes_out_under_the_same_id() {
+    let h = Harness::new().await;
+    *h.server.down.lock().unwrap() = true;
+    let worker = h.start();
+    let token = h.add("good", &["a@example.org"]).await;
+    h.ended(token).await;
+    worker.stop().await;
+    h.clock.advance(Duration::from_secs(3600));
+    // Another process takes it and dies.
+    let leased = h.store.claim_mail(h.clock.now(), Duration::from_secs(60)).await.unwrap().unwrap();
+    *h.server.down.lock().unwrap() = false;
+    h.clock.advance(Duration::from_secs(60));
+    let worker = h.start();
+    eventually("the mail is sent", async || h.server.told().len() == 1).await;
+    worker.stop().await;
+    assert_eq!(h.server.taken.lock().unwrap()[0].0, leased.id);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn housekeeping_removes_what_nobody_needs_and_nothing_else() {
+    let h = Harness::with(|settings| settings.retention.results_d = 1).await;
+    let waiting = h.add("good", &[]).await;
+    let orphan = key(RandomTokens.next());
+    h.blobs.put(&orphan, "good", h.clock.now());
+    h.blobs.put("holiday.mp4", "somebody else's", h.clock.now());
+    h.clock.advance(Duration::from_secs(3601));
+    let young = key(RandomTokens.next());
+    h.blobs.put(&young, "good", h.clock.now());
+
+    let swept = h.worker("w").sweep().await;
+    assert_eq!(swept, Swept { expired: 0, videos: 0, orphans: 1, uploads: 3 });
+    let left: BTreeMap<_, _> = [
+        (orphan.as_str(), h.blobs.has(&orphan)),
+        ("young", h.blobs.has(&young)),
+        ("waiting", h.blobs.has(&key(waiting))),
+        ("holiday", h.blobs.has("holiday.mp4")),
+    ]
+    .into();
+    let expected = [(orphan.as_str(), false), ("young", true), ("waiting", true), ("holiday", true)];
+    assert_eq!(left, expected.into());
+
+    let worker = h.start();
+    h.ended(waiting).await;
+    worker.stop().await;
+    h.clock.advance(Duration::from_secs(24 * 3600));
+    assert_eq!(h.worker("w").sweep().await.expired, 1);
+    assert_eq!(h.store.job(waiting).await.unwrap().unwrap().status, Status::Expired);
+}
