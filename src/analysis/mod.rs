@@ -21,6 +21,7 @@ pub use emotion::{Emotion, Probabilities};
 pub use geometry::{BBox, Face, Landmarks, Point, Pose};
 pub use observation::Observation;
 pub use options::Options;
+pub use rounding::percentages;
 pub use scores::{FACING_PITCH_DEG, FACING_YAW_DEG, calmness, eye_contact, quality};
 pub use summarise::summarise;
 pub use summary::{Analysis, FaceSummary, Findings, ModelUsed, Speech, SpeechQuality, Summary, VideoFacts};

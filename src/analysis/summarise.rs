@@ -34,9 +34,16 @@ pub fn summarise(
     } else {
         "The video has no sound track, so there is nothing to say about speech.".to_owned()
     });
+    let summary = whole(&people);
+    if summary.eye_contact.is_some() {
+        warnings.push(
+            "Eye contact is judged by where the head points; where the eyes look is not seen in this version."
+                .to_owned(),
+        );
+    }
     let analysis = Analysis {
         video,
-        summary: whole(&people),
+        summary,
         speech: None,
         faces: tracks.iter().zip(&people).map(|(track, person)| face(track, person)).collect(),
         models,

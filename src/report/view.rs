@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 
 use super::chart::{self, Size, stretches};
 use super::{Context, colour, words};
-use crate::analysis::{Analysis, Emotion, FaceSummary, Findings};
+use crate::analysis::{Analysis, Emotion, FaceSummary, Findings, percentages};
 
 /// Fewer samples than this give rough figures.
 const FEW_SAMPLES: usize = 10;
@@ -143,6 +143,7 @@ fn headline(analysis: &Analysis) -> (String, String) {
                 .to_owned(),
         );
     };
+    let emotions = &percentages(emotions);
     let share = emotions.get(&top).copied().unwrap_or_default();
     let people = match analysis.faces.len() {
         1 => "One person was seen.".to_owned(),
@@ -188,6 +189,8 @@ fn tiles(analysis: &Analysis) -> Vec<Tile> {
 
 /// The seven, the largest first.
 fn shares(emotions: &std::collections::BTreeMap<Emotion, f64>, faces: &[FaceSummary]) -> Vec<Share> {
+    // The very figures of the JSON, so that nobody finds two for one thing.
+    let emotions = percentages(emotions);
     let mut shares: Vec<Share> = Emotion::ALL
         .into_iter()
         .map(|emotion| {
