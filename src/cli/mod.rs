@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::{ConfigError, Settings};
-use crate::telemetry;
+use crate::{media, telemetry};
 
 /// Upload a video, get back what the faces in it showed: emotion, calmness, eye contact, per person and over time.
 ///
@@ -102,6 +102,8 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
     if !matches!(cli.command, Command::Doctor(_)) {
         telemetry::start(&settings.log).map_err(Failure::Settings)?;
     }
+    // Before any thread is started: it sets environment variables.
+    media::prepare();
     match cli.command {
         Command::Serve(args) => serve::serve(args, settings),
         Command::Work => serve::work(settings),
