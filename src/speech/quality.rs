@@ -15,8 +15,12 @@ pub(super) const NAME: &str = "dnsmos";
 const FILE: &str = "dnsmos_sig_bak_ovr.onnx";
 /// Samples that are rated together: 9.01 s.
 const WINDOW: usize = 144_160;
-/// New samples from one window to the next. The published script goes on by one second at a time, for nine times the work.
-const HOP: usize = WINDOW;
+/// Windows that follow each other without a gap. The published script goes on by one second at a time, for nine times the
+/// work.
+const DENSE: u32 = 12;
+/// New samples from one window to the next after those, about two minutes of speech: recordings seldom change, and this
+/// model takes more work than all the rest of listening.
+const SPARSE_HOP: usize = 5 * WINDOW;
 /// Less speech than this, in samples, is not rated.
 const MIN: usize = RATE as usize;
 
@@ -66,26 +70,29 @@ pub(super) struct Rating {
     quality: Quality,
     /// The last samples of speech, at most a window.
     window: VecDeque<f32>,
-    /// Of these, how many have not been rated.
+    /// Samples of speech since the last rating.
     fresh: usize,
+    /// Ratings, each times the samples that it stands for.
     sum: [f64; 3],
-    count: f64,
+    weight: f64,
+    windows: u32,
 }
 
 impl Rating {
     pub fn new(quality: Quality) -> Self {
-        Self { quality, window: VecDeque::new(), fresh: 0, sum: [0.0; 3], count: 0.0 }
+        Self { quality, window: VecDeque::new(), fresh: 0, sum: [0.0; 3], weight: 0.0, windows: 0 }
     }
 
     pub fn push(&mut self, mut samples: &[f32]) -> Result<(), EngineError> {
         while !samples.is_empty() {
+            let hop = if self.windows < DENSE { WINDOW } else { SPARSE_HOP };
             // To the next window's end and no further.
-            let (part, rest) = samples.split_at(samples.len().min(HOP - self.fresh));
+            let (part, rest) = samples.split_at(samples.len().min(hop - self.fresh));
             samples = rest;
             self.window.extend(part);
             self.window.drain(..self.window.len().saturating_sub(WINDOW));
             self.fresh += part.len();
-            if self.fresh == HOP && self.window.len() == WINDOW {
+            if self.fresh == hop {
                 self.rate()?;
             }
         }
@@ -95,23 +102,26 @@ impl Rating {
     /// The mean; `None` where there was too little speech. What is left after the last window is rated with the speech
     /// before it; speech that fills no window is repeated until it does, as in the published script.
     pub fn finish(mut self) -> Result<Option<SpeechQuality>, EngineError> {
-        if self.count == 0.0 && self.window.len() >= MIN {
+        if self.windows == 0 && self.window.len() >= MIN {
             let said: Vec<f32> = self.window.iter().copied().collect();
             self.window = said.into_iter().cycle().take(WINDOW).collect();
             self.rate()?;
-        } else if self.count > 0.0 && self.fresh >= HOP / 2 {
+        } else if self.windows > 0 && self.fresh >= WINDOW / 2 {
             self.rate()?;
         }
-        let [sig, bak, ovr] = self.sum.map(|sum| sum / self.count);
-        Ok((self.count > 0.0).then_some(SpeechQuality { sig, bak, ovr }))
+        let [sig, bak, ovr] = self.sum.map(|sum| sum / self.weight);
+        Ok((self.windows > 0).then_some(SpeechQuality { sig, bak, ovr }))
     }
 
     fn rate(&mut self) -> Result<(), EngineError> {
         let SpeechQuality { sig, bak, ovr } = self.quality.rate(self.window.iter().copied().collect())?;
+        #[expect(clippy::cast_precision_loss, reason = "a minute of samples")]
+        let weight = self.fresh as f64;
         for (sum, value) in self.sum.iter_mut().zip([sig, bak, ovr]) {
-            *sum += value;
+            *sum += weight * value;
         }
-        self.count += 1.0;
+        self.weight += weight;
+        self.windows += 1;
         self.fresh = 0;
         Ok(())
     }

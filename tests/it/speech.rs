@@ -5,8 +5,10 @@ use std::path::Path;
 
 use visage::analysis::{Analysis, Findings, Options, Speech};
 use visage::config::{Settings, Video};
+use visage::engine::Engine;
 use visage::media::{SOUND_RATE, Sound, SoundError, Source};
 use visage::pipeline::{Cancel, Pipeline, PipelineError};
+use visage::speech::Hearing;
 
 use crate::support::clips::{Clips, Models, models, shared};
 
@@ -160,6 +162,25 @@ fn clean_and_noisy_speech_get_the_ratings_they_deserve() {
     assert!(clean.clarity.unwrap() - noisy.clarity.unwrap() >= 25.0, "{clean:?} {noisy:?}");
     assert!((2.0..7.0).contains(&clean.syllables_per_s.unwrap()), "{clean:?}");
     assert!(clean.pauses > 3 && (0.25..8.0).contains(&clean.longest_pause_s), "{clean:?}");
+}
+
+#[test]
+fn a_long_talk_is_rated_like_a_short_one() {
+    let (Some((_, models)), Some(clip)) = (pipeline(), shared("speech_and_face.mp4")) else { return };
+    let settings = models.settings();
+    let hearing = Hearing::new(&Engine::start(&settings.engine).unwrap(), &settings);
+    let sound = samples(&clip);
+    let listen = |times: usize| {
+        let mut listener = hearing.listen().unwrap();
+        (0..times).for_each(|_| listener.push(&sound).unwrap());
+        listener.finish().unwrap().speech
+    };
+    // Three minutes: beyond the part that is rated without a gap.
+    let [short, long] = [1, 5].map(listen);
+    let overall = |speech: &Speech| speech.quality_mos.as_ref().unwrap().ovr;
+    assert!((overall(&short) - overall(&long)).abs() < 0.15, "{short:?} {long:?}");
+    assert!((short.ratio - long.ratio).abs() < 0.03, "{short:?} {long:?}");
+    assert!((short.syllables_per_s.unwrap() - long.syllables_per_s.unwrap()).abs() < 0.2, "{short:?} {long:?}");
 }
 
 #[test]
