@@ -74,6 +74,47 @@ fn a_man_who_smiles_is_happy() {
 }
 
 #[test]
+fn eyes_that_are_shut_or_look_past_the_camera_are_no_contact_though_the_head_faces_it() {
+    let (Some((pipeline, models)), Some(sad), Some(man)) =
+        (pipeline(), shared("sad_then_happy.mp4"), shared("single_face.mp4"))
+    else {
+        return;
+    };
+    let found = analyze(&pipeline, &sad, EVERY_20TH).unwrap();
+    if !found.analysis.sees_eyes() {
+        eprintln!("skipped: no landmarks model is at hand");
+        return;
+    }
+    let (summary, face) = (&found.analysis.summary, &found.analysis.faces[0]);
+    assert!(summary.eye_contact.unwrap() < 50.0, "{summary:?}");
+    assert_eq!((summary.eye_contact, summary.eye_contact_coverage), (face.eye_contact, face.eye_contact_coverage));
+    assert!(summary.eye_contact_coverage.unwrap() > 0.7, "{summary:?}");
+    // Eyes shut or cast down in tears; later they go far to the left and to the right.
+    let early: Vec<_> = found.timeline.rows.iter().filter(|row| (1.0..4.5).contains(&row.time_s)).collect();
+    assert!(early.iter().all(|row| row.eye_contact != Some(true)), "{early:#?}");
+    assert!(early.iter().filter(|row| row.eyes_shut == Some(true)).count() * 2 > early.len(), "{early:#?}");
+    let looks = |from: f64, to: f64| {
+        let gazes = found.timeline.rows.iter().filter(|row| row.time_s >= from && row.time_s < to);
+        let yaws: Vec<f32> = gazes.filter_map(|row| row.gaze.map(|gaze| gaze.yaw)).collect();
+        yaws.iter().sum::<f32>() / yaws.len() as f32
+    };
+    assert!(looks(6.0, 7.3) < -15.0 && looks(9.1, 10.2) > 15.0, "{} {}", looks(6.0, 7.3), looks(9.1, 10.2));
+
+    let closer = Options { sample_every: 5, ..EVERY_20TH };
+    let met = analyze(&pipeline, &man, closer).unwrap().analysis.summary;
+    assert!(met.eye_contact.unwrap() >= 80.0, "{met:?}");
+
+    // Without the model, or with it switched off, the head alone is judged, and the result says so.
+    let mut settings = models.settings();
+    settings.vision.gaze = false;
+    let blind = Pipeline::load(&settings).unwrap();
+    let found = analyze(&blind, &man, EVERY_20TH).unwrap();
+    assert!(!found.analysis.sees_eyes() && found.analysis.summary.eye_contact.unwrap() > 80.0);
+    assert!(found.analysis.warnings.iter().any(|warning| warning.contains("where the head points")));
+    assert!(found.timeline.rows.iter().all(|row| row.gaze.is_none() && row.eyes_shut.is_none()));
+}
+
+#[test]
 fn a_video_without_a_face_is_a_result_and_not_an_error() {
     let (Some((pipeline, _models)), Some(clip)) = (pipeline(), shared("no_face.mp4")) else { return };
     let found = analyze(&pipeline, &clip, EVERY_20TH).unwrap();
