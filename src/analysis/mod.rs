@@ -7,6 +7,7 @@
 mod contact;
 mod emotion;
 mod geometry;
+mod motion;
 mod observation;
 mod options;
 mod rounding;
@@ -24,7 +25,7 @@ pub use geometry::{BBox, Eyes, Face, Gaze, Landmarks, Point, Pose};
 pub use observation::Observation;
 pub use options::Options;
 pub use rounding::percentages;
-pub use scores::{FACING_PITCH_DEG, FACING_YAW_DEG, calmness, eye_contact, quality};
+pub use scores::{Clarity, FACING_PITCH_DEG, FACING_YAW_DEG, calmness, eye_contact, quality};
 pub use summarise::summarise;
 pub use summary::{
     Analysis, FaceSummary, Findings, LANDMARK_MODEL, ModelUsed, Speech, SpeechQuality, Summary, VideoFacts,

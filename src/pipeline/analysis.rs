@@ -189,7 +189,7 @@ fn read(vision: &Vision, cancel: &Cancel, from: &Receiver<Found>) -> Result<Read
             let observe = |(face, head): (Face, Option<HeadAndEyes>)| {
                 let pose = head.map(|head| head.pose).or_else(|| head_pose(&face, found.width, found.height));
                 let eyes = head.and_then(|head| head.eyes);
-                let quality = quality(&face, pose.as_ref());
+                let quality = quality(&face, pose.as_ref(), head.as_ref().map(|head| &head.clarity));
                 let (sample, time_s) = (found.sample, found.time_s);
                 Some(Observation { sample, time_s, face, emotions: emotions.next()?, pose, eyes, quality })
             };

@@ -9,7 +9,7 @@ use opencv::core::Point3d;
 
 use super::landmarks::Mesh;
 use super::pose::{Head, at, dot};
-use crate::analysis::{Eyes, Gaze, Point, Pose};
+use crate::analysis::{Clarity, Eyes, Gaze, Point, Pose};
 
 /// Points that lie on bone or close to it, as number in the mesh and place in MediaPipe's canonical face model
 /// (`mediapipe/modules/face_geometry/data/canonical_face_model.obj`, a mean head in centimetres; here y runs down and z away
@@ -81,6 +81,7 @@ const UP_TO_BALL: f64 = 0.18;
 pub struct HeadAndEyes {
     pub pose: Pose,
     pub eyes: Option<Eyes>,
+    pub clarity: Clarity,
 }
 
 /// Orientation of the head and direction of the eyes in a frame of the given size; `None` where no head could look like the
@@ -101,7 +102,8 @@ pub fn head_and_eyes(mesh: &Mesh, width: i32, height: i32) -> Option<HeadAndEyes
     }
     let [openness, yaw, pitch] = [openness, yaw, pitch].map(|sum| (sum / weights) as f32);
     let sound = [openness, yaw, pitch].iter().all(|value| value.is_finite());
-    Some(HeadAndEyes { pose, eyes: sound.then_some(Eyes { openness, gaze: Gaze { yaw, pitch } }) })
+    let eyes = sound.then_some(Eyes { openness, gaze: Gaze { yaw, pitch } });
+    Some(HeadAndEyes { pose, eyes, clarity: mesh.clarity })
 }
 
 impl Eye {
@@ -187,7 +189,7 @@ mod tests {
             let own = axes.map(|axis| TO_PUPIL * dot(axis, towards));
             put(eye.iris, plus([centre.x, centre.y, centre.z], own));
         }
-        Mesh { points, presence: 1.0 }
+        Mesh { points, clarity: Clarity { presence: 1.0, sharpness: 1.0 } }
     }
 
     fn read(mesh: &Mesh) -> (Pose, Eyes) {
@@ -219,7 +221,14 @@ mod tests {
 
     #[test]
     fn points_that_are_no_numbers_are_no_face() {
-        assert_eq!(head_and_eyes(&Mesh { points: vec![[f32::NAN; 3]; POINTS], presence: 1.0 }, WIDTH, HEIGHT), None);
+        assert_eq!(
+            head_and_eyes(
+                &Mesh { points: vec![[f32::NAN; 3]; POINTS], clarity: Clarity { presence: 1.0, sharpness: 1.0 } },
+                WIDTH,
+                HEIGHT
+            ),
+            None
+        );
     }
 
     proptest! {

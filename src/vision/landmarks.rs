@@ -8,11 +8,12 @@
 use std::path::Path;
 
 use ndarray::{ArrayD, IxDyn};
-use opencv::core::{Mat, MatTraitConstManual, Vec3b};
+use opencv::core::{CV_32F, Mat, MatTraitConstManual, Rect, Scalar, Size, Vec3b, mean_std_dev_def};
+use opencv::imgproc::{COLOR_BGR2GRAY, INTER_AREA, cvt_color_def, laplacian_def, resize};
 
 use super::VisionError;
 use super::crop::{Square, cut};
-use crate::analysis::{Face, LANDMARK_MODEL, Point};
+use crate::analysis::{Clarity, Face, LANDMARK_MODEL, Point};
 use crate::engine::{Engine, EngineError, Model, manifest};
 
 /// Points of a face.
@@ -42,8 +43,8 @@ const LEFT_CORNER: usize = 263;
 pub struct Mesh {
     /// All 478 as x, y, z in pixels of the frame; z grows away from the camera, with no common origin.
     pub(super) points: Vec<[f32; 3]>,
-    /// Probability that the points lie on a face, 0 to 1.
-    pub presence: f32,
+    /// How likely the points lie on a whole face, and how sharp it is.
+    pub clarity: Clarity,
 }
 
 impl Mesh {
@@ -123,11 +124,12 @@ impl Landmarker {
             .unzip();
         for (place, mesh) in places.into_iter().zip(self.look(&again)?) {
             // A better square that shows less of a face was none.
-            if mesh.presence >= seen[place].presence.min(MIN_PRESENCE) {
+            if mesh.clarity.presence >= seen[place].clarity.presence.min(MIN_PRESENCE) {
                 seen[place] = mesh;
             }
         }
-        let sound = |mesh: &Mesh| mesh.presence >= MIN_PRESENCE && mesh.points.iter().flatten().all(|v| v.is_finite());
+        let sound =
+            |mesh: &Mesh| mesh.clarity.presence >= MIN_PRESENCE && mesh.points.iter().flatten().all(|v| v.is_finite());
         Ok(seen.into_iter().map(|mesh| Some(mesh).filter(sound)).collect())
     }
 
@@ -137,9 +139,11 @@ impl Landmarker {
         for squares in squares.chunks(TOGETHER) {
             let side = SIDE as usize;
             let mut values = Vec::with_capacity(squares.len() * side * side * 3);
+            let mut sharpness = Vec::with_capacity(squares.len());
             for (frame, square) in squares {
                 let picture = cut(frame, square, SIDE, SIDE)?;
                 let pixels = picture.data_typed::<Vec3b>()?.iter();
+                sharpness.push(detail(&picture)?);
                 values.extend(pixels.flat_map(|bgr| [bgr[2], bgr[1], bgr[0]].map(|value| f32::from(value) / 255.0)));
             }
             let rows = ArrayD::from_shape_vec(IxDyn(&[squares.len(), side, side, 3]), values)
@@ -150,13 +154,33 @@ impl Landmarker {
             if points.len() != squares.len() * POINTS * 3 || presence.len() != squares.len() {
                 return Err(failed(format!("{} values of {POINTS} points", points.len())).into());
             }
-            for (((_, square), points), logit) in squares.iter().zip(points.chunks_exact(POINTS * 3)).zip(presence) {
+            let found = points.chunks_exact(POINTS * 3).zip(presence).zip(sharpness);
+            for ((_, square), ((points, logit), sharpness)) in squares.iter().zip(found) {
                 let points = points.as_chunks::<3>().0.iter().map(|point| to_frame(square, *point)).collect();
-                seen.push(Mesh { points, presence: 1.0 / (1.0 + (-logit).exp()) });
+                let presence = 1.0 / (1.0 + (-logit).exp());
+                seen.push(Mesh { points, clarity: Clarity { presence, sharpness } });
             }
         }
         Ok(seen)
     }
+}
+
+/// The sharpness of a face in the middle of the network's picture (after Pech-Pacheco et al. 2000, "Diatom autofocusing in
+/// brightfield microscopy"); 0 where it has no contrast.
+fn detail(picture: &Mat) -> Result<f32, VisionError> {
+    let (margin, side) = (SIDE as i32 / 6, SIDE as i32 * 2 / 3);
+    let face = Mat::roi(picture, Rect::new(margin, margin, side, side))?;
+    let (mut small, mut grey, mut edges) = (Mat::default(), Mat::default(), Mat::default());
+    resize(&face, &mut small, Size::new(64, 64), 0.0, 0.0, INTER_AREA)?;
+    cvt_color_def(&small, &mut grey, COLOR_BGR2GRAY)?;
+    laplacian_def(&grey, &mut edges, CV_32F)?;
+    let variance = |picture: &Mat| -> opencv::Result<f64> {
+        let (mut mean, mut deviation) = (Scalar::default(), Scalar::default());
+        mean_std_dev_def(picture, &mut mean, &mut deviation)?;
+        Ok(deviation[0] * deviation[0])
+    };
+    let (fine, all) = (variance(&edges)?, variance(&grey)?);
+    Ok(if all > 0.0 { (fine / all) as f32 } else { 0.0 })
 }
 
 /// A point of the network's picture in the frame.
@@ -203,7 +227,7 @@ mod tests {
         let place = |x: f32, y: f32| to_frame(square, [x * SIDE as f32, y * SIDE as f32, 0.0]);
         (points[RIGHT_CORNER], points[LEFT_CORNER]) = (place(0.35, 0.4), place(0.65, 0.4));
         (points[0], points[1]) = (place(1.0 / 6.0, 1.0 / 6.0), place(5.0 / 6.0, 5.0 / 6.0));
-        Mesh { points, presence: 1.0 }
+        Mesh { points, clarity: Clarity { presence: 1.0, sharpness: 1.0 } }
     }
 
     proptest! {
@@ -230,6 +254,9 @@ mod tests {
         let mut mesh = mesh(&Square { centre: Point { x: 9.0, y: 9.0 }, side: 50.0, angle: 0.0 });
         mesh.points[RIGHT_CORNER] = [f32::NAN; 3];
         assert_eq!(mesh.square(), None);
-        assert_eq!(Mesh { points: vec![[5.0; 3]; POINTS], presence: 1.0 }.square(), None);
+        assert_eq!(
+            Mesh { points: vec![[5.0; 3]; POINTS], clarity: Clarity { presence: 1.0, sharpness: 1.0 } }.square(),
+            None
+        );
     }
 }

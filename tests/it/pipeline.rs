@@ -154,6 +154,58 @@ fn five_people_are_five_and_max_faces_keeps_the_largest() {
 }
 
 #[test]
+fn two_people_who_cross_stay_the_people_they_are() {
+    let (Some((pipeline, _models)), Some(man), Some(woman)) =
+        (pipeline(), shared("single_face.mp4"), shared("sad_then_happy.mp4"))
+    else {
+        return;
+    };
+    let clips = Clips::new();
+    std::fs::copy(man, clips.path("man.mp4")).unwrap();
+    std::fs::copy(woman, clips.path("woman.mp4")).unwrap();
+    // He smiles and goes from left to right, she weeps and goes from right to left, behind him in the middle.
+    let clip = clips.make(
+        "cross.mp4",
+        "-stream_loop 3 -i $man.mp4 -i $woman.mp4 -filter_complex \
+         [0:v]fps=25,crop=200:260:190:50[man];[1:v]fps=25,crop=260:360:320:0,scale=190:-2[woman];\
+         color=gray:s=1280x480:r=25:d=6[room];[room][woman]overlay=x=1000-150*t:y=60[one];\
+         [one][man]overlay=x=50+150*t:y=140 -t 6 -an -c:v libx264 -preset ultrafast -pix_fmt yuv420p",
+    );
+    let found = analyze(&pipeline, &clip, Options { sample_every: 10, ..EVERY_20TH }).unwrap();
+    assert_eq!(found.analysis.faces.len(), 2, "{:#?}", found.analysis.faces);
+    for face in &found.analysis.faces {
+        let rows: Vec<_> = found.timeline.rows.iter().filter(|row| row.face == face.id).collect();
+        let (from, to) = (rows[0].bbox.centre().x, rows[rows.len() - 1].bbox.centre().x);
+        let (walks_right, expected) = if from < 640.0 { (true, Emotion::Happy) } else { (false, Emotion::Sad) };
+        assert_eq!((to > 640.0, face.dominant_emotion), (walks_right, expected), "from {from} to {to}: {face:#?}");
+        assert!(face.last_s > 5.0, "{face:#?}");
+    }
+}
+
+#[test]
+fn who_comes_after_a_cut_elsewhere_in_the_picture_is_somebody_else() {
+    let (Some((pipeline, _models)), Some(man), Some(woman)) =
+        (pipeline(), shared("single_face.mp4"), shared("sad_then_happy.mp4"))
+    else {
+        return;
+    };
+    let clips = Clips::new();
+    std::fs::copy(man, clips.path("man.mp4")).unwrap();
+    std::fs::copy(woman, clips.path("woman.mp4")).unwrap();
+    let clip = clips.make(
+        "cut.mp4",
+        "-i $man.mp4 -i $woman.mp4 -filter_complex \
+         [0:v]fps=25,trim=0:2,setpts=PTS-STARTPTS,pad=1280:360:0:0:gray[man];\
+         [1:v]fps=25,trim=0:4,setpts=PTS-STARTPTS,pad=1280:360:640:0:gray[woman];\
+         [man][woman]concat=n=2:v=1 -an -c:v libx264 -preset ultrafast -pix_fmt yuv420p",
+    );
+    let faces = analyze(&pipeline, &clip, Options { sample_every: 10, ..EVERY_20TH }).unwrap().analysis.faces;
+    let told: Vec<_> = faces.iter().map(|face| (face.id, face.dominant_emotion)).collect();
+    assert_eq!(told, [(1, Emotion::Happy), (2, Emotion::Sad)], "{faces:#?}");
+    assert!(faces[0].last_s < 2.0 && faces[1].first_s >= 2.0, "{faces:#?}");
+}
+
+#[test]
 fn a_turned_phone_video_shows_what_the_upright_one_shows() {
     let (Some((pipeline, _models)), Some(clip)) = (pipeline(), shared("single_face.mp4")) else { return };
     let clips = Clips::new();
