@@ -4,6 +4,7 @@
 //! of one person become a [`Track`], tracks become [`Findings`]: the [`Analysis`] (what is stored and rendered) and
 //! its [`Timeline`]. JSON, HTML, CSV and mail are views of these; none of them computes anything.
 
+mod appraisal;
 mod emotion;
 mod geometry;
 mod observation;
@@ -17,6 +18,7 @@ mod testing;
 mod timeline;
 mod track;
 
+pub use appraisal::{Appraisal, appraise};
 pub use emotion::{Emotion, Probabilities};
 pub use geometry::{BBox, Face, Landmarks, Point, Pose};
 pub use observation::Observation;

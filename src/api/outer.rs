@@ -12,7 +12,7 @@ use axum::response::Response;
 use tracing::Instrument;
 
 use super::Api;
-use super::problem::Problem;
+use super::problem::{OwnShape, Problem};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -57,7 +57,9 @@ fn dress(mut response: Response, request_id: &str) -> Response {
     let status = response.status();
     let problem = response.extensions_mut().remove::<Problem>();
     // What the framework refused by itself gets the same shape.
-    let bare = || (status.is_client_error() || status.is_server_error()).then(|| Problem::of_status(status));
+    let is_own = response.extensions_mut().remove::<OwnShape>().is_some();
+    let is_error = status.is_client_error() || status.is_server_error();
+    let bare = || (is_error && !is_own).then(|| Problem::of_status(status));
     if let Some(problem) = problem.or_else(bare) {
         let plain = std::mem::replace(&mut response, problem.render(request_id));
         if let Some(allow) = plain.headers().get(header::ALLOW) {

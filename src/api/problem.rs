@@ -27,6 +27,35 @@ pub struct Problem {
     pub members: Map<String, Value>,
 }
 
+/// Marks an error that is written in a shape of its own and stays as it is.
+#[derive(Debug, Clone, Copy)]
+pub struct OwnShape;
+
+/// A problem in the shape of the services that visage takes over from: `{"error": "<sentence>", "code": "<code>"}`.
+#[derive(Debug, Clone)]
+pub struct Plain(pub Problem);
+
+impl<E: Into<Problem>> From<E> for Plain {
+    fn from(error: E) -> Self {
+        Self(error.into())
+    }
+}
+
+impl IntoResponse for Plain {
+    fn into_response(self) -> Response {
+        let Self(problem) = self;
+        let body = json!({"error": problem.detail, "code": problem.code});
+        let mut response = (problem.status, axum::Json(body)).into_response();
+        response.extensions_mut().insert(OwnShape);
+        let headers = response.headers_mut();
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(seconds) = problem.retry_after_s {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
 impl Problem {
     pub fn new(status: StatusCode, code: impl Into<String>, title: &'static str, detail: impl Into<String>) -> Self {
         Self { status, code: code.into(), title, detail: detail.into(), retry_after_s: None, members: Map::new() }

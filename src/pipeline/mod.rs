@@ -7,6 +7,7 @@
 
 mod analysis;
 mod error;
+mod lazy;
 mod stages;
 
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use crate::media::{self, Source};
 use crate::vision::Vision;
 
 pub use error::PipelineError;
+pub use lazy::LazyPipeline;
 
 /// How far an analysis is.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -8,6 +8,7 @@ mod support;
 mod api;
 mod blob;
 mod cli;
+mod compat;
 mod end_to_end;
 mod hostile;
 mod kill;

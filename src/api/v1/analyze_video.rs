@@ -23,8 +23,9 @@ use serde::Serialize;
 use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
-use super::form::{self, Form};
+use super::form::{self, Form, Stored, Unknown};
 use super::view::{Links, POLL_AGAIN_S};
+use crate::analysis::Options;
 use crate::api::incoming::{BodyError, Incoming};
 use crate::api::{Api, Problem};
 use crate::blob::BlobError;
@@ -235,32 +236,56 @@ fn sentence(text: &str) -> String {
 }
 
 pub(in crate::api) async fn handle(State(api): State<Api>, request: Request) -> Result<Response, Problem> {
+    let token = accept(&api, request, Unknown::Refuse).await?;
+    let accepted = Accepted { token, status: Status::Queued, links: Links::new(&api.app, token) };
+    Ok(queued(token, Json(accepted)))
+}
+
+/// The answer to an accepted video, with this body.
+pub(in crate::api) fn queued(token: Uuid, body: impl IntoResponse) -> Response {
+    let mut response = (StatusCode::ACCEPTED, body).into_response();
+    let answer = response.headers_mut();
+    if let Ok(location) = HeaderValue::from_str(&format!("/results/{token}")) {
+        answer.insert(header::LOCATION, location);
+    }
+    answer.insert(header::RETRY_AFTER, HeaderValue::from(POLL_AGAIN_S));
+    answer.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// Takes a form with a video and queues its analysis; its token.
+pub(in crate::api) async fn accept(api: &Api, request: Request, unknown: Unknown) -> Result<Uuid, AnalyzeError> {
     let http = &api.app.settings.http;
     let (head, body) = request.into_parts();
     let incoming = Incoming::new(body, http.max_upload.0, Duration::from_secs(http.idle_timeout_s));
-    match take(&api, &head.headers, &incoming).await {
-        Ok(answer) => Ok(answer),
-        Err(error) => {
-            tracing::info!(reason = %error, "an upload was refused");
-            // Who has stalled or left is not waited for.
-            if !matches!(error, AnalyzeError::Body(BodyError::Idle(_) | BodyError::Left)) {
-                incoming.drain(head.headers.contains_key(header::EXPECT));
-            }
-            Err(error.into())
-        }
+    let taken = take(api, &head.headers, &incoming, unknown).await;
+    taken.inspect_err(|error| refuse(error, &head.headers, incoming))
+}
+
+/// What is done about the rest of an upload that is refused.
+pub(in crate::api) fn refuse(error: &AnalyzeError, headers: &HeaderMap, incoming: Incoming) {
+    tracing::info!(reason = %error, "an upload was refused");
+    // Who has stalled or left is not waited for.
+    if !matches!(error, AnalyzeError::Body(BodyError::Idle(_) | BodyError::Left)) {
+        incoming.drain(headers.contains_key(header::EXPECT));
     }
 }
 
-async fn take(api: &Api, headers: &HeaderMap, incoming: &Incoming) -> Result<Response, AnalyzeError> {
-    let (app, http) = (&api.app, &api.app.settings.http);
+/// Refuses a body that says of itself that it is too large.
+pub(in crate::api) fn check_announced(headers: &HeaderMap, limit: u64) -> Result<(), BodyError> {
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|bytes| bytes > http.max_upload.0) {
-        return Err(BodyError::TooLarge { limit: http.max_upload.0 }.into());
-    }
+    if announced.is_some_and(|bytes| bytes > limit) { Err(BodyError::TooLarge { limit }) } else { Ok(()) }
+}
+
+async fn take(api: &Api, headers: &HeaderMap, incoming: &Incoming, unknown: Unknown) -> Result<Uuid, AnalyzeError> {
+    let (app, http) = (&api.app, &api.app.settings.http);
+    check_announced(headers, http.max_upload.0)?;
     let place = api.uploads.clone().try_acquire_owned().map_err(|_| AnalyzeError::Busy)?;
     // Of its own, so that a listing of the storage gives no tokens away.
     let key = app.tokens.next().to_string();
-    let form = form::read(headers, incoming, app.blobs.as_ref(), &key, &app.settings);
+    let shelf = Stored { blobs: app.blobs.as_ref(), key: &key };
+    let options = Options { sample_every: app.settings.video.sample_every, max_faces: app.settings.video.max_faces };
+    let form = form::read(headers, incoming, &shelf, options, unknown);
     let form = tokio::time::timeout(Duration::from_secs(http.max_upload_s), form).await;
     let form = form.map_err(|_| AnalyzeError::TooSlow { limit_s: http.max_upload_s })??;
     if app.settings.mail.transport == MailTransport::None && !form.recipients.is_empty() {
@@ -268,16 +293,7 @@ async fn take(api: &Api, headers: &HeaderMap, incoming: &Incoming) -> Result<Res
     }
     // All of it has come. From here on the client's leaving changes nothing: the job is queued or the video deleted.
     let settled = tokio::spawn(settle(api.clone(), form, key, place)).await;
-    let token = settled.map_err(|error| AnalyzeError::Unopened(error.to_string()))??;
-    let accepted = Accepted { token, status: Status::Queued, links: Links::new(app, token) };
-    let mut response = (StatusCode::ACCEPTED, Json(accepted)).into_response();
-    let answer = response.headers_mut();
-    if let Ok(location) = HeaderValue::from_str(&format!("/results/{token}")) {
-        answer.insert(header::LOCATION, location);
-    }
-    answer.insert(header::RETRY_AFTER, HeaderValue::from(POLL_AGAIN_S));
-    answer.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(response)
+    settled.map_err(|error| AnalyzeError::Unopened(error.to_string()))?
 }
 
 /// Makes the video appear, opens it, and queues its job; what is refused is deleted.

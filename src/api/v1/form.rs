@@ -1,15 +1,16 @@
-//! The multipart form of an upload, read once from front to back: the video goes straight into the blob store, the
+//! The multipart form of an upload, read once from front to back: the video goes straight to where it is to lie, the
 //! other fields are small.
 
+use async_trait::async_trait;
 use axum::http::{HeaderMap, header};
 use bytes::{Bytes, BytesMut};
+use futures_util::{Stream, TryStreamExt};
 use multer::{Field, Multipart};
 
 use super::analyze_video::AnalyzeError;
 use crate::analysis::Options;
 use crate::api::incoming::{BodyError, Incoming};
-use crate::blob::{BlobStore, Upload};
-use crate::config::Settings;
+use crate::blob::{BlobError, BlobStore, Upload};
 use crate::media;
 
 /// Most bytes of a field that is no file.
@@ -35,16 +36,44 @@ pub struct Form {
     pub recipients: Vec<String>,
 }
 
-/// Reads the whole form. After an error nothing stays of the video.
+/// Where the video of a form goes.
+#[async_trait]
+pub trait Shelf: Send + Sync {
+    /// Called once, when the first bytes look like a video.
+    async fn begin(&self) -> Result<Box<dyn Upload>, BlobError>;
+}
+
+/// A place in the blob store.
+pub struct Stored<'a> {
+    pub blobs: &'a dyn BlobStore,
+    pub key: &'a str,
+}
+
+#[async_trait]
+impl Shelf for Stored<'_> {
+    async fn begin(&self) -> Result<Box<dyn Upload>, BlobError> {
+        self.blobs.begin(self.key).await
+    }
+}
+
+/// What happens to fields that are not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unknown {
+    /// Refused by name, so that a misspelt option does not pass for a taken one.
+    Refuse,
+    /// Read over, as services do that clients already know. Known are the video and the options, no addresses.
+    Skip,
+}
+
+/// Reads the whole form, which starts from these options. After an error nothing stays of the video.
 pub async fn read(
     headers: &HeaderMap,
     incoming: &Incoming,
-    blobs: &dyn BlobStore,
-    key: &str,
-    settings: &Settings,
+    shelf: &dyn Shelf,
+    mut options: Options,
+    unknown: Unknown,
 ) -> Result<Form, AnalyzeError> {
     let mut multipart = Multipart::new(incoming.clone(), boundary(headers)?);
-    let mut options = Options { sample_every: settings.video.sample_every, max_faces: settings.video.max_faces };
     let (mut video, mut recipients, mut fields) = (None, Vec::new(), 0);
     loop {
         incoming.between_fields();
@@ -56,10 +85,11 @@ pub async fn read(
         }
         match field.name().map(str::to_owned).as_deref() {
             Some("video") if video.is_some() => return Err(AnalyzeError::TwoVideos),
-            Some("video") => video = Some(store(&mut field, blobs, key).await?),
-            Some("email") => add_recipient(&text(&mut field, "email").await?, &mut recipients)?,
+            Some("video") => video = Some(store(field.map_err(unreadable), shelf).await?),
             Some("sample_every") => options.sample_every = number(&mut field, "sample_every", SAMPLE_EVERY).await?,
             Some("max_faces") => options.max_faces = number(&mut field, "max_faces", MAX_FACES).await?,
+            _ if unknown == Unknown::Skip => while chunk(&mut field).await?.is_some() {},
+            Some("email") => add_recipient(&text(&mut field, "email").await?, &mut recipients)?,
             name => return Err(AnalyzeError::UnknownField { field: name.map_or_else(String::new, shown) }),
         }
     }
@@ -77,11 +107,14 @@ fn boundary(headers: &HeaderMap) -> Result<String, AnalyzeError> {
     }
 }
 
-/// Streams the field into the blob store, once its first bytes look like a video.
-async fn store(field: &mut Field<'_>, blobs: &dyn BlobStore, key: &str) -> Result<Box<dyn Upload>, AnalyzeError> {
+/// Streams a video to its place, once its first bytes look like one.
+pub async fn store(
+    mut chunks: impl Stream<Item = Result<Bytes, AnalyzeError>> + Unpin + Send,
+    shelf: &dyn Shelf,
+) -> Result<Box<dyn Upload>, AnalyzeError> {
     let mut head = BytesMut::new();
     while head.len() < HEAD {
-        let Some(chunk) = chunk(field).await? else { break };
+        let Some(chunk) = chunks.try_next().await? else { break };
         head.extend_from_slice(&chunk);
     }
     if head.is_empty() {
@@ -90,9 +123,9 @@ async fn store(field: &mut Field<'_>, blobs: &dyn BlobStore, key: &str) -> Resul
     if !media::sniff(&head) {
         return Err(AnalyzeError::NotAVideo);
     }
-    let mut upload = blobs.begin(key).await?;
+    let mut upload = shelf.begin().await?;
     upload.write(head.freeze()).await?;
-    while let Some(chunk) = chunk(field).await? {
+    while let Some(chunk) = chunks.try_next().await? {
         upload.write(chunk).await?;
     }
     Ok(upload)

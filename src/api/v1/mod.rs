@@ -3,7 +3,7 @@
 pub mod analyze_video;
 pub mod erase;
 pub mod events;
-mod form;
+pub mod form;
 pub mod healthz;
 pub mod readyz;
 pub mod report;

@@ -1,0 +1,315 @@
+//! The calls of the services that visage takes over from, driven as their clients do.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::multipart::Form;
+use reqwest::{Response, StatusCode, header};
+use serde_json::Value;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use visage::analysis::{Findings, Options};
+use visage::api::Analyzer;
+use visage::config::{ByteSize, Settings};
+use visage::media::Source;
+use visage::pipeline::{Cancel, PipelineError};
+
+use crate::support::clips::{self, Clips, Models};
+use crate::support::service::{Service, video_form};
+
+const LABELS: [&str; 7] = ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"];
+/// Longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+fn with(models: &Models) -> impl FnOnce(&mut Settings) {
+    let given = models.settings();
+    move |settings| {
+        settings.models = given.models;
+        settings.engine = given.engine;
+    }
+}
+
+/// The bytes of a shared clip, and the models to read it.
+fn clip_and_models(name: &str) -> Option<(Vec<u8>, Models)> {
+    Some((std::fs::read(clips::shared(name)?).unwrap(), clips::models()?))
+}
+
+/// A clip in which nothing is to be seen.
+fn small_clip() -> Vec<u8> {
+    let clips = Clips::new();
+    std::fs::read(clips.moving("clip.mp4", 1.0, "-c:v libx264 -pix_fmt yuv420p")).unwrap()
+}
+
+async fn facial_analysis(service: &Service, form: Form) -> Response {
+    service.http.post(format!("{}/api/facial-analysis/", service.base)).multipart(form).send().await.unwrap()
+}
+
+async fn process_frame(service: &Service, video: Vec<u8>) -> Response {
+    service.http.post(format!("{}/process-frame", service.base)).body(video).send().await.unwrap()
+}
+
+async fn json(response: Response) -> Value {
+    assert_eq!(response.headers()[header::CONTENT_TYPE], "application/json");
+    response.json().await.unwrap()
+}
+
+async fn ok(response: Response) -> Value {
+    let status = response.status();
+    let body = json(response).await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    body
+}
+
+/// An error in these services' shape: a sentence, and a code of ours.
+async fn refused(response: Response, status: u16, code: &str) -> Value {
+    let given = response.status().as_u16();
+    assert!(response.headers().contains_key("x-request-id"));
+    let body = json(response).await;
+    assert_eq!((given, body["code"].as_str()), (status, Some(code)), "{body}");
+    let sentence = body["error"].as_str().unwrap();
+    assert!(sentence.ends_with('.') && sentence.contains(' '), "{sentence}");
+    body
+}
+
+fn keys(value: &Value) -> Vec<&str> {
+    let mut keys: Vec<_> = value.as_object().unwrap().keys().map(String::as_str).collect();
+    keys.sort_unstable();
+    keys
+}
+
+fn sorted_labels() -> Vec<&'static str> {
+    let mut labels = LABELS.to_vec();
+    labels.sort_unstable();
+    labels
+}
+
+#[tokio::test]
+async fn a_facial_analysis_is_answered_at_once_in_whole_numbers() {
+    let Some((video, models)) = clip_and_models("single_face.mp4") else { return };
+    let service = Service::start(with(&models)).await;
+    // Clients of that service send fields of their own, such as a CSRF token.
+    let response = facial_analysis(&service, video_form(video).text("csrfmiddlewaretoken", "abc")).await;
+    let body = ok(response).await;
+    assert_eq!(keys(&body), ["facialAnalysisResult"]);
+    let result = &body["facialAnalysisResult"];
+    assert_eq!(
+        keys(result),
+        ["confidence", "emotions", "eyeContact", "feedback", "overallScore", "speechClarity"],
+        "{result}"
+    );
+    for figure in ["confidence", "eyeContact", "overallScore"] {
+        assert!(result[figure].as_u64().is_some_and(|value| value <= 100), "{figure}: {result}");
+    }
+    let clarity = &result["speechClarity"];
+    assert!(clarity.is_null() || clarity.as_u64().is_some_and(|value| value <= 100), "{result}");
+    let emotions = &result["emotions"];
+    assert_eq!(keys(emotions), sorted_labels());
+    assert_eq!(LABELS.map(|label| emotions[label].as_u64().unwrap()).iter().sum::<u64>(), 100, "{emotions}");
+    // The clip: a man who faces the camera and smiles broadly from its first quarter on.
+    assert!(LABELS.iter().all(|label| emotions[label].as_u64() <= emotions["happy"].as_u64()), "{emotions}");
+    assert!(result["eyeContact"].as_u64() >= Some(50), "{result}");
+    let feedback = result["feedback"].as_str().unwrap();
+    assert!(feedback.contains("eye contact") && feedback.contains(&result["eyeContact"].to_string()), "{feedback}");
+    service.is_clean().await;
+}
+
+#[tokio::test]
+async fn a_video_without_sound_has_no_clarity_of_speech() {
+    let Some((_, models)) = clip_and_models("single_face.mp4") else { return };
+    let clips = Clips::new();
+    let from = clips::shared("single_face.mp4").unwrap();
+    std::fs::copy(from, clips.path("sound.mp4")).unwrap();
+    let silent = clips.make("silent.mp4", "-i $sound.mp4 -c:v copy -an");
+    let service = Service::start(with(&models)).await;
+    let body = ok(facial_analysis(&service, video_form(std::fs::read(silent).unwrap())).await).await;
+    assert!(body["facialAnalysisResult"]["speechClarity"].is_null(), "{body}");
+}
+
+#[tokio::test]
+async fn a_facial_analysis_that_cannot_be_done_says_why_in_a_sentence() {
+    let Some((no_face, models)) = clip_and_models("no_face.mp4") else { return };
+    let service = Service::start(with(&models)).await;
+    refused(facial_analysis(&service, Form::new().text("name", "Ann")).await, 400, "missing_video").await;
+    refused(facial_analysis(&service, video_form(vec![])).await, 400, "empty_video").await;
+    let no_form = service.http.post(format!("{}/api/facial-analysis", service.base)).body("video").send();
+    refused(no_form.await.unwrap(), 400, "not_a_form").await;
+    refused(facial_analysis(&service, video_form(b"just some text".repeat(10))).await, 422, "not_a_video").await;
+    // The head of a video, and nothing that can be decoded behind it.
+    let mut corrupt = small_clip();
+    corrupt.truncate(200);
+    refused(facial_analysis(&service, video_form(corrupt)).await, 422, "not_a_video").await;
+    refused(facial_analysis(&service, video_form(no_face)).await, 422, "no_face").await;
+    service.is_clean().await;
+}
+
+#[tokio::test]
+async fn a_model_that_cannot_be_loaded_is_said_and_tried_again() {
+    let Some((video, models)) = clip_and_models("single_face.mp4") else { return };
+    let empty = tempfile::tempdir().unwrap();
+    let folder = empty.path().join("models");
+    let settings = models.settings();
+    let given = folder.clone();
+    let service = Service::start(move |changed| {
+        changed.engine = settings.engine;
+        changed.models.folder = given;
+    })
+    .await;
+    let response = facial_analysis(&service, video_form(video.clone())).await;
+    assert!(response.headers().contains_key(header::RETRY_AFTER));
+    refused(response, 503, "model_unavailable").await;
+    std::os::unix::fs::symlink(models.path(), folder).unwrap();
+    ok(facial_analysis(&service, video_form(video)).await).await;
+}
+
+#[tokio::test]
+async fn with_too_little_memory_a_call_is_refused() {
+    let service = Service::start(|settings| settings.sync.min_memory = ByteSize(u64::MAX)).await;
+    let response = facial_analysis(&service, video_form(small_clip())).await;
+    assert!(response.headers().contains_key(header::RETRY_AFTER));
+    refused(response, 503, "too_little_memory").await;
+}
+
+#[tokio::test]
+async fn a_video_that_is_too_large_to_be_answered_at_once_is_refused() {
+    let service = Service::start(|settings| settings.sync.max_upload = ByteSize(1000)).await;
+    refused(facial_analysis(&service, video_form(small_clip())).await, 413, "upload_too_large").await;
+    refused(process_frame(&service, small_clip()).await, 413, "upload_too_large").await;
+}
+
+#[tokio::test]
+async fn raw_bytes_are_answered_with_mean_scores() {
+    let Some((video, models)) = clip_and_models("sad_then_happy.mp4") else { return };
+    let service = Service::start(with(&models)).await;
+    let body = ok(process_frame(&service, video.clone()).await).await;
+    assert_eq!(
+        keys(&body),
+        [
+            "average_confidence_score",
+            "average_emotion_scores",
+            "eye_contact_score",
+            "overall_dominant_emotion",
+            "total_frames_analyzed"
+        ]
+    );
+    let scores = &body["average_emotion_scores"];
+    assert_eq!(keys(scores), sorted_labels());
+    let values = LABELS.map(|label| scores[label].as_f64().unwrap());
+    assert!(values.iter().all(|value| (0.0..=100.0).contains(value)), "{scores}");
+    assert!((values.iter().sum::<f64>() - 100.0).abs() < 1e-6, "{scores}");
+    let dominant = body["overall_dominant_emotion"].as_str().unwrap();
+    assert!(values.iter().all(|value| *value <= scores[dominant].as_f64().unwrap()), "{body}");
+    assert!(["happy", "sad"].contains(&dominant), "{body}");
+    // 472 frames, every 30th from the first on.
+    assert_eq!(body["total_frames_analyzed"], 16);
+    assert!((0.0..=1.0).contains(&body["average_confidence_score"].as_f64().unwrap()), "{body}");
+    assert!((0.0..=100.0).contains(&body["eye_contact_score"].as_f64().unwrap()), "{body}");
+
+    let url = format!("{}/process-frame/?sample_every=100", service.base);
+    let fewer = ok(service.http.post(url).body(video).send().await.unwrap()).await;
+    assert_eq!(fewer["total_frames_analyzed"], 5);
+}
+
+#[tokio::test]
+async fn raw_bytes_that_are_no_video_are_refused() {
+    let service = Service::start(|_| {}).await;
+    refused(process_frame(&service, vec![]).await, 400, "empty_video").await;
+    refused(process_frame(&service, b"just some text".repeat(10)).await, 422, "not_a_video").await;
+    let url = format!("{}/process-frame?sample_every=0", service.base);
+    refused(service.http.post(url).body(small_clip()).send().await.unwrap(), 422, "bad_option").await;
+}
+
+#[tokio::test]
+async fn the_root_tells_programs_its_health_in_json() {
+    let service = Service::start(|_| {}).await;
+    for accept in ["*/*", "application/json"] {
+        let url = format!("{}/", service.base);
+        let response = service.http.get(url).header(header::ACCEPT, accept).send().await.unwrap();
+        assert_eq!(ok(response).await["status"], "ok");
+    }
+}
+
+/// What happens to an analysis that ends only when it is told to.
+#[derive(Debug, PartialEq)]
+enum Event {
+    /// ... with so many bytes to read.
+    Started(u64),
+    Stopped,
+}
+
+struct Endless(mpsc::UnboundedSender<Event>);
+
+impl Analyzer for Endless {
+    fn analyze(&self, source: &Source, _: Options, cancel: &Cancel) -> Result<Findings, PipelineError> {
+        let Source::File(path) = source else { panic!("a temporary file") };
+        self.0.send(Event::Started(std::fs::metadata(path).unwrap().len())).unwrap();
+        while !cancel.is_cancelled() {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let _ = self.0.send(Event::Stopped);
+        Err(PipelineError::Cancelled)
+    }
+}
+
+async fn endless(change: impl FnOnce(&mut Settings)) -> (Service, mpsc::UnboundedReceiver<Event>) {
+    let (events, heard) = mpsc::unbounded_channel();
+    (Service::start_with(change, |_| Arc::new(Endless(events))).await, heard)
+}
+
+async fn next(heard: &mut mpsc::UnboundedReceiver<Event>) -> Event {
+    timeout(PATIENCE, heard.recv()).await.expect("something happens").unwrap()
+}
+
+#[tokio::test]
+async fn a_call_too_many_is_refused_and_one_whose_client_hangs_up_makes_room() {
+    let (service, mut heard) = endless(|settings| settings.sync.max_concurrent = 1).await;
+    let (video, url) = (small_clip(), format!("{}/process-frame", service.base));
+    let started = Event::Started(video.len() as u64);
+    let call = tokio::spawn(service.http.post(&url).body(video.clone()).send());
+    assert_eq!(next(&mut heard).await, started);
+
+    let response = facial_analysis(&service, video_form(video.clone())).await;
+    assert!(response.headers()[header::RETRY_AFTER].to_str().unwrap().parse::<u32>().unwrap() > 0);
+    let body = json(response).await;
+    assert_eq!(body["code"], "too_busy", "{body}");
+
+    call.abort();
+    assert_eq!(next(&mut heard).await, Event::Stopped);
+    // The place is given back a moment after the analysis has said that it stops.
+    let again = async {
+        loop {
+            tokio::select! {
+                response = service.http.post(&url).body(video.clone()).send() => {
+                    assert_eq!(response.unwrap().status(), StatusCode::TOO_MANY_REQUESTS);
+                }
+                event = heard.recv() => break event,
+            }
+        }
+    };
+    assert_eq!(timeout(PATIENCE, again).await.expect("the place is given back"), Some(started));
+}
+
+#[tokio::test]
+async fn a_call_that_takes_too_long_is_stopped_and_says_so() {
+    let (service, mut heard) = endless(|settings| settings.sync.deadline_s = 1).await;
+    let response = facial_analysis(&service, video_form(small_clip())).await;
+    assert_eq!(response.status(), StatusCode::GATEWAY_TIMEOUT);
+    assert_eq!(json(response).await["code"], "deadline");
+    assert!(matches!(next(&mut heard).await, Event::Started(_)));
+    assert_eq!(next(&mut heard).await, Event::Stopped);
+}
+
+struct Panics;
+
+impl Analyzer for Panics {
+    fn analyze(&self, _: &Source, _: Options, _: &Cancel) -> Result<Findings, PipelineError> {
+        panic!("on purpose");
+    }
+}
+
+#[tokio::test]
+async fn an_analysis_that_breaks_down_is_an_error_and_gives_its_place_back() {
+    let service = Service::start_with(|settings| settings.sync.max_concurrent = 1, |_| Arc::new(Panics)).await;
+    for _ in 0..3 {
+        refused(process_frame(&service, small_clip()).await, 500, "internal").await;
+    }
+}
