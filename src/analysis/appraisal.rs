@@ -87,7 +87,7 @@ pub fn appraise(analysis: &Analysis) -> Option<Appraisal> {
 }
 
 fn speech_clarity(analysis: &Analysis) -> Option<f64> {
-    analysis.speech.as_ref().filter(|speech| speech.ratio > 0.0).map(|speech| speech.clarity)
+    analysis.speech.as_ref().filter(|speech| speech.ratio > 0.0).and_then(|speech| speech.clarity.into())
 }
 
 /// In the order of [`WEIGHTS`]; the earlier part on a tie.
@@ -124,10 +124,11 @@ fn whole(value: f64) -> u8 {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use serde_json::json;
 
     use super::*;
+    use crate::analysis::Probabilities;
     use crate::analysis::testing::probabilities;
-    use crate::analysis::{Probabilities, Speech, SpeechQuality, Summary, VideoFacts};
 
     const NEUTRAL: Probabilities = Probabilities([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]);
 
@@ -138,31 +139,27 @@ mod tests {
         clarity: Option<f64>,
         confidence: f64,
     ) -> Analysis {
-        let video = VideoFacts {
-            duration_s: 1.0,
-            fps: 25.0,
-            width: 64,
-            height: 48,
-            codec: "h264".to_owned(),
-            frames_total: 25,
-            frames_analyzed: 5,
-            has_audio: clarity.is_some(),
-        };
         let sum: f64 = emotions.0.iter().map(|p| f64::from(*p)).sum();
         let percent = |emotion: Emotion| 100.0 * f64::from(emotions.of(emotion)) / sum;
-        let summary = Summary {
-            dominant_emotion: Some(emotions.top().0),
-            emotions: Some(Emotion::ALL.into_iter().map(|emotion| (emotion, percent(emotion))).collect()),
-            calmness: Some(calmness),
-            eye_contact,
-            model_confidence: Some(confidence),
-            valence: Some(0.0),
-            arousal: Some(0.0),
-        };
-        let quality_mos = SpeechQuality { sig: 3.0, bak: 3.0, ovr: 3.0 };
-        let speech =
-            clarity.map(|clarity| Speech { ratio: 0.5, clarity, quality_mos, pauses: 1, longest_pause_s: 0.5 });
-        Analysis { video, summary, speech, faces: vec![], models: vec![], warnings: vec![] }
+        let percentages: BTreeMap<_, _> = Emotion::ALL.into_iter().map(|e| (e, percent(e))).collect();
+        let speech = clarity.map(|clarity| {
+            json!({
+                "ratio": 0.5, "clarity": clarity, "quality_mos": {"sig": 3.0, "bak": 3.0, "ovr": 3.0},
+                "pauses": 1, "longest_pause_s": 0.5,
+            })
+        });
+        let analysis = json!({
+            "video": {
+                "duration_s": 1.0, "fps": 25.0, "width": 64, "height": 48, "codec": "h264",
+                "frames_total": 25, "frames_analyzed": 5, "has_audio": clarity.is_some(),
+            },
+            "summary": {
+                "dominant_emotion": emotions.top().0, "emotions": percentages, "calmness": calmness,
+                "eye_contact": eye_contact, "model_confidence": confidence, "valence": 0.0, "arousal": 0.0,
+            },
+            "speech": speech, "faces": [], "models": [], "warnings": [],
+        });
+        serde_json::from_value(analysis).unwrap()
     }
 
     #[test]
