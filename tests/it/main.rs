@@ -10,6 +10,7 @@ mod blob;
 mod cli;
 mod end_to_end;
 mod hostile;
+mod keys;
 mod kill;
 mod mail;
 mod pipeline;

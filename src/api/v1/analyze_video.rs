@@ -26,7 +26,7 @@ use uuid::Uuid;
 use super::form::{self, Form};
 use super::view::{Links, POLL_AGAIN_S};
 use crate::api::incoming::{BodyError, Incoming};
-use crate::api::{Api, Problem};
+use crate::api::{Api, Caller, Problem};
 use crate::blob::BlobError;
 use crate::config::{ByteSize, MailTransport};
 use crate::media::{self, ProbeError, Source};
@@ -234,11 +234,15 @@ fn sentence(text: &str) -> String {
     format!("{first}{}.", letters.as_str())
 }
 
-pub(in crate::api) async fn handle(State(api): State<Api>, request: Request) -> Result<Response, Problem> {
+pub(in crate::api) async fn handle(
+    State(api): State<Api>,
+    caller: Caller,
+    request: Request,
+) -> Result<Response, Problem> {
     let http = &api.app.settings.http;
     let (head, body) = request.into_parts();
     let incoming = Incoming::new(body, http.max_upload.0, Duration::from_secs(http.idle_timeout_s));
-    match take(&api, &head.headers, &incoming).await {
+    match take(&api, &caller, &head.headers, &incoming).await {
         Ok(answer) => Ok(answer),
         Err(error) => {
             tracing::info!(reason = %error, "an upload was refused");
@@ -251,7 +255,7 @@ pub(in crate::api) async fn handle(State(api): State<Api>, request: Request) -> 
     }
 }
 
-async fn take(api: &Api, headers: &HeaderMap, incoming: &Incoming) -> Result<Response, AnalyzeError> {
+async fn take(api: &Api, caller: &Caller, headers: &HeaderMap, incoming: &Incoming) -> Result<Response, AnalyzeError> {
     let (app, http) = (&api.app, &api.app.settings.http);
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|bytes| bytes > http.max_upload.0) {
@@ -267,7 +271,7 @@ async fn take(api: &Api, headers: &HeaderMap, incoming: &Incoming) -> Result<Res
         return Err(AnalyzeError::MailOff);
     }
     // All of it has come. From here on the client's leaving changes nothing: the job is queued or the video deleted.
-    let settled = tokio::spawn(settle(api.clone(), form, key, place)).await;
+    let settled = tokio::spawn(settle(api.clone(), caller.clone(), form, key, place)).await;
     let token = settled.map_err(|error| AnalyzeError::Unopened(error.to_string()))??;
     let accepted = Accepted { token, status: Status::Queued, links: Links::new(app, token) };
     let mut response = (StatusCode::ACCEPTED, Json(accepted)).into_response();
@@ -281,13 +285,19 @@ async fn take(api: &Api, headers: &HeaderMap, incoming: &Incoming) -> Result<Res
 }
 
 /// Makes the video appear, opens it, and queues its job; what is refused is deleted.
-async fn settle(api: Api, form: Form, key: String, place: OwnedSemaphorePermit) -> Result<Uuid, AnalyzeError> {
+async fn settle(
+    api: Api,
+    caller: Caller,
+    form: Form,
+    key: String,
+    place: OwnedSemaphorePermit,
+) -> Result<Uuid, AnalyzeError> {
     let size_bytes = form.video.finish().await?;
     let token = api.app.tokens.next();
     let job = NewJob { token, video_key: key.clone(), options: form.options, recipients: form.recipients };
     let queued = async {
         open(&api, &key).await?;
-        Ok(api.app.store.enqueue(&job, api.app.clock.now()).await?)
+        Ok(api.app.store.enqueue_for(caller.owner(), &job, api.app.clock.now()).await?)
     };
     let queued: Result<(), AnalyzeError> = queued.await;
     drop(place);
