@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use sqlx::Row;
 use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, Row};
 use uuid::Uuid;
 
 use super::{Store, StoreError, Wake, decode, encode, millis, time, unsigned};
@@ -100,9 +100,19 @@ impl Store {
 
     /// As [`Store::enqueue`], for the key of that id.
     pub async fn enqueue_for(&self, owner: Option<&str>, job: &NewJob, now: Timestamp) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        Self::put_job(&mut tx, owner, job, now).await?;
+        self.commit(tx, &[Wake::Work]).await
+    }
+
+    pub(super) async fn put_job(
+        tx: &mut AnyConnection,
+        owner: Option<&str>,
+        job: &NewJob,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         let options = encode("options", &job.options)?;
         let recipients = if job.recipients.is_empty() { None } else { Some(encode("recipients", &job.recipients)?) };
-        let mut tx = self.begin().await?;
         let id: i64 = sqlx::query_scalar("UPDATE counters SET value = value + 1 WHERE name = 'jobs' RETURNING value")
             .fetch_one(&mut *tx)
             .await?;
@@ -120,7 +130,7 @@ impl Store {
         .bind(owner)
         .execute(&mut *tx)
         .await?;
-        self.commit(tx, &[Wake::Work]).await
+        Ok(())
     }
 
     /// The job of a token.

@@ -6,6 +6,7 @@
 
 mod dialect;
 mod housekeeping;
+mod idempotency;
 mod jobs;
 mod keys;
 mod outbox;
@@ -26,6 +27,7 @@ use dialect::Dialect;
 use wake::Wakes;
 
 pub use housekeeping::DueVideo;
+pub use idempotency::{Enqueued, REMEMBERED, Repeatable};
 pub use jobs::{Failure, Job, JobProgress, NewJob, Status};
 pub use keys::{ApiKey, NewKey, Scope};
 pub use outbox::{MailKind, NewMail, OutgoingMail};

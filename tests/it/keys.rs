@@ -6,9 +6,10 @@ use reqwest::multipart::Form;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, header};
 use serde_json::Value;
 use uuid::Uuid;
+use visage::analysis::Options;
 use visage::clock::{Clock, ManualClock, RandomTokens, SystemClock, Tokens, random_secret};
 use visage::config::{Secret, Settings};
-use visage::store::{ApiKey, NewKey, Scope, Store};
+use visage::store::{ApiKey, Enqueued, NewJob, NewKey, REMEMBERED, Repeatable, Scope, Store};
 
 use crate::support::clips::Clips;
 use crate::support::postgres::TestDatabase;
@@ -93,6 +94,8 @@ on_both! {
     a_key_is_found_by_its_text_alone,
     a_key_ends_when_it_is_revoked_or_over,
     the_last_use_of_a_key_is_known_to_the_minute,
+    a_request_is_remembered_for_a_day,
+    of_many_requests_at_the_same_moment_one_is_new,
 }
 
 async fn a_key_is_found_by_its_text_alone(h: Harness) {
@@ -246,4 +249,127 @@ async fn what_was_sent_with_a_key_is_unknown_to_all_others() {
     }
     let erased = ask(&service, Method::DELETE, &format!("/results/{hers}"), Some(&ann)).send().await.unwrap();
     assert_eq!(erased.status(), StatusCode::NO_CONTENT);
+}
+
+async fn repeat(service: &Service, name: &str, form: Form, key: Option<&str>) -> Response {
+    let request = ask(service, Method::POST, "/analyze-video", key).header("Idempotency-Key", name);
+    request.multipart(form).send().await.unwrap()
+}
+
+async fn accepted(response: Response) -> Value {
+    let (status, body) = (response.status(), response.json().await.unwrap());
+    assert_eq!(status, StatusCode::ACCEPTED, "{body}");
+    body
+}
+
+#[tokio::test]
+async fn a_repeated_request_gets_the_first_answer_and_queues_nothing() {
+    let service = Service::start(|_| {}).await;
+    let clip = clip();
+    let form = || video_form(clip.clone()).text("email", "ann@example.org");
+    let first = accepted(repeat(&service, "one", form(), None).await).await;
+    assert_eq!(accepted(repeat(&service, "one", form(), None).await).await, first);
+    assert_eq!((service.store.video_count().await.unwrap(), service.stored().len()), (1, 1));
+    // Another name, and none, are other requests.
+    for name in ["two", "ONE"] {
+        assert_ne!(accepted(repeat(&service, name, form(), None).await).await["token"], first["token"]);
+    }
+    assert_ne!(accepted(service.upload(form()).await).await["token"], first["token"]);
+    assert_eq!(service.stored().len(), 4);
+}
+
+#[tokio::test]
+async fn a_name_used_for_another_request_is_refused() {
+    let service = Service::start(|_| {}).await;
+    let clip = clip();
+    let mut other = clip.clone();
+    *other.last_mut().unwrap() ^= 1;
+    accepted(repeat(&service, "one", video_form(clip.clone()), None).await).await;
+    for form in [video_form(other), video_form(clip.clone()).text("max_faces", "3")] {
+        let refused = repeat(&service, "one", form, None).await;
+        assert_eq!(code(refused).await, (422, "idempotency_key_reused".to_owned()));
+    }
+    assert_eq!((service.store.video_count().await.unwrap(), service.stored().len()), (1, 1));
+    for name in [String::new(), "x".repeat(256)] {
+        let refused = repeat(&service, &name, video_form(clip.clone()), None).await;
+        assert_eq!(code(refused).await, (400, "bad_idempotency_key".to_owned()));
+    }
+}
+
+#[tokio::test]
+async fn repetitions_at_the_same_moment_share_one_job() {
+    let service = Service::start(|_| {}).await;
+    let clip = clip();
+    let tries = (0..6).map(|_| repeat(&service, "one", video_form(clip.clone()), None));
+    let mut tokens = std::collections::HashSet::new();
+    for response in futures_util::future::join_all(tries).await {
+        tokens.insert(accepted(response).await["token"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(tokens.len(), 1);
+    assert_eq!((service.store.video_count().await.unwrap(), service.stored().len()), (1, 1));
+}
+
+#[tokio::test]
+async fn what_was_refused_or_erased_is_not_remembered() {
+    let service = Service::start(|_| {}).await;
+    let clip = clip();
+    let refused = repeat(&service, "one", video_form(b"no video".to_vec()), None).await;
+    assert_eq!(refused.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    let first = accepted(repeat(&service, "one", video_form(clip.clone()), None).await).await;
+    let token = first["token"].as_str().unwrap();
+    let erased = ask(&service, Method::DELETE, &format!("/results/{token}"), None).send().await.unwrap();
+    assert_eq!(erased.status(), StatusCode::NO_CONTENT);
+    assert_ne!(accepted(repeat(&service, "one", video_form(clip), None).await).await["token"], first["token"]);
+}
+
+#[tokio::test]
+async fn each_key_has_names_of_its_own() {
+    let service = Service::start(|_| {}).await;
+    let clip = clip();
+    let (ann, bob) = (key(&service, &[Scope::Analyze]).await, key(&service, &[Scope::Analyze]).await);
+    let mut tokens = std::collections::HashSet::new();
+    for key in [Some(ann.as_str()), Some(bob.as_str()), None] {
+        let body = accepted(repeat(&service, "one", video_form(clip.clone()), key).await).await;
+        tokens.insert(body["token"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(tokens.len(), 3);
+}
+
+fn request(name: &str, body: &str) -> Repeatable {
+    Repeatable { name_sha256: name.to_owned(), body_sha256: body.to_owned() }
+}
+
+impl Harness {
+    /// Queues a job for a request; its token, and what became of it.
+    async fn enqueue(&self, owner: Option<&str>, request: &Repeatable) -> (Uuid, Enqueued) {
+        let token = RandomTokens.next();
+        let options = Options { sample_every: 7, max_faces: 3 };
+        let job = NewJob { token, video_key: token.to_string(), options, recipients: vec![] };
+        (token, self.store.enqueue_once(owner, Some(request), &job, self.clock.now()).await.unwrap())
+    }
+}
+
+async fn a_request_is_remembered_for_a_day(h: Harness) {
+    let (first, was) = h.enqueue(None, &request("one", "body")).await;
+    assert_eq!(was, Enqueued::New);
+    h.clock.advance(REMEMBERED - Duration::from_millis(1));
+    assert_eq!(h.enqueue(None, &request("one", "body")).await.1, Enqueued::Before(first));
+    assert_eq!(h.enqueue(None, &request("one", "other")).await.1, Enqueued::Reused);
+    assert_eq!(h.enqueue(Some("ann"), &request("one", "other")).await.1, Enqueued::New);
+    assert_eq!(h.store.forget_requests(h.clock.now()).await.unwrap(), 0);
+    h.clock.advance(Duration::from_millis(1));
+    assert_eq!(h.enqueue(None, &request("one", "other")).await.1, Enqueued::New);
+    h.clock.advance(REMEMBERED);
+    assert_eq!(h.store.forget_requests(h.clock.now()).await.unwrap(), 2);
+}
+
+async fn of_many_requests_at_the_same_moment_one_is_new(h: Harness) {
+    let request = request("one", "body");
+    let tries = futures_util::future::join_all((0..8).map(|_| h.enqueue(Some("ann"), &request))).await;
+    let new: Vec<_> = tries.iter().filter(|(_, was)| *was == Enqueued::New).collect();
+    assert_eq!(new.len(), 1, "{tries:?}");
+    let before = tries.iter().filter(|(_, was)| *was == Enqueued::Before(new[0].0)).count();
+    assert_eq!(before, 7, "{tries:?}");
+    assert_eq!(h.store.video_count().await.unwrap(), 1);
+    assert_eq!(h.store.job(new[0].0).await.unwrap().unwrap().owner.as_deref(), Some("ann"));
 }
