@@ -4,6 +4,7 @@
 //! An endpoint's file holds its description, its errors and its handler. Every path answers with and without a slash
 //! at its end.
 
+mod auth;
 mod compat;
 mod incoming;
 mod outer;
@@ -32,6 +33,7 @@ use crate::config::Settings;
 use crate::report::Reporter;
 use crate::store::Store;
 
+pub use auth::Caller;
 pub use problem::Problem;
 pub use server::serve;
 pub use sync::Analyzer;
@@ -93,6 +95,7 @@ pub fn router(state: AppState) -> Router {
         .method_not_allowed_fallback(|| async { Problem::of_status(StatusCode::METHOD_NOT_ALLOWED) })
         .layer(CompressionLayer::new())
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(axum::middleware::from_fn_with_state(api.clone(), auth::guard))
         .layer(axum::middleware::from_fn_with_state(api.clone(), outer::around))
         .with_state(api);
     Router::new().fallback_service(NormalizePath::trim_trailing_slash(routes))

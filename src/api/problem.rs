@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use super::outer::OwnShape;
 use crate::blob::BlobError;
 use crate::store::StoreError;
 
@@ -26,10 +27,6 @@ pub struct Problem {
     /// Further members, such as the name of the field at fault.
     pub members: Map<String, Value>,
 }
-
-/// Marks an error that is written in a shape of its own and stays as it is.
-#[derive(Debug, Clone, Copy)]
-pub struct OwnShape;
 
 /// A problem in the shape of the services that visage takes over from: `{"error": "<sentence>", "code": "<code>"}`.
 #[derive(Debug, Clone)]
@@ -132,6 +129,16 @@ impl Problem {
         body
     }
 
+    /// What a refusal for want of a good key says beside it (RFC 6750, 3).
+    pub fn challenge(&self) -> Option<HeaderValue> {
+        Some(HeaderValue::from_static(match (self.status, self.code.as_str()) {
+            (StatusCode::UNAUTHORIZED, "wrong_key") => "Bearer realm=\"visage\", error=\"invalid_token\"",
+            (StatusCode::UNAUTHORIZED, _) => "Bearer realm=\"visage\"",
+            (StatusCode::FORBIDDEN, "scope_required") => "Bearer realm=\"visage\", error=\"insufficient_scope\"",
+            _ => return None,
+        }))
+    }
+
     /// The answer, for the request of that id.
     pub fn render(&self, request_id: &str) -> Response {
         #[derive(Serialize)]
@@ -144,6 +151,9 @@ impl Problem {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(challenge) = self.challenge() {
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
+        }
         if let Some(seconds) = self.retry_after_s {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }

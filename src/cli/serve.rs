@@ -127,7 +127,7 @@ fn worker_name(tokens: &dyn Tokens) -> String {
     format!("{host}-{}-{}", std::process::id(), &unique[..8])
 }
 
-fn run(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+pub(super) fn run(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -13,6 +13,7 @@ use super::{ByteSize, ConfigError};
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     pub http: Http,
+    pub auth: Auth,
     pub database: Database,
     pub storage: Storage,
     pub queue: Queue,
@@ -48,6 +49,12 @@ impl Http {
             self.public_url.trim_end_matches('/').to_owned()
         }
     }
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Auth {
+    pub required: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]

@@ -11,6 +11,7 @@ mod cli;
 mod compat;
 mod end_to_end;
 mod hostile;
+mod keys;
 mod kill;
 mod mail;
 mod pipeline;

@@ -177,7 +177,7 @@ async fn work(
         Holds::Raw => {
             incoming.in_field();
             let chunks = incoming.clone().map_err(AnalyzeError::from);
-            (form::store(chunks, &spool).await?, options)
+            (form::store(chunks, &spool).await?.0, options)
         }
     };
     upload.finish().await.map_err(AnalyzeError::from)?;
