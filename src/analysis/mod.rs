@@ -9,7 +9,7 @@ mod emotion;
 mod geometry;
 mod observation;
 mod options;
-mod rounding;
+pub(crate) mod rounding;
 mod scores;
 mod summarise;
 mod summary;

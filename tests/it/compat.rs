@@ -313,3 +313,107 @@ async fn an_analysis_that_breaks_down_is_an_error_and_gives_its_place_back() {
         refused(process_frame(&service, small_clip()).await, 500, "internal").await;
     }
 }
+
+async fn post_video(service: &Service, path: &str, form: Form) -> Response {
+    service.http.post(format!("{}{path}", service.base)).multipart(form).send().await.unwrap()
+}
+
+/// Sends a video; the link to its statistics.
+async fn stats_link(service: &Service, path: &str, video: Vec<u8>) -> String {
+    let response = post_video(service, path, video_form(video).text("filename", "me.webm")).await;
+    assert_eq!(response.status(), StatusCode::ACCEPTED);
+    let body = json(response).await;
+    assert_eq!(body["status"], "queued");
+    let link = body["links"]["stats"].as_str().unwrap();
+    assert_eq!(link, format!("{}/get_stats?token={}", service.base, body["token"].as_str().unwrap()));
+    link.to_owned()
+}
+
+#[tokio::test]
+async fn an_uploaded_video_gives_statistics_of_each_face() {
+    let Some((video, models)) = clip_and_models("sad_then_happy.mp4") else { return };
+    let service = Service::start(with(&models)).await;
+    let link = stats_link(&service, "/upload", video).await;
+
+    let early = service.http.get(&link).send().await.unwrap();
+    assert_eq!(early.status(), StatusCode::ACCEPTED);
+    assert!(early.headers().contains_key(header::RETRY_AFTER));
+    let early = json(early).await;
+    assert_eq!((early["status"].as_str(), early["progress"]["stage"].as_str()), (Some("queued"), Some("waiting")));
+
+    let _worker = service.work().await;
+    let url = format!("{link}&wait=60&download=1");
+    let response = loop {
+        let response = service.http.get(&url).send().await.unwrap();
+        if response.status() != StatusCode::ACCEPTED {
+            break response;
+        }
+    };
+    let disposition = response.headers()[header::CONTENT_DISPOSITION].to_str().unwrap();
+    assert_eq!(disposition, "attachment; filename=\"emotion-statistics.json\"");
+    let body = ok(response).await;
+    // 472 frames, every 20th from the first on.
+    assert_eq!(body["total_frames_analyzed"], 24);
+    let faces = body["faces"].as_array().unwrap();
+    assert_eq!(faces.len(), 1, "{body}");
+    let face = &faces[0];
+    assert_eq!(
+        keys(face),
+        [
+            "average_confidence",
+            "embeddings_shape",
+            "emotion_counts",
+            "example_embedding",
+            "face_id",
+            "most_common_emotion",
+            "total_frames"
+        ]
+    );
+    assert_eq!(face["face_id"], 1);
+    let total = face["total_frames"].as_u64().unwrap();
+    assert!((1..=24).contains(&total), "{face}");
+    assert_eq!(keys(&face["emotion_counts"]), sorted_labels());
+    let counts = LABELS.map(|label| face["emotion_counts"][label].as_u64().unwrap());
+    assert_eq!(counts.iter().sum::<u64>(), total, "{face}");
+    let most = face["most_common_emotion"].as_str().unwrap();
+    assert_eq!(face["emotion_counts"][most].as_u64().unwrap(), *counts.iter().max().unwrap(), "{face}");
+    for (label, confidence) in face["average_confidence"].as_object().unwrap() {
+        assert!(face["emotion_counts"][label].as_u64() > Some(0), "{face}");
+        assert!((0.0..=1.0).contains(&confidence.as_f64().unwrap()), "{face}");
+    }
+    assert_eq!(face["embeddings_shape"], serde_json::json!([total, 7]));
+    let example: Vec<f64> = serde_json::from_value(face["example_embedding"].clone()).unwrap();
+    assert_eq!(example.len(), 7);
+    assert!((example.iter().sum::<f64>() - 1.0).abs() < 1e-3, "{face}");
+}
+
+#[tokio::test]
+async fn a_recorded_video_without_a_face_gives_statistics_of_no_face() {
+    let Some(models) = clips::models() else { return };
+    let clips = Clips::new();
+    let recorded = clips.moving("clip.webm", 1.0, "-c:v libvpx -live 1");
+    let service = Service::start(with(&models)).await;
+    let link = stats_link(&service, "/record_video/", std::fs::read(recorded).unwrap()).await;
+    let _worker = service.work().await;
+    let body = loop {
+        let response = service.http.get(format!("{link}&wait=60")).send().await.unwrap();
+        if response.status() != StatusCode::ACCEPTED {
+            assert!(!response.headers().contains_key(header::CONTENT_DISPOSITION));
+            break ok(response).await;
+        }
+    };
+    assert_eq!((body["status"].as_str(), body["faces"].as_array().map(Vec::len)), (Some("done"), Some(0)));
+}
+
+#[tokio::test]
+async fn what_cannot_be_uploaded_or_looked_up_is_refused_in_a_sentence() {
+    let service = Service::start(|_| {}).await;
+    refused(post_video(&service, "/upload", Form::new().text("name", "Ann")).await, 400, "missing_video").await;
+    refused(post_video(&service, "/record_video", video_form(b"just text".repeat(20))).await, 422, "not_a_video").await;
+    refused(service.get("/get_stats").await, 400, "missing_token").await;
+    for token in ["nonsense", "31cd5c3e-e445-4b84-a96c-4d9d32c91b8b"] {
+        refused(service.get(&format!("/get_stats?token={token}")).await, 404, "unknown_token").await;
+    }
+    refused(service.get("/get_stats?token=31cd5c3e-e445-4b84-a96c-4d9d32c91b8b&wait=x").await, 422, "bad_wait").await;
+    service.is_clean().await;
+}

@@ -2,10 +2,12 @@
 //! Errors are `{"error": "<sentence>", "code": "<code>"}`. `docs/MIGRATING.md` says what differs.
 
 mod facial_analysis;
+mod get_stats;
 mod process_frame;
+mod upload;
 
 use axum::Router;
-use axum::routing::post;
+use axum::routing::{get, post};
 
 use super::Api;
 
@@ -13,4 +15,7 @@ pub fn routes() -> Router<Api> {
     Router::new()
         .route("/api/facial-analysis", post(facial_analysis::handle))
         .route("/process-frame", post(process_frame::handle))
+        .route("/upload", post(upload::handle))
+        .route("/record_video", post(upload::handle))
+        .route("/get_stats", get(get_stats::handle))
 }

@@ -9,4 +9,4 @@ pub mod readyz;
 pub mod report;
 pub mod results;
 pub mod root;
-mod view;
+pub mod view;

@@ -68,7 +68,7 @@ pub(in crate::api) async fn handle(
 }
 
 /// The job once it is worth an answer: finished, changed since `If-None-Match`, or after `wait`.
-async fn job_after(
+pub(in crate::api) async fn job_after(
     app: &AppState,
     caller: &Caller,
     token: Uuid,
@@ -90,7 +90,7 @@ async fn job_after(
     }
 }
 
-fn wait_of(text: Option<&str>, most_s: u64) -> Result<Duration, Problem> {
+pub(in crate::api) fn wait_of(text: Option<&str>, most_s: u64) -> Result<Duration, Problem> {
     let seconds = match text {
         None => 0,
         Some(text) => text.parse::<u64>().map_err(|_| bad_wait())?,
