@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::multipart::Form;
+use reqwest::multipart::{Form, Part};
 use reqwest::{Response, StatusCode, header};
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -415,5 +415,50 @@ async fn what_cannot_be_uploaded_or_looked_up_is_refused_in_a_sentence() {
         refused(service.get(&format!("/get_stats?token={token}")).await, 404, "unknown_token").await;
     }
     refused(service.get("/get_stats?token=31cd5c3e-e445-4b84-a96c-4d9d32c91b8b&wait=x").await, 422, "bad_wait").await;
+    service.is_clean().await;
+}
+
+fn frame_form(field: &'static str, picture: Vec<u8>) -> Form {
+    Form::new().text("session", "abc").part(field, Part::bytes(picture).file_name("frame.png"))
+}
+
+#[tokio::test]
+async fn a_saved_frame_is_given_back_until_it_is_erased() {
+    let clips = Clips::new();
+    clips.moving("clip.mp4", 1.0, "-c:v libx264 -pix_fmt yuv420p");
+    let service = Service::start(|_| {}).await;
+    for (field, file, kind) in [("frame", "frame.png", "image/png"), ("image", "frame.jpg", "image/jpeg")] {
+        let picture = std::fs::read(clips.make(file, "-i $clip.mp4 -frames:v 1")).unwrap();
+        let response = post_video(&service, "/save_frame", frame_form(field, picture.clone())).await;
+        assert_eq!(response.status(), StatusCode::CREATED);
+        let location = response.headers()[header::LOCATION].to_str().unwrap().to_owned();
+        let body = json(response).await;
+        let frame = body["frame"].as_str().unwrap();
+        assert_eq!(location, format!("/frames/{frame}"));
+        assert_eq!(body["size_bytes"], picture.len());
+        assert!(!service.stored()[0].to_string_lossy().contains(frame), "the storage gives the name away");
+
+        let shown = service.http.get(body["links"]["self"].as_str().unwrap()).send().await.unwrap();
+        assert_eq!(shown.headers()[header::CONTENT_TYPE], kind);
+        assert_eq!(shown.bytes().await.unwrap(), picture);
+        let erased = service.http.delete(format!("{}{location}", service.base)).send().await.unwrap();
+        assert_eq!(erased.status(), StatusCode::NO_CONTENT);
+        refused(service.get(&location).await, 404, "unknown_frame").await;
+    }
+    service.is_clean().await;
+}
+
+#[tokio::test]
+async fn what_is_no_picture_is_not_kept() {
+    let service = Service::start(|_| {}).await;
+    let post = async |form| post_video(&service, "/save_frame/", form).await;
+    refused(post(Form::new().text("name", "Ann")).await, 400, "missing_frame").await;
+    refused(post(frame_form("frame", small_clip())).await, 422, "not_a_picture").await;
+    refused(post(frame_form("frame", vec![])).await, 422, "not_a_picture").await;
+    let png = b"\x89PNG\r\n\x1a\nand more".to_vec();
+    let two = frame_form("frame", png.clone()).part("image", Part::bytes(png));
+    refused(post(two).await, 422, "two_frames").await;
+    refused(post(frame_form("frame", vec![0xFF; 10_000_001])).await, 413, "upload_too_large").await;
+    refused(service.get("/frames/nonsense").await, 404, "unknown_frame").await;
     service.is_clean().await;
 }

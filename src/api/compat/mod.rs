@@ -4,6 +4,7 @@
 mod facial_analysis;
 mod get_stats;
 mod process_frame;
+mod save_frame;
 mod upload;
 
 use axum::Router;
@@ -18,4 +19,6 @@ pub fn routes() -> Router<Api> {
         .route("/upload", post(upload::handle))
         .route("/record_video", post(upload::handle))
         .route("/get_stats", get(get_stats::handle))
+        .route("/save_frame", post(save_frame::handle))
+        .route("/frames/{frame}", get(save_frame::show).delete(save_frame::erase))
 }

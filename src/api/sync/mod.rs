@@ -16,7 +16,7 @@ use axum::http::{HeaderMap, StatusCode};
 use futures_util::TryStreamExt;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::incoming::{BodyError, Incoming};
+use super::incoming::Incoming;
 use super::v1::analyze_video::{self, AnalyzeError};
 use super::v1::form::{self, Unknown};
 use super::{Api, Problem};
@@ -218,11 +218,5 @@ async fn on_thread(
     match answered.await {
         Ok(Ok(result)) => Ok(result?),
         Ok(Err(_)) | Err(_) => Err(SyncError::Broken),
-    }
-}
-
-impl From<BodyError> for SyncError {
-    fn from(error: BodyError) -> Self {
-        Self::Upload(error.into())
     }
 }

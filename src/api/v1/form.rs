@@ -139,7 +139,7 @@ pub async fn read(
     Ok(Form { video, options, recipients, digest: digest.hex() })
 }
 
-fn boundary(headers: &HeaderMap) -> Result<String, AnalyzeError> {
+pub fn boundary(headers: &HeaderMap) -> Result<String, AnalyzeError> {
     let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     match multer::parse_boundary(given.unwrap_or_default()) {
         // RFC 2046, 5.1.1: 1 to 70 characters.
@@ -222,7 +222,7 @@ fn shown(name: &str) -> String {
     name.chars().filter(char::is_ascii_graphic).take(40).collect()
 }
 
-fn unreadable(error: multer::Error) -> AnalyzeError {
+pub fn unreadable(error: multer::Error) -> AnalyzeError {
     match error {
         multer::Error::StreamReadFailed(cause) => match cause.downcast::<BodyError>() {
             Ok(cause) => AnalyzeError::Body(*cause),
