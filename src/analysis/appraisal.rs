@@ -87,7 +87,7 @@ pub fn appraise(analysis: &Analysis) -> Option<Appraisal> {
 }
 
 fn speech_clarity(analysis: &Analysis) -> Option<f64> {
-    analysis.speech.as_ref().filter(|speech| speech.ratio > 0.0).and_then(|speech| speech.clarity.into())
+    analysis.speech.as_ref().filter(|speech| speech.ratio > 0.0).and_then(|speech| speech.clarity)
 }
 
 /// In the order of [`WEIGHTS`]; the earlier part on a tie.

@@ -15,6 +15,7 @@ mod keys;
 mod kill;
 mod mail;
 mod pipeline;
+mod speech;
 mod store;
 mod vision;
 mod worker;
