@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use rand::TryRng;
 use uuid::Uuid;
 
 /// Where the program's time comes from.
@@ -48,6 +49,16 @@ impl Clock for ManualClock {
 pub trait Tokens: Send + Sync + 'static {
     /// A new, unguessable token.
     fn next(&self) -> Uuid;
+}
+
+/// 256 bits from the operating system's generator, for a key.
+///
+/// # Errors
+/// The operating system gives none.
+pub fn random_secret() -> Result<[u8; 32], rand::rngs::SysError> {
+    let mut secret = [0; 32];
+    rand::rngs::SysRng.try_fill_bytes(&mut secret)?;
+    Ok(secret)
 }
 
 /// Version 4 UUIDs from the operating system's generator.

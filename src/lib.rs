@@ -2,11 +2,11 @@
 //!
 //! The modules, in the order a video walks through them:
 //!
-//! - [`cli`]: one file a subcommand (`serve`, `work`, `analyze`, `models`, `doctor`).
+//! - [`cli`]: one file a subcommand (`serve`, `work`, `analyze`, `models`, `keys`, `doctor`).
 //! - [`config`]: the settings, one struct a concern, defaults embedded from `config/default.toml`.
 //! - [`api`]: HTTP. Takes uploads, answers with states and reports.
 //! - [`blob`]: where videos lie: a folder or an S3 bucket.
-//! - [`store`]: the database: jobs (the queue), results, outgoing mail. All SQL is here.
+//! - [`store`]: the database: jobs (the queue), results, outgoing mail, keys. All SQL is here.
 //! - [`worker`]: one job from claim to clean-up, and the housekeeping beside it.
 //! - [`pipeline`]: a video in, [`analysis::Findings`] out; used by worker and command line alike.
 //! - [`media`]: opens video files: probing, frames and sound.

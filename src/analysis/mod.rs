@@ -4,13 +4,14 @@
 //! of one person become a [`Track`], tracks become [`Findings`]: the [`Analysis`] (what is stored and rendered) and
 //! its [`Timeline`]. JSON, HTML, CSV and mail are views of these; none of them computes anything.
 
+mod appraisal;
 mod contact;
 mod emotion;
 mod geometry;
 mod motion;
 mod observation;
 mod options;
-mod rounding;
+pub(crate) mod rounding;
 mod scores;
 mod speech;
 mod summarise;
@@ -20,6 +21,7 @@ mod testing;
 mod timeline;
 mod track;
 
+pub use appraisal::{Appraisal, appraise};
 pub use contact::{GAZE_CONE_DEG, OFFSET_DEG};
 pub use emotion::{Emotion, Probabilities};
 pub use geometry::{BBox, Eyes, Face, Gaze, Landmarks, Point, Pose};

@@ -46,10 +46,20 @@ with_decimals! {
 /// Percentages with one decimal that still sum to what they summed to: what rounding down leaves over goes to those
 /// that lost most (the largest remainder method).
 pub fn percentages(values: &BTreeMap<Emotion, f64>) -> BTreeMap<Emotion, f64> {
-    let tenths: Vec<(Emotion, f64)> = values.iter().map(|(emotion, value)| (*emotion, value * 10.0)).collect();
-    let mut whole: BTreeMap<Emotion, f64> = tenths.iter().map(|(emotion, value)| (*emotion, value.floor())).collect();
-    let mut left = tenths.iter().map(|(_, value)| value).sum::<f64>().round() - whole.values().sum::<f64>();
-    let mut order = tenths;
+    apportion(values, 10.0)
+}
+
+/// As [`percentages`], without decimals.
+pub fn whole_percentages(values: &BTreeMap<Emotion, f64>) -> BTreeMap<Emotion, f64> {
+    apportion(values, 1.0)
+}
+
+/// Multiples of `1 / parts` that sum to what the values sum to.
+fn apportion(values: &BTreeMap<Emotion, f64>, parts: f64) -> BTreeMap<Emotion, f64> {
+    let scaled: Vec<(Emotion, f64)> = values.iter().map(|(emotion, value)| (*emotion, value * parts)).collect();
+    let mut whole: BTreeMap<Emotion, f64> = scaled.iter().map(|(emotion, value)| (*emotion, value.floor())).collect();
+    let mut left = scaled.iter().map(|(_, value)| value).sum::<f64>().round() - whole.values().sum::<f64>();
+    let mut order = scaled;
     order.sort_by(|a, b| (b.1 - b.1.floor()).total_cmp(&(a.1 - a.1.floor())));
     for (emotion, _) in order {
         if left >= 1.0 {
@@ -57,7 +67,7 @@ pub fn percentages(values: &BTreeMap<Emotion, f64>) -> BTreeMap<Emotion, f64> {
             left -= 1.0;
         }
     }
-    whole.into_iter().map(|(emotion, tenths)| (emotion, tenths / 10.0)).collect()
+    whole.into_iter().map(|(emotion, count)| (emotion, count / parts)).collect()
 }
 
 pub fn percent<S: Serializer>(values: &BTreeMap<Emotion, f64>, serializer: S) -> Result<S::Ok, S::Error> {

@@ -167,3 +167,44 @@ pub struct ModelUsed {
     /// Lower-case hexadecimal.
     pub sha256: String,
 }
+
+impl FaceSummary {
+    /// The label that came out on top in most samples; of those that share the first place, the one with the highest
+    /// mean.
+    pub fn most_common_emotion(&self) -> Emotion {
+        let rank = |emotion: &Emotion| {
+            let count = self.emotion_counts.get(emotion).copied().unwrap_or(0);
+            (count, self.emotions.get(emotion).copied().unwrap_or(0.0))
+        };
+        Emotion::ALL.into_iter().fold(
+            self.dominant_emotion,
+            |best, emotion| {
+                if rank(&emotion) > rank(&best) { emotion } else { best }
+            },
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_most_common_emotion_is_that_of_most_samples_and_not_that_of_the_highest_mean() {
+        let face = |counts: serde_json::Value| -> FaceSummary {
+            let face = json!({
+                "id": 1, "first_s": 0.0, "last_s": 1.0, "frames": 5, "dominant_emotion": "happy",
+                "emotions": {"angry": 0.0, "disgust": 0.0, "fear": 0.0, "happy": 60.0, "sad": 40.0, "surprise": 0.0,
+                             "neutral": 0.0},
+                "emotion_counts": counts, "average_confidence": {}, "embeddings_shape": [5, 7],
+                "example_embedding": [0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0], "eye_contact": null,
+                "calmness": 50.0, "valence": 0.0, "arousal": 0.0,
+            });
+            serde_json::from_value(face).unwrap()
+        };
+        assert_eq!(face(json!({"happy": 2, "sad": 3})).most_common_emotion(), Emotion::Sad);
+        assert_eq!(face(json!({"angry": 2, "happy": 2})).most_common_emotion(), Emotion::Happy);
+    }
+}

@@ -4,10 +4,13 @@
 //! An endpoint's file holds its description, its errors and its handler. Every path answers with and without a slash
 //! at its end.
 
+mod auth;
+mod compat;
 mod incoming;
 mod outer;
 mod problem;
 mod server;
+mod sync;
 mod v1;
 
 use std::sync::Arc;
@@ -30,8 +33,10 @@ use crate::config::Settings;
 use crate::report::Reporter;
 use crate::store::Store;
 
+pub use auth::Caller;
 pub use problem::Problem;
 pub use server::serve;
+pub use sync::Analyzer;
 
 /// What handlers work with. Cheap to clone.
 #[derive(Clone)]
@@ -40,6 +45,8 @@ pub struct AppState {
     pub store: Store,
     pub blobs: Arc<dyn BlobStore>,
     pub reporter: Reporter,
+    /// For calls that are answered with their result.
+    pub analyzer: Arc<dyn Analyzer>,
     pub clock: Arc<dyn Clock>,
     pub tokens: Arc<dyn Tokens>,
     /// Cancelled when the service shuts down: requests that wait for something answer at once.
@@ -54,6 +61,8 @@ struct Api {
     uploads: Arc<Semaphore>,
     /// One permit a video being opened: that is work for the processor, not for the network.
     probes: Arc<Semaphore>,
+    /// One permit a call that is answered with its result.
+    sync: Arc<Semaphore>,
     readiness: Arc<v1::readyz::Readiness>,
 }
 
@@ -66,6 +75,7 @@ pub fn router(state: AppState) -> Router {
     let api = Api {
         uploads: Arc::new(Semaphore::new(http.max_concurrent_uploads.min(Semaphore::MAX_PERMITS))),
         probes: Arc::new(Semaphore::new(cores)),
+        sync: Arc::new(Semaphore::new(state.settings.sync.max_concurrent().min(Semaphore::MAX_PERMITS))),
         readiness: Arc::default(),
         app: state,
     };
@@ -79,11 +89,13 @@ pub fn router(state: AppState) -> Router {
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, timeout));
     let routes = Router::new()
         .route("/analyze-video", post(v1::analyze_video::handle))
+        .merge(compat::routes())
         .merge(quick)
         .fallback(|| async { Problem::of_status(StatusCode::NOT_FOUND) })
         .method_not_allowed_fallback(|| async { Problem::of_status(StatusCode::METHOD_NOT_ALLOWED) })
         .layer(CompressionLayer::new())
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(axum::middleware::from_fn_with_state(api.clone(), auth::guard))
         .layer(axum::middleware::from_fn_with_state(api.clone(), outer::around))
         .with_state(api);
     Router::new().fallback_service(NormalizePath::trim_trailing_slash(routes))

@@ -37,6 +37,10 @@ pub(super) async fn around(State(api): State<Api>, request: Request, next: Next)
     response
 }
 
+/// In the extensions of an error that has the shape of the service it was taken over from: it is left as it is.
+#[derive(Debug, Clone, Copy)]
+pub struct OwnShape;
+
 /// Logs a request whose client left before the answer.
 struct Unanswered(Option<tracing::Span>);
 
@@ -56,8 +60,10 @@ fn is_sane(id: &str) -> bool {
 fn dress(mut response: Response, request_id: &str) -> Response {
     let status = response.status();
     let problem = response.extensions_mut().remove::<Problem>();
+    let own_shape = response.extensions_mut().remove::<OwnShape>().is_some();
     // What the framework refused by itself gets the same shape.
-    let bare = || (status.is_client_error() || status.is_server_error()).then(|| Problem::of_status(status));
+    let is_bare = !own_shape && (status.is_client_error() || status.is_server_error());
+    let bare = || is_bare.then(|| Problem::of_status(status));
     if let Some(problem) = problem.or_else(bare) {
         let plain = std::mem::replace(&mut response, problem.render(request_id));
         if let Some(allow) = plain.headers().get(header::ALLOW) {

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use super::outer::OwnShape;
 use crate::blob::BlobError;
 use crate::store::StoreError;
 
@@ -25,6 +26,31 @@ pub struct Problem {
     pub retry_after_s: Option<u64>,
     /// Further members, such as the name of the field at fault.
     pub members: Map<String, Value>,
+}
+
+/// A problem in the shape of the services that visage takes over from: `{"error": "<sentence>", "code": "<code>"}`.
+#[derive(Debug, Clone)]
+pub struct Plain(pub Problem);
+
+impl<E: Into<Problem>> From<E> for Plain {
+    fn from(error: E) -> Self {
+        Self(error.into())
+    }
+}
+
+impl IntoResponse for Plain {
+    fn into_response(self) -> Response {
+        let Self(problem) = self;
+        let body = json!({"error": problem.detail, "code": problem.code});
+        let mut response = (problem.status, axum::Json(body)).into_response();
+        response.extensions_mut().insert(OwnShape);
+        let headers = response.headers_mut();
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(seconds) = problem.retry_after_s {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
 }
 
 impl Problem {
@@ -103,6 +129,16 @@ impl Problem {
         body
     }
 
+    /// What a refusal for want of a good key says beside it (RFC 6750, 3).
+    pub fn challenge(&self) -> Option<HeaderValue> {
+        Some(HeaderValue::from_static(match (self.status, self.code.as_str()) {
+            (StatusCode::UNAUTHORIZED, "wrong_key") => "Bearer realm=\"visage\", error=\"invalid_token\"",
+            (StatusCode::UNAUTHORIZED, _) => "Bearer realm=\"visage\"",
+            (StatusCode::FORBIDDEN, "scope_required") => "Bearer realm=\"visage\", error=\"insufficient_scope\"",
+            _ => return None,
+        }))
+    }
+
     /// The answer, for the request of that id.
     pub fn render(&self, request_id: &str) -> Response {
         #[derive(Serialize)]
@@ -115,6 +151,9 @@ impl Problem {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(challenge) = self.challenge() {
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
+        }
         if let Some(seconds) = self.retry_after_s {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }

@@ -3,6 +3,7 @@
 
 mod analyze;
 mod doctor;
+mod keys;
 mod models;
 mod serve;
 
@@ -43,6 +44,8 @@ enum Command {
     Analyze(analyze::Args),
     /// Fetch the model files, or list them.
     Models(models::Args),
+    /// Make, list and revoke keys for the service.
+    Keys(keys::Args),
     /// Say what is there and what is missing, each with the cure.
     Doctor(doctor::Args),
 }
@@ -110,6 +113,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Work => serve::work(settings),
         Command::Analyze(args) => analyze::run(args, settings),
         Command::Models(args) => models::run(args, settings),
+        Command::Keys(args) => keys::run(args, settings),
         Command::Doctor(args) => doctor::run(args, settings, cli.config.as_deref()),
     }
 }

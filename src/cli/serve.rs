@@ -10,7 +10,7 @@ use crate::api::{self, AppState};
 use crate::blob::{self, BlobStore};
 use crate::clock::{Clock, RandomTokens, SystemClock, Tokens};
 use crate::config::Settings;
-use crate::pipeline::Pipeline;
+use crate::pipeline::LazyPipeline;
 use crate::report::{Mailer, Reporter};
 use crate::store::Store;
 use crate::worker::{Post, Worker};
@@ -56,7 +56,7 @@ pub fn work(settings: Settings) -> Result<(), Failure> {
 
 /// Answers HTTP until `stop`; uploads that run then get as long to finish as running jobs do.
 async fn listen(house: House, stop: CancellationToken) -> Result<(), Failure> {
-    let House { mut settings, store, blobs, reporter, clock, tokens } = house;
+    let House { mut settings, store, blobs, reporter, pipeline, clock, tokens } = house;
     let address = settings.http.listen.clone();
     let failed = |error| Failure::Run(format!("cannot listen on http.listen = {address}: {error}"));
     let listener = tokio::net::TcpListener::bind(&address).await.map_err(failed)?;
@@ -65,7 +65,9 @@ async fn listen(house: House, stop: CancellationToken) -> Result<(), Failure> {
     tracing::info!(address, "listening");
     Arc::make_mut(&mut settings).http.listen = address;
     let (http, grace) = (settings.http.clone(), Duration::from_secs(settings.queue.shutdown_grace_s));
-    let router = api::router(AppState { settings, store, blobs, reporter, clock, tokens, stop: stop.clone() });
+    let analyzer = Arc::new(pipeline);
+    let state = AppState { settings, store, blobs, reporter, analyzer, clock, tokens, stop: stop.clone() };
+    let router = api::router(state);
     api::serve(listener, router, &http, stop, grace).await;
     Ok(())
 }
@@ -76,6 +78,9 @@ struct House {
     store: Store,
     blobs: Arc<dyn BlobStore>,
     reporter: Reporter,
+    /// Shared by the workers and by the calls that are answered with their result. A process without workers loads the
+    /// models at the first such call, so one that never gets any needs none.
+    pipeline: LazyPipeline,
     clock: Arc<dyn Clock>,
     tokens: Arc<dyn Tokens>,
 }
@@ -88,13 +93,14 @@ impl House {
         let store = Store::open(&settings.database).await.map_err(|error| missing(&error))?;
         let blobs = blob::open(&settings.storage, clock.clone()).await.map_err(|error| missing(&error))?;
         let (settings, tokens) = (Arc::new(settings), Arc::new(RandomTokens));
-        Ok(Self { settings, store, blobs, reporter, clock, tokens })
+        let pipeline = LazyPipeline::new(settings.clone());
+        Ok(Self { settings, store, blobs, reporter, pipeline, clock, tokens })
     }
 
     /// Loads the models and puts a worker together.
     async fn worker(&self) -> Result<Worker, Failure> {
-        let settings = self.settings.clone();
-        let pipeline = tokio::task::spawn_blocking(move || Pipeline::load(&settings))
+        let pipeline = self.pipeline.clone();
+        let pipeline = tokio::task::spawn_blocking(move || pipeline.get())
             .await
             .map_err(|error| Failure::Run(format!("loading the models broke off: {error}")))?
             .map_err(|error| Failure::Missing(format!("{error}\nvisage doctor says more.")))?;
@@ -121,7 +127,7 @@ fn worker_name(tokens: &dyn Tokens) -> String {
     format!("{host}-{}-{}", std::process::id(), &unique[..8])
 }
 
-fn run(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+pub(super) fn run(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

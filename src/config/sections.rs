@@ -13,10 +13,12 @@ use super::{ByteSize, ConfigError};
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     pub http: Http,
+    pub auth: Auth,
     pub database: Database,
     pub storage: Storage,
     pub queue: Queue,
     pub video: Video,
+    pub sync: Synchronous,
     pub engine: Engine,
     pub models: Models,
     pub vision: Vision,
@@ -48,6 +50,12 @@ impl Http {
             self.public_url.trim_end_matches('/').to_owned()
         }
     }
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Auth {
+    pub required: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -115,6 +123,25 @@ pub struct Video {
     pub max_faces: u32,
     pub max_duration_s: u64,
     pub max_pixels: u64,
+}
+
+/// Calls that are answered with their result.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Synchronous {
+    pub max_concurrent: usize,
+    pub deadline_s: u64,
+    pub max_upload: ByteSize,
+    pub min_memory: ByteSize,
+    pub facial_analysis_every: u32,
+    pub process_frame_every: u32,
+}
+
+impl Synchronous {
+    /// [`Synchronous::max_concurrent`], worked out.
+    pub fn max_concurrent(&self) -> usize {
+        if self.max_concurrent > 0 { self.max_concurrent } else { half_the_cores() }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -309,10 +336,7 @@ impl std::fmt::Debug for Secret {
 impl Queue {
     /// Videos analyzed at the same time in this process.
     pub fn concurrency(&self) -> usize {
-        if self.concurrency > 0 {
-            return self.concurrency;
-        }
-        std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1))
+        if self.concurrency > 0 { self.concurrency } else { half_the_cores() }
     }
 
     pub fn lease(&self) -> Duration {
@@ -335,6 +359,10 @@ impl Settings {
         positive("video.max_faces", self.video.max_faces.into())?;
         positive("video.max_duration_s", self.video.max_duration_s)?;
         positive("video.max_pixels", self.video.max_pixels)?;
+        positive("sync.deadline_s", self.sync.deadline_s)?;
+        positive("sync.max_upload", self.sync.max_upload.0)?;
+        positive("sync.facial_analysis_every", self.sync.facial_analysis_every.into())?;
+        positive("sync.process_frame_every", self.sync.process_frame_every.into())?;
         positive("engine.max_batch", self.engine.max_batch as u64)?;
         positive("mail.max_attempts", self.mail.max_attempts.into())?;
         positive("vision.emotion.width", self.vision.emotion.width.into())?;
@@ -411,6 +439,11 @@ impl EmotionModel {
         let std = format!("{:?}", self.std);
         require(self.std.iter().all(|&value| value > 0.0), "vision.emotion.std", &std, "must be above 0")
     }
+}
+
+/// At least 1.
+fn half_the_cores() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1))
 }
 
 fn require(holds: bool, key: &'static str, value: &str, reason: &str) -> Result<(), ConfigError> {

@@ -7,6 +7,7 @@
 
 mod analysis;
 mod error;
+mod lazy;
 mod sound;
 mod stages;
 
@@ -21,6 +22,7 @@ use crate::speech::Hearing;
 use crate::vision::Vision;
 
 pub use error::PipelineError;
+pub use lazy::LazyPipeline;
 
 /// How far an analysis is.
 #[derive(Debug, Clone, Copy, PartialEq)]

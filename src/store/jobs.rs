@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use sqlx::Row;
 use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, Row};
 use uuid::Uuid;
 
 use super::{Store, StoreError, Wake, decode, encode, millis, time, unsigned};
@@ -82,6 +82,8 @@ pub struct Job {
     pub finished_at: Option<Timestamp>,
     /// When the result will be erased; `None`: never, or not finished yet.
     pub expires_at: Option<Timestamp>,
+    /// The key with which the video was sent; `None`: without one.
+    pub owner: Option<String>,
 }
 
 /// Options that say nothing, in the row of an expired job.
@@ -93,16 +95,31 @@ impl Store {
     /// # Errors
     /// The database does not answer, or the token is taken.
     pub async fn enqueue(&self, job: &NewJob, now: Timestamp) -> Result<(), StoreError> {
+        self.enqueue_for(None, job, now).await
+    }
+
+    /// As [`Store::enqueue`], for the key of that id.
+    pub async fn enqueue_for(&self, owner: Option<&str>, job: &NewJob, now: Timestamp) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        Self::put_job(&mut tx, owner, job, now).await?;
+        self.commit(tx, &[Wake::Work]).await
+    }
+
+    pub(super) async fn put_job(
+        tx: &mut AnyConnection,
+        owner: Option<&str>,
+        job: &NewJob,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         let options = encode("options", &job.options)?;
         let recipients = if job.recipients.is_empty() { None } else { Some(encode("recipients", &job.recipients)?) };
-        let mut tx = self.begin().await?;
         let id: i64 = sqlx::query_scalar("UPDATE counters SET value = value + 1 WHERE name = 'jobs' RETURNING value")
             .fetch_one(&mut *tx)
             .await?;
         sqlx::query(
             "INSERT INTO jobs (id, token, status, version, options, recipients, video_key, run_at, attempts, claim, \
-                               frames_done, frames_total, created_at) \
-             VALUES ($1, $2, 'queued', 1, $3, $4, $5, $6, 0, 0, 0, 0, $6)",
+                               frames_done, frames_total, created_at, owner) \
+             VALUES ($1, $2, 'queued', 1, $3, $4, $5, $6, 0, 0, 0, 0, $6, $7)",
         )
         .bind(id)
         .bind(job.token.to_string())
@@ -110,16 +127,17 @@ impl Store {
         .bind(recipients)
         .bind(&job.video_key)
         .bind(millis(now))
+        .bind(owner)
         .execute(&mut *tx)
         .await?;
-        self.commit(tx, &[Wake::Work]).await
+        Ok(())
     }
 
     /// The job of a token.
     pub async fn job(&self, token: Uuid) -> Result<Option<Job>, StoreError> {
         let row = sqlx::query(
             "SELECT status, version, options, frames_done, frames_total, attempts, failure_code, failure_detail, \
-                    created_at, started_at, finished_at, expires_at \
+                    created_at, started_at, finished_at, expires_at, owner \
              FROM jobs WHERE token = $1",
         )
         .bind(token.to_string())
@@ -163,5 +181,6 @@ fn from_row(token: Uuid, row: &AnyRow) -> Result<Job, StoreError> {
         started_at: moment("started_at")?,
         finished_at: moment("finished_at")?,
         expires_at: moment("expires_at")?,
+        owner: row.try_get("owner")?,
     })
 }

@@ -1,4 +1,4 @@
-//! The database: jobs (which are the queue), results, outgoing mail. All SQL of the crate is here, one file a table,
+//! The database: jobs (which are the queue), results, outgoing mail, keys. All SQL of the crate is here, one file a table,
 //! written once in the dialect that SQLite and Postgres share; what must differ is a constant in `dialect`.
 //!
 //! Times are milliseconds since 1970 (UTC) from the caller's [`crate::clock::Clock`], never from the database, so
@@ -6,7 +6,9 @@
 
 mod dialect;
 mod housekeeping;
+mod idempotency;
 mod jobs;
+mod keys;
 mod outbox;
 mod queue;
 mod results;
@@ -25,7 +27,9 @@ use dialect::Dialect;
 use wake::Wakes;
 
 pub use housekeeping::DueVideo;
+pub use idempotency::{Enqueued, REMEMBERED, Repeatable};
 pub use jobs::{Failure, Job, JobProgress, NewJob, Status};
+pub use keys::{ApiKey, NewKey, Scope};
 pub use outbox::{MailKind, NewMail, OutgoingMail};
 pub use queue::{Claim, Held};
 pub use wake::{Subscription, Wake};

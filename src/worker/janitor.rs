@@ -31,6 +31,8 @@ pub struct Swept {
     pub orphans: u64,
     /// Unfinished uploads ended.
     pub uploads: u64,
+    /// Requests whose repetition is no longer recognized.
+    pub requests: u64,
 }
 
 /// Why a step of the housekeeping stopped; the next round goes on.
@@ -48,8 +50,8 @@ pub(super) async fn run(worker: Worker, stop: CancellationToken) {
         let round = async {
             let swept = worker.sweep().await;
             if swept != Swept::default() {
-                let Swept { expired, videos, orphans, uploads } = swept;
-                tracing::info!(expired, videos, orphans, uploads, "swept");
+                let Swept { expired, videos, orphans, uploads, requests } = swept;
+                tracing::info!(expired, videos, orphans, uploads, requests, "swept");
             }
             tokio::time::sleep(EVERY).await;
         };
@@ -67,6 +69,7 @@ impl Worker {
             expired: done("erasing what is over", self.expire(now).await),
             videos: done("deleting videos that are over", self.delete_videos(now).await),
             orphans: done("deleting blobs that no job knows", self.delete_orphans(now).await),
+            requests: done("forgetting requests", self.forget_requests(now).await),
             uploads: done("ending abandoned uploads", self.abort_uploads(now).await),
         }
     }
@@ -80,6 +83,10 @@ impl Worker {
                 return Ok(expired);
             }
         }
+    }
+
+    async fn forget_requests(&self, now: Timestamp) -> Result<u64, Stopped> {
+        Ok(self.store.forget_requests(now).await?)
     }
 
     async fn delete_videos(&self, now: Timestamp) -> Result<u64, Stopped> {

@@ -286,8 +286,8 @@ async fn one_upload_too_many_is_told_to_come_back() {
 async fn a_shutdown_waits_for_a_running_upload() {
     let service = Service::start(|_| {}).await;
     let video = clip();
-    let (send, body) = tokio::sync::mpsc::channel::<Result<Vec<u8>, std::io::Error>>(1);
-    let body = reqwest::Body::wrap_stream(tokio_stream::wrappers::ReceiverStream::new(body));
+    let (send, mut body) = tokio::sync::mpsc::channel::<Result<Vec<u8>, std::io::Error>>(1);
+    let body = reqwest::Body::wrap_stream(futures_util::stream::poll_fn(move |cx| body.poll_recv(cx)));
     let form = Form::new().part("video", Part::stream(body));
     let (http, url) = (service.http.clone(), format!("{}/analyze-video", service.base));
     let answer = tokio::spawn(async move { http.post(url).multipart(form).send().await });

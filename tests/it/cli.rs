@@ -1,3 +1,4 @@
 //! The command line.
 
 mod analyze;
+mod keys;

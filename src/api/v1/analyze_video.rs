@@ -9,6 +9,10 @@
 //!
 //! Any other field is refused by name, so that a misspelt option does not pass for a taken one.
 //!
+//! With the header `Idempotency-Key` (1 to 255 printable ASCII characters), a repetition within 24 hours gets the answer of
+//! the first: same key and same fields, the same token; same key and other fields, 422. Refused requests are not
+//! remembered, so what was wrong can be mended under the same key.
+//!
 //! The video streams into the blob store: the first bytes are looked at before anything is written, the container is
 //! opened before the job is queued, and what is refused leaves nothing. **202** gives `token`, `status` and `links`,
 //! with `Location` and `Retry-After`. Refusals: 400, 408, 413, 415, 422, 429, each with its `code`.
@@ -20,17 +24,19 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
-use super::form::{self, Form};
+use super::form::{self, Form, Stored, Unknown};
 use super::view::{Links, POLL_AGAIN_S};
+use crate::analysis::Options;
 use crate::api::incoming::{BodyError, Incoming};
-use crate::api::{Api, Problem};
+use crate::api::{Api, Caller, Problem};
 use crate::blob::BlobError;
 use crate::config::{ByteSize, MailTransport};
 use crate::media::{self, ProbeError, Source};
-use crate::store::{NewJob, Status, StoreError};
+use crate::store::{Enqueued, NewJob, Repeatable, Status, StoreError};
 
 /// Opening a container takes a moment; one that takes longer than this hangs on its storage.
 const PROBE: Duration = Duration::from_secs(60);
@@ -82,6 +88,10 @@ pub enum AnalyzeError {
     TooManyRecipients { most: usize },
     #[error("mail is switched off")]
     MailOff,
+    #[error("the Idempotency-Key is none")]
+    BadIdempotencyKey,
+    #[error("the Idempotency-Key was used for another request")]
+    IdempotencyKeyReused,
     #[error(transparent)]
     Blob(#[from] BlobError),
     #[error(transparent)]
@@ -217,6 +227,19 @@ impl From<AnalyzeError> for Problem {
                 "This service sends no mail",
                 "Leave email out, and get the report from the links in the answer.".to_owned(),
             ),
+            E::BadIdempotencyKey => Self::new(
+                StatusCode::BAD_REQUEST,
+                "bad_idempotency_key",
+                "The Idempotency-Key cannot be used",
+                "Give one Idempotency-Key of 1 to 255 printable ASCII characters, such as a UUID, or none.",
+            ),
+            E::IdempotencyKeyReused => refused(
+                "idempotency_key_reused",
+                "The Idempotency-Key was used before",
+                "Another request was taken under this Idempotency-Key within the last 24 hours. Choose a new one for \
+                 every new request, and repeat an old one only with the very same fields."
+                    .to_owned(),
+            ),
             E::Blob(error) => error.into(),
             E::Store(error) => error.into(),
             E::Unopened(reason) => {
@@ -234,70 +257,126 @@ fn sentence(text: &str) -> String {
     format!("{first}{}.", letters.as_str())
 }
 
-pub(in crate::api) async fn handle(State(api): State<Api>, request: Request) -> Result<Response, Problem> {
-    let http = &api.app.settings.http;
-    let (head, body) = request.into_parts();
-    let incoming = Incoming::new(body, http.max_upload.0, Duration::from_secs(http.idle_timeout_s));
-    match take(&api, &head.headers, &incoming).await {
-        Ok(answer) => Ok(answer),
-        Err(error) => {
-            tracing::info!(reason = %error, "an upload was refused");
-            // Who has stalled or left is not waited for.
-            if !matches!(error, AnalyzeError::Body(BodyError::Idle(_) | BodyError::Left)) {
-                incoming.drain(head.headers.contains_key(header::EXPECT));
-            }
-            Err(error.into())
-        }
-    }
+pub(in crate::api) async fn handle(
+    State(api): State<Api>,
+    caller: Caller,
+    request: Request,
+) -> Result<Response, Problem> {
+    let token = accept(&api, &caller, request, Unknown::Refuse).await?;
+    let accepted = Accepted { token, status: Status::Queued, links: Links::new(&api.app, token) };
+    Ok(queued(token, Json(accepted)))
 }
 
-async fn take(api: &Api, headers: &HeaderMap, incoming: &Incoming) -> Result<Response, AnalyzeError> {
-    let (app, http) = (&api.app, &api.app.settings.http);
-    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|bytes| bytes > http.max_upload.0) {
-        return Err(BodyError::TooLarge { limit: http.max_upload.0 }.into());
-    }
-    let place = api.uploads.clone().try_acquire_owned().map_err(|_| AnalyzeError::Busy)?;
-    // Of its own, so that a listing of the storage gives no tokens away.
-    let key = app.tokens.next().to_string();
-    let form = form::read(headers, incoming, app.blobs.as_ref(), &key, &app.settings);
-    let form = tokio::time::timeout(Duration::from_secs(http.max_upload_s), form).await;
-    let form = form.map_err(|_| AnalyzeError::TooSlow { limit_s: http.max_upload_s })??;
-    if app.settings.mail.transport == MailTransport::None && !form.recipients.is_empty() {
-        return Err(AnalyzeError::MailOff);
-    }
-    // All of it has come. From here on the client's leaving changes nothing: the job is queued or the video deleted.
-    let settled = tokio::spawn(settle(api.clone(), form, key, place)).await;
-    let token = settled.map_err(|error| AnalyzeError::Unopened(error.to_string()))??;
-    let accepted = Accepted { token, status: Status::Queued, links: Links::new(app, token) };
-    let mut response = (StatusCode::ACCEPTED, Json(accepted)).into_response();
+/// The answer to an accepted video, with this body.
+pub(in crate::api) fn queued(token: Uuid, body: impl IntoResponse) -> Response {
+    let mut response = (StatusCode::ACCEPTED, body).into_response();
     let answer = response.headers_mut();
     if let Ok(location) = HeaderValue::from_str(&format!("/results/{token}")) {
         answer.insert(header::LOCATION, location);
     }
     answer.insert(header::RETRY_AFTER, HeaderValue::from(POLL_AGAIN_S));
     answer.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(response)
+    response
+}
+
+/// Takes a form with a video and queues its analysis; its token.
+pub(in crate::api) async fn accept(
+    api: &Api,
+    caller: &Caller,
+    request: Request,
+    unknown: Unknown,
+) -> Result<Uuid, AnalyzeError> {
+    let http = &api.app.settings.http;
+    let (head, body) = request.into_parts();
+    let incoming = Incoming::new(body, http.max_upload.0, Duration::from_secs(http.idle_timeout_s));
+    let taken = take(api, caller, &head.headers, &incoming, unknown).await;
+    taken.inspect_err(|error| refuse(error, &head.headers, incoming))
+}
+
+/// What is done about the rest of an upload that is refused.
+pub(in crate::api) fn refuse(error: &AnalyzeError, headers: &HeaderMap, incoming: Incoming) {
+    tracing::info!(reason = %error, "an upload was refused");
+    // Who has stalled or left is not waited for.
+    if !matches!(error, AnalyzeError::Body(BodyError::Idle(_) | BodyError::Left)) {
+        incoming.drain(headers.contains_key(header::EXPECT));
+    }
+}
+
+/// Refuses a body that says of itself that it is too large.
+pub(in crate::api) fn check_announced(headers: &HeaderMap, limit: u64) -> Result<(), BodyError> {
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|bytes| bytes > limit) { Err(BodyError::TooLarge { limit }) } else { Ok(()) }
+}
+
+async fn take(
+    api: &Api,
+    caller: &Caller,
+    headers: &HeaderMap,
+    incoming: &Incoming,
+    unknown: Unknown,
+) -> Result<Uuid, AnalyzeError> {
+    let (app, http) = (&api.app, &api.app.settings.http);
+    check_announced(headers, http.max_upload.0)?;
+    let repeated_as = idempotency_key(headers)?;
+    let place = api.uploads.clone().try_acquire_owned().map_err(|_| AnalyzeError::Busy)?;
+    // Of its own, so that a listing of the storage gives no tokens away.
+    let key = app.tokens.next().to_string();
+    let shelf = Stored { blobs: app.blobs.as_ref(), key: &key };
+    let options = Options { sample_every: app.settings.video.sample_every, max_faces: app.settings.video.max_faces };
+    let form = form::read(headers, incoming, &shelf, options, unknown);
+    let form = tokio::time::timeout(Duration::from_secs(http.max_upload_s), form).await;
+    let form = form.map_err(|_| AnalyzeError::TooSlow { limit_s: http.max_upload_s })??;
+    if app.settings.mail.transport == MailTransport::None && !form.recipients.is_empty() {
+        return Err(AnalyzeError::MailOff);
+    }
+    // All of it has come. From here on the client's leaving changes nothing: the job is queued or the video deleted.
+    let settled = tokio::spawn(settle(api.clone(), caller.clone(), repeated_as, form, key, place)).await;
+    settled.map_err(|error| AnalyzeError::Unopened(error.to_string()))?
+}
+
+/// The hash of the header `Idempotency-Key`, if there is one.
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, AnalyzeError> {
+    let mut given = headers.get_all("idempotency-key").iter();
+    let Some(key) = given.next() else { return Ok(None) };
+    let text = key.to_str().unwrap_or_default();
+    if given.next().is_some() || !(1..=255).contains(&text.len()) {
+        return Err(AnalyzeError::BadIdempotencyKey);
+    }
+    Ok(Some(form::hex(&Sha256::digest(text.as_bytes()))))
 }
 
 /// Makes the video appear, opens it, and queues its job; what is refused is deleted.
-async fn settle(api: Api, form: Form, key: String, place: OwnedSemaphorePermit) -> Result<Uuid, AnalyzeError> {
+async fn settle(
+    api: Api,
+    caller: Caller,
+    repeated_as: Option<String>,
+    form: Form,
+    key: String,
+    place: OwnedSemaphorePermit,
+) -> Result<Uuid, AnalyzeError> {
     let size_bytes = form.video.finish().await?;
     let token = api.app.tokens.next();
     let job = NewJob { token, video_key: key.clone(), options: form.options, recipients: form.recipients };
+    let repeatable = repeated_as.map(|name_sha256| Repeatable { name_sha256, body_sha256: form.digest });
     let queued = async {
         open(&api, &key).await?;
-        Ok(api.app.store.enqueue(&job, api.app.clock.now()).await?)
+        Ok(api.app.store.enqueue_once(caller.owner(), repeatable.as_ref(), &job, api.app.clock.now()).await?)
     };
-    let queued: Result<(), AnalyzeError> = queued.await;
+    let queued: Result<Enqueued, AnalyzeError> = queued.await;
     drop(place);
-    if let Err(error) = queued {
-        if let Err(error) = api.app.blobs.delete(&key).await {
-            tracing::error!(%error, "a refused video could not be deleted; the sweep tries again");
-        }
-        return Err(error);
+    if !matches!(queued, Ok(Enqueued::New))
+        && let Err(error) = api.app.blobs.delete(&key).await
+    {
+        tracing::error!(%error, "a video that was not queued could not be deleted; the sweep tries again");
     }
-    tracing::info!(size_bytes, "an upload was queued");
+    match queued? {
+        Enqueued::New => tracing::info!(size_bytes, "an upload was queued"),
+        Enqueued::Before(token) => {
+            tracing::info!("an upload was a repetition");
+            return Ok(token);
+        }
+        Enqueued::Reused => return Err(AnalyzeError::IdempotencyKeyReused),
+    }
     Ok(token)
 }
 

@@ -8,13 +8,18 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 
 use super::view;
-use crate::api::{Api, Problem};
+use crate::api::{Api, Caller, Problem};
 
 /// Tries to delete the video before it is left to the sweep.
 const TRIES: u32 = 3;
 
-pub(in crate::api) async fn handle(State(api): State<Api>, Path(token): Path<String>) -> Result<StatusCode, Problem> {
+pub(in crate::api) async fn handle(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(token): Path<String>,
+) -> Result<StatusCode, Problem> {
     let token = view::token(&token)?;
+    view::known(&api.app, &caller, token).await?;
     let video = api.app.store.erase(token).await?.ok_or_else(view::unknown)?;
     let Some(key) = video else { return Ok(StatusCode::NO_CONTENT) };
     let mut tries = 1;

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::results::LOOK_AGAIN;
 use super::view::{self, ProgressView};
-use crate::api::{Api, AppState, Problem};
+use crate::api::{Api, AppState, Caller, Problem};
 use crate::store::{Job, Status};
 
 /// Keeps proxies from taking a quiet stream for a dead one.
@@ -36,10 +36,14 @@ enum Told {
     All,
 }
 
-pub(in crate::api) async fn handle(State(api): State<Api>, Path(token): Path<String>) -> Result<Response, Problem> {
+pub(in crate::api) async fn handle(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(token): Path<String>,
+) -> Result<Response, Problem> {
     let token = view::token(&token)?;
     // Refused with a proper status before the stream begins.
-    view::find(&api.app, token).await?;
+    view::find(&api.app, &caller, token).await?;
     let events = stream::unfold(Told::Nothing, move |told| {
         let app = api.app.clone();
         async move { next(&app, token, told).await }

@@ -1,15 +1,17 @@
-//! The multipart form of an upload, read once from front to back: the video goes straight into the blob store, the
+//! The multipart form of an upload, read once from front to back: the video goes straight to where it is to lie, the
 //! other fields are small.
 
+use async_trait::async_trait;
 use axum::http::{HeaderMap, header};
 use bytes::{Bytes, BytesMut};
+use futures_util::{Stream, TryStreamExt};
 use multer::{Field, Multipart};
+use sha2::{Digest, Sha256};
 
 use super::analyze_video::AnalyzeError;
 use crate::analysis::Options;
 use crate::api::incoming::{BodyError, Incoming};
-use crate::blob::{BlobStore, Upload};
-use crate::config::Settings;
+use crate::blob::{BlobError, BlobStore, Upload};
 use crate::media;
 
 /// Most bytes of a field that is no file.
@@ -33,19 +35,74 @@ pub struct Form {
     pub video: Box<dyn Upload>,
     pub options: Options,
     pub recipients: Vec<String>,
+    /// SHA-256 of all fields in their order, in hexadecimal: names and contents, not how they were packed, since every
+    /// client draws a new boundary for every try.
+    pub digest: String,
 }
 
-/// Reads the whole form. After an error nothing stays of the video.
+/// Of the fields, as they come.
+#[derive(Default)]
+struct Fingerprint(Sha256);
+
+impl Fingerprint {
+    /// Each with its length, so that no two lists of fields are told alike.
+    fn field(&mut self, name: &str, content: &[u8]) {
+        for part in [name.as_bytes(), content] {
+            self.0.update((part.len() as u64).to_be_bytes());
+            self.0.update(part);
+        }
+    }
+
+    fn hex(self) -> String {
+        hex(&self.0.finalize())
+    }
+}
+
+/// In hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Where the video of a form goes.
+#[async_trait]
+pub trait Shelf: Send + Sync {
+    /// Called once, when the first bytes look like a video.
+    async fn begin(&self) -> Result<Box<dyn Upload>, BlobError>;
+}
+
+/// A place in the blob store.
+pub struct Stored<'a> {
+    pub blobs: &'a dyn BlobStore,
+    pub key: &'a str,
+}
+
+#[async_trait]
+impl Shelf for Stored<'_> {
+    async fn begin(&self) -> Result<Box<dyn Upload>, BlobError> {
+        self.blobs.begin(self.key).await
+    }
+}
+
+/// What happens to fields that are not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unknown {
+    /// Refused by name, so that a misspelt option does not pass for a taken one.
+    Refuse,
+    /// Read over, as services do that clients already know. Known are the video and the options, no addresses.
+    Skip,
+}
+
+/// Reads the whole form, which starts from these options. After an error nothing stays of the video.
 pub async fn read(
     headers: &HeaderMap,
     incoming: &Incoming,
-    blobs: &dyn BlobStore,
-    key: &str,
-    settings: &Settings,
+    shelf: &dyn Shelf,
+    mut options: Options,
+    unknown: Unknown,
 ) -> Result<Form, AnalyzeError> {
     let mut multipart = Multipart::new(incoming.clone(), boundary(headers)?);
-    let mut options = Options { sample_every: settings.video.sample_every, max_faces: settings.video.max_faces };
     let (mut video, mut recipients, mut fields) = (None, Vec::new(), 0);
+    let mut digest = Fingerprint::default();
     loop {
         incoming.between_fields();
         let Some(mut field) = multipart.next_field().await.map_err(unreadable)? else { break };
@@ -56,18 +113,33 @@ pub async fn read(
         }
         match field.name().map(str::to_owned).as_deref() {
             Some("video") if video.is_some() => return Err(AnalyzeError::TwoVideos),
-            Some("video") => video = Some(store(&mut field, blobs, key).await?),
-            Some("email") => add_recipient(&text(&mut field, "email").await?, &mut recipients)?,
-            Some("sample_every") => options.sample_every = number(&mut field, "sample_every", SAMPLE_EVERY).await?,
-            Some("max_faces") => options.max_faces = number(&mut field, "max_faces", MAX_FACES).await?,
+            Some("video") => {
+                let (upload, content) = store(field.map_err(unreadable), shelf).await?;
+                digest.field("video", &content);
+                video = Some(upload);
+            }
+            Some("sample_every") => {
+                options.sample_every = number(&mut field, "sample_every", SAMPLE_EVERY).await?;
+                digest.field("sample_every", &options.sample_every.to_be_bytes());
+            }
+            Some("max_faces") => {
+                options.max_faces = number(&mut field, "max_faces", MAX_FACES).await?;
+                digest.field("max_faces", &options.max_faces.to_be_bytes());
+            }
+            _ if unknown == Unknown::Skip => while chunk(&mut field).await?.is_some() {},
+            Some("email") => {
+                let address = text(&mut field, "email").await?;
+                digest.field("email", address.as_bytes());
+                add_recipient(&address, &mut recipients)?;
+            }
             name => return Err(AnalyzeError::UnknownField { field: name.map_or_else(String::new, shown) }),
         }
     }
     let video = video.ok_or(AnalyzeError::MissingVideo)?;
-    Ok(Form { video, options, recipients })
+    Ok(Form { video, options, recipients, digest: digest.hex() })
 }
 
-fn boundary(headers: &HeaderMap) -> Result<String, AnalyzeError> {
+pub fn boundary(headers: &HeaderMap) -> Result<String, AnalyzeError> {
     let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     match multer::parse_boundary(given.unwrap_or_default()) {
         // RFC 2046, 5.1.1: 1 to 70 characters.
@@ -77,11 +149,14 @@ fn boundary(headers: &HeaderMap) -> Result<String, AnalyzeError> {
     }
 }
 
-/// Streams the field into the blob store, once its first bytes look like a video.
-async fn store(field: &mut Field<'_>, blobs: &dyn BlobStore, key: &str) -> Result<Box<dyn Upload>, AnalyzeError> {
+/// Streams a video to its place, once its first bytes look like one; the SHA-256 of its bytes.
+pub async fn store(
+    mut chunks: impl Stream<Item = Result<Bytes, AnalyzeError>> + Unpin + Send,
+    shelf: &dyn Shelf,
+) -> Result<(Box<dyn Upload>, [u8; 32]), AnalyzeError> {
     let mut head = BytesMut::new();
     while head.len() < HEAD {
-        let Some(chunk) = chunk(field).await? else { break };
+        let Some(chunk) = chunks.try_next().await? else { break };
         head.extend_from_slice(&chunk);
     }
     if head.is_empty() {
@@ -90,12 +165,15 @@ async fn store(field: &mut Field<'_>, blobs: &dyn BlobStore, key: &str) -> Resul
     if !media::sniff(&head) {
         return Err(AnalyzeError::NotAVideo);
     }
-    let mut upload = blobs.begin(key).await?;
+    let mut upload = shelf.begin().await?;
+    let mut digest = Sha256::new();
+    digest.update(&head);
     upload.write(head.freeze()).await?;
-    while let Some(chunk) = chunk(field).await? {
+    while let Some(chunk) = chunks.try_next().await? {
+        digest.update(&chunk);
         upload.write(chunk).await?;
     }
-    Ok(upload)
+    Ok((upload, digest.finalize().into()))
 }
 
 async fn chunk(field: &mut Field<'_>) -> Result<Option<Bytes>, AnalyzeError> {
@@ -144,7 +222,7 @@ fn shown(name: &str) -> String {
     name.chars().filter(char::is_ascii_graphic).take(40).collect()
 }
 
-fn unreadable(error: multer::Error) -> AnalyzeError {
+pub fn unreadable(error: multer::Error) -> AnalyzeError {
     match error {
         multer::Error::StreamReadFailed(cause) => match cause.downcast::<BodyError>() {
             Ok(cause) => AnalyzeError::Body(*cause),
@@ -157,6 +235,27 @@ fn unreadable(error: multer::Error) -> AnalyzeError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn requests_are_told_apart_by_their_fields() {
+        let of = |fields: &[(&str, &str)]| {
+            let mut digest = Fingerprint::default();
+            for (name, content) in fields {
+                digest.field(name, content.as_bytes());
+            }
+            digest.hex()
+        };
+        assert_eq!(of(&[("email", "a@b.c"), ("video", "x")]), of(&[("email", "a@b.c"), ("video", "x")]));
+        let all = [
+            of(&[("email", "a@b.c"), ("video", "x")]),
+            of(&[("email", "a@b.cv"), ("ideo", "x")]),
+            of(&[("video", "x"), ("email", "a@b.c")]),
+            of(&[("email", "a@b.c")]),
+            of(&[]),
+        ];
+        let distinct: std::collections::HashSet<_> = all.iter().collect();
+        assert_eq!(distinct.len(), all.len());
+    }
 
     #[test]
     fn addresses_are_single_mailboxes() {

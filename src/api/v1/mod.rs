@@ -3,10 +3,10 @@
 pub mod analyze_video;
 pub mod erase;
 pub mod events;
-mod form;
+pub mod form;
 pub mod healthz;
 pub mod readyz;
 pub mod report;
 pub mod results;
 pub mod root;
-mod view;
+pub mod view;

@@ -7,7 +7,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 
 use super::view;
-use crate::api::{Api, Problem};
+use crate::api::{Api, Caller, Problem};
 use crate::report::Context;
 use crate::store::Status;
 
@@ -16,9 +16,13 @@ const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 );
 
-pub(in crate::api) async fn handle(State(api): State<Api>, Path(token): Path<String>) -> Result<Response, Problem> {
+pub(in crate::api) async fn handle(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(token): Path<String>,
+) -> Result<Response, Problem> {
     let token = view::token(&token)?;
-    let job = view::find(&api.app, token).await?;
+    let job = view::find(&api.app, &caller, token).await?;
     match job.status {
         Status::Done => {}
         Status::Failed => return Err(view::failure(&job).unwrap_or_else(Problem::internal)),

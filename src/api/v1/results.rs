@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::view::{self, JobView};
-use crate::api::{Api, AppState, Problem};
+use crate::api::{Api, AppState, Caller, Problem};
 use crate::store::{Job, Status};
 
 /// The database is read again at least this often while a client waits: where no word of a change comes (SQLite and
@@ -33,6 +33,7 @@ pub struct Parameters {
 
 pub(in crate::api) async fn handle(
     State(api): State<Api>,
+    caller: Caller,
     Path(token): Path<String>,
     parameters: Result<Query<Parameters>, axum::extract::rejection::QueryRejection>,
     headers: HeaderMap,
@@ -42,7 +43,7 @@ pub(in crate::api) async fn handle(
         Ok(Query(Parameters { wait })) => wait_of(wait.as_deref(), api.app.settings.http.max_wait_s)?,
         Err(_) => return Err(bad_wait()),
     };
-    let job = job_after(&api.app, token, wait, &headers).await?;
+    let job = job_after(&api.app, &caller, token, wait, &headers).await?;
     let etag = view::etag(&job);
     let analysis = match job.status {
         Status::Done if !view::matches(&headers, &etag) => {
@@ -67,10 +68,16 @@ pub(in crate::api) async fn handle(
 }
 
 /// The job once it is worth an answer: finished, changed since `If-None-Match`, or after `wait`.
-async fn job_after(app: &AppState, token: Uuid, wait: Duration, headers: &HeaderMap) -> Result<Job, Problem> {
+pub(in crate::api) async fn job_after(
+    app: &AppState,
+    caller: &Caller,
+    token: Uuid,
+    wait: Duration,
+    headers: &HeaderMap,
+) -> Result<Job, Problem> {
     let until = Instant::now() + wait;
     loop {
-        let job = view::find(app, token).await?;
+        let job = view::find(app, caller, token).await?;
         let left = until.saturating_duration_since(Instant::now());
         let changed = headers.contains_key(header::IF_NONE_MATCH) && !view::matches(headers, &view::etag(&job));
         if view::is_settled(&job) || changed || left.is_zero() || app.stop.is_cancelled() {
@@ -83,7 +90,7 @@ async fn job_after(app: &AppState, token: Uuid, wait: Duration, headers: &Header
     }
 }
 
-fn wait_of(text: Option<&str>, most_s: u64) -> Result<Duration, Problem> {
+pub(in crate::api) fn wait_of(text: Option<&str>, most_s: u64) -> Result<Duration, Problem> {
     let seconds = match text {
         None => 0,
         Some(text) => text.parse::<u64>().map_err(|_| bad_wait())?,

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::analysis::{Analysis, Options};
-use crate::api::{AppState, Problem};
+use crate::api::{AppState, Caller, Problem};
 use crate::store::{Job, Status};
 
 /// Seconds after which asking again makes sense, while a job is unfinished.
@@ -119,9 +119,15 @@ pub fn unknown() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "unknown_token", "No such analysis", detail)
 }
 
-/// The job of a token that still has something to show: 404 for one that is not known, 410 for one whose time is over.
-pub async fn find(app: &AppState, token: Uuid) -> Result<Job, Problem> {
-    let job = app.store.job(token).await?.ok_or_else(unknown)?;
+/// The job of a token, whatever became of it: 404 for one that is not known, or not to this caller.
+pub async fn known(app: &AppState, caller: &Caller, token: Uuid) -> Result<Job, Problem> {
+    let job = app.store.job(token).await?.filter(|job| caller.may_see(job.owner.as_deref()));
+    job.ok_or_else(unknown)
+}
+
+/// The job of a token that still has something to show: 404 as of [`known`], 410 for one whose time is over.
+pub async fn find(app: &AppState, caller: &Caller, token: Uuid) -> Result<Job, Problem> {
+    let job = known(app, caller, token).await?;
     if job.status == Status::Expired {
         let detail = "The result was erased when its time was over. Send the video again for a new one.";
         return Err(Problem::new(StatusCode::GONE, "expired", "The result is gone", detail));

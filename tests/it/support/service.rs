@@ -12,11 +12,11 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-use visage::api::{self, AppState};
+use visage::api::{self, Analyzer, AppState};
 use visage::blob::{self, BlobStore};
 use visage::clock::{RandomTokens, SystemClock};
 use visage::config::{Secret, Settings};
-use visage::pipeline::Pipeline;
+use visage::pipeline::{LazyPipeline, Pipeline};
 use visage::report::{Mailer, Reporter};
 use visage::store::Store;
 use visage::worker::{Post, Worker};
@@ -37,6 +37,14 @@ pub struct Service {
 impl Service {
     /// On SQLite and a folder, with these changes to the defaults.
     pub async fn start(change: impl FnOnce(&mut Settings)) -> Self {
+        Self::start_with(change, |settings| Arc::new(LazyPipeline::new(settings))).await
+    }
+
+    /// ... and with this behind the calls that are answered with their result.
+    pub async fn start_with(
+        change: impl FnOnce(&mut Settings),
+        analyzer: impl FnOnce(Arc<Settings>) -> Arc<dyn Analyzer>,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut settings = Settings::defaults().unwrap();
         settings.database.url = Secret::new(format!("sqlite://{}/visage.db", folder.path().display()));
@@ -53,6 +61,7 @@ impl Service {
             store: store.clone(),
             blobs: blobs.clone(),
             reporter: Reporter::new(&settings).unwrap(),
+            analyzer: analyzer(settings.clone()),
             clock: Arc::new(SystemClock),
             tokens: Arc::new(RandomTokens),
             stop: stop.clone(),

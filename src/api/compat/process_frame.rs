@@ -1,0 +1,69 @@
+//! `POST /process-frame` of the Flask Video Emotion API: the body is the video, whatever its content type says; the
+//! answer has its mean figures.
+//!
+//! Looks at every 30th frame (`sync.process_frame_every`, or `?sample_every=`). **200** gives the seven labels in percent,
+//! summing to 100; `total_frames_analyzed`; `average_confidence_score` 0 to 1; `eye_contact_score` 0 to 100. Refusals as
+//! those of `POST /api/facial-analysis/`.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::{Query, Request, State};
+use axum::http::StatusCode;
+use serde::Serialize;
+
+use crate::analysis::{Analysis, Emotion, Options, percentages};
+use crate::api::problem::Plain;
+use crate::api::sync::{self, Holds, SyncError};
+use crate::api::v1::form::SAMPLE_EVERY;
+use crate::api::{Api, Problem};
+
+#[derive(Serialize)]
+pub struct Answer {
+    average_emotion_scores: BTreeMap<Emotion, f64>,
+    overall_dominant_emotion: Emotion,
+    total_frames_analyzed: u64,
+    /// Three decimals.
+    average_confidence_score: f64,
+    /// One decimal; 0 as well where no face was turned far enough towards the camera to be read.
+    eye_contact_score: f64,
+}
+
+impl Answer {
+    /// `None` if no face was found.
+    fn new(analysis: &Analysis) -> Option<Self> {
+        let summary = &analysis.summary;
+        Some(Self {
+            average_emotion_scores: percentages(summary.emotions.as_ref()?),
+            overall_dominant_emotion: summary.dominant_emotion?,
+            total_frames_analyzed: analysis.video.frames_analyzed,
+            average_confidence_score: (1000.0 * summary.model_confidence?).round() / 1000.0,
+            eye_contact_score: (10.0 * summary.eye_contact.unwrap_or(0.0)).round() / 10.0,
+        })
+    }
+}
+
+pub async fn handle(
+    State(api): State<Api>,
+    Query(parameters): Query<BTreeMap<String, String>>,
+    request: Request,
+) -> Result<Json<Answer>, Plain> {
+    let settings = &api.app.settings;
+    let sample_every = match parameters.get("sample_every") {
+        None => settings.sync.process_frame_every,
+        Some(text) => text.parse().ok().filter(|every| SAMPLE_EVERY.contains(every)).ok_or_else(bad_option)?,
+    };
+    let options = Options { sample_every, max_faces: settings.video.max_faces };
+    let findings = sync::analyze(&api, request, Holds::Raw, options).await?;
+    Ok(Json(Answer::new(&findings.analysis).ok_or(SyncError::NoFace)?))
+}
+
+fn bad_option() -> Problem {
+    let detail = format!(
+        "Give sample_every as a whole number from {} to {}, or leave it out.",
+        SAMPLE_EVERY.start(),
+        SAMPLE_EVERY.end()
+    );
+    let status = StatusCode::UNPROCESSABLE_ENTITY;
+    Problem::new(status, "bad_option", "An option is out of range", detail).with("parameter", "sample_every")
+}

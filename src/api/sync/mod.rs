@@ -1,0 +1,222 @@
+//! Calls that are answered with their result: the video is analyzed while the client waits, on the engine that the
+//! workers use, but not in their queue.
+//!
+//! At most `sync.max_concurrent` at once; one more is refused at once and not kept waiting. The video streams to an
+//! unnamed temporary file ([`spool`]), which is gone with its last handle, however the call ends. A call that is not
+//! done by `sync.deadline_s`, or whose client hangs up, stops its analysis; its place is free when the work has stopped.
+
+mod memory;
+mod spool;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use axum::extract::Request;
+use axum::http::{HeaderMap, StatusCode};
+use futures_util::TryStreamExt;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use super::incoming::Incoming;
+use super::v1::analyze_video::{self, AnalyzeError};
+use super::v1::form::{self, Unknown};
+use super::{Api, Problem};
+use crate::analysis::{Findings, Options};
+use crate::media::Source;
+use crate::pipeline::{Cancel, LazyPipeline, PipelineError};
+use spool::Spool;
+
+/// Turns a video into findings. A trait, so that the way of a call can be tested without models.
+pub trait Analyzer: Send + Sync + 'static {
+    /// Analyzes one video. Blocks until done, failed or cancelled; is called on a thread of its own and may panic.
+    fn analyze(&self, source: &Source, options: Options, cancel: &Cancel) -> Result<Findings, PipelineError>;
+}
+
+impl Analyzer for LazyPipeline {
+    fn analyze(&self, source: &Source, options: Options, cancel: &Cancel) -> Result<Findings, PipelineError> {
+        self.get()?.analyze(source, options, &|_| {}, cancel)
+    }
+}
+
+/// How the body of a call holds its video.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holds {
+    /// In the field `video` of a form. Fields that are not known are read over.
+    Form,
+    /// The body is the video.
+    Raw,
+}
+
+/// Why a call was not answered with a result.
+#[derive(Debug, thiserror::Error)]
+pub enum SyncError {
+    #[error("all places are taken")]
+    Full,
+    #[error("{free_bytes} bytes of memory are left")]
+    LittleMemory { free_bytes: u64 },
+    #[error(transparent)]
+    Upload(#[from] AnalyzeError),
+    #[error("no room for a temporary file: {0}")]
+    NoFile(std::io::Error),
+    #[error("not done within {limit_s} s")]
+    Late { limit_s: u64 },
+    #[error("no thread, or it panicked")]
+    Broken,
+    #[error(transparent)]
+    Pipeline(#[from] PipelineError),
+    #[error("no face in the video")]
+    NoFace,
+}
+
+impl From<SyncError> for Problem {
+    fn from(error: SyncError) -> Self {
+        use SyncError as E;
+        let later = |code: &str, title, detail: &str| {
+            Self::new(StatusCode::SERVICE_UNAVAILABLE, code, title, detail).retry_after(30)
+        };
+        match error {
+            E::Full => Self::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "too_busy",
+                "Too many videos at once",
+                "All places for videos that are answered at once are taken. Try again in a few seconds, or send the \
+                 video to POST /analyze-video, which queues it.",
+            )
+            .retry_after(5),
+            E::LittleMemory { .. } => later(
+                "too_little_memory",
+                "Too little memory",
+                "The service has too little memory left for another video. Try again in a while, or send the video to \
+                 POST /analyze-video, which queues it.",
+            ),
+            // The services that visage takes over from answer these with 400.
+            E::Upload(error @ (AnalyzeError::MissingVideo | AnalyzeError::EmptyVideo | AnalyzeError::NotAForm)) => {
+                Self { status: StatusCode::BAD_REQUEST, ..error.into() }
+            }
+            E::Upload(error) => error.into(),
+            E::NoFile(reason) => {
+                tracing::error!(%reason, "no temporary file");
+                Self::unavailable("storage")
+            }
+            E::Late { limit_s } => Self::new(
+                StatusCode::GATEWAY_TIMEOUT,
+                "deadline",
+                "It took too long",
+                format!(
+                    "The video was not analyzed within {limit_s} s. Send a shorter one, look at fewer frames \
+                     (sample_every), or send it to POST /analyze-video, which queues it."
+                ),
+            ),
+            E::Broken => Self::internal(),
+            E::Pipeline(PipelineError::Missing(reason)) => {
+                tracing::error!(%reason, "the models cannot be loaded");
+                later(
+                    "model_unavailable",
+                    "The model cannot be loaded",
+                    "The model of this service cannot be loaded. Try again later; if it stays, tell the operator.",
+                )
+            }
+            E::Pipeline(error) if error.is_permanent() => {
+                let status = StatusCode::UNPROCESSABLE_ENTITY;
+                Self::new(status, error.code(), "The video could not be analyzed", error.detail())
+            }
+            E::Pipeline(error) => {
+                tracing::error!(%error, "an analysis failed");
+                Self { detail: error.detail(), ..Self::internal() }
+            }
+            E::NoFace => Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "no_face",
+                "No face",
+                "No face was found in the frames that were looked at. Send a video in which a face is seen from the \
+                 front, well lit and not too small.",
+            ),
+        }
+    }
+}
+
+/// The findings of the video in this request.
+pub async fn analyze(api: &Api, request: Request, holds: Holds, options: Options) -> Result<Findings, SyncError> {
+    let settings = &api.app.settings;
+    let (head, body) = request.into_parts();
+    let limit = settings.sync.max_upload.0.min(settings.http.max_upload.0);
+    let incoming = Incoming::new(body, limit, Duration::from_secs(settings.http.idle_timeout_s));
+    let limit_s = settings.sync.deadline_s;
+    let work = work(api, &head.headers, &incoming, limit, holds, options);
+    let done = tokio::time::timeout(Duration::from_secs(limit_s), work).await;
+    let done = done.unwrap_or(Err(SyncError::Late { limit_s }));
+    if let Err(error) = &done {
+        match error {
+            SyncError::Upload(error) => analyze_video::refuse(error, &head.headers, incoming),
+            _ => analyze_video::refuse(&AnalyzeError::Busy, &head.headers, incoming),
+        }
+    }
+    done
+}
+
+async fn work(
+    api: &Api,
+    headers: &HeaderMap,
+    incoming: &Incoming,
+    limit: u64,
+    holds: Holds,
+    options: Options,
+) -> Result<Findings, SyncError> {
+    analyze_video::check_announced(headers, limit).map_err(AnalyzeError::from)?;
+    let place = api.sync.clone().try_acquire_owned().map_err(|_| SyncError::Full)?;
+    if let Some(free_bytes) = memory::free().await
+        && free_bytes < api.app.settings.sync.min_memory.0
+    {
+        return Err(SyncError::LittleMemory { free_bytes });
+    }
+    let spool = Spool::new().await.map_err(SyncError::NoFile)?;
+    let (upload, options) = match holds {
+        Holds::Form => {
+            let form = form::read(headers, incoming, &spool, options, Unknown::Skip).await?;
+            (form.video, form.options)
+        }
+        Holds::Raw => {
+            incoming.in_field();
+            let chunks = incoming.clone().map_err(AnalyzeError::from);
+            (form::store(chunks, &spool).await?.0, options)
+        }
+    };
+    upload.finish().await.map_err(AnalyzeError::from)?;
+    on_thread(api, spool, options, place).await
+}
+
+/// Stops the analysis when whoever waits for it goes away.
+struct StopOnDrop(Cancel);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+/// Runs the analysis on a thread of its own, which takes the video and the place with it: both are let go when the work
+/// has stopped, which is later than when it was told to.
+async fn on_thread(
+    api: &Api,
+    spool: Spool,
+    options: Options,
+    place: OwnedSemaphorePermit,
+) -> Result<Findings, SyncError> {
+    let (analyzer, cancel) = (api.app.analyzer.clone(), Cancel::default());
+    let _stop = StopOnDrop(cancel.clone());
+    let (answer, answered) = oneshot::channel();
+    let work = move || {
+        let result = catch_unwind(AssertUnwindSafe(|| analyzer.analyze(&spool.source(), options, &cancel)));
+        drop(spool);
+        drop(place);
+        // Nobody waits any more: then nobody needs it.
+        let _ = answer.send(result);
+    };
+    std::thread::Builder::new().name("analyze-now".to_owned()).spawn(work).map_err(|error| {
+        tracing::error!(%error, "no thread for an analysis");
+        SyncError::Broken
+    })?;
+    match answered.await {
+        Ok(Ok(result)) => Ok(result?),
+        Ok(Err(_)) | Err(_) => Err(SyncError::Broken),
+    }
+}

@@ -1,0 +1,233 @@
+//! The table `api_keys`: who may call the service, and what each may do.
+//!
+//! A key reads `vis_<id>_<secret>`: the id is public and finds the row, the secret is 256 bits from the operating
+//! system. Of the secret only its SHA-256 is stored. A slow hash, as for passwords, is not needed: it makes up for
+//! secrets that people choose and others can guess; nobody guesses 256 random bits, however fast the hash is.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jiff::Timestamp;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use sqlx::Row;
+use sqlx::any::AnyRow;
+use subtle::ConstantTimeEq;
+
+use super::{Store, StoreError, millis, time};
+
+const PREFIX: &str = "vis_";
+/// Hexadecimal digits of an id.
+const ID_LEN: usize = 12;
+/// The last use of a key is recorded this exactly, so that a busy key does not write with every request.
+const USE_EVERY_MS: i64 = 60_000;
+
+/// What a key may be used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// Send videos, and erase what was sent.
+    Analyze,
+    /// Read results.
+    Read,
+    /// Read the request log.
+    Logs,
+    /// All of these, and on what others sent too.
+    Admin,
+}
+
+impl Scope {
+    pub const ALL: [Self; 4] = [Self::Analyze, Self::Read, Self::Logs, Self::Admin];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Analyze => "analyze",
+            Self::Read => "read",
+            Self::Logs => "logs",
+            Self::Admin => "admin",
+        }
+    }
+
+    fn from_stored(text: &str) -> Result<Self, StoreError> {
+        let found = Self::ALL.into_iter().find(|scope| scope.name() == text);
+        found.ok_or_else(|| StoreError::Corrupt { what: "scope", reason: format!("{text:?} is not known") })
+    }
+}
+
+/// What a new key is to be.
+#[derive(Debug, Clone)]
+pub struct NewKey {
+    /// For people.
+    pub name: String,
+    pub scopes: Vec<Scope>,
+    /// Requests a minute; `None`: what the settings say.
+    pub rate_per_minute: Option<u32>,
+    /// Requests at the same time; `None`: what the settings say.
+    pub max_concurrent: Option<u32>,
+    pub expires_at: Option<Timestamp>,
+}
+
+/// A key as stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiKey {
+    /// The public half.
+    pub id: String,
+    pub name: String,
+    pub scopes: Vec<Scope>,
+    pub rate_per_minute: Option<u32>,
+    pub max_concurrent: Option<u32>,
+    pub created_at: Timestamp,
+    pub expires_at: Option<Timestamp>,
+    pub revoked_at: Option<Timestamp>,
+    /// To the minute.
+    pub last_used_at: Option<Timestamp>,
+}
+
+impl ApiKey {
+    /// Whether the key opens what `scope` guards.
+    pub fn allows(&self, scope: Scope) -> bool {
+        self.scopes.contains(&scope) || self.scopes.contains(&Scope::Admin)
+    }
+
+    /// Whether the key can be used at `now`.
+    pub fn is_good(&self, now: Timestamp) -> bool {
+        self.revoked_at.is_none() && self.expires_at.is_none_or(|end| now < end)
+    }
+}
+
+const COLUMNS: &str = "id, name, secret_sha256, scopes, rate_per_minute, max_concurrent, created_at, expires_at, \
+                       revoked_at, last_used_at";
+
+impl Store {
+    /// Makes a key of a random `id` (its first bytes count) and a random secret; the text to hand out, which cannot be
+    /// had again.
+    pub async fn create_key(
+        &self,
+        key: &NewKey,
+        id: uuid::Uuid,
+        secret: &[u8; 32],
+        now: Timestamp,
+    ) -> Result<String, StoreError> {
+        let id = &id.simple().to_string()[..ID_LEN];
+        let secret = URL_SAFE_NO_PAD.encode(secret);
+        let scopes: Vec<_> = key.scopes.iter().map(|scope| scope.name()).collect();
+        sqlx::query(
+            "INSERT INTO api_keys (id, name, secret_sha256, scopes, rate_per_minute, max_concurrent, created_at, \
+                                   expires_at) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        )
+        .bind(id)
+        .bind(&key.name)
+        .bind(digest(&secret))
+        .bind(scopes.join(","))
+        .bind(key.rate_per_minute.map(i64::from))
+        .bind(key.max_concurrent.map(i64::from))
+        .bind(millis(now))
+        .bind(key.expires_at.map(millis))
+        .execute(self.pool())
+        .await?;
+        Ok(format!("{PREFIX}{id}_{secret}"))
+    }
+
+    /// The key of that text, if there is one and it can be used at `now`.
+    pub async fn key(&self, text: &str, now: Timestamp) -> Result<Option<ApiKey>, StoreError> {
+        let Some((id, secret)) = split(text) else { return Ok(None) };
+        let sql = format!("SELECT {COLUMNS} FROM api_keys WHERE id = $1");
+        let row = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(id).fetch_optional(self.pool()).await?;
+        let Some(row) = row else { return Ok(None) };
+        let stored: &str = row.try_get("secret_sha256")?;
+        // In constant time: how much of a wrong secret was right must not show.
+        let same: bool = stored.as_bytes().ct_eq(digest(secret).as_bytes()).into();
+        let key = from_row(&row)?;
+        Ok(Some(key).filter(|key| same && key.is_good(now)))
+    }
+
+    /// Records that a key was used, unless that is known to the minute.
+    pub async fn key_used(&self, key: &ApiKey, now: Timestamp) -> Result<(), StoreError> {
+        let now = millis(now);
+        if key.last_used_at.is_some_and(|last| now < millis(last) + USE_EVERY_MS) {
+            return Ok(());
+        }
+        // Other requests with the same key may have read the same row.
+        sqlx::query(
+            "UPDATE api_keys SET last_used_at = $2 \
+             WHERE id = $1 AND (last_used_at IS NULL OR last_used_at <= $3)",
+        )
+        .bind(&key.id)
+        .bind(now)
+        .bind(now - USE_EVERY_MS)
+        .execute(self.pool())
+        .await?;
+        Ok(())
+    }
+
+    /// All keys, the oldest first, revoked ones included.
+    pub async fn keys(&self) -> Result<Vec<ApiKey>, StoreError> {
+        let sql = format!("SELECT {COLUMNS} FROM api_keys ORDER BY created_at, id");
+        let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_all(self.pool()).await?;
+        rows.iter().map(from_row).collect()
+    }
+
+    /// Ends a key for good, from the next request on; `false`: there is none of that id that was not revoked before.
+    pub async fn revoke_key(&self, id: &str, now: Timestamp) -> Result<bool, StoreError> {
+        let changed = sqlx::query("UPDATE api_keys SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL")
+            .bind(id)
+            .bind(millis(now))
+            .execute(self.pool())
+            .await?
+            .rows_affected();
+        Ok(changed > 0)
+    }
+}
+
+/// Id and secret of a key.
+fn split(text: &str) -> Option<(&str, &str)> {
+    let (id, secret) = text.strip_prefix(PREFIX)?.split_once('_')?;
+    // Nothing else was ever handed out, so the database need not be asked.
+    let plausible = id.len() == ID_LEN && id.bytes().all(|b| b.is_ascii_hexdigit()) && secret.len() < 100;
+    plausible.then_some((id, secret))
+}
+
+fn digest(secret: &str) -> String {
+    Sha256::digest(secret.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn from_row(row: &AnyRow) -> Result<ApiKey, StoreError> {
+    let moment = |column| row.try_get::<Option<i64>, _>(column)?.map(time).transpose();
+    let number = |column| {
+        let stored = row.try_get::<Option<i64>, _>(column)?;
+        Ok::<_, StoreError>(stored.and_then(|number| u32::try_from(number).ok()))
+    };
+    let scopes: &str = row.try_get("scopes")?;
+    Ok(ApiKey {
+        id: row.try_get("id")?,
+        name: row.try_get("name")?,
+        scopes: scopes.split(',').filter(|name| !name.is_empty()).map(Scope::from_stored).collect::<Result<_, _>>()?,
+        rate_per_minute: number("rate_per_minute")?,
+        max_concurrent: number("max_concurrent")?,
+        created_at: time(row.try_get("created_at")?)?,
+        expires_at: moment("expires_at")?,
+        revoked_at: moment("revoked_at")?,
+        last_used_at: moment("last_used_at")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_can_be_a_key_is_looked_up() {
+        let good = "vis_0123456789ab_c2Vj_cmV0-A";
+        assert_eq!(split(good), Some(("0123456789ab", "c2Vj_cmV0-A")));
+        for text in ["", "vis_", "vis_0123456789ab", "vis_0123_x", "vis_0123456789zz_x", "sk_0123456789ab_x"] {
+            assert_eq!(split(text), None, "{text}");
+        }
+        assert_eq!(split(&format!("vis_0123456789ab_{}", "x".repeat(5000))), None);
+    }
+
+    #[test]
+    fn the_stored_hash_is_sha_256() {
+        // FIPS 180-2, B.1.
+        assert_eq!(digest("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    }
+}

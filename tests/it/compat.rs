@@ -1,0 +1,464 @@
+//! The calls of the services that visage takes over from, driven as their clients do.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::multipart::{Form, Part};
+use reqwest::{Response, StatusCode, header};
+use serde_json::Value;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use visage::analysis::{Findings, Options};
+use visage::api::Analyzer;
+use visage::config::{ByteSize, Settings};
+use visage::media::Source;
+use visage::pipeline::{Cancel, PipelineError};
+
+use crate::support::clips::{self, Clips, Models};
+use crate::support::service::{Service, video_form};
+
+const LABELS: [&str; 7] = ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"];
+/// Longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+fn with(models: &Models) -> impl FnOnce(&mut Settings) {
+    let given = models.settings();
+    move |settings| {
+        settings.models = given.models;
+        settings.engine = given.engine;
+    }
+}
+
+/// The bytes of a shared clip, and the models to read it.
+fn clip_and_models(name: &str) -> Option<(Vec<u8>, Models)> {
+    Some((std::fs::read(clips::shared(name)?).unwrap(), clips::models()?))
+}
+
+/// A clip in which nothing is to be seen.
+fn small_clip() -> Vec<u8> {
+    let clips = Clips::new();
+    std::fs::read(clips.moving("clip.mp4", 1.0, "-c:v libx264 -pix_fmt yuv420p")).unwrap()
+}
+
+async fn facial_analysis(service: &Service, form: Form) -> Response {
+    service.http.post(format!("{}/api/facial-analysis/", service.base)).multipart(form).send().await.unwrap()
+}
+
+async fn process_frame(service: &Service, video: Vec<u8>) -> Response {
+    service.http.post(format!("{}/process-frame", service.base)).body(video).send().await.unwrap()
+}
+
+async fn json(response: Response) -> Value {
+    assert_eq!(response.headers()[header::CONTENT_TYPE], "application/json");
+    response.json().await.unwrap()
+}
+
+async fn ok(response: Response) -> Value {
+    let status = response.status();
+    let body = json(response).await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    body
+}
+
+/// An error in these services' shape: a sentence, and a code of ours.
+async fn refused(response: Response, status: u16, code: &str) -> Value {
+    let given = response.status().as_u16();
+    assert!(response.headers().contains_key("x-request-id"));
+    let body = json(response).await;
+    assert_eq!((given, body["code"].as_str()), (status, Some(code)), "{body}");
+    let sentence = body["error"].as_str().unwrap();
+    assert!(sentence.ends_with('.') && sentence.contains(' '), "{sentence}");
+    body
+}
+
+fn keys(value: &Value) -> Vec<&str> {
+    let mut keys: Vec<_> = value.as_object().unwrap().keys().map(String::as_str).collect();
+    keys.sort_unstable();
+    keys
+}
+
+fn sorted_labels() -> Vec<&'static str> {
+    let mut labels = LABELS.to_vec();
+    labels.sort_unstable();
+    labels
+}
+
+#[tokio::test]
+async fn a_facial_analysis_is_answered_at_once_in_whole_numbers() {
+    let Some((video, models)) = clip_and_models("single_face.mp4") else { return };
+    let service = Service::start(with(&models)).await;
+    // Clients of that service send fields of their own, such as a CSRF token.
+    let response = facial_analysis(&service, video_form(video).text("csrfmiddlewaretoken", "abc")).await;
+    let body = ok(response).await;
+    assert_eq!(keys(&body), ["facialAnalysisResult"]);
+    let result = &body["facialAnalysisResult"];
+    assert_eq!(
+        keys(result),
+        ["confidence", "emotions", "eyeContact", "feedback", "overallScore", "speechClarity"],
+        "{result}"
+    );
+    for figure in ["confidence", "eyeContact", "overallScore"] {
+        assert!(result[figure].as_u64().is_some_and(|value| value <= 100), "{figure}: {result}");
+    }
+    let clarity = &result["speechClarity"];
+    assert!(clarity.is_null() || clarity.as_u64().is_some_and(|value| value <= 100), "{result}");
+    let emotions = &result["emotions"];
+    assert_eq!(keys(emotions), sorted_labels());
+    assert_eq!(LABELS.map(|label| emotions[label].as_u64().unwrap()).iter().sum::<u64>(), 100, "{emotions}");
+    // The clip: a man who faces the camera and smiles broadly from its first quarter on.
+    assert!(LABELS.iter().all(|label| emotions[label].as_u64() <= emotions["happy"].as_u64()), "{emotions}");
+    assert!(result["eyeContact"].as_u64() >= Some(50), "{result}");
+    let feedback = result["feedback"].as_str().unwrap();
+    assert!(feedback.contains("eye contact") && feedback.contains(&result["eyeContact"].to_string()), "{feedback}");
+    service.is_clean().await;
+}
+
+#[tokio::test]
+async fn a_video_without_sound_has_no_clarity_of_speech() {
+    let Some((_, models)) = clip_and_models("single_face.mp4") else { return };
+    let clips = Clips::new();
+    let from = clips::shared("single_face.mp4").unwrap();
+    std::fs::copy(from, clips.path("sound.mp4")).unwrap();
+    let silent = clips.make("silent.mp4", "-i $sound.mp4 -c:v copy -an");
+    let service = Service::start(with(&models)).await;
+    let body = ok(facial_analysis(&service, video_form(std::fs::read(silent).unwrap())).await).await;
+    assert!(body["facialAnalysisResult"]["speechClarity"].is_null(), "{body}");
+}
+
+#[tokio::test]
+async fn a_facial_analysis_that_cannot_be_done_says_why_in_a_sentence() {
+    let Some((no_face, models)) = clip_and_models("no_face.mp4") else { return };
+    let service = Service::start(with(&models)).await;
+    refused(facial_analysis(&service, Form::new().text("name", "Ann")).await, 400, "missing_video").await;
+    refused(facial_analysis(&service, video_form(vec![])).await, 400, "empty_video").await;
+    let no_form = service.http.post(format!("{}/api/facial-analysis", service.base)).body("video").send();
+    refused(no_form.await.unwrap(), 400, "not_a_form").await;
+    refused(facial_analysis(&service, video_form(b"just some text".repeat(10))).await, 422, "not_a_video").await;
+    // The head of a video, and nothing that can be decoded behind it.
+    let mut corrupt = small_clip();
+    corrupt.truncate(200);
+    refused(facial_analysis(&service, video_form(corrupt)).await, 422, "not_a_video").await;
+    refused(facial_analysis(&service, video_form(no_face)).await, 422, "no_face").await;
+    service.is_clean().await;
+}
+
+#[tokio::test]
+async fn a_model_that_cannot_be_loaded_is_said_and_tried_again() {
+    let Some((video, models)) = clip_and_models("single_face.mp4") else { return };
+    let empty = tempfile::tempdir().unwrap();
+    let folder = empty.path().join("models");
+    let settings = models.settings();
+    let given = folder.clone();
+    let service = Service::start(move |changed| {
+        changed.engine = settings.engine;
+        changed.models.folder = given;
+    })
+    .await;
+    let response = facial_analysis(&service, video_form(video.clone())).await;
+    assert!(response.headers().contains_key(header::RETRY_AFTER));
+    refused(response, 503, "model_unavailable").await;
+    std::os::unix::fs::symlink(models.path(), folder).unwrap();
+    ok(facial_analysis(&service, video_form(video)).await).await;
+}
+
+#[tokio::test]
+async fn with_too_little_memory_a_call_is_refused() {
+    let service = Service::start(|settings| settings.sync.min_memory = ByteSize(u64::MAX)).await;
+    let response = facial_analysis(&service, video_form(small_clip())).await;
+    assert!(response.headers().contains_key(header::RETRY_AFTER));
+    refused(response, 503, "too_little_memory").await;
+}
+
+#[tokio::test]
+async fn a_video_that_is_too_large_to_be_answered_at_once_is_refused() {
+    let service = Service::start(|settings| settings.sync.max_upload = ByteSize(1000)).await;
+    refused(facial_analysis(&service, video_form(small_clip())).await, 413, "upload_too_large").await;
+    refused(process_frame(&service, small_clip()).await, 413, "upload_too_large").await;
+}
+
+#[tokio::test]
+async fn raw_bytes_are_answered_with_mean_scores() {
+    let Some((video, models)) = clip_and_models("sad_then_happy.mp4") else { return };
+    let service = Service::start(with(&models)).await;
+    let body = ok(process_frame(&service, video.clone()).await).await;
+    assert_eq!(
+        keys(&body),
+        [
+            "average_confidence_score",
+            "average_emotion_scores",
+            "eye_contact_score",
+            "overall_dominant_emotion",
+            "total_frames_analyzed"
+        ]
+    );
+    let scores = &body["average_emotion_scores"];
+    assert_eq!(keys(scores), sorted_labels());
+    let values = LABELS.map(|label| scores[label].as_f64().unwrap());
+    assert!(values.iter().all(|value| (0.0..=100.0).contains(value)), "{scores}");
+    assert!((values.iter().sum::<f64>() - 100.0).abs() < 1e-6, "{scores}");
+    let dominant = body["overall_dominant_emotion"].as_str().unwrap();
+    assert!(values.iter().all(|value| *value <= scores[dominant].as_f64().unwrap()), "{body}");
+    assert!(["happy", "sad"].contains(&dominant), "{body}");
+    // 472 frames, every 30th from the first on.
+    assert_eq!(body["total_frames_analyzed"], 16);
+    assert!((0.0..=1.0).contains(&body["average_confidence_score"].as_f64().unwrap()), "{body}");
+    assert!((0.0..=100.0).contains(&body["eye_contact_score"].as_f64().unwrap()), "{body}");
+
+    let url = format!("{}/process-frame/?sample_every=100", service.base);
+    let fewer = ok(service.http.post(url).body(video).send().await.unwrap()).await;
+    assert_eq!(fewer["total_frames_analyzed"], 5);
+}
+
+#[tokio::test]
+async fn raw_bytes_that_are_no_video_are_refused() {
+    let service = Service::start(|_| {}).await;
+    refused(process_frame(&service, vec![]).await, 400, "empty_video").await;
+    refused(process_frame(&service, b"just some text".repeat(10)).await, 422, "not_a_video").await;
+    let url = format!("{}/process-frame?sample_every=0", service.base);
+    refused(service.http.post(url).body(small_clip()).send().await.unwrap(), 422, "bad_option").await;
+}
+
+#[tokio::test]
+async fn the_root_tells_programs_its_health_in_json() {
+    let service = Service::start(|_| {}).await;
+    for accept in ["*/*", "application/json"] {
+        let url = format!("{}/", service.base);
+        let response = service.http.get(url).header(header::ACCEPT, accept).send().await.unwrap();
+        assert_eq!(ok(response).await["status"], "ok");
+    }
+}
+
+/// What happens to an analysis that ends only when it is told to.
+#[derive(Debug, PartialEq)]
+enum Event {
+    /// ... with so many bytes to read.
+    Started(u64),
+    Stopped,
+}
+
+struct Endless(mpsc::UnboundedSender<Event>);
+
+impl Analyzer for Endless {
+    fn analyze(&self, source: &Source, _: Options, cancel: &Cancel) -> Result<Findings, PipelineError> {
+        let Source::File(path) = source else { panic!("a temporary file") };
+        self.0.send(Event::Started(std::fs::metadata(path).unwrap().len())).unwrap();
+        while !cancel.is_cancelled() {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let _ = self.0.send(Event::Stopped);
+        Err(PipelineError::Cancelled)
+    }
+}
+
+async fn endless(change: impl FnOnce(&mut Settings)) -> (Service, mpsc::UnboundedReceiver<Event>) {
+    let (events, heard) = mpsc::unbounded_channel();
+    (Service::start_with(change, |_| Arc::new(Endless(events))).await, heard)
+}
+
+async fn next(heard: &mut mpsc::UnboundedReceiver<Event>) -> Event {
+    timeout(PATIENCE, heard.recv()).await.expect("something happens").unwrap()
+}
+
+#[tokio::test]
+async fn a_call_too_many_is_refused_and_one_whose_client_hangs_up_makes_room() {
+    let (service, mut heard) = endless(|settings| settings.sync.max_concurrent = 1).await;
+    let (video, url) = (small_clip(), format!("{}/process-frame", service.base));
+    let started = Event::Started(video.len() as u64);
+    let call = tokio::spawn(service.http.post(&url).body(video.clone()).send());
+    assert_eq!(next(&mut heard).await, started);
+
+    let response = facial_analysis(&service, video_form(video.clone())).await;
+    assert!(response.headers()[header::RETRY_AFTER].to_str().unwrap().parse::<u32>().unwrap() > 0);
+    let body = json(response).await;
+    assert_eq!(body["code"], "too_busy", "{body}");
+
+    call.abort();
+    assert_eq!(next(&mut heard).await, Event::Stopped);
+    // The place is given back a moment after the analysis has said that it stops.
+    let again = async {
+        loop {
+            tokio::select! {
+                response = service.http.post(&url).body(video.clone()).send() => {
+                    assert_eq!(response.unwrap().status(), StatusCode::TOO_MANY_REQUESTS);
+                }
+                event = heard.recv() => break event,
+            }
+        }
+    };
+    assert_eq!(timeout(PATIENCE, again).await.expect("the place is given back"), Some(started));
+}
+
+#[tokio::test]
+async fn a_call_that_takes_too_long_is_stopped_and_says_so() {
+    let (service, mut heard) = endless(|settings| settings.sync.deadline_s = 1).await;
+    let response = facial_analysis(&service, video_form(small_clip())).await;
+    assert_eq!(response.status(), StatusCode::GATEWAY_TIMEOUT);
+    assert_eq!(json(response).await["code"], "deadline");
+    assert!(matches!(next(&mut heard).await, Event::Started(_)));
+    assert_eq!(next(&mut heard).await, Event::Stopped);
+}
+
+struct Panics;
+
+impl Analyzer for Panics {
+    fn analyze(&self, _: &Source, _: Options, _: &Cancel) -> Result<Findings, PipelineError> {
+        panic!("on purpose");
+    }
+}
+
+#[tokio::test]
+async fn an_analysis_that_breaks_down_is_an_error_and_gives_its_place_back() {
+    let service = Service::start_with(|settings| settings.sync.max_concurrent = 1, |_| Arc::new(Panics)).await;
+    for _ in 0..3 {
+        refused(process_frame(&service, small_clip()).await, 500, "internal").await;
+    }
+}
+
+async fn post_video(service: &Service, path: &str, form: Form) -> Response {
+    service.http.post(format!("{}{path}", service.base)).multipart(form).send().await.unwrap()
+}
+
+/// Sends a video; the link to its statistics.
+async fn stats_link(service: &Service, path: &str, video: Vec<u8>) -> String {
+    let response = post_video(service, path, video_form(video).text("filename", "me.webm")).await;
+    assert_eq!(response.status(), StatusCode::ACCEPTED);
+    let body = json(response).await;
+    assert_eq!(body["status"], "queued");
+    let link = body["links"]["stats"].as_str().unwrap();
+    assert_eq!(link, format!("{}/get_stats?token={}", service.base, body["token"].as_str().unwrap()));
+    link.to_owned()
+}
+
+#[tokio::test]
+async fn an_uploaded_video_gives_statistics_of_each_face() {
+    let Some((video, models)) = clip_and_models("sad_then_happy.mp4") else { return };
+    let service = Service::start(with(&models)).await;
+    let link = stats_link(&service, "/upload", video).await;
+
+    let early = service.http.get(&link).send().await.unwrap();
+    assert_eq!(early.status(), StatusCode::ACCEPTED);
+    assert!(early.headers().contains_key(header::RETRY_AFTER));
+    let early = json(early).await;
+    assert_eq!((early["status"].as_str(), early["progress"]["stage"].as_str()), (Some("queued"), Some("waiting")));
+
+    let _worker = service.work().await;
+    let url = format!("{link}&wait=60&download=1");
+    let response = loop {
+        let response = service.http.get(&url).send().await.unwrap();
+        if response.status() != StatusCode::ACCEPTED {
+            break response;
+        }
+    };
+    let disposition = response.headers()[header::CONTENT_DISPOSITION].to_str().unwrap();
+    assert_eq!(disposition, "attachment; filename=\"emotion-statistics.json\"");
+    let body = ok(response).await;
+    // 472 frames, every 20th from the first on.
+    assert_eq!(body["total_frames_analyzed"], 24);
+    let faces = body["faces"].as_array().unwrap();
+    assert_eq!(faces.len(), 1, "{body}");
+    let face = &faces[0];
+    assert_eq!(
+        keys(face),
+        [
+            "average_confidence",
+            "embeddings_shape",
+            "emotion_counts",
+            "example_embedding",
+            "face_id",
+            "most_common_emotion",
+            "total_frames"
+        ]
+    );
+    assert_eq!(face["face_id"], 1);
+    let total = face["total_frames"].as_u64().unwrap();
+    assert!((1..=24).contains(&total), "{face}");
+    assert_eq!(keys(&face["emotion_counts"]), sorted_labels());
+    let counts = LABELS.map(|label| face["emotion_counts"][label].as_u64().unwrap());
+    assert_eq!(counts.iter().sum::<u64>(), total, "{face}");
+    let most = face["most_common_emotion"].as_str().unwrap();
+    assert_eq!(face["emotion_counts"][most].as_u64().unwrap(), *counts.iter().max().unwrap(), "{face}");
+    for (label, confidence) in face["average_confidence"].as_object().unwrap() {
+        assert!(face["emotion_counts"][label].as_u64() > Some(0), "{face}");
+        assert!((0.0..=1.0).contains(&confidence.as_f64().unwrap()), "{face}");
+    }
+    assert_eq!(face["embeddings_shape"], serde_json::json!([total, 7]));
+    let example: Vec<f64> = serde_json::from_value(face["example_embedding"].clone()).unwrap();
+    assert_eq!(example.len(), 7);
+    assert!((example.iter().sum::<f64>() - 1.0).abs() < 1e-3, "{face}");
+}
+
+#[tokio::test]
+async fn a_recorded_video_without_a_face_gives_statistics_of_no_face() {
+    let Some(models) = clips::models() else { return };
+    let clips = Clips::new();
+    let recorded = clips.moving("clip.webm", 1.0, "-c:v libvpx -live 1");
+    let service = Service::start(with(&models)).await;
+    let link = stats_link(&service, "/record_video/", std::fs::read(recorded).unwrap()).await;
+    let _worker = service.work().await;
+    let body = loop {
+        let response = service.http.get(format!("{link}&wait=60")).send().await.unwrap();
+        if response.status() != StatusCode::ACCEPTED {
+            assert!(!response.headers().contains_key(header::CONTENT_DISPOSITION));
+            break ok(response).await;
+        }
+    };
+    assert_eq!((body["status"].as_str(), body["faces"].as_array().map(Vec::len)), (Some("done"), Some(0)));
+}
+
+#[tokio::test]
+async fn what_cannot_be_uploaded_or_looked_up_is_refused_in_a_sentence() {
+    let service = Service::start(|_| {}).await;
+    refused(post_video(&service, "/upload", Form::new().text("name", "Ann")).await, 400, "missing_video").await;
+    refused(post_video(&service, "/record_video", video_form(b"just text".repeat(20))).await, 422, "not_a_video").await;
+    refused(service.get("/get_stats").await, 400, "missing_token").await;
+    for token in ["nonsense", "31cd5c3e-e445-4b84-a96c-4d9d32c91b8b"] {
+        refused(service.get(&format!("/get_stats?token={token}")).await, 404, "unknown_token").await;
+    }
+    refused(service.get("/get_stats?token=31cd5c3e-e445-4b84-a96c-4d9d32c91b8b&wait=x").await, 422, "bad_wait").await;
+    service.is_clean().await;
+}
+
+fn frame_form(field: &'static str, picture: Vec<u8>) -> Form {
+    Form::new().text("session", "abc").part(field, Part::bytes(picture).file_name("frame.png"))
+}
+
+#[tokio::test]
+async fn a_saved_frame_is_given_back_until_it_is_erased() {
+    let clips = Clips::new();
+    clips.moving("clip.mp4", 1.0, "-c:v libx264 -pix_fmt yuv420p");
+    let service = Service::start(|_| {}).await;
+    for (field, file, kind) in [("frame", "frame.png", "image/png"), ("image", "frame.jpg", "image/jpeg")] {
+        let picture = std::fs::read(clips.make(file, "-i $clip.mp4 -frames:v 1")).unwrap();
+        let response = post_video(&service, "/save_frame", frame_form(field, picture.clone())).await;
+        assert_eq!(response.status(), StatusCode::CREATED);
+        let location = response.headers()[header::LOCATION].to_str().unwrap().to_owned();
+        let body = json(response).await;
+        let frame = body["frame"].as_str().unwrap();
+        assert_eq!(location, format!("/frames/{frame}"));
+        assert_eq!(body["size_bytes"], picture.len());
+        assert!(!service.stored()[0].to_string_lossy().contains(frame), "the storage gives the name away");
+
+        let shown = service.http.get(body["links"]["self"].as_str().unwrap()).send().await.unwrap();
+        assert_eq!(shown.headers()[header::CONTENT_TYPE], kind);
+        assert_eq!(shown.bytes().await.unwrap(), picture);
+        let erased = service.http.delete(format!("{}{location}", service.base)).send().await.unwrap();
+        assert_eq!(erased.status(), StatusCode::NO_CONTENT);
+        refused(service.get(&location).await, 404, "unknown_frame").await;
+    }
+    service.is_clean().await;
+}
+
+#[tokio::test]
+async fn what_is_no_picture_is_not_kept() {
+    let service = Service::start(|_| {}).await;
+    let post = async |form| post_video(&service, "/save_frame/", form).await;
+    refused(post(Form::new().text("name", "Ann")).await, 400, "missing_frame").await;
+    refused(post(frame_form("frame", small_clip())).await, 422, "not_a_picture").await;
+    refused(post(frame_form("frame", vec![])).await, 422, "not_a_picture").await;
+    let png = b"\x89PNG\r\n\x1a\nand more".to_vec();
+    let two = frame_form("frame", png.clone()).part("image", Part::bytes(png));
+    refused(post(two).await, 422, "two_frames").await;
+    refused(post(frame_form("frame", vec![0xFF; 10_000_001])).await, 413, "upload_too_large").await;
+    refused(service.get("/frames/nonsense").await, 404, "unknown_frame").await;
+    service.is_clean().await;
+}

@@ -1,0 +1,375 @@
+//! Keys: who may call, and who sees what.
+
+use std::time::Duration;
+
+use reqwest::multipart::Form;
+use reqwest::{Method, RequestBuilder, Response, StatusCode, header};
+use serde_json::Value;
+use uuid::Uuid;
+use visage::analysis::Options;
+use visage::clock::{Clock, ManualClock, RandomTokens, SystemClock, Tokens, random_secret};
+use visage::config::{Secret, Settings};
+use visage::store::{ApiKey, Enqueued, NewJob, NewKey, REMEMBERED, Repeatable, Scope, Store};
+
+use crate::support::clips::Clips;
+use crate::support::postgres::TestDatabase;
+use crate::support::service::{Service, video_form};
+
+pub fn clip() -> Vec<u8> {
+    let clips = Clips::new();
+    std::fs::read(clips.moving("clip.mp4", 1.0, "-c:v libx264 -pix_fmt yuv420p")).unwrap()
+}
+
+fn new_key(scopes: &[Scope]) -> NewKey {
+    NewKey {
+        name: "test".to_owned(),
+        scopes: scopes.to_vec(),
+        rate_per_minute: None,
+        max_concurrent: None,
+        expires_at: None,
+    }
+}
+
+/// Makes a key; its text.
+pub async fn create(store: &Store, key: &NewKey) -> String {
+    let now = SystemClock.now();
+    store.create_key(key, RandomTokens.next(), &random_secret().unwrap(), now).await.unwrap()
+}
+
+/// A key with these scopes, made in the database of a running service.
+pub async fn key(service: &Service, scopes: &[Scope]) -> String {
+    create(&service.store, &new_key(scopes)).await
+}
+
+/// A database of a test's own.
+struct Harness {
+    store: Store,
+    clock: ManualClock,
+    _lives: Box<dyn std::any::Any + Send + Sync>,
+}
+
+impl Harness {
+    async fn sqlite() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}/visage.db", folder.path().display());
+        Self::new(url, Box::new(folder)).await
+    }
+
+    async fn postgres() -> Self {
+        let database = TestDatabase::create().await;
+        Self::new(database.url(), Box::new(database)).await
+    }
+
+    async fn new(url: String, lives: Box<dyn std::any::Any + Send + Sync>) -> Self {
+        let mut database = Settings::defaults().unwrap().database;
+        database.url = Secret::new(url);
+        let store = Store::open(&database).await.unwrap();
+        Self { store, clock: ManualClock::at("2026-01-02T03:04:05Z".parse().unwrap()), _lives: lives }
+    }
+
+    async fn find(&self, text: &str) -> Option<ApiKey> {
+        self.store.key(text, self.clock.now()).await.unwrap()
+    }
+}
+
+/// Every test below, once on each database.
+macro_rules! on_both {
+    ($($name:ident,)*) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                super::$name(super::Harness::sqlite().await).await;
+            })*
+        }
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                super::$name(super::Harness::postgres().await).await;
+            })*
+        }
+    };
+}
+
+on_both! {
+    a_key_is_found_by_its_text_alone,
+    a_key_ends_when_it_is_revoked_or_over,
+    the_last_use_of_a_key_is_known_to_the_minute,
+    a_request_is_remembered_for_a_day,
+    of_many_requests_at_the_same_moment_one_is_new,
+}
+
+async fn a_key_is_found_by_its_text_alone(h: Harness) {
+    let wanted =
+        NewKey { rate_per_minute: Some(7), max_concurrent: Some(2), ..new_key(&[Scope::Analyze, Scope::Logs]) };
+    let text = create(&h.store, &wanted).await;
+    let other = create(&h.store, &new_key(&[Scope::Read])).await;
+    let key = h.find(&text).await.unwrap();
+    assert!(text.starts_with(&format!("vis_{}_", key.id)), "{text}");
+    assert_eq!((key.rate_per_minute, key.max_concurrent, key.last_used_at), (Some(7), Some(2), None));
+    assert_eq!(key.scopes, [Scope::Analyze, Scope::Logs]);
+    assert_eq!(h.store.keys().await.unwrap().len(), 2);
+    // The id of one with the secret of the other, and texts that are nearly right.
+    let secret = other.splitn(3, '_').last().unwrap();
+    for wrong in [format!("vis_{}_{secret}", key.id), text[..text.len() - 1].to_owned(), format!("{text}x"), key.id] {
+        assert_eq!(h.find(&wrong).await, None, "{wrong}");
+    }
+}
+
+async fn a_key_ends_when_it_is_revoked_or_over(h: Harness) {
+    let until = h.clock.now() + jiff::SignedDuration::from_hours(1);
+    let short = create(&h.store, &NewKey { expires_at: Some(until), ..new_key(&[Scope::Read]) }).await;
+    let revoked = create(&h.store, &new_key(&[Scope::Read])).await;
+    let id = h.find(&revoked).await.unwrap().id;
+    assert!(h.find(&short).await.is_some());
+    h.clock.advance(Duration::from_secs(3600));
+    assert_eq!(h.find(&short).await, None);
+    assert!(h.store.revoke_key(&id, h.clock.now()).await.unwrap());
+    assert!(!h.store.revoke_key(&id, h.clock.now()).await.unwrap(), "once is enough");
+    assert!(!h.store.revoke_key("0123456789ab", h.clock.now()).await.unwrap());
+    assert_eq!(h.find(&revoked).await, None);
+}
+
+async fn the_last_use_of_a_key_is_known_to_the_minute(h: Harness) {
+    let text = create(&h.store, &new_key(&[Scope::Read])).await;
+    let first = h.clock.now();
+    h.store.key_used(&h.find(&text).await.unwrap(), first).await.unwrap();
+    assert_eq!(h.find(&text).await.unwrap().last_used_at, Some(first));
+    h.clock.advance(Duration::from_secs(59));
+    h.store.key_used(&h.find(&text).await.unwrap(), h.clock.now()).await.unwrap();
+    assert_eq!(h.find(&text).await.unwrap().last_used_at, Some(first), "written within the minute");
+    h.clock.advance(Duration::from_secs(1));
+    h.store.key_used(&h.find(&text).await.unwrap(), h.clock.now()).await.unwrap();
+    assert_eq!(h.find(&text).await.unwrap().last_used_at, Some(h.clock.now()));
+}
+
+fn ask(service: &Service, method: Method, path: &str, key: Option<&str>) -> RequestBuilder {
+    let request = service.http.request(method, format!("{}{path}", service.base));
+    match key {
+        Some(key) => request.bearer_auth(key),
+        None => request,
+    }
+}
+
+async fn get(service: &Service, path: &str, key: Option<&str>) -> Response {
+    ask(service, Method::GET, path, key).send().await.unwrap()
+}
+
+async fn send(service: &Service, form: Form, key: Option<&str>) -> Response {
+    ask(service, Method::POST, "/analyze-video", key).multipart(form).send().await.unwrap()
+}
+
+async fn sent(service: &Service, key: Option<&str>) -> Uuid {
+    let response = send(service, video_form(clip()), key).await;
+    assert_eq!(response.status(), StatusCode::ACCEPTED);
+    let body: Value = response.json().await.unwrap();
+    body["token"].as_str().unwrap().parse().unwrap()
+}
+
+async fn code(response: Response) -> (u16, String) {
+    let status = response.status().as_u16();
+    let body: Value = response.json().await.unwrap();
+    (status, body["code"].as_str().unwrap_or_default().to_owned())
+}
+
+#[tokio::test]
+async fn where_keys_are_required_a_call_without_one_is_refused_and_monitors_are_not() {
+    let service = Service::start(|settings| settings.auth.required = true).await;
+    let token = RandomTokens.next();
+    for path in [format!("/results/{token}"), format!("/results/{token}/report"), format!("/results/{token}/events")] {
+        let response = get(&service, &path, None).await;
+        assert_eq!(response.headers()[header::WWW_AUTHENTICATE], "Bearer realm=\"visage\"");
+        assert_eq!(code(response).await, (401, "key_required".to_owned()), "{path}");
+    }
+    assert_eq!(code(send(&service, video_form(clip()), None).await).await, (401, "key_required".to_owned()));
+    for path in ["/", "/healthz", "/readyz", "/healthz/"] {
+        assert_eq!(get(&service, path, None).await.status(), StatusCode::OK, "{path}");
+    }
+    service.is_clean().await;
+}
+
+#[tokio::test]
+async fn a_key_opens_what_its_scopes_say() {
+    let service = Service::start(|settings| settings.auth.required = true).await;
+    let analyze = key(&service, &[Scope::Analyze]).await;
+    let read = key(&service, &[Scope::Read]).await;
+    let admin = key(&service, &[Scope::Admin]).await;
+    let refused = send(&service, video_form(clip()), Some(&read)).await;
+    let challenge = refused.headers()[header::WWW_AUTHENTICATE].to_str().unwrap().to_owned();
+    assert!(challenge.contains("insufficient_scope"), "{challenge}");
+    assert_eq!(code(refused).await, (403, "scope_required".to_owned()));
+    let token = sent(&service, Some(&analyze)).await;
+    let path = format!("/results/{token}");
+    assert_eq!(code(get(&service, &path, Some(&analyze)).await).await, (403, "scope_required".to_owned()));
+    assert_eq!(get(&service, &path, Some(&admin)).await.status(), StatusCode::OK);
+    let response =
+        service.http.get(format!("{}{path}", service.base)).header("x-api-key", &admin).send().await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(ask(&service, Method::DELETE, &path, Some(&analyze)).send().await.unwrap().status(), 204);
+}
+
+#[tokio::test]
+async fn a_wrong_key_is_refused_also_where_none_is_needed() {
+    let service = Service::start(|_| {}).await;
+    let good = key(&service, &[Scope::Analyze, Scope::Read]).await;
+    let token = sent(&service, None).await;
+    let path = format!("/results/{token}");
+    for wrong in ["nonsense", "", &format!("{good}x"), &good[..good.len() - 2]] {
+        let response =
+            service.http.get(format!("{}{path}", service.base)).header("x-api-key", wrong).send().await.unwrap();
+        assert_eq!(code(response).await, (401, "wrong_key".to_owned()), "{wrong}");
+    }
+    // Basic is a proxy's business.
+    let basic = service.http.get(format!("{}{path}", service.base)).basic_auth("u", Some("p")).send().await.unwrap();
+    assert_eq!(basic.status(), StatusCode::OK);
+    let id = service.store.keys().await.unwrap()[0].id.clone();
+    assert_eq!(get(&service, &path, Some(&good)).await.status(), StatusCode::OK);
+    assert!(service.store.revoke_key(&id, SystemClock.now()).await.unwrap());
+    assert_eq!(code(get(&service, &path, Some(&good)).await).await, (401, "wrong_key".to_owned()));
+}
+
+#[tokio::test]
+async fn what_was_sent_with_a_key_is_unknown_to_all_others() {
+    let service = Service::start(|_| {}).await;
+    let scopes = [Scope::Analyze, Scope::Read];
+    let (ann, bob) = (key(&service, &scopes).await, key(&service, &scopes).await);
+    let admin = key(&service, &[Scope::Admin]).await;
+    let hers = sent(&service, Some(&ann)).await;
+    let free = sent(&service, None).await;
+    for other in [Some(bob.as_str()), None] {
+        for suffix in ["", "/report", "/events"] {
+            let path = format!("/results/{hers}{suffix}");
+            assert_eq!(code(get(&service, &path, other).await).await, (404, "unknown_token".to_owned()), "{path}");
+        }
+        let erased = ask(&service, Method::DELETE, &format!("/results/{hers}"), other).send().await.unwrap();
+        assert_eq!(erased.status(), StatusCode::NOT_FOUND);
+    }
+    for (token, key) in [(hers, Some(&ann)), (hers, Some(&admin)), (free, Some(&bob)), (free, None)] {
+        let response = get(&service, &format!("/results/{token}"), key.map(String::as_str)).await;
+        assert_eq!(response.status(), StatusCode::OK);
+    }
+    let erased = ask(&service, Method::DELETE, &format!("/results/{hers}"), Some(&ann)).send().await.unwrap();
+    assert_eq!(erased.status(), StatusCode::NO_CONTENT);
+}
+
+async fn repeat(service: &Service, name: &str, form: Form, key: Option<&str>) -> Response {
+    let request = ask(service, Method::POST, "/analyze-video", key).header("Idempotency-Key", name);
+    request.multipart(form).send().await.unwrap()
+}
+
+async fn accepted(response: Response) -> Value {
+    let (status, body) = (response.status(), response.json().await.unwrap());
+    assert_eq!(status, StatusCode::ACCEPTED, "{body}");
+    body
+}
+
+#[tokio::test]
+async fn a_repeated_request_gets_the_first_answer_and_queues_nothing() {
+    let service = Service::start(|_| {}).await;
+    let clip = clip();
+    let form = || video_form(clip.clone()).text("email", "ann@example.org");
+    let first = accepted(repeat(&service, "one", form(), None).await).await;
+    assert_eq!(accepted(repeat(&service, "one", form(), None).await).await, first);
+    assert_eq!((service.store.video_count().await.unwrap(), service.stored().len()), (1, 1));
+    // Another name, and none, are other requests.
+    for name in ["two", "ONE"] {
+        assert_ne!(accepted(repeat(&service, name, form(), None).await).await["token"], first["token"]);
+    }
+    assert_ne!(accepted(service.upload(form()).await).await["token"], first["token"]);
+    assert_eq!(service.stored().len(), 4);
+}
+
+#[tokio::test]
+async fn a_name_used_for_another_request_is_refused() {
+    let service = Service::start(|_| {}).await;
+    let clip = clip();
+    let mut other = clip.clone();
+    *other.last_mut().unwrap() ^= 1;
+    accepted(repeat(&service, "one", video_form(clip.clone()), None).await).await;
+    for form in [video_form(other), video_form(clip.clone()).text("max_faces", "3")] {
+        let refused = repeat(&service, "one", form, None).await;
+        assert_eq!(code(refused).await, (422, "idempotency_key_reused".to_owned()));
+    }
+    assert_eq!((service.store.video_count().await.unwrap(), service.stored().len()), (1, 1));
+    for name in [String::new(), "x".repeat(256)] {
+        let refused = repeat(&service, &name, video_form(clip.clone()), None).await;
+        assert_eq!(code(refused).await, (400, "bad_idempotency_key".to_owned()));
+    }
+}
+
+#[tokio::test]
+async fn repetitions_at_the_same_moment_share_one_job() {
+    let service = Service::start(|_| {}).await;
+    let clip = clip();
+    let tries = (0..6).map(|_| repeat(&service, "one", video_form(clip.clone()), None));
+    let mut tokens = std::collections::HashSet::new();
+    for response in futures_util::future::join_all(tries).await {
+        tokens.insert(accepted(response).await["token"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(tokens.len(), 1);
+    assert_eq!((service.store.video_count().await.unwrap(), service.stored().len()), (1, 1));
+}
+
+#[tokio::test]
+async fn what_was_refused_or_erased_is_not_remembered() {
+    let service = Service::start(|_| {}).await;
+    let clip = clip();
+    let refused = repeat(&service, "one", video_form(b"no video".to_vec()), None).await;
+    assert_eq!(refused.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    let first = accepted(repeat(&service, "one", video_form(clip.clone()), None).await).await;
+    let token = first["token"].as_str().unwrap();
+    let erased = ask(&service, Method::DELETE, &format!("/results/{token}"), None).send().await.unwrap();
+    assert_eq!(erased.status(), StatusCode::NO_CONTENT);
+    assert_ne!(accepted(repeat(&service, "one", video_form(clip), None).await).await["token"], first["token"]);
+}
+
+#[tokio::test]
+async fn each_key_has_names_of_its_own() {
+    let service = Service::start(|_| {}).await;
+    let clip = clip();
+    let (ann, bob) = (key(&service, &[Scope::Analyze]).await, key(&service, &[Scope::Analyze]).await);
+    let mut tokens = std::collections::HashSet::new();
+    for key in [Some(ann.as_str()), Some(bob.as_str()), None] {
+        let body = accepted(repeat(&service, "one", video_form(clip.clone()), key).await).await;
+        tokens.insert(body["token"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(tokens.len(), 3);
+}
+
+fn request(name: &str, body: &str) -> Repeatable {
+    Repeatable { name_sha256: name.to_owned(), body_sha256: body.to_owned() }
+}
+
+impl Harness {
+    /// Queues a job for a request; its token, and what became of it.
+    async fn enqueue(&self, owner: Option<&str>, request: &Repeatable) -> (Uuid, Enqueued) {
+        let token = RandomTokens.next();
+        let options = Options { sample_every: 7, max_faces: 3 };
+        let job = NewJob { token, video_key: token.to_string(), options, recipients: vec![] };
+        (token, self.store.enqueue_once(owner, Some(request), &job, self.clock.now()).await.unwrap())
+    }
+}
+
+async fn a_request_is_remembered_for_a_day(h: Harness) {
+    let (first, was) = h.enqueue(None, &request("one", "body")).await;
+    assert_eq!(was, Enqueued::New);
+    h.clock.advance(REMEMBERED - Duration::from_millis(1));
+    assert_eq!(h.enqueue(None, &request("one", "body")).await.1, Enqueued::Before(first));
+    assert_eq!(h.enqueue(None, &request("one", "other")).await.1, Enqueued::Reused);
+    assert_eq!(h.enqueue(Some("ann"), &request("one", "other")).await.1, Enqueued::New);
+    assert_eq!(h.store.forget_requests(h.clock.now()).await.unwrap(), 0);
+    h.clock.advance(Duration::from_millis(1));
+    assert_eq!(h.enqueue(None, &request("one", "other")).await.1, Enqueued::New);
+    h.clock.advance(REMEMBERED);
+    assert_eq!(h.store.forget_requests(h.clock.now()).await.unwrap(), 2);
+}
+
+async fn of_many_requests_at_the_same_moment_one_is_new(h: Harness) {
+    let request = request("one", "body");
+    let tries = futures_util::future::join_all((0..8).map(|_| h.enqueue(Some("ann"), &request))).await;
+    let new: Vec<_> = tries.iter().filter(|(_, was)| *was == Enqueued::New).collect();
+    assert_eq!(new.len(), 1, "{tries:?}");
+    let before = tries.iter().filter(|(_, was)| *was == Enqueued::Before(new[0].0)).count();
+    assert_eq!(before, 7, "{tries:?}");
+    assert_eq!(h.store.video_count().await.unwrap(), 1);
+    assert_eq!(h.store.job(new[0].0).await.unwrap().unwrap().owner.as_deref(), Some("ann"));
+}
