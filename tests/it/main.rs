@@ -13,6 +13,7 @@ mod hostile;
 mod kill;
 mod mail;
 mod pipeline;
+mod speech;
 mod store;
 mod vision;
 mod worker;
