@@ -11,7 +11,7 @@
 //! - [`pipeline`]: a video in, [`analysis::Findings`] out; used by worker and command line alike.
 //! - [`media`]: opens video files: probing, frames and sound.
 //! - [`engine`]: ONNX Runtime: models, sessions, devices, batching. Knows tensors, no faces and no sound.
-//! - [`vision`]: what pictures say: face detector, emotion classifier, head pose.
+//! - [`vision`]: what pictures say: face detector, landmarks, emotion classifier, head pose, gaze.
 //! - [`speech`]: what sound says: voice activity, sound quality, rate of syllables.
 //! - [`analysis`]: plain types and arithmetic: emotions, observations, tracks, scores, summary.
 //! - [`report`]: views of a result for people: HTML, charts, mail.
