@@ -17,7 +17,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use super::incoming::Incoming;
-use super::outer::OwnShape;
+use super::problem::OwnShape;
 use super::{Api, Problem};
 use crate::store::{ApiKey, Scope};
 

@@ -6,8 +6,10 @@
 
 mod auth;
 mod incoming;
+mod logs;
 mod outer;
 mod problem;
+mod request_log;
 mod server;
 mod v1;
 
@@ -33,6 +35,7 @@ use crate::store::Store;
 
 pub use auth::Caller;
 pub use problem::Problem;
+pub use request_log::LogDetails;
 pub use server::serve;
 
 /// What handlers work with. Cheap to clone.
@@ -57,9 +60,10 @@ struct Api {
     /// One permit a video being opened: that is work for the processor, not for the network.
     probes: Arc<Semaphore>,
     readiness: Arc<v1::readyz::Readiness>,
+    log: request_log::RequestLog,
 }
 
-/// The service: every route, every layer.
+/// The service: every route, every layer. Starts the writer of the request log, so it wants a runtime.
 pub fn router(state: AppState) -> Router {
     let http = &state.settings.http;
     // Longer than the longest wait that a client may ask for.
@@ -69,12 +73,14 @@ pub fn router(state: AppState) -> Router {
         uploads: Arc::new(Semaphore::new(http.max_concurrent_uploads.min(Semaphore::MAX_PERMITS))),
         probes: Arc::new(Semaphore::new(cores)),
         readiness: Arc::default(),
+        log: request_log::RequestLog::start(&state),
         app: state,
     };
     let quick = Router::new()
         .route("/", get(v1::root::handle))
         .route("/healthz", get(v1::healthz::handle))
         .route("/readyz", get(v1::readyz::handle))
+        .route("/logs", get(logs::handle))
         .route("/results/{token}", get(v1::results::handle).delete(v1::erase::handle))
         .route("/results/{token}/report", get(v1::report::handle))
         .route("/results/{token}/events", get(v1::events::handle))

@@ -27,6 +27,10 @@ pub struct Problem {
     pub members: Map<String, Value>,
 }
 
+/// Marks an error that is written in a shape of its own and stays as it is.
+#[derive(Debug, Clone, Copy)]
+pub struct OwnShape;
+
 impl Problem {
     pub fn new(status: StatusCode, code: impl Into<String>, title: &'static str, detail: impl Into<String>) -> Self {
         Self { status, code: code.into(), title, detail: detail.into(), retry_after_s: None, members: Map::new() }

@@ -268,6 +268,7 @@ pub struct Report {
 pub struct Retention {
     pub videos_h: u64,
     pub results_d: u64,
+    pub request_log_d: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

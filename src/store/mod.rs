@@ -11,6 +11,7 @@ mod jobs;
 mod keys;
 mod outbox;
 mod queue;
+mod request_log;
 mod results;
 mod wake;
 
@@ -32,6 +33,7 @@ pub use jobs::{Failure, Job, JobProgress, NewJob, Status};
 pub use keys::{ApiKey, NewKey, Scope};
 pub use outbox::{MailKind, NewMail, OutgoingMail};
 pub use queue::{Claim, Held};
+pub use request_log::{LogEntry, LogFilter};
 pub use wake::{Subscription, Wake};
 
 /// Why the database gave no answer. The text is for logs, never for clients.

@@ -12,6 +12,7 @@ mod end_to_end;
 mod hostile;
 mod keys;
 mod kill;
+mod limits;
 mod mail;
 mod pipeline;
 mod store;
