@@ -11,6 +11,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use tracing::Instrument;
 
+use super::limits::Left;
 use super::problem::{OwnShape, Problem};
 use super::request_log::{self, LogDetails};
 use super::{Api, Caller};
@@ -85,6 +86,9 @@ fn dress(mut response: Response, request_id: &str) -> Response {
     let bare = || is_bare.then(|| Problem::of_status(status));
     if let Some(problem) = problem.or_else(bare) {
         let plain = std::mem::replace(&mut response, problem.render(request_id));
+        if let Some(left) = plain.extensions().get::<Left>() {
+            response.extensions_mut().insert(*left);
+        }
         if let Some(caller) = plain.extensions().get::<Caller>() {
             response.extensions_mut().insert(caller.clone());
         }
@@ -94,6 +98,9 @@ fn dress(mut response: Response, request_id: &str) -> Response {
         if let Some(allow) = plain.headers().get(header::ALLOW) {
             response.headers_mut().insert(header::ALLOW, allow.clone());
         }
+    }
+    if let Some(left) = response.extensions_mut().remove::<Left>() {
+        left.tell(&mut response);
     }
     let headers = response.headers_mut();
     if let Ok(id) = HeaderValue::from_str(request_id) {

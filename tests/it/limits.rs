@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reqwest::{Method, Response, StatusCode};
+use reqwest::{Method, Response, StatusCode, header};
 use serde_json::{Value, json};
 use visage::clock::{RandomTokens, Tokens};
 use visage::store::Scope;
@@ -134,4 +134,111 @@ async fn filters_come_as_parameters_or_as_a_body_on_get() {
     assert_eq!((&page["count"], &page["more"]), (&json!(1), &json!(true)));
     assert_eq!(logs(&service, &admin, "?client_id=two&start_date=2999-01-01").await["count"], 0);
     assert_eq!(logs(&service, &admin, "?client_id=two&end_date=2000-01-01").await["count"], 0);
+}
+
+#[tokio::test]
+async fn an_address_and_a_key_have_a_rate_each_and_are_told_what_is_left() {
+    let service = Service::start(|settings| {
+        settings.limits.rate_per_minute_address = 2;
+        settings.limits.rate_per_minute_key = 3;
+    })
+    .await;
+    let key = key(&service, &[Scope::Read]).await;
+    let path = format!("/results/{}", RandomTokens.next());
+    for left in ["\"address\";r=1;t=30", "\"address\";r=0;t=60"] {
+        let response = service.get(&path).await;
+        assert_eq!(response.status(), StatusCode::NOT_FOUND);
+        assert_eq!(response.headers()["ratelimit-policy"], "\"address\";q=2;w=60");
+        assert_eq!(response.headers()["ratelimit"], left);
+    }
+    let refused = service.get(&path).await;
+    assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+    let wait: u64 = refused.headers()[header::RETRY_AFTER].to_str().unwrap().parse().unwrap();
+    assert!((1..=30).contains(&wait), "{wait}");
+    assert!(refused.headers()["ratelimit"].to_str().unwrap().starts_with("\"address\";r=0;"));
+    assert_eq!(refused.json::<Value>().await.unwrap()["code"], "rate_limited");
+    // Forwarded by nobody that is trusted.
+    let forged = service.http.get(format!("{}{path}", service.base)).header("x-forwarded-for", "192.0.2.1");
+    assert_eq!(forged.send().await.unwrap().status(), StatusCode::TOO_MANY_REQUESTS);
+    // A key has a bucket of its own, and who checks the health none.
+    let with_key = || service.http.get(format!("{}{path}", service.base)).bearer_auth(&key).send();
+    for status in [404, 404, 404, 429] {
+        assert_eq!(with_key().await.unwrap().status(), status);
+    }
+    assert_eq!(service.get("/healthz").await.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn behind_a_trusted_proxy_the_address_is_the_one_it_names() {
+    let service = Service::start(|settings| {
+        settings.limits.rate_per_minute_address = 1;
+        settings.http.trusted_proxies = vec!["127.0.0.0/8".to_owned()];
+    })
+    .await;
+    let ask = async |from: &str| {
+        let request = service.http.get(format!("{}/results/x", service.base)).header("x-forwarded-for", from);
+        request.send().await.unwrap().status().as_u16()
+    };
+    assert_eq!((ask("192.0.2.1").await, ask("192.0.2.2").await, ask("192.0.2.1").await), (404, 404, 429));
+    assert_eq!(ask("192.0.2.9, 192.0.2.1").await, 429, "what the client wrote itself does not count");
+}
+
+#[tokio::test]
+async fn a_key_may_have_so_many_requests_at_the_same_time() {
+    let service = Service::start(|settings| settings.limits.max_concurrent_key = 1).await;
+    let key = key(&service, &[Scope::Analyze, Scope::Read]).await;
+    let sent = service.http.post(format!("{}/analyze-video", service.base)).bearer_auth(&key);
+    let sent: Value = sent.multipart(video_form(clip())).send().await.unwrap().json().await.unwrap();
+    let path = format!("{}/results/{}", service.base, sent["token"].as_str().unwrap());
+    let ask = || service.http.get(&path).bearer_auth(&key).send();
+    // Takes the place, if need be after one of the requests below had it.
+    let long = service.http.get(format!("{path}?wait=60")).bearer_auth(&key);
+    let waiting = tokio::spawn(async move {
+        while long.try_clone().unwrap().send().await.unwrap().status() == StatusCode::TOO_MANY_REQUESTS {}
+    });
+    let refused = async {
+        loop {
+            let response = ask().await.unwrap();
+            if response.status() == StatusCode::TOO_MANY_REQUESTS {
+                return response;
+            }
+        }
+    };
+    let refused = tokio::time::timeout(Duration::from_secs(30), refused).await.unwrap();
+    assert_eq!(refused.headers()[header::RETRY_AFTER], "1");
+    assert_eq!(refused.json::<Value>().await.unwrap()["code"], "too_many_at_once");
+    // Who leaves gives the place back.
+    waiting.abort();
+    let taken = async { while ask().await.unwrap().status() != StatusCode::OK {} };
+    tokio::time::timeout(Duration::from_secs(30), taken).await.unwrap();
+}
+
+#[tokio::test]
+async fn pages_of_the_named_origins_may_call_and_no_others() {
+    let origin = "https://app.example.org";
+    let service = Service::start(|settings| {
+        settings.cors.origins = vec![origin.to_owned()];
+        settings.auth.required = true;
+    })
+    .await;
+    let preflight = async |from: &str| {
+        let request = service.http.request(Method::OPTIONS, format!("{}/analyze-video", service.base));
+        let request = request.header(header::ORIGIN, from).header(header::ACCESS_CONTROL_REQUEST_METHOD, "POST");
+        request.header(header::ACCESS_CONTROL_REQUEST_HEADERS, "authorization").send().await.unwrap()
+    };
+    let asked = preflight(origin).await;
+    assert_eq!(asked.status(), StatusCode::OK);
+    assert_eq!(asked.headers()[header::ACCESS_CONTROL_ALLOW_ORIGIN], origin);
+    let takes = asked.headers()[header::ACCESS_CONTROL_ALLOW_HEADERS].to_str().unwrap();
+    assert!(takes.contains("authorization") && takes.contains("x-api-key"), "{takes}");
+    assert!(!preflight("https://evil.example").await.headers().contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN));
+    // A refusal can be read by the page, too.
+    let request = service.http.get(format!("{}/results/x", service.base)).header(header::ORIGIN, origin);
+    let refused = request.send().await.unwrap();
+    assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(refused.headers()[header::ACCESS_CONTROL_ALLOW_ORIGIN], origin);
+
+    let closed = Service::start(|_| {}).await;
+    let request = closed.http.get(format!("{}/healthz", closed.base)).header(header::ORIGIN, origin);
+    assert!(!request.send().await.unwrap().headers().contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN));
 }
