@@ -9,15 +9,16 @@
 //! - [`store`]: the database: jobs (the queue), results, outgoing mail, keys. All SQL is here.
 //! - [`worker`]: one job from claim to clean-up, and the housekeeping beside it.
 //! - [`pipeline`]: a video in, [`analysis::Findings`] out; used by worker and command line alike.
-//! - [`media`]: opens video files: probing and frames.
-//! - [`engine`]: ONNX Runtime: models, sessions, devices, batching. Knows tensors, no faces.
+//! - [`media`]: opens video files: probing, frames and sound.
+//! - [`engine`]: ONNX Runtime: models, sessions, devices, batching. Knows tensors, no faces and no sound.
 //! - [`vision`]: what pictures say: face detector, emotion classifier, head pose.
+//! - [`speech`]: what sound says: voice activity, sound quality, rate of syllables.
 //! - [`analysis`]: plain types and arithmetic: emotions, observations, tracks, scores, summary.
 //! - [`report`]: views of a result for people: HTML, charts, mail.
 //! - [`clock`]: time and tokens, passed in so that tests can fix them.
 //! - [`telemetry`]: the program's log.
 //!
-//! Nothing imports upward: `analysis` and `engine` are the ground, `vision` and `media` stand on them,
+//! Nothing imports upward: `analysis` and `engine` are the ground, `vision`, `speech` and `media` stand on them,
 //! `pipeline` on those; `blob`, `store` and `report` beside it; `worker` and `api` on top, `cli` last.
 
 pub mod analysis;
@@ -30,6 +31,7 @@ pub mod engine;
 pub mod media;
 pub mod pipeline;
 pub mod report;
+pub mod speech;
 pub mod store;
 pub mod telemetry;
 pub mod vision;

@@ -10,6 +10,7 @@ mod observation;
 mod options;
 mod rounding;
 mod scores;
+mod speech;
 mod summarise;
 mod summary;
 #[cfg(test)]
@@ -23,6 +24,7 @@ pub use observation::Observation;
 pub use options::Options;
 pub use rounding::percentages;
 pub use scores::{FACING_PITCH_DEG, FACING_YAW_DEG, calmness, eye_contact, quality};
+pub use speech::{PAUSE_S, Talk};
 pub use summarise::summarise;
 pub use summary::{Analysis, FaceSummary, Findings, ModelUsed, Speech, SpeechQuality, Summary, VideoFacts};
 pub use timeline::{Timeline, TimelineRow};

@@ -39,6 +39,7 @@ macro_rules! with_decimals {
 
 with_decimals! {
     one, maybe_one, 1;
+    two, maybe_two, 2;
     three, maybe_three, 3;
 }
 

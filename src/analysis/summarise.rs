@@ -15,7 +15,8 @@ use super::{
 const MIN_SPAN_S: f64 = 1e-6;
 
 /// The result of the tracks of one video. `samples` are the times of all samples, those without a face included, in
-/// order; an observation's `sample` is an index into it. `warnings` are those that are known already.
+/// order; an observation's `sample` is an index into it. `warnings` are those that are known already. What was heard is the
+/// caller's to add.
 pub fn summarise(
     video: VideoFacts,
     samples: &[f64],
@@ -29,11 +30,9 @@ pub fn summarise(
     if people.is_empty() {
         warnings.push("No face was found in the frames that were looked at.".to_owned());
     }
-    warnings.push(if video.has_audio {
-        "The sound track was not analyzed: this version does not analyze speech.".to_owned()
-    } else {
-        "The video has no sound track, so there is nothing to say about speech.".to_owned()
-    });
+    if !video.has_audio {
+        warnings.push("The video has no sound track, so there is nothing to say about speech.".to_owned());
+    }
     let summary = whole(&people);
     if summary.eye_contact.is_some() {
         warnings.push(

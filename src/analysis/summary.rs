@@ -74,20 +74,34 @@ pub struct Summary {
 /// What the sound track says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Speech {
-    /// Share of the time in which somebody speaks, 0 to 1.
+    /// Share of the sound track in which somebody speaks, 0 to 1.
+    #[serde(serialize_with = "rounding::three")]
     pub ratio: f64,
-    /// 0 to 100.
-    pub clarity: f64,
-    pub quality_mos: SpeechQuality,
+    /// How easy it is to follow, 0 to 100. `None` where the quality is not known.
+    #[serde(serialize_with = "rounding::maybe_one")]
+    pub clarity: Option<f64>,
+    /// `None` where there is too little speech, or no model for it.
+    pub quality_mos: Option<SpeechQuality>,
+    /// Syllables a second of speech, pauses left out. `None` where there is too little speech.
+    #[serde(serialize_with = "rounding::maybe_two")]
+    pub syllables_per_s: Option<f64>,
+    /// Silences between speech of [`super::PAUSE_S`] or longer.
     pub pauses: u32,
+    #[serde(serialize_with = "rounding::two")]
     pub longest_pause_s: f64,
 }
 
-/// DNSMOS P.835 opinion scores, each 1 to 5.
+/// DNSMOS P.835 opinion scores, each 1 (bad) to 5 (excellent).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SpeechQuality {
+    /// Of the speech itself.
+    #[serde(serialize_with = "rounding::two")]
     pub sig: f64,
+    /// Of the background: 5 is one that does not disturb.
+    #[serde(serialize_with = "rounding::two")]
     pub bak: f64,
+    /// Overall.
+    #[serde(serialize_with = "rounding::two")]
     pub ovr: f64,
 }
 

@@ -141,6 +141,7 @@ fn in_seconds(times: &StageTimes) -> serde_json::Value {
         "decode_s": seconds(times.decode),
         "detect_s": seconds(times.detect),
         "read_s": seconds(times.read),
+        "listen_s": seconds(times.listen),
         "whole_s": seconds(times.whole),
     })
 }

@@ -105,7 +105,8 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
     if !matches!(cli.command, Command::Doctor(_)) {
         telemetry::start(&settings.log).map_err(Failure::Settings)?;
     }
-    // Before any thread is started: it sets environment variables.
+    // Before any thread is started: both set what holds for the whole process.
+    return_large_blocks();
     media::prepare();
     match cli.command {
         Command::Serve(args) => serve::serve(args, settings),
@@ -114,5 +115,15 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Models(args) => models::run(args, settings),
         Command::Keys(args) => keys::run(args, settings),
         Command::Doctor(args) => doctor::run(args, settings, cli.config.as_deref()),
+    }
+}
+
+/// Keeps glibc giving large blocks back to the system when they are freed. Left alone, it raises the size from which it
+/// does so to that of the largest block freed, and a process keeps what the frames and the index of one long video took.
+fn return_large_blocks() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: sets a number in the allocator; no other thread runs yet.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 256 << 10);
     }
 }

@@ -36,17 +36,20 @@ pub fn serve(args: ServeArgs, settings: Settings) -> Result<(), Failure> {
                 }
             }
         });
+        let store = house.store.clone();
         let served = listen(house, stop.clone()).await;
         stop.cancel();
         working.await.map_err(|error| Failure::Run(format!("the workers broke off: {error}")))?;
+        store.close().await;
         served
     })
 }
 
 pub fn work(settings: Settings) -> Result<(), Failure> {
     run(async {
-        let worker = House::open(settings).await?.worker().await?;
-        worker.run(stop_on_signals()?).await;
+        let house = House::open(settings).await?;
+        house.worker().await?.run(stop_on_signals()?).await;
+        house.store.close().await;
         Ok(())
     })
 }

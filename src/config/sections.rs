@@ -24,6 +24,7 @@ pub struct Settings {
     pub engine: Engine,
     pub models: Models,
     pub vision: Vision,
+    pub speech: Speech,
     pub mail: Mail,
     pub report: Report,
     pub retention: Retention,
@@ -242,6 +243,12 @@ pub struct EmotionModel {
     /// A label or `-` for each output.
     pub labels: Vec<String>,
     pub output: ClassifierOutput,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Speech {
+    pub enabled: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

@@ -35,14 +35,7 @@ struct Inner {
 
 impl Model {
     pub(super) fn load(engine: &Engine, name: &str, path: &Path) -> Result<Self, EngineError> {
-        let bytes = read(name, path)?;
-        // Hashed from the very bytes that are loaded.
-        let sha256 = hex(&Sha256::digest(&bytes));
-        let listed = manifest::models()?.iter().find(|entry| entry.is(name, path));
-        if let Some(entry) = listed.filter(|entry| entry.sha256 != sha256) {
-            let (expected, path) = (entry.sha256.clone(), path.to_owned());
-            return Err(EngineError::ModelChanged { name: name.to_owned(), path, expected, found: sha256 });
-        }
+        let (bytes, sha256) = file(name, path)?;
         let session = engine.session(name, &bytes)?;
 
         let refused = |reason: String| EngineError::ModelRefused { name: name.to_owned(), reason };
@@ -167,6 +160,20 @@ fn join(parts: &[Outputs]) -> Result<Outputs, ShapeError> {
     (0..outputs)
         .map(|output| concatenate(Axis(0), &parts.iter().map(|part| part[output].view()).collect::<Vec<_>>()))
         .collect()
+}
+
+/// The bytes of a model file and their sha256. One that the manifest lists under this name and file name must be the very
+/// file listed.
+pub(super) fn file(name: &str, path: &Path) -> Result<(Vec<u8>, String), EngineError> {
+    let bytes = read(name, path)?;
+    // Hashed from the very bytes that are loaded.
+    let sha256 = hex(&Sha256::digest(&bytes));
+    let listed = manifest::models()?.iter().find(|entry| entry.is(name, path));
+    if let Some(entry) = listed.filter(|entry| entry.sha256 != sha256) {
+        let (expected, path) = (entry.sha256.clone(), path.to_owned());
+        return Err(EngineError::ModelChanged { name: name.to_owned(), path, expected, found: sha256 });
+    }
+    Ok((bytes, sha256))
 }
 
 fn read(name: &str, path: &Path) -> Result<Vec<u8>, EngineError> {

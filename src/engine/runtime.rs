@@ -9,7 +9,7 @@ use ort::ep::{self, ExecutionProvider};
 use ort::session::Session;
 
 use super::library::{self, Library};
-use super::{EngineError, Model};
+use super::{EngineError, Model, Sequence};
 use crate::config::{self, Device};
 
 /// What sessions run on.
@@ -84,6 +84,11 @@ impl Engine {
         Model::load(self, name, path)
     }
 
+    /// Loads a model file whose calls depend on each other; else as [`Engine::load`].
+    pub fn load_sequence(&self, name: &str, path: &Path) -> Result<Sequence, EngineError> {
+        Sequence::load(self, name, path)
+    }
+
     /// What sessions run on; with `device = "auto"`, the first model loaded settles it.
     pub fn device(&self) -> Option<Taken> {
         self.taken.get().copied()
@@ -127,6 +132,13 @@ impl Engine {
                 }
             },
         }
+    }
+
+    /// A session on the CPU, whatever was asked for.
+    pub(super) fn cpu_session(&self, name: &str, model: &[u8]) -> Result<Session, EngineError> {
+        let _one_at_a_time = lock(&STARTING);
+        session(&self.runtime.environment, Taken::Cpu, model)
+            .map_err(|reason| EngineError::ModelRefused { name: name.to_owned(), reason })
     }
 
     fn take(&self, taken: Taken, why: &str) {

@@ -1,12 +1,14 @@
-//! Opens video files: what is in them ([`probe`]) and their pictures ([`Frames`]). Knows no faces and no database.
+//! Opens video files: what is in them ([`probe`]), their pictures ([`Frames`]) and their sound ([`Sound`]). Knows no
+//! faces and no database.
 //!
 //! Everything here blocks: call it from threads of its own, never on the async runtime.
 //!
 //! Files come from strangers, so every way into FFmpeg is narrowed: only the containers that visage takes (no
 //! playlists, no concat scripts, nothing that names other files), only the protocol that the source needs, a time
 //! limit for servers that stall, and a look at the picture's size before room is made for one. FFmpeg is reached on
-//! two ways, directly for probing and through OpenCV for pictures; [`prepare`] sets up both.
+//! two ways, directly for probing and sound and through OpenCV for pictures; [`prepare`] sets up both.
 
+mod audio;
 mod container;
 mod frames;
 mod probe;
@@ -14,6 +16,7 @@ mod tail;
 
 use std::path::PathBuf;
 
+pub use audio::{SOUND_RATE, Sound, SoundError};
 pub use container::prepare;
 pub use frames::{End, Frames, FramesError, Sample};
 pub use probe::{Probe, ProbeError, probe, sniff};

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use opencv::core::MatTraitConst;
 
-use super::{Cancel, Pipeline, PipelineError, Progress, StageTimes, stages};
+use super::{Cancel, Pipeline, PipelineError, Progress, StageTimes, sound, stages};
 use crate::analysis::{Face, Findings, Observation, Options, Track, Tracker, VideoFacts, quality, summarise};
 use crate::media::{End, Frames, Probe, Sample, Source, probe};
 use crate::vision::{Crop, Vision, head_pose};
@@ -47,21 +47,25 @@ pub(super) fn run(
     cancel: &Cancel,
 ) -> Result<(Findings, StageTimes), PipelineError> {
     let started = Instant::now();
-    let Pipeline { vision, limits } = pipeline;
+    let Pipeline { vision, hearing, limits } = pipeline;
     let probe = probe(source, limits)?;
     progress(Progress { frames_done: 0, frames_total: probe.frames_total });
 
     let together = frames_together(&probe);
     let mut detect_busy = Duration::ZERO;
-    let ((end, decode), read) = stages::run(
-        (together, ROOM_FOR_FACES),
-        |to| {
-            let frames = Frames::open(source, &probe, options.sample_every, limits)?;
-            decode(frames, &probe, progress, cancel, &to)
-        },
-        |from, to| detect(vision, options.max_faces as usize, together, cancel, &mut detect_busy, &from, &to),
-        |from| read(vision, cancel, &from),
-    )?;
+    let pictures = || {
+        stages::run(
+            (together, ROOM_FOR_FACES),
+            |to| {
+                let frames = Frames::open(source, &probe, options.sample_every, limits)?;
+                decode(frames, &probe, progress, cancel, &to)
+            },
+            |from, to| detect(vision, options.max_faces as usize, together, cancel, &mut detect_busy, &from, &to),
+            |from| read(vision, cancel, &from),
+        )
+    };
+    let (seen, heard) = sound::beside(hearing, source, limits, probe.has_audio, cancel, pictures);
+    let ((end, decode), read) = seen?;
     if cancel.is_cancelled() {
         return Err(PipelineError::Cancelled);
     }
@@ -69,9 +73,12 @@ pub(super) fn run(
     progress(Progress { frames_done, frames_total: frames_done });
 
     let facts = facts(&probe, &end, read.times.len());
-    let warnings = end.warning.into_iter().collect();
-    let findings = summarise(facts, &read.times, &read.tracks, vision.models(), warnings);
-    let times = StageTimes { decode, detect: detect_busy, read: read.busy, whole: started.elapsed() };
+    let warnings = end.warning.into_iter().chain(heard.warnings).collect();
+    let models = vision.models().into_iter().chain(heard.models).collect();
+    let mut findings = summarise(facts, &read.times, &read.tracks, models, warnings);
+    findings.analysis.speech = heard.speech;
+    let times =
+        StageTimes { decode, detect: detect_busy, read: read.busy, listen: heard.busy, whole: started.elapsed() };
     Ok((findings, times))
 }
 

@@ -1,12 +1,13 @@
 //! A video in, [`Findings`] out: decode, detect, read faces, track, summarise, through bounded channels, decoding,
-//! detecting and reading each on its own thread. Used by worker, api and command line alike; knows no database, no
+//! detecting and reading each on its own thread, and the sound on another beside them. Used by worker, api and command line alike; knows no database, no
 //! HTTP and no mail.
 //!
-//! What is held of a video at any time is a handful of its frames; all that grows with its length is a row for each
+//! What is held of a video at any time is a handful of its frames and a few seconds of its sound; all that grows with its length is a row for each
 //! face in each sample.
 
 mod analysis;
 mod error;
+mod sound;
 mod stages;
 
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use crate::analysis::{Findings, Options};
 use crate::config::{Settings, Video};
 use crate::media::{self, Source};
+use crate::speech::Hearing;
 use crate::vision::Vision;
 
 pub use error::PipelineError;
@@ -52,6 +54,8 @@ pub struct StageTimes {
     pub detect: Duration,
     /// Reading emotions, and telling people apart.
     pub read: Duration,
+    /// Decoding the sound track and listening to it.
+    pub listen: Duration,
     /// From opening the video to the findings.
     pub whole: Duration,
 }
@@ -60,11 +64,12 @@ pub struct StageTimes {
 #[derive(Clone)]
 pub struct Pipeline {
     vision: Vision,
+    hearing: Hearing,
     limits: Video,
 }
 
 impl Pipeline {
-    /// Loads the models.
+    /// Loads the models that read pictures; those that listen are loaded when the first sound track comes.
     ///
     /// # Errors
     /// [`PipelineError::Missing`] where something has to be put in place first, [`PipelineError::Vision`] else; the
@@ -74,7 +79,8 @@ impl Pipeline {
         let vision = Vision::load(settings).map_err(|error| {
             if error.is_missing() { PipelineError::Missing(error) } else { PipelineError::Vision(error) }
         })?;
-        Ok(Self { vision, limits: settings.video.clone() })
+        let hearing = Hearing::new(vision.engine(), settings);
+        Ok(Self { vision, hearing, limits: settings.video.clone() })
     }
 
     /// Analyzes one video. Blocks until done, failed or cancelled; `progress` is called from time to time, on any thread.

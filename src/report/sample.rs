@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::analysis::{
-    Analysis, BBox, Emotion, FaceSummary, Findings, ModelUsed, Probabilities, Summary, Timeline, TimelineRow,
-    VideoFacts,
+    Analysis, BBox, Emotion, FaceSummary, Findings, ModelUsed, Probabilities, Speech, SpeechQuality, Summary, Timeline,
+    TimelineRow, VideoFacts,
 };
 
 /// Probabilities that lean towards one emotion and waver with time, as a real classifier's do.
@@ -112,9 +112,18 @@ fn turning(face: u32, from: f64, to: f64) -> impl Iterator<Item = TimelineRow> {
     })
 }
 
-/// One person, 20 seconds.
+/// One person, who speaks, 20 seconds.
 pub fn one() -> Findings {
-    findings(19.7, 0.8, turning(1, 0.0, 19.7).collect(), &[])
+    let mut found = findings(19.7, 0.8, turning(1, 0.0, 19.7).collect(), &[]);
+    found.analysis.speech = Some(Speech {
+        ratio: 0.808,
+        clarity: Some(52.7),
+        quality_mos: Some(SpeechQuality { sig: 3.65, bak: 3.63, ovr: 3.11 }),
+        syllables_per_s: Some(3.56),
+        pauses: 9,
+        longest_pause_s: 2.5,
+    });
+    found
 }
 
 /// Two people, the second one surprised and only there in the middle.

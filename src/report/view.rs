@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 
 use super::chart::{self, Size, stretches};
 use super::{Context, colour, words};
-use crate::analysis::{Analysis, Emotion, FaceSummary, Findings, percentages};
+use crate::analysis::{Analysis, Emotion, FaceSummary, Findings, Speech, SpeechQuality, percentages};
 
 /// Fewer samples than this give rough figures.
 const FEW_SAMPLES: usize = 10;
@@ -19,6 +19,8 @@ pub struct View {
     pub headline: String,
     pub lead: String,
     pub tiles: Vec<Tile>,
+    /// What was heard; empty where nothing was listened to.
+    pub speech: Vec<Tile>,
     pub shares: Vec<Share>,
     pub people: Vec<Person>,
     /// People beyond [`View::people`]: seen too briefly to be shown one by one.
@@ -103,6 +105,7 @@ impl View {
             headline,
             lead,
             tiles: tiles(analysis),
+            speech: analysis.speech.as_ref().map_or_else(Vec::new, speech),
             shares: analysis
                 .summary
                 .emotions
@@ -185,6 +188,31 @@ fn tiles(analysis: &Analysis) -> Vec<Tile> {
         tile("Eye contact", summary.eye_contact.map(|v| (words::percent(v), words::facing(v)))),
         tile("How sure the model is", summary.model_confidence.map(|v| (words::share(v), words::sure(v)))),
     ]
+}
+
+fn speech(speech: &Speech) -> Vec<Tile> {
+    let mut tiles =
+        vec![Tile { label: "Speech", value: words::share(speech.ratio), note: "of the sound track".to_owned() }];
+    let mut tile = |label, value, note: String| tiles.push(Tile { label, value, note });
+    if let Some(clarity) = speech.clarity {
+        tile("Clarity", format!("{clarity:.0} of 100"), words::clear(clarity).to_owned());
+    }
+    if let Some(SpeechQuality { sig, bak, ovr }) = speech.quality_mos {
+        let note = format!("the voice alone {sig:.1}, the background {bak:.1}");
+        tile("Quality of the recording", format!("{ovr:.1} of 5"), note);
+    }
+    if let Some(rate) = speech.syllables_per_s {
+        tile("Syllables a second", format!("{rate:.1}"), words::pace(rate).to_owned());
+    }
+    if speech.ratio > 0.0 {
+        let note = if speech.pauses == 0 {
+            "none was long enough to count".to_owned()
+        } else {
+            format!("the longest {:.1} s", speech.longest_pause_s)
+        };
+        tile("Pauses", speech.pauses.to_string(), note);
+    }
+    tiles
 }
 
 /// The seven, the largest first.

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::analysis::{Emotion, FACING_PITCH_DEG, FACING_YAW_DEG};
+use crate::analysis::{Emotion, FACING_PITCH_DEG, FACING_YAW_DEG, PAUSE_S};
 
 /// What a face shows, as a thing: "happiness".
 pub const fn noun(emotion: Emotion) -> &'static str {
@@ -80,6 +80,28 @@ pub const fn sure(value: f64) -> &'static str {
         "fairly sure"
     } else {
         "often unsure: read with care"
+    }
+}
+
+/// A clarity of speech of 0 to 100 in words.
+pub const fn clear(value: f64) -> &'static str {
+    if value >= 60.0 {
+        "easy to follow"
+    } else if value >= 35.0 {
+        "takes some effort to follow"
+    } else {
+        "hard to follow"
+    }
+}
+
+/// Syllables a second in words. Ordinary speech has about 3 to 6.
+pub const fn pace(value: f64) -> &'static str {
+    if value < 2.5 {
+        "slow"
+    } else if value <= 6.5 {
+        "an ordinary pace"
+    } else {
+        "fast"
     }
 }
 
@@ -186,6 +208,16 @@ pub fn meanings() -> Vec<Meaning> {
                 "The share of samples in which the head points at the camera, within {FACING_YAW_DEG:.0} degrees to \
                  either side and {FACING_PITCH_DEG:.0} up or down. It follows the head, not the eyes, and a head \
                  angle read from a picture is itself off by some degrees: take it as a rough share."
+            ),
+        },
+        Meaning {
+            term: "Speech",
+            text: format!(
+                "Worked out from the sound, not from words. Quality is what listeners would say of the recording, from \
+                 1 (bad) to 5 (excellent), guessed by a network (DNSMOS P.835): microphone, room and noise count, not \
+                 what is said or who says it. Clarity puts that on 0 to 100 and lowers it where syllables come very \
+                 slowly or very fast; they are counted by their loudness, which is rough. Silences of {PAUSE_S} s or \
+                 more between speech are pauses. Several voices are not told apart."
             ),
         },
         say(

@@ -94,6 +94,11 @@ impl Store {
         Ok(())
     }
 
+    /// Closes all connections, so that SQLite puts its log into the database file. Every clone is closed with it.
+    pub async fn close(&self) {
+        self.pool().close().await;
+    }
+
     fn pool(&self) -> &AnyPool {
         &self.0.pool
     }

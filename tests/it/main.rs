@@ -15,6 +15,7 @@ mod kill;
 mod limits;
 mod mail;
 mod pipeline;
+mod speech;
 mod store;
 mod vision;
 mod worker;

@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 
 use visage::config::Settings;
-use visage::media::{Frames, FramesError, ProbeError, Source, probe};
+use visage::media::{Frames, FramesError, ProbeError, Sound, Source, probe};
 use visage::pipeline::Cancel;
 
 use super::{EVERY_20TH, analyze, pipeline};
@@ -110,4 +110,21 @@ fn a_connection_that_breaks_off_is_no_damaged_video() {
     // The server promises all of it and stops in the middle, each time.
     let broken = decode(&serve(file(whole, Some(half))));
     assert!(matches!(broken, Err(FramesError::Video(ProbeError::Unreadable(_)))), "{broken:?}");
+}
+
+#[test]
+fn sound_comes_over_http_as_it_comes_from_a_file() {
+    let clips = Clips::new();
+    let tracks = "-f lavfi -i testsrc=size=64x64:rate=5:duration=4 -f lavfi -i sine=duration=4";
+    let limits = Settings::defaults().unwrap().video;
+    // The index of the one is at its front, of the other at its end.
+    for (name, coding) in [("opus.webm", "-c:v libvpx -c:a libopus"), ("aac.mp4", "-c:v mpeg4 -c:a aac")] {
+        let clip = clips.make(name, &format!("{tracks} {coding}"));
+        let samples = |source: &Source| {
+            let mut sound = Sound::open(source, &limits, || false).unwrap().unwrap();
+            std::iter::from_fn(|| sound.next(&|| false).unwrap()).flatten().collect::<Vec<f32>>()
+        };
+        let remote = samples(&serve(file(std::fs::read(&clip).unwrap(), None)));
+        assert!(remote.len() > 60_000 && remote == samples(&Source::File(clip)), "{name}: {}", remote.len());
+    }
 }

@@ -106,6 +106,17 @@ impl Models {
         self.folder.path()
     }
 
+    /// These, and another of `../shared/models`; `None` where it is not there.
+    pub fn with(self, file: &str) -> Option<Self> {
+        let copy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/models").join(file);
+        if !copy.is_file() {
+            eprintln!("skipped: no {file} is at hand");
+            return None;
+        }
+        std::os::unix::fs::symlink(copy.canonicalize().unwrap(), self.folder.path().join(file)).unwrap();
+        Some(self)
+    }
+
     /// Defaults with these models, on the CPU.
     pub fn settings(&self) -> Settings {
         let mut settings = Settings::defaults().unwrap();

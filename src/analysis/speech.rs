@@ -1,0 +1,126 @@
+//! The figures of speech: [`Speech`] from the spans in which somebody speaks.
+
+use super::{Speech, SpeechQuality};
+
+/// Silences between speech from here on are pauses, in seconds: shorter ones belong to articulation (de Jong & Bosker 2013,
+/// "Choosing a threshold for silent pauses to measure second language fluency").
+pub const PAUSE_S: f64 = 0.25;
+/// Less speech than this, in seconds, tells no rate of syllables.
+const MIN_RATE_S: f64 = 3.0;
+/// Syllables a second of speech, pauses left out, between which speech is easy to follow. Ordinary speech has 3 to 6.
+const EASY_PACE: (f64, f64) = (2.5, 6.5);
+/// What clarity loses a syllable a second outside these, and what it keeps at least.
+const LOST_A_SYLLABLE: f64 = 0.2;
+const LEAST_KEPT: f64 = 0.5;
+
+/// Adds up spans of speech, in order of time.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Talk {
+    voiced_s: f64,
+    pauses: u32,
+    longest_pause_s: f64,
+    last_end_s: Option<f64>,
+}
+
+impl Talk {
+    /// The next span, in seconds.
+    pub fn span(&mut self, from_s: f64, to_s: f64) {
+        self.voiced_s += (to_s - from_s).max(0.0);
+        let silence_s = self.last_end_s.map_or(0.0, |end_s| from_s - end_s);
+        if silence_s >= PAUSE_S {
+            self.pauses += 1;
+            self.longest_pause_s = self.longest_pause_s.max(silence_s);
+        }
+        self.last_end_s = Some(to_s);
+    }
+
+    /// The figures of a sound track that lasts so long.
+    pub fn speech(&self, track_s: f64, syllables: u64, quality: Option<SpeechQuality>) -> Speech {
+        #[expect(clippy::cast_precision_loss, reason = "syllables of a video")]
+        let rate = (self.voiced_s >= MIN_RATE_S).then(|| syllables as f64 / self.voiced_s);
+        Speech {
+            ratio: if track_s > 0.0 { (self.voiced_s / track_s).min(1.0) } else { 0.0 },
+            clarity: quality.as_ref().map(|quality| clarity(quality.ovr, rate)),
+            quality_mos: quality,
+            syllables_per_s: rate,
+            pauses: self.pauses,
+            longest_pause_s: self.longest_pause_s,
+        }
+    }
+}
+
+/// How easy speech is to follow, 0 to 100: the overall opinion score (1 to 5) on a line from 0 to 100, times what the pace
+/// leaves of it. A pace that is not known takes nothing.
+pub fn clarity(ovr: f64, syllables_per_s: Option<f64>) -> f64 {
+    100.0 * ((ovr - 1.0) / 4.0).clamp(0.0, 1.0) * syllables_per_s.map_or(1.0, pace)
+}
+
+/// What a pace leaves of clarity, 0.5 to 1.
+fn pace(syllables_per_s: f64) -> f64 {
+    let (slow, fast) = EASY_PACE;
+    let outside = (slow - syllables_per_s).max(syllables_per_s - fast).max(0.0);
+    (1.0 - LOST_A_SYLLABLE * outside).max(LEAST_KEPT)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn mos(ovr: f64) -> SpeechQuality {
+        SpeechQuality { sig: 3.0, bak: 3.0, ovr }
+    }
+
+    #[test]
+    fn silences_between_speech_are_pauses_and_those_around_it_are_not() {
+        let mut talk = Talk::default();
+        for (from, to) in [(1.0, 4.0), (4.2, 5.0), (5.25, 6.0), (8.0, 9.0)] {
+            talk.span(from, to);
+        }
+        let speech = talk.speech(20.0, 22, Some(mos(3.0)));
+        assert_eq!((speech.pauses, speech.longest_pause_s), (2, 2.0));
+        assert!((speech.ratio - 5.55 / 20.0).abs() < 1e-9, "{speech:?}");
+        assert!((speech.syllables_per_s.unwrap() - 22.0 / 5.55).abs() < 1e-9, "{speech:?}");
+        assert_eq!(speech.clarity, Some(50.0));
+    }
+
+    #[test]
+    fn where_nobody_speaks_nothing_is_claimed() {
+        for track_s in [0.0, 10.0] {
+            let speech = Talk::default().speech(track_s, 0, None);
+            assert_eq!((speech.ratio, speech.pauses, speech.longest_pause_s), (0.0, 0, 0.0));
+            assert_eq!((speech.clarity, speech.quality_mos, speech.syllables_per_s), (None, None, None));
+        }
+    }
+
+    #[test]
+    fn a_hurried_or_dragging_pace_lowers_clarity() {
+        assert_eq!(clarity(5.0, Some(4.0)), 100.0);
+        assert_eq!(clarity(1.0, Some(4.0)), 0.0);
+        assert!((clarity(5.0, Some(7.5)) - 80.0).abs() < 1e-9);
+        assert!((clarity(5.0, Some(1.5)) - 80.0).abs() < 1e-9);
+        assert_eq!(clarity(5.0, Some(20.0)), 50.0);
+    }
+
+    proptest! {
+        #[test]
+        fn figures_stay_in_their_ranges_and_better_sound_is_never_less_clear(
+            gaps in prop::collection::vec((0.0_f64..3.0, 0.25_f64..9.0), 0..40),
+            syllables in 0_u64..500,
+            (worse, more) in (0.0_f64..6.0, 0.0_f64..4.0),
+        ) {
+            let (mut talk, mut now) = (Talk::default(), 0.0);
+            for (silence, speech) in &gaps {
+                talk.span(now + silence, now + silence + speech);
+                now += silence + speech;
+            }
+            let [low, high] = [worse, worse + more].map(|ovr| talk.speech(now, syllables, Some(mos(ovr))));
+            prop_assert!((0.0..=1.0).contains(&low.ratio));
+            prop_assert!(low.pauses as usize <= gaps.len().saturating_sub(1));
+            prop_assert!(low.longest_pause_s == 0.0 || (PAUSE_S..=3.0 + 1e-6).contains(&low.longest_pause_s));
+            prop_assert!((0.0..=100.0).contains(&low.clarity.unwrap()));
+            prop_assert!(low.clarity <= high.clarity);
+        }
+    }
+}

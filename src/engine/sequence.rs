@@ -1,0 +1,78 @@
+//! A loaded model whose calls depend on each other.
+
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use ndarray::{ArrayD, ArrayViewD};
+use ort::session::{Session, SessionInputValue};
+use ort::value::TensorRef;
+
+use super::{Engine, EngineError, model};
+
+/// An input, in standard order.
+#[derive(Debug, Clone)]
+pub enum Tensor<'a> {
+    F32(ArrayViewD<'a, f32>),
+    I64(ArrayViewD<'a, i64>),
+}
+
+/// A model with any number of inputs, called step by step: what one call gives goes into the next, so nothing can be
+/// batched. The state lies with the caller, and one session serves all of them in turns. It runs on the CPU, whatever
+/// the device: steps this small would spend their time on the way to a GPU and back.
+pub struct Sequence {
+    engine: Engine,
+    name: String,
+    sha256: String,
+    session: Mutex<Session>,
+}
+
+impl Sequence {
+    pub(super) fn load(engine: &Engine, name: &str, path: &Path) -> Result<Self, EngineError> {
+        let (bytes, sha256) = model::file(name, path)?;
+        let session = Mutex::new(engine.cpu_session(name, &bytes)?);
+        Ok(Self { engine: engine.clone(), name: name.to_owned(), sha256, session })
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Of the file it was loaded from, in lower-case hexadecimal.
+    pub fn sha256(&self) -> &str {
+        &self.sha256
+    }
+
+    /// Waits for the turn to make some calls. Others wait for as long as it is held.
+    pub fn turn(&self) -> Turn<'_> {
+        // In this order everywhere: the session, then the CPU.
+        let session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        Turn { model: &self.name, session, _cpu: self.engine.turn() }
+    }
+}
+
+/// The turn of one caller of a [`Sequence`].
+pub struct Turn<'a> {
+    model: &'a str,
+    session: MutexGuard<'a, Session>,
+    _cpu: Option<MutexGuard<'static, ()>>,
+}
+
+impl Turn<'_> {
+    /// One call: inputs by name, outputs in the model's order.
+    pub fn run(&mut self, inputs: Vec<(&str, Tensor<'_>)>) -> Result<Vec<ArrayD<f32>>, EngineError> {
+        let model = self.model;
+        self.call(inputs).map_err(|error| EngineError::Run { model: model.to_owned(), reason: error.to_string() })
+    }
+
+    fn call(&mut self, inputs: Vec<(&str, Tensor<'_>)>) -> ort::Result<Vec<ArrayD<f32>>> {
+        let inputs = inputs.into_iter().map(|(name, tensor)| {
+            let value: SessionInputValue<'_> = match tensor {
+                Tensor::F32(values) => TensorRef::from_array_view(values)?.into(),
+                Tensor::I64(values) => TensorRef::from_array_view(values)?.into(),
+            };
+            Ok((name, value))
+        });
+        let outputs = self.session.run(inputs.collect::<ort::Result<Vec<_>>>()?)?;
+        outputs.values().map(|output| output.try_extract_array::<f32>().map(|array| array.to_owned())).collect()
+    }
+}

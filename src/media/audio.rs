@@ -1,0 +1,294 @@
+//! The sound of a video: its best sound track as mono samples, a block at a time.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use ffmpeg_next as ffmpeg;
+use ffmpeg_next::codec::decoder;
+use ffmpeg_next::format::context::Input;
+use ffmpeg_next::format::sample::{Sample as Format, Type};
+use ffmpeg_next::software::resampling;
+use ffmpeg_next::{ChannelLayout, Dictionary, ffi, frame, media};
+
+use super::container::{self, DEADLINE};
+use super::{ProbeError, Source};
+use crate::config::Video;
+
+/// Samples a second of what [`Sound`] gives.
+pub const SOUND_RATE: u32 = 16_000;
+/// Most samples in one block.
+const BLOCK: usize = 16_384;
+/// Jumps in the time stamps from here on are filled with silence, in seconds; below, they are rounding.
+const GAP_S: f64 = 0.1;
+/// No codec makes packets of sound this large: one is damage, or bait.
+const MAX_PACKET_BYTES: usize = 16 << 20;
+
+/// Why there is no (more) sound.
+#[derive(Debug, thiserror::Error)]
+pub enum SoundError {
+    #[error("cancelled")]
+    Cancelled,
+    #[error(transparent)]
+    Source(#[from] ProbeError),
+    #[error("the sound track ({codec}) cannot be decoded: {reason}")]
+    Undecodable { codec: String, reason: String },
+}
+
+/// The samples of a sound track: mono, 16 kHz, -1 to 1. Where the track pauses (its time stamps jump, or it begins after
+/// the pictures) there is silence, so that a sample's place tells its time. It ends at the limit on a video's length,
+/// whatever the file holds. One block is held at a time.
+pub struct Sound {
+    input: Input,
+    stream: usize,
+    codec: String,
+    /// Of the stream's time stamps, in seconds.
+    time_base: f64,
+    /// Where the video begins on the clock of the time stamps.
+    start_s: f64,
+    decoder: decoder::Audio,
+    resampler: Option<Resampler>,
+    packet_at: Arc<Mutex<Instant>>,
+    /// Samples to give, and how many of them have been given.
+    ready: Vec<f32>,
+    given: usize,
+    /// Silent samples to give before those.
+    silence: u64,
+    /// Samples made, silence included, and the most there may be.
+    made: u64,
+    most: u64,
+    packets: u64,
+    is_decoded: bool,
+    at_end: bool,
+}
+
+impl Sound {
+    /// Opens the sound track that a player would choose; `None` where the video has none. Blocks; `stop` is asked during
+    /// every wait for the source, for as long as the track is open.
+    pub fn open(
+        source: &Source,
+        limits: &Video,
+        stop: impl Fn() -> bool + Send + 'static,
+    ) -> Result<Option<Self>, SoundError> {
+        // A server that trickles must not hold the analysis for ever: each packet has to come within the deadline.
+        let packet_at = Arc::new(Mutex::new(Instant::now()));
+        let since = packet_at.clone();
+        let mut input = container::open(source, limits, move || stop() || lock(&since).elapsed() > DEADLINE)?;
+        let Some(stream) = input.streams().best(media::Type::Audio) else { return Ok(None) };
+        let (index, parameters, time_base) = (stream.index(), stream.parameters(), stream.time_base());
+        let codec = parameters.id().name().to_owned();
+        let undecodable =
+            |error: ffmpeg::Error| SoundError::Undecodable { codec: codec.clone(), reason: error.to_string() };
+        let mut decoder = ffmpeg::codec::Context::from_parameters(parameters)
+            .and_then(|context| context.decoder().audio())
+            .map_err(undecodable)?;
+        decoder.set_packet_time_base(time_base);
+        // SAFETY: the container is open and has so many streams. The demuxer may leave out the packets of the others.
+        let start_s = unsafe {
+            let context = input.as_mut_ptr();
+            for other in (0..(*context).nb_streams as usize).filter(|other| *other != index) {
+                (**(*context).streams.add(other)).discard = ffi::AVDiscard::AVDISCARD_ALL;
+            }
+            seconds((*context).start_time, 1.0 / f64::from(ffi::AV_TIME_BASE))
+        };
+        Ok(Some(Self {
+            input,
+            stream: index,
+            codec,
+            time_base: f64::from(time_base),
+            start_s: start_s.unwrap_or(0.0),
+            decoder,
+            resampler: None,
+            packet_at,
+            ready: Vec::new(),
+            given: 0,
+            silence: 0,
+            made: 0,
+            most: limits.max_duration_s.saturating_mul(SOUND_RATE.into()),
+            packets: 0,
+            is_decoded: false,
+            at_end: false,
+        }))
+    }
+
+    /// The next samples, at most about a second of them; `None` at the end. Damaged packets are skipped, as players do.
+    pub fn next(&mut self, stop: &dyn Fn() -> bool) -> Result<Option<Vec<f32>>, SoundError> {
+        loop {
+            if stop() {
+                return Err(SoundError::Cancelled);
+            }
+            if let Some(block) = self.block() {
+                return Ok(Some(block));
+            }
+            if self.at_end || self.made >= self.most {
+                return Ok(None);
+            }
+            self.decode(stop)?;
+        }
+    }
+
+    /// What is there to give.
+    fn block(&mut self) -> Option<Vec<f32>> {
+        if self.silence > 0 {
+            let count = self.silence.min(BLOCK as u64);
+            self.silence -= count;
+            return Some(vec![0.0; usize::try_from(count).unwrap_or(BLOCK)]);
+        }
+        let left = self.ready.get(self.given..).filter(|left| !left.is_empty())?;
+        let block = left[..left.len().min(BLOCK)].to_vec();
+        self.given += block.len();
+        Some(block)
+    }
+
+    /// Takes one more packet, or the end, through decoder and resampler.
+    fn decode(&mut self, stop: &dyn Fn() -> bool) -> Result<(), SoundError> {
+        (self.ready, self.given) = (Vec::new(), 0);
+        *lock(&self.packet_at) = Instant::now();
+        // A fresh one each time: reading into one that holds data would leak it.
+        let mut packet = ffmpeg::Packet::empty();
+        match packet.read(&mut self.input) {
+            Ok(()) if packet.stream() != self.stream || packet.size() > MAX_PACKET_BYTES => return Ok(()),
+            Ok(()) => {
+                self.packets += 1;
+                let _ = self.decoder.send_packet(&packet);
+            }
+            Err(ffmpeg::Error::Other { errno: ffmpeg::util::error::EAGAIN }) => return Ok(()),
+            Err(_) if stop() => return Err(SoundError::Cancelled),
+            Err(error) if container::is_source_failure(error) => return Err(container::refusal(error).into()),
+            // The end, or damage that the demuxer cannot get past.
+            Err(_) => {
+                self.at_end = true;
+                let _ = self.decoder.send_eof();
+            }
+        }
+        let mut frame = frame::Audio::empty();
+        while self.decoder.receive_frame(&mut frame).is_ok() {
+            self.take(&frame).map_err(|error| self.undecodable(&error.to_string()))?;
+        }
+        if self.at_end {
+            if self.packets > 0 && !self.is_decoded {
+                return Err(self.undecodable("no packet of it could be read"));
+            }
+            if let Some(resampler) = &mut self.resampler {
+                let before = self.ready.len();
+                resampler.flush(&mut self.ready).map_err(|error| self.undecodable(&error.to_string()))?;
+                self.count(before);
+            }
+        }
+        Ok(())
+    }
+
+    /// One decoded frame.
+    fn take(&mut self, frame: &frame::Audio) -> Result<(), ffmpeg::Error> {
+        if frame.samples() == 0 || frame.rate() == 0 || frame.channels() == 0 {
+            return Ok(());
+        }
+        self.is_decoded = true;
+        #[expect(clippy::cast_precision_loss, reason = "seconds need no 53 bits")]
+        let now_s = self.made as f64 / f64::from(SOUND_RATE);
+        let stamp_s = seconds(frame.timestamp().unwrap_or(ffi::AV_NOPTS_VALUE), self.time_base);
+        let gap_s = stamp_s.map_or(0.0, |stamp_s| stamp_s - self.start_s - now_s);
+        // Between blocks only: what is ready comes before the gap.
+        if gap_s > GAP_S && self.ready.is_empty() {
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, and held to `most`")]
+            let gap = (gap_s * f64::from(SOUND_RATE)) as u64;
+            self.silence = gap.min(self.most.saturating_sub(self.made));
+            self.made += self.silence;
+        }
+        let fits = self.resampler.as_ref().is_some_and(|resampler| resampler.takes(frame));
+        let before = self.ready.len();
+        if !fits {
+            if let Some(old) = &mut self.resampler {
+                old.flush(&mut self.ready)?;
+            }
+            self.resampler = Some(Resampler::new(frame)?);
+        }
+        if let Some(resampler) = &mut self.resampler {
+            resampler.convert(frame, &mut self.ready)?;
+        }
+        self.count(before);
+        Ok(())
+    }
+
+    /// Counts what was made since, and cuts it at the limit. What a damaged float track holds beside numbers is silence.
+    fn count(&mut self, before: usize) {
+        let room = usize::try_from(self.most.saturating_sub(self.made)).unwrap_or(usize::MAX);
+        self.ready.truncate(before.saturating_add(room));
+        for sample in &mut self.ready[before..] {
+            *sample = if sample.is_finite() { sample.clamp(-1.0, 1.0) } else { 0.0 };
+        }
+        self.made += (self.ready.len() - before) as u64;
+    }
+
+    fn undecodable(&self, reason: &str) -> SoundError {
+        SoundError::Undecodable { codec: self.codec.clone(), reason: reason.to_owned() }
+    }
+}
+
+/// FFmpeg's resampler, for frames of one kind.
+struct Resampler {
+    context: resampling::Context,
+    from: (Format, ChannelLayout, u32),
+}
+
+impl Resampler {
+    fn new(frame: &frame::Audio) -> Result<Self, ffmpeg::Error> {
+        let from = Self::kind(frame);
+        // Channels are averaged: left to itself, a float mix of two would be louder than either.
+        let options: Dictionary = [("rematrix_maxval", "1.0")].into_iter().collect();
+        let to = Format::F32(Type::Packed);
+        let context =
+            resampling::Context::get_with(from.0, from.1, from.2, to, ChannelLayout::MONO, SOUND_RATE, options)?;
+        Ok(Self { context, from })
+    }
+
+    fn kind(frame: &frame::Audio) -> (Format, ChannelLayout, u32) {
+        let told = frame.channel_layout();
+        let is_whole = !told.is_empty() && told.channels() == i32::from(frame.channels());
+        let layout = if is_whole { told } else { ChannelLayout::default(frame.channels().into()) };
+        (frame.format(), layout, frame.rate())
+    }
+
+    fn takes(&self, frame: &frame::Audio) -> bool {
+        Self::kind(frame) == self.from
+    }
+
+    fn convert(&mut self, frame: &frame::Audio, to: &mut Vec<f32>) -> Result<(), ffmpeg::Error> {
+        let samples = i32::try_from(frame.samples()).map_err(|_| ffmpeg::Error::InvalidData)?;
+        // SAFETY: the frame is of the kind that the resampler was made for, and holds so many samples in each of its
+        // planes, which `extended_data` lists.
+        unsafe { self.call((*frame.as_ptr()).extended_data, samples, to) }
+    }
+
+    /// What is left in the filter.
+    fn flush(&mut self, to: &mut Vec<f32>) -> Result<(), ffmpeg::Error> {
+        // SAFETY: no input.
+        unsafe { self.call(std::ptr::null_mut(), 0, to) }
+    }
+
+    /// # Safety
+    /// `planes` is null, or lists planes of the input's kind with `samples` samples each.
+    unsafe fn call(&mut self, planes: *mut *mut u8, samples: i32, to: &mut Vec<f32>) -> Result<(), ffmpeg::Error> {
+        // SAFETY: the context is initialised; it writes at most `room` floats, for which there is room.
+        unsafe {
+            let context = self.context.as_mut_ptr();
+            let room = ffi::swr_get_out_samples(context, samples).max(0);
+            let before = to.len();
+            to.resize(before + room as usize, 0.0);
+            let mut out = to[before..].as_mut_ptr().cast::<u8>();
+            let made = ffi::swr_convert(context, &raw mut out, room, planes.cast(), samples);
+            to.truncate(before + usize::try_from(made).unwrap_or(0));
+            if made < 0 { Err(made.into()) } else { Ok(()) }
+        }
+    }
+}
+
+/// A time stamp in seconds; `None` where there is none.
+fn seconds(ticks: i64, base: f64) -> Option<f64> {
+    #[expect(clippy::cast_precision_loss, reason = "seconds need no 53 bits")]
+    let seconds = ticks as f64 * base;
+    (ticks != ffi::AV_NOPTS_VALUE && seconds.is_finite()).then_some(seconds)
+}
+
+fn lock(instant: &Mutex<Instant>) -> MutexGuard<'_, Instant> {
+    instant.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,111 @@
+//! The sound stage: one thread beside those of the pictures. It cannot fail an analysis: what goes wrong here becomes a
+//! warning.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::Cancel;
+use crate::analysis::{ModelUsed, Speech};
+use crate::config::Video;
+use crate::engine::EngineError;
+use crate::media::{SOUND_RATE, Sound, SoundError, Source};
+use crate::speech::{self, Hearing};
+
+// What the one gives is what the other takes.
+const _: () = assert!(SOUND_RATE == speech::RATE);
+
+/// What the sound track gave.
+#[derive(Debug, Default)]
+pub(super) struct Heard {
+    pub speech: Option<Speech>,
+    pub models: Vec<ModelUsed>,
+    pub warnings: Vec<String>,
+    pub busy: Duration,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Failed {
+    #[error(transparent)]
+    Sound(#[from] SoundError),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+/// Runs `pictures` here and listens to the sound track on a thread of its own. When the pictures fail, listening stops
+/// too: nobody will read what it gives.
+pub(super) fn beside<T, E>(
+    hearing: &Hearing,
+    source: &Source,
+    limits: &Video,
+    has_audio: bool,
+    cancel: &Cancel,
+    pictures: impl FnOnce() -> Result<T, E>,
+) -> (Result<T, E>, Heard) {
+    if !has_audio {
+        return (pictures(), Heard::default());
+    }
+    if !hearing.is_enabled() {
+        return (pictures(), warning("The sound track was not analyzed: this service has that switched off."));
+    }
+    let broken = "The sound track could not be analyzed: something is wrong with this service.";
+    let given_up = Arc::new(AtomicBool::new(false));
+    let stop = {
+        let (given_up, cancel) = (given_up.clone(), cancel.clone());
+        move || given_up.load(Ordering::Relaxed) || cancel.is_cancelled()
+    };
+    std::thread::scope(|scope| {
+        let listen = move || listen(hearing, source, limits, &stop);
+        let listening = std::thread::Builder::new().name("listen".to_owned()).spawn_scoped(scope, listen);
+        let seen = pictures();
+        given_up.store(seen.is_err(), Ordering::Relaxed);
+        let heard = listening.ok().and_then(|thread| thread.join().ok()).unwrap_or_else(|| warning(broken));
+        (seen, heard)
+    })
+}
+
+fn warning(text: &str) -> Heard {
+    Heard { warnings: vec![text.to_owned()], ..Heard::default() }
+}
+
+fn listen(
+    hearing: &Hearing,
+    source: &Source,
+    limits: &Video,
+    stop: &(impl Fn() -> bool + Clone + Send + 'static),
+) -> Heard {
+    let started = Instant::now();
+    let heard = match hear(hearing, source, limits, stop) {
+        Ok(Some(heard)) => heard,
+        // The probe saw a sound track, so there is one.
+        Ok(None) => return warning("The sound track could not be read, so nothing was heard."),
+        Err(Failed::Sound(SoundError::Cancelled)) => return Heard::default(),
+        Err(error) => {
+            tracing::warn!(%error, "the sound track was not analyzed");
+            let text = match &error {
+                Failed::Sound(_) => "The sound track could not be decoded, so nothing is said about speech.",
+                Failed::Engine(error) if error.is_missing() => {
+                    "The sound track was not analyzed: the model that finds speech, silero_vad, is not installed."
+                }
+                Failed::Engine(_) => "The sound track could not be analyzed: a model failed.",
+            };
+            return warning(text);
+        }
+    };
+    let speech::Heard { speech, models, warnings } = heard;
+    Heard { speech: Some(speech), models, warnings, busy: started.elapsed() }
+}
+
+fn hear(
+    hearing: &Hearing,
+    source: &Source,
+    limits: &Video,
+    stop: &(impl Fn() -> bool + Clone + Send + 'static),
+) -> Result<Option<speech::Heard>, Failed> {
+    let mut listener = hearing.listen()?;
+    let Some(mut sound) = Sound::open(source, limits, stop.clone())? else { return Ok(None) };
+    while let Some(samples) = sound.next(stop)? {
+        listener.push(&samples)?;
+    }
+    Ok(Some(listener.finish()?))
+}

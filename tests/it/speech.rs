@@ -1,0 +1,277 @@
+//! Sound tracks to figures of speech.
+
+use std::cell::Cell;
+use std::path::Path;
+
+use visage::analysis::{Analysis, Findings, Options, Speech};
+use visage::config::{Settings, Video};
+use visage::engine::Engine;
+use visage::media::{SOUND_RATE, Sound, SoundError, Source};
+use visage::pipeline::{Cancel, Pipeline, PipelineError};
+use visage::speech::Hearing;
+
+use crate::support::clips::{Clips, Models, models, shared};
+
+const EVERY_40TH: Options = Options { sample_every: 40, max_faces: 10 };
+
+/// With all models; `None` on a machine that does not have them.
+fn pipeline() -> Option<(Pipeline, Models)> {
+    let models = models()?.with("silero_vad.onnx")?.with("dnsmos_sig_bak_ovr.onnx")?;
+    Some((Pipeline::load(&models.settings()).unwrap(), models))
+}
+
+fn analyze(pipeline: &Pipeline, path: &Path) -> Analysis {
+    let source = Source::File(path.to_owned());
+    let findings: Result<Findings, PipelineError> = pipeline.analyze(&source, EVERY_40TH, &|_| {}, &Cancel::default());
+    findings.unwrap().analysis
+}
+
+fn limits() -> Video {
+    Settings::defaults().unwrap().video
+}
+
+/// All samples of a clip's sound track.
+fn samples(path: &Path) -> Vec<f32> {
+    let source = Source::File(path.to_owned());
+    let mut sound = Sound::open(&source, &limits(), || false).unwrap().expect("a sound track");
+    let mut all = Vec::new();
+    while let Some(block) = sound.next(&|| false).unwrap() {
+        assert!((1..=16_384).contains(&block.len()), "a block of {}", block.len());
+        all.extend(block);
+    }
+    all
+}
+
+fn seconds(samples: &[f32]) -> f64 {
+    samples.len() as f64 / f64::from(SOUND_RATE)
+}
+
+/// Times a sine crosses zero upwards.
+fn cycles(samples: &[f32]) -> usize {
+    samples.windows(2).filter(|pair| pair[0] < 0.0 && pair[1] >= 0.0).count()
+}
+
+/// Root of the mean square.
+fn level(samples: &[f32]) -> f32 {
+    (samples.iter().map(|sample| sample * sample).sum::<f32>() / samples.len() as f32).sqrt()
+}
+
+const PICTURES: &str = "-f lavfi -i testsrc=size=64x64:rate=5:duration=4";
+
+#[test]
+fn every_usual_codec_gives_the_same_sound_at_16_khz() {
+    let clips = Clips::new();
+    let tone = "-f lavfi -i sine=frequency=440:duration=4:sample_rate=";
+    for (name, rate, coding) in [
+        ("aac.mp4", 44_100, "-c:v mpeg4 -c:a aac"),
+        ("stereo.mov", 48_000, "-c:v mpeg4 -c:a aac -af pan=stereo|c0=c0|c1=c0"),
+        ("surround.mkv", 48_000, "-c:v mpeg4 -c:a aac -ac 6"),
+        ("mp3.avi", 44_100, "-c:v mpeg4 -c:a libmp3lame"),
+        ("opus.webm", 48_000, "-c:v libvpx -c:a libopus"),
+        ("vorbis.webm", 44_100, "-c:v libvpx -c:a libvorbis"),
+        ("pcm.avi", 8_000, "-c:v mpeg4 -c:a pcm_s16le"),
+        ("float.mkv", 96_000, "-c:v mpeg4 -c:a pcm_f32le"),
+        ("same.mov", 16_000, "-c:v mpeg4 -c:a pcm_s16be"),
+    ] {
+        let clip = clips.make(name, &format!("{PICTURES} {tone}{rate} {coding}"));
+        let sound = samples(&clip);
+        assert!((seconds(&sound) - 4.0).abs() < 0.1, "{name}: {} s", seconds(&sound));
+        let middle = &sound[SOUND_RATE as usize..3 * SOUND_RATE as usize];
+        assert!(cycles(middle).abs_diff(880) <= 4, "{name}: {} cycles in 2 s", cycles(middle));
+        // An eighth of full scale. Three channels are averaged with the one that has the tone where there are six.
+        let expected = 0.125 / 2.0_f32.sqrt();
+        let range =
+            if name.starts_with("surround") { 0.1 * expected..1.1 * expected } else { 0.9 * expected..1.1 * expected };
+        assert!(range.contains(&level(middle)), "{name}: {} for {expected}", level(middle));
+    }
+}
+
+#[test]
+fn a_track_that_begins_late_is_silent_until_then() {
+    let clips = Clips::new();
+    let tone = "-itsoffset 1.5 -f lavfi -i sine=frequency=440:duration=2";
+    for name in ["late.mkv", "late.mp4"] {
+        let sound = samples(&clips.make(name, &format!("{PICTURES} {tone} -c:v mpeg4 -c:a aac")));
+        assert!((seconds(&sound) - 3.5).abs() < 0.1, "{name}: {} s", seconds(&sound));
+        let (before, after) = sound.split_at(24_000);
+        assert!(level(&before[..23_000]) < 0.001 && level(after) > 0.05, "{name}");
+    }
+}
+
+#[test]
+fn a_clip_without_sound_has_none_and_what_is_no_video_is_refused() {
+    let clips = Clips::new();
+    let mute = clips.moving("mute.mp4", 1.0, "-c:v mpeg4");
+    assert!(Sound::open(&Source::File(mute), &limits(), || false).unwrap().is_none());
+    let text = clips.write("list.mp4", b"#EXTM3U\nfile:///etc/passwd");
+    let refused = Sound::open(&Source::File(text), &limits(), || false).map(|_| ());
+    assert!(matches!(refused, Err(SoundError::Source(_))), "{refused:?}");
+}
+
+#[test]
+fn sound_ends_at_the_limit_of_a_video_whatever_the_file_holds() {
+    let clips = Clips::new();
+    let clip = clips.make("long.mp4", &format!("{PICTURES} -f lavfi -i sine=duration=30 -c:v mpeg4 -c:a aac"));
+    let source = Source::File(clip);
+    let mut sound = Sound::open(&source, &Video { max_duration_s: 5, ..limits() }, || false).unwrap().unwrap();
+    let mut count = 0;
+    while let Some(block) = sound.next(&|| false).unwrap() {
+        count += block.len();
+    }
+    assert_eq!(count, 5 * SOUND_RATE as usize);
+}
+
+#[test]
+fn listening_stops_when_it_is_told_to() {
+    let clips = Clips::new();
+    let clip = clips.make("long.mp4", &format!("{PICTURES} -f lavfi -i sine=duration=30 -c:v mpeg4 -c:a aac"));
+    let mut sound = Sound::open(&Source::File(clip), &limits(), || false).unwrap().unwrap();
+    let asked = Cell::new(0);
+    let stop = || {
+        asked.set(asked.get() + 1);
+        asked.get() > 50
+    };
+    let mut blocks = 0;
+    let end = loop {
+        match sound.next(&stop) {
+            Ok(Some(_)) => blocks += 1,
+            other => break other,
+        }
+    };
+    assert!(matches!(end, Err(SoundError::Cancelled)) && blocks < 50, "{end:?} after {blocks}");
+}
+
+#[test]
+fn clean_and_noisy_speech_get_the_ratings_they_deserve() {
+    let Some((pipeline, _models)) = pipeline() else { return };
+    let (Some(clean), Some(noisy)) = (shared("speech_and_face.mp4"), shared("noisy_speech_and_face.mp4")) else {
+        return;
+    };
+    let [clean, noisy] = [clean, noisy].map(|clip| {
+        let analysis = analyze(&pipeline, &clip);
+        let names: Vec<_> = analysis.models.iter().map(|model| model.name.as_str()).collect();
+        assert_eq!(names, ["yunet", "emotion", "silero_vad", "dnsmos"]);
+        assert!(!analysis.faces.is_empty());
+        eprintln!("{:?} {:?}", analysis.speech, analysis.warnings);
+        analysis.speech.unwrap()
+    });
+    let overall = |speech: &Speech| speech.quality_mos.as_ref().unwrap().ovr;
+    assert!(clean.ratio > 0.6 && noisy.ratio > 0.4, "{clean:?} {noisy:?}");
+    assert!((overall(&clean) - 3.2).abs() <= 0.2, "{clean:?}");
+    assert!((overall(&noisy) - 1.7).abs() <= 0.2, "{noisy:?}");
+    assert!(clean.clarity.unwrap() - noisy.clarity.unwrap() >= 25.0, "{clean:?} {noisy:?}");
+    assert!((2.0..7.0).contains(&clean.syllables_per_s.unwrap()), "{clean:?}");
+    assert!(clean.pauses > 3 && (0.25..8.0).contains(&clean.longest_pause_s), "{clean:?}");
+}
+
+#[test]
+fn a_long_talk_is_rated_like_a_short_one() {
+    let (Some((_, models)), Some(clip)) = (pipeline(), shared("speech_and_face.mp4")) else { return };
+    let settings = models.settings();
+    let hearing = Hearing::new(&Engine::start(&settings.engine).unwrap(), &settings);
+    let sound = samples(&clip);
+    let listen = |times: usize| {
+        let mut listener = hearing.listen().unwrap();
+        (0..times).for_each(|_| listener.push(&sound).unwrap());
+        listener.finish().unwrap().speech
+    };
+    // Three minutes: beyond the part that is rated without a gap.
+    let [short, long] = [1, 5].map(listen);
+    let overall = |speech: &Speech| speech.quality_mos.as_ref().unwrap().ovr;
+    assert!((overall(&short) - overall(&long)).abs() < 0.15, "{short:?} {long:?}");
+    assert!((short.ratio - long.ratio).abs() < 0.03, "{short:?} {long:?}");
+    assert!((short.syllables_per_s.unwrap() - long.syllables_per_s.unwrap()).abs() < 0.2, "{short:?} {long:?}");
+}
+
+#[test]
+fn silence_between_two_talks_is_a_pause_of_its_length() {
+    let Some((pipeline, _models)) = pipeline() else { return };
+    let Some(clip) = shared("speech_and_face.mp4") else { return };
+    let clips = Clips::new();
+    std::fs::copy(clip, clips.path("talk.mp4")).unwrap();
+    // Five seconds of talk, six of nothing, five of talk.
+    let filter = "[1:a]atrim=5:10,asetpts=N/SR/TB,apad=pad_dur=6[a];[1:a]atrim=20:25,asetpts=N/SR/TB[b];[a][b]concat=n=2:v=0:a=1[s]";
+    let clip = clips.make(
+        "pause.webm",
+        &format!("{PICTURES} -i $talk.mp4 -filter_complex {filter} -map 0:v -map [s] -c:v libvpx -c:a libopus"),
+    );
+    let speech = analyze(&pipeline, &clip).speech.unwrap();
+    assert!((6.0..8.0).contains(&speech.longest_pause_s), "{speech:?}");
+    assert!((0.3..0.65).contains(&speech.ratio), "{speech:?}");
+    assert!(speech.clarity.is_some());
+}
+
+#[test]
+fn sound_without_speech_is_said_to_have_none() {
+    let Some((pipeline, _models)) = pipeline() else { return };
+    let clips = Clips::new();
+    let noise = "-f lavfi -i anoisesrc=color=pink:amplitude=0.2:duration=8";
+    let clip = clips.make("noise.mp4", &format!("{PICTURES} {noise} -c:v mpeg4 -c:a aac"));
+    let analysis = analyze(&pipeline, &clip);
+    let nothing =
+        Speech { ratio: 0.0, clarity: None, quality_mos: None, syllables_per_s: None, pauses: 0, longest_pause_s: 0.0 };
+    assert_eq!(analysis.speech, Some(nothing));
+    assert!(analysis.warnings.iter().any(|warning| warning.contains("No speech")), "{:?}", analysis.warnings);
+}
+
+#[test]
+fn every_shared_clip_gives_figures_in_their_ranges() {
+    let Some((pipeline, _models)) = pipeline() else { return };
+    for name in ["sad_then_happy.mp4", "single_face.mp4", "face_then_none.mov", "no_face.mp4"] {
+        let Some(clip) = shared(name) else { return };
+        let analysis = analyze(&pipeline, &clip);
+        eprintln!("{name}: {:?} {:?}", analysis.speech, analysis.warnings);
+        assert_eq!(analysis.speech.is_some(), analysis.video.has_audio, "{name}: {:?}", analysis.warnings);
+        let Some(speech) = analysis.speech else { continue };
+        assert!((0.0..=1.0).contains(&speech.ratio), "{name}: {speech:?}");
+        assert!(speech.clarity.is_none_or(|clarity| (0.0..=100.0).contains(&clarity)), "{name}: {speech:?}");
+        for mos in speech.quality_mos.iter().flat_map(|mos| [mos.sig, mos.bak, mos.ovr]) {
+            assert!((1.0..=5.0).contains(&mos), "{name}: {speech:?}");
+        }
+    }
+}
+
+#[test]
+fn what_is_missing_or_switched_off_is_left_out_and_said() {
+    let (Some(models), Some(clip)) = (models(), shared("single_face.mp4")) else { return };
+    let said = |analysis: &Analysis, words: &str| analysis.warnings.iter().any(|warning| warning.contains(words));
+
+    let without = analyze(&Pipeline::load(&models.settings()).unwrap(), &clip);
+    assert!(without.speech.is_none() && said(&without, "silero_vad, is not installed"), "{:?}", without.warnings);
+
+    let Some(models) = models.with("silero_vad.onnx") else { return };
+    let Some(talk) = shared("speech_and_face.mp4") else { return };
+    let partly = analyze(&Pipeline::load(&models.settings()).unwrap(), &talk);
+    let speech = partly.speech.as_ref().unwrap();
+    assert!(speech.ratio > 0.5 && speech.clarity.is_none() && speech.quality_mos.is_none(), "{speech:?}");
+    assert!(said(&partly, "dnsmos is not installed"), "{:?}", partly.warnings);
+
+    // A file that is no model does no harm where nobody listens.
+    std::fs::write(models.path().join("dnsmos_sig_bak_ovr.onnx"), b"not a model").unwrap();
+    let mut settings = models.settings();
+    settings.speech.enabled = false;
+    let off = analyze(&Pipeline::load(&settings).unwrap(), &talk);
+    assert!(off.speech.is_none() && said(&off, "switched off"), "{:?}", off.warnings);
+    assert_eq!(off.models.len(), 2);
+}
+
+#[test]
+fn a_sound_track_that_cannot_be_decoded_costs_the_speech_and_not_the_analysis() {
+    let Some((pipeline, _models)) = pipeline() else { return };
+    let clips = Clips::new();
+    let clip = clips.make("odd.mp4", &format!("{PICTURES} -f lavfi -i sine=duration=4 -c:v mpeg4 -c:a aac"));
+    // A coding that nobody has heard of, its description with it.
+    let mut bytes = std::fs::read(&clip).unwrap();
+    let at = |bytes: &[u8], from: usize, tag: &[u8]| {
+        from + bytes[from..].windows(4).position(|four| four == tag).expect("an MP4 box")
+    };
+    let sample = at(&bytes, 0, b"mp4a");
+    let description = at(&bytes, sample, b"esds");
+    for tag in [sample, description] {
+        bytes[tag..tag + 4].copy_from_slice(b"zzzz");
+    }
+    let analysis = analyze(&pipeline, &clips.write("broken.mp4", &bytes));
+    assert!(analysis.video.frames_analyzed > 0);
+    let said = analysis.warnings.iter().any(|warning| warning.contains("sound track could not be"));
+    assert!(analysis.speech.is_none() && said, "{:?}", analysis.warnings);
+}
