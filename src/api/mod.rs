@@ -87,6 +87,7 @@ pub fn router(state: AppState) -> Router {
         .route("/healthz", get(v1::healthz::handle))
         .route("/readyz", get(v1::readyz::handle))
         .route("/logs", get(logs::handle))
+        .route("/v1/analyses", get(v1::analyses::handle))
         .route("/results/{token}", get(v1::results::handle).delete(v1::erase::handle))
         .route("/results/{token}/report", get(v1::report::handle))
         .route("/results/{token}/events", get(v1::events::handle))

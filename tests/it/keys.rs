@@ -437,3 +437,40 @@ async fn the_request_log_forgets_what_is_old(h: Harness) {
     assert_eq!(h.store.forget_log(until, 10).await.unwrap(), 0);
     assert_eq!(h.store.logged_requests(&LogFilter::default(), 10).await.unwrap()[0].status_code, 202);
 }
+
+#[tokio::test]
+async fn a_key_lists_what_it_sent_page_by_page() {
+    let service = Service::start(|_| {}).await;
+    let ann = key(&service, &[Scope::Analyze, Scope::Read]).await;
+    let admin = key(&service, &[Scope::Admin]).await;
+    let clip = clip();
+    let mut tokens = Vec::new();
+    for _ in 0..3 {
+        let body = accepted(send(&service, video_form(clip.clone()), Some(&ann)).await).await;
+        tokens.insert(0, body["token"].as_str().unwrap().to_owned());
+    }
+    accepted(send(&service, video_form(clip), None).await).await;
+    let list = async |key: &str, query: &str| {
+        let response = get(&service, &format!("/v1/analyses{query}"), Some(key)).await;
+        assert_eq!(response.status(), StatusCode::OK, "{query}");
+        let body: Value = response.json().await.unwrap();
+        let found = body["analyses"].as_array().unwrap().iter().map(|job| job["token"].as_str().unwrap().to_owned());
+        (found.collect::<Vec<_>>(), body["next"].as_str().map(str::to_owned))
+    };
+    assert_eq!(list(&ann, "").await, (tokens.clone(), None));
+    assert_eq!(list(&admin, "").await.0.len(), 4);
+    let (first, next) = list(&ann, "?limit=2").await;
+    assert_eq!(first, tokens[..2]);
+    // What comes in meanwhile does not move the pages.
+    sent(&service, Some(&ann)).await;
+    assert_eq!(list(&ann, &format!("?limit=2&cursor={}", next.unwrap())).await, (tokens[2..].to_vec(), None));
+    assert_eq!(list(&ann, "?status=queued&created_from=2000-01-01T00:00:00Z").await.0.len(), 4);
+    for query in ["?status=done", "?created_from=2999-01-01T00:00:00Z", "?created_before=2000-01-01T00:00:00Z"] {
+        assert_eq!(list(&ann, query).await, (vec![], None), "{query}");
+    }
+    for query in ["?status=finished", "?limit=0", "?limit=101", "?cursor=x", "?created_from=today"] {
+        let refused = get(&service, &format!("/v1/analyses{query}"), Some(&ann)).await;
+        assert_eq!(code(refused).await, (422, "bad_parameter".to_owned()), "{query}");
+    }
+    assert_eq!(code(get(&service, "/v1/analyses", None).await).await, (401, "key_required".to_owned()));
+}
