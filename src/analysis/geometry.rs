@@ -78,3 +78,23 @@ pub struct Pose {
     /// Positive tilts the head clockwise in the picture.
     pub roll: f32,
 }
+
+/// Where the eyes look in degrees, as seen by the camera: 0, 0 is into it. It knows the head's orientation and the eyes'
+/// own.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Gaze {
+    /// Positive looks towards the right edge of the picture.
+    pub yaw: f32,
+    /// Positive looks up.
+    pub pitch: f32,
+}
+
+/// What was read from the eyes of one face.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Eyes {
+    /// Distance of the lids over the eye's width, the mean of both eyes: about 0.3 open, 0.1 shut (the eye aspect ratio
+    /// of Soukupova and Cech 2016, "Real-Time Eye Blink Detection using Facial Landmarks").
+    pub openness: f32,
+    /// As measured, without the person's own offset.
+    pub gaze: Gaze,
+}

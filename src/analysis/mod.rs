@@ -4,8 +4,10 @@
 //! of one person become a [`Track`], tracks become [`Findings`]: the [`Analysis`] (what is stored and rendered) and
 //! its [`Timeline`]. JSON, HTML, CSV and mail are views of these; none of them computes anything.
 
+mod contact;
 mod emotion;
 mod geometry;
+mod motion;
 mod observation;
 mod options;
 mod rounding;
@@ -18,14 +20,17 @@ mod testing;
 mod timeline;
 mod track;
 
+pub use contact::{GAZE_CONE_DEG, OFFSET_DEG};
 pub use emotion::{Emotion, Probabilities};
-pub use geometry::{BBox, Face, Landmarks, Point, Pose};
+pub use geometry::{BBox, Eyes, Face, Gaze, Landmarks, Point, Pose};
 pub use observation::Observation;
 pub use options::Options;
 pub use rounding::percentages;
-pub use scores::{FACING_PITCH_DEG, FACING_YAW_DEG, calmness, eye_contact, quality};
+pub use scores::{Clarity, FACING_PITCH_DEG, FACING_YAW_DEG, calmness, eye_contact, quality};
 pub use speech::{PAUSE_S, Talk};
 pub use summarise::summarise;
-pub use summary::{Analysis, FaceSummary, Findings, ModelUsed, Speech, SpeechQuality, Summary, VideoFacts};
+pub use summary::{
+    Analysis, FaceSummary, Findings, LANDMARK_MODEL, ModelUsed, Speech, SpeechQuality, Summary, VideoFacts,
+};
 pub use timeline::{Timeline, TimelineRow};
 pub use track::{Track, Tracker};

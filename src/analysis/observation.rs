@@ -1,6 +1,6 @@
 //! One face in one sampled frame.
 
-use super::{Face, Pose, Probabilities};
+use super::{Eyes, Face, Pose, Probabilities};
 
 /// All that was read from one face in one sample.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,6 +15,8 @@ pub struct Observation {
     pub emotions: Probabilities,
     /// Orientation of the head, where the detector gives the landmarks for it.
     pub pose: Option<Pose>,
+    /// What the eyes do, where landmarks show them.
+    pub eyes: Option<Eyes>,
     /// How much the sample counts in averages, above 0 to 1: small or turned faces count less.
     pub quality: f32,
 }

@@ -6,13 +6,17 @@
 
 use std::collections::BTreeMap;
 
+use super::contact::{Contact, contacts};
+use super::summary::sees_eyes;
 use super::{
     Analysis, Emotion, FaceSummary, Findings, ModelUsed, Observation, Summary, Timeline, TimelineRow, Track,
-    VideoFacts, calmness, eye_contact,
+    VideoFacts, calmness,
 };
 
 /// No sample stands for less than this, in seconds, whatever the time stamps say.
 const MIN_SPAN_S: f64 = 1e-6;
+/// Eye contact that could be read for less than this share of the time on screen is given with a warning.
+const LITTLE_COVERAGE: f64 = 0.7;
 
 /// The result of the tracks of one video. `samples` are the times of all samples, those without a face included, in
 /// order; an observation's `sample` is an index into it. `warnings` are those that are known already. What was heard is the
@@ -26,7 +30,10 @@ pub fn summarise(
 ) -> Findings {
     let interval_s = median_interval(samples);
     let spans = spans(samples, video.duration_s, interval_s);
-    let people: Vec<Person> = tracks.iter().filter_map(|track| Person::of(track, &spans)).collect();
+    let by_eyes = sees_eyes(&models);
+    let contacts: Vec<Vec<Contact>> = tracks.iter().map(|track| contacts(&track.observations, by_eyes)).collect();
+    let people: Vec<Person> =
+        tracks.iter().zip(&contacts).filter_map(|(track, contacts)| Person::of(track, contacts, &spans)).collect();
     if people.is_empty() {
         warnings.push("No face was found in the frames that were looked at.".to_owned());
     }
@@ -34,11 +41,20 @@ pub fn summarise(
         warnings.push("The video has no sound track, so there is nothing to say about speech.".to_owned());
     }
     let summary = whole(&people);
-    if summary.eye_contact.is_some() {
+    if summary.eye_contact.is_some() && !by_eyes {
         warnings.push(
-            "Eye contact is judged by where the head points; where the eyes look is not seen in this version."
+            "Eye contact is judged by where the head points; where the eyes look is not seen without the model \
+             face_landmarks."
                 .to_owned(),
         );
+    }
+    let coverage = summary.eye_contact_coverage.unwrap_or(1.0);
+    if by_eyes && coverage < LITTLE_COVERAGE {
+        warnings.push(format!(
+            "The eyes could be read in {:.0}% of the time in which a face was seen: eye contact speaks of that part \
+             alone.",
+            100.0 * coverage
+        ));
     }
     let analysis = Analysis {
         video,
@@ -48,7 +64,7 @@ pub fn summarise(
         models,
         warnings,
     };
-    Findings { analysis, timeline: Timeline { interval_s, rows: rows(tracks) } }
+    Findings { analysis, timeline: Timeline { interval_s, rows: rows(tracks, &contacts) } }
 }
 
 /// The middle one of the times between samples, in seconds; 0 for fewer than two samples.
@@ -80,9 +96,9 @@ fn spans(samples: &[f64], duration_s: f64, interval_s: f64) -> Vec<f64> {
 struct Person {
     /// Time on screen in seconds.
     screen_s: f64,
-    /// ... of which the orientation of the head could be read, and of which it faced the camera.
+    /// ... of which eye contact could be read, and of which there was any.
     readable_s: f64,
-    facing_s: f64,
+    met_s: f64,
     /// Means over the samples, weighted by time and quality.
     emotions: [f64; 7],
     calmness: f64,
@@ -93,7 +109,7 @@ struct Person {
 
 impl Person {
     /// `None` for a track without observations.
-    fn of(track: &Track, spans: &[f64]) -> Option<Self> {
+    fn of(track: &Track, contacts: &[Contact], spans: &[f64]) -> Option<Self> {
         if track.observations.is_empty() {
             return None;
         }
@@ -105,13 +121,14 @@ impl Person {
         };
         let emotions = Emotion::ALL.map(|emotion| mean(&|seen| f64::from(seen.emotions.of(emotion))));
         let sum: f64 = emotions.iter().sum();
-        let seconds = |counts: &dyn Fn(&Observation) -> bool| {
-            track.observations.iter().filter(|seen| counts(seen)).map(span).sum::<f64>()
+        let seconds = |counts: &dyn Fn(&Contact) -> bool| {
+            let counted = track.observations.iter().zip(contacts).filter(|(_, contact)| counts(contact));
+            counted.map(|(seen, _)| span(seen)).sum::<f64>()
         };
         Some(Self {
             screen_s: seconds(&|_| true),
-            readable_s: seconds(&|seen| seen.pose.is_some()),
-            facing_s: seconds(&|seen| seen.pose.as_ref().is_some_and(eye_contact)),
+            readable_s: seconds(&|contact| contact.met.is_some()),
+            met_s: seconds(&|contact| contact.met == Some(true)),
             emotions: emotions.map(|p| p / sum),
             calmness: mean(&|seen| calmness(&seen.emotions)),
             confidence: mean(&|seen| f64::from(seen.emotions.top().1)),
@@ -132,12 +149,13 @@ fn whole(people: &[Person]) -> Summary {
         Emotion::ALL.into_iter().filter_map(|e| mean(&|person| person.emotions[e.index()])).collect();
     let emotions: Option<[f64; 7]> = emotions.try_into().ok();
     let readable_s: f64 = people.iter().map(|person| person.readable_s).sum();
-    let facing_s: f64 = people.iter().map(|person| person.facing_s).sum();
+    let met_s: f64 = people.iter().map(|person| person.met_s).sum();
     Summary {
         dominant_emotion: emotions.as_ref().map(dominant),
         emotions: emotions.as_ref().map(percent),
         calmness: mean(&|person| person.calmness),
-        eye_contact: share(facing_s, readable_s),
+        eye_contact: share(met_s, readable_s),
+        eye_contact_coverage: coverage(readable_s, screen_s),
         model_confidence: mean(&|person| person.confidence),
         valence: mean(&|person| person.valence),
         arousal: mean(&|person| person.arousal),
@@ -168,26 +186,32 @@ fn face(track: &Track, person: &Person) -> FaceSummary {
         average_confidence: confidence,
         embeddings_shape: [frames, 7],
         example_embedding: first.map_or([0.0; 7], |seen| seen.emotions.0),
-        eye_contact: share(person.facing_s, person.readable_s),
+        eye_contact: share(person.met_s, person.readable_s),
+        eye_contact_coverage: coverage(person.readable_s, person.screen_s),
         calmness: person.calmness,
         valence: person.valence,
         arousal: person.arousal,
     }
 }
 
-fn rows(tracks: &[Track]) -> Vec<TimelineRow> {
+fn rows(tracks: &[Track], contacts: &[Vec<Contact>]) -> Vec<TimelineRow> {
+    let row = |id: u32, seen: &Observation, contact: &Contact| TimelineRow {
+        time_s: seen.time_s,
+        face: id,
+        bbox: seen.face.bbox,
+        emotions: seen.emotions,
+        pose: seen.pose,
+        eye_contact: contact.met,
+        quality: seen.quality,
+        // Below shut lids the network guesses.
+        gaze: seen.eyes.map(|eyes| eyes.gaze).filter(|_| contact.eyes_shut == Some(false)),
+        eyes_shut: contact.eyes_shut,
+    };
     let mut rows: Vec<TimelineRow> = tracks
         .iter()
-        .flat_map(|track| {
-            track.observations.iter().map(|seen| TimelineRow {
-                time_s: seen.time_s,
-                face: track.id,
-                bbox: seen.face.bbox,
-                emotions: seen.emotions,
-                pose: seen.pose,
-                eye_contact: seen.pose.as_ref().map(eye_contact),
-                quality: seen.quality,
-            })
+        .zip(contacts)
+        .flat_map(|(track, contacts)| {
+            track.observations.iter().zip(contacts).map(|(seen, contact)| row(track.id, seen, contact))
         })
         .collect();
     rows.sort_by(|a, b| a.time_s.total_cmp(&b.time_s).then(a.face.cmp(&b.face)));
@@ -208,6 +232,11 @@ fn percent(means: &[f64; 7]) -> BTreeMap<Emotion, f64> {
 /// Percent of a time; `None` where there was none.
 fn share(part_s: f64, all_s: f64) -> Option<f64> {
     (all_s > 0.0).then(|| 100.0 * part_s / all_s)
+}
+
+/// Share of the time on screen, 0 to 1.
+fn coverage(readable_s: f64, screen_s: f64) -> Option<f64> {
+    (screen_s > 0.0).then(|| (readable_s / screen_s).min(1.0))
 }
 
 #[cfg(test)]

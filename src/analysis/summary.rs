@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Emotion, Timeline, rounding};
 
+/// Name of the model whose landmarks tell where eyes look. An analysis that lists it judges eye contact by the eyes.
+pub const LANDMARK_MODEL: &str = "face_landmarks";
+
 /// What a video gives: the result and the rows behind it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Findings {
@@ -25,6 +28,17 @@ pub struct Analysis {
     pub models: Vec<ModelUsed>,
     /// What a reader should know before trusting the figures, in sentences.
     pub warnings: Vec<String>,
+}
+
+impl Analysis {
+    /// Whether eye contact was judged by the eyes, and not by the head alone.
+    pub fn sees_eyes(&self) -> bool {
+        sees_eyes(&self.models)
+    }
+}
+
+pub(super) fn sees_eyes(models: &[ModelUsed]) -> bool {
+    models.iter().any(|model| model.name == LANDMARK_MODEL)
 }
 
 /// Facts of the video itself.
@@ -60,6 +74,9 @@ pub struct Summary {
     /// 0 to 100.
     #[serde(serialize_with = "rounding::maybe_one")]
     pub eye_contact: Option<f64>,
+    /// Share of the time on screen in which eye contact could be read, 0 to 1.
+    #[serde(default, serialize_with = "rounding::maybe_three")]
+    pub eye_contact_coverage: Option<f64>,
     /// Mean top probability, 0 to 1.
     #[serde(serialize_with = "rounding::maybe_three")]
     pub model_confidence: Option<f64>,
@@ -132,6 +149,9 @@ pub struct FaceSummary {
     pub example_embedding: [f32; 7],
     #[serde(serialize_with = "rounding::maybe_one")]
     pub eye_contact: Option<f64>,
+    /// Share of the time on screen in which eye contact could be read, 0 to 1.
+    #[serde(default, serialize_with = "rounding::maybe_three")]
+    pub eye_contact_coverage: Option<f64>,
     #[serde(serialize_with = "rounding::one")]
     pub calmness: f64,
     #[serde(serialize_with = "rounding::three")]

@@ -21,6 +21,7 @@ pub fn seen(sample: u32, time_s: f64, centre: (f32, f32), side: f32) -> Observat
         face: Face { bbox, score: 0.9, landmarks: None },
         emotions: Probabilities([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]),
         pose: Some(Pose::default()),
+        eyes: None,
         quality: 1.0,
     }
 }

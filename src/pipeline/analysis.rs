@@ -3,12 +3,12 @@
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
-use opencv::core::MatTraitConst;
+use opencv::core::{Mat, MatTraitConst};
 
 use super::{Cancel, Pipeline, PipelineError, Progress, StageTimes, sound, stages};
 use crate::analysis::{Face, Findings, Observation, Options, Track, Tracker, VideoFacts, quality, summarise};
 use crate::media::{End, Frames, Probe, Sample, Source, probe};
-use crate::vision::{Crop, Vision, head_pose};
+use crate::vision::{Crop, HeadAndEyes, Vision, head_and_eyes, head_pose};
 
 /// Most frames that are given to the detector together.
 const FRAMES_TOGETHER: usize = 4;
@@ -28,6 +28,8 @@ struct Found {
     width: i32,
     height: i32,
     faces: Vec<Face>,
+    /// What the landmarks of each tell, where they could be read.
+    heads: Vec<Option<HeadAndEyes>>,
     crops: Vec<Crop>,
 }
 
@@ -136,11 +138,12 @@ fn detect(
         let since = Instant::now();
         let pictures: Vec<_> = samples.iter().map(|sample| &sample.picture).collect();
         let found = vision.detect(&pictures, max_faces)?;
+        let heads = heads(vision, &pictures, &found)?;
         let mut all = Vec::with_capacity(samples.len());
-        for (sample, faces) in samples.into_iter().zip(found) {
+        for ((sample, faces), heads) in samples.into_iter().zip(found).zip(heads) {
             let crops = faces.iter().map(|face| vision.crop(&sample.picture, face)).collect::<Result<_, _>>()?;
             let (width, height) = (sample.picture.cols(), sample.picture.rows());
-            all.push(Found { sample: sample.index, time_s: sample.time_s, width, height, faces, crops });
+            all.push(Found { sample: sample.index, time_s: sample.time_s, width, height, faces, heads, crops });
         }
         *busy += since.elapsed();
         for found in all {
@@ -150,6 +153,22 @@ fn detect(
         }
     }
     Ok(())
+}
+
+/// What the landmarks of each face tell, frame by frame.
+fn heads(
+    vision: &Vision,
+    frames: &[&Mat],
+    found: &[Vec<Face>],
+) -> Result<Vec<Vec<Option<HeadAndEyes>>>, PipelineError> {
+    let faces: Vec<(&Mat, &Face)> =
+        frames.iter().zip(found).flat_map(|(frame, faces)| faces.iter().map(|face| (*frame, face))).collect();
+    let meshes = vision.landmarks(&faces)?;
+    let mut heads = faces
+        .iter()
+        .zip(meshes)
+        .map(|((frame, _), mesh)| mesh.and_then(|mesh| head_and_eyes(&mesh, frame.cols(), frame.rows())));
+    Ok(found.iter().map(|faces| heads.by_ref().take(faces.len()).collect()).collect())
 }
 
 /// Reads the emotions of all faces and puts the faces to people.
@@ -174,14 +193,15 @@ fn read(vision: &Vision, cancel: &Cancel, from: &Receiver<Found>) -> Result<Read
         let emotions = if crops.is_empty() { Vec::new() } else { vision.classify(&crops)? };
         let mut emotions = emotions.into_iter();
         for found in all {
-            let observe = |face: Face| {
-                let pose = head_pose(&face, found.width, found.height);
-                let quality = quality(&face, pose.as_ref());
+            let observe = |(face, head): (Face, Option<HeadAndEyes>)| {
+                let pose = head.map(|head| head.pose).or_else(|| head_pose(&face, found.width, found.height));
+                let eyes = head.and_then(|head| head.eyes);
+                let quality = quality(&face, pose.as_ref(), head.as_ref().map(|head| &head.clarity));
                 let (sample, time_s) = (found.sample, found.time_s);
-                Some(Observation { sample, time_s, face, emotions: emotions.next()?, pose, quality })
+                Some(Observation { sample, time_s, face, emotions: emotions.next()?, pose, eyes, quality })
             };
             times.push(found.time_s);
-            tracker.push(found.faces.into_iter().filter_map(observe).collect());
+            tracker.push(found.faces.into_iter().zip(found.heads).filter_map(observe).collect());
         }
         busy += since.elapsed();
     }

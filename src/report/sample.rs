@@ -23,7 +23,8 @@ fn leaning(emotion: Emotion, strength: f32, time_s: f64) -> Probabilities {
 
 fn row(face: u32, time_s: f64, emotions: Probabilities) -> TimelineRow {
     let bbox = BBox { x: 100.0, y: 80.0, width: 120.0, height: 150.0 };
-    TimelineRow { time_s, face, bbox, emotions, pose: None, eye_contact: Some(time_s < 8.0), quality: 0.9 }
+    let eye_contact = Some(time_s < 8.0);
+    TimelineRow { time_s, face, bbox, emotions, pose: None, eye_contact, quality: 0.9, gaze: None, eyes_shut: None }
 }
 
 fn mean(rows: &[&TimelineRow]) -> BTreeMap<Emotion, f64> {
@@ -56,6 +57,7 @@ fn face(id: u32, rows: &[TimelineRow]) -> FaceSummary {
         embeddings_shape: [rows.len() as u32, 7],
         example_embedding: rows[0].emotions.0,
         eye_contact: Some(41.7),
+        eye_contact_coverage: Some(0.92),
         calmness: 58.3,
         valence: 0.12,
         arousal: 0.21,
@@ -71,6 +73,7 @@ fn findings(duration_s: f64, interval_s: f64, rows: Vec<TimelineRow>, warnings: 
         dominant_emotion: emotions.as_ref().map(top),
         calmness: read(58.3),
         eye_contact: read(41.7),
+        eye_contact_coverage: read(0.92),
         model_confidence: read(0.714),
         valence: read(0.12),
         arousal: read(0.21),

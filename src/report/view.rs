@@ -122,7 +122,7 @@ impl View {
             warnings: warnings(findings),
             models: analysis.models.iter().map(|model| (model.name.clone(), model.sha256.clone())).collect(),
             advice: if analysis.faces.is_empty() { NO_FACE_ADVICE.to_vec() } else { Vec::new() },
-            meanings: words::meanings(),
+            meanings: words::meanings(findings.analysis.sees_eyes()),
             created: words::date(context.created_at),
             result_url: web_address(context),
             token: context.token.to_string(),

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::analysis::{Emotion, FACING_PITCH_DEG, FACING_YAW_DEG, PAUSE_S};
+use crate::analysis::{Emotion, FACING_PITCH_DEG, FACING_YAW_DEG, GAZE_CONE_DEG, PAUSE_S};
 
 /// What a face shows, as a thing: "happiness".
 pub const fn noun(emotion: Emotion) -> &'static str {
@@ -181,8 +181,17 @@ pub struct Meaning {
     pub text: String,
 }
 
-/// Meant for every reader of a report.
-pub fn meanings() -> Vec<Meaning> {
+/// What eye contact is where only the head is seen.
+fn head_contact() -> String {
+    format!(
+        "The share of samples in which the head points at the camera, within {FACING_YAW_DEG:.0} degrees to either side \
+         and {FACING_PITCH_DEG:.0} up or down. It follows the head, not the eyes, and a head angle read from a picture \
+         is itself off by some degrees: take it as a rough share."
+    )
+}
+
+/// Meant for every reader of a report; `by_eyes`: what eye contact was judged by.
+pub fn meanings(by_eyes: bool) -> Vec<Meaning> {
     let say = |term, text: &str| Meaning { term, text: text.to_owned() };
     vec![
         say(
@@ -204,11 +213,16 @@ pub fn meanings() -> Vec<Meaning> {
         ),
         Meaning {
             term: "Eye contact",
-            text: format!(
-                "The share of samples in which the head points at the camera, within {FACING_YAW_DEG:.0} degrees to \
-                 either side and {FACING_PITCH_DEG:.0} up or down. It follows the head, not the eyes, and a head \
-                 angle read from a picture is itself off by some degrees: take it as a rough share."
-            ),
+            text: if by_eyes {
+                format!(
+                    "The share of the time in which the eyes are open and look at the camera, within \
+                     {GAZE_CONE_DEG:.0} degrees, worked out from the turn of the head and the place of the irises. \
+                     Each person's usual gaze at the camera is taken into account. Glasses, small faces and poor light \
+                     mislead it: take it as a rough share."
+                )
+            } else {
+                head_contact()
+            },
         },
         Meaning {
             term: "Speech",
@@ -256,6 +270,13 @@ mod tests {
     fn words_promise_no_more_than_the_share() {
         assert_eq!(mostly(Emotion::Happy, 50.0), "Mostly happy");
         assert_eq!(mostly(Emotion::Sad, 49.9), "Mixed, sad most often");
+    }
+
+    #[test]
+    fn eye_contact_says_whether_the_eyes_were_seen() {
+        let of = |by_eyes| meanings(by_eyes).into_iter().find(|meaning| meaning.term == "Eye contact").unwrap().text;
+        assert!(of(true).contains("irises") && !of(true).contains("not the eyes"));
+        assert!(of(false).contains("not the eyes"));
     }
 
     #[test]

@@ -1,10 +1,12 @@
-//! What pictures say, on the engine: face detector, emotion classifier, head pose. Pictures in, [`crate::analysis`]
+//! What pictures say, on the engine: face detector, landmarks, emotion classifier, head pose, gaze. Pictures in, [`crate::analysis`]
 //! types out; knows no videos and no time.
 
 mod blazeface;
 mod crop;
 mod detector;
 mod emotion;
+mod gaze;
+mod landmarks;
 mod pose;
 mod yunet;
 
@@ -18,10 +20,13 @@ use crate::engine::{Engine, EngineError};
 
 pub use crop::Crop;
 pub use detector::{detectors, is_detector};
+pub use gaze::{HeadAndEyes, head_and_eyes};
+pub use landmarks::Mesh;
 pub use pose::head_pose;
 
 use detector::Detector;
 use emotion::Classifier;
+use landmarks::Landmarker;
 
 /// Why a picture could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +60,7 @@ impl VisionError {
 pub struct Vision {
     engine: Engine,
     detector: Arc<dyn Detector>,
+    landmarker: Option<Arc<Landmarker>>,
     classifier: Arc<Classifier>,
 }
 
@@ -67,8 +73,10 @@ impl Vision {
     pub fn load(settings: &Settings) -> Result<Self, VisionError> {
         let engine = Engine::start(&settings.engine)?;
         let detector = detector::load(&engine, settings)?;
+        let landmarker = if settings.vision.gaze { Landmarker::load(&engine, &settings.models.folder)? } else { None };
+        let landmarker = landmarker.map(Arc::new);
         let classifier = Arc::new(Classifier::load(&engine, &settings.models.folder, &settings.vision.emotion)?);
-        Ok(Self { engine, detector, classifier })
+        Ok(Self { engine, detector, landmarker, classifier })
     }
 
     /// The engine underneath.
@@ -78,9 +86,12 @@ impl Vision {
 
     /// The models in use.
     pub fn models(&self) -> Vec<ModelUsed> {
-        [self.detector.model(), self.classifier.model()]
+        let landmarker = self.landmarker.iter().map(|landmarker| landmarker.model());
+        std::iter::once(self.detector.model())
+            .chain(landmarker)
+            .chain([self.classifier.model()])
             .map(|model| ModelUsed { name: model.name().to_owned(), sha256: model.sha256().to_owned() })
-            .into()
+            .collect()
     }
 
     /// Faces in each of some upright BGR frames (8 bits a channel), the largest first, at most `max_faces` a frame.
@@ -93,6 +104,14 @@ impl Vision {
             faces.truncate(max_faces);
         }
         Ok(found)
+    }
+
+    /// The 478 points of each face, given with the frame that it was found in. `None` where the network sees no whole face,
+    /// and for all of them where its model is not there or `vision.gaze` is off. Blocks.
+    pub fn landmarks(&self, faces: &[(&Mat, &Face)]) -> Result<Vec<Option<Mesh>>, VisionError> {
+        let Some(landmarker) = &self.landmarker else { return Ok(vec![None; faces.len()]) };
+        faces.iter().try_for_each(|(frame, _)| is_frame(frame))?;
+        landmarker.read(faces)
     }
 
     /// The picture of a face as the classifier wants it, cut from its frame.

@@ -6,7 +6,7 @@ use opencv::core::{Mat, Matx33d, Point2d, Point3d, Vec3d, Vector};
 use crate::analysis::{Face, Landmarks, Point, Pose};
 
 /// A point of the head in centimetres: x to the person's left (the picture's right), y down, z away from the camera.
-const fn at(x: f64, y: f64, z: f64) -> Point3d {
+pub(super) const fn at(x: f64, y: f64, z: f64) -> Point3d {
     Point3d { x, y, z }
 }
 
@@ -39,29 +39,64 @@ pub fn head_pose(face: &Face, width: i32, height: i32) -> Option<Pose> {
         Some(Landmarks::MouthCorners(points)) => (points, &[RIGHT_EYE, LEFT_EYE, NOSE, RIGHT_MOUTH, LEFT_MOUTH]),
         Some(Landmarks::Ears(points)) => (points, &[RIGHT_EYE, LEFT_EYE, NOSE, MOUTH, RIGHT_EAR, LEFT_EAR]),
     };
-    let (rotation, towards) = solve(points, model, width, height).ok().flatten()?;
-    // Seen along the line to the head instead of along the camera's axis; axes of the head as the camera sees them.
-    let onto_axis = onto_axis(towards);
-    let [right, _, back] = [0, 1, 2].map(|axis| {
-        let axis = [0, 1, 2].map(|row| rotation[(row, axis)]);
-        onto_axis.map(|row| dot(row, axis))
-    });
-    let (yaw, pitch) = ((-back[0]).atan2(back[2]), back[1].clamp(-1.0, 1.0).asin());
-    // Where the head's right would be without roll, and its chin: how far it is turned from the one to the other.
-    let level = [yaw.cos(), 0.0, yaw.sin()];
-    let down = [pitch.sin() * yaw.sin(), pitch.cos(), -pitch.sin() * yaw.cos()];
-    let roll = dot(down, right).atan2(dot(level, right));
-    let degrees = |radians: f64| radians.to_degrees() as f32;
-    let pose = Pose { yaw: degrees(yaw), pitch: degrees(pitch), roll: degrees(roll) };
-    [pose.yaw, pose.pitch, pose.roll].iter().all(|angle| angle.is_finite()).then_some(pose)
+    Head::of(points, model, width, height)?.pose()
 }
 
-/// Rotation of the head against the camera, and the direction in which the camera sees it.
+/// How a head lies before the camera, seen along the line from the camera to it instead of along the camera's axis.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Head {
+    /// The head's own axes (to its left, to its chin, to its back) as the camera sees them; unit vectors.
+    pub axes: [[f64; 3]; 3],
+    /// From the camera's axis to the line to the head, row by row.
+    pub onto_axis: [[f64; 3]; 3],
+    /// Of the model's origin from the camera, in centimetres of the model.
+    pub distance: f64,
+}
+
+impl Head {
+    /// The head whose points (in the model's order) lie so in a frame of the given size; `None` where no head could.
+    pub fn of(points: &[Point], model: &[Point3d], width: i32, height: i32) -> Option<Self> {
+        let (rotation, place) = solve(points, model, width, height).ok().flatten()?;
+        let distance = dot(place, place).sqrt();
+        let onto_axis = onto_axis(place.map(|value| value / distance));
+        let axes = [0, 1, 2].map(|axis| {
+            let axis = [0, 1, 2].map(|row| rotation[(row, axis)]);
+            onto_axis.map(|row| dot(row, axis))
+        });
+        axes.iter().flatten().all(|value| value.is_finite()).then_some(Self { axes, onto_axis, distance })
+    }
+
+    pub fn pose(&self) -> Option<Pose> {
+        let [right, _, back] = self.axes;
+        let (yaw, pitch) = ((-back[0]).atan2(back[2]), back[1].clamp(-1.0, 1.0).asin());
+        // Where the head's right would be without roll, and its chin: how far it is turned from the one to the other.
+        let level = [yaw.cos(), 0.0, yaw.sin()];
+        let down = [pitch.sin() * yaw.sin(), pitch.cos(), -pitch.sin() * yaw.cos()];
+        let roll = dot(down, right).atan2(dot(level, right));
+        let degrees = |radians: f64| radians.to_degrees() as f32;
+        let pose = Pose { yaw: degrees(yaw), pitch: degrees(pitch), roll: degrees(roll) };
+        [pose.yaw, pose.pitch, pose.roll].iter().all(|angle| angle.is_finite()).then_some(pose)
+    }
+
+    /// The direction in which the camera sees a point of a frame of the given size, against the line to the head; its last
+    /// part is 1 for what lies as far along the camera's axis as it does along that line.
+    pub fn sight(&self, [x, y]: [f32; 2], width: i32, height: i32) -> [f64; 3] {
+        let (focal, [cx, cy]) = camera(width, height);
+        let sight = [(f64::from(x) - cx) / focal, (f64::from(y) - cy) / focal, 1.0];
+        self.onto_axis.map(|row| dot(row, sight))
+    }
+}
+
+/// Focal length and middle of a picture, in pixels.
+fn camera(width: i32, height: i32) -> (f64, [f64; 2]) {
+    (f64::from(width.max(height).max(1)), [width, height].map(|side| f64::from(side) / 2.0))
+}
+
+/// Rotation of the head against the camera, and its place before it.
 fn solve(points: &[Point], model: &[Point3d], width: i32, height: i32) -> opencv::Result<Option<(Matx33d, [f64; 3])>> {
     let image: Vector<Point2d> = points.iter().map(|p| Point2d::new(p.x.into(), p.y.into())).collect();
     let model: Vector<Point3d> = model.iter().copied().collect();
-    let focal = f64::from(width.max(height).max(1));
-    let (x, y) = (f64::from(width) / 2.0, f64::from(height) / 2.0);
+    let (focal, [x, y]) = camera(width, height);
     let camera = Matx33d::from_array([focal, 0.0, x, 0.0, focal, y, 0.0, 0.0, 1.0]);
     let (mut turn, mut place) = (Vec3d::default(), Vec3d::default());
     let undistorted = Mat::default();
@@ -72,38 +107,35 @@ fn solve(points: &[Point], model: &[Point3d], width: i32, height: i32) -> opencv
     rodrigues_def(&turn, &mut rotation)?;
     let length = dot(place.0, place.0).sqrt();
     // A head behind the camera is no solution.
-    Ok((place[2] > 0.0 && length.is_finite()).then(|| (rotation, place.0.map(|value| value / length))))
+    Ok((place[2] > 0.0 && length.is_finite()).then_some((rotation, place.0)))
 }
 
 /// The smallest rotation that takes a direction in front of the camera onto the camera's axis, row by row.
-fn onto_axis([x, y, z]: [f64; 3]) -> [[f64; 3]; 3] {
+pub(super) fn onto_axis([x, y, z]: [f64; 3]) -> [[f64; 3]; 3] {
     let k = 1.0 / (1.0 + z);
     [[1.0 - k * x * x, -k * x * y, -x], [-k * x * y, 1.0 - k * y * y, -y], [x, y, z]]
 }
 
-fn dot(a: [f64; 3], b: [f64; 3]) -> f64 {
+pub(super) fn dot(a: [f64; 3], b: [f64; 3]) -> f64 {
     a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
     use crate::analysis::BBox;
 
-    const WIDTH: i32 = 640;
-    const HEIGHT: i32 = 360;
+    pub const WIDTH: i32 = 640;
+    pub const HEIGHT: i32 = 360;
     const FIVE: [Point3d; 5] = [RIGHT_EYE, LEFT_EYE, NOSE, RIGHT_MOUTH, LEFT_MOUTH];
     const SIX: [Point3d; 6] = [RIGHT_EYE, LEFT_EYE, NOSE, MOUTH, RIGHT_EAR, LEFT_EAR];
 
     /// Where a point of the head comes to lie in the picture: rolled, pitched and yawed in that order, with its middle at a
     /// point of the picture and `away` centimetres before the camera. Angles are those against the line to the camera.
-    fn project(p: Point3d, pose: Pose, middle: (f64, f64), away: f64) -> Point {
-        let [yaw, pitch, roll] = [pose.yaw, pose.pitch, pose.roll].map(|angle| f64::from(angle).to_radians());
-        let (x, y) = (p.x * roll.cos() - p.y * roll.sin(), p.x * roll.sin() + p.y * roll.cos());
-        let (y, z) = (y * pitch.cos() + p.z * pitch.sin(), p.z * pitch.cos() - y * pitch.sin());
-        let (x, z) = (x * yaw.cos() - z * yaw.sin(), x * yaw.sin() + z * yaw.cos());
+    pub fn project(p: Point3d, pose: Pose, middle: (f64, f64), away: f64) -> Point {
+        let [x, y, z] = turned(p, pose);
         // Back from the line of sight to the camera's axes.
         let focal = f64::from(WIDTH);
         let sight = [(middle.0 - f64::from(WIDTH) / 2.0) / focal, (middle.1 - f64::from(HEIGHT) / 2.0) / focal, 1.0];
@@ -114,6 +146,14 @@ mod tests {
         let [x, y, z] = [0, 1, 2].map(|axis| turned[axis] + away * sight[axis]);
         let at = |value: f64, size: i32| (value / z * focal + f64::from(size) / 2.0) as f32;
         Point { x: at(x, WIDTH), y: at(y, HEIGHT) }
+    }
+
+    /// A point of the head, rolled, pitched and yawed in that order.
+    pub fn turned(p: Point3d, pose: Pose) -> [f64; 3] {
+        let [yaw, pitch, roll] = [pose.yaw, pose.pitch, pose.roll].map(|angle| f64::from(angle).to_radians());
+        let (x, y) = (p.x * roll.cos() - p.y * roll.sin(), p.x * roll.sin() + p.y * roll.cos());
+        let (y, z) = (y * pitch.cos() + p.z * pitch.sin(), p.z * pitch.cos() - y * pitch.sin());
+        [x * yaw.cos() - z * yaw.sin(), y, x * yaw.sin() + z * yaw.cos()]
     }
 
     fn face(landmarks: Option<Landmarks>) -> Face {

@@ -56,6 +56,7 @@ fn findings() -> Findings {
         emotions: None,
         calmness: None,
         eye_contact: None,
+        eye_contact_coverage: None,
         model_confidence: None,
         valence: None,
         arousal: None,

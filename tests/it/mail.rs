@@ -30,6 +30,8 @@ fn findings() -> Findings {
         pose: None,
         eye_contact: Some(true),
         quality: 1.0,
+        gaze: None,
+        eyes_shut: None,
     });
     Findings {
         timeline: Timeline { interval_s: 0.5, rows: rows.collect() },
@@ -49,6 +51,7 @@ fn findings() -> Findings {
                 emotions: Some(emotions.clone()),
                 calmness: Some(61.0),
                 eye_contact: Some(100.0),
+                eye_contact_coverage: Some(1.0),
                 model_confidence: Some(0.7),
                 valence: Some(0.5),
                 arousal: Some(0.4),
@@ -66,6 +69,7 @@ fn findings() -> Findings {
                 embeddings_shape: [12, 7],
                 example_embedding: happy.0,
                 eye_contact: Some(100.0),
+                eye_contact_coverage: Some(1.0),
                 calmness: 61.0,
                 valence: 0.5,
                 arousal: 0.4,

@@ -74,6 +74,47 @@ fn a_man_who_smiles_is_happy() {
 }
 
 #[test]
+fn eyes_that_are_shut_or_look_past_the_camera_are_no_contact_though_the_head_faces_it() {
+    let (Some((pipeline, models)), Some(sad), Some(man)) =
+        (pipeline(), shared("sad_then_happy.mp4"), shared("single_face.mp4"))
+    else {
+        return;
+    };
+    let found = analyze(&pipeline, &sad, EVERY_20TH).unwrap();
+    if !found.analysis.sees_eyes() {
+        eprintln!("skipped: no landmarks model is at hand");
+        return;
+    }
+    let (summary, face) = (&found.analysis.summary, &found.analysis.faces[0]);
+    assert!(summary.eye_contact.unwrap() < 50.0, "{summary:?}");
+    assert_eq!((summary.eye_contact, summary.eye_contact_coverage), (face.eye_contact, face.eye_contact_coverage));
+    assert!(summary.eye_contact_coverage.unwrap() > 0.7, "{summary:?}");
+    // Eyes shut or cast down in tears; later they go far to the left and to the right.
+    let early: Vec<_> = found.timeline.rows.iter().filter(|row| (1.0..4.5).contains(&row.time_s)).collect();
+    assert!(early.iter().all(|row| row.eye_contact != Some(true)), "{early:#?}");
+    assert!(early.iter().filter(|row| row.eyes_shut == Some(true)).count() * 2 > early.len(), "{early:#?}");
+    let looks = |from: f64, to: f64| {
+        let gazes = found.timeline.rows.iter().filter(|row| row.time_s >= from && row.time_s < to);
+        let yaws: Vec<f32> = gazes.filter_map(|row| row.gaze.map(|gaze| gaze.yaw)).collect();
+        yaws.iter().sum::<f32>() / yaws.len() as f32
+    };
+    assert!(looks(6.0, 7.3) < -15.0 && looks(9.1, 10.2) > 15.0, "{} {}", looks(6.0, 7.3), looks(9.1, 10.2));
+
+    let closer = Options { sample_every: 5, ..EVERY_20TH };
+    let met = analyze(&pipeline, &man, closer).unwrap().analysis.summary;
+    assert!(met.eye_contact.unwrap() >= 80.0, "{met:?}");
+
+    // Without the model, or with it switched off, the head alone is judged, and the result says so.
+    let mut settings = models.settings();
+    settings.vision.gaze = false;
+    let blind = Pipeline::load(&settings).unwrap();
+    let found = analyze(&blind, &man, EVERY_20TH).unwrap();
+    assert!(!found.analysis.sees_eyes() && found.analysis.summary.eye_contact.unwrap() > 80.0);
+    assert!(found.analysis.warnings.iter().any(|warning| warning.contains("where the head points")));
+    assert!(found.timeline.rows.iter().all(|row| row.gaze.is_none() && row.eyes_shut.is_none()));
+}
+
+#[test]
 fn a_video_without_a_face_is_a_result_and_not_an_error() {
     let (Some((pipeline, _models)), Some(clip)) = (pipeline(), shared("no_face.mp4")) else { return };
     let found = analyze(&pipeline, &clip, EVERY_20TH).unwrap();
@@ -110,6 +151,58 @@ fn five_people_are_five_and_max_faces_keeps_the_largest() {
     assert_eq!(found.analysis.faces.iter().map(|face| face.frames).collect::<Vec<_>>(), [5; 5]);
     let two = analyze(&pipeline, &clip, Options { max_faces: 2, ..EVERY_20TH }).unwrap();
     assert_eq!(two.analysis.faces.len(), 2);
+}
+
+#[test]
+fn two_people_who_cross_stay_the_people_they_are() {
+    let (Some((pipeline, _models)), Some(man), Some(woman)) =
+        (pipeline(), shared("single_face.mp4"), shared("sad_then_happy.mp4"))
+    else {
+        return;
+    };
+    let clips = Clips::new();
+    std::fs::copy(man, clips.path("man.mp4")).unwrap();
+    std::fs::copy(woman, clips.path("woman.mp4")).unwrap();
+    // He smiles and goes from left to right, she weeps and goes from right to left, behind him in the middle.
+    let clip = clips.make(
+        "cross.mp4",
+        "-stream_loop 3 -i $man.mp4 -i $woman.mp4 -filter_complex \
+         [0:v]fps=25,crop=200:260:190:50[man];[1:v]fps=25,crop=260:360:320:0,scale=190:-2[woman];\
+         color=gray:s=1280x480:r=25:d=6[room];[room][woman]overlay=x=1000-150*t:y=60[one];\
+         [one][man]overlay=x=50+150*t:y=140 -t 6 -an -c:v libx264 -preset ultrafast -pix_fmt yuv420p",
+    );
+    let found = analyze(&pipeline, &clip, Options { sample_every: 10, ..EVERY_20TH }).unwrap();
+    assert_eq!(found.analysis.faces.len(), 2, "{:#?}", found.analysis.faces);
+    for face in &found.analysis.faces {
+        let rows: Vec<_> = found.timeline.rows.iter().filter(|row| row.face == face.id).collect();
+        let (from, to) = (rows[0].bbox.centre().x, rows[rows.len() - 1].bbox.centre().x);
+        let (walks_right, expected) = if from < 640.0 { (true, Emotion::Happy) } else { (false, Emotion::Sad) };
+        assert_eq!((to > 640.0, face.dominant_emotion), (walks_right, expected), "from {from} to {to}: {face:#?}");
+        assert!(face.last_s > 5.0, "{face:#?}");
+    }
+}
+
+#[test]
+fn who_comes_after_a_cut_elsewhere_in_the_picture_is_somebody_else() {
+    let (Some((pipeline, _models)), Some(man), Some(woman)) =
+        (pipeline(), shared("single_face.mp4"), shared("sad_then_happy.mp4"))
+    else {
+        return;
+    };
+    let clips = Clips::new();
+    std::fs::copy(man, clips.path("man.mp4")).unwrap();
+    std::fs::copy(woman, clips.path("woman.mp4")).unwrap();
+    let clip = clips.make(
+        "cut.mp4",
+        "-i $man.mp4 -i $woman.mp4 -filter_complex \
+         [0:v]fps=25,trim=0:2,setpts=PTS-STARTPTS,pad=1280:360:0:0:gray[man];\
+         [1:v]fps=25,trim=0:4,setpts=PTS-STARTPTS,pad=1280:360:640:0:gray[woman];\
+         [man][woman]concat=n=2:v=1 -an -c:v libx264 -preset ultrafast -pix_fmt yuv420p",
+    );
+    let faces = analyze(&pipeline, &clip, Options { sample_every: 10, ..EVERY_20TH }).unwrap().analysis.faces;
+    let told: Vec<_> = faces.iter().map(|face| (face.id, face.dominant_emotion)).collect();
+    assert_eq!(told, [(1, Emotion::Happy), (2, Emotion::Sad)], "{faces:#?}");
+    assert!(faces[0].last_s < 2.0 && faces[1].first_s >= 2.0, "{faces:#?}");
 }
 
 #[test]

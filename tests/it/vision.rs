@@ -5,12 +5,12 @@ use std::sync::OnceLock;
 
 use opencv::core::{Mat, MatTraitConst, Rect, Scalar, Size};
 use opencv::imgcodecs::{IMREAD_COLOR, imread};
-use opencv::imgproc::{COLOR_BGR2RGB, INTER_AREA, cvt_color_def, resize};
+use opencv::imgproc::{COLOR_BGR2RGB, INTER_AREA, cvt_color_def, gaussian_blur_def, resize};
 use opencv::videoio::{CAP_ANY, CAP_PROP_POS_MSEC, VideoCapture, VideoCaptureTrait, VideoCaptureTraitConst};
 use visage::analysis::{Emotion, Face, Landmarks, Probabilities};
 use visage::config::{Colour, DetectorKind, Device, Settings};
 use visage::engine::{Engine, EngineError, Taken, fetch, manifest};
-use visage::vision::{Vision, VisionError, head_pose};
+use visage::vision::{Vision, VisionError, head_and_eyes, head_pose};
 
 fn media(file: &str) -> String {
     format!("{}/../shared/media/{file}", env!("CARGO_MANIFEST_DIR"))
@@ -393,4 +393,51 @@ fn what_is_no_picture_of_8_bit_bgr_is_refused() {
     }
     assert_eq!(vision.detect(&[], 1).unwrap(), Vec::<Vec<Face>>::new());
     assert_eq!(vision.classify(&[]).unwrap(), []);
+}
+
+#[test]
+fn a_blurred_face_is_less_sharp_and_a_picture_without_a_face_has_no_landmarks() {
+    let vision = load(DetectorKind::Yunet);
+    for clip in ["single_face.mp4", "sad_then_happy.mp4"] {
+        let all = frames(clip, 15);
+        let (_, frame) = &all[all.len() - 2];
+        let face = vision.detect(&[frame], 1).unwrap().remove(0).remove(0);
+        let sharpness = |sigma: f64| {
+            let mut blurred = frame.clone();
+            if sigma > 0.0 {
+                gaussian_blur_def(frame, &mut blurred, Size::default(), sigma).unwrap();
+            }
+            vision.landmarks(&[(&blurred, &face)]).unwrap().remove(0).unwrap().clarity.sharpness
+        };
+        let found = [0.0, 2.0, 4.0, 8.0].map(sharpness);
+        println!("{clip}: sharpness {found:?}, face {:?}", face.bbox);
+        assert!(found.is_sorted_by(|a, b| a > b), "{clip}: {found:?}");
+    }
+    let sky = &frames("no_face.mp4", 40)[1].1;
+    let face = vision.detect(&[&people()], 1).unwrap().remove(0).remove(0);
+    assert_eq!(vision.landmarks(&[(sky, &face)]).unwrap(), [None]);
+}
+
+#[test]
+fn landmarks_do_not_depend_on_how_well_the_box_fits() {
+    let vision = load(DetectorKind::Yunet);
+    let frame = &frames("single_face.mp4", 30)[1].1;
+    let face = vision.detect(&[frame], 1).unwrap().remove(0).remove(0);
+    let head = |face: &Face| {
+        let mesh = vision.landmarks(&[(frame, face)]).unwrap().remove(0).unwrap();
+        head_and_eyes(&mesh, frame.cols(), frame.rows()).unwrap()
+    };
+    let fits = head(&face);
+    // A box that caught more on one side, and one that is too small, without eyes to go by.
+    let mut aside = face;
+    aside.bbox.x += face.bbox.width * 0.3;
+    let mut small = Face { landmarks: None, ..face };
+    (small.bbox.y, small.bbox.height) = (face.bbox.y + face.bbox.height * 0.15, face.bbox.height * 0.6);
+    for other in [head(&aside), head(&small)] {
+        let off =
+            [other.pose.yaw - fits.pose.yaw, other.pose.pitch - fits.pose.pitch, other.pose.roll - fits.pose.roll];
+        assert!(off.iter().all(|angle| angle.abs() < 4.0), "{other:?} {fits:?}");
+        let (a, b) = (other.eyes.unwrap(), fits.eyes.unwrap());
+        assert!((a.gaze.yaw - b.gaze.yaw).abs() < 6.0 && (a.openness - b.openness).abs() < 0.06, "{a:?} {b:?}");
+    }
 }

@@ -131,6 +131,8 @@ mod tests {
             pose: None,
             eye_contact: None,
             quality: 1.0,
+            gaze: None,
+            eyes_shut: None,
         });
         Timeline { interval_s: 1.0, rows: rows.collect() }
     }

@@ -80,7 +80,9 @@ pub fn frame_times(path: &Path) -> Vec<f64> {
     times.into_iter().map(|time| time - late).collect()
 }
 
-/// A models folder with the classifier and YuNet.
+const LANDMARKS: &str = "face_landmarks.onnx";
+
+/// A models folder with the classifier, YuNet, and the landmarks where a copy is at hand.
 pub struct Models {
     folder: TempDir,
 }
@@ -97,6 +99,9 @@ pub fn models() -> Option<Models> {
     let folder = tempfile::tempdir().unwrap();
     for (from, to) in [(copy, detector), (here.join("models/emotion.onnx"), "emotion.onnx")] {
         std::os::unix::fs::symlink(from.canonicalize().unwrap(), folder.path().join(to)).unwrap();
+    }
+    if let Some(copy) = copies.iter().map(|folder| folder.join(LANDMARKS)).find(|path| path.is_file()) {
+        std::os::unix::fs::symlink(copy.canonicalize().unwrap(), folder.path().join(LANDMARKS)).unwrap();
     }
     Some(Models { folder })
 }

@@ -1,0 +1,253 @@
+//! Orientation of the head and direction of the eyes, from the 478 points of a face.
+//!
+//! The head is put where its canonical model comes to lie on the points that expressions hardly move. Each eye is a ball
+//! behind the middle of its corners; the line from the camera through the iris meets the ball where the pupil is, and from
+//! the ball's middle to there is where the eye looks. So a turned head whose eyes look back into the camera is told from
+//! one that looks away, which neither the head nor the iris between its lids could tell alone.
+
+use opencv::core::Point3d;
+
+use super::landmarks::Mesh;
+use super::pose::{Head, at, dot};
+use crate::analysis::{Clarity, Eyes, Gaze, Point, Pose};
+
+/// Points that lie on bone or close to it, as number in the mesh and place in MediaPipe's canonical face model
+/// (`mediapipe/modules/face_geometry/data/canonical_face_model.obj`, a mean head in centimetres; here y runs down and z away
+/// from the camera, which turns the sign of both). Most are those on which MediaPipe itself puts its model
+/// (`geometry_pipeline_metadata_landmarks.pbtxt`), without jaw and cheeks, which move with every word and smile.
+const STABLE: [(usize, Point3d); 29] = [
+    // Ridge and base of the nose.
+    (168, at(0.0, -3.271_027, -5.236_015)),
+    (6, at(0.0, -2.473_255, -5.788_627)),
+    (197, at(0.0, -1.728_369, -6.316_75)),
+    (195, at(0.0, -1.059_413, -6.774_605)),
+    (5, at(0.0, -0.365_669, -7.242_87)),
+    (4, at(0.0, 0.463_17, -7.586_58)),
+    (2, at(0.0, 2.089_024, -6.058_267)),
+    (129, at(-1.785_794, 0.978_284, -4.850_47)),
+    (358, at(1.785_794, 0.978_284, -4.850_47)),
+    (198, at(-1.246_815, -0.230_297, -5.681_036)),
+    (420, at(1.246_815, -0.230_297, -5.681_036)),
+    // Corners of the eyes, and below the eyes.
+    (33, at(-4.445_859, -2.663_991, -3.173_422)),
+    (133, at(-1.856_432, -2.585_245, -3.757_904)),
+    (362, at(1.856_432, -2.585_245, -3.757_904)),
+    (263, at(4.445_859, -2.663_991, -3.173_422)),
+    (117, at(-5.258_659, -0.945_811, -2.974_312)),
+    (346, at(5.258_659, -0.945_811, -2.974_312)),
+    (119, at(-3.300_681, -0.861_641, -3.872_784)),
+    (348, at(3.300_681, -0.861_641, -3.872_784)),
+    (121, at(-1.820_731, -1.467_954, -4.224_124)),
+    (350, at(1.820_731, -1.467_954, -4.224_124)),
+    // Temples and forehead.
+    (143, at(-6.407_571, -2.236_021, -1.560_843)),
+    (372, at(6.407_571, -2.236_021, -1.560_843)),
+    (127, at(-7.743_095, -2.364_999, 2.005_167)),
+    (356, at(7.743_095, -2.364_999, 2.005_167)),
+    (54, at(-6.279_331, -6.615_427, -1.425_85)),
+    (284, at(6.279_331, -6.615_427, -1.425_85)),
+    (67, at(-3.523_964, -8.005_976, -3.729_163)),
+    (297, at(3.523_964, -8.005_976, -3.729_163)),
+];
+
+/// One eye's points in the mesh.
+struct Eye {
+    /// Outer and inner corner.
+    corners: [usize; 2],
+    /// Upper lid and the lower one below it.
+    lids: [[usize; 2]; 2],
+    /// Middle of the iris.
+    iris: usize,
+    /// Middle of the corners in the canonical model.
+    middle: [f64; 3],
+}
+
+const EYES: [Eye; 2] = [
+    Eye { corners: [33, 133], lids: [[160, 144], [158, 153]], iris: 468, middle: [-3.151_146, -2.624_618, -3.465_663] },
+    Eye { corners: [263, 362], lids: [[387, 373], [385, 380]], iris: 473, middle: [3.151_146, -2.624_618, -3.465_663] },
+];
+
+/// From the middle of the eyeball to the pupil, in centimetres: the centre of rotation lies 1.35 behind the cornea's apex
+/// (Fry and Hill 1962, "The center of rotation of the eye"), the pupil as it is seen some 0.3.
+const TO_PUPIL: f64 = 1.05;
+/// From the middle of an eye's corners back to the middle of its ball, in centimetres.
+const TO_BALL: f64 = 0.6;
+/// ... and up to it: pupils that look straight ahead stand somewhat above the line of the corners. Set by the man of
+/// `single_face.mp4`, who looks into the camera; what faces differ in is left to the calibration of [`crate::analysis`].
+const UP_TO_BALL: f64 = 0.18;
+
+/// What the points of a face tell.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct HeadAndEyes {
+    pub pose: Pose,
+    pub eyes: Option<Eyes>,
+    pub clarity: Clarity,
+}
+
+/// Orientation of the head and direction of the eyes in a frame of the given size; `None` where no head could look like the
+/// points. Angles are those against the line from the camera to the head, as [`super::head_pose`] gives them.
+pub fn head_and_eyes(mesh: &Mesh, width: i32, height: i32) -> Option<HeadAndEyes> {
+    let points = STABLE.map(|(n, _)| Point { x: mesh.points[n][0], y: mesh.points[n][1] });
+    let head = Head::of(&points, &STABLE.map(|(_, place)| place), width, height)?;
+    let pose = head.pose()?;
+    let (mut openness, mut yaw, mut pitch, mut weights) = (0.0, 0.0, 0.0, 0.0);
+    for eye in &EYES {
+        let gaze = eye.gaze(mesh, &head, width, height)?;
+        // The eye that a turned head hides is seen from the side, and read badly.
+        let weight = eye.seen(mesh);
+        openness += weight * eye.openness(mesh);
+        yaw += weight * gaze[0];
+        pitch += weight * gaze[1];
+        weights += weight;
+    }
+    let [openness, yaw, pitch] = [openness, yaw, pitch].map(|sum| (sum / weights) as f32);
+    let sound = [openness, yaw, pitch].iter().all(|value| value.is_finite());
+    let eyes = sound.then_some(Eyes { openness, gaze: Gaze { yaw, pitch } });
+    Some(HeadAndEyes { pose, eyes, clarity: mesh.clarity })
+}
+
+impl Eye {
+    /// The square of its width in the picture.
+    fn seen(&self, mesh: &Mesh) -> f64 {
+        let [a, b] = self.corners.map(|n| mesh.points[n].map(f64::from));
+        (a[0] - b[0]).powi(2) + (a[1] - b[1]).powi(2)
+    }
+
+    /// Distance of the lids over the distance of the corners, both in space: a turned head narrows an eye, and would make
+    /// it look wide open.
+    fn openness(&self, mesh: &Mesh) -> f64 {
+        let length = |pair: [usize; 2]| {
+            let [a, b] = pair.map(|n| mesh.points[n].map(f64::from));
+            let along = [a[0] - b[0], a[1] - b[1], a[2] - b[2]];
+            dot(along, along).sqrt()
+        };
+        (length(self.lids[0]) + length(self.lids[1])) / (2.0 * length(self.corners))
+    }
+
+    /// Yaw and pitch against the line from the camera to the eye, in degrees.
+    fn gaze(&self, mesh: &Mesh, head: &Head, width: i32, height: i32) -> Option<[f64; 2]> {
+        let [outer, inner] = self.corners.map(|n| mesh.points[n]);
+        let middle = [f32::midpoint(outer[0], inner[0]), f32::midpoint(outer[1], inner[1])];
+        let iris = mesh.points[self.iris];
+        let [middle, iris] = [middle, [iris[0], iris[1]]].map(|point| head.sight(point, width, height));
+
+        // Anchored at the corners that are seen, not at the model's: a millimetre between the two would be five degrees.
+        let [right, down, back] = head.axes;
+        let depth = head.distance + dot(self.middle, [right[2], down[2], back[2]]);
+        let ball =
+            [0, 1, 2].map(|axis| middle[axis] / middle[2] * depth + TO_BALL * back[axis] - UP_TO_BALL * down[axis]);
+        // Where the line to the iris first meets the ball; beside it, its nearest point counts.
+        let length = dot(iris, iris).sqrt();
+        let along = iris.map(|value| value / length);
+        let nearest = dot(along, ball);
+        let inside = (TO_PUPIL.powi(2) - (dot(ball, ball) - nearest * nearest)).max(0.0).sqrt();
+        let pupil = along.map(|value| value * (nearest - inside));
+        let looks = [0, 1, 2].map(|axis| pupil[axis] - ball[axis]);
+        let angles = |[x, y, z]: [f64; 3]| [x.atan2(-z), (-y).atan2(x.hypot(z))].map(f64::to_degrees);
+        let (gaze, camera) = (angles(looks), angles(ball.map(|value| -value)));
+        let gaze = [gaze[0] - camera[0], gaze[1] - camera[1]];
+        gaze.iter().all(|angle| angle.is_finite()).then_some(gaze)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::vision::landmarks::POINTS;
+    use crate::vision::pose::tests::{HEIGHT, WIDTH, project, turned};
+
+    /// A face of known angles before the camera: pose, then the direction of the eyes as the camera sees it. Lids are open
+    /// by this share of the eye's width.
+    fn mesh(pose: Pose, gaze: Gaze, open: f64, place: (f64, f64), away: f64) -> Mesh {
+        let mut points = vec![[0.0_f32; 3]; POINTS];
+        let mut put = |n: usize, p: Point3d| {
+            let seen = project(p, pose, place, away);
+            let [_, _, z] = turned(p, pose);
+            // As far as it is from the camera, pixels a centimetre.
+            points[n] = [seen.x, seen.y, (z / away * f64::from(WIDTH)) as f32];
+        };
+        for (n, p) in STABLE {
+            put(n, p);
+        }
+        let plus = |a: [f64; 3], b: [f64; 3]| at(a[0] + b[0], a[1] + b[1], a[2] + b[2]);
+        for eye in &EYES {
+            let width = 2.655;
+            for (n, pair) in eye.lids.iter().enumerate() {
+                let aside = [-0.5, 0.5][n];
+                for (lid, side) in pair.iter().zip([-0.5, 0.5]) {
+                    put(*lid, plus(eye.middle, [aside, side * open * width, 0.0]));
+                }
+            }
+            let ball = [0.0, -UP_TO_BALL, TO_BALL];
+            let centre = plus(eye.middle, ball);
+            // The direction of the gaze in the head's own axes: turned the other way round.
+            let (yaw, pitch) = (f64::from(gaze.yaw).to_radians(), f64::from(gaze.pitch).to_radians());
+            let towards = [yaw.sin() * pitch.cos(), -pitch.sin(), -yaw.cos() * pitch.cos()];
+            let axes = [at(1.0, 0.0, 0.0), at(0.0, 1.0, 0.0), at(0.0, 0.0, 1.0)].map(|axis| turned(axis, pose));
+            let own = axes.map(|axis| TO_PUPIL * dot(axis, towards));
+            put(eye.iris, plus([centre.x, centre.y, centre.z], own));
+        }
+        Mesh { points, clarity: Clarity { presence: 1.0, sharpness: 1.0 } }
+    }
+
+    fn read(mesh: &Mesh) -> (Pose, Eyes) {
+        let found = head_and_eyes(mesh, WIDTH, HEIGHT).unwrap();
+        (found.pose, found.eyes.unwrap())
+    }
+
+    #[test]
+    fn eyes_that_make_up_for_a_turned_head_look_into_the_camera_and_others_past_it() {
+        let turned = Pose { yaw: 25.0, pitch: 5.0, roll: 0.0 };
+        let (pose, eyes) = read(&mesh(turned, Gaze::default(), 0.3, (320.0, 180.0), 60.0));
+        assert!((pose.yaw - 25.0).abs() < 1.0 && eyes.gaze.yaw.abs() < 3.0, "{pose:?} {eyes:?}");
+        let aside = Gaze { yaw: 25.0, pitch: 0.0 };
+        let (pose, eyes) = read(&mesh(Pose::default(), aside, 0.3, (320.0, 180.0), 60.0));
+        assert!(pose.yaw.abs() < 1.0 && (eyes.gaze.yaw - 25.0).abs() < 3.0, "{pose:?} {eyes:?}");
+    }
+
+    #[test]
+    fn lids_that_close_lower_the_openness_also_of_a_turned_head() {
+        for yaw in [0.0, 35.0] {
+            let openness = |open| {
+                let pose = Pose { yaw, ..Pose::default() };
+                read(&mesh(pose, Gaze::default(), open, (320.0, 180.0), 60.0)).1.openness
+            };
+            assert!((openness(0.3) - 0.3).abs() < 0.03, "{yaw}: {}", openness(0.3));
+            assert!(openness(0.08) < 0.11, "{yaw}: {}", openness(0.08));
+        }
+    }
+
+    #[test]
+    fn points_that_are_no_numbers_are_no_face() {
+        assert_eq!(
+            head_and_eyes(
+                &Mesh { points: vec![[f32::NAN; 3]; POINTS], clarity: Clarity { presence: 1.0, sharpness: 1.0 } },
+                WIDTH,
+                HEIGHT
+            ),
+            None
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn known_angles_of_head_and_eyes_are_found_again(
+            yaw in -40.0..40.0_f32, pitch in -25.0..25.0_f32, roll in -40.0..40.0_f32,
+            // Of the eyes in the head; they turn no further than this with ease.
+            across in -25.0..25.0_f32, up in -20.0..20.0_f32,
+            x in 100.0..540.0_f64, y in 80.0..280.0_f64, away in 40.0..200.0_f64,
+        ) {
+            let (pose, gaze) = (Pose { yaw, pitch, roll }, Gaze { yaw: yaw + across, pitch: pitch + up });
+            let (found, eyes) = read(&mesh(pose, gaze, 0.3, (x, y), away));
+            for (found, known) in [(found.yaw, yaw), (found.pitch, pitch), (found.roll, roll)] {
+                prop_assert!((found - known).abs() < 0.5, "{found:?} for {known:?}");
+            }
+            // The gaze is told against the line to each eye, which at 40 cm is 5 degrees from the line to the head: for the
+            // mean of both eyes that cancels out, but for the part that the nearer eye counts more.
+            prop_assert!((eyes.gaze.yaw - gaze.yaw).abs() < 6.0, "{eyes:?} for {gaze:?} {pose:?}");
+            prop_assert!((eyes.gaze.pitch - gaze.pitch).abs() < 6.0, "{eyes:?} for {gaze:?} {pose:?}");
+        }
+    }
+}

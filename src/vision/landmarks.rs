@@ -1,0 +1,262 @@
+//! The 478 points of MediaPipe's face landmarker, both irises among them (Grishchenko et al. 2020, "Attention Mesh:
+//! High-fidelity Face Mesh Prediction in Real-time").
+//!
+//! The network looks at a square around a face, its upper edge along the line of the eyes, and says how likely a whole face
+//! is in it. Where its own points show that the square was off (a box that caught half a head, a tilt that the detector
+//! missed), a second look through a better square follows.
+
+use std::path::Path;
+
+use ndarray::{ArrayD, IxDyn};
+use opencv::core::{CV_32F, Mat, MatTraitConstManual, Rect, Scalar, Size, Vec3b, mean_std_dev_def};
+use opencv::imgproc::{COLOR_BGR2GRAY, INTER_AREA, cvt_color_def, laplacian_def, resize};
+
+use super::VisionError;
+use super::crop::{Square, cut};
+use crate::analysis::{Clarity, Face, LANDMARK_MODEL, Point};
+use crate::engine::{Engine, EngineError, Model, manifest};
+
+/// Points of a face.
+pub(super) const POINTS: usize = 478;
+/// Side of the network's picture in pixels.
+const SIDE: u32 = 256;
+/// The square is this much larger than the longer side of a face, as the network has learnt it.
+const MARGIN: f32 = 1.5;
+/// A square with a lower probability of a face is not read: the default of MediaPipe's face landmarker.
+const MIN_PRESENCE: f32 = 0.5;
+/// Squares in one call: 786 kB each.
+const TOGETHER: usize = 8;
+
+/// A square is off if its middle is further than this from where the points want it, in its sides ...
+const OFF_CENTRE: f32 = 0.1;
+/// ... or its side differs by more than this factor ...
+const OFF_SIZE: f32 = 1.3;
+/// ... or its upper edge by more than this angle, in radians: 10 degrees.
+const OFF_ANGLE: f32 = 0.175;
+
+/// Outer corners of the eyes: their line is the face's horizontal.
+const RIGHT_CORNER: usize = 33;
+const LEFT_CORNER: usize = 263;
+
+/// The points of one face.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mesh {
+    /// All 478 as x, y, z in pixels of the frame; z grows away from the camera, with no common origin.
+    pub(super) points: Vec<[f32; 3]>,
+    /// How likely the points lie on a whole face, and how sharp it is.
+    pub clarity: Clarity,
+}
+
+impl Mesh {
+    /// The square that these points would have liked to be read from. `None` where they are no numbers or one point.
+    fn square(&self) -> Option<Square> {
+        let [from, to] = [RIGHT_CORNER, LEFT_CORNER].map(|corner| self.points[corner]);
+        let angle = (to[1] - from[1]).atan2(to[0] - from[0]);
+        let (sin, cos) = angle.sin_cos();
+        let (mut low, mut high) = ([f32::MAX; 2], [f32::MIN; 2]);
+        for [x, y, _] in &self.points {
+            for (axis, value) in [x * cos + y * sin, y * cos - x * sin].into_iter().enumerate() {
+                low[axis] = low[axis].min(value);
+                high[axis] = high[axis].max(value);
+            }
+        }
+        let [x, y] = [0, 1].map(|axis| f32::midpoint(low[axis], high[axis]));
+        let side = MARGIN * (high[0] - low[0]).max(high[1] - low[1]);
+        let centre = Point { x: x * cos - y * sin, y: x * sin + y * cos };
+        let sound = side > 1.0 && [side, angle, centre.x, centre.y].iter().all(|value| value.is_finite());
+        sound.then_some(Square { centre, side, angle })
+    }
+}
+
+/// The square around a face as a detector found it.
+fn around(face: &Face) -> Square {
+    let angle = face.landmarks.map_or(0.0, |landmarks| {
+        let (right, left) = landmarks.eyes();
+        (left.y - right.y).atan2(left.x - right.x)
+    });
+    Square { centre: face.bbox.centre(), side: MARGIN * face.bbox.width.max(face.bbox.height), angle }
+}
+
+/// Whether what was seen through one square is better looked at through another.
+fn is_off(square: &Square, better: &Square) -> bool {
+    let away = (square.centre.x - better.centre.x).hypot(square.centre.y - better.centre.y);
+    let ratio = (square.side / better.side).max(better.side / square.side);
+    let turn = (square.angle - better.angle).sin().abs();
+    away > OFF_CENTRE * better.side || ratio > OFF_SIZE || turn > OFF_ANGLE
+}
+
+pub(super) struct Landmarker {
+    model: Model,
+    /// Positions of the two among the outputs.
+    landmarks: usize,
+    presence: usize,
+}
+
+impl Landmarker {
+    /// `None` where the model's file is not there: what stands on it does without then.
+    pub fn load(engine: &Engine, folder: &Path) -> Result<Option<Self>, VisionError> {
+        let path = folder.join(&manifest::entry(LANDMARK_MODEL)?.file);
+        if !path.is_file() {
+            tracing::info!(model = LANDMARK_MODEL, "not there: eye contact is judged by the head alone");
+            return Ok(None);
+        }
+        let model = engine.load(LANDMARK_MODEL, &path)?;
+        let (landmarks, presence) = (model.output("landmarks")?, model.output("presence")?);
+        Ok(Some(Self { model, landmarks, presence }))
+    }
+
+    pub const fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The points of each face, found in its frame; `None` where the network sees no whole face. Blocks.
+    pub fn read(&self, faces: &[(&Mat, &Face)]) -> Result<Vec<Option<Mesh>>, VisionError> {
+        let squares: Vec<(&Mat, Square)> = faces.iter().map(|(frame, face)| (*frame, around(face))).collect();
+        let mut seen = self.look(&squares)?;
+        let (places, again): (Vec<usize>, Vec<_>) = squares
+            .iter()
+            .zip(&seen)
+            .enumerate()
+            .filter_map(|(n, ((frame, square), mesh))| {
+                let better = mesh.square().filter(|better| is_off(square, better))?;
+                Some((n, (*frame, better)))
+            })
+            .unzip();
+        for (place, mesh) in places.into_iter().zip(self.look(&again)?) {
+            // A better square that shows less of a face was none.
+            if mesh.clarity.presence >= seen[place].clarity.presence.min(MIN_PRESENCE) {
+                seen[place] = mesh;
+            }
+        }
+        let sound =
+            |mesh: &Mesh| mesh.clarity.presence >= MIN_PRESENCE && mesh.points.iter().flatten().all(|v| v.is_finite());
+        Ok(seen.into_iter().map(|mesh| Some(mesh).filter(sound)).collect())
+    }
+
+    fn look(&self, squares: &[(&Mat, Square)]) -> Result<Vec<Mesh>, VisionError> {
+        let failed = |reason: String| EngineError::Run { model: self.model.name().to_owned(), reason };
+        let mut seen = Vec::with_capacity(squares.len());
+        for squares in squares.chunks(TOGETHER) {
+            let side = SIDE as usize;
+            let mut values = Vec::with_capacity(squares.len() * side * side * 3);
+            let mut sharpness = Vec::with_capacity(squares.len());
+            for (frame, square) in squares {
+                let picture = cut(frame, square, SIDE, SIDE)?;
+                let pixels = picture.data_typed::<Vec3b>()?.iter();
+                sharpness.push(detail(&picture)?);
+                values.extend(pixels.flat_map(|bgr| [bgr[2], bgr[1], bgr[0]].map(|value| f32::from(value) / 255.0)));
+            }
+            let rows = ArrayD::from_shape_vec(IxDyn(&[squares.len(), side, side, 3]), values)
+                .map_err(|error| failed(error.to_string()))?;
+            let outputs = self.model.run(rows)?;
+            let points: Vec<f32> = outputs[self.landmarks].iter().copied().collect();
+            let presence: Vec<f32> = outputs[self.presence].iter().copied().collect();
+            if points.len() != squares.len() * POINTS * 3 || presence.len() != squares.len() {
+                return Err(failed(format!("{} values of {POINTS} points", points.len())).into());
+            }
+            let found = points.chunks_exact(POINTS * 3).zip(presence).zip(sharpness);
+            for ((_, square), ((points, logit), sharpness)) in squares.iter().zip(found) {
+                let points = points.as_chunks::<3>().0.iter().map(|point| to_frame(square, *point)).collect();
+                let presence = 1.0 / (1.0 + (-logit).exp());
+                seen.push(Mesh { points, clarity: Clarity { presence, sharpness } });
+            }
+        }
+        Ok(seen)
+    }
+}
+
+/// The sharpness of a face in the middle of the network's picture (after Pech-Pacheco et al. 2000, "Diatom autofocusing in
+/// brightfield microscopy"); 0 where it has no contrast.
+fn detail(picture: &Mat) -> Result<f32, VisionError> {
+    let (margin, side) = (SIDE as i32 / 6, SIDE as i32 * 2 / 3);
+    let face = Mat::roi(picture, Rect::new(margin, margin, side, side))?;
+    let (mut small, mut grey, mut edges) = (Mat::default(), Mat::default(), Mat::default());
+    resize(&face, &mut small, Size::new(64, 64), 0.0, 0.0, INTER_AREA)?;
+    cvt_color_def(&small, &mut grey, COLOR_BGR2GRAY)?;
+    laplacian_def(&grey, &mut edges, CV_32F)?;
+    let variance = |picture: &Mat| -> opencv::Result<f64> {
+        let (mut mean, mut deviation) = (Scalar::default(), Scalar::default());
+        mean_std_dev_def(picture, &mut mean, &mut deviation)?;
+        Ok(deviation[0] * deviation[0])
+    };
+    let (fine, all) = (variance(&edges)?, variance(&grey)?);
+    Ok(if all > 0.0 { (fine / all) as f32 } else { 0.0 })
+}
+
+/// A point of the network's picture in the frame.
+fn to_frame(square: &Square, [x, y, z]: [f32; 3]) -> [f32; 3] {
+    let scale = square.side / SIDE as f32;
+    let (x, y) = (x * scale - square.side / 2.0, y * scale - square.side / 2.0);
+    let (sin, cos) = square.angle.sin_cos();
+    [square.centre.x + x * cos - y * sin, square.centre.y + x * sin + y * cos, z * scale]
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::analysis::{BBox, Landmarks};
+
+    #[test]
+    fn the_square_is_half_again_as_large_as_the_face_and_turned_like_its_eyes() {
+        let bbox = BBox { x: 10.0, y: 20.0, width: 60.0, height: 80.0 };
+        let square = around(&Face { bbox, score: 1.0, landmarks: None });
+        assert_eq!(square, Square { centre: bbox.centre(), side: 120.0, angle: 0.0 });
+        let (right, left) = (Point { x: 20.0, y: 40.0 }, Point { x: 50.0, y: 70.0 });
+        let landmarks = Some(Landmarks::MouthCorners([right, left, right, right, left]));
+        let square = around(&Face { bbox, score: 1.0, landmarks });
+        assert!((square.angle.to_degrees() - 45.0).abs() < 1e-3, "{square:?}");
+    }
+
+    #[test]
+    fn corners_of_the_network_s_picture_are_corners_of_the_square() {
+        let square = Square { centre: Point { x: 100.0, y: 50.0 }, side: 40.0, angle: 90_f32.to_radians() };
+        // The upper edge runs down the frame: the first corner is right of the middle and above it.
+        for (from, to) in [([0.0, 0.0, 0.0], [120.0, 30.0, 0.0]), ([256.0, 128.0, 64.0], [100.0, 70.0, 10.0])] {
+            let found = to_frame(&square, from);
+            assert!(found.iter().zip(to).all(|(a, b)| (a - b).abs() < 1e-3), "{found:?}");
+        }
+    }
+
+    /// Points whose box, along the line of the eyes, is the middle two thirds of this square.
+    fn mesh(square: &Square) -> Mesh {
+        let spread = |n: usize| SIDE as f32 * (1.0 / 6.0 + 2.0 / 3.0 * (n as f32 * 0.618).fract());
+        let mut points: Vec<[f32; 3]> =
+            (0..POINTS).map(|n| to_frame(square, [spread(n), spread(n * 7), 0.0])).collect();
+        let place = |x: f32, y: f32| to_frame(square, [x * SIDE as f32, y * SIDE as f32, 0.0]);
+        (points[RIGHT_CORNER], points[LEFT_CORNER]) = (place(0.35, 0.4), place(0.65, 0.4));
+        (points[0], points[1]) = (place(1.0 / 6.0, 1.0 / 6.0), place(5.0 / 6.0, 5.0 / 6.0));
+        Mesh { points, clarity: Clarity { presence: 1.0, sharpness: 1.0 } }
+    }
+
+    proptest! {
+        #[test]
+        fn points_ask_for_the_square_that_they_fill(
+            x in 0.0..1000.0_f32, y in 0.0..1000.0_f32, side in 40.0..800.0_f32, angle in -3.0..3.0_f32,
+        ) {
+            let square = Square { centre: Point { x, y }, side, angle };
+            let found = mesh(&square).square().unwrap();
+            let near = |a: f32, b: f32| (a - b).abs() < 0.01 * side;
+            prop_assert!(near(found.centre.x, x) && near(found.centre.y, y), "{found:?}");
+            prop_assert!(near(found.side, side), "{found:?}");
+            prop_assert!((found.angle - angle).sin().abs() < 0.01, "{found:?}");
+            prop_assert!(!is_off(&square, &found));
+            let moved = Square { centre: Point { x: x + 0.2 * side, y }, ..square };
+            prop_assert!(is_off(&moved, &found));
+            let (larger, turned) = (Square { side: side * 1.5, ..square }, Square { angle: angle + 0.3, ..square });
+            prop_assert!(is_off(&larger, &found) && is_off(&turned, &found));
+        }
+    }
+
+    #[test]
+    fn points_that_are_no_numbers_ask_for_nothing() {
+        let mut mesh = mesh(&Square { centre: Point { x: 9.0, y: 9.0 }, side: 50.0, angle: 0.0 });
+        mesh.points[RIGHT_CORNER] = [f32::NAN; 3];
+        assert_eq!(mesh.square(), None);
+        assert_eq!(
+            Mesh { points: vec![[5.0; 3]; POINTS], clarity: Clarity { presence: 1.0, sharpness: 1.0 } }.square(),
+            None
+        );
+    }
+}
