@@ -7,6 +7,7 @@
 //! A caller with a key sees what it sent itself and, as everybody with the token does, what was sent without a key; what
 //! was sent with another key is as unknown to it as to a caller without one.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, MatchedPath, Request, State};
@@ -15,9 +16,11 @@ use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::incoming::Incoming;
-use super::outer::OwnShape;
+use super::limits::{Left, Peer, Place};
+use super::problem::OwnShape;
 use super::{Api, Problem};
 use crate::store::{ApiKey, Scope};
 
@@ -94,8 +97,10 @@ pub(super) async fn guard(State(api): State<Api>, mut request: Request, next: Ne
     if access == Access::Open {
         return next.run(request).await;
     }
-    match admit(&api, access, request.headers()).await {
-        Ok(caller) => {
+    let mut left = None;
+    let peer = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
+    let mut response = match admit(&api, access, request.headers(), peer, &mut left).await {
+        Ok((caller, _place)) => {
             request.extensions_mut().insert(caller.clone());
             let mut response = next.run(request).await;
             // For the request log.
@@ -107,29 +112,49 @@ pub(super) async fn guard(State(api): State<Api>, mut request: Request, next: Ne
             Incoming::new(request.into_body(), u64::MAX, std::time::Duration::from_secs(10)).drain(waits);
             refusal(problem, route.as_deref())
         }
+    };
+    if let Some(left) = left {
+        response.extensions_mut().insert(left);
     }
+    response
 }
 
-async fn admit(api: &Api, access: Access, headers: &HeaderMap) -> Result<Caller, Problem> {
-    let caller = match presented(headers) {
-        None => Caller::Anonymous,
-        Some(text) => {
-            let now = api.app.clock.now();
-            let key = api.app.store.key(text, now).await?.ok_or_else(wrong_key)?;
-            let key = Arc::new(key);
-            note_use(api, key.clone());
-            Caller::Key(key)
+/// Counts the request against the limits of its caller (`left` tells what is left of them) and looks at its key.
+async fn admit(
+    api: &Api,
+    access: Access,
+    headers: &HeaderMap,
+    peer: Option<IpAddr>,
+    left: &mut Option<Left>,
+) -> Result<(Caller, Option<Place>), Problem> {
+    let key = match presented(headers) {
+        None => None,
+        Some(text) => Some(api.app.store.key(text, api.app.clock.now()).await?),
+    };
+    let Some(Some(key)) = key else {
+        // Guessing keys counts too.
+        if let Some(peer) = peer {
+            let address = api.limits.address(peer, headers);
+            *left = api.limits.count_address(address, Instant::now());
         }
+        left.map_or(Ok(()), |left| left.check())?;
+        return match access {
+            _ if key.is_some() => Err(wrong_key()),
+            Access::Keyed(_) => Err(no_key()),
+            Access::Native(_) if api.app.settings.auth.required => Err(no_key()),
+            Access::Native(_) | Access::Open => Ok((Caller::Anonymous, None)),
+        };
     };
-    let (scope, needed) = match access {
-        Access::Open => return Ok(caller),
-        Access::Native(scope) => (scope, api.app.settings.auth.required),
-        Access::Keyed(scope) => (scope, true),
-    };
-    match &caller {
-        Caller::Anonymous if needed => Err(no_key()),
-        Caller::Key(key) if !key.allows(scope) => Err(no_scope(scope)),
-        _ => Ok(caller),
+    let key = Arc::new(key);
+    note_use(api, key.clone());
+    *left = api.limits.count_key(&key, Instant::now());
+    left.map_or(Ok(()), |left| left.check())?;
+    match access {
+        Access::Native(scope) | Access::Keyed(scope) if !key.allows(scope) => Err(no_scope(scope)),
+        _ => {
+            let place = api.limits.enter(&key)?;
+            Ok((Caller::Key(key), Some(place)))
+        }
     }
 }
 

@@ -7,8 +7,11 @@
 mod auth;
 mod compat;
 mod incoming;
+mod limits;
+mod logs;
 mod outer;
 mod problem;
+mod request_log;
 mod server;
 mod sync;
 mod v1;
@@ -17,24 +20,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::StatusCode;
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
+use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_http::normalize_path::NormalizePath;
 use tower_http::timeout::TimeoutLayer;
 
 use crate::blob::BlobStore;
 use crate::clock::{Clock, Tokens};
-use crate::config::Settings;
+use crate::config::{Cors, Settings};
 use crate::report::Reporter;
 use crate::store::Store;
 
 pub use auth::Caller;
 pub use problem::Problem;
+pub use request_log::LogDetails;
 pub use server::serve;
 pub use sync::Analyzer;
 
@@ -64,9 +69,11 @@ struct Api {
     /// One permit a call that is answered with its result.
     sync: Arc<Semaphore>,
     readiness: Arc<v1::readyz::Readiness>,
+    log: request_log::RequestLog,
+    limits: Arc<limits::Limits>,
 }
 
-/// The service: every route, every layer.
+/// The service: every route, every layer. Starts the writer of the request log, so it wants a runtime.
 pub fn router(state: AppState) -> Router {
     let http = &state.settings.http;
     // Longer than the longest wait that a client may ask for.
@@ -77,12 +84,18 @@ pub fn router(state: AppState) -> Router {
         probes: Arc::new(Semaphore::new(cores)),
         sync: Arc::new(Semaphore::new(state.settings.sync.max_concurrent().min(Semaphore::MAX_PERMITS))),
         readiness: Arc::default(),
+        log: request_log::RequestLog::start(&state),
+        // The settings were checked when they were read.
+        limits: Arc::new(limits::Limits::new(&state.settings.limits, http.proxies().unwrap_or_default())),
         app: state,
     };
+    let cors = cors(&api.app.settings.cors);
     let quick = Router::new()
         .route("/", get(v1::root::handle))
         .route("/healthz", get(v1::healthz::handle))
         .route("/readyz", get(v1::readyz::handle))
+        .route("/logs", get(logs::handle))
+        .route("/v1/analyses", get(v1::analyses::handle))
         .route("/results/{token}", get(v1::results::handle).delete(v1::erase::handle))
         .route("/results/{token}/report", get(v1::report::handle))
         .route("/results/{token}/events", get(v1::events::handle))
@@ -98,7 +111,31 @@ pub fn router(state: AppState) -> Router {
         .layer(axum::middleware::from_fn_with_state(api.clone(), auth::guard))
         .layer(axum::middleware::from_fn_with_state(api.clone(), outer::around))
         .with_state(api);
+    let routes = match cors {
+        Some(cors) => routes.layer(cors),
+        None => routes,
+    };
     Router::new().fallback_service(NormalizePath::trim_trailing_slash(routes))
+}
+
+/// Lets pages of the origins in the settings call from a browser. Nothing is ever sent along by the browser itself
+/// (cookies, passwords), so no origin can act in the name of a person who is logged in.
+fn cors(settings: &Cors) -> Option<CorsLayer> {
+    let origins = match settings.origins.as_slice() {
+        [] => return None,
+        origins if origins.iter().any(|origin| origin == "*") => AllowOrigin::any(),
+        origins => AllowOrigin::list(origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok())),
+    };
+    let takes =
+        ["authorization", "x-api-key", "content-type", "idempotency-key", "if-none-match", "x-client-id", "date"];
+    let shows = ["location", "retry-after", "etag", "x-request-id", "ratelimit", "ratelimit-policy"];
+    let layer = CorsLayer::new()
+        .allow_origin(origins)
+        .allow_methods([Method::GET, Method::POST, Method::DELETE])
+        .allow_headers(takes.map(HeaderName::from_static))
+        .expose_headers(shows.map(HeaderName::from_static))
+        .max_age(Duration::from_secs(settings.max_age_s));
+    Some(layer)
 }
 
 /// The panic hook has logged it already.

@@ -1,4 +1,4 @@
-//! What is done around every request: its id, its line in the log, the headers that every answer carries, and the
+//! What is done around every request: its id, its line in the log and its row in the request log, the headers that every answer carries, and the
 //! rendering of problems.
 //!
 //! The log line holds the route's template, never the path: tokens are keys to people's results.
@@ -11,8 +11,11 @@ use axum::middleware::Next;
 use axum::response::Response;
 use tracing::Instrument;
 
-use super::Api;
-use super::problem::Problem;
+use super::limits::Left;
+use super::problem::{OwnShape, Problem};
+use super::request_log::{self, LogDetails};
+use super::{Api, Caller};
+use crate::store::LogEntry;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -20,13 +23,34 @@ pub(super) async fn around(State(api): State<Api>, request: Request, next: Next)
     let id = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()).filter(|id| is_sane(id));
     let id = id.map_or_else(|| api.app.tokens.next().to_string(), str::to_owned);
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str);
-    let span = tracing::info_span!("request", method = %request.method(), route, request_id = id);
+    let route = route.to_owned();
+    let method = request.method().as_str().to_owned();
+    let client_id = request_log::client_id(request.headers());
+    let span = tracing::info_span!("request", method, route, request_id = id);
     let begun = Instant::now();
     let mut unanswered = Unanswered(Some(span.clone()));
     let response = next.run(request).instrument(span.clone()).await;
     unanswered.0 = None;
-    let response = dress(response, &id);
+    let mut response = dress(response, &id);
     let (status, latency_ms) = (response.status().as_u16(), begun.elapsed().as_millis());
+    if request_log::wants(&route) {
+        let latency_ms = u64::try_from(latency_ms).unwrap_or(u64::MAX);
+        let details = response.extensions_mut().remove::<LogDetails>().unwrap_or_default();
+        let caller = response.extensions_mut().remove::<Caller>().unwrap_or_default();
+        let failed = || response.status().canonical_reason().filter(|_| status >= 400).map(str::to_owned);
+        api.log.put(LogEntry {
+            answered_at: api.app.clock.now(),
+            method,
+            endpoint: route,
+            status_code: status,
+            latency_ms,
+            client_id,
+            key_id: caller.owner().map(str::to_owned),
+            prediction: details.prediction,
+            confidence: details.confidence,
+            error_message: details.error_message.or_else(failed),
+        });
+    }
     span.in_scope(|| {
         if response.status().is_server_error() {
             tracing::warn!(status, latency_ms, "answered");
@@ -36,10 +60,6 @@ pub(super) async fn around(State(api): State<Api>, request: Request, next: Next)
     });
     response
 }
-
-/// In the extensions of an error that has the shape of the service it was taken over from: it is left as it is.
-#[derive(Debug, Clone, Copy)]
-pub struct OwnShape;
 
 /// Logs a request whose client left before the answer.
 struct Unanswered(Option<tracing::Span>);
@@ -66,9 +86,21 @@ fn dress(mut response: Response, request_id: &str) -> Response {
     let bare = || is_bare.then(|| Problem::of_status(status));
     if let Some(problem) = problem.or_else(bare) {
         let plain = std::mem::replace(&mut response, problem.render(request_id));
+        if let Some(left) = plain.extensions().get::<Left>() {
+            response.extensions_mut().insert(*left);
+        }
+        if let Some(caller) = plain.extensions().get::<Caller>() {
+            response.extensions_mut().insert(caller.clone());
+        }
+        // A title says the same of every problem of its code, so there is nothing of anybody in it.
+        let details = LogDetails { error_message: Some(problem.title.to_owned()), ..LogDetails::default() };
+        response.extensions_mut().insert(details);
         if let Some(allow) = plain.headers().get(header::ALLOW) {
             response.headers_mut().insert(header::ALLOW, allow.clone());
         }
+    }
+    if let Some(left) = response.extensions_mut().remove::<Left>() {
+        left.tell(&mut response);
     }
     let headers = response.headers_mut();
     if let Ok(id) = HeaderValue::from_str(request_id) {

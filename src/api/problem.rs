@@ -8,7 +8,6 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::outer::OwnShape;
 use crate::blob::BlobError;
 use crate::store::StoreError;
 
@@ -52,6 +51,10 @@ impl IntoResponse for Plain {
         response
     }
 }
+
+/// Marks an error that is written in a shape of its own and stays as it is.
+#[derive(Debug, Clone, Copy)]
+pub struct OwnShape;
 
 impl Problem {
     pub fn new(status: StatusCode, code: impl Into<String>, title: &'static str, detail: impl Into<String>) -> Self {

@@ -9,7 +9,9 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tower::Service;
 
+use super::limits::Peer;
 use crate::config::Http;
 
 /// Most bytes of a request's head, and of a body read at once.
@@ -23,9 +25,9 @@ pub async fn serve(listener: TcpListener, router: Router, http: &Http, stop: Can
     server.timer(TokioTimer::new()).header_read_timeout(idle).max_buf_size(BUFFER);
     let graceful = GracefulShutdown::new();
     loop {
-        let socket = tokio::select! {
+        let (socket, peer) = tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((socket, _)) => socket,
+                Ok(accepted) => accepted,
                 // Too many open files, or a client gone before it was accepted: neither ends the service.
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
@@ -37,7 +39,12 @@ pub async fn serve(listener: TcpListener, router: Router, http: &Http, stop: Can
         };
         // Answers are small and should leave at once; a socket that refuses still works.
         let _ = socket.set_nodelay(true);
-        let connection = server.serve_connection(TokioIo::new(socket), TowerToHyperService::new(router.clone()));
+        let router = router.clone();
+        let service = tower::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+            request.extensions_mut().insert(Peer(peer));
+            router.clone().call(request)
+        });
+        let connection = server.serve_connection(TokioIo::new(socket), TowerToHyperService::new(service));
         let connection = graceful.watch(connection);
         tokio::spawn(async move {
             if let Err(error) = connection.await {

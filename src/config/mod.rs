@@ -22,7 +22,8 @@ pub const DEFAULTS: &str = include_str!("../../config/default.toml");
 const NO_SETTING: [&str; 2] = ["VISAGE_CONFIG", "VISAGE_LOG"];
 
 /// Settings that are lists: in the environment, separated by commas.
-const LISTS: [&str; 3] = ["vision.emotion.labels", "vision.emotion.mean", "vision.emotion.std"];
+const LISTS: [&str; 5] =
+    ["vision.emotion.labels", "vision.emotion.mean", "vision.emotion.std", "http.trusted_proxies", "cors.origins"];
 
 /// Why the settings were refused.
 #[derive(Debug, thiserror::Error)]
@@ -53,7 +54,10 @@ impl Settings {
         }
         for key in LISTS {
             if let Some(list) = vars.remove(&format!("VISAGE_{}", key.replace('.', "__").to_uppercase())) {
-                builder = builder.set_override(key, list.split(',').map(str::trim).collect::<Vec<_>>())?;
+                builder = builder.set_override(
+                    key,
+                    list.split(',').map(str::trim).filter(|_| !list.is_empty()).collect::<Vec<_>>(),
+                )?;
             }
         }
         // Everything stays text here: the types of the settings decide what it means.
@@ -132,6 +136,9 @@ mod tests {
         let labels = "angry,disgust,fear,happy,sad,surprise,neutral";
         let settings = load(&[("VISAGE_VISION__EMOTION__LABELS", labels)]).unwrap();
         assert_eq!(settings.vision.emotion.labels.len(), 7);
+        let settings =
+            load(&[("VISAGE_HTTP__TRUSTED_PROXIES", "10.0.0.0/8, ::1"), ("VISAGE_CORS__ORIGINS", "")]).unwrap();
+        assert_eq!((settings.http.proxies().unwrap().len(), settings.cors.origins.len()), (2, 0));
     }
 
     #[test]
@@ -146,6 +153,8 @@ mod tests {
             ("VISAGE_VIDEO__SAMPLE_EVERY", "0", "video.sample_every"),
             ("VISAGE_VIDEO__SAMPEL_EVERY", "5", "sampel_every"),
             ("VISAGE_HTTP__LISTEN", "nowhere", "http.listen"),
+            ("VISAGE_HTTP__TRUSTED_PROXIES", "10.0.0.0/8,localhost", "http.trusted_proxies"),
+            ("VISAGE_CORS__ORIGINS", "https://a.example,https://b.example/", "cors.origins"),
             ("VISAGE_HTTP__MAX_UPLOAD", "2 furlongs", "http.max_upload"),
             ("VISAGE_DATABASE__URL", "mysql://x", "database.url"),
             ("VISAGE_STORAGE__KIND", "s3", "storage.s3.bucket"),

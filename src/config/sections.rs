@@ -1,9 +1,10 @@
 //! The sections of the settings. Every key is explained in `config/default.toml`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::Deserialize;
 
 use super::{ByteSize, ConfigError};
@@ -14,6 +15,8 @@ use super::{ByteSize, ConfigError};
 pub struct Settings {
     pub http: Http,
     pub auth: Auth,
+    pub limits: Limits,
+    pub cors: Cors,
     pub database: Database,
     pub storage: Storage,
     pub queue: Queue,
@@ -39,9 +42,27 @@ pub struct Http {
     pub max_upload_s: u64,
     pub max_wait_s: u64,
     pub max_concurrent_uploads: usize,
+    /// Addresses and networks, as `10.0.0.0/8`.
+    pub trusted_proxies: Vec<String>,
 }
 
 impl Http {
+    /// The networks of the proxies whose word is believed.
+    ///
+    /// # Errors
+    /// An entry is neither an address nor a network.
+    pub fn proxies(&self) -> Result<Vec<IpNet>, ConfigError> {
+        let parse = |text: &String| {
+            let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+            network.map_err(|_| ConfigError::Value {
+                key: "http.trusted_proxies",
+                value: text.clone(),
+                reason: "give addresses or networks, as 10.0.0.0/8".to_owned(),
+            })
+        };
+        self.trusted_proxies.iter().map(parse).collect()
+    }
+
     /// Where links in answers and mails start, without a slash at the end.
     pub fn base_url(&self) -> String {
         if self.public_url.is_empty() {
@@ -56,6 +77,22 @@ impl Http {
 #[serde(deny_unknown_fields)]
 pub struct Auth {
     pub required: bool,
+}
+
+/// 0: no limit.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    pub rate_per_minute_key: u32,
+    pub rate_per_minute_address: u32,
+    pub max_concurrent_key: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cors {
+    pub origins: Vec<String>,
+    pub max_age_s: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -296,6 +333,7 @@ pub struct Report {
 pub struct Retention {
     pub videos_h: u64,
     pub results_d: u64,
+    pub request_log_d: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -370,6 +408,13 @@ impl Settings {
 
         let (http, vision, storage) = (&self.http, &self.vision, &self.storage);
         require(http.listen.parse::<SocketAddr>().is_ok(), "http.listen", &http.listen, "give ADDRESS:PORT")?;
+        http.proxies()?;
+        for origin in &self.cors.origins {
+            let host =
+                ["https://", "http://"].iter().find_map(|scheme| origin.strip_prefix(scheme)).unwrap_or_default();
+            let is_origin = !host.is_empty() && host.bytes().all(|b| b.is_ascii_graphic() && b != b'/');
+            require(origin == "*" || is_origin, "cors.origins", origin, "give origins as https://example.org, or *")?;
+        }
         let url = &http.public_url;
         let is_http = url.is_empty() || url.starts_with("http://") || url.starts_with("https://");
         require(is_http, "http.public_url", url, "give an http:// or https:// address")?;

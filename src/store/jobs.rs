@@ -24,16 +24,28 @@ pub enum Status {
 }
 
 impl Status {
+    const ALL: [Self; 6] = [Self::Queued, Self::Running, Self::Done, Self::Failed, Self::Cancelled, Self::Expired];
+
+    /// As it is stored and shown.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Expired => "expired",
+        }
+    }
+
+    /// The status of that name, if there is one.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.name() == name)
+    }
+
     fn from_stored(text: &str) -> Result<Self, StoreError> {
-        Ok(match text {
-            "queued" => Self::Queued,
-            "running" => Self::Running,
-            "done" => Self::Done,
-            "failed" => Self::Failed,
-            "cancelled" => Self::Cancelled,
-            "expired" => Self::Expired,
-            other => return Err(StoreError::Corrupt { what: "status", reason: format!("{other:?} is not known") }),
-        })
+        let unknown = || StoreError::Corrupt { what: "status", reason: format!("{text:?} is not known") };
+        Self::from_name(text).ok_or_else(unknown)
     }
 }
 
@@ -161,7 +173,7 @@ impl Store {
     }
 }
 
-fn from_row(token: Uuid, row: &AnyRow) -> Result<Job, StoreError> {
+pub(super) fn from_row(token: Uuid, row: &AnyRow) -> Result<Job, StoreError> {
     let moment = |column| row.try_get::<Option<i64>, _>(column)?.map(time).transpose();
     let code: Option<String> = row.try_get("failure_code")?;
     let detail: Option<String> = row.try_get("failure_detail")?;

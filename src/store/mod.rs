@@ -9,8 +9,10 @@ mod housekeeping;
 mod idempotency;
 mod jobs;
 mod keys;
+mod listing;
 mod outbox;
 mod queue;
+mod request_log;
 mod results;
 mod wake;
 
@@ -30,8 +32,10 @@ pub use housekeeping::DueVideo;
 pub use idempotency::{Enqueued, REMEMBERED, Repeatable};
 pub use jobs::{Failure, Job, JobProgress, NewJob, Status};
 pub use keys::{ApiKey, NewKey, Scope};
+pub use listing::JobFilter;
 pub use outbox::{MailKind, NewMail, OutgoingMail};
 pub use queue::{Claim, Held};
+pub use request_log::{LogEntry, LogFilter};
 pub use wake::{Subscription, Wake};
 
 /// Why the database gave no answer. The text is for logs, never for clients.

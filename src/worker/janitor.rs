@@ -33,6 +33,8 @@ pub struct Swept {
     pub uploads: u64,
     /// Requests whose repetition is no longer recognized.
     pub requests: u64,
+    /// Entries of the request log whose time was over.
+    pub log_entries: u64,
 }
 
 /// Why a step of the housekeeping stopped; the next round goes on.
@@ -50,8 +52,8 @@ pub(super) async fn run(worker: Worker, stop: CancellationToken) {
         let round = async {
             let swept = worker.sweep().await;
             if swept != Swept::default() {
-                let Swept { expired, videos, orphans, uploads, requests } = swept;
-                tracing::info!(expired, videos, orphans, uploads, requests, "swept");
+                let Swept { expired, videos, orphans, uploads, requests, log_entries } = swept;
+                tracing::info!(expired, videos, orphans, uploads, requests, log_entries, "swept");
             }
             tokio::time::sleep(EVERY).await;
         };
@@ -70,6 +72,7 @@ impl Worker {
             videos: done("deleting videos that are over", self.delete_videos(now).await),
             orphans: done("deleting blobs that no job knows", self.delete_orphans(now).await),
             requests: done("forgetting requests", self.forget_requests(now).await),
+            log_entries: done("forgetting the request log", self.forget_log(now).await),
             uploads: done("ending abandoned uploads", self.abort_uploads(now).await),
         }
     }
@@ -87,6 +90,21 @@ impl Worker {
 
     async fn forget_requests(&self, now: Timestamp) -> Result<u64, Stopped> {
         Ok(self.store.forget_requests(now).await?)
+    }
+
+    async fn forget_log(&self, now: Timestamp) -> Result<u64, Stopped> {
+        let days = i64::try_from(self.settings.retention.request_log_d).unwrap_or(i64::MAX);
+        let mut forgotten = 0;
+        if days == 0 {
+            return Ok(forgotten);
+        }
+        loop {
+            let batch = self.store.forget_log(hours_before(now, days.saturating_mul(24)), BATCH).await?;
+            forgotten += batch;
+            if batch < u64::from(BATCH) {
+                return Ok(forgotten);
+            }
+        }
     }
 
     async fn delete_videos(&self, now: Timestamp) -> Result<u64, Stopped> {

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use visage::analysis::Options;
 use visage::clock::{Clock, ManualClock, RandomTokens, SystemClock, Tokens, random_secret};
 use visage::config::{Secret, Settings};
-use visage::store::{ApiKey, Enqueued, NewJob, NewKey, REMEMBERED, Repeatable, Scope, Store};
+use visage::store::{ApiKey, Enqueued, LogEntry, LogFilter, NewJob, NewKey, REMEMBERED, Repeatable, Scope, Store};
 
 use crate::support::clips::Clips;
 use crate::support::postgres::TestDatabase;
@@ -96,6 +96,8 @@ on_both! {
     the_last_use_of_a_key_is_known_to_the_minute,
     a_request_is_remembered_for_a_day,
     of_many_requests_at_the_same_moment_one_is_new,
+    the_request_log_is_read_back_through_every_filter,
+    the_request_log_forgets_what_is_old,
 }
 
 async fn a_key_is_found_by_its_text_alone(h: Harness) {
@@ -372,4 +374,103 @@ async fn of_many_requests_at_the_same_moment_one_is_new(h: Harness) {
     assert_eq!(before, 7, "{tries:?}");
     assert_eq!(h.store.video_count().await.unwrap(), 1);
     assert_eq!(h.store.job(new[0].0).await.unwrap().unwrap().owner.as_deref(), Some("ann"));
+}
+
+fn entry(h: &Harness, status_code: u16) -> LogEntry {
+    LogEntry {
+        answered_at: h.clock.now(),
+        method: "POST".to_owned(),
+        endpoint: "/predict".to_owned(),
+        status_code,
+        latency_ms: 41,
+        client_id: None,
+        key_id: None,
+        prediction: None,
+        confidence: None,
+        error_message: None,
+    }
+}
+
+async fn the_request_log_is_read_back_through_every_filter(h: Harness) {
+    let happy = LogEntry {
+        client_id: Some("app".to_owned()),
+        key_id: Some("0123456789ab".to_owned()),
+        prediction: Some("Happy".to_owned()),
+        confidence: Some(0.92),
+        ..entry(&h, 200)
+    };
+    h.clock.advance(Duration::from_secs(10));
+    let moved = entry(&h, 399);
+    h.clock.advance(Duration::from_secs(10));
+    let failed = LogEntry { error_message: Some("too few frames".to_owned()), ..entry(&h, 400) };
+    let entries = [happy.clone(), moved.clone(), failed.clone()];
+    h.store.log_requests(&entries, || RandomTokens.next()).await.unwrap();
+    let none = LogFilter::default();
+    let (from, before) = (Some(moved.answered_at), Some(failed.answered_at));
+    for (filter, found) in [
+        (none.clone(), vec![&failed, &moved, &happy]),
+        (LogFilter { from, ..none.clone() }, vec![&failed, &moved]),
+        (LogFilter { before, ..none.clone() }, vec![&moved, &happy]),
+        (LogFilter { from, before, ..none.clone() }, vec![&moved]),
+        (LogFilter { status_code: Some(399), ..none.clone() }, vec![&moved]),
+        (LogFilter { success: Some(true), ..none.clone() }, vec![&moved, &happy]),
+        (LogFilter { success: Some(false), ..none.clone() }, vec![&failed]),
+        (LogFilter { success: Some(false), status_code: Some(200), ..none.clone() }, vec![]),
+        (LogFilter { client_id: happy.client_id.clone(), ..none.clone() }, vec![&happy]),
+        (LogFilter { key_id: happy.key_id.clone(), ..none.clone() }, vec![&happy]),
+        (LogFilter { client_id: Some("APP".to_owned()), ..none.clone() }, vec![]),
+    ] {
+        let read = h.store.logged_requests(&filter, 10).await.unwrap();
+        assert_eq!(read.iter().collect::<Vec<_>>(), found, "{filter:?}");
+    }
+    assert_eq!(h.store.logged_requests(&none, 2).await.unwrap(), [failed, moved]);
+}
+
+async fn the_request_log_forgets_what_is_old(h: Harness) {
+    for status in [200, 201, 202] {
+        h.store.log_requests(&[entry(&h, status)], || RandomTokens.next()).await.unwrap();
+        h.clock.advance(Duration::from_secs(60));
+    }
+    let until = h.clock.now() - jiff::SignedDuration::from_secs(120);
+    assert_eq!(h.store.forget_log(until, 1).await.unwrap(), 1);
+    assert_eq!(h.store.forget_log(until, 10).await.unwrap(), 1);
+    assert_eq!(h.store.forget_log(until, 10).await.unwrap(), 0);
+    assert_eq!(h.store.logged_requests(&LogFilter::default(), 10).await.unwrap()[0].status_code, 202);
+}
+
+#[tokio::test]
+async fn a_key_lists_what_it_sent_page_by_page() {
+    let service = Service::start(|_| {}).await;
+    let ann = key(&service, &[Scope::Analyze, Scope::Read]).await;
+    let admin = key(&service, &[Scope::Admin]).await;
+    let clip = clip();
+    let mut tokens = Vec::new();
+    for _ in 0..3 {
+        let body = accepted(send(&service, video_form(clip.clone()), Some(&ann)).await).await;
+        tokens.insert(0, body["token"].as_str().unwrap().to_owned());
+    }
+    accepted(send(&service, video_form(clip), None).await).await;
+    let list = async |key: &str, query: &str| {
+        let response = get(&service, &format!("/v1/analyses{query}"), Some(key)).await;
+        assert_eq!(response.status(), StatusCode::OK, "{query}");
+        let body: Value = response.json().await.unwrap();
+        let found = body["analyses"].as_array().unwrap().iter().map(|job| job["token"].as_str().unwrap().to_owned());
+        (found.collect::<Vec<_>>(), body["next"].as_str().map(str::to_owned))
+    };
+    assert_eq!(list(&ann, "").await, (tokens.clone(), None));
+    assert_eq!(list(&admin, "").await.0.len(), 4);
+    let (first, next) = list(&ann, "?limit=2").await;
+    assert_eq!(first, tokens[..2]);
+    // What comes in meanwhile does not move the pages.
+    sent(&service, Some(&ann)).await;
+    assert_eq!(list(&ann, &format!("?limit=2&cursor={}", next.unwrap())).await, (tokens[2..].to_vec(), None));
+    assert_eq!(list(&ann, "?status=queued&created_from=2000-01-01T00:00:00Z").await.0.len(), 4);
+    for query in ["?status=done", "?created_from=2999-01-01T00:00:00Z", "?created_before=2000-01-01T00:00:00Z"] {
+        assert_eq!(list(&ann, query).await, (vec![], None), "{query}");
+    }
+    for query in ["?status=finished", "?limit=0", "?limit=101", "?cursor=x", "?created_from=today"] {
+        let refused = get(&service, &format!("/v1/analyses{query}"), Some(&ann)).await;
+        assert_eq!(code(refused).await, (422, "bad_parameter".to_owned()), "{query}");
+    }
+    assert_eq!(code(get(&service, "/v1/analyses", None).await).await, (401, "key_required".to_owned()));
 }

@@ -13,6 +13,7 @@ mod end_to_end;
 mod hostile;
 mod keys;
 mod kill;
+mod limits;
 mod mail;
 mod pipeline;
 mod speech;

@@ -34,6 +34,36 @@ pub struct JobView {
     analysis: Option<Analysis>,
 }
 
+/// A job in a list: without its result.
+#[derive(Serialize)]
+pub struct ListedView {
+    token: Uuid,
+    status: Status,
+    progress: ProgressView,
+    created_at: Timestamp,
+    finished_at: Option<Timestamp>,
+    /// When the result is erased; null: never.
+    expires_at: Option<Timestamp>,
+    links: Links,
+    /// Why the analysis failed: a problem (RFC 9457); null otherwise.
+    error: Option<Map<String, Value>>,
+}
+
+impl ListedView {
+    pub fn new(app: &AppState, job: &Job) -> Self {
+        Self {
+            token: job.token,
+            status: job.status,
+            progress: ProgressView::new(job),
+            created_at: job.created_at,
+            finished_at: job.finished_at,
+            expires_at: job.expires_at,
+            links: Links::new(app, job.token),
+            error: failure(job).map(|problem| problem.body()),
+        }
+    }
+}
+
 #[derive(Serialize)]
 pub struct ProgressView {
     /// 0 to 1; null where the container does not tell how many frames there are.

@@ -1,0 +1,80 @@
+//! `GET /v1/analyses`: what the caller's key sent, the newest first; a key with the scope `admin` sees all. Always needs a
+//! key.
+//!
+//! `?status=`, `?created_from=`, `?created_before=` (ISO 8601 with a zone), `?limit=` (1 to 100, by default 20). `next` of an
+//! answer is the `?cursor=` of the next page, null on the last one; it stays good while new analyses come in.
+
+use axum::Json;
+use axum::extract::{Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+
+use super::view::{ListedView, REVALIDATE};
+use crate::api::{Api, Caller, Problem};
+use crate::store::{JobFilter, Status};
+
+const LIMIT: std::ops::RangeInclusive<u32> = 1..=100;
+const DEFAULT_LIMIT: u32 = 20;
+
+#[derive(Debug, Default, Deserialize)]
+pub struct Parameters {
+    status: Option<String>,
+    created_from: Option<String>,
+    created_before: Option<String>,
+    limit: Option<String>,
+    cursor: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Page {
+    analyses: Vec<ListedView>,
+    next: Option<String>,
+}
+
+pub(in crate::api) async fn handle(
+    State(api): State<Api>,
+    caller: Caller,
+    parameters: Result<Query<Parameters>, axum::extract::rejection::QueryRejection>,
+) -> Result<Response, Problem> {
+    let Query(parameters) = parameters.map_err(|_| bad("query"))?;
+    let (mut filter, limit) = parameters.parse()?;
+    if !caller.is_admin() {
+        filter.owner = Some(caller.owner().unwrap_or_default().to_owned());
+    }
+    let mut jobs = api.app.store.jobs(&filter, limit + 1).await?;
+    let more = jobs.len() > limit as usize;
+    jobs.truncate(limit as usize);
+    let next = jobs.last().filter(|_| more).map(|(id, _)| URL_SAFE_NO_PAD.encode(id.to_be_bytes()));
+    let analyses = jobs.iter().map(|(_, job)| ListedView::new(&api.app, job)).collect();
+    Ok(([(header::CACHE_CONTROL, REVALIDATE)], Json(Page { analyses, next })).into_response())
+}
+
+impl Parameters {
+    fn parse(self) -> Result<(JobFilter, u32), Problem> {
+        let time = |name, text: Option<String>| text.map(|text| text.parse().map_err(|_| bad(name))).transpose();
+        let limit = self.limit.map_or(Some(DEFAULT_LIMIT), |text| text.parse().ok());
+        let filter = JobFilter {
+            owner: None,
+            status: self.status.map(|text| Status::from_name(&text).ok_or_else(|| bad("status"))).transpose()?,
+            created_from: time("created_from", self.created_from)?,
+            created_before: time("created_before", self.created_before)?,
+            below: self.cursor.map(|text| cursor(&text).ok_or_else(|| bad("cursor"))).transpose()?,
+        };
+        Ok((filter, limit.filter(|limit| LIMIT.contains(limit)).ok_or_else(|| bad("limit"))?))
+    }
+}
+
+fn cursor(text: &str) -> Option<i64> {
+    let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+    Some(i64::from_be_bytes(bytes.try_into().ok()?))
+}
+
+fn bad(parameter: &str) -> Problem {
+    let detail = "Known are status (queued, running, done, failed, cancelled, expired), created_from and created_before (such \
+                  as 2026-01-02T00:00:00Z), limit (1 to 100), and cursor (the next of the page before).";
+    let title = "A parameter is wrong";
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad_parameter", title, detail).with("parameter", parameter)
+}

@@ -1,0 +1,49 @@
+//! Jobs as a list, by the key with which they were sent.
+
+use jiff::Timestamp;
+use sqlx::Row;
+
+use super::jobs::from_row;
+use super::queue::uuid;
+use super::{Job, Status, Store, StoreError, millis};
+
+/// Which jobs are wanted; `None`: whatever it is.
+#[derive(Debug, Clone, Default)]
+pub struct JobFilter {
+    pub owner: Option<String>,
+    pub status: Option<Status>,
+    /// Made then or later.
+    pub created_from: Option<Timestamp>,
+    /// Made before then.
+    pub created_before: Option<Timestamp>,
+    /// Older than the job of this number, which is not shown itself: where the page before ended.
+    pub below: Option<i64>,
+}
+
+impl Store {
+    /// The jobs that pass the filter with their numbers, the newest first, at most `limit`.
+    pub async fn jobs(&self, filter: &JobFilter, limit: u32) -> Result<Vec<(i64, Job)>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT id, token, status, version, options, frames_done, frames_total, attempts, failure_code, \
+                    failure_detail, created_at, started_at, finished_at, expires_at, owner \
+             FROM jobs \
+             WHERE (CAST($1 AS TEXT) IS NULL OR owner = $1) AND (CAST($2 AS TEXT) IS NULL OR status = $2) \
+               AND created_at >= $3 AND created_at < $4 AND id < $5 \
+             ORDER BY id DESC LIMIT $6",
+        )
+        .bind(filter.owner.as_deref())
+        .bind(filter.status.map(Status::name))
+        .bind(filter.created_from.map_or(i64::MIN, millis))
+        .bind(filter.created_before.map_or(i64::MAX, millis))
+        .bind(filter.below.unwrap_or(i64::MAX))
+        .bind(i64::from(limit))
+        .fetch_all(self.pool())
+        .await?;
+        rows.iter()
+            .map(|row| {
+                let token = uuid(row.try_get("token")?)?;
+                Ok((row.try_get("id")?, from_row(token, row)?))
+            })
+            .collect()
+    }
+}
