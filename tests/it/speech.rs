@@ -150,7 +150,7 @@ fn clean_and_noisy_speech_get_the_ratings_they_deserve() {
     let [clean, noisy] = [clean, noisy].map(|clip| {
         let analysis = analyze(&pipeline, &clip);
         let names: Vec<_> = analysis.models.iter().map(|model| model.name.as_str()).collect();
-        assert_eq!(names, ["yunet", "emotion", "silero_vad", "dnsmos"]);
+        assert!(names.ends_with(&["silero_vad", "dnsmos"]), "{names:?}");
         assert!(!analysis.faces.is_empty());
         eprintln!("{:?} {:?}", analysis.speech, analysis.warnings);
         analysis.speech.unwrap()
@@ -252,7 +252,11 @@ fn what_is_missing_or_switched_off_is_left_out_and_said() {
     settings.speech.enabled = false;
     let off = analyze(&Pipeline::load(&settings).unwrap(), &talk);
     assert!(off.speech.is_none() && said(&off, "switched off"), "{:?}", off.warnings);
-    assert_eq!(off.models.len(), 2);
+    assert!(
+        !off.models.iter().any(|model| ["silero_vad", "dnsmos"].contains(&model.name.as_str())),
+        "{:?}",
+        off.models
+    );
 }
 
 #[test]
