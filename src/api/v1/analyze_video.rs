@@ -6,6 +6,7 @@
 //! - `email`: an address that gets the report; none, one or several fields of that name, at most 10.
 //! - `sample_every`: look at every n-th frame, 1 to 10000.
 //! - `max_faces`: read at most so many faces a frame, 1 to 100.
+//! - `language`: of report and mail, `en` or `de`; by default as the reader's browser asks.
 //!
 //! Any other field is refused by name, so that a misspelt option does not pass for a taken one.
 //!
@@ -82,6 +83,8 @@ pub enum AnalyzeError {
     NotText { field: &'static str },
     #[error("field {field} is not a number from {least} to {most}")]
     BadOption { field: &'static str, least: u32, most: u32 },
+    #[error("not a language that is known")]
+    BadLanguage,
     #[error("not a mail address")]
     BadEmail,
     #[error("more than {most} addresses")]
@@ -187,7 +190,7 @@ impl From<AnalyzeError> for Problem {
                 &field,
                 "unknown_field",
                 "A field that is not known",
-                "Known are video, email, sample_every and max_faces. Check the spelling or leave the field out."
+                "Known are video, email, sample_every, max_faces and language. Check the spelling or leave the field out."
                     .to_owned(),
             ),
             E::TooManyFields { most } => {
@@ -208,6 +211,12 @@ impl From<AnalyzeError> for Problem {
                 "bad_option",
                 "An option is out of range",
                 format!("Give {field} as a whole number from {least} to {most}, or leave it out."),
+            ),
+            E::BadLanguage => of_field(
+                "language",
+                "bad_option",
+                "An option is out of range",
+                "Give language as en or de, or leave it out.".to_owned(),
             ),
             E::BadEmail => of_field(
                 "email",
@@ -322,7 +331,8 @@ async fn take(
     // Of its own, so that a listing of the storage gives no tokens away.
     let key = app.tokens.next().to_string();
     let shelf = Stored { blobs: app.blobs.as_ref(), key: &key };
-    let options = Options { sample_every: app.settings.video.sample_every, max_faces: app.settings.video.max_faces };
+    let video = &app.settings.video;
+    let options = Options { sample_every: video.sample_every, max_faces: video.max_faces, language: None };
     let form = form::read(headers, incoming, &shelf, options, unknown);
     let form = tokio::time::timeout(Duration::from_secs(http.max_upload_s), form).await;
     let form = form.map_err(|_| AnalyzeError::TooSlow { limit_s: http.max_upload_s })??;
