@@ -15,11 +15,14 @@
 //! - [`speech`]: what sound says: voice activity, sound quality, rate of syllables.
 //! - [`analysis`]: plain types and arithmetic: emotions, observations, tracks, scores, summary.
 //! - [`report`]: views of a result for people: HTML, charts, mail.
+//! - [`locale`]: what is said to people, in their language; texts are in `locales/`.
 //! - [`clock`]: time and tokens, passed in so that tests can fix them.
 //! - [`telemetry`]: the program's log.
 //!
 //! Nothing imports upward: `analysis` and `engine` are the ground, `vision`, `speech` and `media` stand on them,
 //! `pipeline` on those; `blob`, `store` and `report` beside it; `worker` and `api` on top, `cli` last.
+
+rust_i18n::i18n!("locales", fallback = "en");
 
 pub mod analysis;
 pub mod api;
@@ -28,6 +31,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod engine;
+pub mod locale;
 pub mod media;
 pub mod pipeline;
 pub mod report;

@@ -7,7 +7,8 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::ReportError;
 use super::chart;
-use super::colour::Colour;
+use super::colour::{self, Colour};
+use crate::analysis::Emotion;
 use crate::config::Report;
 
 /// Largest logo file, in bytes: it goes into every page and every mail.
@@ -59,6 +60,25 @@ impl Brand {
             accent: accent.ok_or_else(|| ReportError::Accent(settings.accent.clone()))?,
             logo: if settings.logo.is_empty() { None } else { Some(Logo::read(Path::new(&settings.logo))?) },
         })
+    }
+}
+
+impl Brand {
+    /// The colours as custom properties of CSS: the accent and its variants that can be read on light and dark
+    /// ground, and one colour an expression.
+    pub fn stylesheet(&self) -> String {
+        let mut css = format!(
+            ":root{{--accent:{};--on-accent:{};--accent-light:{};--accent-dark:{}",
+            self.accent,
+            self.accent.ink(),
+            self.accent.readable_on(Colour::DAY),
+            self.accent.readable_on(Colour::NIGHT)
+        );
+        for emotion in Emotion::ALL {
+            css.push_str(&format!(";--e-{emotion}:{}", colour::of_emotion(emotion)));
+        }
+        css.push_str("}\n");
+        css
     }
 }
 

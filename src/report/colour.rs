@@ -23,8 +23,10 @@ pub struct Colour([u8; 3]);
 impl Colour {
     pub const WHITE: Self = Self([255; 3]);
     pub const BLACK: Self = Self([0; 3]);
-    /// The ground of the dark page.
-    pub const NIGHT: Self = Self([0x17, 0x1b, 0x22]);
+    /// The ground of the light page: what is readable on it is so on white, too.
+    pub const DAY: Self = Self([0xf5, 0xf6, 0xf8]);
+    /// The lightest ground of the dark page.
+    pub const NIGHT: Self = Self([0x1a, 0x20, 0x29]);
 
     /// Reads `#rrggbb`; `None` for anything else.
     pub fn parse(text: &str) -> Option<Self> {

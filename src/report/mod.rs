@@ -22,7 +22,7 @@ use uuid::Uuid;
 use crate::analysis::Findings;
 use crate::config::Settings;
 
-use brand::Brand;
+pub use brand::Brand;
 
 pub use mail::{MailError, Mailer};
 
@@ -62,6 +62,11 @@ impl Reporter {
     /// Reads the branding (a logo file that cannot be read is an error).
     pub fn new(settings: &Settings) -> Result<Self, ReportError> {
         Ok(Self { brand: Arc::new(Brand::new(&settings.report)?) })
+    }
+
+    /// The operator's name, colours and wording, for other pages.
+    pub fn brand(&self) -> &Brand {
+        &self.brand
     }
 
     /// The whole report as one HTML page that needs nothing else.

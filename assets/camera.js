@@ -1,0 +1,74 @@
+// Recording with the camera: choose one, see yourself, record, stop.
+
+import { byId, h } from "./dom.js";
+import { moment, t } from "./words.js";
+
+const KINDS = [
+  ["video/mp4;codecs=avc1.42E01E,mp4a.40.2", "mp4"], ["video/webm;codecs=vp9,opus", "webm"], ["video/webm;codecs=vp8,opus", "webm"],
+  ["video/webm", "webm"], ["video/mp4", "mp4"],
+];
+const MOST_S = 600;
+
+let stream, recorder, timer;
+
+export const canRecord = () => Boolean(navigator.mediaDevices?.getUserMedia && window.MediaRecorder);
+
+/** Shows the camera's picture; throws what the browser refuses. */
+export async function open(deviceId) {
+  close();
+  const video = deviceId ? { deviceId: { exact: deviceId } } : { facingMode: "user" };
+  const wanted = { ...video, width: { ideal: 1280 }, height: { ideal: 720 } };
+  try {
+    stream = await navigator.mediaDevices.getUserMedia({ video: wanted, audio: true });
+  } catch (error) {
+    // Without a microphone, or with one that is not allowed, there is still a picture.
+    if (error.name !== "NotFoundError" && error.name !== "NotAllowedError" && error.name !== "NotReadableError") throw error;
+    stream = await navigator.mediaDevices.getUserMedia({ video: wanted, audio: false });
+  }
+  byId("camera-live").srcObject = stream;
+  const inUse = stream.getVideoTracks()[0]?.getSettings().deviceId;
+  const cameras = (await navigator.mediaDevices.enumerateDevices()).filter((device) => device.kind === "videoinput");
+  byId("camera-choice").replaceChildren(
+    ...cameras.map((camera, at) =>
+      h("option", { value: camera.deviceId, selected: camera.deviceId === inUse }, camera.label || t("camera.numbered", { n: at + 1 }))),
+  );
+}
+
+export function close() {
+  clearInterval(timer);
+  if (recorder && recorder.state !== "inactive") recorder.stop();
+  recorder = undefined;
+  stream?.getTracks().forEach((track) => track.stop());
+  stream = undefined;
+  byId("camera-live").srcObject = null;
+  byId("camera-time").hidden = true;
+}
+
+/** Records until `stop`; the file. */
+export function record() {
+  const [type, ending] = KINDS.find(([kind]) => MediaRecorder.isTypeSupported(kind)) ?? ["", "webm"];
+  const chunks = [];
+  const begun = performance.now();
+  recorder = new MediaRecorder(stream, { ...(type && { mimeType: type }), videoBitsPerSecond: 2_500_000 });
+  const label = byId("camera-time");
+  const tick = () => {
+    const seconds = (performance.now() - begun) / 1000;
+    label.textContent = moment(seconds, 60);
+    if (seconds >= MOST_S) stop();
+  };
+  tick();
+  label.hidden = false;
+  timer = setInterval(tick, 250);
+  const done = new Promise((resolve, reject) => {
+    recorder.addEventListener("dataavailable", (event) => event.data.size && chunks.push(event.data));
+    recorder.addEventListener("error", (event) => reject(event.error));
+    recorder.addEventListener("stop", () => resolve(new File(chunks, `recording.${ending}`, { type: type.split(";")[0] || "video/webm" })), { once: true });
+  });
+  recorder.start(1000);
+  return done;
+}
+
+export function stop() {
+  clearInterval(timer);
+  if (recorder && recorder.state !== "inactive") recorder.stop();
+}

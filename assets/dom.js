@@ -1,0 +1,58 @@
+// Elements in one line each. Text is always text: nothing here reads markup.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+function fill(element, attributes, children) {
+  for (const [name, value] of Object.entries(attributes ?? {})) {
+    if (value === undefined || value === null || value === false) continue;
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (name === "style") Object.assign(element.style, value);
+    else element.setAttribute(name, value === true ? "" : value);
+  }
+  for (const child of children.flat(3)) {
+    if (child !== undefined && child !== null && child !== false) element.append(child);
+  }
+  return element;
+}
+
+export const h = (name, attributes, ...children) => fill(document.createElement(name), attributes, children);
+export const s = (name, attributes, ...children) => fill(document.createElementNS(SVG, name), attributes, children);
+export const byId = (id) => document.getElementById(id);
+
+/** The drawing of that name in the page's sheet of icons. */
+export const icon = (name) => s("svg", { viewBox: "0 0 24 24", "aria-hidden": "true" }, s("use", { href: `#i-${name}` }));
+
+/** Shows one of the page's views and puts the focus on its heading, so that a screen reader begins there. */
+export function show(id, focus = true) {
+  for (const view of document.querySelectorAll("main > [data-view]")) view.hidden = view.id !== id;
+  const heading = byId(id).querySelector("h1, h2");
+  if (focus && heading) {
+    heading.tabIndex = -1;
+    heading.focus({ preventScroll: true });
+    window.scrollTo(0, 0);
+  }
+}
+
+/** Says something to people who do not see the page change. */
+export function say(message) {
+  byId("said").textContent = message;
+}
+
+let toastTimer;
+/** A short word at the lower edge, for some seconds. */
+export function toast(...content) {
+  const box = byId("toast");
+  box.replaceChildren(...content);
+  box.hidden = false;
+  clearTimeout(toastTimer);
+  toastTimer = setTimeout(() => { box.hidden = true; }, 8000);
+}
+
+/** Hands a file to the person. */
+export function save(blob, name) {
+  const link = h("a", { href: URL.createObjectURL(blob), download: name });
+  document.body.append(link);
+  link.click();
+  link.remove();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+}

@@ -1,0 +1,140 @@
+// The beginning: choose, drop or record a video, look at it, send it.
+
+import * as camera from "./camera.js";
+import { byId, say, show, toast } from "./dom.js";
+import { bytes, moment, settings, t } from "./words.js";
+
+let file, url, onSend;
+
+/** Whether a file is worth sending; else the reason in words. */
+function refusal(candidate) {
+  if (candidate.size === 0) return t("error.empty_video");
+  if (candidate.size > settings.max_upload) return t("error.upload_too_large", { most: bytes(settings.max_upload) });
+  const looks = candidate.type.startsWith("video/") || /\.(mp4|m4v|mov|mkv|webm|avi)$/i.test(candidate.name);
+  return looks ? undefined : t("error.not_a_video");
+}
+
+export function complain(message) {
+  const box = byId("start-error");
+  box.querySelector("p").textContent = message;
+  box.hidden = false;
+  say(message);
+}
+
+export function start() {
+  camera.close();
+  if (url) URL.revokeObjectURL(url);
+  file = url = undefined;
+  byId("start-error").hidden = true;
+  byId("preview-video").removeAttribute("src");
+  byId("file").value = "";
+  panel("choose");
+  show("start", false);
+}
+
+function panel(name) {
+  for (const part of document.querySelectorAll("[data-panel]")) part.hidden = part.dataset.panel !== name;
+}
+
+export function take(candidate) {
+  const reason = refusal(candidate);
+  if (reason) {
+    panel("choose");
+    complain(reason);
+    return;
+  }
+  byId("start-error").hidden = true;
+  if (url) URL.revokeObjectURL(url);
+  file = candidate;
+  url = URL.createObjectURL(file);
+  const video = byId("preview-video");
+  byId("preview-blind").hidden = true;
+  video.hidden = false;
+  video.src = url;
+  byId("preview-name").textContent = file.name;
+  byId("preview-facts").textContent = bytes(file.size);
+  panel("preview");
+  byId("preview-title").focus();
+}
+
+async function openCamera(deviceId) {
+  panel("camera");
+  byId("camera-error").hidden = true;
+  byId("camera-go").hidden = false;
+  byId("camera-stop").hidden = true;
+  byId("camera-go").disabled = true;
+  try {
+    await camera.open(deviceId);
+    byId("camera-go").disabled = false;
+    byId("camera-go").focus();
+  } catch (error) {
+    const box = byId("camera-error");
+    box.hidden = false;
+    box.textContent = t(error.name === "NotAllowedError" ? "camera.denied" : error.name === "NotFoundError" ? "camera.none" : "camera.broken");
+    say(box.textContent);
+  }
+}
+
+/** Wires the page up; `send(file, options)` is called with what is to be analyzed. */
+export function prepare(send) {
+  onSend = send;
+  const drop = byId("drop");
+  byId("choose").addEventListener("click", () => byId("file").click());
+  byId("file").addEventListener("change", (event) => event.target.files[0] && take(event.target.files[0]));
+  // The whole window takes a file: nobody should have to aim.
+  let depth = 0;
+  const carriesFile = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
+  window.addEventListener("dragenter", (event) => { if (carriesFile(event)) { depth += 1; drop.classList.add("over"); } });
+  window.addEventListener("dragleave", () => { depth = Math.max(0, depth - 1); if (depth === 0) drop.classList.remove("over"); });
+  window.addEventListener("dragover", (event) => event.preventDefault());
+  window.addEventListener("drop", (event) => {
+    event.preventDefault();
+    depth = 0;
+    drop.classList.remove("over");
+    if (!byId("start").hidden && event.dataTransfer.files[0]) take(event.dataTransfer.files[0]);
+  });
+
+  if (camera.canRecord()) byId("record").addEventListener("click", () => openCamera());
+  else byId("record").hidden = true;
+  byId("camera-choice").addEventListener("change", (event) => openCamera(event.target.value));
+  byId("camera-back").addEventListener("click", () => { camera.close(); panel("choose"); byId("record").focus(); });
+  byId("camera-go").addEventListener("click", async () => {
+    byId("camera-go").hidden = true;
+    byId("camera-stop").hidden = false;
+    byId("camera-stop").focus();
+    say(t("camera.recording"));
+    try {
+      const recording = await camera.record();
+      camera.close();
+      byId("again").hidden = false;
+      take(recording);
+    } catch {
+      camera.close();
+      toast(t("camera.broken"));
+      panel("choose");
+    }
+  });
+  byId("camera-stop").addEventListener("click", camera.stop);
+
+  const video = byId("preview-video");
+  video.addEventListener("loadedmetadata", () => {
+    const facts = [bytes(file.size)];
+    if (Number.isFinite(video.duration)) facts.push(moment(video.duration, video.duration));
+    if (video.videoWidth) facts.push(`${video.videoWidth} × ${video.videoHeight}`);
+    byId("preview-facts").textContent = facts.join(" · ");
+    if (Number.isFinite(video.duration) && video.duration > settings.max_duration_s) complain(t("error.video_too_long", { detail: "" }));
+  });
+  // What the browser cannot play, the service may still read (AVI, MKV, HEVC).
+  video.addEventListener("error", () => {
+    if (!video.getAttribute("src")) return;
+    video.hidden = true;
+    byId("preview-blind").hidden = false;
+  });
+  byId("other").addEventListener("click", () => { start(); byId("choose").focus(); });
+  byId("again").addEventListener("click", () => { byId("again").hidden = true; openCamera(); });
+  byId("send-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    const fields = new FormData(event.target);
+    onSend(file, Object.fromEntries([...fields].filter(([, value]) => value !== "")));
+  });
+}

@@ -1,0 +1,106 @@
+//! Style, scripts and icons of the pages, built into the program. Their folder is named after their content, so a browser keeps
+//! them for good, and a new version of any is a new address of all: scripts import one another by name.
+
+use axum::extract::{Path, State};
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use rust_embed::Embed;
+use sha2::{Digest, Sha256};
+
+use crate::api::{Api, Problem};
+
+/// Scripts of the start page, the first one in charge; the others are only named so that they are fetched at once.
+pub const START: &[&str] = &[
+    "app.js",
+    "api.js",
+    "camera.js",
+    "chart.js",
+    "dom.js",
+    "player.js",
+    "result.js",
+    "start.js",
+    "upload.js",
+    "words.js",
+    "work.js",
+];
+/// ... and of the operator's page.
+pub const ADMIN: &[&str] = &["admin.js", "api.js", "dom.js", "words.js"];
+
+/// A year, as RFC 9111 has it for what never changes.
+const FOR_GOOD: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
+
+#[derive(Embed)]
+#[folder = "assets"]
+struct Files;
+
+/// The files of the pages.
+#[derive(Debug)]
+pub struct Assets {
+    version: String,
+    /// The operator's colours.
+    brand: String,
+}
+
+impl Assets {
+    pub fn new(brand: String) -> Self {
+        let mut digest = Sha256::new();
+        digest.update(&brand);
+        for name in Files::iter() {
+            digest.update(name.as_bytes());
+            digest.update(Files::get(&name).map(|file| file.metadata.sha256_hash()).unwrap_or_default());
+        }
+        let version = digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        Self { version, brand }
+    }
+
+    /// Where they are, without a slash at the end.
+    pub fn folder(&self) -> String {
+        format!("/assets/{}", self.version)
+    }
+}
+
+/// `GET /assets/{version}/{name}`. A version that is not ours is one of another release: its page is to be loaded anew.
+pub(in crate::api) async fn handle(
+    State(api): State<Api>,
+    Path((version, name)): Path<(String, String)>,
+) -> Result<Response, Problem> {
+    let missing = || Problem::of_status(axum::http::StatusCode::NOT_FOUND);
+    if version != api.assets.version {
+        return Err(missing());
+    }
+    let kind = match name.rsplit('.').next() {
+        Some("css") => "text/css; charset=utf-8",
+        Some("js") => "text/javascript; charset=utf-8",
+        Some("svg") => "image/svg+xml",
+        _ => return Err(missing()),
+    };
+    let headers = [(header::CONTENT_TYPE, HeaderValue::from_static(kind)), (header::CACHE_CONTROL, FOR_GOOD)];
+    if name == "brand.css" {
+        return Ok((headers, api.assets.brand.clone()).into_response());
+    }
+    let file = Files::get(&name).ok_or_else(missing)?;
+    Ok((headers, file.data.into_owned()).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_script_that_a_page_names_is_there_and_names_no_other() {
+        for script in START.iter().chain(ADMIN) {
+            let file = Files::get(script).unwrap_or_else(|| panic!("{script} is missing"));
+            let text = String::from_utf8(file.data.into_owned()).unwrap();
+            for import in text.split("from \"./").skip(1) {
+                let name = import.split('"').next().unwrap();
+                let list = if ADMIN.contains(script) && !START.contains(script) { ADMIN } else { START };
+                assert!(list.contains(&name), "{script} imports {name}, which its page does not name");
+            }
+        }
+    }
+
+    #[test]
+    fn other_colours_are_another_address() {
+        assert_ne!(Assets::new("a".to_owned()).folder(), Assets::new("b".to_owned()).folder());
+    }
+}

@@ -1,0 +1,226 @@
+//! Pages for browsers. Where a program gets JSON, a browser that asks for HTML gets a page at the same address: `GET /` and
+//! `GET /results/{token}` (which shows the state of that analysis), and the operator's page at `GET /admin`.
+//!
+//! A page holds words and forms but nothing of anybody: what it shows it fetches itself, with the key of the person who
+//! looks at it. So pages need no key.
+
+pub mod assets;
+
+use askama::Template;
+use axum::extract::{MatchedPath, Query, Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, header};
+use axum::middleware::Next;
+use axum::response::{Html, IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{Api, Problem};
+use crate::analysis::Language;
+use crate::config::MailTransport;
+use crate::locale;
+use crate::report::Brand;
+use assets::Assets;
+
+/// Addresses that are a page to browsers and something else to programs.
+const SHARED: [&str; 2] = ["/", "/results/{token}"];
+const ADMIN: &str = "/admin";
+
+#[derive(Template)]
+#[template(path = "page_start.html")]
+struct Start<'a> {
+    frame: Frame<'a>,
+    max_upload: String,
+    max_duration: String,
+    sample_every: String,
+    max_faces: String,
+    mails: bool,
+    /// Whether the page begins with an analysis rather than with the form.
+    shows_analysis: bool,
+}
+
+#[derive(Template)]
+#[template(path = "page_admin.html")]
+struct Admin<'a> {
+    frame: Frame<'a>,
+}
+
+/// What stands around every page.
+struct Frame<'a> {
+    brand: &'a Brand,
+    language: Language,
+    /// Where style and scripts are.
+    assets: String,
+    /// JSON for the scripts, safe inside of a `script` element.
+    words: String,
+    settings: String,
+    scripts: &'static [&'static str],
+}
+
+impl Frame<'_> {
+    fn text(&self, key: &str) -> String {
+        locale::text(self.language, key).into_owned()
+    }
+
+    fn fill(&self, key: &str, name: &str, value: &str) -> String {
+        locale::fill(self.language, key, &[(name, value)])
+    }
+
+    /// The other language, for the switch.
+    fn other(&self) -> &'static str {
+        match self.language {
+            Language::En => "de",
+            Language::De => "en",
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Parameters {
+    language: Option<String>,
+}
+
+/// The middleware: answers browsers with pages, and lets everything else pass.
+pub(super) async fn negotiate(State(api): State<Api>, request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    let (is_shared, is_admin) = (SHARED.contains(&route), route == ADMIN);
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    if !reads || !(is_shared || is_admin) {
+        return next.run(request).await;
+    }
+    let mut response = if is_admin || wants_html(request.headers()) {
+        let shows_analysis = route != "/";
+        let page = if is_admin { admin(&api, &request) } else { start(&api, &request, shows_analysis) };
+        page.unwrap_or_else(|error| {
+            tracing::error!(%error, "a page could not be rendered");
+            Problem::internal().into_response()
+        })
+    } else {
+        next.run(request).await
+    };
+    if is_shared {
+        response.headers_mut().append(header::VARY, HeaderValue::from_static("accept"));
+    }
+    response
+}
+
+/// Whether HTML is liked better than JSON. `*/*`, which programs send, is no wish for HTML.
+fn wants_html(headers: &HeaderMap) -> bool {
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let weight = |wanted: &str| {
+        let entries = accept.split(',').map(|entry| entry.split_once(';').unwrap_or((entry, "")));
+        let entry = entries.into_iter().find(|(kind, _)| kind.trim().eq_ignore_ascii_case(wanted));
+        let q = |parameters: &str| {
+            let q = parameters.split(';').find_map(|parameter| parameter.trim().strip_prefix("q="));
+            q.map_or(1.0, |q| q.trim().parse().unwrap_or(0.0))
+        };
+        entry.map_or(0.0, |(_, parameters)| q(parameters))
+    };
+    weight("text/html") > f32::max(weight("application/json"), weight("text/event-stream"))
+}
+
+/// The language of the address, else the one that the browser likes best, else English.
+pub(super) fn language(query: Option<&str>, headers: &HeaderMap) -> Language {
+    let accepted = headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
+    query.and_then(Language::from_tag).or_else(|| Language::accepted(accepted?)).unwrap_or_default()
+}
+
+fn frame<'a>(api: &'a Api, request: &Request, scripts: &'static [&'static str]) -> Frame<'a> {
+    let query = Query::<Parameters>::try_from_uri(request.uri()).ok();
+    let asked = query.and_then(|Query(parameters)| parameters.language);
+    let language = language(asked.as_deref(), request.headers());
+    let settings = &api.app.settings;
+    let limits = json!({
+        "max_upload": settings.http.max_upload.0,
+        "max_duration_s": settings.video.max_duration_s,
+        "mails": settings.mail.transport != MailTransport::None,
+    });
+    Frame {
+        brand: api.app.reporter.brand(),
+        language,
+        assets: api.assets.folder(),
+        words: in_script(&json!(locale::for_page(language))),
+        settings: in_script(&limits),
+        scripts,
+    }
+}
+
+/// JSON that cannot end the element in which it stands.
+fn in_script(value: &serde_json::Value) -> String {
+    value.to_string().replace('<', "\\u003c")
+}
+
+fn start(api: &Api, request: &Request, shows_analysis: bool) -> Result<Response, askama::Error> {
+    let settings = &api.app.settings;
+    let frame = frame(api, request, assets::START);
+    let page = Start {
+        max_upload: settings.http.max_upload.to_string(),
+        max_duration: duration(settings.video.max_duration_s),
+        sample_every: settings.video.sample_every.to_string(),
+        max_faces: settings.video.max_faces.to_string(),
+        mails: settings.mail.transport != MailTransport::None,
+        shows_analysis,
+        frame,
+    };
+    Ok(dress(api, page.render()?))
+}
+
+fn admin(api: &Api, request: &Request) -> Result<Response, askama::Error> {
+    let page = Admin { frame: frame(api, request, assets::ADMIN) };
+    Ok(dress(api, page.render()?))
+}
+
+/// Whole hours, else minutes.
+fn duration(seconds: u64) -> String {
+    if seconds % 3600 == 0 { format!("{} h", seconds / 3600) } else { format!("{} min", seconds.div_ceil(60)) }
+}
+
+fn dress(api: &Api, page: String) -> Response {
+    let mut response = Html(page).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_SECURITY_POLICY, api.policy.clone());
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(header::VARY, HeaderValue::from_static("accept-language"));
+    headers.insert("permissions-policy", HeaderValue::from_static("camera=(self), microphone=(self), geolocation=()"));
+    headers.insert("cross-origin-opener-policy", HeaderValue::from_static("same-origin"));
+    response
+}
+
+/// What a page may load: its own files, and the video that the person chose. `upload` is where else it may send to: the bucket,
+/// where videos go there directly.
+pub(super) fn policy(upload: Option<&str>) -> HeaderValue {
+    let policy = format!(
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; \
+         connect-src 'self'{}{}; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+        if upload.is_some() { " " } else { "" },
+        upload.unwrap_or_default(),
+    );
+    HeaderValue::try_from(policy).unwrap_or_else(|_| HeaderValue::from_static("default-src 'none'"))
+}
+
+/// The files of the pages, ready to be served.
+pub(super) fn files(brand: &Brand) -> Assets {
+    Assets::new(brand.stylesheet())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn html(accept: &str) -> bool {
+        wants_html(&HeaderMap::from_iter([(header::ACCEPT, accept.parse().unwrap())]))
+    }
+
+    #[test]
+    fn only_who_asks_for_a_page_gets_one() {
+        assert!(html("text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"));
+        assert!(html("text/html"));
+        assert!(!html("*/*") && !html("") && !html("application/json") && !html("text/event-stream"));
+        assert!(!html("application/json, text/html;q=0.5") && !html("text/html;q=0"));
+        assert!(!wants_html(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn words_cannot_end_their_element() {
+        assert_eq!(in_script(&json!("</script>")), r#""\u003c/script>""#);
+    }
+}
