@@ -164,19 +164,23 @@ fn tell_missing(components: &mut Components, requests: &[String]) {
     for (name, schema) in &mut components.schemas {
         match schema {
             RefOr::T(Schema::Object(request)) if requests.contains(name) => leave_out(request),
-            RefOr::T(answer) if !requests.contains(name) => require_all(answer),
+            RefOr::T(answer) if !requests.contains(name) => require_all(name, answer),
             _ => {}
         }
     }
 }
 
-fn require_all(schema: &mut Schema) {
+/// Members of answers that are left out where there is nothing to tell.
+const LEFT_OUT: [(&str, &str); 1] = [("Options", "language")];
+
+fn require_all(name: &str, schema: &mut Schema) {
+    let always = |member: &&String| !LEFT_OUT.contains(&(name, member.as_str()));
     match schema {
-        Schema::Object(object) => object.required = object.properties.keys().cloned().collect(),
+        Schema::Object(object) => object.required = object.properties.keys().filter(always).cloned().collect(),
         Schema::AllOf(parts) => {
             for part in &mut parts.items {
                 if let RefOr::T(part) = part {
-                    require_all(part);
+                    require_all(name, part);
                 }
             }
         }

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::form::{self, Form, Stored, Unknown};
 use super::view::{Links, POLL_AGAIN_S};
-use crate::analysis::Options;
+use crate::analysis::{Language, Options};
 use crate::api::incoming::{BodyError, Incoming};
 use crate::api::openapi::NATIVE;
 use crate::api::{Api, Caller, Problem};
@@ -54,6 +54,8 @@ struct VideoForm {
     /// Read at most so many faces a frame.
     #[schema(minimum = 1, maximum = 100)]
     max_faces: Option<u32>,
+    /// Of report and mail; by default as the reader's browser asks.
+    language: Option<Language>,
 }
 
 /// Why a video was not taken.
@@ -89,6 +91,8 @@ pub enum AnalyzeError {
     NotText { field: &'static str },
     #[error("field {field} is not a number from {least} to {most}")]
     BadOption { field: &'static str, least: u32, most: u32 },
+    #[error("not a language that is known")]
+    BadLanguage,
     #[error("not a mail address")]
     BadEmail,
     #[error("more than {most} addresses")]
@@ -194,7 +198,7 @@ impl From<AnalyzeError> for Problem {
                 &field,
                 "unknown_field",
                 "A field that is not known",
-                "Known are video, email, sample_every and max_faces. Check the spelling or leave the field out."
+                "Known are video, email, sample_every, max_faces and language. Check the spelling or leave the field out."
                     .to_owned(),
             ),
             E::TooManyFields { most } => {
@@ -215,6 +219,12 @@ impl From<AnalyzeError> for Problem {
                 "bad_option",
                 "An option is out of range",
                 format!("Give {field} as a whole number from {least} to {most}, or leave it out."),
+            ),
+            E::BadLanguage => of_field(
+                "language",
+                "bad_option",
+                "An option is out of range",
+                "Give language as en or de, or leave it out.".to_owned(),
             ),
             E::BadEmail => of_field(
                 "email",
@@ -347,7 +357,8 @@ async fn take(
     // Of its own, so that a listing of the storage gives no tokens away.
     let key = app.tokens.next().to_string();
     let shelf = Stored { blobs: app.blobs.as_ref(), key: &key };
-    let options = Options { sample_every: app.settings.video.sample_every, max_faces: app.settings.video.max_faces };
+    let video = &app.settings.video;
+    let options = Options { sample_every: video.sample_every, max_faces: video.max_faces, language: None };
     let form = form::read(headers, incoming, &shelf, options, unknown);
     let form = tokio::time::timeout(Duration::from_secs(http.max_upload_s), form).await;
     let form = form.map_err(|_| AnalyzeError::TooSlow { limit_s: http.max_upload_s })??;
