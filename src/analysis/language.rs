@@ -1,9 +1,10 @@
 //! The languages in which visage speaks to people. What programs read (names of fields, labels, codes) has none.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// A language that page, report and mail can be had in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Language {
     #[default]

@@ -1,11 +1,12 @@
 //! What a caller may ask of one analysis.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::Language;
 
 /// Options of one analysis, as stored with the job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Options {
     /// Look at every n-th frame, from 1.
     pub sample_every: u32,
