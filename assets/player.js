@@ -107,7 +107,7 @@ export class Player {
       const { x, y, width, height } = boxAt(rows, row, time, this.interval);
       const size = this.unit * 2.6;
       const label = `${id} · ${emotion(name)} ${percent(share * 100)}`;
-      const long = label.length * size * 0.56 + size;
+      const long = label.length * size * 0.63 + size;
       const above = y > size * 1.7;
       marks.push(
         s("g", { class: `e-${name}` },

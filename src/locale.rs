@@ -9,6 +9,8 @@ use crate::analysis::Language;
 /// Keys that the scripts of the page get to see begin with this; `emotion.` goes along.
 const PAGE: &str = "page.";
 const EMOTION: &str = "emotion.";
+/// Sentences that results carry in English.
+const SENTENCE: &str = "sentence.";
 
 /// The text of a key.
 pub fn text(language: Language, key: &str) -> Cow<'static, str> {
@@ -25,6 +27,43 @@ pub fn fill(language: Language, key: &str, values: &[(&str, &str)]) -> String {
     let (names, texts): (Vec<&str>, Vec<String>) =
         values.iter().map(|(name, value)| (*name, (*value).to_owned())).unzip();
     rust_i18n::replace_patterns(&text(language, key), &names, &texts)
+}
+
+/// A sentence that a result carries in English, in this language. One that `locales/` does not know stays as it is.
+pub fn sentence(language: Language, english: &str) -> String {
+    let known = crate::_rust_i18n_backend().messages_for_locale(Language::En.tag()).unwrap_or_default();
+    for (key, template) in known.iter().filter(|(key, _)| key.starts_with(SENTENCE)) {
+        if let Some(values) = values(template, english) {
+            let shown: Vec<(&str, String)> =
+                values.into_iter().map(|(name, value)| (name, number(language, value))).collect();
+            let shown: Vec<(&str, &str)> = shown.iter().map(|(name, value)| (*name, value.as_str())).collect();
+            return fill(language, key, &shown);
+        }
+    }
+    english.to_owned()
+}
+
+/// What stands in the places of a template, if the sentence is one of its making.
+fn values<'a>(template: &'a str, sentence: &'a str) -> Option<Vec<(&'a str, &'a str)>> {
+    let mut pieces = template.split("%{");
+    let mut rest = sentence.strip_prefix(pieces.next()?)?;
+    let mut values = Vec::new();
+    for piece in pieces {
+        let (name, after) = piece.split_once('}')?;
+        let end = if after.is_empty() { rest.len() } else { rest.find(after)? };
+        values.push((name, &rest[..end]));
+        rest = &rest[end + after.len()..];
+    }
+    rest.is_empty().then_some(values)
+}
+
+/// A number of an English sentence as this language writes it.
+fn number(language: Language, text: &str) -> String {
+    let bare = text.trim_end_matches('%');
+    if language != Language::De || bare.parse::<f64>().is_err() {
+        return text.to_owned();
+    }
+    bare.replace('.', ",") + if bare.len() < text.len() { "\u{a0}%" } else { "" }
 }
 
 /// The texts that the scripts of the page need, by their keys there.
@@ -74,6 +113,21 @@ mod tests {
     fn values_take_their_places() {
         let text = fill(Language::De, "page.result.mostly", &[("emotion", "%{x} & <b>")]);
         assert_eq!(text, "Meist %{x} & <b>");
+    }
+
+    #[test]
+    fn sentences_of_results_are_told_in_the_readers_language() {
+        let text = "The file is damaged or cut off: it should last 19.7 s, but its pictures end after 4.0 s. The figures \
+                    cover the part before.";
+        let german = sentence(Language::De, text);
+        assert!(german.contains("19,7 s dauern") && german.contains("nach 4,0 s"), "{german}");
+        assert_eq!(sentence(Language::En, text), text);
+        let share = "The eyes could be read in 38% of the time in which a face was seen: eye contact speaks of that part \
+                     alone.";
+        assert!(sentence(Language::De, share).contains("38\u{a0}% der Zeit"));
+        for unknown in ["", "Something new %{x}.", "The file is damaged"] {
+            assert_eq!(sentence(Language::De, unknown), unknown);
+        }
     }
 
     #[test]

@@ -79,12 +79,19 @@ const OWN_SHAPE: [&str; 3] = ["/predict", "/thumbnail", "/logs"];
 pub(super) fn access(method: &Method, route: Option<&str>) -> Access {
     let reads = matches!(*method, Method::GET | Method::HEAD);
     match route {
-        None | Some("/" | "/healthz" | "/readyz" | "/openapi.json" | "/docs" | "/docs/{file}")
-            if reads || route.is_none() =>
-        {
-            Access::Open
-        }
+        None
+        | Some(
+            "/"
+            | "/healthz"
+            | "/readyz"
+            | "/openapi.json"
+            | "/docs"
+            | "/docs/{file}"
+            | "/admin"
+            | "/assets/{version}/{file}",
+        ) if reads || route.is_none() => Access::Open,
         Some("/logs") => Access::Keyed(Scope::Logs),
+        Some(route) if route.starts_with("/v1/admin/") => Access::Keyed(Scope::Admin),
         Some("/v1/analyses") if reads => Access::Keyed(Scope::Read),
         Some("/predict" | "/thumbnail") => Access::Keyed(Scope::Analyze),
         Some(_) if reads => Access::Native(Scope::Read),

@@ -14,6 +14,7 @@ mod limits;
 mod logs;
 mod openapi;
 mod outer;
+mod page;
 mod problem;
 mod request_log;
 mod server;
@@ -26,6 +27,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
+use axum::routing::get;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -77,6 +79,9 @@ struct Api {
     log: request_log::RequestLog,
     limits: Arc<limits::Limits>,
     document: Arc<utoipa::openapi::OpenApi>,
+    assets: Arc<page::assets::Assets>,
+    /// What pages may load.
+    policy: HeaderValue,
 }
 
 /// The service: every route, every layer. Starts the writer of the request log, so it wants a runtime.
@@ -94,17 +99,22 @@ pub fn router(state: AppState) -> Router {
         // The settings were checked when they were read.
         limits: Arc::new(limits::Limits::new(&state.settings.limits, http.proxies().unwrap_or_default())),
         document: Arc::new(description(&state.settings)),
+        assets: Arc::new(page::files(state.reporter.brand())),
+        policy: page::policy(None),
         app: state,
     };
     let cors = cors(&api.app.settings.cors);
     let quick = quick().layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, timeout));
     let (routes, _) = unhurried().merge(quick).split_for_parts();
     let routes = routes
+        .route("/admin", get(page::admin))
+        .route("/assets/{version}/{file}", get(page::assets::handle))
         .fallback(|| async { Problem::of_status(StatusCode::NOT_FOUND) })
         .method_not_allowed_fallback(|| async { Problem::of_status(StatusCode::METHOD_NOT_ALLOWED) })
         .layer(CompressionLayer::new())
         .layer(CatchPanicLayer::custom(panicked))
         .layer(axum::middleware::from_fn_with_state(api.clone(), auth::guard))
+        .layer(axum::middleware::from_fn_with_state(api.clone(), page::negotiate))
         .layer(axum::middleware::from_fn_with_state(api.clone(), outer::around))
         .with_state(api);
     let routes = match cors {
@@ -125,6 +135,8 @@ fn quick() -> OpenApiRouter<Api> {
         .routes(routes!(docs::file))
         .routes(routes!(logs::handle))
         .routes(routes!(v1::analyses::handle))
+        .routes(routes!(v1::admin::overview))
+        .routes(routes!(v1::admin::retry))
         .routes(routes!(v1::results::handle, v1::erase::handle))
         .routes(routes!(v1::report::handle))
         .routes(routes!(v1::events::handle))

@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use uuid::Uuid;
 
 use super::Failure;
-use crate::analysis::{Findings, Options, Timeline, TimelineRow};
+use crate::analysis::{Findings, Language, Options, Timeline, TimelineRow};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Settings;
 use crate::media::{ProbeError, Source};
@@ -46,6 +46,10 @@ pub struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     max_faces: Option<u32>,
 
+    /// Language of the page: en or de.
+    #[arg(long, value_name = "TAG", default_value = "en", value_parser = language)]
+    language: Language,
+
     /// Say on standard error, as a line of JSON, how many seconds each stage was at work.
     #[arg(long)]
     stage_times: bool,
@@ -71,7 +75,7 @@ pub fn run(args: Args, settings: Settings) -> Result<(), Failure> {
     let options = Options {
         sample_every: args.sample_every.unwrap_or(settings.video.sample_every),
         max_faces: args.max_faces.unwrap_or(settings.video.max_faces),
-        language: None,
+        language: Some(args.language),
     };
     let bar = bar();
     let show = |progress: Progress| {
@@ -83,7 +87,8 @@ pub fn run(args: Args, settings: Settings) -> Result<(), Failure> {
     let (findings, times) = outcome.map_err(|error| failure(&args.file, error))?;
 
     if let (Some(path), Some(reporter)) = (&args.html, reporter) {
-        let context = Context { token: Uuid::nil(), created_at: SystemClock.now(), result_url: None };
+        let context =
+            Context { token: Uuid::nil(), created_at: SystemClock.now(), language: args.language, result_url: None };
         let page = reporter.html(&findings, &context).map_err(|error| Failure::Run(error.to_string()))?;
         std::fs::write(path, page).map_err(|error| unwritten(path, &error))?;
     }
@@ -94,6 +99,10 @@ pub fn run(args: Args, settings: Settings) -> Result<(), Failure> {
         eprintln!("{}", in_seconds(&times));
     }
     print(&findings)
+}
+
+fn language(text: &str) -> Result<Language, &'static str> {
+    Language::from_tag(text).ok_or("known are en and de")
 }
 
 /// The result on standard output. A reader that has seen enough (`| head`) is no error.

@@ -8,8 +8,9 @@ use base64::engine::general_purpose::STANDARD;
 use super::ReportError;
 use super::chart;
 use super::colour::{self, Colour};
-use crate::analysis::Emotion;
+use crate::analysis::{Emotion, Language};
 use crate::config::Report;
+use crate::locale;
 
 /// Largest logo file, in bytes: it goes into every page and every mail.
 const MAX_LOGO: u64 = 200_000;
@@ -64,6 +65,16 @@ impl Brand {
 }
 
 impl Brand {
+    /// The first sentence of a report: the operator's, or ours.
+    pub fn greeting_in(&self, language: &Language) -> String {
+        own_or(&self.greeting, *language, "report.greeting")
+    }
+
+    /// The sentence at the end of every page and mail: the operator's, or ours.
+    pub fn footer_in(&self, language: &Language) -> String {
+        own_or(&self.footer, *language, "report.footer")
+    }
+
     /// The colours as custom properties of CSS: the accent and its variants that can be read on light and dark
     /// ground, and one colour an expression.
     pub fn stylesheet(&self) -> String {
@@ -80,6 +91,11 @@ impl Brand {
         css.push_str("}\n");
         css
     }
+}
+
+/// What the operator wrote, which is shown in every language, or else our words.
+fn own_or(own: &str, language: Language, key: &str) -> String {
+    if own.is_empty() { locale::text(language, key).into_owned() } else { own.to_owned() }
 }
 
 impl Logo {

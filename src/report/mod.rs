@@ -19,7 +19,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::analysis::Findings;
+use crate::analysis::{Analysis, Findings, Language};
 use crate::config::Settings;
 
 pub use brand::Brand;
@@ -48,6 +48,7 @@ pub enum ReportError {
 pub struct Context {
     pub token: Uuid,
     pub created_at: Timestamp,
+    pub language: Language,
     /// Where the result is on the web; `None` for a report made on the command line.
     pub result_url: Option<String>,
 }
@@ -56,12 +57,14 @@ pub struct Context {
 #[derive(Clone)]
 pub struct Reporter {
     brand: Arc<Brand>,
+    style: Arc<page::Style>,
 }
 
 impl Reporter {
     /// Reads the branding (a logo file that cannot be read is an error).
     pub fn new(settings: &Settings) -> Result<Self, ReportError> {
-        Ok(Self { brand: Arc::new(Brand::new(&settings.report)?) })
+        let brand = Brand::new(&settings.report)?;
+        Ok(Self { style: Arc::new(page::Style::new(&brand)), brand: Arc::new(brand) })
     }
 
     /// The operator's name, colours and wording, for other pages.
@@ -69,9 +72,21 @@ impl Reporter {
         &self.brand
     }
 
+    /// What the policy of a report's page has to allow as its style: the hash of the one that is in it.
+    pub fn style_source(&self) -> &str {
+        &self.style.source
+    }
+
     /// The whole report as one HTML page that needs nothing else.
     pub fn html(&self, findings: &Findings, context: &Context) -> Result<String, ReportError> {
-        page::render(&self.brand, findings, context)
+        page::render(&self.brand, &self.style, findings, context)
+    }
+}
+
+/// The English sentences of a result (warnings) in this language.
+pub fn translate(analysis: &mut Analysis, language: Language) {
+    for warning in &mut analysis.warnings {
+        *warning = crate::locale::sentence(language, warning);
     }
 }
 

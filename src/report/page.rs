@@ -1,10 +1,12 @@
 //! The report as one HTML page: no script, nothing from elsewhere.
 
 use askama::Template;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use sha2::{Digest, Sha256};
 
 use super::brand::{Brand, LOGO_HEIGHT};
 use super::chart::Size;
-use super::colour::Colour;
 use super::view::{self, Person, View};
 use super::{Context, ReportError};
 use crate::analysis::Findings;
@@ -17,14 +19,30 @@ const MOST_PEOPLE: usize = 12;
 struct Page<'a> {
     brand: &'a Brand,
     logo_height: u32,
-    accent: Colour,
-    accent_ink: Colour,
-    accent_text: Colour,
-    accent_text_dark: Colour,
+    style: &'a str,
+    style_hash: &'a str,
     view: &'a View,
+    /// What the only person showed, at a glance.
+    story: Option<String>,
     /// SVG, made by [`super::chart`], which escapes what it is given.
     bars: String,
     people: Vec<Shown<'a>>,
+}
+
+/// What the page looks like: the same for every report of an operator.
+#[derive(Debug)]
+pub struct Style {
+    pub text: String,
+    /// As a policy names it, with its hash.
+    pub source: String,
+}
+
+impl Style {
+    pub fn new(brand: &Brand) -> Self {
+        let text = brand.stylesheet() + include_str!("../../templates/report.css");
+        let source = format!("sha256-{}", STANDARD.encode(Sha256::digest(&text)));
+        Self { text, source }
+    }
 }
 
 /// A person and the drawings.
@@ -34,21 +52,24 @@ struct Shown<'a> {
     narrow: String,
 }
 
-pub fn render(brand: &Brand, findings: &Findings, context: &Context) -> Result<String, ReportError> {
+pub fn render(brand: &Brand, style: &Style, findings: &Findings, context: &Context) -> Result<String, ReportError> {
     let view = View::new(findings, context, MOST_PEOPLE);
     let people = view.people.iter().map(|person| Shown {
         person,
-        wide: view::timeline(findings, person, Size::WIDE),
-        narrow: view::timeline(findings, person, Size::NARROW),
+        wide: view::timeline(view.words, findings, person, Size::WIDE),
+        narrow: view::timeline(view.words, findings, person, Size::NARROW),
     });
+    let story = match view.people.as_slice() {
+        [only] if !only.course.is_empty() => Some(view::ribbon(only)),
+        _ => None,
+    };
     let page = Page {
         brand,
         logo_height: LOGO_HEIGHT,
-        accent: brand.accent,
-        accent_ink: brand.accent.ink(),
-        accent_text: brand.accent.readable_on(Colour::WHITE),
-        accent_text_dark: brand.accent.readable_on(Colour::NIGHT),
-        bars: view::bars(&view.shares),
+        style: &style.text,
+        style_hash: &style.source,
+        story,
+        bars: view::bars(view.words, &view.shares),
         people: people.collect(),
         view: &view,
     };

@@ -3,13 +3,14 @@
 use mail_parser::{MessageParser, MimeHeaders as _};
 
 use super::{Context, Mailer, Message, Reporter, sample};
-use crate::analysis::Findings;
+use crate::analysis::{Findings, Language};
 use crate::config::Settings;
 
 fn context() -> Context {
     Context {
         token: "3f2b8c1e-5d4a-4e6f-9a7b-0c1d2e3f4a5b".parse().unwrap(),
         created_at: "2026-11-21T10:45:00Z".parse().unwrap(),
+        language: Language::En,
         result_url: Some("https://visage.example/results/3f2b8c1e-5d4a-4e6f-9a7b-0c1d2e3f4a5b".to_owned()),
     }
 }

@@ -2,10 +2,13 @@
 //! two of them can say different things.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
 use super::chart::{self, Size, stretches};
-use super::{Context, colour, words};
+use super::words::{Meaning, Shown, Words};
+use super::{Context, colour};
 use crate::analysis::{Analysis, Emotion, FaceSummary, Findings, Speech, SpeechQuality, percentages};
+use crate::locale;
 
 /// Fewer samples than this give rough figures.
 const FEW_SAMPLES: usize = 10;
@@ -16,6 +19,7 @@ const MOST_PHASES: usize = 10;
 
 /// Everything a report says.
 pub struct View {
+    pub words: Words,
     pub headline: String,
     pub lead: String,
     pub tiles: Vec<Tile>,
@@ -25,13 +29,15 @@ pub struct View {
     pub people: Vec<Person>,
     /// People beyond [`View::people`]: seen too briefly to be shown one by one.
     pub others: Option<String>,
+    /// What stands out, and one thing to try.
+    pub feedback: Vec<String>,
     /// Lines of what and when.
-    pub facts: Vec<(&'static str, String)>,
+    pub facts: Vec<(String, String)>,
     pub warnings: Vec<String>,
     pub models: Vec<(String, String)>,
     /// What may help where no face was found.
-    pub advice: Vec<&'static str>,
-    pub meanings: Vec<words::Meaning>,
+    pub advice: Vec<String>,
+    pub meanings: Vec<Meaning>,
     pub created: String,
     /// Only ever an http or https address.
     pub result_url: Option<String>,
@@ -40,14 +46,15 @@ pub struct View {
 
 /// One of the headline figures.
 pub struct Tile {
-    pub label: &'static str,
+    pub label: String,
     pub value: String,
     pub note: String,
 }
 
 /// One of the seven expressions.
 pub struct Share {
-    pub name: &'static str,
+    pub emotion: Emotion,
+    pub name: String,
     pub colour: &'static str,
     /// With its sign.
     pub value: String,
@@ -80,53 +87,85 @@ pub struct Person {
 pub struct Phase {
     pub from: String,
     pub to: String,
-    pub name: &'static str,
+    pub emotion: Emotion,
+    pub name: String,
     pub colour: &'static str,
+    /// Where it begins, and how long it is, in percent of the video's length.
+    pub from_percent: f64,
+    pub percent: f64,
 }
 
-const NO_FACE_ADVICE: [&str; 4] = [
-    "Let the whole face be in the picture, at least a tenth of its height, and look towards the camera.",
-    "Put the light in front of the face rather than behind it.",
-    "Masks, sunglasses, hands and strong blur hide a face.",
-    "If people are seen only briefly, look at more frames: send the video again with a smaller sample_every.",
-];
+impl Person {
+    /// When and how often, in a sentence.
+    pub fn line(&self, words: &Words) -> String {
+        words.fill(
+            "line.seen",
+            &[
+                ("from", &self.first),
+                ("to", &self.last),
+                ("samples", &self.samples.to_string()),
+                ("calmness", &self.calmness),
+                ("eye_contact", &self.eye_contact),
+            ],
+        )
+    }
+}
+
+impl Phase {
+    /// Its share of the video's length in whole numbers, at least 1, for rows made of table cells.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "1 to 100")]
+    pub fn width(&self) -> u32 {
+        self.percent.round().clamp(1.0, 100.0) as u32
+    }
+}
+
+const NO_FACE_ADVICE: [&str; 4] = ["size", "light", "hidden", "brief"];
 
 impl View {
     /// `most` people are shown one by one, those with the most samples.
     pub fn new(findings: &Findings, context: &Context, most: usize) -> Self {
+        let words = Words(context.language);
         let analysis = &findings.analysis;
         let mut faces: Vec<&FaceSummary> = analysis.faces.iter().collect();
         faces.sort_by_key(|face| (Reverse(face.frames), face.id));
         let hidden = faces.len().saturating_sub(most);
         faces.truncate(most);
         faces.sort_by_key(|face| face.id);
-        let (headline, lead) = headline(analysis);
+        let (headline, lead) = headline(words, analysis);
+        let nobody = analysis.faces.is_empty();
+        let shown = Shown { by_eyes: analysis.sees_eyes(), scores: false, intervals: false };
         Self {
+            words,
             headline,
             lead,
-            tiles: tiles(analysis),
-            speech: analysis.speech.as_ref().map_or_else(Vec::new, speech),
+            tiles: tiles(words, analysis),
+            speech: analysis.speech.as_ref().map_or_else(Vec::new, |speech| heard(words, speech)),
             shares: analysis
                 .summary
                 .emotions
                 .as_ref()
-                .map_or_else(Vec::new, |emotions| shares(emotions, &analysis.faces)),
-            people: faces.into_iter().map(|face| person(findings, face)).collect(),
-            others: (hidden > 0).then(|| {
-                let people = words::count(hidden as u64, "more person was", "more people were");
-                format!(
-                    "{people} seen more briefly: the figures above count them in; the result as JSON lists them all."
-                )
-            }),
-            facts: facts(findings, context),
-            warnings: warnings(findings),
+                .map_or_else(Vec::new, |emotions| shares(words, emotions, &analysis.faces)),
+            people: faces.into_iter().map(|face| person(words, findings, face)).collect(),
+            others: (hidden > 0).then(|| words.count("others", hidden as u64, &[])),
+            feedback: Vec::new(),
+            facts: facts(words, findings, context),
+            warnings: warnings(words, findings),
             models: analysis.models.iter().map(|model| (model.name.clone(), model.sha256.clone())).collect(),
-            advice: if analysis.faces.is_empty() { NO_FACE_ADVICE.to_vec() } else { Vec::new() },
-            meanings: words::meanings(findings.analysis.sees_eyes()),
-            created: words::date(context.created_at),
+            advice: NO_FACE_ADVICE.iter().filter(|_| nobody).map(|name| words.say(&format!("advice.{name}"))).collect(),
+            meanings: words.meanings(shown),
+            created: words.date(context.created_at),
             result_url: web_address(context),
             token: context.token.to_string(),
         }
+    }
+}
+
+impl View {
+    /// The first line of a person's table in a mail of plain text.
+    pub fn table_head(&self) -> String {
+        let [name, share, strongest, sure] =
+            ["expression", "share", "strongest", "sure"].map(|head| self.words.say(&format!("head.{head}")));
+        format!("  {name:<12}{share:>7}{strongest:>14}{sure:>7}")
     }
 }
 
@@ -137,36 +176,28 @@ pub fn web_address(context: &Context) -> Option<String> {
     (is_web && !url.chars().any(|c| c.is_control() || c.is_whitespace())).then(|| url.to_owned())
 }
 
-fn headline(analysis: &Analysis) -> (String, String) {
+fn headline(words: Words, analysis: &Analysis) -> (String, String) {
     let (Some(top), Some(emotions)) = (analysis.summary.dominant_emotion, &analysis.summary.emotions) else {
-        return (
-            "No face was found".to_owned(),
-            "The video was read to its end, but no face was clear and large enough to be read. There are therefore no \
-             figures."
-                .to_owned(),
-        );
+        return (words.say("headline_nobody"), words.say("lead_nobody"));
     };
     let emotions = &percentages(emotions);
     let share = emotions.get(&top).copied().unwrap_or_default();
     let people = match analysis.faces.len() {
-        1 => "One person was seen.".to_owned(),
-        n => format!("{n} people were seen; the figures count each by the time on screen."),
+        1 => words.say("one_person"),
+        n => words.fill("people_seen", &[("n", &n.to_string())]),
     };
     let next = emotions.iter().filter(|(emotion, _)| **emotion != top).max_by(|a, b| a.1.total_cmp(b.1));
     let next = next.filter(|(_, share)| **share >= 5.0).map_or_else(String::new, |(emotion, share)| {
-        format!(", followed by {} ({})", expression(*emotion), words::percent(*share))
+        words.fill("lead_next", &[("second", &thing(words, *emotion)), ("share", &words.percent(*share))])
     });
-    let lead = format!(
-        "{} makes up {} of what the faces showed{next}. {people}",
-        capital(&expression(top)),
-        words::percent(share)
-    );
-    (words::mostly(top, share), lead)
+    let (first, percent) = (capital(&thing(words, top)), words.percent(share));
+    let lead = words.fill("lead", &[("first", &first), ("share", &percent), ("next", &next), ("people", &people)]);
+    (words.mostly(top, share), lead)
 }
 
 /// As a part of a sentence.
-fn expression(emotion: Emotion) -> String {
-    if emotion == Emotion::Neutral { "a neutral expression".to_owned() } else { words::noun(emotion).to_owned() }
+fn thing(words: Words, emotion: Emotion) -> String {
+    if emotion == Emotion::Neutral { words.say("neutral_thing") } else { words.noun(emotion) }
 }
 
 fn capital(text: &str) -> String {
@@ -174,49 +205,57 @@ fn capital(text: &str) -> String {
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
-fn tiles(analysis: &Analysis) -> Vec<Tile> {
+fn tiles(words: Words, analysis: &Analysis) -> Vec<Tile> {
     let summary = &analysis.summary;
     if analysis.faces.is_empty() {
         return Vec::new();
     }
-    let tile = |label, value: Option<(String, &str)>| {
-        let (value, note) = value.unwrap_or_else(|| ("–".to_owned(), "could not be read"));
-        Tile { label, value, note: note.to_owned() }
+    let tile = |label: &str, value: Option<(String, String)>, coverage: Option<f64>| {
+        let (value, mut note) = value.unwrap_or_else(|| ("–".to_owned(), words.say("unread")));
+        if let Some(coverage) = coverage {
+            note = format!("{note}; {}", words.fill("coverage", &[("share", &words.share(coverage))]));
+        }
+        Tile { label: words.say(&format!("tile.{label}")), value, note }
     };
-    vec![
-        tile("Calmness", summary.calmness.map(|v| (format!("{v:.0} of 100"), words::calm(v)))),
-        tile("Eye contact", summary.eye_contact.map(|v| (words::percent(v), words::facing(v)))),
-        tile("How sure the model is", summary.model_confidence.map(|v| (words::share(v), words::sure(v)))),
-    ]
+    let mut tiles = Vec::new();
+    let calm = summary.calmness.map(|v| (words.of_100(v), words.calm(v)));
+    tiles.push(tile("calmness", calm, None));
+    let contact = summary.eye_contact.map(|v| (words.percent(v), words.facing(v)));
+    tiles.push(tile("eye_contact", contact, summary.eye_contact_coverage));
+    let sure = summary.model_confidence.map(|v| (words.share(v), words.sure(v)));
+    tiles.push(tile("sure", sure, None));
+    tiles
 }
 
-fn speech(speech: &Speech) -> Vec<Tile> {
-    let mut tiles =
-        vec![Tile { label: "Speech", value: words::share(speech.ratio), note: "of the sound track".to_owned() }];
-    let mut tile = |label, value, note: String| tiles.push(Tile { label, value, note });
+fn heard(words: Words, speech: &Speech) -> Vec<Tile> {
+    let tile =
+        |label: &str, value: String, note: String| Tile { label: words.say(&format!("tile.{label}")), value, note };
+    let mut tiles = vec![tile("speech", words.share(speech.ratio), words.say("tile.speech_note"))];
     if let Some(clarity) = speech.clarity {
-        tile("Clarity", format!("{clarity:.0} of 100"), words::clear(clarity).to_owned());
+        tiles.push(tile("clarity", words.of_100(clarity), words.clear(clarity)));
     }
-    if let Some(SpeechQuality { sig, bak, ovr }) = speech.quality_mos {
-        let note = format!("the voice alone {sig:.1}, the background {bak:.1}");
-        tile("Quality of the recording", format!("{ovr:.1} of 5"), note);
+    if let Some(SpeechQuality { sig, bak, ovr }) = &speech.quality_mos {
+        let (voice, background) = (words.number(*sig, 1), words.number(*bak, 1));
+        let note = words.fill("tile.quality_note", &[("voice", &voice), ("background", &background)]);
+        tiles.push(tile("quality", words.fill("of5", &[("value", &words.number(*ovr, 1))]), note));
     }
     if let Some(rate) = speech.syllables_per_s {
-        tile("Syllables a second", format!("{rate:.1}"), words::pace(rate).to_owned());
+        tiles.push(tile("pace", words.number(rate, 1), words.pace(rate)));
     }
     if speech.ratio > 0.0 {
         let note = if speech.pauses == 0 {
-            "none was long enough to count".to_owned()
+            words.say("tile.no_pause")
         } else {
-            format!("the longest {:.1} s", speech.longest_pause_s)
+            let time = format!("{} s", words.number(speech.longest_pause_s, 1));
+            words.fill("tile.longest", &[("time", &time)])
         };
-        tile("Pauses", speech.pauses.to_string(), note);
+        tiles.push(tile("pauses", speech.pauses.to_string(), note));
     }
     tiles
 }
 
 /// The seven, the largest first.
-fn shares(emotions: &std::collections::BTreeMap<Emotion, f64>, faces: &[FaceSummary]) -> Vec<Share> {
+fn shares(words: Words, emotions: &BTreeMap<Emotion, f64>, faces: &[FaceSummary]) -> Vec<Share> {
     // The very figures of the JSON, so that nobody finds two for one thing.
     let emotions = percentages(emotions);
     let mut shares: Vec<Share> = Emotion::ALL
@@ -224,7 +263,8 @@ fn shares(emotions: &std::collections::BTreeMap<Emotion, f64>, faces: &[FaceSumm
         .map(|emotion| {
             let percent = emotions.get(&emotion).copied().unwrap_or_default();
             let counts = faces.iter().map(|face| face.emotion_counts.get(&emotion).copied().unwrap_or_default());
-            let samples = format!("{} of {}", counts.sum::<u32>(), faces.iter().map(|face| face.frames).sum::<u32>());
+            let (n, all) = (counts.sum::<u32>(), faces.iter().map(|face| face.frames).sum::<u32>());
+            let samples = words.fill("samples_of", &[("n", &n.to_string()), ("all", &all.to_string())]);
             // One person's mean, or none: several people's are in their own tables.
             let sure = match faces {
                 [face] => face.average_confidence.get(&emotion).copied(),
@@ -233,13 +273,14 @@ fn shares(emotions: &std::collections::BTreeMap<Emotion, f64>, faces: &[FaceSumm
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "1 to 100")]
             let width = percent.round().clamp(1.0, 100.0) as u32;
             Share {
-                name: words::noun(emotion),
+                emotion,
+                name: words.noun(emotion),
                 colour: colour::of_emotion(emotion),
-                value: words::percent(percent),
+                value: words.percent(percent),
                 percent,
                 width,
                 samples,
-                sure: sure.map_or_else(|| "–".to_owned(), words::share),
+                sure: sure.map_or_else(|| "–".to_owned(), |sure| words.share(sure)),
             }
         })
         .collect();
@@ -247,33 +288,35 @@ fn shares(emotions: &std::collections::BTreeMap<Emotion, f64>, faces: &[FaceSumm
     shares
 }
 
-fn person(findings: &Findings, face: &FaceSummary) -> Person {
+fn person(words: Words, findings: &Findings, face: &FaceSummary) -> Person {
     let duration_s = findings.analysis.video.duration_s;
     let share = face.emotions.get(&face.dominant_emotion).copied().unwrap_or_default();
-    let course = course(findings, face.id);
-    let told: Vec<String> =
-        course.iter().map(|phase| format!("{} to {} {}", phase.from, phase.to, phase.name)).collect();
-    let (first, last) = (words::moment(face.first_s, duration_s), words::moment(face.last_s, duration_s));
+    let course = course(words, findings, face.id);
+    let told: Vec<String> = course
+        .iter()
+        .map(|phase| words.fill("told", &[("from", &phase.from), ("to", &phase.to), ("emotion", &phase.name)]))
+        .collect();
+    let id = face.id.to_string();
     Person {
         id: face.id,
-        name: format!("Person {}", face.id),
-        headline: words::mostly(face.dominant_emotion, share),
-        label: format!("Expressions of person {} over time. Strongest: {}.", face.id, told.join(", ")),
-        first,
-        last,
+        name: words.fill("person", &[("n", &id)]),
+        headline: words.mostly(face.dominant_emotion, share),
+        label: words.fill("chart", &[("n", &id), ("story", &told.join(", "))]),
+        first: words.moment(face.first_s, duration_s),
+        last: words.moment(face.last_s, duration_s),
         samples: face.frames,
-        calmness: format!("{:.0} of 100", face.calmness),
-        eye_contact: face.eye_contact.map_or_else(|| "could not be read".to_owned(), words::percent),
-        shares: shares(&face.emotions, std::slice::from_ref(face)),
+        calmness: words.of_100(face.calmness),
+        eye_contact: face.eye_contact.map_or_else(|| words.say("unread"), |v| words.percent(v)),
+        shares: shares(words, &face.emotions, std::slice::from_ref(face)),
         course,
     }
 }
 
 /// The strongest expression over time, neighbours that agree put together.
-fn course(findings: &Findings, face: u32) -> Vec<Phase> {
+fn course(words: Words, findings: &Findings, face: u32) -> Vec<Phase> {
     let mut course = Vec::new();
     for steps in COURSE_STEPS {
-        course = phases(findings, face, steps);
+        course = phases(words, findings, face, steps);
         if course.len() <= MOST_PHASES {
             break;
         }
@@ -281,82 +324,88 @@ fn course(findings: &Findings, face: u32) -> Vec<Phase> {
     course
 }
 
-fn phases(findings: &Findings, face: u32, steps: usize) -> Vec<Phase> {
+fn phases(words: Words, findings: &Findings, face: u32, steps: usize) -> Vec<Phase> {
     let duration_s = findings.analysis.video.duration_s;
     let mut course = Vec::new();
     for stretch in stretches(&findings.timeline, face, duration_s, steps) {
         for same in stretch.chunk_by(|a, b| a.top().0 == b.top().0) {
             let emotion = same[0].top().0;
+            let (from_s, to_s) = (same[0].from_s, same[same.len() - 1].to_s);
             course.push(Phase {
-                from: words::moment(same[0].from_s, duration_s),
-                to: words::moment(same[same.len() - 1].to_s, duration_s),
-                name: words::noun(emotion),
+                from: words.moment(from_s, duration_s),
+                to: words.moment(to_s, duration_s),
+                emotion,
+                name: words.noun(emotion),
                 colour: colour::of_emotion(emotion),
+                from_percent: 100.0 * from_s / duration_s.max(0.001),
+                percent: 100.0 * (to_s - from_s) / duration_s.max(0.001),
             });
         }
     }
     course
 }
 
-fn warnings(findings: &Findings) -> Vec<String> {
-    let mut warnings = findings.analysis.warnings.clone();
+fn warnings(words: Words, findings: &Findings) -> Vec<String> {
+    let mut warnings: Vec<String> =
+        findings.analysis.warnings.iter().map(|text| locale::sentence(words.0, text)).collect();
     let samples = findings.timeline.rows.len();
     if (1..FEW_SAMPLES).contains(&samples) {
-        let read = words::count(samples as u64, "sample", "samples");
-        warnings.insert(0, format!("Only {read} could be read: the figures are rough. A longer video, or a smaller sample_every, gives better ones."));
+        warnings.insert(0, words.count("few", samples as u64, &[]));
     }
     warnings
 }
 
-fn facts(findings: &Findings, context: &Context) -> Vec<(&'static str, String)> {
+fn facts(words: Words, findings: &Findings, context: &Context) -> Vec<(String, String)> {
     let video = &findings.analysis.video;
     let interval_s = findings.timeline.interval_s;
-    let sound = match (video.has_audio, &findings.analysis.speech) {
-        (true, Some(_)) => "a sound track",
-        (true, None) => "a sound track, not analyzed",
-        (false, _) => "none",
-    };
-    let mut samples = words::count(video.frames_analyzed, "frame", "frames");
-    samples.push_str(&format!(" of {}", video.frames_total));
+    let sound = words.say(match (video.has_audio, &findings.analysis.speech) {
+        (true, Some(_)) => "fact.sound_yes",
+        (true, None) => "fact.sound_unheard",
+        (false, _) => "fact.sound_no",
+    });
+    let mut looked = words.count("fact.looked", video.frames_analyzed, &[("all", &video.frames_total.to_string())]);
     if interval_s > 0.0 {
-        samples.push_str(&format!(", one every {interval_s:.2} s"));
+        looked.push_str(&words.fill("fact.every", &[("time", &words.number(interval_s, 2))]));
     }
-    vec![
-        ("Length", words::length(video.duration_s)),
-        ("Picture", format!("{} × {} pixels, {} frames a second", video.width, video.height, Fps(video.fps))),
-        ("Coding", video.codec.clone()),
-        ("Sound", sound.to_owned()),
-        ("Looked at", samples),
-        ("Date", words::date(context.created_at)),
+    let fps = words.number(video.fps, 2);
+    // No more decimals than it has.
+    let fps = fps.trim_end_matches('0').trim_end_matches(['.', ',']);
+    let (width, height) = (video.width.to_string(), video.height.to_string());
+    let picture = words.fill("fact.picture_value", &[("width", &width), ("height", &height), ("fps", fps)]);
+    [
+        ("length", words.length(video.duration_s)),
+        ("picture", picture),
+        ("codec", video.codec.clone()),
+        ("sound", sound),
+        ("looked", looked),
+        ("date", words.date(context.created_at)),
     ]
-}
-
-/// Frames a second with no more decimals than it has.
-struct Fps(f64);
-
-impl std::fmt::Display for Fps {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let text = format!("{:.2}", self.0);
-        f.write_str(text.trim_end_matches('0').trim_end_matches('.'))
-    }
+    .map(|(name, text)| (words.say(&format!("fact.{name}")), text))
+    .into()
 }
 
 /// The bars of a person or a video.
-pub fn bars(shares: &[Share]) -> String {
+pub fn bars(words: Words, shares: &[Share]) -> String {
     let told: Vec<String> = shares.iter().map(|share| format!("{} {}", share.name, share.value)).collect();
     let bars: Vec<chart::Bar<'_>> = shares
         .iter()
         .map(|share| chart::Bar {
-            label: share.name,
+            label: &share.name,
             value: &share.value,
             percent: share.percent,
             colour: share.colour,
         })
         .collect();
-    chart::bars(&bars, &format!("Shares of the seven expressions: {}.", told.join(", ")))
+    chart::bars(&bars, &words.fill("shares", &[("list", &told.join(", "))]))
 }
 
 /// The timeline of a person.
-pub fn timeline(findings: &Findings, person: &Person, size: Size) -> String {
-    chart::timeline(findings, person.id, size, &person.label)
+pub fn timeline(words: Words, findings: &Findings, person: &Person, size: Size) -> String {
+    chart::timeline(words, findings, person.id, size, &person.label)
+}
+
+/// What a person showed, at a glance.
+pub fn ribbon(person: &Person) -> String {
+    let runs: Vec<_> = person.course.iter().map(|phase| (phase.emotion, phase.from_percent, phase.percent)).collect();
+    chart::ribbon(&runs, &person.label)
 }

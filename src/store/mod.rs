@@ -10,11 +10,13 @@ mod idempotency;
 mod jobs;
 mod keys;
 mod listing;
+mod operation;
 mod outbox;
 mod queue;
 mod request_log;
 mod results;
 mod wake;
+mod workers;
 
 use std::sync::Arc;
 
@@ -33,10 +35,12 @@ pub use idempotency::{Enqueued, REMEMBERED, Repeatable};
 pub use jobs::{Failure, Job, JobProgress, NewJob, Status};
 pub use keys::{ApiKey, NewKey, Scope};
 pub use listing::JobFilter;
+pub use operation::{FailedJob, Hour, Revived, RunningJob};
 pub use outbox::{MailKind, NewMail, OutgoingMail};
 pub use queue::{Claim, Held};
 pub use request_log::{LogEntry, LogFilter};
 pub use wake::{Subscription, Wake};
+pub use workers::WorkerSeen;
 
 /// Why the database gave no answer. The text is for logs, never for clients.
 #[derive(Debug, thiserror::Error)]

@@ -11,6 +11,7 @@ mod heartbeat;
 mod janitor;
 mod job;
 mod outbox;
+mod presence;
 mod scratch;
 
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use crate::store::{Store, StoreError, Wake};
 pub use analyzer::{Analyzer, Trouble};
 pub use janitor::Swept;
 pub use outbox::Post;
+pub use presence::SILENT_S;
 use scratch::Scratch;
 
 /// After the grace of a shutdown, jobs get this long to be handed back.
@@ -65,6 +67,7 @@ impl Worker {
             jobs.spawn(self.clone().work(scratch.clone(), stop.clone(), cut.clone()));
         }
         let mut chores = JoinSet::new();
+        chores.spawn(presence::run(self.clone(), jobs_ended.clone()));
         chores.spawn(janitor::run(self.clone(), jobs_ended.clone()));
         if let Some(post) = self.post.clone() {
             chores.spawn(outbox::run(self.clone(), post, jobs_ended.clone()));

@@ -99,11 +99,11 @@ impl Worker {
             MailKind::Failure => None,
         };
         let base = self.settings.http.base_url();
-        let page = if mail.kind == MailKind::Report { "/report" } else { "" };
         let context = Context {
             token: mail.token,
             created_at: job.created_at,
-            result_url: Some(format!("{base}/results/{}{page}", mail.token)),
+            language: job.options.language.unwrap_or_default(),
+            result_url: Some(format!("{base}/results/{}", mail.token)),
         };
         let (post, id, recipient, kind) = (post.clone(), mail.id, mail.recipient.clone(), mail.kind);
         // A task of its own, so that one mail on which the renderer breaks does not end the sending of all others.

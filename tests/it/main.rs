@@ -16,6 +16,7 @@ mod kill;
 mod limits;
 mod mail;
 mod openapi;
+mod page;
 mod pipeline;
 mod speech;
 mod store;

@@ -23,14 +23,13 @@ use assets::Assets;
 
 /// Addresses that are a page to browsers and something else to programs.
 const SHARED: [&str; 2] = ["/", "/results/{token}"];
-const ADMIN: &str = "/admin";
 
 #[derive(Template)]
 #[template(path = "page_start.html")]
 struct Start<'a> {
     frame: Frame<'a>,
-    max_upload: String,
-    max_duration: String,
+    /// Which files are taken, in words.
+    limits: String,
     sample_every: String,
     max_faces: String,
     mails: bool,
@@ -82,25 +81,21 @@ struct Parameters {
 /// The middleware: answers browsers with pages, and lets everything else pass.
 pub(super) async fn negotiate(State(api): State<Api>, request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
-    let (is_shared, is_admin) = (SHARED.contains(&route), route == ADMIN);
-    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-    if !reads || !(is_shared || is_admin) {
+    if !SHARED.contains(&route) || !matches!(*request.method(), Method::GET | Method::HEAD) {
         return next.run(request).await;
     }
-    let mut response = if is_admin || wants_html(request.headers()) {
-        let shows_analysis = route != "/";
-        let page = if is_admin { admin(&api, &request) } else { start(&api, &request, shows_analysis) };
-        page.unwrap_or_else(|error| {
-            tracing::error!(%error, "a page could not be rendered");
-            Problem::internal().into_response()
-        })
+    let mut response = if wants_html(request.headers()) {
+        start(&api, &request, route != "/").unwrap_or_else(|error| unrendered(&error))
     } else {
         next.run(request).await
     };
-    if is_shared {
-        response.headers_mut().append(header::VARY, HeaderValue::from_static("accept"));
-    }
+    response.headers_mut().append(header::VARY, HeaderValue::from_static("accept"));
     response
+}
+
+fn unrendered(error: &askama::Error) -> Response {
+    tracing::error!(%error, "a page could not be rendered");
+    Problem::internal().into_response()
 }
 
 /// Whether HTML is liked better than JSON. `*/*`, which programs send, is no wish for HTML.
@@ -153,8 +148,11 @@ fn start(api: &Api, request: &Request, shows_analysis: bool) -> Result<Response,
     let settings = &api.app.settings;
     let frame = frame(api, request, assets::START);
     let page = Start {
-        max_upload: settings.http.max_upload.to_string(),
-        max_duration: duration(settings.video.max_duration_s),
+        limits: locale::fill(
+            frame.language,
+            "start.or",
+            &[("size", &settings.http.max_upload.to_string()), ("hours", &duration(settings.video.max_duration_s))],
+        ),
         sample_every: settings.video.sample_every.to_string(),
         max_faces: settings.video.max_faces.to_string(),
         mails: settings.mail.transport != MailTransport::None,
@@ -164,9 +162,10 @@ fn start(api: &Api, request: &Request, shows_analysis: bool) -> Result<Response,
     Ok(dress(api, page.render()?))
 }
 
-fn admin(api: &Api, request: &Request) -> Result<Response, askama::Error> {
-    let page = Admin { frame: frame(api, request, assets::ADMIN) };
-    Ok(dress(api, page.render()?))
+/// `GET /admin`: the operator's page. Its figures come from calls that want a key with the scope `admin`.
+pub(super) async fn admin(State(api): State<Api>, request: Request) -> Response {
+    let page = Admin { frame: frame(&api, &request, assets::ADMIN) }.render();
+    page.map_or_else(|error| unrendered(&error), |page| dress(&api, page))
 }
 
 /// Whole hours, else minutes.

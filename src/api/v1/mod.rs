@@ -1,5 +1,6 @@
 //! The native calls, one file each.
 
+pub mod admin;
 pub mod analyses;
 pub mod analyze_video;
 pub mod erase;

@@ -2,26 +2,40 @@
 //!
 //! 409 with `Retry-After` while the analysis is unfinished; the problem of a failed one.
 
-use axum::extract::{Path, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
+use serde::Deserialize;
 
 use super::view;
+use crate::analysis::Language;
 use crate::api::openapi::NATIVE;
+use crate::api::page;
 use crate::api::{Api, Caller, Problem};
 use crate::report::Context;
 use crate::store::Status;
 
+#[derive(Deserialize)]
+pub struct Parameters {
+    language: Option<String>,
+}
+
 /// The page needs nothing from elsewhere, runs nothing and stands in no frame.
-const POLICY: HeaderValue = HeaderValue::from_static(
-    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-);
+fn policy(style: &str) -> HeaderValue {
+    let policy = format!(
+        "default-src 'none'; style-src '{style}'; img-src data:; base-uri 'none'; form-action 'none'; \
+         frame-ancestors 'none'"
+    );
+    HeaderValue::try_from(policy).unwrap_or_else(|_| HeaderValue::from_static("default-src 'none'"))
+}
 
 /// The report
 ///
 /// The HTML report that is also mailed.
 #[utoipa::path(get, path = "/results/{token}/report", operation_id = "report", tag = NATIVE,
-    params(("token" = Uuid, Path, description = "From the answer to the upload")),
+    params(("token" = Uuid, Path, description = "From the answer to the upload"),
+           ("language" = Option<String>, Query, description = "en or de; by default that of the upload, then that of \
+                                                                the browser")),
     responses((status = 200, description = "The report", body = String, content_type = "text/html"),
               (status = 404, description = "No analysis has this token"),
               (status = 409, description = "The analysis is not finished, or was cancelled"),
@@ -31,6 +45,8 @@ pub(in crate::api) async fn handle(
     State(api): State<Api>,
     caller: Caller,
     Path(token): Path<String>,
+    Query(parameters): Query<Parameters>,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let token = view::token(&token)?;
     let job = view::find(&api.app, &caller, token).await?;
@@ -49,8 +65,11 @@ pub(in crate::api) async fn handle(
     }
     let findings = api.app.store.findings(token).await?.ok_or_else(view::unknown)?;
     let result_url = Some(format!("{}/results/{token}", api.app.settings.http.base_url()));
-    let context = Context { token, created_at: job.created_at, result_url };
+    let asked = parameters.language.as_deref().and_then(Language::from_tag).or(job.options.language);
+    let language = asked.unwrap_or_else(|| page::language(None, &headers));
+    let context = Context { token, created_at: job.created_at, language, result_url };
     let reporter = api.app.reporter.clone();
+    let policy = policy(reporter.style_source());
     // Drawing charts is work for the processor.
     let page = tokio::task::spawn_blocking(move || reporter.html(&findings, &context)).await;
     let page = match page {
@@ -64,6 +83,6 @@ pub(in crate::api) async fn handle(
             return Err(Problem::internal());
         }
     };
-    let headers = [(header::CONTENT_SECURITY_POLICY, POLICY), (header::CACHE_CONTROL, view::REVALIDATE)];
+    let headers = [(header::CONTENT_SECURITY_POLICY, policy), (header::CACHE_CONTROL, view::REVALIDATE)];
     Ok((headers, Html(page)).into_response())
 }

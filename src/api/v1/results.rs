@@ -12,8 +12,10 @@ use utoipa::IntoParams;
 use uuid::Uuid;
 
 use super::view::{self, JobView};
+use crate::analysis::Language;
 use crate::api::openapi::NATIVE;
 use crate::api::{Api, AppState, Caller, Problem};
+use crate::report;
 use crate::store::{Job, Status};
 
 /// The database is read again at least this often while a client waits: where no word of a change comes (SQLite and
@@ -27,6 +29,8 @@ pub struct Parameters {
     /// changed; at most `http.max_wait_s`.
     #[param(value_type = Option<u64>)]
     wait: Option<String>,
+    /// `en` or `de`: of the sentences in the result (`feedback`, `warnings`); by default English.
+    language: Option<String>,
 }
 
 /// State and result
@@ -49,15 +53,17 @@ pub(in crate::api) async fn handle(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let token = view::token(&token)?;
-    let wait = match parameters {
-        Ok(Query(Parameters { wait })) => wait_of(wait.as_deref(), api.app.settings.http.max_wait_s)?,
-        Err(_) => return Err(bad_wait()),
-    };
+    let Query(Parameters { wait, language }) = parameters.map_err(|_| bad_wait())?;
+    let wait = wait_of(wait.as_deref(), api.app.settings.http.max_wait_s)?;
     let job = job_after(&api.app, &caller, token, wait, &headers).await?;
     let etag = view::etag(&job);
     let analysis = match job.status {
         Status::Done if !view::matches(&headers, &etag) => {
-            Some(api.app.store.analysis(token).await?.ok_or_else(view::unknown)?)
+            let mut analysis = api.app.store.analysis(token).await?.ok_or_else(view::unknown)?;
+            if let Some(language) = language.as_deref().and_then(Language::from_tag) {
+                report::translate(&mut analysis, language);
+            }
+            Some(analysis)
         }
         _ => None,
     };

@@ -4,6 +4,7 @@
 mod bars;
 mod bins;
 mod raster;
+mod ribbon;
 mod timeline;
 
 use crate::analysis::Emotion;
@@ -11,6 +12,7 @@ use crate::analysis::Emotion;
 pub use bars::{Bar, bars};
 pub use bins::stretches;
 pub use raster::{RasterError, png, svg_to_png};
+pub use ribbon::ribbon;
 pub use timeline::timeline;
 
 /// How large a chart is drawn, in its own units.

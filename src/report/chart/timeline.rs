@@ -4,7 +4,8 @@
 use std::fmt::Write;
 
 use crate::analysis::Findings;
-use crate::report::{colour, words};
+use crate::report::colour;
+use crate::report::words::Words;
 
 use super::bins::{Bin, stretches};
 use super::{STACK, Size, at, escape, open};
@@ -40,12 +41,12 @@ impl Plan {
 }
 
 /// The chart of one person. `label` stands for it where it cannot be seen.
-pub fn timeline(findings: &Findings, face: u32, size: Size, label: &str) -> String {
+pub fn timeline(words: Words, findings: &Findings, face: u32, size: Size, label: &str) -> String {
     let last_s = findings.timeline.rows.last().map_or(0.0, |row| row.time_s);
     let duration_s = findings.analysis.video.duration_s.max(last_s).max(0.001);
     let stretches = stretches(&findings.timeline, face, duration_s, size.steps);
 
-    let (legend, legend_height) = legend(size);
+    let (legend, legend_height) = legend(words, size);
     let left = 3.3 * size.font;
     let top = legend_height + 0.8 * size.font;
     let bottom = top + size.plot;
@@ -62,20 +63,20 @@ pub fn timeline(findings: &Findings, face: u32, size: Size, label: &str) -> Stri
         stack(&mut svg, &plan, stretch);
         valence(&mut svg, &plan, stretch);
     }
-    axes(&mut svg, &plan);
+    axes(&mut svg, words, &plan);
     svg.push_str("</svg>");
     svg
 }
 
 /// The legend in as many rows as the width needs, and its height.
-fn legend(size: Size) -> (String, f64) {
+fn legend(words: Words, size: Size) -> (String, f64) {
     let square = 0.85 * size.font;
     let mut svg = String::new();
     let (mut x, mut y) = (0.0, 0.0);
-    let items = STACK.iter().map(|&emotion| (colour::of_emotion(emotion), words::noun(emotion)));
-    for (fill, text) in items.chain([("hatch", "not seen")]) {
+    let items = STACK.iter().map(|&emotion| (colour::of_emotion(emotion), words.noun(emotion)));
+    for (fill, text) in items.chain([("hatch", words.say("unseen"))]) {
         #[expect(clippy::cast_precision_loss, reason = "a short word")]
-        let width = square + 0.4 * size.font + 0.56 * size.font * text.len() as f64 + 0.9 * size.font;
+        let width = square + 0.4 * size.font + 0.56 * size.font * text.chars().count() as f64 + 0.9 * size.font;
         if x > 0.0 && x + width - 0.9 * size.font > size.width {
             x = 0.0;
             y += 1.55 * size.font;
@@ -99,7 +100,7 @@ fn legend(size: Size) -> (String, f64) {
             r#"<text x="{}" y="{}">{}</text>"#,
             at(x + square + 0.4 * size.font),
             at(y + 0.92 * size.font),
-            escape(text)
+            escape(&text)
         );
         x += width;
     }
@@ -151,10 +152,11 @@ fn valence(svg: &mut String, plan: &Plan, stretch: &[Bin]) {
     );
 }
 
-fn axes(svg: &mut String, plan: &Plan) {
+fn axes(svg: &mut String, words: Words, plan: &Plan) {
     let font = plan.size.font;
     let (left, right) = (at(plan.left), at(plan.right));
-    for (share, text) in [(0.0, "0%"), (0.5, "50%"), (1.0, "100%")] {
+    for share in [0.0, 0.5, 1.0] {
+        let text = words.share(share);
         let y = plan.y(share);
         let _ = write!(
             svg,
@@ -166,7 +168,7 @@ fn axes(svg: &mut String, plan: &Plan) {
     }
     // Room for the longest label and half of it more, because the last one is moved inwards.
     #[expect(clippy::cast_precision_loss, reason = "a short label")]
-    let label = words::moment(plan.duration_s, plan.duration_s).len() as f64 * 0.56 * font;
+    let label = words.moment(plan.duration_s, plan.duration_s).len() as f64 * 0.56 * font;
     let ticks = ticks(plan.duration_s, (plan.right - plan.left) / (1.5 * label + font));
     let mut marks = String::new();
     for &tick in &ticks.at_s {
@@ -179,17 +181,18 @@ fn axes(svg: &mut String, plan: &Plan) {
             r#"<text x="{}" y="{}" text-anchor="{anchor}">{}</text>"#,
             at(x),
             at(plan.bottom + 1.5 * font),
-            escape(&words::tick(tick, ticks.step_s, plan.duration_s))
+            escape(&words.tick(tick, ticks.step_s, plan.duration_s))
         );
     }
     let _ = write!(svg, r#"<path d="{marks}" stroke="currentColor" stroke-opacity=".5"/>"#);
 
     let _ = write!(
         svg,
-        r#"<path d="M{left},{}H{right}" stroke="currentColor" stroke-opacity=".35" stroke-dasharray="3 3"/><text x="{left}" y="{}" fill-opacity=".75" font-size="{}">How pleasant the expression is: + pleasant, − unpleasant</text>"#,
+        r#"<path d="M{left},{}H{right}" stroke="currentColor" stroke-opacity=".35" stroke-dasharray="3 3"/><text x="{left}" y="{}" fill-opacity=".75" font-size="{}">{}</text>"#,
         at(plan.strip_y(0.0)),
         at(plan.strip_top - 0.5 * font),
         at(0.9 * font),
+        escape(&words.say("pleasant")),
     );
     for (valence, sign) in [(0.8, "+"), (-0.8, "−")] {
         let y = at(plan.strip_y(valence) + 0.35 * font);
@@ -218,7 +221,10 @@ fn ticks(duration_s: f64, most: f64) -> Ticks {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::analysis::Language;
     use crate::report::sample;
+
+    const EN: Words = Words(Language::En);
 
     #[test]
     fn ticks_are_round_and_few() {
@@ -237,14 +243,14 @@ mod tests {
 
     #[test]
     fn a_chart_of_90_minutes_stays_small() {
-        let svg = timeline(&sample::long(), 1, Size::WIDE, "long");
+        let svg = timeline(EN, &sample::long(), 1, Size::WIDE, "long");
         assert!(svg.len() < 60_000, "{} bytes", svg.len());
     }
 
     #[test]
     fn every_layer_of_every_stretch_is_drawn() {
         let findings = sample::gap();
-        let svg = timeline(&findings, 1, Size::WIDE, "gap");
+        let svg = timeline(EN, &findings, 1, Size::WIDE, "gap");
         for emotion in STACK {
             let areas = svg.matches(&format!(r#"Z" fill="{}""#, colour::of_emotion(emotion))).count();
             assert_eq!(areas, 2, "{emotion}");
@@ -253,7 +259,7 @@ mod tests {
 
     #[test]
     fn the_label_is_escaped() {
-        let svg = timeline(&sample::gap(), 1, Size::NARROW, "\"><script>");
+        let svg = timeline(EN, &sample::gap(), 1, Size::NARROW, "\"><script>");
         assert!(!svg.contains("<script>"));
     }
 
@@ -261,6 +267,6 @@ mod tests {
     fn a_face_without_samples_or_a_video_without_length_still_draws() {
         let mut findings = sample::nobody();
         findings.analysis.video.duration_s = 0.0;
-        assert!(timeline(&findings, 1, Size::MAIL, "").ends_with("</svg>"));
+        assert!(timeline(EN, &findings, 1, Size::MAIL, "").ends_with("</svg>"));
     }
 }

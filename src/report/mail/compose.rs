@@ -10,7 +10,8 @@ use crate::report::brand::{Brand, LOGO_HEIGHT};
 use crate::report::chart::{self, Size};
 use crate::report::colour::Colour;
 use crate::report::view::{self, Person, View};
-use crate::report::{Context, Message, ReportError, words};
+use crate::report::words::{self, Words};
+use crate::report::{Context, Message, ReportError};
 
 /// People shown one by one; more make a mail too long and too heavy.
 const MOST_PEOPLE: usize = 4;
@@ -49,19 +50,20 @@ struct Html<'a> {
 #[template(path = "mail_failure.txt")]
 struct FailureText<'a> {
     brand: &'a Brand,
-    failure: &'a Failure<'a>,
+    failure: &'a Failure,
 }
 
 #[derive(Template)]
 #[template(path = "mail_failure.html")]
 struct FailureHtml<'a> {
     frame: Frame<'a>,
-    failure: &'a Failure<'a>,
+    failure: &'a Failure,
 }
 
 /// What stands around every HTML mail.
 struct Frame<'a> {
     brand: &'a Brand,
+    words: Words,
     title: &'a str,
     preheader: &'a str,
     logo_cid: String,
@@ -78,17 +80,19 @@ struct Shown<'a> {
     width: u32,
 }
 
-struct Failure<'a> {
-    detail: &'a str,
+struct Failure {
+    words: Words,
+    detail: String,
     created: String,
     result_url: Option<String>,
     token: String,
 }
 
 impl<'a> Frame<'a> {
-    fn new(brand: &'a Brand, title: &'a str, preheader: &'a str, id: Uuid, domain: &str, token: Uuid) -> Self {
+    fn new(brand: &'a Brand, title: &'a str, preheader: &'a str, id: Uuid, domain: &str, context: &Context) -> Self {
         Self {
             brand,
+            words: Words(context.language),
             title,
             preheader,
             logo_cid: content_id("logo", id, domain),
@@ -96,7 +100,7 @@ impl<'a> Frame<'a> {
             accent: brand.accent,
             accent_ink: brand.accent.ink(),
             accent_text: brand.accent.readable_on(Colour::WHITE),
-            token: token.to_string(),
+            token: context.token.to_string(),
         }
     }
 }
@@ -119,31 +123,33 @@ pub fn draft(
             let view = View::new(findings, context, MOST_PEOPLE);
             let shown =
                 |person| Shown { person, cid: content_id(&chart_name(person), id, &domain), width: CHART_WIDTH };
-            let frame = Frame::new(brand, &view.headline, &view.lead, id, &domain, context.token);
+            let frame = Frame::new(brand, &view.headline, &view.lead, id, &domain, context);
             let html = Html { frame, view: &view, people: view.people.iter().map(shown).collect() }.render()?;
             let text = Text { brand, view: &view }.render()?;
-            let drawn = |person| (chart_name(person), view::timeline(findings, person, Size::MAIL));
+            let drawn = |person| (chart_name(person), view::timeline(view.words, findings, person, Size::MAIL));
             let charts = view.people.iter().map(drawn).collect();
-            (&sender.subject, text, html, charts)
+            (sender.subject(&sender.subject, "subject.done", context), text, html, charts)
         }
         Message::Failure { detail } => {
+            let words = Words(context.language);
             let failure = Failure {
-                detail,
-                created: words::date(context.created_at),
+                words,
+                detail: crate::locale::sentence(context.language, detail),
+                created: words.date(context.created_at),
                 result_url: view::web_address(context),
                 token: context.token.to_string(),
             };
-            let title = "Your video could not be analyzed";
-            let frame = Frame::new(brand, title, detail, id, &domain, context.token);
+            let title = words.say("failure.title");
+            let frame = Frame::new(brand, &title, &failure.detail, id, &domain, context);
             let html = FailureHtml { frame, failure: &failure }.render()?;
             let text = FailureText { brand, failure: &failure }.render()?;
-            (&sender.failure_subject, text, html, Vec::new())
+            (sender.subject(&sender.failure_subject, "subject.failed", context), text, html, Vec::new())
         }
     };
     Ok(Draft {
         id,
         date: context.created_at.into(),
-        subject: one_line(subject),
+        subject: one_line(&subject),
         text: tidy(&text),
         html,
         logo: brand.logo.as_ref().map(|logo| logo.png.clone()),

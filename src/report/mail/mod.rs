@@ -8,6 +8,7 @@ use std::sync::Arc;
 use lettre::message::Mailbox;
 use uuid::Uuid;
 
+use super::words::Words;
 use super::{Context, Message, ReportError, Reporter};
 use crate::config::{MailTransport, Settings};
 
@@ -34,8 +35,16 @@ pub struct Mailer {
 struct Sender {
     from: Mailbox,
     reply_to: Option<Mailbox>,
+    product: String,
+    /// The operator's; empty: ours, in the language of the reader.
     subject: String,
     failure_subject: String,
+}
+
+impl Sender {
+    fn subject(&self, own: &str, key: &str, context: &Context) -> String {
+        if own.is_empty() { Words(context.language).fill(key, &[("product", &self.product)]) } else { own.to_owned() }
+    }
 }
 
 impl Mailer {
@@ -54,6 +63,7 @@ impl Mailer {
         let sender = Sender {
             from: mailbox("from", &mail.from)?,
             reply_to: if mail.reply_to.is_empty() { None } else { Some(mailbox("reply_to", &mail.reply_to)?) },
+            product: settings.report.product.clone(),
             subject: product(&mail.subject),
             failure_subject: product(&mail.failure_subject),
         };

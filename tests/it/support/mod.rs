@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test uses a part of them")]
 
+pub mod browser;
 pub mod clips;
 pub mod postgres;
 pub mod s3;

@@ -45,13 +45,26 @@ impl Service {
         change: impl FnOnce(&mut Settings),
         analyzer: impl FnOnce(Arc<Settings>) -> Arc<dyn Analyzer>,
     ) -> Self {
+        Self::start_on(TcpListener::bind("127.0.0.1:0").await.unwrap(), change, analyzer).await
+    }
+
+    /// At an address where another was before.
+    pub async fn start_at(address: &str, change: impl FnOnce(&mut Settings)) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
+        Self::start_on(listener, change, |settings| Arc::new(LazyPipeline::new(settings))).await
+    }
+
+    async fn start_on(
+        listener: TcpListener,
+        change: impl FnOnce(&mut Settings),
+        analyzer: impl FnOnce(Arc<Settings>) -> Arc<dyn Analyzer>,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut settings = Settings::defaults().unwrap();
         settings.database.url = Secret::new(format!("sqlite://{}/visage.db", folder.path().display()));
         settings.storage.folder = folder.path().join("videos");
         settings.mail.outbox = folder.path().join("outbox");
         change(&mut settings);
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         settings.http.listen = listener.local_addr().unwrap().to_string();
         let store = Store::open(&settings.database).await.unwrap();
         let blobs = blob::open(&settings.storage, Arc::new(SystemClock)).await.unwrap();
@@ -143,6 +156,13 @@ impl Service {
             }
         };
         tokio::time::timeout(Duration::from_secs(300), waiting).await.expect("the analysis does not end")
+    }
+
+    /// Ends the service as a restart does; its files stay as long as what is given back.
+    pub async fn leave(mut self) -> TempDir {
+        self.stop.cancel();
+        (&mut self.task).await.unwrap();
+        std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap())
     }
 
     /// Waits for the end of the service after `stop`.

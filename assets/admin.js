@@ -1,0 +1,169 @@
+// The operator's page: queue, workers, failures, throughput, and the request log. The key lives until the tab is closed.
+
+import { call, forgetKey, json, keepKey, key, pause } from "./api.js";
+import { byId, h, s, say, toast } from "./dom.js";
+import { language, number, percent, t } from "./words.js";
+
+const EVERY_MS = 3000;
+const root = byId("admin");
+
+const when = (time) => (time ? new Date(time).toLocaleString(language, { dateStyle: "short", timeStyle: "medium" }) : "–");
+const ago = (time) => {
+  const seconds = Math.max(0, (Date.now() - new Date(time)) / 1000);
+  return t("admin.ago", { time: seconds < 60 ? `${number(seconds)} s` : seconds < 3600 ? `${number(seconds / 60)} min` : seconds < 86_400 ? `${number(seconds / 3600, 1)} h` : `${number(seconds / 86_400)} d` });
+};
+
+function table(heads, rows, empty) {
+  if (rows.length === 0) return h("p", { class: "soft" }, empty);
+  return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": heads.join(", ") }, h("table", {},
+    h("thead", {}, h("tr", {}, heads.map((head) => h("th", { scope: "col" }, head)))),
+    h("tbody", {}, rows.map((cells) => h("tr", {}, cells.map((cell) => h("td", {}, cell)))))));
+}
+
+const link = (token) => h("a", { href: `/results/${token}` }, h("code", {}, token.slice(0, 8)));
+const short = (name) => h("code", {}, name);
+
+function section(title, ...content) {
+  const id = `s-${title.replace(/\W/g, "").toLowerCase()}`;
+  return h("section", { class: "card stack", "aria-labelledby": id }, h("h2", { id }, title), ...content);
+}
+
+/** The last day, an hour a bar: finished below, failed on top. */
+function throughput(hours) {
+  const most = Math.max(1, ...hours.map((hour) => hour.done + hour.failed));
+  const bars = hours.flatMap((hour, at) => {
+    const [done, failed] = [(hour.done / most) * 84, (hour.failed / most) * 84];
+    const label = `${new Date(hour.from).toLocaleTimeString(language, { hour: "2-digit", minute: "2-digit" })}: ${hour.done} / ${hour.failed}`;
+    return [
+      s("rect", { x: at * 10 + 1, y: 2, width: 8, height: 88, class: "hover" }, s("title", {}, label)),
+      s("rect", { x: at * 10 + 1.5, y: 90 - done, width: 7, height: done, rx: 1, class: "point" }),
+      s("rect", { x: at * 10 + 1.5, y: 90 - done - failed, width: 7, height: failed, rx: 1, class: "fail" }),
+    ];
+  });
+  const sum = (name) => hours.reduce((total, hour) => total + hour[name], 0);
+  const told = t("admin.day", { done: number(sum("done")), failed: number(sum("failed")) });
+  return section(t("admin.throughput"), h("p", { class: "soft" }, told),
+    s("svg", { class: "bars", viewBox: "0 0 240 92", preserveAspectRatio: "none", role: "img", "aria-label": told }, s("path", { d: "M0,90.5H240", class: "zero" }), bars));
+}
+
+async function retry(token, button) {
+  button.disabled = true;
+  try {
+    await call(`/v1/admin/jobs/${token}/retry`, { method: "POST" });
+    toast(t("admin.retried"));
+    await refresh();
+  } catch (problem) {
+    button.disabled = false;
+    toast(problem.message);
+  }
+}
+
+function draw(now) {
+  const alive = now.workers.filter((worker) => worker.alive);
+  const figure = (name, value) => h("div", { class: "card" }, h("span", { class: "soft" }, t(`admin.${name}`)), h("strong", {}, number(value)));
+  const retryButton = (job) => {
+    if (!job.can_retry) return h("span", { class: "soft small" }, t("admin.video_gone"));
+    const button = h("button", { class: "button", type: "button", "aria-label": `${t("admin.retry")} ${job.token.slice(0, 8)}` }, t("admin.retry"));
+    button.addEventListener("click", () => retry(job.token, button));
+    return button;
+  };
+  byId("now").replaceChildren(
+    h("div", { class: "numbers" }, figure("queued", now.queue.queued), figure("running", now.queue.running), figure("alive", alive.length), figure("mails", now.queue.mails)),
+    throughput(now.throughput),
+    section(t("admin.jobs"), table([t("admin.job"), t("admin.since"), t("admin.attempt"), t("admin.worker"), t("work.progress")], now.running.map((job) => [
+      link(job.token), when(job.started_at), number(job.attempts), short(job.worker ?? "–"),
+      h("span", {}, h("span", { class: "meter", role: "progressbar", "aria-label": t("work.progress"), "aria-valuenow": Math.round((job.progress.fraction ?? 0) * 100) }, h("i", { style: { transform: `scaleX(${job.progress.fraction ?? 0})` } })),
+        h("span", { class: "small soft" }, job.progress.fraction === null ? number(job.progress.frames_done) : percent(job.progress.fraction * 100)))]), t("admin.no_jobs"))),
+    section(t("admin.failures"), table([t("admin.job"), t("admin.time"), t("admin.reason"), t("admin.attempt"), t("admin.retry")], now.failures.map((job) => [
+      link(job.token), when(job.finished_at), h("span", {}, h("code", {}, job.code), " ", job.detail), number(job.attempts), retryButton(job)]), t("admin.no_failures"))),
+    section(t("admin.workers"), table([t("admin.worker"), t("admin.state"), t("admin.busy"), t("admin.seen"), t("admin.since")], now.workers.map((worker) => [
+      short(worker.name), h("strong", { class: worker.alive ? "good" : "bad" }, t(worker.alive ? "admin.is_alive" : "admin.is_silent")),
+      `${number(worker.running)} / ${number(worker.concurrency)}`, ago(worker.seen_at), when(worker.started_at)]), t("admin.no_workers"))),
+  );
+}
+
+async function refresh() {
+  draw(await json("/v1/admin/overview"));
+  byId("stale").hidden = true;
+}
+
+async function logs(form) {
+  const query = new URLSearchParams([...new FormData(form)].filter(([, value]) => value !== ""));
+  query.set("limit", "200");
+  const box = byId("log");
+  try {
+    const { logs: entries, count, more } = await json(`/logs?${query}`);
+    box.replaceChildren(
+      h("p", { class: "soft small" }, t(more ? "admin.first" : "admin.entries", { n: number(count) })),
+      table(["timestamp", "method", "endpoint", "status", "latency", "client", "error"].map((name) => t(`admin.${name}`)), entries.map((entry) => [
+        when(entry.timestamp), entry.request_method, h("code", {}, entry.endpoint),
+        h("strong", { class: entry.success ? "good" : "bad" }, entry.status_code), `${number(entry.latency_ms)} ms`, entry.client_id ?? "–", entry.error_message ?? entry.prediction ?? "–"]), t("admin.no_entries")));
+    say(t("admin.entries", { n: number(count) }));
+  } catch (problem) {
+    box.replaceChildren(h("p", { class: "note bad", role: "alert" }, problem.message));
+  }
+}
+
+function signIn(reason) {
+  const field = h("input", { type: "password", id: "key", required: true, autocomplete: "off", spellcheck: "false" });
+  const form = h("form", { class: "stack" }, h("label", { class: "field" }, t("admin.key"), field, h("small", {}, t("admin.key_note"))), h("button", { class: "button main" }, t("admin.sign_in")));
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    keepKey(field.value.trim());
+    await enter();
+  });
+  root.replaceChildren(h("section", { class: "card signin" }, h("h1", {}, t("admin.title")), reason && h("p", { class: "note bad", role: "alert" }, reason), form));
+  field.focus();
+}
+
+let turn = 0;
+
+function desk() {
+  const field = (name, type, more = {}) => h("label", { class: "field" }, t(`admin.${name}`), h("input", { type, name, ...more }));
+  const filters = h("form", { class: "filters" },
+    field("start_date", "date"), field("end_date", "date"), field("status_code", "number", { min: 100, max: 599 }),
+    h("label", { class: "field" }, t("admin.success"), h("select", { name: "success" }, h("option", { value: "" }, t("admin.any")), h("option", { value: "True" }, t("admin.good")), h("option", { value: "False" }, t("admin.bad")))),
+    field("client_id", "text"), h("button", { class: "button" }, t("admin.filter")));
+  filters.addEventListener("submit", (event) => { event.preventDefault(); logs(filters); });
+  const out = h("button", { class: "button quiet", type: "button", onclick: () => { turn += 1; forgetKey(); signIn(); } }, t("admin.sign_out"));
+  root.replaceChildren(
+    h("div", { class: "row head" }, h("h1", {}, t("admin.title")), out),
+    h("p", { class: "note", id: "stale", role: "status", hidden: true }, t("work.lost")),
+    h("div", { class: "stack", id: "now" }),
+    section(t("admin.log"), filters, h("div", { id: "log" })));
+  return filters;
+}
+
+/** Shows what the key opens, and keeps it fresh. */
+async function enter() {
+  turn += 1;
+  const mine = turn;
+  let now;
+  try {
+    const response = await fetch("/v1/admin/overview", { headers: { Authorization: `Bearer ${key()}` }, cache: "no-store" });
+    if (response.status === 401 || response.status === 403) {
+      forgetKey();
+      return signIn(t(response.status === 401 ? "error.wrong_key" : "error.scope_required"));
+    }
+    now = await response.json();
+    if (!response.ok) throw new Error(now.detail);
+  } catch (error) {
+    return signIn(error instanceof TypeError ? t("error.connection") : t("error.internal"));
+  }
+  const filters = desk();
+  draw(now);
+  logs(filters);
+  while (turn === mine) {
+    await pause(EVERY_MS);
+    // Somebody may be typing or reading with the keyboard in there.
+    if (document.hidden || turn !== mine || byId("now")?.contains(document.activeElement)) continue;
+    try {
+      await refresh();
+    } catch {
+      if (byId("stale")) byId("stale").hidden = false;
+    }
+  }
+}
+
+if (key()) enter();
+else signIn();

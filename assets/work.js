@@ -1,0 +1,75 @@
+// The card that tells how far it is.
+
+import { h } from "./dom.js";
+import { bytes, moment, number, percent, t } from "./words.js";
+
+const STEPS = ["upload", "wait", "open", "analyze", "finish"];
+
+export class Progress {
+  constructor({ uploads, onCancel }) {
+    this.steps = STEPS.filter((step) => uploads || step !== "upload");
+    this.title = h("h1", { tabindex: -1 });
+    this.percent = h("p", { class: "percent", "aria-hidden": "true" });
+    this.bar = h("i");
+    this.meter = h("div", { class: "meter", role: "progressbar", "aria-label": t("work.progress"), "aria-valuemin": 0, "aria-valuemax": 100 }, this.bar);
+    this.note = h("p", { class: "soft" }, "\u00a0");
+    this.items = Object.fromEntries(this.steps.map((step) => [step, h("li", {}, t(`step.${step}`))]));
+    this.lost = h("p", { class: "note", role: "status", hidden: true }, t("work.lost"));
+    this.hint = h("p", { class: "soft small" }, uploads ? "\u00a0" : t("work.keep"));
+    this.content = [this.title, h("ol", { class: "steps" }, Object.values(this.items)), this.percent, this.meter, this.note, this.lost, this.hint,
+      h("div", { class: "row" }, h("button", { class: "button", type: "button", onclick: onCancel }, t("work.cancel")))];
+    this.step(this.steps[0]);
+    this.fraction(undefined);
+  }
+
+  step(name) {
+    if (name === this.now) return;
+    this.now = name;
+    this.begun = performance.now();
+    const at = this.steps.indexOf(name);
+    this.steps.forEach((step, n) => {
+      this.items[step].className = n < at ? "done" : n === at ? "now" : "";
+      if (n === at) this.items[step].setAttribute("aria-current", "step");
+      else this.items[step].removeAttribute("aria-current");
+    });
+    this.title.textContent = t(name === "upload" ? "work.title" : "work.title_analyze");
+    this.hint.textContent = name === "upload" ? "\u00a0" : t(name === "wait" ? "work.queued" : "work.keep");
+  }
+
+  fraction(share, note) {
+    this.meter.classList.toggle("unsure", share === undefined);
+    this.bar.style.transform = share === undefined ? "" : `scaleX(${share})`;
+    this.percent.textContent = share === undefined ? "\u00a0" : percent(share * 100);
+    if (share === undefined) this.meter.removeAttribute("aria-valuenow");
+    else this.meter.setAttribute("aria-valuenow", Math.round(share * 100));
+    this.note.textContent = note ?? "\u00a0";
+  }
+
+  /** Of the upload, 0 to 1. */
+  uploaded(share, size) {
+    this.step("upload");
+    const seconds = (performance.now() - this.begun) / 1000;
+    const left = share > 0.02 && seconds > 2 ? (seconds / share) * (1 - share) : undefined;
+    const rate = left > 1 ? ` · ${t("work.rate", { time: moment(left, Math.max(left, 60)) })}` : "";
+    this.fraction(share, t("work.upload_note", { done: bytes(share * size), total: bytes(size) }) + rate);
+  }
+
+  /** What the service tells of the analysis. */
+  analyzed({ status, progress }) {
+    if (status === "queued") {
+      this.step("wait");
+      this.fraction(undefined);
+    } else if (progress.stage === "opening") {
+      this.step("open");
+      this.fraction(undefined);
+    } else {
+      this.step(progress.stage === "finished" ? "finish" : "analyze");
+      const values = { done: number(progress.frames_done), total: number(progress.frames_total) };
+      this.fraction(progress.fraction ?? undefined, t(progress.frames_total ? "work.frames" : "work.frames_unknown", values));
+    }
+  }
+
+  setLost(is) {
+    this.lost.hidden = !is;
+  }
+}

@@ -1,0 +1,167 @@
+//! The operator's calls, behind `/admin`: `GET /v1/admin/overview` and `POST /v1/admin/jobs/{token}/retry`. Both always need a key
+//! with the scope `admin`.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use jiff::{Timestamp, ToSpan};
+use serde::Serialize;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::view::{self, ProgressView};
+use crate::api::openapi::NATIVE;
+use crate::api::{Api, Problem};
+use crate::store::{FailedJob, Hour, Revived, RunningJob, WorkerSeen};
+use crate::worker::SILENT_S;
+
+/// How the service is doing.
+#[derive(Serialize, ToSchema)]
+struct Overview {
+    queue: QueueView,
+    /// Jobs that run, the oldest first; at most 100.
+    running: Vec<RunningView>,
+    /// Jobs that were given up, the latest first; at most 100.
+    failures: Vec<FailureView>,
+    workers: Vec<WorkerView>,
+    /// The last 24 hours, the oldest first.
+    throughput: Vec<HourView>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = Queue)]
+struct QueueView {
+    /// Jobs that wait.
+    queued: u64,
+    running: u64,
+    /// Mails that are still to be sent.
+    mails: u64,
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = RunningJob)]
+struct RunningView {
+    token: Uuid,
+    started_at: Option<Timestamp>,
+    /// Which run of the job this is.
+    attempts: u32,
+    worker: Option<String>,
+    progress: ProgressView,
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = FailedJob)]
+struct FailureView {
+    token: Uuid,
+    finished_at: Option<Timestamp>,
+    attempts: u32,
+    /// Stable snake_case code.
+    code: String,
+    detail: String,
+    /// Whether the video is still there, so that the job can run again.
+    can_retry: bool,
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = Worker)]
+struct WorkerView {
+    name: String,
+    /// Seen within the last 30 seconds.
+    alive: bool,
+    /// Jobs that it holds, and how many at most.
+    running: u64,
+    concurrency: u64,
+    started_at: Timestamp,
+    seen_at: Timestamp,
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = Hour)]
+struct HourView {
+    from: Timestamp,
+    done: u64,
+    failed: u64,
+}
+
+impl From<RunningJob> for RunningView {
+    fn from(RunningJob { job, worker }: RunningJob) -> Self {
+        let progress = ProgressView::new(&job);
+        Self { token: job.token, started_at: job.started_at, attempts: job.attempts, worker, progress }
+    }
+}
+
+impl From<FailedJob> for FailureView {
+    fn from(FailedJob { job, has_video }: FailedJob) -> Self {
+        let (code, detail) = job.failure.map(|failure| (failure.code, failure.detail)).unwrap_or_default();
+        Self {
+            token: job.token,
+            finished_at: job.finished_at,
+            attempts: job.attempts,
+            code,
+            detail,
+            can_retry: has_video,
+        }
+    }
+}
+
+impl From<Hour> for HourView {
+    fn from(Hour { from, done, failed }: Hour) -> Self {
+        Self { from, done, failed }
+    }
+}
+
+/// How the service is doing
+///
+/// The queue, what runs and what has failed, the workers, and what was finished in the last day.
+#[utoipa::path(get, path = "/v1/admin/overview", operation_id = "admin_overview", tag = NATIVE,
+    responses((status = 200, description = "As it is now", body = Overview)))]
+pub(in crate::api) async fn overview(State(api): State<Api>) -> Result<Response, Problem> {
+    let (store, now) = (&api.app.store, api.app.clock.now());
+    let (queued, running) = store.queue_depth().await?;
+    let alive_since = now.saturating_sub(SILENT_S.seconds()).unwrap_or(Timestamp::MIN);
+    let worker = |seen: WorkerSeen| WorkerView {
+        alive: seen.seen_at >= alive_since,
+        name: seen.name,
+        running: seen.running,
+        concurrency: seen.concurrency,
+        started_at: seen.started_at,
+        seen_at: seen.seen_at,
+    };
+    let overview = Overview {
+        queue: QueueView { queued, running, mails: store.mails_waiting().await? },
+        running: store.running_jobs().await?.into_iter().map(RunningView::from).collect(),
+        failures: store.failed_jobs().await?.into_iter().map(FailureView::from).collect(),
+        workers: store.workers().await?.into_iter().map(worker).collect(),
+        throughput: store.last_day(now).await?.into_iter().map(HourView::from).collect(),
+    };
+    Ok(([(header::CACHE_CONTROL, "no-store")], Json(overview)).into_response())
+}
+
+/// Run a failed job again
+///
+/// Puts it into the queue with all its runs before it, as long as its video is still there (`retention.failed_videos_h`).
+/// Nobody gets a mail of the new run.
+#[utoipa::path(post, path = "/v1/admin/jobs/{token}/retry", operation_id = "admin_retry", tag = NATIVE,
+    params(("token" = String, Path, description = "Of the job")),
+    responses((status = 202, description = "It waits again"), (status = 404, description = "No such job"),
+              (status = 409, description = "It has not failed, or its video is gone")))]
+pub(in crate::api) async fn retry(State(api): State<Api>, Path(token): Path<String>) -> Result<StatusCode, Problem> {
+    let token = view::token(&token)?;
+    let conflict = |code: &str, title, detail: &str| Err(Problem::new(StatusCode::CONFLICT, code, title, detail));
+    match api.app.store.revive(token, api.app.clock.now()).await? {
+        Revived::Queued => Ok(StatusCode::ACCEPTED),
+        Revived::NoVideo => conflict(
+            "video_gone",
+            "The video is gone",
+            "The video was erased, so it cannot be looked at again. Set retention.failed_videos_h to keep those of later \
+             failures.",
+        ),
+        Revived::NotFailed if api.app.store.job(token).await?.is_none() => Err(view::unknown()),
+        Revived::NotFailed => conflict(
+            "not_failed",
+            "The job has not failed",
+            "Only a job that was given up can be run again. See its state at /results/{token}.",
+        ),
+    }
+}

@@ -1,0 +1,138 @@
+//! What an operator wants to know of the queue, and the one thing to do about it: run a failed job again.
+
+use jiff::{Timestamp, ToSpan};
+use sqlx::Row;
+use uuid::Uuid;
+
+use super::jobs::from_row;
+use super::queue::uuid;
+use super::{Job, Store, StoreError, Wake, millis, unsigned};
+
+/// Jobs of a list, at most.
+const MOST: i64 = 100;
+
+/// A job that runs, and who holds it.
+#[derive(Debug, Clone)]
+pub struct RunningJob {
+    pub job: Job,
+    pub worker: Option<String>,
+}
+
+/// A job that was given up.
+#[derive(Debug, Clone)]
+pub struct FailedJob {
+    pub job: Job,
+    /// Whether its video is still there to be looked at again.
+    pub has_video: bool,
+}
+
+/// What was finished in an hour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hour {
+    pub from: Timestamp,
+    pub done: u64,
+    pub failed: u64,
+}
+
+/// What became of a wish to run a job again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Revived {
+    Queued,
+    /// Its video is gone.
+    NoVideo,
+    /// There is no such job, or it has not failed.
+    NotFailed,
+}
+
+const COLUMNS: &str = "token, status, version, options, frames_done, frames_total, attempts, failure_code, \
+                       failure_detail, created_at, started_at, finished_at, expires_at, owner";
+
+impl Store {
+    /// Mails that are still to be sent.
+    pub async fn mails_waiting(&self) -> Result<u64, StoreError> {
+        let count: i64 =
+            sqlx::query_scalar("SELECT COUNT(*) FROM outbox WHERE status = 'queued'").fetch_one(self.pool()).await?;
+        Ok(unsigned(count))
+    }
+
+    /// The jobs that run, the oldest first.
+    pub async fn running_jobs(&self) -> Result<Vec<RunningJob>, StoreError> {
+        let sql = format!("SELECT {COLUMNS}, worker FROM jobs WHERE status = 'running' ORDER BY started_at LIMIT $1");
+        let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(MOST).fetch_all(self.pool()).await?;
+        rows.iter()
+            .map(|row| {
+                let token = uuid(row.try_get("token")?)?;
+                Ok(RunningJob { job: from_row(token, row)?, worker: row.try_get("worker")? })
+            })
+            .collect()
+    }
+
+    /// The jobs that were given up, the latest first.
+    pub async fn failed_jobs(&self) -> Result<Vec<FailedJob>, StoreError> {
+        let sql = format!(
+            "SELECT {COLUMNS}, CASE WHEN video_key IS NULL THEN 0 ELSE 1 END AS has_video \
+             FROM jobs WHERE status = 'failed' ORDER BY finished_at DESC LIMIT $1"
+        );
+        let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(MOST).fetch_all(self.pool()).await?;
+        rows.iter()
+            .map(|row| {
+                let token = uuid(row.try_get("token")?)?;
+                Ok(FailedJob { job: from_row(token, row)?, has_video: row.try_get::<i32, _>("has_video")? == 1 })
+            })
+            .collect()
+    }
+
+    /// What was finished in each of the 24 hours before `now`, the oldest first.
+    pub async fn last_day(&self, now: Timestamp) -> Result<Vec<Hour>, StoreError> {
+        const HOUR_MS: i64 = 3_600_000;
+        let begin = millis(now) - 24 * HOUR_MS;
+        let rows = sqlx::query(
+            "SELECT (finished_at - $1) / 3600000 AS hour, \
+                    COUNT(CASE WHEN status = 'done' THEN 1 END) AS done, \
+                    COUNT(CASE WHEN status = 'failed' THEN 1 END) AS failed \
+             FROM jobs WHERE finished_at > $1 AND finished_at <= $2 GROUP BY 1",
+        )
+        .bind(begin)
+        .bind(millis(now))
+        .fetch_all(self.pool())
+        .await?;
+        let mut hours: Vec<Hour> = (0..24)
+            .map(|n| Hour { from: now.saturating_sub((24 - n).hours()).unwrap_or(Timestamp::MIN), done: 0, failed: 0 })
+            .collect();
+        for row in rows {
+            let at = unsigned(row.try_get("hour")?).min(23);
+            if let Some(hour) = usize::try_from(at).ok().and_then(|at| hours.get_mut(at)) {
+                hour.done += unsigned(row.try_get("done")?);
+                hour.failed += unsigned(row.try_get("failed")?);
+            }
+        }
+        Ok(hours)
+    }
+
+    /// Puts a failed job into the queue again, with all its runs before it. Nobody gets a mail of the new run: whom to
+    /// write was forgotten when the first failed.
+    pub async fn revive(&self, token: Uuid, now: Timestamp) -> Result<Revived, StoreError> {
+        let mut tx = self.begin().await?;
+        let changed = sqlx::query(
+            "UPDATE jobs \
+             SET status = 'queued', run_at = $2, attempts = 0, failure_code = NULL, failure_detail = NULL, \
+                 finished_at = NULL, expires_at = NULL, frames_done = 0, frames_total = 0, version = version + 1 \
+             WHERE token = $1 AND status = 'failed' AND video_key IS NOT NULL",
+        )
+        .bind(token.to_string())
+        .bind(millis(now))
+        .execute(&mut *tx)
+        .await?
+        .rows_affected();
+        if changed > 0 {
+            self.commit(tx, &[Wake::Job(token), Wake::Work]).await?;
+            return Ok(Revived::Queued);
+        }
+        drop(tx);
+        let failed = sqlx::query("SELECT id FROM jobs WHERE token = $1 AND status = 'failed'")
+            .bind(token.to_string())
+            .fetch_optional(self.pool())
+            .await?;
+        Ok(if failed.is_some() { Revived::NoVideo } else { Revived::NotFailed })
+    }
+}

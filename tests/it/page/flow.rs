@@ -1,0 +1,170 @@
+//! From a file to its result.
+
+use serde_json::{Value, json};
+use thirtyfour::Key;
+
+use super::{service, token, watch_shifts};
+use crate::support::browser::Browser;
+use crate::support::clips;
+
+const CLIP: &str = "sad_then_happy.mp4";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_becomes_a_result_that_shows_its_two_halves() {
+    let (Some(clip), Some(models)) = (clips::shared(CLIP), clips::models()) else { return };
+    let service = service(&models).await;
+    let browser = Browser::open(1280, 860, &[]).await;
+    watch_shifts(&browser).await;
+    browser.driver.goto(&service.base).await.unwrap();
+    browser.until("the start page", "document.readyState === 'complete'").await;
+    browser.picture("start").await;
+    browser.has_no_barrier("start").await;
+
+    browser.choose("#file", &clip).await;
+    browser.until("the preview", "document.querySelector('#preview-facts').textContent.includes('640')").await;
+    browser.find("input[name=email]").await.send_keys("ann@example.org").await.unwrap();
+    browser.picture("preview").await;
+    browser.has_no_barrier("preview").await;
+    // No worker yet: the job waits, and the page says so.
+    browser.click("#send").await;
+    browser.until("the queue", "document.querySelector('.steps .now')?.textContent.startsWith('Waiting')").await;
+    browser.picture("waiting").await;
+    browser.has_no_barrier("waiting").await;
+    let working = service.work().await;
+    browser
+        .until(
+            "progress",
+            "document.querySelector('.meter[aria-valuenow]') || document.querySelector('#timeline-title')",
+        )
+        .await;
+    browser.picture("progress").await;
+    browser.until("the result", "document.querySelector('#timeline-title')").await;
+    drop(working);
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    browser.picture("result").await;
+    browser.has_no_barrier("result").await;
+    assert_eq!(browser.eval("return window.shifts").await, json!([]), "nothing moves under the reader's eyes");
+
+    // The story at first glance.
+    assert_eq!(browser.text(".story h1").await, "First sad, then happy");
+    let runs = browser.eval("return [...document.querySelectorAll('.segments button')].map((run) => [run.textContent, parseFloat(run.style.left), parseFloat(run.style.width)])").await;
+    let runs: Vec<(String, f64, f64)> = serde_json::from_value(runs).unwrap();
+    let share = |name: &str| runs.iter().filter(|run| run.0 == name).map(|run| run.2).sum::<f64>();
+    assert!(share("Sad") > 30.0 && share("Happy") > 30.0, "{runs:?}");
+    assert!(runs.first().unwrap().0 == "Sad" && runs.last().unwrap().0 == "Happy", "{runs:?}");
+
+    // The figures are those of the JSON.
+    let token = token(&browser).await;
+    let result: Value = service.get(&format!("/results/{token}")).await.json().await.unwrap();
+    let eye_contact = result["analysis"]["summary"]["eye_contact"].as_f64().unwrap();
+    assert!(browser.text(".tiles").await.contains(&format!("{eye_contact:.0}%")));
+
+    // A click on the laughing half jumps there, and the box says so.
+    let last = "[...document.querySelectorAll('.segments button')].at(-1)";
+    browser.eval(&format!("{last}.click()")).await;
+    browser.until("the jump", "document.querySelector('.screen video').currentTime > 8").await;
+    browser.until("the box", "document.querySelector('.boxes text')?.textContent.includes('Happy')").await;
+    browser.picture("result-happy").await;
+
+    // A frame is kept by the service.
+    let before = service.stored().len();
+    browser.click(".player .button").await;
+    browser.until("the frame", "document.querySelector('#toast a')?.getAttribute('href').startsWith('/frames/')").await;
+    assert_eq!(service.stored().len(), before + 1);
+
+    // A reload comes back to the result; the file is the browser's own and has to be chosen again.
+    browser.driver.refresh().await.unwrap();
+    browser.until("the result after the reload", "document.querySelector('#timeline-title')").await;
+    assert!(browser.is_shown(".screen .empty").await);
+    browser.picture("result-without-file").await;
+    browser.choose(".player input[type=file]", &clip).await;
+    browser.until("the player", "document.querySelector('.screen video').videoWidth").await;
+
+    // Erased: neither here nor there.
+    browser.click(".actions .danger").await;
+    browser.picture("erase").await;
+    browser.click("dialog[open] .danger").await;
+    browser
+        .until("the start page", "location.pathname === '/' && document.querySelector('#choose').checkVisibility()")
+        .await;
+    assert_eq!(service.get(&format!("/results/{token}")).await.status(), 404);
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shared_link_opens_on_a_phone_in_the_dark_and_in_german() {
+    let (Some(clip), Some(models)) = (clips::shared(CLIP), clips::models()) else { return };
+    let service = service(&models).await;
+    let working = service.work().await;
+    let token = service.accept(std::fs::read(&clip).unwrap()).await;
+    service.finished(token).await;
+    drop(working);
+    let browser = Browser::open(390, 844, &[]).await;
+    let dark = json!({"features": [{"name": "prefers-color-scheme", "value": "dark"}]});
+    browser.devtools("Emulation.setEmulatedMedia", dark).await;
+    browser.driver.goto(format!("{}/results/{token}?language=de", service.base)).await.unwrap();
+    browser.until("the result", "document.querySelector('#timeline-title')").await;
+    assert_eq!(browser.text(".story h1").await, "Erst traurig, dann fröhlich");
+    assert_eq!(
+        browser.eval("return document.documentElement.scrollWidth <= innerWidth").await,
+        json!(true),
+        "nothing is wider than the phone"
+    );
+    browser.picture("phone-dark-german").await;
+    browser.has_no_barrier("a phone in the dark").await;
+    browser.driver.goto(format!("{}/?language=de", service.base)).await.unwrap();
+    browser.until("the start page", "document.readyState === 'complete'").await;
+    browser.picture("phone-start").await;
+    browser.has_no_barrier("the start page on a phone in the dark").await;
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_can_be_done_by_keyboard() {
+    let (Some(clip), Some(models)) = (clips::shared("single_face.mp4"), clips::models()) else { return };
+    let service = service(&models).await;
+    let working = service.work().await;
+    let browser = Browser::open(1280, 860, &[]).await;
+    browser.driver.goto(&service.base).await.unwrap();
+    browser.until("the start page", "document.readyState === 'complete'").await;
+    let focus = "return document.activeElement.id";
+    let mut passed = Vec::new();
+    for _ in 0..12 {
+        browser.press(Key::Tab + "").await;
+        passed.push(browser.eval(focus).await.as_str().unwrap().to_owned());
+        if passed.last().unwrap() == "choose" {
+            break;
+        }
+    }
+    assert!(passed.iter().any(|id| id == "choose"), "{passed:?}");
+    // The system's dialog is not the page's: that it is asked for is what counts.
+    browser.eval("window.asked = 0; document.querySelector('#file').addEventListener('click', (event) => { window.asked += 1; event.preventDefault(); })").await;
+    browser.press(Key::Enter + "").await;
+    assert_eq!(browser.eval("return window.asked").await, json!(1));
+    browser.choose("#file", &clip).await;
+    browser.until("the preview has the focus", "document.activeElement.id === 'preview-title'").await;
+    for _ in 0..12 {
+        browser.press(Key::Tab + "").await;
+        if browser.eval(focus).await == "send" {
+            break;
+        }
+    }
+    assert_eq!(browser.eval(focus).await, "send");
+    browser.press(Key::Enter + "").await;
+    browser.until("the result", "document.querySelector('#timeline-title')").await;
+    drop(working);
+    // The heading of the card has the focus; the cursor of the timeline is on the way.
+    for _ in 0..25 {
+        browser.press(Key::Tab + "").await;
+        if browser.eval("return document.activeElement.getAttribute('role')").await == "slider" {
+            break;
+        }
+    }
+    assert_eq!(browser.eval("return document.activeElement.getAttribute('role')").await, "slider");
+    let before = browser.eval("return document.activeElement.ariaValueNow").await;
+    browser.press(Key::Right + "").await;
+    assert_ne!(browser.eval("return document.activeElement.ariaValueNow").await, before);
+    let told = browser.eval("return document.activeElement.ariaValueText").await;
+    assert!(told.as_str().unwrap().contains("Person 1"), "{told}");
+    browser.close().await;
+}

@@ -1,0 +1,91 @@
+//! Recording with a camera: Chromium's fake device, which plays a clip.
+
+use serde_json::json;
+
+use super::{service, token};
+use crate::support::browser::Browser;
+use crate::support::clips::{self, Clips};
+
+fn fake_camera(picture: &std::path::Path) -> Vec<String> {
+    vec![
+        "--use-fake-device-for-media-stream".to_owned(),
+        "--use-fake-ui-for-media-stream".to_owned(),
+        format!("--use-file-for-fake-video-capture={}", picture.display()),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recording_is_seen_made_anew_and_analyzed() {
+    let (Some(clip), Some(models)) = (clips::shared("single_face.mp4"), clips::models()) else { return };
+    let made = Clips::new();
+    std::os::unix::fs::symlink(&clip, made.path("face.mp4")).unwrap();
+    let camera = made.make("camera.mjpeg", "-i $face.mp4 -vf fps=15 -an -q:v 3 -f mjpeg");
+    let service = service(&models).await;
+    let working = service.work().await;
+    let browser = Browser::open(1280, 860, &fake_camera(&camera)).await;
+    browser.driver.goto(&service.base).await.unwrap();
+    browser.click("#record").await;
+    browser
+        .until(
+            "the camera's picture",
+            "document.querySelector('#camera-live').videoWidth && !document.querySelector('#camera-go').disabled",
+        )
+        .await;
+    assert!(
+        browser.eval("return document.querySelectorAll('#camera-choice option').length").await.as_u64().unwrap() >= 1
+    );
+    browser.picture("camera").await;
+    browser.has_no_barrier("camera").await;
+    let record = async || {
+        browser.click("#camera-go").await;
+        browser
+            .until("the clock of the recording", "parseFloat(document.querySelector('#camera-time').textContent) >= 2")
+            .await;
+    };
+    record().await;
+    browser.picture("recording").await;
+    browser.has_no_barrier("recording").await;
+    browser.click("#camera-stop").await;
+    browser.until("the preview", "document.querySelector('#preview-name').textContent.startsWith('recording')").await;
+    assert_eq!(
+        browser.eval("return document.querySelector('#camera-live').srcObject").await,
+        json!(null),
+        "the camera is off"
+    );
+    browser.click("#again").await;
+    browser
+        .until(
+            "the camera again",
+            "document.querySelector('#camera-live').videoWidth && !document.querySelector('#camera-go').disabled",
+        )
+        .await;
+    record().await;
+    browser.click("#camera-stop").await;
+    browser.until("the preview", "document.querySelector('#preview-video').videoWidth").await;
+    browser.picture("recorded").await;
+    browser.click("#send").await;
+    browser.until("the result", "document.querySelector('#timeline-title')").await;
+    drop(working);
+    let result: serde_json::Value =
+        service.get(&format!("/results/{}", token(&browser).await)).await.json().await.unwrap();
+    assert_eq!(result["analysis"]["faces"].as_array().unwrap().len(), 1, "{result}");
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_camera_that_is_refused_is_no_dead_end() {
+    let service = crate::support::service::Service::start(|_| ()).await;
+    let browser = Browser::open(1000, 800, &["--use-fake-device-for-media-stream".to_owned()]).await;
+    browser.driver.goto(&service.base).await.unwrap();
+    for name in ["camera", "microphone"] {
+        let denied = json!({"permission": {"name": name}, "setting": "denied", "origin": service.base});
+        browser.devtools("Browser.setPermission", denied).await;
+    }
+    browser.click("#record").await;
+    browser.until("the reason", "document.querySelector('#camera-error').checkVisibility()").await;
+    assert!(browser.text("#camera-error").await.contains("Allow it"));
+    browser.picture("camera-denied").await;
+    browser.click("#camera-back").await;
+    assert!(browser.is_shown("#choose").await);
+    browser.close().await;
+}
