@@ -7,6 +7,7 @@
 mod appraisal;
 mod contact;
 mod emotion;
+mod five;
 mod geometry;
 mod language;
 mod motion;
@@ -25,6 +26,7 @@ mod track;
 pub use appraisal::{Appraisal, appraise};
 pub use contact::{GAZE_CONE_DEG, OFFSET_DEG};
 pub use emotion::{Emotion, Probabilities};
+pub use five::{Five, Verdict};
 pub use geometry::{BBox, Eyes, Face, Gaze, Landmarks, Point, Pose};
 pub use language::Language;
 pub use observation::Observation;

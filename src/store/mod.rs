@@ -15,6 +15,7 @@ mod outbox;
 mod queue;
 mod request_log;
 mod results;
+mod uploads;
 mod wake;
 mod workers;
 
@@ -39,6 +40,7 @@ pub use operation::{FailedJob, Hour, Revived, RunningJob};
 pub use outbox::{MailKind, NewMail, OutgoingMail};
 pub use queue::{Claim, Held};
 pub use request_log::{LogEntry, LogFilter};
+pub use uploads::PartedUpload;
 pub use wake::{Subscription, Wake};
 pub use workers::WorkerSeen;
 

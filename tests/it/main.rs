@@ -20,5 +20,6 @@ mod page;
 mod pipeline;
 mod speech;
 mod store;
+mod uploads;
 mod vision;
 mod worker;

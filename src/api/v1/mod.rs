@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod analyses;
 pub mod analyze_video;
+pub mod enqueue;
 pub mod erase;
 pub mod events;
 pub mod form;
@@ -11,4 +12,6 @@ pub mod readyz;
 pub mod report;
 pub mod results;
 pub mod root;
+pub mod start;
+pub mod uploads;
 pub mod view;
