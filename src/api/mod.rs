@@ -101,7 +101,7 @@ pub fn router(state: AppState) -> Router {
         limits: Arc::new(limits::Limits::new(&state.settings.limits, http.proxies().unwrap_or_default())),
         document: Arc::new(description(&state.settings)),
         assets: Arc::new(page::files(state.reporter.brand())),
-        policy: page::policy(None),
+        policy: page::policy(&state.settings.storage),
         app: state,
     };
     let cors = cors(&api.app.settings.cors);

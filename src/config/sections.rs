@@ -365,6 +365,7 @@ pub struct Report {
 #[serde(deny_unknown_fields)]
 pub struct Retention {
     pub videos_h: u64,
+    pub failed_videos_h: u64,
     pub results_d: u64,
     pub request_log_d: u64,
 }
@@ -401,6 +402,13 @@ impl Secret {
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("\"***\"")
+    }
+}
+
+impl Retention {
+    /// Hours that the video of a failed analysis is kept: never less than that of another.
+    pub fn failed_videos_h(&self) -> u64 {
+        self.failed_videos_h.max(self.videos_h)
     }
 }
 

@@ -47,14 +47,21 @@ impl Store {
         Ok(wakes.len() as u64)
     }
 
-    /// Videos still kept of jobs that ended at `ended_by` or before, at most `limit`.
-    pub async fn due_videos(&self, ended_by: Timestamp, limit: u32) -> Result<Vec<DueVideo>, StoreError> {
+    /// Videos still kept of jobs that ended at `ended_by` or before, or failed at `failed_by` or before; at most `limit`.
+    pub async fn due_videos(
+        &self,
+        ended_by: Timestamp,
+        failed_by: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<DueVideo>, StoreError> {
         let rows = sqlx::query(
             "SELECT token, video_key FROM jobs \
-             WHERE video_key IS NOT NULL AND finished_at <= $1 AND status NOT IN ('queued', 'running') \
-             ORDER BY finished_at LIMIT $2",
+             WHERE video_key IS NOT NULL AND status NOT IN ('queued', 'running') \
+               AND finished_at <= CASE WHEN status = 'failed' THEN CAST($2 AS BIGINT) ELSE CAST($1 AS BIGINT) END \
+             ORDER BY finished_at LIMIT $3",
         )
         .bind(millis(ended_by))
+        .bind(millis(failed_by))
         .bind(i64::from(limit))
         .fetch_all(self.pool())
         .await?;

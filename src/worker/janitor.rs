@@ -35,6 +35,8 @@ pub struct Swept {
     pub requests: u64,
     /// Entries of the request log whose time was over.
     pub log_entries: u64,
+    /// Workers that have said nothing for a day.
+    pub workers: u64,
 }
 
 /// Why a step of the housekeeping stopped; the next round goes on.
@@ -52,8 +54,8 @@ pub(super) async fn run(worker: Worker, stop: CancellationToken) {
         let round = async {
             let swept = worker.sweep().await;
             if swept != Swept::default() {
-                let Swept { expired, videos, orphans, uploads, requests, log_entries } = swept;
-                tracing::info!(expired, videos, orphans, uploads, requests, log_entries, "swept");
+                let Swept { expired, videos, orphans, uploads, requests, log_entries, workers } = swept;
+                tracing::info!(expired, videos, orphans, uploads, requests, log_entries, workers, "swept");
             }
             tokio::time::sleep(EVERY).await;
         };
@@ -73,6 +75,7 @@ impl Worker {
             orphans: done("deleting blobs that no job knows", self.delete_orphans(now).await),
             requests: done("forgetting requests", self.forget_requests(now).await),
             log_entries: done("forgetting the request log", self.forget_log(now).await),
+            workers: done("forgetting workers", self.forget_workers(now).await),
             uploads: done("ending abandoned uploads", self.abort_uploads(now).await),
         }
     }
@@ -107,11 +110,17 @@ impl Worker {
         }
     }
 
+    async fn forget_workers(&self, now: Timestamp) -> Result<u64, Stopped> {
+        Ok(self.store.forget_workers(hours_before(now, 24)).await?)
+    }
+
     async fn delete_videos(&self, now: Timestamp) -> Result<u64, Stopped> {
-        let kept_h = i64::try_from(self.settings.retention.videos_h).unwrap_or(i64::MAX);
+        let retention = &self.settings.retention;
+        let before = |hours: u64| hours_before(now, i64::try_from(hours).unwrap_or(i64::MAX));
+        let (ended_by, failed_by) = (before(retention.videos_h), before(retention.failed_videos_h()));
         let mut deleted = 0;
         loop {
-            let due = self.store.due_videos(hours_before(now, kept_h), BATCH).await?;
+            let due = self.store.due_videos(ended_by, failed_by, BATCH).await?;
             for video in &due {
                 self.blobs.delete(&video.video_key).await?;
                 self.store.video_deleted(video.token).await?;

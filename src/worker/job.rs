@@ -185,7 +185,9 @@ impl Worker {
             (Some(Held::Yes), Outcome::Done(_)) => End::Done,
             (Some(Held::Yes), Outcome::Failed(_)) => End::Failed,
         };
-        if self.settings.retention.videos_h == 0
+        let retention = &self.settings.retention;
+        let kept_h = if end == End::Failed { retention.failed_videos_h() } else { retention.videos_h };
+        if kept_h == 0
             && let Err(reason) = self.delete_video(claim).await
         {
             // The next sweep does it.

@@ -486,7 +486,7 @@ async fn an_expired_job_keeps_its_token_alone(h: Harness) {
     assert_eq!(h.count("SELECT COUNT(*) FROM outbox").await, 0);
     assert_eq!(store.job(waiting).await.unwrap().unwrap().status, Status::Queued);
     // Its video is still known until it is deleted.
-    assert_eq!(store.due_videos(h.now(), 10).await.unwrap().len(), 2);
+    assert_eq!(store.due_videos(h.now(), h.now(), 10).await.unwrap().len(), 2);
 }
 
 async fn videos_are_due_when_their_job_is_over_for_long_enough(h: Harness) {
@@ -494,15 +494,15 @@ async fn videos_are_due_when_their_job_is_over_for_long_enough(h: Harness) {
     let token = h.add(&store, &[]).await;
     h.add(&store, &[]).await;
     let claim = h.claim(&store, "w").await.unwrap();
-    assert!(store.due_videos(h.now(), 10).await.unwrap().is_empty());
+    assert!(store.due_videos(h.now(), h.now(), 10).await.unwrap().is_empty());
     h.complete(&store, &claim).await;
     let ended = h.now();
-    assert!(store.due_videos(ended - Duration::from_millis(1), 10).await.unwrap().is_empty());
-    let due = store.due_videos(ended, 10).await.unwrap();
+    assert!(store.due_videos(ended - Duration::from_millis(1), ended, 10).await.unwrap().is_empty());
+    let due = store.due_videos(ended, ended, 10).await.unwrap();
     assert_eq!(due.iter().map(|video| video.token).collect::<Vec<_>>(), [token]);
     assert_eq!(store.video_keys().await.unwrap().len(), 2);
     store.video_deleted(token).await.unwrap();
-    assert!(store.due_videos(ended, 10).await.unwrap().is_empty());
+    assert!(store.due_videos(ended, ended, 10).await.unwrap().is_empty());
     assert_eq!(store.video_count().await.unwrap(), 1);
     assert!(!store.video_keys().await.unwrap().contains(&due[0].video_key));
 }

@@ -16,7 +16,7 @@ use serde_json::json;
 
 use super::{Api, Problem};
 use crate::analysis::Language;
-use crate::config::MailTransport;
+use crate::config::{MailTransport, Storage, StorageKind};
 use crate::locale;
 use crate::report::Brand;
 use assets::Assets;
@@ -184,16 +184,29 @@ fn dress(api: &Api, page: String) -> Response {
     response
 }
 
-/// What a page may load: its own files, and the video that the person chose. `upload` is where else it may send to: the bucket,
-/// where videos go there directly.
-pub(super) fn policy(upload: Option<&str>) -> HeaderValue {
+/// What a page may load: its own files, and the video that the person chose. Where videos go straight to a bucket, it may
+/// send to that, too.
+pub(super) fn policy(storage: &Storage) -> HeaderValue {
     let policy = format!(
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; \
-         connect-src 'self'{}{}; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
-        if upload.is_some() { " " } else { "" },
-        upload.unwrap_or_default(),
+         connect-src 'self'{}; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+        bucket(storage)
     );
     HeaderValue::try_from(policy).unwrap_or_else(|_| HeaderValue::from_static("default-src 'none'"))
+}
+
+/// The addresses of the bucket, each after a blank.
+fn bucket(storage: &Storage) -> String {
+    if storage.kind != StorageKind::S3 {
+        return String::new();
+    }
+    let s3 = &storage.s3;
+    if s3.endpoint.is_empty() {
+        return " https://*.amazonaws.com".to_owned();
+    }
+    let (scheme, rest) = s3.endpoint.split_once("://").unwrap_or(("https", &s3.endpoint));
+    let host = rest.split('/').next().unwrap_or_default();
+    if s3.path_style { format!(" {scheme}://{host}") } else { format!(" {scheme}://{}.{host}", s3.bucket) }
 }
 
 /// The files of the pages, ready to be served.
@@ -216,6 +229,19 @@ mod tests {
         assert!(!html("*/*") && !html("") && !html("application/json") && !html("text/event-stream"));
         assert!(!html("application/json, text/html;q=0.5") && !html("text/html;q=0"));
         assert!(!wants_html(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn a_page_may_send_to_the_bucket_and_nowhere_else() {
+        let mut storage = crate::config::Settings::defaults().unwrap().storage;
+        assert!(policy(&storage).to_str().unwrap().contains("connect-src 'self';"));
+        storage.kind = StorageKind::S3;
+        storage.s3.bucket = "videos".to_owned();
+        storage.s3.endpoint = "https://s3.example.org:9000/".to_owned();
+        storage.s3.path_style = true;
+        assert_eq!(bucket(&storage), " https://s3.example.org:9000");
+        storage.s3.path_style = false;
+        assert_eq!(bucket(&storage), " https://videos.s3.example.org:9000");
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub fn timeline(words: Words, findings: &Findings, face: u32, size: Size, label:
     let stretches = stretches(&findings.timeline, face, duration_s, size.steps);
 
     let (legend, legend_height) = legend(words, size);
-    let left = 3.3 * size.font;
+    let left = 3.9 * size.font;
     let top = legend_height + 0.8 * size.font;
     let bottom = top + size.plot;
     let strip_top = bottom + 3.4 * size.font;
