@@ -98,6 +98,7 @@ pub fn router(state: AppState) -> Router {
         .route("/v1/analyses", get(v1::analyses::handle))
         .route("/results/{token}", get(v1::results::handle).delete(v1::erase::handle))
         .route("/results/{token}/report", get(v1::report::handle))
+        .route("/results/{token}/timeline", get(v1::timeline::handle))
         .route("/results/{token}/events", get(v1::events::handle))
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, timeout));
     let routes = Router::new()

@@ -36,6 +36,7 @@ pub use listing::JobFilter;
 pub use outbox::{MailKind, NewMail, OutgoingMail};
 pub use queue::{Claim, Held};
 pub use request_log::{LogEntry, LogFilter};
+pub use results::TimelinePage;
 pub use wake::{Subscription, Wake};
 
 /// Why the database gave no answer. The text is for logs, never for clients.

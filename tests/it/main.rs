@@ -18,5 +18,6 @@ mod mail;
 mod pipeline;
 mod speech;
 mod store;
+mod timeline;
 mod vision;
 mod worker;

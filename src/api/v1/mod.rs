@@ -10,4 +10,5 @@ pub mod readyz;
 pub mod report;
 pub mod results;
 pub mod root;
+pub mod timeline;
 pub mod view;
