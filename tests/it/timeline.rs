@@ -36,10 +36,10 @@ fn findings(rows: u32) -> Findings {
         face: n % 2 + 1,
         bbox: BBox { x: 1.0, y: 2.0, width: 30.0, height: 40.0 },
         emotions: Probabilities([0.0, 0.0, 0.0, 0.75, 0.0, 0.0, 0.25]),
-        pose: (n % 2 == 0).then_some(Pose { yaw: 1.5, pitch: -2.0, roll: 0.5 }),
-        eye_contact: (n % 2 == 0).then_some(true),
+        pose: n.is_multiple_of(2).then_some(Pose { yaw: 1.5, pitch: -2.0, roll: 0.5 }),
+        eye_contact: n.is_multiple_of(2).then_some(true),
         quality: 0.9,
-        gaze: (n % 2 == 0).then_some(Gaze { yaw: 3.0, pitch: -1.0 }),
+        gaze: n.is_multiple_of(2).then_some(Gaze { yaw: 3.0, pitch: -1.0 }),
         eyes_shut: None,
     };
     let analysis =

@@ -4,7 +4,7 @@
 //! fields are read over. Looks at every 5th frame (`sync.facial_analysis_every`).
 //!
 //! **200** gives whole numbers from 0 to 100, the emotions summing to 100; `speechClarity` is null without a sound track
-//! or without speech in it. `confidence` is how sure the classifier was. Refusals: 400 (no file), 408, 413, 422
+//! or without speech in it. `confidence` is the native `presence`. Refusals: 400 (no file), 408, 413, 422
 //! (not a video, outside of the limits, no face), 429 (too busy), 503 (no model, too little memory), 504 (too late).
 
 use std::collections::BTreeMap;
