@@ -2,6 +2,7 @@
 //! language. They speak of what was seen and heard, never of the person.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::speech::EASY_PACE;
 use super::tally::Tally;
@@ -29,7 +30,7 @@ const MOST_STRETCH: f64 = 0.8;
 const GAP_S: f64 = 10.0;
 
 /// One thing to say. JSON names it by `kind`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Remark {
     /// There was little to see.
@@ -59,17 +60,18 @@ pub enum Remark {
 }
 
 /// An emotion, its share, and the longest run of it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Shown {
     pub emotion: Emotion,
     #[serde(serialize_with = "rounding::one")]
     pub percent: f64,
     /// From and to, in seconds; `None` where it was never on top for long.
+    #[schema(value_type = Option<Vec<f64>>, min_items = 2, max_items = 2)]
     pub longest_s: Option<[f64; 2]>,
 }
 
 /// A part and how it stands.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Finding {
     pub part: PartName,
     /// 0 to 100.
@@ -85,7 +87,7 @@ pub struct Finding {
 }
 
 /// How firmly a finding may be put.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Certainty {
     Clear,
@@ -94,7 +96,7 @@ pub enum Certainty {
 }
 
 /// A part of the video.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Stretch {
     #[serde(serialize_with = "rounding::one")]
     pub start_s: f64,
@@ -106,8 +108,8 @@ pub struct Stretch {
 }
 
 /// What made a part weak.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "reason", rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Reason {
     /// Eyes were shut or cast down.
     EyesShut,
@@ -138,7 +140,7 @@ pub enum Reason {
 }
 
 /// One thing to try.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Advice {
     LookIntoTheLens,

@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 use serde::{Deserialize, Serialize};
+use utoipa::openapi::{ArrayBuilder, RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 use super::Emotion;
 use super::tally::{Figures, Tally};
@@ -31,7 +33,7 @@ const SPREAD: f64 = 0.4;
 const Z: f64 = 1.96;
 
 /// Figures of the whole video or of a person that are given with an interval.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Intervals {
     /// Percent.
     pub emotions: BTreeMap<Emotion, Interval>,
@@ -64,6 +66,14 @@ impl Interval {
         (self.low..=self.high).contains(&value)
     }
 }
+
+impl PartialSchema for Interval {
+    fn schema() -> RefOr<Schema> {
+        ArrayBuilder::new().items(f64::schema()).min_items(Some(2)).max_items(Some(2)).into()
+    }
+}
+
+impl ToSchema for Interval {}
 
 impl From<Interval> for [f64; 2] {
     fn from(Interval { low, high }: Interval) -> Self {

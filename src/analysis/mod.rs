@@ -4,12 +4,15 @@
 //! of one person become a [`Track`], tracks become [`Findings`]: the [`Analysis`] (what is stored and rendered) and
 //! its [`Timeline`]. JSON, HTML, CSV and mail are views of these; none of them computes anything.
 
+#![allow(unused_qualifications, reason = "the macro that describes types writes whole paths")]
+
 mod appraisal;
 mod contact;
 mod emotion;
 mod feedback;
 mod geometry;
 mod intervals;
+mod language;
 mod motion;
 mod observation;
 mod options;
@@ -34,6 +37,7 @@ pub use emotion::{Emotion, Probabilities};
 pub use feedback::{Advice, Certainty, Finding, Reason, Remark, Shown, Stretch};
 pub use geometry::{BBox, Eyes, Face, Gaze, Landmarks, Point, Pose};
 pub use intervals::{Interval, Intervals};
+pub use language::Language;
 pub use observation::Observation;
 pub use options::Options;
 pub use rounding::percentages;

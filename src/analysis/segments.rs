@@ -7,6 +7,7 @@
 //! begins.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{Emotion, Observation, rounding};
 
@@ -19,7 +20,7 @@ const AWAY_S: f64 = 2.0;
 const AWAY_SAMPLES: f64 = 2.5;
 
 /// A run of one emotion.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Segment {
     pub emotion: Emotion,
     #[serde(serialize_with = "rounding::three")]

@@ -1,9 +1,12 @@
 //! The rows behind the summary: one a face a sample.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 use super::rounding::{to, to_f32};
 use super::{BBox, Emotion, Gaze, Pose, Probabilities};
@@ -28,20 +31,44 @@ pub struct TimelineRow {
     pub eyes_shut: Option<bool>,
 }
 
-/// A row as JSON names its parts; null where something is not known.
-#[derive(Serialize)]
+/// One face in one sample; null where something is not known.
+#[derive(Serialize, ToSchema)]
+#[schema(as = TimelineRow)]
 struct Row {
+    /// Seconds from the start of the video.
     time_s: f64,
+    /// `id` of the face in the analysis.
     face: u32,
     bbox: BBox,
+    /// 0 to 1 a label.
     emotions: BTreeMap<Emotion, f32>,
+    /// -1 (unpleasant) to 1 (pleasant).
     valence: f64,
+    /// -1 (still) to 1 (stirred).
     arousal: f64,
     pose: Option<Pose>,
     gaze: Option<Gaze>,
     eyes_shut: Option<bool>,
+    /// Whether the face met the camera.
     eye_contact: Option<bool>,
+    /// How much the sample counts in averages, above 0 to 1.
     quality: f32,
+}
+
+impl PartialSchema for TimelineRow {
+    fn schema() -> RefOr<Schema> {
+        Row::schema()
+    }
+}
+
+impl ToSchema for TimelineRow {
+    fn name() -> Cow<'static, str> {
+        Row::name()
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        Row::schemas(schemas);
+    }
 }
 
 impl Serialize for TimelineRow {

@@ -5,6 +5,7 @@
 //! who is seen. A part that could not be measured is left out, and the others count for its share.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::rounding;
 use super::tally::Figures;
@@ -17,7 +18,7 @@ pub const PRESENCE: [(PartName, f64); 4] =
 pub const OVERALL: [(PartName, f64); 2] = [(PartName::Presence, 0.75), (PartName::SpeechClarity, 0.25)];
 
 /// A part of a score.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PartName {
     /// [`super::Summary::eye_contact`].
@@ -39,7 +40,7 @@ pub enum PartName {
 }
 
 /// A part of a score, and what it counts there.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Part {
     pub part: PartName,
     /// 0 to 100.
@@ -52,7 +53,7 @@ pub struct Part {
 
 /// What the scores are made of. `presence` and `overall_score` are the sums of value times weight; `calmness` is 100 and
 /// that sum, whose weights are -1.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
 pub struct Parts {
     pub calmness: Vec<Part>,
     pub presence: Vec<Part>,

@@ -71,6 +71,7 @@ pub fn run(args: Args, settings: Settings) -> Result<(), Failure> {
     let options = Options {
         sample_every: args.sample_every.unwrap_or(settings.video.sample_every),
         max_faces: args.max_faces.unwrap_or(settings.video.max_faces),
+        language: None,
     };
     let bar = bar();
     let show = |progress: Progress| {

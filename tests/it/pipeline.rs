@@ -20,7 +20,7 @@ fn pipeline() -> Option<(Pipeline, Models)> {
     Some((pipeline, models))
 }
 
-const EVERY_20TH: Options = Options { sample_every: 20, max_faces: 10 };
+const EVERY_20TH: Options = Options { sample_every: 20, max_faces: 10, language: None };
 
 fn analyze(pipeline: &Pipeline, path: &Path, options: Options) -> Result<Findings, PipelineError> {
     pipeline.analyze(&Source::File(path.to_owned()), options, &|_| {}, &Cancel::default())

@@ -9,7 +9,7 @@ use multer::{Field, Multipart};
 use sha2::{Digest, Sha256};
 
 use super::analyze_video::AnalyzeError;
-use crate::analysis::Options;
+use crate::analysis::{Language, Options};
 use crate::api::incoming::{BodyError, Incoming};
 use crate::blob::{BlobError, BlobStore, Upload};
 use crate::media;
@@ -125,6 +125,14 @@ pub async fn read(
             Some("max_faces") => {
                 options.max_faces = number(&mut field, "max_faces", MAX_FACES).await?;
                 digest.field("max_faces", &options.max_faces.to_be_bytes());
+            }
+            Some("language") => {
+                let given = text(&mut field, "language").await?;
+                digest.field("language", given.as_bytes());
+                // An empty field is what a web form sends when nothing was chosen.
+                if !given.is_empty() {
+                    options.language = Some(Language::from_tag(&given).ok_or(AnalyzeError::BadLanguage)?);
+                }
             }
             _ if unknown == Unknown::Skip => while chunk(&mut field).await?.is_some() {},
             Some("email") => {

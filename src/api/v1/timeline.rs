@@ -1,9 +1,4 @@
 //! `GET /results/{token}/timeline`: what was read from each face in each sample, in order of time, then of face.
-//!
-//! As JSON `interval_s` (the usual time between samples), `rows`, and `next`, which is the `?cursor=` of the next page and null
-//! on the last one; `?limit=` rows a page (1 to 5000, by default 500). With `Accept: text/csv` or `?format=csv` a table
-//! with a line a row, all of them unless `limit` says otherwise, written as it is read. 409 with `Retry-After` while the
-//! analysis is unfinished; the problem of a failed one.
 
 use std::fmt::Write;
 
@@ -17,10 +12,12 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::view;
 use crate::analysis::TimelineRow;
+use crate::api::openapi::NATIVE;
 use crate::api::{Api, Caller, Problem};
 use crate::store::{Store, StoreError};
 
@@ -31,20 +28,40 @@ const CSV_ROWS: usize = 1000;
 const CSV: HeaderValue = HeaderValue::from_static("text/csv; charset=utf-8");
 const FILE: HeaderValue = HeaderValue::from_static("attachment; filename=\"timeline.csv\"");
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct Parameters {
+    /// `next` of the page before.
     cursor: Option<String>,
+    /// Most rows of the answer; a table has all unless this is given.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 5000, default = 500)]
     limit: Option<String>,
+    /// Goes before `Accept`: `json` or `csv`.
     format: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = TimelinePage)]
 struct Page {
+    /// The usual time between samples.
     interval_s: f64,
     rows: Vec<TimelineRow>,
+    /// The `cursor` of the next page; null on the last one.
     next: Option<String>,
 }
 
+/// The timeline
+///
+/// A row a face a sample, in order of time, then of face: box, head pose, gaze, probabilities of the emotions, valence,
+/// arousal and quality. As JSON page by page; with `Accept: text/csv` as one table, written while it is read.
+#[utoipa::path(get, path = "/results/{token}/timeline", operation_id = "timeline", tag = NATIVE,
+    params(("token" = Uuid, Path, description = "From the answer to the upload"), Parameters),
+    responses((status = 200, description = "Rows of the timeline",
+               content((Page = "application/json"), (String = "text/csv"))),
+              (status = 404, description = "No analysis has this token"),
+              (status = 409, description = "The analysis is not finished, or was cancelled"),
+              (status = 410, description = "The result was erased when its time was over"),
+              (status = 422, description = "A parameter is wrong; `parameter` names it. Or the video could not be analyzed")))]
 pub(in crate::api) async fn handle(
     State(api): State<Api>,
     caller: Caller,
