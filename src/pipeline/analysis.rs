@@ -77,8 +77,7 @@ pub(super) fn run(
     let facts = facts(&probe, &end, read.times.len());
     let warnings = end.warning.into_iter().chain(heard.warnings).collect();
     let models = vision.models().into_iter().chain(heard.models).collect();
-    let mut findings = summarise(facts, &read.times, &read.tracks, models, warnings);
-    findings.analysis.speech = heard.speech;
+    let findings = summarise(facts, &read.times, &read.tracks, heard.speech, models, warnings);
     let times =
         StageTimes { decode, detect: detect_busy, read: read.busy, listen: heard.busy, whole: started.elapsed() };
     Ok((findings, times))

@@ -41,6 +41,7 @@ pub use outbox::{MailKind, NewMail, OutgoingMail};
 pub use queue::{Claim, Held};
 pub use request_log::{LogEntry, LogFilter};
 pub use uploads::PartedUpload;
+pub use results::TimelinePage;
 pub use wake::{Subscription, Wake};
 pub use workers::WorkerSeen;
 

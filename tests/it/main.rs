@@ -21,5 +21,6 @@ mod pipeline;
 mod speech;
 mod store;
 mod uploads;
+mod timeline;
 mod vision;
 mod worker;

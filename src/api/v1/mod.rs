@@ -14,4 +14,5 @@ pub mod results;
 pub mod root;
 pub mod start;
 pub mod uploads;
+pub mod timeline;
 pub mod view;
