@@ -6,14 +6,8 @@ import { emotion, moment, number, percent, t } from "./words.js";
 
 // From the bottom: pleasant ones below, unpleasant ones on top, as in the report.
 const STACK = ["happy", "surprise", "neutral", "fear", "sad", "disgust", "angry"];
-// Russell & Mehrabian (1977), the same figures as the service's own: pleasure and arousal of each word.
-const APPRAISAL = {
-  angry: [-0.51, 0.59], disgust: [-0.6, 0.35], fear: [-0.64, 0.6], happy: [0.81, 0.51], sad: [-0.63, -0.27], surprise: [0.4, 0.67], neutral: [0, 0],
-};
 const GAP = 1.75;
 const MOST_PEOPLE = 8;
-
-const appraise = (row, which) => STACK.reduce((sum, name) => sum + row.emotions[name] * APPRAISAL[name][which], 0);
 
 /** Samples put together where there are more than the drawing has room for; split where the face was away. */
 function stretches(rows, interval, most) {
@@ -26,7 +20,7 @@ function stretches(rows, interval, most) {
     const point = {
       time: mean((row) => row.time_s), from: group[0].time_s - interval / 2, to: group[group.length - 1].time_s + interval / 2,
       shares: STACK.map((name) => mean((row) => row.emotions[name])),
-      valence: mean((row) => appraise(row, 0)), arousal: mean((row) => appraise(row, 1)),
+      valence: mean((row) => row.valence), arousal: mean((row) => row.arousal),
       gaze: read.length ? read.filter((row) => row.eye_contact).length / read.length : undefined,
     };
     const last = found.at(-1)?.at(-1);

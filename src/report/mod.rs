@@ -4,6 +4,7 @@
 mod brand;
 mod chart;
 mod colour;
+mod feedback;
 mod mail;
 mod page;
 #[cfg(test)]
@@ -83,8 +84,12 @@ impl Reporter {
     }
 }
 
-/// The English sentences of a result (warnings) in this language.
+/// The English sentences of a result (feedback and warnings) in this language.
 pub fn translate(analysis: &mut Analysis, language: Language) {
+    let words = words::Words(language);
+    if !analysis.summary.remarks.is_empty() {
+        analysis.summary.feedback = feedback::sentences(words, analysis);
+    }
     for warning in &mut analysis.warnings {
         *warning = crate::locale::sentence(language, warning);
     }

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::analysis::{
-    Analysis, BBox, Emotion, FaceSummary, Findings, ModelUsed, Probabilities, Speech, SpeechQuality, Summary, Timeline,
-    TimelineRow, VideoFacts,
+    Advice, Analysis, BBox, Certainty, Emotion, FaceSummary, Finding, Findings, Interval, Intervals, ModelUsed,
+    PartName, Probabilities, Remark, Segment, Speech, SpeechQuality, Summary, Timeline, TimelineRow, VideoFacts,
+    sentences,
 };
 
 /// Probabilities that lean towards one emotion and waver with time, as a real classifier's do.
@@ -133,7 +134,41 @@ pub fn one() -> Findings {
         pauses: 9,
         longest_pause_s: 2.5,
     });
+    scored(&mut found);
     found
+}
+
+/// Adds scores, intervals, runs and remarks.
+fn scored(found: &mut Findings) {
+    let span = |low, high| Interval { low, high };
+    let run = |emotion, start_s, end_s| Segment { emotion, start_s, end_s, samples: 10, confidence: 0.8 };
+    let summary = &mut found.analysis.summary;
+    summary.presence = Some(58.0);
+    summary.overall_score = Some(57.0);
+    summary.intervals = Some(Intervals {
+        emotions: Emotion::ALL.map(|emotion| (emotion, span(0.0, 60.0))).into(),
+        calmness: span(49.0, 66.0),
+        eye_contact: Some(span(28.0, 55.0)),
+        steadiness: Some(span(60.0, 90.0)),
+        model_confidence: span(0.66, 0.78),
+        valence: span(-0.2, 0.4),
+        arousal: span(0.1, 0.3),
+        presence: Some(span(49.0, 65.0)),
+        overall_score: Some(span(50.0, 63.0)),
+    });
+    summary.remarks = vec![
+        Remark::Strongest(Finding {
+            part: PartName::Calmness,
+            value: 58.3,
+            certainty: Certainty::Clear,
+            interval: None,
+            stretch: None,
+            reason: None,
+        }),
+        Remark::Try { advice: Advice::KeepEyesUp },
+    ];
+    summary.feedback = sentences(&summary.remarks, 19.7);
+    found.analysis.faces[0].segments = vec![run(Emotion::Sad, 0.0, 8.0), run(Emotion::Happy, 8.0, 19.7)];
 }
 
 /// Two people, the second one surprised and only there in the middle.

@@ -74,6 +74,40 @@ fn pages_and_html_mails_keep_their_structure() {
 }
 
 #[test]
+fn page_and_mails_speak_german_to_who_wants_it() {
+    let context = Context { language: Language::De, ..context() };
+    let reporter = Reporter::new(&settings()).unwrap();
+    let findings = sample::one();
+    let page = reporter.html(&findings, &context).unwrap();
+    assert!(page.contains("<html lang=\"de\">") && !page.contains("%{"));
+    insta::assert_snapshot!("page_one_german", outline(&page));
+    keep("one-german.html", page.as_bytes());
+    let mailer = Mailer::new(&settings(), reporter).unwrap().unwrap();
+    let sent = mailer.compose(context.token, "anna@example.org", Message::Report(&findings), &context);
+    let subject = MessageParser::default().parse(&sent).unwrap().subject().unwrap().to_owned();
+    assert_eq!(subject, "visage: Ihr Video ist analysiert");
+    let (text, html) = bodies(&sent);
+    assert!(html.contains("lang=\"de\"") && !html.contains("%{"));
+    insta::assert_snapshot!("mail_text_one_german", text);
+    let detail = "The file is not a video that can be read. Send an MP4, MOV, AVI, MKV or WebM file that plays on your own \
+                  device.";
+    let sent = mailer.compose(context.token, "anna@example.org", Message::Failure { detail }, &context);
+    insta::assert_snapshot!("mail_text_failure_german", bodies(&sent).0);
+}
+
+#[test]
+fn a_page_allows_its_own_style_and_no_other() {
+    let reporter = Reporter::new(&settings()).unwrap();
+    let html = reporter.html(&sample::two(), &context()).unwrap();
+    let style = html.split("<style>").nth(1).unwrap().split("</style>").next().unwrap();
+    use base64::Engine as _;
+    use sha2::Digest as _;
+    let hash = base64::engine::general_purpose::STANDARD.encode(sha2::Sha256::digest(style));
+    assert_eq!(reporter.style_source(), format!("sha256-{hash}"));
+    assert!(html.contains(&format!("style-src 'sha256-{hash}'")) && !html.contains(" style="));
+}
+
+#[test]
 fn the_mail_of_a_failure_says_what_to_do() {
     let detail = "The file is damaged: no picture in it could be decoded. Export it again and upload that.";
     let (text, html) = bodies(&mail(&settings(), Message::Failure { detail }));

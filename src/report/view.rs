@@ -6,8 +6,10 @@ use std::collections::BTreeMap;
 
 use super::chart::{self, Size, stretches};
 use super::words::{Meaning, Shown, Words};
-use super::{Context, colour};
-use crate::analysis::{Analysis, Emotion, FaceSummary, Findings, Speech, SpeechQuality, percentages};
+use super::{Context, colour, feedback};
+use crate::analysis::{
+    Analysis, Emotion, FaceSummary, Findings, Interval, Segment, Speech, SpeechQuality, percentages,
+};
 use crate::locale;
 
 /// Fewer samples than this give rough figures.
@@ -133,7 +135,11 @@ impl View {
         faces.sort_by_key(|face| face.id);
         let (headline, lead) = headline(words, analysis);
         let nobody = analysis.faces.is_empty();
-        let shown = Shown { by_eyes: analysis.sees_eyes(), scores: false, intervals: false };
+        let shown = Shown {
+            by_eyes: analysis.sees_eyes(),
+            scores: analysis.summary.presence.is_some(),
+            intervals: analysis.summary.intervals.is_some(),
+        };
         Self {
             words,
             headline,
@@ -147,7 +153,7 @@ impl View {
                 .map_or_else(Vec::new, |emotions| shares(words, emotions, &analysis.faces)),
             people: faces.into_iter().map(|face| person(words, findings, face)).collect(),
             others: (hidden > 0).then(|| words.count("others", hidden as u64, &[])),
-            feedback: Vec::new(),
+            feedback: feedback::sentences(words, analysis),
             facts: facts(words, findings, context),
             warnings: warnings(words, findings),
             models: analysis.models.iter().map(|model| (model.name.clone(), model.sha256.clone())).collect(),
@@ -192,7 +198,26 @@ fn headline(words: Words, analysis: &Analysis) -> (String, String) {
     });
     let (first, percent) = (capital(&thing(words, top)), words.percent(share));
     let lead = words.fill("lead", &[("first", &first), ("share", &percent), ("next", &next), ("people", &people)]);
-    (words.mostly(top, share), lead)
+    let headline = in_turn(words, analysis, emotions).unwrap_or_else(|| words.mostly(top, share));
+    (headline, lead)
+}
+
+/// Two expressions of one person, one after the other, and not much else: that is the story.
+fn in_turn(words: Words, analysis: &Analysis, emotions: &BTreeMap<Emotion, f64>) -> Option<String> {
+    let [face] = analysis.faces.as_slice() else { return None };
+    let mut shares: Vec<(Emotion, f64)> = emotions.iter().map(|(emotion, share)| (*emotion, *share)).collect();
+    shares.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let [(one, p), (two, q), ..] = shares.as_slice() else { return None };
+    let longest = |emotion: Emotion| {
+        let runs = face.segments.iter().filter(|run| run.emotion == emotion);
+        runs.max_by(|a, b| (a.end_s - a.start_s).total_cmp(&(b.end_s - b.start_s)))
+    };
+    let (a, b) = (longest(*one)?, longest(*two)?);
+    if *q < 20.0 || p + q < 65.0 {
+        return None;
+    }
+    let (first, then) = if a.start_s < b.start_s { (*one, *two) } else { (*two, *one) };
+    Some(words.fill("from_to", &[("first", &words.adjective(first)), ("then", &words.adjective(then))]))
 }
 
 /// As a part of a sentence.
@@ -210,20 +235,34 @@ fn tiles(words: Words, analysis: &Analysis) -> Vec<Tile> {
     if analysis.faces.is_empty() {
         return Vec::new();
     }
-    let tile = |label: &str, value: Option<(String, String)>, coverage: Option<f64>| {
+    let intervals = summary.intervals.as_ref();
+    let tile = |label: &str, value: Option<(String, String)>, interval: Option<Interval>, coverage: Option<f64>| {
         let (value, mut note) = value.unwrap_or_else(|| ("–".to_owned(), words.say("unread")));
+        if let Some(Interval { low, high }) = interval {
+            note = format!("{}; {note}", words.interval(low, high));
+        }
         if let Some(coverage) = coverage {
             note = format!("{note}; {}", words.fill("coverage", &[("share", &words.share(coverage))]));
         }
         Tile { label: words.say(&format!("tile.{label}")), value, note }
     };
+    let hundred = |value: Option<f64>, note: &str| value.map(|v| (words.of_100(v), words.say(&format!("tile.{note}"))));
     let mut tiles = Vec::new();
+    if summary.overall_score.is_some() {
+        let interval = intervals.and_then(|all| all.overall_score);
+        tiles.push(tile("overall", hundred(summary.overall_score, "overall_note"), interval, None));
+    }
+    if summary.presence.is_some() {
+        let interval = intervals.and_then(|all| all.presence);
+        tiles.push(tile("presence", hundred(summary.presence, "presence_note"), interval, None));
+    }
     let calm = summary.calmness.map(|v| (words.of_100(v), words.calm(v)));
-    tiles.push(tile("calmness", calm, None));
+    tiles.push(tile("calmness", calm, intervals.map(|all| all.calmness), None));
     let contact = summary.eye_contact.map(|v| (words.percent(v), words.facing(v)));
-    tiles.push(tile("eye_contact", contact, summary.eye_contact_coverage));
+    let interval = intervals.and_then(|all| all.eye_contact);
+    tiles.push(tile("eye_contact", contact, interval, summary.eye_contact_coverage));
     let sure = summary.model_confidence.map(|v| (words.share(v), words.sure(v)));
-    tiles.push(tile("sure", sure, None));
+    tiles.push(tile("sure", sure, None, None));
     tiles
 }
 
@@ -291,7 +330,7 @@ fn shares(words: Words, emotions: &BTreeMap<Emotion, f64>, faces: &[FaceSummary]
 fn person(words: Words, findings: &Findings, face: &FaceSummary) -> Person {
     let duration_s = findings.analysis.video.duration_s;
     let share = face.emotions.get(&face.dominant_emotion).copied().unwrap_or_default();
-    let course = course(words, findings, face.id);
+    let course = course(words, findings, face);
     let told: Vec<String> = course
         .iter()
         .map(|phase| words.fill("told", &[("from", &phase.from), ("to", &phase.to), ("emotion", &phase.name)]))
@@ -312,16 +351,34 @@ fn person(words: Words, findings: &Findings, face: &FaceSummary) -> Person {
     }
 }
 
-/// The strongest expression over time, neighbours that agree put together.
-fn course(words: Words, findings: &Findings, face: u32) -> Vec<Phase> {
+/// What a person showed over time: the runs of the result, or fewer and coarser ones where they are too many to tell.
+fn course(words: Words, findings: &Findings, face: &FaceSummary) -> Vec<Phase> {
+    let duration_s = findings.analysis.video.duration_s;
+    if (1..=MOST_PHASES).contains(&face.segments.len()) {
+        let run = |run: &Segment| phase(words, duration_s, run.emotion, run.start_s, run.end_s);
+        return face.segments.iter().map(run).collect();
+    }
     let mut course = Vec::new();
     for steps in COURSE_STEPS {
-        course = phases(words, findings, face, steps);
+        course = phases(words, findings, face.id, steps);
         if course.len() <= MOST_PHASES {
             break;
         }
     }
     course
+}
+
+fn phase(words: Words, duration_s: f64, emotion: Emotion, from_s: f64, to_s: f64) -> Phase {
+    let percent = |time_s: f64| 100.0 * time_s / duration_s.max(0.001);
+    Phase {
+        from: words.moment(from_s, duration_s),
+        to: words.moment(to_s, duration_s),
+        emotion,
+        name: words.noun(emotion),
+        colour: colour::of_emotion(emotion),
+        from_percent: percent(from_s),
+        percent: percent(to_s - from_s),
+    }
 }
 
 fn phases(words: Words, findings: &Findings, face: u32, steps: usize) -> Vec<Phase> {
@@ -331,15 +388,7 @@ fn phases(words: Words, findings: &Findings, face: u32, steps: usize) -> Vec<Pha
         for same in stretch.chunk_by(|a, b| a.top().0 == b.top().0) {
             let emotion = same[0].top().0;
             let (from_s, to_s) = (same[0].from_s, same[same.len() - 1].to_s);
-            course.push(Phase {
-                from: words.moment(from_s, duration_s),
-                to: words.moment(to_s, duration_s),
-                emotion,
-                name: words.noun(emotion),
-                colour: colour::of_emotion(emotion),
-                from_percent: 100.0 * from_s / duration_s.max(0.001),
-                percent: 100.0 * (to_s - from_s) / duration_s.max(0.001),
-            });
+            course.push(phase(words, duration_s, emotion, from_s, to_s));
         }
     }
     course

@@ -40,8 +40,8 @@ pub use operation::{FailedJob, Hour, Revived, RunningJob};
 pub use outbox::{MailKind, NewMail, OutgoingMail};
 pub use queue::{Claim, Held};
 pub use request_log::{LogEntry, LogFilter};
-pub use uploads::PartedUpload;
 pub use results::TimelinePage;
+pub use uploads::PartedUpload;
 pub use wake::{Subscription, Wake};
 pub use workers::WorkerSeen;
 

@@ -20,7 +20,7 @@ mod page;
 mod pipeline;
 mod speech;
 mod store;
-mod uploads;
 mod timeline;
+mod uploads;
 mod vision;
 mod worker;

@@ -1,7 +1,9 @@
 //! The page for people, in a real browser. Pictures of what it shows are kept below `target/screens`, for eyes.
 
+mod admin;
 mod errors;
 mod flow;
+mod mail;
 mod record;
 
 use serde_json::json;

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use jiff::{Timestamp, ToSpan};
+use jiff::ToSpan;
 use serde_json::json;
+use visage::clock::{Clock, SystemClock};
 
 use super::service;
 use crate::support::browser::Browser;
@@ -53,10 +54,10 @@ async fn an_address_without_a_result_says_so() {
     browser.picture("unknown").await;
     browser.has_no_barrier("unknown").await;
 
-    let claim = service.store.claim("w", 1, Timestamp::now(), Duration::from_secs(60)).await.unwrap().unwrap();
+    let claim = service.store.claim("w", 1, SystemClock.now(), Duration::from_secs(60)).await.unwrap().unwrap();
     assert_eq!(claim.token, token);
     let failure = visage::store::Failure { code: "damaged".to_owned(), detail: "The file is damaged.".to_owned() };
-    let past = Timestamp::now() - 1.hour();
+    let past = SystemClock.now() - 1.hour();
     service.store.give_up(&claim, &failure, &[], past, Some(past)).await.unwrap();
     browser.driver.goto(format!("{}/results/{token}", service.base)).await.unwrap();
     browser
@@ -64,7 +65,7 @@ async fn an_address_without_a_result_says_so() {
         .await;
     assert!(browser.text("#trouble-text").await.contains("The file is damaged"));
     browser.picture("failed").await;
-    service.store.expire(Timestamp::now(), 10).await.unwrap();
+    service.store.expire(SystemClock.now(), 10).await.unwrap();
     browser.driver.refresh().await.unwrap();
     browser
         .until(

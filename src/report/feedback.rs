@@ -1,0 +1,226 @@
+//! What a coach would say, in the language of the reader. In English these are the sentences of
+//! [`Summary::feedback`](crate::analysis::Summary), word for word.
+
+use super::words::Words;
+use crate::analysis::{Advice, Analysis, Certainty, Finding, PartName, Reason, Remark, Shown};
+
+/// A sentence or two a remark.
+pub fn sentences(words: Words, analysis: &Analysis) -> Vec<String> {
+    let teller = Teller { words, duration_s: analysis.video.duration_s };
+    analysis.summary.remarks.iter().map(|remark| teller.sentence(remark)).collect()
+}
+
+#[derive(Clone, Copy)]
+struct Teller {
+    words: Words,
+    duration_s: f64,
+}
+
+impl Teller {
+    fn say(self, key: &str) -> String {
+        self.words.say(&format!("feedback.{key}"))
+    }
+
+    fn fill(self, key: &str, values: &[(&str, &str)]) -> String {
+        self.words.fill(&format!("feedback.{key}"), values)
+    }
+
+    fn whole(self, value: f64) -> String {
+        self.words.number(value, 0)
+    }
+
+    fn moment(self, time_s: f64) -> String {
+        self.words.moment(time_s, self.duration_s)
+    }
+
+    fn part(self, part: PartName) -> String {
+        self.say(&format!("part.{}", name(&part)))
+    }
+
+    fn sentence(self, remark: &Remark) -> String {
+        match remark {
+            Remark::LittleMaterial { samples, seen_s } => {
+                let time = self.words.number(*seen_s, 1);
+                self.words.count("feedback.little", u64::from(*samples), &[("time", &time)])
+            }
+            Remark::SeveralPeople { people } => self.fill("several", &[("n", &people.to_string())]),
+            Remark::Showed { shown } => self.showed(shown),
+            Remark::Strongest(finding) => self.finding("strongest", finding),
+            Remark::Weakest(finding) => self.finding("weakest", finding),
+            Remark::Even { parts, value } => {
+                let names: Vec<String> = parts.iter().map(|part| self.part(*part)).collect();
+                self.fill("even", &[("list", &self.list(&names)), ("value", &self.whole(*value))])
+            }
+            Remark::Only(finding) => {
+                self.fill("only", &[("part", &self.part(finding.part)), ("value", &self.whole(finding.value))])
+            }
+            Remark::Try { advice } => self.say(&format!("tip.{}", name(advice))),
+        }
+    }
+
+    fn showed(self, shown: &[Shown]) -> String {
+        let mut text = String::new();
+        for (at, shown) in shown.iter().enumerate() {
+            let run = shown.longest_s.map_or_else(String::new, |[from, to]| {
+                self.fill("run", &[("from", &self.moment(from)), ("to", &self.moment(to))])
+            });
+            let (emotion, share) = (self.words.adjective(shown.emotion), self.words.share(shown.percent / 100.0));
+            let key = if at == 0 { "showed" } else { "showed_next" };
+            text.push_str(&self.fill(key, &[("emotion", &emotion), ("share", &share), ("run", &run)]));
+        }
+        text.push('.');
+        text
+    }
+
+    fn finding(self, rank: &str, finding: &Finding) -> String {
+        let certainty = match finding.certainty {
+            Certainty::Clear => "clear",
+            Certainty::Likely => "likely",
+            Certainty::Rough => "rough",
+        };
+        let values = [("part", &*self.part(finding.part)), ("value", &*self.whole(finding.value))];
+        let mut text = self.fill(&format!("{rank}.{certainty}"), &values);
+        if let (Certainty::Rough, Some(range)) = (finding.certainty, finding.interval) {
+            text.push_str(&self.fill("range", &[("low", &self.whole(range.low)), ("high", &self.whole(range.high))]));
+        }
+        if let Some(stretch) = finding.stretch {
+            let (from, to) = (self.moment(stretch.start_s), self.moment(stretch.end_s));
+            let values = [("from", &*from), ("to", &*to), ("value", &*self.whole(stretch.value))];
+            text.push_str(&self.fill(&format!("{rank}.stretch"), &values));
+        }
+        if let Some(reason) = finding.reason {
+            text.push_str(&if finding.stretch.is_some() { self.say("where") } else { self.say("because") });
+            text.push_str(&self.why(reason));
+        }
+        text.push('.');
+        text
+    }
+
+    fn why(self, reason: Reason) -> String {
+        let rate = |key: &str, rate: f64| self.fill(key, &[("rate", &self.words.number(rate, 1))]);
+        match reason {
+            Reason::EyesShut => self.say("why.eyes_shut"),
+            Reason::LookedAway => self.say("why.looked_away"),
+            Reason::HeadTurned => self.say("why.head_turned"),
+            Reason::Expression { emotion } => {
+                self.fill("why.expression", &[("emotion", &self.words.adjective(emotion))])
+            }
+            Reason::Pauses { pauses, longest_s } => {
+                let longest = self.words.number(longest_s, 1);
+                self.fill("why.pauses", &[("n", &pauses.to_string()), ("longest", &longest)])
+            }
+            Reason::SlowPace { syllables_per_s } => rate("why.slow", syllables_per_s),
+            Reason::FastPace { syllables_per_s } => rate("why.fast", syllables_per_s),
+            Reason::Recording { ovr } => rate("why.recording", ovr),
+        }
+    }
+
+    fn list(self, names: &[String]) -> String {
+        match names {
+            [] => String::new(),
+            [one] => one.clone(),
+            [most @ .., last] => self.fill("and", &[("most", &most.join(", ")), ("last", last)]),
+        }
+    }
+}
+
+/// A variant as JSON spells it, which is how the texts are called.
+fn name(variant: &impl serde::Serialize) -> String {
+    let value = serde_json::to_value(variant).unwrap_or_default();
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analysis::{Emotion, Interval, Language, Stretch, sentences as english};
+
+    /// One of each that can be said.
+    fn everything() -> Vec<Remark> {
+        let shown = |emotion, percent, longest_s| Shown { emotion, percent, longest_s };
+        let mut said = vec![
+            Remark::LittleMaterial { samples: 1, seen_s: 0.8 },
+            Remark::LittleMaterial { samples: 4, seen_s: 3.26 },
+            Remark::SeveralPeople { people: 3 },
+            Remark::Showed { shown: vec![shown(Emotion::Sad, 51.4, None)] },
+            Remark::Showed {
+                shown: vec![
+                    shown(Emotion::Happy, 49.6, Some([9.8, 19.7])),
+                    shown(Emotion::Sad, 41.0, Some([0.0, 8.4])),
+                ],
+            },
+            Remark::Even { parts: vec![PartName::EyeContact, PartName::Calmness, PartName::Fluency], value: 61.0 },
+        ];
+        let reasons = [
+            None,
+            Some(Reason::EyesShut),
+            Some(Reason::LookedAway),
+            Some(Reason::HeadTurned),
+            Some(Reason::Expression { emotion: Emotion::Happy }),
+            Some(Reason::Pauses { pauses: 9, longest_s: 2.5 }),
+            Some(Reason::SlowPace { syllables_per_s: 1.9 }),
+            Some(Reason::FastPace { syllables_per_s: 7.2 }),
+            Some(Reason::Recording { ovr: 1.7 }),
+        ];
+        let stretch = Some(Stretch { start_s: 1.2, end_s: 7.9, value: 12.0 });
+        for reason in reasons {
+            for (certainty, stretch) in
+                [(Certainty::Clear, stretch), (Certainty::Likely, None), (Certainty::Rough, stretch)]
+            {
+                let interval = Some(Interval { low: 8.0, high: 55.0 });
+                let part = PartName::SpeechClarity;
+                let finding = Finding { part, value: 22.4, certainty, interval, stretch, reason };
+                said.extend([
+                    Remark::Strongest(finding.clone()),
+                    Remark::Weakest(finding.clone()),
+                    Remark::Only(finding),
+                ]);
+            }
+        }
+        let advice = [
+            Advice::LookIntoTheLens,
+            Advice::KeepEyesUp,
+            Advice::FaceTheCamera,
+            Advice::QuieterFace,
+            Advice::RelaxTheFace,
+            Advice::HoldTheHeadStill,
+            Advice::ShortenPauses,
+            Advice::SpeakFaster,
+            Advice::SpeakSlower,
+            Advice::BetterSound,
+            Advice::KeepItUp,
+        ];
+        said.extend(advice.map(|advice| Remark::Try { advice }));
+        said
+    }
+
+    #[test]
+    fn english_is_word_for_word_that_of_the_result() {
+        let teller = Teller { words: Words(Language::En), duration_s: 19.7 };
+        let all = everything();
+        for (remark, english) in all.iter().zip(english(&all, 19.7)) {
+            assert_eq!(teller.sentence(remark), english);
+        }
+    }
+
+    #[test]
+    fn german_says_all_of_it() {
+        let teller = Teller { words: Words(Language::De), duration_s: 19.7 };
+        for remark in everything() {
+            let text = teller.sentence(&remark);
+            assert!(!text.contains("%{") && !text.contains("feedback.") && text.ends_with('.'), "{text}");
+        }
+        let strongest = Remark::Strongest(Finding {
+            part: PartName::Calmness,
+            value: 62.0,
+            certainty: Certainty::Clear,
+            interval: None,
+            stretch: Some(Stretch { start_s: 2.1, end_s: 9.0, value: 74.0 }),
+            reason: None,
+        });
+        assert_eq!(
+            teller.sentence(&strongest),
+            "Am stärksten war die Ruhe mit 62 von 100; am besten von 2,1 s bis 9,0 s (74)."
+        );
+    }
+}
