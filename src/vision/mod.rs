@@ -2,6 +2,7 @@
 //! types out; knows no videos and no time.
 
 mod blazeface;
+mod clip;
 mod crop;
 mod detector;
 mod emotion;
@@ -18,12 +19,14 @@ use crate::analysis::{Face, ModelUsed, Probabilities};
 use crate::config::Settings;
 use crate::engine::{Engine, EngineError};
 
+pub use clip::{CLIP_FRAMES, FRAME_VALUES};
 pub use crop::Crop;
 pub use detector::{detectors, is_detector};
 pub use gaze::{HeadAndEyes, head_and_eyes};
 pub use landmarks::Mesh;
 pub use pose::head_pose;
 
+use clip::ClipModel;
 use detector::Detector;
 use emotion::Classifier;
 use landmarks::Landmarker;
@@ -62,6 +65,7 @@ pub struct Vision {
     detector: Arc<dyn Detector>,
     landmarker: Option<Arc<Landmarker>>,
     classifier: Arc<Classifier>,
+    clip: Option<Arc<ClipModel>>,
 }
 
 impl Vision {
@@ -76,7 +80,17 @@ impl Vision {
         let landmarker = if settings.vision.gaze { Landmarker::load(&engine, &settings.models.folder)? } else { None };
         let landmarker = landmarker.map(Arc::new);
         let classifier = Arc::new(Classifier::load(&engine, &settings.models.folder, &settings.vision.emotion)?);
-        Ok(Self { engine, detector, landmarker, classifier })
+        let described = &settings.thumbnails.model;
+        let clip = if described.file.as_os_str().is_empty() {
+            None
+        } else if landmarker.is_none() {
+            let reason = "it needs vision.gaze and the model face_landmarks, whose points it reads".to_owned();
+            let value = described.file.display().to_string();
+            return Err(VisionError::Setting { key: "thumbnails.model.file", value, reason });
+        } else {
+            Some(Arc::new(ClipModel::load(&engine, &settings.models.folder, described)?))
+        };
+        Ok(Self { engine, detector, landmarker, classifier, clip })
     }
 
     /// The engine underneath.
@@ -118,6 +132,23 @@ impl Vision {
     pub fn crop(&self, frame: &Mat, face: &Face) -> Result<Crop, VisionError> {
         is_frame(frame)?;
         self.classifier.crop(frame, face, self.detector.framing())
+    }
+
+    /// Whether a model reads clips as a whole, instead of frame by frame.
+    pub const fn reads_clips(&self) -> bool {
+        self.clip.is_some()
+    }
+
+    /// What that model says of a clip: shares in the order of [`crate::analysis::Five::ALL`]. Each of the [`CLIP_FRAMES`]
+    /// frames has the points of its face and its size; without a face it is all zeros. `None`: there is no such model.
+    /// Blocks.
+    pub fn classify_clip(&self, frames: &[Option<(Mesh, i32, i32)>]) -> Result<Option<[f64; 5]>, VisionError> {
+        let Some(clip) = &self.clip else { return Ok(None) };
+        let values = |frame: &Option<(Mesh, i32, i32)>| match frame {
+            Some((mesh, width, height)) => mesh.values(clip.coordinates, *width, *height),
+            None => vec![0.0; FRAME_VALUES],
+        };
+        clip.classify(frames.iter().flat_map(values).collect()).map(Some)
     }
 
     /// Probabilities for each crop. Blocks; crops of all callers meet in the same batches.

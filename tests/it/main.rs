@@ -20,5 +20,6 @@ mod pipeline;
 mod speech;
 mod store;
 mod timeline;
+mod uploads;
 mod vision;
 mod worker;
