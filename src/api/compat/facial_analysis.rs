@@ -44,7 +44,7 @@ impl From<Appraisal> for Figures {
 
 pub async fn handle(State(api): State<Api>, request: Request) -> Result<Json<Answer>, Plain> {
     let settings = &api.app.settings;
-    let options = Options { sample_every: settings.sync.facial_analysis_every, max_faces: settings.video.max_faces };
+    let options = Options::new(settings.sync.facial_analysis_every, settings.video.max_faces);
     let findings = sync::analyze(&api, request, Holds::Form, options).await?;
     let appraisal = appraise(&findings.analysis).ok_or(SyncError::NoFace)?;
     Ok(Json(Answer { facial_analysis_result: appraisal.into() }))

@@ -6,8 +6,11 @@
 //! - `email`: an address that gets the report; none, one or several fields of that name, at most 10.
 //! - `sample_every`: look at every n-th frame, 1 to 10000.
 //! - `max_faces`: read at most so many faces a frame, 1 to 100.
+//! - `gaze`: `on` or `off`; off leaves out the landmarks, so that eye contact is judged by the head alone.
+//! - `speech`: `on` or `off`; off leaves the sound track alone.
+//! - `detail`: `expressions` adds the 52 movements of the face to each sample.
 //!
-//! Any other field is refused by name, so that a misspelt option does not pass for a taken one.
+//! The options may stand in the query too; a field counts more. Any other field is refused by name, so that a misspelt option does not pass for a taken one.
 //!
 //! With the header `Idempotency-Key` (1 to 255 printable ASCII characters), a repetition within 24 hours gets the answer of
 //! the first: same key and same fields, the same token; same key and other fields, 422. Refused requests are not
@@ -21,6 +24,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -82,6 +86,12 @@ pub enum AnalyzeError {
     NotText { field: &'static str },
     #[error("field {field} is not a number from {least} to {most}")]
     BadOption { field: &'static str, least: u32, most: u32 },
+    #[error("{field} is none of its choices")]
+    BadChoice { field: &'static str, choices: &'static str },
+    #[error("movements of the face without landmarks")]
+    Contradiction,
+    #[error("the query cannot be read")]
+    BadQuery,
     #[error("not a mail address")]
     BadEmail,
     #[error("more than {most} addresses")]
@@ -187,7 +197,8 @@ impl From<AnalyzeError> for Problem {
                 &field,
                 "unknown_field",
                 "A field that is not known",
-                "Known are video, email, sample_every and max_faces. Check the spelling or leave the field out."
+                "Known are video, email, sample_every, max_faces, gaze, speech and detail. Check the spelling or leave \
+                 the field out."
                     .to_owned(),
             ),
             E::TooManyFields { most } => {
@@ -208,6 +219,25 @@ impl From<AnalyzeError> for Problem {
                 "bad_option",
                 "An option is out of range",
                 format!("Give {field} as a whole number from {least} to {most}, or leave it out."),
+            ),
+            E::BadChoice { field, choices } => of_field(
+                field,
+                "bad_option",
+                "An option is not known",
+                format!("Give {field} as {choices}, or leave it out."),
+            ),
+            E::BadQuery => Self::new(
+                StatusCode::BAD_REQUEST,
+                "bad_query",
+                "The query cannot be read",
+                "Write options in the address as ?sample_every=10&detail=expressions, or send them as fields.",
+            ),
+            E::Contradiction => of_field(
+                "detail",
+                "contradiction",
+                "Two options exclude each other",
+                "detail=expressions is read from the landmarks that gaze=off leaves out. Leave out one of the two."
+                    .to_owned(),
             ),
             E::BadEmail => of_field(
                 "email",
@@ -289,7 +319,7 @@ pub(in crate::api) async fn accept(
     let http = &api.app.settings.http;
     let (head, body) = request.into_parts();
     let incoming = Incoming::new(body, http.max_upload.0, Duration::from_secs(http.idle_timeout_s));
-    let taken = take(api, caller, &head.headers, &incoming, unknown).await;
+    let taken = take(api, caller, &head, &incoming, unknown).await;
     taken.inspect_err(|error| refuse(error, &head.headers, incoming))
 }
 
@@ -311,19 +341,19 @@ pub(in crate::api) fn check_announced(headers: &HeaderMap, limit: u64) -> Result
 async fn take(
     api: &Api,
     caller: &Caller,
-    headers: &HeaderMap,
+    head: &Parts,
     incoming: &Incoming,
     unknown: Unknown,
 ) -> Result<Uuid, AnalyzeError> {
     let (app, http) = (&api.app, &api.app.settings.http);
-    check_announced(headers, http.max_upload.0)?;
-    let repeated_as = idempotency_key(headers)?;
+    check_announced(&head.headers, http.max_upload.0)?;
+    let repeated_as = idempotency_key(&head.headers)?;
     let place = api.uploads.clone().try_acquire_owned().map_err(|_| AnalyzeError::Busy)?;
     // Of its own, so that a listing of the storage gives no tokens away.
     let key = app.tokens.next().to_string();
     let shelf = Stored { blobs: app.blobs.as_ref(), key: &key };
-    let options = Options { sample_every: app.settings.video.sample_every, max_faces: app.settings.video.max_faces };
-    let form = form::read(headers, incoming, &shelf, options, unknown);
+    let options = Options::new(app.settings.video.sample_every, app.settings.video.max_faces);
+    let form = form::read(head, incoming, &shelf, options, unknown);
     let form = tokio::time::timeout(Duration::from_secs(http.max_upload_s), form).await;
     let form = form.map_err(|_| AnalyzeError::TooSlow { limit_s: http.max_upload_s })??;
     if app.settings.mail.transport == MailTransport::None && !form.recipients.is_empty() {
