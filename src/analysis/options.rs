@@ -1,9 +1,12 @@
 //! What a caller may ask of one analysis.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::Language;
 
 /// Options of one analysis, as stored with the job. Those that an older job does not have are read as what it ran with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Options {
     /// Look at every n-th frame, from 1.
     pub sample_every: u32,
@@ -18,10 +21,13 @@ pub struct Options {
     /// More of each sample than is usual.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<Detail>,
+    /// Of report and mail; `None`: as the reader's browser asks, and English where nobody does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub language: Option<Language>,
 }
 
 /// What a caller may ask for on top.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Detail {
     /// The 52 movements of the face in each sample ([`super::Expressions`]).
@@ -35,7 +41,7 @@ const fn on() -> bool {
 impl Options {
     /// The usual analysis.
     pub const fn new(sample_every: u32, max_faces: u32) -> Self {
-        Self { sample_every, max_faces, gaze: true, speech: true, detail: None }
+        Self { sample_every, max_faces, gaze: true, speech: true, detail: None, language: None }
     }
 
     /// Whether movements of the face are asked for, and asked for in vain: they are read from the landmarks.

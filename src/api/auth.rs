@@ -62,7 +62,7 @@ impl<S: Sync> FromRequestParts<S> for Caller {
 
 /// What a call asks of its caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Access {
+pub(super) enum Access {
     /// Nothing: for monitors, and for people who look around.
     Open,
     /// A key with this scope, where `auth.required` is set.
@@ -76,10 +76,12 @@ const OWN_SHAPE: [&str; 3] = ["/predict", "/thumbnail", "/logs"];
 
 /// What the call of this method and route template asks for. A call that is not listed asks for the most usual scope, so
 /// that a new one is never open by oversight.
-fn access(method: &Method, route: Option<&str>) -> Access {
+pub(super) fn access(method: &Method, route: Option<&str>) -> Access {
     let reads = matches!(*method, Method::GET | Method::HEAD);
     match route {
-        None | Some("/" | "/healthz" | "/readyz" | "/openapi.json" | "/docs") if reads || route.is_none() => {
+        None | Some("/" | "/healthz" | "/readyz" | "/openapi.json" | "/docs" | "/docs/{file}")
+            if reads || route.is_none() =>
+        {
             Access::Open
         }
         Some("/logs") => Access::Keyed(Scope::Logs),

@@ -90,6 +90,7 @@ pub fn run(args: Args, settings: Settings) -> Result<(), Failure> {
         gaze: args.gaze != Some(Switch::Off),
         speech: args.speech != Some(Switch::Off),
         detail: args.detail.map(|More::Expressions| Detail::Expressions),
+        language: None,
     };
     if options.is_contradiction() {
         return Err(Failure::Settings(

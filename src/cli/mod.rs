@@ -5,6 +5,7 @@ mod analyze;
 mod doctor;
 mod keys;
 mod models;
+mod openapi;
 mod serve;
 
 use std::path::PathBuf;
@@ -46,6 +47,8 @@ enum Command {
     Models(models::Args),
     /// Make, list and revoke keys for the service.
     Keys(keys::Args),
+    /// Print the description of the service in OpenAPI 3.1.
+    Openapi,
     /// Say what is there and what is missing, each with the cure.
     Doctor(doctor::Args),
 }
@@ -114,6 +117,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Analyze(args) => analyze::run(args, settings),
         Command::Models(args) => models::run(args, settings),
         Command::Keys(args) => keys::run(args, settings),
+        Command::Openapi => openapi::run(&settings),
         Command::Doctor(args) => doctor::run(args, settings, cli.config.as_deref()),
     }
 }

@@ -15,6 +15,7 @@ mod keys;
 mod kill;
 mod limits;
 mod mail;
+mod openapi;
 mod pipeline;
 mod speech;
 mod store;

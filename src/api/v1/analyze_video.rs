@@ -1,24 +1,8 @@
 //! `POST /analyze-video`: takes a video and queues its analysis.
 //!
-//! `multipart/form-data` with these fields, in any order:
-//!
-//! - `video`: the file, MP4/MOV, Matroska/WebM or AVI; once. Its name is not looked at.
-//! - `email`: an address that gets the report; none, one or several fields of that name, at most 10.
-//! - `sample_every`: look at every n-th frame, 1 to 10000.
-//! - `max_faces`: read at most so many faces a frame, 1 to 100.
-//! - `gaze`: `on` or `off`; off leaves out the landmarks, so that eye contact is judged by the head alone.
-//! - `speech`: `on` or `off`; off leaves the sound track alone.
-//! - `detail`: `expressions` adds the 52 movements of the face to each sample.
-//!
-//! The options may stand in the query too; a field counts more. Any other field is refused by name, so that a misspelt option does not pass for a taken one.
-//!
-//! With the header `Idempotency-Key` (1 to 255 printable ASCII characters), a repetition within 24 hours gets the answer of
-//! the first: same key and same fields, the same token; same key and other fields, 422. Refused requests are not
-//! remembered, so what was wrong can be mended under the same key.
-//!
 //! The video streams into the blob store: the first bytes are looked at before anything is written, the container is
 //! opened before the job is queued, and what is refused leaves nothing. **202** gives `token`, `status` and `links`,
-//! with `Location` and `Retry-After`. Refusals: 400, 408, 413, 415, 422, 429, each with its `code`.
+//! with `Location` and `Retry-After`.
 
 use std::time::Duration;
 
@@ -30,12 +14,14 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tokio::sync::OwnedSemaphorePermit;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::form::{self, Form, Stored, Unknown};
 use super::view::{Links, POLL_AGAIN_S};
-use crate::analysis::Options;
+use crate::analysis::{Detail, Language, Options};
 use crate::api::incoming::{BodyError, Incoming};
+use crate::api::openapi::NATIVE;
 use crate::api::{Api, Caller, Problem};
 use crate::blob::BlobError;
 use crate::config::{ByteSize, MailTransport};
@@ -46,11 +32,46 @@ use crate::store::{Enqueued, NewJob, Repeatable, Status, StoreError};
 const PROBE: Duration = Duration::from_secs(60);
 
 /// The answer to an accepted video.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct Accepted {
     token: Uuid,
     status: Status,
     links: Links,
+}
+
+/// What the form may hold, in any order.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes what `form` reads")]
+struct VideoForm {
+    /// The file, MP4/MOV, Matroska/WebM or AVI; once. Its name is not looked at.
+    #[schema(value_type = String, format = Binary, content_media_type = "video/mp4")]
+    video: Vec<u8>,
+    /// An address that gets the report; none, one or several fields of that name, at most 10.
+    #[schema(format = Email)]
+    email: Option<String>,
+    /// Look at every n-th frame.
+    #[schema(minimum = 1, maximum = 10_000)]
+    sample_every: Option<u32>,
+    /// Read at most so many faces a frame.
+    #[schema(minimum = 1, maximum = 100)]
+    max_faces: Option<u32>,
+    /// Of report and mail; by default as the reader's browser asks.
+    language: Option<Language>,
+    /// `off` leaves out the landmarks, so that eye contact is judged by the head alone.
+    gaze: Option<Switch>,
+    /// `off` leaves the sound track alone.
+    speech: Option<Switch>,
+    /// More of each sample than is usual. Excludes `gaze=off`.
+    detail: Option<Detail>,
+}
+
+/// Whether a part is wanted.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[expect(dead_code, reason = "describes what `form` reads")]
+pub(in crate::api) enum Switch {
+    On,
+    Off,
 }
 
 /// Why a video was not taken.
@@ -92,6 +113,8 @@ pub enum AnalyzeError {
     Contradiction,
     #[error("the query cannot be read")]
     BadQuery,
+    #[error("not a language that is known")]
+    BadLanguage,
     #[error("not a mail address")]
     BadEmail,
     #[error("more than {most} addresses")]
@@ -197,7 +220,7 @@ impl From<AnalyzeError> for Problem {
                 &field,
                 "unknown_field",
                 "A field that is not known",
-                "Known are video, email, sample_every, max_faces, gaze, speech and detail. Check the spelling or leave \
+                "Known are video, email, sample_every, max_faces, language, gaze, speech and detail. Check the spelling or leave \
                  the field out."
                     .to_owned(),
             ),
@@ -238,6 +261,12 @@ impl From<AnalyzeError> for Problem {
                 "Two options exclude each other",
                 "detail=expressions is read from the landmarks that gaze=off leaves out. Leave out one of the two."
                     .to_owned(),
+            ),
+            E::BadLanguage => of_field(
+                "language",
+                "bad_option",
+                "An option is out of range",
+                "Give language as en or de, or leave it out.".to_owned(),
             ),
             E::BadEmail => of_field(
                 "email",
@@ -287,6 +316,25 @@ fn sentence(text: &str) -> String {
     format!("{first}{}.", letters.as_str())
 }
 
+/// Send a video
+///
+/// Takes a video and queues its analysis. A field that is not known is refused by name, so that a misspelt option does not
+/// pass for a taken one. With `Idempotency-Key`, a repetition within 24 hours gets the answer of the first; the same
+/// key with other fields is refused. Refused requests are not remembered.
+#[utoipa::path(post, path = "/analyze-video", operation_id = "analyze_video", tag = NATIVE,
+    params(("idempotency-key" = Option<String>, Header, description = "1 to 255 printable ASCII characters, such as a UUID",
+               min_length = 1, max_length = 255, pattern = "^[ -~]+$"),
+           ("detail" = Option<Detail>, Query, description = "This and every other option may stand here too; a field counts more")),
+    request_body(content = VideoForm, content_type = "multipart/form-data"),
+    responses((status = 202, description = "The analysis is queued", body = Accepted,
+                  headers(("location" = String, description = "Where the result will be"),
+                          ("retry-after" = u64, description = "Seconds after which to look there"))),
+              (status = 400, description = "The form or the Idempotency-Key cannot be read, or the upload broke off"),
+              (status = 408, description = "The upload stalled or took too long"),
+              (status = 413, description = "More than `http.max_upload`"),
+              (status = 415, description = "Not multipart/form-data"),
+              (status = 422, description = "No video that can be analyzed, or a field is wrong; `field` names it"),
+              (status = 429, description = "Too many uploads at once; `Retry-After` says when to try again")))]
 pub(in crate::api) async fn handle(
     State(api): State<Api>,
     caller: Caller,

@@ -11,7 +11,7 @@ use multer::{Field, Multipart};
 use sha2::{Digest, Sha256};
 
 use super::analyze_video::AnalyzeError;
-use crate::analysis::{Detail, Options};
+use crate::analysis::{Detail, Language, Options};
 use crate::api::incoming::{BodyError, Incoming};
 use crate::blob::{BlobError, BlobStore, Upload};
 use crate::media;
@@ -27,7 +27,7 @@ pub const SAMPLE_EVERY: std::ops::RangeInclusive<u32> = 1..=10_000;
 /// What `max_faces` may be.
 pub const MAX_FACES: std::ops::RangeInclusive<u32> = 1..=100;
 /// Options, as fields of a form and as parameters of a query.
-const OPTIONS: [&str; 5] = ["sample_every", "max_faces", "gaze", "speech", "detail"];
+const OPTIONS: [&str; 6] = ["sample_every", "max_faces", "language", "gaze", "speech", "detail"];
 /// The longest address that mail knows (RFC 5321, 4.5.3.1.3, less the brackets).
 const MAX_ADDRESS: usize = 254;
 /// Bytes that `media::sniff` wants to see.
@@ -225,6 +225,9 @@ fn set(options: &mut Options, name: &'static str, given: &str) -> Result<(), Ana
         "max_faces" => options.max_faces = number(MAX_FACES)?,
         "gaze" => options.gaze = switch()?,
         "speech" => options.speech = switch()?,
+        // An empty field is what a web form sends when nothing was chosen.
+        "language" if given.is_empty() => options.language = None,
+        "language" => options.language = Some(Language::from_tag(given).ok_or(AnalyzeError::BadLanguage)?),
         _ => {
             options.detail = match given {
                 "" => None,
