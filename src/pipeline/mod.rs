@@ -6,6 +6,7 @@
 //! face in each sample.
 
 mod analysis;
+mod clip;
 mod error;
 mod lazy;
 mod sound;
@@ -21,6 +22,7 @@ use crate::media::{self, Source};
 use crate::speech::Hearing;
 use crate::vision::Vision;
 
+pub use clip::ClipError;
 pub use error::PipelineError;
 pub use lazy::LazyPipeline;
 

@@ -89,7 +89,17 @@ pub struct Wanted {
     pub expressions: bool,
 }
 
+impl Wanted {
+    /// Points, and nothing that is read from them.
+    pub const LANDMARKS: Self = Self { landmarks: true, expressions: false };
+}
+
 impl CloseUp {
+    /// Whether faces have landmarks.
+    pub const fn has_landmarks(&self) -> bool {
+        self.landmarker.is_some()
+    }
+
     /// The models in use.
     pub fn models(&self) -> Vec<ModelUsed> {
         let used = |name: &str, sha256: &str| ModelUsed { name: name.to_owned(), sha256: sha256.to_owned() };

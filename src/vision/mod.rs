@@ -2,6 +2,7 @@
 //! types out; knows no videos and no time.
 
 mod blazeface;
+mod clip;
 mod close_up;
 mod crop;
 mod detector;
@@ -21,6 +22,7 @@ use crate::analysis::{Face, ModelUsed, Probabilities};
 use crate::config::Settings;
 use crate::engine::{Engine, EngineError};
 
+pub use clip::{CLIP_FRAMES, FRAME_VALUES};
 pub use close_up::{CloseUp, Wanted};
 pub use crop::Crop;
 pub use detector::{detectors, is_detector};
@@ -28,6 +30,7 @@ pub use gaze::{HeadAndEyes, head_and_eyes};
 pub use landmarks::Mesh;
 pub use pose::head_pose;
 
+use clip::ClipModel;
 use detector::Detector;
 use emotion::Classifier;
 
@@ -68,6 +71,7 @@ pub struct Vision {
     detector: Arc<dyn Detector>,
     close_up: Arc<close_up::Models>,
     classifier: Arc<Classifier>,
+    clip: Option<Arc<ClipModel>>,
 }
 
 impl Vision {
@@ -81,7 +85,18 @@ impl Vision {
         let detector = detector::load(&engine, settings)?;
         let folder = settings.models.folder.clone();
         let classifier = Arc::new(Classifier::load(&engine, &folder, &settings.vision.emotion)?);
-        Ok(Self { engine, folder, may_look: settings.vision.gaze, detector, close_up: Arc::default(), classifier })
+        let (close_up, may_look) = (Arc::<close_up::Models>::default(), settings.vision.gaze);
+        let described = &settings.thumbnails.model;
+        let clip = if described.file.as_os_str().is_empty() {
+            None
+        } else if !close_up.close_up(&engine, &folder, may_look, Wanted::LANDMARKS).has_landmarks() {
+            let reason = "it needs vision.gaze and the model face_landmarks, whose points it reads".to_owned();
+            let value = described.file.display().to_string();
+            return Err(VisionError::Setting { key: "thumbnails.model.file", value, reason });
+        } else {
+            Some(Arc::new(ClipModel::load(&engine, &folder, described)?))
+        };
+        Ok(Self { engine, folder, may_look, detector, close_up, classifier, clip })
     }
 
     /// The engine underneath.
@@ -118,6 +133,23 @@ impl Vision {
     pub fn crop(&self, frame: &Mat, face: &Face) -> Result<Crop, VisionError> {
         is_frame(frame)?;
         self.classifier.crop(frame, face, self.detector.framing())
+    }
+
+    /// Whether a model reads clips as a whole, instead of frame by frame.
+    pub const fn reads_clips(&self) -> bool {
+        self.clip.is_some()
+    }
+
+    /// What that model says of a clip: shares in the order of [`crate::analysis::Five::ALL`]. Each of the [`CLIP_FRAMES`]
+    /// frames has the points of its face and its size; without a face it is all zeros. `None`: there is no such model.
+    /// Blocks.
+    pub fn classify_clip(&self, frames: &[Option<(Mesh, i32, i32)>]) -> Result<Option<[f64; 5]>, VisionError> {
+        let Some(clip) = &self.clip else { return Ok(None) };
+        let values = |frame: &Option<(Mesh, i32, i32)>| match frame {
+            Some((mesh, width, height)) => mesh.values(clip.coordinates, *width, *height),
+            None => vec![0.0; FRAME_VALUES],
+        };
+        clip.classify(frames.iter().flat_map(values).collect()).map(Some)
     }
 
     /// Probabilities for each crop. Blocks; crops of all callers meet in the same batches.

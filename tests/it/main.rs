@@ -19,5 +19,6 @@ mod openapi;
 mod pipeline;
 mod speech;
 mod store;
+mod uploads;
 mod vision;
 mod worker;

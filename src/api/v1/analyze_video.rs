@@ -12,24 +12,21 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 use tokio::sync::OwnedSemaphorePermit;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::enqueue::{self, Wanted};
 use super::form::{self, Form, Stored, Unknown};
 use super::view::{Links, POLL_AGAIN_S};
 use crate::analysis::{Detail, Language, Options};
 use crate::api::incoming::{BodyError, Incoming};
 use crate::api::openapi::NATIVE;
-use crate::api::{Api, Caller, Problem};
-use crate::blob::BlobError;
-use crate::config::{ByteSize, MailTransport};
-use crate::media::{self, ProbeError, Source};
-use crate::store::{Enqueued, NewJob, Repeatable, Status, StoreError};
-
-/// Opening a container takes a moment; one that takes longer than this hangs on its storage.
-const PROBE: Duration = Duration::from_secs(60);
+use crate::api::{Api, AppState, Caller, Problem};
+use crate::blob::{BlobError, Upload};
+use crate::config::ByteSize;
+use crate::media::ProbeError;
+use crate::store::{Enqueued, Status, StoreError};
 
 /// The answer to an accepted video.
 #[derive(Serialize, ToSchema)]
@@ -37,6 +34,12 @@ pub struct Accepted {
     token: Uuid,
     status: Status,
     links: Links,
+}
+
+impl Accepted {
+    pub fn new(app: &AppState, token: Uuid) -> Self {
+        Self { token, status: Status::Queued, links: Links::new(app, token) }
+    }
 }
 
 /// What the form may hold, in any order.
@@ -341,8 +344,7 @@ pub(in crate::api) async fn handle(
     request: Request,
 ) -> Result<Response, Problem> {
     let token = accept(&api, &caller, request, Unknown::Refuse).await?;
-    let accepted = Accepted { token, status: Status::Queued, links: Links::new(&api.app, token) };
-    Ok(queued(token, Json(accepted)))
+    Ok(queued(token, Json(Accepted::new(&api.app, token))))
 }
 
 /// The answer to an accepted video, with this body.
@@ -395,7 +397,7 @@ async fn take(
 ) -> Result<Uuid, AnalyzeError> {
     let (app, http) = (&api.app, &api.app.settings.http);
     check_announced(&head.headers, http.max_upload.0)?;
-    let repeated_as = idempotency_key(&head.headers)?;
+    let repeated_as = enqueue::idempotency_key(&head.headers)?;
     let place = api.uploads.clone().try_acquire_owned().map_err(|_| AnalyzeError::Busy)?;
     // Of its own, so that a listing of the storage gives no tokens away.
     let key = app.tokens.next().to_string();
@@ -404,77 +406,35 @@ async fn take(
     let form = form::read(head, incoming, &shelf, options, unknown);
     let form = tokio::time::timeout(Duration::from_secs(http.max_upload_s), form).await;
     let form = form.map_err(|_| AnalyzeError::TooSlow { limit_s: http.max_upload_s })??;
-    if app.settings.mail.transport == MailTransport::None && !form.recipients.is_empty() {
-        return Err(AnalyzeError::MailOff);
-    }
+    enqueue::check_mail(app, &form.recipients)?;
     // All of it has come. From here on the client's leaving changes nothing: the job is queued or the video deleted.
-    let settled = tokio::spawn(settle(api.clone(), caller.clone(), repeated_as, form, key, place)).await;
+    let Form { video, options, recipients, digest } = form;
+    let wanted = Wanted { options, recipients, repeated_as, digest };
+    let settled = tokio::spawn(settle(api.clone(), caller.clone(), video, wanted, key, place)).await;
     settled.map_err(|error| AnalyzeError::Unopened(error.to_string()))?
-}
-
-/// The hash of the header `Idempotency-Key`, if there is one.
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, AnalyzeError> {
-    let mut given = headers.get_all("idempotency-key").iter();
-    let Some(key) = given.next() else { return Ok(None) };
-    let text = key.to_str().unwrap_or_default();
-    if given.next().is_some() || !(1..=255).contains(&text.len()) {
-        return Err(AnalyzeError::BadIdempotencyKey);
-    }
-    Ok(Some(form::hex(&Sha256::digest(text.as_bytes()))))
 }
 
 /// Makes the video appear, opens it, and queues its job; what is refused is deleted.
 async fn settle(
     api: Api,
     caller: Caller,
-    repeated_as: Option<String>,
-    form: Form,
+    video: Box<dyn Upload>,
+    wanted: Wanted,
     key: String,
     place: OwnedSemaphorePermit,
 ) -> Result<Uuid, AnalyzeError> {
-    let size_bytes = form.video.finish().await?;
-    let token = api.app.tokens.next();
-    let job = NewJob { token, video_key: key.clone(), options: form.options, recipients: form.recipients };
-    let repeatable = repeated_as.map(|name_sha256| Repeatable { name_sha256, body_sha256: form.digest });
-    let queued = async {
-        open(&api, &key).await?;
-        Ok(api.app.store.enqueue_once(caller.owner(), repeatable.as_ref(), &job, api.app.clock.now()).await?)
-    };
-    let queued: Result<Enqueued, AnalyzeError> = queued.await;
+    let size_bytes = video.finish().await?;
+    let queued = enqueue::enqueue(&api, &caller, &wanted, &key, None).await;
     drop(place);
-    if !matches!(queued, Ok(Enqueued::New))
+    if !matches!(queued, Ok((_, Enqueued::New)))
         && let Err(error) = api.app.blobs.delete(&key).await
     {
         tracing::error!(%error, "a video that was not queued could not be deleted; the sweep tries again");
     }
-    match queued? {
-        Enqueued::New => tracing::info!(size_bytes, "an upload was queued"),
-        Enqueued::Before(token) => {
-            tracing::info!("an upload was a repetition");
-            return Ok(token);
-        }
-        Enqueued::Reused => return Err(AnalyzeError::IdempotencyKeyReused),
-    }
-    Ok(token)
-}
-
-/// Whether the container can be opened and is within the limits. A bucket whose address the decoder cannot read from
-/// leaves that to the worker, which copies the video first.
-async fn open(api: &Api, key: &str) -> Result<(), AnalyzeError> {
-    let source = api.app.blobs.source(key).await?;
-    let is_remote = matches!(source, Source::Url(_));
-    let _turn = api.probes.acquire().await.map_err(|error| AnalyzeError::Unopened(error.to_string()))?;
-    let limits = api.app.settings.video.clone();
-    let probed = tokio::task::spawn_blocking(move || media::probe(&source, &limits));
-    match tokio::time::timeout(PROBE, probed).await {
-        Ok(Ok(Ok(_))) => Ok(()),
-        Ok(Ok(Err(ProbeError::Unreadable(reason)))) if is_remote => {
-            tracing::warn!(reason, "an upload cannot be streamed from storage; the worker will look into it");
-            Ok(())
-        }
-        Ok(Ok(Err(ProbeError::Unreadable(reason)))) => Err(AnalyzeError::Unopened(reason)),
-        Ok(Ok(Err(refusal))) => Err(AnalyzeError::Refused(refusal)),
-        Ok(Err(error)) => Err(AnalyzeError::Unopened(error.to_string())),
-        Err(_) => Err(AnalyzeError::Unopened(format!("no answer within {} s", PROBE.as_secs()))),
+    let (token, queued) = queued?;
+    tracing::info!(size_bytes, ?queued, "an upload was taken");
+    match queued {
+        Enqueued::New | Enqueued::Before(_) => Ok(token),
+        Enqueued::Reused => Err(AnalyzeError::IdempotencyKeyReused),
     }
 }

@@ -240,7 +240,7 @@ fn set(options: &mut Options, name: &'static str, given: &str) -> Result<(), Ana
 }
 
 /// An empty field is what a web form sends when nobody typed an address.
-fn add_recipient(address: &str, recipients: &mut Vec<String>) -> Result<(), AnalyzeError> {
+pub fn add_recipient(address: &str, recipients: &mut Vec<String>) -> Result<(), AnalyzeError> {
     if address.is_empty() || recipients.iter().any(|known| known == address) {
         return Ok(());
     }
