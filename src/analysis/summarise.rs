@@ -244,6 +244,7 @@ fn rows(people: &[Person]) -> Vec<TimelineRow> {
         // Below shut lids the network guesses.
         gaze: seen.eyes.map(|eyes| eyes.gaze).filter(|_| contact.eyes_shut == Some(false)),
         eyes_shut: contact.eyes_shut,
+        expressions: seen.expressions,
     };
     let mut rows: Vec<TimelineRow> = people
         .iter()

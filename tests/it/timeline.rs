@@ -41,6 +41,7 @@ fn findings(rows: u32) -> Findings {
         quality: 0.9,
         gaze: n.is_multiple_of(2).then_some(Gaze { yaw: 3.0, pitch: -1.0 }),
         eyes_shut: None,
+        expressions: None,
     };
     let analysis =
         Analysis { video, summary: Summary::default(), speech: None, faces: vec![], models: vec![], warnings: vec![] };
@@ -109,10 +110,10 @@ async fn a_table_has_all_rows_under_one_head() {
     assert!(response.headers()[header::CONTENT_DISPOSITION].to_str().unwrap().contains("timeline.csv"));
     assert!(response.headers().get_all(header::VARY).iter().any(|name| name == "accept"));
     assert_eq!(lines.len(), 2301);
-    assert_eq!(lines[0], TimelineRow::CSV_HEADER);
+    assert_eq!(lines[0], TimelineRow::csv_header(false));
     let columns = lines[0].split(',').count();
     assert!(lines.iter().all(|line| line.split(',').count() == columns));
-    assert_eq!(lines[2300], findings(2300).timeline.rows[2299].csv());
+    assert_eq!(lines[2300], findings(2300).timeline.rows[2299].csv(false));
     for emotion in Emotion::ALL {
         assert!(lines[0].split(',').any(|name| name == emotion.label()), "{emotion}");
     }
@@ -126,7 +127,7 @@ async fn a_table_has_all_rows_under_one_head() {
 async fn a_video_without_a_face_has_an_empty_timeline() {
     let (service, path) = with_rows(0).await;
     assert_eq!(json(&service, &path).await, serde_json::json!({"interval_s": 0.5, "rows": [], "next": null}));
-    assert_eq!(csv(&service, &path).await.1, [TimelineRow::CSV_HEADER]);
+    assert_eq!(csv(&service, &path).await.1, [TimelineRow::csv_header(false)]);
 }
 
 #[tokio::test]

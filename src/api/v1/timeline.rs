@@ -16,7 +16,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::view;
-use crate::analysis::TimelineRow;
+use crate::analysis::{Detail, TimelineRow};
 use crate::api::openapi::NATIVE;
 use crate::api::{Api, Caller, Problem};
 use crate::store::{Store, StoreError};
@@ -81,11 +81,12 @@ pub(in crate::api) async fn handle(
         Some("json") => false,
         Some(_) => return Err(bad("format")),
     };
-    view::done(&api.app, &caller, token).await?;
+    let job = view::done(&api.app, &caller, token).await?;
     let mut response = if csv {
         let most = limit.unwrap_or(usize::MAX);
+        let expressions = job.options.detail == Some(Detail::Expressions);
         let headers = [(header::CONTENT_TYPE, CSV), (header::CONTENT_DISPOSITION, FILE)];
-        (headers, table(api.app.store.clone(), token, from, most)).into_response()
+        (headers, table(api.app.store.clone(), token, from, most, expressions)).into_response()
     } else {
         let limit = limit.unwrap_or(DEFAULT_LIMIT);
         let page = api.app.store.timeline(token, from, limit).await?.ok_or_else(view::unknown)?;
@@ -98,9 +99,9 @@ pub(in crate::api) async fn handle(
     Ok(response)
 }
 
-/// A table of at most so many rows, read and written some at a time.
-fn table(store: Store, token: Uuid, from: usize, most: usize) -> Body {
-    let header = Bytes::from(format!("{}\r\n", TimelineRow::CSV_HEADER));
+/// A table of at most so many rows, read and written some at a time; `expressions`: with movements of the face.
+fn table(store: Store, token: Uuid, from: usize, most: usize, expressions: bool) -> Body {
+    let header = Bytes::from(format!("{}\r\n", TimelineRow::csv_header(expressions)));
     let first = stream::once(std::future::ready(Ok::<_, StoreError>(header)));
     let rows = stream::try_unfold(Some((from, most)), move |place| {
         let store = store.clone();
@@ -109,7 +110,7 @@ fn table(store: Store, token: Uuid, from: usize, most: usize) -> Body {
             let Some(page) = store.timeline(token, from, CSV_ROWS.min(left)).await? else { return Ok(None) };
             let mut lines = String::new();
             for row in &page.rows {
-                let _ = write!(lines, "{}\r\n", row.csv());
+                let _ = write!(lines, "{}\r\n", row.csv(expressions));
             }
             let count = page.rows.len();
             let next = page.more.then(|| (from + count, left - count));
