@@ -2,7 +2,7 @@
 //! [`Summary::feedback`](crate::analysis::Summary), word for word.
 
 use super::words::Words;
-use crate::analysis::{Advice, Analysis, Certainty, Finding, PartName, Reason, Remark, Shown};
+use crate::analysis::{Analysis, Certainty, Finding, PartName, Reason, Remark, Shown};
 
 /// A sentence or two a remark.
 pub fn sentences(words: Words, analysis: &Analysis) -> Vec<String> {
@@ -133,7 +133,7 @@ fn name(variant: &impl serde::Serialize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analysis::{Emotion, Interval, Language, Stretch, sentences as english};
+    use crate::analysis::{Advice, Emotion, Interval, Language, Stretch, sentences as english};
 
     /// One of each that can be said.
     fn everything() -> Vec<Remark> {

@@ -107,6 +107,8 @@ fn rgb(pixel: PremultipliedColorU8) -> [u8; 3] {
 mod tests {
     use super::super::{Size, timeline};
     use super::*;
+    use crate::analysis::Language;
+    use crate::report::words::Words;
     use crate::report::sample;
 
     fn pixels(file: &[u8]) -> (u32, u32, Vec<u8>) {
@@ -121,7 +123,7 @@ mod tests {
     #[test]
     fn charts_become_small_pictures_with_letters() {
         for findings in [sample::two(), sample::long()] {
-            let svg = timeline(&findings, 1, Size::MAIL, "chart");
+            let svg = timeline(Words(Language::En), &findings, 1, Size::MAIL, "chart");
             let file = png(&svg, 1120).unwrap();
             assert!(file.len() < 60_000, "{} bytes", file.len());
             let (width, _, drawn) = pixels(&file);
@@ -133,7 +135,7 @@ mod tests {
 
     #[test]
     fn the_same_drawing_gives_the_same_bytes() {
-        let svg = timeline(&sample::one(), 1, Size::MAIL, "chart");
+        let svg = timeline(Words(Language::En), &sample::one(), 1, Size::MAIL, "chart");
         assert_eq!(png(&svg, 480).unwrap(), png(&svg, 480).unwrap());
     }
 
