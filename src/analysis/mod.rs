@@ -7,6 +7,7 @@
 mod appraisal;
 mod contact;
 mod emotion;
+mod evaluation;
 mod geometry;
 mod motion;
 mod observation;
@@ -24,6 +25,7 @@ mod track;
 pub use appraisal::{Appraisal, appraise};
 pub use contact::{GAZE_CONE_DEG, OFFSET_DEG};
 pub use emotion::{Emotion, Probabilities};
+pub use evaluation::{ClassFigures, Evaluation, Judged, evaluate};
 pub use geometry::{BBox, Eyes, Face, Gaze, Landmarks, Point, Pose};
 pub use observation::Observation;
 pub use options::Options;

@@ -7,6 +7,7 @@ mod detector;
 mod emotion;
 mod gaze;
 mod landmarks;
+mod pictures;
 mod pose;
 mod yunet;
 
@@ -22,6 +23,7 @@ pub use crop::Crop;
 pub use detector::{detectors, is_detector};
 pub use gaze::{HeadAndEyes, head_and_eyes};
 pub use landmarks::Mesh;
+pub use pictures::{Pictures, decode};
 pub use pose::head_pose;
 
 use detector::Detector;
