@@ -1,9 +1,10 @@
 //! The seven labels, their order and their spelling, everywhere.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// One of the seven expressions. The order is that of every array and table visage gives out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Emotion {
     Angry,

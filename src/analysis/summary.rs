@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{Emotion, Timeline, rounding};
 
@@ -17,7 +18,7 @@ pub struct Findings {
 }
 
 /// The result of an analysis: the thing that is stored and rendered.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Analysis {
     pub video: VideoFacts,
     pub summary: Summary,
@@ -42,7 +43,7 @@ pub(super) fn sees_eyes(models: &[ModelUsed]) -> bool {
 }
 
 /// Facts of the video itself.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct VideoFacts {
     #[serde(serialize_with = "rounding::three")]
     pub duration_s: f64,
@@ -62,7 +63,7 @@ pub struct VideoFacts {
 }
 
 /// Figures of the whole video, all people together, each weighted by time on screen. `None` where no face was found.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Summary {
     pub dominant_emotion: Option<Emotion>,
     /// Percent a label, 0 to 100, summing to 100.
@@ -89,7 +90,7 @@ pub struct Summary {
 }
 
 /// What the sound track says.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Speech {
     /// Share of the sound track in which somebody speaks, 0 to 1.
     #[serde(serialize_with = "rounding::three")]
@@ -109,7 +110,7 @@ pub struct Speech {
 }
 
 /// DNSMOS P.835 opinion scores, each 1 (bad) to 5 (excellent).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SpeechQuality {
     /// Of the speech itself.
     #[serde(serialize_with = "rounding::two")]
@@ -123,7 +124,7 @@ pub struct SpeechQuality {
 }
 
 /// One person.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct FaceSummary {
     /// From 1, in order of first appearance.
     pub id: u32,
@@ -161,7 +162,7 @@ pub struct FaceSummary {
 }
 
 /// A model that took part.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ModelUsed {
     pub name: String,
     /// Lower-case hexadecimal.

@@ -62,9 +62,11 @@ impl<S: Sync> FromRequestParts<S> for Caller {
 
 /// What a call asks of its caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Access {
+pub(super) enum Access {
     /// Nothing: for monitors, and for people who look around.
     Open,
+    /// Nothing but the link, which is unguessable.
+    Link,
     /// A key with this scope, where `auth.required` is set.
     Native(Scope),
     /// A key with this scope, always.
@@ -76,12 +78,16 @@ const OWN_SHAPE: [&str; 3] = ["/predict", "/thumbnail", "/logs"];
 
 /// What the call of this method and route template asks for. A call that is not listed asks for the most usual scope, so
 /// that a new one is never open by oversight.
-fn access(method: &Method, route: Option<&str>) -> Access {
+pub(super) fn access(method: &Method, route: Option<&str>) -> Access {
     let reads = matches!(*method, Method::GET | Method::HEAD);
     match route {
-        None | Some("/" | "/healthz" | "/readyz" | "/openapi.json" | "/docs") if reads || route.is_none() => {
+        None | Some("/" | "/healthz" | "/readyz" | "/openapi.json" | "/docs" | "/docs/{file}")
+            if reads || route.is_none() =>
+        {
             Access::Open
         }
+        Some("/v1/uploads/{upload}/parts/{number}") => Access::Link,
+        Some("/v1/uploads/{upload}") => Access::Native(Scope::Analyze),
         Some("/logs") => Access::Keyed(Scope::Logs),
         Some("/v1/analyses") if reads => Access::Keyed(Scope::Read),
         Some("/predict" | "/thumbnail") => Access::Keyed(Scope::Analyze),
@@ -142,7 +148,7 @@ async fn admit(
             _ if key.is_some() => Err(wrong_key()),
             Access::Keyed(_) => Err(no_key()),
             Access::Native(_) if api.app.settings.auth.required => Err(no_key()),
-            Access::Native(_) | Access::Open => Ok((Caller::Anonymous, None)),
+            Access::Native(_) | Access::Link | Access::Open => Ok((Caller::Anonymous, None)),
         };
     };
     let key = Arc::new(key);
@@ -236,6 +242,8 @@ mod tests {
         assert_eq!(access(&Method::POST, Some("/")), Access::Native(Scope::Analyze));
         assert_eq!(access(&Method::GET, Some("/healthz")), Access::Open);
         assert_eq!(access(&Method::POST, None), Access::Open);
+        assert_eq!(access(&Method::GET, Some("/v1/uploads/{upload}")), Access::Native(Scope::Analyze));
+        assert_eq!(access(&Method::PUT, Some("/v1/uploads/{upload}/parts/{number}")), Access::Link);
         assert_eq!(access(&Method::GET, Some("/logs")), Access::Keyed(Scope::Logs));
     }
 }

@@ -1,10 +1,4 @@
-//! `GET /logs`: the request log, as the thumbnails service has it. Always needs a key with the scope `logs`; it shows the
-//! requests made with that key, to a key with the scope `admin` those of everybody.
-//!
-//! Filters, as query parameters or members of a JSON body (which wins): `start_date` and `end_date` (ISO 8601; a date
-//! without a time means the whole day, both ends included), `status_code`, `success` (`True` or `False`: a status below
-//! 400 or not), `client_id`; and `limit`, 1 to 1000, by default 1000. The newest come first; `more` says that the limit
-//! cut the list.
+//! `GET /logs`: the request log, as the thumbnails service has it.
 //!
 //! Errors have that service's shape, `{"error": "..."}`.
 
@@ -19,7 +13,9 @@ use jiff::{Timestamp, ToSpan};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::time::Instant;
+use utoipa::{IntoParams, ToSchema};
 
+use super::openapi::THUMBNAILS;
 use super::problem::OwnShape;
 use super::{Api, Caller, Problem};
 use crate::store::{LogEntry, LogFilter};
@@ -30,25 +26,40 @@ const LIMIT: u32 = 1000;
 const BODY: usize = 16 << 10;
 
 /// The filters as they come: in a query all are text, in JSON they may be what they are.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct Filters {
+    /// Answered then or later (ISO 8601); a date without a time means the whole day.
+    #[param(value_type = Option<Date>)]
     start_date: Option<Value>,
+    /// Answered then or earlier (ISO 8601); a date without a time means the whole day.
+    #[param(value_type = Option<Date>)]
     end_date: Option<Value>,
+    #[param(value_type = Option<u16>, minimum = 100, maximum = 999)]
     status_code: Option<Value>,
+    /// `True` or `False`: a status below 400 or not.
+    #[param(value_type = Option<bool>)]
     success: Option<Value>,
+    /// What the client called itself by `X-Client-ID`.
+    #[param(value_type = Option<String>)]
     client_id: Option<Value>,
+    /// Most entries of the answer.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000, default = 1000)]
     limit: Option<Value>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Logs {
+    /// The newest first.
     logs: Vec<Entry>,
     count: usize,
+    /// Whether `limit` cut the list.
     more: bool,
     latency_ms: u64,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = LogEntry)]
 struct Entry {
     timestamp: Timestamp,
     request_method: String,
@@ -79,6 +90,13 @@ impl From<LogEntry> for Entry {
     }
 }
 
+/// The request log
+///
+/// Always needs a key with the scope `logs`; shows the requests made with that key, to a key with the scope `admin` those
+/// of everybody. Filters come as query parameters or as members of a JSON body, which wins.
+#[utoipa::path(get, path = "/logs", operation_id = "logs", tag = THUMBNAILS, params(Filters),
+    responses((status = 200, description = "The entries", body = Logs),
+              (status = 400, description = "A filter cannot be understood")))]
 pub(super) async fn handle(
     State(api): State<Api>,
     caller: Caller,

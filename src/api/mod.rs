@@ -4,11 +4,16 @@
 //! An endpoint's file holds its description, its errors and its handler. Every path answers with and without a slash
 //! at its end.
 
+#![allow(unused_qualifications, reason = "the macro that describes endpoints writes whole paths")]
+
 mod auth;
+mod body;
 mod compat;
+mod docs;
 mod incoming;
 mod limits;
 mod logs;
+mod openapi;
 mod outer;
 mod problem;
 mod request_log;
@@ -22,7 +27,6 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -30,6 +34,8 @@ use tower_http::compression::CompressionLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_http::normalize_path::NormalizePath;
 use tower_http::timeout::TimeoutLayer;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::blob::BlobStore;
 use crate::clock::{Clock, Tokens};
@@ -71,6 +77,7 @@ struct Api {
     readiness: Arc<v1::readyz::Readiness>,
     log: request_log::RequestLog,
     limits: Arc<limits::Limits>,
+    document: Arc<utoipa::openapi::OpenApi>,
 }
 
 /// The service: every route, every layer. Starts the writer of the request log, so it wants a runtime.
@@ -87,23 +94,13 @@ pub fn router(state: AppState) -> Router {
         log: request_log::RequestLog::start(&state),
         // The settings were checked when they were read.
         limits: Arc::new(limits::Limits::new(&state.settings.limits, http.proxies().unwrap_or_default())),
+        document: Arc::new(description(&state.settings)),
         app: state,
     };
     let cors = cors(&api.app.settings.cors);
-    let quick = Router::new()
-        .route("/", get(v1::root::handle))
-        .route("/healthz", get(v1::healthz::handle))
-        .route("/readyz", get(v1::readyz::handle))
-        .route("/logs", get(logs::handle))
-        .route("/v1/analyses", get(v1::analyses::handle))
-        .route("/results/{token}", get(v1::results::handle).delete(v1::erase::handle))
-        .route("/results/{token}/report", get(v1::report::handle))
-        .route("/results/{token}/events", get(v1::events::handle))
-        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, timeout));
-    let routes = Router::new()
-        .route("/analyze-video", post(v1::analyze_video::handle))
-        .merge(compat::routes())
-        .merge(quick)
+    let quick = quick().layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, timeout));
+    let (routes, _) = unhurried().merge(quick).split_for_parts();
+    let routes = routes
         .fallback(|| async { Problem::of_status(StatusCode::NOT_FOUND) })
         .method_not_allowed_fallback(|| async { Problem::of_status(StatusCode::METHOD_NOT_ALLOWED) })
         .layer(CompressionLayer::new())
@@ -116,6 +113,37 @@ pub fn router(state: AppState) -> Router {
         None => routes,
     };
     Router::new().fallback_service(NormalizePath::trim_trailing_slash(routes))
+}
+
+/// Calls that answer soon, whatever comes.
+fn quick() -> OpenApiRouter<Api> {
+    OpenApiRouter::new()
+        .routes(routes!(v1::root::handle))
+        .routes(routes!(v1::healthz::handle))
+        .routes(routes!(v1::readyz::handle))
+        .routes(routes!(openapi::handle))
+        .routes(routes!(docs::handle))
+        .routes(routes!(docs::file))
+        .routes(routes!(logs::handle))
+        .routes(routes!(v1::uploads::begin))
+        .routes(routes!(v1::uploads::show, v1::uploads::abort))
+        .routes(routes!(v1::results::handle, v1::erase::handle))
+        .routes(routes!(v1::report::handle))
+        .routes(routes!(v1::events::handle))
+}
+
+/// Calls that take as long as an upload or an analysis takes, with limits of their own.
+fn unhurried() -> OpenApiRouter<Api> {
+    OpenApiRouter::new()
+        .routes(routes!(v1::analyze_video::handle))
+        .routes(routes!(v1::analyses::handle, v1::start::handle))
+        .routes(routes!(v1::uploads::part))
+        .merge(compat::routes())
+}
+
+/// The service with these settings, described in OpenAPI 3.1.
+pub fn description(settings: &Settings) -> utoipa::openapi::OpenApi {
+    openapi::complete(unhurried().merge(quick()).into_openapi(), settings)
 }
 
 /// Lets pages of the origins in the settings call from a browser. Nothing is ever sent along by the browser itself
@@ -131,7 +159,7 @@ fn cors(settings: &Cors) -> Option<CorsLayer> {
     let shows = ["location", "retry-after", "etag", "x-request-id", "ratelimit", "ratelimit-policy"];
     let layer = CorsLayer::new()
         .allow_origin(origins)
-        .allow_methods([Method::GET, Method::POST, Method::DELETE])
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
         .allow_headers(takes.map(HeaderName::from_static))
         .expose_headers(shows.map(HeaderName::from_static))
         .max_age(Duration::from_secs(settings.max_age_s));

@@ -7,6 +7,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
 
 use crate::blob::BlobError;
 use crate::store::StoreError;
@@ -25,6 +26,59 @@ pub struct Problem {
     pub retry_after_s: Option<u64>,
     /// Further members, such as the name of the field at fault.
     pub members: Map<String, Value>,
+}
+
+/// How a problem is written (RFC 9457). Further members may say which field is at fault, or which limit was passed.
+#[derive(ToSchema)]
+#[schema(as = Problem)]
+#[expect(dead_code, reason = "describes what `Problem::render` writes")]
+pub struct ProblemBody {
+    /// `urn:visage:problem:<code>`
+    r#type: String,
+    /// The same for every problem of this code.
+    title: String,
+    /// The HTTP status.
+    status: u16,
+    /// Stable snake_case code.
+    code: String,
+    /// What is wrong this time, and what to do.
+    detail: String,
+    /// Names the request in the service's log.
+    request_id: String,
+}
+
+/// Why an analysis failed: a problem (RFC 9457) without a request.
+#[derive(ToSchema)]
+#[schema(as = Failure)]
+#[expect(dead_code, reason = "describes what `Problem::body` gives")]
+pub struct FailureBody {
+    /// `urn:visage:problem:<code>`
+    r#type: String,
+    title: String,
+    status: u16,
+    /// Stable snake_case code.
+    code: String,
+    /// What is wrong, and what to do.
+    detail: String,
+}
+
+/// How [`Plain`] is written.
+#[derive(ToSchema)]
+#[schema(as = PlainError)]
+#[expect(dead_code, reason = "describes what `Plain` writes")]
+pub struct PlainBody {
+    /// What is wrong and what to do, in a sentence.
+    error: String,
+    /// Stable snake_case code.
+    code: String,
+}
+
+/// How the thumbnails service writes an error.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Error)]
+pub struct ErrorBody {
+    /// What is wrong.
+    pub error: String,
 }
 
 /// A problem in the shape of the services that visage takes over from: `{"error": "<sentence>", "code": "<code>"}`.

@@ -6,6 +6,7 @@ mod doctor;
 mod eval;
 mod keys;
 mod models;
+mod openapi;
 mod serve;
 
 use std::io::Write;
@@ -50,6 +51,8 @@ enum Command {
     Eval(eval::Args),
     /// Make, list and revoke keys for the service.
     Keys(keys::Args),
+    /// Print the description of the service in OpenAPI 3.1.
+    Openapi,
     /// Say what is there and what is missing, each with the cure.
     Doctor(doctor::Args),
 }
@@ -119,6 +122,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Models(args) => models::run(args, settings),
         Command::Eval(args) => eval::run(args, settings),
         Command::Keys(args) => keys::run(args, settings),
+        Command::Openapi => openapi::run(&settings),
         Command::Doctor(args) => doctor::run(args, settings, cli.config.as_deref()),
     }
 }

@@ -9,6 +9,7 @@
 //! two ways, directly for probing and sound and through OpenCV for pictures; [`prepare`] sets up both.
 
 mod audio;
+mod clip;
 mod container;
 mod frames;
 mod probe;
@@ -17,6 +18,7 @@ mod tail;
 use std::path::PathBuf;
 
 pub use audio::{SOUND_RATE, Sound, SoundError};
+pub use clip::{Boomerang, CLIP_FPS, ClipFailure, ClipFormat};
 pub use container::prepare;
 pub use frames::{End, Frames, FramesError, Sample};
 pub use probe::{Probe, ProbeError, probe, sniff};

@@ -4,13 +4,14 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{Store, StoreError, Wake, decode, encode, millis, time, unsigned};
 use crate::analysis::Options;
 
 /// Where a job is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     Queued,
@@ -99,7 +100,7 @@ pub struct Job {
 }
 
 /// Options that say nothing, in the row of an expired job.
-pub(super) const ERASED_OPTIONS: Options = Options { sample_every: 0, max_faces: 0 };
+pub(super) const ERASED_OPTIONS: Options = Options::new(0, 0);
 
 impl Store {
     /// Puts a job into the queue, behind those that are there.

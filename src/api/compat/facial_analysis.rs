@@ -1,36 +1,40 @@
 //! `POST /api/facial-analysis/` of the Facial Emotion Analysis API: a video in, its figures out, in one call.
-//!
-//! `multipart/form-data` with the file in `video`; `sample_every` and `max_faces` as in `POST /analyze-video`, other
-//! fields are read over. Looks at every 5th frame (`sync.facial_analysis_every`).
-//!
-//! **200** gives whole numbers from 0 to 100, the emotions summing to 100; `speechClarity` is null without a sound track
-//! or without speech in it. `confidence` is how sure the classifier was. Refusals: 400 (no file), 408, 413, 422
-//! (not a video, outside of the limits, no face), 429 (too busy), 503 (no model, too little memory), 504 (too late).
 
 use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::{Request, State};
 use serde::Serialize;
+use utoipa::ToSchema;
 
+use super::PlainVideoForm;
 use crate::analysis::{Appraisal, Emotion, Options, appraise};
 use crate::api::Api;
+use crate::api::openapi::COMPAT;
 use crate::api::problem::Plain;
 use crate::api::sync::{self, Holds, SyncError};
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = FacialAnalysis)]
 pub struct Answer {
     facial_analysis_result: Figures,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = FacialAnalysisResult)]
 struct Figures {
+    #[schema(maximum = 100)]
     confidence: u8,
+    /// Percent, summing to 100.
     emotions: BTreeMap<Emotion, u8>,
+    #[schema(maximum = 100)]
     eye_contact: u8,
+    /// Null without a sound track or without speech in it.
+    #[schema(maximum = 100)]
     speech_clarity: Option<u8>,
+    #[schema(maximum = 100)]
     overall_score: u8,
     feedback: String,
 }
@@ -42,9 +46,23 @@ impl From<Appraisal> for Figures {
     }
 }
 
+/// Facial analysis, answered at once
+///
+/// `POST /api/facial-analysis/` of the Facial Emotion Analysis API. Looks at every 5th frame (`sync.facial_analysis_every`).
+/// Figures are whole numbers from 0 to 100.
+#[utoipa::path(post, path = "/api/facial-analysis", operation_id = "facial_analysis", tag = COMPAT,
+    request_body(content = PlainVideoForm, content_type = "multipart/form-data"),
+    responses((status = 200, description = "The figures", body = Answer),
+              (status = 400, description = "No form or no file in it, or the upload broke off"),
+              (status = 408, description = "The upload stalled or took too long"),
+              (status = 413, description = "More than `sync.max_upload`"),
+              (status = 422, description = "Not a video, one outside of the limits, one without a face, or an option out of range"),
+              (status = 429, description = "Too many videos at once; `Retry-After` says when to try again"),
+              (status = 503, description = "The model cannot be loaded, or there is too little memory"),
+              (status = 504, description = "Not analyzed within `sync.deadline_s`")))]
 pub async fn handle(State(api): State<Api>, request: Request) -> Result<Json<Answer>, Plain> {
     let settings = &api.app.settings;
-    let options = Options { sample_every: settings.sync.facial_analysis_every, max_faces: settings.video.max_faces };
+    let options = Options::new(settings.sync.facial_analysis_every, settings.video.max_faces);
     let findings = sync::analyze(&api, request, Holds::Form, options).await?;
     let appraisal = appraise(&findings.analysis).ok_or(SyncError::NoFace)?;
     Ok(Json(Answer { facial_analysis_result: appraisal.into() }))

@@ -1,13 +1,4 @@
 //! `GET /get_stats?token=TOKEN` of Emotion Detection from Video: the statistics of each face of a processed video.
-//!
-//! - `wait=SECONDS` holds the answer back until the analysis is finished, at most `http.max_wait_s`.
-//! - `download=1` gives the answer as a file to save.
-//!
-//! **200** gives `faces`, one entry a person in order of appearance: how often each of the seven labels came out on top
-//! (`emotion_counts`), the one that did most often, the mean probability of each label that did (`average_confidence`),
-//! the samples in which the face was read (`total_frames`), the shape of their probability vectors
-//! (`embeddings_shape`, `[frames, 7]`), and the first of those. **202** with `status` and `progress` while the analysis is
-//! not finished. Refusals: 400 (no token), 404, 410, and 422 for a video that could not be analyzed.
 
 use std::collections::BTreeMap;
 
@@ -16,16 +7,17 @@ use axum::extract::{Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use serde_json::json;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::analysis::{Analysis, Emotion, FaceSummary, rounding};
+use crate::api::openapi::COMPAT;
 use crate::api::problem::Plain;
 use crate::api::v1::{results, view};
 use crate::api::{Api, Caller, Problem};
 use crate::store::Status;
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct Stats {
     token: Uuid,
     status: Status,
@@ -33,14 +25,26 @@ pub struct Stats {
     faces: Vec<FaceStats>,
 }
 
-#[derive(Serialize)]
+/// The statistics while there are none.
+#[derive(Serialize, ToSchema)]
+struct Waiting {
+    token: Uuid,
+    status: Status,
+    progress: view::ProgressView,
+}
+
+#[derive(Serialize, ToSchema)]
 struct FaceStats {
     face_id: u32,
+    /// How often each of the seven labels came out on top.
     emotion_counts: BTreeMap<Emotion, u32>,
     most_common_emotion: Emotion,
+    /// Mean probability of each label that came out on top, 0 to 1.
     #[serde(serialize_with = "rounding::map_of_three")]
     average_confidence: BTreeMap<Emotion, f64>,
+    /// Samples in which the face was read.
     total_frames: u32,
+    /// Of the probability vectors: `[frames, 7]`.
     embeddings_shape: [u32; 2],
     #[serde(serialize_with = "rounding::vector")]
     example_embedding: [f32; 7],
@@ -63,6 +67,19 @@ impl FaceStats {
     }
 }
 
+/// Statistics of each face
+///
+/// `GET /get_stats` of Emotion Detection from Video, one entry a person in order of appearance.
+#[utoipa::path(get, path = "/get_stats", operation_id = "get_stats", tag = COMPAT,
+    params(("token" = Uuid, Query, description = "From the answer to the upload"),
+           ("wait" = Option<u64>, Query, description = "Seconds to hold the answer back until the analysis is finished"),
+           ("download" = Option<u8>, Query, description = "1: as a file to save")),
+    responses((status = 200, description = "The statistics", body = Stats),
+              (status = 202, description = "The analysis is not finished", body = Waiting),
+              (status = 400, description = "No token"),
+              (status = 404, description = "No analysis has this token"),
+              (status = 410, description = "The result was erased when its time was over"),
+              (status = 422, description = "The video could not be analyzed, or `wait` is no number of seconds")))]
 pub async fn handle(
     State(api): State<Api>,
     caller: Caller,
@@ -83,7 +100,7 @@ pub async fn handle(
         let total_frames_analyzed = video.frames_analyzed;
         Json(Stats { token, status: job.status, total_frames_analyzed, faces }).into_response()
     } else {
-        let body = json!({"token": token, "status": job.status, "progress": view::ProgressView::new(&job)});
+        let body = Waiting { token, status: job.status, progress: view::ProgressView::new(&job) };
         let mut response = (StatusCode::ACCEPTED, Json(body)).into_response();
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(view::POLL_AGAIN_S));
         response

@@ -7,18 +7,34 @@ mod process_frame;
 mod save_frame;
 mod upload;
 
-use axum::Router;
-use axum::routing::{get, post};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::Api;
 
-pub fn routes() -> Router<Api> {
-    Router::new()
-        .route("/api/facial-analysis", post(facial_analysis::handle))
-        .route("/process-frame", post(process_frame::handle))
-        .route("/upload", post(upload::handle))
-        .route("/record_video", post(upload::handle))
-        .route("/get_stats", get(get_stats::handle))
-        .route("/save_frame", post(save_frame::handle))
-        .route("/frames/{frame}", get(save_frame::show).delete(save_frame::erase))
+/// What the form may hold; other fields are read over.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes what `form` reads")]
+pub struct PlainVideoForm {
+    /// The file: MP4, MOV, AVI, MKV or WebM.
+    #[schema(value_type = String, format = Binary, content_media_type = "video/mp4")]
+    video: Vec<u8>,
+    /// Look at every n-th frame.
+    #[schema(minimum = 1, maximum = 10_000)]
+    sample_every: Option<u32>,
+    /// Read at most so many faces a frame.
+    #[schema(minimum = 1, maximum = 100)]
+    max_faces: Option<u32>,
+}
+
+pub fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new()
+        .routes(routes!(facial_analysis::handle))
+        .routes(routes!(process_frame::handle))
+        .routes(routes!(upload::handle))
+        .routes(routes!(upload::recorded))
+        .routes(routes!(get_stats::handle))
+        .routes(routes!(save_frame::handle))
+        .routes(routes!(save_frame::show, save_frame::erase))
 }

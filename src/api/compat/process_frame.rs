@@ -1,9 +1,4 @@
-//! `POST /process-frame` of the Flask Video Emotion API: the body is the video, whatever its content type says; the
-//! answer has its mean figures.
-//!
-//! Looks at every 30th frame (`sync.process_frame_every`, or `?sample_every=`). **200** gives the seven labels in percent,
-//! summing to 100; `total_frames_analyzed`; `average_confidence_score` 0 to 1; `eye_contact_score` 0 to 100. Refusals as
-//! those of `POST /api/facial-analysis/`.
+//! `POST /process-frame` of the Flask Video Emotion API: the body is the video; the answer has its mean figures.
 
 use std::collections::BTreeMap;
 
@@ -11,21 +6,27 @@ use axum::Json;
 use axum::extract::{Query, Request, State};
 use axum::http::StatusCode;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::analysis::{Analysis, Emotion, Options, percentages};
+use crate::api::openapi::COMPAT;
 use crate::api::problem::Plain;
 use crate::api::sync::{self, Holds, SyncError};
 use crate::api::v1::form::SAMPLE_EVERY;
 use crate::api::{Api, Problem};
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = FrameScores)]
 pub struct Answer {
+    /// Percent, summing to 100.
     average_emotion_scores: BTreeMap<Emotion, f64>,
     overall_dominant_emotion: Emotion,
     total_frames_analyzed: u64,
-    /// Three decimals.
+    /// 0 to 1, three decimals.
+    #[schema(minimum = 0, maximum = 1)]
     average_confidence_score: f64,
-    /// One decimal; 0 as well where no face was turned far enough towards the camera to be read.
+    /// 0 to 100, one decimal; 0 as well where no face was turned far enough towards the camera to be read.
+    #[schema(minimum = 0, maximum = 100)]
     eye_contact_score: f64,
 }
 
@@ -43,6 +44,21 @@ impl Answer {
     }
 }
 
+/// Mean figures, answered at once
+///
+/// `POST /process-frame` of the Flask Video Emotion API: the body is the video, whatever its content type says. Looks at every
+/// 30th frame (`sync.process_frame_every`).
+#[utoipa::path(post, path = "/process-frame", operation_id = "process_frame", tag = COMPAT,
+    params(("sample_every" = Option<u32>, Query, description = "Look at every n-th frame", minimum = 1, maximum = 10_000)),
+    request_body(content(("video/mp4"), ("application/octet-stream")), description = "The video"),
+    responses((status = 200, description = "The figures", body = Answer),
+              (status = 400, description = "No body, or the upload broke off"),
+              (status = 408, description = "The upload stalled or took too long"),
+              (status = 413, description = "More than `sync.max_upload`"),
+              (status = 422, description = "Not a video, one outside of the limits, one without a face, or an option out of range"),
+              (status = 429, description = "Too many videos at once; `Retry-After` says when to try again"),
+              (status = 503, description = "The model cannot be loaded, or there is too little memory"),
+              (status = 504, description = "Not analyzed within `sync.deadline_s`")))]
 pub async fn handle(
     State(api): State<Api>,
     Query(parameters): Query<BTreeMap<String, String>>,
@@ -53,7 +69,7 @@ pub async fn handle(
         None => settings.sync.process_frame_every,
         Some(text) => text.parse().ok().filter(|every| SAMPLE_EVERY.contains(every)).ok_or_else(bad_option)?,
     };
-    let options = Options { sample_every, max_faces: settings.video.max_faces };
+    let options = Options::new(sample_every, settings.video.max_faces);
     let findings = sync::analyze(&api, request, Holds::Raw, options).await?;
     Ok(Json(Answer::new(&findings.analysis).ok_or(SyncError::NoFace)?))
 }

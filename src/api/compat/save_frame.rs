@@ -1,10 +1,8 @@
 //! `POST /save_frame` of Emotion Detection from Video: keeps one picture for a while; `GET` and `DELETE` of
 //! `/frames/{frame}` give it back and erase it.
 //!
-//! `multipart/form-data` with a JPEG or PNG file of at most 10 MB in `frame` or `image`; other fields are read over.
-//! **201** gives `frame`, `size_bytes` and `links`, with `Location`. The picture lies in the storage under a name that
-//! does not give `frame` away. No analysis knows it, so the housekeeping erases it after an hour. Refusals: 400 (no
-//! file), 408, 413, 422 (no JPEG or PNG), 429.
+//! The picture lies in the storage under a name that
+//! does not give `frame` away. No analysis knows it, so the housekeeping erases it after an hour.
 
 use std::time::Duration;
 
@@ -15,11 +13,13 @@ use axum::response::{IntoResponse, Response};
 use bytes::BytesMut;
 use futures_util::TryStreamExt;
 use multer::Multipart;
-use serde_json::json;
+use serde::Serialize;
 use sha2::{Digest, Sha256};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::api::incoming::Incoming;
+use crate::api::openapi::COMPAT;
 use crate::api::problem::Plain;
 use crate::api::v1::analyze_video::{self, AnalyzeError};
 use crate::api::v1::form;
@@ -30,6 +30,29 @@ use crate::blob::{BlobError, Upload};
 const MOST: u64 = 10_000_000;
 /// Bytes that tell the kind of a picture.
 const HEAD: usize = 8;
+
+/// What the form may hold; other fields are read over.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes what `keep` reads")]
+struct FrameForm {
+    /// A JPEG or PNG file of at most 10 MB; `image` is taken too.
+    #[schema(value_type = String, format = Binary, content_media_type = "image/png")]
+    frame: Vec<u8>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct SavedFrame {
+    /// Its name: whoever has it may see and erase the picture.
+    frame: Uuid,
+    size_bytes: u64,
+    links: FrameLinks,
+}
+
+#[derive(Serialize, ToSchema)]
+struct FrameLinks {
+    #[serde(rename = "self")]
+    this: String,
+}
 
 /// Why a picture was not kept or not given back.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +111,17 @@ impl From<FrameError> for Problem {
     }
 }
 
+/// Keep a picture
+///
+/// `POST /save_frame` of Emotion Detection from Video: keeps one picture for an hour.
+#[utoipa::path(post, path = "/save_frame", operation_id = "save_frame", tag = COMPAT,
+    request_body(content = FrameForm, content_type = "multipart/form-data"),
+    responses((status = 201, description = "It is kept", body = SavedFrame),
+              (status = 400, description = "No form or no file in it, or the upload broke off"),
+              (status = 408, description = "The upload stalled or took too long"),
+              (status = 413, description = "More than 10 MB"),
+              (status = 422, description = "Neither JPEG nor PNG, or more than one"),
+              (status = 429, description = "Too many uploads at once; `Retry-After` says when to try again")))]
 pub async fn handle(State(api): State<Api>, request: Request) -> Result<Response, Plain> {
     let http = &api.app.settings.http;
     let (head, body) = request.into_parts();
@@ -96,8 +130,8 @@ pub async fn handle(State(api): State<Api>, request: Request) -> Result<Response
     let frame = api.app.tokens.next();
     match keep(&api, &head.headers, &incoming, frame).await {
         Ok(size_bytes) => {
-            let link = format!("{}/frames/{frame}", http.base_url());
-            let body = json!({"frame": frame, "size_bytes": size_bytes, "links": {"self": link}});
+            let links = FrameLinks { this: format!("{}/frames/{frame}", http.base_url()) };
+            let body = SavedFrame { frame, size_bytes, links };
             let mut response = (StatusCode::CREATED, Json(body)).into_response();
             response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
             if let Ok(location) = HeaderValue::from_str(&format!("/frames/{frame}")) {
@@ -155,7 +189,11 @@ async fn keep(api: &Api, headers: &HeaderMap, incoming: &Incoming, frame: Uuid) 
     Ok(kept.finish().await.map_err(AnalyzeError::from)?)
 }
 
-/// `GET /frames/{frame}`: the picture.
+/// A kept picture
+#[utoipa::path(get, path = "/frames/{frame}", operation_id = "frame", tag = COMPAT,
+    params(("frame" = Uuid, Path, description = "From the answer to the upload")),
+    responses((status = 200, description = "The picture, PNG or JPEG", content(("image/png"), ("image/jpeg"))),
+              (status = 404, description = "No picture is kept under this name")))]
 pub async fn show(State(api): State<Api>, Path(frame): Path<String>) -> Result<Response, Plain> {
     let frame = Uuid::try_parse(&frame).map_err(|_| FrameError::Unknown)?;
     let copy = tokio::task::spawn_blocking(tempfile::NamedTempFile::new).await.map_err(std::io::Error::other);
@@ -171,7 +209,11 @@ pub async fn show(State(api): State<Api>, Path(frame): Path<String>) -> Result<R
     Ok((headers, bytes).into_response())
 }
 
-/// `DELETE /frames/{frame}`: erases the picture; 204, also where there is none.
+/// Erase a kept picture
+#[utoipa::path(delete, path = "/frames/{frame}", operation_id = "erase_frame", tag = COMPAT,
+    params(("frame" = Uuid, Path, description = "From the answer to the upload")),
+    responses((status = 204, description = "Nothing of it is left, if there was something"),
+              (status = 404, description = "That is no name of a picture")))]
 pub async fn erase(State(api): State<Api>, Path(frame): Path<String>) -> Result<StatusCode, Plain> {
     let frame = Uuid::try_parse(&frame).map_err(|_| FrameError::Unknown)?;
     api.app.blobs.delete(&key(frame)).await?;

@@ -1,8 +1,4 @@
-//! `GET /v1/analyses`: what the caller's key sent, the newest first; a key with the scope `admin` sees all. Always needs a
-//! key.
-//!
-//! `?status=`, `?created_from=`, `?created_before=` (ISO 8601 with a zone), `?limit=` (1 to 100, by default 20). `next` of an
-//! answer is the `?cursor=` of the next page, null on the last one; it stays good while new analyses come in.
+//! `GET /v1/analyses`: what the caller's key sent, page by page.
 
 use axum::Json;
 use axum::extract::{Query, State};
@@ -11,29 +7,49 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::view::{ListedView, REVALIDATE};
+use crate::api::openapi::NATIVE;
 use crate::api::{Api, Caller, Problem};
 use crate::store::{JobFilter, Status};
 
 const LIMIT: std::ops::RangeInclusive<u32> = 1..=100;
 const DEFAULT_LIMIT: u32 = 20;
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct Parameters {
+    #[param(value_type = Option<Status>)]
     status: Option<String>,
+    /// Sent then or later; ISO 8601 with a zone.
+    #[param(value_type = Option<Timestamp>)]
     created_from: Option<String>,
+    /// Sent before then; ISO 8601 with a zone.
+    #[param(value_type = Option<Timestamp>)]
     created_before: Option<String>,
+    /// Most analyses of the answer.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 100, default = 20)]
     limit: Option<String>,
+    /// `next` of the page before.
     cursor: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Analyses)]
 struct Page {
     analyses: Vec<ListedView>,
+    /// The `cursor` of the next page; null on the last one.
     next: Option<String>,
 }
 
+/// What a key sent
+///
+/// The newest first; a key with the scope `admin` sees what all keys sent. `next` of an answer stays good while new analyses
+/// come in.
+#[utoipa::path(get, path = "/v1/analyses", operation_id = "list_analyses", tag = NATIVE, params(Parameters),
+    responses((status = 200, description = "A page of analyses", body = Page),
+              (status = 422, description = "A parameter is wrong; `parameter` names it")))]
 pub(in crate::api) async fn handle(
     State(api): State<Api>,
     caller: Caller,

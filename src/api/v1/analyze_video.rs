@@ -1,52 +1,80 @@
 //! `POST /analyze-video`: takes a video and queues its analysis.
 //!
-//! `multipart/form-data` with these fields, in any order:
-//!
-//! - `video`: the file, MP4/MOV, Matroska/WebM or AVI; once. Its name is not looked at.
-//! - `email`: an address that gets the report; none, one or several fields of that name, at most 10.
-//! - `sample_every`: look at every n-th frame, 1 to 10000.
-//! - `max_faces`: read at most so many faces a frame, 1 to 100.
-//!
-//! Any other field is refused by name, so that a misspelt option does not pass for a taken one.
-//!
-//! With the header `Idempotency-Key` (1 to 255 printable ASCII characters), a repetition within 24 hours gets the answer of
-//! the first: same key and same fields, the same token; same key and other fields, 422. Refused requests are not
-//! remembered, so what was wrong can be mended under the same key.
-//!
 //! The video streams into the blob store: the first bytes are looked at before anything is written, the container is
 //! opened before the job is queued, and what is refused leaves nothing. **202** gives `token`, `status` and `links`,
-//! with `Location` and `Retry-After`. Refusals: 400, 408, 413, 415, 422, 429, each with its `code`.
+//! with `Location` and `Retry-After`.
 
 use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 use tokio::sync::OwnedSemaphorePermit;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::enqueue::{self, Wanted};
 use super::form::{self, Form, Stored, Unknown};
 use super::view::{Links, POLL_AGAIN_S};
-use crate::analysis::Options;
+use crate::analysis::{Detail, Language, Options};
 use crate::api::incoming::{BodyError, Incoming};
-use crate::api::{Api, Caller, Problem};
-use crate::blob::BlobError;
-use crate::config::{ByteSize, MailTransport};
-use crate::media::{self, ProbeError, Source};
-use crate::store::{Enqueued, NewJob, Repeatable, Status, StoreError};
-
-/// Opening a container takes a moment; one that takes longer than this hangs on its storage.
-const PROBE: Duration = Duration::from_secs(60);
+use crate::api::openapi::NATIVE;
+use crate::api::{Api, AppState, Caller, Problem};
+use crate::blob::{BlobError, Upload};
+use crate::config::ByteSize;
+use crate::media::ProbeError;
+use crate::store::{Enqueued, Status, StoreError};
 
 /// The answer to an accepted video.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct Accepted {
     token: Uuid,
     status: Status,
     links: Links,
+}
+
+impl Accepted {
+    pub fn new(app: &AppState, token: Uuid) -> Self {
+        Self { token, status: Status::Queued, links: Links::new(app, token) }
+    }
+}
+
+/// What the form may hold, in any order.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes what `form` reads")]
+struct VideoForm {
+    /// The file, MP4/MOV, Matroska/WebM or AVI; once. Its name is not looked at.
+    #[schema(value_type = String, format = Binary, content_media_type = "video/mp4")]
+    video: Vec<u8>,
+    /// An address that gets the report; none, one or several fields of that name, at most 10.
+    #[schema(format = Email)]
+    email: Option<String>,
+    /// Look at every n-th frame.
+    #[schema(minimum = 1, maximum = 10_000)]
+    sample_every: Option<u32>,
+    /// Read at most so many faces a frame.
+    #[schema(minimum = 1, maximum = 100)]
+    max_faces: Option<u32>,
+    /// Of report and mail; by default as the reader's browser asks.
+    language: Option<Language>,
+    /// `off` leaves out the landmarks, so that eye contact is judged by the head alone.
+    gaze: Option<Switch>,
+    /// `off` leaves the sound track alone.
+    speech: Option<Switch>,
+    /// More of each sample than is usual. Excludes `gaze=off`.
+    detail: Option<Detail>,
+}
+
+/// Whether a part is wanted.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[expect(dead_code, reason = "describes what `form` reads")]
+pub(in crate::api) enum Switch {
+    On,
+    Off,
 }
 
 /// Why a video was not taken.
@@ -82,6 +110,14 @@ pub enum AnalyzeError {
     NotText { field: &'static str },
     #[error("field {field} is not a number from {least} to {most}")]
     BadOption { field: &'static str, least: u32, most: u32 },
+    #[error("{field} is none of its choices")]
+    BadChoice { field: &'static str, choices: &'static str },
+    #[error("movements of the face without landmarks")]
+    Contradiction,
+    #[error("the query cannot be read")]
+    BadQuery,
+    #[error("not a language that is known")]
+    BadLanguage,
     #[error("not a mail address")]
     BadEmail,
     #[error("more than {most} addresses")]
@@ -187,7 +223,8 @@ impl From<AnalyzeError> for Problem {
                 &field,
                 "unknown_field",
                 "A field that is not known",
-                "Known are video, email, sample_every and max_faces. Check the spelling or leave the field out."
+                "Known are video, email, sample_every, max_faces, language, gaze, speech and detail. Check the spelling or leave \
+                 the field out."
                     .to_owned(),
             ),
             E::TooManyFields { most } => {
@@ -208,6 +245,31 @@ impl From<AnalyzeError> for Problem {
                 "bad_option",
                 "An option is out of range",
                 format!("Give {field} as a whole number from {least} to {most}, or leave it out."),
+            ),
+            E::BadChoice { field, choices } => of_field(
+                field,
+                "bad_option",
+                "An option is not known",
+                format!("Give {field} as {choices}, or leave it out."),
+            ),
+            E::BadQuery => Self::new(
+                StatusCode::BAD_REQUEST,
+                "bad_query",
+                "The query cannot be read",
+                "Write options in the address as ?sample_every=10&detail=expressions, or send them as fields.",
+            ),
+            E::Contradiction => of_field(
+                "detail",
+                "contradiction",
+                "Two options exclude each other",
+                "detail=expressions is read from the landmarks that gaze=off leaves out. Leave out one of the two."
+                    .to_owned(),
+            ),
+            E::BadLanguage => of_field(
+                "language",
+                "bad_option",
+                "An option is out of range",
+                "Give language as en or de, or leave it out.".to_owned(),
             ),
             E::BadEmail => of_field(
                 "email",
@@ -257,14 +319,32 @@ fn sentence(text: &str) -> String {
     format!("{first}{}.", letters.as_str())
 }
 
+/// Send a video
+///
+/// Takes a video and queues its analysis. A field that is not known is refused by name, so that a misspelt option does not
+/// pass for a taken one. With `Idempotency-Key`, a repetition within 24 hours gets the answer of the first; the same
+/// key with other fields is refused. Refused requests are not remembered.
+#[utoipa::path(post, path = "/analyze-video", operation_id = "analyze_video", tag = NATIVE,
+    params(("idempotency-key" = Option<String>, Header, description = "1 to 255 printable ASCII characters, such as a UUID",
+               min_length = 1, max_length = 255, pattern = "^[ -~]+$"),
+           ("detail" = Option<Detail>, Query, description = "This and every other option may stand here too; a field counts more")),
+    request_body(content = VideoForm, content_type = "multipart/form-data"),
+    responses((status = 202, description = "The analysis is queued", body = Accepted,
+                  headers(("location" = String, description = "Where the result will be"),
+                          ("retry-after" = u64, description = "Seconds after which to look there"))),
+              (status = 400, description = "The form or the Idempotency-Key cannot be read, or the upload broke off"),
+              (status = 408, description = "The upload stalled or took too long"),
+              (status = 413, description = "More than `http.max_upload`"),
+              (status = 415, description = "Not multipart/form-data"),
+              (status = 422, description = "No video that can be analyzed, or a field is wrong; `field` names it"),
+              (status = 429, description = "Too many uploads at once; `Retry-After` says when to try again")))]
 pub(in crate::api) async fn handle(
     State(api): State<Api>,
     caller: Caller,
     request: Request,
 ) -> Result<Response, Problem> {
     let token = accept(&api, &caller, request, Unknown::Refuse).await?;
-    let accepted = Accepted { token, status: Status::Queued, links: Links::new(&api.app, token) };
-    Ok(queued(token, Json(accepted)))
+    Ok(queued(token, Json(Accepted::new(&api.app, token))))
 }
 
 /// The answer to an accepted video, with this body.
@@ -289,7 +369,7 @@ pub(in crate::api) async fn accept(
     let http = &api.app.settings.http;
     let (head, body) = request.into_parts();
     let incoming = Incoming::new(body, http.max_upload.0, Duration::from_secs(http.idle_timeout_s));
-    let taken = take(api, caller, &head.headers, &incoming, unknown).await;
+    let taken = take(api, caller, &head, &incoming, unknown).await;
     taken.inspect_err(|error| refuse(error, &head.headers, incoming))
 }
 
@@ -311,92 +391,50 @@ pub(in crate::api) fn check_announced(headers: &HeaderMap, limit: u64) -> Result
 async fn take(
     api: &Api,
     caller: &Caller,
-    headers: &HeaderMap,
+    head: &Parts,
     incoming: &Incoming,
     unknown: Unknown,
 ) -> Result<Uuid, AnalyzeError> {
     let (app, http) = (&api.app, &api.app.settings.http);
-    check_announced(headers, http.max_upload.0)?;
-    let repeated_as = idempotency_key(headers)?;
+    check_announced(&head.headers, http.max_upload.0)?;
+    let repeated_as = enqueue::idempotency_key(&head.headers)?;
     let place = api.uploads.clone().try_acquire_owned().map_err(|_| AnalyzeError::Busy)?;
     // Of its own, so that a listing of the storage gives no tokens away.
     let key = app.tokens.next().to_string();
     let shelf = Stored { blobs: app.blobs.as_ref(), key: &key };
-    let options = Options { sample_every: app.settings.video.sample_every, max_faces: app.settings.video.max_faces };
-    let form = form::read(headers, incoming, &shelf, options, unknown);
+    let options = Options::new(app.settings.video.sample_every, app.settings.video.max_faces);
+    let form = form::read(head, incoming, &shelf, options, unknown);
     let form = tokio::time::timeout(Duration::from_secs(http.max_upload_s), form).await;
     let form = form.map_err(|_| AnalyzeError::TooSlow { limit_s: http.max_upload_s })??;
-    if app.settings.mail.transport == MailTransport::None && !form.recipients.is_empty() {
-        return Err(AnalyzeError::MailOff);
-    }
+    enqueue::check_mail(app, &form.recipients)?;
     // All of it has come. From here on the client's leaving changes nothing: the job is queued or the video deleted.
-    let settled = tokio::spawn(settle(api.clone(), caller.clone(), repeated_as, form, key, place)).await;
+    let Form { video, options, recipients, digest } = form;
+    let wanted = Wanted { options, recipients, repeated_as, digest };
+    let settled = tokio::spawn(settle(api.clone(), caller.clone(), video, wanted, key, place)).await;
     settled.map_err(|error| AnalyzeError::Unopened(error.to_string()))?
-}
-
-/// The hash of the header `Idempotency-Key`, if there is one.
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, AnalyzeError> {
-    let mut given = headers.get_all("idempotency-key").iter();
-    let Some(key) = given.next() else { return Ok(None) };
-    let text = key.to_str().unwrap_or_default();
-    if given.next().is_some() || !(1..=255).contains(&text.len()) {
-        return Err(AnalyzeError::BadIdempotencyKey);
-    }
-    Ok(Some(form::hex(&Sha256::digest(text.as_bytes()))))
 }
 
 /// Makes the video appear, opens it, and queues its job; what is refused is deleted.
 async fn settle(
     api: Api,
     caller: Caller,
-    repeated_as: Option<String>,
-    form: Form,
+    video: Box<dyn Upload>,
+    wanted: Wanted,
     key: String,
     place: OwnedSemaphorePermit,
 ) -> Result<Uuid, AnalyzeError> {
-    let size_bytes = form.video.finish().await?;
-    let token = api.app.tokens.next();
-    let job = NewJob { token, video_key: key.clone(), options: form.options, recipients: form.recipients };
-    let repeatable = repeated_as.map(|name_sha256| Repeatable { name_sha256, body_sha256: form.digest });
-    let queued = async {
-        open(&api, &key).await?;
-        Ok(api.app.store.enqueue_once(caller.owner(), repeatable.as_ref(), &job, api.app.clock.now()).await?)
-    };
-    let queued: Result<Enqueued, AnalyzeError> = queued.await;
+    let size_bytes = video.finish().await?;
+    let queued = enqueue::enqueue(&api, &caller, &wanted, &key, None).await;
     drop(place);
-    if !matches!(queued, Ok(Enqueued::New))
+    if !matches!(queued, Ok((_, Enqueued::New)))
         && let Err(error) = api.app.blobs.delete(&key).await
     {
         tracing::error!(%error, "a video that was not queued could not be deleted; the sweep tries again");
     }
-    match queued? {
-        Enqueued::New => tracing::info!(size_bytes, "an upload was queued"),
-        Enqueued::Before(token) => {
-            tracing::info!("an upload was a repetition");
-            return Ok(token);
-        }
-        Enqueued::Reused => return Err(AnalyzeError::IdempotencyKeyReused),
-    }
-    Ok(token)
-}
-
-/// Whether the container can be opened and is within the limits. A bucket whose address the decoder cannot read from
-/// leaves that to the worker, which copies the video first.
-async fn open(api: &Api, key: &str) -> Result<(), AnalyzeError> {
-    let source = api.app.blobs.source(key).await?;
-    let is_remote = matches!(source, Source::Url(_));
-    let _turn = api.probes.acquire().await.map_err(|error| AnalyzeError::Unopened(error.to_string()))?;
-    let limits = api.app.settings.video.clone();
-    let probed = tokio::task::spawn_blocking(move || media::probe(&source, &limits));
-    match tokio::time::timeout(PROBE, probed).await {
-        Ok(Ok(Ok(_))) => Ok(()),
-        Ok(Ok(Err(ProbeError::Unreadable(reason)))) if is_remote => {
-            tracing::warn!(reason, "an upload cannot be streamed from storage; the worker will look into it");
-            Ok(())
-        }
-        Ok(Ok(Err(ProbeError::Unreadable(reason)))) => Err(AnalyzeError::Unopened(reason)),
-        Ok(Ok(Err(refusal))) => Err(AnalyzeError::Refused(refusal)),
-        Ok(Err(error)) => Err(AnalyzeError::Unopened(error.to_string())),
-        Err(_) => Err(AnalyzeError::Unopened(format!("no answer within {} s", PROBE.as_secs()))),
+    let (token, queued) = queued?;
+    tracing::info!(size_bytes, ?queued, "an upload was taken");
+    match queued {
+        Enqueued::New | Enqueued::Before(_) => Ok(token),
+        Enqueued::Reused => Err(AnalyzeError::IdempotencyKeyReused),
     }
 }

@@ -8,11 +8,20 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 
 use super::view;
+use crate::api::openapi::NATIVE;
 use crate::api::{Api, Caller, Problem};
 
 /// Tries to delete the video before it is left to the sweep.
 const TRIES: u32 = 3;
 
+/// Cancel and erase
+///
+/// Cancels an unfinished analysis and erases everything of it: job, result, messages not yet sent, video. Afterwards the
+/// token is as unknown as one that never was.
+#[utoipa::path(delete, path = "/results/{token}", operation_id = "erase", tag = NATIVE,
+    params(("token" = Uuid, Path, description = "From the answer to the upload")),
+    responses((status = 204, description = "Nothing of it is left"),
+              (status = 404, description = "No analysis has this token")))]
 pub(in crate::api) async fn handle(
     State(api): State<Api>,
     caller: Caller,

@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use super::results::LOOK_AGAIN;
 use super::view::{self, ProgressView};
+use crate::api::openapi::NATIVE;
 use crate::api::{Api, AppState, Caller, Problem};
 use crate::store::{Job, Status};
 
@@ -36,6 +37,15 @@ enum Told {
     All,
 }
 
+/// The course of an analysis
+///
+/// Server-sent events: `progress` whenever something changed, then one of `done`, `failed`, `cancelled`, `expired` or
+/// `erased`, and the stream ends. The data of each is `{"status", "progress"}`; the result is at `/results/{token}`.
+#[utoipa::path(get, path = "/results/{token}/events", operation_id = "events", tag = NATIVE,
+    params(("token" = Uuid, Path, description = "From the answer to the upload")),
+    responses((status = 200, description = "The events", body = String, content_type = "text/event-stream"),
+              (status = 404, description = "No analysis has this token"),
+              (status = 410, description = "The result was erased when its time was over")))]
 pub(in crate::api) async fn handle(
     State(api): State<Api>,
     caller: Caller,

@@ -7,10 +7,12 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use serde_json::{Value, json};
+use serde::Serialize;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
+use utoipa::ToSchema;
 
+use crate::api::openapi::OPERATIONS;
 use crate::api::{Api, AppState, Problem};
 
 const FRESH: Duration = Duration::from_secs(1);
@@ -53,10 +55,22 @@ fn failure<E: std::fmt::Display>(answer: Result<Result<(), E>, tokio::time::erro
     }
 }
 
-pub(in crate::api) async fn handle(State(api): State<Api>) -> Result<Json<Value>, Problem> {
+#[derive(Serialize, ToSchema)]
+pub struct Ready {
+    /// `ready`
+    status: &'static str,
+}
+
+/// Whether requests may be sent here
+///
+/// Asks database and storage, at most once a second. 503 names what does not answer under `down`.
+#[utoipa::path(get, path = "/readyz", operation_id = "readyz", tag = OPERATIONS,
+    responses((status = 200, description = "All parts answer", body = Ready),
+              (status = 503, description = "A part does not answer")))]
+pub(in crate::api) async fn handle(State(api): State<Api>) -> Result<Json<Ready>, Problem> {
     let down = api.readiness.down(&api.app).await;
     if down.is_empty() {
-        return Ok(Json(json!({"status": "ready"})));
+        return Ok(Json(Ready { status: "ready" }));
     }
     let detail = format!("No answer from: {}. Try again in a few seconds.", down.join(", "));
     let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", "A part of the service is down", detail);

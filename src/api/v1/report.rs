@@ -7,6 +7,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 
 use super::view;
+use crate::api::openapi::NATIVE;
 use crate::api::{Api, Caller, Problem};
 use crate::report::Context;
 use crate::store::Status;
@@ -16,6 +17,16 @@ const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 );
 
+/// The report
+///
+/// The HTML report that is also mailed.
+#[utoipa::path(get, path = "/results/{token}/report", operation_id = "report", tag = NATIVE,
+    params(("token" = Uuid, Path, description = "From the answer to the upload")),
+    responses((status = 200, description = "The report", body = String, content_type = "text/html"),
+              (status = 404, description = "No analysis has this token"),
+              (status = 409, description = "The analysis is not finished, or was cancelled"),
+              (status = 410, description = "The result was erased when its time was over"),
+              (status = 422, description = "The video could not be analyzed")))]
 pub(in crate::api) async fn handle(
     State(api): State<Api>,
     caller: Caller,

@@ -1,12 +1,4 @@
 //! `GET /results/{token}`: the state of an analysis, and the result once it is done.
-//!
-//! - `?wait=SECONDS` holds the answer back until the analysis is finished, or, with `If-None-Match`, until anything has
-//!   changed; at most `http.max_wait_s`.
-//! - `ETag` and `If-None-Match`: 304 while nothing has changed.
-//! - `Retry-After` while it is unfinished.
-//! - Unknown token: 404. Result erased when its time was over: 410.
-//!
-//! A failed analysis is a 200 too, with `status` `failed` and a problem under `error`.
 
 use std::time::Duration;
 
@@ -16,9 +8,11 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use tokio::time::Instant;
+use utoipa::IntoParams;
 use uuid::Uuid;
 
 use super::view::{self, JobView};
+use crate::api::openapi::NATIVE;
 use crate::api::{Api, AppState, Caller, Problem};
 use crate::store::{Job, Status};
 
@@ -26,11 +20,27 @@ use crate::store::{Job, Status};
 /// a worker in another process), this is how late it is noticed.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct Parameters {
+    /// Seconds to hold the answer back until the analysis is finished or, with `If-None-Match`, until anything has
+    /// changed; at most `http.max_wait_s`.
+    #[param(value_type = Option<u64>)]
     wait: Option<String>,
 }
 
+/// State and result
+///
+/// The state of an analysis, and the result once `status` is `done`. A failed analysis is a 200 too, with a problem under
+/// `error`. `Retry-After` says when to ask again; `ETag` and `If-None-Match` save unchanged answers.
+#[utoipa::path(get, path = "/results/{token}", operation_id = "result", tag = NATIVE,
+    params(("token" = Uuid, Path, description = "From the answer to the upload"), Parameters),
+    responses((status = 200, description = "The state", body = JobView,
+                  headers(("etag" = String, description = "Of this state"))),
+              (status = 304, description = "Nothing has changed since `If-None-Match`"),
+              (status = 404, description = "No analysis has this token"),
+              (status = 410, description = "The result was erased when its time was over"),
+              (status = 422, description = "`wait` is no number of seconds")))]
 pub(in crate::api) async fn handle(
     State(api): State<Api>,
     caller: Caller,

@@ -3,10 +3,12 @@
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::api::Api;
+use crate::api::openapi::OPERATIONS;
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct Root {
     service: &'static str,
     version: &'static str,
@@ -14,13 +16,21 @@ pub struct Root {
     links: Links,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = RootLinks)]
 struct Links {
     analyze_video: String,
     healthz: String,
     readyz: String,
+    openapi: String,
+    docs: String,
 }
 
+/// What this is
+///
+/// Says that the service is up, and where things are.
+#[utoipa::path(get, path = "/", operation_id = "root", tag = OPERATIONS,
+    responses((status = 200, description = "It is up", body = Root)))]
 pub(in crate::api) async fn handle(State(api): State<Api>) -> Json<Root> {
     let base = api.app.settings.http.base_url();
     Json(Root {
@@ -31,6 +41,8 @@ pub(in crate::api) async fn handle(State(api): State<Api>) -> Json<Root> {
             analyze_video: format!("{base}/analyze-video"),
             healthz: format!("{base}/healthz"),
             readyz: format!("{base}/readyz"),
+            openapi: format!("{base}/openapi.json"),
+            docs: format!("{base}/docs"),
         },
     })
 }

@@ -4,9 +4,11 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::analysis::{Analysis, Options};
+use crate::api::problem::FailureBody;
 use crate::api::{AppState, Caller, Problem};
 use crate::store::{Job, Status};
 
@@ -14,7 +16,8 @@ use crate::store::{Job, Status};
 pub const POLL_AGAIN_S: u64 = 2;
 
 /// The state of a job; with the result once there is one.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Result)]
 pub struct JobView {
     token: Uuid,
     status: Status,
@@ -29,13 +32,15 @@ pub struct JobView {
     expires_at: Option<Timestamp>,
     links: Links,
     /// Why the analysis failed: a problem (RFC 9457); null otherwise.
+    #[schema(value_type = Option<FailureBody>)]
     error: Option<Map<String, Value>>,
     /// The result; null until `status` is `done`.
     analysis: Option<Analysis>,
 }
 
 /// A job in a list: without its result.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Listed)]
 pub struct ListedView {
     token: Uuid,
     status: Status,
@@ -46,6 +51,7 @@ pub struct ListedView {
     expires_at: Option<Timestamp>,
     links: Links,
     /// Why the analysis failed: a problem (RFC 9457); null otherwise.
+    #[schema(value_type = Option<FailureBody>)]
     error: Option<Map<String, Value>>,
 }
 
@@ -64,7 +70,8 @@ impl ListedView {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Progress)]
 pub struct ProgressView {
     /// 0 to 1; null where the container does not tell how many frames there are.
     fraction: Option<f64>,
@@ -75,7 +82,7 @@ pub struct ProgressView {
 }
 
 /// Where everything about a job is.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct Links {
     #[serde(rename = "self")]
     this: String,

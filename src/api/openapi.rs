@@ -1,0 +1,206 @@
+//! The description of the service in OpenAPI 3.1, put together from what the endpoints' files say of themselves.
+//!
+//! An endpoint tells its path, its parameters, its body and its own answers. What holds for many is added here, from the
+//! very rules by which it is done: which calls want a key ([`auth::access`]), in which shape errors are written, and what
+//! any call may answer.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::schema::{Components, Object, Schema, SchemaType, Type};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::tag::TagBuilder;
+use utoipa::openapi::{
+    ContentBuilder, InfoBuilder, LicenseBuilder, OpenApi, Ref, RefOr, ResponseBuilder, Server, path::PathItem,
+};
+use utoipa::{PartialSchema, ToSchema};
+
+use super::Api;
+use super::auth::{self, Access};
+use super::problem::{ErrorBody, PlainBody, ProblemBody};
+use crate::config::Settings;
+
+/// Calls of visage's own.
+pub const NATIVE: &str = "native";
+/// Calls taken over from other services: errors are [`PlainBody`].
+pub const COMPAT: &str = "compat";
+/// Calls taken over from the Journaling thumbnails API: errors are [`ErrorBody`].
+pub const THUMBNAILS: &str = "thumbnails";
+/// Health and documentation.
+pub const OPERATIONS: &str = "operations";
+
+const PROBLEM_JSON: &str = "application/problem+json";
+const JSON: &str = "application/json";
+const BEARER: &str = "bearer";
+const HEADER: &str = "x-api-key";
+
+const DESCRIPTION: &str = "Upload a video, get back what the faces in it showed: emotion, calmness, eye contact, per \
+                           person and over time. Every path answers with and without a slash at its end; every answer \
+                           carries an X-Request-Id.";
+
+/// `GET /openapi.json`
+///
+/// This document.
+#[utoipa::path(get, path = "/openapi.json", operation_id = "openapi", tag = OPERATIONS,
+    responses((status = 200, description = "The document", body = serde_json::Value)))]
+pub(super) async fn handle(State(api): State<Api>) -> Response {
+    Json(api.document.as_ref()).into_response()
+}
+
+/// The document of a service with these settings: what the routes tell, and what holds for all of them.
+pub(super) fn complete(mut document: OpenApi, settings: &Settings) -> OpenApi {
+    document.info = InfoBuilder::new()
+        .title("visage")
+        .version(env!("CARGO_PKG_VERSION"))
+        .description(Some(DESCRIPTION))
+        .license(Some(LicenseBuilder::new().name("MIT OR Apache-2.0").identifier(Some("MIT OR Apache-2.0")).build()))
+        .build();
+    let url = settings.http.public_url.trim_end_matches('/');
+    document.servers = Some(vec![Server::new(if url.is_empty() { "/" } else { url })]);
+    let tag = |(name, text): (&str, &str)| TagBuilder::new().name(name).description(Some(text)).build();
+    let tags = [
+        (NATIVE, "visage's own calls. Errors are problems (RFC 9457)."),
+        (COMPAT, "Calls of other services, in the shapes that their clients know. Errors are {\"error\", \"code\"}."),
+        (THUMBNAILS, "Calls of the Journaling thumbnails API. They always need a key. Errors are {\"error\"}."),
+        (OPERATIONS, "Health and documentation. They never need a key."),
+    ];
+    document.tags = Some(tags.map(tag).into());
+    let components = document.components.get_or_insert_default();
+    tell_missing(components, &requested(&document.paths.paths));
+    for (name, schema) in [
+        (ProblemBody::name(), ProblemBody::schema()),
+        (PlainBody::name(), PlainBody::schema()),
+        (ErrorBody::name(), ErrorBody::schema()),
+    ] {
+        components.schemas.insert(name.into_owned(), schema);
+    }
+    let key = ApiKeyValue::with_description(HEADER, "A key that visage keys create made.");
+    components.security_schemes.insert(HEADER.to_owned(), RefOr::T(SecurityScheme::ApiKey(ApiKey::Header(key))));
+    let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+    components.security_schemes.insert(BEARER.to_owned(), RefOr::T(bearer));
+    for (path, item) in &mut document.paths.paths {
+        for (method, operation) in operations(item) {
+            let access = auth::access(&method, Some(path));
+            finish(operation, access, settings.auth.required);
+        }
+    }
+    document
+}
+
+fn operations(item: &mut PathItem) -> impl Iterator<Item = (axum::http::Method, &mut Operation)> {
+    use axum::http::Method;
+    [
+        (Method::GET, &mut item.get),
+        (Method::POST, &mut item.post),
+        (Method::PUT, &mut item.put),
+        (Method::DELETE, &mut item.delete),
+    ]
+    .into_iter()
+    .filter_map(|(method, operation)| Some((method, operation.as_mut()?)))
+}
+
+/// Adds to a call what it does not say itself.
+fn finish(operation: &mut Operation, access: Access, required: bool) {
+    let is = |tag: &str| operation.tags.iter().flatten().any(|given| given == tag);
+    let (kind, schema) = if is(COMPAT) {
+        (JSON, PlainBody::name())
+    } else if is(THUMBNAILS) {
+        (JSON, ErrorBody::name())
+    } else {
+        (PROBLEM_JSON, ProblemBody::name())
+    };
+    let own_guard = is(THUMBNAILS);
+    let content = |name: &str| ContentBuilder::new().schema(Some(Ref::from_schema_name(name))).build();
+    for (status, response) in &mut operation.responses.responses {
+        if let RefOr::T(response) = response
+            && response.content.is_empty()
+            && status.parse::<u16>().is_ok_and(|status| status >= 400)
+        {
+            response.content.insert(kind.to_owned(), RefOr::T(content(&schema)));
+        }
+    }
+    let mut may = vec![("500", "Something went wrong here."), ("503", "A part of the service does not answer.")];
+    if access == Access::Link {
+        may.push(("401", "A key was sent along, and it is not good."));
+        may.push(("429", "Too many requests; Retry-After says when the next fits."));
+    } else if access != Access::Open {
+        may.push(("401", "No key, or one that is not good."));
+        may.push(("403", "The key lacks the scope that this call needs."));
+        may.push(("429", "Too many requests; Retry-After says when the next fits."));
+        let keys = [HEADER, BEARER].map(|scheme| SecurityRequirement::new(scheme, Vec::<String>::new()));
+        let open = matches!(access, Access::Native(_)) && !required;
+        operation.security = Some(open.then(SecurityRequirement::default).into_iter().chain(keys).collect());
+    }
+    for (status, text) in may {
+        let answer = operation.responses.responses.entry(status.to_owned());
+        let answer = answer.or_insert_with(|| RefOr::T(ResponseBuilder::new().description(text).build()));
+        let RefOr::T(answer) = answer else { continue };
+        let guards = matches!(status, "401" | "403") && own_guard;
+        let (kind, name) = if guards { (JSON, ErrorBody::name()) } else { (PROBLEM_JSON, ProblemBody::name()) };
+        answer.content.entry(kind.to_owned()).or_insert_with(|| RefOr::T(content(&name)));
+    }
+}
+
+/// Names of the schemas that requests have.
+fn requested(paths: &utoipa::openapi::path::PathsMap<String, PathItem>) -> Vec<String> {
+    let bodies = paths.values().flat_map(|item| [&item.post, &item.put, &item.get]).flatten();
+    let schemas = bodies.filter_map(|operation| operation.request_body.as_ref()).filter_map(|body| match body {
+        RefOr::T(body) => Some(body.content.values()),
+        RefOr::Ref(_) => None,
+    });
+    schemas
+        .flatten()
+        .filter_map(|content| match content {
+            RefOr::T(content) => match &content.schema {
+                Some(RefOr::Ref(to)) => to.ref_location.rsplit('/').next().map(str::to_owned),
+                _ => None,
+            },
+            RefOr::Ref(_) => None,
+        })
+        .collect()
+}
+
+/// All members of an answer are always there, null where there is nothing to tell; what a request does not tell, it leaves
+/// out.
+fn tell_missing(components: &mut Components, requests: &[String]) {
+    for (name, schema) in &mut components.schemas {
+        match schema {
+            RefOr::T(Schema::Object(request)) if requests.contains(name) => leave_out(request),
+            RefOr::T(answer) if !requests.contains(name) => require_all(name, answer),
+            _ => {}
+        }
+    }
+}
+
+/// Members of answers that are left out where there is nothing to tell.
+const LEFT_OUT: [(&str, &str); 1] = [("Options", "language")];
+
+fn require_all(name: &str, schema: &mut Schema) {
+    let always = |member: &&String| !LEFT_OUT.contains(&(name, member.as_str()));
+    match schema {
+        Schema::Object(object) => object.required = object.properties.keys().filter(always).cloned().collect(),
+        Schema::AllOf(parts) => {
+            for part in &mut parts.items {
+                if let RefOr::T(part) = part {
+                    require_all(name, part);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Takes null from the types of the members.
+fn leave_out(request: &mut Object) {
+    for (_, member) in &mut request.properties {
+        if let RefOr::T(Schema::Object(member)) = member
+            && let SchemaType::Array(types) = &mut member.schema_type
+        {
+            types.retain(|given| *given != Type::Null);
+            if let [only] = types.as_slice() {
+                member.schema_type = SchemaType::Type(only.clone());
+            }
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! The description of the service: what it says, and the page that shows it.
+
+use reqwest::{StatusCode, header};
+use serde_json::Value;
+use visage::api;
+use visage::config::Settings;
+
+use crate::support::service::Service;
+
+#[test]
+fn the_description_reads_as_it_did() {
+    insta::assert_snapshot!(api::description(&Settings::defaults().unwrap()).to_pretty_json().unwrap());
+}
+
+#[test]
+fn every_name_that_is_referred_to_is_there_and_every_call_has_a_name_of_its_own() {
+    let document: Value = serde_json::to_value(api::description(&Settings::defaults().unwrap())).unwrap();
+    let mut refs = Vec::new();
+    collect(&document, "$ref", &mut refs);
+    assert!(refs.len() > 50);
+    for reference in refs {
+        let pointer = reference.strip_prefix('#').unwrap();
+        assert!(document.pointer(pointer).is_some(), "{reference}");
+    }
+    let mut ids = Vec::new();
+    collect(&document["paths"], "operationId", &mut ids);
+    let calls = ids.len();
+    ids.sort();
+    ids.dedup();
+    assert_eq!((ids.len(), document["openapi"].as_str()), (calls, Some("3.1.0")));
+}
+
+/// All text that stands under this name, however deep.
+fn collect(value: &Value, name: &str, found: &mut Vec<String>) {
+    match value {
+        Value::Object(members) => {
+            found.extend(members.get(name).and_then(Value::as_str).map(str::to_owned));
+            members.values().for_each(|member| collect(member, name, found));
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect(item, name, found)),
+        _ => {}
+    }
+}
+
+#[tokio::test]
+async fn keys_are_asked_for_in_the_description_as_they_are_in_the_service() {
+    let of = |required: bool, path: &str, method: &str| {
+        let mut settings = Settings::defaults().unwrap();
+        settings.auth.required = required;
+        let document = serde_json::to_value(api::description(&settings)).unwrap();
+        document["paths"][path][method]["security"]
+            .as_array()
+            .map(|ways| ways.iter().any(|way| way == &serde_json::json!({})))
+    };
+    assert_eq!(of(false, "/analyze-video", "post"), Some(true), "may be called without");
+    assert_eq!(of(true, "/analyze-video", "post"), Some(false));
+    assert_eq!(of(false, "/logs", "get"), Some(false));
+    assert_eq!(of(true, "/healthz", "get"), None);
+}
+
+#[tokio::test]
+async fn the_description_and_its_page_come_from_the_service_alone() {
+    let service = Service::start(|settings| settings.auth.required = true).await;
+    let document: Value = service.get("/openapi.json").await.json().await.unwrap();
+    assert_eq!(document, serde_json::to_value(api::description(&service.settings)).unwrap());
+    for path in ["/docs", "/docs/"] {
+        let page = service.get(path).await;
+        assert_eq!(page.status(), StatusCode::OK);
+        let policy = page.headers()[header::CONTENT_SECURITY_POLICY].to_str().unwrap().to_owned();
+        assert!(policy.contains("default-src 'none'") && !policy.contains("http"), "{policy}");
+        let page = page.text().await.unwrap();
+        assert!(!page.contains("//"), "something is loaded from elsewhere: {page}");
+        let named: Vec<_> = page.split('"').filter(|text| text.starts_with("/docs/")).collect();
+        assert_eq!(named.len(), 4);
+        for path in named {
+            let file = service.get(path).await;
+            assert_eq!(file.status(), StatusCode::OK, "{path}");
+            assert!(file.headers()[header::CONTENT_TYPE].to_str().unwrap().starts_with("text/"), "{path}");
+            assert!(!file.bytes().await.unwrap().is_empty());
+        }
+    }
+    assert_eq!(service.get("/docs/nothing.js").await.status(), StatusCode::NOT_FOUND);
+    let start = service.get("/docs/swagger-initializer.js").await.text().await.unwrap();
+    assert!(start.contains("/openapi.json") && !start.contains("http"), "{start}");
+}
