@@ -9,6 +9,7 @@
 mod appraisal;
 mod contact;
 mod emotion;
+mod evaluation;
 mod expressions;
 mod feedback;
 mod five;
@@ -36,6 +37,7 @@ mod weights;
 pub use appraisal::{Appraisal, appraise};
 pub use contact::{GAZE_CONE_DEG, OFFSET_DEG};
 pub use emotion::{Emotion, Probabilities};
+pub use evaluation::{ClassFigures, Evaluation, Judged, evaluate};
 pub use expressions::Expressions;
 pub use feedback::{Advice, Certainty, Finding, Reason, Remark, Shown, Stretch};
 pub use five::{Five, Verdict};

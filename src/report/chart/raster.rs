@@ -108,8 +108,8 @@ mod tests {
     use super::super::{Size, timeline};
     use super::*;
     use crate::analysis::Language;
-    use crate::report::words::Words;
     use crate::report::sample;
+    use crate::report::words::Words;
 
     fn pixels(file: &[u8]) -> (u32, u32, Vec<u8>) {
         let mut decoder = png::Decoder::new(std::io::Cursor::new(file));
