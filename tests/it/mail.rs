@@ -91,6 +91,7 @@ fn context() -> Context {
     Context {
         token: Uuid::from_u128(0x1234),
         created_at: "2026-11-21T10:45:00Z".parse().unwrap(),
+        language: visage::analysis::Language::En,
         result_url: Some("http://127.0.0.1:8000/results/x".to_owned()),
     }
 }

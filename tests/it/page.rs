@@ -9,7 +9,7 @@ mod record;
 use serde_json::json;
 
 use crate::support::browser::Browser;
-use crate::support::clips::{self, Models};
+use crate::support::clips::Models;
 use crate::support::service::Service;
 
 /// A service whose models are those of the tests.

@@ -130,7 +130,7 @@ async fn everything_can_be_done_by_keyboard() {
     let focus = "return document.activeElement.id";
     let mut passed = Vec::new();
     for _ in 0..12 {
-        browser.press(Key::Tab + "").await;
+        browser.press(Key::Tab).await;
         passed.push(browser.eval(focus).await.as_str().unwrap().to_owned());
         if passed.last().unwrap() == "choose" {
             break;
@@ -139,30 +139,30 @@ async fn everything_can_be_done_by_keyboard() {
     assert!(passed.iter().any(|id| id == "choose"), "{passed:?}");
     // The system's dialog is not the page's: that it is asked for is what counts.
     browser.eval("window.asked = 0; document.querySelector('#file').addEventListener('click', (event) => { window.asked += 1; event.preventDefault(); })").await;
-    browser.press(Key::Enter + "").await;
+    browser.press(Key::Enter).await;
     assert_eq!(browser.eval("return window.asked").await, json!(1));
     browser.choose("#file", &clip).await;
     browser.until("the preview has the focus", "document.activeElement.id === 'preview-title'").await;
     for _ in 0..12 {
-        browser.press(Key::Tab + "").await;
+        browser.press(Key::Tab).await;
         if browser.eval(focus).await == "send" {
             break;
         }
     }
     assert_eq!(browser.eval(focus).await, "send");
-    browser.press(Key::Enter + "").await;
+    browser.press(Key::Enter).await;
     browser.until("the result", "document.querySelector('#timeline-title')").await;
     drop(working);
     // The heading of the card has the focus; the cursor of the timeline is on the way.
     for _ in 0..25 {
-        browser.press(Key::Tab + "").await;
+        browser.press(Key::Tab).await;
         if browser.eval("return document.activeElement.getAttribute('role')").await == "slider" {
             break;
         }
     }
     assert_eq!(browser.eval("return document.activeElement.getAttribute('role')").await, "slider");
     let before = browser.eval("return document.activeElement.ariaValueNow").await;
-    browser.press(Key::Right + "").await;
+    browser.press(Key::Right).await;
     assert_ne!(browser.eval("return document.activeElement.ariaValueNow").await, before);
     let told = browser.eval("return document.activeElement.ariaValueText").await;
     assert!(told.as_str().unwrap().contains("Person 1"), "{told}");

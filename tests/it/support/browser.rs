@@ -65,8 +65,11 @@ impl Browser {
 
     /// A command of the DevTools protocol.
     pub async fn devtools(&self, command: &str, parameters: Value) -> Value {
-        let url =
-            format!("{}session/{}/goog/cdp/execute", self.driver.handle.server_url(), self.driver.handle.session_id());
+        let url = format!(
+            "{}session/{}/goog/cdp/execute",
+            self.driver.handle().server_url(),
+            self.driver.handle().session_id()
+        );
         let body = json!({"cmd": command, "params": parameters});
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let answer: Value = client.post(url).json(&body).send().await.unwrap().json().await.unwrap();
@@ -124,8 +127,8 @@ impl Browser {
     }
 
     /// Presses a key, to whatever has the focus.
-    pub async fn press(&self, key: impl AsRef<str>) {
-        self.driver.active_element().await.unwrap().send_keys(key.as_ref()).await.unwrap();
+    pub async fn press(&self, key: Key) {
+        self.driver.active_element().await.unwrap().send_keys(key + "").await.unwrap();
     }
 
     /// Keeps a picture of the whole page below `target/screens`, for eyes.
