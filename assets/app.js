@@ -118,7 +118,8 @@ async function open(token) {
     await follow(token, progress, card, signal);
   } catch (problem) {
     if (problem.name === "AbortError") return;
-    trouble(problem instanceof Problem ? problem : new Problem(500), () => open(token));
+    const settled = problem.status === 404 || problem.status === 410;
+    trouble(problem instanceof Problem ? problem : new Problem(500), settled ? undefined : () => open(token));
   }
 }
 

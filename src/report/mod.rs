@@ -7,6 +7,7 @@ mod colour;
 mod feedback;
 mod mail;
 mod page;
+mod people;
 #[cfg(test)]
 mod sample;
 #[cfg(test)]

@@ -7,7 +7,8 @@ use sha2::{Digest, Sha256};
 
 use super::brand::{Brand, LOGO_HEIGHT};
 use super::chart::Size;
-use super::view::{self, Person, View};
+use super::people::{self, Person};
+use super::view::{self, View};
 use super::{Context, ReportError};
 use crate::analysis::Findings;
 
@@ -56,11 +57,11 @@ pub fn render(brand: &Brand, style: &Style, findings: &Findings, context: &Conte
     let view = View::new(findings, context, MOST_PEOPLE);
     let people = view.people.iter().map(|person| Shown {
         person,
-        wide: view::timeline(view.words, findings, person, Size::WIDE),
-        narrow: view::timeline(view.words, findings, person, Size::NARROW),
+        wide: people::timeline(view.words, findings, person, Size::WIDE),
+        narrow: people::timeline(view.words, findings, person, Size::NARROW),
     });
     let story = match view.people.as_slice() {
-        [only] if !only.course.is_empty() => Some(view::ribbon(only)),
+        [only] if !only.course.is_empty() => Some(people::ribbon(only)),
         _ => None,
     };
     let page = Page {

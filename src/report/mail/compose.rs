@@ -9,7 +9,8 @@ use super::Sender;
 use crate::report::brand::{Brand, LOGO_HEIGHT};
 use crate::report::chart::{self, Size};
 use crate::report::colour::Colour;
-use crate::report::view::{self, Person, View};
+use crate::report::people::{self, Person};
+use crate::report::view::{self, View};
 use crate::report::words::{self, Words};
 use crate::report::{Context, Message, ReportError};
 
@@ -126,7 +127,7 @@ pub fn draft(
             let frame = Frame::new(brand, &view.headline, &view.lead, id, &domain, context);
             let html = Html { frame, view: &view, people: view.people.iter().map(shown).collect() }.render()?;
             let text = Text { brand, view: &view }.render()?;
-            let drawn = |person| (chart_name(person), view::timeline(view.words, findings, person, Size::MAIL));
+            let drawn = |person| (chart_name(person), people::timeline(view.words, findings, person, Size::MAIL));
             let charts = view.people.iter().map(drawn).collect();
             (sender.subject(&sender.subject, "subject.done", context), text, html, charts)
         }

@@ -30,7 +30,7 @@ async fn a_file_that_will_not_do_is_refused_in_words() {
     service.is_clean().await;
     // Too large: known before a byte is sent.
     browser.choose("#file", &clips.write("large.mp4", &vec![0; 300_000])).await;
-    browser.until("the complaint", &format!("({complaint}).includes('200 kB')")).await;
+    browser.until("the complaint", &format!("({complaint}).includes('200\\u00a0kB')")).await;
     browser.picture("too-large").await;
     // And one that is fine makes the complaint go away.
     browser.choose("#file", &clips.moving("fine.mp4", 1.0, "-c:v libx264")).await;
@@ -74,7 +74,7 @@ async fn an_address_without_a_result_says_so() {
         )
         .await;
     browser.picture("expired").await;
-    browser.click("#trouble-actions button").await;
+    browser.click("#trouble-actions .main").await;
     assert!(browser.is_shown("#choose").await);
     browser.close().await;
 }

@@ -39,7 +39,7 @@ async fn a_recording_is_seen_made_anew_and_analyzed() {
     let record = async || {
         browser.click("#camera-go").await;
         browser
-            .until("the clock of the recording", "parseFloat(document.querySelector('#camera-time').textContent) >= 2")
+            .until("the clock of the recording", "document.querySelector('#camera-time').textContent >= '0:02'")
             .await;
     };
     record().await;

@@ -123,7 +123,7 @@ impl Browser {
     pub async fn choose(&self, selector: &str, file: &Path) {
         // The driver types only into what can be typed into.
         let input = self.find(selector).await;
-        input.send_keys(file.to_str().unwrap()).await.unwrap();
+        input.send_keys(file.canonicalize().unwrap().to_str().unwrap()).await.unwrap();
     }
 
     /// Presses a key, to whatever has the focus.
