@@ -4,7 +4,9 @@
 //! of one person become a [`Track`], tracks become [`Findings`]: the [`Analysis`] (what is stored and rendered) and
 //! its [`Timeline`]. JSON, HTML, CSV and mail are views of these; none of them computes anything.
 
+mod appearance;
 mod appraisal;
+mod blinks;
 mod contact;
 mod emotion;
 mod expressions;
@@ -24,7 +26,9 @@ mod testing;
 mod timeline;
 mod track;
 
+pub use appearance::Appearance;
 pub use appraisal::{Appraisal, appraise};
+pub use blinks::MAX_INTERVAL_S as BLINKS_INTERVAL_S;
 pub use contact::{GAZE_CONE_DEG, OFFSET_DEG};
 pub use emotion::{Emotion, Probabilities};
 pub use expressions::Expressions;
@@ -41,4 +45,4 @@ pub use summary::{
     Analysis, FaceSummary, Findings, LANDMARK_MODEL, ModelUsed, Speech, SpeechQuality, Summary, VideoFacts,
 };
 pub use timeline::{Timeline, TimelineRow};
-pub use track::{Track, Tracker};
+pub use track::{Sighting, Track, Tracker};

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use super::blinks::Blinks;
 use super::contact::{Contact, contacts};
 use super::summary::sees_eyes;
 use super::{
@@ -32,8 +33,11 @@ pub fn summarise(
     let spans = spans(samples, video.duration_s, interval_s);
     let by_eyes = sees_eyes(&models);
     let contacts: Vec<Vec<Contact>> = tracks.iter().map(|track| contacts(&track.observations, by_eyes)).collect();
-    let people: Vec<Person> =
-        tracks.iter().zip(&contacts).filter_map(|(track, contacts)| Person::of(track, contacts, &spans)).collect();
+    let people: Vec<Person> = tracks
+        .iter()
+        .zip(&contacts)
+        .filter_map(|(track, contacts)| Person::of(track, contacts, &spans, interval_s))
+        .collect();
     if people.is_empty() {
         warnings.push("No face was found in the frames that were looked at.".to_owned());
     }
@@ -99,6 +103,7 @@ struct Person {
     /// ... of which eye contact could be read, and of which there was any.
     readable_s: f64,
     met_s: f64,
+    blinks: Blinks,
     /// Means over the samples, weighted by time and quality.
     emotions: [f64; 7],
     calmness: f64,
@@ -109,7 +114,7 @@ struct Person {
 
 impl Person {
     /// `None` for a track without observations.
-    fn of(track: &Track, contacts: &[Contact], spans: &[f64]) -> Option<Self> {
+    fn of(track: &Track, contacts: &[Contact], spans: &[f64], interval_s: f64) -> Option<Self> {
         if track.observations.is_empty() {
             return None;
         }
@@ -129,6 +134,7 @@ impl Person {
             screen_s: seconds(&|_| true),
             readable_s: seconds(&|contact| contact.met.is_some()),
             met_s: seconds(&|contact| contact.met == Some(true)),
+            blinks: Blinks::count(&track.observations, contacts, interval_s),
             emotions: emotions.map(|p| p / sum),
             calmness: mean(&|seen| calmness(&seen.emotions)),
             confidence: mean(&|seen| f64::from(seen.emotions.top().1)),
@@ -156,6 +162,7 @@ fn whole(people: &[Person]) -> Summary {
         calmness: mean(&|person| person.calmness),
         eye_contact: share(met_s, readable_s),
         eye_contact_coverage: coverage(readable_s, screen_s),
+        blinks_per_minute: people.iter().map(|person| person.blinks).fold(Blinks::default(), Blinks::and).a_minute(),
         model_confidence: mean(&|person| person.confidence),
         valence: mean(&|person| person.valence),
         arousal: mean(&|person| person.arousal),
@@ -188,6 +195,7 @@ fn face(track: &Track, person: &Person) -> FaceSummary {
         example_embedding: first.map_or([0.0; 7], |seen| seen.emotions.0),
         eye_contact: share(person.met_s, person.readable_s),
         eye_contact_coverage: coverage(person.readable_s, person.screen_s),
+        blinks_per_minute: person.blinks.a_minute(),
         calmness: person.calmness,
         valence: person.valence,
         arousal: person.arousal,

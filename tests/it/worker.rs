@@ -117,6 +117,7 @@ fn findings() -> Findings {
         calmness: None,
         eye_contact: None,
         eye_contact_coverage: None,
+        blinks_per_minute: None,
         model_confidence: None,
         valence: None,
         arousal: None,
