@@ -129,6 +129,7 @@ fn quick() -> OpenApiRouter<Api> {
         .routes(routes!(v1::uploads::show, v1::uploads::abort))
         .routes(routes!(v1::results::handle, v1::erase::handle))
         .routes(routes!(v1::report::handle))
+        .routes(routes!(v1::timeline::handle))
         .routes(routes!(v1::events::handle))
 }
 

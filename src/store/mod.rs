@@ -37,6 +37,7 @@ pub use listing::JobFilter;
 pub use outbox::{MailKind, NewMail, OutgoingMail};
 pub use queue::{Claim, Held};
 pub use request_log::{LogEntry, LogFilter};
+pub use results::TimelinePage;
 pub use uploads::PartedUpload;
 pub use wake::{Subscription, Wake};
 
