@@ -168,6 +168,7 @@ mod tests {
             ("VISAGE_ENGINE__DEVICE", "abacus", "abacus"),
             ("VISAGE_VISION__EMOTION__LABELS", "happy,glum", "vision.emotion.labels"),
             ("VISAGE_THUMBNAILS__MODEL__LABELS", "Anger,Happy,Shock,Neutral", "thumbnails.model.labels"),
+            ("VISAGE_WEBHOOKS__SECRET", "whsec_c2hvcnQ=", "webhooks.secret"),
             ("VISAGE_MAIL__FROM", "nobody", "mail.from"),
             ("VISAGE_REPORT__ACCENT", "blue", "report.accent"),
             ("VISAGE_REPORT__LINK_URL", "https://example.org", "report.link_url"),

@@ -346,7 +346,7 @@ impl Harness {
     async fn enqueue(&self, owner: Option<&str>, request: &Repeatable) -> (Uuid, Enqueued) {
         let token = RandomTokens.next();
         let options = Options { sample_every: 7, max_faces: 3, language: None };
-        let job = NewJob { token, video_key: token.to_string(), options, recipients: vec![] };
+        let job = NewJob { token, video_key: token.to_string(), options, recipients: vec![], webhook: None };
         (token, self.store.enqueue_once(owner, Some(request), &job, self.clock.now()).await.unwrap())
     }
 }

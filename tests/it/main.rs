@@ -19,6 +19,8 @@ mod openapi;
 mod pipeline;
 mod speech;
 mod store;
+mod thumbnails;
 mod uploads;
 mod vision;
+mod webhooks;
 mod worker;

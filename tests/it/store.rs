@@ -83,6 +83,7 @@ fn new_job(token: Uuid, recipients: &[&str]) -> NewJob {
         video_key: format!("videos/{token}"),
         options: Options { sample_every: 7, max_faces: 3, language: None },
         recipients: recipients.iter().map(|&recipient| recipient.to_owned()).collect(),
+        webhook: None,
     }
 }
 

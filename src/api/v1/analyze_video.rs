@@ -25,6 +25,7 @@ use crate::api::{Api, AppState, Caller, Problem};
 use crate::blob::{BlobError, Upload};
 use crate::config::ByteSize;
 use crate::media::ProbeError;
+use crate::report::webhook::UrlError;
 use crate::store::{Enqueued, Status, StoreError};
 
 /// The answer to an accepted video.
@@ -59,6 +60,9 @@ struct VideoForm {
     max_faces: Option<u32>,
     /// Of report and mail; by default as the reader's browser asks.
     language: Option<Language>,
+    /// Where a program wants to hear of the end of the analysis: an https:// address.
+    #[schema(format = "uri")]
+    webhook_url: Option<String>,
 }
 
 /// Why a video was not taken.
@@ -102,6 +106,10 @@ pub enum AnalyzeError {
     TooManyRecipients { most: usize },
     #[error("mail is switched off")]
     MailOff,
+    #[error("webhooks are switched off")]
+    WebhooksOff,
+    #[error("not an address for webhooks: {0}")]
+    BadWebhook(UrlError),
     #[error("the Idempotency-Key is none")]
     BadIdempotencyKey,
     #[error("the Idempotency-Key was used for another request")]
@@ -201,7 +209,7 @@ impl From<AnalyzeError> for Problem {
                 &field,
                 "unknown_field",
                 "A field that is not known",
-                "Known are video, email, sample_every, max_faces and language. Check the spelling or leave the field out."
+                "Known are video, email, sample_every, max_faces, language and webhook_url. Check the spelling or leave the field out."
                     .to_owned(),
             ),
             E::TooManyFields { most } => {
@@ -247,6 +255,15 @@ impl From<AnalyzeError> for Problem {
                 "This service sends no mail",
                 "Leave email out, and get the report from the links in the answer.".to_owned(),
             ),
+            E::WebhooksOff => of_field(
+                "webhook_url",
+                "webhooks_off",
+                "This service sends no webhooks",
+                "Leave webhook_url out, and ask for the result under the links in the answer.".to_owned(),
+            ),
+            E::BadWebhook(reason) => {
+                of_field("webhook_url", "bad_webhook_url", "Not an address for webhooks", reason.to_string())
+            }
             E::BadIdempotencyKey => Self::new(
                 StatusCode::BAD_REQUEST,
                 "bad_idempotency_key",
@@ -366,8 +383,11 @@ async fn take(
     let form = form.map_err(|_| AnalyzeError::TooSlow { limit_s: http.max_upload_s })??;
     enqueue::check_mail(app, &form.recipients)?;
     // All of it has come. From here on the client's leaving changes nothing: the job is queued or the video deleted.
-    let Form { video, options, recipients, digest } = form;
-    let wanted = Wanted { options, recipients, repeated_as, digest };
+    let Form { video, options, recipients, webhook, digest } = form;
+    if let Some(url) = &webhook {
+        enqueue::check_webhook(app, url)?;
+    }
+    let wanted = Wanted { options, recipients, webhook, repeated_as, digest };
     let settled = tokio::spawn(settle(api.clone(), caller.clone(), video, wanted, key, place)).await;
     settled.map_err(|error| AnalyzeError::Unopened(error.to_string()))?
 }

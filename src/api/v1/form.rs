@@ -15,7 +15,7 @@ use crate::blob::{BlobError, BlobStore, Upload};
 use crate::media;
 
 /// Most bytes of a field that is no file.
-const MAX_TEXT: usize = 1024;
+const MAX_TEXT: usize = 2048;
 /// Most fields of one form, whatever they are.
 const MAX_FIELDS: usize = 32;
 /// Most addresses that get the report.
@@ -35,6 +35,8 @@ pub struct Form {
     pub video: Box<dyn Upload>,
     pub options: Options,
     pub recipients: Vec<String>,
+    /// Where a program wants to hear of the end; as it came.
+    pub webhook: Option<String>,
     /// SHA-256 of all fields in their order, in hexadecimal: names and contents, not how they were packed, since every
     /// client draws a new boundary for every try.
     pub digest: String,
@@ -101,7 +103,7 @@ pub async fn read(
     unknown: Unknown,
 ) -> Result<Form, AnalyzeError> {
     let mut multipart = Multipart::new(incoming.clone(), boundary(headers)?);
-    let (mut video, mut recipients, mut fields) = (None, Vec::new(), 0);
+    let (mut video, mut recipients, mut webhook, mut fields) = (None, Vec::new(), None, 0);
     let mut digest = Fingerprint::default();
     loop {
         incoming.between_fields();
@@ -134,6 +136,11 @@ pub async fn read(
                     options.language = Some(Language::from_tag(&given).ok_or(AnalyzeError::BadLanguage)?);
                 }
             }
+            Some("webhook_url") if unknown == Unknown::Refuse => {
+                let url = text(&mut field, "webhook_url").await?;
+                digest.field("webhook_url", url.as_bytes());
+                webhook = Some(url).filter(|url| !url.is_empty());
+            }
             _ if unknown == Unknown::Skip => while chunk(&mut field).await?.is_some() {},
             Some("email") => {
                 let address = text(&mut field, "email").await?;
@@ -144,7 +151,7 @@ pub async fn read(
         }
     }
     let video = video.ok_or(AnalyzeError::MissingVideo)?;
-    Ok(Form { video, options, recipients, digest: digest.hex() })
+    Ok(Form { video, options, recipients, webhook, digest: digest.hex() })
 }
 
 pub fn boundary(headers: &HeaderMap) -> Result<String, AnalyzeError> {

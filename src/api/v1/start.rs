@@ -41,6 +41,9 @@ pub struct StartRequest {
     max_faces: Option<u32>,
     /// Of report and mail; by default as the reader's browser asks.
     language: Option<Language>,
+    /// Where a program wants to hear of the end of the analysis: an https:// address.
+    #[schema(format = "uri")]
+    webhook_url: Option<String>,
 }
 
 #[derive(Serialize, Deserialize, ToSchema)]
@@ -103,9 +106,12 @@ fn wanted(api: &Api, request: &StartRequest, repeated_as: Option<String>) -> Res
         form::add_recipient(address.trim(), &mut recipients)?;
     }
     enqueue::check_mail(&api.app, &recipients)?;
+    if let Some(url) = &request.webhook_url {
+        enqueue::check_webhook(&api.app, url)?;
+    }
     // What was understood, not how it was written.
     let digest = form::hex(&Sha256::digest(serde_json::to_vec(request).unwrap_or_default()));
-    Ok(Wanted { options, recipients, repeated_as, digest })
+    Ok(Wanted { options, recipients, webhook: request.webhook_url.clone(), repeated_as, digest })
 }
 
 /// Puts the parts together and queues the job; its token. What is no video is thrown away.
