@@ -206,6 +206,7 @@ fn rows(tracks: &[Track], contacts: &[Vec<Contact>]) -> Vec<TimelineRow> {
         // Below shut lids the network guesses.
         gaze: seen.eyes.map(|eyes| eyes.gaze).filter(|_| contact.eyes_shut == Some(false)),
         eyes_shut: contact.eyes_shut,
+        expressions: seen.expressions,
     };
     let mut rows: Vec<TimelineRow> = tracks
         .iter()

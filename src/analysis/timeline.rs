@@ -4,8 +4,9 @@ use std::fmt::Write;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::expressions::share;
 use super::rounding::{to, to_f32};
-use super::{BBox, Emotion, Gaze, Pose, Probabilities};
+use super::{BBox, Emotion, Expressions, Gaze, Pose, Probabilities};
 
 /// One face in one sample, as given out and stored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -25,6 +26,8 @@ pub struct TimelineRow {
     pub gaze: Option<Gaze>,
     /// `None` where eyes were not seen.
     pub eyes_shut: Option<bool>,
+    /// `None` where they were not asked for, or landmarks were not seen.
+    pub expressions: Option<Expressions>,
 }
 
 /// A row as JSON names its parts.
@@ -43,29 +46,38 @@ struct Row {
     gaze: Option<Gaze>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     eyes_shut: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    expressions: Option<Expressions>,
 }
 
 impl From<TimelineRow> for Row {
     fn from(row: TimelineRow) -> Self {
-        let TimelineRow { time_s, face, bbox, emotions, pose, eye_contact, quality, gaze, eyes_shut } = row.rounded();
-        Self { time_s, face, bbox, emotions, pose, eye_contact, quality, gaze, eyes_shut }
+        let TimelineRow { time_s, face, bbox, emotions, pose, eye_contact, quality, gaze, eyes_shut, expressions } =
+            row.rounded();
+        Self { time_s, face, bbox, emotions, pose, eye_contact, quality, gaze, eyes_shut, expressions }
     }
 }
 
 impl From<Row> for TimelineRow {
     fn from(row: Row) -> Self {
-        let Row { time_s, face, bbox, emotions, pose, eye_contact, quality, gaze, eyes_shut } = row;
-        Self { time_s, face, bbox, emotions, pose, eye_contact, quality, gaze, eyes_shut }
+        let Row { time_s, face, bbox, emotions, pose, eye_contact, quality, gaze, eyes_shut, expressions } = row;
+        Self { time_s, face, bbox, emotions, pose, eye_contact, quality, gaze, eyes_shut, expressions }
     }
 }
 
 impl TimelineRow {
-    /// First line of a table of rows.
-    pub const CSV_HEADER: &str = "time_s,face,x,y,width,height,angry,disgust,fear,happy,sad,surprise,neutral,\
+    /// First line of a table of rows, without movements of the face.
+    const CSV_HEADER: &str = "time_s,face,x,y,width,height,angry,disgust,fear,happy,sad,surprise,neutral,\
                                   yaw,pitch,roll,eye_contact,quality,gaze_yaw,gaze_pitch,eyes_shut";
 
+    /// First line of a table of rows. `expressions`: with a column for each movement of the face.
+    pub fn csv_header(expressions: bool) -> String {
+        let movements = if expressions { &Expressions::NAMES[..] } else { &[] };
+        std::iter::once(&Self::CSV_HEADER).chain(movements).copied().collect::<Vec<_>>().join(",")
+    }
+
     /// The row as a line of that table, without a line end; what is not known stays empty.
-    pub fn csv(&self) -> String {
+    pub fn csv(&self, expressions: bool) -> String {
         let row = self.rounded();
         let BBox { x, y, width, height } = row.bbox;
         let mut line = format!("{},{},{x},{y},{width},{height}", row.time_s, row.face);
@@ -87,6 +99,15 @@ impl TimelineRow {
             None => line.push_str(",,"),
         }
         let _ = write!(line, ",{}", told(row.eyes_shut));
+        match row.expressions {
+            Some(seen) if expressions => {
+                for percent in seen.percent() {
+                    let _ = write!(line, ",{}", share(*percent));
+                }
+            }
+            None if expressions => line.push_str(&",".repeat(Expressions::NAMES.len())),
+            _ => {}
+        }
         line
     }
 
@@ -107,6 +128,7 @@ impl TimelineRow {
             quality: to_f32(self.quality, 3),
             gaze: self.gaze.map(|Gaze { yaw, pitch }| Gaze { yaw: to_f32(yaw, 1), pitch: to_f32(pitch, 1) }),
             eyes_shut: self.eyes_shut,
+            expressions: self.expressions,
         }
     }
 }
@@ -114,12 +136,20 @@ impl TimelineRow {
 /// Everything that was sampled, in order of time, then face. Stored apart from the [`super::Analysis`], because it
 /// grows with the video; for the same reason its JSON has rows without names: `[time_s, face, [x, y, width, height],
 /// [seven probabilities], [yaw, pitch, roll] or null, eye_contact or null, quality, [gaze's yaw, pitch] or null, eyes_shut
-/// or null]`. Rows that end after the quality, of older versions, are read too.
+/// or null]`, and, where movements of the face were asked for, `[52 of them in percent] or null`. Rows that end after the
+/// quality, of older versions, are read too.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Timeline {
     /// Seconds between samples (the median).
     pub interval_s: f64,
     pub rows: Vec<TimelineRow>,
+}
+
+impl Timeline {
+    /// Whether any row tells what moved in a face.
+    pub fn has_expressions(&self) -> bool {
+        self.rows.iter().any(|row| row.expressions.is_some())
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -133,6 +163,7 @@ struct Packed(
     f32,
     #[serde(default)] Option<[f32; 2]>,
     #[serde(default)] Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")] Option<Vec<u8>>,
 );
 
 impl Serialize for Timeline {
@@ -155,6 +186,7 @@ impl Serialize for Timeline {
                         row.quality,
                         gaze,
                         row.eyes_shut,
+                        row.expressions.map(|seen| seen.percent().to_vec()),
                     )
                 }))
             }
@@ -177,8 +209,8 @@ impl<'de> Deserialize<'de> for Timeline {
         }
         let stored = Stored::deserialize(deserializer)?;
         let row = |row: Packed| {
-            let Packed(time_s, face, [x, y, width, height], emotions, pose, eye_contact, quality, gaze, eyes_shut) =
-                row;
+            let Packed(time_s, face, bbox, emotions, pose, eye_contact, quality, gaze, eyes_shut, expressions) = row;
+            let [x, y, width, height] = bbox;
             TimelineRow {
                 time_s,
                 face,
@@ -189,6 +221,7 @@ impl<'de> Deserialize<'de> for Timeline {
                 quality,
                 gaze: gaze.map(|[yaw, pitch]| Gaze { yaw, pitch }),
                 eyes_shut,
+                expressions: expressions.and_then(|percent| Expressions::of_percent(&percent)),
             }
         };
         Ok(Self { interval_s: stored.interval_s, rows: stored.rows.into_iter().map(row).collect() })
@@ -210,7 +243,14 @@ mod tests {
             quality: 0.876_54,
             gaze: Some(Gaze { yaw: 1.26, pitch: -0.5 }),
             eyes_shut: Some(false),
+            expressions: None,
         }
+    }
+
+    fn smiling() -> TimelineRow {
+        let mut percent = [0; 52];
+        (percent[44], percent[51]) = (93, 100);
+        TimelineRow { expressions: Expressions::of_percent(&percent), ..row() }
     }
 
     #[test]
@@ -228,6 +268,16 @@ mod tests {
     }
 
     #[test]
+    fn movements_are_stored_as_hundredths_and_only_where_they_were_read() {
+        let timeline = Timeline { interval_s: 0.5, rows: vec![smiling(), row()] };
+        let text = serde_json::to_string(&timeline).unwrap();
+        assert!(text.contains(",false,[0,") && text.contains("93,0,") && text.ends_with(",false]]}"), "{text}");
+        let back: Timeline = serde_json::from_str(&text).unwrap();
+        assert_eq!(back.rows, [smiling().rounded(), row().rounded()]);
+        assert!(back.has_expressions());
+    }
+
+    #[test]
     fn rows_that_were_stored_before_gaze_was_read_are_still_read() {
         let old = r#"{"interval_s":1.0,"rows":[[1.0,1,[1.0,2.0,3.0,4.0],[0,0,0,1,0,0,0],null,true,0.5]]}"#;
         let rows = serde_json::from_str::<Timeline>(old).unwrap().rows;
@@ -240,19 +290,26 @@ mod tests {
         assert_eq!(json["time_s"], 1.235);
         assert_eq!(json["bbox"]["width"], 30.0);
         assert_eq!(json["eye_contact"], true);
+        assert!(json.get("expressions").is_none());
         assert_eq!(serde_json::from_value::<TimelineRow>(json).unwrap(), row().rounded());
+        let json = serde_json::to_value(smiling()).unwrap();
+        assert_eq!(json["expressions"], serde_json::json!({"mouthSmileLeft": 0.93, "noseSneerRight": 1.0}));
+        assert_eq!(serde_json::from_value::<TimelineRow>(json).unwrap(), smiling().rounded());
     }
 
     #[test]
     fn a_line_of_csv_has_a_field_for_each_column() {
-        let columns = TimelineRow::CSV_HEADER.split(',').count();
-        assert_eq!(
-            row().csv(),
-            "1.235,2,10,20.1,30,40,0.0123,0,0,0.9,0.05,0,0.0377,-3.2,4,0,true,0.877,1.3,-0.5,false"
-        );
+        let plain = "1.235,2,10,20.1,30,40,0.0123,0,0,0.9,0.05,0,0.0377,-3.2,4,0,true,0.877,1.3,-0.5,false";
+        assert_eq!((row().csv(false), smiling().csv(false)), (plain.to_owned(), plain.to_owned()));
+        let line = smiling().csv(true);
+        assert!(line.starts_with(&format!("{plain},0,0,")) && line.ends_with(",0,0,0,0,0,0,1"), "{line}");
         let blind = TimelineRow { pose: None, eye_contact: None, gaze: None, eyes_shut: None, ..row() };
-        for row in [row(), blind] {
-            assert_eq!(row.csv().split(',').count(), columns);
+        for expressions in [false, true] {
+            let columns = TimelineRow::csv_header(expressions).split(',').count();
+            assert_eq!(columns, if expressions { 73 } else { 21 });
+            for row in [row(), smiling(), blind.clone()] {
+                assert_eq!(row.csv(expressions).split(',').count(), columns);
+            }
         }
     }
 }

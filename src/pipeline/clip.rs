@@ -3,7 +3,7 @@
 use super::{Cancel, Pipeline, PipelineError};
 use crate::analysis::{Face, Probabilities, Verdict, quality};
 use crate::media::{Frames, Probe, Sample, Source, probe};
-use crate::vision::{CLIP_FRAMES, Crop, Mesh, head_and_eyes, head_pose};
+use crate::vision::{CLIP_FRAMES, Crop, Mesh, Wanted, head_and_eyes, head_pose};
 
 /// Why a clip has no emotion.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +66,7 @@ impl Pipeline {
         let picture = &sample.picture;
         let faces = self.vision.detect(&[picture], 1)?.remove(0);
         let Some(face) = faces.first() else { return Ok(Frame { mesh: None, face: None }) };
-        let mesh = self.vision.landmarks(&[(picture, face)])?.into_iter().next().flatten();
+        let mesh = self.vision.close_up(Wanted::LANDMARKS).landmarks(&[(picture, face)])?.into_iter().next().flatten();
         let crop = self.vision.crop(picture, face)?;
         let (width, height) = size(sample);
         let weight = weight(face, mesh.as_ref(), width, height);

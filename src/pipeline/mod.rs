@@ -56,6 +56,10 @@ pub struct StageTimes {
     pub decode: Duration,
     /// Finding faces and cutting them out.
     pub detect: Duration,
+    /// Landmarks, head pose and gaze.
+    pub landmarks: Duration,
+    /// Movements of the face.
+    pub expressions: Duration,
     /// Reading emotions, and telling people apart.
     pub read: Duration,
     /// Decoding the sound track and listening to it.
@@ -73,7 +77,8 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// Loads the models that read pictures; those that listen are loaded when the first sound track comes.
+    /// Loads the models that every analysis needs: detector and classifier. Those for landmarks, movements of the face and
+    /// sound are loaded by the first analysis that wants them.
     ///
     /// # Errors
     /// [`PipelineError::Missing`] where something has to be put in place first, [`PipelineError::Vision`] else; the

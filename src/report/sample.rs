@@ -24,7 +24,18 @@ fn leaning(emotion: Emotion, strength: f32, time_s: f64) -> Probabilities {
 fn row(face: u32, time_s: f64, emotions: Probabilities) -> TimelineRow {
     let bbox = BBox { x: 100.0, y: 80.0, width: 120.0, height: 150.0 };
     let eye_contact = Some(time_s < 8.0);
-    TimelineRow { time_s, face, bbox, emotions, pose: None, eye_contact, quality: 0.9, gaze: None, eyes_shut: None }
+    TimelineRow {
+        time_s,
+        face,
+        bbox,
+        emotions,
+        pose: None,
+        eye_contact,
+        quality: 0.9,
+        gaze: None,
+        eyes_shut: None,
+        expressions: None,
+    }
 }
 
 fn mean(rows: &[&TimelineRow]) -> BTreeMap<Emotion, f64> {

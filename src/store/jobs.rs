@@ -102,7 +102,7 @@ pub struct Job {
 }
 
 /// Options that say nothing, in the row of an expired job.
-pub(super) const ERASED_OPTIONS: Options = Options { sample_every: 0, max_faces: 0, language: None };
+pub(super) const ERASED_OPTIONS: Options = Options::new(0, 0);
 
 impl Store {
     /// Puts a job into the queue, behind those that are there.

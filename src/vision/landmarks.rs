@@ -106,16 +106,12 @@ pub(super) struct Landmarker {
 }
 
 impl Landmarker {
-    /// `None` where the model's file is not there: what stands on it does without then.
-    pub fn load(engine: &Engine, folder: &Path) -> Result<Option<Self>, VisionError> {
-        let path = folder.join(&manifest::entry(LANDMARK_MODEL)?.file);
-        if !path.is_file() {
-            tracing::info!(model = LANDMARK_MODEL, "not there: eye contact is judged by the head alone");
-            return Ok(None);
-        }
-        let model = engine.load(LANDMARK_MODEL, &path)?;
+    /// # Errors
+    /// The file is not there, or is another.
+    pub fn load(engine: &Engine, folder: &Path) -> Result<Self, VisionError> {
+        let model = engine.load(LANDMARK_MODEL, &folder.join(&manifest::entry(LANDMARK_MODEL)?.file))?;
         let (landmarks, presence) = (model.output("landmarks")?, model.output("presence")?);
-        Ok(Some(Self { model, landmarks, presence }))
+        Ok(Self { model, landmarks, presence })
     }
 
     pub const fn model(&self) -> &Model {

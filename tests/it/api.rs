@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use uuid::Uuid;
-use visage::analysis::{Analysis, Findings, Summary, Timeline, VideoFacts};
+use visage::analysis::{Analysis, Detail, Findings, Options, Summary, Timeline, VideoFacts};
 use visage::clock::{Clock, SystemClock};
 use visage::config::{ByteSize, MailTransport};
 use visage::store::{Claim, Failure, Held, JobProgress};
@@ -122,6 +122,35 @@ async fn without_options_the_settings_count() {
     let claim = claim(&service).await;
     assert_eq!((claim.options.sample_every, claim.options.max_faces), (7, 10));
     assert_eq!(claim.recipients, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn parts_are_switched_off_and_detail_is_asked_for_by_fields_or_in_the_address() {
+    let service = Service::start(|_| {}).await;
+    let post = |query: &str, form: Form| {
+        service.http.post(format!("{}/analyze-video{query}", service.base)).multipart(form).send()
+    };
+    let fields = video_form(clip()).text("speech", "off").text("detail", "expressions");
+    let in_address =
+        post("?detail=expressions&speech=off&sample_every=3", video_form(clip()).text("sample_every", "9"));
+    let usual = post("", video_form(clip()).text("gaze", "on").text("detail", ""));
+    for response in [post("", fields).await, in_address.await, usual.await] {
+        assert_eq!(response.unwrap().status(), StatusCode::ACCEPTED);
+    }
+    let detail = Some(Detail::Expressions);
+    let asked = Options { speech: false, detail, ..Options::new(20, 10) };
+    for expected in [asked, Options { sample_every: 9, ..asked }, Options::new(20, 10)] {
+        assert_eq!(claim(&service).await.options, expected);
+    }
+    for (code, query) in [
+        ("unknown_field", "?sample_evry=3"),
+        ("bad_option", "?gaze=perhaps"),
+        ("bad_option", "?detail=everything"),
+        ("bad_option", "?max_faces=0"),
+        ("contradiction", "?gaze=off&detail=expressions"),
+    ] {
+        refused(post(query, video_form(clip())).await.unwrap(), 422, code).await;
+    }
 }
 
 #[tokio::test]

@@ -273,7 +273,7 @@ impl Analyzer for Endless {
     }
 
     fn verdict(&self, source: &Source, cancel: &Cancel) -> Result<Verdict, ClipError> {
-        let options = Options { sample_every: 1, max_faces: 1, language: None };
+        let options = Options::new(1, 1);
         Err(self.analyze(source, options, cancel).unwrap_err().into())
     }
 }

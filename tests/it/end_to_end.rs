@@ -18,7 +18,7 @@ use crate::support::service::{Service, video_form};
 use crate::support::smtp::SmtpServer;
 
 const CLIP: &str = "single_face.mp4";
-const OPTIONS: Options = Options { sample_every: 6, max_faces: 2, language: None };
+const OPTIONS: Options = Options::new(6, 2);
 
 fn with_models(settings: &mut Settings, models: &Models) {
     let with_models = models.settings();

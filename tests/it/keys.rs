@@ -345,7 +345,7 @@ impl Harness {
     /// Queues a job for a request; its token, and what became of it.
     async fn enqueue(&self, owner: Option<&str>, request: &Repeatable) -> (Uuid, Enqueued) {
         let token = RandomTokens.next();
-        let options = Options { sample_every: 7, max_faces: 3, language: None };
+        let options = Options::new(7, 3);
         let job = NewJob { token, video_key: token.to_string(), options, recipients: vec![], webhook: None };
         (token, self.store.enqueue_once(owner, Some(request), &job, self.clock.now()).await.unwrap())
     }

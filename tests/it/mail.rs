@@ -32,6 +32,7 @@ fn findings() -> Findings {
         quality: 1.0,
         gaze: None,
         eyes_shut: None,
+        expressions: None,
     });
     Findings {
         timeline: Timeline { interval_s: 0.5, rows: rows.collect() },

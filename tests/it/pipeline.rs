@@ -1,6 +1,7 @@
 //! Real clips to findings.
 
 mod media;
+mod parts;
 mod remote;
 
 use std::path::Path;
@@ -20,7 +21,7 @@ fn pipeline() -> Option<(Pipeline, Models)> {
     Some((pipeline, models))
 }
 
-const EVERY_20TH: Options = Options { sample_every: 20, max_faces: 10, language: None };
+const EVERY_20TH: Options = Options::new(20, 10);
 
 fn analyze(pipeline: &Pipeline, path: &Path, options: Options) -> Result<Findings, PipelineError> {
     pipeline.analyze(&Source::File(path.to_owned()), options, &|_| {}, &Cancel::default())

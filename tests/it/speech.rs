@@ -12,7 +12,7 @@ use visage::speech::Hearing;
 
 use crate::support::clips::{Clips, Models, models, shared};
 
-const EVERY_40TH: Options = Options { sample_every: 40, max_faces: 10, language: None };
+const EVERY_40TH: Options = Options::new(40, 10);
 
 /// With all models; `None` on a machine that does not have them.
 fn pipeline() -> Option<(Pipeline, Models)> {

@@ -81,7 +81,7 @@ fn new_job(token: Uuid, recipients: &[&str]) -> NewJob {
     NewJob {
         token,
         video_key: format!("videos/{token}"),
-        options: Options { sample_every: 7, max_faces: 3, language: None },
+        options: Options::new(7, 3),
         recipients: recipients.iter().map(|&recipient| recipient.to_owned()).collect(),
         webhook: None,
     }
@@ -176,7 +176,7 @@ async fn a_job_is_read_back_as_it_was_put_in(h: Harness) {
     let token = h.add(&store, &["a@example.org"]).await;
     let job = store.job(token).await.unwrap().unwrap();
     assert_eq!((job.token, job.status, job.attempts), (token, Status::Queued, 0));
-    assert_eq!(job.options, Options { sample_every: 7, max_faces: 3, language: None });
+    assert_eq!(job.options, Options::new(7, 3));
     assert_eq!(job.created_at, h.now());
     assert_eq!((job.started_at, job.finished_at, job.expires_at, job.failure), (None, None, None, None));
     assert_eq!(store.findings(token).await.unwrap(), None);
@@ -480,7 +480,7 @@ async fn an_expired_job_keeps_its_token_alone(h: Harness) {
     for token in [done, failed] {
         let job = store.job(token).await.unwrap().unwrap();
         assert_eq!((job.status, job.failure), (Status::Expired, None));
-        assert_eq!(job.options, Options { sample_every: 0, max_faces: 0, language: None });
+        assert_eq!(job.options, Options::new(0, 0));
         assert_eq!(store.findings(token).await.unwrap(), None);
     }
     assert_eq!(h.count("SELECT COUNT(*) FROM results").await, 0);

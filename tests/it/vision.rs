@@ -10,7 +10,7 @@ use opencv::videoio::{CAP_ANY, CAP_PROP_POS_MSEC, VideoCapture, VideoCaptureTrai
 use visage::analysis::{Emotion, Face, Landmarks, Probabilities};
 use visage::config::{Colour, DetectorKind, Device, Settings};
 use visage::engine::{Engine, EngineError, Taken, fetch, manifest};
-use visage::vision::{Vision, VisionError, head_and_eyes, head_pose};
+use visage::vision::{CloseUp, Vision, VisionError, Wanted, head_and_eyes, head_pose};
 
 fn media(file: &str) -> String {
     format!("{}/../shared/media/{file}", env!("CARGO_MANIFEST_DIR"))
@@ -41,6 +41,10 @@ fn settings(detector: DetectorKind) -> Settings {
 
 fn load(detector: DetectorKind) -> Vision {
     Vision::load(&settings(detector)).unwrap()
+}
+
+fn close_up(vision: &Vision) -> CloseUp {
+    vision.close_up(Wanted { landmarks: true, expressions: true })
 }
 
 fn people() -> Mat {
@@ -407,7 +411,7 @@ fn a_blurred_face_is_less_sharp_and_a_picture_without_a_face_has_no_landmarks() 
             if sigma > 0.0 {
                 gaussian_blur_def(frame, &mut blurred, Size::default(), sigma).unwrap();
             }
-            vision.landmarks(&[(&blurred, &face)]).unwrap().remove(0).unwrap().clarity.sharpness
+            close_up(&vision).landmarks(&[(&blurred, &face)]).unwrap().remove(0).unwrap().clarity.sharpness
         };
         let found = [0.0, 2.0, 4.0, 8.0].map(sharpness);
         println!("{clip}: sharpness {found:?}, face {:?}", face.bbox);
@@ -415,7 +419,7 @@ fn a_blurred_face_is_less_sharp_and_a_picture_without_a_face_has_no_landmarks() 
     }
     let sky = &frames("no_face.mp4", 40)[1].1;
     let face = vision.detect(&[&people()], 1).unwrap().remove(0).remove(0);
-    assert_eq!(vision.landmarks(&[(sky, &face)]).unwrap(), [None]);
+    assert_eq!(close_up(&vision).landmarks(&[(sky, &face)]).unwrap(), [None]);
 }
 
 #[test]
@@ -424,7 +428,7 @@ fn landmarks_do_not_depend_on_how_well_the_box_fits() {
     let frame = &frames("single_face.mp4", 30)[1].1;
     let face = vision.detect(&[frame], 1).unwrap().remove(0).remove(0);
     let head = |face: &Face| {
-        let mesh = vision.landmarks(&[(frame, face)]).unwrap().remove(0).unwrap();
+        let mesh = close_up(&vision).landmarks(&[(frame, face)]).unwrap().remove(0).unwrap();
         head_and_eyes(&mesh, frame.cols(), frame.rows()).unwrap()
     };
     let fits = head(&face);

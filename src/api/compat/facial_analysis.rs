@@ -62,8 +62,7 @@ impl From<Appraisal> for Figures {
               (status = 504, description = "Not analyzed within `sync.deadline_s`")))]
 pub async fn handle(State(api): State<Api>, request: Request) -> Result<Json<Answer>, Plain> {
     let settings = &api.app.settings;
-    let (sample_every, max_faces) = (settings.sync.facial_analysis_every, settings.video.max_faces);
-    let options = Options { sample_every, max_faces, language: None };
+    let options = Options::new(settings.sync.facial_analysis_every, settings.video.max_faces);
     let findings = sync::analyze(&api, request, Holds::Form, options).await?;
     let appraisal = appraise(&findings.analysis).ok_or(SyncError::NoFace)?;
     Ok(Json(Answer { facial_analysis_result: appraisal.into() }))

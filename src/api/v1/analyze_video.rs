@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -18,7 +19,7 @@ use uuid::Uuid;
 use super::enqueue::{self, Wanted};
 use super::form::{self, Form, Stored, Unknown};
 use super::view::{Links, POLL_AGAIN_S};
-use crate::analysis::{Language, Options};
+use crate::analysis::{Detail, Language, Options};
 use crate::api::incoming::{BodyError, Incoming};
 use crate::api::openapi::NATIVE;
 use crate::api::{Api, AppState, Caller, Problem};
@@ -63,6 +64,21 @@ struct VideoForm {
     /// Where a program wants to hear of the end of the analysis: an https:// address.
     #[schema(format = "uri")]
     webhook_url: Option<String>,
+    /// `off` leaves out the landmarks, so that eye contact is judged by the head alone.
+    gaze: Option<Switch>,
+    /// `off` leaves the sound track alone.
+    speech: Option<Switch>,
+    /// More of each sample than is usual. Excludes `gaze=off`.
+    detail: Option<Detail>,
+}
+
+/// Whether a part is wanted.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[expect(dead_code, reason = "describes what `form` reads")]
+pub(in crate::api) enum Switch {
+    On,
+    Off,
 }
 
 /// Why a video was not taken.
@@ -98,6 +114,12 @@ pub enum AnalyzeError {
     NotText { field: &'static str },
     #[error("field {field} is not a number from {least} to {most}")]
     BadOption { field: &'static str, least: u32, most: u32 },
+    #[error("{field} is none of its choices")]
+    BadChoice { field: &'static str, choices: &'static str },
+    #[error("movements of the face without landmarks")]
+    Contradiction,
+    #[error("the query cannot be read")]
+    BadQuery,
     #[error("not a language that is known")]
     BadLanguage,
     #[error("not a mail address")]
@@ -209,7 +231,8 @@ impl From<AnalyzeError> for Problem {
                 &field,
                 "unknown_field",
                 "A field that is not known",
-                "Known are video, email, sample_every, max_faces, language and webhook_url. Check the spelling or leave the field out."
+                "Known are video, email, sample_every, max_faces, language, gaze, speech, detail and webhook_url. Check the spelling or leave \
+                 the field out."
                     .to_owned(),
             ),
             E::TooManyFields { most } => {
@@ -230,6 +253,25 @@ impl From<AnalyzeError> for Problem {
                 "bad_option",
                 "An option is out of range",
                 format!("Give {field} as a whole number from {least} to {most}, or leave it out."),
+            ),
+            E::BadChoice { field, choices } => of_field(
+                field,
+                "bad_option",
+                "An option is not known",
+                format!("Give {field} as {choices}, or leave it out."),
+            ),
+            E::BadQuery => Self::new(
+                StatusCode::BAD_REQUEST,
+                "bad_query",
+                "The query cannot be read",
+                "Write options in the address as ?sample_every=10&detail=expressions, or send them as fields.",
+            ),
+            E::Contradiction => of_field(
+                "detail",
+                "contradiction",
+                "Two options exclude each other",
+                "detail=expressions is read from the landmarks that gaze=off leaves out. Leave out one of the two."
+                    .to_owned(),
             ),
             E::BadLanguage => of_field(
                 "language",
@@ -301,7 +343,8 @@ fn sentence(text: &str) -> String {
 /// key with other fields is refused. Refused requests are not remembered.
 #[utoipa::path(post, path = "/analyze-video", operation_id = "analyze_video", tag = NATIVE,
     params(("idempotency-key" = Option<String>, Header, description = "1 to 255 printable ASCII characters, such as a UUID",
-               min_length = 1, max_length = 255, pattern = "^[ -~]+$")),
+               min_length = 1, max_length = 255, pattern = "^[ -~]+$"),
+           ("detail" = Option<Detail>, Query, description = "This and every other option may stand here too; a field counts more")),
     request_body(content = VideoForm, content_type = "multipart/form-data"),
     responses((status = 202, description = "The analysis is queued", body = Accepted,
                   headers(("location" = String, description = "Where the result will be"),
@@ -343,7 +386,7 @@ pub(in crate::api) async fn accept(
     let http = &api.app.settings.http;
     let (head, body) = request.into_parts();
     let incoming = Incoming::new(body, http.max_upload.0, Duration::from_secs(http.idle_timeout_s));
-    let taken = take(api, caller, &head.headers, &incoming, unknown).await;
+    let taken = take(api, caller, &head, &incoming, unknown).await;
     taken.inspect_err(|error| refuse(error, &head.headers, incoming))
 }
 
@@ -365,20 +408,19 @@ pub(in crate::api) fn check_announced(headers: &HeaderMap, limit: u64) -> Result
 async fn take(
     api: &Api,
     caller: &Caller,
-    headers: &HeaderMap,
+    head: &Parts,
     incoming: &Incoming,
     unknown: Unknown,
 ) -> Result<Uuid, AnalyzeError> {
     let (app, http) = (&api.app, &api.app.settings.http);
-    check_announced(headers, http.max_upload.0)?;
-    let repeated_as = enqueue::idempotency_key(headers)?;
+    check_announced(&head.headers, http.max_upload.0)?;
+    let repeated_as = enqueue::idempotency_key(&head.headers)?;
     let place = api.uploads.clone().try_acquire_owned().map_err(|_| AnalyzeError::Busy)?;
     // Of its own, so that a listing of the storage gives no tokens away.
     let key = app.tokens.next().to_string();
     let shelf = Stored { blobs: app.blobs.as_ref(), key: &key };
-    let video = &app.settings.video;
-    let options = Options { sample_every: video.sample_every, max_faces: video.max_faces, language: None };
-    let form = form::read(headers, incoming, &shelf, options, unknown);
+    let options = Options::new(app.settings.video.sample_every, app.settings.video.max_faces);
+    let form = form::read(head, incoming, &shelf, options, unknown);
     let form = tokio::time::timeout(Duration::from_secs(http.max_upload_s), form).await;
     let form = form.map_err(|_| AnalyzeError::TooSlow { limit_s: http.max_upload_s })??;
     enqueue::check_mail(app, &form.recipients)?;

@@ -16,7 +16,7 @@ use super::analyze_video::{self, Accepted, AnalyzeError};
 use super::enqueue::{self, Wanted};
 use super::form::{self, MAX_FACES, SAMPLE_EVERY};
 use super::uploads::{self, UploadError};
-use crate::analysis::{Language, Options};
+use crate::analysis::{Detail, Language, Options};
 use crate::api::body;
 use crate::api::openapi::NATIVE;
 use crate::api::{Api, Caller, Problem};
@@ -44,6 +44,12 @@ pub struct StartRequest {
     /// Where a program wants to hear of the end of the analysis: an https:// address.
     #[schema(format = "uri")]
     webhook_url: Option<String>,
+    /// `false` leaves out the landmarks, so that eye contact is judged by the head alone.
+    gaze: Option<bool>,
+    /// `false` leaves the sound track alone.
+    speech: Option<bool>,
+    /// More of each sample than is usual. Excludes `"gaze": false`.
+    detail: Option<Detail>,
 }
 
 #[derive(Serialize, Deserialize, ToSchema)]
@@ -95,7 +101,13 @@ fn wanted(api: &Api, request: &StartRequest, repeated_as: Option<String>) -> Res
         sample_every: number("sample_every", request.sample_every, video.sample_every, SAMPLE_EVERY)?,
         max_faces: number("max_faces", request.max_faces, video.max_faces, MAX_FACES)?,
         language: request.language,
+        gaze: request.gaze.unwrap_or(true),
+        speech: request.speech.unwrap_or(true),
+        detail: request.detail,
     };
+    if options.is_contradiction() {
+        return Err(AnalyzeError::Contradiction);
+    }
     let mut recipients = Vec::new();
     let addresses = match &request.email {
         None => &[][..],

@@ -60,6 +60,8 @@ fn a_refused_input_and_a_missing_model_have_exit_codes_of_their_own() {
         (vec!["-"], 2, "standard input"),
         (vec![clip, "--csv", "/nowhere/rows.csv"], 2, "cannot be written"),
         (vec![clip, "--sample-every", "0"], 2, "sample-every"),
+        (vec![clip, "--detail", "expressions"], 2, "--csv"),
+        (vec![clip, "--gaze", "off", "--detail", "expressions", "--csv", "rows.csv"], 2, "landmarks"),
         (vec![], 2, "Usage"),
     ] {
         let output = visage(None, &arguments);
