@@ -1,16 +1,20 @@
 //! The rows behind the summary: one a face a sample.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 use super::expressions::share;
 use super::rounding::{to, to_f32};
 use super::{BBox, Emotion, Expressions, Gaze, Pose, Probabilities};
 
-/// One face in one sample, as given out and stored.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(into = "Row", from = "Row")]
+/// One face in one sample. What is given out names its parts and has what follows from them; what is stored is short
+/// ([`Timeline`]).
+#[derive(Debug, Clone, PartialEq)]
 pub struct TimelineRow {
     /// Seconds from the start of the video.
     pub time_s: f64,
@@ -30,45 +34,78 @@ pub struct TimelineRow {
     pub expressions: Option<Expressions>,
 }
 
-/// A row as JSON names its parts.
-#[derive(Serialize, Deserialize)]
+/// One face in one sample; null where something is not known.
+#[derive(Serialize, ToSchema)]
+#[schema(as = TimelineRow)]
 struct Row {
+    /// Seconds from the start of the video.
     time_s: f64,
+    /// `id` of the face in the analysis.
     face: u32,
     bbox: BBox,
-    emotions: Probabilities,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// 0 to 1 a label.
+    emotions: BTreeMap<Emotion, f32>,
+    /// -1 (unpleasant) to 1 (pleasant).
+    valence: f64,
+    /// -1 (still) to 1 (stirred).
+    arousal: f64,
     pose: Option<Pose>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    eye_contact: Option<bool>,
-    quality: f32,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     gaze: Option<Gaze>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     eyes_shut: Option<bool>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Whether the face met the camera.
+    eye_contact: Option<bool>,
+    /// How much the sample counts in averages, above 0 to 1.
+    quality: f32,
+    /// Movements of the face, 0 to 1, those of 0 left out; where they were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<BTreeMap<String, f64>>)]
     expressions: Option<Expressions>,
 }
 
-impl From<TimelineRow> for Row {
-    fn from(row: TimelineRow) -> Self {
-        let TimelineRow { time_s, face, bbox, emotions, pose, eye_contact, quality, gaze, eyes_shut, expressions } =
-            row.rounded();
-        Self { time_s, face, bbox, emotions, pose, eye_contact, quality, gaze, eyes_shut, expressions }
+impl PartialSchema for TimelineRow {
+    fn schema() -> RefOr<Schema> {
+        Row::schema()
     }
 }
 
-impl From<Row> for TimelineRow {
-    fn from(row: Row) -> Self {
-        let Row { time_s, face, bbox, emotions, pose, eye_contact, quality, gaze, eyes_shut, expressions } = row;
-        Self { time_s, face, bbox, emotions, pose, eye_contact, quality, gaze, eyes_shut, expressions }
+impl ToSchema for TimelineRow {
+    fn name() -> Cow<'static, str> {
+        Row::name()
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        Row::schemas(schemas);
+    }
+}
+
+impl Serialize for TimelineRow {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (valence, arousal) = self.valence_arousal();
+        let Self { time_s, face, bbox, emotions, pose, eye_contact, quality, gaze, eyes_shut, expressions } =
+            self.rounded();
+        let emotions = Emotion::ALL.into_iter().map(|emotion| (emotion, emotions.of(emotion))).collect();
+        let row = Row {
+            time_s,
+            face,
+            bbox,
+            emotions,
+            valence,
+            arousal,
+            pose,
+            gaze,
+            eyes_shut,
+            eye_contact,
+            quality,
+            expressions,
+        };
+        row.serialize(serializer)
     }
 }
 
 impl TimelineRow {
     /// First line of a table of rows, without movements of the face.
     const CSV_HEADER: &str = "time_s,face,x,y,width,height,angry,disgust,fear,happy,sad,surprise,neutral,\
-                                  yaw,pitch,roll,eye_contact,quality,gaze_yaw,gaze_pitch,eyes_shut";
+                                  valence,arousal,yaw,pitch,roll,eye_contact,quality,gaze_yaw,gaze_pitch,eyes_shut";
 
     /// First line of a table of rows. `expressions`: with a column for each movement of the face.
     pub fn csv_header(expressions: bool) -> String {
@@ -84,6 +121,8 @@ impl TimelineRow {
         for emotion in Emotion::ALL {
             let _ = write!(line, ",{}", row.emotions.of(emotion));
         }
+        let (valence, arousal) = self.valence_arousal();
+        let _ = write!(line, ",{valence},{arousal}");
         match row.pose {
             Some(Pose { yaw, pitch, roll }) => {
                 let _ = write!(line, ",{yaw},{pitch},{roll}");
@@ -109,6 +148,12 @@ impl TimelineRow {
             _ => {}
         }
         line
+    }
+
+    /// -1 (unpleasant) to 1 and -1 (still) to 1, three decimals.
+    fn valence_arousal(&self) -> (f64, f64) {
+        let (valence, arousal) = self.emotions.valence_arousal();
+        (to(valence, 3), to(arousal, 3))
     }
 
     /// With the digits that mean something: milliseconds, tenths of pixels and degrees.
@@ -290,23 +335,25 @@ mod tests {
         assert_eq!(json["time_s"], 1.235);
         assert_eq!(json["bbox"]["width"], 30.0);
         assert_eq!(json["eye_contact"], true);
+        assert_eq!(json["emotions"]["happy"].as_f64().map(|p| (p * 1e4).round()), Some(9000.0));
+        assert_eq!((json["valence"].as_f64(), json["arousal"].as_f64()), (Some(0.691), Some(0.453)));
+        let blind = TimelineRow { pose: None, eye_contact: None, gaze: None, eyes_shut: None, ..row() };
+        assert!(serde_json::to_value(blind).unwrap()["pose"].is_null());
         assert!(json.get("expressions").is_none());
-        assert_eq!(serde_json::from_value::<TimelineRow>(json).unwrap(), row().rounded());
         let json = serde_json::to_value(smiling()).unwrap();
         assert_eq!(json["expressions"], serde_json::json!({"mouthSmileLeft": 0.93, "noseSneerRight": 1.0}));
-        assert_eq!(serde_json::from_value::<TimelineRow>(json).unwrap(), smiling().rounded());
     }
 
     #[test]
     fn a_line_of_csv_has_a_field_for_each_column() {
-        let plain = "1.235,2,10,20.1,30,40,0.0123,0,0,0.9,0.05,0,0.0377,-3.2,4,0,true,0.877,1.3,-0.5,false";
+        let plain = "1.235,2,10,20.1,30,40,0.0123,0,0,0.9,0.05,0,0.0377,0.691,0.453,-3.2,4,0,true,0.877,1.3,-0.5,false";
         assert_eq!((row().csv(false), smiling().csv(false)), (plain.to_owned(), plain.to_owned()));
         let line = smiling().csv(true);
         assert!(line.starts_with(&format!("{plain},0,0,")) && line.ends_with(",0,0,0,0,0,0,1"), "{line}");
         let blind = TimelineRow { pose: None, eye_contact: None, gaze: None, eyes_shut: None, ..row() };
         for expressions in [false, true] {
             let columns = TimelineRow::csv_header(expressions).split(',').count();
-            assert_eq!(columns, if expressions { 73 } else { 21 });
+            assert_eq!(columns, if expressions { 75 } else { 23 });
             for row in [row(), smiling(), blind.clone()] {
                 assert_eq!(row.csv(expressions).split(',').count(), columns);
             }

@@ -16,6 +16,7 @@ mod logs;
 mod openapi;
 mod outer;
 mod problem;
+mod quota;
 mod request_log;
 mod server;
 mod sync;
@@ -129,6 +130,7 @@ fn quick() -> OpenApiRouter<Api> {
         .routes(routes!(v1::uploads::show, v1::uploads::abort))
         .routes(routes!(v1::results::handle, v1::erase::handle))
         .routes(routes!(v1::report::handle))
+        .routes(routes!(v1::timeline::handle))
         .routes(routes!(v1::events::handle))
 }
 

@@ -99,7 +99,7 @@ pub fn run(args: Args, settings: Settings) -> Result<(), Failure> {
         ));
     }
     for file in [&args.html, &args.csv].into_iter().flatten() {
-        writable(file)?;
+        super::writable(file)?;
     }
     // What can be refused at once is refused before the models are loaded.
     let source = Source::File(args.file.clone());
@@ -131,13 +131,10 @@ pub fn run(args: Args, settings: Settings) -> Result<(), Failure> {
     print(&findings)
 }
 
-/// The result on standard output. A reader that has seen enough (`| head`) is no error.
+/// The result on standard output.
 fn print(findings: &Findings) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(&findings.analysis).map_err(|error| Failure::Run(error.to_string()))?;
-    match writeln!(std::io::stdout().lock(), "{text}") {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::Run(error.to_string())),
-        _ => Ok(()),
-    }
+    super::print(&format!("{text}\n"))
 }
 
 fn write_csv(path: &Path, timeline: &Timeline) -> std::io::Result<()> {
@@ -148,15 +145,6 @@ fn write_csv(path: &Path, timeline: &Timeline) -> std::io::Result<()> {
         writeln!(file, "{}", row.csv(expressions))?;
     }
     file.flush()
-}
-
-/// Finds out before the work whether its result has a place to go.
-fn writable(path: &Path) -> Result<(), Failure> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if folder.is_dir() && !path.is_dir() {
-        return Ok(());
-    }
-    Err(Failure::Settings(format!("{} cannot be written: give a file in a folder that exists", path.display())))
 }
 
 fn unwritten(path: &Path, error: &std::io::Error) -> Failure {

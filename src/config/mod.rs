@@ -167,6 +167,8 @@ mod tests {
             ("VISAGE_STORAGE__KIND", "tape", "tape"),
             ("VISAGE_ENGINE__DEVICE", "abacus", "abacus"),
             ("VISAGE_VISION__EMOTION__LABELS", "happy,glum", "vision.emotion.labels"),
+            ("VISAGE_VISION__EMOTION__PRIOR", "1.5", "vision.emotion.prior"),
+            ("VISAGE_VISION__EMOTION__PRIOR", "NaN", "vision.emotion.prior"),
             ("VISAGE_THUMBNAILS__MODEL__LABELS", "Anger,Happy,Shock,Neutral", "thumbnails.model.labels"),
             ("VISAGE_WEBHOOKS__SECRET", "whsec_c2hvcnQ=", "webhooks.secret"),
             ("VISAGE_MAIL__FROM", "nobody", "mail.from"),

@@ -88,6 +88,8 @@ pub struct Limits {
     pub rate_per_minute_key: u32,
     pub rate_per_minute_address: u32,
     pub max_concurrent_key: u32,
+    pub videos_per_day_key: u32,
+    pub videos_per_month_key: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -298,6 +300,8 @@ pub struct EmotionModel {
     /// A label or `-` for each output.
     pub labels: Vec<String>,
     pub output: ClassifierOutput,
+    /// How much of the prior of the training is taken out, 0 to 1.
+    pub prior: f32,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -537,9 +541,11 @@ impl EmotionModel {
         const SEVEN: [&str; 7] = ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"];
         let key = "vision.emotion.labels";
         for label in &self.labels {
-            let known = label == "-" || SEVEN.contains(&label.as_str());
-            require(known, key, label, &format!("give one of {}, or -", SEVEN.join(", ")))?;
+            let known = ["-", "contempt"].contains(&label.as_str()) || SEVEN.contains(&label.as_str());
+            require(known, key, label, &format!("give one of {}, contempt, or -", SEVEN.join(", ")))?;
         }
+        let once = self.labels.iter().filter(|given| *given == "contempt").count() <= 1;
+        require(once, key, &self.labels.join(","), "contempt may stand there once")?;
         for label in SEVEN {
             let times = self.labels.iter().filter(|given| *given == label).count();
             require(times == 1, key, &self.labels.join(","), &format!("{label} must stand there once"))?;
@@ -549,7 +555,9 @@ impl EmotionModel {
             require(fits, key, &format!("{values:?}"), "give one value, or one a channel")?;
         }
         let std = format!("{:?}", self.std);
-        require(self.std.iter().all(|&value| value > 0.0), "vision.emotion.std", &std, "must be above 0")
+        require(self.std.iter().all(|&value| value > 0.0), "vision.emotion.std", &std, "must be above 0")?;
+        let within = (0.0..=1.0).contains(&self.prior);
+        require(within, "vision.emotion.prior", &self.prior.to_string(), "must be 0 to 1")
     }
 }
 

@@ -87,8 +87,7 @@ pub(super) fn run(
     let facts = facts(&probe, &end, read.times.len());
     let warnings = end.warning.into_iter().chain(close_up.warnings.iter().cloned()).chain(heard.warnings).collect();
     let models = vision.models().into_iter().chain(close_up.models()).chain(heard.models).collect();
-    let mut findings = summarise(facts, &read.times, &read.tracks, models, warnings);
-    findings.analysis.speech = heard.speech;
+    let findings = summarise(facts, &read.times, &read.tracks, heard.speech, models, warnings);
     let Busy { detect, landmarks, expressions } = busy;
     let (read, listen, whole) = (read.busy, heard.busy, started.elapsed());
     let times = StageTimes { decode, detect, landmarks, expressions, read, listen, whole };

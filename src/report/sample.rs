@@ -72,6 +72,11 @@ fn face(id: u32, rows: &[TimelineRow]) -> FaceSummary {
         calmness: 58.3,
         valence: 0.12,
         arousal: 0.21,
+        model_confidence: Some(0.714),
+        presence: None,
+        parts: None,
+        intervals: None,
+        segments: Vec::new(),
     }
 }
 
@@ -89,6 +94,7 @@ fn findings(duration_s: f64, interval_s: f64, rows: Vec<TimelineRow>, warnings: 
         valence: read(0.12),
         arousal: read(0.21),
         emotions,
+        ..Summary::default()
     };
     let video = VideoFacts {
         duration_s,
@@ -134,6 +140,7 @@ pub fn one() -> Findings {
         clarity: Some(52.7),
         quality_mos: Some(SpeechQuality { sig: 3.65, bak: 3.63, ovr: 3.11 }),
         syllables_per_s: Some(3.56),
+        fluency: Some(88.4),
         pauses: 9,
         longest_pause_s: 2.5,
     });

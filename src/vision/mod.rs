@@ -10,6 +10,7 @@ mod emotion;
 mod gaze;
 mod landmarks;
 mod movements;
+mod pictures;
 mod pose;
 mod yunet;
 
@@ -28,6 +29,7 @@ pub use crop::Crop;
 pub use detector::{detectors, is_detector};
 pub use gaze::{HeadAndEyes, head_and_eyes};
 pub use landmarks::Mesh;
+pub use pictures::{Pictures, decode};
 pub use pose::head_pose;
 
 use clip::ClipModel;

@@ -51,16 +51,7 @@ fn findings() -> Findings {
         frames_analyzed: 2,
         has_audio: false,
     };
-    let summary = Summary {
-        dominant_emotion: None,
-        emotions: None,
-        calmness: None,
-        eye_contact: None,
-        eye_contact_coverage: None,
-        model_confidence: None,
-        valence: None,
-        arousal: None,
-    };
+    let summary = Summary::default();
     let warnings = vec!["No face was found.".to_owned()];
     let analysis = Analysis { video, summary, speech: None, faces: vec![], models: vec![], warnings };
     Findings { analysis, timeline: Timeline::default() }
@@ -369,7 +360,7 @@ fn snapshot(name: &str, body: &Value) {
         settings.add_dynamic_redaction(&format!(".{member}"), time);
     }
     settings.add_redaction(".token", "[token]");
-    for link in ["self", "report", "events"] {
+    for link in ["self", "report", "timeline", "events"] {
         settings.add_redaction(&format!(".links.{link}"), "[url]");
     }
     settings.bind(|| insta::assert_json_snapshot!(name, body));
@@ -489,7 +480,7 @@ async fn a_wait_that_is_no_time_is_refused() {
 async fn tokens_that_are_not_known_are_not_found() {
     let service = Service::start(|_| {}).await;
     for token in ["0188a5f0-0000-4000-8000-000000000000", "nonsense", "..%2F..%2Fetc%2Fpasswd", "%00"] {
-        for path in ["", "/report", "/events"] {
+        for path in ["", "/report", "/timeline", "/events"] {
             refused(service.get(&format!("/results/{token}{path}")).await, 404, "unknown_token").await;
         }
         let delete = service.http.delete(format!("{}/results/{token}", service.base)).send().await.unwrap();
@@ -507,7 +498,7 @@ async fn a_result_whose_time_is_over_is_gone() {
     let body: Value = service.get(&format!("/results/{token}")).await.json().await.unwrap();
     assert!(body["expires_at"].is_string());
     assert_eq!(service.store.expire(over, 10).await.unwrap(), 1);
-    for path in ["", "/report"] {
+    for path in ["", "/report", "/timeline"] {
         refused(service.get(&format!("/results/{token}{path}")).await, 410, "expired").await;
     }
 }

@@ -20,6 +20,7 @@ mod pipeline;
 mod speech;
 mod store;
 mod thumbnails;
+mod timeline;
 mod uploads;
 mod vision;
 mod webhooks;

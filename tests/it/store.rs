@@ -102,16 +102,7 @@ fn findings() -> Findings {
         frames_analyzed: 4,
         has_audio: true,
     };
-    let summary = Summary {
-        dominant_emotion: None,
-        emotions: None,
-        calmness: None,
-        eye_contact: None,
-        eye_contact_coverage: None,
-        model_confidence: None,
-        valence: None,
-        arousal: None,
-    };
+    let summary = Summary::default();
     let warnings = vec!["no \"face\" — 顔 \u{1f642}".to_owned()];
     let analysis = Analysis { video, summary, speech: None, faces: vec![], models: vec![], warnings };
     Findings { analysis, timeline: Timeline { interval_s: 0.667, rows: vec![] } }

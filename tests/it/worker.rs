@@ -111,16 +111,7 @@ fn findings() -> Findings {
         frames_analyzed: 4,
         has_audio: false,
     };
-    let summary = Summary {
-        dominant_emotion: None,
-        emotions: None,
-        calmness: None,
-        eye_contact: None,
-        eye_contact_coverage: None,
-        model_confidence: None,
-        valence: None,
-        arousal: None,
-    };
+    let summary = Summary::default();
     let analysis = Analysis { video, summary, speech: None, faces: vec![], models: vec![], warnings: vec![] };
     Findings { analysis, timeline: Timeline::default() }
 }

@@ -25,6 +25,7 @@ pub struct Answer {
 #[serde(rename_all = "camelCase")]
 #[schema(as = FacialAnalysisResult)]
 struct Figures {
+    /// `presence` of the native result.
     #[schema(maximum = 100)]
     confidence: u8,
     /// Percent, summing to 100.

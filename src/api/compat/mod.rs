@@ -30,14 +30,23 @@ pub struct PlainVideoForm {
     max_faces: Option<u32>,
 }
 
+/// How a video is written in JSON.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[expect(dead_code, reason = "describes what `sync::with_clip` reads")]
+pub enum Encoding {
+    Base64,
+}
+
 /// A video in base64; other members are read over.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes what `sync::with_clip` reads")]
 pub struct ClipBody {
-    /// `base64`, which is also what is meant without it.
-    encoding: Option<String>,
+    /// Which is also meant without it.
+    encoding: Option<Encoding>,
     /// The container (`mp4`, `mov`, `m4v`, `avi`, `mkv`, `webm`), which is not relied on; for a thumbnail also `gif` or `webp`: the
     /// format in which it is wanted.
+    #[schema(min_length = 1)]
     format: Option<String>,
     /// Frames a second, which are taken from the video itself.
     #[schema(exclusive_minimum = 0)]

@@ -13,11 +13,11 @@ use serde::Deserialize;
 
 use super::spool::Spool;
 use super::{Analyzer, SyncError, enough_memory, on_thread};
-use crate::api::Api;
 use crate::api::body;
 use crate::api::incoming::{BodyError, Incoming};
 use crate::api::v1::analyze_video::{self, AnalyzeError};
 use crate::api::v1::form::Shelf;
+use crate::api::{Api, Caller, quota};
 use crate::media::{self, Source};
 use crate::pipeline::Cancel;
 
@@ -68,9 +68,11 @@ pub async fn with_clip<W: Send + 'static, T: Send + 'static>(
     let limit_s = settings.sync.deadline_s;
     let waits = head.headers.contains_key(header::EXPECT);
     let left = incoming.clone();
+    let caller = head.extensions.get::<Caller>().cloned().unwrap_or_default();
     let done = async {
         let place = api.sync.clone().try_acquire_owned().map_err(|_| SyncError::Full)?;
         enough_memory(api).await?;
+        let counted = quota::count(api, &caller).await?;
         let spool = Spool::new().await.map_err(SyncError::NoFile)?;
         let bytes = read(api, &head.headers, incoming, limit).await?;
         let (said, video) =
@@ -85,7 +87,10 @@ pub async fn with_clip<W: Send + 'static, T: Send + 'static>(
         let mut upload = spool.begin().await.map_err(AnalyzeError::from)?;
         upload.write(video).await.map_err(AnalyzeError::from)?;
         upload.finish().await.map_err(AnalyzeError::from)?;
-        on_thread(api, spool, place, move |analyzer, source, cancel| work(analyzer, source, cancel, wanted)).await
+        let made = on_thread(api, spool, place, move |analyzer, source, cancel| work(analyzer, source, cancel, wanted));
+        let made = made.await?;
+        counted.keep();
+        Ok(made)
     };
     let done = tokio::time::timeout(Duration::from_secs(limit_s), done).await;
     let done = done.unwrap_or(Err(SyncError::Late { limit_s }));
@@ -158,7 +163,7 @@ impl Said {
     /// Refuses a format that is neither a container nor one of those.
     pub fn check_format(&self, others: &[&str]) -> Result<(), SyncError> {
         match self.format.as_deref() {
-            None | Some("") => Ok(()),
+            None => Ok(()),
             Some(format) if CONTAINERS.contains(&format) || others.contains(&format) => Ok(()),
             Some(_) => {
                 let known: Vec<_> = CONTAINERS.iter().chain(others).copied().collect();

@@ -21,7 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use super::incoming::Incoming;
 use super::v1::analyze_video::{self, AnalyzeError};
 use super::v1::form::{self, Unknown};
-use super::{Api, Problem};
+use super::{Api, Caller, Problem, quota};
 use crate::analysis::{Findings, Options, Verdict};
 use crate::media::{ClipFailure, FramesError, ProbeError, Source};
 use crate::pipeline::{Cancel, ClipError, LazyPipeline, PipelineError};
@@ -202,7 +202,8 @@ pub async fn analyze(api: &Api, request: Request, holds: Holds, options: Options
     let limit = settings.sync.max_upload.0.min(settings.http.max_upload.0);
     let incoming = Incoming::new(body, limit, Duration::from_secs(settings.http.idle_timeout_s));
     let limit_s = settings.sync.deadline_s;
-    let work = work(api, &head, &incoming, limit, holds, options);
+    let caller = head.extensions.get::<Caller>().cloned().unwrap_or_default();
+    let work = work(api, &caller, &head, &incoming, limit, holds, options);
     let done = tokio::time::timeout(Duration::from_secs(limit_s), work).await;
     let done = done.unwrap_or(Err(SyncError::Late { limit_s }));
     if let Err(error) = &done {
@@ -216,6 +217,7 @@ pub async fn analyze(api: &Api, request: Request, holds: Holds, options: Options
 
 async fn work(
     api: &Api,
+    caller: &Caller,
     head: &Parts,
     incoming: &Incoming,
     limit: u64,
@@ -225,6 +227,7 @@ async fn work(
     analyze_video::check_announced(&head.headers, limit).map_err(AnalyzeError::from)?;
     let place = api.sync.clone().try_acquire_owned().map_err(|_| SyncError::Full)?;
     enough_memory(api).await?;
+    let counted = quota::count(api, caller).await?;
     let spool = Spool::new().await.map_err(SyncError::NoFile)?;
     let (upload, options) = match holds {
         Holds::Form => {
@@ -238,7 +241,11 @@ async fn work(
         }
     };
     upload.finish().await.map_err(AnalyzeError::from)?;
-    on_thread(api, spool, place, move |analyzer, source, cancel| Ok(analyzer.analyze(source, options, cancel)?)).await
+    let found =
+        on_thread(api, spool, place, move |analyzer, source, cancel| Ok(analyzer.analyze(source, options, cancel)?));
+    let found = found.await?;
+    counted.keep();
+    Ok(found)
 }
 
 async fn enough_memory(api: &Api) -> Result<(), SyncError> {

@@ -22,12 +22,12 @@ use super::view::{Links, POLL_AGAIN_S};
 use crate::analysis::{Detail, Language, Options};
 use crate::api::incoming::{BodyError, Incoming};
 use crate::api::openapi::NATIVE;
-use crate::api::{Api, AppState, Caller, Problem};
+use crate::api::{Api, AppState, Caller, Problem, quota};
 use crate::blob::{BlobError, Upload};
 use crate::config::ByteSize;
 use crate::media::ProbeError;
 use crate::report::webhook::UrlError;
-use crate::store::{Enqueued, Status, StoreError};
+use crate::store::{Enqueued, Status, StoreError, UsedUp};
 
 /// The answer to an accepted video.
 #[derive(Serialize, ToSchema)]
@@ -94,6 +94,8 @@ pub enum AnalyzeError {
     TooSlow { limit_s: u64 },
     #[error("all places for uploads are taken")]
     Busy,
+    #[error("{} videos a {} are used up", .0.limit, .0.period)]
+    UsedUp(UsedUp),
     #[error("no field video")]
     MissingVideo,
     #[error("more than one field video")]
@@ -203,6 +205,14 @@ impl From<AnalyzeError> for Problem {
                 "All places for uploads are taken. Try again in a few seconds.",
             )
             .retry_after(5),
+            E::UsedUp(UsedUp { period, limit, wait_s }) => Self::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "quota_used_up",
+                "The quota is used up",
+                format!("This key may send {limit} videos a {period}. The next {period} begins in {wait_s} s (UTC)."),
+            )
+            .with("limit", limit)
+            .retry_after(wait_s),
             E::MissingVideo => {
                 of_field("video", "missing_video", "No video", "Send the file in the field video.".to_owned())
             }
@@ -416,6 +426,7 @@ async fn take(
     check_announced(&head.headers, http.max_upload.0)?;
     let repeated_as = enqueue::idempotency_key(&head.headers)?;
     let place = api.uploads.clone().try_acquire_owned().map_err(|_| AnalyzeError::Busy)?;
+    let counted = quota::count(api, caller).await?;
     // Of its own, so that a listing of the storage gives no tokens away.
     let key = app.tokens.next().to_string();
     let shelf = Stored { blobs: app.blobs.as_ref(), key: &key };
@@ -431,7 +442,12 @@ async fn take(
     }
     let wanted = Wanted { options, recipients, webhook, repeated_as, digest };
     let settled = tokio::spawn(settle(api.clone(), caller.clone(), video, wanted, key, place)).await;
-    settled.map_err(|error| AnalyzeError::Unopened(error.to_string()))?
+    let (token, queued) = settled.map_err(|error| AnalyzeError::Unopened(error.to_string()))??;
+    // A repetition was counted the first time.
+    if queued == Enqueued::New {
+        counted.keep();
+    }
+    Ok(token)
 }
 
 /// Makes the video appear, opens it, and queues its job; what is refused is deleted.
@@ -442,7 +458,7 @@ async fn settle(
     wanted: Wanted,
     key: String,
     place: OwnedSemaphorePermit,
-) -> Result<Uuid, AnalyzeError> {
+) -> Result<(Uuid, Enqueued), AnalyzeError> {
     let size_bytes = video.finish().await?;
     let queued = enqueue::enqueue(&api, &caller, &wanted, &key, None).await;
     drop(place);
@@ -454,7 +470,7 @@ async fn settle(
     let (token, queued) = queued?;
     tracing::info!(size_bytes, ?queued, "an upload was taken");
     match queued {
-        Enqueued::New | Enqueued::Before(_) => Ok(token),
+        Enqueued::New | Enqueued::Before(_) => Ok((token, queued)),
         Enqueued::Reused => Err(AnalyzeError::IdempotencyKeyReused),
     }
 }

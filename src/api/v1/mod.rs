@@ -12,5 +12,6 @@ pub mod report;
 pub mod results;
 pub mod root;
 pub mod start;
+pub mod timeline;
 pub mod uploads;
 pub mod view;

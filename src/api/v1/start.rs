@@ -19,7 +19,7 @@ use super::uploads::{self, UploadError};
 use crate::analysis::{Detail, Language, Options};
 use crate::api::body;
 use crate::api::openapi::NATIVE;
-use crate::api::{Api, Caller, Problem};
+use crate::api::{Api, Caller, Problem, quota};
 use crate::store::{Enqueued, PartedUpload};
 
 /// Putting parts together and opening the video takes less than this; whoever holds an upload for longer is dead.
@@ -132,6 +132,7 @@ async fn start(api: Api, caller: Caller, upload: PartedUpload, wanted: Wanted) -
     if let Some(token) = upload.token {
         return Ok(token);
     }
+    let counted = quota::count(&api, &caller).await?;
     if !store.take_upload(upload.id, api.app.clock.now(), LEASE).await? {
         // By another request, which may be done by now.
         let token = uploads::find(&api, &caller, upload.id).await?.token;
@@ -149,7 +150,11 @@ async fn start(api: Api, caller: Caller, upload: PartedUpload, wanted: Wanted) -
     }
     match queued? {
         (_, Enqueued::Reused) => Err(AnalyzeError::IdempotencyKeyReused.into()),
-        (token, Enqueued::New | Enqueued::Before(_)) => Ok(token),
+        (token, Enqueued::Before(_)) => Ok(token),
+        (token, Enqueued::New) => {
+            counted.keep();
+            Ok(token)
+        }
     }
 }
 
