@@ -358,6 +358,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
         #[test]
         fn figures_stay_in_their_ranges_and_percentages_sum_to_a_hundred(
             people in prop::collection::vec(prop::collection::vec((probabilities(), 0.05_f32..=1.0), 1..30), 1..4),
