@@ -84,6 +84,7 @@ fn new_job(token: Uuid, recipients: &[&str]) -> NewJob {
         video_key: format!("videos/{token}"),
         options: Options::new(7, 3),
         recipients: recipients.iter().map(|&recipient| recipient.to_owned()).collect(),
+        webhook: None,
     }
 }
 
