@@ -17,6 +17,7 @@ mod openapi;
 mod outer;
 mod page;
 mod problem;
+mod quota;
 mod request_log;
 mod server;
 mod sync;

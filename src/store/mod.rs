@@ -16,6 +16,7 @@ mod queue;
 mod request_log;
 mod results;
 mod uploads;
+mod usage;
 mod wake;
 mod workers;
 
@@ -42,6 +43,7 @@ pub use queue::{Claim, Held};
 pub use request_log::{LogEntry, LogFilter};
 pub use results::TimelinePage;
 pub use uploads::PartedUpload;
+pub use usage::{Quotas, UsedUp};
 pub use wake::{Subscription, Wake};
 pub use workers::WorkerSeen;
 

@@ -170,7 +170,7 @@ pub(super) async fn admin(State(api): State<Api>, request: Request) -> Response 
 
 /// Whole hours, else minutes.
 fn duration(seconds: u64) -> String {
-    if seconds % 3600 == 0 { format!("{} h", seconds / 3600) } else { format!("{} min", seconds.div_ceil(60)) }
+    if seconds.is_multiple_of(3600) { format!("{} h", seconds / 3600) } else { format!("{} min", seconds.div_ceil(60)) }
 }
 
 fn dress(api: &Api, page: String) -> Response {

@@ -79,14 +79,14 @@ async fn an_operator_sees_the_service_at_work() {
     service.store.worker_seen("host-0", 2, SystemClock.now() - Duration::from_secs(3600)).await.unwrap();
     let admin = key(&service, &[Scope::Admin]).await;
     let browser = Browser::open(1280, 900, &[]).await;
-    browser.driver.goto(format!("{}/admin", service.base)).await.unwrap();
+    browser.goto(&format!("{}/admin", service.base)).await;
     browser.until("the form", "document.querySelector('#key')").await;
     browser.picture("admin-sign-in").await;
     browser.has_no_barrier("signing in").await;
-    browser.find("#key").await.send_keys("vis_wrong_key").await.unwrap();
+    browser.write("#key", "vis_wrong_key").await;
     browser.click(".signin .main").await;
     browser.until("the refusal", "document.querySelector('.signin .bad')?.textContent.includes('not good')").await;
-    browser.find("#key").await.send_keys(&admin).await.unwrap();
+    browser.write("#key", &admin).await;
     browser.click(".signin .main").await;
     browser.until("the desk", "document.querySelector('#log table')").await;
     let now = browser.text("#now").await;
@@ -95,7 +95,7 @@ async fn an_operator_sees_the_service_at_work() {
     browser.picture("admin").await;
     browser.has_no_barrier("the operator's page").await;
 
-    browser.find("input[name=status_code]").await.send_keys("202").await.unwrap();
+    browser.write("input[name=status_code]", "202").await;
     browser.click(".filters button").await;
     let shown = "[...document.querySelectorAll('#log tbody tr')].length && [...document.querySelectorAll('#log tbody tr')]\
                  .every((row) => row.cells[3].textContent === '202' && row.cells[2].textContent === '/analyze-video')";
@@ -107,5 +107,4 @@ async fn an_operator_sees_the_service_at_work() {
         .await;
     assert_eq!(service.store.queue_depth().await.unwrap(), (1, 1));
     assert_eq!(browser.eval("return document.cookie").await, "", "no cookie is set");
-    browser.close().await;
 }

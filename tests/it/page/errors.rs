@@ -16,7 +16,7 @@ async fn a_file_that_will_not_do_is_refused_in_words() {
     let clips = Clips::new();
     let service = Service::start(|settings| settings.http.max_upload = "200 kB".parse().unwrap()).await;
     let browser = Browser::open(1000, 800, &[]).await;
-    browser.driver.goto(&service.base).await.unwrap();
+    browser.goto(&service.base).await;
     let complaint = "document.querySelector('#start-error').checkVisibility() && document.querySelector('#start-error').textContent";
     // By its name it is none.
     browser.choose("#file", &clips.write("letter.txt", b"Dear Ann")).await;
@@ -36,7 +36,6 @@ async fn a_file_that_will_not_do_is_refused_in_words() {
     browser.choose("#file", &clips.moving("fine.mp4", 1.0, "-c:v libx264")).await;
     browser.until("the preview", "document.querySelector('#preview-facts').textContent.includes('160')").await;
     assert!(!browser.is_shown("#start-error").await);
-    browser.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -44,7 +43,7 @@ async fn an_address_without_a_result_says_so() {
     let service = Service::start(|settings| settings.retention.results_d = 1).await;
     let token = service.accept(std::fs::read(Clips::new().moving("a.mp4", 1.0, "-c:v libx264")).unwrap()).await;
     let browser = Browser::open(1000, 800, &[]).await;
-    browser.driver.goto(format!("{}/results/{}", service.base, uuid::Uuid::nil())).await.unwrap();
+    browser.goto(&format!("{}/results/{}", service.base, uuid::Uuid::nil())).await;
     browser
         .until(
             "the word",
@@ -59,14 +58,14 @@ async fn an_address_without_a_result_says_so() {
     let failure = visage::store::Failure { code: "damaged".to_owned(), detail: "The file is damaged.".to_owned() };
     let past = SystemClock.now() - 1.hour();
     service.store.give_up(&claim, &failure, &[], past, Some(past)).await.unwrap();
-    browser.driver.goto(format!("{}/results/{token}", service.base)).await.unwrap();
+    browser.goto(&format!("{}/results/{token}", service.base)).await;
     browser
         .until("the failure", "document.querySelector('#trouble-title').textContent.includes('could not be analyzed')")
         .await;
     assert!(browser.text("#trouble-text").await.contains("The file is damaged"));
     browser.picture("failed").await;
     service.store.expire(SystemClock.now(), 10).await.unwrap();
-    browser.driver.refresh().await.unwrap();
+    browser.refresh().await;
     browser
         .until(
             "the end of its time",
@@ -76,7 +75,6 @@ async fn an_address_without_a_result_says_so() {
     browser.picture("expired").await;
     browser.click("#trouble-actions .main").await;
     assert!(browser.is_shown("#choose").await);
-    browser.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -84,7 +82,7 @@ async fn an_upload_outlives_a_lost_connection_and_is_analyzed_once() {
     let (Some(clip), Some(models)) = (clips::shared("sad_then_happy.mp4"), clips::models()) else { return };
     let service = service(&models).await;
     let browser = Browser::open(1000, 800, &[]).await;
-    browser.driver.goto(&service.base).await.unwrap();
+    browser.goto(&service.base).await;
     browser.choose("#file", &clip).await;
     browser.until("the preview", "document.querySelector('#preview-facts').textContent.includes('640')").await;
     browser.devtools("Network.enable", json!({})).await;
@@ -104,7 +102,6 @@ async fn an_upload_outlives_a_lost_connection_and_is_analyzed_once() {
     network(false, -1).await;
     browser.until("the queue", "location.pathname.startsWith('/results/')").await;
     assert_eq!(service.store.queue_depth().await.unwrap(), (1, 0));
-    browser.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -112,7 +109,7 @@ async fn a_service_that_goes_away_in_the_middle_is_waited_for() {
     let service = Service::start(|_| ()).await;
     let token = service.accept(std::fs::read(Clips::new().moving("a.mp4", 1.0, "-c:v libx264")).unwrap()).await;
     let browser = Browser::open(1000, 800, &[]).await;
-    browser.driver.goto(format!("{}/results/{token}", service.base)).await.unwrap();
+    browser.goto(&format!("{}/results/{token}", service.base)).await;
     browser.until("the queue", "document.querySelector('.steps .now')?.textContent.startsWith('Waiting')").await;
     let (address, folder, database) =
         (service.address().to_owned(), service.settings.storage.folder.clone(), service.settings.database.clone());
@@ -137,5 +134,4 @@ async fn a_service_that_goes_away_in_the_middle_is_waited_for() {
             "document.querySelector('#trouble-text').textContent.includes('no result under this address')",
         )
         .await;
-    browser.close().await;
 }

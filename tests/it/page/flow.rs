@@ -1,10 +1,9 @@
 //! From a file to its result.
 
 use serde_json::{Value, json};
-use thirtyfour::Key;
 
 use super::{service, token, watch_shifts};
-use crate::support::browser::Browser;
+use crate::support::browser::{Browser, ENTER, RIGHT, TAB};
 use crate::support::clips;
 
 const CLIP: &str = "sad_then_happy.mp4";
@@ -15,14 +14,14 @@ async fn a_file_becomes_a_result_that_shows_its_two_halves() {
     let service = service(&models).await;
     let browser = Browser::open(1280, 860, &[]).await;
     watch_shifts(&browser).await;
-    browser.driver.goto(&service.base).await.unwrap();
+    browser.goto(&service.base).await;
     browser.until("the start page", "document.readyState === 'complete'").await;
     browser.picture("start").await;
     browser.has_no_barrier("start").await;
 
     browser.choose("#file", &clip).await;
     browser.until("the preview", "document.querySelector('#preview-facts').textContent.includes('640')").await;
-    browser.find("input[name=email]").await.send_keys("ann@example.org").await.unwrap();
+    browser.write("input[name=email]", "ann@example.org").await;
     browser.picture("preview").await;
     browser.has_no_barrier("preview").await;
     // No worker yet: the job waits, and the page says so.
@@ -73,7 +72,7 @@ async fn a_file_becomes_a_result_that_shows_its_two_halves() {
     assert_eq!(service.stored().len(), before + 1);
 
     // A reload comes back to the result; the file is the browser's own and has to be chosen again.
-    browser.driver.refresh().await.unwrap();
+    browser.refresh().await;
     browser.until("the result after the reload", "document.querySelector('#timeline-title')").await;
     assert!(browser.is_shown(".screen .empty").await);
     browser.picture("result-without-file").await;
@@ -88,7 +87,6 @@ async fn a_file_becomes_a_result_that_shows_its_two_halves() {
         .until("the start page", "location.pathname === '/' && document.querySelector('#choose').checkVisibility()")
         .await;
     assert_eq!(service.get(&format!("/results/{token}")).await.status(), 404);
-    browser.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -102,7 +100,7 @@ async fn a_shared_link_opens_on_a_phone_in_the_dark_and_in_german() {
     let browser = Browser::open(390, 844, &[]).await;
     let dark = json!({"features": [{"name": "prefers-color-scheme", "value": "dark"}]});
     browser.devtools("Emulation.setEmulatedMedia", dark).await;
-    browser.driver.goto(format!("{}/results/{token}?language=de", service.base)).await.unwrap();
+    browser.goto(&format!("{}/results/{token}?language=de", service.base)).await;
     browser.until("the result", "document.querySelector('#timeline-title')").await;
     assert_eq!(browser.text(".story h1").await, "Erst traurig, dann fröhlich");
     assert_eq!(
@@ -112,11 +110,10 @@ async fn a_shared_link_opens_on_a_phone_in_the_dark_and_in_german() {
     );
     browser.picture("phone-dark-german").await;
     browser.has_no_barrier("a phone in the dark").await;
-    browser.driver.goto(format!("{}/?language=de", service.base)).await.unwrap();
+    browser.goto(&format!("{}/?language=de", service.base)).await;
     browser.until("the start page", "document.readyState === 'complete'").await;
     browser.picture("phone-start").await;
     browser.has_no_barrier("the start page on a phone in the dark").await;
-    browser.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -125,12 +122,12 @@ async fn everything_can_be_done_by_keyboard() {
     let service = service(&models).await;
     let working = service.work().await;
     let browser = Browser::open(1280, 860, &[]).await;
-    browser.driver.goto(&service.base).await.unwrap();
+    browser.goto(&service.base).await;
     browser.until("the start page", "document.readyState === 'complete'").await;
     let focus = "return document.activeElement.id";
     let mut passed = Vec::new();
     for _ in 0..12 {
-        browser.press(Key::Tab).await;
+        browser.press(TAB).await;
         passed.push(browser.eval(focus).await.as_str().unwrap().to_owned());
         if passed.last().unwrap() == "choose" {
             break;
@@ -139,32 +136,31 @@ async fn everything_can_be_done_by_keyboard() {
     assert!(passed.iter().any(|id| id == "choose"), "{passed:?}");
     // The system's dialog is not the page's: that it is asked for is what counts.
     browser.eval("window.asked = 0; document.querySelector('#file').addEventListener('click', (event) => { window.asked += 1; event.preventDefault(); })").await;
-    browser.press(Key::Enter).await;
+    browser.press(ENTER).await;
     assert_eq!(browser.eval("return window.asked").await, json!(1));
     browser.choose("#file", &clip).await;
     browser.until("the preview has the focus", "document.activeElement.id === 'preview-title'").await;
     for _ in 0..12 {
-        browser.press(Key::Tab).await;
+        browser.press(TAB).await;
         if browser.eval(focus).await == "send" {
             break;
         }
     }
     assert_eq!(browser.eval(focus).await, "send");
-    browser.press(Key::Enter).await;
+    browser.press(ENTER).await;
     browser.until("the result", "document.querySelector('#timeline-title')").await;
     drop(working);
     // The heading of the card has the focus; the cursor of the timeline is on the way.
     for _ in 0..25 {
-        browser.press(Key::Tab).await;
+        browser.press(TAB).await;
         if browser.eval("return document.activeElement.getAttribute('role')").await == "slider" {
             break;
         }
     }
     assert_eq!(browser.eval("return document.activeElement.getAttribute('role')").await, "slider");
     let before = browser.eval("return document.activeElement.ariaValueNow").await;
-    browser.press(Key::Right).await;
+    browser.press(RIGHT).await;
     assert_ne!(browser.eval("return document.activeElement.ariaValueNow").await, before);
     let told = browser.eval("return document.activeElement.ariaValueText").await;
     assert!(told.as_str().unwrap().contains("Person 1"), "{told}");
-    browser.close().await;
 }

@@ -38,7 +38,7 @@ async fn a_mailed_report_is_right_in_wide_and_narrow_windows_with_and_without_pi
         std::fs::write(&file, html).unwrap();
         for width in [600, 360] {
             browser.resize(width, 800).await;
-            browser.driver.goto(format!("file://{}", file.display())).await.unwrap();
+            browser.goto(&format!("file://{}", file.display())).await;
             assert_eq!(browser.eval("return document.documentElement.scrollWidth").await, json!(width), "{name}");
             // The story is there without a picture: two halves, made of table cells.
             let colours =
@@ -51,5 +51,4 @@ async fn a_mailed_report_is_right_in_wide_and_narrow_windows_with_and_without_pi
             browser.picture(&format!("mail-{name}-{width}")).await;
         }
     }
-    browser.close().await;
 }

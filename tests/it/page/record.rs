@@ -23,7 +23,7 @@ async fn a_recording_is_seen_made_anew_and_analyzed() {
     let service = service(&models).await;
     let working = service.work().await;
     let browser = Browser::open(1280, 860, &fake_camera(&camera)).await;
-    browser.driver.goto(&service.base).await.unwrap();
+    browser.goto(&service.base).await;
     browser.click("#record").await;
     browser
         .until(
@@ -69,14 +69,13 @@ async fn a_recording_is_seen_made_anew_and_analyzed() {
     let result: serde_json::Value =
         service.get(&format!("/results/{}", token(&browser).await)).await.json().await.unwrap();
     assert_eq!(result["analysis"]["faces"].as_array().unwrap().len(), 1, "{result}");
-    browser.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_camera_that_is_refused_is_no_dead_end() {
     let service = crate::support::service::Service::start(|_| ()).await;
     let browser = Browser::open(1000, 800, &["--use-fake-device-for-media-stream".to_owned()]).await;
-    browser.driver.goto(&service.base).await.unwrap();
+    browser.goto(&service.base).await;
     for name in ["camera", "microphone"] {
         let denied = json!({"permission": {"name": name}, "setting": "denied", "origin": service.base});
         browser.devtools("Browser.setPermission", denied).await;
@@ -87,5 +86,4 @@ async fn a_camera_that_is_refused_is_no_dead_end() {
     browser.picture("camera-denied").await;
     browser.click("#camera-back").await;
     assert!(browser.is_shown("#choose").await);
-    browser.close().await;
 }

@@ -1,21 +1,33 @@
-//! A browser that the tests drive: Debian's Chromium, without a window, by its WebDriver. One at a time, since each wants a
-//! core and some hundred megabytes.
+//! A browser that the tests drive: Debian's Chromium, without a window, by its WebDriver (W3C). One at a time, since each wants
+//! a core and some hundred megabytes.
+//!
+//! The few commands are spoken here. The crates for it (thirtyfour, fantoccini) bring features of `serde_json` along that change
+//! the order of members in the service's own answers, so that tests would look at another service than the one that is built.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use thirtyfour::prelude::*;
 use tokio::sync::{Mutex, MutexGuard};
 
 static ONE: Mutex<()> = Mutex::const_new(());
 
-/// A browser window; closed by [`Browser::close`], or when the driver ends with this.
+/// Keys as WebDriver names them.
+pub const TAB: &str = "\u{e004}";
+pub const ENTER: &str = "\u{e007}";
+pub const RIGHT: &str = "\u{e014}";
+
+/// A browser window; it ends when dropped.
 pub struct Browser {
-    pub driver: WebDriver,
+    http: Client,
+    /// `http://127.0.0.1:PORT/session/ID`
+    session: String,
     process: Child,
     _profile: TempDir,
     _turn: MutexGuard<'static, ()>,
@@ -27,8 +39,7 @@ impl Browser {
         let turn = ONE.lock().await;
         let (process, port) = start_driver();
         let profile = tempfile::tempdir().unwrap();
-        let mut capabilities = DesiredCapabilities::chrome();
-        for argument in [
+        let mut args: Vec<String> = [
             "--headless=new",
             "--no-sandbox",
             "--disable-dev-shm-usage",
@@ -37,24 +48,46 @@ impl Browser {
             "--hide-scrollbars",
             "--autoplay-policy=no-user-gesture-required",
             "--lang=en-GB",
-        ] {
-            capabilities.add_arg(argument).unwrap();
-        }
-        capabilities.add_arg(&format!("--window-size={width},{height}")).unwrap();
-        capabilities.add_arg(&format!("--user-data-dir={}", profile.path().display())).unwrap();
-        for argument in arguments {
-            capabilities.add_arg(argument).unwrap();
-        }
-        let preferences = json!({
-            "intl.accept_languages": "en-GB,en",
-            "download.default_directory": profile.path(),
-            "download.prompt_for_download": false,
-        });
-        capabilities.add_experimental_option("prefs", preferences).unwrap();
-        let driver = WebDriver::new(&format!("http://127.0.0.1:{port}"), capabilities).await.expect("Chromium starts");
-        let browser = Self { driver, process, _profile: profile, _turn: turn };
+        ]
+        .map(str::to_owned)
+        .into();
+        args.push(format!("--window-size={width},{height}"));
+        args.push(format!("--user-data-dir={}", profile.path().display()));
+        args.extend_from_slice(arguments);
+        let prefs = json!({"intl.accept_languages": "en-GB,en", "download.default_directory": profile.path()});
+        let options = json!({"args": args, "prefs": prefs});
+        let wanted = json!({"capabilities": {"alwaysMatch": {"goog:chromeOptions": options}}});
+        let http = Client::builder().no_proxy().build().unwrap();
+        let base = format!("http://127.0.0.1:{port}/session");
+        let mut browser = Self { http, session: base, process, _profile: profile, _turn: turn };
+        let begun = browser.ask(Method::POST, "", wanted).await.expect("Chromium starts");
+        browser.session = format!("{}/{}", browser.session, begun["sessionId"].as_str().unwrap());
         browser.resize(width, height).await;
         browser
+    }
+
+    /// One command; the error as the driver tells it.
+    async fn ask(&self, method: Method, path: &str, body: Value) -> Result<Value, String> {
+        let mut request = self.http.request(method.clone(), format!("{}{path}", self.session));
+        if method == Method::POST {
+            request = request.json(&body);
+        }
+        let response = request.send().await.map_err(|error| error.to_string())?;
+        let is_good = response.status().is_success();
+        let mut answer: Value = response.json().await.map_err(|error| error.to_string())?;
+        if is_good { Ok(answer["value"].take()) } else { Err(answer["value"]["message"].to_string()) }
+    }
+
+    async fn post(&self, path: &str, body: Value) -> Value {
+        self.ask(Method::POST, path, body).await.unwrap_or_else(|error| panic!("{path}: {error}"))
+    }
+
+    pub async fn goto(&self, url: &str) {
+        self.post("/url", json!({"url": url})).await;
+    }
+
+    pub async fn refresh(&self) {
+        self.post("/refresh", json!({})).await;
     }
 
     /// The page's own size, whatever a window needs around it.
@@ -65,31 +98,20 @@ impl Browser {
 
     /// A command of the DevTools protocol.
     pub async fn devtools(&self, command: &str, parameters: Value) -> Value {
-        let url = format!(
-            "{}session/{}/goog/cdp/execute",
-            self.driver.handle().server_url(),
-            self.driver.handle().session_id()
-        );
-        let body = json!({"cmd": command, "params": parameters});
-        let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        let answer: Value = client.post(url).json(&body).send().await.unwrap().json().await.unwrap();
-        assert!(answer["value"].get("error").is_none(), "{command}: {answer}");
-        answer["value"].clone()
+        self.post("/goog/cdp/execute", json!({"cmd": command, "params": parameters})).await
     }
 
     /// What a script returns.
     pub async fn eval(&self, script: &str) -> Value {
-        self.driver.execute(script, Vec::new()).await.unwrap_or_else(|error| panic!("{script}: {error}")).json().clone()
+        self.post("/execute/sync", json!({"script": script, "args": []})).await
     }
 
-    /// Waits until a script returns something true.
+    /// Waits until an expression is true.
     pub async fn until(&self, what: &str, condition: &str) {
+        let script = json!({"script": format!("return !!({condition})"), "args": []});
         for _ in 0..1200 {
-            if let Ok(answer) = self.driver.execute(format!("return {condition}"), Vec::new()).await {
-                let answer = answer.json();
-                if !(answer.is_null() || *answer == json!(false) || *answer == json!("") || *answer == json!(0)) {
-                    return;
-                }
+            if self.ask(Method::POST, "/execute/sync", script.clone()).await == Ok(json!(true)) {
+                return;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -97,38 +119,52 @@ impl Browser {
         panic!("{what} does not come; the page says: {}", self.text("body").await);
     }
 
-    pub async fn find(&self, selector: &str) -> WebElement {
-        let found = self.driver.query(By::Css(selector)).wait(Duration::from_secs(20), Duration::from_millis(50));
-        found.first().await.unwrap_or_else(|error| panic!("{selector}: {error}"))
+    /// Path of an element, once it is there.
+    async fn find(&self, selector: &str) -> String {
+        let wanted = json!({"using": "css selector", "value": selector});
+        for _ in 0..400 {
+            if let Ok(found) = self.ask(Method::POST, "/element", wanted.clone()).await {
+                let id = found.as_object().unwrap().values().next().unwrap();
+                return format!("/element/{}", id.as_str().unwrap());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("there is no {selector}");
     }
 
     /// Clicks what a person can see and reach.
     pub async fn click(&self, selector: &str) {
+        self.until(selector, &format!("document.querySelector({selector:?})?.checkVisibility()")).await;
         let element = self.find(selector).await;
-        element.wait_until().displayed().await.unwrap_or_else(|error| panic!("{selector}: {error}"));
-        element.scroll_into_view().await.unwrap();
-        element.click().await.unwrap_or_else(|error| panic!("{selector}: {error}"));
+        self.post(&format!("{element}/click"), json!({})).await;
     }
 
-    pub async fn text(&self, selector: &str) -> String {
-        self.find(selector).await.text().await.unwrap()
-    }
-
-    pub async fn is_shown(&self, selector: &str) -> bool {
-        let script = format!("const e = document.querySelector({selector:?}); return !!e && e.checkVisibility();");
-        self.eval(&script).await == json!(true)
+    /// Types into a field.
+    pub async fn write(&self, selector: &str, text: &str) {
+        let element = self.find(selector).await;
+        self.post(&format!("{element}/value"), json!({"text": text})).await;
     }
 
     /// Gives a file to the page, as the dialog of the system would.
     pub async fn choose(&self, selector: &str, file: &Path) {
-        // The driver types only into what can be typed into.
-        let input = self.find(selector).await;
-        input.send_keys(file.canonicalize().unwrap().to_str().unwrap()).await.unwrap();
+        self.write(selector, file.canonicalize().unwrap().to_str().unwrap()).await;
     }
 
     /// Presses a key, to whatever has the focus.
-    pub async fn press(&self, key: Key) {
-        self.driver.active_element().await.unwrap().send_keys(key + "").await.unwrap();
+    pub async fn press(&self, key: &str) {
+        let stroke = ["keyDown", "keyUp"].map(|kind| json!({"type": kind, "value": key}));
+        let keyboard = json!({"type": "key", "id": "keyboard", "actions": stroke});
+        self.post("/actions", json!({"actions": [keyboard]})).await;
+    }
+
+    /// What a person reads there.
+    pub async fn text(&self, selector: &str) -> String {
+        let text = self.eval(&format!("return document.querySelector({selector:?}).innerText")).await;
+        text.as_str().unwrap().to_owned()
+    }
+
+    pub async fn is_shown(&self, selector: &str) -> bool {
+        self.eval(&format!("return !!document.querySelector({selector:?})?.checkVisibility()")).await == json!(true)
     }
 
     /// Keeps a picture of the whole page below `target/screens`, for eyes.
@@ -136,33 +172,37 @@ impl Browser {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/screens");
         std::fs::create_dir_all(&folder).unwrap();
         let path = folder.join(format!("{name}.png"));
-        let height = self.eval("return document.documentElement.scrollHeight").await.as_u64().unwrap();
-        let width = self.eval("return innerWidth").await.as_u64().unwrap();
-        let clip = json!({"x": 0, "y": 0, "width": width, "height": height, "scale": 1});
+        let size = self.eval("return [innerWidth, document.documentElement.scrollHeight]").await;
+        let clip = json!({"x": 0, "y": 0, "width": size[0], "height": size[1], "scale": 1});
         let parameters = json!({"format": "png", "captureBeyondViewport": true, "clip": clip});
         let shot = self.devtools("Page.captureScreenshot", parameters).await;
-        use base64::Engine as _;
-        let png = base64::engine::general_purpose::STANDARD.decode(shot["data"].as_str().unwrap()).unwrap();
-        std::fs::write(&path, png).unwrap();
+        std::fs::write(&path, STANDARD.decode(shot["data"].as_str().unwrap()).unwrap()).unwrap();
         path
     }
 
     /// What keeps people from using the page as it is now, by axe-core: nothing, or the test fails.
-    pub async fn has_no_barrier(&self, where_: &str) {
+    pub async fn has_no_barrier(&self, place: &str) {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(".runtime/axe.min.js");
         let axe = std::fs::read_to_string(script).expect("scripts/install-test-deps.sh fetches axe-core");
-        self.driver.execute(axe, Vec::new()).await.unwrap();
+        self.eval(&axe).await;
         let run = "const done = arguments[arguments.length - 1]; axe.run(document).then((found) => done(found.violations.map((rule) => \
                    `${rule.id}: ${rule.help}: ${rule.nodes.map((node) => `${node.target} ${node.failureSummary}`).join('; ')}`)), (error) => done([String(error)]))";
-        let found = self.driver.execute_async(run, Vec::new()).await.unwrap();
-        assert_eq!(*found.json(), json!([]), "{where_}");
+        let found = self.post("/execute/async", json!({"script": run, "args": []})).await;
+        assert_eq!(found, json!([]), "{place}");
     }
+}
 
-    pub async fn close(self) {
-        let Self { driver, mut process, .. } = self;
-        let _ = driver.quit().await;
-        let _ = process.kill();
-        let _ = process.wait();
+impl Drop for Browser {
+    fn drop(&mut self) {
+        // The driver takes its browser with it when it is asked to, not when it is killed.
+        let (http, session) = (self.http.clone(), self.session.clone());
+        let leave = async move { http.delete(session).timeout(Duration::from_secs(10)).send().await.map(drop) };
+        let ended = std::thread::spawn(move || {
+            tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(leave)
+        });
+        let _ = ended.join();
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 
