@@ -207,6 +207,7 @@ impl Drop for Browser {
 }
 
 /// Starts the WebDriver on a port that it chooses.
+#[expect(clippy::zombie_processes, reason = "it is waited for where the browser is dropped")]
 fn start_driver() -> (Child, u16) {
     let mut process = Command::new("chromedriver")
         .args(["--port=0", "--log-level=SEVERE"])
