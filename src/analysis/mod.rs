@@ -28,7 +28,7 @@ pub use emotion::{Emotion, Probabilities};
 pub use geometry::{BBox, Eyes, Face, Gaze, Landmarks, Point, Pose};
 pub use language::Language;
 pub use observation::Observation;
-pub use options::Options;
+pub use options::{Options, Sampling};
 pub use rounding::percentages;
 pub use scores::{Clarity, FACING_PITCH_DEG, FACING_YAW_DEG, calmness, eye_contact, quality};
 pub use speech::{PAUSE_S, Talk};

@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use uuid::Uuid;
 
 use super::Failure;
-use crate::analysis::{Findings, Options, Timeline, TimelineRow};
+use crate::analysis::{Findings, Options, Sampling, Timeline, TimelineRow};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Settings;
 use crate::media::{ProbeError, Source};
@@ -42,6 +42,11 @@ pub struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     sample_every: Option<u32>,
 
+    /// Every N-th frame, the very ones ("exact"), or frames near those that cost less to decode ("fast") [default:
+    /// video.sampling of the settings].
+    #[arg(long, value_name = "HOW", value_parser = sampling)]
+    sampling: Option<Sampling>,
+
     /// Read at most N faces a frame, the largest first [default: video.max_faces of the settings].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     max_faces: Option<u32>,
@@ -71,6 +76,7 @@ pub fn run(args: Args, settings: Settings) -> Result<(), Failure> {
     let options = Options {
         sample_every: args.sample_every.unwrap_or(settings.video.sample_every),
         max_faces: args.max_faces.unwrap_or(settings.video.max_faces),
+        sampling: args.sampling.unwrap_or(settings.video.sampling),
         language: None,
     };
     let bar = bar();
@@ -94,6 +100,10 @@ pub fn run(args: Args, settings: Settings) -> Result<(), Failure> {
         eprintln!("{}", in_seconds(&times));
     }
     print(&findings)
+}
+
+fn sampling(name: &str) -> Result<Sampling, &'static str> {
+    Sampling::from_name(name).ok_or("give exact or fast")
 }
 
 /// The result on standard output. A reader that has seen enough (`| head`) is no error.

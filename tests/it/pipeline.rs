@@ -2,12 +2,13 @@
 
 mod media;
 mod remote;
+mod sampling;
 
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use visage::analysis::{Emotion, Findings, Options, TimelineRow};
+use visage::analysis::{Emotion, Findings, Options, Sampling, TimelineRow};
 use visage::media::Source;
 use visage::pipeline::{Cancel, Pipeline, PipelineError, Progress};
 
@@ -20,7 +21,7 @@ fn pipeline() -> Option<(Pipeline, Models)> {
     Some((pipeline, models))
 }
 
-const EVERY_20TH: Options = Options { sample_every: 20, max_faces: 10, language: None };
+const EVERY_20TH: Options = Options { sample_every: 20, max_faces: 10, sampling: Sampling::Exact, language: None };
 
 fn analyze(pipeline: &Pipeline, path: &Path, options: Options) -> Result<Findings, PipelineError> {
     pipeline.analyze(&Source::File(path.to_owned()), options, &|_| {}, &Cancel::default())

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::path::Path;
 
-use visage::analysis::{Analysis, Findings, Options, Speech};
+use visage::analysis::{Analysis, Findings, Options, Sampling, Speech};
 use visage::config::{Settings, Video};
 use visage::engine::Engine;
 use visage::media::{SOUND_RATE, Sound, SoundError, Source};
@@ -12,7 +12,7 @@ use visage::speech::Hearing;
 
 use crate::support::clips::{Clips, Models, models, shared};
 
-const EVERY_40TH: Options = Options { sample_every: 40, max_faces: 10, language: None };
+const EVERY_40TH: Options = Options { sample_every: 40, max_faces: 10, sampling: Sampling::Exact, language: None };
 
 /// With all models; `None` on a machine that does not have them.
 fn pipeline() -> Option<(Pipeline, Models)> {

@@ -12,7 +12,7 @@ use sqlx::{AnyPool, AssertSqlSafe};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-use visage::analysis::{Analysis, Findings, Options, Summary, Timeline, VideoFacts};
+use visage::analysis::{Analysis, Findings, Options, Sampling, Summary, Timeline, VideoFacts};
 use visage::blob::{BlobError, BlobInfo, BlobStore, Upload};
 use visage::clock::{Clock, ManualClock, RandomTokens, Tokens};
 use visage::config::{S3Read, Secret, Settings};
@@ -302,7 +302,7 @@ impl Harness {
         let token = RandomTokens.next();
         self.blobs.put(&key(token), video, self.clock.now());
         let recipients = recipients.iter().map(|&recipient| recipient.to_owned()).collect();
-        let options = Options { sample_every: 20, max_faces: 10, language: None };
+        let options = Options { sample_every: 20, max_faces: 10, sampling: Sampling::Exact, language: None };
         let job = NewJob { token, video_key: key(token), options, recipients };
         self.store.enqueue(&job, self.clock.now()).await.unwrap();
         token

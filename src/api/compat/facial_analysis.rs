@@ -63,7 +63,7 @@ impl From<Appraisal> for Figures {
 pub async fn handle(State(api): State<Api>, request: Request) -> Result<Json<Answer>, Plain> {
     let settings = &api.app.settings;
     let (sample_every, max_faces) = (settings.sync.facial_analysis_every, settings.video.max_faces);
-    let options = Options { sample_every, max_faces, language: None };
+    let options = Options { sample_every, max_faces, sampling: settings.video.sampling, language: None };
     let findings = sync::analyze(&api, request, Holds::Form, options).await?;
     let appraisal = appraise(&findings.analysis).ok_or(SyncError::NoFace)?;
     Ok(Json(Answer { facial_analysis_result: appraisal.into() }))

@@ -69,7 +69,12 @@ pub async fn handle(
         None => settings.sync.process_frame_every,
         Some(text) => text.parse().ok().filter(|every| SAMPLE_EVERY.contains(every)).ok_or_else(bad_option)?,
     };
-    let options = Options { sample_every, max_faces: settings.video.max_faces, language: None };
+    let options = Options {
+        sample_every,
+        max_faces: settings.video.max_faces,
+        sampling: settings.video.sampling,
+        language: None,
+    };
     let findings = sync::analyze(&api, request, Holds::Raw, options).await?;
     Ok(Json(Answer::new(&findings.analysis).ok_or(SyncError::NoFace)?))
 }

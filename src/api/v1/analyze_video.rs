@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::form::{self, Form, Stored, Unknown};
 use super::view::{Links, POLL_AGAIN_S};
-use crate::analysis::{Language, Options};
+use crate::analysis::{Language, Options, Sampling};
 use crate::api::incoming::{BodyError, Incoming};
 use crate::api::openapi::NATIVE;
 use crate::api::{Api, Caller, Problem};
@@ -51,6 +51,8 @@ struct VideoForm {
     /// Look at every n-th frame.
     #[schema(minimum = 1, maximum = 10_000)]
     sample_every: Option<u32>,
+    /// Those very frames, or others near them that cost less to decode, at the times that the result says.
+    sampling: Option<Sampling>,
     /// Read at most so many faces a frame.
     #[schema(minimum = 1, maximum = 100)]
     max_faces: Option<u32>,
@@ -91,6 +93,8 @@ pub enum AnalyzeError {
     NotText { field: &'static str },
     #[error("field {field} is not a number from {least} to {most}")]
     BadOption { field: &'static str, least: u32, most: u32 },
+    #[error("not a way of sampling")]
+    BadSampling,
     #[error("not a language that is known")]
     BadLanguage,
     #[error("not a mail address")]
@@ -198,7 +202,7 @@ impl From<AnalyzeError> for Problem {
                 &field,
                 "unknown_field",
                 "A field that is not known",
-                "Known are video, email, sample_every, max_faces and language. Check the spelling or leave the field out."
+                "Known are video, email, sample_every, sampling, max_faces and language. Check the spelling or leave the field out."
                     .to_owned(),
             ),
             E::TooManyFields { most } => {
@@ -219,6 +223,12 @@ impl From<AnalyzeError> for Problem {
                 "bad_option",
                 "An option is out of range",
                 format!("Give {field} as a whole number from {least} to {most}, or leave it out."),
+            ),
+            E::BadSampling => of_field(
+                "sampling",
+                "bad_option",
+                "An option is out of range",
+                "Give sampling as exact or fast, or leave it out.".to_owned(),
             ),
             E::BadLanguage => of_field(
                 "language",
@@ -358,7 +368,12 @@ async fn take(
     let key = app.tokens.next().to_string();
     let shelf = Stored { blobs: app.blobs.as_ref(), key: &key };
     let video = &app.settings.video;
-    let options = Options { sample_every: video.sample_every, max_faces: video.max_faces, language: None };
+    let options = Options {
+        sample_every: video.sample_every,
+        max_faces: video.max_faces,
+        sampling: video.sampling,
+        language: None,
+    };
     let form = form::read(headers, incoming, &shelf, options, unknown);
     let form = tokio::time::timeout(Duration::from_secs(http.max_upload_s), form).await;
     let form = form.map_err(|_| AnalyzeError::TooSlow { limit_s: http.max_upload_s })??;

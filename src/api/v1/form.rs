@@ -9,7 +9,7 @@ use multer::{Field, Multipart};
 use sha2::{Digest, Sha256};
 
 use super::analyze_video::AnalyzeError;
-use crate::analysis::{Language, Options};
+use crate::analysis::{Language, Options, Sampling};
 use crate::api::incoming::{BodyError, Incoming};
 use crate::blob::{BlobError, BlobStore, Upload};
 use crate::media;
@@ -125,6 +125,13 @@ pub async fn read(
             Some("max_faces") => {
                 options.max_faces = number(&mut field, "max_faces", MAX_FACES).await?;
                 digest.field("max_faces", &options.max_faces.to_be_bytes());
+            }
+            Some("sampling") => {
+                let given = text(&mut field, "sampling").await?;
+                digest.field("sampling", given.as_bytes());
+                if !given.is_empty() {
+                    options.sampling = Sampling::from_name(&given).ok_or(AnalyzeError::BadSampling)?;
+                }
             }
             Some("language") => {
                 let given = text(&mut field, "language").await?;
