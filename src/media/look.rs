@@ -126,7 +126,7 @@ fn units(packet: &[u8], length: usize) -> impl Iterator<Item = &[u8]> {
 
 /// ITU-T H.264, 7.3.1 and table 7-1.
 fn h264(packet: &[u8], length: usize) -> Look {
-    let (mut slices, mut referenced, mut idr, mut recovers, mut other) = (0, false, false, false, false);
+    let (mut slices, mut referenced, mut idr, mut other) = (0, false, false, false);
     for unit in units(packet, length) {
         let Some(&head) = unit.first() else { continue };
         match head & 0x1F {
@@ -135,41 +135,14 @@ fn h264(packet: &[u8], length: usize) -> Look {
                 referenced |= head & 0x60 != 0;
                 idr |= kind == 5;
             }
-            6 => recovers |= h264_recovers(&unit[1..]),
-            9 | 12 => {}
+            6 | 9 | 12 => {}
             _ => other = true,
         }
     }
-    let start = match (idr, recovers) {
-        (true, _) => Start::Closed,
-        (false, true) => Start::Open,
-        (false, false) => Start::No,
-    };
+    // Recovery points are none: of what follows one, FFmpeg keeps back pictures that it shows when decoding came from
+    // further before.
+    let start = if idr { Start::Closed } else { Start::No };
     Look { start, is_droppable: slices > 0 && !referenced && !other, ..Look::PLAIN }
-}
-
-/// Whether a supplemental unit says that decoding from here gives exactly the right pictures at once (D.1.8: payload 6,
-/// `recovery_frame_cnt` 0, `exact_match_flag` 1, `broken_link_flag` 0).
-fn h264_recovers(mut payloads: &[u8]) -> bool {
-    let number = |bytes: &mut &[u8]| {
-        let mut number = 0_usize;
-        loop {
-            let (&byte, rest) = bytes.split_first()?;
-            *bytes = rest;
-            number += usize::from(byte);
-            if byte != 0xFF {
-                return Some(number);
-            }
-        }
-    };
-    while payloads.len() > 2 {
-        let (Some(kind), Some(size)) = (number(&mut payloads), number(&mut payloads)) else { return false };
-        if kind == 6 {
-            return payloads.first().is_some_and(|bits| bits & 0b1110_0000 == 0b1100_0000);
-        }
-        payloads = payloads.get(size..).unwrap_or_default();
-    }
-    false
 }
 
 /// ITU-T H.265, 7.3.1.2 and table 7-1.
@@ -235,12 +208,10 @@ mod tests {
     }
 
     #[test]
-    fn h264_may_begin_at_an_idr_picture_and_at_an_exact_recovery_point() {
+    fn h264_may_begin_at_an_idr_picture_alone() {
         let start = |units: &[&[u8]]| h264(&packet(units), 4).start;
         assert_eq!(start(&[&[0x67], &[0x68], &[0x65, 0x88]]), Start::Closed);
-        assert_eq!(start(&[&[0x06, 0x06, 0x01, 0xC4, 0x80], &[0x61, 0x88]]), Start::Open);
-        assert_eq!(start(&[&[0x06, 0x01, 0x01, 0x00, 0x06, 0x01, 0xC4, 0x80], &[0x61, 0x88]]), Start::Open);
-        assert_eq!(start(&[&[0x06, 0x06, 0x01, 0x84, 0x80], &[0x61, 0x88]]), Start::No, "not exact");
+        assert_eq!(start(&[&[0x06, 0x06, 0x01, 0xC4, 0x80], &[0x61, 0x88]]), Start::No, "a recovery point");
         assert_eq!(start(&[&[0x61, 0x88]]), Start::No);
     }
 
@@ -270,7 +241,7 @@ mod tests {
     #[test]
     fn damaged_packets_are_looked_at_as_far_as_they_go() {
         for packet in [&[][..], &[0], &[0, 0, 0], &[0xFF, 0xFF, 0xFF, 0xFF], &[0, 0, 0, 9, 0x41]] {
-            let _ = (h264(packet, 4), hevc(packet, 4, Some(0)), vp9_is_shown(packet), h264_recovers(packet));
+            let _ = (h264(packet, 4), hevc(packet, 4, Some(0)), vp9_is_shown(packet));
         }
     }
 }

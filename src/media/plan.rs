@@ -66,6 +66,8 @@ pub(super) struct Planner<P> {
     candidate: Option<usize>,
     /// Pictures numbered so far.
     numbered: u64,
+    /// The picture that the next stretch begins with is wanted in place of one before it.
+    next_stands_in: bool,
     /// Decoding could not have begun anew yet.
     is_first: bool,
 }
@@ -83,6 +85,7 @@ impl<P> Planner<P> {
             is_continued: false,
             candidate: None,
             numbered: 0,
+            next_stands_in: false,
             is_first: true,
         }
     }
@@ -219,34 +222,32 @@ impl<P> Planner<P> {
         (is_continued || !part.packets.is_empty()).then_some(part)
     }
 
-    /// Pictures that cost little in place of those asked for: the one that a stretch begins with wherever one stands
+    /// Pictures that cost little in place of those asked for: the nearest that a stretch begins with wherever one stands
     /// within half an interval, else the nearest within a quarter that others refer to, which is decoded anyway.
-    fn cheap(&self, old: &[Pending<P>], is_continued: bool, next: Option<u64>) -> Vec<bool> {
+    fn cheap(&mut self, old: &[Pending<P>], is_continued: bool, next: Option<u64>) -> Vec<bool> {
         let mut wanted = vec![false; old.len()];
         let numbers = || old.iter().filter_map(|pending| pending.shown).map(|(number, _)| number);
         let (Some(from), Some(to)) = (numbers().min(), numbers().max()) else { return wanted };
         let half = self.every / 2;
         let head = old.first().filter(|_| !is_continued).and_then(|first| first.shown).map(|(number, _)| number);
-        // The head stands in for what was asked for shortly before it as well.
-        let first = head.map_or(from, |head| head.saturating_sub(half));
-        for asked in
-            (first.next_multiple_of(self.every)..=to).step_by(usize::try_from(self.every).unwrap_or(usize::MAX))
-        {
-            if head.is_some_and(|head| asked.abs_diff(head) <= half) {
+        wanted[0] = std::mem::take(&mut self.next_stands_in) && head.is_some();
+        let mut asked = from.next_multiple_of(self.every);
+        while asked < next.unwrap_or(to + 1) {
+            let to_head = head.map_or(u64::MAX, |head| asked.abs_diff(head));
+            let to_next = next.map_or(u64::MAX, |next| next - asked);
+            if to_head <= half && to_head <= to_next {
                 wanted[0] = true;
-                continue;
+            } else if to_next <= half {
+                self.next_stands_in = true;
+            } else {
+                let away = |at: &usize| old[*at].shown.map_or(u64::MAX, |(number, _)| number.abs_diff(asked));
+                let is_near = |at: &usize| !old[*at].unit.look.is_droppable && away(at) <= self.every / 4;
+                let near = (0..old.len()).filter(is_near).min_by_key(away);
+                if let Some(at) = near.or_else(|| (0..old.len()).find(|at| away(at) == 0)) {
+                    wanted[at] = true;
+                }
             }
-            if next.is_some_and(|next| next - asked <= half) {
-                continue;
-            }
-            let distance = |pending: &Pending<P>| pending.shown.map_or(u64::MAX, |(number, _)| number.abs_diff(asked));
-            let near = (0..old.len())
-                .filter(|at| !old[*at].unit.look.is_droppable && distance(&old[*at]) <= self.every / 4)
-                .min_by_key(|at| distance(&old[*at]))
-                .or_else(|| (0..old.len()).find(|at| distance(&old[*at]) == 0));
-            if let Some(near) = near {
-                wanted[near] = true;
-            }
+            asked += self.every;
         }
         wanted
     }
