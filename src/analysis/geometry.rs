@@ -1,6 +1,7 @@
 //! Where a face is, in pixels of the upright frame (origin top left, x right, y down).
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// A point in pixels of the frame.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -10,7 +11,7 @@ pub struct Point {
 }
 
 /// An upright rectangle in pixels of the frame.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, ToSchema)]
 pub struct BBox {
     pub x: f32,
     pub y: f32,
@@ -69,7 +70,7 @@ impl Landmarks {
 }
 
 /// Orientation of the head in degrees, as seen by the camera: 0, 0, 0 faces it.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, ToSchema)]
 pub struct Pose {
     /// Positive turns the face towards the right edge of the picture.
     pub yaw: f32,
@@ -81,7 +82,7 @@ pub struct Pose {
 
 /// Where the eyes look in degrees, as seen by the camera: 0, 0 is into it. It knows the head's orientation and the eyes'
 /// own.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, ToSchema)]
 pub struct Gaze {
     /// Positive looks towards the right edge of the picture.
     pub yaw: f32,

@@ -4,33 +4,52 @@
 //! of one person become a [`Track`], tracks become [`Findings`]: the [`Analysis`] (what is stored and rendered) and
 //! its [`Timeline`]. JSON, HTML, CSV and mail are views of these; none of them computes anything.
 
+#![allow(unused_qualifications, reason = "the macro that describes types writes whole paths")]
+
 mod appraisal;
 mod contact;
 mod emotion;
+mod evaluation;
+mod expressions;
+mod feedback;
+mod five;
 mod geometry;
+mod intervals;
 mod language;
 mod motion;
 mod observation;
 mod options;
 pub(crate) mod rounding;
 mod scores;
+mod segments;
+mod sentences;
 mod speech;
+mod steadiness;
 mod summarise;
 mod summary;
+mod tally;
 #[cfg(test)]
 mod testing;
 mod timeline;
 mod track;
+mod weights;
 
 pub use appraisal::{Appraisal, appraise};
 pub use contact::{GAZE_CONE_DEG, OFFSET_DEG};
 pub use emotion::{Emotion, Probabilities};
+pub use evaluation::{ClassFigures, Evaluation, Judged, evaluate};
+pub use expressions::Expressions;
+pub use feedback::{Advice, Certainty, Finding, Reason, Remark, Shown, Stretch};
+pub use five::{Five, Verdict};
 pub use geometry::{BBox, Eyes, Face, Gaze, Landmarks, Point, Pose};
+pub use intervals::{Interval, Intervals};
 pub use language::Language;
 pub use observation::Observation;
-pub use options::{Options, Sampling};
+pub use options::{Detail, Options, Sampling};
 pub use rounding::percentages;
 pub use scores::{Clarity, FACING_PITCH_DEG, FACING_YAW_DEG, calmness, eye_contact, quality};
+pub use segments::Segment;
+pub use sentences::sentences;
 pub use speech::{PAUSE_S, Talk};
 pub use summarise::summarise;
 pub use summary::{
@@ -38,3 +57,4 @@ pub use summary::{
 };
 pub use timeline::{Timeline, TimelineRow};
 pub use track::{Track, Tracker};
+pub use weights::{OVERALL, PRESENCE, Part, PartName, Parts};

@@ -43,6 +43,15 @@ with_decimals! {
     three, maybe_three, 3;
 }
 
+/// Without decimals, and written without a point.
+pub fn maybe_whole<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+    match value {
+        #[expect(clippy::cast_possible_truncation, reason = "0 to 100")]
+        Some(value) => serializer.serialize_i64(value.round() as i64),
+        None => serializer.serialize_none(),
+    }
+}
+
 /// Percentages with one decimal that still sum to what they summed to: what rounding down leaves over goes to those
 /// that lost most (the largest remainder method).
 pub fn percentages(values: &BTreeMap<Emotion, f64>) -> BTreeMap<Emotion, f64> {

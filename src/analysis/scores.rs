@@ -23,8 +23,22 @@ const MIN_QUALITY: f32 = 0.05;
 /// ([`Probabilities::valence_arousal`]), r the largest such length of any single emotion (fear, 0.877). What is
 /// stirred and unpleasant is far from calm, what is stirred or unpleasant alone less so.
 pub fn calmness(emotions: &Probabilities) -> f64 {
+    let (stirred, displeased) = strain(emotions);
+    100.0 * (1.0 - stirred - displeased)
+}
+
+/// What arousal and displeasure take from the calmness of one sample, each 0 to 1 and no more than 1 together: the length
+/// of [`calmness`] over r, divided between the two as the squares whose sum's root it is.
+pub(super) fn strain(emotions: &Probabilities) -> (f64, f64) {
     let most = Emotion::ALL.into_iter().map(|emotion| tension(emotion.valence_arousal())).fold(0.0, f64::max);
-    100.0 * (1.0 - (tension(emotions.valence_arousal()) / most).min(1.0))
+    let (valence, arousal) = emotions.valence_arousal();
+    let length = tension((valence, arousal));
+    if length <= 0.0 {
+        return (0.0, 0.0);
+    }
+    let lost = (length / most).min(1.0);
+    let stirred = lost * (arousal.max(0.0) / length).powi(2);
+    (stirred, lost - stirred)
 }
 
 fn tension((valence, arousal): (f64, f64)) -> f64 {
@@ -125,6 +139,16 @@ mod tests {
         #[test]
         fn calmness_stays_in_its_range(emotions in probabilities()) {
             prop_assert!((0.0..=100.0).contains(&calmness(&emotions)));
+        }
+
+        #[test]
+        fn what_calmness_loses_is_shared_by_arousal_and_displeasure(emotions in probabilities()) {
+            let (stirred, displeased) = strain(&emotions);
+            let (valence, arousal) = emotions.valence_arousal();
+            prop_assert!(stirred >= 0.0 && displeased >= -1e-12);
+            prop_assert!((100.0 * (1.0 - stirred - displeased) - calmness(&emotions)).abs() < 1e-9);
+            prop_assert!((stirred > 0.0) == (arousal > 0.0));
+            prop_assert!(valence < 0.0 || displeased < 1e-9);
         }
 
         #[test]

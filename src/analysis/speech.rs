@@ -8,10 +8,14 @@ pub const PAUSE_S: f64 = 0.25;
 /// Less speech than this, in seconds, tells no rate of syllables.
 const MIN_RATE_S: f64 = 3.0;
 /// Syllables a second of speech, pauses left out, between which speech is easy to follow. Ordinary speech has 3 to 6.
-const EASY_PACE: (f64, f64) = (2.5, 6.5);
+pub(super) const EASY_PACE: (f64, f64) = (2.5, 6.5);
 /// What clarity loses a syllable a second outside these, and what it keeps at least.
 const LOST_A_SYLLABLE: f64 = 0.2;
 const LEAST_KEPT: f64 = 0.5;
+/// Silence between speech up to this, in seconds, is breath and stress and takes nothing from fluency; ...
+const EASY_PAUSE_S: f64 = 1.0;
+/// ... and beyond this the other person speaks, or nobody has anything to say.
+const LISTENING_S: f64 = 4.0;
 
 /// Adds up spans of speech, in order of time.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -19,6 +23,8 @@ pub struct Talk {
     voiced_s: f64,
     pauses: u32,
     longest_pause_s: f64,
+    /// Silence beyond that which takes nothing from fluency.
+    halting_s: f64,
     last_end_s: Option<f64>,
 }
 
@@ -30,6 +36,7 @@ impl Talk {
         if silence_s >= PAUSE_S {
             self.pauses += 1;
             self.longest_pause_s = self.longest_pause_s.max(silence_s);
+            self.halting_s += (silence_s.min(LISTENING_S) - EASY_PAUSE_S).max(0.0);
         }
         self.last_end_s = Some(to_s);
     }
@@ -43,6 +50,7 @@ impl Talk {
             clarity: quality.as_ref().map(|quality| clarity(quality.ovr, rate)),
             quality_mos: quality,
             syllables_per_s: rate,
+            fluency: rate.map(|rate| fluency(self.voiced_s, self.halting_s, rate)),
             pauses: self.pauses,
             longest_pause_s: self.longest_pause_s,
         }
@@ -55,7 +63,13 @@ pub fn clarity(ovr: f64, syllables_per_s: Option<f64>) -> f64 {
     100.0 * ((ovr - 1.0) / 4.0).clamp(0.0, 1.0) * syllables_per_s.map_or(1.0, pace)
 }
 
-/// What a pace leaves of clarity, 0.5 to 1.
+/// How evenly speech flows, 0 to 100: the share of speech in speech and halting silence, times what the pace leaves of it.
+/// Halting is what a silence between speech has beyond 1 second, at most 3 seconds each: longer ones are listening.
+fn fluency(voiced_s: f64, halting_s: f64, syllables_per_s: f64) -> f64 {
+    100.0 * voiced_s / (voiced_s + halting_s) * pace(syllables_per_s)
+}
+
+/// What a pace leaves of clarity and fluency, 0.5 to 1.
 fn pace(syllables_per_s: f64) -> f64 {
     let (slow, fast) = EASY_PACE;
     let outside = (slow - syllables_per_s).max(syllables_per_s - fast).max(0.0);
@@ -83,6 +97,18 @@ mod tests {
         assert!((speech.ratio - 5.55 / 20.0).abs() < 1e-9, "{speech:?}");
         assert!((speech.syllables_per_s.unwrap() - 22.0 / 5.55).abs() < 1e-9, "{speech:?}");
         assert_eq!(speech.clarity, Some(50.0));
+        // Of the two seconds between 6 and 8 one is halting.
+        assert!((speech.fluency.unwrap() - 100.0 * 5.55 / 6.55).abs() < 1e-9, "{speech:?}");
+    }
+
+    #[test]
+    fn long_silences_are_listening_and_a_bad_pace_is_not_fluent() {
+        assert_eq!(fluency(10.0, 0.0, 4.0), 100.0);
+        assert!((fluency(10.0, 0.0, 1.5) - 80.0).abs() < 1e-9);
+        let mut talk = Talk::default();
+        talk.span(0.0, 10.0);
+        talk.span(70.0, 80.0);
+        assert!((talk.speech(80.0, 80, None).fluency.unwrap() - 100.0 * 20.0 / 23.0).abs() < 1e-9);
     }
 
     #[test]
@@ -91,6 +117,7 @@ mod tests {
             let speech = Talk::default().speech(track_s, 0, None);
             assert_eq!((speech.ratio, speech.pauses, speech.longest_pause_s), (0.0, 0, 0.0));
             assert_eq!((speech.clarity, speech.quality_mos, speech.syllables_per_s), (None, None, None));
+            assert_eq!(speech.fluency, None);
         }
     }
 

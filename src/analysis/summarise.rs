@@ -7,40 +7,64 @@
 use std::collections::BTreeMap;
 
 use super::contact::{Contact, contacts};
+use super::feedback::{Material, remarks};
+use super::intervals::{Block, blocks, intervals};
+use super::segments::segments;
+use super::steadiness::steadiness;
 use super::summary::sees_eyes;
+use super::tally::{Figures, Tally};
+use super::weights::{Scores, Voice};
 use super::{
-    Analysis, Emotion, FaceSummary, Findings, ModelUsed, Observation, Summary, Timeline, TimelineRow, Track,
-    VideoFacts, calmness,
+    Analysis, Emotion, FaceSummary, Findings, ModelUsed, Observation, Parts, Speech, Summary, Timeline, TimelineRow,
+    Track, VideoFacts, sentences,
 };
 
 /// No sample stands for less than this, in seconds, whatever the time stamps say.
 const MIN_SPAN_S: f64 = 1e-6;
 /// Eye contact that could be read for less than this share of the time on screen is given with a warning.
 const LITTLE_COVERAGE: f64 = 0.7;
+/// Of what is drawn for the intervals: the same video gives the same ones.
+const SEED: u64 = 1977;
 
 /// The result of the tracks of one video. `samples` are the times of all samples, those without a face included, in
-/// order; an observation's `sample` is an index into it. `warnings` are those that are known already. What was heard is the
-/// caller's to add.
+/// order; an observation's `sample` is an index into it. `warnings` are those that are known already.
 pub fn summarise(
     video: VideoFacts,
     samples: &[f64],
     tracks: &[Track],
+    speech: Option<Speech>,
     models: Vec<ModelUsed>,
     mut warnings: Vec<String>,
 ) -> Findings {
     let interval_s = median_interval(samples);
-    let spans = spans(samples, video.duration_s, interval_s);
+    let reaches = reaches(samples, video.duration_s, interval_s);
+    let length_s = reaches.last().map_or(MIN_SPAN_S, |(_, to)| to.max(MIN_SPAN_S));
     let by_eyes = sees_eyes(&models);
-    let contacts: Vec<Vec<Contact>> = tracks.iter().map(|track| contacts(&track.observations, by_eyes)).collect();
     let people: Vec<Person> =
-        tracks.iter().zip(&contacts).filter_map(|(track, contacts)| Person::of(track, contacts, &spans)).collect();
+        tracks.iter().filter_map(|track| Person::of(track, &reaches, length_s, by_eyes)).collect();
     if people.is_empty() {
         warnings.push("No face was found in the frames that were looked at.".to_owned());
     }
     if !video.has_audio {
         warnings.push("The video has no sound track, so there is nothing to say about speech.".to_owned());
     }
-    let summary = whole(&people);
+    let voice = speech.as_ref().map_or_else(Voice::default, |speech| Voice {
+        fluency: speech.fluency,
+        clarity: speech.clarity.filter(|_| speech.ratio > 0.0),
+    });
+    // Of several people nobody knows who speaks.
+    let own_voice = if people.len() == 1 { voice } else { Voice::default() };
+    let faces: Vec<FaceSummary> = people.iter().map(|person| person.summary(own_voice, &reaches, interval_s)).collect();
+    let mut summary = whole(&people, voice);
+    let said = remarks(&Material {
+        summary: &summary,
+        faces: &faces,
+        speech: speech.as_ref(),
+        moments: &moments(&people, &reaches),
+        by_eyes,
+    });
+    summary.feedback = sentences(&said, video.duration_s);
+    summary.remarks = said;
     if summary.eye_contact.is_some() && !by_eyes {
         warnings.push(
             "Eye contact is judged by where the head points; where the eyes look is not seen without the model \
@@ -56,15 +80,8 @@ pub fn summarise(
             100.0 * coverage
         ));
     }
-    let analysis = Analysis {
-        video,
-        summary,
-        speech: None,
-        faces: tracks.iter().zip(&people).map(|(track, person)| face(track, person)).collect(),
-        models,
-        warnings,
-    };
-    Findings { analysis, timeline: Timeline { interval_s, rows: rows(tracks, &contacts) } }
+    let timeline = Timeline { interval_s, rows: rows(&people) };
+    Findings { analysis: Analysis { video, summary, speech, faces, models, warnings }, timeline }
 }
 
 /// The middle one of the times between samples, in seconds; 0 for fewer than two samples.
@@ -74,12 +91,12 @@ fn median_interval(samples: &[f64]) -> f64 {
     intervals.get(intervals.len() / 2).copied().unwrap_or(0.0)
 }
 
-/// The time that each sample stands for, in seconds. Before the first and after the last it reaches to the edge of the
-/// video, but no further than one interval: what is missing there was not seen.
-fn spans(samples: &[f64], duration_s: f64, interval_s: f64) -> Vec<f64> {
+/// The time that each sample stands for, from and to, in seconds. Before the first and after the last it reaches to the
+/// edge of the video, but no further than one interval: what is missing there was not seen.
+fn reaches(samples: &[f64], duration_s: f64, interval_s: f64) -> Vec<(f64, f64)> {
     let (Some(first), Some(last)) = (samples.first(), samples.last()) else { return Vec::new() };
     if samples.len() == 1 {
-        return vec![duration_s.max(MIN_SPAN_S)];
+        return vec![(0.0, duration_s.max(MIN_SPAN_S))];
     }
     let start = (first - interval_s).max(0.0).min(*first);
     let end = (last + interval_s).min(duration_s.max(*last));
@@ -87,114 +104,135 @@ fn spans(samples: &[f64], duration_s: f64, interval_s: f64) -> Vec<f64> {
         .map(|i| {
             let before = if i == 0 { start } else { f64::midpoint(samples[i - 1], samples[i]) };
             let after = samples.get(i + 1).map_or(end, |next| f64::midpoint(samples[i], *next));
-            (after - before).max(MIN_SPAN_S)
+            (before, after.max(before + MIN_SPAN_S))
         })
         .collect()
 }
 
-/// One person's figures, exact.
-struct Person {
-    /// Time on screen in seconds.
-    screen_s: f64,
-    /// ... of which eye contact could be read, and of which there was any.
-    readable_s: f64,
-    met_s: f64,
-    /// Means over the samples, weighted by time and quality.
-    emotions: [f64; 7],
-    calmness: f64,
-    confidence: f64,
-    valence: f64,
-    arousal: f64,
+/// One person and what the samples add up to.
+struct Person<'a> {
+    track: &'a Track,
+    contacts: Vec<Contact>,
+    /// One a sample.
+    tallies: Vec<Tally>,
+    blocks: Vec<Block>,
+    /// Of all samples.
+    tally: Tally,
+    figures: Figures,
 }
 
-impl Person {
+impl<'a> Person<'a> {
     /// `None` for a track without observations.
-    fn of(track: &Track, contacts: &[Contact], spans: &[f64]) -> Option<Self> {
-        if track.observations.is_empty() {
-            return None;
+    fn of(track: &'a Track, reaches: &[(f64, f64)], length_s: f64, by_eyes: bool) -> Option<Self> {
+        let seen = &track.observations;
+        let contacts = contacts(seen, by_eyes);
+        let tallies: Vec<Tally> = seen
+            .iter()
+            .zip(&contacts)
+            .zip(steadiness(seen))
+            .map(|((seen, contact), steadiness)| {
+                let (from, to) = reach(reaches, seen);
+                Tally::of(seen, *contact, steadiness, to - from)
+            })
+            .collect();
+        let mut tally = Tally::default();
+        for sample in &tallies {
+            tally.add(sample, 1.0);
         }
-        let span = |seen: &Observation| spans.get(seen.sample as usize).copied().unwrap_or(MIN_SPAN_S);
-        let weight = |seen: &Observation| span(seen) * f64::from(seen.quality);
-        let all: f64 = track.observations.iter().map(weight).sum();
-        let mean = |figure: &dyn Fn(&Observation) -> f64| {
-            track.observations.iter().map(|seen| weight(seen) * figure(seen)).sum::<f64>() / all
-        };
-        let emotions = Emotion::ALL.map(|emotion| mean(&|seen| f64::from(seen.emotions.of(emotion))));
-        let sum: f64 = emotions.iter().sum();
-        let seconds = |counts: &dyn Fn(&Contact) -> bool| {
-            let counted = track.observations.iter().zip(contacts).filter(|(_, contact)| counts(contact));
-            counted.map(|(seen, _)| span(seen)).sum::<f64>()
-        };
-        Some(Self {
-            screen_s: seconds(&|_| true),
-            readable_s: seconds(&|contact| contact.met.is_some()),
-            met_s: seconds(&|contact| contact.met == Some(true)),
-            emotions: emotions.map(|p| p / sum),
-            calmness: mean(&|seen| calmness(&seen.emotions)),
-            confidence: mean(&|seen| f64::from(seen.emotions.top().1)),
-            valence: mean(&|seen| seen.emotions.valence_arousal().0),
-            arousal: mean(&|seen| seen.emotions.valence_arousal().1),
-        })
+        let timed = seen.iter().zip(&tallies).map(|(seen, tally)| (seen.time_s, *tally));
+        let blocks = blocks(timed, length_s);
+        Some(Self { track, contacts, blocks, tally, figures: tally.figures()?, tallies })
     }
+
+    fn summary(&self, voice: Voice, all: &[(f64, f64)], interval_s: f64) -> FaceSummary {
+        let seen = &self.track.observations;
+        let mut counts: BTreeMap<Emotion, u32> = BTreeMap::new();
+        let mut confidence: BTreeMap<Emotion, f64> = BTreeMap::new();
+        for seen in seen {
+            let (emotion, p) = seen.emotions.top();
+            *counts.entry(emotion).or_default() += 1;
+            *confidence.entry(emotion).or_default() += f64::from(p);
+        }
+        for (emotion, sum) in &mut confidence {
+            *sum /= f64::from(counts[emotion]);
+        }
+        let frames = u32::try_from(seen.len()).unwrap_or(u32::MAX);
+        let reaches: Vec<(f64, f64)> = seen.iter().map(|seen| reach(all, seen)).collect();
+        let scores = Scores::of(&self.figures, voice);
+        let mut intervals = intervals(&[&self.blocks], voice, SEED);
+        if let Some(intervals) = &mut intervals {
+            intervals.overall_score = None;
+        }
+        FaceSummary {
+            id: self.track.id,
+            first_s: seen.first().map_or(0.0, |seen| seen.time_s),
+            last_s: seen.last().map_or(0.0, |seen| seen.time_s),
+            frames,
+            dominant_emotion: dominant(&self.figures.emotions),
+            emotions: percent(&self.figures.emotions),
+            emotion_counts: counts,
+            average_confidence: confidence,
+            embeddings_shape: [frames, 7],
+            example_embedding: seen.first().map_or([0.0; 7], |seen| seen.emotions.0),
+            eye_contact: self.figures.eye_contact,
+            eye_contact_coverage: self.figures.eye_contact_coverage,
+            calmness: self.figures.calmness,
+            valence: self.figures.valence,
+            arousal: self.figures.arousal,
+            model_confidence: Some(self.figures.confidence),
+            presence: scores.presence,
+            parts: Some(Parts { overall_score: Vec::new(), ..scores.parts }),
+            intervals,
+            segments: segments(seen, &reaches, interval_s),
+        }
+    }
+}
+
+/// The time that a face's sample stands for.
+fn reach(reaches: &[(f64, f64)], seen: &Observation) -> (f64, f64) {
+    reaches.get(seen.sample as usize).copied().unwrap_or((seen.time_s, seen.time_s + MIN_SPAN_S))
 }
 
 /// All people together, each weighted by time on screen.
-fn whole(people: &[Person]) -> Summary {
-    let screen_s: f64 = people.iter().map(|person| person.screen_s).sum();
-    let mean = |figure: &dyn Fn(&Person) -> f64| {
-        let sum: f64 = people.iter().map(|person| person.screen_s * figure(person)).sum();
-        (!people.is_empty()).then(|| sum / screen_s)
-    };
-    let emotions: Vec<f64> =
-        Emotion::ALL.into_iter().filter_map(|e| mean(&|person| person.emotions[e.index()])).collect();
-    let emotions: Option<[f64; 7]> = emotions.try_into().ok();
-    let readable_s: f64 = people.iter().map(|person| person.readable_s).sum();
-    let met_s: f64 = people.iter().map(|person| person.met_s).sum();
+fn whole(people: &[Person], voice: Voice) -> Summary {
+    let mut all = Tally::default();
+    for person in people {
+        all.add(&person.tally.among_others(), 1.0);
+    }
+    let figures = all.figures();
+    let scores = figures.as_ref().map(|figures| Scores::of(figures, voice));
+    let blocks: Vec<&[Block]> = people.iter().map(|person| person.blocks.as_slice()).collect();
     Summary {
-        dominant_emotion: emotions.as_ref().map(dominant),
-        emotions: emotions.as_ref().map(percent),
-        calmness: mean(&|person| person.calmness),
-        eye_contact: share(met_s, readable_s),
-        eye_contact_coverage: coverage(readable_s, screen_s),
-        model_confidence: mean(&|person| person.confidence),
-        valence: mean(&|person| person.valence),
-        arousal: mean(&|person| person.arousal),
+        dominant_emotion: figures.map(|figures| dominant(&figures.emotions)),
+        emotions: figures.map(|figures| percent(&figures.emotions)),
+        calmness: figures.map(|figures| figures.calmness),
+        eye_contact: figures.and_then(|figures| figures.eye_contact),
+        eye_contact_coverage: figures.and_then(|figures| figures.eye_contact_coverage),
+        model_confidence: figures.map(|figures| figures.confidence),
+        valence: figures.map(|figures| figures.valence),
+        arousal: figures.map(|figures| figures.arousal),
+        presence: scores.as_ref().and_then(|scores| scores.presence),
+        overall_score: scores.as_ref().and_then(|scores| scores.overall),
+        parts: scores.map(|scores| scores.parts),
+        intervals: intervals(&blocks, voice, SEED),
+        feedback: Vec::new(),
+        remarks: Vec::new(),
     }
 }
 
-fn face(track: &Track, person: &Person) -> FaceSummary {
-    let mut counts: BTreeMap<Emotion, u32> = BTreeMap::new();
-    let mut confidence: BTreeMap<Emotion, f64> = BTreeMap::new();
-    for seen in &track.observations {
-        let (emotion, p) = seen.emotions.top();
-        *counts.entry(emotion).or_default() += 1;
-        *confidence.entry(emotion).or_default() += f64::from(p);
+/// All people together, sample by sample: from and to, and the sums. Samples without a face are left out.
+fn moments(people: &[Person], reaches: &[(f64, f64)]) -> Vec<(f64, f64, Tally)> {
+    let mut moments: BTreeMap<u32, (f64, f64, Tally)> = BTreeMap::new();
+    for person in people {
+        for (seen, tally) in person.track.observations.iter().zip(&person.tallies) {
+            let (from, to) = reach(reaches, seen);
+            moments.entry(seen.sample).or_insert((from, to, Tally::default())).2.add(tally, 1.0);
+        }
     }
-    for (emotion, sum) in &mut confidence {
-        *sum /= f64::from(counts[emotion]);
-    }
-    let frames = u32::try_from(track.observations.len()).unwrap_or(u32::MAX);
-    let first = track.observations.first();
-    FaceSummary {
-        id: track.id,
-        first_s: first.map_or(0.0, |seen| seen.time_s),
-        last_s: track.observations.last().map_or(0.0, |seen| seen.time_s),
-        frames,
-        dominant_emotion: dominant(&person.emotions),
-        emotions: percent(&person.emotions),
-        emotion_counts: counts,
-        average_confidence: confidence,
-        embeddings_shape: [frames, 7],
-        example_embedding: first.map_or([0.0; 7], |seen| seen.emotions.0),
-        eye_contact: share(person.met_s, person.readable_s),
-        eye_contact_coverage: coverage(person.readable_s, person.screen_s),
-        calmness: person.calmness,
-        valence: person.valence,
-        arousal: person.arousal,
-    }
+    moments.into_values().collect()
 }
 
-fn rows(tracks: &[Track], contacts: &[Vec<Contact>]) -> Vec<TimelineRow> {
+fn rows(people: &[Person]) -> Vec<TimelineRow> {
     let row = |id: u32, seen: &Observation, contact: &Contact| TimelineRow {
         time_s: seen.time_s,
         face: id,
@@ -206,11 +244,11 @@ fn rows(tracks: &[Track], contacts: &[Vec<Contact>]) -> Vec<TimelineRow> {
         // Below shut lids the network guesses.
         gaze: seen.eyes.map(|eyes| eyes.gaze).filter(|_| contact.eyes_shut == Some(false)),
         eyes_shut: contact.eyes_shut,
+        expressions: seen.expressions,
     };
-    let mut rows: Vec<TimelineRow> = tracks
+    let mut rows: Vec<TimelineRow> = people
         .iter()
-        .zip(contacts)
-        .flat_map(|(track, contacts)| {
+        .flat_map(|Person { track, contacts, .. }| {
             track.observations.iter().zip(contacts).map(|(seen, contact)| row(track.id, seen, contact))
         })
         .collect();
@@ -229,59 +267,20 @@ fn percent(means: &[f64; 7]) -> BTreeMap<Emotion, f64> {
     Emotion::ALL.into_iter().map(|emotion| (emotion, 100.0 * means[emotion.index()])).collect()
 }
 
-/// Percent of a time; `None` where there was none.
-fn share(part_s: f64, all_s: f64) -> Option<f64> {
-    (all_s > 0.0).then(|| 100.0 * part_s / all_s)
-}
-
-/// Share of the time on screen, 0 to 1.
-fn coverage(readable_s: f64, screen_s: f64) -> Option<f64> {
-    (screen_s > 0.0).then(|| (readable_s / screen_s).min(1.0))
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::analysis::testing::{probabilities, seen};
+    use crate::analysis::testing::{all, facts, probabilities, track};
     use crate::analysis::{Pose, Probabilities};
-
-    fn facts(duration_s: f64, has_audio: bool) -> VideoFacts {
-        VideoFacts {
-            duration_s,
-            fps: 25.0,
-            width: 640,
-            height: 360,
-            codec: "h264".to_owned(),
-            frames_total: 500,
-            frames_analyzed: 25,
-            has_audio,
-        }
-    }
-
-    /// One person who shows these, one a sample.
-    fn track(id: u32, times: &[f64], emotions: &[Probabilities]) -> Track {
-        let observations = times
-            .iter()
-            .zip(emotions)
-            .zip(0_u32..)
-            .map(|((time_s, emotions), i)| Observation {
-                emotions: *emotions,
-                ..seen(i, *time_s, (100.0 * id as f32, 100.0), 80.0)
-            })
-            .collect();
-        Track { id, observations }
-    }
-
-    fn all(emotion: Emotion) -> Probabilities {
-        let mut values = [0.0; 7];
-        values[emotion.index()] = 1.0;
-        Probabilities(values)
-    }
 
     #[test]
     fn a_sample_stands_for_the_time_around_it() {
+        let spans = |samples: &[f64], duration_s, interval_s| -> Vec<f64> {
+            reaches(samples, duration_s, interval_s).iter().map(|(from, to)| to - from).collect()
+        };
+        assert_eq!(reaches(&[0.0, 1.0, 2.0], 3.0, 1.0), [(0.0, 0.5), (0.5, 1.5), (1.5, 3.0)]);
         assert_eq!(spans(&[0.0, 1.0, 2.0], 3.0, 1.0), [0.5, 1.0, 1.5]);
         assert_eq!(spans(&[0.0, 1.0, 5.0], 5.5, 1.0), [0.5, 2.5, 2.5]);
         // What the container claims beyond the last picture was not seen.
@@ -296,7 +295,7 @@ mod tests {
         let times: Vec<f64> = (0..10).map(|i| f64::from(i) / 10.0).chain([4.0, 7.0, 10.0]).collect();
         let shown: Vec<Probabilities> =
             times.iter().map(|t| if *t < 1.0 { all(Emotion::Happy) } else { all(Emotion::Sad) }).collect();
-        let found = summarise(facts(10.0, true), &times, &[track(1, &times, &shown)], vec![], vec![]);
+        let found = summarise(facts(10.0, true), &times, &[track(1, &times, &shown)], None, vec![], vec![]);
         assert_eq!(found.analysis.summary.dominant_emotion, Some(Emotion::Sad));
         assert!(found.analysis.summary.emotions.unwrap()[&Emotion::Sad] > 70.0);
         assert_eq!(found.analysis.faces[0].emotion_counts, [(Emotion::Happy, 10), (Emotion::Sad, 3)].into());
@@ -307,7 +306,7 @@ mod tests {
         let times: Vec<f64> = (0..10).map(f64::from).collect();
         let long = track(1, &times, &[all(Emotion::Sad); 10]);
         let short = track(2, &times[..2], &[all(Emotion::Happy); 2]);
-        let found = summarise(facts(10.0, true), &times, &[long, short], vec![], vec![]);
+        let found = summarise(facts(10.0, true), &times, &[long, short], None, vec![], vec![]);
         let emotions = found.analysis.summary.emotions.unwrap();
         // 10 s of one and 1.5 s of the other.
         assert!((emotions[&Emotion::Happy] - 100.0 * 1.5 / 11.5).abs() < 1e-9, "{emotions:?}");
@@ -321,7 +320,7 @@ mod tests {
         // A turned head lowers the quality, and must not lower its own share by that.
         person.observations[1].quality = 0.1;
         person.observations[3].pose = None;
-        let found = summarise(facts(3.5, true), &times, std::slice::from_ref(&person), vec![], vec![]);
+        let found = summarise(facts(3.5, true), &times, std::slice::from_ref(&person), None, vec![], vec![]);
         assert_eq!(found.analysis.summary.eye_contact, Some(100.0 * 1.5 / 2.5));
         assert_eq!(
             found.timeline.rows.iter().map(|row| row.eye_contact).collect::<Vec<_>>(),
@@ -330,13 +329,13 @@ mod tests {
         for seen in &mut person.observations {
             seen.pose = None;
         }
-        let found = summarise(facts(3.5, true), &times, &[person], vec![], vec![]);
+        let found = summarise(facts(3.5, true), &times, &[person], None, vec![], vec![]);
         assert_eq!((found.analysis.summary.eye_contact, found.analysis.faces[0].eye_contact), (None, None));
     }
 
     #[test]
     fn a_video_without_faces_has_no_figures_and_says_why() {
-        let found = summarise(facts(4.0, false), &[0.0, 1.0], &[], vec![], vec!["first".to_owned()]);
+        let found = summarise(facts(4.0, false), &[0.0, 1.0], &[], None, vec![], vec!["first".to_owned()]);
         insta::assert_json_snapshot!(found.analysis);
         assert!(found.timeline.rows.is_empty());
     }
@@ -349,7 +348,7 @@ mod tests {
         let shown: Vec<Probabilities> = (0..24).map(|i| if i < 13 { sad } else { happy }).collect();
         let people = [track(1, &times, &shown), track(2, &times[..7], &shown[..7])];
         let models = vec![ModelUsed { name: "yunet".to_owned(), sha256: "00ff".to_owned() }];
-        let found = summarise(facts(19.69, true), &times, &people, models, vec![]);
+        let found = summarise(facts(19.69, true), &times, &people, None, models, vec![]);
         insta::assert_json_snapshot!(found.analysis);
         assert_eq!(found.timeline.rows.len(), 31);
         assert!((found.timeline.interval_s - 0.834).abs() < 1e-9);
@@ -373,7 +372,7 @@ mod tests {
                 }
                 track
             }).collect();
-            let found = summarise(facts(200.0, true), &times, &tracks, vec![], vec![]);
+            let found = summarise(facts(200.0, true), &times, &tracks, None, vec![], vec![]);
             let summary = &found.analysis.summary;
             let sums = found.analysis.faces.iter().map(|face| &face.emotions).chain(&summary.emotions);
             for emotions in sums {
@@ -396,7 +395,7 @@ mod tests {
             let times: Vec<f64> = (0..shown.len()).map(|i| i as f64).collect();
             let shuffled: Vec<Probabilities> = shown.iter().map(|p| Probabilities(order.map(|from| p.0[from]))).collect();
             let percent = |emotions: &[Probabilities]| {
-                let found = summarise(facts(20.0, true), &times, &[track(1, &times, emotions)], vec![], vec![]);
+                let found = summarise(facts(20.0, true), &times, &[track(1, &times, emotions)], None, vec![], vec![]);
                 found.analysis.summary.emotions.unwrap()
             };
             let (plain, mixed) = (percent(&shown), percent(&shuffled));

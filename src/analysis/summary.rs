@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Emotion, Timeline, rounding};
+use super::{Emotion, Intervals, Parts, Remark, Segment, Timeline, rounding};
 
 /// Name of the model whose landmarks tell where eyes look. An analysis that lists it judges eye contact by the eyes.
 pub const LANDMARK_MODEL: &str = "face_landmarks";
@@ -63,7 +63,7 @@ pub struct VideoFacts {
 }
 
 /// Figures of the whole video, all people together, each weighted by time on screen. `None` where no face was found.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
 pub struct Summary {
     pub dominant_emotion: Option<Emotion>,
     /// Percent a label, 0 to 100, summing to 100.
@@ -87,6 +87,24 @@ pub struct Summary {
     /// -1 (still) to 1 (stirred).
     #[serde(serialize_with = "rounding::maybe_three")]
     pub arousal: Option<f64>,
+    /// How present the people were before the camera, 0 to 100: [`super::PRESENCE`].
+    #[serde(default, serialize_with = "rounding::maybe_whole")]
+    pub presence: Option<f64>,
+    /// 0 to 100: [`super::OVERALL`].
+    #[serde(default, serialize_with = "rounding::maybe_whole")]
+    pub overall_score: Option<f64>,
+    /// What the scores are made of.
+    #[serde(default)]
+    pub parts: Option<Parts>,
+    /// How sure the figures are.
+    #[serde(default)]
+    pub intervals: Option<Intervals>,
+    /// What a coach would say, in English sentences: [`Summary::remarks`] in words.
+    #[serde(default)]
+    pub feedback: Vec<String>,
+    /// The same without words.
+    #[serde(default)]
+    pub remarks: Vec<Remark>,
 }
 
 /// What the sound track says.
@@ -103,6 +121,9 @@ pub struct Speech {
     /// Syllables a second of speech, pauses left out. `None` where there is too little speech.
     #[serde(serialize_with = "rounding::maybe_two")]
     pub syllables_per_s: Option<f64>,
+    /// How evenly speech flows, 0 to 100: pauses and pace. `None` where there is too little speech.
+    #[serde(default, serialize_with = "rounding::maybe_one")]
+    pub fluency: Option<f64>,
     /// Silences between speech of [`super::PAUSE_S`] or longer.
     pub pauses: u32,
     #[serde(serialize_with = "rounding::two")]
@@ -159,6 +180,19 @@ pub struct FaceSummary {
     pub valence: f64,
     #[serde(serialize_with = "rounding::three")]
     pub arousal: f64,
+    /// Mean top probability, 0 to 1.
+    #[serde(default, serialize_with = "rounding::maybe_three")]
+    pub model_confidence: Option<f64>,
+    /// 0 to 100; with speech only where nobody else was seen, because nobody knows who speaks.
+    #[serde(default, serialize_with = "rounding::maybe_whole")]
+    pub presence: Option<f64>,
+    #[serde(default)]
+    pub parts: Option<Parts>,
+    #[serde(default)]
+    pub intervals: Option<Intervals>,
+    /// Runs of one emotion, in order of time.
+    #[serde(default)]
+    pub segments: Vec<Segment>,
 }
 
 /// A model that took part.

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::{BBox, Face, Observation, Pose, Probabilities};
+use super::{BBox, Emotion, Face, Observation, Pose, Probabilities, Track, VideoFacts};
 
 /// Any seven probabilities that sum to 1.
 pub fn probabilities() -> impl Strategy<Value = Probabilities> {
@@ -22,6 +22,42 @@ pub fn seen(sample: u32, time_s: f64, centre: (f32, f32), side: f32) -> Observat
         emotions: Probabilities([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]),
         pose: Some(Pose::default()),
         eyes: None,
+        expressions: None,
         quality: 1.0,
     }
+}
+
+/// A video of this length.
+pub fn facts(duration_s: f64, has_audio: bool) -> VideoFacts {
+    VideoFacts {
+        duration_s,
+        fps: 25.0,
+        width: 640,
+        height: 360,
+        codec: "h264".to_owned(),
+        frames_total: 500,
+        frames_analyzed: 25,
+        has_audio,
+    }
+}
+
+/// One person who shows these, one a sample.
+pub fn track(id: u32, times: &[f64], emotions: &[Probabilities]) -> Track {
+    let observations = times
+        .iter()
+        .zip(emotions)
+        .zip(0_u32..)
+        .map(|((time_s, emotions), i)| Observation {
+            emotions: *emotions,
+            ..seen(i, *time_s, (100.0 * id as f32, 100.0), 80.0)
+        })
+        .collect();
+    Track { id, observations }
+}
+
+/// A face that is sure of one emotion.
+pub fn all(emotion: Emotion) -> Probabilities {
+    let mut values = [0.0; 7];
+    values[emotion.index()] = 1.0;
+    Probabilities(values)
 }

@@ -1,15 +1,20 @@
 //! The rows behind the summary: one a face a sample.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
+use super::expressions::share;
 use super::rounding::{to, to_f32};
-use super::{BBox, Emotion, Gaze, Pose, Probabilities};
+use super::{BBox, Emotion, Expressions, Gaze, Pose, Probabilities};
 
-/// One face in one sample, as given out and stored.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(into = "Row", from = "Row")]
+/// One face in one sample. What is given out names its parts and has what follows from them; what is stored is short
+/// ([`Timeline`]).
+#[derive(Debug, Clone, PartialEq)]
 pub struct TimelineRow {
     /// Seconds from the start of the video.
     pub time_s: f64,
@@ -25,53 +30,99 @@ pub struct TimelineRow {
     pub gaze: Option<Gaze>,
     /// `None` where eyes were not seen.
     pub eyes_shut: Option<bool>,
+    /// `None` where they were not asked for, or landmarks were not seen.
+    pub expressions: Option<Expressions>,
 }
 
-/// A row as JSON names its parts.
-#[derive(Serialize, Deserialize)]
+/// One face in one sample; null where something is not known.
+#[derive(Serialize, ToSchema)]
+#[schema(as = TimelineRow)]
 struct Row {
+    /// Seconds from the start of the video.
     time_s: f64,
+    /// `id` of the face in the analysis.
     face: u32,
     bbox: BBox,
-    emotions: Probabilities,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// 0 to 1 a label.
+    emotions: BTreeMap<Emotion, f32>,
+    /// -1 (unpleasant) to 1 (pleasant).
+    valence: f64,
+    /// -1 (still) to 1 (stirred).
+    arousal: f64,
     pose: Option<Pose>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    eye_contact: Option<bool>,
-    quality: f32,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     gaze: Option<Gaze>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     eyes_shut: Option<bool>,
+    /// Whether the face met the camera.
+    eye_contact: Option<bool>,
+    /// How much the sample counts in averages, above 0 to 1.
+    quality: f32,
+    /// Movements of the face, 0 to 1, those of 0 left out; where they were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<BTreeMap<String, f64>>)]
+    expressions: Option<Expressions>,
 }
 
-impl From<TimelineRow> for Row {
-    fn from(row: TimelineRow) -> Self {
-        let TimelineRow { time_s, face, bbox, emotions, pose, eye_contact, quality, gaze, eyes_shut } = row.rounded();
-        Self { time_s, face, bbox, emotions, pose, eye_contact, quality, gaze, eyes_shut }
+impl PartialSchema for TimelineRow {
+    fn schema() -> RefOr<Schema> {
+        Row::schema()
     }
 }
 
-impl From<Row> for TimelineRow {
-    fn from(row: Row) -> Self {
-        let Row { time_s, face, bbox, emotions, pose, eye_contact, quality, gaze, eyes_shut } = row;
-        Self { time_s, face, bbox, emotions, pose, eye_contact, quality, gaze, eyes_shut }
+impl ToSchema for TimelineRow {
+    fn name() -> Cow<'static, str> {
+        Row::name()
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        Row::schemas(schemas);
+    }
+}
+
+impl Serialize for TimelineRow {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (valence, arousal) = self.valence_arousal();
+        let Self { time_s, face, bbox, emotions, pose, eye_contact, quality, gaze, eyes_shut, expressions } =
+            self.rounded();
+        let emotions = Emotion::ALL.into_iter().map(|emotion| (emotion, emotions.of(emotion))).collect();
+        let row = Row {
+            time_s,
+            face,
+            bbox,
+            emotions,
+            valence,
+            arousal,
+            pose,
+            gaze,
+            eyes_shut,
+            eye_contact,
+            quality,
+            expressions,
+        };
+        row.serialize(serializer)
     }
 }
 
 impl TimelineRow {
-    /// First line of a table of rows.
-    pub const CSV_HEADER: &str = "time_s,face,x,y,width,height,angry,disgust,fear,happy,sad,surprise,neutral,\
-                                  yaw,pitch,roll,eye_contact,quality,gaze_yaw,gaze_pitch,eyes_shut";
+    /// First line of a table of rows, without movements of the face.
+    const CSV_HEADER: &str = "time_s,face,x,y,width,height,angry,disgust,fear,happy,sad,surprise,neutral,\
+                                  valence,arousal,yaw,pitch,roll,eye_contact,quality,gaze_yaw,gaze_pitch,eyes_shut";
+
+    /// First line of a table of rows. `expressions`: with a column for each movement of the face.
+    pub fn csv_header(expressions: bool) -> String {
+        let movements = if expressions { &Expressions::NAMES[..] } else { &[] };
+        std::iter::once(&Self::CSV_HEADER).chain(movements).copied().collect::<Vec<_>>().join(",")
+    }
 
     /// The row as a line of that table, without a line end; what is not known stays empty.
-    pub fn csv(&self) -> String {
+    pub fn csv(&self, expressions: bool) -> String {
         let row = self.rounded();
         let BBox { x, y, width, height } = row.bbox;
         let mut line = format!("{},{},{x},{y},{width},{height}", row.time_s, row.face);
         for emotion in Emotion::ALL {
             let _ = write!(line, ",{}", row.emotions.of(emotion));
         }
+        let (valence, arousal) = self.valence_arousal();
+        let _ = write!(line, ",{valence},{arousal}");
         match row.pose {
             Some(Pose { yaw, pitch, roll }) => {
                 let _ = write!(line, ",{yaw},{pitch},{roll}");
@@ -87,7 +138,22 @@ impl TimelineRow {
             None => line.push_str(",,"),
         }
         let _ = write!(line, ",{}", told(row.eyes_shut));
+        match row.expressions {
+            Some(seen) if expressions => {
+                for percent in seen.percent() {
+                    let _ = write!(line, ",{}", share(*percent));
+                }
+            }
+            None if expressions => line.push_str(&",".repeat(Expressions::NAMES.len())),
+            _ => {}
+        }
         line
+    }
+
+    /// -1 (unpleasant) to 1 and -1 (still) to 1, three decimals.
+    fn valence_arousal(&self) -> (f64, f64) {
+        let (valence, arousal) = self.emotions.valence_arousal();
+        (to(valence, 3), to(arousal, 3))
     }
 
     /// With the digits that mean something: milliseconds, tenths of pixels and degrees.
@@ -107,6 +173,7 @@ impl TimelineRow {
             quality: to_f32(self.quality, 3),
             gaze: self.gaze.map(|Gaze { yaw, pitch }| Gaze { yaw: to_f32(yaw, 1), pitch: to_f32(pitch, 1) }),
             eyes_shut: self.eyes_shut,
+            expressions: self.expressions,
         }
     }
 }
@@ -114,12 +181,20 @@ impl TimelineRow {
 /// Everything that was sampled, in order of time, then face. Stored apart from the [`super::Analysis`], because it
 /// grows with the video; for the same reason its JSON has rows without names: `[time_s, face, [x, y, width, height],
 /// [seven probabilities], [yaw, pitch, roll] or null, eye_contact or null, quality, [gaze's yaw, pitch] or null, eyes_shut
-/// or null]`. Rows that end after the quality, of older versions, are read too.
+/// or null]`, and, where movements of the face were asked for, `[52 of them in percent] or null`. Rows that end after the
+/// quality, of older versions, are read too.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Timeline {
     /// Seconds between samples (the median).
     pub interval_s: f64,
     pub rows: Vec<TimelineRow>,
+}
+
+impl Timeline {
+    /// Whether any row tells what moved in a face.
+    pub fn has_expressions(&self) -> bool {
+        self.rows.iter().any(|row| row.expressions.is_some())
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -133,6 +208,7 @@ struct Packed(
     f32,
     #[serde(default)] Option<[f32; 2]>,
     #[serde(default)] Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")] Option<Vec<u8>>,
 );
 
 impl Serialize for Timeline {
@@ -155,6 +231,7 @@ impl Serialize for Timeline {
                         row.quality,
                         gaze,
                         row.eyes_shut,
+                        row.expressions.map(|seen| seen.percent().to_vec()),
                     )
                 }))
             }
@@ -177,8 +254,8 @@ impl<'de> Deserialize<'de> for Timeline {
         }
         let stored = Stored::deserialize(deserializer)?;
         let row = |row: Packed| {
-            let Packed(time_s, face, [x, y, width, height], emotions, pose, eye_contact, quality, gaze, eyes_shut) =
-                row;
+            let Packed(time_s, face, bbox, emotions, pose, eye_contact, quality, gaze, eyes_shut, expressions) = row;
+            let [x, y, width, height] = bbox;
             TimelineRow {
                 time_s,
                 face,
@@ -189,6 +266,7 @@ impl<'de> Deserialize<'de> for Timeline {
                 quality,
                 gaze: gaze.map(|[yaw, pitch]| Gaze { yaw, pitch }),
                 eyes_shut,
+                expressions: expressions.and_then(|percent| Expressions::of_percent(&percent)),
             }
         };
         Ok(Self { interval_s: stored.interval_s, rows: stored.rows.into_iter().map(row).collect() })
@@ -210,7 +288,14 @@ mod tests {
             quality: 0.876_54,
             gaze: Some(Gaze { yaw: 1.26, pitch: -0.5 }),
             eyes_shut: Some(false),
+            expressions: None,
         }
+    }
+
+    fn smiling() -> TimelineRow {
+        let mut percent = [0; 52];
+        (percent[44], percent[51]) = (93, 100);
+        TimelineRow { expressions: Expressions::of_percent(&percent), ..row() }
     }
 
     #[test]
@@ -228,6 +313,16 @@ mod tests {
     }
 
     #[test]
+    fn movements_are_stored_as_hundredths_and_only_where_they_were_read() {
+        let timeline = Timeline { interval_s: 0.5, rows: vec![smiling(), row()] };
+        let text = serde_json::to_string(&timeline).unwrap();
+        assert!(text.contains(",false,[0,") && text.contains("93,0,") && text.ends_with(",false]]}"), "{text}");
+        let back: Timeline = serde_json::from_str(&text).unwrap();
+        assert_eq!(back.rows, [smiling().rounded(), row().rounded()]);
+        assert!(back.has_expressions());
+    }
+
+    #[test]
     fn rows_that_were_stored_before_gaze_was_read_are_still_read() {
         let old = r#"{"interval_s":1.0,"rows":[[1.0,1,[1.0,2.0,3.0,4.0],[0,0,0,1,0,0,0],null,true,0.5]]}"#;
         let rows = serde_json::from_str::<Timeline>(old).unwrap().rows;
@@ -240,19 +335,28 @@ mod tests {
         assert_eq!(json["time_s"], 1.235);
         assert_eq!(json["bbox"]["width"], 30.0);
         assert_eq!(json["eye_contact"], true);
-        assert_eq!(serde_json::from_value::<TimelineRow>(json).unwrap(), row().rounded());
+        assert_eq!(json["emotions"]["happy"].as_f64().map(|p| (p * 1e4).round()), Some(9000.0));
+        assert_eq!((json["valence"].as_f64(), json["arousal"].as_f64()), (Some(0.691), Some(0.453)));
+        let blind = TimelineRow { pose: None, eye_contact: None, gaze: None, eyes_shut: None, ..row() };
+        assert!(serde_json::to_value(blind).unwrap()["pose"].is_null());
+        assert!(json.get("expressions").is_none());
+        let json = serde_json::to_value(smiling()).unwrap();
+        assert_eq!(json["expressions"], serde_json::json!({"mouthSmileLeft": 0.93, "noseSneerRight": 1.0}));
     }
 
     #[test]
     fn a_line_of_csv_has_a_field_for_each_column() {
-        let columns = TimelineRow::CSV_HEADER.split(',').count();
-        assert_eq!(
-            row().csv(),
-            "1.235,2,10,20.1,30,40,0.0123,0,0,0.9,0.05,0,0.0377,-3.2,4,0,true,0.877,1.3,-0.5,false"
-        );
+        let plain = "1.235,2,10,20.1,30,40,0.0123,0,0,0.9,0.05,0,0.0377,0.691,0.453,-3.2,4,0,true,0.877,1.3,-0.5,false";
+        assert_eq!((row().csv(false), smiling().csv(false)), (plain.to_owned(), plain.to_owned()));
+        let line = smiling().csv(true);
+        assert!(line.starts_with(&format!("{plain},0,0,")) && line.ends_with(",0,0,0,0,0,0,1"), "{line}");
         let blind = TimelineRow { pose: None, eye_contact: None, gaze: None, eyes_shut: None, ..row() };
-        for row in [row(), blind] {
-            assert_eq!(row.csv().split(',').count(), columns);
+        for expressions in [false, true] {
+            let columns = TimelineRow::csv_header(expressions).split(',').count();
+            assert_eq!(columns, if expressions { 75 } else { 23 });
+            for row in [row(), smiling(), blind.clone()] {
+                assert_eq!(row.csv(expressions).split(',').count(), columns);
+            }
         }
     }
 }

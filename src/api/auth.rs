@@ -65,6 +65,8 @@ impl<S: Sync> FromRequestParts<S> for Caller {
 pub(super) enum Access {
     /// Nothing: for monitors, and for people who look around.
     Open,
+    /// Nothing but the link, which is unguessable.
+    Link,
     /// A key with this scope, where `auth.required` is set.
     Native(Scope),
     /// A key with this scope, always.
@@ -84,6 +86,8 @@ pub(super) fn access(method: &Method, route: Option<&str>) -> Access {
         {
             Access::Open
         }
+        Some("/v1/uploads/{upload}/parts/{number}") => Access::Link,
+        Some("/v1/uploads/{upload}") => Access::Native(Scope::Analyze),
         Some("/logs") => Access::Keyed(Scope::Logs),
         Some("/v1/analyses") if reads => Access::Keyed(Scope::Read),
         Some("/predict" | "/thumbnail") => Access::Keyed(Scope::Analyze),
@@ -144,7 +148,7 @@ async fn admit(
             _ if key.is_some() => Err(wrong_key()),
             Access::Keyed(_) => Err(no_key()),
             Access::Native(_) if api.app.settings.auth.required => Err(no_key()),
-            Access::Native(_) | Access::Open => Ok((Caller::Anonymous, None)),
+            Access::Native(_) | Access::Link | Access::Open => Ok((Caller::Anonymous, None)),
         };
     };
     let key = Arc::new(key);
@@ -238,6 +242,8 @@ mod tests {
         assert_eq!(access(&Method::POST, Some("/")), Access::Native(Scope::Analyze));
         assert_eq!(access(&Method::GET, Some("/healthz")), Access::Open);
         assert_eq!(access(&Method::POST, None), Access::Open);
+        assert_eq!(access(&Method::GET, Some("/v1/uploads/{upload}")), Access::Native(Scope::Analyze));
+        assert_eq!(access(&Method::PUT, Some("/v1/uploads/{upload}/parts/{number}")), Access::Link);
         assert_eq!(access(&Method::GET, Some("/logs")), Access::Keyed(Scope::Logs));
     }
 }

@@ -7,6 +7,7 @@
 #![allow(unused_qualifications, reason = "the macro that describes endpoints writes whole paths")]
 
 mod auth;
+mod body;
 mod compat;
 mod docs;
 mod incoming;
@@ -124,15 +125,21 @@ fn quick() -> OpenApiRouter<Api> {
         .routes(routes!(docs::handle))
         .routes(routes!(docs::file))
         .routes(routes!(logs::handle))
-        .routes(routes!(v1::analyses::handle))
+        .routes(routes!(v1::uploads::begin))
+        .routes(routes!(v1::uploads::show, v1::uploads::abort))
         .routes(routes!(v1::results::handle, v1::erase::handle))
         .routes(routes!(v1::report::handle))
+        .routes(routes!(v1::timeline::handle))
         .routes(routes!(v1::events::handle))
 }
 
 /// Calls that take as long as an upload or an analysis takes, with limits of their own.
 fn unhurried() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(v1::analyze_video::handle)).merge(compat::routes())
+    OpenApiRouter::new()
+        .routes(routes!(v1::analyze_video::handle))
+        .routes(routes!(v1::analyses::handle, v1::start::handle))
+        .routes(routes!(v1::uploads::part))
+        .merge(compat::routes())
 }
 
 /// The service with these settings, described in OpenAPI 3.1.
@@ -153,7 +160,7 @@ fn cors(settings: &Cors) -> Option<CorsLayer> {
     let shows = ["location", "retry-after", "etag", "x-request-id", "ratelimit", "ratelimit-policy"];
     let layer = CorsLayer::new()
         .allow_origin(origins)
-        .allow_methods([Method::GET, Method::POST, Method::DELETE])
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
         .allow_headers(takes.map(HeaderName::from_static))
         .expose_headers(shows.map(HeaderName::from_static))
         .max_age(Duration::from_secs(settings.max_age_s));

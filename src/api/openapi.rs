@@ -121,7 +121,10 @@ fn finish(operation: &mut Operation, access: Access, required: bool) {
         }
     }
     let mut may = vec![("500", "Something went wrong here."), ("503", "A part of the service does not answer.")];
-    if access != Access::Open {
+    if access == Access::Link {
+        may.push(("401", "A key was sent along, and it is not good."));
+        may.push(("429", "Too many requests; Retry-After says when the next fits."));
+    } else if access != Access::Open {
         may.push(("401", "No key, or one that is not good."));
         may.push(("403", "The key lacks the scope that this call needs."));
         may.push(("429", "Too many requests; Retry-After says when the next fits."));

@@ -6,7 +6,10 @@
 //! ever holds more of a video in memory than one part of a running upload.
 
 mod folder;
+mod folder_parts;
+mod parts;
 mod s3;
+mod s3_parts;
 mod s3_upload;
 
 use std::path::Path;
@@ -21,6 +24,7 @@ use crate::config::{Storage, StorageKind};
 use crate::media::Source;
 
 pub use folder::Folder;
+pub use parts::{MAX_PARTS, PART, Parts};
 pub use s3::S3;
 
 /// Why a blob could not be written or read. The text is for logs, never for clients.
@@ -46,7 +50,7 @@ pub struct BlobInfo {
 
 /// A place for videos. Keys are made by visage (`[a-z0-9/._-]`), never by clients.
 #[async_trait]
-pub trait BlobStore: Send + Sync + 'static {
+pub trait BlobStore: Parts {
     /// Starts to write a blob; it is there only after [`Upload::finish`].
     async fn begin(&self, key: &str) -> Result<Box<dyn Upload>, BlobError>;
 

@@ -27,6 +27,8 @@ use crate::media::Source;
 /// A bucket. Credentials come from the settings or from the usual AWS chain.
 pub struct S3 {
     bucket: Bucket,
+    /// Signs addresses for clients; `None`: they send parts through this program.
+    public: Option<Client>,
     presign_ttl: Duration,
     clock: Arc<dyn Clock>,
     serial: AtomicU64,
@@ -84,12 +86,31 @@ impl S3 {
         if !settings.endpoint.is_empty() {
             builder = builder.endpoint_url(&settings.endpoint);
         }
+        let public = settings.direct_uploads.then(|| {
+            let builder = builder.clone();
+            let own = &settings.public_endpoint;
+            Client::from_conf(if own.is_empty() { builder } else { builder.endpoint_url(own) }.build())
+        });
         let prefix = match settings.prefix.trim_matches('/') {
             "" => String::new(),
             prefix => format!("{prefix}/"),
         };
         let bucket = Bucket { client: Client::from_conf(builder.build()), name: settings.bucket.clone(), prefix };
-        Self { bucket, presign_ttl: Duration::from_secs(settings.presign_ttl_s), clock, serial: AtomicU64::new(0) }
+        Self {
+            bucket,
+            public,
+            presign_ttl: Duration::from_secs(settings.presign_ttl_s),
+            clock,
+            serial: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) const fn bucket(&self) -> &Bucket {
+        &self.bucket
+    }
+
+    pub(super) const fn public(&self) -> Option<&Client> {
+        self.public.as_ref()
     }
 }
 

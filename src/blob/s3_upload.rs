@@ -9,10 +9,10 @@ use bytes::{Bytes, BytesMut};
 use super::s3::{Bucket, remote};
 use super::{BlobError, Upload};
 
-/// Bytes of every part but the last. Some servers want all of one size; AWS wants at least 5 MiB and at most
-/// [`MAX_PARTS`] of them, which makes objects up to 78 GiB.
-const PART: usize = 8 << 20;
-const MAX_PARTS: usize = 10_000;
+/// Bytes of every part but the last. Some servers want all of one size; AWS takes at most [`MAX_PARTS`] of them, which
+/// makes objects up to 78 GiB.
+const PART: usize = super::PART as usize;
+const MAX_PARTS: usize = super::MAX_PARTS as usize;
 
 pub(super) struct S3Upload {
     bucket: Bucket,
@@ -34,10 +34,7 @@ impl S3Upload {
         if let Some(id) = &self.id {
             return Ok(id.clone());
         }
-        let create = self.bucket.client.create_multipart_upload().bucket(&self.bucket.name).key(&self.object);
-        let created = create.send().await.map_err(|error| remote("begin upload", &error))?;
-        let id = created.upload_id().map(str::to_owned);
-        let id = id.ok_or_else(|| failed("begin upload", "the server gave no upload id"))?;
+        let id = create(&self.bucket, &self.object).await?;
         self.id = Some(id.clone());
         Ok(id)
     }
@@ -112,7 +109,15 @@ impl Drop for S3Upload {
     }
 }
 
-async fn abort(bucket: &Bucket, object: &str, id: String) -> Result<(), BlobError> {
+/// Begins a multipart upload; its id.
+pub(super) async fn create(bucket: &Bucket, object: &str) -> Result<String, BlobError> {
+    let create = bucket.client.create_multipart_upload().bucket(&bucket.name).key(object);
+    let created = create.send().await.map_err(|error| remote("begin upload", &error))?;
+    let id = created.upload_id().map(str::to_owned);
+    id.ok_or_else(|| failed("begin upload", "the server gave no upload id"))
+}
+
+pub(super) async fn abort(bucket: &Bucket, object: &str, id: String) -> Result<(), BlobError> {
     let abort = bucket.client.abort_multipart_upload().bucket(&bucket.name).key(object).upload_id(id);
     match abort.send().await.map_err(|error| remote("abort upload", &error)) {
         Ok(_) | Err(BlobError::NotFound) => Ok(()),
@@ -120,6 +125,6 @@ async fn abort(bucket: &Bucket, object: &str, id: String) -> Result<(), BlobErro
     }
 }
 
-fn failed(action: &'static str, reason: &str) -> BlobError {
+pub(super) fn failed(action: &'static str, reason: &str) -> BlobError {
     BlobError::Remote { action, reason: reason.to_owned() }
 }

@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use uuid::Uuid;
 
 use super::Failure;
-use crate::analysis::{Findings, Options, Sampling, Timeline, TimelineRow};
+use crate::analysis::{Detail, Findings, Options, Sampling, Timeline, TimelineRow};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Settings;
 use crate::media::{ProbeError, Source};
@@ -20,6 +20,8 @@ const EXAMPLES: &str = "\
 Examples:
   visage analyze clip.mp4
   visage analyze clip.mp4 --html report.html --csv rows.csv
+  visage analyze clip.mp4 --csv rows.csv --detail expressions
+  visage analyze clip.mp4 --gaze off --speech off
   visage analyze clip.mp4 --sample-every 5 | jq .summary.dominant_emotion
 
 MP4, MOV, AVI, MKV and WebM are taken. On a terminal, a progress bar shows how far it is.";
@@ -51,9 +53,33 @@ pub struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     max_faces: Option<u32>,
 
+    /// Judge eye contact by the eyes [default: on, as far as vision.gaze of the settings is].
+    #[arg(long, value_enum, value_name = "WHETHER")]
+    gaze: Option<Switch>,
+
+    /// Listen to the sound track [default: on, as far as speech.enabled of the settings is].
+    #[arg(long, value_enum, value_name = "WHETHER")]
+    speech: Option<Switch>,
+
+    /// Add more of each sample to the rows of --csv.
+    #[arg(long, value_enum, value_name = "WHAT", requires = "csv")]
+    detail: Option<More>,
+
     /// Say on standard error, as a line of JSON, how many seconds each stage was at work.
     #[arg(long)]
     stage_times: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Switch {
+    On,
+    Off,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum More {
+    /// The 52 movements of the face, each 0 to 1.
+    Expressions,
 }
 
 pub fn run(args: Args, settings: Settings) -> Result<(), Failure> {
@@ -63,8 +89,23 @@ pub fn run(args: Args, settings: Settings) -> Result<(), Failure> {
                 .to_owned(),
         ));
     }
+    let options = Options {
+        sample_every: args.sample_every.unwrap_or(settings.video.sample_every),
+        sampling: args.sampling.unwrap_or(settings.video.sampling),
+        max_faces: args.max_faces.unwrap_or(settings.video.max_faces),
+        gaze: args.gaze != Some(Switch::Off),
+        speech: args.speech != Some(Switch::Off),
+        detail: args.detail.map(|More::Expressions| Detail::Expressions),
+        language: None,
+    };
+    if options.is_contradiction() {
+        return Err(Failure::Settings(
+            "--detail expressions is read from the landmarks that --gaze off leaves out: leave out one of the two"
+                .to_owned(),
+        ));
+    }
     for file in [&args.html, &args.csv].into_iter().flatten() {
-        writable(file)?;
+        super::writable(file)?;
     }
     // What can be refused at once is refused before the models are loaded.
     let source = Source::File(args.file.clone());
@@ -73,12 +114,6 @@ pub fn run(args: Args, settings: Settings) -> Result<(), Failure> {
     let reporter = args.html.is_some().then(|| Reporter::new(&settings)).transpose();
     let reporter = reporter.map_err(|error| Failure::Settings(error.to_string()))?;
 
-    let options = Options {
-        sample_every: args.sample_every.unwrap_or(settings.video.sample_every),
-        max_faces: args.max_faces.unwrap_or(settings.video.max_faces),
-        sampling: args.sampling.unwrap_or(settings.video.sampling),
-        language: None,
-    };
     let bar = bar();
     let show = |progress: Progress| {
         bar.set_length(progress.frames_total);
@@ -109,28 +144,17 @@ fn sampling(name: &str) -> Result<Sampling, &'static str> {
 /// The result on standard output. A reader that has seen enough (`| head`) is no error.
 fn print(findings: &Findings) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(&findings.analysis).map_err(|error| Failure::Run(error.to_string()))?;
-    match writeln!(std::io::stdout().lock(), "{text}") {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::Run(error.to_string())),
-        _ => Ok(()),
-    }
+    super::print(&format!("{text}\n"))
 }
 
 fn write_csv(path: &Path, timeline: &Timeline) -> std::io::Result<()> {
     let mut file = BufWriter::new(std::fs::File::create(path)?);
-    writeln!(file, "{}", TimelineRow::CSV_HEADER)?;
+    let expressions = timeline.has_expressions();
+    writeln!(file, "{}", TimelineRow::csv_header(expressions))?;
     for row in &timeline.rows {
-        writeln!(file, "{}", row.csv())?;
+        writeln!(file, "{}", row.csv(expressions))?;
     }
     file.flush()
-}
-
-/// Finds out before the work whether its result has a place to go.
-fn writable(path: &Path) -> Result<(), Failure> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if folder.is_dir() && !path.is_dir() {
-        return Ok(());
-    }
-    Err(Failure::Settings(format!("{} cannot be written: give a file in a folder that exists", path.display())))
 }
 
 fn unwritten(path: &Path, error: &std::io::Error) -> Failure {
@@ -151,6 +175,8 @@ fn in_seconds(times: &StageTimes) -> serde_json::Value {
     serde_json::json!({
         "decode_s": seconds(times.decode),
         "detect_s": seconds(times.detect),
+        "landmarks_s": seconds(times.landmarks),
+        "expressions_s": seconds(times.expressions),
         "read_s": seconds(times.read),
         "listen_s": seconds(times.listen),
         "whole_s": seconds(times.whole),

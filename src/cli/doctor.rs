@@ -2,6 +2,7 @@
 //! service itself makes at start (its folders).
 
 mod checks;
+mod models;
 
 use std::path::Path;
 

@@ -3,12 +3,14 @@
 
 mod analyze;
 mod doctor;
+mod eval;
 mod keys;
 mod models;
 mod openapi;
 mod serve;
 
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -45,6 +47,8 @@ enum Command {
     Analyze(analyze::Args),
     /// Fetch the model files, or list them.
     Models(models::Args),
+    /// Measure a classifier of the settings on pictures of your own whose labels you know.
+    Eval(eval::Args),
     /// Make, list and revoke keys for the service.
     Keys(keys::Args),
     /// Print the description of the service in OpenAPI 3.1.
@@ -116,9 +120,27 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Work => serve::work(settings),
         Command::Analyze(args) => analyze::run(args, settings),
         Command::Models(args) => models::run(args, settings),
+        Command::Eval(args) => eval::run(args, settings),
         Command::Keys(args) => keys::run(args, settings),
         Command::Openapi => openapi::run(&settings),
         Command::Doctor(args) => doctor::run(args, settings, cli.config.as_deref()),
+    }
+}
+
+/// Finds out before the work whether its result has a place to go.
+fn writable(path: &Path) -> Result<(), Failure> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if folder.is_dir() && !path.is_dir() {
+        return Ok(());
+    }
+    Err(Failure::Settings(format!("{} cannot be written: give a file in a folder that exists", path.display())))
+}
+
+/// Writes on standard output. A reader that has seen enough (`| head`) is no error.
+fn print(text: &str) -> Result<(), Failure> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::Run(error.to_string())),
+        _ => Ok(()),
     }
 }
 

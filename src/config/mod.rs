@@ -22,8 +22,14 @@ pub const DEFAULTS: &str = include_str!("../../config/default.toml");
 const NO_SETTING: [&str; 2] = ["VISAGE_CONFIG", "VISAGE_LOG"];
 
 /// Settings that are lists: in the environment, separated by commas.
-const LISTS: [&str; 5] =
-    ["vision.emotion.labels", "vision.emotion.mean", "vision.emotion.std", "http.trusted_proxies", "cors.origins"];
+const LISTS: [&str; 6] = [
+    "thumbnails.model.labels",
+    "vision.emotion.labels",
+    "vision.emotion.mean",
+    "vision.emotion.std",
+    "http.trusted_proxies",
+    "cors.origins",
+];
 
 /// Why the settings were refused.
 #[derive(Debug, thiserror::Error)]
@@ -161,6 +167,9 @@ mod tests {
             ("VISAGE_STORAGE__KIND", "tape", "tape"),
             ("VISAGE_ENGINE__DEVICE", "abacus", "abacus"),
             ("VISAGE_VISION__EMOTION__LABELS", "happy,glum", "vision.emotion.labels"),
+            ("VISAGE_VISION__EMOTION__PRIOR", "1.5", "vision.emotion.prior"),
+            ("VISAGE_VISION__EMOTION__PRIOR", "NaN", "vision.emotion.prior"),
+            ("VISAGE_THUMBNAILS__MODEL__LABELS", "Anger,Happy,Shock,Neutral", "thumbnails.model.labels"),
             ("VISAGE_MAIL__FROM", "nobody", "mail.from"),
             ("VISAGE_REPORT__ACCENT", "blue", "report.accent"),
             ("VISAGE_REPORT__LINK_URL", "https://example.org", "report.link_url"),

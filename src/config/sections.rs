@@ -23,6 +23,7 @@ pub struct Settings {
     pub queue: Queue,
     pub video: Video,
     pub sync: Synchronous,
+    pub thumbnails: Thumbnails,
     pub engine: Engine,
     pub models: Models,
     pub vision: Vision,
@@ -140,6 +141,8 @@ pub struct S3 {
     pub secret_key: Secret,
     pub presign_ttl_s: u64,
     pub read: S3Read,
+    pub direct_uploads: bool,
+    pub public_endpoint: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -181,6 +184,36 @@ impl Synchronous {
     pub fn max_concurrent(&self) -> usize {
         if self.max_concurrent > 0 { self.max_concurrent } else { half_the_cores() }
     }
+}
+
+/// The calls of the thumbnails service.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Thumbnails {
+    pub max_video: ByteSize,
+    pub side: u32,
+    pub model: ClipModel,
+}
+
+/// A classifier of the points of a face in the frames of a clip.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClipModel {
+    pub name: String,
+    /// Empty: none.
+    pub file: PathBuf,
+    /// One of the five for each output.
+    pub labels: Vec<String>,
+    pub output: ClassifierOutput,
+    pub coordinates: Coordinates,
+}
+
+/// In what the points of a face are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Coordinates {
+    Relative,
+    Pixels,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -266,6 +299,8 @@ pub struct EmotionModel {
     /// A label or `-` for each output.
     pub labels: Vec<String>,
     pub output: ClassifierOutput,
+    /// How much of the prior of the training is taken out, 0 to 1.
+    pub prior: f32,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -403,6 +438,7 @@ impl Settings {
         positive("sync.max_upload", self.sync.max_upload.0)?;
         positive("sync.facial_analysis_every", self.sync.facial_analysis_every.into())?;
         positive("sync.process_frame_every", self.sync.process_frame_every.into())?;
+        positive("thumbnails.max_video", self.thumbnails.max_video.0)?;
         positive("engine.max_batch", self.engine.max_batch as u64)?;
         positive("mail.max_attempts", self.mail.max_attempts.into())?;
         positive("vision.emotion.width", self.vision.emotion.width.into())?;
@@ -437,6 +473,9 @@ impl Settings {
         let score = vision.min_score;
         require((0.0..1.0).contains(&score), "vision.min_score", &score.to_string(), "from 0 to below 1")?;
         vision.emotion.check()?;
+        let side = self.thumbnails.side;
+        require((64..=1920).contains(&side), "thumbnails.side", &side.to_string(), "from 64 to 1920 pixels")?;
+        self.thumbnails.model.check()?;
         let from = &self.mail.from;
         require(from.parse::<lettre::message::Mailbox>().is_ok(), "mail.from", from, "give a mail address")?;
         let reply_to = &self.mail.reply_to;
@@ -459,6 +498,18 @@ impl Settings {
     }
 }
 
+impl ClipModel {
+    fn check(&self) -> Result<(), ConfigError> {
+        const FIVE: [&str; 5] = ["Anger", "Happy", "Shock", "Neutral", "Sad"];
+        let (key, given) = ("thumbnails.model.labels", self.labels.join(","));
+        for label in FIVE {
+            let times = self.labels.iter().filter(|given| *given == label).count();
+            require(times == 1, key, &given, &format!("{label} must stand there once"))?;
+        }
+        require(self.labels.len() == FIVE.len(), key, &given, &format!("give {}", FIVE.join(", ")))
+    }
+}
+
 impl EmotionModel {
     /// Channels of a picture.
     pub const fn channels(&self) -> usize {
@@ -472,9 +523,11 @@ impl EmotionModel {
         const SEVEN: [&str; 7] = ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"];
         let key = "vision.emotion.labels";
         for label in &self.labels {
-            let known = label == "-" || SEVEN.contains(&label.as_str());
-            require(known, key, label, &format!("give one of {}, or -", SEVEN.join(", ")))?;
+            let known = ["-", "contempt"].contains(&label.as_str()) || SEVEN.contains(&label.as_str());
+            require(known, key, label, &format!("give one of {}, contempt, or -", SEVEN.join(", ")))?;
         }
+        let once = self.labels.iter().filter(|given| *given == "contempt").count() <= 1;
+        require(once, key, &self.labels.join(","), "contempt may stand there once")?;
         for label in SEVEN {
             let times = self.labels.iter().filter(|given| *given == label).count();
             require(times == 1, key, &self.labels.join(","), &format!("{label} must stand there once"))?;
@@ -484,7 +537,9 @@ impl EmotionModel {
             require(fits, key, &format!("{values:?}"), "give one value, or one a channel")?;
         }
         let std = format!("{:?}", self.std);
-        require(self.std.iter().all(|&value| value > 0.0), "vision.emotion.std", &std, "must be above 0")
+        require(self.std.iter().all(|&value| value > 0.0), "vision.emotion.std", &std, "must be above 0")?;
+        let within = (0.0..=1.0).contains(&self.prior);
+        require(within, "vision.emotion.prior", &self.prior.to_string(), "must be 0 to 1")
     }
 }
 

@@ -4,7 +4,7 @@
 //! - [`manifest`] lists the model files that the program knows, [`fetch`] gets them.
 //! - [`Engine`] starts the runtime once a process and turns a model file into a [`Model`].
 //! - [`Model`] runs rows: the requests of all callers meet in one queue, and one thread a model makes batches of them.
-//! - [`Sequence`] runs calls that depend on each other, with any inputs; nothing to batch there.
+//! - [`Sequence`] runs calls that depend on each other, or that take one row, with any inputs; nothing to batch there.
 //!
 //! All sessions share one pool of `engine.threads` threads, and on the CPU one session runs at a time: more at once
 //! would put more threads to work than there are cores, each slower for it.

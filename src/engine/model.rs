@@ -1,5 +1,6 @@
 //! A loaded model.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -29,6 +30,7 @@ struct Inner {
     sha256: String,
     input: Port,
     outputs: Vec<Port>,
+    metadata: BTreeMap<String, String>,
     max_rows: usize,
     queue: Queue,
 }
@@ -44,6 +46,7 @@ impl Model {
         };
         let input = port(input).map_err(refused)?;
         let outputs = session.outputs().iter().map(port).collect::<Result<Vec<_>, _>>().map_err(refused)?;
+        let metadata = metadata(&session).map_err(|error| refused(error.to_string()))?;
         let max_rows = match input.shape.first() {
             Some(None) => engine.max_batch(),
             // Exported for one row at a time.
@@ -54,7 +57,7 @@ impl Model {
         let rules = Rules { max_rows, max_wait: engine.max_wait(), depth: 2 * engine.max_batch() };
         let queue = Queue::start(name, rules, runner(engine.clone(), name.to_owned(), session))
             .map_err(|error| refused(format!("its thread does not start: {error}")))?;
-        Ok(Self(Arc::new(Inner { name: name.to_owned(), sha256, input, outputs, max_rows, queue })))
+        Ok(Self(Arc::new(Inner { name: name.to_owned(), sha256, input, outputs, metadata, max_rows, queue })))
     }
 
     pub fn name(&self) -> &str {
@@ -64,6 +67,11 @@ impl Model {
     /// Of the file it was loaded from, in lower-case hexadecimal.
     pub fn sha256(&self) -> &str {
         &self.0.sha256
+    }
+
+    /// What the file says of itself under a key.
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        self.0.metadata.get(key).map(String::as_str)
     }
 
     pub fn input(&self) -> &Port {
@@ -109,6 +117,11 @@ impl Model {
         }
         Err(EngineError::Shape { model: self.0.name.clone(), expected: describe(shape), given: given.to_vec() })
     }
+}
+
+fn metadata(session: &Session) -> ort::Result<BTreeMap<String, String>> {
+    let said = session.metadata()?;
+    Ok(said.custom_keys()?.into_iter().filter_map(|key| said.custom(&key).map(|value| (key, value))).collect())
 }
 
 /// A shape as people write it: `[*, 3, *, *]`.

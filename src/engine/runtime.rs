@@ -84,7 +84,7 @@ impl Engine {
         Model::load(self, name, path)
     }
 
-    /// Loads a model file whose calls depend on each other; else as [`Engine::load`].
+    /// Loads a model file whose calls depend on each other or that has no batch; else as [`Engine::load`].
     pub fn load_sequence(&self, name: &str, path: &Path) -> Result<Sequence, EngineError> {
         Sequence::load(self, name, path)
     }

@@ -1,4 +1,4 @@
-//! A loaded model whose calls depend on each other.
+//! A loaded model whose calls depend on each other, or that has no batch.
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,8 +16,8 @@ pub enum Tensor<'a> {
     I64(ArrayViewD<'a, i64>),
 }
 
-/// A model with any number of inputs, called step by step: what one call gives goes into the next, so nothing can be
-/// batched. The state lies with the caller, and one session serves all of them in turns. It runs on the CPU, whatever
+/// A model with any number of inputs, called step by step: what one call gives goes into the next, or it takes one row a
+/// call, so nothing can be batched. The state lies with the caller, and one session serves all of them in turns. It runs on the CPU, whatever
 /// the device: steps this small would spend their time on the way to a GPU and back.
 pub struct Sequence {
     engine: Engine,

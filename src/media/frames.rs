@@ -50,6 +50,13 @@ pub struct Every {
     pub sampling: Sampling,
 }
 
+impl Every {
+    /// Those very frames.
+    pub const fn exact(frames: u32) -> Self {
+        Self { frames, sampling: Sampling::Exact }
+    }
+}
+
 /// A sampled frame.
 pub struct Sample {
     /// Index of the sample, from 0.

@@ -8,6 +8,7 @@
 //! limit for servers that stall, and a look at the picture's size before room is made for one.
 
 mod audio;
+mod clip;
 mod clock;
 mod container;
 mod decode;
@@ -22,6 +23,7 @@ mod tail;
 use std::path::PathBuf;
 
 pub use audio::{SOUND_RATE, Sound, SoundError};
+pub use clip::{Boomerang, CLIP_FPS, ClipFailure, ClipFormat};
 pub use container::prepare;
 pub use frames::{End, Every, Frames, FramesError, Sample};
 pub use probe::{Probe, ProbeError, probe, sniff};

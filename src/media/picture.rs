@@ -54,7 +54,7 @@ impl Converter {
         // SAFETY: the context is for frames of this kind and size. The canvas has a plane of `rows` lines of `stride`
         // bytes, with room for whole blocks in each.
         let lines = unsafe {
-            let stride = canvas.mat_step().get(0).copied().unwrap_or(0);
+            let stride = canvas.mat_step().first().copied().unwrap_or(0);
             let planes: [*mut u8; 4] =
                 [canvas.data_mut(), std::ptr::null_mut(), std::ptr::null_mut(), std::ptr::null_mut()];
             let strides: [c_int; 4] = [c_int::try_from(stride).unwrap_or(0), 0, 0, 0];

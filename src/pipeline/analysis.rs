@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 use opencv::core::{Mat, MatTraitConst};
 
 use super::{Cancel, Pipeline, PipelineError, Progress, StageTimes, sound, stages};
-use crate::analysis::{Face, Findings, Observation, Options, Track, Tracker, VideoFacts, quality, summarise};
+use crate::analysis::{
+    Detail, Expressions, Face, Findings, Observation, Options, Track, Tracker, VideoFacts, quality, summarise,
+};
 use crate::media::{End, Every, Frames, Probe, Sample, Source, probe};
-use crate::vision::{Crop, HeadAndEyes, Vision, head_and_eyes, head_pose};
+use crate::vision::{CloseUp, Crop, HeadAndEyes, Vision, Wanted, head_and_eyes, head_pose};
 
 /// Most frames that are given to the detector together.
 const FRAMES_TOGETHER: usize = 4;
@@ -30,6 +32,8 @@ struct Found {
     faces: Vec<Face>,
     /// What the landmarks of each tell, where they could be read.
     heads: Vec<Option<HeadAndEyes>>,
+    /// What moved in each, where that was asked for.
+    expressions: Vec<Option<Expressions>>,
     crops: Vec<Crop>,
 }
 
@@ -54,7 +58,9 @@ pub(super) fn run(
     progress(Progress { frames_done: 0, frames_total: probe.frames_total });
 
     let together = frames_together(&probe);
-    let mut detect_busy = Duration::ZERO;
+    let mut busy = Busy::default();
+    let expressions = options.detail == Some(Detail::Expressions);
+    let close_up = vision.close_up(Wanted { landmarks: options.gaze, expressions });
     let pictures = || {
         stages::run(
             (together, ROOM_FOR_FACES),
@@ -63,11 +69,15 @@ pub(super) fn run(
                 let frames = Frames::open(source, &probe, every, limits)?;
                 decode(frames, &probe, progress, cancel, &to)
             },
-            |from, to| detect(vision, options.max_faces as usize, together, cancel, &mut detect_busy, &from, &to),
+            |from, to| {
+                let look = Look { vision, close_up: &close_up, max_faces: options.max_faces as usize };
+                detect(&look, together, cancel, &mut busy, &from, &to)
+            },
             |from| read(vision, cancel, &from),
         )
     };
-    let (seen, heard) = sound::beside(hearing, source, limits, probe.has_audio, cancel, pictures);
+    let has_sound = probe.has_audio.then_some(options.speech);
+    let (seen, heard) = sound::beside(hearing, source, limits, has_sound, cancel, pictures);
     let ((end, decode), read) = seen?;
     if cancel.is_cancelled() {
         return Err(PipelineError::Cancelled);
@@ -76,12 +86,12 @@ pub(super) fn run(
     progress(Progress { frames_done, frames_total: frames_done });
 
     let facts = facts(&probe, &end, read.times.len());
-    let warnings = end.warning.into_iter().chain(heard.warnings).collect();
-    let models = vision.models().into_iter().chain(heard.models).collect();
-    let mut findings = summarise(facts, &read.times, &read.tracks, models, warnings);
-    findings.analysis.speech = heard.speech;
-    let times =
-        StageTimes { decode, detect: detect_busy, read: read.busy, listen: heard.busy, whole: started.elapsed() };
+    let warnings = end.warning.into_iter().chain(close_up.warnings.iter().cloned()).chain(heard.warnings).collect();
+    let models = vision.models().into_iter().chain(close_up.models()).chain(heard.models).collect();
+    let findings = summarise(facts, &read.times, &read.tracks, heard.speech, models, warnings);
+    let Busy { detect, landmarks, expressions } = busy;
+    let (read, listen, whole) = (read.busy, heard.busy, started.elapsed());
+    let times = StageTimes { decode, detect, landmarks, expressions, read, listen, whole };
     Ok((findings, times))
 }
 
@@ -120,13 +130,27 @@ fn decode(
     Ok((frames.end(move || stop.is_cancelled())?, busy))
 }
 
-/// Finds the faces of each frame, and cuts them out.
-fn detect(
-    vision: &Vision,
+/// With what faces are looked at.
+struct Look<'a> {
+    vision: &'a Vision,
+    close_up: &'a CloseUp,
     max_faces: usize,
+}
+
+/// How long the parts of the second stage took.
+#[derive(Default)]
+struct Busy {
+    detect: Duration,
+    landmarks: Duration,
+    expressions: Duration,
+}
+
+/// Finds the faces of each frame, reads their landmarks, and cuts them out.
+fn detect(
+    look: &Look<'_>,
     together: usize,
     cancel: &Cancel,
-    busy: &mut Duration,
+    busy: &mut Busy,
     from: &Receiver<Sample>,
     to: &SyncSender<Found>,
 ) -> Result<(), PipelineError> {
@@ -136,18 +160,7 @@ fn detect(
         }
         // Whatever waits already goes along; nothing is waited for.
         let samples: Vec<Sample> = std::iter::once(first).chain(from.try_iter().take(together - 1)).collect();
-        let since = Instant::now();
-        let pictures: Vec<_> = samples.iter().map(|sample| &sample.picture).collect();
-        let found = vision.detect(&pictures, max_faces)?;
-        let heads = heads(vision, &pictures, &found)?;
-        let mut all = Vec::with_capacity(samples.len());
-        for ((sample, faces), heads) in samples.into_iter().zip(found).zip(heads) {
-            let crops = faces.iter().map(|face| vision.crop(&sample.picture, face)).collect::<Result<_, _>>()?;
-            let (width, height) = (sample.picture.cols(), sample.picture.rows());
-            all.push(Found { sample: sample.index, time_s: sample.time_s, width, height, faces, heads, crops });
-        }
-        *busy += since.elapsed();
-        for found in all {
+        for found in look.at(samples, busy)? {
             if to.send(found).is_err() {
                 return Ok(());
             }
@@ -156,20 +169,46 @@ fn detect(
     Ok(())
 }
 
-/// What the landmarks of each face tell, frame by frame.
-fn heads(
-    vision: &Vision,
-    frames: &[&Mat],
-    found: &[Vec<Face>],
-) -> Result<Vec<Vec<Option<HeadAndEyes>>>, PipelineError> {
-    let faces: Vec<(&Mat, &Face)> =
-        frames.iter().zip(found).flat_map(|(frame, faces)| faces.iter().map(|face| (*frame, face))).collect();
-    let meshes = vision.landmarks(&faces)?;
-    let mut heads = faces
-        .iter()
-        .zip(meshes)
-        .map(|((frame, _), mesh)| mesh.and_then(|mesh| head_and_eyes(&mesh, frame.cols(), frame.rows())));
-    Ok(found.iter().map(|faces| heads.by_ref().take(faces.len()).collect()).collect())
+impl Look<'_> {
+    fn at(&self, samples: Vec<Sample>, busy: &mut Busy) -> Result<Vec<Found>, PipelineError> {
+        let Look { vision, close_up, max_faces } = *self;
+        let since = Instant::now();
+        let pictures: Vec<_> = samples.iter().map(|sample| &sample.picture).collect();
+        let found = vision.detect(&pictures, max_faces)?;
+        let faces: Vec<(&Mat, &Face)> =
+            pictures.iter().zip(&found).flat_map(|(frame, faces)| faces.iter().map(|face| (*frame, face))).collect();
+        let crops = faces.iter().map(|(frame, face)| vision.crop(frame, face));
+        let mut crops = crops.collect::<Result<Vec<_>, _>>()?.into_iter();
+        busy.detect += since.elapsed();
+
+        let since = Instant::now();
+        let meshes = close_up.landmarks(&faces)?;
+        let heads = faces
+            .iter()
+            .zip(&meshes)
+            .map(|((frame, _), mesh)| mesh.as_ref().and_then(|mesh| head_and_eyes(mesh, frame.cols(), frame.rows())));
+        let mut heads = heads.collect::<Vec<_>>().into_iter();
+        busy.landmarks += since.elapsed();
+
+        let since = Instant::now();
+        let mut expressions = close_up.expressions(&meshes)?.into_iter();
+        busy.expressions += since.elapsed();
+
+        let all = samples.iter().zip(found).map(|(sample, faces)| {
+            let some = faces.len();
+            Found {
+                sample: sample.index,
+                time_s: sample.time_s,
+                width: sample.picture.cols(),
+                height: sample.picture.rows(),
+                heads: heads.by_ref().take(some).collect(),
+                expressions: expressions.by_ref().take(some).collect(),
+                crops: crops.by_ref().take(some).collect(),
+                faces,
+            }
+        });
+        Ok(all.collect())
+    }
 }
 
 /// Reads the emotions of all faces and puts the faces to people.
@@ -194,15 +233,17 @@ fn read(vision: &Vision, cancel: &Cancel, from: &Receiver<Found>) -> Result<Read
         let emotions = if crops.is_empty() { Vec::new() } else { vision.classify(&crops)? };
         let mut emotions = emotions.into_iter();
         for found in all {
-            let observe = |(face, head): (Face, Option<HeadAndEyes>)| {
+            let observe = |((face, head), expressions): ((Face, Option<HeadAndEyes>), Option<Expressions>)| {
                 let pose = head.map(|head| head.pose).or_else(|| head_pose(&face, found.width, found.height));
                 let eyes = head.and_then(|head| head.eyes);
                 let quality = quality(&face, pose.as_ref(), head.as_ref().map(|head| &head.clarity));
                 let (sample, time_s) = (found.sample, found.time_s);
-                Some(Observation { sample, time_s, face, emotions: emotions.next()?, pose, eyes, quality })
+                let emotions = emotions.next()?;
+                Some(Observation { sample, time_s, face, emotions, pose, eyes, expressions, quality })
             };
             times.push(found.time_s);
-            tracker.push(found.faces.into_iter().zip(found.heads).filter_map(observe).collect());
+            let seen = found.faces.into_iter().zip(found.heads).zip(found.expressions);
+            tracker.push(seen.filter_map(observe).collect());
         }
         busy += since.elapsed();
     }

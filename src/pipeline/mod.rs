@@ -6,6 +6,7 @@
 //! face in each sample.
 
 mod analysis;
+mod clip;
 mod error;
 mod lazy;
 mod sound;
@@ -21,6 +22,7 @@ use crate::media::{self, Source};
 use crate::speech::Hearing;
 use crate::vision::Vision;
 
+pub use clip::ClipError;
 pub use error::PipelineError;
 pub use lazy::LazyPipeline;
 
@@ -54,6 +56,10 @@ pub struct StageTimes {
     pub decode: Duration,
     /// Finding faces and cutting them out.
     pub detect: Duration,
+    /// Landmarks, head pose and gaze.
+    pub landmarks: Duration,
+    /// Movements of the face.
+    pub expressions: Duration,
     /// Reading emotions, and telling people apart.
     pub read: Duration,
     /// Decoding the sound track and listening to it.
@@ -71,7 +77,8 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// Loads the models that read pictures; those that listen are loaded when the first sound track comes.
+    /// Loads the models that every analysis needs: detector and classifier. Those for landmarks, movements of the face and
+    /// sound are loaded by the first analysis that wants them.
     ///
     /// # Errors
     /// [`PipelineError::Missing`] where something has to be put in place first, [`PipelineError::Vision`] else; the

@@ -33,17 +33,18 @@ enum Failed {
 }
 
 /// Runs `pictures` here and listens to the sound track on a thread of its own. When the pictures fail, listening stops
-/// too: nobody will read what it gives.
+/// too: nobody will read what it gives. `wanted`: whether the sound track is to be listened to, where there is one.
 pub(super) fn beside<T, E>(
     hearing: &Hearing,
     source: &Source,
     limits: &Video,
-    has_audio: bool,
+    wanted: Option<bool>,
     cancel: &Cancel,
     pictures: impl FnOnce() -> Result<T, E>,
 ) -> (Result<T, E>, Heard) {
-    if !has_audio {
-        return (pictures(), Heard::default());
+    let Some(is_wanted) = wanted else { return (pictures(), Heard::default()) };
+    if !is_wanted {
+        return (pictures(), warning("The sound track was not analyzed: the call had that switched off."));
     }
     if !hearing.is_enabled() {
         return (pictures(), warning("The sound track was not analyzed: this service has that switched off."));

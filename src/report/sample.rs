@@ -24,7 +24,18 @@ fn leaning(emotion: Emotion, strength: f32, time_s: f64) -> Probabilities {
 fn row(face: u32, time_s: f64, emotions: Probabilities) -> TimelineRow {
     let bbox = BBox { x: 100.0, y: 80.0, width: 120.0, height: 150.0 };
     let eye_contact = Some(time_s < 8.0);
-    TimelineRow { time_s, face, bbox, emotions, pose: None, eye_contact, quality: 0.9, gaze: None, eyes_shut: None }
+    TimelineRow {
+        time_s,
+        face,
+        bbox,
+        emotions,
+        pose: None,
+        eye_contact,
+        quality: 0.9,
+        gaze: None,
+        eyes_shut: None,
+        expressions: None,
+    }
 }
 
 fn mean(rows: &[&TimelineRow]) -> BTreeMap<Emotion, f64> {
@@ -61,6 +72,11 @@ fn face(id: u32, rows: &[TimelineRow]) -> FaceSummary {
         calmness: 58.3,
         valence: 0.12,
         arousal: 0.21,
+        model_confidence: Some(0.714),
+        presence: None,
+        parts: None,
+        intervals: None,
+        segments: Vec::new(),
     }
 }
 
@@ -78,6 +94,7 @@ fn findings(duration_s: f64, interval_s: f64, rows: Vec<TimelineRow>, warnings: 
         valence: read(0.12),
         arousal: read(0.21),
         emotions,
+        ..Summary::default()
     };
     let video = VideoFacts {
         duration_s,
@@ -123,6 +140,7 @@ pub fn one() -> Findings {
         clarity: Some(52.7),
         quality_mos: Some(SpeechQuality { sig: 3.65, bak: 3.63, ovr: 3.11 }),
         syllables_per_s: Some(3.56),
+        fluency: Some(88.4),
         pauses: 9,
         longest_pause_s: 2.5,
     });

@@ -45,13 +45,43 @@ impl Store {
         job: &NewJob,
         now: Timestamp,
     ) -> Result<Enqueued, StoreError> {
-        let Some(request) = request else {
-            self.enqueue_for(owner, job, now).await?;
-            return Ok(Enqueued::New);
-        };
+        self.enqueue_with(owner, request, job, None, now).await
+    }
+
+    /// As [`Store::enqueue_once`]; the video came in parts, as this upload, which becomes the job. One that became a job
+    /// before keeps it.
+    pub async fn enqueue_upload(
+        &self,
+        owner: Option<&str>,
+        request: Option<&Repeatable>,
+        job: &NewJob,
+        upload: Uuid,
+        now: Timestamp,
+    ) -> Result<Enqueued, StoreError> {
+        self.enqueue_with(owner, request, job, Some(upload), now).await
+    }
+
+    async fn enqueue_with(
+        &self,
+        owner: Option<&str>,
+        request: Option<&Repeatable>,
+        job: &NewJob,
+        upload: Option<Uuid>,
+        now: Timestamp,
+    ) -> Result<Enqueued, StoreError> {
         let mut tx = self.begin().await?;
         // Takes the lock under which jobs are numbered, so what is read below cannot change until the end.
         Self::put_job(&mut tx, owner, job, now).await?;
+        if let Some(upload) = upload
+            && let Some(token) = super::uploads::becomes(&mut tx, upload, job.token).await?
+        {
+            tx.rollback().await?;
+            return Ok(Enqueued::Before(token));
+        }
+        let Some(request) = request else {
+            self.commit(tx, &[Wake::Work]).await?;
+            return Ok(Enqueued::New);
+        };
         if let Some((body, token)) = taken(&mut tx, owner.unwrap_or_default(), &request.name_sha256, now).await? {
             tx.rollback().await?;
             return Ok(if body == request.body_sha256 { Enqueued::Before(token) } else { Enqueued::Reused });

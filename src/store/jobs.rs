@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{Store, StoreError, Wake, decode, encode, millis, time, unsigned};
-use crate::analysis::{Options, Sampling};
+use crate::analysis::Options;
 
 /// Where a job is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -100,8 +100,7 @@ pub struct Job {
 }
 
 /// Options that say nothing, in the row of an expired job.
-pub(super) const ERASED_OPTIONS: Options =
-    Options { sample_every: 0, max_faces: 0, sampling: Sampling::Exact, language: None };
+pub(super) const ERASED_OPTIONS: Options = Options::new(0, 0);
 
 impl Store {
     /// Puts a job into the queue, behind those that are there.

@@ -14,6 +14,7 @@ mod outbox;
 mod queue;
 mod request_log;
 mod results;
+mod uploads;
 mod wake;
 
 use std::sync::Arc;
@@ -36,6 +37,8 @@ pub use listing::JobFilter;
 pub use outbox::{MailKind, NewMail, OutgoingMail};
 pub use queue::{Claim, Held};
 pub use request_log::{LogEntry, LogFilter};
+pub use results::TimelinePage;
+pub use uploads::PartedUpload;
 pub use wake::{Subscription, Wake};
 
 /// Why the database gave no answer. The text is for logs, never for clients.

@@ -17,7 +17,7 @@ use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row};
 use uuid::Uuid;
 
-use super::{Failure, JobProgress, MailKind, NewMail, Store, StoreError, Wake, bigint, decode, encode, millis};
+use super::{Failure, JobProgress, MailKind, NewMail, Store, StoreError, Wake, bigint, decode, millis};
 use crate::analysis::{Findings, Options};
 
 /// A job that this worker holds: proof for everything it writes. A write with a claim that was lost (the lease ran
@@ -170,8 +170,6 @@ impl Store {
         now: Timestamp,
         expires_at: Option<Timestamp>,
     ) -> Result<Held, StoreError> {
-        let analysis = encode("analysis", &findings.analysis)?;
-        let timeline = encode("timeline", &findings.timeline)?;
         let mut tx = self.begin().await?;
         let changed = sqlx::query(
             "UPDATE jobs \
@@ -191,15 +189,7 @@ impl Store {
             drop(tx);
             return self.ended(claim, "done").await;
         }
-        sqlx::query(
-            "INSERT INTO results (token, analysis, timeline) VALUES ($1, $2, $3) \
-             ON CONFLICT (token) DO UPDATE SET analysis = excluded.analysis, timeline = excluded.timeline",
-        )
-        .bind(claim.token.to_string())
-        .bind(analysis)
-        .bind(timeline)
-        .execute(&mut *tx)
-        .await?;
+        super::results::put(&mut tx, claim.token, findings).await?;
         super::outbox::put(&mut tx, claim.token, MailKind::Report, mails, now).await?;
         self.commit(tx, &[Wake::Job(claim.token), Wake::Mail]).await?;
         Ok(Held::Yes)

@@ -12,8 +12,10 @@ use opencv::core::{CV_32F, Mat, MatTraitConstManual, Rect, Scalar, Size, Vec3b, 
 use opencv::imgproc::{COLOR_BGR2GRAY, INTER_AREA, cvt_color_def, laplacian_def, resize};
 
 use super::VisionError;
+use super::clip::MESH_POINTS;
 use super::crop::{Square, cut};
 use crate::analysis::{Clarity, Face, LANDMARK_MODEL, Point};
+use crate::config::Coordinates;
 use crate::engine::{Engine, EngineError, Model, manifest};
 
 /// Points of a face.
@@ -48,6 +50,17 @@ pub struct Mesh {
 }
 
 impl Mesh {
+    /// Without the irises, as x, y, z of each point: in pixels of the frame, or as MediaPipe gives them, x by the frame's
+    /// width, y by its height, and z by its width.
+    pub(super) fn values(&self, coordinates: Coordinates, width: i32, height: i32) -> Vec<f32> {
+        let (by_x, by_y) = match coordinates {
+            Coordinates::Pixels => (1.0, 1.0),
+            Coordinates::Relative => (1.0 / width.max(1) as f32, 1.0 / height.max(1) as f32),
+        };
+        let points = &self.points[..MESH_POINTS.min(self.points.len())];
+        points.iter().flat_map(|[x, y, z]| [x * by_x, y * by_y, z * by_x]).collect()
+    }
+
     /// The square that these points would have liked to be read from. `None` where they are no numbers or one point.
     fn square(&self) -> Option<Square> {
         let [from, to] = [RIGHT_CORNER, LEFT_CORNER].map(|corner| self.points[corner]);
@@ -93,16 +106,12 @@ pub(super) struct Landmarker {
 }
 
 impl Landmarker {
-    /// `None` where the model's file is not there: what stands on it does without then.
-    pub fn load(engine: &Engine, folder: &Path) -> Result<Option<Self>, VisionError> {
-        let path = folder.join(&manifest::entry(LANDMARK_MODEL)?.file);
-        if !path.is_file() {
-            tracing::info!(model = LANDMARK_MODEL, "not there: eye contact is judged by the head alone");
-            return Ok(None);
-        }
-        let model = engine.load(LANDMARK_MODEL, &path)?;
+    /// # Errors
+    /// The file is not there, or is another.
+    pub fn load(engine: &Engine, folder: &Path) -> Result<Self, VisionError> {
+        let model = engine.load(LANDMARK_MODEL, &folder.join(&manifest::entry(LANDMARK_MODEL)?.file))?;
         let (landmarks, presence) = (model.output("landmarks")?, model.output("presence")?);
-        Ok(Some(Self { model, landmarks, presence }))
+        Ok(Self { model, landmarks, presence })
     }
 
     pub const fn model(&self) -> &Model {

@@ -2,14 +2,19 @@
 //! types out; knows no videos and no time.
 
 mod blazeface;
+mod clip;
+mod close_up;
 mod crop;
 mod detector;
 mod emotion;
 mod gaze;
 mod landmarks;
+mod movements;
+mod pictures;
 mod pose;
 mod yunet;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use opencv::core::{CV_8UC3, Mat, MatTraitConst};
@@ -18,15 +23,18 @@ use crate::analysis::{Face, ModelUsed, Probabilities};
 use crate::config::Settings;
 use crate::engine::{Engine, EngineError};
 
+pub use clip::{CLIP_FRAMES, FRAME_VALUES};
+pub use close_up::{CloseUp, Wanted};
 pub use crop::Crop;
 pub use detector::{detectors, is_detector};
 pub use gaze::{HeadAndEyes, head_and_eyes};
 pub use landmarks::Mesh;
+pub use pictures::{Pictures, decode};
 pub use pose::head_pose;
 
+use clip::ClipModel;
 use detector::Detector;
 use emotion::Classifier;
-use landmarks::Landmarker;
 
 /// Why a picture could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -59,13 +67,17 @@ impl VisionError {
 #[derive(Clone)]
 pub struct Vision {
     engine: Engine,
+    folder: PathBuf,
+    /// Whether the settings allow landmarks.
+    may_look: bool,
     detector: Arc<dyn Detector>,
-    landmarker: Option<Arc<Landmarker>>,
+    close_up: Arc<close_up::Models>,
     classifier: Arc<Classifier>,
+    clip: Option<Arc<ClipModel>>,
 }
 
 impl Vision {
-    /// Starts the engine and loads the models that the settings name.
+    /// Starts the engine and loads the models that every analysis needs; those of [`Vision::close_up`] wait.
     ///
     /// # Errors
     /// [`VisionError::is_missing`] tells a library, device or model file that is not there from the rest; a classifier
@@ -73,10 +85,20 @@ impl Vision {
     pub fn load(settings: &Settings) -> Result<Self, VisionError> {
         let engine = Engine::start(&settings.engine)?;
         let detector = detector::load(&engine, settings)?;
-        let landmarker = if settings.vision.gaze { Landmarker::load(&engine, &settings.models.folder)? } else { None };
-        let landmarker = landmarker.map(Arc::new);
-        let classifier = Arc::new(Classifier::load(&engine, &settings.models.folder, &settings.vision.emotion)?);
-        Ok(Self { engine, detector, landmarker, classifier })
+        let folder = settings.models.folder.clone();
+        let classifier = Arc::new(Classifier::load(&engine, &folder, &settings.vision.emotion)?);
+        let (close_up, may_look) = (Arc::<close_up::Models>::default(), settings.vision.gaze);
+        let described = &settings.thumbnails.model;
+        let clip = if described.file.as_os_str().is_empty() {
+            None
+        } else if !close_up.close_up(&engine, &folder, may_look, Wanted::LANDMARKS).has_landmarks() {
+            let reason = "it needs vision.gaze and the model face_landmarks, whose points it reads".to_owned();
+            let value = described.file.display().to_string();
+            return Err(VisionError::Setting { key: "thumbnails.model.file", value, reason });
+        } else {
+            Some(Arc::new(ClipModel::load(&engine, &folder, described)?))
+        };
+        Ok(Self { engine, folder, may_look, detector, close_up, classifier, clip })
     }
 
     /// The engine underneath.
@@ -84,14 +106,17 @@ impl Vision {
         &self.engine
     }
 
-    /// The models in use.
+    /// The models that every analysis uses.
     pub fn models(&self) -> Vec<ModelUsed> {
-        let landmarker = self.landmarker.iter().map(|landmarker| landmarker.model());
-        std::iter::once(self.detector.model())
-            .chain(landmarker)
-            .chain([self.classifier.model()])
+        [self.detector.model(), self.classifier.model()]
             .map(|model| ModelUsed { name: model.name().to_owned(), sha256: model.sha256().to_owned() })
-            .collect()
+            .into()
+    }
+
+    /// What one analysis reads of faces besides emotions, as far as the settings allow it and its models are there. Blocks
+    /// while models are loaded that nobody has wanted before.
+    pub fn close_up(&self, wanted: Wanted) -> CloseUp {
+        self.close_up.close_up(&self.engine, &self.folder, self.may_look, wanted)
     }
 
     /// Faces in each of some upright BGR frames (8 bits a channel), the largest first, at most `max_faces` a frame.
@@ -106,18 +131,27 @@ impl Vision {
         Ok(found)
     }
 
-    /// The 478 points of each face, given with the frame that it was found in. `None` where the network sees no whole face,
-    /// and for all of them where its model is not there or `vision.gaze` is off. Blocks.
-    pub fn landmarks(&self, faces: &[(&Mat, &Face)]) -> Result<Vec<Option<Mesh>>, VisionError> {
-        let Some(landmarker) = &self.landmarker else { return Ok(vec![None; faces.len()]) };
-        faces.iter().try_for_each(|(frame, _)| is_frame(frame))?;
-        landmarker.read(faces)
-    }
-
     /// The picture of a face as the classifier wants it, cut from its frame.
     pub fn crop(&self, frame: &Mat, face: &Face) -> Result<Crop, VisionError> {
         is_frame(frame)?;
         self.classifier.crop(frame, face, self.detector.framing())
+    }
+
+    /// Whether a model reads clips as a whole, instead of frame by frame.
+    pub const fn reads_clips(&self) -> bool {
+        self.clip.is_some()
+    }
+
+    /// What that model says of a clip: shares in the order of [`crate::analysis::Five::ALL`]. Each of the [`CLIP_FRAMES`]
+    /// frames has the points of its face and its size; without a face it is all zeros. `None`: there is no such model.
+    /// Blocks.
+    pub fn classify_clip(&self, frames: &[Option<(Mesh, i32, i32)>]) -> Result<Option<[f64; 5]>, VisionError> {
+        let Some(clip) = &self.clip else { return Ok(None) };
+        let values = |frame: &Option<(Mesh, i32, i32)>| match frame {
+            Some((mesh, width, height)) => mesh.values(clip.coordinates, *width, *height),
+            None => vec![0.0; FRAME_VALUES],
+        };
+        clip.classify(frames.iter().flat_map(values).collect()).map(Some)
     }
 
     /// Probabilities for each crop. Blocks; crops of all callers meet in the same batches.

@@ -139,7 +139,22 @@ impl Worker {
     }
 
     async fn abort_uploads(&self, now: Timestamp) -> Result<u64, Stopped> {
-        Ok(self.blobs.abort_abandoned(hours_before(now, UPLOAD_AGE_H)).await? as u64)
+        let mut ended = 0;
+        loop {
+            let due = self.store.due_uploads(now, BATCH).await?;
+            for upload in &due {
+                if upload.token.is_none() {
+                    self.blobs.abort_parts(&upload.video_key, &upload.handle).await?;
+                    self.blobs.delete(&upload.video_key).await?;
+                    ended += 1;
+                }
+                self.store.forget_upload(upload.id).await?;
+            }
+            if due.len() < BATCH as usize {
+                break;
+            }
+        }
+        Ok(ended + self.blobs.abort_abandoned(hours_before(now, UPLOAD_AGE_H)).await? as u64)
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use uuid::Uuid;
-use visage::analysis::{Analysis, Findings, Summary, Timeline, VideoFacts};
+use visage::analysis::{Analysis, Detail, Findings, Options, Sampling, Summary, Timeline, VideoFacts};
 use visage::clock::{Clock, SystemClock};
 use visage::config::{ByteSize, MailTransport};
 use visage::store::{Claim, Failure, Held, JobProgress};
@@ -51,16 +51,7 @@ fn findings() -> Findings {
         frames_analyzed: 2,
         has_audio: false,
     };
-    let summary = Summary {
-        dominant_emotion: None,
-        emotions: None,
-        calmness: None,
-        eye_contact: None,
-        eye_contact_coverage: None,
-        model_confidence: None,
-        valence: None,
-        arousal: None,
-    };
+    let summary = Summary::default();
     let warnings = vec!["No face was found.".to_owned()];
     let analysis = Analysis { video, summary, speech: None, faces: vec![], models: vec![], warnings };
     Findings { analysis, timeline: Timeline::default() }
@@ -94,6 +85,7 @@ async fn a_video_is_taken_and_its_job_queued() {
         .text("sample_every", "5")
         .part("video", Part::bytes(clip()).file_name("clip.mp4"))
         .text("email", "bob@example.org")
+        .text("sampling", "fast")
         .text("max_faces", "3");
     let response = service.upload(form).await;
     assert_eq!(response.status(), StatusCode::ACCEPTED);
@@ -108,6 +100,7 @@ async fn a_video_is_taken_and_its_job_queued() {
     let claim = claim(&service).await;
     assert_eq!(claim.token.to_string(), token);
     assert_eq!((claim.options.sample_every, claim.options.max_faces), (5, 3));
+    assert_eq!(claim.options.sampling, Sampling::Fast);
     assert_eq!(claim.recipients, ["ann@example.org", "bob@example.org"]);
     assert_eq!(service.stored().len(), 1);
     assert!(!claim.video_key.contains(&token), "the storage gives the token away");
@@ -125,6 +118,35 @@ async fn without_options_the_settings_count() {
 }
 
 #[tokio::test]
+async fn parts_are_switched_off_and_detail_is_asked_for_by_fields_or_in_the_address() {
+    let service = Service::start(|_| {}).await;
+    let post = |query: &str, form: Form| {
+        service.http.post(format!("{}/analyze-video{query}", service.base)).multipart(form).send()
+    };
+    let fields = video_form(clip()).text("speech", "off").text("detail", "expressions");
+    let in_address =
+        post("?detail=expressions&speech=off&sample_every=3", video_form(clip()).text("sample_every", "9"));
+    let usual = post("", video_form(clip()).text("gaze", "on").text("detail", ""));
+    for response in [post("", fields).await, in_address.await, usual.await] {
+        assert_eq!(response.unwrap().status(), StatusCode::ACCEPTED);
+    }
+    let detail = Some(Detail::Expressions);
+    let asked = Options { speech: false, detail, ..Options::new(20, 10) };
+    for expected in [asked, Options { sample_every: 9, ..asked }, Options::new(20, 10)] {
+        assert_eq!(claim(&service).await.options, expected);
+    }
+    for (code, query) in [
+        ("unknown_field", "?sample_evry=3"),
+        ("bad_option", "?gaze=perhaps"),
+        ("bad_option", "?detail=everything"),
+        ("bad_option", "?max_faces=0"),
+        ("contradiction", "?gaze=off&detail=expressions"),
+    ] {
+        refused(post(query, video_form(clip())).await.unwrap(), 422, code).await;
+    }
+}
+
+#[tokio::test]
 async fn a_form_that_is_wrong_is_refused_with_what_is_wrong() {
     let service = Service::start(|_| {}).await;
     let with = |name: &'static str, value: String| video_form(clip()).text(name, value);
@@ -137,6 +159,7 @@ async fn a_form_that_is_wrong_is_refused_with_what_is_wrong() {
         (422, "unknown_field", with("sample_evry", "5".to_owned())),
         (422, "bad_option", with("sample_every", "0".to_owned())),
         (422, "bad_option", with("sample_every", "often".to_owned())),
+        (422, "bad_option", with("sampling", "rough".to_owned())),
         (422, "bad_option", with("max_faces", "-1".to_owned())),
         (422, "bad_option", with("max_faces", "101".to_owned())),
         (422, "bad_email", with("email", "nobody".to_owned())),
@@ -340,7 +363,7 @@ fn snapshot(name: &str, body: &Value) {
         settings.add_dynamic_redaction(&format!(".{member}"), time);
     }
     settings.add_redaction(".token", "[token]");
-    for link in ["self", "report", "events"] {
+    for link in ["self", "report", "timeline", "events"] {
         settings.add_redaction(&format!(".links.{link}"), "[url]");
     }
     settings.bind(|| insta::assert_json_snapshot!(name, body));
@@ -460,7 +483,7 @@ async fn a_wait_that_is_no_time_is_refused() {
 async fn tokens_that_are_not_known_are_not_found() {
     let service = Service::start(|_| {}).await;
     for token in ["0188a5f0-0000-4000-8000-000000000000", "nonsense", "..%2F..%2Fetc%2Fpasswd", "%00"] {
-        for path in ["", "/report", "/events"] {
+        for path in ["", "/report", "/timeline", "/events"] {
             refused(service.get(&format!("/results/{token}{path}")).await, 404, "unknown_token").await;
         }
         let delete = service.http.delete(format!("{}/results/{token}", service.base)).send().await.unwrap();
@@ -478,7 +501,7 @@ async fn a_result_whose_time_is_over_is_gone() {
     let body: Value = service.get(&format!("/results/{token}")).await.json().await.unwrap();
     assert!(body["expires_at"].is_string());
     assert_eq!(service.store.expire(over, 10).await.unwrap(), 1);
-    for path in ["", "/report"] {
+    for path in ["", "/report", "/timeline"] {
         refused(service.get(&format!("/results/{token}{path}")).await, 410, "expired").await;
     }
 }

@@ -1,4 +1,5 @@
 //! The command line.
 
 mod analyze;
+mod eval;
 mod keys;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use reqwest::StatusCode;
 use reqwest::multipart::Form;
 use serde_json::Value;
-use visage::analysis::{Options, Sampling};
+use visage::analysis::Options;
 use visage::config::{MailTransport, S3Read, Secret, Settings, SmtpSecurity, StorageKind};
 use visage::media::Source;
 use visage::pipeline::{Cancel, Pipeline};
@@ -18,7 +18,7 @@ use crate::support::service::{Service, video_form};
 use crate::support::smtp::SmtpServer;
 
 const CLIP: &str = "single_face.mp4";
-const OPTIONS: Options = Options { sample_every: 6, max_faces: 2, sampling: Sampling::Exact, language: None };
+const OPTIONS: Options = Options::new(6, 2);
 
 fn with_models(settings: &mut Settings, models: &Models) {
     let with_models = models.settings();

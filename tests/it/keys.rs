@@ -6,7 +6,7 @@ use reqwest::multipart::Form;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, header};
 use serde_json::Value;
 use uuid::Uuid;
-use visage::analysis::{Options, Sampling};
+use visage::analysis::Options;
 use visage::clock::{Clock, ManualClock, RandomTokens, SystemClock, Tokens, random_secret};
 use visage::config::{Secret, Settings};
 use visage::store::{ApiKey, Enqueued, LogEntry, LogFilter, NewJob, NewKey, REMEMBERED, Repeatable, Scope, Store};
@@ -345,7 +345,7 @@ impl Harness {
     /// Queues a job for a request; its token, and what became of it.
     async fn enqueue(&self, owner: Option<&str>, request: &Repeatable) -> (Uuid, Enqueued) {
         let token = RandomTokens.next();
-        let options = Options { sample_every: 7, max_faces: 3, sampling: Sampling::Exact, language: None };
+        let options = Options::new(7, 3);
         let job = NewJob { token, video_key: token.to_string(), options, recipients: vec![] };
         (token, self.store.enqueue_once(owner, Some(request), &job, self.clock.now()).await.unwrap())
     }

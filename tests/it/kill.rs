@@ -15,7 +15,7 @@ use rand::{RngExt, SeedableRng};
 use sqlx::{AssertSqlSafe, PgPool};
 use tokio::time::Instant;
 use uuid::Uuid;
-use visage::analysis::{Options, Sampling};
+use visage::analysis::Options;
 use visage::blob;
 use visage::clock::{Clock, RandomTokens, SystemClock, Tokens};
 use visage::config::{Settings, StorageKind};
@@ -153,7 +153,7 @@ async fn put_in(settings: &Settings, store: &Store, clip: &Path) -> BTreeMap<Str
         let mut upload = blobs.begin(&video_key).await.unwrap();
         upload.write(video.clone()).await.unwrap();
         upload.finish().await.unwrap();
-        let options = Options { sample_every: 5, max_faces: 10, sampling: Sampling::Exact, language: None };
+        let options = Options::new(5, 10);
         let job = NewJob { token, video_key, options, recipients: vec![recipient.clone()] };
         store.enqueue(&job, clock.now()).await.unwrap();
         tokens.insert(recipient, token);

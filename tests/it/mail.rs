@@ -32,6 +32,7 @@ fn findings() -> Findings {
         quality: 1.0,
         gaze: None,
         eyes_shut: None,
+        expressions: None,
     });
     Findings {
         timeline: Timeline { interval_s: 0.5, rows: rows.collect() },
@@ -55,6 +56,7 @@ fn findings() -> Findings {
                 model_confidence: Some(0.7),
                 valence: Some(0.5),
                 arousal: Some(0.4),
+                ..Summary::default()
             },
             speech: None,
             faces: vec![FaceSummary {
@@ -73,6 +75,11 @@ fn findings() -> Findings {
                 calmness: 61.0,
                 valence: 0.5,
                 arousal: 0.4,
+                model_confidence: Some(0.7),
+                presence: None,
+                parts: None,
+                intervals: None,
+                segments: Vec::new(),
             }],
             models: vec![ModelUsed { name: "emotion".to_owned(), sha256: "0".repeat(64) }],
             warnings: Vec::new(),

@@ -19,5 +19,7 @@ mod openapi;
 mod pipeline;
 mod speech;
 mod store;
+mod timeline;
+mod uploads;
 mod vision;
 mod worker;

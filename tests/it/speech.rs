@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::path::Path;
 
-use visage::analysis::{Analysis, Findings, Options, Sampling, Speech};
+use visage::analysis::{Analysis, Findings, Options, Speech};
 use visage::config::{Settings, Video};
 use visage::engine::Engine;
 use visage::media::{SOUND_RATE, Sound, SoundError, Source};
@@ -12,7 +12,7 @@ use visage::speech::Hearing;
 
 use crate::support::clips::{Clips, Models, models, shared};
 
-const EVERY_40TH: Options = Options { sample_every: 40, max_faces: 10, sampling: Sampling::Exact, language: None };
+const EVERY_40TH: Options = Options::new(40, 10);
 
 /// With all models; `None` on a machine that does not have them.
 fn pipeline() -> Option<(Pipeline, Models)> {
@@ -208,8 +208,15 @@ fn sound_without_speech_is_said_to_have_none() {
     let noise = "-f lavfi -i anoisesrc=color=pink:amplitude=0.2:duration=8";
     let clip = clips.make("noise.mp4", &format!("{PICTURES} {noise} -c:v mpeg4 -c:a aac"));
     let analysis = analyze(&pipeline, &clip);
-    let nothing =
-        Speech { ratio: 0.0, clarity: None, quality_mos: None, syllables_per_s: None, pauses: 0, longest_pause_s: 0.0 };
+    let nothing = Speech {
+        ratio: 0.0,
+        clarity: None,
+        quality_mos: None,
+        syllables_per_s: None,
+        fluency: None,
+        pauses: 0,
+        longest_pause_s: 0.0,
+    };
     assert_eq!(analysis.speech, Some(nothing));
     assert!(analysis.warnings.iter().any(|warning| warning.contains("No speech")), "{:?}", analysis.warnings);
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use sqlx::{AnyPool, AssertSqlSafe};
 use uuid::Uuid;
-use visage::analysis::{Analysis, Findings, Options, Sampling, Summary, Timeline, VideoFacts};
+use visage::analysis::{Analysis, Findings, Options, Summary, Timeline, VideoFacts};
 use visage::clock::{Clock, ManualClock, RandomTokens, Tokens};
 use visage::config::{Database, Secret, Settings};
 use visage::store::{Claim, Failure, Held, JobProgress, NewJob, NewMail, Status, Store, StoreError, Wake};
@@ -81,7 +81,7 @@ fn new_job(token: Uuid, recipients: &[&str]) -> NewJob {
     NewJob {
         token,
         video_key: format!("videos/{token}"),
-        options: Options { sample_every: 7, max_faces: 3, sampling: Sampling::Exact, language: None },
+        options: Options::new(7, 3),
         recipients: recipients.iter().map(|&recipient| recipient.to_owned()).collect(),
     }
 }
@@ -101,16 +101,7 @@ fn findings() -> Findings {
         frames_analyzed: 4,
         has_audio: true,
     };
-    let summary = Summary {
-        dominant_emotion: None,
-        emotions: None,
-        calmness: None,
-        eye_contact: None,
-        eye_contact_coverage: None,
-        model_confidence: None,
-        valence: None,
-        arousal: None,
-    };
+    let summary = Summary::default();
     let warnings = vec!["no \"face\" — 顔 \u{1f642}".to_owned()];
     let analysis = Analysis { video, summary, speech: None, faces: vec![], models: vec![], warnings };
     Findings { analysis, timeline: Timeline { interval_s: 0.667, rows: vec![] } }
@@ -175,7 +166,7 @@ async fn a_job_is_read_back_as_it_was_put_in(h: Harness) {
     let token = h.add(&store, &["a@example.org"]).await;
     let job = store.job(token).await.unwrap().unwrap();
     assert_eq!((job.token, job.status, job.attempts), (token, Status::Queued, 0));
-    assert_eq!(job.options, Options { sample_every: 7, max_faces: 3, sampling: Sampling::Exact, language: None });
+    assert_eq!(job.options, Options::new(7, 3));
     assert_eq!(job.created_at, h.now());
     assert_eq!((job.started_at, job.finished_at, job.expires_at, job.failure), (None, None, None, None));
     assert_eq!(store.findings(token).await.unwrap(), None);
@@ -479,7 +470,7 @@ async fn an_expired_job_keeps_its_token_alone(h: Harness) {
     for token in [done, failed] {
         let job = store.job(token).await.unwrap().unwrap();
         assert_eq!((job.status, job.failure), (Status::Expired, None));
-        assert_eq!(job.options, Options { sample_every: 0, max_faces: 0, sampling: Sampling::Exact, language: None });
+        assert_eq!(job.options, Options::new(0, 0));
         assert_eq!(store.findings(token).await.unwrap(), None);
     }
     assert_eq!(h.count("SELECT COUNT(*) FROM results").await, 0);

@@ -6,11 +6,11 @@ use std::sync::OnceLock;
 use opencv::core::{Mat, MatTraitConst, Rect, Scalar, Size};
 use opencv::imgcodecs::{IMREAD_COLOR, imread};
 use opencv::imgproc::{COLOR_BGR2RGB, INTER_AREA, cvt_color_def, gaussian_blur_def, resize};
-use visage::analysis::{Emotion, Face, Landmarks, Probabilities, Sampling};
+use visage::analysis::{Emotion, Face, Landmarks, Probabilities};
 use visage::config::{Colour, DetectorKind, Device, Settings};
 use visage::engine::{Engine, EngineError, Taken, fetch, manifest};
 use visage::media::{Every, Frames, Source, probe};
-use visage::vision::{Vision, VisionError, head_and_eyes, head_pose};
+use visage::vision::{CloseUp, Vision, VisionError, Wanted, head_and_eyes, head_pose};
 
 fn media(file: &str) -> String {
     format!("{}/../shared/media/{file}", env!("CARGO_MANIFEST_DIR"))
@@ -43,6 +43,10 @@ fn load(detector: DetectorKind) -> Vision {
     Vision::load(&settings(detector)).unwrap()
 }
 
+fn close_up(vision: &Vision) -> CloseUp {
+    vision.close_up(Wanted { landmarks: true, expressions: true })
+}
+
 fn people() -> Mat {
     imread(media("multi_face.jpg"), IMREAD_COLOR).unwrap()
 }
@@ -52,8 +56,7 @@ fn frames(clip: &str, every: u32) -> Vec<(f64, Mat)> {
     let limits = Settings::defaults().unwrap().video;
     let source = Source::File(media(clip).into());
     let probe = probe(&source, &limits).unwrap();
-    let every = Every { frames: every, sampling: Sampling::Exact };
-    let mut frames = Frames::open(&source, &probe, every, &limits).unwrap();
+    let mut frames = Frames::open(&source, &probe, Every::exact(every), &limits).unwrap();
     let next = || frames.next(&|| false).unwrap().map(|sample| (sample.time_s, sample.picture));
     std::iter::from_fn(next).collect()
 }
@@ -401,7 +404,7 @@ fn a_blurred_face_is_less_sharp_and_a_picture_without_a_face_has_no_landmarks() 
             if sigma > 0.0 {
                 gaussian_blur_def(frame, &mut blurred, Size::default(), sigma).unwrap();
             }
-            vision.landmarks(&[(&blurred, &face)]).unwrap().remove(0).unwrap().clarity.sharpness
+            close_up(&vision).landmarks(&[(&blurred, &face)]).unwrap().remove(0).unwrap().clarity.sharpness
         };
         let found = [0.0, 2.0, 4.0, 8.0].map(sharpness);
         println!("{clip}: sharpness {found:?}, face {:?}", face.bbox);
@@ -409,7 +412,7 @@ fn a_blurred_face_is_less_sharp_and_a_picture_without_a_face_has_no_landmarks() 
     }
     let sky = &frames("no_face.mp4", 40)[1].1;
     let face = vision.detect(&[&people()], 1).unwrap().remove(0).remove(0);
-    assert_eq!(vision.landmarks(&[(sky, &face)]).unwrap(), [None]);
+    assert_eq!(close_up(&vision).landmarks(&[(sky, &face)]).unwrap(), [None]);
 }
 
 #[test]
@@ -418,7 +421,7 @@ fn landmarks_do_not_depend_on_how_well_the_box_fits() {
     let frame = &frames("single_face.mp4", 30)[1].1;
     let face = vision.detect(&[frame], 1).unwrap().remove(0).remove(0);
     let head = |face: &Face| {
-        let mesh = vision.landmarks(&[(frame, face)]).unwrap().remove(0).unwrap();
+        let mesh = close_up(&vision).landmarks(&[(frame, face)]).unwrap().remove(0).unwrap();
         head_and_eyes(&mesh, frame.cols(), frame.rows()).unwrap()
     };
     let fits = head(&face);

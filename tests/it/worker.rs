@@ -12,8 +12,8 @@ use sqlx::{AnyPool, AssertSqlSafe};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-use visage::analysis::{Analysis, Findings, Options, Sampling, Summary, Timeline, VideoFacts};
-use visage::blob::{BlobError, BlobInfo, BlobStore, Upload};
+use visage::analysis::{Analysis, Findings, Options, Summary, Timeline, VideoFacts};
+use visage::blob::{BlobError, BlobInfo, BlobStore, Parts, Upload};
 use visage::clock::{Clock, ManualClock, RandomTokens, Tokens};
 use visage::config::{S3Read, Secret, Settings};
 use visage::media::Source;
@@ -111,16 +111,7 @@ fn findings() -> Findings {
         frames_analyzed: 4,
         has_audio: false,
     };
-    let summary = Summary {
-        dominant_emotion: None,
-        emotions: None,
-        calmness: None,
-        eye_contact: None,
-        eye_contact_coverage: None,
-        model_confidence: None,
-        valence: None,
-        arousal: None,
-    };
+    let summary = Summary::default();
     let analysis = Analysis { video, summary, speech: None, faces: vec![], models: vec![], warnings: vec![] };
     Findings { analysis, timeline: Timeline::default() }
 }
@@ -189,6 +180,33 @@ impl BlobStore for Blobs {
     }
 
     async fn check(&self) -> Result<(), BlobError> {
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Parts for Blobs {
+    async fn begin_parts(&self, _key: &str) -> Result<String, BlobError> {
+        Err(BlobError::Remote { action: "begin", reason: "not needed here".to_owned() })
+    }
+
+    async fn part_address(&self, _: &str, _: &str, _: u32, _: u64, _: Duration) -> Result<Option<String>, BlobError> {
+        Ok(None)
+    }
+
+    async fn begin_part(&self, key: &str, _handle: &str, _number: u32) -> Result<Box<dyn Upload>, BlobError> {
+        self.begin(key).await
+    }
+
+    async fn parts(&self, _key: &str, _handle: &str) -> Result<BTreeMap<u32, u64>, BlobError> {
+        Err(BlobError::NotFound)
+    }
+
+    async fn join_parts(&self, _key: &str, _handle: &str, _count: u32) -> Result<(), BlobError> {
+        Err(BlobError::NotFound)
+    }
+
+    async fn abort_parts(&self, _key: &str, _handle: &str) -> Result<(), BlobError> {
         Ok(())
     }
 }
@@ -302,7 +320,7 @@ impl Harness {
         let token = RandomTokens.next();
         self.blobs.put(&key(token), video, self.clock.now());
         let recipients = recipients.iter().map(|&recipient| recipient.to_owned()).collect();
-        let options = Options { sample_every: 20, max_faces: 10, sampling: Sampling::Exact, language: None };
+        let options = Options::new(20, 10);
         let job = NewJob { token, video_key: key(token), options, recipients };
         self.store.enqueue(&job, self.clock.now()).await.unwrap();
         token

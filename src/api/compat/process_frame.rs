@@ -69,12 +69,8 @@ pub async fn handle(
         None => settings.sync.process_frame_every,
         Some(text) => text.parse().ok().filter(|every| SAMPLE_EVERY.contains(every)).ok_or_else(bad_option)?,
     };
-    let options = Options {
-        sample_every,
-        max_faces: settings.video.max_faces,
-        sampling: settings.video.sampling,
-        language: None,
-    };
+    let video = &settings.video;
+    let options = Options { sampling: video.sampling, ..Options::new(sample_every, video.max_faces) };
     let findings = sync::analyze(&api, request, Holds::Raw, options).await?;
     Ok(Json(Answer::new(&findings.analysis).ok_or(SyncError::NoFace)?))
 }

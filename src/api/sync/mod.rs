@@ -12,7 +12,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use axum::extract::Request;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
 use futures_util::TryStreamExt;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -141,7 +142,7 @@ pub async fn analyze(api: &Api, request: Request, holds: Holds, options: Options
     let limit = settings.sync.max_upload.0.min(settings.http.max_upload.0);
     let incoming = Incoming::new(body, limit, Duration::from_secs(settings.http.idle_timeout_s));
     let limit_s = settings.sync.deadline_s;
-    let work = work(api, &head.headers, &incoming, limit, holds, options);
+    let work = work(api, &head, &incoming, limit, holds, options);
     let done = tokio::time::timeout(Duration::from_secs(limit_s), work).await;
     let done = done.unwrap_or(Err(SyncError::Late { limit_s }));
     if let Err(error) = &done {
@@ -155,13 +156,13 @@ pub async fn analyze(api: &Api, request: Request, holds: Holds, options: Options
 
 async fn work(
     api: &Api,
-    headers: &HeaderMap,
+    head: &Parts,
     incoming: &Incoming,
     limit: u64,
     holds: Holds,
     options: Options,
 ) -> Result<Findings, SyncError> {
-    analyze_video::check_announced(headers, limit).map_err(AnalyzeError::from)?;
+    analyze_video::check_announced(&head.headers, limit).map_err(AnalyzeError::from)?;
     let place = api.sync.clone().try_acquire_owned().map_err(|_| SyncError::Full)?;
     if let Some(free_bytes) = memory::free().await
         && free_bytes < api.app.settings.sync.min_memory.0
@@ -171,7 +172,7 @@ async fn work(
     let spool = Spool::new().await.map_err(SyncError::NoFile)?;
     let (upload, options) = match holds {
         Holds::Form => {
-            let form = form::read(headers, incoming, &spool, options, Unknown::Skip).await?;
+            let form = form::read(head, incoming, &spool, options, Unknown::Skip).await?;
             (form.video, form.options)
         }
         Holds::Raw => {

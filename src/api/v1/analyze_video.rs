@@ -8,27 +8,25 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 use tokio::sync::OwnedSemaphorePermit;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::enqueue::{self, Wanted};
 use super::form::{self, Form, Stored, Unknown};
 use super::view::{Links, POLL_AGAIN_S};
-use crate::analysis::{Language, Options, Sampling};
+use crate::analysis::{Detail, Language, Options, Sampling};
 use crate::api::incoming::{BodyError, Incoming};
 use crate::api::openapi::NATIVE;
-use crate::api::{Api, Caller, Problem};
-use crate::blob::BlobError;
-use crate::config::{ByteSize, MailTransport};
-use crate::media::{self, ProbeError, Source};
-use crate::store::{Enqueued, NewJob, Repeatable, Status, StoreError};
-
-/// Opening a container takes a moment; one that takes longer than this hangs on its storage.
-const PROBE: Duration = Duration::from_secs(60);
+use crate::api::{Api, AppState, Caller, Problem};
+use crate::blob::{BlobError, Upload};
+use crate::config::ByteSize;
+use crate::media::ProbeError;
+use crate::store::{Enqueued, Status, StoreError};
 
 /// The answer to an accepted video.
 #[derive(Serialize, ToSchema)]
@@ -36,6 +34,12 @@ pub struct Accepted {
     token: Uuid,
     status: Status,
     links: Links,
+}
+
+impl Accepted {
+    pub fn new(app: &AppState, token: Uuid) -> Self {
+        Self { token, status: Status::Queued, links: Links::new(app, token) }
+    }
 }
 
 /// What the form may hold, in any order.
@@ -58,6 +62,21 @@ struct VideoForm {
     max_faces: Option<u32>,
     /// Of report and mail; by default as the reader's browser asks.
     language: Option<Language>,
+    /// `off` leaves out the landmarks, so that eye contact is judged by the head alone.
+    gaze: Option<Switch>,
+    /// `off` leaves the sound track alone.
+    speech: Option<Switch>,
+    /// More of each sample than is usual. Excludes `gaze=off`.
+    detail: Option<Detail>,
+}
+
+/// Whether a part is wanted.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[expect(dead_code, reason = "describes what `form` reads")]
+pub(in crate::api) enum Switch {
+    On,
+    Off,
 }
 
 /// Why a video was not taken.
@@ -93,8 +112,12 @@ pub enum AnalyzeError {
     NotText { field: &'static str },
     #[error("field {field} is not a number from {least} to {most}")]
     BadOption { field: &'static str, least: u32, most: u32 },
-    #[error("not a way of sampling")]
-    BadSampling,
+    #[error("{field} is none of its choices")]
+    BadChoice { field: &'static str, choices: &'static str },
+    #[error("movements of the face without landmarks")]
+    Contradiction,
+    #[error("the query cannot be read")]
+    BadQuery,
     #[error("not a language that is known")]
     BadLanguage,
     #[error("not a mail address")]
@@ -202,7 +225,8 @@ impl From<AnalyzeError> for Problem {
                 &field,
                 "unknown_field",
                 "A field that is not known",
-                "Known are video, email, sample_every, sampling, max_faces and language. Check the spelling or leave the field out."
+                "Known are video, email, sample_every, sampling, max_faces, language, gaze, speech and detail. Check the \
+                 spelling or leave the field out."
                     .to_owned(),
             ),
             E::TooManyFields { most } => {
@@ -224,11 +248,24 @@ impl From<AnalyzeError> for Problem {
                 "An option is out of range",
                 format!("Give {field} as a whole number from {least} to {most}, or leave it out."),
             ),
-            E::BadSampling => of_field(
-                "sampling",
+            E::BadChoice { field, choices } => of_field(
+                field,
                 "bad_option",
-                "An option is out of range",
-                "Give sampling as exact or fast, or leave it out.".to_owned(),
+                "An option is not known",
+                format!("Give {field} as {choices}, or leave it out."),
+            ),
+            E::BadQuery => Self::new(
+                StatusCode::BAD_REQUEST,
+                "bad_query",
+                "The query cannot be read",
+                "Write options in the address as ?sample_every=10&detail=expressions, or send them as fields.",
+            ),
+            E::Contradiction => of_field(
+                "detail",
+                "contradiction",
+                "Two options exclude each other",
+                "detail=expressions is read from the landmarks that gaze=off leaves out. Leave out one of the two."
+                    .to_owned(),
             ),
             E::BadLanguage => of_field(
                 "language",
@@ -291,7 +328,8 @@ fn sentence(text: &str) -> String {
 /// key with other fields is refused. Refused requests are not remembered.
 #[utoipa::path(post, path = "/analyze-video", operation_id = "analyze_video", tag = NATIVE,
     params(("idempotency-key" = Option<String>, Header, description = "1 to 255 printable ASCII characters, such as a UUID",
-               min_length = 1, max_length = 255, pattern = "^[ -~]+$")),
+               min_length = 1, max_length = 255, pattern = "^[ -~]+$"),
+           ("detail" = Option<Detail>, Query, description = "This and every other option may stand here too; a field counts more")),
     request_body(content = VideoForm, content_type = "multipart/form-data"),
     responses((status = 202, description = "The analysis is queued", body = Accepted,
                   headers(("location" = String, description = "Where the result will be"),
@@ -308,8 +346,7 @@ pub(in crate::api) async fn handle(
     request: Request,
 ) -> Result<Response, Problem> {
     let token = accept(&api, &caller, request, Unknown::Refuse).await?;
-    let accepted = Accepted { token, status: Status::Queued, links: Links::new(&api.app, token) };
-    Ok(queued(token, Json(accepted)))
+    Ok(queued(token, Json(Accepted::new(&api.app, token))))
 }
 
 /// The answer to an accepted video, with this body.
@@ -334,7 +371,7 @@ pub(in crate::api) async fn accept(
     let http = &api.app.settings.http;
     let (head, body) = request.into_parts();
     let incoming = Incoming::new(body, http.max_upload.0, Duration::from_secs(http.idle_timeout_s));
-    let taken = take(api, caller, &head.headers, &incoming, unknown).await;
+    let taken = take(api, caller, &head, &incoming, unknown).await;
     taken.inspect_err(|error| refuse(error, &head.headers, incoming))
 }
 
@@ -356,98 +393,51 @@ pub(in crate::api) fn check_announced(headers: &HeaderMap, limit: u64) -> Result
 async fn take(
     api: &Api,
     caller: &Caller,
-    headers: &HeaderMap,
+    head: &Parts,
     incoming: &Incoming,
     unknown: Unknown,
 ) -> Result<Uuid, AnalyzeError> {
     let (app, http) = (&api.app, &api.app.settings.http);
-    check_announced(headers, http.max_upload.0)?;
-    let repeated_as = idempotency_key(headers)?;
+    check_announced(&head.headers, http.max_upload.0)?;
+    let repeated_as = enqueue::idempotency_key(&head.headers)?;
     let place = api.uploads.clone().try_acquire_owned().map_err(|_| AnalyzeError::Busy)?;
     // Of its own, so that a listing of the storage gives no tokens away.
     let key = app.tokens.next().to_string();
     let shelf = Stored { blobs: app.blobs.as_ref(), key: &key };
     let video = &app.settings.video;
-    let options = Options {
-        sample_every: video.sample_every,
-        max_faces: video.max_faces,
-        sampling: video.sampling,
-        language: None,
-    };
-    let form = form::read(headers, incoming, &shelf, options, unknown);
+    let options = Options { sampling: video.sampling, ..Options::new(video.sample_every, video.max_faces) };
+    let form = form::read(head, incoming, &shelf, options, unknown);
     let form = tokio::time::timeout(Duration::from_secs(http.max_upload_s), form).await;
     let form = form.map_err(|_| AnalyzeError::TooSlow { limit_s: http.max_upload_s })??;
-    if app.settings.mail.transport == MailTransport::None && !form.recipients.is_empty() {
-        return Err(AnalyzeError::MailOff);
-    }
+    enqueue::check_mail(app, &form.recipients)?;
     // All of it has come. From here on the client's leaving changes nothing: the job is queued or the video deleted.
-    let settled = tokio::spawn(settle(api.clone(), caller.clone(), repeated_as, form, key, place)).await;
+    let Form { video, options, recipients, digest } = form;
+    let wanted = Wanted { options, recipients, repeated_as, digest };
+    let settled = tokio::spawn(settle(api.clone(), caller.clone(), video, wanted, key, place)).await;
     settled.map_err(|error| AnalyzeError::Unopened(error.to_string()))?
-}
-
-/// The hash of the header `Idempotency-Key`, if there is one.
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, AnalyzeError> {
-    let mut given = headers.get_all("idempotency-key").iter();
-    let Some(key) = given.next() else { return Ok(None) };
-    let text = key.to_str().unwrap_or_default();
-    if given.next().is_some() || !(1..=255).contains(&text.len()) {
-        return Err(AnalyzeError::BadIdempotencyKey);
-    }
-    Ok(Some(form::hex(&Sha256::digest(text.as_bytes()))))
 }
 
 /// Makes the video appear, opens it, and queues its job; what is refused is deleted.
 async fn settle(
     api: Api,
     caller: Caller,
-    repeated_as: Option<String>,
-    form: Form,
+    video: Box<dyn Upload>,
+    wanted: Wanted,
     key: String,
     place: OwnedSemaphorePermit,
 ) -> Result<Uuid, AnalyzeError> {
-    let size_bytes = form.video.finish().await?;
-    let token = api.app.tokens.next();
-    let job = NewJob { token, video_key: key.clone(), options: form.options, recipients: form.recipients };
-    let repeatable = repeated_as.map(|name_sha256| Repeatable { name_sha256, body_sha256: form.digest });
-    let queued = async {
-        open(&api, &key).await?;
-        Ok(api.app.store.enqueue_once(caller.owner(), repeatable.as_ref(), &job, api.app.clock.now()).await?)
-    };
-    let queued: Result<Enqueued, AnalyzeError> = queued.await;
+    let size_bytes = video.finish().await?;
+    let queued = enqueue::enqueue(&api, &caller, &wanted, &key, None).await;
     drop(place);
-    if !matches!(queued, Ok(Enqueued::New))
+    if !matches!(queued, Ok((_, Enqueued::New)))
         && let Err(error) = api.app.blobs.delete(&key).await
     {
         tracing::error!(%error, "a video that was not queued could not be deleted; the sweep tries again");
     }
-    match queued? {
-        Enqueued::New => tracing::info!(size_bytes, "an upload was queued"),
-        Enqueued::Before(token) => {
-            tracing::info!("an upload was a repetition");
-            return Ok(token);
-        }
-        Enqueued::Reused => return Err(AnalyzeError::IdempotencyKeyReused),
-    }
-    Ok(token)
-}
-
-/// Whether the container can be opened and is within the limits. A bucket whose address the decoder cannot read from
-/// leaves that to the worker, which copies the video first.
-async fn open(api: &Api, key: &str) -> Result<(), AnalyzeError> {
-    let source = api.app.blobs.source(key).await?;
-    let is_remote = matches!(source, Source::Url(_));
-    let _turn = api.probes.acquire().await.map_err(|error| AnalyzeError::Unopened(error.to_string()))?;
-    let limits = api.app.settings.video.clone();
-    let probed = tokio::task::spawn_blocking(move || media::probe(&source, &limits));
-    match tokio::time::timeout(PROBE, probed).await {
-        Ok(Ok(Ok(_))) => Ok(()),
-        Ok(Ok(Err(ProbeError::Unreadable(reason)))) if is_remote => {
-            tracing::warn!(reason, "an upload cannot be streamed from storage; the worker will look into it");
-            Ok(())
-        }
-        Ok(Ok(Err(ProbeError::Unreadable(reason)))) => Err(AnalyzeError::Unopened(reason)),
-        Ok(Ok(Err(refusal))) => Err(AnalyzeError::Refused(refusal)),
-        Ok(Err(error)) => Err(AnalyzeError::Unopened(error.to_string())),
-        Err(_) => Err(AnalyzeError::Unopened(format!("no answer within {} s", PROBE.as_secs()))),
+    let (token, queued) = queued?;
+    tracing::info!(size_bytes, ?queued, "an upload was taken");
+    match queued {
+        Enqueued::New | Enqueued::Before(_) => Ok(token),
+        Enqueued::Reused => Err(AnalyzeError::IdempotencyKeyReused),
     }
 }

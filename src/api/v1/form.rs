@@ -2,6 +2,8 @@
 //! other fields are small.
 
 use async_trait::async_trait;
+use axum::extract::Query;
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, TryStreamExt};
@@ -9,7 +11,7 @@ use multer::{Field, Multipart};
 use sha2::{Digest, Sha256};
 
 use super::analyze_video::AnalyzeError;
-use crate::analysis::{Language, Options, Sampling};
+use crate::analysis::{Detail, Language, Options, Sampling};
 use crate::api::incoming::{BodyError, Incoming};
 use crate::blob::{BlobError, BlobStore, Upload};
 use crate::media;
@@ -24,6 +26,8 @@ pub const MAX_RECIPIENTS: usize = 10;
 pub const SAMPLE_EVERY: std::ops::RangeInclusive<u32> = 1..=10_000;
 /// What `max_faces` may be.
 pub const MAX_FACES: std::ops::RangeInclusive<u32> = 1..=100;
+/// Options, as fields of a form and as parameters of a query.
+const OPTIONS: [&str; 7] = ["sample_every", "sampling", "max_faces", "language", "gaze", "speech", "detail"];
 /// The longest address that mail knows (RFC 5321, 4.5.3.1.3, less the brackets).
 const MAX_ADDRESS: usize = 254;
 /// Bytes that `media::sniff` wants to see.
@@ -92,17 +96,30 @@ pub enum Unknown {
     Skip,
 }
 
-/// Reads the whole form, which starts from these options. After an error nothing stays of the video.
+/// Reads the whole form of a request, which starts from these options. Those in its address come next, and those in its
+/// fields count most. After an error nothing stays of the video.
 pub async fn read(
-    headers: &HeaderMap,
+    head: &Parts,
     incoming: &Incoming,
     shelf: &dyn Shelf,
     mut options: Options,
     unknown: Unknown,
 ) -> Result<Form, AnalyzeError> {
-    let mut multipart = Multipart::new(incoming.clone(), boundary(headers)?);
+    let mut multipart = Multipart::new(incoming.clone(), boundary(&head.headers)?);
     let (mut video, mut recipients, mut fields) = (None, Vec::new(), 0);
     let mut digest = Fingerprint::default();
+    let Query(parameters) =
+        Query::<Vec<(String, String)>>::try_from_uri(&head.uri).map_err(|_| AnalyzeError::BadQuery)?;
+    for (name, given) in parameters {
+        match OPTIONS.into_iter().find(|known| *known == name) {
+            Some(name) => {
+                set(&mut options, name, given.trim())?;
+                digest.field(name, given.as_bytes());
+            }
+            None if unknown == Unknown::Skip => {}
+            None => return Err(AnalyzeError::UnknownField { field: shown(&name) }),
+        }
+    }
     loop {
         incoming.between_fields();
         let Some(mut field) = multipart.next_field().await.map_err(unreadable)? else { break };
@@ -118,28 +135,10 @@ pub async fn read(
                 digest.field("video", &content);
                 video = Some(upload);
             }
-            Some("sample_every") => {
-                options.sample_every = number(&mut field, "sample_every", SAMPLE_EVERY).await?;
-                digest.field("sample_every", &options.sample_every.to_be_bytes());
-            }
-            Some("max_faces") => {
-                options.max_faces = number(&mut field, "max_faces", MAX_FACES).await?;
-                digest.field("max_faces", &options.max_faces.to_be_bytes());
-            }
-            Some("sampling") => {
-                let given = text(&mut field, "sampling").await?;
-                digest.field("sampling", given.as_bytes());
-                if !given.is_empty() {
-                    options.sampling = Sampling::from_name(&given).ok_or(AnalyzeError::BadSampling)?;
-                }
-            }
-            Some("language") => {
-                let given = text(&mut field, "language").await?;
-                digest.field("language", given.as_bytes());
-                // An empty field is what a web form sends when nothing was chosen.
-                if !given.is_empty() {
-                    options.language = Some(Language::from_tag(&given).ok_or(AnalyzeError::BadLanguage)?);
-                }
+            Some(name) if let Some(name) = OPTIONS.into_iter().find(|known| *known == name) => {
+                let given = text(&mut field, name).await?;
+                set(&mut options, name, &given)?;
+                digest.field(name, given.as_bytes());
             }
             _ if unknown == Unknown::Skip => while chunk(&mut field).await?.is_some() {},
             Some("email") => {
@@ -151,6 +150,9 @@ pub async fn read(
         }
     }
     let video = video.ok_or(AnalyzeError::MissingVideo)?;
+    if options.is_contradiction() {
+        return Err(AnalyzeError::Contradiction);
+    }
     Ok(Form { video, options, recipients, digest: digest.hex() })
 }
 
@@ -207,18 +209,42 @@ async fn text(field: &mut Field<'_>, name: &'static str) -> Result<String, Analy
     text.map(|text| text.trim().to_owned()).map_err(|_| AnalyzeError::NotText { field: name })
 }
 
-async fn number(
-    field: &mut Field<'_>,
-    name: &'static str,
-    range: std::ops::RangeInclusive<u32>,
-) -> Result<u32, AnalyzeError> {
-    let given = text(field, name).await?;
-    let number = given.parse().ok().filter(|number| range.contains(number));
-    number.ok_or(AnalyzeError::BadOption { field: name, least: *range.start(), most: *range.end() })
+/// Takes one option of [`OPTIONS`] from its text.
+fn set(options: &mut Options, name: &'static str, given: &str) -> Result<(), AnalyzeError> {
+    let number = |range: std::ops::RangeInclusive<u32>| {
+        let number = given.parse().ok().filter(|number| range.contains(number));
+        number.ok_or(AnalyzeError::BadOption { field: name, least: *range.start(), most: *range.end() })
+    };
+    let switch = || match given {
+        "on" | "true" => Ok(true),
+        "off" | "false" => Ok(false),
+        _ => Err(AnalyzeError::BadChoice { field: name, choices: "on or off" }),
+    };
+    match name {
+        "sample_every" => options.sample_every = number(SAMPLE_EVERY)?,
+        "sampling" => {
+            let unknown = AnalyzeError::BadChoice { field: name, choices: "exact or fast" };
+            options.sampling = Sampling::from_name(given).ok_or(unknown)?;
+        }
+        "max_faces" => options.max_faces = number(MAX_FACES)?,
+        "gaze" => options.gaze = switch()?,
+        "speech" => options.speech = switch()?,
+        // An empty field is what a web form sends when nothing was chosen.
+        "language" if given.is_empty() => options.language = None,
+        "language" => options.language = Some(Language::from_tag(given).ok_or(AnalyzeError::BadLanguage)?),
+        _ => {
+            options.detail = match given {
+                "" => None,
+                "expressions" => Some(Detail::Expressions),
+                _ => return Err(AnalyzeError::BadChoice { field: name, choices: "expressions" }),
+            }
+        }
+    }
+    Ok(())
 }
 
 /// An empty field is what a web form sends when nobody typed an address.
-fn add_recipient(address: &str, recipients: &mut Vec<String>) -> Result<(), AnalyzeError> {
+pub fn add_recipient(address: &str, recipients: &mut Vec<String>) -> Result<(), AnalyzeError> {
     if address.is_empty() || recipients.iter().any(|known| known == address) {
         return Ok(());
     }

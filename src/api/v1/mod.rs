@@ -2,6 +2,7 @@
 
 pub mod analyses;
 pub mod analyze_video;
+pub mod enqueue;
 pub mod erase;
 pub mod events;
 pub mod form;
@@ -10,4 +11,7 @@ pub mod readyz;
 pub mod report;
 pub mod results;
 pub mod root;
+pub mod start;
+pub mod timeline;
+pub mod uploads;
 pub mod view;

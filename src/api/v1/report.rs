@@ -3,14 +3,13 @@
 //! 409 with `Retry-After` while the analysis is unfinished; the problem of a failed one.
 
 use axum::extract::{Path, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, header};
 use axum::response::{Html, IntoResponse, Response};
 
 use super::view;
 use crate::api::openapi::NATIVE;
 use crate::api::{Api, Caller, Problem};
 use crate::report::Context;
-use crate::store::Status;
 
 /// The page needs nothing from elsewhere, runs nothing and stands in no frame.
 const POLICY: HeaderValue = HeaderValue::from_static(
@@ -33,20 +32,7 @@ pub(in crate::api) async fn handle(
     Path(token): Path<String>,
 ) -> Result<Response, Problem> {
     let token = view::token(&token)?;
-    let job = view::find(&api.app, &caller, token).await?;
-    match job.status {
-        Status::Done => {}
-        Status::Failed => return Err(view::failure(&job).unwrap_or_else(Problem::internal)),
-        Status::Cancelled => {
-            let detail = "The analysis was cancelled. Send the video again for a report.";
-            return Err(Problem::new(StatusCode::CONFLICT, "cancelled", "There is no report", detail));
-        }
-        Status::Queued | Status::Running | Status::Expired => {
-            let detail = "The analysis is not finished. GET /results/{token}?wait=30 answers when it is.";
-            let problem = Problem::new(StatusCode::CONFLICT, "not_finished", "There is no report yet", detail);
-            return Err(problem.retry_after(view::POLL_AGAIN_S));
-        }
-    }
+    let job = view::done(&api.app, &caller, token).await?;
     let findings = api.app.store.findings(token).await?.ok_or_else(view::unknown)?;
     let result_url = Some(format!("{}/results/{token}", api.app.settings.http.base_url()));
     let context = Context { token, created_at: job.created_at, result_url };

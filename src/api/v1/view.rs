@@ -87,13 +87,19 @@ pub struct Links {
     #[serde(rename = "self")]
     this: String,
     report: String,
+    timeline: String,
     events: String,
 }
 
 impl Links {
     pub fn new(app: &AppState, token: Uuid) -> Self {
         let this = format!("{}/results/{token}", app.settings.http.base_url());
-        Self { report: format!("{this}/report"), events: format!("{this}/events"), this }
+        Self {
+            report: format!("{this}/report"),
+            timeline: format!("{this}/timeline"),
+            events: format!("{this}/events"),
+            this,
+        }
     }
 }
 
@@ -170,6 +176,25 @@ pub async fn find(app: &AppState, caller: &Caller, token: Uuid) -> Result<Job, P
         return Err(Problem::new(StatusCode::GONE, "expired", "The result is gone", detail));
     }
     Ok(job)
+}
+
+/// The job of a token if it has a result: beside the refusals of [`find`], 409 with `Retry-After` while it is unfinished,
+/// 409 where it was cancelled, and the problem of one that failed.
+pub async fn done(app: &AppState, caller: &Caller, token: Uuid) -> Result<Job, Problem> {
+    let job = find(app, caller, token).await?;
+    match job.status {
+        Status::Done => Ok(job),
+        Status::Failed => Err(failure(&job).unwrap_or_else(Problem::internal)),
+        Status::Cancelled => {
+            let detail = "The analysis was cancelled. Send the video again for a result.";
+            Err(Problem::new(StatusCode::CONFLICT, "cancelled", "There is no result", detail))
+        }
+        Status::Queued | Status::Running | Status::Expired => {
+            let detail = "The analysis is not finished. GET /results/{token}?wait=30 answers when it is.";
+            let problem = Problem::new(StatusCode::CONFLICT, "not_finished", "There is no result yet", detail);
+            Err(problem.retry_after(POLL_AGAIN_S))
+        }
+    }
 }
 
 /// The tag of what is shown of a job now: weak, because compression may change the bytes.

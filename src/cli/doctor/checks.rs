@@ -4,13 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
-
-use super::Finding;
+use super::{Finding, models};
 use crate::cli::Failure;
 use crate::clock::SystemClock;
-use crate::config::{DetectorKind, Device, MailTransport, Settings, StorageKind};
-use crate::engine::{Engine, Taken, library, manifest};
+use crate::config::{Device, MailTransport, Settings, StorageKind};
+use crate::engine::{Engine, Taken, library};
 use crate::report::{Mailer, Reporter};
 use crate::store::{Store, StoreError};
 
@@ -22,7 +20,7 @@ const LITTLE_SPACE: u64 = 5 << 30;
 /// All checks, in the order in which a new user meets them.
 pub fn all(settings: &Settings, config: Option<&Path>) -> Result<Vec<Finding>, Failure> {
     let mut findings = vec![settings_files(config)?, onnx_runtime(settings)];
-    findings.extend(models(settings));
+    findings.extend(models::all(settings));
     findings.extend(device(settings));
     findings.push(video_libraries());
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -62,56 +60,6 @@ fn onnx_runtime(settings: &Settings) -> Finding {
             "scripts/fetch-onnxruntime.sh puts it into .runtime/; elsewhere name the file in engine.library",
         ),
     }
-}
-
-/// The face detector and the emotion classifier that the settings name.
-fn models(settings: &Settings) -> Vec<Finding> {
-    let cure = "visage models pull";
-    let folder = &settings.models.folder;
-    let wanted: &[&str] = match settings.vision.detector {
-        DetectorKind::Yunet => &["yunet"],
-        DetectorKind::Blazeface => &["blazeface"],
-        DetectorKind::Auto => &["yunet", "blazeface"],
-    };
-    let looked: Vec<(&str, Result<(), String>)> = wanted.iter().map(|name| (*name, listed(name, folder))).collect();
-    let detector = match looked.iter().find(|(_, state)| state.is_ok()) {
-        Some((name, _)) => Finding::ok("detector", *name),
-        None => {
-            let reasons: Vec<String> = looked.into_iter().filter_map(|(_, state)| state.err()).collect();
-            Finding::missing("detector", reasons.join("; "), cure)
-        }
-    };
-
-    let emotion = &settings.vision.emotion;
-    let path = folder.join(&emotion.file);
-    let is_listed = manifest::entry(&emotion.name).is_ok_and(|entry| entry.is(&emotion.name, &path));
-    let classifier = if is_listed {
-        match listed(&emotion.name, folder) {
-            Ok(()) => Finding::ok("classifier", &emotion.name),
-            Err(reason) => Finding::missing("classifier", reason, cure),
-        }
-    } else if path.is_file() {
-        Finding::ok("classifier", format!("{}, a model of your own, at {}", emotion.name, path.display()))
-    } else {
-        let found = format!("{} is not there", path.display());
-        Finding::missing("classifier", found, "put the file there, or name another in vision.emotion.file")
-    };
-    vec![detector, classifier]
-}
-
-/// Whether the file of a model of the manifest is there and is the very one.
-fn listed(name: &str, folder: &Path) -> Result<(), String> {
-    let entry = manifest::entry(name).map_err(|error| error.to_string())?;
-    let path = folder.join(&entry.file);
-    if !path.is_file() {
-        return Err(format!("{} is not there", path.display()));
-    }
-    let bytes = std::fs::read(&path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
-    let found: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    if found == entry.sha256 {
-        return Ok(());
-    }
-    Err(format!("{} is not the {name} of this version: its sha256 is {found}", path.display()))
 }
 
 /// What the models run on; `None` where that cannot be told because the library or the model is missing.
@@ -280,30 +228,6 @@ mod tests {
 
     fn settings() -> Settings {
         Settings::defaults().unwrap()
-    }
-
-    #[test]
-    fn a_model_that_is_missing_or_changed_is_named_with_the_command_that_fetches_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut settings = settings();
-        settings.models.folder = folder.path().to_owned();
-        settings.vision.detector = DetectorKind::Yunet;
-        std::fs::write(folder.path().join(&settings.vision.emotion.file), "no model").unwrap();
-        for finding in models(&settings) {
-            assert_eq!((finding.state, finding.cure.as_deref()), (State::Missing, Some("visage models pull")));
-        }
-    }
-
-    #[test]
-    fn a_classifier_of_ones_own_only_has_to_be_there() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut settings = settings();
-        settings.models.folder = folder.path().to_owned();
-        settings.vision.emotion.name = "mine".to_owned();
-        settings.vision.emotion.file = "mine.onnx".into();
-        assert_eq!(models(&settings)[1].state, State::Missing);
-        std::fs::write(folder.path().join("mine.onnx"), "").unwrap();
-        assert_eq!(models(&settings)[1].state, State::Ok);
     }
 
     #[test]

@@ -41,7 +41,7 @@ fn the_result_goes_to_standard_output_as_json_and_nothing_else_does() {
     }
     let rows = std::fs::read_to_string(csv).unwrap();
     let columns: Vec<usize> = rows.lines().map(|line| line.split(',').count()).collect();
-    assert_eq!(columns, [21; 9], "{rows}");
+    assert_eq!(columns, [23; 9], "{rows}");
     assert!(rows.starts_with("time_s,face,"), "{rows}");
     let page = std::fs::read_to_string(html).unwrap();
     assert!(page.contains("<html") && page.to_lowercase().contains("happy"), "{page}");
@@ -60,6 +60,8 @@ fn a_refused_input_and_a_missing_model_have_exit_codes_of_their_own() {
         (vec!["-"], 2, "standard input"),
         (vec![clip, "--csv", "/nowhere/rows.csv"], 2, "cannot be written"),
         (vec![clip, "--sample-every", "0"], 2, "sample-every"),
+        (vec![clip, "--detail", "expressions"], 2, "--csv"),
+        (vec![clip, "--gaze", "off", "--detail", "expressions", "--csv", "rows.csv"], 2, "landmarks"),
         (vec![], 2, "Usage"),
     ] {
         let output = visage(None, &arguments);

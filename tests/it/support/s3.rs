@@ -163,6 +163,14 @@ impl S3 for Backend {
         self.fs.upload_part(req).await
     }
 
+    async fn list_parts(&self, req: S3Request<ListPartsInput>) -> S3Result<S3Response<ListPartsOutput>> {
+        let id = (req.input.key.clone(), req.input.upload_id.clone());
+        if !self.uploads.lock().unwrap().contains_key(&id) {
+            return Err(s3s::s3_error!(NoSuchUpload));
+        }
+        self.fs.list_parts(req).await
+    }
+
     async fn complete_multipart_upload(
         &self,
         req: S3Request<CompleteMultipartUploadInput>,

@@ -1,0 +1,107 @@
+"""Trains a network on the votes. Goes on from its checkpoint, as if it had never stopped. Uses a GPU where there is one."""
+
+import os
+import time
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+import data
+import start
+from network import Member, WIDE
+
+EPOCHS, DECAY = 6, 3  # in all, and at the end with a falling rate
+BATCH = 64
+RATE = 0.06
+RATE_FROM_WEIGHTS = 0.02  # where the training starts from given weights
+EMA = 0.999
+WARM_UP = 300  # steps
+RARE = 0.35  # a picture is drawn as often as its classes are rare to this power; 0 is as they come, 1 all classes alike
+KEPT = 4  # first layers that a training from given weights leaves as they are: half the cost, and edges stay edges
+
+
+def share(step, per_epoch, epochs, decay):
+    """Share of the rate: it warms up, stays, and falls straight to nothing over the last epochs."""
+    left = (epochs * per_epoch - step) / (decay * per_epoch)
+    return min(1, (step + 1) / WARM_UP, left)
+
+
+def train(path, checkpoint, weights, seed, epochs, decay):
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.manual_seed(seed)
+    pictures, votes, _ = data.load(path, "train")
+    valid, _, truth = data.load(path, "valid")
+    prior = votes.mean(0)
+    draws = votes @ (1 / prior) ** RARE
+    # The prior of what is drawn, so that the logits stay those of the pictures as they come.
+    drawn = (votes * draws[:, None]).sum(0) / draws.sum()
+    shift = (drawn / prior).log().to(device)
+
+    form = dict(memory_format=torch.channels_last)
+    net, average = Member(**WIDE).to(device, **form), Member(**WIDE).to(device, **form).eval()
+    kept = net.features[:KEPT] if weights else net.features[:0]
+    if weights:
+        start.load(net, weights, pictures[:1024].to(device))
+        kept.requires_grad_(False)
+    average.load_state_dict(net.state_dict())
+    parameters = [p for p in net.parameters() if p.requires_grad]
+    # Biases and normalisation are not decayed.
+    groups = [{"params": [p for p in parameters if p.ndim > 1], "weight_decay": 5e-4},
+              {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0}]
+    optimiser = torch.optim.SGD(groups, lr=RATE, momentum=0.9, nesterov=True)
+    first = 0
+    if os.path.exists(checkpoint):
+        state = torch.load(checkpoint, map_location=device)
+        net.load_state_dict(state["net"])
+        average.load_state_dict(state["average"])
+        optimiser.load_state_dict(state["optimiser"])
+        first = state["epoch"]
+
+    per_epoch = len(pictures) // BATCH
+    print(f"{sum(p.numel() for p in parameters)} parameters; {len(pictures)} pictures; drawn {drawn.tolist()}", flush=True)
+    floats = lambda model: [v for v in model.state_dict().values() if v.is_floating_point()]
+    for epoch in range(first, epochs):
+        # All of an epoch's chance hangs on its number, so that a run taken up again goes on as it would have.
+        random = torch.Generator().manual_seed(1000 * seed + epoch)
+        torch.manual_seed(1000 * seed + epoch)
+        # Evenly spaced draws in a random order: the share of a picture without its chance.
+        order = torch.randperm(len(pictures), generator=random)
+        at = torch.cumsum((draws / draws.sum())[order].double(), 0) * per_epoch * BATCH
+        points = torch.arange(per_epoch * BATCH) + torch.rand(1, generator=random).double()
+        picked = order[torch.searchsorted(at, points).clamp(max=len(pictures) - 1)]
+        picked = picked[torch.randperm(len(picked), generator=random)]
+        started, total = time.time(), 0.0
+        net.train()
+        kept.eval()
+        for step in range(per_epoch):
+            chosen = picked[step * BATCH:(step + 1) * BATCH]
+            x, y = data.scaled(data.augment(pictures[chosen], random)).to(device, **form), votes[chosen].to(device)
+            done = epoch * per_epoch + step
+            for group in optimiser.param_groups:
+                group["lr"] = (RATE_FROM_WEIGHTS if weights else RATE) * share(done, per_epoch, epochs, decay)
+            loss = -(y * F.log_softmax(net(x) + shift, 1)).sum(1).mean()
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            total += loss.item()
+            with torch.no_grad():
+                torch._foreach_lerp_(floats(average), floats(net), 1 - min(EMA, (done + 1) / (done + 10)))
+            if step == 50:
+                print(f"50 steps in {time.time() - started:.1f} s", flush=True)
+        state = {"net": net.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict(), "epoch": epoch + 1}
+        torch.save(state, checkpoint + ".new")
+        os.replace(checkpoint + ".new", checkpoint)
+        logits = run(average, valid)
+        right = (logits.argmax(1) == truth).float().mean()
+        even = np.mean([(logits[truth == c] - 0.5 * prior.log()).argmax(1).eq(c).float().mean() for c in range(8)])
+        print(f"epoch {epoch + 1}: loss {total / per_epoch:.4f}, valid {right:.4f}, balanced at half the prior {even:.4f}, "
+              f"{time.time() - started:.0f} s", flush=True)
+    return average
+
+
+def run(net, pictures):
+    device = next(net.parameters()).device
+    net.eval()
+    with torch.no_grad():
+        return torch.cat([net(data.scaled(some).to(device)).cpu() for some in pictures.split(256)])

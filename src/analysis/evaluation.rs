@@ -1,0 +1,187 @@
+//! How well a classifier names pictures whose labels are known.
+
+/// Steps of confidence over which calibration is measured.
+const CONFIDENCE_STEPS: usize = 15;
+
+/// A picture whose label is known, as a classifier read it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Judged {
+    /// Position of the true class.
+    pub truth: usize,
+    /// One probability a class, summing to 1.
+    pub probabilities: Vec<f32>,
+}
+
+impl Judged {
+    /// The most probable class and its probability; the earlier class on a tie.
+    pub fn named(&self) -> (usize, f32) {
+        let each = self.probabilities.iter().copied().enumerate();
+        each.fold((0, f32::MIN), |best, (class, p)| if p > best.1 { (class, p) } else { best })
+    }
+}
+
+/// Figures over some pictures. All but counts are 0 to 1; without pictures all are 0.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evaluation {
+    /// Pictures judged.
+    pub count: usize,
+    /// Share of pictures named rightly.
+    pub accuracy: f64,
+    /// Mean recall of the classes that occur: what accuracy would be if they were all as frequent.
+    pub balanced_accuracy: f64,
+    /// Mean F1 of the classes that occur.
+    pub macro_f1: f64,
+    /// Expected calibration error: by how much the probability of the class named differs from the share named rightly, over
+    /// 15 equal steps of that probability, weighted by their pictures.
+    pub ece: f64,
+    /// In the order of the classes.
+    pub per_class: Vec<ClassFigures>,
+    /// Pictures by true class (rows) and class named (columns).
+    pub confusion: Vec<Vec<usize>>,
+}
+
+/// Figures of one class, each 0 to 1; 0 where there is nothing to divide by.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ClassFigures {
+    /// Of the pictures named so, the share that are.
+    pub precision: f64,
+    /// Of the pictures that are, the share named so.
+    pub recall: f64,
+    /// Harmonic mean of both.
+    pub f1: f64,
+    /// Pictures that are.
+    pub support: usize,
+}
+
+/// The figures of a classifier with so many classes. Every truth lies below `classes`, as does every class named.
+pub fn evaluate(classes: usize, judged: &[Judged]) -> Evaluation {
+    let mut confusion = vec![vec![0_usize; classes]; classes];
+    for picture in judged {
+        confusion[picture.truth][picture.named().0] += 1;
+    }
+    let figures = |class: usize| {
+        let right = confusion[class][class];
+        let support = confusion[class].iter().sum();
+        let named: usize = confusion.iter().map(|row| row[class]).sum();
+        let (precision, recall) = (share(right, named), share(right, support));
+        ClassFigures { precision, recall, f1: share(2 * right, support + named), support }
+    };
+    let per_class: Vec<ClassFigures> = (0..classes).map(figures).collect();
+    let mean = |of: fn(&ClassFigures) -> f64| {
+        let present = per_class.iter().filter(|class| class.support > 0);
+        let (sum, count) = present.fold((0.0, 0_usize), |(sum, count), class| (sum + of(class), count + 1));
+        if count > 0 { sum / count as f64 } else { 0.0 }
+    };
+    Evaluation {
+        count: judged.len(),
+        accuracy: share((0..classes).map(|class| confusion[class][class]).sum(), judged.len()),
+        balanced_accuracy: mean(|class| class.recall),
+        macro_f1: mean(|class| class.f1),
+        ece: calibration_error(judged),
+        per_class,
+        confusion,
+    }
+}
+
+fn share(part: usize, whole: usize) -> f64 {
+    if whole > 0 { part as f64 / whole as f64 } else { 0.0 }
+}
+
+fn calibration_error(judged: &[Judged]) -> f64 {
+    // The sum over a step of what was claimed less what came true.
+    let mut steps = [0.0_f64; CONFIDENCE_STEPS];
+    for picture in judged {
+        let (class, confidence) = picture.named();
+        let confidence = f64::from(confidence);
+        let step = (confidence * CONFIDENCE_STEPS as f64) as usize;
+        let right = if class == picture.truth { 1.0 } else { 0.0 };
+        steps[step.min(CONFIDENCE_STEPS - 1)] += confidence - right;
+    }
+    let off: f64 = steps.iter().map(|step| step.abs()).sum();
+    if judged.is_empty() { 0.0 } else { off / judged.len() as f64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn judged(truth: usize, probabilities: &[f32]) -> Judged {
+        Judged { truth, probabilities: probabilities.to_vec() }
+    }
+
+    #[test]
+    fn the_figures_are_those_that_a_person_would_count() {
+        // Three of class 0, of which two are named so; one of class 1, named so; class 2 does not occur.
+        let all = [
+            judged(0, &[0.9, 0.1, 0.0]),
+            judged(0, &[0.9, 0.1, 0.0]),
+            judged(0, &[0.2, 0.8, 0.0]),
+            judged(1, &[0.2, 0.8, 0.0]),
+        ];
+        let found = evaluate(3, &all);
+        assert_eq!(found.confusion, [[2, 1, 0], [0, 1, 0], [0, 0, 0]]);
+        assert_eq!((found.count, found.accuracy), (4, 0.75));
+        assert!((found.balanced_accuracy - (2.0 / 3.0 + 1.0) / 2.0).abs() < 1e-12);
+        let first = found.per_class[0];
+        assert_eq!((first.precision, first.support), (1.0, 3));
+        assert!((first.recall - 2.0 / 3.0).abs() < 1e-12 && (first.f1 - 0.8).abs() < 1e-12, "{first:?}");
+        assert!((found.macro_f1 - (0.8 + 2.0 / 3.0) / 2.0).abs() < 1e-12);
+        // At 0.9 two of two are right, at 0.8 one of two.
+        assert!((found.ece - (2.0 * 0.1 + 2.0 * 0.3) / 4.0).abs() < 1e-6, "{}", found.ece);
+    }
+
+    #[test]
+    fn no_pictures_make_no_figures() {
+        let found = evaluate(2, &[]);
+        assert_eq!((found.count, found.accuracy, found.balanced_accuracy, found.ece), (0, 0.0, 0.0, 0.0));
+    }
+
+    proptest! {
+        #[test]
+        fn figures_stay_in_their_ranges_and_the_confusion_counts_every_picture(
+            all in prop::collection::vec((0_usize..5, prop::collection::vec(0.01_f32..1.0, 5)), 1..60),
+        ) {
+            let all: Vec<Judged> = all.into_iter().map(|(truth, weights)| {
+                let sum: f32 = weights.iter().sum();
+                Judged { truth, probabilities: weights.iter().map(|weight| weight / sum).collect() }
+            }).collect();
+            let found = evaluate(5, &all);
+            prop_assert_eq!(found.confusion.iter().flatten().sum::<usize>(), all.len());
+            prop_assert_eq!(found.per_class.iter().map(|class| class.support).sum::<usize>(), all.len());
+            let shares = [found.accuracy, found.balanced_accuracy, found.macro_f1, found.ece];
+            prop_assert!(shares.iter().all(|share| (0.0..=1.0).contains(share)), "{:?}", found);
+            // Recall, weighted by how often each class occurs, is accuracy.
+            let weighted: f64 = found.per_class.iter().map(|class| class.recall * class.support as f64).sum();
+            prop_assert!((weighted / all.len() as f64 - found.accuracy).abs() < 1e-9);
+        }
+
+        #[test]
+        fn the_order_of_the_pictures_does_not_matter(
+            mut all in prop::collection::vec((0_usize..3, 0.4_f32..1.0), 1..40), by in 0_usize..40,
+        ) {
+            let figures = |all: &[(usize, f32)]| {
+                let judged: Vec<_> = all.iter().map(|&(truth, p)| judged(truth, &[p, 1.0 - p, 0.0])).collect();
+                evaluate(3, &judged)
+            };
+            let before = figures(&all);
+            let by = by % all.len();
+            all.rotate_left(by);
+            let after = figures(&all);
+            prop_assert_eq!(&before.confusion, &after.confusion);
+            prop_assert!((before.ece - after.ece).abs() < 1e-9);
+        }
+
+        #[test]
+        fn who_is_sure_and_right_has_no_calibration_error(truths in prop::collection::vec(0_usize..4, 1..40)) {
+            let sure = |truth: usize| {
+                let mut probabilities = vec![0.0; 4];
+                probabilities[truth] = 1.0;
+                Judged { truth, probabilities }
+            };
+            let found = evaluate(4, &truths.into_iter().map(sure).collect::<Vec<_>>());
+            prop_assert_eq!((found.accuracy, found.balanced_accuracy, found.macro_f1, found.ece), (1.0, 1.0, 1.0, 0.0));
+        }
+    }
+}

@@ -1,0 +1,363 @@
+//! What a coach who saw the video would say of the figures, as facts without words: [`super::sentences`] puts them into a
+//! language. They speak of what was seen and heard, never of the person.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::speech::EASY_PACE;
+use super::tally::Tally;
+use super::{Emotion, FaceSummary, Interval, PartName, Speech, Summary, rounding};
+
+/// Seen for less than this, in seconds, or in fewer samples, everything is a first impression.
+const LITTLE_S: f64 = 5.0;
+const FEW_SAMPLES: u32 = 5;
+/// A part whose interval is wider, in points, is likely only ...
+const WIDE: f64 = 20.0;
+/// ... and one wider than this is a rough guess.
+const VERY_WIDE: f64 = 40.0;
+/// Parts this near to each other are even, in points.
+const EVEN: f64 = 3.0;
+/// A part of this or more needs no advice.
+const GOOD: f64 = 80.0;
+/// A second emotion is named from this share on, in percent.
+const WORTH_NAMING: f64 = 20.0;
+/// A stretch is told if it differs by so many points ...
+const TELLING: f64 = 10.0;
+/// ... and is at least so long, in seconds, and at most so much of the whole.
+const LEAST_STRETCH_S: f64 = 1.0;
+const MOST_STRETCH: f64 = 0.8;
+/// A stretch does not reach over a time in which nobody was seen for longer than this, in seconds.
+const GAP_S: f64 = 10.0;
+
+/// One thing to say. JSON names it by `kind`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Remark {
+    /// There was little to see.
+    LittleMaterial {
+        samples: u32,
+        #[serde(serialize_with = "rounding::one")]
+        seen_s: f64,
+    },
+    /// The figures are those of so many people together.
+    SeveralPeople { people: u32 },
+    /// What the faces showed most, and where that came next if it was much too.
+    Showed { shown: Vec<Shown> },
+    /// The strongest part of the scores.
+    Strongest(Finding),
+    /// The weakest part of the scores.
+    Weakest(Finding),
+    /// No part stands out.
+    Even {
+        parts: Vec<PartName>,
+        #[serde(serialize_with = "rounding::one")]
+        value: f64,
+    },
+    /// The only part that could be measured.
+    Only(Finding),
+    /// One thing to try.
+    Try { advice: Advice },
+}
+
+/// An emotion, its share, and the longest run of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Shown {
+    pub emotion: Emotion,
+    #[serde(serialize_with = "rounding::one")]
+    pub percent: f64,
+    /// From and to, in seconds; `None` where it was never on top for long.
+    #[schema(value_type = Option<Vec<f64>>, min_items = 2, max_items = 2)]
+    pub longest_s: Option<[f64; 2]>,
+}
+
+/// A part and how it stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Finding {
+    pub part: PartName,
+    /// 0 to 100.
+    #[serde(serialize_with = "rounding::one")]
+    pub value: f64,
+    pub certainty: Certainty,
+    /// `None` where nothing is known of the spread.
+    pub interval: Option<Interval>,
+    /// Where it was clearly better (strongest) or worse (weakest) than elsewhere.
+    pub stretch: Option<Stretch>,
+    /// What made it so.
+    pub reason: Option<Reason>,
+}
+
+/// How firmly a finding may be put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Certainty {
+    Clear,
+    Likely,
+    Rough,
+}
+
+/// A part of the video.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Stretch {
+    #[serde(serialize_with = "rounding::one")]
+    pub start_s: f64,
+    #[serde(serialize_with = "rounding::one")]
+    pub end_s: f64,
+    /// The figure there, 0 to 100.
+    #[serde(serialize_with = "rounding::one")]
+    pub value: f64,
+}
+
+/// What made a part weak.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Reason {
+    /// Eyes were shut or cast down.
+    EyesShut,
+    /// Eyes were open and looked elsewhere.
+    LookedAway,
+    /// The head was turned away; where the eyes looked is not known.
+    HeadTurned,
+    /// Calmness: the liveliest expression.
+    Expression { emotion: Emotion },
+    Pauses {
+        pauses: u32,
+        #[serde(serialize_with = "rounding::one")]
+        longest_s: f64,
+    },
+    SlowPace {
+        #[serde(serialize_with = "rounding::one")]
+        syllables_per_s: f64,
+    },
+    FastPace {
+        #[serde(serialize_with = "rounding::one")]
+        syllables_per_s: f64,
+    },
+    /// The recording: opinion score from 1 to 5.
+    Recording {
+        #[serde(serialize_with = "rounding::one")]
+        ovr: f64,
+    },
+}
+
+/// One thing to try.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Advice {
+    LookIntoTheLens,
+    KeepEyesUp,
+    FaceTheCamera,
+    QuieterFace,
+    RelaxTheFace,
+    HoldTheHeadStill,
+    ShortenPauses,
+    SpeakFaster,
+    SpeakSlower,
+    BetterSound,
+    KeepItUp,
+}
+
+/// What the remarks are made from.
+pub(super) struct Material<'a> {
+    pub summary: &'a Summary,
+    pub faces: &'a [FaceSummary],
+    pub speech: Option<&'a Speech>,
+    /// All people together, sample by sample: from and to in seconds, and the sums.
+    pub moments: &'a [(f64, f64, Tally)],
+    /// Whether eye contact was judged by the eyes.
+    pub by_eyes: bool,
+}
+
+/// What is to be said, in order; nothing where no face was found.
+pub(super) fn remarks(material: &Material<'_>) -> Vec<Remark> {
+    let (summary, faces) = (material.summary, material.faces);
+    let (Some(parts), Some(shown)) = (&summary.parts, shown(material)) else { return Vec::new() };
+    let mut said = Vec::new();
+    let samples: u32 = faces.iter().map(|face| face.frames).sum();
+    let seen_s: f64 = material.moments.iter().map(|(from, to, _)| to - from).sum();
+    if samples < FEW_SAMPLES || seen_s < LITTLE_S {
+        said.push(Remark::LittleMaterial { samples, seen_s });
+    }
+    if let Ok(people @ 2..) = u32::try_from(faces.len()) {
+        said.push(Remark::SeveralPeople { people });
+    }
+    said.push(Remark::Showed { shown });
+
+    let clarity = parts.overall_score.iter().filter(|part| part.part == PartName::SpeechClarity);
+    let measured: Vec<(PartName, f64)> =
+        parts.presence.iter().chain(clarity).map(|part| (part.part, part.value)).collect();
+    let Some((first, rest)) = measured.split_first() else { return said };
+    let strongest = rest.iter().fold(first, |best, part| if part.1 > best.1 { part } else { best });
+    let weakest = rest.iter().fold(first, |worst, part| if part.1 < worst.1 { part } else { worst });
+    let (high, low) = (material.finding(*strongest, true), material.finding(*weakest, false));
+    let advice = low.advice();
+    if rest.is_empty() {
+        said.push(Remark::Only(low));
+    } else if high.value - low.value < EVEN {
+        #[expect(clippy::cast_precision_loss, reason = "at most five")]
+        let value = measured.iter().map(|(_, value)| value).sum::<f64>() / measured.len() as f64;
+        said.push(Remark::Even { parts: measured.iter().map(|(part, _)| *part).collect(), value });
+    } else {
+        let apart = |a: &Finding, b: &Finding| match (a.interval, b.interval) {
+            (Some(a), Some(b)) => a.low > b.high,
+            _ => true,
+        };
+        let blurred = !apart(&high, &low);
+        let put = |finding: Finding| Finding {
+            certainty: if blurred && finding.certainty == Certainty::Clear {
+                Certainty::Likely
+            } else {
+                finding.certainty
+            },
+            ..finding
+        };
+        said.push(Remark::Strongest(put(high)));
+        said.push(Remark::Weakest(put(low)));
+    }
+    said.push(Remark::Try { advice });
+    said
+}
+
+/// The emotion shown most, and the next if it was much; `None` without a face.
+fn shown(material: &Material<'_>) -> Option<Vec<Shown>> {
+    let emotions = material.summary.emotions.as_ref()?;
+    let top = material.summary.dominant_emotion?;
+    let longest = |emotion: Emotion| {
+        let runs = material.faces.iter().flat_map(|face| &face.segments).filter(|run| run.emotion == emotion);
+        let longest = runs.max_by(|a, b| (a.end_s - a.start_s).total_cmp(&(b.end_s - b.start_s)))?;
+        Some([rounding::to(longest.start_s, 1), rounding::to(longest.end_s, 1)])
+    };
+    let shown = |emotion: Emotion, percent: f64| Shown { emotion, percent, longest_s: longest(emotion) };
+    let next = emotions.iter().filter(|(emotion, _)| **emotion != top).max_by(|a, b| a.1.total_cmp(b.1));
+    let next = next.filter(|(_, percent)| **percent >= WORTH_NAMING);
+    let first = shown(top, emotions.get(&top).copied().unwrap_or_default());
+    Some(std::iter::once(first).chain(next.map(|(emotion, percent)| shown(*emotion, *percent))).collect())
+}
+
+impl Material<'_> {
+    fn finding(&self, (part, value): (PartName, f64), strong: bool) -> Finding {
+        let intervals = self.summary.intervals.as_ref();
+        let interval = intervals.and_then(|all| match part {
+            PartName::EyeContact => all.eye_contact,
+            PartName::Calmness => Some(all.calmness),
+            PartName::Steadiness => all.steadiness,
+            _ => None,
+        });
+        let certainty = match interval.map_or(0.0, |interval| interval.width()) {
+            width if width > VERY_WIDE => Certainty::Rough,
+            width if width > WIDE => Certainty::Likely,
+            _ => Certainty::Clear,
+        };
+        let (stretch, there) =
+            self.stretch(part, strong).map_or((None, None), |(stretch, tally)| (Some(stretch), Some(tally)));
+        let reason = if strong { None } else { self.reason(part, there) };
+        Finding { part, value, certainty, interval, stretch, reason }
+    }
+
+    /// Where a part was better or worse than on the whole: the stretch in which most was won or lost against its mean.
+    fn stretch(&self, part: PartName, strong: bool) -> Option<(Stretch, Tally)> {
+        let value = |tally: &Tally| {
+            let figures = tally.figures()?;
+            match part {
+                PartName::EyeContact => figures.eye_contact,
+                PartName::Calmness => Some(figures.calmness),
+                PartName::Steadiness => figures.steadiness,
+                _ => None,
+            }
+        };
+        let sum = |moments: &[(f64, f64, Tally)]| {
+            let mut all = Tally::default();
+            for (_, _, tally) in moments {
+                all.add(tally, 1.0);
+            }
+            all
+        };
+        let mean = value(&sum(self.moments))?;
+        let sign = if strong { 1.0 } else { -1.0 };
+        let (mut best, mut run) = ((0.0, 0..0), (0.0, 0));
+        for (at, (from_s, to_s, tally)) in self.moments.iter().enumerate() {
+            let after_gap = at > 0 && from_s - self.moments[at - 1].1 > GAP_S;
+            if run.0 <= 0.0 || after_gap {
+                run = (0.0, at);
+            }
+            run.0 += value(tally).map_or(0.0, |value| sign * (value - mean) * (to_s - from_s));
+            if run.0 > best.0 {
+                best = (run.0, run.1..at + 1);
+            }
+        }
+        let there = self.moments.get(best.1).filter(|there| there.len() > 1)?;
+        let (start_s, end_s) = (there.first()?.0, there.last()?.1);
+        let whole_s = self.moments.last()?.1 - self.moments.first()?.0;
+        let tally = sum(there);
+        let found = value(&tally)?;
+        let is_telling =
+            (found - mean).abs() >= TELLING && (LEAST_STRETCH_S..=MOST_STRETCH * whole_s).contains(&(end_s - start_s));
+        is_telling.then_some((Stretch { start_s, end_s, value: found }, tally))
+    }
+
+    /// What made a part weak, looked for in the stretch in which it was weakest.
+    fn reason(&self, part: PartName, there: Option<Tally>) -> Option<Reason> {
+        let tally = there.unwrap_or_else(|| {
+            let mut all = Tally::default();
+            for (_, _, tally) in self.moments {
+                all.add(tally, 1.0);
+            }
+            all
+        });
+        match part {
+            PartName::EyeContact if !self.by_eyes => Some(Reason::HeadTurned),
+            PartName::EyeContact if 2.0 * tally.shut_s() > tally.missed_s() => Some(Reason::EyesShut),
+            PartName::EyeContact => Some(Reason::LookedAway),
+            PartName::Calmness => {
+                let figures = tally.figures()?;
+                let loud = Emotion::ALL.into_iter().filter(|emotion| *emotion != Emotion::Neutral);
+                let emotion =
+                    loud.max_by(|a, b| figures.emotions[a.index()].total_cmp(&figures.emotions[b.index()]))?;
+                Some(Reason::Expression { emotion })
+            }
+            PartName::Fluency => {
+                let speech = self.speech?;
+                pace(speech).or(Some(Reason::Pauses { pauses: speech.pauses, longest_s: speech.longest_pause_s }))
+            }
+            PartName::SpeechClarity => {
+                let speech = self.speech?;
+                let ovr = speech.quality_mos.as_ref()?.ovr;
+                // What the recording alone would leave, against what the pace takes.
+                pace(speech).filter(|_| ovr >= 3.0).or(Some(Reason::Recording { ovr }))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn pace(speech: &Speech) -> Option<Reason> {
+    let syllables_per_s = speech.syllables_per_s?;
+    if syllables_per_s < EASY_PACE.0 {
+        Some(Reason::SlowPace { syllables_per_s })
+    } else if syllables_per_s > EASY_PACE.1 {
+        Some(Reason::FastPace { syllables_per_s })
+    } else {
+        None
+    }
+}
+
+impl Finding {
+    fn advice(&self) -> Advice {
+        if self.value >= GOOD {
+            return Advice::KeepItUp;
+        }
+        match (self.part, self.reason) {
+            (PartName::EyeContact, Some(Reason::EyesShut)) => Advice::KeepEyesUp,
+            (PartName::EyeContact, Some(Reason::HeadTurned)) => Advice::FaceTheCamera,
+            (PartName::EyeContact, _) => Advice::LookIntoTheLens,
+            (PartName::Calmness, Some(Reason::Expression { emotion: Emotion::Happy | Emotion::Surprise })) => {
+                Advice::QuieterFace
+            }
+            (PartName::Calmness, _) => Advice::RelaxTheFace,
+            (_, Some(Reason::SlowPace { .. })) => Advice::SpeakFaster,
+            (_, Some(Reason::FastPace { .. })) => Advice::SpeakSlower,
+            (PartName::Fluency, _) => Advice::ShortenPauses,
+            (PartName::SpeechClarity, _) => Advice::BetterSound,
+            _ => Advice::HoldTheHeadStill,
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! How sure the figures are: 95 % intervals.
+//!
+//! Neighbouring samples say much the same, so a video is worth as many observations as it has blocks of time, and not as
+//! many as it has samples. Videos are drawn from the blocks of this one, with replacement, and the middle 95 % of their
+//! figures are taken (block bootstrap: Künsch 1989, "The jackknife and the bootstrap for general stationary
+//! observations", Annals of Statistics 17). That alone would make short material look sure: one block always agrees with
+//! itself. So the spread is widened as Student's t widens it for few blocks, and to it is added what two more blocks of no
+//! known outcome would bring. Badly seen faces count as fewer blocks.
+
+use std::collections::BTreeMap;
+
+use rand::rngs::Xoshiro256PlusPlus;
+use rand::{RngExt, SeedableRng};
+use serde::{Deserialize, Serialize};
+use utoipa::openapi::{ArrayBuilder, RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
+
+use super::Emotion;
+use super::tally::{Figures, Tally};
+use super::weights::{Scores, Voice};
+
+/// About how long an expression lasts, in seconds (0.5 to 4: Ekman 2003, "Emotions Revealed").
+const BLOCK_S: f64 = 2.0;
+/// No more blocks than this; those of long videos are longer.
+const MOST_BLOCKS: f64 = 150.0;
+/// Videos drawn.
+const DRAWS: usize = 500;
+/// Blocks of no known outcome that are added to those seen.
+const UNKNOWN_BLOCKS: f64 = 2.0;
+/// Spread of a block's figure about its mean, as a share of that of a coin which shows 0 or 1: 20 points about the middle.
+const SPREAD: f64 = 0.4;
+/// Standard deviations to either side that hold 95 %.
+const Z: f64 = 1.96;
+
+/// Figures of the whole video or of a person that are given with an interval.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Intervals {
+    /// Percent.
+    pub emotions: BTreeMap<Emotion, Interval>,
+    pub calmness: Interval,
+    pub eye_contact: Option<Interval>,
+    pub steadiness: Option<Interval>,
+    pub model_confidence: Interval,
+    pub valence: Interval,
+    pub arousal: Interval,
+    pub presence: Option<Interval>,
+    /// Of the whole video alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overall_score: Option<Interval>,
+}
+
+/// Where a figure lies with a probability of 95 %, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(into = "[f64; 2]", from = "[f64; 2]")]
+pub struct Interval {
+    pub low: f64,
+    pub high: f64,
+}
+
+impl Interval {
+    pub fn width(&self) -> f64 {
+        self.high - self.low
+    }
+
+    pub fn holds(&self, value: f64) -> bool {
+        (self.low..=self.high).contains(&value)
+    }
+}
+
+impl PartialSchema for Interval {
+    fn schema() -> RefOr<Schema> {
+        ArrayBuilder::new().items(f64::schema()).min_items(Some(2)).max_items(Some(2)).into()
+    }
+}
+
+impl ToSchema for Interval {}
+
+impl From<Interval> for [f64; 2] {
+    fn from(Interval { low, high }: Interval) -> Self {
+        [low, high]
+    }
+}
+
+impl From<[f64; 2]> for Interval {
+    fn from([low, high]: [f64; 2]) -> Self {
+        Self { low, high }
+    }
+}
+
+/// What one person's samples of one block add up to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Block {
+    /// Which block of the video it is.
+    pub number: usize,
+    pub tally: Tally,
+}
+
+/// Cuts one person's samples into the blocks of the video: so many seconds from its start, their moments in order.
+pub(super) fn blocks(samples: impl Iterator<Item = (f64, Tally)>, length_s: f64) -> Vec<Block> {
+    let count = (length_s / BLOCK_S).round().clamp(1.0, MOST_BLOCKS);
+    let mut blocks: Vec<Block> = Vec::new();
+    for (time_s, tally) in samples {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most MOST_BLOCKS")]
+        let number = (time_s / length_s * count).clamp(0.0, count - 1.0) as usize;
+        match blocks.last_mut().filter(|last| last.number == number) {
+            Some(last) => last.tally.add(&tally, 1.0),
+            None => blocks.push(Block { number, tally }),
+        }
+    }
+    blocks
+}
+
+/// Figures in a row: the seven emotions, calmness, confidence, valence, arousal, eye contact, steadiness, presence, overall
+/// score.
+const ROW: usize = 15;
+type Row = [Option<f64>; ROW];
+const CALMNESS: usize = 7;
+const CONFIDENCE: usize = 8;
+const VALENCE: usize = 9;
+const AROUSAL: usize = 10;
+const EYE_CONTACT: usize = 11;
+const STEADINESS: usize = 12;
+const PRESENCE: usize = 13;
+const OVERALL: usize = 14;
+
+/// The intervals of one person, or of several together; `None` without a sample. The same `seed` gives the same
+/// intervals. What was heard is taken as it is: nothing is known of its spread.
+pub(super) fn intervals(people: &[&[Block]], voice: Voice, seed: u64) -> Option<Intervals> {
+    let numbers = numbers(people);
+    let told = row(people, voice, |_| 1.0)?;
+    let mut drawn: [Vec<f64>; ROW] = Default::default();
+    if numbers.len() > 1 {
+        let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
+        let mut times = vec![0.0; numbers.last().map_or(0, |last| last + 1)];
+        for _ in 0..DRAWS {
+            times.fill(0.0);
+            for _ in 0..numbers.len() {
+                times[numbers[random.random_range(0..numbers.len())]] += 1.0;
+            }
+            let Some(row) = row(people, voice, |number| times[number]) else { continue };
+            for (drawn, (value, told)) in drawn.iter_mut().zip(row.into_iter().zip(told)) {
+                // What could not be read in this draw says nothing.
+                drawn.extend(value.or(told));
+            }
+        }
+    }
+    let worth = Worth::of(people, numbers.len());
+    let mut interval = |figure: usize, range: (f64, f64), decimals: i32| {
+        let expected = if figure < CALMNESS { 1.0 / 7.0 } else { 0.5 };
+        told[figure].map(|told| worth.interval(told, &mut drawn[figure], range, expected, decimals))
+    };
+    let percent = (0.0, 100.0);
+    let emotions = Emotion::ALL.into_iter().filter_map(|e| Some((e, interval(e.index(), percent, 1)?)));
+    Some(Intervals {
+        emotions: emotions.collect(),
+        calmness: interval(CALMNESS, percent, 1)?,
+        eye_contact: interval(EYE_CONTACT, percent, 1),
+        steadiness: interval(STEADINESS, percent, 1),
+        model_confidence: interval(CONFIDENCE, (1.0 / 7.0, 1.0), 3)?,
+        valence: interval(VALENCE, range(|(valence, _)| valence), 3)?,
+        arousal: interval(AROUSAL, range(|(_, arousal)| arousal), 3)?,
+        presence: interval(PRESENCE, percent, 1),
+        overall_score: interval(OVERALL, percent, 1),
+    })
+}
+
+/// Blocks in which anybody was seen, in order.
+fn numbers(people: &[&[Block]]) -> Vec<usize> {
+    let mut numbers: Vec<usize> = people.iter().flat_map(|blocks| blocks.iter().map(|block| block.number)).collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    numbers
+}
+
+/// The figures of the blocks, each taken so many times.
+fn row(people: &[&[Block]], voice: Voice, times: impl Fn(usize) -> f64) -> Option<Row> {
+    let mut all = Tally::default();
+    for blocks in people {
+        let mut person = Tally::default();
+        for block in *blocks {
+            let times = times(block.number);
+            if times > 0.0 {
+                person.add(&block.tally, times);
+            }
+        }
+        all.add(&person.among_others(), 1.0);
+    }
+    let Figures { emotions, calmness, confidence, valence, arousal, eye_contact, steadiness, .. } = all.figures()?;
+    let scores = Scores::of(&all.figures()?, voice);
+    let mut row = [None; ROW];
+    for (place, p) in row.iter_mut().zip(emotions) {
+        *place = Some(100.0 * p);
+    }
+    row[CALMNESS..].copy_from_slice(&[
+        Some(calmness),
+        Some(confidence),
+        Some(valence),
+        Some(arousal),
+        eye_contact,
+        steadiness,
+        scores.presence,
+        scores.overall,
+    ]);
+    Some(row)
+}
+
+/// Least and most that a mean of the emotions' coordinates can be.
+fn range(of: fn((f64, f64)) -> f64) -> (f64, f64) {
+    let values = || Emotion::ALL.into_iter().map(|emotion| of(emotion.valence_arousal()));
+    (values().fold(0.0, f64::min), values().fold(0.0, f64::max))
+}
+
+/// How much the material is worth.
+struct Worth {
+    /// Independent observations that it counts as: blocks of even weight (Kish 1965) times mean quality.
+    blocks: f64,
+    /// What the drawn spread is multiplied with.
+    widen: f64,
+}
+
+impl Worth {
+    fn of(people: &[&[Block]], count: usize) -> Self {
+        let mut screen_s = vec![0.0; numbers(people).last().map_or(0, |last| last + 1)];
+        let mut all = Tally::default();
+        for block in people.iter().copied().flatten() {
+            screen_s[block.number] += block.tally.screen_s();
+            all.add(&block.tally, 1.0);
+        }
+        let squares: f64 = screen_s.iter().map(|seconds| seconds * seconds).sum();
+        let even = if squares > 0.0 { all.screen_s().powi(2) / squares } else { 0.0 };
+        let quality = all.quality().max(f64::EPSILON);
+        #[expect(clippy::cast_precision_loss, reason = "at most MOST_BLOCKS")]
+        let count = count as f64;
+        let widen = if count > 1.0 {
+            (count / (count - 1.0)).sqrt() * student(count - 1.0 + UNKNOWN_BLOCKS) / Z / quality.sqrt()
+        } else {
+            0.0
+        };
+        Self { blocks: even * quality, widen }
+    }
+
+    /// The interval of a figure that lies between `least` and `most`, rounded outwards. `expected`: where in that range it
+    /// lies for all that is known beforehand, 0 to 1.
+    fn interval(
+        &self,
+        told: f64,
+        drawn: &mut [f64],
+        (least, most): (f64, f64),
+        expected: f64,
+        decimals: i32,
+    ) -> Interval {
+        let scale = most - least;
+        // As if one observation more had been made beforehand: what never happened here may happen.
+        let share = (((told - least) / scale).clamp(0.0, 1.0) * self.blocks + expected) / (self.blocks + 1.0);
+        let spread = SPREAD * scale * (share * (1.0 - share)).sqrt();
+        let unknown = UNKNOWN_BLOCKS / (UNKNOWN_BLOCKS + (self.blocks - 1.0).max(0.0));
+        let doubt = Z * spread * (unknown / self.blocks).sqrt();
+        let below = self.widen * (told - quantile(drawn, 0.025).unwrap_or(told)).max(0.0);
+        let above = self.widen * (quantile(drawn, 0.975).unwrap_or(told) - told).max(0.0);
+        let unit = 10_f64.powi(decimals);
+        let low = (told - below.hypot(doubt)).clamp(least, most);
+        let high = (told + above.hypot(doubt)).clamp(least, most);
+        // Rounding must not leave what the range allows.
+        let low = if low <= least { least } else { (low * unit).floor() / unit };
+        let high = if high >= most { most } else { (high * unit).ceil() / unit };
+        Interval { low, high }
+    }
+}
+
+/// The value that so large a share of the others is below; `None` for no values.
+fn quantile(values: &mut [f64], share: f64) -> Option<f64> {
+    if values.is_empty() {
+        return None;
+    }
+    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a place")]
+    let place = (share * (values.len() - 1) as f64).round() as usize;
+    Some(*values.select_nth_unstable_by(place, f64::total_cmp).1)
+}
+
+/// Student's t for 95 % with so many degrees of freedom, by the series in their inverse (Abramowitz and Stegun 26.7.5);
+/// within 3 % from 3 on.
+fn student(freedom: f64) -> f64 {
+    let first = (Z.powi(3) + Z) / 4.0;
+    let second = (5.0 * Z.powi(5) + 16.0 * Z.powi(3) + 3.0 * Z) / 96.0;
+    let third = (3.0 * Z.powi(7) + 19.0 * Z.powi(5) + 17.0 * Z.powi(3) - 15.0 * Z) / 384.0;
+    Z + first / freedom + second / freedom.powi(2) + third / freedom.powi(3)
+}

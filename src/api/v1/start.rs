@@ -1,0 +1,171 @@
+//! `POST /v1/analyses`: starts the analysis of a video that came in parts (see [`super::uploads`]).
+//!
+//! Said again, it gives the same token: a client that heard no answer just asks once more.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::analyze_video::{self, Accepted, AnalyzeError};
+use super::enqueue::{self, Wanted};
+use super::form::{self, MAX_FACES, SAMPLE_EVERY};
+use super::uploads::{self, UploadError};
+use crate::analysis::{Detail, Language, Options, Sampling};
+use crate::api::body;
+use crate::api::openapi::NATIVE;
+use crate::api::{Api, Caller, Problem};
+use crate::store::{Enqueued, PartedUpload};
+
+/// Putting parts together and opening the video takes less than this; whoever holds an upload for longer is dead.
+const LEASE: Duration = Duration::from_secs(600);
+
+/// What to analyze, and how.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StartRequest {
+    /// From `POST /v1/uploads`.
+    upload: Uuid,
+    /// An address, or a list of at most 10, that get the report.
+    email: Option<Addresses>,
+    /// Look at every n-th frame.
+    #[schema(minimum = 1, maximum = 10_000)]
+    sample_every: Option<u32>,
+    /// Those very frames, or others near them that cost less to decode, at the times that the result says.
+    sampling: Option<Sampling>,
+    /// Read at most so many faces a frame.
+    #[schema(minimum = 1, maximum = 100)]
+    max_faces: Option<u32>,
+    /// Of report and mail; by default as the reader's browser asks.
+    language: Option<Language>,
+    /// `false` leaves out the landmarks, so that eye contact is judged by the head alone.
+    gaze: Option<bool>,
+    /// `false` leaves the sound track alone.
+    speech: Option<bool>,
+    /// More of each sample than is usual. Excludes `"gaze": false`.
+    detail: Option<Detail>,
+}
+
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+enum Addresses {
+    One(String),
+    Several(Vec<String>),
+}
+
+/// Start an analysis
+///
+/// Of a video whose parts were all sent. Said again for the same upload, it gives the same token.
+#[utoipa::path(post, path = "/v1/analyses", operation_id = "start_analysis", tag = NATIVE,
+    params(("idempotency-key" = Option<String>, Header, description = "1 to 255 printable ASCII characters, such as a UUID",
+               min_length = 1, max_length = 255, pattern = "^[ -~]+$")),
+    request_body(content = StartRequest),
+    responses((status = 202, description = "The analysis is queued", body = Accepted,
+                  headers(("location" = String, description = "Where the result will be"),
+                          ("retry-after" = u64, description = "Seconds after which to look there"))),
+              (status = 400, description = "The body is no JSON, or broke off; or the Idempotency-Key cannot be used"),
+              (status = 404, description = "No upload has this id, or its time is over"),
+              (status = 408, description = "The body stalled"),
+              (status = 409, description = "Parts are missing; `missing` lists them. Or it is just being started"),
+              (status = 413, description = "The body is too large"),
+              (status = 415, description = "Not application/json"),
+              (status = 422, description = "No video that can be analyzed, or a member is wrong")))]
+pub(in crate::api) async fn handle(
+    State(api): State<Api>,
+    caller: Caller,
+    request: Request,
+) -> Result<Response, Problem> {
+    let repeated_as = enqueue::idempotency_key(request.headers());
+    let request: StartRequest = body::json(&api, request).await?;
+    let wanted = wanted(&api, &request, repeated_as?)?;
+    let upload = uploads::find(&api, &caller, request.upload).await?;
+    // From here on the client's leaving changes nothing.
+    let started = tokio::spawn(start(api.clone(), caller, upload, wanted)).await;
+    let token = started.map_err(|error| AnalyzeError::Unopened(error.to_string()))??;
+    Ok(analyze_video::queued(token, Json(Accepted::new(&api.app, token))))
+}
+
+fn wanted(api: &Api, request: &StartRequest, repeated_as: Option<String>) -> Result<Wanted, AnalyzeError> {
+    let video = &api.app.settings.video;
+    let number = |field, given: Option<u32>, usual, range: std::ops::RangeInclusive<u32>| {
+        let wrong = AnalyzeError::BadOption { field, least: *range.start(), most: *range.end() };
+        given.map_or(Ok(usual), |number| if range.contains(&number) { Ok(number) } else { Err(wrong) })
+    };
+    let options = Options {
+        sample_every: number("sample_every", request.sample_every, video.sample_every, SAMPLE_EVERY)?,
+        sampling: request.sampling.unwrap_or(video.sampling),
+        max_faces: number("max_faces", request.max_faces, video.max_faces, MAX_FACES)?,
+        language: request.language,
+        gaze: request.gaze.unwrap_or(true),
+        speech: request.speech.unwrap_or(true),
+        detail: request.detail,
+    };
+    if options.is_contradiction() {
+        return Err(AnalyzeError::Contradiction);
+    }
+    let mut recipients = Vec::new();
+    let addresses = match &request.email {
+        None => &[][..],
+        Some(Addresses::One(address)) => std::slice::from_ref(address),
+        Some(Addresses::Several(addresses)) => addresses,
+    };
+    for address in addresses {
+        form::add_recipient(address.trim(), &mut recipients)?;
+    }
+    enqueue::check_mail(&api.app, &recipients)?;
+    // What was understood, not how it was written.
+    let digest = form::hex(&Sha256::digest(serde_json::to_vec(request).unwrap_or_default()));
+    Ok(Wanted { options, recipients, repeated_as, digest })
+}
+
+/// Puts the parts together and queues the job; its token. What is no video is thrown away.
+async fn start(api: Api, caller: Caller, upload: PartedUpload, wanted: Wanted) -> Result<Uuid, Problem> {
+    let (store, blobs) = (&api.app.store, &api.app.blobs);
+    if let Some(token) = upload.token {
+        return Ok(token);
+    }
+    if !store.take_upload(upload.id, api.app.clock.now(), LEASE).await? {
+        // By another request, which may be done by now.
+        let token = uploads::find(&api, &caller, upload.id).await?.token;
+        return token.ok_or_else(|| UploadError::Busy.into());
+    }
+    let queued = queue(&api, &caller, &upload, &wanted).await;
+    match &queued {
+        Ok((_, Enqueued::New | Enqueued::Before(_))) => {}
+        Err(UploadError::Body(AnalyzeError::NotAVideo | AnalyzeError::Refused(_))) => {
+            tracing::info!("an upload in parts was refused");
+            blobs.delete(&upload.video_key).await?;
+            store.forget_upload(upload.id).await?;
+        }
+        Ok((_, Enqueued::Reused)) | Err(_) => store.let_go_upload(upload.id).await?,
+    }
+    match queued? {
+        (_, Enqueued::Reused) => Err(AnalyzeError::IdempotencyKeyReused.into()),
+        (token, Enqueued::New | Enqueued::Before(_)) => Ok(token),
+    }
+}
+
+async fn queue(
+    api: &Api,
+    caller: &Caller,
+    upload: &PartedUpload,
+    wanted: &Wanted,
+) -> Result<(Uuid, Enqueued), UploadError> {
+    let (blobs, key, handle) = (&api.app.blobs, &upload.video_key, &upload.handle);
+    let missing = match uploads::there(api, upload).await {
+        Ok(there) => (1..=upload.parts()).filter(|number| !there.contains_key(number)).collect(),
+        // Joined by a request that went no further.
+        Err(crate::blob::BlobError::NotFound) => Vec::new(),
+        Err(error) => return Err(AnalyzeError::from(error).into()),
+    };
+    if !missing.is_empty() {
+        return Err(UploadError::Incomplete { missing });
+    }
+    blobs.join_parts(key, handle, upload.parts()).await.map_err(AnalyzeError::from)?;
+    Ok(enqueue::enqueue(api, caller, wanted, key, Some(upload.id)).await?)
+}

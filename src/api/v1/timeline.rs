@@ -1,0 +1,176 @@
+//! `GET /results/{token}/timeline`: what was read from each face in each sample, in order of time, then of face.
+
+use std::fmt::Write;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use futures_util::stream;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use super::view;
+use crate::analysis::{Detail, TimelineRow};
+use crate::api::openapi::NATIVE;
+use crate::api::{Api, Caller, Problem};
+use crate::store::{Store, StoreError};
+
+const LIMIT: std::ops::RangeInclusive<usize> = 1..=5000;
+const DEFAULT_LIMIT: usize = 500;
+/// Rows of a table that are read together.
+const CSV_ROWS: usize = 1000;
+const CSV: HeaderValue = HeaderValue::from_static("text/csv; charset=utf-8");
+const FILE: HeaderValue = HeaderValue::from_static("attachment; filename=\"timeline.csv\"");
+
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct Parameters {
+    /// `next` of the page before.
+    cursor: Option<String>,
+    /// Most rows of the answer; a table has all unless this is given.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 5000, default = 500)]
+    limit: Option<String>,
+    /// Goes before `Accept`: `json` or `csv`.
+    format: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = TimelinePage)]
+struct Page {
+    /// The usual time between samples.
+    interval_s: f64,
+    rows: Vec<TimelineRow>,
+    /// The `cursor` of the next page; null on the last one.
+    next: Option<String>,
+}
+
+/// The timeline
+///
+/// A row a face a sample, in order of time, then of face: box, head pose, gaze, probabilities of the emotions, valence,
+/// arousal and quality. As JSON page by page; with `Accept: text/csv` as one table, written while it is read.
+#[utoipa::path(get, path = "/results/{token}/timeline", operation_id = "timeline", tag = NATIVE,
+    params(("token" = Uuid, Path, description = "From the answer to the upload"), Parameters),
+    responses((status = 200, description = "Rows of the timeline",
+               content((Page = "application/json"), (String = "text/csv"))),
+              (status = 404, description = "No analysis has this token"),
+              (status = 409, description = "The analysis is not finished, or was cancelled"),
+              (status = 410, description = "The result was erased when its time was over"),
+              (status = 422, description = "A parameter is wrong; `parameter` names it. Or the video could not be analyzed")))]
+pub(in crate::api) async fn handle(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(token): Path<String>,
+    parameters: Result<Query<Parameters>, axum::extract::rejection::QueryRejection>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let token = view::token(&token)?;
+    let Query(Parameters { cursor, limit, format }) = parameters.map_err(|_| bad("query"))?;
+    let from = cursor.map(|text| decode(&text).ok_or_else(|| bad("cursor"))).transpose()?.unwrap_or(0);
+    let limit = limit
+        .map(|text| text.parse().ok().filter(|limit| LIMIT.contains(limit)).ok_or_else(|| bad("limit")))
+        .transpose()?;
+    let csv = match format.as_deref() {
+        None => wants_csv(&headers),
+        Some("csv") => true,
+        Some("json") => false,
+        Some(_) => return Err(bad("format")),
+    };
+    let job = view::done(&api.app, &caller, token).await?;
+    let mut response = if csv {
+        let most = limit.unwrap_or(usize::MAX);
+        let expressions = job.options.detail == Some(Detail::Expressions);
+        let headers = [(header::CONTENT_TYPE, CSV), (header::CONTENT_DISPOSITION, FILE)];
+        (headers, table(api.app.store.clone(), token, from, most, expressions)).into_response()
+    } else {
+        let limit = limit.unwrap_or(DEFAULT_LIMIT);
+        let page = api.app.store.timeline(token, from, limit).await?.ok_or_else(view::unknown)?;
+        let next = page.more.then(|| encode(from + page.rows.len()));
+        Json(Page { interval_s: page.interval_s, rows: page.rows, next }).into_response()
+    };
+    let answer = response.headers_mut();
+    answer.insert(header::CACHE_CONTROL, view::REVALIDATE);
+    answer.insert(header::VARY, HeaderValue::from_static("accept"));
+    Ok(response)
+}
+
+/// A table of at most so many rows, read and written some at a time; `expressions`: with movements of the face.
+fn table(store: Store, token: Uuid, from: usize, most: usize, expressions: bool) -> Body {
+    let header = Bytes::from(format!("{}\r\n", TimelineRow::csv_header(expressions)));
+    let first = stream::once(std::future::ready(Ok::<_, StoreError>(header)));
+    let rows = stream::try_unfold(Some((from, most)), move |place| {
+        let store = store.clone();
+        async move {
+            let Some((from, left)) = place.filter(|(_, left)| *left > 0) else { return Ok(None) };
+            let Some(page) = store.timeline(token, from, CSV_ROWS.min(left)).await? else { return Ok(None) };
+            let mut lines = String::new();
+            for row in &page.rows {
+                let _ = write!(lines, "{}\r\n", row.csv(expressions));
+            }
+            let count = page.rows.len();
+            let next = page.more.then(|| (from + count, left - count));
+            Ok(Some((Bytes::from(lines), next)))
+        }
+    });
+    Body::from_stream(futures_util::StreamExt::chain(first, rows))
+}
+
+/// Whether `Accept` ranks CSV higher than JSON, or names it alone.
+fn wants_csv(headers: &HeaderMap) -> bool {
+    let accept: Vec<&str> = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
+    let quality = |names: &[&str]| {
+        let ranges = accept.iter().flat_map(|value| value.split(',')).filter_map(|range| {
+            let mut parts = range.split(';').map(str::trim);
+            let name = parts.next()?.to_ascii_lowercase();
+            let rank = parts.find_map(|part| part.strip_prefix("q=")).map_or(Some(1.0), |q| q.parse::<f32>().ok())?;
+            names.contains(&name.as_str()).then_some(rank)
+        });
+        ranges.fold(0.0, f32::max)
+    };
+    let csv = quality(&["text/csv"]);
+    csv > 0.0 && csv >= quality(&["application/json"])
+}
+
+/// A place in the timeline that means something to this service alone.
+fn encode(row: usize) -> String {
+    URL_SAFE_NO_PAD.encode((row as u64).to_be_bytes())
+}
+
+fn decode(text: &str) -> Option<usize> {
+    let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+    usize::try_from(u64::from_be_bytes(bytes.try_into().ok()?)).ok()
+}
+
+fn bad(parameter: &str) -> Problem {
+    let detail = "Known are cursor (the next of the page before), limit (1 to 5000) and format (json or csv).";
+    let title = "A parameter is wrong";
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad_parameter", title, detail).with("parameter", parameter)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn csv_is_for_those_who_ask_for_it() {
+        let accept = |text: &'static str| HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(text))]);
+        for text in ["text/csv", "Text/CSV; charset=utf-8", "text/csv, */*;q=0.1", "application/json;q=0.5, text/csv"] {
+            assert!(wants_csv(&accept(text)), "{text}");
+        }
+        for text in ["*/*", "application/json", "text/csv;q=0", "application/json, text/csv;q=0.9", "text/html"] {
+            assert!(!wants_csv(&accept(text)), "{text}");
+        }
+        assert!(!wants_csv(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn a_cursor_is_what_was_given_out() {
+        assert_eq!(decode(&encode(1234)), Some(1234));
+        assert_eq!((decode("5"), decode("nonsense"), decode("")), (None, None, None));
+    }
+}

@@ -1,0 +1,134 @@
+//! The model files.
+
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use super::Finding;
+use crate::config::{DetectorKind, Settings};
+use crate::engine::manifest;
+
+/// What to do about a model that is not there.
+const CURE: &str = "visage models pull";
+
+/// The models that the settings want: without a detector and a classifier nothing works, without the others a part of each
+/// result is left out.
+pub fn all(settings: &Settings) -> Vec<Finding> {
+    required(settings).into_iter().chain(optional(settings)).collect()
+}
+
+/// The models without which an analysis leaves something out, and what that is.
+fn optional(settings: &Settings) -> Vec<Finding> {
+    let (gaze, speech) = (settings.vision.gaze, settings.speech.enabled);
+    let parts = [
+        ("landmarks", "face_landmarks", gaze, "vision.gaze = false", "eye contact is judged by the head alone"),
+        ("expressions", "face_blendshapes", gaze, "vision.gaze = false", "detail=expressions gives none"),
+        ("speech", "silero_vad", speech, "speech.enabled = false", "nothing is said about speech"),
+        ("sound quality", "dnsmos", speech, "speech.enabled = false", "speech has no quality and no clarity"),
+    ];
+    let finding = |(name, model, is_wanted, switch, without): (_, &str, bool, &str, &str)| match listed(
+        model,
+        &settings.models.folder,
+    ) {
+        _ if !is_wanted => Finding::ok(name, format!("switched off by {switch}")),
+        Ok(()) => Finding::ok(name, format!("{model}, loaded when it is first needed")),
+        Err(reason) => Finding::warn(name, format!("{reason}; without it {without}"), CURE),
+    };
+    parts.into_iter().map(finding).collect()
+}
+
+/// The face detector and the emotion classifier that the settings name.
+fn required(settings: &Settings) -> Vec<Finding> {
+    let folder = &settings.models.folder;
+    let wanted: &[&str] = match settings.vision.detector {
+        DetectorKind::Yunet => &["yunet"],
+        DetectorKind::Blazeface => &["blazeface"],
+        DetectorKind::Auto => &["yunet", "blazeface"],
+    };
+    let looked: Vec<(&str, Result<(), String>)> = wanted.iter().map(|name| (*name, listed(name, folder))).collect();
+    let detector = match looked.iter().find(|(_, state)| state.is_ok()) {
+        Some((name, _)) => Finding::ok("detector", *name),
+        None => {
+            let reasons: Vec<String> = looked.into_iter().filter_map(|(_, state)| state.err()).collect();
+            Finding::missing("detector", reasons.join("; "), CURE)
+        }
+    };
+
+    let emotion = &settings.vision.emotion;
+    let path = folder.join(&emotion.file);
+    let is_listed = manifest::entry(&emotion.name).is_ok_and(|entry| entry.is(&emotion.name, &path));
+    let classifier = if is_listed {
+        match listed(&emotion.name, folder) {
+            Ok(()) => Finding::ok("classifier", &emotion.name),
+            Err(reason) => Finding::missing("classifier", reason, CURE),
+        }
+    } else if path.is_file() {
+        Finding::ok("classifier", format!("{}, a model of your own, at {}", emotion.name, path.display()))
+    } else {
+        let found = format!("{} is not there", path.display());
+        Finding::missing("classifier", found, "put the file there, or name another in vision.emotion.file")
+    };
+    vec![detector, classifier]
+}
+
+/// Whether the file of a model of the manifest is there and is the very one.
+fn listed(name: &str, folder: &Path) -> Result<(), String> {
+    let entry = manifest::entry(name).map_err(|error| error.to_string())?;
+    let path = folder.join(&entry.file);
+    if !path.is_file() {
+        return Err(format!("{} is not there", path.display()));
+    }
+    let bytes = std::fs::read(&path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+    let found: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    if found == entry.sha256 {
+        return Ok(());
+    }
+    Err(format!("{} is not the {name} of this version: its sha256 is {found}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::doctor::State;
+
+    fn settings() -> Settings {
+        Settings::defaults().unwrap()
+    }
+
+    #[test]
+    fn a_model_that_is_missing_or_changed_is_named_with_the_command_that_fetches_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut settings = settings();
+        settings.models.folder = folder.path().to_owned();
+        settings.vision.detector = DetectorKind::Yunet;
+        std::fs::write(folder.path().join(&settings.vision.emotion.file), "no model").unwrap();
+        for finding in required(&settings) {
+            assert_eq!((finding.state, finding.cure.as_deref()), (State::Missing, Some("visage models pull")));
+        }
+    }
+
+    #[test]
+    fn a_classifier_of_ones_own_only_has_to_be_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut settings = settings();
+        settings.models.folder = folder.path().to_owned();
+        settings.vision.emotion.name = "mine".to_owned();
+        settings.vision.emotion.file = "mine.onnx".into();
+        assert_eq!(required(&settings)[1].state, State::Missing);
+        std::fs::write(folder.path().join("mine.onnx"), "").unwrap();
+        assert_eq!(required(&settings)[1].state, State::Ok);
+    }
+
+    #[test]
+    fn a_model_that_a_result_can_do_without_is_warned_of_unless_nobody_wants_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut settings = settings();
+        settings.models.folder = folder.path().to_owned();
+        for finding in optional(&settings) {
+            assert_eq!((finding.state, finding.cure.as_deref()), (State::Warn, Some(CURE)), "{finding:?}");
+            assert!(finding.found.contains("is not there; without it"), "{finding:?}");
+        }
+        (settings.vision.gaze, settings.speech.enabled) = (false, false);
+        assert!(optional(&settings).iter().all(|finding| finding.state == State::Ok));
+    }
+}

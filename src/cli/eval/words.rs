@@ -1,0 +1,102 @@
+//! The figures as people and spreadsheets read them.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use super::Report;
+use super::labels::Picture;
+use crate::analysis::Judged;
+
+/// Most pictures without a face that are named.
+const NAMED: usize = 10;
+
+/// The whole report as text.
+pub fn report(report: &Report<'_>) -> String {
+    let figures = &report.figures;
+    let percent = |share: f64| format!("{:.2} %", 100.0 * share);
+    let mut text = String::new();
+    for (name, value) in [
+        ("pictures", figures.count.to_string()),
+        ("accuracy", percent(figures.accuracy)),
+        ("balanced accuracy", percent(figures.balanced_accuracy)),
+        ("macro F1", format!("{:.4}", figures.macro_f1)),
+        ("calibration error", format!("{:.4}", figures.ece)),
+        ("faces a second", format!("{:.0}", report.faces_per_second)),
+    ] {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "{name:18} {value:>9}");
+    }
+    let width = report.labels.iter().map(|label| label.chars().count()).max().unwrap_or(0).max(8);
+    let _ = writeln!(text, "\n{:width$}  precision     recall         F1  pictures", "class");
+    for (label, class) in report.labels.iter().zip(&figures.per_class) {
+        let (precision, recall, f1) = (percent(class.precision), percent(class.recall), percent(class.f1));
+        let _ = writeln!(text, "{label:width$}  {precision:>9}  {recall:>9}  {f1:>9}  {:>8}", class.support);
+    }
+    let _ = writeln!(text, "\nfrom true classes (down) to those named (across), pictures");
+    let across: String = report.labels.iter().map(|label| format!("  {label:>width$}")).collect();
+    let _ = writeln!(text, "{:width$}{across}", "");
+    for (label, row) in report.labels.iter().zip(&figures.confusion) {
+        let cells: String = row.iter().map(|count| format!("  {count:>width$}")).collect();
+        let _ = writeln!(text, "{label:width$}{cells}");
+    }
+    if !report.without_face.is_empty() {
+        let some = &report.without_face[..report.without_face.len().min(NAMED)];
+        let rest = if some.len() < report.without_face.len() { ", ..." } else { "" };
+        let (count, names) = (report.without_face.len(), some.join(", "));
+        let _ = writeln!(text, "\nno face was found in {count} more pictures, which no figure counts: {names}{rest}");
+    }
+    text
+}
+
+/// Writes a line for each picture judged: its file, its label, the label named, and a probability a class.
+pub fn predictions(
+    path: &Path,
+    labels: &[&str],
+    listed: &[Picture],
+    judged: &[(usize, Judged)],
+) -> Result<(), csv::Error> {
+    let mut writer = csv::Writer::from_path(path)?;
+    writer.write_record(["file", "label", "named"].iter().chain(labels))?;
+    for (at, judged) in judged {
+        let (picture, named) = (&listed[*at], judged.named().0);
+        let probabilities = judged.probabilities.iter().map(|p| format!("{p:.6}"));
+        let front = [&picture.name, labels[picture.class], labels[named]].map(str::to_owned);
+        writer.write_record(front.into_iter().chain(probabilities))?;
+    }
+    Ok(writer.flush()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analysis::evaluate;
+
+    fn judged() -> Vec<Judged> {
+        [(0, [0.75, 0.25]), (0, [0.25, 0.75]), (1, [0.25, 0.75])]
+            .map(|(truth, probabilities)| Judged { truth, probabilities: probabilities.to_vec() })
+            .to_vec()
+    }
+
+    #[test]
+    fn the_report_reads_well() {
+        let figures = evaluate(2, &judged());
+        let faceless = vec!["wall.png"];
+        let shown =
+            Report { labels: vec!["happy", "contempt"], figures, without_face: faceless, faces_per_second: 1234.56 };
+        insta::assert_snapshot!(report(&shown));
+        insta::assert_json_snapshot!(shown.json());
+    }
+
+    #[test]
+    fn predictions_name_each_picture_with_what_was_read_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out.csv");
+        let picture = |name: &str, class| Picture { name: name.to_owned(), path: name.into(), class };
+        let listed = [picture("a.png", 0), picture("wall.png", 0), picture("b, c.png", 1)];
+        let all = judged();
+        predictions(&path, &["happy", "sad"], &listed, &[(0, all[1].clone()), (2, all[2].clone())]).unwrap();
+        let wanted =
+            "file,label,named,happy,sad\na.png,happy,sad,0.250000,0.750000\n\"b, c.png\",sad,sad,0.250000,0.750000\n";
+        assert_eq!(std::fs::read_to_string(path).unwrap(), wanted);
+    }
+}

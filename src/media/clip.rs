@@ -1,0 +1,280 @@
+//! A short picture of a video that moves: its first seconds forwards and then backwards, over and over.
+
+use std::io::Read;
+use std::os::fd::AsRawFd;
+
+use ffmpeg_next as ffmpeg;
+use ffmpeg_next::format::{Pixel, context::Output};
+use ffmpeg_next::software::scaling;
+use ffmpeg_next::{Dictionary, Rational, codec, encoder, frame, picture};
+use opencv::core::{Mat, MatTraitConst, MatTraitConstManual, Size};
+use opencv::imgproc::{INTER_AREA, resize};
+
+use super::{Every, Frames, FramesError, Source, prepare, probe};
+use crate::config::Video;
+
+/// Frames a second of what is made.
+pub const CLIP_FPS: u32 = 10;
+
+/// How a clip is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClipFormat {
+    /// H.264, which plays in every browser.
+    Mp4,
+    Gif,
+    Webp,
+}
+
+/// Why no clip was made.
+#[derive(Debug, thiserror::Error)]
+pub enum ClipFailure {
+    #[error(transparent)]
+    Frames(#[from] FramesError),
+    #[error("no frame could be decoded")]
+    Empty,
+    #[error("the encoder {0} is not in this FFmpeg")]
+    NoEncoder(&'static str),
+    #[error("encoding: {0}")]
+    Encode(String),
+}
+
+impl From<ffmpeg::Error> for ClipFailure {
+    fn from(error: ffmpeg::Error) -> Self {
+        Self::Encode(error.to_string())
+    }
+}
+
+impl From<opencv::Error> for ClipFailure {
+    fn from(error: opencv::Error) -> Self {
+        Self::Encode(error.to_string())
+    }
+}
+
+impl From<std::io::Error> for ClipFailure {
+    fn from(error: std::io::Error) -> Self {
+        Self::Encode(error.to_string())
+    }
+}
+
+/// The frames of a clip, small, in the order in which they are shown.
+pub struct Boomerang {
+    pictures: Vec<Mat>,
+    order: Vec<usize>,
+}
+
+impl Boomerang {
+    /// Reads the first half of `duration_s` from a video (all of it where that is shorter), shrunk to a longer side of
+    /// `side` pixels. Nothing behind is decoded. Blocks.
+    pub fn read(
+        source: &Source,
+        limits: &Video,
+        duration_s: f64,
+        side: u32,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Self, ClipFailure> {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "seconds, checked by the caller")]
+        let shown = (duration_s * f64::from(CLIP_FPS)).round().max(1.0) as usize;
+        let order = order(shown);
+        let wanted = order.iter().max().map_or(1, |last| last + 1);
+        let probe = probe(source, limits).map_err(FramesError::from)?;
+        // A shorter video is shown more slowly, so that a clip lasts as long as it was asked to.
+        let last_frame_s = if probe.fps > 0.0 { probe.duration_s - 1.0 / probe.fps } else { probe.duration_s };
+        let mut step_s = 1.0 / f64::from(CLIP_FPS);
+        if wanted > 1 && probe.duration_s > 0.0 {
+            step_s = step_s.min(last_frame_s.max(0.0) / (wanted - 1) as f64);
+        }
+        let mut frames = Frames::open(source, &probe, Every::exact(1), limits)?;
+        let mut pictures: Vec<Mat> = Vec::with_capacity(wanted);
+        while pictures.len() < wanted {
+            let Some(sample) = frames.next(stop)? else { break };
+            let small = shrink(&sample.picture, side)?;
+            // A frame that stays for several steps is shown in each of them.
+            while pictures.len() < wanted && sample.time_s + 1e-3 >= pictures.len() as f64 * step_s {
+                pictures.push(small.clone());
+            }
+        }
+        let last = pictures.len().checked_sub(1).ok_or(ClipFailure::Empty)?;
+        Ok(Self { pictures, order: order.into_iter().map(|n| n.min(last)).collect() })
+    }
+
+    /// Seconds that it lasts.
+    pub fn duration_s(&self) -> f64 {
+        self.order.len() as f64 / f64::from(CLIP_FPS)
+    }
+
+    /// Writes it as a file of that format, in memory: a few hundred kilobytes. Blocks.
+    pub fn encode(&self, format: ClipFormat) -> Result<Vec<u8>, ClipFailure> {
+        match format {
+            ClipFormat::Gif => self.gif(),
+            ClipFormat::Mp4 => self.with_ffmpeg(
+                "libx264",
+                "mp4",
+                &[
+                    ("preset", "veryfast"),
+                    ("crf", "23"),
+                    // Decoding and inference of others go on beside it.
+                    ("threads", "1"),
+                ],
+                &[("movflags", "+faststart")],
+            ),
+            ClipFormat::Webp => self.with_ffmpeg("libwebp_anim", "webp", &[("quality", "75")], &[("loop", "0")]),
+        }
+    }
+
+    fn with_ffmpeg(
+        &self,
+        name: &'static str,
+        container: &str,
+        codec_options: &[(&str, &str)],
+        container_options: &[(&str, &str)],
+    ) -> Result<Vec<u8>, ClipFailure> {
+        prepare();
+        let codec = encoder::find_by_name(name).ok_or(ClipFailure::NoEncoder(name))?;
+        let (width, height) = self.size();
+        // Without a name: gone with its last handle. FFmpeg opens it by the name that Linux gives to open files, twice
+        // where the index moves to the front.
+        let file = tempfile::tempfile()?;
+        let mut output = ffmpeg::format::output_as(&format!("/proc/self/fd/{}", file.as_raw_fd()), container)?;
+        let time_base = Rational::new(1, CLIP_FPS as i32);
+        let mut setup = codec::context::Context::new_with_codec(codec).encoder().video()?;
+        setup.set_width(width);
+        setup.set_height(height);
+        setup.set_format(Pixel::YUV420P);
+        setup.set_time_base(time_base);
+        setup.set_frame_rate(Some(Rational::new(CLIP_FPS as i32, 1)));
+        if output.format().flags().contains(ffmpeg::format::Flags::GLOBAL_HEADER) {
+            setup.set_flags(codec::Flags::GLOBAL_HEADER);
+        }
+        let mut open = setup.open_as_with(codec, codec_options.iter().copied().collect::<Dictionary<'_>>())?;
+        {
+            let mut stream = output.add_stream(codec)?;
+            stream.set_parameters(&open);
+            stream.set_time_base(time_base);
+        }
+        output.write_header_with(container_options.iter().copied().collect())?;
+        let mut scaler = scaling::Context::get(
+            Pixel::BGR24,
+            width,
+            height,
+            Pixel::YUV420P,
+            width,
+            height,
+            scaling::Flags::BILINEAR,
+        )?;
+        for (number, picture) in (0..).zip(&self.order) {
+            let mut colours = frame::Video::new(Pixel::BGR24, width, height);
+            fill(&mut colours, &self.pictures[*picture])?;
+            let mut planes = frame::Video::empty();
+            scaler.run(&colours, &mut planes)?;
+            planes.set_pts(Some(number));
+            planes.set_kind(picture::Type::None);
+            open.send_frame(&planes)?;
+            drain(&mut open, &mut output, time_base)?;
+        }
+        open.send_eof()?;
+        drain(&mut open, &mut output, time_base)?;
+        output.write_trailer()?;
+        drop(output);
+        let mut bytes = Vec::new();
+        // A handle of its own, at the start of the file.
+        std::fs::File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))?.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn gif(&self) -> Result<Vec<u8>, ClipFailure> {
+        let (width, height) = self.size();
+        let sizes = [width, height].map(u16::try_from);
+        let [Ok(width), Ok(height)] = sizes else { return Err(ClipFailure::Encode("too large for GIF".to_owned())) };
+        let failed = |error: gif::EncodingError| ClipFailure::Encode(error.to_string());
+        let mut bytes = Vec::new();
+        let mut writer = gif::Encoder::new(&mut bytes, width, height, &[]).map_err(failed)?;
+        writer.set_repeat(gif::Repeat::Infinite).map_err(failed)?;
+        // Every picture is reduced to its colours once, however often it is shown.
+        let reduced: Vec<_> = self
+            .pictures
+            .iter()
+            .map(|picture| {
+                let bgr = picture.data_bytes()?;
+                let rgb: Vec<u8> = bgr.chunks_exact(3).flat_map(|pixel| [pixel[2], pixel[1], pixel[0]]).collect();
+                let mut reduced = gif::Frame::from_rgb_speed(width, height, &rgb, 10);
+                // In hundredths of a second.
+                reduced.delay = (100 / CLIP_FPS) as u16;
+                Ok::<_, ClipFailure>(reduced)
+            })
+            .collect::<Result<_, _>>()?;
+        for picture in &self.order {
+            writer.write_frame(&reduced[*picture]).map_err(failed)?;
+        }
+        drop(writer);
+        Ok(bytes)
+    }
+
+    fn size(&self) -> (u32, u32) {
+        self.pictures.first().map_or((0, 0), |picture| (picture.cols().unsigned_abs(), picture.rows().unsigned_abs()))
+    }
+}
+
+/// Which picture is shown when: forwards from 0 to the last and back again, so many in all.
+fn order(shown: usize) -> Vec<usize> {
+    let forwards = shown / 2 + 1;
+    // Back to the second: the first comes when it starts over.
+    (0..forwards).chain((0..forwards - 1).rev()).take(shown).collect()
+}
+
+/// Smaller, to a longer side of `side` pixels, if it is larger; with even sides, as H.264 wants them.
+fn shrink(picture: &Mat, side: u32) -> Result<Mat, ClipFailure> {
+    let (width, height) = (f64::from(picture.cols()), f64::from(picture.rows()));
+    let scale = (f64::from(side) / width.max(height)).min(1.0);
+    #[expect(clippy::cast_possible_truncation, reason = "pixels")]
+    let even = |length: f64| ((length * scale / 2.0).round() as i32 * 2).max(2);
+    let mut small = Mat::default();
+    resize(picture, &mut small, Size::new(even(width), even(height)), 0.0, 0.0, INTER_AREA)?;
+    Ok(small)
+}
+
+fn fill(to: &mut frame::Video, from: &Mat) -> Result<(), ClipFailure> {
+    let (stride, row) = (to.stride(0), from.cols().unsigned_abs() as usize * 3);
+    for (line, bytes) in to.data_mut(0).chunks_mut(stride).zip(from.data_bytes()?.chunks_exact(row)) {
+        line[..row].copy_from_slice(bytes);
+    }
+    Ok(())
+}
+
+fn drain(encoder: &mut encoder::Video, output: &mut Output, time_base: Rational) -> Result<(), ffmpeg::Error> {
+    let mut packet = ffmpeg::Packet::empty();
+    let theirs = output.stream(0).map_or(time_base, |stream| stream.time_base());
+    loop {
+        match encoder.receive_packet(&mut packet) {
+            Ok(()) => {
+                packet.set_stream(0);
+                packet.rescale_ts(time_base, theirs);
+                packet.write_interleaved(output)?;
+            }
+            Err(ffmpeg::Error::Eof | ffmpeg::Error::Other { errno: ffmpeg::util::error::EAGAIN }) => return Ok(()),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_boomerang_goes_there_and_back() {
+        assert_eq!(order(6), [0, 1, 2, 3, 2, 1]);
+        assert_eq!(order(5), [0, 1, 2, 1, 0]);
+        assert_eq!((order(1), order(2)), (vec![0], vec![0, 1]));
+    }
+
+    proptest! {
+        #[test]
+        fn it_has_so_many_frames_and_never_jumps(shown in 1..100_usize) {
+            let order = order(shown);
+            prop_assert_eq!(order.len(), shown);
+            prop_assert!(order.windows(2).all(|pair| pair[0].abs_diff(pair[1]) == 1));
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! One emotion of a clip, from 15 frames spread over it: what the Journaling thumbnails API answers.
+
+use super::{Cancel, Pipeline, PipelineError};
+use crate::analysis::{Face, Probabilities, Verdict, quality};
+use crate::media::{Every, Frames, Probe, Sample, Source, probe};
+use crate::vision::{CLIP_FRAMES, Crop, Mesh, Wanted, head_and_eyes, head_pose};
+
+/// Why a clip has no emotion.
+#[derive(Debug, thiserror::Error)]
+pub enum ClipError {
+    #[error("{frames} frames, fewer than {CLIP_FRAMES}")]
+    TooShort { frames: u64 },
+    #[error("no face in the clip")]
+    NoFace,
+    #[error(transparent)]
+    Pipeline(#[from] PipelineError),
+}
+
+impl Pipeline {
+    /// The emotion of the largest face in 15 frames of a clip, evenly spread. Blocks.
+    pub fn verdict(&self, source: &Source, cancel: &Cancel) -> Result<Verdict, ClipError> {
+        let probe = probe(source, &self.limits).map_err(PipelineError::from)?;
+        let wanted = CLIP_FRAMES as u64;
+        let mut every = (probe.frames_total / wanted).max(1);
+        let mut seen = self.look(source, &probe, every, cancel)?;
+        if seen.frames.len() < CLIP_FRAMES && every > 1 {
+            // There are fewer frames than the container says.
+            every = (seen.grabbed / wanted).max(1);
+            seen = self.look(source, &probe, every, cancel)?;
+        }
+        if seen.frames.len() < CLIP_FRAMES {
+            return Err(ClipError::TooShort { frames: seen.grabbed });
+        }
+        if self.vision.reads_clips() {
+            let meshes: Vec<_> = seen.frames.iter().map(|frame| frame.mesh.clone()).collect();
+            if meshes.iter().all(Option::is_none) {
+                return Err(ClipError::NoFace);
+            }
+            let shares = self.vision.classify_clip(&meshes).map_err(PipelineError::from)?;
+            return shares.and_then(Verdict::of_shares).ok_or(ClipError::NoFace);
+        }
+        let (crops, weights): (Vec<Crop>, Vec<f32>) = seen.frames.into_iter().filter_map(|frame| frame.face).unzip();
+        if crops.is_empty() {
+            return Err(ClipError::NoFace);
+        }
+        let emotions = self.vision.classify(&crops).map_err(PipelineError::from)?;
+        let read: Vec<(Probabilities, f32)> = emotions.into_iter().zip(weights).collect();
+        Verdict::of_frames(&read).ok_or(ClipError::NoFace)
+    }
+
+    /// The faces of every `every`-th frame, until there are enough.
+    fn look(&self, source: &Source, probe: &Probe, every: u64, cancel: &Cancel) -> Result<Seen, PipelineError> {
+        let every = u32::try_from(every).unwrap_or(u32::MAX);
+        let mut frames = Frames::open(source, probe, Every::exact(every), &self.limits)?;
+        let mut seen = Seen { frames: Vec::with_capacity(CLIP_FRAMES), grabbed: 0 };
+        while seen.frames.len() < CLIP_FRAMES
+            && let Some(sample) = frames.next(&|| cancel.is_cancelled())?
+        {
+            seen.frames.push(self.read(&sample)?);
+        }
+        seen.grabbed = frames.passed();
+        Ok(seen)
+    }
+
+    fn read(&self, sample: &Sample) -> Result<Frame, PipelineError> {
+        let picture = &sample.picture;
+        let faces = self.vision.detect(&[picture], 1)?.remove(0);
+        let Some(face) = faces.first() else { return Ok(Frame { mesh: None, face: None }) };
+        let mesh = self.vision.close_up(Wanted::LANDMARKS).landmarks(&[(picture, face)])?.into_iter().next().flatten();
+        let crop = self.vision.crop(picture, face)?;
+        let (width, height) = size(sample);
+        let weight = weight(face, mesh.as_ref(), width, height);
+        Ok(Frame { mesh: mesh.map(|mesh| (mesh, width, height)), face: Some((crop, weight)) })
+    }
+}
+
+/// What one pass through a clip saw.
+struct Seen {
+    frames: Vec<Frame>,
+    /// Frames passed.
+    grabbed: u64,
+}
+
+struct Frame {
+    mesh: Option<(Mesh, i32, i32)>,
+    /// The largest face, and how much it counts.
+    face: Option<(Crop, f32)>,
+}
+
+fn size(sample: &Sample) -> (i32, i32) {
+    use opencv::core::MatTraitConst;
+    (sample.picture.cols(), sample.picture.rows())
+}
+
+fn weight(face: &Face, mesh: Option<&Mesh>, width: i32, height: i32) -> f32 {
+    let head = mesh.and_then(|mesh| head_and_eyes(mesh, width, height));
+    let pose = head.as_ref().map(|head| head.pose).or_else(|| head_pose(face, width, height));
+    quality(face, pose.as_ref(), head.as_ref().map(|head| &head.clarity))
+}

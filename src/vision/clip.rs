@@ -1,0 +1,88 @@
+//! A classifier of whole clips that a person brings along: points of a face in 15 frames in, one of five emotions out, as
+//! the Journaling thumbnails API has it.
+
+use std::path::Path;
+
+use ndarray::{ArrayD, IxDyn};
+
+use super::VisionError;
+use crate::analysis::Five;
+use crate::config::{ClassifierOutput, ClipModel as Described, Coordinates};
+use crate::engine::{Engine, EngineError, Model};
+
+/// Frames of a clip.
+pub const CLIP_FRAMES: usize = 15;
+/// Points of a face that such a model knows: those of MediaPipe's face mesh, without the irises.
+pub(super) const MESH_POINTS: usize = 468;
+/// Values of one frame: x, y and z of each point.
+pub const FRAME_VALUES: usize = 3 * MESH_POINTS;
+
+pub(super) struct ClipModel {
+    model: Model,
+    /// Which of the five each output is.
+    labels: Vec<Five>,
+    output: ClassifierOutput,
+    pub coordinates: Coordinates,
+}
+
+impl ClipModel {
+    /// Loads the model and compares it with its description.
+    pub fn load(engine: &Engine, folder: &Path, described: &Described) -> Result<Self, VisionError> {
+        let model = engine.load(&described.name, &folder.join(&described.file))?;
+        let shape: Vec<usize> = model.input().shape.iter().skip(1).map(|size| size.unwrap_or(0)).collect();
+        let takes = match shape.as_slice() {
+            [frames, values] => [0, CLIP_FRAMES].contains(frames) && [0, FRAME_VALUES].contains(values),
+            [values] => *values == CLIP_FRAMES * FRAME_VALUES,
+            _ => false,
+        };
+        let refused = |reason: String| VisionError::Setting {
+            key: "thumbnails.model.file",
+            value: described.file.display().to_string(),
+            reason,
+        };
+        if !takes {
+            return Err(refused(format!(
+                "its input {:?} is neither [*, {CLIP_FRAMES}, {FRAME_VALUES}] nor [*, {}]",
+                model.input().shape,
+                CLIP_FRAMES * FRAME_VALUES
+            )));
+        }
+        let labels: Vec<Five> = described.labels.iter().filter_map(|label| Five::from_label(label)).collect();
+        let given = model.outputs().first().and_then(|output| output.shape.last().copied().flatten());
+        if given.is_some_and(|given| given != labels.len()) {
+            return Err(refused(format!(
+                "it gives {given:?} values, and thumbnails.model.labels names {}",
+                labels.len()
+            )));
+        }
+        Ok(Self { model, labels, output: described.output, coordinates: described.coordinates })
+    }
+
+    /// Shares in the order of [`Five::ALL`], of [`CLIP_FRAMES`] frames with [`FRAME_VALUES`] values each. Blocks.
+    pub fn classify(&self, frames: Vec<f32>) -> Result<[f64; 5], VisionError> {
+        let failed =
+            |reason: String| VisionError::from(EngineError::Run { model: self.model.name().to_owned(), reason });
+        let shape: &[usize] = match self.model.input().shape.len() {
+            2 => &[1, CLIP_FRAMES * FRAME_VALUES],
+            _ => &[1, CLIP_FRAMES, FRAME_VALUES],
+        };
+        let rows = ArrayD::from_shape_vec(IxDyn(shape), frames).map_err(|error| failed(error.to_string()))?;
+        let outputs = self.model.run(rows)?;
+        let values: Vec<f32> = outputs.first().map(|output| output.iter().copied().collect()).unwrap_or_default();
+        if values.len() != self.labels.len() || values.iter().any(|value| !value.is_finite()) {
+            return Err(failed(format!("{} values, or some that are no numbers", values.len())));
+        }
+        let shares: Vec<f32> = match self.output {
+            ClassifierOutput::Logits => {
+                let top = values.iter().copied().fold(f32::MIN, f32::max);
+                values.iter().map(|value| (value - top).exp()).collect()
+            }
+            ClassifierOutput::Probabilities => values.iter().map(|value| value.max(0.0)).collect(),
+        };
+        let mut five = [0.0; 5];
+        for (label, share) in self.labels.iter().zip(shares) {
+            five[*label as usize] += f64::from(share);
+        }
+        Ok(five)
+    }
+}

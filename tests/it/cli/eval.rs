@@ -1,0 +1,171 @@
+//! `visage eval emotion`, as somebody with pictures of their own uses it.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use opencv::core::{Mat, MatTraitConst, Rect, Scalar, Vector};
+use opencv::imgcodecs::{IMREAD_COLOR, imread, imwrite};
+use serde_json::Value;
+use visage::vision::Vision;
+
+use crate::support::clips::{Models, models, shared};
+
+/// Runs the program in the repository, on the folder's pictures and labels.
+fn command(models: &Path, folder: &Path, more: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_visage"));
+    command
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .env("VISAGE_MODELS__FOLDER", models)
+        .env("VISAGE_ENGINE__DEVICE", "cpu")
+        .env("VISAGE_LOG__FILTER", "error")
+        .args(["eval", "emotion", "--images"])
+        .arg(folder.join("pictures"))
+        .arg("--labels")
+        .arg(folder.join("labels.csv"))
+        .args(more);
+    command
+}
+
+fn visage(models: &Path, folder: &Path, more: &[&str]) -> Output {
+    command(models, folder, more).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn json(output: &Output) -> Value {
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// A folder with the photograph of five people, each of its faces cut out, a wall, and no labels yet.
+fn folder(photograph: &Path, vision: &Vision) -> (tempfile::TempDir, Vec<String>) {
+    let folder = tempfile::tempdir().unwrap();
+    let pictures = folder.path().join("pictures");
+    std::fs::create_dir(&pictures).unwrap();
+    let save = |name: &str, picture: &Mat| {
+        assert!(imwrite(pictures.join(name).to_str().unwrap(), picture, &Vector::new()).unwrap());
+    };
+    let people = imread(photograph.to_str().unwrap(), IMREAD_COLOR).unwrap();
+    save("people.jpg", &people);
+    save("wall.png", &Mat::new_rows_cols_with_default(240, 320, opencv::core::CV_8UC3, Scalar::all(90.0)).unwrap());
+    let faces = vision.detect(&[&people], 5).unwrap().remove(0);
+    let whole = Rect::new(0, 0, people.cols(), people.rows());
+    let names = faces.iter().enumerate().map(|(n, face)| {
+        let b = face.bbox;
+        let side = b.height as i32;
+        let square = Rect::new((b.centre().x - b.height / 2.0) as i32, b.y as i32, side, side) & whole;
+        let name = format!("face {n}.png");
+        save(&name, &people.roi(square).unwrap().try_clone().unwrap());
+        name
+    });
+    let names = names.collect();
+    (folder, names)
+}
+
+fn label(folder: &Path, rows: &[(&str, &str)]) {
+    let rows: String = rows.iter().map(|(file, label)| format!("{file},{label}\n")).collect();
+    std::fs::write(folder.join("labels.csv"), format!("file,label\n{rows}")).unwrap();
+}
+
+fn ready() -> Option<(Models, tempfile::TempDir, Vec<String>)> {
+    let (models, photograph) = (models()?, shared("multi_face.jpg")?);
+    let (folder, faces) = folder(&photograph, &Vision::load(&models.settings()).unwrap());
+    assert_eq!(faces.len(), 5);
+    Some((models, folder, faces))
+}
+
+#[test]
+fn faces_that_are_cropped_are_measured_as_json_as_text_and_one_by_one() {
+    let Some((models, folder, faces)) = ready() else { return };
+    let rows: Vec<_> = faces.iter().map(|face| (face.as_str(), "happiness")).collect();
+    label(folder.path(), &rows);
+    let each = folder.path().join("each.csv");
+    let more = ["--cropped", "--json", "--predictions", each.to_str().unwrap()];
+    let found = json(&visage(models.path(), folder.path(), &more));
+    assert_eq!(found["count"], 5);
+    assert_eq!(found["labels"].as_array().unwrap().len(), 8, "{found}");
+    assert_eq!(found["per_class"]["happy"]["support"], 5);
+    // Five people who pose for a photograph: most of them smile.
+    assert!(found["accuracy"].as_f64().unwrap() >= 0.6, "{found}");
+    assert_eq!(found["accuracy"], found["per_class"]["happy"]["recall"]);
+    assert_eq!(found["accuracy"], found["balanced_accuracy"]);
+    let confused: u64 = found["confusion"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|row| row.as_array().unwrap())
+        .map(|n| n.as_u64().unwrap())
+        .sum();
+    assert_eq!(confused, 5);
+    for key in ["macro_f1", "ece", "faces_per_second"] {
+        assert!(found[key].as_f64().unwrap() >= 0.0, "{key}: {found}");
+    }
+
+    let each = std::fs::read_to_string(each).unwrap();
+    assert_eq!(each.lines().count(), 6, "{each}");
+    for line in each.lines().skip(1) {
+        let cells: Vec<_> = line.split(',').collect();
+        assert_eq!(cells[1], "happy");
+        let sum: f64 = cells[3..].iter().map(|cell| cell.parse::<f64>().unwrap()).sum();
+        assert!((sum - 1.0).abs() < 1e-4, "{line}");
+    }
+
+    let told = visage(models.path(), folder.path(), &["--cropped"]);
+    assert!(told.status.success());
+    let told = text(&told.stdout);
+    assert!(told.contains("accuracy") && told.contains("contempt") && told.contains("faces a second"), "{told}");
+}
+
+#[test]
+fn faces_are_found_first_unless_they_are_cropped() {
+    let Some((models, folder, _)) = ready() else { return };
+    label(folder.path(), &[("people.jpg", "happy"), ("wall.png", "neutral")]);
+    let found = json(&visage(models.path(), folder.path(), &["--json"]));
+    assert_eq!(found["count"], 1, "{found}");
+    assert_eq!(found["without_face"], serde_json::json!(["wall.png"]));
+
+    label(folder.path(), &[("wall.png", "neutral")]);
+    let none = visage(models.path(), folder.path(), &[]);
+    assert_eq!(none.status.code(), Some(3));
+    assert!(text(&none.stderr).contains("no face was found"), "{}", text(&none.stderr));
+}
+
+#[test]
+fn a_classifier_of_seven_classes_is_measured_over_seven() {
+    let Some((models, folder, faces)) = ready() else { return };
+    let seven = ("VISAGE_VISION__EMOTION__LABELS", "neutral,happy,surprise,sad,angry,disgust,fear,-");
+    let run = |rows: &[(&str, &str)]| {
+        label(folder.path(), rows);
+        command(models.path(), folder.path(), &["--cropped", "--json"]).env(seven.0, seven.1).output().unwrap()
+    };
+    let found = json(&run(&[(&faces[0], "happy")]));
+    assert_eq!(found["confusion"].as_array().unwrap().len(), 7, "{found}");
+    let refused = run(&[(&faces[0], "contempt")]);
+    assert_eq!(refused.status.code(), Some(3));
+    assert!(text(&refused.stderr).contains("\"contempt\""), "{}", text(&refused.stderr));
+}
+
+#[test]
+fn what_is_wrong_with_the_pictures_is_said_by_name() {
+    let Some((models, folder, faces)) = ready() else { return };
+    std::fs::write(folder.path().join("pictures/notes.png"), "no picture").unwrap();
+    std::fs::write(folder.path().join("pictures/empty.png"), "").unwrap();
+    for (file, said) in [
+        ("notes.png,sad", "notes.png is no picture"),
+        ("empty.png,sad", "empty.png is no picture"),
+        ("nosuch.png,sad", "nosuch.png"),
+        ("../labels.csv,sad", "is no file in"),
+        ("people.jpg,glad", "\"glad\""),
+    ] {
+        std::fs::write(folder.path().join("labels.csv"), format!("file,label\n{},happy\n{file}\n", faces[0])).unwrap();
+        let refused = visage(models.path(), folder.path(), &["--cropped"]);
+        assert_eq!(refused.status.code(), Some(3), "{file}: {}", text(&refused.stdout));
+        assert!(text(&refused.stderr).contains(said), "{file}: {}", text(&refused.stderr));
+        assert!(refused.stdout.is_empty(), "{file}");
+    }
+    // Where the predictions cannot go is found out before the work.
+    let refused = visage(models.path(), folder.path(), &["--cropped", "--predictions", "nosuch/each.csv"]);
+    assert_eq!(refused.status.code(), Some(2));
+}

@@ -1,0 +1,98 @@
+//! Parts of an analysis that are asked for, or left out.
+
+use visage::analysis::{Detail, Findings, Options};
+use visage::pipeline::Pipeline;
+
+use super::{EVERY_20TH, analyze};
+use crate::support::clips::{Models, models, shared};
+
+const EXPRESSIONS: Options = Options { detail: Some(Detail::Expressions), ..EVERY_20TH };
+
+/// `None` on a machine that does not have the models.
+fn with_movements() -> Option<(Pipeline, Models)> {
+    let models = models()?.with("face_blendshapes.onnx")?;
+    let pipeline = Pipeline::load(&models.settings()).unwrap();
+    Some((pipeline, models))
+}
+
+/// Mean of a movement over the samples of a stretch of time.
+fn mean(found: &Findings, names: [&str; 2], from: f64, to: f64) -> f64 {
+    let rows = found.timeline.rows.iter().filter(|row| row.time_s >= from && row.time_s < to);
+    let values: Vec<f64> =
+        rows.filter_map(|row| row.expressions).flat_map(|seen| names.map(|name| seen.get(name).unwrap())).collect();
+    assert!(!values.is_empty(), "{from} to {to}");
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+#[test]
+fn movements_of_the_face_show_a_smile_and_shut_eyes_where_they_are() {
+    let (Some((pipeline, _models)), Some(man), Some(woman)) =
+        (with_movements(), shared("single_face.mp4"), shared("sad_then_happy.mp4"))
+    else {
+        return;
+    };
+    let smile = ["mouthSmileLeft", "mouthSmileRight"];
+    let found = analyze(&pipeline, &man, Options { sample_every: 5, ..EXPRESSIONS }).unwrap();
+    let (before, during) = (mean(&found, smile, 0.0, 0.1), mean(&found, smile, 1.0, 2.4));
+    println!("smile before {before:.2}, during {during:.2}");
+    assert!(before < 0.3 && during > 0.6, "{before} {during}");
+    assert!(found.timeline.rows.iter().all(|row| row.expressions.is_some()));
+    assert!(found.analysis.models.iter().any(|model| model.name == "face_blendshapes"));
+
+    let found = analyze(&pipeline, &woman, Options { sample_every: 5, ..EXPRESSIONS }).unwrap();
+    let blink = ["eyeBlinkLeft", "eyeBlinkRight"];
+    let (shut, open) = (mean(&found, blink, 1.0, 4.5), mean(&found, blink, 11.0, 17.0));
+    let (weeps, laughs) = (mean(&found, smile, 1.0, 7.0), mean(&found, smile, 12.0, 17.0));
+    println!("blink with eyes shut {shut:.2}, else {open:.2}; smile {weeps:.2} and {laughs:.2}");
+    assert!(shut > 0.5 && shut > open + 0.2, "{shut} {open}");
+    // Weeping draws the mouth wide too.
+    assert!(laughs > 0.6 && laughs > weeps + 0.2, "{weeps} {laughs}");
+}
+
+#[test]
+fn movements_that_nobody_asked_for_cost_nothing_and_are_not_there() {
+    let (Some((pipeline, models)), Some(man)) = (with_movements(), shared("single_face.mp4")) else { return };
+    // A file that is no model does no harm where nobody wants it.
+    let path = models.path().join("face_blendshapes.onnx");
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, b"not a model").unwrap();
+    let found = analyze(&pipeline, &man, EVERY_20TH).unwrap();
+    assert!(
+        !found.timeline.has_expressions() && found.analysis.warnings.iter().all(|said| !said.contains("movements"))
+    );
+    // Where somebody does, the rest of the result is not lost, and what is missing is said.
+    let found = analyze(&pipeline, &man, EXPRESSIONS).unwrap();
+    let said = found.analysis.warnings.iter().any(|said| said.contains("face_blendshapes is not installed"));
+    assert!(!found.timeline.has_expressions() && said, "{:?}", found.analysis.warnings);
+    let mut settings = models.settings();
+    settings.vision.gaze = false;
+    let found = analyze(&Pipeline::load(&settings).unwrap(), &man, EXPRESSIONS).unwrap();
+    let said = found.analysis.warnings.iter().any(|said| said.contains("landmarks switched off"));
+    assert!(said, "{:?}", found.analysis.warnings);
+}
+
+#[test]
+fn a_call_that_leaves_parts_out_does_not_load_their_models() {
+    let (Some(models), Some(talk)) = (models(), shared("speech_and_face.mp4")) else { return };
+    let Some(models) = models.with("silero_vad.onnx").and_then(|models| models.with("dnsmos_sig_bak_ovr.onnx")) else {
+        return;
+    };
+    // Files that are no models show whether they are opened.
+    for file in ["face_landmarks.onnx", "silero_vad.onnx", "dnsmos_sig_bak_ovr.onnx"] {
+        let path = models.path().join(file);
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, b"not a model").unwrap();
+    }
+    let pipeline = Pipeline::load(&models.settings()).unwrap();
+    let sparse = Options { sample_every: 200, ..EVERY_20TH };
+    let plain = analyze(&pipeline, &talk, Options { gaze: false, speech: false, ..sparse }).unwrap().analysis;
+    let names: Vec<&str> = plain.models.iter().map(|model| model.name.as_str()).collect();
+    assert_eq!(names, ["yunet", "emotion"]);
+    assert!(plain.speech.is_none() && !plain.sees_eyes() && plain.summary.eye_contact.is_some());
+    let said = |words: &str| plain.warnings.iter().any(|said| said.contains(words));
+    assert!(said("the call had that switched off") && said("where the head points"), "{:?}", plain.warnings);
+    // With them, what cannot be loaded is left out and said.
+    let all = analyze(&pipeline, &talk, sparse).unwrap().analysis;
+    let said = |words: &str| all.warnings.iter().any(|said| said.contains(words));
+    assert!(said("silero_vad, is not installed") && said("where the head points"), "{:?}", all.warnings);
+}

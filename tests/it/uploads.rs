@@ -1,0 +1,316 @@
+//! Videos that come in parts, into a folder and into a bucket.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::{Response, StatusCode};
+use serde_json::{Value, json};
+use uuid::Uuid;
+use visage::analysis::{Findings, Options};
+use visage::clock::{Clock, ManualClock, RandomTokens, SystemClock};
+use visage::config::{ByteSize, StorageKind};
+use visage::media::Source;
+use visage::pipeline::{Cancel, Progress};
+use visage::store::Scope;
+use visage::worker::{Analyzer, Trouble, Worker};
+
+use crate::keys::{clip, key};
+use crate::support::clips::Clips;
+use crate::support::s3::S3Server;
+use crate::support::service::Service;
+
+/// Somewhat more than two parts.
+fn large_clip() -> Vec<u8> {
+    let clips = Clips::new();
+    let source = "-f lavfi -i testsrc=size=320x240:rate=25:duration=4 -c:v rawvideo -pix_fmt bgr24";
+    let video = std::fs::read(clips.make("clip.avi", source)).unwrap();
+    assert!(video.len() > 20 << 20);
+    video
+}
+
+/// A service on each kind of storage.
+struct House {
+    service: Service,
+    bucket: Option<S3Server>,
+}
+
+impl House {
+    async fn folder() -> Self {
+        Self { service: Service::start(|_| {}).await, bucket: None }
+    }
+
+    async fn bucket(direct: bool) -> Self {
+        let bucket = S3Server::start().await;
+        let settings = bucket.settings();
+        let service = Service::start(move |changed| {
+            changed.storage.kind = StorageKind::S3;
+            changed.storage.s3 = settings;
+            changed.storage.s3.direct_uploads = direct;
+        });
+        Self { service: service.await, bucket: Some(bucket) }
+    }
+
+    async fn begin(&self, size: usize) -> Value {
+        let response = self.post("/v1/uploads", &json!({"size_bytes": size})).await;
+        assert_eq!(response.status(), StatusCode::CREATED);
+        let location = response.headers()["location"].to_str().unwrap().to_owned();
+        let upload: Value = response.json().await.unwrap();
+        assert_eq!(location, format!("/v1/uploads/{}", upload["upload"].as_str().unwrap()));
+        upload
+    }
+
+    async fn post(&self, path: &str, body: &Value) -> Response {
+        self.service.http.post(format!("{}{path}", self.service.base)).json(body).send().await.unwrap()
+    }
+
+    async fn start(&self, upload: &Value) -> (u16, Value) {
+        told(
+            self.post(
+                "/v1/analyses",
+                &json!({"upload": upload["upload"], "sample_every": 5, "email": "ann@example.org"}),
+            )
+            .await,
+        )
+        .await
+    }
+
+    async fn state(&self, upload: &Value) -> (u16, Value) {
+        told(self.service.get(&format!("/v1/uploads/{}", upload["upload"].as_str().unwrap())).await).await
+    }
+
+    /// PUTs a part as any client of an address does.
+    async fn put(&self, part: &Value, bytes: Vec<u8>) -> Response {
+        self.service.http.put(part["url"].as_str().unwrap()).body(bytes).send().await.unwrap()
+    }
+
+    async fn send(&self, part: &Value, video: &[u8]) {
+        let (from, size) = (part["offset"].as_u64().unwrap() as usize, part["size_bytes"].as_u64().unwrap() as usize);
+        let response = self.put(part, video[from..from + size].to_vec()).await;
+        assert!(response.status().is_success(), "{}", response.text().await.unwrap());
+    }
+
+    /// Files or objects that are there, unfinished ones of a folder included.
+    fn stored(&self) -> usize {
+        match &self.bucket {
+            None => self.service.stored().len(),
+            Some(bucket) => bucket.objects().iter().filter(|name| name.starts_with("visage/")).count(),
+        }
+    }
+}
+
+async fn told(response: Response) -> (u16, Value) {
+    (response.status().as_u16(), response.json().await.unwrap())
+}
+
+/// Every test below, once on each kind of storage.
+macro_rules! on_all {
+    ($($name:ident,)*) => {
+        mod folder {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                super::$name(super::House::folder().await).await;
+            })*
+        }
+        mod bucket {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                super::$name(super::House::bucket(true).await).await;
+            })*
+        }
+        mod bucket_through_the_service {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                super::$name(super::House::bucket(false).await).await;
+            })*
+        }
+    };
+}
+
+on_all! {
+    parts_come_in_any_order_and_again_and_become_the_video,
+    what_is_no_video_leaves_nothing,
+    an_upload_that_is_thrown_away_leaves_nothing,
+    an_upload_whose_time_is_over_is_swept,
+}
+
+async fn parts_come_in_any_order_and_again_and_become_the_video(house: House) {
+    let video = large_clip();
+    let upload = house.begin(video.len()).await;
+    let parts = upload["parts"].as_array().unwrap();
+    assert_eq!((parts.len(), upload["part_size"].as_u64()), (3, Some(8 << 20)));
+    assert!(parts.iter().all(|part| part["done"] == false));
+    house.send(&parts[2], &video).await;
+    // A line that broke, and what the client sends when it is back.
+    house.put(&parts[0], vec![0; parts[0]["size_bytes"].as_u64().unwrap() as usize]).await;
+    let (status, refused) = house.start(&upload).await;
+    assert_eq!((status, &refused["code"], &refused["missing"]), (409, &json!("upload_incomplete"), &json!([2])));
+    let (_, state) = house.state(&upload).await;
+    let done: Vec<_> = state["parts"].as_array().unwrap().iter().map(|part| part["done"] == true).collect();
+    assert_eq!(done, [true, false, true]);
+    house.send(&state["parts"][0], &video).await;
+    house.send(&state["parts"][1], &video).await;
+
+    let (status, accepted) = house.start(&upload).await;
+    assert_eq!(status, 202, "{accepted}");
+    let token: Uuid = accepted["token"].as_str().unwrap().parse().unwrap();
+    assert_eq!(house.start(&upload).await, (202, accepted), "said again, it is the same");
+    let job = house.service.store.job(token).await.unwrap().unwrap();
+    assert_eq!(job.options.sample_every, 5);
+    let keys = house.service.store.video_keys().await.unwrap();
+    let copy = tempfile::NamedTempFile::new().unwrap();
+    house.service.blobs.fetch(keys.iter().next().unwrap(), copy.path()).await.unwrap();
+    assert!(std::fs::read(copy.path()).unwrap() == video, "it is the very video");
+    assert_eq!((house.stored(), keys.len()), (1, 1), "nothing lies beside it");
+    assert_eq!(house.state(&upload).await.1["code"], "upload_started");
+    let erased = house.service.http.delete(format!("{}/results/{token}", house.service.base)).send().await.unwrap();
+    assert_eq!((erased.status(), house.stored()), (StatusCode::NO_CONTENT, 0));
+}
+
+async fn what_is_no_video_leaves_nothing(house: House) {
+    let text = b"just some text".repeat(100);
+    let upload = house.begin(text.len()).await;
+    house.send(&upload["parts"][0], &text).await;
+    let (status, refused) = house.start(&upload).await;
+    assert_eq!((status, &refused["code"]), (422, &json!("not_a_video")));
+    assert_eq!((house.stored(), house.state(&upload).await.0), (0, 404));
+}
+
+async fn an_upload_that_is_thrown_away_leaves_nothing(house: House) {
+    let video = clip();
+    let upload = house.begin(video.len()).await;
+    house.send(&upload["parts"][0], &video).await;
+    let path = format!("{}/v1/uploads/{}", house.service.base, upload["upload"].as_str().unwrap());
+    assert_eq!(house.service.http.delete(path).send().await.unwrap().status(), StatusCode::NO_CONTENT);
+    assert_eq!((house.stored(), house.state(&upload).await.0, house.start(&upload).await.0), (0, 404, 404));
+    assert!(house.bucket.as_ref().is_none_or(|bucket| bucket.open_uploads() == 0));
+}
+
+/// Nothing is analyzed here.
+struct Idle;
+
+impl Analyzer for Idle {
+    fn analyze(&self, _: &Source, _: Options, _: &(dyn Fn(Progress) + Sync), _: &Cancel) -> Result<Findings, Trouble> {
+        Err(Trouble::Cancelled)
+    }
+}
+
+async fn an_upload_whose_time_is_over_is_swept(house: House) {
+    let video = clip();
+    let (left, started) = (house.begin(video.len()).await, house.begin(video.len()).await);
+    for upload in [&left, &started] {
+        house.send(&upload["parts"][0], &video).await;
+    }
+    let (status, accepted) = house.start(&started).await;
+    assert_eq!(status, 202);
+    let clock = ManualClock::at(SystemClock.now());
+    let service = &house.service;
+    let worker = Worker {
+        name: "test".to_owned(),
+        settings: service.settings.clone(),
+        store: service.store.clone(),
+        blobs: service.blobs.clone(),
+        analyzer: Arc::new(Idle),
+        post: None,
+        clock: Arc::new(clock.clone()),
+        tokens: Arc::new(RandomTokens),
+    };
+    assert_eq!(worker.sweep().await.uploads, 0, "its time is not over");
+    assert_eq!(house.state(&left).await.0, 200);
+    clock.advance(Duration::from_secs(24 * 3600 + 1));
+    assert_eq!(worker.sweep().await.uploads, 1);
+    assert_eq!((house.state(&left).await.0, house.stored()), (404, 1), "the video of the job stays");
+    let token = accepted["token"].as_str().unwrap();
+    assert_eq!(house.service.get(&format!("/results/{token}")).await.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_part_of_another_size_or_number_is_refused() {
+    let house = House::folder().await;
+    let video = clip();
+    let upload = house.begin(video.len()).await;
+    let part = &upload["parts"][0];
+    for bytes in [video[1..].to_vec(), [video.clone(), vec![0]].concat(), Vec::new()] {
+        let (status, refused) = told(house.put(part, bytes).await).await;
+        assert_eq!((status, &refused["code"]), (422, &json!("wrong_part_size")), "{refused}");
+        assert_eq!(refused["expected_bytes"], video.len());
+    }
+    // Without a length in front, the bytes are counted.
+    let chunks = [Ok::<_, std::io::Error>(video.clone()), Ok(vec![0])];
+    let body = reqwest::Body::wrap_stream(futures_util::stream::iter(chunks));
+    let sent = house.service.http.put(part["url"].as_str().unwrap()).body(body).send().await.unwrap();
+    assert_eq!(told(sent).await.1["code"], "wrong_part_size");
+    let base = part["url"].as_str().unwrap().strip_suffix("/1").unwrap();
+    for number in ["0", "2", "-1", "x"] {
+        let sent = house.service.http.put(format!("{base}/{number}")).body(video.clone()).send().await.unwrap();
+        assert_eq!((sent.status().as_u16(), told(sent).await.1["code"].clone()), (404, json!("unknown_part")));
+    }
+    assert_eq!(house.stored(), 0, "nothing of them stays");
+}
+
+#[tokio::test]
+async fn bodies_that_are_none_are_refused_by_name() {
+    let house =
+        House { service: Service::start(|settings| settings.http.max_upload = ByteSize(1000)).await, bucket: None };
+    for (body, status, code) in [
+        (json!({"size_bytes": 1001}), 413, "upload_too_large"),
+        (json!({"size_bytes": 0}), 422, "bad_body"),
+        (json!({"size_bytes": -1}), 422, "bad_body"),
+        (json!({}), 422, "bad_body"),
+        (json!({"size_bytes": 5, "size": 5}), 422, "bad_body"),
+        (json!([]), 422, "bad_body"),
+    ] {
+        let (given, refused) = told(house.post("/v1/uploads", &body).await).await;
+        assert_eq!((given, refused["code"].as_str()), (status, Some(code)), "{body}: {refused}");
+        assert!(refused["detail"].as_str().unwrap().ends_with('.'), "{refused}");
+    }
+    let send = |kind: &str, body: &'static str| {
+        let request = house.service.http.post(format!("{}/v1/uploads", house.service.base));
+        request.header("content-type", kind.to_owned()).body(body).send()
+    };
+    assert_eq!(send("text/plain", "{}").await.unwrap().status(), 415);
+    assert_eq!(told(send("application/json", "{").await.unwrap()).await.1["code"], "bad_json");
+    let upload = json!("00000000-0000-4000-8000-000000000000");
+    for (member, value, code) in [
+        ("sample_every", json!(0), "bad_option"),
+        ("max_faces", json!(101), "bad_option"),
+        ("email", json!("nobody"), "bad_email"),
+        ("email", json!(["a@b.c", "nobody"]), "bad_email"),
+        ("language", json!("xx"), "bad_body"),
+        ("sampel_every", json!(5), "bad_body"),
+        ("max_faces", json!(5), "unknown_upload"),
+    ] {
+        let refused = told(house.post("/v1/analyses", &json!({"upload": upload, member: value})).await).await.1;
+        assert_eq!(refused["code"].as_str(), Some(code), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn with_keys_an_upload_is_its_senders_and_the_address_of_a_part_is_enough() {
+    let service = Service::start(|settings| settings.auth.required = true).await;
+    let (ann, bob) = (key(&service, &[Scope::Analyze]).await, key(&service, &[Scope::Admin, Scope::Analyze]).await);
+    let stranger = key(&service, &[Scope::Analyze]).await;
+    let video = clip();
+    let begin = |key: Option<&str>| {
+        let request =
+            service.http.post(format!("{}/v1/uploads", service.base)).json(&json!({"size_bytes": video.len()}));
+        key.map_or(request.try_clone().unwrap(), |key| request.bearer_auth(key)).send()
+    };
+    assert_eq!(begin(None).await.unwrap().status(), 401);
+    let upload: Value = begin(Some(&ann)).await.unwrap().json().await.unwrap();
+    let path = format!("{}/v1/uploads/{}", service.base, upload["upload"].as_str().unwrap());
+    let see = |key: &str| service.http.get(&path).bearer_auth(key).send();
+    let seen =
+        [see(&ann).await.unwrap().status(), see(&stranger).await.unwrap().status(), see(&bob).await.unwrap().status()];
+    assert_eq!(seen.map(|status| status.as_u16()), [200, 404, 200]);
+    let part = service.http.put(upload["parts"][0]["url"].as_str().unwrap()).body(video.clone()).send().await.unwrap();
+    assert_eq!(part.status(), 204, "without a key");
+    let start = |key: &str| {
+        let request = service.http.post(format!("{}/v1/analyses", service.base)).bearer_auth(key);
+        request.json(&json!({"upload": upload["upload"]})).send()
+    };
+    assert_eq!(start(&stranger).await.unwrap().status(), 404);
+    let (status, accepted) = told(start(&ann).await.unwrap()).await;
+    assert_eq!(status, 202, "{accepted}");
+    let job = service.store.job(accepted["token"].as_str().unwrap().parse().unwrap()).await.unwrap().unwrap();
+    assert_eq!(job.owner.as_deref(), ann.split('_').nth(1));
+}
