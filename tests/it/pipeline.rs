@@ -2,6 +2,7 @@
 
 mod media;
 mod parts;
+mod people;
 mod remote;
 
 use std::path::Path;
