@@ -34,6 +34,7 @@ test: setup ## install what is missing, check formatting and lints, run every te
 	@scripts/install-test-deps.sh
 	@$(MAKE) --no-print-directory lint models PROFILE=dev
 	cargo test --locked
+	scripts/check-api.sh
 
 .PHONY: bench
 bench: setup ## measure: whole analyses against ffmpeg's decoding and against scripts in Python

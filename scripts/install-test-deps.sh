@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Installs what the tests need beside the build: ffmpeg (test clips), Postgres (unless one answers on this machine or
-# its programs are there: the tests start one of their own), and tools of the scripts' own checks.
+# its programs are there: the tests start one of their own), Python for the clients in tests/clients, and tools of the scripts' own checks.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
 
-apt_install ffmpeg curl jq openssl python3 shellcheck
+apt_install ffmpeg curl jq openssl python3 python3-venv shellcheck
 
 postgres_answers() { (exec 3<>/dev/tcp/127.0.0.1/5432) 2>/dev/null; }
 

@@ -93,6 +93,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
         #[test]
         fn every_figure_is_the_native_one_and_the_emotions_sum_to_a_hundred(
             shown in prop::collection::vec(probabilities(), 1..20),

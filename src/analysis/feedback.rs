@@ -361,3 +361,124 @@ impl Finding {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analysis::testing::{all, facts, seen, track};
+    use crate::analysis::{
+        Analysis, Eyes, Gaze, LANDMARK_MODEL, ModelUsed, Observation, Pose, SpeechQuality, Track, summarise,
+    };
+
+    fn analysis(people: &[Track], count: u32, speech: Option<Speech>) -> Analysis {
+        let times: Vec<f64> = (0..count).map(f64::from).collect();
+        let models = vec![ModelUsed { name: LANDMARK_MODEL.to_owned(), sha256: String::new() }];
+        summarise(facts(f64::from(count), speech.is_some()), &times, people, speech, models, vec![]).analysis
+    }
+
+    /// Happy for a third, then neutral; away from the camera in the middle third, with open or with shut eyes.
+    fn talker(count: u32, shut: bool) -> Track {
+        let observations = (0..count).map(|n| {
+            let away = (count / 3..2 * count / 3).contains(&n);
+            let openness = if away && shut { 0.05 } else { 0.3 };
+            let gaze = Gaze { yaw: if away { 30.0 } else { 1.0 }, pitch: 0.0 };
+            Observation {
+                emotions: all(if n < count / 3 { Emotion::Happy } else { Emotion::Neutral }),
+                eyes: Some(Eyes { openness, gaze }),
+                pose: Some(Pose::default()),
+                ..seen(n, f64::from(n), (100.0, 100.0), 80.0)
+            }
+        });
+        Track { id: 1, observations: observations.collect() }
+    }
+
+    fn speech(fluency: f64, rate: f64, ovr: f64, clarity: f64) -> Speech {
+        Speech {
+            ratio: 0.7,
+            clarity: Some(clarity),
+            quality_mos: Some(SpeechQuality { sig: 3.0, bak: 3.0, ovr }),
+            syllables_per_s: Some(rate),
+            fluency: Some(fluency),
+            pauses: 9,
+            longest_pause_s: 3.2,
+        }
+    }
+
+    fn weakest(analysis: &Analysis) -> Finding {
+        let find = |remark: &Remark| match remark {
+            Remark::Weakest(finding) => Some(finding.clone()),
+            _ => None,
+        };
+        analysis.summary.remarks.iter().find_map(find).unwrap()
+    }
+
+    fn advice(analysis: &Analysis) -> Advice {
+        let find = |remark: &Remark| match remark {
+            Remark::Try { advice } => Some(*advice),
+            _ => None,
+        };
+        analysis.summary.remarks.iter().find_map(find).unwrap()
+    }
+
+    #[test]
+    fn the_weakest_part_is_told_with_its_figure_its_stretch_and_its_reason() {
+        let away = analysis(&[talker(300, false)], 300, None);
+        let found = weakest(&away);
+        assert_eq!((found.part, found.reason), (PartName::EyeContact, Some(Reason::LookedAway)));
+        let Stretch { start_s, end_s, value } = found.stretch.unwrap();
+        assert!((start_s - 99.5).abs() < 1.1 && (end_s - 199.5).abs() < 1.1 && value < 5.0, "{found:?}");
+        assert_eq!(advice(&away), Advice::LookIntoTheLens);
+        let text = away.summary.feedback.join(" ");
+        for told in ["happy", "steadiness of the head with", "100 of 100", "eye contact", "67 of 100", "1:40", "3:20"] {
+            assert!(text.contains(told), "{told} in {text}");
+        }
+        let shut = analysis(&[talker(300, true)], 300, None);
+        assert_eq!((weakest(&shut).reason, advice(&shut)), (Some(Reason::EyesShut), Advice::KeepEyesUp));
+    }
+
+    #[test]
+    fn what_is_hardly_known_is_said_with_care() {
+        let short = analysis(&[talker(3, false)], 3, None);
+        let text = short.summary.feedback.join(" ");
+        assert!(matches!(short.summary.remarks[0], Remark::LittleMaterial { samples: 3, .. }));
+        assert!(text.contains("may have been") && !text.contains("Weakest was"), "{text}");
+        let long = analysis(&[talker(3000, false)], 3000, None);
+        assert_eq!(weakest(&long).certainty, Certainty::Clear);
+        assert!(long.summary.feedback.join(" ").contains("Weakest was eye contact with 67 of 100"));
+    }
+
+    #[test]
+    fn advice_follows_from_what_made_the_part_weak() {
+        let with = |speech| analysis(&[talker(300, false)], 300, Some(speech));
+        for (heard, expected) in [
+            (speech(30.0, 4.0, 3.5, 60.0), Advice::ShortenPauses),
+            (speech(30.0, 1.5, 3.5, 60.0), Advice::SpeakFaster),
+            (speech(30.0, 8.0, 3.5, 60.0), Advice::SpeakSlower),
+            (speech(90.0, 4.0, 1.7, 17.0), Advice::BetterSound),
+        ] {
+            assert_eq!(advice(&with(heard)), expected);
+        }
+        let count = 120;
+        let times: Vec<f64> = (0..count).map(f64::from).collect();
+        let laughing = track(1, &times, &vec![all(Emotion::Happy); times.len()]);
+        assert_eq!(advice(&analysis(&[laughing], count, None)), Advice::QuieterFace);
+        let afraid = track(1, &times, &vec![all(Emotion::Fear); times.len()]);
+        assert_eq!(advice(&analysis(&[afraid], count, None)), Advice::RelaxTheFace);
+        let mut calm = talker(count, false);
+        calm.observations.retain(|seen| seen.sample >= 2 * count / 3);
+        assert_eq!(advice(&analysis(&[calm], count, None)), Advice::KeepItUp);
+    }
+
+    #[test]
+    fn several_people_are_spoken_of_as_several() {
+        let mut other = talker(60, false);
+        other.id = 2;
+        let found = analysis(&[talker(60, false), other], 60, None);
+        assert!(found.summary.feedback[0].starts_with("2 people"), "{:?}", found.summary.feedback);
+    }
+
+    #[test]
+    fn nobody_gets_no_feedback() {
+        assert!(analysis(&[], 5, None).summary.feedback.is_empty());
+    }
+}

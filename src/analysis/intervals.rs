@@ -185,8 +185,9 @@ fn row(people: &[&[Block]], voice: Voice, times: impl Fn(usize) -> f64) -> Optio
         }
         all.add(&person.among_others(), 1.0);
     }
-    let Figures { emotions, calmness, confidence, valence, arousal, eye_contact, steadiness, .. } = all.figures()?;
-    let scores = Scores::of(&all.figures()?, voice);
+    let figures = all.figures()?;
+    let scores = Scores::of(&figures, voice);
+    let Figures { emotions, calmness, confidence, valence, arousal, eye_contact, steadiness, .. } = figures;
     let mut row = [None; ROW];
     for (place, p) in row.iter_mut().zip(emotions) {
         *place = Some(100.0 * p);
@@ -284,4 +285,113 @@ fn student(freedom: f64) -> f64 {
     let second = (5.0 * Z.powi(5) + 16.0 * Z.powi(3) + 3.0 * Z) / 96.0;
     let third = (3.0 * Z.powi(7) + 19.0 * Z.powi(5) + 17.0 * Z.powi(3) - 15.0 * Z) / 384.0;
     Z + first / freedom + second / freedom.powi(2) + third / freedom.powi(3)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::analysis::contact::Contact;
+    use crate::analysis::testing::{all, probabilities, seen};
+    use crate::analysis::{Observation, Probabilities};
+
+    /// One sample a second.
+    fn person(shown: &[Probabilities], quality: f32) -> Vec<Block> {
+        let samples = shown.iter().zip(0_u32..).map(|(emotions, n)| {
+            let seen = Observation { emotions: *emotions, quality, ..seen(n, f64::from(n), (100.0, 100.0), 80.0) };
+            let contact = Contact { met: Some(n % 3 == 0), eyes_shut: None };
+            (seen.time_s, Tally::of(&seen, contact, Some(90.0), 1.0))
+        });
+        blocks(samples, shown.len() as f64)
+    }
+
+    fn of(shown: &[Probabilities], quality: f32) -> Intervals {
+        intervals(&[&person(shown, quality)], Voice::default(), 1).unwrap()
+    }
+
+    fn turns(count: usize) -> Vec<Probabilities> {
+        (0..count).map(|n| all(if n / 4 % 2 == 0 { Emotion::Happy } else { Emotion::Neutral })).collect()
+    }
+
+    #[test]
+    fn little_material_is_never_sure() {
+        for count in [1, 2] {
+            let found = of(&vec![all(Emotion::Happy); count], 1.0);
+            assert!(found.emotions[&Emotion::Happy].width() > 25.0, "{count}: {found:#?}");
+            assert!(found.emotions[&Emotion::Angry].width() > 10.0, "{found:#?}");
+            assert!(found.calmness.width() > 25.0 && found.presence.unwrap().width() > 25.0, "{found:#?}");
+        }
+    }
+
+    #[test]
+    fn long_material_is_surer_than_short_and_good_than_bad() {
+        let width = |count, quality| of(&turns(count), quality).emotions[&Emotion::Happy].width();
+        assert!(width(24, 1.0) < width(8, 1.0));
+        assert!(width(240, 1.0) < width(24, 1.0) / 2.0);
+        assert!(width(3600, 1.0) < 6.0);
+        assert!(width(24, 0.2) > 1.5 * width(24, 0.9));
+        let steady = |count: usize| of(&vec![all(Emotion::Neutral); count], 1.0).calmness.width();
+        assert!(steady(20) < 15.0 && steady(3600) < 1.0, "{} {}", steady(20), steady(3600));
+    }
+
+    #[test]
+    fn the_same_video_gives_the_same_intervals_and_another_draw_others_nearby() {
+        let block = person(&turns(40), 0.9);
+        let draw = |seed| intervals(&[&block], Voice::default(), seed).unwrap();
+        assert_eq!(draw(1), draw(1));
+        let (one, two) = (draw(1).calmness, draw(2).calmness);
+        assert!((one.low - two.low).abs() < 4.0 && (one.high - two.high).abs() < 4.0, "{one:?} {two:?}");
+    }
+
+    #[test]
+    fn nobody_has_no_interval() {
+        assert_eq!(intervals(&[], Voice::default(), 1), None);
+    }
+
+    #[test]
+    fn student_is_close_to_the_tables() {
+        for (freedom, table) in [(3.0, 3.182), (5.0, 2.571), (10.0, 2.228), (30.0, 2.042), (149.0, 1.976)] {
+            assert!((student(freedom) / table - 1.0).abs() < 0.03, "{freedom}: {}", student(freedom));
+        }
+    }
+
+    /// The mean of so many of these intervals that hold what the process gives in the long run.
+    #[test]
+    fn about_nineteen_intervals_of_twenty_hold_the_truth() {
+        // Faces that turn happy or neutral for 4 seconds at a time, half the time each, drawn 200 times.
+        let mut random = Xoshiro256PlusPlus::seed_from_u64(7);
+        let mut held = 0;
+        for _ in 0..200 {
+            let mut shown = Vec::new();
+            while shown.len() < 60 {
+                let emotion = if random.random_range(0..2) == 0 { Emotion::Happy } else { Emotion::Neutral };
+                shown.extend([all(emotion); 4]);
+            }
+            held += u32::from(of(&shown, 1.0).emotions[&Emotion::Happy].holds(50.0));
+        }
+        assert!((170..=200).contains(&held), "{held} of 200");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn an_interval_holds_its_figure_and_stays_in_range(
+            people in prop::collection::vec(prop::collection::vec(probabilities(), 1..40), 1..4),
+            quality in 0.05_f32..=1.0,
+        ) {
+            let blocks: Vec<Vec<Block>> = people.iter().map(|shown| person(shown, quality)).collect();
+            let blocks: Vec<&[Block]> = blocks.iter().map(Vec::as_slice).collect();
+            let found = intervals(&blocks, Voice::default(), 1).unwrap();
+            let told = row(&blocks, Voice::default(), |_| 1.0).unwrap();
+            let percents: Vec<Interval> = Emotion::ALL.iter().map(|emotion| found.emotions[emotion]).collect();
+            let others = [found.calmness, found.model_confidence, found.valence, found.arousal];
+            let optional = [found.eye_contact, found.steadiness, found.presence, found.overall_score].map(Option::unwrap);
+            for (told, interval) in told.iter().zip(percents.iter().chain(&others).chain(&optional)) {
+                prop_assert!(interval.holds(told.unwrap()), "{told:?} {interval:?}");
+                prop_assert!(interval.width() > 0.0);
+                prop_assert!((-1.0..=100.0).contains(&interval.low) && (-1.0..=100.0).contains(&interval.high));
+            }
+        }
+    }
 }

@@ -6,7 +6,9 @@
 
 #![allow(unused_qualifications, reason = "the macro that describes types writes whole paths")]
 
+mod appearance;
 mod appraisal;
+mod blinks;
 mod contact;
 mod emotion;
 mod evaluation;
@@ -34,7 +36,9 @@ mod timeline;
 mod track;
 mod weights;
 
+pub use appearance::Appearance;
 pub use appraisal::{Appraisal, appraise};
+pub use blinks::MAX_INTERVAL_S as BLINKS_INTERVAL_S;
 pub use contact::{GAZE_CONE_DEG, OFFSET_DEG};
 pub use emotion::{Emotion, Probabilities};
 pub use evaluation::{ClassFigures, Evaluation, Judged, evaluate};
@@ -56,5 +60,5 @@ pub use summary::{
     Analysis, FaceSummary, Findings, LANDMARK_MODEL, ModelUsed, Speech, SpeechQuality, Summary, VideoFacts,
 };
 pub use timeline::{Timeline, TimelineRow};
-pub use track::{Track, Tracker};
+pub use track::{Sighting, Track, Tracker};
 pub use weights::{OVERALL, PRESENCE, Part, PartName, Parts};

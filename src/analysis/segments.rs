@@ -113,3 +113,88 @@ fn stretch(seen: &[Observation], reach: &[(f64, f64)]) -> Vec<Segment> {
     };
     merged.iter().map(segment).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::analysis::testing::{all, probabilities, seen};
+
+    const A: Emotion = Emotion::Sad;
+    const B: Emotion = Emotion::Happy;
+    const C: Emotion = Emotion::Neutral;
+
+    fn observe(times: &[f64], shown: &[Emotion]) -> Vec<Observation> {
+        let one = |((n, time_s), emotion): ((u32, &f64), &Emotion)| Observation {
+            emotions: all(*emotion),
+            ..seen(n, *time_s, (100.0, 100.0), 80.0)
+        };
+        (0..).zip(times).zip(shown).map(one).collect()
+    }
+
+    /// Of samples one second apart.
+    fn runs(shown: &[Emotion]) -> Vec<(Emotion, f64, f64, u32)> {
+        let times: Vec<f64> = (0..shown.len()).map(|n| n as f64).collect();
+        let reach: Vec<(f64, f64)> = times.iter().map(|t| (t - 0.5, t + 0.5)).collect();
+        let found = segments(&observe(&times, shown), &reach, 1.0);
+        found.iter().map(|run| (run.emotion, run.start_s, run.end_s, run.samples)).collect()
+    }
+
+    #[test]
+    fn a_run_has_its_start_and_its_end() {
+        assert_eq!(runs(&[A, A, A, B, B]), [(A, -0.5, 2.5, 3), (B, 2.5, 4.5, 2)]);
+        assert_eq!(runs(&[A]), [(A, -0.5, 0.5, 1)]);
+        assert_eq!(runs(&[]), []);
+    }
+
+    #[test]
+    fn one_flickering_sample_makes_no_run() {
+        assert_eq!(runs(&[A, A, B, A, A]), [(A, -0.5, 4.5, 5)]);
+        assert_eq!(runs(&[A, A, B, C, C]), [(A, -0.5, 2.5, 3), (C, 2.5, 4.5, 2)]);
+        assert_eq!(runs(&[B, A, A]), [(A, -0.5, 2.5, 3)]);
+    }
+
+    #[test]
+    fn flicker_that_goes_on_is_a_run_of_what_it_showed_most() {
+        assert_eq!(runs(&[A, A, B, C, B, C, B]), [(A, -0.5, 1.5, 2), (B, 1.5, 6.5, 5)]);
+    }
+
+    #[test]
+    fn dense_samples_need_half_a_second() {
+        let times: Vec<f64> = (0..60).map(|n| f64::from(n) / 30.0).collect();
+        let reach: Vec<(f64, f64)> = times.iter().map(|t| (*t, t + 1.0 / 30.0)).collect();
+        let shown: Vec<Emotion> = (0..60).map(|n| if (20..30).contains(&n) { B } else { A }).collect();
+        assert_eq!(segments(&observe(&times, &shown), &reach, 1.0 / 30.0).len(), 1);
+        let shown: Vec<Emotion> = (0..60).map(|n| if (20..40).contains(&n) { B } else { A }).collect();
+        assert_eq!(segments(&observe(&times, &shown), &reach, 1.0 / 30.0).len(), 3);
+    }
+
+    #[test]
+    fn no_run_reaches_over_an_absence() {
+        let times = [0.0, 1.0, 2.0, 12.0, 13.0];
+        let reach = times.map(|t| (t - 0.5, t + 0.5));
+        let found = segments(&observe(&times, &[A; 5]), &reach, 1.0);
+        assert_eq!(found.iter().map(|run| (run.start_s, run.end_s)).collect::<Vec<_>>(), [(-0.5, 2.5), (11.5, 13.5)]);
+    }
+
+    proptest! {
+        #[test]
+        fn runs_hold_every_sample_once_and_neighbours_differ(shown in prop::collection::vec(probabilities(), 1..80)) {
+            let times: Vec<f64> = (0..shown.len()).map(|n| n as f64 * 0.8).collect();
+            let reach: Vec<(f64, f64)> = times.iter().map(|t| (t - 0.4, t + 0.4)).collect();
+            let mut seen = observe(&times, &vec![A; shown.len()]);
+            for (seen, emotions) in seen.iter_mut().zip(&shown) {
+                seen.emotions = *emotions;
+            }
+            let found = segments(&seen, &reach, 0.8);
+            prop_assert_eq!(found.iter().map(|run| run.samples as usize).sum::<usize>(), shown.len());
+            for pair in found.windows(2) {
+                prop_assert!(pair[0].emotion != pair[1].emotion);
+                prop_assert!((pair[0].end_s - pair[1].start_s).abs() < 1e-9);
+            }
+            prop_assert!(found.len() == 1 || found.iter().all(|run| run.samples >= 2));
+            prop_assert!(found.iter().all(|run| (0.0..=1.0 + 1e-6).contains(&run.confidence)));
+        }
+    }
+}

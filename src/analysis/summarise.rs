@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use super::blinks::Blinks;
 use super::contact::{Contact, contacts};
 use super::feedback::{Material, remarks};
 use super::intervals::{Block, blocks, intervals};
@@ -41,7 +42,7 @@ pub fn summarise(
     let length_s = reaches.last().map_or(MIN_SPAN_S, |(_, to)| to.max(MIN_SPAN_S));
     let by_eyes = sees_eyes(&models);
     let people: Vec<Person> =
-        tracks.iter().filter_map(|track| Person::of(track, &reaches, length_s, by_eyes)).collect();
+        tracks.iter().filter_map(|track| Person::of(track, &reaches, (length_s, interval_s), by_eyes)).collect();
     if people.is_empty() {
         warnings.push("No face was found in the frames that were looked at.".to_owned());
     }
@@ -119,11 +120,12 @@ struct Person<'a> {
     /// Of all samples.
     tally: Tally,
     figures: Figures,
+    blinks: Blinks,
 }
 
 impl<'a> Person<'a> {
     /// `None` for a track without observations.
-    fn of(track: &'a Track, reaches: &[(f64, f64)], length_s: f64, by_eyes: bool) -> Option<Self> {
+    fn of(track: &'a Track, reaches: &[(f64, f64)], (length_s, interval_s): (f64, f64), by_eyes: bool) -> Option<Self> {
         let seen = &track.observations;
         let contacts = contacts(seen, by_eyes);
         let tallies: Vec<Tally> = seen
@@ -141,7 +143,8 @@ impl<'a> Person<'a> {
         }
         let timed = seen.iter().zip(&tallies).map(|(seen, tally)| (seen.time_s, *tally));
         let blocks = blocks(timed, length_s);
-        Some(Self { track, contacts, blocks, tally, figures: tally.figures()?, tallies })
+        let blinks = Blinks::count(seen, &contacts, interval_s);
+        Some(Self { track, contacts, blocks, tally, figures: tally.figures()?, blinks, tallies })
     }
 
     fn summary(&self, voice: Voice, all: &[(f64, f64)], interval_s: f64) -> FaceSummary {
@@ -176,6 +179,7 @@ impl<'a> Person<'a> {
             example_embedding: seen.first().map_or([0.0; 7], |seen| seen.emotions.0),
             eye_contact: self.figures.eye_contact,
             eye_contact_coverage: self.figures.eye_contact_coverage,
+            blinks_per_minute: self.blinks.a_minute(),
             calmness: self.figures.calmness,
             valence: self.figures.valence,
             arousal: self.figures.arousal,
@@ -208,6 +212,7 @@ fn whole(people: &[Person], voice: Voice) -> Summary {
         calmness: figures.map(|figures| figures.calmness),
         eye_contact: figures.and_then(|figures| figures.eye_contact),
         eye_contact_coverage: figures.and_then(|figures| figures.eye_contact_coverage),
+        blinks_per_minute: people.iter().map(|person| person.blinks).fold(Blinks::default(), Blinks::and).a_minute(),
         model_confidence: figures.map(|figures| figures.confidence),
         valence: figures.map(|figures| figures.valence),
         arousal: figures.map(|figures| figures.arousal),
@@ -358,6 +363,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
         #[test]
         fn figures_stay_in_their_ranges_and_percentages_sum_to_a_hundred(
             people in prop::collection::vec(prop::collection::vec((probabilities(), 0.05_f32..=1.0), 1..30), 1..4),

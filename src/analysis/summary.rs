@@ -78,6 +78,10 @@ pub struct Summary {
     /// Share of the time on screen in which eye contact could be read, 0 to 1.
     #[serde(default, serialize_with = "rounding::maybe_three")]
     pub eye_contact_coverage: Option<f64>,
+    /// Blinks a minute. `None` where eyes were not seen, samples were more than an eighth of a second apart, or the eyes
+    /// could be read for less than 10 s.
+    #[serde(default, serialize_with = "rounding::maybe_one")]
+    pub blinks_per_minute: Option<f64>,
     /// Mean top probability, 0 to 1.
     #[serde(serialize_with = "rounding::maybe_three")]
     pub model_confidence: Option<f64>,
@@ -174,6 +178,10 @@ pub struct FaceSummary {
     /// Share of the time on screen in which eye contact could be read, 0 to 1.
     #[serde(default, serialize_with = "rounding::maybe_three")]
     pub eye_contact_coverage: Option<f64>,
+    /// Blinks a minute. `None` where eyes were not seen, samples were more than an eighth of a second apart, or the eyes
+    /// could be read for less than 10 s.
+    #[serde(default, serialize_with = "rounding::maybe_one")]
+    pub blinks_per_minute: Option<f64>,
     #[serde(serialize_with = "rounding::one")]
     pub calmness: f64,
     #[serde(serialize_with = "rounding::three")]

@@ -1,14 +1,16 @@
 //! Which observations are the same person.
 //!
-//! By place and movement: each person's velocity tells where the face should be in the next sample ([`super::motion`]), and
-//! the faces found there are given out so that all claims together are met best. So two people who cross keep their
-//! identities, also when one hides the other for a while. A face claims by overlap with where it should be or was, or,
-//! failing that (few samples a second, quick movement), by being near and of about the same size. A person may be gone
-//! for a while (a hand before the face, a head turned away) and stays the same on coming back. Who comes back elsewhere is
-//! taken for somebody new; who takes another's place from one sample to the next, as at a cut, for that other.
+//! By place, movement and looks. Each person's velocity tells where the face should be in the next sample
+//! ([`super::motion`]), the colours of hair, skin and clothes tell who it may be ([`super::appearance`]), and the faces found
+//! are given out so that all claims together are met best. So two people who cross keep their identities, also when one
+//! hides the other for a while, and those who change places at a cut. A face claims by overlap with where it should be or
+//! was, or, failing that (few samples a second, quick movement), by being near and of about the same size. Who looks like
+//! somebody else has no claim, wherever he is: at a cut, one takes another's place. Who looks the same may come back
+//! anywhere, after a cut to somebody else. A person may be gone for a while (a hand before the face, a head turned away) and
+//! stays the same on coming back. Where looks are not known, places alone count.
 
 use super::motion::{Motion, assign};
-use super::{BBox, Observation};
+use super::{Appearance, BBox, Observation};
 
 /// Boxes that overlap at least this much (intersection over union) are the same face.
 const SAME_IOU: f32 = 0.2;
@@ -26,6 +28,18 @@ const WAS_THERE: f32 = 0.4;
 /// The least claim: it counts if there is no other.
 const LEAST_CLAIM: f32 = 0.01;
 
+/// Looks that are less alike than this are those of two people ([`Appearance::likeness`]: the same person has 0.8 or more,
+/// two people mostly less than 0.6).
+const SOMEBODY_ELSE: f32 = 0.68;
+/// What looks add to a claim by place, from nothing at that likeness to this at the highest.
+const BY_LOOKS: f32 = 1.0;
+/// Looks that are at least as alike as this are a claim of their own, wherever the face is ...
+const SAME_LOOKS: f32 = 0.8;
+/// ... worth at most this, so that those who are near come first ...
+const LOOKS_ALONE: f32 = 0.4;
+/// ... and for this long, in seconds: a cut to somebody else may last.
+const LOOKS_LAST_S: f64 = 30.0;
+
 /// Detections that look like false alarms: fewer than this many samples ...
 const FEW_SAMPLES: usize = 3;
 /// ... in less than this share of the video ...
@@ -41,12 +55,21 @@ pub struct Track {
     pub observations: Vec<Observation>,
 }
 
+/// A face of one sample, and what the person looks like. Looks are forgotten with the tracker.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sighting {
+    pub seen: Observation,
+    pub looks: Option<Appearance>,
+}
+
 /// Puts the faces of each sample to the people seen before.
 #[derive(Debug, Default)]
 pub struct Tracker {
     tracks: Vec<Vec<Observation>>,
     /// How the face of each track moves.
     motions: Vec<Motion>,
+    /// What each person looks like.
+    looks: Vec<Option<Appearance>>,
     /// Indices of the tracks that may still go on.
     active: Vec<usize>,
     samples: u32,
@@ -54,40 +77,58 @@ pub struct Tracker {
 
 impl Tracker {
     /// Takes the faces of the next sample: also when there is none, and in order of time.
-    pub fn push(&mut self, faces: Vec<Observation>) {
+    pub fn push(&mut self, faces: Vec<Sighting>) {
         self.samples += 1;
-        let Some(now) = faces.first().map(|face| face.time_s) else { return };
+        let Some(now) = faces.first().map(|face| face.seen.time_s) else { return };
         let tracks = &self.tracks;
         let last = |track: usize| tracks[track].last();
-        self.active.retain(|&track| last(track).is_some_and(|last| now - last.time_s <= MAX_GAP_S));
+        self.active.retain(|&track| last(track).is_some_and(|last| now - last.time_s <= LOOKS_LAST_S));
 
         let claims: Vec<Vec<f32>> =
             faces.iter().map(|seen| self.active.iter().map(|&track| self.claim(track, seen)).collect()).collect();
         let owners = assign(&claims);
         // Those who come new must not move the places that the owners are counted by.
         let active = self.active.clone();
-        for (seen, owner) in faces.into_iter().zip(owners) {
+        for (Sighting { seen, looks }, owner) in faces.into_iter().zip(owners) {
             let (bbox, time_s) = (seen.face.bbox, seen.time_s);
             if let Some(track) = owner.map(|owner| active[owner]) {
                 self.motions[track].see(bbox, time_s);
                 self.tracks[track].push(seen);
+                match (&mut self.looks[track], looks) {
+                    (Some(known), Some(looks)) => known.take_in(&looks),
+                    (known @ None, looks) => *known = looks,
+                    (Some(_), None) => {}
+                }
             } else {
                 self.active.push(self.tracks.len());
                 self.motions.push(Motion::new(bbox, time_s));
                 self.tracks.push(vec![seen]);
+                self.looks.push(looks);
             }
         }
     }
 
     /// How strongly a person claims a face; 0 for not at all.
-    fn claim(&self, track: usize, seen: &Observation) -> f32 {
+    fn claim(&self, track: usize, Sighting { seen, looks }: &Sighting) -> f32 {
         let Some(last) = self.tracks[track].last() else { return 0.0 };
-        #[expect(clippy::cast_possible_truncation, reason = "at most MAX_GAP_S")]
+        let likeness = self.looks[track].as_ref().zip(looks.as_ref()).and_then(|(known, looks)| known.likeness(looks));
+        if likeness.is_some_and(|likeness| likeness < SOMEBODY_ELSE) {
+            return 0.0;
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "at most LOOKS_LAST_S")]
         let gap_s = (seen.time_s - last.time_s) as f32;
-        let by = |bbox: &BBox| claim(bbox, &seen.face.bbox, gap_s);
+        let by = |bbox: &BBox| claim(bbox, &seen.face.bbox, gap_s).filter(|_| f64::from(gap_s) <= MAX_GAP_S);
         let (should_be, was) = (by(&self.motions[track].expected(seen.time_s)), by(&last.face.bbox));
-        let best = should_be.into_iter().chain(was.map(|claim| claim - WAS_THERE)).reduce(f32::max);
-        best.map_or(0.0, |claim| claim.max(LEAST_CLAIM))
+        let by_place = should_be.into_iter().chain(was.map(|claim| claim - WAS_THERE)).reduce(f32::max);
+        let by_place = by_place.map(|claim| claim.max(LEAST_CLAIM));
+        match (by_place, likeness) {
+            (Some(claim), Some(likeness)) => claim + BY_LOOKS * (likeness - SOMEBODY_ELSE) / (1.0 - SOMEBODY_ELSE),
+            (Some(claim), None) => claim,
+            (None, Some(likeness)) if likeness >= SAME_LOOKS => {
+                LEAST_CLAIM + LOOKS_ALONE * (likeness - SAME_LOOKS) / (1.0 - SAME_LOOKS)
+            }
+            (None, _) => 0.0,
+        }
     }
 
     /// The people seen, in order of first appearance. Left out is what looks like a false alarm of the detector: seen
@@ -131,14 +172,76 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::analysis::appearance::tests::wearing;
     use crate::analysis::testing::seen;
 
+    /// Faces without looks.
     fn follow(samples: Vec<Vec<Observation>>) -> Vec<Track> {
         let mut tracker = Tracker::default();
         for faces in samples {
-            tracker.push(faces);
+            tracker.push(faces.into_iter().map(|seen| Sighting { seen, looks: None }).collect());
         }
         tracker.finish()
+    }
+
+    /// Somebody in a red or blue shirt, or with hair, skin and shirt of other colours.
+    fn looks(who: char) -> Appearance {
+        match who {
+            'r' => wearing([20.0, 0.0, 0.0], [60.0, 12.0, 15.0], [45.0, 48.0, 30.0]),
+            'b' => wearing([20.0, 0.0, 0.0], [60.0, 12.0, 15.0], [35.0, 5.0, -30.0]),
+            _ => wearing([70.0, 5.0, 40.0], [40.0, 15.0, 25.0], [80.0, 0.0, 0.0]),
+        }
+    }
+
+    /// A sample a second, each as who is where; the people that come out of it, each as who they are.
+    fn watch(samples: &[&[(char, f32)]]) -> Vec<String> {
+        let mut tracker = Tracker::default();
+        // Who is who shows by the side of the face.
+        let side = |who: char| 80.0 + f32::from(who as u8 - b'a') / 10.0;
+        for (faces, i) in samples.iter().zip(0_u32..) {
+            let face = |&(who, x): &(char, f32)| Sighting {
+                seen: seen(i, f64::from(i), (x, 100.0), side(who)),
+                looks: Some(looks(who)),
+            };
+            tracker.push(faces.iter().map(face).collect());
+        }
+        let who = |seen: &Observation| ['r', 'b', 'x'].into_iter().find(|who| side(*who) == seen.face.bbox.width);
+        tracker.finish().iter().map(|track| track.observations.iter().filter_map(who).collect()).collect()
+    }
+
+    #[test]
+    fn two_who_change_places_at_a_cut_keep_their_identities() {
+        let (before, after): (&[_], &[_]) = (&[('r', 100.0), ('b', 400.0)], &[('b', 100.0), ('r', 400.0)]);
+        assert_eq!(watch(&[before, before, before, after, after, after]), ["rrrrrr", "bbbbbb"]);
+        assert_eq!(watch(&[before, before, after, before, after]), ["rrrrr", "bbbbb"]);
+    }
+
+    #[test]
+    fn who_takes_another_s_place_at_a_cut_is_not_that_other() {
+        assert_eq!(watch(&[&[('r', 100.0)], &[('r', 100.0)], &[('x', 100.0)], &[('x', 100.0)]]), ["rr", "xx"]);
+    }
+
+    #[test]
+    fn who_is_cut_back_to_is_the_one_from_before_also_elsewhere_in_the_picture() {
+        let samples: [&[_]; 7] = [
+            &[('r', 100.0)],
+            &[('r', 100.0)],
+            &[('x', 100.0)],
+            &[('x', 100.0)],
+            &[('r', 100.0)],
+            &[('x', 100.0)],
+            &[('r', 420.0)],
+        ];
+        assert_eq!(watch(&samples), ["rrrr", "xxx"]);
+        // Without looks a second place is a second person.
+        let at = |i: u32, x| vec![seen(i, f64::from(i), (x, 100.0), 80.0)];
+        assert_eq!(follow(vec![at(0, 100.0), at(1, 100.0), at(2, 420.0)]).len(), 2);
+    }
+
+    #[test]
+    fn two_who_look_alike_are_told_apart_by_where_they_are() {
+        let both: &[_] = &[('r', 100.0), ('r', 300.0)];
+        assert_eq!(watch(&[both, both, both]), ["rrr", "rrr"]);
     }
 
     #[test]
@@ -265,7 +368,12 @@ mod tests {
             let mut all = 0;
             for (faces, i) in places.iter().zip(0_u32..) {
                 all += faces.len();
-                tracker.push(faces.iter().map(|f| seen(i, f64::from(i), (f.0, f.1), f.2)).collect());
+                let look = |n: usize| (n % 4 != 3).then(|| looks(['r', 'b', 'x'][n % 4]));
+                let sighting = |(n, f): (usize, &(f32, f32, f32))| Sighting {
+                    seen: seen(i, f64::from(i), (f.0, f.1), f.2),
+                    looks: look(n + f.0 as usize),
+                };
+                tracker.push(faces.iter().enumerate().map(sighting).collect());
             }
             let tracks = tracker.finish();
             prop_assert_eq!(tracks.iter().map(|track| track.observations.len()).sum::<usize>(), all);

@@ -117,3 +117,121 @@ fn weigh(weights: &[(PartName, f64)], value: impl Fn(PartName) -> Option<f64>) -
 fn sum(parts: &[Part]) -> Option<f64> {
     (!parts.is_empty()).then(|| parts.iter().map(|part| part.value * part.weight).sum::<f64>().clamp(0.0, 100.0))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::analysis::Pose;
+    use crate::analysis::contact::Contact;
+    use crate::analysis::tally::Tally;
+    use crate::analysis::testing::{probabilities, seen};
+    use crate::analysis::{Observation, Probabilities};
+
+    fn figures(calmness: f64, eye_contact: Option<f64>, steadiness: Option<f64>) -> Figures {
+        Figures {
+            emotions: [1.0 / 7.0; 7],
+            stirred: 100.0 - calmness,
+            displeased: 0.0,
+            calmness,
+            confidence: 0.5,
+            valence: 0.0,
+            arousal: 0.0,
+            eye_contact,
+            eye_contact_coverage: None,
+            steadiness,
+        }
+    }
+
+    #[test]
+    fn the_weights_of_each_score_sum_to_one() {
+        for weights in [PRESENCE.as_slice(), &OVERALL] {
+            assert!((weights.iter().map(|(_, weight)| weight).sum::<f64>() - 1.0).abs() < 1e-12);
+        }
+    }
+
+    #[test]
+    fn what_was_not_measured_is_left_out_and_the_others_count_for_its_share() {
+        let voice = Voice { fluency: Some(90.0), clarity: Some(80.0) };
+        let all = Scores::of(&figures(40.0, Some(50.0), Some(60.0)), voice);
+        assert!((all.presence.unwrap() - (0.4 * 50.0 + 0.25 * 40.0 + 0.2 * 90.0 + 0.15 * 60.0)).abs() < 1e-9);
+        assert!((all.overall.unwrap() - (0.75 * all.presence.unwrap() + 0.25 * 80.0)).abs() < 1e-9);
+        let few = Scores::of(&figures(40.0, Some(50.0), None), Voice::default());
+        assert!((few.presence.unwrap() - (0.4 * 50.0 + 0.25 * 40.0) / 0.65).abs() < 1e-9);
+        assert_eq!(few.overall, few.presence);
+        assert_eq!(
+            few.parts.presence.iter().map(|part| part.part).collect::<Vec<_>>(),
+            [PartName::EyeContact, PartName::Calmness]
+        );
+    }
+
+    /// Samples of one person: what was shown, whether the camera was met, and how steady the head was.
+    type Shown = (Probabilities, Option<bool>, Option<f64>, f32);
+
+    fn tally(samples: &[Shown]) -> Tally {
+        let mut all = Tally::default();
+        for (n, (emotions, met, steadiness, quality)) in (0..).zip(samples) {
+            let seen = Observation {
+                emotions: *emotions,
+                quality: *quality,
+                pose: Some(Pose::default()),
+                ..seen(n, f64::from(n), (100.0, 100.0), 80.0)
+            };
+            let contact = Contact { met: *met, eyes_shut: met.map(|met| !met) };
+            all.add(&Tally::of(&seen, contact, *steadiness, 1.0), 1.0);
+        }
+        all
+    }
+
+    fn samples() -> impl Strategy<Value = Vec<Shown>> {
+        let met = prop_oneof![Just(None), Just(Some(true)), Just(Some(false))];
+        let one = (probabilities(), met, proptest::option::of(0.0..=100.0), 0.05_f32..=1.0);
+        prop::collection::vec(one, 1..20)
+    }
+
+    proptest! {
+        #[test]
+        fn more_of_any_part_never_lowers_a_score(
+            low in [0.0..=100.0, 0.0..=100.0, 0.0..=100.0, 0.0..=100.0, 0.0..=100.0],
+            more in 0.0..=100.0,
+            which in 0_usize..5,
+            (looks, steady, speaks, heard) in any::<(bool, bool, bool, bool)>(),
+        ) {
+            let mut high = low;
+            high[which] = f64::min(high[which] + more, 100.0);
+            let score = |[eyes, calm, steadiness, fluency, clarity]: [f64; 5]| {
+                let figures = figures(calm, looks.then_some(eyes), steady.then_some(steadiness));
+                Scores::of(&figures, Voice { fluency: speaks.then_some(fluency), clarity: heard.then_some(clarity) })
+            };
+            let (low, high) = (score(low), score(high));
+            prop_assert!(high.presence >= low.presence.map(|score| score - 1e-9));
+            prop_assert!(high.overall >= low.overall.map(|score| score - 1e-9));
+        }
+
+        #[test]
+        fn less_gaze_never_raises_presence(mut samples in samples(), which in any::<prop::sample::Index>()) {
+            let before = Scores::of(&tally(&samples).figures().unwrap(), Voice::default());
+            let looked = which.get_mut(&mut samples);
+            if looked.1 == Some(true) {
+                looked.1 = Some(false);
+            }
+            let after = Scores::of(&tally(&samples).figures().unwrap(), Voice::default());
+            prop_assert!(after.presence <= before.presence.map(|score| score + 1e-9));
+            prop_assert!(after.overall <= before.overall.map(|score| score + 1e-9));
+        }
+
+        #[test]
+        fn a_score_is_what_its_parts_add_up_to(samples in samples(), clarity in proptest::option::of(0.0..=100.0)) {
+            let figures = tally(&samples).figures().unwrap();
+            let scores = Scores::of(&figures, Voice { fluency: clarity, clarity });
+            let sum = |parts: &[Part]| parts.iter().map(|part| part.value * part.weight).sum::<f64>();
+            let weights = |parts: &[Part]| parts.iter().map(|part| part.weight).sum::<f64>();
+            prop_assert!((sum(&scores.parts.presence) - scores.presence.unwrap()).abs() < 1e-9);
+            prop_assert!((sum(&scores.parts.overall_score) - scores.overall.unwrap()).abs() < 1e-9);
+            prop_assert!((100.0 + sum(&scores.parts.calmness) - figures.calmness).abs() < 1e-9);
+            prop_assert!((weights(&scores.parts.presence) - 1.0).abs() < 1e-9);
+            prop_assert!((weights(&scores.parts.overall_score) - 1.0).abs() < 1e-9);
+        }
+    }
+}

@@ -197,7 +197,13 @@ mod tests {
     use super::*;
 
     fn limits(proxies: &[&str]) -> Arc<Limits> {
-        let settings = Settings { rate_per_minute_key: 0, rate_per_minute_address: 3, max_concurrent_key: 2 };
+        let settings = Settings {
+            rate_per_minute_key: 0,
+            rate_per_minute_address: 3,
+            max_concurrent_key: 2,
+            videos_per_day_key: 0,
+            videos_per_month_key: 0,
+        };
         Arc::new(Limits::new(&settings, proxies.iter().map(|proxy| proxy.parse().unwrap()).collect()))
     }
 
@@ -208,6 +214,8 @@ mod tests {
             scopes: vec![],
             rate_per_minute: Some(60),
             max_concurrent,
+            videos_per_day: None,
+            videos_per_month: None,
             created_at: jiff::Timestamp::UNIX_EPOCH,
             expires_at: None,
             revoked_at: None,

@@ -30,10 +30,10 @@ const BODY: usize = 16 << 10;
 #[into_params(parameter_in = Query)]
 pub struct Filters {
     /// Answered then or later (ISO 8601); a date without a time means the whole day.
-    #[param(value_type = Option<Date>)]
+    #[param(value_type = Option<String>)]
     start_date: Option<Value>,
     /// Answered then or earlier (ISO 8601); a date without a time means the whole day.
-    #[param(value_type = Option<Date>)]
+    #[param(value_type = Option<String>)]
     end_date: Option<Value>,
     #[param(value_type = Option<u16>, minimum = 100, maximum = 999)]
     status_code: Option<Value>,

@@ -16,6 +16,7 @@ mod logs;
 mod openapi;
 mod outer;
 mod problem;
+mod quota;
 mod request_log;
 mod server;
 mod sync;

@@ -12,7 +12,7 @@ use utoipa::openapi::schema::{Components, Object, Schema, SchemaType, Type};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{
-    ContentBuilder, InfoBuilder, LicenseBuilder, OpenApi, Ref, RefOr, ResponseBuilder, Server, path::PathItem,
+    Content, ContentBuilder, InfoBuilder, LicenseBuilder, OpenApi, Ref, RefOr, ResponseBuilder, Server, path::PathItem,
 };
 use utoipa::{PartialSchema, ToSchema};
 
@@ -32,6 +32,7 @@ pub const OPERATIONS: &str = "operations";
 
 const PROBLEM_JSON: &str = "application/problem+json";
 const JSON: &str = "application/json";
+const FORM: &str = "multipart/form-data";
 const BEARER: &str = "bearer";
 const HEADER: &str = "x-api-key";
 
@@ -142,32 +143,30 @@ fn finish(operation: &mut Operation, access: Access, required: bool) {
     }
 }
 
-/// Names of the schemas that requests have.
-fn requested(paths: &utoipa::openapi::path::PathsMap<String, PathItem>) -> Vec<String> {
+/// Names of the schemas that requests have, each with its content type.
+fn requested(paths: &utoipa::openapi::path::PathsMap<String, PathItem>) -> Vec<(String, String)> {
     let bodies = paths.values().flat_map(|item| [&item.post, &item.put, &item.get]).flatten();
-    let schemas = bodies.filter_map(|operation| operation.request_body.as_ref()).filter_map(|body| match body {
-        RefOr::T(body) => Some(body.content.values()),
+    let contents = bodies.filter_map(|operation| match operation.request_body.as_ref()? {
+        RefOr::T(body) => Some(&body.content),
         RefOr::Ref(_) => None,
     });
-    schemas
-        .flatten()
-        .filter_map(|content| match content {
-            RefOr::T(content) => match &content.schema {
-                Some(RefOr::Ref(to)) => to.ref_location.rsplit('/').next().map(str::to_owned),
-                _ => None,
-            },
-            RefOr::Ref(_) => None,
-        })
-        .collect()
+    let named = |(kind, content): (&String, &RefOr<Content>)| match content {
+        RefOr::T(Content { schema: Some(RefOr::Ref(to)), .. }) => {
+            Some((to.ref_location.rsplit('/').next()?.to_owned(), kind.clone()))
+        }
+        _ => None,
+    };
+    contents.flatten().filter_map(named).collect()
 }
 
-/// All members of an answer are always there, null where there is nothing to tell; what a request does not tell, it leaves
-/// out.
-fn tell_missing(components: &mut Components, requests: &[String]) {
+/// All members of an answer are always there, null where there is nothing to tell; what a form does not tell, it leaves
+/// out, since it has no null.
+fn tell_missing(components: &mut Components, requests: &[(String, String)]) {
     for (name, schema) in &mut components.schemas {
-        match schema {
-            RefOr::T(Schema::Object(request)) if requests.contains(name) => leave_out(request),
-            RefOr::T(answer) if !requests.contains(name) => require_all(name, answer),
+        let request = requests.iter().find(|(request, _)| request == name);
+        match (request, schema) {
+            (Some((_, kind)), RefOr::T(Schema::Object(form))) if kind == FORM => leave_out(form),
+            (None, RefOr::T(answer)) => require_all(name, answer),
             _ => {}
         }
     }

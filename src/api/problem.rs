@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
+use super::LogDetails;
 use crate::blob::BlobError;
 use crate::store::StoreError;
 
@@ -96,6 +97,38 @@ impl IntoResponse for Plain {
         let Self(problem) = self;
         let body = json!({"error": problem.detail, "code": problem.code});
         let mut response = (problem.status, axum::Json(body)).into_response();
+        let details = LogDetails { error_message: Some(problem.title.to_owned()), ..LogDetails::default() };
+        response.extensions_mut().insert(details);
+        response.extensions_mut().insert(OwnShape);
+        let headers = response.headers_mut();
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(seconds) = problem.retry_after_s {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+/// A problem in the shape of the thumbnails service: `{"error": "<sentence>"}`, and 400 for whatever is wrong with a request.
+#[derive(Debug, Clone)]
+pub struct Bare(pub Problem);
+
+impl<E: Into<Problem>> From<E> for Bare {
+    fn from(error: E) -> Self {
+        let mut problem = error.into();
+        if matches!(problem.status, StatusCode::UNPROCESSABLE_ENTITY | StatusCode::UNSUPPORTED_MEDIA_TYPE) {
+            problem.status = StatusCode::BAD_REQUEST;
+        }
+        Self(problem)
+    }
+}
+
+impl IntoResponse for Bare {
+    fn into_response(self) -> Response {
+        let Self(problem) = self;
+        let mut response = (problem.status, axum::Json(ErrorBody { error: problem.detail })).into_response();
+        let details = LogDetails { error_message: Some(problem.title.to_owned()), ..LogDetails::default() };
+        response.extensions_mut().insert(details);
         response.extensions_mut().insert(OwnShape);
         let headers = response.headers_mut();
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

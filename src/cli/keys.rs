@@ -41,6 +41,12 @@ struct Create {
     /// Requests at the same time, instead of what the settings say.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     max_concurrent: Option<u32>,
+    /// Videos a day (UTC), instead of what the settings say; 0: any number.
+    #[arg(long)]
+    videos_per_day: Option<u32>,
+    /// Videos a month (UTC), instead of what the settings say; 0: any number.
+    #[arg(long)]
+    videos_per_month: Option<u32>,
     /// Days until it ends by itself; without this it does not.
     #[arg(long, value_parser = clap::value_parser!(i64).range(1..=36500))]
     expires_in_days: Option<i64>,
@@ -69,6 +75,8 @@ async fn create(store: &Store, wanted: Create) -> Result<(), Failure> {
         scopes,
         rate_per_minute: wanted.rate_per_minute,
         max_concurrent: wanted.max_concurrent,
+        videos_per_day: wanted.videos_per_day,
+        videos_per_month: wanted.videos_per_month,
         expires_at,
     };
     let secret = clock::random_secret().map_err(|error| Failure::Run(format!("no random numbers: {error}")))?;

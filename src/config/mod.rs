@@ -170,6 +170,7 @@ mod tests {
             ("VISAGE_VISION__EMOTION__PRIOR", "1.5", "vision.emotion.prior"),
             ("VISAGE_VISION__EMOTION__PRIOR", "NaN", "vision.emotion.prior"),
             ("VISAGE_THUMBNAILS__MODEL__LABELS", "Anger,Happy,Shock,Neutral", "thumbnails.model.labels"),
+            ("VISAGE_WEBHOOKS__SECRET", "whsec_c2hvcnQ=", "webhooks.secret"),
             ("VISAGE_MAIL__FROM", "nobody", "mail.from"),
             ("VISAGE_REPORT__ACCENT", "blue", "report.accent"),
             ("VISAGE_REPORT__LINK_URL", "https://example.org", "report.link_url"),

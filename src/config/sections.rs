@@ -29,6 +29,7 @@ pub struct Settings {
     pub vision: Vision,
     pub speech: Speech,
     pub mail: Mail,
+    pub webhooks: Webhooks,
     pub report: Report,
     pub retention: Retention,
     pub log: Log,
@@ -88,6 +89,8 @@ pub struct Limits {
     pub rate_per_minute_key: u32,
     pub rate_per_minute_address: u32,
     pub max_concurrent_key: u32,
+    pub videos_per_day_key: u32,
+    pub videos_per_month_key: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -354,6 +357,18 @@ pub struct Smtp {
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub struct Webhooks {
+    /// Empty: switched off.
+    pub secret: Secret,
+    pub allow_private: bool,
+    pub timeout_s: u64,
+    pub max_attempts: u32,
+    pub backoff_base_s: u64,
+    pub backoff_max_s: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Report {
     pub product: String,
     pub accent: String,
@@ -441,6 +456,8 @@ impl Settings {
         positive("thumbnails.max_video", self.thumbnails.max_video.0)?;
         positive("engine.max_batch", self.engine.max_batch as u64)?;
         positive("mail.max_attempts", self.mail.max_attempts.into())?;
+        positive("webhooks.timeout_s", self.webhooks.timeout_s)?;
+        positive("webhooks.max_attempts", self.webhooks.max_attempts.into())?;
         positive("vision.emotion.width", self.vision.emotion.width.into())?;
         positive("vision.emotion.height", self.vision.emotion.height.into())?;
 
@@ -481,6 +498,9 @@ impl Settings {
         let reply_to = &self.mail.reply_to;
         let is_address = reply_to.is_empty() || reply_to.parse::<lettre::message::Mailbox>().is_ok();
         require(is_address, "mail.reply_to", reply_to, "give a mail address, or nothing")?;
+        let secret = self.webhooks.secret.expose();
+        let sound = secret.is_empty() || webhook_key_bytes(secret).is_some_and(|bytes| (24..=64).contains(&bytes));
+        require(sound, "webhooks.secret", "***", "give whsec_ and 24 to 64 random bytes in base64, or nothing")?;
         let accent = self.report.accent.strip_prefix('#').unwrap_or_default();
         let is_colour = accent.len() == 6 && accent.chars().all(|c| c.is_ascii_hexdigit());
         require(is_colour, "report.accent", &self.report.accent, "give a colour as #rrggbb")?;
@@ -541,6 +561,13 @@ impl EmotionModel {
         let within = (0.0..=1.0).contains(&self.prior);
         require(within, "vision.emotion.prior", &self.prior.to_string(), "must be 0 to 1")
     }
+}
+
+/// How many bytes a signing secret has.
+fn webhook_key_bytes(secret: &str) -> Option<usize> {
+    use base64::Engine;
+    let key = secret.strip_prefix("whsec_")?;
+    base64::engine::general_purpose::STANDARD.decode(key).ok().map(|key| key.len())
 }
 
 /// At least 1.

@@ -247,6 +247,8 @@ fn drain(encoder: &mut encoder::Video, output: &mut Output, time_base: Rational)
         match encoder.receive_packet(&mut packet) {
             Ok(()) => {
                 packet.set_stream(0);
+                // Unsaid, the last frame has none, and players leave it out.
+                packet.set_duration(1);
                 packet.rescale_ts(time_base, theirs);
                 packet.write_interleaved(output)?;
             }

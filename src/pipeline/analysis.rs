@@ -7,7 +7,8 @@ use opencv::core::{Mat, MatTraitConst};
 
 use super::{Cancel, Pipeline, PipelineError, Progress, StageTimes, sound, stages};
 use crate::analysis::{
-    Detail, Expressions, Face, Findings, Observation, Options, Track, Tracker, VideoFacts, quality, summarise,
+    Appearance, Detail, Expressions, Face, Findings, Observation, Options, Sighting, Track, Tracker, VideoFacts,
+    quality, summarise,
 };
 use crate::media::{End, Every, Frames, Probe, Sample, Source, probe};
 use crate::vision::{CloseUp, Crop, HeadAndEyes, Vision, Wanted, head_and_eyes, head_pose};
@@ -30,6 +31,8 @@ struct Found {
     width: i32,
     height: i32,
     faces: Vec<Face>,
+    /// What the person of each looks like.
+    looks: Vec<Appearance>,
     /// What the landmarks of each tell, where they could be read.
     heads: Vec<Option<HeadAndEyes>>,
     /// What moved in each, where that was asked for.
@@ -179,6 +182,8 @@ impl Look<'_> {
             pictures.iter().zip(&found).flat_map(|(frame, faces)| faces.iter().map(|face| (*frame, face))).collect();
         let crops = faces.iter().map(|(frame, face)| vision.crop(frame, face));
         let mut crops = crops.collect::<Result<Vec<_>, _>>()?.into_iter();
+        let looks = faces.iter().map(|(frame, face)| vision.appearance(frame, face));
+        let mut looks = looks.collect::<Result<Vec<_>, _>>()?.into_iter();
         busy.detect += since.elapsed();
 
         let since = Instant::now();
@@ -201,6 +206,7 @@ impl Look<'_> {
                 time_s: sample.time_s,
                 width: sample.picture.cols(),
                 height: sample.picture.rows(),
+                looks: looks.by_ref().take(some).collect(),
                 heads: heads.by_ref().take(some).collect(),
                 expressions: expressions.by_ref().take(some).collect(),
                 crops: crops.by_ref().take(some).collect(),
@@ -233,16 +239,18 @@ fn read(vision: &Vision, cancel: &Cancel, from: &Receiver<Found>) -> Result<Read
         let emotions = if crops.is_empty() { Vec::new() } else { vision.classify(&crops)? };
         let mut emotions = emotions.into_iter();
         for found in all {
-            let observe = |((face, head), expressions): ((Face, Option<HeadAndEyes>), Option<Expressions>)| {
+            type Seen = (((Face, Option<HeadAndEyes>), Option<Expressions>), Appearance);
+            let observe = |(((face, head), expressions), looks): Seen| {
                 let pose = head.map(|head| head.pose).or_else(|| head_pose(&face, found.width, found.height));
                 let eyes = head.and_then(|head| head.eyes);
                 let quality = quality(&face, pose.as_ref(), head.as_ref().map(|head| &head.clarity));
                 let (sample, time_s) = (found.sample, found.time_s);
                 let emotions = emotions.next()?;
-                Some(Observation { sample, time_s, face, emotions, pose, eyes, expressions, quality })
+                let seen = Observation { sample, time_s, face, emotions, pose, eyes, expressions, quality };
+                Some(Sighting { seen, looks: Some(looks) })
             };
             times.push(found.time_s);
-            let seen = found.faces.into_iter().zip(found.heads).zip(found.expressions);
+            let seen = found.faces.into_iter().zip(found.heads).zip(found.expressions).zip(found.looks);
             tracker.push(seen.filter_map(observe).collect());
         }
         busy += since.elapsed();

@@ -11,6 +11,7 @@ mod sample;
 #[cfg(test)]
 mod tests;
 mod view;
+pub mod webhook;
 mod words;
 
 use std::path::PathBuf;

@@ -59,6 +59,8 @@ pub struct NewJob {
     pub options: Options,
     /// Mail addresses that get the report.
     pub recipients: Vec<String>,
+    /// Where a program wants to hear of its end.
+    pub webhook: Option<String>,
 }
 
 /// Why a job failed, for the person who sent the video.
@@ -131,8 +133,8 @@ impl Store {
             .await?;
         sqlx::query(
             "INSERT INTO jobs (id, token, status, version, options, recipients, video_key, run_at, attempts, claim, \
-                               frames_done, frames_total, created_at, owner) \
-             VALUES ($1, $2, 'queued', 1, $3, $4, $5, $6, 0, 0, 0, 0, $6, $7)",
+                               frames_done, frames_total, created_at, owner, webhook) \
+             VALUES ($1, $2, 'queued', 1, $3, $4, $5, $6, 0, 0, 0, 0, $6, $7, $8)",
         )
         .bind(id)
         .bind(job.token.to_string())
@@ -141,6 +143,7 @@ impl Store {
         .bind(&job.video_key)
         .bind(millis(now))
         .bind(owner)
+        .bind(job.webhook.as_deref())
         .execute(&mut *tx)
         .await?;
         Ok(())

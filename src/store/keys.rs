@@ -63,6 +63,10 @@ pub struct NewKey {
     pub rate_per_minute: Option<u32>,
     /// Requests at the same time; `None`: what the settings say.
     pub max_concurrent: Option<u32>,
+    /// Videos a day (UTC); `None`: what the settings say.
+    pub videos_per_day: Option<u32>,
+    /// Videos a month (UTC); `None`: what the settings say.
+    pub videos_per_month: Option<u32>,
     pub expires_at: Option<Timestamp>,
 }
 
@@ -75,6 +79,10 @@ pub struct ApiKey {
     pub scopes: Vec<Scope>,
     pub rate_per_minute: Option<u32>,
     pub max_concurrent: Option<u32>,
+    /// Videos a day (UTC); `None`: what the settings say.
+    pub videos_per_day: Option<u32>,
+    /// Videos a month (UTC); `None`: what the settings say.
+    pub videos_per_month: Option<u32>,
     pub created_at: Timestamp,
     pub expires_at: Option<Timestamp>,
     pub revoked_at: Option<Timestamp>,
@@ -94,7 +102,8 @@ impl ApiKey {
     }
 }
 
-const COLUMNS: &str = "id, name, secret_sha256, scopes, rate_per_minute, max_concurrent, created_at, expires_at, \
+const COLUMNS: &str = "id, name, secret_sha256, scopes, rate_per_minute, max_concurrent, videos_per_day, \
+                       videos_per_month, created_at, expires_at, \
                        revoked_at, last_used_at";
 
 impl Store {
@@ -112,8 +121,8 @@ impl Store {
         let scopes: Vec<_> = key.scopes.iter().map(|scope| scope.name()).collect();
         sqlx::query(
             "INSERT INTO api_keys (id, name, secret_sha256, scopes, rate_per_minute, max_concurrent, created_at, \
-                                   expires_at) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+                                   expires_at, videos_per_day, videos_per_month) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
         )
         .bind(id)
         .bind(&key.name)
@@ -123,6 +132,8 @@ impl Store {
         .bind(key.max_concurrent.map(i64::from))
         .bind(millis(now))
         .bind(key.expires_at.map(millis))
+        .bind(key.videos_per_day.map(i64::from))
+        .bind(key.videos_per_month.map(i64::from))
         .execute(self.pool())
         .await?;
         Ok(format!("{PREFIX}{id}_{secret}"))
@@ -204,6 +215,8 @@ fn from_row(row: &AnyRow) -> Result<ApiKey, StoreError> {
         scopes: scopes.split(',').filter(|name| !name.is_empty()).map(Scope::from_stored).collect::<Result<_, _>>()?,
         rate_per_minute: number("rate_per_minute")?,
         max_concurrent: number("max_concurrent")?,
+        videos_per_day: number("videos_per_day")?,
+        videos_per_month: number("videos_per_month")?,
         created_at: time(row.try_get("created_at")?)?,
         expires_at: moment("expires_at")?,
         revoked_at: moment("revoked_at")?,

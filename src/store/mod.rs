@@ -15,6 +15,7 @@ mod queue;
 mod request_log;
 mod results;
 mod uploads;
+mod usage;
 mod wake;
 
 use std::sync::Arc;
@@ -39,6 +40,7 @@ pub use queue::{Claim, Held};
 pub use request_log::{LogEntry, LogFilter};
 pub use results::TimelinePage;
 pub use uploads::PartedUpload;
+pub use usage::{Quotas, UsedUp};
 pub use wake::{Subscription, Wake};
 
 /// Why the database gave no answer. The text is for logs, never for clients.

@@ -1,4 +1,4 @@
-//! The table `outbox`: one row a message, sent at least once under a fixed Message-ID.
+//! The table `outbox`: one row a message, a mail or a webhook, sent at least once under a fixed id.
 //!
 //! A message that a server took, but whose row could not be marked before the process died, is sent again under the
 //! same Message-ID; nothing else sends one twice.
@@ -6,11 +6,12 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use sha2::{Digest, Sha256};
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 use uuid::Uuid;
 
-use super::queue::{after, uuid};
+use super::queue::{Claim, after, uuid};
 use super::{Store, StoreError, millis, time};
 
 /// A message to queue together with the end of a job.
@@ -28,6 +29,8 @@ pub enum MailKind {
     Report,
     /// That the job failed.
     Failure,
+    /// To a program: how the job ended.
+    Webhook,
 }
 
 impl MailKind {
@@ -35,6 +38,7 @@ impl MailKind {
         match self {
             Self::Report => "report",
             Self::Failure => "failure",
+            Self::Webhook => "webhook",
         }
     }
 
@@ -42,6 +46,7 @@ impl MailKind {
         match text {
             "report" => Ok(Self::Report),
             "failure" => Ok(Self::Failure),
+            "webhook" => Ok(Self::Webhook),
             other => Err(StoreError::Corrupt { what: "kind of mail", reason: format!("{other:?} is not known") }),
         }
     }
@@ -84,13 +89,44 @@ pub(super) async fn put(
     Ok(())
 }
 
+/// Writes the webhook of a job, if it has one, within the transaction that ends it.
+pub(super) async fn put_webhook(
+    connection: &mut AnyConnection,
+    claim: &Claim,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let Some(url) = &claim.webhook else { return Ok(()) };
+    // There is one a job, so the token makes its id; which must not be the token itself, since ids stand in logs.
+    let digest = Sha256::digest(format!("webhook {}", claim.token));
+    let id = digest.first_chunk::<16>().map_or(Uuid::nil(), |bytes| Uuid::from_bytes(*bytes));
+    put(connection, claim.token, MailKind::Webhook, &[NewMail { id, recipient: url.clone() }], now).await
+}
+
+/// Which messages a claim takes.
+const MAILS: &str = "kind IN ('report', 'failure')";
+const WEBHOOKS: &str = "kind = 'webhook'";
+
 impl Store {
+    /// As [`Store::claim_mail`], for webhooks.
+    pub async fn claim_webhook(&self, now: Timestamp, lease: Duration) -> Result<Option<OutgoingMail>, StoreError> {
+        self.claim_message(WEBHOOKS, now, lease).await
+    }
+
     /// Takes the message that has been due for longest. Unless it is marked, it is due again at `now + lease`: a try
     /// must not last longer than that.
     pub async fn claim_mail(&self, now: Timestamp, lease: Duration) -> Result<Option<OutgoingMail>, StoreError> {
+        self.claim_message(MAILS, now, lease).await
+    }
+
+    async fn claim_message(
+        &self,
+        kinds: &str,
+        now: Timestamp,
+        lease: Duration,
+    ) -> Result<Option<OutgoingMail>, StoreError> {
         let sql = format!(
             "UPDATE outbox SET run_at = $2, attempts = attempts + 1 \
-             WHERE id = (SELECT id FROM outbox WHERE status = 'queued' AND run_at <= $1 \
+             WHERE id = (SELECT id FROM outbox WHERE status = 'queued' AND run_at <= $1 AND {kinds} \
                          ORDER BY run_at, id LIMIT 1{skip_locked}) \
              RETURNING id, token, kind, recipient, attempts, created_at",
             skip_locked = self.dialect().skip_locked,

@@ -32,6 +32,8 @@ pub struct Claim {
     pub video_key: String,
     pub options: Options,
     pub recipients: Vec<String>,
+    /// Where a program wants to hear of its end.
+    pub webhook: Option<String>,
     /// Rises with every claim of the job.
     number: i64,
 }
@@ -117,7 +119,7 @@ impl Store {
                  started_at = COALESCE(started_at, $1), frames_done = 0, frames_total = 0, version = version + 1 \
              WHERE id = (SELECT id FROM jobs WHERE status IN ('queued', 'running') AND {condition} \
                          ORDER BY run_at, id LIMIT 1{skip_locked}) \
-             RETURNING id, token, attempts, claim, video_key, options, recipients",
+             RETURNING id, token, attempts, claim, video_key, options, recipients, webhook",
             counts = wanted.counts(),
             condition = wanted.condition(),
             skip_locked = self.dialect().skip_locked,
@@ -174,7 +176,7 @@ impl Store {
         let changed = sqlx::query(
             "UPDATE jobs \
              SET status = 'done', finished_at = $3, expires_at = $4, lease_until = NULL, worker = NULL, \
-                 recipients = NULL, frames_done = $5, frames_total = $5, version = version + 1 \
+                 recipients = NULL, webhook = NULL, frames_done = $5, frames_total = $5, version = version + 1 \
              WHERE token = $1 AND claim = $2 AND status = 'running'",
         )
         .bind(claim.token.to_string())
@@ -191,6 +193,7 @@ impl Store {
         }
         super::results::put(&mut tx, claim.token, findings).await?;
         super::outbox::put(&mut tx, claim.token, MailKind::Report, mails, now).await?;
+        super::outbox::put_webhook(&mut tx, claim, now).await?;
         self.commit(tx, &[Wake::Job(claim.token), Wake::Mail]).await?;
         Ok(Held::Yes)
     }
@@ -209,7 +212,7 @@ impl Store {
         let changed = sqlx::query(
             "UPDATE jobs \
              SET status = 'failed', failure_code = $3, failure_detail = $4, finished_at = $5, expires_at = $6, \
-                 lease_until = NULL, worker = NULL, recipients = NULL, version = version + 1 \
+                 lease_until = NULL, worker = NULL, recipients = NULL, webhook = NULL, version = version + 1 \
              WHERE token = $1 AND claim = $2 AND status = 'running'",
         )
         .bind(claim.token.to_string())
@@ -226,6 +229,7 @@ impl Store {
             return self.ended(claim, "failed").await;
         }
         super::outbox::put(&mut tx, claim.token, MailKind::Failure, mails, now).await?;
+        super::outbox::put_webhook(&mut tx, claim, now).await?;
         self.commit(tx, &[Wake::Job(claim.token), Wake::Mail]).await?;
         Ok(Held::Yes)
     }
@@ -314,6 +318,7 @@ fn from_row(row: &AnyRow) -> Result<Claim, StoreError> {
             .ok_or_else(|| StoreError::Corrupt { what: "job", reason: "open, but without a video".to_owned() })?,
         options: decode("options", row.try_get("options")?)?,
         recipients: recipients.map_or(Ok(Vec::new()), |text| decode("recipients", text))?,
+        webhook: row.try_get("webhook")?,
         number: row.try_get("claim")?,
     })
 }

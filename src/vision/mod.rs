@@ -1,6 +1,7 @@
 //! What pictures say, on the engine: face detector, landmarks, emotion classifier, head pose, gaze. Pictures in, [`crate::analysis`]
 //! types out; knows no videos and no time.
 
+mod appearance;
 mod blazeface;
 mod clip;
 mod close_up;
@@ -19,7 +20,7 @@ use std::sync::Arc;
 
 use opencv::core::{CV_8UC3, Mat, MatTraitConst};
 
-use crate::analysis::{Face, ModelUsed, Probabilities};
+use crate::analysis::{Appearance, Face, ModelUsed, Probabilities};
 use crate::config::Settings;
 use crate::engine::{Engine, EngineError};
 
@@ -129,6 +130,12 @@ impl Vision {
             faces.truncate(max_faces);
         }
         Ok(found)
+    }
+
+    /// What the person with this face looks like, to be told from others of the same video.
+    pub fn appearance(&self, frame: &Mat, face: &Face) -> Result<Appearance, VisionError> {
+        is_frame(frame)?;
+        appearance::appearance(frame, &face.bbox)
     }
 
     /// The picture of a face as the classifier wants it, cut from its frame.

@@ -89,6 +89,7 @@ impl Worker {
     }
 
     async fn forget_requests(&self, now: Timestamp) -> Result<u64, Stopped> {
+        self.store.forget_usage(now).await?;
         Ok(self.store.forget_requests(now).await?)
     }
 

@@ -12,6 +12,7 @@ mod janitor;
 mod job;
 mod outbox;
 mod scratch;
+mod webhooks;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::blob::BlobStore;
 use crate::clock::{Clock, Tokens};
 use crate::config::Settings;
+use crate::report::webhook::Webhooks;
 use crate::store::{Store, StoreError, Wake};
 
 pub use analyzer::{Analyzer, Trouble};
@@ -31,6 +33,9 @@ use scratch::Scratch;
 
 /// After the grace of a shutdown, jobs get this long to be handed back.
 const HAND_BACK: Duration = Duration::from_secs(8);
+
+/// Webhooks on their way at the same time: one that does not answer keeps few others waiting.
+const WEBHOOKS: usize = 4;
 
 /// What workers work with.
 #[derive(Clone)]
@@ -68,6 +73,16 @@ impl Worker {
         chores.spawn(janitor::run(self.clone(), jobs_ended.clone()));
         if let Some(post) = self.post.clone() {
             chores.spawn(outbox::run(self.clone(), post, jobs_ended.clone()));
+        }
+
+        match Webhooks::new(&self.settings.webhooks) {
+            Ok(Some(webhooks)) => {
+                for _ in 0..WEBHOOKS {
+                    chores.spawn(webhooks::run(self.clone(), webhooks.clone(), jobs_ended.clone()));
+                }
+            }
+            Ok(None) => {}
+            Err(error) => tracing::error!(%error, "no webhooks are sent"),
         }
 
         stop.cancelled().await;

@@ -96,7 +96,7 @@ impl Worker {
         let Some(job) = self.store.job(mail.token).await? else { return Ok(gone()) };
         let findings = match mail.kind {
             MailKind::Report => self.store.findings(mail.token).await?,
-            MailKind::Failure => None,
+            MailKind::Failure | MailKind::Webhook => None,
         };
         let base = self.settings.http.base_url();
         let page = if mail.kind == MailKind::Report { "/report" } else { "" };

@@ -8,13 +8,14 @@ use reqwest::{Response, StatusCode, header};
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use visage::analysis::{Findings, Options};
+use visage::analysis::{Findings, Options, Verdict};
 use visage::api::Analyzer;
-use visage::config::{ByteSize, Settings};
+use visage::config::{ByteSize, ClassifierOutput, Colour, Layout, Settings};
 use visage::media::Source;
-use visage::pipeline::{Cancel, PipelineError};
+use visage::pipeline::{Cancel, ClipError, PipelineError};
 
 use crate::support::clips::{self, Clips, Models};
+use crate::support::onnx;
 use crate::support::service::{Service, video_form};
 
 const LABELS: [&str; 7] = ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"];
@@ -111,6 +112,28 @@ async fn a_facial_analysis_is_answered_at_once_in_whole_numbers() {
     let feedback = result["feedback"].as_str().unwrap();
     assert!(feedback.contains("eye contact") && feedback.contains(&result["eyeContact"].to_string()), "{feedback}");
     service.is_clean().await;
+}
+
+#[tokio::test]
+async fn a_classifier_of_ones_own_as_keras_exports_it_drops_in_by_the_settings() {
+    let Some((video, models)) = clip_and_models("single_face.mp4") else { return };
+    std::fs::write(models.path().join("keras.onnx"), onnx::keras_model()).unwrap();
+    let given = with(&models);
+    let service = Service::start(|settings| {
+        given(settings);
+        let model = &mut settings.vision.emotion;
+        model.name = "keras".to_owned();
+        model.file = "keras.onnx".into();
+        (model.width, model.height, model.colour, model.layout) = (48, 48, Colour::Gray, Layout::Nhwc);
+        (model.mean, model.std, model.output) = (vec![0.0], vec![1.0], ClassifierOutput::Probabilities);
+        model.labels = LABELS.map(str::to_owned).to_vec();
+    })
+    .await;
+    let body = ok(facial_analysis(&service, video_form(video)).await).await;
+    let emotions = &body["facialAnalysisResult"]["emotions"];
+    // What that model says of any face that is neither black nor in values from 0 to 255.
+    assert!(emotions["fear"].as_u64() >= Some(90), "{emotions}");
+    assert_eq!(LABELS.map(|label| emotions[label].as_u64().unwrap()).iter().sum::<u64>(), 100, "{emotions}");
 }
 
 #[tokio::test]
@@ -248,6 +271,11 @@ impl Analyzer for Endless {
         let _ = self.0.send(Event::Stopped);
         Err(PipelineError::Cancelled)
     }
+
+    fn verdict(&self, source: &Source, cancel: &Cancel) -> Result<Verdict, ClipError> {
+        let options = Options::new(1, 1);
+        Err(self.analyze(source, options, cancel).unwrap_err().into())
+    }
 }
 
 async fn endless(change: impl FnOnce(&mut Settings)) -> (Service, mpsc::UnboundedReceiver<Event>) {
@@ -302,6 +330,10 @@ struct Panics;
 
 impl Analyzer for Panics {
     fn analyze(&self, _: &Source, _: Options, _: &Cancel) -> Result<Findings, PipelineError> {
+        panic!("on purpose");
+    }
+
+    fn verdict(&self, _: &Source, _: &Cancel) -> Result<Verdict, ClipError> {
         panic!("on purpose");
     }
 }

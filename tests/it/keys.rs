@@ -26,6 +26,8 @@ fn new_key(scopes: &[Scope]) -> NewKey {
         scopes: scopes.to_vec(),
         rate_per_minute: None,
         max_concurrent: None,
+        videos_per_day: None,
+        videos_per_month: None,
         expires_at: None,
     }
 }
@@ -91,6 +93,7 @@ macro_rules! on_both {
 }
 
 on_both! {
+    quotas_are_counted_by_day_and_month,
     a_key_is_found_by_its_text_alone,
     a_key_ends_when_it_is_revoked_or_over,
     the_last_use_of_a_key_is_known_to_the_minute,
@@ -346,7 +349,7 @@ impl Harness {
     async fn enqueue(&self, owner: Option<&str>, request: &Repeatable) -> (Uuid, Enqueued) {
         let token = RandomTokens.next();
         let options = Options::new(7, 3);
-        let job = NewJob { token, video_key: token.to_string(), options, recipients: vec![] };
+        let job = NewJob { token, video_key: token.to_string(), options, recipients: vec![], webhook: None };
         (token, self.store.enqueue_once(owner, Some(request), &job, self.clock.now()).await.unwrap())
     }
 }
@@ -473,4 +476,52 @@ async fn a_key_lists_what_it_sent_page_by_page() {
         assert_eq!(code(refused).await, (422, "bad_parameter".to_owned()), "{query}");
     }
     assert_eq!(code(get(&service, "/v1/analyses", None).await).await, (401, "key_required".to_owned()));
+}
+
+#[tokio::test]
+async fn a_key_sends_as_many_videos_as_its_quota_and_refused_ones_do_not_count() {
+    let service = Service::start(|settings| settings.limits.videos_per_month_key = 2).await;
+    let key = create(&service.store, &NewKey { videos_per_day: Some(0), ..new_key(&[Scope::Analyze]) }).await;
+    let send = |video: Vec<u8>| {
+        let upload = service.http.post(format!("{}/analyze-video", service.base)).bearer_auth(&key);
+        upload.multipart(video_form(video)).send()
+    };
+    assert_eq!(send(clip()).await.unwrap().status(), StatusCode::ACCEPTED);
+    // One after the other: each waits until the one before is taken back.
+    let sent = async {
+        loop {
+            assert_eq!(send(b"just some text".to_vec()).await.unwrap().status(), StatusCode::UNPROCESSABLE_ENTITY);
+            if send(clip()).await.unwrap().status() == StatusCode::ACCEPTED {
+                break;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), sent).await.expect("refused videos count");
+    let refused = send(clip()).await.unwrap();
+    assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert!(refused.headers()[header::RETRY_AFTER].to_str().unwrap().parse::<u64>().unwrap() <= 31 * 24 * 3600);
+    let refused: Value = refused.json().await.unwrap();
+    assert_eq!((&refused["code"], &refused["limit"]), (&serde_json::json!("quota_used_up"), &serde_json::json!(2)));
+    let without = service.upload(video_form(clip())).await;
+    assert_eq!(without.status(), StatusCode::ACCEPTED, "callers without a key have none");
+}
+
+async fn quotas_are_counted_by_day_and_month(h: Harness) {
+    let day = visage::store::Quotas { per_day: 2, per_month: 3 };
+    let count =
+        async || h.store.count_video("k", day, h.clock.now()).await.unwrap().map(|used| (used.period, used.limit));
+    assert_eq!((count().await, count().await, count().await), (None, None, Some(("day", 2))));
+    assert_eq!(h.store.count_video("other", day, h.clock.now()).await.unwrap(), None);
+    let used_up = h.store.count_video("k", day, h.clock.now()).await.unwrap().unwrap();
+    // It is 03:04:05 of the second of January.
+    assert_eq!(used_up.wait_s, 24 * 3600 - (3 * 3600 + 4 * 60 + 5) + 1);
+    h.clock.advance(Duration::from_secs(24 * 3600));
+    assert_eq!((count().await, count().await), (None, Some(("month", 3))));
+    h.store.uncount_video("k", h.clock.now()).await.unwrap();
+    assert_eq!((count().await, count().await), (None, Some(("month", 3))));
+    h.clock.advance(Duration::from_secs(31 * 24 * 3600));
+    assert_eq!(count().await, None);
+    assert_eq!(h.store.forget_usage(h.clock.now()).await.unwrap(), 0);
+    h.clock.advance(Duration::from_secs(60 * 24 * 3600));
+    assert_eq!(h.store.forget_usage(h.clock.now()).await.unwrap(), 4);
 }

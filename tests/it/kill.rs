@@ -154,7 +154,7 @@ async fn put_in(settings: &Settings, store: &Store, clip: &Path) -> BTreeMap<Str
         upload.write(video.clone()).await.unwrap();
         upload.finish().await.unwrap();
         let options = Options::new(5, 10);
-        let job = NewJob { token, video_key, options, recipients: vec![recipient.clone()] };
+        let job = NewJob { token, video_key, options, recipients: vec![recipient.clone()], webhook: None };
         store.enqueue(&job, clock.now()).await.unwrap();
         tokens.insert(recipient, token);
     }

@@ -2,6 +2,7 @@
 
 mod media;
 mod parts;
+mod people;
 mod remote;
 mod sampling;
 
@@ -306,4 +307,95 @@ fn a_model_that_is_not_there_is_missing() {
     settings.vision.emotion.file = "elsewhere.onnx".into();
     let outcome = Pipeline::load(&settings).map(|_| ());
     assert!(matches!(&outcome, Err(error) if error.is_missing() && error.code() == "not_ready"), "{outcome:?}");
+}
+
+/// The landmarks are there, so eye contact is judged by the eyes.
+fn sees_eyes(found: &Findings) -> bool {
+    let sees = found.analysis.sees_eyes();
+    if !sees {
+        eprintln!("skipped: no landmarks model is at hand");
+    }
+    sees
+}
+
+#[test]
+fn two_people_side_by_side_have_the_figures_that_each_has_alone() {
+    let (Some((pipeline, _models)), Some(man), Some(woman)) =
+        (pipeline(), shared("single_face.mp4"), shared("sad_then_happy.mp4"))
+    else {
+        return;
+    };
+    let clips = Clips::new();
+    std::fs::copy(man, clips.path("man.mp4")).unwrap();
+    std::fs::copy(woman, clips.path("woman.mp4")).unwrap();
+    // He is repeated until she is done; all three are coded alike.
+    let coded = "-t 19 -an -c:v libx264 -preset ultrafast -crf 16 -pix_fmt yuv420p";
+    let alone = [
+        clips.make("left.mp4", &format!("-stream_loop 8 -i $man.mp4 -vf fps=24 {coded}")),
+        clips.make("right.mp4", &format!("-i $woman.mp4 -vf fps=24 {coded}")),
+    ];
+    let both = clips.make(
+        "both.mp4",
+        &format!("-stream_loop 8 -i $man.mp4 -i $woman.mp4 -filter_complex [0:v]fps=24[l];[1:v]fps=24[r];[l][r]hstack {coded}"),
+    );
+    let options = Options { sample_every: 12, ..EVERY_20TH };
+    let together = analyze(&pipeline, &both, options).unwrap();
+    assert_eq!(together.analysis.faces.len(), 2, "{:#?}", together.analysis.faces);
+    for (n, clip) in alone.iter().enumerate() {
+        let found = analyze(&pipeline, clip, options).unwrap();
+        let [own] = found.analysis.faces.as_slice() else { panic!("{:#?}", found.analysis.faces) };
+        let is_left = |id: u32| together.timeline.rows.iter().any(|row| row.face == id && row.bbox.centre().x < 640.0);
+        let beside = together.analysis.faces.iter().find(|face| is_left(face.id) == (n == 0)).unwrap();
+        let (sure, also_sure) = (own.intervals.as_ref().unwrap(), beside.intervals.as_ref().unwrap());
+        assert_eq!(own.dominant_emotion, beside.dominant_emotion);
+        for (emotion, percent) in &beside.emotions {
+            assert!(sure.emotions[emotion].holds(*percent), "{emotion} {percent} in {sure:?}");
+            assert!(also_sure.emotions[emotion].holds(own.emotions[emotion]), "{emotion} in {also_sure:?}");
+        }
+        assert!(sure.calmness.holds(beside.calmness), "{} in {sure:?}", beside.calmness);
+        assert!(sure.valence.holds(beside.valence) && sure.arousal.holds(beside.arousal), "{beside:?}");
+        assert!(sure.eye_contact.unwrap().holds(beside.eye_contact.unwrap()), "{:?} in {sure:?}", beside.eye_contact);
+        assert!(sure.presence.unwrap().holds(beside.presence.unwrap()), "{:?} in {sure:?}", beside.presence);
+    }
+}
+
+#[test]
+fn tears_and_laughter_are_runs_of_their_own_and_the_feedback_tells_of_both() {
+    let (Some((pipeline, _models)), Some(clip)) = (pipeline(), shared("sad_then_happy.mp4")) else { return };
+    for every in [20, 5] {
+        let found = analyze(&pipeline, &clip, Options { sample_every: every, ..EVERY_20TH }).unwrap();
+        let runs = &found.analysis.faces[0].segments;
+        let longest = |emotion: Emotion| {
+            let runs = runs.iter().filter(|run| run.emotion == emotion);
+            runs.max_by(|a, b| (a.end_s - a.start_s).total_cmp(&(b.end_s - b.start_s))).unwrap()
+        };
+        let (sad, happy) = (longest(Emotion::Sad), longest(Emotion::Happy));
+        assert!(sad.end_s <= happy.start_s && sad.start_s < 5.0 && happy.end_s > 15.0, "every {every}th: {runs:#?}");
+        assert!(runs.len() < 12, "every {every}th: {runs:#?}");
+        let summary = &found.analysis.summary;
+        let text = summary.feedback.join(" ");
+        assert!(text.contains("happy") && text.contains("sad") && text.contains("One thing to try"), "{text}");
+        let intervals = summary.intervals.as_ref().unwrap();
+        assert!(intervals.calmness.holds(summary.calmness.unwrap()), "{intervals:?}");
+        assert!(intervals.presence.unwrap().holds(summary.presence.unwrap()), "{intervals:?}");
+    }
+}
+
+#[test]
+fn who_looks_at_the_camera_has_more_presence_and_a_short_clip_is_not_sure_of_it() {
+    let (Some((pipeline, _models)), Some(man), Some(woman)) =
+        (pipeline(), shared("single_face.mp4"), shared("sad_then_happy.mp4"))
+    else {
+        return;
+    };
+    let options = Options { sample_every: 5, ..EVERY_20TH };
+    let (he, she) = (analyze(&pipeline, &man, options).unwrap(), analyze(&pipeline, &woman, options).unwrap());
+    if !sees_eyes(&he) {
+        return;
+    }
+    let (he, she) = (he.analysis.summary, she.analysis.summary);
+    assert!(he.presence.unwrap() > she.presence.unwrap() + 20.0, "{he:?} {she:?}");
+    let width = |summary: &visage::analysis::Summary| summary.intervals.as_ref().unwrap().calmness.width();
+    assert!(width(&he) > width(&she), "2.4 s against 19.7 s: {he:?} {she:?}");
+    assert!(he.feedback[0].contains("little to see"), "{:?}", he.feedback);
 }

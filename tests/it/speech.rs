@@ -87,6 +87,41 @@ fn every_usual_codec_gives_the_same_sound_at_16_khz() {
 }
 
 #[test]
+fn speech_is_heard_in_every_usual_codec_and_container() {
+    let (Some(models), Some(talk)) = (models(), shared("speech_and_face.mp4")) else { return };
+    let Some(models) = models.with("silero_vad.onnx") else { return };
+    let settings = models.settings();
+    let hearing = Hearing::new(&Engine::start(&settings.engine).unwrap(), &settings);
+    let clips = Clips::new();
+    std::fs::copy(talk, clips.path("talk.mp4")).unwrap();
+    let ratio = |clip: &Path| {
+        let mut listener = hearing.listen().unwrap();
+        listener.push(&samples(clip)).unwrap();
+        listener.finish().unwrap().speech.ratio
+    };
+    let cut = format!("{PICTURES} -ss 4 -t 8 -i $talk.mp4 -map 0:v -map 1:a");
+    let plain = ratio(&clips.make("plain.mkv", &format!("{cut} -c:v mpeg4 -c:a pcm_s16le")));
+    assert!(plain > 0.5, "{plain}");
+    for (name, coding) in [
+        ("aac.mp4", "-c:v mpeg4 -c:a aac"),
+        ("aac.mov", "-c:v mpeg4 -c:a aac -ac 2"),
+        ("aac.mkv", "-c:v mpeg4 -c:a aac"),
+        ("mp3.mp4", "-c:v mpeg4 -c:a libmp3lame"),
+        ("mp3.avi", "-c:v mpeg4 -c:a libmp3lame"),
+        ("opus.webm", "-c:v libvpx -c:a libopus"),
+        ("opus.mkv", "-c:v mpeg4 -c:a libopus"),
+        ("opus.mp4", "-c:v mpeg4 -c:a libopus -strict -2"),
+        ("vorbis.webm", "-c:v libvpx -c:a libvorbis -ar 44100"),
+        ("vorbis.mkv", "-c:v mpeg4 -c:a libvorbis"),
+        ("pcm.mov", "-c:v mpeg4 -c:a pcm_s16be -ar 48000"),
+        ("pcm.avi", "-c:v mpeg4 -c:a pcm_s16le"),
+    ] {
+        let heard = ratio(&clips.make(name, &format!("{cut} {coding}")));
+        assert!((heard - plain).abs() < 0.1, "{name}: {heard}, not {plain}");
+    }
+}
+
+#[test]
 fn a_track_that_begins_late_is_silent_until_then() {
     let clips = Clips::new();
     let tone = "-itsoffset 1.5 -f lavfi -i sine=frequency=440:duration=2";

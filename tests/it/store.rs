@@ -7,9 +7,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use sqlx::{AnyPool, AssertSqlSafe};
 use uuid::Uuid;
-use visage::analysis::{Analysis, Findings, Options, Summary, Timeline, VideoFacts};
+use visage::analysis::{Analysis, BBox, Findings, Options, Probabilities, Summary, Timeline, TimelineRow, VideoFacts};
 use visage::clock::{Clock, ManualClock, RandomTokens, Tokens};
 use visage::config::{Database, Secret, Settings};
+use visage::report::{Context, Reporter};
 use visage::store::{Claim, Failure, Held, JobProgress, NewJob, NewMail, Status, Store, StoreError, Wake};
 
 use crate::support::postgres::TestDatabase;
@@ -83,6 +84,7 @@ fn new_job(token: Uuid, recipients: &[&str]) -> NewJob {
         video_key: format!("videos/{token}"),
         options: Options::new(7, 3),
         recipients: recipients.iter().map(|&recipient| recipient.to_owned()).collect(),
+        webhook: None,
     }
 }
 
@@ -144,6 +146,8 @@ on_both! {
     handing_back_does_not_count_and_keeps_the_place,
     completing_twice_changes_nothing,
     findings_come_back_as_they_were,
+    a_long_timeline_is_read_in_pieces_and_written_once,
+    a_result_of_an_older_version_is_still_read,
     giving_up_records_the_reason_and_queues_the_mails,
     every_change_raises_the_version,
     erasing_erases_all,
@@ -377,6 +381,82 @@ async fn findings_come_back_as_they_were(h: Harness) {
     let job = store.job(token).await.unwrap().unwrap();
     assert_eq!((job.status, job.finished_at, job.expires_at), (Status::Done, Some(h.now()), Some(expires_at)));
     assert!(job.started_at.unwrap() < h.now());
+}
+
+/// Findings with a timeline of so many rows.
+fn with_rows(rows: u32) -> Findings {
+    let row = |n: u32| TimelineRow {
+        time_s: f64::from(n),
+        face: 1,
+        bbox: BBox { x: 1.0, y: 2.0, width: 30.0, height: 40.0 },
+        emotions: Probabilities([0.0, 0.0, 0.0, 0.75, 0.0, 0.0, 0.25]),
+        pose: None,
+        eye_contact: None,
+        quality: 0.5,
+        gaze: None,
+        eyes_shut: None,
+        expressions: None,
+    };
+    Findings { timeline: Timeline { interval_s: 1.0, rows: (0..rows).map(row).collect() }, ..findings() }
+}
+
+async fn a_long_timeline_is_read_in_pieces_and_written_once(h: Harness) {
+    let store = h.store().await;
+    let token = h.add(&store, &[]).await;
+    assert_eq!(store.timeline(token, 0, 10).await.unwrap(), None);
+    let claim = h.claim(&store, "w").await.unwrap();
+    let found = with_rows(2500);
+    store.complete(&claim, &found, &[], h.now(), None).await.unwrap();
+    assert_eq!(store.findings(token).await.unwrap().unwrap(), found);
+    for (from, limit) in [(0, 1), (999, 2), (1000, 1000), (1500, 1000), (2499, 1), (2500, 5), (9000, 5), (0, 2500)] {
+        let page = store.timeline(token, from, limit).await.unwrap().unwrap();
+        let expected: Vec<_> = found.timeline.rows.iter().skip(from).take(limit).cloned().collect();
+        assert_eq!((page.rows, page.more), (expected, from + limit < 2500), "{from} {limit}");
+    }
+    assert_eq!(h.count("SELECT COUNT(*) FROM timeline_parts").await, 3);
+    store.erase(token).await.unwrap();
+    assert_eq!(h.count("SELECT COUNT(*) FROM timeline_parts").await, 0);
+}
+
+/// As the first version wrote it: without scores, parts, intervals and runs, and with the timeline in one piece.
+async fn a_result_of_an_older_version_is_still_read(h: Harness) {
+    let store = h.store().await;
+    let token = h.add(&store, &[]).await;
+    let claim = h.claim(&store, "w").await.unwrap();
+    h.complete(&store, &claim).await;
+    let shares = r#"{"angry":0.0,"disgust":0.0,"fear":0.0,"happy":80.0,"sad":0.0,"surprise":0.0,"neutral":20.0}"#;
+    let analysis = format!(
+        r#"{{"video":{{"duration_s":2.0,"fps":25.0,"width":640,"height":360,"codec":"h264","frames_total":50,
+            "frames_analyzed":3,"has_audio":true}},
+            "summary":{{"dominant_emotion":"happy","emotions":{shares},"calmness":50.0,"eye_contact":100.0,
+            "model_confidence":0.8,"valence":0.6,"arousal":0.4}},
+            "speech":{{"ratio":0.5,"clarity":50.0,"quality_mos":{{"sig":3.0,"bak":3.0,"ovr":3.0}},
+            "syllables_per_s":null,"pauses":1,"longest_pause_s":0.5}},
+            "faces":[{{"id":1,"first_s":0.0,"last_s":1.6,"frames":3,"dominant_emotion":"happy","emotions":{shares},
+            "emotion_counts":{{"happy":3}},"average_confidence":{{"happy":0.8}},"embeddings_shape":[3,7],
+            "example_embedding":[0.0,0.0,0.0,0.8,0.0,0.0,0.2],"eye_contact":100.0,"calmness":50.0,"valence":0.6,
+            "arousal":0.4}}],"models":[],"warnings":[]}}"#
+    );
+    let row = |time_s: f64| format!("[{time_s},1,[1.0,2.0,3.0,4.0],[0,0,0,0.8,0,0,0.2],null,true,0.5]");
+    let timeline = format!(r#"{{"interval_s":0.8,"rows":[{},{},{}]}}"#, row(0.0), row(0.8), row(1.6));
+    let pool = AnyPool::connect(h.database.url.expose()).await.unwrap();
+    sqlx::query("UPDATE results SET analysis = $1, timeline = $2")
+        .bind(analysis)
+        .bind(timeline)
+        .execute(&pool)
+        .await
+        .unwrap();
+    pool.close().await;
+    let found = store.findings(token).await.unwrap().unwrap();
+    assert_eq!((found.timeline.rows.len(), found.analysis.summary.presence), (3, None));
+    assert!(found.analysis.faces[0].segments.is_empty() && found.analysis.summary.feedback.is_empty());
+    let page = store.timeline(token, 1, 1).await.unwrap().unwrap();
+    assert_eq!((page.rows[0].time_s, page.rows.len(), page.more), (0.8, 1, true));
+    // It can be shown as well.
+    let created_at = h.now();
+    let reporter = Reporter::new(&Settings::defaults().unwrap()).unwrap();
+    let page = reporter.html(&found, &Context { token, created_at, result_url: None }).unwrap();
+    assert!(page.contains("happy"), "{page}");
 }
 
 async fn giving_up_records_the_reason_and_queues_the_mails(h: Harness) {

@@ -321,7 +321,7 @@ impl Harness {
         self.blobs.put(&key(token), video, self.clock.now());
         let recipients = recipients.iter().map(|&recipient| recipient.to_owned()).collect();
         let options = Options::new(20, 10);
-        let job = NewJob { token, video_key: key(token), options, recipients };
+        let job = NewJob { token, video_key: key(token), options, recipients, webhook: None };
         self.store.enqueue(&job, self.clock.now()).await.unwrap();
         token
     }

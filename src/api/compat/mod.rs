@@ -3,8 +3,10 @@
 
 mod facial_analysis;
 mod get_stats;
+mod predict;
 mod process_frame;
 mod save_frame;
+mod thumbnail;
 mod upload;
 
 use utoipa::ToSchema;
@@ -28,6 +30,34 @@ pub struct PlainVideoForm {
     max_faces: Option<u32>,
 }
 
+/// How a video is written in JSON.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[expect(dead_code, reason = "describes what `sync::with_clip` reads")]
+pub enum Encoding {
+    Base64,
+}
+
+/// A video in base64; other members are read over.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes what `sync::with_clip` reads")]
+pub struct ClipBody {
+    /// Which is also meant without it.
+    encoding: Option<Encoding>,
+    /// The container (`mp4`, `mov`, `m4v`, `avi`, `mkv`, `webm`), which is not relied on; for a thumbnail also `gif` or `webp`: the
+    /// format in which it is wanted.
+    #[schema(min_length = 1)]
+    format: Option<String>,
+    /// Frames a second, which are taken from the video itself.
+    #[schema(exclusive_minimum = 0)]
+    fps: Option<f64>,
+    /// The video in base64, with or without `data:video/mp4;base64,` in front.
+    content: String,
+    /// Of a thumbnail, in seconds; 3 without it.
+    #[schema(minimum = 0.1, maximum = 10)]
+    duration: Option<f64>,
+}
+
 pub fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
         .routes(routes!(facial_analysis::handle))
@@ -35,6 +65,8 @@ pub fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(upload::handle))
         .routes(routes!(upload::recorded))
         .routes(routes!(get_stats::handle))
+        .routes(routes!(predict::handle))
+        .routes(routes!(thumbnail::handle))
         .routes(routes!(save_frame::handle))
         .routes(routes!(save_frame::show, save_frame::erase))
 }

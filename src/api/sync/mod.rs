@@ -5,6 +5,7 @@
 //! unnamed temporary file ([`spool`]), which is gone with its last handle, however the call ends. A call that is not
 //! done by `sync.deadline_s`, or whose client hangs up, stops its analysis; its place is free when the work has stopped.
 
+mod clip;
 mod memory;
 mod spool;
 
@@ -20,21 +21,29 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use super::incoming::Incoming;
 use super::v1::analyze_video::{self, AnalyzeError};
 use super::v1::form::{self, Unknown};
-use super::{Api, Problem};
-use crate::analysis::{Findings, Options};
-use crate::media::Source;
-use crate::pipeline::{Cancel, LazyPipeline, PipelineError};
+use super::{Api, Caller, Problem, quota};
+use crate::analysis::{Findings, Options, Verdict};
+use crate::media::{ClipFailure, FramesError, ProbeError, Source};
+use crate::pipeline::{Cancel, ClipError, LazyPipeline, PipelineError};
+pub use clip::{Said, with_clip};
 use spool::Spool;
 
 /// Turns a video into findings. A trait, so that the way of a call can be tested without models.
 pub trait Analyzer: Send + Sync + 'static {
     /// Analyzes one video. Blocks until done, failed or cancelled; is called on a thread of its own and may panic.
     fn analyze(&self, source: &Source, options: Options, cancel: &Cancel) -> Result<Findings, PipelineError>;
+
+    /// One of five emotions for a clip; the rest as for [`Analyzer::analyze`].
+    fn verdict(&self, source: &Source, cancel: &Cancel) -> Result<Verdict, ClipError>;
 }
 
 impl Analyzer for LazyPipeline {
     fn analyze(&self, source: &Source, options: Options, cancel: &Cancel) -> Result<Findings, PipelineError> {
         self.get()?.analyze(source, options, &|_| {}, cancel)
+    }
+
+    fn verdict(&self, source: &Source, cancel: &Cancel) -> Result<Verdict, ClipError> {
+        self.get()?.verdict(source, cancel)
     }
 }
 
@@ -66,6 +75,36 @@ pub enum SyncError {
     Pipeline(#[from] PipelineError),
     #[error("no face in the video")]
     NoFace,
+    /// What a request says is not what the call wants: the text is for the client.
+    #[error("{0}")]
+    Request(String),
+    #[error("{frames} frames are too few")]
+    TooShort { frames: u64 },
+    #[error("no encoder: {0}")]
+    NoEncoder(&'static str),
+    #[error("encoding failed: {0}")]
+    Encoding(String),
+}
+
+impl From<ClipError> for SyncError {
+    fn from(error: ClipError) -> Self {
+        match error {
+            ClipError::TooShort { frames } => Self::TooShort { frames },
+            ClipError::NoFace => Self::NoFace,
+            ClipError::Pipeline(error) => Self::Pipeline(error),
+        }
+    }
+}
+
+impl From<ClipFailure> for SyncError {
+    fn from(error: ClipFailure) -> Self {
+        match error {
+            ClipFailure::Frames(error) => Self::Pipeline(error.into()),
+            ClipFailure::Empty => Self::Pipeline(FramesError::Video(ProbeError::NotAVideo).into()),
+            ClipFailure::NoEncoder(name) => Self::NoEncoder(name),
+            ClipFailure::Encode(reason) => Self::Encoding(reason),
+        }
+    }
 }
 
 impl From<SyncError> for Problem {
@@ -124,6 +163,27 @@ impl From<SyncError> for Problem {
                 tracing::error!(%error, "an analysis failed");
                 Self { detail: error.detail(), ..Self::internal() }
             }
+            E::Request(detail) => {
+                Self::new(StatusCode::BAD_REQUEST, "bad_request", "The request is not what the call wants", detail)
+            }
+            E::TooShort { frames } => Self::new(
+                StatusCode::BAD_REQUEST,
+                "too_few_frames",
+                "Too few frames",
+                format!("The clip has {frames} frames, and 15 are needed. Send a longer one."),
+            ),
+            E::NoEncoder(name) => {
+                tracing::error!(name, "FFmpeg lacks an encoder");
+                later(
+                    "encoder_unavailable",
+                    "There is no encoder",
+                    "This service cannot write that format. Ask for another.",
+                )
+            }
+            E::Encoding(reason) => {
+                tracing::error!(reason, "a thumbnail could not be written");
+                Self::internal()
+            }
             E::NoFace => Self::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "no_face",
@@ -142,7 +202,8 @@ pub async fn analyze(api: &Api, request: Request, holds: Holds, options: Options
     let limit = settings.sync.max_upload.0.min(settings.http.max_upload.0);
     let incoming = Incoming::new(body, limit, Duration::from_secs(settings.http.idle_timeout_s));
     let limit_s = settings.sync.deadline_s;
-    let work = work(api, &head, &incoming, limit, holds, options);
+    let caller = head.extensions.get::<Caller>().cloned().unwrap_or_default();
+    let work = work(api, &caller, &head, &incoming, limit, holds, options);
     let done = tokio::time::timeout(Duration::from_secs(limit_s), work).await;
     let done = done.unwrap_or(Err(SyncError::Late { limit_s }));
     if let Err(error) = &done {
@@ -156,6 +217,7 @@ pub async fn analyze(api: &Api, request: Request, holds: Holds, options: Options
 
 async fn work(
     api: &Api,
+    caller: &Caller,
     head: &Parts,
     incoming: &Incoming,
     limit: u64,
@@ -164,11 +226,8 @@ async fn work(
 ) -> Result<Findings, SyncError> {
     analyze_video::check_announced(&head.headers, limit).map_err(AnalyzeError::from)?;
     let place = api.sync.clone().try_acquire_owned().map_err(|_| SyncError::Full)?;
-    if let Some(free_bytes) = memory::free().await
-        && free_bytes < api.app.settings.sync.min_memory.0
-    {
-        return Err(SyncError::LittleMemory { free_bytes });
-    }
+    enough_memory(api).await?;
+    let counted = quota::count(api, caller).await?;
     let spool = Spool::new().await.map_err(SyncError::NoFile)?;
     let (upload, options) = match holds {
         Holds::Form => {
@@ -182,7 +241,20 @@ async fn work(
         }
     };
     upload.finish().await.map_err(AnalyzeError::from)?;
-    on_thread(api, spool, options, place).await
+    let found =
+        on_thread(api, spool, place, move |analyzer, source, cancel| Ok(analyzer.analyze(source, options, cancel)?));
+    let found = found.await?;
+    counted.keep();
+    Ok(found)
+}
+
+async fn enough_memory(api: &Api) -> Result<(), SyncError> {
+    match memory::free().await {
+        Some(free_bytes) if free_bytes < api.app.settings.sync.min_memory.0 => {
+            Err(SyncError::LittleMemory { free_bytes })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Stops the analysis when whoever waits for it goes away.
@@ -194,19 +266,19 @@ impl Drop for StopOnDrop {
     }
 }
 
-/// Runs the analysis on a thread of its own, which takes the video and the place with it: both are let go when the work
-/// has stopped, which is later than when it was told to.
-async fn on_thread(
+/// Runs `work` on a thread of its own, which takes the video and the place with it: both are let go when the work has
+/// stopped, which is later than when it was told to.
+async fn on_thread<T: Send + 'static>(
     api: &Api,
     spool: Spool,
-    options: Options,
     place: OwnedSemaphorePermit,
-) -> Result<Findings, SyncError> {
+    work: impl FnOnce(&dyn Analyzer, &Source, &Cancel) -> Result<T, SyncError> + Send + 'static,
+) -> Result<T, SyncError> {
     let (analyzer, cancel) = (api.app.analyzer.clone(), Cancel::default());
     let _stop = StopOnDrop(cancel.clone());
     let (answer, answered) = oneshot::channel();
     let work = move || {
-        let result = catch_unwind(AssertUnwindSafe(|| analyzer.analyze(&spool.source(), options, &cancel)));
+        let result = catch_unwind(AssertUnwindSafe(|| work(analyzer.as_ref(), &spool.source(), &cancel)));
         drop(spool);
         drop(place);
         // Nobody waits any more: then nobody needs it.
@@ -217,7 +289,7 @@ async fn on_thread(
         SyncError::Broken
     })?;
     match answered.await {
-        Ok(Ok(result)) => Ok(result?),
+        Ok(Ok(result)) => result,
         Ok(Err(_)) | Err(_) => Err(SyncError::Broken),
     }
 }

@@ -22,11 +22,12 @@ use super::view::{Links, POLL_AGAIN_S};
 use crate::analysis::{Detail, Language, Options, Sampling};
 use crate::api::incoming::{BodyError, Incoming};
 use crate::api::openapi::NATIVE;
-use crate::api::{Api, AppState, Caller, Problem};
+use crate::api::{Api, AppState, Caller, Problem, quota};
 use crate::blob::{BlobError, Upload};
 use crate::config::ByteSize;
 use crate::media::ProbeError;
-use crate::store::{Enqueued, Status, StoreError};
+use crate::report::webhook::UrlError;
+use crate::store::{Enqueued, Status, StoreError, UsedUp};
 
 /// The answer to an accepted video.
 #[derive(Serialize, ToSchema)]
@@ -62,6 +63,9 @@ struct VideoForm {
     max_faces: Option<u32>,
     /// Of report and mail; by default as the reader's browser asks.
     language: Option<Language>,
+    /// Where a program wants to hear of the end of the analysis: an https:// address.
+    #[schema(format = "uri")]
+    webhook_url: Option<String>,
     /// `off` leaves out the landmarks, so that eye contact is judged by the head alone.
     gaze: Option<Switch>,
     /// `off` leaves the sound track alone.
@@ -92,6 +96,8 @@ pub enum AnalyzeError {
     TooSlow { limit_s: u64 },
     #[error("all places for uploads are taken")]
     Busy,
+    #[error("{} videos a {} are used up", .0.limit, .0.period)]
+    UsedUp(UsedUp),
     #[error("no field video")]
     MissingVideo,
     #[error("more than one field video")]
@@ -126,6 +132,10 @@ pub enum AnalyzeError {
     TooManyRecipients { most: usize },
     #[error("mail is switched off")]
     MailOff,
+    #[error("webhooks are switched off")]
+    WebhooksOff,
+    #[error("not an address for webhooks: {0}")]
+    BadWebhook(UrlError),
     #[error("the Idempotency-Key is none")]
     BadIdempotencyKey,
     #[error("the Idempotency-Key was used for another request")]
@@ -197,6 +207,14 @@ impl From<AnalyzeError> for Problem {
                 "All places for uploads are taken. Try again in a few seconds.",
             )
             .retry_after(5),
+            E::UsedUp(UsedUp { period, limit, wait_s }) => Self::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "quota_used_up",
+                "The quota is used up",
+                format!("This key may send {limit} videos a {period}. The next {period} begins in {wait_s} s (UTC)."),
+            )
+            .with("limit", limit)
+            .retry_after(wait_s),
             E::MissingVideo => {
                 of_field("video", "missing_video", "No video", "Send the file in the field video.".to_owned())
             }
@@ -225,8 +243,8 @@ impl From<AnalyzeError> for Problem {
                 &field,
                 "unknown_field",
                 "A field that is not known",
-                "Known are video, email, sample_every, sampling, max_faces, language, gaze, speech and detail. Check the \
-                 spelling or leave the field out."
+                "Known are video, email, sample_every, sampling, max_faces, language, gaze, speech, detail and webhook_url. \
+                 Check the spelling or leave the field out."
                     .to_owned(),
             ),
             E::TooManyFields { most } => {
@@ -291,6 +309,15 @@ impl From<AnalyzeError> for Problem {
                 "This service sends no mail",
                 "Leave email out, and get the report from the links in the answer.".to_owned(),
             ),
+            E::WebhooksOff => of_field(
+                "webhook_url",
+                "webhooks_off",
+                "This service sends no webhooks",
+                "Leave webhook_url out, and ask for the result under the links in the answer.".to_owned(),
+            ),
+            E::BadWebhook(reason) => {
+                of_field("webhook_url", "bad_webhook_url", "Not an address for webhooks", reason.to_string())
+            }
             E::BadIdempotencyKey => Self::new(
                 StatusCode::BAD_REQUEST,
                 "bad_idempotency_key",
@@ -401,6 +428,7 @@ async fn take(
     check_announced(&head.headers, http.max_upload.0)?;
     let repeated_as = enqueue::idempotency_key(&head.headers)?;
     let place = api.uploads.clone().try_acquire_owned().map_err(|_| AnalyzeError::Busy)?;
+    let counted = quota::count(api, caller).await?;
     // Of its own, so that a listing of the storage gives no tokens away.
     let key = app.tokens.next().to_string();
     let shelf = Stored { blobs: app.blobs.as_ref(), key: &key };
@@ -411,10 +439,18 @@ async fn take(
     let form = form.map_err(|_| AnalyzeError::TooSlow { limit_s: http.max_upload_s })??;
     enqueue::check_mail(app, &form.recipients)?;
     // All of it has come. From here on the client's leaving changes nothing: the job is queued or the video deleted.
-    let Form { video, options, recipients, digest } = form;
-    let wanted = Wanted { options, recipients, repeated_as, digest };
+    let Form { video, options, recipients, webhook, digest } = form;
+    if let Some(url) = &webhook {
+        enqueue::check_webhook(app, url)?;
+    }
+    let wanted = Wanted { options, recipients, webhook, repeated_as, digest };
     let settled = tokio::spawn(settle(api.clone(), caller.clone(), video, wanted, key, place)).await;
-    settled.map_err(|error| AnalyzeError::Unopened(error.to_string()))?
+    let (token, queued) = settled.map_err(|error| AnalyzeError::Unopened(error.to_string()))??;
+    // A repetition was counted the first time.
+    if queued == Enqueued::New {
+        counted.keep();
+    }
+    Ok(token)
 }
 
 /// Makes the video appear, opens it, and queues its job; what is refused is deleted.
@@ -425,7 +461,7 @@ async fn settle(
     wanted: Wanted,
     key: String,
     place: OwnedSemaphorePermit,
-) -> Result<Uuid, AnalyzeError> {
+) -> Result<(Uuid, Enqueued), AnalyzeError> {
     let size_bytes = video.finish().await?;
     let queued = enqueue::enqueue(&api, &caller, &wanted, &key, None).await;
     drop(place);
@@ -437,7 +473,7 @@ async fn settle(
     let (token, queued) = queued?;
     tracing::info!(size_bytes, ?queued, "an upload was taken");
     match queued {
-        Enqueued::New | Enqueued::Before(_) => Ok(token),
+        Enqueued::New | Enqueued::Before(_) => Ok((token, queued)),
         Enqueued::Reused => Err(AnalyzeError::IdempotencyKeyReused),
     }
 }

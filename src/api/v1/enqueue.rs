@@ -12,6 +12,7 @@ use crate::analysis::Options;
 use crate::api::{Api, AppState, Caller};
 use crate::config::MailTransport;
 use crate::media::{self, ProbeError, Source};
+use crate::report::webhook::check_url;
 use crate::store::{Enqueued, NewJob, Repeatable};
 
 /// Opening a container takes a moment; one that takes longer than this hangs on its storage.
@@ -21,6 +22,7 @@ const PROBE: Duration = Duration::from_secs(60);
 pub struct Wanted {
     pub options: Options,
     pub recipients: Vec<String>,
+    pub webhook: Option<String>,
     /// The hash of its `Idempotency-Key`.
     pub repeated_as: Option<String>,
     /// SHA-256 of what it holds, in hexadecimal.
@@ -38,8 +40,14 @@ pub async fn enqueue(
 ) -> Result<(Uuid, Enqueued), AnalyzeError> {
     open(api, key).await?;
     let (store, token, now) = (&api.app.store, api.app.tokens.next(), api.app.clock.now());
-    let Wanted { options, recipients, repeated_as, digest } = wanted;
-    let job = NewJob { token, video_key: key.to_owned(), options: *options, recipients: recipients.clone() };
+    let Wanted { options, recipients, webhook, repeated_as, digest } = wanted;
+    let job = NewJob {
+        token,
+        video_key: key.to_owned(),
+        options: *options,
+        recipients: recipients.clone(),
+        webhook: webhook.clone(),
+    };
     let repeatable = repeated_as.clone().map(|name_sha256| Repeatable { name_sha256, body_sha256: digest.clone() });
     let queued = match upload {
         None => store.enqueue_once(caller.owner(), repeatable.as_ref(), &job, now).await?,
@@ -49,6 +57,15 @@ pub async fn enqueue(
         Enqueued::Before(before) => (before, queued),
         Enqueued::New | Enqueued::Reused => (token, queued),
     })
+}
+
+/// Refuses addresses to which no webhooks go.
+pub fn check_webhook(app: &AppState, url: &str) -> Result<(), AnalyzeError> {
+    let settings = &app.settings.webhooks;
+    if settings.secret.expose().is_empty() {
+        return Err(AnalyzeError::WebhooksOff);
+    }
+    check_url(url, settings.allow_private).map(drop).map_err(AnalyzeError::BadWebhook)
 }
 
 /// Refuses addresses where no mail is sent.

@@ -17,7 +17,7 @@ use crate::blob::{BlobError, BlobStore, Upload};
 use crate::media;
 
 /// Most bytes of a field that is no file.
-const MAX_TEXT: usize = 1024;
+const MAX_TEXT: usize = 2048;
 /// Most fields of one form, whatever they are.
 const MAX_FIELDS: usize = 32;
 /// Most addresses that get the report.
@@ -39,6 +39,8 @@ pub struct Form {
     pub video: Box<dyn Upload>,
     pub options: Options,
     pub recipients: Vec<String>,
+    /// Where a program wants to hear of the end; as it came.
+    pub webhook: Option<String>,
     /// SHA-256 of all fields in their order, in hexadecimal: names and contents, not how they were packed, since every
     /// client draws a new boundary for every try.
     pub digest: String,
@@ -106,7 +108,7 @@ pub async fn read(
     unknown: Unknown,
 ) -> Result<Form, AnalyzeError> {
     let mut multipart = Multipart::new(incoming.clone(), boundary(&head.headers)?);
-    let (mut video, mut recipients, mut fields) = (None, Vec::new(), 0);
+    let (mut video, mut recipients, mut webhook, mut fields) = (None, Vec::new(), None, 0);
     let mut digest = Fingerprint::default();
     let Query(parameters) =
         Query::<Vec<(String, String)>>::try_from_uri(&head.uri).map_err(|_| AnalyzeError::BadQuery)?;
@@ -140,6 +142,11 @@ pub async fn read(
                 set(&mut options, name, &given)?;
                 digest.field(name, given.as_bytes());
             }
+            Some("webhook_url") if unknown == Unknown::Refuse => {
+                let url = text(&mut field, "webhook_url").await?;
+                digest.field("webhook_url", url.as_bytes());
+                webhook = Some(url).filter(|url| !url.is_empty());
+            }
             _ if unknown == Unknown::Skip => while chunk(&mut field).await?.is_some() {},
             Some("email") => {
                 let address = text(&mut field, "email").await?;
@@ -153,7 +160,7 @@ pub async fn read(
     if options.is_contradiction() {
         return Err(AnalyzeError::Contradiction);
     }
-    Ok(Form { video, options, recipients, digest: digest.hex() })
+    Ok(Form { video, options, recipients, webhook, digest: digest.hex() })
 }
 
 pub fn boundary(headers: &HeaderMap) -> Result<String, AnalyzeError> {

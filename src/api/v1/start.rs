@@ -19,7 +19,7 @@ use super::uploads::{self, UploadError};
 use crate::analysis::{Detail, Language, Options, Sampling};
 use crate::api::body;
 use crate::api::openapi::NATIVE;
-use crate::api::{Api, Caller, Problem};
+use crate::api::{Api, Caller, Problem, quota};
 use crate::store::{Enqueued, PartedUpload};
 
 /// Putting parts together and opening the video takes less than this; whoever holds an upload for longer is dead.
@@ -43,6 +43,9 @@ pub struct StartRequest {
     max_faces: Option<u32>,
     /// Of report and mail; by default as the reader's browser asks.
     language: Option<Language>,
+    /// Where a program wants to hear of the end of the analysis: an https:// address.
+    #[schema(format = "uri")]
+    webhook_url: Option<String>,
     /// `false` leaves out the landmarks, so that eye contact is judged by the head alone.
     gaze: Option<bool>,
     /// `false` leaves the sound track alone.
@@ -118,9 +121,12 @@ fn wanted(api: &Api, request: &StartRequest, repeated_as: Option<String>) -> Res
         form::add_recipient(address.trim(), &mut recipients)?;
     }
     enqueue::check_mail(&api.app, &recipients)?;
+    if let Some(url) = &request.webhook_url {
+        enqueue::check_webhook(&api.app, url)?;
+    }
     // What was understood, not how it was written.
     let digest = form::hex(&Sha256::digest(serde_json::to_vec(request).unwrap_or_default()));
-    Ok(Wanted { options, recipients, repeated_as, digest })
+    Ok(Wanted { options, recipients, webhook: request.webhook_url.clone(), repeated_as, digest })
 }
 
 /// Puts the parts together and queues the job; its token. What is no video is thrown away.
@@ -129,6 +135,7 @@ async fn start(api: Api, caller: Caller, upload: PartedUpload, wanted: Wanted) -
     if let Some(token) = upload.token {
         return Ok(token);
     }
+    let counted = quota::count(&api, &caller).await?;
     if !store.take_upload(upload.id, api.app.clock.now(), LEASE).await? {
         // By another request, which may be done by now.
         let token = uploads::find(&api, &caller, upload.id).await?.token;
@@ -146,7 +153,11 @@ async fn start(api: Api, caller: Caller, upload: PartedUpload, wanted: Wanted) -
     }
     match queued? {
         (_, Enqueued::Reused) => Err(AnalyzeError::IdempotencyKeyReused.into()),
-        (token, Enqueued::New | Enqueued::Before(_)) => Ok(token),
+        (token, Enqueued::Before(_)) => Ok(token),
+        (token, Enqueued::New) => {
+            counted.keep();
+            Ok(token)
+        }
     }
 }
 

@@ -58,7 +58,7 @@ pub struct UploadView {
 }
 
 #[derive(Serialize, ToSchema)]
-#[schema(as = Part)]
+#[schema(as = UploadPart)]
 struct PartView {
     /// From 1.
     number: u32,

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test uses a part of them")]
 
 pub mod clips;
+pub mod onnx;
 pub mod postgres;
 pub mod s3;
 pub mod service;

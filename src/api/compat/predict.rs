@@ -1,0 +1,57 @@
+//! `POST /predict` of the Journaling thumbnails API: one of five emotions for a clip.
+
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use tokio::time::Instant;
+use utoipa::ToSchema;
+
+use super::ClipBody;
+use crate::analysis::Five;
+use crate::api::openapi::THUMBNAILS;
+use crate::api::problem::Bare;
+use crate::api::sync::with_clip;
+use crate::api::{Api, LogDetails};
+
+#[derive(Serialize, ToSchema)]
+pub struct Prediction {
+    emotion: Five,
+    /// Its share of all five, 0 to 1.
+    #[schema(minimum = 0, maximum = 1)]
+    confidence: f64,
+    /// The same as `emotion`.
+    prediction: Five,
+    latency_ms: u64,
+}
+
+/// One of five emotions
+///
+/// `POST /predict` of the Journaling thumbnails API, from 15 frames spread over the clip. Shock is surprise and fear, Anger is
+/// anger and disgust; a model of the operator's own may take the place of that (`thumbnails.model`).
+#[utoipa::path(post, path = "/predict", operation_id = "predict", tag = THUMBNAILS,
+    request_body(content = ClipBody),
+    responses((status = 200, description = "The emotion", body = Prediction),
+              (status = 400, description = "The body cannot be read, holds no video, fewer than 15 frames, or no face"),
+              (status = 408, description = "The body stalled or took too long"),
+              (status = 413, description = "More than `thumbnails.max_video`"),
+              (status = 429, description = "Too many videos at once; `Retry-After` says when to try again"),
+              (status = 503, description = "The model cannot be loaded, or there is too little memory"),
+              (status = 504, description = "Not done within `sync.deadline_s`")))]
+pub async fn handle(State(api): State<Api>, request: Request) -> Result<Response, Bare> {
+    let begun = Instant::now();
+    let verdict = with_clip(
+        &api,
+        request,
+        |said| said.check_format(&[]),
+        |analyzer, source, cancel, ()| Ok(analyzer.verdict(source, cancel)?),
+    );
+    let verdict = verdict.await?;
+    let confidence = (verdict.confidence * 10_000.0).round() / 10_000.0;
+    let latency_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let emotion = verdict.emotion;
+    let mut response = Json(Prediction { emotion, confidence, prediction: emotion, latency_ms }).into_response();
+    let prediction = Some(emotion.label().to_owned());
+    response.extensions_mut().insert(LogDetails { prediction, confidence: Some(confidence), error_message: None });
+    Ok(response)
+}

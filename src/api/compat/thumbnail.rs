@@ -1,0 +1,75 @@
+//! `POST /thumbnail` of the Journaling thumbnails API: the first seconds of a video, forwards and backwards.
+
+use axum::Json;
+use axum::extract::{Request, State};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
+use tokio::time::Instant;
+use utoipa::ToSchema;
+
+use super::ClipBody;
+use crate::api::Api;
+use crate::api::openapi::THUMBNAILS;
+use crate::api::problem::Bare;
+use crate::api::sync::{Said, SyncError, with_clip};
+use crate::media::{Boomerang, ClipFormat};
+
+const DURATION_S: std::ops::RangeInclusive<f64> = 0.1..=10.0;
+const USUAL_S: f64 = 3.0;
+
+#[derive(Serialize, ToSchema)]
+pub struct Thumbnail {
+    /// The moving picture in base64: H.264 in MP4, or GIF or WebP where `format` asked for it.
+    thumbnail: String,
+    /// The same as H.264 in MP4, whatever `format` asked for.
+    video: String,
+    /// Seconds that it lasts.
+    #[schema(minimum = 0.1, maximum = 10)]
+    duration: f64,
+    latency_ms: u64,
+}
+
+/// A moving thumbnail
+///
+/// `POST /thumbnail` of the Journaling thumbnails API: the first half of `duration` of the video, forwards and then backwards,
+/// with 10 frames a second, even sides and a longer side of `thumbnails.side` at most.
+#[utoipa::path(post, path = "/thumbnail", operation_id = "thumbnail", tag = THUMBNAILS,
+    request_body(content = ClipBody),
+    responses((status = 200, description = "The thumbnail", body = Thumbnail),
+              (status = 400, description = "The body cannot be read, holds no video, or `duration` is out of range"),
+              (status = 408, description = "The body stalled or took too long"),
+              (status = 413, description = "More than `thumbnails.max_video`"),
+              (status = 429, description = "Too many videos at once; `Retry-After` says when to try again"),
+              (status = 503, description = "There is no encoder, or too little memory"),
+              (status = 504, description = "Not done within `sync.deadline_s`")))]
+pub async fn handle(State(api): State<Api>, request: Request) -> Result<Json<Thumbnail>, Bare> {
+    let begun = Instant::now();
+    let (limits, side) = (api.app.settings.video.clone(), api.app.settings.thumbnails.side);
+    let made = with_clip(&api, request, wanted, move |_, source, cancel, (duration_s, format)| {
+        let clip = Boomerang::read(source, &limits, duration_s, side, &|| cancel.is_cancelled())?;
+        let video = clip.encode(ClipFormat::Mp4)?;
+        let thumbnail = if format == ClipFormat::Mp4 { None } else { Some(clip.encode(format)?) };
+        Ok((clip.duration_s(), video, thumbnail))
+    });
+    let (duration, video, thumbnail) = made.await?;
+    let video = STANDARD.encode(video);
+    let thumbnail = thumbnail.map_or_else(|| video.clone(), |thumbnail| STANDARD.encode(thumbnail));
+    let latency_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    Ok(Json(Thumbnail { thumbnail, video, duration, latency_ms }))
+}
+
+/// Duration and format that a request asks for.
+fn wanted(said: &Said) -> Result<(f64, ClipFormat), SyncError> {
+    said.check_format(&["gif", "webp"])?;
+    let duration_s = said.duration_s.unwrap_or(USUAL_S);
+    if !DURATION_S.contains(&duration_s) {
+        return Err(SyncError::Request("duration must be a number of seconds from 0.1 to 10.".to_owned()));
+    }
+    let format = match said.format.as_deref() {
+        Some("gif") => ClipFormat::Gif,
+        Some("webp") => ClipFormat::Webp,
+        _ => ClipFormat::Mp4,
+    };
+    Ok((duration_s, format))
+}

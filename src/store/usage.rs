@@ -1,0 +1,97 @@
+//! The table `key_usage`: how many videos each key sent on each day (UTC), for its quotas.
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use super::{Store, StoreError, unsigned};
+
+/// Milliseconds of a day.
+const DAY_MS: i64 = 24 * 3600 * 1000;
+/// Days that are remembered: more than the longest month.
+const REMEMBERED_DAYS: i64 = 40;
+
+/// How many videos a key may send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Quotas {
+    /// 0: any number.
+    pub per_day: u32,
+    /// 0: any number.
+    pub per_month: u32,
+}
+
+/// A quota that is used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UsedUp {
+    pub period: &'static str,
+    pub limit: u32,
+    /// Until the next day or month begins (UTC).
+    pub wait_s: u64,
+}
+
+/// The day of a time, counted from 1970.
+fn day(now: Timestamp) -> i64 {
+    now.as_millisecond().div_euclid(DAY_MS)
+}
+
+impl Store {
+    /// Counts a video of a key at `now`, unless one of its quotas is used up: then nothing is counted, and which it is.
+    pub async fn count_video(
+        &self,
+        key_id: &str,
+        quotas: Quotas,
+        now: Timestamp,
+    ) -> Result<Option<UsedUp>, StoreError> {
+        let date = now.to_zoned(TimeZone::UTC).date();
+        let (today, first) = (day(now), day(now) - i64::from(date.day()) + 1);
+        let mut tx = self.begin().await?;
+        let of_day: i64 = sqlx::query_scalar(
+            "INSERT INTO key_usage (key_id, day, videos) VALUES ($1, $2, 1) \
+             ON CONFLICT (key_id, day) DO UPDATE SET videos = key_usage.videos + 1 RETURNING videos",
+        )
+        .bind(key_id)
+        .bind(today)
+        .fetch_one(&mut *tx)
+        .await?;
+        let of_month: i64 =
+            sqlx::query_scalar("SELECT CAST(SUM(videos) AS BIGINT) FROM key_usage WHERE key_id = $1 AND day >= $2")
+                .bind(key_id)
+                .bind(first)
+                .fetch_one(&mut *tx)
+                .await?;
+        let until = |day: i64| unsigned((day * DAY_MS - now.as_millisecond()) / 1000 + 1);
+        let is_over = |used: i64, limit: u32| limit > 0 && used > i64::from(limit);
+        let used_up = if is_over(of_month, quotas.per_month) {
+            let wait_s = until(first + i64::from(date.days_in_month()));
+            Some(UsedUp { period: "month", limit: quotas.per_month, wait_s })
+        } else if is_over(of_day, quotas.per_day) {
+            Some(UsedUp { period: "day", limit: quotas.per_day, wait_s: until(today + 1) })
+        } else {
+            None
+        };
+        if used_up.is_some() {
+            tx.rollback().await?;
+        } else {
+            self.commit(tx, &[]).await?;
+        }
+        Ok(used_up)
+    }
+
+    /// Takes a video back that was counted at `counted` and then refused.
+    pub async fn uncount_video(&self, key_id: &str, counted: Timestamp) -> Result<(), StoreError> {
+        sqlx::query("UPDATE key_usage SET videos = videos - 1 WHERE key_id = $1 AND day = $2 AND videos > 0")
+            .bind(key_id)
+            .bind(day(counted))
+            .execute(self.pool())
+            .await?;
+        Ok(())
+    }
+
+    /// Forgets days that no quota looks at any more.
+    pub async fn forget_usage(&self, now: Timestamp) -> Result<u64, StoreError> {
+        let forgotten = sqlx::query("DELETE FROM key_usage WHERE day < $1")
+            .bind(day(now) - REMEMBERED_DAYS)
+            .execute(self.pool())
+            .await?;
+        Ok(forgotten.rows_affected())
+    }
+}

@@ -1,0 +1,109 @@
+//! The colours of a person around a face, for [`Appearance`].
+
+use opencv::core::{CV_32FC3, Mat, MatTraitConst, MatTraitConstManual, Rect, Scalar, Size, Vec3b, Vec3f};
+use opencv::imgproc::{COLOR_BGR2Lab, INTER_AREA, cvt_color_def, resize};
+
+use super::VisionError;
+use crate::analysis::{Appearance, BBox};
+
+/// Hair, skin and clothes as left, top, right and bottom, in widths and heights of the face's box. The sides of the head are
+/// left out: they show the room.
+const PARTS: [[f32; 4]; 3] = [[0.1, -0.25, 0.9, 0.1], [0.15, 0.3, 0.85, 0.8], [-0.2, 1.2, 1.2, 1.8]];
+const SKIN: usize = 1;
+/// A part is looked at in so many pixels ...
+const PIXELS: (i32, i32) = (24, 16);
+/// ... where at least this share of it is in the picture.
+const LEAST_SHARE: f32 = 0.25;
+/// The brightness that skin is brought to, of 255, and the least that it is taken for.
+const SKIN_BRIGHTNESS: (f32, f32) = (120.0, 20.0);
+
+/// What a person with this face looks like.
+pub(super) fn appearance(frame: &Mat, face: &BBox) -> Result<Appearance, VisionError> {
+    let [hair, skin, clothes] = PARTS.map(|part| cut(frame, face, part));
+    let parts = [hair?, skin?, clothes?];
+    let mut brightness = Vec::new();
+    if let Some(skin) = &parts[SKIN] {
+        let mean = |pixel: &Vec3b| pixel.iter().map(|value| f32::from(*value)).sum::<f32>() / 3.0;
+        brightness = skin.data_typed::<Vec3b>()?.iter().map(mean).collect();
+        brightness.sort_by(f32::total_cmp);
+    }
+    let (wanted, least) = SKIN_BRIGHTNESS;
+    let gain = brightness.get(brightness.len() / 2).map_or(1.0, |middle| wanted / middle.max(least));
+    let [hair, skin, clothes] = parts.map(|part| part.map_or(Ok(Vec::new()), |part| colours(&part, gain)));
+    Ok(Appearance::of([&hair?, &skin?, &clothes?]))
+}
+
+/// A part of the picture, made small; `None` where too little of it is in the frame.
+fn cut(frame: &Mat, face: &BBox, [left, top, right, bottom]: [f32; 4]) -> Result<Option<Mat>, VisionError> {
+    let edges = |from: f32, size: f32, low: f32, high: f32, limit: i32| {
+        let limit = limit as f32;
+        ((from + low * size).clamp(0.0, limit).round() as i32, (from + high * size).clamp(0.0, limit).round() as i32)
+    };
+    let (x0, x1) = edges(face.x, face.width, left, right, frame.cols());
+    let (y0, y1) = edges(face.y, face.height, top, bottom, frame.rows());
+    let whole = (right - left) * face.width * (bottom - top) * face.height;
+    let seen = ((x1 - x0) * (y1 - y0)) as f32;
+    if x1 - x0 < 2 || y1 - y0 < 2 || seen < LEAST_SHARE * whole {
+        return Ok(None);
+    }
+    let part = Mat::roi(frame, Rect::new(x0, y0, x1 - x0, y1 - y0))?;
+    let mut small = Mat::default();
+    resize(&part, &mut small, Size::new(PIXELS.0, PIXELS.1), 0.0, 0.0, INTER_AREA)?;
+    Ok(Some(small))
+}
+
+/// Its pixels as L*, a* and b*, after their brightness is changed.
+fn colours(part: &Mat, gain: f32) -> Result<Vec<[f32; 3]>, VisionError> {
+    let pixels = part.data_typed::<Vec3b>()?.iter();
+    let bright: Vec<Vec3f> =
+        pixels.map(|pixel| Vec3f::from(pixel.0.map(|value| (f32::from(value) * gain / 255.0).min(1.0)))).collect();
+    let bright = Mat::from_slice_2d(&bright.chunks(PIXELS.0 as usize).collect::<Vec<_>>())?;
+    let mut lab = Mat::new_rows_cols_with_default(PIXELS.1, PIXELS.0, CV_32FC3, Scalar::default())?;
+    cvt_color_def(&bright, &mut lab, COLOR_BGR2Lab)?;
+    Ok(lab.data_typed::<Vec3f>()?.iter().map(|pixel| pixel.0).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use opencv::core::{CV_8UC3, MatTraitManual};
+
+    use super::*;
+
+    /// A frame with hair above, skin in and clothes below a face of 60 pixels, all as bright as told.
+    fn person(hair: [u8; 3], clothes: [u8; 3], light: f32) -> Mat {
+        let mut frame = Mat::new_rows_cols_with_default(240, 200, CV_8UC3, Scalar::all(90.0)).unwrap();
+        for line in 0..240 {
+            let colour = if line < 66 {
+                hair
+            } else if line < 125 {
+                [120, 150, 200]
+            } else {
+                clothes
+            };
+            let lit = colour.map(|value| (f32::from(value) * light) as u8);
+            frame.at_row_mut::<Vec3b>(line).unwrap().fill(Vec3b::from(lit));
+        }
+        frame
+    }
+
+    const FACE: BBox = BBox { x: 70.0, y: 60.0, width: 60.0, height: 60.0 };
+
+    #[test]
+    fn clothes_and_hair_make_a_difference_and_light_does_not() {
+        let look = |hair, clothes, light| appearance(&person(hair, clothes, light), &FACE).unwrap();
+        let (brown, blond, blue, red) = ([30, 40, 50], [120, 190, 210], [160, 60, 30], [40, 40, 190]);
+        let known = look(brown, blue, 1.0);
+        let like = |other: &Appearance| known.likeness(other).unwrap();
+        assert!(like(&look(brown, blue, 0.7)) > 0.9 && like(&look(brown, blue, 1.15)) > 0.9);
+        assert!(like(&look(brown, red, 1.0)) < 0.75 && like(&look(blond, red, 1.0)) < 0.5);
+    }
+
+    #[test]
+    fn what_is_beyond_the_picture_is_not_looked_at() {
+        let frame = person([30, 40, 50], [160, 60, 30], 1.0);
+        let at = |y: f32| appearance(&frame, &BBox { y, ..FACE }).unwrap();
+        let (inside, low) = (at(60.0), at(205.0));
+        assert!(inside.likeness(&low).is_some());
+        assert_eq!(appearance(&frame, &BBox { x: 500.0, y: 500.0, ..FACE }).unwrap(), Appearance::default());
+    }
+}

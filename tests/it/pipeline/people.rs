@@ -1,0 +1,96 @@
+//! Who is who where cuts and crossings make places useless: clips made of two real people.
+
+use visage::analysis::{Emotion, FaceSummary, Findings, Options, TimelineRow};
+
+use super::{EVERY_20TH, analyze, pipeline};
+use crate::support::clips::{Clips, shared};
+
+/// A man who smiles and a woman who weeps, cut out so that both faces are about as large, in scenes of a room of grey:
+/// each with a length in seconds and who is how far from the left.
+fn scenes(scenes: &[(f64, &[(char, u32)])]) -> Option<(Clips, Findings)> {
+    let (Some((pipeline, _models)), Some(man), Some(woman)) =
+        (pipeline(), shared("single_face.mp4"), shared("sad_then_happy.mp4"))
+    else {
+        return None;
+    };
+    let clips = Clips::new();
+    std::fs::copy(man, clips.path("man.mp4")).unwrap();
+    std::fs::copy(woman, clips.path("woman.mp4")).unwrap();
+    let mut list = String::new();
+    for (n, (seconds, people)) in scenes.iter().enumerate() {
+        let mut filter = format!("color=gray:s=960x400:r=25:d={seconds}[room0]");
+        for (layer, (who, x)) in people.iter().enumerate() {
+            let cut = match who {
+                'm' => "[0:v]fps=25,crop=200:260:190:50",
+                _ => "[1:v]fps=25,crop=260:360:320:0,scale=190:-2",
+            };
+            let next = layer + 1;
+            filter.push_str(&format!(";{cut}[p{layer}];[room{layer}][p{layer}]overlay=x={x}:y=70[room{next}]"));
+        }
+        let scene = format!(
+            "-ss 0.6 -stream_loop 9 -i $man.mp4 -ss 1 -i $woman.mp4 -filter_complex {filter} -map [room{}] -t {seconds} \
+             -an -c:v libx264 -preset ultrafast -pix_fmt yuv420p",
+            people.len()
+        );
+        clips.make(&format!("scene{n}.mp4"), &scene);
+        list.push_str(&format!("file scene{n}.mp4\n"));
+    }
+    clips.write("list.txt", list.as_bytes());
+    let clip = clips.make("film.mp4", "-f concat -i $list.txt -c copy");
+    let found = analyze(&pipeline, &clip, Options { sample_every: 10, ..EVERY_20TH }).unwrap();
+    Some((clips, found))
+}
+
+fn rows<'a>(found: &'a Findings, face: &FaceSummary) -> Vec<&'a TimelineRow> {
+    found.timeline.rows.iter().filter(|row| row.face == face.id).collect()
+}
+
+/// The man and the woman: there must be these two and no other.
+fn both(found: &Findings) -> [&FaceSummary; 2] {
+    let faces = &found.analysis.faces;
+    assert_eq!(faces.len(), 2, "{faces:#?}");
+    let of =
+        |emotion| faces.iter().find(|face| face.dominant_emotion == emotion).unwrap_or_else(|| panic!("{faces:#?}"));
+    [of(Emotion::Happy), of(Emotion::Sad)]
+}
+
+#[test]
+fn two_who_change_places_at_a_cut_stay_who_they_are() {
+    let (before, after) = ([('m', 150), ('w', 600)], [('w', 150), ('m', 600)]);
+    let Some((_clips, found)) = scenes(&[(2.0, &before), (2.0, &after)]) else { return };
+    for (face, starts_left) in both(&found).into_iter().zip([true, false]) {
+        assert_eq!(face.frames, 10, "{face:?}");
+        for row in rows(&found, face) {
+            assert_eq!(row.bbox.centre().x < 480.0, starts_left == (row.time_s < 2.0), "at {}", row.time_s);
+        }
+    }
+}
+
+#[test]
+fn who_replaces_somebody_at_the_same_place_is_somebody_else() {
+    let Some((_clips, found)) = scenes(&[(2.0, &[('m', 300)]), (2.0, &[('w', 300)])]) else { return };
+    let [man, woman] = both(&found);
+    assert!(man.last_s < 2.0 && woman.first_s >= 2.0, "{man:?} {woman:?}");
+    // By place they would be one.
+    let (last, first) = (rows(&found, man).last().unwrap().bbox, rows(&found, woman)[0].bbox);
+    assert!(last.iou(&first) > 0.3, "{last:?} {first:?}");
+}
+
+#[test]
+fn who_is_cut_away_from_and_back_to_is_one_person_also_at_another_place() {
+    let film: [(f64, &[(char, u32)]); 5] =
+        [(1.6, &[('m', 300)]), (2.4, &[('w', 300)]), (1.6, &[('m', 300)]), (2.0, &[('w', 300)]), (1.6, &[('m', 700)])];
+    let Some((_clips, found)) = scenes(&film) else { return };
+    let [man, woman] = both(&found);
+    assert!(man.first_s < 0.1 && man.last_s > 8.4, "{man:?}");
+    assert!((1.5..2.1).contains(&woman.first_s) && (7.0..7.7).contains(&woman.last_s), "{woman:?}");
+}
+
+#[test]
+fn two_who_cross_with_a_cut_in_between_stay_who_they_are() {
+    let (apart, close, swapped) = ([('m', 100), ('w', 700)], [('m', 290), ('w', 510)], [('w', 150), ('m', 650)]);
+    let Some((_clips, found)) = scenes(&[(1.6, &apart), (1.2, &close), (1.6, &swapped)]) else { return };
+    let [man, woman] = both(&found);
+    assert!(rows(&found, man)[0].bbox.centre().x < 480.0 && rows(&found, woman)[0].bbox.centre().x > 480.0);
+    assert!(man.last_s >= 4.0 && woman.last_s >= 4.0, "{man:?} {woman:?}");
+}

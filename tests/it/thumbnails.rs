@@ -1,0 +1,231 @@
+//! The calls of the Journaling thumbnails API, written from its description.
+
+use std::process::Command;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use reqwest::Response;
+use serde_json::{Value, json};
+use visage::config::{ByteSize, Settings};
+use visage::store::Scope;
+
+use crate::keys::key;
+use crate::support::clips::{self, Clips, Models};
+use crate::support::onnx;
+use crate::support::service::Service;
+
+/// A service, and a key for it.
+struct House {
+    service: Service,
+    key: String,
+}
+
+impl House {
+    async fn new(change: impl FnOnce(&mut Settings)) -> Self {
+        let service = Service::start(change).await;
+        let key = key(&service, &[Scope::Analyze, Scope::Logs]).await;
+        Self { service, key }
+    }
+
+    async fn with(models: &Models, change: impl FnOnce(&mut Settings)) -> Self {
+        let given = models.settings();
+        Self::new(move |settings| {
+            settings.models = given.models;
+            settings.engine = given.engine;
+            change(settings);
+        })
+        .await
+    }
+
+    async fn send(&self, path: &str, body: &Value) -> Response {
+        let request = self.service.http.post(format!("{}{path}", self.service.base)).header("x-api-key", &self.key);
+        request.header("date", "2026-01-02T03:04:05Z").header("X-Client-ID", "ios-app").json(body).send().await.unwrap()
+    }
+
+    async fn told(&self, path: &str, body: &Value) -> (u16, Value) {
+        let response = self.send(path, body).await;
+        assert_eq!(response.headers()["content-type"], "application/json");
+        (response.status().as_u16(), response.json().await.unwrap())
+    }
+}
+
+fn body(video: &[u8]) -> Value {
+    json!({"encoding": "base64", "format": "mp4", "fps": 30, "content": STANDARD.encode(video)})
+}
+
+fn with(mut body: Value, name: &str, value: Value) -> Value {
+    body[name] = value;
+    body
+}
+
+fn moving(seconds: f64) -> Vec<u8> {
+    let clips = Clips::new();
+    std::fs::read(clips.moving("clip.mp4", seconds, "-c:v libx264 -pix_fmt yuv420p")).unwrap()
+}
+
+fn shared(name: &str) -> Option<Vec<u8>> {
+    Some(std::fs::read(clips::shared(name)?).unwrap())
+}
+
+#[tokio::test]
+async fn a_clip_has_one_of_five_emotions() {
+    let (Some(video), Some(models)) = (shared("single_face.mp4"), clips::models()) else { return };
+    let house = House::with(&models, |_| {}).await;
+    let (status, told) = house.told("/predict", &body(&video)).await;
+    assert_eq!(status, 200, "{told}");
+    let mut names: Vec<_> = told.as_object().unwrap().keys().map(String::as_str).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["confidence", "emotion", "latency_ms", "prediction"]);
+    // The man in it smiles broadly from the first quarter on.
+    assert_eq!((&told["emotion"], &told["prediction"]), (&json!("Happy"), &json!("Happy")));
+    assert!((0.2..=1.0).contains(&told["confidence"].as_f64().unwrap()) && told["latency_ms"].is_u64(), "{told}");
+    let prefixed = format!("data:video/mp4;base64,{}", STANDARD.encode(&video));
+    let (status, again) = house.told("/predict/", &with(body(&video), "content", json!(prefixed))).await;
+    assert_eq!((status, &again["emotion"], &again["confidence"]), (200, &told["emotion"], &told["confidence"]));
+
+    let logged = async {
+        loop {
+            let request = house.service.http.get(format!("{}/logs?client_id=ios-app", house.service.base));
+            let logs: Value = request.header("x-api-key", &house.key).send().await.unwrap().json().await.unwrap();
+            if logs["count"] == 2 {
+                return logs["logs"][0].clone();
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    let entry = tokio::time::timeout(std::time::Duration::from_secs(60), logged).await.unwrap();
+    assert_eq!((&entry["prediction"], &entry["confidence"]), (&told["prediction"], &told["confidence"]));
+    assert_eq!((&entry["endpoint"], &entry["success"]), (&json!("/predict"), &json!(true)));
+}
+
+#[tokio::test]
+async fn a_clip_that_says_nothing_is_refused_in_that_services_shape() {
+    let (Some(no_face), Some(models)) = (shared("no_face.mp4"), clips::models()) else { return };
+    let house = House::with(&models, |settings| settings.thumbnails.max_video = ByteSize(1_000_000)).await;
+    // 14 frames; 15 are enough to be looked at.
+    let mut truncated = no_face.clone();
+    truncated.truncate(200);
+    for (path, body, about) in [
+        ("/predict", body(&moving(0.56)), "14 frames"),
+        ("/predict", body(&moving(0.6)), "No face"),
+        ("/predict", body(&no_face), "No face"),
+        ("/predict", body(b"just some text"), "not an MP4"),
+        ("/predict", body(&truncated), "not a video"),
+        ("/predict", with(body(&no_face), "format", json!("gif")), "format"),
+        ("/predict", json!({"content": "%%%"}), "not base64"),
+        ("/predict", json!({"format": "mp4"}), "content"),
+        ("/thumbnail", body(b"just some text"), "not an MP4"),
+        ("/thumbnail", body(&truncated), "not a video"),
+        ("/thumbnail", with(body(&no_face), "duration", json!(0.05)), "duration"),
+        ("/thumbnail", with(body(&no_face), "duration", json!(10.5)), "duration"),
+        ("/thumbnail", with(body(&no_face), "duration", json!("long")), "duration"),
+    ] {
+        let (status, refused) = house.told(path, &body).await;
+        let sentence = refused["error"].as_str().unwrap();
+        assert_eq!((status, refused.as_object().unwrap().len()), (400, 1), "{about}: {refused}");
+        assert!(sentence.contains(about) && sentence.ends_with('.'), "{about}: {sentence}");
+    }
+    let (status, refused) = house.told("/predict", &body(&vec![0; 1_000_001])).await;
+    assert_eq!(status, 413, "{refused}");
+    let (status, refused) = house.told("/thumbnail", &body(&vec![0; 3_000_000])).await;
+    assert_eq!((status, refused.as_object().unwrap().len()), (413, 1), "{refused}");
+    let plain =
+        house.service.http.post(format!("{}/predict", house.service.base)).json(&body(&no_face)).send().await.unwrap();
+    assert_eq!(plain.status(), 401);
+    assert_eq!(plain.json::<Value>().await.unwrap(), json!({"error": "Unauthorized"}));
+}
+
+/// What ffprobe says of a file.
+fn probed(bytes: &[u8], entries: &str) -> Vec<String> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), bytes).unwrap();
+    let output = Command::new("ffprobe")
+        .args(["-v", "error", "-count_frames", "-select_streams", "v:0", "-of", "csv=p=0", "-show_entries", entries])
+        .arg(file.path())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().trim_end_matches(',').split(',').map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn a_thumbnail_is_a_boomerang_that_every_browser_plays() {
+    let house = House::new(|settings| settings.thumbnails.side = 101).await;
+    let clips = Clips::new();
+    // Odd sides, upright, and every frame with another brightness.
+    let source = "-f lavfi -i color=black:size=121x243:rate=25:duration=4,geq=lum='20+N*2':cb=128:cr=128 -c:v ffv1 -pix_fmt yuv420p";
+    let video = std::fs::read(clips.make("clip.mkv", source)).unwrap();
+    let (status, told) = house.told("/thumbnail", &body(&video)).await;
+    assert_eq!(status, 200, "{told}");
+    assert_eq!(told["duration"], 3.0);
+    assert!(told["latency_ms"].is_u64());
+    let thumbnail = STANDARD.decode(told["thumbnail"].as_str().unwrap()).unwrap();
+    assert_eq!(told["thumbnail"], told["video"]);
+    let facts = probed(&thumbnail, "stream=codec_name,width,height,pix_fmt,r_frame_rate,nb_read_frames");
+    assert_eq!(facts, ["h264", "50", "102", "yuv420p", "10/1", "30"], "codec, sides, pixels, rate, frames");
+    assert_eq!(&thumbnail[4..8], b"ftyp");
+    let at = |name: &[u8]| thumbnail.windows(4).position(|window| window == name).unwrap();
+    assert!(at(b"moov") < at(b"mdat"), "the index is in front, so it plays as it comes");
+
+    // Brightness rises and falls again.
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), &thumbnail).unwrap();
+    let mut ffmpeg = Command::new("ffmpeg");
+    ffmpeg.args(["-v", "error", "-i"]).arg(file.path());
+    let output = ffmpeg.args(["-vf", "scale=1:1", "-f", "rawvideo", "-pix_fmt", "gray", "-"]).output().unwrap();
+    let light: Vec<i32> = output.stdout.iter().map(|value| i32::from(*value)).collect();
+    assert_eq!(light.len(), 30);
+    assert!(light[..=15].windows(2).all(|pair| pair[1] > pair[0]), "{light:?}");
+    assert!(light[15..].windows(2).all(|pair| pair[1] < pair[0]), "{light:?}");
+
+    for (asked, frames, duration) in [(0.1, "1", 0.1), (0.5, "5", 0.5), (10.0, "100", 10.0)] {
+        let (status, told) = house.told("/thumbnail", &with(body(&video), "duration", json!(asked))).await;
+        assert_eq!((status, told["duration"].as_f64()), (200, Some(duration)));
+        let thumbnail = STANDARD.decode(told["thumbnail"].as_str().unwrap()).unwrap();
+        assert_eq!(probed(&thumbnail, "stream=nb_read_frames"), [frames]);
+    }
+}
+
+#[tokio::test]
+async fn a_thumbnail_can_be_had_as_gif_and_webp() {
+    let house = House::new(|_| {}).await;
+    let video = moving(2.0);
+    let (status, told) = house.told("/thumbnail", &with(body(&video), "format", json!("gif"))).await;
+    assert_eq!(status, 200, "{told}");
+    let gif = STANDARD.decode(told["thumbnail"].as_str().unwrap()).unwrap();
+    assert_eq!(
+        probed(&gif, "stream=codec_name,width,height,r_frame_rate,nb_read_frames"),
+        ["gif", "160", "120", "10/1", "30"]
+    );
+    let plain = STANDARD.decode(told["video"].as_str().unwrap()).unwrap();
+    assert_eq!(probed(&plain, "stream=codec_name"), ["h264"]);
+    let (status, told) = house.told("/thumbnail", &with(body(&video), "format", json!("webp"))).await;
+    assert_eq!(status, 200, "{told}");
+    let webp = STANDARD.decode(told["thumbnail"].as_str().unwrap()).unwrap();
+    assert_eq!((&webp[..4], &webp[8..12]), (&b"RIFF"[..], &b"WEBP"[..]));
+    let frames = webp.windows(4).filter(|window| window == b"ANMF").count();
+    assert!(frames > 5, "it moves: {frames} frames");
+}
+
+#[tokio::test]
+async fn a_model_of_ones_own_reads_the_points_of_fifteen_frames() {
+    let (Some(video), Some(models)) = (shared("single_face.mp4"), clips::models()) else { return };
+    if !models.path().join("face_landmarks.onnx").exists() {
+        eprintln!("skipped: no face_landmarks.onnx is at hand");
+        return;
+    }
+    for (file, rank) in [("sequence.onnx", 3), ("flat.onnx", 2)] {
+        std::fs::write(models.path().join(file), onnx::clip_model(rank)).unwrap();
+        let house = House::with(&models, |settings| {
+            settings.thumbnails.model.file = file.into();
+            settings.thumbnails.model.labels =
+                ["Neutral", "Happy", "Sad", "Shock", "Anger"].map(str::to_owned).to_vec();
+        })
+        .await;
+        let (status, told) = house.told("/predict", &body(&video)).await;
+        assert_eq!((status, &told["emotion"]), (200, &json!("Sad")), "{told}");
+    }
+    let house = House::with(&models, |settings| settings.thumbnails.model.file = "emotion.onnx".into()).await;
+    let (status, refused) = house.told("/predict", &body(&video)).await;
+    assert_eq!(status, 500, "a model that does not fit: {refused}");
+}

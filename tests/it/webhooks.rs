@@ -1,0 +1,175 @@
+//! Webhooks: signed, sent until they are taken, and never into the operator's own network.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::routing::post;
+use serde_json::{Value, json};
+use standardwebhooks::Webhook;
+use tokio::net::TcpListener;
+use visage::analysis::{Findings, Options};
+use visage::clock::{RandomTokens, SystemClock};
+use visage::config::{Secret, Settings};
+use visage::media::Source;
+use visage::pipeline::{Cancel, Progress};
+use visage::store::Failure;
+use visage::worker::{Analyzer, Trouble, Worker};
+
+use crate::keys::clip;
+use crate::support::service::{Service, video_form};
+
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8G";
+
+/// The other side: answers as it is told to, and keeps what came.
+#[derive(Clone, Default)]
+struct Receiver {
+    answers: Arc<Mutex<Vec<u16>>>,
+    came: Arc<Mutex<Vec<(HeaderMap, Bytes)>>>,
+}
+
+async fn receive(State(receiver): State<Receiver>, headers: HeaderMap, body: Bytes) -> Response {
+    receiver.came.lock().unwrap().push((headers, body));
+    let mut answers = receiver.answers.lock().unwrap();
+    match if answers.is_empty() { 204 } else { answers.remove(0) } {
+        302 => Redirect::to("/elsewhere").into_response(),
+        status => StatusCode::from_u16(status).unwrap().into_response(),
+    }
+}
+
+impl Receiver {
+    /// Its address.
+    async fn start(&self, answers: &[u16]) -> String {
+        *self.answers.lock().unwrap() = answers.to_vec();
+        let router =
+            Router::new().route("/hook", post(receive)).route("/elsewhere", post(receive)).with_state(self.clone());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}/hook", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        address
+    }
+
+    async fn got(&self, count: usize) -> Vec<(HeaderMap, Bytes)> {
+        let waiting = async {
+            while self.came.lock().unwrap().len() < count {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(120), waiting).await.expect("no webhook comes");
+        self.came.lock().unwrap().clone()
+    }
+}
+
+/// Fails every video, as one that is none.
+struct Refuses;
+
+impl Analyzer for Refuses {
+    fn analyze(&self, _: &Source, _: Options, _: &(dyn Fn(Progress) + Sync), _: &Cancel) -> Result<Findings, Trouble> {
+        Err(Trouble::Permanent(Failure { code: "not_a_video".to_owned(), detail: "It is none.".to_owned() }))
+    }
+}
+
+fn work(service: &Service) {
+    let worker = Worker {
+        name: "test".to_owned(),
+        settings: service.settings.clone(),
+        store: service.store.clone(),
+        blobs: service.blobs.clone(),
+        analyzer: Arc::new(Refuses),
+        post: None,
+        clock: Arc::new(SystemClock),
+        tokens: Arc::new(RandomTokens),
+    };
+    tokio::spawn(worker.run(service.stop.clone()));
+}
+
+fn open(settings: &mut Settings) {
+    settings.webhooks.secret = Secret::new(SECRET);
+    settings.webhooks.allow_private = true;
+    settings.webhooks.backoff_base_s = 0;
+    settings.queue.poll_s = 1;
+}
+
+#[tokio::test]
+async fn a_webhook_is_signed_and_sent_again_until_it_is_taken() {
+    let (service, receiver) = (Service::start(open).await, Receiver::default());
+    // Neither a failure nor a redirect counts as taken, and none is followed.
+    let address = receiver.start(&[500, 302, 204]).await;
+    let accepted = service.upload(video_form(clip()).text("webhook_url", address)).await;
+    assert_eq!(accepted.status(), 202);
+    let accepted: Value = accepted.json().await.unwrap();
+    work(&service);
+    let came = receiver.got(3).await;
+    let hook = Webhook::new(SECRET).unwrap();
+    for (headers, body) in &came {
+        hook.verify(body, headers).unwrap();
+        assert_eq!(headers["webhook-id"], came[0].0["webhook-id"], "the same in every try");
+        let told: Value = serde_json::from_slice(body).unwrap();
+        assert_eq!(told["type"], "analysis.failed");
+        let (data, token) = (&told["data"], &accepted["token"]);
+        assert_eq!((&data["token"], &data["status"], &data["summary"]), (token, &json!("failed"), &Value::Null));
+        assert_eq!(data["error"], json!({"code": "not_a_video", "detail": "It is none."}));
+        assert_eq!(data["result"], format!("{}/results/{}", service.base, token.as_str().unwrap()));
+    }
+    assert!(Webhook::new(SECRET).unwrap().verify(b"{}", &came[0].0).is_err());
+    let id = came[0].0["webhook-id"].to_str().unwrap().replace("msg_", "");
+    assert_ne!(accepted["token"].as_str().unwrap().replace('-', ""), id, "the id, which is logged, is not the token");
+    // Taken is taken: nothing more comes, however often the outbox is looked at.
+    let lease = Duration::from_secs(1);
+    let later = "2999-01-01T00:00:00Z".parse().unwrap();
+    let waiting = async {
+        while service.store.claim_webhook(later, lease).await.unwrap().is_some() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), waiting).await.expect("it is still to be sent");
+    assert_eq!(receiver.came.lock().unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn addresses_that_lead_inside_are_refused_and_not_called() {
+    let service = Service::start(|settings| settings.webhooks.secret = Secret::new(SECRET)).await;
+    for url in
+        ["https://127.0.0.1/", "https://[::1]/", "https://169.254.169.254/latest", "http://example.org/", "example.org"]
+    {
+        let refused = service.upload(video_form(clip()).text("webhook_url", url)).await;
+        let (status, refused): (_, Value) = (refused.status(), refused.json().await.unwrap());
+        assert_eq!(
+            (status.as_u16(), &refused["code"], &refused["field"]),
+            (422, &json!("bad_webhook_url"), &json!("webhook_url")),
+            "{url}"
+        );
+    }
+    service.is_clean().await;
+    // A name is only seen through when it is resolved: this one is taken, and then leads nowhere.
+    let address = format!(
+        "https://localhost:{}/hook",
+        TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
+    );
+    let hooks = visage::report::webhook::Webhooks::new(&service.settings.webhooks).unwrap().unwrap();
+    let data = visage::report::webhook::EventData {
+        token: uuid::Uuid::nil(),
+        status: "done",
+        result: String::new(),
+        summary: None,
+        error: None,
+    };
+    let event =
+        visage::report::webhook::Event { r#type: "analysis.done", timestamp: jiff::Timestamp::UNIX_EPOCH, data };
+    let refused = hooks.send(uuid::Uuid::nil(), &address, &event, jiff::Timestamp::UNIX_EPOCH).await.unwrap_err();
+    assert!(refused.reason.contains("no address outside") && !refused.reason.contains("localhost"), "{refused}");
+}
+
+#[tokio::test]
+async fn without_a_secret_no_webhook_is_promised() {
+    let service = Service::start(|_| {}).await;
+    let refused = service.upload(video_form(clip()).text("webhook_url", "https://example.org/")).await;
+    assert_eq!(refused.json::<Value>().await.unwrap()["code"], "webhooks_off");
+    let body = json!({"upload": "00000000-0000-4000-8000-000000000000", "webhook_url": "https://example.org/"});
+    let refused = service.http.post(format!("{}/v1/analyses", service.base)).json(&body).send().await.unwrap();
+    assert_eq!(refused.json::<Value>().await.unwrap()["code"], "webhooks_off");
+}
