@@ -67,7 +67,7 @@ async fn a_file_becomes_a_result_that_shows_its_two_halves() {
 
     // A frame is kept by the service.
     let before = service.stored().len();
-    browser.click(".player .button").await;
+    browser.click(".player > .row .button").await;
     browser.until("the frame", "document.querySelector('#toast a')?.getAttribute('href').startsWith('/frames/')").await;
     assert_eq!(service.stored().len(), before + 1);
 
