@@ -37,10 +37,11 @@ test: setup ## install what is missing, check formatting and lints, run every te
 	scripts/check-api.sh
 
 .PHONY: bench
-bench: setup ## measure: ffmpeg's decoding against a whole analysis, and the stages
+bench: setup ## measure: whole analyses against ffmpeg's decoding and against scripts in Python
 	@scripts/install-demo-deps.sh
 	@$(MAKE) --no-print-directory compile models PROFILE=release
-	@benches/run.sh
+	@benches/python.sh
+	@benches/run.py
 
 .PHONY: lint
 lint: setup ## formatting, clippy and shellcheck, all without a warning

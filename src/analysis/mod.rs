@@ -49,7 +49,7 @@ pub use geometry::{BBox, Eyes, Face, Gaze, Landmarks, Point, Pose};
 pub use intervals::{Interval, Intervals};
 pub use language::Language;
 pub use observation::Observation;
-pub use options::{Detail, Options};
+pub use options::{Detail, Options, Sampling};
 pub use rounding::percentages;
 pub use scores::{Clarity, FACING_PITCH_DEG, FACING_YAW_DEG, calmness, eye_contact, quality};
 pub use segments::Segment;

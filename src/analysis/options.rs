@@ -10,6 +10,9 @@ use super::Language;
 pub struct Options {
     /// Look at every n-th frame, from 1.
     pub sample_every: u32,
+    /// How the frames between are passed over.
+    #[serde(default)]
+    pub sampling: Sampling,
     /// Read at most this many faces a frame, the largest first.
     pub max_faces: u32,
     /// Read landmarks, and eye contact by the eyes, where the service can.
@@ -24,6 +27,28 @@ pub struct Options {
     /// Of report and mail; `None`: as the reader's browser asks, and English where nobody does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub language: Option<Language>,
+}
+
+/// Which frames are looked at, of those that could be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Sampling {
+    /// Every n-th frame, the very ones.
+    #[default]
+    Exact,
+    /// Frames near those that cost less to decode, at the times that the result says.
+    Fast,
+}
+
+impl Sampling {
+    /// The name that requests and settings use: `exact` or `fast`.
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "exact" => Some(Self::Exact),
+            "fast" => Some(Self::Fast),
+            _ => None,
+        }
+    }
 }
 
 /// What a caller may ask for on top.
@@ -41,7 +66,15 @@ const fn on() -> bool {
 impl Options {
     /// The usual analysis.
     pub const fn new(sample_every: u32, max_faces: u32) -> Self {
-        Self { sample_every, max_faces, gaze: true, speech: true, detail: None, language: None }
+        Self {
+            sample_every,
+            sampling: Sampling::Exact,
+            max_faces,
+            gaze: true,
+            speech: true,
+            detail: None,
+            language: None,
+        }
     }
 
     /// Whether movements of the face are asked for, and asked for in vain: they are read from the landmarks.
@@ -60,7 +93,10 @@ mod tests {
         assert_eq!(old, Options::new(5, 3));
         let asked = Options { speech: false, detail: Some(Detail::Expressions), ..old };
         let text = serde_json::to_string(&asked).unwrap();
-        assert_eq!(text, r#"{"sample_every":5,"max_faces":3,"gaze":true,"speech":false,"detail":"expressions"}"#);
+        assert_eq!(
+            text,
+            r#"{"sample_every":5,"sampling":"exact","max_faces":3,"gaze":true,"speech":false,"detail":"expressions"}"#
+        );
         assert_eq!(serde_json::from_str::<Options>(&text).unwrap(), asked);
     }
 }

@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use uuid::Uuid;
 
 use super::Failure;
-use crate::analysis::{Detail, Findings, Language, Options, Timeline, TimelineRow};
+use crate::analysis::{Detail, Findings, Language, Options, Sampling, Timeline, TimelineRow};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Settings;
 use crate::media::{ProbeError, Source};
@@ -43,6 +43,11 @@ pub struct Args {
     /// Look at every N-th frame [default: video.sample_every of the settings].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     sample_every: Option<u32>,
+
+    /// Every N-th frame, the very ones ("exact"), or frames near those that cost less to decode ("fast") [default:
+    /// video.sampling of the settings].
+    #[arg(long, value_name = "HOW", value_parser = sampling)]
+    sampling: Option<Sampling>,
 
     /// Read at most N faces a frame, the largest first [default: video.max_faces of the settings].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -90,6 +95,7 @@ pub fn run(args: Args, settings: Settings) -> Result<(), Failure> {
     }
     let options = Options {
         sample_every: args.sample_every.unwrap_or(settings.video.sample_every),
+        sampling: args.sampling.unwrap_or(settings.video.sampling),
         max_faces: args.max_faces.unwrap_or(settings.video.max_faces),
         gaze: args.gaze != Some(Switch::Off),
         speech: args.speech != Some(Switch::Off),
@@ -140,7 +146,11 @@ fn language(text: &str) -> Result<Language, &'static str> {
     Language::from_tag(text).ok_or("known are en and de")
 }
 
-/// The result on standard output.
+fn sampling(name: &str) -> Result<Sampling, &'static str> {
+    Sampling::from_name(name).ok_or("give exact or fast")
+}
+
+/// The result on standard output. A reader that has seen enough (`| head`) is no error.
 fn print(findings: &Findings) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(&findings.analysis).map_err(|error| Failure::Run(error.to_string()))?;
     super::print(&format!("{text}\n"))

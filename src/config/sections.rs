@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 use super::{ByteSize, ConfigError};
+use crate::analysis::Sampling;
 
 /// All settings.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -163,6 +164,7 @@ pub struct Queue {
 #[serde(deny_unknown_fields)]
 pub struct Video {
     pub sample_every: u32,
+    pub sampling: Sampling,
     pub max_faces: u32,
     pub max_duration_s: u64,
     pub max_pixels: u64,

@@ -10,7 +10,7 @@ use ffmpeg_next::{Dictionary, Rational, codec, encoder, frame, picture};
 use opencv::core::{Mat, MatTraitConst, MatTraitConstManual, Size};
 use opencv::imgproc::{INTER_AREA, resize};
 
-use super::{Frames, FramesError, Source, prepare, probe};
+use super::{Every, Frames, FramesError, Source, prepare, probe};
 use crate::config::Video;
 
 /// Frames a second of what is made.
@@ -83,7 +83,7 @@ impl Boomerang {
         if wanted > 1 && probe.duration_s > 0.0 {
             step_s = step_s.min(last_frame_s.max(0.0) / (wanted - 1) as f64);
         }
-        let mut frames = Frames::open(source, &probe, 1, limits)?;
+        let mut frames = Frames::open(source, &probe, Every::exact(1), limits)?;
         let mut pictures: Vec<Mat> = Vec::with_capacity(wanted);
         while pictures.len() < wanted {
             let Some(sample) = frames.next(stop)? else { break };

@@ -1,5 +1,4 @@
-//! The one place where a container is opened with FFmpeg's own library, and the settings that make OpenCV's copy of
-//! the same door as narrow.
+//! The one place where a container is opened.
 
 use std::ffi::CString;
 use std::sync::Once;
@@ -22,22 +21,10 @@ const STALL: Duration = Duration::from_secs(20);
 /// A quick look into a file may take this long altogether, however the server trickles.
 pub(super) const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Sets up FFmpeg and OpenCV's use of it, once a process; every opening calls it. OpenCV takes FFmpeg's options only
-/// from the environment (`OPENCV_FFMPEG_CAPTURE_OPTIONS`), so they hold for the whole process and allow both kinds of
-/// source. A program that starts threads had better call this before.
+/// Sets up FFmpeg, once a process; every opening calls it.
 pub fn prepare() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        let mut options = reading();
-        options.push(("format_whitelist", FORMATS.to_owned()));
-        options.push(("protocol_whitelist", format!("{FILE_PROTOCOLS},{URL_PROTOCOLS}")));
-        let options: Vec<String> = options.iter().map(|(key, value)| format!("{key};{value}")).collect();
-        // SAFETY: the standard library locks the environment against its own readers. C code that reads it at this
-        // instant on another thread would race; this runs once, before the first decoder of the process starts.
-        unsafe {
-            std::env::set_var("OPENCV_FFMPEG_CAPTURE_OPTIONS", options.join("|"));
-            std::env::set_var("OPENCV_FFMPEG_LOGLEVEL", "-8");
-        }
         ffmpeg::format::network::init();
         // What FFmpeg says of broken files helps nobody who runs a service, and could name an address.
         ffmpeg::util::log::set_level(ffmpeg::util::log::Level::Quiet);
@@ -55,7 +42,7 @@ fn reading() -> Vec<(&'static str, String)> {
 }
 
 /// The source as FFmpeg names it. A path gets its protocol in front, so that no file name is taken for an address.
-pub(super) fn location(source: &Source) -> Result<String, ProbeError> {
+fn location(source: &Source) -> Result<String, ProbeError> {
     let location = match source {
         Source::File(path) => {
             let path = path.to_str().ok_or_else(|| ProbeError::Unreadable("the path is not UTF-8".to_owned()))?;

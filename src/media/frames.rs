@@ -1,31 +1,34 @@
-//! Pictures of a video, through OpenCV.
+//! Pictures of a video: every n-th frame, and as little decoding as these need.
 //!
-//! Every frame is grabbed (decoded) and only the sampled ones are retrieved (converted to BGR and copied): seeking
-//! from sample to sample would decode from a key frame each time and is slower on every clip that was measured.
+//! One thread reads packets and plans ([`super::plan`]), others decode ([`super::decode`]), and whoever asks for the next
+//! picture converts it. Each has little room before it waits for the next, so what is held of a video stays small.
 
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
-use opencv::core::{self, Mat};
-use opencv::prelude::*;
-use opencv::videoio::{self, VideoCapture};
+use opencv::core::Mat;
 
-use super::container::{check_pixels, location, prepare};
-use super::probe::check_duration;
-use super::tail::{Tail, look, stamps_after};
+use super::clock::StreamClock;
+use super::decode::{Decoded, Kit, Worker};
+use super::picture::Converter;
+use super::reader::{Item, Reader};
+use super::tail::{Tail, look};
 use super::{Probe, ProbeError, Source};
+use crate::analysis::Sampling;
 use crate::config::Video;
 
-/// Frames a second that are assumed where the container tells no rate.
-const FALLBACK_FPS: f64 = 25.0;
-/// A time stamp this far beyond the container's duration is taken for nonsense, in seconds.
-const BEYOND_END_S: f64 = 10.0;
 /// Pictures that end this much before the container's end ask for a second look, in seconds.
 const EARLY_END_S: f64 = 1.0;
+/// Decoded frames of one stretch that may wait take this many bytes (but always one may).
+const WAITING_BYTES: u64 = 8 << 20;
+/// How often a wait is interrupted to ask whether to go on.
+const ASK_EVERY: Duration = Duration::from_millis(50);
 
-/// How often in a row the decoder is asked for a frame before a missing one is taken for the end.
-const MAX_GRABS: u32 = 4096;
-/// A failure that took this long is a source that does not answer, and asking again will not help.
-const SILENT: Duration = Duration::from_millis(500);
+/// Videos that are being decoded in this process.
+static RUNNING: AtomicUsize = AtomicUsize::new(0);
 
 /// Why no more pictures come.
 #[derive(Debug, thiserror::Error)]
@@ -35,7 +38,23 @@ pub enum FramesError {
     #[error(transparent)]
     Video(#[from] ProbeError),
     #[error("decoder: {0}")]
-    Decoder(#[from] opencv::Error),
+    Decoder(String),
+}
+
+/// Which frames are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Every {
+    /// Every so manieth frame, beginning with the first.
+    pub frames: u32,
+    /// Those very frames, or others near them that cost less.
+    pub sampling: Sampling,
+}
+
+impl Every {
+    /// Those very frames.
+    pub const fn exact(frames: u32) -> Self {
+        Self { frames, sampling: Sampling::Exact }
+    }
 }
 
 /// A sampled frame.
@@ -51,7 +70,7 @@ pub struct Sample {
 /// How the pictures ended.
 #[derive(Debug, Clone, PartialEq)]
 pub struct End {
-    /// Frames decoded.
+    /// Frames of the video, whether or not they had to be decoded.
     pub frames_total: u64,
     /// Seconds from the start to the end of the last frame.
     pub end_s: f64,
@@ -59,125 +78,146 @@ pub struct End {
     pub warning: Option<String>,
 }
 
-/// The frames of a video from the first to the last.
+/// The sampled frames of a video from the first to the last.
 pub struct Frames {
     source: Source,
     limits: Video,
-    capture: VideoCapture,
     probe: Probe,
-    every: u64,
-    grabbed: u64,
+    threads: Threads,
+    /// The stretch whose pictures come now.
+    current: Option<Receiver<Decoded>>,
+    converter: Converter,
     samples: u32,
-    clock: StreamClock,
-    /// Times of the frames at the end for which OpenCV has none.
-    held_back: Option<std::vec::IntoIter<f64>>,
+    /// Frames passed so far; all of them once the end has come.
+    passed: u64,
+    lost: u64,
+    end_s: f64,
+}
+
+/// The threads behind [`Frames`]; they end with it.
+struct Threads {
+    items: Option<Receiver<Item>>,
+    given_up: Arc<AtomicBool>,
+    handles: Vec<JoinHandle<()>>,
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.given_up.store(true, Ordering::Relaxed);
+        // Whoever waits for room notices that nobody takes anything any more.
+        self.items = None;
+        for handle in self.handles.drain(..) {
+            let _ = handle.join();
+        }
+        RUNNING.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Frames {
-    /// Opens a probed source for every `every`-th frame, beginning with the first.
-    pub fn open(source: &Source, probe: &Probe, every: u32, limits: &Video) -> Result<Self, FramesError> {
-        prepare();
-        let mut capture = VideoCapture::from_file(&location(source)?, videoio::CAP_FFMPEG)?;
-        if !capture.is_opened()? {
-            // The probe has opened it, so the video is not at fault.
-            return Err(ProbeError::Unreadable("it could be probed but not opened again".to_owned()).into());
+    /// Opens a probed source.
+    pub fn open(source: &Source, probe: &Probe, every: Every, limits: &Video) -> Result<Self, FramesError> {
+        let running = RUNNING.fetch_add(1, Ordering::Relaxed) + 1;
+        // The videos that run share the cores.
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let decoders = (cores / running).max(1);
+        let given_up = Arc::new(AtomicBool::new(false));
+        let (to, items) = sync_channel(decoders);
+        let mut threads = Threads { items: Some(items), given_up: given_up.clone(), handles: Vec::new() };
+
+        let reader = Reader::open(source, limits, given_up)?;
+        let frame_bytes = u64::from(probe.width) * u64::from(probe.height) * 3 / 2;
+        let room = usize::try_from((WAITING_BYTES / frame_bytes.max(1)).clamp(1, 16)).unwrap_or(1);
+        let kit =
+            Kit { parameters: reader.parameters(), base: reader.base(), limits: limits.clone(), threads: decoders };
+        let clock = StreamClock::new(probe);
+        let limits_of_reader = limits.clone();
+
+        let (jobs, taken) = sync_channel(0);
+        let taken = Arc::new(Mutex::new(taken));
+        let broken = |error: std::io::Error| FramesError::Decoder(format!("a thread did not start: {error}"));
+        for _ in 0..decoders {
+            let (mut worker, taken) = (Worker::new(kit.clone()), taken.clone());
+            let work = move || {
+                loop {
+                    let job = taken.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                    let Ok(job) = job else { return };
+                    worker.run(job);
+                }
+            };
+            let handle = std::thread::Builder::new().name("decoder".to_owned()).spawn(work).map_err(broken)?;
+            threads.handles.push(handle);
         }
-        // Whether OpenCV turns pictures depends on its version and FFmpeg's; so it never does and we always do.
-        capture.set(videoio::CAP_PROP_ORIENTATION_AUTO, 0.0)?;
+        let read = move || reader.run(every, clock, &limits_of_reader, room, &jobs, &to);
+        threads.handles.push(std::thread::Builder::new().name("packets".to_owned()).spawn(read).map_err(broken)?);
         Ok(Self {
             source: source.clone(),
             limits: limits.clone(),
-            capture,
             probe: probe.clone(),
-            every: u64::from(every.max(1)),
-            grabbed: 0,
+            threads,
+            current: None,
+            converter: Converter::new(probe.quarter_turns),
             samples: 0,
-            clock: StreamClock::new(probe),
-            held_back: None,
+            passed: 0,
+            lost: 0,
+            end_s: 0.0,
         })
     }
 
-    /// Frames decoded so far.
-    pub fn grabbed(&self) -> u64 {
-        self.grabbed
+    /// Frames passed so far, whether or not they had to be decoded.
+    pub fn passed(&self) -> u64 {
+        self.passed
     }
 
-    /// Decodes to the next sampled frame; `None` at the end. `stop` is asked before each frame.
+    /// The next sampled frame; `None` at the end. `stop` is asked from time to time.
     pub fn next(&mut self, stop: &dyn Fn() -> bool) -> Result<Option<Sample>, FramesError> {
         loop {
-            if stop() {
-                return Err(FramesError::Cancelled);
-            }
-            if !self.grab(stop)? {
-                return Ok(None);
-            }
-            let stamp = self.capture.get(videoio::CAP_PROP_POS_MSEC)? / 1000.0;
-            let stamp = match self.clock.last {
-                // No stamp: at its end OpenCV gives the frames that the decoder held back without one.
-                Some(last) if stamp == 0.0 => self.held_back_stamp(last),
-                _ => stamp,
-            };
-            let time_s = self.clock.tick(stamp);
-            check_duration(time_s, &self.limits)?;
-            let wanted = self.grabbed.is_multiple_of(self.every);
-            self.grabbed += 1;
-            if !wanted {
+            if let Some(current) = &self.current {
+                match receive(current, stop)? {
+                    Some(Decoded::Picture { frame, number, time_s }) => {
+                        self.passed = self.passed.max(number + 1);
+                        super::container::check_pixels(frame.width(), frame.height(), &self.limits)?;
+                        let (index, picture) = (self.samples, self.converter.picture(&frame)?);
+                        self.samples += 1;
+                        return Ok(Some(Sample { index, time_s, picture }));
+                    }
+                    Some(Decoded::Tally(tally)) => {
+                        self.lost += tally.lost;
+                        if let Some((frames, end_s)) = tally.counted {
+                            (self.passed, self.end_s) = (frames, end_s);
+                        }
+                    }
+                    Some(Decoded::Failed(error)) => return Err(error),
+                    None => self.current = None,
+                }
                 continue;
             }
-            let mut stored = Mat::default();
-            if !self.capture.retrieve(&mut stored, 0)? || stored.empty() {
-                continue;
-            }
-            let size = stored.size()?;
-            check_pixels(size.width.unsigned_abs(), size.height.unsigned_abs(), &self.limits)?;
-            let index = self.samples;
-            self.samples += 1;
-            return Ok(Some(Sample { index, time_s, picture: upright(stored, self.probe.quarter_turns)? }));
-        }
-    }
-
-    /// Decodes the next frame; `false` at the end.
-    ///
-    /// OpenCV says the same of the end, of one packet that the decoder refuses, and of 512 packets of other tracks in
-    /// a row (ten seconds of sound beside a still picture); after these two it goes on when asked again.
-    fn grab(&mut self, stop: &dyn Fn() -> bool) -> Result<bool, FramesError> {
-        for _ in 0..MAX_GRABS {
-            let since = Instant::now();
-            if self.capture.grab()? {
-                return Ok(true);
-            }
-            let duration_s = self.probe.duration_s;
-            let is_end = duration_s > 0.0 && self.clock.end() + EARLY_END_S >= duration_s;
-            if is_end || since.elapsed() > SILENT || stop() {
-                break;
+            let Some(items) = &self.threads.items else { return Ok(None) };
+            match receive(items, stop)? {
+                Some(Item::Stretch(pictures)) => self.current = Some(pictures),
+                Some(Item::End { frames, end_s }) => {
+                    if let Some(frames) = frames {
+                        (self.passed, self.end_s) = (frames.saturating_sub(self.lost), end_s);
+                    }
+                    self.threads.items = None;
+                    return Ok(None);
+                }
+                Some(Item::Failed(error)) => return Err(error),
+                // A thread is gone without a word: it panicked.
+                None => return Err(FramesError::Decoder("it broke down".to_owned())),
             }
         }
-        Ok(false)
-    }
-
-    /// The stamp of the next frame after `last`, from the packets of the file; nothing usable where they have none.
-    fn held_back_stamp(&mut self, last: f64) -> f64 {
-        let (source, limits, offset_s) = (&self.source, &self.limits, self.clock.offset_s);
-        let stamps = self.held_back.get_or_insert_with(|| match stamps_after(source, limits, last + offset_s) {
-            Ok(stamps) => stamps.into_iter(),
-            Err(error) => {
-                tracing::debug!(%error, "no times for the last frames");
-                Vec::new().into_iter()
-            }
-        });
-        stamps.next().unwrap_or(f64::NAN)
     }
 
     /// After the last frame: how it ended. Where pictures end clearly before the container says, the file is read once
     /// more without decoding, to tell a damaged file (a warning) from a source that broke off (an error) and from a
     /// sound track that is just longer (nothing).
     pub fn end(self, stop: impl Fn() -> bool + Clone + Send + 'static) -> Result<End, FramesError> {
-        let end_s = self.clock.end();
+        let (frames_total, end_s) = (self.passed, self.end_s);
         let mut warning = None;
         let (duration_s, fps) = (self.probe.duration_s, self.probe.fps);
-        let fewer = self.grabbed + self.grabbed / 10 < self.probe.frames_total;
-        if self.grabbed == 0 || fewer || end_s + EARLY_END_S < duration_s {
-            warning = match look(&self.source, &self.limits, (duration_s, fps), self.grabbed, stop)? {
+        let fewer = frames_total + frames_total / 10 < self.probe.frames_total;
+        if frames_total == 0 || fewer || end_s + EARLY_END_S < duration_s {
+            warning = match look(&self.source, &self.limits, (duration_s, fps), frames_total, stop)? {
                 Tail::Complete => None,
                 Tail::Truncated { expected_s } => Some(format!(
                     "The file is damaged or cut off: it should last {expected_s:.1} s, but its pictures end after \
@@ -189,115 +229,20 @@ impl Frames {
                 )),
             };
         }
-        Ok(End { frames_total: self.grabbed, end_s, warning })
+        Ok(End { frames_total, end_s, warning })
     }
 }
 
-/// Turns a stored picture clockwise until it stands upright.
-fn upright(stored: Mat, quarter_turns: u8) -> Result<Mat, opencv::Error> {
-    let code = match quarter_turns {
-        1 => core::ROTATE_90_CLOCKWISE,
-        2 => core::ROTATE_180,
-        3 => core::ROTATE_90_COUNTERCLOCKWISE,
-        _ => return Ok(stored),
-    };
-    let mut turned = Mat::default();
-    core::rotate(&stored, &mut turned, code)?;
-    Ok(turned)
-}
-
-/// Makes finite, rising times of whatever time stamps a stream has.
-#[derive(Debug)]
-struct StreamClock {
-    /// Seconds a frame, on average.
-    frame_s: f64,
-    /// Stamps beyond this are not believed.
-    latest_s: f64,
-    /// The first stamp, where it is above 0: times count from the first picture.
-    offset_s: f64,
-    /// Time of the frame before.
-    last: Option<f64>,
-}
-
-impl StreamClock {
-    fn new(probe: &Probe) -> Self {
-        let fps = if probe.fps > 0.0 { probe.fps } else { FALLBACK_FPS };
-        let latest_s = if probe.duration_s > 0.0 { probe.duration_s + BEYOND_END_S } else { f64::INFINITY };
-        Self { frame_s: 1.0 / fps, latest_s, offset_s: 0.0, last: None }
-    }
-
-    /// The time of the next frame, whose stamp is given.
-    fn tick(&mut self, stamp: f64) -> f64 {
-        let believed = stamp.is_finite() && stamp >= 0.0 && stamp <= self.latest_s;
-        let time = match self.last {
-            None => {
-                self.offset_s = if believed { stamp } else { 0.0 };
-                0.0
-            }
-            Some(last) if believed && stamp - self.offset_s > last => stamp - self.offset_s,
-            Some(last) => last + self.frame_s,
-        };
-        self.last = Some(time);
-        time
-    }
-
-    /// The end of the last frame.
-    fn end(&self) -> f64 {
-        self.last.map_or(0.0, |last| last + self.frame_s)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn clock(duration_s: f64) -> StreamClock {
-        StreamClock::new(&Probe {
-            duration_s,
-            fps: 10.0,
-            width: 2,
-            height: 2,
-            codec: "h264".to_owned(),
-            frames_total: 0,
-            has_audio: false,
-            quarter_turns: 0,
-        })
-    }
-
-    #[test]
-    fn true_stamps_are_kept_as_they_are() {
-        let mut clock = clock(5.0);
-        let stamps = [0.0, 0.04, 0.5, 0.52, 4.9];
-        assert_eq!(stamps.map(|stamp| clock.tick(stamp)), stamps);
-        assert!((clock.end() - 5.0).abs() < 1e-9);
-    }
-
-    #[test]
-    fn times_count_from_the_first_picture() {
-        let mut clock = clock(5.0);
-        let times = [0.08, 0.12, 0.16].map(|stamp| clock.tick(stamp));
-        assert!(times.iter().zip([0.0, 0.04, 0.08]).all(|(given, wanted)| (given - wanted).abs() < 1e-9), "{times:?}");
-    }
-
-    #[test]
-    fn a_stream_without_stamps_gets_times_from_its_rate() {
-        let mut clock = clock(0.0);
-        let times: Vec<f64> = [0.0; 4].into_iter().map(|stamp| clock.tick(stamp)).collect();
-        assert!((times[3] - 0.3).abs() < 1e-9, "{times:?}");
-    }
-
-    proptest! {
-        #[test]
-        fn times_always_rise_and_stay_finite(stamps in prop::collection::vec(any::<f64>(), 1..100)) {
-            let mut clock = clock(5.0);
-            let mut last = -1.0;
-            for stamp in stamps {
-                let time = clock.tick(stamp);
-                prop_assert!(time.is_finite() && time > last);
-                last = time;
-            }
+/// What comes next; `None` when the sender is gone.
+fn receive<T>(from: &Receiver<T>, stop: &dyn Fn() -> bool) -> Result<Option<T>, FramesError> {
+    loop {
+        if stop() {
+            return Err(FramesError::Cancelled);
+        }
+        match from.recv_timeout(ASK_EVERY) {
+            Ok(item) => return Ok(Some(item)),
+            Err(RecvTimeoutError::Disconnected) => return Ok(None),
+            Err(RecvTimeoutError::Timeout) => {}
         }
     }
 }

@@ -5,14 +5,19 @@
 //!
 //! Files come from strangers, so every way into FFmpeg is narrowed: only the containers that visage takes (no
 //! playlists, no concat scripts, nothing that names other files), only the protocol that the source needs, a time
-//! limit for servers that stall, and a look at the picture's size before room is made for one. FFmpeg is reached on
-//! two ways, directly for probing and sound and through OpenCV for pictures; [`prepare`] sets up both.
+//! limit for servers that stall, and a look at the picture's size before room is made for one.
 
 mod audio;
 mod clip;
+mod clock;
 mod container;
+mod decode;
 mod frames;
+mod look;
+mod picture;
+mod plan;
 mod probe;
+mod reader;
 mod tail;
 
 use std::path::PathBuf;
@@ -20,7 +25,7 @@ use std::path::PathBuf;
 pub use audio::{SOUND_RATE, Sound, SoundError};
 pub use clip::{Boomerang, CLIP_FPS, ClipFailure, ClipFormat};
 pub use container::prepare;
-pub use frames::{End, Frames, FramesError, Sample};
+pub use frames::{End, Every, Frames, FramesError, Sample};
 pub use probe::{Probe, ProbeError, probe, sniff};
 
 /// Where the decoder reads a video from.

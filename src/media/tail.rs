@@ -1,5 +1,4 @@
-//! A second look at a file with FFmpeg's demuxer, without decoding, for what OpenCV does not tell: the times of the
-//! last few frames, and why pictures ended early.
+//! A second look at a file, without decoding: why its pictures ended early.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -17,8 +16,6 @@ use crate::config::Video;
 const TOLERANCE_S: f64 = 1.0;
 /// This share of frames may be missing before they count as lost.
 const LOST_SHARE: f64 = 0.1;
-/// Time stamps that are kept of a file's end.
-const MAX_STAMPS: usize = 4096;
 
 /// What ends early.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -74,34 +71,6 @@ fn much_less(some: u64, all: u64) -> bool {
     {
         (some as f64) < (1.0 - LOST_SHARE) * all as f64
     }
-}
-
-/// Time stamps of the pictures after the given one, in order, in seconds from the start of the track. OpenCV gives none
-/// for the frames that the decoder holds back until the end of the file.
-pub(super) fn stamps_after(source: &Source, limits: &Video, after_s: f64) -> Result<Vec<f64>, ProbeError> {
-    let deadline = Instant::now() + DEADLINE;
-    let mut input = container::open(source, limits, move || Instant::now() > deadline)?;
-    let stream = input.streams().best(media::Type::Video).ok_or(ProbeError::NotAVideo)?;
-    let (index, base) = (stream.index(), stream.time_base());
-    let start_s = if stream.start_time() == ffi::AV_NOPTS_VALUE { 0.0 } else { seconds(stream.start_time(), base) };
-    #[expect(clippy::cast_possible_truncation, reason = "a time in the file")]
-    let target = ((start_s + after_s) * f64::from(ffi::AV_TIME_BASE)) as i64;
-    // A file that cannot be searched is read from its beginning.
-    let _ = input.seek(target, ..target);
-    let mut stamps = Vec::new();
-    while let Ok(packet) = next(&mut input) {
-        if packet.stream() != index || is_hidden(&packet) {
-            continue;
-        }
-        let stamp = packet.pts().or(packet.dts()).map(|ticks| seconds(ticks, base) - start_s);
-        if let Some(stamp) = stamp.filter(|stamp| *stamp > after_s + 1e-6)
-            && stamps.len() < MAX_STAMPS
-        {
-            stamps.push(stamp);
-        }
-    }
-    stamps.sort_by(f64::total_cmp);
-    Ok(stamps)
 }
 
 /// What was read of a whole file.

@@ -10,7 +10,7 @@ use crate::analysis::{
     Appearance, Detail, Expressions, Face, Findings, Observation, Options, Sighting, Track, Tracker, VideoFacts,
     quality, summarise,
 };
-use crate::media::{End, Frames, Probe, Sample, Source, probe};
+use crate::media::{End, Every, Frames, Probe, Sample, Source, probe};
 use crate::vision::{CloseUp, Crop, HeadAndEyes, Vision, Wanted, head_and_eyes, head_pose};
 
 /// Most frames that are given to the detector together.
@@ -68,7 +68,8 @@ pub(super) fn run(
         stages::run(
             (together, ROOM_FOR_FACES),
             |to| {
-                let frames = Frames::open(source, &probe, options.sample_every, limits)?;
+                let every = Every { frames: options.sample_every, sampling: options.sampling };
+                let frames = Frames::open(source, &probe, every, limits)?;
                 decode(frames, &probe, progress, cancel, &to)
             },
             |from, to| {
@@ -120,11 +121,11 @@ fn decode(
         let Some(sample) = sample else { break };
         if to.send(sample).is_err() {
             // The next stage has an error to report, and how the video ends matters to nobody.
-            return Ok((End { frames_total: frames.grabbed(), end_s: 0.0, warning: None }, busy));
+            return Ok((End { frames_total: frames.passed(), end_s: 0.0, warning: None }, busy));
         }
         if told.elapsed() >= PROGRESS_EVERY {
             told = Instant::now();
-            let frames_done = frames.grabbed();
+            let frames_done = frames.passed();
             progress(Progress { frames_done, frames_total: probe.frames_total.max(frames_done) });
         }
     }

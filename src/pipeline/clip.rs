@@ -2,7 +2,7 @@
 
 use super::{Cancel, Pipeline, PipelineError};
 use crate::analysis::{Face, Probabilities, Verdict, quality};
-use crate::media::{Frames, Probe, Sample, Source, probe};
+use crate::media::{Every, Frames, Probe, Sample, Source, probe};
 use crate::vision::{CLIP_FRAMES, Crop, Mesh, Wanted, head_and_eyes, head_pose};
 
 /// Why a clip has no emotion.
@@ -51,14 +51,14 @@ impl Pipeline {
     /// The faces of every `every`-th frame, until there are enough.
     fn look(&self, source: &Source, probe: &Probe, every: u64, cancel: &Cancel) -> Result<Seen, PipelineError> {
         let every = u32::try_from(every).unwrap_or(u32::MAX);
-        let mut frames = Frames::open(source, probe, every, &self.limits)?;
+        let mut frames = Frames::open(source, probe, Every::exact(every), &self.limits)?;
         let mut seen = Seen { frames: Vec::with_capacity(CLIP_FRAMES), grabbed: 0 };
         while seen.frames.len() < CLIP_FRAMES
             && let Some(sample) = frames.next(&|| cancel.is_cancelled())?
         {
             seen.frames.push(self.read(&sample)?);
         }
-        seen.grabbed = frames.grabbed();
+        seen.grabbed = frames.passed();
         Ok(seen)
     }
 
@@ -77,7 +77,7 @@ impl Pipeline {
 /// What one pass through a clip saw.
 struct Seen {
     frames: Vec<Frame>,
-    /// Frames decoded.
+    /// Frames passed.
     grabbed: u64,
 }
 

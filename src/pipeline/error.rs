@@ -33,7 +33,7 @@ impl From<FramesError> for PipelineError {
         match error {
             FramesError::Cancelled => Self::Cancelled,
             FramesError::Video(error) => Self::Video(error),
-            FramesError::Decoder(error) => Self::Decoder(error.to_string()),
+            FramesError::Decoder(reason) => Self::Decoder(reason),
         }
     }
 }

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use uuid::Uuid;
-use visage::analysis::{Analysis, Detail, Findings, Options, Summary, Timeline, VideoFacts};
+use visage::analysis::{Analysis, Detail, Findings, Options, Sampling, Summary, Timeline, VideoFacts};
 use visage::clock::{Clock, SystemClock};
 use visage::config::{ByteSize, MailTransport};
 use visage::store::{Claim, Failure, Held, JobProgress};
@@ -85,6 +85,7 @@ async fn a_video_is_taken_and_its_job_queued() {
         .text("sample_every", "5")
         .part("video", Part::bytes(clip()).file_name("clip.mp4"))
         .text("email", "bob@example.org")
+        .text("sampling", "fast")
         .text("max_faces", "3");
     let response = service.upload(form).await;
     assert_eq!(response.status(), StatusCode::ACCEPTED);
@@ -99,6 +100,7 @@ async fn a_video_is_taken_and_its_job_queued() {
     let claim = claim(&service).await;
     assert_eq!(claim.token.to_string(), token);
     assert_eq!((claim.options.sample_every, claim.options.max_faces), (5, 3));
+    assert_eq!(claim.options.sampling, Sampling::Fast);
     assert_eq!(claim.recipients, ["ann@example.org", "bob@example.org"]);
     assert_eq!(service.stored().len(), 1);
     assert!(!claim.video_key.contains(&token), "the storage gives the token away");
@@ -157,6 +159,7 @@ async fn a_form_that_is_wrong_is_refused_with_what_is_wrong() {
         (422, "unknown_field", with("sample_evry", "5".to_owned())),
         (422, "bad_option", with("sample_every", "0".to_owned())),
         (422, "bad_option", with("sample_every", "often".to_owned())),
+        (422, "bad_option", with("sampling", "rough".to_owned())),
         (422, "bad_option", with("max_faces", "-1".to_owned())),
         (422, "bad_option", with("max_faces", "101".to_owned())),
         (422, "bad_email", with("email", "nobody".to_owned())),

@@ -4,6 +4,7 @@ mod media;
 mod parts;
 mod people;
 mod remote;
+mod sampling;
 
 use std::path::Path;
 use std::sync::Mutex;

@@ -6,10 +6,10 @@ use std::sync::OnceLock;
 use opencv::core::{Mat, MatTraitConst, Rect, Scalar, Size};
 use opencv::imgcodecs::{IMREAD_COLOR, imread};
 use opencv::imgproc::{COLOR_BGR2RGB, INTER_AREA, cvt_color_def, gaussian_blur_def, resize};
-use opencv::videoio::{CAP_ANY, CAP_PROP_POS_MSEC, VideoCapture, VideoCaptureTrait, VideoCaptureTraitConst};
 use visage::analysis::{Emotion, Face, Landmarks, Probabilities};
 use visage::config::{Colour, DetectorKind, Device, Settings};
 use visage::engine::{Engine, EngineError, Taken, fetch, manifest};
+use visage::media::{Every, Frames, Source, probe};
 use visage::vision::{CloseUp, Vision, VisionError, Wanted, head_and_eyes, head_pose};
 
 fn media(file: &str) -> String {
@@ -52,20 +52,13 @@ fn people() -> Mat {
 }
 
 /// Every n-th frame of a clip, with its time in seconds.
-fn frames(clip: &str, every: usize) -> Vec<(f64, Mat)> {
-    let mut capture = VideoCapture::from_file(media(clip), CAP_ANY).unwrap();
-    let mut frames = Vec::new();
-    let mut n = 0;
-    while capture.grab().unwrap() {
-        if n % every == 0 {
-            let time_s = capture.get(CAP_PROP_POS_MSEC).unwrap() / 1000.0;
-            let mut frame = Mat::default();
-            capture.retrieve_def(&mut frame).unwrap();
-            frames.push((time_s, frame));
-        }
-        n += 1;
-    }
-    frames
+fn frames(clip: &str, every: u32) -> Vec<(f64, Mat)> {
+    let limits = Settings::defaults().unwrap().video;
+    let source = Source::File(media(clip).into());
+    let probe = probe(&source, &limits).unwrap();
+    let mut frames = Frames::open(&source, &probe, Every::exact(every), &limits).unwrap();
+    let next = || frames.next(&|| false).unwrap().map(|sample| (sample.time_s, sample.picture));
+    std::iter::from_fn(next).collect()
 }
 
 /// The largest face of each frame and what it shows.

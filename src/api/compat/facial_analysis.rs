@@ -63,7 +63,8 @@ impl From<Appraisal> for Figures {
               (status = 504, description = "Not analyzed within `sync.deadline_s`")))]
 pub async fn handle(State(api): State<Api>, request: Request) -> Result<Json<Answer>, Plain> {
     let settings = &api.app.settings;
-    let options = Options::new(settings.sync.facial_analysis_every, settings.video.max_faces);
+    let (video, every) = (&settings.video, settings.sync.facial_analysis_every);
+    let options = Options { sampling: video.sampling, ..Options::new(every, video.max_faces) };
     let findings = sync::analyze(&api, request, Holds::Form, options).await?;
     let appraisal = appraise(&findings.analysis).ok_or(SyncError::NoFace)?;
     Ok(Json(Answer { facial_analysis_result: appraisal.into() }))

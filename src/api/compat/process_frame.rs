@@ -69,7 +69,8 @@ pub async fn handle(
         None => settings.sync.process_frame_every,
         Some(text) => text.parse().ok().filter(|every| SAMPLE_EVERY.contains(every)).ok_or_else(bad_option)?,
     };
-    let options = Options::new(sample_every, settings.video.max_faces);
+    let video = &settings.video;
+    let options = Options { sampling: video.sampling, ..Options::new(sample_every, video.max_faces) };
     let findings = sync::analyze(&api, request, Holds::Raw, options).await?;
     Ok(Json(Answer::new(&findings.analysis).ok_or(SyncError::NoFace)?))
 }

@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::enqueue::{self, Wanted};
 use super::form::{self, Form, Stored, Unknown};
 use super::view::{Links, POLL_AGAIN_S};
-use crate::analysis::{Detail, Language, Options};
+use crate::analysis::{Detail, Language, Options, Sampling};
 use crate::api::incoming::{BodyError, Incoming};
 use crate::api::openapi::NATIVE;
 use crate::api::{Api, AppState, Caller, Problem, quota};
@@ -56,6 +56,8 @@ struct VideoForm {
     /// Look at every n-th frame.
     #[schema(minimum = 1, maximum = 10_000)]
     sample_every: Option<u32>,
+    /// Those very frames, or others near them that cost less to decode, at the times that the result says.
+    sampling: Option<Sampling>,
     /// Read at most so many faces a frame.
     #[schema(minimum = 1, maximum = 100)]
     max_faces: Option<u32>,
@@ -241,8 +243,8 @@ impl From<AnalyzeError> for Problem {
                 &field,
                 "unknown_field",
                 "A field that is not known",
-                "Known are video, email, sample_every, max_faces, language, gaze, speech, detail and webhook_url. Check the spelling or leave \
-                 the field out."
+                "Known are video, email, sample_every, sampling, max_faces, language, gaze, speech, detail and webhook_url. \
+                 Check the spelling or leave the field out."
                     .to_owned(),
             ),
             E::TooManyFields { most } => {
@@ -430,7 +432,8 @@ async fn take(
     // Of its own, so that a listing of the storage gives no tokens away.
     let key = app.tokens.next().to_string();
     let shelf = Stored { blobs: app.blobs.as_ref(), key: &key };
-    let options = Options::new(app.settings.video.sample_every, app.settings.video.max_faces);
+    let video = &app.settings.video;
+    let options = Options { sampling: video.sampling, ..Options::new(video.sample_every, video.max_faces) };
     let form = form::read(head, incoming, &shelf, options, unknown);
     let form = tokio::time::timeout(Duration::from_secs(http.max_upload_s), form).await;
     let form = form.map_err(|_| AnalyzeError::TooSlow { limit_s: http.max_upload_s })??;

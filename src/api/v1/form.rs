@@ -11,7 +11,7 @@ use multer::{Field, Multipart};
 use sha2::{Digest, Sha256};
 
 use super::analyze_video::AnalyzeError;
-use crate::analysis::{Detail, Language, Options};
+use crate::analysis::{Detail, Language, Options, Sampling};
 use crate::api::incoming::{BodyError, Incoming};
 use crate::blob::{BlobError, BlobStore, Upload};
 use crate::media;
@@ -27,7 +27,7 @@ pub const SAMPLE_EVERY: std::ops::RangeInclusive<u32> = 1..=10_000;
 /// What `max_faces` may be.
 pub const MAX_FACES: std::ops::RangeInclusive<u32> = 1..=100;
 /// Options, as fields of a form and as parameters of a query.
-const OPTIONS: [&str; 6] = ["sample_every", "max_faces", "language", "gaze", "speech", "detail"];
+const OPTIONS: [&str; 7] = ["sample_every", "sampling", "max_faces", "language", "gaze", "speech", "detail"];
 /// The longest address that mail knows (RFC 5321, 4.5.3.1.3, less the brackets).
 const MAX_ADDRESS: usize = 254;
 /// Bytes that `media::sniff` wants to see.
@@ -229,6 +229,10 @@ fn set(options: &mut Options, name: &'static str, given: &str) -> Result<(), Ana
     };
     match name {
         "sample_every" => options.sample_every = number(SAMPLE_EVERY)?,
+        "sampling" => {
+            let unknown = AnalyzeError::BadChoice { field: name, choices: "exact or fast" };
+            options.sampling = Sampling::from_name(given).ok_or(unknown)?;
+        }
         "max_faces" => options.max_faces = number(MAX_FACES)?,
         "gaze" => options.gaze = switch()?,
         "speech" => options.speech = switch()?,

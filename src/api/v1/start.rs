@@ -16,7 +16,7 @@ use super::analyze_video::{self, Accepted, AnalyzeError};
 use super::enqueue::{self, Wanted};
 use super::form::{self, MAX_FACES, SAMPLE_EVERY};
 use super::uploads::{self, UploadError};
-use crate::analysis::{Detail, Language, Options};
+use crate::analysis::{Detail, Language, Options, Sampling};
 use crate::api::body;
 use crate::api::openapi::NATIVE;
 use crate::api::{Api, Caller, Problem, quota};
@@ -36,6 +36,8 @@ pub struct StartRequest {
     /// Look at every n-th frame.
     #[schema(minimum = 1, maximum = 10_000)]
     sample_every: Option<u32>,
+    /// Those very frames, or others near them that cost less to decode, at the times that the result says.
+    sampling: Option<Sampling>,
     /// Read at most so many faces a frame.
     #[schema(minimum = 1, maximum = 100)]
     max_faces: Option<u32>,
@@ -99,6 +101,7 @@ fn wanted(api: &Api, request: &StartRequest, repeated_as: Option<String>) -> Res
     };
     let options = Options {
         sample_every: number("sample_every", request.sample_every, video.sample_every, SAMPLE_EVERY)?,
+        sampling: request.sampling.unwrap_or(video.sampling),
         max_faces: number("max_faces", request.max_faces, video.max_faces, MAX_FACES)?,
         language: request.language,
         gaze: request.gaze.unwrap_or(true),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use opencv::core::Mat;
 use opencv::prelude::*;
 use visage::config::{Settings, Video};
-use visage::media::{End, Frames, FramesError, Probe, ProbeError, Source, probe};
+use visage::media::{End, Every, Frames, FramesError, Probe, ProbeError, Source, probe};
 
 use crate::support::clips::{Clips, frame_times, shared};
 
@@ -25,7 +25,7 @@ fn probed(path: &Path) -> Probe {
 fn read(path: &Path, every: u32) -> (Vec<f64>, Vec<Mat>, End) {
     let source = file(path);
     let probe = probe(&source, &limits()).unwrap();
-    let mut frames = Frames::open(&source, &probe, every, &limits()).unwrap();
+    let mut frames = Frames::open(&source, &probe, Every::exact(every), &limits()).unwrap();
     let (mut times, mut pictures) = (Vec::new(), Vec::new());
     while let Some(sample) = frames.next(&|| false).unwrap() {
         assert_eq!(sample.index as usize, times.len());
@@ -314,7 +314,7 @@ fn limits_hold_for_duration_and_pixels() {
     assert!(probe(&file(&path), &exact).is_ok());
     // A container that does not tell its duration is stopped while decoding.
     let unknown = Probe { duration_s: 0.0, ..probed(&path) };
-    let mut frames = Frames::open(&file(&path), &unknown, 1, &short).unwrap();
+    let mut frames = Frames::open(&file(&path), &unknown, Every::exact(1), &short).unwrap();
     let error = loop {
         match frames.next(&|| false) {
             Ok(Some(_)) => {}

@@ -1,0 +1,120 @@
+#!/usr/bin/env python3
+"""How long an analysis takes against merely decoding the video, and against what one would write in Python.
+
+    benches/run.py [--rounds N] [--clips NAME,...] [--seconds N] [--skip CONTENDER,...]
+
+Makes its clips, then runs every contender on every clip in turn, several times over, and prints medians: wall time, the
+ratio to FFmpeg's decoding, CPU seconds (user and system: these stand still where other work disturbs the wall time), and
+the peak of memory. Starting a program and loading its models is part of each figure. VISAGE names another program.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BENCH = ROOT / "target" / "bench"
+VISAGE = os.environ.get("VISAGE", str(ROOT / "target" / "release" / "visage"))
+PYTHON = BENCH / "venv" / "bin" / "python"
+
+# Name: size, bit rate, coding, frames between key frames, faces.
+CLIPS = {
+    "720p30": ("1280", "720", "5M", "h264", "250", "1"),
+    "720p30-key1s": ("1280", "720", "5M", "h264", "30", "1"),
+    "720p30-2M": ("1280", "720", "2M", "h264", "250", "1"),
+    "720p30-5faces": ("1280", "720", "5M", "h264", "250", "5"),
+    "1080p30": ("1920", "1080", "8M", "h264", "250", "1"),
+    "1080p30-key1s": ("1920", "1080", "16M", "h264", "30", "1"),
+    "720p30-hevc": ("1280", "720", "3M", "hevc", "250", "1"),
+    "720p30-vp9": ("1280", "720", "3M", "vp9", "240", "1"),
+}
+EVERY = 20
+
+
+def contenders(clip):
+    """Each with its command line, or with the reason why it cannot run."""
+    python = [str(PYTHON), str(ROOT / "benches" / "contenders.py")]
+    visage = [VISAGE, "analyze", "--sample-every", str(EVERY)]
+    return {
+        "ffmpeg": ["ffmpeg", "-nostdin", "-loglevel", "error", "-i", clip, "-an", "-f", "null", "-"],
+        "visage exact": [*visage, "--sampling", "exact", clip],
+        "visage fast": [*visage, "--sampling", "fast", clip],
+        "haar": [*python, "haar", clip],
+        "yunet": [*python, "yunet", clip],
+        "fer": [*python, "fer", clip],
+    }
+
+
+def missing(name):
+    """Why a contender cannot run here; None where it can."""
+    if name.startswith("visage") or name == "ffmpeg":
+        return None
+    if not PYTHON.exists():
+        return "no Python environment: benches/python.sh makes one"
+    if name == "fer" and subprocess.run([PYTHON, "-c", "import fer"], capture_output=True).returncode != 0:
+        return "the package is not in the environment: benches/python.sh fer"
+    return None
+
+
+def run(command):
+    """Wall seconds, CPU seconds and the peak of memory in MiB of one run."""
+    with tempfile.TemporaryFile() as complaints:
+        since = time.monotonic()
+        child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=complaints,
+                                 env={**os.environ, "VISAGE_LOG": "error"})
+        _, status, usage = os.wait4(child.pid, 0)
+        wall = time.monotonic() - since
+        child.returncode = os.waitstatus_to_exitcode(status)
+        if child.returncode != 0:
+            complaints.seek(0)
+            sys.exit(f"{' '.join(command)}: {complaints.read().decode(errors='replace')}")
+    return wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--rounds", type=int, default=5)
+    arguments.add_argument("--seconds", default="60")
+    arguments.add_argument("--clips", default=",".join(CLIPS))
+    arguments.add_argument("--skip", default="")
+    options = arguments.parse_args()
+    if not os.access(VISAGE, os.X_OK):
+        sys.exit(f"{VISAGE} is not there: make build")
+
+    skipped = options.skip.split(",")
+    for name in options.clips.split(","):
+        clip = BENCH / f"{name}-{options.seconds}s.{'webm' if 'vp9' in name else 'mp4'}"
+        width, height, rate, coding, gop, faces = CLIPS[name]
+        subprocess.run([ROOT / "benches" / "clip.sh", clip, width, height, rate, options.seconds, coding, gop, faces],
+                       check=True)
+        chosen = {}
+        for contender, command in contenders(str(clip)).items():
+            reason = "asked for" if contender in skipped else missing(contender)
+            if reason:
+                print(f"{name}: {contender} left out ({reason})", file=sys.stderr)
+            else:
+                chosen[contender] = command
+        taken = {contender: [] for contender in chosen}
+        for _ in range(options.rounds):
+            for contender, command in chosen.items():
+                taken[contender].append(run(command))
+        print(f"\n{name}: {width}x{height}, 30 fps, {coding} at {rate}bit/s, key frame every {gop} at most, "
+              f"{faces} face(s), {options.seconds} s, every {EVERY}th frame; {os.cpu_count()} cores, "
+              f"median of {options.rounds}")
+        print(f"  {'':14}{'wall s':>8}{'x ffmpeg':>10}{'cpu s':>8}{'x ffmpeg':>10}{'MiB':>7}")
+        limit_wall, limit_cpu = (statistics.median(column) for column in list(zip(*taken["ffmpeg"]))[:2])
+        for contender, runs in taken.items():
+            wall, cpu, memory = (statistics.median(column) for column in zip(*runs))
+            print(f"  {contender:14}{wall:8.2f}{wall / limit_wall:10.2f}{cpu:8.2f}{cpu / limit_cpu:10.2f}{memory:7.0f}",
+                  flush=True)
+
+    start = [run([VISAGE, "--version"]) for _ in range(options.rounds)]
+    print(f"\nstart of the program: {statistics.median(wall for wall, _, _ in start) * 1000:.0f} ms")
+
+
+main()

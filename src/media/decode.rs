@@ -1,0 +1,203 @@
+//! Decoders on threads of their own, each for a stretch of a video at a time.
+//!
+//! Two decoders with a thread each that work on different stretches are a fifth faster than one decoder with two threads,
+//! which wait for each other at every frame. A stretch that is too long to be held whole is decoded with several threads.
+
+use std::collections::HashMap;
+use std::sync::mpsc::{Receiver, SyncSender};
+
+use ffmpeg_next as ffmpeg;
+use ffmpeg_next::codec::packet::Mut;
+use ffmpeg_next::codec::{Parameters, decoder, discard::Discard};
+use ffmpeg_next::{Packet, Rational, ffi, frame, threading};
+
+use super::clock::StreamClock;
+use super::plan::Planned;
+use super::probe::check_duration;
+use super::{FramesError, container};
+use crate::config::Video;
+
+/// Time stamps of a packet before they give way to its place in the order of decoding.
+pub(super) type Stretch = Receiver<Vec<Planned<Packet>>>;
+
+/// One stretch to decode.
+pub(super) struct Job {
+    pub parts: Stretch,
+    pub to: SyncSender<Decoded>,
+    pub numbering: Numbering,
+    /// It does not fit into memory: others will not be ready before it is done.
+    pub is_long: bool,
+}
+
+/// How it is known which picture is which.
+pub(super) enum Numbering {
+    /// The packets tell.
+    Planned,
+    /// By counting what comes out: every so manieth picture, beginning with the first.
+    Counted { every: u64, clock: StreamClock },
+}
+
+/// What comes out of a stretch, in the order in which it is shown; the tally at its end.
+pub(super) enum Decoded {
+    Picture { frame: frame::Video, number: u64, time_s: f64 },
+    Tally(Tally),
+    Failed(FramesError),
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Tally {
+    /// Pictures that should have come out and did not.
+    pub lost: u64,
+    /// Pictures that were counted, and where they ended in seconds, where the packets do not tell.
+    pub counted: Option<(u64, f64)>,
+}
+
+/// What every decoder of a video needs.
+#[derive(Clone)]
+pub(super) struct Kit {
+    pub parameters: Parameters,
+    pub base: Rational,
+    pub limits: Video,
+    /// Of a decoder that works alone.
+    pub threads: usize,
+}
+
+/// The receiver has left: nobody wants more.
+struct Left;
+
+/// A decoder, opened when its first stretch comes.
+pub(super) struct Worker {
+    kit: Kit,
+    /// With one thread, and with several.
+    single: Option<decoder::Video>,
+    several: Option<decoder::Video>,
+}
+
+impl Worker {
+    pub const fn new(kit: Kit) -> Self {
+        Self { kit, single: None, several: None }
+    }
+
+    /// Decodes a stretch to its end, or until nobody wants it.
+    pub fn run(&mut self, job: Job) {
+        let Job { parts, to, numbering, is_long } = job;
+        let threads = if is_long { self.kit.threads } else { 1 };
+        let kept = if is_long { &mut self.several } else { &mut self.single };
+        let mut decoder = match kept.take().map_or_else(|| open(&self.kit, threads), Ok) {
+            Ok(decoder) => decoder,
+            Err(error) => {
+                let _ = to.send(Decoded::Failed(FramesError::Decoder(format!("it cannot be opened: {error}"))));
+                return;
+            }
+        };
+        let mut run = Run {
+            decoder: &mut decoder,
+            kit: &self.kit,
+            numbering,
+            to: &to,
+            known: HashMap::new(),
+            counted: 0,
+            packets: 0,
+        };
+        if run.stretch(&parts).is_ok() {
+            decoder.flush();
+            *kept = Some(decoder);
+        }
+    }
+}
+
+fn open(kit: &Kit, threads: usize) -> Result<decoder::Video, ffmpeg::Error> {
+    let mut context = ffmpeg::codec::Context::from_parameters(kit.parameters.clone())?;
+    context.set_threading(threading::Config { kind: threading::Type::Frame, count: threads, ..Default::default() });
+    // SAFETY: the context is ours and not open yet. FFmpeg refuses larger pictures before it makes room for them.
+    unsafe {
+        (*context.as_mut_ptr()).max_pixels = container::decoder_limit(&kit.limits);
+    }
+    let mut decoder = context.decoder();
+    decoder.set_packet_time_base(kit.base);
+    decoder.video()
+}
+
+/// A stretch on its way.
+struct Run<'a> {
+    decoder: &'a mut decoder::Video,
+    kit: &'a Kit,
+    numbering: Numbering,
+    to: &'a SyncSender<Decoded>,
+    /// What is known of packets that the decoder has, by their place in the order of decoding.
+    known: HashMap<i64, (Option<(u64, f64)>, bool)>,
+    counted: u64,
+    packets: i64,
+}
+
+impl Run<'_> {
+    fn stretch(&mut self, parts: &Stretch) -> Result<(), Left> {
+        for part in parts {
+            for packet in part {
+                self.packet(packet)?;
+            }
+        }
+        let _ = self.decoder.send_eof();
+        self.receive()?;
+        let lost = self.known.values().filter(|(shown, _)| shown.is_some()).count() as u64;
+        let counted = match &self.numbering {
+            Numbering::Planned => None,
+            Numbering::Counted { clock, .. } => Some((self.counted, clock.end())),
+        };
+        self.to.send(Decoded::Tally(Tally { lost, counted })).map_err(|_| Left)
+    }
+
+    fn packet(&mut self, planned: Planned<Packet>) -> Result<(), Left> {
+        let Planned { mut packet, shown, is_wanted, may_be_rough } = planned;
+        if matches!(self.numbering, Numbering::Planned) {
+            // Time stamps may be doubled or missing; a place in the order is neither, and comes out with the picture.
+            packet.set_pts(Some(self.packets));
+            packet.set_dts(None);
+            self.known.insert(self.packets, (shown, is_wanted));
+            self.packets += 1;
+        }
+        self.decoder.skip_loop_filter(if may_be_rough { Discard::All } else { Discard::Default });
+        // A damaged packet is skipped, as players do. A packet without data would be taken for the end.
+        // SAFETY: the packet is ours.
+        if unsafe { (*packet.as_mut_ptr()).size } > 0 {
+            let _ = self.decoder.send_packet(&packet);
+        }
+        self.receive()
+    }
+
+    /// Takes what the decoder has ready.
+    fn receive(&mut self) -> Result<(), Left> {
+        loop {
+            let mut frame = frame::Video::empty();
+            if self.decoder.receive_frame(&mut frame).is_err() {
+                return Ok(());
+            }
+            let wanted = match &mut self.numbering {
+                Numbering::Planned => {
+                    let known = frame.pts().and_then(|place| self.known.remove(&place));
+                    known.and_then(|(shown, is_wanted)| shown.filter(|_| is_wanted))
+                }
+                Numbering::Counted { every, clock } => {
+                    let number = self.counted;
+                    self.counted += 1;
+                    let time_s = clock.tick(stamp(&frame, self.kit.base));
+                    if let Err(error) = check_duration(time_s, &self.kit.limits) {
+                        let _ = self.to.send(Decoded::Failed(error.into()));
+                        return Err(Left);
+                    }
+                    number.is_multiple_of(*every).then_some((number, time_s))
+                }
+            };
+            if let Some((number, time_s)) = wanted {
+                self.to.send(Decoded::Picture { frame, number, time_s }).map_err(|_| Left)?;
+            }
+        }
+    }
+}
+
+/// The time stamp of a decoded frame in seconds, or the decoder's best guess.
+fn stamp(frame: &frame::Video, base: Rational) -> Option<f64> {
+    let ticks = frame.timestamp().filter(|ticks| *ticks != ffi::AV_NOPTS_VALUE)?;
+    #[expect(clippy::cast_precision_loss, reason = "seconds need no 53 bits")]
+    Some(ticks as f64 * f64::from(base))
+}

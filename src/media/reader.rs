@@ -1,0 +1,230 @@
+//! Reads the packets of a video's pictures and hands them out in stretches.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use ffmpeg_next as ffmpeg;
+use ffmpeg_next::codec::Parameters;
+use ffmpeg_next::codec::packet::Ref;
+use ffmpeg_next::format::context::Input;
+use ffmpeg_next::{Packet, Rational, ffi, media};
+
+use super::clock::StreamClock;
+use super::container::{self, DEADLINE};
+use super::decode::{Decoded, Job, Numbering};
+use super::frames::{Every, FramesError};
+use super::look::{Coding, Look};
+use super::plan::{Part, Planned, Planner, Unit};
+use super::probe::check_duration;
+use super::{ProbeError, Source};
+use crate::config::Video;
+
+/// Packets that are handed on together where each is decoded.
+const TOGETHER: usize = 8;
+
+/// What the reader tells whoever waits for pictures, in the order in which they are shown.
+pub(super) enum Item {
+    /// The pictures of a stretch.
+    Stretch(Receiver<Decoded>),
+    /// Nothing more. `frames` is how many there were, and `end_s` where they ended, where the packets tell that.
+    End {
+        frames: Option<u64>,
+        end_s: f64,
+    },
+    Failed(FramesError),
+}
+
+/// The picture track of an open video.
+pub(super) struct Reader {
+    input: Input,
+    stream: usize,
+    base: Rational,
+    parameters: Parameters,
+    coding: Option<Coding>,
+    packet_at: Arc<Mutex<Instant>>,
+    given_up: Arc<AtomicBool>,
+}
+
+impl Reader {
+    /// Opens a probed source.
+    pub fn open(source: &Source, limits: &Video, given_up: Arc<AtomicBool>) -> Result<Self, ProbeError> {
+        // A server that trickles must not hold the analysis for ever: each packet has to come within the deadline.
+        let packet_at = Arc::new(Mutex::new(Instant::now()));
+        let (since, stop) = (packet_at.clone(), given_up.clone());
+        let stop = move || stop.load(Ordering::Relaxed) || lock(&since).elapsed() > DEADLINE;
+        let mut input = container::open(source, limits, stop)?;
+        let stream = input.streams().best(media::Type::Video).ok_or(ProbeError::NotAVideo)?;
+        let (index, base) = (stream.index(), stream.time_base());
+        let (parameters, coding) = (stream.parameters(), Coding::of(&stream, input.format().name()));
+        // SAFETY: the container is open and has so many streams. The demuxer may leave out the packets of the others.
+        unsafe {
+            let context = input.as_mut_ptr();
+            for other in (0..(*context).nb_streams as usize).filter(|other| *other != index) {
+                (**(*context).streams.add(other)).discard = ffi::AVDiscard::AVDISCARD_ALL;
+            }
+        }
+        Ok(Self { input, stream: index, base, parameters, coding, packet_at, given_up })
+    }
+
+    /// What a decoder has to know of the stream.
+    pub fn parameters(&self) -> Parameters {
+        self.parameters.clone()
+    }
+
+    /// The unit of the stream's time stamps, in seconds.
+    pub const fn base(&self) -> Rational {
+        self.base
+    }
+
+    /// Reads to the end: hands stretches to the decoders that take from `jobs`, and tells `to` of each, in order. A
+    /// stretch has room for so many pictures.
+    pub fn run(
+        mut self,
+        every: Every,
+        clock: StreamClock,
+        limits: &Video,
+        room: usize,
+        jobs: &SyncSender<Job>,
+        to: &SyncSender<Item>,
+    ) {
+        let mut out = Out { jobs, to, room, open: None };
+        let end = match self.coding {
+            Some(coding) => self.planned(coding, every, clock, limits, &mut out),
+            None => self.counted(every, clock, &mut out),
+        };
+        // Its stretch ends, so that those who decode it come to their end.
+        out.open = None;
+        let _ = match end {
+            Ok(item) => to.send(item),
+            Err(Stopped::Failed(error)) => to.send(Item::Failed(error)),
+            Err(Stopped::Left) => Ok(()),
+        };
+    }
+
+    /// Where packets tell which picture is which.
+    fn planned(
+        &mut self,
+        coding: Coding,
+        every: Every,
+        clock: StreamClock,
+        limits: &Video,
+        out: &mut Out<'_>,
+    ) -> Result<Item, Stopped> {
+        let frames = u64::from(every.frames.max(1));
+        let mut planner = Planner::new(frames, every.sampling, f64::from(self.base), clock);
+        let mut stamp = None;
+        while let Some(packet) = self.next()? {
+            let unit = unit(packet, coding, &mut stamp);
+            if let Some(part) = planner.push(unit) {
+                out.give(part, Numbering::Planned)?;
+            }
+            check_duration(planner.clock().time(), limits)?;
+        }
+        if let Some(part) = planner.finish() {
+            out.give(part, Numbering::Planned)?;
+        }
+        check_duration(planner.clock().time(), limits)?;
+        Ok(Item::End { frames: Some(planner.numbered()), end_s: planner.clock().end() })
+    }
+
+    /// Where they do not: all is decoded, and what comes out is counted.
+    fn counted(&mut self, every: Every, clock: StreamClock, out: &mut Out<'_>) -> Result<Item, Stopped> {
+        let mut numbering = Some(Numbering::Counted { every: u64::from(every.frames.max(1)), clock });
+        let mut packets = Vec::new();
+        loop {
+            let packet = self.next()?;
+            let is_end = packet.is_none();
+            let plain = |packet| Planned { packet, shown: None, is_wanted: true, may_be_rough: false };
+            packets.extend(packet.map(plain));
+            if is_end || packets.len() == TOGETHER {
+                let part = Part { packets: std::mem::take(&mut packets), is_end };
+                out.give(part, numbering.take().unwrap_or(Numbering::Planned))?;
+            }
+            if is_end {
+                return Ok(Item::End { frames: None, end_s: 0.0 });
+            }
+        }
+    }
+
+    /// The next packet of the pictures; `None` at the end, or where damage lets the demuxer go no further.
+    fn next(&mut self) -> Result<Option<Packet>, Stopped> {
+        loop {
+            if self.given_up.load(Ordering::Relaxed) {
+                return Err(Stopped::Left);
+            }
+            *lock(&self.packet_at) = Instant::now();
+            // A fresh one each time: reading into one that holds data would leak it.
+            let mut packet = Packet::empty();
+            match packet.read(&mut self.input) {
+                Ok(()) if packet.stream() != self.stream => {}
+                Ok(()) => return Ok(Some(packet)),
+                Err(ffmpeg::Error::Other { errno: ffmpeg::util::error::EAGAIN }) => {}
+                Err(_) if self.given_up.load(Ordering::Relaxed) => return Err(Stopped::Left),
+                Err(error) if container::is_source_failure(error) => return Err(container::refusal(error).into()),
+                Err(_) => return Ok(None),
+            }
+        }
+    }
+}
+
+/// What the planner wants to know of a packet. `before` is the time stamp of the one before.
+fn unit(packet: Packet, coding: Coding, before: &mut Option<i64>) -> Unit<Packet> {
+    let told = if coding.is_in_order() { packet.pts().or(packet.dts()) } else { packet.pts() };
+    let follows = |told: &i64| !coding.is_in_order() || before.is_none_or(|before| *told > before);
+    // One that has none, or none that can be, is taken to follow on the one before.
+    let stamp = told.filter(follows).unwrap_or_else(|| before.map_or(0, |before| before.saturating_add(1)));
+    *before = Some(stamp);
+    // SAFETY: the packet is borrowed for as long as the pointer is used. The binding has no name for this flag, by which an
+    // edit list keeps a packet from being shown.
+    let is_hidden = unsafe { (*packet.as_ptr()).flags & ffi::AV_PKT_FLAG_DISCARD != 0 };
+    let mut look: Look = coding.look(packet.data().unwrap_or_default(), packet.is_key());
+    look.is_shown &= !is_hidden;
+    Unit { bytes: packet.size(), stamp, look, packet }
+}
+
+/// Why reading stopped before the end.
+enum Stopped {
+    /// Nobody wants more.
+    Left,
+    Failed(FramesError),
+}
+
+impl From<ProbeError> for Stopped {
+    fn from(error: ProbeError) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// Where stretches go.
+struct Out<'a> {
+    jobs: &'a SyncSender<Job>,
+    to: &'a SyncSender<Item>,
+    room: usize,
+    /// The stretch that goes on.
+    open: Option<SyncSender<Vec<Planned<Packet>>>>,
+}
+
+impl Out<'_> {
+    fn give(&mut self, part: Part<Packet>, numbering: Numbering) -> Result<(), Stopped> {
+        let open = match self.open.take() {
+            Some(open) => open,
+            None => {
+                let (open, parts) = sync_channel(1);
+                let (pictures, decoded) = sync_channel(self.room);
+                self.to.send(Item::Stretch(decoded)).map_err(|_| Stopped::Left)?;
+                let job = Job { parts, to: pictures, numbering, is_long: !part.is_end };
+                self.jobs.send(job).map_err(|_| Stopped::Left)?;
+                open
+            }
+        };
+        open.send(part.packets).map_err(|_| Stopped::Left)?;
+        self.open = (!part.is_end).then_some(open);
+        Ok(())
+    }
+}
+
+fn lock(instant: &Mutex<Instant>) -> MutexGuard<'_, Instant> {
+    instant.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,195 @@
+//! What is left undecoded must not show: sampled frames against those of full decoding.
+
+use std::path::Path;
+use std::process::Command;
+
+use opencv::core::{Mat, MatTraitConst, MatTraitConstManual};
+use visage::analysis::Sampling;
+use visage::config::Settings;
+use visage::media::{End, Every, Frames, Source, probe};
+
+use crate::support::clips::{Clips, frame_times};
+
+/// A sampled frame: its time, and its pixels.
+type Picture = (f64, Vec<u8>);
+
+fn bytes(picture: &Mat) -> Vec<u8> {
+    picture.try_clone().unwrap().data_bytes().unwrap().to_vec()
+}
+
+fn read(path: &Path, frames: u32, sampling: Sampling) -> (Vec<Picture>, End) {
+    let limits = Settings::defaults().unwrap().video;
+    let source = Source::File(path.to_owned());
+    let probe = probe(&source, &limits).unwrap();
+    let mut frames = Frames::open(&source, &probe, Every { frames, sampling }, &limits).unwrap();
+    let mut pictures = Vec::new();
+    while let Some(sample) = frames.next(&|| false).unwrap() {
+        pictures.push((sample.time_s, bytes(&sample.picture)));
+    }
+    (pictures, frames.end(|| false).unwrap())
+}
+
+/// Every frame as the ffmpeg program decodes it.
+fn decoded_by_ffmpeg(path: &Path, size: usize) -> Vec<Vec<u8>> {
+    let output = Command::new("ffmpeg")
+        .args(["-nostdin", "-loglevel", "error", "-noautorotate", "-i"])
+        .arg(path)
+        .args(["-map", "0:v:0", "-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "bgr24", "-"])
+        .output()
+        .expect("ffmpeg is installed");
+    output.stdout.chunks_exact(size).map(<[u8]>::to_vec).collect()
+}
+
+/// How far two pictures are apart, in steps of 8-bit values, on average.
+fn distance(a: &[u8], b: &[u8]) -> f64 {
+    let sum: u64 = a.iter().zip(b).map(|(a, b)| u64::from(a.abs_diff(*b))).sum();
+    #[expect(clippy::cast_precision_loss, reason = "small pictures")]
+    {
+        sum as f64 / a.len() as f64
+    }
+}
+
+/// When the frames of a clip are shown: as ffprobe says, which knows nothing of AVI, where 25 a second follow each other.
+fn told_times(path: &Path, frames: usize) -> Vec<f64> {
+    if path.extension().is_some_and(|extension| extension == "avi") {
+        return (0..frames).map(|frame| f64::from(u32::try_from(frame).unwrap()) / 25.0).collect();
+    }
+    frame_times(path)
+}
+
+/// Holds samples at several intervals against full decoding.
+fn is_exact(path: &Path, name: &str) {
+    let (all, end) = read(path, 1, Sampling::Exact);
+    assert_eq!(end.frames_total as usize, all.len(), "{name}");
+    let times = told_times(path, all.len());
+    assert_eq!(all.len(), times.len(), "{name}");
+    for (index, ((time_s, _), told)) in all.iter().zip(&times).enumerate() {
+        assert!((time_s - told).abs() < 0.002, "{name}: frame {index} at {time_s} instead of {told}");
+    }
+    let by_ffmpeg = decoded_by_ffmpeg(path, all[0].1.len());
+    assert_eq!(all.len(), by_ffmpeg.len(), "{name}");
+    for (index, ((_, picture), told)) in all.iter().zip(&by_ffmpeg).enumerate() {
+        let distance = distance(picture, told);
+        assert!(distance < 2.0, "{name}: frame {index} is {distance} away from what ffmpeg makes of it");
+    }
+    for every in [2, 3, 7, 20, 33, 1000] {
+        let (some, sampled) = read(path, every, Sampling::Exact);
+        assert_eq!(sampled, end, "{name}, every {every}th");
+        assert_eq!(some.len(), all.len().div_ceil(every as usize), "{name}, every {every}th");
+        for (index, given) in some.iter().enumerate() {
+            let wanted = &all[index * every as usize];
+            assert!((given.0 - wanted.0).abs() < 1e-9, "{name}, every {every}th: {} instead of {}", given.0, wanted.0);
+            assert!(given.1 == wanted.1, "{name}, every {every}th: sample {index} is not the frame of full decoding");
+        }
+    }
+}
+
+#[test]
+fn frames_that_are_passed_over_leave_the_others_as_they_are() {
+    let clips = Clips::new();
+    let x265 = "-c:v libx265 -preset ultrafast -pix_fmt yuv420p -x265-params log-level=none";
+    for (name, codec) in [
+        ("default.mp4", "-c:v libx264 -pix_fmt yuv420p".to_owned()),
+        ("pyramid.mp4", "-c:v libx264 -bf 7 -b_strategy 0 -x264-params b-pyramid=normal:ref=6 -g 50".to_owned()),
+        ("strict.mkv", "-c:v libx264 -bf 3 -b_strategy 0 -x264-params b-pyramid=strict:ref=3 -g 24".to_owned()),
+        ("veryfast.mp4", "-c:v libx264 -preset veryfast -bf 3 -b_strategy 0 -g 30".to_owned()),
+        ("open.mp4", "-c:v libx264 -bf 3 -b_strategy 0 -x264-params open-gop=1 -g 12".to_owned()),
+        (
+            "open.mkv",
+            "-c:v libx264 -bf 5 -b_strategy 0 -x264-params open-gop=1:b-pyramid=normal:ref=4 -g 25".to_owned(),
+        ),
+        ("baseline.mp4", "-c:v libx264 -profile:v baseline -pix_fmt yuv420p -g 15".to_owned()),
+        ("refresh.mp4", "-c:v libx264 -pix_fmt yuv420p -x264-params intra-refresh=1 -g 20".to_owned()),
+        ("slices.mp4", "-c:v libx264 -pix_fmt yuv420p -x264-params slices=4 -g 40".to_owned()),
+        ("intra.mp4", "-c:v libx264 -g 1 -pix_fmt yuv420p".to_owned()),
+        ("endless.mp4", "-c:v libx264 -g 9999 -sc_threshold 0 -pix_fmt yuv420p".to_owned()),
+        ("headers.mkv", "-c:v libx264 -bf 3 -g 25 -pix_fmt yuv420p -x264-params repeat-headers=1".to_owned()),
+        ("interlaced.mp4", "-c:v libx264 -flags +ildct+ilme -x264-params tff=1 -bf 2 -g 25".to_owned()),
+        ("shown-interlaced.mkv", "-c:v libx264 -x264-params fake-interlaced=1 -bf 2 -g 25".to_owned()),
+        ("hevc.mp4", format!("{x265}:keyint=40:open-gop=1:bframes=4:b-pyramid=1 -tag:v hvc1")),
+        ("hevc-closed.mov", format!("{x265}:keyint=30:open-gop=0:bframes=3 -tag:v hvc1")),
+        ("hevc-layers.mkv", format!("{x265}:keyint=48:bframes=3:temporal-layers=3")),
+        ("hevc-radl.mp4", format!("{x265}:keyint=30:open-gop=0:radl=2:bframes=4 -tag:v hvc1")),
+        ("vp8.webm", "-c:v libvpx -deadline realtime -g 30 -auto-alt-ref 1 -lag-in-frames 10".to_owned()),
+        ("vp9.webm", "-c:v libvpx-vp9 -deadline good -cpu-used 8 -g 40 -auto-alt-ref 1 -lag-in-frames 16".to_owned()),
+        ("vp9.mp4", "-c:v libvpx-vp9 -deadline realtime -cpu-used 8 -g 25".to_owned()),
+        ("av1.mkv", "-c:v libaom-av1 -usage realtime -cpu-used 8 -g 25".to_owned()),
+        ("asp.mp4", "-c:v mpeg4 -bf 2 -g 20".to_owned()),
+        ("asp.avi", "-c:v mpeg4 -bf 2 -g 20".to_owned()),
+        ("mjpeg.avi", "-c:v mjpeg -pix_fmt yuvj420p".to_owned()),
+        ("mjpeg.mov", "-c:v mjpeg -pix_fmt yuvj420p".to_owned()),
+        ("mpeg2.mkv", "-c:v mpeg2video -bf 2 -g 15".to_owned()),
+        ("h264.avi", "-c:v libx264 -bf 2 -g 25 -pix_fmt yuv420p".to_owned()),
+    ] {
+        is_exact(&clips.moving(name, 4.2, &codec), name);
+    }
+}
+
+#[test]
+fn time_stamps_that_jump_start_late_or_below_zero_or_hide_frames_do_not_shift_the_samples() {
+    let clips = Clips::new();
+    clips.moving("plain.mp4", 4.0, "-c:v libx264 -bf 3 -g 25 -pix_fmt yuv420p");
+    let variable = "-f lavfi -i testsrc=size=160x120:rate=50:duration=4 \
+                    -vf select='lt(t,1)*not(mod(n,5))+gt(t,2.5)' -vsync vfr -pix_fmt yuv420p -c:v libx264 -g 30";
+    for (name, arguments) in [
+        ("variable.mp4", variable),
+        ("variable.mkv", variable),
+        ("late.mkv", "-itsoffset 7.5 -i $plain.mp4 -c copy -copyts"),
+        // Begins between key frames: an edit list hides those that are only there to be decoded.
+        ("hidden.mp4", "-ss 1.5 -i $plain.mp4 -c copy"),
+        ("hidden.mov", "-ss 2.3 -i $plain.mp4 -c copy"),
+        ("negative.mp4", "-i $plain.mp4 -c copy -use_editlist 0 -movflags +negative_cts_offsets"),
+    ] {
+        is_exact(&clips.make(name, arguments), name);
+    }
+}
+
+#[test]
+fn a_stretch_too_long_to_be_held_is_read_in_parts() {
+    let clips = Clips::new();
+    for (name, codec) in [
+        ("endless.mp4", "-c:v libx264 -preset ultrafast -bf 3 -b_strategy 0 -g 9999 -sc_threshold 0"),
+        ("endless.webm", "-c:v libvpx-vp9 -deadline realtime -cpu-used 8 -g 9999"),
+        ("open.mp4", "-c:v libx265 -preset ultrafast -x265-params log-level=none:keyint=700:bframes=4"),
+    ] {
+        is_exact(&clips.moving(name, 50.0, codec), name);
+    }
+}
+
+#[test]
+fn fast_sampling_says_which_frames_it_took_and_leaves_no_gap() {
+    let clips = Clips::new();
+    for (name, codec) in [
+        ("second.mp4", "-c:v libx264 -g 25 -keyint_min 25 -sc_threshold 0 -pix_fmt yuv420p"),
+        ("default.mp4", "-c:v libx264 -bf 3 -g 250 -pix_fmt yuv420p"),
+        ("hevc.mp4", "-c:v libx265 -preset ultrafast -x265-params log-level=none:keyint=60 -tag:v hvc1"),
+        ("vp9.webm", "-c:v libvpx-vp9 -deadline realtime -cpu-used 8 -g 50"),
+        ("asp.avi", "-c:v mpeg4 -bf 2 -g 20"),
+    ] {
+        let path = clips.moving(name, 12.0, codec);
+        let times = told_times(&path, 300);
+        for every in [3, 10, 20, 60] {
+            let (exact, end) = read(&path, every, Sampling::Exact);
+            let (fast, same_end) = read(&path, every, Sampling::Fast);
+            assert_eq!(end, same_end, "{name}, every {every}th");
+            assert!(fast.len() * 3 >= exact.len() * 2, "{name}, every {every}th: {} of {}", fast.len(), exact.len());
+            assert!(fast.len() <= exact.len() + 1, "{name}, every {every}th");
+            let interval_s = f64::from(every) / 25.0;
+            let said: Vec<f64> = fast.iter().map(|(time_s, _)| *time_s).collect();
+            assert!(said[0] < interval_s, "{name}: {said:?}");
+            let largest = said.windows(2).map(|pair| pair[1] - pair[0]).fold(0.0, f64::max);
+            assert!(largest <= 2.0 * interval_s + 0.01, "{name}, every {every}th: {said:?}");
+            assert!(said.iter().all(|said| times.iter().any(|time| (said - time).abs() < 0.002)), "{name}: {said:?}");
+        }
+    }
+}
+
+#[test]
+fn fast_takes_key_frames_alone_where_they_are_dense_enough() {
+    let clips = Clips::new();
+    let path = clips.moving("second.mp4", 10.0, "-c:v libx264 -g 25 -keyint_min 25 -sc_threshold 0 -pix_fmt yuv420p");
+    let (fast, _) = read(&path, 20, Sampling::Fast);
+    let times: Vec<f64> = fast.iter().map(|(time_s, _)| (time_s * 1000.0).round() / 1000.0).collect();
+    // No key frame comes after that at 9 s, and 9.6 s is too far from it.
+    assert_eq!(times, [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 9.6]);
+}
