@@ -15,7 +15,7 @@ export class Progress {
     this.note = h("p", { class: "soft" }, "\u00a0");
     this.items = Object.fromEntries(this.steps.map((step) => [step, h("li", {}, t(`step.${step}`))]));
     this.lost = h("p", { class: "note", role: "status", hidden: true }, t("work.lost"));
-    this.hint = h("p", { class: "soft small" }, uploads ? "\u00a0" : t("work.keep"));
+    this.hint = h("p", { class: "soft small hint" }, uploads ? "\u00a0" : t("work.keep"));
     this.content = [this.title, h("ol", { class: "steps" }, Object.values(this.items)), this.percent, this.meter, this.note, this.lost, this.hint,
       h("div", { class: "row" }, h("button", { class: "button", type: "button", onclick: onCancel }, t("work.cancel")))];
     this.step(this.steps[0]);
