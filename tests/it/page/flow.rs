@@ -61,7 +61,7 @@ async fn a_file_becomes_a_result_that_shows_its_two_halves() {
     // A click on the laughing half jumps there, and the box says so.
     let last = "[...document.querySelectorAll('.segments button')].at(-1)";
     browser.eval(&format!("{last}.click()")).await;
-    browser.until("the jump", "document.querySelector('.screen video').currentTime > 8").await;
+    browser.until("the jump", "document.querySelector('.player video').currentTime > 8").await;
     browser.until("the box", "document.querySelector('.boxes text')?.textContent.includes('Happy')").await;
     browser.picture("result-happy").await;
 
@@ -74,10 +74,10 @@ async fn a_file_becomes_a_result_that_shows_its_two_halves() {
     // A reload comes back to the result; the file is the browser's own and has to be chosen again.
     browser.refresh().await;
     browser.until("the result after the reload", "document.querySelector('#timeline-title')").await;
-    assert!(browser.is_shown(".screen .empty").await);
+    assert!(browser.is_shown(".player .empty").await);
     browser.picture("result-without-file").await;
     browser.choose(".player input[type=file]", &clip).await;
-    browser.until("the player", "document.querySelector('.screen video').videoWidth").await;
+    browser.until("the player", "document.querySelector('.player video').videoWidth").await;
 
     // Erased: neither here nor there.
     browser.click(".actions .danger").await;
