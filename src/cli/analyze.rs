@@ -150,7 +150,7 @@ fn sampling(name: &str) -> Result<Sampling, &'static str> {
     Sampling::from_name(name).ok_or("give exact or fast")
 }
 
-/// The result on standard output.
+/// The result on standard output. A reader that has seen enough (`| head`) is no error.
 fn print(findings: &Findings) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(&findings.analysis).map_err(|error| Failure::Run(error.to_string()))?;
     super::print(&format!("{text}\n"))
