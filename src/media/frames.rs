@@ -83,9 +83,10 @@ pub struct Frames {
     source: Source,
     limits: Video,
     probe: Probe,
-    threads: Threads,
-    /// The stretch whose pictures come now.
+    /// The stretch whose pictures come now. Dropped before the threads, whose end is waited for: one of them may wait
+    /// for room here.
     current: Option<Receiver<Decoded>>,
+    threads: Threads,
     converter: Converter,
     samples: u32,
     /// Frames passed so far; all of them once the end has come.
