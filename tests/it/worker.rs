@@ -233,7 +233,7 @@ impl Post for Server {
         }
         let told = match message {
             Message::Report(findings) => {
-                assert!(context.result_url.as_ref().unwrap().ends_with(&format!("{}/report", context.token)));
+                assert!(context.result_url.as_ref().unwrap().ends_with(&context.token.to_string()));
                 format!("{} frames", findings.analysis.video.frames_analyzed)
             }
             Message::Failure { detail } => detail.to_owned(),
