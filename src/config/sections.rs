@@ -358,13 +358,20 @@ pub struct Smtp {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Webhooks {
-    /// Empty: switched off.
+    /// One, or several with blanks between; empty: switched off.
     pub secret: Secret,
     pub allow_private: bool,
     pub timeout_s: u64,
     pub max_attempts: u32,
     pub backoff_base_s: u64,
     pub backoff_max_s: u64,
+}
+
+impl Webhooks {
+    /// Each of the secrets, the newest first; none: switched off.
+    pub fn secrets(&self) -> impl Iterator<Item = &str> {
+        self.secret.expose().split_whitespace()
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -506,9 +513,9 @@ impl Settings {
         let reply_to = &self.mail.reply_to;
         let is_address = reply_to.is_empty() || reply_to.parse::<lettre::message::Mailbox>().is_ok();
         require(is_address, "mail.reply_to", reply_to, "give a mail address, or nothing")?;
-        let secret = self.webhooks.secret.expose();
-        let sound = secret.is_empty() || webhook_key_bytes(secret).is_some_and(|bytes| (24..=64).contains(&bytes));
-        require(sound, "webhooks.secret", "***", "give whsec_ and 24 to 64 random bytes in base64, or nothing")?;
+        let sound = |secret| webhook_key_bytes(secret).is_some_and(|bytes| (24..=64).contains(&bytes));
+        let form = "give whsec_ and 24 to 64 random bytes in base64, several with blanks between, or nothing";
+        require(self.webhooks.secrets().all(sound), "webhooks.secret", "***", form)?;
         let accent = self.report.accent.strip_prefix('#').unwrap_or_default();
         let is_colour = accent.len() == 6 && accent.chars().all(|c| c.is_ascii_hexdigit());
         require(is_colour, "report.accent", &self.report.accent, "give a colour as #rrggbb")?;

@@ -64,7 +64,7 @@ struct VideoForm {
     /// Of report and mail; by default as the reader's browser asks.
     language: Option<Language>,
     /// Where a program wants to hear of the end of the analysis: an https:// address.
-    #[schema(format = "uri")]
+    #[schema(format = "uri", pattern = "^https://", max_length = 2000)]
     webhook_url: Option<String>,
     /// `off` leaves out the landmarks, so that eye contact is judged by the head alone.
     gaze: Option<Switch>,

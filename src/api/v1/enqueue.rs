@@ -62,7 +62,7 @@ pub async fn enqueue(
 /// Refuses addresses to which no webhooks go.
 pub fn check_webhook(app: &AppState, url: &str) -> Result<(), AnalyzeError> {
     let settings = &app.settings.webhooks;
-    if settings.secret.expose().is_empty() {
+    if settings.secrets().next().is_none() {
         return Err(AnalyzeError::WebhooksOff);
     }
     check_url(url, settings.allow_private).map(drop).map_err(AnalyzeError::BadWebhook)
