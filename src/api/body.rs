@@ -11,7 +11,8 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Number;
 
 use super::incoming::Incoming;
-use super::v1::analyze_video::{self, AnalyzeError};
+use super::v1::analyze_video;
+use super::v1::refusal::AnalyzeError;
 use super::{Api, Problem};
 
 /// Most bytes of a JSON body that holds no video.
@@ -51,7 +52,9 @@ pub async fn whole(api: &Api, headers: &HeaderMap, incoming: Incoming, limit: u6
     incoming.in_field();
     let read = async {
         analyze_video::check_announced(headers, limit)?;
-        let (mut chunks, mut bytes) = (incoming.clone(), BytesMut::new());
+        // Room for what is announced, which is within the limit, so that it is not copied as it grows.
+        let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        let (mut chunks, mut bytes) = (incoming.clone(), BytesMut::with_capacity(announced.unwrap_or(0)));
         while let Some(chunk) = chunks.try_next().await? {
             bytes.extend_from_slice(&chunk);
         }

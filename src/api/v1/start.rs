@@ -14,9 +14,10 @@ use utoipa::openapi::schema::{ArrayBuilder, KnownFormat, ObjectBuilder, OneOf, S
 use utoipa::{PartialSchema, ToSchema};
 use uuid::Uuid;
 
-use super::analyze_video::{self, Accepted, AnalyzeError};
+use super::analyze_video::{self, Accepted};
 use super::enqueue::{self, Wanted};
 use super::form::{self, MAX_FACES, MAX_RECIPIENTS, SAMPLE_EVERY};
+use super::refusal::AnalyzeError;
 use super::uploads::{self, UploadError};
 use crate::analysis::{Detail, Language, Options, Sampling};
 use crate::api::body;

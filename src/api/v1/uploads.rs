@@ -18,7 +18,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::analyze_video::{self, AnalyzeError};
+use super::analyze_video;
+use super::refusal::AnalyzeError;
 use crate::api::body;
 use crate::api::incoming::Incoming;
 use crate::api::openapi::NATIVE;
