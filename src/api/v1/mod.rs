@@ -10,6 +10,7 @@ pub mod form;
 pub mod healthz;
 pub mod metrics;
 pub mod readyz;
+pub mod refusal;
 pub mod report;
 pub mod results;
 pub mod root;
