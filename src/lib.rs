@@ -22,21 +22,31 @@
 //! Nothing imports upward: `analysis` and `engine` are the ground, `vision`, `speech` and `media` stand on them,
 //! `pipeline` on those; `blob`, `store` and `report` beside it; `worker` and `api` on top, `cli` last.
 
+//!
+//! Without the feature `video` (on by default) what needs OpenCV or FFmpeg is left out: the engine and plain types remain.
+
 rust_i18n::i18n!("locales", fallback = "en");
 
 pub mod analysis;
+#[cfg(feature = "video")]
 pub mod api;
+#[cfg(feature = "video")]
 pub mod blob;
+#[cfg(feature = "video")]
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod engine;
 pub mod locale;
+#[cfg(feature = "video")]
 pub mod media;
+#[cfg(feature = "video")]
 pub mod pipeline;
 pub mod report;
 pub mod speech;
 pub mod store;
 pub mod telemetry;
+#[cfg(feature = "video")]
 pub mod vision;
+#[cfg(feature = "video")]
 pub mod worker;
