@@ -47,21 +47,10 @@ function heard(speech) {
   return h("section", { class: "stack", "aria-labelledby": "speech-title" }, h("h2", { id: "speech-title" }, t("result.speech")), h("div", { class: "tiles heard" }, tiles));
 }
 
-export function headline(analysis) {
-  const { summary, faces } = analysis;
+export function headline({ summary }) {
   if (!summary.dominant_emotion) return t("result.nobody");
-  if (faces.length === 1 && faces[0].segments?.length > 1) {
-    // Two expressions, one after the other, and not much else: that is the story.
-    const [[one, p], [two, q]] = Object.entries(summary.emotions).sort((a, b) => b[1] - a[1]);
-    const longest = (name) => faces[0].segments.filter((run) => run.emotion === name).sort((a, b) => b.end_s - b.start_s - (a.end_s - a.start_s))[0];
-    const [a, b] = [longest(one), longest(two)];
-    if (a && b && q >= 20 && p + q >= 65) {
-      const [first, then] = a.start_s < b.start_s ? [one, two] : [two, one];
-      return t("result.from_to", { first: emotion(first).toLowerCase(), then: emotion(then).toLowerCase() });
-    }
-  }
-  const share = summary.emotions[summary.dominant_emotion];
-  return t(share >= 50 ? "result.mostly" : "result.mixed", { emotion: emotion(summary.dominant_emotion).toLowerCase() });
+  const { kind, ...shown } = summary.story ?? { kind: "mixed", emotion: summary.dominant_emotion };
+  return t(`result.${kind}`, Object.fromEntries(Object.entries(shown).map(([name, value]) => [name, emotion(value).toLowerCase()])));
 }
 
 function lead({ summary, faces, video }) {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::analysis::{
     Advice, Analysis, BBox, Certainty, Emotion, FaceSummary, Finding, Findings, Interval, Intervals, ModelUsed,
-    PartName, Probabilities, Remark, Segment, Speech, SpeechQuality, Summary, Timeline, TimelineRow, VideoFacts,
-    sentences,
+    PartName, Probabilities, Remark, Segment, Span, Speech, SpeechQuality, Story, Summary, Timeline, TimelineRow,
+    VideoFacts, sentences,
 };
 
 /// Probabilities that lean towards one emotion and waver with time, as a real classifier's do.
@@ -89,6 +89,7 @@ fn findings(duration_s: f64, interval_s: f64, rows: Vec<TimelineRow>, warnings: 
     let read = |value: f64| (!rows.is_empty()).then_some(value);
     let summary = Summary {
         dominant_emotion: emotions.as_ref().map(top),
+        story: emotions.as_ref().and_then(|emotions| Story::of(emotions, &[])),
         calmness: read(58.3),
         eye_contact: read(41.7),
         eye_contact_coverage: read(0.92),
@@ -146,6 +147,7 @@ pub fn one() -> Findings {
         fluency: Some(88.4),
         pauses: 9,
         longest_pause_s: 2.5,
+        spans: [(0.3, 6.1), (8.6, 12.0), (12.9, 19.5)].map(|(start_s, end_s)| Span { start_s, end_s }).into(),
     });
     scored(&mut found);
     found
@@ -181,7 +183,9 @@ fn scored(found: &mut Findings) {
         Remark::Try { advice: Advice::KeepEyesUp },
     ];
     summary.feedback = sentences(&summary.remarks, 19.7);
-    found.analysis.faces[0].segments = vec![run(Emotion::Sad, 0.0, 8.0), run(Emotion::Happy, 8.0, 19.7)];
+    let runs = vec![run(Emotion::Sad, 0.0, 8.0), run(Emotion::Happy, 8.0, 19.7)];
+    found.analysis.summary.story = Story::of(&found.analysis.faces[0].emotions, &runs);
+    found.analysis.faces[0].segments = runs;
 }
 
 /// Two people, the second one surprised and only there in the middle.

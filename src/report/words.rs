@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::analysis::{Emotion, FACING_PITCH_DEG, FACING_YAW_DEG, GAZE_CONE_DEG, Language, PAUSE_S};
+use crate::analysis::{Emotion, FACING_PITCH_DEG, FACING_YAW_DEG, GAZE_CONE_DEG, Language, PAUSE_S, Story};
 use crate::locale;
 
 /// The words of a language.
@@ -39,10 +39,15 @@ impl Words {
         self.say(&format!("adjective.{emotion}"))
     }
 
-    /// The dominant emotion with as much certainty as its share (0 to 100) allows.
-    pub fn mostly(self, emotion: Emotion, share: f64) -> String {
-        let key = if share >= 50.0 { "mostly" } else { "mixed" };
-        self.fill(key, &[("emotion", &self.adjective(emotion))])
+    /// A headline.
+    pub fn story(self, story: Story) -> String {
+        match story {
+            Story::InTurn { first, then } => {
+                self.fill("in_turn", &[("first", &self.adjective(first)), ("then", &self.adjective(then))])
+            }
+            Story::Mostly { emotion } => self.fill("mostly", &[("emotion", &self.adjective(emotion))]),
+            Story::Mixed { emotion } => self.fill("mixed", &[("emotion", &self.adjective(emotion))]),
+        }
     }
 
     pub fn number(self, value: f64, decimals: usize) -> String {
@@ -260,10 +265,12 @@ mod tests {
     }
 
     #[test]
-    fn words_promise_no_more_than_the_share() {
-        assert_eq!(EN.mostly(Emotion::Happy, 50.0), "Mostly happy");
-        assert_eq!(EN.mostly(Emotion::Sad, 49.9), "Mixed, sad most often");
-        assert_eq!(DE.mostly(Emotion::Sad, 49.9), "Gemischt, am häufigsten traurig");
+    fn a_story_becomes_a_headline() {
+        let (sad, happy) = (Emotion::Sad, Emotion::Happy);
+        assert_eq!(EN.story(Story::Mostly { emotion: happy }), "Mostly happy");
+        assert_eq!(EN.story(Story::Mixed { emotion: sad }), "Mixed, sad most often");
+        assert_eq!(DE.story(Story::Mixed { emotion: sad }), "Gemischt, am häufigsten traurig");
+        assert_eq!(DE.story(Story::InTurn { first: sad, then: happy }), "Erst traurig, dann fröhlich");
     }
 
     #[test]
