@@ -3,7 +3,7 @@
 import { call, json, key } from "./api.js";
 import { Timeline } from "./chart.js";
 import { byId, h, icon, s, say, save, toast } from "./dom.js";
-import { emotion, language, moment, number, percent, t, text } from "./words.js";
+import { emotion, language, locale, moment, number, percent, t, text } from "./words.js";
 
 const clamp = (value) => Math.min(100, Math.max(0, value));
 
@@ -31,7 +31,7 @@ function figures({ summary }) {
   const intervals = summary.intervals ?? {};
   const of = (name, more) => tile(name, summary[name], { interval: intervals[name], ...more });
   const hundred = { show: (v) => percent(v * 100), unit: "", spread: (v) => v * 100 };
-  const signed = { show: (v) => (v > 0 ? "+" : "") + number(v * 100), unit: "", spread: (v) => 50 + v * 50 };
+  const signed = { show: (v) => (v > 0 ? "+" : "") + number(v * 100).replace("-", "−"), unit: "", spread: (v) => 50 + v * 50 };
   return [
     of("overall_score"), of("presence"),
     of("eye_contact", { show: (v) => percent(v), unit: "", coverage: summary.eye_contact_coverage }),
@@ -174,7 +174,7 @@ function take(job, onErase) {
         toast(t("take.link_copied"));
       })),
       button("erase", "bin", () => { sure.returnValue = ""; sure.showModal(); }, "quiet danger")),
-    job.expires_at && h("p", { class: "soft small" }, t("take.expires", { date: new Date(job.expires_at).toLocaleDateString(language, { dateStyle: "long" }) })), sure);
+    job.expires_at && h("p", { class: "soft small" }, t("take.expires", { date: new Date(job.expires_at).toLocaleDateString(locale, { dateStyle: "long" }) })), sure);
 }
 
 /** Puts the result of a job into the page; `player` gets the boxes. */
