@@ -30,9 +30,11 @@ stop() {
 }
 trap stop EXIT
 
-# A smiling face for a second; and one picture of it.
-ffmpeg -hide_banner -loglevel error -y -ss 5 -i data/demo.mp4 -t 0.8 -vf scale=320:240 -pix_fmt yuv420p "$work/clip.mp4"
+# A smiling face for sixteen frames; and one picture of it.
+ffmpeg -hide_banner -loglevel error -y -ss 5 -i data/demo.mp4 -t 0.64 -vf scale=160:120 -pix_fmt yuv420p "$work/clip.mp4"
 ffmpeg -hide_banner -loglevel error -y -i "$work/clip.mp4" -frames:v 1 "$work/picture.png"
+# Ten frames in which nobody is.
+ffmpeg -hide_banner -loglevel error -y -f lavfi -i testsrc=size=160x120:rate=25:duration=0.4 -c:v mpeg4 "$work/faceless.avi"
 
 export VISAGE_DATABASE__URL=sqlite://$work/visage.db VISAGE_STORAGE__FOLDER=$work/videos VISAGE_MAIL__OUTBOX=$work/outbox
 export VISAGE_AUTH__REQUIRED=true VISAGE_HTTP__LISTEN=127.0.0.1:0 VISAGE_HTTP__MAX_WAIT_S=1 VISAGE_LOG__FORMAT=json
@@ -55,8 +57,8 @@ for ((tries = 0; tries < 480; tries++)); do
 done
 
 export VISAGE_TEST_BASE=$base VISAGE_TEST_KEY=$key VISAGE_TEST_CLIP=$work/clip.mp4 VISAGE_TEST_PICTURE=$work/picture.png
-export VISAGE_TEST_LONG_CLIP=$root/data/demo.mp4
-say "ordinary clients of the five services"
+export VISAGE_TEST_LONG_CLIP=$root/data/demo.mp4 VISAGE_TEST_FACELESS_CLIP=$work/faceless.avi
+say "ordinary clients of the five services, and of visage itself"
 "$venv/bin/python" "$checks/clients.py"
 say "schemathesis"
 cd "$checks"

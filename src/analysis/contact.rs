@@ -9,10 +9,13 @@ use super::{Gaze, Observation, eye_contact};
 
 /// A gaze further than this from the person's line to the camera does not meet it, in degrees.
 pub const GAZE_CONE_DEG: f32 = 12.0;
-/// Most that a person's own line may be off from the measured one, in degrees. No more than the cone: whose gaze never
-/// comes into the cone as measured has no offset, and no contact.
+/// Most that a person's own line may be off from the measured one, in degrees. Of six people who look into the camera, one is
+/// measured so far from it, and the others up to 5.
 pub const OFFSET_DEG: f32 = 10.0;
-/// Samples with open eyes from which on an offset is taken ...
+/// Gazes within this of the camera may be meant for it: the offset, and what the measurement wavers by (a mirror moves it by
+/// 4 degrees on the mean).
+const NEAR_DEG: f32 = OFFSET_DEG + 5.0;
+/// Samples with open eyes near the camera from which on an offset is taken.
 const OFFSET_SAMPLES: usize = 6;
 
 /// Eyes are shut below this share of their usual openness ...
@@ -56,10 +59,12 @@ fn usual_openness(seen: &[Observation]) -> f32 {
 }
 
 /// Where the gaze of a person who looks into the camera is measured: the median of the gazes near the camera, if those are
-/// at least half of all; else nobody knows, and it is the camera itself.
+/// at least half of all; else nobody knows, and it is the camera itself. Whose gaze never comes into the cone as measured
+/// has no offset, and no contact.
 fn offset(gazes: &[Gaze]) -> Gaze {
-    let near: Vec<Gaze> = gazes.iter().copied().filter(|gaze| angle(*gaze, Gaze::default()) <= OFFSET_DEG).collect();
-    if near.len() < OFFSET_SAMPLES || 2 * near.len() < gazes.len() {
+    let within = |most: f32| move |gaze: &Gaze| angle(*gaze, Gaze::default()) <= most;
+    let near: Vec<Gaze> = gazes.iter().copied().filter(within(NEAR_DEG)).collect();
+    if near.len() < OFFSET_SAMPLES || 2 * near.len() < gazes.len() || !gazes.iter().any(within(GAZE_CONE_DEG)) {
         return Gaze::default();
     }
     let median = |part: fn(&Gaze) -> f32| {

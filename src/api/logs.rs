@@ -13,6 +13,7 @@ use jiff::{Timestamp, ToSpan};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::time::Instant;
+use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, OneOf, Schema, SchemaFormat, Type};
 use utoipa::{IntoParams, ToSchema};
 
 use super::openapi::THUMBNAILS;
@@ -30,10 +31,10 @@ const BODY: usize = 16 << 10;
 #[into_params(parameter_in = Query)]
 pub struct Filters {
     /// Answered then or later (ISO 8601); a date without a time means the whole day.
-    #[param(value_type = Option<String>)]
+    #[param(schema_with = date_or_time)]
     start_date: Option<Value>,
     /// Answered then or earlier (ISO 8601); a date without a time means the whole day.
-    #[param(value_type = Option<String>)]
+    #[param(schema_with = date_or_time)]
     end_date: Option<Value>,
     #[param(value_type = Option<u16>, minimum = 100, maximum = 999)]
     status_code: Option<Value>,
@@ -46,6 +47,12 @@ pub struct Filters {
     /// Most entries of the answer.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000, default = 1000)]
     limit: Option<Value>,
+}
+
+fn date_or_time() -> Schema {
+    let text = |format| ObjectBuilder::new().schema_type(Type::String).format(Some(SchemaFormat::KnownFormat(format)));
+    let empty = ObjectBuilder::new().schema_type(Type::String).max_length(Some(0));
+    OneOf::builder().item(text(KnownFormat::DateTime)).item(text(KnownFormat::Date)).item(empty).build().into()
 }
 
 #[derive(Serialize, ToSchema)]

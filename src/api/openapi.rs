@@ -7,8 +7,9 @@
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use utoipa::openapi::link::Link;
 use utoipa::openapi::path::Operation;
-use utoipa::openapi::schema::{Components, Object, Schema, SchemaType, Type};
+use utoipa::openapi::schema::{AdditionalProperties, Components, Object, Schema, SchemaType, Type};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{
@@ -69,6 +70,7 @@ pub(super) fn complete(mut document: OpenApi, settings: &Settings) -> OpenApi {
     document.tags = Some(tags.map(tag).into());
     let components = document.components.get_or_insert_default();
     tell_missing(components, &requested(&document.paths.paths));
+    tell_limits(components, settings);
     for (name, schema) in [
         (ProblemBody::name(), ProblemBody::schema()),
         (PlainBody::name(), PlainBody::schema()),
@@ -84,6 +86,7 @@ pub(super) fn complete(mut document: OpenApi, settings: &Settings) -> OpenApi {
         for (method, operation) in operations(item) {
             let access = auth::access(&method, Some(path));
             finish(operation, access, settings.auth.required);
+            lead_on(operation);
         }
     }
     document
@@ -143,6 +146,53 @@ fn finish(operation: &mut Operation, access: Access, required: bool) {
     }
 }
 
+const TOKEN: &str = "$response.body#/token";
+const UPLOAD: &str = "$response.body#/upload";
+/// What may follow a call: the next one, which of its parameters is known then, and where in the answer that is.
+const AFTER_VIDEO: [(&str, &str, &str); 6] = [
+    ("result", "token", TOKEN),
+    ("events", "token", TOKEN),
+    ("timeline", "token", TOKEN),
+    ("report", "token", TOKEN),
+    ("get_stats", "token", TOKEN),
+    ("erase", "token", TOKEN),
+];
+const AFTER_UPLOAD: [(&str, &str, &str); 3] =
+    [("upload_state", "upload", UPLOAD), ("send_part", "upload", UPLOAD), ("abort_upload", "upload", UPLOAD)];
+const AFTER_FRAME: [(&str, &str, &str); 2] =
+    [("frame", "frame", "$response.body#/frame"), ("erase_frame", "frame", "$response.body#/frame")];
+const AFTER_TIMELINE: [(&str, &str, &str); 1] = [("timeline", "cursor", "$response.body#/next")];
+const AFTER_LIST: [(&str, &str, &str); 1] = [("list_analyses", "cursor", "$response.body#/next")];
+
+/// Adds to a call the links from its answer to the calls that may follow.
+fn lead_on(operation: &mut Operation) {
+    let (status, follow): (_, &[_]) = match operation.operation_id.as_deref() {
+        Some("analyze_video" | "start_analysis" | "upload" | "record_video") => ("202", &AFTER_VIDEO),
+        Some("begin_upload") => ("201", &AFTER_UPLOAD),
+        Some("save_frame") => ("201", &AFTER_FRAME),
+        Some("timeline") => ("200", &AFTER_TIMELINE),
+        Some("list_analyses") => ("200", &AFTER_LIST),
+        _ => return,
+    };
+    let is_upload = operation.operation_id.as_deref() == Some("begin_upload");
+    let Some(RefOr::T(answer)) = operation.responses.responses.get_mut(status) else { return };
+    for (next, parameter, place) in follow {
+        let mut link = Link::builder().operation_id(*next).parameter(*parameter, *place);
+        if *next == "timeline" && *parameter == "cursor" {
+            link = link.parameter("token", "$request.path.token");
+        }
+        if *next == "send_part" {
+            link = link.parameter("number", "$response.body#/parts/0/number");
+        }
+        answer.links.insert((*next).to_owned(), RefOr::T(link.build()));
+    }
+    if is_upload {
+        let body = serde_json::json!({"upload": UPLOAD});
+        let link = Link::builder().operation_id("start_analysis").request_body(Some(body)).build();
+        answer.links.insert("start_analysis".to_owned(), RefOr::T(link));
+    }
+}
+
 /// Names of the schemas that requests have, each with its content type.
 fn requested(paths: &utoipa::openapi::path::PathsMap<String, PathItem>) -> Vec<(String, String)> {
     let bodies = paths.values().flat_map(|item| [&item.post, &item.put, &item.get]).flatten();
@@ -172,8 +222,47 @@ fn tell_missing(components: &mut Components, requests: &[(String, String)]) {
     }
 }
 
+/// The forms that refuse a field which is not known.
+const CLOSED: [&str; 1] = ["VideoForm"];
+/// Requests in which movements of the face exclude that the landmarks are left out.
+const EXCLUSIVE: [&str; 2] = ["VideoForm", "StartRequest"];
+
+/// Adds to requests what their types cannot say: that nothing else may stand there, which members exclude each other,
+/// and limits that are settings.
+fn tell_limits(components: &mut Components, settings: &Settings) {
+    let mut object = |name: &str, tell: &dyn Fn(&mut Object)| {
+        if let Some(RefOr::T(Schema::Object(object))) = components.schemas.get_mut(name) {
+            tell(object);
+        }
+    };
+    for name in CLOSED {
+        object(name, &|form| form.additional_properties = Some(Box::new(AdditionalProperties::FreeForm(false))));
+    }
+    for name in EXCLUSIVE {
+        let both = serde_json::json!({
+            "required": ["detail", "gaze"],
+            "properties": {"detail": {"const": "expressions"}, "gaze": {"enum": ["off", false]}},
+        });
+        object(name, &|request| {
+            request.extensions.get_or_insert_default().insert("not".to_owned(), both.clone());
+        });
+    }
+    object("UploadRequest", &|request| {
+        if let Some(RefOr::T(Schema::Object(size))) = request.properties.get_mut("size_bytes") {
+            size.maximum = Some(settings.http.max_upload.0.into());
+        }
+    });
+}
+
 /// Members of answers that are left out where there is nothing to tell.
-const LEFT_OUT: [(&str, &str); 1] = [("Options", "language")];
+const LEFT_OUT: [(&str, &str); 6] = [
+    ("Options", "language"),
+    ("Options", "detail"),
+    ("TimelineRow", "expressions"),
+    ("Intervals", "overall_score"),
+    ("Parts", "overall_score"),
+    ("StreamEvent", "id"),
+];
 
 fn require_all(name: &str, schema: &mut Schema) {
     let always = |member: &&String| !LEFT_OUT.contains(&(name, member.as_str()));
@@ -190,16 +279,29 @@ fn require_all(name: &str, schema: &mut Schema) {
     }
 }
 
+fn is_null(schema: &RefOr<Schema>) -> bool {
+    matches!(schema, RefOr::T(Schema::Object(object)) if object.schema_type == SchemaType::Type(Type::Null))
+}
+
 /// Takes null from the types of the members.
 fn leave_out(request: &mut Object) {
     for (_, member) in &mut request.properties {
-        if let RefOr::T(Schema::Object(member)) = member
-            && let SchemaType::Array(types) = &mut member.schema_type
-        {
-            types.retain(|given| *given != Type::Null);
-            if let [only] = types.as_slice() {
-                member.schema_type = SchemaType::Type(only.clone());
+        match member {
+            RefOr::T(Schema::Object(object)) => {
+                if let SchemaType::Array(types) = &mut object.schema_type {
+                    types.retain(|given| *given != Type::Null);
+                    if let [only] = types.as_slice() {
+                        object.schema_type = SchemaType::Type(only.clone());
+                    }
+                }
             }
+            RefOr::T(Schema::OneOf(choice)) => {
+                choice.items.retain(|item| !is_null(item));
+                if let [only] = choice.items.as_slice() {
+                    *member = only.clone();
+                }
+            }
+            _ => {}
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use jiff::Timestamp;
 
-use super::v1::analyze_video::AnalyzeError;
+use super::v1::refusal::AnalyzeError;
 use super::{Api, Caller};
 use crate::store::{Quotas, Store};
 

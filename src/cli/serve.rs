@@ -10,7 +10,7 @@ use crate::api::{self, AppState};
 use crate::blob::{self, BlobStore};
 use crate::clock::{Clock, RandomTokens, SystemClock, Tokens};
 use crate::config::Settings;
-use crate::pipeline::LazyPipeline;
+use crate::pipeline::{LazyPipeline, Pipeline};
 use crate::report::{Mailer, Reporter};
 use crate::store::Store;
 use crate::worker::{Post, Worker};
@@ -26,6 +26,10 @@ pub fn serve(args: ServeArgs, settings: Settings) -> Result<(), Failure> {
     run(async {
         let house = House::open(settings).await?;
         let worker = if args.no_workers { None } else { Some(house.worker().await?) };
+        if worker.is_none() && !house.settings.thumbnails.model.file.as_os_str().is_empty() {
+            // A model of the operator's own that does not fit its description should be known of before it is asked for.
+            house.models().await?;
+        }
         let stop = stop_on_signals()?;
         // A service that cannot listen takes its workers down with it.
         let working = tokio::spawn({
@@ -79,7 +83,8 @@ struct House {
     blobs: Arc<dyn BlobStore>,
     reporter: Reporter,
     /// Shared by the workers and by the calls that are answered with their result. A process without workers loads the
-    /// models at the first such call, so one that never gets any needs none.
+    /// models at the first such call, so one that never gets any needs none, unless one of the operator's own is to read
+    /// clips.
     pipeline: LazyPipeline,
     clock: Arc<dyn Clock>,
     tokens: Arc<dyn Tokens>,
@@ -97,13 +102,17 @@ impl House {
         Ok(Self { settings, store, blobs, reporter, pipeline, clock, tokens })
     }
 
-    /// Loads the models and puts a worker together.
-    async fn worker(&self) -> Result<Worker, Failure> {
+    async fn models(&self) -> Result<Pipeline, Failure> {
         let pipeline = self.pipeline.clone();
-        let pipeline = tokio::task::spawn_blocking(move || pipeline.get())
+        tokio::task::spawn_blocking(move || pipeline.get())
             .await
             .map_err(|error| Failure::Run(format!("loading the models broke off: {error}")))?
-            .map_err(|error| Failure::Missing(format!("{error}\nvisage doctor says more.")))?;
+            .map_err(|error| Failure::Missing(format!("{error}\nvisage doctor says more.")))
+    }
+
+    /// Loads the models and puts a worker together.
+    async fn worker(&self) -> Result<Worker, Failure> {
+        let pipeline = self.models().await?;
         let mailer =
             Mailer::new(&self.settings, self.reporter.clone()).map_err(|error| Failure::Settings(error.to_string()))?;
         Ok(Worker {

@@ -4,6 +4,7 @@
 //! then environment variables `VISAGE_<SECTION>__<KEY>`. Whatever is unknown, of the wrong type or out of range stops
 //! the program at start with the key's name. Nothing here touches the network or opens a file that a setting names.
 
+mod checks;
 mod sections;
 mod size;
 

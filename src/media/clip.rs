@@ -15,6 +15,9 @@ use crate::config::Video;
 
 /// Frames a second of what is made.
 pub const CLIP_FPS: u32 = 10;
+/// The encoders, as FFmpeg names them.
+const H264: &str = "libx264";
+const WEBP: &str = "libwebp_anim";
 
 /// How a clip is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +26,12 @@ pub enum ClipFormat {
     Mp4,
     Gif,
     Webp,
+}
+
+/// The encoders of clips that the FFmpeg which this program is linked to does not have.
+pub fn missing_encoders() -> Vec<&'static str> {
+    prepare();
+    [H264, WEBP].into_iter().filter(|name| encoder::find_by_name(name).is_none()).collect()
 }
 
 /// Why no clip was made.
@@ -107,7 +116,7 @@ impl Boomerang {
         match format {
             ClipFormat::Gif => self.gif(),
             ClipFormat::Mp4 => self.with_ffmpeg(
-                "libx264",
+                H264,
                 "mp4",
                 &[
                     ("preset", "veryfast"),
@@ -117,7 +126,7 @@ impl Boomerang {
                 ],
                 &[("movflags", "+faststart")],
             ),
-            ClipFormat::Webp => self.with_ffmpeg("libwebp_anim", "webp", &[("quality", "75")], &[("loop", "0")]),
+            ClipFormat::Webp => self.with_ffmpeg(WEBP, "webp", &[("quality", "75")], &[("loop", "0")]),
         }
     }
 

@@ -23,7 +23,7 @@ mod tail;
 use std::path::PathBuf;
 
 pub use audio::{SOUND_RATE, Sound, SoundError};
-pub use clip::{Boomerang, CLIP_FPS, ClipFailure, ClipFormat};
+pub use clip::{Boomerang, CLIP_FPS, ClipFailure, ClipFormat, missing_encoders};
 pub use container::prepare;
 pub use frames::{End, Every, Frames, FramesError, Sample};
 pub use probe::{Probe, ProbeError, probe, sniff};

@@ -207,7 +207,39 @@ pub(super) mod tests {
         assert_eq!(head_pose(&face(Some(nowhere)), WIDTH, HEIGHT), None);
     }
 
+    /// The same face in a mirror.
+    fn mirrored(landmarks: Landmarks) -> Landmarks {
+        let there = |point: Point| Point { x: WIDTH as f32 - point.x, ..point };
+        match landmarks {
+            Landmarks::MouthCorners([right, left, nose, mouth_right, mouth_left]) => {
+                Landmarks::MouthCorners([left, right, nose, mouth_left, mouth_right].map(there))
+            }
+            Landmarks::Ears([right, left, nose, mouth, ear_right, ear_left]) => {
+                Landmarks::Ears([left, right, nose, mouth, ear_left, ear_right].map(there))
+            }
+        }
+    }
+
     proptest! {
+        #[test]
+        fn a_mirror_turns_yaw_and_roll_round_and_the_size_of_the_picture_does_not_matter(
+            yaw in -60.0..60.0_f32, pitch in -40.0..40.0_f32, roll in -60.0..60.0_f32,
+            x in 40.0..600.0_f64, y in 40.0..320.0_f64, away in 30.0..300.0_f64,
+        ) {
+            let pose = Pose { yaw, pitch, roll };
+            let there = Pose { yaw: -yaw, roll: -roll, ..pose };
+            let put = |point| project(point, pose, (x, y), away);
+            for seen in [Landmarks::MouthCorners(FIVE.map(put)), Landmarks::Ears(SIX.map(put))] {
+                assert_near(head_pose(&face(Some(mirrored(seen))), WIDTH, HEIGHT), there, 0.5);
+                let twice = |point: Point| Point { x: 2.0 * point.x, y: 2.0 * point.y };
+                let large = match seen {
+                    Landmarks::MouthCorners(points) => Landmarks::MouthCorners(points.map(twice)),
+                    Landmarks::Ears(points) => Landmarks::Ears(points.map(twice)),
+                };
+                assert_near(head_pose(&face(Some(large)), 2 * WIDTH, 2 * HEIGHT), pose, 0.5);
+            }
+        }
+
         #[test]
         fn a_known_pose_is_found_again(
             yaw in -60.0..60.0_f32, pitch in -40.0..40.0_f32, roll in -60.0..60.0_f32,

@@ -1,4 +1,4 @@
-"""Ordinary clients of the five services, written from what those services document, driven against visage.
+"""Ordinary clients of the five services, written from what those services document, and one of visage itself.
 
 Each does what a client of its service does, with nothing changed but the base URL, and looks at every field: that it is
 there, its type and its range.
@@ -8,6 +8,7 @@ import base64
 import datetime
 import os
 import time
+import uuid
 from pathlib import Path
 
 import requests
@@ -15,6 +16,8 @@ import requests
 BASE = os.environ["VISAGE_TEST_BASE"]
 KEY = os.environ["VISAGE_TEST_KEY"]
 CLIP = Path(os.environ["VISAGE_TEST_LONG_CLIP"])
+SHORT_CLIP = Path(os.environ["VISAGE_TEST_CLIP"])
+FACELESS_CLIP = Path(os.environ["VISAGE_TEST_FACELESS_CLIP"])
 PICTURE = Path(os.environ["VISAGE_TEST_PICTURE"])
 SEVEN = {"angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"}
 FIVE = {"Anger", "Happy", "Shock", "Neutral", "Sad"}
@@ -36,6 +39,28 @@ def members(value, names):
     assert set(value) == set(names), sorted(value)
 
 
+def moment(value):
+    assert datetime.datetime.fromisoformat(value).tzinfo is not None, value
+
+
+def share_of_hundred(emotions):
+    """Percent a label, all seven, summing to 100."""
+    members(emotions, SEVEN)
+    for percent in emotions.values():
+        number(percent, 0, 100)
+    assert abs(sum(emotions.values()) - 100) < 0.01, emotions
+
+
+def finished(token):
+    for _ in range(600):
+        result = session.get(f"{BASE}/results/{token}", params={"wait": 1}, timeout=60)
+        assert result.status_code == 200, result.text
+        if result.json()["status"] not in ("queued", "running"):
+            return result.json()
+        number(result.json()["progress"]["fraction"] or 0, 0, 1)
+    raise AssertionError("the analysis does not end")
+
+
 def upload(path, field="video", **fields):
     with CLIP.open("rb") as video:
         return session.post(BASE + path, files={field: (CLIP.name, video, "video/mp4")}, data=fields, timeout=300)
@@ -46,21 +71,115 @@ def gamma():
     answer = upload("/analyze-video/", email="ann@example.org")
     assert answer.ok, answer.text
     token = answer.json()["token"]
-    assert type(token) is str and len(token) == 36
-    for _ in range(600):
-        result = session.get(f"{BASE}/results/{token}?wait=1", timeout=60).json()
-        if result["status"] not in ("queued", "running"):
-            break
-        time.sleep(0.1)
+    assert str(uuid.UUID(token)) == token
+    assert answer.json()["status"] == "queued"
+    assert answer.headers["location"] == f"/results/{token}" and int(answer.headers["retry-after"]) > 0
+    result = finished(token)
     assert result["status"] == "done", result
     assert result["options"]["sample_every"] == 20
     summary = result["analysis"]["summary"]
     assert summary["dominant_emotion"] in SEVEN
     number(summary["calmness"], 0, 100)
-    members(summary["emotions"], SEVEN)
-    assert abs(sum(summary["emotions"].values()) - 100) < 0.01
-    assert session.get(f"{BASE}/results/{token}/report", timeout=60).headers["content-type"].startswith("text/html")
-    return token
+    share_of_hundred(summary["emotions"])
+    report = session.get(f"{BASE}/results/{token}/report", timeout=60)
+    assert report.status_code == 200 and report.headers["content-type"].startswith("text/html")
+
+
+def analysis(found):
+    """The result, field by field."""
+    assert set(found) >= {"video", "summary", "speech", "faces", "models", "warnings"}, found
+    video = found["video"]
+    members(video, ["duration_s", "fps", "width", "height", "codec", "frames_total", "frames_analyzed", "has_audio"])
+    assert (video["width"], video["height"], video["codec"], video["has_audio"]) == (640, 480, "h264", False)
+    assert abs(video["duration_s"] - 9) < 0.1 and video["fps"] == 25
+    assert (video["frames_total"], video["frames_analyzed"]) == (225, 12), video
+    summary = found["summary"]
+    assert summary["dominant_emotion"] in SEVEN
+    share_of_hundred(summary["emotions"])
+    for name in ("calmness", "eye_contact", "overall_score", "presence"):
+        number(summary[name], 0, 100)
+    number(summary["model_confidence"], 0, 1)
+    number(summary["valence"], -1, 1)
+    number(summary["arousal"], -1, 1)
+    assert summary["feedback"] and all(type(sentence) is str for sentence in summary["feedback"])
+    # The clip is silent, and the result says so.
+    assert found["speech"] is None
+    assert any("sound" in warning or "audio" in warning for warning in found["warnings"]), found["warnings"]
+    (face,) = found["faces"]
+    assert face["id"] == 1
+    number(face["first_s"], 0, 9)
+    number(face["last_s"], face["first_s"], 9)
+    whole(face["frames"], 1, 12)
+    assert face["dominant_emotion"] in SEVEN
+    assert set(face["emotion_counts"]) <= SEVEN and sum(face["emotion_counts"].values()) == face["frames"]
+    assert set(face["average_confidence"]) == set(face["emotion_counts"])
+    for confidence in face["average_confidence"].values():
+        number(confidence, 0, 1)
+    assert face["embeddings_shape"] == [face["frames"], 7]
+    assert len(face["example_embedding"]) == 7 and abs(sum(face["example_embedding"]) - 1) < 0.01
+    number(face["eye_contact"], 0, 100)
+    number(face["calmness"], 0, 100)
+    for model in found["models"]:
+        assert model["name"] and len(model["sha256"]) == 64 and int(model["sha256"], 16) >= 0
+
+
+def native():
+    """visage's own calls, from the upload to the end."""
+    name = {"Idempotency-Key": str(uuid.uuid4())}
+    files = {"video": (CLIP.name, CLIP.read_bytes(), "video/mp4")}
+    sent = session.post(f"{BASE}/analyze-video", files=files, headers=name, timeout=300)
+    assert sent.status_code == 202, sent.text
+    token = sent.json()["token"]
+    again = session.post(f"{BASE}/analyze-video", files=files, headers=name, timeout=300)
+    assert (again.status_code, again.json()["token"]) == (202, token)
+    other = session.post(f"{BASE}/analyze-video", files=files, data={"max_faces": 1}, headers=name, timeout=300)
+    assert other.status_code == 422 and other.json()["code"] == "idempotency_key_reused", other.text
+
+    result = finished(token)
+    assert result["status"] == "done" and result["error"] is None, result
+    members(result["progress"], ["fraction", "frames_done", "frames_total", "stage"])
+    assert (result["progress"]["fraction"], result["progress"]["stage"]) == (1, "finished")
+    for time_of in ("created_at", "started_at", "finished_at", "expires_at"):
+        moment(result[time_of])
+    analysis(result["analysis"])
+    answer = session.get(f"{BASE}/results/{token}", timeout=60)
+    unchanged = session.get(f"{BASE}/results/{token}", headers={"If-None-Match": answer.headers["etag"]}, timeout=60)
+    assert (unchanged.status_code, unchanged.content) == (304, b"")
+
+    events = session.get(f"{BASE}/results/{token}/events", timeout=60)
+    assert events.headers["content-type"].startswith("text/event-stream") and "event: done" in events.text
+    rows, cursor, pages = [], None, 0
+    while pages == 0 or cursor is not None:
+        parameters = {"limit": 5, **({"cursor": cursor} if cursor else {})}
+        page = session.get(f"{BASE}/results/{token}/timeline", params=parameters, timeout=60).json()
+        rows, cursor, pages = rows + page["rows"], page["next"], pages + 1
+    assert len(rows) == result["analysis"]["faces"][0]["frames"] and pages > 1
+    for row in rows:
+        number(row["time_s"], 0, 9)
+        members(row["emotions"], SEVEN)
+    table = session.get(f"{BASE}/results/{token}/timeline", headers={"Accept": "text/csv"}, timeout=60)
+    assert table.headers["content-type"].startswith("text/csv") and len(table.text.splitlines()) == len(rows) + 1
+    listed = session.get(f"{BASE}/v1/analyses", params={"status": "done", "limit": 1}, timeout=60).json()
+    assert listed["analyses"][0]["token"] == token, listed
+
+    video = SHORT_CLIP.read_bytes()
+    begun = session.post(f"{BASE}/v1/uploads", json={"size_bytes": len(video)}, timeout=60)
+    assert begun.status_code == 201, begun.text
+    for part in begun.json()["parts"]:
+        piece = video[part["offset"]:part["offset"] + part["size_bytes"]]
+        assert requests.put(part["url"], data=piece, timeout=60).ok
+    started = session.post(f"{BASE}/v1/analyses", json={"upload": begun.json()["upload"]}, timeout=60)
+    assert started.status_code == 202 and finished(started.json()["token"])["status"] == "done", started.text
+
+    assert session.delete(f"{BASE}/results/{token}", timeout=60).status_code == 204
+    gone = session.get(f"{BASE}/results/{token}", timeout=60)
+    assert gone.status_code == 404 and gone.headers["content-type"] == "application/problem+json"
+    problem = gone.json()
+    assert problem["code"] and problem["detail"].endswith(".") and problem["status"] == 404
+    assert problem["request_id"] == gone.headers["x-request-id"]
+    for path in ("/healthz", "/readyz", "/openapi.json", "/docs"):
+        assert requests.get(BASE + path, timeout=60).status_code == 200, path
+    assert requests.get(BASE + "/v1/analyses", timeout=60).status_code == 401
 
 
 def facial_emotion_analysis():
@@ -80,6 +199,9 @@ def facial_emotion_analysis():
     assert missing.status_code == 400 and missing.json()["error"], missing.text
     corrupt = session.post(BASE + "/api/facial-analysis/", files={"video": ("a.mp4", b"nothing")}, timeout=60)
     assert corrupt.status_code == 422 and corrupt.json()["error"], corrupt.text
+    with FACELESS_CLIP.open("rb") as video:
+        faceless = session.post(BASE + "/api/facial-analysis/", files={"video": ("b.avi", video)}, timeout=300)
+    assert (faceless.status_code, faceless.json()["code"]) == (422, "no_face"), faceless.text
 
 
 def flask_video_emotion():
@@ -92,9 +214,7 @@ def flask_video_emotion():
     members(result, ["average_emotion_scores", "overall_dominant_emotion", "total_frames_analyzed",
                      "average_confidence_score", "eye_contact_score"])
     members(result["average_emotion_scores"], SEVEN)
-    for score in result["average_emotion_scores"].values():
-        number(score, 0, 100)
-    assert abs(sum(result["average_emotion_scores"].values()) - 100) < 0.01
+    share_of_hundred(result["average_emotion_scores"])
     assert result["overall_dominant_emotion"] in SEVEN
     # 225 frames, of which every 30th is looked at.
     assert result["total_frames_analyzed"] == 8, result
@@ -121,6 +241,17 @@ def journaling_thumbnails():
     for name in ("thumbnail", "video"):
         assert base64.b64decode(thumbnail[name], validate=True)[4:8] == b"ftyp"
     whole(thumbnail["latency_ms"], 0, 300_000)
+    short = base64.b64encode(SHORT_CLIP.read_bytes()).decode()
+    by_data = {**body, "content": f"data:video/mp4;base64,{short}"}
+    usual = requests.post(BASE + "/thumbnail", json=by_data, headers=headers, timeout=300).json()
+    assert usual["duration"] == 3.0 and usual["thumbnail"] == usual["video"], usual.keys()
+    for wrong in (0.05, 10.5, "long"):
+        refused = requests.post(BASE + "/thumbnail", json={**by_data, "duration": wrong}, headers=headers, timeout=300)
+        assert refused.status_code == 400, refused.text
+        members(refused.json(), ["error"])
+    too_short = {**body, "content": base64.b64encode(FACELESS_CLIP.read_bytes()).decode()}
+    refused = requests.post(BASE + "/predict", json=too_short, headers=headers, timeout=300)
+    assert refused.status_code == 400 and "15" in refused.json()["error"], refused.text
 
     for wrong in ({}, {"x-api-key": "wrong"}):
         for method, path in (("POST", "/predict"), ("POST", "/thumbnail"), ("GET", "/logs")):
@@ -142,11 +273,26 @@ def journaling_thumbnails():
         members(entry, ["timestamp", "request_method", "endpoint", "status_code", "latency_ms", "client_id", "success",
                         "prediction", "confidence", "error_message"])
         assert (entry["status_code"], entry["success"], entry["client_id"]) == (200, True, "journal")
+        moment(entry["timestamp"])
+        assert entry["request_method"] in ("GET", "POST") and entry["endpoint"] in ("/predict", "/thumbnail", "/logs")
+        whole(entry["latency_ms"], 0, 300_000)
+        assert entry["error_message"] is None
     predicted = [entry for entry in logs["logs"] if entry["endpoint"] == "/predict"]
     assert predicted and predicted[0]["prediction"] == result["emotion"]
+    assert predicted[0]["confidence"] == result["confidence"]
+    for _ in range(100):
+        failed = requests.get(BASE + "/logs", params={"success": "False", "client_id": "journal"}, headers=headers, timeout=60)
+        if failed.json()["count"] >= 4:
+            break
+        time.sleep(0.1)
+    for entry in failed.json()["logs"]:
+        assert (entry["status_code"], entry["success"], entry["prediction"]) == (400, False, None), entry
+        assert type(entry["error_message"]) is str and entry["error_message"]
 
 
 def emotion_detection_from_video():
+    page = requests.get(BASE + "/", headers={"Accept": "text/html,*/*;q=0.8"}, timeout=60)
+    assert page.status_code == 200 and page.headers["content-type"].startswith("text/html") and "<form" in page.text
     for path in ("/upload", "/record_video"):
         answer = upload(path)
         assert answer.ok, answer.text
@@ -158,6 +304,8 @@ def emotion_detection_from_video():
             time.sleep(0.1)
         assert stats.status_code == 200, stats.text
         result = stats.json()
+        members(result, ["token", "status", "total_frames_analyzed", "faces"])
+        assert (result["token"], result["status"], result["total_frames_analyzed"]) == (token, "done", 12), result
         assert len(result["faces"]) == 1, result
         face = result["faces"][0]
         members(face, ["face_id", "emotion_counts", "most_common_emotion", "average_confidence", "total_frames",
@@ -177,8 +325,12 @@ def emotion_detection_from_video():
     assert saved.status_code == 201, saved.text
     kept = session.get(f"{BASE}/frames/{saved.json()['frame']}", timeout=60)
     assert kept.content == PICTURE.read_bytes() and kept.headers["content-type"] == "image/png"
+    assert session.delete(kept.url, timeout=60).status_code == 204
+    assert session.get(kept.url, timeout=60).status_code == 404
 
 
-for client in (gamma, facial_emotion_analysis, flask_video_emotion, journaling_thumbnails, emotion_detection_from_video):
+for client in (
+    gamma, facial_emotion_analysis, flask_video_emotion, journaling_thumbnails, emotion_detection_from_video, native
+):
     client()
     print(f"{client.__name__}: ok")

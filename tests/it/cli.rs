@@ -3,3 +3,4 @@
 mod analyze;
 mod eval;
 mod keys;
+mod serve;

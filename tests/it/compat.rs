@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use reqwest::multipart::{Form, Part};
 use reqwest::{Response, StatusCode, header};
 use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use visage::analysis::{Findings, Options, Verdict};
@@ -13,7 +16,9 @@ use visage::api::Analyzer;
 use visage::config::{ByteSize, ClassifierOutput, Colour, Layout, Settings};
 use visage::media::Source;
 use visage::pipeline::{Cancel, ClipError, PipelineError};
+use visage::store::Scope;
 
+use crate::keys::key;
 use crate::support::clips::{self, Clips, Models};
 use crate::support::onnx;
 use crate::support::service::{Service, video_form};
@@ -324,6 +329,117 @@ async fn a_call_that_takes_too_long_is_stopped_and_says_so() {
     assert_eq!(json(response).await["code"], "deadline");
     assert!(matches!(next(&mut heard).await, Event::Started(_)));
     assert_eq!(next(&mut heard).await, Event::Stopped);
+}
+
+/// What each call that is answered at once sends.
+fn at_once(service: &Service, key: &str, video: &[u8]) -> [reqwest::RequestBuilder; 4] {
+    let post = |path: &str| service.http.post(format!("{}{path}", service.base)).header("x-api-key", key);
+    let clip = serde_json::json!({"content": STANDARD.encode(video)});
+    [
+        post("/api/facial-analysis").multipart(video_form(video.to_vec())),
+        post("/process-frame").body(video.to_vec()),
+        post("/predict").json(&clip),
+        post("/thumbnail").json(&clip),
+    ]
+}
+
+#[tokio::test]
+async fn all_calls_that_are_answered_at_once_share_their_places_and_say_when_to_come_back() {
+    let (service, mut heard) = endless(|settings| settings.sync.max_concurrent = 1).await;
+    let (video, key) = (small_clip(), key(&service, &[Scope::Analyze]).await);
+    let predict = 2;
+    let mut calls = at_once(&service, &key, &video).into_iter();
+    let call = tokio::spawn(calls.nth(predict).unwrap().send());
+    assert_eq!(next(&mut heard).await, Event::Started(video.len() as u64));
+    for (index, request) in at_once(&service, &key, &video).into_iter().enumerate() {
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::TOO_MANY_REQUESTS, "call {index}");
+        assert_eq!(answer.headers()[header::RETRY_AFTER], "5", "call {index}");
+        assert!(json(answer).await["error"].as_str().unwrap().ends_with('.'));
+    }
+    // The queue is not closed.
+    service.accept(video).await;
+    call.abort();
+    assert_eq!(next(&mut heard).await, Event::Stopped);
+}
+
+#[tokio::test]
+async fn of_videos_in_base64_no_more_are_held_in_memory_than_there_are_places() {
+    let (service, _heard) = endless(|settings| {
+        settings.sync.max_concurrent = 1;
+        settings.thumbnails.max_video = ByteSize(3 << 20);
+    })
+    .await;
+    let key = key(&service, &[Scope::Analyze]).await;
+    let begin = async |announced: usize| {
+        let mut socket = tokio::net::TcpStream::connect(service.address()).await.unwrap();
+        let head = format!(
+            "POST /predict HTTP/1.1\r\nHost: x\r\nx-api-key: {key}\r\nContent-Length: {announced}\r\n\r\n\
+             {{\"content\": \"AAAA"
+        );
+        socket.write_all(head.as_bytes()).await.unwrap();
+        socket
+    };
+    let status = async |mut socket: tokio::net::TcpStream| {
+        let mut answer = vec![0; 12];
+        timeout(PATIENCE, socket.read_exact(&mut answer)).await.expect("an answer").unwrap();
+        String::from_utf8(answer).unwrap()
+    };
+    // Four thirds of the video, and a mebibyte for what stands beside it: refused before it comes.
+    assert_eq!(status(begin((4 << 20) + (1 << 20) + 1).await).await, "HTTP/1.1 413");
+    // One of the two has the place and is waited for; the other is told to come back.
+    let (one, other) = (begin(1000).await, begin(1000).await);
+    let answered = tokio::select! {
+        answered = status(one) => answered,
+        answered = status(other) => answered,
+    };
+    assert_eq!(answered, "HTTP/1.1 429");
+}
+
+#[tokio::test]
+async fn a_prediction_that_takes_too_long_is_stopped() {
+    let (service, mut heard) = endless(|settings| settings.sync.deadline_s = 1).await;
+    let (video, key) = (small_clip(), key(&service, &[Scope::Analyze]).await);
+    let [_, _, predict, _] = at_once(&service, &key, &video);
+    assert_eq!(predict.send().await.unwrap().status(), StatusCode::GATEWAY_TIMEOUT);
+    assert!(matches!(next(&mut heard).await, Event::Started(_)));
+    assert_eq!(next(&mut heard).await, Event::Stopped);
+}
+
+#[tokio::test]
+async fn a_call_that_is_answered_at_once_and_falls_silent_is_dropped_and_gives_its_place_back() {
+    let (service, _heard) = endless(|settings| {
+        settings.sync.max_concurrent = 1;
+        settings.http.idle_timeout_s = 1;
+    })
+    .await;
+    let key = key(&service, &[Scope::Analyze]).await;
+    for (path, begin) in [("/process-frame", &small_clip()[..2000]), ("/predict", br#"{"content": "AAAA"#.as_slice())] {
+        let mut socket = tokio::net::TcpStream::connect(service.address()).await.unwrap();
+        let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\nx-api-key: {key}\r\nContent-Length: 100000\r\n\r\n");
+        socket.write_all(&[head.as_bytes(), begin].concat()).await.unwrap();
+        let mut answer = vec![0; 64];
+        let got = timeout(PATIENCE, socket.read(&mut answer)).await.expect("it is waited for without end").unwrap();
+        assert!(answer[..got].starts_with(b"HTTP/1.1 408 "), "{path}: {}", String::from_utf8_lossy(&answer));
+    }
+}
+
+#[tokio::test]
+async fn the_limits_of_a_video_hold_for_calls_that_are_answered_at_once() {
+    let Some(models) = clips::models() else { return };
+    let with_models = with(&models);
+    let service = Service::start(|settings| {
+        with_models(settings);
+        settings.video.max_pixels = 160 * 119;
+    })
+    .await;
+    let key = key(&service, &[Scope::Analyze]).await;
+    // The thumbnails service answers every fault of a request with 400.
+    for (request, status) in at_once(&service, &key, &small_clip()).into_iter().zip([422, 422, 400, 400]) {
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), status);
+        assert!(json(answer).await["error"].as_str().unwrap().contains("limit"));
+    }
 }
 
 struct Panics;

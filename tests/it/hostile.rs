@@ -266,6 +266,25 @@ async fn a_client_that_falls_silent_is_dropped() {
 }
 
 #[tokio::test]
+async fn a_head_that_trickles_is_cut_off_when_its_time_is_over() {
+    let service = short_tempered().await;
+    let mut socket = TcpStream::connect(service.address()).await.unwrap();
+    socket.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n").await.unwrap();
+    let (mut reading, mut writing) = socket.into_split();
+    // Never silent for as long as a silent client may be.
+    let trickle = tokio::spawn(async move {
+        while writing.write_all(b"x-more: 1\r\n").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+    let mut answer = Vec::new();
+    // An answer or a reset: in any case the end.
+    let _ = timeout(Duration::from_secs(20), reading.read_to_end(&mut answer)).await.expect("it is waited for");
+    assert!(!answer.starts_with(b"HTTP/1.1 200"));
+    trickle.abort();
+}
+
+#[tokio::test]
 async fn a_client_that_hangs_up_leaves_nothing() {
     let service = short_tempered().await;
     for sent in [100, 5_000] {

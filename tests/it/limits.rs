@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use reqwest::{Method, Response, StatusCode, header};
 use serde_json::{Value, json};
+use sqlx::Connection;
 use visage::clock::{RandomTokens, Tokens};
 use visage::store::Scope;
 
@@ -241,4 +242,79 @@ async fn pages_of_the_named_origins_may_call_and_no_others() {
     let closed = Service::start(|_| {}).await;
     let request = closed.http.get(format!("{}/healthz", closed.base)).header(header::ORIGIN, origin);
     assert!(!request.send().await.unwrap().headers().contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN));
+}
+
+#[tokio::test]
+async fn pages_may_read_what_is_left_and_when_to_come_back() {
+    let origin = "https://app.example.org";
+    let service = Service::start(|settings| {
+        settings.cors.origins = vec![origin.to_owned()];
+        settings.limits.rate_per_minute_address = 1;
+    })
+    .await;
+    let ask = async || {
+        let request = service.http.get(format!("{}/results/x", service.base)).header(header::ORIGIN, origin);
+        request.send().await.unwrap()
+    };
+    ask().await;
+    let refused = ask().await;
+    assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+    let shown = refused.headers()[header::ACCESS_CONTROL_EXPOSE_HEADERS].to_str().unwrap().to_lowercase();
+    for name in ["ratelimit", "ratelimit-policy", "retry-after", "x-request-id", "location", "etag"] {
+        assert!(shown.split(',').any(|shown| shown.trim() == name), "{name} is not in {shown}");
+    }
+}
+
+#[tokio::test]
+async fn every_answer_has_the_headers_that_keep_browsers_from_harm() {
+    let service = Service::start(|settings| settings.limits.rate_per_minute_address = 4).await;
+    let page = service.http.get(format!("{}/", service.base)).header(header::ACCEPT, "text/html").send().await.unwrap();
+    let mut answers = vec![page, service.get("/").await, service.get("/healthz").await, service.get("/nowhere").await];
+    answers.push(service.get("/logs").await);
+    answers.push(service.upload(reqwest::multipart::Form::new().text("x", "y")).await);
+    for _ in 0..3 {
+        answers.push(service.get("/results/x").await);
+    }
+    let statuses: Vec<u16> = answers.iter().map(|answer| answer.status().as_u16()).collect();
+    assert_eq!(statuses, [200, 200, 200, 404, 401, 422, 404, 404, 429]);
+    for answer in &answers {
+        let of = |name: &str| answer.headers().get(name).map(|value| value.to_str().unwrap());
+        assert_eq!(of("x-content-type-options"), Some("nosniff"), "{answer:?}");
+        assert_eq!(of("x-frame-options"), Some("DENY"), "{answer:?}");
+        assert_eq!(of("referrer-policy"), Some("no-referrer"), "{answer:?}");
+        assert!(of("x-request-id").is_some_and(|id| !id.is_empty()), "{answer:?}");
+    }
+    let policy = answers[0].headers()["content-security-policy"].to_str().unwrap();
+    assert!(policy.starts_with("default-src 'none'; script-src 'self';"), "{policy}");
+}
+
+#[tokio::test]
+async fn the_request_id_of_a_problem_is_that_of_its_header() {
+    let service = Service::start(|_| {}).await;
+    let request = service.http.get(format!("{}/results/x", service.base)).header("x-request-id", "from-a-proxy-7");
+    let refused = request.send().await.unwrap();
+    assert_eq!(refused.headers()["x-request-id"], "from-a-proxy-7");
+    assert_eq!(refused.json::<Value>().await.unwrap()["request_id"], "from-a-proxy-7");
+}
+
+/// More than one transaction of the request log holds.
+const MANY: usize = 300;
+
+#[tokio::test]
+async fn requests_do_not_wait_for_their_log_and_it_is_written_in_batches() {
+    let service = Service::start(|_| {}).await;
+    let admin = key(&service, &[Scope::Admin]).await;
+    let url = format!("sqlite://{}/visage.db", service.folder.path().display());
+    let mut other = sqlx::SqliteConnection::connect(&url).await.unwrap();
+    // Until this ends, nobody else writes.
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+    let asking = async {
+        for _ in 0..MANY {
+            assert_eq!(service.get("/nowhere").await.status(), StatusCode::NOT_FOUND);
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), asking).await.expect("answers wait for the log");
+    // One by one, with the pause between two writes, this would take longer than is waited for.
+    sqlx::query("COMMIT").execute(&mut other).await.unwrap();
+    logged(&service, &admin, "?status_code=404", MANY).await;
 }

@@ -22,12 +22,20 @@ fn every_name_that_is_referred_to_is_there_and_every_call_has_a_name_of_its_own(
         let pointer = reference.strip_prefix('#').unwrap();
         assert!(document.pointer(pointer).is_some(), "{reference}");
     }
-    let mut ids = Vec::new();
-    collect(&document["paths"], "operationId", &mut ids);
-    let calls = ids.len();
-    ids.sort();
+    let paths = document["paths"].as_object().unwrap().values();
+    let calls = paths.flat_map(|path| path.as_object().unwrap().values());
+    let mut ids: Vec<&str> = calls.filter_map(|call| call["operationId"].as_str()).collect();
+    let count = ids.len();
+    ids.sort_unstable();
     ids.dedup();
-    assert_eq!((ids.len(), document["openapi"].as_str()), (calls, Some("3.1.0")));
+    assert_eq!((ids.len(), document["openapi"].as_str()), (count, Some("3.1.0")));
+    // Links name calls, too.
+    let mut named = Vec::new();
+    collect(&document["paths"], "operationId", &mut named);
+    assert!(named.len() > count);
+    for name in named {
+        assert!(ids.contains(&name.as_str()), "{name}");
+    }
 }
 
 /// All text that stands under this name, however deep.

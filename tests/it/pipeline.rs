@@ -1,10 +1,12 @@
 //! Real clips to findings.
 
+mod facts;
 mod media;
 mod parts;
 mod people;
 mod remote;
 mod sampling;
+mod variations;
 
 use std::path::Path;
 use std::sync::Mutex;

@@ -131,6 +131,29 @@ async fn a_webhook_is_signed_and_sent_again_until_it_is_taken() {
 }
 
 #[tokio::test]
+async fn while_the_secret_changes_receivers_with_the_old_and_with_the_new_one_take_the_message() {
+    let new = "whsec_bmV3IG5ldyBuZXcgbmV3IG5ldyBuZXcgbmV3IG5ldyE=";
+    let receiver = Receiver::default();
+    let service = Service::start(|settings| {
+        open(settings);
+        settings.webhooks.secret = Secret::new(format!("{new} {SECRET}"));
+    })
+    .await;
+    let address = receiver.start(&[204]).await;
+    assert_eq!(service.upload(video_form(clip()).text("webhook_url", address)).await.status(), 202);
+    work(&service);
+    let came = receiver.got(1).await;
+    let (headers, body) = &came[0];
+    let signatures = headers["webhook-signature"].to_str().unwrap();
+    assert_eq!(signatures.split(' ').filter(|signature| signature.starts_with("v1,")).count(), 2, "{signatures}");
+    for secret in [new, SECRET] {
+        Webhook::new(secret).unwrap().verify(body, headers).unwrap();
+    }
+    let other = "whsec_b3RoZXIgb3RoZXIgb3RoZXIgb3RoZXIgb3RoZXIgb3Q=";
+    assert!(Webhook::new(other).unwrap().verify(body, headers).is_err());
+}
+
+#[tokio::test]
 async fn addresses_that_lead_inside_are_refused_and_not_called() {
     let service = Service::start(|settings| settings.webhooks.secret = Secret::new(SECRET)).await;
     for url in

@@ -19,7 +19,7 @@ use visage::config::{S3Read, Secret, Settings};
 use visage::media::Source;
 use visage::pipeline::{Cancel, Progress};
 use visage::report::{Context, MailError, Message};
-use visage::store::{Failure, Job, JobProgress, NewJob, Status, Store};
+use visage::store::{Failure, Job, JobProgress, LogEntry, NewJob, Status, Store};
 use visage::worker::{Analyzer, Post, Swept, Trouble, Worker};
 
 /// Longer than anything here takes.
@@ -720,4 +720,28 @@ async fn housekeeping_removes_what_nobody_needs_and_nothing_else() {
     h.clock.advance(Duration::from_secs(24 * 3600));
     assert_eq!(h.worker("w").sweep().await.expired, 1);
     assert_eq!(h.store.job(waiting).await.unwrap().unwrap().status, Status::Expired);
+}
+
+#[tokio::test]
+async fn the_request_log_is_forgotten_when_its_days_are_over_and_kept_for_ever_with_none() {
+    for (days, forgotten) in [(2, 1), (0, 0)] {
+        let h = Harness::with(|settings| settings.retention.request_log_d = days).await;
+        let entry = LogEntry {
+            answered_at: h.clock.now(),
+            method: "GET".to_owned(),
+            endpoint: "/logs".to_owned(),
+            status_code: 200,
+            latency_ms: 1,
+            client_id: None,
+            key_id: None,
+            prediction: None,
+            confidence: None,
+            error_message: None,
+        };
+        h.store.log_requests(&[entry], || RandomTokens.next()).await.unwrap();
+        h.clock.advance(Duration::from_secs(2 * 24 * 3600 - 1));
+        assert_eq!(h.worker("w").sweep().await.log_entries, 0, "{days} days");
+        h.clock.advance(Duration::from_secs(3600));
+        assert_eq!(h.worker("w").sweep().await.log_entries, forgotten, "{days} days");
+    }
 }

@@ -72,7 +72,7 @@ impl FaceStats {
 /// `GET /get_stats` of Emotion Detection from Video, one entry a person in order of appearance.
 #[utoipa::path(get, path = "/get_stats", operation_id = "get_stats", tag = COMPAT,
     params(("token" = Uuid, Query, description = "From the answer to the upload"),
-           ("wait" = Option<u64>, Query, description = "Seconds to hold the answer back until the analysis is finished"),
+           ("wait" = Option<u32>, Query, description = "Seconds to hold the answer back until the analysis is finished", maximum = 86_400),
            ("download" = Option<u8>, Query, description = "1: as a file to save")),
     responses((status = 200, description = "The statistics", body = Stats),
               (status = 202, description = "The analysis is not finished", body = Waiting),

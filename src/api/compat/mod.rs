@@ -38,22 +38,65 @@ pub enum Encoding {
     Base64,
 }
 
+/// How a video is packed.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[expect(dead_code, reason = "describes what `sync::with_clip` reads")]
+pub enum Container {
+    Mp4,
+    Mov,
+    M4v,
+    Avi,
+    Mkv,
+    Webm,
+}
+
+/// How a video is packed, or in which format a thumbnail of it is wanted.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[expect(dead_code, reason = "describes what `sync::with_clip` reads")]
+pub enum ThumbnailFormat {
+    Mp4,
+    Mov,
+    M4v,
+    Avi,
+    Mkv,
+    Webm,
+    Gif,
+    Webp,
+}
+
 /// A video in base64; other members are read over.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes what `sync::with_clip` reads")]
 pub struct ClipBody {
     /// Which is also meant without it.
     encoding: Option<Encoding>,
-    /// The container (`mp4`, `mov`, `m4v`, `avi`, `mkv`, `webm`), which is not relied on; for a thumbnail also `gif` or `webp`: the
-    /// format in which it is wanted.
-    #[schema(min_length = 1)]
-    format: Option<String>,
+    /// Which is not relied on.
+    format: Option<Container>,
     /// Frames a second, which are taken from the video itself.
     #[schema(exclusive_minimum = 0)]
     fps: Option<f64>,
     /// The video in base64, with or without `data:video/mp4;base64,` in front.
+    #[schema(content_encoding = "base64", content_media_type = "video/mp4")]
     content: String,
-    /// Of a thumbnail, in seconds; 3 without it.
+}
+
+/// A video in base64, and what is wanted of it; other members are read over.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes what `sync::with_clip` reads")]
+pub struct ThumbnailBody {
+    /// Which is also meant without it.
+    encoding: Option<Encoding>,
+    /// The container, which is not relied on; or the format in which the thumbnail is wanted.
+    format: Option<ThumbnailFormat>,
+    /// Frames a second, which are taken from the video itself.
+    #[schema(exclusive_minimum = 0)]
+    fps: Option<f64>,
+    /// The video in base64, with or without `data:video/mp4;base64,` in front.
+    #[schema(content_encoding = "base64", content_media_type = "video/mp4")]
+    content: String,
+    /// In seconds; 3 without it.
     #[schema(minimum = 0.1, maximum = 10)]
     duration: Option<f64>,
 }

@@ -21,8 +21,9 @@ use uuid::Uuid;
 use crate::api::incoming::Incoming;
 use crate::api::openapi::COMPAT;
 use crate::api::problem::Plain;
-use crate::api::v1::analyze_video::{self, AnalyzeError};
+use crate::api::v1::analyze_video;
 use crate::api::v1::form;
+use crate::api::v1::refusal::AnalyzeError;
 use crate::api::{Api, Problem};
 use crate::blob::{BlobError, Upload};
 

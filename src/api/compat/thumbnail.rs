@@ -8,7 +8,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
-use super::ClipBody;
+use super::ThumbnailBody;
 use crate::api::Api;
 use crate::api::openapi::THUMBNAILS;
 use crate::api::problem::Bare;
@@ -35,7 +35,7 @@ pub struct Thumbnail {
 /// `POST /thumbnail` of the Journaling thumbnails API: the first half of `duration` of the video, forwards and then backwards,
 /// with 10 frames a second, even sides and a longer side of `thumbnails.side` at most.
 #[utoipa::path(post, path = "/thumbnail", operation_id = "thumbnail", tag = THUMBNAILS,
-    request_body(content = ClipBody),
+    request_body(content = ThumbnailBody),
     responses((status = 200, description = "The thumbnail", body = Thumbnail),
               (status = 400, description = "The body cannot be read, holds no video, or `duration` is out of range"),
               (status = 408, description = "The body stalled or took too long"),

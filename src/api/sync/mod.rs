@@ -19,8 +19,9 @@ use futures_util::TryStreamExt;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::incoming::Incoming;
-use super::v1::analyze_video::{self, AnalyzeError};
+use super::v1::analyze_video;
 use super::v1::form::{self, Unknown};
+use super::v1::refusal::AnalyzeError;
 use super::{Api, Caller, Problem, quota};
 use crate::analysis::{Findings, Options, Verdict};
 use crate::media::{ClipFailure, FramesError, ProbeError, Source};

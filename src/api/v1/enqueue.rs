@@ -6,8 +6,8 @@ use axum::http::HeaderMap;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::analyze_video::AnalyzeError;
 use super::form;
+use super::refusal::AnalyzeError;
 use crate::analysis::Options;
 use crate::api::{Api, AppState, Caller};
 use crate::config::MailTransport;
@@ -62,7 +62,7 @@ pub async fn enqueue(
 /// Refuses addresses to which no webhooks go.
 pub fn check_webhook(app: &AppState, url: &str) -> Result<(), AnalyzeError> {
     let settings = &app.settings.webhooks;
-    if settings.secret.expose().is_empty() {
+    if settings.secrets().next().is_none() {
         return Err(AnalyzeError::WebhooksOff);
     }
     check_url(url, settings.allow_private).map(drop).map_err(AnalyzeError::BadWebhook)

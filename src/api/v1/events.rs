@@ -13,6 +13,7 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use serde::Serialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::results::LOOK_AGAIN;
@@ -23,6 +24,19 @@ use crate::store::{Job, Status};
 
 /// Keeps proxies from taking a quiet stream for a dead one.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// One event of the stream, as a browser's `EventSource` gives it.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes what `event` writes")]
+struct StreamEvent {
+    /// `progress`, `done`, `failed`, `cancelled`, `expired` or `erased`.
+    event: String,
+    /// Grows with every change; left out for `erased`.
+    id: String,
+    /// `{"status", "progress"}` as JSON; `{}` for `erased`.
+    #[schema(content_media_type = "application/json")]
+    data: String,
+}
 
 #[derive(Serialize)]
 struct Data {
@@ -43,7 +57,7 @@ enum Told {
 /// `erased`, and the stream ends. The data of each is `{"status", "progress"}`; the result is at `/results/{token}`.
 #[utoipa::path(get, path = "/results/{token}/events", operation_id = "events", tag = NATIVE,
     params(("token" = Uuid, Path, description = "From the answer to the upload")),
-    responses((status = 200, description = "The events", body = String, content_type = "text/event-stream"),
+    responses((status = 200, description = "The events", body = StreamEvent, content_type = "text/event-stream"),
               (status = 404, description = "No analysis has this token"),
               (status = 410, description = "The result was erased when its time was over")))]
 pub(in crate::api) async fn handle(

@@ -10,7 +10,7 @@ use futures_util::{Stream, TryStreamExt};
 use multer::{Field, Multipart};
 use sha2::{Digest, Sha256};
 
-use super::analyze_video::AnalyzeError;
+use super::refusal::AnalyzeError;
 use crate::analysis::{Detail, Language, Options, Sampling};
 use crate::api::incoming::{BodyError, Incoming};
 use crate::blob::{BlobError, BlobStore, Upload};

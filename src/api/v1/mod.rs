@@ -9,6 +9,7 @@ pub mod events;
 pub mod form;
 pub mod healthz;
 pub mod readyz;
+pub mod refusal;
 pub mod report;
 pub mod results;
 pub mod root;

@@ -22,12 +22,15 @@ use crate::store::{Job, Status};
 /// a worker in another process), this is how late it is noticed.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
+/// What may stand in `wait`; more than the settings allow is taken for what they do.
+const LONGEST_WAIT_S: u64 = 86_400;
+
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct Parameters {
     /// Seconds to hold the answer back until the analysis is finished or, with `If-None-Match`, until anything has
     /// changed; at most `http.max_wait_s`.
-    #[param(value_type = Option<u64>)]
+    #[param(value_type = Option<u32>, maximum = 86_400)]
     wait: Option<String>,
     /// `en` or `de`: of the sentences in the result (`feedback`, `warnings`); by default English.
     language: Option<String>,
@@ -109,13 +112,13 @@ pub(in crate::api) async fn job_after(
 pub(in crate::api) fn wait_of(text: Option<&str>, most_s: u64) -> Result<Duration, Problem> {
     let seconds = match text {
         None => 0,
-        Some(text) => text.parse::<u64>().map_err(|_| bad_wait())?,
+        Some(text) => text.parse().ok().filter(|seconds| *seconds <= LONGEST_WAIT_S).ok_or_else(bad_wait)?,
     };
     Ok(Duration::from_secs(seconds.min(most_s)))
 }
 
 fn bad_wait() -> Problem {
-    let detail = "Give wait as whole seconds, such as ?wait=30.";
+    let detail = "Give wait as whole seconds up to a day, such as ?wait=30.";
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad_wait", "Not a time to wait", detail).with("parameter", "wait")
 }
 
@@ -128,7 +131,7 @@ mod tests {
         assert_eq!(wait_of(None, 60).unwrap(), Duration::ZERO);
         assert_eq!(wait_of(Some("30"), 60).unwrap(), Duration::from_secs(30));
         assert_eq!(wait_of(Some("3600"), 60).unwrap(), Duration::from_secs(60));
-        for text in ["", "-1", "1.5", "soon", "99999999999999999999999"] {
+        for text in ["", "-1", "1.5", "soon", "86401", "99999999999999999999999"] {
             assert_eq!(wait_of(Some(text), 60).unwrap_err().code, "bad_wait", "{text}");
         }
     }

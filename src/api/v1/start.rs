@@ -9,12 +9,15 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use utoipa::ToSchema;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ArrayBuilder, KnownFormat, ObjectBuilder, OneOf, Schema, SchemaFormat, Type};
+use utoipa::{PartialSchema, ToSchema};
 use uuid::Uuid;
 
-use super::analyze_video::{self, Accepted, AnalyzeError};
+use super::analyze_video::{self, Accepted};
 use super::enqueue::{self, Wanted};
-use super::form::{self, MAX_FACES, SAMPLE_EVERY};
+use super::form::{self, MAX_FACES, MAX_RECIPIENTS, SAMPLE_EVERY};
+use super::refusal::AnalyzeError;
 use super::uploads::{self, UploadError};
 use crate::analysis::{Detail, Language, Options, Sampling};
 use crate::api::body;
@@ -34,17 +37,19 @@ pub struct StartRequest {
     /// An address, or a list of at most 10, that get the report.
     email: Option<Addresses>,
     /// Look at every n-th frame.
+    #[serde(default, deserialize_with = "body::maybe_whole")]
     #[schema(minimum = 1, maximum = 10_000)]
     sample_every: Option<u32>,
     /// Those very frames, or others near them that cost less to decode, at the times that the result says.
     sampling: Option<Sampling>,
     /// Read at most so many faces a frame.
+    #[serde(default, deserialize_with = "body::maybe_whole")]
     #[schema(minimum = 1, maximum = 100)]
     max_faces: Option<u32>,
     /// Of report and mail; by default as the reader's browser asks.
     language: Option<Language>,
     /// Where a program wants to hear of the end of the analysis: an https:// address.
-    #[schema(format = "uri")]
+    #[schema(format = "uri", pattern = "^https://", max_length = 2000)]
     webhook_url: Option<String>,
     /// `false` leaves out the landmarks, so that eye contact is judged by the head alone.
     gaze: Option<bool>,
@@ -54,12 +59,23 @@ pub struct StartRequest {
     detail: Option<Detail>,
 }
 
-#[derive(Serialize, Deserialize, ToSchema)]
+#[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum Addresses {
     One(String),
     Several(Vec<String>),
 }
+
+impl PartialSchema for Addresses {
+    fn schema() -> RefOr<Schema> {
+        let email = SchemaFormat::KnownFormat(KnownFormat::Email);
+        let one = ObjectBuilder::new().schema_type(Type::String).format(Some(email)).build();
+        let several = ArrayBuilder::new().items(one.clone()).max_items(Some(MAX_RECIPIENTS));
+        OneOf::builder().item(one).item(several).into()
+    }
+}
+
+impl ToSchema for Addresses {}
 
 /// Start an analysis
 ///
@@ -117,7 +133,14 @@ fn wanted(api: &Api, request: &StartRequest, repeated_as: Option<String>) -> Res
         Some(Addresses::One(address)) => std::slice::from_ref(address),
         Some(Addresses::Several(addresses)) => addresses,
     };
+    if addresses.len() > MAX_RECIPIENTS {
+        return Err(AnalyzeError::TooManyRecipients { most: MAX_RECIPIENTS });
+    }
     for address in addresses {
+        // In a form that means that nobody typed one; a program has left it out.
+        if address.trim().is_empty() {
+            return Err(AnalyzeError::BadEmail);
+        }
         form::add_recipient(address.trim(), &mut recipients)?;
     }
     enqueue::check_mail(&api.app, &recipients)?;

@@ -32,12 +32,23 @@ const FILE: HeaderValue = HeaderValue::from_static("attachment; filename=\"timel
 #[into_params(parameter_in = Query)]
 pub struct Parameters {
     /// `next` of the page before.
+    #[param(pattern = "^[A-Za-z0-9_-]{10}[AEIMQUYcgkosw048]$")]
     cursor: Option<String>,
     /// Most rows of the answer; a table has all unless this is given.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 5000, default = 500)]
     limit: Option<String>,
     /// Goes before `Accept`: `json` or `csv`.
+    #[param(value_type = Option<Format>, inline)]
     format: Option<String>,
+}
+
+/// In which the rows come.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[expect(dead_code, reason = "describes what `handle` reads")]
+enum Format {
+    Json,
+    Csv,
 }
 
 #[derive(Serialize, ToSchema)]

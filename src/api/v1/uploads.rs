@@ -18,7 +18,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::analyze_video::{self, AnalyzeError};
+use super::analyze_video;
+use super::refusal::AnalyzeError;
 use crate::api::body;
 use crate::api::incoming::Incoming;
 use crate::api::openapi::NATIVE;
@@ -38,6 +39,7 @@ const MOST_OPEN: u64 = 100;
 #[serde(deny_unknown_fields)]
 pub struct UploadRequest {
     /// Of the whole video; at most `http.max_upload`.
+    #[serde(deserialize_with = "body::whole_number")]
     #[schema(minimum = 1)]
     size_bytes: u64,
 }
@@ -261,7 +263,7 @@ pub(in crate::api) async fn abort(
 /// Only where an upload's parts lie at addresses of this service. The address is all that is needed: no key.
 #[utoipa::path(put, path = "/v1/uploads/{upload}/parts/{number}", operation_id = "send_part", tag = NATIVE,
     params(("upload" = Uuid, Path, description = "From the answer that began it"),
-           ("number" = u32, Path, description = "Of the part, from 1", minimum = 1)),
+           ("number" = u32, Path, description = "Of the part, from 1", minimum = 1, maximum = 10_000)),
     request_body(content(("application/octet-stream")), description = "The bytes of the part"),
     responses((status = 204, description = "The part is there",
                   headers(("etag" = String, description = "Of the part"))),

@@ -9,6 +9,8 @@ use crate::cli::Failure;
 use crate::clock::SystemClock;
 use crate::config::{Device, MailTransport, Settings, StorageKind};
 use crate::engine::{Engine, Taken, library};
+use crate::media;
+use crate::report::webhook::Webhooks;
 use crate::report::{Mailer, Reporter};
 use crate::store::{Store, StoreError};
 
@@ -23,6 +25,7 @@ pub fn all(settings: &Settings, config: Option<&Path>) -> Result<Vec<Finding>, F
     findings.extend(models::all(settings));
     findings.extend(device(settings));
     findings.push(video_libraries());
+    findings.push(encoders(&media::missing_encoders()));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -32,6 +35,7 @@ pub fn all(settings: &Settings, config: Option<&Path>) -> Result<Vec<Finding>, F
         findings.push(storage(settings, PATIENCE).await);
         findings.push(mail(settings, PATIENCE).await);
     });
+    findings.push(webhooks(settings));
     findings.extend(disk(settings));
     findings.push(cores(settings));
     Ok(findings)
@@ -95,6 +99,32 @@ fn video_libraries() -> Finding {
     let dotted = |version: u32| format!("{}.{}.{}", version >> 16, version >> 8 & 0xff, version & 0xff);
     let (format, codec) = (dotted(ffmpeg_next::format::version()), dotted(ffmpeg_next::codec::version()));
     Finding::ok("video", format!("OpenCV {opencv}, FFmpeg's libavformat {format} and libavcodec {codec}"))
+}
+
+/// What writes thumbnails; Debian's FFmpeg has all of it.
+fn encoders(missing: &[&str]) -> Finding {
+    if missing.is_empty() {
+        return Finding::ok("encoders", "H.264, GIF and WebP, for POST /thumbnail");
+    }
+    let found = format!("FFmpeg lacks {}; POST /thumbnail answers 503 where it needs that", missing.join(", "));
+    Finding::warn("encoders", found, "link an FFmpeg with libx264 and libwebp, as Debian packages it")
+}
+
+/// Whether programs can be told of the end of an analysis.
+fn webhooks(settings: &Settings) -> Finding {
+    match Webhooks::new(&settings.webhooks) {
+        Ok(None) => Finding::ok("webhooks", "switched off; webhooks.secret switches them on"),
+        Ok(Some(_)) if settings.webhooks.allow_private => Finding::warn(
+            "webhooks",
+            "sent into private networks, too: whoever may send a video can make this machine call others there",
+            "set webhooks.allow_private = false unless every caller is yours",
+        ),
+        Ok(Some(_)) => match settings.webhooks.secrets().count() {
+            1 => Finding::ok("webhooks", "signed with one secret"),
+            several => Finding::ok("webhooks", format!("signed with each of {several} secrets")),
+        },
+        Err(error) => Finding::missing("webhooks", error.reason, "give whsec_ and 24 to 64 random bytes in base64"),
+    }
 }
 
 /// Whether the database answers and its tables are those of this program. Makes and changes no table.
@@ -257,6 +287,28 @@ mod tests {
         let finding = database(&settings, Duration::from_secs(1)).await;
         assert_eq!(finding.state, State::Missing);
         assert!(!format!("{finding:?}").contains("hush-hush"));
+    }
+
+    #[test]
+    fn an_encoder_that_is_not_there_is_named() {
+        assert_eq!(encoders(&[]).state, State::Ok);
+        let lacking = encoders(&["libx264"]);
+        assert!(lacking.state == State::Warn && lacking.found.contains("libx264"), "{lacking:?}");
+    }
+
+    #[test]
+    fn webhooks_are_told_with_their_secrets_counted_and_none_shown() {
+        let mut settings = settings();
+        assert!(webhooks(&settings).found.contains("switched off"));
+        let secret = format!("whsec_{}", "A".repeat(32));
+        settings.webhooks.secret = crate::config::Secret::new(format!("{secret} {secret}"));
+        let finding = webhooks(&settings);
+        assert!(finding.state == State::Ok && finding.found.contains("2 secrets"), "{finding:?}");
+        assert!(!finding.found.contains("whsec_"));
+        settings.webhooks.allow_private = true;
+        assert_eq!(webhooks(&settings).state, State::Warn);
+        settings.webhooks.secret = crate::config::Secret::new("whsec_?".to_owned());
+        assert_eq!(webhooks(&settings).state, State::Missing);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 use super::Finding;
 use crate::config::{DetectorKind, Settings};
 use crate::engine::manifest;
+use crate::pipeline::Pipeline;
 
 /// What to do about a model that is not there.
 const CURE: &str = "visage models pull";
@@ -14,7 +15,25 @@ const CURE: &str = "visage models pull";
 /// The models that the settings want: without a detector and a classifier nothing works, without the others a part of each
 /// result is left out.
 pub fn all(settings: &Settings) -> Vec<Finding> {
-    required(settings).into_iter().chain(optional(settings)).collect()
+    required(settings).into_iter().chain(optional(settings)).chain(clip(settings)).collect()
+}
+
+/// The operator's own model for `POST /predict`, loaded and held against its description; `None` where there is none.
+fn clip(settings: &Settings) -> Option<Finding> {
+    let described = &settings.thumbnails.model;
+    if described.file.as_os_str().is_empty() {
+        return None;
+    }
+    let path = settings.models.folder.join(&described.file);
+    Some(match Pipeline::load(settings) {
+        _ if !path.is_file() => Finding::missing(
+            "clip model",
+            format!("{} is not there", path.display()),
+            "put the file there, or leave thumbnails.model.file empty",
+        ),
+        Ok(_) => Finding::ok("clip model", format!("{}, a model of your own, at {}", described.name, path.display())),
+        Err(error) => Finding::missing("clip model", error.to_string(), "mend [thumbnails.model] or the file"),
+    })
 }
 
 /// The models without which an analysis leaves something out, and what that is.
@@ -117,6 +136,17 @@ mod tests {
         assert_eq!(required(&settings)[1].state, State::Missing);
         std::fs::write(folder.path().join("mine.onnx"), "").unwrap();
         assert_eq!(required(&settings)[1].state, State::Ok);
+    }
+
+    #[test]
+    fn a_clip_model_is_only_looked_for_where_one_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut settings = settings();
+        settings.models.folder = folder.path().to_owned();
+        assert_eq!(clip(&settings), None);
+        settings.thumbnails.model.file = "mine.onnx".into();
+        let finding = clip(&settings).unwrap();
+        assert!(finding.state == State::Missing && finding.found.contains("mine.onnx"), "{finding:?}");
     }
 
     #[test]

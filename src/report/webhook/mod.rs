@@ -6,6 +6,7 @@
 
 mod outside;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -75,7 +76,8 @@ pub struct EventError<'a> {
 #[derive(Clone)]
 pub struct Webhooks {
     client: Client,
-    secret: config::Secret,
+    /// Every message is signed with each, so that receivers may go from one to the next.
+    signers: Arc<[Webhook]>,
     allow_private: bool,
 }
 
@@ -85,11 +87,12 @@ impl Webhooks {
     /// # Errors
     /// The secret is none, or no connection can be set up.
     pub fn new(settings: &config::Webhooks) -> Result<Option<Self>, WebhookError> {
-        if settings.secret.expose().is_empty() {
+        let broken = |reason: String| WebhookError { permanent: true, reason };
+        let signers = settings.secrets().map(Webhook::new).collect::<Result<Arc<[_]>, _>>();
+        let signers = signers.map_err(|error| broken(error.to_string()))?;
+        if signers.is_empty() {
             return Ok(None);
         }
-        let broken = |reason: String| WebhookError { permanent: true, reason };
-        Webhook::new(settings.secret.expose()).map_err(|error| broken(error.to_string()))?;
         let client = Client::builder()
             .dns_resolver(Outside { allow_private: settings.allow_private })
             .redirect(redirect::Policy::none())
@@ -98,7 +101,7 @@ impl Webhooks {
             .user_agent(concat!("visage/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| broken(error.to_string()))?;
-        Ok(Some(Self { client, secret: settings.secret.clone(), allow_private: settings.allow_private }))
+        Ok(Some(Self { client, signers, allow_private: settings.allow_private }))
     }
 
     /// Sends an event; `id` is the same in every try, and `now` goes into the signature.
@@ -107,15 +110,15 @@ impl Webhooks {
         let url = check_url(url, self.allow_private).map_err(|error| permanent(error.to_string()))?;
         let body = serde_json::to_vec(event).map_err(|error| permanent(error.to_string()))?;
         let (id, seconds) = (format!("msg_{}", id.simple()), now.as_second());
-        let signature = Webhook::new(self.secret.expose()).and_then(|hook| hook.sign(&id, seconds, &body));
-        let signature = signature.map_err(|error| permanent(error.to_string()))?;
+        let signatures: Result<Vec<_>, _> = self.signers.iter().map(|hook| hook.sign(&id, seconds, &body)).collect();
+        let signatures = signatures.map_err(|error| permanent(error.to_string()))?.join(" ");
         let request = self
             .client
             .post(url)
             .header("content-type", "application/json")
             .header("webhook-id", id)
             .header("webhook-timestamp", seconds)
-            .header("webhook-signature", signature)
+            .header("webhook-signature", signatures)
             .body(body);
         // Without the address, which an error of the library names.
         let answer =

@@ -1,0 +1,276 @@
+//! Why a video was not taken, and what its sender is told: one list for all calls that take one.
+
+use axum::http::StatusCode;
+
+use crate::api::Problem;
+use crate::api::incoming::BodyError;
+use crate::blob::BlobError;
+use crate::config::ByteSize;
+use crate::media::ProbeError;
+use crate::report::webhook::UrlError;
+use crate::store::{StoreError, UsedUp};
+
+/// Why a video was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum AnalyzeError {
+    #[error("the body is not multipart/form-data")]
+    NotAForm,
+    #[error("the form cannot be read")]
+    BadForm,
+    #[error(transparent)]
+    Body(#[from] BodyError),
+    #[error("the upload took longer than {limit_s} s")]
+    TooSlow { limit_s: u64 },
+    #[error("all places for uploads are taken")]
+    Busy,
+    #[error("{} videos a {} are used up", .0.limit, .0.period)]
+    UsedUp(UsedUp),
+    #[error("no field video")]
+    MissingVideo,
+    #[error("more than one field video")]
+    TwoVideos,
+    #[error("the video is empty")]
+    EmptyVideo,
+    #[error("not a video by its first bytes")]
+    NotAVideo,
+    #[error("refused: {0}")]
+    Refused(ProbeError),
+    #[error("unknown field {field:?}")]
+    UnknownField { field: String },
+    #[error("more than {most} fields")]
+    TooManyFields { most: usize },
+    #[error("field {field} has more than {most} bytes")]
+    FieldTooLarge { field: &'static str, most: usize },
+    #[error("field {field} is not text")]
+    NotText { field: &'static str },
+    #[error("field {field} is not a number from {least} to {most}")]
+    BadOption { field: &'static str, least: u32, most: u32 },
+    #[error("{field} is none of its choices")]
+    BadChoice { field: &'static str, choices: &'static str },
+    #[error("movements of the face without landmarks")]
+    Contradiction,
+    #[error("the query cannot be read")]
+    BadQuery,
+    #[error("not a language that is known")]
+    BadLanguage,
+    #[error("not a mail address")]
+    BadEmail,
+    #[error("more than {most} addresses")]
+    TooManyRecipients { most: usize },
+    #[error("mail is switched off")]
+    MailOff,
+    #[error("webhooks are switched off")]
+    WebhooksOff,
+    #[error("not an address for webhooks: {0}")]
+    BadWebhook(UrlError),
+    #[error("the Idempotency-Key is none")]
+    BadIdempotencyKey,
+    #[error("the Idempotency-Key was used for another request")]
+    IdempotencyKeyReused,
+    #[error(transparent)]
+    Blob(#[from] BlobError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the video could not be opened: {0}")]
+    Unopened(String),
+}
+
+impl From<AnalyzeError> for Problem {
+    fn from(error: AnalyzeError) -> Self {
+        use AnalyzeError as E;
+        let refused =
+            |code: &str, title, detail: String| Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, title, detail);
+        let of_field =
+            |field: &str, code: &str, title, detail: String| refused(code, title, detail).with("field", field);
+        match error {
+            E::NotAForm => Self::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "not_a_form",
+                "Not a form",
+                "Send multipart/form-data with the file in the field video, as curl -F video=@FILE does.",
+            ),
+            E::BadForm => Self::new(
+                StatusCode::BAD_REQUEST,
+                "bad_form",
+                "The form cannot be read",
+                "The body is not the multipart/form-data that its Content-Type announces. Check the boundary and that \
+                 the upload was sent to its end.",
+            ),
+            E::Body(BodyError::Stray) => Self::new(
+                StatusCode::BAD_REQUEST,
+                "bad_form",
+                "The form cannot be read",
+                "The boundary named in Content-Type does not come, or the headers of a field are too long.",
+            ),
+            E::Body(BodyError::TooLarge { limit }) => Self::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "upload_too_large",
+                "The upload is too large",
+                format!("A request may have {}. Send a shorter or smaller video.", ByteSize(limit)),
+            )
+            .with("limit_bytes", limit),
+            E::Body(BodyError::Idle(pause)) => Self::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "upload_stalled",
+                "The upload stalled",
+                format!("Nothing came for {} s. Send it again.", pause.as_secs()),
+            ),
+            E::Body(BodyError::Left) => Self::new(
+                StatusCode::BAD_REQUEST,
+                "upload_broken_off",
+                "The upload broke off",
+                "The connection ended before the upload did. Send it again.",
+            ),
+            E::TooSlow { limit_s } => Self::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "upload_too_slow",
+                "The upload took too long",
+                format!("An upload may take {limit_s} s. Send a smaller video, or over a faster line."),
+            ),
+            E::Busy => Self::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "too_many_uploads",
+                "Too many uploads at once",
+                "All places for uploads are taken. Try again in a few seconds.",
+            )
+            .retry_after(5),
+            E::UsedUp(UsedUp { period, limit, wait_s }) => Self::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "quota_used_up",
+                "The quota is used up",
+                format!("This key may send {limit} videos a {period}. The next {period} begins in {wait_s} s (UTC)."),
+            )
+            .with("limit", limit)
+            .retry_after(wait_s),
+            E::MissingVideo => {
+                of_field("video", "missing_video", "No video", "Send the file in the field video.".to_owned())
+            }
+            E::TwoVideos => {
+                of_field("video", "two_videos", "More than one video", "Send one video a request.".to_owned())
+            }
+            E::EmptyVideo => of_field(
+                "video",
+                "empty_video",
+                "The video is empty",
+                "The file in the field video has no bytes. Check the path and send it again.".to_owned(),
+            ),
+            E::NotAVideo | E::Refused(ProbeError::NotAVideo) => of_field(
+                "video",
+                "not_a_video",
+                "Not a video",
+                "The file in the field video is not an MP4, MOV, MKV, WebM or AVI video with a picture that can be \
+                 read. Export it again and send that."
+                    .to_owned(),
+            ),
+            E::Refused(reason) => {
+                let detail = sentence(&reason.to_string());
+                of_field("video", reason.code(), "The video is outside of the limits", detail)
+            }
+            E::UnknownField { field } => of_field(
+                &field,
+                "unknown_field",
+                "A field that is not known",
+                "Known are video, email, sample_every, sampling, max_faces, language, gaze, speech, detail and webhook_url. \
+                 Check the spelling or leave the field out."
+                    .to_owned(),
+            ),
+            E::TooManyFields { most } => {
+                refused("too_many_fields", "Too many fields", format!("A form may have {most} fields."))
+            }
+            E::FieldTooLarge { field, most } => Self::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "field_too_large",
+                "A field is too large",
+                format!("The field {field} may have {most} bytes."),
+            )
+            .with("field", field),
+            E::NotText { field } => {
+                of_field(field, "not_text", "A field is not text", format!("Send {field} as text in UTF-8."))
+            }
+            E::BadOption { field, least, most } => of_field(
+                field,
+                "bad_option",
+                "An option is out of range",
+                format!("Give {field} as a whole number from {least} to {most}, or leave it out."),
+            ),
+            E::BadChoice { field, choices } => of_field(
+                field,
+                "bad_option",
+                "An option is not known",
+                format!("Give {field} as {choices}, or leave it out."),
+            ),
+            E::BadQuery => Self::new(
+                StatusCode::BAD_REQUEST,
+                "bad_query",
+                "The query cannot be read",
+                "Write options in the address as ?sample_every=10&detail=expressions, or send them as fields.",
+            ),
+            E::Contradiction => of_field(
+                "detail",
+                "contradiction",
+                "Two options exclude each other",
+                "detail=expressions is read from the landmarks that gaze=off leaves out. Leave out one of the two."
+                    .to_owned(),
+            ),
+            E::BadLanguage => of_field(
+                "language",
+                "bad_option",
+                "An option is out of range",
+                "Give language as en or de, or leave it out.".to_owned(),
+            ),
+            E::BadEmail => of_field(
+                "email",
+                "bad_email",
+                "Not a mail address",
+                "Give one address a field, such as email=ann@example.org.".to_owned(),
+            ),
+            E::TooManyRecipients { most } => of_field(
+                "email",
+                "too_many_recipients",
+                "Too many addresses",
+                format!("At most {most} addresses get the report."),
+            ),
+            E::MailOff => of_field(
+                "email",
+                "mail_off",
+                "This service sends no mail",
+                "Leave email out, and get the report from the links in the answer.".to_owned(),
+            ),
+            E::WebhooksOff => of_field(
+                "webhook_url",
+                "webhooks_off",
+                "This service sends no webhooks",
+                "Leave webhook_url out, and ask for the result under the links in the answer.".to_owned(),
+            ),
+            E::BadWebhook(reason) => {
+                of_field("webhook_url", "bad_webhook_url", "Not an address for webhooks", reason.to_string())
+            }
+            E::BadIdempotencyKey => Self::new(
+                StatusCode::BAD_REQUEST,
+                "bad_idempotency_key",
+                "The Idempotency-Key cannot be used",
+                "Give one Idempotency-Key of 1 to 255 printable ASCII characters, such as a UUID, or none.",
+            ),
+            E::IdempotencyKeyReused => refused(
+                "idempotency_key_reused",
+                "The Idempotency-Key was used before",
+                "Another request was taken under this Idempotency-Key within the last 24 hours. Choose a new one for \
+                 every new request, and repeat an old one only with the very same fields."
+                    .to_owned(),
+            ),
+            E::Blob(error) => error.into(),
+            E::Store(error) => error.into(),
+            E::Unopened(reason) => {
+                tracing::error!(reason, "an upload could not be opened");
+                Self::unavailable("storage")
+            }
+        }
+    }
+}
+
+/// Upper case in front, full stop behind.
+fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
+    format!("{first}{}.", letters.as_str())
+}

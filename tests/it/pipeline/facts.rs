@@ -1,0 +1,116 @@
+//! What is known of each shared clip, because people looked at it: `../shared/media/README.md`, fact by fact. Those that other
+//! tests hold already (emotions, eye contact, the sound's quality) are not repeated here.
+
+use visage::analysis::{Emotion, Options, TimelineRow};
+
+use super::{EVERY_20TH, analyze, mean, pipeline, sees_eyes, share};
+use crate::support::clips::{Clips, shared};
+
+#[test]
+fn each_clip_is_told_by_its_size_rate_length_codec_and_sound() {
+    let Some((pipeline, _models)) = pipeline() else { return };
+    for (name, size, fps, duration_s, codec, people) in [
+        ("sad_then_happy.mp4", (640, 360), 23.98, 19.7, "h264", 1),
+        ("single_face.mp4", (640, 360), 30.0, 2.4, "h264", 1),
+        ("face_then_none.mov", (960, 540), 26.4, 6.4, "hevc", 1),
+        ("no_face.mp4", (960, 540), 23.67, 3.9, "h264", 0),
+        ("speech_and_face.mp4", (640, 360), 23.98, 40.0, "h264", 1),
+        ("noisy_speech_and_face.mp4", (640, 360), 23.98, 40.0, "h264", 1),
+    ] {
+        let Some(clip) = shared(name) else { return };
+        let found = analyze(&pipeline, &clip, Options { speech: false, ..EVERY_20TH }).unwrap().analysis;
+        let video = &found.video;
+        assert_eq!(((video.width, video.height), video.codec.as_str()), (size, codec), "{name}");
+        assert!((video.fps - fps).abs() < 0.05, "{name}: {video:?}");
+        assert!((video.duration_s - duration_s).abs() < 0.05, "{name}: {video:?}");
+        assert!(video.has_audio, "{name}");
+        assert_eq!(found.faces.len(), people, "{name}: {:#?}", found.faces);
+    }
+}
+
+#[test]
+fn a_woman_right_of_the_middle_is_seen_behind_her_hand_too() {
+    let (Some((pipeline, _models)), Some(clip)) = (pipeline(), shared("sad_then_happy.mp4")) else { return };
+    let found = analyze(&pipeline, &clip, Options { sample_every: 10, ..EVERY_20TH }).unwrap();
+    let rows = &found.timeline.rows;
+    let right = rows.iter().filter(|row| row.bbox.centre().x > 320.0).count();
+    assert!(right * 2 > rows.len(), "{right} of {}", rows.len());
+    // From 3 to 10 s a hand covers part of her face: no second without her, and she is nobody else.
+    for second in 3..10 {
+        let during = |row: &&TimelineRow| (f64::from(second)..f64::from(second + 1)).contains(&row.time_s);
+        assert!(rows.iter().filter(during).any(|row| row.face == 1), "second {second}: {rows:#?}");
+    }
+    if !sees_eyes(&found) {
+        return;
+    }
+    // Laughing with her head bowed, at the end.
+    let end: Vec<_> = rows.iter().filter(|row| (18.0..19.0).contains(&row.time_s)).collect();
+    let shut = end.iter().filter(|row| row.eyes_shut == Some(true)).count();
+    assert!(!end.is_empty() && shut * 2 >= end.len(), "{end:#?}");
+    assert!(end.iter().all(|row| row.eye_contact != Some(true)), "{end:#?}");
+}
+
+#[test]
+fn a_man_smiles_broadly_from_half_a_second_on() {
+    let (Some((pipeline, _models)), Some(clip)) = (pipeline(), shared("single_face.mp4")) else { return };
+    let found = analyze(&pipeline, &clip, Options { sample_every: 3, ..EVERY_20TH }).unwrap();
+    let rows: Vec<&TimelineRow> = found.timeline.rows.iter().collect();
+    let (before, after): (Vec<_>, Vec<_>) = rows.iter().copied().partition(|row| row.time_s < 0.5);
+    assert_eq!(before[0].emotions.top().0, Emotion::Neutral, "{before:#?}");
+    assert!(mean(&before, Emotion::Happy) < 0.5 * mean(&after, Emotion::Happy), "{before:#?} {after:#?}");
+    assert!(share(&after, Emotion::Happy) > 0.85 && mean(&after, Emotion::Happy) > 0.8, "{after:#?}");
+}
+
+#[test]
+fn after_the_man_comes_the_sky_in_which_there_is_nobody() {
+    let (Some((pipeline, _models)), Some(clip)) = (pipeline(), shared("face_then_none.mov")) else { return };
+    let found = analyze(&pipeline, &clip, Options { sample_every: 2, ..EVERY_20TH }).unwrap();
+    let times: Vec<f64> = found.timeline.rows.iter().map(|row| row.time_s).collect();
+    // The cut comes after the 72nd picture.
+    assert!(times.iter().all(|time| *time < 2.4), "{times:?}");
+    assert!(times.len() >= 34 && found.timeline.rows.iter().all(|row| row.face == 1), "{times:?}");
+}
+
+#[test]
+fn noise_in_the_sound_changes_nothing_in_the_pictures() {
+    let Some((pipeline, _models)) = pipeline() else { return };
+    let (Some(clean), Some(noisy)) = (shared("speech_and_face.mp4"), shared("noisy_speech_and_face.mp4")) else {
+        return;
+    };
+    let [clean, noisy] = [clean, noisy].map(|clip| analyze(&pipeline, &clip, EVERY_20TH).unwrap());
+    // One coding of the pictures or two of the same: figures that differ by less than people would see.
+    let (clean, noisy) = (clean.analysis.summary, noisy.analysis.summary);
+    assert_eq!(clean.dominant_emotion, noisy.dominant_emotion);
+    let (a, b) = (clean.emotions.as_ref().unwrap(), noisy.emotions.as_ref().unwrap());
+    assert!(a.iter().all(|(emotion, share)| (share - b[emotion]).abs() < 3.0), "{a:?} {b:?}");
+    assert!((clean.calmness.unwrap() - noisy.calmness.unwrap()).abs() < 3.0, "{clean:?} {noisy:?}");
+    assert!((clean.eye_contact.unwrap() - noisy.eye_contact.unwrap()).abs() < 5.0, "{clean:?} {noisy:?}");
+}
+
+#[test]
+fn each_blink_of_a_man_who_blinks_is_counted_where_samples_are_close_enough() {
+    let (Some((pipeline, _models)), Some(clip)) = (pipeline(), shared("single_face.mp4")) else { return };
+    let clips = Clips::new();
+    std::fs::copy(clip, clips.path("man.mp4")).unwrap();
+    // He blinks once, from 0.87 to 0.97 s: six times over in six rounds of 2.4 s.
+    let clip = clips
+        .make("blinks.mp4", "-stream_loop 5 -i $man.mp4 -an -c:v libx264 -preset ultrafast -crf 16 -pix_fmt yuv420p");
+    for (every, counted) in [(3, true), (4, false)] {
+        let options = Options { sample_every: every, speech: false, ..EVERY_20TH };
+        let found = analyze(&pipeline, &clip, options).unwrap();
+        if !sees_eyes(&found) {
+            return;
+        }
+        let face = &found.analysis.faces[0];
+        assert_eq!(found.analysis.summary.blinks_per_minute, face.blinks_per_minute);
+        assert_eq!(face.blinks_per_minute.is_some(), counted, "every {every}th: {face:#?}");
+        let Some(rate) = face.blinks_per_minute else { continue };
+        let blinks = rate * (face.last_s - face.first_s) / 60.0;
+        assert!((blinks - 6.0).abs() < 0.1, "every {every}th: {blinks} blinks");
+        let shut = |row: &&TimelineRow| row.eyes_shut == Some(true);
+        for row in found.timeline.rows.iter().filter(shut) {
+            let within = row.time_s % (72.0 / 30.0);
+            assert!((0.8..1.0).contains(&within), "shut at {}", row.time_s);
+        }
+    }
+}

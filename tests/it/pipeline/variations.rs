@@ -1,0 +1,98 @@
+//! The same clips mirrored, smaller, tilted and in bad light: what a camera and its place change, the person does not.
+
+use visage::analysis::{Emotion, Findings, Options};
+
+use super::{EVERY_20TH, analyze, pipeline, sees_eyes};
+use crate::support::clips::{Clips, shared};
+
+/// What each variation is called, and FFmpeg's filter that makes it.
+const VARIATIONS: [(&str, &str); 11] = [
+    ("mirrored", "hflip"),
+    ("half", "scale=iw/2:-2"),
+    ("left5", "rotate=-5*PI/180"),
+    ("right5", "rotate=5*PI/180"),
+    ("left10", "rotate=-10*PI/180"),
+    ("right10", "rotate=10*PI/180"),
+    ("mirrored-left10", "hflip,rotate=-10*PI/180"),
+    ("mirrored-half", "hflip,scale=iw/2:-2"),
+    ("dark", "eq=brightness=-0.25"),
+    ("dim", "eq=gamma=0.5"),
+    ("mirrored-dim", "hflip,eq=gamma=0.5"),
+];
+
+/// The clip as it is, and its variations, all coded alike; `None` on a machine that cannot tell.
+fn varied(clip: &str, every: u32, names: &[&str]) -> Option<Vec<(&'static str, Findings)>> {
+    let (Some((pipeline, _models)), Some(original)) = (pipeline(), shared(clip)) else { return None };
+    let clips = Clips::new();
+    std::fs::copy(original, clips.path("original.mp4")).unwrap();
+    let options = Options { sample_every: every, speech: false, ..EVERY_20TH };
+    let look = |(name, filter): (&'static str, &str)| {
+        let coded = "-an -c:v libx264 -preset ultrafast -crf 16 -pix_fmt yuv420p";
+        let clip = clips.make(&format!("{name}.mp4"), &format!("-i $original.mp4 -vf {filter} {coded}"));
+        (name, analyze(&pipeline, &clip, options).unwrap())
+    };
+    let wanted = VARIATIONS.into_iter().filter(|(name, _)| names.contains(name));
+    let all: Vec<_> = std::iter::once(("plain", "null")).chain(wanted).map(look).collect();
+    sees_eyes(&all[0].1).then_some(all)
+}
+
+fn find<'a>(all: &'a [(&str, Findings)], name: &str) -> &'a Findings {
+    &all.iter().find(|(other, _)| *other == name).unwrap().1
+}
+
+/// Angles of two clips at the same moments, where both could be read.
+fn pairs(a: &Findings, b: &Findings, angle: impl Fn(&visage::analysis::TimelineRow) -> Option<f32>) -> Vec<(f32, f32)> {
+    let rows = a.timeline.rows.iter();
+    let same = rows.filter_map(|row| {
+        let other = b.timeline.rows.iter().find(|other| (other.time_s - row.time_s).abs() < 0.01)?;
+        Some((angle(row)?, angle(other)?))
+    });
+    same.collect()
+}
+
+fn mean(values: impl Iterator<Item = f32>) -> f32 {
+    let values: Vec<f32> = values.collect();
+    values.iter().sum::<f32>() / values.len() as f32
+}
+
+#[test]
+fn who_looks_into_the_camera_does_so_in_a_mirror_from_afar_tilted_and_in_the_dark() {
+    let Some(all) = varied("single_face.mp4", 5, &VARIATIONS.map(|(name, _)| name)) else { return };
+    for (name, found) in &all {
+        let summary = &found.analysis.summary;
+        println!("{name}: {:?} {:?}", summary.eye_contact, summary.dominant_emotion);
+        assert_eq!(found.analysis.faces.len(), 1, "{name}: {:#?}", found.analysis.faces);
+        assert!(summary.eye_contact.unwrap() >= 80.0, "{name}: {summary:?}");
+        assert_eq!(summary.dominant_emotion, Some(Emotion::Happy), "{name}: {summary:?}");
+    }
+    let plain = find(&all, "plain");
+    for (name, tilt) in [("left5", -5.0), ("right5", 5.0), ("left10", -10.0), ("right10", 10.0)] {
+        let rolls = pairs(plain, find(&all, name), |row| row.pose.map(|pose| pose.roll));
+        let by = mean(rolls.iter().map(|(before, after)| after - before));
+        assert!((by - tilt).abs() < 1.5, "{name}: tilted by {by}");
+    }
+    let widths = pairs(plain, find(&all, "half"), |row| Some(row.bbox.width));
+    assert!(mean(widths.iter().map(|(whole, half)| whole / half)) > 1.8, "{widths:?}");
+}
+
+#[test]
+fn who_looks_elsewhere_does_so_in_a_mirror_from_afar_tilted_and_in_the_dark() {
+    let names = ["mirrored", "half", "left10", "right10", "dim"];
+    let Some(all) = varied("sad_then_happy.mp4", 10, &names) else { return };
+    for (name, found) in &all {
+        let summary = &found.analysis.summary;
+        println!("{name}: {:?} {:?}", summary.eye_contact, summary.eye_contact_coverage);
+        assert_eq!(found.analysis.faces.len(), 1, "{name}: {:#?}", found.analysis.faces);
+        assert!(summary.eye_contact.unwrap() < 45.0, "{name}: {summary:?}");
+        assert!(summary.eye_contact_coverage.unwrap() > 0.7, "{name}: {summary:?}");
+    }
+    let (plain, mirrored) = (find(&all, "plain"), find(&all, "mirrored"));
+    let heads = pairs(plain, mirrored, |row| row.pose.map(|pose| pose.yaw));
+    let gazes = pairs(plain, mirrored, |row| row.gaze.map(|gaze| gaze.yaw));
+    assert!(heads.len() > 40 && gazes.len() > 20, "{} {}", heads.len(), gazes.len());
+    let off = |pairs: &[(f32, f32)]| mean(pairs.iter().map(|(here, there)| (here + there).abs()));
+    println!("a mirror differs by {:.1} degrees of the head and {:.1} of the gaze", off(&heads), off(&gazes));
+    assert!(off(&heads) < 2.0 && off(&gazes) < 8.0, "{heads:?} {gazes:?}");
+    // Far to one side means far to the other.
+    assert!(gazes.iter().filter(|(here, _)| here.abs() > 15.0).all(|(here, there)| here * there < 0.0), "{gazes:?}");
+}
