@@ -114,7 +114,7 @@ fn a_german_report_holds_no_english_sentence() {
     let context = Context { language: Language::De, ..context() };
     let reporter = Reporter::new(&settings()).unwrap();
     let mailer = Mailer::new(&settings(), reporter.clone()).unwrap().unwrap();
-    let sent = |message| {
+    let sent = |message: Message<'_>| {
         let (text, html) = bodies(&mailer.compose(context.token, "anna@example.org", message, &context));
         [text, outline(&html)]
     };
