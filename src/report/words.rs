@@ -4,7 +4,10 @@
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::analysis::{Emotion, FACING_PITCH_DEG, FACING_YAW_DEG, GAZE_CONE_DEG, Language, PAUSE_S, Story};
+use crate::analysis::{
+    CERTAIN_UP_TO, Certainty, Emotion, FACING_PITCH_DEG, FACING_YAW_DEG, GAZE_CONE_DEG, Interval, Language, PAUSE_S,
+    Story,
+};
 use crate::locale;
 
 /// The words of a language.
@@ -39,14 +42,19 @@ impl Words {
         self.say(&format!("adjective.{emotion}"))
     }
 
-    /// A headline.
-    pub fn story(self, story: Story) -> String {
+    /// The headline, as firmly as the interval of the expression that was shown most allows. That one came after another
+    /// was seen: there is no doubt in that.
+    pub fn story(self, story: Story, interval: Option<Interval>) -> String {
         match story {
             Story::InTurn { first, then } => {
                 self.fill("in_turn", &[("first", &self.adjective(first)), ("then", &self.adjective(then))])
             }
-            Story::Mostly { emotion } => self.fill("mostly", &[("emotion", &self.adjective(emotion))]),
-            Story::Mixed { emotion } => self.fill("mixed", &[("emotion", &self.adjective(emotion))]),
+            Story::Mostly { emotion } => {
+                self.headline(&self.fill("mostly", &[("emotion", &self.adjective(emotion))]), interval)
+            }
+            Story::Mixed { emotion } => {
+                self.headline(&self.fill("mixed", &[("emotion", &self.adjective(emotion))]), interval)
+            }
         }
     }
 
@@ -80,9 +88,52 @@ impl Words {
         self.fill("of100", &[("value", &self.number(value, 0))])
     }
 
-    /// Two of those, from and to.
-    pub fn interval(self, low: f64, high: f64) -> String {
-        self.fill("interval", &[("low", &self.number(low, 0)), ("high", &self.number(high, 0))])
+    /// A figure of 0 to 100 as firmly as its interval allows ([`Interval::certainty`]), without one as it stands.
+    pub fn figure(self, value: f64, interval: Option<Interval>, unit: Unit) -> String {
+        let whole = |value: f64| match unit {
+            Unit::Of100 => self.of_100(value),
+            Unit::Percent => self.share(value / 100.0),
+        };
+        match (certainty(interval), interval) {
+            (Certainty::Open, _) => self.say("certainty.open"),
+            (Certainty::Rough, Some(Interval { low, high })) => {
+                self.fill("interval", &[("low", &self.number(low, 0)), ("high", &whole(high))])
+            }
+            (Certainty::Likely, _) if unit == Unit::Percent => self.figure_about(value),
+            (Certainty::Likely, _) => self.fill("certainty.about", &[("value", &whole(value))]),
+            _ if unit == Unit::Percent => self.percent(value),
+            _ => whole(value),
+        }
+    }
+
+    /// A share of 0 to 100 that is not to be taken exactly.
+    pub fn figure_about(self, value: f64) -> String {
+        self.fill("certainty.about", &[("value", &self.share(value / 100.0))])
+    }
+
+    /// What goes with a figure, as firmly as its interval allows, and the interval where [`Words::figure`] does not tell it.
+    pub fn remark(self, note: &Note, interval: Option<Interval>) -> String {
+        let (Note::Grade(text) | Note::Made(text)) = note;
+        let Some(Interval { low, high }) = interval else { return text.clone() };
+        let ends = [("text", &**text), ("low", &*self.number(low, 0)), ("high", &*self.number(high, 0))];
+        let key = match (certainty(interval), note) {
+            (Certainty::Clear, _) | (Certainty::Likely, Note::Made(_)) => "clear",
+            (Certainty::Likely, Note::Grade(_)) => "likely",
+            (Certainty::Rough, Note::Made(_)) => return text.clone(),
+            (Certainty::Rough, Note::Grade(_)) => "rough",
+            (Certainty::Open, _) => "fits",
+        };
+        self.fill(&format!("certainty.{key}"), &ends)
+    }
+
+    /// A headline as firmly as the share of its emotion allows.
+    fn headline(self, text: &str, interval: Option<Interval>) -> String {
+        let key = match certainty(interval) {
+            Certainty::Clear => return text.to_owned(),
+            Certainty::Likely | Certainty::Rough => "seems",
+            Certainty::Open => "first",
+        };
+        self.fill(&format!("certainty.{key}"), &[("text", text)])
     }
 
     /// A calmness of 0 to 100 in a word.
@@ -178,6 +229,9 @@ impl Words {
             ("yaw", self.number(f64::from(FACING_YAW_DEG), 0)),
             ("pitch", self.number(f64::from(FACING_PITCH_DEG), 0)),
             ("pause", self.number(PAUSE_S, 2)),
+            ("clear", self.number(CERTAIN_UP_TO[0], 0)),
+            ("likely", self.number(CERTAIN_UP_TO[1], 0)),
+            ("rough", self.number(CERTAIN_UP_TO[2], 0)),
         ];
         let numbers = numbers.each_ref().map(|(name, number)| (*name, number.as_str()));
         let meaning = |term: &str, text: &str| Meaning {
@@ -200,6 +254,27 @@ impl Words {
         .flatten()
         .collect()
     }
+}
+
+/// What a figure of 0 to 100 is given in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    Of100,
+    Percent,
+}
+
+/// What goes with a figure.
+#[derive(Debug, Clone)]
+pub enum Note {
+    /// What it amounts to.
+    Grade(String),
+    /// What it is made of.
+    Made(String),
+}
+
+/// A figure whose spread nobody knows is put as it is.
+fn certainty(interval: Option<Interval>) -> Certainty {
+    interval.map_or(Certainty::Clear, |interval| interval.certainty())
 }
 
 /// What a report shows, and so has to explain.
@@ -265,12 +340,48 @@ mod tests {
     }
 
     #[test]
+    fn the_wider_the_interval_the_less_sure_the_words() {
+        let span = |low, high| Some(Interval { low, high });
+        let said = |words: Words, interval| {
+            let figure = words.figure(58.3, interval, Unit::Percent);
+            (figure, words.remark(&Note::Grade(words.facing(58.3)), interval), words.headline("X", interval))
+        };
+        let all = |words| {
+            [None, span(50.0, 70.0), span(45.0, 72.0), span(28.0, 90.0), span(3.0, 97.0)].map(|at| said(words, at))
+        };
+        let told =
+            |figure: &str, remark: &str, headline: &str| (figure.to_owned(), remark.to_owned(), headline.to_owned());
+        assert_eq!(
+            all(EN),
+            [
+                told("58.3%", "some of the time", "X"),
+                told("58.3%", "50 to 70; some of the time", "X"),
+                told("about 58%", "45 to 72; probably some of the time", "X, it seems"),
+                told("28 to 90%", "perhaps some of the time", "X, it seems"),
+                told(
+                    "too little material",
+                    "anything from 3 to 97 fits what was seen",
+                    "X, as far as so little material tells"
+                ),
+            ]
+        );
+        let german = all(DE);
+        assert_eq!((german[2].0.as_str(), german[3].0.as_str()), ("etwa 58\u{a0}%", "28 bis 90\u{a0}%"));
+        assert!(
+            german
+                .iter()
+                .all(|(a, b, c)| ![a, b, c].iter().any(|text| text.contains("certainty") || text.contains("%{")))
+        );
+        assert_eq!(EN.figure(58.3, span(45.0, 72.0), Unit::Of100), "about 58 of 100");
+    }
+
+    #[test]
     fn a_story_becomes_a_headline() {
-        let (sad, happy) = (Emotion::Sad, Emotion::Happy);
-        assert_eq!(EN.story(Story::Mostly { emotion: happy }), "Mostly happy");
-        assert_eq!(EN.story(Story::Mixed { emotion: sad }), "Mixed, sad most often");
-        assert_eq!(DE.story(Story::Mixed { emotion: sad }), "Gemischt, am häufigsten traurig");
-        assert_eq!(DE.story(Story::InTurn { first: sad, then: happy }), "Erst traurig, dann fröhlich");
+        let (sad, happy, wide) = (Emotion::Sad, Emotion::Happy, Some(Interval { low: 10.0, high: 60.0 }));
+        assert_eq!(EN.story(Story::Mostly { emotion: happy }, None), "Mostly happy");
+        assert_eq!(EN.story(Story::Mixed { emotion: sad }, wide), "Mixed, sad most often, it seems");
+        assert_eq!(DE.story(Story::Mixed { emotion: sad }, None), "Gemischt, am häufigsten traurig");
+        assert_eq!(DE.story(Story::InTurn { first: sad, then: happy }, wide), "Erst traurig, dann fröhlich");
     }
 
     #[test]
