@@ -3,7 +3,7 @@
 import { call, json, key } from "./api.js";
 import { Timeline } from "./chart.js";
 import { byId, h, icon, s, say, save, toast } from "./dom.js";
-import { emotion, language, moment, number, percent, t, text } from "./words.js";
+import { certainty, emotion, figure, language, moment, number, percent, t, text } from "./words.js";
 
 const clamp = (value) => Math.min(100, Math.max(0, value));
 
@@ -19,7 +19,8 @@ function tile(name, value, { interval, show = (v) => number(v), unit = t("result
   const known = value !== null && value !== undefined;
   return h("div", { class: "card tile" },
     h("h3", {}, t(`tile.${name}`)),
-    h("p", { class: "value" }, known ? show(value) : "–", h("small", {}, known ? unit : t("result.unread"))),
+    h("p", { class: `value ${certainty(interval?.map(spread))}` }, known ? figure(value, interval, show, spread) : "–",
+      h("small", {}, !known ? t("result.unread") : certainty(interval?.map(spread)) === "open" ? "" : unit)),
     known && bar && range(spread(value), interval?.map(spread)),
     known && (interval || note || (coverage !== undefined && coverage !== null)) && h("p", { class: "soft small" },
       interval && h("span", { title: t("result.interval_note", { low: show(interval[0]), high: show(interval[1]) }) }, t("result.interval", { low: show(interval[0]), high: show(interval[1]) })),
@@ -61,7 +62,12 @@ export function headline(analysis) {
     }
   }
   const share = summary.emotions[summary.dominant_emotion];
-  return t(share >= 50 ? "result.mostly" : "result.mixed", { emotion: emotion(summary.dominant_emotion).toLowerCase() });
+  const text = t(share >= 50 ? "result.mostly" : "result.mixed", { emotion: emotion(summary.dominant_emotion).toLowerCase() });
+  switch (certainty(summary.intervals?.emotions?.[summary.dominant_emotion])) {
+    case "clear": return text;
+    case "open": return t("result.first", { text });
+    default: return t("result.seems", { text });
+  }
 }
 
 function lead({ summary, faces, video }) {
@@ -100,6 +106,10 @@ export function story(analysis) {
 function person(face, duration) {
   const rows = Object.entries(face.emotions).sort((a, b) => b[1] - a[1]);
   const fact = (name, value) => [h("dt", {}, name), h("dd", {}, value)];
+  const hundred = (value, interval) => {
+    const told = figure(value, interval, (v) => number(v));
+    return certainty(interval) === "open" ? told : `${told} ${t("result.of100")}`;
+  };
   const known = (value, show) => (value === null || value === undefined ? t("result.unread") : show(value));
   return h("article", { class: "card person", "aria-labelledby": `person-${face.id}` },
     h("h3", { id: `person-${face.id}` }, h("span", { class: "badge", "aria-hidden": "true" }, face.id), t("result.person", { n: face.id })),
@@ -107,9 +117,9 @@ function person(face, duration) {
       fact(t("result.most"), h("span", { class: `e-${face.dominant_emotion}` }, h("i", { class: "dot" }), emotion(face.dominant_emotion))),
       fact(t("result.seen"), t("result.seen_value", { from: moment(face.first_s, duration), to: moment(face.last_s, duration) })),
       fact(t("result.samples"), number(face.frames)),
-      face.presence !== undefined && fact(t("tile.presence"), known(face.presence, (v) => `${number(v)} ${t("result.of100")}`)),
-      fact(t("tile.eye_contact"), known(face.eye_contact, (v) => percent(v))),
-      fact(t("tile.calmness"), `${number(face.calmness)} ${t("result.of100")}`)),
+      face.presence !== undefined && fact(t("tile.presence"), known(face.presence, (v) => hundred(v, face.intervals?.presence))),
+      fact(t("tile.eye_contact"), known(face.eye_contact, (v) => figure(v, face.intervals?.eye_contact, percent))),
+      fact(t("tile.calmness"), hundred(face.calmness, face.intervals?.calmness))),
     h("div", { class: "scroll", tabindex: 0, role: "region", "aria-labelledby": `person-${face.id}` }, h("table", {},
       h("thead", {}, h("tr", {}, h("th", { scope: "col" }, t("result.counts")), ["share", "count", "sure"].map((name) => h("th", { scope: "col", class: "n" }, t(`result.${name}`))))),
       h("tbody", {}, rows.map(([name, value]) => h("tr", {},

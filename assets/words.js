@@ -21,6 +21,23 @@ export const number = (value, digits = 0) => format(value, digits);
 export const percent = (value, digits = 0) => `${format(value, digits)}${language === "de" ? "\u202f" : ""}%`;
 export const emotion = (name) => t(`emotion.${name}`);
 
+/** How firmly a figure may be put whose interval, on 0 to 100, is this one: the server's rule. */
+export function certainty(interval) {
+  if (!interval) return "clear";
+  const at = settings.certain_up_to.findIndex((most) => interval[1] - interval[0] <= most);
+  return ["clear", "likely", "rough"][at] ?? "open";
+}
+
+/** A figure as firmly as its interval allows; `show` puts it into words, `spread` on 0 to 100. */
+export function figure(value, interval, show, spread = (v) => v) {
+  switch (certainty(interval?.map(spread))) {
+    case "likely": return t("result.about", { value: show(value) });
+    case "rough": return t("result.interval", { low: show(interval[0]), high: show(interval[1]) });
+    case "open": return t("result.open");
+    default: return show(value);
+  }
+}
+
 /** A moment of a video: 4.5 s, 1:07, 1:02:07, by the length of the video. */
 export function moment(time, duration) {
   if (duration < 60) return `${number(time, 1)} s`;

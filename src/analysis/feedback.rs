@@ -6,15 +6,11 @@ use utoipa::ToSchema;
 
 use super::speech::EASY_PACE;
 use super::tally::Tally;
-use super::{Emotion, FaceSummary, Interval, PartName, Speech, Summary, rounding};
+use super::{Certainty, Emotion, FaceSummary, Interval, PartName, Speech, Summary, rounding};
 
 /// Seen for less than this, in seconds, or in fewer samples, everything is a first impression.
 const LITTLE_S: f64 = 5.0;
 const FEW_SAMPLES: u32 = 5;
-/// A part whose interval is wider, in points, is likely only ...
-const WIDE: f64 = 20.0;
-/// ... and one wider than this is a rough guess.
-const VERY_WIDE: f64 = 40.0;
 /// Parts this near to each other are even, in points.
 const EVEN: f64 = 3.0;
 /// A part of this or more needs no advice.
@@ -84,15 +80,6 @@ pub struct Finding {
     pub stretch: Option<Stretch>,
     /// What made it so.
     pub reason: Option<Reason>,
-}
-
-/// How firmly a finding may be put.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Certainty {
-    Clear,
-    Likely,
-    Rough,
 }
 
 /// A part of the video.
@@ -203,11 +190,7 @@ pub(super) fn remarks(material: &Material<'_>) -> Vec<Remark> {
         };
         let blurred = !apart(&high, &low);
         let put = |finding: Finding| Finding {
-            certainty: if blurred && finding.certainty == Certainty::Clear {
-                Certainty::Likely
-            } else {
-                finding.certainty
-            },
+            certainty: if blurred { finding.certainty.max(Certainty::Likely) } else { finding.certainty },
             ..finding
         };
         said.push(Remark::Strongest(put(high)));
@@ -242,11 +225,7 @@ impl Material<'_> {
             PartName::Steadiness => all.steadiness,
             _ => None,
         });
-        let certainty = match interval.map_or(0.0, |interval| interval.width()) {
-            width if width > VERY_WIDE => Certainty::Rough,
-            width if width > WIDE => Certainty::Likely,
-            _ => Certainty::Clear,
-        };
+        let certainty = interval.map_or(Certainty::Clear, |interval| interval.certainty());
         let (stretch, there) =
             self.stretch(part, strong).map_or((None, None), |(stretch, tally)| (Some(stretch), Some(tally)));
         let reason = if strong { None } else { self.reason(part, there) };

@@ -57,9 +57,36 @@ pub struct Interval {
     pub high: f64,
 }
 
+/// How firmly a figure may be put. All words about figures (feedback, report, mails, page) go by this one rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Certainty {
+    /// As it stands.
+    Clear,
+    /// About so much, probably.
+    Likely,
+    /// From so much to so much, perhaps.
+    Rough,
+    /// There is too little material to say.
+    Open,
+}
+
+/// Intervals up to so wide, in points of 100, make a figure clear, likely and rough; one that is wider leaves it open.
+pub const CERTAIN_UP_TO: [f64; 3] = [20.0, 40.0, 70.0];
+
 impl Interval {
     pub fn width(&self) -> f64 {
         self.high - self.low
+    }
+
+    /// ... of a figure of 0 to 100.
+    pub fn certainty(&self) -> Certainty {
+        match CERTAIN_UP_TO.iter().position(|most| self.width() <= *most) {
+            Some(0) => Certainty::Clear,
+            Some(1) => Certainty::Likely,
+            Some(_) => Certainty::Rough,
+            None => Certainty::Open,
+        }
     }
 
     pub fn holds(&self, value: f64) -> bool {

@@ -24,7 +24,18 @@ fn sentence(remark: &Remark, duration_s: f64) -> String {
             format!("Nothing stands out: {} are all near {value:.0} of 100.", list(&names))
         }
         Remark::Only(finding) => {
-            format!("Only {} could be measured: {:.0} of 100.", name(finding.part), finding.value)
+            let (name, value) = (name(finding.part), finding.value);
+            match finding.certainty {
+                Certainty::Clear => format!("Only {name} could be measured: {value:.0} of 100."),
+                Certainty::Likely => format!("Only {name} could be measured: about {value:.0} of 100."),
+                Certainty::Rough => {
+                    format!("Only {name} could be measured: roughly {value:.0} of 100{}.", range(finding))
+                }
+                Certainty::Open => format!(
+                    "Only {name} could be measured, and there is too little material to say how much of it there was{}.",
+                    range(finding)
+                ),
+            }
         }
         Remark::Try { advice } => tip(*advice).to_owned(),
     }
@@ -46,16 +57,14 @@ fn showed(shown: &[Shown], duration_s: f64) -> String {
 }
 
 fn part(rank: &str, finding: &Finding, duration_s: f64) -> String {
-    let Finding { part, value, certainty, interval, stretch, reason } = finding;
+    let Finding { part, value, certainty, stretch, reason, .. } = finding;
     let name = name(*part);
     let mut text = match certainty {
         Certainty::Clear => format!("{rank} was {name} with {value:.0} of 100"),
         Certainty::Likely => format!("{rank} was probably {name} with about {value:.0} of 100"),
-        Certainty::Rough => {
-            let range = interval.map_or_else(String::new, |range| {
-                format!(" (anything from {:.0} to {:.0} fits what was seen)", range.low, range.high)
-            });
-            format!("{rank} may have been {name}, with roughly {value:.0} of 100{range}")
+        Certainty::Rough => format!("{rank} may have been {name}, with roughly {value:.0} of 100{}", range(finding)),
+        Certainty::Open => {
+            format!("{rank} may have been {name}, but there is too little material to say{}", range(finding))
         }
     };
     if let Some(stretch) = stretch {
@@ -69,6 +78,13 @@ fn part(rank: &str, finding: &Finding, duration_s: f64) -> String {
     }
     text.push('.');
     text
+}
+
+/// From where to where a finding may lie.
+fn range(finding: &Finding) -> String {
+    finding.interval.map_or_else(String::new, |range| {
+        format!(" (anything from {:.0} to {:.0} fits what was seen)", range.low, range.high)
+    })
 }
 
 fn why(reason: Reason) -> String {

@@ -2,7 +2,7 @@
 //! [`Summary::feedback`](crate::analysis::Summary), word for word.
 
 use super::words::Words;
-use crate::analysis::{Analysis, Certainty, Finding, PartName, Reason, Remark, Shown};
+use crate::analysis::{Analysis, Certainty, Finding, Interval, PartName, Reason, Remark, Shown};
 
 /// A sentence or two a remark.
 pub fn sentences(words: Words, analysis: &Analysis) -> Vec<String> {
@@ -52,7 +52,12 @@ impl Teller {
                 self.fill("even", &[("list", &self.list(&names)), ("value", &self.whole(*value))])
             }
             Remark::Only(finding) => {
-                self.fill("only", &[("part", &self.part(finding.part)), ("value", &self.whole(finding.value))])
+                let values = [
+                    ("part", &*self.part(finding.part)),
+                    ("value", &*self.whole(finding.value)),
+                    ("range", &*self.range(finding)),
+                ];
+                self.fill(&format!("only.{}", name(&finding.certainty)), &values)
             }
             Remark::Try { advice } => self.say(&format!("tip.{}", name(advice))),
         }
@@ -73,16 +78,9 @@ impl Teller {
     }
 
     fn finding(self, rank: &str, finding: &Finding) -> String {
-        let certainty = match finding.certainty {
-            Certainty::Clear => "clear",
-            Certainty::Likely => "likely",
-            Certainty::Rough => "rough",
-        };
         let values = [("part", &*self.part(finding.part)), ("value", &*self.whole(finding.value))];
-        let mut text = self.fill(&format!("{rank}.{certainty}"), &values);
-        if let (Certainty::Rough, Some(range)) = (finding.certainty, finding.interval) {
-            text.push_str(&self.fill("range", &[("low", &self.whole(range.low)), ("high", &self.whole(range.high))]));
-        }
+        let mut text = self.fill(&format!("{rank}.{}", name(&finding.certainty)), &values);
+        text.push_str(&self.range(finding));
         if let Some(stretch) = finding.stretch {
             let (from, to) = (self.moment(stretch.start_s), self.moment(stretch.end_s));
             let values = [("from", &*from), ("to", &*to), ("value", &*self.whole(stretch.value))];
@@ -94,6 +92,14 @@ impl Teller {
         }
         text.push('.');
         text
+    }
+
+    /// From where to where a finding may lie, where that is far.
+    fn range(self, finding: &Finding) -> String {
+        let wide = finding.interval.filter(|_| finding.certainty >= Certainty::Rough);
+        wide.map_or_else(String::new, |Interval { low, high }| {
+            self.fill("range", &[("low", &self.whole(low)), ("high", &self.whole(high))])
+        })
     }
 
     fn why(self, reason: Reason) -> String {
@@ -133,7 +139,7 @@ fn name(variant: &impl serde::Serialize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analysis::{Advice, Emotion, Interval, Language, Stretch, sentences as english};
+    use crate::analysis::{Advice, Emotion, Language, Stretch, sentences as english};
 
     /// One of each that can be said.
     fn everything() -> Vec<Remark> {
@@ -164,9 +170,12 @@ mod tests {
         ];
         let stretch = Some(Stretch { start_s: 1.2, end_s: 7.9, value: 12.0 });
         for reason in reasons {
-            for (certainty, stretch) in
-                [(Certainty::Clear, stretch), (Certainty::Likely, None), (Certainty::Rough, stretch)]
-            {
+            for (certainty, stretch) in [
+                (Certainty::Clear, stretch),
+                (Certainty::Likely, None),
+                (Certainty::Rough, stretch),
+                (Certainty::Open, None),
+            ] {
                 let interval = Some(Interval { low: 8.0, high: 55.0 });
                 let part = PartName::SpeechClarity;
                 let finding = Finding { part, value: 22.4, certainty, interval, stretch, reason };

@@ -3,7 +3,7 @@
 use super::chart::{self, Size, stretches};
 use super::colour;
 use super::view::{Share, shares};
-use super::words::Words;
+use super::words::{Unit, Words};
 use crate::analysis::{Emotion, FaceSummary, Findings, Segment};
 
 /// Steps in which the course of a person's expressions is told in words: fine ones, and coarse ones where the fine
@@ -73,16 +73,23 @@ pub fn person(words: Words, findings: &Findings, face: &FaceSummary) -> Person {
         .map(|phase| words.fill("told", &[("from", &phase.from), ("to", &phase.to), ("emotion", &phase.name)]))
         .collect();
     let id = face.id.to_string();
+    let sure = face.intervals.as_ref();
     Person {
         id: face.id,
         name: words.fill("person", &[("n", &id)]),
-        headline: words.mostly(face.dominant_emotion, share),
+        headline: words.headline(
+            &words.mostly(face.dominant_emotion, share),
+            sure.and_then(|all| all.emotions.get(&face.dominant_emotion).copied()),
+        ),
         label: words.fill("chart", &[("n", &id), ("story", &told.join(", "))]),
         first: words.moment(face.first_s, duration_s),
         last: words.moment(face.last_s, duration_s),
         samples: face.frames,
-        calmness: words.of_100(face.calmness),
-        eye_contact: face.eye_contact.map_or_else(|| words.say("unread"), |v| words.percent(v)),
+        calmness: words.figure(face.calmness, sure.map(|all| all.calmness), Unit::Of100),
+        eye_contact: face.eye_contact.map_or_else(
+            || words.say("unread"),
+            |v| words.figure(v, sure.and_then(|all| all.eye_contact), Unit::Percent),
+        ),
         shares: shares(words, &face.emotions, std::slice::from_ref(face)),
         course,
     }

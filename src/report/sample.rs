@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::analysis::{
-    Advice, Analysis, BBox, Certainty, Emotion, FaceSummary, Finding, Findings, Interval, Intervals, ModelUsed,
-    PartName, Probabilities, Remark, Segment, Speech, SpeechQuality, Summary, Timeline, TimelineRow, VideoFacts,
+    Advice, Analysis, BBox, Certainty, Emotion, FaceSummary, Finding, Findings, Interval, Intervals, ModelUsed, Part,
+    PartName, Parts, Probabilities, Remark, Segment, Speech, SpeechQuality, Summary, Timeline, TimelineRow, VideoFacts,
     sentences,
 };
 
@@ -48,7 +48,52 @@ fn top(shares: &BTreeMap<Emotion, f64>) -> Emotion {
     shares.iter().max_by(|a, b| a.1.total_cmp(b.1)).map_or(Emotion::Neutral, |(e, _)| *e)
 }
 
-fn face(id: u32, rows: &[TimelineRow]) -> FaceSummary {
+/// Intervals that reach so many points to either side of the figures.
+fn intervals(emotions: &BTreeMap<Emotion, f64>, reach: f64) -> Intervals {
+    let span = |value: f64| Interval { low: (value - reach).max(0.0), high: (value + reach).min(100.0) };
+    let signed = |value: f64| Interval { low: (value - reach / 50.0).max(-1.0), high: (value + reach / 50.0).min(1.0) };
+    let share = |value: f64| Interval { low: span(value).low / 100.0, high: span(value).high / 100.0 };
+    Intervals {
+        emotions: emotions.iter().map(|(emotion, percent)| (*emotion, span(*percent))).collect(),
+        calmness: span(58.3),
+        eye_contact: Some(span(41.7)),
+        steadiness: Some(span(75.0)),
+        model_confidence: share(71.4),
+        valence: signed(0.12),
+        arousal: signed(0.21),
+        presence: Some(span(55.0)),
+        overall_score: None,
+    }
+}
+
+/// What presence and the overall score were put together from, with the weights that they have without sound.
+fn parts() -> Parts {
+    let part = |part, value, weight| Part { part, value, weight };
+    Parts {
+        calmness: vec![part(PartName::Arousal, 21.7, -1.0), part(PartName::Displeasure, 20.0, -1.0)],
+        presence: vec![
+            part(PartName::EyeContact, 41.7, 0.5),
+            part(PartName::Calmness, 58.3, 0.3125),
+            part(PartName::Steadiness, 75.0, 0.1875),
+        ],
+        overall_score: vec![part(PartName::Presence, 55.0, 1.0)],
+    }
+}
+
+/// Runs of samples of one emotion, at least two each.
+fn segments(rows: &[&TimelineRow]) -> Vec<Segment> {
+    let runs = rows.chunk_by(|a, b| a.emotions.top().0 == b.emotions.top().0 && b.time_s - a.time_s < 2.0);
+    let run = |run: &[&TimelineRow]| Segment {
+        emotion: run[0].emotions.top().0,
+        start_s: run[0].time_s,
+        end_s: run[run.len() - 1].time_s + 0.4,
+        samples: run.len() as u32,
+        confidence: run.iter().map(|row| f64::from(row.emotions.top().1)).sum::<f64>() / run.len() as f64,
+    };
+    runs.filter(|rows| rows.len() > 1).map(run).collect()
+}
+
+fn face(id: u32, rows: &[TimelineRow], reach: f64) -> FaceSummary {
     let rows: Vec<&TimelineRow> = rows.iter().filter(|row| row.face == id).collect();
     let (mut counts, mut sums) = (BTreeMap::<Emotion, u32>::new(), BTreeMap::<Emotion, f64>::new());
     for row in &rows {
@@ -65,7 +110,7 @@ fn face(id: u32, rows: &[TimelineRow]) -> FaceSummary {
         dominant_emotion: top(&emotions),
         average_confidence: sums.iter().map(|(e, sum)| (*e, sum / f64::from(counts[e]))).collect(),
         emotion_counts: counts,
-        emotions,
+        emotions: emotions.clone(),
         embeddings_shape: [rows.len() as u32, 7],
         example_embedding: rows[0].emotions.0,
         eye_contact: Some(41.7),
@@ -75,14 +120,15 @@ fn face(id: u32, rows: &[TimelineRow]) -> FaceSummary {
         valence: 0.12,
         arousal: 0.21,
         model_confidence: Some(0.714),
-        presence: None,
-        parts: None,
-        intervals: None,
-        segments: Vec::new(),
+        presence: Some(55.0),
+        parts: Some(Parts { overall_score: Vec::new(), ..parts() }),
+        intervals: Some(intervals(&emotions, reach)),
+        segments: segments(&rows),
     }
 }
 
-fn findings(duration_s: f64, interval_s: f64, rows: Vec<TimelineRow>, warnings: &[&str]) -> Findings {
+/// `reach`: how far intervals go to either side, in points.
+fn findings(duration_s: f64, interval_s: f64, rows: Vec<TimelineRow>, reach: f64, warnings: &[&str]) -> Findings {
     let people = rows.iter().map(|row| row.face).max().unwrap_or(0);
     let all: Vec<&TimelineRow> = rows.iter().collect();
     let emotions = (!rows.is_empty()).then(|| mean(&all));
@@ -96,6 +142,13 @@ fn findings(duration_s: f64, interval_s: f64, rows: Vec<TimelineRow>, warnings: 
         model_confidence: read(0.714),
         valence: read(0.12),
         arousal: read(0.21),
+        presence: read(55.0),
+        overall_score: read(55.0),
+        parts: emotions.as_ref().map(|_| parts()),
+        intervals: emotions.as_ref().map(|emotions| {
+            let all = intervals(emotions, reach);
+            Intervals { overall_score: all.presence, ..all }
+        }),
         emotions,
         ..Summary::default()
     };
@@ -115,7 +168,7 @@ fn findings(duration_s: f64, interval_s: f64, rows: Vec<TimelineRow>, warnings: 
         video,
         summary,
         speech: None,
-        faces: (1..=people).map(|id| face(id, &rows)).collect(),
+        faces: (1..=people).map(|id| face(id, &rows, reach)).collect(),
         models: models.to_vec(),
         warnings: warnings.iter().map(|text| (*text).to_owned()).collect(),
     };
@@ -137,7 +190,7 @@ fn turning(face: u32, from: f64, to: f64) -> impl Iterator<Item = TimelineRow> {
 
 /// One person, who speaks, 20 seconds.
 pub fn one() -> Findings {
-    let mut found = findings(19.7, 0.8, turning(1, 0.0, 19.7).collect(), &[]);
+    let mut found = findings(19.7, 0.8, turning(1, 0.0, 19.7).collect(), 13.0, &[]);
     found.analysis.speech = Some(Speech {
         ratio: 0.808,
         clarity: Some(52.7),
@@ -147,28 +200,21 @@ pub fn one() -> Findings {
         pauses: 9,
         longest_pause_s: 2.5,
     });
-    scored(&mut found);
-    found
-}
-
-/// Adds scores, intervals, runs and remarks.
-fn scored(found: &mut Findings) {
-    let span = |low, high| Interval { low, high };
-    let run = |emotion, start_s, end_s| Segment { emotion, start_s, end_s, samples: 10, confidence: 0.8 };
     let summary = &mut found.analysis.summary;
-    summary.presence = Some(58.0);
-    summary.overall_score = Some(57.0);
-    summary.intervals = Some(Intervals {
-        emotions: Emotion::ALL.map(|emotion| (emotion, span(0.0, 60.0))).into(),
-        calmness: span(49.0, 66.0),
-        eye_contact: Some(span(28.0, 55.0)),
-        steadiness: Some(span(60.0, 90.0)),
-        model_confidence: span(0.66, 0.78),
-        valence: span(-0.2, 0.4),
-        arousal: span(0.1, 0.3),
-        presence: Some(span(49.0, 65.0)),
-        overall_score: Some(span(50.0, 63.0)),
-    });
+    (summary.presence, summary.overall_score) = (Some(61.0), Some(59.0));
+    if let (Some(parts), Some(intervals)) = (&mut summary.parts, &mut summary.intervals) {
+        let part = |part, value, weight| Part { part, value, weight };
+        parts.presence = vec![
+            part(PartName::EyeContact, 41.7, 0.4),
+            part(PartName::Calmness, 58.3, 0.25),
+            part(PartName::Fluency, 88.4, 0.2),
+            part(PartName::Steadiness, 75.0, 0.15),
+        ];
+        parts.overall_score = vec![part(PartName::Presence, 61.0, 0.75), part(PartName::SpeechClarity, 52.7, 0.25)];
+        intervals.calmness = Interval { low: 49.0, high: 66.0 };
+        intervals.presence = Some(Interval { low: 52.0, high: 69.0 });
+        intervals.overall_score = Some(Interval { low: 52.0, high: 65.0 });
+    }
     summary.remarks = vec![
         Remark::Strongest(Finding {
             part: PartName::Calmness,
@@ -181,7 +227,7 @@ fn scored(found: &mut Findings) {
         Remark::Try { advice: Advice::KeepEyesUp },
     ];
     summary.feedback = sentences(&summary.remarks, 19.7);
-    found.analysis.faces[0].segments = vec![run(Emotion::Sad, 0.0, 8.0), run(Emotion::Happy, 8.0, 19.7)];
+    found
 }
 
 /// Two people, the second one surprised and only there in the middle.
@@ -189,22 +235,22 @@ pub fn two() -> Findings {
     let second = times(6.0, 14.0).map(|t| row(2, t, leaning(Emotion::Surprise, 0.4, t + 3.0)));
     let mut rows: Vec<_> = turning(1, 0.0, 19.7).chain(second).collect();
     rows.sort_by(|a, b| a.time_s.total_cmp(&b.time_s));
-    findings(19.7, 0.8, rows, &["The last 2.1 s of the file are damaged and were left out."])
+    findings(19.7, 0.8, rows, 25.0, &["The last 2.1 s of the file are damaged and were left out."])
 }
 
 /// One person who leaves and comes back.
 pub fn gap() -> Findings {
-    findings(19.7, 0.8, turning(1, 0.0, 6.0).chain(turning(1, 12.0, 19.7)).collect(), &[])
+    findings(19.7, 0.8, turning(1, 0.0, 6.0).chain(turning(1, 12.0, 19.7)).collect(), 15.0, &[])
 }
 
 /// No face at all.
 pub fn nobody() -> Findings {
-    findings(12.0, 0.8, Vec::new(), &["No face was found."])
+    findings(12.0, 0.8, Vec::new(), 0.0, &["No face was found."])
 }
 
 /// Four samples.
 pub fn short() -> Findings {
-    findings(3.2, 0.8, turning(1, 0.0, 3.2).collect(), &[])
+    findings(3.2, 0.8, turning(1, 0.0, 3.2).collect(), 40.0, &[])
 }
 
 /// 90 minutes with a pause.
@@ -214,5 +260,5 @@ pub fn long() -> Findings {
         let emotion = Emotion::ALL[(t / 700.0) as usize % 7];
         row(1, t, leaning(emotion, 0.5, t))
     });
-    findings(5400.0, 1.0, rows.collect(), &[])
+    findings(5400.0, 1.0, rows.collect(), 1.5, &[])
 }

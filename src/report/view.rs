@@ -6,9 +6,11 @@ use std::collections::BTreeMap;
 
 use super::chart;
 use super::people::{self, Person};
-use super::words::{Meaning, Shown, Words};
+use super::words::{Meaning, Note, Shown, Unit, Words};
 use super::{Context, colour, feedback};
-use crate::analysis::{Analysis, Emotion, FaceSummary, Findings, Interval, Speech, SpeechQuality, percentages};
+use crate::analysis::{
+    Analysis, Certainty, Emotion, FaceSummary, Findings, Interval, Speech, SpeechQuality, percentages,
+};
 use crate::locale;
 
 /// Fewer samples than this give rough figures.
@@ -135,14 +137,30 @@ fn headline(words: Words, analysis: &Analysis) -> (String, String) {
         1 => words.say("one_person"),
         n => words.fill("people_seen", &[("n", &n.to_string())]),
     };
+    // What this video showed is known; what another one like it would show may not be.
+    let interval = analysis.summary.intervals.as_ref().and_then(|all| all.emotions.get(&top).copied());
+    let varies =
+        interval.filter(|interval| interval.certainty() >= Certainty::Rough).map_or_else(String::new, |wide| {
+            let (low, high) = (words.number(wide.low, 0), words.share(wide.high / 100.0));
+            words.fill("lead_varies", &[("low", &low), ("high", &high)])
+        });
+    let sure = interval.is_none_or(|interval| interval.certainty() == Certainty::Clear);
+    let exactly = |share: f64| if sure { words.percent(share) } else { words.share(share / 100.0) };
+    let percent = if sure { words.percent(share) } else { words.figure_about(share) };
     let next = emotions.iter().filter(|(emotion, _)| **emotion != top).max_by(|a, b| a.1.total_cmp(b.1));
     let next = next.filter(|(_, share)| **share >= 5.0).map_or_else(String::new, |(emotion, share)| {
-        words.fill("lead_next", &[("second", &thing(words, *emotion)), ("share", &words.percent(*share))])
+        words.fill("lead_next", &[("second", &thing(words, *emotion)), ("share", &exactly(*share))])
     });
-    let (first, percent) = (capital(&thing(words, top)), words.percent(share));
-    let lead = words.fill("lead", &[("first", &first), ("share", &percent), ("next", &next), ("people", &people)]);
-    let headline = in_turn(words, analysis, emotions).unwrap_or_else(|| words.mostly(top, share));
-    (headline, lead)
+    let values = [
+        ("first", capital(&thing(words, top))),
+        ("share", percent),
+        ("next", next),
+        ("varies", varies),
+        ("people", people),
+    ];
+    let lead = words.fill("lead", &values.each_ref().map(|(name, text)| (*name, text.as_str())));
+    let headline = in_turn(words, analysis, emotions);
+    (headline.unwrap_or_else(|| words.headline(&words.mostly(top, share), interval)), lead)
 }
 
 /// Two expressions of one person, one after the other, and not much else: that is the story.
@@ -179,33 +197,35 @@ fn tiles(words: Words, analysis: &Analysis) -> Vec<Tile> {
         return Vec::new();
     }
     let intervals = summary.intervals.as_ref();
-    let tile = |label: &str, value: Option<(String, String)>, interval: Option<Interval>, coverage: Option<f64>| {
-        let (value, mut note) = value.unwrap_or_else(|| ("–".to_owned(), words.say("unread")));
-        if let Some(Interval { low, high }) = interval {
-            note = format!("{}; {note}", words.interval(low, high));
-        }
+    let tile = |label: &str, value: Option<(f64, Unit, Note)>, interval: Option<Interval>, coverage: Option<f64>| {
+        let told =
+            value.map(|(value, unit, note)| (words.figure(value, interval, unit), words.remark(&note, interval)));
+        let (value, mut note) = told.unwrap_or_else(|| ("–".to_owned(), words.say("unread")));
         if let Some(coverage) = coverage {
             note = format!("{note}; {}", words.fill("coverage", &[("share", &words.share(coverage))]));
         }
         Tile { label: words.say(&format!("tile.{label}")), value, note }
     };
-    let hundred = |value: Option<f64>, note: &str| value.map(|v| (words.of_100(v), words.say(&format!("tile.{note}"))));
+    let parts = |value: Option<f64>, note: &str| {
+        value.map(|v| (v, Unit::Of100, Note::Made(words.say(&format!("tile.{note}")))))
+    };
     let mut tiles = Vec::new();
     if summary.overall_score.is_some() {
         let interval = intervals.and_then(|all| all.overall_score);
-        tiles.push(tile("overall", hundred(summary.overall_score, "overall_note"), interval, None));
+        tiles.push(tile("overall", parts(summary.overall_score, "overall_note"), interval, None));
     }
     if summary.presence.is_some() {
         let interval = intervals.and_then(|all| all.presence);
-        tiles.push(tile("presence", hundred(summary.presence, "presence_note"), interval, None));
+        tiles.push(tile("presence", parts(summary.presence, "presence_note"), interval, None));
     }
-    let calm = summary.calmness.map(|v| (words.of_100(v), words.calm(v)));
+    let calm = summary.calmness.map(|v| (v, Unit::Of100, Note::Grade(words.calm(v))));
     tiles.push(tile("calmness", calm, intervals.map(|all| all.calmness), None));
-    let contact = summary.eye_contact.map(|v| (words.percent(v), words.facing(v)));
+    let contact = summary.eye_contact.map(|v| (v, Unit::Percent, Note::Grade(words.facing(v))));
     let interval = intervals.and_then(|all| all.eye_contact);
     tiles.push(tile("eye_contact", contact, interval, summary.eye_contact_coverage));
+    // How sure the model was of these samples is known.
     let sure = summary.model_confidence.map(|v| (words.share(v), words.sure(v)));
-    tiles.push(tile("sure", sure, None, None));
+    tiles.extend(sure.map(|(value, note)| Tile { label: words.say("tile.sure"), value, note }));
     tiles
 }
 

@@ -4,7 +4,9 @@
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::analysis::{Emotion, FACING_PITCH_DEG, FACING_YAW_DEG, GAZE_CONE_DEG, Language, PAUSE_S};
+use crate::analysis::{
+    CERTAIN_UP_TO, Certainty, Emotion, FACING_PITCH_DEG, FACING_YAW_DEG, GAZE_CONE_DEG, Interval, Language, PAUSE_S,
+};
 use crate::locale;
 
 /// The words of a language.
@@ -75,9 +77,52 @@ impl Words {
         self.fill("of100", &[("value", &self.number(value, 0))])
     }
 
-    /// Two of those, from and to.
-    pub fn interval(self, low: f64, high: f64) -> String {
-        self.fill("interval", &[("low", &self.number(low, 0)), ("high", &self.number(high, 0))])
+    /// A figure of 0 to 100 as firmly as its interval allows ([`Interval::certainty`]), without one as it stands.
+    pub fn figure(self, value: f64, interval: Option<Interval>, unit: Unit) -> String {
+        let whole = |value: f64| match unit {
+            Unit::Of100 => self.of_100(value),
+            Unit::Percent => self.share(value / 100.0),
+        };
+        match (certainty(interval), interval) {
+            (Certainty::Open, _) => self.say("certainty.open"),
+            (Certainty::Rough, Some(Interval { low, high })) => {
+                self.fill("interval", &[("low", &self.number(low, 0)), ("high", &whole(high))])
+            }
+            (Certainty::Likely, _) if unit == Unit::Percent => self.figure_about(value),
+            (Certainty::Likely, _) => self.fill("certainty.about", &[("value", &whole(value))]),
+            _ if unit == Unit::Percent => self.percent(value),
+            _ => whole(value),
+        }
+    }
+
+    /// A share of 0 to 100 that is not to be taken exactly.
+    pub fn figure_about(self, value: f64) -> String {
+        self.fill("certainty.about", &[("value", &self.share(value / 100.0))])
+    }
+
+    /// What goes with a figure, as firmly as its interval allows, and the interval where [`Words::figure`] does not tell it.
+    pub fn remark(self, note: &Note, interval: Option<Interval>) -> String {
+        let (Note::Grade(text) | Note::Made(text)) = note;
+        let Some(Interval { low, high }) = interval else { return text.clone() };
+        let ends = [("text", &**text), ("low", &*self.number(low, 0)), ("high", &*self.number(high, 0))];
+        let key = match (certainty(interval), note) {
+            (Certainty::Clear, _) | (Certainty::Likely, Note::Made(_)) => "clear",
+            (Certainty::Likely, Note::Grade(_)) => "likely",
+            (Certainty::Rough, Note::Made(_)) => return text.clone(),
+            (Certainty::Rough, Note::Grade(_)) => "rough",
+            (Certainty::Open, _) => "fits",
+        };
+        self.fill(&format!("certainty.{key}"), &ends)
+    }
+
+    /// A headline as firmly as the share of its emotion allows.
+    pub fn headline(self, text: &str, interval: Option<Interval>) -> String {
+        let key = match certainty(interval) {
+            Certainty::Clear => return text.to_owned(),
+            Certainty::Likely | Certainty::Rough => "seems",
+            Certainty::Open => "first",
+        };
+        self.fill(&format!("certainty.{key}"), &[("text", text)])
     }
 
     /// A calmness of 0 to 100 in a word.
@@ -173,6 +218,9 @@ impl Words {
             ("yaw", self.number(f64::from(FACING_YAW_DEG), 0)),
             ("pitch", self.number(f64::from(FACING_PITCH_DEG), 0)),
             ("pause", self.number(PAUSE_S, 2)),
+            ("clear", self.number(CERTAIN_UP_TO[0], 0)),
+            ("likely", self.number(CERTAIN_UP_TO[1], 0)),
+            ("rough", self.number(CERTAIN_UP_TO[2], 0)),
         ];
         let numbers = numbers.each_ref().map(|(name, number)| (*name, number.as_str()));
         let meaning = |term: &str, text: &str| Meaning {
@@ -195,6 +243,27 @@ impl Words {
         .flatten()
         .collect()
     }
+}
+
+/// What a figure of 0 to 100 is given in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    Of100,
+    Percent,
+}
+
+/// What goes with a figure.
+#[derive(Debug, Clone)]
+pub enum Note {
+    /// What it amounts to.
+    Grade(String),
+    /// What it is made of.
+    Made(String),
+}
+
+/// A figure whose spread nobody knows is put as it is.
+fn certainty(interval: Option<Interval>) -> Certainty {
+    interval.map_or(Certainty::Clear, |interval| interval.certainty())
 }
 
 /// What a report shows, and so has to explain.
@@ -257,6 +326,42 @@ mod tests {
             (EN.date(time).as_str(), DE.date(time).as_str()),
             ("21 November 2026, 09:05 UTC", "21.11.2026, 09:05 UTC")
         );
+    }
+
+    #[test]
+    fn the_wider_the_interval_the_less_sure_the_words() {
+        let span = |low, high| Some(Interval { low, high });
+        let said = |words: Words, interval| {
+            let figure = words.figure(58.3, interval, Unit::Percent);
+            (figure, words.remark(&Note::Grade(words.facing(58.3)), interval), words.headline("X", interval))
+        };
+        let all = |words| {
+            [None, span(50.0, 70.0), span(45.0, 72.0), span(28.0, 90.0), span(3.0, 97.0)].map(|at| said(words, at))
+        };
+        let told =
+            |figure: &str, remark: &str, headline: &str| (figure.to_owned(), remark.to_owned(), headline.to_owned());
+        assert_eq!(
+            all(EN),
+            [
+                told("58.3%", "some of the time", "X"),
+                told("58.3%", "50 to 70; some of the time", "X"),
+                told("about 58%", "45 to 72; probably some of the time", "X, it seems"),
+                told("28 to 90%", "perhaps some of the time", "X, it seems"),
+                told(
+                    "too little material",
+                    "anything from 3 to 97 fits what was seen",
+                    "X, as far as so little material tells"
+                ),
+            ]
+        );
+        let german = all(DE);
+        assert_eq!((german[2].0.as_str(), german[3].0.as_str()), ("etwa 58\u{a0}%", "28 bis 90\u{a0}%"));
+        assert!(
+            german
+                .iter()
+                .all(|(a, b, c)| ![a, b, c].iter().any(|text| text.contains("certainty") || text.contains("%{")))
+        );
+        assert_eq!(EN.figure(58.3, span(45.0, 72.0), Unit::Of100), "about 58 of 100");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{Api, Problem};
-use crate::analysis::Language;
+use crate::analysis::{CERTAIN_UP_TO, Language};
 use crate::config::{MailTransport, Storage, StorageKind};
 use crate::locale;
 use crate::report::Brand;
@@ -128,6 +128,7 @@ fn frame<'a>(api: &'a Api, request: &Request, scripts: &'static [&'static str]) 
         "max_upload": settings.http.max_upload.0,
         "max_duration_s": settings.video.max_duration_s,
         "mails": settings.mail.transport != MailTransport::None,
+        "certain_up_to": CERTAIN_UP_TO,
     });
     Frame {
         brand: api.app.reporter.brand(),
