@@ -49,6 +49,7 @@ lint: setup ## formatting, clippy and shellcheck, all without a warning
 	@scripts/settings-table.sh --check
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --no-default-features --lib --bench engine -- -D warnings
 
 .PHONY: build
 build: ## compile target/release/visage

@@ -1,4 +1,4 @@
-"""The networks: small residual ones with squeeze and excitation, and the average of two of them that is shipped."""
+"""The networks: small residual ones with squeeze and excitation."""
 
 import torch
 import torch.nn.functional as F
@@ -28,8 +28,8 @@ class Block(nn.Module):
         return F.relu(x + y * weight)
 
 
-class Member(nn.Module):
-    """One network. `stem`: convolutions before the blocks as (channels, size, stride); `stages`: blocks as (channels, number);
+class Network(nn.Module):
+    """`stem`: convolutions before the blocks as (channels, size, stride); `stages`: blocks as (channels, number);
     `head`: the last convolution as (channels, size)."""
 
     def __init__(self, stem, stages, head, classes=8, dropout=0.2):
@@ -50,5 +50,7 @@ class Member(nn.Module):
         return self.classes(self.dropout(self.features(x).mean((2, 3))))
 
 
-# 80 million multiplications a face.
-WIDE = dict(stem=[(16, 3, 1), (32, 3, 2)], stages=[(32, 2), (64, 2), (128, 2)], head=(192, 3))
+# Of version 1: 80 million multiplications a face.
+VERSION_1 = dict(stem=[(16, 3, 1), (32, 3, 2)], stages=[(32, 2), (64, 2), (128, 2)], head=(192, 3))
+# 156 million multiplications a face.
+WIDER = dict(stem=[(24, 3, 1), (48, 3, 2)], stages=[(48, 2), (96, 2), (160, 2)], head=(192, 3))

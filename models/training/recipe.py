@@ -1,9 +1,9 @@
 """From the data to models/emotion.onnx and its figures, in one command.
 
-usage: python recipe.py FERPLUS.npz OUT.onnx [--start VERSION1.onnx] [--epochs N] [--decay N] [--checkpoint FILE.pt] [--seed N]
+usage: python recipe.py FERPLUS.npz OUT.onnx [--start VERSION1.onnx] [--epochs N] [--checkpoint FILE.pt] [--seed N]
 
-Without --start the network is trained from nothing (give it 40 epochs or more). Training that was stopped goes on from the
-checkpoint. With --epochs 0 the weights of --start stay as they are and are calibrated alone.
+With --start the network begins as version 1's, widened; without it, with nothing (give it 100 epochs or more). Training that was
+stopped goes on from the checkpoint.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import export
 import train
 from figures import figures
 
-VERSION = "1.1"
+VERSION = "2.0"
 
 
 def run(model, pictures):
@@ -53,15 +53,12 @@ def main():
     parser.add_argument("data")
     parser.add_argument("out")
     parser.add_argument("--start")
-    parser.add_argument("--epochs", type=int, default=train.EPOCHS)
-    parser.add_argument("--decay", type=int, default=train.DECAY)
+    parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--checkpoint", default="emotion.pt")
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
-    if given.epochs == 0 and not given.start:
-        parser.error("--epochs 0 needs --start")
 
-    net = train.train(given.data, given.checkpoint, given.start, given.seed, given.epochs, given.decay)
+    net = train.train(given.data, given.checkpoint, given.start, given.seed, given.epochs)
     pictures, _, truth = data.load(given.data, "valid")
     prior = data.load(given.data, "train")[1].mean(0).numpy()
     truth = truth.numpy()
@@ -74,7 +71,7 @@ def main():
     degrees = export.temperature(logits, truth)
     print(f"temperature {degrees:.2f}; calibration error {figures(logits, truth)['ece']:.4f} before, "
           f"{figures(logits / degrees, truth)['ece']:.4f} after, {figures(crossed, truth)['ece']:.4f} by halves")
-    origin = f"{given.epochs} epochs" + (" from version 1" if given.start else "") + f", seed {given.seed}"
+    origin = f"{given.epochs} epochs" + (" from version 1, widened" if given.start else "") + f", seed {given.seed}"
     model = export.export(net, degrees, prior, VERSION, origin)
     with open(given.out, "wb") as file:
         file.write(model)

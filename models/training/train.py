@@ -1,5 +1,6 @@
 """Trains a network on the votes. Goes on from its checkpoint, as if it had never stopped. Uses a GPU where there is one."""
 
+import math
 import os
 import time
 
@@ -9,25 +10,28 @@ import torch.nn.functional as F
 
 import data
 import start
-from network import Member, WIDE
+from network import VERSION_1, WIDER, Network
 
-EPOCHS, DECAY = 6, 3  # in all, and at the end with a falling rate
 BATCH = 64
-RATE = 0.06
-RATE_FROM_WEIGHTS = 0.02  # where the training starts from given weights
-EMA = 0.999
-WARM_UP = 300  # steps
+RATE = 0.06  # the highest; from nothing to it in WARM_UP steps, and back along a cosine
+RATE_FROM_WEIGHTS = 0.03  # where the training starts from given weights
+EMA = 0.9993
+WARM_UP = 500  # steps
 RARE = 0.35  # a picture is drawn as often as its classes are rare to this power; 0 is as they come, 1 all classes alike
-KEPT = 4  # first layers that a training from given weights leaves as they are: half the cost, and edges stay edges
+MIXED = 0.2  # how much of another picture is mixed in: Beta(MIXED, MIXED), the smaller share
 
 
-def share(step, per_epoch, epochs, decay):
-    """Share of the rate: it warms up, stays, and falls straight to nothing over the last epochs."""
-    left = (epochs * per_epoch - step) / (decay * per_epoch)
-    return min(1, (step + 1) / WARM_UP, left)
+def share(step, steps):
+    """Share of the highest rate."""
+    return max(min(1, (step + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * step / steps)), 1e-3)
 
 
-def train(path, checkpoint, weights, seed, epochs, decay):
+def narrow_floats(device):
+    """Whether training in 16-bit floats (bfloat16) is faster: where the processor has instructions for them."""
+    return device == "cuda" or torch.cpu._is_avx512_bf16_supported()
+
+
+def train(path, checkpoint, weights, seed, epochs):
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(seed)
     pictures, votes, _ = data.load(path, "train")
@@ -39,13 +43,12 @@ def train(path, checkpoint, weights, seed, epochs, decay):
     shift = (drawn / prior).log().to(device)
 
     form = dict(memory_format=torch.channels_last)
-    net, average = Member(**WIDE).to(device, **form), Member(**WIDE).to(device, **form).eval()
-    kept = net.features[:KEPT] if weights else net.features[:0]
+    net, average = Network(**WIDER), Network(**WIDER)
     if weights:
-        start.load(net, weights, pictures[:1024].to(device))
-        kept.requires_grad_(False)
+        start.widen(start.load(Network(**VERSION_1), weights, pictures[:1024]), net, seed)
+    net, average = net.to(device, **form), average.to(device, **form).eval()
     average.load_state_dict(net.state_dict())
-    parameters = [p for p in net.parameters() if p.requires_grad]
+    parameters = list(net.parameters())
     # Biases and normalisation are not decayed.
     groups = [{"params": [p for p in parameters if p.ndim > 1], "weight_decay": 5e-4},
               {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0}]
@@ -65,6 +68,7 @@ def train(path, checkpoint, weights, seed, epochs, decay):
         # All of an epoch's chance hangs on its number, so that a run taken up again goes on as it would have.
         random = torch.Generator().manual_seed(1000 * seed + epoch)
         torch.manual_seed(1000 * seed + epoch)
+        mixing = np.random.default_rng(1000 * seed + epoch)
         # Evenly spaced draws in a random order: the share of a picture without its chance.
         order = torch.randperm(len(pictures), generator=random)
         at = torch.cumsum((draws / draws.sum())[order].double(), 0) * per_epoch * BATCH
@@ -73,16 +77,22 @@ def train(path, checkpoint, weights, seed, epochs, decay):
         picked = picked[torch.randperm(len(picked), generator=random)]
         started, total = time.time(), 0.0
         net.train()
-        kept.eval()
         for step in range(per_epoch):
             chosen = picked[step * BATCH:(step + 1) * BATCH]
-            x, y = data.scaled(data.augment(pictures[chosen], random)).to(device, **form), votes[chosen].to(device)
+            x, y = data.augment(pictures[chosen], random), votes[chosen]
+            own = float(mixing.beta(MIXED, MIXED))
+            own, others = max(own, 1 - own), torch.randperm(BATCH, generator=random)
+            x, y = own * x + (1 - own) * x[others], own * y + (1 - own) * y[others]
+            x, y = data.scaled(x).to(device, **form), y.to(device)
             done = epoch * per_epoch + step
             for group in optimiser.param_groups:
-                group["lr"] = (RATE_FROM_WEIGHTS if weights else RATE) * share(done, per_epoch, epochs, decay)
-            loss = -(y * F.log_softmax(net(x) + shift, 1)).sum(1).mean()
+                group["lr"] = (RATE_FROM_WEIGHTS if weights else RATE) * share(done, epochs * per_epoch)
+            with torch.autocast(device, torch.bfloat16, enabled=narrow_floats(device)):
+                logits = net(x)
+            loss = -(y * F.log_softmax(logits.float() + shift, 1)).sum(1).mean()
             optimiser.zero_grad()
             loss.backward()
+            torch.nn.utils.clip_grad_norm_(parameters, 5)
             optimiser.step()
             total += loss.item()
             with torch.no_grad():

@@ -33,6 +33,9 @@ impl Settings {
 
         let (http, vision, storage) = (&self.http, &self.vision, &self.storage);
         require(http.listen.parse::<SocketAddr>().is_ok(), "http.listen", &http.listen, "give ADDRESS:PORT")?;
+        let listen = &self.metrics.listen;
+        let is_address = listen.is_empty() || listen.parse::<SocketAddr>().is_ok();
+        require(is_address, "metrics.listen", listen, "give ADDRESS:PORT, or nothing")?;
         http.proxies()?;
         for origin in &self.cors.origins {
             let host =
