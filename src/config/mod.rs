@@ -160,6 +160,7 @@ mod tests {
             ("VISAGE_VIDEO__SAMPLE_EVERY", "0", "video.sample_every"),
             ("VISAGE_VIDEO__SAMPEL_EVERY", "5", "sampel_every"),
             ("VISAGE_HTTP__LISTEN", "nowhere", "http.listen"),
+            ("VISAGE_METRICS__LISTEN", "nowhere", "metrics.listen"),
             ("VISAGE_HTTP__TRUSTED_PROXIES", "10.0.0.0/8,localhost", "http.trusted_proxies"),
             ("VISAGE_CORS__ORIGINS", "https://a.example,https://b.example/", "cors.origins"),
             ("VISAGE_HTTP__MAX_UPLOAD", "2 furlongs", "http.max_upload"),
