@@ -2,12 +2,13 @@
 
 import { call, forgetKey, json, keepKey, key, pause } from "./api.js";
 import { byId, h, s, say, toast } from "./dom.js";
-import { language, number, percent, t } from "./words.js";
+import { locale, number, percent, t } from "./words.js";
 
 const EVERY_MS = 3000;
 const root = byId("admin");
 
-const when = (time) => (time ? new Date(time).toLocaleString(language, { dateStyle: "short", timeStyle: "medium" }) : "–");
+const when = (time) => (time ? h("time", { datetime: time }, new Date(time).toLocaleString(locale, { dateStyle: "short", timeStyle: "medium" })) : "–");
+const clock = (time) => new Date(time).toLocaleTimeString(locale, { hour: "2-digit", minute: "2-digit" });
 const ago = (time) => {
   const seconds = Math.max(0, (Date.now() - new Date(time)) / 1000);
   return t("admin.ago", { time: seconds < 60 ? `${number(seconds)} s` : seconds < 3600 ? `${number(seconds / 60)} min` : seconds < 86_400 ? `${number(seconds / 3600, 1)} h` : `${number(seconds / 86_400)} d` });
@@ -33,7 +34,7 @@ function throughput(hours) {
   const most = Math.max(1, ...hours.map((hour) => hour.done + hour.failed));
   const bars = hours.flatMap((hour, at) => {
     const [done, failed] = [(hour.done / most) * 84, (hour.failed / most) * 84];
-    const label = `${new Date(hour.from).toLocaleTimeString(language, { hour: "2-digit", minute: "2-digit" })}: ${hour.done} / ${hour.failed}`;
+    const label = `${clock(hour.from)}: ${hour.done} / ${hour.failed}`;
     return [
       s("rect", { x: at * 10 + 1, y: 2, width: 8, height: 88, class: "hover" }, s("title", {}, label)),
       s("rect", { x: at * 10 + 1.5, y: 90 - done, width: 7, height: done, rx: 1, class: "point" }),
@@ -43,7 +44,8 @@ function throughput(hours) {
   const sum = (name) => hours.reduce((total, hour) => total + hour[name], 0);
   const told = t("admin.day", { done: number(sum("done")), failed: number(sum("failed")) });
   return section(t("admin.throughput"), h("p", { class: "soft" }, told),
-    s("svg", { class: "bars", viewBox: "0 0 240 92", preserveAspectRatio: "none", role: "img", "aria-label": told }, s("path", { d: "M0,90.5H240", class: "zero" }), bars));
+    s("svg", { class: "bars", viewBox: "0 0 240 92", preserveAspectRatio: "none", role: "img", "aria-label": told }, s("path", { d: "M0,90.5H240", class: "zero" }), bars),
+    h("p", { class: "row head soft small", "aria-hidden": "true" }, [0, 6, 12, 18].map((at) => hours[at] && h("span", {}, clock(hours[at].from))), h("span", {}, t("admin.now"))));
 }
 
 async function retry(token, button) {
@@ -74,8 +76,8 @@ function draw(now) {
       link(job.token), when(job.started_at), number(job.attempts), short(job.worker ?? "–"),
       h("span", {}, h("span", { class: "meter", role: "progressbar", "aria-label": t("work.progress"), "aria-valuenow": Math.round((job.progress.fraction ?? 0) * 100) }, h("i", { style: { transform: `scaleX(${job.progress.fraction ?? 0})` } })),
         h("span", { class: "small soft" }, job.progress.fraction === null ? number(job.progress.frames_done) : percent(job.progress.fraction * 100)))]), t("admin.no_jobs"))),
-    section(t("admin.failures"), table([t("admin.job"), t("admin.time"), t("admin.reason"), t("admin.attempt"), t("admin.retry")], now.failures.map((job) => [
-      link(job.token), when(job.finished_at), h("span", {}, h("code", {}, job.code), " ", job.detail), number(job.attempts), retryButton(job)]), t("admin.no_failures"))),
+    section(t("admin.failures"), now.failures.length > 0 && h("p", { class: "soft small", id: "retries" }, t(now.failed_videos_h > 0 ? "admin.kept" : "admin.not_kept", { hours: number(now.failed_videos_h) })), table([t("admin.job"), t("admin.time"), t("admin.reason"), t("admin.attempt"), t("admin.retry")], now.failures.map((job) => [
+      link(job.token), when(job.finished_at), h("span", { class: "reason" }, h("code", {}, job.code), " ", job.detail), number(job.attempts), retryButton(job)]), t("admin.no_failures"))),
     section(t("admin.workers"), table([t("admin.worker"), t("admin.state"), t("admin.busy"), t("admin.seen"), t("admin.since")], now.workers.map((worker) => [
       short(worker.name), h("strong", { class: worker.alive ? "good" : "bad" }, t(worker.alive ? "admin.is_alive" : "admin.is_silent")),
       `${number(worker.running)} / ${number(worker.concurrency)}`, ago(worker.seen_at), when(worker.started_at)]), t("admin.no_workers"))),

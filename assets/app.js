@@ -36,6 +36,7 @@ function trouble(problem, again) {
   byId("trouble-title").textContent = t(titles[problem.code] ?? "trouble.title");
   byId("trouble-text").textContent = problem.message;
   byId("trouble-request").textContent = problem.requestId ? t("trouble.request", { id: problem.requestId }) : "";
+  byId("trouble-request").hidden = !problem.requestId;
   byId("trouble-actions").replaceChildren(
     ...[again && h("button", { class: "button main", type: "button", onclick: again }, t("trouble.again")),
       h("button", { class: `button ${again ? "" : "main"}`, type: "button", onclick: toStart }, t("trouble.new"))].filter(Boolean));
@@ -105,7 +106,6 @@ async function follow(token, progress, card, signal) {
     return;
   }
   const problem = new Problem(422, job.status === "failed" ? job.error : { code: job.status });
-  byId("trouble-request").textContent = "";
   trouble(problem);
   if (job.status === "failed") byId("trouble-title").textContent = t("trouble.failed_title");
 }

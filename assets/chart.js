@@ -196,9 +196,9 @@ export class Timeline {
 
     const spans = this.analysis.speech?.spans;
     if (spans) {
-      label(t("result.talk"), 14);
+      label(t(this.analysis.faces.length > 1 ? "result.talk_any" : "result.talk"), 14);
       parts.push(s("rect", { x: 0, y, width, height: 14, rx: 4, class: "ground" }));
-      for (const [from, to] of spans) parts.push(s("rect", { x: x(from), y, width: Math.max(1, x(to) - x(from)), height: 14, rx: 2, class: "talk" }));
+      for (const { start_s: from, end_s: to } of spans) parts.push(s("rect", { x: x(from), y, width: Math.max(1, x(to) - x(from)), height: 14, rx: 2, class: "talk" }));
       y += 14 + 10;
     }
 

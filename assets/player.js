@@ -32,6 +32,12 @@ function boxAt(rows, row, time, interval) {
   return Object.fromEntries(["x", "y", "width", "height"].map((side) => [side, row.bbox[side] + share * (other.bbox[side] - row.bbox[side])]));
 }
 
+/** Calls back where the browser cannot play its copy of a file: of large ones it says nothing but that they get no further. */
+export function unplayable(video, then) {
+  video.addEventListener("error", () => video.getAttribute("src") && then());
+  video.addEventListener("stalled", () => video.readyState === 0 && then());
+}
+
 export class Player {
   /** `onTime(seconds)` while it plays and when it is moved. */
   constructor(onTime, onFile) {
@@ -48,7 +54,7 @@ export class Player {
     this.element = h("section", { class: "card player", "aria-label": t("player.title") }, this.screen, this.actions);
     for (const event of ["seeked", "timeupdate", "loadeddata"]) this.video.addEventListener(event, () => this.tick());
     this.video.addEventListener("play", () => this.follow());
-    this.video.addEventListener("error", () => this.video.getAttribute("src") && this.withoutFile(t("player.cannot_play")));
+    unplayable(this.video, () => this.withoutFile(t("player.cannot_play")));
     this.withoutFile(t("player.no_file"));
   }
 

@@ -3,7 +3,7 @@
 import { call, json, key } from "./api.js";
 import { Timeline } from "./chart.js";
 import { byId, h, icon, s, say, save, toast } from "./dom.js";
-import { certainty, emotion, figure, language, moment, number, percent, t, text } from "./words.js";
+import { certainty, emotion, figure, language, locale, moment, number, percent, t, text } from "./words.js";
 
 const clamp = (value) => Math.min(100, Math.max(0, value));
 
@@ -32,7 +32,7 @@ function figures({ summary }) {
   const intervals = summary.intervals ?? {};
   const of = (name, more) => tile(name, summary[name], { interval: intervals[name], ...more });
   const hundred = { show: (v) => percent(v * 100), unit: "", spread: (v) => v * 100 };
-  const signed = { show: (v) => (v > 0 ? "+" : "") + number(v * 100), unit: "", spread: (v) => 50 + v * 50 };
+  const signed = { show: (v) => (v > 0 ? "+" : "") + number(v * 100).replace("-", "−"), unit: "", spread: (v) => 50 + v * 50 };
   return [
     of("overall_score"), of("presence"),
     of("eye_contact", { show: (v) => percent(v), unit: "", coverage: summary.eye_contact_coverage }),
@@ -48,21 +48,11 @@ function heard(speech) {
   return h("section", { class: "stack", "aria-labelledby": "speech-title" }, h("h2", { id: "speech-title" }, t("result.speech")), h("div", { class: "tiles heard" }, tiles));
 }
 
-export function headline(analysis) {
-  const { summary, faces } = analysis;
+export function headline({ summary }) {
   if (!summary.dominant_emotion) return t("result.nobody");
-  if (faces.length === 1 && faces[0].segments?.length > 1) {
-    // Two expressions, one after the other, and not much else: that is the story.
-    const [[one, p], [two, q]] = Object.entries(summary.emotions).sort((a, b) => b[1] - a[1]);
-    const longest = (name) => faces[0].segments.filter((run) => run.emotion === name).sort((a, b) => b.end_s - b.start_s - (a.end_s - a.start_s))[0];
-    const [a, b] = [longest(one), longest(two)];
-    if (a && b && q >= 20 && p + q >= 65) {
-      const [first, then] = a.start_s < b.start_s ? [one, two] : [two, one];
-      return t("result.from_to", { first: emotion(first).toLowerCase(), then: emotion(then).toLowerCase() });
-    }
-  }
-  const share = summary.emotions[summary.dominant_emotion];
-  const text = t(share >= 50 ? "result.mostly" : "result.mixed", { emotion: emotion(summary.dominant_emotion).toLowerCase() });
+  const { kind, ...shown } = summary.story ?? { kind: "mixed", emotion: summary.dominant_emotion };
+  const text = t(`result.${kind}`, Object.fromEntries(Object.entries(shown).map(([name, value]) => [name, emotion(value).toLowerCase()])));
+  if (kind === "in_turn") return text;
   switch (certainty(summary.intervals?.emotions?.[summary.dominant_emotion])) {
     case "clear": return text;
     case "open": return t("result.first", { text });
@@ -195,7 +185,7 @@ function take(job, onErase) {
         toast(t("take.link_copied"));
       })),
       button("erase", "bin", () => { sure.returnValue = ""; sure.showModal(); }, "quiet danger")),
-    job.expires_at && h("p", { class: "soft small" }, t("take.expires", { date: new Date(job.expires_at).toLocaleDateString(language, { dateStyle: "long" }) })), sure);
+    job.expires_at && h("p", { class: "soft small" }, t("take.expires", { date: new Date(job.expires_at).toLocaleDateString(locale, { dateStyle: "long" }) })), sure);
 }
 
 /** Puts the result of a job into the page; `player` gets the boxes. */

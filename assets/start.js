@@ -2,6 +2,7 @@
 
 import * as camera from "./camera.js";
 import { byId, say, show, toast } from "./dom.js";
+import { unplayable } from "./player.js";
 import { bytes, moment, settings, t } from "./words.js";
 
 let file, url, onSend;
@@ -59,8 +60,11 @@ export function take(candidate) {
 
 async function openCamera(deviceId) {
   panel("camera");
-  byId("camera-error").hidden = true;
-  byId("camera-go").hidden = false;
+  const works = (is) => {
+    for (const part of ["error", "retry"]) byId(`camera-${part}`).hidden = is;
+    for (const part of ["screen", "hint", "go", "field"]) byId(`camera-${part}`).hidden = !is;
+  };
+  works(true);
   byId("camera-stop").hidden = true;
   byId("camera-go").disabled = true;
   try {
@@ -68,10 +72,11 @@ async function openCamera(deviceId) {
     byId("camera-go").disabled = false;
     byId("camera-go").focus();
   } catch (error) {
+    works(false);
     const box = byId("camera-error");
-    box.hidden = false;
     box.textContent = t(error.name === "NotAllowedError" ? "camera.denied" : error.name === "NotFoundError" ? "camera.none" : "camera.broken");
     say(box.textContent);
+    byId("camera-retry").focus();
   }
 }
 
@@ -97,6 +102,7 @@ export function prepare(send) {
   if (camera.canRecord()) byId("record").addEventListener("click", () => openCamera());
   else byId("record").hidden = true;
   byId("camera-choice").addEventListener("change", (event) => openCamera(event.target.value));
+  byId("camera-retry").addEventListener("click", () => openCamera());
   byId("camera-back").addEventListener("click", () => { camera.close(); panel("choose"); byId("record").focus(); });
   byId("camera-go").addEventListener("click", async () => {
     byId("camera-go").hidden = true;
@@ -125,8 +131,7 @@ export function prepare(send) {
     if (Number.isFinite(video.duration) && video.duration > settings.max_duration_s) complain(t("error.video_too_long", { detail: "" }));
   });
   // What the browser cannot play, the service may still read (AVI, MKV, HEVC).
-  video.addEventListener("error", () => {
-    if (!video.getAttribute("src")) return;
+  unplayable(video, () => {
     video.hidden = true;
     byId("preview-blind").hidden = false;
   });

@@ -1,7 +1,7 @@
 // Sends a video in parts. What is there stays there: after a lost connection only the rest is sent. Where the parts would go
 // straight to a bucket that does not let this page in, the whole file goes through the service instead.
 
-import { askForKey, headers, json, pause, Problem } from "./api.js";
+import { askForKey, call, headers, json, pause, Problem } from "./api.js";
 
 const AT_ONCE = 3;
 
@@ -108,10 +108,11 @@ async function sendWhole(file, options, follow) {
 export async function upload(file, options, follow) {
   const { signal } = follow;
   let parts = await insist(() => post("/v1/uploads", { size_bytes: file.size }, signal), follow);
+  const id = parts.upload;
   const elsewhere = new URL(parts.parts[0].url, location.href).pathname.startsWith("/v1/uploads/") === false;
   let failed = 0;
   await insist(async () => {
-    if (failed > 0) parts = await json(`/v1/uploads/${parts.upload}`, { signal });
+    if (failed > 0) parts = await json(`/v1/uploads/${id}`, { signal });
     try {
       await sendParts(file, parts, follow);
     } catch (problem) {
@@ -124,8 +125,11 @@ export async function upload(file, options, follow) {
     if (problem.code === "bucket") parts = undefined;
     else throw problem;
   });
-  if (!parts) return sendWhole(file, options, follow);
+  if (!parts) {
+    await call(`/v1/uploads/${id}`, { method: "DELETE", signal }).catch(() => {});
+    return sendWhole(file, options, follow);
+  }
   const numbers = Object.fromEntries(Object.entries(options).map(([name, value]) => [name, name === "sample_every" || name === "max_faces" ? Number(value) : value]));
-  const started = () => insist(() => post("/v1/analyses", { upload: parts.upload, ...numbers }, signal), follow);
+  const started = () => insist(() => post("/v1/analyses", { upload: id, ...numbers }, signal), follow);
   return (await started()).token;
 }

@@ -5,6 +5,8 @@ const read = (id) => JSON.parse(document.getElementById(id)?.textContent || "{}"
 const words = read("words");
 export const settings = read("settings");
 export const language = document.documentElement.lang || "en";
+/** How the reader's own country writes dates, where its language is the page's. */
+export const locale = navigator.languages.find((own) => own.split("-")[0] === language) ?? language;
 
 /** The text of a key, with %{name} replaced; undefined where there is none. */
 export function text(key, values = {}) {

@@ -32,7 +32,7 @@ export class Progress {
       if (n === at) this.items[step].setAttribute("aria-current", "step");
       else this.items[step].removeAttribute("aria-current");
     });
-    this.title.textContent = t(name === "upload" ? "work.title" : "work.title_analyze");
+    this.title.textContent = t(name === "upload" || name === "wait" ? "work.title" : "work.title_analyze");
     this.hint.textContent = name === "upload" ? "\u00a0" : t(name === "wait" ? "work.queued" : "work.keep");
   }
 

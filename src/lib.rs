@@ -17,7 +17,7 @@
 //! - [`report`]: views of a result for people: HTML, charts, mail.
 //! - [`locale`]: what is said to people, in their language; texts are in `locales/`.
 //! - [`clock`]: time and tokens, passed in so that tests can fix them.
-//! - [`telemetry`]: the program's log.
+//! - [`telemetry`]: the program's log, and what it counts for `GET /metrics`.
 //!
 //! Nothing imports upward: `analysis` and `engine` are the ground, `vision`, `speech` and `media` stand on them,
 //! `pipeline` on those; `blob`, `store` and `report` beside it; `worker` and `api` on top, `cli` last.

@@ -60,6 +60,7 @@ mod tests {
             fluency: Some(fluency),
             pauses: 1,
             longest_pause_s: 0.5,
+            spans: Vec::new(),
         }
     }
 

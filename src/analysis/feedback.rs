@@ -380,6 +380,7 @@ mod tests {
             fluency: Some(fluency),
             pauses: 9,
             longest_pause_s: 3.2,
+            spans: Vec::new(),
         }
     }
 

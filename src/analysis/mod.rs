@@ -27,6 +27,7 @@ mod segments;
 mod sentences;
 mod speech;
 mod steadiness;
+mod story;
 mod summarise;
 mod summary;
 mod tally;
@@ -54,10 +55,11 @@ pub use rounding::percentages;
 pub use scores::{Clarity, FACING_PITCH_DEG, FACING_YAW_DEG, calmness, eye_contact, quality};
 pub use segments::Segment;
 pub use sentences::sentences;
-pub use speech::{PAUSE_S, Talk};
+pub use speech::{MOST_SPANS, PAUSE_S, Talk};
+pub use story::Story;
 pub use summarise::summarise;
 pub use summary::{
-    Analysis, FaceSummary, Findings, LANDMARK_MODEL, ModelUsed, Speech, SpeechQuality, Summary, VideoFacts,
+    Analysis, FaceSummary, Findings, LANDMARK_MODEL, ModelUsed, Span, Speech, SpeechQuality, Summary, VideoFacts,
 };
 pub use timeline::{Timeline, TimelineRow};
 pub use track::{Sighting, Track, Tracker};

@@ -1,10 +1,12 @@
 //! The figures of speech: [`Speech`] from the spans in which somebody speaks.
 
-use super::{Speech, SpeechQuality};
+use super::{Span, Speech, SpeechQuality};
 
 /// Silences between speech from here on are pauses, in seconds: shorter ones belong to articulation (de Jong & Bosker 2013,
 /// "Choosing a threshold for silent pauses to measure second language fluency").
 pub const PAUSE_S: f64 = 0.25;
+/// Spans that a result lists, at most: enough for a drawing of any width.
+pub const MOST_SPANS: usize = 240;
 /// Less speech than this, in seconds, tells no rate of syllables.
 const MIN_RATE_S: f64 = 3.0;
 /// Syllables a second of speech, pauses left out, between which speech is easy to follow. Ordinary speech has 3 to 6.
@@ -18,27 +20,42 @@ const EASY_PAUSE_S: f64 = 1.0;
 const LISTENING_S: f64 = 4.0;
 
 /// Adds up spans of speech, in order of time.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Talk {
     voiced_s: f64,
     pauses: u32,
     longest_pause_s: f64,
     /// Silence beyond that which takes nothing from fluency.
     halting_s: f64,
-    last_end_s: Option<f64>,
+    /// The last one is where speech ended.
+    spans: Vec<Span>,
 }
 
 impl Talk {
     /// The next span, in seconds.
     pub fn span(&mut self, from_s: f64, to_s: f64) {
         self.voiced_s += (to_s - from_s).max(0.0);
-        let silence_s = self.last_end_s.map_or(0.0, |end_s| from_s - end_s);
+        let silence_s = self.spans.last().map_or(0.0, |last| from_s - last.end_s);
         if silence_s >= PAUSE_S {
             self.pauses += 1;
             self.longest_pause_s = self.longest_pause_s.max(silence_s);
             self.halting_s += (silence_s.min(LISTENING_S) - EASY_PAUSE_S).max(0.0);
         }
-        self.last_end_s = Some(to_s);
+        self.spans.push(Span { start_s: from_s, end_s: to_s });
+        if self.spans.len() > MOST_SPANS {
+            self.join_nearest();
+        }
+    }
+
+    /// Puts the two spans with the least silence between them together. Done whenever there is one too many, this leaves
+    /// the longest silences of the track.
+    fn join_nearest(&mut self) {
+        let silence_s = |pair: &[Span]| pair[1].start_s - pair[0].end_s;
+        let gaps = self.spans.windows(2).map(silence_s).enumerate();
+        if let Some((at, _)) = gaps.min_by(|a, b| a.1.total_cmp(&b.1)) {
+            self.spans[at].end_s = self.spans[at + 1].end_s;
+            self.spans.remove(at + 1);
+        }
     }
 
     /// The figures of a sound track that lasts so long.
@@ -53,6 +70,7 @@ impl Talk {
             fluency: rate.map(|rate| fluency(self.voiced_s, self.halting_s, rate)),
             pauses: self.pauses,
             longest_pause_s: self.longest_pause_s,
+            spans: self.spans.clone(),
         }
     }
 }
@@ -99,6 +117,32 @@ mod tests {
         assert_eq!(speech.clarity, Some(50.0));
         // Of the two seconds between 6 and 8 one is halting.
         assert!((speech.fluency.unwrap() - 100.0 * 5.55 / 6.55).abs() < 1e-9, "{speech:?}");
+    }
+
+    #[test]
+    fn spans_are_listed_and_the_nearest_of_very_many_put_together() {
+        let mut talk = Talk::default();
+        talk.span(1.0, 4.0);
+        talk.span(4.2, 5.0);
+        assert_eq!(
+            talk.speech(9.0, 0, None).spans,
+            [Span { start_s: 1.0, end_s: 4.0 }, Span { start_s: 4.2, end_s: 5.0 }]
+        );
+        // Two hours of words, with a long silence after every hundredth.
+        let (mut talk, mut now, mut long) = (Talk::default(), 0.0, Vec::new());
+        for n in 0..7200 {
+            talk.span(now, now + 0.5);
+            now += if n % 100 == 99 { 9.0 } else { 0.8 + f64::from(n % 7) / 20.0 };
+            if n % 100 == 99 {
+                long.push(now);
+            }
+        }
+        let speech = talk.speech(now, 0, None);
+        assert_eq!(speech.spans.len(), MOST_SPANS);
+        assert_eq!((speech.pauses, (speech.ratio * now).round()), (7199, 3600.0), "the figures are of what was heard");
+        let begins = |at: f64| speech.spans.iter().any(|span| span.start_s == at);
+        assert!(long[..71].iter().all(|at| begins(*at)), "long silences stay");
+        assert!(speech.spans.windows(2).all(|pair| pair[0].end_s < pair[1].start_s));
     }
 
     #[test]

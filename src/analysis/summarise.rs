@@ -16,8 +16,8 @@ use super::summary::sees_eyes;
 use super::tally::{Figures, Tally};
 use super::weights::{Scores, Voice};
 use super::{
-    Analysis, Emotion, FaceSummary, Findings, ModelUsed, Observation, Parts, Speech, Summary, Timeline, TimelineRow,
-    Track, VideoFacts, sentences,
+    Analysis, Emotion, FaceSummary, Findings, ModelUsed, Observation, Parts, Speech, Story, Summary, Timeline,
+    TimelineRow, Track, VideoFacts, sentences,
 };
 
 /// No sample stands for less than this, in seconds, whatever the time stamps say.
@@ -57,6 +57,8 @@ pub fn summarise(
     let own_voice = if people.len() == 1 { voice } else { Voice::default() };
     let faces: Vec<FaceSummary> = people.iter().map(|person| person.summary(own_voice, &reaches, interval_s)).collect();
     let mut summary = whole(&people, voice);
+    let runs = if let [face] = faces.as_slice() { face.segments.as_slice() } else { &[] };
+    summary.story = summary.emotions.as_ref().and_then(|emotions| Story::of(emotions, runs));
     let said = remarks(&Material {
         summary: &summary,
         faces: &faces,
@@ -208,6 +210,7 @@ fn whole(people: &[Person], voice: Voice) -> Summary {
     let blocks: Vec<&[Block]> = people.iter().map(|person| person.blocks.as_slice()).collect();
     Summary {
         dominant_emotion: figures.map(|figures| dominant(&figures.emotions)),
+        story: None,
         emotions: figures.map(|figures| percent(&figures.emotions)),
         calmness: figures.map(|figures| figures.calmness),
         eye_contact: figures.and_then(|figures| figures.eye_contact),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Emotion, Intervals, Parts, Remark, Segment, Timeline, rounding};
+use super::{Emotion, Intervals, Parts, Remark, Segment, Story, Timeline, rounding};
 
 /// Name of the model whose landmarks tell where eyes look. An analysis that lists it judges eye contact by the eyes.
 pub const LANDMARK_MODEL: &str = "face_landmarks";
@@ -66,6 +66,9 @@ pub struct VideoFacts {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
 pub struct Summary {
     pub dominant_emotion: Option<Emotion>,
+    /// The headline, without words. `None` where no face was found, and in results of versions that did not have it.
+    #[serde(default)]
+    pub story: Option<Story>,
     /// Percent a label, 0 to 100, summing to 100.
     #[serde(serialize_with = "rounding::maybe_percent")]
     pub emotions: Option<BTreeMap<Emotion, f64>>,
@@ -132,6 +135,19 @@ pub struct Speech {
     pub pauses: u32,
     #[serde(serialize_with = "rounding::two")]
     pub longest_pause_s: f64,
+    /// When somebody speaks, in order of time; at most [`super::MOST_SPANS`], so those of a long video that are nearest to
+    /// each other are put together. `ratio` and `pauses` are of what was heard before that.
+    #[serde(default)]
+    pub spans: Vec<Span>,
+}
+
+/// A part of the video's time.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Span {
+    #[serde(serialize_with = "rounding::two")]
+    pub start_s: f64,
+    #[serde(serialize_with = "rounding::two")]
+    pub end_s: f64,
 }
 
 /// DNSMOS P.835 opinion scores, each 1 (bad) to 5 (excellent).

@@ -94,6 +94,7 @@ pub(super) fn access(method: &Method, route: Option<&str>) -> Access {
         ) if reads || route.is_none() => Access::Open,
         Some("/v1/uploads/{upload}/parts/{number}") => Access::Link,
         Some("/v1/uploads/{upload}") => Access::Native(Scope::Analyze),
+        Some("/metrics") if reads => Access::Native(Scope::Logs),
         Some("/logs") => Access::Keyed(Scope::Logs),
         Some(route) if route.starts_with("/v1/admin/") => Access::Keyed(Scope::Admin),
         Some("/v1/analyses") if reads => Access::Keyed(Scope::Read),

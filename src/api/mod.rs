@@ -126,12 +126,19 @@ pub fn router(state: AppState) -> Router {
     Router::new().fallback_service(NormalizePath::trim_trailing_slash(routes))
 }
 
+/// What a process answers on `metrics.listen`, whether or not it takes requests: `/metrics` and `/healthz`.
+pub fn operations(store: Store, clock: Arc<dyn Clock>) -> Router {
+    let metrics = move || async move { v1::metrics::text(&store, clock.now()).await.map_err(Problem::from) };
+    Router::new().route("/metrics", get(metrics)).route("/healthz", get(v1::healthz::handle))
+}
+
 /// Calls that answer soon, whatever comes.
 fn quick() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
         .routes(routes!(v1::root::handle))
         .routes(routes!(v1::healthz::handle))
         .routes(routes!(v1::readyz::handle))
+        .routes(routes!(v1::metrics::handle))
         .routes(routes!(openapi::handle))
         .routes(routes!(docs::handle))
         .routes(routes!(docs::file))

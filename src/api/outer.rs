@@ -16,6 +16,7 @@ use super::problem::{OwnShape, Problem};
 use super::request_log::{self, LogDetails};
 use super::{Api, Caller};
 use crate::store::LogEntry;
+use crate::telemetry::metrics;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -32,7 +33,9 @@ pub(super) async fn around(State(api): State<Api>, request: Request, next: Next)
     let response = next.run(request).instrument(span.clone()).await;
     unanswered.0 = None;
     let mut response = dress(response, &id);
-    let (status, latency_ms) = (response.status().as_u16(), begun.elapsed().as_millis());
+    let (status, taken) = (response.status().as_u16(), begun.elapsed());
+    metrics().answered(&method, &route, status, taken);
+    let latency_ms = taken.as_millis();
     if request_log::wants(&route) {
         let latency_ms = u64::try_from(latency_ms).unwrap_or(u64::MAX);
         let details = response.extensions_mut().remove::<LogDetails>().unwrap_or_default();

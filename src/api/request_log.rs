@@ -17,7 +17,7 @@ use crate::store::LogEntry;
 const WAITING: usize = 4096;
 /// Entries written in one transaction.
 const BATCH: usize = 256;
-/// Between two writes, so that a steady trickle does not mean a transaction a request.
+/// Between two writes, so that a steady trickle does not mean a transaction a request; none where a whole batch waits.
 const PAUSE: Duration = Duration::from_millis(250);
 /// Most characters of a client's name.
 const CLIENT_ID: usize = 64;
@@ -63,13 +63,16 @@ async fn write(app: AppState, mut waiting: mpsc::Receiver<LogEntry>, dropped: Ar
         if let Err(error) = app.store.log_requests(&batch, || app.tokens.next()).await {
             tracing::warn!(%error, entries = batch.len(), "entries of the request log were lost");
         }
+        let is_full = batch.len() == BATCH;
         batch.clear();
         let dropped = dropped.swap(0, Ordering::Relaxed);
         if dropped > 0 {
             tracing::warn!(entries = dropped, "the request log could not keep up; entries were dropped");
         }
         // At the end there is no time to lose, and nothing more to wait for.
-        app.stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await;
+        if !is_full {
+            app.stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await;
+        }
     }
 }
 

@@ -41,6 +41,7 @@ pub fn serve(args: ServeArgs, settings: Settings) -> Result<(), Failure> {
             }
         });
         let store = house.store.clone();
+        house.tell(stop.clone()).await?;
         let served = listen(house, stop.clone()).await;
         stop.cancel();
         working.await.map_err(|error| Failure::Run(format!("the workers broke off: {error}")))?;
@@ -52,7 +53,9 @@ pub fn serve(args: ServeArgs, settings: Settings) -> Result<(), Failure> {
 pub fn work(settings: Settings) -> Result<(), Failure> {
     run(async {
         let house = House::open(settings).await?;
-        house.worker().await?.run(stop_on_signals()?).await;
+        let stop = stop_on_signals()?;
+        house.tell(stop.clone()).await?;
+        house.worker().await?.run(stop).await;
         house.store.close().await;
         Ok(())
     })
@@ -100,6 +103,20 @@ impl House {
         let (settings, tokens) = (Arc::new(settings), Arc::new(RandomTokens));
         let pipeline = LazyPipeline::new(settings.clone());
         Ok(Self { settings, store, blobs, reporter, pipeline, clock, tokens })
+    }
+
+    /// Answers on `metrics.listen`, if it is set, until `stop`.
+    async fn tell(&self, stop: CancellationToken) -> Result<(), Failure> {
+        let address = &self.settings.metrics.listen;
+        if address.is_empty() {
+            return Ok(());
+        }
+        let failed = |error| Failure::Run(format!("cannot listen on metrics.listen = {address}: {error}"));
+        let listener = tokio::net::TcpListener::bind(address).await.map_err(failed)?;
+        tracing::info!(address = %listener.local_addr().map_err(failed)?, "telling metrics");
+        let (router, http) = (api::operations(self.store.clone(), self.clock.clone()), self.settings.http.clone());
+        tokio::spawn(async move { api::serve(listener, router, &http, stop, Duration::ZERO).await });
+        Ok(())
     }
 
     async fn models(&self) -> Result<Pipeline, Failure> {

@@ -33,6 +33,7 @@ pub struct Settings {
     pub report: Report,
     pub retention: Retention,
     pub log: Log,
+    pub metrics: Metrics,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -408,6 +409,12 @@ pub enum LogFormat {
 pub struct Log {
     pub format: LogFormat,
     pub filter: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metrics {
+    pub listen: String,
 }
 
 /// Text that must not be printed.

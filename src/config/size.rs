@@ -33,8 +33,16 @@ impl FromStr for ByteSize {
 
 impl std::fmt::Display for ByteSize {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for (unit, size) in [("GiB", 1_u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)] {
-            if self.0 >= size && self.0.is_multiple_of(size / 2) {
+        const UNITS: [(&str, u64, u64); 6] = [
+            ("GiB", 1 << 30, 2),
+            ("MiB", 1 << 20, 2),
+            ("GB", 1_000_000_000, 10),
+            ("MB", 1_000_000, 10),
+            ("kB", 1000, 10),
+            ("KiB", 1 << 10, 2),
+        ];
+        for (unit, size, parts) in UNITS {
+            if self.0 >= size && self.0.is_multiple_of(size / parts) {
                 #[expect(clippy::cast_precision_loss, reason = "for people's eyes")]
                 return write!(f, "{} {unit}", self.0 as f64 / size as f64);
             }
@@ -67,6 +75,9 @@ mod tests {
     #[test]
     fn sizes_read_well() {
         assert_eq!(ByteSize(2 << 30).to_string(), "2 GiB");
-        assert_eq!(ByteSize(1000).to_string(), "1000 bytes");
+        assert_eq!(ByteSize(64 << 10).to_string(), "64 KiB");
+        assert_eq!(ByteSize(1_000_000_000).to_string(), "1 GB");
+        assert_eq!(ByteSize(1_500_000).to_string(), "1.5 MB");
+        assert_eq!(ByteSize(1001).to_string(), "1001 bytes");
     }
 }

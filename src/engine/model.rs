@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use ndarray::{ArrayD, ArrayViewD, Axis, ShapeError, Slice, concatenate};
 use ort::session::Session;
@@ -11,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::queue::{Outputs, Queue, Rules, Ticket};
 use super::{Engine, EngineError, Taken, manifest};
+use crate::telemetry::metrics;
 
 /// An input or output of a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,6 +142,7 @@ fn runner(
     model: String,
     mut session: Session,
 ) -> impl FnMut(&ArrayD<f32>) -> Result<Outputs, EngineError> + Send {
+    let meter = metrics().model(&model);
     move |rows| {
         let failed = |reason: String| EngineError::Run { model: model.clone(), reason };
         let values = rows.len() / rows.len_of(Axis(0)).max(1);
@@ -151,7 +154,10 @@ fn runner(
             .axis_chunks_iter(Axis(0), most.max(1))
             .map(|part| {
                 let _turn = engine.turn();
-                call(&mut session, part).map_err(|error| failed(error.to_string()))
+                let (begun, rows) = (Instant::now(), part.len_of(Axis(0)));
+                let outputs = call(&mut session, part).map_err(|error| failed(error.to_string()))?;
+                meter.called(rows, begun.elapsed());
+                Ok(outputs)
             })
             .collect::<Result<Vec<Outputs>, _>>()?;
         if parts.len() == 1 {

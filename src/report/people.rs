@@ -4,7 +4,7 @@ use super::chart::{self, Size, stretches};
 use super::colour;
 use super::view::{Share, shares};
 use super::words::{Unit, Words};
-use crate::analysis::{Emotion, FaceSummary, Findings, Segment};
+use crate::analysis::{Emotion, FaceSummary, Findings, Segment, Story};
 
 /// Steps in which the course of a person's expressions is told in words: fine ones, and coarse ones where the fine
 /// ones would make more than [`MOST_PHASES`] lines.
@@ -66,7 +66,7 @@ impl Phase {
 /// All of one person.
 pub fn person(words: Words, findings: &Findings, face: &FaceSummary) -> Person {
     let duration_s = findings.analysis.video.duration_s;
-    let share = face.emotions.get(&face.dominant_emotion).copied().unwrap_or_default();
+    let story = Story::of(&face.emotions, &face.segments).unwrap_or(Story::Mixed { emotion: face.dominant_emotion });
     let course = course(words, findings, face);
     let told: Vec<String> = course
         .iter()
@@ -77,10 +77,7 @@ pub fn person(words: Words, findings: &Findings, face: &FaceSummary) -> Person {
     Person {
         id: face.id,
         name: words.fill("person", &[("n", &id)]),
-        headline: words.headline(
-            &words.mostly(face.dominant_emotion, share),
-            sure.and_then(|all| all.emotions.get(&face.dominant_emotion).copied()),
-        ),
+        headline: words.story(story, sure.and_then(|all| all.emotions.get(&face.dominant_emotion).copied())),
         label: words.fill("chart", &[("n", &id), ("story", &told.join(", "))]),
         first: words.moment(face.first_s, duration_s),
         last: words.moment(face.last_s, duration_s),

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::analysis::{
     Advice, Analysis, BBox, Certainty, Emotion, FaceSummary, Finding, Findings, Interval, Intervals, ModelUsed, Part,
-    PartName, Parts, Probabilities, Remark, Segment, Speech, SpeechQuality, Summary, Timeline, TimelineRow, VideoFacts,
-    sentences,
+    PartName, Parts, Probabilities, Remark, Segment, Span, Speech, SpeechQuality, Story, Summary, Timeline,
+    TimelineRow, VideoFacts, sentences,
 };
 
 /// Probabilities that lean towards one emotion and waver with time, as a real classifier's do.
@@ -164,11 +164,14 @@ fn findings(duration_s: f64, interval_s: f64, rows: Vec<TimelineRow>, reach: f64
     };
     let models = [("yunet", 'a'), ("emotion", 'b')]
         .map(|(name, digit)| ModelUsed { name: name.to_owned(), sha256: digit.to_string().repeat(64) });
+    let faces: Vec<FaceSummary> = (1..=people).map(|id| face(id, &rows, reach)).collect();
+    let runs = if let [only] = faces.as_slice() { only.segments.as_slice() } else { &[] };
+    let story = summary.emotions.as_ref().and_then(|emotions| Story::of(emotions, runs));
     let analysis = Analysis {
         video,
-        summary,
+        summary: Summary { story, ..summary },
         speech: None,
-        faces: (1..=people).map(|id| face(id, &rows, reach)).collect(),
+        faces,
         models: models.to_vec(),
         warnings: warnings.iter().map(|text| (*text).to_owned()).collect(),
     };
@@ -199,6 +202,7 @@ pub fn one() -> Findings {
         fluency: Some(88.4),
         pauses: 9,
         longest_pause_s: 2.5,
+        spans: [(0.3, 6.1), (8.6, 12.0), (12.9, 19.5)].map(|(start_s, end_s)| Span { start_s, end_s }).into(),
     });
     let summary = &mut found.analysis.summary;
     (summary.presence, summary.overall_score) = (Some(61.0), Some(59.0));

@@ -96,6 +96,73 @@ fn page_and_mails_speak_german_to_who_wants_it() {
 }
 
 #[test]
+fn a_german_report_holds_no_english_sentence() {
+    let [english, german] =
+        [include_str!("../../locales/en.toml"), include_str!("../../locales/de.toml")].map(|toml| leaves(toml));
+    // What stands between the values of a sentence, where it is long enough to be one.
+    let pieces: Vec<(&str, &str)> = english
+        .iter()
+        .flat_map(|(key, text)| {
+            text.split("%{")
+                .map(|piece| piece.split_once('}').map_or(piece, |(_, rest)| rest))
+                .map(|piece| (key.as_str(), piece.trim()))
+        })
+        .filter(|(key, piece)| piece.split_whitespace().count() >= 3 && !german[*key].contains(piece))
+        .collect();
+    assert!(pieces.len() > 200, "{}", pieces.len());
+
+    let context = Context { language: Language::De, ..context() };
+    let reporter = Reporter::new(&settings()).unwrap();
+    let mailer = Mailer::new(&settings(), reporter.clone()).unwrap().unwrap();
+    let sent = |message: Message<'_>| {
+        let (text, html) = bodies(&mailer.compose(context.token, "anna@example.org", message, &context));
+        [text, outline(&html)]
+    };
+    let mut told = Vec::new();
+    for (name, mut findings) in all() {
+        // Everything that a result can warn of.
+        findings.analysis.warnings = sentences(&english).collect();
+        told.push((name, outline(&reporter.html(&findings, &context).unwrap())));
+        told.extend(sent(Message::Report(&findings)).map(|text| (name, text)));
+    }
+    for detail in sentences(&english) {
+        told.extend(sent(Message::Failure { detail: &detail }).map(|text| ("failure", text)));
+    }
+    for (name, text) in told {
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        for (key, piece) in &pieces {
+            assert!(!text.contains(piece), "{name}: {key}: {piece}");
+        }
+    }
+}
+
+/// The texts of a language by their keys.
+fn leaves(toml: &str) -> std::collections::BTreeMap<String, String> {
+    fn walk(into: &mut std::collections::BTreeMap<String, String>, key: &str, table: &toml::Table) {
+        for (name, value) in table {
+            let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+            match value {
+                toml::Value::Table(table) => walk(into, &key, table),
+                text => drop(into.insert(key, text.as_str().unwrap().to_owned())),
+            }
+        }
+    }
+    let mut found = std::collections::BTreeMap::new();
+    walk(&mut found, "", &toml.parse().unwrap());
+    found
+}
+
+/// What results say in English, with values in it.
+fn sentences(english: &std::collections::BTreeMap<String, String>) -> impl Iterator<Item = String> {
+    let own = english.iter().filter(|(key, _)| key.starts_with("sentence."));
+    own.map(|(_, text)| {
+        let mut pieces = text.split("%{");
+        let first = pieces.next().unwrap_or_default().to_owned();
+        pieces.fold(first, |told, piece| told + "7" + piece.split_once('}').unwrap().1)
+    })
+}
+
+#[test]
 fn a_page_allows_its_own_style_and_no_other() {
     let reporter = Reporter::new(&settings()).unwrap();
     let html = reporter.html(&sample::two(), &context()).unwrap();

@@ -9,7 +9,7 @@ use super::people::{self, Person};
 use super::words::{Meaning, Note, Shown, Unit, Words};
 use super::{Context, colour, feedback};
 use crate::analysis::{
-    Analysis, Certainty, Emotion, FaceSummary, Findings, Interval, Speech, SpeechQuality, percentages,
+    Analysis, Certainty, Emotion, FaceSummary, Findings, Interval, Speech, SpeechQuality, Story, percentages,
 };
 use crate::locale;
 
@@ -159,26 +159,8 @@ fn headline(words: Words, analysis: &Analysis) -> (String, String) {
         ("people", people),
     ];
     let lead = words.fill("lead", &values.each_ref().map(|(name, text)| (*name, text.as_str())));
-    let headline = in_turn(words, analysis, emotions);
-    (headline.unwrap_or_else(|| words.headline(&words.mostly(top, share), interval)), lead)
-}
-
-/// Two expressions of one person, one after the other, and not much else: that is the story.
-fn in_turn(words: Words, analysis: &Analysis, emotions: &BTreeMap<Emotion, f64>) -> Option<String> {
-    let [face] = analysis.faces.as_slice() else { return None };
-    let mut shares: Vec<(Emotion, f64)> = emotions.iter().map(|(emotion, share)| (*emotion, *share)).collect();
-    shares.sort_by(|a, b| b.1.total_cmp(&a.1));
-    let [(one, p), (two, q), ..] = shares.as_slice() else { return None };
-    let longest = |emotion: Emotion| {
-        let runs = face.segments.iter().filter(|run| run.emotion == emotion);
-        runs.max_by(|a, b| (a.end_s - a.start_s).total_cmp(&(b.end_s - b.start_s)))
-    };
-    let (a, b) = (longest(*one)?, longest(*two)?);
-    if *q < 20.0 || p + q < 65.0 {
-        return None;
-    }
-    let (first, then) = if a.start_s < b.start_s { (*one, *two) } else { (*two, *one) };
-    Some(words.fill("from_to", &[("first", &words.adjective(first)), ("then", &words.adjective(then))]))
+    let story = analysis.summary.story.unwrap_or(Story::Mixed { emotion: top });
+    (words.story(story, interval), lead)
 }
 
 /// As a part of a sentence.

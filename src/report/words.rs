@@ -6,6 +6,7 @@ use jiff::tz::TimeZone;
 
 use crate::analysis::{
     CERTAIN_UP_TO, Certainty, Emotion, FACING_PITCH_DEG, FACING_YAW_DEG, GAZE_CONE_DEG, Interval, Language, PAUSE_S,
+    Story,
 };
 use crate::locale;
 
@@ -41,10 +42,20 @@ impl Words {
         self.say(&format!("adjective.{emotion}"))
     }
 
-    /// The dominant emotion with as much certainty as its share (0 to 100) allows.
-    pub fn mostly(self, emotion: Emotion, share: f64) -> String {
-        let key = if share >= 50.0 { "mostly" } else { "mixed" };
-        self.fill(key, &[("emotion", &self.adjective(emotion))])
+    /// The headline, as firmly as the interval of the expression that was shown most allows. That one came after another
+    /// was seen: there is no doubt in that.
+    pub fn story(self, story: Story, interval: Option<Interval>) -> String {
+        match story {
+            Story::InTurn { first, then } => {
+                self.fill("in_turn", &[("first", &self.adjective(first)), ("then", &self.adjective(then))])
+            }
+            Story::Mostly { emotion } => {
+                self.headline(&self.fill("mostly", &[("emotion", &self.adjective(emotion))]), interval)
+            }
+            Story::Mixed { emotion } => {
+                self.headline(&self.fill("mixed", &[("emotion", &self.adjective(emotion))]), interval)
+            }
+        }
     }
 
     pub fn number(self, value: f64, decimals: usize) -> String {
@@ -116,7 +127,7 @@ impl Words {
     }
 
     /// A headline as firmly as the share of its emotion allows.
-    pub fn headline(self, text: &str, interval: Option<Interval>) -> String {
+    fn headline(self, text: &str, interval: Option<Interval>) -> String {
         let key = match certainty(interval) {
             Certainty::Clear => return text.to_owned(),
             Certainty::Likely | Certainty::Rough => "seems",
@@ -365,10 +376,12 @@ mod tests {
     }
 
     #[test]
-    fn words_promise_no_more_than_the_share() {
-        assert_eq!(EN.mostly(Emotion::Happy, 50.0), "Mostly happy");
-        assert_eq!(EN.mostly(Emotion::Sad, 49.9), "Mixed, sad most often");
-        assert_eq!(DE.mostly(Emotion::Sad, 49.9), "Gemischt, am häufigsten traurig");
+    fn a_story_becomes_a_headline() {
+        let (sad, happy, wide) = (Emotion::Sad, Emotion::Happy, Some(Interval { low: 10.0, high: 60.0 }));
+        assert_eq!(EN.story(Story::Mostly { emotion: happy }, None), "Mostly happy");
+        assert_eq!(EN.story(Story::Mixed { emotion: sad }, wide), "Mixed, sad most often, it seems");
+        assert_eq!(DE.story(Story::Mixed { emotion: sad }, None), "Gemischt, am häufigsten traurig");
+        assert_eq!(DE.story(Story::InTurn { first: sad, then: happy }, wide), "Erst traurig, dann fröhlich");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use sqlx::{AnyConnection, Row};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::results::StoredAnalysis;
 use super::{Store, StoreError, Wake, decode, encode, millis, time, unsigned};
 use crate::analysis::Options;
 
@@ -160,6 +161,23 @@ impl Store {
         .fetch_optional(self.pool())
         .await?;
         row.map(|row| from_row(token, &row)).transpose()
+    }
+
+    /// The job of a token, with its analysis once it is done.
+    pub async fn job_with_analysis(&self, token: Uuid) -> Result<Option<(Job, Option<StoredAnalysis>)>, StoreError> {
+        let row = sqlx::query(
+            "SELECT status, version, options, frames_done, frames_total, attempts, failure_code, failure_detail, \
+                    created_at, started_at, finished_at, expires_at, owner, analysis \
+             FROM jobs LEFT JOIN results ON results.token = jobs.token WHERE jobs.token = $1",
+        )
+        .bind(token.to_string())
+        .fetch_optional(self.pool())
+        .await?;
+        let both = |row: AnyRow| {
+            let analysis: Option<String> = row.try_get("analysis")?;
+            Ok((from_row(token, &row)?, analysis.map(StoredAnalysis)))
+        };
+        row.map(both).transpose()
     }
 
     /// Erases everything of a token (job, result, mail rows); the key of its video, if one was still kept. A worker

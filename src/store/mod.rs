@@ -41,7 +41,7 @@ pub use operation::{FailedJob, Hour, Revived, RunningJob};
 pub use outbox::{MailKind, NewMail, OutgoingMail};
 pub use queue::{Claim, Held};
 pub use request_log::{LogEntry, LogFilter};
-pub use results::TimelinePage;
+pub use results::{StoredAnalysis, TimelinePage};
 pub use uploads::PartedUpload;
 pub use usage::{Quotas, UsedUp};
 pub use wake::{Subscription, Wake};

@@ -1,6 +1,7 @@
 //! The tables `results` and `timeline_parts`: what an analysis found, one row a finished job and one a thousand rows of its
 //! timeline. Written by [`Store::complete`].
 
+use serde_json::value::RawValue;
 use sqlx::{Any, Row, Transaction};
 use uuid::Uuid;
 
@@ -16,6 +17,21 @@ pub struct TimelinePage {
     pub interval_s: f64,
     pub rows: Vec<TimelineRow>,
     pub more: bool,
+}
+
+/// An analysis as it stands in the database: JSON that most readers only pass on.
+#[derive(Debug, Clone)]
+pub struct StoredAnalysis(pub(super) String);
+
+impl StoredAnalysis {
+    pub fn read(&self) -> Result<Analysis, StoreError> {
+        decode("analysis", &self.0)
+    }
+
+    pub fn into_json(self) -> Result<Box<RawValue>, StoreError> {
+        RawValue::from_string(self.0)
+            .map_err(|error| StoreError::Corrupt { what: "analysis", reason: error.to_string() })
+    }
 }
 
 impl Store {

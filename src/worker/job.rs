@@ -20,6 +20,7 @@ use crate::config::S3Read;
 use crate::media::Source;
 use crate::pipeline::Cancel;
 use crate::store::{Claim, Failure, Held, JobProgress, NewMail, StoreError};
+use crate::telemetry::metrics;
 
 /// An analysis that is told to stop gets this long before its worker turns to the next job.
 const LET_GO: Duration = Duration::from_secs(30);
@@ -37,6 +38,20 @@ enum End {
     Lost,
     /// The database did not take the end: the job runs again when its lease is over.
     NotSaved,
+}
+
+impl End {
+    /// As it is counted.
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::WillRunAgain => "will_run_again",
+            Self::HandedBack => "handed_back",
+            Self::Lost => "lost",
+            Self::NotSaved => "not_saved",
+        }
+    }
 }
 
 /// What is to be written down.
@@ -84,8 +99,14 @@ impl Worker {
                 End::Lost
             }
         };
-        let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let frames = result.and_then(Result::ok).map(|findings| findings.analysis.video.frames_analyzed);
+        let taken = started.elapsed();
+        metrics().job_ended(end.label(), taken);
+        let video = result.and_then(Result::ok).map(|findings| findings.analysis.video);
+        if let Some(video) = video.as_ref().filter(|_| end == End::Done) {
+            metrics().analyzed(video.frames_analyzed, video.duration_s);
+        }
+        let duration_ms = u64::try_from(taken.as_millis()).unwrap_or(u64::MAX);
+        let frames = video.map(|video| video.frames_analyzed);
         tracing::info!(job = claim.id, attempt = claim.attempt, duration_ms, frames, ?end, "job ended");
     }
 

@@ -7,6 +7,7 @@
 
 mod analyzer;
 mod backoff;
+mod delivery;
 mod heartbeat;
 mod janitor;
 mod job;
@@ -28,6 +29,7 @@ use crate::report::webhook::Webhooks;
 use crate::store::{Store, StoreError, Wake};
 
 pub use analyzer::{Analyzer, Trouble};
+use delivery::Channel;
 pub use janitor::Swept;
 pub use outbox::Post;
 pub use presence::SILENT_S;
@@ -75,13 +77,14 @@ impl Worker {
         chores.spawn(presence::run(self.clone(), jobs_ended.clone()));
         chores.spawn(janitor::run(self.clone(), jobs_ended.clone()));
         if let Some(post) = self.post.clone() {
-            chores.spawn(outbox::run(self.clone(), post, jobs_ended.clone()));
+            chores.spawn(delivery::run(self.clone(), Channel::Mails(post), jobs_ended.clone()));
         }
 
         match Webhooks::new(&self.settings.webhooks) {
             Ok(Some(webhooks)) => {
                 for _ in 0..WEBHOOKS {
-                    chores.spawn(webhooks::run(self.clone(), webhooks.clone(), jobs_ended.clone()));
+                    let channel = Channel::Webhooks(webhooks.clone());
+                    chores.spawn(delivery::run(self.clone(), channel, jobs_ended.clone()));
                 }
             }
             Ok(None) => {}

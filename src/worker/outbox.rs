@@ -1,18 +1,17 @@
-//! Sends what waits in the outbox. A mail server that is down delays mails and fails no job.
+//! Sends the mails that wait in the outbox. A mail server that is down delays mails and fails no job.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use super::Worker;
 use super::backoff::backoff;
+use super::delivery::Tries;
 use crate::report::{Context, MailError, Mailer, Message};
-use crate::store::{MailKind, OutgoingMail, StoreError, Wake};
+use crate::store::{MailKind, OutgoingMail, StoreError};
 
 /// How often it is tried to record that a mail was sent, before it would be sent again.
 const RECORD_TRIES: u32 = 6;
@@ -31,27 +30,9 @@ impl Post for Mailer {
     }
 }
 
-/// Sends due mails until `stop`; looks when a job ends, and every `queue.poll_s` for those that are due again.
-pub(super) async fn run(worker: Worker, post: Arc<dyn Post>, stop: CancellationToken) {
-    let poll = Duration::from_secs(worker.settings.queue.poll_s);
-    let mut wakes = worker.store.subscribe();
-    while !stop.is_cancelled() {
-        match worker.send_next(&post).await {
-            Ok(true) => {}
-            Ok(false) => {
-                stop.run_until_cancelled(wakes.wait(Wake::Mail, poll)).await;
-            }
-            Err(error) => {
-                tracing::warn!(%error, "the outbox cannot be read or written now");
-                stop.run_until_cancelled(tokio::time::sleep(poll)).await;
-            }
-        }
-    }
-}
-
 impl Worker {
     /// Sends the mail that has been due for longest; `false` if there is none.
-    async fn send_next(&self, post: &Arc<dyn Post>) -> Result<bool, StoreError> {
+    pub(super) async fn send_next_mail(&self, post: &Arc<dyn Post>) -> Result<bool, StoreError> {
         let mail_settings = &self.settings.mail;
         // Longer than any try that gets an answer: a command to the server waits for `timeout_s`, and there are a few.
         let limit = Duration::from_secs(mail_settings.smtp.timeout_s.saturating_mul(5).max(5));
@@ -59,8 +40,13 @@ impl Worker {
         let Some(mail) = self.store.claim_mail(self.clock.now(), lease).await? else {
             return Ok(false);
         };
-        if mail.attempt > mail_settings.max_attempts {
-            self.give_up_mail(&mail, "the process died in the last try").await?;
+        let tries = Tries {
+            most: mail_settings.max_attempts,
+            backoff_base_s: mail_settings.backoff_base_s,
+            backoff_max_s: mail_settings.backoff_max_s,
+        };
+        if mail.attempt > tries.most {
+            self.not_taken(&mail, true, "the process died in the last try", &tries).await?;
             return Ok(true);
         }
         let failed = match tokio::time::timeout(limit, self.try_to_send(&mail, post)).await {
@@ -74,15 +60,7 @@ impl Worker {
             },
             Err(_) => transient(format!("no answer within {} s", limit.as_secs())),
         };
-        if failed.permanent || mail.attempt >= mail_settings.max_attempts {
-            self.give_up_mail(&mail, &failed.reason).await?;
-        } else {
-            let base = Duration::from_secs(mail_settings.backoff_base_s);
-            let wait = backoff(mail.attempt, base, Duration::from_secs(mail_settings.backoff_max_s));
-            tracing::warn!(mail = %mail.id, attempt = mail.attempt, reason = failed.reason, "mail not sent yet");
-            let due = self.clock.now().saturating_add(wait).unwrap_or(Timestamp::MAX);
-            self.store.mail_failed(&mail, &failed.reason, due).await?;
-        }
+        self.not_taken(&mail, failed.permanent, &failed.reason, &tries).await?;
         Ok(true)
     }
 
@@ -128,11 +106,6 @@ impl Worker {
             tokio::time::sleep(backoff(tried, Duration::from_millis(250), Duration::from_secs(5))).await;
         }
         self.store.mail_sent(mail, self.clock.now()).await
-    }
-
-    async fn give_up_mail(&self, mail: &OutgoingMail, reason: &str) -> Result<(), StoreError> {
-        tracing::warn!(mail = %mail.id, attempt = mail.attempt, reason, "mail given up");
-        self.store.mail_given_up(mail, reason).await
     }
 }
 

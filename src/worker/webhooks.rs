@@ -1,40 +1,24 @@
-//! Sends the webhooks that wait in the outbox, beside the mails: neither waits for the other.
+//! Sends the webhooks that wait in the outbox.
 
 use std::time::Duration;
 
-use jiff::Timestamp;
-use tokio_util::sync::CancellationToken;
-
 use super::Worker;
-use super::backoff::backoff;
+use super::delivery::Tries;
 use crate::report::webhook::{Event, EventData, EventError, WebhookError, Webhooks};
-use crate::store::{OutgoingMail, Status, StoreError, Wake};
-
-/// Sends due webhooks until `stop`; looks when a job ends, and every `queue.poll_s` for those that are due again.
-pub(super) async fn run(worker: Worker, webhooks: Webhooks, stop: CancellationToken) {
-    let poll = Duration::from_secs(worker.settings.queue.poll_s);
-    let mut wakes = worker.store.subscribe();
-    while !stop.is_cancelled() {
-        match worker.send_next_webhook(&webhooks).await {
-            Ok(true) => {}
-            Ok(false) => {
-                stop.run_until_cancelled(wakes.wait(Wake::Mail, poll)).await;
-            }
-            Err(error) => {
-                tracing::warn!(%error, "the outbox cannot be read or written now");
-                stop.run_until_cancelled(tokio::time::sleep(poll)).await;
-            }
-        }
-    }
-}
+use crate::store::{OutgoingMail, Status, StoreError};
 
 impl Worker {
     /// Sends the webhook that has been due for longest; `false` if there is none.
-    async fn send_next_webhook(&self, webhooks: &Webhooks) -> Result<bool, StoreError> {
+    pub(super) async fn send_next_webhook(&self, webhooks: &Webhooks) -> Result<bool, StoreError> {
         let settings = &self.settings.webhooks;
         let lease = Duration::from_secs(settings.timeout_s.saturating_mul(2).max(10));
         let Some(hook) = self.store.claim_webhook(self.clock.now(), lease).await? else { return Ok(false) };
-        let sent = if hook.attempt > settings.max_attempts {
+        let tries = Tries {
+            most: settings.max_attempts,
+            backoff_base_s: settings.backoff_base_s,
+            backoff_max_s: settings.backoff_max_s,
+        };
+        let sent = if hook.attempt > tries.most {
             Err(WebhookError { permanent: true, reason: "the process died in the last try".to_owned() })
         } else {
             self.try_webhook(&hook, webhooks).await?
@@ -44,16 +28,7 @@ impl Worker {
             tracing::info!(webhook = %hook.id, attempt = hook.attempt, "webhook sent");
             return Ok(true);
         };
-        if failed.permanent || hook.attempt >= settings.max_attempts {
-            tracing::warn!(webhook = %hook.id, attempt = hook.attempt, reason = failed.reason, "webhook given up");
-            self.store.mail_given_up(&hook, &failed.reason).await?;
-        } else {
-            tracing::warn!(webhook = %hook.id, attempt = hook.attempt, reason = failed.reason, "webhook not sent yet");
-            let base = Duration::from_secs(settings.backoff_base_s);
-            let wait = backoff(hook.attempt, base, Duration::from_secs(settings.backoff_max_s));
-            let due = self.clock.now().saturating_add(wait).unwrap_or(Timestamp::MAX);
-            self.store.mail_failed(&hook, &failed.reason, due).await?;
-        }
+        self.not_taken(&hook, failed.permanent, &failed.reason, &tries).await?;
         Ok(true)
     }
 

@@ -15,6 +15,7 @@ mod keys;
 mod kill;
 mod limits;
 mod mail;
+mod metrics;
 mod openapi;
 mod page;
 mod pipeline;

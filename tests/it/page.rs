@@ -1,9 +1,11 @@
 //! The page for people, in a real browser. Pictures of what it shows are kept below `target/screens`, for eyes.
 
 mod admin;
+mod bucket;
 mod errors;
 mod flow;
 mod mail;
+mod paper;
 mod record;
 
 use serde_json::json;

@@ -232,6 +232,8 @@ fn silence_between_two_talks_is_a_pause_of_its_length() {
     );
     let speech = analyze(&pipeline, &clip).speech.unwrap();
     assert!((6.0..8.0).contains(&speech.longest_pause_s), "{speech:?}");
+    let silences = speech.spans.windows(2).map(|pair| pair[1].start_s - pair[0].end_s);
+    assert!((silences.fold(0.0, f64::max) - speech.longest_pause_s).abs() < 1e-9, "{speech:?}");
     assert!((0.3..0.65).contains(&speech.ratio), "{speech:?}");
     assert!(speech.clarity.is_some());
 }
@@ -251,6 +253,7 @@ fn sound_without_speech_is_said_to_have_none() {
         fluency: None,
         pauses: 0,
         longest_pause_s: 0.0,
+        spans: Vec::new(),
     };
     assert_eq!(analysis.speech, Some(nothing));
     assert!(analysis.warnings.iter().any(|warning| warning.contains("No speech")), "{:?}", analysis.warnings);

@@ -89,13 +89,12 @@ pub async fn handle(
     let parameter = |name| parameters.get(name).map(String::as_str);
     let token = view::token(parameter("token").ok_or_else(no_token)?)?;
     let wait = results::wait_of(parameter("wait"), api.app.settings.http.max_wait_s)?;
-    let job = results::job_after(&api.app, &caller, token, wait, &headers).await?;
+    let (job, stored) = results::job_after(&api.app, &caller, token, wait, &headers).await?;
     if let Some(problem) = view::failure(&job) {
         return Err(problem.into());
     }
-    let mut response = if job.status == Status::Done {
-        let analysis = api.app.store.analysis(token).await?.ok_or_else(view::unknown)?;
-        let Analysis { video, faces, .. } = analysis;
+    let mut response = if let Some(stored) = stored {
+        let Analysis { video, faces, .. } = stored.read()?;
         let faces = faces.into_iter().map(FaceStats::new).collect();
         let total_frames_analyzed = video.frames_analyzed;
         Json(Stats { token, status: job.status, total_frames_analyzed, faces }).into_response()

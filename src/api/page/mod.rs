@@ -16,7 +16,7 @@ use serde_json::json;
 
 use super::{Api, Problem};
 use crate::analysis::{CERTAIN_UP_TO, Language};
-use crate::config::{MailTransport, Storage, StorageKind};
+use crate::config::{MailTransport, Retention, Storage, StorageKind};
 use crate::locale;
 use crate::report::Brand;
 use assets::Assets;
@@ -32,6 +32,8 @@ struct Start<'a> {
     limits: String,
     sample_every: String,
     max_faces: String,
+    /// What becomes of the video, with its title.
+    privacy: (String, String),
     mails: bool,
     /// Whether the page begins with an analysis rather than with the form.
     shows_analysis: bool,
@@ -156,11 +158,24 @@ fn start(api: &Api, request: &Request, shows_analysis: bool) -> Result<Response,
         ),
         sample_every: settings.video.sample_every.to_string(),
         max_faces: settings.video.max_faces.to_string(),
+        privacy: privacy(frame.language, &settings.retention),
         mails: settings.mail.transport != MailTransport::None,
         shows_analysis,
         frame,
     };
     Ok(dress(api, page.render()?))
+}
+
+/// What becomes of a video, with its title: no more is promised than the settings keep.
+fn privacy(language: Language, retention: &Retention) -> (String, String) {
+    let (always_h, failed_h) = (retention.videos_h, retention.failed_videos_h());
+    let (title, text, hours) = match (always_h, failed_h) {
+        (0, 0) => ("private_title", "private", 0),
+        (0, _) => ("private_title", "private_failed", failed_h),
+        (_, _) => ("private_kept_title", "private_kept", failed_h),
+    };
+    let text = locale::fill(language, &format!("start.{text}"), &[("hours", &hours.to_string())]);
+    (locale::text(language, &format!("start.{title}")).into_owned(), text)
 }
 
 /// `GET /admin`: the operator's page. Its figures come from calls that want a key with the scope `admin`.
@@ -198,14 +213,15 @@ pub(super) fn policy(storage: &Storage) -> HeaderValue {
 
 /// The addresses of the bucket, each after a blank.
 fn bucket(storage: &Storage) -> String {
-    if storage.kind != StorageKind::S3 {
+    let s3 = &storage.s3;
+    if storage.kind != StorageKind::S3 || !s3.direct_uploads {
         return String::new();
     }
-    let s3 = &storage.s3;
-    if s3.endpoint.is_empty() {
+    let endpoint = if s3.public_endpoint.is_empty() { &s3.endpoint } else { &s3.public_endpoint };
+    if endpoint.is_empty() {
         return " https://*.amazonaws.com".to_owned();
     }
-    let (scheme, rest) = s3.endpoint.split_once("://").unwrap_or(("https", &s3.endpoint));
+    let (scheme, rest) = endpoint.split_once("://").unwrap_or(("https", endpoint));
     let host = rest.split('/').next().unwrap_or_default();
     if s3.path_style { format!(" {scheme}://{host}") } else { format!(" {scheme}://{}.{host}", s3.bucket) }
 }
@@ -243,6 +259,21 @@ mod tests {
         assert_eq!(bucket(&storage), " https://s3.example.org:9000");
         storage.s3.path_style = false;
         assert_eq!(bucket(&storage), " https://videos.s3.example.org:9000");
+        storage.s3.public_endpoint = "https://media.example.org".to_owned();
+        assert_eq!(bucket(&storage), " https://videos.media.example.org");
+        storage.s3.direct_uploads = false;
+        assert_eq!(bucket(&storage), "", "nothing goes there");
+    }
+
+    #[test]
+    fn no_more_is_promised_of_a_video_than_the_settings_keep() {
+        let mut retention = crate::config::Settings::defaults().unwrap().retention;
+        let told = |retention: &Retention| privacy(Language::En, retention).1;
+        assert!(told(&retention).starts_with("The video is erased once it is analyzed. "));
+        retention.failed_videos_h = 24;
+        assert!(told(&retention).contains("or 24 hours after that failed"));
+        retention.videos_h = 48;
+        assert!(told(&retention).contains("erased 48 hours after"));
     }
 
     #[test]

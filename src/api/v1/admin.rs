@@ -24,6 +24,8 @@ struct Overview {
     running: Vec<RunningView>,
     /// Jobs that were given up, the latest first; at most 100.
     failures: Vec<FailureView>,
+    /// Hours for which the videos of failed jobs are kept, so that these can run again (`retention.failed_videos_h`).
+    failed_videos_h: u64,
     workers: Vec<WorkerView>,
     /// The last 24 hours, the oldest first.
     throughput: Vec<HourView>,
@@ -132,6 +134,7 @@ pub(in crate::api) async fn overview(State(api): State<Api>) -> Result<Response,
         queue: QueueView { queued, running, mails: store.mails_waiting().await? },
         running: store.running_jobs().await?.into_iter().map(RunningView::from).collect(),
         failures: store.failed_jobs().await?.into_iter().map(FailureView::from).collect(),
+        failed_videos_h: api.app.settings.retention.failed_videos_h(),
         workers: store.workers().await?.into_iter().map(worker).collect(),
         throughput: store.last_day(now).await?.into_iter().map(HourView::from).collect(),
     };

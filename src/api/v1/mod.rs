@@ -8,6 +8,7 @@ pub mod erase;
 pub mod events;
 pub mod form;
 pub mod healthz;
+pub mod metrics;
 pub mod readyz;
 pub mod refusal;
 pub mod report;

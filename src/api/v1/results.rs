@@ -7,6 +7,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use tokio::time::Instant;
 use utoipa::IntoParams;
 use uuid::Uuid;
@@ -16,7 +17,7 @@ use crate::analysis::Language;
 use crate::api::openapi::NATIVE;
 use crate::api::{Api, AppState, Caller, Problem};
 use crate::report;
-use crate::store::{Job, Status};
+use crate::store::{Job, StoredAnalysis};
 
 /// The database is read again at least this often while a client waits: where no word of a change comes (SQLite and
 /// a worker in another process), this is how late it is noticed.
@@ -58,21 +59,12 @@ pub(in crate::api) async fn handle(
     let token = view::token(&token)?;
     let Query(Parameters { wait, language }) = parameters.map_err(|_| bad_wait())?;
     let wait = wait_of(wait.as_deref(), api.app.settings.http.max_wait_s)?;
-    let job = job_after(&api.app, &caller, token, wait, &headers).await?;
+    let (job, stored) = job_after(&api.app, &caller, token, wait, &headers).await?;
     let etag = view::etag(&job);
-    let analysis = match job.status {
-        Status::Done if !view::matches(&headers, &etag) => {
-            let mut analysis = api.app.store.analysis(token).await?.ok_or_else(view::unknown)?;
-            if let Some(language) = language.as_deref().and_then(Language::from_tag) {
-                report::translate(&mut analysis, language);
-            }
-            Some(analysis)
-        }
-        _ => None,
-    };
     let mut response = if view::matches(&headers, &etag) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
+        let analysis = stored.map(|stored| in_language(stored, language.as_deref())).transpose()?;
         Json(JobView::new(&api.app, &job, analysis)).into_response()
     };
     let answer = response.headers_mut();
@@ -86,21 +78,29 @@ pub(in crate::api) async fn handle(
     Ok(response)
 }
 
-/// The job once it is worth an answer: finished, changed since `If-None-Match`, or after `wait`.
+/// The analysis as it is stored, unless its sentences are to be in another language.
+fn in_language(stored: StoredAnalysis, language: Option<&str>) -> Result<Box<RawValue>, Problem> {
+    let Some(language) = language.and_then(Language::from_tag) else { return Ok(stored.into_json()?) };
+    let mut analysis = stored.read()?;
+    report::translate(&mut analysis, language);
+    serde_json::value::to_raw_value(&analysis).map_err(|_| Problem::internal())
+}
+
+/// The job, and its analysis if there is one, once it is worth an answer: finished, changed since `If-None-Match`, or after `wait`.
 pub(in crate::api) async fn job_after(
     app: &AppState,
     caller: &Caller,
     token: Uuid,
     wait: Duration,
     headers: &HeaderMap,
-) -> Result<Job, Problem> {
+) -> Result<(Job, Option<StoredAnalysis>), Problem> {
     let until = Instant::now() + wait;
     loop {
-        let job = view::find(app, caller, token).await?;
+        let (job, analysis) = view::find_with_analysis(app, caller, token).await?;
         let left = until.saturating_duration_since(Instant::now());
         let changed = headers.contains_key(header::IF_NONE_MATCH) && !view::matches(headers, &view::etag(&job));
         if view::is_settled(&job) || changed || left.is_zero() || app.stop.is_cancelled() {
-            return Ok(job);
+            return Ok((job, analysis));
         }
         tokio::select! {
             () = app.store.changed(token, left.min(LOOK_AGAIN)) => {}

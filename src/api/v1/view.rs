@@ -3,6 +3,7 @@
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use jiff::Timestamp;
 use serde::Serialize;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -10,7 +11,7 @@ use uuid::Uuid;
 use crate::analysis::{Analysis, Options};
 use crate::api::problem::FailureBody;
 use crate::api::{AppState, Caller, Problem};
-use crate::store::{Job, Status};
+use crate::store::{Job, Status, StoredAnalysis};
 
 /// Seconds after which asking again makes sense, while a job is unfinished.
 pub const POLL_AGAIN_S: u64 = 2;
@@ -35,7 +36,8 @@ pub struct JobView {
     #[schema(value_type = Option<FailureBody>)]
     error: Option<Map<String, Value>>,
     /// The result; null until `status` is `done`.
-    analysis: Option<Analysis>,
+    #[schema(value_type = Option<Analysis>)]
+    analysis: Option<Box<RawValue>>,
 }
 
 /// A job in a list: without its result.
@@ -104,7 +106,7 @@ impl Links {
 }
 
 impl JobView {
-    pub fn new(app: &AppState, job: &Job, analysis: Option<Analysis>) -> Self {
+    pub fn new(app: &AppState, job: &Job, analysis: Option<Box<RawValue>>) -> Self {
         Self {
             token: job.token,
             status: job.status,
@@ -164,13 +166,30 @@ pub fn unknown() -> Problem {
 
 /// The job of a token, whatever became of it: 404 for one that is not known, or not to this caller.
 pub async fn known(app: &AppState, caller: &Caller, token: Uuid) -> Result<Job, Problem> {
-    let job = app.store.job(token).await?.filter(|job| caller.may_see(job.owner.as_deref()));
-    job.ok_or_else(unknown)
+    seen_by(caller, app.store.job(token).await?)
+}
+
+/// A job if there is one and the caller may know of it.
+fn seen_by(caller: &Caller, job: Option<Job>) -> Result<Job, Problem> {
+    job.filter(|job| caller.may_see(job.owner.as_deref())).ok_or_else(unknown)
 }
 
 /// The job of a token that still has something to show: 404 as of [`known`], 410 for one whose time is over.
 pub async fn find(app: &AppState, caller: &Caller, token: Uuid) -> Result<Job, Problem> {
-    let job = known(app, caller, token).await?;
+    unexpired(known(app, caller, token).await?)
+}
+
+/// As [`find`], with the analysis if it is done.
+pub async fn find_with_analysis(
+    app: &AppState,
+    caller: &Caller,
+    token: Uuid,
+) -> Result<(Job, Option<StoredAnalysis>), Problem> {
+    let (job, analysis) = app.store.job_with_analysis(token).await?.unzip();
+    Ok((unexpired(seen_by(caller, job)?)?, analysis.flatten()))
+}
+
+fn unexpired(job: Job) -> Result<Job, Problem> {
     if job.status == Status::Expired {
         let detail = "The result was erased when its time was over. Send the video again for a new one.";
         return Err(Problem::new(StatusCode::GONE, "expired", "The result is gone", detail));

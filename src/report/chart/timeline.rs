@@ -1,9 +1,9 @@
 //! One person's emotions over the seconds of the video: the seven probabilities on top of one another, and below
-//! them how pleasant the mix is. Where the face was not seen there is nothing but hatching.
+//! them how pleasant the mix is and when somebody speaks. Where the face was not seen there is nothing but hatching.
 
 use std::fmt::Write;
 
-use crate::analysis::Findings;
+use crate::analysis::{Findings, Span};
 use crate::report::colour;
 use crate::report::words::Words;
 
@@ -19,9 +19,14 @@ struct Plan {
     bottom: f64,
     strip_top: f64,
     strip_bottom: f64,
+    /// Top of the lane of speech, where there is one.
+    speech_top: Option<f64>,
     height: f64,
     duration_s: f64,
 }
+
+/// Height of the lane of speech, in letters.
+const SPEECH: f64 = 0.9;
 
 impl Plan {
     fn x(&self, time_s: f64) -> f64 {
@@ -53,8 +58,12 @@ pub fn timeline(words: Words, findings: &Findings, face: u32, size: Size, label:
     let strip_top = bottom + 3.4 * size.font;
     let strip_bottom = strip_top + 3.4 * size.font;
     let right = size.width - 0.4 * size.font;
-    let height = strip_bottom + 0.6 * size.font;
-    let plan = Plan { size, left, right, top, bottom, strip_top, strip_bottom, height, duration_s };
+    // Of several people nobody knows who speaks.
+    let is_alone = findings.analysis.faces.len() == 1;
+    let heard = findings.analysis.speech.as_ref().filter(|speech| is_alone && !speech.spans.is_empty());
+    let speech_top = heard.map(|_| strip_bottom + 1.9 * size.font);
+    let height = speech_top.map_or(strip_bottom, |top| top + SPEECH * size.font) + 0.6 * size.font;
+    let plan = Plan { size, left, right, top, bottom, strip_top, strip_bottom, speech_top, height, duration_s };
 
     let mut svg = open(size.width, plan.height, size.font, label);
     svg.push_str(&legend);
@@ -64,6 +73,9 @@ pub fn timeline(words: Words, findings: &Findings, face: u32, size: Size, label:
         valence(&mut svg, &plan, stretch);
     }
     axes(&mut svg, words, &plan);
+    if let Some(heard) = heard {
+        speech(&mut svg, &plan, &heard.spans, &words.say("spoken"));
+    }
     svg.push_str("</svg>");
     svg
 }
@@ -150,6 +162,26 @@ fn valence(svg: &mut String, plan: &Plan, stretch: &[Bin]) {
         r#"<path d="{path}" fill="none" stroke="currentColor" stroke-width="{}" stroke-linejoin="round"/>"#,
         at(plan.size.font / 7.0)
     );
+}
+
+/// When somebody speaks.
+fn speech(svg: &mut String, plan: &Plan, spans: &[Span], label: &str) {
+    let Some(top) = plan.speech_top else { return };
+    let (x, width, height) = (at(plan.left), at(plan.right - plan.left), at(SPEECH * plan.size.font));
+    let _ = write!(
+        svg,
+        r#"<text x="{x}" y="{}" fill-opacity=".75" font-size="{}">{}</text><rect x="{x}" y="{y}" width="{width}" height="{height}" rx="2" fill-opacity=".07"/>"#,
+        at(top - 0.5 * plan.size.font),
+        at(0.9 * plan.size.font),
+        escape(label),
+        y = at(top),
+    );
+    let mut path = String::new();
+    for span in spans {
+        let (from, to) = (plan.x(span.start_s), plan.x(span.end_s));
+        let _ = write!(path, "M{},{}H{}v{height}H{}Z", at(from), at(top), at(to.max(from + 1.0)), at(from));
+    }
+    let _ = write!(svg, r#"<path d="{path}" fill-opacity=".6"/>"#);
 }
 
 fn axes(svg: &mut String, words: Words, plan: &Plan) {
@@ -255,6 +287,18 @@ mod tests {
             let areas = svg.matches(&format!(r#"Z" fill="{}""#, colour::of_emotion(emotion))).count();
             assert_eq!(areas, 2, "{emotion}");
         }
+    }
+
+    #[test]
+    fn speech_has_a_lane_where_somebody_speaks() {
+        let mut findings = sample::one();
+        let with = timeline(EN, &findings, 1, Size::WIDE, "");
+        let lane = with.split("fill-opacity=\".07\"/><path d=\"").last().unwrap().split('"').next().unwrap();
+        assert_eq!(lane.matches('Z').count(), 3, "{lane}");
+        assert!(with.contains(&EN.say("spoken")));
+        findings.analysis.speech = None;
+        let without = timeline(EN, &findings, 1, Size::WIDE, "");
+        assert!(!without.contains(&EN.say("spoken")) && without.len() < with.len());
     }
 
     #[test]

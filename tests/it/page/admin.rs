@@ -71,7 +71,9 @@ async fn a_failed_job_runs_again_while_its_video_is_there() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_sees_the_service_at_work() {
-    let service = Service::start(|_| ()).await;
+    let service = Service::start(|settings| settings.retention.failed_videos_h = 24).await;
+    let gone = failed(&service).await;
+    service.store.video_deleted(gone).await.unwrap();
     let token = failed(&service).await;
     let other = service.accept(std::fs::read(Clips::new().moving("b.mp4", 2.0, "-c:v libx264")).unwrap()).await;
     service.store.claim("host-1", 1, SystemClock.now(), Duration::from_secs(600)).await.unwrap().unwrap();
@@ -91,6 +93,9 @@ async fn an_operator_sees_the_service_at_work() {
     browser.until("the desk", "document.querySelector('#log table')").await;
     let now = browser.text("#now").await;
     assert!(now.contains(TROUBLE) && now.contains("host-1") && now.contains("silent"), "{now}");
+    assert!(now.contains("kept for 24 hours") && now.contains("the video is erased"), "{now}");
+    let buttons = browser.eval("return document.querySelectorAll('#now td .button').length").await;
+    assert_eq!(buttons, 1, "only the job whose video is there can run again");
     assert!(now.contains(&other.to_string()[..8]) && now.contains(&token.to_string()[..8]), "{now}");
     browser.picture("admin").await;
     browser.has_no_barrier("the operator's page").await;
@@ -107,4 +112,28 @@ async fn an_operator_sees_the_service_at_work() {
         .await;
     assert_eq!(service.store.queue_depth().await.unwrap(), (1, 1));
     assert_eq!(browser.eval("return document.cookie").await, "", "no cookie is set");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_no_video_is_kept_the_page_says_why_nothing_can_run_again() {
+    let service = Service::start(|_| ()).await;
+    let admin = key(&service, &[Scope::Admin]).await;
+    let browser = Browser::open(390, 844, &[]).await;
+    browser.goto(&format!("{}/admin", service.base)).await;
+    browser.write("#key", &admin).await;
+    browser.click(".signin .main").await;
+    browser.until("the desk", "document.querySelector('#log table')").await;
+    browser.picture("admin-empty-phone").await;
+    assert!(browser.text("#now").await.contains("Nothing has failed"));
+    let token = failed(&service).await;
+    service.store.video_deleted(token).await.unwrap();
+    // It comes by itself.
+    browser
+        .until("the reason", "document.querySelector('#retries')?.textContent.includes('retention.failed_videos_h')")
+        .await;
+    assert_eq!(overview(&service, &admin).await["failed_videos_h"], 0);
+    assert!(!browser.is_shown("#now td .button").await);
+    browser.picture("admin-phone").await;
+    browser.has_no_barrier("the operator's page on a phone").await;
+    assert_eq!(browser.eval("return document.documentElement.scrollWidth <= innerWidth").await, true);
 }

@@ -32,6 +32,7 @@ async fn a_file_that_will_not_do_is_refused_in_words() {
     browser.choose("#file", &clips.write("large.mp4", &vec![0; 300_000])).await;
     browser.until("the complaint", &format!("({complaint}).includes('200\\u00a0kB')")).await;
     browser.picture("too-large").await;
+    browser.has_no_barrier("too large").await;
     // And one that is fine makes the complaint go away.
     browser.choose("#file", &clips.moving("fine.mp4", 1.0, "-c:v libx264")).await;
     browser.until("the preview", "document.querySelector('#preview-facts').textContent.includes('160')").await;
@@ -64,6 +65,7 @@ async fn an_address_without_a_result_says_so() {
         .await;
     assert!(browser.text("#trouble-text").await.contains("The file is damaged"));
     browser.picture("failed").await;
+    browser.has_no_barrier("failed").await;
     service.store.expire(SystemClock.now(), 10).await.unwrap();
     browser.refresh().await;
     browser
@@ -73,6 +75,7 @@ async fn an_address_without_a_result_says_so() {
         )
         .await;
     browser.picture("expired").await;
+    browser.has_no_barrier("expired").await;
     browser.click("#trouble-actions .main").await;
     assert!(browser.is_shown("#choose").await);
 }
@@ -120,6 +123,7 @@ async fn a_service_that_goes_away_in_the_middle_is_waited_for() {
     let lost = "[...document.querySelectorAll('.story .note')].some((note) => note.checkVisibility())";
     browser.until("the word", lost).await;
     browser.picture("service-gone").await;
+    browser.has_no_barrier("the service is gone").await;
     assert!(kept.is_dir());
     let again = Service::start_at(&address, |settings| {
         settings.database = database;

@@ -1,16 +1,20 @@
 //! From a file to its result.
 
+use std::path::Path;
+use std::process::Command;
+
 use serde_json::{Value, json};
 
 use super::{service, token, watch_shifts};
 use crate::support::browser::{Browser, ENTER, RIGHT, TAB};
-use crate::support::clips;
+use crate::support::clips::{self, frame_times};
 
 const CLIP: &str = "sad_then_happy.mp4";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_becomes_a_result_that_shows_its_two_halves() {
-    let (Some(clip), Some(models)) = (clips::shared(CLIP), clips::models()) else { return };
+    let models = clips::models().and_then(|models| models.with("silero_vad.onnx"));
+    let (Some(clip), Some(models)) = (clips::shared(CLIP), models) else { return };
     let service = service(&models).await;
     let browser = Browser::open(1280, 860, &[]).await;
     watch_shifts(&browser).await;
@@ -58,6 +62,11 @@ async fn a_file_becomes_a_result_that_shows_its_two_halves() {
     let eye_contact = result["analysis"]["summary"]["eye_contact"].as_f64().unwrap();
     assert!(browser.text(".tiles").await.contains(&format!("{eye_contact:.0}%")));
 
+    // Every span of speech is drawn.
+    let spans = result["analysis"]["speech"]["spans"].as_array().unwrap().len();
+    assert!(spans > 0);
+    assert_eq!(browser.eval("return document.querySelectorAll('.plot .talk').length").await, json!(spans));
+
     // A click on the laughing half jumps there, and the box says so.
     let last = "[...document.querySelectorAll('.segments button')].at(-1)";
     browser.eval(&format!("{last}.click()")).await;
@@ -71,21 +80,34 @@ async fn a_file_becomes_a_result_that_shows_its_two_halves() {
     browser.until("the frame", "document.querySelector('#toast a')?.getAttribute('href').startsWith('/frames/')").await;
     assert_eq!(service.stored().len(), before + 1);
 
+    // A boomerang is made by the browser itself: there and back again.
+    browser.click(".player > .row .button:nth-child(2)").await;
+    browser
+        .until("the boomerang", "document.querySelector('#toast').textContent.includes('The boomerang is saved')")
+        .await;
+    is_boomerang(&browser.saved("boomerang.").await);
+    assert_eq!(service.stored().len(), before + 1, "the service has no part in it");
+
     // A reload comes back to the result; the file is the browser's own and has to be chosen again.
     browser.refresh().await;
     browser.until("the result after the reload", "document.querySelector('#timeline-title')").await;
     assert!(browser.is_shown(".player .empty").await);
     browser.picture("result-without-file").await;
+    browser.has_no_barrier("the result without its file").await;
     browser.choose(".player input[type=file]", &clip).await;
     browser.until("the player", "document.querySelector('.player video').videoWidth").await;
 
     // Erased: neither here nor there.
     browser.click(".actions .danger").await;
+    browser.until("the question", "document.querySelector('dialog[open]')").await;
     browser.picture("erase").await;
+    browser.has_no_barrier("erase").await;
     browser.click("dialog[open] .danger").await;
     browser
         .until("the start page", "location.pathname === '/' && document.querySelector('#choose').checkVisibility()")
         .await;
+    browser.picture("erased").await;
+    browser.has_no_barrier("erased").await;
     assert_eq!(service.get(&format!("/results/{token}")).await.status(), 404);
 }
 
@@ -163,4 +185,24 @@ async fn everything_can_be_done_by_keyboard() {
     assert_ne!(browser.eval("return document.activeElement.ariaValueNow").await, before);
     let told = browser.eval("return document.activeElement.ariaValueText").await;
     assert!(told.as_str().unwrap().contains("Person 1"), "{told}");
+}
+
+/// A small silent film of three seconds forwards and the same backwards, at about ten pictures a second.
+fn is_boomerang(path: &Path) {
+    let times = frame_times(path);
+    let (count, long) = (times.len(), times.last().copied().unwrap_or_default());
+    assert!((40..=70).contains(&count) && (4.5..9.0).contains(&long), "{count} pictures in {long} s");
+    let scaled = Command::new("ffmpeg")
+        .args(["-loglevel", "error", "-i"])
+        .arg(path)
+        .args(["-vf", "scale=32:18,format=gray", "-fps_mode", "passthrough", "-f", "rawvideo", "-"])
+        .output()
+        .unwrap();
+    let pictures: Vec<&[u8]> = scaled.stdout.chunks_exact(32 * 18).collect();
+    let apart = |a: usize, b: usize| -> u32 {
+        pictures[a].iter().zip(pictures[b]).map(|(a, b)| u32::from(a.abs_diff(*b))).sum::<u32>() / (32 * 18)
+    };
+    let last = pictures.len() - 1;
+    assert!(apart(0, last) + apart(5, last - 5) < 8, "it ends where it began");
+    assert!(apart(0, last / 2) > apart(0, last), "and was elsewhere in between");
 }

@@ -84,6 +84,14 @@ async fn a_camera_that_is_refused_is_no_dead_end() {
     browser.until("the reason", "document.querySelector('#camera-error').checkVisibility()").await;
     assert!(browser.text("#camera-error").await.contains("Allow it"));
     browser.picture("camera-denied").await;
+    browser.has_no_barrier("camera denied").await;
+    for name in ["camera", "microphone"] {
+        let granted = json!({"permission": {"name": name}, "setting": "granted", "origin": service.base});
+        browser.devtools("Browser.setPermission", granted).await;
+    }
+    browser.click("#camera-retry").await;
+    browser.until("the camera's picture", "document.querySelector('#camera-live').videoWidth").await;
+    assert!(!browser.is_shown("#camera-error").await);
     browser.click("#camera-back").await;
     assert!(browser.is_shown("#choose").await);
 }

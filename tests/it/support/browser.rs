@@ -29,7 +29,7 @@ pub struct Browser {
     /// `http://127.0.0.1:PORT/session/ID`
     session: String,
     process: Child,
-    _profile: TempDir,
+    profile: TempDir,
     _turn: MutexGuard<'static, ()>,
 }
 
@@ -59,7 +59,7 @@ impl Browser {
         let wanted = json!({"capabilities": {"alwaysMatch": {"goog:chromeOptions": options}}});
         let http = Client::builder().no_proxy().build().unwrap();
         let base = format!("http://127.0.0.1:{port}/session");
-        let mut browser = Self { http, session: base, process, _profile: profile, _turn: turn };
+        let mut browser = Self { http, session: base, process, profile, _turn: turn };
         let begun = browser.ask(Method::POST, "", wanted).await.expect("Chromium starts");
         browser.session = format!("{}/{}", browser.session, begun["sessionId"].as_str().unwrap());
         browser.resize(width, height).await;
@@ -178,6 +178,30 @@ impl Browser {
         let shot = self.devtools("Page.captureScreenshot", parameters).await;
         std::fs::write(&path, STANDARD.decode(shot["data"].as_str().unwrap()).unwrap()).unwrap();
         path
+    }
+
+    /// A file whose name begins so, once the page has handed it to the person.
+    pub async fn saved(&self, name: &str) -> PathBuf {
+        for _ in 0..400 {
+            let entries = std::fs::read_dir(self.profile.path()).unwrap().flatten();
+            let mut paths = entries.map(|entry| entry.path());
+            let is_it = |path: &PathBuf| {
+                let file = path.file_name().unwrap_or_default().to_string_lossy();
+                file.starts_with(name) && !file.ends_with(".crdownload")
+            };
+            if let Some(path) = paths.find(is_it) {
+                return path;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("no {name} was saved");
+    }
+
+    /// The page on paper, as the browser prints it.
+    pub async fn print(&self) -> Vec<u8> {
+        let parameters = json!({"preferCSSPageSize": true, "printBackground": false});
+        let printed = self.devtools("Page.printToPDF", parameters).await;
+        STANDARD.decode(printed["data"].as_str().unwrap()).unwrap()
     }
 
     /// What keeps people from using the page as it is now, by axe-core: nothing, or the test fails.

@@ -7,6 +7,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderValue};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use s3s::auth::SimpleAuth;
@@ -29,7 +33,17 @@ pub struct S3Server {
     endpoint: String,
     folder: TempDir,
     uploads: Uploads,
+    doorman: Arc<Mutex<Doorman>>,
     task: JoinHandle<()>,
+}
+
+/// What browsers may do here, and did.
+#[derive(Default)]
+struct Doorman {
+    /// The origin whose pages may put.
+    origin: Option<String>,
+    /// What such pages have put.
+    parts: usize,
 }
 
 /// Unfinished uploads by object and id.
@@ -46,9 +60,12 @@ impl S3Server {
         let service = builder.build();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let doorman = Arc::new(Mutex::new(Doorman::default()));
+        let door = doorman.clone();
         let task = tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
-                let service = service.clone();
+                let (service, door) = (service.clone(), door.clone());
+                let service = service_fn(move |request| answer(service.clone(), door.clone(), request));
                 tokio::spawn(async move {
                     let _ = auto::Builder::new(TokioExecutor::new())
                         .http1_only()
@@ -57,7 +74,7 @@ impl S3Server {
                 });
             }
         });
-        Self { endpoint, folder, uploads, task }
+        Self { endpoint, folder, uploads, doorman, task }
     }
 
     /// Settings of a store on this server.
@@ -71,6 +88,16 @@ impl S3Server {
             secret_key: config::Secret::new(SECRET_KEY),
             ..config::Settings::defaults().unwrap().storage.s3
         }
+    }
+
+    /// Gives the bucket a CORS rule: pages of this origin may PUT.
+    pub fn let_in(&self, origin: &str) {
+        self.doorman.lock().unwrap().origin = Some(origin.to_owned());
+    }
+
+    /// How many parts pages have put here.
+    pub fn parts_of_pages(&self) -> usize {
+        self.doorman.lock().unwrap().parts
     }
 
     /// Names of all objects in the bucket.
@@ -114,6 +141,38 @@ impl Drop for S3Server {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+/// As S3 answers pages of other origins: what its CORS rule allows gets the headers for it, a preflight that it does not
+/// allow is refused, and everything else is left to the browser.
+async fn answer(
+    service: s3s::service::S3Service,
+    door: Arc<Mutex<Doorman>>,
+    request: Request<Incoming>,
+) -> Result<Response<s3s::Body>, s3s::HttpError> {
+    let origin = request.headers().get(header::ORIGIN).cloned();
+    let asked = request.headers().get(header::ACCESS_CONTROL_REQUEST_METHOD).cloned();
+    let is_allowed = origin.as_ref().is_some_and(|origin| {
+        let door = door.lock().unwrap();
+        door.origin.as_deref() == origin.to_str().ok() && asked.as_ref().is_none_or(|method| method == "PUT")
+    });
+    let is_put = request.method() == Method::PUT;
+    let mut response = if request.method() == Method::OPTIONS {
+        let mut response = Response::new(s3s::Body::empty());
+        *response.status_mut() = if is_allowed { hyper::StatusCode::OK } else { hyper::StatusCode::FORBIDDEN };
+        response
+    } else {
+        service.call(request.map(s3s::Body::from)).await?
+    };
+    if let Some(origin) = origin.filter(|_| is_allowed) {
+        let headers = response.headers_mut();
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("PUT"));
+        if is_put && response.status().is_success() {
+            door.lock().unwrap().parts += 1;
+        }
+    }
+    Ok(response)
 }
 
 struct Backend {

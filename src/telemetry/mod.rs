@@ -1,11 +1,15 @@
-//! Logging: `tracing` to standard error, as text or JSON. Fields carry units in their names; no address, key or token
-//! is ever a field.
+//! What the program tells of itself. The log: `tracing` to standard error, as text or JSON; fields carry units in their names;
+//! no address, key or token is ever a field. And its [`metrics`].
+
+mod metrics;
 
 use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Log, LogFormat};
+
+pub use metrics::{Metrics, ModelMeter, Queues, metrics};
 
 /// Starts logging for the whole process. `VISAGE_LOG` goes before the setting.
 pub fn start(log: &Log) -> Result<(), String> {

@@ -1,0 +1,36 @@
+//! `GET /metrics`: what this process has counted, for Prometheus.
+
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use jiff::{Timestamp, ToSpan};
+
+use crate::api::openapi::OPERATIONS;
+use crate::api::{Api, Problem};
+use crate::store::{Store, StoreError};
+use crate::telemetry::{Queues, metrics};
+use crate::worker::SILENT_S;
+
+/// The text format that Prometheus reads.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Counters for Prometheus
+///
+/// Answers, jobs, frames and calls of models that this process has counted since it started, and the lengths of the queues that
+/// all processes share. Needs a key with the scope `logs` where keys are required.
+#[utoipa::path(get, path = "/metrics", operation_id = "metrics", tag = OPERATIONS,
+    responses((status = 200, description = "In the text format of OpenMetrics", body = String,
+                  content_type = "application/openmetrics-text")))]
+pub(in crate::api) async fn handle(State(api): State<Api>) -> Result<Response, Problem> {
+    Ok(text(&api.app.store, api.app.clock.now()).await?)
+}
+
+/// The answer, at that time.
+pub async fn text(store: &Store, now: Timestamp) -> Result<Response, StoreError> {
+    let (jobs_waiting, jobs_running) = store.queue_depth().await?;
+    let mails_waiting = store.mails_waiting().await?;
+    let alive = now.saturating_sub(SILENT_S.seconds()).unwrap_or(Timestamp::MIN);
+    let workers = store.workers().await?.iter().filter(|worker| worker.seen_at >= alive).count() as u64;
+    let text = metrics().text(Queues { jobs_waiting, jobs_running, mails_waiting, workers });
+    Ok(([(header::CONTENT_TYPE, OPEN_METRICS), (header::CACHE_CONTROL, "no-store")], text).into_response())
+}

@@ -1,0 +1,199 @@
+//! What a process counts of its work since it started, for `GET /metrics`. Labels are few and fixed: route templates, model names,
+//! ends of jobs; never a token, an address or a key.
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Answer {
+    method: String,
+    route: String,
+    status: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Route {
+    route: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct End {
+    end: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Named {
+    model: String,
+}
+
+type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
+
+/// What waits, as the database tells it: of all processes together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Queues {
+    pub jobs_waiting: u64,
+    pub jobs_running: u64,
+    pub mails_waiting: u64,
+    pub workers: u64,
+}
+
+/// The counters of this process.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    answers: Family<Answer, Counter>,
+    answer_s: Histograms<Route>,
+    jobs: Family<End, Counter>,
+    job_s: Histogram,
+    frames: Counter,
+    video_s: Counter<f64, std::sync::atomic::AtomicU64>,
+    call_rows: Histograms<Named>,
+    call_s: Histograms<Named>,
+}
+
+/// The counters of one model.
+#[derive(Debug, Clone)]
+pub struct ModelMeter {
+    rows: Histogram,
+    seconds: Histogram,
+}
+
+impl ModelMeter {
+    /// One call of the model, with so many rows.
+    pub fn called(&self, rows: usize, taken: Duration) {
+        #[expect(clippy::cast_precision_loss, reason = "no batch has 2^52 rows")]
+        self.rows.observe(rows as f64);
+        self.seconds.observe(taken.as_secs_f64());
+    }
+}
+
+/// Those of this process.
+pub fn metrics() -> &'static Metrics {
+    static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
+    &METRICS
+}
+
+impl Metrics {
+    fn new() -> Self {
+        let mut registry = Registry::with_prefix("visage");
+        let version = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "The program", version);
+        let metrics = Self {
+            answers: Family::default(),
+            answer_s: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.001, 4.0, 9))),
+            jobs: Family::default(),
+            job_s: Histogram::new(exponential_buckets(0.5, 2.0, 14)),
+            frames: Counter::default(),
+            video_s: Counter::default(),
+            call_rows: Family::new_with_constructor(|| Histogram::new(exponential_buckets(1.0, 2.0, 8))),
+            call_s: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.0005, 2.0, 14))),
+            registry: Registry::default(),
+        };
+        registry.register("http_answers", "Answers to requests", metrics.answers.clone());
+        let help = "Time to the answer's head, by route";
+        registry.register_with_unit("http_answer", help, Unit::Seconds, metrics.answer_s.clone());
+        registry.register("jobs_ended", "Runs of jobs that ended here, by how", metrics.jobs.clone());
+        registry.register_with_unit("job", "Time of a run that ended here", Unit::Seconds, metrics.job_s.clone());
+        registry.register("frames_analyzed", "Frames looked at in jobs that are done", metrics.frames.clone());
+        let help = "Length of the videos of jobs that are done";
+        registry.register_with_unit("videos_analyzed", help, Unit::Seconds, metrics.video_s.clone());
+        registry.register("model_call_rows", "Rows in a call of a model: its batches", metrics.call_rows.clone());
+        let help = "Time of a call of a model; its sum over the time gone by is how busy the model is";
+        registry.register_with_unit("model_call", help, Unit::Seconds, metrics.call_s.clone());
+        Self { registry, ..metrics }
+    }
+
+    /// A request was answered; `route` is the template.
+    pub fn answered(&self, method: &str, route: &str, status: u16, taken: Duration) {
+        // A client may call its method anything.
+        let method = match method {
+            "GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "OPTIONS" => method,
+            _ => "other",
+        };
+        let answer = Answer { method: method.to_owned(), route: route.to_owned(), status: status.into() };
+        self.answers.get_or_create(&answer).inc();
+        self.answer_s.get_or_create(&Route { route: route.to_owned() }).observe(taken.as_secs_f64());
+    }
+
+    /// A run of a job ended.
+    pub fn job_ended(&self, end: &'static str, taken: Duration) {
+        self.jobs.get_or_create(&End { end }).inc();
+        self.job_s.observe(taken.as_secs_f64());
+    }
+
+    /// A job is done: so many frames of so many seconds of video were looked at.
+    pub fn analyzed(&self, frames: u64, video_s: f64) {
+        self.frames.inc_by(frames);
+        self.video_s.inc_by(video_s);
+    }
+
+    /// The counters of a model.
+    pub fn model(&self, name: &str) -> ModelMeter {
+        let named = Named { model: name.to_owned() };
+        ModelMeter {
+            rows: self.call_rows.get_or_create_owned(&named),
+            seconds: self.call_s.get_or_create_owned(&named),
+        }
+    }
+
+    /// All of it in the text format of OpenMetrics, with what waits now.
+    pub fn text(&self, queues: Queues) -> String {
+        let mut now = Registry::with_prefix("visage");
+        for (name, help, value) in [
+            ("jobs_waiting", "Jobs that wait, of all processes", queues.jobs_waiting),
+            ("jobs_running", "Jobs that run, of all processes", queues.jobs_running),
+            ("mails_waiting", "Mails that are still to be sent, of all processes", queues.mails_waiting),
+            ("workers", "Processes that work and were seen within half a minute", queues.workers),
+        ] {
+            let gauge = Gauge::<i64>::default();
+            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+            now.register(name, help, gauge);
+        }
+        let mut text = String::new();
+        // Writing into a string cannot fail.
+        let _ = encode_registry(&mut text, &self.registry)
+            .and_then(|()| encode_registry(&mut text, &now))
+            .and_then(|()| encode_eof(&mut text));
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_counted_is_told_in_the_text_format() {
+        let metrics = Metrics::new();
+        metrics.answered("GET", "/results/{token}", 200, Duration::from_millis(3));
+        metrics.job_ended("done", Duration::from_secs(3));
+        metrics.analyzed(24, 19.5);
+        metrics.model("emotion").called(8, Duration::from_millis(6));
+        metrics.model("emotion").called(2, Duration::from_millis(2));
+        let text = metrics.text(Queues { jobs_waiting: 7, jobs_running: 2, mails_waiting: 1, workers: 3 });
+        for line in [
+            r#"visage_http_answers_total{method="GET",route="/results/{token}",status="200"} 1"#,
+            r#"visage_http_answer_seconds_bucket{le="0.004",route="/results/{token}"} 1"#,
+            r#"visage_jobs_ended_total{end="done"} 1"#,
+            "visage_job_seconds_sum 3.0",
+            "visage_frames_analyzed_total 24",
+            "visage_videos_analyzed_seconds_total 19.5",
+            r#"visage_model_call_rows_sum{model="emotion"} 10.0"#,
+            r#"visage_model_call_rows_count{model="emotion"} 2"#,
+            "visage_jobs_waiting 7",
+            "visage_workers 3",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\n\n{text}");
+        }
+        assert!(text.ends_with("# EOF\n"));
+    }
+}

@@ -1,0 +1,132 @@
+//! `GET /metrics`: what a process counts, on the service's own address and on one of its own.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use reqwest::StatusCode;
+use visage::store::Scope;
+
+use crate::keys;
+use crate::support::clips;
+use crate::support::service::Service;
+
+/// The value of a line of the text, 0 where it is not there. Tests that run in the same process count too.
+fn value(text: &str, line: &str) -> f64 {
+    let found = text.lines().find_map(|found| found.strip_prefix(line)?.strip_prefix(' '));
+    found.map_or(0.0, |value| value.parse().unwrap())
+}
+
+async fn told(service: &Service) -> String {
+    let response = service.get("/metrics").await;
+    assert_eq!(response.status(), StatusCode::OK);
+    assert!(response.headers()["content-type"].to_str().unwrap().starts_with("application/openmetrics-text"));
+    response.text().await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_analysis_leaves_its_counts_and_nothing_that_opens_it() {
+    let Some(models) = clips::models() else { return };
+    let service = Service::start(|settings| {
+        let with_models = models.settings();
+        (settings.models, settings.engine) = (with_models.models, with_models.engine);
+    })
+    .await;
+    let before = told(&service).await;
+    let working = service.work().await;
+    let Some(clip) = clips::shared("single_face.mp4") else { return };
+    let token = service.accept(std::fs::read(clip).unwrap()).await;
+    let result = service.finished(token).await;
+    // The run ends a moment after its result is there.
+    let done = r#"visage_jobs_ended_total{end="done"}"#;
+    let counted = async {
+        loop {
+            let text = told(&service).await;
+            if value(&text, done) > value(&before, done) {
+                return text;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    let text = tokio::time::timeout(std::time::Duration::from_secs(30), counted).await.expect("the job is not counted");
+    let frames = result["analysis"]["video"]["frames_analyzed"].as_f64().unwrap();
+    assert!(frames > 0.0, "{result}");
+    for (line, least) in [
+        (r#"visage_http_answers_total{method="POST",route="/analyze-video",status="202"}"#, 1.0),
+        (r#"visage_http_answer_seconds_count{route="/analyze-video"}"#, 1.0),
+        ("visage_frames_analyzed_total", frames),
+        ("visage_videos_analyzed_seconds_total", result["analysis"]["video"]["duration_s"].as_f64().unwrap()),
+        (r#"visage_model_call_rows_sum{model="emotion"}"#, frames),
+        (r#"visage_model_call_seconds_sum{model="emotion"}"#, 0.0),
+    ] {
+        let grown = value(&text, line) - value(&before, line);
+        assert!(grown > least - 1e-6 && grown > 0.0, "{line} grew by {grown}\n{text}");
+    }
+    assert!(value(&text, "visage_workers") >= 1.0, "{text}");
+    assert!(!text.contains(&token.to_string()));
+    service.stop.cancel();
+    working.await.unwrap();
+}
+
+#[tokio::test]
+async fn queues_are_those_of_the_database() {
+    let service = Service::start(|_| {}).await;
+    for _ in 0..3 {
+        service.accept(keys::clip()).await;
+    }
+    let text = told(&service).await;
+    assert_eq!((value(&text, "visage_jobs_waiting"), value(&text, "visage_jobs_running")), (3.0, 0.0), "{text}");
+}
+
+#[tokio::test]
+async fn what_a_client_makes_up_is_no_label() {
+    let service = Service::start(|_| {}).await;
+    let method = reqwest::Method::from_bytes(b"MADEUP").unwrap();
+    service.http.request(method, format!("{}/made-up-path", service.base)).send().await.unwrap();
+    let text = told(&service).await;
+    assert!(value(&text, r#"visage_http_answers_total{method="other",route="none",status="404"}"#) >= 1.0, "{text}");
+    assert!(!text.contains("MADEUP") && !text.contains("made-up-path"));
+}
+
+#[tokio::test]
+async fn where_keys_are_required_metrics_need_the_scope_of_logs() {
+    let service = Service::start(|settings| settings.auth.required = true).await;
+    assert_eq!(service.get("/metrics").await.status(), StatusCode::UNAUTHORIZED);
+    for (scope, status) in [(Scope::Read, StatusCode::FORBIDDEN), (Scope::Logs, StatusCode::OK)] {
+        let key = keys::key(&service, &[scope]).await;
+        let response = service.http.get(format!("{}/metrics", service.base)).bearer_auth(key).send().await.unwrap();
+        assert_eq!(response.status(), status, "{scope:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_only_works_tells_on_an_address_of_its_own() {
+    let Some(models) = clips::models() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let settings = folder.path().join("visage.toml");
+    std::fs::write(&settings, "").unwrap();
+    let mut process = Command::new(env!("CARGO_BIN_EXE_visage"))
+        .arg("work")
+        .env("VISAGE_CONFIG", &settings)
+        .env("VISAGE_DATABASE__URL", format!("sqlite://{}/visage.db", folder.path().display()))
+        .env("VISAGE_STORAGE__FOLDER", folder.path().join("videos"))
+        .env("VISAGE_MODELS__FOLDER", models.path())
+        .env("VISAGE_METRICS__LISTEN", "127.0.0.1:0")
+        .env("VISAGE_LOG__FORMAT", "json")
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Kept to the end: a log that nobody reads would break the process off.
+    let mut log = BufReader::new(process.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let address = log.find_map(|line| {
+        let line: serde_json::Value = serde_json::from_str(&line).ok()?;
+        (line["message"] == "telling metrics").then(|| line["address"].as_str().unwrap().to_owned())
+    });
+    let address = address.expect("it does not say where");
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let get = async |path: &str| http.get(format!("http://{address}{path}")).send().await.unwrap();
+    assert_eq!(get("/healthz").await.status(), StatusCode::OK);
+    assert!(get("/metrics").await.text().await.unwrap().contains("visage_jobs_waiting 0"));
+    assert_eq!(get("/results/x").await.status(), StatusCode::NOT_FOUND);
+    process.kill().unwrap();
+    process.wait().unwrap();
+}

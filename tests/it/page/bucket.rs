@@ -1,0 +1,53 @@
+//! Videos that the page sends straight to a bucket.
+
+use visage::config::StorageKind;
+
+use crate::support::browser::Browser;
+use crate::support::clips::Clips;
+use crate::support::s3::S3Server;
+use crate::support::service::Service;
+
+async fn house() -> (Service, S3Server) {
+    let bucket = S3Server::start().await;
+    let settings = bucket.settings();
+    let service = Service::start(|changed| {
+        changed.storage.kind = StorageKind::S3;
+        changed.storage.s3 = settings;
+        changed.http.public_url = String::new();
+    });
+    (service.await, bucket)
+}
+
+/// Sends somewhat more than two parts and waits for the queue.
+async fn send(service: &Service) {
+    let clips = Clips::new();
+    let clip =
+        clips.make("clip.avi", "-f lavfi -i testsrc=size=320x240:rate=25:duration=4 -c:v rawvideo -pix_fmt bgr24");
+    let browser = Browser::open(1000, 800, &[]).await;
+    browser.goto(&service.base).await;
+    browser.choose("#file", &clip).await;
+    // The browser does not play this one, and says so.
+    browser.until("the word", "document.querySelector('#preview-blind').checkVisibility()").await;
+    browser.picture("preview-blind").await;
+    browser.has_no_barrier("a file that the browser cannot show").await;
+    browser.click("#send").await;
+    browser.until("the queue", "location.pathname.startsWith('/results/')").await;
+    assert_eq!(service.store.queue_depth().await.unwrap(), (1, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_go_straight_to_a_bucket_that_lets_the_page_in() {
+    let (service, bucket) = house().await;
+    bucket.let_in(&service.base);
+    send(&service).await;
+    assert_eq!(bucket.parts_of_pages(), 3);
+    assert_eq!((bucket.open_uploads(), bucket.objects().len()), (0, 1), "{:?}", bucket.objects());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_without_a_rule_for_the_page_gets_the_video_through_the_service() {
+    let (service, bucket) = house().await;
+    send(&service).await;
+    assert_eq!(bucket.parts_of_pages(), 0);
+    assert_eq!((bucket.open_uploads(), bucket.objects().len()), (0, 1), "{:?}", bucket.objects());
+}
