@@ -5,10 +5,13 @@
 
 Makes its clips, then runs every contender on every clip in turn, several times over, and prints medians: wall time, the
 ratio to FFmpeg's decoding, CPU seconds (user and system: these stand still where other work disturbs the wall time), and
-the peak of memory. Starting a program and loading its models is part of each figure. VISAGE names another program.
+the peak of memory. Starting a program and loading its models is part of each figure. Below them stands how long each stage
+of visage was at work (stages overlap, and wait for each other's turn on the CPU), and what that is for each face that was
+read. Where ../shared/media is, the stages of a talk follow, which has sound. VISAGE names another program.
 """
 
 import argparse
+import json
 import os
 import statistics
 import subprocess
@@ -76,6 +79,20 @@ def run(command):
     return wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 
 
+def stages(clip):
+    """Prints how long each stage of one run was at work: with everything that can be asked for."""
+    command = [VISAGE, "analyze", "--sample-every", str(EVERY), "--detail", "expressions", "--csv", os.devnull,
+               "--stage-times", str(clip)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "VISAGE_LOG": "error"})
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(command)}: {done.stderr}")
+    times = json.loads(done.stderr.splitlines()[-1])
+    faces = sum(face["frames"] for face in json.loads(done.stdout)["faces"])
+    print(f"  stages, s (ms for each of {faces} faces):")
+    for name in ("decode_s", "detect_s", "landmarks_s", "expressions_s", "read_s", "speech_s", "whole_s"):
+        print(f"  {name:14}{times[name]:8.2f}{times[name] * 1000 / max(faces, 1):10.1f}", flush=True)
+
+
 def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--rounds", type=int, default=5)
@@ -112,7 +129,12 @@ def main():
             wall, cpu, memory = (statistics.median(column) for column in zip(*runs))
             print(f"  {contender:14}{wall:8.2f}{wall / limit_wall:10.2f}{cpu:8.2f}{cpu / limit_cpu:10.2f}{memory:7.0f}",
                   flush=True)
+        stages(clip)
 
+    talk = ROOT.parent / "shared" / "media" / "speech_and_face.mp4"
+    if talk.exists():
+        print(f"\n{talk.name}: 40 s of speech")
+        stages(talk)
     start = [run([VISAGE, "--version"]) for _ in range(options.rounds)]
     print(f"\nstart of the program: {statistics.median(wall for wall, _, _ in start) * 1000:.0f} ms")
 

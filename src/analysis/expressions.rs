@@ -1,8 +1,7 @@
 //! What moved in a face: the 52 coefficients of MediaPipe's blendshapes model, under the names that Apple's ARKit gave them.
 
-use serde::de::Error as _;
 use serde::ser::SerializeMap;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Serialize, Serializer};
 
 /// Movements of one face, each 0 (none) to 100 (all the way), in the order of [`Expressions::NAMES`]. Left and right are the
 /// person's own.
@@ -108,17 +107,6 @@ impl Serialize for Expressions {
     }
 }
 
-impl<'de> Deserialize<'de> for Expressions {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut shares = [0.0; 52];
-        for (name, share) in std::collections::BTreeMap::<String, f32>::deserialize(deserializer)? {
-            let place = Self::NAMES.iter().position(|known| *known == name);
-            shares[place.ok_or_else(|| D::Error::custom(format!("no movement is called {name:?}")))?] = share;
-        }
-        Self::of_shares(&shares).ok_or_else(|| D::Error::custom("a movement is no number"))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,20 +118,18 @@ mod tests {
         let seen = Expressions::of_shares(&shares).unwrap();
         let text = serde_json::to_string(&seen).unwrap();
         assert_eq!(text, r#"{"mouthSmileLeft":0.93,"mouthSmileRight":1.0}"#);
-        assert_eq!(serde_json::from_str::<Expressions>(&text).unwrap(), seen);
         assert_eq!(seen.get("mouthSmileLeft"), Some(0.93));
         assert_eq!((seen.get("eyeBlinkLeft"), seen.get("smile")), (Some(0.0), None));
-        assert!(serde_json::from_str::<Expressions>(r#"{"smile":1.0}"#).is_err());
         shares[3] = f32::NAN;
         assert_eq!(Expressions::of_shares(&shares), None);
     }
 
     #[test]
-    fn every_number_of_hundredths_survives_the_way_through_json() {
+    fn every_number_of_hundredths_is_written_as_it_is() {
         for percent in 0..=100 {
             let seen = Expressions::of_percent(&[percent; 52]).unwrap();
-            let text = serde_json::to_string(&seen).unwrap();
-            assert_eq!(serde_json::from_str::<Expressions>(&text).unwrap(), seen);
+            let json = serde_json::to_value(seen).unwrap();
+            assert_eq!(json.get("jawOpen").map(ToString::to_string), (percent > 0).then(|| share(percent).to_string()));
         }
         assert_eq!(Expressions::of_percent(&[101; 52]), None);
         assert_eq!(Expressions::of_percent(&[1; 51]), None);

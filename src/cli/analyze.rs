@@ -187,7 +187,7 @@ fn in_seconds(times: &StageTimes) -> serde_json::Value {
         "landmarks_s": seconds(times.landmarks),
         "expressions_s": seconds(times.expressions),
         "read_s": seconds(times.read),
-        "listen_s": seconds(times.listen),
+        "speech_s": seconds(times.speech),
         "whole_s": seconds(times.whole),
     })
 }

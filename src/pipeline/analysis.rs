@@ -93,8 +93,8 @@ pub(super) fn run(
     let models = vision.models().into_iter().chain(close_up.models()).chain(heard.models).collect();
     let findings = summarise(facts, &read.times, &read.tracks, heard.speech, models, warnings);
     let Busy { detect, landmarks, expressions } = busy;
-    let (read, listen, whole) = (read.busy, heard.busy, started.elapsed());
-    let times = StageTimes { decode, detect, landmarks, expressions, read, listen, whole };
+    let (read, speech, whole) = (read.busy, heard.busy, started.elapsed());
+    let times = StageTimes { decode, detect, landmarks, expressions, read, speech, whole };
     Ok((findings, times))
 }
 

@@ -63,7 +63,7 @@ pub struct StageTimes {
     /// Reading emotions, and telling people apart.
     pub read: Duration,
     /// Decoding the sound track and listening to it.
-    pub listen: Duration,
+    pub speech: Duration,
     /// From opening the video to the findings.
     pub whole: Duration,
 }

@@ -15,12 +15,15 @@ pub(super) const NAME: &str = "dnsmos";
 const FILE: &str = "dnsmos_sig_bak_ovr.onnx";
 /// Samples that are rated together: 9.01 s.
 const WINDOW: usize = 144_160;
-/// Windows that follow each other without a gap. The published script goes on by one second at a time, for nine times the
-/// work.
-const DENSE: u32 = 12;
-/// New samples from one window to the next after those, about two minutes of speech: recordings seldom change, and this
-/// model takes more work than all the rest of listening.
-const SPARSE_HOP: usize = 5 * WINDOW;
+/// New samples of speech from the end of one window to that of the next, at first. The published script goes on by one second
+/// at a time, for eighteen times the work, and this model takes more work than all the rest of listening (some 200 ms a
+/// window). With every other 9 seconds rated, half a minute of speech is rated with a standard deviation of 0.1 about what
+/// all windows give; with every 9 seconds, of 0.06.
+const HOP: usize = 2 * WINDOW;
+/// Windows after which the hop is longer: about a minute of speech.
+const CLOSE: u32 = 3;
+/// The hop from then on: recordings seldom change, and the more windows there are, the less each one matters.
+const FAR_HOP: usize = 5 * WINDOW;
 /// Less speech than this, in samples, is not rated.
 const MIN: usize = RATE as usize;
 
@@ -85,7 +88,7 @@ impl Rating {
 
     pub fn push(&mut self, mut samples: &[f32]) -> Result<(), EngineError> {
         while !samples.is_empty() {
-            let hop = if self.windows < DENSE { WINDOW } else { SPARSE_HOP };
+            let hop = if self.windows < CLOSE { HOP } else { FAR_HOP };
             // To the next window's end and no further.
             let (part, rest) = samples.split_at(samples.len().min(hop - self.fresh));
             samples = rest;
