@@ -17,14 +17,18 @@ function range(value, interval) {
 /** One figure. `spread` puts figure and interval on 0 to 100 for the drawing; `show` puts them into words. */
 function tile(name, value, { interval, show = (v) => number(v), unit = t("result.of100"), spread = (v) => v, coverage, note, bar = true } = {}) {
   const known = value !== null && value !== undefined;
+  const sure = certainty(interval?.map(spread));
+  const ends = interval && { low: show(interval[0]), high: show(interval[1]) };
+  const notes = [
+    // A rough figure is told by its interval alone.
+    ends && sure !== "rough" && h("span", { title: t("result.interval_note", ends) }, t("result.interval", ends)),
+    coverage !== undefined && coverage !== null && t("result.coverage", { share: percent(coverage * 100) }), note,
+  ].filter(Boolean).flatMap((part, at) => (at > 0 ? [". ", part] : [part]));
   return h("div", { class: "card tile" },
     h("h3", {}, t(`tile.${name}`)),
-    h("p", { class: `value ${certainty(interval?.map(spread))}` }, known ? figure(value, interval, show, spread) : "–",
-      h("small", {}, !known ? t("result.unread") : certainty(interval?.map(spread)) === "open" ? "" : unit)),
+    h("p", { class: `value ${sure}` }, known ? figure(value, interval, show, spread) : "–", h("small", {}, !known ? t("result.unread") : sure === "open" ? "" : unit)),
     known && bar && range(spread(value), interval?.map(spread)),
-    known && (interval || note || (coverage !== undefined && coverage !== null)) && h("p", { class: "soft small" },
-      interval && h("span", { title: t("result.interval_note", { low: show(interval[0]), high: show(interval[1]) }) }, t("result.interval", { low: show(interval[0]), high: show(interval[1]) })),
-      interval && coverage !== undefined && coverage !== null && ". ", coverage !== undefined && coverage !== null && t("result.coverage", { share: percent(coverage * 100) }), note),
+    known && notes.length > 0 && h("p", { class: "soft small" }, notes),
     text(`what.${name}`) && h("details", {}, h("summary", {}, t("result.what")), h("p", { class: "small" }, t(`what.${name}`))));
 }
 
@@ -41,10 +45,12 @@ function figures({ summary }) {
 }
 
 function heard(speech) {
-  const tiles = [tile("ratio", speech.ratio * 100, { show: (v) => percent(v), unit: "" }), tile("clarity", speech.clarity)];
+  const tiles = [tile("ratio", speech.ratio * 100, { show: (v) => percent(v), unit: "" })];
+  if (speech.ratio > 0) tiles.push(tile("clarity", speech.clarity));
   if (speech.quality_mos) tiles.push(tile("quality", speech.quality_mos.ovr, { show: (v) => number(v, 1), unit: "/ 5", spread: (v) => (v - 1) * 25 }));
   if (speech.syllables_per_s !== null && speech.syllables_per_s !== undefined) tiles.push(tile("pace", speech.syllables_per_s, { show: (v) => number(v, 1), unit: "", bar: false }));
-  tiles.push(tile("pauses", speech.pauses, { unit: "", bar: false, note: speech.pauses > 0 ? `≤ ${number(speech.longest_pause_s, 1)} s` : undefined }));
+  const longest = speech.pauses > 0 && t("result.longest", { time: `${number(speech.longest_pause_s, 1)} s` });
+  if (speech.ratio > 0) tiles.push(tile("pauses", speech.pauses, { unit: "", bar: false, note: longest }));
   return h("section", { class: "stack", "aria-labelledby": "speech-title" }, h("h2", { id: "speech-title" }, t("result.speech")), h("div", { class: "tiles heard" }, tiles));
 }
 

@@ -97,8 +97,7 @@ fn page_and_mails_speak_german_to_who_wants_it() {
 
 #[test]
 fn a_german_report_holds_no_english_sentence() {
-    let [english, german] =
-        [include_str!("../../locales/en.toml"), include_str!("../../locales/de.toml")].map(|toml| leaves(toml));
+    let [english, german] = [include_str!("../../locales/en.toml"), include_str!("../../locales/de.toml")].map(leaves);
     // What stands between the values of a sentence, where it is long enough to be one.
     let pieces: Vec<(&str, &str)> = english
         .iter()

@@ -13,8 +13,7 @@ const CLIP: &str = "sad_then_happy.mp4";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_becomes_a_result_that_shows_its_two_halves() {
-    let models = clips::models().and_then(|models| models.with("silero_vad.onnx"));
-    let (Some(clip), Some(models)) = (clips::shared(CLIP), models) else { return };
+    let (Some(clip), Some(models)) = (clips::shared(CLIP), clips::models()) else { return };
     let service = service(&models).await;
     let browser = Browser::open(1280, 860, &[]).await;
     watch_shifts(&browser).await;
@@ -61,11 +60,6 @@ async fn a_file_becomes_a_result_that_shows_its_two_halves() {
     let result: Value = service.get(&format!("/results/{token}")).await.json().await.unwrap();
     let eye_contact = result["analysis"]["summary"]["eye_contact"].as_f64().unwrap();
     assert!(browser.text(".tiles").await.contains(&format!("{eye_contact:.0}%")));
-
-    // Every span of speech is drawn.
-    let spans = result["analysis"]["speech"]["spans"].as_array().unwrap().len();
-    assert!(spans > 0);
-    assert_eq!(browser.eval("return document.querySelectorAll('.plot .talk').length").await, json!(spans));
 
     // A click on the laughing half jumps there, and the box says so.
     let last = "[...document.querySelectorAll('.segments button')].at(-1)";
@@ -185,6 +179,34 @@ async fn everything_can_be_done_by_keyboard() {
     assert_ne!(browser.eval("return document.activeElement.ariaValueNow").await, before);
     let told = browser.eval("return document.activeElement.ariaValueText").await;
     assert!(told.as_str().unwrap().contains("Person 1"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_span_of_speech_is_drawn_below_the_expressions() {
+    let models = clips::models().and_then(|models| models.with("silero_vad.onnx"));
+    let (Some(clip), Some(models)) = (clips::shared("speech_and_face.mp4"), models) else { return };
+    let service = service(&models).await;
+    let working = service.work().await;
+    let token = service.accept(std::fs::read(&clip).unwrap()).await;
+    let result = service.finished(token).await;
+    drop(working);
+    let spans = result["analysis"]["speech"]["spans"].as_array().unwrap();
+    assert!(!spans.is_empty());
+    let browser = Browser::open(1280, 860, &[]).await;
+    browser.goto(&format!("{}/results/{token}", service.base)).await;
+    browser.until("the result", "document.querySelector('#timeline-title')").await;
+    browser.until("the lane", "document.querySelector('.plot .talk')").await;
+    let drawn = browser.eval("return [...document.querySelectorAll('.plot .talk')].map((span) => [+span.getAttribute('x'), +span.getAttribute('width')])").await;
+    let drawn: Vec<[f64; 2]> = serde_json::from_value(drawn).unwrap();
+    let width = browser.eval("return document.querySelector('.plot .slider').clientWidth").await.as_f64().unwrap();
+    let long = result["analysis"]["video"]["duration_s"].as_f64().unwrap();
+    assert_eq!(drawn.len(), spans.len());
+    for ([x, wide], span) in drawn.iter().zip(spans) {
+        let [start, end] = ["start_s", "end_s"].map(|key| span[key].as_f64().unwrap() / long * width);
+        assert!((x - start).abs() < 1.0 && (x + wide - end.min(width)).abs() < 1.5, "{span}: {x} {wide} of {width}");
+    }
+    browser.picture("result-speech").await;
+    browser.has_no_barrier("a result with speech").await;
 }
 
 /// A small silent film of three seconds forwards and the same backwards, at about ten pictures a second.

@@ -132,11 +132,17 @@ impl Browser {
         panic!("there is no {selector}");
     }
 
-    /// Clicks what a person can see and reach.
+    /// Clicks what a person can see and reach. What the page draws anew meanwhile is looked for again.
     pub async fn click(&self, selector: &str) {
         self.until(selector, &format!("document.querySelector({selector:?})?.checkVisibility()")).await;
-        let element = self.find(selector).await;
-        self.post(&format!("{element}/click"), json!({})).await;
+        loop {
+            let element = self.find(selector).await;
+            match self.ask(Method::POST, &format!("{element}/click"), json!({})).await {
+                Ok(_) => return,
+                Err(error) if error.contains("stale element") => {}
+                Err(error) => panic!("{selector}: {error}"),
+            }
+        }
     }
 
     /// Types into a field.
