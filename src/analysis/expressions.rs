@@ -129,7 +129,8 @@ mod tests {
         for percent in 0..=100 {
             let seen = Expressions::of_percent(&[percent; 52]).unwrap();
             let json = serde_json::to_value(seen).unwrap();
-            assert_eq!(json.get("jawOpen").map(ToString::to_string), (percent > 0).then(|| share(percent).to_string()));
+            let written = json.get("jawOpen").and_then(serde_json::Value::as_f64);
+            assert_eq!(written, (percent > 0).then(|| f64::from(percent) / 100.0));
         }
         assert_eq!(Expressions::of_percent(&[101; 52]), None);
         assert_eq!(Expressions::of_percent(&[1; 51]), None);

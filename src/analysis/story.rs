@@ -37,18 +37,27 @@ impl Story {
         if let [(_, most), (next, lesser), ..] = *shares
             && lesser >= LESSER
             && most + lesser >= TOGETHER
-            && let (Some(a), Some(b)) = (longest(runs, emotion), longest(runs, next))
+            && let (Some(a), Some(b)) = (reach(runs, emotion), reach(runs, next))
         {
-            let (first, then) = if a.start_s < b.start_s { (emotion, next) } else { (next, emotion) };
-            return Some(Self::InTurn { first, then });
+            if a.1 <= b.0 {
+                return Some(Self::InTurn { first: emotion, then: next });
+            }
+            if b.1 <= a.0 {
+                return Some(Self::InTurn { first: next, then: emotion });
+            }
         }
         Some(if share >= MOSTLY { Self::Mostly { emotion } } else { Self::Mixed { emotion } })
     }
 }
 
-fn longest(runs: &[Segment], emotion: Emotion) -> Option<&Segment> {
-    let own = runs.iter().filter(|run| run.emotion == emotion);
-    own.max_by(|a, b| (a.end_s - a.start_s).total_cmp(&(b.end_s - b.start_s)))
+/// From when to when an expression was shown, in seconds. Runs of less than half the longest are passing looks and do not
+/// count.
+fn reach(runs: &[Segment], emotion: Emotion) -> Option<(f64, f64)> {
+    let long_s = |run: &Segment| run.end_s - run.start_s;
+    let own = || runs.iter().filter(|run| run.emotion == emotion);
+    let longest_s = own().map(long_s).max_by(f64::total_cmp)?;
+    let told = || own().filter(|run| long_s(run) >= longest_s / 2.0);
+    Some((told().next()?.start_s, told().next_back()?.end_s))
 }
 
 #[cfg(test)]
@@ -74,6 +83,9 @@ mod tests {
         assert_eq!(Story::of(&shares(19.9, 70.0), &runs), mostly);
         assert_eq!(Story::of(&shares(35.0, 60.0), &runs[2..]), mostly);
         assert_eq!(Story::of(&shares(25.0, 39.0), &runs), Some(Story::Mixed { emotion: Emotion::Happy }));
+        // Back and forth is no turn.
+        let twice = [run(Emotion::Sad, 0.0, 7.0), run(Emotion::Happy, 7.0, 18.0), run(Emotion::Sad, 18.0, 23.0)];
+        assert_eq!(Story::of(&shares(35.0, 60.0), &twice), mostly);
         // Of several people nobody knows who showed what when.
         assert_eq!(Story::of(&shares(35.0, 60.0), &[]), mostly);
     }
