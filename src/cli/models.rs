@@ -84,6 +84,7 @@ fn pull_one(settings: &Settings, entry: &Entry) -> bool {
     let got = fetch::fetch(entry, folder, mirror.as_deref());
     match &got {
         Ok(Source::Folder) => println!("{}: already there", entry.name),
+        Ok(Source::Program) => println!("{}: written out of the program", entry.name),
         Ok(Source::Mirror(path)) => println!("{}: copied from {}", entry.name, path.display()),
         Ok(Source::Origin) => println!("{}: fetched from its origin", entry.name),
         Err(error) => println!("{}: not had: {error}", entry.name),

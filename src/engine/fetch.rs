@@ -1,4 +1,4 @@
-//! Gets model files: from a mirror folder, else from where the manifest says they come from. A file takes its place only
+//! Gets model files: out of the program itself, from a mirror folder, or from where the manifest says they come from. A file takes its place only
 //! whole and with the hash of the manifest.
 
 use std::fs::File;
@@ -32,6 +32,8 @@ pub enum State {
 pub enum Source {
     /// It was there before.
     Folder,
+    /// The program carries it.
+    Program,
     Mirror(PathBuf),
     Origin,
 }
@@ -68,8 +70,11 @@ pub fn mirror(setting: &str) -> Option<PathBuf> {
     }
 }
 
+/// The models that are part of the source tree, by the names of their files.
+const OWN: [(&str, &[u8]); 1] = [("emotion.onnx", include_bytes!("../../models/emotion.onnx"))];
+
 /// Puts the file of an entry into `folder`, unless it is there: from the mirror, where it may have any name, else from its
-/// origin. A file with another hash is replaced. Blocks; not for the async runtime.
+/// origin. A file with another hash is replaced. What the program carries comes from there, and replaces nothing. Blocks; not for the async runtime.
 pub fn fetch(entry: &Entry, folder: &Path, mirror: Option<&Path>) -> Result<Source, FetchError> {
     let mut reasons = Vec::new();
     match state(entry, folder) {
@@ -81,6 +86,13 @@ pub fn fetch(entry: &Entry, folder: &Path, mirror: Option<&Path>) -> Result<Sour
     if let Err(error) = std::fs::create_dir_all(folder) {
         reasons.push(format!("the folder {} cannot be made: {error}", folder.display()));
         return Err(FetchError(reasons));
+    }
+    let own = OWN.iter().find(|(file, _)| entry.origin.is_none() && *file == entry.file);
+    if let Some((_, mut bytes)) = own.copied().filter(|_| reasons.is_empty()) {
+        match Part::create(entry, folder).and_then(|part| part.copy(&mut bytes)) {
+            Ok(()) => return Ok(Source::Program),
+            Err(reason) => reasons.push(reason),
+        }
     }
     if let Some(mirror) = mirror {
         match from_mirror(entry, folder, mirror) {
@@ -96,7 +108,8 @@ pub fn fetch(entry: &Entry, folder: &Path, mirror: Option<&Path>) -> Result<Sour
         Some(Origin::Made { made_from }) => {
             Err(format!("nobody offers this very file; models.mirror has to have it. It was made from {made_from}"))
         }
-        None => Err("it is part of the source tree; take it from there".to_owned()),
+        None if own.is_some() => Err("the program carries one: remove that file to have it".to_owned()),
+        None => Err("the manifest names no origin".to_owned()),
     };
     done.map(|()| Source::Origin).map_err(|reason| {
         reasons.push(reason);
@@ -313,6 +326,17 @@ mod tests {
     }
 
     #[test]
+    fn the_programs_own_model_needs_no_other_place_and_replaces_nothing() {
+        let (folder, entry) = (tempfile::tempdir().unwrap(), crate::engine::manifest::entry("emotion").unwrap());
+        assert_eq!(fetch(entry, folder.path(), None).unwrap(), Source::Program);
+        assert_eq!(state(entry, folder.path()).unwrap(), State::There);
+        let file = folder.path().join(&entry.file);
+        std::fs::write(&file, b"a model of somebody else").unwrap();
+        assert!(fetch(entry, folder.path(), None).unwrap_err().to_string().contains("is another file"));
+        assert_eq!(std::fs::read(&file).unwrap(), b"a model of somebody else");
+    }
+
+    #[test]
     fn a_mirror_may_hold_a_file_under_its_own_name() {
         let (folder, mirror) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         std::fs::write(mirror.path().join("a.bin"), "as long").unwrap();
@@ -359,7 +383,7 @@ mod tests {
     fn nowhere_to_be_had_names_every_place_that_was_tried() {
         let folder = tempfile::tempdir().unwrap();
         let error = fetch(&entry(None), folder.path(), Some(Path::new("/no/mirror"))).unwrap_err().to_string();
-        assert!(error.contains("mirror /no/mirror") && error.contains("source tree"), "{error}");
+        assert!(error.contains("mirror /no/mirror") && error.contains("no origin"), "{error}");
     }
 
     #[test]

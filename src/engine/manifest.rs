@@ -27,7 +27,7 @@ pub struct Entry {
     pub output: String,
     /// Whether visage cannot work without it. Of models that do the same, one is enough and none is required.
     pub required: bool,
-    /// None: the file is part of the source tree.
+    /// None: the file is part of the source tree, and the program carries it.
     pub origin: Option<Origin>,
 }
 
