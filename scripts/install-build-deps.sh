@@ -6,5 +6,5 @@ set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
 apt_install ca-certificates curl make gcc g++ libc6-dev pkg-config clang-14 libclang1-14 \
-    libopencv-core-dev libopencv-imgproc-dev libopencv-imgcodecs-dev libopencv-calib3d-dev \
+    libopencv-core-dev libopencv-imgproc-dev libopencv-calib3d-dev \
     libavformat-dev libavcodec-dev libavutil-dev libswscale-dev libswresample-dev

@@ -6,5 +6,5 @@ set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
 apt_install ca-certificates curl \
-    libopencv-core406 libopencv-imgproc406 libopencv-imgcodecs406 libopencv-calib3d406 \
+    libopencv-core406 libopencv-imgproc406 libopencv-calib3d406 \
     libavformat59 libavcodec59 libavutil57 libswscale6 libswresample4

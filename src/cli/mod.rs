@@ -113,7 +113,8 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         telemetry::start(&settings.log).map_err(Failure::Settings)?;
     }
     // Before any thread is started: both set what holds for the whole process.
-    return_large_blocks();
+    bound_free_memory();
+    keep_to_ourselves();
     media::prepare();
     match cli.command {
         Command::Serve(args) => serve::serve(args, settings),
@@ -144,12 +145,23 @@ fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// Keeps glibc giving large blocks back to the system when they are freed. Left alone, it raises the size from which it
-/// does so to that of the largest block freed, and a process keeps what the frames and the index of one long video took.
-fn return_large_blocks() {
+/// Some builds of ONNX Runtime keep a database of what runs in the user's cache folder, and send it to Microsoft. Its own switch
+/// in the interface comes too late: by then the database is there.
+fn keep_to_ourselves() {
+    // SAFETY: no other thread runs yet that could read the environment.
+    unsafe { std::env::set_var("ORT_DISABLE_TELEMETRY", "1") };
+}
+
+/// Sets how glibc gives memory back. Blocks of this size and more go back to the system when they are freed; left alone, it
+/// raises that size to that of the largest block freed, and a process keeps what the index of one long video took. Frames and
+/// the inputs of models are smaller: each would cost a sixth of an analysis in pages that the system clears and takes again.
+/// What stays instead is bounded: so much of free memory, in so many places.
+fn bound_free_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: sets a number in the allocator; no other thread runs yet.
+    // SAFETY: sets numbers in the allocator; no other thread runs yet.
     unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, 256 << 10);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 8 << 20);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 16 << 20);
+        libc::mallopt(libc::M_ARENA_MAX, 2);
     }
 }

@@ -3,11 +3,11 @@
 //! - [`library`] finds ONNX Runtime's shared library and looks at its version before anything is asked of it.
 //! - [`manifest`] lists the model files that the program knows, [`fetch`] gets them.
 //! - [`Engine`] starts the runtime once a process and turns a model file into a [`Model`].
-//! - [`Model`] runs rows: the requests of all callers meet in one queue, and one thread a model makes batches of them.
+//! - [`Model`] runs rows: the requests of all callers meet in one queue, and threads with a session each make batches of them.
 //! - [`Sequence`] runs calls that depend on each other, or that take one row, with any inputs; nothing to batch there.
 //!
-//! All sessions share one pool of `engine.threads` threads, and on the CPU one session runs at a time: more at once
-//! would put more threads to work than there are cores, each slower for it.
+//! On the CPU a session runs on one core, and at most `engine.threads` of them run at a time, of all models together; a model
+//! that is asked for more than one session can give gets another. On a GPU there is one session a model, with larger batches.
 
 mod error;
 pub mod fetch;
@@ -15,6 +15,7 @@ pub mod library;
 pub mod manifest;
 mod model;
 mod queue;
+mod rewrite;
 mod runtime;
 mod sequence;
 

@@ -10,7 +10,7 @@ use ort::session::Session;
 use ort::value::{Outlet, TensorElementType, TensorRef};
 use sha2::{Digest, Sha256};
 
-use super::queue::{Outputs, Queue, Rules, Ticket};
+use super::queue::{Outputs, Queue, Rules, Run, Ticket};
 use super::{Engine, EngineError, Taken, manifest};
 use crate::telemetry::metrics;
 
@@ -23,7 +23,7 @@ pub struct Port {
 }
 
 /// A model with one input and rows that do not depend on each other. Cheap to clone; the last clone that goes ends the
-/// model's thread.
+/// model's threads.
 #[derive(Clone)]
 pub struct Model(Arc<Inner>);
 
@@ -56,8 +56,15 @@ impl Model {
             _ => return Err(refused(format!("the first size of its input {:?} is no batch", input.name))),
         };
 
-        let rules = Rules { max_rows, max_wait: engine.max_wait(), depth: 2 * engine.max_batch() };
-        let queue = Queue::start(name, rules, runner(engine.clone(), name.to_owned(), session))
+        // A GPU takes larger batches instead of more at once.
+        let sessions = if engine.device() == Some(Taken::Cuda) { 1 } else { engine.threads() };
+        let rules = Rules { max_rows, max_wait: engine.max_wait(), depth: 2 * engine.max_batch(), sessions };
+        let run = runner(engine.clone(), name.to_owned(), session);
+        let more = {
+            let (engine, name) = (engine.clone(), name.to_owned());
+            move || Ok(runner(engine.clone(), name.clone(), engine.session(&name, &bytes)?))
+        };
+        let queue = Queue::start(name, rules, run, more)
             .map_err(|error| refused(format!("its thread does not start: {error}")))?;
         Ok(Self(Arc::new(Inner { name: name.to_owned(), sha256, input, outputs, metadata, max_rows, queue })))
     }
@@ -137,13 +144,9 @@ fn describe(shape: &[Option<usize>]) -> String {
 const CPU_CALL_VALUES: usize = 1 << 18;
 
 /// The call that the model's thread makes for each batch.
-fn runner(
-    engine: Engine,
-    model: String,
-    mut session: Session,
-) -> impl FnMut(&ArrayD<f32>) -> Result<Outputs, EngineError> + Send {
+fn runner(engine: Engine, model: String, mut session: Session) -> Run {
     let meter = metrics().model(&model);
-    move |rows| {
+    Box::new(move |rows| {
         let failed = |reason: String| EngineError::Run { model: model.clone(), reason };
         let values = rows.len() / rows.len_of(Axis(0)).max(1);
         let most = match engine.device() {
@@ -153,7 +156,7 @@ fn runner(
         let mut parts = rows
             .axis_chunks_iter(Axis(0), most.max(1))
             .map(|part| {
-                let _turn = engine.turn();
+                let _place = engine.place();
                 let (begun, rows) = (Instant::now(), part.len_of(Axis(0)));
                 let outputs = call(&mut session, part).map_err(|error| failed(error.to_string()))?;
                 meter.called(rows, begun.elapsed());
@@ -164,7 +167,7 @@ fn runner(
             return Ok(parts.remove(0));
         }
         join(&parts).map_err(|error| failed(error.to_string()))
-    }
+    })
 }
 
 fn call(session: &mut Session, rows: ArrayViewD<'_, f32>) -> ort::Result<Outputs> {

@@ -1,7 +1,7 @@
 //! The runtime itself: started once a process, whatever number of engines is asked for.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use ort::environment::{Environment, GlobalThreadPoolOptions};
@@ -9,7 +9,7 @@ use ort::ep::{self, ExecutionProvider};
 use ort::session::Session;
 
 use super::library::{self, Library};
-use super::{EngineError, Model, Sequence};
+use super::{EngineError, Model, Sequence, rewrite};
 use crate::config::{self, Device};
 
 /// What sessions run on.
@@ -25,14 +25,46 @@ struct Runtime {
     environment: Environment,
     library: Library,
     threads: usize,
+    places: Places,
+}
+
+/// How many sessions may run on the CPU at once; each takes one core.
+#[derive(Debug)]
+struct Places {
+    free: Mutex<usize>,
+    come: Condvar,
+}
+
+/// Room for one session to run.
+#[derive(Debug)]
+pub struct Place(&'static Places);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        *lock(&self.0.free) += 1;
+        self.0.come.notify_one();
+    }
+}
+
+impl Places {
+    const fn new(free: usize) -> Self {
+        Self { free: Mutex::new(free), come: Condvar::new() }
+    }
+
+    /// Waits for a place.
+    fn take(&'static self) -> Place {
+        let mut free = lock(&self.free);
+        while *free == 0 {
+            free = self.come.wait(free).unwrap_or_else(PoisonError::into_inner);
+        }
+        *free -= 1;
+        Place(self)
+    }
 }
 
 /// Starting the runtime and creating sessions happen one after another: sessions created at the same moment race.
 static STARTING: Mutex<()> = Mutex::new(());
 static RUNTIME: OnceLock<Runtime> = OnceLock::new();
-
-/// Held by the session that runs on the CPU.
-static CPU: Mutex<()> = Mutex::new(());
 
 /// Loads models for one configuration. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -99,7 +131,7 @@ impl Engine {
         &self.runtime.library
     }
 
-    /// Threads that all sessions share on the CPU, those that call them included.
+    /// How many sessions run at once on the CPU.
     pub const fn threads(&self) -> usize {
         self.runtime.threads
     }
@@ -147,9 +179,9 @@ impl Engine {
         }
     }
 
-    /// Waits for the turn to run a session, where sessions share the cores.
-    pub(super) fn turn(&self) -> Option<MutexGuard<'static, ()>> {
-        (self.device() != Some(Taken::Cuda)).then(|| lock(&CPU))
+    /// Waits for a place to run a session, where sessions share the cores.
+    pub(super) fn place(&self) -> Option<Place> {
+        (self.device() != Some(Taken::Cuda)).then(|| self.runtime.places.take())
     }
 }
 
@@ -161,10 +193,10 @@ impl Runtime {
             threads => threads,
         };
         let builder = ort::init_from(&library.path).map_err(|error| failed(error.to_string()))?;
-        // The thread that calls a session works too, so the pool itself holds one less. No spinning: threads that wait
-        // for work would take the cores from the decoder.
+        // A session runs on the thread that calls it. Two threads to a session take twice the CPU time for the same wall
+        // time here: these networks are many small steps, and at each of them the threads wait for each other.
         let pool = GlobalThreadPoolOptions::default()
-            .with_intra_threads(threads)
+            .with_intra_threads(1)
             .and_then(|pool| pool.with_inter_threads(1))
             .and_then(|pool| pool.with_spin_control(false))
             .map_err(|error| failed(error.to_string()))?;
@@ -175,7 +207,7 @@ impl Runtime {
             .build()
             .map_err(|error| failed(error.to_string()))?;
         tracing::info!(library = %library.path.display(), version = library.version, threads, "ONNX Runtime started");
-        Ok(Self { environment, library, threads })
+        Ok(Self { environment, library, threads, places: Places::new(threads) })
     }
 }
 
@@ -183,15 +215,16 @@ impl Runtime {
 /// without a word.
 fn session(environment: &Environment, device: Taken, model: &[u8]) -> Result<Session, String> {
     let mut builder = Session::builder(environment).map_err(|error| error.to_string())?;
+    let rewritten = (device == Taken::Cpu).then(|| rewrite::without_prelu(model)).flatten();
     if device == Taken::Cuda {
         // Batches come in many sizes; the default search would time every algorithm anew for each.
         let search = ep::cuda::ConvAlgorithmSearch::Heuristic;
         let cuda = ep::CUDA::default().with_conv_algorithm_search(search).build().error_on_failure();
         builder = builder.with_execution_providers([cuda]).map_err(|error| error.to_string())?;
     }
-    builder.commit_from_memory(model).map_err(|error| error.to_string())
+    builder.commit_from_memory(rewritten.as_deref().unwrap_or(model)).map_err(|error| error.to_string())
 }
 
-fn lock(mutex: &'static Mutex<()>) -> MutexGuard<'static, ()> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

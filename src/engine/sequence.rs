@@ -7,6 +7,7 @@ use ndarray::{ArrayD, ArrayViewD};
 use ort::session::{Session, SessionInputValue};
 use ort::value::TensorRef;
 
+use super::runtime::Place;
 use super::{Engine, EngineError, model};
 
 /// An input, in standard order.
@@ -44,9 +45,9 @@ impl Sequence {
 
     /// Waits for the turn to make some calls. Others wait for as long as it is held.
     pub fn turn(&self) -> Turn<'_> {
-        // In this order everywhere: the session, then the CPU.
+        // In this order everywhere: the session, then the place.
         let session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
-        Turn { model: &self.name, session, _cpu: self.engine.turn() }
+        Turn { model: &self.name, session, _place: self.engine.place() }
     }
 }
 
@@ -54,7 +55,7 @@ impl Sequence {
 pub struct Turn<'a> {
     model: &'a str,
     session: MutexGuard<'a, Session>,
-    _cpu: Option<MutexGuard<'static, ()>>,
+    _place: Option<Place>,
 }
 
 impl Turn<'_> {

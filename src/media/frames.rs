@@ -23,7 +23,7 @@ use crate::config::Video;
 /// Pictures that end this much before the container's end ask for a second look, in seconds.
 const EARLY_END_S: f64 = 1.0;
 /// Decoded frames of one stretch that may wait take this many bytes (but always one may).
-const WAITING_BYTES: u64 = 8 << 20;
+const WAITING_BYTES: u64 = 4 << 20;
 /// How often a wait is interrupted to ask whether to go on.
 const ASK_EVERY: Duration = Duration::from_millis(50);
 

@@ -222,15 +222,17 @@ impl<P> Planner<P> {
         (is_continued || !part.packets.is_empty()).then_some(part)
     }
 
-    /// Pictures that cost little in place of those asked for: the nearest that a stretch begins with wherever one stands
-    /// within half an interval, else the nearest within a quarter that others refer to, which is decoded anyway.
+    /// Pictures that cost little in place of those asked for. Where stretches are at most one and a half intervals long, their
+    /// beginnings alone: as many looks as there are key frames. Elsewhere a beginning that stands within half an interval, else
+    /// the nearest picture within a quarter that others refer to, which is decoded anyway.
     fn cheap(&mut self, old: &[Pending<P>], is_continued: bool, next: Option<u64>) -> Vec<bool> {
         let mut wanted = vec![false; old.len()];
         let numbers = || old.iter().filter_map(|pending| pending.shown).map(|(number, _)| number);
         let (Some(from), Some(to)) = (numbers().min(), numbers().max()) else { return wanted };
-        let half = self.every / 2;
         let head = old.first().filter(|_| !is_continued).and_then(|first| first.shown).map(|(number, _)| number);
         wanted[0] = std::mem::take(&mut self.next_stands_in) && head.is_some();
+        let is_dense = head.is_some_and(|head| 2 * (next.unwrap_or(to + 1) - head) <= 3 * self.every);
+        let half = if is_dense { self.every } else { self.every / 2 };
         let mut asked = from.next_multiple_of(self.every);
         while asked < next.unwrap_or(to + 1) {
             let to_head = head.map_or(u64::MAX, |head| asked.abs_diff(head));
@@ -333,6 +335,21 @@ mod tests {
         let pictures = [('K', 0), ('P', 2), ('b', 1), ('O', 4), ('b', 3), ('P', 6), ('b', 5)];
         assert_eq!(told(&plan(3, Sampling::Exact, units(&pictures))), [(vec![0, 1, 3, 4, 5], vec![0, 4, 5])]);
         assert_eq!(told(&plan(4, Sampling::Exact, units(&pictures))), [(vec![0], vec![0]), (vec![3], vec![3])]);
+    }
+
+    #[test]
+    fn fast_takes_nothing_but_starts_where_these_are_dense_enough() {
+        // A key frame a second at 30 a second, and one of 20 asked for.
+        let pictures: Vec<_> = (0..10)
+            .flat_map(|group| (0..30).map(move |at| (if at == 0 { 'K' } else { 'P' }, 30 * group + at)))
+            .collect();
+        let parts = plan(20, Sampling::Fast, units(&pictures));
+        let given: Vec<u64> = parts.iter().flat_map(|part| &part.packets).map(|planned| planned.packet).collect();
+        assert_eq!(given, (0..10).map(|group| 30 * group).collect::<Vec<_>>());
+        assert!(parts.iter().all(|part| part.packets[0].is_wanted));
+        // Groups that are longer than one and a half intervals are looked into.
+        let parts = plan(19, Sampling::Fast, units(&pictures));
+        assert!(parts.iter().flat_map(|part| &part.packets).count() > 10);
     }
 
     #[test]

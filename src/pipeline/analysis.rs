@@ -10,19 +10,27 @@ use crate::analysis::{
     Appearance, Detail, Expressions, Face, Findings, Observation, Options, Sighting, Track, Tracker, VideoFacts,
     quality, summarise,
 };
+use crate::engine::Taken;
 use crate::media::{End, Every, Frames, Probe, Sample, Source, probe};
 use crate::vision::{CloseUp, Crop, HeadAndEyes, Vision, Wanted, head_and_eyes, head_pose};
 
-/// Most frames that are given to the detector together.
-const FRAMES_TOGETHER: usize = 4;
-/// Frames waiting for the detector, and those it has, may take this many bytes each (but always one).
-const FRAME_BYTES: usize = 64 << 20;
+/// Most frames that are given to the detector together: on a CPU no call is quicker for it.
+const FRAMES_TOGETHER_ON_A_GPU: usize = 4;
+/// Frames that go together may take this many bytes (but one always may). As many wait for the detector, between it and the next
+/// stage, and are in the hands of both.
+const FRAME_BYTES: usize = 32 << 20;
 /// Faces from about this many on are given to the classifier without waiting for more.
 const FACES_TOGETHER: usize = 16;
 /// Samples whose faces may wait for the classifier: crops are small.
 const ROOM_FOR_FACES: usize = 16;
 /// Time between calls of `progress`.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
+
+/// Some samples, and the faces in each.
+struct Detected {
+    samples: Vec<Sample>,
+    faces: Vec<Vec<Face>>,
+}
 
 /// The faces of one sample, cut out.
 struct Found {
@@ -60,28 +68,29 @@ pub(super) fn run(
     let probe = probe(source, limits)?;
     progress(Progress { frames_done: 0, frames_total: probe.frames_total });
 
-    let together = frames_together(&probe);
-    let mut busy = Busy::default();
-    let expressions = options.detail == Some(Detail::Expressions);
-    let close_up = vision.close_up(Wanted { landmarks: options.gaze, expressions });
+    let together = frames_together(&probe, vision.engine().device() == Some(Taken::Cuda));
     let pictures = || {
         stages::run(
-            (together, ROOM_FOR_FACES),
+            (together, 1, ROOM_FOR_FACES),
             |to| {
                 let every = Every { frames: options.sample_every, sampling: options.sampling };
                 let frames = Frames::open(source, &probe, every, limits)?;
                 decode(frames, &probe, progress, cancel, &to)
             },
+            |from, to| detect(vision, options.max_faces as usize, together, cancel, &from, &to),
             |from, to| {
-                let look = Look { vision, close_up: &close_up, max_faces: options.max_faces as usize };
-                detect(&look, together, cancel, &mut busy, &from, &to)
+                let expressions = options.detail == Some(Detail::Expressions);
+                // What nobody has wanted before is loaded while the first frames are decoded.
+                let close_up = vision.close_up(Wanted { landmarks: options.gaze, expressions });
+                let busy = look(&Look { vision, close_up: &close_up }, cancel, &from, &to)?;
+                Ok((busy, close_up))
             },
             |from| read(vision, cancel, &from),
         )
     };
     let has_sound = probe.has_audio.then_some(options.speech);
     let (seen, heard) = sound::beside(hearing, source, limits, has_sound, cancel, pictures);
-    let ((end, decode), read) = seen?;
+    let ((end, decode), detect, (Busy { crops, landmarks, expressions }, close_up), read) = seen?;
     if cancel.is_cancelled() {
         return Err(PipelineError::Cancelled);
     }
@@ -92,16 +101,16 @@ pub(super) fn run(
     let warnings = end.warning.into_iter().chain(close_up.warnings.iter().cloned()).chain(heard.warnings).collect();
     let models = vision.models().into_iter().chain(close_up.models()).chain(heard.models).collect();
     let findings = summarise(facts, &read.times, &read.tracks, heard.speech, models, warnings);
-    let Busy { detect, landmarks, expressions } = busy;
+    let detect = detect + crops;
     let (read, speech, whole) = (read.busy, heard.busy, started.elapsed());
     let times = StageTimes { decode, detect, landmarks, expressions, read, speech, whole };
     Ok((findings, times))
 }
 
-/// How many frames of this size may be held together.
-fn frames_together(probe: &Probe) -> usize {
+/// How many frames of this size are given on together.
+fn frames_together(probe: &Probe, on_gpu: bool) -> usize {
     let bytes = (probe.width as usize).saturating_mul(probe.height as usize).saturating_mul(3).max(1);
-    (FRAME_BYTES / bytes).clamp(1, FRAMES_TOGETHER)
+    if on_gpu { (FRAME_BYTES / bytes).clamp(1, FRAMES_TOGETHER_ON_A_GPU) } else { 1 }
 }
 
 /// Decodes to the end; gives how that was, and the time it took.
@@ -133,58 +142,80 @@ fn decode(
     Ok((frames.end(move || stop.is_cancelled())?, busy))
 }
 
-/// With what faces are looked at.
-struct Look<'a> {
-    vision: &'a Vision,
-    close_up: &'a CloseUp,
-    max_faces: usize,
-}
-
-/// How long the parts of the second stage took.
-#[derive(Default)]
-struct Busy {
-    detect: Duration,
-    landmarks: Duration,
-    expressions: Duration,
-}
-
-/// Finds the faces of each frame, reads their landmarks, and cuts them out.
+/// Finds the faces of each frame; gives the time it took.
 fn detect(
-    look: &Look<'_>,
+    vision: &Vision,
+    max_faces: usize,
     together: usize,
     cancel: &Cancel,
-    busy: &mut Busy,
     from: &Receiver<Sample>,
-    to: &SyncSender<Found>,
-) -> Result<(), PipelineError> {
+    to: &SyncSender<Detected>,
+) -> Result<Duration, PipelineError> {
+    let mut busy = Duration::ZERO;
     while let Ok(first) = from.recv() {
         if cancel.is_cancelled() {
             return Err(PipelineError::Cancelled);
         }
         // Whatever waits already goes along; nothing is waited for.
         let samples: Vec<Sample> = std::iter::once(first).chain(from.try_iter().take(together - 1)).collect();
-        for found in look.at(samples, busy)? {
+        let since = Instant::now();
+        let pictures: Vec<_> = samples.iter().map(|sample| &sample.picture).collect();
+        let faces = vision.detect(&pictures, max_faces)?;
+        busy += since.elapsed();
+        if to.send(Detected { samples, faces }).is_err() {
+            break;
+        }
+    }
+    Ok(busy)
+}
+
+/// With what faces are looked at.
+struct Look<'a> {
+    vision: &'a Vision,
+    close_up: &'a CloseUp,
+}
+
+/// How long the parts of the third stage took.
+#[derive(Default)]
+struct Busy {
+    crops: Duration,
+    landmarks: Duration,
+    expressions: Duration,
+}
+
+/// Cuts faces out and reads their landmarks.
+fn look(
+    look: &Look<'_>,
+    cancel: &Cancel,
+    from: &Receiver<Detected>,
+    to: &SyncSender<Found>,
+) -> Result<Busy, PipelineError> {
+    let mut busy = Busy::default();
+    while let Ok(detected) = from.recv() {
+        if cancel.is_cancelled() {
+            return Err(PipelineError::Cancelled);
+        }
+        for found in look.at(detected, &mut busy)? {
             if to.send(found).is_err() {
-                return Ok(());
+                return Ok(busy);
             }
         }
     }
-    Ok(())
+    Ok(busy)
 }
 
 impl Look<'_> {
-    fn at(&self, samples: Vec<Sample>, busy: &mut Busy) -> Result<Vec<Found>, PipelineError> {
-        let Look { vision, close_up, max_faces } = *self;
+    fn at(&self, Detected { samples, faces: found }: Detected, busy: &mut Busy) -> Result<Vec<Found>, PipelineError> {
+        let Look { vision, close_up } = *self;
         let since = Instant::now();
-        let pictures: Vec<_> = samples.iter().map(|sample| &sample.picture).collect();
-        let found = vision.detect(&pictures, max_faces)?;
+        let pictures = samples.iter().map(|sample| &sample.picture);
         let faces: Vec<(&Mat, &Face)> =
-            pictures.iter().zip(&found).flat_map(|(frame, faces)| faces.iter().map(|face| (*frame, face))).collect();
+            pictures.zip(&found).flat_map(|(frame, faces)| faces.iter().map(move |face| (frame, face))).collect();
         let crops = faces.iter().map(|(frame, face)| vision.crop(frame, face));
         let mut crops = crops.collect::<Result<Vec<_>, _>>()?.into_iter();
         let looks = faces.iter().map(|(frame, face)| vision.appearance(frame, face));
         let mut looks = looks.collect::<Result<Vec<_>, _>>()?.into_iter();
-        busy.detect += since.elapsed();
+        busy.crops += since.elapsed();
 
         let since = Instant::now();
         let meshes = close_up.landmarks(&faces)?;

@@ -1,9 +1,9 @@
-//! A video in, [`Findings`] out: decode, detect, read faces, track, summarise, through bounded channels, decoding,
-//! detecting and reading each on its own thread, and the sound on another beside them. Used by worker, api and command line alike; knows no database, no
-//! HTTP and no mail.
+//! A video in, [`Findings`] out: decode, detect, look closer, read emotions and track, each on its own thread with bounded
+//! channels between, the sound on another beside them, and then summarise. Used by worker, api and command line alike; knows
+//! no database, no HTTP and no mail.
 //!
-//! What is held of a video at any time is a handful of its frames and a few seconds of its sound; all that grows with its length is a row for each
-//! face in each sample.
+//! What is held of a video at any time is a handful of its frames and less than a minute of its sound; all that grows with its
+//! length is a row for each face in each sample.
 
 mod analysis;
 mod clip;

@@ -1,4 +1,4 @@
-//! Three threads in a row, joined by bounded channels.
+//! Four threads in a row, joined by bounded channels.
 //!
 //! The channels are what keeps the stages together: a fast one waits for room, so no more than a few items exist at
 //! any time. When a stage ends early its ends of the channels go with it; its neighbours notice at their next send or
@@ -11,35 +11,39 @@ use std::thread::{Scope, ScopedJoinHandle};
 #[derive(Debug)]
 pub struct Broken(pub &'static str);
 
-/// Runs three stages, the first sending `A`s to the second and the second `B`s to the third, with room for so many
-/// items in each channel. Gives what the first and the third return, or the error of the earliest stage that has one.
+/// Runs four stages, each sending what it makes to the next, with room for so many items in each channel. Gives what they
+/// return, or the error of the earliest stage that has one.
 ///
 /// A stage whose send fails should return what it has: the one after it has an error to report.
-pub fn run<A, B, X, Y, E>(
-    (room_a, room_b): (usize, usize),
-    first: impl FnOnce(SyncSender<A>) -> Result<X, E> + Send,
-    second: impl FnOnce(Receiver<A>, SyncSender<B>) -> Result<(), E> + Send,
-    third: impl FnOnce(Receiver<B>) -> Result<Y, E> + Send,
-) -> Result<(X, Y), E>
+pub fn run<A, B, C, W, X, Y, Z, E>(
+    (room_a, room_b, room_c): (usize, usize, usize),
+    first: impl FnOnce(SyncSender<A>) -> Result<W, E> + Send,
+    second: impl FnOnce(Receiver<A>, SyncSender<B>) -> Result<X, E> + Send,
+    third: impl FnOnce(Receiver<B>, SyncSender<C>) -> Result<Y, E> + Send,
+    fourth: impl FnOnce(Receiver<C>) -> Result<Z, E> + Send,
+) -> Result<(W, X, Y, Z), E>
 where
     A: Send,
     B: Send,
+    C: Send,
+    W: Send,
     X: Send,
     Y: Send,
+    Z: Send,
     E: Send + From<Broken>,
 {
     std::thread::scope(|scope| {
         let (send_a, take_a) = sync_channel(room_a);
         let (send_b, take_b) = sync_channel(room_b);
+        let (send_c, take_c) = sync_channel(room_c);
         // What does not start drops its ends of the channels, so the others end by themselves.
         let first = spawn(scope, "decode", move || first(send_a));
         let second = spawn(scope, "detect", move || second(take_a, send_b));
-        let third = spawn(scope, "read", move || third(take_b));
+        let third = spawn(scope, "look", move || third(take_b, send_c));
+        let fourth = spawn(scope, "read", move || fourth(take_c));
         // All are waited for before the first error is looked at.
-        let (first, second, third) = (join(first), join(second), join(third));
-        let first = first?;
-        second?;
-        Ok((first, third?))
+        let (first, second, third, fourth) = (join(first), join(second), join(third), join(fourth));
+        Ok((first?, second?, third?, fourth?))
     })
 }
 
@@ -104,28 +108,32 @@ mod tests {
     #[test]
     fn all_items_walk_through_in_order() {
         let collect = |from: Receiver<u32>| Ok::<_, Error>(from.iter().collect::<Vec<_>>());
-        let (sent, seen) = run((2, 2), count(Some(100)), pass, collect).unwrap();
+        let (sent, (), (), seen) = run((2, 2, 2), count(Some(100)), pass, pass, collect).unwrap();
         assert_eq!((sent, seen), (100, (0..100).collect()));
     }
 
     #[test]
     fn an_error_in_any_stage_stops_the_others_and_is_the_one_reported() {
+        let rooms = (1, 1, 1);
         let first = |to: SyncSender<u32>| {
             let _ = to.send(1);
             Err::<u32, _>(Error::Stage("first"))
         };
-        assert_eq!(run((1, 1), first, pass, sum), Err(Error::Stage("first")));
+        assert_eq!(run(rooms, first, pass, pass, sum), Err(Error::Stage("first")));
         // The first never ends by itself here.
-        let second = |from: Receiver<u32>, _: SyncSender<u32>| {
-            let _ = from.recv();
-            Err(Error::Stage("second"))
+        let failing = |name| {
+            move |from: Receiver<u32>, _: SyncSender<u32>| -> Result<(), Error> {
+                let _ = from.recv();
+                Err(Error::Stage(name))
+            }
         };
-        assert_eq!(run((1, 1), count(None), second, sum), Err(Error::Stage("second")));
-        let third = |from: Receiver<u32>| {
+        assert_eq!(run(rooms, count(None), failing("second"), pass, sum), Err(Error::Stage("second")));
+        assert_eq!(run(rooms, count(None), pass, failing("third"), sum), Err(Error::Stage("third")));
+        let fourth = |from: Receiver<u32>| {
             let _ = from.recv();
-            Err::<u32, _>(Error::Stage("third"))
+            Err::<u32, _>(Error::Stage("fourth"))
         };
-        assert_eq!(run((1, 1), count(None), pass, third), Err(Error::Stage("third")));
+        assert_eq!(run(rooms, count(None), pass, pass, fourth), Err(Error::Stage("fourth")));
     }
 
     #[test]
@@ -134,7 +142,7 @@ mod tests {
             let _ = from.recv();
             panic!("on purpose");
         };
-        assert_eq!(run((1, 1), count(None), second, sum), Err(Error::Broken));
+        assert_eq!(run((1, 1, 1), count(None), second, pass, sum), Err(Error::Broken));
     }
 
     #[test]
@@ -149,14 +157,14 @@ mod tests {
             }
             Ok::<_, Error>(())
         };
-        let third = |from: Receiver<u32>| {
+        let fourth = |from: Receiver<u32>| {
             for (taken, _) in (0..).zip(from) {
                 most.fetch_max(made.load(Ordering::SeqCst) - taken, Ordering::SeqCst);
             }
             Ok(())
         };
-        run((3, 2), first, pass, third).unwrap();
-        // Three and two in the channels and one in each hand.
-        assert!(most.load(Ordering::SeqCst) <= 3 + 2 + 3, "{most:?}");
+        run((3, 2, 1), first, pass, pass, fourth).unwrap();
+        // Three, two and one in the channels and one in each hand.
+        assert!(most.load(Ordering::SeqCst) <= 3 + 2 + 1 + 4, "{most:?}");
     }
 }

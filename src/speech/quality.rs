@@ -2,7 +2,6 @@
 //! (Reddy, Gopal & Cutler 2022, "DNSMOS P.835: A non-intrusive perceptual objective speech quality metric"). It rates the
 //! recording, not the speaker.
 
-use std::collections::VecDeque;
 use std::path::Path;
 
 use ndarray::{ArrayD, IxDyn};
@@ -15,15 +14,13 @@ pub(super) const NAME: &str = "dnsmos";
 const FILE: &str = "dnsmos_sig_bak_ovr.onnx";
 /// Samples that are rated together: 9.01 s.
 const WINDOW: usize = 144_160;
-/// New samples of speech from the end of one window to that of the next, at first. The published script goes on by one second
-/// at a time, for eighteen times the work, and this model takes more work than all the rest of listening (some 200 ms a
-/// window). With every other 9 seconds rated, half a minute of speech is rated with a standard deviation of 0.1 about what
-/// all windows give; with every 9 seconds, of 0.06.
-const HOP: usize = 2 * WINDOW;
-/// Windows after which the hop is longer: about a minute of speech.
-const CLOSE: u32 = 3;
-/// The hop from then on: recordings seldom change, and the more windows there are, the less each one matters.
-const FAR_HOP: usize = 5 * WINDOW;
+/// A window holds so many pieces from all over the speech that it stands for. The published script rates all windows a second
+/// apart; this model takes more work than all the rest of listening (200 to 400 ms a window on one core), so few are rated, and
+/// pieces of 3 s from half a minute of speech come nearer to the mean of all windows (a standard deviation of 0.1) than any 9 s
+/// in one piece do (0.19).
+const PIECES: usize = 3;
+/// Samples of speech that one window stands for: 45 s.
+const SPAN: usize = 5 * WINDOW;
 /// Less speech than this, in samples, is not rated.
 const MIN: usize = RATE as usize;
 
@@ -68,13 +65,24 @@ fn calibrated(sig: f64, bak: f64, ovr: f64) -> SpeechQuality {
     }
 }
 
+/// What is rated of some speech: all of it, repeated until it fills a window, as in the published script, or pieces from its
+/// beginning to its end.
+fn excerpt(speech: &[f32]) -> Vec<f32> {
+    if speech.len() <= WINDOW {
+        return speech.iter().copied().cycle().take(WINDOW).collect();
+    }
+    let ends = (1..=PIECES).map(|piece| piece * WINDOW / PIECES);
+    let starts = (0..PIECES).map(|piece| piece * WINDOW / PIECES);
+    let gap = (speech.len() - WINDOW) / (PIECES - 1);
+    let pieces = starts.zip(ends).enumerate().flat_map(|(n, (start, end))| &speech[start + n * gap..end + n * gap]);
+    pieces.copied().collect()
+}
+
 /// The mean rating of the speech of a track.
 pub(super) struct Rating {
     quality: Quality,
-    /// The last samples of speech, at most a window.
-    window: VecDeque<f32>,
-    /// Samples of speech since the last rating.
-    fresh: usize,
+    /// Speech that no rating stands for yet, less than a minute of it.
+    speech: Vec<f32>,
     /// Ratings, each times the samples that it stands for.
     sum: [f64; 3],
     weight: f64,
@@ -83,33 +91,26 @@ pub(super) struct Rating {
 
 impl Rating {
     pub fn new(quality: Quality) -> Self {
-        Self { quality, window: VecDeque::new(), fresh: 0, sum: [0.0; 3], weight: 0.0, windows: 0 }
+        Self { quality, speech: Vec::new(), sum: [0.0; 3], weight: 0.0, windows: 0 }
     }
 
     pub fn push(&mut self, mut samples: &[f32]) -> Result<(), EngineError> {
         while !samples.is_empty() {
-            let hop = if self.windows < CLOSE { HOP } else { FAR_HOP };
-            // To the next window's end and no further.
-            let (part, rest) = samples.split_at(samples.len().min(hop - self.fresh));
+            let (part, rest) = samples.split_at(samples.len().min(SPAN - self.speech.len()));
             samples = rest;
-            self.window.extend(part);
-            self.window.drain(..self.window.len().saturating_sub(WINDOW));
-            self.fresh += part.len();
-            if self.fresh == hop {
+            self.speech.extend(part);
+            if self.speech.len() == SPAN {
                 self.rate()?;
             }
         }
         Ok(())
     }
 
-    /// The mean; `None` where there was too little speech. What is left after the last window is rated with the speech
-    /// before it; speech that fills no window is repeated until it does, as in the published script.
+    /// The mean; `None` where there was too little speech. What is left after the last window is rated where it is half of
+    /// what one stands for.
     pub fn finish(mut self) -> Result<Option<SpeechQuality>, EngineError> {
-        if self.windows == 0 && self.window.len() >= MIN {
-            let said: Vec<f32> = self.window.iter().copied().collect();
-            self.window = said.into_iter().cycle().take(WINDOW).collect();
-            self.rate()?;
-        } else if self.windows > 0 && self.fresh >= WINDOW / 2 {
+        let least = if self.windows == 0 { MIN } else { SPAN / 2 };
+        if self.speech.len() >= least {
             self.rate()?;
         }
         let [sig, bak, ovr] = self.sum.map(|sum| sum / self.weight);
@@ -117,22 +118,38 @@ impl Rating {
     }
 
     fn rate(&mut self) -> Result<(), EngineError> {
-        let SpeechQuality { sig, bak, ovr } = self.quality.rate(self.window.iter().copied().collect())?;
+        let SpeechQuality { sig, bak, ovr } = self.quality.rate(excerpt(&self.speech))?;
         #[expect(clippy::cast_precision_loss, reason = "a minute of samples")]
-        let weight = self.fresh as f64;
+        let weight = self.speech.len() as f64;
         for (sum, value) in self.sum.iter_mut().zip([sig, bak, ovr]) {
             *sum += weight * value;
         }
         self.weight += weight;
         self.windows += 1;
-        self.fresh = 0;
+        self.speech.clear();
         Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::calibrated;
+    use super::{WINDOW, calibrated, excerpt};
+
+    #[test]
+    fn short_speech_is_repeated_and_long_speech_gives_pieces_from_end_to_end() {
+        let speech = |samples: usize| (0..samples).map(|at| at as f32).collect::<Vec<_>>();
+        let short = excerpt(&speech(WINDOW - 10));
+        assert_eq!((short.len(), short[WINDOW - 11], short[WINDOW - 10]), (WINDOW, (WINDOW - 11) as f32, 0.0));
+        assert_eq!(excerpt(&speech(WINDOW)), speech(WINDOW));
+        for samples in [WINDOW + 1, 2 * WINDOW, 3 * WINDOW + 7, 5 * WINDOW] {
+            let window = excerpt(&speech(samples));
+            assert_eq!((window.len(), window[0]), (WINDOW, 0.0));
+            assert!(samples as f32 - window[WINDOW - 1] <= 2.0, "{samples}: ends at {}", window[WINDOW - 1]);
+            assert!(window.is_sorted(), "no sample comes twice");
+            let jumps = window.windows(2).filter(|pair| pair[1] - pair[0] > 1.5).count();
+            assert!(jumps <= 2, "{samples}: {jumps}");
+        }
+    }
 
     #[test]
     fn ratings_are_calibrated_as_published_and_stay_on_the_scale() {

@@ -1,9 +1,8 @@
 //! The colours of a person around a face, for [`Appearance`].
 
-use opencv::core::{CV_32FC3, Mat, MatTraitConst, MatTraitConstManual, Rect, Scalar, Size, Vec3b, Vec3f};
-use opencv::imgproc::{COLOR_BGR2Lab, INTER_AREA, cvt_color_def, resize};
+use opencv::core::{Mat, MatTraitConst, MatTraitConstManual, Rect, Size, Vec3b};
 
-use super::VisionError;
+use super::{VisionError, scale};
 use crate::analysis::{Appearance, BBox};
 
 /// Hair, skin and clothes as left, top, right and bottom, in widths and heights of the face's box. The sides of the head are
@@ -46,26 +45,30 @@ fn cut(frame: &Mat, face: &BBox, [left, top, right, bottom]: [f32; 4]) -> Result
     if x1 - x0 < 2 || y1 - y0 < 2 || seen < LEAST_SHARE * whole {
         return Ok(None);
     }
-    let part = Mat::roi(frame, Rect::new(x0, y0, x1 - x0, y1 - y0))?;
-    let mut small = Mat::default();
-    resize(&part, &mut small, Size::new(PIXELS.0, PIXELS.1), 0.0, 0.0, INTER_AREA)?;
-    Ok(Some(small))
+    let part = Rect::new(x0, y0, x1 - x0, y1 - y0);
+    Ok(Some(scale::scaled(frame, part, Size::new(PIXELS.0, PIXELS.1))?))
 }
 
 /// Its pixels as L*, a* and b*, after their brightness is changed.
 fn colours(part: &Mat, gain: f32) -> Result<Vec<[f32; 3]>, VisionError> {
     let pixels = part.data_typed::<Vec3b>()?.iter();
-    let bright: Vec<Vec3f> =
-        pixels.map(|pixel| Vec3f::from(pixel.0.map(|value| (f32::from(value) * gain / 255.0).min(1.0)))).collect();
-    let bright = Mat::from_slice_2d(&bright.chunks(PIXELS.0 as usize).collect::<Vec<_>>())?;
-    let mut lab = Mat::new_rows_cols_with_default(PIXELS.1, PIXELS.0, CV_32FC3, Scalar::default())?;
-    cvt_color_def(&bright, &mut lab, COLOR_BGR2Lab)?;
-    Ok(lab.data_typed::<Vec3f>()?.iter().map(|pixel| pixel.0).collect())
+    Ok(pixels.map(|pixel| lab(pixel.0.map(|value| (f32::from(value) * gain / 255.0).min(1.0)))).collect())
+}
+
+/// CIE L*a*b* of an sRGB colour (IEC 61966-2-1, white D65), given as blue, green and red from 0 to 1.
+fn lab(bgr: [f32; 3]) -> [f32; 3] {
+    let [b, g, r] =
+        bgr.map(|value| if value <= 0.040_45 { value / 12.92 } else { ((value + 0.055) / 1.055).powf(2.4) });
+    let x = (0.412_453 * r + 0.357_580 * g + 0.180_423 * b) / 0.950_456;
+    let y = 0.212_671 * r + 0.715_160 * g + 0.072_169 * b;
+    let z = (0.019_334 * r + 0.119_193 * g + 0.950_227 * b) / 1.088_754;
+    let [x, y, z] = [x, y, z].map(|t| if t > 0.008_856 { t.cbrt() } else { 7.787 * t + 16.0 / 116.0 });
+    [116.0 * y - 16.0, 500.0 * (x - y), 200.0 * (y - z)]
 }
 
 #[cfg(test)]
 mod tests {
-    use opencv::core::{CV_8UC3, MatTraitManual};
+    use opencv::core::{CV_8UC3, MatTraitManual, Scalar};
 
     use super::*;
 
@@ -105,5 +108,19 @@ mod tests {
         let (inside, low) = (at(60.0), at(205.0));
         assert!(inside.likeness(&low).is_some());
         assert_eq!(appearance(&frame, &BBox { x: 500.0, y: 500.0, ..FACE }).unwrap(), Appearance::default());
+    }
+
+    #[test]
+    fn colours_are_where_the_standard_puts_them() {
+        for (bgr, wanted) in [
+            ([1.0, 1.0, 1.0], [100.0, 0.0, 0.0]),
+            ([0.0, 0.0, 0.0], [0.0, 0.0, 0.0]),
+            ([0.0, 0.0, 1.0], [53.24, 80.09, 67.20]),
+            ([0.0, 1.0, 0.0], [87.73, -86.18, 83.18]),
+            ([1.0, 0.0, 0.0], [32.30, 79.19, -107.86]),
+        ] {
+            let got = lab(bgr);
+            assert!(got.iter().zip(wanted).all(|(got, wanted)| (got - wanted).abs() < 0.1), "{bgr:?}: {got:?}");
+        }
     }
 }

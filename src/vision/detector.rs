@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use ndarray::{ArrayD, IxDyn};
 use opencv::core::{Mat, MatTraitConst, MatTraitConstManual, Size, Vec3b};
-use opencv::imgproc::{INTER_AREA, INTER_LINEAR, resize};
 
 use super::VisionError;
 use super::blazeface::BlazeFace;
 use super::crop::Framing;
+use super::scale;
 use super::yunet::YuNet;
 use crate::analysis::{BBox, Face, Landmarks, Point};
 use crate::config::{Colour, DetectorKind, Settings};
@@ -141,13 +141,11 @@ pub(super) fn tensors(frames: &[&Mat], order: Colour, fit: impl Fn(&Mat) -> Fit)
 
 /// Writes one frame into its planes.
 fn fill(picture: &mut [f32], frame: &Mat, fit: &Fit, order: Colour) -> Result<(), VisionError> {
-    let mut scaled = Mat::default();
+    let scaled;
     let frame = if (frame.cols(), frame.rows()) == (fit.width, fit.height) {
         frame
     } else {
-        // Averaging over the pixels that fall together: anything else makes patterns out of fine detail.
-        let mode = if fit.scale_x > 1.0 { INTER_AREA } else { INTER_LINEAR };
-        resize(frame, &mut scaled, Size::new(fit.width, fit.height), 0.0, 0.0, mode)?;
+        scaled = scale::whole(frame, Size::new(fit.width, fit.height))?;
         &scaled
     };
     let columns = fit.canvas_width as usize;

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use ndarray::{ArrayD, IxDyn};
 use opencv::core::{Mat, MatTraitConst, MatTraitConstManual, Size, Vec3b};
-use opencv::imgproc::{COLOR_BGR2GRAY, INTER_AREA, INTER_LINEAR, cvt_color_def, resize};
+use opencv::imgproc::{COLOR_BGR2GRAY, cvt_color_def};
 
-use super::VisionError;
 use super::crop::{Crop, Framing, cut};
+use super::{VisionError, scale};
 use crate::analysis::{Emotion, Face, Probabilities};
 use crate::config::{ClassifierOutput, Colour, EmotionModel, Layout};
 use crate::engine::{Engine, EngineError, Model};
@@ -75,10 +75,7 @@ impl Classifier {
         if picture.size()? == size {
             return Ok(Crop { row: row(picture, &self.described)? });
         }
-        let shrinks = picture.cols() >= size.width && picture.rows() >= size.height;
-        let mut sized = Mat::default();
-        resize(picture, &mut sized, size, 0.0, 0.0, if shrinks { INTER_AREA } else { INTER_LINEAR })?;
-        Ok(Crop { row: row(&sized, &self.described)? })
+        Ok(Crop { row: row(&scale::whole(picture, size)?, &self.described)? })
     }
 
     /// Probabilities of the seven for each crop.

@@ -9,11 +9,11 @@ use std::path::Path;
 
 use ndarray::{ArrayD, IxDyn};
 use opencv::core::{CV_32F, Mat, MatTraitConstManual, Rect, Scalar, Size, Vec3b, mean_std_dev_def};
-use opencv::imgproc::{COLOR_BGR2GRAY, INTER_AREA, cvt_color_def, laplacian_def, resize};
+use opencv::imgproc::{COLOR_BGR2GRAY, cvt_color_def, laplacian_def};
 
-use super::VisionError;
 use super::clip::MESH_POINTS;
 use super::crop::{Square, cut};
+use super::{VisionError, scale};
 use crate::analysis::{Clarity, Face, LANDMARK_MODEL, Point};
 use crate::config::Coordinates;
 use crate::engine::{Engine, EngineError, Model, manifest};
@@ -178,9 +178,8 @@ impl Landmarker {
 /// brightfield microscopy"); 0 where it has no contrast.
 fn detail(picture: &Mat) -> Result<f32, VisionError> {
     let (margin, side) = (SIDE as i32 / 6, SIDE as i32 * 2 / 3);
-    let face = Mat::roi(picture, Rect::new(margin, margin, side, side))?;
-    let (mut small, mut grey, mut edges) = (Mat::default(), Mat::default(), Mat::default());
-    resize(&face, &mut small, Size::new(64, 64), 0.0, 0.0, INTER_AREA)?;
+    let small = scale::scaled(picture, Rect::new(margin, margin, side, side), Size::new(64, 64))?;
+    let (mut grey, mut edges) = (Mat::default(), Mat::default());
     cvt_color_def(&small, &mut grey, COLOR_BGR2GRAY)?;
     laplacian_def(&grey, &mut edges, CV_32F)?;
     let variance = |picture: &Mat| -> opencv::Result<f64> {

@@ -13,6 +13,7 @@ mod landmarks;
 mod movements;
 mod pictures;
 mod pose;
+mod scale;
 mod yunet;
 
 use std::path::PathBuf;
@@ -49,6 +50,8 @@ pub enum VisionError {
     Setting { key: &'static str, value: String, reason: String },
     #[error("a frame must be a picture of 8-bit BGR, not of {width} x {height} pixels of OpenCV type {kind}")]
     Frame { width: i32, height: i32, kind: i32 },
+    #[error("a picture cannot be scaled: {reason}")]
+    Scale { reason: String },
     #[error("OpenCV: {0}")]
     OpenCv(#[from] opencv::Error),
 }
@@ -59,7 +62,7 @@ impl VisionError {
         match self {
             Self::Engine(error) => error.is_missing(),
             Self::NoDetector { .. } => true,
-            Self::Setting { .. } | Self::Frame { .. } | Self::OpenCv(_) => false,
+            Self::Setting { .. } | Self::Frame { .. } | Self::Scale { .. } | Self::OpenCv(_) => false,
         }
     }
 }
@@ -84,6 +87,8 @@ impl Vision {
     /// [`VisionError::is_missing`] tells a library, device or model file that is not there from the rest; a classifier
     /// that does not fit its description is a [`VisionError::Setting`].
     pub fn load(settings: &Settings) -> Result<Self, VisionError> {
+        // Its helpers would take the cores from other videos, and pictures are small here.
+        opencv::core::set_num_threads(1)?;
         let engine = Engine::start(&settings.engine)?;
         let detector = detector::load(&engine, settings)?;
         let folder = settings.models.folder.clone();

@@ -1,9 +1,10 @@
 //! The classifier alone, on single pictures: what measuring it takes.
 
+use std::io::Cursor;
 use std::sync::Arc;
 
-use opencv::core::{Mat, MatTraitConst, Vector};
-use opencv::imgcodecs::{IMREAD_COLOR, imdecode};
+use image::{DynamicImage, ImageDecoder, ImageReader};
+use opencv::core::{Mat, MatTraitConst, Vec3b};
 
 use super::detector::{self, Detector};
 use super::emotion::Classifier;
@@ -53,7 +54,12 @@ impl Pictures {
 
 /// A picture from the bytes of its file (PNG, JPEG, WebP, ...), upright, in BGR; `None` where it cannot be read.
 pub fn decode(file: &[u8]) -> Option<Mat> {
-    // OpenCV takes an empty buffer for a mistake of the caller.
-    let bytes = (!file.is_empty()).then(|| Vector::<u8>::from_slice(file))?;
-    imdecode(&bytes, IMREAD_COLOR).ok().filter(|picture| picture.cols() > 0 && picture.rows() > 0)
+    let mut decoder = ImageReader::new(Cursor::new(file)).with_guessed_format().ok()?.into_decoder().ok()?;
+    let orientation = decoder.orientation().ok()?;
+    let mut picture = DynamicImage::from_decoder(decoder).ok()?;
+    picture.apply_orientation(orientation);
+    let picture = picture.into_rgb8();
+    let pixels: Vec<Vec3b> = picture.pixels().map(|pixel| Vec3b::from([pixel[2], pixel[1], pixel[0]])).collect();
+    let rows: Vec<&[Vec3b]> = pixels.chunks_exact(picture.width().max(1) as usize).collect();
+    Mat::from_slice_2d(&rows).ok().filter(|picture| picture.cols() > 0 && picture.rows() > 0)
 }

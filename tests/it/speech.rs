@@ -210,7 +210,7 @@ fn a_long_talk_is_rated_like_a_short_one() {
         (0..times).for_each(|_| listener.push(&sound).unwrap());
         listener.finish().unwrap().speech
     };
-    // Three minutes: beyond the part whose rated windows are close together.
+    // Three minutes: several rated windows, and one.
     let [short, long] = [1, 5].map(listen);
     let overall = |speech: &Speech| speech.quality_mos.as_ref().unwrap().ovr;
     assert!((overall(&short) - overall(&long)).abs() < 0.15, "{short:?} {long:?}");

@@ -4,13 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use opencv::core::{Mat, MatTraitConst, Rect, Scalar, Size};
-use opencv::imgcodecs::{IMREAD_COLOR, imread};
 use opencv::imgproc::{COLOR_BGR2RGB, INTER_AREA, cvt_color_def, gaussian_blur_def, resize};
 use visage::analysis::{Emotion, Face, Landmarks, Probabilities};
 use visage::config::{Colour, DetectorKind, Device, Settings};
 use visage::engine::{Engine, EngineError, Taken, fetch, manifest};
 use visage::media::{Every, Frames, Source, probe};
-use visage::vision::{CloseUp, Vision, VisionError, Wanted, head_and_eyes, head_pose};
+use visage::vision::{CloseUp, Vision, VisionError, Wanted, decode, head_and_eyes, head_pose};
 
 fn media(file: &str) -> String {
     format!("{}/../shared/media/{file}", env!("CARGO_MANIFEST_DIR"))
@@ -48,7 +47,7 @@ fn close_up(vision: &Vision) -> CloseUp {
 }
 
 fn people() -> Mat {
-    imread(media("multi_face.jpg"), IMREAD_COLOR).unwrap()
+    decode(&std::fs::read(media("multi_face.jpg")).unwrap()).unwrap()
 }
 
 /// Every n-th frame of a clip, with its time in seconds.
@@ -377,6 +376,60 @@ fn a_model_s_thread_ends_with_its_last_handle() {
     assert_eq!(threads(), 1);
     drop(other);
     assert_eq!(threads(), 0);
+}
+
+#[test]
+fn a_network_with_prelu_gives_what_its_formula_says() {
+    use onnx_rs::ast::{DataType, TensorShapeDimension, TensorTypeProto, TypeProto, TypeValue, ValueInfo};
+    use onnx_rs::ast::{Dimension, Graph, Model, Node, OpType, OperatorSetId, TensorProto, TensorShape};
+    let engine = Engine::start(&settings(DetectorKind::Yunet).engine).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    for channels in [5_u8, 16] {
+        let slopes: Vec<f32> = (0..channels).map(|channel| f32::from(channel) * 0.4 - 0.7).collect();
+        let port = |name| {
+            let size = |value: &Dimension<'static>| TensorShapeDimension { value: value.clone(), denotation: "" };
+            let dims = [
+                Dimension::Param("batch"),
+                Dimension::Value(channels.into()),
+                Dimension::Value(7),
+                Dimension::Value(3),
+            ];
+            let shape = TensorShape { dim: dims.iter().map(size).collect() };
+            let tensor = TensorTypeProto { elem_type: DataType::Float, shape: Some(shape) };
+            ValueInfo {
+                name,
+                r#type: Some(TypeProto { value: Some(TypeValue::Tensor(tensor)), denotation: "" }),
+                ..Default::default()
+            }
+        };
+        let node = |op_type, input, output| Node { op_type, input, output: vec![output], ..Node::default() };
+        let graph = Graph {
+            name: "graph",
+            // Twice the value, so that the network is more than what is put in the place of one node.
+            node: vec![node(OpType::Add, vec!["x", "x"], "twice"), node(OpType::PRelu, vec!["twice", "slopes"], "y")],
+            initializer: vec![TensorProto::from_f32("slopes", vec![1, channels.into(), 1, 1], slopes.clone())],
+            input: vec![port("x")],
+            output: vec![port("y")],
+            ..Graph::default()
+        };
+        let opset_import = vec![OperatorSetId { domain: "", version: 13 }];
+        let file = Model { ir_version: 8, opset_import, graph: Some(graph), ..Model::default() };
+        let path = folder.path().join("prelu.onnx");
+        std::fs::write(&path, onnx_rs::encode(&file)).unwrap();
+
+        let model = engine.load("prelu", &path).unwrap();
+        let given = ndarray::Array4::from_shape_fn((2, channels.into(), 7, 3), |(n, c, y, x)| {
+            (n * 31 + c * 7 + y * 3 + x) as f32 * 0.37 % 4.0 - 2.0
+        });
+        let outputs = model.run(given.clone().into_dyn()).unwrap();
+        assert_eq!(outputs[0].shape(), given.shape());
+        for (at, value) in given.indexed_iter() {
+            let twice = 2.0 * value;
+            let wanted = if twice < 0.0 { twice * slopes[at.1] } else { twice };
+            let got = outputs[0][[at.0, at.1, at.2, at.3]];
+            assert!((got - wanted).abs() < 1e-5, "{at:?}: {got} instead of {wanted}");
+        }
+    }
 }
 
 #[test]

@@ -48,6 +48,24 @@ fn the_result_goes_to_standard_output_as_json_and_nothing_else_does() {
 }
 
 #[test]
+fn nothing_is_kept_in_the_home_of_whoever_analyzes() {
+    // The inference library would start a database there of what is run, to be sent to its makers.
+    let (Some(models), Some(clip)) = (models(), shared("single_face.mp4")) else { return };
+    let home = tempfile::tempdir().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_visage"))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .env_remove("ORT_DISABLE_TELEMETRY")
+        .env_remove("XDG_CACHE_HOME")
+        .env("HOME", home.path())
+        .env("VISAGE_MODELS__FOLDER", models.path())
+        .args(["analyze", clip.to_str().unwrap(), "--sample-every", "40"])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", words(&output));
+    assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 0);
+}
+
+#[test]
 fn a_refused_input_and_a_missing_model_have_exit_codes_of_their_own() {
     let clips = Clips::new();
     let clip = clips.moving("clip.mp4", 1.0, "-c:v mpeg4");

@@ -3,10 +3,9 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use opencv::core::{Mat, MatTraitConst, Rect, Scalar, Vector};
-use opencv::imgcodecs::{IMREAD_COLOR, imread, imwrite};
+use opencv::core::{Mat, MatTraitConst, MatTraitConstManual, Rect, Scalar, Vec3b};
 use serde_json::Value;
-use visage::vision::Vision;
+use visage::vision::{Vision, decode};
 
 use crate::support::clips::{Models, models, shared};
 
@@ -45,9 +44,11 @@ fn folder(photograph: &Path, vision: &Vision) -> (tempfile::TempDir, Vec<String>
     let pictures = folder.path().join("pictures");
     std::fs::create_dir(&pictures).unwrap();
     let save = |name: &str, picture: &Mat| {
-        assert!(imwrite(pictures.join(name).to_str().unwrap(), picture, &Vector::new()).unwrap());
+        let rgb = picture.data_typed::<Vec3b>().unwrap().iter().flat_map(|bgr| [bgr[2], bgr[1], bgr[0]]).collect();
+        let saved = image::RgbImage::from_raw(picture.cols() as u32, picture.rows() as u32, rgb).unwrap();
+        saved.save(pictures.join(name)).unwrap();
     };
-    let people = imread(photograph.to_str().unwrap(), IMREAD_COLOR).unwrap();
+    let people = decode(&std::fs::read(photograph).unwrap()).unwrap();
     save("people.jpg", &people);
     save("wall.png", &Mat::new_rows_cols_with_default(240, 320, opencv::core::CV_8UC3, Scalar::all(90.0)).unwrap());
     let faces = vision.detect(&[&people], 5).unwrap().remove(0);
