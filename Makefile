@@ -37,11 +37,12 @@ test: setup ## install what is missing, check formatting and lints, run every te
 	scripts/check-api.sh
 
 .PHONY: bench
-bench: setup ## measure: whole analyses against ffmpeg's decoding and against scripts in Python
-	@scripts/install-demo-deps.sh
+bench: setup ## measure: whole analyses against ffmpeg's decoding and scripts in Python, many at once, results a second
+	@scripts/install-bench-deps.sh
 	@$(MAKE) --no-print-directory compile models PROFILE=release
 	@benches/python.sh
 	@benches/run.py
+	@benches/service.py
 
 .PHONY: lint
 lint: setup ## formatting, clippy and shellcheck, all without a warning

@@ -1,11 +1,16 @@
 #!/usr/bin/env bash
-# Makes the Python environment of the benchmarks' contenders in target/bench/venv: benches/python.sh [fer]
+# Makes the Python environments of the benchmarks' contenders in target/bench: benches/python.sh [fer]
+# One each, since they want different OpenCVs: only 4 has Haar cascades, and only 5 runs the detector's dynamic sizes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-venv=target/bench/venv
-[ -x "$venv/bin/python" ] || python3 -m venv "$venv"
-"$venv/bin/pip" install --quiet --disable-pip-version-check -r benches/requirements.txt
+make_venv() {
+    [ -x "$1/bin/python" ] || python3 -m venv "$1"
+    "$1/bin/pip" install --quiet --disable-pip-version-check -r "$2"
+}
+
+make_venv target/bench/venv benches/requirements.txt
+make_venv target/bench/venv-haar benches/requirements-haar.txt
 if [ "${1:-}" = fer ]; then
-    "$venv/bin/pip" install --quiet --disable-pip-version-check -r benches/requirements-fer.txt
+    make_venv target/bench/venv-fer benches/requirements-fer.txt
 fi

@@ -24,6 +24,8 @@ ROOT = Path(__file__).resolve().parent.parent
 BENCH = ROOT / "target" / "bench"
 VISAGE = os.environ.get("VISAGE", str(ROOT / "target" / "release" / "visage"))
 PYTHON = BENCH / "venv" / "bin" / "python"
+HAAR_PYTHON = BENCH / "venv-haar" / "bin" / "python"
+FER_PYTHON = BENCH / "venv-fer" / "bin" / "python"
 
 # Name: size, bit rate, coding, frames between key frames, faces.
 CLIPS = {
@@ -41,15 +43,15 @@ EVERY = 20
 
 def contenders(clip):
     """Each with its command line, or with the reason why it cannot run."""
-    python = [str(PYTHON), str(ROOT / "benches" / "contenders.py")]
+    script = str(ROOT / "benches" / "contenders.py")
     visage = [VISAGE, "analyze", "--sample-every", str(EVERY)]
     return {
         "ffmpeg": ["ffmpeg", "-nostdin", "-loglevel", "error", "-i", clip, "-an", "-f", "null", "-"],
         "visage exact": [*visage, "--sampling", "exact", clip],
         "visage fast": [*visage, "--sampling", "fast", clip],
-        "haar": [*python, "haar", clip],
-        "yunet": [*python, "yunet", clip],
-        "fer": [*python, "fer", clip],
+        "haar": [str(HAAR_PYTHON), script, "haar", clip],
+        "yunet": [str(PYTHON), script, "yunet", clip],
+        "fer": [str(FER_PYTHON), script, "fer", clip],
     }
 
 
@@ -59,8 +61,8 @@ def missing(name):
         return None
     if not PYTHON.exists():
         return "no Python environment: benches/python.sh makes one"
-    if name == "fer" and subprocess.run([PYTHON, "-c", "import fer"], capture_output=True).returncode != 0:
-        return "the package is not in the environment: benches/python.sh fer"
+    if name == "fer" and not FER_PYTHON.exists():
+        return "no environment with the package: benches/python.sh fer"
     return None
 
 
