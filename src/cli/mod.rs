@@ -112,7 +112,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
     if !matches!(cli.command, Command::Doctor(_)) {
         telemetry::start(&settings.log).map_err(Failure::Settings)?;
     }
-    // Before any thread is started: both set what holds for the whole process.
+    // Before any thread is started: these set what holds for the whole process.
     bound_free_memory();
     keep_to_ourselves();
     media::prepare();

@@ -45,8 +45,8 @@ impl Parts {
             return None;
         };
         let slopes = graph.get_initializer(slopes).filter(|slopes| slopes.data_type() == DataType::Float)?;
-        // One a channel of [batch, channels, height, width].
-        let ([channels, 1, 1] | [1, channels, 1, 1]) = slopes.dims() else { return None };
+        // One a channel of [batch, channels, height, width]; with fewer sizes they would not tell which of its input's they are.
+        let [1, channels, 1, 1] = slopes.dims() else { return None };
         let names = ["zero", "minus", "scale", "below", "scaled"].map(|part| format!("prelu {number} {part}"));
         let slopes = slopes.as_f32()?.into_owned();
         (usize::try_from(*channels) == Ok(slopes.len())).then_some(Self { slopes, names })
@@ -131,11 +131,11 @@ mod tests {
     #[test]
     fn slopes_that_are_not_one_a_channel_are_left_alone() {
         let nodes = vec![plain(OpType::PRelu, vec!["x", "slopes"], "y")];
-        for dims in [vec![], vec![4], vec![2, 2, 1], vec![1, 2, 2, 1]] {
+        for dims in [vec![], vec![4], vec![4, 1, 1], vec![2, 2, 1], vec![1, 2, 2, 1]] {
             let values = vec![0.5; dims.iter().product::<i64>() as usize];
             assert_eq!(without_prelu(&model(nodes.clone(), TensorProto::from_f32("slopes", dims, values))), None);
         }
-        let elsewhere = TensorProto::from_f32("others", vec![4, 1, 1], vec![0.5; 4]);
+        let elsewhere = TensorProto::from_f32("others", vec![1, 4, 1, 1], vec![0.5; 4]);
         assert_eq!(without_prelu(&model(nodes, elsewhere)), None, "slopes that are computed");
         assert_eq!(without_prelu(b"no model"), None);
     }
