@@ -18,7 +18,9 @@ RATE_FROM_WEIGHTS = 0.03  # where the training starts from given weights
 EMA = 0.9993
 WARM_UP = 500  # steps
 RARE = 0.35  # a picture is drawn as often as its classes are rare to this power; 0 is as they come, 1 all classes alike
-MIXED = 0.2  # how much of another picture is mixed in: Beta(MIXED, MIXED), the smaller share
+MIXED = 0.2  # how much of another picture is mixed in: Beta(MIXED, MIXED), the smaller share; 0 is nothing
+# A training that begins with nothing sees small pictures first, which cost less: up to this share of the epochs, this side.
+SIDES = [(0.3, 32), (0.65, 40), (1, data.SIDE)]
 
 
 def share(step, steps):
@@ -31,7 +33,12 @@ def narrow_floats(device):
     return device == "cuda" or torch.cpu._is_avx512_bf16_supported()
 
 
-def train(path, checkpoint, weights, seed, epochs):
+def side(epoch, epochs, weights):
+    """Of the pictures in this epoch."""
+    return data.SIDE if weights else next(side for until, side in SIDES if epoch < until * epochs)
+
+
+def train(path, checkpoint, weights, seed, epochs, form=WIDER):
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(seed)
     pictures, votes, _ = data.load(path, "train")
@@ -42,11 +49,11 @@ def train(path, checkpoint, weights, seed, epochs):
     drawn = (votes * draws[:, None]).sum(0) / draws.sum()
     shift = (drawn / prior).log().to(device)
 
-    form = dict(memory_format=torch.channels_last)
-    net, average = Network(**WIDER), Network(**WIDER)
+    last = dict(memory_format=torch.channels_last)
+    net, average = Network(**form), Network(**form)
     if weights:
         start.widen(start.load(Network(**VERSION_1), weights, pictures[:1024]), net, seed)
-    net, average = net.to(device, **form), average.to(device, **form).eval()
+    net, average = net.to(device, **last), average.to(device, **last).eval()
     average.load_state_dict(net.state_dict())
     parameters = list(net.parameters())
     # Biases and normalisation are not decayed.
@@ -80,10 +87,12 @@ def train(path, checkpoint, weights, seed, epochs):
         for step in range(per_epoch):
             chosen = picked[step * BATCH:(step + 1) * BATCH]
             x, y = data.augment(pictures[chosen], random), votes[chosen]
-            own = float(mixing.beta(MIXED, MIXED))
+            own = float(mixing.beta(MIXED, MIXED)) if MIXED else 1.0
             own, others = max(own, 1 - own), torch.randperm(BATCH, generator=random)
             x, y = own * x + (1 - own) * x[others], own * y + (1 - own) * y[others]
-            x, y = data.scaled(x).to(device, **form), y.to(device)
+            if (small := side(epoch, epochs, weights)) != data.SIDE:
+                x = F.interpolate(x, size=(small, small), mode="bilinear", antialias=True, align_corners=False)
+            x, y = data.scaled(x).to(device, **last), y.to(device)
             done = epoch * per_epoch + step
             for group in optimiser.param_groups:
                 group["lr"] = (RATE_FROM_WEIGHTS if weights else RATE) * share(done, epochs * per_epoch)

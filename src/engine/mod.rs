@@ -23,4 +23,4 @@ pub use error::EngineError;
 pub use model::{Model, Port};
 pub use queue::Ticket;
 pub use runtime::{Engine, Taken};
-pub use sequence::{Sequence, Tensor, Turn};
+pub use sequence::{Sequence, Turn};

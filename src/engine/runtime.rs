@@ -118,7 +118,24 @@ impl Engine {
 
     /// Loads a model file whose calls depend on each other or that has no batch; else as [`Engine::load`].
     pub fn load_sequence(&self, name: &str, path: &Path) -> Result<Sequence, EngineError> {
-        Sequence::load(self, name, path)
+        Sequence::load(self, name, path, Ok)
+    }
+
+    /// As [`Engine::load_sequence`], said as another graph.
+    ///
+    /// # Errors
+    /// Where it cannot be said so, the file is another model.
+    pub fn load_sequence_as(
+        &self,
+        name: &str,
+        path: &Path,
+        rewrite: impl FnOnce(&[u8]) -> Option<Vec<u8>>,
+    ) -> Result<Sequence, EngineError> {
+        let unknown = || EngineError::ModelRefused {
+            name: name.to_owned(),
+            reason: "its graph is not the one that is known".to_owned(),
+        };
+        Sequence::load(self, name, path, |bytes| rewrite(&bytes).ok_or_else(unknown))
     }
 
     /// What sessions run on; with `device = "auto"`, the first model loaded settles it.
@@ -215,7 +232,7 @@ impl Runtime {
 /// without a word.
 fn session(environment: &Environment, device: Taken, model: &[u8]) -> Result<Session, String> {
     let mut builder = Session::builder(environment).map_err(|error| error.to_string())?;
-    let rewritten = (device == Taken::Cpu).then(|| rewrite::without_prelu(model)).flatten();
+    let rewritten = (device == Taken::Cpu).then(|| rewrite::for_cpu(model)).flatten();
     if device == Taken::Cuda {
         // Batches come in many sizes; the default search would time every algorithm anew for each.
         let search = ep::cuda::ConvAlgorithmSearch::Heuristic;

@@ -10,13 +10,6 @@ use ort::value::TensorRef;
 use super::runtime::Place;
 use super::{Engine, EngineError, model};
 
-/// An input, in standard order.
-#[derive(Debug, Clone)]
-pub enum Tensor<'a> {
-    F32(ArrayViewD<'a, f32>),
-    I64(ArrayViewD<'a, i64>),
-}
-
 /// A model with any number of inputs, called step by step: what one call gives goes into the next, or it takes one row a
 /// call, so nothing can be batched. The state lies with the caller, and one session serves all of them in turns. It runs on the CPU, whatever
 /// the device: steps this small would spend their time on the way to a GPU and back.
@@ -28,9 +21,15 @@ pub struct Sequence {
 }
 
 impl Sequence {
-    pub(super) fn load(engine: &Engine, name: &str, path: &Path) -> Result<Self, EngineError> {
+    /// `graph` makes what is run of what is in the file.
+    pub(super) fn load(
+        engine: &Engine,
+        name: &str,
+        path: &Path,
+        graph: impl FnOnce(Vec<u8>) -> Result<Vec<u8>, EngineError>,
+    ) -> Result<Self, EngineError> {
         let (bytes, sha256) = model::file(name, path)?;
-        let session = Mutex::new(engine.cpu_session(name, &bytes)?);
+        let session = Mutex::new(engine.cpu_session(name, &graph(bytes)?)?);
         Ok(Self { engine: engine.clone(), name: name.to_owned(), sha256, session })
     }
 
@@ -60,20 +59,14 @@ pub struct Turn<'a> {
 
 impl Turn<'_> {
     /// One call: inputs by name, outputs in the model's order.
-    pub fn run(&mut self, inputs: Vec<(&str, Tensor<'_>)>) -> Result<Vec<ArrayD<f32>>, EngineError> {
+    pub fn run(&mut self, inputs: Vec<(&str, ArrayViewD<'_, f32>)>) -> Result<Vec<ArrayD<f32>>, EngineError> {
         let model = self.model;
         self.call(inputs).map_err(|error| EngineError::Run { model: model.to_owned(), reason: error.to_string() })
     }
 
-    fn call(&mut self, inputs: Vec<(&str, Tensor<'_>)>) -> ort::Result<Vec<ArrayD<f32>>> {
-        let inputs = inputs.into_iter().map(|(name, tensor)| {
-            let value: SessionInputValue<'_> = match tensor {
-                Tensor::F32(values) => TensorRef::from_array_view(values)?.into(),
-                Tensor::I64(values) => TensorRef::from_array_view(values)?.into(),
-            };
-            Ok((name, value))
-        });
-        let outputs = self.session.run(inputs.collect::<ort::Result<Vec<_>>>()?)?;
+    fn call(&mut self, inputs: Vec<(&str, ArrayViewD<'_, f32>)>) -> ort::Result<Vec<ArrayD<f32>>> {
+        let inputs = inputs.into_iter().map(|(name, values)| Ok((name, TensorRef::from_array_view(values)?.into())));
+        let outputs = self.session.run(inputs.collect::<ort::Result<Vec<(&str, SessionInputValue<'_>)>>>()?)?;
         outputs.values().map(|output| output.try_extract_array::<f32>().map(|array| array.to_owned())).collect()
     }
 }

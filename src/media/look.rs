@@ -1,7 +1,9 @@
 //! What a packet tells of its picture before it is decoded, by codec.
 
-use ffmpeg_next::codec::Id;
+use ffmpeg_next::codec::{Id, Parameters};
 use ffmpeg_next::{Stream, ffi};
+
+use super::references::References;
 
 /// A codec whose packets tell enough: one packet is one picture, and its time stamp says where it is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +40,8 @@ pub(super) struct Look {
     pub start: Start,
     /// No other picture needs this one, nor anything else in its packet.
     pub is_droppable: bool,
+    /// Something that may count for later pictures comes along.
+    pub carries_more: bool,
     /// A picture comes out of it.
     pub is_shown: bool,
     /// It cannot be decoded where decoding began at the start before it.
@@ -45,7 +49,8 @@ pub(super) struct Look {
 }
 
 impl Look {
-    const PLAIN: Self = Self { start: Start::No, is_droppable: false, is_shown: true, needs_before: false };
+    const PLAIN: Self =
+        Self { start: Start::No, is_droppable: false, carries_more: false, is_shown: true, needs_before: false };
 }
 
 impl Coding {
@@ -53,18 +58,16 @@ impl Coding {
     /// and where two fields can be two packets.
     pub fn of(stream: &Stream<'_>, container: &str) -> Option<Self> {
         let parameters = stream.parameters();
-        // SAFETY: the parameters live as long as the stream's container; the extra data have the size that stands beside
-        // them. A descriptor, where there is one, is constant.
-        let (extra, is_progressive, is_intra) = unsafe {
+        let extra = extra(&parameters);
+        // SAFETY: the parameters live as long as the stream's container. A descriptor, where there is one, is constant.
+        let (is_progressive, is_intra) = unsafe {
             let raw = &*parameters.as_ptr();
-            let size = usize::try_from(raw.extradata_size).unwrap_or(0);
-            let extra = if raw.extradata.is_null() { &[] } else { std::slice::from_raw_parts(raw.extradata, size) };
             let order = raw.field_order;
             let is_progressive =
                 order == ffi::AVFieldOrder::AV_FIELD_PROGRESSIVE || order == ffi::AVFieldOrder::AV_FIELD_UNKNOWN;
             let descriptor = ffi::avcodec_descriptor_get(raw.codec_id);
             let is_intra = !descriptor.is_null() && (*descriptor).props & ffi::AV_CODEC_PROP_INTRA_ONLY != 0;
-            (extra, is_progressive, is_intra)
+            (is_progressive, is_intra)
         };
         if is_intra {
             return Some(Self::Intra);
@@ -86,6 +89,12 @@ impl Coding {
             Id::AV1 => Some(Self::Av1),
             _ => None,
         }
+    }
+
+    /// What tells which pictures each picture needs, where the codec's headers do.
+    pub fn references(self, parameters: &Parameters) -> Option<References> {
+        let Self::H264 { length } = self else { return None };
+        References::new(extra(parameters), length)
     }
 
     /// Whether packets come in the order in which they are shown.
@@ -111,8 +120,18 @@ impl Coding {
     }
 }
 
+/// What a decoder has to know before the first packet.
+fn extra(parameters: &Parameters) -> &[u8] {
+    // SAFETY: the data have the size that stands beside them, and live as long as the parameters.
+    unsafe {
+        let raw = &*parameters.as_ptr();
+        let size = usize::try_from(raw.extradata_size).unwrap_or(0);
+        if raw.extradata.is_null() { &[] } else { std::slice::from_raw_parts(raw.extradata, size) }
+    }
+}
+
 /// The NAL units of a packet.
-fn units(packet: &[u8], length: usize) -> impl Iterator<Item = &[u8]> {
+pub(super) fn units(packet: &[u8], length: usize) -> impl Iterator<Item = &[u8]> {
     let mut rest = packet;
     std::iter::from_fn(move || {
         let (size, after) = rest.split_at_checked(length)?;
@@ -142,7 +161,7 @@ fn h264(packet: &[u8], length: usize) -> Look {
     // Recovery points are none: of what follows one, FFmpeg keeps back pictures that it shows when decoding came from
     // further before.
     let start = if idr { Start::Closed } else { Start::No };
-    Look { start, is_droppable: slices > 0 && !referenced && !other, ..Look::PLAIN }
+    Look { start, is_droppable: slices > 0 && !referenced && !other, carries_more: other, ..Look::PLAIN }
 }
 
 /// ITU-T H.265, 7.3.1.2 and table 7-1.
@@ -171,7 +190,8 @@ fn hevc(packet: &[u8], length: usize, top_layer: Option<u8>) -> Look {
             _ => droppable = false,
         }
     }
-    Look { start, is_droppable: slices > 0 && droppable, is_shown: slices > 0, needs_before: skipped }
+    let is_droppable = slices > 0 && droppable;
+    Look { start, is_droppable, is_shown: slices > 0, needs_before: skipped, ..Look::PLAIN }
 }
 
 /// VP9 bitstream specification, 6.2 and annex B: a superframe ends in the one picture that is shown.

@@ -18,6 +18,7 @@ mod picture;
 mod plan;
 mod probe;
 mod reader;
+mod references;
 mod tail;
 
 use std::path::PathBuf;

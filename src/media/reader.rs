@@ -18,6 +18,7 @@ use super::frames::{Every, FramesError};
 use super::look::{Coding, Look};
 use super::plan::{Part, Planned, Planner, Unit};
 use super::probe::check_duration;
+use super::references::References;
 use super::{ProbeError, Source};
 use crate::config::Video;
 
@@ -43,6 +44,7 @@ pub(super) struct Reader {
     base: Rational,
     parameters: Parameters,
     coding: Option<Coding>,
+    references: Option<References>,
     packet_at: Arc<Mutex<Instant>>,
     given_up: Arc<AtomicBool>,
 }
@@ -58,6 +60,7 @@ impl Reader {
         let stream = input.streams().best(media::Type::Video).ok_or(ProbeError::NotAVideo)?;
         let (index, base) = (stream.index(), stream.time_base());
         let (parameters, coding) = (stream.parameters(), Coding::of(&stream, input.format().name()));
+        let references = coding.and_then(|coding| coding.references(&parameters));
         // SAFETY: the container is open and has so many streams. The demuxer may leave out the packets of the others.
         unsafe {
             let context = input.as_mut_ptr();
@@ -65,7 +68,7 @@ impl Reader {
                 (**(*context).streams.add(other)).discard = ffi::AVDiscard::AVDISCARD_ALL;
             }
         }
-        Ok(Self { input, stream: index, base, parameters, coding, packet_at, given_up })
+        Ok(Self { input, stream: index, base, parameters, coding, references, packet_at, given_up })
     }
 
     /// What a decoder has to know of the stream.
@@ -115,8 +118,11 @@ impl Reader {
         let frames = u64::from(every.frames.max(1));
         let mut planner = Planner::new(frames, every.sampling, f64::from(self.base), clock);
         let mut stamp = None;
-        while let Some(packet) = self.next()? {
-            let unit = unit(packet, coding, &mut stamp);
+        for place in 0.. {
+            let Some(packet) = self.next()? else { break };
+            let mut unit = unit(packet, coding, &mut stamp);
+            let data = unit.packet.data().unwrap_or_default();
+            unit.needs = self.references.as_mut().and_then(|references| references.of(place, data));
             if let Some(part) = planner.push(unit) {
                 out.give(part, Numbering::Planned)?;
             }
@@ -181,7 +187,7 @@ fn unit(packet: Packet, coding: Coding, before: &mut Option<i64>) -> Unit<Packet
     let is_hidden = unsafe { (*packet.as_ptr()).flags & ffi::AV_PKT_FLAG_DISCARD != 0 };
     let mut look: Look = coding.look(packet.data().unwrap_or_default(), packet.is_key());
     look.is_shown &= !is_hidden;
-    Unit { bytes: packet.size(), stamp, look, packet }
+    Unit { bytes: packet.size(), stamp, look, packet, needs: None }
 }
 
 /// Why reading stopped before the end.

@@ -8,6 +8,7 @@
 mod quality;
 mod spans;
 mod syllables;
+mod unrolled;
 mod vad;
 
 use std::path::PathBuf;
@@ -24,8 +25,8 @@ use vad::{Vad, WINDOW};
 
 /// Samples a second that everything here takes.
 pub const RATE: u32 = 16_000;
-/// Windows that voice activity takes in one turn: half a second.
-const TOGETHER: usize = 16 * WINDOW;
+/// Windows that voice activity takes in one call: a second.
+const TOGETHER: usize = 32 * WINDOW;
 
 /// The models that listen. Cheap to clone.
 #[derive(Clone)]

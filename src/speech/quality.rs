@@ -16,11 +16,11 @@ const FILE: &str = "dnsmos_sig_bak_ovr.onnx";
 const WINDOW: usize = 144_160;
 /// A window holds so many pieces from all over the speech that it stands for. The published script rates all windows a second
 /// apart; this model takes more work than all the rest of listening (200 to 400 ms a window on one core), so few are rated, and
-/// pieces of 3 s from half a minute of speech come nearer to the mean of all windows (a standard deviation of 0.1) than any 9 s
+/// pieces of 3 s from all over come nearer to the mean of all windows (a standard deviation of 0.1) than any 9 s
 /// in one piece do (0.19).
 const PIECES: usize = 3;
-/// Samples of speech that one window stands for: 45 s.
-const SPAN: usize = 5 * WINDOW;
+/// Samples of speech that one window stands for: 90 s.
+const SPAN: usize = 10 * WINDOW;
 /// Less speech than this, in samples, is not rated.
 const MIN: usize = RATE as usize;
 
@@ -81,7 +81,7 @@ fn excerpt(speech: &[f32]) -> Vec<f32> {
 /// The mean rating of the speech of a track.
 pub(super) struct Rating {
     quality: Quality,
-    /// Speech that no rating stands for yet, less than a minute of it.
+    /// Speech that no rating stands for yet, less than one window stands for.
     speech: Vec<f32>,
     /// Ratings, each times the samples that it stands for.
     sum: [f64; 3],
@@ -119,7 +119,7 @@ impl Rating {
 
     fn rate(&mut self) -> Result<(), EngineError> {
         let SpeechQuality { sig, bak, ovr } = self.quality.rate(excerpt(&self.speech))?;
-        #[expect(clippy::cast_precision_loss, reason = "a minute of samples")]
+        #[expect(clippy::cast_precision_loss, reason = "a minute and a half of samples")]
         let weight = self.speech.len() as f64;
         for (sum, value) in self.sum.iter_mut().zip([sig, bak, ovr]) {
             *sum += weight * value;

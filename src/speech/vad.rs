@@ -2,20 +2,20 @@
 
 use std::path::Path;
 
-use ndarray::{ArrayD, ArrayView, IxDyn, arr0};
+use ndarray::{ArrayD, IxDyn};
 
-use super::RATE;
+use super::unrolled::unrolled;
 use crate::analysis::ModelUsed;
-use crate::engine::{Engine, EngineError, Sequence, Tensor};
+use crate::engine::{Engine, EngineError, Sequence};
 
 const NAME: &str = "silero_vad";
 const FILE: &str = "silero_vad.onnx";
 /// Samples that the model judges at once.
 pub(super) const WINDOW: usize = 512;
 /// Samples from before that go in front of them.
-const CONTEXT: usize = 64;
+pub(super) const CONTEXT: usize = 64;
 /// Shape of what it remembers.
-const MEMORY: [usize; 3] = [2, 1, 128];
+pub(super) const MEMORY: [usize; 3] = [2, 1, 128];
 
 pub(super) struct Vad(Sequence);
 
@@ -33,7 +33,7 @@ impl Default for State {
 
 impl Vad {
     pub fn load(engine: &Engine, folder: &Path) -> Result<Self, EngineError> {
-        let vad = Self(engine.load_sequence(NAME, &folder.join(FILE))?);
+        let vad = Self(engine.load_sequence_as(NAME, &folder.join(FILE), unrolled)?);
         // A file that is something else shows in a first run.
         vad.probabilities(&mut State::default(), &[0.0; WINDOW])?;
         Ok(vad)
@@ -47,28 +47,28 @@ impl Vad {
     /// out.
     pub fn probabilities(&self, state: &mut State, windows: &[f32]) -> Result<Vec<f32>, EngineError> {
         let failed = |reason: &str| EngineError::Run { model: NAME.to_owned(), reason: reason.to_owned() };
-        let rate = arr0(i64::from(RATE)).into_dyn();
-        let mut turn = self.0.turn();
-        let mut row = [0.0; CONTEXT + WINDOW];
-        let mut probabilities = Vec::with_capacity(windows.len() / WINDOW);
+        let count = windows.len() / WINDOW;
+        let mut rows = Vec::with_capacity(count * (CONTEXT + WINDOW));
         for window in windows.chunks_exact(WINDOW) {
-            row[..CONTEXT].copy_from_slice(&state.context);
-            row[CONTEXT..].copy_from_slice(window);
-            let input =
-                ArrayView::from_shape(IxDyn(&[1, row.len()]), &row).map_err(|_| failed("its row has no shape"))?;
-            let outputs = turn.run(vec![
-                ("input", Tensor::F32(input)),
-                ("state", Tensor::F32(state.memory.view())),
-                ("sr", Tensor::I64(rate.view())),
-            ])?;
-            let Ok([probability, memory]) = <[_; 2]>::try_from(outputs) else {
-                return Err(failed("it does not have two outputs"));
-            };
-            let heard = probability.first().copied().filter(|p| p.is_finite() && memory.shape() == MEMORY);
-            probabilities.push(heard.ok_or_else(|| failed("its outputs are no probability and state"))?);
-            state.memory = memory;
+            rows.extend_from_slice(&state.context);
+            rows.extend_from_slice(window);
             state.context.copy_from_slice(&window[WINDOW - CONTEXT..]);
         }
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        let rows = ArrayD::from_shape_vec(IxDyn(&[count, CONTEXT + WINDOW]), rows)
+            .map_err(|_| failed("its rows have no shape"))?;
+        let inputs = vec![("input", rows.view()), ("state", state.memory.view())];
+        let outputs = self.0.turn().run(inputs)?;
+        let Ok([probabilities, memory]) = <[_; 2]>::try_from(outputs) else {
+            return Err(failed("it does not have two outputs"));
+        };
+        let probabilities: Vec<f32> = probabilities.iter().copied().collect();
+        if probabilities.len() != count || !probabilities.iter().all(|p| p.is_finite()) || memory.shape() != MEMORY {
+            return Err(failed("its outputs are no probabilities and state"));
+        }
+        state.memory = memory;
         Ok(probabilities)
     }
 }

@@ -8,7 +8,7 @@ use ndarray::{ArrayView, IxDyn};
 use super::VisionError;
 use super::landmarks::Mesh;
 use crate::analysis::Expressions;
-use crate::engine::{Engine, EngineError, Sequence, Tensor, manifest};
+use crate::engine::{Engine, EngineError, Sequence, manifest};
 
 pub(super) const NAME: &str = "face_blendshapes";
 
@@ -58,7 +58,7 @@ impl Movements {
         let failed = |reason: &str| EngineError::Run { model: NAME.to_owned(), reason: reason.to_owned() };
         let points = ArrayView::from_shape(IxDyn(&[1, POINTS.len(), 2]), points)
             .map_err(|_| failed("the points have no shape"))?;
-        let outputs = turn.run(vec![("landmarks", Tensor::F32(points))])?;
+        let outputs = turn.run(vec![("landmarks", points)])?;
         let shares: Vec<f32> = outputs.iter().flatten().copied().collect();
         shares.try_into().map_err(|_| failed("its output is not 52 numbers"))
     }

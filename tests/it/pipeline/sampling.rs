@@ -93,6 +93,11 @@ fn frames_that_are_passed_over_leave_the_others_as_they_are() {
         ("pyramid.mp4", "-c:v libx264 -bf 7 -b_strategy 0 -x264-params b-pyramid=normal:ref=6 -g 50".to_owned()),
         ("strict.mkv", "-c:v libx264 -bf 3 -b_strategy 0 -x264-params b-pyramid=strict:ref=3 -g 24".to_owned()),
         ("veryfast.mp4", "-c:v libx264 -preset veryfast -bf 3 -b_strategy 0 -g 30".to_owned()),
+        (
+            "temporal.mp4",
+            "-c:v libx264 -bf 5 -b_strategy 0 -x264-params ref=1:b-pyramid=normal:direct=temporal -g 99".to_owned(),
+        ),
+        ("weighted.mp4", "-c:v libx264 -preset slow -bf 4 -x264-params weightp=2:ref=3:slices=2 -g 60".to_owned()),
         ("open.mp4", "-c:v libx264 -bf 3 -b_strategy 0 -x264-params open-gop=1 -g 12".to_owned()),
         (
             "open.mkv",
