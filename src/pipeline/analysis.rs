@@ -7,12 +7,12 @@ use opencv::core::{Mat, MatTraitConst};
 
 use super::{Cancel, Pipeline, PipelineError, Progress, StageTimes, sound, stages};
 use crate::analysis::{
-    Appearance, Detail, Expressions, Face, Findings, Observation, Options, Sighting, Track, Tracker, VideoFacts,
-    quality, summarise,
+    Appearance, Detail, Expressions, Face, Findings, Observation, Options, Sampling, Sighting, Track, Tracker,
+    VideoFacts, quality, summarise,
 };
 use crate::engine::Taken;
 use crate::media::{End, Every, Frames, Probe, Sample, Source, probe};
-use crate::vision::{CloseUp, Crop, HeadAndEyes, Vision, Wanted, head_and_eyes, head_pose};
+use crate::vision::{CloseUp, Crop, HeadAndEyes, Vision, Wanted, Watch, head_and_eyes, head_pose};
 
 /// Most frames that are given to the detector together: on a CPU no call is quicker for it.
 const FRAMES_TOGETHER_ON_A_GPU: usize = 4;
@@ -77,7 +77,10 @@ pub(super) fn run(
                 let frames = Frames::open(source, &probe, every, limits)?;
                 decode(frames, &probe, progress, cancel, &to)
             },
-            |from, to| detect(vision, options.max_faces as usize, together, cancel, &from, &to),
+            |from, to| {
+                let watch = (options.sampling == Sampling::Fast).then(Watch::default);
+                detect(vision, options.max_faces as usize, together, watch, cancel, &from, &to)
+            },
             |from, to| {
                 let expressions = options.detail == Some(Detail::Expressions);
                 // What nobody has wanted before is loaded while the first frames are decoded.
@@ -142,11 +145,12 @@ fn decode(
     Ok((frames.end(move || stop.is_cancelled())?, busy))
 }
 
-/// Finds the faces of each frame; gives the time it took.
+/// Finds the faces of each frame, near those of the frame before where these are watched; gives the time it took.
 fn detect(
     vision: &Vision,
     max_faces: usize,
     together: usize,
+    mut watch: Option<Watch>,
     cancel: &Cancel,
     from: &Receiver<Sample>,
     to: &SyncSender<Detected>,
@@ -160,7 +164,12 @@ fn detect(
         let samples: Vec<Sample> = std::iter::once(first).chain(from.try_iter().take(together - 1)).collect();
         let since = Instant::now();
         let pictures: Vec<_> = samples.iter().map(|sample| &sample.picture).collect();
-        let faces = vision.detect(&pictures, max_faces)?;
+        let faces = match &mut watch {
+            Some(watch) => {
+                pictures.iter().map(|picture| watch.detect(vision, picture, max_faces)).collect::<Result<_, _>>()?
+            }
+            None => vision.detect(&pictures, max_faces)?,
+        };
         busy += since.elapsed();
         if to.send(Detected { samples, faces }).is_err() {
             break;

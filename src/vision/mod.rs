@@ -14,6 +14,7 @@ mod movements;
 mod pictures;
 mod pose;
 mod scale;
+mod watch;
 mod yunet;
 
 use std::path::PathBuf;
@@ -33,6 +34,7 @@ pub use gaze::{HeadAndEyes, head_and_eyes};
 pub use landmarks::Mesh;
 pub use pictures::{Pictures, decode};
 pub use pose::head_pose;
+pub use watch::Watch;
 
 use clip::ClipModel;
 use detector::Detector;

@@ -1,6 +1,6 @@
 //! Who is who where cuts and crossings make places useless: clips made of two real people.
 
-use visage::analysis::{Emotion, FaceSummary, Findings, Options, TimelineRow};
+use visage::analysis::{Emotion, FaceSummary, Findings, Options, Sampling, TimelineRow};
 
 use super::{EVERY_20TH, analyze, pipeline};
 use crate::support::clips::{Clips, shared};
@@ -8,6 +8,10 @@ use crate::support::clips::{Clips, shared};
 /// A man who smiles and a woman who weeps, cut out so that both faces are about as large, in scenes of a room of grey:
 /// each with a length in seconds and who is how far from the left.
 fn scenes(scenes: &[(f64, &[(char, u32)])]) -> Option<(Clips, Findings)> {
+    sampled(Sampling::Exact, scenes)
+}
+
+fn sampled(sampling: Sampling, scenes: &[(f64, &[(char, u32)])]) -> Option<(Clips, Findings)> {
     let (Some((pipeline, _models)), Some(man), Some(woman)) =
         (pipeline(), shared("single_face.mp4"), shared("sad_then_happy.mp4"))
     else {
@@ -37,7 +41,7 @@ fn scenes(scenes: &[(f64, &[(char, u32)])]) -> Option<(Clips, Findings)> {
     }
     clips.write("list.txt", list.as_bytes());
     let clip = clips.make("film.mp4", "-f concat -i $list.txt -c copy");
-    let found = analyze(&pipeline, &clip, Options { sample_every: 10, ..EVERY_20TH }).unwrap();
+    let found = analyze(&pipeline, &clip, Options { sample_every: 10, sampling, ..EVERY_20TH }).unwrap();
     Some((clips, found))
 }
 
@@ -93,4 +97,36 @@ fn two_who_cross_with_a_cut_in_between_stay_who_they_are() {
     let [man, woman] = both(&found);
     assert!(rows(&found, man)[0].bbox.centre().x < 480.0 && rows(&found, woman)[0].bbox.centre().x > 480.0);
     assert!(man.last_s >= 4.0 && woman.last_s >= 4.0, "{man:?} {woman:?}");
+}
+
+#[test]
+fn fast_sampling_sees_who_comes_and_who_goes() {
+    let (man, both_of_them, woman) = ([('m', 150)], [('m', 150), ('w', 600)], [('w', 500)]);
+    let parts: [(f64, &[(char, u32)]); 4] = [(4.0, &man), (4.0, &both_of_them), (3.0, &[]), (2.0, &woman)];
+    let Some((_clips, found)) = sampled(Sampling::Fast, &parts) else { return };
+    let [man, woman] = both(&found);
+    let times = |face| rows(&found, face).iter().map(|row| row.time_s).collect::<Vec<_>>();
+    let (man, woman) = (times(man), times(woman));
+    // Of the 20 samples of 8 s, with at most one that came too late.
+    assert!(man[0] < 0.4 && man.len() >= 18 && man.iter().all(|time| *time < 8.0), "{man:?}");
+    // The whole frame is looked at every third time.
+    assert!((4.0..5.3).contains(&woman[0]), "{woman:?}");
+    assert!(woman.iter().all(|time| *time < 8.0 || *time >= 11.0), "{woman:?}");
+    assert!(woman.iter().any(|time| (11.0..11.5).contains(time)), "{woman:?}");
+}
+
+#[test]
+fn fast_sampling_says_of_a_face_what_exact_sampling_says() {
+    let (Some((pipeline, _models)), Some(clip)) = (pipeline(), shared("sad_then_happy.mp4")) else { return };
+    let [exact, fast] = [Sampling::Exact, Sampling::Fast]
+        .map(|sampling| analyze(&pipeline, &clip, Options { sample_every: 10, sampling, ..EVERY_20TH }).unwrap());
+    let [exact, fast] = [&exact, &fast].map(|found| match &found.analysis.faces[..] {
+        [face] => face,
+        faces => panic!("{faces:#?}"),
+    });
+    assert_eq!(exact.dominant_emotion, fast.dominant_emotion);
+    for (emotion, share) in &exact.emotions {
+        let other = fast.emotions[emotion];
+        assert!((share - other).abs() < 5.0, "{emotion:?}: {share} and {other}");
+    }
 }

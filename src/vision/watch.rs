@@ -1,0 +1,137 @@
+//! Faces looked for where they were a moment ago: a fifth of the work of a look at the whole frame.
+
+use opencv::core::{Mat, MatTraitConst, Rect, Size};
+
+use super::{Vision, VisionError, is_frame, scale};
+use crate::analysis::{BBox, Face, Landmarks, Point};
+
+/// One frame in so many is looked at as a whole, so that whoever comes is seen soon.
+const WHOLE_EVERY: u32 = 3;
+/// The window around a face, in sides of the face.
+const AROUND: f32 = 2.5;
+/// A face that is further from the middle of its window than this, in sides of the window, may be another one's that is cut off.
+const OFF_CENTRE: f32 = 0.3;
+/// Larger windows are shrunk to this.
+const SIDE: i32 = 192;
+/// More faces than this are looked for in the whole frame.
+const FEW: usize = 3;
+
+/// The faces of a video, frame by frame.
+#[derive(Default)]
+pub struct Watch {
+    last: Vec<Face>,
+    since_whole: u32,
+}
+
+impl Watch {
+    /// As [`Vision::detect`] for one frame: around the faces of the frame before, or everywhere where one of them is lost.
+    pub fn detect(&mut self, vision: &Vision, frame: &Mat, max_faces: usize) -> Result<Vec<Face>, VisionError> {
+        is_frame(frame)?;
+        self.since_whole += 1;
+        if self.since_whole < WHOLE_EVERY && (1..=FEW).contains(&self.last.len()) {
+            let found = around(vision, frame, &self.last)?;
+            if found.len() == self.last.len() {
+                self.last.clone_from(&found);
+                return Ok(found);
+            }
+        }
+        self.since_whole = 0;
+        self.last = vision.detect(&[frame], max_faces)?.pop().unwrap_or_default();
+        Ok(self.last.clone())
+    }
+}
+
+/// Those of these faces that are still about where they were, in the same order.
+fn around(vision: &Vision, frame: &Mat, faces: &[Face]) -> Result<Vec<Face>, VisionError> {
+    let windows: Vec<Rect> = faces.iter().map(|face| window(&face.bbox, frame.cols(), frame.rows())).collect();
+    let pictures = windows.iter().map(|window| {
+        let longer = window.width.max(window.height).max(1);
+        let shrunk = |side: i32| if longer > SIDE { (side * SIDE / longer).max(1) } else { side };
+        scale::scaled(frame, *window, Size::new(shrunk(window.width), shrunk(window.height)))
+    });
+    let pictures = pictures.collect::<Result<Vec<Mat>, _>>()?;
+    let found = vision.detect(&pictures.iter().collect::<Vec<_>>(), 2 * FEW)?;
+    let mut kept: Vec<Face> = Vec::with_capacity(faces.len());
+    for ((window, picture), found) in windows.iter().zip(&pictures).zip(found) {
+        let best = found
+            .into_iter()
+            .map(|face| in_frame(&face, window, picture))
+            .filter(|face| {
+                is_in_the_middle(&face.bbox, window) && kept.iter().all(|other| other.bbox.iou(&face.bbox) < 0.3)
+            })
+            .max_by(|a, b| a.score.total_cmp(&b.score));
+        kept.extend(best);
+    }
+    Ok(kept)
+}
+
+/// The part of a frame around a face; not empty.
+fn window(face: &BBox, width: i32, height: i32) -> Rect {
+    let side = (AROUND * face.width.max(face.height)).clamp(1.0, 1e6) as i32;
+    let centre = face.centre();
+    let span = |middle: f32, length: i32| {
+        let side = side.min(length);
+        ((middle as i32).saturating_sub(side / 2).clamp(0, length - side), side)
+    };
+    let ((x, width), (y, height)) = (span(centre.x, width), span(centre.y, height));
+    Rect::new(x, y, width, height)
+}
+
+fn is_in_the_middle(face: &BBox, window: &Rect) -> bool {
+    let Point { x, y } = face.centre();
+    let side = window.width.max(window.height) as f32;
+    let (left, top) = (window.x as f32, window.y as f32);
+    let off = |at: f32, from: f32, length: i32| (at - from - length as f32 / 2.0).abs();
+    off(x, left, window.width).max(off(y, top, window.height)) <= OFF_CENTRE * side
+}
+
+/// A face of a window's picture in pixels of the frame.
+fn in_frame(face: &Face, window: &Rect, picture: &Mat) -> Face {
+    let (by_x, by_y) =
+        (window.width as f32 / picture.cols().max(1) as f32, window.height as f32 / picture.rows().max(1) as f32);
+    let point = |Point { x, y }: Point| Point { x: window.x as f32 + x * by_x, y: window.y as f32 + y * by_y };
+    let corner = point(Point { x: face.bbox.x, y: face.bbox.y });
+    let (width, height) = (face.bbox.width * by_x, face.bbox.height * by_y);
+    let landmarks = face.landmarks.map(|landmarks| match landmarks {
+        Landmarks::MouthCorners(points) => Landmarks::MouthCorners(points.map(point)),
+        Landmarks::Ears(points) => Landmarks::Ears(points.map(point)),
+    });
+    Face { bbox: BBox { x: corner.x, y: corner.y, width, height }, score: face.score, landmarks }
+}
+
+#[cfg(test)]
+mod tests {
+    use opencv::core::{CV_8UC3, Scalar};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn windows_lie_in_the_frame_around_the_face(
+            x in -500.0..2500.0_f32, y in -500.0..1500.0_f32, side in 0.0..3000.0_f32, width in 1..2000_i32, height in 1..2000_i32,
+        ) {
+            let face = BBox { x, y, width: side, height: side * 0.8 };
+            let Rect { x: left, y: top, width: wide, height: high } = window(&face, width, height);
+            prop_assert!(left >= 0 && top >= 0 && wide > 0 && high > 0 && left + wide <= width && top + high <= height);
+            let Point { x, y } = face.centre();
+            let is_inside = (0.0..width as f32).contains(&x) && (0.0..height as f32).contains(&y);
+            let holds = (left as f32 - 1.0..=(left + wide) as f32).contains(&x) && (top as f32 - 1.0..=(top + high) as f32).contains(&y);
+            prop_assert!(!is_inside || holds);
+        }
+    }
+
+    #[test]
+    fn a_face_of_the_window_stands_where_it_is_in_the_frame() {
+        let picture = Mat::new_rows_cols_with_default(50, 100, CV_8UC3, Scalar::default()).unwrap();
+        let window = Rect::new(20, 30, 200, 100);
+        let at = |x: f32, y: f32| Point { x, y };
+        let bbox = BBox { x: 40.0, y: 10.0, width: 20.0, height: 30.0 };
+        let face = Face { bbox, score: 0.9, landmarks: Some(Landmarks::MouthCorners([at(50.0, 25.0); 5])) };
+        let moved = in_frame(&face, &window, &picture);
+        assert_eq!(moved.bbox, BBox { x: 100.0, y: 50.0, width: 40.0, height: 60.0 });
+        assert_eq!(moved.landmarks, Some(Landmarks::MouthCorners([at(120.0, 80.0); 5])));
+        assert!(is_in_the_middle(&moved.bbox, &window));
+        assert!(!is_in_the_middle(&BBox { x: 180.0, ..moved.bbox }, &window), "that face is cut off");
+    }
+}
