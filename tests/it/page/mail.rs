@@ -3,7 +3,6 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use mail_parser::{MessageParser, MimeHeaders as _};
-use serde_json::json;
 
 use crate::support::browser::Browser;
 use crate::support::clips;
@@ -39,7 +38,9 @@ async fn a_mailed_report_is_right_in_wide_and_narrow_windows_with_and_without_pi
         for width in [600, 360] {
             browser.resize(width, 800).await;
             browser.goto(&format!("file://{}", file.display())).await;
-            assert_eq!(browser.eval("return document.documentElement.scrollWidth").await, json!(width), "{name}");
+            browser
+                .until(&format!("{name} in {width}"), &format!("document.documentElement.scrollWidth == {width}"))
+                .await;
             // The story is there without a picture: two halves, made of table cells.
             let colours =
                 "return [...document.querySelectorAll('td[title]')].map((cell) => [cell.bgColor, cell.clientWidth])";

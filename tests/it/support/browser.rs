@@ -37,45 +37,47 @@ impl Browser {
     /// Of this size in CSS pixels, with further arguments for Chromium.
     pub async fn open(width: u32, height: u32, arguments: &[String]) -> Self {
         let turn = ONE.lock().await;
-        let (process, port) = start_driver();
-        let profile = tempfile::tempdir().unwrap();
-        let mut args: Vec<String> = [
-            "--headless=new",
-            "--no-sandbox",
-            "--disable-dev-shm-usage",
-            "--disable-gpu",
-            "--no-first-run",
-            "--hide-scrollbars",
-            "--autoplay-policy=no-user-gesture-required",
-            "--lang=en-GB",
-        ]
-        .map(str::to_owned)
-        .into();
-        args.push(format!("--window-size={width},{height}"));
-        args.push(format!("--user-data-dir={}", profile.path().display()));
-        args.extend_from_slice(arguments);
-        let prefs = json!({"intl.accept_languages": "en-GB,en", "download.default_directory": profile.path()});
-        let options = json!({"args": args, "prefs": prefs});
-        let wanted = json!({"capabilities": {"alwaysMatch": {"goog:chromeOptions": options}}});
         let http = Client::builder().no_proxy().build().unwrap();
-        let base = format!("http://127.0.0.1:{port}/session");
-        let mut browser = Self { http, session: base, process, profile, _turn: turn };
-        let begun = browser.ask(Method::POST, "", wanted).await.expect("Chromium starts");
-        browser.session = format!("{}/{}", browser.session, begun["sessionId"].as_str().unwrap());
+        // On a busy machine the browser may come up too late for the driver, which then gives it up.
+        let mut tries = 0;
+        let (process, session, profile) = loop {
+            let profile = tempfile::tempdir().unwrap();
+            let mut args: Vec<String> = [
+                "--headless=new",
+                "--no-sandbox",
+                "--disable-dev-shm-usage",
+                "--disable-gpu",
+                "--no-first-run",
+                "--hide-scrollbars",
+                "--autoplay-policy=no-user-gesture-required",
+                "--lang=en-GB",
+            ]
+            .map(str::to_owned)
+            .into();
+            args.push(format!("--window-size={width},{height}"));
+            args.push(format!("--user-data-dir={}", profile.path().display()));
+            args.extend_from_slice(arguments);
+            let prefs = json!({"intl.accept_languages": "en-GB,en", "download.default_directory": profile.path()});
+            let options = json!({"args": args, "prefs": prefs});
+            let wanted = json!({"capabilities": {"alwaysMatch": {"goog:chromeOptions": options}}});
+            let (mut process, port) = start_driver();
+            let base = format!("http://127.0.0.1:{port}/session");
+            tries += 1;
+            match ask(&http, Method::POST, &base, wanted).await {
+                Ok(begun) => break (process, format!("{base}/{}", begun["sessionId"].as_str().unwrap()), profile),
+                Err(error) => assert!(tries < 3, "Chromium does not start: {error}"),
+            }
+            let _ = process.kill();
+            let _ = process.wait();
+        };
+        let browser = Self { http, session, process, profile, _turn: turn };
         browser.resize(width, height).await;
         browser
     }
 
     /// One command; the error as the driver tells it.
     async fn ask(&self, method: Method, path: &str, body: Value) -> Result<Value, String> {
-        let mut request = self.http.request(method.clone(), format!("{}{path}", self.session));
-        if method == Method::POST {
-            request = request.json(&body);
-        }
-        let response = request.send().await.map_err(|error| error.to_string())?;
-        let is_good = response.status().is_success();
-        let mut answer: Value = response.json().await.map_err(|error| error.to_string())?;
-        if is_good { Ok(answer["value"].take()) } else { Err(answer["value"]["message"].to_string()) }
+        ask(&self.http, method, &format!("{}{path}", self.session), body).await
     }
 
     async fn post(&self, path: &str, body: Value) -> Value {
@@ -234,6 +236,17 @@ impl Drop for Browser {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+async fn ask(http: &Client, method: Method, url: &str, body: Value) -> Result<Value, String> {
+    let mut request = http.request(method.clone(), url);
+    if method == Method::POST {
+        request = request.json(&body);
+    }
+    let response = request.send().await.map_err(|error| error.to_string())?;
+    let is_good = response.status().is_success();
+    let mut answer: Value = response.json().await.map_err(|error| error.to_string())?;
+    if is_good { Ok(answer["value"].take()) } else { Err(answer["value"]["message"].to_string()) }
 }
 
 /// Starts the WebDriver on a port that it chooses.
