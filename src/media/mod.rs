@@ -14,6 +14,7 @@ mod container;
 mod decode;
 mod frames;
 mod look;
+mod needed;
 mod picture;
 mod plan;
 mod probe;

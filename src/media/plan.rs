@@ -8,7 +8,8 @@
 
 use super::clock::StreamClock;
 use super::look::{Look, Start};
-use super::references::{Count, Needs};
+use super::needed::{Link, used};
+use super::references::Needs;
 use crate::analysis::Sampling;
 
 /// A stretch longer than this is given out in parts ...
@@ -216,7 +217,7 @@ impl<P> Planner<P> {
         if self.sampling == Sampling::Fast {
             wanted = self.cheap(&old, is_continued, next);
         }
-        let is_used = used(&old, &wanted);
+        let is_used = used(&links(&old), &wanted);
         let mut packets: Vec<_> = old
             .into_iter()
             .zip(wanted)
@@ -241,7 +242,7 @@ impl<P> Planner<P> {
         let is_dense = head.is_some_and(|head| 2 * (next.unwrap_or(to + 1) - head) <= 3 * self.every);
         let half = if is_dense { self.every } else { self.every / 2 };
         let last = old.iter().rposition(|pending| !pending.unit.look.is_droppable);
-        let backbone = used(old, &(0..old.len()).map(|at| Some(at) == last).collect::<Vec<_>>());
+        let backbone = used(&links(old), &(0..old.len()).map(|at| Some(at) == last).collect::<Vec<_>>());
         let mut asked = from.next_multiple_of(self.every);
         while asked < next.unwrap_or(to + 1) {
             let to_head = head.map_or(u64::MAX, |head| asked.abs_diff(head));
@@ -270,115 +271,11 @@ impl<P> Planner<P> {
     }
 }
 
-/// What a picture is decoded for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Use {
-    Nothing,
-    /// It has to be there, whatever it shows.
-    Presence,
-    Picture,
-}
-
-/// Which units have to be decoded for the wanted ones.
-fn used<P>(units: &[Pending<P>], wanted: &[bool]) -> Vec<bool> {
-    let mut forced = vec![false; units.len()];
-    loop {
-        let uses = needed(units, wanted, &forced);
-        let mut is_settled = true;
-        for at in astray(units, &uses) {
-            is_settled &= std::mem::replace(&mut forced[at], true);
-        }
-        if is_settled {
-            return uses.into_iter().map(|used| used > Use::Nothing).collect();
-        }
-    }
-}
-
-/// What each unit is needed for, where some have to be there in any case.
-fn needed<P>(units: &[Pending<P>], wanted: &[bool], forced: &[bool]) -> Vec<Use> {
-    let mut uses = vec![Use::Nothing; units.len()];
-    // Every reference before is needed.
-    let mut all = false;
-    let last = wanted.iter().rposition(|wanted| *wanted).map_or(0, |last| last + 1);
-    for at in (0..last).rev() {
-        let Unit { look, needs, .. } = &units[at].unit;
-        if wanted[at] || all && !look.is_droppable {
-            uses[at] = Use::Picture;
-        } else if look.carries_more || forced[at] {
-            uses[at] = uses[at].max(Use::Presence);
-        }
-        if uses[at] < Use::Picture {
-            continue;
-        }
-        let Some(needs) = needs else {
-            all = true;
-            continue;
-        };
-        // One that is not among them was given out before.
-        let find = |place: &u64| units.binary_search_by_key(place, |pending| pending.place).ok();
-        for before in needs.exact.iter().filter_map(find) {
-            uses[before] = Use::Picture;
-        }
-        for before in needs.held.iter().filter_map(find).filter(|_| !needs.is_by_number) {
-            uses[before] = uses[before].max(Use::Presence);
-        }
-    }
-    uses
-}
-
-/// Follows what a decoder holds that is given what is needed alone, and puts something in the place of each reference it is not
-/// given. Gives units that have to be there as well: where a picture would find other references than it asks for, those that
-/// tell the decoder to let go what is held too long; where it would lose count, the references that were passed over.
-fn astray<P>(units: &[Pending<P>], uses: &[Use]) -> Vec<usize> {
-    let last = uses.iter().rposition(|used| *used > Use::Nothing).map_or(0, |last| last + 1);
-    let mut held: Option<Vec<u64>> = None;
-    // The last reference given, and how many were not since.
-    let (mut counted, mut passed) = (None::<(usize, i64)>, 0);
-    let mut missing = Vec::new();
-    for at in 0..last {
-        let Unit { look, needs, .. } = &units[at].unit;
-        // Before one whose needs are unknown, nothing was left out.
-        let Some(needs) = needs else { break };
-        // Of a stretch that goes on, everything was given before.
-        let held = held.get_or_insert_with(|| needs.held.clone());
-        if look.start == Start::Closed {
-            held.clear();
-            (counted, passed) = (None, 0);
-        }
-        if let (true, Some((before, from))) = (uses[at] > Use::Nothing, counted) {
-            let Count { order, orders, numbers } = needs.count;
-            let is_far = orders.is_some_and(|orders| 2 * (order - from).abs() >= orders) || passed >= numbers - 1;
-            if is_far {
-                missing.extend((before + 1..at).filter(|between| !units[*between].unit.look.is_droppable));
-            }
-        }
-        let finds =
-            if needs.is_by_number { needs.exact.iter().all(|place| held.contains(place)) } else { *held == needs.held };
-        if uses[at] == Use::Picture && !finds {
-            let too_long = |place: &u64| held.contains(place) && !needs.held.contains(place);
-            let lets_go = |unit: &Pending<P>| {
-                let kept = unit.unit.needs.as_ref().and_then(|needs| needs.kept.as_ref());
-                kept.is_some_and(|kept| kept.instead_of.iter().any(too_long))
-            };
-            let before = missing.len();
-            missing.extend((0..at).filter(|earlier| uses[*earlier] == Use::Nothing && lets_go(&units[*earlier])));
-            if missing.len() == before {
-                // It is not known why: every reference before it.
-                missing.extend((0..at).filter(|earlier| !units[*earlier].unit.look.is_droppable));
-            }
-        }
-        if let Some(kept) = &needs.kept {
-            let is_given = uses[at] > Use::Nothing;
-            (counted, passed) = if is_given { (Some((at, needs.count.order)), 0) } else { (counted, passed + 1) };
-            let told: &[u64] = if is_given { &kept.instead_of } else { &[] };
-            held.retain(|place| !told.contains(place));
-            if told.is_empty() && held.len() >= kept.room {
-                held.remove(0);
-            }
-            held.push(units[at].place);
-        }
-    }
-    missing
+fn links<P>(pending: &[Pending<P>]) -> Vec<Link<'_>> {
+    pending
+        .iter()
+        .map(|Pending { place, unit, .. }| Link { place: *place, look: unit.look, needs: unit.needs.as_ref() })
+        .collect()
 }
 
 #[cfg(test)]
@@ -386,7 +283,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::Probe;
-    use super::super::references::Kept;
+    use super::super::references::{Count, Kept};
     use super::*;
 
     fn planner(every: u64, sampling: Sampling) -> Planner<u64> {
