@@ -7,7 +7,7 @@ Makes its clips, then runs every contender on every clip in turn, several times 
 ratio to FFmpeg's decoding, CPU seconds (user and system: these stand still where other work disturbs the wall time), and
 the peak of memory. Starting a program and loading its models is part of each figure. Below them stands how long each stage
 of visage was at work (stages overlap, and wait for each other's turn on the CPU), and what that is for each face that was
-read. Where ../shared/media is, the stages of a talk follow, which has sound. VISAGE names another program.
+read. Where ../shared/media is, it follows what landmarks and sound take in talks. VISAGE names another program.
 """
 
 import argparse
@@ -95,6 +95,25 @@ def stages(clip):
         print(f"  {name:14}{times[name]:8.2f}{times[name] * 1000 / max(faces, 1):10.1f}", flush=True)
 
 
+def parts(talk, times, rounds):
+    """Prints what landmarks and sound take of the CPU for each face, over detection and emotion alone."""
+    clip = BENCH / f"talk-{times}.mp4"
+    subprocess.run(["ffmpeg", "-nostdin", "-loglevel", "error", "-y", "-stream_loop", str(times - 1), "-i", talk, "-c", "copy", clip],
+                   check=True)
+    left_out = {"everything": [], "without sound": ["--speech", "off"], "neither": ["--speech", "off", "--gaze", "off"]}
+    taken = {name: [] for name in left_out}
+    for _ in range(rounds):
+        for name, options in left_out.items():
+            taken[name].append(run([VISAGE, "analyze", "--sample-every", str(EVERY), *options, str(clip)])[1])
+    cpu = {name: statistics.median(seconds) for name, seconds in taken.items()}
+    told = subprocess.run([VISAGE, "analyze", "--sample-every", str(EVERY), *left_out["neither"], str(clip)], cwd=ROOT,
+                          capture_output=True, text=True, check=True, env={**os.environ, "VISAGE_LOG": "error"})
+    faces = sum(face["frames"] for face in json.loads(told.stdout)["faces"])
+    each = lambda more, less: (cpu[more] - cpu[less]) * 1000 / faces
+    print(f"\ntalk of {40 * times} s, CPU for each of {faces} faces over detection and emotion alone: "
+          f"{each('everything', 'neither'):.1f} ms, of these {each('everything', 'without sound'):.1f} ms for sound", flush=True)
+
+
 def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--rounds", type=int, default=5)
@@ -134,9 +153,8 @@ def main():
         stages(clip)
 
     talk = ROOT.parent / "shared" / "media" / "speech_and_face.mp4"
-    if talk.exists():
-        print(f"\n{talk.name}: 40 s of speech")
-        stages(talk)
+    for times in (1, 3) if talk.exists() else ():
+        parts(talk, times, options.rounds)
     start = [run([VISAGE, "--version"]) for _ in range(options.rounds)]
     print(f"\nstart of the program: {statistics.median(wall for wall, _, _ in start) * 1000:.0f} ms")
 

@@ -45,7 +45,8 @@ export VISAGE_CONFIG=$work/visage.toml
 visage=target/debug/visage
 key=$("$visage" keys create --name checks --scope admin 2>/dev/null | tail -n 1)
 
-"$visage" serve >"$work/log" 2>&1 &
+: >"$work/log"
+"$visage" serve >>"$work/log" 2>&1 &
 server=$!
 base=
 for ((tries = 0; tries < 480; tries++)); do
