@@ -42,7 +42,7 @@ def main():
     given = parser.parse_args()
 
     load, augment, mixed, rare = data.load, data.augment, train.MIXED, train.RARE
-    train.SIDES, train.ROUNDS = [(1, given.side)], [(1, train.ROUNDS[0][1])]
+    train.SIDES = [(1, given.side)]
     data.SIDE = given.side
     small = lambda x: F.interpolate(x, size=(given.side, given.side), mode="bilinear", antialias=True, align_corners=False)
     prior = load(given.data, "train")[1].mean(0).numpy()

@@ -2,8 +2,8 @@
 
 usage: python recipe.py FERPLUS.npz OUT.onnx [--start VERSION1.onnx] [--epochs N] [--checkpoint FILE.pt] [--seed N]
 
-With --start the network begins as version 1's, widened; without it, with nothing. Training that was
-stopped goes on from the checkpoint.
+With --start the network begins as version 1's, widened; without it, with nothing, and sees small pictures first. Training that was stopped
+goes on from the checkpoint.
 """
 
 import argparse
@@ -54,11 +54,10 @@ def main():
     parser.add_argument("data")
     parser.add_argument("out")
     parser.add_argument("--start")
-    parser.add_argument("--epochs", type=int, help="52, or 40 with --start")
+    parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--checkpoint", default="emotion.pt")
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
-    given.epochs = given.epochs or (40 if given.start else 52)
 
     net = train.train(given.data, given.checkpoint, given.start, given.seed, given.epochs)
     pictures, _, truth = data.load(given.data, "valid")

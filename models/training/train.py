@@ -13,27 +13,19 @@ import start
 from network import VERSION_1, WIDER, Network
 
 BATCH = 64
-# Rounds as (share of the epochs, highest rate): from nothing to the rate in WARM_UP steps, and back along a cosine.
-ROUNDS = [(40 / 52, 0.06), (1, 0.03)]
-ROUNDS_FROM_WEIGHTS = [(1, 0.03)]  # where the training starts from given weights
+RATE = 0.06  # the highest; from nothing to it in WARM_UP steps, and back along a cosine
+RATE_FROM_WEIGHTS = 0.03  # where the training starts from given weights
 EMA = 0.9993
 WARM_UP = 500  # steps
 RARE = 0.35  # a picture is drawn as often as its classes are rare to this power; 0 is as they come, 1 all classes alike
 MIXED = 0.2  # how much of another picture is mixed in: Beta(MIXED, MIXED), the smaller share; 0 is nothing
 # A training that begins with nothing sees small pictures first, which cost less: up to this share of the epochs, this side.
-SIDES = [(12 / 52, 32), (26 / 52, 40), (1, data.SIDE)]
+SIDES = [(0.3, 32), (0.65, 40), (1, data.SIDE)]
 
 
-def rate(step, steps, rounds):
-    """The learning rate at this of all steps."""
-    begin = 0
-    for until, highest in rounds:
-        end = round(until * steps)
-        if step < end:
-            break
-        begin = end
-    step, steps = step - begin, end - begin
-    return highest * max(min(1, (step + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * step / steps)), 1e-3)
+def share(step, steps):
+    """Share of the highest rate."""
+    return max(min(1, (step + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * step / steps)), 1e-3)
 
 
 def narrow_floats(device):
@@ -67,8 +59,7 @@ def train(path, checkpoint, weights, seed, epochs, form=WIDER):
     # Biases and normalisation are not decayed.
     groups = [{"params": [p for p in parameters if p.ndim > 1], "weight_decay": 5e-4},
               {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0}]
-    rounds = ROUNDS_FROM_WEIGHTS if weights else ROUNDS
-    optimiser = torch.optim.SGD(groups, lr=rounds[0][1], momentum=0.9, nesterov=True)
+    optimiser = torch.optim.SGD(groups, lr=RATE, momentum=0.9, nesterov=True)
     first = 0
     if os.path.exists(checkpoint):
         state = torch.load(checkpoint, map_location=device)
@@ -104,7 +95,7 @@ def train(path, checkpoint, weights, seed, epochs, form=WIDER):
             x, y = data.scaled(x).to(device, **last), y.to(device)
             done = epoch * per_epoch + step
             for group in optimiser.param_groups:
-                group["lr"] = rate(done, epochs * per_epoch, rounds)
+                group["lr"] = (RATE_FROM_WEIGHTS if weights else RATE) * share(done, epochs * per_epoch)
             with torch.autocast(device, torch.bfloat16, enabled=narrow_floats(device)):
                 logits = net(x)
             loss = -(y * F.log_softmax(logits.float() + shift, 1)).sum(1).mean()
