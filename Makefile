@@ -33,7 +33,8 @@ serve: compile models ## run the service on http://127.0.0.1:8000 (settings: con
 test: setup ## install what is missing, check formatting and lints, run every test
 	@scripts/install-test-deps.sh
 	@$(MAKE) --no-print-directory lint models PROFILE=dev
-	RUST_BACKTRACE=0 cargo test --locked # what failed is said last, and not buried under where
+	@# What failed is said last, and not buried under where.
+	RUST_BACKTRACE=0 cargo test --locked
 	scripts/check-api.sh
 
 .PHONY: bench

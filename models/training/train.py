@@ -49,11 +49,11 @@ def train(path, checkpoint, weights, seed, epochs, form=WIDER):
     drawn = (votes * draws[:, None]).sum(0) / draws.sum()
     shift = (drawn / prior).log().to(device)
 
-    last = dict(memory_format=torch.channels_last)
+    layout = dict(memory_format=torch.channels_last)
     net, average = Network(**form), Network(**form)
     if weights:
         start.widen(start.load(Network(**VERSION_1), weights, pictures[:1024]), net, seed)
-    net, average = net.to(device, **last), average.to(device, **last).eval()
+    net, average = net.to(device, **layout), average.to(device, **layout).eval()
     average.load_state_dict(net.state_dict())
     parameters = list(net.parameters())
     # Biases and normalisation are not decayed.
@@ -92,7 +92,7 @@ def train(path, checkpoint, weights, seed, epochs, form=WIDER):
             x, y = own * x + (1 - own) * x[others], own * y + (1 - own) * y[others]
             if (small := side(epoch, epochs, weights)) != data.SIDE:
                 x = F.interpolate(x, size=(small, small), mode="bilinear", antialias=True, align_corners=False)
-            x, y = data.scaled(x).to(device, **last), y.to(device)
+            x, y = data.scaled(x).to(device, **layout), y.to(device)
             done = epoch * per_epoch + step
             for group in optimiser.param_groups:
                 group["lr"] = (RATE_FROM_WEIGHTS if weights else RATE) * share(done, epochs * per_epoch)

@@ -16,8 +16,8 @@ const FILE: &str = "dnsmos_sig_bak_ovr.onnx";
 const WINDOW: usize = 144_160;
 /// A window holds so many pieces from all over the speech that it stands for. The published script rates all windows a second
 /// apart; this model takes more work than all the rest of listening (200 to 400 ms a window on one core), so few are rated, and
-/// pieces of 3 s from all over come nearer to the mean of all windows (a standard deviation of 0.1) than any 9 s
-/// in one piece do (0.19).
+/// pieces of 3 s from all over come nearer to the mean of all windows than any 9 s in one piece do (standard deviations of 0.1 and
+/// 0.19 in half a minute of speech).
 const PIECES: usize = 3;
 /// Samples of speech that one window stands for: 90 s.
 const SPAN: usize = 10 * WINDOW;

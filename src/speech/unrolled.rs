@@ -2,7 +2,7 @@
 //!
 //! The published file takes a window a call, and asks of each what rate it has, and what shape each tensor. Here the windows of a
 //! stretch are the rows of a batch for all that does not look back, and one LSTM goes over what comes of them: the same
-//! operations in the same order, and the same probabilities to the last bit, for half the time.
+//! operations in the same order, and the same probabilities, for half the time.
 
 use std::borrow::Cow;
 
@@ -149,7 +149,7 @@ fn weight<'a>(graph: &'a Graph<'_>, name: &str) -> Option<Weight<'a>> {
 /// PyTorch's order of an LSTM's gates (input, forget, cell, output) as that of ONNX (input, output, forget, cell).
 fn gates(weight: &Weight<'_>) -> Option<Vec<f32>> {
     let quarter = weight.values.len() / 4;
-    let mut gates = weight.values.chunks_exact(quarter);
+    let mut gates = weight.values.chunks_exact(quarter.max(1));
     let [input, forget, cell, output] = std::array::from_fn(|_| gates.next());
     Some([input?, output?, forget?, cell?].concat())
 }

@@ -72,3 +72,58 @@ impl Vad {
         Ok(probabilities)
     }
 }
+
+#[cfg(all(test, feature = "video"))]
+mod tests {
+    use onnx_rs::ast::TensorProto;
+
+    use super::*;
+    use crate::config::Settings;
+    use crate::media::{Sound, Source};
+
+    /// The published graph, told once and for all that it hears 16 kHz.
+    fn published(file: &[u8]) -> Vec<u8> {
+        let mut model = onnx_rs::parse(file).unwrap();
+        let graph = model.graph.as_mut().unwrap();
+        graph.input.retain(|input| input.name != "sr");
+        graph.initializer.push(TensorProto::from_i64("sr", vec![], vec![16_000]));
+        onnx_rs::encode(&model)
+    }
+
+    #[test]
+    fn many_windows_at_once_give_what_the_published_graph_gives_one_by_one() {
+        let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
+        let (model, clip) = (shared.join("models").join(FILE), shared.join("media/speech_and_face.mp4"));
+        if !model.exists() || !clip.exists() {
+            return;
+        }
+        let settings = Settings::defaults().unwrap();
+        let mut sound = Sound::open(&Source::File(clip), &settings.video, || false).unwrap().unwrap();
+        let mut samples = Vec::new();
+        while samples.len() < 12 * 16_000 {
+            samples.extend(sound.next(&|| false).unwrap().unwrap());
+        }
+        let engine = Engine::start(&settings.engine).unwrap();
+        let vad = Vad::load(&engine, model.parent().unwrap()).unwrap();
+        let mut state = State::default();
+        let unrolled: Vec<f32> =
+            samples.chunks(40 * WINDOW).flat_map(|some| vad.probabilities(&mut state, some).unwrap()).collect();
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("published.onnx");
+        std::fs::write(&path, published(&std::fs::read(model).unwrap())).unwrap();
+        let one_by_one = engine.load_sequence("published", &path).unwrap();
+        let mut state = State::default();
+        for (window, unrolled) in samples.chunks_exact(WINDOW).zip(&unrolled) {
+            let row = [&state.context[..], window].concat();
+            let row = ArrayD::from_shape_vec(IxDyn(&[1, row.len()]), row).unwrap();
+            let inputs = vec![("input", row.view()), ("state", state.memory.view())];
+            let [told, memory] = <[_; 2]>::try_from(one_by_one.turn().run(inputs).unwrap()).unwrap();
+            assert!((told.first().unwrap() - unrolled).abs() < 1e-5, "{told} and {unrolled}");
+            state.memory = memory;
+            state.context.copy_from_slice(&window[WINDOW - CONTEXT..]);
+        }
+        assert!(unrolled.len() >= 375, "{}", unrolled.len());
+        assert!(unrolled.iter().any(|p| *p > 0.9) && unrolled.iter().any(|p| *p < 0.1), "speech and pauses");
+    }
+}

@@ -17,7 +17,7 @@ use crate::config::{Colour, DetectorKind, Settings};
 use crate::engine::{Engine, Model, manifest};
 
 /// Boxes that share more than this of their union are the same face: the threshold that YuNet's authors publish.
-const SAME_FACE_IOU: f32 = 0.3;
+pub(super) const SAME_FACE_IOU: f32 = 0.3;
 
 /// Finds faces in frames.
 pub(super) trait Detector: Send + Sync {

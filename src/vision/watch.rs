@@ -2,6 +2,7 @@
 
 use opencv::core::{Mat, MatTraitConst, Rect, Size};
 
+use super::detector::SAME_FACE_IOU;
 use super::{Vision, VisionError, is_frame, scale};
 use crate::analysis::{BBox, Face, Landmarks, Point};
 
@@ -57,7 +58,8 @@ fn around(vision: &Vision, frame: &Mat, faces: &[Face]) -> Result<Vec<Face>, Vis
             .into_iter()
             .map(|face| in_frame(&face, window, picture))
             .filter(|face| {
-                is_in_the_middle(&face.bbox, window) && kept.iter().all(|other| other.bbox.iou(&face.bbox) < 0.3)
+                is_in_the_middle(&face.bbox, window)
+                    && kept.iter().all(|other| other.bbox.iou(&face.bbox) <= SAME_FACE_IOU)
             })
             .max_by(|a, b| a.score.total_cmp(&b.score));
         kept.extend(best);

@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use opencv::core::{Mat, MatTraitConst, Rect, Scalar, Size};
+use opencv::core::{Mat, MatTraitConst, Rect, Scalar, Size, hconcat2};
 use opencv::imgproc::{COLOR_BGR2RGB, INTER_AREA, cvt_color_def, gaussian_blur_def, resize};
 use visage::analysis::{Emotion, Face, Landmarks, Probabilities};
 use visage::config::{Colour, DetectorKind, Device, Settings};
 use visage::engine::{Engine, EngineError, Taken, fetch, manifest};
 use visage::media::{Every, Frames, Source, probe};
-use visage::vision::{CloseUp, Vision, VisionError, Wanted, decode, head_and_eyes, head_pose};
+use visage::vision::{CloseUp, Vision, VisionError, Wanted, Watch, decode, head_and_eyes, head_pose};
 
 fn media(file: &str) -> String {
     format!("{}/../shared/media/{file}", env!("CARGO_MANIFEST_DIR"))
@@ -490,4 +490,25 @@ fn landmarks_do_not_depend_on_how_well_the_box_fits() {
         let (a, b) = (other.eyes.unwrap(), fits.eyes.unwrap());
         assert!((a.gaze.yaw - b.gaze.yaw).abs() < 6.0 && (a.openness - b.openness).abs() < 0.06, "{a:?} {b:?}");
     }
+}
+
+#[test]
+fn faces_are_looked_for_where_they_were_and_in_the_whole_frame_every_third_time() {
+    let vision = load(DetectorKind::Yunet);
+    let (man, woman) = (&frames("single_face.mp4", 30)[1].1, &frames("sad_then_happy.mp4", 24)[14].1);
+    let beside = |pictures: [&Mat; 2]| {
+        let mut frame = Mat::default();
+        hconcat2(pictures[0], pictures[1], &mut frame).unwrap();
+        frame
+    };
+    let grey = Mat::new_rows_cols_with_default(man.rows(), man.cols(), man.typ(), Scalar::all(128.0)).unwrap();
+    let (alone, both, nobody) = (beside([man, &grey]), beside([man, woman]), beside([&grey, &grey]));
+    let mut watch = Watch::default();
+    let mut seen = |frame: &Mat| watch.detect(&vision, frame, 10).unwrap();
+    let whole = seen(&alone);
+    let near = seen(&both);
+    assert_eq!([whole.len(), near.len(), seen(&both).len(), seen(&both).len()], [1, 1, 1, 2]);
+    assert!(whole[0].bbox.iou(&near[0].bbox) > 0.85, "{whole:?} and {near:?}");
+    // Where one is lost, everywhere is looked at once.
+    assert_eq!([seen(&alone).len(), seen(&nobody).len(), seen(&both).len()], [1, 0, 2]);
 }

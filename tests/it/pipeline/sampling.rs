@@ -197,3 +197,14 @@ fn fast_takes_key_frames_alone_where_they_are_dense_enough() {
     let times: Vec<f64> = fast.iter().map(|(time_s, _)| (time_s * 1000.0).round() / 1000.0).collect();
     assert_eq!(times, [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0]);
 }
+
+#[test]
+fn fast_takes_the_chain_that_others_hang_on_and_not_the_references_beside_it() {
+    let clips = Clips::new();
+    // A P picture every 4th; in the middle between two, a B picture that its neighbours refer to.
+    let codec = "-c:v libx264 -preset veryfast -bf 3 -b_strategy 0 -g 999 -sc_threshold 0 -pix_fmt yuv420p";
+    let path = clips.moving("chain.mp4", 12.0, codec);
+    let (fast, _) = read(&path, 10, Sampling::Fast);
+    let numbers: Vec<i64> = fast.iter().map(|(time_s, _)| (time_s * 25.0).round() as i64).collect();
+    assert!(numbers.len() >= 29 && numbers.iter().all(|number| number % 4 == 0), "{numbers:?}");
+}
