@@ -73,7 +73,8 @@ impl Vad {
     }
 }
 
-#[cfg(all(test, feature = "video"))]
+#[cfg(test)]
+#[cfg(feature = "video")]
 mod tests {
     use onnx_rs::ast::TensorProto;
 
@@ -82,12 +83,12 @@ mod tests {
     use crate::media::{Sound, Source};
 
     /// The published graph, told once and for all that it hears 16 kHz.
-    fn published(file: &[u8]) -> Vec<u8> {
-        let mut model = onnx_rs::parse(file).unwrap();
-        let graph = model.graph.as_mut().unwrap();
+    fn published(file: &[u8]) -> Option<Vec<u8>> {
+        let mut model = onnx_rs::parse(file).ok()?;
+        let graph = model.graph.as_mut()?;
         graph.input.retain(|input| input.name != "sr");
         graph.initializer.push(TensorProto::from_i64("sr", vec![], vec![16_000]));
-        onnx_rs::encode(&model)
+        Some(onnx_rs::encode(&model))
     }
 
     #[test]
@@ -111,7 +112,7 @@ mod tests {
 
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("published.onnx");
-        std::fs::write(&path, published(&std::fs::read(model).unwrap())).unwrap();
+        std::fs::write(&path, published(&std::fs::read(model).unwrap()).unwrap()).unwrap();
         let one_by_one = engine.load_sequence("published", &path).unwrap();
         let mut state = State::default();
         for (window, unrolled) in samples.chunks_exact(WINDOW).zip(&unrolled) {
