@@ -5,9 +5,11 @@
 
 Makes its clips, then runs every contender on every clip in turn, several times over, and prints medians: wall time, the
 ratio to FFmpeg's decoding, CPU seconds (user and system: these stand still where other work disturbs the wall time), and
-the peak of memory. Starting a program and loading its models is part of each figure. Below them stands how long each stage
+the peak of memory; and how many faces were read. Starting a program and loading its models is part of each figure. Below
+them stands how long each stage
 of visage was at work (stages overlap, and wait for each other's turn on the CPU), and what that is for each face that was
-read. Where ../shared/media is, it follows what landmarks and sound take in talks. VISAGE names another program.
+read. Where ../shared/media is, it follows what landmarks and sound take in talks, and what a core of this machine takes for
+the networks as they are published: machines differ by three times in that. VISAGE names another program.
 """
 
 import argparse
@@ -67,10 +69,10 @@ def missing(name):
 
 
 def run(command):
-    """Wall seconds, CPU seconds and the peak of memory in MiB of one run."""
-    with tempfile.TemporaryFile() as complaints:
+    """Wall seconds, CPU seconds, the peak of memory in MiB and what was printed of one run."""
+    with tempfile.TemporaryFile() as complaints, tempfile.TemporaryFile() as printed:
         since = time.monotonic()
-        child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=complaints,
+        child = subprocess.Popen(command, cwd=ROOT, stdout=printed, stderr=complaints,
                                  env={**os.environ, "VISAGE_LOG": "error"})
         _, status, usage = os.wait4(child.pid, 0)
         wall = time.monotonic() - since
@@ -78,7 +80,15 @@ def run(command):
         if child.returncode != 0:
             complaints.seek(0)
             sys.exit(f"{' '.join(command)}: {complaints.read().decode(errors='replace')}")
-    return wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+        printed.seek(0)
+        return wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, printed.read().decode()
+
+
+def faces_read(contender, printed):
+    """How many faces a contender says that it read; nothing for FFmpeg, which reads none."""
+    if contender.startswith("visage"):
+        return sum(face["frames"] for face in json.loads(printed)["faces"])
+    return printed.rpartition(" faces:")[0].rpartition("\n")[2]
 
 
 def stages(clip):
@@ -144,19 +154,22 @@ def main():
         print(f"\n{name}: {width}x{height}, 30 fps, {coding} at {rate}bit/s, key frame every {gop} at most, "
               f"{faces} face(s), {options.seconds} s, every {EVERY}th frame; {os.cpu_count()} cores, "
               f"median of {options.rounds}")
-        print(f"  {'':14}{'wall s':>8}{'x ffmpeg':>10}{'cpu s':>8}{'x ffmpeg':>10}{'MiB':>7}")
+        print(f"  {'':14}{'wall s':>8}{'x ffmpeg':>10}{'cpu s':>8}{'x ffmpeg':>10}{'MiB':>7}{'faces':>7}")
         limit_wall, limit_cpu = (statistics.median(column) for column in list(zip(*taken["ffmpeg"]))[:2])
         for contender, runs in taken.items():
-            wall, cpu, memory = (statistics.median(column) for column in zip(*runs))
-            print(f"  {contender:14}{wall:8.2f}{wall / limit_wall:10.2f}{cpu:8.2f}{cpu / limit_cpu:10.2f}{memory:7.0f}",
-                  flush=True)
+            wall, cpu, memory = (statistics.median(column) for column in list(zip(*runs))[:3])
+            print(f"  {contender:14}{wall:8.2f}{wall / limit_wall:10.2f}{cpu:8.2f}{cpu / limit_cpu:10.2f}{memory:7.0f}"
+                  f"{faces_read(contender, runs[0][3]):>7}", flush=True)
         stages(clip)
 
     talk = ROOT.parent / "shared" / "media" / "speech_and_face.mp4"
     for times in (1, 3) if talk.exists() else ():
         parts(talk, times, options.rounds)
+    if PYTHON.exists():
+        print("\none core of this machine, the networks as they are published:", flush=True)
+        subprocess.run([PYTHON, ROOT / "benches" / "contenders.py", "models"], cwd=ROOT, check=True)
     start = [run([VISAGE, "--version"]) for _ in range(options.rounds)]
-    print(f"\nstart of the program: {statistics.median(wall for wall, _, _ in start) * 1000:.0f} ms")
+    print(f"\nstart of the program: {statistics.median(wall for wall, *_ in start) * 1000:.0f} ms")
 
 
 main()
