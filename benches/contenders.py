@@ -1,7 +1,7 @@
 """What one would write in Python.
 
     contenders.py haar|yunet|fer CLIP   looks at every 20th frame; prints how many faces it read, and as what
-    contenders.py models                milliseconds that published networks take on one core here: a yardstick of the machine
+    contenders.py models                milliseconds a call of the networks alone on one core, to compare machines by
 """
 
 import statistics

@@ -4,12 +4,12 @@
     benches/run.py [--rounds N] [--clips NAME,...] [--seconds N] [--skip CONTENDER,...]
 
 Makes its clips, then runs every contender on every clip in turn, several times over, and prints medians: wall time, the
-ratio to FFmpeg's decoding, CPU seconds (user and system: these stand still where other work disturbs the wall time), and
-the peak of memory; and how many faces were read. Starting a program and loading its models is part of each figure. Below
-them stands how long each stage
-of visage was at work (stages overlap, and wait for each other's turn on the CPU), and what that is for each face that was
-read. Where ../shared/media is, it follows what landmarks and sound take in talks, and what a core of this machine takes for
-the networks as they are published: machines differ by three times in that. VISAGE names another program.
+ratio to FFmpeg's decoding, CPU seconds (user and system: these stand still where other work disturbs the wall time),
+the peak of memory, and how many faces were read. Starting a program and loading its models is part of each figure.
+Below them stands how long each stage of visage was at work (stages overlap, and wait for each other's turn on the CPU),
+and what that is for each face that was read. Where ../shared/media is, it follows what landmarks and sound take in
+talks; and last what one core takes for networks alone in ONNX Runtime, by which machines can be compared. VISAGE names
+another program.
 """
 
 import argparse
@@ -166,7 +166,7 @@ def main():
     for times in (1, 3) if talk.exists() else ():
         parts(talk, times, options.rounds)
     if PYTHON.exists():
-        print("\none core of this machine, the networks as they are published:", flush=True)
+        print("\none core of this machine, networks alone in ONNX Runtime:", flush=True)
         subprocess.run([PYTHON, ROOT / "benches" / "contenders.py", "models"], cwd=ROOT, check=True)
     start = [run([VISAGE, "--version"]) for _ in range(options.rounds)]
     print(f"\nstart of the program: {statistics.median(wall for wall, *_ in start) * 1000:.0f} ms")

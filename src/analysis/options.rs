@@ -36,9 +36,8 @@ pub enum Sampling {
     /// Every n-th frame, the very ones.
     #[default]
     Exact,
-    /// Frames near those that cost less to decode, at the times that the result says, and a little rougher. Faces are looked for where
-    /// they were, and in the whole frame every third time: somebody new is seen up to two
-    /// looks later.
+    /// Frames near those that cost less to decode, at the times that the result says, and a little rougher. Faces are looked
+    /// for where they were, and in the whole frame every third time: somebody new is seen up to two looks later.
     Fast,
 }
 
