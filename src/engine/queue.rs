@@ -34,9 +34,13 @@ pub(super) struct Rules {
     pub sessions: usize,
 }
 
+/// To whom outputs go.
+type Reply = oneshot::Sender<Result<Outputs, EngineError>>;
+type Answer = (Reply, Result<Outputs, EngineError>);
+
 struct Request {
     rows: ArrayD<f32>,
-    reply: oneshot::Sender<Result<Outputs, EngineError>>,
+    reply: Reply,
 }
 
 /// A request under way. Dropping it takes the request back if it has not run yet.
@@ -242,34 +246,41 @@ impl Worker {
         let mut crowded = false;
         while let Some(batch) = shared.take(if crowded { shared.rules.max_wait } else { Duration::ZERO }) {
             let several = batch.len() > 1;
-            self.serve(batch);
+            let answers = self.serve(batch);
             let mut state = shared.state();
             state.busy -= 1;
             crowded = several || !state.waiting.is_empty();
-        }
-    }
-
-    fn serve(&mut self, mut batch: Vec<Request>) {
-        if batch.len() == 1 {
-            if let Some(Request { rows, reply }) = batch.pop() {
-                let outputs = (self.run)(&rows).and_then(|outputs| self.whole(outputs, rows.len_of(Axis(0))));
+            drop(state);
+            // Only now: a caller who comes back at once must find this thread free.
+            for (reply, outputs) in answers {
                 // A caller who has left does not want it.
                 let _ = reply.send(outputs);
             }
-            return;
+        }
+    }
+
+    /// What each caller of a batch is to be told.
+    fn serve(&mut self, mut batch: Vec<Request>) -> Vec<Answer> {
+        if batch.len() == 1 {
+            let one = batch.pop().map(|Request { rows, reply }| {
+                let outputs = (self.run)(&rows).and_then(|outputs| self.whole(outputs, rows.len_of(Axis(0))));
+                (reply, outputs)
+            });
+            return one.into_iter().collect();
         }
         let views: Vec<_> = batch.iter().map(|request| request.rows.view()).collect();
-        let Ok(rows) = concatenate(Axis(0), &views) else { return };
+        let Ok(rows) = concatenate(Axis(0), &views) else { return Vec::new() };
         drop(views);
         let outputs = (self.run)(&rows).and_then(|outputs| self.whole(outputs, rows.len_of(Axis(0))));
         let mut start = 0;
-        for Request { rows, reply } in batch {
+        let answers = batch.into_iter().map(|Request { rows, reply }| {
             let end = start + rows.len_of(Axis(0));
             let part = |output: &ArrayD<f32>| output.slice_axis(Axis(0), Slice::from(start..end)).to_owned();
             let share = outputs.as_ref().map(|outputs| outputs.iter().map(part).collect()).map_err(Clone::clone);
-            let _ = reply.send(share);
             start = end;
-        }
+            (reply, share)
+        });
+        answers.collect()
     }
 
     /// The outputs, if each has a row for each row that went in.
@@ -336,6 +347,26 @@ mod tests {
         let results: Vec<_> = others.into_iter().map(|ticket| ticket.wait().unwrap().remove(0)).collect();
         assert_eq!(results, [rows(&[4.0, 6.0]), rows(&[8.0]), rows(&[10.0, 12.0])]);
         assert_eq!(calls.iter().take(2).collect::<Vec<_>>(), [[3, 1], [2, 1]]);
+    }
+
+    #[test]
+    fn a_caller_who_comes_back_at_once_finds_the_thread_free() {
+        let rules = Rules { sessions: 8, ..RULES };
+        let run = |rows: &ArrayD<f32>| Ok(vec![rows.clone()]);
+        let started = Arc::new(Mutex::new(0));
+        let more = {
+            let started = started.clone();
+            move || {
+                *started.lock().unwrap() += 1;
+                Ok::<Run, _>(Box::new(run))
+            }
+        };
+        let queue = Queue::start("same", rules, Box::new(run), more).unwrap();
+        for n in 0..5000_u16 {
+            queue.submit(rows(&[f32::from(n)])).unwrap().wait().unwrap();
+        }
+        drop(queue);
+        assert_eq!(*started.lock().unwrap(), 0, "sessions that nobody needed");
     }
 
     #[test]
