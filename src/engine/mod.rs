@@ -9,6 +9,7 @@
 //! On the CPU a session runs on one core, and at most `engine.threads` of them run at a time, of all models together; a model
 //! that is asked for more than one session can give gets another. On a GPU there is one session a model, with larger batches.
 
+mod bound;
 mod error;
 pub mod fetch;
 pub mod library;

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ndarray::{ArrayD, ArrayViewD, Axis, ShapeError, Slice, concatenate};
+use ort::memory::AllocationDevice;
 use ort::session::Session;
 use ort::value::{Outlet, TensorElementType, TensorRef};
 use sha2::{Digest, Sha256};
 
+use super::bound::Bound;
 use super::queue::{Outputs, Queue, Rules, Run, Ticket};
 use super::{Engine, EngineError, Taken, manifest};
 use crate::telemetry::metrics;
@@ -144,8 +146,9 @@ fn describe(shape: &[Option<usize>]) -> String {
 const CPU_CALL_VALUES: usize = 1 << 18;
 
 /// The call that the model's thread makes for each batch.
-fn runner(engine: Engine, model: String, mut session: Session) -> Run {
+fn runner(engine: Engine, model: String, session: Session) -> Run {
     let meter = metrics().model(&model);
+    let mut caller = Caller::new(&engine, session);
     Box::new(move |rows| {
         let failed = |reason: String| EngineError::Run { model: model.clone(), reason };
         let values = rows.len() / rows.len_of(Axis(0)).max(1);
@@ -158,7 +161,7 @@ fn runner(engine: Engine, model: String, mut session: Session) -> Run {
             .map(|part| {
                 let _place = engine.place();
                 let (begun, rows) = (Instant::now(), part.len_of(Axis(0)));
-                let outputs = call(&mut session, part).map_err(|error| failed(error.to_string()))?;
+                let outputs = caller.call(part).map_err(|error| failed(error.to_string()))?;
                 meter.called(rows, begun.elapsed());
                 Ok(outputs)
             })
@@ -170,7 +173,30 @@ fn runner(engine: Engine, model: String, mut session: Session) -> Run {
     })
 }
 
-fn call(session: &mut Session, rows: ArrayViewD<'_, f32>) -> ort::Result<Outputs> {
+/// How a session is called.
+enum Caller {
+    /// Inputs are read where they lie, outputs copied from where they come out: best on a CPU.
+    Plain(Session),
+    Bound(Bound),
+}
+
+impl Caller {
+    fn new(engine: &Engine, session: Session) -> Self {
+        match engine.device() {
+            Some(Taken::Cuda) => Self::Bound(Bound::new(session, AllocationDevice::CUDA_PINNED)),
+            _ => Self::Plain(session),
+        }
+    }
+
+    fn call(&mut self, rows: ArrayViewD<'_, f32>) -> ort::Result<Outputs> {
+        match self {
+            Self::Plain(session) => call(session, rows),
+            Self::Bound(bound) => bound.call(&rows),
+        }
+    }
+}
+
+pub(super) fn call(session: &mut Session, rows: ArrayViewD<'_, f32>) -> ort::Result<Outputs> {
     // Whole rows of an array in standard order lie in one piece: nothing is copied on the way in.
     let outputs = session.run(ort::inputs![TensorRef::from_array_view(rows)?])?;
     outputs.values().map(|output| output.try_extract_array::<f32>().map(|array| array.to_owned())).collect()
