@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use criterion::{Criterion, criterion_group, criterion_main};
 use visage::analysis::{Observation, Sighting, Track, Tracker, VideoFacts, quality, summarise};
 use visage::config::Settings;
-use visage::media::{Every, Frames, Sample, Source, prepare, probe};
+use visage::media::{Every, Frames, Opened, Sample, Source, prepare, probe};
 use visage::speech::{Hearing, RATE};
 use visage::vision::{Vision, Wanted, head_and_eyes, head_pose};
 
@@ -28,9 +28,8 @@ fn clip() -> PathBuf {
 }
 
 fn samples(settings: &Settings, some: usize) -> Vec<Sample> {
-    let source = Source::File(clip());
-    let probe = probe(&source, &settings.video).unwrap();
-    let mut frames = Frames::open(&source, &probe, Every::exact(EVERY), &settings.video).unwrap();
+    let video = Opened::open(&Source::File(clip()), &settings.video).unwrap();
+    let mut frames = Frames::start(video, Every::exact(EVERY)).unwrap();
     std::iter::from_fn(|| frames.next(&|| false).unwrap()).take(some).collect()
 }
 

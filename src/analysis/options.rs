@@ -37,7 +37,7 @@ pub enum Sampling {
     #[default]
     Exact,
     /// Frames near those that cost less to decode, at the times that the result says, and a little rougher. Faces are looked
-    /// for where they were, and in the whole frame every third time: somebody new is seen up to two looks later.
+    /// for where they were, and in the whole frame every fourth time: somebody new is seen up to three looks later.
     Fast,
 }
 

@@ -1,6 +1,7 @@
 //! `visage analyze`: a video on disk to its result.
 
 use std::io::{BufWriter, Write};
+use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use crate::analysis::{Detail, Findings, Language, Options, Sampling, Timeline, T
 use crate::clock::{Clock, SystemClock};
 use crate::config::Settings;
 use crate::media::{ProbeError, Source};
-use crate::pipeline::{Cancel, Pipeline, PipelineError, Progress, StageTimes};
+use crate::pipeline::{Begun, Cancel, Pipeline, PipelineError, Progress, StageTimes};
 use crate::report::{Context, Reporter};
 
 /// What `visage analyze --help` says at its end.
@@ -111,10 +112,16 @@ pub fn run(args: Args, settings: Settings) -> Result<(), Failure> {
     for file in [&args.html, &args.csv].into_iter().flatten() {
         super::writable(file)?;
     }
-    // What can be refused at once is refused before the models are loaded.
+    // While models are loaded, the first pictures are decoded.
     let source = Source::File(args.file.clone());
-    crate::media::probe(&source, &settings.video).map_err(|error| failure(&args.file, error.into()))?;
-    let pipeline = Pipeline::load(&settings).map_err(|error| failure(&args.file, error))?;
+    let (begun, pipeline) = std::thread::scope(|scope| {
+        let loading = scope.spawn(|| Pipeline::load_for(&settings, options));
+        let begun = Begun::new(&source, options, &settings.video);
+        (begun, loading.join().unwrap_or(Err(PipelineError::Broken("load"))))
+    });
+    let begun = begun.map_err(|error| failure(&args.file, error))?;
+    // The process ends with the analysis: models need not be taken down one by one.
+    let pipeline = ManuallyDrop::new(pipeline.map_err(|error| failure(&args.file, error))?);
     let reporter = args.html.is_some().then(|| Reporter::new(&settings)).transpose();
     let reporter = reporter.map_err(|error| Failure::Settings(error.to_string()))?;
 
@@ -123,7 +130,7 @@ pub fn run(args: Args, settings: Settings) -> Result<(), Failure> {
         bar.set_length(progress.frames_total);
         bar.set_position(progress.frames_done);
     };
-    let outcome = pipeline.analyze_timed(&source, options, &show, &Cancel::default());
+    let outcome = pipeline.finish(begun, &show, &Cancel::default());
     bar.finish_and_clear();
     let (findings, times) = outcome.map_err(|error| failure(&args.file, error))?;
 

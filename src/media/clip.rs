@@ -10,7 +10,7 @@ use ffmpeg_next::{Dictionary, Rational, codec, encoder, frame, picture};
 use opencv::core::{Mat, MatTraitConst, MatTraitConstManual, Size};
 use opencv::imgproc::{INTER_AREA, resize};
 
-use super::{Every, Frames, FramesError, Source, prepare, probe};
+use super::{Every, Frames, FramesError, Opened, Source, prepare};
 use crate::config::Video;
 
 /// Frames a second of what is made.
@@ -85,14 +85,15 @@ impl Boomerang {
         let shown = (duration_s * f64::from(CLIP_FPS)).round().max(1.0) as usize;
         let order = order(shown);
         let wanted = order.iter().max().map_or(1, |last| last + 1);
-        let probe = probe(source, limits).map_err(FramesError::from)?;
+        let video = Opened::open(source, limits).map_err(FramesError::from)?;
+        let probe = video.probe();
         // A shorter video is shown more slowly, so that a clip lasts as long as it was asked to.
         let last_frame_s = if probe.fps > 0.0 { probe.duration_s - 1.0 / probe.fps } else { probe.duration_s };
         let mut step_s = 1.0 / f64::from(CLIP_FPS);
         if wanted > 1 && probe.duration_s > 0.0 {
             step_s = step_s.min(last_frame_s.max(0.0) / (wanted - 1) as f64);
         }
-        let mut frames = Frames::open(source, &probe, Every::exact(1), limits)?;
+        let mut frames = Frames::start(video, Every::exact(1))?;
         let mut pictures: Vec<Mat> = Vec::with_capacity(wanted);
         while pictures.len() < wanted {
             let Some(sample) = frames.next(stop)? else { break };

@@ -16,7 +16,7 @@ use super::decode::{Decoded, Kit, Worker};
 use super::picture::Converter;
 use super::reader::{Item, Reader};
 use super::tail::{Tail, look};
-use super::{Probe, ProbeError, Source};
+use super::{Opened, Probe, ProbeError, Source};
 use crate::analysis::Sampling;
 use crate::config::Video;
 
@@ -115,22 +115,23 @@ impl Drop for Threads {
 }
 
 impl Frames {
-    /// Opens a probed source.
-    pub fn open(source: &Source, probe: &Probe, every: Every, limits: &Video) -> Result<Self, FramesError> {
+    /// Begins to decode an open video, as far as there is room for its pictures.
+    pub fn start(video: Opened, every: Every) -> Result<Self, FramesError> {
+        let (source, limits, probe, packets) = video.into_parts();
         let running = RUNNING.fetch_add(1, Ordering::Relaxed) + 1;
         // The videos that run share the cores.
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let decoders = (cores / running).max(1);
-        let given_up = Arc::new(AtomicBool::new(false));
         let (to, items) = sync_channel(decoders);
-        let mut threads = Threads { items: Some(items), given_up: given_up.clone(), handles: Vec::new() };
+        let given_up = packets.given_up().clone();
+        let mut threads = Threads { items: Some(items), given_up, handles: Vec::new() };
 
-        let reader = Reader::open(source, limits, given_up)?;
+        let reader = Reader::new(packets)?;
         let frame_bytes = u64::from(probe.width) * u64::from(probe.height) * 3 / 2;
         let room = usize::try_from((WAITING_BYTES / frame_bytes.max(1)).clamp(1, 16)).unwrap_or(1);
         let kit =
             Kit { parameters: reader.parameters(), base: reader.base(), limits: limits.clone(), threads: decoders };
-        let clock = StreamClock::new(probe);
+        let clock = StreamClock::new(&probe);
         let limits_of_reader = limits.clone();
 
         let (jobs, taken) = sync_channel(0);
@@ -139,6 +140,7 @@ impl Frames {
         for _ in 0..decoders {
             let (mut worker, taken) = (Worker::new(kit.clone()), taken.clone());
             let work = move || {
+                step_back();
                 loop {
                     let job = taken.lock().unwrap_or_else(PoisonError::into_inner).recv();
                     let Ok(job) = job else { return };
@@ -150,13 +152,14 @@ impl Frames {
         }
         let read = move || reader.run(every, clock, &limits_of_reader, room, &jobs, &to);
         threads.handles.push(std::thread::Builder::new().name("packets".to_owned()).spawn(read).map_err(broken)?);
+        let converter = Converter::new(probe.quarter_turns);
         Ok(Self {
-            source: source.clone(),
-            limits: limits.clone(),
-            probe: probe.clone(),
+            source,
+            limits,
+            probe,
             threads,
             current: None,
-            converter: Converter::new(probe.quarter_turns),
+            converter,
             samples: 0,
             passed: 0,
             lost: 0,
@@ -164,12 +167,21 @@ impl Frames {
         })
     }
 
+    pub const fn source(&self) -> &Source {
+        &self.source
+    }
+
+    pub const fn probe(&self) -> &Probe {
+        &self.probe
+    }
+
     /// Frames passed so far, whether or not they had to be decoded.
     pub fn passed(&self) -> u64 {
         self.passed
     }
 
-    /// The next sampled frame; `None` at the end. `stop` is asked from time to time.
+    /// The next sampled frame; `None` at the end, unless there was none at all: that is no video. `stop` is asked from time to
+    /// time.
     pub fn next(&mut self, stop: &dyn Fn() -> bool) -> Result<Option<Sample>, FramesError> {
         loop {
             if let Some(current) = &self.current {
@@ -200,7 +212,8 @@ impl Frames {
                         (self.passed, self.end_s) = (frames.saturating_sub(self.lost), end_s);
                     }
                     self.threads.items = None;
-                    return Ok(None);
+                    // Not one of those asked for, and the first always is.
+                    return if self.samples > 0 { Ok(None) } else { Err(ProbeError::NotAVideo.into()) };
                 }
                 Some(Item::Failed(error)) => return Err(error),
                 // A thread is gone without a word: it panicked.
@@ -232,6 +245,13 @@ impl Frames {
         }
         Ok(End { frames_total, end_s, warning })
     }
+}
+
+/// Decoding gives way to what waits for its pictures: a look that is done makes room, and one that is late holds up the end.
+fn step_back() {
+    const BY: libc::c_int = 10;
+    // SAFETY: no memory is involved. On Linux, nice(2) is of the calling thread.
+    unsafe { libc::nice(BY) };
 }
 
 /// What comes next; `None` when the sender is gone.

@@ -15,6 +15,7 @@ mod decode;
 mod frames;
 mod look;
 mod needed;
+mod opened;
 mod picture;
 mod plan;
 mod probe;
@@ -28,7 +29,8 @@ pub use audio::{SOUND_RATE, Sound, SoundError};
 pub use clip::{Boomerang, CLIP_FPS, ClipFailure, ClipFormat, missing_encoders};
 pub use container::prepare;
 pub use frames::{End, Every, Frames, FramesError, Sample};
-pub use probe::{Probe, ProbeError, probe, sniff};
+pub use opened::{Opened, probe};
+pub use probe::{Probe, ProbeError, sniff};
 
 /// Where the decoder reads a video from.
 #[derive(Clone, PartialEq, Eq)]

@@ -23,6 +23,9 @@ struct Scaler {
     from: Kind,
 }
 
+// SAFETY: a context belongs to whoever holds it, and libswscale ties it to no thread.
+unsafe impl Send for Scaler {}
+
 /// What a conversion depends on.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Kind {

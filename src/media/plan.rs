@@ -76,6 +76,8 @@ pub(super) struct Planner<P> {
     numbered: u64,
     /// The picture that the next stretch begins with is wanted in place of one before it.
     next_stands_in: bool,
+    /// The last picture that is wanted.
+    last_wanted: Option<u64>,
     /// Decoding could not have begun anew yet.
     is_first: bool,
 }
@@ -95,6 +97,7 @@ impl<P> Planner<P> {
             taken: 0,
             numbered: 0,
             next_stands_in: false,
+            last_wanted: None,
             is_first: true,
         }
     }
@@ -231,7 +234,7 @@ impl<P> Planner<P> {
     }
 
     /// Pictures that cost little in place of those asked for. Where stretches are at most one and a half intervals long, their
-    /// beginnings alone: as many looks as there are key frames. Elsewhere a beginning that stands within half an interval, else
+    /// beginnings alone, as many as there are three quarters of an interval or more apart. Elsewhere a beginning that stands within half an interval, else
     /// the nearest picture within a quarter that is decoded anyway: one that the last of the stretch needs, or that others do.
     fn cheap(&mut self, old: &[Pending<P>], is_continued: bool, next: Option<u64>) -> Vec<bool> {
         let mut wanted = vec![false; old.len()];
@@ -261,6 +264,14 @@ impl<P> Planner<P> {
             }
             asked += self.every;
         }
+        // Encoders put a key frame where a scene ends, however near the last one is.
+        let is_near = |head: u64| self.last_wanted.is_some_and(|last| 4 * (head - last) < 3 * self.every);
+        if is_dense && head.is_some_and(is_near) {
+            wanted[0] = false;
+        }
+        let shown =
+            wanted.iter().zip(old).filter(|(is_wanted, _)| **is_wanted).filter_map(|(_, pending)| pending.shown);
+        self.last_wanted = shown.map(|(number, _)| number).max().or(self.last_wanted);
         wanted
     }
 
@@ -371,6 +382,15 @@ mod tests {
         // Groups that are longer than one and a half intervals are looked into.
         let parts = plan(19, Sampling::Fast, units(&pictures));
         assert!(parts.iter().flat_map(|part| &part.packets).count() > 10);
+    }
+
+    #[test]
+    fn fast_passes_over_key_frames_that_stand_close_behind_one_looked_at() {
+        // A key frame every 30 pictures, or sooner where a scene ends; one of 20 asked for.
+        let keys = [0, 30, 36, 43, 45, 75, 88, 90, 119];
+        let pictures: Vec<_> = (0..140).map(|at| (if keys.contains(&at) { 'K' } else { 'P' }, at)).collect();
+        let wanted = told(&plan(20, Sampling::Fast, units(&pictures))).into_iter().flat_map(|(_, wanted)| wanted);
+        assert_eq!(wanted.collect::<Vec<_>>(), [0, 30, 45, 75, 90, 119]);
     }
 
     #[test]

@@ -1,18 +1,13 @@
 //! What is in a video file, before any picture is analyzed.
 
-use std::io::Read;
-use std::time::Instant;
-
 use ffmpeg_next as ffmpeg;
 use ffmpeg_next::codec::packet::side_data;
 use ffmpeg_next::format::context::Input;
 use ffmpeg_next::{Rational, ffi, media};
 
-use super::{Source, container};
+use super::container;
 use crate::config::Video;
 
-/// Packets of the picture track that are tried for the first frame.
-const PACKETS_TRIED: usize = 1000;
 /// Frame rates above this are taken for nonsense.
 const MAX_FPS: f64 = 1000.0;
 
@@ -66,7 +61,7 @@ pub struct Probe {
 }
 
 /// Whether the first bytes of a file (at least 64, unless it is shorter) can be those of a video that visage takes:
-/// MP4/MOV, Matroska/WebM, AVI. Cheap; [`probe`] decides.
+/// MP4/MOV, Matroska/WebM, AVI. Cheap; [`super::probe`] decides.
 pub fn sniff(head: &[u8]) -> bool {
     let at = |from: usize, magic: &[u8]| head.get(from..from + magic.len()) == Some(magic);
     // The boxes that open MP4 and MOV files; old QuickTime files begin without ftyp.
@@ -76,28 +71,8 @@ pub fn sniff(head: &[u8]) -> bool {
     isobmff || matroska || avi
 }
 
-/// Opens the container, checks it against the limits and decodes one frame. Blocks.
-///
-/// # Errors
-/// [`ProbeError::Unreadable`] where the source is at fault, the others where the video is.
-pub fn probe(source: &Source, limits: &Video) -> Result<Probe, ProbeError> {
-    if let Source::File(path) = source {
-        let mut head = Vec::with_capacity(64);
-        let unreadable = |error: std::io::Error| ProbeError::Unreadable(error.kind().to_string());
-        std::fs::File::open(path).map_err(unreadable)?.take(64).read_to_end(&mut head).map_err(unreadable)?;
-        if !sniff(&head) {
-            return Err(ProbeError::NotAVideo);
-        }
-    }
-    let deadline = Instant::now() + container::DEADLINE;
-    let mut input = container::open(source, limits, move || Instant::now() > deadline)?;
-    let (index, probe) = describe(&input, limits)?;
-    decode_one(&mut input, index, limits)?;
-    Ok(probe)
-}
-
 /// What the open container says, checked, and which of its streams has the pictures.
-fn describe(input: &Input, limits: &Video) -> Result<(usize, Probe), ProbeError> {
+pub(super) fn describe(input: &Input, limits: &Video) -> Result<(usize, Probe), ProbeError> {
     let stream = input.streams().best(media::Type::Video).ok_or(ProbeError::NotAVideo)?;
     if stream.disposition().contains(ffmpeg::format::stream::Disposition::ATTACHED_PIC) {
         // A song's cover is no video.
@@ -176,40 +151,6 @@ fn quarter_turns(stream: &ffmpeg::Stream<'_>) -> u8 {
     {
         (b.atan2(a).to_degrees() / 90.0).round().rem_euclid(4.0) as u8
     }
-}
-
-/// Decodes the first frame of a stream, and no more.
-fn decode_one(input: &mut Input, index: usize, limits: &Video) -> Result<(), ProbeError> {
-    let parameters = input.stream(index).ok_or(ProbeError::NotAVideo)?.parameters();
-    let mut context = ffmpeg::codec::Context::from_parameters(parameters).map_err(|_| ProbeError::NotAVideo)?;
-    // SAFETY: the context is ours and not open yet. FFmpeg refuses larger pictures before it makes room for them.
-    unsafe {
-        (*context.as_mut_ptr()).max_pixels = container::decoder_limit(limits);
-    }
-    let mut decoder = context.decoder().video().map_err(|_| ProbeError::NotAVideo)?;
-    let mut frame = ffmpeg::frame::Video::empty();
-    let mut tried = 0;
-    while tried < PACKETS_TRIED {
-        // A fresh one each time: reading into one that holds data would leak it.
-        let mut packet = ffmpeg::Packet::empty();
-        match packet.read(input) {
-            Ok(()) if packet.stream() != index => {}
-            Ok(()) => {
-                tried += 1;
-                // A damaged packet is skipped, as players do.
-                let _ = decoder.send_packet(&packet);
-                if decoder.receive_frame(&mut frame).is_ok() {
-                    return Ok(());
-                }
-            }
-            Err(ffmpeg::Error::Other { errno: ffmpeg::util::error::EAGAIN }) => {}
-            Err(error) if container::is_source_failure(error) => return Err(container::refusal(error)),
-            Err(_) => break,
-        }
-    }
-    // Codecs that reorder pictures give a short clip's frames only when told that no more will come.
-    let _ = decoder.send_eof();
-    decoder.receive_frame(&mut frame).map_err(|_| ProbeError::NotAVideo)
 }
 
 #[cfg(test)]

@@ -1,25 +1,21 @@
 //! Reads the packets of a video's pictures and hands them out in stretches.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
-use ffmpeg_next as ffmpeg;
 use ffmpeg_next::codec::Parameters;
 use ffmpeg_next::codec::packet::Ref;
-use ffmpeg_next::format::context::Input;
-use ffmpeg_next::{Packet, Rational, ffi, media};
+use ffmpeg_next::{Packet, Rational, ffi};
 
+use super::ProbeError;
 use super::clock::StreamClock;
-use super::container::{self, DEADLINE};
 use super::decode::{Decoded, Job, Numbering};
 use super::frames::{Every, FramesError};
 use super::look::{Coding, Look};
+use super::opened::Packets;
 use super::plan::{Part, Planned, Planner, Unit};
 use super::probe::check_duration;
 use super::references::References;
-use super::{ProbeError, Source};
 use crate::config::Video;
 
 /// Packets that are handed on together where each is decoded.
@@ -39,36 +35,20 @@ pub(super) enum Item {
 
 /// The picture track of an open video.
 pub(super) struct Reader {
-    input: Input,
-    stream: usize,
+    packets: Packets,
     base: Rational,
     parameters: Parameters,
     coding: Option<Coding>,
     references: Option<References>,
-    packet_at: Arc<Mutex<Instant>>,
-    given_up: Arc<AtomicBool>,
 }
 
 impl Reader {
-    /// Opens a probed source.
-    pub fn open(source: &Source, limits: &Video, given_up: Arc<AtomicBool>) -> Result<Self, ProbeError> {
-        // A server that trickles must not hold the analysis for ever: each packet has to come within the deadline.
-        let packet_at = Arc::new(Mutex::new(Instant::now()));
-        let (since, stop) = (packet_at.clone(), given_up.clone());
-        let stop = move || stop.load(Ordering::Relaxed) || lock(&since).elapsed() > DEADLINE;
-        let mut input = container::open(source, limits, stop)?;
-        let stream = input.streams().best(media::Type::Video).ok_or(ProbeError::NotAVideo)?;
-        let (index, base) = (stream.index(), stream.time_base());
-        let (parameters, coding) = (stream.parameters(), Coding::of(&stream, input.format().name()));
+    pub fn new(packets: Packets) -> Result<Self, ProbeError> {
+        let stream = packets.stream()?;
+        let (base, parameters, coding) =
+            (stream.time_base(), stream.parameters(), Coding::of(&stream, &packets.container()));
         let references = coding.and_then(|coding| coding.references(&parameters));
-        // SAFETY: the container is open and has so many streams. The demuxer may leave out the packets of the others.
-        unsafe {
-            let context = input.as_mut_ptr();
-            for other in (0..(*context).nb_streams as usize).filter(|other| *other != index) {
-                (**(*context).streams.add(other)).discard = ffi::AVDiscard::AVDISCARD_ALL;
-            }
-        }
-        Ok(Self { input, stream: index, base, parameters, coding, references, packet_at, given_up })
+        Ok(Self { packets, base, parameters, coding, references })
     }
 
     /// What a decoder has to know of the stream.
@@ -154,24 +134,13 @@ impl Reader {
         }
     }
 
-    /// The next packet of the pictures; `None` at the end, or where damage lets the demuxer go no further.
+    /// The next packet of the pictures; `None` at the end.
     fn next(&mut self) -> Result<Option<Packet>, Stopped> {
-        loop {
-            if self.given_up.load(Ordering::Relaxed) {
-                return Err(Stopped::Left);
-            }
-            *lock(&self.packet_at) = Instant::now();
-            // A fresh one each time: reading into one that holds data would leak it.
-            let mut packet = Packet::empty();
-            match packet.read(&mut self.input) {
-                Ok(()) if packet.stream() != self.stream => {}
-                Ok(()) => return Ok(Some(packet)),
-                Err(ffmpeg::Error::Other { errno: ffmpeg::util::error::EAGAIN }) => {}
-                Err(_) if self.given_up.load(Ordering::Relaxed) => return Err(Stopped::Left),
-                Err(error) if container::is_source_failure(error) => return Err(container::refusal(error).into()),
-                Err(_) => return Ok(None),
-            }
+        let is_given_up = |packets: &Packets| packets.given_up().load(Ordering::Relaxed);
+        if is_given_up(&self.packets) {
+            return Err(Stopped::Left);
         }
+        self.packets.next().map_err(|error| if is_given_up(&self.packets) { Stopped::Left } else { error.into() })
     }
 }
 
@@ -229,8 +198,4 @@ impl Out<'_> {
         self.open = (!part.is_end).then_some(open);
         Ok(())
     }
-}
-
-fn lock(instant: &Mutex<Instant>) -> MutexGuard<'_, Instant> {
-    instant.lock().unwrap_or_else(PoisonError::into_inner)
 }

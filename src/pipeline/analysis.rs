@@ -10,8 +10,9 @@ use crate::analysis::{
     Appearance, Detail, Expressions, Face, Findings, Observation, Options, Sampling, Sighting, Track, Tracker,
     VideoFacts, quality, summarise,
 };
+use crate::config::Video;
 use crate::engine::Taken;
-use crate::media::{End, Every, Frames, Probe, Sample, Source, probe};
+use crate::media::{End, Every, Frames, Opened, Probe, Sample, Source};
 use crate::vision::{CloseUp, Crop, HeadAndEyes, Vision, Wanted, Watch, head_and_eyes, head_pose};
 
 /// Most frames that are given to the detector together: on a CPU no call is quicker for it.
@@ -19,7 +20,9 @@ const FRAMES_TOGETHER_ON_A_GPU: usize = 4;
 /// Frames that go together may take this many bytes (but one always may). As many wait for the detector, between it and the next
 /// stage, and are in the hands of both.
 const FRAME_BYTES: usize = 32 << 20;
-/// Faces from about this many on are given to the classifier without waiting for more.
+/// The classifier is called with at least so many faces, since no cache holds its weights for long ...
+const FACES_WORTH_A_CALL: usize = 4;
+/// ... unless they are fewer in so many samples. From this many faces on, no more are added.
 const FACES_TOGETHER: usize = 16;
 /// Samples whose faces may wait for the classifier: crops are small.
 const ROOM_FOR_FACES: usize = 16;
@@ -56,35 +59,50 @@ struct ReadFaces {
     busy: Duration,
 }
 
+/// A video that is being decoded already, as far as there is room for its pictures.
+pub struct Begun {
+    frames: Frames,
+    options: Options,
+    limits: Video,
+    started: Instant,
+}
+
+impl Begun {
+    /// Opens a video and begins to decode it, which needs no models. Blocks until it is known to be one.
+    ///
+    /// # Errors
+    /// Those of [`Opened::open`].
+    pub fn new(source: &Source, options: Options, limits: &Video) -> Result<Self, PipelineError> {
+        let started = Instant::now();
+        let every = Every { frames: options.sample_every, sampling: options.sampling };
+        let frames = Frames::start(Opened::open(source, limits)?, every)?;
+        Ok(Self { frames, options, limits: limits.clone(), started })
+    }
+}
+
 pub(super) fn run(
     pipeline: &Pipeline,
-    source: &Source,
-    options: Options,
+    begun: Begun,
     progress: &(dyn Fn(Progress) + Sync),
     cancel: &Cancel,
 ) -> Result<(Findings, StageTimes), PipelineError> {
-    let started = Instant::now();
-    let Pipeline { vision, hearing, limits } = pipeline;
-    let probe = probe(source, limits)?;
+    let Begun { frames, options, limits, started } = begun;
+    let Pipeline { vision, hearing, .. } = pipeline;
+    let (source, probe) = (frames.source().clone(), frames.probe().clone());
     progress(Progress { frames_done: 0, frames_total: probe.frames_total });
 
     let together = frames_together(&probe, vision.engine().device() == Some(Taken::Cuda));
     let pictures = || {
         stages::run(
             (together, 1, ROOM_FOR_FACES),
-            |to| {
-                let every = Every { frames: options.sample_every, sampling: options.sampling };
-                let frames = Frames::open(source, &probe, every, limits)?;
-                decode(frames, &probe, progress, cancel, &to)
-            },
+            |to| decode(frames, &probe, progress, cancel, &to),
             |from, to| {
                 let watch = (options.sampling == Sampling::Fast).then(Watch::default);
                 detect(vision, options.max_faces as usize, together, watch, cancel, &from, &to)
             },
             |from, to| {
-                let expressions = options.detail == Some(Detail::Expressions);
                 // What nobody has wanted before is loaded while the first frames are decoded.
-                let close_up = vision.close_up(Wanted { landmarks: options.gaze, expressions });
+                let close_up = vision.close_up(wanted(options));
                 let busy = look(&Look { vision, close_up: &close_up }, cancel, &from, &to)?;
                 Ok((busy, close_up))
             },
@@ -92,7 +110,7 @@ pub(super) fn run(
         )
     };
     let has_sound = probe.has_audio.then_some(options.speech);
-    let (seen, heard) = sound::beside(hearing, source, limits, has_sound, cancel, pictures);
+    let (seen, heard) = sound::beside(hearing, &source, &limits, has_sound, cancel, pictures);
     let ((end, decode), detect, (Busy { crops, landmarks, expressions }, close_up), read) = seen?;
     if cancel.is_cancelled() {
         return Err(PipelineError::Cancelled);
@@ -108,6 +126,11 @@ pub(super) fn run(
     let (read, speech, whole) = (read.busy, heard.busy, started.elapsed());
     let times = StageTimes { decode, detect, landmarks, expressions, read, speech, whole };
     Ok((findings, times))
+}
+
+/// What is looked for in faces besides emotions.
+pub(super) fn wanted(options: Options) -> Wanted {
+    Wanted { landmarks: options.gaze, expressions: options.detail == Some(Detail::Expressions) }
 }
 
 /// How many frames of this size are given on together.
@@ -268,9 +291,9 @@ fn read(vision: &Vision, cancel: &Cancel, from: &Receiver<Found>) -> Result<Read
         }
         let mut all = vec![first];
         let mut faces = all[0].faces.len();
-        while faces < FACES_TOGETHER
-            && let Ok(more) = from.try_recv()
-        {
+        while faces.max(all.len()) < FACES_TOGETHER {
+            let more = if faces < FACES_WORTH_A_CALL { from.recv().ok() } else { from.try_recv().ok() };
+            let Some(more) = more else { break };
             faces += more.faces.len();
             all.push(more);
         }

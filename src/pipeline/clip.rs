@@ -2,7 +2,7 @@
 
 use super::{Cancel, Pipeline, PipelineError};
 use crate::analysis::{Face, Probabilities, Verdict, quality};
-use crate::media::{Every, Frames, Probe, Sample, Source, probe};
+use crate::media::{Every, Frames, Opened, Sample, Source};
 use crate::vision::{CLIP_FRAMES, Crop, Mesh, Wanted, head_and_eyes, head_pose};
 
 /// Why a clip has no emotion.
@@ -19,14 +19,15 @@ pub enum ClipError {
 impl Pipeline {
     /// The emotion of the largest face in 15 frames of a clip, evenly spread. Blocks.
     pub fn verdict(&self, source: &Source, cancel: &Cancel) -> Result<Verdict, ClipError> {
-        let probe = probe(source, &self.limits).map_err(PipelineError::from)?;
+        let open = || Opened::open(source, &self.limits).map_err(PipelineError::from);
+        let video = open()?;
         let wanted = CLIP_FRAMES as u64;
-        let mut every = (probe.frames_total / wanted).max(1);
-        let mut seen = self.look(source, &probe, every, cancel)?;
+        let mut every = (video.probe().frames_total / wanted).max(1);
+        let mut seen = self.look(video, every, cancel)?;
         if seen.frames.len() < CLIP_FRAMES && every > 1 {
             // There are fewer frames than the container says.
             every = (seen.grabbed / wanted).max(1);
-            seen = self.look(source, &probe, every, cancel)?;
+            seen = self.look(open()?, every, cancel)?;
         }
         if seen.frames.len() < CLIP_FRAMES {
             return Err(ClipError::TooShort { frames: seen.grabbed });
@@ -49,9 +50,9 @@ impl Pipeline {
     }
 
     /// The faces of every `every`-th frame, until there are enough.
-    fn look(&self, source: &Source, probe: &Probe, every: u64, cancel: &Cancel) -> Result<Seen, PipelineError> {
+    fn look(&self, video: Opened, every: u64, cancel: &Cancel) -> Result<Seen, PipelineError> {
         let every = u32::try_from(every).unwrap_or(u32::MAX);
-        let mut frames = Frames::open(source, probe, Every::exact(every), &self.limits)?;
+        let mut frames = Frames::start(video, Every::exact(every))?;
         let mut seen = Seen { frames: Vec::with_capacity(CLIP_FRAMES), grabbed: 0 };
         while seen.frames.len() < CLIP_FRAMES
             && let Some(sample) = frames.next(&|| cancel.is_cancelled())?

@@ -18,10 +18,12 @@ use std::time::Duration;
 
 use crate::analysis::{Findings, Options};
 use crate::config::{Settings, Video};
+use crate::engine::Taken;
 use crate::media::{self, Source};
 use crate::speech::Hearing;
-use crate::vision::Vision;
+use crate::vision::{Vision, VisionError};
 
+pub use analysis::Begun;
 pub use clip::ClipError;
 pub use error::PipelineError;
 pub use lazy::LazyPipeline;
@@ -84,8 +86,24 @@ impl Pipeline {
     /// [`PipelineError::Missing`] where something has to be put in place first, [`PipelineError::Vision`] else; the
     /// text of both is for the operator.
     pub fn load(settings: &Settings) -> Result<Self, PipelineError> {
+        let pipeline = Self::load_with(settings, Vision::load)?;
+        if pipeline.vision.engine().device() == Some(Taken::Cuda) {
+            pipeline.vision.warm_up()?;
+        }
+        Ok(pipeline)
+    }
+
+    /// As [`Pipeline::load`], and begins to load what else an analysis with these options wants of faces.
+    pub fn load_for(settings: &Settings, options: Options) -> Result<Self, PipelineError> {
+        Self::load_with(settings, |settings| Vision::load_for(settings, analysis::wanted(options)))
+    }
+
+    fn load_with(
+        settings: &Settings,
+        vision: impl FnOnce(&Settings) -> Result<Vision, VisionError>,
+    ) -> Result<Self, PipelineError> {
         media::prepare();
-        let vision = Vision::load(settings).map_err(|error| {
+        let vision = vision(settings).map_err(|error| {
             if error.is_missing() { PipelineError::Missing(error) } else { PipelineError::Vision(error) }
         })?;
         let hearing = Hearing::new(vision.engine(), settings);
@@ -100,17 +118,17 @@ impl Pipeline {
         progress: &(dyn Fn(Progress) + Sync),
         cancel: &Cancel,
     ) -> Result<Findings, PipelineError> {
-        self.analyze_timed(source, options, progress, cancel).map(|(findings, _)| findings)
+        let begun = Begun::new(source, options, &self.limits)?;
+        self.finish(begun, progress, cancel).map(|(findings, _)| findings)
     }
 
-    /// As [`Pipeline::analyze`], and how long its stages took.
-    pub fn analyze_timed(
+    /// As [`Pipeline::analyze`] for a video that is begun; and how long its stages took.
+    pub fn finish(
         &self,
-        source: &Source,
-        options: Options,
+        begun: Begun,
         progress: &(dyn Fn(Progress) + Sync),
         cancel: &Cancel,
     ) -> Result<(Findings, StageTimes), PipelineError> {
-        analysis::run(self, source, options, progress, cancel)
+        analysis::run(self, begun, progress, cancel)
     }
 }

@@ -82,7 +82,7 @@ impl Models {
 }
 
 /// What an analysis wants to know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Wanted {
     pub landmarks: bool,
     /// Needs the landmarks.

@@ -20,9 +20,9 @@ mod yunet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use opencv::core::{CV_8UC3, Mat, MatTraitConst};
+use opencv::core::{CV_8UC3, Mat, MatTraitConst, Scalar};
 
-use crate::analysis::{Appearance, Face, ModelUsed, Probabilities};
+use crate::analysis::{Appearance, BBox, Face, ModelUsed, Probabilities};
 use crate::config::Settings;
 use crate::engine::{Engine, EngineError};
 
@@ -89,13 +89,23 @@ impl Vision {
     /// [`VisionError::is_missing`] tells a library, device or model file that is not there from the rest; a classifier
     /// that does not fit its description is a [`VisionError::Setting`].
     pub fn load(settings: &Settings) -> Result<Self, VisionError> {
+        Self::load_for(settings, Wanted::default())
+    }
+
+    /// As [`Vision::load`], and begins to load those that will be wanted.
+    pub fn load_for(settings: &Settings, wanted: Wanted) -> Result<Self, VisionError> {
         // Its helpers would take the cores from other videos, and pictures are small here.
         opencv::core::set_num_threads(1)?;
         let engine = Engine::start(&settings.engine)?;
-        let detector = detector::load(&engine, settings)?;
         let folder = settings.models.folder.clone();
-        let classifier = Arc::new(Classifier::load(&engine, &folder, &settings.vision.emotion)?);
         let (close_up, may_look) = (Arc::<close_up::Models>::default(), settings.vision.gaze);
+        let detector = detector::load(&engine, settings)?;
+        if wanted != Wanted::default() {
+            let (engine, folder, close_up) = (engine.clone(), folder.clone(), close_up.clone());
+            // Whoever asks for them waits for them there, and is told what is wrong.
+            std::thread::spawn(move || close_up.close_up(&engine, &folder, may_look, wanted));
+        }
+        let classifier = Arc::new(Classifier::load(&engine, &folder, &settings.vision.emotion)?);
         let described = &settings.thumbnails.model;
         let clip = if described.file.as_os_str().is_empty() {
             None
@@ -119,6 +129,18 @@ impl Vision {
         [self.detector.model(), self.classifier.model()]
             .map(|model| ModelUsed { name: model.name().to_owned(), sha256: model.sha256().to_owned() })
             .into()
+    }
+
+    /// Runs what the settings allow once, on a picture of nothing: on a GPU the first run of a model takes seconds, of which no
+    /// video should have to wait.
+    pub fn warm_up(&self) -> Result<(), VisionError> {
+        let (width, height) = (1280, 720);
+        let frame = Mat::new_rows_cols_with_default(height, width, CV_8UC3, Scalar::all(127.0))?;
+        let face = Face { bbox: BBox { x: 540.0, y: 260.0, width: 200.0, height: 200.0 }, score: 1.0, landmarks: None };
+        self.detect(&[&frame], 1)?;
+        self.classify(&[self.crop(&frame, &face)?])?;
+        self.close_up(Wanted::LANDMARKS).landmarks(&[(&frame, &face)])?;
+        Ok(())
     }
 
     /// What one analysis reads of faces besides emotions, as far as the settings allow it and its models are there. Blocks

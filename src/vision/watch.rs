@@ -7,7 +7,7 @@ use super::{Vision, VisionError, is_frame, scale};
 use crate::analysis::{BBox, Face, Landmarks, Point};
 
 /// One frame in so many is looked at as a whole, so that whoever comes is seen soon.
-const WHOLE_EVERY: u32 = 3;
+const WHOLE_EVERY: u32 = 4;
 /// The window around a face, in sides of the face.
 const AROUND: f32 = 2.5;
 /// A face that is further from the middle of its window than this, in sides of the window, may be another one's that is cut off.

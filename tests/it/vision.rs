@@ -8,7 +8,8 @@ use opencv::imgproc::{COLOR_BGR2RGB, INTER_AREA, cvt_color_def, gaussian_blur_de
 use visage::analysis::{Emotion, Face, Landmarks, Probabilities};
 use visage::config::{Colour, DetectorKind, Device, Settings};
 use visage::engine::{Engine, EngineError, Taken, fetch, manifest};
-use visage::media::{Every, Frames, Source, probe};
+use visage::media::{Every, Frames, Opened, Source};
+use visage::telemetry::{Queues, metrics};
 use visage::vision::{CloseUp, Vision, VisionError, Wanted, Watch, decode, head_and_eyes, head_pose};
 
 fn media(file: &str) -> String {
@@ -53,9 +54,8 @@ fn people() -> Mat {
 /// Every n-th frame of a clip, with its time in seconds.
 fn frames(clip: &str, every: u32) -> Vec<(f64, Mat)> {
     let limits = Settings::defaults().unwrap().video;
-    let source = Source::File(media(clip).into());
-    let probe = probe(&source, &limits).unwrap();
-    let mut frames = Frames::open(&source, &probe, Every::exact(every), &limits).unwrap();
+    let video = Opened::open(&Source::File(media(clip).into()), &limits).unwrap();
+    let mut frames = Frames::start(video, Every::exact(every)).unwrap();
     let next = || frames.next(&|| false).unwrap().map(|sample| (sample.time_s, sample.picture));
     std::iter::from_fn(next).collect()
 }
@@ -358,6 +358,27 @@ fn a_library_that_is_not_there_is_an_error_even_after_another_has_been_started()
     settings.engine.library = "/nowhere/libonnxruntime.so".to_owned();
     let error = Engine::start(&settings.engine).unwrap_err();
     assert!(error.is_missing() && error.to_string().contains("/nowhere/"), "{error}");
+}
+
+#[test]
+fn a_warm_up_runs_what_there_is_and_misses_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    for file in ["yunet_n_dynamic.onnx", "emotion.onnx"] {
+        std::fs::copy(models().join(file), folder.path().join(file)).unwrap();
+    }
+    let mut settings = settings(DetectorKind::Yunet);
+    settings.vision.emotion.name = "warmed".to_owned();
+    let calls = || {
+        let text = metrics().text(Queues { jobs_waiting: 0, jobs_running: 0, mails_waiting: 0, workers: 0 });
+        let line = text.lines().find(|line| line.contains(r#"call_rows_count{model="warmed"}"#)).map(str::to_owned);
+        line.map_or(0, |line| line.rsplit(' ').next().unwrap().parse::<u32>().unwrap())
+    };
+    settings.models.folder = folder.path().to_owned();
+    Vision::load(&settings).unwrap().warm_up().unwrap();
+    assert_eq!(calls(), 1);
+    settings.models.folder = models().to_owned();
+    Vision::load(&settings).unwrap().warm_up().unwrap();
+    assert_eq!(calls(), 2);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use opencv::core::Mat;
 use opencv::prelude::*;
 use visage::config::{Settings, Video};
-use visage::media::{End, Every, Frames, FramesError, Probe, ProbeError, Source, probe};
+use visage::media::{End, Every, Frames, FramesError, Opened, Probe, ProbeError, Source, probe};
 
 use crate::support::clips::{Clips, frame_times, shared};
 
@@ -23,9 +23,9 @@ fn probed(path: &Path) -> Probe {
 
 /// Every `every`-th frame: times and pictures.
 fn read(path: &Path, every: u32) -> (Vec<f64>, Vec<Mat>, End) {
-    let source = file(path);
-    let probe = probe(&source, &limits()).unwrap();
-    let mut frames = Frames::open(&source, &probe, Every::exact(every), &limits()).unwrap();
+    let video = Opened::open(&file(path), &limits()).unwrap();
+    let probe = video.probe().clone();
+    let mut frames = Frames::start(video, Every::exact(every)).unwrap();
     let (mut times, mut pictures) = (Vec::new(), Vec::new());
     while let Some(sample) = frames.next(&|| false).unwrap() {
         assert_eq!(sample.index as usize, times.len());
@@ -313,8 +313,10 @@ fn limits_hold_for_duration_and_pixels() {
     assert!(matches!(probe(&file(&path), &small), Err(ProbeError::TooLarge { .. })));
     assert!(probe(&file(&path), &exact).is_ok());
     // A container that does not tell its duration is stopped while decoding.
-    let unknown = Probe { duration_s: 0.0, ..probed(&path) };
-    let mut frames = Frames::open(&file(&path), &unknown, Every::exact(1), &short).unwrap();
+    let recorded = clips.moving("recorded.webm", 3.0, "-c:v libvpx -live 1");
+    let recorded = Opened::open(&file(&recorded), &short).unwrap();
+    assert!(recorded.probe().duration_s < 2.0, "{:?}", recorded.probe());
+    let mut frames = Frames::start(recorded, Every::exact(1)).unwrap();
     let error = loop {
         match frames.next(&|| false) {
             Ok(Some(_)) => {}

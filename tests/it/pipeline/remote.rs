@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 
 use visage::config::Settings;
-use visage::media::{Every, Frames, FramesError, ProbeError, Sound, Source, probe};
+use visage::media::{Every, Frames, FramesError, Opened, ProbeError, Sound, Source, probe};
 use visage::pipeline::Cancel;
 
 use super::{EVERY_20TH, analyze, pipeline};
@@ -89,8 +89,7 @@ fn a_server_that_refuses_is_at_fault_and_not_the_video() {
 /// Decodes all of a source and says how it ended.
 fn decode(source: &Source) -> Result<Option<String>, FramesError> {
     let limits = Settings::defaults().unwrap().video;
-    let probe = probe(source, &limits)?;
-    let mut frames = Frames::open(source, &probe, Every::exact(10), &limits)?;
+    let mut frames = Frames::start(Opened::open(source, &limits)?, Every::exact(10))?;
     while frames.next(&|| false)?.is_some() {}
     frames.end(|| false).map(|end| end.warning)
 }

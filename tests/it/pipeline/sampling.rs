@@ -6,7 +6,7 @@ use std::process::Command;
 use opencv::core::{Mat, MatTraitConst, MatTraitConstManual};
 use visage::analysis::Sampling;
 use visage::config::Settings;
-use visage::media::{End, Every, Frames, Source, probe};
+use visage::media::{End, Every, Frames, Opened, Source};
 
 use crate::support::clips::{Clips, frame_times};
 
@@ -19,9 +19,8 @@ fn bytes(picture: &Mat) -> Vec<u8> {
 
 fn read(path: &Path, frames: u32, sampling: Sampling) -> (Vec<Picture>, End) {
     let limits = Settings::defaults().unwrap().video;
-    let source = Source::File(path.to_owned());
-    let probe = probe(&source, &limits).unwrap();
-    let mut frames = Frames::open(&source, &probe, Every { frames, sampling }, &limits).unwrap();
+    let video = Opened::open(&Source::File(path.to_owned()), &limits).unwrap();
+    let mut frames = Frames::start(video, Every { frames, sampling }).unwrap();
     let mut pictures = Vec::new();
     while let Some(sample) = frames.next(&|| false).unwrap() {
         pictures.push((sample.time_s, bytes(&sample.picture)));
