@@ -14,7 +14,7 @@ import torch.nn.functional as F
 import data
 import train
 from figures import figures
-from network import VERSION_1, Network
+from network import NARROW, Network
 
 SEED = 1
 
@@ -27,7 +27,7 @@ def majority(loaded):
 
 PARTS = {
     "everything": {},
-    "without mixup": {"MIXED": 0},
+    "without mixup": {"mixed": 0},
     "rare classes drawn as they come": {"RARE": 0},
     "pictures only mirrored": {"augment": lambda x, random: torch.where(torch.rand(len(x), 1, 1, 1, generator=random) < 0.5, x, x.flip(3))},
     "the majority in place of the votes": {"votes": majority},
@@ -41,7 +41,7 @@ def main():
     parser.add_argument("--side", type=int, default=32)
     given = parser.parse_args()
 
-    load, augment, mixed, rare = data.load, data.augment, train.MIXED, train.RARE
+    load, augment, rare = data.load, data.augment, train.RARE
     train.SIDES = [(1, given.side)]
     data.SIDE = given.side
     small = lambda x: F.interpolate(x, size=(given.side, given.side), mode="bilinear", antialias=True, align_corners=False)
@@ -52,12 +52,12 @@ def main():
         data.load = lambda path, split: (lambda x, votes, truth: (small(x), votes, truth))(
             *(changed(load(path, split)) if split == "train" else load(path, split)))
         data.augment = changes.get("augment", augment)
-        train.MIXED, train.RARE = changes.get("MIXED", mixed), changes.get("RARE", rare)
+        train.RARE = changes.get("RARE", rare)
         pictures, _, truth = data.load(given.data, "valid")
         with tempfile.TemporaryDirectory() as folder:
             checkpoint = os.path.join(folder, "ablation.pt")
-            average = train.train(given.data, checkpoint, None, SEED, given.epochs, VERSION_1)
-            last = Network(**VERSION_1)
+            average = train.train(given.data, checkpoint, SEED, given.epochs, NARROW, mixed=changes.get("mixed", train.MIXED))
+            last = Network(**NARROW)
             last.load_state_dict(torch.load(checkpoint)["net"])
         nets = {name: average} | ({"without averaging": last} if not changes else {})
         for label, net in nets.items():

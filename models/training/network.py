@@ -50,7 +50,7 @@ class Network(nn.Module):
         return self.classes(self.dropout(self.features(x).mean((2, 3))))
 
 
-# Of version 1: 80 million multiplications a face.
-VERSION_1 = dict(stem=[(16, 3, 1), (32, 3, 2)], stages=[(32, 2), (64, 2), (128, 2)], head=(192, 3))
+# 80 million multiplications a face.
+NARROW = dict(stem=[(16, 3, 1), (32, 3, 2)], stages=[(32, 2), (64, 2), (128, 2)], head=(192, 3))
 # 156 million multiplications a face.
-WIDER = dict(stem=[(24, 3, 1), (48, 3, 2)], stages=[(48, 2), (96, 2), (160, 2)], head=(192, 3))
+WIDE = dict(stem=[(24, 3, 1), (48, 3, 2)], stages=[(48, 2), (96, 2), (160, 2)], head=(192, 3))

@@ -1,9 +1,9 @@
 """From the data to models/emotion.onnx and its figures, in one command.
 
-usage: python recipe.py FERPLUS.npz OUT.onnx [--start VERSION1.onnx] [--epochs N] [--checkpoint FILE.pt] [--seed N]
+usage: python recipe.py FERPLUS.npz OUT.onnx [--epochs N] [--checkpoint FILE.pt] [--seed N]
 
-With --start the network begins as version 1's, widened; without it, with nothing, and sees small pictures first. Training that was stopped
-goes on from the checkpoint.
+A narrow network is trained from nothing, on small pictures first; then it is widened and trained on, N epochs each. Training that was
+stopped goes on from its checkpoints, FILE.pt.narrow and FILE.pt.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import data
 import export
 import train
 from figures import figures
+from network import NARROW, WIDE
 
 VERSION = "2.0"
 DEFAULT = 0.8  # of vision.emotion.prior
@@ -53,13 +54,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data")
     parser.add_argument("out")
-    parser.add_argument("--start")
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--checkpoint", default="emotion.pt")
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
 
-    net = train.train(given.data, given.checkpoint, given.start, given.seed, given.epochs)
+    narrow = train.train(given.data, given.checkpoint + ".narrow", given.seed, given.epochs, NARROW)
+    net = train.train(given.data, given.checkpoint, given.seed + 1, given.epochs, WIDE, narrow, train.MIXED)
     pictures, _, truth = data.load(given.data, "valid")
     prior = data.load(given.data, "train")[1].mean(0).numpy()
     truth = truth.numpy()
@@ -72,7 +73,7 @@ def main():
     degrees = export.temperature(logits, truth)
     print(f"temperature {degrees:.2f}; calibration error {figures(logits, truth)['ece']:.4f} before, "
           f"{figures(logits / degrees, truth)['ece']:.4f} after, {figures(crossed, truth)['ece']:.4f} by halves")
-    origin = f"{given.epochs} epochs" + (" from version 1, widened" if given.start else "") + f", seed {given.seed}"
+    origin = f"{given.epochs} epochs narrow, {given.epochs} wide, seed {given.seed}"
     model = export.export(net, degrees, prior, VERSION, origin)
     with open(given.out, "wb") as file:
         file.write(model)

@@ -9,16 +9,16 @@ import torch
 import torch.nn.functional as F
 
 import data
-import start
-from network import VERSION_1, WIDER, Network
+import widen
+from network import Network
 
 BATCH = 64
 RATE = 0.06  # the highest; from nothing to it in WARM_UP steps, and back along a cosine
-RATE_FROM_WEIGHTS = 0.03  # where the training starts from given weights
+RATE_WIDENED = 0.03  # the same for a network that begins as a narrower one
 EMA = 0.9993
 WARM_UP = 500  # steps
 RARE = 0.35  # a picture is drawn as often as its classes are rare to this power; 0 is as they come, 1 all classes alike
-MIXED = 0.2  # how much of another picture is mixed in: Beta(MIXED, MIXED), the smaller share; 0 is nothing
+MIXED = 0.2  # how much of another picture is mixed in, where any is: Beta(MIXED, MIXED), the smaller share
 # A training that begins with nothing sees small pictures first, which cost less: up to this share of the epochs, this side.
 SIDES = [(0.3, 32), (0.65, 40), (1, data.SIDE)]
 
@@ -33,12 +33,13 @@ def narrow_floats(device):
     return device == "cuda" or torch.cpu._is_avx512_bf16_supported()
 
 
-def side(epoch, epochs, weights):
+def side(epoch, epochs, narrow):
     """Of the pictures in this epoch."""
-    return data.SIDE if weights else next(side for until, side in SIDES if epoch < until * epochs)
+    return data.SIDE if narrow else next(side for until, side in SIDES if epoch < until * epochs)
 
 
-def train(path, checkpoint, weights, seed, epochs, form=WIDER):
+def train(path, checkpoint, seed, epochs, form, narrow=None, mixed=0):
+    """Trains a network of this form, from nothing or from a narrower network of the same depth; gives its averaged weights."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(seed)
     pictures, votes, _ = data.load(path, "train")
@@ -51,8 +52,8 @@ def train(path, checkpoint, weights, seed, epochs, form=WIDER):
 
     layout = dict(memory_format=torch.channels_last)
     net, average = Network(**form), Network(**form)
-    if weights:
-        start.widen(start.load(Network(**VERSION_1), weights, pictures[:1024]), net, seed)
+    if narrow:
+        widen.widen(narrow.cpu(), net, seed)
     net, average = net.to(device, **layout), average.to(device, **layout).eval()
     average.load_state_dict(net.state_dict())
     parameters = list(net.parameters())
@@ -87,15 +88,15 @@ def train(path, checkpoint, weights, seed, epochs, form=WIDER):
         for step in range(per_epoch):
             chosen = picked[step * BATCH:(step + 1) * BATCH]
             x, y = data.augment(pictures[chosen], random), votes[chosen]
-            own = float(mixing.beta(MIXED, MIXED)) if MIXED else 1.0
+            own = float(mixing.beta(mixed, mixed)) if mixed else 1.0
             own, others = max(own, 1 - own), torch.randperm(BATCH, generator=random)
             x, y = own * x + (1 - own) * x[others], own * y + (1 - own) * y[others]
-            if (small := side(epoch, epochs, weights)) != data.SIDE:
+            if (small := side(epoch, epochs, narrow)) != data.SIDE:
                 x = F.interpolate(x, size=(small, small), mode="bilinear", antialias=True, align_corners=False)
             x, y = data.scaled(x).to(device, **layout), y.to(device)
             done = epoch * per_epoch + step
             for group in optimiser.param_groups:
-                group["lr"] = (RATE_FROM_WEIGHTS if weights else RATE) * share(done, epochs * per_epoch)
+                group["lr"] = (RATE_WIDENED if narrow else RATE) * share(done, epochs * per_epoch)
             with torch.autocast(device, torch.bfloat16, enabled=narrow_floats(device)):
                 logits = net(x)
             loss = -(y * F.log_softmax(logits.float() + shift, 1)).sum(1).mean()
