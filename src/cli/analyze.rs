@@ -1,7 +1,6 @@
 //! `visage analyze`: a video on disk to its result.
 
 use std::io::{BufWriter, Write};
-use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -120,8 +119,7 @@ pub fn run(args: Args, settings: Settings) -> Result<(), Failure> {
         (begun, loading.join().unwrap_or(Err(PipelineError::Broken("load"))))
     });
     let begun = begun.map_err(|error| failure(&args.file, error))?;
-    // The process ends with the analysis: models need not be taken down one by one.
-    let pipeline = ManuallyDrop::new(pipeline.map_err(|error| failure(&args.file, error))?);
+    let pipeline = pipeline.map_err(|error| failure(&args.file, error))?;
     let reporter = args.html.is_some().then(|| Reporter::new(&settings)).transpose();
     let reporter = reporter.map_err(|error| Failure::Settings(error.to_string()))?;
 

@@ -19,6 +19,7 @@ mod yunet;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use opencv::core::{CV_8UC3, Mat, MatTraitConst, Scalar};
 
@@ -80,6 +81,23 @@ pub struct Vision {
     close_up: Arc<close_up::Models>,
     classifier: Arc<Classifier>,
     clip: Option<Arc<ClipModel>>,
+    _ahead: Option<Arc<Ahead>>,
+}
+
+/// A thread that loads models. It is waited for in the end: a process that exits in the middle of it crashes.
+struct Ahead(Option<JoinHandle<()>>);
+
+impl Ahead {
+    fn run(load: impl FnOnce() + Send + 'static) -> Self {
+        // Without a thread they are loaded by whoever asks first.
+        Self(std::thread::Builder::new().name("load".to_owned()).spawn(load).ok())
+    }
+}
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        let _ = self.0.take().map(JoinHandle::join);
+    }
 }
 
 impl Vision {
@@ -100,11 +118,11 @@ impl Vision {
         let folder = settings.models.folder.clone();
         let (close_up, may_look) = (Arc::<close_up::Models>::default(), settings.vision.gaze);
         let detector = detector::load(&engine, settings)?;
-        if wanted != Wanted::default() {
+        let ahead = (wanted != Wanted::default()).then(|| {
             let (engine, folder, close_up) = (engine.clone(), folder.clone(), close_up.clone());
             // Whoever asks for them waits for them there, and is told what is wrong.
-            std::thread::spawn(move || close_up.close_up(&engine, &folder, may_look, wanted));
-        }
+            Arc::new(Ahead::run(move || drop(close_up.close_up(&engine, &folder, may_look, wanted))))
+        });
         let classifier = Arc::new(Classifier::load(&engine, &folder, &settings.vision.emotion)?);
         let described = &settings.thumbnails.model;
         let clip = if described.file.as_os_str().is_empty() {
@@ -116,7 +134,7 @@ impl Vision {
         } else {
             Some(Arc::new(ClipModel::load(&engine, &folder, described)?))
         };
-        Ok(Self { engine, folder, may_look, detector, close_up, classifier, clip })
+        Ok(Self { engine, folder, may_look, detector, close_up, classifier, clip, _ahead: ahead })
     }
 
     /// The engine underneath.

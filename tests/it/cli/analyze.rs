@@ -48,6 +48,16 @@ fn the_result_goes_to_standard_output_as_json_and_nothing_else_does() {
 }
 
 #[test]
+fn a_refusal_waits_for_the_models_that_are_being_loaded() {
+    let Some(models) = models() else { return };
+    // An exit in the middle of loading is a crash, now and then.
+    for _ in 0..20 {
+        let output = visage(Some(models.path()), &["/nowhere/clip.mp4"]);
+        assert_eq!(output.status.code(), Some(3), "{} {}", output.status, words(&output));
+    }
+}
+
+#[test]
 fn nothing_is_kept_in_the_home_of_whoever_analyzes() {
     // The inference library would start a database there of what is run, to be sent to its makers.
     let (Some(models), Some(clip)) = (models(), shared("single_face.mp4")) else { return };
