@@ -63,7 +63,6 @@ struct ReadFaces {
 pub struct Begun {
     frames: Frames,
     options: Options,
-    limits: Video,
     started: Instant,
 }
 
@@ -76,7 +75,7 @@ impl Begun {
         let started = Instant::now();
         let every = Every { frames: options.sample_every, sampling: options.sampling };
         let frames = Frames::start(Opened::open(source, limits)?, every)?;
-        Ok(Self { frames, options, limits: limits.clone(), started })
+        Ok(Self { frames, options, started })
     }
 }
 
@@ -86,8 +85,8 @@ pub(super) fn run(
     progress: &(dyn Fn(Progress) + Sync),
     cancel: &Cancel,
 ) -> Result<(Findings, StageTimes), PipelineError> {
-    let Begun { frames, options, limits, started } = begun;
-    let Pipeline { vision, hearing, .. } = pipeline;
+    let Begun { frames, options, started } = begun;
+    let Pipeline { vision, hearing, limits } = pipeline;
     let (source, probe) = (frames.source().clone(), frames.probe().clone());
     progress(Progress { frames_done: 0, frames_total: probe.frames_total });
 
@@ -110,7 +109,7 @@ pub(super) fn run(
         )
     };
     let has_sound = probe.has_audio.then_some(options.speech);
-    let (seen, heard) = sound::beside(hearing, &source, &limits, has_sound, cancel, pictures);
+    let (seen, heard) = sound::beside(hearing, &source, limits, has_sound, cancel, pictures);
     let ((end, decode), detect, (Busy { crops, landmarks, expressions }, close_up), read) = seen?;
     if cancel.is_cancelled() {
         return Err(PipelineError::Cancelled);

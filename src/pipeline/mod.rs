@@ -21,7 +21,7 @@ use crate::config::{Settings, Video};
 use crate::engine::Taken;
 use crate::media::{self, Source};
 use crate::speech::Hearing;
-use crate::vision::{Vision, VisionError};
+use crate::vision::{Vision, Wanted};
 
 pub use analysis::Begun;
 pub use clip::ClipError;
@@ -86,7 +86,7 @@ impl Pipeline {
     /// [`PipelineError::Missing`] where something has to be put in place first, [`PipelineError::Vision`] else; the
     /// text of both is for the operator.
     pub fn load(settings: &Settings) -> Result<Self, PipelineError> {
-        let pipeline = Self::load_with(settings, Vision::load)?;
+        let pipeline = Self::load_wanted(settings, Wanted::default())?;
         if pipeline.vision.engine().device() == Some(Taken::Cuda) {
             pipeline.vision.warm_up()?;
         }
@@ -95,15 +95,12 @@ impl Pipeline {
 
     /// As [`Pipeline::load`], and begins to load what else an analysis with these options wants of faces.
     pub fn load_for(settings: &Settings, options: Options) -> Result<Self, PipelineError> {
-        Self::load_with(settings, |settings| Vision::load_for(settings, analysis::wanted(options)))
+        Self::load_wanted(settings, analysis::wanted(options))
     }
 
-    fn load_with(
-        settings: &Settings,
-        vision: impl FnOnce(&Settings) -> Result<Vision, VisionError>,
-    ) -> Result<Self, PipelineError> {
+    fn load_wanted(settings: &Settings, wanted: Wanted) -> Result<Self, PipelineError> {
         media::prepare();
-        let vision = vision(settings).map_err(|error| {
+        let vision = Vision::load_for(settings, wanted).map_err(|error| {
             if error.is_missing() { PipelineError::Missing(error) } else { PipelineError::Vision(error) }
         })?;
         let hearing = Hearing::new(vision.engine(), settings);
