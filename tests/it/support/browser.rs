@@ -38,7 +38,8 @@ impl Browser {
     pub async fn open(width: u32, height: u32, arguments: &[String]) -> Self {
         let turn = ONE.lock().await;
         let http = Client::builder().no_proxy().build().unwrap();
-        // On a busy machine the browser may come up too late for the driver, which then gives it up.
+        // On a busy machine the browser may come up too late for the driver, which then gives it up; and the driver ends at
+        // once where the port that it chose for IPv4 is taken for IPv6.
         let mut tries = 0;
         let (process, session, profile) = loop {
             let profile = tempfile::tempdir().unwrap();
@@ -61,12 +62,20 @@ impl Browser {
             let options = json!({"args": args, "prefs": prefs});
             let wanted = json!({"capabilities": {"alwaysMatch": {"goog:chromeOptions": options}}});
             let (mut process, port) = start_driver();
-            let base = format!("http://127.0.0.1:{port}/session");
             tries += 1;
-            match ask(&http, Method::POST, &base, wanted).await {
-                Ok(begun) => break (process, format!("{base}/{}", begun["sessionId"].as_str().unwrap()), profile),
-                Err(error) => assert!(tries < 3, "Chromium does not start: {error}"),
-            }
+            let error = match port {
+                Ok(port) => {
+                    let base = format!("http://127.0.0.1:{port}/session");
+                    match ask(&http, Method::POST, &base, wanted).await {
+                        Ok(begun) => {
+                            break (process, format!("{base}/{}", begun["sessionId"].as_str().unwrap()), profile);
+                        }
+                        Err(error) => error,
+                    }
+                }
+                Err(said) => format!("chromedriver says no port, but {said:?}"),
+            };
+            assert!(tries < 5, "Chromium does not start: {error}");
             let _ = process.kill();
             let _ = process.wait();
         };
@@ -249,21 +258,22 @@ async fn ask(http: &Client, method: Method, url: &str, body: Value) -> Result<Va
     if is_good { Ok(answer["value"].take()) } else { Err(answer["value"]["message"].to_string()) }
 }
 
-/// Starts the WebDriver on a port that it chooses.
-#[expect(clippy::zombie_processes, reason = "it is waited for where the browser is dropped")]
-fn start_driver() -> (Child, u16) {
+/// Starts the WebDriver on a port that it chooses; what it says instead, if it says no port.
+fn start_driver() -> (Child, Result<u16, String>) {
     let mut process = Command::new("chromedriver")
         .args(["--port=0", "--log-level=SEVERE"])
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .expect("scripts/install-test-deps.sh installs chromium and chromium-driver");
+    let mut said = String::new();
     let lines = BufReader::new(process.stdout.take().unwrap()).lines();
     for line in lines.map_while(Result::ok) {
         if let Some(rest) = line.split("started successfully on port ").nth(1) {
-            let port = rest.trim_end_matches('.').trim().parse().unwrap();
-            return (process, port);
+            return (process, Ok(rest.trim_end_matches('.').trim().parse().unwrap()));
         }
+        said.push_str(&line);
+        said.push('\n');
     }
-    panic!("chromedriver says no port");
+    (process, Err(said))
 }
