@@ -144,7 +144,8 @@ pub fn run(args: Args, settings: Settings) -> Result<(), Failure> {
     if args.stage_times {
         eprintln!("{}", in_seconds(&times));
     }
-    print(&findings)
+    print(&findings)?;
+    super::leave()
 }
 
 fn language(text: &str) -> Result<Language, &'static str> {

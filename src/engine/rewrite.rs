@@ -14,8 +14,13 @@ const BLOCK: usize = 16;
 pub(super) fn for_cpu(model: &[u8]) -> Option<Vec<u8>> {
     let mut model = onnx_rs::parse(model).ok()?;
     let graph = model.graph.as_mut()?;
-    let stand_ins: Vec<Option<StandIn>> =
+    let mut stand_ins: Vec<Option<StandIn>> =
         graph.node.iter().enumerate().map(|(n, node)| StandIn::of(n, node, graph)).collect();
+    for number in 0..graph.node.len() {
+        for (place, stand_in) in both_signs(number, graph).into_iter().flatten() {
+            stand_ins[place] = Some(stand_in);
+        }
+    }
     if stand_ins.iter().all(Option::is_none) {
         return None;
     }
@@ -24,6 +29,8 @@ pub(super) fn for_cpu(model: &[u8]) -> Option<Vec<u8>> {
         match stand_in {
             Some(StandIn::PRelu(parts)) => parts.put(&node, &mut nodes, &mut graph.initializer),
             Some(StandIn::Pad(pad)) => pad.put(&node, &mut nodes, &mut graph.initializer),
+            Some(StandIn::Conv(conv)) => conv.put(node, &mut nodes, &mut graph.initializer),
+            Some(StandIn::Relu) => nodes.push(plain(OpType::Relu, vec![node.input[0]], node.output[0])),
             None => nodes.push(node),
         }
     }
@@ -37,6 +44,9 @@ pub(super) fn for_cpu(model: &[u8]) -> Option<Vec<u8>> {
 enum StandIn {
     PRelu(Parts),
     Pad(Widening),
+    Conv(Weights),
+    /// `Relu` in the place of `PRelu`.
+    Relu,
 }
 
 impl StandIn {
@@ -99,11 +109,10 @@ fn channels(graph: &Graph<'_>, tensor: &str) -> Option<usize> {
     }
 }
 
-/// What stands in for one `PRelu` with a slope a channel: its slopes, and names for what comes between.
+/// What stands in for one `PRelu` whose channels fill blocks: its slopes, and names for what comes between.
 ///
 /// For a slope a, `PRelu(x) = x + (1 - a) max(-x, 0)`, and scaling a channel is a depthwise convolution of one point, which
-/// takes the maximum and the sum along. Where channels do not fill the blocks, `PRelu(x) = max(x, 0) + a min(x, 0)`, as plain
-/// arithmetic.
+/// takes the maximum and the sum along.
 struct Parts {
     slopes: Vec<f32>,
     names: [String; 5],
@@ -111,55 +120,143 @@ struct Parts {
 
 impl Parts {
     fn of(number: usize, node: &Node<'_>, graph: &Graph<'_>) -> Option<Self> {
-        let ([_, slopes], [_], OpType::PRelu, "") = (&node.input[..], &node.output[..], &node.op_type, node.domain)
-        else {
-            return None;
-        };
-        let slopes = graph.get_initializer(slopes).filter(|slopes| slopes.data_type() == DataType::Float)?;
-        // One a channel of [batch, channels, height, width]; with fewer sizes they would not tell which of its input's they are.
-        let [1, channels, 1, 1] = slopes.dims() else { return None };
-        let names = ["zero", "minus", "scale", "below", "scaled"].map(|part| format!("prelu {number} {part}"));
-        let slopes = slopes.as_f32()?.into_owned();
-        (usize::try_from(*channels) == Ok(slopes.len())).then_some(Self { slopes, names })
+        let slopes = slopes(node, graph)?;
+        let names = ["minus", "mirrored", "below", "scale", "scaled"].map(|part| format!("prelu {number} {part}"));
+        slopes.len().is_multiple_of(BLOCK).then_some(Self { slopes, names })
     }
 
     fn put<'a>(&'a self, node: &Node<'a>, nodes: &mut Vec<Node<'a>>, constants: &mut Vec<TensorProto<'a>>) {
-        let [zero, minus, scale, below, scaled] = self.names.each_ref().map(String::as_str);
+        let [minus, mirrored, below, scale, scaled] = self.names.each_ref().map(String::as_str);
         let (from, to) = (node.input[0], node.output[0]);
-        let channels = self.slopes.len();
-        let count = i64::try_from(channels).unwrap_or(i64::MAX);
-        if channels.is_multiple_of(BLOCK) {
-            let one_point = vec![count, 1, 1, 1];
-            constants.push(TensorProto::from_f32(minus, one_point.clone(), vec![-1.0; channels]));
-            constants.push(TensorProto::from_f32(
-                scale,
-                one_point,
-                self.slopes.iter().map(|slope| 1.0 - slope).collect(),
-            ));
-            let by_channel = |from, by, to| Node {
-                attribute: vec![
-                    Attribute { name: "group", r#type: AttributeType::Int, i: count, ..Attribute::default() },
-                    Attribute {
-                        name: "kernel_shape",
-                        r#type: AttributeType::Ints,
-                        ints: vec![1, 1],
-                        ..Attribute::default()
-                    },
-                ],
-                ..plain(OpType::Conv, vec![from, by], to)
-            };
-            nodes.push(by_channel(from, minus, zero));
-            nodes.push(plain(OpType::Relu, vec![zero], below));
-            nodes.push(by_channel(below, scale, scaled));
-            nodes.push(plain(OpType::Add, vec![scaled, from], to));
-        } else {
-            constants.push(TensorProto::from_f32(zero, Vec::new(), vec![0.0]));
-            constants.push(TensorProto::from_f32(scale, vec![1, count, 1, 1], self.slopes.clone()));
-            nodes.push(plain(OpType::Min, vec![from, zero], below));
-            nodes.push(plain(OpType::Mul, vec![below, scale], scaled));
-            nodes.push(plain(OpType::Relu, vec![from], minus));
-            nodes.push(plain(OpType::Add, vec![scaled, minus], to));
+        let count = i64::try_from(self.slopes.len()).unwrap_or(i64::MAX);
+        let one_point = vec![count, 1, 1, 1];
+        constants.push(TensorProto::from_f32(minus, one_point.clone(), vec![-1.0; self.slopes.len()]));
+        constants.push(TensorProto::from_f32(scale, one_point, self.slopes.iter().map(|slope| 1.0 - slope).collect()));
+        let by_channel = |from, by, to| {
+            let ints = |name, ints| Attribute { name, r#type: AttributeType::Ints, ints, ..Attribute::default() };
+            let group = Attribute { name: "group", r#type: AttributeType::Int, i: count, ..Attribute::default() };
+            let conv = plain(OpType::Conv, vec![from, by], to);
+            Node { attribute: vec![group, ints("kernel_shape", vec![1, 1])], ..conv }
+        };
+        nodes.push(by_channel(from, minus, mirrored));
+        nodes.push(plain(OpType::Relu, vec![mirrored], below));
+        nodes.push(by_channel(below, scale, scaled));
+        nodes.push(plain(OpType::Add, vec![scaled, from], to));
+    }
+}
+
+/// The slopes of a `PRelu` that has one a channel of [batch, channels, height, width]; with fewer sizes they would not tell which
+/// of its input's they are.
+fn slopes(node: &Node<'_>, graph: &Graph<'_>) -> Option<Vec<f32>> {
+    let ([_, slopes], [_], OpType::PRelu, "") = (&node.input[..], &node.output[..], &node.op_type, node.domain) else {
+        return None;
+    };
+    let slopes = graph.get_initializer(slopes).filter(|slopes| slopes.data_type() == DataType::Float)?;
+    let [1, channels, 1, 1] = slopes.dims() else { return None };
+    let channels = usize::try_from(*channels).ok()?;
+    Some(slopes.as_f32()?.into_owned()).filter(|slopes| slopes.len() == channels)
+}
+
+/// What stands in for a `PRelu` whose channels fill half a block, and for the convolutions around it: both signs of each channel,
+/// which cost no more than one.
+///
+/// For a slope a, `PRelu(x) = max(x, 0) - a max(-x, 0)`. Where a convolution gives x, a depthwise one reads it, and another one
+/// what comes of that, the first can give -x as well, the slopes go into the second, and the third adds up.
+fn both_signs(number: usize, graph: &Graph<'_>) -> Option<[(usize, StandIn); 4]> {
+    let prelu = &graph.node[number];
+    let slopes = slopes(prelu, graph)?;
+    if slopes.len() % BLOCK != BLOCK / 2 {
+        return None;
+    }
+    let before = graph.node.iter().position(|node| node.output.contains(&prelu.input[0]))?;
+    let is_read_once = only_reader(graph, prelu.input[0]) == Some(number);
+    let depthwise = only_reader(graph, prelu.output[0])?;
+    let behind = only_reader(graph, graph.node[depthwise].output.first()?)?;
+    let [mut first, mut second, mut third] =
+        [(before, 1), (depthwise, slopes.len()), (behind, 1)].map(|(place, groups)| Weights::of(place, groups, graph));
+    let (first, second, third) = (first.as_mut()?, second.as_mut()?, third.as_mut()?);
+    if !is_read_once || first.dims[0] != second.dims[0] || second.dims[1] != 1 || third.dims[1] != second.dims[0] {
+        return None;
+    }
+    let minus: Vec<f32> = first.weights.iter().map(|weight| -weight).collect();
+    first.weights.extend(minus);
+    if let Some(bias) = &mut first.bias {
+        let minus: Vec<f32> = bias.iter().map(|bias| -bias).collect();
+        bias.extend(minus);
+    }
+    let points = second.weights.len() / slopes.len();
+    let below: Vec<f32> = second.weights.iter().enumerate().map(|(n, weight)| -slopes[n / points] * weight).collect();
+    second.weights.extend(below);
+    if let Some(bias) = &mut second.bias {
+        bias.resize(2 * slopes.len(), 0.0);
+    }
+    let inputs = third.weights.len() / third.dims[0];
+    third.weights = third.weights.chunks(inputs).flat_map(|to_one| [to_one, to_one].concat()).collect();
+    (first.dims[0], second.dims[0], third.dims[1]) = (2 * first.dims[0], 2 * second.dims[0], 2 * third.dims[1]);
+    second.groups *= 2;
+    let taken = |weights: &mut Weights| StandIn::Conv(std::mem::take(weights));
+    Some([(before, taken(first)), (number, StandIn::Relu), (depthwise, taken(second)), (behind, taken(third))])
+}
+
+/// The node that alone reads a tensor, unless it leaves the graph as well.
+fn only_reader(graph: &Graph<'_>, tensor: &str) -> Option<usize> {
+    let mut readers = graph.node.iter().enumerate().filter(|(_, node)| node.input.contains(&tensor));
+    let leaves = graph.output.iter().any(|output| output.name == tensor);
+    let (only, None, false) = (readers.next()?, readers.next(), leaves) else { return None };
+    Some(only.0)
+}
+
+/// Other weights for a convolution.
+#[derive(Default)]
+struct Weights {
+    dims: Vec<usize>,
+    weights: Vec<f32>,
+    bias: Option<Vec<f32>>,
+    groups: usize,
+    names: [String; 2],
+}
+
+impl Weights {
+    /// Those that a convolution of so many groups has.
+    fn of(number: usize, groups: usize, graph: &Graph<'_>) -> Option<Self> {
+        let node = &graph.node[number];
+        let told = node.attribute.iter().find(|attribute| attribute.name == "group").map_or(1, |group| group.i);
+        let ([_, weights, bias @ ..], [_], OpType::Conv, "") =
+            (&node.input[..], &node.output[..], &node.op_type, node.domain)
+        else {
+            return None;
+        };
+        let constant = |name: &str| Some(graph.get_initializer(name)?.as_f32()?.into_owned());
+        let dims = graph.get_initializer(weights)?.dims().iter().map(|size| usize::try_from(*size).ok());
+        let dims: Vec<usize> = dims.collect::<Option<_>>()?;
+        let weights = constant(weights)?;
+        let bias = match bias {
+            [] => None,
+            [bias] => Some(constant(bias)?),
+            _ => return None,
+        };
+        let fits = dims.len() == 4
+            && !weights.is_empty()
+            && weights.len() == dims.iter().product::<usize>()
+            && bias.as_ref().is_none_or(|bias| bias.len() == dims[0])
+            && usize::try_from(told) == Ok(groups);
+        let names = ["weights", "bias"].map(|part| format!("conv {number} {part}"));
+        fits.then_some(Self { dims, weights, bias, groups, names })
+    }
+
+    fn put<'a>(&'a self, mut node: Node<'a>, nodes: &mut Vec<Node<'a>>, constants: &mut Vec<TensorProto<'a>>) {
+        let size = |size: &usize| i64::try_from(*size).unwrap_or(i64::MAX);
+        let [weights, bias] = self.names.each_ref().map(String::as_str);
+        constants.push(TensorProto::from_f32(weights, self.dims.iter().map(size).collect(), self.weights.clone()));
+        node.input[1] = weights;
+        if let Some(values) = &self.bias {
+            constants.push(TensorProto::from_f32(bias, vec![size(&values.len())], values.clone()));
+            node.input[2] = bias;
         }
+        for attribute in node.attribute.iter_mut().filter(|attribute| attribute.name == "group") {
+            attribute.i = size(&self.groups);
+        }
+        nodes.push(node);
     }
 }
 
@@ -187,17 +284,78 @@ mod tests {
             plain(OpType::PRelu, vec!["a", "slopes"], "b"),
             plain(OpType::PRelu, vec!["b", "slopes"], "y"),
         ];
-        for channels in [3, 32] {
-            let slopes = TensorProto::from_f32("slopes", vec![1, channels, 1, 1], vec![0.5; channels as usize]);
-            let rewritten = for_cpu(&model(nodes.clone(), slopes)).unwrap();
-            let rewritten = onnx_rs::parse(&rewritten).unwrap();
-            let graph = rewritten.graph.unwrap();
-            assert_eq!(graph.node.len(), 1 + 2 * 4);
-            assert!(graph.node.iter().all(|node| node.op_type != OpType::PRelu));
-            assert_eq!(graph.node.iter().filter(|node| node.output == ["b"] || node.output == ["y"]).count(), 2);
-            assert!(graph.initializer.iter().all(|constant| constant.name() != "slopes"), "nothing uses them any more");
-            assert_eq!(rewritten.metadata_props[0].value, "7");
+        let slopes =
+            |channels: i64| TensorProto::from_f32("slopes", vec![1, channels, 1, 1], vec![0.5; channels as usize]);
+        let rewritten = for_cpu(&model(nodes.clone(), slopes(32))).unwrap();
+        let rewritten = onnx_rs::parse(&rewritten).unwrap();
+        let graph = rewritten.graph.unwrap();
+        assert_eq!(graph.node.len(), 1 + 2 * 4);
+        assert!(graph.node.iter().all(|node| node.op_type != OpType::PRelu));
+        assert_eq!(graph.node.iter().filter(|node| node.output == ["b"] || node.output == ["y"]).count(), 2);
+        assert!(graph.initializer.iter().all(|constant| constant.name() != "slopes"), "nothing uses them any more");
+        assert_eq!(rewritten.metadata_props[0].value, "7");
+        for channels in [3, 8] {
+            assert_eq!(for_cpu(&model(nodes.clone(), slopes(channels))), None, "{channels} fill no blocks");
         }
+    }
+
+    /// A convolution to eight channels, a `PRelu`, a depthwise convolution and one that reads all of it; `also` reads as well.
+    fn bottleneck(also: &str, depthwise: &str) -> Vec<u8> {
+        let constant = |name, dims: &[i64]| {
+            let values = (0..dims.iter().product::<i64>()).map(|n| n as f32 + 1.0).collect();
+            TensorProto::from_f32(name, dims.to_vec(), values)
+        };
+        let group = Attribute { name: "group", r#type: AttributeType::Int, i: 8, ..Attribute::default() };
+        let by_channel = plain(OpType::Conv, vec!["c", "w2", "b2"], "d");
+        let graph = Graph {
+            node: vec![
+                plain(OpType::Conv, vec!["a", "w1", "b1"], "b"),
+                plain(OpType::PRelu, vec!["b", "slopes"], "c"),
+                Node { attribute: vec![Attribute { name: depthwise, ..group }], ..by_channel },
+                plain(OpType::Conv, vec!["d", "w3"], "e"),
+                plain(OpType::Add, vec!["e", also], "y"),
+            ],
+            initializer: vec![
+                constant("w1", &[8, 2, 1, 1]),
+                constant("b1", &[8]),
+                constant("slopes", &[1, 8, 1, 1]),
+                constant("w2", &[8, 1, 1, 1]),
+                constant("b2", &[8]),
+                constant("w3", &[3, 8, 1, 1]),
+            ],
+            ..Graph::default()
+        };
+        onnx_rs::encode(&Model { graph: Some(graph), ..Model::default() })
+    }
+
+    #[test]
+    fn half_a_block_of_channels_is_filled_with_their_other_sign() {
+        let rewritten = for_cpu(&bottleneck("e", "group")).unwrap();
+        let graph = onnx_rs::parse(&rewritten).unwrap().graph.unwrap();
+        let kinds = graph.node.iter().map(|node| node.op_type.clone());
+        assert_eq!(kinds.collect::<Vec<_>>(), [OpType::Conv, OpType::Relu, OpType::Conv, OpType::Conv, OpType::Add]);
+        assert_eq!(graph.node[2].attribute[0].i, 16);
+        let constant = |node: usize, input: usize| {
+            let tensor = graph.get_initializer(graph.node[node].input[input]).unwrap();
+            (tensor.dims().to_vec(), tensor.as_f32().unwrap().into_owned())
+        };
+        let signs = |n: usize| [n as f32, -(n as f32)];
+        let (dims, weights) = constant(0, 1);
+        assert_eq!((dims, [weights[3], weights[16 + 3]]), (vec![16, 2, 1, 1], signs(4)));
+        assert_eq!([constant(0, 2).1[3], constant(0, 2).1[8 + 3]], signs(4));
+        let (dims, weights) = constant(2, 1);
+        assert_eq!((dims, [weights[3], weights[8 + 3]]), (vec![16, 1, 1, 1], [4.0, -16.0]), "slopes of 4");
+        assert_eq!([constant(2, 2).1[3], constant(2, 2).1[8 + 3]], [4.0, 0.0]);
+        let (dims, weights) = constant(3, 1);
+        assert_eq!(
+            (dims, [weights[8 + 3], weights[16 + 3]]),
+            (vec![3, 16, 1, 1], [4.0, 12.0]),
+            "a row of eight, twice"
+        );
+        for read_elsewhere in ["b", "c", "d"] {
+            assert_eq!(for_cpu(&bottleneck(read_elsewhere, "group")), None, "{read_elsewhere}");
+        }
+        assert_eq!(for_cpu(&bottleneck("e", "other")), None, "one group");
     }
 
     #[test]

@@ -163,9 +163,13 @@ impl Engine {
 
     /// A session on the device that was asked for.
     pub(super) fn session(&self, name: &str, model: &[u8]) -> Result<Session, EngineError> {
+        let for_cpu = (self.device() != Some(Taken::Cuda)).then(|| rewrite::for_cpu(model)).flatten();
         let _one_at_a_time = lock(&STARTING);
         let refused = |reason: String| EngineError::ModelRefused { name: name.to_owned(), reason };
-        let session = |device| session(&self.runtime.environment, device, model);
+        let session = |device| {
+            let said = if device == Taken::Cpu { for_cpu.as_deref() } else { None };
+            session(&self.runtime.environment, device, said.unwrap_or(model))
+        };
         match self.device() {
             Some(taken) => session(taken).map_err(refused),
             None => match session(Taken::Cuda) {
@@ -185,8 +189,9 @@ impl Engine {
 
     /// A session on the CPU, whatever was asked for.
     pub(super) fn cpu_session(&self, name: &str, model: &[u8]) -> Result<Session, EngineError> {
+        let for_cpu = rewrite::for_cpu(model);
         let _one_at_a_time = lock(&STARTING);
-        session(&self.runtime.environment, Taken::Cpu, model)
+        session(&self.runtime.environment, Taken::Cpu, for_cpu.as_deref().unwrap_or(model))
             .map_err(|reason| EngineError::ModelRefused { name: name.to_owned(), reason })
     }
 
@@ -232,16 +237,48 @@ impl Runtime {
 /// without a word.
 fn session(environment: &Environment, device: Taken, model: &[u8]) -> Result<Session, String> {
     let mut builder = Session::builder(environment).map_err(|error| error.to_string())?;
-    let rewritten = (device == Taken::Cpu).then(|| rewrite::for_cpu(model)).flatten();
     if device == Taken::Cuda {
         // Batches come in many sizes; the default search would time every algorithm anew for each.
         let search = ep::cuda::ConvAlgorithmSearch::Heuristic;
         let cuda = ep::CUDA::default().with_conv_algorithm_search(search).build().error_on_failure();
         builder = builder.with_execution_providers([cuda]).map_err(|error| error.to_string())?;
     }
-    builder.commit_from_memory(rewritten.as_deref().unwrap_or(model)).map_err(|error| error.to_string())
+    builder.commit_from_memory(model).map_err(|error| error.to_string())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::{ArrayD, IxDyn};
+
+    use super::*;
+    use crate::config::Settings;
+    use crate::engine::model::{call, file};
+
+    #[test]
+    fn the_landmark_network_said_for_the_cpu_gives_the_points_that_the_published_one_gives() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/models/face_landmarks.onnx");
+        let (model, _) = file("face_landmarks", &path).unwrap();
+        let engine = Engine::start(&Settings::defaults().unwrap().engine).unwrap();
+        let mut said_anew = engine.cpu_session("face_landmarks", &model).unwrap();
+        let mut published = {
+            let _one_at_a_time = lock(&STARTING);
+            Session::builder(&engine.runtime.environment).unwrap().commit_from_memory(&model).unwrap()
+        };
+        for (batch, seed) in [(1, 3), (2, 5)] {
+            let values = (0..batch * 256 * 256 * 3).map(|at: usize| (at * at * seed % 251) as f32 / 250.0);
+            let rows = ArrayD::from_shape_vec(IxDyn(&[batch, 256, 256, 3]), values.collect()).unwrap();
+            let expected = call(&mut published, rows.view()).unwrap();
+            let given = call(&mut said_anew, rows.view()).unwrap();
+            assert_eq!(given.len(), expected.len());
+            for (given, expected) in given.iter().zip(&expected) {
+                assert_eq!(given.shape(), expected.shape());
+                let off = given.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                assert!(off < 0.002, "{off} of 256 pixels");
+            }
+        }
+    }
 }

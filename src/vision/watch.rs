@@ -13,7 +13,7 @@ const AROUND: f32 = 2.5;
 /// A face that is further from the middle of its window than this, in sides of the window, may be another one's that is cut off.
 const OFF_CENTRE: f32 = 0.3;
 /// Larger windows are shrunk to this.
-const SIDE: i32 = 192;
+const SIDE: i32 = 160;
 /// More faces than this are looked for in the whole frame.
 const FEW: usize = 3;
 
