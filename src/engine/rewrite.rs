@@ -17,7 +17,10 @@ pub(super) fn for_cpu(model: &[u8]) -> Option<Vec<u8>> {
     let mut stand_ins: Vec<Option<StandIn>> =
         graph.node.iter().enumerate().map(|(n, node)| StandIn::of(n, node, graph)).collect();
     for number in 0..graph.node.len() {
-        for (place, stand_in) in both_signs(number, graph).into_iter().flatten() {
+        // A convolution that has its other weights already keeps them.
+        let parts =
+            both_signs(number, graph).filter(|parts| parts.iter().all(|(place, _)| stand_ins[*place].is_none()));
+        for (place, stand_in) in parts.into_iter().flatten() {
             stand_ins[place] = Some(stand_in);
         }
     }
@@ -165,37 +168,36 @@ fn slopes(node: &Node<'_>, graph: &Graph<'_>) -> Option<Vec<f32>> {
 fn both_signs(number: usize, graph: &Graph<'_>) -> Option<[(usize, StandIn); 4]> {
     let prelu = &graph.node[number];
     let slopes = slopes(prelu, graph)?;
-    if slopes.len() % BLOCK != BLOCK / 2 {
+    let channels = slopes.len();
+    if channels % BLOCK != BLOCK / 2 || only_reader(graph, prelu.input[0]) != Some(number) {
         return None;
     }
     let before = graph.node.iter().position(|node| node.output.contains(&prelu.input[0]))?;
-    let is_read_once = only_reader(graph, prelu.input[0]) == Some(number);
     let depthwise = only_reader(graph, prelu.output[0])?;
     let behind = only_reader(graph, graph.node[depthwise].output.first()?)?;
-    let [mut first, mut second, mut third] =
-        [(before, 1), (depthwise, slopes.len()), (behind, 1)].map(|(place, groups)| Weights::of(place, groups, graph));
-    let (first, second, third) = (first.as_mut()?, second.as_mut()?, third.as_mut()?);
-    if !is_read_once || first.dims[0] != second.dims[0] || second.dims[1] != 1 || third.dims[1] != second.dims[0] {
+    let mut first = Weights::of(before, 1, graph)?;
+    let mut second = Weights::of(depthwise, channels, graph)?;
+    let mut third = Weights::of(behind, 1, graph)?;
+    if first.dims[0] != channels || second.dims[..2] != [channels, 1] || third.dims[1] != channels {
         return None;
     }
-    let minus: Vec<f32> = first.weights.iter().map(|weight| -weight).collect();
-    first.weights.extend(minus);
+    let minus = |values: &[f32]| values.iter().map(|value| -value).collect::<Vec<_>>();
+    first.weights.extend(minus(&first.weights));
     if let Some(bias) = &mut first.bias {
-        let minus: Vec<f32> = bias.iter().map(|bias| -bias).collect();
-        bias.extend(minus);
+        bias.extend(minus(bias));
     }
-    let points = second.weights.len() / slopes.len();
+    let points = second.weights.len() / channels;
     let below: Vec<f32> = second.weights.iter().enumerate().map(|(n, weight)| -slopes[n / points] * weight).collect();
     second.weights.extend(below);
     if let Some(bias) = &mut second.bias {
-        bias.resize(2 * slopes.len(), 0.0);
+        bias.resize(2 * channels, 0.0);
     }
     let inputs = third.weights.len() / third.dims[0];
     third.weights = third.weights.chunks(inputs).flat_map(|to_one| [to_one, to_one].concat()).collect();
-    (first.dims[0], second.dims[0], third.dims[1]) = (2 * first.dims[0], 2 * second.dims[0], 2 * third.dims[1]);
-    second.groups *= 2;
-    let taken = |weights: &mut Weights| StandIn::Conv(std::mem::take(weights));
-    Some([(before, taken(first)), (number, StandIn::Relu), (depthwise, taken(second)), (behind, taken(third))])
+    (first.dims[0], second.dims[0], third.dims[1]) = (2 * channels, 2 * channels, 2 * channels);
+    second.groups = 2 * channels;
+    let [first, second, third] = [first, second, third].map(StandIn::Conv);
+    Some([(before, first), (number, StandIn::Relu), (depthwise, second), (behind, third)])
 }
 
 /// The node that alone reads a tensor, unless it leaves the graph as well.
@@ -207,7 +209,6 @@ fn only_reader(graph: &Graph<'_>, tensor: &str) -> Option<usize> {
 }
 
 /// Other weights for a convolution.
-#[derive(Default)]
 struct Weights {
     dims: Vec<usize>,
     weights: Vec<f32>,
@@ -356,6 +357,38 @@ mod tests {
             assert_eq!(for_cpu(&bottleneck(read_elsewhere, "group")), None, "{read_elsewhere}");
         }
         assert_eq!(for_cpu(&bottleneck("e", "other")), None, "one group");
+    }
+
+    #[test]
+    fn a_convolution_between_two_of_them_is_said_anew_once() {
+        let constant = |name, dims: &[i64]| {
+            TensorProto::from_f32(name, dims.to_vec(), vec![0.5; dims.iter().product::<i64>() as usize])
+        };
+        let group = Attribute { name: "group", r#type: AttributeType::Int, i: 8, ..Attribute::default() };
+        let by_channel = |from, to| Node { attribute: vec![group.clone()], ..plain(OpType::Conv, vec![from, "w"], to) };
+        let graph = Graph {
+            node: vec![
+                plain(OpType::Conv, vec!["a", "v"], "b"),
+                plain(OpType::PRelu, vec!["b", "slopes"], "c"),
+                by_channel("c", "d"),
+                plain(OpType::Conv, vec!["d", "v"], "e"),
+                plain(OpType::PRelu, vec!["e", "slopes"], "f"),
+                by_channel("f", "g"),
+                plain(OpType::Conv, vec!["g", "v"], "y"),
+            ],
+            initializer: vec![
+                constant("v", &[8, 8, 1, 1]),
+                constant("w", &[8, 1, 1, 1]),
+                constant("slopes", &[1, 8, 1, 1]),
+            ],
+            ..Graph::default()
+        };
+        let rewritten = for_cpu(&onnx_rs::encode(&Model { graph: Some(graph), ..Model::default() })).unwrap();
+        let graph = onnx_rs::parse(&rewritten).unwrap().graph.unwrap();
+        let outputs = graph.node.iter().filter(|node| node.op_type == OpType::Conv);
+        let sizes = outputs.map(|node| graph.get_initializer(node.input[1]).unwrap().dims()[..2].to_vec());
+        assert_eq!(sizes.collect::<Vec<_>>(), [[16, 8], [16, 1], [8, 16], [8, 1], [8, 8]]);
+        assert_eq!(graph.node[4].op_type, OpType::PRelu);
     }
 
     #[test]
