@@ -1,4 +1,4 @@
-//! Faces looked for where they were a moment ago: a fifth of the work of a look at the whole frame.
+//! Faces looked for where they were a moment ago: a small part of the work of a look at the whole frame.
 
 use opencv::core::{Mat, MatTraitConst, Rect, Size};
 
