@@ -61,23 +61,11 @@ impl Browser {
             let prefs = json!({"intl.accept_languages": "en-GB,en", "download.default_directory": profile.path()});
             let options = json!({"args": args, "prefs": prefs});
             let wanted = json!({"capabilities": {"alwaysMatch": {"goog:chromeOptions": options}}});
-            let (mut process, port) = start_driver();
+            match begin(&http, wanted).await {
+                Ok((process, session)) => break (process, session, profile),
+                Err(error) => assert!(tries < 4, "Chromium does not start: {error}"),
+            }
             tries += 1;
-            let error = match port {
-                Ok(port) => {
-                    let base = format!("http://127.0.0.1:{port}/session");
-                    match ask(&http, Method::POST, &base, wanted).await {
-                        Ok(begun) => {
-                            break (process, format!("{base}/{}", begun["sessionId"].as_str().unwrap()), profile);
-                        }
-                        Err(error) => error,
-                    }
-                }
-                Err(said) => format!("chromedriver says no port, but {said:?}"),
-            };
-            assert!(tries < 5, "Chromium does not start: {error}");
-            let _ = process.kill();
-            let _ = process.wait();
         };
         let browser = Self { http, session, process, profile, _turn: turn };
         browser.resize(width, height).await;
@@ -258,6 +246,22 @@ async fn ask(http: &Client, method: Method, url: &str, body: Value) -> Result<Va
     if is_good { Ok(answer["value"].take()) } else { Err(answer["value"]["message"].to_string()) }
 }
 
+/// Starts a driver, and a browser by it: the address of its session.
+async fn begin(http: &Client, wanted: Value) -> Result<(Child, String), String> {
+    let (mut process, port) = start_driver();
+    let begun = async {
+        let base = format!("http://127.0.0.1:{}/session", port?);
+        let begun = ask(http, Method::POST, &base, wanted).await?;
+        Ok(format!("{base}/{}", begun["sessionId"].as_str().unwrap()))
+    };
+    let begun = begun.await;
+    if begun.is_err() {
+        let _ = process.kill();
+        let _ = process.wait();
+    }
+    begun.map(|session| (process, session))
+}
+
 /// Starts the WebDriver on a port that it chooses; what it says instead, if it says no port.
 fn start_driver() -> (Child, Result<u16, String>) {
     let mut process = Command::new("chromedriver")
@@ -275,5 +279,5 @@ fn start_driver() -> (Child, Result<u16, String>) {
         said.push_str(&line);
         said.push('\n');
     }
-    (process, Err(said))
+    (process, Err(format!("chromedriver names no port, but says {said:?}")))
 }
