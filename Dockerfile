@@ -40,7 +40,7 @@ FROM debian:12-slim AS base-cuda
 COPY --from=nvidia /opt/cuda /opt/cuda
 ENV LD_LIBRARY_PATH=/opt/cuda \
     NVIDIA_VISIBLE_DEVICES=all \
-    NVIDIA_DRIVER_CAPABILITIES=compute,utility \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility,video \
     VISAGE_ENGINE__DEVICE=cuda
 
 # hadolint ignore=DL3006

@@ -166,9 +166,20 @@ pub struct Queue {
 pub struct Video {
     pub sample_every: u32,
     pub sampling: Sampling,
+    pub hwaccel: Hwaccel,
     pub max_faces: u32,
     pub max_duration_s: u64,
     pub max_pixels: u64,
+}
+
+/// What decodes pictures beside the CPU, by FFmpeg's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Hwaccel {
+    None,
+    Auto,
+    Cuda,
+    Vaapi,
 }
 
 /// Calls that are answered with their result.
@@ -228,10 +239,19 @@ pub enum Device {
     Cuda,
 }
 
+/// In what numbers models compute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    Fp32,
+    Fp16,
+}
+
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Engine {
     pub device: Device,
+    pub precision: Precision,
     pub library: String,
     pub threads: usize,
     pub max_batch: usize,

@@ -12,6 +12,7 @@
 mod bound;
 mod error;
 pub mod fetch;
+mod half_precision;
 pub mod library;
 pub mod manifest;
 mod model;

@@ -9,8 +9,8 @@ use ort::ep::{self, ExecutionProvider};
 use ort::session::Session;
 
 use super::library::{self, Library};
-use super::{EngineError, Model, Sequence, rewrite};
-use crate::config::{self, Device};
+use super::{EngineError, Model, Sequence, half_precision, rewrite};
+use crate::config::{self, Device, Precision};
 
 /// What sessions run on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +70,7 @@ static RUNTIME: OnceLock<Runtime> = OnceLock::new();
 #[derive(Debug, Clone)]
 pub struct Engine {
     asked: Device,
+    precision: Precision,
     max_batch: usize,
     max_wait: Duration,
     /// Settled by the first session where `auto` leaves it open.
@@ -92,6 +93,7 @@ impl Engine {
         };
         let engine = Self {
             asked: settings.device,
+            precision: settings.precision,
             max_batch: settings.max_batch,
             max_wait: Duration::from_millis(settings.max_wait_ms),
             taken: Arc::default(),
@@ -161,9 +163,15 @@ impl Engine {
         self.max_wait
     }
 
-    /// A session on the device that was asked for.
+    /// A session on the device and in the precision that were asked for.
     pub(super) fn session(&self, name: &str, model: &[u8]) -> Result<Session, EngineError> {
-        let for_cpu = (self.device() != Some(Taken::Cuda)).then(|| rewrite::for_cpu(model)).flatten();
+        let half = (self.precision == Precision::Fp16).then(|| half_precision::in_half(model)).flatten();
+        if self.precision == Precision::Fp16 && half.is_none() {
+            tracing::info!(name, "the model is not known to bear half precision, and computes in 32 bits");
+        }
+        let is_for_cpu = half.is_none() && self.device() != Some(Taken::Cuda);
+        let for_cpu = is_for_cpu.then(|| rewrite::for_cpu(model)).flatten();
+        let model = half.as_deref().unwrap_or(model);
         let _one_at_a_time = lock(&STARTING);
         let refused = |reason: String| EngineError::ModelRefused { name: name.to_owned(), reason };
         let session = |device| {

@@ -12,10 +12,12 @@ use ffmpeg_next::codec::{Parameters, decoder, discard::Discard};
 use ffmpeg_next::{Packet, Rational, ffi, frame, threading};
 
 use super::clock::StreamClock;
+use super::hardware::{Device, Fetcher, is_devices_fault, is_on_gpu};
 use super::plan::Planned;
 use super::probe::check_duration;
 use super::{FramesError, container};
 use crate::config::Video;
+use crate::telemetry::metrics;
 
 /// Time stamps of a packet before they give way to its place in the order of decoding.
 pub(super) type Stretch = Receiver<Vec<Planned<Packet>>>;
@@ -60,6 +62,8 @@ pub(super) struct Kit {
     pub limits: Video,
     /// Of a decoder that works alone.
     pub threads: usize,
+    /// What decodes beside the CPU.
+    pub device: Option<&'static Device>,
 }
 
 /// The receiver has left: nobody wants more.
@@ -98,6 +102,7 @@ impl Worker {
             known: HashMap::new(),
             counted: 0,
             packets: 0,
+            fetcher: Fetcher::default(),
         };
         if run.stretch(&parts).is_ok() {
             decoder.flush();
@@ -108,7 +113,12 @@ impl Worker {
 
 fn open(kit: &Kit, threads: usize) -> Result<decoder::Video, ffmpeg::Error> {
     let mut context = ffmpeg::codec::Context::from_parameters(kit.parameters.clone())?;
+    // Threads that share a GPU take turns.
+    let threads = if kit.device.is_some() { 1 } else { threads };
     context.set_threading(threading::Config { kind: threading::Type::Frame, count: threads, ..Default::default() });
+    if let Some(device) = kit.device {
+        device.give(&mut context);
+    }
     // SAFETY: the context is ours and not open yet. FFmpeg refuses larger pictures before it makes room for them.
     unsafe {
         (*context.as_mut_ptr()).max_pixels = container::decoder_limit(&kit.limits);
@@ -128,6 +138,7 @@ struct Run<'a> {
     known: HashMap<i64, (Option<(u64, f64)>, bool)>,
     counted: u64,
     packets: i64,
+    fetcher: Fetcher,
 }
 
 impl Run<'_> {
@@ -160,17 +171,35 @@ impl Run<'_> {
         // A damaged packet is skipped, as players do. A packet without data would be taken for the end.
         // SAFETY: the packet is ours.
         if unsafe { (*packet.as_mut_ptr()).size } > 0 {
-            let _ = self.decoder.send_packet(&packet);
+            let sent = self.decoder.send_packet(&packet);
+            self.blame(sent)?;
         }
         self.receive()
+    }
+
+    /// Whatever a damaged packet does to the decoder is passed over; what a GPU does to it is not.
+    fn blame(&self, done: Result<(), ffmpeg::Error>) -> Result<(), Left> {
+        match done {
+            Err(error) if self.kit.device.is_some() && is_devices_fault(error) => self.fail(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn fail(&self, error: ffmpeg::Error) -> Result<(), Left> {
+        if let Some(device) = self.kit.device {
+            device.give_up(error);
+        }
+        let _ = self.to.send(Decoded::Failed(FramesError::Decoder(format!("the GPU fails to decode: {error}"))));
+        Err(Left)
     }
 
     /// Takes what the decoder has ready.
     fn receive(&mut self) -> Result<(), Left> {
         loop {
             let mut frame = frame::Video::empty();
-            if self.decoder.receive_frame(&mut frame).is_err() {
-                return Ok(());
+            let received = self.decoder.receive_frame(&mut frame);
+            if received.is_err() {
+                return self.blame(received);
             }
             let wanted = match &mut self.numbering {
                 Numbering::Planned => {
@@ -189,6 +218,11 @@ impl Run<'_> {
                 }
             };
             if let Some((number, time_s)) = wanted {
+                metrics().decoded(if is_on_gpu(&frame) { "gpu" } else { "cpu" });
+                let frame = match self.fetcher.fetch(frame) {
+                    Ok(frame) => frame,
+                    Err(error) => return self.fail(error),
+                };
                 self.to.send(Decoded::Picture { frame, number, time_s }).map_err(|_| Left)?;
             }
         }

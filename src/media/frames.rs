@@ -13,6 +13,7 @@ use opencv::core::Mat;
 
 use super::clock::StreamClock;
 use super::decode::{Decoded, Kit, Worker};
+use super::hardware::{self, NoHwaccel};
 use super::picture::Converter;
 use super::reader::{Item, Reader};
 use super::tail::{Tail, look};
@@ -37,6 +38,8 @@ pub enum FramesError {
     Cancelled,
     #[error(transparent)]
     Video(#[from] ProbeError),
+    #[error(transparent)]
+    NoHwaccel(#[from] NoHwaccel),
     #[error("decoder: {0}")]
     Decoder(String),
 }
@@ -118,19 +121,22 @@ impl Frames {
     /// Begins to decode an open video, as far as there is room for its pictures.
     pub fn start(video: Opened, every: Every) -> Result<Self, FramesError> {
         let (source, limits, probe, packets) = video.into_parts();
+        let given_up = packets.given_up().clone();
+        let reader = Reader::new(packets)?;
+        let (parameters, base) = (reader.parameters(), reader.base());
+        let device = hardware::device(limits.hwaccel)?.filter(|device| device.decodes(&parameters));
+
         let running = RUNNING.fetch_add(1, Ordering::Relaxed) + 1;
         // The videos that run share the cores.
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let decoders = (cores / running).max(1);
+        let most = if device.is_some() { hardware::DECODERS } else { usize::MAX };
+        let decoders = (cores / running).clamp(1, most);
         let (to, items) = sync_channel(decoders);
-        let given_up = packets.given_up().clone();
         let mut threads = Threads { items: Some(items), given_up, handles: Vec::new() };
 
-        let reader = Reader::new(packets)?;
         let frame_bytes = u64::from(probe.width) * u64::from(probe.height) * 3 / 2;
         let room = usize::try_from((WAITING_BYTES / frame_bytes.max(1)).clamp(1, 16)).unwrap_or(1);
-        let kit =
-            Kit { parameters: reader.parameters(), base: reader.base(), limits: limits.clone(), threads: decoders };
+        let kit = Kit { parameters, base, limits: limits.clone(), threads: decoders, device };
         let clock = StreamClock::new(&probe);
         let limits_of_reader = limits.clone();
 

@@ -13,6 +13,7 @@ mod clock;
 mod container;
 mod decode;
 mod frames;
+mod hardware;
 mod look;
 mod needed;
 mod opened;
@@ -29,6 +30,7 @@ pub use audio::{SOUND_RATE, Sound, SoundError};
 pub use clip::{Boomerang, CLIP_FPS, ClipFailure, ClipFormat, missing_encoders};
 pub use container::prepare;
 pub use frames::{End, Every, Frames, FramesError, Sample};
+pub use hardware::{NoHwaccel, hwaccel};
 pub use opened::{Opened, probe};
 pub use probe::{Probe, ProbeError, sniff};
 

@@ -20,9 +20,9 @@ pub enum PipelineError {
     /// A model failed while running.
     #[error("vision: {0}")]
     Vision(#[from] VisionError),
-    /// Something that has to be put in place first: a library, a device, a model file. Only from loading.
+    /// Something that has to be put in place first: a library, a device, a model file.
     #[error("{0}")]
-    Missing(VisionError),
+    Missing(String),
     /// A stage broke down: a bug.
     #[error("the stage {0} broke down")]
     Broken(&'static str),
@@ -34,6 +34,7 @@ impl From<FramesError> for PipelineError {
             FramesError::Cancelled => Self::Cancelled,
             FramesError::Video(error) => Self::Video(error),
             FramesError::Decoder(reason) => Self::Decoder(reason),
+            FramesError::NoHwaccel(error) => Self::Missing(error.to_string()),
         }
     }
 }

@@ -100,8 +100,9 @@ impl Pipeline {
 
     fn load_wanted(settings: &Settings, wanted: Wanted) -> Result<Self, PipelineError> {
         media::prepare();
+        media::hwaccel(settings.video.hwaccel).map_err(|error| PipelineError::Missing(error.to_string()))?;
         let vision = Vision::load_for(settings, wanted).map_err(|error| {
-            if error.is_missing() { PipelineError::Missing(error) } else { PipelineError::Vision(error) }
+            if error.is_missing() { PipelineError::Missing(error.to_string()) } else { PipelineError::Vision(error) }
         })?;
         let hearing = Hearing::new(vision.engine(), settings);
         Ok(Self { vision, hearing, limits: settings.video.clone() })

@@ -35,6 +35,11 @@ struct Named {
     model: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct By {
+    by: &'static str,
+}
+
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 
 /// What waits, as the database tells it: of all processes together.
@@ -56,6 +61,7 @@ pub struct Metrics {
     job_s: Histogram,
     frames: Counter,
     video_s: Counter<f64, std::sync::atomic::AtomicU64>,
+    decoded: Family<By, Counter>,
     call_rows: Histograms<Named>,
     call_s: Histograms<Named>,
 }
@@ -94,6 +100,7 @@ impl Metrics {
             job_s: Histogram::new(exponential_buckets(0.5, 2.0, 14)),
             frames: Counter::default(),
             video_s: Counter::default(),
+            decoded: Family::default(),
             call_rows: Family::new_with_constructor(|| Histogram::new(exponential_buckets(1.0, 2.0, 8))),
             call_s: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.0005, 2.0, 14))),
             registry: Registry::default(),
@@ -106,6 +113,8 @@ impl Metrics {
         registry.register("frames_analyzed", "Frames looked at in jobs that are done", metrics.frames.clone());
         let help = "Length of the videos of jobs that are done";
         registry.register_with_unit("videos_analyzed", help, Unit::Seconds, metrics.video_s.clone());
+        let help = "Frames looked at, by what decoded them: cpu or gpu";
+        registry.register("frames_decoded", help, metrics.decoded.clone());
         registry.register("model_call_rows", "Rows in a call of a model: its batches", metrics.call_rows.clone());
         let help = "Time of a call of a model; its sum over the time gone by is how busy the model is";
         registry.register_with_unit("model_call", help, Unit::Seconds, metrics.call_s.clone());
@@ -134,6 +143,11 @@ impl Metrics {
     pub fn analyzed(&self, frames: u64, video_s: f64) {
         self.frames.inc_by(frames);
         self.video_s.inc_by(video_s);
+    }
+
+    /// A frame to look at was decoded by this: `cpu` or `gpu`.
+    pub fn decoded(&self, by: &'static str) {
+        self.decoded.get_or_create(&By { by }).inc();
     }
 
     /// The counters of a model.
@@ -177,6 +191,8 @@ mod tests {
         metrics.answered("GET", "/results/{token}", 200, Duration::from_millis(3));
         metrics.job_ended("done", Duration::from_secs(3));
         metrics.analyzed(24, 19.5);
+        metrics.decoded("cpu");
+        metrics.decoded("gpu");
         metrics.model("emotion").called(8, Duration::from_millis(6));
         metrics.model("emotion").called(2, Duration::from_millis(2));
         let text = metrics.text(Queues { jobs_waiting: 7, jobs_running: 2, mails_waiting: 1, workers: 3 });
@@ -187,6 +203,7 @@ mod tests {
             "visage_job_seconds_sum 3.0",
             "visage_frames_analyzed_total 24",
             "visage_videos_analyzed_seconds_total 19.5",
+            r#"visage_frames_decoded_total{by="gpu"} 1"#,
             r#"visage_model_call_rows_sum{model="emotion"} 10.0"#,
             r#"visage_model_call_rows_count{model="emotion"} 2"#,
             "visage_jobs_waiting 7",

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{Finding, models};
 use crate::cli::Failure;
 use crate::clock::SystemClock;
-use crate::config::{Device, MailTransport, Settings, StorageKind};
+use crate::config::{Device, Hwaccel, MailTransport, Precision, Settings, StorageKind};
 use crate::engine::{Engine, Taken, library};
 use crate::media;
 use crate::report::webhook::Webhooks;
@@ -25,6 +25,7 @@ pub fn all(settings: &Settings, config: Option<&Path>) -> Result<Vec<Finding>, F
     findings.extend(models::all(settings));
     findings.extend(device(settings));
     findings.push(video_libraries());
+    findings.extend(hwaccel(settings));
     findings.push(encoders(&media::missing_encoders()));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -84,7 +85,12 @@ fn device(settings: &Settings) -> Option<Finding> {
     if let Err(error) = engine.load(&emotion.name, &path) {
         return Some(Finding::missing("device", error.to_string(), cure));
     }
-    Some(match engine.device()? {
+    let taken = engine.device()?;
+    if taken == Taken::Cpu && settings.engine.precision == Precision::Fp16 {
+        let cure = "set engine.precision = \"fp32\"";
+        return Some(Finding::warn("device", "CPU, which is slower in half precision", cure));
+    }
+    Some(match taken {
         Taken::Cuda => Finding::ok("device", "CUDA"),
         Taken::Cpu if settings.engine.device == Device::Auto && Path::new("/dev/nvidiactl").exists() => {
             Finding::warn("device", "CPU, although there is an NVIDIA GPU", cure)
@@ -99,6 +105,21 @@ fn video_libraries() -> Finding {
     let dotted = |version: u32| format!("{}.{}.{}", version >> 16, version >> 8 & 0xff, version & 0xff);
     let (format, codec) = (dotted(ffmpeg_next::format::version()), dotted(ffmpeg_next::codec::version()));
     Finding::ok("video", format!("OpenCV {opencv}, FFmpeg's libavformat {format} and libavcodec {codec}"))
+}
+
+/// What decodes beside the CPU; `None` where nothing was asked for.
+fn hwaccel(settings: &Settings) -> Option<Finding> {
+    let asked = settings.video.hwaccel;
+    if asked == Hwaccel::None {
+        return None;
+    }
+    Some(match media::hwaccel(asked) {
+        Ok(Some(name)) => Finding::ok("hwaccel", format!("{name} decodes what it can, the CPU the rest")),
+        Ok(None) => Finding::ok("hwaccel", "no GPU that decodes; the CPU does"),
+        Err(error) => {
+            Finding::missing("hwaccel", error.to_string(), "is the GPU's driver there, and may this user use it?")
+        }
+    })
 }
 
 /// What writes thumbnails; Debian's FFmpeg has all of it.
@@ -287,6 +308,21 @@ mod tests {
         let finding = database(&settings, Duration::from_secs(1)).await;
         assert_eq!(finding.state, State::Missing);
         assert!(!format!("{finding:?}").contains("hush-hush"));
+    }
+
+    #[test]
+    fn decoding_on_a_gpu_is_told_of_where_it_was_asked_for() {
+        let mut settings = settings();
+        assert_eq!(hwaccel(&settings), None);
+        settings.video.hwaccel = Hwaccel::Auto;
+        let auto = hwaccel(&settings).unwrap();
+        assert_eq!(auto.state, State::Ok);
+        settings.video.hwaccel = Hwaccel::Cuda;
+        let cuda = hwaccel(&settings).unwrap();
+        match cuda.state {
+            State::Ok => assert!(cuda.found.starts_with("cuda") && auto.found.starts_with("cuda"), "{auto:?}"),
+            _ => assert!(cuda.state == State::Missing && cuda.found.contains("video.hwaccel"), "{cuda:?}"),
+        }
     }
 
     #[test]

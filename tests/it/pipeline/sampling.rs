@@ -5,7 +5,7 @@ use std::process::Command;
 
 use opencv::core::{Mat, MatTraitConst, MatTraitConstManual};
 use visage::analysis::Sampling;
-use visage::config::Settings;
+use visage::config::{Hwaccel, Settings, Video};
 use visage::media::{End, Every, Frames, Opened, Source};
 
 use crate::support::clips::{Clips, frame_times};
@@ -18,7 +18,11 @@ fn bytes(picture: &Mat) -> Vec<u8> {
 }
 
 fn read(path: &Path, frames: u32, sampling: Sampling) -> (Vec<Picture>, End) {
-    let limits = Settings::defaults().unwrap().video;
+    read_on(Hwaccel::None, path, frames, sampling)
+}
+
+fn read_on(hwaccel: Hwaccel, path: &Path, frames: u32, sampling: Sampling) -> (Vec<Picture>, End) {
+    let limits = Video { hwaccel, ..Settings::defaults().unwrap().video };
     let video = Opened::open(&Source::File(path.to_owned()), &limits).unwrap();
     let mut frames = Frames::start(video, Every { frames, sampling }).unwrap();
     let mut pictures = Vec::new();
@@ -157,6 +161,24 @@ fn a_stretch_too_long_to_be_held_is_read_in_parts() {
         ("open.mp4", "-c:v libx265 -preset ultrafast -x265-params log-level=none:keyint=700:bframes=4"),
     ] {
         is_exact(&clips.moving(name, 50.0, codec), name);
+    }
+}
+
+#[test]
+fn a_gpu_that_may_decode_changes_no_picture_whether_it_is_there_or_not() {
+    let clips = Clips::new();
+    let x265 = "-c:v libx265 -preset ultrafast -x265-params log-level=none:keyint=40";
+    for (name, codec) in [
+        ("avc.mp4", "-c:v libx264 -bf 3 -g 50 -pix_fmt yuv420p".to_owned()),
+        ("full-range.mp4", "-c:v libx264 -g 9999 -pix_fmt yuvj420p".to_owned()),
+        ("hevc.mp4", format!("{x265} -pix_fmt yuv420p -tag:v hvc1")),
+        ("deep.mkv", format!("{x265} -pix_fmt yuv420p10le")),
+        ("vp9.webm", "-c:v libvpx-vp9 -deadline realtime -cpu-used 8 -g 40".to_owned()),
+        ("mjpeg.avi", "-c:v mjpeg -pix_fmt yuvj420p".to_owned()),
+    ] {
+        let path = clips.moving(name, 4.2, &codec);
+        let on_cpu = read(&path, 7, Sampling::Exact);
+        assert!(read_on(Hwaccel::Auto, &path, 7, Sampling::Exact) == on_cpu, "{name}");
     }
 }
 

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# What a GPU brings: rows a second of the models that see, in 32 and in 16 bits, by callers and rows a call, and a minute of
+# 720p decoded by the CPU and by the GPU. The first part needs neither OpenCV nor FFmpeg: where they are not there, ENGINE
+# names a build of the bench `engine` from elsewhere, and the second part is left out. SECONDS_EACH: of a measurement, 3.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+models=${VISAGE_MODELS__FOLDER:-models}
+engine=${ENGINE:-}
+if [ -z "$engine" ]; then
+    cargo bench --locked --no-default-features --bench engine --no-run
+    engine=$(find target/release/deps -name 'engine-*' -type f -executable -printf '%T@ %p\n' | sort -rn | head -1 | cut -d' ' -f2)
+fi
+
+for precision in fp32 fp16; do
+    echo "== engine.precision = $precision"
+    export VISAGE_ENGINE__PRECISION=$precision
+    measure() { "$engine" --seconds "${SECONDS_EACH:-3}" --callers 1,8,32 --rows 1,4,16 --model "$models/$1" "${@:2}"; }
+    measure emotion.onnx
+    measure face_landmarks.onnx
+    measure yunet_n_dynamic.onnx --shape 3,384,640
+done
+unset VISAGE_ENGINE__PRECISION
+
+visage=${VISAGE:-target/release/visage}
+[ -x "$visage" ] && command -v ffmpeg >/dev/null || exit 0
+clip=target/bench/720p30.mp4
+benches/clip.sh "$clip" 1280 720 5M 60
+for hwaccel in none cuda; do
+    echo "== video.hwaccel = $hwaccel"
+    (time VISAGE_LOG=error VISAGE_VIDEO__HWACCEL=$hwaccel "$visage" analyze "$clip" >/dev/null) 2>&1
+done
