@@ -14,17 +14,17 @@ fi
 
 for precision in fp32 fp16; do
     echo "== engine.precision = $precision"
-    export VISAGE_ENGINE__PRECISION=$precision
+    export VISAGE_ENGINE__PRECISION=$precision VISAGE_ENGINE__DEVICE=${VISAGE_ENGINE__DEVICE:-cuda}
     measure() { "$engine" --seconds "${SECONDS_EACH:-3}" --callers 1,8,32 --rows 1,4,16 --model "$models/$1" "${@:2}"; }
     measure emotion.onnx
     measure face_landmarks.onnx
     measure yunet_n_dynamic.onnx --shape 3,384,640
 done
-unset VISAGE_ENGINE__PRECISION
+unset VISAGE_ENGINE__PRECISION VISAGE_ENGINE__DEVICE
 
 visage=${VISAGE:-target/release/visage}
 [ -x "$visage" ] && command -v ffmpeg >/dev/null || exit 0
-clip=target/bench/720p30.mp4
+clip=target/bench/720p30-60s.mp4
 benches/clip.sh "$clip" 1280 720 5M 60
 for hwaccel in none cuda; do
     echo "== video.hwaccel = $hwaccel"

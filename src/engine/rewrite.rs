@@ -5,7 +5,7 @@
 //! of face landmarks has 69 of them, and spends two thirds of its time there. After a `Pad` it stays outside for as long as
 //! something is added to what was padded.
 
-use onnx_rs::ast::{Attribute, AttributeType, DataType, Graph, Node, OpType, TensorProto};
+use onnx_rs::ast::{Attribute, AttributeType, DataType, Graph, Model, Node, OpType, TensorProto};
 
 /// Blocks hold this many channels at most; networks whose channels do not fill them leave that layout.
 const BLOCK: usize = 16;
@@ -13,6 +13,7 @@ const BLOCK: usize = 16;
 /// The same model for the CPU; `None` where there is nothing to say in another way.
 pub(super) fn for_cpu(model: &[u8]) -> Option<Vec<u8>> {
     let mut model = onnx_rs::parse(model).ok()?;
+    only_what_is_fed(&mut model);
     let graph = model.graph.as_mut()?;
     let mut stand_ins: Vec<Option<StandIn>> =
         graph.node.iter().enumerate().map(|(n, node)| StandIn::of(n, node, graph)).collect();
@@ -41,6 +42,16 @@ pub(super) fn for_cpu(model: &[u8]) -> Option<Vec<u8>> {
     graph.initializer.retain(|constant| nodes.iter().any(|node| node.input.contains(&constant.name())));
     graph.node = nodes;
     Some(onnx_rs::encode(&model))
+}
+
+/// Old files list constants among the inputs as well. One that goes would have to be fed from then on.
+pub(super) fn only_what_is_fed(model: &mut Model<'_>) {
+    const CONSTANTS_STAND_ALONE: i64 = 4;
+    model.ir_version = model.ir_version.max(CONSTANTS_STAND_ALONE);
+    if let Some(graph) = &mut model.graph {
+        let (inputs, constants) = (&mut graph.input, &graph.initializer);
+        inputs.retain(|input| constants.iter().all(|constant| constant.name() != input.name));
+    }
 }
 
 /// What is put in the place of a node.
@@ -267,7 +278,7 @@ fn plain<'a>(op_type: OpType<'a>, input: Vec<&'a str>, output: &'a str) -> Node<
 
 #[cfg(test)]
 mod tests {
-    use onnx_rs::ast::{Model, OperatorSetId, StringStringEntry};
+    use onnx_rs::ast::{OperatorSetId, StringStringEntry};
 
     use super::*;
 

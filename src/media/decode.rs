@@ -12,7 +12,7 @@ use ffmpeg_next::codec::{Parameters, decoder, discard::Discard};
 use ffmpeg_next::{Packet, Rational, ffi, frame, threading};
 
 use super::clock::StreamClock;
-use super::hardware::{Device, Fetcher, is_devices_fault, is_on_gpu};
+use super::hardware::{Device, Fetcher, is_on_gpu, is_videos_fault};
 use super::plan::Planned;
 use super::probe::check_duration;
 use super::{FramesError, container};
@@ -41,9 +41,15 @@ pub(super) enum Numbering {
 
 /// What comes out of a stretch, in the order in which it is shown; the tally at its end.
 pub(super) enum Decoded {
-    Picture { frame: frame::Video, number: u64, time_s: f64 },
+    Picture {
+        frame: frame::Video,
+        number: u64,
+        time_s: f64,
+    },
     Tally(Tally),
     Failed(FramesError),
+    /// What a GPU gives of this stretch is not to be believed.
+    GpuFailed(ffmpeg::Error),
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -75,11 +81,12 @@ pub(super) struct Worker {
     /// With one thread, and with several.
     single: Option<decoder::Video>,
     several: Option<decoder::Video>,
+    fetcher: Fetcher,
 }
 
 impl Worker {
-    pub const fn new(kit: Kit) -> Self {
-        Self { kit, single: None, several: None }
+    pub fn new(kit: Kit) -> Self {
+        Self { kit, single: None, several: None, fetcher: Fetcher::default() }
     }
 
     /// Decodes a stretch to its end, or until nobody wants it.
@@ -102,7 +109,7 @@ impl Worker {
             known: HashMap::new(),
             counted: 0,
             packets: 0,
-            fetcher: Fetcher::default(),
+            fetcher: &mut self.fetcher,
         };
         if run.stretch(&parts).is_ok() {
             decoder.flush();
@@ -113,8 +120,6 @@ impl Worker {
 
 fn open(kit: &Kit, threads: usize) -> Result<decoder::Video, ffmpeg::Error> {
     let mut context = ffmpeg::codec::Context::from_parameters(kit.parameters.clone())?;
-    // Threads that share a GPU take turns.
-    let threads = if kit.device.is_some() { 1 } else { threads };
     context.set_threading(threading::Config { kind: threading::Type::Frame, count: threads, ..Default::default() });
     if let Some(device) = kit.device {
         device.give(&mut context);
@@ -138,7 +143,7 @@ struct Run<'a> {
     known: HashMap<i64, (Option<(u64, f64)>, bool)>,
     counted: u64,
     packets: i64,
-    fetcher: Fetcher,
+    fetcher: &'a mut Fetcher,
 }
 
 impl Run<'_> {
@@ -148,9 +153,16 @@ impl Run<'_> {
                 self.packet(packet)?;
             }
         }
-        let _ = self.decoder.send_eof();
+        let ended = self.decoder.send_eof();
+        self.check(ended)?;
         self.receive()?;
         let lost = self.known.values().filter(|(shown, _)| shown.is_some()).count() as u64;
+        match self.kit.device {
+            // Of damaged pictures, the CPU shows what can be shown.
+            Some(_) if lost > 0 => return Err(self.gpu_failed(ffmpeg::Error::InvalidData)),
+            Some(device) => device.worked(),
+            None => {}
+        }
         let counted = match &self.numbering {
             Numbering::Planned => None,
             Numbering::Counted { clock, .. } => Some((self.counted, clock.end())),
@@ -172,25 +184,22 @@ impl Run<'_> {
         // SAFETY: the packet is ours.
         if unsafe { (*packet.as_mut_ptr()).size } > 0 {
             let sent = self.decoder.send_packet(&packet);
-            self.blame(sent)?;
+            self.check(sent)?;
         }
         self.receive()
     }
 
     /// Whatever a damaged packet does to the decoder is passed over; what a GPU does to it is not.
-    fn blame(&self, done: Result<(), ffmpeg::Error>) -> Result<(), Left> {
+    fn check(&self, done: Result<(), ffmpeg::Error>) -> Result<(), Left> {
         match done {
-            Err(error) if self.kit.device.is_some() && is_devices_fault(error) => self.fail(error),
+            Err(error) if self.kit.device.is_some() && !is_videos_fault(error) => Err(self.gpu_failed(error)),
             _ => Ok(()),
         }
     }
 
-    fn fail(&self, error: ffmpeg::Error) -> Result<(), Left> {
-        if let Some(device) = self.kit.device {
-            device.give_up(error);
-        }
-        let _ = self.to.send(Decoded::Failed(FramesError::Decoder(format!("the GPU fails to decode: {error}"))));
-        Err(Left)
+    fn gpu_failed(&self, error: ffmpeg::Error) -> Left {
+        let _ = self.to.send(Decoded::GpuFailed(error));
+        Left
     }
 
     /// Takes what the decoder has ready.
@@ -199,7 +208,7 @@ impl Run<'_> {
             let mut frame = frame::Video::empty();
             let received = self.decoder.receive_frame(&mut frame);
             if received.is_err() {
-                return self.blame(received);
+                return self.check(received);
             }
             let wanted = match &mut self.numbering {
                 Numbering::Planned => {
@@ -221,7 +230,7 @@ impl Run<'_> {
                 metrics().decoded(if is_on_gpu(&frame) { "gpu" } else { "cpu" });
                 let frame = match self.fetcher.fetch(frame) {
                     Ok(frame) => frame,
-                    Err(error) => return self.fail(error),
+                    Err(error) => return Err(self.gpu_failed(error)),
                 };
                 self.to.send(Decoded::Picture { frame, number, time_s }).map_err(|_| Left)?;
             }
@@ -234,4 +243,39 @@ fn stamp(frame: &frame::Video, base: Rational) -> Option<f64> {
     let ticks = frame.timestamp().filter(|ticks| *ticks != ffi::AV_NOPTS_VALUE)?;
     #[expect(clippy::cast_precision_loss, reason = "seconds need no 53 bits")]
     Some(ticks as f64 * f64::from(base))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::Settings;
+
+    /// The luma of a clip's first pictures.
+    fn decoded(device: Option<&'static Device>) -> Vec<Vec<u8>> {
+        let clip = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/media/single_face.mp4");
+        let mut input = ffmpeg::format::input(&clip).unwrap();
+        let stream = input.streams().best(ffmpeg::media::Type::Video).unwrap();
+        let (index, base, parameters) = (stream.index(), stream.time_base(), stream.parameters());
+        let limits = Settings::defaults().unwrap().video;
+        let mut decoder = open(&Kit { parameters, base, limits, threads: 1, device }, 1).unwrap();
+        let (mut fetcher, mut pictures) = (Fetcher::default(), Vec::new());
+        for (_, packet) in input.packets().filter(|(stream, _)| stream.index() == index).take(30) {
+            decoder.send_packet(&packet).unwrap();
+            let mut frame = frame::Video::empty();
+            while decoder.receive_frame(&mut frame).is_ok() {
+                let fetched = fetcher.fetch(std::mem::replace(&mut frame, frame::Video::empty())).unwrap();
+                pictures.push(fetched.data(0).to_vec());
+            }
+        }
+        pictures
+    }
+
+    #[test]
+    fn what_a_device_does_not_decode_is_decoded_on_the_cpu() {
+        let on_cpu = decoded(None);
+        assert!(on_cpu.len() > 20);
+        assert!(decoded(Some(Box::leak(Box::new(Device::vulkan())))) == on_cpu);
+    }
 }

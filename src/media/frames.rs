@@ -13,13 +13,13 @@ use opencv::core::Mat;
 
 use super::clock::StreamClock;
 use super::decode::{Decoded, Kit, Worker};
-use super::hardware::{self, NoHwaccel};
+use super::hardware::{self, Device, NoHwaccel};
 use super::picture::Converter;
 use super::reader::{Item, Reader};
 use super::tail::{Tail, look};
 use super::{Opened, Probe, ProbeError, Source};
 use crate::analysis::Sampling;
-use crate::config::Video;
+use crate::config::{Hwaccel, Video};
 
 /// Pictures that end this much before the container's end ask for a second look, in seconds.
 const EARLY_END_S: f64 = 1.0;
@@ -84,6 +84,7 @@ pub struct End {
 /// The sampled frames of a video from the first to the last.
 pub struct Frames {
     source: Source,
+    every: Every,
     limits: Video,
     probe: Probe,
     /// The stretch whose pictures come now. Dropped before the threads, whose end is waited for: one of them may wait
@@ -91,7 +92,12 @@ pub struct Frames {
     current: Option<Receiver<Decoded>>,
     threads: Threads,
     converter: Converter,
+    /// What decodes beside the CPU, and by what error it ended if it did: then the CPU decodes alone.
+    device: Option<&'static Device>,
+    gpu_failed: Option<ffmpeg_next::Error>,
     samples: u32,
+    /// The number of the last picture that was given.
+    given: Option<u64>,
     /// Frames passed so far; all of them once the end has come.
     passed: u64,
     lost: u64,
@@ -144,9 +150,10 @@ impl Frames {
         let taken = Arc::new(Mutex::new(taken));
         let broken = |error: std::io::Error| FramesError::Decoder(format!("a thread did not start: {error}"));
         for _ in 0..decoders {
-            let (mut worker, taken) = (Worker::new(kit.clone()), taken.clone());
+            let (kit, taken) = (kit.clone(), taken.clone());
             let work = move || {
                 step_back();
+                let mut worker = Worker::new(kit);
                 loop {
                     let job = taken.lock().unwrap_or_else(PoisonError::into_inner).recv();
                     let Ok(job) = job else { return };
@@ -166,6 +173,10 @@ impl Frames {
             threads,
             current: None,
             converter,
+            every,
+            device,
+            gpu_failed: None,
+            given: None,
             samples: 0,
             passed: 0,
             lost: 0,
@@ -192,11 +203,12 @@ impl Frames {
         loop {
             if let Some(current) = &self.current {
                 match receive(current, stop)? {
+                    Some(Decoded::Picture { number, .. }) if self.given.is_some_and(|given| number <= given) => {}
                     Some(Decoded::Picture { frame, number, time_s }) => {
                         self.passed = self.passed.max(number + 1);
                         super::container::check_pixels(frame.width(), frame.height(), &self.limits)?;
                         let (index, picture) = (self.samples, self.converter.picture(&frame)?);
-                        self.samples += 1;
+                        (self.given, self.samples) = (Some(number), self.samples + 1);
                         return Ok(Some(Sample { index, time_s, picture }));
                     }
                     Some(Decoded::Tally(tally)) => {
@@ -206,6 +218,7 @@ impl Frames {
                         }
                     }
                     Some(Decoded::Failed(error)) => return Err(error),
+                    Some(Decoded::GpuFailed(error)) => self.without_gpu(error)?,
                     None => self.current = None,
                 }
                 continue;
@@ -213,11 +226,18 @@ impl Frames {
             let Some(items) = &self.threads.items else { return Ok(None) };
             match receive(items, stop)? {
                 Some(Item::Stretch(pictures)) => self.current = Some(pictures),
+                Some(Item::End { .. }) if self.samples == 0 && self.device.is_some() && self.gpu_failed.is_none() => {
+                    self.without_gpu(ffmpeg_next::Error::Eof)?;
+                }
                 Some(Item::End { frames, end_s }) => {
                     if let Some(frames) = frames {
                         (self.passed, self.end_s) = (frames.saturating_sub(self.lost), end_s);
                     }
                     self.threads.items = None;
+                    if let (Some(device), Some(error), 0) = (self.device, self.gpu_failed, self.lost) {
+                        // The video is sound, so it was the GPU.
+                        device.failed(error);
+                    }
                     // Not one of those asked for, and the first always is.
                     return if self.samples > 0 { Ok(None) } else { Err(ProbeError::NotAVideo.into()) };
                 }
@@ -226,6 +246,16 @@ impl Frames {
                 None => return Err(FramesError::Decoder("it broke down".to_owned())),
             }
         }
+    }
+
+    /// Decodes once more without the GPU, and gives what was not given yet.
+    fn without_gpu(&mut self, error: ffmpeg_next::Error) -> Result<(), FramesError> {
+        tracing::warn!(%error, "a GPU does not decode a video as it should; the CPU decodes it");
+        let limits = Video { hwaccel: Hwaccel::None, ..self.limits.clone() };
+        let again = Self::start(Opened::open(&self.source, &limits)?, self.every)?;
+        let Self { device, samples, given, passed, .. } = *self;
+        *self = Self { device, gpu_failed: Some(error), samples, given, passed, ..again };
+        Ok(())
     }
 
     /// After the last frame: how it ended. Where pictures end clearly before the container says, the file is read once
@@ -271,5 +301,62 @@ fn receive<T>(from: &Receiver<T>, stop: &dyn Fn() -> bool) -> Result<Option<T>, 
             Err(RecvTimeoutError::Disconnected) => return Ok(None),
             Err(RecvTimeoutError::Timeout) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use opencv::prelude::*;
+
+    use super::*;
+    use crate::config::Settings;
+
+    fn start() -> Frames {
+        let clip = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/media/single_face.mp4");
+        let video = Opened::open(&Source::File(clip), &Settings::defaults().unwrap().video).unwrap();
+        Frames::start(video, Every::exact(5)).unwrap()
+    }
+
+    fn rest(frames: &mut Frames) -> Vec<(u32, f64, Vec<u8>)> {
+        std::iter::from_fn(|| frames.next(&|| false).unwrap())
+            .map(|sample| (sample.index, sample.time_s, sample.picture.data_bytes().unwrap().to_vec()))
+            .collect()
+    }
+
+    #[test]
+    fn where_a_gpu_fails_the_cpu_goes_on_with_the_next_picture() {
+        let mut plain = start();
+        let expected = rest(&mut plain);
+        let end = plain.end(|| false).unwrap();
+        assert!(expected.len() > 4);
+        for before in [0, 1, 4] {
+            let device: &Device = Box::leak(Box::new(Device::unopened()));
+            let mut frames = start();
+            frames.device = Some(device);
+            let mut given: Vec<_> = (0..before)
+                .map(|_| frames.next(&|| false).unwrap().unwrap())
+                .map(|sample| (sample.index, sample.time_s, sample.picture.data_bytes().unwrap().to_vec()))
+                .collect();
+            let (to, broken) = sync_channel(1);
+            to.send(Decoded::GpuFailed(ffmpeg_next::Error::External)).unwrap();
+            frames.current = Some(broken);
+            given.extend(rest(&mut frames));
+            assert!(given == expected, "after {before}");
+            assert_eq!(frames.end(|| false).unwrap(), end);
+            assert_eq!(device.failures(), 1, "the video is sound");
+        }
+    }
+
+    #[test]
+    fn a_gpu_that_gives_nothing_is_not_believed() {
+        let expected = rest(&mut start());
+        let mut frames = start();
+        frames.device = Some(Box::leak(Box::new(Device::unopened())));
+        let (to, items) = sync_channel(1);
+        to.send(Item::End { frames: Some(0), end_s: 0.0 }).unwrap();
+        frames.threads.items = Some(items);
+        assert!(rest(&mut frames) == expected);
     }
 }

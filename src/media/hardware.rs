@@ -6,20 +6,23 @@
 
 use std::ptr::null_mut;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use ffmpeg_next as ffmpeg;
 use ffmpeg_next::codec::{Id, Parameters};
 use ffmpeg_next::format::Pixel;
 use ffmpeg_next::software::scaling::{Context, Flags};
-use ffmpeg_next::util::error::{EIO, ENODEV, ENOMEM};
+use ffmpeg_next::util::error::EAGAIN;
 use ffmpeg_next::{Dictionary, ffi, frame};
 
 use super::prepare;
 use crate::config::Hwaccel;
 
-/// Decoders of one video that share a GPU: what it decodes with is there a few times, and each takes some 100 MB of its memory.
+/// Decoders of one video that share a GPU, each with surfaces in its memory: what decodes there is there a few times only.
 pub(super) const DECODERS: usize = 4;
+
+/// After so many failures without a success between, no further video is given to a device.
+const FAILURES: u32 = 3;
 
 /// NVIDIA's decoder, which FFmpeg loads when a video comes; without it, all would be decoded on the CPU without a word.
 const NVDEC: &str = "libnvcuvid.so.1";
@@ -37,7 +40,8 @@ pub(super) struct Device {
     context: *mut ffi::AVBufferRef,
     kind: ffi::AVHWDeviceType,
     name: &'static str,
-    has_failed: AtomicBool,
+    /// In a row.
+    failures: AtomicU32,
 }
 
 // SAFETY: the device is counted by references, atomically, and FFmpeg's decoders share it between their own threads.
@@ -117,12 +121,48 @@ impl Device {
             return Err(NoHwaccel { asked: name, reason });
         }
         tracing::info!(hwaccel = name, "videos are decoded on");
-        Ok(Self { context, kind, name, has_failed: AtomicBool::new(false) })
+        Ok(Self { context, kind, name, failures: AtomicU32::new(0) })
     }
 
-    /// Itself, until it has failed: then the CPU decodes until the process starts anew.
+    /// Itself, until it has failed too often: then the CPU decodes until the process starts anew.
     fn usable(&self) -> Option<&Self> {
-        (!self.has_failed.load(Ordering::Relaxed)).then_some(self)
+        (self.failures.load(Ordering::Relaxed) < FAILURES).then_some(self)
+    }
+
+    /// It has decoded something.
+    pub fn worked(&self) {
+        self.failures.store(0, Ordering::Relaxed);
+    }
+
+    /// It has failed to decode a sound video.
+    pub fn failed(&self, error: ffmpeg::Error) {
+        let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
+        if failures >= FAILURES {
+            tracing::error!(hwaccel = self.name, %error, "a GPU fails to decode; the CPU decodes from now on");
+        }
+    }
+
+    #[cfg(test)]
+    pub fn failures(&self) -> u32 {
+        self.failures.load(Ordering::Relaxed)
+    }
+
+    /// Stands in for CUDA and VA-API: its frames are as theirs, and Mesa has it on the CPU.
+    #[cfg(test)]
+    pub fn vulkan() -> Self {
+        Self::open(ffi::AVHWDeviceType::AV_HWDEVICE_TYPE_VULKAN, "vulkan", &[])
+            .expect("Vulkan on the CPU: scripts/install-test-deps.sh brings it")
+    }
+
+    /// One that nothing can be decoded on.
+    #[cfg(test)]
+    pub fn unopened() -> Self {
+        Self {
+            context: null_mut(),
+            kind: ffi::AVHWDeviceType::AV_HWDEVICE_TYPE_NONE,
+            name: "none",
+            failures: AtomicU32::new(0),
+        }
     }
 
     /// Gives the device to a decoder that is not open yet.
@@ -132,30 +172,37 @@ impl Device {
         unsafe { (*decoder.as_mut_ptr()).hw_device_ctx = ffi::av_buffer_ref(self.context) };
     }
 
-    /// Whether it decodes this, to the bit as the CPU does: older standards leave the last bits to the decoder.
+    /// Whether it decodes such streams, to the bit as the CPU does. Older standards leave the last bits to the decoder, and GPUs
+    /// store other formats in other ways.
     pub fn decodes(&self, stream: &Parameters) -> bool {
-        if !matches!(stream.id(), Id::H264 | Id::HEVC | Id::VP8 | Id::VP9) {
+        // SAFETY: the parameters are whole.
+        let (width, height, format) = unsafe {
+            let stream = &*stream.as_ptr();
+            (stream.width, stream.height, stream.format)
+        };
+        let is = |known: ffi::AVPixelFormat| format == known as std::ffi::c_int;
+        let is_plain = is(ffi::AVPixelFormat::AV_PIX_FMT_YUV420P) || is(ffi::AVPixelFormat::AV_PIX_FMT_YUVJ420P);
+        let is_deep = is(ffi::AVPixelFormat::AV_PIX_FMT_YUV420P10LE);
+        let is_exact = match stream.id() {
+            Id::H264 | Id::VP8 => is_plain,
+            Id::HEVC | Id::VP9 => is_plain || is_deep,
+            _ => false,
+        };
+        if !is_exact || width % 2 != 0 || height % 2 != 0 {
             return false;
         }
         let Some(codec) = ffmpeg::decoder::find(stream.id()) else { return false };
         // SAFETY: the codec and its list are FFmpeg's constants; the list ends with null.
-        let kinds = (0..).map_while(|n| unsafe { ffi::avcodec_get_hw_config(codec.as_ptr(), n).as_ref() });
+        let mut ways = (0..).map_while(|n| unsafe { ffi::avcodec_get_hw_config(codec.as_ptr(), n).as_ref() });
         let takes_devices = ffi::AV_CODEC_HW_CONFIG_METHOD_HW_DEVICE_CTX as std::ffi::c_int;
-        kinds.into_iter().any(|way| way.device_type == self.kind && way.methods & takes_devices != 0)
-    }
-
-    /// No further video is given to it.
-    pub fn give_up(&self, error: ffmpeg::Error) {
-        if !self.has_failed.swap(true, Ordering::Relaxed) {
-            tracing::error!(hwaccel = self.name, %error, "a GPU fails to decode; the CPU decodes from now on");
-        }
+        ways.any(|way| way.device_type == self.kind && way.methods & takes_devices != 0)
     }
 }
 
-/// Whether it is the device that failed, and not a damaged video.
-pub(super) fn is_devices_fault(error: ffmpeg::Error) -> bool {
+/// Whether an error is what damaged packets, or none, bring about with any decoder.
+pub(super) fn is_videos_fault(error: ffmpeg::Error) -> bool {
     use ffmpeg::Error as E;
-    matches!(error, E::External | E::Other { errno: EIO | ENODEV | ENOMEM })
+    matches!(error, E::InvalidData | E::Eof | E::Other { errno: EAGAIN })
 }
 
 /// Copies pictures out of a GPU's memory.
@@ -170,22 +217,16 @@ impl Fetcher {
         if !is_on_gpu(&frame) {
             return Ok(frame);
         }
-        let mut fetched = frame::Video::empty();
+        let mut side_by_side = frame::Video::empty();
         // SAFETY: both are whole frames. An empty one is given room for the picture in a format that the device names.
-        check(unsafe { ffi::av_hwframe_transfer_data(fetched.as_mut_ptr(), frame.as_ptr(), 0) })?;
-        describe(&mut fetched, &frame)?;
-        // Of a GPU's picture FFmpeg cuts only what stands at the right and at the bottom.
-        // SAFETY: the frame is whole.
-        check(unsafe {
-            ffi::av_frame_apply_cropping(fetched.as_mut_ptr(), ffi::AV_FRAME_CROP_UNALIGNED as std::ffi::c_int)
-        })?;
+        check(unsafe { ffi::av_hwframe_transfer_data(side_by_side.as_mut_ptr(), frame.as_ptr(), 0) })?;
         // GPUs store the two colours of a pixel side by side.
-        let planar = match fetched.format() {
+        let planar = match side_by_side.format() {
             Pixel::NV12 => Pixel::YUV420P,
             Pixel::P010LE => Pixel::YUV420P10LE,
-            _ => return Ok(fetched),
+            _ => return Err(ffmpeg::Error::PatchWelcome),
         };
-        let (from, width, height) = (fetched.format(), fetched.width(), fetched.height());
+        let (from, width, height) = (side_by_side.format(), side_by_side.width(), side_by_side.height());
         let scaler = match self.scaler.take() {
             Some(mut kept) => {
                 kept.cached(from, width, height, planar, width, height, Flags::POINT);
@@ -193,10 +234,13 @@ impl Fetcher {
             }
             None => Context::get(from, width, height, planar, width, height, Flags::POINT)?,
         };
-        let mut laid_out = frame::Video::empty();
-        self.scaler.insert(scaler).run(&fetched, &mut laid_out)?;
-        describe(&mut laid_out, &fetched)?;
-        Ok(laid_out)
+        let mut fetched = frame::Video::empty();
+        self.scaler.insert(scaler).run(&side_by_side, &mut fetched)?;
+        describe(&mut fetched, &frame)?;
+        // What stands at the right and at the bottom is cut off by now; the rest only where the computer has the picture.
+        // SAFETY: the frame is whole.
+        check(unsafe { ffi::av_frame_apply_cropping(fetched.as_mut_ptr(), 0) })?;
+        Ok(fetched)
     }
 }
 
@@ -218,12 +262,6 @@ fn check(code: std::ffi::c_int) -> Result<(), ffmpeg::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Vulkan stands in for CUDA and VA-API: its frames are as theirs, and Mesa has it on the CPU.
-    fn vulkan() -> Device {
-        Device::open(ffi::AVHWDeviceType::AV_HWDEVICE_TYPE_VULKAN, "vulkan", &[])
-            .expect("Vulkan on the CPU: scripts/install-test-deps.sh brings it")
-    }
 
     /// A picture with all kinds of values, stamped.
     fn picture(format: Pixel, width: u32, height: u32) -> frame::Video {
@@ -279,7 +317,7 @@ mod tests {
 
     #[test]
     fn pictures_come_out_of_a_gpu_as_the_cpu_would_have_given_them() {
-        let device = vulkan();
+        let device = Device::vulkan();
         let mut fetcher = Fetcher::default();
         for (stored, planar, (width, height)) in [
             (Pixel::NV12, Pixel::YUV420P, (640, 360)),
@@ -299,25 +337,26 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_off_a_picture_is_cut_off_on_every_side() {
-        let device = vulkan();
-        let given = picture(Pixel::YUV420P, 640, 360);
-        let (mut on_gpu, _from) = upload(&device, &given, Pixel::NV12);
-        // SAFETY: the frame is whole.
-        unsafe {
-            let on_gpu = on_gpu.as_mut_ptr();
-            ((*on_gpu).crop_left, (*on_gpu).crop_top, (*on_gpu).crop_right, (*on_gpu).crop_bottom) = (6, 4, 10, 8);
-            // As a decoder does.
-            check(ffi::av_frame_apply_cropping(on_gpu, 0)).unwrap();
+    fn what_is_cut_off_a_picture_is_what_the_cpu_cuts_off() {
+        let device = Device::vulkan();
+        for (left, top, right, bottom) in [(6, 4, 10, 8), (64, 2, 0, 6), (0, 0, 2, 2)] {
+            let crop = |picture: &mut frame::Video| {
+                // SAFETY: the frame is whole. A decoder does the same.
+                unsafe {
+                    let picture = picture.as_mut_ptr();
+                    ((*picture).crop_left, (*picture).crop_top) = (left, top);
+                    ((*picture).crop_right, (*picture).crop_bottom) = (right, bottom);
+                    check(ffi::av_frame_apply_cropping(picture, 0)).unwrap();
+                }
+            };
+            let mut given = picture(Pixel::YUV420P, 640, 360);
+            let (mut on_gpu, _from) = upload(&device, &given, Pixel::NV12);
+            crop(&mut on_gpu);
+            crop(&mut given);
+            let fetched = Fetcher::default().fetch(on_gpu).unwrap();
+            assert_eq!((fetched.width(), fetched.height()), (given.width(), given.height()), "{left}, {top}");
+            assert!(bytes(&fetched) == bytes(&given), "{left}, {top}, {right}, {bottom}");
         }
-        let fetched = Fetcher::default().fetch(on_gpu).unwrap();
-        assert_eq!((fetched.width(), fetched.height()), (624, 348));
-        let line = |picture: &frame::Video, row: usize, from: usize| {
-            let at = row * picture.stride(0) + from;
-            picture.data(0)[at..at + 624].to_vec()
-        };
-        assert_eq!(line(&fetched, 0, 0), line(&given, 4, 6));
-        assert_eq!(line(&fetched, 347, 0), line(&given, 351, 6));
     }
 
     #[test]
@@ -328,34 +367,56 @@ mod tests {
     }
 
     #[test]
-    fn a_device_that_fails_is_told_from_a_damaged_video() {
-        for error in [ffmpeg::Error::InvalidData, ffmpeg::Error::Eof, ffmpeg::Error::Other { errno: libc::EAGAIN }] {
-            assert!(!is_devices_fault(error), "{error}");
+    fn a_gpu_is_given_what_it_decodes_to_the_bit() {
+        let (mut cuda, none) = (Device::unopened(), Device::unopened());
+        cuda.kind = ffi::AVHWDeviceType::AV_HWDEVICE_TYPE_CUDA;
+        let stream = |id: Id, format: Pixel, width: i32| {
+            let mut parameters = Parameters::new();
+            // SAFETY: the parameters are ours.
+            unsafe {
+                let stream = parameters.as_mut_ptr();
+                (*stream).codec_id = id.into();
+                (*stream).format = ffi::AVPixelFormat::from(format) as i32;
+                ((*stream).width, (*stream).height) = (width, 480);
+            }
+            parameters
+        };
+        let (plain, deep) = (Pixel::YUV420P, Pixel::YUV420P10LE);
+        for (id, format, width, given) in [
+            (Id::H264, plain, 640, true),
+            (Id::H264, Pixel::YUVJ420P, 640, true),
+            (Id::H264, deep, 640, false),
+            (Id::H264, Pixel::YUV444P, 640, false),
+            (Id::HEVC, plain, 640, true),
+            (Id::HEVC, deep, 640, true),
+            (Id::HEVC, Pixel::YUV420P12LE, 640, false),
+            (Id::VP8, plain, 640, true),
+            (Id::VP9, deep, 640, true),
+            (Id::VP9, plain, 641, false),
+            (Id::MJPEG, plain, 640, false),
+            (Id::MPEG4, plain, 640, false),
+            (Id::MPEG2VIDEO, plain, 640, false),
+            (Id::AV1, plain, 640, false),
+        ] {
+            let stream = stream(id, format, width);
+            assert_eq!(cuda.decodes(&stream), given, "{id:?} {format:?} {width}");
+            assert!(!none.decodes(&stream));
         }
-        assert!(is_devices_fault(ffmpeg::Error::External));
     }
 
     #[test]
-    fn a_gpu_is_given_what_it_decodes_to_the_bit_until_it_fails() {
-        let device = |kind, name| Device { context: null_mut(), kind, name, has_failed: AtomicBool::new(false) };
-        let cuda = device(ffi::AVHWDeviceType::AV_HWDEVICE_TYPE_CUDA, "cuda");
-        let vulkan = device(ffi::AVHWDeviceType::AV_HWDEVICE_TYPE_VULKAN, "vulkan");
-        let stream = |id: Id| {
-            let mut parameters = Parameters::new();
-            // SAFETY: the parameters are ours.
-            unsafe { (*parameters.as_mut_ptr()).codec_id = id.into() };
-            parameters
-        };
-        for id in [Id::H264, Id::HEVC, Id::VP8, Id::VP9] {
-            assert!(cuda.decodes(&stream(id)), "{id:?}");
-            assert!(!vulkan.decodes(&stream(id)), "FFmpeg 5 decodes nothing on it: {id:?}");
+    fn a_gpu_that_fails_again_and_again_is_left_alone() {
+        let device = Device::unopened();
+        for _ in 1..FAILURES {
+            device.failed(ffmpeg::Error::External);
         }
-        for id in [Id::MJPEG, Id::MPEG4, Id::MPEG2VIDEO, Id::AV1] {
-            assert!(!cuda.decodes(&stream(id)), "{id:?}");
+        device.worked();
+        for _ in 1..FAILURES {
+            device.failed(ffmpeg::Error::External);
         }
-        assert!(cuda.usable().is_some());
-        cuda.give_up(ffmpeg::Error::External);
-        assert!(cuda.usable().is_none());
+        assert!(device.usable().is_some());
+        device.failed(ffmpeg::Error::External);
+        assert!(device.usable().is_none());
     }
 
     #[test]

@@ -149,7 +149,7 @@ impl From<SyncError> for Problem {
             ),
             E::Broken => Self::internal(),
             E::Pipeline(PipelineError::Missing(reason)) => {
-                tracing::error!(%reason, "the models cannot be loaded");
+                tracing::error!(%reason, "what an analysis needs is not there");
                 later(
                     "model_unavailable",
                     "The model cannot be loaded",

@@ -23,9 +23,11 @@ const LITTLE_SPACE: u64 = 5 << 30;
 pub fn all(settings: &Settings, config: Option<&Path>) -> Result<Vec<Finding>, Failure> {
     let mut findings = vec![settings_files(config)?, onnx_runtime(settings)];
     findings.extend(models::all(settings));
+    // Before the models, as everywhere: FFmpeg takes no CUDA that was begun in another way.
+    let hwaccel = hwaccel(settings);
     findings.extend(device(settings));
     findings.push(video_libraries());
-    findings.extend(hwaccel(settings));
+    findings.extend(hwaccel);
     findings.push(encoders(&media::missing_encoders()));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
