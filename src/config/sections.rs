@@ -5,10 +5,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use serde::Deserialize;
+use serde::de::IntoDeserializer;
+use serde::{Deserialize, Deserializer};
 
 use super::{ByteSize, ConfigError};
 use crate::analysis::Sampling;
+
+/// One of several words. The error of a wrong one lists them, which that of the library for settings does not.
+fn one_of<'de, T: Deserialize<'de>, D: Deserializer<'de>>(word: D) -> Result<T, D::Error> {
+    T::deserialize(String::deserialize(word)?.to_lowercase().into_deserializer())
+}
 
 /// All settings.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -120,6 +126,7 @@ pub enum StorageKind {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Storage {
+    #[serde(deserialize_with = "one_of")]
     pub kind: StorageKind,
     pub folder: PathBuf,
     pub s3: S3,
@@ -144,6 +151,7 @@ pub struct S3 {
     pub access_key: String,
     pub secret_key: Secret,
     pub presign_ttl_s: u64,
+    #[serde(deserialize_with = "one_of")]
     pub read: S3Read,
     pub direct_uploads: bool,
     pub public_endpoint: String,
@@ -165,7 +173,9 @@ pub struct Queue {
 #[serde(deny_unknown_fields)]
 pub struct Video {
     pub sample_every: u32,
+    #[serde(deserialize_with = "one_of")]
     pub sampling: Sampling,
+    #[serde(deserialize_with = "one_of")]
     pub hwaccel: Hwaccel,
     pub max_faces: u32,
     pub max_duration_s: u64,
@@ -219,7 +229,9 @@ pub struct ClipModel {
     pub file: PathBuf,
     /// One of the five for each output.
     pub labels: Vec<String>,
+    #[serde(deserialize_with = "one_of")]
     pub output: ClassifierOutput,
+    #[serde(deserialize_with = "one_of")]
     pub coordinates: Coordinates,
 }
 
@@ -250,7 +262,9 @@ pub enum Precision {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Engine {
+    #[serde(deserialize_with = "one_of")]
     pub device: Device,
+    #[serde(deserialize_with = "one_of")]
     pub precision: Precision,
     pub library: String,
     pub threads: usize,
@@ -276,6 +290,7 @@ pub enum DetectorKind {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Vision {
+    #[serde(deserialize_with = "one_of")]
     pub detector: DetectorKind,
     pub analysis_side: u32,
     pub min_score: f32,
@@ -314,7 +329,9 @@ pub struct EmotionModel {
     pub file: PathBuf,
     pub width: u32,
     pub height: u32,
+    #[serde(deserialize_with = "one_of")]
     pub colour: Colour,
+    #[serde(deserialize_with = "one_of")]
     pub layout: Layout,
     /// One value, or one a channel.
     pub mean: Vec<f32>,
@@ -322,6 +339,7 @@ pub struct EmotionModel {
     pub std: Vec<f32>,
     /// A label or `-` for each output.
     pub labels: Vec<String>,
+    #[serde(deserialize_with = "one_of")]
     pub output: ClassifierOutput,
     /// How much of the prior of the training is taken out, 0 to 1.
     pub prior: f32,
@@ -344,6 +362,7 @@ pub enum MailTransport {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Mail {
+    #[serde(deserialize_with = "one_of")]
     pub transport: MailTransport,
     pub outbox: PathBuf,
     pub from: String,
@@ -369,6 +388,7 @@ pub enum SmtpSecurity {
 pub struct Smtp {
     pub host: String,
     pub port: u16,
+    #[serde(deserialize_with = "one_of")]
     pub security: SmtpSecurity,
     pub username: String,
     pub password: Secret,
@@ -427,6 +447,7 @@ pub enum LogFormat {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Log {
+    #[serde(deserialize_with = "one_of")]
     pub format: LogFormat,
     pub filter: String,
 }

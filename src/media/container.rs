@@ -26,6 +26,8 @@ pub fn prepare() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         ffmpeg::format::network::init();
+        // Without this, its errors have no words.
+        ffmpeg::util::error::register_all();
         // What FFmpeg says of broken files helps nobody who runs a service, and could name an address.
         ffmpeg::util::log::set_level(ffmpeg::util::log::Level::Quiet);
     });
