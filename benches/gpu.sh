@@ -28,5 +28,5 @@ clip=target/bench/720p30-60s.mp4
 benches/clip.sh "$clip" 1280 720 5M 60
 for hwaccel in none cuda; do
     echo "== video.hwaccel = $hwaccel"
-    (time VISAGE_LOG=error VISAGE_VIDEO__HWACCEL=$hwaccel "$visage" analyze "$clip" >/dev/null) 2>&1
+    (time VISAGE_LOG=warn VISAGE_VIDEO__HWACCEL=$hwaccel "$visage" analyze "$clip" >/dev/null) 2>&1
 done

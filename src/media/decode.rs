@@ -19,7 +19,7 @@ use super::{FramesError, container};
 use crate::config::Video;
 use crate::telemetry::metrics;
 
-/// Time stamps of a packet before they give way to its place in the order of decoding.
+/// The parts of a stretch, as they come.
 pub(super) type Stretch = Receiver<Vec<Planned<Packet>>>;
 
 /// One stretch to decode.
@@ -157,12 +157,7 @@ impl Run<'_> {
         self.check(ended)?;
         self.receive()?;
         let lost = self.known.values().filter(|(shown, _)| shown.is_some()).count() as u64;
-        match self.kit.device {
-            // Of damaged pictures, the CPU shows what can be shown.
-            Some(_) if lost > 0 => return Err(self.gpu_failed(ffmpeg::Error::InvalidData)),
-            Some(device) => device.worked(),
-            None => {}
-        }
+        self.has_lost(u64::MAX)?;
         let counted = match &self.numbering {
             Numbering::Planned => None,
             Numbering::Counted { clock, .. } => Some((self.counted, clock.end())),
@@ -197,6 +192,18 @@ impl Run<'_> {
         }
     }
 
+    /// Pictures come in the order in which they are shown: one wanted before this that the GPU did not give is lost. Of damaged
+    /// ones, the CPU shows what can be shown.
+    fn has_lost(&self, number: u64) -> Result<(), Left> {
+        let is_before = |(shown, is_wanted): &(Option<(u64, f64)>, bool)| {
+            *is_wanted && shown.is_some_and(|(wanted, _)| wanted < number)
+        };
+        if self.kit.device.is_some() && self.known.values().any(is_before) {
+            return Err(self.gpu_failed(ffmpeg::Error::InvalidData));
+        }
+        Ok(())
+    }
+
     fn gpu_failed(&self, error: ffmpeg::Error) -> Left {
         let _ = self.to.send(Decoded::GpuFailed(error));
         Left
@@ -227,6 +234,7 @@ impl Run<'_> {
                 }
             };
             if let Some((number, time_s)) = wanted {
+                self.has_lost(number)?;
                 metrics().decoded(if is_on_gpu(&frame) { "gpu" } else { "cpu" });
                 let frame = match self.fetcher.fetch(frame) {
                     Ok(frame) => frame,
@@ -252,30 +260,70 @@ mod tests {
     use super::*;
     use crate::config::Settings;
 
-    /// The luma of a clip's first pictures.
-    fn decoded(device: Option<&'static Device>) -> Vec<Vec<u8>> {
+    const PICTURES: usize = 40;
+
+    fn vulkan() -> Option<&'static Device> {
+        Some(Box::leak(Box::new(Device::vulkan())))
+    }
+
+    /// Decodes the beginning of a clip, all pictures of it wanted but none of the packet that is left out: what came out, with the
+    /// number and the luma of pictures, and how it ended.
+    fn decoded(device: Option<&'static Device>, left_out: Option<usize>) -> (Vec<(u64, Vec<u8>)>, Decoded) {
         let clip = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/media/single_face.mp4");
         let mut input = ffmpeg::format::input(&clip).unwrap();
         let stream = input.streams().best(ffmpeg::media::Type::Video).unwrap();
         let (index, base, parameters) = (stream.index(), stream.time_base(), stream.parameters());
+        let packets = input.packets().filter(|(stream, _)| stream.index() == index).map(|(_, packet)| packet);
+        let packets: Vec<Packet> = packets.take(PICTURES).collect();
+        let stamps: Vec<_> = packets.iter().map(Packet::pts).collect();
+        let number = |packet: &Packet| stamps.iter().filter(|stamp| **stamp < packet.pts()).count() as u64;
+        let planned = packets.into_iter().enumerate().map(|(n, packet)| {
+            let shown = Some((number(&packet), 0.0));
+            let packet = if left_out == Some(n) { Packet::empty() } else { packet };
+            Planned { packet, shown, is_wanted: true, may_be_rough: false }
+        });
+        let (to_worker, parts) = std::sync::mpsc::sync_channel(1);
+        to_worker.send(planned.collect()).unwrap();
+        drop(to_worker);
+        let (to, from) = std::sync::mpsc::sync_channel(PICTURES + 1);
         let limits = Settings::defaults().unwrap().video;
-        let mut decoder = open(&Kit { parameters, base, limits, threads: 1, device }, 1).unwrap();
-        let (mut fetcher, mut pictures) = (Fetcher::default(), Vec::new());
-        for (_, packet) in input.packets().filter(|(stream, _)| stream.index() == index).take(30) {
-            decoder.send_packet(&packet).unwrap();
-            let mut frame = frame::Video::empty();
-            while decoder.receive_frame(&mut frame).is_ok() {
-                let fetched = fetcher.fetch(std::mem::replace(&mut frame, frame::Video::empty())).unwrap();
-                pictures.push(fetched.data(0).to_vec());
+        let job = Job { parts, to, numbering: Numbering::Planned, is_long: false };
+        Worker::new(Kit { parameters, base, limits, threads: 1, device }).run(job);
+        let (mut pictures, mut end) = (Vec::new(), None);
+        for decoded in from {
+            match decoded {
+                Decoded::Picture { frame, number, .. } => {
+                    let lines = frame.data(0).chunks(frame.stride(0));
+                    let lines = lines.flat_map(|line| line[..frame.width() as usize].iter().copied());
+                    pictures.push((number, lines.collect()));
+                }
+                last => end = Some(last),
             }
         }
-        pictures
+        (pictures, end.unwrap())
     }
 
     #[test]
     fn what_a_device_does_not_decode_is_decoded_on_the_cpu() {
-        let on_cpu = decoded(None);
-        assert!(on_cpu.len() > 20);
-        assert!(decoded(Some(Box::leak(Box::new(Device::vulkan())))) == on_cpu);
+        let (on_cpu, _) = decoded(None, None);
+        assert_eq!(
+            on_cpu.iter().map(|(number, _)| *number).collect::<Vec<_>>(),
+            (0..PICTURES as u64).collect::<Vec<_>>()
+        );
+        let (with_device, end) = decoded(vulkan(), None);
+        assert!(matches!(end, Decoded::Tally(Tally { lost: 0, .. })));
+        assert!(with_device == on_cpu);
+    }
+
+    #[test]
+    fn a_picture_that_is_lost_is_counted_and_ends_what_a_gpu_decodes() {
+        for left_out in [20, PICTURES - 1] {
+            let (on_cpu, end) = decoded(None, Some(left_out));
+            assert!(matches!(end, Decoded::Tally(Tally { lost: 1, .. })));
+            let lost = (0..).zip(&on_cpu).find(|(n, (number, _))| n != number).map_or(PICTURES as u64 - 1, |(n, _)| n);
+            let (with_device, end) = decoded(vulkan(), Some(left_out));
+            assert!(matches!(end, Decoded::GpuFailed(_)));
+            assert!(with_device.iter().map(|(number, _)| *number).eq(0..lost), "nothing behind the lost one");
+        }
     }
 }

@@ -109,10 +109,21 @@ struct Threads {
     items: Option<Receiver<Item>>,
     given_up: Arc<AtomicBool>,
     handles: Vec<JoinHandle<()>>,
+    is_stopped: bool,
 }
 
 impl Drop for Threads {
     fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Threads {
+    /// Waits for their end, once.
+    fn stop(&mut self) {
+        if std::mem::replace(&mut self.is_stopped, true) {
+            return;
+        }
         self.given_up.store(true, Ordering::Relaxed);
         // Whoever waits for room notices that nobody takes anything any more.
         self.items = None;
@@ -130,7 +141,8 @@ impl Frames {
         let given_up = packets.given_up().clone();
         let reader = Reader::new(packets)?;
         let (parameters, base) = (reader.parameters(), reader.base());
-        let device = hardware::device(limits.hwaccel)?.filter(|device| device.decodes(&parameters));
+        let device = hardware::device(limits.hwaccel)?
+            .filter(|device| reader.tells_what_is_shown() && device.decodes(&parameters));
 
         let running = RUNNING.fetch_add(1, Ordering::Relaxed) + 1;
         // The videos that run share the cores.
@@ -138,7 +150,7 @@ impl Frames {
         let most = if device.is_some() { hardware::DECODERS } else { usize::MAX };
         let decoders = (cores / running).clamp(1, most);
         let (to, items) = sync_channel(decoders);
-        let mut threads = Threads { items: Some(items), given_up, handles: Vec::new() };
+        let mut threads = Threads { items: Some(items), given_up, handles: Vec::new(), is_stopped: false };
 
         let frame_bytes = u64::from(probe.width) * u64::from(probe.height) * 3 / 2;
         let room = usize::try_from((WAITING_BYTES / frame_bytes.max(1)).clamp(1, 16)).unwrap_or(1);
@@ -203,7 +215,9 @@ impl Frames {
         loop {
             if let Some(current) = &self.current {
                 match receive(current, stop)? {
-                    Some(Decoded::Picture { number, .. }) if self.given.is_some_and(|given| number <= given) => {}
+                    // Given before the GPU failed.
+                    Some(Decoded::Picture { number, .. })
+                        if self.gpu_failed.is_some() && Some(number) <= self.given => {}
                     Some(Decoded::Picture { frame, number, time_s }) => {
                         self.passed = self.passed.max(number + 1);
                         super::container::check_pixels(frame.width(), frame.height(), &self.limits)?;
@@ -226,17 +240,16 @@ impl Frames {
             let Some(items) = &self.threads.items else { return Ok(None) };
             match receive(items, stop)? {
                 Some(Item::Stretch(pictures)) => self.current = Some(pictures),
-                Some(Item::End { .. }) if self.samples == 0 && self.device.is_some() && self.gpu_failed.is_none() => {
-                    self.without_gpu(ffmpeg_next::Error::Eof)?;
-                }
                 Some(Item::End { frames, end_s }) => {
                     if let Some(frames) = frames {
                         (self.passed, self.end_s) = (frames.saturating_sub(self.lost), end_s);
                     }
                     self.threads.items = None;
-                    if let (Some(device), Some(error), 0) = (self.device, self.gpu_failed, self.lost) {
-                        // The video is sound, so it was the GPU.
-                        device.failed(error);
+                    match (self.device, self.gpu_failed) {
+                        (Some(device), None) => device.worked(),
+                        // The video is sound.
+                        (Some(device), Some(error)) if self.lost == 0 => device.failed(error),
+                        _ => {}
                     }
                     // Not one of those asked for, and the first always is.
                     return if self.samples > 0 { Ok(None) } else { Err(ProbeError::NotAVideo.into()) };
@@ -252,7 +265,10 @@ impl Frames {
     fn without_gpu(&mut self, error: ffmpeg_next::Error) -> Result<(), FramesError> {
         tracing::warn!(%error, "a GPU does not decode a video as it should; the CPU decodes it");
         let limits = Video { hwaccel: Hwaccel::None, ..self.limits.clone() };
-        let again = Self::start(Opened::open(&self.source, &limits)?, self.every)?;
+        let video = Opened::open(&self.source, &limits)?;
+        self.current = None;
+        self.threads.stop();
+        let again = Self::start(video, self.every)?;
         let Self { device, samples, given, passed, .. } = *self;
         *self = Self { device, gpu_failed: Some(error), samples, given, passed, ..again };
         Ok(())
@@ -347,16 +363,5 @@ mod tests {
             assert_eq!(frames.end(|| false).unwrap(), end);
             assert_eq!(device.failures(), 1, "the video is sound");
         }
-    }
-
-    #[test]
-    fn a_gpu_that_gives_nothing_is_not_believed() {
-        let expected = rest(&mut start());
-        let mut frames = start();
-        frames.device = Some(Box::leak(Box::new(Device::unopened())));
-        let (to, items) = sync_channel(1);
-        to.send(Item::End { frames: Some(0), end_s: 0.0 }).unwrap();
-        frames.threads.items = Some(items);
-        assert!(rest(&mut frames) == expected);
     }
 }

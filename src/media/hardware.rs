@@ -129,7 +129,7 @@ impl Device {
         (self.failures.load(Ordering::Relaxed) < FAILURES).then_some(self)
     }
 
-    /// It has decoded something.
+    /// It has decoded a video.
     pub fn worked(&self) {
         self.failures.store(0, Ordering::Relaxed);
     }

@@ -56,6 +56,11 @@ impl Reader {
         self.parameters.clone()
     }
 
+    /// Whether packets tell which picture is which.
+    pub const fn tells_what_is_shown(&self) -> bool {
+        self.coding.is_some()
+    }
+
     /// The unit of the stream's time stamps, in seconds.
     pub const fn base(&self) -> Rational {
         self.base
