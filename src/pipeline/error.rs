@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::stages::Broken;
-use crate::media::{FramesError, ProbeError};
+use crate::media::{FramesError, NoHwaccel, ProbeError};
 use crate::vision::VisionError;
 
 /// Why a video gave no findings.
@@ -34,8 +34,14 @@ impl From<FramesError> for PipelineError {
             FramesError::Cancelled => Self::Cancelled,
             FramesError::Video(error) => Self::Video(error),
             FramesError::Decoder(reason) => Self::Decoder(reason),
-            FramesError::NoHwaccel(error) => Self::Missing(error.to_string()),
+            FramesError::NoHwaccel(error) => error.into(),
         }
+    }
+}
+
+impl From<NoHwaccel> for PipelineError {
+    fn from(error: NoHwaccel) -> Self {
+        Self::Missing(error.to_string())
     }
 }
 

@@ -101,7 +101,7 @@ impl Pipeline {
     fn load_wanted(settings: &Settings, wanted: Wanted) -> Result<Self, PipelineError> {
         media::prepare();
         // Before the models: FFmpeg takes no CUDA that was begun in another way.
-        media::hwaccel(settings.video.hwaccel).map_err(|error| PipelineError::Missing(error.to_string()))?;
+        media::hwaccel(settings.video.hwaccel)?;
         let vision = Vision::load_for(settings, wanted).map_err(|error| {
             if error.is_missing() { PipelineError::Missing(error.to_string()) } else { PipelineError::Vision(error) }
         })?;
