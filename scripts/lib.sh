@@ -28,10 +28,18 @@ as_root() {
     fi
 }
 
+# Brings apt's lists up to date, unless that was done within the last hour.
+apt_update() {
+    [ -z "$(find /var/lib/apt/lists -maxdepth 1 -name '*_Packages*' -mmin -60 -print -quit 2>/dev/null)" ] || return 0
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq
+    # apt keeps the server's time on a list that has not changed: the lists count as fresh from now on.
+    as_root find /var/lib/apt/lists -maxdepth 1 -name '*_Packages*' -exec touch {} +
+}
+
 # Installs those of the given Debian packages that are missing; touches nothing (not even the network) if none is.
 apt_install() {
     local package missing=()
-    have dpkg-query || die "this system has no dpkg. visage is built on Debian 12; elsewhere install the counterparts of: $*"
+    have apt-get || die "this system has no apt-get; install the counterparts of these Debian packages: $*"
     for package in "$@"; do
         case $(dpkg-query --show --showformat='${db:Status-Abbrev}' "$package" 2>/dev/null) in
             ii*) ;;
@@ -39,9 +47,12 @@ apt_install() {
         esac
     done
     [ ${#missing[@]} -gt 0 ] || return 0
+    apt_update
     say "installing with apt-get: ${missing[*]}"
     # On Debian's minimal images a package's question would wait for an answer for ever.
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null ||
-        die "apt-get could not install: ${missing[*]} (names are those of Debian 12)"
+        die "apt-get could not install: ${missing[*]} (names are those of Debian 12 and 13 and Ubuntu 24.04)"
 }
+
+# shellcheck source=scripts/parts.sh
+. "$root/scripts/parts.sh"
