@@ -8,9 +8,10 @@
 ARG VARIANT=cpu
 ARG CUDA_IMAGE=nvidia/cuda:13.2.1-cudnn-runtime-ubuntu22.04
 
-FROM debian:12-slim AS build
+FROM debian:13-slim AS build
 WORKDIR /src
-COPY scripts/lib.sh scripts/install-build-deps.sh scripts/install-rust.sh scripts/
+COPY .cargo .cargo
+COPY scripts/lib.sh scripts/parts.sh scripts/install-build-deps.sh scripts/install-rust.sh scripts/
 COPY Cargo.toml ./
 RUN scripts/install-build-deps.sh && scripts/install-rust.sh
 ARG VARIANT
@@ -26,7 +27,7 @@ RUN /opt/visage/bin/visage models pull && \
     install -D -m 644 -t /opt/visage/models models/*.onnx && \
     install -D -m 644 -t /opt/visage/lib .runtime/*
 
-FROM debian:12-slim AS base-cpu
+FROM debian:13-slim AS base-cpu
 
 # Only those of NVIDIA's libraries that ONNX Runtime loads. They run on any system with a glibc of 2.28 or newer.
 FROM ${CUDA_IMAGE} AS nvidia
@@ -36,7 +37,7 @@ RUN mkdir /opt/cuda && \
     done && \
     cp -P /usr/lib/*-linux-gnu/libcudnn*.so.* /opt/cuda/
 
-FROM debian:12-slim AS base-cuda
+FROM debian:13-slim AS base-cuda
 COPY --from=nvidia /opt/cuda /opt/cuda
 ENV LD_LIBRARY_PATH=/opt/cuda \
     NVIDIA_VISIBLE_DEVICES=all \
@@ -45,12 +46,14 @@ ENV LD_LIBRARY_PATH=/opt/cuda \
 
 # hadolint ignore=DL3006
 FROM base-${VARIANT} AS runtime
-COPY scripts/lib.sh scripts/install-runtime-deps.sh /tmp/scripts/
+COPY scripts/lib.sh scripts/parts.sh scripts/install-runtime-deps.sh /tmp/scripts/
 RUN /tmp/scripts/install-runtime-deps.sh && \
     rm -rf /tmp/scripts /var/lib/apt/lists/* && \
     useradd --system --uid 10001 --home-dir /var/lib/visage visage && \
     install -d -o visage -g visage /var/lib/visage /var/lib/visage/data
 COPY --from=build /opt/visage /opt/visage
+# Fails here, and not at the first start, if a shared library is missing.
+RUN ["/opt/visage/bin/visage", "--version"]
 ENV PATH=/opt/visage/bin:$PATH \
     ORT_DYLIB_PATH=/opt/visage/lib/libonnxruntime.so.1.31.1 \
     VISAGE_MODELS__FOLDER=/opt/visage/models \

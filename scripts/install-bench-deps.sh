@@ -4,4 +4,4 @@ set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
 
-apt_install ffmpeg curl python3 python3-venv wrk
+require ffmpeg curl python3 venv wrk

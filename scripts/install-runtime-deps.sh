@@ -1,10 +1,32 @@
 #!/usr/bin/env bash
-# Installs what a built visage needs to run, and no headers: the shared libraries of OpenCV 4.6 and FFmpeg 5.1,
-# certificates, and curl for health checks. For images and servers that get the binary from elsewhere.
+# usage: install-runtime-deps.sh [PROGRAM]
+#
+# Installs what a built visage needs to run, and no headers: the shared libraries of OpenCV and FFmpeg, certificates, and
+# curl for health checks. For images and servers that get the program from elsewhere. The libraries are those that a
+# program built on this very system links; with PROGRAM, ends with an error if that one wants others.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
 
-apt_install ca-certificates curl \
-    libopencv-core406 libopencv-imgproc406 libopencv-calib3d406 \
-    libavformat59 libavcodec59 libavutil57 libswscale6 libswresample4
+have apt-get || die "this system has no apt-get. Install curl, certificates, OpenCV (core, imgproc, calib3d) and FFmpeg's \
+libraries (libavformat, libavcodec, libavutil, libswscale, libswresample) in the versions that visage was built with"
+apt_update
+
+# The library that a package of headers is for: libavformat61 for libavformat-dev on Debian 13.
+library_of() {
+    local name
+    name=$(apt-cache depends "$1-dev" | sed -nE "s/^ *[|]?Depends: ($1[0-9]+(t64)?)$/\1/p" | head -n 1)
+    [ -n "$name" ] || die "apt-get has no $1-dev here: is this Debian 12 or newer, or Ubuntu 24.04 or newer?"
+    echo "$name"
+}
+
+packages=()
+for library in libopencv-{core,imgproc,calib3d} libavformat libavcodec libavutil libswscale libswresample; do
+    packages+=("$(library_of "$library")")
+done
+apt_install ca-certificates curl "${packages[@]}"
+
+if [ $# -gt 0 ]; then
+    absent=$(ldd "$1" | sed -n 's/^[[:space:]]*\(.*\) => not found$/\1/p' | paste -sd' ')
+    [ -z "$absent" ] || die "$1 was built on another system: it wants $absent"
+fi
