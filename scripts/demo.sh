@@ -14,13 +14,33 @@ video=${1:-}
 [ -z "$video" ] || video=$(realpath "$video")
 cd "$root"
 
-make --no-print-directory models PROFILE="$profile"
+server='' fetching='' started='' words=''
+
+stop() {
+    local process
+    rm -f "$started" "$words"
+    for process in $fetching $server; do
+        if kill "$process" 2>/dev/null; then wait "$process" 2>/dev/null || true; fi
+    done
+    server='' fetching=''
+}
+trap stop EXIT
+trap 'echo; exit 130' INT TERM
+
 scripts/install-demo-deps.sh
-if [ -z "$video" ]; then
-    video=data/demo.mp4
-    scripts/demo-clip.sh "$video"
-fi
+scripts/install-rust.sh
+# The compiler leaves the network idle: in that time the rest is fetched.
+{
+    scripts/fetch-onnxruntime.sh
+    [ -n "$video" ] || scripts/demo-clip.sh data/demo.mp4
+} &
+fetching=$!
+cargo build --locked --bin visage --profile "$profile"
+wait "$fetching"
+fetching=
+video=${video:-data/demo.mp4}
 visage=target/$([ "$profile" = dev ] && echo debug || echo "$profile")/visage
+"$visage" models pull
 
 # A port that nothing listens on: 8000 if it can be.
 port=8000
@@ -34,17 +54,6 @@ mkdir -p data
 log=data/demo.log
 started=$(mktemp)
 words=$(mktemp)
-server=
-
-stop() {
-    rm -f "$started" "$words"
-    if [ -n "$server" ] && kill "$server" 2>/dev/null; then
-        wait "$server" 2>/dev/null || true
-    fi
-    server=
-}
-trap stop EXIT
-trap 'echo; exit 130' INT TERM
 
 # Ends the demo with the service's last words.
 fail() {
