@@ -1,0 +1,121 @@
+#!/usr/bin/env bash
+# usage: check-systems.sh [--test] [--in FOLDER] bookworm|trixie|noble
+#
+# Does on a bare Debian 12 or 13 or Ubuntu 24.04 what a new user does: makes a root of that system with debootstrap, puts a clone
+# of what is committed here into it, with no other folder beside it, runs `make demo` there and looks at its result; with --test
+# `make test`, too. Needs root. The root lies in FOLDER/SUITE and is used again where it is there already, with a new clone;
+# without --in it lies in /var/tmp and is removed in the end.
+#
+# Mirrors and certificates are this machine's own: MIRROR names the system's package mirror (else the one in apt's sources), and pip's
+# configuration, the bundle of certificates, cargo's and rustup's homes, proxies and VISAGE_* variables are passed in. So is the folder
+# that VISAGE_MODELS__MIRROR names, for models whose origins cannot be reached from here.
+set -euo pipefail
+# shellcheck source=scripts/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+usage() { die "usage: check-systems.sh [--test] [--in FOLDER] bookworm|trixie|noble"; }
+
+folder='' tests='' suite=''
+while [ $# -gt 0 ]; do
+    case $1 in
+        --test) tests=yes ;;
+        --in) folder=$(mkdir -p "$2" && realpath "$2") && shift ;;
+        bookworm | trixie | noble) suite=$1 ;;
+        *) usage ;;
+    esac
+    shift
+done
+[ -n "$suite" ] || usage
+[ "$(id -u)" -eq 0 ] || die "making a root of another system needs root"
+
+# Mounts and processes end with this script: it goes on in namespaces of its own.
+if [ -z "${IN_NAMESPACE:-}" ]; then
+    [ -n "$folder" ] || { folder=$(mktemp -d -p /var/tmp) && temporary=yes; }
+    status=0
+    IN_NAMESPACE=yes unshare --mount --propagation private --pid --fork --kill-child \
+        "$0" ${tests:+--test} --in "$folder" "$suite" || status=$?
+    [ -z "${temporary:-}" ] || rm -rf --one-file-system "$folder"
+    exit "$status"
+fi
+
+origin=Debian
+[ "$suite" != noble ] || origin=Ubuntu
+# shellcheck disable=SC2016 # apt fills these in
+# The address of this machine's own packages, for the system that the suite belongs to.
+mirror=${MIRROR:-$(apt-get indextargets --format '$(ORIGIN) $(LABEL) $(REPO_URI)' "Created-By: Packages" 2>/dev/null |
+    sed -n "s/^$origin $origin //p" | sort -u | tail -n 1)}
+[ -n "$mirror" ] || die "this machine's apt knows no packages of $origin: name their address in MIRROR"
+
+system=$folder/$suite
+if [ ! -e "$system/made" ]; then
+    have debootstrap || apt_install debootstrap
+    say "making a root of $suite in $system"
+    rm -rf "$system"
+    debootstrap --variant=minbase --include=ca-certificates,git,make "$suite" "$system" "$mirror" >"$folder/$suite.log" 2>&1 ||
+        { tail -n 5 "$folder/$suite.log" >&2 && die "debootstrap failed; see $folder/$suite.log"; }
+    [ "$suite" != noble ] || sed -i 's/ main$/ main universe/' "$system/etc/apt/sources.list"
+    touch "$system/made"
+fi
+
+# Copies a file into the same place there, if it is here.
+pass_in() { [ ! -f "$1" ] || install -D -m 644 "$1" "$system$1"; }
+
+pass_in /etc/resolv.conf
+pass_in /etc/ssl/certs/ca-certificates.crt
+pass_in /etc/pip.conf
+pass_in "$HOME/.config/pip/pip.conf"
+pass_in "$HOME/.pip/pip.conf"
+
+# Mounts a folder in the same place there.
+mount_in() { mkdir -p "$system$1" && mount --bind "$1" "$system$1"; }
+
+mkdir -p "$system"/{proc,sys,dev}
+mount -t proc proc "$system/proc"
+mount --rbind /sys "$system/sys"
+mount --rbind /dev "$system/dev"
+for home in "${CARGO_HOME:-$HOME/.cargo}" "${RUSTUP_HOME:-$HOME/.rustup}" "${VISAGE_MODELS__MIRROR:-}"; do
+    [ ! -d "$home" ] || mount_in "$home"
+done
+
+rm -rf "$system/srv"
+mkdir "$system/srv"
+git clone --quiet "file://$(git -C "$root" rev-parse --path-format=absolute --git-common-dir)" "$system/srv/visage"
+git -C "$system/srv/visage" checkout --quiet --detach "$(git -C "$root" rev-parse HEAD)"
+
+variables=(HOME="$HOME" PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8)
+while IFS= read -r -d '' variable; do
+    case $variable in
+        PIP_* | CARGO_HOME=* | RUSTUP_* | VISAGE_* | SSL_CERT_* | CURL_CA_BUNDLE=* | REQUESTS_CA_BUNDLE=* | *_proxy=* | *_PROXY=*) variables+=("$variable") ;;
+    esac
+done < <(env --null)
+
+# Runs a command in the clone there.
+there() { chroot "$system" env -i "${variables[@]}" sh -c 'cd /srv/visage && exec "$@"' sh "$@"; }
+
+say "$suite: make demo"
+began=$SECONDS
+there make demo
+took=$((SECONDS - began))
+# What has to be true of a smiling face that turns to the camera, with every model there.
+# shellcheck disable=SC2016 # these are variables of jq
+there jq -e '
+    .analysis as $a | [$a.models[].name] as $models |
+    def holds($fact; f): if f then empty else $fact end;
+    [
+        holds("one person is seen"; ($a.faces | length) == 1),
+        holds("the dominant emotion is happy"; $a.summary.dominant_emotion == "happy"),
+        holds("the landmark model was used"; $models | index("face_landmarks")),
+        holds("eye contact was judged by the eyes throughout"; ($a.summary.eye_contact_coverage // 0) > 0.9),
+        holds("eye contact is high"; ($a.summary.eye_contact // 0) > 80),
+        holds("no warning tells of a missing model"; [$a.warnings[] | tostring | select(test("model|landmark"))] == [])
+    ] | if . == [] then true else error("not true of the demo: " + join(", ")) end
+' data/demo-result.json >/dev/null
+there target/debug/visage doctor | sed -n '/^[a-z]* *video /p; /^[a-z]* *detector /p'
+say "$suite: the demo took $took s, and its result is right"
+
+if [ -n "$tests" ]; then
+    say "$suite: make test"
+    began=$SECONDS
+    there make test
+    say "$suite: the tests took $((SECONDS - began)) s"
+fi
