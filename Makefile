@@ -32,10 +32,16 @@ serve: compile models ## run the service on http://127.0.0.1:8000 (settings: con
 .PHONY: test
 test: setup ## install what is missing, check formatting and lints, run every test
 	@scripts/install-test-deps.sh
-	@$(MAKE) --no-print-directory lint models PROFILE=dev
-	@# What failed is said last, and not buried under where.
-	RUST_BACKTRACE=0 cargo test --locked
-	scripts/check-api.sh
+	@$(MAKE) --no-print-directory lint fixtures PROFILE=dev
+	@# Without backtraces, the list of failed tests stands at the end. A mirror is for fetching models: tests see the defaults.
+	env -u VISAGE_MODELS__MIRROR -u VISAGE_MODELS_MIRROR RUST_BACKTRACE=0 cargo test --locked
+	env -u VISAGE_MODELS__MIRROR -u VISAGE_MODELS_MIRROR scripts/check-api.sh
+
+.PHONY: fixtures
+fixtures: models ## fetch the clips and models that tests read
+	@# Tests look at both detectors; `models pull` alone takes the second only in place of the first.
+	@$(visage) models pull yunet blazeface
+	@scripts/fetch-test-media.sh
 
 .PHONY: bench
 bench: setup ## measure: whole analyses against ffmpeg's decoding and scripts in Python, many at once, results a second

@@ -4,18 +4,15 @@
 #   benches/clip.sh OUT WIDTH HEIGHT BITRATE SECONDS [h264|hevc|vp9 [GOP [FACES]]]
 #
 # A real face, looped, slowly panned and with a little grain, so that the bit rate is used up as a camera's would be; five
-# times beside each other for FACES=5. The face is that of ../shared/media where that folder exists, else the demo's.
+# times beside each other for FACES=5. The face is a test clip's.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 out=$1 width=$2 height=$3 bitrate=$4 seconds=$5 coding=${6:-h264} gop=${7:-250} faces=${8:-1}
 [ -s "$out" ] && exit 0
 mkdir -p "$(dirname "$out")"
-face=../shared/media/sad_then_happy.mp4
-if [ ! -f "$face" ]; then
-    face=target/bench/demo.mp4
-    [ -s "$face" ] || scripts/demo-clip.sh "$face"
-fi
+face=.runtime/media/sad_then_happy.mp4
+scripts/fetch-test-media.sh
 
 rate=(-b:v "$bitrate" -minrate "$bitrate" -maxrate "$bitrate" -bufsize "$bitrate" -g "$gop")
 case $coding in

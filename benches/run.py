@@ -7,9 +7,8 @@ Makes its clips, then runs every contender on every clip in turn, several times 
 ratio to FFmpeg's decoding, CPU seconds (user and system: these stand still where other work disturbs the wall time),
 the peak of memory, and how many faces were read. Starting a program and loading its models is part of each figure.
 Below them stands how long each stage of visage was at work (stages overlap, and wait for each other's turn on the CPU),
-and what that is for each face that was read. Where ../shared/media is, it follows what landmarks and sound take in
-talks; and last what one core takes for networks alone in ONNX Runtime, by which machines can be compared. VISAGE names
-another program.
+and what that is for each face that was read. What landmarks and sound take in talks follows, and last what one core takes
+for networks alone in ONNX Runtime, by which machines can be compared. VISAGE names another program.
 """
 
 import argparse
@@ -162,8 +161,9 @@ def main():
                   f"{faces_read(contender, runs[0][3]):>7}", flush=True)
         stages(clip)
 
-    talk = ROOT.parent / "shared" / "media" / "speech_and_face.mp4"
-    for times in (1, 3) if talk.exists() else ():
+    subprocess.run([ROOT / "scripts" / "fetch-test-media.sh"], check=True)
+    talk = ROOT / ".runtime" / "media" / "speech_and_face.mp4"
+    for times in (1, 3):
         parts(talk, times, options.rounds)
     if PYTHON.exists():
         print("\none core of this machine, networks alone in ONNX Runtime:", flush=True)

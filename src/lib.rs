@@ -46,6 +46,8 @@ pub mod report;
 pub mod speech;
 pub mod store;
 pub mod telemetry;
+#[cfg(test)]
+mod test_files;
 #[cfg(feature = "video")]
 pub mod vision;
 #[cfg(feature = "video")]

@@ -255,10 +255,9 @@ fn stamp(frame: &frame::Video, base: Rational) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
     use crate::config::Settings;
+    use crate::test_files;
 
     const PICTURES: usize = 40;
 
@@ -269,7 +268,7 @@ mod tests {
     /// Decodes the beginning of a clip, all pictures of it wanted but none of the packet that is left out: what came out, with the
     /// number and the luma of pictures, and how it ended.
     fn decoded(device: Option<&'static Device>, left_out: Option<usize>) -> (Vec<(u64, Vec<u8>)>, Decoded) {
-        let clip = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/media/single_face.mp4");
+        let clip = test_files::clip("single_face.mp4");
         let mut input = ffmpeg::format::input(&clip).unwrap();
         let stream = input.streams().best(ffmpeg::media::Type::Video).unwrap();
         let (index, base, parameters) = (stream.index(), stream.time_base(), stream.parameters());

@@ -322,15 +322,14 @@ fn receive<T>(from: &Receiver<T>, stop: &dyn Fn() -> bool) -> Result<Option<T>, 
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use opencv::prelude::*;
 
     use super::*;
     use crate::config::Settings;
+    use crate::test_files;
 
     fn start() -> Frames {
-        let clip = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/media/single_face.mp4");
+        let clip = test_files::clip("single_face.mp4");
         let video = Opened::open(&Source::File(clip), &Settings::defaults().unwrap().video).unwrap();
         Frames::start(video, Every::exact(5)).unwrap()
     }

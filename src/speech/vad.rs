@@ -81,6 +81,7 @@ mod tests {
     use super::*;
     use crate::config::Settings;
     use crate::media::{Sound, Source};
+    use crate::test_files;
 
     /// The published graph, told once and for all that it hears 16 kHz.
     fn published(file: &[u8]) -> Option<Vec<u8>> {
@@ -93,8 +94,7 @@ mod tests {
 
     #[test]
     fn many_windows_at_once_give_what_the_published_graph_gives_one_by_one() {
-        let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
-        let (model, clip) = (shared.join("models").join(FILE), shared.join("media/speech_and_face.mp4"));
+        let (model, clip) = (test_files::model(FILE), test_files::clip("speech_and_face.mp4"));
         let settings = Settings::defaults().unwrap();
         let mut sound = Sound::open(&Source::File(clip), &settings.video, || false).unwrap().unwrap();
         let mut samples = Vec::new();

@@ -35,9 +35,9 @@ fn with(models: &Models) -> impl FnOnce(&mut Settings) {
     }
 }
 
-/// The bytes of a shared clip, and the models to read it.
-fn clip_and_models(name: &str) -> Option<(Vec<u8>, Models)> {
-    Some((std::fs::read(clips::shared(name)?).unwrap(), clips::models()?))
+/// The bytes of a test clip, and the models to read it.
+fn clip_and_models(name: &str) -> (Vec<u8>, Models) {
+    (std::fs::read(clips::shared(name)).unwrap(), clips::models())
 }
 
 /// A clip in which nothing is to be seen.
@@ -91,7 +91,7 @@ fn sorted_labels() -> Vec<&'static str> {
 
 #[tokio::test]
 async fn a_facial_analysis_is_answered_at_once_in_whole_numbers() {
-    let Some((video, models)) = clip_and_models("single_face.mp4") else { return };
+    let (video, models) = clip_and_models("single_face.mp4");
     let service = Service::start(with(&models)).await;
     // Clients of that service send fields of their own, such as a CSRF token.
     let response = facial_analysis(&service, video_form(video).text("csrfmiddlewaretoken", "abc")).await;
@@ -121,7 +121,7 @@ async fn a_facial_analysis_is_answered_at_once_in_whole_numbers() {
 
 #[tokio::test]
 async fn a_classifier_of_ones_own_as_keras_exports_it_drops_in_by_the_settings() {
-    let Some((video, models)) = clip_and_models("single_face.mp4") else { return };
+    let (video, models) = clip_and_models("single_face.mp4");
     std::fs::write(models.path().join("keras.onnx"), onnx::keras_model()).unwrap();
     let given = with(&models);
     let service = Service::start(|settings| {
@@ -143,9 +143,9 @@ async fn a_classifier_of_ones_own_as_keras_exports_it_drops_in_by_the_settings()
 
 #[tokio::test]
 async fn a_video_without_sound_has_no_clarity_of_speech() {
-    let Some((_, models)) = clip_and_models("single_face.mp4") else { return };
+    let (_, models) = clip_and_models("single_face.mp4");
     let clips = Clips::new();
-    let from = clips::shared("single_face.mp4").unwrap();
+    let from = clips::shared("single_face.mp4");
     std::fs::copy(from, clips.path("sound.mp4")).unwrap();
     let silent = clips.make("silent.mp4", "-i $sound.mp4 -c:v copy -an");
     let service = Service::start(with(&models)).await;
@@ -155,7 +155,7 @@ async fn a_video_without_sound_has_no_clarity_of_speech() {
 
 #[tokio::test]
 async fn a_facial_analysis_that_cannot_be_done_says_why_in_a_sentence() {
-    let Some((no_face, models)) = clip_and_models("no_face.mp4") else { return };
+    let (no_face, models) = clip_and_models("no_face.mp4");
     let service = Service::start(with(&models)).await;
     refused(facial_analysis(&service, Form::new().text("name", "Ann")).await, 400, "missing_video").await;
     refused(facial_analysis(&service, video_form(vec![])).await, 400, "empty_video").await;
@@ -172,7 +172,7 @@ async fn a_facial_analysis_that_cannot_be_done_says_why_in_a_sentence() {
 
 #[tokio::test]
 async fn a_model_that_cannot_be_loaded_is_said_and_tried_again() {
-    let Some((video, models)) = clip_and_models("single_face.mp4") else { return };
+    let (video, models) = clip_and_models("single_face.mp4");
     let empty = tempfile::tempdir().unwrap();
     let folder = empty.path().join("models");
     let settings = models.settings();
@@ -206,7 +206,7 @@ async fn a_video_that_is_too_large_to_be_answered_at_once_is_refused() {
 
 #[tokio::test]
 async fn raw_bytes_are_answered_with_mean_scores() {
-    let Some((video, models)) = clip_and_models("sad_then_happy.mp4") else { return };
+    let (video, models) = clip_and_models("sad_then_happy.mp4");
     let service = Service::start(with(&models)).await;
     let body = ok(process_frame(&service, video.clone()).await).await;
     assert_eq!(
@@ -426,7 +426,7 @@ async fn a_call_that_is_answered_at_once_and_falls_silent_is_dropped_and_gives_i
 
 #[tokio::test]
 async fn the_limits_of_a_video_hold_for_calls_that_are_answered_at_once() {
-    let Some(models) = clips::models() else { return };
+    let models = clips::models();
     let with_models = with(&models);
     let service = Service::start(|settings| {
         with_models(settings);
@@ -479,7 +479,7 @@ async fn stats_link(service: &Service, path: &str, video: Vec<u8>) -> String {
 
 #[tokio::test]
 async fn an_uploaded_video_gives_statistics_of_each_face() {
-    let Some((video, models)) = clip_and_models("sad_then_happy.mp4") else { return };
+    let (video, models) = clip_and_models("sad_then_happy.mp4");
     let service = Service::start(with(&models)).await;
     let link = stats_link(&service, "/upload", video).await;
 
@@ -537,7 +537,7 @@ async fn an_uploaded_video_gives_statistics_of_each_face() {
 
 #[tokio::test]
 async fn a_recorded_video_without_a_face_gives_statistics_of_no_face() {
-    let Some(models) = clips::models() else { return };
+    let models = clips::models();
     let clips = Clips::new();
     let recorded = clips.moving("clip.webm", 1.0, "-c:v libvpx -live 1");
     let service = Service::start(with(&models)).await;

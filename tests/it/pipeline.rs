@@ -18,11 +18,10 @@ use visage::pipeline::{Cancel, Pipeline, PipelineError, Progress};
 
 use crate::support::clips::{Clips, Models, models, shared};
 
-/// `None` on a machine that has no detector.
-fn pipeline() -> Option<(Pipeline, Models)> {
-    let models = models()?;
+fn pipeline() -> (Pipeline, Models) {
+    let models = models();
     let pipeline = Pipeline::load(&models.settings()).unwrap();
-    Some((pipeline, models))
+    (pipeline, models)
 }
 
 const EVERY_20TH: Options = Options::new(20, 10);
@@ -43,7 +42,8 @@ fn share(rows: &[&TimelineRow], emotion: Emotion) -> f64 {
 
 #[test]
 fn a_woman_who_cries_and_then_laughs_is_one_person_and_both_are_seen() {
-    let (Some((pipeline, _models)), Some(clip)) = (pipeline(), shared("sad_then_happy.mp4")) else { return };
+    let (pipeline, _models) = pipeline();
+    let clip = shared("sad_then_happy.mp4");
     for every in [20, 5] {
         let found = analyze(&pipeline, &clip, Options { sample_every: every, ..EVERY_20TH }).unwrap();
         let analysis = &found.analysis;
@@ -65,7 +65,8 @@ fn a_woman_who_cries_and_then_laughs_is_one_person_and_both_are_seen() {
 
 #[test]
 fn a_man_who_smiles_is_happy() {
-    let (Some((pipeline, _models)), Some(clip)) = (pipeline(), shared("single_face.mp4")) else { return };
+    let (pipeline, _models) = pipeline();
+    let clip = shared("single_face.mp4");
     let found = analyze(&pipeline, &clip, EVERY_20TH).unwrap();
     assert_eq!(found.analysis.faces.len(), 1);
     assert_eq!(found.analysis.summary.dominant_emotion, Some(Emotion::Happy));
@@ -80,16 +81,11 @@ fn a_man_who_smiles_is_happy() {
 
 #[test]
 fn eyes_that_are_shut_or_look_past_the_camera_are_no_contact_though_the_head_faces_it() {
-    let (Some((pipeline, models)), Some(sad), Some(man)) =
-        (pipeline(), shared("sad_then_happy.mp4"), shared("single_face.mp4"))
-    else {
-        return;
-    };
+    let (pipeline, models) = pipeline();
+    let sad = shared("sad_then_happy.mp4");
+    let man = shared("single_face.mp4");
     let found = analyze(&pipeline, &sad, EVERY_20TH).unwrap();
-    if !found.analysis.sees_eyes() {
-        eprintln!("skipped: no landmarks model is at hand");
-        return;
-    }
+    assert!(found.analysis.sees_eyes());
     let (summary, face) = (&found.analysis.summary, &found.analysis.faces[0]);
     assert!(summary.eye_contact.unwrap() < 50.0, "{summary:?}");
     assert_eq!((summary.eye_contact, summary.eye_contact_coverage), (face.eye_contact, face.eye_contact_coverage));
@@ -121,7 +117,8 @@ fn eyes_that_are_shut_or_look_past_the_camera_are_no_contact_though_the_head_fac
 
 #[test]
 fn a_video_without_a_face_is_a_result_and_not_an_error() {
-    let (Some((pipeline, _models)), Some(clip)) = (pipeline(), shared("no_face.mp4")) else { return };
+    let (pipeline, _models) = pipeline();
+    let clip = shared("no_face.mp4");
     let found = analyze(&pipeline, &clip, EVERY_20TH).unwrap();
     let json = serde_json::to_value(&found.analysis).unwrap();
     assert_eq!(json["faces"], serde_json::json!([]));
@@ -134,7 +131,8 @@ fn a_video_without_a_face_is_a_result_and_not_an_error() {
 
 #[test]
 fn a_face_that_leaves_is_not_seen_afterwards() {
-    let (Some((pipeline, _models)), Some(clip)) = (pipeline(), shared("face_then_none.mov")) else { return };
+    let (pipeline, _models) = pipeline();
+    let clip = shared("face_then_none.mov");
     for every in [20, 4] {
         let found = analyze(&pipeline, &clip, Options { sample_every: every, ..EVERY_20TH }).unwrap();
         assert_eq!(found.analysis.faces.len(), 1, "{:#?}", found.analysis.faces);
@@ -146,7 +144,8 @@ fn a_face_that_leaves_is_not_seen_afterwards() {
 
 #[test]
 fn five_people_are_five_and_max_faces_keeps_the_largest() {
-    let (Some((pipeline, _models)), Some(picture)) = (pipeline(), shared("multi_face.jpg")) else { return };
+    let (pipeline, _models) = pipeline();
+    let picture = shared("multi_face.jpg");
     let clips = Clips::new();
     std::fs::copy(picture, clips.path("five.jpg")).unwrap();
     let clip = clips.make(
@@ -161,11 +160,9 @@ fn five_people_are_five_and_max_faces_keeps_the_largest() {
 
 #[test]
 fn two_people_who_cross_stay_the_people_they_are() {
-    let (Some((pipeline, _models)), Some(man), Some(woman)) =
-        (pipeline(), shared("single_face.mp4"), shared("sad_then_happy.mp4"))
-    else {
-        return;
-    };
+    let (pipeline, _models) = pipeline();
+    let man = shared("single_face.mp4");
+    let woman = shared("sad_then_happy.mp4");
     let clips = Clips::new();
     std::fs::copy(man, clips.path("man.mp4")).unwrap();
     std::fs::copy(woman, clips.path("woman.mp4")).unwrap();
@@ -190,11 +187,9 @@ fn two_people_who_cross_stay_the_people_they_are() {
 
 #[test]
 fn who_comes_after_a_cut_elsewhere_in_the_picture_is_somebody_else() {
-    let (Some((pipeline, _models)), Some(man), Some(woman)) =
-        (pipeline(), shared("single_face.mp4"), shared("sad_then_happy.mp4"))
-    else {
-        return;
-    };
+    let (pipeline, _models) = pipeline();
+    let man = shared("single_face.mp4");
+    let woman = shared("sad_then_happy.mp4");
     let clips = Clips::new();
     std::fs::copy(man, clips.path("man.mp4")).unwrap();
     std::fs::copy(woman, clips.path("woman.mp4")).unwrap();
@@ -213,7 +208,8 @@ fn who_comes_after_a_cut_elsewhere_in_the_picture_is_somebody_else() {
 
 #[test]
 fn a_turned_phone_video_shows_what_the_upright_one_shows() {
-    let (Some((pipeline, _models)), Some(clip)) = (pipeline(), shared("single_face.mp4")) else { return };
+    let (pipeline, _models) = pipeline();
+    let clip = shared("single_face.mp4");
     let clips = Clips::new();
     std::fs::copy(clip, clips.path("plain.mp4")).unwrap();
     let sideways = "-i $plain.mp4 -an -vf transpose=clock -c:v libx264 -preset ultrafast -crf 12";
@@ -233,7 +229,8 @@ fn a_turned_phone_video_shows_what_the_upright_one_shows() {
 
 #[test]
 fn the_same_video_gives_the_same_findings_every_time() {
-    let (Some((pipeline, _models)), Some(clip)) = (pipeline(), shared("single_face.mp4")) else { return };
+    let (pipeline, _models) = pipeline();
+    let clip = shared("single_face.mp4");
     let text = || serde_json::to_string(&analyze(&pipeline, &clip, EVERY_20TH).unwrap().analysis).unwrap();
     let first = text();
     // Beside another analysis, whose frames and faces meet these in the same batches.
@@ -246,7 +243,8 @@ fn the_same_video_gives_the_same_findings_every_time() {
 
 #[test]
 fn progress_rises_to_the_end() {
-    let (Some((pipeline, _models)), Some(clip)) = (pipeline(), shared("sad_then_happy.mp4")) else { return };
+    let (pipeline, _models) = pipeline();
+    let clip = shared("sad_then_happy.mp4");
     let told = Mutex::new(Vec::new());
     let tell = |progress: Progress| told.lock().unwrap().push(progress);
     pipeline.analyze(&Source::File(clip), EVERY_20TH, &tell, &Cancel::default()).unwrap();
@@ -258,7 +256,7 @@ fn progress_rises_to_the_end() {
 
 #[test]
 fn a_cancelled_analysis_stops_where_it_is() {
-    let Some((pipeline, _models)) = pipeline() else { return };
+    let (pipeline, _models) = pipeline();
     let clips = Clips::new();
     let clip = clips.moving("long.mp4", 120.0, "-c:v mpeg4");
     let (cancel, most) = (Cancel::default(), AtomicU64::new(0));
@@ -278,7 +276,8 @@ fn a_cancelled_analysis_stops_where_it_is() {
 
 #[test]
 fn a_damaged_file_gives_the_figures_of_its_good_part() {
-    let (Some((pipeline, _models)), Some(clip)) = (pipeline(), shared("sad_then_happy.mp4")) else { return };
+    let (pipeline, _models) = pipeline();
+    let clip = shared("sad_then_happy.mp4");
     let clips = Clips::new();
     std::fs::copy(clip, clips.path("whole.mp4")).unwrap();
     let front = clips.make("front.mp4", "-i $whole.mp4 -c copy -movflags +faststart");
@@ -292,7 +291,7 @@ fn a_damaged_file_gives_the_figures_of_its_good_part() {
 
 #[test]
 fn what_cannot_be_analyzed_is_refused_with_its_reason() {
-    let Some((pipeline, _models)) = pipeline() else { return };
+    let (pipeline, _models) = pipeline();
     let clips = Clips::new();
     let text = clips.write("text.mp4", b"no video");
     let refused = analyze(&pipeline, &text, EVERY_20TH).unwrap_err();
@@ -304,29 +303,18 @@ fn what_cannot_be_analyzed_is_refused_with_its_reason() {
 
 #[test]
 fn a_model_that_is_not_there_is_missing() {
-    let Some(models) = models() else { return };
+    let models = models();
     let mut settings = models.settings();
     settings.vision.emotion.file = "elsewhere.onnx".into();
     let outcome = Pipeline::load(&settings).map(|_| ());
     assert!(matches!(&outcome, Err(error) if error.is_missing() && error.code() == "not_ready"), "{outcome:?}");
 }
 
-/// The landmarks are there, so eye contact is judged by the eyes.
-fn sees_eyes(found: &Findings) -> bool {
-    let sees = found.analysis.sees_eyes();
-    if !sees {
-        eprintln!("skipped: no landmarks model is at hand");
-    }
-    sees
-}
-
 #[test]
 fn two_people_side_by_side_have_the_figures_that_each_has_alone() {
-    let (Some((pipeline, _models)), Some(man), Some(woman)) =
-        (pipeline(), shared("single_face.mp4"), shared("sad_then_happy.mp4"))
-    else {
-        return;
-    };
+    let (pipeline, _models) = pipeline();
+    let man = shared("single_face.mp4");
+    let woman = shared("sad_then_happy.mp4");
     let clips = Clips::new();
     std::fs::copy(man, clips.path("man.mp4")).unwrap();
     std::fs::copy(woman, clips.path("woman.mp4")).unwrap();
@@ -363,7 +351,8 @@ fn two_people_side_by_side_have_the_figures_that_each_has_alone() {
 
 #[test]
 fn tears_and_laughter_are_runs_of_their_own_and_the_feedback_tells_of_both() {
-    let (Some((pipeline, _models)), Some(clip)) = (pipeline(), shared("sad_then_happy.mp4")) else { return };
+    let (pipeline, _models) = pipeline();
+    let clip = shared("sad_then_happy.mp4");
     for every in [20, 5] {
         let found = analyze(&pipeline, &clip, Options { sample_every: every, ..EVERY_20TH }).unwrap();
         let runs = &found.analysis.faces[0].segments;
@@ -385,16 +374,12 @@ fn tears_and_laughter_are_runs_of_their_own_and_the_feedback_tells_of_both() {
 
 #[test]
 fn who_looks_at_the_camera_has_more_presence_and_a_short_clip_is_not_sure_of_it() {
-    let (Some((pipeline, _models)), Some(man), Some(woman)) =
-        (pipeline(), shared("single_face.mp4"), shared("sad_then_happy.mp4"))
-    else {
-        return;
-    };
+    let (pipeline, _models) = pipeline();
+    let man = shared("single_face.mp4");
+    let woman = shared("sad_then_happy.mp4");
     let options = Options { sample_every: 5, ..EVERY_20TH };
     let (he, she) = (analyze(&pipeline, &man, options).unwrap(), analyze(&pipeline, &woman, options).unwrap());
-    if !sees_eyes(&he) {
-        return;
-    }
+    assert!(he.analysis.sees_eyes());
     let (he, she) = (he.analysis.summary, she.analysis.summary);
     assert!(he.presence.unwrap() > she.presence.unwrap() + 20.0, "{he:?} {she:?}");
     let width = |summary: &visage::analysis::Summary| summary.intervals.as_ref().unwrap().calmness.width();

@@ -14,10 +14,10 @@ use crate::support::clips::{Clips, Models, models, shared};
 
 const EVERY_40TH: Options = Options::new(40, 10);
 
-/// With all models; `None` on a machine that does not have them.
-fn pipeline() -> Option<(Pipeline, Models)> {
-    let models = models()?.with("silero_vad.onnx")?.with("dnsmos_sig_bak_ovr.onnx")?;
-    Some((Pipeline::load(&models.settings()).unwrap(), models))
+/// With all models of sound.
+fn pipeline() -> (Pipeline, Models) {
+    let models = models().with("silero_vad.onnx").with("dnsmos_sig_bak_ovr.onnx");
+    (Pipeline::load(&models.settings()).unwrap(), models)
 }
 
 fn analyze(pipeline: &Pipeline, path: &Path) -> Analysis {
@@ -88,8 +88,8 @@ fn every_usual_codec_gives_the_same_sound_at_16_khz() {
 
 #[test]
 fn speech_is_heard_in_every_usual_codec_and_container() {
-    let (Some(models), Some(talk)) = (models(), shared("speech_and_face.mp4")) else { return };
-    let Some(models) = models.with("silero_vad.onnx") else { return };
+    let talk = shared("speech_and_face.mp4");
+    let models = models().with("silero_vad.onnx");
     let settings = models.settings();
     let hearing = Hearing::new(&Engine::start(&settings.engine).unwrap(), &settings);
     let clips = Clips::new();
@@ -178,10 +178,9 @@ fn listening_stops_when_it_is_told_to() {
 
 #[test]
 fn clean_and_noisy_speech_get_the_ratings_they_deserve() {
-    let Some((pipeline, _models)) = pipeline() else { return };
-    let (Some(clean), Some(noisy)) = (shared("speech_and_face.mp4"), shared("noisy_speech_and_face.mp4")) else {
-        return;
-    };
+    let (pipeline, _models) = pipeline();
+    let clean = shared("speech_and_face.mp4");
+    let noisy = shared("noisy_speech_and_face.mp4");
     let [clean, noisy] = [clean, noisy].map(|clip| {
         let analysis = analyze(&pipeline, &clip);
         let names: Vec<_> = analysis.models.iter().map(|model| model.name.as_str()).collect();
@@ -191,17 +190,25 @@ fn clean_and_noisy_speech_get_the_ratings_they_deserve() {
         analysis.speech.unwrap()
     });
     let overall = |speech: &Speech| speech.quality_mos.as_ref().unwrap().ovr;
-    assert!(clean.ratio > 0.6 && noisy.ratio > 0.4, "{clean:?} {noisy:?}");
-    assert!((overall(&clean) - 3.2).abs() <= 0.2, "{clean:?}");
-    assert!((overall(&noisy) - 1.7).abs() <= 0.2, "{noisy:?}");
+    // The Python package silero-vad 6.2.3 (`get_speech_timestamps_from_probs`, speech_pad_ms=0) says of the same sound:
+    // ratio 0.808, longest gap 2.496 s; with the noise 0.778 and 2.528 s.
+    for (speech, ratio, longest_pause_s) in [(&clean, 0.808, 2.496), (&noisy, 0.778, 2.528)] {
+        assert!((speech.ratio - ratio).abs() < 0.015, "{ratio}: {speech:?}");
+        assert!((speech.longest_pause_s - longest_pause_s).abs() < 0.07, "{longest_pause_s}: {speech:?}");
+    }
+    // The Python package speechmos 0.0.1.1, which rates every second, gives the whole tracks 3.16 and 1.58, their speech
+    // without the pauses 2.93 and 2.00. The mean of both, within the tolerance of `docs/METRICS.md` and half their distance.
+    assert!((overall(&clean) - 3.05).abs() <= 0.3, "{clean:?}");
+    assert!((overall(&noisy) - 1.8).abs() <= 0.3, "{noisy:?}");
     assert!(clean.clarity.unwrap() - noisy.clarity.unwrap() >= 25.0, "{clean:?} {noisy:?}");
     assert!((2.0..7.0).contains(&clean.syllables_per_s.unwrap()), "{clean:?}");
-    assert!(clean.pauses > 3 && (0.25..8.0).contains(&clean.longest_pause_s), "{clean:?}");
+    assert!(clean.pauses > 3, "{clean:?}");
 }
 
 #[test]
 fn a_long_talk_is_rated_like_a_short_one() {
-    let (Some((_, models)), Some(clip)) = (pipeline(), shared("speech_and_face.mp4")) else { return };
+    let (_, models) = pipeline();
+    let clip = shared("speech_and_face.mp4");
     let settings = models.settings();
     let hearing = Hearing::new(&Engine::start(&settings.engine).unwrap(), &settings);
     let sound = samples(&clip);
@@ -220,8 +227,8 @@ fn a_long_talk_is_rated_like_a_short_one() {
 
 #[test]
 fn silence_between_two_talks_is_a_pause_of_its_length() {
-    let Some((pipeline, _models)) = pipeline() else { return };
-    let Some(clip) = shared("speech_and_face.mp4") else { return };
+    let (pipeline, _models) = pipeline();
+    let clip = shared("speech_and_face.mp4");
     let clips = Clips::new();
     std::fs::copy(clip, clips.path("talk.mp4")).unwrap();
     // Five seconds of talk, six of nothing, five of talk.
@@ -240,7 +247,7 @@ fn silence_between_two_talks_is_a_pause_of_its_length() {
 
 #[test]
 fn sound_without_speech_is_said_to_have_none() {
-    let Some((pipeline, _models)) = pipeline() else { return };
+    let (pipeline, _models) = pipeline();
     let clips = Clips::new();
     let noise = "-f lavfi -i anoisesrc=color=pink:amplitude=0.2:duration=8";
     let clip = clips.make("noise.mp4", &format!("{PICTURES} {noise} -c:v mpeg4 -c:a aac"));
@@ -260,10 +267,10 @@ fn sound_without_speech_is_said_to_have_none() {
 }
 
 #[test]
-fn every_shared_clip_gives_figures_in_their_ranges() {
-    let Some((pipeline, _models)) = pipeline() else { return };
+fn every_test_clip_gives_figures_in_their_ranges() {
+    let (pipeline, _models) = pipeline();
     for name in ["sad_then_happy.mp4", "single_face.mp4", "face_then_none.mov", "no_face.mp4"] {
-        let Some(clip) = shared(name) else { return };
+        let clip = shared(name);
         let analysis = analyze(&pipeline, &clip);
         eprintln!("{name}: {:?} {:?}", analysis.speech, analysis.warnings);
         assert_eq!(analysis.speech.is_some(), analysis.video.has_audio, "{name}: {:?}", analysis.warnings);
@@ -278,14 +285,15 @@ fn every_shared_clip_gives_figures_in_their_ranges() {
 
 #[test]
 fn what_is_missing_or_switched_off_is_left_out_and_said() {
-    let (Some(models), Some(clip)) = (models(), shared("single_face.mp4")) else { return };
+    let models = models();
+    let clip = shared("single_face.mp4");
     let said = |analysis: &Analysis, words: &str| analysis.warnings.iter().any(|warning| warning.contains(words));
 
     let without = analyze(&Pipeline::load(&models.settings()).unwrap(), &clip);
     assert!(without.speech.is_none() && said(&without, "silero_vad, is not installed"), "{:?}", without.warnings);
 
-    let Some(models) = models.with("silero_vad.onnx") else { return };
-    let Some(talk) = shared("speech_and_face.mp4") else { return };
+    let models = models.with("silero_vad.onnx");
+    let talk = shared("speech_and_face.mp4");
     let partly = analyze(&Pipeline::load(&models.settings()).unwrap(), &talk);
     let speech = partly.speech.as_ref().unwrap();
     assert!(speech.ratio > 0.5 && speech.clarity.is_none() && speech.quality_mos.is_none(), "{speech:?}");
@@ -306,7 +314,7 @@ fn what_is_missing_or_switched_off_is_left_out_and_said() {
 
 #[test]
 fn a_sound_track_that_cannot_be_decoded_costs_the_speech_and_not_the_analysis() {
-    let Some((pipeline, _models)) = pipeline() else { return };
+    let (pipeline, _models) = pipeline();
     let clips = Clips::new();
     let clip = clips.make("odd.mp4", &format!("{PICTURES} -f lavfi -i sine=duration=4 -c:v mpeg4 -c:a aac"));
     // A coding that nobody has heard of, its description with it.

@@ -63,13 +63,14 @@ fn moving(seconds: f64) -> Vec<u8> {
     std::fs::read(clips.moving("clip.mp4", seconds, "-c:v libx264 -pix_fmt yuv420p")).unwrap()
 }
 
-fn shared(name: &str) -> Option<Vec<u8>> {
-    Some(std::fs::read(clips::shared(name)?).unwrap())
+fn shared(name: &str) -> Vec<u8> {
+    std::fs::read(clips::shared(name)).unwrap()
 }
 
 #[tokio::test]
 async fn a_clip_has_one_of_five_emotions() {
-    let (Some(video), Some(models)) = (shared("single_face.mp4"), clips::models()) else { return };
+    let video = shared("single_face.mp4");
+    let models = clips::models();
     let house = House::with(&models, |_| {}).await;
     let (status, told) = house.told("/predict", &body(&video)).await;
     assert_eq!(status, 200, "{told}");
@@ -100,7 +101,8 @@ async fn a_clip_has_one_of_five_emotions() {
 
 #[tokio::test]
 async fn a_clip_that_says_nothing_is_refused_in_that_services_shape() {
-    let (Some(no_face), Some(models)) = (shared("no_face.mp4"), clips::models()) else { return };
+    let no_face = shared("no_face.mp4");
+    let models = clips::models();
     let house = House::with(&models, |settings| settings.thumbnails.max_video = ByteSize(1_000_000)).await;
     // 14 frames; 15 are enough to be looked at.
     let mut truncated = no_face.clone();
@@ -209,11 +211,8 @@ async fn a_thumbnail_can_be_had_as_gif_and_webp() {
 
 #[tokio::test]
 async fn a_model_of_ones_own_reads_the_points_of_fifteen_frames() {
-    let (Some(video), Some(models)) = (shared("single_face.mp4"), clips::models()) else { return };
-    if !models.path().join("face_landmarks.onnx").exists() {
-        eprintln!("skipped: no face_landmarks.onnx is at hand");
-        return;
-    }
+    let video = shared("single_face.mp4");
+    let models = clips::models();
     for (file, rank) in [("sequence.onnx", 3), ("flat.onnx", 2)] {
         std::fs::write(models.path().join(file), onnx::clip_model(rank)).unwrap();
         let house = House::with(&models, |settings| {

@@ -1,34 +1,24 @@
 //! The engine, the detectors, the crop and the classifier against pictures whose content is known.
 
-use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::path::Path;
 
 use opencv::core::{Mat, MatTraitConst, Rect, Scalar, Size, hconcat2};
 use opencv::imgproc::{COLOR_BGR2RGB, INTER_AREA, cvt_color_def, gaussian_blur_def, resize};
 use visage::analysis::{Emotion, Face, Landmarks, Probabilities};
 use visage::config::{Colour, DetectorKind, Device, Settings};
-use visage::engine::{Engine, EngineError, Taken, fetch, manifest};
+use visage::engine::{Engine, EngineError, Taken, manifest};
 use visage::media::{Every, Frames, Opened, Source};
 use visage::telemetry::{Queues, metrics};
 use visage::vision::{CloseUp, Vision, VisionError, Wanted, Watch, decode, head_and_eyes, head_pose};
 
-fn media(file: &str) -> String {
-    format!("{}/../shared/media/{file}", env!("CARGO_MANIFEST_DIR"))
-}
+use crate::support::clips::{model, shared};
 
-/// A folder with every model of the manifest, filled once and kept between runs.
+/// The folder with every model of the manifest.
 fn models() -> &'static Path {
-    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    FOLDER.get_or_init(|| {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("models");
-        for entry in manifest::models().unwrap() {
-            // From a mirror, else the source tree, else the origin.
-            let got = fetch::fetch(entry, &folder, Some(&root.join("../shared/models")));
-            got.or_else(|_| fetch::fetch(entry, &folder, Some(&root.join("models")))).unwrap();
-        }
-        folder
-    })
+    for entry in manifest::models().unwrap() {
+        model(&entry.file);
+    }
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/models"))
 }
 
 fn settings(detector: DetectorKind) -> Settings {
@@ -48,13 +38,13 @@ fn close_up(vision: &Vision) -> CloseUp {
 }
 
 fn people() -> Mat {
-    decode(&std::fs::read(media("multi_face.jpg")).unwrap()).unwrap()
+    decode(&std::fs::read(shared("multi_face.jpg")).unwrap()).unwrap()
 }
 
 /// Every n-th frame of a clip, with its time in seconds.
 fn frames(clip: &str, every: u32) -> Vec<(f64, Mat)> {
     let limits = Settings::defaults().unwrap().video;
-    let video = Opened::open(&Source::File(media(clip).into()), &limits).unwrap();
+    let video = Opened::open(&Source::File(shared(clip)), &limits).unwrap();
     let mut frames = Frames::start(video, Every::exact(every)).unwrap();
     let next = || frames.next(&|| false).unwrap().map(|sample| (sample.time_s, sample.picture));
     std::iter::from_fn(next).collect()
@@ -382,7 +372,7 @@ fn a_warm_up_runs_what_there_is_and_misses_nothing_else() {
         assert_eq!(calls("warmed"), before[0] + 1);
         // These may be in use by other tests as well.
         assert!(calls("yunet") > before[1]);
-        assert!(calls("face_landmarks") > before[2] || !models.join("face_landmarks.onnx").is_file());
+        assert!(calls("face_landmarks") > before[2] || models == folder.path());
     }
 }
 

@@ -70,16 +70,16 @@ fn label(folder: &Path, rows: &[(&str, &str)]) {
     std::fs::write(folder.join("labels.csv"), format!("file,label\n{rows}")).unwrap();
 }
 
-fn ready() -> Option<(Models, tempfile::TempDir, Vec<String>)> {
-    let (models, photograph) = (models()?, shared("multi_face.jpg")?);
+fn ready() -> (Models, tempfile::TempDir, Vec<String>) {
+    let (models, photograph) = (models(), shared("multi_face.jpg"));
     let (folder, faces) = folder(&photograph, &Vision::load(&models.settings()).unwrap());
     assert_eq!(faces.len(), 5);
-    Some((models, folder, faces))
+    (models, folder, faces)
 }
 
 #[test]
 fn faces_that_are_cropped_are_measured_as_json_as_text_and_one_by_one() {
-    let Some((models, folder, faces)) = ready() else { return };
+    let (models, folder, faces) = ready();
     let rows: Vec<_> = faces.iter().map(|face| (face.as_str(), "happiness")).collect();
     label(folder.path(), &rows);
     let each = folder.path().join("each.csv");
@@ -121,7 +121,7 @@ fn faces_that_are_cropped_are_measured_as_json_as_text_and_one_by_one() {
 
 #[test]
 fn faces_are_found_first_unless_they_are_cropped() {
-    let Some((models, folder, _)) = ready() else { return };
+    let (models, folder, _) = ready();
     label(folder.path(), &[("people.jpg", "happy"), ("wall.png", "neutral")]);
     let found = json(&visage(models.path(), folder.path(), &["--json"]));
     assert_eq!(found["count"], 1, "{found}");
@@ -135,7 +135,7 @@ fn faces_are_found_first_unless_they_are_cropped() {
 
 #[test]
 fn a_classifier_of_seven_classes_is_measured_over_seven() {
-    let Some((models, folder, faces)) = ready() else { return };
+    let (models, folder, faces) = ready();
     let seven = ("VISAGE_VISION__EMOTION__LABELS", "neutral,happy,surprise,sad,angry,disgust,fear,-");
     let run = |rows: &[(&str, &str)]| {
         label(folder.path(), rows);
@@ -150,7 +150,7 @@ fn a_classifier_of_seven_classes_is_measured_over_seven() {
 
 #[test]
 fn what_is_wrong_with_the_pictures_is_said_by_name() {
-    let Some((models, folder, faces)) = ready() else { return };
+    let (models, folder, faces) = ready();
     std::fs::write(folder.path().join("pictures/notes.png"), "no picture").unwrap();
     std::fs::write(folder.path().join("pictures/empty.png"), "").unwrap();
     for (file, said) in [

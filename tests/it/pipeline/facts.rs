@@ -1,14 +1,13 @@
-//! What is known of each shared clip, because people looked at it: `../shared/media/README.md`, fact by fact. Those that other
-//! tests hold already (emotions, eye contact, the sound's quality) are not repeated here.
+//! Facts of each test clip, seen by people who looked at it. Other tests check emotions, eye contact and the sound's quality.
 
 use visage::analysis::{Emotion, Options, TimelineRow};
 
-use super::{EVERY_20TH, analyze, mean, pipeline, sees_eyes, share};
+use super::{EVERY_20TH, analyze, mean, pipeline, share};
 use crate::support::clips::{Clips, shared};
 
 #[test]
 fn each_clip_is_told_by_its_size_rate_length_codec_and_sound() {
-    let Some((pipeline, _models)) = pipeline() else { return };
+    let (pipeline, _models) = pipeline();
     for (name, size, fps, duration_s, codec, people) in [
         ("sad_then_happy.mp4", (640, 360), 23.98, 19.7, "h264", 1),
         ("single_face.mp4", (640, 360), 30.0, 2.4, "h264", 1),
@@ -17,7 +16,7 @@ fn each_clip_is_told_by_its_size_rate_length_codec_and_sound() {
         ("speech_and_face.mp4", (640, 360), 23.98, 40.0, "h264", 1),
         ("noisy_speech_and_face.mp4", (640, 360), 23.98, 40.0, "h264", 1),
     ] {
-        let Some(clip) = shared(name) else { return };
+        let clip = shared(name);
         let found = analyze(&pipeline, &clip, Options { speech: false, ..EVERY_20TH }).unwrap().analysis;
         let video = &found.video;
         assert_eq!(((video.width, video.height), video.codec.as_str()), (size, codec), "{name}");
@@ -30,7 +29,8 @@ fn each_clip_is_told_by_its_size_rate_length_codec_and_sound() {
 
 #[test]
 fn a_woman_right_of_the_middle_is_seen_behind_her_hand_too() {
-    let (Some((pipeline, _models)), Some(clip)) = (pipeline(), shared("sad_then_happy.mp4")) else { return };
+    let (pipeline, _models) = pipeline();
+    let clip = shared("sad_then_happy.mp4");
     let found = analyze(&pipeline, &clip, Options { sample_every: 10, ..EVERY_20TH }).unwrap();
     let rows = &found.timeline.rows;
     let right = rows.iter().filter(|row| row.bbox.centre().x > 320.0).count();
@@ -40,9 +40,7 @@ fn a_woman_right_of_the_middle_is_seen_behind_her_hand_too() {
         let during = |row: &&TimelineRow| (f64::from(second)..f64::from(second + 1)).contains(&row.time_s);
         assert!(rows.iter().filter(during).any(|row| row.face == 1), "second {second}: {rows:#?}");
     }
-    if !sees_eyes(&found) {
-        return;
-    }
+    assert!(found.analysis.sees_eyes());
     // Laughing with her head bowed, at the end.
     let end: Vec<_> = rows.iter().filter(|row| (18.0..19.0).contains(&row.time_s)).collect();
     let shut = end.iter().filter(|row| row.eyes_shut == Some(true)).count();
@@ -52,7 +50,8 @@ fn a_woman_right_of_the_middle_is_seen_behind_her_hand_too() {
 
 #[test]
 fn a_man_smiles_broadly_from_half_a_second_on() {
-    let (Some((pipeline, _models)), Some(clip)) = (pipeline(), shared("single_face.mp4")) else { return };
+    let (pipeline, _models) = pipeline();
+    let clip = shared("single_face.mp4");
     let found = analyze(&pipeline, &clip, Options { sample_every: 3, ..EVERY_20TH }).unwrap();
     let rows: Vec<&TimelineRow> = found.timeline.rows.iter().collect();
     let (before, after): (Vec<_>, Vec<_>) = rows.iter().copied().partition(|row| row.time_s < 0.5);
@@ -63,7 +62,8 @@ fn a_man_smiles_broadly_from_half_a_second_on() {
 
 #[test]
 fn after_the_man_comes_the_sky_in_which_there_is_nobody() {
-    let (Some((pipeline, _models)), Some(clip)) = (pipeline(), shared("face_then_none.mov")) else { return };
+    let (pipeline, _models) = pipeline();
+    let clip = shared("face_then_none.mov");
     let found = analyze(&pipeline, &clip, Options { sample_every: 2, ..EVERY_20TH }).unwrap();
     let times: Vec<f64> = found.timeline.rows.iter().map(|row| row.time_s).collect();
     // The cut comes after the 72nd picture.
@@ -73,10 +73,9 @@ fn after_the_man_comes_the_sky_in_which_there_is_nobody() {
 
 #[test]
 fn noise_in_the_sound_changes_nothing_in_the_pictures() {
-    let Some((pipeline, _models)) = pipeline() else { return };
-    let (Some(clean), Some(noisy)) = (shared("speech_and_face.mp4"), shared("noisy_speech_and_face.mp4")) else {
-        return;
-    };
+    let (pipeline, _models) = pipeline();
+    let clean = shared("speech_and_face.mp4");
+    let noisy = shared("noisy_speech_and_face.mp4");
     let [clean, noisy] = [clean, noisy].map(|clip| analyze(&pipeline, &clip, EVERY_20TH).unwrap());
     // One coding of the pictures or two of the same: figures that differ by less than people would see.
     let (clean, noisy) = (clean.analysis.summary, noisy.analysis.summary);
@@ -89,7 +88,8 @@ fn noise_in_the_sound_changes_nothing_in_the_pictures() {
 
 #[test]
 fn each_blink_of_a_man_who_blinks_is_counted_where_samples_are_close_enough() {
-    let (Some((pipeline, _models)), Some(clip)) = (pipeline(), shared("single_face.mp4")) else { return };
+    let (pipeline, _models) = pipeline();
+    let clip = shared("single_face.mp4");
     let clips = Clips::new();
     std::fs::copy(clip, clips.path("man.mp4")).unwrap();
     // He blinks once, from 0.87 to 0.97 s: six times over in six rounds of 2.4 s.
@@ -98,9 +98,7 @@ fn each_blink_of_a_man_who_blinks_is_counted_where_samples_are_close_enough() {
     for (every, counted) in [(3, true), (4, false)] {
         let options = Options { sample_every: every, speech: false, ..EVERY_20TH };
         let found = analyze(&pipeline, &clip, options).unwrap();
-        if !sees_eyes(&found) {
-            return;
-        }
+        assert!(found.analysis.sees_eyes());
         let face = &found.analysis.faces[0];
         assert_eq!(found.analysis.summary.blinks_per_minute, face.blinks_per_minute);
         assert_eq!(face.blinks_per_minute.is_some(), counted, "every {every}th: {face:#?}");

@@ -7,16 +7,14 @@ use crate::support::clips::{Clips, shared};
 
 /// A man who smiles and a woman who weeps, cut out so that both faces are about as large, in scenes of a room of grey:
 /// each with a length in seconds and who is how far from the left.
-fn scenes(scenes: &[(f64, &[(char, u32)])]) -> Option<(Clips, Findings)> {
+fn scenes(scenes: &[(f64, &[(char, u32)])]) -> (Clips, Findings) {
     sampled(Sampling::Exact, scenes)
 }
 
-fn sampled(sampling: Sampling, scenes: &[(f64, &[(char, u32)])]) -> Option<(Clips, Findings)> {
-    let (Some((pipeline, _models)), Some(man), Some(woman)) =
-        (pipeline(), shared("single_face.mp4"), shared("sad_then_happy.mp4"))
-    else {
-        return None;
-    };
+fn sampled(sampling: Sampling, scenes: &[(f64, &[(char, u32)])]) -> (Clips, Findings) {
+    let (pipeline, _models) = pipeline();
+    let man = shared("single_face.mp4");
+    let woman = shared("sad_then_happy.mp4");
     let clips = Clips::new();
     std::fs::copy(man, clips.path("man.mp4")).unwrap();
     std::fs::copy(woman, clips.path("woman.mp4")).unwrap();
@@ -42,7 +40,7 @@ fn sampled(sampling: Sampling, scenes: &[(f64, &[(char, u32)])]) -> Option<(Clip
     clips.write("list.txt", list.as_bytes());
     let clip = clips.make("film.mp4", "-f concat -i $list.txt -c copy");
     let found = analyze(&pipeline, &clip, Options { sample_every: 10, sampling, ..EVERY_20TH }).unwrap();
-    Some((clips, found))
+    (clips, found)
 }
 
 fn rows<'a>(found: &'a Findings, face: &FaceSummary) -> Vec<&'a TimelineRow> {
@@ -61,7 +59,7 @@ fn both(found: &Findings) -> [&FaceSummary; 2] {
 #[test]
 fn two_who_change_places_at_a_cut_stay_who_they_are() {
     let (before, after) = ([('m', 150), ('w', 600)], [('w', 150), ('m', 600)]);
-    let Some((_clips, found)) = scenes(&[(2.0, &before), (2.0, &after)]) else { return };
+    let (_clips, found) = scenes(&[(2.0, &before), (2.0, &after)]);
     for (face, starts_left) in both(&found).into_iter().zip([true, false]) {
         assert_eq!(face.frames, 10, "{face:?}");
         for row in rows(&found, face) {
@@ -72,7 +70,7 @@ fn two_who_change_places_at_a_cut_stay_who_they_are() {
 
 #[test]
 fn who_replaces_somebody_at_the_same_place_is_somebody_else() {
-    let Some((_clips, found)) = scenes(&[(2.0, &[('m', 300)]), (2.0, &[('w', 300)])]) else { return };
+    let (_clips, found) = scenes(&[(2.0, &[('m', 300)]), (2.0, &[('w', 300)])]);
     let [man, woman] = both(&found);
     assert!(man.last_s < 2.0 && woman.first_s >= 2.0, "{man:?} {woman:?}");
     // By place they would be one.
@@ -84,7 +82,7 @@ fn who_replaces_somebody_at_the_same_place_is_somebody_else() {
 fn who_is_cut_away_from_and_back_to_is_one_person_also_at_another_place() {
     let film: [(f64, &[(char, u32)]); 5] =
         [(1.6, &[('m', 300)]), (2.4, &[('w', 300)]), (1.6, &[('m', 300)]), (2.0, &[('w', 300)]), (1.6, &[('m', 700)])];
-    let Some((_clips, found)) = scenes(&film) else { return };
+    let (_clips, found) = scenes(&film);
     let [man, woman] = both(&found);
     assert!(man.first_s < 0.1 && man.last_s > 8.4, "{man:?}");
     assert!((1.5..2.1).contains(&woman.first_s) && (7.0..7.7).contains(&woman.last_s), "{woman:?}");
@@ -93,7 +91,7 @@ fn who_is_cut_away_from_and_back_to_is_one_person_also_at_another_place() {
 #[test]
 fn two_who_cross_with_a_cut_in_between_stay_who_they_are() {
     let (apart, close, swapped) = ([('m', 100), ('w', 700)], [('m', 290), ('w', 510)], [('w', 150), ('m', 650)]);
-    let Some((_clips, found)) = scenes(&[(1.6, &apart), (1.2, &close), (1.6, &swapped)]) else { return };
+    let (_clips, found) = scenes(&[(1.6, &apart), (1.2, &close), (1.6, &swapped)]);
     let [man, woman] = both(&found);
     assert!(rows(&found, man)[0].bbox.centre().x < 480.0 && rows(&found, woman)[0].bbox.centre().x > 480.0);
     assert!(man.last_s >= 4.0 && woman.last_s >= 4.0, "{man:?} {woman:?}");
@@ -103,7 +101,7 @@ fn two_who_cross_with_a_cut_in_between_stay_who_they_are() {
 fn fast_sampling_sees_who_comes_and_who_goes() {
     let (man, both_of_them, woman) = ([('m', 150)], [('m', 150), ('w', 600)], [('w', 500)]);
     let parts: [(f64, &[(char, u32)]); 4] = [(4.0, &man), (4.0, &both_of_them), (3.0, &[]), (2.0, &woman)];
-    let Some((_clips, found)) = sampled(Sampling::Fast, &parts) else { return };
+    let (_clips, found) = sampled(Sampling::Fast, &parts);
     let [man, woman] = both(&found);
     let times = |face| rows(&found, face).iter().map(|row| row.time_s).collect::<Vec<_>>();
     let (man, woman) = (times(man), times(woman));
@@ -117,7 +115,8 @@ fn fast_sampling_sees_who_comes_and_who_goes() {
 
 #[test]
 fn fast_sampling_says_of_a_face_what_exact_sampling_says() {
-    let (Some((pipeline, _models)), Some(clip)) = (pipeline(), shared("sad_then_happy.mp4")) else { return };
+    let (pipeline, _models) = pipeline();
+    let clip = shared("sad_then_happy.mp4");
     let [exact, fast] = [Sampling::Exact, Sampling::Fast]
         .map(|sampling| analyze(&pipeline, &clip, Options { sample_every: 10, sampling, ..EVERY_20TH }).unwrap());
     let [exact, fast] = [&exact, &fast].map(|found| match &found.analysis.faces[..] {

@@ -63,7 +63,8 @@ fn status(line: &'static str) -> impl Fn(&mut TcpStream, u64) -> std::io::Result
 
 #[test]
 fn a_video_from_an_address_gives_what_the_file_gives() {
-    let (Some((pipeline, _models)), Some(clip)) = (pipeline(), shared("single_face.mp4")) else { return };
+    let (pipeline, _models) = pipeline();
+    let clip = shared("single_face.mp4");
     let source = serve(file(std::fs::read(&clip).unwrap(), None));
     let from_file = analyze(&pipeline, &clip, EVERY_20TH).unwrap();
     let from_server = pipeline.analyze(&source, EVERY_20TH, &|_| {}, &Cancel::default()).unwrap();

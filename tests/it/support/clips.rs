@@ -1,4 +1,4 @@
-//! Clips: those of `../shared/media`, and those that the tests make with ffmpeg.
+//! Clips: those that `make fixtures` brings, and those that the tests make with ffmpeg. Models likewise.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -6,18 +6,10 @@ use std::process::Command;
 use tempfile::TempDir;
 use visage::config::{Device, Settings};
 
-/// A clip of `../shared/media`. `None`, with a word on stderr, on a machine that does not have the folder: the tests
-/// that need real faces then have nothing to look at.
-pub fn shared(name: &str) -> Option<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/media");
-    if !folder.is_dir() {
-        eprintln!("skipped: {} is not there", folder.display());
-        return None;
-    }
-    let path = folder.join(name);
-    assert!(path.is_file(), "{} is missing", path.display());
-    Some(path)
-}
+#[path = "../../../src/test_files.rs"]
+mod files;
+
+pub use files::{clip as shared, model};
 
 /// Clips made for one test; gone when dropped.
 pub struct Clips {
@@ -80,30 +72,15 @@ pub fn frame_times(path: &Path) -> Vec<f64> {
     times.into_iter().map(|time| time - late).collect()
 }
 
-const LANDMARKS: &str = "face_landmarks.onnx";
-
-/// A models folder with the classifier, YuNet, and the landmarks where a copy is at hand.
+/// A models folder of a test's own, with links to some files of `models/`.
 pub struct Models {
     folder: TempDir,
 }
 
-/// `None`, with a word on stderr, where no copy of YuNet is at hand.
-pub fn models() -> Option<Models> {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let detector = "yunet_n_dynamic.onnx";
-    let copies = [here.join("models"), here.join("../shared/models")];
-    let Some(copy) = copies.iter().map(|folder| folder.join(detector)).find(|path| path.is_file()) else {
-        eprintln!("skipped: no {detector} is at hand");
-        return None;
-    };
-    let folder = tempfile::tempdir().unwrap();
-    for (from, to) in [(copy, detector), (here.join("models/emotion.onnx"), "emotion.onnx")] {
-        std::os::unix::fs::symlink(from.canonicalize().unwrap(), folder.path().join(to)).unwrap();
-    }
-    if let Some(copy) = copies.iter().map(|folder| folder.join(LANDMARKS)).find(|path| path.is_file()) {
-        std::os::unix::fs::symlink(copy.canonicalize().unwrap(), folder.path().join(LANDMARKS)).unwrap();
-    }
-    Some(Models { folder })
+/// The models of a face: detector (YuNet), classifier and landmarks.
+pub fn models() -> Models {
+    let models = Models { folder: tempfile::tempdir().unwrap() };
+    models.with("yunet_n_dynamic.onnx").with("emotion.onnx").with("face_landmarks.onnx")
 }
 
 impl Models {
@@ -111,15 +88,10 @@ impl Models {
         self.folder.path()
     }
 
-    /// These, and another of `../shared/models`; `None` where it is not there.
-    pub fn with(self, file: &str) -> Option<Self> {
-        let copy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/models").join(file);
-        if !copy.is_file() {
-            eprintln!("skipped: no {file} is at hand");
-            return None;
-        }
-        std::os::unix::fs::symlink(copy.canonicalize().unwrap(), self.folder.path().join(file)).unwrap();
-        Some(self)
+    /// These, and another file of `models/`.
+    pub fn with(self, file: &str) -> Self {
+        std::os::unix::fs::symlink(model(file), self.folder.path().join(file)).unwrap();
+        self
     }
 
     /// Defaults with these models, on the CPU.
