@@ -7,9 +7,10 @@ use ffmpeg_next as ffmpeg;
 use ffmpeg_next::format::{Pixel, context::Output};
 use ffmpeg_next::software::scaling;
 use ffmpeg_next::{Dictionary, Rational, codec, encoder, frame, picture};
-use opencv::core::{Mat, MatTraitConst, MatTraitConstManual, Size};
-use opencv::imgproc::{INTER_AREA, resize};
+use opencv::core::{BORDER_CONSTANT, Mat, MatTraitConst, MatTraitConstManual, Size, copy_make_border_def};
+use opencv::imgproc::{INTER_AREA, INTER_LINEAR, resize};
 
+use super::picture::scale;
 use super::{Every, Frames, FramesError, Opened, Source, prepare};
 use crate::config::Video;
 
@@ -65,7 +66,7 @@ impl From<std::io::Error> for ClipFailure {
     }
 }
 
-/// The frames of a clip, small, in the order in which they are shown.
+/// The frames of a clip, small and all of one size, in the order in which they are shown.
 pub struct Boomerang {
     pictures: Vec<Mat>,
     order: Vec<usize>,
@@ -73,7 +74,8 @@ pub struct Boomerang {
 
 impl Boomerang {
     /// Reads the first half of `duration_s` from a video (all of it where that is shorter), shrunk to a longer side of
-    /// `side` pixels. Nothing behind is decoded. Blocks.
+    /// `side` pixels. The first picture sets the size; a later one of another shape gets black bars. Nothing behind is
+    /// decoded. Blocks.
     pub fn read(
         source: &Source,
         limits: &Video,
@@ -95,9 +97,11 @@ impl Boomerang {
         }
         let mut frames = Frames::start(video, Every::exact(1))?;
         let mut pictures: Vec<Mat> = Vec::with_capacity(wanted);
+        let mut size = None;
         while pictures.len() < wanted {
             let Some(sample) = frames.next(stop)? else { break };
-            let small = shrink(&sample.picture, side)?;
+            let size = *size.get_or_insert_with(|| shrunk(&sample.picture, side));
+            let small = fit(&sample.picture, size)?;
             // A frame that stays for several steps is shown in each of them.
             while pictures.len() < wanted && sample.time_s + 1e-3 >= pictures.len() as f64 * step_s {
                 pictures.push(small.clone());
@@ -174,8 +178,7 @@ impl Boomerang {
         for (number, picture) in (0..).zip(&self.order) {
             let mut colours = frame::Video::new(Pixel::BGR24, width, height);
             fill(&mut colours, &self.pictures[*picture])?;
-            let mut planes = frame::Video::empty();
-            scaler.run(&colours, &mut planes)?;
+            let mut planes = scale(&mut scaler, &colours)?;
             planes.set_pts(Some(number));
             planes.set_kind(picture::Type::None);
             open.send_frame(&planes)?;
@@ -231,20 +234,53 @@ fn order(shown: usize) -> Vec<usize> {
     (0..forwards).chain((0..forwards - 1).rev()).take(shown).collect()
 }
 
-/// Smaller, to a longer side of `side` pixels, if it is larger; with even sides, as H.264 wants them.
-fn shrink(picture: &Mat, side: u32) -> Result<Mat, ClipFailure> {
+/// The size of a picture shrunk to a longer side of `side` pixels if it is larger; with even sides, as H.264 wants them.
+fn shrunk(picture: &Mat, side: u32) -> Size {
     let (width, height) = (f64::from(picture.cols()), f64::from(picture.rows()));
     let scale = (f64::from(side) / width.max(height)).min(1.0);
     #[expect(clippy::cast_possible_truncation, reason = "pixels")]
     let even = |length: f64| ((length * scale / 2.0).round() as i32 * 2).max(2);
-    let mut small = Mat::default();
-    resize(picture, &mut small, Size::new(even(width), even(height)), 0.0, 0.0, INTER_AREA)?;
-    Ok(small)
+    Size::new(even(width), even(height))
 }
 
+/// A picture of exactly that size: scaled with its aspect kept, in the middle, black beside it. A side that rounding to
+/// even numbers made up to a pixel off is stretched instead.
+fn fit(picture: &Mat, size: Size) -> Result<Mat, ClipFailure> {
+    let (width, height) = (f64::from(picture.cols()), f64::from(picture.rows()));
+    let scale = (f64::from(size.width) / width).min(f64::from(size.height) / height);
+    #[expect(clippy::cast_possible_truncation, reason = "pixels")]
+    let side = |length: f64, room: i32| match (length * scale).round() as i32 {
+        scaled if scaled + 1 >= room => room,
+        scaled => scaled.max(1),
+    };
+    let (across, down) = (side(width, size.width), side(height, size.height));
+    let mut small = Mat::default();
+    let how = if scale < 1.0 { INTER_AREA } else { INTER_LINEAR };
+    resize(picture, &mut small, Size::new(across, down), 0.0, 0.0, how)?;
+    if small.size()? == size {
+        return Ok(small);
+    }
+    let (beside, below) = (size.width - across, size.height - down);
+    let mut whole = Mat::default();
+    let (top, left) = (below / 2, beside / 2);
+    copy_make_border_def(&small, &mut whole, top, below - top, left, beside - left, BORDER_CONSTANT)?;
+    Ok(whole)
+}
+
+/// Copies a picture into a frame of the same size, and sets the rest of the frame's buffer to zero.
 fn fill(to: &mut frame::Video, from: &Mat) -> Result<(), ClipFailure> {
-    let (stride, row) = (to.stride(0), from.cols().unsigned_abs() as usize * 3);
-    for (line, bytes) in to.data_mut(0).chunks_mut(stride).zip(from.data_bytes()?.chunks_exact(row)) {
+    let (columns, rows) = (from.cols().unsigned_abs(), from.rows().unsigned_abs());
+    if (to.width(), to.height()) != (columns, rows) || columns == 0 {
+        return Err(ClipFailure::Encode(format!(
+            "a picture of {columns} x {rows} in a clip of {} x {}",
+            to.width(),
+            to.height()
+        )));
+    }
+    let (stride, row) = (to.stride(0), columns as usize * 3);
+    let buffer = to.data_mut(0);
+    buffer.fill(0);
+    for (line, bytes) in buffer.chunks_mut(stride).zip(from.data_bytes()?.chunks_exact(row)) {
         line[..row].copy_from_slice(bytes);
     }
     Ok(())
@@ -270,6 +306,7 @@ fn drain(encoder: &mut encoder::Video, output: &mut Output, time_base: Rational)
 
 #[cfg(test)]
 mod tests {
+    use opencv::core::{CV_8UC3, Scalar, Vec3b};
     use proptest::prelude::*;
 
     use super::*;
@@ -281,7 +318,61 @@ mod tests {
         assert_eq!((order(1), order(2)), (vec![0], vec![0, 1]));
     }
 
+    fn picture(width: i32, height: i32, value: f64) -> Mat {
+        Mat::new_rows_cols_with_default(height, width, CV_8UC3, Scalar::all(value)).unwrap()
+    }
+
+    #[test]
+    fn a_frame_takes_no_picture_of_another_size() {
+        let mut frame = frame::Video::new(Pixel::BGR24, 4, 2);
+        for (width, height) in [(2, 2), (4, 1), (5, 2), (4, 3), (2, 4)] {
+            let refused = fill(&mut frame, &picture(width, height, 255.0)).unwrap_err();
+            assert!(matches!(refused, ClipFailure::Encode(_)), "{width} x {height}");
+        }
+        frame.data_mut(0).fill(77);
+        fill(&mut frame, &picture(4, 2, 255.0)).unwrap();
+        let stride = frame.stride(0);
+        for (n, value) in frame.data(0).iter().enumerate() {
+            let inside = n % stride < 12 && n / stride < 2;
+            assert_eq!(*value, if inside { 255 } else { 0 }, "byte {n}");
+        }
+    }
+
+    #[test]
+    fn a_picture_of_another_shape_stands_in_the_middle_between_black_bars() {
+        for ((width, height), (across, down)) in [
+            ((640, 360), (160, 90)),
+            ((80, 45), (160, 90)),
+            ((1919, 1080), (160, 90)),
+            ((360, 640), (51, 90)),
+            ((400, 100), (160, 40)),
+            ((1, 1000), (1, 90)),
+            ((1000, 1), (160, 1)),
+        ] {
+            let fitted = fit(&picture(width, height, 255.0), Size::new(160, 90)).unwrap();
+            assert_eq!((fitted.cols(), fitted.rows()), (160, 90), "{width} x {height}");
+            let (left, top) = ((160 - across) / 2, (90 - down) / 2);
+            for (n, pixel) in fitted.data_typed::<Vec3b>().unwrap().iter().enumerate() {
+                let (x, y) = (n as i32 % 160, n as i32 / 160);
+                let inside = (left..left + across).contains(&x) && (top..top + down).contains(&y);
+                assert_eq!(*pixel, Vec3b::all(if inside { 255 } else { 0 }), "{width} x {height}: {x}, {y}");
+            }
+        }
+    }
+
     proptest! {
+        #[test]
+        fn pictures_of_all_sizes_become_one(
+            first in (1..2000_i32, 1..2000_i32), later in (1..500_i32, 1..500_i32), side in 2..300_u32,
+        ) {
+            let size = shrunk(&picture(first.0, first.1, 0.0), side);
+            prop_assert!(size.width % 2 == 0 && size.height % 2 == 0 && size.width.max(size.height) as u32 <= side.max(2) + 1);
+            for (width, height) in [first, later] {
+                let fitted = fit(&picture(width, height, 9.0), size).unwrap();
+                prop_assert_eq!((fitted.cols(), fitted.rows()), (size.width, size.height));
+            }
+        }
+
         #[test]
         fn it_has_so_many_frames_and_never_jumps(shown in 1..100_usize) {
             let order = order(shown);

@@ -15,7 +15,7 @@ use ffmpeg_next::software::scaling::{Context, Flags};
 use ffmpeg_next::util::error::EAGAIN;
 use ffmpeg_next::{Dictionary, ffi, frame};
 
-use super::prepare;
+use super::{picture, prepare};
 use crate::config::Hwaccel;
 
 /// Decoders of one video that share a GPU, each with surfaces in its memory: what decodes there is there a few times only.
@@ -227,15 +227,15 @@ impl Fetcher {
             _ => return Err(ffmpeg::Error::PatchWelcome),
         };
         let (from, width, height) = (side_by_side.format(), side_by_side.width(), side_by_side.height());
-        let scaler = match self.scaler.take() {
-            Some(mut kept) => {
-                kept.cached(from, width, height, planar, width, height, Flags::POINT);
-                kept
-            }
+        let is_for = |scaler: &Context| {
+            let input = scaler.input();
+            (input.format, input.width, input.height) == (from, width, height)
+        };
+        let scaler = match self.scaler.take().filter(is_for) {
+            Some(kept) => kept,
             None => Context::get(from, width, height, planar, width, height, Flags::POINT)?,
         };
-        let mut fetched = frame::Video::empty();
-        self.scaler.insert(scaler).run(&side_by_side, &mut fetched)?;
+        let mut fetched = picture::scale(self.scaler.insert(scaler), &side_by_side)?;
         describe(&mut fetched, &frame)?;
         // What stands at the right and at the bottom is cut off by now; the rest only where the computer has the picture.
         // SAFETY: the frame is whole.

@@ -132,6 +132,35 @@ fn context(from: Kind) -> Result<Context, FramesError> {
     Ok(context)
 }
 
+/// Converts a whole frame into a new one. [`Context::run`] ignores FFmpeg's return value, and a frame that was only partly
+/// written shows what its memory held before: another video's pictures.
+pub(super) fn scale(context: &mut Context, from: &frame::Video) -> Result<frame::Video, ffmpeg_next::Error> {
+    use ffmpeg_next::Error;
+    let (given, wanted) = (*context.input(), *context.output());
+    if (from.format(), from.width(), from.height()) != (given.format, given.width, given.height) {
+        return Err(Error::InputChanged);
+    }
+    let mut to = frame::Video::new(wanted.format, wanted.width, wanted.height);
+    // SAFETY: both frames are whole and of the format and size that the context is for; without memory for the new one
+    // it has no planes, and FFmpeg is not called.
+    let lines = unsafe {
+        if (*to.as_ptr()).data[0].is_null() {
+            return Err(Error::Other { errno: ffmpeg_next::util::error::ENOMEM });
+        }
+        let (read, write) = (from.as_ptr(), to.as_mut_ptr());
+        ffi::sws_scale(
+            context.as_mut_ptr(),
+            (*read).data.as_ptr().cast(),
+            (*read).linesize.as_ptr(),
+            0,
+            (*read).height,
+            (*write).data.as_ptr(),
+            (*write).linesize.as_ptr(),
+        )
+    };
+    if u32::try_from(lines) == Ok(wanted.height) { Ok(to) } else { Err(Error::External) }
+}
+
 /// Turns a stored picture clockwise until it stands upright.
 fn upright(stored: Mat, quarter_turns: u8) -> Result<Mat, opencv::Error> {
     let code = match quarter_turns {

@@ -4,6 +4,9 @@ use std::process::Command;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use image::codecs::gif::GifDecoder;
+use image::codecs::webp::WebPDecoder;
+use image::{AnimationDecoder, ImageDecoder};
 use reqwest::Response;
 use serde_json::{Value, json};
 use visage::config::{ByteSize, Settings};
@@ -207,6 +210,89 @@ async fn a_thumbnail_can_be_had_as_gif_and_webp() {
     assert_eq!((&webp[..4], &webp[8..12]), (&b"RIFF"[..], &b"WEBP"[..]));
     let frames = webp.windows(4).filter(|window| window == b"ANMF").count();
     assert!(frames > 5, "it moves: {frames} frames");
+}
+
+/// Size and pixels (red, green, blue) of a decoded thumbnail, frame by frame.
+fn decoded(bytes: &[u8], format: &str) -> ((u32, u32), Vec<Vec<[u8; 3]>>) {
+    let rgb = |frame: image::Frame| frame.into_buffer().pixels().map(|p| [p[0], p[1], p[2]]).collect::<Vec<_>>();
+    if format == "mp4" {
+        let size = probed(bytes, "stream=width,height");
+        let (width, height): (u32, u32) = (size[0].parse().unwrap(), size[1].parse().unwrap());
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), bytes).unwrap();
+        let mut ffmpeg = Command::new("ffmpeg");
+        ffmpeg.args(["-v", "error", "-i"]).arg(file.path()).args(["-f", "rawvideo", "-pix_fmt", "rgb24", "-"]);
+        let raw = ffmpeg.output().unwrap().stdout;
+        let pixels = raw.as_chunks::<3>().0;
+        return ((width, height), pixels.chunks((width * height) as usize).map(<[_]>::to_vec).collect());
+    }
+    if format == "webp" && !bytes.windows(4).any(|window| window == b"ANMF") {
+        // The encoder makes a still picture of frames that are all the same.
+        let still = image::load_from_memory(bytes).unwrap().into_rgba8();
+        return (still.dimensions(), vec![rgb(image::Frame::new(still))]);
+    }
+    let bytes = std::io::Cursor::new(bytes);
+    let (size, frames) = if format == "gif" {
+        let decoder = GifDecoder::new(bytes).unwrap();
+        (decoder.dimensions(), decoder.into_frames())
+    } else {
+        let decoder = WebPDecoder::new(bytes).unwrap();
+        (decoder.dimensions(), decoder.into_frames())
+    };
+    (size, frames.collect_frames().unwrap().into_iter().map(rgb).collect())
+}
+
+#[tokio::test]
+async fn a_thumbnail_shows_nothing_of_another_clients_video() {
+    let house = House::new(|settings| settings.thumbnails.side = 320).await;
+    let clips = Clips::new();
+    let vp8 = "-c:v libvpx -b:v 1M -pix_fmt yuv420p";
+    let colours = clips.make("other.webm", &format!("-f lavfi -i testsrc2=s=640x360:r=30:d=4 {vp8}"));
+    let colours = std::fs::read(colours).unwrap();
+    // White videos whose picture size changes after three frames.
+    let white = |name: &str, first: &str, then: &str| {
+        for (part, size, seconds) in [("first.webm", first, 0.1), ("then.webm", then, 2.0)] {
+            clips.make(part, &format!("-f lavfi -i color=white:s={size}:r=30:d={seconds} {vp8}"));
+        }
+        clips.write("list", b"file first.webm\nfile then.webm\n");
+        std::fs::read(clips.make(name, "-f concat -i $list -c copy")).unwrap()
+    };
+    for (name, first, then, size, bars) in [
+        ("shrinks.webm", "640x360", "320x180", (320, 180), 0.0),
+        ("grows.webm", "320x180", "640x360", (320, 180), 0.0),
+        ("turns.webm", "640x360", "360x640", (320, 180), 0.684),
+        ("turns_back.webm", "90x160", "320x180", (90, 160), 0.684),
+        ("narrows.webm", "640x360", "480x360", (320, 180), 0.25),
+    ] {
+        let video = white(name, first, then);
+        for format in ["mp4", "gif", "webp"] {
+            let (status, told) = house.told("/thumbnail", &body(&colours)).await;
+            assert_eq!(status, 200, "{told}");
+            let (status, told) = house.told("/thumbnail", &with(body(&video), "format", json!(format))).await;
+            assert_eq!(status, 200, "{name}, {format}: {told}");
+            for (kind, member) in [(format, "thumbnail"), ("mp4", "video")] {
+                let bytes = STANDARD.decode(told[member].as_str().unwrap()).unwrap();
+                let (shown, frames) = decoded(&bytes, kind);
+                assert_eq!(shown, size, "{name}, {kind}");
+                let lengths: Vec<_> = frames.iter().map(Vec::len).collect();
+                assert!(!frames.is_empty(), "{name}, {kind}");
+                assert!(
+                    lengths.iter().all(|pixels| *pixels == (size.0 * size.1) as usize),
+                    "{name}, {kind}: {lengths:?}"
+                );
+                for frame in &frames {
+                    let coloured = |p: &&[u8; 3]| p.iter().max().unwrap() - p.iter().min().unwrap() > 24;
+                    assert_eq!(frame.iter().find(coloured), None, "{name}, {kind}: only white was sent");
+                }
+                // Whole in the first frame, between black bars where the shape has changed.
+                let black =
+                    |frame: &[[u8; 3]]| frame.iter().filter(|pixel| pixel[1] < 128).count() as f64 / frame.len() as f64;
+                assert!(black(&frames[0]) < 0.001, "{name}, {kind}");
+                let most = frames.iter().map(|frame| black(frame)).fold(0.0, f64::max);
+                assert!((most - bars).abs() < 0.02, "{name}, {kind}: {most} is black");
+            }
+        }
+    }
 }
 
 #[tokio::test]
