@@ -1,23 +1,24 @@
 #!/usr/bin/env bash
-# Installs what the tests need beside the build: ffmpeg (test clips), Postgres (unless one answers on this machine or
-# its programs are there: the tests start one of their own), a browser with its driver and what looks for barriers in
-# pages, what reads printed pages, Vulkan on the CPU (its frames stand in for those of a GPU that decodes), Python for the
-# clients in tests/clients, and tools of the scripts' own checks.
+# Installs what the tests need beside the build: ffmpeg makes clips, Postgres is started and stopped by the tests (unless
+# VISAGE_TEST_POSTGRES names a server), a browser with its driver opens the pages, axe-core looks for barriers in them, poppler reads
+# printed pages, Vulkan on the CPU stands in for a GPU that decodes, Python runs the clients of tests/clients.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
 
-apt_install ffmpeg curl jq openssl python3 python3-venv shellcheck chromium chromium-driver poppler-utils fonts-dejavu-core \
-    mesa-vulkan-drivers
-"$root/scripts/fetch-axe.sh"
-
-postgres_answers() { (exec 3<>/dev/tcp/127.0.0.1/5432) 2>/dev/null; }
-
-postgres_programs() { have initdb || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; }
-
-if [ -z "${VISAGE_TEST_POSTGRES:-}" ] && ! postgres_answers && ! postgres_programs; then
-    # Only the programs are wanted, not a database that runs from now on: that is Debian's way to say so.
+if have apt-get && ! has_part postgres; then
+    # The packages of Debian and Ubuntu would start a database of their own at once.
     apt_install postgresql-common
     as_root sed -i -E 's/^#?create_main_cluster.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf
-    apt_install postgresql
 fi
+
+if have apt-get && ! { has_part chromium && has_part chromedriver; }; then
+    apt_update
+    # Its package on Ubuntu only installs the snap, which sees neither the temporary files of the tests nor their profiles.
+    [ -n "$(apt-cache madison chromium-driver)" ] ||
+        die "Ubuntu has Chromium only as a snap, which the tests cannot drive. Install chromium and chromium-driver from another source of
+        packages (such as ppa:xtradeb/apps), or Google Chrome and the chromedriver of its version, and run this again"
+fi
+
+require "${test_parts[@]}"
+"$root/scripts/fetch-axe.sh"

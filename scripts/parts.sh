@@ -20,12 +20,24 @@ python3 | Python 3.9 or newer | python3 | python3 | python | python3
 pip | pip, for the machine's python3 | python3-pip | python3-pip | python-pip | python3
 venv | virtual environments, for the machine's python3 | python3-venv | python3 | python | python3
 wrk | wrk | wrk | wrk | - | wrk
+openssl | openssl | openssl | openssl | openssl | openssl
+shellcheck | shellcheck | shellcheck | ShellCheck | shellcheck | shellcheck
+pdftotext | the tools of poppler (pdftotext, pdftoppm) | poppler-utils | poppler-utils | poppler | poppler
+chromium | Chromium or Chrome | chromium | chromium | chromium | chromium
+chromedriver | chromedriver, of the browser's version | chromium-driver | chromedriver | chromium | chromedriver
+dejavu | the DejaVu fonts | fonts-dejavu-core | dejavu-sans-fonts | ttf-dejavu | font-dejavu
+lavapipe | Vulkan on the CPU (lavapipe) | mesa-vulkan-drivers | mesa-vulkan-drivers | vulkan-swrast | -
+postgres | the server programs of Postgres (initdb, postgres) | postgresql | postgresql-server | postgresql | postgresql
 END
 }
 
 # What building visage needs.
 build_parts=(certificates curl make compiler pkg-config libclang opencv ffmpeg-headers)
 export build_parts
+
+# What the tests need beside that.
+test_parts=(ffmpeg jq python3 pip venv openssl shellcheck pdftotext chromium chromedriver dejavu lavapipe postgres)
+export test_parts
 
 # The oldest and the newest FFmpeg that visage was built with, as the major version of libavcodec: 5.1 and 8.
 oldest_avcodec=59
@@ -42,6 +54,10 @@ has_part() {
         python3) python3 -c 'import sys; sys.exit(sys.version_info < (3, 9))' 2>/dev/null ;;
         pip) python3 -m pip --version >/dev/null 2>&1 ;;
         venv) python3 -c 'import ensurepip, venv' 2>/dev/null ;;
+        chromium) have chromium || have chromium-browser || have google-chrome ;;
+        dejavu) [ -n "$(find /usr/share/fonts -iname DejaVuSans.ttf -print -quit 2>/dev/null)" ] ;;
+        lavapipe) compgen -G '/usr/share/vulkan/icd.d/lvp_icd*' >/dev/null ;;
+        postgres) have initdb || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || [ -x "$(pg_config --bindir 2>/dev/null)/initdb" ] ;;
         *) have "$1" ;;
     esac
 }

@@ -113,18 +113,26 @@ async fn own() -> String {
     panic!("Postgres was started on port {port} and does not answer");
 }
 
-/// Where Debian keeps the server's programs, of the newest version that is installed.
+/// The folder of the server's programs: the newest of Debian's, else the one that `pg_config` names, else the first in PATH.
 fn programs() -> PathBuf {
-    let versions = std::fs::read_dir("/usr/lib/postgresql").expect("no Postgres: apt-get install postgresql");
-    let mut found: Vec<(u32, PathBuf)> = versions
+    let mut versions: Vec<(u32, PathBuf)> = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
         .filter_map(|entry| {
             let path = entry.ok()?.path();
             Some((path.file_name()?.to_str()?.parse().ok()?, path.join("bin")))
         })
-        .filter(|(_, programs)| programs.join("postgres").exists())
         .collect();
-    found.sort();
-    found.pop().expect("no Postgres server: apt-get install postgresql").1
+    versions.sort();
+    let configured = Command::new("pg_config").arg("--bindir").output().ok();
+    let configured = configured.map(|told| PathBuf::from(String::from_utf8_lossy(&told.stdout).trim()));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = versions.into_iter().rev().map(|(_, folder)| folder);
+    folders
+        .chain(configured)
+        .chain(std::env::split_paths(&path))
+        .find(|folder| ["initdb", "postgres"].iter().all(|program| folder.join(program).is_file()))
+        .expect("scripts/install-test-deps.sh installs Postgres")
 }
 
 /// A command that may run the server: Postgres refuses to be run by root.
