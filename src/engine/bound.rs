@@ -88,21 +88,19 @@ impl Bound {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use ndarray::{ArrayD, IxDyn};
 
     use super::*;
     use crate::config::Settings;
     use crate::engine::Engine;
-    use crate::engine::model::{call, file};
+    use crate::engine::model::{call, file, pulled};
 
     const EMOTION: &str = "models/emotion.onnx";
-    const YUNET: &str = "../shared/models/yunet_n_dynamic.onnx";
+    const YUNET: &str = "models/yunet_n_dynamic.onnx";
 
     fn session(model: &str) -> Session {
         let settings = Settings::defaults().unwrap();
-        let (bytes, _) = file(model, &Path::new(env!("CARGO_MANIFEST_DIR")).join(model)).unwrap();
+        let (bytes, _) = file(model, &pulled(model)).unwrap();
         Engine::start(&settings.engine).unwrap().cpu_session(model, &bytes).unwrap()
     }
 

@@ -202,23 +202,18 @@ fn cast<'a>(from: &'a str, precision: DataType, to: &'a str) -> Node<'a> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::{Path, PathBuf};
-
     use ndarray::{ArrayD, IxDyn};
     use onnx_rs::ast::{TensorTypeProto, TypeProto, TypeValue, ValueInfo};
 
     use super::*;
     use crate::config::{Precision, Settings};
+    use crate::engine::model::pulled;
     use crate::engine::{Engine, Model};
-
-    fn path(file: &str) -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join(file)
-    }
 
     fn model(name: &str, file: &str, precision: Precision) -> Model {
         let mut settings = Settings::defaults().unwrap().engine;
         settings.precision = precision;
-        Engine::start(&settings).unwrap().load(name, &path(file)).unwrap()
+        Engine::start(&settings).unwrap().load(name, &pulled(file)).unwrap()
     }
 
     /// By output, how far half precision is off: of its largest value.
@@ -244,8 +239,8 @@ mod tests {
         // A CPU rounds the weights alone: what comes between stays in 32 bits there. The last one looks at noise.
         for (name, file, rows, most) in [
             ("emotion", "models/emotion.onnx", rows(&[3, 1, 48, 48], 2.0), 0.001),
-            ("face_landmarks", "../shared/models/face_landmarks.onnx", rows(&[2, 256, 256, 3], 1.0), 0.001),
-            ("yunet", "../shared/models/yunet_n_dynamic.onnx", rows(&[1, 3, 192, 320], 255.0), 0.04),
+            ("face_landmarks", "models/face_landmarks.onnx", rows(&[2, 256, 256, 3], 1.0), 0.001),
+            ("yunet", "models/yunet_n_dynamic.onnx", rows(&[1, 3, 192, 320], 255.0), 0.04),
         ] {
             let off = off(name, file, &rows);
             // Not the very same: something was computed in another way.
@@ -257,10 +252,10 @@ mod tests {
     fn all_but_the_last_layers_are_in_half_precision_and_no_weight_is_there_twice() {
         for (file, layers, full) in [
             ("models/emotion.onnx", 30, 1),
-            ("../shared/models/face_landmarks.onnx", 106, 2),
-            ("../shared/models/yunet_n_dynamic.onnx", 59, 12),
+            ("models/face_landmarks.onnx", 106, 2),
+            ("models/yunet_n_dynamic.onnx", 59, 12),
         ] {
-            let published = std::fs::read(path(file)).unwrap();
+            let published = std::fs::read(pulled(file)).unwrap();
             let half = in_half(&published).unwrap();
             let half = onnx_rs::parse(&half).unwrap();
             let graph = half.graph.unwrap();
@@ -311,8 +306,8 @@ mod tests {
         assert_eq!(in_half(&small(OpType::Relu, 70_000.0, float)), None, "a weight above 65,504");
         assert_eq!(in_half(&small(OpType::Relu, 2.0, DataType::Float16)), None, "an input that is half already");
         assert_eq!(in_half(b"no model"), None);
-        for file in ["dnsmos_sig_bak_ovr.onnx", "face_blendshapes.onnx", "silero_vad.onnx"] {
-            let published = std::fs::read(path("../shared/models").join(file)).unwrap();
+        for file in ["models/dnsmos_sig_bak_ovr.onnx", "models/face_blendshapes.onnx", "models/silero_vad.onnx"] {
+            let published = std::fs::read(pulled(file)).unwrap();
             assert_eq!(in_half(&published), None, "{file}");
         }
     }

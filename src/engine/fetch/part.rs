@@ -1,0 +1,64 @@
+//! A file on its way into the models folder.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use crate::engine::manifest::Pin;
+use crate::engine::model::hex;
+
+/// A file that is being written beside its place. It takes the place only if its checksum is the expected one; otherwise it is
+/// removed.
+pub(super) struct Part<'a> {
+    pin: &'a Pin<'a>,
+    target: PathBuf,
+    path: PathBuf,
+    file: File,
+    hash: Sha256,
+    bytes: u64,
+}
+
+impl<'a> Part<'a> {
+    pub(super) fn create(pin: &'a Pin<'a>, folder: &Path) -> Result<Self, String> {
+        let path = folder.join(format!(".{}.{}.part", pin.file, std::process::id()));
+        let file = File::create(&path).map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
+        Ok(Self { pin, target: folder.join(pin.file), path, file, hash: Sha256::new(), bytes: 0 })
+    }
+
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), String> {
+        self.bytes += bytes.len() as u64;
+        if self.bytes > self.pin.bytes {
+            return Err(format!("more than the expected {} bytes", self.pin.bytes));
+        }
+        self.hash.update(bytes);
+        self.file.write_all(bytes).map_err(|error| format!("{} cannot be written: {error}", self.path.display()))
+    }
+
+    pub(super) fn copy(mut self, from: &mut impl Read) -> Result<(), String> {
+        let mut buffer = vec![0; 1 << 16];
+        loop {
+            match from.read(&mut buffer).map_err(|error| error.to_string())? {
+                0 => return self.finish(),
+                read => self.write(&buffer[..read])?,
+            }
+        }
+    }
+
+    pub(super) fn finish(mut self) -> Result<(), String> {
+        let found = hex(&std::mem::take(&mut self.hash).finalize());
+        if found != self.pin.sha256 {
+            return Err(format!("sha256 is {found}, expected {}", self.pin.sha256));
+        }
+        let placed = self.file.sync_all().and_then(|()| std::fs::rename(&self.path, &self.target));
+        placed.map_err(|error| format!("{} cannot be written: {error}", self.target.display()))
+    }
+}
+
+impl Drop for Part<'_> {
+    fn drop(&mut self) {
+        // After the rename there is nothing left to remove.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
