@@ -76,7 +76,7 @@ doctor: compile ## say what is there and what is missing, each with the cure
 .PHONY: clean
 clean: ## remove what was built and fetched (not data/)
 	rm -rf target .runtime
-	find models -name '*.onnx' ! -name emotion.onnx -delete
+	find models \( -name '*.onnx' -o -name '*.task' \) ! -name emotion.onnx -delete
 
 .PHONY: compile
 compile: setup

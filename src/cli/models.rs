@@ -5,7 +5,7 @@ use std::path::Path;
 use super::Failure;
 use crate::config::Settings;
 use crate::engine::EngineError;
-use crate::engine::fetch::{self, Source, State};
+use crate::engine::fetch::{self, State};
 use crate::engine::manifest::{self, Entry};
 use crate::vision;
 
@@ -90,10 +90,7 @@ fn pull_one(settings: &Settings, entry: &Entry) -> bool {
     let (folder, mirror) = (&settings.models.folder, fetch::mirror(&settings.models.mirror));
     let got = fetch::fetch(entry, folder, mirror.as_deref());
     match &got {
-        Ok(Source::Folder) => println!("{}: already there", entry.name),
-        Ok(Source::Program) => println!("{}: written out of the program", entry.name),
-        Ok(Source::Mirror(path)) => println!("{}: copied from {}", entry.name, path.display()),
-        Ok(Source::Origin(origin)) => println!("{}: fetched from {origin}", entry.name),
+        Ok(source) => println!("{}: {source}", entry.name),
         Err(error) => {
             println!("{}: could not be had", entry.name);
             error.tried.iter().chain([&error.cure]).for_each(|line| println!("  {line}"));

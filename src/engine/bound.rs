@@ -93,14 +93,15 @@ mod tests {
     use super::*;
     use crate::config::Settings;
     use crate::engine::Engine;
-    use crate::engine::model::{call, file, pulled};
+    use crate::engine::model::{call, file};
+    use crate::test_files;
 
-    const EMOTION: &str = "models/emotion.onnx";
-    const YUNET: &str = "models/yunet_n_dynamic.onnx";
+    const EMOTION: &str = "emotion.onnx";
+    const YUNET: &str = "yunet_n_dynamic.onnx";
 
     fn session(model: &str) -> Session {
         let settings = Settings::defaults().unwrap();
-        let (bytes, _) = file(model, &pulled(model)).unwrap();
+        let (bytes, _) = file(model, &test_files::model(model)).unwrap();
         Engine::start(&settings.engine).unwrap().cpu_session(model, &bytes).unwrap()
     }
 

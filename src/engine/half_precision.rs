@@ -207,13 +207,13 @@ mod tests {
 
     use super::*;
     use crate::config::{Precision, Settings};
-    use crate::engine::model::pulled;
     use crate::engine::{Engine, Model};
+    use crate::test_files;
 
     fn model(name: &str, file: &str, precision: Precision) -> Model {
         let mut settings = Settings::defaults().unwrap().engine;
         settings.precision = precision;
-        Engine::start(&settings).unwrap().load(name, &pulled(file)).unwrap()
+        Engine::start(&settings).unwrap().load(name, &test_files::model(file)).unwrap()
     }
 
     /// By output, how far half precision is off: of its largest value.
@@ -238,9 +238,9 @@ mod tests {
     fn models_that_see_give_in_half_precision_what_they_give_in_full() {
         // A CPU rounds the weights alone: what comes between stays in 32 bits there. The last one looks at noise.
         for (name, file, rows, most) in [
-            ("emotion", "models/emotion.onnx", rows(&[3, 1, 48, 48], 2.0), 0.001),
-            ("face_landmarks", "models/face_landmarks.onnx", rows(&[2, 256, 256, 3], 1.0), 0.001),
-            ("yunet", "models/yunet_n_dynamic.onnx", rows(&[1, 3, 192, 320], 255.0), 0.04),
+            ("emotion", "emotion.onnx", rows(&[3, 1, 48, 48], 2.0), 0.001),
+            ("face_landmarks", "face_landmarks.onnx", rows(&[2, 256, 256, 3], 1.0), 0.001),
+            ("yunet", "yunet_n_dynamic.onnx", rows(&[1, 3, 192, 320], 255.0), 0.04),
         ] {
             let off = off(name, file, &rows);
             // Not the very same: something was computed in another way.
@@ -250,12 +250,10 @@ mod tests {
 
     #[test]
     fn all_but_the_last_layers_are_in_half_precision_and_no_weight_is_there_twice() {
-        for (file, layers, full) in [
-            ("models/emotion.onnx", 30, 1),
-            ("models/face_landmarks.onnx", 106, 2),
-            ("models/yunet_n_dynamic.onnx", 59, 12),
-        ] {
-            let published = std::fs::read(pulled(file)).unwrap();
+        for (file, layers, full) in
+            [("emotion.onnx", 30, 1), ("face_landmarks.onnx", 105, 2), ("yunet_n_dynamic.onnx", 59, 12)]
+        {
+            let published = std::fs::read(test_files::model(file)).unwrap();
             let half = in_half(&published).unwrap();
             let half = onnx_rs::parse(&half).unwrap();
             let graph = half.graph.unwrap();
@@ -306,8 +304,8 @@ mod tests {
         assert_eq!(in_half(&small(OpType::Relu, 70_000.0, float)), None, "a weight above 65,504");
         assert_eq!(in_half(&small(OpType::Relu, 2.0, DataType::Float16)), None, "an input that is half already");
         assert_eq!(in_half(b"no model"), None);
-        for file in ["models/dnsmos_sig_bak_ovr.onnx", "models/face_blendshapes.onnx", "models/silero_vad.onnx"] {
-            let published = std::fs::read(pulled(file)).unwrap();
+        for file in ["dnsmos_sig_bak_ovr.onnx", "face_blendshapes.onnx", "silero_vad.onnx"] {
+            let published = std::fs::read(test_files::model(file)).unwrap();
             assert_eq!(in_half(&published), None, "{file}");
         }
     }

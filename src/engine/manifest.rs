@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use serde::Deserialize;
 
 use super::EngineError;
+use super::tflite::Port;
 
 const TEXT: &str = include_str!("../../models/models.toml");
 
@@ -33,8 +34,36 @@ pub struct Entry {
     /// Where it can be had, in the order of trying.
     #[serde(default)]
     pub origins: Vec<Origin>,
-    /// Somebody else's model in another format: what it was made from, and how. No place offers the very file.
-    pub made_from: Option<String>,
+    /// How it is made from another file, where no place offers the very file.
+    pub made: Option<Made>,
+}
+
+/// A file that holds networks in another format.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Archive {
+    pub name: String,
+    /// Below `models.folder`.
+    pub file: String,
+    pub bytes: u64,
+    /// Lower-case hexadecimal.
+    pub sha256: String,
+    /// SPDX expression.
+    pub licence: String,
+    /// Where it can be had, in the order of trying.
+    pub origins: Vec<Origin>,
+}
+
+/// How a model is made: converted from a TensorFlow Lite file inside an archive.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Made {
+    /// Name of the archive, a zip file.
+    pub archive: String,
+    /// The file inside.
+    pub member: String,
+    pub inputs: Vec<Port>,
+    pub outputs: Vec<Port>,
 }
 
 /// Where a file can be had.
@@ -74,7 +103,7 @@ pub(super) struct Pin<'a> {
 impl Entry {
     /// Whether the file is part of the source tree, so that the program carries it.
     pub fn is_own(&self) -> bool {
-        self.origins.is_empty() && self.made_from.is_none()
+        self.origins.is_empty() && self.made.is_none()
     }
 
     pub(super) fn pin(&self) -> Pin<'_> {
@@ -87,10 +116,34 @@ impl Entry {
     }
 }
 
-/// All entries, in the order of the file.
+impl Archive {
+    pub(super) fn pin(&self) -> Pin<'_> {
+        Pin { file: &self.file, bytes: self.bytes, sha256: &self.sha256, origins: &self.origins }
+    }
+}
+
+/// The whole file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Manifest {
+    model: Vec<Entry>,
+    archive: Vec<Archive>,
+}
+
+fn manifest() -> Result<&'static Manifest, EngineError> {
+    static MANIFEST: OnceLock<Result<Manifest, EngineError>> = OnceLock::new();
+    MANIFEST.get_or_init(|| parse(TEXT)).as_ref().map_err(Clone::clone)
+}
+
+/// All models, in the order of the file.
 pub fn models() -> Result<&'static [Entry], EngineError> {
-    static MODELS: OnceLock<Result<Vec<Entry>, EngineError>> = OnceLock::new();
-    MODELS.get_or_init(|| parse(TEXT)).as_deref().map_err(Clone::clone)
+    Ok(&manifest()?.model)
+}
+
+/// The archive of a name.
+pub fn archive(name: &str) -> Result<&'static Archive, EngineError> {
+    let found = manifest()?.archive.iter().find(|archive| archive.name == name);
+    found.ok_or_else(|| EngineError::Manifest(format!("lists no archive {name:?}")))
 }
 
 /// The entry of a name.
@@ -99,14 +152,8 @@ pub fn entry(name: &str) -> Result<&'static Entry, EngineError> {
     found.ok_or_else(|| EngineError::Manifest(format!("lists no model {name:?}")))
 }
 
-fn parse(text: &str) -> Result<Vec<Entry>, EngineError> {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct File {
-        model: Vec<Entry>,
-    }
-    let file: File = toml::from_str(text).map_err(|error| EngineError::Manifest(error.to_string()))?;
-    Ok(file.model)
+fn parse(text: &str) -> Result<Manifest, EngineError> {
+    toml::from_str(text).map_err(|error| EngineError::Manifest(error.to_string()))
 }
 
 #[cfg(test)]
@@ -130,6 +177,9 @@ mod tests {
         for entry in models {
             let is_hash = entry.sha256.len() == 64 && entry.sha256.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f'));
             assert!(is_hash && entry.bytes > 0 && !entry.licence.is_empty(), "{}", entry.name);
+        }
+        for made in models.iter().filter_map(|entry| entry.made.as_ref()) {
+            assert_eq!(archive(&made.archive).unwrap().name, made.archive);
         }
         assert!(entry("nosuch").unwrap_err().to_string().contains("nosuch"));
     }

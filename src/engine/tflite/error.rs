@@ -1,0 +1,13 @@
+//! Why a file cannot be converted.
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConvertError {
+    #[error("no sound TensorFlow Lite file: {0}")]
+    Malformed(String),
+    #[error("the converter does not know {0}")]
+    Unknown(String),
+    #[error("operator {number} of the file, {name}: {reason}")]
+    Operator { number: usize, name: String, reason: String },
+    #[error("{0}")]
+    Port(String),
+}
