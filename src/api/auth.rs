@@ -122,8 +122,9 @@ pub(super) async fn guard(State(api): State<Api>, mut request: Request, next: Ne
             response
         }
         Err(problem) => {
-            let waits = request.headers().contains_key(header::EXPECT);
-            Incoming::new(request.into_body(), u64::MAX, std::time::Duration::from_secs(10)).drain(waits);
+            let (head, body) = request.into_parts();
+            let incoming = Incoming::new(&head.headers, body, u64::MAX, std::time::Duration::from_secs(10));
+            incoming.drain(head.headers.contains_key(header::EXPECT));
             refusal(problem, route.as_deref())
         }
     };

@@ -1,18 +1,21 @@
 //! Small bodies: JSON objects that say what to do.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode, header};
 use bytes::{Bytes, BytesMut};
 use futures_util::TryStreamExt;
-use serde::de::{DeserializeOwned, Error, Unexpected};
+use serde::de::{DeserializeOwned, Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
-use serde_json::Number;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, OneOf, OneOfBuilder, Schema, Type};
 
+use super::encoding::announced;
 use super::incoming::Incoming;
 use super::v1::analyze_video;
-use super::v1::refusal::AnalyzeError;
+use super::v1::refusal::{AnalyzeError, Carrier};
 use super::{Api, Problem};
 
 /// Most bytes of a JSON body that holds no video.
@@ -24,15 +27,15 @@ const EXACT: f64 = 9_007_199_254_740_992.0;
 /// The JSON body of a request.
 pub async fn json<T: DeserializeOwned>(api: &Api, request: Request) -> Result<T, Problem> {
     let (head, body) = request.into_parts();
-    let incoming = Incoming::new(body, SMALL, Duration::from_secs(api.app.settings.http.idle_timeout_s));
+    let incoming = Incoming::new(&head.headers, body, SMALL, Duration::from_secs(api.app.settings.http.idle_timeout_s));
     if !is_json(&head.headers) {
         incoming.drain(head.headers.contains_key(header::EXPECT));
         let detail = "Send a JSON object with Content-Type: application/json.";
         let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
         return Err(Problem::new(status, "not_json", "Not JSON", detail));
     }
-    let bytes = whole(api, &head.headers, incoming, SMALL).await?;
-    serde_json::from_slice(&bytes).map_err(|error| {
+    let bytes = bytes(api, &head.headers, incoming, SMALL).await.map_err(|error| error.problem(Carrier::Upload))?;
+    serde_json::from_slice(without_mark(&bytes)).map_err(|error| {
         if error.is_data() {
             return wrong(&format!("{}.", first_upper(&error.to_string())));
         }
@@ -47,13 +50,13 @@ pub fn wrong(detail: &str) -> Problem {
 }
 
 /// All bytes of a body, held in memory; what is refused is drained.
-pub async fn whole(api: &Api, headers: &HeaderMap, incoming: Incoming, limit: u64) -> Result<Bytes, AnalyzeError> {
+pub async fn bytes(api: &Api, headers: &HeaderMap, incoming: Incoming, limit: u64) -> Result<Bytes, AnalyzeError> {
     let limit_s = api.app.settings.http.max_upload_s;
     incoming.in_field();
     let read = async {
         analyze_video::check_announced(headers, limit)?;
         // Room for what is announced, which is within the limit, so that it is not copied as it grows.
-        let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        let announced = announced(headers).and_then(|bytes| usize::try_from(bytes).ok());
         let (mut chunks, mut bytes) = (incoming.clone(), BytesMut::with_capacity(announced.unwrap_or(0)));
         while let Some(chunk) = chunks.try_next().await? {
             bytes.extend_from_slice(&chunk);
@@ -65,24 +68,144 @@ pub async fn whole(api: &Api, headers: &HeaderMap, incoming: Incoming, limit: u6
     read.inspect_err(|error| analyze_video::refuse(error, headers, incoming))
 }
 
-/// A whole number, however it is written: `20`, `20.0` and `2e1` are one number in JSON.
+/// The bytes of a JSON text, without the byte order mark with which some editors begin one (RFC 8259, 8.1, lets a parser
+/// ignore it).
+pub fn without_mark(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes)
+}
+
+/// The number of a decimal text such as `20`, `0.5` or `2e1`, white space around it aside. Text that could be read in two
+/// ways (`1,5`, `0x10`, `1 000`) is none.
+pub fn number(text: &str) -> Option<f64> {
+    let text = text.trim();
+    let known = |byte| matches!(byte, b'0'..=b'9' | b'.' | b'+' | b'-' | b'e' | b'E');
+    text.parse().ok().filter(|number: &f64| text.bytes().all(known) && number.is_finite())
+}
+
+/// The whole number of a decimal text: `20`, `20.0` and `2e1` are the same one.
+pub fn whole(text: &str) -> Option<u64> {
+    text.trim().parse().ok().or_else(|| whole_part(number(text)?))
+}
+
+fn whole_part(number: f64) -> Option<u64> {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is whole and in range")]
+    (number.fract() == 0.0 && (0.0..=EXACT).contains(&number)).then_some(number as u64)
+}
+
+/// A number in JSON, or one written as text.
+enum Written {
+    Whole(u64),
+    Fraction(f64),
+}
+
+impl<'de> Deserialize<'de> for Written {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl Visitor<'_> for Reader {
+            type Value = Written;
+
+            fn expecting(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                to.write_str("a number")
+            }
+
+            fn visit_u64<E: Error>(self, given: u64) -> Result<Written, E> {
+                Ok(Written::Whole(given))
+            }
+
+            fn visit_i64<E: Error>(self, given: i64) -> Result<Written, E> {
+                #[expect(clippy::cast_precision_loss, reason = "it is below 0, which no call takes")]
+                Ok(Written::Fraction(given as f64))
+            }
+
+            fn visit_f64<E: Error>(self, given: f64) -> Result<Written, E> {
+                Ok(Written::Fraction(given))
+            }
+
+            fn visit_str<E: Error>(self, given: &str) -> Result<Written, E> {
+                let whole = given.trim().parse().ok().map(Written::Whole);
+                let written = whole.or_else(|| number(given).map(Written::Fraction));
+                written.ok_or_else(|| E::invalid_value(Unexpected::Other("text that is no number"), &self))
+            }
+        }
+        from.deserialize_any(Reader)
+    }
+}
+
+/// A whole number, however it is written: `20`, `20.0`, `2e1` and `"20"` are one number.
 pub fn whole_number<'de, D: Deserializer<'de>, T: TryFrom<u64>>(from: D) -> Result<T, D::Error> {
-    let given = Number::deserialize(from)?;
-    let whole = given.as_u64().or_else(|| {
-        let number = given.as_f64().filter(|number| number.fract() == 0.0 && (0.0..=EXACT).contains(number))?;
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is whole and in range")]
-        Some(number as u64)
-    });
-    let wrong = || D::Error::invalid_value(Unexpected::Other("a number out of range"), &"a whole number");
-    whole.and_then(|whole| T::try_from(whole).ok()).ok_or_else(wrong)
+    whole_of(&Written::deserialize(from)?)
 }
 
 /// As [`whole_number`], or null.
 pub fn maybe_whole<'de, D: Deserializer<'de>, T: TryFrom<u64>>(from: D) -> Result<Option<T>, D::Error> {
-    match Option::<Number>::deserialize(from)? {
-        None => Ok(None),
-        Some(given) => whole_number(given).map(Some).map_err(D::Error::custom),
+    Option::<Written>::deserialize(from)?.as_ref().map(whole_of).transpose()
+}
+
+fn whole_of<T: TryFrom<u64>, E: Error>(given: &Written) -> Result<T, E> {
+    let whole = match *given {
+        Written::Whole(whole) => Some(whole),
+        Written::Fraction(number) => whole_part(number),
+    };
+    let wrong = || E::invalid_value(Unexpected::Other("a number out of range"), &"a whole number");
+    whole.and_then(|whole| T::try_from(whole).ok()).ok_or_else(wrong)
+}
+
+/// A number, also as text, or null.
+pub fn maybe_number<'de, D: Deserializer<'de>>(from: D) -> Result<Option<f64>, D::Error> {
+    #[expect(clippy::cast_precision_loss, reason = "numbers of a request are small")]
+    Ok(Option::<Written>::deserialize(from)?.map(|given| match given {
+        Written::Whole(whole) => whole as f64,
+        Written::Fraction(number) => number,
+    }))
+}
+
+/// A switch: `true`, `false`, or one of the words that a form takes; or null.
+pub fn maybe_switch<'de, D: Deserializer<'de>>(from: D) -> Result<Option<bool>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected true or false")]
+    enum Given {
+        Plain(bool),
+        Text(String),
     }
+    Option::<Given>::deserialize(from)?.map_or(Ok(None), |given| match given {
+        Given::Plain(on) => Ok(Some(on)),
+        Given::Text(text) => {
+            let wrong = || D::Error::invalid_value(Unexpected::Other("another text"), &"true or false");
+            switch(&text).map(Some).ok_or_else(wrong)
+        }
+    })
+}
+
+/// What the words for a switch mean.
+pub fn switch(text: &str) -> Option<bool> {
+    match text.trim() {
+        "on" | "true" => Some(true),
+        "off" | "false" => Some(false),
+        _ => None,
+    }
+}
+
+/// Describes a member that is a whole number of that range, the same as text, or null.
+pub fn whole_schema(range: RangeInclusive<u32>, pattern: &str, description: &str) -> RefOr<Schema> {
+    let number = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(*range.start()));
+    written_schema(number.maximum(Some(*range.end())), pattern, description).item(null()).into()
+}
+
+/// Describes a member that is a switch, a word for one, or null.
+pub fn switch_schema(description: &str) -> RefOr<Schema> {
+    let words = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(["on", "off", "true", "false"]));
+    let plain = ObjectBuilder::new().schema_type(Type::Boolean);
+    OneOf::builder().item(plain).item(words).item(null()).description(Some(description)).into()
+}
+
+/// Describes a member that is such a number, or text of that pattern.
+pub fn written_schema(number: ObjectBuilder, pattern: &str, description: &str) -> OneOfBuilder {
+    let text = ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern));
+    OneOf::builder().item(number).item(text).description(Some(description))
+}
+
+pub fn null() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::Null)
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
@@ -107,12 +230,48 @@ mod tests {
             let mut from = serde_json::Deserializer::from_str(text);
             maybe_whole::<_, u32>(&mut from).map_err(|error| error.to_string())
         };
-        for text in ["20", "20.0", "2e1"] {
+        for text in ["20", "20.0", "2e1", "\"20\"", "\" 20.0 \"", "\"2e1\"", "\"020\""] {
             assert_eq!(read(text), Ok(Some(20)), "{text}");
         }
         assert_eq!(read("null"), Ok(None));
-        for text in ["20.5", "-1", "1e300", "4294967296", "\"20\"", "true"] {
+        for text in [
+            "20.5",
+            "-1",
+            "1e300",
+            "4294967296",
+            "true",
+            "[20]",
+            "\"\"",
+            "\"-1\"",
+            "\"20.5\"",
+            "\"1,000\"",
+            "\"1 000\"",
+            "\"0x14\"",
+            "\"twenty\"",
+            "\"inf\"",
+            "\"NaN\"",
+            "\"4294967296\"",
+        ] {
             assert!(read(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_number_may_be_text_and_a_switch_a_word() {
+        let number = |text: &str| maybe_number(&mut serde_json::Deserializer::from_str(text)).ok();
+        for (text, given) in [("2.5", 2.5), ("\"2.5\"", 2.5), ("3", 3.0), ("\"3\"", 3.0), ("\".5\"", 0.5), ("-1", -1.0)]
+        {
+            assert_eq!(number(text), Some(Some(given)), "{text}");
+        }
+        assert_eq!(
+            (number("null"), number("\"2,5\""), number("\"infinity\""), number("{}")),
+            (Some(None), None, None, None)
+        );
+        let switch = |text: &str| maybe_switch(&mut serde_json::Deserializer::from_str(text)).ok();
+        for (text, given) in [("true", Some(true)), ("\"off\"", Some(false)), ("\"true\"", Some(true)), ("null", None)]
+        {
+            assert_eq!(switch(text), Some(given), "{text}");
+        }
+        assert_eq!((switch("1"), switch("\"maybe\""), switch("\"\"")), (None, None, None));
     }
 }

@@ -1,15 +1,18 @@
 //! The body of an upload on its way in: at most so many bytes, no pause longer than so long, and at no time more than
-//! a chunk or two in memory.
+//! a chunk or two in memory. A gzip body ([`encoding`](super::encoding)) is decompressed first.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::body::{Body, BodyDataStream};
+use axum::body::Body;
+use axum::http::HeaderMap;
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt};
+use futures_util::Stream;
 use tokio::time::{Instant, Sleep};
+
+use super::encoding::{Decoded, Encoding};
 
 /// Why a body ended early.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +26,10 @@ pub enum BodyError {
     Stray,
     #[error("the client left")]
     Left,
+    #[error("a Content-Encoding that is not taken")]
+    UnknownEncoding,
+    #[error("not what its Content-Encoding says, or cut off")]
+    BrokenEncoding,
 }
 
 /// Bytes that may come between two fields: boundary, headers, line ends.
@@ -36,7 +43,7 @@ const DRAIN: Duration = Duration::from_secs(10);
 pub struct Incoming(Arc<Mutex<State>>);
 
 struct State {
-    body: BodyDataStream,
+    body: Decoded,
     limit: u64,
     taken: u64,
     idle: Duration,
@@ -49,8 +56,9 @@ struct State {
 }
 
 impl Incoming {
-    pub fn new(body: Body, limit: u64, idle: Duration) -> Self {
-        let body = body.into_data_stream();
+    /// `limit`: most bytes of the body, decompressed where its `Content-Encoding` is gzip.
+    pub fn new(headers: &HeaderMap, body: Body, limit: u64, idle: Duration) -> Self {
+        let body = Decoded::new(Encoding::of(headers), body.into_data_stream(), limit);
         let between = Some(BETWEEN_FIELDS);
         let state = State { body, limit, taken: 0, idle, pause: None, between, gave: false, polled: false };
         Self(Arc::new(Mutex::new(state)))
@@ -73,7 +81,7 @@ impl Incoming {
             return;
         }
         tokio::spawn(tokio::time::timeout(DRAIN, async move {
-            let next = || std::future::poll_fn(|cx| self.state(|state| state.body.poll_next_unpin(cx)));
+            let next = || std::future::poll_fn(|cx| self.state(|state| state.body.poll_sent(cx)));
             while let Some(Ok(_)) = next().await {}
         }));
     }
@@ -100,7 +108,7 @@ impl State {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let Poll::Ready(chunk) = self.body.poll_next_unpin(cx) else {
+        let Poll::Ready(chunk) = self.body.poll_chunk(cx) else {
             let idle = self.idle;
             // Runs only while the client is waited for: slow storage is not its fault.
             let pause = self.pause.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + idle)));
@@ -109,12 +117,8 @@ impl State {
         };
         self.pause = None;
         let chunk = match chunk {
-            None => return Poll::Ready(None),
-            Some(Err(error)) => {
-                tracing::debug!(%error, "an upload broke off");
-                return Poll::Ready(Some(Err(BodyError::Left)));
-            }
             Some(Ok(chunk)) => chunk,
+            end => return Poll::Ready(end),
         };
         self.taken += chunk.len() as u64;
         if self.taken > self.limit {

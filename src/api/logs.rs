@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, OneOf, Schema, SchemaFormat, Type};
 use utoipa::{IntoParams, ToSchema};
 
+use super::body::without_mark;
 use super::openapi::THUMBNAILS;
 use super::problem::OwnShape;
 use super::{Api, Caller, Problem};
@@ -136,7 +137,8 @@ async fn filters(query: Filters, body: Body) -> Result<Filters, &'static str> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Ok(query);
     }
-    let body: Filters = serde_json::from_slice(&body).map_err(|_| "The body is not a JSON object with filters.")?;
+    let body: Filters =
+        serde_json::from_slice(without_mark(&body)).map_err(|_| "The body is not a JSON object with filters.")?;
     Ok(Filters {
         start_date: body.start_date.or(query.start_date),
         end_date: body.end_date.or(query.end_date),

@@ -10,6 +10,7 @@ mod auth;
 mod body;
 mod compat;
 mod docs;
+mod encoding;
 mod incoming;
 mod limits;
 mod logs;

@@ -241,14 +241,16 @@ fn tell_limits(components: &mut Components, settings: &Settings) {
     for name in EXCLUSIVE {
         let both = serde_json::json!({
             "required": ["detail", "gaze"],
-            "properties": {"detail": {"const": "expressions"}, "gaze": {"enum": ["off", false]}},
+            "properties": {"detail": {"const": "expressions"}, "gaze": {"enum": ["off", "false", false]}},
         });
         object(name, &|request| {
             request.extensions.get_or_insert_default().insert("not".to_owned(), both.clone());
         });
     }
     object("UploadRequest", &|request| {
-        if let Some(RefOr::T(Schema::Object(size))) = request.properties.get_mut("size_bytes") {
+        if let Some(RefOr::T(Schema::OneOf(size))) = request.properties.get_mut("size_bytes")
+            && let Some(RefOr::T(Schema::Object(size))) = size.items.first_mut()
+        {
             size.maximum = Some(settings.http.max_upload.0.into());
         }
     });

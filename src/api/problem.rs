@@ -10,6 +10,8 @@ use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 use super::LogDetails;
+use super::encoding::ACCEPTED;
+use super::v1::refusal::UNKNOWN_ENCODING;
 use crate::blob::BlobError;
 use crate::store::StoreError;
 
@@ -95,6 +97,7 @@ impl<E: Into<Problem>> From<E> for Plain {
 impl IntoResponse for Plain {
     fn into_response(self) -> Response {
         let Self(problem) = self;
+        let accepted = problem.accepts();
         let body = json!({"error": problem.detail, "code": problem.code});
         let mut response = (problem.status, axum::Json(body)).into_response();
         let details = LogDetails { error_message: Some(problem.title.to_owned()), ..LogDetails::default() };
@@ -102,6 +105,9 @@ impl IntoResponse for Plain {
         response.extensions_mut().insert(OwnShape);
         let headers = response.headers_mut();
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(accepted) = accepted {
+            headers.insert(header::ACCEPT_ENCODING, accepted);
+        }
         if let Some(seconds) = problem.retry_after_s {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
@@ -109,14 +115,16 @@ impl IntoResponse for Plain {
     }
 }
 
-/// A problem in the shape of the thumbnails service: `{"error": "<sentence>"}`, and 400 for whatever is wrong with a request.
+/// A problem in the shape of the thumbnails service: `{"error": "<sentence>"}`, and 400 for whatever is wrong with a request
+/// but its `Content-Encoding`.
 #[derive(Debug, Clone)]
 pub struct Bare(pub Problem);
 
 impl<E: Into<Problem>> From<E> for Bare {
     fn from(error: E) -> Self {
         let mut problem = error.into();
-        if matches!(problem.status, StatusCode::UNPROCESSABLE_ENTITY | StatusCode::UNSUPPORTED_MEDIA_TYPE) {
+        let is_of_content = problem.status == StatusCode::UNSUPPORTED_MEDIA_TYPE && problem.accepts().is_none();
+        if problem.status == StatusCode::UNPROCESSABLE_ENTITY || is_of_content {
             problem.status = StatusCode::BAD_REQUEST;
         }
         Self(problem)
@@ -126,12 +134,16 @@ impl<E: Into<Problem>> From<E> for Bare {
 impl IntoResponse for Bare {
     fn into_response(self) -> Response {
         let Self(problem) = self;
+        let accepted = problem.accepts();
         let mut response = (problem.status, axum::Json(ErrorBody { error: problem.detail })).into_response();
         let details = LogDetails { error_message: Some(problem.title.to_owned()), ..LogDetails::default() };
         response.extensions_mut().insert(details);
         response.extensions_mut().insert(OwnShape);
         let headers = response.headers_mut();
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(accepted) = accepted {
+            headers.insert(header::ACCEPT_ENCODING, accepted);
+        }
         if let Some(seconds) = problem.retry_after_s {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
@@ -219,6 +231,11 @@ impl Problem {
         body
     }
 
+    /// The content encodings that are taken instead of the refused one (RFC 9110, 15.5.16).
+    pub fn accepts(&self) -> Option<HeaderValue> {
+        (self.code == UNKNOWN_ENCODING).then(|| HeaderValue::from_static(ACCEPTED))
+    }
+
     /// What a refusal for want of a good key says beside it (RFC 6750, 3).
     pub fn challenge(&self) -> Option<HeaderValue> {
         Some(HeaderValue::from_static(match (self.status, self.code.as_str()) {
@@ -243,6 +260,9 @@ impl Problem {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(challenge) = self.challenge() {
             headers.insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        if let Some(accepted) = self.accepts() {
+            headers.insert(header::ACCEPT_ENCODING, accepted);
         }
         if let Some(seconds) = self.retry_after_s {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));

@@ -27,7 +27,7 @@ use crate::config::Settings;
 
 pub use brand::Brand;
 
-pub use mail::{MailError, Mailer};
+pub use mail::{MailError, Mailer, Unsendable, sendable};
 
 /// Why a report or mail could not be made.
 #[derive(Debug, thiserror::Error)]

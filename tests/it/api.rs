@@ -136,7 +136,7 @@ async fn parts_are_switched_off_and_detail_is_asked_for_by_fields_or_in_the_addr
         assert_eq!(claim(&service).await.options, expected);
     }
     for (code, query) in [
-        ("unknown_field", "?sample_evry=3"),
+        ("unknown_parameter", "?sample_evry=3"),
         ("bad_option", "?gaze=perhaps"),
         ("bad_option", "?detail=everything"),
         ("bad_option", "?max_faces=0"),
@@ -164,6 +164,10 @@ async fn a_form_that_is_wrong_is_refused_with_what_is_wrong() {
         (422, "bad_option", with("max_faces", "101".to_owned())),
         (422, "bad_email", with("email", "nobody".to_owned())),
         (422, "bad_email", with("email", "a@b.c\r\nBcc: d@e.f".to_owned())),
+        (422, "bad_email", with("email", "j\u{fc}rgen@example.org".to_owned())),
+        (422, "bad_email", with("email", "\"ann lee\"@example.org".to_owned())),
+        (422, "bad_email", with("email", "ann@[127.0.0.1]".to_owned())),
+        (422, "bad_email", with("email", "ann@m\u{fc}..de".to_owned())),
         (413, "field_too_large", with("email", long)),
         (422, "not_text", video_form(clip()).part("email", Part::bytes(vec![0xFF, 0xFE]))),
     ] {

@@ -208,6 +208,57 @@ async fn refusals_are_told_apart_and_never_name_the_address() {
 }
 
 #[tokio::test]
+async fn a_refused_session_is_no_last_word_about_a_mail() {
+    let server = SmtpServer::start();
+    let mailer = mailer(&settings(server.port()));
+    for code in [554, 521, 500, 421] {
+        server.set_mood(Mood::RefuseSession(code));
+        let error = send(&mailer, 20).await.unwrap_err();
+        assert!(!error.permanent, "{code}: {error}");
+        assert!(!mailer.check().await.unwrap_err().permanent, "{code}");
+    }
+    server.set_mood(Mood::Accept);
+    send(&mailer, 20).await.unwrap();
+    // The server refuses new sessions; the open one goes on.
+    server.set_mood(Mood::RefuseSession(554));
+    send(&mailer, 21).await.unwrap();
+    assert_eq!(server.messages().len(), 2);
+}
+
+#[tokio::test]
+async fn a_server_without_ehlo_gets_its_mails_after_helo() {
+    let server = SmtpServer::start();
+    server.set_mood(Mood::KnowsNoEhlo);
+    let plain = mailer(&settings(server.port()));
+    send(&plain, 22).await.unwrap();
+    send(&plain, 23).await.unwrap();
+    assert_eq!(server.messages().len(), 2);
+    assert_eq!(server.connections(), 2, "one that was refused, and one for both mails");
+    assert!(plain.check().await.is_ok());
+    // HELO offers no encryption.
+    let mut secure = settings(server.port());
+    secure.mail.smtp.security = SmtpSecurity::Starttls;
+    assert!(!send(&mailer(&secure), 24).await.unwrap_err().permanent);
+    assert_eq!(server.messages().len(), 2);
+}
+
+#[tokio::test]
+async fn a_mail_to_a_domain_beyond_ascii_goes_to_its_a_labels() {
+    let server = SmtpServer::start();
+    let mut settings = settings(server.port());
+    settings.mail.from = "visage <robot@m\u{fc}nchen.example>".to_owned();
+    let mailer = mailer(&settings);
+    let message = Message::Failure { detail: "The video was too long." };
+    mailer.send(Uuid::from_u128(25), "ann@m\u{fc}nchen.de", message, &context()).await.unwrap();
+    let [mail] = server.messages().try_into().unwrap();
+    assert_eq!(mail.to, ["ann@xn--mnchen-3ya.de"]);
+    assert!(mail.raw.is_ascii());
+    settings.mail.from = "robot <r\u{f6}bot@visage.example>".to_owned();
+    let error = Mailer::new(&settings, Reporter::new(&settings).unwrap()).err().unwrap().to_string();
+    assert!(error.contains("mail.from"), "{error}");
+}
+
+#[tokio::test]
 async fn a_server_that_falls_silent_is_given_up_and_its_connection_with_it() {
     let server = SmtpServer::start();
     let mut settings = settings(server.port());
@@ -289,7 +340,15 @@ fn the_password_is_not_printed() {
 async fn an_address_that_is_none_is_refused_for_good() {
     let server = SmtpServer::start();
     let mailer = mailer(&settings(server.port()));
-    for wrong in ["", "nobody", "a@b\r\nBcc: c@d.example", "a@b.example, c@d.example"] {
+    for wrong in [
+        "",
+        "nobody",
+        "a@b\r\nBcc: c@d.example",
+        "a@b.example, c@d.example",
+        "j\u{fc}rgen@example.org",
+        "\"ann lee\"@example.org",
+        "ann@[127.0.0.1]",
+    ] {
         let error = mailer.send(Uuid::nil(), wrong, Message::Failure { detail: "x" }, &context()).await.unwrap_err();
         assert!(error.permanent, "{wrong:?}");
         assert!(wrong.is_empty() || !error.reason.contains(wrong), "{error}");

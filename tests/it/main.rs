@@ -9,6 +9,7 @@ mod api;
 mod blob;
 mod cli;
 mod compat;
+mod encodings;
 mod end_to_end;
 mod hostile;
 mod keys;

@@ -36,34 +36,47 @@ pub struct PlainVideoForm {
 #[expect(dead_code, reason = "describes what `sync::with_clip` reads")]
 pub enum Encoding {
     Base64,
+    Base64url,
 }
 
-/// How a video is packed.
-#[derive(ToSchema)]
-#[schema(rename_all = "lowercase")]
-#[expect(dead_code, reason = "describes what `sync::with_clip` reads")]
-pub enum Container {
-    Mp4,
-    Mov,
-    M4v,
-    Avi,
-    Mkv,
-    Webm,
-}
+/// Members of [`ClipBody`] and [`ThumbnailBody`] that may be written in more than one way.
+mod members {
+    use utoipa::openapi::RefOr;
+    use utoipa::openapi::schema::{ObjectBuilder, OneOf, OneOfBuilder, Schema, Type};
 
-/// How a video is packed, or in which format a thumbnail of it is wanted.
-#[derive(ToSchema)]
-#[schema(rename_all = "lowercase")]
-#[expect(dead_code, reason = "describes what `sync::with_clip` reads")]
-pub enum ThumbnailFormat {
-    Mp4,
-    Mov,
-    M4v,
-    Avi,
-    Mkv,
-    Webm,
-    Gif,
-    Webp,
+    use crate::api::body::{null, written_schema};
+    use crate::api::sync::{CONTAINERS, CONTENT_TYPES};
+
+    fn one_of(names: Vec<&'static str>, description: &str) -> OneOfBuilder {
+        let types = CONTENT_TYPES.map(|(content_type, _)| content_type.replace('.', "[.]")).join("|");
+        let content_type =
+            ObjectBuilder::new().schema_type(Type::String).pattern(Some(format!("^({types})(;[ -~]*)?$")));
+        let name = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names));
+        OneOf::builder().item(name).item(content_type).item(null()).description(Some(description))
+    }
+
+    pub fn container() -> RefOr<Schema> {
+        one_of(CONTAINERS.to_vec(), "The container or its content type, which is not relied on.").into()
+    }
+
+    pub fn thumbnail_format() -> RefOr<Schema> {
+        let mut names = CONTAINERS.to_vec();
+        names.extend(["gif", "webp"]);
+        let description = "The container or its content type, which is not relied on; or the format in which the thumbnail is wanted.";
+        one_of(names, description).into()
+    }
+
+    pub fn fps() -> RefOr<Schema> {
+        let number = ObjectBuilder::new().schema_type(Type::Number).exclusive_minimum(Some(0.0));
+        let pattern = "^[1-9][0-9]{0,3}([.][0-9]{1,6})?$";
+        written_schema(number, pattern, "Frames a second, which are taken from the video itself.").item(null()).into()
+    }
+
+    pub fn duration() -> RefOr<Schema> {
+        let number = ObjectBuilder::new().schema_type(Type::Number).minimum(Some(0.1)).maximum(Some(10.0));
+        let pattern = "^([1-9]([.][0-9]{1,6})?|0[.][1-9][0-9]{0,5}|10)$";
+        written_schema(number, pattern, "In seconds; 3 without it.").item(null()).into()
+    }
 }
 
 /// A video in base64; other members are read over.
@@ -72,12 +85,11 @@ pub enum ThumbnailFormat {
 pub struct ClipBody {
     /// Which is also meant without it.
     encoding: Option<Encoding>,
-    /// Which is not relied on.
-    format: Option<Container>,
-    /// Frames a second, which are taken from the video itself.
-    #[schema(exclusive_minimum = 0)]
+    #[schema(schema_with = members::container)]
+    format: Option<String>,
+    #[schema(schema_with = members::fps)]
     fps: Option<f64>,
-    /// The video in base64, with or without `data:video/mp4;base64,` in front.
+    /// The video in base64 (either alphabet), with or without a data: address such as `data:video/mp4;base64,` in front.
     #[schema(content_encoding = "base64", content_media_type = "video/mp4")]
     content: String,
 }
@@ -88,16 +100,14 @@ pub struct ClipBody {
 pub struct ThumbnailBody {
     /// Which is also meant without it.
     encoding: Option<Encoding>,
-    /// The container, which is not relied on; or the format in which the thumbnail is wanted.
-    format: Option<ThumbnailFormat>,
-    /// Frames a second, which are taken from the video itself.
-    #[schema(exclusive_minimum = 0)]
+    #[schema(schema_with = members::thumbnail_format)]
+    format: Option<String>,
+    #[schema(schema_with = members::fps)]
     fps: Option<f64>,
-    /// The video in base64, with or without `data:video/mp4;base64,` in front.
+    /// The video in base64 (either alphabet), with or without a data: address such as `data:video/mp4;base64,` in front.
     #[schema(content_encoding = "base64", content_media_type = "video/mp4")]
     content: String,
-    /// In seconds; 3 without it.
-    #[schema(minimum = 0.1, maximum = 10)]
+    #[schema(schema_with = members::duration)]
     duration: Option<f64>,
 }
 

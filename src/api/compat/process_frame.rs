@@ -9,6 +9,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::analysis::{Analysis, Emotion, Options, percentages};
+use crate::api::body;
 use crate::api::openapi::COMPAT;
 use crate::api::problem::Plain;
 use crate::api::sync::{self, Holds, SyncError};
@@ -67,7 +68,10 @@ pub async fn handle(
     let settings = &api.app.settings;
     let sample_every = match parameters.get("sample_every") {
         None => settings.sync.process_frame_every,
-        Some(text) => text.parse().ok().filter(|every| SAMPLE_EVERY.contains(every)).ok_or_else(bad_option)?,
+        Some(text) => {
+            let every = body::whole(text).and_then(|every| u32::try_from(every).ok());
+            every.filter(|every| SAMPLE_EVERY.contains(every)).ok_or_else(bad_option)?
+        }
     };
     let video = &settings.video;
     let options = Options { sampling: video.sampling, ..Options::new(sample_every, video.max_faces) };

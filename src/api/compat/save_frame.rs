@@ -23,7 +23,7 @@ use crate::api::openapi::COMPAT;
 use crate::api::problem::Plain;
 use crate::api::v1::analyze_video;
 use crate::api::v1::form;
-use crate::api::v1::refusal::AnalyzeError;
+use crate::api::v1::refusal::{AnalyzeError, Carrier};
 use crate::api::{Api, Problem};
 use crate::blob::{BlobError, Upload};
 
@@ -101,9 +101,9 @@ impl From<FrameError> for Problem {
                 "No picture is kept under this name. It may have been erased; POST /save_frame keeps a new one.",
             ),
             E::Upload(AnalyzeError::NotAForm) => {
-                Self { status: StatusCode::BAD_REQUEST, ..AnalyzeError::NotAForm.into() }
+                Self { status: StatusCode::BAD_REQUEST, ..AnalyzeError::NotAForm.problem(Carrier::Frame) }
             }
-            E::Upload(error) => error.into(),
+            E::Upload(error) => error.problem(Carrier::Frame),
             E::File(reason) => {
                 tracing::error!(%reason, "a picture could not be read back");
                 Self::unavailable("storage")
@@ -127,7 +127,7 @@ pub async fn handle(State(api): State<Api>, request: Request) -> Result<Response
     let http = &api.app.settings.http;
     let (head, body) = request.into_parts();
     let limit = MOST.min(http.max_upload.0);
-    let incoming = Incoming::new(body, limit, Duration::from_secs(http.idle_timeout_s));
+    let incoming = Incoming::new(&head.headers, body, limit, Duration::from_secs(http.idle_timeout_s));
     let frame = api.app.tokens.next();
     match keep(&api, &head.headers, &incoming, frame).await {
         Ok(size_bytes) => {
@@ -164,6 +164,7 @@ async fn keep(api: &Api, headers: &HeaderMap, incoming: &Incoming, frame: Uuid) 
             incoming.between_fields();
             let Some(mut field) = multipart.next_field().await.map_err(form::unreadable)? else { break };
             incoming.in_field();
+            form::check_plain(&field)?;
             if !matches!(field.name(), Some("frame" | "image")) {
                 while field.try_next().await.map_err(form::unreadable)?.is_some() {}
                 continue;

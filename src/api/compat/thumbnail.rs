@@ -62,7 +62,7 @@ pub async fn handle(State(api): State<Api>, request: Request) -> Result<Json<Thu
 /// Duration and format that a request asks for.
 fn wanted(said: &Said) -> Result<(f64, ClipFormat), SyncError> {
     said.check_format(&["gif", "webp"])?;
-    let duration_s = said.duration_s.unwrap_or(USUAL_S);
+    let duration_s = said.duration_s()?.unwrap_or(USUAL_S);
     if !DURATION_S.contains(&duration_s) {
         return Err(SyncError::Request("duration must be a number of seconds from 0.1 to 10.".to_owned()));
     }

@@ -9,7 +9,9 @@ use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
+use percent_encoding::percent_decode_str;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::spool::Spool;
 use super::{Analyzer, SyncError, enough_memory, on_thread};
@@ -17,20 +19,42 @@ use crate::api::body;
 use crate::api::incoming::{BodyError, Incoming};
 use crate::api::v1::analyze_video;
 use crate::api::v1::form::Shelf;
-use crate::api::v1::refusal::AnalyzeError;
-use crate::api::{Api, Caller, quota};
+use crate::api::v1::refusal::{AnalyzeError, Carrier};
+use crate::api::{Api, Caller, Problem, quota};
 use crate::media::{self, Source};
 use crate::pipeline::Cancel;
 
 /// Beside the video: names, numbers, and how some clients break lines.
 const BESIDE: u64 = 1 << 20;
-/// Containers that a client may name, and the formats in which a thumbnail can be had.
-const CONTAINERS: [&str; 6] = ["mp4", "mov", "m4v", "avi", "mkv", "webm"];
-/// Ends its text with or without the equals signs, as libraries differ.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &alphabet::STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-);
+/// Containers that a client may name.
+pub const CONTAINERS: [&str; 8] = ["mp4", "mov", "m4v", "3gp", "3g2", "avi", "mkv", "webm"];
+/// Content types that a client may name instead, and what they are.
+pub const CONTENT_TYPES: [(&str, &str); 13] = [
+    ("video/mp4", "mp4"),
+    ("application/mp4", "mp4"),
+    ("video/quicktime", "mov"),
+    ("video/x-m4v", "m4v"),
+    ("video/3gpp", "3gp"),
+    ("video/3gpp2", "3g2"),
+    ("video/avi", "avi"),
+    ("video/vnd.avi", "avi"),
+    ("video/x-msvideo", "avi"),
+    ("video/msvideo", "avi"),
+    ("video/matroska", "mkv"),
+    ("video/x-matroska", "mkv"),
+    ("video/webm", "webm"),
+];
+/// Content types of what a call may make.
+const PICTURE_TYPES: [(&str, &str); 2] = [("image/gif", "gif"), ("image/webp", "webp")];
+/// The content type of bytes of which nothing is known.
+const ANY_BYTES: &str = "application/octet-stream";
+
+/// Text may end with or without the equals signs, as libraries differ.
+const PADDING: GeneralPurposeConfig =
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+const BASE64: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, PADDING);
+/// With `-` and `_` for `+` and `/` (RFC 4648, 5).
+const BASE64_URL: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, PADDING);
 
 /// The members, as far as they are known; others are read over.
 #[derive(Deserialize)]
@@ -39,20 +63,22 @@ struct Members<'a> {
     encoding: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     format: Option<Cow<'a, str>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "body::maybe_number")]
     fps: Option<f64>,
     #[serde(borrow)]
     content: Cow<'a, str>,
-    #[serde(default)]
-    duration: Option<f64>,
+    /// Not every call has it.
+    #[serde(borrow, default)]
+    duration: Option<&'a RawValue>,
 }
 
 /// What a request says beside the video.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Said {
-    /// In lower case.
+    /// A container, or the format of a thumbnail, by its short name in lower case.
     pub format: Option<String>,
-    pub duration_s: Option<f64>,
+    /// In JSON.
+    duration: Option<String>,
 }
 
 /// Runs `work` on the video in the body of a request; what the request says beside it goes through `check` first.
@@ -61,11 +87,11 @@ pub async fn with_clip<W: Send + 'static, T: Send + 'static>(
     request: Request,
     check: impl FnOnce(&Said) -> Result<W, SyncError>,
     work: impl FnOnce(&dyn Analyzer, &Source, &Cancel, W) -> Result<T, SyncError> + Send + 'static,
-) -> Result<T, SyncError> {
+) -> Result<T, Problem> {
     let settings = &api.app.settings;
     let (head, body) = request.into_parts();
     let limit = settings.thumbnails.max_video.0 / 3 * 4 + BESIDE;
-    let incoming = Incoming::new(body, limit, Duration::from_secs(settings.http.idle_timeout_s));
+    let incoming = Incoming::new(&head.headers, body, limit, Duration::from_secs(settings.http.idle_timeout_s));
     let limit_s = settings.sync.deadline_s;
     let waits = head.headers.contains_key(header::EXPECT);
     let left = incoming.clone();
@@ -99,7 +125,7 @@ pub async fn with_clip<W: Send + 'static, T: Send + 'static>(
         tracing::info!(reason = %error, "a clip was refused");
         left.drain(waits);
     }
-    done
+    done.map_err(|error| error.problem(Carrier::Content))
 }
 
 fn too_large(limit: u64) -> SyncError {
@@ -109,58 +135,99 @@ fn too_large(limit: u64) -> SyncError {
 /// All of the body; a refusal for its size tells the size of the video, not of its text.
 async fn read(api: &Api, headers: &HeaderMap, incoming: Incoming, limit: u64) -> Result<Bytes, SyncError> {
     analyze_video::check_announced(headers, limit).map_err(|_| too_large(api.app.settings.thumbnails.max_video.0))?;
-    Ok(body::whole(api, headers, incoming, limit).await?)
+    Ok(body::bytes(api, headers, incoming, limit).await?)
 }
 
 /// Members and video of a body.
 fn parse(bytes: &[u8]) -> Result<(Said, Bytes), SyncError> {
     let wrong = |reason: &str| SyncError::Request(reason.to_owned());
-    let members: Members<'_> = serde_json::from_slice(bytes).map_err(|error| {
+    let members: Members<'_> = serde_json::from_slice(body::without_mark(bytes)).map_err(|error| {
         // Where the error is in the text, and not what stands there.
         let at = format!("line {}, column {}", error.line(), error.column());
         if error.is_data() {
             wrong(&format!(
-                "A member is missing or of a wrong type ({at}): content and encoding are text, fps and duration numbers."
+                "A member is missing or of a wrong type ({at}): content, encoding and format are text, fps is a number."
             ))
         } else {
             wrong(&format!("The body is not JSON ({at})."))
         }
     })?;
-    if members.encoding.as_deref().is_some_and(|encoding| !encoding.eq_ignore_ascii_case("base64")) {
-        return Err(wrong("encoding must be base64."));
+    let encoding = members.encoding.unwrap_or_default().trim().to_ascii_lowercase();
+    if !matches!(encoding.as_str(), "" | "base64" | "base64url") {
+        return Err(wrong("encoding must be base64 or base64url."));
     }
     if members.fps.is_some_and(|fps| !(fps.is_finite() && fps > 0.0)) {
         return Err(wrong("fps must be a number above 0."));
     }
-    let format = members.format.map(|format| format.trim().trim_start_matches('.').to_ascii_lowercase());
     let video = decode(&members.content)?;
-    Ok((Said { format, duration_s: members.duration }, video))
+    let format = members.format.as_deref().and_then(short_name);
+    Ok((Said { format, duration: members.duration.map(|duration| duration.get().to_owned()) }, video))
+}
+
+/// A format by its short name: `.MP4`, `video/mp4` and `video/mp4; codecs="avc1"` are `mp4`. `None` where nothing is said: a
+/// browser does not know the type of every file.
+fn short_name(format: &str) -> Option<String> {
+    let essence = format.split(';').next().unwrap_or_default().trim();
+    let name = essence.trim_start_matches('.').to_ascii_lowercase();
+    let known = CONTENT_TYPES.iter().chain(&PICTURE_TYPES).find(|(content_type, _)| *content_type == name);
+    match known {
+        Some((_, short)) => Some((*short).to_owned()),
+        None => Some(name).filter(|name| !name.is_empty() && name != ANY_BYTES),
+    }
 }
 
 /// The bytes of a video in base64, with or without `data:...;base64,` in front and with line breaks as they come.
-fn decode(content: &str) -> Result<Bytes, SyncError> {
+pub fn decode(content: &str) -> Result<Bytes, SyncError> {
     let wrong = |reason: &str| SyncError::Request(reason.to_owned());
-    let mut text = content.trim();
-    if text.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("data:")) {
-        let (kind, rest) =
-            text.split_once(',').ok_or_else(|| wrong("content begins as a data: address and has no comma."))?;
-        if !kind.to_ascii_lowercase().ends_with(";base64") {
-            return Err(wrong("content is a data: address that is not in base64."));
-        }
-        text = rest.trim();
-    }
+    let text = payload(content.trim())?;
     if text.is_empty() {
         return Err(wrong("content is empty. Send the video in base64."));
     }
-    let mut text = Cow::Borrowed(text);
-    if text.bytes().any(|byte| byte.is_ascii_whitespace()) {
-        text = Cow::Owned(text.split_ascii_whitespace().collect());
-    }
-    let decoded = BASE64.decode(text.as_bytes());
+    let alphabet = if text.bytes().any(|byte| matches!(byte, b'-' | b'_')) { &BASE64_URL } else { &BASE64 };
+    let decoded = alphabet.decode(text.as_bytes());
     decoded.map(Bytes::from).map_err(|_| wrong("content is not base64. Encode the bytes of the video, all of them."))
 }
 
+/// The base64 of a text, without white space; of a data: address (RFC 2397) what follows its media type, whose parameters
+/// may hold commas (`codecs=vp8,opus`).
+fn payload(text: &str) -> Result<Cow<'_, str>, SyncError> {
+    let wrong = |reason: &str| SyncError::Request(reason.to_owned());
+    let is_address = text.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("data:"));
+    let mut payload = Cow::Borrowed(text);
+    if is_address {
+        let data = match data_of(text) {
+            Some(data) => data,
+            None if text.contains(',') => return Err(wrong("content is a data: address that is not in base64.")),
+            None => return Err(wrong("content begins as a data: address and has no comma.")),
+        };
+        // In an address, `+`, `/` and `=` may be percent-encoded; in base64 there is no percent sign.
+        let is_escaped = data.contains('%');
+        payload = if is_escaped { percent_decode_str(data).decode_utf8_lossy() } else { Cow::Borrowed(data) };
+    }
+    if payload.bytes().any(|byte| byte.is_ascii_whitespace()) {
+        payload = Cow::Owned(payload.split_ascii_whitespace().collect());
+    }
+    Ok(payload)
+}
+
+/// What follows `;base64,` in a data: address.
+fn data_of(address: &str) -> Option<&str> {
+    address.match_indices(',').find_map(|(comma, _)| {
+        let before = address[..comma].trim_end();
+        let (before, last) = before.split_at_checked(before.len().checked_sub("base64".len())?)?;
+        let is_it = last.eq_ignore_ascii_case("base64") && before.trim_end().ends_with(';');
+        is_it.then_some(&address[comma + 1..])
+    })
+}
+
 impl Said {
+    /// The duration that the request asks for, in seconds, where the call has that member.
+    pub fn duration_s(&self) -> Result<Option<f64>, SyncError> {
+        let Some(duration) = &self.duration else { return Ok(None) };
+        let read = body::maybe_number(&mut serde_json::Deserializer::from_str(duration));
+        read.map_err(|_| SyncError::Request("duration must be a number of seconds.".to_owned()))
+    }
+
     /// Refuses a format that is neither a container nor one of those.
     pub fn check_format(&self, others: &[&str]) -> Result<(), SyncError> {
         match self.format.as_deref() {
@@ -168,7 +235,8 @@ impl Said {
             Some(format) if CONTAINERS.contains(&format) || others.contains(&format) => Ok(()),
             Some(_) => {
                 let known: Vec<_> = CONTAINERS.iter().chain(others).copied().collect();
-                Err(SyncError::Request(format!("format must be one of {}.", known.join(", "))))
+                let known = known.join(", ");
+                Err(SyncError::Request(format!("format must be one of {known}, or a content type such as video/mp4.")))
             }
         }
     }
@@ -182,20 +250,67 @@ mod tests {
         result.unwrap_err().to_string()
     }
 
+    const BYTES: [u8; 5] = [0, 255, 2, 254, 251];
+
     #[test]
     fn the_video_comes_as_clients_write_it() {
         for content in [
-            "AAEC/w==",
-            "AAEC/w",
-            "data:video/mp4;base64,AAEC/w==",
-            "DATA:video/mp4;BASE64, AAEC\\n/w==",
-            "AA EC\\r\\n/w==",
+            "AP8C/vs=",
+            "AP8C/vs",
+            "AP8C_vs=",
+            "AP8C_vs",
+            "data:video/mp4;base64,AP8C/vs=",
+            r"DATA:video/mp4;BASE64, AP8C\n/vs=",
+            "data:video/webm;codecs=vp8,opus;base64,AP8C/vs=",
+            r#"data:video/webm;codecs=\"vp8, opus\";base64,AP8C/vs="#,
+            "data:video/x-matroska;codecs=avc1,opus;charset=utf-8; base64 ,AP8C_vs",
+            "data:;base64,AP8C/vs=",
+            "data:application/octet-stream;base64,AP8C%2Fvs%3D",
+            r"AP 8C\r\n/vs=\n",
+            r"\tAP8C_\u000avs\n=",
         ] {
             let body =
                 format!(r#"{{"encoding": "base64", "format": ".MP4", "fps": 30, "content": "{content}", "more": []}}"#);
             let (said, video) = parse(body.as_bytes()).unwrap();
-            assert_eq!(&video[..], [0, 1, 2, 255], "{content}");
-            assert_eq!(said, Said { format: Some("mp4".to_owned()), duration_s: None });
+            assert_eq!(&video[..], BYTES, "{content}");
+            assert_eq!(said, Said { format: Some("mp4".to_owned()), duration: None });
+        }
+    }
+
+    #[test]
+    fn numbers_may_be_text_and_a_byte_order_mark_may_come_first() {
+        for fps in ["30", "29.97", "\"30\"", "\" 29.97 \"", "null"] {
+            let body = format!("\u{feff}{{\"encoding\": \"BASE64URL\", \"fps\": {fps}, \"content\": \"AP8C_vs\"}}");
+            assert_eq!(parse(body.as_bytes()).unwrap().1[..], BYTES, "{fps}");
+        }
+        let duration = |given: &str| {
+            let body = format!(r#"{{"duration": {given}, "content": "AP8C"}}"#);
+            parse(body.as_bytes()).unwrap().0.duration_s()
+        };
+        for (given, is) in [("2.5", Some(2.5)), ("\"2.5\"", Some(2.5)), ("\"3\"", Some(3.0)), ("null", None)] {
+            assert_eq!(duration(given).unwrap(), is, "{given}");
+        }
+        for given in ["\"long\"", "\"2,5\"", "\"\"", "[3]", "true", "{\"s\": 3}"] {
+            assert!(duration(given).unwrap_err().to_string().contains("duration"), "{given}");
+        }
+    }
+
+    #[test]
+    fn a_format_may_be_a_content_type() {
+        for (format, short) in [
+            ("mp4", Some("mp4")),
+            (" .WebM", Some("webm")),
+            ("video/mp4", Some("mp4")),
+            ("Video/WebM;codecs=vp8,opus", Some("webm")),
+            ("video/quicktime", Some("mov")),
+            ("video/x-matroska; codecs=\"avc1\"", Some("mkv")),
+            ("video/x-msvideo", Some("avi")),
+            ("image/gif", Some("gif")),
+            ("", None),
+            ("application/octet-stream", None),
+            ("video/unheard-of", Some("video/unheard-of")),
+        ] {
+            assert_eq!(short_name(format).as_deref(), short, "{format}");
         }
     }
 
@@ -209,11 +324,15 @@ mod tests {
             (r#"{"content": ""}"#, "empty"),
             (r#"{"content": "secret?"}"#, "not base64"),
             (r#"{"content": "AAE=C"}"#, "not base64"),
+            (r#"{"content": "AA+_"}"#, "not base64"),
+            (r#"{"content": "AA%2B"}"#, "not base64"),
             (r#"{"content": "data:video/mp4,AAEC"}"#, "not in base64"),
             (r#"{"content": "data:video/mp4;base64"}"#, "comma"),
+            (r#"{"content": "data:video/mp4;base64,"}"#, "empty"),
+            (r#"{"content": "data:base64,AAEC"}"#, "not in base64"),
             (r#"{"content": "AAEC", "encoding": "hex"}"#, "encoding"),
             (r#"{"content": "AAEC", "fps": 0}"#, "fps"),
-            (r#"{"content": "AAEC", "duration": "long"}"#, "wrong type"),
+            (r#"{"content": "AAEC", "fps": "many"}"#, "fps"),
         ] {
             let said = reason(parse(body.as_bytes()));
             assert!(said.contains(about) && !said.contains("secret") && said.ends_with('.'), "{body}: {said}");
@@ -222,7 +341,7 @@ mod tests {
 
     #[test]
     fn a_format_is_a_container_or_one_that_the_call_can_make() {
-        let said = |format: &str| Said { format: Some(format.to_owned()), duration_s: None };
+        let said = |format: &str| Said { format: Some(format.to_owned()), duration: None };
         assert!(said("webm").check_format(&[]).is_ok() && said("gif").check_format(&["gif"]).is_ok());
         assert!(said("gif").check_format(&[]).is_err() && said("exe").check_format(&["gif"]).is_err());
     }

@@ -21,12 +21,12 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use super::incoming::Incoming;
 use super::v1::analyze_video;
 use super::v1::form::{self, Unknown};
-use super::v1::refusal::AnalyzeError;
+use super::v1::refusal::{AnalyzeError, Carrier};
 use super::{Api, Caller, Problem, quota};
 use crate::analysis::{Findings, Options, Verdict};
 use crate::media::{ClipFailure, FramesError, ProbeError, Source};
 use crate::pipeline::{Cancel, ClipError, LazyPipeline, PipelineError};
-pub use clip::{Said, with_clip};
+pub use clip::{CONTAINERS, CONTENT_TYPES, Said, with_clip};
 use spool::Spool;
 
 /// Turns a video into findings. A trait, so that the way of a call can be tested without models.
@@ -110,12 +110,19 @@ impl From<ClipFailure> for SyncError {
 
 impl From<SyncError> for Problem {
     fn from(error: SyncError) -> Self {
+        error.problem(Carrier::Field)
+    }
+}
+
+impl SyncError {
+    /// The answer of a call that gets its video that way.
+    fn problem(self, carrier: Carrier) -> Problem {
         use SyncError as E;
         let later = |code: &str, title, detail: &str| {
-            Self::new(StatusCode::SERVICE_UNAVAILABLE, code, title, detail).retry_after(30)
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, code, title, detail).retry_after(30)
         };
-        match error {
-            E::Full => Self::new(
+        match self {
+            E::Full => Problem::new(
                 StatusCode::TOO_MANY_REQUESTS,
                 "too_busy",
                 "Too many videos at once",
@@ -131,23 +138,26 @@ impl From<SyncError> for Problem {
             ),
             // The services that visage takes over from answer these with 400.
             E::Upload(error @ (AnalyzeError::MissingVideo | AnalyzeError::EmptyVideo | AnalyzeError::NotAForm)) => {
-                Self { status: StatusCode::BAD_REQUEST, ..error.into() }
+                Problem { status: StatusCode::BAD_REQUEST, ..error.problem(carrier) }
             }
-            E::Upload(error) => error.into(),
+            E::Upload(error) => error.problem(carrier),
             E::NoFile(reason) => {
                 tracing::error!(%reason, "no temporary file");
-                Self::unavailable("storage")
+                Problem::unavailable("storage")
             }
-            E::Late { limit_s } => Self::new(
+            E::Late { limit_s } => Problem::new(
                 StatusCode::GATEWAY_TIMEOUT,
                 "deadline",
                 "It took too long",
-                format!(
-                    "The video was not analyzed within {limit_s} s. Send a shorter one, look at fewer frames \
-                     (sample_every), or send it to POST /analyze-video, which queues it."
-                ),
+                match carrier {
+                    Carrier::Content => format!("The request was not done within {limit_s} s. Send a shorter video."),
+                    _ => format!(
+                        "The video was not analyzed within {limit_s} s. Send a shorter one, look at fewer frames \
+                         (sample_every), or send it to POST /analyze-video, which queues it."
+                    ),
+                },
             ),
-            E::Broken => Self::internal(),
+            E::Broken => Problem::internal(),
             E::Pipeline(PipelineError::Missing(reason)) => {
                 tracing::error!(%reason, "what an analysis needs is not there");
                 later(
@@ -158,16 +168,16 @@ impl From<SyncError> for Problem {
             }
             E::Pipeline(error) if error.is_permanent() => {
                 let status = StatusCode::UNPROCESSABLE_ENTITY;
-                Self::new(status, error.code(), "The video could not be analyzed", error.detail())
+                Problem::new(status, error.code(), "The video could not be analyzed", error.detail())
             }
             E::Pipeline(error) => {
                 tracing::error!(%error, "an analysis failed");
-                Self { detail: error.detail(), ..Self::internal() }
+                Problem { detail: error.detail(), ..Problem::internal() }
             }
             E::Request(detail) => {
-                Self::new(StatusCode::BAD_REQUEST, "bad_request", "The request is not what the call wants", detail)
+                Problem::new(StatusCode::BAD_REQUEST, "bad_request", "The request is not what the call wants", detail)
             }
-            E::TooShort { frames } => Self::new(
+            E::TooShort { frames } => Problem::new(
                 StatusCode::BAD_REQUEST,
                 "too_few_frames",
                 "Too few frames",
@@ -183,9 +193,9 @@ impl From<SyncError> for Problem {
             }
             E::Encoding(reason) => {
                 tracing::error!(reason, "a thumbnail could not be written");
-                Self::internal()
+                Problem::internal()
             }
-            E::NoFace => Self::new(
+            E::NoFace => Problem::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "no_face",
                 "No face",
@@ -197,11 +207,11 @@ impl From<SyncError> for Problem {
 }
 
 /// The findings of the video in this request.
-pub async fn analyze(api: &Api, request: Request, holds: Holds, options: Options) -> Result<Findings, SyncError> {
+pub async fn analyze(api: &Api, request: Request, holds: Holds, options: Options) -> Result<Findings, Problem> {
     let settings = &api.app.settings;
     let (head, body) = request.into_parts();
     let limit = settings.sync.max_upload.0.min(settings.http.max_upload.0);
-    let incoming = Incoming::new(body, limit, Duration::from_secs(settings.http.idle_timeout_s));
+    let incoming = Incoming::new(&head.headers, body, limit, Duration::from_secs(settings.http.idle_timeout_s));
     let limit_s = settings.sync.deadline_s;
     let caller = head.extensions.get::<Caller>().cloned().unwrap_or_default();
     let work = work(api, &caller, &head, &incoming, limit, holds, options);
@@ -213,7 +223,8 @@ pub async fn analyze(api: &Api, request: Request, holds: Holds, options: Options
             _ => analyze_video::refuse(&AnalyzeError::Busy, &head.headers, incoming),
         }
     }
-    done
+    let carrier = if holds == Holds::Raw { Carrier::Body } else { Carrier::Field };
+    done.map_err(|error| error.problem(carrier))
 }
 
 async fn work(

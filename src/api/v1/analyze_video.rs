@@ -21,6 +21,7 @@ use super::form::{self, Form, Stored, Unknown};
 use super::refusal::AnalyzeError;
 use super::view::{Links, POLL_AGAIN_S};
 use crate::analysis::{Detail, Language, Options, Sampling};
+use crate::api::encoding::announced;
 use crate::api::incoming::{BodyError, Incoming};
 use crate::api::openapi::NATIVE;
 use crate::api::{Api, AppState, Caller, Problem, quota};
@@ -130,7 +131,7 @@ pub(in crate::api) async fn accept(
 ) -> Result<Uuid, AnalyzeError> {
     let http = &api.app.settings.http;
     let (head, body) = request.into_parts();
-    let incoming = Incoming::new(body, http.max_upload.0, Duration::from_secs(http.idle_timeout_s));
+    let incoming = Incoming::new(&head.headers, body, http.max_upload.0, Duration::from_secs(http.idle_timeout_s));
     let taken = take(api, caller, &head, &incoming, unknown).await;
     taken.inspect_err(|error| refuse(error, &head.headers, incoming))
 }
@@ -146,8 +147,7 @@ pub(in crate::api) fn refuse(error: &AnalyzeError, headers: &HeaderMap, incoming
 
 /// Refuses a body that says of itself that it is too large.
 pub(in crate::api) fn check_announced(headers: &HeaderMap, limit: u64) -> Result<(), BodyError> {
-    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|bytes| bytes > limit) { Err(BodyError::TooLarge { limit }) } else { Ok(()) }
+    if announced(headers).is_some_and(|bytes| bytes > limit) { Err(BodyError::TooLarge { limit }) } else { Ok(()) }
 }
 
 async fn take(

@@ -4,7 +4,7 @@
 use async_trait::async_trait;
 use axum::extract::Query;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderName, header};
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, TryStreamExt};
 use multer::{Field, Multipart};
@@ -12,9 +12,11 @@ use sha2::{Digest, Sha256};
 
 use super::refusal::AnalyzeError;
 use crate::analysis::{Detail, Language, Options, Sampling};
+use crate::api::body;
 use crate::api::incoming::{BodyError, Incoming};
 use crate::blob::{BlobError, BlobStore, Upload};
 use crate::media;
+use crate::report::sendable;
 
 /// Most bytes of a field that is no file.
 const MAX_TEXT: usize = 2048;
@@ -28,8 +30,6 @@ pub const SAMPLE_EVERY: std::ops::RangeInclusive<u32> = 1..=10_000;
 pub const MAX_FACES: std::ops::RangeInclusive<u32> = 1..=100;
 /// Options, as fields of a form and as parameters of a query.
 const OPTIONS: [&str; 7] = ["sample_every", "sampling", "max_faces", "language", "gaze", "speech", "detail"];
-/// The longest address that mail knows (RFC 5321, 4.5.3.1.3, less the brackets).
-const MAX_ADDRESS: usize = 254;
 /// Bytes that `media::sniff` wants to see.
 const HEAD: usize = 64;
 
@@ -119,7 +119,7 @@ pub async fn read(
                 digest.field(name, given.as_bytes());
             }
             None if unknown == Unknown::Skip => {}
-            None => return Err(AnalyzeError::UnknownField { field: shown(&name) }),
+            None => return Err(AnalyzeError::UnknownParameter { parameter: shown(&name) }),
         }
     }
     loop {
@@ -130,6 +130,7 @@ pub async fn read(
         if fields > MAX_FIELDS {
             return Err(AnalyzeError::TooManyFields { most: MAX_FIELDS });
         }
+        check_plain(&field)?;
         match field.name().map(str::to_owned).as_deref() {
             Some("video") if video.is_some() => return Err(AnalyzeError::TwoVideos),
             Some("video") => {
@@ -161,6 +162,17 @@ pub async fn read(
         return Err(AnalyzeError::Contradiction);
     }
     Ok(Form { video, options, recipients, webhook, digest: digest.hex() })
+}
+
+/// Refuses a field whose bytes are encoded (RFC 7578, 4.7, deprecates that): they would be stored as they came.
+pub fn check_plain(field: &Field<'_>) -> Result<(), AnalyzeError> {
+    for name in [header::CONTENT_ENCODING, HeaderName::from_static("content-transfer-encoding")] {
+        let value = field.headers().get(name).map(|value| value.to_str().unwrap_or("?").trim().to_ascii_lowercase());
+        if value.is_some_and(|value| !matches!(value.as_str(), "" | "identity" | "binary" | "8bit" | "7bit")) {
+            return Err(AnalyzeError::EncodedField { field: field.name().map_or_else(String::new, shown) });
+        }
+    }
+    Ok(())
 }
 
 pub fn boundary(headers: &HeaderMap) -> Result<String, AnalyzeError> {
@@ -219,14 +231,11 @@ async fn text(field: &mut Field<'_>, name: &'static str) -> Result<String, Analy
 /// Takes one option of [`OPTIONS`] from its text.
 fn set(options: &mut Options, name: &'static str, given: &str) -> Result<(), AnalyzeError> {
     let number = |range: std::ops::RangeInclusive<u32>| {
-        let number = given.parse().ok().filter(|number| range.contains(number));
+        let number = body::whole(given).and_then(|number| u32::try_from(number).ok());
+        let number = number.filter(|number| range.contains(number));
         number.ok_or(AnalyzeError::BadOption { field: name, least: *range.start(), most: *range.end() })
     };
-    let switch = || match given {
-        "on" | "true" => Ok(true),
-        "off" | "false" => Ok(false),
-        _ => Err(AnalyzeError::BadChoice { field: name, choices: "on or off" }),
-    };
+    let switch = || body::switch(given).ok_or(AnalyzeError::BadChoice { field: name, choices: "on or off" });
     match name {
         "sample_every" => options.sample_every = number(SAMPLE_EVERY)?,
         "sampling" => {
@@ -250,18 +259,19 @@ fn set(options: &mut Options, name: &'static str, given: &str) -> Result<(), Ana
     Ok(())
 }
 
-/// An empty field is what a web form sends when nobody typed an address.
+/// Adds an address as a mail server takes it. An empty field is what a web form sends when nobody typed one.
 pub fn add_recipient(address: &str, recipients: &mut Vec<String>) -> Result<(), AnalyzeError> {
-    if address.is_empty() || recipients.iter().any(|known| known == address) {
+    if address.is_empty() {
         return Ok(());
     }
-    if address.len() > MAX_ADDRESS || address.parse::<lettre::Address>().is_err() {
-        return Err(AnalyzeError::BadEmail);
+    let address = sendable(address)?.to_string();
+    if recipients.contains(&address) {
+        return Ok(());
     }
     if recipients.len() == MAX_RECIPIENTS {
         return Err(AnalyzeError::TooManyRecipients { most: MAX_RECIPIENTS });
     }
-    recipients.push(address.to_owned());
+    recipients.push(address);
     Ok(())
 }
 
@@ -314,7 +324,7 @@ mod tests {
         assert_eq!(recipients, ["a@b.c", "ann.lee+x@mail.example.org"]);
         let long = format!("{}@b.c", "a".repeat(300));
         for address in ["a", "a@", "@b", "a b@c", "Ann <a@b.c>", "a@b.c, d@e.f", "a@b.c\r\nBcc: x@y.z", &long] {
-            assert!(matches!(add_recipient(address, &mut recipients), Err(AnalyzeError::BadEmail)), "{address}");
+            assert!(matches!(add_recipient(address, &mut recipients), Err(AnalyzeError::BadEmail(_))), "{address}");
         }
     }
 

@@ -17,12 +17,13 @@ use uuid::Uuid;
 use super::analyze_video::{self, Accepted};
 use super::enqueue::{self, Wanted};
 use super::form::{self, MAX_FACES, MAX_RECIPIENTS, SAMPLE_EVERY};
-use super::refusal::AnalyzeError;
+use super::refusal::{AnalyzeError, Carrier};
 use super::uploads::{self, UploadError};
 use crate::analysis::{Detail, Language, Options, Sampling};
 use crate::api::body;
 use crate::api::openapi::NATIVE;
 use crate::api::{Api, Caller, Problem, quota};
+use crate::report::Unsendable;
 use crate::store::{Enqueued, PartedUpload};
 
 /// Putting parts together and opening the video takes less than this; whoever holds an upload for longer is dead.
@@ -38,13 +39,13 @@ pub struct StartRequest {
     email: Option<Addresses>,
     /// Look at every n-th frame.
     #[serde(default, deserialize_with = "body::maybe_whole")]
-    #[schema(minimum = 1, maximum = 10_000)]
+    #[schema(schema_with = sample_every)]
     sample_every: Option<u32>,
     /// Those very frames, or others near them that cost less to decode, at the times that the result says.
     sampling: Option<Sampling>,
     /// Read at most so many faces a frame.
     #[serde(default, deserialize_with = "body::maybe_whole")]
-    #[schema(minimum = 1, maximum = 100)]
+    #[schema(schema_with = max_faces)]
     max_faces: Option<u32>,
     /// Of report and mail; by default as the reader's browser asks.
     language: Option<Language>,
@@ -52,11 +53,31 @@ pub struct StartRequest {
     #[schema(format = "uri", pattern = "^https://", max_length = 2000)]
     webhook_url: Option<String>,
     /// `false` leaves out the landmarks, so that eye contact is judged by the head alone.
+    #[serde(default, deserialize_with = "body::maybe_switch")]
+    #[schema(schema_with = gaze)]
     gaze: Option<bool>,
     /// `false` leaves the sound track alone.
+    #[serde(default, deserialize_with = "body::maybe_switch")]
+    #[schema(schema_with = speech)]
     speech: Option<bool>,
     /// More of each sample than is usual. Excludes `"gaze": false`.
     detail: Option<Detail>,
+}
+
+fn sample_every() -> RefOr<Schema> {
+    body::whole_schema(SAMPLE_EVERY, "^([1-9][0-9]{0,3}|10000)$", "Look at every n-th frame.")
+}
+
+fn gaze() -> RefOr<Schema> {
+    body::switch_schema("`false` leaves out the landmarks, so that eye contact is judged by the head alone.")
+}
+
+fn speech() -> RefOr<Schema> {
+    body::switch_schema("`false` leaves the sound track alone.")
+}
+
+fn max_faces() -> RefOr<Schema> {
+    body::whole_schema(MAX_FACES, "^([1-9][0-9]?|100)$", "Read at most so many faces a frame.")
 }
 
 #[derive(Serialize, Deserialize)]
@@ -101,7 +122,7 @@ pub(in crate::api) async fn handle(
 ) -> Result<Response, Problem> {
     let repeated_as = enqueue::idempotency_key(request.headers());
     let request: StartRequest = body::json(&api, request).await?;
-    let wanted = wanted(&api, &request, repeated_as?)?;
+    let wanted = wanted(&api, &request, repeated_as?).map_err(|error| error.problem(Carrier::Upload))?;
     let upload = uploads::find(&api, &caller, request.upload).await?;
     // From here on the client's leaving changes nothing.
     let started = tokio::spawn(start(api.clone(), caller, upload, wanted)).await;
@@ -139,7 +160,7 @@ fn wanted(api: &Api, request: &StartRequest, repeated_as: Option<String>) -> Res
     for address in addresses {
         // In a form that means that nobody typed one; a program has left it out.
         if address.trim().is_empty() {
-            return Err(AnalyzeError::BadEmail);
+            return Err(Unsendable::Malformed.into());
         }
         form::add_recipient(address.trim(), &mut recipients)?;
     }

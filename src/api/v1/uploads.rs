@@ -16,11 +16,14 @@ use futures_util::TryStreamExt;
 use jiff::{Timestamp, ToSpan};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use uuid::Uuid;
 
 use super::analyze_video;
-use super::refusal::AnalyzeError;
+use super::refusal::{AnalyzeError, Carrier};
 use crate::api::body;
+use crate::api::encoding::announced;
 use crate::api::incoming::Incoming;
 use crate::api::openapi::NATIVE;
 use crate::api::{Api, Caller, Problem};
@@ -40,8 +43,13 @@ const MOST_OPEN: u64 = 100;
 pub struct UploadRequest {
     /// Of the whole video; at most `http.max_upload`.
     #[serde(deserialize_with = "body::whole_number")]
-    #[schema(minimum = 1)]
+    #[schema(schema_with = size_bytes)]
     size_bytes: u64,
+}
+
+fn size_bytes() -> RefOr<Schema> {
+    let number = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1));
+    body::written_schema(number, "^[1-9][0-9]{0,8}$", "Of the whole video; at most `http.max_upload`.").into()
 }
 
 /// An upload that comes in parts.
@@ -163,7 +171,7 @@ impl From<UploadError> for Problem {
                 "Another request starts this upload at the moment. Try again in a few seconds.".to_owned(),
             )
             .retry_after(2),
-            E::Body(error) => error.into(),
+            E::Body(error) => error.problem(Carrier::Upload),
         }
     }
 }
@@ -279,7 +287,8 @@ pub(in crate::api) async fn part(
     request: Request,
 ) -> Result<Response, Problem> {
     let (head, body) = request.into_parts();
-    let incoming = Incoming::new(body, u64::MAX, Duration::from_secs(api.app.settings.http.idle_timeout_s));
+    let incoming =
+        Incoming::new(&head.headers, body, u64::MAX, Duration::from_secs(api.app.settings.http.idle_timeout_s));
     match take_part(&api, &upload, &number, &head.headers, &incoming).await {
         Ok(()) => Ok(StatusCode::NO_CONTENT.into_response()),
         Err(UploadError::Body(error)) => {
@@ -309,8 +318,7 @@ async fn take_part(
     if upload.token.is_some() {
         return Err(UploadError::Started);
     }
-    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|bytes| bytes != expected) {
+    if announced(headers).is_some_and(|bytes| bytes != expected) {
         return Err(UploadError::Size { expected });
     }
     let _place = api.uploads.try_acquire().map_err(|_| AnalyzeError::Busy)?;

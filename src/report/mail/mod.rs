@@ -1,6 +1,10 @@
-//! Mails: what they say ([`compose`]) and how they leave ([`transport`]).
+//! Mails: whom they can reach ([`address`]), what they say ([`compose`]) and how they leave ([`transport`], over SMTP
+//! [`smtp`]).
 
+mod address;
 mod compose;
+mod helo;
+mod smtp;
 mod transport;
 
 use std::sync::Arc;
@@ -12,6 +16,7 @@ use super::words::Words;
 use super::{Context, Message, ReportError, Reporter};
 use crate::config::{MailTransport, Settings};
 
+pub use address::{Unsendable, sendable};
 use transport::Transport;
 
 /// Why a mail was not taken. The text is for logs, never for clients, and holds no address.
@@ -57,7 +62,10 @@ impl Mailer {
             MailTransport::Smtp => Transport::smtp(&mail.smtp)?,
         };
         let mailbox = |key, text: &str| -> Result<Mailbox, ReportError> {
-            text.parse().map_err(|error| ReportError::Mail { key, reason: format!("{error}") })
+            let broken = |reason: String| ReportError::Mail { key, reason };
+            let mailbox: Mailbox = text.parse().map_err(|error| broken(format!("{error}")))?;
+            let email = sendable(mailbox.email.as_ref()).map_err(|error| broken(format!("the address is {error}")))?;
+            Ok(Mailbox::new(mailbox.name, email))
         };
         let product = |text: &str| text.replace("{product}", &settings.report.product);
         let sender = Sender {
@@ -79,9 +87,8 @@ impl Mailer {
         message: Message<'_>,
         context: &Context,
     ) -> Result<(), MailError> {
-        let to: lettre::Address = recipient.trim().parse().map_err(|error: lettre::address::AddressError| {
-            MailError { permanent: true, reason: format!("the address cannot be used: {error}") }
-        })?;
+        let to = sendable(recipient)
+            .map_err(|error| MailError { permanent: true, reason: format!("the address cannot be used: {error}") })?;
         let broken = |error: ReportError| MailError { permanent: true, reason: error.to_string() };
         let draft = compose::draft(&self.reporter.brand, &self.sender, id, message, context).map_err(broken)?;
         let (sender, address) = (Arc::clone(&self.sender), to.clone());

@@ -3,34 +3,18 @@
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
-use lettre::transport::smtp::PoolConfig;
-use lettre::transport::smtp::authentication::Credentials;
-use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
-use lettre::transport::smtp::{AsyncSmtpTransportBuilder, Error as SmtpError};
-use lettre::{Address, AsyncSmtpTransport, AsyncTransport as _, Tokio1Executor};
+use lettre::Address;
 use uuid::Uuid;
 
 use super::MailError;
-use crate::config::{Smtp, SmtpSecurity};
+use super::smtp::{Failure, Server};
+use crate::config::Smtp;
 use crate::report::ReportError;
-
-type Connections = AsyncSmtpTransport<Tokio1Executor>;
 
 pub enum Transport {
     Outbox(PathBuf),
     Smtp(Box<Server>),
-}
-
-/// A mail server and the open connections to it.
-pub struct Server {
-    builder: AsyncSmtpTransportBuilder,
-    /// An exchange that takes longer is given up.
-    patience: Duration,
-    /// Made at the first mail, because it needs a running runtime; made anew after an exchange that was cut short.
-    connections: Mutex<Option<Connections>>,
 }
 
 impl Transport {
@@ -39,24 +23,7 @@ impl Transport {
     }
 
     pub fn smtp(settings: &Smtp) -> Result<Self, ReportError> {
-        let timeout = Duration::from_secs(settings.timeout_s);
-        let tls = match settings.security {
-            SmtpSecurity::None => Tls::None,
-            // Required: a server (or somebody on the way) that does not offer it gets no mail.
-            SmtpSecurity::Starttls => Tls::Required(tls(settings)?),
-            SmtpSecurity::Tls => Tls::Wrapper(tls(settings)?),
-        };
-        let mut builder = Connections::builder_dangerous(&settings.host)
-            .port(settings.port)
-            .tls(tls)
-            .timeout(Some(timeout))
-            .pool_config(PoolConfig::new().max_size(4).idle_timeout(Duration::from_secs(30)));
-        if !settings.username.is_empty() {
-            let password = settings.password.expose().to_owned();
-            builder = builder.credentials(Credentials::new(settings.username.clone(), password));
-        }
-        let server = Server { builder, patience: 4 * timeout, connections: Mutex::new(None) };
-        Ok(Self::Smtp(Box::new(server)))
+        Ok(Self::Smtp(Box::new(Server::new(settings)?)))
     }
 
     /// Hands over one mail.
@@ -67,8 +34,8 @@ impl Transport {
                 in_background(move || put(&folder, id, &mail.formatted())).await
             }
             Self::Smtp(server) => {
-                let exchange = async |connections: Connections| connections.send(mail).await.map(|_| ());
-                server.exchange(exchange).await.map_err(|error| error.for_mail(Some(to)))
+                let sent = server.send(mail.envelope(), &mail.formatted()).await;
+                sent.map_err(|error| error.for_mail(Some(to)))
             }
         }
     }
@@ -83,60 +50,7 @@ impl Transport {
                 })
                 .await
             }
-            Self::Smtp(server) => {
-                let exchange = async |connections: Connections| connections.test_connection().await;
-                match server.exchange(exchange).await {
-                    Ok(true) => Ok(()),
-                    Ok(false) => Err(temporary("the server did not answer a NOOP".to_owned())),
-                    Err(error) => Err(error.for_mail(None)),
-                }
-            }
-        }
-    }
-}
-
-fn tls(settings: &Smtp) -> Result<TlsParameters, ReportError> {
-    let mut builder = TlsParameters::builder(settings.host.clone());
-    if !settings.ca_file.is_empty() {
-        let refuse = |reason: String| ReportError::Mail { key: "smtp.ca_file", reason };
-        let pem = std::fs::read(&settings.ca_file).map_err(|error| refuse(format!("{}: {error}", settings.ca_file)))?;
-        let certificate = Certificate::from_pem(&pem).map_err(|error| refuse(error.to_string()))?;
-        builder = builder.add_root_certificate(certificate);
-    }
-    builder.build().map_err(|error| ReportError::Mail { key: "smtp.security", reason: error.to_string() })
-}
-
-/// How an exchange with the server ended without success.
-enum Failure {
-    Smtp(SmtpError),
-    TooLong(Duration),
-}
-
-impl Server {
-    fn connections(&self) -> Connections {
-        let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
-        connections.get_or_insert_with(|| self.builder.clone().build()).clone()
-    }
-
-    async fn exchange<T>(&self, exchange: impl AsyncFnOnce(Connections) -> Result<T, SmtpError>) -> Result<T, Failure> {
-        let mut guard = CutShort { server: self, finished: false };
-        let answer = tokio::time::timeout(self.patience, exchange(self.connections())).await;
-        guard.finished = answer.is_ok();
-        answer.map_err(|_| Failure::TooLong(self.patience))?.map_err(Failure::Smtp)
-    }
-}
-
-/// Forgets the open connections if an exchange was dropped half-way: the answer that is still to come on one of them
-/// would be taken for the answer to the next mail.
-struct CutShort<'a> {
-    server: &'a Server,
-    finished: bool,
-}
-
-impl Drop for CutShort<'_> {
-    fn drop(&mut self) {
-        if !self.finished {
-            *self.server.connections.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            Self::Smtp(server) => server.check().await.map_err(|error| error.for_mail(None)),
         }
     }
 }
@@ -145,7 +59,9 @@ impl Failure {
     fn for_mail(self, to: Option<&Address>) -> MailError {
         match self {
             Self::TooLong(patience) => temporary(format!("the exchange took longer than {} s", patience.as_secs())),
-            Self::Smtp(error) => {
+            // Whatever the code: another session may be let in, and then all mails can go.
+            Self::Session(error) => temporary(redact(&error.to_string(), to)),
+            Self::Mail(error) => {
                 let code = error.status().map(u16::from);
                 MailError { permanent: is_permanent(code), reason: redact(&error.to_string(), to) }
             }

@@ -21,6 +21,10 @@ pub struct Received {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mood {
     Accept,
+    /// Greets with this and hangs up.
+    RefuseSession(u16),
+    /// Answers EHLO with 502; HELO is taken.
+    KnowsNoEhlo,
     /// Answers RCPT with this.
     RefuseRecipient(u16, String),
     /// Takes the mail's bytes, then answers with this.
@@ -91,9 +95,16 @@ impl SmtpServer {
         thread::spawn(move || {
             for client in door.incoming().flatten() {
                 at_door.connections.fetch_add(1, Ordering::SeqCst);
+                let mood = at_door.mood.lock().unwrap().clone();
+                if let Mood::RefuseSession(code) = mood {
+                    let mut client = client;
+                    let _ = client.write_all(format!("{code} not today\r\n").as_bytes());
+                    continue;
+                }
                 let server = TcpStream::connect((Ipv4Addr::LOCALHOST, inner_port)).unwrap();
                 let (from_client, to_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-                thread::spawn(move || pass(from_client, to_server, None));
+                let without_ehlo = (mood == Mood::KnowsNoEhlo).then(|| client.try_clone().unwrap());
+                thread::spawn(move || pass_commands(from_client, to_server, without_ehlo));
                 let shared = at_door.clone();
                 thread::spawn(move || pass(server, client, Some(&shared)));
             }
@@ -120,6 +131,22 @@ impl SmtpServer {
         self.shared.silent.store(false, Ordering::SeqCst);
         *self.shared.mood.lock().unwrap() = mood;
     }
+}
+
+/// Passes commands on; EHLO is refused to a client that is given here.
+fn pass_commands(mut from: TcpStream, mut to: TcpStream, without_ehlo: Option<TcpStream>) {
+    let Some(mut client) = without_ehlo else { return pass(from, to, None) };
+    let mut buffer = [0; 16 * 1024];
+    while let Ok(n @ 1..) = from.read(&mut buffer) {
+        let is_ehlo = buffer.get(..4).is_some_and(|command| command.eq_ignore_ascii_case(b"EHLO"));
+        let sent =
+            if is_ehlo { client.write_all(b"502 5.5.1 unknown command\r\n") } else { to.write_all(&buffer[..n]) };
+        if sent.is_err() {
+            break;
+        }
+    }
+    let _ = from.shutdown(Shutdown::Both);
+    let _ = to.shutdown(Shutdown::Both);
 }
 
 /// Passes bytes on until one side closes; with `shared`, unless the server is to hang up or be silent.
