@@ -73,7 +73,7 @@ mkdir -p "$system"/{proc,sys,dev}
 mount -t proc proc "$system/proc"
 mount --rbind /sys "$system/sys"
 mount --rbind /dev "$system/dev"
-for home in "${CARGO_HOME:-$HOME/.cargo}" "${RUSTUP_HOME:-$HOME/.rustup}" "${VISAGE_MODELS__MIRROR:-}"; do
+for home in "${CARGO_HOME:-$HOME/.cargo}" "${RUSTUP_HOME:-$HOME/.rustup}" "${VISAGE_MODELS__MIRROR:-}" "${PIP_FIND_LINKS:-}"; do
     [ ! -d "$home" ] || mount_in "$home"
 done
 
