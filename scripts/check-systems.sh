@@ -38,6 +38,9 @@ if [ -z "${IN_NAMESPACE:-}" ]; then
     exit "$status"
 fi
 
+# As the first process of its namespace it ends at a signal only if it says so; everything in there ends with it.
+trap 'exit 130' INT TERM
+
 origin=Debian
 [ "$suite" != noble ] || origin=Ubuntu
 # shellcheck disable=SC2016 # apt fills these in
