@@ -41,8 +41,8 @@ fi
 # As the first process of its namespace it ends at a signal only if it says so; everything in there ends with it.
 trap 'exit 130' INT TERM
 
-origin=Debian
-[ "$suite" != noble ] || origin=Ubuntu
+origin=Debian components=main recipe=sid
+[ "$suite" != noble ] || { origin=Ubuntu components=main,universe recipe=gutsy; }
 # shellcheck disable=SC2016 # apt fills these in
 # The address of this machine's own packages, for the system that the suite belongs to.
 mirror=${MIRROR:-$(apt-get indextargets --format '$(ORIGIN) $(LABEL) $(REPO_URI)' "Created-By: Packages" 2>/dev/null |
@@ -54,9 +54,10 @@ if [ ! -e "$system/made" ]; then
     have debootstrap || apt_install debootstrap
     say "making a root of $suite in $system"
     rm -rf "$system"
-    debootstrap --variant=minbase --include=ca-certificates,git,make "$suite" "$system" "$mirror" >"$folder/$suite.log" 2>&1 ||
+    # The recipe is named because a debootstrap that is older than the suite does not know it by its name.
+    debootstrap --variant=minbase --include=ca-certificates,git,make --components="$components" \
+        "$suite" "$system" "$mirror" "/usr/share/debootstrap/scripts/$recipe" >"$folder/$suite.log" 2>&1 ||
         { tail -n 5 "$folder/$suite.log" >&2 && die "debootstrap failed; see $folder/$suite.log"; }
-    [ "$suite" != noble ] || sed -i 's/ main$/ main universe/' "$system/etc/apt/sources.list"
     touch "$system/made"
 fi
 
