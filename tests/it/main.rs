@@ -9,6 +9,7 @@ mod api;
 mod blob;
 mod cli;
 mod compat;
+mod converter;
 mod encodings;
 mod end_to_end;
 mod hostile;
