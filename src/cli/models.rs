@@ -45,9 +45,17 @@ pub fn run(args: Args, settings: Settings) -> Result<(), Failure> {
 fn pull(settings: &Settings) -> Result<(), Failure> {
     let detectors = vision::detectors(settings.vision.detector);
     // In order of preference: one is enough.
-    let mut detector = false;
+    let mut detector = None;
     for name in detectors {
-        detector = detector || pull_one(settings, manifest::entry(name)?);
+        if pull_one(settings, manifest::entry(name)?) {
+            detector = Some(*name);
+            break;
+        }
+    }
+    if let (Some(found), [first, ..]) = (detector, detectors)
+        && found != *first
+    {
+        println!("  {found} finds the faces in place of {first}");
     }
     let mut missing = Vec::new();
     for entry in manifest::models()?.iter().filter(|entry| !vision::is_detector(&entry.name)) {
@@ -57,7 +65,7 @@ fn pull(settings: &Settings) -> Result<(), Failure> {
             (true, _) => {}
         }
     }
-    if !detector {
+    if detector.is_none() {
         missing.insert(0, "a face detector");
     }
     done(&missing)

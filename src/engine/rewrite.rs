@@ -403,6 +403,19 @@ mod tests {
     }
 
     #[test]
+    fn the_landmark_network_keeps_neither_a_prelu_nor_a_pad() {
+        let published = std::fs::read(crate::test_files::model("face_landmarks.onnx")).unwrap();
+        let count = |model: &[u8], kind: &OpType<'_>| {
+            let graph = onnx_rs::parse(model).unwrap().graph.unwrap();
+            graph.node.iter().filter(|node| node.op_type == *kind).count()
+        };
+        let rewritten = for_cpu(&published).unwrap();
+        for (kind, before, after) in [(OpType::PRelu, 69, 0), (OpType::Pad, 3, 0), (OpType::Transpose, 1, 1)] {
+            assert_eq!((count(&published, &kind), count(&rewritten, &kind)), (before, after), "{kind}");
+        }
+    }
+
+    #[test]
     fn channels_of_zeros_come_from_a_convolution_where_they_fill_blocks() {
         for (channels, amounts, is_said_anew) in [
             (16, vec![0, 0, 0, 0, 0, 32, 0, 0], true),

@@ -42,6 +42,13 @@ fn run(pip: &mut Command) -> Result<(), String> {
     if complaint.contains("No module named pip") {
         return Err(format!("python3 has no pip; {INSTALL}"));
     }
+    // pip ends with "no matching distribution" also where it reached no index at all.
+    if let Some((_, broken)) = complaint.lines().rev().find_map(|line| line.split_once("connection broken by ")) {
+        let reason = broken.rsplit(">: ").next().unwrap_or(broken).split("')").next().unwrap_or(broken);
+        return Err(format!(
+            "pip cannot reach the package index: {reason}; name another index or a proxy in pip's settings (PIP_INDEX_URL, PIP_PROXY)"
+        ));
+    }
     let last = complaint.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("pip failed");
     Err(last.trim().to_owned())
 }
@@ -65,10 +72,18 @@ mod tests {
         assert!(missing.contains("cannot be run") && missing.contains("python3-pip"), "{missing}");
         let says = |text: &str| {
             let mut shell = Command::new("sh");
-            shell.args(["-c", &format!("echo '{text}' >&2; exit 1")]);
-            run(&mut shell).unwrap_err()
+            run(shell.args(["-c", "printf '%s' \"$0\" >&2; exit 1", text])).unwrap_err()
         };
         assert!(says("/usr/bin/python3: No module named pip").contains("python3-pip"));
+        let reached = says(
+            "WARNING: Retrying (Retry(total=0)) after connection broken by 'NewConnectionError('<pip.HTTPConnection object at \
+             0x7f>: Failed to establish a new connection: [Errno 111] Connection refused')': /simple/x/\n\
+             ERROR: No matching distribution found for x==1",
+        );
+        let expected =
+            "pip cannot reach the package index: Failed to establish a new connection: [Errno 111] Connection refused;";
+        assert!(reached.starts_with(expected), "{reached}");
+        assert!(reached.contains("PIP_INDEX_URL"), "{reached}");
         assert_eq!(
             says("WARNING: slow\nERROR: No matching distribution found for x==1\n"),
             "ERROR: No matching distribution found for x==1"
