@@ -101,12 +101,40 @@ fn device(settings: &Settings) -> Option<Finding> {
     })
 }
 
-/// The libraries that decode: linked, so they are there; which ones they are helps with bug reports.
+/// The libraries that decode: linked, so they are there. Their versions and folders help with bug reports, and where a machine has
+/// several of them.
 fn video_libraries() -> Finding {
+    /// libavcodec's major versions in FFmpeg 5.1 and in FFmpeg 8.
+    const TRIED: std::ops::RangeInclusive<u32> = 59..=62;
+
     let opencv = opencv::core::get_version_string().unwrap_or_else(|_| "of unknown version".to_owned());
     let dotted = |version: u32| format!("{}.{}.{}", version >> 16, version >> 8 & 0xff, version & 0xff);
-    let (format, codec) = (dotted(ffmpeg_next::format::version()), dotted(ffmpeg_next::codec::version()));
-    Finding::ok("video", format!("OpenCV {opencv}, FFmpeg's libavformat {format} and libavcodec {codec}"))
+    let (format, codec) = (ffmpeg_next::format::version(), ffmpeg_next::codec::version());
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    let folder =
+        |library: &str| loaded_from(&maps, library).map_or(String::new(), |path| format!(" in {}", path.display()));
+    let found = format!(
+        "OpenCV {opencv}{}, FFmpeg's libavformat {} and libavcodec {}{}",
+        folder("libopencv_core.so"),
+        dotted(format),
+        dotted(codec),
+        folder("libavcodec.so")
+    );
+    if TRIED.contains(&(codec >> 16)) {
+        return Finding::ok("video", found);
+    }
+    Finding::warn(
+        "video",
+        found,
+        "visage was tried with FFmpeg 5.1 to 8 (libavcodec 59 to 62): build it with one of these",
+    )
+}
+
+/// The folder of a shared library that this process has loaded, by the list of its memory maps.
+fn loaded_from<'a>(maps: &'a str, library: &str) -> Option<&'a Path> {
+    let mut paths = maps.lines().filter_map(|line| line.find('/').map(|start| Path::new(&line[start..])));
+    let path = paths.find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(library)))?;
+    path.parent()
 }
 
 /// What decodes beside the CPU; `None` where nothing was asked for.
@@ -325,6 +353,16 @@ mod tests {
             State::Ok => assert!(cuda.found.starts_with("cuda") && auto.found.starts_with("cuda"), "{auto:?}"),
             _ => assert!(cuda.state == State::Missing && cuda.found.contains("video.hwaccel"), "{cuda:?}"),
         }
+    }
+
+    #[test]
+    fn the_video_libraries_are_told_with_version_and_folder() {
+        let finding = video_libraries();
+        assert_eq!(finding.state, State::Ok);
+        assert!(finding.found.contains("OpenCV 4.") && finding.found.matches(" in /").count() == 2, "{finding:?}");
+        let maps = "7f0-7f1 r-xp 00000000 08:01 12 /usr/lib/a folder/libavcodec.so.59.37.100\n7f2-7f3 rw-p 00000000 00:00 0 [heap]\n";
+        assert_eq!(loaded_from(maps, "libavcodec.so"), Some(Path::new("/usr/lib/a folder")));
+        assert_eq!(loaded_from(maps, "libavutil.so"), None);
     }
 
     #[test]
