@@ -80,9 +80,19 @@ export class Player {
   setRows(faces, interval, facts) {
     this.faces = faces;
     this.interval = interval;
-    this.boxes.setAttribute("viewBox", `0 0 ${facts.width} ${facts.height}`);
+    this.facts = facts;
+    this.fit();
     this.unit = Math.max(facts.width, facts.height) / 100;
     this.draw(this.video.currentTime || 0);
+  }
+
+  /** Rows are in pixels of the video's first picture; one of another size lies in its middle, as large as it fits. */
+  fit() {
+    const { width, height } = this.facts;
+    const [across, down] = [this.video.videoWidth || width, this.video.videoHeight || height];
+    const scale = Math.min(width / across, height / down);
+    const [w, h] = [across * scale, down * scale];
+    this.boxes.setAttribute("viewBox", `${(width - w) / 2} ${(height - h) / 2} ${w} ${h}`);
   }
 
   seek(time) {
@@ -105,6 +115,7 @@ export class Player {
 
   draw(time) {
     if (!this.faces || !this.hasFile) return this.boxes.replaceChildren();
+    this.fit();
     const marks = [];
     for (const [id, rows] of this.faces) {
       const row = rowAt(rows, time, this.interval);

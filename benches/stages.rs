@@ -108,6 +108,7 @@ fn analysis(bench: &mut Criterion) {
         frames_total: 1800,
         frames_analyzed: 90,
         has_audio: false,
+        turned: 0,
     };
     bench.bench_function("summarise a minute of one face", |bench| {
         bench.iter(|| summarise(facts.clone(), &times, &tracks, None, Vec::new(), Vec::new()));

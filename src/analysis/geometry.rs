@@ -1,4 +1,4 @@
-//! Where a face is, in pixels of the upright frame (origin top left, x right, y down).
+//! Where a face is, in pixels of the upright frame with square pixels (origin top left, x right, y down).
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -48,6 +48,26 @@ pub struct Face {
     pub score: f32,
     /// Points of the face, where the detector gives any.
     pub landmarks: Option<Landmarks>,
+}
+
+impl Face {
+    /// The face after a map of the plane that keeps upright rectangles upright.
+    pub fn map(&self, to: impl Fn(Point) -> Point) -> Self {
+        let BBox { x, y, width, height } = self.bbox;
+        let [corner, right, down] = [(x, y), (x + width, y), (x, y + height)].map(|(x, y)| to(Point { x, y }));
+        let (across, below) = ((right.x - corner.x, right.y - corner.y), (down.x - corner.x, down.y - corner.y));
+        let bbox = BBox {
+            x: corner.x + across.0.min(0.0) + below.0.min(0.0),
+            y: corner.y + across.1.min(0.0) + below.1.min(0.0),
+            width: across.0.abs() + below.0.abs(),
+            height: across.1.abs() + below.1.abs(),
+        };
+        let landmarks = self.landmarks.map(|landmarks| match landmarks {
+            Landmarks::MouthCorners(points) => Landmarks::MouthCorners(points.map(&to)),
+            Landmarks::Ears(points) => Landmarks::Ears(points.map(&to)),
+        });
+        Self { bbox, score: self.score, landmarks }
+    }
 }
 
 /// Points of a face; right and left are the person's own. Which points they are depends on the detector.

@@ -50,9 +50,9 @@ pub struct VideoFacts {
     /// Mean frames a second.
     #[serde(serialize_with = "rounding::three")]
     pub fps: f64,
-    /// Width in pixels of the upright picture.
+    /// Width of the first picture as players show it: upright and with square pixels. Boxes are in pixels of that picture.
     pub width: u32,
-    /// Height in pixels of the upright picture.
+    /// Height of the first picture as players show it.
     pub height: u32,
     /// FFmpeg's short name of the video codec (`h264`, `hevc`, `vp9`, ...).
     pub codec: String,
@@ -60,6 +60,16 @@ pub struct VideoFacts {
     pub frames_total: u64,
     pub frames_analyzed: u64,
     pub has_audio: bool,
+    /// Degrees clockwise by which the pictures were turned before faces were read, because the faces lay on their side or stood
+    /// on their head: 90, 180 or 270; left out for 0. Boxes are in pixels of the picture as players show it, unturned;
+    /// orientation of the head and direction of the eyes are those in the turned picture.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub turned: u16,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+const fn is_zero(value: &u16) -> bool {
+    *value == 0
 }
 
 /// Figures of the whole video, all people together, each weighted by time on screen. `None` where no face was found.

@@ -38,6 +38,7 @@ pub fn facts(duration_s: f64, has_audio: bool) -> VideoFacts {
         frames_total: 500,
         frames_analyzed: 25,
         has_audio,
+        turned: 0,
     }
 }
 

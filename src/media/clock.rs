@@ -60,6 +60,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::media::picture::Shown;
 
     fn clock(duration_s: f64) -> StreamClock {
         StreamClock::new(&Probe {
@@ -70,7 +71,7 @@ mod tests {
             codec: "h264".to_owned(),
             frames_total: 0,
             has_audio: false,
-            quarter_turns: 0,
+            shown: Shown::default(),
         })
     }
 

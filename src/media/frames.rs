@@ -13,6 +13,7 @@ use opencv::core::Mat;
 
 use super::clock::StreamClock;
 use super::decode::{Decoded, Kit, Worker};
+use super::geometry::Placement;
 use super::hardware::{self, Device, NoHwaccel};
 use super::picture::Converter;
 use super::reader::{Item, Reader};
@@ -66,17 +67,21 @@ pub struct Sample {
     pub index: u32,
     /// Seconds from the start of the video, from the stream's own time stamps; above the sample before.
     pub time_s: f64,
-    /// Upright, BGR, 8 bits a channel.
+    /// Upright, with square pixels, BGR, 8 bits a channel.
     pub picture: Mat,
+    /// Where it lies in the video, whose pictures may change their size.
+    pub placement: Placement,
 }
 
 /// How the pictures ended.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct End {
     /// Frames of the video, whether or not they had to be decoded.
     pub frames_total: u64,
     /// Seconds from the start to the end of the last frame.
     pub end_s: f64,
+    /// Width and height of the first picture as a player shows it.
+    pub size: (u32, u32),
     /// A sentence for the reader where the file ends before its time.
     pub warning: Option<String>,
 }
@@ -177,7 +182,7 @@ impl Frames {
         }
         let read = move || reader.run(every, clock, &limits_of_reader, room, &jobs, &to);
         threads.handles.push(std::thread::Builder::new().name("packets".to_owned()).spawn(read).map_err(broken)?);
-        let converter = Converter::new(probe.quarter_turns);
+        let converter = Converter::new(probe.shown, limits.max_pixels);
         Ok(Self {
             source,
             limits,
@@ -194,6 +199,11 @@ impl Frames {
             lost: 0,
             end_s: 0.0,
         })
+    }
+
+    /// Turns the pictures that come from now on clockwise, beyond what a player does. Their places tell where they were.
+    pub const fn turn(&mut self, quarter_turns: u8) {
+        self.converter.turn(quarter_turns);
     }
 
     pub const fn source(&self) -> &Source {
@@ -221,9 +231,9 @@ impl Frames {
                     Some(Decoded::Picture { frame, number, time_s }) => {
                         self.passed = self.passed.max(number + 1);
                         super::container::check_pixels(frame.width(), frame.height(), &self.limits)?;
-                        let (index, picture) = (self.samples, self.converter.picture(&frame)?);
+                        let (index, (picture, placement)) = (self.samples, self.converter.picture(&frame)?);
                         (self.given, self.samples) = (Some(number), self.samples + 1);
-                        return Ok(Some(Sample { index, time_s, picture }));
+                        return Ok(Some(Sample { index, time_s, picture, placement }));
                     }
                     Some(Decoded::Tally(tally)) => {
                         self.lost += tally.lost;
@@ -268,7 +278,9 @@ impl Frames {
         let video = Opened::open(&self.source, &limits)?;
         self.current = None;
         self.threads.stop();
-        let again = Self::start(video, self.every)?;
+        let mut again = Self::start(video, self.every)?;
+        // It knows the first picture.
+        std::mem::swap(&mut again.converter, &mut self.converter);
         let Self { device, samples, given, passed, .. } = *self;
         *self = Self { device, gpu_failed: Some(error), samples, given, passed, ..again };
         Ok(())
@@ -295,7 +307,8 @@ impl Frames {
                 )),
             };
         }
-        Ok(End { frames_total, end_s, warning })
+        let size = self.converter.video().unwrap_or((self.probe.width, self.probe.height));
+        Ok(End { frames_total, end_s, size, warning })
     }
 }
 

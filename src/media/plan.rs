@@ -306,7 +306,7 @@ mod tests {
             codec: "h264".to_owned(),
             frames_total: 0,
             has_audio: false,
-            quarter_turns: 0,
+            shown: crate::media::picture::Shown::default(),
         };
         Planner::new(every, sampling, 0.04, StreamClock::new(&probe))
     }

@@ -6,6 +6,8 @@ use ffmpeg_next::format::context::Input;
 use ffmpeg_next::{Rational, ffi, media};
 
 use super::container;
+use super::geometry::{Orientation, PixelAspect, square};
+use super::picture::Shown;
 use crate::config::Video;
 
 /// Frame rates above this are taken for nonsense.
@@ -48,7 +50,7 @@ pub struct Probe {
     pub duration_s: f64,
     /// Mean frames a second; 0 where the container does not tell.
     pub fps: f64,
-    /// Upright, rotation applied.
+    /// As players show it: upright and with square pixels.
     pub width: u32,
     pub height: u32,
     /// FFmpeg's short name of the codec.
@@ -56,8 +58,8 @@ pub struct Probe {
     /// As far as the container tells; 0 where it does not.
     pub frames_total: u64,
     pub has_audio: bool,
-    /// Quarter turns clockwise that bring a stored picture upright, 0 to 3.
-    pub quarter_turns: u8,
+    /// How stored pictures become those that are shown.
+    pub shown: Shown,
 }
 
 /// Whether the first bytes of a file (at least 64, unless it is shorter) can be those of a video that visage takes:
@@ -100,11 +102,10 @@ pub(super) fn describe(input: &Input, limits: &Video) -> Result<(usize, Probe), 
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be small and positive")]
         _ => (duration_s * fps).round() as u64,
     };
-    let quarter_turns = quarter_turns(&stream);
-    let (width, height) = if quarter_turns % 2 == 1 { (height, width) } else { (width, height) };
+    let (shown, (width, height)) = shown(&stream, (width, height), limits);
     let codec = stream.parameters().id().name().to_owned();
     let has_audio = input.streams().best(media::Type::Audio).is_some();
-    let probe = Probe { duration_s, fps, width, height, codec, frames_total, has_audio, quarter_turns };
+    let probe = Probe { duration_s, fps, width, height, codec, frames_total, has_audio, shown };
     Ok((stream.index(), probe))
 }
 
@@ -134,23 +135,17 @@ fn seconds(ticks: i64, base: Rational) -> Option<f64> {
     (ticks > 0 && seconds.is_finite()).then_some(seconds)
 }
 
-/// Quarter turns clockwise of the display matrix, which phones write: nine 16.16 numbers, a b u c d v x y w, that take
-/// stored to shown pictures (ISO/IEC 14496-12, 6.2.2), turned clockwise by atan2(b, a).
-fn quarter_turns(stream: &ffmpeg::Stream<'_>) -> u8 {
+/// How a stream's pictures are shown, as far as the container says it, and the size of its first one then.
+fn shown(stream: &ffmpeg::Stream<'_>, stored: (u32, u32), limits: &Video) -> (Shown, (u32, u32)) {
     let matrix = stream.side_data().find(|data| data.kind() == side_data::Type::DisplayMatrix);
-    let Some(matrix) = matrix else { return 0 };
-    let number = |index: usize| {
-        let bytes = matrix.data().get(index * 4..index * 4 + 4)?;
-        Some(f64::from(i32::from_ne_bytes(bytes.try_into().ok()?)))
-    };
-    let (Some(a), Some(b)) = (number(0), number(1)) else { return 0 };
-    if a == 0.0 && b == 0.0 {
-        return 0;
-    }
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 3 by rem_euclid")]
-    {
-        (b.atan2(a).to_degrees() / 90.0).round().rem_euclid(4.0) as u8
-    }
+    let orientation = matrix.and_then(|matrix| Orientation::of_matrix(matrix.data()));
+    // SAFETY: stream and parameters live as long as the container, which `stream` borrows.
+    let (container, own) =
+        unsafe { ((*stream.as_ptr()).sample_aspect_ratio, (*stream.parameters().as_ptr()).sample_aspect_ratio) };
+    let shown = Shown { orientation, aspect: PixelAspect::new(container.into()) };
+    let aspect = PixelAspect::new(container.into()).of(own.into());
+    let size = orientation.unwrap_or_default().size(square(stored, aspect, limits.max_pixels));
+    (shown, size)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! One analysis: what each stage does.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
@@ -12,8 +13,10 @@ use crate::analysis::{
 };
 use crate::config::Video;
 use crate::engine::Taken;
-use crate::media::{End, Every, Frames, Opened, Probe, Sample, Source};
-use crate::vision::{CloseUp, Crop, HeadAndEyes, Vision, Wanted, Watch, head_and_eyes, head_pose};
+use crate::media::{End, Every, Frames, Opened, Placement, Probe, Sample, Source};
+use crate::vision::{
+    CloseUp, Crop, HeadAndEyes, TurnVotes, Vision, VisionError, Wanted, Watch, head_and_eyes, head_pose,
+};
 
 /// Most frames that are given to the detector together: on a CPU no call is quicker for it.
 const FRAMES_TOGETHER_ON_A_GPU: usize = 4;
@@ -39,6 +42,7 @@ struct Detected {
 struct Found {
     sample: u32,
     time_s: f64,
+    placement: Placement,
     width: i32,
     height: i32,
     faces: Vec<Face>,
@@ -73,9 +77,33 @@ impl Begun {
     /// Those of [`Opened::open`].
     pub fn new(source: &Source, options: Options, limits: &Video) -> Result<Self, PipelineError> {
         let started = Instant::now();
-        let every = Every { frames: options.sample_every, sampling: options.sampling };
-        let frames = Frames::start(Opened::open(source, limits)?, every)?;
+        let frames = Frames::start(Opened::open(source, limits)?, every(options))?;
         Ok(Self { frames, options, started })
+    }
+}
+
+/// Why the stages end early.
+enum Stop {
+    Failed(PipelineError),
+    /// The faces say that the pictures have to be turned clockwise by so many quarters.
+    Turn(u8),
+}
+
+impl From<PipelineError> for Stop {
+    fn from(error: PipelineError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<VisionError> for Stop {
+    fn from(error: VisionError) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl From<stages::Broken> for Stop {
+    fn from(broken: stages::Broken) -> Self {
+        Self::Failed(broken.into())
     }
 }
 
@@ -86,45 +114,78 @@ pub(super) fn run(
     cancel: &Cancel,
 ) -> Result<(Findings, StageTimes), PipelineError> {
     let Begun { frames, options, started } = begun;
+    let every = every(options);
     let Pipeline { vision, hearing, limits } = pipeline;
     let (source, probe) = (frames.source().clone(), frames.probe().clone());
+    // Where pictures are turned after some time, they begin once more, and nobody is to see that.
+    let most = AtomicU64::new(0);
+    let progress = &|now: Progress| {
+        let before = most.fetch_max(now.frames_done, Ordering::Relaxed);
+        progress(Progress { frames_done: now.frames_done.max(before), ..now });
+    };
     progress(Progress { frames_done: 0, frames_total: probe.frames_total });
 
     let together = frames_together(&probe, vision.engine().device() == Some(Taken::Cuda));
-    let pictures = || {
+    let once = |frames: Frames, mut votes: Option<TurnVotes>| {
         stages::run(
             (together, 1, ROOM_FOR_FACES),
-            |to| decode(frames, &probe, progress, cancel, &to),
+            |to| Ok(decode(frames, &probe, progress, cancel, &to)?),
             |from, to| {
                 let watch = (options.sampling == Sampling::Fast).then(Watch::default);
-                detect(vision, options.max_faces as usize, together, watch, cancel, &from, &to)
+                Ok(detect(vision, options.max_faces as usize, together, watch, cancel, &from, &to)?)
             },
             |from, to| {
                 // What nobody has wanted before is loaded while the first frames are decoded.
                 let close_up = vision.close_up(wanted(options));
-                let busy = look(&Look { vision, close_up: &close_up }, cancel, &from, &to)?;
+                let busy = look(&Look { vision, close_up: &close_up }, votes.as_mut(), cancel, &from, &to)?;
                 Ok((busy, close_up))
             },
-            |from| read(vision, cancel, &from),
+            |from| Ok(read(vision, cancel, &from)?),
         )
+    };
+    let pictures = || match once(frames, Some(TurnVotes::default())) {
+        Ok(seen) => Ok((seen, 0)),
+        Err(Stop::Failed(error)) => Err(error),
+        Err(Stop::Turn(turns)) => {
+            let mut frames = Frames::start(Opened::open(&source, limits)?, every)?;
+            frames.turn(turns);
+            match once(frames, None) {
+                Ok(seen) => Ok((seen, turns)),
+                Err(Stop::Failed(error)) => Err(error),
+                Err(Stop::Turn(_)) => Err(PipelineError::Decoder("the pictures were turned twice".to_owned())),
+            }
+        }
     };
     let has_sound = probe.has_audio.then_some(options.speech);
     let (seen, heard) = sound::beside(hearing, &source, limits, has_sound, cancel, pictures);
-    let ((end, decode), detect, (Busy { crops, landmarks, expressions }, close_up), read) = seen?;
+    let (((end, decode), detect, (Busy { crops, landmarks, expressions }, close_up), read), turns) = seen?;
     if cancel.is_cancelled() {
         return Err(PipelineError::Cancelled);
     }
     let frames_done = end.frames_total;
     progress(Progress { frames_done, frames_total: frames_done });
 
-    let facts = facts(&probe, &end, read.times.len());
-    let warnings = end.warning.into_iter().chain(close_up.warnings.iter().cloned()).chain(heard.warnings).collect();
+    let facts = VideoFacts { turned: 90 * u16::from(turns), ..facts(&probe, &end, read.times.len()) };
+    let turned = (turns > 0).then(|| {
+        format!(
+            "The faces in this video do not stand upright: its pictures were turned clockwise by {} degrees before the \
+             faces were read.",
+            facts.turned
+        )
+    });
+    let warnings =
+        end.warning.into_iter().chain(turned).chain(close_up.warnings.iter().cloned()).chain(heard.warnings).collect();
     let models = vision.models().into_iter().chain(close_up.models()).chain(heard.models).collect();
     let findings = summarise(facts, &read.times, &read.tracks, heard.speech, models, warnings);
     let detect = detect + crops;
     let (read, speech, whole) = (read.busy, heard.busy, started.elapsed());
     let times = StageTimes { decode, detect, landmarks, expressions, read, speech, whole };
     Ok((findings, times))
+}
+
+/// Which frames are looked at.
+const fn every(options: Options) -> Every {
+    Every { frames: options.sample_every, sampling: options.sampling }
 }
 
 /// What is looked for in faces besides emotions.
@@ -155,7 +216,7 @@ fn decode(
         let Some(sample) = sample else { break };
         if to.send(sample).is_err() {
             // The next stage has an error to report, and how the video ends matters to nobody.
-            return Ok((End { frames_total: frames.passed(), end_s: 0.0, warning: None }, busy));
+            return Ok((End { frames_total: frames.passed(), ..End::default() }, busy));
         }
         if told.elapsed() >= PROGRESS_EVERY {
             told = Instant::now();
@@ -214,29 +275,39 @@ struct Busy {
     expressions: Duration,
 }
 
-/// Cuts faces out and reads their landmarks.
+/// Cuts faces out and reads their landmarks. As long as there are votes, the largest face of each sample has one on how the
+/// video was filmed.
 fn look(
     look: &Look<'_>,
+    mut votes: Option<&mut TurnVotes>,
     cancel: &Cancel,
     from: &Receiver<Detected>,
     to: &SyncSender<Found>,
-) -> Result<Busy, PipelineError> {
+) -> Result<Busy, Stop> {
     let mut busy = Busy::default();
     while let Ok(detected) = from.recv() {
         if cancel.is_cancelled() {
-            return Err(PipelineError::Cancelled);
+            return Err(PipelineError::Cancelled.into());
         }
-        for found in look.at(detected, &mut busy)? {
+        for found in look.at(detected, votes.as_deref_mut(), &mut busy)? {
             if to.send(found).is_err() {
                 return Ok(busy);
             }
         }
     }
-    Ok(busy)
+    match votes.and_then(|votes| votes.at_the_end()) {
+        Some(turns) if !cancel.is_cancelled() => Err(Stop::Turn(turns)),
+        _ => Ok(busy),
+    }
 }
 
 impl Look<'_> {
-    fn at(&self, Detected { samples, faces: found }: Detected, busy: &mut Busy) -> Result<Vec<Found>, PipelineError> {
+    fn at(
+        &self,
+        Detected { samples, faces: found }: Detected,
+        votes: Option<&mut TurnVotes>,
+        busy: &mut Busy,
+    ) -> Result<Vec<Found>, Stop> {
         let Look { vision, close_up } = *self;
         let since = Instant::now();
         let pictures = samples.iter().map(|sample| &sample.picture);
@@ -250,6 +321,19 @@ impl Look<'_> {
 
         let since = Instant::now();
         let meshes = close_up.landmarks(&faces)?;
+        if let Some(votes) = votes {
+            let mut first = 0;
+            for faces_of_sample in &found {
+                if votes.is_open()
+                    && let (Some((frame, face)), Some(mesh)) = (faces.get(first), meshes.get(first))
+                    && !faces_of_sample.is_empty()
+                    && let Some(turns) = votes.count(vision.turns(close_up, frame, face, mesh.as_ref())?)
+                {
+                    return Err(Stop::Turn(turns));
+                }
+                first += faces_of_sample.len();
+            }
+        }
         let heads = faces
             .iter()
             .zip(&meshes)
@@ -266,6 +350,7 @@ impl Look<'_> {
             Found {
                 sample: sample.index,
                 time_s: sample.time_s,
+                placement: sample.placement,
                 width: sample.picture.cols(),
                 height: sample.picture.rows(),
                 looks: looks.by_ref().take(some).collect(),
@@ -306,7 +391,7 @@ fn read(vision: &Vision, cancel: &Cancel, from: &Receiver<Found>) -> Result<Read
                 let pose = head.map(|head| head.pose).or_else(|| head_pose(&face, found.width, found.height));
                 let eyes = head.and_then(|head| head.eyes);
                 let quality = quality(&face, pose.as_ref(), head.as_ref().map(|head| &head.clarity));
-                let (sample, time_s) = (found.sample, found.time_s);
+                let (sample, time_s, face) = (found.sample, found.time_s, found.placement.face(&face));
                 let emotions = emotions.next()?;
                 let seen = Observation { sample, time_s, face, emotions, pose, eyes, expressions, quality };
                 Some(Sighting { seen, looks: Some(looks) })
@@ -328,11 +413,12 @@ fn facts(probe: &Probe, end: &End, samples: usize) -> VideoFacts {
     VideoFacts {
         duration_s: if told { probe.duration_s } else { end.end_s },
         fps: if probe.fps > 0.0 { probe.fps } else { counted_fps },
-        width: probe.width,
-        height: probe.height,
+        width: end.size.0,
+        height: end.size.1,
         codec: probe.codec.clone(),
         frames_total: end.frames_total,
         frames_analyzed: samples as u64,
         has_audio: probe.has_audio,
+        turned: 0,
     }
 }

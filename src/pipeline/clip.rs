@@ -3,7 +3,7 @@
 use super::{Cancel, Pipeline, PipelineError};
 use crate::analysis::{Face, Probabilities, Verdict, quality};
 use crate::media::{Every, Frames, Opened, Sample, Source};
-use crate::vision::{CLIP_FRAMES, Crop, Mesh, Wanted, head_and_eyes, head_pose};
+use crate::vision::{CLIP_FRAMES, Crop, Mesh, TurnVotes, Wanted, head_and_eyes, head_pose};
 
 /// Why a clip has no emotion.
 #[derive(Debug, thiserror::Error)]
@@ -23,11 +23,14 @@ impl Pipeline {
         let video = open()?;
         let wanted = CLIP_FRAMES as u64;
         let mut every = (video.probe().frames_total / wanted).max(1);
-        let mut seen = self.look(video, every, cancel)?;
+        let mut seen = self.look(video, every, 0, cancel)?;
         if seen.frames.len() < CLIP_FRAMES && every > 1 {
             // There are fewer frames than the container says.
             every = (seen.grabbed / wanted).max(1);
-            seen = self.look(open()?, every, cancel)?;
+            seen = self.look(open()?, every, 0, cancel)?;
+        }
+        if let Some(turns) = seen.votes.at_the_end() {
+            seen = self.look(open()?, every, turns, cancel)?;
         }
         if seen.frames.len() < CLIP_FRAMES {
             return Err(ClipError::TooShort { frames: seen.grabbed });
@@ -50,24 +53,27 @@ impl Pipeline {
     }
 
     /// The faces of every `every`-th frame, until there are enough.
-    fn look(&self, video: Opened, every: u64, cancel: &Cancel) -> Result<Seen, PipelineError> {
+    fn look(&self, video: Opened, every: u64, turns: u8, cancel: &Cancel) -> Result<Seen, PipelineError> {
         let every = u32::try_from(every).unwrap_or(u32::MAX);
         let mut frames = Frames::start(video, Every::exact(every))?;
-        let mut seen = Seen { frames: Vec::with_capacity(CLIP_FRAMES), grabbed: 0 };
+        frames.turn(turns);
+        let mut seen = Seen { frames: Vec::with_capacity(CLIP_FRAMES), grabbed: 0, votes: TurnVotes::default() };
         while seen.frames.len() < CLIP_FRAMES
             && let Some(sample) = frames.next(&|| cancel.is_cancelled())?
         {
-            seen.frames.push(self.read(&sample)?);
+            seen.frames.push(self.read(&sample, &mut seen.votes)?);
         }
         seen.grabbed = frames.passed();
         Ok(seen)
     }
 
-    fn read(&self, sample: &Sample) -> Result<Frame, PipelineError> {
+    fn read(&self, sample: &Sample, votes: &mut TurnVotes) -> Result<Frame, PipelineError> {
         let picture = &sample.picture;
         let faces = self.vision.detect(&[picture], 1)?.remove(0);
         let Some(face) = faces.first() else { return Ok(Frame { mesh: None, face: None }) };
-        let mesh = self.vision.close_up(Wanted::LANDMARKS).landmarks(&[(picture, face)])?.into_iter().next().flatten();
+        let close_up = self.vision.close_up(Wanted::LANDMARKS);
+        let mesh = close_up.landmarks(&[(picture, face)])?.into_iter().next().flatten();
+        votes.add(self.vision.turns(&close_up, picture, face, mesh.as_ref())?);
         let crop = self.vision.crop(picture, face)?;
         let (width, height) = size(sample);
         let weight = weight(face, mesh.as_ref(), width, height);
@@ -80,6 +86,7 @@ struct Seen {
     frames: Vec<Frame>,
     /// Frames passed.
     grabbed: u64,
+    votes: TurnVotes,
 }
 
 struct Frame {

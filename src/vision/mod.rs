@@ -14,6 +14,7 @@ mod movements;
 mod pictures;
 mod pose;
 mod scale;
+mod turned;
 mod watch;
 mod yunet;
 
@@ -36,6 +37,7 @@ pub use landmarks::Mesh;
 pub use movements::POINTS as MOVEMENT_POINTS;
 pub use pictures::{Pictures, decode};
 pub use pose::head_pose;
+pub use turned::TurnVotes;
 pub use watch::Watch;
 
 use clip::ClipModel;

@@ -4,7 +4,7 @@ use opencv::core::{Mat, MatTraitConst, Rect, Size};
 
 use super::detector::SAME_FACE_IOU;
 use super::{Vision, VisionError, is_frame, scale};
-use crate::analysis::{BBox, Face, Landmarks, Point};
+use crate::analysis::{BBox, Face, Point};
 
 /// One frame in so many is looked at as a whole, so that whoever comes is seen soon.
 const WHOLE_EVERY: u32 = 4;
@@ -13,7 +13,7 @@ const AROUND: f32 = 2.5;
 /// A face that is further from the middle of its window than this, in sides of the window, may be another one's that is cut off.
 const OFF_CENTRE: f32 = 0.3;
 /// Larger windows are shrunk to this.
-const SIDE: i32 = 160;
+pub(super) const SIDE: i32 = 160;
 /// More faces than this are looked for in the whole frame.
 const FEW: usize = 3;
 
@@ -21,6 +21,8 @@ const FEW: usize = 3;
 #[derive(Default)]
 pub struct Watch {
     last: Vec<Face>,
+    /// Width and height of the frame before: in one of another size, faces are elsewhere.
+    size: (i32, i32),
     since_whole: u32,
 }
 
@@ -29,7 +31,11 @@ impl Watch {
     pub fn detect(&mut self, vision: &Vision, frame: &Mat, max_faces: usize) -> Result<Vec<Face>, VisionError> {
         is_frame(frame)?;
         self.since_whole += 1;
-        if self.since_whole < WHOLE_EVERY && (1..=FEW).contains(&self.last.len()) {
+        let size = (frame.cols(), frame.rows());
+        if std::mem::replace(&mut self.size, size) == size
+            && self.since_whole < WHOLE_EVERY
+            && (1..=FEW).contains(&self.last.len())
+        {
             let found = around(vision, frame, &self.last)?;
             if found.len() == self.last.len() {
                 self.last.clone_from(&found);
@@ -68,7 +74,7 @@ fn around(vision: &Vision, frame: &Mat, faces: &[Face]) -> Result<Vec<Face>, Vis
 }
 
 /// The part of a frame around a face; not empty.
-fn window(face: &BBox, width: i32, height: i32) -> Rect {
+pub(super) fn window(face: &BBox, width: i32, height: i32) -> Rect {
     let side = (AROUND * face.width.max(face.height)).clamp(1.0, 1e6) as i32;
     let centre = face.centre();
     let span = |middle: f32, length: i32| {
@@ -79,7 +85,7 @@ fn window(face: &BBox, width: i32, height: i32) -> Rect {
     Rect::new(x, y, width, height)
 }
 
-fn is_in_the_middle(face: &BBox, window: &Rect) -> bool {
+pub(super) fn is_in_the_middle(face: &BBox, window: &Rect) -> bool {
     let Point { x, y } = face.centre();
     let side = window.width.max(window.height) as f32;
     let (left, top) = (window.x as f32, window.y as f32);
@@ -91,14 +97,7 @@ fn is_in_the_middle(face: &BBox, window: &Rect) -> bool {
 fn in_frame(face: &Face, window: &Rect, picture: &Mat) -> Face {
     let (by_x, by_y) =
         (window.width as f32 / picture.cols().max(1) as f32, window.height as f32 / picture.rows().max(1) as f32);
-    let point = |Point { x, y }: Point| Point { x: window.x as f32 + x * by_x, y: window.y as f32 + y * by_y };
-    let corner = point(Point { x: face.bbox.x, y: face.bbox.y });
-    let (width, height) = (face.bbox.width * by_x, face.bbox.height * by_y);
-    let landmarks = face.landmarks.map(|landmarks| match landmarks {
-        Landmarks::MouthCorners(points) => Landmarks::MouthCorners(points.map(point)),
-        Landmarks::Ears(points) => Landmarks::Ears(points.map(point)),
-    });
-    Face { bbox: BBox { x: corner.x, y: corner.y, width, height }, score: face.score, landmarks }
+    face.map(|Point { x, y }| Point { x: window.x as f32 + x * by_x, y: window.y as f32 + y * by_y })
 }
 
 #[cfg(test)]
@@ -107,6 +106,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::analysis::Landmarks;
 
     proptest! {
         #[test]

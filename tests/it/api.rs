@@ -50,6 +50,7 @@ fn findings() -> Findings {
         frames_total: 25,
         frames_analyzed: 2,
         has_audio: false,
+        turned: 0,
     };
     let summary = Summary::default();
     let warnings = vec!["No face was found.".to_owned()];

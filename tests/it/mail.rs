@@ -46,6 +46,7 @@ fn findings() -> Findings {
                 frames_total: 180,
                 frames_analyzed: 12,
                 has_audio: false,
+                turned: 0,
             },
             summary: Summary {
                 dominant_emotion: Some(Emotion::Happy),

@@ -1,6 +1,7 @@
 //! Real clips to findings.
 
 mod facts;
+mod geometry;
 mod media;
 mod parts;
 mod people;

@@ -102,6 +102,7 @@ fn findings() -> Findings {
         frames_total: 72,
         frames_analyzed: 4,
         has_audio: true,
+        turned: 0,
     };
     let summary = Summary::default();
     let warnings = vec!["no \"face\" — 顔 \u{1f642}".to_owned()];

@@ -110,6 +110,7 @@ fn findings() -> Findings {
         frames_total: 72,
         frames_analyzed: 4,
         has_audio: false,
+        turned: 0,
     };
     let summary = Summary::default();
     let analysis = Analysis { video, summary, speech: None, faces: vec![], models: vec![], warnings: vec![] };

@@ -9,7 +9,7 @@ use visage::media::{End, Every, Frames, FramesError, Opened, Probe, ProbeError, 
 
 use crate::support::clips::{Clips, frame_times, shared};
 
-fn limits() -> Video {
+pub fn limits() -> Video {
     Settings::defaults().unwrap().video
 }
 
@@ -45,7 +45,7 @@ fn assert_same_times(given: &[f64], expected: &[f64]) {
 }
 
 /// The colour in the middle of a quarter of the picture, blue, green, red.
-fn colour(picture: &Mat, right: bool, bottom: bool) -> [u8; 3] {
+pub fn colour(picture: &Mat, right: bool, bottom: bool) -> [u8; 3] {
     let place = |half: bool, length: i32| if half { length * 3 / 4 } else { length / 4 };
     let at = picture.at_2d::<opencv::core::Vec3b>(place(bottom, picture.rows()), place(right, picture.cols()));
     at.unwrap().0
@@ -135,7 +135,6 @@ fn pictures_of_a_turned_phone_stand_upright() {
             let shown = clips.make("shown.mkv", &format!("-i ${name} -c:v ffv1 -metadata:s:v rotate="));
             let probe = probed(&path);
             assert_eq!((probe.width, probe.height), size, "{name}");
-            assert_eq!(i32::from(probe.quarter_turns) % 2, turn / 90 % 2, "{name}");
             let (_, pictures, _) = read(&path, 1);
             let (_, expected, _) = read(&shown, 1);
             for (right, bottom) in [(false, false), (true, false), (false, true), (true, true)] {
