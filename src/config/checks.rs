@@ -60,6 +60,9 @@ impl Settings {
         }
         let side = vision.analysis_side;
         require((64..=4096).contains(&side), "vision.analysis_side", &side.to_string(), "from 64 to 4096 pixels")?;
+        let side = vision.second_side;
+        let is_side = side == 0 || (64..=8192).contains(&side);
+        require(is_side, "vision.second_side", &side.to_string(), "from 64 to 8192 pixels, or 0")?;
         let score = vision.min_score;
         require((0.0..1.0).contains(&score), "vision.min_score", &score.to_string(), "from 0 to below 1")?;
         vision.emotion.check()?;

@@ -293,6 +293,7 @@ pub struct Vision {
     #[serde(deserialize_with = "one_of")]
     pub detector: DetectorKind,
     pub analysis_side: u32,
+    pub second_side: u32,
     pub min_score: f32,
     pub min_face: u32,
     pub gaze: bool,

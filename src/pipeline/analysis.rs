@@ -15,7 +15,7 @@ use crate::config::Video;
 use crate::engine::Taken;
 use crate::media::{End, Every, Frames, Opened, Placement, Probe, Sample, Source};
 use crate::vision::{
-    CloseUp, Crop, HeadAndEyes, TurnVotes, Vision, VisionError, Wanted, Watch, head_and_eyes, head_pose,
+    CloseUp, Crop, HeadAndEyes, SecondLook, TurnVotes, Vision, VisionError, Wanted, Watch, head_and_eyes, head_pose,
 };
 
 /// Most frames that are given to the detector together: on a CPU no call is quicker for it.
@@ -173,14 +173,32 @@ pub(super) fn run(
             facts.turned
         )
     });
-    let warnings =
-        end.warning.into_iter().chain(turned).chain(close_up.warnings.iter().cloned()).chain(heard.warnings).collect();
+    let too_small = read.tracks.is_empty().then(|| too_small(vision, &facts));
+    let warnings = end
+        .warning
+        .into_iter()
+        .chain(turned)
+        .chain(too_small)
+        .chain(close_up.warnings.iter().cloned())
+        .chain(heard.warnings)
+        .collect();
     let models = vision.models().into_iter().chain(close_up.models()).chain(heard.models).collect();
     let findings = summarise(facts, &read.times, &read.tracks, heard.speech, models, warnings);
     let detect = detect + crops;
     let (read, speech, whole) = (read.busy, heard.busy, started.elapsed());
     let times = StageTimes { decode, detect, landmarks, expressions, read, speech, whole };
     Ok((findings, times))
+}
+
+/// What a video without faces could still hold.
+fn too_small(vision: &Vision, facts: &VideoFacts) -> String {
+    match vision.smallest_faces(facts.width, facts.height) {
+        (first, Some(second)) => format!(
+            "Faces below {second} pixels cannot be found in this video, and faces below {first} pixels were looked for in \
+             some of the frames only."
+        ),
+        (first, None) => format!("Faces below {first} pixels cannot be found in this video."),
+    }
 }
 
 /// Which frames are looked at.
@@ -239,6 +257,7 @@ fn detect(
     to: &SyncSender<Detected>,
 ) -> Result<Duration, PipelineError> {
     let mut busy = Duration::ZERO;
+    let mut second = SecondLook::default();
     while let Ok(first) = from.recv() {
         if cancel.is_cancelled() {
             return Err(PipelineError::Cancelled);
@@ -247,12 +266,15 @@ fn detect(
         let samples: Vec<Sample> = std::iter::once(first).chain(from.try_iter().take(together - 1)).collect();
         let since = Instant::now();
         let pictures: Vec<_> = samples.iter().map(|sample| &sample.picture).collect();
-        let faces = match &mut watch {
+        let mut faces: Vec<Vec<Face>> = match &mut watch {
             Some(watch) => {
                 pictures.iter().map(|picture| watch.detect(vision, picture, max_faces)).collect::<Result<_, _>>()?
             }
             None => vision.detect(&pictures, max_faces)?,
         };
+        for (picture, faces) in pictures.iter().zip(&mut faces).filter(|(_, faces)| faces.is_empty()) {
+            *faces = second.detect(vision, picture, max_faces)?;
+        }
         busy += since.elapsed();
         if to.send(Detected { samples, faces }).is_err() {
             break;

@@ -3,7 +3,7 @@
 use super::{Cancel, Pipeline, PipelineError};
 use crate::analysis::{Face, Probabilities, Verdict, quality};
 use crate::media::{Every, Frames, Opened, Sample, Source};
-use crate::vision::{CLIP_FRAMES, Crop, Mesh, TurnVotes, Wanted, head_and_eyes, head_pose};
+use crate::vision::{CLIP_FRAMES, Crop, Mesh, SecondLook, TurnVotes, Wanted, head_and_eyes, head_pose};
 
 /// Why a clip has no emotion.
 #[derive(Debug, thiserror::Error)]
@@ -57,19 +57,23 @@ impl Pipeline {
         let every = u32::try_from(every).unwrap_or(u32::MAX);
         let mut frames = Frames::start(video, Every::exact(every))?;
         frames.turn(turns);
+        let mut second = SecondLook::default();
         let mut seen = Seen { frames: Vec::with_capacity(CLIP_FRAMES), grabbed: 0, votes: TurnVotes::default() };
         while seen.frames.len() < CLIP_FRAMES
             && let Some(sample) = frames.next(&|| cancel.is_cancelled())?
         {
-            seen.frames.push(self.read(&sample, &mut seen.votes)?);
+            seen.frames.push(self.read(&sample, &mut second, &mut seen.votes)?);
         }
         seen.grabbed = frames.passed();
         Ok(seen)
     }
 
-    fn read(&self, sample: &Sample, votes: &mut TurnVotes) -> Result<Frame, PipelineError> {
+    fn read(&self, sample: &Sample, second: &mut SecondLook, votes: &mut TurnVotes) -> Result<Frame, PipelineError> {
         let picture = &sample.picture;
-        let faces = self.vision.detect(&[picture], 1)?.remove(0);
+        let mut faces = self.vision.detect(&[picture], 1)?.remove(0);
+        if faces.is_empty() {
+            faces = second.detect(&self.vision, picture, 1)?;
+        }
         let Some(face) = faces.first() else { return Ok(Frame { mesh: None, face: None }) };
         let close_up = self.vision.close_up(Wanted::LANDMARKS);
         let mesh = close_up.landmarks(&[(picture, face)])?.into_iter().next().flatten();

@@ -62,9 +62,13 @@ impl Detector for BlazeFace {
         &BLAZEFACE_FRAMING
     }
 
+    fn side(&self) -> i32 {
+        (self.side * SIDE_FIFTHS / 5).max(1)
+    }
+
     fn detect(&self, frames: &[&Mat]) -> Result<Vec<Vec<Face>>, VisionError> {
         let mut found = Vec::with_capacity(frames.len());
-        let side = (self.side * SIDE_FIFTHS / 5).max(1);
+        let side = self.side();
         for Group { range, fit, rows } in tensors(frames, Colour::Rgb, |frame| Fit::shrink(frame, side, 32))? {
             let outputs = self.model.run(rows)?;
             let scores = outputs[self.scores].view().into_dimensionality::<Ix2>().map_err(|_| EngineError::Run {

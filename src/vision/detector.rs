@@ -26,6 +26,9 @@ pub(super) trait Detector: Send + Sync {
     /// How its boxes lie on faces, against the classifier's training pictures.
     fn framing(&self) -> &'static Framing;
 
+    /// Frames are shrunk to this longer side.
+    fn side(&self) -> i32;
+
     /// Faces in each frame, in pixels of the frame, each face once, in no order. Frames are 8-bit BGR.
     fn detect(&self, frames: &[&Mat]) -> Result<Vec<Vec<Face>>, VisionError>;
 }

@@ -14,6 +14,7 @@ mod movements;
 mod pictures;
 mod pose;
 mod scale;
+mod second_look;
 mod turned;
 mod watch;
 mod yunet;
@@ -37,6 +38,7 @@ pub use landmarks::Mesh;
 pub use movements::POINTS as MOVEMENT_POINTS;
 pub use pictures::{Pictures, decode};
 pub use pose::head_pose;
+pub use second_look::SecondLook;
 pub use turned::TurnVotes;
 pub use watch::Watch;
 
@@ -81,6 +83,9 @@ pub struct Vision {
     /// Whether the settings allow landmarks.
     may_look: bool,
     detector: Arc<dyn Detector>,
+    /// Longer sides that frames are shrunk to for the first and the second look, and the smallest face there.
+    sides: (u32, u32),
+    min_face: u32,
     close_up: Arc<close_up::Models>,
     classifier: Arc<Classifier>,
     clip: Option<Arc<ClipModel>>,
@@ -137,7 +142,11 @@ impl Vision {
         } else {
             Some(Arc::new(ClipModel::load(&engine, &folder, described)?))
         };
-        Ok(Self { engine, folder, may_look, detector, close_up, classifier, clip, _ahead: ahead })
+        // The second look is finer than the first by the same factor, whatever the detector.
+        let side = detector.side().unsigned_abs();
+        let sides = (side, settings.vision.second_side * side / settings.vision.analysis_side.max(1));
+        let min_face = settings.vision.min_face;
+        Ok(Self { engine, folder, may_look, detector, sides, min_face, close_up, classifier, clip, _ahead: ahead })
     }
 
     /// The engine underneath.
@@ -180,6 +189,21 @@ impl Vision {
             faces.truncate(max_faces);
         }
         Ok(found)
+    }
+
+    const fn sides(&self) -> (u32, u32) {
+        self.sides
+    }
+
+    /// The smallest face that the first look finds in a frame of that size, in pixels, and the smallest that the second one
+    /// finds, where there is one.
+    pub fn smallest_faces(&self, width: u32, height: u32) -> (u32, Option<u32>) {
+        let longer = i32::try_from(width.max(height)).unwrap_or(i32::MAX);
+        let (first, least) = (f64::from(self.sides.0), f64::from(self.min_face));
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "pixels")]
+        let pixels = |scale: f64| (least * scale).ceil() as u32;
+        let second = second_look::finer(longer, self.sides).map(|(scale, _)| pixels(scale));
+        (pixels((f64::from(longer) / first).max(1.0)), second)
     }
 
     /// What the person with this face looks like, to be told from others of the same video.

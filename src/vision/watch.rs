@@ -49,7 +49,7 @@ impl Watch {
 }
 
 /// Those of these faces that are still about where they were, in the same order.
-fn around(vision: &Vision, frame: &Mat, faces: &[Face]) -> Result<Vec<Face>, VisionError> {
+pub(super) fn around(vision: &Vision, frame: &Mat, faces: &[Face]) -> Result<Vec<Face>, VisionError> {
     let windows: Vec<Rect> = faces.iter().map(|face| window(&face.bbox, frame.cols(), frame.rows())).collect();
     let pictures = windows.iter().map(|window| {
         let longer = window.width.max(window.height).max(1);
@@ -94,7 +94,7 @@ pub(super) fn is_in_the_middle(face: &BBox, window: &Rect) -> bool {
 }
 
 /// A face of a window's picture in pixels of the frame.
-fn in_frame(face: &Face, window: &Rect, picture: &Mat) -> Face {
+pub(super) fn in_frame(face: &Face, window: &Rect, picture: &Mat) -> Face {
     let (by_x, by_y) =
         (window.width as f32 / picture.cols().max(1) as f32, window.height as f32 / picture.rows().max(1) as f32);
     face.map(|Point { x, y }| Point { x: window.x as f32 + x * by_x, y: window.y as f32 + y * by_y })

@@ -47,6 +47,10 @@ impl Detector for YuNet {
         &YUNET_FRAMING
     }
 
+    fn side(&self) -> i32 {
+        self.side
+    }
+
     fn detect(&self, frames: &[&Mat]) -> Result<Vec<Vec<Face>>, VisionError> {
         let mut found = Vec::with_capacity(frames.len());
         for Group { range, fit, rows } in tensors(frames, Colour::Bgr, |frame| Fit::shrink(frame, self.side, 32))? {

@@ -261,3 +261,32 @@ fn a_video_filmed_sideways_or_upside_down_is_turned_with_a_word() {
     assert_eq!(upright.video.turned, 0);
     assert!(!upright.warnings.iter().any(|warning| warning.contains("turned")));
 }
+
+#[test]
+fn a_small_face_in_a_large_picture_is_found_at_the_second_look() {
+    let models = crate::support::clips::models();
+    let clips = Clips::new();
+    std::fs::copy(shared("single_face.mp4"), clips.path("man.mp4")).unwrap();
+    clips.make("smile.png", "-ss 1.2 -i $man.mp4 -frames:v 1");
+    let far = "-loop 1 -t 3 -i $smile.png -vf scale=360:-2,pad=3840:2160:1740:960:gray,format=yuv420p -r 10 -c:v libx264 \
+               -preset ultrafast -crf 20";
+    let path = clips.make("far_away_4k.mp4", far);
+    let options = Options { sample_every: 5, ..EVERY_10TH };
+    let found = analyze(&visage::pipeline::Pipeline::load(&models.settings()).unwrap(), &path, options).unwrap();
+    assert_eq!(found.analysis.faces.len(), 1, "{:?}", found.analysis);
+    assert_eq!(u64::from(found.analysis.faces[0].frames), found.analysis.video.frames_analyzed, "in every sample");
+    assert_eq!(found.analysis.summary.dominant_emotion, Some(Emotion::Happy));
+    for row in &found.timeline.rows {
+        let (centre, height) = (row.bbox.centre(), row.bbox.height);
+        assert!((1740.0..2100.0).contains(&centre.x) && (960.0..1170.0).contains(&centre.y), "{row:?}");
+        assert!((60.0..180.0).contains(&height), "{row:?}");
+    }
+
+    let mut settings = models.settings();
+    settings.vision.second_side = 0;
+    let pipeline = visage::pipeline::Pipeline::load(&settings).unwrap();
+    let found = analyze(&pipeline, &path, options).unwrap().analysis;
+    assert_eq!(found.faces, [], "without it, nobody");
+    let word = "Faces below 144 pixels cannot be found in this video.";
+    assert!(found.warnings.iter().any(|warning| warning == word), "{:?}", found.warnings);
+}
