@@ -3,9 +3,11 @@
 import { byId, h } from "./dom.js";
 import { moment, t } from "./words.js";
 
+// Chromium writes MP4 with avc1 and the parameter sets of the first picture size alone: when a phone is turned, what follows cannot be
+// decoded. With avc3 and in WebM, each picture size comes with its own.
 const KINDS = [
-  ["video/mp4;codecs=avc1.42E01E,mp4a.40.2", "mp4"], ["video/webm;codecs=vp9,opus", "webm"], ["video/webm;codecs=vp8,opus", "webm"],
-  ["video/webm", "webm"], ["video/mp4", "mp4"],
+  ["video/mp4;codecs=avc3.42E01E,mp4a.40.2", "mp4"], ["video/webm;codecs=vp9,opus", "webm"], ["video/webm;codecs=vp8,opus", "webm"],
+  ["video/webm", "webm"], ["video/mp4;codecs=avc1.42E01E,mp4a.40.2", "mp4"], ["video/mp4", "mp4"],
 ];
 const MOST_S = 600;
 
