@@ -122,6 +122,25 @@ mod tests {
         let german = sentence(Language::De, text);
         assert!(german.contains("19,7 s dauern") && german.contains("nach 4,0 s"), "{german}");
         assert_eq!(sentence(Language::En, text), text);
+        for (english, german) in [
+            (
+                "The file says that it lasts 3.0 s, but its pictures and sound last 19.7 s. The figures cover what is there.",
+                "3,0 s an",
+            ),
+            (
+                "The time stamps of the file begin anew, first after 4.0 s, as in recordings that were joined. What follows is \
+              taken to go on from there.",
+                "nach 4,0 s",
+            ),
+            (
+                "Some pictures are damaged: 6 of the 12 that were to be looked at, between 1.0 s and 1.8 s. They were left out.",
+                "6 der 12",
+            ),
+            ("The sound track is encrypted, so nothing is said about speech.", "verschlüsselt"),
+        ] {
+            let told = sentence(Language::De, english);
+            assert!(told.contains(german), "{told}");
+        }
         let share = "The eyes could be read in 38% of the time in which a face was seen: eye contact speaks of that part \
                      alone.";
         assert!(sentence(Language::De, share).contains("38\u{a0}% der Zeit"));

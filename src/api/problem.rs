@@ -115,8 +115,11 @@ impl IntoResponse for Plain {
     }
 }
 
+/// Videos that cannot be decoded, by code: 422 in every call.
+const UNDECODABLE: [&str; 4] = ["codec_unknown", "undecodable", "encrypted", "still_picture"];
+
 /// A problem in the shape of the thumbnails service: `{"error": "<sentence>"}`, and 400 for whatever is wrong with a request
-/// but its `Content-Encoding`.
+/// but its `Content-Encoding` and a video that cannot be decoded.
 #[derive(Debug, Clone)]
 pub struct Bare(pub Problem);
 
@@ -124,7 +127,8 @@ impl<E: Into<Problem>> From<E> for Bare {
     fn from(error: E) -> Self {
         let mut problem = error.into();
         let is_of_content = problem.status == StatusCode::UNSUPPORTED_MEDIA_TYPE && problem.accepts().is_none();
-        if problem.status == StatusCode::UNPROCESSABLE_ENTITY || is_of_content {
+        let is_refused = problem.status == StatusCode::UNPROCESSABLE_ENTITY || is_of_content;
+        if is_refused && !UNDECODABLE.contains(&problem.code.as_str()) {
             problem.status = StatusCode::BAD_REQUEST;
         }
         Self(problem)

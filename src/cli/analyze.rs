@@ -24,7 +24,7 @@ Examples:
   visage analyze clip.mp4 --gaze off --speech off
   visage analyze clip.mp4 --sample-every 5 | jq .summary.dominant_emotion
 
-MP4, MOV, AVI, MKV and WebM are taken. On a terminal, a progress bar shows how far it is.";
+MP4, MOV, MKV, WebM, AVI, MPEG-TS, MPEG-PS, FLV and animated GIF are taken. On a terminal, a progress bar shows how far it is.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]

@@ -8,10 +8,12 @@ use ffmpeg_next::codec::decoder;
 use ffmpeg_next::format::context::Input;
 use ffmpeg_next::format::sample::{Sample as Format, Type};
 use ffmpeg_next::software::resampling;
-use ffmpeg_next::{ChannelLayout, Dictionary, ffi, frame, media};
+use ffmpeg_next::{ChannelLayout, Dictionary, ffi, frame};
 
+use super::clock::Joiner;
 use super::container::{self, DEADLINE};
-use super::{ProbeError, Source};
+use super::opened::discard_others;
+use super::{ProbeError, Source, streams};
 use crate::config::Video;
 
 /// Samples a second of what [`Sound`] gives.
@@ -19,7 +21,9 @@ pub const SOUND_RATE: u32 = 16_000;
 /// Most samples in one block.
 const BLOCK: usize = 16_384;
 /// Jumps in the time stamps from here on are filled with silence, in seconds; below, they are rounding.
-const GAP_S: f64 = 0.1;
+const GAP_S: f64 = 0.04;
+/// Sound that begins further before the start of the video is no lead-in, and its time stamps are wrong; in seconds.
+const MOST_EARLY_S: f64 = 10.0;
 /// No codec makes packets of sound this large: one is damage, or bait.
 const MAX_PACKET_BYTES: usize = 16 << 20;
 
@@ -32,6 +36,8 @@ pub enum SoundError {
     Source(#[from] ProbeError),
     #[error("the sound track ({codec}) cannot be decoded: {reason}")]
     Undecodable { codec: String, reason: String },
+    #[error("the sound track is encrypted")]
+    Encrypted,
 }
 
 /// The samples of a sound track: mono, 16 kHz, -1 to 1. Where the track pauses (its time stamps jump, or it begins after
@@ -45,6 +51,8 @@ pub struct Sound {
     time_base: f64,
     /// Where the video begins on the clock of the time stamps.
     start_s: f64,
+    /// Where time stamps can begin anew.
+    joiner: Option<Joiner>,
     decoder: decoder::Audio,
     resampler: Option<Resampler>,
     packet_at: Arc<Mutex<Instant>>,
@@ -53,10 +61,13 @@ pub struct Sound {
     given: usize,
     /// Silent samples to give before those.
     silence: u64,
+    /// Samples to leave out, which come before the start of the video.
+    early: u64,
     /// Samples made, silence included, and the most there may be.
     made: u64,
     most: u64,
     packets: u64,
+    is_locked: bool,
     is_decoded: bool,
     at_end: bool,
 }
@@ -67,44 +78,46 @@ impl Sound {
     pub fn open(
         source: &Source,
         limits: &Video,
-        stop: impl Fn() -> bool + Send + 'static,
+        stop: impl Fn() -> bool + Clone + Send + 'static,
     ) -> Result<Option<Self>, SoundError> {
         // A server that trickles must not hold the analysis for ever: each packet has to come within the deadline.
         let packet_at = Arc::new(Mutex::new(Instant::now()));
         let since = packet_at.clone();
         let mut input = container::open(source, limits, move || stop() || lock(&since).elapsed() > DEADLINE)?;
-        let Some(stream) = input.streams().best(media::Type::Audio) else { return Ok(None) };
+        let Some(stream) = streams::sound(&input) else { return Ok(None) };
+        if streams::is_encrypted(&stream) {
+            return Err(SoundError::Encrypted);
+        }
         let (index, parameters, time_base) = (stream.index(), stream.parameters(), stream.time_base());
-        let codec = parameters.id().name().to_owned();
+        let codec = streams::codec_name(&stream);
         let undecodable =
             |error: ffmpeg::Error| SoundError::Undecodable { codec: codec.clone(), reason: error.to_string() };
         let mut decoder = ffmpeg::codec::Context::from_parameters(parameters)
             .and_then(|context| context.decoder().audio())
             .map_err(undecodable)?;
         decoder.set_packet_time_base(time_base);
-        // SAFETY: the container is open and has so many streams. The demuxer may leave out the packets of the others.
-        let start_s = unsafe {
-            let context = input.as_mut_ptr();
-            for other in (0..(*context).nb_streams as usize).filter(|other| *other != index) {
-                (**(*context).streams.add(other)).discard = ffi::AVDiscard::AVDISCARD_ALL;
-            }
-            seconds((*context).start_time, 1.0 / f64::from(ffi::AV_TIME_BASE))
-        };
+        let (start_s, duration_s) = (streams::zero_s(&input), streams::duration_s(&input));
+        let joiner = Joiner::new(&input, duration_s);
+        let kept = joiner.is_some();
+        discard_others(&mut input, |other| other.index() == index || kept && streams::is_timed(other));
         Ok(Some(Self {
             input,
             stream: index,
             codec,
             time_base: f64::from(time_base),
-            start_s: start_s.unwrap_or(0.0),
+            start_s,
+            joiner,
             decoder,
             resampler: None,
             packet_at,
             ready: Vec::new(),
             given: 0,
             silence: 0,
+            early: 0,
             made: 0,
             most: limits.max_duration_s.saturating_mul(SOUND_RATE.into()),
             packets: 0,
+            is_locked: false,
             is_decoded: false,
             at_end: false,
         }))
@@ -145,8 +158,16 @@ impl Sound {
         *lock(&self.packet_at) = Instant::now();
         // A fresh one each time: reading into one that holds data would leak it.
         let mut packet = ffmpeg::Packet::empty();
-        match packet.read(&mut self.input) {
+        let read = packet.read(&mut self.input);
+        if let (Ok(()), Some(joiner)) = (&read, &mut self.joiner) {
+            joiner.pass(&mut packet);
+        }
+        match read {
             Ok(()) if packet.stream() != self.stream || packet.size() > MAX_PACKET_BYTES => return Ok(()),
+            Ok(()) if streams::is_locked(&packet) => {
+                self.is_locked = true;
+                return Ok(());
+            }
             Ok(()) => {
                 self.packets += 1;
                 let _ = self.decoder.send_packet(&packet);
@@ -165,6 +186,9 @@ impl Sound {
             self.take(&frame).map_err(|error| self.undecodable(&error.to_string()))?;
         }
         if self.at_end {
+            if self.is_locked && !self.is_decoded {
+                return Err(SoundError::Encrypted);
+            }
             if self.packets > 0 && !self.is_decoded {
                 return Err(self.undecodable("no packet of it could be read"));
             }
@@ -182,13 +206,21 @@ impl Sound {
         if frame.samples() == 0 || frame.rate() == 0 || frame.channels() == 0 {
             return Ok(());
         }
-        self.is_decoded = true;
+        let is_first = !std::mem::replace(&mut self.is_decoded, true);
         #[expect(clippy::cast_precision_loss, reason = "seconds need no 53 bits")]
         let now_s = self.made as f64 / f64::from(SOUND_RATE);
         let stamp_s = seconds(frame.timestamp().unwrap_or(ffi::AV_NOPTS_VALUE), self.time_base);
         let gap_s = stamp_s.map_or(0.0, |stamp_s| stamp_s - self.start_s - now_s);
         // Between blocks only: what is ready comes before the gap.
-        if gap_s > GAP_S && self.ready.is_empty() {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "positive, and less than a minute's"
+        )]
+        if is_first && (-MOST_EARLY_S..0.0).contains(&gap_s) {
+            self.early = (-gap_s * f64::from(SOUND_RATE)).round() as u64;
+        }
+        if (gap_s > GAP_S || is_first && gap_s > 0.0) && self.ready.is_empty() {
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, and held to `most`")]
             let gap = (gap_s * f64::from(SOUND_RATE)) as u64;
             self.silence = gap.min(self.most.saturating_sub(self.made));
@@ -211,6 +243,9 @@ impl Sound {
 
     /// Counts what was made since, and cuts it at the limit. What a damaged float track holds beside numbers is silence.
     fn count(&mut self, before: usize) {
+        let early = usize::try_from(self.early).unwrap_or(usize::MAX).min(self.ready.len() - before);
+        self.ready.drain(before..before + early);
+        self.early -= early as u64;
         let room = usize::try_from(self.most.saturating_sub(self.made)).unwrap_or(usize::MAX);
         self.ready.truncate(before.saturating_add(room));
         for sample in &mut self.ready[before..] {

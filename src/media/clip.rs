@@ -97,13 +97,14 @@ impl Boomerang {
         }
         let mut frames = Frames::start(video, Every::exact(1))?;
         let mut pictures: Vec<Mat> = Vec::with_capacity(wanted);
-        let mut size = None;
+        let (mut size, mut first_s) = (None, None);
         while pictures.len() < wanted {
             let Some(sample) = frames.next(stop)? else { break };
             let size = *size.get_or_insert_with(|| shrunk(&sample.picture, side));
             let small = fit(&sample.picture, size)?;
             // A frame that stays for several steps is shown in each of them.
-            while pictures.len() < wanted && sample.time_s + 1e-3 >= pictures.len() as f64 * step_s {
+            let since_first_s = sample.time_s - *first_s.get_or_insert(sample.time_s);
+            while pictures.len() < wanted && since_first_s + 1e-3 >= pictures.len() as f64 * step_s {
                 pictures.push(small.clone());
             }
         }

@@ -1,21 +1,25 @@
 //! The one place where a container is opened.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::sync::Once;
 use std::time::Duration;
 
 use ffmpeg_next as ffmpeg;
 use ffmpeg_next::format::context::Input;
 use ffmpeg_next::util::interrupt;
-use ffmpeg_next::{Dictionary, ffi};
+use ffmpeg_next::{Dictionary, ffi, media};
 
-use super::{ProbeError, Source};
+use super::{ProbeError, Source, streams};
 use crate::config::Video;
 
 /// Demuxers that may be tried, by FFmpeg's names.
-const FORMATS: &str = "mov,mp4,matroska,webm,avi";
+const FORMATS: &str = "mov,mp4,matroska,webm,avi,mpegts,mpeg,flv,gif,webp_anim";
+/// The one for animated WebP, which FFmpeg 5 to 8 do not have.
+const ANIMATED_WEBP: &CStr = c"webp_anim";
 const FILE_PROTOCOLS: &str = "file";
 const URL_PROTOCOLS: &str = "http,https,tcp,tls";
+/// So many packets tell a poster from pictures that move, where the header does not.
+const PACKETS_COUNTED: usize = 1000;
 /// A server that sends nothing for this long is given up.
 const STALL: Duration = Duration::from_secs(20);
 /// A quick look into a file may take this long altogether, however the server trickles.
@@ -31,6 +35,12 @@ pub fn prepare() {
         // What FFmpeg says of broken files helps nobody who runs a service, and could name an address.
         ffmpeg::util::log::set_level(ffmpeg::util::log::Level::Quiet);
     });
+}
+
+/// Whether this FFmpeg has a demuxer for animated WebP.
+pub(super) fn reads_animated_webp() -> bool {
+    // SAFETY: the name ends with a null character.
+    !unsafe { ffi::av_find_input_format(ANIMATED_WEBP.as_ptr()) }.is_null()
 }
 
 /// Options of every opening: how long to wait, and that servers must be who they say.
@@ -65,8 +75,53 @@ fn location(source: &Source) -> Result<String, ProbeError> {
 pub(super) fn open(
     source: &Source,
     limits: &Video,
-    stop: impl Fn() -> bool + Send + 'static,
+    stop: impl Fn() -> bool + Clone + Send + 'static,
 ) -> Result<Input, ProbeError> {
+    let mut input = open_once(source, limits, stop.clone())?;
+    let is_unsure = |stream: &ffmpeg::Stream<'_>| {
+        stream.parameters().medium() == media::Type::Video && streams::is_timed(stream) && stream.frames() == 0
+    };
+    if input.streams().filter(is_unsure).count() < 2 {
+        return Ok(input);
+    }
+    // One of them may be a poster.
+    let stills = stills(&mut input);
+    let mut input = open_once(source, limits, stop)?;
+    // SAFETY: the container is open, and has these streams: it is the same file.
+    unsafe {
+        let context = input.as_mut_ptr();
+        for still in stills.into_iter().filter(|still| *still < (*context).nb_streams as usize) {
+            (**(*context).streams.add(still)).disposition |= ffi::AV_DISPOSITION_TIMED_THUMBNAILS;
+        }
+    }
+    Ok(input)
+}
+
+/// Streams of pictures that have one picture among the first packets, where another has more.
+fn stills(input: &mut Input) -> Vec<usize> {
+    let of_pictures = |stream: ffmpeg::Stream<'_>| stream.parameters().medium() == media::Type::Video;
+    let mut counts: Vec<Option<u32>> = input.streams().map(|stream| of_pictures(stream).then_some(0)).collect();
+    for _ in 0..PACKETS_COUNTED {
+        let mut packet = ffmpeg::Packet::empty();
+        match packet.read(input) {
+            Ok(()) => {}
+            Err(ffmpeg::Error::Other { errno: ffmpeg::util::error::EAGAIN }) => continue,
+            Err(_) => break,
+        }
+        if let Some(Some(count)) = counts.get_mut(packet.stream()) {
+            *count += 1;
+        }
+        if counts.iter().flatten().all(|count| *count > 1) {
+            return Vec::new();
+        }
+    }
+    if counts.iter().flatten().all(|count| *count < 2) {
+        return Vec::new();
+    }
+    counts.iter().enumerate().filter(|(_, count)| count.is_some_and(|count| count < 2)).map(|(at, _)| at).collect()
+}
+
+fn open_once(source: &Source, limits: &Video, stop: impl Fn() -> bool + Send + 'static) -> Result<Input, ProbeError> {
     prepare();
     let location =
         CString::new(location(source)?).map_err(|_| ProbeError::Unreadable("a null character".to_owned()))?;

@@ -3,7 +3,7 @@
 //! Two decoders with a thread each that work on different stretches are a fifth faster than one decoder with two threads,
 //! which wait for each other at every frame. A stretch that is too long to be held whole is decoded with several threads.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::mpsc::{Receiver, SyncSender};
 
 use ffmpeg_next as ffmpeg;
@@ -13,9 +13,9 @@ use ffmpeg_next::{Packet, Rational, ffi, frame, threading};
 
 use super::clock::StreamClock;
 use super::hardware::{Device, Fetcher, is_on_gpu, is_videos_fault};
-use super::plan::Planned;
+use super::plan::{Planned, Selection};
 use super::probe::check_duration;
-use super::{FramesError, container};
+use super::{FramesError, ProbeError, container, streams};
 use crate::config::Video;
 use crate::telemetry::metrics;
 
@@ -35,8 +35,8 @@ pub(super) struct Job {
 pub(super) enum Numbering {
     /// The packets tell.
     Planned,
-    /// By counting what comes out: every so manieth picture, beginning with the first.
-    Counted { every: u64, clock: StreamClock },
+    /// By counting what comes out.
+    Counted { selection: Selection, clock: StreamClock },
 }
 
 /// What comes out of a stretch, in the order in which it is shown; the tally at its end.
@@ -52,12 +52,41 @@ pub(super) enum Decoded {
     GpuFailed(ffmpeg::Error),
 }
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Tally {
     /// Pictures that should have come out and did not.
     pub lost: u64,
-    /// Pictures that were counted, and where they ended in seconds, where the packets do not tell.
-    pub counted: Option<(u64, f64)>,
+    /// Those among the pictures asked for that should not be looked at.
+    pub damage: Damage,
+    /// Pictures that were counted, and the clock behind the last, where the packets do not tell.
+    pub counted: Option<(u64, StreamClock)>,
+}
+
+/// Pictures that the decoder marks as broken or as made up in part, and those of which it makes none.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Damage {
+    pub pictures: u64,
+    /// Times of the first and the last, in seconds.
+    pub from_s: f64,
+    pub to_s: f64,
+}
+
+impl Damage {
+    fn add(&mut self, time_s: f64) {
+        self.join(Self { pictures: 1, from_s: time_s, to_s: time_s });
+    }
+
+    /// Counts those of another stretch as well.
+    pub fn join(&mut self, other: Self) {
+        match (self.pictures, other.pictures) {
+            (_, 0) => {}
+            (0, _) => *self = other,
+            _ => {
+                self.pictures += other.pictures;
+                (self.from_s, self.to_s) = (self.from_s.min(other.from_s), self.to_s.max(other.to_s));
+            }
+        }
+    }
 }
 
 /// What every decoder of a video needs.
@@ -97,7 +126,7 @@ impl Worker {
         let mut decoder = match kept.take().map_or_else(|| open(&self.kit, threads), Ok) {
             Ok(decoder) => decoder,
             Err(error) => {
-                let _ = to.send(Decoded::Failed(FramesError::Decoder(format!("it cannot be opened: {error}"))));
+                let _ = to.send(Decoded::Failed(self.unopened(error)));
                 return;
             }
         };
@@ -109,12 +138,26 @@ impl Worker {
             known: HashMap::new(),
             counted: 0,
             packets: 0,
+            damage: Damage::default(),
+            broken: HashSet::new(),
+            waiting: VecDeque::new(),
             fetcher: &mut self.fetcher,
         };
         if run.stretch(&parts).is_ok() {
             decoder.flush();
             *kept = Some(decoder);
         }
+    }
+}
+
+impl Worker {
+    /// What is said of a decoder that does not open: the header that it was given is the video's, memory and devices are not.
+    fn unopened(&self, error: ffmpeg::Error) -> FramesError {
+        let is_ours = error == ffmpeg::Error::from(ffi::AVERROR(libc::ENOMEM)) || self.kit.device.is_some();
+        if is_ours {
+            return FramesError::Decoder(format!("it cannot be opened: {error}"));
+        }
+        ProbeError::Undecodable { codec: self.kit.parameters.id().name().to_owned() }.into()
     }
 }
 
@@ -133,6 +176,26 @@ fn open(kit: &Kit, threads: usize) -> Result<decoder::Video, ffmpeg::Error> {
     decoder.video()
 }
 
+/// What is known of a packet.
+#[derive(Debug)]
+struct Known {
+    shown: Option<(u64, f64)>,
+    is_wanted: bool,
+    is_lead: bool,
+    place: u64,
+    needs: Vec<u64>,
+}
+
+/// A picture that came out and is asked for.
+struct Waiting {
+    frame: frame::Video,
+    number: u64,
+    time_s: f64,
+    needs: Vec<u64>,
+    /// Pictures that came out since.
+    since: usize,
+}
+
 /// A stretch on its way.
 struct Run<'a> {
     decoder: &'a mut decoder::Video,
@@ -140,9 +203,14 @@ struct Run<'a> {
     numbering: Numbering,
     to: &'a SyncSender<Decoded>,
     /// What is known of packets that the decoder has, by their place in the order of decoding.
-    known: HashMap<i64, (Option<(u64, f64)>, bool)>,
+    known: HashMap<i64, Known>,
     counted: u64,
     packets: i64,
+    damage: Damage,
+    /// Places of pictures that are broken.
+    broken: HashSet<u64>,
+    /// Those that may be predicted from one that comes out after them.
+    waiting: VecDeque<Waiting>,
     fetcher: &'a mut Fetcher,
 }
 
@@ -156,28 +224,35 @@ impl Run<'_> {
         let ended = self.decoder.send_eof();
         self.check(ended)?;
         self.receive()?;
-        let lost = self.known.values().filter(|(shown, _)| shown.is_some()).count() as u64;
+        self.send(0)?;
+        let lost = self.known.values().filter(|known| known.shown.is_some()).count() as u64;
         self.has_lost(u64::MAX)?;
+        for known in self.known.values().filter(|known| known.is_wanted && !known.is_lead) {
+            if let Some((_, time_s)) = known.shown {
+                self.damage.add(time_s);
+            }
+        }
         let counted = match &self.numbering {
             Numbering::Planned => None,
-            Numbering::Counted { clock, .. } => Some((self.counted, clock.end())),
+            Numbering::Counted { clock, .. } => Some((self.counted, clock.clone())),
         };
-        self.to.send(Decoded::Tally(Tally { lost, counted })).map_err(|_| Left)
+        self.to.send(Decoded::Tally(Tally { lost, damage: self.damage, counted })).map_err(|_| Left)
     }
 
     fn packet(&mut self, planned: Planned<Packet>) -> Result<(), Left> {
-        let Planned { mut packet, shown, is_wanted, may_be_rough } = planned;
+        let Planned { mut packet, shown, is_wanted, may_be_rough, is_lead, place, needs } = planned;
         if matches!(self.numbering, Numbering::Planned) {
             // Time stamps may be doubled or missing; a place in the order is neither, and comes out with the picture.
             packet.set_pts(Some(self.packets));
             packet.set_dts(None);
-            self.known.insert(self.packets, (shown, is_wanted));
+            self.known.insert(self.packets, Known { shown, is_wanted, is_lead, place, needs });
             self.packets += 1;
         }
         self.decoder.skip_loop_filter(if may_be_rough { Discard::All } else { Discard::Default });
-        // A damaged packet is skipped, as players do. A packet without data would be taken for the end.
+        // A damaged packet is skipped, as players do, and so is one that only a key opens. A packet without data would be taken
+        // for the end.
         // SAFETY: the packet is ours.
-        if unsafe { (*packet.as_mut_ptr()).size } > 0 {
+        if unsafe { (*packet.as_mut_ptr()).size } > 0 && !streams::is_locked(&packet) {
             let sent = self.decoder.send_packet(&packet);
             self.check(sent)?;
         }
@@ -195,9 +270,7 @@ impl Run<'_> {
     /// Pictures come in the order in which they are shown: one wanted before this that the GPU did not give is lost. Of damaged
     /// ones, the CPU shows what can be shown.
     fn has_lost(&self, number: u64) -> Result<(), Left> {
-        let is_before = |(shown, is_wanted): &(Option<(u64, f64)>, bool)| {
-            *is_wanted && shown.is_some_and(|(wanted, _)| wanted < number)
-        };
+        let is_before = |known: &Known| known.is_wanted && known.shown.is_some_and(|(wanted, _)| wanted < number);
         if self.kit.device.is_some() && self.known.values().any(is_before) {
             return Err(self.gpu_failed(ffmpeg::Error::InvalidData));
         }
@@ -217,12 +290,16 @@ impl Run<'_> {
             if received.is_err() {
                 return self.check(received);
             }
-            let wanted = match &mut self.numbering {
+            let is_broken = frame.is_corrupt() || frame.has_decode_errors();
+            let (wanted, needs) = match &mut self.numbering {
                 Numbering::Planned => {
-                    let known = frame.pts().and_then(|place| self.known.remove(&place));
-                    known.and_then(|(shown, is_wanted)| shown.filter(|_| is_wanted))
+                    let Some(known) = frame.pts().and_then(|place| self.known.remove(&place)) else { continue };
+                    if is_broken {
+                        self.broken.insert(known.place);
+                    }
+                    (known.shown.filter(|_| known.is_wanted), known.needs)
                 }
-                Numbering::Counted { every, clock } => {
+                Numbering::Counted { selection, clock } => {
                     let number = self.counted;
                     self.counted += 1;
                     let time_s = clock.tick(stamp(&frame, self.kit.base));
@@ -230,19 +307,45 @@ impl Run<'_> {
                         let _ = self.to.send(Decoded::Failed(error.into()));
                         return Err(Left);
                     }
-                    number.is_multiple_of(*every).then_some((number, time_s))
+                    (selection.asks_for(number).then_some((number, time_s)), Vec::new())
                 }
             };
-            if let Some((number, time_s)) = wanted {
-                self.has_lost(number)?;
-                metrics().decoded(if is_on_gpu(&frame) { "gpu" } else { "cpu" });
-                let frame = match self.fetcher.fetch(frame) {
-                    Ok(frame) => frame,
-                    Err(error) => return Err(self.gpu_failed(error)),
-                };
-                self.to.send(Decoded::Picture { frame, number, time_s }).map_err(|_| Left)?;
+            for waiting in &mut self.waiting {
+                waiting.since += 1;
             }
+            match wanted {
+                Some((_, time_s)) if is_broken => self.damage.add(time_s),
+                Some((number, time_s)) => {
+                    self.has_lost(number)?;
+                    self.waiting.push_back(Waiting { frame, number, time_s, needs, since: 0 });
+                }
+                None => {}
+            }
+            // SAFETY: the decoder is open.
+            let behind = usize::try_from(unsafe { (*self.decoder.as_ptr()).has_b_frames }).unwrap_or(0);
+            self.send(behind)?;
         }
+    }
+
+    /// Hands on the pictures that no longer wait: none that they are predicted from can come out after so many others.
+    fn send(&mut self, behind: usize) -> Result<(), Left> {
+        let is_on_device = self.kit.device.is_some();
+        let may_go = |waiting: &Waiting| waiting.needs.is_empty() || is_on_device || waiting.since >= behind;
+        while self.waiting.front().is_some_and(may_go) {
+            let Some(Waiting { frame, number, time_s, needs, .. }) = self.waiting.pop_front() else { break };
+            // What is predicted from a broken picture shows its faults.
+            if needs.iter().any(|place| self.broken.contains(place)) {
+                self.damage.add(time_s);
+                continue;
+            }
+            metrics().decoded(if is_on_gpu(&frame) { "gpu" } else { "cpu" });
+            let frame = match self.fetcher.fetch(frame) {
+                Ok(frame) => frame,
+                Err(error) => return Err(self.gpu_failed(error)),
+            };
+            self.to.send(Decoded::Picture { frame, number, time_s }).map_err(|_| Left)?;
+        }
+        Ok(())
     }
 }
 
@@ -279,7 +382,7 @@ mod tests {
         let planned = packets.into_iter().enumerate().map(|(n, packet)| {
             let shown = Some((number(&packet), 0.0));
             let packet = if left_out == Some(n) { Packet::empty() } else { packet };
-            Planned { packet, shown, is_wanted: true, may_be_rough: false }
+            Planned { shown, ..Planned::plain(packet) }
         });
         let (to_worker, parts) = std::sync::mpsc::sync_channel(1);
         to_worker.send(planned.collect()).unwrap();

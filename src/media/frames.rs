@@ -11,19 +11,23 @@ use std::time::Duration;
 
 use opencv::core::Mat;
 
-use super::clock::StreamClock;
-use super::decode::{Decoded, Kit, Worker};
+use super::clock::{StreamClock, Told};
+use super::decode::{Damage, Decoded, Kit, Worker};
 use super::geometry::Placement;
 use super::hardware::{self, Device, NoHwaccel};
+use super::opened::{empty, undecodable};
 use super::picture::Converter;
-use super::reader::{Item, Reader};
-use super::tail::{Tail, look};
+use super::plan::Selection;
+use super::reader::{Item, Read, Reader};
+use super::tail::{Cause, look};
 use super::{Opened, Probe, ProbeError, Source};
 use crate::analysis::Sampling;
 use crate::config::{Hwaccel, Video};
 
 /// Pictures that end this much before the container's end ask for a second look, in seconds.
 const EARLY_END_S: f64 = 1.0;
+/// A container that says less than this too little is right, in seconds.
+const SHORT_S: f64 = 0.05;
 /// Decoded frames of one stretch that may wait take this many bytes (but always one may).
 const WAITING_BYTES: u64 = 4 << 20;
 /// How often a wait is interrupted to ask whether to go on.
@@ -65,7 +69,8 @@ impl Every {
 pub struct Sample {
     /// Index of the sample, from 0.
     pub index: u32,
-    /// Seconds from the start of the video, from the stream's own time stamps; above the sample before.
+    /// Seconds from the start of the video (where its sound or its pictures begin), from the stream's own time stamps; above
+    /// the sample before.
     pub time_s: f64,
     /// Upright, with square pixels, BGR, 8 bits a channel.
     pub picture: Mat,
@@ -74,22 +79,27 @@ pub struct Sample {
 }
 
 /// How the pictures ended.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct End {
     /// Frames of the video, whether or not they had to be decoded.
     pub frames_total: u64,
-    /// Seconds from the start to the end of the last frame.
+    /// Seconds from the start of the video to the end of the last frame.
     pub end_s: f64,
     /// Width and height of the first picture as a player shows it.
     pub size: (u32, u32),
-    /// A sentence for the reader where the file ends before its time.
-    pub warning: Option<String>,
+    /// Seconds from the start of the video to the end of its longest track: as the container says where that is so.
+    pub duration_s: f64,
+    /// Mean frames a second: as the container says where that is so.
+    pub fps: f64,
+    /// Sentences for the reader about what is damaged, and what the file says that is not so.
+    pub warnings: Vec<String>,
 }
 
 /// The sampled frames of a video from the first to the last.
 pub struct Frames {
     source: Source,
-    every: Every,
+    selection: Selection,
+    sampling: Sampling,
     limits: Video,
     probe: Probe,
     /// The stretch whose pictures come now. Dropped before the threads, whose end is waited for: one of them may wait
@@ -106,7 +116,10 @@ pub struct Frames {
     /// Frames passed so far; all of them once the end has come.
     passed: u64,
     lost: u64,
+    damage: Damage,
     end_s: f64,
+    fps: f64,
+    read: Read,
 }
 
 /// The threads behind [`Frames`]; they end with it.
@@ -142,6 +155,15 @@ impl Threads {
 impl Frames {
     /// Begins to decode an open video, as far as there is room for its pictures.
     pub fn start(video: Opened, every: Every) -> Result<Self, FramesError> {
+        Self::select(video, Selection::Every(every.frames.max(1).into()), every.sampling)
+    }
+
+    /// As [`Frames::start`], for `count` frames that are evenly spread over `of` of the video.
+    pub fn spread(video: Opened, count: u64, of: u64) -> Result<Self, FramesError> {
+        Self::select(video, Selection::Spread { count, of }, Sampling::Exact)
+    }
+
+    fn select(video: Opened, selection: Selection, sampling: Sampling) -> Result<Self, FramesError> {
         let (source, limits, probe, packets) = video.into_parts();
         let given_up = packets.given_up().clone();
         let reader = Reader::new(packets)?;
@@ -160,7 +182,8 @@ impl Frames {
         let frame_bytes = u64::from(probe.width) * u64::from(probe.height) * 3 / 2;
         let room = usize::try_from((WAITING_BYTES / frame_bytes.max(1)).clamp(1, 16)).unwrap_or(1);
         let kit = Kit { parameters, base, limits: limits.clone(), threads: decoders, device };
-        let clock = StreamClock::new(&probe);
+        let Probe { fps, coded_fps, duration_s, zero_s, first_s, .. } = probe;
+        let clock = StreamClock::new(Told { fps, coded_fps, duration_s, zero_s, first_s });
         let limits_of_reader = limits.clone();
 
         let (jobs, taken) = sync_channel(0);
@@ -180,7 +203,7 @@ impl Frames {
             let handle = std::thread::Builder::new().name("decoder".to_owned()).spawn(work).map_err(broken)?;
             threads.handles.push(handle);
         }
-        let read = move || reader.run(every, clock, &limits_of_reader, room, &jobs, &to);
+        let read = move || reader.run((selection, sampling), clock, &limits_of_reader, room, &jobs, &to);
         threads.handles.push(std::thread::Builder::new().name("packets".to_owned()).spawn(read).map_err(broken)?);
         let converter = Converter::new(probe.shown, limits.max_pixels);
         Ok(Self {
@@ -190,14 +213,18 @@ impl Frames {
             threads,
             current: None,
             converter,
-            every,
+            selection,
+            sampling,
             device,
             gpu_failed: None,
             given: None,
             samples: 0,
             passed: 0,
             lost: 0,
+            damage: Damage::default(),
             end_s: 0.0,
+            fps: 0.0,
+            read: Read::default(),
         })
     }
 
@@ -237,8 +264,9 @@ impl Frames {
                     }
                     Some(Decoded::Tally(tally)) => {
                         self.lost += tally.lost;
-                        if let Some((frames, end_s)) = tally.counted {
-                            (self.passed, self.end_s) = (frames, end_s);
+                        self.damage.join(tally.damage);
+                        if let Some((frames, clock)) = tally.counted {
+                            (self.passed, self.end_s, self.fps) = (frames, clock.end(), clock.fps());
                         }
                     }
                     Some(Decoded::Failed(error)) => return Err(error),
@@ -250,10 +278,12 @@ impl Frames {
             let Some(items) = &self.threads.items else { return Ok(None) };
             match receive(items, stop)? {
                 Some(Item::Stretch(pictures)) => self.current = Some(pictures),
-                Some(Item::End { frames, end_s }) => {
-                    if let Some(frames) = frames {
-                        (self.passed, self.end_s) = (frames.saturating_sub(self.lost), end_s);
+                Some(Item::End(read)) => {
+                    if let Some((frames, clock)) = &read.numbered {
+                        (self.passed, self.end_s, self.fps) =
+                            (frames.saturating_sub(self.lost), clock.end(), clock.fps());
                     }
+                    self.read = read;
                     self.threads.items = None;
                     match (self.device, self.gpu_failed) {
                         (Some(device), None) => device.worked(),
@@ -262,7 +292,11 @@ impl Frames {
                         _ => {}
                     }
                     // Not one of those asked for, and the first always is.
-                    return if self.samples > 0 { Ok(None) } else { Err(ProbeError::NotAVideo.into()) };
+                    return match (self.samples, self.read.packets) {
+                        (0, 0) => Err(empty(&self.source).into()),
+                        (0, _) => Err(undecodable(&self.source, self.probe.codec.clone()).into()),
+                        _ => Ok(None),
+                    };
                 }
                 Some(Item::Failed(error)) => return Err(error),
                 // A thread is gone without a word: it panicked.
@@ -278,38 +312,82 @@ impl Frames {
         let video = Opened::open(&self.source, &limits)?;
         self.current = None;
         self.threads.stop();
-        let mut again = Self::start(video, self.every)?;
+        let mut again = Self::select(video, self.selection, self.sampling)?;
         // It knows the first picture.
         std::mem::swap(&mut again.converter, &mut self.converter);
         let Self { device, samples, given, passed, .. } = *self;
+        // What was counted of damage comes once more.
         *self = Self { device, gpu_failed: Some(error), samples, given, passed, ..again };
         Ok(())
     }
 
     /// After the last frame: how it ended. Where pictures end clearly before the container says, the file is read once
-    /// more without decoding, to tell a damaged file (a warning) from a source that broke off (an error) and from a
-    /// sound track that is just longer (nothing).
+    /// more without decoding, to tell a damaged file (a warning) from a source that broke off (an error), from a header
+    /// that is wrong (a warning) and from a sound track that is just longer (nothing).
     pub fn end(self, stop: impl Fn() -> bool + Clone + Send + 'static) -> Result<End, FramesError> {
-        let (frames_total, end_s) = (self.passed, self.end_s);
-        let mut warning = None;
-        let (duration_s, fps) = (self.probe.duration_s, self.probe.fps);
-        let fewer = frames_total + frames_total / 10 < self.probe.frames_total;
-        if frames_total == 0 || fewer || end_s + EARLY_END_S < duration_s {
-            warning = match look(&self.source, &self.limits, (duration_s, fps), frames_total, stop)? {
-                Tail::Complete => None,
-                Tail::Truncated { expected_s } => Some(format!(
+        let size = self.converter.video().unwrap_or((self.probe.width, self.probe.height));
+        let Self { probe, passed: frames_total, end_s, fps, read, damage, .. } = self;
+        let told_s = probe.duration_s;
+        let mut longest_s = read.tracks_end_s.unwrap_or(0.0).max(end_s);
+        let fewer = frames_total + frames_total / 10 < probe.frames_total;
+        let is_unknown = told_s <= 0.0 && probe.has_audio && read.tracks_end_s.is_none();
+        let mut warnings = Vec::new();
+        let mut is_cut = false;
+        if frames_total == 0 || fewer || is_unknown || longest_s + EARLY_END_S < told_s {
+            let tail = look(&self.source, &self.limits, &probe, frames_total, stop)?;
+            longest_s = longest_s.max(tail.end_s);
+            if let Cause::CutOff { expected_s } = tail.cause {
+                is_cut = true;
+                warnings.push(format!(
                     "The file is damaged or cut off: it should last {expected_s:.1} s, but its pictures end after \
                      {end_s:.1} s. The figures cover the part before."
-                )),
-                Tail::Undecodable => Some(format!(
-                    "Some of the pictures are damaged and could not be decoded; the last one stands at {end_s:.1} s. \
-                     The figures cover the others."
-                )),
-            };
+                ));
+            }
         }
-        let size = self.converter.video().unwrap_or((self.probe.width, self.probe.height));
-        Ok(End { frames_total, end_s, size, warning })
+        let is_right = told_s > 0.0 && told_s <= longest_s + EARLY_END_S && told_s + SHORT_S >= longest_s;
+        // A file that is cut off lasts as long as there is something to see.
+        let duration_s = match (is_cut, is_right) {
+            (true, _) => end_s,
+            (false, true) => told_s,
+            (false, false) => longest_s,
+        };
+        if !is_cut && probe.told_s > 0.0 && (probe.told_s - duration_s).abs() > EARLY_END_S {
+            warnings.push(format!(
+                "The file says that it lasts {:.1} s, but its pictures and sound last {duration_s:.1} s. The figures cover \
+                 what is there.",
+                probe.told_s
+            ));
+        }
+        if let Some(at_s) = read.joints.first() {
+            warnings.push(format!(
+                "The time stamps of the file begin anew, first after {at_s:.1} s, as in recordings that were joined. What \
+                 follows is taken to go on from there."
+            ));
+        }
+        if damage.pictures > 0 {
+            let Damage { pictures, from_s, to_s } = damage;
+            let all = pictures + u64::from(self.samples);
+            warnings.push(format!(
+                "Some pictures are damaged: {pictures} of the {all} that were to be looked at, between {from_s:.1} s and \
+                 {to_s:.1} s. They were left out."
+            ));
+        }
+        Ok(End { frames_total, end_s, size, duration_s, fps, warnings })
     }
+}
+
+/// Whether the frame with this number is one of `count` that are evenly spread over `of`.
+pub fn is_in_spread(count: u64, of: u64, number: u64) -> bool {
+    Selection::Spread { count, of }.asks_for(number)
+}
+
+/// How many pictures a video shows, as far as its packets tell; nothing is decoded. Blocks.
+///
+/// # Errors
+/// Those of [`Opened::open`].
+pub fn count_pictures(source: &Source, limits: &Video, stop: &dyn Fn() -> bool) -> Result<u64, FramesError> {
+    let (_, _, _, packets) = Opened::open(source, limits)?.into_parts();
+    Reader::new(packets)?.count_pictures(stop)
 }
 
 /// Decoding gives way to what waits for its pictures: a look that is done makes room, and one that is late holds up the end.

@@ -121,7 +121,7 @@ impl Coding {
 }
 
 /// What a decoder has to know before the first packet.
-fn extra(parameters: &Parameters) -> &[u8] {
+pub(super) fn extra(parameters: &Parameters) -> &[u8] {
     // SAFETY: the data have the size that stands beside them, and live as long as the parameters.
     unsafe {
         let raw = &*parameters.as_ptr();

@@ -23,6 +23,7 @@ mod plan;
 mod probe;
 mod reader;
 mod references;
+mod streams;
 mod tail;
 
 use std::path::PathBuf;
@@ -30,11 +31,11 @@ use std::path::PathBuf;
 pub use audio::{SOUND_RATE, Sound, SoundError};
 pub use clip::{Boomerang, CLIP_FPS, ClipFailure, ClipFormat, missing_encoders};
 pub use container::prepare;
-pub use frames::{End, Every, Frames, FramesError, Sample};
+pub use frames::{End, Every, Frames, FramesError, Sample, count_pictures, is_in_spread};
 pub use geometry::Placement;
 pub use hardware::{NoHwaccel, hwaccel};
 pub use opened::{Opened, probe};
-pub use probe::{Probe, ProbeError, sniff};
+pub use probe::{HEAD, Probe, ProbeError, sniff};
 
 /// Where the decoder reads a video from.
 #[derive(Clone, PartialEq, Eq)]

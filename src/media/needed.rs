@@ -75,7 +75,7 @@ fn astray(units: &[Link<'_>], uses: &[Use]) -> Vec<usize> {
     let last = uses.iter().rposition(|used| *used > Use::Nothing).map_or(0, |last| last + 1);
     let mut held: Option<Vec<u64>> = None;
     // The last reference given, and how many were not since.
-    let (mut counted, mut passed) = (None::<(usize, i64)>, 0);
+    let (mut counted, mut passed) = (None::<(usize, Count)>, 0);
     let mut missing = Vec::new();
     for at in 0..last {
         let Link { look, needs, .. } = &units[at];
@@ -88,9 +88,12 @@ fn astray(units: &[Link<'_>], uses: &[Use]) -> Vec<usize> {
             (counted, passed) = (None, 0);
         }
         if let (true, Some((before, from))) = (uses[at] > Use::Nothing, counted) {
-            let Count { order, orders, numbers } = needs.count;
-            let is_far = orders.is_some_and(|orders| 2 * (order - from).abs() >= orders) || passed >= numbers - 1;
-            if is_far {
+            let Count { order, orders, number, numbers } = needs.count;
+            let is_far = orders.is_some_and(|orders| 2 * (order - from.order).abs() >= orders) || passed >= numbers - 1;
+            // Without orders, the place follows from how often the numbers began anew (8.2.1.2 and 8.2.1.3). Over references
+            // that are missing, FFmpeg's decoder counts that only at number 0.
+            let is_miscounted = orders.is_none() && number < from.number && number != 0;
+            if is_far || is_miscounted {
                 missing.extend((before + 1..at).filter(|between| !units[*between].look.is_droppable));
             }
         }
@@ -111,7 +114,7 @@ fn astray(units: &[Link<'_>], uses: &[Use]) -> Vec<usize> {
         }
         if let Some(kept) = &needs.kept {
             let is_given = uses[at] > Use::Nothing;
-            (counted, passed) = if is_given { (Some((at, needs.count.order)), 0) } else { (counted, passed + 1) };
+            (counted, passed) = if is_given { (Some((at, needs.count)), 0) } else { (counted, passed + 1) };
             let told: &[u64] = if is_given { &kept.instead_of } else { &[] };
             held.retain(|place| !told.contains(place));
             if told.is_empty() && held.len() >= kept.room {

@@ -19,14 +19,48 @@ const PART_BYTES: usize = 8 << 20;
 /// So many packets after one, every picture that is shown before its own has come: the longest reordering in use is 64.
 const SETTLED_AFTER: usize = 96;
 
+/// Which pictures are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Selection {
+    /// Every so manieth, beginning with the first.
+    Every(u64),
+    /// So many, evenly spread over so many: the first of each part when these are cut into parts of one length.
+    Spread { count: u64, of: u64 },
+}
+
+impl Selection {
+    pub fn asks_for(self, number: u64) -> bool {
+        match self {
+            Self::Every(every) => number.is_multiple_of(every.max(1)),
+            Self::Spread { count, of } if of <= count => number < of,
+            Self::Spread { count, of } => {
+                let part = number.saturating_mul(count).div_ceil(of);
+                part < count && part.saturating_mul(of) / count == number
+            }
+        }
+    }
+
+    /// Pictures from one to the next, on average.
+    fn interval(self) -> u64 {
+        match self {
+            Self::Every(every) => every.max(1),
+            Self::Spread { count, of } => (of / count.max(1)).max(1),
+        }
+    }
+}
+
 /// A packet as it comes from the file.
 #[derive(Debug)]
 pub(super) struct Unit<P> {
     pub packet: P,
     pub bytes: usize,
-    /// Where its picture is shown, in ticks of `base` seconds.
+    /// Where its picture is shown among the others, in ticks of `base` seconds.
     pub stamp: i64,
+    /// The same as the file says it, where it does.
+    pub told: Option<i64>,
     pub look: Look,
+    /// Set by the planner: see [`Planned::is_lead`].
+    pub is_lead: bool,
     /// Which of the units before it it needs, where its headers tell.
     pub needs: Option<Needs>,
 }
@@ -40,6 +74,19 @@ pub(super) struct Planned<P> {
     pub is_wanted: bool,
     /// It may be a little rougher, and so may those that need it.
     pub may_be_rough: bool,
+    /// It comes before the first place where decoding may begin, and what it needs may be missing from the file.
+    pub is_lead: bool,
+    /// Its place among all packets, in the order of decoding.
+    pub place: u64,
+    /// The places of those it is predicted from, as far as its headers tell.
+    pub needs: Vec<u64>,
+}
+
+impl<P> Planned<P> {
+    /// One of which nothing is known.
+    pub const fn plain(packet: P) -> Self {
+        Self { packet, shown: None, is_wanted: true, may_be_rough: false, is_lead: false, place: 0, needs: Vec::new() }
+    }
 }
 
 /// What is to be decoded in one go, after what came before of the same stretch.
@@ -59,6 +106,8 @@ struct Pending<P> {
 }
 
 pub(super) struct Planner<P> {
+    selection: Selection,
+    /// Pictures from one that is asked for to the next.
     every: u64,
     sampling: Sampling,
     base: f64,
@@ -80,13 +129,16 @@ pub(super) struct Planner<P> {
     last_wanted: Option<u64>,
     /// Decoding could not have begun anew yet.
     is_first: bool,
+    /// The stream begins with a picture with which decoding may not.
+    leads: bool,
 }
 
 impl<P> Planner<P> {
-    /// For every `every`-th picture of a stream whose time stamps count `base` seconds.
-    pub fn new(every: u64, sampling: Sampling, base: f64, clock: StreamClock) -> Self {
+    /// For these pictures of a stream whose time stamps count `base` seconds.
+    pub fn new(selection: Selection, sampling: Sampling, base: f64, clock: StreamClock) -> Self {
         Self {
-            every,
+            selection,
+            every: selection.interval(),
             sampling,
             base,
             clock,
@@ -99,6 +151,7 @@ impl<P> Planner<P> {
             next_stands_in: false,
             last_wanted: None,
             is_first: true,
+            leads: false,
         }
     }
 
@@ -116,7 +169,11 @@ impl<P> Planner<P> {
     pub fn push(&mut self, mut unit: Unit<P>) -> Option<Part<P>> {
         let start = unit.look.start;
         let may_begin = start != Start::No && !self.pending.is_empty();
+        if self.taken == 0 {
+            self.leads = start == Start::No;
+        }
         self.is_first &= !may_begin;
+        unit.is_lead = self.leads && self.is_first;
         // At the very start there is nothing before, and the decoder leaves such pictures out.
         unit.look.is_shown &= !(self.is_first && unit.look.needs_before);
         let mut part = None;
@@ -202,15 +259,15 @@ impl<P> Planner<P> {
             pending.is_numbered = true;
             if pending.unit.look.is_shown {
                 #[expect(clippy::cast_precision_loss, reason = "seconds need no 53 bits")]
-                let stamp = pending.unit.stamp as f64 * self.base;
-                pending.shown = Some((self.numbered, self.clock.tick(Some(stamp))));
+                let stamp = pending.unit.told.map(|ticks| ticks as f64 * self.base);
+                pending.shown = Some((self.numbered, self.clock.tick(stamp)));
                 self.numbered += 1;
             }
         }
     }
 
     fn is_asked_for(&self, pending: &Pending<P>) -> bool {
-        pending.shown.is_some_and(|(number, _)| number.is_multiple_of(self.every))
+        pending.shown.is_some_and(|(number, _)| self.selection.asks_for(number))
     }
 
     /// The last, or only, part of a stretch; `next` is the number of the picture that the next one begins with.
@@ -278,7 +335,9 @@ impl<P> Planner<P> {
     fn planned(&self, pending: Pending<P>, is_wanted: bool) -> Planned<P> {
         // H.264 pictures that are predicted from rough ones stay close to what they would be: 35 dB at worst after 250 of them.
         let may_be_rough = self.sampling == Sampling::Fast && pending.unit.needs.is_some();
-        Planned { packet: pending.unit.packet, shown: pending.shown, is_wanted, may_be_rough }
+        let Pending { place, shown, unit: Unit { packet, is_lead, needs, .. }, .. } = pending;
+        let needs = needs.map(|needs| needs.exact).unwrap_or_default();
+        Planned { packet, shown, is_wanted, may_be_rough, is_lead, place, needs }
     }
 }
 
@@ -293,22 +352,12 @@ fn links<P>(pending: &[Pending<P>]) -> Vec<Link<'_>> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::Probe;
+    use super::super::clock::Told;
     use super::super::references::{Count, Kept};
     use super::*;
 
     fn planner(every: u64, sampling: Sampling) -> Planner<u64> {
-        let probe = Probe {
-            duration_s: 0.0,
-            fps: 25.0,
-            width: 2,
-            height: 2,
-            codec: "h264".to_owned(),
-            frames_total: 0,
-            has_audio: false,
-            shown: crate::media::picture::Shown::default(),
-        };
-        Planner::new(every, sampling, 0.04, StreamClock::new(&probe))
+        Planner::new(Selection::Every(every), sampling, 0.04, StreamClock::new(Told { fps: 25.0, ..Told::default() }))
     }
 
     /// Key, reference and droppable pictures by letter, in the order of decoding, with where each is shown.
@@ -321,7 +370,7 @@ mod tests {
             };
             let look =
                 Look { start, is_droppable: *kind == 'b', carries_more: false, is_shown: true, needs_before: false };
-            Unit { packet, bytes: 1, stamp: *stamp, look, needs: None }
+            Unit { packet, bytes: 1, stamp: *stamp, told: Some(*stamp), look, is_lead: false, needs: None }
         };
         (0..).zip(pictures).map(unit).collect()
     }
@@ -340,6 +389,21 @@ mod tests {
             part.packets.iter().filter(|planned| planned.is_wanted).map(|planned| planned.packet).collect()
         };
         parts.iter().map(|part| (packets(part), wanted(part))).collect()
+    }
+
+    #[test]
+    fn a_spread_begins_each_part_of_the_whole() {
+        let chosen = |count, of| -> Vec<u64> {
+            (0..of + 10).filter(|number| Selection::Spread { count, of }.asks_for(*number)).collect()
+        };
+        assert_eq!(chosen(3, 9), [0, 3, 6]);
+        assert_eq!(chosen(3, 11), [0, 3, 7]);
+        assert_eq!(chosen(5, 4), [0, 1, 2, 3]);
+        assert_eq!(chosen(3, 0), [] as [u64; 0]);
+        for of in 15..200 {
+            let chosen = chosen(15, of);
+            assert_eq!(chosen, (0..15).map(|part| part * of / 15).collect::<Vec<_>>(), "of {of}");
+        }
     }
 
     #[test]
@@ -422,7 +486,7 @@ mod tests {
             }
             let count = if *kind == 'P' { 1 } else { 2 };
             let exact = chain.iter().rev().take(count).copied().collect();
-            let count = Count { order: pictures[at as usize].1, orders: Some(16), numbers: 16 };
+            let count = Count { order: pictures[at as usize].1, orders: Some(16), number: 0, numbers: 16 };
             let is_by_number = matches!(kind, 'K' | 'P');
             let mut needs = Needs { exact, held: held.clone(), is_by_number, kept: None, count };
             if *kind != 'b' {

@@ -1,20 +1,17 @@
 //! What is in a video file, before any picture is analyzed.
 
 use ffmpeg_next as ffmpeg;
+use ffmpeg_next::Rational;
 use ffmpeg_next::codec::packet::side_data;
 use ffmpeg_next::format::context::Input;
-use ffmpeg_next::{Rational, ffi, media};
 
-use super::container;
 use super::geometry::{Orientation, PixelAspect, square};
 use super::picture::Shown;
+use super::{container, streams};
 use crate::config::Video;
 
-/// Frame rates above this are taken for nonsense.
-const MAX_FPS: f64 = 1000.0;
-
-/// The unit of a container's own times.
-const MICROSECONDS: Rational = Rational(1, ffi::AV_TIME_BASE);
+/// A rate above this is no rate of frames: where a file tells none, FFmpeg may give that of the time stamps' unit, such as 1000.
+const MAX_FPS: f64 = 500.0;
 
 /// Why a file is not taken as a video.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +23,17 @@ pub enum ProbeError {
     TooLong { duration_s: f64, limit_s: u64 },
     #[error("the picture has {width} x {height} pixels; the limit is {limit} pixels")]
     TooLarge { width: u32, height: u32, limit: u64 },
+    /// FFmpeg has no decoder for the pictures.
+    #[error("there is no decoder for {codec}")]
+    NoDecoder { codec: String },
+    /// There is a decoder, and it made no picture of what the file holds.
+    #[error("no picture of {codec} could be decoded")]
+    Undecodable { codec: String },
+    #[error("the video is encrypted")]
+    Encrypted,
+    /// A single picture, by the name of its format.
+    #[error("a picture ({format}) and no video")]
+    Picture { format: &'static str },
     /// The source could not be read: the file or the server is at fault, not the video; another try may help.
     #[error("the source cannot be read: {0}")]
     Unreadable(String),
@@ -38,6 +46,10 @@ impl ProbeError {
             Self::NotAVideo => "not_a_video",
             Self::TooLong { .. } => "video_too_long",
             Self::TooLarge { .. } => "picture_too_large",
+            Self::NoDecoder { .. } => "codec_unknown",
+            Self::Undecodable { .. } => "undecodable",
+            Self::Encrypted => "encrypted",
+            Self::Picture { .. } => "still_picture",
             Self::Unreadable(_) => "source_unreadable",
         }
     }
@@ -46,10 +58,19 @@ impl ProbeError {
 /// What the container says.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Probe {
-    /// Of the longest track; 0 where the container does not tell.
+    /// From the start of the video to the end of its longest track; 0 where the container does not tell, or tells more than
+    /// can be.
     pub duration_s: f64,
+    /// The same as the container says it, believed or not.
+    pub told_s: f64,
     /// Mean frames a second; 0 where the container does not tell.
     pub fps: f64,
+    /// Frames a second that the pictures themselves tell; 0 where they do not.
+    pub coded_fps: f64,
+    /// The time stamp at which the video begins, in seconds.
+    pub zero_s: f64,
+    /// The time of the first picture in seconds, where the time stamp of that does not tell.
+    pub first_s: Option<f64>,
     /// As players show it: upright and with square pixels.
     pub width: u32,
     pub height: u32,
@@ -62,41 +83,96 @@ pub struct Probe {
     pub shown: Shown,
 }
 
-/// Whether the first bytes of a file (at least 64, unless it is shorter) can be those of a video that visage takes:
-/// MP4/MOV, Matroska/WebM, AVI. Cheap; [`super::probe`] decides.
-pub fn sniff(head: &[u8]) -> bool {
+/// Bytes at the beginning of a file that [`sniff`] wants to see, unless the file is shorter.
+pub const HEAD: usize = 600;
+
+/// Looks at the first bytes of a file, whether they can be those of a video that visage takes: MP4/MOV, Matroska/WebM, AVI,
+/// MPEG-TS and M2TS, MPEG-PS, FLV, GIF. Cheap; [`super::probe`] decides.
+///
+/// # Errors
+/// [`ProbeError::Picture`] for a single picture, [`ProbeError::NoDecoder`] for an animated WebP that this FFmpeg does not
+/// read, else [`ProbeError::NotAVideo`].
+pub fn sniff(head: &[u8]) -> Result<(), ProbeError> {
     let at = |from: usize, magic: &[u8]| head.get(from..from + magic.len()) == Some(magic);
-    // The boxes that open MP4 and MOV files; old QuickTime files begin without ftyp.
-    let isobmff = [b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"].iter().any(|kind| at(4, *kind));
+    let picture = |format| Err(ProbeError::Picture { format });
+    if at(4, b"ftyp") {
+        return match head.get(8..12) {
+            Some(b"heic" | b"heix" | b"heim" | b"heis" | b"mif1") => picture("HEIC"),
+            Some(b"avif") => picture("AVIF"),
+            _ => Ok(()),
+        };
+    }
+    // The boxes that open MOV files without ftyp.
+    let isobmff = [b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"].iter().any(|kind| at(4, *kind));
     let matroska = at(0, &[0x1A, 0x45, 0xDF, 0xA3]);
-    let avi = at(0, b"RIFF") && (at(8, b"AVI ") || at(8, b"AVIX"));
-    isobmff || matroska || avi
+    let riff = at(0, b"RIFF");
+    let avi = riff && (at(8, b"AVI ") || at(8, b"AVIX"));
+    let program_stream = at(0, &[0, 0, 1, 0xBA]);
+    let gif = at(0, b"GIF87a") || at(0, b"GIF89a");
+    // Packets of 188 bytes, in M2TS with four of time before each (ISO/IEC 13818-1, 2.4.3.2).
+    let has_syncs = |first: usize, step: usize| {
+        let syncs = (first..head.len()).step_by(step);
+        head.len() > first + step && syncs.clone().all(|sync| head[sync] == 0x47)
+    };
+    if isobmff
+        || matroska
+        || avi
+        || program_stream
+        || gif
+        || at(0, b"FLV\x01")
+        || has_syncs(0, 188)
+        || has_syncs(4, 192)
+    {
+        return Ok(());
+    }
+    if riff && at(8, b"WEBP") {
+        // The second bit of an extended header (RFC 9649, 2.7).
+        let moves = at(12, b"VP8X") && head.get(20).is_some_and(|flags| flags & 2 != 0);
+        return match moves {
+            false => picture("WebP"),
+            true if container::reads_animated_webp() => Ok(()),
+            true => Err(ProbeError::NoDecoder { codec: "animated WebP".to_owned() }),
+        };
+    }
+    let stills: [(&[u8], &str); 8] = [
+        (&[0xFF, 0xD8, 0xFF], "JPEG"),
+        (b"\x89PNG\r\n\x1a\n", "PNG"),
+        (b"BM", "BMP"),
+        (b"II*\0", "TIFF"),
+        (b"MM\0*", "TIFF"),
+        (&[0xFF, 0x0A], "JPEG XL"),
+        (b"\0\0\0\x0CJXL ", "JPEG XL"),
+        (b"\0\0\0\x0CjP  ", "JPEG 2000"),
+    ];
+    match stills.into_iter().find(|(magic, _)| at(0, magic)) {
+        Some((_, format)) => picture(format),
+        None => Err(ProbeError::NotAVideo),
+    }
 }
 
 /// What the open container says, checked, and which of its streams has the pictures.
 pub(super) fn describe(input: &Input, limits: &Video) -> Result<(usize, Probe), ProbeError> {
-    let stream = input.streams().best(media::Type::Video).ok_or(ProbeError::NotAVideo)?;
-    if stream.disposition().contains(ffmpeg::format::stream::Disposition::ATTACHED_PIC) {
-        // A song's cover is no video.
-        return Err(ProbeError::NotAVideo);
-    }
+    let stream = streams::pictures(input).ok_or(ProbeError::NotAVideo)?;
+    streams::check(&stream)?;
     let (width, height) = container::size(&stream);
     if width == 0 || height == 0 {
         return Err(ProbeError::NotAVideo);
     }
     container::check_pixels(width, height, limits)?;
 
-    let of_stream = seconds(stream.duration(), stream.time_base());
-    let of_file = seconds(input.duration(), MICROSECONDS).map(|end_s| end_s - before_start(input));
-    let duration_s = of_file.or(of_stream).unwrap_or(0.0);
-    check_duration(duration_s.max(of_stream.unwrap_or(0.0)), limits)?;
+    let zero_s = streams::zero_s(input);
+    let duration_s = match streams::duration_s(input) {
+        told if told > 0.0 => told,
+        _ => seconds(stream.duration(), stream.time_base()).unwrap_or(0.0),
+    };
 
+    let coded_fps = streams::coded_fps(&stream).unwrap_or(0.0);
     let fps = [stream.avg_frame_rate(), stream.rate()]
         .into_iter()
         .filter(|rate| rate.denominator() > 0)
         .map(f64::from)
         .find(|fps| *fps > 0.0 && *fps <= MAX_FPS)
-        .unwrap_or(0.0);
+        .unwrap_or(coded_fps);
     let frames_total = match u64::try_from(stream.frames()) {
         Ok(frames) if frames > 0 => frames,
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be small and positive")]
@@ -104,25 +180,36 @@ pub(super) fn describe(input: &Input, limits: &Video) -> Result<(usize, Probe), 
     };
     let (shown, (width, height)) = shown(&stream, (width, height), limits);
     let codec = stream.parameters().id().name().to_owned();
-    let has_audio = input.streams().best(media::Type::Audio).is_some();
-    let probe = Probe { duration_s, fps, width, height, codec, frames_total, has_audio, shown };
+    let has_audio = streams::sound(input).is_some();
+    let (told_s, first_s) = (duration_s, streams::first_s(input));
+    let probe = Probe {
+        duration_s,
+        told_s,
+        fps,
+        coded_fps,
+        zero_s,
+        first_s,
+        width,
+        height,
+        codec,
+        frames_total,
+        has_audio,
+        shown,
+    };
     Ok((stream.index(), probe))
 }
 
-/// Seconds before the first picture or sound that the container counts as part of its duration: Matroska counts from
-/// time stamp 0, the others from the first stamp.
-fn before_start(input: &Input) -> f64 {
-    if !input.format().name().contains("matroska") {
-        return 0.0;
+/// The limit on a video's duration, in seconds.
+pub(super) const fn max_duration_s(limits: &Video) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "no limit is that long")]
+    {
+        limits.max_duration_s as f64
     }
-    // SAFETY: the container is open.
-    seconds(unsafe { (*input.as_ptr()).start_time }, MICROSECONDS).unwrap_or(0.0)
 }
 
 /// Refuses a video that lasts longer than the limit.
 pub(super) fn check_duration(duration_s: f64, limits: &Video) -> Result<(), ProbeError> {
-    #[expect(clippy::cast_precision_loss, reason = "no limit is that long")]
-    if duration_s > limits.max_duration_s as f64 {
+    if duration_s > max_duration_s(limits) {
         return Err(ProbeError::TooLong { duration_s, limit_s: limits.max_duration_s });
     }
     Ok(())
@@ -150,7 +237,11 @@ fn shown(stream: &ffmpeg::Stream<'_>, stored: (u32, u32), limits: &Video) -> (Sh
 
 #[cfg(test)]
 mod tests {
-    use super::sniff;
+    use super::*;
+
+    fn packets(first: usize, step: usize) -> Vec<u8> {
+        (0..HEAD).map(|at| if at % step == first { 0x47 } else { 0xFF }).collect()
+    }
 
     #[test]
     fn the_containers_are_known_by_their_first_bytes() {
@@ -160,8 +251,26 @@ mod tests {
             b"\0\0\0\x08wide",
             b"\x1A\x45\xDF\xA3\x01",
             b"RIFF\x10\0\0\0AVI LIST",
+            b"FLV\x01\x05",
+            b"\0\0\x01\xBA\x44",
+            b"GIF89a",
+            &packets(0, 188),
+            &packets(4, 192),
         ] {
-            assert!(sniff(head), "{head:?}");
+            assert!(sniff(head).is_ok(), "{head:?}");
+        }
+    }
+
+    #[test]
+    fn single_pictures_are_known_by_name() {
+        for (head, name) in [
+            (b"\xFF\xD8\xFF\xE0".as_slice(), "JPEG"),
+            (b"\x89PNG\r\n\x1a\n", "PNG"),
+            (b"RIFF\x10\0\0\0WEBPVP8 ", "WebP"),
+            (b"\0\0\0\x18ftypheic", "HEIC"),
+            (b"\0\0\0\x18ftypavif", "AVIF"),
+        ] {
+            assert!(matches!(sniff(head), Err(ProbeError::Picture { format }) if format == name), "{name}");
         }
     }
 
@@ -170,16 +279,15 @@ mod tests {
         for head in [
             b"".as_slice(),
             b"ftyp",
+            b"G",
             b"#EXTM3U\n#EXTINF:10,\nfile:///etc/passwd",
             b"ffconcat version 1.0\nfile '/etc/passwd'",
             b"<?xml version=\"1.0\"?><MPD>",
             b"RIFF\x10\0\0\0WAVEfmt ",
-            b"\x89PNG\r\n\x1a\n",
-            b"\xFF\xD8\xFF\xE0",
-            b"GIF89a",
             b"hello, I am a text named .mp4",
+            &packets(1, 188),
         ] {
-            assert!(!sniff(head), "{head:?}");
+            assert!(matches!(sniff(head), Err(ProbeError::NotAVideo)), "{head:?}");
         }
     }
 }

@@ -8,14 +8,15 @@ use ffmpeg_next::codec::packet::Ref;
 use ffmpeg_next::{Packet, Rational, ffi};
 
 use super::ProbeError;
-use super::clock::StreamClock;
+use super::clock::{Joiner, StreamClock};
 use super::decode::{Decoded, Job, Numbering};
-use super::frames::{Every, FramesError};
-use super::look::{Coding, Look};
+use super::frames::FramesError;
+use super::look::{Coding, Look, Start};
 use super::opened::Packets;
-use super::plan::{Part, Planned, Planner, Unit};
+use super::plan::{Part, Planned, Planner, Selection, Unit};
 use super::probe::check_duration;
 use super::references::References;
+use crate::analysis::Sampling;
 use crate::config::Video;
 
 /// Packets that are handed on together where each is decoded.
@@ -25,12 +26,21 @@ const TOGETHER: usize = 8;
 pub(super) enum Item {
     /// The pictures of a stretch.
     Stretch(Receiver<Decoded>),
-    /// Nothing more. `frames` is how many there were, and `end_s` where they ended, where the packets tell that.
-    End {
-        frames: Option<u64>,
-        end_s: f64,
-    },
+    End(Read),
     Failed(FramesError),
+}
+
+/// What the packets of a whole file told.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Read {
+    /// Packets of the pictures.
+    pub packets: u64,
+    /// Pictures, and the clock behind the last, where the packets tell which picture is which.
+    pub numbered: Option<(u64, StreamClock)>,
+    /// The end of all tracks in seconds, where they were seen.
+    pub tracks_end_s: Option<f64>,
+    /// Where time stamps began anew, in seconds.
+    pub joints: Vec<f64>,
 }
 
 /// The picture track of an open video.
@@ -40,6 +50,8 @@ pub(super) struct Reader {
     parameters: Parameters,
     coding: Option<Coding>,
     references: Option<References>,
+    /// Packets read.
+    count: u64,
 }
 
 impl Reader {
@@ -48,7 +60,7 @@ impl Reader {
         let (base, parameters, coding) =
             (stream.time_base(), stream.parameters(), Coding::of(&stream, &packets.container()));
         let references = coding.and_then(|coding| coding.references(&parameters));
-        Ok(Self { packets, base, parameters, coding, references })
+        Ok(Self { packets, base, parameters, coding, references, count: 0 })
     }
 
     /// What a decoder has to know of the stream.
@@ -70,7 +82,7 @@ impl Reader {
     /// stretch has room for so many pictures.
     pub fn run(
         mut self,
-        every: Every,
+        which: (Selection, Sampling),
         clock: StreamClock,
         limits: &Video,
         room: usize,
@@ -79,8 +91,8 @@ impl Reader {
     ) {
         let mut out = Out { jobs, to, room, open: None };
         let end = match self.coding {
-            Some(coding) => self.planned(coding, every, clock, limits, &mut out),
-            None => self.counted(every, clock, &mut out),
+            Some(coding) => self.planned(coding, which, clock, limits, &mut out),
+            None => self.counted(which.0, clock, &mut out),
         };
         // Its stretch ends, so that those who decode it come to their end.
         out.open = None;
@@ -95,13 +107,12 @@ impl Reader {
     fn planned(
         &mut self,
         coding: Coding,
-        every: Every,
+        (selection, sampling): (Selection, Sampling),
         clock: StreamClock,
         limits: &Video,
         out: &mut Out<'_>,
     ) -> Result<Item, Stopped> {
-        let frames = u64::from(every.frames.max(1));
-        let mut planner = Planner::new(frames, every.sampling, f64::from(self.base), clock);
+        let mut planner = Planner::new(selection, sampling, f64::from(self.base), clock);
         let mut stamp = None;
         for place in 0.. {
             let Some(packet) = self.next()? else { break };
@@ -117,24 +128,56 @@ impl Reader {
             out.give(part, Numbering::Planned)?;
         }
         check_duration(planner.clock().time(), limits)?;
-        Ok(Item::End { frames: Some(planner.numbered()), end_s: planner.clock().end() })
+        Ok(Item::End(Read { numbered: Some((planner.numbered(), planner.clock().clone())), ..self.read() }))
+    }
+
+    /// Reads to the end and counts the pictures that are shown.
+    pub fn count_pictures(mut self, stop: &dyn Fn() -> bool) -> Result<u64, FramesError> {
+        let (mut stamp, mut shown, mut is_first) = (None, 0, true);
+        while let Some(packet) = self.packets.next()? {
+            if stop() {
+                return Err(FramesError::Cancelled);
+            }
+            let (is_shown, needs_before) = match self.coding {
+                Some(coding) => {
+                    let Unit { look, .. } = unit(packet, coding, &mut stamp);
+                    is_first &= look.start == Start::No || self.count == 0;
+                    (look.is_shown, look.needs_before)
+                }
+                None => (!is_hidden(&packet), false),
+            };
+            self.count += 1;
+            // Nothing comes before the very start, and the decoder leaves such pictures out.
+            shown += u64::from(is_shown && !(is_first && needs_before));
+        }
+        Ok(shown)
+    }
+
+    /// What is known at the end, whatever the codec.
+    fn read(&self) -> Read {
+        let joiner = self.packets.joiner();
+        Read {
+            packets: self.count,
+            numbered: None,
+            tracks_end_s: joiner.map(Joiner::end_s),
+            joints: joiner.map(|joiner| joiner.joints().to_vec()).unwrap_or_default(),
+        }
     }
 
     /// Where they do not: all is decoded, and what comes out is counted.
-    fn counted(&mut self, every: Every, clock: StreamClock, out: &mut Out<'_>) -> Result<Item, Stopped> {
-        let mut numbering = Some(Numbering::Counted { every: u64::from(every.frames.max(1)), clock });
+    fn counted(&mut self, selection: Selection, clock: StreamClock, out: &mut Out<'_>) -> Result<Item, Stopped> {
+        let mut numbering = Some(Numbering::Counted { selection, clock });
         let mut packets = Vec::new();
         loop {
             let packet = self.next()?;
             let is_end = packet.is_none();
-            let plain = |packet| Planned { packet, shown: None, is_wanted: true, may_be_rough: false };
-            packets.extend(packet.map(plain));
+            packets.extend(packet.map(Planned::plain));
             if is_end || packets.len() == TOGETHER {
                 let part = Part { packets: std::mem::take(&mut packets), is_end };
                 out.give(part, numbering.take().unwrap_or(Numbering::Planned))?;
             }
             if is_end {
-                return Ok(Item::End { frames: None, end_s: 0.0 });
+                return Ok(Item::End(self.read()));
             }
         }
     }
@@ -145,7 +188,10 @@ impl Reader {
         if is_given_up(&self.packets) {
             return Err(Stopped::Left);
         }
-        self.packets.next().map_err(|error| if is_given_up(&self.packets) { Stopped::Left } else { error.into() })
+        let next = self.packets.next();
+        let next = next.map_err(|error| if is_given_up(&self.packets) { Stopped::Left } else { error.into() })?;
+        self.count += u64::from(next.is_some());
+        Ok(next)
     }
 }
 
@@ -156,12 +202,15 @@ fn unit(packet: Packet, coding: Coding, before: &mut Option<i64>) -> Unit<Packet
     // One that has none, or none that can be, is taken to follow on the one before.
     let stamp = told.filter(follows).unwrap_or_else(|| before.map_or(0, |before| before.saturating_add(1)));
     *before = Some(stamp);
-    // SAFETY: the packet is borrowed for as long as the pointer is used. The binding has no name for this flag, by which an
-    // edit list keeps a packet from being shown.
-    let is_hidden = unsafe { (*packet.as_ptr()).flags & ffi::AV_PKT_FLAG_DISCARD != 0 };
     let mut look: Look = coding.look(packet.data().unwrap_or_default(), packet.is_key());
-    look.is_shown &= !is_hidden;
-    Unit { bytes: packet.size(), stamp, look, packet, needs: None }
+    look.is_shown &= !is_hidden(&packet);
+    Unit { bytes: packet.size(), stamp, told, look, packet, is_lead: false, needs: None }
+}
+
+/// Whether an edit list keeps the packet from being shown.
+fn is_hidden(packet: &Packet) -> bool {
+    // SAFETY: the packet is borrowed for as long as the pointer is used. The binding has no name for this flag.
+    unsafe { (*packet.as_ptr()).flags & ffi::AV_PKT_FLAG_DISCARD != 0 }
 }
 
 /// Why reading stopped before the end.

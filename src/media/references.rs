@@ -38,6 +38,8 @@ pub(super) struct Count {
     pub order: i64,
     /// Steps of `order` until what is told of it begins anew; `None` where nothing is.
     pub orders: Option<i64>,
+    /// `frame_num`, which counts references.
+    pub number: i64,
     /// References until their numbers begin anew.
     pub numbers: i64,
 }
@@ -170,7 +172,7 @@ impl References {
         }
         let (order, low, high) = order(&header, sps, &last)?;
         let own = Held { place, frame_num, numbers, order, low, high };
-        needs.count = Count { order, orders: orders(sps), numbers };
+        needs.count = Count { order, orders: orders(sps), number: frame_num, numbers };
         let (lists, is_by_number) = lists(&header, pps, held, &own)?;
         needs.exact.extend(lists.into_iter().map(|at| held[at].place));
         needs.is_by_number &= is_by_number;

@@ -175,8 +175,9 @@ pub(super) fn run(
     });
     let too_small = read.tracks.is_empty().then(|| too_small(vision, &facts));
     let warnings = end
-        .warning
-        .into_iter()
+        .warnings
+        .iter()
+        .cloned()
         .chain(turned)
         .chain(too_small)
         .chain(close_up.warnings.iter().cloned())
@@ -239,7 +240,9 @@ fn decode(
         if told.elapsed() >= PROGRESS_EVERY {
             told = Instant::now();
             let frames_done = frames.passed();
-            progress(Progress { frames_done, frames_total: probe.frames_total.max(frames_done) });
+            // A container that tells too few frames tells nothing.
+            let frames_total = if frames_done < probe.frames_total { probe.frames_total } else { 0 };
+            progress(Progress { frames_done, frames_total });
         }
     }
     let stop = cancel.clone();
@@ -428,13 +431,9 @@ fn read(vision: &Vision, cancel: &Cancel, from: &Receiver<Found>) -> Result<Read
 }
 
 fn facts(probe: &Probe, end: &End, samples: usize) -> VideoFacts {
-    // A file that is cut off lasts as long as there is something to see.
-    let told = probe.duration_s > 0.0 && end.warning.is_none();
-    #[expect(clippy::cast_precision_loss, reason = "a rate")]
-    let counted_fps = if end.end_s > 0.0 { end.frames_total as f64 / end.end_s } else { 0.0 };
     VideoFacts {
-        duration_s: if told { probe.duration_s } else { end.end_s },
-        fps: if probe.fps > 0.0 { probe.fps } else { counted_fps },
+        duration_s: end.duration_s,
+        fps: end.fps,
         width: end.size.0,
         height: end.size.1,
         codec: probe.codec.clone(),

@@ -2,7 +2,7 @@
 
 use super::{Cancel, Pipeline, PipelineError};
 use crate::analysis::{Face, Probabilities, Verdict, quality};
-use crate::media::{Every, Frames, Opened, Sample, Source};
+use crate::media::{Every, Frames, Opened, Sample, Source, count_pictures, is_in_spread};
 use crate::vision::{CLIP_FRAMES, Crop, Mesh, SecondLook, TurnVotes, Wanted, head_and_eyes, head_pose};
 
 /// Why a clip has no emotion.
@@ -19,21 +19,34 @@ pub enum ClipError {
 impl Pipeline {
     /// The emotion of the largest face in 15 frames of a clip, evenly spread. Blocks.
     pub fn verdict(&self, source: &Source, cancel: &Cancel) -> Result<Verdict, ClipError> {
+        // The packets are counted, and not what the header says of them.
+        let stop = || cancel.is_cancelled();
+        let of = count_pictures(source, &self.limits, &stop).map_err(PipelineError::from)?;
+        if (1..CLIP_FRAMES as u64).contains(&of) {
+            return Err(ClipError::TooShort { frames: of });
+        }
         let open = || Opened::open(source, &self.limits).map_err(PipelineError::from);
-        let video = open()?;
-        let wanted = CLIP_FRAMES as u64;
-        let mut every = (video.probe().frames_total / wanted).max(1);
-        let mut seen = self.look(video, every, 0, cancel)?;
-        if seen.frames.len() < CLIP_FRAMES && every > 1 {
-            // There are fewer frames than the container says.
-            every = (seen.grabbed / wanted).max(1);
-            seen = self.look(open()?, every, 0, cancel)?;
-        }
-        if let Some(turns) = seen.votes.at_the_end() {
-            seen = self.look(open()?, every, turns, cancel)?;
-        }
-        if seen.frames.len() < CLIP_FRAMES {
-            return Err(ClipError::TooShort { frames: seen.grabbed });
+        let spread = || Frames::spread(open()?, CLIP_FRAMES as u64, of).map_err(PipelineError::from);
+        let mut seen = self.look(spread()?, |_| true, 0, cancel)?;
+        if seen.frames.len() == CLIP_FRAMES {
+            if let Some(turns) = seen.votes.at_the_end() {
+                seen = self.look(spread()?, |_| true, turns, cancel)?;
+            }
+        } else {
+            // Some of these could not be decoded: as many, spread over those that can be.
+            let all = || Frames::start(open()?, Every::exact(1)).map_err(PipelineError::from);
+            let (mut frames, mut sound) = (all()?, 0);
+            while frames.next(&stop).map_err(PipelineError::from)?.is_some() {
+                sound += 1;
+            }
+            let is_chosen = |number: u32| is_in_spread(CLIP_FRAMES as u64, sound, number.into());
+            seen = self.look(all()?, is_chosen, 0, cancel)?;
+            if let Some(turns) = seen.votes.at_the_end() {
+                seen = self.look(all()?, is_chosen, turns, cancel)?;
+            }
+            if seen.frames.len() < CLIP_FRAMES {
+                return Err(ClipError::TooShort { frames: sound });
+            }
         }
         if self.vision.reads_clips() {
             let meshes: Vec<_> = seen.frames.iter().map(|frame| frame.mesh.clone()).collect();
@@ -52,19 +65,24 @@ impl Pipeline {
         Verdict::of_frames(&read).ok_or(ClipError::NoFace)
     }
 
-    /// The faces of every `every`-th frame, until there are enough.
-    fn look(&self, video: Opened, every: u64, turns: u8, cancel: &Cancel) -> Result<Seen, PipelineError> {
-        let every = u32::try_from(every).unwrap_or(u32::MAX);
-        let mut frames = Frames::start(video, Every::exact(every))?;
+    /// The faces of those frames that are chosen by their index, until there are enough.
+    fn look(
+        &self,
+        mut frames: Frames,
+        choose: impl Fn(u32) -> bool,
+        turns: u8,
+        cancel: &Cancel,
+    ) -> Result<Seen, PipelineError> {
         frames.turn(turns);
         let mut second = SecondLook::default();
-        let mut seen = Seen { frames: Vec::with_capacity(CLIP_FRAMES), grabbed: 0, votes: TurnVotes::default() };
+        let mut seen = Seen { frames: Vec::with_capacity(CLIP_FRAMES), votes: TurnVotes::default() };
         while seen.frames.len() < CLIP_FRAMES
             && let Some(sample) = frames.next(&|| cancel.is_cancelled())?
         {
-            seen.frames.push(self.read(&sample, &mut second, &mut seen.votes)?);
+            if choose(sample.index) {
+                seen.frames.push(self.read(&sample, &mut second, &mut seen.votes)?);
+            }
         }
-        seen.grabbed = frames.passed();
         Ok(seen)
     }
 
@@ -88,11 +106,10 @@ impl Pipeline {
 /// What one pass through a clip saw.
 struct Seen {
     frames: Vec<Frame>,
-    /// Frames passed.
-    grabbed: u64,
     votes: TurnVotes,
 }
 
+/// What was seen of one frame.
 struct Frame {
     mesh: Option<(Mesh, i32, i32)>,
     /// The largest face, and how much it counts.

@@ -55,7 +55,7 @@ impl PipelineError {
     /// Whether another try cannot help: the video itself is at fault.
     pub fn is_permanent(&self) -> bool {
         use ProbeError as P;
-        matches!(self, Self::Video(P::NotAVideo | P::TooLong { .. } | P::TooLarge { .. }))
+        matches!(self, Self::Video(error) if !matches!(error, P::Unreadable(_)))
     }
 
     /// Whether something is missing on this machine that an operator has to put in place.
@@ -82,6 +82,19 @@ impl PipelineError {
             Self::Video(ProbeError::NotAVideo) => "The file is not a video that can be read. Send an MP4, MOV, AVI, \
                  MKV or WebM file that plays on your own device."
                 .to_owned(),
+            Self::Video(ProbeError::NoDecoder { codec }) => format!(
+                "The pictures of the video are coded as {codec}, which this service cannot decode. Send it as H.264, which \
+                 every device can write."
+            ),
+            Self::Video(ProbeError::Undecodable { codec }) => format!(
+                "No picture of the video could be decoded ({codec}): the file is damaged. Export it again and send that."
+            ),
+            Self::Video(ProbeError::Encrypted) => {
+                "The video is encrypted. Send a copy that plays without a key.".to_owned()
+            }
+            Self::Video(ProbeError::Picture { format }) => {
+                format!("The file is a single picture ({format}) and no video. Send a video.")
+            }
             Self::Video(ProbeError::TooLong { duration_s, limit_s }) => format!(
                 "The video lasts {} minutes; the limit is {} minutes. Cut it, or send it in parts.",
                 minutes(*duration_s),
@@ -119,6 +132,10 @@ mod tests {
             (ProbeError::NotAVideo.into(), true, "not_a_video"),
             (ProbeError::TooLong { duration_s: 10_801.0, limit_s: 7200 }.into(), true, "video_too_long"),
             (ProbeError::TooLarge { width: 9, height: 9, limit: 80 }.into(), true, "picture_too_large"),
+            (ProbeError::NoDecoder { codec: "xyz1".to_owned() }.into(), true, "codec_unknown"),
+            (ProbeError::Undecodable { codec: "h264".to_owned() }.into(), true, "undecodable"),
+            (ProbeError::Encrypted.into(), true, "encrypted"),
+            (ProbeError::Picture { format: "JPEG" }.into(), true, "still_picture"),
             (unreadable().into(), false, "source_unreadable"),
             (FramesError::Video(unreadable()).into(), false, "source_unreadable"),
             (PipelineError::Decoder("/secret/path".to_owned()), false, "decoder_failed"),

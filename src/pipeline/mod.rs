@@ -32,7 +32,7 @@ pub use lazy::LazyPipeline;
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Progress {
     pub frames_done: u64,
-    /// As far as the container tells; 0 where it does not.
+    /// As far as the container tells; 0 where it does not, or tells fewer than there are.
     pub frames_total: u64,
 }
 

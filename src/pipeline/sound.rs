@@ -84,6 +84,9 @@ fn listen(
         Err(error) => {
             tracing::warn!(%error, "the sound track was not analyzed");
             let text = match &error {
+                Failed::Sound(SoundError::Encrypted) => {
+                    "The sound track is encrypted, so nothing is said about speech."
+                }
                 Failed::Sound(_) => "The sound track could not be decoded, so nothing is said about speech.",
                 Failed::Engine(error) if error.is_missing() => {
                     "The sound track was not analyzed: the model that finds speech, silero_vad, is not installed."

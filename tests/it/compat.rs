@@ -442,6 +442,30 @@ async fn the_limits_of_a_video_hold_for_calls_that_are_answered_at_once() {
     }
 }
 
+#[tokio::test]
+async fn a_video_that_cannot_be_decoded_is_the_clients_fault_in_every_call() {
+    let models = clips::models();
+    let service = Service::start(with(&models)).await;
+    let key = key(&service, &[Scope::Analyze]).await;
+    let whole = small_clip();
+    let entry = whole.windows(4).rposition(|found| found == b"avc1").unwrap();
+    let mut unknown = whole.clone();
+    unknown[entry..entry + 4].copy_from_slice(b"xyz1");
+    let mut broken = whole.clone();
+    let record = whole.windows(4).position(|found| found == b"avcC").unwrap();
+    broken[record + 9..record + 40].fill(0xFF);
+    let data = whole.windows(4).position(|found| found == b"mdat").unwrap();
+    broken[data + 4..data + 400].fill(0);
+    for (video, codec) in [(unknown, "xyz1"), (broken, "h264")] {
+        for (index, request) in at_once(&service, &key, &video).into_iter().enumerate() {
+            let answer = request.send().await.unwrap();
+            assert_eq!(answer.status(), StatusCode::UNPROCESSABLE_ENTITY, "{codec}, call {index}");
+            let body = json(answer).await;
+            assert!(body["error"].as_str().unwrap().contains(codec), "{codec}, call {index}: {body}");
+        }
+    }
+}
+
 struct Panics;
 
 impl Analyzer for Panics {

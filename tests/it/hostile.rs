@@ -86,7 +86,10 @@ async fn a_video_that_is_cut_off_anywhere_is_refused_or_its_good_part_taken() {
             let status = response.status().as_u16();
             let body: Value = response.json().await.unwrap();
             match status {
-                422 => assert_eq!(body["code"], "not_a_video", "{name}, {tenth}"),
+                // An index without pictures, or with the beginning of one.
+                422 => {
+                    assert!(body["code"] == "not_a_video" || body["code"] == "undecodable", "{name}, {tenth}: {body}");
+                }
                 202 => {
                     taken += 1;
                     let url = format!("{}/results/{}", service.base, body["token"].as_str().unwrap());

@@ -5,8 +5,10 @@ mod geometry;
 mod media;
 mod parts;
 mod people;
+mod refusals;
 mod remote;
 mod sampling;
+mod times;
 mod variations;
 
 use std::path::Path;
@@ -253,6 +255,25 @@ fn progress_rises_to_the_end() {
     assert!(told.is_sorted_by_key(|progress| progress.frames_done), "{told:?}");
     assert_eq!(told.first(), Some(&Progress { frames_done: 0, frames_total: 472 }));
     assert_eq!(told.last(), Some(&Progress { frames_done: 472, frames_total: 472 }));
+}
+
+#[test]
+fn progress_of_a_video_whose_length_is_not_known_is_not_complete_before_the_end() {
+    let (pipeline, _models) = pipeline();
+    let clips = Clips::new();
+    let recorded = clips.moving("recorded.webm", 60.0, "-c:v libvpx -deadline realtime -live 1");
+    let mut bytes = std::fs::read(clips.moving("plain.webm", 60.0, "-c:v libvpx -deadline realtime")).unwrap();
+    let at = bytes.windows(3).position(|found| found == [0x44, 0x89, 0x88]).unwrap() + 3;
+    bytes[at..at + 8].copy_from_slice(&3000.0_f64.to_be_bytes());
+    for path in [recorded, clips.write("lying.webm", &bytes)] {
+        let told = Mutex::new(Vec::new());
+        let tell = |progress: Progress| told.lock().unwrap().push(progress);
+        pipeline.analyze(&Source::File(path), EVERY_20TH, &tell, &Cancel::default()).unwrap();
+        let told = told.into_inner().unwrap();
+        let (last, before) = told.split_last().unwrap();
+        assert_eq!(*last, Progress { frames_done: 1500, frames_total: 1500 });
+        assert!(before.iter().all(|told| told.frames_total == 0 || told.frames_done < told.frames_total), "{told:?}");
+    }
 }
 
 #[test]

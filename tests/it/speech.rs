@@ -332,3 +332,24 @@ fn a_sound_track_that_cannot_be_decoded_costs_the_speech_and_not_the_analysis() 
     let said = analysis.warnings.iter().any(|warning| warning.contains("sound track could not be"));
     assert!(analysis.speech.is_none() && said, "{:?}", analysis.warnings);
 }
+
+#[test]
+fn speech_stands_on_the_same_clock_as_the_faces() {
+    let (pipeline, _models) = pipeline();
+    let clips = Clips::new();
+    std::os::unix::fs::symlink(shared("speech_and_face.mp4"), clips.path("whole.mp4")).unwrap();
+    clips.make("talk.mp4", "-i $whole.mp4 -t 8 -c copy");
+    let plain = analyze(&pipeline, &clips.path("talk.mp4"));
+    let begins = |analysis: &Analysis| analysis.speech.as_ref().unwrap().spans[0].start_s;
+    // The pictures begin 3 s after the sound, and then the sound 2 s after the pictures.
+    for (name, arguments, (pictures_s, sound_s)) in [
+        ("pictures.mp4", "-i $talk.mp4 -itsoffset 3 -i $talk.mp4 -map 1:v -map 0:a -c copy", (3.0, 0.0)),
+        ("sound.mkv", "-i $talk.mp4 -itsoffset 2 -i $talk.mp4 -map 0:v -map 1:a -c copy", (0.0, 2.0)),
+    ] {
+        let late = analyze(&pipeline, &clips.make(name, arguments));
+        let (face, before) = (&late.faces[0], &plain.faces[0]);
+        assert!((face.first_s - before.first_s - pictures_s).abs() < 0.05, "{name}: {face:?}");
+        assert!((face.last_s - before.last_s - pictures_s).abs() < 0.05, "{name}: {face:?}");
+        assert!((begins(&late) - begins(&plain) - sound_s).abs() < 0.05, "{name}: {:?}", late.speech);
+    }
+}

@@ -103,6 +103,27 @@ async fn a_clip_has_one_of_five_emotions() {
 }
 
 #[tokio::test]
+async fn a_recording_without_a_duration_has_the_emotion_of_all_of_it() {
+    let models = clips::models();
+    let house = House::with(&models, |_| {}).await;
+    let made = Clips::new();
+    std::os::unix::fs::symlink(clips::shared("single_face.mp4"), made.path("face.mp4")).unwrap();
+    made.make("before.png", "-ss 0.05 -i $face.mp4 -frames:v 1");
+    made.make("smile.png", "-ss 1.2 -i $face.mp4 -frames:v 1");
+    // Neutral for a second, and then a smile.
+    made.make(
+        "plain.webm",
+        "-loop 1 -t 1 -i $before.png -loop 1 -t 6 -i $smile.png -filter_complex \
+         [0:v]fps=30,setsar=1[a];[1:v]fps=30,setsar=1[b];[a][b]concat=n=2:v=1,format=yuv420p -c:v libvpx -b:v 1M",
+    );
+    let recorded = made.make("recorded.webm", "-i $plain.webm -c copy -live 1");
+    for path in [made.path("plain.webm"), recorded] {
+        let (status, told) = house.told("/predict", &body(&std::fs::read(&path).unwrap())).await;
+        assert_eq!((status, &told["emotion"]), (200, &json!("Happy")), "{}: {told}", path.display());
+    }
+}
+
+#[tokio::test]
 async fn a_clip_that_says_nothing_is_refused_in_that_services_shape() {
     let no_face = shared("no_face.mp4");
     let models = clips::models();

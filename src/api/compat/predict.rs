@@ -35,6 +35,7 @@ pub struct Prediction {
               (status = 400, description = "The body cannot be read, holds no video, fewer than 15 frames, or no face"),
               (status = 408, description = "The body stalled or took too long"),
               (status = 413, description = "More than `thumbnails.max_video`"),
+              (status = 422, description = "A video that cannot be decoded"),
               (status = 429, description = "Too many videos at once; `Retry-After` says when to try again"),
               (status = 503, description = "The model cannot be loaded, or there is too little memory"),
               (status = 504, description = "Not done within `sync.deadline_s`")))]

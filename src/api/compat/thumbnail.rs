@@ -40,6 +40,7 @@ pub struct Thumbnail {
               (status = 400, description = "The body cannot be read, holds no video, or `duration` is out of range"),
               (status = 408, description = "The body stalled or took too long"),
               (status = 413, description = "More than `thumbnails.max_video`"),
+              (status = 422, description = "A video that cannot be decoded"),
               (status = 429, description = "Too many videos at once; `Retry-After` says when to try again"),
               (status = 503, description = "There is no encoder, or too little memory"),
               (status = 504, description = "Not done within `sync.deadline_s`")))]

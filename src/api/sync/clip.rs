@@ -108,9 +108,7 @@ pub async fn with_clip<W: Send + 'static, T: Send + 'static>(
             return Err(too_large(settings.thumbnails.max_video.0));
         }
         let wanted = check(&said)?;
-        if !media::sniff(&video) {
-            return Err(AnalyzeError::NotAVideo.into());
-        }
+        media::sniff(&video[..video.len().min(media::HEAD)]).map_err(AnalyzeError::Refused)?;
         let mut upload = spool.begin().await.map_err(AnalyzeError::from)?;
         upload.write(video).await.map_err(AnalyzeError::from)?;
         upload.finish().await.map_err(AnalyzeError::from)?;

@@ -30,8 +30,9 @@ pub const SAMPLE_EVERY: std::ops::RangeInclusive<u32> = 1..=10_000;
 pub const MAX_FACES: std::ops::RangeInclusive<u32> = 1..=100;
 /// Options, as fields of a form and as parameters of a query.
 const OPTIONS: [&str; 7] = ["sample_every", "sampling", "max_faces", "language", "gaze", "speech", "detail"];
-/// Bytes that `media::sniff` wants to see.
-const HEAD: usize = 64;
+
+/// So many bytes tell most containers.
+const FIRST: usize = 64;
 
 /// What a form held.
 pub struct Form {
@@ -191,16 +192,15 @@ pub async fn store(
     shelf: &dyn Shelf,
 ) -> Result<(Box<dyn Upload>, [u8; 32]), AnalyzeError> {
     let mut head = BytesMut::new();
-    while head.len() < HEAD {
+    // MPEG-TS alone is not known by its very first bytes.
+    while head.len() < media::HEAD && (head.len() < FIRST || media::sniff(&head).is_err()) {
         let Some(chunk) = chunks.try_next().await? else { break };
         head.extend_from_slice(&chunk);
     }
     if head.is_empty() {
         return Err(AnalyzeError::EmptyVideo);
     }
-    if !media::sniff(&head) {
-        return Err(AnalyzeError::NotAVideo);
-    }
+    media::sniff(&head).map_err(AnalyzeError::Refused)?;
     let mut upload = shelf.begin().await?;
     let mut digest = Sha256::new();
     digest.update(&head);

@@ -7,6 +7,7 @@ use crate::api::incoming::BodyError;
 use crate::blob::BlobError;
 use crate::config::ByteSize;
 use crate::media::ProbeError;
+use crate::pipeline::PipelineError;
 use crate::report::Unsendable;
 use crate::report::webhook::UrlError;
 use crate::store::{StoreError, UsedUp};
@@ -35,8 +36,6 @@ pub enum AnalyzeError {
     TwoVideos,
     #[error("the video is empty")]
     EmptyVideo,
-    #[error("not a video by its first bytes")]
-    NotAVideo,
     #[error("refused: {0}")]
     Refused(ProbeError),
     #[error("unknown field {field:?}")]
@@ -228,14 +227,23 @@ impl AnalyzeError {
                 "The video is empty",
                 format!("{subject} has no bytes. Check the path and send it again."),
             ),
-            E::NotAVideo | E::Refused(ProbeError::NotAVideo) => of_file(
+            E::Refused(ProbeError::NotAVideo) => of_file(
                 "not_a_video",
                 "Not a video",
                 format!(
-                    "{subject} is not an MP4, MOV, MKV, WebM or AVI video with a picture that can be read. Export it \
-                     again and send that."
+                    "{subject} is not an MP4, MOV, MKV, WebM, AVI, MPEG-TS, MPEG-PS, FLV or GIF video with a picture \
+                     that can be read. Export it again and send that."
                 ),
             ),
+            E::Refused(
+                reason @ (ProbeError::NoDecoder { .. }
+                | ProbeError::Undecodable { .. }
+                | ProbeError::Encrypted
+                | ProbeError::Picture { .. }),
+            ) => {
+                let code = reason.code();
+                of_file(code, "The video cannot be decoded", PipelineError::from(reason).detail())
+            }
             E::Refused(reason) => {
                 let detail = sentence(&reason.to_string());
                 of_file(reason.code(), "The video is outside of the limits", detail)

@@ -188,7 +188,7 @@ async fn start(api: Api, caller: Caller, upload: PartedUpload, wanted: Wanted) -
     let queued = queue(&api, &caller, &upload, &wanted).await;
     match &queued {
         Ok((_, Enqueued::New | Enqueued::Before(_))) => {}
-        Err(UploadError::Body(AnalyzeError::NotAVideo | AnalyzeError::Refused(_))) => {
+        Err(UploadError::Body(AnalyzeError::Refused(_))) => {
             tracing::info!("an upload in parts was refused");
             blobs.delete(&upload.video_key).await?;
             store.forget_upload(upload.id).await?;

@@ -16,6 +16,9 @@ use crate::store::{Job, Status, StoredAnalysis};
 /// Seconds after which asking again makes sense, while a job is unfinished.
 pub const POLL_AGAIN_S: u64 = 2;
 
+/// No share of a running job is larger.
+const ALMOST: f64 = 0.99;
+
 /// The state of a job; with the result once there is one.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Result)]
@@ -132,7 +135,8 @@ impl ProgressView {
         let (stage, fraction) = match job.status {
             Status::Queued => ("waiting", Some(0.0)),
             Status::Running if frames_done == 0 => ("opening", Some(0.0)),
-            Status::Running => ("analyzing", (frames_total > 0).then(|| share(frames_done, frames_total))),
+            // The last frame is not the end: what was seen is put together after it.
+            Status::Running => ("analyzing", (frames_total > 0).then(|| share(frames_done, frames_total).min(ALMOST))),
             Status::Done => ("finished", Some(1.0)),
             Status::Failed | Status::Cancelled | Status::Expired => {
                 ("finished", (frames_total > 0).then(|| share(frames_done, frames_total)))

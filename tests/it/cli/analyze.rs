@@ -82,9 +82,17 @@ fn a_refused_input_and_a_missing_model_have_exit_codes_of_their_own() {
     let clips = Clips::new();
     let clip = clips.moving("clip.mp4", 1.0, "-c:v mpeg4");
     let text = clips.write("text.mp4", b"no video");
+    let mut bytes = std::fs::read(clips.moving("whole.mp4", 1.0, "-c:v libx264 -pix_fmt yuv420p")).unwrap();
+    let entry = bytes.windows(4).rposition(|found| found == b"avc1").unwrap();
+    bytes[entry..entry + 4].copy_from_slice(b"xyz1");
+    let unknown = clips.write("unknown.mp4", &bytes);
+    let still = clips.make("still.png", "-f lavfi -i testsrc=size=64x64 -frames:v 1");
     let (clip, text) = (clip.to_str().unwrap(), text.to_str().unwrap());
+    let (unknown, still) = (unknown.to_str().unwrap(), still.to_str().unwrap());
     for (arguments, code, says) in [
         (vec![text], 3, "not a video"),
+        (vec![unknown], 3, "coded as xyz1"),
+        (vec![still], 3, "a single picture (PNG)"),
         (vec!["/nowhere/clip.mp4"], 3, "cannot be read"),
         (vec![clip], 4, "visage doctor"),
         (vec!["-"], 2, "standard input"),

@@ -71,15 +71,27 @@ fn every_container_and_codec_is_read_to_its_last_frame() {
         ("m.mkv", "-c:v libx264 -pix_fmt yuv444p", "h264"),
         ("n.mkv", "-c:v libx265 -x265-params log-level=none -pix_fmt gray12le", "hevc"),
         ("o.avi", "-c:v mjpeg -pix_fmt yuvj420p", "mjpeg"),
+        ("q.ts", "-c:v libx264 -pix_fmt yuv420p", "h264"),
+        ("r.m2ts", "-c:v libx264 -pix_fmt yuv420p", "h264"),
+        ("s.ts", "-c:v libx265 -x265-params log-level=none -pix_fmt yuv420p", "hevc"),
+        ("t.mpg", "-c:v mpeg2video", "mpeg2video"),
+        ("u.flv", "-c:v libx264 -pix_fmt yuv420p", "h264"),
+        ("v.flv", "-c:v flv1", "flv1"),
+        ("w.gif", "-c:v gif", "gif"),
     ] {
         let path = clips.moving(name, 1.2, codec);
         let probe = probed(&path);
         assert_eq!((probe.codec.as_str(), probe.width, probe.height), (short, 160, 120), "{name}");
-        assert!((probe.fps - 25.0).abs() < 0.01, "{name}: {probe:?}");
-        assert!((probe.duration_s - 1.2).abs() < 0.05, "{name}: {probe:?}");
-        assert_eq!((probe.frames_total, probe.has_audio), (30, false), "{name}");
+        assert!(!probe.has_audio, "{name}");
+        // MPEG-PS and GIF have no header that tells.
+        if !name.ends_with(".mpg") && !name.ends_with(".gif") {
+            assert!((probe.fps - 25.0).abs() < 0.01, "{name}: {probe:?}");
+            assert!((probe.duration_s - 1.2).abs() < 0.05, "{name}: {probe:?}");
+            assert_eq!(probe.frames_total, 30, "{name}");
+        }
         let (times, pictures, end) = read(&path, 7);
-        assert_eq!((end.frames_total, &end.warning), (30, &None), "{name}");
+        assert!((end.duration_s - 1.2).abs() < 0.02 && (end.fps - 25.0).abs() < 0.01, "{name}: {end:?}");
+        assert_eq!((end.frames_total, &end.warnings), (30, &vec![]), "{name}");
         assert_same_times(&times, &[0.0, 0.28, 0.56, 0.84, 1.12]);
         assert_eq!(pictures[0].typ(), opencv::core::CV_8UC3, "{name}");
     }
@@ -97,7 +109,7 @@ fn times_of_a_variable_frame_rate_are_the_streams_own() {
         assert!(expected.windows(2).any(|pair| pair[1] - pair[0] > 1.0), "{name}: the clip has a gap");
         let (times, _, end) = read(&path, 1);
         assert_same_times(&times, &expected);
-        assert_eq!(end.warning, None, "{name}");
+        assert_eq!(end.warnings, [] as [String; 0], "{name}");
         let (times, _, _) = read(&path, 20);
         assert_same_times(&times, &expected.iter().copied().step_by(20).collect::<Vec<_>>());
     }
@@ -116,7 +128,7 @@ fn times_count_from_the_start_of_a_stream_that_begins_late_or_reorders_pictures(
         let (times, _, end) = read(&path, 1);
         assert_same_times(&times, &frame_times(&path));
         assert!(times[0] < 0.1, "{name} starts at {}", times[0]);
-        assert_eq!((end.frames_total, end.warning), (50, None), "{name}");
+        assert_eq!((end.frames_total, end.warnings), (50, vec![]), "{name}");
     }
 }
 
@@ -179,7 +191,7 @@ fn real_clips_are_described_as_they_are() {
         );
         assert!((probe.fps - fps).abs() < 0.05 && (probe.duration_s - duration_s).abs() < 0.02, "{name}: {probe:?}");
         let (times, _, end) = read(&path, 1);
-        assert_eq!((end.frames_total, probe.frames_total, end.warning), (shown, stored, None), "{name}");
+        assert_eq!((end.frames_total, probe.frames_total, end.warnings), (shown, stored, vec![]), "{name}");
         assert_same_times(&times, &frame_times(&path));
     }
 }
@@ -194,8 +206,8 @@ fn a_damaged_tail_gives_the_good_part_and_a_warning() {
         let (times, _, end) = read(&cut, 5);
         assert!((40..170).contains(&end.frames_total), "{name}: {end:?}");
         assert_eq!(times.len() as u64, end.frames_total.div_ceil(5), "{name}");
-        let warning = end.warning.unwrap_or_else(|| panic!("{name}: no warning"));
-        assert!(warning.contains("damaged or cut off"), "{name}: {warning}");
+        let said = |words: &str| end.warnings.iter().any(|warning| warning.contains(words));
+        assert!(said("damaged or cut off"), "{name}: {:?}", end.warnings);
     }
 }
 
@@ -211,7 +223,7 @@ fn a_sound_track_that_outlasts_the_pictures_is_no_damage() {
         let probe = probed(&path);
         assert!(probe.has_audio && probe.duration_s > 5.9, "{probe:?}");
         let (_, _, end) = read(&path, 1);
-        assert_eq!((end.frames_total, end.warning), (50, None), "{name}");
+        assert_eq!((end.frames_total, end.warnings), (50, vec![]), "{name}");
     }
 }
 
@@ -228,8 +240,11 @@ fn a_still_picture_beside_minutes_of_sound_is_not_the_end() {
             ),
         );
         let (times, _, end) = read(&path, 1);
-        assert_same_times(&times, &frame_times(&path));
-        assert!((49..52).contains(&end.frames_total) && end.warning.is_none(), "{name}: {end:?}");
+        // In MKV, the lead-in of the sound comes before the first picture.
+        let since_first: Vec<f64> = times.iter().map(|time| time - times[0]).collect();
+        assert_same_times(&since_first, &frame_times(&path));
+        assert!((0.0..0.03).contains(&times[0]), "{name}: {}", times[0]);
+        assert!((49..52).contains(&end.frames_total) && end.warnings.is_empty(), "{name}: {end:?}");
     }
 }
 

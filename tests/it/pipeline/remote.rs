@@ -88,11 +88,11 @@ fn a_server_that_refuses_is_at_fault_and_not_the_video() {
 }
 
 /// Decodes all of a source and says how it ended.
-fn decode(source: &Source) -> Result<Option<String>, FramesError> {
+fn decode(source: &Source) -> Result<Vec<String>, FramesError> {
     let limits = Settings::defaults().unwrap().video;
     let mut frames = Frames::start(Opened::open(source, &limits)?, Every::exact(10))?;
     while frames.next(&|| false)?.is_some() {}
-    frames.end(|| false).map(|end| end.warning)
+    frames.end(|| false).map(|end| end.warnings)
 }
 
 #[test]
@@ -103,10 +103,10 @@ fn a_connection_that_breaks_off_is_no_damaged_video() {
     assert!(whole.len() > 1_000_000, "longer than what a socket buffers: {}", whole.len());
     let half = whole.len() / 2;
 
-    assert_eq!(decode(&serve(file(whole.clone(), None))).unwrap(), None);
+    assert_eq!(decode(&serve(file(whole.clone(), None))).unwrap(), [] as [String; 0]);
     // The file itself is cut off: the good part is used.
     let cut = decode(&serve(file(whole[..half].to_vec(), None))).unwrap();
-    assert!(cut.as_ref().is_some_and(|warning| warning.contains("damaged or cut off")), "{cut:?}");
+    assert!(cut.iter().any(|warning| warning.contains("damaged or cut off")), "{cut:?}");
     // The server promises all of it and stops in the middle, each time.
     let broken = decode(&serve(file(whole, Some(half))));
     assert!(matches!(broken, Err(FramesError::Video(ProbeError::Unreadable(_)))), "{broken:?}");

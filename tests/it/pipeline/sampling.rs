@@ -1,12 +1,13 @@
 //! What is left undecoded must not show: sampled frames against those of full decoding.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::process::Command;
 
 use opencv::core::{Mat, MatTraitConst, MatTraitConstManual};
 use visage::analysis::Sampling;
 use visage::config::{Hwaccel, Settings, Video};
-use visage::media::{End, Every, Frames, Opened, Source};
+use visage::media::{End, Every, Frames, FramesError, Opened, Source};
 
 use crate::support::clips::{Clips, frame_times};
 
@@ -75,7 +76,7 @@ fn is_exact(path: &Path, name: &str) {
         let distance = distance(picture, told);
         assert!(distance < 2.0, "{name}: frame {index} is {distance} away from what ffmpeg makes of it");
     }
-    for every in [2, 3, 7, 20, 33, 1000] {
+    for every in [2, 3, 4, 5, 7, 8, 20, 33, 1000] {
         let (some, sampled) = read(path, every, Sampling::Exact);
         assert_eq!(sampled, end, "{name}, every {every}th");
         assert_eq!(some.len(), all.len().div_ceil(every as usize), "{name}, every {every}th");
@@ -131,6 +132,72 @@ fn frames_that_are_passed_over_leave_the_others_as_they_are() {
     ] {
         is_exact(&clips.moving(name, 4.2, &codec), name);
     }
+}
+
+#[test]
+fn pictures_that_stand_for_themselves_without_being_starts_are_exact() {
+    let clips = Clips::new();
+    // The picture changes as a whole every 0.7 s: x264 answers with I pictures that are no IDR pictures.
+    let cuts = "-f lavfi -i testsrc=size=160x120:rate=25:duration=8 -vf negate=enable=lt(mod(t\\,1.4)\\,0.7) -pix_fmt yuv420p \
+                -c:v libx264 -g 999";
+    for (name, codec) in [
+        // Places follow from `frame_num`, which counts to 16 and begins anew (picture order count type 2).
+        ("counted.mp4", "-bf 0 -refs 1 -keyint_min 400"),
+        ("counted-three.mkv", "-bf 0 -refs 3 -keyint_min 400"),
+        ("counted-baseline.mp4", "-bf 0 -refs 1 -keyint_min 400 -profile:v baseline -x264-params slices=2"),
+        ("ordered.mp4", "-bf 3 -b_strategy 0 -keyint_min 400"),
+        // Key samples that are no IDR pictures, with and without the message that one may begin there.
+        ("open.mp4", "-bf 2 -g 20 -x264-params open-gop=1"),
+        ("silent.mp4", "-bf 2 -g 20 -x264-params open-gop=1 -bsf:v filter_units=remove_types=6"),
+        ("silent.mkv", "-bf 3 -g 20 -x264-params open-gop=1:b-pyramid=normal:ref=4 -bsf:v filter_units=remove_types=6"),
+    ] {
+        is_exact(&clips.make(name, &format!("{cuts} {codec}")), name);
+    }
+}
+
+/// `VISAGE_CORPUS=FOLDER cargo test --test it -- --ignored every_video_of_a_folder --nocapture`
+#[test]
+#[ignore = "wants a folder of videos, named by VISAGE_CORPUS"]
+fn every_video_of_a_folder_is_sampled_as_full_decoding_would() {
+    let folder = std::env::var_os("VISAGE_CORPUS").expect("VISAGE_CORPUS names a folder");
+    let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    let limits = Settings::defaults().unwrap().video;
+    let (mut read_whole, mut wrong) = (0, Vec::new());
+    for path in paths {
+        let begin = |frames| {
+            Opened::open(&Source::File(path.clone()), &limits)
+                .map_err(FramesError::from)
+                .and_then(|video| Frames::start(video, Every::exact(frames)))
+        };
+        let hashes = |frames| -> Result<(Vec<(f64, u64)>, End), FramesError> {
+            let (mut frames, mut seen) = (begin(frames)?, Vec::new());
+            while let Some(sample) = frames.next(&|| false)? {
+                let mut hasher = DefaultHasher::new();
+                bytes(&sample.picture).hash(&mut hasher);
+                seen.push((sample.time_s, hasher.finish()));
+            }
+            Ok((seen, frames.end(|| false)?))
+        };
+        let (all, is_sound) = match hashes(1) {
+            Ok((all, end)) => (all, !end.warnings.iter().any(|warning| warning.contains("damaged"))),
+            Err(error) => {
+                println!("{}: {error}", path.display());
+                continue;
+            }
+        };
+        read_whole += 1;
+        for every in [1, 2, 3, 4, 5, 7, 8, 20] {
+            let (some, _) = hashes(every).unwrap();
+            // Damaged pictures are left out, and the others keep their times.
+            let differs = is_sound && some != all.iter().copied().step_by(every as usize).collect::<Vec<_>>();
+            if differs || some.iter().any(|sample| !all.contains(sample)) {
+                wrong.push(format!("{}, every {every}th", path.display()));
+            }
+        }
+    }
+    println!("{read_whole} videos");
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]

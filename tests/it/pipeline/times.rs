@@ -1,0 +1,250 @@
+//! One clock: pictures and sound stand at their time in the file, whatever its header and its time stamps say.
+
+use std::path::Path;
+
+use visage::config::{Settings, Video};
+use visage::media::{End, Every, Frames, FramesError, Opened, Probe, SOUND_RATE, Sound, Source, count_pictures, probe};
+
+use crate::support::clips::Clips;
+
+/// Pictures for 4 s and a tone for as long.
+const TALK: &str = "-f lavfi -i testsrc=size=64x64:rate=25:duration=4 -f lavfi -i sine=duration=4";
+
+fn limits() -> Video {
+    Settings::defaults().unwrap().video
+}
+
+fn file(path: &Path) -> Source {
+    Source::File(path.to_owned())
+}
+
+/// What was told before, the times of all pictures, and what was found.
+fn read(path: &Path) -> (Probe, Vec<f64>, End) {
+    let video = Opened::open(&file(path), &limits()).unwrap();
+    let told = video.probe().clone();
+    let mut frames = Frames::start(video, Every::exact(1)).unwrap();
+    let mut times = Vec::new();
+    while let Some(sample) = frames.next(&|| false).unwrap() {
+        times.push(sample.time_s);
+    }
+    assert!(times.windows(2).all(|pair| pair[0] < pair[1]), "{}: {times:?}", path.display());
+    (told, times, frames.end(|| false).unwrap())
+}
+
+/// Where the tone begins and ends, in seconds.
+fn tone(path: &Path) -> (f64, f64) {
+    let mut sound = Sound::open(&file(path), &limits(), || false).unwrap().unwrap();
+    let samples: Vec<f32> = std::iter::from_fn(|| sound.next(&|| false).unwrap()).flatten().collect();
+    let loud = |sample: &f32| sample.abs() > 0.02;
+    let seconds = |at: usize| at as f64 / f64::from(SOUND_RATE);
+    (seconds(samples.iter().position(loud).unwrap()), seconds(samples.iter().rposition(loud).unwrap()))
+}
+
+fn near(given: f64, wanted: f64) -> bool {
+    (given - wanted).abs() < 0.05
+}
+
+fn says(end: &End, words: &str) -> bool {
+    end.warnings.iter().any(|warning| warning.contains(words))
+}
+
+/// Puts bytes behind the first `name` in a file, after so many others.
+fn patch(bytes: &mut [u8], name: &[u8], after: usize, new: &[u8]) {
+    let at = bytes.windows(name.len()).position(|found| found == name).expect("it is there") + name.len() + after;
+    bytes[at..at + new.len()].copy_from_slice(new);
+}
+
+#[test]
+fn pictures_and_sound_that_begin_apart_stand_at_their_times() {
+    let clips = Clips::new();
+    clips.make("talk.mp4", &format!("{TALK} -c:v libx264 -bf 2 -g 25 -pix_fmt yuv420p -c:a aac"));
+    for ending in ["mp4", "mkv", "mov", "ts", "flv"] {
+        let late = clips.make(
+            &format!("pictures-late.{ending}"),
+            "-i $talk.mp4 -itsoffset 3 -i $talk.mp4 -map 1:v -map 0:a -c copy",
+        );
+        let (_, times, end) = read(&late);
+        assert!(near(times[0], 3.0) && near(times[99], 6.96), "{ending}: {} {}", times[0], times[99]);
+        assert!(near(tone(&late).0, 0.0) && near(end.duration_s, 7.0), "{ending}: {:?} {end:?}", tone(&late));
+        assert_eq!(end.warnings, [] as [String; 0], "{ending}");
+
+        let late = clips
+            .make(&format!("sound-late.{ending}"), "-i $talk.mp4 -itsoffset 2 -i $talk.mp4 -map 0:v -map 1:a -c copy");
+        let (_, times, _) = read(&late);
+        let (begins, ends) = tone(&late);
+        assert!(near(times[0], 0.0) && near(begins, 2.0) && near(ends, 6.0), "{ending}: {} {begins} {ends}", times[0]);
+    }
+}
+
+#[test]
+fn an_edit_list_moves_pictures_and_sound_together() {
+    let clips = Clips::new();
+    // The picture changes and the tone begins 2 s after the start.
+    clips.make(
+        "signal.mp4",
+        "-f lavfi -i color=black:size=64x64:rate=25:duration=5 -f lavfi -i sine=duration=3 \
+         -filter_complex [1:a]adelay=2000[a] -map 0:v -map [a] -c:v libx264 -g 25 -pix_fmt yuv420p -c:a aac",
+    );
+    let cut = clips.make("cut.mp4", "-ss 1.3 -i $signal.mp4 -c copy");
+    let (_, times, _) = read(&cut);
+    assert!(near(times[0], 0.0), "{}", times[0]);
+    // The cut copies pictures from the key frame on, hides those before 1.3 s, and keeps the sound from there.
+    assert!(near(tone(&cut).0, 0.7), "{:?}", tone(&cut));
+}
+
+#[test]
+fn a_part_of_a_live_stream_begins_at_its_own_start() {
+    let clips = Clips::new();
+    let live = "-output_ts_offset 8000 -movflags empty_moov+default_base_moof+frag_discont+frag_keyframe \
+                -avoid_negative_ts disabled";
+    for (name, coding) in [("silent.mp4", "-an"), ("talk.mp4", "-c:a aac")] {
+        let path = clips.make(name, &format!("{TALK} -c:v libx264 -pix_fmt yuv420p {coding} {live}"));
+        let (_, times, end) = read(&path);
+        // The lead-in of the sound, and pictures that are stored in another order, begin it a little earlier.
+        assert!(times[0] < 0.15 && (end.duration_s - 4.0).abs() < 0.15, "{name}: {} {end:?}", times[0]);
+        assert_eq!((end.frames_total, &end.warnings), (100, &vec![]), "{name}");
+    }
+    // As the parts of a stream that goes on for a day.
+    let path = clips.make("day.ts", &format!("{TALK} -c:v libx264 -pix_fmt yuv420p -c:a aac -output_ts_offset 80000"));
+    let (_, times, end) = read(&path);
+    assert!(times[0] < 0.1 && near(end.duration_s, 4.0), "{} {end:?}", times[0]);
+}
+
+#[test]
+fn a_duration_that_is_wrong_is_counted_and_said() {
+    let clips = Clips::new();
+    let path = clips.moving("plain.webm", 8.0, "-c:v libvpx -deadline realtime");
+    let whole = std::fs::read(path).unwrap();
+    for (told_s, is_said) in [(3.0_f64, true), (600.0, true), (143_165.0, true), (0.0, false), (8.3, false)] {
+        let mut bytes = whole.clone();
+        // Duration, of eight bytes, in milliseconds.
+        patch(&mut bytes, &[0x44, 0x89, 0x88], 0, &(told_s * 1000.0).to_be_bytes());
+        let path = clips.write("told.webm", &bytes);
+        assert!(probe(&file(&path), &limits()).is_ok(), "{told_s}");
+        let (_, times, end) = read(&path);
+        assert_eq!((times.len(), end.frames_total), (200, 200), "{told_s}");
+        assert!(near(times[199], 7.96) && (end.duration_s - 8.0).abs() < 0.5, "{told_s}: {end:?}");
+        assert_eq!(says(&end, "The file says that it lasts"), is_said, "{told_s}: {end:?}");
+        assert!(!is_said || near(end.duration_s, 8.0), "{told_s}: {end:?}");
+    }
+    let path = clips.moving("plain.mp4", 2.0, "-c:v libx264 -pix_fmt yuv420p");
+    let mut bytes = std::fs::read(path).unwrap();
+    // Durations with all bits set mean that they are not known.
+    for header in [b"mvhd", b"mdhd"] {
+        patch(&mut bytes, header, 16, &[0xFF; 4]);
+    }
+    let (_, _, end) = read(&clips.write("unknown.mp4", &bytes));
+    assert!(near(end.duration_s, 2.0), "{end:?}");
+}
+
+#[test]
+fn a_recording_without_a_header_has_its_own_length_and_rate() {
+    let clips = Clips::new();
+    for (name, rate, step) in [("camera.webm", 30.0, 1), ("slow.webm", 6.0, 5)] {
+        let path = clips.make(
+            name,
+            &format!(
+                "-f lavfi -i testsrc=size=64x64:rate=30:duration=6 -vf select=not(mod(n\\,{step})) -vsync vfr \
+                 -c:v libvpx -deadline realtime -live 1"
+            ),
+        );
+        // As MediaRecorder leaves it: no duration of a frame either.
+        let mut bytes = std::fs::read(&path).unwrap();
+        if let Some(at) = bytes.windows(3).position(|found| found == [0x23, 0xE3, 0x83]) {
+            // DefaultDuration becomes Void.
+            let length = usize::from(bytes[at + 3] & 0x7F);
+            bytes[at] = 0xEC;
+            bytes[at + 1] = 0x80 | u8::try_from(length + 2).unwrap();
+        }
+        let (told, times, end) = read(&clips.write(&format!("recorded-{name}"), &bytes));
+        assert!(told.duration_s <= 0.0 && told.frames_total == 0, "{name}: {told:?}");
+        assert!(near(end.duration_s, 6.0) && (end.fps - rate).abs() < 0.05, "{name}: {end:?}");
+        assert!(near(times[times.len() - 1], 6.0 - 1.0 / rate) && end.warnings.is_empty(), "{name}: {end:?}");
+    }
+}
+
+#[test]
+fn recordings_that_were_joined_go_on_where_the_first_ends() {
+    let clips = Clips::new();
+    let coded = |name: &str, coding: &str| std::fs::read(clips.make(name, &format!("{TALK} {coding}"))).unwrap();
+    let webm = coded("one.webm", "-c:v libvpx -deadline realtime -c:a libopus -live 1");
+    let cluster = webm.windows(4).position(|found| found == [0x1F, 0x43, 0xB6, 0x75]).unwrap();
+    let ts = coded("one.ts", "-c:v libx264 -bf 2 -g 25 -pix_fmt yuv420p -c:a aac");
+    let flv = coded("one.flv", "-c:v libx264 -bf 2 -g 25 -pix_fmt yuv420p -c:a aac");
+    for (name, bytes) in [
+        ("joined.webm", [&webm[..], &webm[cluster..]].concat()),
+        ("joined.ts", [&ts[..], &ts].concat()),
+        ("joined.flv", [&flv[..], &flv[13..]].concat()),
+    ] {
+        let path = clips.write(name, &bytes);
+        let (_, times, end) = read(&path);
+        assert_eq!(times.len(), 200, "{name}: {times:?}");
+        assert!((times[100] - times[99] - 0.04).abs() < 0.15, "{name}: {} {}", times[99], times[100]);
+        assert!((times[199] - 7.96).abs() < 0.2 && (end.duration_s - 8.0).abs() < 0.2, "{name}: {end:?}");
+        assert!(says(&end, "begin anew"), "{name}: {end:?}");
+        // The sound goes on with the pictures.
+        assert!((tone(&path).1 - end.duration_s).abs() < 0.15, "{name}: {:?} {end:?}", tone(&path));
+    }
+}
+
+#[test]
+fn equal_time_stamps_are_spread_by_the_rate() {
+    let clips = Clips::new();
+    let path = clips.moving("plain.mp4", 2.0, "-c:v libx264 -bf 0 -pix_fmt yuv420p");
+    let whole = std::fs::read(path).unwrap();
+    // One entry: 50 frames of so many ticks each.
+    for ticks in [0_u32, 1] {
+        let mut bytes = whole.clone();
+        patch(&mut bytes, b"stts", 12, &ticks.to_be_bytes());
+        let (_, times, end) = read(&clips.write("equal.mp4", &bytes));
+        assert_eq!(times.len(), 50, "{ticks}");
+        assert!(near(times[49], 1.96) && near(end.duration_s, 2.0), "{ticks}: {} {end:?}", times[49]);
+        assert!((end.fps - 25.0).abs() < 0.1, "{ticks}: {end:?}");
+    }
+}
+
+#[test]
+fn limits_are_judged_by_what_is_there() {
+    let clips = Clips::new();
+    let short = Video { max_duration_s: 3, ..limits() };
+    for (name, coding) in [
+        ("long.mp4", "-c:v libx264 -pix_fmt yuv420p"),
+        ("long.mkv", "-c:v libx264 -pix_fmt yuv420p"),
+        ("long.ts", "-c:v libx264 -pix_fmt yuv420p"),
+        ("long.flv", "-c:v flv1"),
+        ("long.gif", "-c:v gif"),
+    ] {
+        let path = clips.moving(name, 4.0, coding);
+        let outcome = Opened::open(&file(&path), &short).map_err(FramesError::from).and_then(|video| {
+            let mut frames = Frames::start(video, Every::exact(5))?;
+            while frames.next(&|| false)?.is_some() {}
+            Ok(())
+        });
+        assert!(outcome.is_err_and(|error| error.to_string().contains("the limit is 3 s")), "{name}");
+    }
+}
+
+#[test]
+fn a_spread_reaches_over_the_whole_clip_whatever_its_header_says() {
+    let clips = Clips::new();
+    let webm = clips.moving("plain.webm", 8.0, "-c:v libvpx -deadline realtime");
+    let mut bytes = std::fs::read(&webm).unwrap();
+    patch(&mut bytes, &[0x44, 0x89, 0x88], 0, &1000.0_f64.to_be_bytes());
+    for (path, pictures) in [
+        (webm, 200),
+        (clips.write("lying.webm", &bytes), 200),
+        (clips.moving("recorded.webm", 8.0, "-c:v libvpx -deadline realtime -live 1"), 200),
+        (clips.moving("short.mp4", 1.16, "-c:v libx264 -pix_fmt yuv420p"), 29),
+        (clips.moving("least.mp4", 0.6, "-c:v libx264 -pix_fmt yuv420p"), 15),
+        (clips.moving("asp.avi", 4.0, "-c:v mpeg4 -bf 2"), 100),
+    ] {
+        assert_eq!(count_pictures(&file(&path), &limits(), &|| false).unwrap(), pictures, "{}", path.display());
+        let video = Opened::open(&file(&path), &limits()).unwrap();
+        let mut frames = Frames::spread(video, 15, pictures).unwrap();
+        let mut numbers = Vec::new();
+        while let Some(sample) = frames.next(&|| false).unwrap() {
+            numbers.push((sample.time_s * 25.0).round() as u64);
+        }
+        assert_eq!(numbers, (0..15).map(|part| part * pictures / 15).collect::<Vec<_>>(), "{}", path.display());
+    }
+}
