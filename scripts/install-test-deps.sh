@@ -22,3 +22,4 @@ fi
 
 require "${test_parts[@]}"
 "$root/scripts/fetch-axe.sh"
+"$root/scripts/install-s3-servers.sh"

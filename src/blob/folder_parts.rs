@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 
 use super::folder::{Folder, FolderUpload, not_found};
-use super::parts::Parts;
+use super::parts::{Part, PartUpload, Parts};
 use super::{BlobError, Upload, checked};
 
 impl Folder {
@@ -31,37 +32,40 @@ impl Parts for Folder {
         Ok(None)
     }
 
-    async fn begin_part(&self, key: &str, _: &str, number: u32) -> Result<Box<dyn Upload>, BlobError> {
+    async fn begin_part(&self, key: &str, _: &str, number: u32) -> Result<Box<dyn PartUpload>, BlobError> {
         let path = self.part_path(key, number)?;
-        Ok(Box::new(FolderUpload::begin(self, path).await?))
+        Ok(Box::new(PartFile(FolderUpload::begin(self, path).await?)))
     }
 
-    async fn parts(&self, key: &str, _: &str) -> Result<BTreeMap<u32, u64>, BlobError> {
+    async fn parts(&self, key: &str, _: &str) -> Result<Option<BTreeMap<u32, Part>>, BlobError> {
         let path = self.root().join(checked(key)?);
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let (before, mut found) = (format!(".{name}.p"), BTreeMap::new());
         let folder = path.parent().unwrap_or(self.root());
         let mut entries = match tokio::fs::read_dir(folder).await {
             Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(found)),
             Err(error) => return Err(error.into()),
         };
         while let Some(entry) = entries.next_entry().await? {
             let name = entry.file_name();
             let number = name.to_str().and_then(|name| name.strip_prefix(&before)?.strip_suffix(".part")?.parse().ok());
             if let (Some(number), Ok(facts)) = (number, entry.metadata().await) {
-                found.insert(number, facts.len());
+                found.insert(number, Part { size_bytes: facts.len(), tag: None });
             }
         }
-        Ok(found)
+        Ok(Some(found))
     }
 
-    async fn join_parts(&self, key: &str, handle: &str, count: u32) -> Result<(), BlobError> {
+    async fn join_parts(&self, key: &str, handle: &str, parts: &BTreeMap<u32, Part>) -> Result<(), BlobError> {
         let path = self.root().join(checked(key)?);
         if !tokio::fs::try_exists(&path).await? {
+            if parts.is_empty() {
+                return Err(BlobError::NotFound);
+            }
             let mut whole = FolderUpload::begin(self, path).await?;
-            for number in 1..=count {
-                let part = self.part_path(key, number)?;
+            for number in parts.keys() {
+                let part = self.part_path(key, *number)?;
                 whole.append(&part).await.map_err(not_found)?;
             }
             Box::new(whole).finish().await?;
@@ -70,12 +74,26 @@ impl Parts for Folder {
     }
 
     async fn abort_parts(&self, key: &str, handle: &str) -> Result<(), BlobError> {
-        for number in self.parts(key, handle).await?.into_keys() {
+        for number in self.parts(key, handle).await?.unwrap_or_default().into_keys() {
             match tokio::fs::remove_file(self.part_path(key, number)?).await {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
                 _ => {}
             }
         }
         Ok(())
+    }
+}
+
+/// The file of a part being written.
+struct PartFile(FolderUpload);
+
+#[async_trait]
+impl PartUpload for PartFile {
+    async fn write(&mut self, bytes: Bytes) -> Result<(), BlobError> {
+        self.0.write(bytes).await
+    }
+
+    async fn finish(self: Box<Self>) -> Result<Part, BlobError> {
+        Ok(Part { size_bytes: Box::new(self.0).finish().await?, tag: None })
     }
 }

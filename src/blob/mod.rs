@@ -24,7 +24,7 @@ use crate::config::{Storage, StorageKind};
 use crate::media::Source;
 
 pub use folder::Folder;
-pub use parts::{MAX_PARTS, PART, Parts};
+pub use parts::{MAX_PARTS, PART, Part, PartUpload, Parts};
 pub use s3::S3;
 
 /// Why a blob could not be written or read. The text is for logs, never for clients.

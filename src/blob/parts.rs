@@ -9,12 +9,32 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{BlobError, Upload};
+use bytes::Bytes;
+
+use super::BlobError;
 
 /// Bytes of a part that every store takes (AWS wants at least 5 MiB).
 pub const PART: u64 = 8 << 20;
 /// Most parts of a blob.
 pub const MAX_PARTS: u64 = 10_000;
+
+/// A part that lies in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    pub size_bytes: u64,
+    /// What the store calls these bytes (the ETag of a bucket); `None` where it gives them no name.
+    pub tag: Option<String>,
+}
+
+/// A part being written. Dropped without [`finish`](PartUpload::finish), nothing of it stays.
+#[async_trait]
+pub trait PartUpload: Send {
+    /// Writes the next bytes.
+    async fn write(&mut self, bytes: Bytes) -> Result<(), BlobError>;
+
+    /// Makes the part appear.
+    async fn finish(self: Box<Self>) -> Result<Part, BlobError>;
+}
 
 /// A store of blobs that takes them in parts. Parts count from 1.
 #[async_trait]
@@ -33,14 +53,16 @@ pub trait Parts: Send + Sync + 'static {
         life: Duration,
     ) -> Result<Option<String>, BlobError>;
 
-    /// Starts to write a part; it is there only after [`Upload::finish`].
-    async fn begin_part(&self, key: &str, handle: &str, number: u32) -> Result<Box<dyn Upload>, BlobError>;
+    /// Starts to write a part; it is there only after [`PartUpload::finish`].
+    async fn begin_part(&self, key: &str, handle: &str, number: u32) -> Result<Box<dyn PartUpload>, BlobError>;
 
-    /// The parts that are there, and the bytes of each. `NotFound`: they were joined or aborted.
-    async fn parts(&self, key: &str, handle: &str) -> Result<BTreeMap<u32, u64>, BlobError>;
+    /// The parts that are there. `NotFound`: they were joined or aborted. `None`: this store cannot tell; then the caller
+    /// remembers what [`PartUpload::finish`] said, and [`Parts::part_address`] gives no addresses.
+    async fn parts(&self, key: &str, handle: &str) -> Result<Option<BTreeMap<u32, Part>>, BlobError>;
 
-    /// Makes the blob appear from its first `count` parts. Where that was done already, nothing is done.
-    async fn join_parts(&self, key: &str, handle: &str, count: u32) -> Result<(), BlobError>;
+    /// Makes the blob appear from these parts. Where that was done already, nothing is done; without parts it must have
+    /// been.
+    async fn join_parts(&self, key: &str, handle: &str, parts: &BTreeMap<u32, Part>) -> Result<(), BlobError>;
 
     /// Throws the parts away; where there are none, nothing is done.
     async fn abort_parts(&self, key: &str, handle: &str) -> Result<(), BlobError>;

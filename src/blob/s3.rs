@@ -17,6 +17,8 @@ use aws_sdk_s3::primitives::{ByteStream, DateTime};
 use jiff::Timestamp;
 use tokio::fs::OpenOptions;
 use tokio::io::AsyncWriteExt;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use super::s3_upload::S3Upload;
 use super::{BlobError, BlobInfo, BlobStore, PROBE, Upload, checked, is_key};
@@ -32,6 +34,8 @@ pub struct S3 {
     presign_ttl: Duration,
     clock: Arc<dyn Clock>,
     serial: AtomicU64,
+    /// Whether the server lists the parts of an upload, and when that was tried.
+    listing: Mutex<Option<(bool, Instant)>>,
 }
 
 /// What uploads share with the store. Cheap to clone.
@@ -102,11 +106,22 @@ impl S3 {
             presign_ttl: Duration::from_secs(settings.presign_ttl_s),
             clock,
             serial: AtomicU64::new(0),
+            listing: Mutex::default(),
         }
     }
 
     pub(super) const fn bucket(&self) -> &Bucket {
         &self.bucket
+    }
+
+    pub(super) const fn listing(&self) -> &Mutex<Option<(bool, Instant)>> {
+        &self.listing
+    }
+
+    /// The name of an object for a trial. It is no key: a listing of blobs passes over it, should its deletion fail.
+    pub(super) fn check_object(&self) -> String {
+        let (now, serial) = (self.clock.now().as_nanosecond(), self.serial.fetch_add(1, Ordering::Relaxed));
+        format!("{}.check-{now}-{}-{serial}", self.bucket.prefix, std::process::id())
     }
 
     pub(super) const fn public(&self) -> Option<&Client> {
@@ -171,7 +186,11 @@ impl BlobStore for S3 {
         loop {
             let list = self.bucket.client.list_multipart_uploads().bucket(&self.bucket.name);
             let list = list.prefix(&self.bucket.prefix).set_key_marker(key_marker).set_upload_id_marker(id_marker);
-            let page = list.send().await.map_err(|error| remote("list uploads", &error))?;
+            let page = match list.send().await {
+                // A server without this call: what is abandoned there is for a rule of the bucket to remove.
+                Err(error) if error.code() == Some("NotImplemented") => return Ok(ended),
+                page => page.map_err(|error| remote("list uploads", &error))?,
+            };
             for upload in page.uploads() {
                 let (Some(object), Some(id)) = (upload.key(), upload.upload_id()) else { continue };
                 let begun = upload.initiated().and_then(timestamp);
@@ -194,9 +213,7 @@ impl BlobStore for S3 {
     }
 
     async fn check(&self) -> Result<(), BlobError> {
-        let (now, serial) = (self.clock.now().as_nanosecond(), self.serial.fetch_add(1, Ordering::Relaxed));
-        // No key: a listing of blobs passes over it, should its deletion fail.
-        let object = format!("{}.check-{now}-{}-{serial}", self.bucket.prefix, std::process::id());
+        let object = self.check_object();
         let (client, name) = (&self.bucket.client, &self.bucket.name);
         let put = client.put_object().bucket(name).key(&object).body(ByteStream::from_static(PROBE));
         put.send().await.map_err(|error| remote("put", &error))?;

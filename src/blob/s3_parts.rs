@@ -4,15 +4,21 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use aws_sdk_s3::error::SdkError;
+use aws_sdk_s3::operation::list_parts::ListPartsError;
 use aws_sdk_s3::presigning::PresigningConfig;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use bytes::{Bytes, BytesMut};
+use tokio::time::Instant;
 
-use super::parts::Parts;
+use super::parts::{Part, PartUpload, Parts};
 use super::s3::{Bucket, S3, remote};
 use super::s3_upload::{abort, create, failed};
-use super::{BlobError, Upload};
+use super::{BlobError, PROBE};
+
+/// How long it is believed whether a server lists parts.
+const TRIED_AGAIN: Duration = Duration::from_secs(600);
 
 #[async_trait]
 impl Parts for S3 {
@@ -29,6 +35,10 @@ impl Parts for S3 {
         life: Duration,
     ) -> Result<Option<String>, BlobError> {
         let Some(public) = self.public() else { return Ok(None) };
+        // What the bucket cannot list must come through this program to be known.
+        if !self.lists_parts().await? {
+            return Ok(None);
+        }
         let life = PresigningConfig::expires_in(life).map_err(|error| failed("presign", &error.to_string()))?;
         let put = public.upload_part().bucket(&self.bucket().name).key(self.bucket().object(key)?);
         let put = put.upload_id(handle).part_number(i32::try_from(number).unwrap_or(i32::MAX));
@@ -38,30 +48,23 @@ impl Parts for S3 {
         Ok(Some(request.uri().to_owned()))
     }
 
-    async fn begin_part(&self, key: &str, handle: &str, number: u32) -> Result<Box<dyn Upload>, BlobError> {
+    async fn begin_part(&self, key: &str, handle: &str, number: u32) -> Result<Box<dyn PartUpload>, BlobError> {
         let (bucket, object) = (self.bucket().clone(), self.bucket().object(key)?);
-        Ok(Box::new(PartUpload { bucket, object, handle: handle.to_owned(), number, part: BytesMut::new() }))
+        Ok(Box::new(BucketPart { bucket, object, handle: handle.to_owned(), number, part: BytesMut::new() }))
     }
 
-    async fn parts(&self, key: &str, handle: &str) -> Result<BTreeMap<u32, u64>, BlobError> {
-        let listed = self.listed(key, handle).await?;
-        Ok(listed.into_iter().map(|(number, part)| (number, part.size_bytes)).collect())
+    async fn parts(&self, key: &str, handle: &str) -> Result<Option<BTreeMap<u32, Part>>, BlobError> {
+        if !self.lists_parts().await? {
+            return Ok(None);
+        }
+        let listed = self.listed(&self.bucket().object(key)?, handle).await;
+        listed.map(Some).map_err(|error| remote("list parts", &error))
     }
 
-    async fn join_parts(&self, key: &str, handle: &str, count: u32) -> Result<(), BlobError> {
+    async fn join_parts(&self, key: &str, handle: &str, parts: &BTreeMap<u32, Part>) -> Result<(), BlobError> {
         let object = self.bucket().object(key)?;
-        let joined = async {
-            let listed = self.listed(key, handle).await?;
-            let parts = listed.into_iter().filter(|(number, _)| *number <= count).map(|(number, part)| {
-                let number = i32::try_from(number).unwrap_or(i32::MAX);
-                CompletedPart::builder().part_number(number).set_e_tag(part.e_tag).build()
-            });
-            let parts = CompletedMultipartUpload::builder().set_parts(Some(parts.collect())).build();
-            let complete = self.bucket().client.complete_multipart_upload().bucket(&self.bucket().name).key(&object);
-            let done = complete.upload_id(handle).multipart_upload(parts).send().await;
-            done.map(drop).map_err(|error| remote("complete upload", &error))
-        };
-        match joined.await {
+        let joined = if parts.is_empty() { Err(BlobError::NotFound) } else { self.join(&object, handle, parts).await };
+        match joined {
             // Joined before, if the object is there.
             Err(BlobError::NotFound) => {
                 let head = self.bucket().client.head_object().bucket(&self.bucket().name).key(&object).send().await;
@@ -76,22 +79,27 @@ impl Parts for S3 {
     }
 }
 
-/// A part as the bucket lists it.
-struct Listed {
-    size_bytes: u64,
-    e_tag: Option<String>,
-}
-
 impl S3 {
-    async fn listed(&self, key: &str, handle: &str) -> Result<BTreeMap<u32, Listed>, BlobError> {
-        let (object, mut found, mut after) = (self.bucket().object(key)?, BTreeMap::new(), None);
+    async fn join(&self, object: &str, handle: &str, parts: &BTreeMap<u32, Part>) -> Result<(), BlobError> {
+        let parts = parts.iter().map(|(number, part)| {
+            let number = i32::try_from(*number).unwrap_or(i32::MAX);
+            CompletedPart::builder().part_number(number).set_e_tag(part.tag.clone()).build()
+        });
+        let parts = CompletedMultipartUpload::builder().set_parts(Some(parts.collect())).build();
+        let complete = self.bucket().client.complete_multipart_upload().bucket(&self.bucket().name).key(object);
+        let done = complete.upload_id(handle).multipart_upload(parts).send().await;
+        done.map(drop).map_err(|error| remote("complete upload", &error))
+    }
+
+    async fn listed(&self, object: &str, handle: &str) -> Result<BTreeMap<u32, Part>, SdkError<ListPartsError>> {
+        let (mut found, mut after) = (BTreeMap::new(), None);
         loop {
-            let list = self.bucket().client.list_parts().bucket(&self.bucket().name).key(&object).upload_id(handle);
-            let page = list.set_part_number_marker(after).send().await.map_err(|error| remote("list parts", &error))?;
+            let list = self.bucket().client.list_parts().bucket(&self.bucket().name).key(object).upload_id(handle);
+            let page = list.set_part_number_marker(after).send().await?;
             for part in page.parts() {
                 let Some(number) = part.part_number().and_then(|number| u32::try_from(number).ok()) else { continue };
                 let size_bytes = part.size().and_then(|size| u64::try_from(size).ok()).unwrap_or_default();
-                found.insert(number, Listed { size_bytes, e_tag: part.e_tag().map(str::to_owned) });
+                found.insert(number, Part { size_bytes, tag: part.e_tag().map(str::to_owned) });
             }
             after = page.next_part_number_marker().map(str::to_owned);
             if page.is_truncated() != Some(true) || after.is_none() {
@@ -99,10 +107,53 @@ impl S3 {
             }
         }
     }
+
+    /// Whether the bucket lists the parts of an upload, with sizes and ETags. Some S3-compatible servers do not, or give an
+    /// empty list, so it is tried with a part of a few bytes; the answer holds for [`TRIED_AGAIN`].
+    async fn lists_parts(&self) -> Result<bool, BlobError> {
+        let mut known = self.listing().lock().await;
+        if let Some((lists, since)) = *known
+            && since.elapsed() < TRIED_AGAIN
+        {
+            return Ok(lists);
+        }
+        let object = self.check_object();
+        let handle = create(self.bucket(), &object).await?;
+        let tried = self.try_listing(&object, &handle).await;
+        if let Err(error) = abort(self.bucket(), &object, handle).await {
+            tracing::warn!(%error, "an upload that was a trial could not be aborted; it is tried again later");
+        }
+        let lists = tried?;
+        if !lists {
+            tracing::warn!(
+                "the bucket's server does not list the parts of an upload: they come through this program and are remembered in the database"
+            );
+        }
+        *known = Some((lists, Instant::now()));
+        Ok(lists)
+    }
+
+    async fn try_listing(&self, object: &str, handle: &str) -> Result<bool, BlobError> {
+        let send = self.bucket().client.upload_part().bucket(&self.bucket().name).key(object);
+        let send = send.upload_id(handle).part_number(1).body(ByteStream::from_static(PROBE));
+        let sent = send.send().await.map_err(|error| remote("upload part", &error))?;
+        let bare = |tag: Option<&str>| tag.map(|tag| tag.trim_matches('"').to_owned());
+        match self.listed(object, handle).await {
+            Ok(parts) => Ok(parts.len() == 1
+                && parts.get(&1).is_some_and(|part| {
+                    part.size_bytes == PROBE.len() as u64
+                        && part.tag.is_some()
+                        && bare(part.tag.as_deref()) == bare(sent.e_tag())
+                })),
+            // The server took the part a moment ago, so its refusal or unreadable answer concerns the listing.
+            Err(SdkError::ServiceError(_) | SdkError::ResponseError(_)) => Ok(false),
+            Err(error) => Err(remote("list parts", &error)),
+        }
+    }
 }
 
 /// A part that comes through this program: collected, and sent when it is whole.
-struct PartUpload {
+struct BucketPart {
     bucket: Bucket,
     object: String,
     handle: String,
@@ -111,22 +162,18 @@ struct PartUpload {
 }
 
 #[async_trait]
-impl Upload for PartUpload {
+impl PartUpload for BucketPart {
     async fn write(&mut self, bytes: Bytes) -> Result<(), BlobError> {
         self.part.extend_from_slice(&bytes);
         Ok(())
     }
 
-    async fn finish(mut self: Box<Self>) -> Result<u64, BlobError> {
-        let written = self.part.len() as u64;
+    async fn finish(mut self: Box<Self>) -> Result<Part, BlobError> {
+        let size_bytes = self.part.len() as u64;
         let send = self.bucket.client.upload_part().bucket(&self.bucket.name).key(&self.object);
         let send = send.upload_id(&self.handle).part_number(i32::try_from(self.number).unwrap_or(i32::MAX));
         let sent = send.body(ByteStream::from(self.part.split().freeze())).send().await;
-        sent.map_err(|error| remote("upload part", &error))?;
-        Ok(written)
-    }
-
-    async fn abort(self: Box<Self>) -> Result<(), BlobError> {
-        Ok(())
+        let sent = sent.map_err(|error| remote("upload part", &error))?;
+        Ok(Part { size_bytes, tag: sent.e_tag })
     }
 }

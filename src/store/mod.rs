@@ -42,7 +42,7 @@ pub use outbox::{MailKind, NewMail, OutgoingMail};
 pub use queue::{Claim, Held};
 pub use request_log::{LogEntry, LogFilter};
 pub use results::{StoredAnalysis, TimelinePage};
-pub use uploads::PartedUpload;
+pub use uploads::{PartedUpload, SentPart};
 pub use usage::{Quotas, UsedUp};
 pub use wake::{Subscription, Wake};
 pub use workers::WorkerSeen;

@@ -1,5 +1,6 @@
 //! The table `uploads`: videos that come in parts, until each is a job or its time is over.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -39,6 +40,14 @@ impl PartedUpload {
         let before = u64::from(number.checked_sub(1)?).checked_mul(self.part_size)?;
         self.size_bytes.checked_sub(before).filter(|left| *left > 0).map(|left| left.min(self.part_size))
     }
+}
+
+/// A part that the storage took.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SentPart {
+    pub size_bytes: u64,
+    /// What the storage calls it; `None`: it gave no name.
+    pub tag: Option<String>,
 }
 
 const COLUMNS: &str = "id, owner, video_key, handle, size_bytes, part_size, expires_at, token";
@@ -105,7 +114,36 @@ impl Store {
         Ok(())
     }
 
-    /// Forgets an upload.
+    /// Remembers a part that the storage took; one of that number before is replaced.
+    pub async fn remember_part(&self, upload: Uuid, number: u32, part: &SentPart) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO upload_parts (upload, number, size_bytes, tag) VALUES ($1, $2, $3, $4) \
+             ON CONFLICT (upload, number) DO UPDATE SET size_bytes = $3, tag = $4",
+        )
+        .bind(upload.to_string())
+        .bind(i64::from(number))
+        .bind(bigint(part.size_bytes))
+        .bind(part.tag.as_deref())
+        .execute(self.pool())
+        .await?;
+        Ok(())
+    }
+
+    /// The parts of an upload that were remembered, by number.
+    pub async fn remembered_parts(&self, upload: Uuid) -> Result<BTreeMap<u32, SentPart>, StoreError> {
+        let rows = sqlx::query("SELECT number, size_bytes, tag FROM upload_parts WHERE upload = $1")
+            .bind(upload.to_string())
+            .fetch_all(self.pool())
+            .await?;
+        let part = |row: &AnyRow| -> Result<(u32, SentPart), StoreError> {
+            let number: i64 = row.try_get("number")?;
+            let size_bytes = unsigned(row.try_get("size_bytes")?);
+            Ok((u32::try_from(number).unwrap_or_default(), SentPart { size_bytes, tag: row.try_get("tag")? }))
+        };
+        rows.iter().map(part).collect()
+    }
+
+    /// Forgets an upload, and its parts.
     pub async fn forget_upload(&self, id: Uuid) -> Result<(), StoreError> {
         sqlx::query("DELETE FROM uploads WHERE id = $1").bind(id.to_string()).execute(self.pool()).await?;
         Ok(())

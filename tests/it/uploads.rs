@@ -16,7 +16,8 @@ use visage::worker::{Analyzer, Trouble, Worker};
 
 use crate::keys::{clip, key};
 use crate::support::clips::Clips;
-use crate::support::s3::S3Server;
+use crate::support::s3::{ListParts, S3Server};
+use crate::support::s3_elsewhere::OtherServer;
 use crate::support::service::Service;
 
 /// Somewhat more than two parts.
@@ -32,11 +33,12 @@ fn large_clip() -> Vec<u8> {
 struct House {
     service: Service,
     bucket: Option<S3Server>,
+    other: Option<OtherServer>,
 }
 
 impl House {
     async fn folder() -> Self {
-        Self { service: Service::start(|_| {}).await, bucket: None }
+        Self { service: Service::start(|_| {}).await, bucket: None, other: None }
     }
 
     async fn bucket(direct: bool) -> Self {
@@ -47,7 +49,23 @@ impl House {
             changed.storage.s3 = settings;
             changed.storage.s3.direct_uploads = direct;
         });
-        Self { service: service.await, bucket: Some(bucket) }
+        Self { service: service.await, bucket: Some(bucket), other: None }
+    }
+
+    /// On a bucket whose server lists parts like this.
+    async fn bucket_listing(how: ListParts) -> Self {
+        let house = Self::bucket(true).await;
+        house.bucket.as_ref().unwrap().list_parts(how);
+        house
+    }
+
+    async fn other(server: OtherServer) -> Self {
+        let settings = server.settings();
+        let service = Service::start(move |changed| {
+            changed.storage.kind = StorageKind::S3;
+            changed.storage.s3 = settings;
+        });
+        Self { service: service.await, bucket: None, other: Some(server) }
     }
 
     async fn begin(&self, size: usize) -> Value {
@@ -91,6 +109,9 @@ impl House {
 
     /// Files or objects that are there, unfinished ones of a folder included.
     fn stored(&self) -> usize {
+        if let Some(other) = &self.other {
+            return other.objects();
+        }
         match &self.bucket {
             None => self.service.stored().len(),
             Some(bucket) => bucket.objects().iter().filter(|name| name.starts_with("visage/")).count(),
@@ -124,6 +145,45 @@ macro_rules! on_all {
             })*
         }
     };
+}
+
+/// Some of the tests below, on servers that are not S3 in every respect.
+macro_rules! on_others {
+    ($($name:ident,)*) => {
+        on_others!(@ bucket_without_list_parts, super::House::bucket_listing(super::ListParts::NotImplemented), $($name,)*);
+        on_others!(@ bucket_that_knows_no_upload, super::House::bucket_listing(super::ListParts::NoSuchUpload), $($name,)*);
+        on_others!(@ bucket_that_lists_nothing, super::House::bucket_listing(super::ListParts::Nothing), $($name,)*);
+        on_others!(@ bucket_without_tags, super::House::bucket_listing(super::ListParts::WithoutTags), $($name,)*);
+        on_others!(@ localbucket, super::House::other(super::OtherServer::localbucket().await), $($name,)*);
+    };
+    (@ $server:ident, $house:expr, $($name:ident,)*) => {
+        mod $server {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                super::$name($house.await).await;
+            })*
+        }
+    };
+}
+
+on_others! {
+    parts_come_in_any_order_and_again_and_become_the_video,
+    what_is_no_video_leaves_nothing,
+    an_upload_that_is_thrown_away_leaves_nothing,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_that_a_bucket_cannot_list_come_through_the_service() {
+    for (house, through_service) in
+        [(House::bucket_listing(ListParts::Well).await, false), (House::bucket_listing(ListParts::Nothing).await, true)]
+    {
+        let upload = house.begin(20 << 20).await;
+        let is_ours = |part: &Value| part["url"].as_str().unwrap().starts_with(&house.service.base);
+        assert!(upload["parts"].as_array().unwrap().iter().all(|part| is_ours(part) == through_service), "{upload}");
+        let address = format!("{}/v1/uploads/{}", house.service.base, upload["upload"].as_str().unwrap());
+        assert_eq!(house.service.http.delete(address).send().await.unwrap().status(), StatusCode::NO_CONTENT);
+        assert_eq!(house.bucket.as_ref().unwrap().open_uploads(), 0, "neither the upload nor the trial stays");
+    }
 }
 
 on_all! {
@@ -249,8 +309,11 @@ async fn a_part_of_another_size_or_number_is_refused() {
 
 #[tokio::test]
 async fn bodies_that_are_none_are_refused_by_name() {
-    let house =
-        House { service: Service::start(|settings| settings.http.max_upload = ByteSize(1000)).await, bucket: None };
+    let house = House {
+        service: Service::start(|settings| settings.http.max_upload = ByteSize(1000)).await,
+        bucket: None,
+        other: None,
+    };
     for (body, status, code) in [
         (json!({"size_bytes": 1001}), 413, "upload_too_large"),
         (json!({"size_bytes": 0}), 422, "bad_body"),

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use visage::analysis::{Analysis, Findings, Options, Summary, Timeline, VideoFacts};
-use visage::blob::{BlobError, BlobInfo, BlobStore, Parts, Upload};
+use visage::blob::{BlobError, BlobInfo, BlobStore, Part, PartUpload, Parts, Upload};
 use visage::clock::{Clock, ManualClock, RandomTokens, Tokens};
 use visage::config::{S3Read, Secret, Settings};
 use visage::media::Source;
@@ -195,15 +195,15 @@ impl Parts for Blobs {
         Ok(None)
     }
 
-    async fn begin_part(&self, key: &str, _handle: &str, _number: u32) -> Result<Box<dyn Upload>, BlobError> {
-        self.begin(key).await
-    }
-
-    async fn parts(&self, _key: &str, _handle: &str) -> Result<BTreeMap<u32, u64>, BlobError> {
+    async fn begin_part(&self, _: &str, _handle: &str, _number: u32) -> Result<Box<dyn PartUpload>, BlobError> {
         Err(BlobError::NotFound)
     }
 
-    async fn join_parts(&self, _key: &str, _handle: &str, _count: u32) -> Result<(), BlobError> {
+    async fn parts(&self, _key: &str, _handle: &str) -> Result<Option<BTreeMap<u32, Part>>, BlobError> {
+        Err(BlobError::NotFound)
+    }
+
+    async fn join_parts(&self, _key: &str, _handle: &str, _: &BTreeMap<u32, Part>) -> Result<(), BlobError> {
         Err(BlobError::NotFound)
     }
 

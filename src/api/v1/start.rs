@@ -2,6 +2,7 @@
 //!
 //! Said again, it gives the same token: a client that heard no answer just asks once more.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::Json;
@@ -23,6 +24,7 @@ use crate::analysis::{Detail, Language, Options, Sampling};
 use crate::api::body;
 use crate::api::openapi::NATIVE;
 use crate::api::{Api, Caller, Problem, quota};
+use crate::blob::BlobError;
 use crate::report::Unsendable;
 use crate::store::{Enqueued, PartedUpload};
 
@@ -212,15 +214,18 @@ async fn queue(
     wanted: &Wanted,
 ) -> Result<(Uuid, Enqueued), UploadError> {
     let (blobs, key, handle) = (&api.app.blobs, &upload.video_key, &upload.handle);
-    let missing = match uploads::there(api, upload).await {
-        Ok(there) => (1..=upload.parts()).filter(|number| !there.contains_key(number)).collect(),
+    let parts = match uploads::there(api, upload).await {
+        Ok(there) => {
+            let missing: Vec<u32> = (1..=upload.parts()).filter(|number| !there.contains_key(number)).collect();
+            if !missing.is_empty() {
+                return Err(UploadError::Incomplete { missing });
+            }
+            there
+        }
         // Joined by a request that went no further.
-        Err(crate::blob::BlobError::NotFound) => Vec::new(),
-        Err(error) => return Err(AnalyzeError::from(error).into()),
+        Err(AnalyzeError::Blob(BlobError::NotFound)) => BTreeMap::new(),
+        Err(error) => return Err(error.into()),
     };
-    if !missing.is_empty() {
-        return Err(UploadError::Incomplete { missing });
-    }
-    blobs.join_parts(key, handle, upload.parts()).await.map_err(AnalyzeError::from)?;
+    blobs.join_parts(key, handle, &parts).await.map_err(AnalyzeError::from)?;
     Ok(enqueue::enqueue(api, caller, wanted, key, Some(upload.id)).await?)
 }

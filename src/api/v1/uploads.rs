@@ -27,9 +27,9 @@ use crate::api::encoding::announced;
 use crate::api::incoming::Incoming;
 use crate::api::openapi::NATIVE;
 use crate::api::{Api, Caller, Problem};
-use crate::blob::{BlobError, MAX_PARTS, PART};
+use crate::blob::{MAX_PARTS, PART, Part};
 use crate::config::ByteSize;
-use crate::store::PartedUpload;
+use crate::store::{PartedUpload, SentPart};
 
 /// An upload that is not started within this time is thrown away; the housekeeping ends what the storage has of it by
 /// then.
@@ -337,7 +337,10 @@ async fn take_part(
     };
     let written = tokio::time::timeout(Duration::from_secs(limit_s), write).await;
     written.map_err(|_| AnalyzeError::TooSlow { limit_s })??;
-    part.finish().await.map_err(AnalyzeError::from)?;
+    let Part { size_bytes, tag } = part.finish().await.map_err(AnalyzeError::from)?;
+    // Before the client hears of it: a part that is not remembered is sent again.
+    let sent = SentPart { size_bytes, tag };
+    app.store.remember_part(upload.id, number, &sent).await.map_err(AnalyzeError::from)?;
     Ok(())
 }
 
@@ -356,13 +359,22 @@ async fn open(api: &Api, caller: &Caller, id: &str) -> Result<PartedUpload, Prob
 }
 
 /// The parts that are there and have the size that they should.
-pub(super) async fn there(api: &Api, upload: &PartedUpload) -> Result<BTreeMap<u32, u64>, BlobError> {
-    let mut parts = api.app.blobs.parts(&upload.video_key, &upload.handle).await?;
-    parts.retain(|number, size| upload.size_of(*number) == Some(*size));
+pub(super) async fn there(api: &Api, upload: &PartedUpload) -> Result<BTreeMap<u32, Part>, AnalyzeError> {
+    let mut parts = match api.app.blobs.parts(&upload.video_key, &upload.handle).await? {
+        Some(parts) => parts,
+        None => {
+            let remembered = api.app.store.remembered_parts(upload.id).await?;
+            remembered
+                .into_iter()
+                .map(|(number, SentPart { size_bytes, tag })| (number, Part { size_bytes, tag }))
+                .collect()
+        }
+    };
+    parts.retain(|number, part| upload.size_of(*number) == Some(part.size_bytes));
     Ok(parts)
 }
 
-async fn view(api: &Api, upload: &PartedUpload, there: &BTreeMap<u32, u64>) -> Result<UploadView, Problem> {
+async fn view(api: &Api, upload: &PartedUpload, there: &BTreeMap<u32, Part>) -> Result<UploadView, Problem> {
     let (blobs, base, id) = (&api.app.blobs, api.app.settings.http.base_url(), upload.id);
     let left = upload.expires_at.duration_since(api.app.clock.now()).max(jiff::SignedDuration::from_secs(1));
     let life = left.unsigned_abs();

@@ -7,5 +7,6 @@ pub mod clips;
 pub mod onnx;
 pub mod postgres;
 pub mod s3;
+pub mod s3_elsewhere;
 pub mod service;
 pub mod smtp;

@@ -34,7 +34,21 @@ pub struct S3Server {
     folder: TempDir,
     uploads: Uploads,
     doorman: Arc<Mutex<Doorman>>,
+    listing: Arc<Mutex<ListParts>>,
     task: JoinHandle<()>,
+}
+
+/// What the server does when it is asked for the parts of an upload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ListParts {
+    #[default]
+    Well,
+    NotImplemented,
+    NoSuchUpload,
+    /// Says that there are none.
+    Nothing,
+    /// Tells no ETags.
+    WithoutTags,
 }
 
 /// What browsers may do here, and did.
@@ -54,7 +68,13 @@ impl S3Server {
         let folder = TempDir::new().unwrap();
         std::fs::create_dir(folder.path().join(BUCKET)).unwrap();
         let uploads = Uploads::default();
-        let backend = Backend { fs: FileSystem::new(folder.path()).unwrap(), uploads: uploads.clone() };
+        let listing = Arc::<Mutex<ListParts>>::default();
+        let backend = Backend {
+            fs: FileSystem::new(folder.path()).unwrap(),
+            uploads: uploads.clone(),
+            listing: listing.clone(),
+            tags: Mutex::default(),
+        };
         let mut builder = S3ServiceBuilder::new(backend);
         builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
         let service = builder.build();
@@ -74,7 +94,7 @@ impl S3Server {
                 });
             }
         });
-        Self { endpoint, folder, uploads, doorman, task }
+        Self { endpoint, folder, uploads, doorman, listing, task }
     }
 
     /// Settings of a store on this server.
@@ -88,6 +108,11 @@ impl S3Server {
             secret_key: config::Secret::new(SECRET_KEY),
             ..config::Settings::defaults().unwrap().storage.s3
         }
+    }
+
+    /// How it answers from now on when it is asked for parts.
+    pub fn list_parts(&self, how: ListParts) {
+        *self.listing.lock().unwrap() = how;
     }
 
     /// Gives the bucket a CORS rule: pages of this origin may PUT.
@@ -178,6 +203,9 @@ async fn answer(
 struct Backend {
     fs: FileSystem,
     uploads: Uploads,
+    listing: Arc<Mutex<ListParts>>,
+    /// ETags of parts by upload and number: the server beneath leaves them out of its list.
+    tags: Mutex<BTreeMap<(String, i32), ETag>>,
 }
 
 #[async_trait::async_trait]
@@ -219,7 +247,12 @@ impl S3 for Backend {
     }
 
     async fn upload_part(&self, req: S3Request<UploadPartInput>) -> S3Result<S3Response<UploadPartOutput>> {
-        self.fs.upload_part(req).await
+        let part = (req.input.upload_id.clone(), req.input.part_number);
+        let sent = self.fs.upload_part(req).await?;
+        if let Some(tag) = &sent.output.e_tag {
+            self.tags.lock().unwrap().insert(part, tag.clone());
+        }
+        Ok(sent)
     }
 
     async fn list_parts(&self, req: S3Request<ListPartsInput>) -> S3Result<S3Response<ListPartsOutput>> {
@@ -227,7 +260,24 @@ impl S3 for Backend {
         if !self.uploads.lock().unwrap().contains_key(&id) {
             return Err(s3s::s3_error!(NoSuchUpload));
         }
-        self.fs.list_parts(req).await
+        let tag = |number: Option<i32>| self.tags.lock().unwrap().get(&(id.1.clone(), number?)).cloned();
+        let how = *self.listing.lock().unwrap();
+        match how {
+            ListParts::NotImplemented => return Err(s3s::s3_error!(NotImplemented)),
+            ListParts::NoSuchUpload => return Err(s3s::s3_error!(NoSuchUpload)),
+            ListParts::Well | ListParts::Nothing | ListParts::WithoutTags => {}
+        }
+        let mut listed = self.fs.list_parts(req).await?;
+        match how {
+            ListParts::Nothing => listed.output.parts = None,
+            ListParts::Well => {
+                for part in listed.output.parts.iter_mut().flatten() {
+                    part.e_tag = tag(part.part_number);
+                }
+            }
+            _ => {}
+        }
+        Ok(listed)
     }
 
     async fn complete_multipart_upload(

@@ -1,0 +1,83 @@
+//! S3 servers of other make, as processes of their own. `scripts/install-s3-servers.sh` brings them; a test without them
+//! fails.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+use visage::config;
+
+const BUCKET: &str = "videos";
+
+/// A running server with one empty bucket; it ends when dropped.
+pub struct OtherServer {
+    endpoint: String,
+    process: Child,
+    /// Where it keeps what it takes; gone with it.
+    _folder: TempDir,
+}
+
+impl OtherServer {
+    /// A server in Python that keeps folders and lists neither parts nor unfinished uploads.
+    pub async fn localbucket() -> Self {
+        let arguments = |folder: &Path, port| vec!["--port".to_owned(), port, folder.to_str().unwrap().to_owned()];
+        Self::start("localbucket", arguments).await
+    }
+
+    async fn start(program: &str, arguments: impl FnOnce(&Path, String) -> Vec<String>) -> Self {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(".runtime/s3-servers/bin").join(program);
+        assert!(path.is_file(), "{} is missing: scripts/install-s3-servers.sh brings it", path.display());
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let folder = TempDir::new().unwrap();
+        let process = Command::new(path)
+            .args(arguments(folder.path(), port.to_string()))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let server = Self { endpoint: format!("http://127.0.0.1:{port}"), process, _folder: folder };
+        let made = async {
+            loop {
+                let put = reqwest::Client::new().put(format!("{}/{BUCKET}", server.endpoint)).send().await;
+                if put.is_ok_and(|answer| answer.status().is_success()) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), made).await.expect("the server makes a bucket");
+        server
+    }
+
+    /// Settings of a store on this server.
+    pub fn settings(&self) -> config::S3 {
+        config::S3 {
+            bucket: BUCKET.to_owned(),
+            prefix: "visage".to_owned(),
+            endpoint: self.endpoint.clone(),
+            path_style: true,
+            access_key: "AKIAVISAGETEST".to_owned(),
+            secret_key: config::Secret::new("test-secret"),
+            direct_uploads: true,
+            ..config::Settings::defaults().unwrap().storage.s3
+        }
+    }
+
+    /// How many objects lie in the bucket. Waits for the answer.
+    pub fn objects(&self) -> usize {
+        let url = format!("{}/{BUCKET}?list-type=2", self.endpoint);
+        let listing = async { reqwest::get(url).await.unwrap().text().await.unwrap() };
+        let listing = tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(listing));
+        assert!(listing.contains("ListBucketResult"), "{listing}");
+        listing.matches("<Key>visage/").count()
+    }
+}
+
+impl Drop for OtherServer {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
