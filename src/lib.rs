@@ -15,7 +15,9 @@
 //! - [`speech`]: what sound says: voice activity, sound quality, rate of syllables.
 //! - [`analysis`]: plain types and arithmetic: emotions, observations, tracks, scores, summary.
 //! - [`report`]: views of a result for people: HTML, charts, mail.
+//! - [`identity`]: which storage belongs to which database.
 //! - [`locale`]: what is said to people, in their language; texts are in `locales/`.
+//! - [`fault`]: whose fault an error is: the service's, the video's or the client's.
 //! - [`clock`]: time and tokens, passed in so that tests can fix them.
 //! - [`telemetry`]: the program's log, and what it counts for `GET /metrics`.
 //!
@@ -37,6 +39,9 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod engine;
+pub mod fault;
+#[cfg(feature = "video")]
+pub mod identity;
 pub mod locale;
 #[cfg(feature = "video")]
 pub mod media;

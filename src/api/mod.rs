@@ -44,6 +44,7 @@ use utoipa_axum::routes;
 use crate::blob::BlobStore;
 use crate::clock::{Clock, Tokens};
 use crate::config::{Cors, Settings};
+use crate::identity::StorageIdentity;
 use crate::report::Reporter;
 use crate::store::Store;
 
@@ -59,6 +60,8 @@ pub struct AppState {
     pub settings: Arc<Settings>,
     pub store: Store,
     pub blobs: Arc<dyn BlobStore>,
+    /// Of the storage that belongs to the database.
+    pub identity: StorageIdentity,
     pub reporter: Reporter,
     /// For calls that are answered with their result.
     pub analyzer: Arc<dyn Analyzer>,

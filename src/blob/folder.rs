@@ -13,8 +13,9 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::fs::{DirBuilder, File, OpenOptions};
 use tokio::io::AsyncWriteExt;
+use uuid::Uuid;
 
-use super::{BlobError, BlobInfo, BlobStore, PROBE, Upload, checked, is_key};
+use super::{BlobError, BlobInfo, BlobStore, IDENTITY, PROBE, Upload, checked, identity_text, is_key, parse_identity};
 use crate::clock::Clock;
 use crate::media::Source;
 
@@ -121,6 +122,25 @@ impl BlobStore for Folder {
             }
         }
         Ok(ended)
+    }
+
+    async fn exists(&self, key: &str) -> Result<bool, BlobError> {
+        Ok(tokio::fs::try_exists(self.root.join(checked(key)?)).await?)
+    }
+
+    async fn identity(&self) -> Result<Option<Uuid>, BlobError> {
+        match tokio::fs::read_to_string(self.root.join(IDENTITY)).await {
+            Ok(text) => parse_identity(&text).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn set_identity(&self, id: Uuid) -> Result<(), BlobError> {
+        let mut upload = FolderUpload::begin(self, self.root.join(IDENTITY)).await?;
+        upload.write(identity_text(id).into()).await?;
+        Box::new(upload).finish().await?;
+        Ok(())
     }
 
     async fn check(&self) -> Result<(), BlobError> {

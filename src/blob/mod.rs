@@ -18,9 +18,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
+use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::config::{Storage, StorageKind};
+use crate::fault::{self, Fault};
 use crate::media::Source;
 
 pub use folder::Folder;
@@ -38,6 +40,19 @@ pub enum BlobError {
     Io(#[from] std::io::Error),
     #[error("storage: {action}: {reason}")]
     Remote { action: &'static str, reason: String },
+    /// The folder or bucket is another than the database knows, or it is not mounted.
+    #[error("storage: it should carry the identity {expected}, but carries {}", found.map_or_else(|| "none".to_owned(), |id| id.to_string()))]
+    Foreign { expected: Uuid, found: Option<Uuid> },
+}
+
+impl BlobError {
+    /// Whose fault it is. A blob that is not there may come back (a cache, a mount), so one look decides nothing.
+    pub const fn fault(&self) -> Fault {
+        match self {
+            Self::NotFound | Self::BadKey(_) => Fault::Unclear,
+            Self::Io(_) | Self::Remote { .. } | Self::Foreign { .. } => Fault::Ours(fault::Part::Storage),
+        }
+    }
 }
 
 /// A blob that lies in the store.
@@ -70,6 +85,15 @@ pub trait BlobStore: Parts {
     /// aborted; how many. A running upload that is older than that is ended too.
     async fn abort_abandoned(&self, before: Timestamp) -> Result<usize, BlobError>;
 
+    /// Whether the blob is there.
+    async fn exists(&self, key: &str) -> Result<bool, BlobError>;
+
+    /// The identity that the place carries; `None` where it carries none.
+    async fn identity(&self) -> Result<Option<Uuid>, BlobError>;
+
+    /// Gives the place an identity, in place of one that it may carry.
+    async fn set_identity(&self, id: Uuid) -> Result<(), BlobError>;
+
     /// Whether the place can be written and read now: writes, reads and deletes a few bytes.
     async fn check(&self) -> Result<(), BlobError>;
 }
@@ -93,6 +117,20 @@ pub async fn open(storage: &Storage, clock: Arc<dyn Clock>) -> Result<Arc<dyn Bl
         StorageKind::Folder => Arc::new(Folder::open(&storage.folder, clock).await?),
         StorageKind::S3 => Arc::new(S3::open(&storage.s3, clock).await),
     })
+}
+
+/// Where the identity lies. No key: no blob can have this name, and no listing gives it.
+const IDENTITY: &str = ".visage-storage";
+
+/// The identity in the text of its file; the rest of the text is for people.
+fn parse_identity(text: &str) -> Result<Uuid, BlobError> {
+    let first = text.split_whitespace().next().unwrap_or_default();
+    first.parse().map_err(|_| BlobError::Remote { action: "identity", reason: format!("{IDENTITY} holds no id") })
+}
+
+/// The text of the file.
+fn identity_text(id: Uuid) -> String {
+    format!("{id}\nvisage knows by this id that this storage belongs to its database. Leave it here.\n")
 }
 
 /// What `check` writes and expects to read back.

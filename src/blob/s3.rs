@@ -19,9 +19,10 @@ use tokio::fs::OpenOptions;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::s3_upload::S3Upload;
-use super::{BlobError, BlobInfo, BlobStore, PROBE, Upload, checked, is_key};
+use super::{BlobError, BlobInfo, BlobStore, IDENTITY, PROBE, Upload, checked, identity_text, is_key, parse_identity};
 use crate::clock::Clock;
 use crate::config;
 use crate::media::Source;
@@ -210,6 +211,34 @@ impl BlobStore for S3 {
             key_marker = page.next_key_marker().map(str::to_owned);
             id_marker = page.next_upload_id_marker().map(str::to_owned);
         }
+    }
+
+    async fn exists(&self, key: &str) -> Result<bool, BlobError> {
+        let head = self.bucket.client.head_object().bucket(&self.bucket.name).key(self.bucket.object(key)?);
+        match head.send().await.map_err(|error| remote("head", &error)) {
+            Ok(_) => Ok(true),
+            Err(BlobError::NotFound) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn identity(&self) -> Result<Option<Uuid>, BlobError> {
+        let object = format!("{}{IDENTITY}", self.bucket.prefix);
+        let got = self.bucket.client.get_object().bucket(&self.bucket.name).key(object).send().await;
+        let body = match got.map_err(|error| remote("get identity", &error)) {
+            Ok(got) => got.body.collect().await,
+            Err(BlobError::NotFound) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let bytes = body.map_err(|error| BlobError::Remote { action: "get identity", reason: error.to_string() })?;
+        parse_identity(&String::from_utf8_lossy(&bytes.into_bytes())).map(Some)
+    }
+
+    async fn set_identity(&self, id: Uuid) -> Result<(), BlobError> {
+        let object = format!("{}{IDENTITY}", self.bucket.prefix);
+        let put = self.bucket.client.put_object().bucket(&self.bucket.name).key(object);
+        let sent = put.body(ByteStream::from(identity_text(id).into_bytes())).send().await;
+        sent.map(drop).map_err(|error| remote("put identity", &error))
     }
 
     async fn check(&self) -> Result<(), BlobError> {

@@ -2,12 +2,14 @@
 //! modules.
 
 mod analyze;
+mod confined;
 mod doctor;
 mod eval;
 mod keys;
 mod models;
 mod openapi;
 mod serve;
+mod storage;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -47,6 +49,11 @@ enum Command {
     Analyze(analyze::Args),
     /// Fetch the model files, or list them.
     Models(models::Args),
+    /// Show which storage belongs to the database, or join another to it on purpose.
+    Storage(storage::Args),
+    /// One analysis for a worker that keeps it apart from the others.
+    #[command(hide = true)]
+    AnalyzeConfined,
     /// Measure a classifier of the settings on pictures of your own whose labels you know.
     Eval(eval::Args),
     /// Make, list and revoke keys for the service.
@@ -117,8 +124,10 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
     keep_to_ourselves();
     media::prepare();
     match cli.command {
-        Command::Serve(args) => serve::serve(args, settings),
-        Command::Work => serve::work(settings),
+        Command::Serve(args) => serve::serve(args, settings, cli.config.as_deref()),
+        Command::Work => serve::work(settings, cli.config.as_deref()),
+        Command::Storage(args) => storage::run(args, settings),
+        Command::AnalyzeConfined => confined::run(&settings),
         Command::Analyze(args) => analyze::run(args, settings),
         Command::Models(args) => models::run(args, settings),
         Command::Eval(args) => eval::run(args, settings),

@@ -1,5 +1,7 @@
 //! `visage serve` and `visage work`: opens what the settings name, once a process, and runs until a signal.
 
+use std::ffi::OsString;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,10 +12,11 @@ use crate::api::{self, AppState};
 use crate::blob::{self, BlobStore};
 use crate::clock::{Clock, RandomTokens, SystemClock, Tokens};
 use crate::config::Settings;
+use crate::identity::StorageIdentity;
 use crate::pipeline::{LazyPipeline, Pipeline};
 use crate::report::{Mailer, Reporter};
 use crate::store::Store;
-use crate::worker::{Post, Worker};
+use crate::worker::{Confined, Post, Worker};
 
 #[derive(Debug, clap::Args)]
 pub struct ServeArgs {
@@ -22,9 +25,9 @@ pub struct ServeArgs {
     no_workers: bool,
 }
 
-pub fn serve(args: ServeArgs, settings: Settings) -> Result<(), Failure> {
+pub fn serve(args: ServeArgs, settings: Settings, config: Option<&Path>) -> Result<(), Failure> {
     run(async {
-        let house = House::open(settings).await?;
+        let house = House::open(settings, config).await?;
         let worker = if args.no_workers { None } else { Some(house.worker().await?) };
         if worker.is_none() && !house.settings.thumbnails.model.file.as_os_str().is_empty() {
             // A model of the operator's own that does not fit its description should be known of before it is asked for.
@@ -50,9 +53,9 @@ pub fn serve(args: ServeArgs, settings: Settings) -> Result<(), Failure> {
     })
 }
 
-pub fn work(settings: Settings) -> Result<(), Failure> {
+pub fn work(settings: Settings, config: Option<&Path>) -> Result<(), Failure> {
     run(async {
-        let house = House::open(settings).await?;
+        let house = House::open(settings, config).await?;
         let stop = stop_on_signals()?;
         house.tell(stop.clone()).await?;
         house.worker().await?.run(stop).await;
@@ -63,7 +66,7 @@ pub fn work(settings: Settings) -> Result<(), Failure> {
 
 /// Answers HTTP until `stop`; uploads that run then get as long to finish as running jobs do.
 async fn listen(house: House, stop: CancellationToken) -> Result<(), Failure> {
-    let House { mut settings, store, blobs, reporter, pipeline, clock, tokens } = house;
+    let House { mut settings, store, blobs, identity, reporter, pipeline, clock, tokens, .. } = house;
     let address = settings.http.listen.clone();
     let failed = |error| Failure::Run(format!("cannot listen on http.listen = {address}: {error}"));
     let listener = tokio::net::TcpListener::bind(&address).await.map_err(failed)?;
@@ -73,7 +76,7 @@ async fn listen(house: House, stop: CancellationToken) -> Result<(), Failure> {
     Arc::make_mut(&mut settings).http.listen = address;
     let (http, grace) = (settings.http.clone(), Duration::from_secs(settings.queue.shutdown_grace_s));
     let analyzer = Arc::new(pipeline);
-    let state = AppState { settings, store, blobs, reporter, analyzer, clock, tokens, stop: stop.clone() };
+    let state = AppState { settings, store, blobs, identity, reporter, analyzer, clock, tokens, stop: stop.clone() };
     let router = api::router(state);
     api::serve(listener, router, &http, stop, grace).await;
     Ok(())
@@ -84,25 +87,30 @@ struct House {
     settings: Arc<Settings>,
     store: Store,
     blobs: Arc<dyn BlobStore>,
+    identity: StorageIdentity,
     reporter: Reporter,
     /// Shared by the workers and by the calls that are answered with their result. A process without workers loads the
     /// models at the first such call, so one that never gets any needs none, unless one of the operator's own is to read
     /// clips.
     pipeline: LazyPipeline,
+    confined: Confined,
     clock: Arc<dyn Clock>,
     tokens: Arc<dyn Tokens>,
 }
 
 impl House {
-    async fn open(settings: Settings) -> Result<Self, Failure> {
+    async fn open(settings: Settings, config: Option<&Path>) -> Result<Self, Failure> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let missing = |error: &dyn std::fmt::Display| Failure::Missing(format!("{error}\nvisage doctor says more."));
         let reporter = Reporter::new(&settings).map_err(|error| Failure::Settings(error.to_string()))?;
         let store = Store::open(&settings.database).await.map_err(|error| missing(&error))?;
         let blobs = blob::open(&settings.storage, clock.clone()).await.map_err(|error| missing(&error))?;
         let (settings, tokens) = (Arc::new(settings), Arc::new(RandomTokens));
+        let identity = StorageIdentity::establish(&store, &blobs, clock.as_ref(), tokens.as_ref());
+        let identity = identity.await.map_err(|error| missing(&error))?;
         let pipeline = LazyPipeline::new(settings.clone());
-        Ok(Self { settings, store, blobs, reporter, pipeline, clock, tokens })
+        let confined = confined(config);
+        Ok(Self { settings, store, blobs, identity, reporter, pipeline, confined, clock, tokens })
     }
 
     /// Answers on `metrics.listen`, if it is set, until `stop`.
@@ -137,12 +145,22 @@ impl House {
             settings: self.settings.clone(),
             store: self.store.clone(),
             blobs: self.blobs.clone(),
+            identity: self.identity,
             analyzer: Arc::new(pipeline),
+            confined: Some(Arc::new(self.confined.clone())),
             post: mailer.map(|mailer| Arc::new(mailer) as Arc<dyn Post>),
             clock: self.clock.clone(),
             tokens: self.tokens.clone(),
         })
     }
+}
+
+/// This program with the same settings: it inherits the environment and the working directory.
+fn confined(config: Option<&Path>) -> Confined {
+    let config = config.map(|path| [OsString::from("--config"), path.as_os_str().to_owned()]);
+    let arguments = config.into_iter().flatten().chain([OsString::from("analyze-confined")]).collect();
+    // Also where the file was replaced or removed meanwhile.
+    Confined::new("/proc/self/exe".into(), arguments)
 }
 
 /// Machine and process, for people, and a part that no other process has.

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::fault::{Fault, Part};
+
 /// Why the engine could not start, load or run.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum EngineError {
@@ -43,6 +45,25 @@ pub enum EngineError {
 }
 
 impl EngineError {
+    /// Whose fault it is. Models take pictures of one shape whatever the video holds, so a model that fails is the
+    /// service's (memory, a device that was lost).
+    pub const fn fault(&self) -> Fault {
+        match self {
+            Self::LibraryMissing { .. }
+            | Self::LibraryUnusable { .. }
+            | Self::NoCuda { .. }
+            | Self::Start { .. }
+            | Self::ModelMissing { .. }
+            | Self::ModelChanged { .. }
+            | Self::ModelUnreadable { .. }
+            | Self::ModelRefused { .. }
+            | Self::Run { .. }
+            | Self::Stopped { .. }
+            | Self::Manifest(_) => Fault::Ours(Part::Models),
+            Self::Shape { .. } => Fault::Unclear,
+        }
+    }
+
     /// Whether something has to be put in place first (a library, a device, a model file), rather than mended.
     pub const fn is_missing(&self) -> bool {
         matches!(

@@ -15,6 +15,7 @@ use super::container::{self, DEADLINE};
 use super::opened::discard_others;
 use super::{ProbeError, Source, streams};
 use crate::config::Video;
+use crate::fault::Fault;
 
 /// Samples a second of what [`Sound`] gives.
 pub const SOUND_RATE: u32 = 16_000;
@@ -38,6 +39,17 @@ pub enum SoundError {
     Undecodable { codec: String, reason: String },
     #[error("the sound track is encrypted")]
     Encrypted,
+}
+
+impl SoundError {
+    /// Whose fault it is.
+    pub const fn fault(&self) -> Fault {
+        match self {
+            Self::Cancelled => Fault::Client,
+            Self::Source(error) => error.fault(),
+            Self::Encrypted | Self::Undecodable { .. } => Fault::Video,
+        }
+    }
 }
 
 /// The samples of a sound track: mono, 16 kHz, -1 to 1. Where the track pauses (its time stamps jump, or it begins after
@@ -175,8 +187,9 @@ impl Sound {
             Err(ffmpeg::Error::Other { errno: ffmpeg::util::error::EAGAIN }) => return Ok(()),
             Err(_) if stop() => return Err(SoundError::Cancelled),
             Err(error) if container::is_source_failure(error) => return Err(container::refusal(error).into()),
-            // The end, or damage that the demuxer cannot get past.
+            // The end, or damage that the demuxer cannot get past, unless the source broke off.
             Err(_) => {
+                container::check_source(&self.input)?;
                 self.at_end = true;
                 let _ = self.decoder.send_eof();
             }

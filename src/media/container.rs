@@ -230,6 +230,22 @@ pub(super) fn is_source_failure(error: ffmpeg::Error) -> bool {
     }
 }
 
+/// The error that the source gave while the demuxer read from it. Some demuxers report a source that breaks off as the
+/// end of the file.
+pub(super) fn source_failure(input: &Input) -> Option<ffmpeg::Error> {
+    // SAFETY: the container is open; a demuxer without a source of its own leaves the pointer null.
+    let code = unsafe {
+        let source = (*input.as_ptr()).pb;
+        if source.is_null() { 0 } else { (*source).error }
+    };
+    (code < 0).then(|| ffmpeg::Error::from(code)).filter(|error| is_source_failure(*error))
+}
+
+/// Refuses to take a source that broke off for one that ended.
+pub(super) fn check_source(input: &Input) -> Result<(), ProbeError> {
+    source_failure(input).map_or(Ok(()), |error| Err(refusal(error)))
+}
+
 /// An error of FFmpeg in our words.
 pub(super) fn refusal(error: ffmpeg::Error) -> ProbeError {
     if !is_source_failure(error) {

@@ -242,7 +242,7 @@ impl Packets {
                 }
                 Err(ffmpeg::Error::Other { errno: ffmpeg::util::error::EAGAIN }) => {}
                 Err(error) if container::is_source_failure(error) => return Err(container::refusal(error)),
-                Err(_) => return Ok(None),
+                Err(_) => return container::check_source(&self.input).map(|()| None),
             }
         }
     }

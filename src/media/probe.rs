@@ -9,6 +9,7 @@ use super::geometry::{Orientation, PixelAspect, square};
 use super::picture::Shown;
 use super::{container, streams};
 use crate::config::Video;
+use crate::fault::{Fault, Part};
 
 /// A rate above this is no rate of frames: where a file tells none, FFmpeg may give that of the time stamps' unit, such as 1000.
 const MAX_FPS: f64 = 500.0;
@@ -40,6 +41,20 @@ pub enum ProbeError {
 }
 
 impl ProbeError {
+    /// Whose fault it is.
+    pub const fn fault(&self) -> Fault {
+        match self {
+            Self::NotAVideo
+            | Self::TooLong { .. }
+            | Self::TooLarge { .. }
+            | Self::NoDecoder { .. }
+            | Self::Undecodable { .. }
+            | Self::Encrypted
+            | Self::Picture { .. } => Fault::Video,
+            Self::Unreadable(_) => Fault::Ours(Part::Storage),
+        }
+    }
+
     /// Stable snake_case code for clients.
     pub fn code(&self) -> &'static str {
         match self {

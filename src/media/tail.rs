@@ -166,8 +166,8 @@ fn read_all(input: &mut Input, duration_s: f64, packet_at: &Mutex<Instant>) -> R
             Ok(packet) => packet,
             Err(ffmpeg::Error::Other { errno: ffmpeg::util::error::EAGAIN }) => continue,
             Err(error) if container::is_source_failure(error) => return Err(error),
-            // The end, or damage that the demuxer cannot get past.
-            Err(_) => return Ok(read),
+            // The end, or damage that the demuxer cannot get past, unless the source broke off.
+            Err(_) => return container::source_failure(input).map_or(Ok(read), Err),
         };
         *lock(packet_at) = Instant::now();
         if let Some(joiner) = &mut joiner {

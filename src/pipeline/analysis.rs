@@ -165,6 +165,9 @@ pub(super) fn run(
     let frames_done = end.frames_total;
     progress(Progress { frames_done, frames_total: frames_done });
 
+    if let Some(error) = heard.broke_off {
+        return Err(error.into());
+    }
     let facts = VideoFacts { turned: 90 * u16::from(turns), ..facts(&probe, &end, read.times.len()) };
     let turned = (turns > 0).then(|| {
         format!(

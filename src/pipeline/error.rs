@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::stages::Broken;
+use crate::fault::{Fault, Part};
 use crate::media::{FramesError, NoHwaccel, ProbeError};
 use crate::vision::VisionError;
 
@@ -52,10 +53,15 @@ impl From<Broken> for PipelineError {
 }
 
 impl PipelineError {
-    /// Whether another try cannot help: the video itself is at fault.
-    pub fn is_permanent(&self) -> bool {
-        use ProbeError as P;
-        matches!(self, Self::Video(error) if !matches!(error, P::Unreadable(_)))
+    /// Whose fault it is.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Cancelled => Fault::Client,
+            Self::Video(error) => error.fault(),
+            Self::Decoder(_) | Self::Broken(_) => Fault::Unclear,
+            Self::Vision(error) => error.fault(),
+            Self::Missing(_) => Fault::Ours(Part::Models),
+        }
     }
 
     /// Whether something is missing on this machine that an operator has to put in place.
@@ -123,25 +129,29 @@ fn minutes(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::EngineError;
 
     #[test]
-    fn only_the_videos_own_faults_are_permanent() {
+    fn every_error_says_whose_fault_it_is() {
         let unreadable = || ProbeError::Unreadable("/secret/path: the server answered 403".to_owned());
-        for (error, permanent, code) in [
-            (PipelineError::Cancelled, false, "cancelled"),
-            (ProbeError::NotAVideo.into(), true, "not_a_video"),
-            (ProbeError::TooLong { duration_s: 10_801.0, limit_s: 7200 }.into(), true, "video_too_long"),
-            (ProbeError::TooLarge { width: 9, height: 9, limit: 80 }.into(), true, "picture_too_large"),
-            (ProbeError::NoDecoder { codec: "xyz1".to_owned() }.into(), true, "codec_unknown"),
-            (ProbeError::Undecodable { codec: "h264".to_owned() }.into(), true, "undecodable"),
-            (ProbeError::Encrypted.into(), true, "encrypted"),
-            (ProbeError::Picture { format: "JPEG" }.into(), true, "still_picture"),
-            (unreadable().into(), false, "source_unreadable"),
-            (FramesError::Video(unreadable()).into(), false, "source_unreadable"),
-            (PipelineError::Decoder("/secret/path".to_owned()), false, "decoder_failed"),
-            (Broken("read").into(), false, "internal_error"),
+        let lost = EngineError::Run { model: "m".to_owned(), reason: "/secret/device".to_owned() };
+        let storage = Fault::Ours(Part::Storage);
+        for (error, fault, code) in [
+            (PipelineError::Cancelled, Fault::Client, "cancelled"),
+            (ProbeError::NotAVideo.into(), Fault::Video, "not_a_video"),
+            (ProbeError::TooLong { duration_s: 10_801.0, limit_s: 7200 }.into(), Fault::Video, "video_too_long"),
+            (ProbeError::TooLarge { width: 9, height: 9, limit: 80 }.into(), Fault::Video, "picture_too_large"),
+            (ProbeError::NoDecoder { codec: "xyz1".to_owned() }.into(), Fault::Video, "codec_unknown"),
+            (ProbeError::Undecodable { codec: "h264".to_owned() }.into(), Fault::Video, "undecodable"),
+            (ProbeError::Encrypted.into(), Fault::Video, "encrypted"),
+            (ProbeError::Picture { format: "JPEG" }.into(), Fault::Video, "still_picture"),
+            (unreadable().into(), storage, "source_unreadable"),
+            (FramesError::Video(unreadable()).into(), storage, "source_unreadable"),
+            (VisionError::Engine(lost).into(), Fault::Ours(Part::Models), "vision_failed"),
+            (PipelineError::Decoder("/secret/path".to_owned()), Fault::Unclear, "decoder_failed"),
+            (Broken("read").into(), Fault::Unclear, "internal_error"),
         ] {
-            assert_eq!((error.is_permanent(), error.code()), (permanent, code), "{error}");
+            assert_eq!((error.fault(), error.code()), (fault, code), "{error}");
             let detail = error.detail();
             assert!(!detail.contains("secret") && detail.ends_with('.'), "{detail}");
         }

@@ -1,5 +1,5 @@
-//! The sound stage: one thread beside those of the pictures. It cannot fail an analysis: what goes wrong here becomes a
-//! warning.
+//! The sound stage: one thread beside those of the pictures. What is wrong with the sound becomes a warning; only a source
+//! that breaks off fails the analysis, since another run can read all of it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +9,8 @@ use super::Cancel;
 use crate::analysis::{ModelUsed, Speech};
 use crate::config::Video;
 use crate::engine::EngineError;
-use crate::media::{SOUND_RATE, Sound, SoundError, Source};
+use crate::fault::Fault;
+use crate::media::{ProbeError, SOUND_RATE, Sound, SoundError, Source};
 use crate::speech::{self, Hearing};
 
 // What the one gives is what the other takes.
@@ -21,6 +22,8 @@ pub(super) struct Heard {
     pub speech: Option<Speech>,
     pub models: Vec<ModelUsed>,
     pub warnings: Vec<String>,
+    /// Storage broke off while the sound was read: no result may be made of what was heard until then.
+    pub broke_off: Option<ProbeError>,
     pub busy: Duration,
 }
 
@@ -81,6 +84,9 @@ fn listen(
         // The probe saw a sound track, so there is one.
         Ok(None) => return warning("The sound track could not be read, so nothing was heard."),
         Err(Failed::Sound(SoundError::Cancelled)) => return Heard::default(),
+        Err(Failed::Sound(SoundError::Source(error))) if matches!(error.fault(), Fault::Ours(_)) => {
+            return Heard { broke_off: Some(error), ..Heard::default() };
+        }
         Err(error) => {
             tracing::warn!(%error, "the sound track was not analyzed");
             let text = match &error {
@@ -97,7 +103,7 @@ fn listen(
         }
     };
     let speech::Heard { speech, models, warnings } = heard;
-    Heard { speech: Some(speech), models, warnings, busy: started.elapsed() }
+    Heard { speech: Some(speech), models, warnings, broke_off: None, busy: started.elapsed() }
 }
 
 fn hear(

@@ -7,7 +7,7 @@ use std::time::Duration;
 use sqlx::any::AnyConnectOptions;
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{AnyConnection, AnyPool, ConnectOptions, Executor};
+use sqlx::{AnyConnection, AnyPool, ConnectOptions, Connection, Executor};
 
 use super::StoreError;
 use crate::config::Database;
@@ -26,6 +26,8 @@ pub(super) struct Dialect {
     prepare: &'static [&'static str],
     /// Whether changes can be told to other processes by LISTEN and NOTIFY.
     pub notifies: bool,
+    /// Whether a failed write may end a transaction without the driver's knowledge.
+    loses_transactions: bool,
     /// Whether one process at a time changes the tables by a lock of the migrator's own.
     migrator_locks: bool,
 }
@@ -35,6 +37,7 @@ const SQLITE: Dialect = Dialect {
     skip_locked: "",
     prepare: &["PRAGMA busy_timeout = 15000", "PRAGMA foreign_keys = ON"],
     notifies: false,
+    loses_transactions: true,
     migrator_locks: false,
 };
 
@@ -43,6 +46,7 @@ const POSTGRES: Dialect = Dialect {
     skip_locked: " FOR UPDATE SKIP LOCKED",
     prepare: &[],
     notifies: true,
+    loses_transactions: false,
     migrator_locks: true,
 };
 
@@ -80,6 +84,21 @@ impl Dialect {
             connection.execute(*statement).await?;
         }
         Ok(())
+    }
+
+    /// Whether a connection may be used again. SQLite ends a transaction by itself when a write fails for want of room
+    /// or by an I/O error; sqlx-sqlite 0.9.0 still counts it as open, and every later transaction on the connection
+    /// fails. The ping waits for the rollback that a dropped transaction has queued.
+    pub async fn keeps(&self, connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
+        if !self.loses_transactions {
+            return Ok(true);
+        }
+        connection.ping().await?;
+        let is_usable = !connection.is_in_transaction();
+        if !is_usable {
+            tracing::warn!("a database connection is closed: its last transaction was ended by the database");
+        }
+        Ok(is_usable)
     }
 
     /// Brings the tables up to date, or checks that they are.

@@ -5,8 +5,10 @@
 //! machines that share a Postgres need clocks that agree to well within `queue.lease_s`.
 
 mod dialect;
+mod fault;
 mod housekeeping;
 mod idempotency;
+mod identity;
 mod jobs;
 mod keys;
 mod listing;
@@ -34,12 +36,13 @@ use wake::Wakes;
 
 pub use housekeeping::DueVideo;
 pub use idempotency::{Enqueued, REMEMBERED, Repeatable};
+pub use identity::KnownStorage;
 pub use jobs::{Failure, Job, JobProgress, NewJob, Status};
 pub use keys::{ApiKey, NewKey, Scope};
 pub use listing::JobFilter;
 pub use operation::{FailedJob, Hour, Revived, RunningJob};
 pub use outbox::{MailKind, NewMail, OutgoingMail};
-pub use queue::{Claim, Held};
+pub use queue::{Backoff, Claim, Held, LostRun};
 pub use request_log::{LogEntry, LogFilter};
 pub use results::{StoredAnalysis, TimelinePage};
 pub use uploads::{PartedUpload, SentPart};
@@ -88,6 +91,7 @@ impl Store {
             .idle_timeout((!address.private).then_some(std::time::Duration::from_secs(600)))
             .max_lifetime((!address.private).then_some(std::time::Duration::from_secs(1800)))
             .after_connect(|connection, _| Box::pin(dialect.prepare(connection)))
+            .after_release(move |connection, _| Box::pin(dialect.keeps(connection)))
             .connect_with(address.options)
             .await?;
         dialect.migrate(&pool, database.migrate).await?;
@@ -102,6 +106,18 @@ impl Store {
     /// Whether the database answers.
     pub async fn ping(&self) -> Result<(), StoreError> {
         sqlx::query("SELECT 1").execute(self.pool()).await?;
+        Ok(())
+    }
+
+    /// Whether the database can be written now: commits a number, since a database on a full disk still answers reads.
+    pub async fn check(&self, now: Timestamp) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO counters (name, value) VALUES ('check', $1) \
+             ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        )
+        .bind(millis(now))
+        .execute(self.pool())
+        .await?;
         Ok(())
     }
 

@@ -165,6 +165,21 @@ impl Store {
         Ok(())
     }
 
+    /// As [`Store::mail_failed`], and the try does not count.
+    pub async fn mail_put_off(&self, mail: &OutgoingMail, reason: &str, due: Timestamp) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE outbox SET run_at = $3, last_error = $4, attempts = attempts - 1 \
+             WHERE id = $1 AND attempts = $2 AND status = 'queued'",
+        )
+        .bind(mail.id.to_string())
+        .bind(i64::from(mail.attempt))
+        .bind(millis(due))
+        .bind(reason)
+        .execute(self.pool())
+        .await?;
+        Ok(())
+    }
+
     /// Gives the message up (the dead letter), and forgets the recipient. Changes nothing if a later try has begun.
     pub async fn mail_given_up(&self, mail: &OutgoingMail, reason: &str) -> Result<(), StoreError> {
         sqlx::query(

@@ -1,8 +1,9 @@
 //! The queue: rows of `jobs` that wait or run.
 //!
 //! Delivery is at least once. A worker claims a job for a lease and renews it while it runs; a job whose lease ran out
-//! goes to the next worker, until its runs are used up: then it becomes failed, with its reason (the dead letter).
-//! Every write of a worker carries the number of its claim, so that one whose job went to another changes nothing.
+//! waits again ([`Store::release_lost`]) and goes to the next worker. Only runs that the video itself may have broken off
+//! count as attempts; when they are used up, the worker fails the job with its reason (the dead letter). Every write of a
+//! worker carries the number of its claim, so that one whose job went to another changes nothing.
 //!
 //! Why not a ready-made queue: `apalis` 1.0 (with `apalis-postgres` and `apalis-sqlite`) was read and not taken. Its
 //! lease belongs to the worker, not to the job; putting the jobs of a dead worker back sets them to pending, and what
@@ -27,13 +28,19 @@ pub struct Claim {
     /// Says which job it is in logs, where the token must not stand.
     pub id: i64,
     pub token: Uuid,
-    /// Which run of the job this is, from 1.
+    /// Which run of the job this is, from 1; runs that do not count are left out.
     pub attempt: u32,
     pub video_key: String,
     pub options: Options,
     pub recipients: Vec<String>,
     /// Where a program wants to hear of its end.
     pub webhook: Option<String>,
+    /// Runs that a part of the service broke off.
+    pub setbacks: u32,
+    /// Runs whose process went silent.
+    pub deaths: u32,
+    /// Who holds it.
+    worker: String,
     /// Rises with every claim of the job.
     number: i64,
 }
@@ -52,91 +59,105 @@ impl Held {
     }
 }
 
-/// Which jobs a claim may take.
-#[derive(Debug, Clone, Copy)]
-enum Wanted {
-    /// Due, or left by a worker that went silent, with runs left.
-    Runnable,
-    /// Left by a worker that went silent, without runs left.
-    WornOut,
+/// A job whose worker went silent, and that waits again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LostRun {
+    /// Says which job it is in logs.
+    pub id: i64,
+    /// Runs of the job that ended so.
+    pub deaths: u32,
 }
 
-impl Wanted {
-    const fn condition(self) -> &'static str {
-        match self {
-            Self::Runnable => {
-                "((status = 'queued' AND run_at <= $1) OR \
-                  (status = 'running' AND lease_until <= $1 AND attempts < $2))"
-            }
-            Self::WornOut => "(status = 'running' AND lease_until <= $1 AND attempts >= $2)",
-        }
-    }
-
-    const fn counts(self) -> &'static str {
-        match self {
-            Self::Runnable => "attempts + 1",
-            Self::WornOut => "attempts",
-        }
-    }
+/// How long a job waits after its second silent worker and each one more: doubling from the base up to the most.
+#[derive(Debug, Clone, Copy)]
+pub struct Backoff {
+    pub base: Duration,
+    pub max: Duration,
 }
 
 impl Store {
-    /// Takes the job that has been due for longest, or one whose lease ran out, for the worker named `worker`, until
-    /// `now + lease`. A job whose runs are used up is never taken; see [`Store::claim_worn_out`].
-    pub async fn claim(
-        &self,
-        worker: &str,
-        max_attempts: u32,
-        now: Timestamp,
-        lease: Duration,
-    ) -> Result<Option<Claim>, StoreError> {
-        self.take(Wanted::Runnable, worker, max_attempts, now, lease).await
-    }
-
-    /// Takes a job whose last worker went silent in its last allowed run: to be given up, not to be run.
-    pub async fn claim_worn_out(
-        &self,
-        worker: &str,
-        max_attempts: u32,
-        now: Timestamp,
-        lease: Duration,
-    ) -> Result<Option<Claim>, StoreError> {
-        self.take(Wanted::WornOut, worker, max_attempts, now, lease).await
-    }
-
-    async fn take(
-        &self,
-        wanted: Wanted,
-        worker: &str,
-        max_attempts: u32,
-        now: Timestamp,
-        lease: Duration,
-    ) -> Result<Option<Claim>, StoreError> {
+    /// Takes the job that has been due for longest, for the worker named `worker`, until `now + lease`.
+    pub async fn claim(&self, worker: &str, now: Timestamp, lease: Duration) -> Result<Option<Claim>, StoreError> {
         // One statement, so that nothing can come between choosing and taking.
         let sql = format!(
             "UPDATE jobs \
-             SET status = 'running', worker = $3, lease_until = $4, attempts = {counts}, claim = claim + 1, \
+             SET status = 'running', worker = $2, lease_until = $3, attempts = attempts + 1, claim = claim + 1, \
                  started_at = COALESCE(started_at, $1), frames_done = 0, frames_total = 0, version = version + 1 \
-             WHERE id = (SELECT id FROM jobs WHERE status IN ('queued', 'running') AND {condition} \
+             WHERE id = (SELECT id FROM jobs WHERE status IN ('queued', 'running') AND status = 'queued' AND run_at <= $1 \
                          ORDER BY run_at, id LIMIT 1{skip_locked}) \
-             RETURNING id, token, attempts, claim, video_key, options, recipients, webhook",
-            counts = wanted.counts(),
-            condition = wanted.condition(),
+             RETURNING id, token, attempts, setbacks, deaths, claim, video_key, options, recipients, webhook",
             skip_locked = self.dialect().skip_locked,
         );
         let row = sqlx::query(AssertSqlSafe(sql))
             .bind(millis(now))
-            .bind(i64::from(max_attempts))
             .bind(worker)
             .bind(millis(after(now, lease)))
             .fetch_optional(self.pool())
             .await?;
-        let Some(claim) = row.map(|row| from_row(&row)).transpose()? else { return Ok(None) };
+        let Some(row) = row else { return Ok(None) };
+        let claim = match from_row(&row, worker) {
+            Ok(claim) => claim,
+            Err(error) => {
+                self.set_aside(&row, after(now, lease)).await?;
+                return Err(error);
+            }
+        };
         self.tell(Wake::Job(claim.token)).await?;
         Ok(Some(claim))
     }
 
-    /// Renews the lease and records progress.
+    /// Puts a job back that this program cannot read, as one of a newer version may be: another process may.
+    async fn set_aside(&self, row: &AnyRow, due: Timestamp) -> Result<(), StoreError> {
+        let (id, number): (i64, i64) = (row.try_get("id")?, row.try_get("claim")?);
+        sqlx::query(
+            "UPDATE jobs \
+             SET status = 'queued', run_at = $3, attempts = attempts - 1, lease_until = NULL, worker = NULL, \
+                 version = version + 1 \
+             WHERE id = $1 AND claim = $2 AND status = 'running'",
+        )
+        .bind(id)
+        .bind(number)
+        .bind(millis(due))
+        .execute(self.pool())
+        .await?;
+        Ok(())
+    }
+
+    /// Puts jobs back whose lease ran out at `now`: their workers went silent. The lost run does not count. A job keeps
+    /// its place the first time, and waits longer with each further time.
+    pub async fn release_lost(&self, now: Timestamp, backoff: Backoff) -> Result<Vec<LostRun>, StoreError> {
+        let (base, max) = (span(backoff.base), span(backoff.max));
+        let mut tx = self.begin().await?;
+        let rows = sqlx::query(
+            "UPDATE jobs \
+             SET status = 'queued', attempts = attempts - 1, deaths = deaths + 1, lease_until = NULL, worker = NULL, \
+                 frames_done = 0, frames_total = 0, version = version + 1, \
+                 run_at = CASE WHEN deaths = 0 THEN run_at \
+                               WHEN deaths > 20 OR CAST($2 AS BIGINT) << CAST(deaths - 1 AS INTEGER) > CAST($3 AS BIGINT) \
+                               THEN CAST($1 AS BIGINT) + CAST($3 AS BIGINT) \
+                               ELSE CAST($1 AS BIGINT) + (CAST($2 AS BIGINT) << CAST(deaths - 1 AS INTEGER)) END \
+             WHERE status = 'running' AND lease_until <= CAST($1 AS BIGINT) \
+             RETURNING id, token, deaths",
+        )
+        .bind(millis(now))
+        .bind(base)
+        .bind(max)
+        .fetch_all(&mut *tx)
+        .await?;
+        let mut wakes = Vec::with_capacity(rows.len() + 1);
+        let mut lost = Vec::with_capacity(rows.len());
+        for row in &rows {
+            wakes.push(Wake::Job(uuid(row.try_get("token")?)?));
+            lost.push(LostRun { id: row.try_get("id")?, deaths: count(row, "deaths")? });
+        }
+        if !lost.is_empty() {
+            wakes.push(Wake::Work);
+        }
+        self.commit(tx, &wakes).await?;
+        Ok(lost)
+    }
+
+    /// Renews the lease and records progress. A job that was taken for lost is taken back, unless another has it.
     pub async fn heartbeat(
         &self,
         claim: &Claim,
@@ -146,15 +167,19 @@ impl Store {
     ) -> Result<Held, StoreError> {
         let changed = sqlx::query(
             "UPDATE jobs \
-             SET lease_until = $3, frames_done = $4, frames_total = $5, \
-                 version = version + CASE WHEN frames_done = $4 AND frames_total = $5 THEN 0 ELSE 1 END \
-             WHERE token = $1 AND claim = $2 AND status = 'running'",
+             SET lease_until = $3, frames_done = $4, frames_total = $5, status = 'running', worker = $6, \
+                 attempts = attempts + CASE WHEN status = 'queued' THEN 1 ELSE 0 END, \
+                 deaths = deaths - CASE WHEN status = 'queued' AND deaths > 0 THEN 1 ELSE 0 END, \
+                 version = version \
+                     + CASE WHEN frames_done = $4 AND frames_total = $5 AND status = 'running' THEN 0 ELSE 1 END \
+             WHERE token = $1 AND claim = $2 AND status IN ('queued', 'running')",
         )
         .bind(claim.token.to_string())
         .bind(claim.number)
         .bind(millis(after(now, lease)))
         .bind(bigint(progress.frames_done))
         .bind(bigint(progress.frames_total))
+        .bind(&claim.worker)
         .execute(self.pool())
         .await?
         .rows_affected();
@@ -177,7 +202,7 @@ impl Store {
             "UPDATE jobs \
              SET status = 'done', finished_at = $3, expires_at = $4, lease_until = NULL, worker = NULL, \
                  recipients = NULL, webhook = NULL, frames_done = $5, frames_total = $5, version = version + 1 \
-             WHERE token = $1 AND claim = $2 AND status = 'running'",
+             WHERE token = $1 AND claim = $2 AND status IN ('queued', 'running')",
         )
         .bind(claim.token.to_string())
         .bind(claim.number)
@@ -213,7 +238,7 @@ impl Store {
             "UPDATE jobs \
              SET status = 'failed', failure_code = $3, failure_detail = $4, finished_at = $5, expires_at = $6, \
                  lease_until = NULL, worker = NULL, recipients = NULL, webhook = NULL, version = version + 1 \
-             WHERE token = $1 AND claim = $2 AND status = 'running'",
+             WHERE token = $1 AND claim = $2 AND status IN ('queued', 'running')",
         )
         .bind(claim.token.to_string())
         .bind(claim.number)
@@ -239,6 +264,16 @@ impl Store {
         let sql = "UPDATE jobs \
                    SET status = 'queued', run_at = $3, lease_until = NULL, worker = NULL, frames_done = 0, \
                        frames_total = 0, version = version + 1 \
+                   WHERE token = $1 AND claim = $2 AND status = 'running'";
+        let query = sqlx::query(sql).bind(claim.token.to_string()).bind(claim.number).bind(millis(due));
+        self.put_back(claim, query).await
+    }
+
+    /// Puts the job back after a run that a part of the service broke off, due at `due`; the run does not count.
+    pub async fn set_back(&self, claim: &Claim, due: Timestamp) -> Result<Held, StoreError> {
+        let sql = "UPDATE jobs \
+                   SET status = 'queued', run_at = $3, attempts = attempts - 1, setbacks = setbacks + 1, \
+                       lease_until = NULL, worker = NULL, frames_done = 0, frames_total = 0, version = version + 1 \
                    WHERE token = $1 AND claim = $2 AND status = 'running'";
         let query = sqlx::query(sql).bind(claim.token.to_string()).bind(claim.number).bind(millis(due));
         self.put_back(claim, query).await
@@ -305,15 +340,27 @@ pub(super) fn after(now: Timestamp, time: Duration) -> Timestamp {
     now.saturating_add(time).unwrap_or(Timestamp::MAX)
 }
 
-fn from_row(row: &AnyRow) -> Result<Claim, StoreError> {
+/// A stored number of runs.
+fn count(row: &AnyRow, column: &str) -> Result<u32, StoreError> {
+    Ok(u32::try_from(row.try_get::<i64, _>(column)?).unwrap_or_default())
+}
+
+/// A duration as times are stored.
+fn span(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX >> 24)
+}
+
+fn from_row(row: &AnyRow, worker: &str) -> Result<Claim, StoreError> {
     let token: &str = row.try_get("token")?;
-    let attempts: i64 = row.try_get("attempts")?;
     let recipients: Option<&str> = row.try_get("recipients")?;
     let video_key: Option<String> = row.try_get("video_key")?;
     Ok(Claim {
         id: row.try_get("id")?,
         token: uuid(token)?,
-        attempt: u32::try_from(attempts).unwrap_or_default(),
+        attempt: count(row, "attempts")?,
+        setbacks: count(row, "setbacks")?,
+        deaths: count(row, "deaths")?,
+        worker: worker.to_owned(),
         video_key: video_key
             .ok_or_else(|| StoreError::Corrupt { what: "job", reason: "open, but without a video".to_owned() })?,
         options: decode("options", row.try_get("options")?)?,

@@ -13,6 +13,8 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::fault::Part;
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Answer {
     method: String,
@@ -28,6 +30,11 @@ struct Route {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct End {
     end: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Of {
+    part: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -59,6 +66,10 @@ pub struct Metrics {
     answer_s: Histograms<Route>,
     jobs: Family<End, Counter>,
     job_s: Histogram,
+    setbacks: Family<Of, Counter>,
+    runs_lost: Counter,
+    messages_put_off: Family<Of, Counter>,
+    paused: Family<Of, Gauge>,
     frames: Counter,
     video_s: Counter<f64, std::sync::atomic::AtomicU64>,
     decoded: Family<By, Counter>,
@@ -98,6 +109,10 @@ impl Metrics {
             answer_s: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.001, 4.0, 9))),
             jobs: Family::default(),
             job_s: Histogram::new(exponential_buckets(0.5, 2.0, 14)),
+            setbacks: Family::default(),
+            runs_lost: Counter::default(),
+            messages_put_off: Family::default(),
+            paused: Family::default(),
             frames: Counter::default(),
             video_s: Counter::default(),
             decoded: Family::default(),
@@ -110,6 +125,15 @@ impl Metrics {
         registry.register_with_unit("http_answer", help, Unit::Seconds, metrics.answer_s.clone());
         registry.register("jobs_ended", "Runs of jobs that ended here, by how", metrics.jobs.clone());
         registry.register_with_unit("job", "Time of a run that ended here", Unit::Seconds, metrics.job_s.clone());
+        let help = "Runs of jobs that a part of the service broke off; they do not count as attempts";
+        registry.register("job_setbacks", help, metrics.setbacks.clone());
+        let help = "Runs whose worker went silent, as far as this process put their jobs back";
+        registry.register("runs_lost", help, metrics.runs_lost.clone());
+        let help = "Tries of mails and webhooks that reached no server; they do not count as attempts";
+        registry.register("messages_put_off", help, metrics.messages_put_off.clone());
+        let help = "1 while this process takes no jobs because the part fails its check";
+        registry.register("claims_paused", help, metrics.paused.clone());
+        metrics.paused(Part::Storage, false);
         registry.register("frames_analyzed", "Frames looked at in jobs that are done", metrics.frames.clone());
         let help = "Length of the videos of jobs that are done";
         registry.register_with_unit("videos_analyzed", help, Unit::Seconds, metrics.video_s.clone());
@@ -137,6 +161,26 @@ impl Metrics {
     pub fn job_ended(&self, end: &'static str, taken: Duration) {
         self.jobs.get_or_create(&End { end }).inc();
         self.job_s.observe(taken.as_secs_f64());
+    }
+
+    /// A part of the service broke a run off.
+    pub fn set_back(&self, part: Part) {
+        self.setbacks.get_or_create(&Of { part: part.name() }).inc();
+    }
+
+    /// A worker went silent, and its job was put back.
+    pub fn run_lost(&self) {
+        self.runs_lost.inc();
+    }
+
+    /// A message reached no server.
+    pub fn message_put_off(&self, part: Part) {
+        self.messages_put_off.get_or_create(&Of { part: part.name() }).inc();
+    }
+
+    /// Whether no jobs are taken because a part fails its check.
+    pub fn paused(&self, part: Part, is_paused: bool) {
+        self.paused.get_or_create(&Of { part: part.name() }).set(is_paused.into());
     }
 
     /// A job is done: so many frames of so many seconds of video were looked at.
@@ -191,6 +235,8 @@ mod tests {
         metrics.answered("GET", "/results/{token}", 200, Duration::from_millis(3));
         metrics.job_ended("done", Duration::from_secs(3));
         metrics.analyzed(24, 19.5);
+        metrics.set_back(Part::Storage);
+        metrics.paused(Part::Storage, true);
         metrics.decoded("cpu");
         metrics.decoded("gpu");
         metrics.model("emotion").called(8, Duration::from_millis(6));
@@ -201,6 +247,9 @@ mod tests {
             r#"visage_http_answer_seconds_bucket{le="0.004",route="/results/{token}"} 1"#,
             r#"visage_jobs_ended_total{end="done"} 1"#,
             "visage_job_seconds_sum 3.0",
+            r#"visage_job_setbacks_total{part="storage"} 1"#,
+            r#"visage_claims_paused{part="storage"} 1"#,
+            "visage_runs_lost_total 0",
             "visage_frames_analyzed_total 24",
             "visage_videos_analyzed_seconds_total 19.5",
             r#"visage_frames_decoded_total{by="gpu"} 1"#,

@@ -28,6 +28,7 @@ use opencv::core::{CV_8UC3, Mat, MatTraitConst, Scalar};
 use crate::analysis::{Appearance, BBox, Face, ModelUsed, Probabilities};
 use crate::config::Settings;
 use crate::engine::{Engine, EngineError};
+use crate::fault::{Fault, Part};
 
 pub use clip::{CLIP_FRAMES, FRAME_VALUES};
 pub use close_up::{CloseUp, Wanted};
@@ -65,6 +66,17 @@ pub enum VisionError {
 }
 
 impl VisionError {
+    /// Whose fault it is.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Engine(error) => error.fault(),
+            Self::NoDetector { .. } | Self::Setting { .. } => Fault::Ours(Part::Models),
+            Self::Frame { .. } | Self::Scale { .. } => Fault::Unclear,
+            Self::OpenCv(error) if error.code == opencv::core::StsNoMem => Fault::Ours(Part::Memory),
+            Self::OpenCv(_) => Fault::Unclear,
+        }
+    }
+
     /// Whether something has to be put in place first (a library, a device, a model file), rather than mended.
     pub const fn is_missing(&self) -> bool {
         match self {

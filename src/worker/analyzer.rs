@@ -1,6 +1,7 @@
 //! The step in the middle: a video in, findings out. A trait, so that the way of a job can be tested without models.
 
 use crate::analysis::{Findings, Options};
+use crate::fault::Fault;
 use crate::media::Source;
 use crate::pipeline::{Cancel, Pipeline, PipelineError, Progress};
 use crate::store::Failure;
@@ -18,37 +19,33 @@ pub trait Analyzer: Send + Sync + 'static {
 }
 
 /// Why there are no findings.
-#[derive(Debug)]
-pub enum Trouble {
-    Cancelled,
-    /// The video is at fault: another run cannot help.
-    Permanent(Failure),
-    /// The source could not be read: another way to it, or another run, may help.
-    Unreadable {
-        failure: Failure,
-        reason: String,
-    },
-    /// Another run may help.
-    Transient {
-        failure: Failure,
-        reason: String,
-    },
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub struct Trouble {
+    /// Decides what becomes of the job.
+    pub fault: Fault,
+    /// For the person who sent the video, should the job fail.
+    pub failure: Failure,
+    /// For the log.
+    pub reason: String,
 }
 
 impl Trouble {
-    /// Trouble of this service's own making.
-    pub(super) fn transient(code: &str, detail: &str, reason: impl std::fmt::Display) -> Self {
-        Self::Transient { failure: failure(code, detail), reason: reason.to_string() }
+    pub fn new(fault: Fault, code: &str, detail: &str, reason: impl std::fmt::Display) -> Self {
+        let failure = Failure { code: code.to_owned(), detail: detail.to_owned() };
+        Self { fault, failure, reason: reason.to_string() }
+    }
+
+    /// The analysis was told to stop.
+    pub fn cancelled() -> Self {
+        PipelineError::Cancelled.into()
     }
 }
 
-/// A reason for the person who sent the video.
-pub(super) fn failure(code: &str, detail: &str) -> Failure {
-    Failure { code: code.to_owned(), detail: detail.to_owned() }
+impl From<PipelineError> for Trouble {
+    fn from(error: PipelineError) -> Self {
+        Self::new(error.fault(), error.code(), &error.detail(), &error)
+    }
 }
-
-/// The code of [`crate::media::ProbeError::Unreadable`], which passes through the pipeline.
-const UNREADABLE: &str = "source_unreadable";
 
 impl Analyzer for Pipeline {
     fn analyze(
@@ -58,18 +55,6 @@ impl Analyzer for Pipeline {
         progress: &(dyn Fn(Progress) + Sync),
         cancel: &Cancel,
     ) -> Result<Findings, Trouble> {
-        Self::analyze(self, source, options, progress, cancel).map_err(|error| {
-            if matches!(error, PipelineError::Cancelled) {
-                return Trouble::Cancelled;
-            }
-            let failure = Failure { code: error.code().to_owned(), detail: error.detail() };
-            if error.is_permanent() {
-                Trouble::Permanent(failure)
-            } else if error.code() == UNREADABLE {
-                Trouble::Unreadable { failure, reason: error.to_string() }
-            } else {
-                Trouble::Transient { failure, reason: error.to_string() }
-            }
-        })
+        Ok(Self::analyze(self, source, options, progress, cancel)?)
     }
 }

@@ -120,6 +120,8 @@ impl Worker {
         let before = |hours: u64| hours_before(now, i64::try_from(hours).unwrap_or(i64::MAX));
         let (ended_by, failed_by) = (before(retention.videos_h), before(retention.failed_videos_h()));
         let mut deleted = 0;
+        // Elsewhere they would not be found, and then be taken for deleted.
+        self.identity.verify(self.blobs.as_ref()).await?;
         loop {
             let due = self.store.due_videos(ended_by, failed_by, BATCH).await?;
             for video in &due {
@@ -140,6 +142,8 @@ impl Worker {
         let blobs = self.blobs.list_older(hours_before(now, ORPHAN_AGE_H), limit).await?;
         // Read after the blobs: a job that was put in meanwhile is known.
         let known = if blobs.is_empty() { return Ok(0) } else { self.store.video_keys().await? };
+        // In the storage of another database all would be orphans.
+        self.identity.verify(self.blobs.as_ref()).await?;
         let mut deleted = 0;
         for blob in blobs.iter().filter(|blob| made_by_visage(&blob.key) && !known.contains(&blob.key)) {
             self.blobs.delete(&blob.key).await?;
@@ -150,6 +154,7 @@ impl Worker {
 
     async fn abort_uploads(&self, now: Timestamp) -> Result<u64, Stopped> {
         let mut ended = 0;
+        self.identity.verify(self.blobs.as_ref()).await?;
         loop {
             let due = self.store.due_uploads(now, BATCH).await?;
             for upload in &due {

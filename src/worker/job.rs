@@ -7,16 +7,15 @@ use std::time::Duration;
 use jiff::{Timestamp, ToSpan};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
-use super::Worker;
-use super::analyzer::{Trouble, failure};
+use super::analyzer::Trouble;
 use super::backoff::backoff;
 use super::heartbeat::Meter;
-use super::scratch::Scratch;
+use super::{Desk, Worker};
 use crate::analysis::Findings;
 use crate::blob::BlobError;
 use crate::config::S3Read;
+use crate::fault::{Fault, Part};
 use crate::media::Source;
 use crate::pipeline::Cancel;
 use crate::store::{Claim, Failure, Held, JobProgress, NewMail, StoreError};
@@ -24,19 +23,21 @@ use crate::telemetry::metrics;
 
 /// An analysis that is told to stop gets this long before its worker turns to the next job.
 const LET_GO: Duration = Duration::from_secs(30);
-/// How often the end of a job is offered to a database that does not answer.
-const SAVE_TRIES: u32 = 8;
+/// Between two tries to save the end of a run, at most.
+const LONGEST_SAVE_WAIT: Duration = Duration::from_secs(5);
 
 /// How a run of a job ended, for the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
+pub(super) enum End {
     Done,
     Failed,
     WillRunAgain,
+    /// A part of the service broke the run off: it does not count.
+    SetBack,
     HandedBack,
     /// Another has the job, or it was erased.
     Lost,
-    /// The database did not take the end: the job runs again when its lease is over.
+    /// The process was told to stop before the database took the end: the job runs again when its lease is over.
     NotSaved,
 }
 
@@ -47,6 +48,7 @@ impl End {
             Self::Done => "done",
             Self::Failed => "failed",
             Self::WillRunAgain => "will_run_again",
+            Self::SetBack => "set_back",
             Self::HandedBack => "handed_back",
             Self::Lost => "lost",
             Self::NotSaved => "not_saved",
@@ -61,6 +63,8 @@ enum Outcome<'a> {
     Failed(&'a Failure),
     /// Another run, after a wait.
     Again,
+    /// Another run, after a wait, and this one does not count.
+    SetBack,
 }
 
 /// Stops the analysis when whoever waits for it goes away.
@@ -74,22 +78,24 @@ impl Drop for StopOnDrop {
 
 impl Worker {
     /// Runs a job that was claimed, to whatever end.
-    pub(super) async fn run_job(&self, claim: &Claim, scratch: &Scratch, cut: &CancellationToken) {
+    pub(super) async fn run_job(&self, claim: &Claim, desk: &Desk) {
         let (started, cancel, meter) = (Instant::now(), Cancel::default(), Arc::new(Meter::default()));
         let _stop_on_drop = StopOnDrop(cancel.clone());
-        let mut analysis = Box::pin(self.analyze(claim, scratch, &cancel, &meter));
+        let mut analysis = Box::pin(self.analyze(claim, desk, &cancel, &meter));
         let result = tokio::select! {
             result = &mut analysis => Some(result),
             () = self.keep_alive(claim, &meter) => None,
-            () = cut.cancelled() => Some(Err(Trouble::Cancelled)),
+            () = desk.cut.cancelled() => Some(Err(Trouble::cancelled())),
         };
         let end = match &result {
-            Some(Ok(findings)) => self.save(claim, Outcome::Done(findings), cut).await,
-            Some(Err(Trouble::Cancelled)) => {
-                cancel.cancel();
-                self.hand_back(claim).await
+            Some(Ok(findings)) => {
+                desk.gate.proven().await;
+                self.save(claim, Outcome::Done(findings), desk).await
             }
-            Some(Err(trouble)) => self.fail(claim, trouble, cut).await,
+            Some(Err(trouble)) => {
+                cancel.cancel();
+                self.fail(claim, trouble, desk).await
+            }
             None => {
                 cancel.cancel();
                 // Its threads and its copy are let go before the next job takes as many.
@@ -110,41 +116,62 @@ impl Worker {
         tracing::info!(job = claim.id, attempt = claim.attempt, duration_ms, frames, ?end, "job ended");
     }
 
-    /// Gives up a job whose workers died until its runs were used up.
-    pub(super) async fn bury(&self, claim: &Claim) {
-        let detail = "The analysis of this video broke off every time it was tried. Convert it to MP4 (H.264) and \
-                      upload it again.";
-        let outcome = failure("worker_died", detail);
-        let end = self.save(claim, Outcome::Failed(&outcome), &CancellationToken::new()).await;
-        tracing::warn!(job = claim.id, attempt = claim.attempt, ?end, "given up: its workers went silent");
-    }
-
     /// The findings of a job, by whatever way its video can be read.
     async fn analyze(
         &self,
         claim: &Claim,
-        scratch: &Scratch,
+        desk: &Desk,
         cancel: &Cancel,
         meter: &Arc<Meter>,
     ) -> Result<Findings, Trouble> {
-        let source = self.blobs.source(&claim.video_key).await.map_err(|error| storage_trouble(&error))?;
+        let trouble = async |error: BlobError| self.storage_trouble(&error, desk).await;
+        let source = match self.blobs.source(&claim.video_key).await {
+            Ok(source) => source,
+            Err(error) => return Err(trouble(error).await),
+        };
         match &source {
-            Source::File(path) if !path.exists() => return Err(gone()),
             Source::Url(_) if self.settings.storage.s3.read == S3Read::Download => {}
-            Source::File(_) => return self.on_thread(claim, source, cancel, meter).await,
+            Source::File(path) => match tokio::fs::try_exists(path).await {
+                Ok(true) => return self.on_thread(claim, source, cancel, meter).await,
+                Ok(false) => return Err(trouble(BlobError::NotFound).await),
+                Err(error) => return Err(trouble(error.into()).await),
+            },
             Source::Url(_) => match self.on_thread(claim, source, cancel, meter).await {
-                Err(Trouble::Unreadable { reason, .. }) if !cancel.is_cancelled() => {
+                Err(Trouble { fault: Fault::Ours(Part::Storage), reason, .. }) if !cancel.is_cancelled() => {
                     tracing::warn!(job = claim.id, reason, "the video cannot be streamed; copying it first");
                 }
                 result => return result,
             },
         }
-        let copy = scratch.copy(self.tokens.next()).map_err(|error| storage_trouble(&error.into()))?;
-        self.blobs.fetch(&claim.video_key, copy.path()).await.map_err(|error| storage_trouble(&error))?;
+        let copy = match desk.scratch.copy(self.tokens.next()) {
+            Ok(copy) => copy,
+            Err(error) => return Err(trouble(error.into()).await),
+        };
+        if let Err(error) = self.blobs.fetch(&claim.video_key, copy.path()).await {
+            return Err(trouble(error).await);
+        }
         self.on_thread(claim, Source::File(copy.path().to_owned()), cancel, meter).await
     }
 
-    /// Runs the analysis on a thread of its own. A panic there is a failed try like any other.
+    /// What an error of storage means for a job. A video counts as not there only in the storage of the database.
+    async fn storage_trouble(&self, error: &BlobError, desk: &Desk) -> Trouble {
+        let fault = match error {
+            BlobError::NotFound => {
+                desk.gate.doubt().await;
+                let is_ours = desk.gate.check(self.blobs.as_ref(), self.identity).await.is_ok();
+                if is_ours { error.fault() } else { Fault::Ours(Part::Storage) }
+            }
+            _ => error.fault(),
+        };
+        if fault == Fault::Ours(Part::Storage) {
+            let detail = "The video could not be read from storage. Upload it again later.";
+            return Trouble::new(fault, "storage_unavailable", detail, error);
+        }
+        Trouble::new(fault, "video_gone", "The video is no longer in storage. Upload it again.", error)
+    }
+
+    /// Runs the analysis on a thread of its own, or in a process of its own if one died during it before. A panic is a
+    /// run that broke off like any other.
     async fn on_thread(
         &self,
         claim: &Claim,
@@ -152,10 +179,13 @@ impl Worker {
         cancel: &Cancel,
         meter: &Arc<Meter>,
     ) -> Result<Findings, Trouble> {
-        let (analyzer, cancel, meter, options) = (self.analyzer.clone(), cancel.clone(), meter.clone(), claim.options);
+        let confined = self.confined.as_ref().filter(|_| claim.deaths > 0);
+        let analyzer = confined.unwrap_or(&self.analyzer).clone();
+        let (cancel, meter, options) = (cancel.clone(), meter.clone(), claim.options);
         let (answer, answered) = oneshot::channel();
-        let detail = "The analysis broke off for a reason that does not lie in the video. Upload it again later.";
-        let crashed = |reason: &str| Trouble::transient("analysis_crashed", detail, reason);
+        let detail = "The analysis of this video broke off every time it was tried. Send another recording, or write to \
+                      the operator of this service, who can run it again.";
+        let broke_off = |fault, reason: &str| Trouble::new(fault, "analysis_crashed", detail, reason);
         std::thread::Builder::new()
             .name(format!("analyze-{}", claim.id))
             .spawn(move || {
@@ -163,30 +193,41 @@ impl Worker {
                 // Nobody waits any more: then nobody needs it.
                 let _ = answer.send(catch_unwind(AssertUnwindSafe(analysis)));
             })
-            .map_err(|error| crashed(&error.to_string()))?;
+            .map_err(|error| broke_off(Fault::Ours(Part::Memory), &error.to_string()))?;
         match answered.await {
             Ok(Ok(result)) => result,
-            Ok(Err(_)) | Err(_) => Err(crashed("the analysis panicked")),
+            Ok(Err(_)) | Err(_) => Err(broke_off(Fault::Unclear, "the analysis panicked")),
         }
     }
 
-    /// Puts the job back for another run, or gives it up if that cannot help or its runs are used up.
-    async fn fail(&self, claim: &Claim, trouble: &Trouble, cut: &CancellationToken) -> End {
-        match trouble {
-            Trouble::Cancelled => self.hand_back(claim).await,
-            Trouble::Permanent(failure) => {
-                tracing::info!(job = claim.id, code = failure.code, "the video is at fault");
-                self.save(claim, Outcome::Failed(failure), cut).await
+    /// What becomes of a job without findings: that is decided by whose fault it is.
+    async fn fail(&self, claim: &Claim, trouble: &Trouble, desk: &Desk) -> End {
+        let Trouble { fault, failure, reason } = trouble;
+        let (job, attempt, code) = (claim.id, claim.attempt, &failure.code);
+        match fault {
+            Fault::Client => self.hand_back(claim).await,
+            Fault::Video => {
+                tracing::info!(job, code, "the video is at fault");
+                self.save(claim, Outcome::Failed(failure), desk).await
             }
-            Trouble::Unreadable { failure, reason } | Trouble::Transient { failure, reason } => {
-                tracing::warn!(job = claim.id, attempt = claim.attempt, code = failure.code, reason, "a run failed");
+            Fault::Unclear => {
+                tracing::warn!(job, attempt, code, reason, "a run failed");
                 let last = claim.attempt >= self.settings.queue.max_attempts;
-                self.save(claim, if last { Outcome::Failed(failure) } else { Outcome::Again }, cut).await
+                self.save(claim, if last { Outcome::Failed(failure) } else { Outcome::Again }, desk).await
+            }
+            Fault::Ours(part) => {
+                let (part_name, setbacks) = (part.name(), claim.setbacks + 1);
+                tracing::error!(job, part = part_name, code, reason, setbacks, "a part of the service broke a run off");
+                metrics().set_back(*part);
+                if *part == Part::Storage {
+                    desk.gate.doubt().await;
+                }
+                self.save(claim, Outcome::SetBack, desk).await
             }
         }
     }
 
-    async fn hand_back(&self, claim: &Claim) -> End {
+    pub(super) async fn hand_back(&self, claim: &Claim) -> End {
         match self.store.hand_back(claim).await {
             Ok(Held::Yes) => End::HandedBack,
             Ok(Held::Lost) => End::Lost,
@@ -198,11 +239,12 @@ impl Worker {
     }
 
     /// Writes down how a run ended, and deletes the video of a job that is over unless it is to be kept.
-    async fn save(&self, claim: &Claim, outcome: Outcome<'_>, cut: &CancellationToken) -> End {
-        let end = match (self.insist(claim, outcome, cut).await, outcome) {
+    async fn save(&self, claim: &Claim, outcome: Outcome<'_>, desk: &Desk) -> End {
+        let end = match (self.insist(claim, outcome, desk).await, outcome) {
             (None, _) => return End::NotSaved,
             (Some(Held::Lost), _) => return End::Lost,
             (Some(Held::Yes), Outcome::Again) => return End::WillRunAgain,
+            (Some(Held::Yes), Outcome::SetBack) => return End::SetBack,
             (Some(Held::Yes), Outcome::Done(_)) => End::Done,
             (Some(Held::Yes), Outcome::Failed(_)) => End::Failed,
         };
@@ -217,23 +259,42 @@ impl Worker {
         end
     }
 
-    /// Offers a write to the database until it answers, for a while: an analysis that took an hour is not thrown away
-    /// for a database that restarts. Meanwhile the lease is renewed. `None`: no answer.
-    async fn insist(&self, claim: &Claim, outcome: Outcome<'_>, cut: &CancellationToken) -> Option<Held> {
+    /// Offers a write to the database until it answers: no other job can be taken without it, and an analysis that took
+    /// an hour is not thrown away for a database that restarts. Meanwhile the lease is renewed. `None`: the process was
+    /// told to stop before.
+    async fn insist(&self, claim: &Claim, outcome: Outcome<'_>, desk: &Desk) -> Option<Held> {
         let mails = self.mails(claim);
-        let lease = self.settings.queue.lease();
-        for tried in 1..=SAVE_TRIES {
+        let (lease, job) = (self.settings.queue.lease(), claim.id);
+        let unsaved = Failure {
+            code: "analysis_crashed".to_owned(),
+            detail: "The result of this video could not be stored. Write to the operator of this service.".to_owned(),
+        };
+        let mut outcome = outcome;
+        for tried in 1_u32.. {
             match self.write(claim, outcome, &mails).await {
                 Ok(held) => return Some(held),
-                Err(error) => tracing::warn!(job = claim.id, tried, %error, "the end of the run cannot be saved"),
+                Err(error) if matches!(error.fault(), Fault::Ours(_)) => {
+                    tracing::warn!(job, tried, %error, "the end of the run cannot be saved yet");
+                }
+                // The database answers, and does not take this result.
+                Err(error) if matches!(outcome, Outcome::Done(_)) => {
+                    tracing::error!(job, %error, "the database refuses a result");
+                    let last = claim.attempt >= self.settings.queue.max_attempts;
+                    outcome = if last { Outcome::Failed(&unsaved) } else { Outcome::Again };
+                    continue;
+                }
+                Err(error) => {
+                    tracing::error!(job, %error, "the database refuses the end of a run");
+                    return None;
+                }
             }
-            let wait = backoff(tried, Duration::from_millis(500), (lease / 3).min(Duration::from_secs(10)));
-            if tried == SAVE_TRIES || cut.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
+            let wait = backoff(tried, Duration::from_millis(500), (lease / 3).min(LONGEST_SAVE_WAIT));
+            if desk.cut.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
                 break;
             }
             // Whether the job is still held is said by the write itself, which knows its own work again.
             if let Err(error) = self.store.heartbeat(claim, JobProgress::default(), self.clock.now(), lease).await {
-                tracing::warn!(job = claim.id, %error, "no heartbeat");
+                tracing::warn!(job, %error, "no heartbeat");
             }
         }
         None
@@ -241,14 +302,15 @@ impl Worker {
 
     async fn write(&self, claim: &Claim, outcome: Outcome<'_>, mails: &[NewMail]) -> Result<Held, StoreError> {
         let (now, queue) = (self.clock.now(), &self.settings.queue);
+        let due = |tried| {
+            let (base, max) = (Duration::from_secs(queue.backoff_base_s), Duration::from_secs(queue.backoff_max_s));
+            now.saturating_add(backoff(tried, base, max)).unwrap_or(Timestamp::MAX)
+        };
         match outcome {
             Outcome::Done(findings) => self.store.complete(claim, findings, mails, now, self.expiry(now)).await,
             Outcome::Failed(failure) => self.store.give_up(claim, failure, mails, now, self.expiry(now)).await,
-            Outcome::Again => {
-                let (base, max) = (Duration::from_secs(queue.backoff_base_s), Duration::from_secs(queue.backoff_max_s));
-                let due = now.saturating_add(backoff(claim.attempt, base, max)).unwrap_or(Timestamp::MAX);
-                self.store.retry(claim, due).await
-            }
+            Outcome::Again => self.store.retry(claim, due(claim.attempt)).await,
+            Outcome::SetBack => self.store.set_back(claim, due(claim.setbacks.saturating_add(1))).await,
         }
     }
 
@@ -270,15 +332,4 @@ impl Worker {
         let days = i64::try_from(self.settings.retention.results_d).ok().filter(|&days| days > 0)?;
         now.checked_add(days.checked_mul(24)?.hours()).ok()
     }
-}
-
-fn gone() -> Trouble {
-    Trouble::Permanent(failure("video_gone", "The video is no longer in storage. Upload it again."))
-}
-
-fn storage_trouble(error: &BlobError) -> Trouble {
-    if matches!(error, BlobError::NotFound) {
-        return gone();
-    }
-    Trouble::transient("storage_unavailable", "The video could not be read from storage. Upload it again later.", error)
 }

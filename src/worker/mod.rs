@@ -7,12 +7,15 @@
 
 mod analyzer;
 mod backoff;
+mod confined;
 mod delivery;
+mod gate;
 mod heartbeat;
 mod janitor;
 mod job;
 mod outbox;
 mod presence;
+mod reaper;
 mod scratch;
 mod webhooks;
 
@@ -25,11 +28,14 @@ use tokio_util::sync::CancellationToken;
 use crate::blob::BlobStore;
 use crate::clock::{Clock, Tokens};
 use crate::config::Settings;
+use crate::identity::StorageIdentity;
 use crate::report::webhook::Webhooks;
 use crate::store::{Store, StoreError, Wake};
 
 pub use analyzer::{Analyzer, Trouble};
+pub use confined::{Confined, Line, Order};
 use delivery::Channel;
+use gate::{Closed, Gate};
 pub use janitor::Swept;
 pub use outbox::Post;
 pub use presence::SILENT_S;
@@ -41,6 +47,22 @@ const HAND_BACK: Duration = Duration::from_secs(8);
 /// Webhooks on their way at the same time: one that does not answer keeps few others waiting.
 const WEBHOOKS: usize = 4;
 
+/// What the jobs of one process share.
+struct Desk {
+    scratch: Scratch,
+    gate: Gate,
+    /// Cancelled when the grace of a shutdown is over.
+    cut: CancellationToken,
+}
+
+/// What became of a look for the next job.
+enum Next {
+    Ran,
+    NoJob,
+    /// No job may be taken before this time has passed.
+    Paused(Duration),
+}
+
 /// What workers work with.
 #[derive(Clone)]
 pub struct Worker {
@@ -49,7 +71,12 @@ pub struct Worker {
     pub settings: Arc<Settings>,
     pub store: Store,
     pub blobs: Arc<dyn BlobStore>,
+    /// Of the storage that belongs to the database.
+    pub identity: StorageIdentity,
     pub analyzer: Arc<dyn Analyzer>,
+    /// Analyzes in a process of its own the videos during whose analysis a process died. `None`: they are analyzed like
+    /// all others.
+    pub confined: Option<Arc<dyn Analyzer>>,
     /// `None` where mail is switched off.
     pub post: Option<Arc<dyn Post>>,
     pub clock: Arc<dyn Clock>,
@@ -60,9 +87,9 @@ impl Worker {
     /// Works until `stop` is cancelled; then lets running jobs finish for `queue.shutdown_grace_s`, hands back the
     /// others, and returns.
     pub async fn run(self, stop: CancellationToken) {
-        let scratch = Arc::new(Scratch::open(&std::env::temp_dir(), self.tokens.next()));
-        // Said when the grace is over.
+        let scratch = Scratch::open(&std::env::temp_dir(), self.tokens.next());
         let cut = CancellationToken::new();
+        let desk = Arc::new(Desk { scratch, gate: Gate::default(), cut: cut.clone() });
         // Mails and housekeeping end after the jobs, which still give them something to do.
         let jobs_ended = CancellationToken::new();
         let grace = Duration::from_secs(self.settings.queue.shutdown_grace_s);
@@ -71,11 +98,12 @@ impl Worker {
 
         let mut jobs = JoinSet::new();
         for _ in 0..concurrency {
-            jobs.spawn(self.clone().work(scratch.clone(), stop.clone(), cut.clone()));
+            jobs.spawn(self.clone().work(desk.clone(), stop.clone()));
         }
         let mut chores = JoinSet::new();
         chores.spawn(presence::run(self.clone(), jobs_ended.clone()));
         chores.spawn(janitor::run(self.clone(), jobs_ended.clone()));
+        chores.spawn(reaper::run(self.clone(), jobs_ended.clone()));
         if let Some(post) = self.post.clone() {
             chores.spawn(delivery::run(self.clone(), Channel::Mails(post), jobs_ended.clone()));
         }
@@ -106,13 +134,14 @@ impl Worker {
     }
 
     /// Runs jobs one after the other until `stop`.
-    async fn work(self, scratch: Arc<Scratch>, stop: CancellationToken, cut: CancellationToken) {
+    async fn work(self, desk: Arc<Desk>, stop: CancellationToken) {
         let poll = Duration::from_secs(self.settings.queue.poll_s);
         let mut wakes = self.store.subscribe();
         while !stop.is_cancelled() {
-            let pause = match self.next(&scratch, &cut).await {
-                Ok(true) => continue,
-                Ok(false) => stop.run_until_cancelled(wakes.wait(Wake::Work, poll)).await.is_some(),
+            let pause = match self.next(&desk).await {
+                Ok(Next::Ran) => continue,
+                Ok(Next::NoJob) => stop.run_until_cancelled(wakes.wait(Wake::Work, poll)).await.is_some(),
+                Ok(Next::Paused(wait)) => stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_some(),
                 Err(error) => {
                     tracing::warn!(%error, "no job can be taken now");
                     stop.run_until_cancelled(tokio::time::sleep(poll)).await.is_some()
@@ -124,16 +153,23 @@ impl Worker {
         }
     }
 
-    /// Takes the next job and brings it as far as it goes; `false` if there is none.
-    async fn next(&self, scratch: &Scratch, cut: &CancellationToken) -> Result<bool, StoreError> {
-        let (lease, max_attempts) = (self.settings.queue.lease(), self.settings.queue.max_attempts);
-        while let Some(claim) = self.store.claim_worn_out(&self.name, max_attempts, self.clock.now(), lease).await? {
-            self.bury(&claim).await;
+    /// Takes the next job and brings it as far as it goes.
+    async fn next(&self, desk: &Desk) -> Result<Next, StoreError> {
+        let check = || desk.gate.check(self.blobs.as_ref(), self.identity);
+        if desk.gate.is_closed().await
+            && let Err(Closed(wait)) = check().await
+        {
+            return Ok(Next::Paused(wait));
         }
-        let claim = self.store.claim(&self.name, max_attempts, self.clock.now(), lease).await?;
-        let Some(claim) = claim else { return Ok(false) };
-        self.run_job(&claim, scratch, cut).await;
-        Ok(true)
+        let claim = self.store.claim(&self.name, self.clock.now(), self.settings.queue.lease()).await?;
+        let Some(claim) = claim else { return Ok(Next::NoJob) };
+        // Asked only when there is a job: an idle worker leaves storage alone.
+        if let Err(Closed(wait)) = check().await {
+            self.hand_back(&claim).await;
+            return Ok(Next::Paused(wait));
+        }
+        self.run_job(&claim, desk).await;
+        Ok(Next::Ran)
     }
 }
 

@@ -4,17 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use super::Worker;
-use super::backoff::backoff;
-use super::delivery::Tries;
+use super::delivery::{Sent, Tries};
+use crate::fault::{Fault, Part};
 use crate::report::{Context, MailError, Mailer, Message};
 use crate::store::{MailKind, OutgoingMail, StoreError};
-
-/// How often it is tried to record that a mail was sent, before it would be sent again.
-const RECORD_TRIES: u32 = 6;
 
 /// Sends one mail. A trait, so that the way of a mail can be tested without a server.
 #[async_trait]
@@ -31,37 +29,39 @@ impl Post for Mailer {
 }
 
 impl Worker {
-    /// Sends the mail that has been due for longest; `false` if there is none.
-    pub(super) async fn send_next_mail(&self, post: &Arc<dyn Post>) -> Result<bool, StoreError> {
+    /// Sends the mail that has been due for longest.
+    pub(super) async fn send_next_mail(
+        &self,
+        post: &Arc<dyn Post>,
+        stop: &CancellationToken,
+    ) -> Result<Sent, StoreError> {
         let mail_settings = &self.settings.mail;
         // Longer than any try that gets an answer: a command to the server waits for `timeout_s`, and there are a few.
         let limit = Duration::from_secs(mail_settings.smtp.timeout_s.saturating_mul(5).max(5));
         let lease = limit.saturating_mul(5) / 4;
         let Some(mail) = self.store.claim_mail(self.clock.now(), lease).await? else {
-            return Ok(false);
+            return Ok(Sent::NoMessage);
         };
-        let tries = Tries {
-            most: mail_settings.max_attempts,
-            backoff_base_s: mail_settings.backoff_base_s,
-            backoff_max_s: mail_settings.backoff_max_s,
-        };
+        let tries =
+            Tries::of_mails(mail_settings.max_attempts, mail_settings.backoff_base_s, mail_settings.backoff_max_s);
         if mail.attempt > tries.most {
-            self.not_taken(&mail, true, "the process died in the last try", &tries).await?;
-            return Ok(true);
+            return self.not_taken(&mail, Fault::Unclear, "the process died in the last try", &tries).await;
         }
         let failed = match tokio::time::timeout(limit, self.try_to_send(&mail, post)).await {
             Ok(sent) => match sent? {
                 Ok(()) => {
-                    self.record_sent(&mail).await?;
+                    self.record_sent(&mail, stop).await?;
                     tracing::info!(mail = %mail.id, attempt = mail.attempt, "mail sent");
-                    return Ok(true);
+                    return Ok(Sent::Answered);
                 }
                 Err(failed) => failed,
             },
-            Err(_) => transient(format!("no answer within {} s", limit.as_secs())),
+            Err(_) => {
+                let reason = format!("no answer within {} s", limit.as_secs());
+                MailError { fault: Fault::Ours(Part::Mail), reason }
+            }
         };
-        self.not_taken(&mail, failed.permanent, &failed.reason, &tries).await?;
-        Ok(true)
+        self.not_taken(&mail, failed.fault, &failed.reason, &tries).await
     }
 
     /// One try. The outer error is the database's, the inner one the mail's.
@@ -70,7 +70,7 @@ impl Worker {
         mail: &OutgoingMail,
         post: &Arc<dyn Post>,
     ) -> Result<Result<(), MailError>, StoreError> {
-        let gone = || Err(MailError { permanent: true, reason: "what it was to tell is gone".to_owned() });
+        let gone = || Err(MailError { fault: Fault::Client, reason: "what it was to tell is gone".to_owned() });
         let Some(job) = self.store.job(mail.token).await? else { return Ok(gone()) };
         let findings = match mail.kind {
             MailKind::Report => self.store.findings(mail.token).await?,
@@ -93,22 +93,7 @@ impl Worker {
             };
             post.send(id, &recipient, message, &context).await
         }));
-        Ok(sending.await.unwrap_or_else(|_| Err(transient("making or sending it broke off".to_owned()))))
+        let broke_off = "making or sending it broke off".to_owned();
+        Ok(sending.await.unwrap_or(Err(MailError { fault: Fault::Unclear, reason: broke_off })))
     }
-
-    /// A mail that is not recorded is sent again: worth some patience with a database that does not answer.
-    async fn record_sent(&self, mail: &OutgoingMail) -> Result<(), StoreError> {
-        for tried in 1..RECORD_TRIES {
-            match self.store.mail_sent(mail, self.clock.now()).await {
-                Ok(()) => return Ok(()),
-                Err(error) => tracing::warn!(mail = %mail.id, %error, "that it was sent cannot be recorded yet"),
-            }
-            tokio::time::sleep(backoff(tried, Duration::from_millis(250), Duration::from_secs(5))).await;
-        }
-        self.store.mail_sent(mail, self.clock.now()).await
-    }
-}
-
-fn transient(reason: String) -> MailError {
-    MailError { permanent: false, reason }
 }

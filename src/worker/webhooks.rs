@@ -2,34 +2,36 @@
 
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
 use super::Worker;
-use super::delivery::Tries;
+use super::delivery::{Sent, Tries};
+use crate::fault::Fault;
 use crate::report::webhook::{Event, EventData, EventError, WebhookError, Webhooks};
 use crate::store::{OutgoingMail, Status, StoreError};
 
 impl Worker {
-    /// Sends the webhook that has been due for longest; `false` if there is none.
-    pub(super) async fn send_next_webhook(&self, webhooks: &Webhooks) -> Result<bool, StoreError> {
+    /// Sends the webhook that has been due for longest.
+    pub(super) async fn send_next_webhook(
+        &self,
+        webhooks: &Webhooks,
+        stop: &CancellationToken,
+    ) -> Result<Sent, StoreError> {
         let settings = &self.settings.webhooks;
         let lease = Duration::from_secs(settings.timeout_s.saturating_mul(2).max(10));
-        let Some(hook) = self.store.claim_webhook(self.clock.now(), lease).await? else { return Ok(false) };
-        let tries = Tries {
-            most: settings.max_attempts,
-            backoff_base_s: settings.backoff_base_s,
-            backoff_max_s: settings.backoff_max_s,
-        };
+        let Some(hook) = self.store.claim_webhook(self.clock.now(), lease).await? else { return Ok(Sent::NoMessage) };
+        let tries = Tries::of_webhooks(settings.max_attempts, settings.backoff_base_s, settings.backoff_max_s);
         let sent = if hook.attempt > tries.most {
-            Err(WebhookError { permanent: true, reason: "the process died in the last try".to_owned() })
+            Err(WebhookError { fault: Fault::Unclear, reason: "the process died in the last try".to_owned() })
         } else {
             self.try_webhook(&hook, webhooks).await?
         };
         let Err(failed) = sent else {
-            self.store.mail_sent(&hook, self.clock.now()).await?;
+            self.record_sent(&hook, stop).await?;
             tracing::info!(webhook = %hook.id, attempt = hook.attempt, "webhook sent");
-            return Ok(true);
+            return Ok(Sent::Answered);
         };
-        self.not_taken(&hook, failed.permanent, &failed.reason, &tries).await?;
-        Ok(true)
+        self.not_taken(&hook, failed.fault, &failed.reason, &tries).await
     }
 
     /// One try. The outer error is the database's, the inner one the webhook's.
@@ -38,7 +40,7 @@ impl Worker {
         hook: &OutgoingMail,
         webhooks: &Webhooks,
     ) -> Result<Result<(), WebhookError>, StoreError> {
-        let gone = || WebhookError { permanent: true, reason: "what it was to tell is gone".to_owned() };
+        let gone = || WebhookError { fault: Fault::Client, reason: "what it was to tell is gone".to_owned() };
         let Some(job) = self.store.job(hook.token).await? else { return Ok(Err(gone())) };
         let analysis = self.store.analysis(hook.token).await?;
         let (name, status) = match job.status {

@@ -32,7 +32,7 @@ fn now() -> Timestamp {
 }
 
 async fn claim(service: &Service) -> Claim {
-    service.store.claim("test", 5, now(), LEASE).await.unwrap().expect("a job is queued")
+    service.store.claim("test", now(), LEASE).await.unwrap().expect("a job is queued")
 }
 
 async fn finish(service: &Service, claim: &Claim) {
@@ -589,7 +589,7 @@ async fn the_service_says_how_it_is() {
 #[tokio::test]
 async fn a_service_without_its_storage_lives_but_is_not_ready() {
     let service = Service::start(|_| {}).await;
-    std::fs::remove_dir(&service.settings.storage.folder).unwrap();
+    std::fs::remove_dir_all(&service.settings.storage.folder).unwrap();
     std::fs::write(&service.settings.storage.folder, b"in the way").unwrap();
     let body = refused(service.get("/readyz").await, 503, "not_ready").await;
     assert_eq!(body["down"], serde_json::json!(["storage"]));

@@ -56,7 +56,9 @@ impl Place {
             ("QUEUE__LEASE_S", "2"),
             ("QUEUE__POLL_S", "1"),
             ("QUEUE__CONCURRENCY", "1"),
-            ("QUEUE__MAX_ATTEMPTS", "10000"),
+            // Kills do not count: the default is enough.
+            ("QUEUE__MAX_ATTEMPTS", "5"),
+            ("QUEUE__BACKOFF_MAX_S", "5"),
             ("MODELS__FOLDER", &self.models.path().display().to_string()),
             ("ENGINE__DEVICE", "cpu"),
             ("ENGINE__THREADS", "1"),
@@ -219,16 +221,16 @@ async fn workers_killed_at_any_instant_lose_nothing_and_mail_nothing_under_two_i
     let killed = killing.unwrap_or_else(|_| panic!("not done yet:\n{}", place.end_of_log()));
 
     // Every job is done, and all found the same in the same video.
-    let mut runs = 0;
     let mut results = Vec::new();
     for token in tokens.values() {
         let job = store.job(*token).await.unwrap().unwrap();
         assert_eq!((job.status, job.failure), (Status::Done, None));
-        runs += job.attempts as usize;
         results.push(store.findings(*token).await.unwrap().unwrap());
     }
     assert_eq!(count(&pool, "SELECT COUNT(*) FROM results").await, JOBS as i64);
     assert!(results.iter().all(|findings| *findings == results[0]));
+    // Runs whose worker was killed are counted apart from the others.
+    let runs = count(&pool, "SELECT CAST(SUM(attempts + deaths) AS BIGINT) FROM jobs").await as usize;
     assert!(runs >= JOBS + WORKERS, "{killed} workers were killed, and {runs} runs were enough");
 
     // Every address has its mail, under one Message-ID: that of its row.

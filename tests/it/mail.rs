@@ -13,9 +13,13 @@ use visage::analysis::{
     VideoFacts,
 };
 use visage::config::{MailTransport, Secret, Settings, SmtpSecurity};
+use visage::fault::{Fault, Part};
 use visage::report::{Context, MailError, Mailer, Message, Reporter};
 
 use crate::support::smtp::{Certificate, Mood, SmtpServer};
+
+/// No server was reached, or it let nobody in.
+const AWAY: Fault = Fault::Ours(Part::Mail);
 
 /// One happy face in twelve samples.
 fn findings() -> Findings {
@@ -199,7 +203,7 @@ async fn refusals_are_told_apart_and_never_name_the_address() {
     ] {
         server.set_mood(mood.clone());
         let error = send(&mailer, 10).await.unwrap_err();
-        assert_eq!(error.permanent, permanent, "{mood:?}: {error}");
+        assert_eq!(error.fault == Fault::Client, permanent, "{mood:?}: {error}");
         let text = error.to_string();
         assert!(!text.contains("anna") && !text.contains("example.org"), "{text}");
     }
@@ -215,8 +219,8 @@ async fn a_refused_session_is_no_last_word_about_a_mail() {
     for code in [554, 521, 500, 421] {
         server.set_mood(Mood::RefuseSession(code));
         let error = send(&mailer, 20).await.unwrap_err();
-        assert!(!error.permanent, "{code}: {error}");
-        assert!(!mailer.check().await.unwrap_err().permanent, "{code}");
+        assert_eq!(error.fault, AWAY, "{code}: {error}");
+        assert_eq!(mailer.check().await.unwrap_err().fault, AWAY, "{code}");
     }
     server.set_mood(Mood::Accept);
     send(&mailer, 20).await.unwrap();
@@ -239,7 +243,7 @@ async fn a_server_without_ehlo_gets_its_mails_after_helo() {
     // HELO offers no encryption.
     let mut secure = settings(server.port());
     secure.mail.smtp.security = SmtpSecurity::Starttls;
-    assert!(!send(&mailer(&secure), 24).await.unwrap_err().permanent);
+    assert_eq!(send(&mailer(&secure), 24).await.unwrap_err().fault, AWAY);
     assert_eq!(server.messages().len(), 2);
 }
 
@@ -267,7 +271,7 @@ async fn a_server_that_falls_silent_is_given_up_and_its_connection_with_it() {
     let mailer = mailer(&settings);
     server.set_mood(Mood::FallSilent);
     let error = send(&mailer, 12).await.unwrap_err();
-    assert!(!error.permanent && error.reason.contains("longer than"), "{error}");
+    assert!(error.fault == AWAY && error.reason.contains("longer than"), "{error}");
     server.set_mood(Mood::Accept);
     send(&mailer, 13).await.unwrap();
     assert_eq!(server.connections(), 2);
@@ -277,8 +281,8 @@ async fn a_server_that_falls_silent_is_given_up_and_its_connection_with_it() {
 async fn nobody_listening_is_no_last_word() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let mailer = mailer(&settings(port));
-    assert!(!send(&mailer, 14).await.unwrap_err().permanent);
-    assert!(!mailer.check().await.unwrap_err().permanent);
+    assert_eq!(send(&mailer, 14).await.unwrap_err().fault, AWAY);
+    assert_eq!(mailer.check().await.unwrap_err().fault, AWAY);
 }
 
 #[tokio::test]
@@ -287,7 +291,7 @@ async fn no_mail_leaves_unencrypted_where_starttls_is_required() {
     let mut settings = settings(server.port());
     settings.mail.smtp.security = SmtpSecurity::Starttls;
     let error = send(&mailer(&settings), 15).await.unwrap_err();
-    assert!(!error.permanent && error.reason.contains("STARTTLS"), "{error}");
+    assert!(error.fault == AWAY && error.reason.contains("STARTTLS"), "{error}");
     assert!(server.messages().is_empty());
 }
 
@@ -313,7 +317,7 @@ async fn starttls_works_with_an_authority_of_ones_own_and_not_without() {
     let mut settings = settings(server.port());
     settings.mail.smtp.security = SmtpSecurity::Starttls;
     let error = send(&mailer(&settings), 16).await.unwrap_err();
-    assert!(!error.permanent, "{error}");
+    assert_eq!(error.fault, AWAY, "{error}");
     assert!(server.messages().is_empty());
 
     settings.mail.smtp.ca_file = certificate.certificate.clone();
@@ -351,7 +355,7 @@ async fn an_address_that_is_none_is_refused_for_good() {
         "ann@[127.0.0.1]",
     ] {
         let error = mailer.send(Uuid::nil(), wrong, Message::Failure { detail: "x" }, &context()).await.unwrap_err();
-        assert!(error.permanent, "{wrong:?}");
+        assert_eq!(error.fault, Fault::Client, "{wrong:?}");
         assert!(wrong.is_empty() || !error.reason.contains(wrong), "{error}");
     }
     assert_eq!(server.connections(), 0);
@@ -389,8 +393,8 @@ async fn an_outbox_that_cannot_be_written_is_no_last_word() {
     settings.mail.transport = MailTransport::Outbox;
     settings.mail.outbox = file.path().join("outbox");
     let mailer = mailer(&settings);
-    assert!(!mailer.check().await.unwrap_err().permanent);
-    assert!(!send(&mailer, 20).await.unwrap_err().permanent);
+    assert_eq!(mailer.check().await.unwrap_err().fault, AWAY);
+    assert_eq!(send(&mailer, 20).await.unwrap_err().fault, AWAY);
 }
 
 #[test]

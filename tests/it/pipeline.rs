@@ -16,6 +16,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use visage::analysis::{Emotion, Findings, Options, TimelineRow};
+use visage::fault::{Fault, Part};
 use visage::media::Source;
 use visage::pipeline::{Cancel, Pipeline, PipelineError, Progress};
 
@@ -317,9 +318,9 @@ fn what_cannot_be_analyzed_is_refused_with_its_reason() {
     let clips = Clips::new();
     let text = clips.write("text.mp4", b"no video");
     let refused = analyze(&pipeline, &text, EVERY_20TH).unwrap_err();
-    assert_eq!((refused.code(), refused.is_permanent()), ("not_a_video", true));
+    assert_eq!((refused.code(), refused.fault()), ("not_a_video", Fault::Video));
     let missing = analyze(&pipeline, Path::new("/nowhere/clip.mp4"), EVERY_20TH).unwrap_err();
-    assert_eq!((missing.code(), missing.is_permanent()), ("source_unreadable", false));
+    assert_eq!((missing.code(), missing.fault()), ("source_unreadable", Fault::Ours(Part::Storage)));
     assert!(!missing.detail().contains("nowhere"));
 }
 

@@ -11,12 +11,12 @@ use visage::analysis::{Analysis, BBox, Findings, Options, Probabilities, Summary
 use visage::clock::{Clock, ManualClock, RandomTokens, Tokens};
 use visage::config::{Database, Secret, Settings};
 use visage::report::{Context, Reporter};
-use visage::store::{Claim, Failure, Held, JobProgress, NewJob, NewMail, Status, Store, StoreError, Wake};
+use visage::store::{Backoff, Claim, Failure, Held, JobProgress, NewJob, NewMail, Status, Store, StoreError, Wake};
 
 use crate::support::postgres::TestDatabase;
 
 const LEASE: Duration = Duration::from_secs(30);
-const MAX_ATTEMPTS: u32 = 3;
+const BACKOFF: Backoff = Backoff { base: Duration::from_secs(5), max: Duration::from_secs(60) };
 
 /// A database of a test's own, and a clock that stands still.
 struct Harness {
@@ -61,7 +61,8 @@ impl Harness {
     }
 
     async fn claim(&self, store: &Store, worker: &str) -> Option<Claim> {
-        store.claim(worker, MAX_ATTEMPTS, self.now(), LEASE).await.unwrap()
+        store.release_lost(self.now(), BACKOFF).await.unwrap();
+        store.claim(worker, self.now(), LEASE).await.unwrap()
     }
 
     /// Completes a job with one mail a recipient.
@@ -142,7 +143,12 @@ on_both! {
     a_heartbeat_renews_the_lease_and_records_progress,
     a_claim_that_was_lost_writes_nothing,
     a_worker_that_was_handed_its_own_job_again_cannot_write_with_the_old_claim,
-    a_job_whose_runs_are_used_up_is_only_taken_to_be_given_up,
+    a_job_that_loses_its_workers_again_and_again_waits_longer_each_time_and_never_fails,
+    a_worker_that_was_silent_and_lives_takes_its_job_back_or_finishes_it,
+    a_run_that_the_service_broke_off_does_not_count,
+    a_job_that_this_version_cannot_read_is_left_to_another_and_keeps_nobody_waiting,
+    a_check_of_the_database_writes,
+    the_storage_of_a_database_is_claimed_by_one_process,
     a_retry_waits_until_it_is_due,
     handing_back_does_not_count_and_keeps_the_place,
     completing_twice_changes_nothing,
@@ -247,7 +253,8 @@ async fn a_lease_that_ran_out_hands_the_job_over(h: Harness) {
     assert!(h.claim(&store, "alive").await.is_none());
     h.clock.advance(Duration::from_millis(1));
     let second = h.claim(&store, "alive").await.unwrap();
-    assert_eq!((second.token, second.attempt), (token, 2));
+    // The lost run does not count, and is remembered.
+    assert_eq!((second.token, second.attempt, second.deaths), (token, 1, 1));
     assert_eq!(second.recipients, ["a@example.org"]);
     assert_eq!(second.video_key, first.video_key);
 }
@@ -286,7 +293,7 @@ async fn a_claim_that_was_lost_writes_nothing(h: Harness) {
     assert_eq!(store.hand_back(&stale).await.unwrap(), Held::Lost);
 
     let job = store.job(token).await.unwrap().unwrap();
-    assert_eq!((job.status, job.version, job.attempts), (Status::Running, before, 2));
+    assert_eq!((job.status, job.version, job.attempts), (Status::Running, before, 1));
     assert_eq!(h.count("SELECT COUNT(*) FROM results").await, 0);
     assert_eq!(h.count("SELECT COUNT(*) FROM outbox").await, 0);
     assert_eq!(h.complete(&store, &fresh).await, Held::Yes);
@@ -306,27 +313,104 @@ async fn a_worker_that_was_handed_its_own_job_again_cannot_write_with_the_old_cl
     assert_eq!(h.complete(&store, &new).await, Held::Yes);
 }
 
-async fn a_job_whose_runs_are_used_up_is_only_taken_to_be_given_up(h: Harness) {
+async fn a_job_that_loses_its_workers_again_and_again_waits_longer_each_time_and_never_fails(h: Harness) {
     let store = h.store().await;
     let token = h.add(&store, &["a@example.org"]).await;
-    for attempt in 1..=MAX_ATTEMPTS {
-        assert!(store.claim_worn_out("w", MAX_ATTEMPTS, h.now(), LEASE).await.unwrap().is_none());
-        assert_eq!(h.claim(&store, "w").await.unwrap().attempt, attempt);
+    for (deaths, wait_s) in [(0, 0), (1, 0), (2, 5), (3, 10), (4, 20), (5, 40), (6, 60), (7, 60)] {
+        if wait_s > 0 {
+            assert!(h.claim(&store, "w").await.is_none(), "{deaths}");
+            h.clock.advance(Duration::from_secs(wait_s) - Duration::from_millis(1));
+            assert!(h.claim(&store, "w").await.is_none(), "{deaths}");
+            h.clock.advance(Duration::from_millis(1));
+        }
+        let claim = h.claim(&store, "w").await.unwrap();
+        assert_eq!((claim.attempt, claim.deaths, claim.setbacks), (1, deaths, 0));
         h.clock.advance(LEASE);
     }
-    assert!(h.claim(&store, "w").await.is_none());
-    let claim = store.claim_worn_out("w", MAX_ATTEMPTS, h.now(), LEASE).await.unwrap().unwrap();
-    assert_eq!((claim.token, claim.attempt), (token, MAX_ATTEMPTS));
-    // Whoever was to give it up may die too: then the next does.
+    assert_eq!(store.job(token).await.unwrap().unwrap().attempts, 1);
+}
+
+async fn a_worker_that_was_silent_and_lives_takes_its_job_back_or_finishes_it(h: Harness) {
+    let store = h.store().await;
+    let token = h.add(&store, &["a@example.org"]).await;
+    for finishes in [false, true] {
+        let claim = h.claim(&store, "slow").await.unwrap();
+        h.clock.advance(LEASE);
+        assert_eq!(store.release_lost(h.now(), BACKOFF).await.unwrap().len(), 1);
+        assert_eq!(store.job(token).await.unwrap().unwrap().status, Status::Queued);
+        if finishes {
+            assert_eq!(h.complete(&store, &claim).await, Held::Yes);
+            continue;
+        }
+        let progress = JobProgress { frames_done: 1, frames_total: 2 };
+        assert_eq!(store.heartbeat(&claim, progress, h.now(), LEASE).await.unwrap(), Held::Yes);
+        let job = store.job(token).await.unwrap().unwrap();
+        assert_eq!((job.status, job.attempts), (Status::Running, 1));
+        assert!(h.claim(&store, "other").await.is_none());
+        assert_eq!(h.count("SELECT deaths FROM jobs").await, 0);
+        store.hand_back(&claim).await.unwrap();
+    }
+    assert_eq!(store.job(token).await.unwrap().unwrap().status, Status::Done);
+    assert_eq!(h.count("SELECT COUNT(*) FROM outbox").await, 1);
+}
+
+async fn a_run_that_the_service_broke_off_does_not_count(h: Harness) {
+    let store = h.store().await;
+    let token = h.add(&store, &[]).await;
+    for setbacks in 0..3 {
+        let claim = h.claim(&store, "w").await.unwrap();
+        assert_eq!((claim.attempt, claim.setbacks), (1, setbacks));
+        assert_eq!(store.set_back(&claim, h.now() + Duration::from_secs(7)).await.unwrap(), Held::Yes);
+        // Said again, because no answer was heard, it changes nothing.
+        assert_eq!(store.set_back(&claim, h.now()).await.unwrap(), Held::Lost);
+        assert_eq!(store.job(token).await.unwrap().unwrap().attempts, 0);
+        assert!(h.claim(&store, "w").await.is_none());
+        h.clock.advance(Duration::from_secs(7));
+    }
+}
+
+async fn a_job_that_this_version_cannot_read_is_left_to_another_and_keeps_nobody_waiting(h: Harness) {
+    let store = h.store().await;
+    let unread = h.add(&store, &[]).await;
+    let pool = AnyPool::connect(h.database.url.expose()).await.unwrap();
+    let update = "UPDATE jobs SET options = '{\"sample_every\": \"of a newer version\"}'";
+    sqlx::query(update).execute(&pool).await.unwrap();
+    pool.close().await;
+    let read = h.add(&store, &[]).await;
+    assert!(matches!(store.claim("w", h.now(), LEASE).await, Err(StoreError::Corrupt { .. })));
+    assert_eq!(h.claim(&store, "w").await.unwrap().token, read);
+    assert_eq!(h.count("SELECT attempts FROM jobs ORDER BY id LIMIT 1").await, 0);
+    assert_eq!(h.count("SELECT COUNT(*) FROM jobs WHERE status = 'queued'").await, 1);
+    assert_ne!(unread, read);
+}
+
+async fn a_check_of_the_database_writes(h: Harness) {
+    let store = h.store().await;
+    store.check(h.now()).await.unwrap();
     h.clock.advance(LEASE);
-    let claim = store.claim_worn_out("w2", MAX_ATTEMPTS, h.now(), LEASE).await.unwrap().unwrap();
-    let held = store.give_up(&claim, &failure(), &mails(&claim), h.now(), None).await.unwrap();
-    assert_eq!(held, Held::Yes);
-    let job = store.job(token).await.unwrap().unwrap();
-    assert_eq!((job.status, job.attempts, job.failure), (Status::Failed, MAX_ATTEMPTS, Some(failure())));
-    h.clock.advance(LEASE * 2);
-    assert!(h.claim(&store, "w").await.is_none());
-    assert!(store.claim_worn_out("w", MAX_ATTEMPTS, h.now(), LEASE).await.unwrap().is_none());
+    store.check(h.now()).await.unwrap();
+    let written = h.count("SELECT value FROM counters WHERE name = 'check'").await;
+    assert_eq!(written, h.now().as_millisecond());
+}
+
+async fn the_storage_of_a_database_is_claimed_by_one_process(h: Harness) {
+    let store = h.store().await;
+    let (first, second, patience) = (RandomTokens.next(), RandomTokens.next(), Duration::from_secs(15));
+    assert_eq!(store.known_storage().await.unwrap(), None);
+    assert!(store.claim_storage(first, h.now(), patience).await.unwrap());
+    assert!(!store.claim_storage(second, h.now(), patience).await.unwrap());
+    assert!(!store.known_storage().await.unwrap().unwrap().is_written);
+    // The first dies before it has written.
+    h.clock.advance(patience);
+    assert!(store.claim_storage(second, h.now(), patience).await.unwrap());
+    assert!(!store.storage_written(first).await.unwrap());
+    assert!(store.storage_written(second).await.unwrap());
+    h.clock.advance(patience * 2);
+    assert!(!store.claim_storage(first, h.now(), patience).await.unwrap());
+    let known = store.known_storage().await.unwrap().unwrap();
+    assert_eq!((known.id, known.is_written), (second, true));
+    store.set_storage(first, h.now()).await.unwrap();
+    assert_eq!(store.known_storage().await.unwrap().unwrap().id, first);
 }
 
 async fn a_retry_waits_until_it_is_due(h: Harness) {
@@ -351,7 +435,7 @@ async fn handing_back_does_not_count_and_keeps_the_place(h: Harness) {
     let first = h.add(&store, &[]).await;
     h.clock.advance(Duration::from_secs(1));
     h.add(&store, &[]).await;
-    for _ in 0..MAX_ATTEMPTS + 2 {
+    for _ in 0..5 {
         let claim = h.claim(&store, "w").await.unwrap();
         assert_eq!((claim.token, claim.attempt), (first, 1));
         assert_eq!(store.hand_back(&claim).await.unwrap(), Held::Yes);

@@ -54,7 +54,7 @@ async fn with_rows(rows: u32) -> (Service, String) {
     let service = Service::start(|_| {}).await;
     let token = service.accept(clip()).await;
     let now = SystemClock.now();
-    let claim = service.store.claim("test", 5, now, Duration::from_secs(600)).await.unwrap().unwrap();
+    let claim = service.store.claim("test", now, Duration::from_secs(600)).await.unwrap().unwrap();
     service.store.complete(&claim, &findings(rows), &[], now, None).await.unwrap();
     (service, format!("/results/{token}/timeline"))
 }
@@ -151,7 +151,7 @@ async fn what_is_no_timeline_says_why() {
         assert_eq!(refused(format!("{path}?{wrong}")).await, told(422, "bad_parameter"), "{wrong}");
     }
     let now = SystemClock.now();
-    let claim = service.store.claim("test", 5, now, Duration::from_secs(600)).await.unwrap().unwrap();
+    let claim = service.store.claim("test", now, Duration::from_secs(600)).await.unwrap().unwrap();
     let failure = Failure { code: "not_a_video".to_owned(), detail: "The video cannot be read.".to_owned() };
     service.store.give_up(&claim, &failure, &[], now, None).await.unwrap();
     assert_eq!(refused(path).await, told(422, "not_a_video"));

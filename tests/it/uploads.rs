@@ -250,7 +250,7 @@ struct Idle;
 
 impl Analyzer for Idle {
     fn analyze(&self, _: &Source, _: Options, _: &(dyn Fn(Progress) + Sync), _: &Cancel) -> Result<Findings, Trouble> {
-        Err(Trouble::Cancelled)
+        Err(Trouble::cancelled())
     }
 }
 
@@ -269,6 +269,8 @@ async fn an_upload_whose_time_is_over_is_swept(house: House) {
         settings: service.settings.clone(),
         store: service.store.clone(),
         blobs: service.blobs.clone(),
+        identity: service.identity,
+        confined: None,
         analyzer: Arc::new(Idle),
         post: None,
         clock: Arc::new(clock.clone()),

@@ -15,9 +15,9 @@ use tokio::net::TcpListener;
 use visage::analysis::{Findings, Options};
 use visage::clock::{RandomTokens, SystemClock};
 use visage::config::{Secret, Settings};
+use visage::fault::Fault;
 use visage::media::Source;
 use visage::pipeline::{Cancel, Progress};
-use visage::store::Failure;
 use visage::worker::{Analyzer, Trouble, Worker};
 
 use crate::keys::clip;
@@ -69,7 +69,7 @@ struct Refuses;
 
 impl Analyzer for Refuses {
     fn analyze(&self, _: &Source, _: Options, _: &(dyn Fn(Progress) + Sync), _: &Cancel) -> Result<Findings, Trouble> {
-        Err(Trouble::Permanent(Failure { code: "not_a_video".to_owned(), detail: "It is none.".to_owned() }))
+        Err(Trouble::new(Fault::Video, "not_a_video", "It is none.", "as the test wants"))
     }
 }
 
@@ -79,6 +79,8 @@ fn work(service: &Service) {
         settings: service.settings.clone(),
         store: service.store.clone(),
         blobs: service.blobs.clone(),
+        identity: service.identity,
+        confined: None,
         analyzer: Arc::new(Refuses),
         post: None,
         clock: Arc::new(SystemClock),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,10 +16,12 @@ use visage::analysis::{Analysis, Findings, Options, Summary, Timeline, VideoFact
 use visage::blob::{BlobError, BlobInfo, BlobStore, Part, PartUpload, Parts, Upload};
 use visage::clock::{Clock, ManualClock, RandomTokens, Tokens};
 use visage::config::{S3Read, Secret, Settings};
+use visage::fault::{self, Fault};
+use visage::identity::StorageIdentity;
 use visage::media::Source;
 use visage::pipeline::{Cancel, Progress};
 use visage::report::{Context, MailError, Message};
-use visage::store::{Failure, Job, JobProgress, LogEntry, NewJob, Status, Store};
+use visage::store::{Backoff, Job, JobProgress, LogEntry, NewJob, Status, Store};
 use visage::worker::{Analyzer, Post, Swept, Trouble, Worker};
 
 /// Longer than anything here takes.
@@ -33,6 +35,7 @@ struct Script {
     /// How many analyses run, and how many were told to stop.
     running: AtomicU32,
     cancelled: AtomicU32,
+    is_device_back: AtomicBool,
 }
 
 impl Script {
@@ -49,7 +52,7 @@ impl Script {
             std::thread::sleep(Duration::from_millis(5));
         }
         self.cancelled.fetch_add(1, Ordering::SeqCst);
-        Trouble::Cancelled
+        Trouble::cancelled()
     }
 }
 
@@ -66,19 +69,19 @@ impl Analyzer for Script {
             seen.push(source.clone());
             seen.len()
         };
-        let failure = |code: &str| Failure { code: code.to_owned(), detail: format!("It is {code}.") };
+        let trouble = |fault, code: &str| Trouble::new(fault, code, &format!("It is {code}."), "as the video says");
         let Source::File(path) = source else {
-            return Err(Trouble::Unreadable { failure: failure("source_unreadable"), reason: "no ranges".to_owned() });
+            return Err(trouble(Fault::Ours(fault::Part::Storage), "source_unreadable"));
         };
         let video = std::fs::read_to_string(path).unwrap();
         progress(Progress { frames_done: 30, frames_total: 72 });
         match video.as_str() {
             "good" => Ok(findings()),
             "good at the third run" if run >= 3 => Ok(findings()),
-            "good at the third run" | "always trouble" => {
-                Err(Trouble::Transient { failure: failure("engine_busy"), reason: "no memory".to_owned() })
-            }
-            "no video" => Err(Trouble::Permanent(failure("not_a_video"))),
+            "good at the third run" | "always trouble" => Err(trouble(Fault::Unclear, "decoder_failed")),
+            "good once the device is back" if self.is_device_back.load(Ordering::SeqCst) => Ok(findings()),
+            "good once the device is back" => Err(trouble(Fault::Ours(fault::Part::Models), "vision_failed")),
+            "no video" => Err(trouble(Fault::Video, "not_a_video")),
             "poison" => panic!("as the video says"),
             "endless" => Err(self.wait_until_cancelled(cancel)),
             "deaf" => {
@@ -89,7 +92,7 @@ impl Analyzer for Script {
                 self.running.fetch_add(1, Ordering::SeqCst);
                 while self.running.load(Ordering::SeqCst) < 2 {
                     if cancel.is_cancelled() {
-                        return Err(Trouble::Cancelled);
+                        return Err(Trouble::cancelled());
                     }
                     std::thread::sleep(Duration::from_millis(5));
                 }
@@ -122,6 +125,11 @@ struct Blobs {
     folder: tempfile::TempDir,
     as_urls: bool,
     stuck: Mutex<bool>,
+    /// Whether the store refuses everything.
+    away: AtomicBool,
+    /// How often it was asked for its identity.
+    asked: AtomicU32,
+    identity: Mutex<Option<Uuid>>,
     modified: Mutex<HashMap<String, Timestamp>>,
 }
 
@@ -133,6 +141,11 @@ impl Blobs {
     fn put(&self, key: &str, video: &str, now: Timestamp) {
         std::fs::write(self.path(key), video).unwrap();
         self.modified.lock().unwrap().insert(key.to_owned(), now);
+    }
+
+    fn answers(&self) -> Result<(), BlobError> {
+        let refused = BlobError::Remote { action: "any", reason: "the bucket is away".to_owned() };
+        if self.away.load(Ordering::SeqCst) { Err(refused) } else { Ok(()) }
     }
 
     fn has(&self, key: &str) -> bool {
@@ -147,6 +160,7 @@ impl BlobStore for Blobs {
     }
 
     async fn source(&self, key: &str) -> Result<Source, BlobError> {
+        self.answers()?;
         Ok(if self.as_urls {
             Source::Url(format!("http://bucket.invalid/{key}"))
         } else {
@@ -155,6 +169,7 @@ impl BlobStore for Blobs {
     }
 
     async fn fetch(&self, key: &str, to: &Path) -> Result<u64, BlobError> {
+        self.answers()?;
         if !self.has(key) {
             return Err(BlobError::NotFound);
         }
@@ -181,6 +196,23 @@ impl BlobStore for Blobs {
     }
 
     async fn check(&self) -> Result<(), BlobError> {
+        self.answers()
+    }
+
+    async fn exists(&self, key: &str) -> Result<bool, BlobError> {
+        self.answers()?;
+        Ok(self.has(key))
+    }
+
+    async fn identity(&self) -> Result<Option<Uuid>, BlobError> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        self.answers()?;
+        Ok(*self.identity.lock().unwrap())
+    }
+
+    async fn set_identity(&self, id: Uuid) -> Result<(), BlobError> {
+        self.answers()?;
+        *self.identity.lock().unwrap() = Some(id);
         Ok(())
     }
 }
@@ -227,10 +259,13 @@ impl Post for Server {
         self.tries.fetch_add(1, Ordering::SeqCst);
         assert!(recipient != "poison@example.org", "as the address says");
         if *self.down.lock().unwrap() {
-            return Err(MailError { permanent: false, reason: "connection refused".to_owned() });
+            return Err(MailError { fault: Fault::Ours(fault::Part::Mail), reason: "connection refused".to_owned() });
+        }
+        if recipient.starts_with("greylisted@") {
+            return Err(MailError { fault: Fault::Unclear, reason: "451 later".to_owned() });
         }
         if recipient.starts_with("nobody@") {
-            return Err(MailError { permanent: true, reason: "no such mailbox".to_owned() });
+            return Err(MailError { fault: Fault::Client, reason: "no such mailbox".to_owned() });
         }
         let told = match message {
             Message::Report(findings) => {
@@ -257,6 +292,7 @@ struct Harness {
     script: Arc<Script>,
     server: Arc<Server>,
     clock: ManualClock,
+    identity: StorageIdentity,
     _folder: tempfile::TempDir,
 }
 
@@ -279,12 +315,21 @@ impl Harness {
             folder: tempfile::tempdir().unwrap(),
             as_urls: false,
             stuck: Mutex::new(false),
+            away: AtomicBool::new(false),
+            asked: AtomicU32::new(0),
+            identity: Mutex::default(),
             modified: Mutex::default(),
         };
+        let store = Store::open(&settings.database).await.unwrap();
+        let blobs = Arc::new(blobs);
+        let shared: Arc<dyn BlobStore> = blobs.clone();
+        let identity = StorageIdentity::establish(&store, &shared, &clock, &RandomTokens).await.unwrap();
+        drop(shared);
         Self {
-            store: Store::open(&settings.database).await.unwrap(),
+            store,
             settings,
-            blobs: Arc::new(blobs),
+            blobs,
+            identity,
             script: Arc::default(),
             server: Arc::default(),
             clock,
@@ -304,7 +349,9 @@ impl Harness {
             settings: Arc::new(self.settings.clone()),
             store: self.store.clone(),
             blobs: self.blobs.clone(),
+            identity: self.identity,
             analyzer: self.script.clone(),
+            confined: None,
             post: Some(self.server.clone()),
             clock: Arc::new(self.clock.clone()),
             tokens: Arc::new(RandomTokens),
@@ -464,7 +511,7 @@ async fn trouble_that_may_pass_is_tried_again_after_a_wait() {
         let job = h.until(token, |job| job.attempts == run && job.status == Status::Queued).await;
         assert_eq!(job.failure, None);
         h.clock.advance(Duration::from_secs(wait_s - 1));
-        assert!(h.store.claim("other", 3, h.clock.now(), PATIENCE).await.unwrap().is_none());
+        assert!(h.store.claim("other", h.clock.now(), PATIENCE).await.unwrap().is_none());
         assert_eq!(h.script.runs(), run as usize);
         h.clock.advance(Duration::from_secs(1));
     }
@@ -480,7 +527,7 @@ async fn trouble_that_does_not_pass_ends_with_its_reason() {
     let token = h.add("always trouble", &["a@example.org"]).await;
     let job = h.ended(token).await;
     assert_eq!((job.status, job.attempts), (Status::Failed, 3));
-    assert_eq!(job.failure.unwrap().code, "engine_busy");
+    assert_eq!(job.failure.unwrap().code, "decoder_failed");
     eventually("the mail is sent", async || h.server.told().len() == 1).await;
     worker.stop().await;
     assert_eq!(h.script.runs(), 3);
@@ -548,33 +595,114 @@ async fn a_shutdown_hands_back_what_does_not_finish() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_video_that_kills_its_workers_ends_as_failed() {
-    let h = Harness::new().await;
+async fn a_job_whose_workers_went_silent_many_times_is_done_and_its_owner_hears_of_nothing_else() {
+    let h = Harness::with(|settings| settings.queue.backoff_max_s = 60).await;
     let token = h.add("good", &["a@example.org"]).await;
-    for _ in 0..h.settings.queue.max_attempts {
-        let lease = h.settings.queue.lease();
-        assert!(h.store.claim("dies", h.settings.queue.max_attempts, h.clock.now(), lease).await.unwrap().is_some());
-        h.clock.advance(lease);
+    let none = Backoff { base: Duration::ZERO, max: Duration::ZERO };
+    for _ in 0..h.settings.queue.max_attempts * 2 {
+        assert!(h.store.claim("killed", h.clock.now(), h.settings.queue.lease()).await.unwrap().is_some());
+        h.clock.advance(h.settings.queue.lease());
+        h.store.release_lost(h.clock.now(), none).await.unwrap();
     }
     let worker = h.start();
     let job = h.ended(token).await;
-    assert_eq!((job.status, job.attempts), (Status::Failed, 3));
-    assert_eq!(job.failure.unwrap().code, "worker_died");
+    assert_eq!((job.status, job.attempts), (Status::Done, 1));
     eventually("the mail is sent", async || h.server.told().len() == 1).await;
     worker.stop().await;
-    assert_eq!(h.script.runs(), 0);
-    assert!(!h.blobs.has(&key(token)));
+    assert_eq!(h.server.told(), [("a@example.org".to_owned(), "4 frames".to_owned())]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_of_a_killed_worker_runs_again() {
     let h = Harness::new().await;
     let token = h.add("good", &["a@example.org"]).await;
-    h.store.claim("killed", 3, h.clock.now(), h.settings.queue.lease()).await.unwrap().unwrap();
+    h.store.claim("killed", h.clock.now(), h.settings.queue.lease()).await.unwrap().unwrap();
     h.clock.advance(h.settings.queue.lease());
     let worker = h.start();
     let job = h.ended(token).await;
-    assert_eq!((job.status, job.attempts), (Status::Done, 2));
+    assert_eq!((job.status, job.attempts), (Status::Done, 1));
+    worker.stop().await;
+    assert_eq!(h.count("SELECT deaths FROM jobs").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_a_job_during_whose_run_a_process_died_is_confined() {
+    let h = Harness::new().await;
+    let confined = Arc::new(Script::default());
+    let (stop, mut worker) = (CancellationToken::new(), h.worker("w"));
+    worker.confined = Some(confined.clone());
+    let suspect = h.add("good", &[]).await;
+    h.store.claim("killed", h.clock.now(), h.settings.queue.lease()).await.unwrap().unwrap();
+    h.clock.advance(h.settings.queue.lease());
+    let other = h.add("good", &[]).await;
+    let running = Running { task: tokio::spawn(worker.run(stop.clone())), stop };
+    for token in [suspect, other] {
+        assert_eq!(h.ended(token).await.status, Status::Done);
+    }
+    running.stop().await;
+    assert_eq!((confined.seen(), h.script.runs()), (vec![Source::File(h.blobs.path(&key(suspect)))], 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn storage_that_is_away_fails_no_job_and_is_left_in_peace_until_it_answers() {
+    let h = Harness::with(|settings| settings.queue.concurrency = 4).await;
+    let worker = h.start();
+    h.blobs.away.store(true, Ordering::SeqCst);
+    let mut tokens = Vec::new();
+    for number in 0..8 {
+        tokens.push(h.add("good", &[&format!("reader{number}@example.org")]).await);
+    }
+    // Longer than the runs of a job took before.
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    let asked = h.blobs.asked.load(Ordering::SeqCst);
+    assert!((2..=6).contains(&asked), "{asked} checks within 8 s by 4 tasks");
+    for token in &tokens {
+        let job = h.store.job(*token).await.unwrap().unwrap();
+        assert_eq!((job.status, job.attempts), (Status::Queued, 0));
+    }
+    h.blobs.away.store(false, Ordering::SeqCst);
+    for token in &tokens {
+        let job = h.ended(*token).await;
+        assert_eq!((job.status, job.attempts), (Status::Done, 1));
+    }
+    eventually("the mails are sent", async || h.server.told().len() == 8).await;
+    worker.stop().await;
+    assert!(h.server.told().iter().all(|(_, told)| told == "4 frames"), "{:?}", h.server.told());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_is_lost_fails_no_job() {
+    let h = Harness::with(|settings| settings.queue.backoff_base_s = 0).await;
+    let token = h.add("good once the device is back", &[]).await;
+    let worker = h.start();
+    let runs = h.settings.queue.max_attempts as usize * 2;
+    eventually("it ran more often than it may fail", async || h.script.runs() > runs).await;
+    h.script.is_device_back.store(true, Ordering::SeqCst);
+    let job = h.ended(token).await;
+    assert_eq!((job.status, job.attempts), (Status::Done, 1));
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_whose_storage_becomes_another_takes_no_job_and_deletes_nothing() {
+    let h = Harness::new().await;
+    let orphan = key(RandomTokens.next());
+    h.blobs.put(&orphan, "another installation's", h.clock.now());
+    h.clock.advance(Duration::from_secs(2 * 3600));
+    let token = h.add("good", &[]).await;
+    // As when a disk is not mounted: the folder is there, and empty but for what others put there.
+    let ours = h.blobs.identity.lock().unwrap().take();
+    h.blobs.delete(&key(token)).await.unwrap();
+    let worker = h.start();
+    eventually("storage was checked twice", async || h.blobs.asked.load(Ordering::SeqCst) > 3).await;
+    assert_eq!(h.worker("w").sweep().await, Swept::default());
+    assert!(h.blobs.has(&orphan));
+    let job = h.store.job(token).await.unwrap().unwrap();
+    assert_eq!((job.status, job.attempts), (Status::Queued, 0));
+    // Mounted again.
+    *h.blobs.identity.lock().unwrap() = ours;
+    h.blobs.put(&key(token), "good", h.clock.now());
+    assert_eq!(h.ended(token).await.status, Status::Done);
     worker.stop().await;
 }
 
@@ -603,16 +731,27 @@ async fn a_video_is_copied_first_where_the_settings_say_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_video_that_is_gone_fails_its_job() {
-    for h in [Harness::new().await, Harness::new().await.bucket()] {
+async fn a_video_that_stays_away_fails_its_job_after_the_last_try_and_one_that_comes_back_does_not() {
+    for is_bucket in [false, true] {
+        let h = Harness::with(|settings| settings.queue.backoff_base_s = 0).await;
+        let h = if is_bucket { h.bucket() } else { h };
         let token = h.add("good", &[]).await;
         h.blobs.delete(&key(token)).await.unwrap();
         let worker = h.start();
         let job = h.ended(token).await;
-        assert_eq!((job.status, job.attempts), (Status::Failed, 1));
+        assert_eq!((job.status, job.attempts), (Status::Failed, h.settings.queue.max_attempts));
         assert_eq!(job.failure.unwrap().code, "video_gone");
         worker.stop().await;
     }
+    let h = Harness::with(|settings| settings.queue.backoff_base_s = 5).await;
+    let token = h.add("good", &[]).await;
+    h.blobs.delete(&key(token)).await.unwrap();
+    let worker = h.start();
+    h.until(token, |job| job.status == Status::Queued && job.attempts == 1).await;
+    h.blobs.put(&key(token), "good", h.clock.now());
+    h.clock.advance(Duration::from_secs(5));
+    assert_eq!(h.ended(token).await.status, Status::Done);
+    worker.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -633,7 +772,8 @@ async fn a_mail_server_that_is_down_delays_the_mail_and_fails_no_job() {
     let worker = h.start();
     let token = h.add("good", &["a@example.org"]).await;
     assert_eq!(h.ended(token).await.status, Status::Done);
-    let failed = "SELECT COUNT(*) FROM outbox WHERE status = 'queued' AND last_error IS NOT NULL AND attempts = 1";
+    // The try does not count: nobody answered.
+    let failed = "SELECT COUNT(*) FROM outbox WHERE status = 'queued' AND last_error IS NOT NULL AND attempts = 0";
     eventually("the try failed", async || h.count(failed).await == 1).await;
     *h.server.down.lock().unwrap() = false;
     h.clock.advance(Duration::from_secs(9));
@@ -655,12 +795,40 @@ async fn a_mail_is_given_up_at_once_if_refused_and_after_the_last_try_if_not() {
     h.add("good", &["nobody@example.org"]).await;
     let dead = "SELECT COUNT(*) FROM outbox WHERE status = 'dead' AND recipient IS NULL AND attempts = ";
     eventually("it is given up", async || h.count(&format!("{dead}1")).await == 1).await;
-    *h.server.down.lock().unwrap() = true;
-    h.add("good", &["a@example.org"]).await;
+    h.add("good", &["greylisted@example.org"]).await;
     eventually("it is given up", async || h.count(&format!("{dead}3")).await == 1).await;
     worker.stop().await;
     assert_eq!(h.server.tries.load(Ordering::SeqCst), 4);
     assert!(h.server.told().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mails_outlast_a_server_that_is_away_for_days_and_go_together_when_it_is_back() {
+    let h = Harness::with(|settings| settings.mail.max_attempts = 3).await;
+    *h.server.down.lock().unwrap() = true;
+    let worker = h.start();
+    for number in 0..5 {
+        let token = h.add("good", &[&format!("reader{number}@example.org")]).await;
+        assert_eq!(h.ended(token).await.status, Status::Done);
+    }
+    for tries in 1..=6 {
+        eventually("a mail was tried", async || {
+            h.clock.advance(Duration::from_secs(60));
+            h.server.tries.load(Ordering::SeqCst) >= tries
+        })
+        .await;
+        h.clock.advance(Duration::from_secs(12 * 3600));
+    }
+    let tries = h.server.tries.load(Ordering::SeqCst);
+    assert!(tries <= 12, "{tries} tries: only one mail is tried while the server is away");
+    assert_eq!(h.count("SELECT COUNT(*) FROM outbox WHERE status = 'dead'").await, 0);
+    *h.server.down.lock().unwrap() = false;
+    eventually("all are sent", async || {
+        h.clock.advance(Duration::from_secs(60));
+        h.server.told().len() == 5
+    })
+    .await;
+    worker.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -24,6 +24,7 @@ use super::v1::form::{self, Unknown};
 use super::v1::refusal::{AnalyzeError, Carrier};
 use super::{Api, Caller, Problem, quota};
 use crate::analysis::{Findings, Options, Verdict};
+use crate::fault::Fault;
 use crate::media::{ClipFailure, FramesError, ProbeError, Source};
 use crate::pipeline::{Cancel, ClipError, LazyPipeline, PipelineError};
 pub use clip::{CONTAINERS, CONTENT_TYPES, Said, with_clip};
@@ -166,7 +167,7 @@ impl SyncError {
                     "The model of this service cannot be loaded. Try again later; if it stays, tell the operator.",
                 )
             }
-            E::Pipeline(error) if error.is_permanent() => {
+            E::Pipeline(error) if error.fault() == Fault::Video => {
                 let status = StatusCode::UNPROCESSABLE_ENTITY;
                 Problem::new(status, error.code(), "The video could not be analyzed", error.detail())
             }

@@ -198,7 +198,9 @@ async fn settle(
     let size_bytes = video.finish().await?;
     let queued = enqueue::enqueue(&api, &caller, &wanted, &key, None).await;
     drop(place);
-    if !matches!(queued, Ok((_, Enqueued::New)))
+    // A database that gave no answer may have taken the job all the same: then the video is needed, and else the sweep
+    // finds that no job knows it.
+    if !matches!(queued, Ok((_, Enqueued::New)) | Err(AnalyzeError::Store(_)))
         && let Err(error) = api.app.blobs.delete(&key).await
     {
         tracing::error!(%error, "a video that was not queued could not be deleted; the sweep tries again");

@@ -39,6 +39,8 @@ pub async fn enqueue(
     upload: Option<Uuid>,
 ) -> Result<(Uuid, Enqueued), AnalyzeError> {
     open(api, key).await?;
+    // A video that went into another folder, such as the place of a disk that is not mounted, must not be taken.
+    api.app.identity.verify(api.app.blobs.as_ref()).await?;
     let (store, token, now) = (&api.app.store, api.app.tokens.next(), api.app.clock.now());
     let Wanted { options, recipients, webhook, repeated_as, digest } = wanted;
     let job = NewJob {

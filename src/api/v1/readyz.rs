@@ -1,4 +1,4 @@
-//! `GET /readyz`: database and storage answer, so requests may be sent here. 503 names what does not answer.
+//! `GET /readyz`: database and storage can be written, so requests may be sent here. 503 names the part that cannot.
 //!
 //! The parts are asked at most once a second, however often this is called.
 
@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 
 use crate::api::openapi::OPERATIONS;
 use crate::api::{Api, AppState, Problem};
+use crate::blob::BlobError;
 
 const FRESH: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -32,8 +33,9 @@ impl Readiness {
         {
             return down.clone();
         }
+        let now = app.clock.now();
         let (database, storage) =
-            tokio::join!(timeout(PATIENCE, app.store.ping()), timeout(PATIENCE, app.blobs.check()));
+            tokio::join!(timeout(PATIENCE, app.store.check(now)), timeout(PATIENCE, storage(app)));
         let down = [("database", failure(database)), ("storage", failure(storage))]
             .into_iter()
             .filter_map(|(part, failure)| {
@@ -45,6 +47,12 @@ impl Readiness {
         *last = Some((Instant::now(), down.clone()));
         down
     }
+}
+
+/// Whether storage can be written and is the one that belongs to the database.
+async fn storage(app: &AppState) -> Result<(), BlobError> {
+    app.identity.verify(app.blobs.as_ref()).await?;
+    app.blobs.check().await
 }
 
 fn failure<E: std::fmt::Display>(answer: Result<Result<(), E>, tokio::time::error::Elapsed>) -> Option<String> {
@@ -63,7 +71,7 @@ pub struct Ready {
 
 /// Whether requests may be sent here
 ///
-/// Asks database and storage, at most once a second. 503 names what does not answer under `down`.
+/// Writes to database and storage, at most once a second. 503 names the parts that do not take it under `down`.
 #[utoipa::path(get, path = "/readyz", operation_id = "readyz", tag = OPERATIONS,
     responses((status = 200, description = "All parts answer", body = Ready),
               (status = 503, description = "A part does not answer")))]

@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::words::Words;
 use super::{Context, Message, ReportError, Reporter};
 use crate::config::{MailTransport, Settings};
+use crate::fault::Fault;
 
 pub use address::{Unsendable, sendable};
 use transport::Transport;
@@ -23,8 +24,9 @@ use transport::Transport;
 #[derive(Debug, thiserror::Error)]
 #[error("mail: {reason}")]
 pub struct MailError {
-    /// Another try cannot help (the server refuses this address).
-    pub permanent: bool,
+    /// `Client`: the server refuses this address, and another try cannot help. `Ours`: no server took the message up.
+    /// `Unclear`: the server put this message off.
+    pub fault: Fault,
     pub reason: String,
 }
 
@@ -87,15 +89,17 @@ impl Mailer {
         message: Message<'_>,
         context: &Context,
     ) -> Result<(), MailError> {
-        let to = sendable(recipient)
-            .map_err(|error| MailError { permanent: true, reason: format!("the address cannot be used: {error}") })?;
-        let broken = |error: ReportError| MailError { permanent: true, reason: error.to_string() };
+        let to = sendable(recipient).map_err(|error| MailError {
+            fault: Fault::Client,
+            reason: format!("the address cannot be used: {error}"),
+        })?;
+        let broken = |error: ReportError| MailError { fault: Fault::Unclear, reason: error.to_string() };
         let draft = compose::draft(&self.reporter.brand, &self.sender, id, message, context).map_err(broken)?;
         let (sender, address) = (Arc::clone(&self.sender), to.clone());
         // Drawing pictures is work for a thread of its own.
         let mail = tokio::task::spawn_blocking(move || draft.into_mail(&sender, Mailbox::new(None, address)))
             .await
-            .map_err(|error| MailError { permanent: false, reason: format!("composing was cut short: {error}") })?
+            .map_err(|error| MailError { fault: Fault::Unclear, reason: format!("composing was cut short: {error}") })?
             .map_err(broken)?;
         self.transport.send(id, &to, mail).await
     }

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::MailError;
 use super::smtp::{Failure, Server};
 use crate::config::Smtp;
+use crate::fault::{Fault, Part};
 use crate::report::ReportError;
 
 pub enum Transport {
@@ -63,24 +64,26 @@ impl Failure {
             Self::Session(error) => temporary(redact(&error.to_string(), to)),
             Self::Mail(error) => {
                 let code = error.status().map(u16::from);
-                MailError { permanent: is_permanent(code), reason: redact(&error.to_string(), to) }
+                MailError { fault: fault(code), reason: redact(&error.to_string(), to) }
             }
         }
     }
 }
 
-/// Whether an answer of the server is its last word about this mail.
-fn is_permanent(code: Option<u16>) -> bool {
+/// Whose fault an answer of the server is; `None`: there was none.
+fn fault(code: Option<u16>) -> Fault {
     match code {
-        // A login that is missing or wrong is for the operator to mend, and then all mails can go.
-        Some(530 | 534 | 535 | 538) => false,
-        Some(code) => (500..600).contains(&code),
-        None => false,
+        // The server is going down, or wants a login that is missing or wrong: the operator mends that, and then all mails
+        // can go.
+        None | Some(421 | 454 | 530 | 534 | 535 | 538) => Fault::Ours(Part::Mail),
+        // Its last word about this mail.
+        Some(500..600) => Fault::Client,
+        Some(_) => Fault::Unclear,
     }
 }
 
 fn temporary(reason: String) -> MailError {
-    MailError { permanent: false, reason }
+    MailError { fault: Fault::Ours(Part::Mail), reason }
 }
 
 /// Server answers like to quote the address: every word that may be part of it goes.
@@ -150,10 +153,16 @@ mod tests {
 
     #[test]
     fn only_refusals_of_the_mail_itself_are_permanent() {
-        for (code, permanent) in
-            [(Some(550), true), (Some(554), true), (Some(451), false), (Some(535), false), (None, false)]
-        {
-            assert_eq!(is_permanent(code), permanent, "{code:?}");
+        let ours = Fault::Ours(Part::Mail);
+        for (code, expected) in [
+            (Some(550), Fault::Client),
+            (Some(554), Fault::Client),
+            (Some(451), Fault::Unclear),
+            (Some(421), ours),
+            (Some(535), ours),
+            (None, ours),
+        ] {
+            assert_eq!(fault(code), expected, "{code:?}");
         }
     }
 }

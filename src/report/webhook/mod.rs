@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use crate::analysis::Summary;
 use crate::config;
+use crate::fault::{Fault, Part};
 
 use outside::Outside;
 
@@ -38,8 +39,9 @@ pub enum UrlError {
 #[derive(Debug, thiserror::Error)]
 #[error("webhook: {reason}")]
 pub struct WebhookError {
-    /// Another try cannot help.
-    pub permanent: bool,
+    /// `Client`: the other side is gone, and another try cannot help. `Ours`: nobody answered. `Unclear`: the other side
+    /// answered, and did not take it.
+    pub fault: Fault,
     pub reason: String,
 }
 
@@ -87,7 +89,7 @@ impl Webhooks {
     /// # Errors
     /// The secret is none, or no connection can be set up.
     pub fn new(settings: &config::Webhooks) -> Result<Option<Self>, WebhookError> {
-        let broken = |reason: String| WebhookError { permanent: true, reason };
+        let broken = |reason: String| WebhookError { fault: Fault::Client, reason };
         let signers = settings.secrets().map(Webhook::new).collect::<Result<Arc<[_]>, _>>();
         let signers = signers.map_err(|error| broken(error.to_string()))?;
         if signers.is_empty() {
@@ -106,7 +108,7 @@ impl Webhooks {
 
     /// Sends an event; `id` is the same in every try, and `now` goes into the signature.
     pub async fn send(&self, id: Uuid, url: &str, event: &Event<'_>, now: Timestamp) -> Result<(), WebhookError> {
-        let permanent = |reason: String| WebhookError { permanent: true, reason };
+        let permanent = |reason: String| WebhookError { fault: Fault::Client, reason };
         let url = check_url(url, self.allow_private).map_err(|error| permanent(error.to_string()))?;
         let body = serde_json::to_vec(event).map_err(|error| permanent(error.to_string()))?;
         let (id, seconds) = (format!("msg_{}", id.simple()), now.as_second());
@@ -121,13 +123,13 @@ impl Webhooks {
             .header("webhook-signature", signatures)
             .body(body);
         // Without the address, which an error of the library names.
-        let answer =
-            request.send().await.map_err(|error| WebhookError { permanent: false, reason: without_url(error) })?;
+        let unanswered = |error| WebhookError { fault: Fault::Ours(Part::Network), reason: without_url(error) };
+        let answer = request.send().await.map_err(unanswered)?;
         match answer.status() {
             status if status.is_success() => Ok(()),
             // As Standard Webhooks has it: the other side wants no more.
             StatusCode::GONE => Err(permanent("the other side is gone (410)".to_owned())),
-            status => Err(WebhookError { permanent: false, reason: format!("the other side answered {status}") }),
+            status => Err(WebhookError { fault: Fault::Unclear, reason: format!("the other side answered {status}") }),
         }
     }
 }

@@ -18,7 +18,7 @@ const TROUBLE: &str = "The video could not be read from storage. Upload it again
 async fn failed(service: &Service) -> uuid::Uuid {
     let token = service.accept(std::fs::read(Clips::new().moving("a.mp4", 1.0, "-c:v libx264")).unwrap()).await;
     let now = SystemClock.now();
-    let claim = service.store.claim("w", 1, now, Duration::from_secs(60)).await.unwrap().unwrap();
+    let claim = service.store.claim("w", now, Duration::from_secs(60)).await.unwrap().unwrap();
     let failure = Failure { code: "storage_unavailable".to_owned(), detail: TROUBLE.to_owned() };
     service.store.give_up(&claim, &failure, &[], now, None).await.unwrap();
     token
@@ -60,7 +60,7 @@ async fn a_failed_job_runs_again_while_its_video_is_there() {
     assert_eq!(refused.status(), StatusCode::CONFLICT);
     assert_eq!(refused.json::<Value>().await.unwrap()["code"], "not_failed");
 
-    let claim = service.store.claim("w", 3, SystemClock.now(), Duration::from_secs(60)).await.unwrap().unwrap();
+    let claim = service.store.claim("w", SystemClock.now(), Duration::from_secs(60)).await.unwrap().unwrap();
     assert_eq!((claim.token, claim.attempt), (token, 1), "all its runs are before it");
     let failure = Failure { code: "storage_unavailable".to_owned(), detail: TROUBLE.to_owned() };
     service.store.give_up(&claim, &failure, &[], SystemClock.now(), None).await.unwrap();
@@ -76,7 +76,7 @@ async fn an_operator_sees_the_service_at_work() {
     service.store.video_deleted(gone).await.unwrap();
     let token = failed(&service).await;
     let other = service.accept(std::fs::read(Clips::new().moving("b.mp4", 2.0, "-c:v libx264")).unwrap()).await;
-    service.store.claim("host-1", 1, SystemClock.now(), Duration::from_secs(600)).await.unwrap().unwrap();
+    service.store.claim("host-1", SystemClock.now(), Duration::from_secs(600)).await.unwrap().unwrap();
     service.store.worker_seen("host-1", 2, SystemClock.now()).await.unwrap();
     service.store.worker_seen("host-0", 2, SystemClock.now() - Duration::from_secs(3600)).await.unwrap();
     let admin = key(&service, &[Scope::Admin]).await;

@@ -54,7 +54,7 @@ async fn an_address_without_a_result_says_so() {
     browser.picture("unknown").await;
     browser.has_no_barrier("unknown").await;
 
-    let claim = service.store.claim("w", 1, SystemClock.now(), Duration::from_secs(60)).await.unwrap().unwrap();
+    let claim = service.store.claim("w", SystemClock.now(), Duration::from_secs(60)).await.unwrap().unwrap();
     assert_eq!(claim.token, token);
     let failure = visage::store::Failure { code: "damaged".to_owned(), detail: "The file is damaged.".to_owned() };
     let past = SystemClock.now() - 1.hour();

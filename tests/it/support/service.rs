@@ -16,6 +16,7 @@ use visage::api::{self, Analyzer, AppState};
 use visage::blob::{self, BlobStore};
 use visage::clock::{RandomTokens, SystemClock};
 use visage::config::{Secret, Settings};
+use visage::identity::StorageIdentity;
 use visage::pipeline::{LazyPipeline, Pipeline};
 use visage::report::{Mailer, Reporter};
 use visage::store::Store;
@@ -28,6 +29,7 @@ pub struct Service {
     pub settings: Arc<Settings>,
     pub store: Store,
     pub blobs: Arc<dyn BlobStore>,
+    pub identity: StorageIdentity,
     pub stop: CancellationToken,
     pub folder: TempDir,
     pub http: Client,
@@ -68,11 +70,13 @@ impl Service {
         settings.http.listen = listener.local_addr().unwrap().to_string();
         let store = Store::open(&settings.database).await.unwrap();
         let blobs = blob::open(&settings.storage, Arc::new(SystemClock)).await.unwrap();
+        let identity = StorageIdentity::establish(&store, &blobs, &SystemClock, &RandomTokens).await.unwrap();
         let (settings, stop) = (Arc::new(settings), CancellationToken::new());
         let router = api::router(AppState {
             settings: settings.clone(),
             store: store.clone(),
             blobs: blobs.clone(),
+            identity,
             reporter: Reporter::new(&settings).unwrap(),
             analyzer: analyzer(settings.clone()),
             clock: Arc::new(SystemClock),
@@ -85,7 +89,7 @@ impl Service {
         });
         let base = format!("http://{}", settings.http.listen);
         let http = Client::builder().no_proxy().build().unwrap();
-        Self { base, settings, store, blobs, stop, folder, http, task }
+        Self { base, settings, store, blobs, identity, stop, folder, http, task }
     }
 
     pub fn address(&self) -> &str {
@@ -112,7 +116,8 @@ impl Service {
     /// Files of the storage folder, unfinished ones included.
     pub fn stored(&self) -> Vec<PathBuf> {
         let entries = std::fs::read_dir(&self.settings.storage.folder).unwrap();
-        entries.map(|entry| entry.unwrap().path()).collect()
+        let paths = entries.map(|entry| entry.unwrap().path());
+        paths.filter(|path| !path.ends_with(".visage-storage")).collect()
     }
 
     /// Nothing lies in the storage folder, or will in a moment, and no job is in the database.
@@ -137,7 +142,9 @@ impl Service {
             settings: self.settings.clone(),
             store: self.store.clone(),
             blobs: self.blobs.clone(),
+            identity: self.identity,
             analyzer: Arc::new(pipeline),
+            confined: None,
             post: mailer.map(|mailer| Arc::new(mailer) as Arc<dyn Post>),
             clock: Arc::new(SystemClock),
             tokens: Arc::new(RandomTokens),

@@ -1,0 +1,48 @@
+//! `visage storage`: which storage belongs to the database, and joining another to it on purpose.
+
+use std::sync::Arc;
+
+use super::Failure;
+use crate::blob;
+use crate::clock::{RandomTokens, SystemClock};
+use crate::config::Settings;
+use crate::identity::StorageIdentity;
+use crate::store::Store;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Print the identity that the database knows and the one that the storage of the settings carries.
+    Show,
+    /// Join the storage of the settings to the database: after it was moved, emptied or restored on purpose.
+    Adopt,
+}
+
+pub fn run(args: Args, settings: Settings) -> Result<(), Failure> {
+    super::serve::run(async move {
+        let failed = |error: &dyn std::fmt::Display| Failure::Missing(format!("{error}\nvisage doctor says more."));
+        let store = Store::open(&settings.database).await.map_err(|error| failed(&error))?;
+        let blobs = blob::open(&settings.storage, Arc::new(SystemClock)).await.map_err(|error| failed(&error))?;
+        match args.command {
+            Command::Show => {
+                let known = store.known_storage().await.map_err(|error| failed(&error))?.map(|known| known.id);
+                let found = blobs.identity().await.map_err(|error| failed(&error))?;
+                let shown = |id: Option<uuid::Uuid>| id.map_or_else(|| "none".to_owned(), |id| id.to_string());
+                super::print(&format!("database  {}\nstorage   {}\n", shown(known), shown(found)))
+            }
+            Command::Adopt => {
+                let identity = StorageIdentity::adopt(&store, &blobs, &SystemClock, &RandomTokens).await;
+                let identity = identity.map_err(|error| failed(&error))?;
+                super::print(&format!(
+                    "The storage of the settings is {} and belongs to the database.\n",
+                    identity.id()
+                ))
+            }
+        }
+    })
+}

@@ -1,0 +1,27 @@
+//! Whose fault an error of the database is.
+
+use super::StoreError;
+use crate::fault::{Fault, Part};
+
+/// Codes of SQLite for a value that it does not take: too large, against a constraint, of a wrong type.
+const REFUSED_BY_SQLITE: [i32; 3] = [18, 19, 20];
+
+impl StoreError {
+    /// Whose fault it is. Only a database that answers and refuses a value makes it unclear.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Sql(sqlx::Error::Database(error)) if is_refusal(error.as_ref()) => Fault::Unclear,
+            Self::Sql(_) | Self::Migrate(_) | Self::OldTables | Self::Folder { .. } => Fault::Ours(Part::Database),
+            Self::Corrupt { .. } => Fault::Unclear,
+        }
+    }
+}
+
+fn is_refusal(error: &dyn sqlx::error::DatabaseError) -> bool {
+    let code = error.code().unwrap_or_default();
+    // Postgres: five characters; classes 22 (data exception), 23 (constraint violation) and 54 (limit exceeded).
+    if code.len() == 5 {
+        return ["22", "23", "54"].iter().any(|class| code.starts_with(class));
+    }
+    code.parse::<i32>().is_ok_and(|code| REFUSED_BY_SQLITE.contains(&(code & 0xff)))
+}

@@ -1,0 +1,291 @@
+//! The service as a process, and its surroundings fail: the disk fills up, worker processes die.
+
+use std::fs::File;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use reqwest::StatusCode;
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, PgPool};
+use tempfile::TempDir;
+use tokio::time::Instant;
+use uuid::Uuid;
+use visage::analysis::Options;
+use visage::blob;
+use visage::clock::{Clock, RandomTokens, SystemClock, Tokens};
+use visage::config::{Secret, Settings};
+use visage::store::{Job, NewJob, Status, Store};
+
+use crate::support::clips::{self, Clips, Models};
+use crate::support::postgres::TestDatabase;
+
+/// For what takes a moment on a machine that has nothing else to do.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// A process of the service with a folder of its own; it does not outlive the test.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Process {
+    /// `visage` with this command. A file that grows beyond a limit gives it an error and no signal.
+    fn start(home: &Path, models: &Models, database: &str, command: &[&str], vars: &[(&str, &str)]) -> Self {
+        std::fs::write(home.join("settings.toml"), "").unwrap();
+        let log = File::options().create(true).append(true).open(home.join("log")).unwrap();
+        let mut shell = Command::new("sh");
+        shell
+            .args(["-c", "trap '' XFSZ; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_visage")])
+            .args(command)
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .env("VISAGE_CONFIG", home.join("settings.toml"))
+            .env("VISAGE_DATABASE__URL", database)
+            .env("VISAGE_STORAGE__FOLDER", home.join("videos"))
+            .env("VISAGE_MAIL__OUTBOX", home.join("outbox"))
+            .env("VISAGE_HTTP__LISTEN", "127.0.0.1:0")
+            .env("VISAGE_MODELS__FOLDER", models.path())
+            .env("VISAGE_ENGINE__DEVICE", "cpu")
+            .env("VISAGE_ENGINE__THREADS", "1")
+            .env("VISAGE_QUEUE__LEASE_S", "2")
+            .env("VISAGE_QUEUE__POLL_S", "1")
+            .env("VISAGE_QUEUE__CONCURRENCY", "1")
+            .env("VISAGE_QUEUE__BACKOFF_BASE_S", "1")
+            .env("VISAGE_QUEUE__BACKOFF_MAX_S", "2")
+            .envs(vars.iter().copied())
+            .env("VISAGE_LOG__FILTER", "visage=info")
+            .env_remove("VISAGE_LOG")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .process_group(0);
+        Self(shell.spawn().unwrap())
+    }
+
+    /// Sets how large the files of the process may become, as its soft limit; `None`: as before.
+    fn bound_files(&self, bytes: Option<u64>) {
+        let limit = bytes.map_or("unlimited".to_owned(), |bytes| bytes.to_string());
+        let pid = self.0.id().to_string();
+        let done = Command::new("prlimit").args(["--pid", &pid, &format!("--fsize={limit}:")]).status();
+        assert!(done.expect("prlimit of util-linux is installed").success());
+    }
+}
+
+async fn until<T>(home: &Path, what: &str, look: impl AsyncFn() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        if started.elapsed() > PATIENCE {
+            let log = std::fs::read_to_string(home.join("log")).unwrap_or_default();
+            let lines: Vec<&str> = log.lines().collect();
+            panic!("not yet: {what}\n{}", lines[lines.len().saturating_sub(60)..].join("\n"));
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// `http://ADDRESS:PORT`, as the log tells it.
+async fn address(home: &Path) -> String {
+    until(home, "the service listens", async || {
+        let log = std::fs::read_to_string(home.join("log")).unwrap_or_default();
+        let line = log.lines().find(|line| line.contains("listening"))?.to_owned();
+        let text = line.split("127.0.0.1:").nth(1)?;
+        Some(format!("http://127.0.0.1:{}", text.split(|c: char| !c.is_ascii_digit()).next()?))
+    })
+    .await
+}
+
+fn size(path: &Path) -> u64 {
+    std::fs::metadata(path).map_or(0, |facts| facts.len())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_is_full_fails_no_job_and_the_service_goes_on_by_itself_when_there_is_room() {
+    let models = clips::models().expect("the models are there");
+    let (home, clips) = (TempDir::new().unwrap(), Clips::new());
+    let home = home.path();
+    let clip = std::fs::read(clips.moving("clip.mp4", 4.0, "-c:v mpeg4")).unwrap();
+    let database = format!("sqlite://{}/visage.db", home.display());
+    let service = Process::start(home, &models, &database, &["serve"], &[]);
+    let base = address(home).await;
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let ready = async || http.get(format!("{base}/readyz")).send().await.unwrap().status();
+    let upload = async || {
+        let part = reqwest::multipart::Part::bytes(clip.clone()).file_name("clip.mp4");
+        let form = reqwest::multipart::Form::new().part("video", part);
+        http.post(format!("{base}/analyze-video")).multipart(form).send().await.unwrap()
+    };
+    until(home, "the service is ready", async || (ready().await == StatusCode::OK).then_some(())).await;
+    let mut tokens = Vec::new();
+    for _ in 0..4 {
+        let answer = upload().await;
+        assert_eq!(answer.status(), StatusCode::ACCEPTED);
+        let body: Value = answer.json().await.unwrap();
+        tokens.push(body["token"].as_str().unwrap().parse::<Uuid>().unwrap());
+    }
+
+    // No file may grow any more: those of the database are larger than that, so every write to them fails.
+    service.bound_files(Some(size(&home.join("visage.db")).min(4096)));
+    until(home, "the service says that it is not ready", async || {
+        (ready().await == StatusCode::SERVICE_UNAVAILABLE).then_some(())
+    })
+    .await;
+    let refused = upload().await;
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(refused.headers().contains_key("retry-after"));
+    // Many times the lease of a job, and all its runs under the rule of before.
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(ready().await, StatusCode::SERVICE_UNAVAILABLE);
+
+    service.bound_files(None);
+    until(home, "the service is ready again", async || (ready().await == StatusCode::OK).then_some(())).await;
+    // Every connection of the pool takes a write again.
+    for _ in 0..15 {
+        let answer = upload().await;
+        assert_eq!(answer.status(), StatusCode::ACCEPTED, "{}", answer.text().await.unwrap());
+        let body: Value = answer.json().await.unwrap();
+        tokens.push(body["token"].as_str().unwrap().parse().unwrap());
+    }
+    for token in tokens {
+        let result = until(home, "the job ends", async || {
+            let result: Value = http.get(format!("{base}/results/{token}")).send().await.ok()?.json().await.ok()?;
+            result["finished_at"].is_string().then_some(result)
+        })
+        .await;
+        assert_eq!((&result["status"], &result["error"]), (&"done".into(), &Value::Null), "{result}");
+    }
+}
+
+/// A Postgres and a folder with one job in them.
+struct Place {
+    home: TempDir,
+    database: TestDatabase,
+    store: Store,
+    pool: PgPool,
+    token: Uuid,
+}
+
+impl Place {
+    async fn new(clip: &Path) -> Self {
+        let (home, database) = (TempDir::new().unwrap(), TestDatabase::create().await);
+        let mut settings = Settings::defaults().unwrap();
+        settings.database.url = Secret::new(database.url());
+        settings.storage.folder = home.path().join("videos");
+        let store = Store::open(&settings.database).await.unwrap();
+        let blobs = blob::open(&settings.storage, std::sync::Arc::new(SystemClock)).await.unwrap();
+        let token = RandomTokens.next();
+        let video_key = format!("videos/{token}");
+        let mut upload = blobs.begin(&video_key).await.unwrap();
+        upload.write(std::fs::read(clip).unwrap().into()).await.unwrap();
+        upload.finish().await.unwrap();
+        let job = NewJob { token, video_key, options: Options::new(1, 10), recipients: vec![], webhook: None };
+        store.enqueue(&job, SystemClock.now()).await.unwrap();
+        let pool = PgPool::connect(&database.url()).await.unwrap();
+        Self { home, database, store, pool, token }
+    }
+
+    fn worker(&self, models: &Models) -> Process {
+        Process::start(self.home.path(), models, &self.database.url(), &["work"], &[])
+    }
+
+    async fn job(&self) -> Job {
+        self.store.job(self.token).await.unwrap().unwrap()
+    }
+
+    async fn deaths(&self) -> i64 {
+        sqlx::query_scalar(AssertSqlSafe("SELECT deaths FROM jobs")).fetch_one(&self.pool).await.unwrap()
+    }
+
+    async fn ended(&self) -> Job {
+        until(self.home.path(), "the job ends", async || {
+            Some(self.job().await).filter(|job| !matches!(job.status, Status::Queued | Status::Running))
+        })
+        .await
+    }
+}
+
+/// The processes that a process has started and that analyze a video.
+fn children(parent: &Process) -> Vec<Pid> {
+    let path = format!("/proc/{0}/task/{0}/children", parent.0.id());
+    let of_main = std::fs::read_to_string(path).unwrap_or_default();
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", parent.0.id())).into_iter().flatten().flatten();
+    let others = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+    let all: String = others.chain([of_main]).collect::<Vec<_>>().join(" ");
+    let pids = all.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok());
+    let mut found: Vec<i32> = pids
+        .filter(|pid| {
+            let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            line.contains("analyze-confined")
+        })
+        .collect();
+    found.sort_unstable();
+    found.dedup();
+    found.into_iter().map(Pid::from_raw).collect()
+}
+
+/// More deaths than a job may have runs, by a signal that says nothing of the video (as when the memory of others runs out)
+/// and by one that a crash gives: neither is the job's fault while others run in the same process.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_healthy_video_outlives_any_number_of_workers_that_die_over_it() {
+    let models = clips::models().expect("the models are there");
+    let clips = Clips::new();
+    let place = Place::new(&clips.moving("clip.mp4", 8.0, "-c:v mpeg4")).await;
+    for death in 1..=6 {
+        let mut worker = place.worker(&models);
+        until(place.home.path(), "the job runs", async || (place.job().await.status == Status::Running).then_some(()))
+            .await;
+        let signal = if death % 2 == 0 { Signal::SIGSEGV } else { Signal::SIGKILL };
+        kill(Pid::from_raw(worker.0.id() as i32), signal).unwrap();
+        worker.0.wait().unwrap();
+    }
+    let _worker = place.worker(&models);
+    let job = place.ended().await;
+    assert_eq!((job.status, job.failure), (Status::Done, None));
+    assert!(place.deaths().await >= 5, "{} deaths", place.deaths().await);
+    assert_eq!(job.attempts, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_confined_analysis_that_is_killed_from_outside_counts_nothing_and_one_that_crashes_counts() {
+    let models = clips::models().expect("the models are there");
+    let clips = Clips::new();
+    let place = Place::new(&clips.moving("clip.mp4", 60.0, "-c:v mpeg4")).await;
+    // As after the death of a worker.
+    sqlx::query("UPDATE jobs SET deaths = 1").execute(&place.pool).await.unwrap();
+    let worker = place.worker(&models);
+    let next_child = async |before: &[Pid]| {
+        until(place.home.path(), "a confined analysis runs", async || {
+            children(&worker).into_iter().find(|child| !before.contains(child))
+        })
+        .await
+    };
+    let mut seen = Vec::new();
+    for _ in 0..6 {
+        let child = next_child(&seen).await;
+        kill(child, Signal::SIGKILL).unwrap();
+        seen.push(child);
+    }
+    for _ in 0..5 {
+        let child = next_child(&seen).await;
+        let job = place.job().await;
+        assert_eq!(job.failure, None);
+        kill(child, Signal::SIGSEGV).unwrap();
+        seen.push(child);
+    }
+    let job = place.ended().await;
+    assert_eq!((job.status, job.attempts), (Status::Failed, 5));
+    let failure = job.failure.unwrap();
+    assert_eq!(failure.code, "analysis_crashed");
+    assert!(!failure.detail.contains("Convert"), "{}", failure.detail);
+    assert_eq!(place.deaths().await, 1, "the worker itself did not die");
+    assert_eq!(children(&worker), []);
+}
