@@ -16,6 +16,8 @@ pub fn start(log: &Log) -> Result<(), String> {
     let filter = std::env::var("VISAGE_LOG").unwrap_or_else(|_| log.filter.clone());
     let filter = EnvFilter::try_new(&filter).map_err(|error| format!("log.filter = {filter:?}: {error}"))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A line that cannot be written, as on a full disk, is lost; told on standard error it would be a panic.
+    let builder = builder.log_internal_errors(false);
     let started = match log.format {
         LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),

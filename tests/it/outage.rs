@@ -110,7 +110,7 @@ fn size(path: &Path) -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_is_full_fails_no_job_and_the_service_goes_on_by_itself_when_there_is_room() {
-    let models = clips::models().expect("the models are there");
+    let models = clips::models();
     let (home, clips) = (TempDir::new().unwrap(), Clips::new());
     let home = home.path();
     let clip = std::fs::read(clips.moving("clip.mp4", 4.0, "-c:v mpeg4")).unwrap();
@@ -236,13 +236,18 @@ fn children(parent: &Process) -> Vec<Pid> {
 /// and by one that a crash gives: neither is the job's fault while others run in the same process.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_healthy_video_outlives_any_number_of_workers_that_die_over_it() {
-    let models = clips::models().expect("the models are there");
+    let models = clips::models();
     let clips = Clips::new();
     let place = Place::new(&clips.moving("clip.mp4", 8.0, "-c:v mpeg4")).await;
     for death in 1..=6 {
         let mut worker = place.worker(&models);
-        until(place.home.path(), "the job runs", async || (place.job().await.status == Status::Running).then_some(()))
-            .await;
+        let pattern = format!("%-{}-%", worker.0.id());
+        until(place.home.path(), "the worker has the job", async || {
+            let held = sqlx::query_scalar("SELECT COUNT(*) FROM jobs WHERE status = 'running' AND worker LIKE $1");
+            let held: i64 = held.bind(&pattern).fetch_one(&place.pool).await.unwrap();
+            (held > 0).then_some(())
+        })
+        .await;
         let signal = if death % 2 == 0 { Signal::SIGSEGV } else { Signal::SIGKILL };
         kill(Pid::from_raw(worker.0.id() as i32), signal).unwrap();
         worker.0.wait().unwrap();
@@ -256,7 +261,7 @@ async fn a_healthy_video_outlives_any_number_of_workers_that_die_over_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_confined_analysis_that_is_killed_from_outside_counts_nothing_and_one_that_crashes_counts() {
-    let models = clips::models().expect("the models are there");
+    let models = clips::models();
     let clips = Clips::new();
     let place = Place::new(&clips.moving("clip.mp4", 60.0, "-c:v mpeg4")).await;
     // As after the death of a worker.
