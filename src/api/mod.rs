@@ -91,7 +91,8 @@ struct Api {
 }
 
 /// The service: every route, every layer. Starts the writer of the request log, so it wants a runtime.
-pub fn router(state: AppState) -> Router {
+pub fn router(mut state: AppState) -> Router {
+    state.store = state.store.for_requests();
     let http = &state.settings.http;
     // Longer than the longest wait that a client may ask for.
     let timeout = Duration::from_secs(http.max_wait_s + 30);

@@ -3,6 +3,7 @@
 //! A blob is written to a hidden `.part` file beside its place, flushed to the disk and renamed, so that readers see
 //! it whole or not at all. Files are readable by their owner alone: they are people's faces.
 
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -51,6 +52,17 @@ impl Folder {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// Whether an unfinished file is part of one of these blobs: its name is that of the blob, with a dot before it and more
+    /// after it.
+    fn is_of_one_of(&self, path: &Path, keys: &HashSet<String>) -> bool {
+        let Some(relative) = path.strip_prefix(&self.root).ok().and_then(Path::to_str) else { return false };
+        let (folder, name) = relative.rsplit_once('/').map_or(("", relative), |(folder, name)| (folder, name));
+        let name = name.trim_start_matches('.');
+        let key =
+            |end: usize| if folder.is_empty() { name[..end].to_owned() } else { format!("{folder}/{}", &name[..end]) };
+        name.match_indices('.').any(|(end, _)| keys.contains(&key(end)))
     }
 
     /// All files below the root, finished (`parts` false) or unfinished, last changed before `before`.
@@ -112,9 +124,12 @@ impl BlobStore for Folder {
         Ok(found.into_iter().filter_map(info).take(limit).collect())
     }
 
-    async fn abort_abandoned(&self, before: Timestamp) -> Result<usize, BlobError> {
+    async fn abort_abandoned(&self, before: Timestamp, kept: &HashSet<String>) -> Result<usize, BlobError> {
         let mut ended = 0;
         for (path, _, _) in self.older(before, true).await? {
+            if self.is_of_one_of(&path, kept) {
+                continue;
+            }
             match tokio::fs::remove_file(path).await {
                 Ok(()) => ended += 1,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}

@@ -12,6 +12,7 @@ mod s3;
 mod s3_parts;
 mod s3_upload;
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -82,8 +83,8 @@ pub trait BlobStore: Parts {
     async fn list_older(&self, before: Timestamp, limit: usize) -> Result<Vec<BlobInfo>, BlobError>;
 
     /// Ends uploads that were begun (a bucket) or last written to (a folder) before `before` and neither finished nor
-    /// aborted; how many. A running upload that is older than that is ended too.
-    async fn abort_abandoned(&self, before: Timestamp) -> Result<usize, BlobError>;
+    /// aborted, but for those of the keys in `kept`; how many. A running upload that is older than that is ended too.
+    async fn abort_abandoned(&self, before: Timestamp, kept: &HashSet<String>) -> Result<usize, BlobError>;
 
     /// Whether the blob is there.
     async fn exists(&self, key: &str) -> Result<bool, BlobError>;

@@ -1,5 +1,6 @@
 //! Blobs as objects of a bucket, on AWS or any server that speaks S3.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -181,7 +182,7 @@ impl BlobStore for S3 {
         Ok(found)
     }
 
-    async fn abort_abandoned(&self, before: Timestamp) -> Result<usize, BlobError> {
+    async fn abort_abandoned(&self, before: Timestamp, kept: &HashSet<String>) -> Result<usize, BlobError> {
         let mut ended = 0;
         let (mut key_marker, mut id_marker) = (None, None);
         loop {
@@ -195,7 +196,9 @@ impl BlobStore for S3 {
             for upload in page.uploads() {
                 let (Some(object), Some(id)) = (upload.key(), upload.upload_id()) else { continue };
                 let begun = upload.initiated().and_then(timestamp);
-                if self.bucket.key(object).is_none() || begun.is_none_or(|begun| begun >= before) {
+                if self.bucket.key(object).is_none_or(|key| kept.contains(&key))
+                    || begun.is_none_or(|begun| begun >= before)
+                {
                     continue;
                 }
                 let abort = self.bucket.client.abort_multipart_upload().bucket(&self.bucket.name);

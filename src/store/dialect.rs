@@ -22,6 +22,8 @@ pub(super) struct Dialect {
     /// Behind a `SELECT ... LIMIT 1` that picks a row to take: passes over those that another is just taking.
     /// SQLite has one writer at a time, so there is no other.
     pub skip_locked: &'static str,
+    /// The texts of a JSON list that is given as the first value.
+    pub listed: &'static str,
     /// Said on every new connection.
     prepare: &'static [&'static str],
     /// Whether changes can be told to other processes by LISTEN and NOTIFY.
@@ -35,6 +37,7 @@ pub(super) struct Dialect {
 const SQLITE: Dialect = Dialect {
     begin: "BEGIN IMMEDIATE",
     skip_locked: "",
+    listed: "SELECT value FROM json_each($1)",
     prepare: &["PRAGMA busy_timeout = 15000", "PRAGMA foreign_keys = ON"],
     notifies: false,
     loses_transactions: true,
@@ -44,6 +47,7 @@ const SQLITE: Dialect = Dialect {
 const POSTGRES: Dialect = Dialect {
     begin: "BEGIN",
     skip_locked: " FOR UPDATE SKIP LOCKED",
+    listed: "SELECT json_array_elements_text(CAST($1 AS JSON))",
     prepare: &[],
     notifies: true,
     loses_transactions: false,

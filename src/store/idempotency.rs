@@ -45,7 +45,7 @@ impl Store {
         job: &NewJob,
         now: Timestamp,
     ) -> Result<Enqueued, StoreError> {
-        self.enqueue_with(owner, request, job, None, now).await
+        self.within(self.enqueue_with(owner, request, job, None, now)).await
     }
 
     /// As [`Store::enqueue_once`]; the video came in parts, as this upload, which becomes the job. One that became a job
@@ -58,7 +58,7 @@ impl Store {
         upload: Uuid,
         now: Timestamp,
     ) -> Result<Enqueued, StoreError> {
-        self.enqueue_with(owner, request, job, Some(upload), now).await
+        self.within(self.enqueue_with(owner, request, job, Some(upload), now)).await
     }
 
     async fn enqueue_with(

@@ -1,5 +1,7 @@
 //! The table `jobs`: one row an upload, which is also its place in the [`queue`](super::queue).
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sqlx::any::AnyRow;
@@ -163,6 +165,23 @@ impl Store {
         row.map(|row| from_row(token, &row)).transpose()
     }
 
+    /// The jobs of some tokens, in one query; those that are gone are left out.
+    pub(super) async fn jobs_of(&self, tokens: &[Uuid]) -> Result<HashMap<Uuid, Job>, StoreError> {
+        let sql = format!(
+            "SELECT token, status, version, options, frames_done, frames_total, attempts, failure_code, failure_detail, \
+                    created_at, started_at, finished_at, expires_at, owner \
+             FROM jobs WHERE token IN ({})",
+            self.dialect().listed
+        );
+        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(encode("tokens", &tokens)?);
+        let rows = query.fetch_all(self.pool()).await?;
+        let job = |row: &AnyRow| {
+            let token = super::queue::uuid(row.try_get("token")?)?;
+            Ok((token, from_row(token, row)?))
+        };
+        rows.iter().map(job).collect()
+    }
+
     /// The job of a token, with its analysis once it is done.
     pub async fn job_with_analysis(&self, token: Uuid) -> Result<Option<(Job, Option<StoredAnalysis>)>, StoreError> {
         let row = sqlx::query(
@@ -184,13 +203,17 @@ impl Store {
     /// that holds the job finds [`super::Held::Lost`] at its next heartbeat: this is how a job is cancelled. `None`:
     /// there was no such job.
     pub async fn erase(&self, token: Uuid) -> Result<Option<Option<String>>, StoreError> {
+        self.within(self.erase_all_of(token)).await
+    }
+
+    async fn erase_all_of(&self, token: Uuid) -> Result<Option<Option<String>>, StoreError> {
         let mut tx = self.begin().await?;
         // Results and mails go with the row that they refer to.
         let row = sqlx::query("DELETE FROM jobs WHERE token = $1 RETURNING video_key")
             .bind(token.to_string())
             .fetch_optional(&mut *tx)
             .await?;
-        self.commit(tx, &[Wake::Job(token)]).await?;
+        self.commit(tx, &[Wake::Ended(token)]).await?;
         Ok(row.map(|row| row.try_get("video_key")).transpose()?)
     }
 }

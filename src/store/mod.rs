@@ -14,24 +14,30 @@ mod keys;
 mod listing;
 mod operation;
 mod outbox;
+mod patience;
 mod queue;
 mod request_log;
 mod results;
 mod uploads;
 mod usage;
+mod waiting;
 mod wake;
 mod workers;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use sqlx::any::AnyPoolOptions;
 use sqlx::{Any, AnyConnection, AnyPool, Transaction};
+use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::config::Database;
 
 use dialect::Dialect;
+use patience::Patient;
+use waiting::Waiting;
 use wake::Wakes;
 
 pub use housekeeping::DueVideo;
@@ -47,6 +53,7 @@ pub use request_log::{LogEntry, LogFilter};
 pub use results::{StoredAnalysis, TimelinePage};
 pub use uploads::{PartedUpload, SentPart};
 pub use usage::{Quotas, UsedUp};
+pub use waiting::{Sight, Waiter};
 pub use wake::{Subscription, Wake};
 pub use workers::WorkerSeen;
 
@@ -65,14 +72,15 @@ pub enum StoreError {
     Corrupt { what: &'static str, reason: String },
 }
 
-/// The database. Cheap to clone.
+/// The database, and how long this handle waits for it. Cheap to clone.
 #[derive(Clone)]
-pub struct Store(Arc<Inner>);
+pub struct Store(Arc<Inner>, Duration);
 
 struct Inner {
     pool: AnyPool,
     dialect: &'static Dialect,
     wakes: Wakes,
+    waiting: Waiting,
     /// Ends the task that listens on Postgres with the last clone.
     _listening: DropGuard,
 }
@@ -88,8 +96,8 @@ impl Store {
         let pool = AnyPoolOptions::new()
             .max_connections(if address.private { 1 } else { database.max_connections })
             // A private database in memory lives as long as its one connection.
-            .idle_timeout((!address.private).then_some(std::time::Duration::from_secs(600)))
-            .max_lifetime((!address.private).then_some(std::time::Duration::from_secs(1800)))
+            .idle_timeout((!address.private).then_some(Duration::from_secs(600)))
+            .max_lifetime((!address.private).then_some(Duration::from_secs(1800)))
             .after_connect(|connection, _| Box::pin(dialect.prepare(connection)))
             .after_release(move |connection, _| Box::pin(dialect.keeps(connection)))
             .connect_with(address.options)
@@ -100,7 +108,14 @@ impl Store {
         if dialect.notifies {
             wake::listen(database.url.clone(), wakes.clone(), stop.clone()).await;
         }
-        Ok(Self(Arc::new(Inner { pool, dialect, wakes, _listening: stop.drop_guard() })))
+        let inner = Inner { pool, dialect, wakes, waiting: Waiting::default(), _listening: stop.drop_guard() };
+        Ok(Self(Arc::new(inner), patience::OF_A_WORKER))
+    }
+
+    /// The same database for requests, whose clients are told within three seconds that it does not answer.
+    #[must_use]
+    pub fn for_requests(&self) -> Self {
+        Self(self.0.clone(), patience::OF_A_REQUEST)
     }
 
     /// Whether the database answers.
@@ -123,11 +138,17 @@ impl Store {
 
     /// Closes all connections, so that SQLite puts its log into the database file. Every clone is closed with it.
     pub async fn close(&self) {
-        self.pool().close().await;
+        self.0.pool.close().await;
     }
 
-    fn pool(&self) -> &AnyPool {
-        &self.0.pool
+    /// Connections for single statements.
+    fn pool(&self) -> Patient<'_> {
+        Patient { pool: &self.0.pool, patience: self.1 }
+    }
+
+    /// Some statements together, which have the time of one. One that is cut off may have been committed all the same.
+    async fn within<T>(&self, statements: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        timeout(self.1, statements).await.unwrap_or(Err(StoreError::Sql(sqlx::Error::PoolTimedOut)))
     }
 
     fn dialect(&self) -> &'static Dialect {
@@ -137,7 +158,8 @@ impl Store {
     /// A transaction that writes: on SQLite it takes the write lock at once, since one that takes it after a read can
     /// find the database changed under it.
     async fn begin(&self) -> Result<Transaction<'static, Any>, StoreError> {
-        Ok(self.pool().begin_with(self.dialect().begin).await?)
+        let begun = timeout(self.1, self.0.pool.begin_with(self.dialect().begin)).await;
+        Ok(begun.unwrap_or(Err(sqlx::Error::PoolTimedOut))?)
     }
 
     /// Tells other processes, once the transaction of `connection` is committed.

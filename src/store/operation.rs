@@ -112,6 +112,10 @@ impl Store {
     /// Puts a failed job into the queue again, with all its runs before it. Nobody gets a mail of the new run: whom to
     /// write was forgotten when the first failed.
     pub async fn revive(&self, token: Uuid, now: Timestamp) -> Result<Revived, StoreError> {
+        self.within(self.revive_now(token, now)).await
+    }
+
+    async fn revive_now(&self, token: Uuid, now: Timestamp) -> Result<Revived, StoreError> {
         let mut tx = self.begin().await?;
         let changed = sqlx::query(
             "UPDATE jobs \

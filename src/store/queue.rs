@@ -219,7 +219,7 @@ impl Store {
         super::results::put(&mut tx, claim.token, findings).await?;
         super::outbox::put(&mut tx, claim.token, MailKind::Report, mails, now).await?;
         super::outbox::put_webhook(&mut tx, claim, now).await?;
-        self.commit(tx, &[Wake::Job(claim.token), Wake::Mail]).await?;
+        self.commit(tx, &[Wake::Ended(claim.token), Wake::Mail]).await?;
         Ok(Held::Yes)
     }
 
@@ -255,7 +255,7 @@ impl Store {
         }
         super::outbox::put(&mut tx, claim.token, MailKind::Failure, mails, now).await?;
         super::outbox::put_webhook(&mut tx, claim, now).await?;
-        self.commit(tx, &[Wake::Job(claim.token), Wake::Mail]).await?;
+        self.commit(tx, &[Wake::Ended(claim.token), Wake::Mail]).await?;
         Ok(Held::Yes)
     }
 
@@ -328,8 +328,11 @@ impl Store {
     async fn tell(&self, wake: Wake) -> Result<(), StoreError> {
         self.0.wakes.send(wake);
         if self.dialect().notifies {
-            let mut connection = self.pool().acquire().await?;
-            self.announce(&mut connection, wake).await?;
+            let telling = async {
+                let mut connection = self.0.pool.acquire().await?;
+                self.announce(&mut connection, wake).await
+            };
+            self.within(telling).await?;
         }
         Ok(())
     }

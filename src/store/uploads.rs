@@ -1,6 +1,6 @@
 //! The table `uploads`: videos that come in parts, until each is a job or its time is over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -112,6 +112,12 @@ impl Store {
             .execute(self.pool())
             .await?;
         Ok(())
+    }
+
+    /// Where the videos lie whose parts may still come.
+    pub async fn open_upload_keys(&self) -> Result<HashSet<String>, StoreError> {
+        let keys = sqlx::query_scalar("SELECT video_key FROM uploads WHERE token IS NULL").fetch_all(self.pool());
+        Ok(keys.await?.into_iter().collect())
     }
 
     /// Remembers a part that the storage took; one of that number before is replaced.

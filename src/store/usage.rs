@@ -41,6 +41,15 @@ impl Store {
         quotas: Quotas,
         now: Timestamp,
     ) -> Result<Option<UsedUp>, StoreError> {
+        self.within(self.count_video_now(key_id, quotas, now)).await
+    }
+
+    async fn count_video_now(
+        &self,
+        key_id: &str,
+        quotas: Quotas,
+        now: Timestamp,
+    ) -> Result<Option<UsedUp>, StoreError> {
         let date = now.to_zoned(TimeZone::UTC).date();
         let (today, first) = (day(now), day(now) - i64::from(date.day()) + 1);
         let mut tx = self.begin().await?;

@@ -1,6 +1,9 @@
-//! Wake-ups: who waits for a change hears of it at once, in this process by a broadcast and, on Postgres, in every
-//! other by LISTEN and NOTIFY. They only save waiting: nothing is lost with one, since everybody also polls.
+//! Wake-ups: changes are told at once, in this process by a broadcast and, on Postgres, in every other by LISTEN and
+//! NOTIFY. They only save waiting: nothing is lost with one, since everybody who waits for one also looks from time to
+//! time.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sqlx::postgres::PgListener;
@@ -15,15 +18,16 @@ use crate::config::Secret;
 pub(super) const CHANNEL: &str = "visage";
 /// Between two tries to listen.
 const PAUSE: Duration = Duration::from_secs(2);
-/// [`Store::changed`] returns after this time at the latest, so that a change between a caller's read and its wait
-/// costs no more.
-const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// Before the token of a job that came to its end. An older process takes what it does not know for [`Wake::Unknown`].
+const ENDED: &str = "ended ";
 
 /// What there is to look at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wake {
     /// The job of this token changed.
     Job(Uuid),
+    /// The job of this token is done, failed or erased.
+    Ended(Uuid),
     /// A job waits to be run.
     Work,
     /// A mail waits to be sent.
@@ -36,6 +40,7 @@ impl Wake {
     pub(super) fn to_payload(self) -> String {
         match self {
             Self::Job(token) => token.to_string(),
+            Self::Ended(token) => format!("{ENDED}{token}"),
             Self::Work => "work".to_owned(),
             Self::Mail => "mail".to_owned(),
             Self::Unknown => String::new(),
@@ -46,30 +51,46 @@ impl Wake {
         match payload {
             "work" => Self::Work,
             "mail" => Self::Mail,
-            token => token.parse().map_or(Self::Unknown, Self::Job),
+            job => match job.strip_prefix(ENDED) {
+                Some(token) => token.parse().map_or(Self::Unknown, Self::Ended),
+                None => job.parse().map_or(Self::Unknown, Self::Job),
+            },
         }
     }
 
     /// Whether somebody who waits for `wanted` must look.
     fn concerns(self, wanted: Self) -> bool {
-        self == wanted || self == Self::Unknown
+        match (self, wanted) {
+            (Self::Unknown, _) => true,
+            (Self::Ended(token), Self::Job(job)) => token == job,
+            _ => self == wanted,
+        }
     }
 }
 
 /// The broadcast of this process.
 #[derive(Clone)]
-pub(super) struct Wakes(Sender<Wake>);
+pub(super) struct Wakes {
+    to: Sender<Wake>,
+    /// Whether the changes of other processes are told now.
+    is_told: Arc<AtomicBool>,
+}
 
 impl Default for Wakes {
     fn default() -> Self {
-        Self(broadcast::channel(1024).0)
+        Self { to: broadcast::channel(1024).0, is_told: Arc::default() }
     }
 }
 
 impl Wakes {
+    /// Whether the changes of other processes are told now, so that nobody needs to look for them.
+    pub fn are_told(&self) -> bool {
+        self.is_told.load(Ordering::Relaxed)
+    }
+
     pub fn send(&self, wake: Wake) {
         // Nobody listening is no error.
-        let _ = self.0.send(wake);
+        let _ = self.to.send(wake);
     }
 }
 
@@ -77,6 +98,11 @@ impl Wakes {
 pub struct Subscription(Receiver<Wake>);
 
 impl Subscription {
+    /// The next wake-up of any kind.
+    pub(super) async fn next(&mut self) -> Result<Wake, RecvError> {
+        self.0.recv().await
+    }
+
     /// Returns when `wanted` may have happened since the last call, or after `at_most`; whether it was the former.
     pub async fn wait(&mut self, wanted: Wake, at_most: Duration) -> bool {
         let heard = async {
@@ -97,13 +123,7 @@ impl Subscription {
 impl Store {
     /// Wake-ups from now on.
     pub fn subscribe(&self) -> Subscription {
-        Subscription(self.0.wakes.0.subscribe())
-    }
-
-    /// Returns when the job's row may have changed, in this process or (on Postgres) any other, or after `at_most`, or
-    /// after one second, whichever is first; callers read the job again and compare [`super::Job::version`].
-    pub async fn changed(&self, token: Uuid, at_most: Duration) {
-        self.subscribe().wait(Wake::Job(token), at_most.min(LONGEST_WAIT)).await;
+        Subscription(self.0.wakes.to.subscribe())
     }
 }
 
@@ -113,10 +133,12 @@ pub(super) async fn listen(url: Secret, wakes: Wakes, stop: CancellationToken) {
     tokio::spawn(async move {
         let listening = async {
             loop {
+                wakes.is_told.store(listener.is_ok(), Ordering::Relaxed);
                 let ended = match listener {
                     Ok(listener) => pass_on(listener, &wakes).await,
                     Err(error) => error,
                 };
+                wakes.is_told.store(false, Ordering::Relaxed);
                 tracing::warn!(error = %ended, "no wake-ups from the database; polling until it listens again");
                 tokio::time::sleep(PAUSE).await;
                 listener = connect(&url).await;
@@ -151,7 +173,9 @@ mod tests {
 
     #[test]
     fn a_wake_survives_the_way_through_the_database() {
-        for wake in [Wake::Job(Uuid::from_u128(7)), Wake::Work, Wake::Mail, Wake::Unknown] {
+        for wake in
+            [Wake::Job(Uuid::from_u128(7)), Wake::Ended(Uuid::from_u128(7)), Wake::Work, Wake::Mail, Wake::Unknown]
+        {
             assert_eq!(Wake::from_payload(&wake.to_payload()), wake);
         }
     }
@@ -159,7 +183,7 @@ mod tests {
     #[tokio::test]
     async fn a_wake_between_two_waits_is_not_missed() {
         let wakes = Wakes::default();
-        let mut subscription = Subscription(wakes.0.subscribe());
+        let mut subscription = Subscription(wakes.to.subscribe());
         wakes.send(Wake::Mail);
         wakes.send(Wake::Work);
         assert!(subscription.wait(Wake::Work, Duration::from_secs(60)).await);

@@ -15,8 +15,8 @@ use crate::store::StoreError;
 const EVERY: Duration = Duration::from_secs(300);
 /// A blob of which no job knows may belong to an upload whose job is just being put in; one of this age does not.
 const ORPHAN_AGE_H: i64 = 1;
-/// An upload that was begun this long ago and neither finished nor aborted will never be.
-const UPLOAD_AGE_H: i64 = 24;
+/// An upload that is older than its own time limit by this much, in seconds, was cut off with its process.
+const UPLOAD_SLACK_S: u64 = 600;
 /// Rows and blobs looked at in one go.
 const BATCH: u32 = 500;
 
@@ -169,7 +169,11 @@ impl Worker {
                 break;
             }
         }
-        Ok(ended + self.blobs.abort_abandoned(hours_before(now, UPLOAD_AGE_H)).await? as u64)
+        // One that comes in parts has its own time, which is over above.
+        let kept = self.store.open_upload_keys().await?;
+        let age = Duration::from_secs(self.settings.http.max_upload_s.saturating_add(UPLOAD_SLACK_S));
+        let before = now.checked_sub(age).unwrap_or(Timestamp::MIN);
+        Ok(ended + self.blobs.abort_abandoned(before, &kept).await? as u64)
     }
 }
 

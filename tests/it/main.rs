@@ -29,5 +29,6 @@ mod thumbnails;
 mod timeline;
 mod uploads;
 mod vision;
+mod waiting;
 mod webhooks;
 mod worker;

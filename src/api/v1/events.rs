@@ -5,6 +5,7 @@
 //! `/results/{token}`. A service that shuts down ends the stream: connect again.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Path, State};
@@ -16,11 +17,10 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::results::LOOK_AGAIN;
 use super::view::{self, ProgressView};
 use crate::api::openapi::NATIVE;
 use crate::api::{Api, AppState, Caller, Problem};
-use crate::store::{Job, Status};
+use crate::store::{Job, Sight, Status, Waiter};
 
 /// Keeps proxies from taking a quiet stream for a dead one.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -68,37 +68,52 @@ pub(in crate::api) async fn handle(
     let token = view::token(&token)?;
     // Refused with a proper status before the stream begins.
     view::find(&api.app, &caller, token).await?;
-    let events = stream::unfold(Told::Nothing, move |told| {
+    let waiter = api.app.store.wait_for(token);
+    let events = stream::unfold((waiter, Told::Nothing), move |(waiter, told)| {
         let app = api.app.clone();
-        async move { next(&app, token, told).await }
+        async move { next(&app, token, waiter, told).await }
     });
     let events = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
     Ok(([(header::CACHE_CONTROL, "no-store")], events).into_response())
 }
 
-async fn next(app: &AppState, token: Uuid, told: Told) -> Option<(Result<Event, Infallible>, Told)> {
+async fn next(
+    app: &AppState,
+    token: Uuid,
+    mut waiter: Waiter,
+    told: Told,
+) -> Option<(Result<Event, Infallible>, (Waiter, Told))> {
     let last = match told {
         Told::All => return None,
         Told::Nothing => None,
         Told::Version(version) => Some(version),
     };
     loop {
-        let job = match app.store.job(token).await {
-            Ok(Some(job)) => job,
-            Ok(None) => return Some((Ok(Event::default().event("erased").data("{}")), Told::All)),
-            Err(error) => {
-                tracing::error!(%error, "an event stream ends: the database does not answer");
-                return None;
-            }
+        let sight = match last {
+            // The first event tells how things are.
+            None => Sight::Ended,
+            Some(version) => tokio::select! {
+                sight = waiter.changed(version, KEEP_ALIVE) => sight,
+                () = app.stop.cancelled() => return None,
+            },
         };
-        if last != Some(job.version) {
-            let then = if view::is_settled(&job) { Told::All } else { Told::Version(job.version) };
-            return Some((Ok(event(&job)), then));
+        let job = match sight {
+            Sight::None | Sight::Unknown => continue,
+            Sight::Job(job) => job,
+            Sight::Ended => match app.store.job(token).await {
+                Ok(Some(job)) => Arc::new(job),
+                Ok(None) => return Some((Ok(Event::default().event("erased").data("{}")), (waiter, Told::All))),
+                Err(error) => {
+                    tracing::error!(%error, "an event stream ends: the database does not answer");
+                    return None;
+                }
+            },
+        };
+        if last == Some(job.version) {
+            continue;
         }
-        tokio::select! {
-            () = app.store.changed(token, LOOK_AGAIN) => {}
-            () = app.stop.cancelled() => return None,
-        }
+        let then = if view::is_settled(&job) { Told::All } else { Told::Version(job.version) };
+        return Some((Ok(event(&job)), (waiter, then)));
     }
 }
 

@@ -17,11 +17,7 @@ use crate::analysis::Language;
 use crate::api::openapi::NATIVE;
 use crate::api::{Api, AppState, Caller, Problem};
 use crate::report;
-use crate::store::{Job, StoredAnalysis};
-
-/// The database is read again at least this often while a client waits: where no word of a change comes (SQLite and
-/// a worker in another process), this is how late it is noticed.
-pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(1);
+use crate::store::{Job, Sight, StoredAnalysis};
 
 /// What may stand in `wait`; more than the settings allow is taken for what they do.
 const LONGEST_WAIT_S: u64 = 86_400;
@@ -95,15 +91,28 @@ pub(in crate::api) async fn job_after(
     headers: &HeaderMap,
 ) -> Result<(Job, Option<StoredAnalysis>), Problem> {
     let until = Instant::now() + wait;
+    // Before the first look, so that no change is missed after it.
+    let mut waiter = (!wait.is_zero()).then(|| app.store.wait_for(token));
     loop {
         let (job, analysis) = view::find_with_analysis(app, caller, token).await?;
-        let left = until.saturating_duration_since(Instant::now());
-        let changed = headers.contains_key(header::IF_NONE_MATCH) && !view::matches(headers, &view::etag(&job));
-        if view::is_settled(&job) || changed || left.is_zero() || app.stop.is_cancelled() {
-            return Ok((job, analysis));
-        }
+        let is_conditional = headers.contains_key(header::IF_NONE_MATCH);
+        let is_news = |job: &Job| view::is_settled(job) || is_conditional && !view::matches(headers, &view::etag(job));
+        let waiter = match &mut waiter {
+            Some(waiter) if !is_news(&job) && Instant::now() < until && !app.stop.is_cancelled() => waiter,
+            _ => return Ok((job, analysis)),
+        };
+        let mut version = job.version;
+        let worth_a_look = async {
+            // Progress alone is no answer to who waits for the end.
+            while let Sight::Job(job) = waiter.changed(version, until.saturating_duration_since(Instant::now())).await {
+                if is_news(&job) {
+                    return;
+                }
+                version = job.version;
+            }
+        };
         tokio::select! {
-            () = app.store.changed(token, left.min(LOOK_AGAIN)) => {}
+            () = worth_a_look => {}
             () = app.stop.cancelled() => {}
         }
     }

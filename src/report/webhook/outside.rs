@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 /// Not of the public internet (IANA's special-purpose registries).
-const INSIDE: [&str; 25] = [
+const INSIDE: [&str; 29] = [
     "0.0.0.0/8",
     "10.0.0.0/8",
     "100.64.0.0/10",
@@ -31,7 +31,12 @@ const INSIDE: [&str; 25] = [
     "100::/64",
     // Teredo, whose inner address is not looked into.
     "2001::/32",
+    // For protocols, benchmarks and hashes.
+    "2001:2::/48",
+    "2001:10::/28",
+    "2001:20::/28",
     "2001:db8::/32",
+    "3fff::/20",
     "fc00::/7",
     "fe80::/10",
     "fec0::/10",
@@ -56,6 +61,12 @@ pub fn is_public(address: IpAddr) -> bool {
         }
         IpAddr::V4(_) => address,
     };
+    // Of IPv6 only this much is given out for the internet (RFC 4291, 2.4; IANA's registry of global unicast addresses).
+    if let IpAddr::V6(v6) = inner
+        && v6.segments()[0] & 0xE000 != 0x2000
+    {
+        return false;
+    }
     let mut networks = INSIDE.iter().filter_map(|network| network.parse::<IpNet>().ok());
     !networks.any(|network| network.contains(&inner))
 }
@@ -110,6 +121,12 @@ mod tests {
             "64:ff9b::a00:1",
             "2002:a00:1::",
             "2001:db8::1",
+            "3fff::1",
+            "2001:20::1",
+            "5f00::1",
+            "4000::1",
+            "64:ff9a::1",
+            "1::1",
         ] {
             assert!(!is_public(inside.parse().unwrap()), "{inside}");
         }

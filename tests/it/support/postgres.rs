@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::sync::OnceCell;
 use visage::clock::{RandomTokens, Tokens};
@@ -72,8 +74,73 @@ async fn answers(server: &str) -> bool {
     matches!(connected, Ok(Ok(_)))
 }
 
-/// Starts a server in a folder of its own.
+/// A server that a test has for itself, so that it can be taken away; it ends with this process.
+pub struct OwnServer {
+    url: String,
+    folder: PathBuf,
+}
+
+impl OwnServer {
+    pub async fn start() -> Self {
+        let (url, folder) = start().await;
+        Self { url, folder }
+    }
+
+    /// The address of a database that is there and empty.
+    pub fn url(&self) -> String {
+        format!("{}/postgres", self.url)
+    }
+
+    /// Stops all its processes where they are: connections stay, and nothing is answered.
+    pub fn freeze(&self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    /// Lets them go on.
+    pub fn thaw(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    /// Ends the server; its port refuses connections.
+    pub fn end(&self) {
+        kill(self.main(), Signal::SIGINT).unwrap();
+    }
+
+    fn main(&self) -> Pid {
+        let file = std::fs::read_to_string(self.folder.join("postmaster.pid")).unwrap();
+        Pid::from_raw(file.lines().next().unwrap().parse().unwrap())
+    }
+
+    fn signal(&self, signal: Signal) {
+        let main = self.main();
+        kill(main, signal).unwrap();
+        let parent = format!("PPid:\t{main}");
+        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+            let status = std::fs::read_to_string(entry.path().join("status")).unwrap_or_default();
+            let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
+            if let Some(pid) = pid.filter(|_| status.lines().any(|line| line == parent)) {
+                // One that has ended meanwhile needs no signal.
+                let _ = kill(Pid::from_raw(pid), signal);
+            }
+        }
+    }
+}
+
+impl Drop for OwnServer {
+    fn drop(&mut self) {
+        if self.folder.join("postmaster.pid").exists() {
+            self.thaw();
+            self.end();
+        }
+    }
+}
+
 async fn own() -> String {
+    start().await.0
+}
+
+/// Starts a server in a folder of its own: its address without a database, and the folder.
+async fn start() -> (String, PathBuf) {
     let programs = programs();
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let folder = std::env::temp_dir().join(format!("visage-test-postgres-{}", RandomTokens.next().simple()));
@@ -106,7 +173,7 @@ async fn own() -> String {
     let server = format!("postgres://postgres@127.0.0.1:{port}");
     for _ in 0..300 {
         if answers(&server).await {
-            return server;
+            return (server, folder);
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }

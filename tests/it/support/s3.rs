@@ -139,6 +139,8 @@ impl S3Server {
                 }
             }
         }
+        // The mark of the storage is no video.
+        names.retain(|name| !name.ends_with(".visage-storage"));
         names.sort();
         names
     }

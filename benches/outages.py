@@ -1,0 +1,277 @@
+#!/usr/bin/env python3
+"""Takes the parts of a running service away, one after another, and counts what is lost.
+
+    benches/outages.py [--binary target/release/visage] [--jobs 24] [--seconds 20]
+
+Starts Postgres, a mail server, `visage serve --no-workers` and two `visage work` on loopback, in a folder of its own. Puts jobs in
+before and during each outage, for so many seconds each: storage away (its folder is another one, as when a disk is not mounted),
+the database frozen, the database down, the mail server down, no file may grow (a full disk), workers killed. Then waits until all
+jobs came to an end and prints: jobs accepted, done, failed and lost; uploads refused with 503; addresses without a mail; mails that
+came twice under one Message-ID (which a kill may cause) and under two (which nothing may). Exits with 1 if a job is lost or failed, a
+mail is missing, or one came under two ids. Needs Postgres, ffmpeg, curl and prlimit.
+"""
+
+import argparse
+import collections
+import glob
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import socketserver
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+class Mail:
+    """A mail server that keeps recipient and Message-ID of what it takes."""
+
+    def __init__(self):
+        self.port, self.taken, self.server = free_port(), [], None
+
+    def start(self) -> None:
+        taken = self.taken
+
+        class Session(socketserver.StreamRequestHandler):
+            def handle(self):
+                say = lambda text: self.wfile.write(text.encode() + b"\r\n")
+                say("220 outages")
+                recipient = ""
+                while line := self.rfile.readline().decode(errors="replace").strip():
+                    verb = line.upper()
+                    if verb.startswith("RCPT"):
+                        recipient = line[line.index("<") + 1:line.index(">")]
+                        say("250 ok")
+                    elif verb.startswith("DATA"):
+                        say("354 go on")
+                        text = []
+                        while (part := self.rfile.readline()) not in (b".\r\n", b""):
+                            text.append(part.decode(errors="replace"))
+                        found = re.search(r"^message-id: *(\S+)", "".join(text), re.I | re.M)
+                        taken.append((recipient, found[1] if found else ""))
+                        say("250 taken")
+                    elif verb.startswith("QUIT"):
+                        say("221 bye")
+                        return
+                    else:
+                        say("250 ok")
+
+        class Server(socketserver.ThreadingTCPServer):
+            allow_reuse_address, daemon_threads = True, True
+
+        self.server = Server(("127.0.0.1", self.port), Session)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def stop(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+class Postgres:
+    def __init__(self, home: pathlib.Path):
+        self.folder, self.port = home / "postgres", free_port()
+        self.programs = pathlib.Path(sorted(glob.glob("/usr/lib/postgresql/*/bin"))[-1])
+        self.user = []
+        if os.geteuid() == 0:
+            # It refuses to be run by root.
+            self.user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+            self.folder.mkdir()
+            shutil.chown(self.folder, "postgres", "postgres")
+            home.chmod(0o755)
+        subprocess.run([*self.user, self.programs / "initdb", "--username=postgres", "--auth=trust", "--no-sync",
+                        "--encoding=UTF8", "--locale=C", "-D", self.folder], check=True, stdout=subprocess.DEVNULL, cwd="/")
+        self.url = f"postgres://postgres@127.0.0.1:{self.port}/postgres"
+        self.process = None
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            [*self.user, self.programs / "postgres", "-D", self.folder, "-p", str(self.port), "-c", "listen_addresses=127.0.0.1",
+             "-c", "unix_socket_directories=", "-c", "fsync=off"], stderr=subprocess.DEVNULL, cwd="/")
+        for _ in range(200):
+            with socket.socket() as line:
+                if line.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.1)
+        sys.exit("Postgres does not start")
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait()
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+        for status in glob.glob("/proc/[0-9]*/status"):
+            try:
+                if f"PPid:\t{self.process.pid}\n" in pathlib.Path(status).read_text():
+                    os.kill(int(status.split("/")[2]), number)
+            except (FileNotFoundError, ProcessLookupError):
+                pass
+
+
+class Drill:
+    def __init__(self, binary: pathlib.Path, home: pathlib.Path):
+        self.binary, self.home = binary, home
+        self.mail, self.database = Mail(), Postgres(home)
+        self.mail.start()
+        self.database.start()
+        self.videos, self.log = home / "videos", home / "log"
+        (home / "settings.toml").write_text("")
+        self.clip = home / "clip.mp4"
+        subprocess.run(["ffmpeg", "-hide_banner", "-loglevel", "error", "-f", "lavfi", "-i",
+                        "testsrc=size=320x240:rate=25:duration=3", "-c:v", "mpeg4", self.clip], check=True)
+        self.tokens, self.refused, self.added = {}, 0, 0
+        self.api = self.spawn("serve", "--no-workers")
+        self.base = self.address()
+        self.workers = [self.spawn("work"), self.spawn("work")]
+
+    def spawn(self, *command: str) -> subprocess.Popen:
+        settings = {
+            "CONFIG": self.home / "settings.toml", "HTTP__LISTEN": "127.0.0.1:0", "DATABASE__URL": self.database.url,
+            "STORAGE__FOLDER": self.videos, "MODELS__FOLDER": ROOT / "models", "QUEUE__CONCURRENCY": 1, "QUEUE__LEASE_S": 5,
+            "QUEUE__BACKOFF_BASE_S": 1, "QUEUE__BACKOFF_MAX_S": 10, "MAIL__TRANSPORT": "smtp", "MAIL__SMTP__HOST": "127.0.0.1",
+            "MAIL__SMTP__PORT": self.mail.port, "MAIL__SMTP__SECURITY": "none", "MAIL__SMTP__TIMEOUT_S": 3,
+            "MAIL__BACKOFF_BASE_S": 1, "LOG__FORMAT": "json", "RETENTION__FAILED_VIDEOS_H": 1,
+        }
+        environment = {**os.environ, **{f"VISAGE_{key}": str(value) for key, value in settings.items()}}
+        shell = ["sh", "-c", "trap '' XFSZ; exec \"$@\"", "sh", str(self.binary), *command]
+        return subprocess.Popen(shell, cwd=ROOT, env=environment, stderr=self.log.open("a"))
+
+    def address(self) -> str:
+        for _ in range(600):
+            if found := re.search(r'"address":"([^"]+)"', self.log.read_text()):
+                return f"http://{found[1]}"
+            time.sleep(0.1)
+        sys.exit(f"the service does not start:\n{self.log.read_text()[-2000:]}")
+
+    def add(self) -> None:
+        """Uploads until it is accepted or refused; a refusal is counted, and the client comes again at the next outage."""
+        self.added += 1
+        recipient = f"reader{self.added}@example.org"
+        answer = subprocess.run(["curl", "-s", "-m", "60", "-w", "\n%{http_code}", "-F", f"video=@{self.clip}", "-F",
+                                 f"email={recipient}", f"{self.base}/analyze-video"], capture_output=True, text=True)
+        body, _, status = answer.stdout.rpartition("\n")
+        if status == "202":
+            self.tokens[json.loads(body)["token"]] = recipient
+        else:
+            self.refused += 1
+            assert status in ("503", "000"), f"{status}: {body}"
+
+    def outage(self, name: str, jobs: int, seconds: float, begin, end) -> None:
+        before = (len(self.tokens), self.refused)
+        for _ in range(jobs // 2):
+            self.add()
+        begin()
+        until = time.monotonic() + seconds
+        for _ in range(jobs - jobs // 2):
+            self.add()
+        while time.monotonic() < until:
+            time.sleep(0.2)
+        end()
+        print(f"{name:<16} {seconds:4.0f} s   accepted {len(self.tokens) - before[0]:3}   refused {self.refused - before[1]:3}",
+              flush=True)
+
+    def bound_files(self, limit: str) -> None:
+        for process in [self.api, *self.workers]:
+            subprocess.run(["prlimit", "--pid", str(process.pid), f"--fsize={limit}:"], check=True)
+
+    def mount(self, away: bool) -> None:
+        kept = self.home / "videos.kept"
+        if away:
+            self.videos.rename(kept)
+            # A process may have made it already, as it makes the folder of its settings.
+            self.videos.mkdir(exist_ok=True)
+        else:
+            while True:
+                shutil.rmtree(self.videos, ignore_errors=True)
+                try:
+                    kept.rename(self.videos)
+                    return
+                except OSError:
+                    time.sleep(0.01)
+
+    def kill_workers(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            for number, worker in enumerate(self.workers):
+                time.sleep(seconds / 8)
+                worker.kill()
+                worker.wait()
+                self.workers[number] = self.spawn("work")
+
+    def states(self) -> collections.Counter:
+        found = collections.Counter()
+        for token in self.tokens:
+            answer = subprocess.run(["curl", "-s", "-m", "10", f"{self.base}/results/{token}"], capture_output=True, text=True)
+            try:
+                result = json.loads(answer.stdout)
+            except ValueError:
+                result = {}
+            found[result["status"] if "status" in result and "token" in result else result.get("code", "unanswered")] += 1
+        return found
+
+    def end(self) -> None:
+        for process in [self.api, *self.workers]:
+            process.kill()
+            process.wait()
+        self.database.stop()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--binary", type=pathlib.Path, default=ROOT / "target/release/visage")
+    parser.add_argument("--jobs", type=int, default=24)
+    parser.add_argument("--seconds", type=float, default=20)
+    wanted = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="visage-outages-") as home:
+        drill = Drill(wanted.binary.resolve(), pathlib.Path(home))
+        try:
+            failed = run(drill, wanted.jobs // 6, wanted.seconds)
+        finally:
+            drill.end()
+    sys.exit(1 if failed else 0)
+
+
+def run(drill: Drill, jobs: int, seconds: float) -> bool:
+    mail, database, nothing = drill.mail, drill.database, lambda: None
+    drill.outage("storage away", jobs, seconds, lambda: drill.mount(True), lambda: drill.mount(False))
+    drill.outage("database frozen", jobs, seconds, lambda: database.signal(signal.SIGSTOP),
+                 lambda: database.signal(signal.SIGCONT))
+    drill.outage("database down", jobs, seconds, database.stop, database.start)
+    drill.outage("mail down", jobs, seconds, mail.stop, mail.start)
+    drill.outage("disk full", jobs, seconds, lambda: drill.bound_files("1000"), lambda: drill.bound_files("unlimited"))
+    drill.outage("workers killed", jobs, 0, nothing, lambda: drill.kill_workers(seconds))
+    until = time.monotonic() + 600
+    states = drill.states()
+    missing = set(drill.tokens.values())
+    while time.monotonic() < until and (states["done"] + states["failed"] < len(drill.tokens) or missing):
+        time.sleep(1)
+        states = drill.states()
+        missing = set(drill.tokens.values()) - {recipient for recipient, _ in mail.taken}
+    ids = collections.defaultdict(collections.Counter)
+    for recipient, message in mail.taken:
+        ids[recipient][message] += 1
+    again = sum(count - 1 for of_one in ids.values() for count in of_one.values())
+    under_two = sum(len(of_one) > 1 for of_one in ids.values())
+    lost = len(drill.tokens) - states["done"] - states["failed"]
+    print(f"jobs: accepted {len(drill.tokens)}, done {states['done']}, failed {states['failed']}, lost {lost}; "
+          f"uploads refused {drill.refused}")
+    print(f"mails: taken {len(mail.taken)}, missing {len(missing)}, again under their own id {again}, under two ids {under_two}")
+    return bool(lost or states["failed"] or missing or under_two)
+
+
+if __name__ == "__main__":
+    main()
