@@ -5,14 +5,12 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::any::AnyConnectOptions;
-use sqlx::migrate::Migrator;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AnyConnection, AnyPool, ConnectOptions, Connection, Executor};
 
 use super::StoreError;
+use super::migrations::MIGRATIONS;
 use crate::config::Database;
-
-static MIGRATIONS: Migrator = sqlx::migrate!();
 
 /// The differences, by name.
 #[derive(Debug, PartialEq, Eq)]

@@ -12,6 +12,7 @@ mod identity;
 mod jobs;
 mod keys;
 mod listing;
+mod migrations;
 mod operation;
 mod outbox;
 mod patience;

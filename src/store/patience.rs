@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream};
 use sqlx::any::{AnyQueryResult, AnyRow, AnyStatement, AnyTypeInfo};
-use sqlx::{Any, AnyPool, Describe, Either, Error, Execute, Executor, SqlStr};
+use sqlx::{Any, AnyPool, Either, Error, Execute, Executor, SqlStr};
 use tokio::time::{Instant, timeout, timeout_at};
 
 /// For a worker, which has nothing else to do: as long as the pool itself waits.
@@ -56,12 +56,5 @@ impl<'p> Executor<'p> for Patient<'p> {
         'p: 'e,
     {
         self.pool.prepare_with(sql, parameters)
-    }
-
-    fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, Result<Describe<Any>, Error>>
-    where
-        'p: 'e,
-    {
-        self.pool.describe(sql)
     }
 }
