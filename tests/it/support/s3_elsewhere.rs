@@ -65,13 +65,13 @@ impl OtherServer {
         }
     }
 
-    /// How many objects lie in the bucket. Waits for the answer.
+    /// How many objects lie in the bucket, without the mark of the storage. Waits for the answer.
     pub fn objects(&self) -> usize {
         let url = format!("{}/{BUCKET}?list-type=2", self.endpoint);
         let listing = async { reqwest::get(url).await.unwrap().text().await.unwrap() };
         let listing = tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(listing));
         assert!(listing.contains("ListBucketResult"), "{listing}");
-        listing.matches("<Key>visage/").count()
+        listing.matches("<Key>visage/").count() - listing.matches("<Key>visage/.visage-storage<").count()
     }
 }
 
