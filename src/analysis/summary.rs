@@ -64,6 +64,7 @@ pub struct VideoFacts {
     /// on their head: 90, 180 or 270; left out for 0. Boxes are in pixels of the picture as players show it, unturned;
     /// orientation of the head and direction of the eyes are those in the turned picture.
     #[serde(default, skip_serializing_if = "is_zero")]
+    #[schema(required = false)]
     pub turned: u16,
 }
 

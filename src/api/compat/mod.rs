@@ -50,7 +50,7 @@ mod members {
     fn one_of(names: Vec<&'static str>, description: &str) -> OneOfBuilder {
         let types = CONTENT_TYPES.map(|(content_type, _)| content_type.replace('.', "[.]")).join("|");
         let content_type =
-            ObjectBuilder::new().schema_type(Type::String).pattern(Some(format!("^({types})(;[ -~]*)?$")));
+            ObjectBuilder::new().schema_type(Type::String).pattern(Some(format!("^({types})?(;[ -~]*)?$")));
         let name = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names));
         OneOf::builder().item(name).item(content_type).item(null()).description(Some(description))
     }
