@@ -61,16 +61,10 @@ pub struct VideoFacts {
     pub frames_analyzed: u64,
     pub has_audio: bool,
     /// Degrees clockwise by which the pictures were turned before faces were read, because the faces lay on their side or stood
-    /// on their head: 90, 180 or 270; left out for 0. Boxes are in pixels of the picture as players show it, unturned;
+    /// on their head: 90, 180 or 270; 0 where they were not. Boxes are in pixels of the picture as players show it, unturned;
     /// orientation of the head and direction of the eyes are those in the turned picture.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    #[schema(required = false)]
+    #[serde(default)]
     pub turned: u16,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
-const fn is_zero(value: &u16) -> bool {
-    *value == 0
 }
 
 /// Figures of the whole video, all people together, each weighted by time on screen. `None` where no face was found.
