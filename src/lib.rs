@@ -19,6 +19,7 @@
 //! - [`locale`]: what is said to people, in their language; texts are in `locales/`.
 //! - [`fault`]: whose fault an error is: the service's, the video's or the client's.
 //! - [`clock`]: time and tokens, passed in so that tests can fix them.
+//! - [`tls`]: the implementation of TLS that every client of the process uses.
 //! - [`telemetry`]: the program's log, and what it counts for `GET /metrics`.
 //!
 //! Nothing imports upward: `analysis` and `engine` are the ground, `vision`, `speech` and `media` stand on them,
@@ -53,6 +54,7 @@ pub mod store;
 pub mod telemetry;
 #[cfg(test)]
 mod test_files;
+pub mod tls;
 #[cfg(feature = "video")]
 pub mod vision;
 #[cfg(feature = "video")]

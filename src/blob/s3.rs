@@ -11,10 +11,15 @@ use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region};
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::{Builder, Credentials, RequestChecksumCalculation, ResponseChecksumValidation};
+use aws_sdk_s3::config::{
+    Builder, Credentials, RequestChecksumCalculation, ResponseChecksumValidation, SharedHttpClient,
+};
 use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::presigning::PresigningConfig;
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
+use aws_smithy_http_client::Connector;
+use aws_smithy_http_client::proxy::ProxyConfig;
+use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 use jiff::Timestamp;
 use tokio::fs::OpenOptions;
 use tokio::io::AsyncWriteExt;
@@ -72,6 +77,7 @@ impl S3 {
             .build();
         let mut chain = aws_config::defaults(BehaviorVersion::latest())
             .region(Region::new(settings.region.clone()))
+            .http_client(http_client())
             .timeout_config(timeouts)
             .retry_config(RetryConfig::standard().with_max_attempts(4));
         if !settings.access_key.is_empty() {
@@ -129,6 +135,19 @@ impl S3 {
     pub(super) const fn public(&self) -> Option<&Client> {
         self.public.as_ref()
     }
+}
+
+/// The SDK's own HTTP client, proxies of the environment included, with TLS by ring.
+fn http_client() -> SharedHttpClient {
+    aws_smithy_http_client::Builder::new().build_with_connector_fn(|settings, components| {
+        let mut connector = Connector::builder().tls_provider(tls::Provider::Rustls(CryptoMode::Ring));
+        connector.set_connector_settings(settings.cloned());
+        if let Some(components) = components {
+            connector.set_sleep_impl(components.sleep_impl());
+        }
+        connector.set_proxy_config(Some(ProxyConfig::from_env()));
+        connector.build()
+    })
 }
 
 #[async_trait]

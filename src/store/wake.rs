@@ -1,6 +1,5 @@
-//! Wake-ups: changes are told at once, in this process by a broadcast and, on Postgres, in every other by LISTEN and
-//! NOTIFY. They only save waiting: nothing is lost with one, since everybody who waits for one also looks from time to
-//! time.
+//! Wake-ups: announce a change of a job at once, within this process by a broadcast and, on Postgres, to all other processes
+//! by LISTEN and NOTIFY. A lost wake-up causes a delay and nothing else: every receiver also polls the database.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

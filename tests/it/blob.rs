@@ -256,11 +256,15 @@ async fn the_decoder_gets_an_address_that_it_can_read(place: Place) {
             assert_eq!(std::fs::read(path).unwrap(), bytes);
         }
         Source::Url(url) => {
-            let part = reqwest::Client::new().get(&url).header("range", "bytes=100-199").send().await.unwrap();
+            let part = crate::support::http().get(&url).header("range", "bytes=100-199").send().await.unwrap();
             assert_eq!(part.status(), 206);
             assert_eq!(part.bytes().await.unwrap(), bytes[100..200]);
             let other = url.replace("/clip", "/clap");
-            assert_eq!(reqwest::get(other).await.unwrap().status(), 403, "the signature is for one object");
+            assert_eq!(
+                crate::support::http().get(other).send().await.unwrap().status(),
+                403,
+                "the signature is for one object"
+            );
         }
     }
 }

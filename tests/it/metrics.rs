@@ -122,7 +122,7 @@ async fn a_process_that_only_works_tells_on_an_address_of_its_own() {
         (line["message"] == "telling metrics").then(|| line["address"].as_str().unwrap().to_owned())
     });
     let address = address.expect("it does not say where");
-    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let http = crate::support::http();
     let get = async |path: &str| http.get(format!("http://{address}{path}")).send().await.unwrap();
     assert_eq!(get("/healthz").await.status(), StatusCode::OK);
     assert!(get("/metrics").await.text().await.unwrap().contains("visage_jobs_waiting 0"));

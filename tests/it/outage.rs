@@ -117,7 +117,7 @@ async fn a_disk_that_is_full_fails_no_job_and_the_service_goes_on_by_itself_when
     let database = format!("sqlite://{}/visage.db", home.display());
     let service = Process::start(home, &models, &database, &["serve"], &[]);
     let base = address(home).await;
-    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let http = crate::support::http();
     let ready = async || http.get(format!("{base}/readyz")).send().await.unwrap().status();
     let upload = async || {
         let part = reqwest::multipart::Part::bytes(clip.clone()).file_name("clip.mp4");

@@ -103,7 +103,7 @@ pub(in crate::api) async fn job_after(
         };
         let mut version = job.version;
         let worth_a_look = async {
-            // Progress alone is no answer to who waits for the end.
+            // A client that waits for the end gets no answer while only the progress changes.
             while let Sight::Job(job) = waiter.changed(version, until.saturating_duration_since(Instant::now())).await {
                 if is_news(&job) {
                     return;

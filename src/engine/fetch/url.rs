@@ -16,6 +16,7 @@ pub(super) fn download(pin: &Pin<'_>, folder: &Path, url: &str) -> Result<(), St
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
     runtime.block_on(async {
+        crate::tls::use_ring();
         let client = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .read_timeout(READ_TIMEOUT)

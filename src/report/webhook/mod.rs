@@ -95,6 +95,7 @@ impl Webhooks {
         if signers.is_empty() {
             return Ok(None);
         }
+        crate::tls::use_ring();
         let client = Client::builder()
             .dns_resolver(Outside { allow_private: settings.allow_private })
             .redirect(redirect::Policy::none())

@@ -37,7 +37,7 @@ impl Browser {
     /// Of this size in CSS pixels, with further arguments for Chromium.
     pub async fn open(width: u32, height: u32, arguments: &[String]) -> Self {
         let turn = ONE.lock().await;
-        let http = Client::builder().no_proxy().build().unwrap();
+        let http = super::http();
         // On a busy machine the browser may come up too late for the driver, which then gives it up; and the driver ends at
         // once where the port that it chose for IPv4 is taken for IPv6.
         let mut tries = 0;

@@ -10,3 +10,9 @@ pub mod s3;
 pub mod s3_elsewhere;
 pub mod service;
 pub mod smtp;
+
+/// A client for servers on this machine.
+pub fn http() -> reqwest::Client {
+    visage::tls::use_ring();
+    reqwest::Client::builder().no_proxy().build().unwrap()
+}

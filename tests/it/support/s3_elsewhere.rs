@@ -40,7 +40,7 @@ impl OtherServer {
         let server = Self { endpoint: format!("http://127.0.0.1:{port}"), process, _folder: folder };
         let made = async {
             loop {
-                let put = reqwest::Client::new().put(format!("{}/{BUCKET}", server.endpoint)).send().await;
+                let put = super::http().put(format!("{}/{BUCKET}", server.endpoint)).send().await;
                 if put.is_ok_and(|answer| answer.status().is_success()) {
                     return;
                 }
@@ -68,7 +68,7 @@ impl OtherServer {
     /// How many objects lie in the bucket, without the mark of the storage. Waits for the answer.
     pub fn objects(&self) -> usize {
         let url = format!("{}/{BUCKET}?list-type=2", self.endpoint);
-        let listing = async { reqwest::get(url).await.unwrap().text().await.unwrap() };
+        let listing = async { super::http().get(url).send().await.unwrap().text().await.unwrap() };
         let listing = tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(listing));
         assert!(listing.contains("ListBucketResult"), "{listing}");
         listing.matches("<Key>visage/").count() - listing.matches("<Key>visage/.visage-storage<").count()

@@ -88,7 +88,7 @@ impl Service {
             api::serve(listener, router, &http, ended, Duration::from_secs(10)).await;
         });
         let base = format!("http://{}", settings.http.listen);
-        let http = Client::builder().no_proxy().build().unwrap();
+        let http = super::http();
         Self { base, settings, store, blobs, identity, stop, folder, http, task }
     }
 
