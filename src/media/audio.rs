@@ -12,6 +12,7 @@ use ffmpeg_next::{ChannelLayout, Dictionary, ffi, frame};
 
 use super::clock::Joiner;
 use super::container::{self, DEADLINE};
+use super::mix::Mixer;
 use super::opened::discard_others;
 use super::{ProbeError, Source, streams};
 use crate::config::Video;
@@ -25,6 +26,8 @@ const BLOCK: usize = 16_384;
 const GAP_S: f64 = 0.04;
 /// Sound that begins further before the start of the video is no lead-in, and its time stamps are wrong; in seconds.
 const MOST_EARLY_S: f64 = 10.0;
+/// A track whose samples all stay below this is silent: -80 dB, which lossy codecs make of nothing at most.
+const SILENT: f32 = 1e-4;
 /// No codec makes packets of sound this large: one is damage, or bait.
 const MAX_PACKET_BYTES: usize = 16 << 20;
 
@@ -82,6 +85,10 @@ pub struct Sound {
     is_locked: bool,
     is_decoded: bool,
     at_end: bool,
+    /// The largest sample so far.
+    peak: f32,
+    /// Tracks that may be heard instead.
+    others: Vec<usize>,
 }
 
 impl Sound {
@@ -92,11 +99,23 @@ impl Sound {
         limits: &Video,
         stop: impl Fn() -> bool + Clone + Send + 'static,
     ) -> Result<Option<Self>, SoundError> {
+        Self::open_track(source, limits, None, stop)
+    }
+
+    /// ... or the track with this number, which is one of [`Sound::others`].
+    pub fn open_track(
+        source: &Source,
+        limits: &Video,
+        track: Option<usize>,
+        stop: impl Fn() -> bool + Clone + Send + 'static,
+    ) -> Result<Option<Self>, SoundError> {
         // A server that trickles must not hold the analysis for ever: each packet has to come within the deadline.
         let packet_at = Arc::new(Mutex::new(Instant::now()));
         let since = packet_at.clone();
         let mut input = container::open(source, limits, move || stop() || lock(&since).elapsed() > DEADLINE)?;
-        let Some(stream) = streams::sound(&input) else { return Ok(None) };
+        let chosen = track.map_or_else(|| streams::sound(&input), |track| input.stream(track));
+        let Some(stream) = chosen else { return Ok(None) };
+        let others = if track.is_none() { streams::other_sounds(&input, &stream) } else { Vec::new() };
         if streams::is_encrypted(&stream) {
             return Err(SoundError::Encrypted);
         }
@@ -132,7 +151,20 @@ impl Sound {
             is_locked: false,
             is_decoded: false,
             at_end: false,
+            peak: 0.0,
+            others,
         }))
+    }
+
+    /// Whether all that was given so far is digital silence.
+    pub fn is_silent(&self) -> bool {
+        self.peak < SILENT
+    }
+
+    /// Tracks to listen to if this one is silent from beginning to end, the best first. Commentaries and tracks for the
+    /// hearing or visually impaired are none.
+    pub fn others(&self) -> &[usize] {
+        &self.others
     }
 
     /// The next samples, at most about a second of them; `None` at the end. Damaged packets are skipped, as players do.
@@ -263,6 +295,7 @@ impl Sound {
         self.ready.truncate(before.saturating_add(room));
         for sample in &mut self.ready[before..] {
             *sample = if sample.is_finite() { sample.clamp(-1.0, 1.0) } else { 0.0 };
+            self.peak = self.peak.max(sample.abs());
         }
         self.made += (self.ready.len() - before) as u64;
     }
@@ -276,17 +309,17 @@ impl Sound {
 struct Resampler {
     context: resampling::Context,
     from: (Format, ChannelLayout, u32),
+    mixer: Mixer,
+    /// Interleaved samples of all channels; kept for its memory.
+    channels: Vec<f32>,
 }
 
 impl Resampler {
     fn new(frame: &frame::Audio) -> Result<Self, ffmpeg::Error> {
         let from = Self::kind(frame);
-        // Channels are averaged: left to itself, a float mix of two would be louder than either.
-        let options: Dictionary = [("rematrix_maxval", "1.0")].into_iter().collect();
         let to = Format::F32(Type::Packed);
-        let context =
-            resampling::Context::get_with(from.0, from.1, from.2, to, ChannelLayout::MONO, SOUND_RATE, options)?;
-        Ok(Self { context, from })
+        let context = resampling::Context::get_with(from.0, from.1, from.2, to, from.1, SOUND_RATE, Dictionary::new())?;
+        Ok(Self { context, from, mixer: Mixer::new(frame.channels().into()), channels: Vec::new() })
     }
 
     fn kind(frame: &frame::Audio) -> (Format, ChannelLayout, u32) {
@@ -316,17 +349,18 @@ impl Resampler {
     /// # Safety
     /// `planes` is null, or lists planes of the input's kind with `samples` samples each.
     unsafe fn call(&mut self, planes: *mut *mut u8, samples: i32, to: &mut Vec<f32>) -> Result<(), ffmpeg::Error> {
-        // SAFETY: the context is initialised; it writes at most `room` floats, for which there is room.
-        unsafe {
+        let count = self.mixer.channels();
+        // SAFETY: the context is initialised; it writes at most `room` floats a channel, for which there is room.
+        let made = unsafe {
             let context = self.context.as_mut_ptr();
             let room = ffi::swr_get_out_samples(context, samples).max(0);
-            let before = to.len();
-            to.resize(before + room as usize, 0.0);
-            let mut out = to[before..].as_mut_ptr().cast::<u8>();
-            let made = ffi::swr_convert(context, &raw mut out, room, planes.cast(), samples);
-            to.truncate(before + usize::try_from(made).unwrap_or(0));
-            if made < 0 { Err(made.into()) } else { Ok(()) }
-        }
+            self.channels.resize(room as usize * count, 0.0);
+            let mut out = self.channels.as_mut_ptr().cast::<u8>();
+            ffi::swr_convert(context, &raw mut out, room, planes.cast(), samples)
+        };
+        let made = usize::try_from(made).map_err(|_| ffmpeg::Error::from(made))?;
+        self.mixer.mix(&mut self.channels[..made * count], to);
+        Ok(())
     }
 }
 

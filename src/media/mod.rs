@@ -16,6 +16,7 @@ mod frames;
 mod geometry;
 mod hardware;
 mod look;
+mod mix;
 mod needed;
 mod opened;
 mod picture;

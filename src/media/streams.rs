@@ -65,6 +65,27 @@ pub(super) fn sound(input: &Input) -> Option<Stream<'_>> {
     input.streams().best(media::Type::Audio)
 }
 
+/// Most tracks that are listened to where the default one is silent.
+const MOST_OTHERS: usize = 4;
+
+/// Sound tracks that may stand in for `chosen`: those in its language first, then in the order of the file.
+pub(super) fn other_sounds(input: &Input, chosen: &Stream<'_>) -> Vec<usize> {
+    let language = |stream: &Stream<'_>| stream.metadata().get("language").unwrap_or("und").to_owned();
+    let apart = Disposition::HEARING_IMPAIRED
+        | Disposition::VISUAL_IMPAIRED
+        | Disposition::COMMENT
+        | Disposition::KARAOKE
+        | Disposition::LYRICS;
+    let mut others: Vec<(bool, usize)> = input
+        .streams()
+        .filter(|stream| stream.parameters().medium() == media::Type::Audio && stream.index() != chosen.index())
+        .filter(|stream| !stream.disposition().intersects(apart) && check(stream).is_ok())
+        .map(|stream| (language(&stream) != language(chosen), stream.index()))
+        .collect();
+    others.sort_unstable();
+    others.into_iter().map(|(_, index)| index).take(MOST_OTHERS).collect()
+}
+
 /// The time stamp, in seconds, at which a video begins: where players have zero. That is the earliest start of pictures
 /// and sound, as in Chromium (`FFmpegDemuxer`), which leaves out the lead-in of sound below zero as well.
 pub(super) fn zero_s(input: &Input) -> f64 {

@@ -112,10 +112,45 @@ fn hear(
     limits: &Video,
     stop: &(impl Fn() -> bool + Clone + Send + 'static),
 ) -> Result<Option<speech::Heard>, Failed> {
-    let mut listener = hearing.listen()?;
     let Some(mut sound) = Sound::open(source, limits, stop.clone())? else { return Ok(None) };
+    let heard = hear_track(hearing, &mut sound, stop)?;
+    if sound.is_silent() {
+        // Only a track without any sound gives way, and only to one that has some.
+        for track in sound.others() {
+            match hear_other(hearing, source, limits, *track, stop) {
+                Ok(Some(mut heard)) => {
+                    heard.warnings.push(format!(
+                        "The default sound track is silent from beginning to end: stream {track} of the file was heard \
+                         instead."
+                    ));
+                    return Ok(Some(heard));
+                }
+                Ok(None) | Err(Failed::Sound(SoundError::Undecodable { .. } | SoundError::Encrypted)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(Some(heard))
+}
+
+/// `None`: that track is silent, too.
+fn hear_other(
+    hearing: &Hearing,
+    source: &Source,
+    limits: &Video,
+    track: usize,
+    stop: &(impl Fn() -> bool + Clone + Send + 'static),
+) -> Result<Option<speech::Heard>, Failed> {
+    let Some(mut sound) = Sound::open_track(source, limits, Some(track), stop.clone())? else { return Ok(None) };
+    let heard = hear_track(hearing, &mut sound, stop)?;
+    Ok((!sound.is_silent()).then_some(heard))
+}
+
+/// From beginning to end.
+fn hear_track(hearing: &Hearing, sound: &mut Sound, stop: &impl Fn() -> bool) -> Result<speech::Heard, Failed> {
+    let mut listener = hearing.listen()?;
     while let Some(samples) = sound.next(stop)? {
         listener.push(&samples)?;
     }
-    Ok(Some(listener.finish()?))
+    Ok(listener.finish()?)
 }

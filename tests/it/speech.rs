@@ -78,7 +78,7 @@ fn every_usual_codec_gives_the_same_sound_at_16_khz() {
         assert!((seconds(&sound) - 4.0).abs() < 0.1, "{name}: {} s", seconds(&sound));
         let middle = &sound[SOUND_RATE as usize..3 * SOUND_RATE as usize];
         assert!(cycles(middle).abs_diff(880) <= 4, "{name}: {} cycles in 2 s", cycles(middle));
-        // An eighth of full scale. Three channels are averaged with the one that has the tone where there are six.
+        // An eighth of full scale, also where one channel of six has it.
         let expected = 0.125 / 2.0_f32.sqrt();
         let range =
             if name.starts_with("surround") { 0.1 * expected..1.1 * expected } else { 0.9 * expected..1.1 * expected };
@@ -351,5 +351,67 @@ fn speech_stands_on_the_same_clock_as_the_faces() {
         assert!((face.first_s - before.first_s - pictures_s).abs() < 0.05, "{name}: {face:?}");
         assert!((face.last_s - before.last_s - pictures_s).abs() < 0.05, "{name}: {face:?}");
         assert!((begins(&late) - begins(&plain) - sound_s).abs() < 0.05, "{name}: {:?}", late.speech);
+    }
+}
+
+#[test]
+fn a_voice_is_heard_whatever_channels_and_tracks_it_is_in() {
+    let (pipeline, _models) = pipeline();
+    let clips = Clips::new();
+    std::os::unix::fs::symlink(shared("speech_and_face.mp4"), clips.path("whole.mp4")).unwrap();
+    clips.make("talk.mp4", "-i $whole.mp4 -t 8 -c copy");
+    let plain = analyze(&pipeline, &clips.path("talk.mp4")).speech.unwrap();
+    assert!(plain.ratio > 0.5, "{plain:?}");
+    let pan = |channels: &str| format!("-i $talk.mp4 -c:v copy -c:a aac -af pan={channels}");
+    let later = "-i $talk.mp4 -c:v copy -c:a aac -af aeval=val(0)|if(lt(t\\,4)\\,val(0)\\,-val(0)):c=stereo,aformat=channel_layouts=stereo";
+    for (name, arguments) in [
+        ("opposite.mp4", pan("stereo|c0=c0|c1=-1*c0")),
+        ("opposite_later.mp4", later.to_owned()),
+        ("dual_mono.mp4", pan("stereo|c0=c0|c1=c0")),
+        ("left.mp4", pan("stereo|c0=c0|c1=0*c0")),
+        ("right.mp4", pan("stereo|c0=0*c0|c1=c0")),
+        ("quiet_opposite.mp4", pan("stereo|c0=c0|c1=-0.5*c0")),
+        ("centre_of_6.mp4", pan("5.1|FC=c0")),
+        ("centre_of_8.mp4", pan("7.1|FC=c0")),
+    ] {
+        let clip = clips.make(name, &arguments);
+        let analysis = analyze(&pipeline, &clip);
+        let speech = analysis.speech.unwrap();
+        assert!((speech.ratio - plain.ratio).abs() < 0.06, "{name}: {} for {}", speech.ratio, plain.ratio);
+        let sound = samples(&clip);
+        let whole = samples(&clips.path("talk.mp4"));
+        assert!((0.85..1.15).contains(&(level(&sound) / level(&whole))), "{name}: {}", level(&sound) / level(&whole));
+        assert!(!analysis.warnings.iter().any(|warning| warning.contains("silent")), "{:?}", analysis.warnings);
+    }
+}
+
+#[test]
+fn a_silent_default_track_gives_way_and_one_with_any_sound_does_not() {
+    let (pipeline, _models) = pipeline();
+    let clips = Clips::new();
+    std::os::unix::fs::symlink(shared("speech_and_face.mp4"), clips.path("whole.mp4")).unwrap();
+    clips.make("talk.mp4", "-i $whole.mp4 -t 8 -c copy");
+    let plain = analyze(&pipeline, &clips.path("talk.mp4")).speech.unwrap();
+    let nothing = "-f lavfi -i anullsrc=r=48000:cl=stereo:d=8";
+    let hum = "-f lavfi -i sine=frequency=100:duration=8";
+    let maps = "-map 0:v -map 1:a -map 0:a -c:v copy -c:a aac -disposition:a:0 default";
+    for (name, first, marks, is_heard) in [
+        ("silent.mp4", nothing, "-disposition:a:1 0", true),
+        ("silent.mkv", nothing, "-disposition:a:1 0", true),
+        (
+            "other_language.mkv",
+            nothing,
+            "-disposition:a:1 0 -metadata:s:a:0 language=eng -metadata:s:a:1 language=ger",
+            true,
+        ),
+        ("commentary.mkv", nothing, "-disposition:a:1 comment", false),
+        ("impaired.mkv", nothing, "-disposition:a:1 visual_impaired", false),
+        ("hum.mkv", hum, "-disposition:a:1 0", false),
+    ] {
+        let analysis = analyze(&pipeline, &clips.make(name, &format!("-i $talk.mp4 {first} {maps} {marks}")));
+        let said = analysis.warnings.iter().any(|warning| warning.contains("stream 2 of the file was heard instead"));
+        let ratio = analysis.speech.as_ref().unwrap().ratio;
+        let expected = if is_heard { plain.ratio } else { 0.0 };
+        assert!((ratio - expected).abs() < 0.06 && said == is_heard, "{name}: {ratio} {:?}", analysis.warnings);
     }
 }
