@@ -51,6 +51,20 @@ bench: setup ## measure: whole analyses against ffmpeg's decoding and scripts in
 	@benches/run.py
 	@benches/service.py
 
+# `make corpus DIR=FOLDER`; OPTIONS are those of benches/corpus.py.
+.PHONY: corpus
+corpus: compile models ## hold the result for every file of a folder against FFmpeg's: DIR=FOLDER
+	@test -n "$(DIR)" || { echo "usage: make corpus DIR=FOLDER [OPTIONS=...]" >&2; exit 2; }
+	cargo build --locked --example samples --profile $(PROFILE)
+	@VISAGE=$(visage) SAMPLES=$(dir $(visage))examples/samples benches/corpus.py "$(DIR)" $(OPTIONS)
+
+TARGET ?=
+SECONDS ?= 60
+
+.PHONY: fuzz
+fuzz: setup ## look for inputs that make a parser fail: TARGET=NAME for one of them, SECONDS=N for each
+	@scripts/fuzz.sh $(SECONDS) $(TARGET)
+
 .PHONY: lint
 lint: setup ## formatting, clippy and shellcheck, all without a warning
 	@if command -v shellcheck >/dev/null; then shellcheck -x scripts/*.sh deploy/*.sh .ci/run && shellcheck -S warning benches/*.sh; fi

@@ -1,13 +1,12 @@
 //! What is left undecoded must not show: sampled frames against those of full decoding.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::process::Command;
 
 use opencv::core::{Mat, MatTraitConst, MatTraitConstManual};
 use visage::analysis::Sampling;
 use visage::config::{Hwaccel, Settings, Video};
-use visage::media::{End, Every, Frames, FramesError, Opened, Source};
+use visage::media::{End, Every, Frames, Opened, Source};
 
 use crate::support::clips::{Clips, frame_times};
 
@@ -153,51 +152,6 @@ fn pictures_that_stand_for_themselves_without_being_starts_are_exact() {
     ] {
         is_exact(&clips.make(name, &format!("{cuts} {codec}")), name);
     }
-}
-
-/// `VISAGE_CORPUS=FOLDER cargo test --test it -- --ignored every_video_of_a_folder --nocapture`
-#[test]
-#[ignore = "wants a folder of videos, named by VISAGE_CORPUS"]
-fn every_video_of_a_folder_is_sampled_as_full_decoding_would() {
-    let folder = std::env::var_os("VISAGE_CORPUS").expect("VISAGE_CORPUS names a folder");
-    let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.sort();
-    let limits = Settings::defaults().unwrap().video;
-    let (mut read_whole, mut wrong) = (0, Vec::new());
-    for path in paths {
-        let begin = |frames| {
-            Opened::open(&Source::File(path.clone()), &limits)
-                .map_err(FramesError::from)
-                .and_then(|video| Frames::start(video, Every::exact(frames)))
-        };
-        let hashes = |frames| -> Result<(Vec<(f64, u64)>, End), FramesError> {
-            let (mut frames, mut seen) = (begin(frames)?, Vec::new());
-            while let Some(sample) = frames.next(&|| false)? {
-                let mut hasher = DefaultHasher::new();
-                bytes(&sample.picture).hash(&mut hasher);
-                seen.push((sample.time_s, hasher.finish()));
-            }
-            Ok((seen, frames.end(|| false)?))
-        };
-        let (all, is_sound) = match hashes(1) {
-            Ok((all, end)) => (all, !end.warnings.iter().any(|warning| warning.contains("damaged"))),
-            Err(error) => {
-                println!("{}: {error}", path.display());
-                continue;
-            }
-        };
-        read_whole += 1;
-        for every in [1, 2, 3, 4, 5, 7, 8, 20] {
-            let (some, _) = hashes(every).unwrap();
-            // Damaged pictures are left out, and the others keep their times.
-            let differs = is_sound && some != all.iter().copied().step_by(every as usize).collect::<Vec<_>>();
-            if differs || some.iter().any(|sample| !all.contains(sample)) {
-                wrong.push(format!("{}, every {every}th", path.display()));
-            }
-        }
-    }
-    println!("{read_whole} videos");
-    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]
