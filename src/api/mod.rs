@@ -11,6 +11,8 @@ mod body;
 mod compat;
 mod docs;
 mod encoding;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod incoming;
 mod limits;
 mod logs;

@@ -13,6 +13,8 @@
 mod bound;
 mod error;
 pub mod fetch;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod half_precision;
 pub mod library;
 pub mod manifest;

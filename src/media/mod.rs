@@ -13,6 +13,8 @@ mod clock;
 mod container;
 mod decode;
 mod frames;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod geometry;
 mod hardware;
 mod look;

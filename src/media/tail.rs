@@ -112,7 +112,7 @@ fn is_cut_off(input: &mut Input) -> bool {
 }
 
 /// The length of a box with its head (ISO/IEC 14496-12, 4.2).
-fn box_length(bytes: &[u8]) -> Option<u64> {
+pub(super) fn box_length(bytes: &[u8]) -> Option<u64> {
     match u32::from_be_bytes(bytes.get(..4)?.try_into().ok()?) {
         0 => None,
         1 => Some(u64::from_be_bytes(bytes.get(8..16)?.try_into().ok()?)),
@@ -121,7 +121,7 @@ fn box_length(bytes: &[u8]) -> Option<u64> {
 }
 
 /// The length of an element with its head (RFC 8794, 4 to 6).
-fn element_length(bytes: &[u8]) -> Option<u64> {
+pub(super) fn element_length(bytes: &[u8]) -> Option<u64> {
     let id = bytes.first()?.leading_zeros() as usize + 1;
     let first = *bytes.get(id)?;
     let width = first.leading_zeros() as usize + 1;

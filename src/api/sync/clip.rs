@@ -137,7 +137,7 @@ async fn read(api: &Api, headers: &HeaderMap, incoming: Incoming, limit: u64) ->
 }
 
 /// Members and video of a body.
-fn parse(bytes: &[u8]) -> Result<(Said, Bytes), SyncError> {
+pub fn parse(bytes: &[u8]) -> Result<(Said, Bytes), SyncError> {
     let wrong = |reason: &str| SyncError::Request(reason.to_owned());
     let members: Members<'_> = serde_json::from_slice(body::without_mark(bytes)).map_err(|error| {
         // Where the error is in the text, and not what stands there.

@@ -28,6 +28,8 @@ use crate::fault::Fault;
 use crate::media::{ClipFailure, FramesError, ProbeError, Source};
 use crate::pipeline::{Cancel, ClipError, LazyPipeline, PipelineError};
 pub use clip::{CONTAINERS, CONTENT_TYPES, Said, with_clip};
+#[cfg(fuzzing)]
+pub use clip::{decode, parse};
 use spool::Spool;
 
 /// Turns a video into findings. A trait, so that the way of a call can be tested without models.

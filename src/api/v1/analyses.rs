@@ -84,7 +84,7 @@ impl Parameters {
     }
 }
 
-fn cursor(text: &str) -> Option<i64> {
+pub fn cursor(text: &str) -> Option<i64> {
     let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
     Some(i64::from_be_bytes(bytes.try_into().ok()?))
 }

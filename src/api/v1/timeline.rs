@@ -132,7 +132,7 @@ fn table(store: Store, token: Uuid, from: usize, most: usize, expressions: bool)
 }
 
 /// Whether `Accept` ranks CSV higher than JSON, or names it alone.
-fn wants_csv(headers: &HeaderMap) -> bool {
+pub fn wants_csv(headers: &HeaderMap) -> bool {
     let accept: Vec<&str> = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
     let quality = |names: &[&str]| {
         let ranges = accept.iter().flat_map(|value| value.split(',')).filter_map(|range| {
@@ -152,7 +152,7 @@ fn encode(row: usize) -> String {
     URL_SAFE_NO_PAD.encode((row as u64).to_be_bytes())
 }
 
-fn decode(text: &str) -> Option<usize> {
+pub fn decode(text: &str) -> Option<usize> {
     let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
     usize::try_from(u64::from_be_bytes(bytes.try_into().ok()?)).ok()
 }

@@ -1,0 +1,132 @@
+//! Ways in for coverage-guided fuzzing (`fuzz/`) to what reads the bodies and parameters of requests.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use axum::body::Body;
+use axum::http::{HeaderMap, Request, header};
+use bytes::Bytes;
+use futures_util::stream;
+
+use super::v1::form::{self, Shelf, Unknown};
+use super::{body, incoming::Incoming, sync};
+use crate::analysis::Options;
+use crate::blob::{BlobError, Upload};
+
+/// Most decoded bytes of a body.
+const LIMIT: u64 = 1 << 20;
+
+/// Keeps a video in memory.
+#[derive(Clone, Default)]
+struct Kept(Arc<Mutex<Vec<u8>>>);
+
+#[async_trait]
+impl Shelf for Kept {
+    async fn begin(&self) -> Result<Box<dyn Upload>, BlobError> {
+        Ok(Box::new(self.clone()))
+    }
+}
+
+#[async_trait]
+impl Upload for Kept {
+    async fn write(&mut self, bytes: Bytes) -> Result<(), BlobError> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&bytes);
+        Ok(())
+    }
+
+    async fn finish(self: Box<Self>) -> Result<u64, BlobError> {
+        Ok(self.0.lock().unwrap_or_else(PoisonError::into_inner).len() as u64)
+    }
+
+    async fn abort(self: Box<Self>) -> Result<(), BlobError> {
+        Ok(())
+    }
+}
+
+/// An upload as a multipart form. The input: a byte of flags, one with the size of chunks, the query up to a line end, and the
+/// body, whose boundary is `x`.
+///
+/// # Panics
+/// Where more is kept of a body than may come.
+pub fn upload(input: &[u8]) {
+    let [flags, size, rest @ ..] = input else { return };
+    let (query, sent) = rest.split_at(rest.iter().position(|byte| *byte == b'\n').unwrap_or(0));
+    let sent = Bytes::copy_from_slice(sent.strip_prefix(b"\n").unwrap_or(sent));
+    let Ok(uri) = format!("/api/v1/analyses?{}", String::from_utf8_lossy(query)).parse::<axum::http::Uri>() else {
+        return;
+    };
+    let mut request = Request::post(uri).header(header::CONTENT_TYPE, "multipart/form-data; boundary=x");
+    if flags & 1 == 1 {
+        request = request.header(header::CONTENT_ENCODING, "gzip");
+    }
+    let Ok(request) = request.body(()) else { return };
+    let (head, ()) = request.into_parts();
+    let step = usize::from(*size) + 1;
+    let chunks: Vec<_> = (0..sent.len())
+        .step_by(step)
+        .map(|from| Ok::<_, std::io::Error>(sent.slice(from..sent.len().min(from + step))))
+        .collect();
+    let unknown = if flags & 2 == 0 { Unknown::Refuse } else { Unknown::Skip };
+    let kept = Kept::default();
+    run(async {
+        let body = Body::from_stream(stream::iter(chunks));
+        let incoming = Incoming::new(&head.headers, body, LIMIT, Duration::from_secs(30));
+        let form = form::read(&head, &incoming, &kept, Options::new(20, 5), unknown).await;
+        if let Ok(form) = form {
+            assert!(form.recipients.len() <= form::MAX_RECIPIENTS && form.digest.len() == 64);
+        }
+    });
+    assert!(kept.0.lock().unwrap_or_else(PoisonError::into_inner).len() as u64 <= LIMIT);
+}
+
+fn run(future: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    if let Ok(runtime) = runtime {
+        runtime.block_on(future);
+    }
+}
+
+/// A JSON body with a video in base64.
+pub fn clip(input: &[u8]) {
+    if let Ok((said, _)) = sync::parse(input) {
+        let _ = (said.check_format(&["gif", "webp"]).is_ok(), said.duration_s().is_ok());
+    }
+}
+
+/// A video in base64, with or without a data: address in front.
+///
+/// # Panics
+/// Where bytes do not come back as they were encoded.
+pub fn base64(input: &[u8]) {
+    use ::base64::Engine;
+    use ::base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
+
+    if let Ok(text) = std::str::from_utf8(input) {
+        let _ = sync::decode(text);
+    }
+    if !input.is_empty() {
+        for engine in [STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD] {
+            let text = engine.encode(input);
+            for text in [text.clone(), format!("data:video/webm;codecs=vp8,opus;base64,{text}")] {
+                assert!(sync::decode(&text).is_ok_and(|bytes| bytes == input), "{text}");
+            }
+        }
+    }
+}
+
+/// Values of parameters and headers.
+pub fn values(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    let _ = (body::number(text), body::whole(text), body::switch(text));
+    let _ = (super::v1::analyses::cursor(text), super::v1::timeline::decode(text));
+    let _ = crate::analysis::Language::from_tag(text);
+    let _ = text.parse::<crate::config::ByteSize>();
+    for name in [header::CONTENT_TYPE, header::CONTENT_ENCODING, header::ACCEPT, header::CONTENT_LENGTH] {
+        if let Ok(value) = text.parse() {
+            let headers: HeaderMap = [(name, value)].into_iter().collect();
+            let _ = (form::boundary(&headers).is_ok(), super::encoding::Encoding::of(&headers));
+            let _ = (super::encoding::announced(&headers), super::v1::timeline::wants_csv(&headers));
+        }
+    }
+}
