@@ -9,6 +9,8 @@ use onnx_rs::ast::{Attribute, AttributeType, DataType, Graph, Model, Node, OpTyp
 
 /// Blocks hold this many channels at most; networks whose channels do not fill them leave that layout.
 const BLOCK: usize = 16;
+/// More channels than any layer of a network for faces has.
+const MOST_CHANNELS: usize = 1 << 12;
 
 /// The same model for the CPU; `None` where there is nothing to say in another way.
 pub(super) fn for_cpu(model: &[u8]) -> Option<Vec<u8>> {
@@ -91,7 +93,8 @@ impl Widening {
         let [0, 0, 0, 0, 0, more, 0, 0] = amounts[..] else { return None };
         let (from, more) = (channels(graph, from)?, usize::try_from(more).ok()?);
         let fills = from.is_multiple_of(BLOCK) && more.is_multiple_of(BLOCK);
-        fills.then(|| Self { from, to: from + more, name: format!("pad {number}") })
+        let to = from.checked_add(more).filter(|to| fills && *to <= MOST_CHANNELS)?;
+        Some(Self { from, to, name: format!("pad {number}") })
     }
 
     fn put<'a>(&'a self, node: &Node<'a>, nodes: &mut Vec<Node<'a>>, constants: &mut Vec<TensorProto<'a>>) {
@@ -111,7 +114,8 @@ impl Widening {
 /// How many channels a tensor has, told by the operators that it comes from.
 fn channels(graph: &Graph<'_>, tensor: &str) -> Option<usize> {
     let mut tensor = tensor;
-    loop {
+    // In a graph with a loop, the way back would never end.
+    for _ in 0..graph.node.len() {
         let node = graph.node.iter().find(|node| node.output.contains(&tensor))?;
         let dims = |place: usize| Some(graph.get_initializer(node.input.get(place)?)?.dims().to_vec());
         match node.op_type {
@@ -121,6 +125,7 @@ fn channels(graph: &Graph<'_>, tensor: &str) -> Option<usize> {
             _ => return None,
         }
     }
+    None
 }
 
 /// What stands in for one `PRelu` whose channels fill blocks: its slopes, and names for what comes between.
@@ -247,9 +252,10 @@ impl Weights {
             [bias] => Some(constant(bias)?),
             _ => return None,
         };
+        let numbers = dims.iter().try_fold(1, |all: usize, size| all.checked_mul(*size));
         let fits = dims.len() == 4
             && !weights.is_empty()
-            && weights.len() == dims.iter().product::<usize>()
+            && numbers == Some(weights.len())
             && bias.as_ref().is_none_or(|bias| bias.len() == dims[0])
             && usize::try_from(told) == Ok(groups);
         let names = ["weights", "bias"].map(|part| format!("conv {number} {part}"));
@@ -309,6 +315,40 @@ mod tests {
         for channels in [3, 8] {
             assert_eq!(for_cpu(&model(nodes.clone(), slopes(channels))), None, "{channels} fill no blocks");
         }
+    }
+
+    #[test]
+    fn graphs_that_cannot_be_are_left_as_they_are() {
+        let many = |name, dims: &[i64]| TensorProto::from_f32(name, dims.to_vec(), vec![0.5; 16]);
+        let padded = |before: Vec<Node<'static>>, channels: i64, more: i64| {
+            let amounts = TensorProto::from_i64("amounts", vec![8], vec![0, 0, 0, 0, 0, more, 0, 0]);
+            let nodes = [before, vec![plain(OpType::Pad, vec!["x", "amounts"], "y")]].concat();
+            let initializer = vec![amounts, many("w", &[channels, 1, 1, 1])];
+            let graph = Graph { node: nodes, name: "graph", initializer, ..Graph::default() };
+            onnx_rs::encode(&Model { graph: Some(graph), ..Model::default() })
+        };
+        let conv = || vec![plain(OpType::Conv, vec!["a", "w"], "x")];
+        assert!(for_cpu(&padded(conv(), 16, 16)).is_some());
+        // Found by fuzzing: a matrix of channels by channels was to be made.
+        assert_eq!(for_cpu(&padded(conv(), 16, 67_108_880)), None, "more channels than a layer has");
+        assert_eq!(for_cpu(&padded(conv(), 16, i64::MAX - 15)), None, "more channels than there can be");
+        assert_eq!(for_cpu(&padded(conv(), i64::MAX - 15, i64::MAX - 15)), None);
+        assert_eq!(for_cpu(&padded(vec![plain(OpType::Relu, vec!["x"], "x")], 16, 16)), None, "a loop");
+        let graph = Graph {
+            node: vec![
+                plain(OpType::Conv, vec!["a", "wide"], "b"),
+                plain(OpType::PRelu, vec!["b", "slopes"], "c"),
+                plain(OpType::Conv, vec!["c", "wide"], "d"),
+                plain(OpType::Conv, vec!["d", "wide"], "y"),
+            ],
+            initializer: vec![
+                many("wide", &[1 << 40, 1 << 40, 1 << 40, 1]),
+                TensorProto::from_f32("slopes", vec![1, 8, 1, 1], vec![0.5; 8]),
+            ],
+            ..Graph::default()
+        };
+        let model = onnx_rs::encode(&Model { graph: Some(graph), ..Model::default() });
+        assert_eq!(for_cpu(&model), None, "a product beyond 64 bits");
     }
 
     /// A convolution to eight channels, a `PRelu`, a depthwise convolution and one that reads all of it; `also` reads as well.
