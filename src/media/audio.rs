@@ -102,7 +102,7 @@ impl Sound {
         Self::open_track(source, limits, None, stop)
     }
 
-    /// ... or the track with this number, which is one of [`Sound::others`].
+    /// Opens the given track, which is one of [`Sound::others`]; without one, the track of [`Sound::open`].
     pub fn open_track(
         source: &Source,
         limits: &Video,

@@ -1,7 +1,7 @@
 //! Sound tracks to figures of speech.
 
 use std::cell::Cell;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use visage::analysis::{Analysis, Findings, Options, Speech};
 use visage::config::{Settings, Video};
@@ -354,14 +354,20 @@ fn speech_stands_on_the_same_clock_as_the_faces() {
     }
 }
 
+/// Eight seconds of a talk, as `talk.mp4`.
+fn talk(clips: &Clips) -> PathBuf {
+    std::os::unix::fs::symlink(shared("speech_and_face.mp4"), clips.path("whole.mp4")).unwrap();
+    clips.make("talk.mp4", "-i $whole.mp4 -t 8 -c copy")
+}
+
 #[test]
 fn a_voice_is_heard_whatever_channels_and_tracks_it_is_in() {
     let (pipeline, _models) = pipeline();
     let clips = Clips::new();
-    std::os::unix::fs::symlink(shared("speech_and_face.mp4"), clips.path("whole.mp4")).unwrap();
-    clips.make("talk.mp4", "-i $whole.mp4 -t 8 -c copy");
-    let plain = analyze(&pipeline, &clips.path("talk.mp4")).speech.unwrap();
+    let talk = talk(&clips);
+    let plain = analyze(&pipeline, &talk).speech.unwrap();
     assert!(plain.ratio > 0.5, "{plain:?}");
+    let whole = level(&samples(&talk));
     let pan = |channels: &str| format!("-i $talk.mp4 -c:v copy -c:a aac -af pan={channels}");
     let later = "-i $talk.mp4 -c:v copy -c:a aac -af aeval=val(0)|if(lt(t\\,4)\\,val(0)\\,-val(0)):c=stereo,aformat=channel_layouts=stereo";
     for (name, arguments) in [
@@ -378,9 +384,8 @@ fn a_voice_is_heard_whatever_channels_and_tracks_it_is_in() {
         let analysis = analyze(&pipeline, &clip);
         let speech = analysis.speech.unwrap();
         assert!((speech.ratio - plain.ratio).abs() < 0.06, "{name}: {} for {}", speech.ratio, plain.ratio);
-        let sound = samples(&clip);
-        let whole = samples(&clips.path("talk.mp4"));
-        assert!((0.85..1.15).contains(&(level(&sound) / level(&whole))), "{name}: {}", level(&sound) / level(&whole));
+        let louder = level(&samples(&clip)) / whole;
+        assert!((0.85..1.15).contains(&louder), "{name}: {louder}");
         assert!(!analysis.warnings.iter().any(|warning| warning.contains("silent")), "{:?}", analysis.warnings);
     }
 }
@@ -389,9 +394,8 @@ fn a_voice_is_heard_whatever_channels_and_tracks_it_is_in() {
 fn a_silent_default_track_gives_way_and_one_with_any_sound_does_not() {
     let (pipeline, _models) = pipeline();
     let clips = Clips::new();
-    std::os::unix::fs::symlink(shared("speech_and_face.mp4"), clips.path("whole.mp4")).unwrap();
-    clips.make("talk.mp4", "-i $whole.mp4 -t 8 -c copy");
-    let plain = analyze(&pipeline, &clips.path("talk.mp4")).speech.unwrap();
+    let plain = analyze(&pipeline, &talk(&clips)).speech.unwrap();
+    assert!(plain.ratio > 0.5, "{plain:?}");
     let nothing = "-f lavfi -i anullsrc=r=48000:cl=stereo:d=8";
     let hum = "-f lavfi -i sine=frequency=100:duration=8";
     let maps = "-map 0:v -map 1:a -map 0:a -c:v copy -c:a aac -disposition:a:0 default";
