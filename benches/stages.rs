@@ -88,6 +88,7 @@ fn tracks(settings: &Settings) -> (Vec<f64>, Vec<Track>) {
             emotions,
             pose,
             eyes: None,
+            covered: None,
             expressions: None,
             quality,
         };

@@ -128,6 +128,14 @@ mod tests {
                 "3,0 s an",
             ),
             (
+                "The eyes were covered in 38% of the time in which a face was seen: where they looked is not known.",
+                "38\u{a0}% der Zeit verdeckt",
+            ),
+            (
+                "The mouth was covered in 100% of the time in which a face was seen: expressions are less certain there.",
+                "100\u{a0}% der Zeit verdeckt",
+            ),
+            (
                 "The time stamps of the file begin anew, first after 4.0 s, as in recordings that were joined. What follows is \
               taken to go on from there.",
                 "nach 4,0 s",

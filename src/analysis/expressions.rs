@@ -3,6 +3,8 @@
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
+use super::Covered;
+
 /// Movements of one face, each 0 (none) to 100 (all the way), in the order of [`Expressions::NAMES`]. Left and right are the
 /// person's own.
 ///
@@ -79,6 +81,17 @@ impl Expressions {
         Self::NAMES.iter().position(|known| *known == name).map(|n| share(self.0[n]))
     }
 
+    /// Without the movements of parts that cannot be seen: the network makes them up.
+    pub fn without(mut self, covered: Covered) -> Self {
+        for (name, percent) in Self::NAMES.iter().zip(&mut self.0) {
+            let of = |parts: &[&str]| parts.iter().any(|part| name.starts_with(part));
+            if covered.eyes && of(&["eye"]) || covered.mouth && of(&["mouth", "jaw", "cheekPuff"]) {
+                *percent = 0;
+            }
+        }
+        self
+    }
+
     /// All of them, in percent.
     pub const fn percent(&self) -> &[u8; 52] {
         &self.0
@@ -122,6 +135,18 @@ mod tests {
         assert_eq!((seen.get("eyeBlinkLeft"), seen.get("smile")), (Some(0.0), None));
         shares[3] = f32::NAN;
         assert_eq!(Expressions::of_shares(&shares), None);
+    }
+
+    #[test]
+    fn movements_of_covered_parts_are_left_out() {
+        let all = Expressions::of_percent(&[50; 52]).unwrap();
+        let left = |eyes, mouth| all.without(Covered { eyes, mouth });
+        assert_eq!(left(false, false), all);
+        let masked = left(false, true);
+        assert_eq!((masked.get("jawOpen"), masked.get("eyeBlinkLeft")), (Some(0.0), Some(0.5)));
+        assert_eq!((masked.get("mouthSmileLeft"), masked.get("browInnerUp")), (Some(0.0), Some(0.5)));
+        let shaded = left(true, false);
+        assert_eq!((shaded.get("jawOpen"), shaded.get("eyeBlinkLeft")), (Some(0.5), Some(0.0)));
     }
 
     #[test]

@@ -3,6 +3,14 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+/// Parts of a face that something covers: a bar, sunglasses, a mask, a hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Covered {
+    /// Both eyes. With one eye bare, its gaze counts for both.
+    pub eyes: bool,
+    pub mouth: bool,
+}
+
 /// A point in pixels of the frame.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Point {

@@ -46,7 +46,7 @@ pub use evaluation::{ClassFigures, Evaluation, Judged, evaluate};
 pub use expressions::Expressions;
 pub use feedback::{Advice, Finding, Reason, Remark, Shown, Stretch};
 pub use five::{Five, Verdict};
-pub use geometry::{BBox, Eyes, Face, Gaze, Landmarks, Point, Pose};
+pub use geometry::{BBox, Covered, Eyes, Face, Gaze, Landmarks, Point, Pose};
 pub use intervals::{CERTAIN_UP_TO, Certainty, Interval, Intervals};
 pub use language::Language;
 pub use observation::Observation;

@@ -1,6 +1,6 @@
 //! One face in one sampled frame.
 
-use super::{Expressions, Eyes, Face, Pose, Probabilities};
+use super::{Covered, Expressions, Eyes, Face, Pose, Probabilities};
 
 /// All that was read from one face in one sample.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,6 +17,8 @@ pub struct Observation {
     pub pose: Option<Pose>,
     /// What the eyes do, where landmarks show them.
     pub eyes: Option<Eyes>,
+    /// Whether eyes or mouth are covered, where landmarks show them.
+    pub covered: Option<Covered>,
     /// What moved in the face, where that was asked for and landmarks show it.
     pub expressions: Option<Expressions>,
     /// How much the sample counts in averages, above 0 to 1: small or turned faces count less.

@@ -24,6 +24,8 @@ use super::{
 const MIN_SPAN_S: f64 = 1e-6;
 /// Eye contact that could be read for less than this share of the time on screen is given with a warning.
 const LITTLE_COVERAGE: f64 = 0.7;
+/// Eyes or a mouth that are covered for this share of the time are worth a warning.
+const COVERED: f64 = 0.1;
 /// Of what is drawn for the intervals: the same video gives the same ones.
 const SEED: u64 = 1977;
 
@@ -76,11 +78,25 @@ pub fn summarise(
         );
     }
     let coverage = summary.eye_contact_coverage.unwrap_or(1.0);
-    if by_eyes && coverage < LITTLE_COVERAGE {
+    // Covered eyes have a warning of their own.
+    if by_eyes && coverage + summary.eyes_covered.unwrap_or(0.0) < LITTLE_COVERAGE {
         warnings.push(format!(
             "The eyes could be read in {:.0}% of the time in which a face was seen: eye contact speaks of that part \
              alone.",
             100.0 * coverage
+        ));
+    }
+    let covered = |share: Option<f64>| share.filter(|share| *share >= COVERED);
+    if let Some(share) = covered(summary.eyes_covered) {
+        warnings.push(format!(
+            "The eyes were covered in {:.0}% of the time in which a face was seen: where they looked is not known.",
+            100.0 * share
+        ));
+    }
+    if let Some(share) = covered(summary.mouth_covered) {
+        warnings.push(format!(
+            "The mouth was covered in {:.0}% of the time in which a face was seen: expressions are less certain there.",
+            100.0 * share
         ));
     }
     let timeline = Timeline { interval_s, rows: rows(&people) };
@@ -181,6 +197,8 @@ impl<'a> Person<'a> {
             example_embedding: seen.first().map_or([0.0; 7], |seen| seen.emotions.0),
             eye_contact: self.figures.eye_contact,
             eye_contact_coverage: self.figures.eye_contact_coverage,
+            eyes_covered: self.figures.eyes_covered,
+            mouth_covered: self.figures.mouth_covered,
             blinks_per_minute: self.blinks.a_minute(),
             calmness: self.figures.calmness,
             valence: self.figures.valence,
@@ -215,6 +233,8 @@ fn whole(people: &[Person], voice: Voice) -> Summary {
         calmness: figures.map(|figures| figures.calmness),
         eye_contact: figures.and_then(|figures| figures.eye_contact),
         eye_contact_coverage: figures.and_then(|figures| figures.eye_contact_coverage),
+        eyes_covered: figures.and_then(|figures| figures.eyes_covered),
+        mouth_covered: figures.and_then(|figures| figures.mouth_covered),
         blinks_per_minute: people.iter().map(|person| person.blinks).fold(Blinks::default(), Blinks::and).a_minute(),
         model_confidence: figures.map(|figures| figures.confidence),
         valence: figures.map(|figures| figures.valence),
@@ -252,6 +272,7 @@ fn rows(people: &[Person]) -> Vec<TimelineRow> {
         // Below shut lids the network guesses.
         gaze: seen.eyes.map(|eyes| eyes.gaze).filter(|_| contact.eyes_shut == Some(false)),
         eyes_shut: contact.eyes_shut,
+        covered: seen.covered,
         expressions: seen.expressions,
     };
     let mut rows: Vec<TimelineRow> = people

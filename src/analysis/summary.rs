@@ -86,6 +86,12 @@ pub struct Summary {
     /// Share of the time on screen in which eye contact could be read, 0 to 1.
     #[serde(default, serialize_with = "rounding::maybe_three")]
     pub eye_contact_coverage: Option<f64>,
+    /// Share of the time in which landmarks were seen and both eyes were covered, by sunglasses for example, 0 to 1.
+    #[serde(default, serialize_with = "rounding::maybe_three")]
+    pub eyes_covered: Option<f64>,
+    /// Share of the time in which landmarks were seen and the mouth was covered, by a mask for example, 0 to 1.
+    #[serde(default, serialize_with = "rounding::maybe_three")]
+    pub mouth_covered: Option<f64>,
     /// Blinks a minute. `None` where eyes were not seen, samples were more than an eighth of a second apart, or the eyes
     /// could be read for less than 10 s.
     #[serde(default, serialize_with = "rounding::maybe_one")]
@@ -199,6 +205,12 @@ pub struct FaceSummary {
     /// Share of the time on screen in which eye contact could be read, 0 to 1.
     #[serde(default, serialize_with = "rounding::maybe_three")]
     pub eye_contact_coverage: Option<f64>,
+    /// Share of the time in which landmarks were seen and both eyes were covered, by sunglasses for example, 0 to 1.
+    #[serde(default, serialize_with = "rounding::maybe_three")]
+    pub eyes_covered: Option<f64>,
+    /// Share of the time in which landmarks were seen and the mouth was covered, by a mask for example, 0 to 1.
+    #[serde(default, serialize_with = "rounding::maybe_three")]
+    pub mouth_covered: Option<f64>,
     /// Blinks a minute. `None` where eyes were not seen, samples were more than an eighth of a second apart, or the eyes
     /// could be read for less than 10 s.
     #[serde(default, serialize_with = "rounding::maybe_one")]

@@ -10,15 +10,18 @@ const SCREEN: usize = 0;
 const READABLE: usize = 1;
 const MET: usize = 2;
 const SHUT: usize = 3;
+const LANDMARKS: usize = 4;
+const EYES_COVERED: usize = 5;
+const MOUTH_COVERED: usize = 6;
 /// From here on weighted by time and quality.
-const WEIGHT: usize = 4;
-const EMOTIONS: usize = 5;
-const STIRRED: usize = 12;
-const DISPLEASED: usize = 13;
-const CONFIDENCE: usize = 14;
-const POSED: usize = 15;
-const STEADY: usize = 16;
-const SUMS: usize = 17;
+const WEIGHT: usize = 7;
+const EMOTIONS: usize = 8;
+const STIRRED: usize = 15;
+const DISPLEASED: usize = 16;
+const CONFIDENCE: usize = 17;
+const POSED: usize = 18;
+const STEADY: usize = 19;
+const SUMS: usize = 20;
 
 /// What some samples add up to.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -39,6 +42,9 @@ impl Tally {
         sums[READABLE] = seconds(contact.met.is_some());
         sums[MET] = seconds(contact.met == Some(true));
         sums[SHUT] = seconds(contact.eyes_shut == Some(true));
+        sums[LANDMARKS] = seconds(seen.covered.is_some());
+        sums[EYES_COVERED] = seconds(seen.covered.is_some_and(|covered| covered.eyes));
+        sums[MOUTH_COVERED] = seconds(seen.covered.is_some_and(|covered| covered.mouth));
         let weight = span_s * f64::from(seen.quality);
         sums[WEIGHT] = weight;
         for emotion in Emotion::ALL {
@@ -120,6 +126,8 @@ impl Tally {
             arousal,
             eye_contact: ratio(sums[MET], sums[READABLE]).map(|share| 100.0 * share),
             eye_contact_coverage: ratio(sums[READABLE], sums[SCREEN]).map(|share| share.min(1.0)),
+            eyes_covered: ratio(sums[EYES_COVERED], sums[LANDMARKS]),
+            mouth_covered: ratio(sums[MOUTH_COVERED], sums[LANDMARKS]),
             steadiness: ratio(sums[STEADY], sums[POSED]),
         })
     }
@@ -144,5 +152,7 @@ pub(super) struct Figures {
     pub arousal: f64,
     pub eye_contact: Option<f64>,
     pub eye_contact_coverage: Option<f64>,
+    pub eyes_covered: Option<f64>,
+    pub mouth_covered: Option<f64>,
     pub steadiness: Option<f64>,
 }

@@ -22,6 +22,7 @@ pub fn seen(sample: u32, time_s: f64, centre: (f32, f32), side: f32) -> Observat
         emotions: Probabilities([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]),
         pose: Some(Pose::default()),
         eyes: None,
+        covered: None,
         expressions: None,
         quality: 1.0,
     }

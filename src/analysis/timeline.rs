@@ -10,7 +10,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 use super::expressions::share;
 use super::rounding::{to, to_f32};
-use super::{BBox, Emotion, Expressions, Gaze, Pose, Probabilities};
+use super::{BBox, Covered, Emotion, Expressions, Gaze, Pose, Probabilities};
 
 /// One face in one sample. What is given out names its parts and has what follows from them; what is stored is short
 /// ([`Timeline`]).
@@ -30,6 +30,8 @@ pub struct TimelineRow {
     pub gaze: Option<Gaze>,
     /// `None` where eyes were not seen.
     pub eyes_shut: Option<bool>,
+    /// `None` where landmarks were not seen.
+    pub covered: Option<Covered>,
     /// `None` where they were not asked for, or landmarks were not seen.
     pub expressions: Option<Expressions>,
 }
@@ -52,6 +54,10 @@ struct Row {
     pose: Option<Pose>,
     gaze: Option<Gaze>,
     eyes_shut: Option<bool>,
+    /// Whether both eyes are covered, by sunglasses for example.
+    eyes_covered: Option<bool>,
+    /// Whether the mouth is covered, by a mask for example.
+    mouth_covered: Option<bool>,
     /// Whether the face met the camera.
     eye_contact: Option<bool>,
     /// How much the sample counts in averages, above 0 to 1.
@@ -81,7 +87,7 @@ impl ToSchema for TimelineRow {
 impl Serialize for TimelineRow {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let (valence, arousal) = self.valence_arousal();
-        let Self { time_s, face, bbox, emotions, pose, eye_contact, quality, gaze, eyes_shut, expressions } =
+        let Self { time_s, face, bbox, emotions, pose, eye_contact, quality, gaze, eyes_shut, covered, expressions } =
             self.rounded();
         let emotions = Emotion::ALL.into_iter().map(|emotion| (emotion, emotions.of(emotion))).collect();
         let row = Row {
@@ -94,6 +100,8 @@ impl Serialize for TimelineRow {
             pose,
             gaze,
             eyes_shut,
+            eyes_covered: covered.map(|covered| covered.eyes),
+            mouth_covered: covered.map(|covered| covered.mouth),
             eye_contact,
             quality,
             expressions,
@@ -105,7 +113,8 @@ impl Serialize for TimelineRow {
 impl TimelineRow {
     /// First line of a table of rows, without movements of the face.
     const CSV_HEADER: &str = "time_s,face,x,y,width,height,angry,disgust,fear,happy,sad,surprise,neutral,\
-                                  valence,arousal,yaw,pitch,roll,eye_contact,quality,gaze_yaw,gaze_pitch,eyes_shut";
+                                  valence,arousal,yaw,pitch,roll,eye_contact,quality,gaze_yaw,gaze_pitch,eyes_shut,\
+                                  eyes_covered,mouth_covered";
 
     /// First line of a table of rows. `expressions`: with a column for each movement of the face.
     pub fn csv_header(expressions: bool) -> String {
@@ -137,7 +146,8 @@ impl TimelineRow {
             }
             None => line.push_str(",,"),
         }
-        let _ = write!(line, ",{}", told(row.eyes_shut));
+        let (eyes, mouth) = (row.covered.map(|covered| covered.eyes), row.covered.map(|covered| covered.mouth));
+        let _ = write!(line, ",{},{},{}", told(row.eyes_shut), told(eyes), told(mouth));
         match row.expressions {
             Some(seen) if expressions => {
                 for percent in seen.percent() {
@@ -173,6 +183,7 @@ impl TimelineRow {
             quality: to_f32(self.quality, 3),
             gaze: self.gaze.map(|Gaze { yaw, pitch }| Gaze { yaw: to_f32(yaw, 1), pitch: to_f32(pitch, 1) }),
             eyes_shut: self.eyes_shut,
+            covered: self.covered,
             expressions: self.expressions,
         }
     }
@@ -181,8 +192,8 @@ impl TimelineRow {
 /// Everything that was sampled, in order of time, then face. Stored apart from the [`super::Analysis`], because it
 /// grows with the video; for the same reason its JSON has rows without names: `[time_s, face, [x, y, width, height],
 /// [seven probabilities], [yaw, pitch, roll] or null, eye_contact or null, quality, [gaze's yaw, pitch] or null, eyes_shut
-/// or null]`, and, where movements of the face were asked for, `[52 of them in percent] or null`. Rows that end after the
-/// quality, of older versions, are read too.
+/// or null, [52 movements of the face in percent] or null]`, and, where landmarks were seen, `[eyes covered, mouth covered]`.
+/// Rows of older versions, which have fewer parts, are read too.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Timeline {
     /// Seconds between samples (the median).
@@ -208,7 +219,8 @@ struct Packed(
     f32,
     #[serde(default)] Option<[f32; 2]>,
     #[serde(default)] Option<bool>,
-    #[serde(default, skip_serializing_if = "Option::is_none")] Option<Vec<u8>>,
+    #[serde(default)] Option<Vec<u8>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")] Option<[bool; 2]>,
 );
 
 impl Serialize for Timeline {
@@ -232,6 +244,7 @@ impl Serialize for Timeline {
                         gaze,
                         row.eyes_shut,
                         row.expressions.map(|seen| seen.percent().to_vec()),
+                        row.covered.map(|covered| [covered.eyes, covered.mouth]),
                     )
                 }))
             }
@@ -254,7 +267,8 @@ impl<'de> Deserialize<'de> for Timeline {
         }
         let stored = Stored::deserialize(deserializer)?;
         let row = |row: Packed| {
-            let Packed(time_s, face, bbox, emotions, pose, eye_contact, quality, gaze, eyes_shut, expressions) = row;
+            let Packed(time_s, face, bbox, emotions, pose, eye_contact, quality, gaze, eyes_shut, expressions, covered) =
+                row;
             let [x, y, width, height] = bbox;
             TimelineRow {
                 time_s,
@@ -266,6 +280,7 @@ impl<'de> Deserialize<'de> for Timeline {
                 quality,
                 gaze: gaze.map(|[yaw, pitch]| Gaze { yaw, pitch }),
                 eyes_shut,
+                covered: covered.map(|[eyes, mouth]| Covered { eyes, mouth }),
                 expressions: expressions.and_then(|percent| Expressions::of_percent(&percent)),
             }
         };
@@ -288,6 +303,7 @@ mod tests {
             quality: 0.876_54,
             gaze: Some(Gaze { yaw: 1.26, pitch: -0.5 }),
             eyes_shut: Some(false),
+            covered: None,
             expressions: None,
         }
     }
@@ -305,7 +321,7 @@ mod tests {
         let text = serde_json::to_string(&timeline).unwrap();
         assert_eq!(
             text,
-            r#"{"interval_s":0.834,"rows":[[1.235,2,[10.0,20.1,30.0,40.0],[0.0123,0.0,0.0,0.9,0.05,0.0,0.0377],[-3.2,4.0,0.0],true,0.877,[1.3,-0.5],false],[1.235,2,[10.0,20.1,30.0,40.0],[0.0123,0.0,0.0,0.9,0.05,0.0,0.0377],null,null,0.877,null,null]]}"#
+            r#"{"interval_s":0.834,"rows":[[1.235,2,[10.0,20.1,30.0,40.0],[0.0123,0.0,0.0,0.9,0.05,0.0,0.0377],[-3.2,4.0,0.0],true,0.877,[1.3,-0.5],false,null],[1.235,2,[10.0,20.1,30.0,40.0],[0.0123,0.0,0.0,0.9,0.05,0.0,0.0377],null,null,0.877,null,null,null]]}"#
         );
         let back: Timeline = serde_json::from_str(&text).unwrap();
         assert_eq!(back.rows, timeline.rows.iter().map(TimelineRow::rounded).collect::<Vec<_>>());
@@ -316,10 +332,24 @@ mod tests {
     fn movements_are_stored_as_hundredths_and_only_where_they_were_read() {
         let timeline = Timeline { interval_s: 0.5, rows: vec![smiling(), row()] };
         let text = serde_json::to_string(&timeline).unwrap();
-        assert!(text.contains(",false,[0,") && text.contains("93,0,") && text.ends_with(",false]]}"), "{text}");
+        assert!(text.contains(",false,[0,") && text.contains("93,0,") && text.ends_with(",false,null]]}"), "{text}");
         let back: Timeline = serde_json::from_str(&text).unwrap();
         assert_eq!(back.rows, [smiling().rounded(), row().rounded()]);
         assert!(back.has_expressions());
+    }
+
+    #[test]
+    fn covered_parts_are_stored_and_given_out() {
+        let masked = TimelineRow { covered: Some(Covered { eyes: false, mouth: true }), ..row() };
+        let timeline = Timeline { interval_s: 0.5, rows: vec![masked.clone(), row()] };
+        let text = serde_json::to_string(&timeline).unwrap();
+        assert!(text.contains(",false,null,[false,true]],"), "{text}");
+        let back: Timeline = serde_json::from_str(&text).unwrap();
+        assert_eq!(back.rows, [masked.rounded(), row().rounded()]);
+        let json = serde_json::to_value(&masked).unwrap();
+        assert_eq!((&json["eyes_covered"], &json["mouth_covered"]), (&false.into(), &true.into()));
+        assert!(masked.csv(false).ends_with(",false,false,true"), "{}", masked.csv(false));
+        assert!(serde_json::to_value(row()).unwrap()["mouth_covered"].is_null());
     }
 
     #[test]
@@ -346,14 +376,15 @@ mod tests {
 
     #[test]
     fn a_line_of_csv_has_a_field_for_each_column() {
-        let plain = "1.235,2,10,20.1,30,40,0.0123,0,0,0.9,0.05,0,0.0377,0.691,0.453,-3.2,4,0,true,0.877,1.3,-0.5,false";
+        let plain =
+            "1.235,2,10,20.1,30,40,0.0123,0,0,0.9,0.05,0,0.0377,0.691,0.453,-3.2,4,0,true,0.877,1.3,-0.5,false,,";
         assert_eq!((row().csv(false), smiling().csv(false)), (plain.to_owned(), plain.to_owned()));
         let line = smiling().csv(true);
         assert!(line.starts_with(&format!("{plain},0,0,")) && line.ends_with(",0,0,0,0,0,0,1"), "{line}");
         let blind = TimelineRow { pose: None, eye_contact: None, gaze: None, eyes_shut: None, ..row() };
         for expressions in [false, true] {
             let columns = TimelineRow::csv_header(expressions).split(',').count();
-            assert_eq!(columns, if expressions { 75 } else { 23 });
+            assert_eq!(columns, if expressions { 77 } else { 25 });
             for row in [row(), smiling(), blind.clone()] {
                 assert_eq!(row.csv(expressions).split(',').count(), columns);
             }

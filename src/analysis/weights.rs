@@ -139,6 +139,8 @@ mod tests {
             valence: 0.0,
             arousal: 0.0,
             eye_contact,
+            eyes_covered: None,
+            mouth_covered: None,
             eye_contact_coverage: None,
             steadiness,
         }

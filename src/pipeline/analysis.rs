@@ -418,10 +418,12 @@ fn read(vision: &Vision, cancel: &Cancel, from: &Receiver<Found>) -> Result<Read
             let observe = |(((face, head), expressions), looks): Seen| {
                 let pose = head.map(|head| head.pose).or_else(|| head_pose(&face, found.width, found.height));
                 let eyes = head.and_then(|head| head.eyes);
+                let covered = head.map(|head| head.covered);
+                let expressions = expressions.map(|seen| covered.map_or(seen, |covered| seen.without(covered)));
                 let quality = quality(&face, pose.as_ref(), head.as_ref().map(|head| &head.clarity));
                 let (sample, time_s, face) = (found.sample, found.time_s, found.placement.face(&face));
                 let emotions = emotions.next()?;
-                let seen = Observation { sample, time_s, face, emotions, pose, eyes, expressions, quality };
+                let seen = Observation { sample, time_s, face, emotions, pose, eyes, covered, expressions, quality };
                 Some(Sighting { seen, looks: Some(looks) })
             };
             times.push(found.time_s);

@@ -35,6 +35,7 @@ fn row(face: u32, time_s: f64, emotions: Probabilities) -> TimelineRow {
         quality: 0.9,
         gaze: None,
         eyes_shut: None,
+        covered: None,
         expressions: None,
     }
 }
@@ -115,6 +116,8 @@ fn face(id: u32, rows: &[TimelineRow], reach: f64) -> FaceSummary {
         example_embedding: rows[0].emotions.0,
         eye_contact: Some(41.7),
         eye_contact_coverage: Some(0.92),
+        eyes_covered: Some(0.0),
+        mouth_covered: Some(0.0),
         blinks_per_minute: None,
         calmness: 58.3,
         valence: 0.12,
@@ -138,6 +141,8 @@ fn findings(duration_s: f64, interval_s: f64, rows: Vec<TimelineRow>, reach: f64
         calmness: read(58.3),
         eye_contact: read(41.7),
         eye_contact_coverage: read(0.92),
+        eyes_covered: read(0.0),
+        mouth_covered: read(0.0),
         blinks_per_minute: None,
         model_confidence: read(0.714),
         valence: read(0.12),

@@ -9,7 +9,7 @@ use opencv::core::Point3d;
 
 use super::landmarks::Mesh;
 use super::pose::{Head, at, dot};
-use crate::analysis::{Clarity, Eyes, Gaze, Point, Pose};
+use crate::analysis::{Clarity, Covered, Eyes, Gaze, Point, Pose};
 
 /// Points that lie on bone or close to it, as number in the mesh and place in MediaPipe's canonical face model
 /// (`mediapipe/modules/face_geometry/data/canonical_face_model.obj`, a mean head in centimetres; here y runs down and z away
@@ -92,7 +92,9 @@ const UP_TO_BALL: f64 = 0.18;
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct HeadAndEyes {
     pub pose: Pose,
+    /// `None` where both are covered.
     pub eyes: Option<Eyes>,
+    pub covered: Covered,
     pub clarity: Clarity,
 }
 
@@ -103,8 +105,11 @@ pub fn head_and_eyes(mesh: &Mesh, width: i32, height: i32) -> Option<HeadAndEyes
     let head = Head::of(&points, &STABLE.map(|(_, place)| place), width, height)?;
     let pose = head.pose()?;
     let (mut openness, mut yaw, mut pitch, mut weights) = (0.0, 0.0, 0.0, 0.0);
-    for eye in &EYES {
+    for (eye, bare) in EYES.iter().zip(mesh.bare.eyes) {
         let gaze = eye.gaze(mesh, &head, width, height)?;
+        if !bare {
+            continue;
+        }
         // The eye that a turned head hides is seen from the side, and read badly.
         let weight = eye.seen(mesh);
         openness += weight * eye.openness(mesh);
@@ -115,7 +120,7 @@ pub fn head_and_eyes(mesh: &Mesh, width: i32, height: i32) -> Option<HeadAndEyes
     let [openness, yaw, pitch] = [openness, yaw, pitch].map(|sum| (sum / weights) as f32);
     let sound = [openness, yaw, pitch].iter().all(|value| value.is_finite());
     let eyes = sound.then_some(Eyes { openness, gaze: Gaze { yaw, pitch } });
-    Some(HeadAndEyes { pose, eyes, clarity: mesh.clarity })
+    Some(HeadAndEyes { pose, eyes, covered: mesh.bare.covered(), clarity: mesh.clarity })
 }
 
 impl Eye {
@@ -167,6 +172,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::vision::covered::Bare;
     use crate::vision::landmarks::POINTS;
     use crate::vision::pose::tests::{HEIGHT, WIDTH, project, turned};
 
@@ -203,7 +209,7 @@ mod tests {
                 put(n, plus([centre.x, centre.y, centre.z], own));
             }
         }
-        Mesh { points, clarity: Clarity { presence: 1.0, sharpness: 1.0 } }
+        Mesh { points, clarity: Clarity { presence: 1.0, sharpness: 1.0 }, bare: Bare::ALL }
     }
 
     fn read(mesh: &Mesh) -> (Pose, Eyes) {
@@ -234,10 +240,28 @@ mod tests {
     }
 
     #[test]
+    fn a_covered_eye_is_not_judged_and_the_other_one_counts_for_both() {
+        let bare = mesh(Pose::default(), Gaze { yaw: 10.0, pitch: 0.0 }, 0.3, (320.0, 180.0), 60.0);
+        let under =
+            |eyes, mouth| head_and_eyes(&Mesh { bare: Bare { eyes, mouth }, ..bare.clone() }, WIDTH, HEIGHT).unwrap();
+        let both = under([false, false], true);
+        assert_eq!((both.eyes, both.covered), (None, Covered { eyes: true, mouth: false }));
+        for eyes in [[true, false], [false, true]] {
+            let one = under(eyes, false);
+            assert!((one.eyes.unwrap().gaze.yaw - 10.0).abs() < 5.0, "{one:?}");
+            assert_eq!(one.covered, Covered { eyes: false, mouth: true });
+        }
+    }
+
+    #[test]
     fn points_that_are_no_numbers_are_no_face() {
         assert_eq!(
             head_and_eyes(
-                &Mesh { points: vec![[f32::NAN; 3]; POINTS], clarity: Clarity { presence: 1.0, sharpness: 1.0 } },
+                &Mesh {
+                    points: vec![[f32::NAN; 3]; POINTS],
+                    clarity: Clarity { presence: 1.0, sharpness: 1.0 },
+                    bare: Bare::ALL
+                },
                 WIDTH,
                 HEIGHT
             ),

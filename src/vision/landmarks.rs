@@ -12,6 +12,7 @@ use opencv::core::{CV_32F, Mat, MatTraitConstManual, Rect, Scalar, Size, Vec3b, 
 use opencv::imgproc::{COLOR_BGR2GRAY, cvt_color_def, laplacian_def};
 
 use super::clip::MESH_POINTS;
+use super::covered::{self, Bare};
 use super::crop::{Square, cut};
 use super::{VisionError, scale};
 use crate::analysis::{Clarity, Face, LANDMARK_MODEL, Point};
@@ -47,6 +48,8 @@ pub struct Mesh {
     pub(super) points: Vec<[f32; 3]>,
     /// How likely the points lie on a whole face, and how sharp it is.
     pub clarity: Clarity,
+    /// Which parts of the face nothing covers.
+    pub(super) bare: Bare,
 }
 
 impl Mesh {
@@ -149,11 +152,13 @@ impl Landmarker {
             let side = SIDE as usize;
             let mut values = Vec::with_capacity(squares.len() * side * side * 3);
             let mut sharpness = Vec::with_capacity(squares.len());
+            let mut pictures = Vec::with_capacity(squares.len());
             for (frame, square) in squares {
                 let picture = cut(frame, square, SIDE, SIDE)?;
                 let pixels = picture.data_typed::<Vec3b>()?.iter();
                 sharpness.push(detail(&picture)?);
                 values.extend(pixels.flat_map(|bgr| [bgr[2], bgr[1], bgr[0]].map(|value| f32::from(value) / 255.0)));
+                pictures.push(picture);
             }
             let rows = ArrayD::from_shape_vec(IxDyn(&[squares.len(), side, side, 3]), values)
                 .map_err(|error| failed(error.to_string()))?;
@@ -163,11 +168,13 @@ impl Landmarker {
             if points.len() != squares.len() * POINTS * 3 || presence.len() != squares.len() {
                 return Err(failed(format!("{} values of {POINTS} points", points.len())).into());
             }
-            let found = points.chunks_exact(POINTS * 3).zip(presence).zip(sharpness);
-            for ((_, square), ((points, logit), sharpness)) in squares.iter().zip(found) {
-                let points = points.as_chunks::<3>().0.iter().map(|point| to_frame(square, *point)).collect();
+            let found = points.chunks_exact(POINTS * 3).zip(presence).zip(sharpness).zip(pictures);
+            for ((_, square), (((points, logit), sharpness), picture)) in squares.iter().zip(found) {
+                let points = points.as_chunks::<3>().0;
+                let bare = covered::bare(&picture, points)?;
+                let points = points.iter().map(|point| to_frame(square, *point)).collect();
                 let presence = 1.0 / (1.0 + (-logit).exp());
-                seen.push(Mesh { points, clarity: Clarity { presence, sharpness } });
+                seen.push(Mesh { points, clarity: Clarity { presence, sharpness }, bare });
             }
         }
         Ok(seen)
@@ -235,7 +242,7 @@ mod tests {
         let place = |x: f32, y: f32| to_frame(square, [x * SIDE as f32, y * SIDE as f32, 0.0]);
         (points[RIGHT_CORNER], points[LEFT_CORNER]) = (place(0.35, 0.4), place(0.65, 0.4));
         (points[0], points[1]) = (place(1.0 / 6.0, 1.0 / 6.0), place(5.0 / 6.0, 5.0 / 6.0));
-        Mesh { points, clarity: Clarity { presence: 1.0, sharpness: 1.0 } }
+        Mesh { points, clarity: Clarity { presence: 1.0, sharpness: 1.0 }, bare: Bare::ALL }
     }
 
     proptest! {
@@ -263,7 +270,12 @@ mod tests {
         mesh.points[RIGHT_CORNER] = [f32::NAN; 3];
         assert_eq!(mesh.square(), None);
         assert_eq!(
-            Mesh { points: vec![[5.0; 3]; POINTS], clarity: Clarity { presence: 1.0, sharpness: 1.0 } }.square(),
+            Mesh {
+                points: vec![[5.0; 3]; POINTS],
+                clarity: Clarity { presence: 1.0, sharpness: 1.0 },
+                bare: Bare::ALL
+            }
+            .square(),
             None
         );
     }

@@ -5,6 +5,7 @@ mod appearance;
 mod blazeface;
 mod clip;
 mod close_up;
+mod covered;
 mod crop;
 mod detector;
 mod emotion;

@@ -36,6 +36,7 @@ fn findings() -> Findings {
         quality: 1.0,
         gaze: None,
         eyes_shut: None,
+        covered: None,
         expressions: None,
     });
     Findings {
@@ -58,6 +59,8 @@ fn findings() -> Findings {
                 calmness: Some(61.0),
                 eye_contact: Some(100.0),
                 eye_contact_coverage: Some(1.0),
+                eyes_covered: Some(0.0),
+                mouth_covered: Some(0.0),
                 blinks_per_minute: None,
                 model_confidence: Some(0.7),
                 valence: Some(0.5),
@@ -78,6 +81,8 @@ fn findings() -> Findings {
                 example_embedding: happy.0,
                 eye_contact: Some(100.0),
                 eye_contact_coverage: Some(1.0),
+                eyes_covered: Some(0.0),
+                mouth_covered: Some(0.0),
                 blinks_per_minute: None,
                 calmness: 61.0,
                 valence: 0.5,

@@ -480,6 +480,7 @@ fn with_rows(rows: u32) -> Findings {
         quality: 0.5,
         gaze: None,
         eyes_shut: None,
+        covered: None,
         expressions: None,
     };
     Findings { timeline: Timeline { interval_s: 1.0, rows: (0..rows).map(row).collect() }, ..findings() }

@@ -42,6 +42,7 @@ fn findings(rows: u32) -> Findings {
         quality: 0.9,
         gaze: n.is_multiple_of(2).then_some(Gaze { yaw: 3.0, pitch: -1.0 }),
         eyes_shut: None,
+        covered: None,
         expressions: None,
     };
     let analysis =

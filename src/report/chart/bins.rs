@@ -133,6 +133,7 @@ mod tests {
             quality: 1.0,
             gaze: None,
             eyes_shut: None,
+            covered: None,
             expressions: None,
         });
         Timeline { interval_s: 1.0, rows: rows.collect() }

@@ -1,6 +1,6 @@
 //! The same clips mirrored, smaller, tilted and in bad light: what a camera and its place change, the person does not.
 
-use visage::analysis::{Emotion, Findings, Options};
+use visage::analysis::{BBox, Emotion, Findings, Options};
 
 use super::{EVERY_20TH, analyze, pipeline};
 use crate::support::clips::{Clips, shared};
@@ -97,4 +97,54 @@ fn who_looks_elsewhere_does_so_in_a_mirror_from_afar_tilted_and_in_the_dark() {
     assert!(off(&heads) < 2.0 && off(&gazes) < 8.0, "{heads:?} {gazes:?}");
     // Far to one side means far to the other.
     assert!(gazes.iter().filter(|(here, _)| here.abs() > 15.0).all(|(here, there)| here * there < 0.0), "{gazes:?}");
+}
+
+#[test]
+fn covered_eyes_and_mouths_are_told_and_covered_eyes_are_not_judged() {
+    let (pipeline, _models) = pipeline();
+    let clips = Clips::new();
+    std::fs::copy(shared("single_face.mp4"), clips.path("original.mp4")).unwrap();
+    let options = Options { sample_every: 5, speech: false, ..EVERY_20TH };
+    let bare = analyze(&pipeline, &clips.path("original.mp4"), options).unwrap();
+    let seen = bare.analysis.summary;
+    assert_eq!((seen.eyes_covered, seen.mouth_covered), (Some(0.0), Some(0.0)));
+    let boxes = || bare.timeline.rows.iter().map(|row| row.bbox);
+    let edge = |of: fn(&BBox) -> f32, pick: fn(f32, f32) -> f32| boxes().map(|bbox| of(&bbox)).reduce(pick).unwrap();
+    let (left, right) = (edge(|b| b.x, f32::min), edge(|b| b.x + b.width, f32::max));
+    let (top, bottom) = (edge(|b| b.y, f32::min), edge(|b| b.y + b.height, f32::max));
+    // A band across the face, from and to in shares of its height.
+    let band = |from: f32, to: f32, colour: &str| {
+        let (width, height) = (right - left, bottom - top);
+        let (y, high) = (top + from * height, (to - from) * height);
+        format!("drawbox=x={left:.0}:y={y:.0}:w={width:.0}:h={high:.0}:color={colour}:t=fill")
+    };
+    let under = |name: &str, filter: String| {
+        let coded = "-an -c:v libx264 -preset ultrafast -crf 16 -pix_fmt yuv420p";
+        let clip = clips.make(&format!("{name}.mp4"), &format!("-i $original.mp4 -vf {filter} {coded}"));
+        analyze(&pipeline, &clip, options).unwrap()
+    };
+    for colour in ["black", "black@0.88", "white", "gray@0.9"] {
+        let found = under("bar", band(0.25, 0.55, colour));
+        let summary = &found.analysis.summary;
+        println!("{colour}: {:?} {:?} {:?}", summary.eyes_covered, summary.mouth_covered, summary.eye_contact);
+        assert!(summary.eyes_covered > Some(0.9), "{colour}: {summary:?}");
+        assert_eq!(summary.mouth_covered, Some(0.0), "{colour}");
+        assert!(summary.eye_contact_coverage < Some(0.1), "{colour}: {summary:?}");
+        let hidden = found.timeline.rows.iter().filter(|row| row.covered.is_some_and(|covered| covered.eyes));
+        for row in hidden {
+            assert_eq!((row.gaze, row.eye_contact, row.eyes_shut), (None, None, None), "{colour}: {row:?}");
+        }
+        let told = |warning: &String| warning.starts_with("The eyes were covered in");
+        assert!(found.analysis.warnings.iter().any(told), "{colour}: {:?}", found.analysis.warnings);
+    }
+    for colour in ["white", "0x6090c0@0.95"] {
+        let found = under("mask", band(0.6, 1.05, colour));
+        let summary = &found.analysis.summary;
+        println!("{colour}: {:?} {:?} {:?}", summary.eyes_covered, summary.mouth_covered, summary.eye_contact);
+        assert!(summary.mouth_covered > Some(0.9), "{colour}: {summary:?}");
+        assert_eq!(summary.eyes_covered, Some(0.0), "{colour}");
+        assert!(summary.eye_contact >= Some(80.0), "{colour}: {summary:?}");
+        let told = |warning: &String| warning.starts_with("The mouth was covered in");
+        assert!(found.analysis.warnings.iter().any(told), "{colour}: {:?}", found.analysis.warnings);
+    }
 }

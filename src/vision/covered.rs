@@ -1,0 +1,184 @@
+//! Tells covered eyes and mouths from bare ones. The landmark network puts points on a bar, on sunglasses or on a mask as if
+//! the face were bare.
+//!
+//! An eye has white, iris and lashes, a mouth has lips and a gap: their brightness varies. What covers them is mostly even. So
+//! a part counts as covered if the standard deviation of the brightness around it is small against the brightness of the skin.
+
+use opencv::core::{Mat, MatTraitConst, MatTraitConstManual};
+use opencv::imgproc::{COLOR_BGR2GRAY, cvt_color_def};
+
+use super::VisionError;
+use crate::analysis::Covered;
+
+/// Which parts of a face nothing covers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Bare {
+    /// The person's right eye and left eye.
+    pub eyes: [bool; 2],
+    pub mouth: bool,
+}
+
+impl Bare {
+    #[cfg(test)]
+    pub const ALL: Self = Self { eyes: [true; 2], mouth: true };
+
+    pub const fn covered(self) -> Covered {
+        Covered { eyes: !(self.eyes[0] || self.eyes[1]), mouth: !self.mouth }
+    }
+}
+
+/// A rectangle on a face, in units of the distance between two of its points and along their line.
+struct Part {
+    /// The two points.
+    across: [usize; 2],
+    /// Points whose mean is the middle of the rectangle.
+    middle: [usize; 2],
+    /// Half the width and half the height.
+    half: [f32; 2],
+    /// The part is covered if the standard deviation of its brightness is below this, in shares of the skin's brightness.
+    least: f32,
+}
+
+const EYES: [Part; 2] = [eye([33, 133]), eye([362, 263])];
+const MOUTH: Part = Part { across: [61, 291], middle: [13, 14], half: [0.4, 0.2], least: 0.03 };
+
+const fn eye(corners: [usize; 2]) -> Part {
+    Part { across: corners, middle: corners, half: [0.5, 0.25], least: 0.05 }
+}
+
+/// Points in the middle of both cheeks and of the forehead. The brightest of them is taken as the skin: hair, a beard or a
+/// shadow may darken the others.
+const SKIN: [usize; 3] = [50, 280, 151];
+/// Half the side of a patch of skin, in distances between the outer corners of the eyes.
+const PATCH: f32 = 0.06;
+/// Pixels that are read along each side of a rectangle.
+const ACROSS: usize = 25;
+const DOWN: usize = 13;
+
+/// Looks at the parts of a face in the picture that its points were read from. `points` are in pixels of that picture. A part
+/// with points that are no numbers counts as bare.
+pub(super) fn bare(picture: &Mat, points: &[[f32; 3]]) -> Result<Bare, VisionError> {
+    let mut grey = Mat::default();
+    cvt_color_def(picture, &mut grey, COLOR_BGR2GRAY)?;
+    let grey = Grey { width: grey.cols().unsigned_abs() as usize, pixels: grey.data_typed::<u8>()? };
+    let patch = |middle: usize| Part { across: [33, 263], middle: [middle; 2], half: [PATCH; 2], least: 0.0 };
+    let skin = SKIN.iter().filter_map(|middle| grey.brightness(&patch(*middle), points)).map(|(mean, _)| mean);
+    let skin = skin.fold(1.0, f32::max);
+    let is_bare =
+        |part: &Part| grey.brightness(part, points).is_none_or(|(_, deviation)| deviation >= part.least * skin);
+    Ok(Bare { eyes: EYES.map(|eye| is_bare(&eye)), mouth: is_bare(&MOUTH) })
+}
+
+struct Grey<'a> {
+    width: usize,
+    pixels: &'a [u8],
+}
+
+impl Grey<'_> {
+    /// Mean and standard deviation of the brightness in a part of a face; `None` where most of it lies outside the picture.
+    fn brightness(&self, part: &Part, points: &[[f32; 3]]) -> Option<(f32, f32)> {
+        let [from, to] = part.across.map(|n| points[n]);
+        let along = [to[0] - from[0], to[1] - from[1]];
+        let [a, b] = part.middle.map(|n| points[n]);
+        let middle = [f32::midpoint(a[0], b[0]), f32::midpoint(a[1], b[1])];
+        let steps =
+            |count: usize, half: f32| (0..count).map(move |n| half * (2.0 * n as f32 / (count - 1) as f32 - 1.0));
+        let (mut sum, mut squares, mut count) = (0.0_f32, 0.0_f32, 0.0_f32);
+        for v in steps(DOWN, part.half[1]) {
+            for u in steps(ACROSS, part.half[0]) {
+                let x = middle[0] + u * along[0] - v * along[1];
+                let y = middle[1] + u * along[1] + v * along[0];
+                if let Some(value) = self.pixel(x, y) {
+                    sum += value;
+                    squares += value * value;
+                    count += 1.0;
+                }
+            }
+        }
+        let mean = sum / count;
+        let deviation = (squares / count - mean * mean).max(0.0).sqrt();
+        (2.0 * count >= (ACROSS * DOWN) as f32).then_some((mean, deviation))
+    }
+
+    fn pixel(&self, x: f32, y: f32) -> Option<f32> {
+        let inside = x >= 0.0 && y >= 0.0 && x < self.width as f32;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "inside the picture")]
+        let place = inside.then(|| y as usize * self.width + x as usize)?;
+        self.pixels.get(place).map(|value| f32::from(*value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use opencv::core::{CV_8UC3, Point as Pixel, Rect, Scalar};
+    use opencv::imgproc::{FILLED, LINE_8, circle, ellipse, rectangle};
+    use opencv::prelude::*;
+
+    use super::*;
+
+    const RIGHT_EYE: Pixel = Pixel { x: 88, y: 100 };
+    const LEFT_EYE: Pixel = Pixel { x: 168, y: 100 };
+    const LIPS: Pixel = Pixel { x: 128, y: 180 };
+
+    /// A drawn face and its points.
+    fn face(brightness: f64) -> (Mat, Vec<[f32; 3]>) {
+        let colour = |share: f64| Scalar::all(brightness * share);
+        let mut picture = Mat::new_rows_cols_with_default(256, 256, CV_8UC3, colour(1.0)).unwrap();
+        let mut points = vec![[0.0; 3]; 478];
+        let mut put = |n: usize, at: Pixel, aside: i32| points[n] = [(at.x + aside) as f32, at.y as f32, 0.0];
+        for (eye, corners) in [(RIGHT_EYE, [33, 133]), (LEFT_EYE, [362, 263])] {
+            let axes = (20, 7).into();
+            ellipse(&mut picture, eye, axes, 0.0, 0.0, 360.0, colour(1.15), FILLED, LINE_8, 0).unwrap();
+            circle(&mut picture, eye, 7, colour(0.4), FILLED, LINE_8, 0).unwrap();
+            put(corners[0], eye, -20);
+            put(corners[1], eye, 20);
+        }
+        ellipse(&mut picture, LIPS, (30, 8).into(), 0.0, 0.0, 360.0, colour(0.7), FILLED, LINE_8, 0).unwrap();
+        put(61, LIPS, -30);
+        put(291, LIPS, 30);
+        put(13, LIPS, 0);
+        put(14, LIPS, 0);
+        put(50, Pixel { x: 80, y: 150 }, 0);
+        put(280, Pixel { x: 176, y: 150 }, 0);
+        put(151, Pixel { x: 128, y: 50 }, 0);
+        (picture, points)
+    }
+
+    /// The face with something of this brightness over the middle of a rectangle.
+    fn under(rect: Rect, brightness: f64) -> Bare {
+        let (mut picture, points) = face(180.0);
+        rectangle(&mut picture, rect, Scalar::all(brightness), FILLED, LINE_8, 0).unwrap();
+        bare(&picture, &points).unwrap()
+    }
+
+    #[test]
+    fn a_face_is_bare_in_bright_and_in_dim_light() {
+        for brightness in [20.0, 60.0, 120.0, 200.0] {
+            let (picture, points) = face(brightness);
+            assert_eq!(bare(&picture, &points).unwrap(), Bare::ALL, "{brightness}");
+        }
+    }
+
+    #[test]
+    fn a_bar_covers_both_eyes_a_patch_one_and_a_mask_the_mouth() {
+        for brightness in [0.0, 120.0, 255.0] {
+            let bar = under(Rect::new(50, 75, 156, 50), brightness);
+            assert_eq!(bar, Bare { eyes: [false; 2], mouth: true }, "{brightness}");
+            assert_eq!(bar.covered(), Covered { eyes: true, mouth: false });
+            let patch = under(Rect::new(60, 75, 56, 50), brightness);
+            assert_eq!(patch, Bare { eyes: [false, true], mouth: true }, "{brightness}");
+            assert_eq!(patch.covered(), Covered::default());
+            let mask = under(Rect::new(60, 140, 136, 100), brightness);
+            assert_eq!(mask, Bare { eyes: [true; 2], mouth: false }, "{brightness}");
+            assert_eq!(mask.covered(), Covered { eyes: false, mouth: true });
+        }
+    }
+
+    #[test]
+    fn points_outside_the_picture_or_without_numbers_count_as_bare() {
+        let (picture, points) = face(180.0);
+        for place in [[-900.0; 3], [900.0; 3], [f32::NAN; 3], [f32::INFINITY; 3]] {
+            assert_eq!(bare(&picture, &vec![place; points.len()]).unwrap(), Bare::ALL, "{place:?}");
+        }
+    }
+}
