@@ -29,7 +29,7 @@ fn main() -> Result<(), Error> {
                 warnings = end.warnings;
             }
             Err(error) => {
-                println!("{}", json!({ "refused": PipelineError::from(error).code() }));
+                println!("{}", json!({ "refused": PipelineError::from(error).reason().code() }));
                 return Ok(());
             }
         }

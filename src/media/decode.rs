@@ -163,6 +163,7 @@ impl Worker {
 
 fn open(kit: &Kit, threads: usize) -> Result<decoder::Video, ffmpeg::Error> {
     let mut context = ffmpeg::codec::Context::from_parameters(kit.parameters.clone())?;
+    #[allow(clippy::needless_update, reason = "the bindings to FFmpeg before 6 have a field more")]
     context.set_threading(threading::Config { kind: threading::Type::Frame, count: threads, ..Default::default() });
     if let Some(device) = kit.device {
         device.give(&mut context);

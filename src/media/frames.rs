@@ -21,7 +21,7 @@ use super::plan::Selection;
 use super::reader::{Item, Read, Reader};
 use super::tail::{Cause, look};
 use super::{Opened, Probe, ProbeError, Source};
-use crate::analysis::Sampling;
+use crate::analysis::{Sampling, Warning};
 use crate::config::{Hwaccel, Video};
 
 /// Pictures that end this much before the container's end ask for a second look, in seconds.
@@ -92,7 +92,7 @@ pub struct End {
     /// Mean frames a second: as the container says where that is so.
     pub fps: f64,
     /// Sentences for the reader about what is damaged, and what the file says that is not so.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Warning>,
 }
 
 /// The sampled frames of a video from the first to the last.
@@ -338,10 +338,7 @@ impl Frames {
             longest_s = longest_s.max(tail.end_s);
             if let Cause::CutOff { expected_s } = tail.cause {
                 is_cut = true;
-                warnings.push(format!(
-                    "The file is damaged or cut off: it should last {expected_s:.1} s, but its pictures end after \
-                     {end_s:.1} s. The figures cover the part before."
-                ));
+                warnings.push(Warning::VideoCutOff { expected_s, end_s });
             }
         }
         let is_right = told_s > 0.0 && told_s <= longest_s + EARLY_END_S && told_s + SHORT_S >= longest_s;
@@ -352,25 +349,13 @@ impl Frames {
             (false, false) => longest_s,
         };
         if !is_cut && probe.told_s > 0.0 && (probe.told_s - duration_s).abs() > EARLY_END_S {
-            warnings.push(format!(
-                "The file says that it lasts {:.1} s, but its pictures and sound last {duration_s:.1} s. The figures cover \
-                 what is there.",
-                probe.told_s
-            ));
+            warnings.push(Warning::WrongDuration { said_s: probe.told_s, found_s: duration_s });
         }
-        if let Some(at_s) = read.joints.first() {
-            warnings.push(format!(
-                "The time stamps of the file begin anew, first after {at_s:.1} s, as in recordings that were joined. What \
-                 follows is taken to go on from there."
-            ));
-        }
+        warnings.extend(read.joints.first().map(|at_s| Warning::TimeStampsRestart { at_s: *at_s }));
         if damage.pictures > 0 {
             let Damage { pictures, from_s, to_s } = damage;
-            let all = pictures + u64::from(self.samples);
-            warnings.push(format!(
-                "Some pictures are damaged: {pictures} of the {all} that were to be looked at, between {from_s:.1} s and \
-                 {to_s:.1} s. They were left out."
-            ));
+            let sought = pictures + u64::from(self.samples);
+            warnings.push(Warning::PicturesDamaged { damaged: pictures, sought, from_s, to_s });
         }
         Ok(End { frames_total, end_s, size, duration_s, fps, warnings })
     }

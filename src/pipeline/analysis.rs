@@ -9,7 +9,7 @@ use opencv::core::{Mat, MatTraitConst};
 use super::{Cancel, Pipeline, PipelineError, Progress, StageTimes, sound, stages};
 use crate::analysis::{
     Appearance, Detail, Expressions, Face, Findings, Observation, Options, Sampling, Sighting, Track, Tracker,
-    VideoFacts, quality, summarise,
+    VideoFacts, Warning, quality, summarise,
 };
 use crate::config::Video;
 use crate::engine::Taken;
@@ -169,13 +169,7 @@ pub(super) fn run(
         return Err(error.into());
     }
     let facts = VideoFacts { turned: 90 * u16::from(turns), ..facts(&probe, &end, read.times.len()) };
-    let turned = (turns > 0).then(|| {
-        format!(
-            "The faces in this video do not stand upright: its pictures were turned clockwise by {} degrees before the \
-             faces were read.",
-            facts.turned
-        )
-    });
+    let turned = (turns > 0).then_some(Warning::VideoTurned { degrees: facts.turned });
     let too_small = read.tracks.is_empty().then(|| too_small(vision, &facts));
     let warnings = end
         .warnings
@@ -195,13 +189,10 @@ pub(super) fn run(
 }
 
 /// What a video without faces could still hold.
-fn too_small(vision: &Vision, facts: &VideoFacts) -> String {
+fn too_small(vision: &Vision, facts: &VideoFacts) -> Warning {
     match vision.smallest_faces(facts.width, facts.height) {
-        (first, Some(second)) => format!(
-            "Faces below {second} pixels cannot be found in this video, and faces below {first} pixels were looked for in \
-             some of the frames only."
-        ),
-        (first, None) => format!("Faces below {first} pixels cannot be found in this video."),
+        (rarely, Some(pixels)) => Warning::SmallFacesRarelySought { pixels, rarely },
+        (pixels, None) => Warning::SmallFaces { pixels },
     }
 }
 
