@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::{RefOr, Schema};
@@ -31,6 +32,12 @@ impl Language {
     pub fn from_tag(tag: &str) -> Option<Self> {
         let primary = tag.trim().split(['-', '_']).next().unwrap_or_default();
         Self::all().find(|language| language.tag().eq_ignore_ascii_case(primary))
+    }
+
+    /// Reads a stored language. One that is no longer there becomes `None`: jobs outlive versions.
+    pub(super) fn stored<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Self>, D::Error> {
+        let tag = Option::<Cow<'de, str>>::deserialize(deserializer)?;
+        Ok(tag.and_then(|tag| Self::from_tag(&tag)))
     }
 
     /// The tags in a sentence: "de, en or fr".
@@ -72,10 +79,9 @@ impl Serialize for Language {
 }
 
 impl<'de> Deserialize<'de> for Language {
-    /// A language that is no longer there is read as the default one: jobs outlive versions.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let tag = Cow::<'de, str>::deserialize(deserializer)?;
-        Ok(Self::from_tag(&tag).unwrap_or_default())
+        Self::from_tag(&tag).ok_or_else(|| D::Error::custom(format!("no language of {}", Self::choice())))
     }
 }
 

@@ -25,7 +25,7 @@ pub struct Options {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<Detail>,
     /// Of report and mail; `None`: as the reader's browser asks, and English where nobody does.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "Language::stored")]
     pub language: Option<Language>,
 }
 
@@ -87,6 +87,15 @@ impl Options {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_language_that_is_no_longer_there_is_left_out() {
+        let read = |language: &str| {
+            let json = format!(r#"{{"sample_every": 20, "max_faces": 10, "language": {language}}}"#);
+            serde_json::from_str::<Options>(&json).unwrap().language
+        };
+        assert_eq!((read("\"de\"").map(Language::tag), read("\"tlh\""), read("null")), (Some("de"), None, None));
+    }
 
     #[test]
     fn options_of_older_jobs_read_as_what_they_ran_with() {

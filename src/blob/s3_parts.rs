@@ -8,13 +8,13 @@ use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::operation::list_parts::ListPartsError;
 use aws_sdk_s3::presigning::PresigningConfig;
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
+use aws_sdk_s3::types::CompletedPart;
 use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
 use super::parts::{Part, PartUpload, Parts};
 use super::s3::{Bucket, S3, remote};
-use super::s3_upload::{abort, create, failed};
+use super::s3_upload::{abort, complete, create, failed, size_of};
 use super::{BlobError, PROBE};
 
 /// How long it is believed whether a server lists parts.
@@ -66,10 +66,7 @@ impl Parts for S3 {
         let joined = if parts.is_empty() { Err(BlobError::NotFound) } else { self.join(&object, handle, parts).await };
         match joined {
             // Joined before, if the object is there.
-            Err(BlobError::NotFound) => {
-                let head = self.bucket().client.head_object().bucket(&self.bucket().name).key(&object).send().await;
-                head.map(drop).map_err(|error| remote("head", &error))
-            }
+            Err(BlobError::NotFound) => size_of(self.bucket(), &object).await.map(drop),
             joined => joined,
         }
     }
@@ -81,14 +78,12 @@ impl Parts for S3 {
 
 impl S3 {
     async fn join(&self, object: &str, handle: &str, parts: &BTreeMap<u32, Part>) -> Result<(), BlobError> {
+        let size_bytes = parts.values().map(|part| part.size_bytes).sum();
         let parts = parts.iter().map(|(number, part)| {
             let number = i32::try_from(*number).unwrap_or(i32::MAX);
             CompletedPart::builder().part_number(number).set_e_tag(part.tag.clone()).build()
         });
-        let parts = CompletedMultipartUpload::builder().set_parts(Some(parts.collect())).build();
-        let complete = self.bucket().client.complete_multipart_upload().bucket(&self.bucket().name).key(object);
-        let done = complete.upload_id(handle).multipart_upload(parts).send().await;
-        done.map(drop).map_err(|error| remote("complete upload", &error))
+        complete(self.bucket(), object, handle, parts.collect(), size_bytes).await
     }
 
     async fn listed(&self, object: &str, handle: &str) -> Result<BTreeMap<u32, Part>, SdkError<ListPartsError>> {

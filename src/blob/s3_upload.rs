@@ -81,10 +81,8 @@ impl Upload for S3Upload {
             self.send_part().await?;
         }
         let id = self.id().await?;
-        let parts = CompletedMultipartUpload::builder().set_parts(Some(std::mem::take(&mut self.sent))).build();
-        let complete = self.bucket.client.complete_multipart_upload().bucket(&self.bucket.name).key(&self.object);
-        let done = complete.upload_id(id).multipart_upload(parts).send().await;
-        done.map_err(|error| remote("complete upload", &error))?;
+        let parts = std::mem::take(&mut self.sent);
+        complete(&self.bucket, &self.object, &id, parts, self.written).await?;
         self.id = None;
         Ok(self.written)
     }
@@ -93,6 +91,29 @@ impl Upload for S3Upload {
         let Some(id) = self.id.take() else { return Ok(()) };
         abort(&self.bucket, &self.object, id).await
     }
+}
+
+/// Joins the parts of an upload. If no answer comes, or one that cannot be read, the object itself tells whether it worked. Some
+/// S3-compatible servers answer with an XML element that the SDK refuses (moto 5.2: `CompleteMultipartUploadResponse`).
+pub(super) async fn complete(
+    bucket: &Bucket,
+    object: &str,
+    id: &str,
+    parts: Vec<CompletedPart>,
+    size_bytes: u64,
+) -> Result<(), BlobError> {
+    let parts = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
+    let complete = bucket.client.complete_multipart_upload().bucket(&bucket.name).key(object);
+    let Err(error) = complete.upload_id(id).multipart_upload(parts).send().await else { return Ok(()) };
+    let is_whole = size_of(bucket, object).await.is_ok_and(|size| size == size_bytes);
+    if is_whole { Ok(()) } else { Err(remote("complete upload", &error)) }
+}
+
+/// The size of an object in bytes.
+pub(super) async fn size_of(bucket: &Bucket, object: &str) -> Result<u64, BlobError> {
+    let head = bucket.client.head_object().bucket(&bucket.name).key(object).send().await;
+    let head = head.map_err(|error| remote("head", &error))?;
+    Ok(head.content_length().and_then(|size| u64::try_from(size).ok()).unwrap_or_default())
 }
 
 impl Drop for S3Upload {

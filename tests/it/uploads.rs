@@ -155,6 +155,7 @@ macro_rules! on_others {
         on_others!(@ bucket_that_lists_nothing, super::House::bucket_listing(super::ListParts::Nothing), $($name,)*);
         on_others!(@ bucket_without_tags, super::House::bucket_listing(super::ListParts::WithoutTags), $($name,)*);
         on_others!(@ localbucket, super::House::other(super::OtherServer::localbucket().await), $($name,)*);
+        on_others!(@ moto, super::House::other(super::OtherServer::moto().await), $($name,)*);
     };
     (@ $server:ident, $house:expr, $($name:ident,)*) => {
         mod $server {

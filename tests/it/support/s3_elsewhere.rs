@@ -26,6 +26,11 @@ impl OtherServer {
         Self::start("localbucket", arguments).await
     }
 
+    /// A server in Python that keeps everything in memory, and names the roots of some answers in its own way.
+    pub async fn moto() -> Self {
+        Self::start("moto_server", |_, port| vec!["--port".to_owned(), port]).await
+    }
+
     async fn start(program: &str, arguments: impl FnOnce(&Path, String) -> Vec<String>) -> Self {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(".runtime/s3-servers/bin").join(program);
         assert!(path.is_file(), "{} is missing: scripts/install-s3-servers.sh brings it", path.display());
