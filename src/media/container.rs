@@ -153,7 +153,7 @@ fn open_once(source: &Source, limits: &Video, stop: impl Fn() -> bool + Send + '
     };
 
     for stream in input.streams() {
-        let (width, height) = size(&stream);
+        let (width, height) = streams::size(&stream);
         check_pixels(width, height, limits)?;
     }
     let max_pixels = decoder_limit(limits).to_string();
@@ -172,14 +172,6 @@ fn open_once(source: &Source, limits: &Video, stop: impl Fn() -> bool + Send + '
         drop(unsafe { Dictionary::own(dictionary) });
     }
     if code < 0 { Err(refusal(code.into())) } else { Ok(input) }
-}
-
-/// Width and height of a stream's pictures as stored; 0 where they are not known or the stream has none.
-pub(super) fn size(stream: &ffmpeg::Stream<'_>) -> (u32, u32) {
-    let parameters = stream.parameters();
-    // SAFETY: the parameters live as long as the stream's container, which `stream` borrows.
-    let (width, height) = unsafe { ((*parameters.as_ptr()).width, (*parameters.as_ptr()).height) };
-    (width.try_into().unwrap_or(0), height.try_into().unwrap_or(0))
 }
 
 /// What a decoder is held to: the limit and the blocks that it rounds a picture's sides up to.

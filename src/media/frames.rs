@@ -14,13 +14,13 @@ use opencv::core::Mat;
 use super::clock::{StreamClock, Told};
 use super::decode::{Damage, Decoded, Kit, Worker};
 use super::geometry::Placement;
-use super::hardware::{self, Device, NoHwaccel};
+use super::hardware::{self, Device};
 use super::opened::{empty, undecodable};
 use super::picture::Converter;
 use super::plan::Selection;
 use super::reader::{Item, Read, Reader};
 use super::tail::{Cause, look};
-use super::{Opened, Probe, ProbeError, Source};
+use super::{FramesError, Opened, Probe, Source};
 use crate::analysis::Sampling;
 use crate::config::{Hwaccel, Video};
 
@@ -35,19 +35,6 @@ const ASK_EVERY: Duration = Duration::from_millis(50);
 
 /// Videos that are being decoded in this process.
 static RUNNING: AtomicUsize = AtomicUsize::new(0);
-
-/// Why no more pictures come.
-#[derive(Debug, thiserror::Error)]
-pub enum FramesError {
-    #[error("cancelled")]
-    Cancelled,
-    #[error(transparent)]
-    Video(#[from] ProbeError),
-    #[error(transparent)]
-    NoHwaccel(#[from] NoHwaccel),
-    #[error("decoder: {0}")]
-    Decoder(String),
-}
 
 /// Which frames are looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

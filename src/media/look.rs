@@ -3,6 +3,7 @@
 use ffmpeg_next::codec::{Id, Parameters};
 use ffmpeg_next::{Stream, ffi};
 
+use super::nal::{extradata, nal_units};
 use super::references::References;
 
 /// A codec whose packets tell enough: one packet is one picture, and its time stamp says where it is shown.
@@ -58,7 +59,7 @@ impl Coding {
     /// and where two fields can be two packets.
     pub fn of(stream: &Stream<'_>, container: &str) -> Option<Self> {
         let parameters = stream.parameters();
-        let extra = extra(&parameters);
+        let extra = extradata(&parameters);
         // SAFETY: the parameters live as long as the stream's container. A descriptor, where there is one, is constant.
         let (is_progressive, is_intra) = unsafe {
             let raw = &*parameters.as_ptr();
@@ -94,7 +95,7 @@ impl Coding {
     /// What tells which pictures each picture needs, where the codec's headers do.
     pub fn references(self, parameters: &Parameters) -> Option<References> {
         let Self::H264 { length } = self else { return None };
-        References::new(extra(parameters), length)
+        References::new(extradata(parameters), length)
     }
 
     /// Whether packets come in the order in which they are shown.
@@ -120,33 +121,10 @@ impl Coding {
     }
 }
 
-/// What a decoder has to know before the first packet.
-pub(super) fn extra(parameters: &Parameters) -> &[u8] {
-    // SAFETY: the data have the size that stands beside them, and live as long as the parameters.
-    unsafe {
-        let raw = &*parameters.as_ptr();
-        let size = usize::try_from(raw.extradata_size).unwrap_or(0);
-        if raw.extradata.is_null() { &[] } else { std::slice::from_raw_parts(raw.extradata, size) }
-    }
-}
-
-/// The NAL units of a packet.
-pub(super) fn units(packet: &[u8], length: usize) -> impl Iterator<Item = &[u8]> {
-    let mut rest = packet;
-    std::iter::from_fn(move || {
-        let (size, after) = rest.split_at_checked(length)?;
-        let size = size.iter().fold(0_usize, |size, byte| size << 8 | usize::from(*byte));
-        // What is cut off is looked at as far as it goes.
-        let (unit, after) = after.split_at(size.min(after.len()));
-        rest = after;
-        Some(unit)
-    })
-}
-
 /// ITU-T H.264, 7.3.1 and table 7-1.
 fn h264(packet: &[u8], length: usize) -> Look {
     let (mut slices, mut referenced, mut idr, mut other) = (0, false, false, false);
-    for unit in units(packet, length) {
+    for unit in nal_units(packet, length) {
         let Some(&head) = unit.first() else { continue };
         match head & 0x1F {
             kind @ (1 | 5) => {
@@ -167,7 +145,7 @@ fn h264(packet: &[u8], length: usize) -> Look {
 /// ITU-T H.265, 7.3.1.2 and table 7-1.
 fn hevc(packet: &[u8], length: usize, top_layer: Option<u8>) -> Look {
     let (mut slices, mut droppable, mut start, mut skipped) = (0, true, Start::No, false);
-    for unit in units(packet, length) {
+    for unit in nal_units(packet, length) {
         let &[head, tail, ..] = unit else { continue };
         let (kind, layer, time) = (head >> 1 & 0x3F, (head & 1) << 5 | tail >> 3, (tail & 7).wrapping_sub(1));
         if layer > 0 {

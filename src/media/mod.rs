@@ -12,6 +12,7 @@ mod clip;
 mod clock;
 mod container;
 mod decode;
+mod error;
 mod frames;
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -19,6 +20,7 @@ mod geometry;
 mod hardware;
 mod look;
 mod mix;
+mod nal;
 mod needed;
 mod opened;
 mod picture;
@@ -34,11 +36,12 @@ use std::path::PathBuf;
 pub use audio::{SOUND_RATE, Sound, SoundError};
 pub use clip::{Boomerang, CLIP_FPS, ClipFailure, ClipFormat, missing_encoders};
 pub use container::prepare;
-pub use frames::{End, Every, Frames, FramesError, Sample, count_pictures, is_in_spread};
+pub use error::{FramesError, ProbeError};
+pub use frames::{End, Every, Frames, Sample, count_pictures, is_in_spread};
 pub use geometry::Placement;
 pub use hardware::{NoHwaccel, hwaccel};
 pub use opened::{Opened, probe};
-pub use probe::{HEAD, Probe, ProbeError, sniff};
+pub use probe::{HEAD, Probe, sniff};
 
 /// Where the decoder reads a video from.
 #[derive(Clone, PartialEq, Eq)]

@@ -7,68 +7,11 @@ use ffmpeg_next::format::context::Input;
 
 use super::geometry::{Orientation, PixelAspect, square};
 use super::picture::Shown;
-use super::{container, streams};
+use super::{ProbeError, container, streams};
 use crate::config::Video;
-use crate::fault::{Fault, Part};
 
 /// A rate above this is no rate of frames: where a file tells none, FFmpeg may give that of the time stamps' unit, such as 1000.
 const MAX_FPS: f64 = 500.0;
-
-/// Why a file is not taken as a video.
-#[derive(Debug, thiserror::Error)]
-pub enum ProbeError {
-    /// No container that visage knows, or one without a picture track or a frame.
-    #[error("not a video")]
-    NotAVideo,
-    #[error("the video lasts {duration_s:.0} s; the limit is {limit_s} s")]
-    TooLong { duration_s: f64, limit_s: u64 },
-    #[error("the picture has {width} x {height} pixels; the limit is {limit} pixels")]
-    TooLarge { width: u32, height: u32, limit: u64 },
-    /// FFmpeg has no decoder for the pictures.
-    #[error("there is no decoder for {codec}")]
-    NoDecoder { codec: String },
-    /// There is a decoder, and it made no picture of what the file holds.
-    #[error("no picture of {codec} could be decoded")]
-    Undecodable { codec: String },
-    #[error("the video is encrypted")]
-    Encrypted,
-    /// A single picture, by the name of its format.
-    #[error("a picture ({format}) and no video")]
-    Picture { format: &'static str },
-    /// The source could not be read: the file or the server is at fault, not the video; another try may help.
-    #[error("the source cannot be read: {0}")]
-    Unreadable(String),
-}
-
-impl ProbeError {
-    /// Whose fault it is.
-    pub const fn fault(&self) -> Fault {
-        match self {
-            Self::NotAVideo
-            | Self::TooLong { .. }
-            | Self::TooLarge { .. }
-            | Self::NoDecoder { .. }
-            | Self::Undecodable { .. }
-            | Self::Encrypted
-            | Self::Picture { .. } => Fault::Video,
-            Self::Unreadable(_) => Fault::Ours(Part::Storage),
-        }
-    }
-
-    /// Stable snake_case code for clients.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::NotAVideo => "not_a_video",
-            Self::TooLong { .. } => "video_too_long",
-            Self::TooLarge { .. } => "picture_too_large",
-            Self::NoDecoder { .. } => "codec_unknown",
-            Self::Undecodable { .. } => "undecodable",
-            Self::Encrypted => "encrypted",
-            Self::Picture { .. } => "still_picture",
-            Self::Unreadable(_) => "source_unreadable",
-        }
-    }
-}
 
 /// What the container says.
 #[derive(Debug, Clone, PartialEq)]
@@ -169,7 +112,7 @@ pub fn sniff(head: &[u8]) -> Result<(), ProbeError> {
 pub(super) fn describe(input: &Input, limits: &Video) -> Result<(usize, Probe), ProbeError> {
     let stream = streams::pictures(input).ok_or(ProbeError::NotAVideo)?;
     streams::check(&stream)?;
-    let (width, height) = container::size(&stream);
+    let (width, height) = streams::size(&stream);
     if width == 0 || height == 0 {
         return Err(ProbeError::NotAVideo);
     }

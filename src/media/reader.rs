@@ -7,15 +7,14 @@ use ffmpeg_next::codec::Parameters;
 use ffmpeg_next::codec::packet::Ref;
 use ffmpeg_next::{Packet, Rational, ffi};
 
-use super::ProbeError;
 use super::clock::{Joiner, StreamClock};
 use super::decode::{Decoded, Job, Numbering};
-use super::frames::FramesError;
 use super::look::{Coding, Look, Start};
 use super::opened::Packets;
 use super::plan::{Part, Planned, Planner, Selection, Unit};
 use super::probe::check_duration;
 use super::references::References;
+use super::{FramesError, ProbeError};
 use crate::analysis::Sampling;
 use crate::config::Video;
 

@@ -14,7 +14,7 @@ use h264_reader::nal::slice::{
 use h264_reader::nal::sps::{FrameMbsFlags, PicOrderCntType, SeqParameterSet};
 use h264_reader::nal::{Nal as _, RefNal};
 
-use super::look::units;
+use super::nal::nal_units;
 
 /// What a picture needs of those before it, by places in the order of decoding.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -111,7 +111,7 @@ impl References {
     fn read(&mut self, place: u64, packet: &[u8], held: &mut Option<Vec<Held>>) -> Option<Needs> {
         let mut picture = None;
         let mut needs = Needs { is_by_number: true, ..Needs::default() };
-        for unit in units(packet, self.length) {
+        for unit in nal_units(packet, self.length) {
             let Some(head) = unit.first() else { continue };
             let nal = RefNal::new(unit, &[], true);
             match head & 0x1F {

@@ -10,7 +10,7 @@ use ffmpeg_next::{Packet, Stream, ffi, media};
 use h264_reader::avcc::AvcDecoderConfigurationRecord;
 
 use super::ProbeError;
-use super::look::extra;
+use super::nal::extradata;
 
 /// Tracks that begin further apart than this do not belong to one clock, in seconds.
 const APART_S: f64 = 7200.0;
@@ -39,7 +39,7 @@ pub(super) fn pictures(input: &Input) -> Option<Stream<'_>> {
         let disposition = stream.disposition();
         let is_impaired = disposition.intersects(Disposition::HEARING_IMPAIRED | Disposition::VISUAL_IMPAIRED);
         let is_default = disposition.contains(Disposition::DEFAULT);
-        let (width, height) = super::container::size(stream);
+        let (width, height) = size(stream);
         // SAFETY: the parameters live as long as the stream's container.
         let bit_rate = unsafe { (*stream.parameters().as_ptr()).bit_rate };
         (
@@ -51,6 +51,14 @@ pub(super) fn pictures(input: &Input) -> Option<Stream<'_>> {
             std::cmp::Reverse(stream.index()),
         )
     })
+}
+
+/// Width and height of a stream's pictures as stored; 0 where they are not known or the stream has none.
+pub(super) fn size(stream: &Stream<'_>) -> (u32, u32) {
+    let parameters = stream.parameters();
+    // SAFETY: the parameters live as long as the stream's container, which `stream` borrows.
+    let (width, height) = unsafe { ((*parameters.as_ptr()).width, (*parameters.as_ptr()).height) };
+    (width.try_into().unwrap_or(0), height.try_into().unwrap_or(0))
 }
 
 /// Whether a stream has more than one frame, as far as the container tells.
@@ -129,7 +137,7 @@ pub(super) fn coded_fps(stream: &Stream<'_>) -> Option<f64> {
     if parameters.id() != Id::H264 {
         return None;
     }
-    let context = AvcDecoderConfigurationRecord::try_from(extra(&parameters)).ok()?.create_context().ok()?;
+    let context = AvcDecoderConfigurationRecord::try_from(extradata(&parameters)).ok()?.create_context().ok()?;
     let timing = context.sps().next()?.vui_parameters.as_ref()?.timing_info.as_ref()?;
     let fps = f64::from(timing.time_scale) / (2.0 * f64::from(timing.num_units_in_tick));
     (1.0..=240.0).contains(&fps).then_some(fps)

@@ -1,0 +1,26 @@
+//! NAL units of H.264 and HEVC packets, and the decoder configuration that precedes them.
+
+use ffmpeg_next::codec::Parameters;
+
+/// The decoder configuration of a stream, such as the `avcC` or `hvcC` record.
+pub(super) fn extradata(parameters: &Parameters) -> &[u8] {
+    // SAFETY: `extradata` has `extradata_size` bytes, and lives as long as the parameters.
+    unsafe {
+        let raw = &*parameters.as_ptr();
+        let size = usize::try_from(raw.extradata_size).unwrap_or(0);
+        if raw.extradata.is_null() { &[] } else { std::slice::from_raw_parts(raw.extradata, size) }
+    }
+}
+
+/// The NAL units of a packet, each preceded by its size in `length_size` bytes. A truncated last unit is returned as far
+/// as it goes.
+pub(super) fn nal_units(packet: &[u8], length_size: usize) -> impl Iterator<Item = &[u8]> {
+    let mut rest = packet;
+    std::iter::from_fn(move || {
+        let (size, after) = rest.split_at_checked(length_size)?;
+        let size = size.iter().fold(0_usize, |size, byte| size << 8 | usize::from(*byte));
+        let (unit, after) = after.split_at(size.min(after.len()));
+        rest = after;
+        Some(unit)
+    })
+}
