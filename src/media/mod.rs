@@ -12,24 +12,28 @@ mod clip;
 mod clock;
 mod container;
 mod decode;
+mod dependencies;
 mod error;
+mod fast_sampling;
 mod frames;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod geometry;
+mod gop;
 mod hardware;
-mod look;
 mod mix;
 mod nal;
-mod needed;
 mod opened;
+mod packet_info;
 mod picture;
 mod plan;
 mod probe;
 mod reader;
 mod references;
+mod selection;
 mod streams;
-mod tail;
+mod threads;
+mod truncation;
 
 use std::path::PathBuf;
 
@@ -37,11 +41,12 @@ pub use audio::{SOUND_RATE, Sound, SoundError};
 pub use clip::{Boomerang, CLIP_FPS, ClipFailure, ClipFormat, missing_encoders};
 pub use container::prepare;
 pub use error::{FramesError, ProbeError};
-pub use frames::{End, Every, Frames, Sample, count_pictures, is_in_spread};
+pub use frames::{End, Every, Frames, Sample, count_pictures};
 pub use geometry::Placement;
 pub use hardware::{NoHwaccel, hwaccel};
 pub use opened::{Opened, probe};
 pub use probe::{HEAD, Probe, sniff};
+pub use selection::is_in_spread;
 
 /// Where the decoder reads a video from.
 #[derive(Clone, PartialEq, Eq)]
