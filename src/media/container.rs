@@ -1,4 +1,4 @@
-//! The one place where a container is opened.
+//! Opens containers with FFmpeg. Restricts formats, protocols, waits and frame sizes.
 
 use std::ffi::{CStr, CString};
 use std::sync::Once;
@@ -12,27 +12,27 @@ use ffmpeg_next::{Dictionary, ffi, media};
 use super::{ProbeError, Source, streams};
 use crate::config::Video;
 
-/// Demuxers that may be tried, by FFmpeg's names.
+/// The allowed demuxers, by FFmpeg's names.
 const FORMATS: &str = "mov,mp4,matroska,webm,avi,mpegts,mpeg,flv,gif,webp_anim";
-/// The one for animated WebP, which FFmpeg 5 to 8 do not have.
+/// The demuxer for animated WebP. FFmpeg 5 to 8 do not have it.
 const ANIMATED_WEBP: &CStr = c"webp_anim";
 const FILE_PROTOCOLS: &str = "file";
 const URL_PROTOCOLS: &str = "http,https,tcp,tls";
-/// So many packets tell a poster from pictures that move, where the header does not.
-const PACKETS_COUNTED: usize = 1000;
-/// A server that sends nothing for this long is given up.
-const STALL: Duration = Duration::from_secs(20);
-/// A quick look into a file may take this long altogether, however the server trickles.
+/// The maximum number of packets that are read to tell a poster from a video, if the header has no number of frames.
+const MAX_PACKETS_COUNTED: usize = 1000;
+/// A connection without data for this long is closed.
+const STALL_TIMEOUT: Duration = Duration::from_secs(20);
+/// The time limit for opening a file, and for each later read, even if the server sends data slowly.
 pub(super) const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Sets up FFmpeg, once a process; every opening calls it.
+/// Sets up FFmpeg. Further calls do nothing.
 pub fn prepare() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         ffmpeg::format::network::init();
-        // Without this, its errors have no words.
+        // Without this, FFmpeg's errors have no text.
         ffmpeg::util::error::register_all();
-        // What FFmpeg says of broken files helps nobody who runs a service, and could name an address.
+        // FFmpeg's messages about damaged files do not help operators, and may contain a URL.
         ffmpeg::util::log::set_level(ffmpeg::util::log::Level::Quiet);
     });
 }
@@ -43,17 +43,17 @@ pub(super) fn reads_animated_webp() -> bool {
     !unsafe { ffi::av_find_input_format(ANIMATED_WEBP.as_ptr()) }.is_null()
 }
 
-/// Options of every opening: how long to wait, and that servers must be who they say.
-fn reading() -> Vec<(&'static str, String)> {
+/// The options of FFmpeg's protocols: timeouts, and verification of TLS certificates.
+fn protocol_options() -> Vec<(&'static str, String)> {
     vec![
-        ("rw_timeout", STALL.as_micros().to_string()),
+        ("rw_timeout", STALL_TIMEOUT.as_micros().to_string()),
         ("reconnect", "1".to_owned()),
         ("reconnect_delay_max", "2".to_owned()),
         ("tls_verify", "1".to_owned()),
     ]
 }
 
-/// The source as FFmpeg names it. A path gets its protocol in front, so that no file name is taken for an address.
+/// The URL of the source. A path gets the prefix `file:`, so that FFmpeg does not parse a file name as another URL.
 fn location(source: &Source) -> Result<String, ProbeError> {
     let location = match source {
         Source::File(path) => {
@@ -69,23 +69,23 @@ fn location(source: &Source) -> Result<String, ProbeError> {
     Ok(location)
 }
 
-/// Opens a container and reads what it says of its streams. No picture larger than the limit is ever allocated: the
-/// header is checked first, and the decoders that FFmpeg starts to look into streams are held to it. `stop` is asked
-/// during every wait for the source, for as long as the container is open.
+/// Opens a container and reads the properties of its streams. No frame larger than the limit is allocated: the header is
+/// checked first, and the limit applies to the decoders that FFmpeg uses to analyze streams. `stop` is called during every
+/// wait for the source, as long as the container is open.
 pub(super) fn open(
     source: &Source,
     limits: &Video,
     stop: impl Fn() -> bool + Clone + Send + 'static,
 ) -> Result<Input, ProbeError> {
     let mut input = open_once(source, limits, stop.clone())?;
-    let is_unsure = |stream: &ffmpeg::Stream<'_>| {
+    let lacks_frame_count = |stream: &ffmpeg::Stream<'_>| {
         stream.parameters().medium() == media::Type::Video && streams::is_timed(stream) && stream.frames() == 0
     };
-    if input.streams().filter(is_unsure).count() < 2 {
+    if input.streams().filter(lacks_frame_count).count() < 2 {
         return Ok(input);
     }
-    // One of them may be a poster.
-    let stills = stills(&mut input);
+    // One of several video streams may be a poster.
+    let stills = still_streams(&mut input);
     let mut input = open_once(source, limits, stop)?;
     // SAFETY: the container is open, and has these streams: it is the same file.
     unsafe {
@@ -97,11 +97,11 @@ pub(super) fn open(
     Ok(input)
 }
 
-/// Streams of pictures that have one picture among the first packets, where another has more.
-fn stills(input: &mut Input) -> Vec<usize> {
-    let of_pictures = |stream: ffmpeg::Stream<'_>| stream.parameters().medium() == media::Type::Video;
-    let mut counts: Vec<Option<u32>> = input.streams().map(|stream| of_pictures(stream).then_some(0)).collect();
-    for _ in 0..PACKETS_COUNTED {
+/// Video streams with at most one frame among the first packets, if another video stream has more.
+fn still_streams(input: &mut Input) -> Vec<usize> {
+    let is_video = |stream: ffmpeg::Stream<'_>| stream.parameters().medium() == media::Type::Video;
+    let mut counts: Vec<Option<u32>> = input.streams().map(|stream| is_video(stream).then_some(0)).collect();
+    for _ in 0..MAX_PACKETS_COUNTED {
         let mut packet = ffmpeg::Packet::empty();
         match packet.read(input) {
             Ok(()) => {}
@@ -129,7 +129,7 @@ fn open_once(source: &Source, limits: &Video, stop: impl Fn() -> bool + Send + '
         Source::File(_) => FILE_PROTOCOLS,
         Source::Url(_) => URL_PROTOCOLS,
     };
-    let mut options: Dictionary = reading().into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    let mut options: Dictionary = protocol_options().into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
     options.set("format_whitelist", FORMATS);
     options.set("protocol_whitelist", protocols);
 
@@ -147,7 +147,7 @@ fn open_once(source: &Source, limits: &Video, stop: impl Fn() -> bool + Send + '
         let code = ffi::avformat_open_input(&raw mut context, location.as_ptr(), std::ptr::null(), &raw mut raw);
         drop(Dictionary::own(raw));
         if code < 0 {
-            return Err(refusal(code.into()));
+            return Err(to_probe_error(code.into()));
         }
         Input::wrap_with_interrupt(context, interrupt.guard)
     };
@@ -156,13 +156,13 @@ fn open_once(source: &Source, limits: &Video, stop: impl Fn() -> bool + Send + '
         let (width, height) = streams::size(&stream);
         check_pixels(width, height, limits)?;
     }
-    let max_pixels = decoder_limit(limits).to_string();
+    let max_pixels = max_decoder_pixels(limits).to_string();
     let mut raw: Vec<*mut ffi::AVDictionary> = input
         .streams()
         .map(|_| {
-            let held: Dictionary = [("max_pixels", max_pixels.as_str())].into_iter().collect();
+            let options: Dictionary = [("max_pixels", max_pixels.as_str())].into_iter().collect();
             // SAFETY: ownership goes to the vector, whose dictionaries are taken back below.
-            unsafe { held.disown() }
+            unsafe { options.disown() }
         })
         .collect();
     // SAFETY: the context is open, and the array has one dictionary for each of its streams.
@@ -171,16 +171,16 @@ fn open_once(source: &Source, limits: &Video, stop: impl Fn() -> bool + Send + '
         // SAFETY: each came from `disown` above, as FFmpeg left it.
         drop(unsafe { Dictionary::own(dictionary) });
     }
-    if code < 0 { Err(refusal(code.into())) } else { Ok(input) }
+    if code < 0 { Err(to_probe_error(code.into())) } else { Ok(input) }
 }
 
-/// What a decoder is held to: the limit and the blocks that it rounds a picture's sides up to.
-pub(super) fn decoder_limit(limits: &Video) -> i64 {
+/// The pixel limit for decoders. It has a margin, as decoders round the sides of a frame up to whole blocks.
+pub(super) fn max_decoder_pixels(limits: &Video) -> i64 {
     let pixels = limits.max_pixels.saturating_add(limits.max_pixels / 8).saturating_add(1 << 16);
     i64::try_from(pixels.min(i32::MAX as u64)).unwrap_or(i64::MAX)
 }
 
-/// Refuses a picture with more pixels than the limit.
+/// Returns an error if a frame has more pixels than the limit.
 pub(super) fn check_pixels(width: u32, height: u32, limits: &Video) -> Result<(), ProbeError> {
     if u64::from(width) * u64::from(height) > limits.max_pixels {
         return Err(ProbeError::TooLarge { width, height, limit: limits.max_pixels });
@@ -188,7 +188,7 @@ pub(super) fn check_pixels(width: u32, height: u32, limits: &Video) -> Result<()
     Ok(())
 }
 
-/// Whether an error of FFmpeg is the source's fault (the disk, the network, the server) and not the video's.
+/// Whether an error of FFmpeg is caused by the source (the disk, the network, the server) and not by the video.
 pub(super) fn is_source_failure(error: ffmpeg::Error) -> bool {
     use ffmpeg::Error as E;
     use ffmpeg::util::error as errno;
@@ -222,10 +222,9 @@ pub(super) fn is_source_failure(error: ffmpeg::Error) -> bool {
     }
 }
 
-/// The error that the source gave while the demuxer read from it. Some demuxers report a source that breaks off as the
-/// end of the file.
+/// The error of the source, if a read from it failed. Some demuxers report such a failure as the end of the file.
 pub(super) fn source_failure(input: &Input) -> Option<ffmpeg::Error> {
-    // SAFETY: the container is open; a demuxer without a source of its own leaves the pointer null.
+    // SAFETY: the container is open. The pointer is null if the demuxer does not use it.
     let code = unsafe {
         let source = (*input.as_ptr()).pb;
         if source.is_null() { 0 } else { (*source).error }
@@ -233,13 +232,13 @@ pub(super) fn source_failure(input: &Input) -> Option<ffmpeg::Error> {
     (code < 0).then(|| ffmpeg::Error::from(code)).filter(|error| is_source_failure(*error))
 }
 
-/// Refuses to take a source that broke off for one that ended.
+/// Returns an error if the file ended because a read from the source failed.
 pub(super) fn check_source(input: &Input) -> Result<(), ProbeError> {
-    source_failure(input).map_or(Ok(()), |error| Err(refusal(error)))
+    source_failure(input).map_or(Ok(()), |error| Err(to_probe_error(error)))
 }
 
-/// An error of FFmpeg in our words.
-pub(super) fn refusal(error: ffmpeg::Error) -> ProbeError {
+/// Converts an error of FFmpeg.
+pub(super) fn to_probe_error(error: ffmpeg::Error) -> ProbeError {
     if !is_source_failure(error) {
         return ProbeError::NotAVideo;
     }

@@ -168,7 +168,7 @@ fn open(config: &DecoderConfig, threads: usize) -> Result<decoder::Video, ffmpeg
     }
     // SAFETY: the context is ours and not open yet. FFmpeg refuses larger frames before it allocates memory for them.
     unsafe {
-        (*context.as_mut_ptr()).max_pixels = container::decoder_limit(&config.limits);
+        (*context.as_mut_ptr()).max_pixels = container::max_decoder_pixels(&config.limits);
     }
     let mut decoder = context.decoder();
     decoder.set_packet_time_base(config.time_base);
@@ -261,7 +261,7 @@ impl GopRun<'_> {
         // An encrypted packet is skipped. An empty packet is skipped too, as the decoder takes it for the end of the
         // stream.
         // SAFETY: the packet is ours.
-        if unsafe { (*packet.as_mut_ptr()).size } > 0 && !streams::is_locked(&packet) {
+        if unsafe { (*packet.as_mut_ptr()).size } > 0 && !streams::is_encrypted_packet(&packet) {
             let sent = self.decoder.send_packet(&packet);
             self.check(sent)?;
         }

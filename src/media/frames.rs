@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use opencv::core::Mat;
 
-use super::clock::{StreamClock, Told};
+use super::clock::{ContainerTiming, StreamClock};
 use super::decode::{Damage, Decoded};
 use super::geometry::Placement;
 use super::hardware::Device;
-use super::opened::{empty, undecodable};
+use super::opened::{no_video, undecodable};
 use super::picture::Converter;
 use super::reader::{ReadSummary, Reader, ReaderEvent};
 use super::selection::Selection;
@@ -117,12 +117,12 @@ impl Frames {
 
     fn select(video: Opened, selection: Selection, sampling: Sampling) -> Result<Self, FramesError> {
         let (source, limits, probe, packets) = video.into_parts();
-        let Probe { fps, coded_fps, duration_s, zero_s, first_s, .. } = probe;
-        let clock = StreamClock::new(Told { fps, coded_fps, duration_s, zero_s, first_s });
+        let Probe { fps, coded_fps, duration_s, start_s, first_frame_s, .. } = probe;
+        let clock = StreamClock::new(ContainerTiming { fps, coded_fps, duration_s, start_s, first_frame_s });
         // A decoded frame has 12 bits a pixel in the most common format.
         let frame_size = u64::from(probe.width) * u64::from(probe.height) * 3 / 2;
         let (threads, device) = Threads::start(packets, (selection, sampling), clock, &limits, frame_size)?;
-        let converter = Converter::new(probe.shown, limits.max_pixels);
+        let converter = Converter::new(probe.display, limits.max_pixels);
         Ok(Self {
             source,
             limits,
@@ -199,7 +199,7 @@ impl Frames {
                     self.finish(read);
                     // The first frame is always selected, so a video without samples has no decodable frame.
                     return match (self.samples, self.read.packets) {
-                        (0, 0) => Err(empty(&self.source).into()),
+                        (0, 0) => Err(no_video(&self.source).into()),
                         (0, _) => Err(undecodable(&self.source, self.probe.codec.clone()).into()),
                         _ => Ok(None),
                     };
@@ -273,14 +273,15 @@ impl Frames {
             (false, true) => header_s,
             (false, false) => longest_s,
         };
-        if !is_truncated && probe.told_s > 0.0 && (probe.told_s - duration_s).abs() > EARLY_END_S {
+        if !is_truncated && probe.header_duration_s > 0.0 && (probe.header_duration_s - duration_s).abs() > EARLY_END_S
+        {
             warnings.push(format!(
                 "The file says that it lasts {:.1} s, but its pictures and sound last {duration_s:.1} s. The figures cover \
                  what is there.",
-                probe.told_s
+                probe.header_duration_s
             ));
         }
-        if let Some(at_s) = read.joints.first() {
+        if let Some(at_s) = read.discontinuities.first() {
             warnings.push(format!(
                 "The time stamps of the file begin anew, first after {at_s:.1} s, as in recordings that were joined. What \
                  follows is taken to go on from there."

@@ -1,7 +1,7 @@
 //! Entry points for coverage-guided fuzzing (`fuzz/`) of parsers that are private to [`super`].
 
-use super::clock::{StreamClock, Told};
-use super::geometry::{Orientation, PixelAspect, square};
+use super::clock::{ContainerTiming, StreamClock};
+use super::geometry::{Orientation, PixelAspect, square_pixel_size};
 use super::gop::{GopPart, ParsedPacket};
 use super::packet_info::PacketParser;
 use super::plan::Planner;
@@ -66,7 +66,7 @@ pub fn plan(input: &[u8]) {
         PacketParser::H264 { length_size } => References::new(input.block(), length_size),
         _ => None,
     };
-    let clock = StreamClock::new(Told { fps: 25.0, ..Told::default() });
+    let clock = StreamClock::new(ContainerTiming { fps: 25.0, ..ContainerTiming::default() });
     let mut planner = Planner::new(selection, sampling, 0.04, clock);
     let (mut decode_index, mut pts, mut last, mut sampled) = (0_u64, 0_i64, None, Vec::new());
     let mut take = |part: GopPart<u64>| {
@@ -123,7 +123,7 @@ pub fn headers(input: &[u8]) {
     let (container, own) = (ratio(), ratio());
     let size = (u32::from_be_bytes(input.word()) % 20_000 + 1, u32::from_be_bytes(input.word()) % 20_000 + 1);
     let most = u64::from(size.0) * u64::from(size.1) + u64::from(u16::from_be_bytes([input.byte(), input.byte()]));
-    let (width, height) = orientation.size(square(size, PixelAspect::new(container).of(own), most));
+    let (width, height) = orientation.size(square_pixel_size(size, PixelAspect::new(container).of(own), most));
     assert!(
         width > 0 && height > 0 && u64::from(width) * u64::from(height) <= most + u64::from(width.max(height)),
         "{width} x {height}"

@@ -13,6 +13,7 @@ mod clock;
 mod container;
 mod decode;
 mod dependencies;
+mod discontinuity;
 mod error;
 mod fast_sampling;
 mod frames;

@@ -212,7 +212,7 @@ impl<P> Planner<P> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::clock::Told;
+    use super::super::clock::ContainerTiming;
     use super::super::packet_info::PacketInfo;
     use super::super::references::{Dependencies, PictureNumbers, RefPicMarking};
     use super::*;
@@ -247,7 +247,7 @@ mod tests {
     }
 
     fn plan(every_nth: u64, sampling: Sampling, packets: Vec<ParsedPacket<u64>>) -> Vec<GopPart<u64>> {
-        let clock = StreamClock::new(Told { fps: 25.0, ..Told::default() });
+        let clock = StreamClock::new(ContainerTiming { fps: 25.0, ..ContainerTiming::default() });
         let mut planner = Planner::new(Selection::EveryNth(every_nth), sampling, 0.04, clock);
         let mut parts: Vec<_> = packets.into_iter().filter_map(|packet| planner.push(packet)).collect();
         parts.extend(planner.finish());

@@ -7,8 +7,9 @@ use ffmpeg_next::codec::Parameters;
 use ffmpeg_next::codec::packet::Ref;
 use ffmpeg_next::{Packet, Rational, ffi};
 
-use super::clock::{Joiner, StreamClock};
+use super::clock::StreamClock;
 use super::decode::{DecodeJob, Decoded, Numbering};
+use super::discontinuity::DiscontinuityCorrector;
 use super::gop::{GopPart, ParsedPacket, PlannedPacket};
 use super::opened::Packets;
 use super::packet_info::{PacketParser, RandomAccess};
@@ -40,8 +41,8 @@ pub(super) struct ReadSummary {
     pub numbered: Option<(u64, StreamClock)>,
     /// The end of the longest track in seconds, if the packets of all tracks were read.
     pub tracks_end_s: Option<f64>,
-    /// The times at which time stamps start over, in seconds.
-    pub joints: Vec<f64>,
+    /// The times of discontinuities in the time stamps, in seconds.
+    pub discontinuities: Vec<f64>,
 }
 
 /// Reads the video stream of an open file.
@@ -180,18 +181,18 @@ impl Reader {
 
     /// The totals that are known for every codec.
     fn summary(&self) -> ReadSummary {
-        let joiner = self.packets.joiner();
+        let corrector = self.packets.corrector();
         ReadSummary {
             packets: self.packets_read,
             numbered: None,
-            tracks_end_s: joiner.map(Joiner::end_s),
-            joints: joiner.map(|joiner| joiner.joints().to_vec()).unwrap_or_default(),
+            tracks_end_s: corrector.map(DiscontinuityCorrector::end_s),
+            discontinuities: corrector.map(|corrector| corrector.discontinuities().to_vec()).unwrap_or_default(),
         }
     }
 
     /// Returns the next packet of the video stream, or `None` at the end.
     fn next(&mut self) -> Result<Option<Packet>, Stopped> {
-        let is_cancelled = |packets: &Packets| packets.given_up().load(Ordering::Relaxed);
+        let is_cancelled = |packets: &Packets| packets.cancelled().load(Ordering::Relaxed);
         if is_cancelled(&self.packets) {
             return Err(Stopped::ReceiverGone);
         }

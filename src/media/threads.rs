@@ -42,7 +42,7 @@ impl Threads {
         limits: &Video,
         frame_size: u64,
     ) -> Result<(Self, Option<&'static Device>), FramesError> {
-        let cancelled = packets.given_up().clone();
+        let cancelled = packets.cancelled().clone();
         let reader = Reader::new(packets)?;
         let (parameters, time_base) = (reader.parameters(), reader.time_base());
         let device =

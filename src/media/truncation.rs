@@ -8,8 +8,8 @@ use ffmpeg_next::codec::packet::Ref;
 use ffmpeg_next::format::context::Input;
 use ffmpeg_next::{Packet, ffi};
 
-use super::clock::Joiner;
 use super::container::{self, DEADLINE};
+use super::discontinuity::DiscontinuityCorrector;
 use super::{FramesError, Probe, ProbeError, Source, streams};
 use crate::config::Video;
 
@@ -58,11 +58,11 @@ pub(super) fn find_cause(
     let (is_stopped, waiting_since) = (stop.clone(), last_packet_at.clone());
     let is_interrupted = move || is_stopped() || lock(&waiting_since).elapsed() > DEADLINE;
     let mut input = container::open(source, limits, is_interrupted)?;
-    let header_frames = streams::pictures(&input).and_then(|stream| u64::try_from(stream.frames()).ok()).unwrap_or(0);
+    let header_frames = streams::video(&input).and_then(|stream| u64::try_from(stream.frames()).ok()).unwrap_or(0);
     let totals = match read_all(&mut input, probe.duration_s, &last_packet_at) {
         Ok(totals) => totals,
         Err(_) if stop() => return Err(FramesError::Cancelled),
-        Err(error) => return Err(container::refusal(error).into()),
+        Err(error) => return Err(container::to_probe_error(error).into()),
     };
     let ends_early = totals.end_s + TOLERANCE_S < probe.duration_s;
     let cause = match source {
@@ -154,12 +154,12 @@ struct Totals {
 }
 
 fn read_all(input: &mut Input, duration_s: f64, last_packet_at: &Mutex<Instant>) -> Result<Totals, ffmpeg::Error> {
-    let video_stream = streams::pictures(input).map(|stream| stream.index());
-    let zero_s = streams::zero_s(input);
+    let video_stream = streams::video(input).map(|stream| stream.index());
+    let start_s = streams::start_s(input);
     let time_base =
         |stream: &ffmpeg::Stream<'_>| if streams::is_timed(stream) { f64::from(stream.time_base()) } else { 0.0 };
     let time_bases: Vec<f64> = input.streams().map(|stream| time_base(&stream)).collect();
-    let mut joiner = Joiner::new(input, duration_s);
+    let mut corrector = DiscontinuityCorrector::new(input, duration_s);
     let mut totals = Totals::default();
     loop {
         let mut packet = match next(input) {
@@ -170,8 +170,8 @@ fn read_all(input: &mut Input, duration_s: f64, last_packet_at: &Mutex<Instant>)
             Err(_) => return container::source_failure(input).map_or(Ok(totals), Err),
         };
         *lock(last_packet_at) = Instant::now();
-        if let Some(joiner) = &mut joiner {
-            joiner.pass(&mut packet);
+        if let Some(corrector) = &mut corrector {
+            corrector.correct(&mut packet);
         }
         if Some(packet.stream()) == video_stream {
             totals.video_packets += 1;
@@ -182,7 +182,7 @@ fn read_all(input: &mut Input, duration_s: f64, last_packet_at: &Mutex<Instant>)
         let duration = Some(packet.duration()).filter(|ticks| (0..i64::from(i32::MAX)).contains(ticks)).unwrap_or(0);
         if let (Some(stamp), false) = (packet.pts().or(packet.dts()), packet.is_corrupt()) {
             #[expect(clippy::cast_precision_loss, reason = "seconds need no 53 bits")]
-            let end_s = stamp.saturating_add(duration) as f64 * time_base - zero_s;
+            let end_s = stamp.saturating_add(duration) as f64 * time_base - start_s;
             if time_base > 0.0 {
                 totals.end_s = totals.end_s.max(end_s);
             }
