@@ -22,9 +22,11 @@ use crate::fault::Fault;
 pub const SOUND_RATE: u32 = 16_000;
 /// The maximum number of samples in a block.
 const BLOCK: usize = 16_384;
-/// A gap in the time stamps is filled with silence if it is longer than this, in seconds. A shorter one is a rounding error.
+/// A gap in the time stamps is filled with silence if it is longer than this, in seconds. A shorter one is a rounding
+/// error.
 const GAP_S: f64 = 0.04;
-/// The maximum duration of sound before the start of the video, in seconds. If there is more, the time stamps are wrong.
+/// The maximum duration of sound before the start of the video, in seconds. If there is more, the time stamps are
+/// wrong.
 const MAX_EARLY_S: f64 = 10.0;
 /// A track is silent if all its samples are below this amplitude. It is -80 dB, the noise that a lossy codec may add.
 const SILENCE_THRESHOLD: f32 = 1e-4;
@@ -55,9 +57,9 @@ impl SoundError {
     }
 }
 
-/// Reads the samples of a sound stream: mono, 16 kHz, from -1 to 1. Gaps in the time stamps, and the time before the first
-/// sample, are filled with silence, so the index of a sample gives its time. The samples end at the limit on the duration of
-/// a video. One block is in memory at a time.
+/// Reads the samples of a sound stream: mono, 16 kHz, from -1 to 1. Gaps in the time stamps, and the time before the
+/// first sample, are filled with silence, so the index of a sample gives its time. The samples end at the limit on the
+/// duration of a video. One block is in memory at a time.
 pub struct Sound {
     input: Input,
     stream: usize,
@@ -95,8 +97,8 @@ pub struct Sound {
 }
 
 impl Sound {
-    /// Opens the sound stream that a player would choose. Returns `None` if the video has no sound. Blocks. `stop` is called
-    /// during every wait for the source, as long as the stream is open.
+    /// Opens the sound stream that a player would choose. Returns `None` if the video has no sound. Blocks. `stop` is
+    /// called during every wait for the source, as long as the stream is open.
     pub fn open(
         source: &Source,
         limits: &Video,
@@ -164,13 +166,14 @@ impl Sound {
         self.peak < SILENCE_THRESHOLD
     }
 
-    /// Streams to try if this one is silent from start to end, the best first. Commentaries and streams for the hearing or
-    /// visually impaired are excluded.
+    /// Streams to try if this one is silent from start to end, the best first. Commentaries and streams for the hearing
+    /// or visually impaired are excluded.
     pub fn others(&self) -> &[usize] {
         &self.others
     }
 
-    /// Returns the next samples, about one second at most, or `None` at the end. Damaged packets are skipped, as in players.
+    /// Returns the next samples, about one second at most, or `None` at the end. Damaged packets are skipped, as in
+    /// players.
     pub fn next(&mut self, stop: &dyn Fn() -> bool) -> Result<Option<Vec<f32>>, SoundError> {
         loop {
             if stop() {
@@ -293,8 +296,8 @@ impl Sound {
         Ok(())
     }
 
-    /// Finishes the samples of the buffer from `before` on: drops those before the start of the video and after the limit,
-    /// clamps the others, and counts them. NaN and infinity, which a damaged stream may contain, become 0.
+    /// Finishes the samples of the buffer from `before` on: drops those before the start of the video and after the
+    /// limit, clamps the others, and counts them. NaN and infinity, which a damaged stream may contain, become 0.
     fn count(&mut self, before: usize) {
         let early = usize::try_from(self.early).unwrap_or(usize::MAX).min(self.buffer.len() - before);
         self.buffer.drain(before..before + early);
@@ -360,7 +363,8 @@ impl Resampler {
     /// `planes` is null, or points to planes of the input format with `samples` samples each.
     unsafe fn call(&mut self, planes: *mut *mut u8, samples: i32, to: &mut Vec<f32>) -> Result<(), ffmpeg::Error> {
         let count = self.mixer.channels();
-        // SAFETY: the context is initialised. It writes at most `capacity` floats a channel, and the vector has that size.
+        // SAFETY: the context is initialised. It writes at most `capacity` floats a channel, and the vector has that
+        // size.
         let written = unsafe {
             let context = self.context.as_mut_ptr();
             let capacity = ffi::swr_get_out_samples(context, samples).max(0);

@@ -131,7 +131,8 @@ impl StreamClock {
         self.container.fps > 0.0 && ratio.is_none_or(|ratio| (0.95..=1.05).contains(&ratio))
     }
 
-    /// Mean frames a second: the rate of the container if it is right, otherwise the measured rate; 0 if both are unknown.
+    /// Mean frames a second: the rate of the container if it is right, otherwise the measured rate; 0 if both are
+    /// unknown.
     pub fn fps(&self) -> f64 {
         let fps = self.container.fps;
         if self.is_container_fps_right() { fps } else { self.mean_duration_s().map_or(fps, |mean| 1.0 / mean) }

@@ -69,9 +69,9 @@ fn location(source: &Source) -> Result<String, ProbeError> {
     Ok(location)
 }
 
-/// Opens a container and reads the properties of its streams. No frame larger than the limit is allocated: the header is
-/// checked first, and the limit applies to the decoders that FFmpeg uses to analyze streams. `stop` is called during every
-/// wait for the source, as long as the container is open.
+/// Opens a container and reads the properties of its streams. No frame larger than the limit is allocated: the header
+/// is checked first, and the limit applies to the decoders that FFmpeg uses to analyze streams. `stop` is called during
+/// every wait for the source, as long as the container is open.
 pub(super) fn open(
     source: &Source,
     limits: &Video,

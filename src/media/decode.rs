@@ -1,7 +1,8 @@
 //! Decodes groups of pictures (GOPs) on threads of their own.
 //!
 //! Two single-threaded decoders that work on different GOPs are 20 % faster than one decoder with two threads, as frame
-//! threads wait for each other at every frame. A GOP that is too long to be held in memory is decoded with several threads.
+//! threads wait for each other at every frame. A GOP that is too long to be held in memory is decoded with several
+//! threads.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::mpsc::{Receiver, SyncSender};
@@ -13,7 +14,7 @@ use ffmpeg_next::{Packet, Rational, ffi, frame, threading};
 
 use super::clock::StreamClock;
 use super::gop::PlannedPacket;
-use super::hardware::{Device, Fetcher, is_on_gpu, is_videos_fault};
+use super::hardware::{FrameDownloader, HwDevice, is_input_error, is_on_gpu};
 use super::probe::check_duration;
 use super::selection::Selection;
 use super::{FramesError, ProbeError, container, streams};
@@ -100,7 +101,7 @@ pub(super) struct DecoderConfig {
     /// The number of threads for a GOP that is decoded alone.
     pub threads: usize,
     /// The GPU to decode on, if any.
-    pub device: Option<&'static Device>,
+    pub device: Option<&'static HwDevice>,
 }
 
 /// The receiver of the frames was dropped, or was told of a failure.
@@ -111,12 +112,12 @@ pub(super) struct GopDecoder {
     config: DecoderConfig,
     single_threaded: Option<decoder::Video>,
     multi_threaded: Option<decoder::Video>,
-    fetcher: Fetcher,
+    downloader: FrameDownloader,
 }
 
 impl GopDecoder {
     pub fn new(config: DecoderConfig) -> Self {
-        Self { config, single_threaded: None, multi_threaded: None, fetcher: Fetcher::default() }
+        Self { config, single_threaded: None, multi_threaded: None, downloader: FrameDownloader::default() }
     }
 
     /// Decodes a GOP to its end, or until the receiver is dropped.
@@ -142,7 +143,7 @@ impl GopDecoder {
             damage: Damage::default(),
             damaged: HashSet::new(),
             held_back: VecDeque::new(),
-            fetcher: &mut self.fetcher,
+            downloader: &mut self.downloader,
         };
         if run.decode(&gop).is_ok() {
             decoder.flush();
@@ -150,8 +151,8 @@ impl GopDecoder {
         }
     }
 
-    /// The error for a decoder that cannot be opened. A lack of memory or a GPU error is a decoder error. Any other cause
-    /// is the header of the video.
+    /// The error for a decoder that cannot be opened. A lack of memory or a GPU error is a decoder error. Any other
+    /// cause is the header of the video.
     fn open_error(&self, error: ffmpeg::Error) -> FramesError {
         if error == ffmpeg::Error::from(ffi::AVERROR(libc::ENOMEM)) || self.config.device.is_some() {
             return FramesError::Decoder(format!("it cannot be opened: {error}"));
@@ -164,7 +165,7 @@ fn open(config: &DecoderConfig, threads: usize) -> Result<decoder::Video, ffmpeg
     let mut context = ffmpeg::codec::Context::from_parameters(config.parameters.clone())?;
     context.set_threading(threading::Config { kind: threading::Type::Frame, count: threads, ..Default::default() });
     if let Some(device) = config.device {
-        device.give(&mut context);
+        device.attach_to(&mut context);
     }
     // SAFETY: the context is ours and not open yet. FFmpeg refuses larger frames before it allocates memory for them.
     unsafe {
@@ -210,7 +211,7 @@ struct GopRun<'a> {
     /// The decode indices of damaged frames.
     damaged: HashSet<u64>,
     held_back: VecDeque<HeldBack>,
-    fetcher: &'a mut Fetcher,
+    downloader: &'a mut FrameDownloader,
 }
 
 impl GopRun<'_> {
@@ -250,7 +251,8 @@ impl GopRun<'_> {
             references,
         } = planned;
         if matches!(self.numbering, Numbering::Planned) {
-            // The index replaces the time stamp, which may be missing or not unique. The decoder copies it to the frame.
+            // The index replaces the time stamp, which may be missing or not unique. The decoder copies it to the
+            // frame.
             packet.set_pts(Some(self.packets_sent));
             packet.set_dts(None);
             let packet = InDecoder { shown, is_sampled, is_before_first_key, decode_index, references };
@@ -271,13 +273,13 @@ impl GopRun<'_> {
     /// Ignores errors from damaged packets, as players do. Any other error of a GPU decoder ends decoding on the GPU.
     fn check(&self, result: Result<(), ffmpeg::Error>) -> Result<(), Stopped> {
         match result {
-            Err(error) if self.config.device.is_some() && !is_videos_fault(error) => Err(self.gpu_failed(error)),
+            Err(error) if self.config.device.is_some() && !is_input_error(error) => Err(self.gpu_failed(error)),
             _ => Ok(()),
         }
     }
 
-    /// Checks that a GPU decoder output every sampled frame before this number. A decoder outputs frames in presentation
-    /// order, so a missing one is lost. A CPU decoder conceals damage where it can.
+    /// Checks that a GPU decoder output every sampled frame before this number. A decoder outputs frames in
+    /// presentation order, so a missing one is lost. A CPU decoder conceals damage where it can.
     fn check_lost(&self, number: u64) -> Result<(), Stopped> {
         let is_lost = |packet: &InDecoder| packet.is_sampled && packet.shown.is_some_and(|(shown, _)| shown < number);
         if self.config.device.is_some() && self.in_decoder.values().any(is_lost) {
@@ -349,7 +351,7 @@ impl GopRun<'_> {
                 continue;
             }
             metrics().decoded(if is_on_gpu(&frame) { "gpu" } else { "cpu" });
-            let frame = match self.fetcher.fetch(frame) {
+            let frame = match self.downloader.download(frame) {
                 Ok(frame) => frame,
                 Err(error) => return Err(self.gpu_failed(error)),
             };
@@ -374,13 +376,13 @@ mod tests {
 
     const FRAMES: usize = 40;
 
-    fn vulkan() -> Option<&'static Device> {
-        Some(Box::leak(Box::new(Device::vulkan())))
+    fn vulkan() -> Option<&'static HwDevice> {
+        Some(Box::leak(Box::new(HwDevice::vulkan())))
     }
 
-    /// Decodes the first packets of a clip, all of them sampled, without the packet `left_out`. Returns the number and the
-    /// luma plane of each frame, and the last message.
-    fn decoded(device: Option<&'static Device>, left_out: Option<usize>) -> (Vec<(u64, Vec<u8>)>, Decoded) {
+    /// Decodes the first packets of a clip, all of them sampled, without the packet `left_out`. Returns the number and
+    /// the luma plane of each frame, and the last message.
+    fn decoded(device: Option<&'static HwDevice>, left_out: Option<usize>) -> (Vec<(u64, Vec<u8>)>, Decoded) {
         let clip = test_files::clip("single_face.mp4");
         let mut input = ffmpeg::format::input(&clip).unwrap();
         let stream = input.streams().best(ffmpeg::media::Type::Video).unwrap();

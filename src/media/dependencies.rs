@@ -71,8 +71,8 @@ fn uses(packets: &[PacketNode<'_>], is_sampled: &[bool], is_forced: &[bool]) -> 
     uses
 }
 
-/// Simulates the decoded picture buffer when only the needed packets are decoded. Returns the indices of packets that have
-/// to be decoded as well:
+/// Simulates the decoded picture buffer when only the needed packets are decoded. Returns the indices of packets that
+/// have to be decoded as well:
 /// - those whose memory management control operations remove frames, if a frame would otherwise find wrong references;
 /// - the skipped reference frames before a frame whose counters could not be derived without them.
 fn missing_references(packets: &[PacketNode<'_>], uses: &[Use]) -> Vec<usize> {
@@ -95,8 +95,8 @@ fn missing_references(packets: &[PacketNode<'_>], uses: &[Use]) -> Vec<usize> {
             let PictureNumbers { poc, max_poc_lsb, frame_num, max_frame_num } = dependencies.numbers;
             let is_ambiguous = max_poc_lsb.is_some_and(|max| 2 * (poc - previous.poc).abs() >= max)
                 || skipped_references >= max_frame_num - 1;
-            // Picture order count types 1 and 2 count the wraps of frame_num (sections 8.2.1.2 and 8.2.1.3). After a gap
-            // in frame_num, FFmpeg counts a wrap only at frame_num 0.
+            // Picture order count types 1 and 2 count the wraps of frame_num (sections 8.2.1.2 and 8.2.1.3). After a
+            // gap in frame_num, FFmpeg counts a wrap only at frame_num 0.
             let misses_wrap = max_poc_lsb.is_none() && frame_num < previous.frame_num && frame_num != 0;
             if is_ambiguous || misses_wrap {
                 missing.extend((before + 1..index).filter(|between| !packets[*between].info.is_droppable));

@@ -11,8 +11,8 @@ const MAX_PACKET_S: f64 = 1.0;
 /// The maximum number of discontinuities whose times are stored.
 const MAX_STORED: usize = 1000;
 
-/// Makes the time stamps of a container continuous where they start over, as in concatenated recordings. All streams get
-/// the same offset, so that video and sound stay in sync. It has to see the packets of all streams.
+/// Makes the time stamps of a container continuous where they start over, as in concatenated recordings. All streams
+/// get the same offset, so that video and sound stay in sync. It has to see the packets of all streams.
 #[derive(Debug)]
 pub(super) struct DiscontinuityCorrector {
     streams: Vec<StreamState>,

@@ -18,15 +18,15 @@ impl FastSampler {
         Self { interval, samples_next_key: false, last_sampled: None }
     }
 
-    /// Returns for each packet of a GOP whether its frame is sampled. `is_continued` means that `gop` is the last part of a
-    /// longer GOP, and `next` is the number of the key frame of the next GOP.
+    /// Returns for each packet of a GOP whether its frame is sampled. `is_continued` means that `gop` is the last part
+    /// of a longer GOP, and `next` is the number of the key frame of the next GOP.
     ///
     /// If key frames are at most 1.5 intervals apart, only key frames are sampled, and a key frame closer than 0.75
     /// intervals to the previous sample is skipped.
     ///
-    /// Otherwise each selected frame is replaced by a key frame within half an interval. If there is none, it is replaced
-    /// by the nearest reference frame within a quarter of an interval. A reference frame that the last reference frame of
-    /// the GOP depends on is preferred, as it is decoded in any case.
+    /// Otherwise each selected frame is replaced by a key frame within half an interval. If there is none, it is
+    /// replaced by the nearest reference frame within a quarter of an interval. A reference frame that the last
+    /// reference frame of the GOP depends on is preferred, as it is decoded in any case.
     pub fn choose<P>(&mut self, gop: &[PendingPacket<P>], is_continued: bool, next: Option<u64>) -> Vec<bool> {
         let mut is_sampled = vec![false; gop.len()];
         let numbers = || gop.iter().filter_map(|packet| packet.shown).map(|(number, _)| number);

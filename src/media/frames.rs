@@ -11,7 +11,7 @@ use opencv::core::Mat;
 use super::clock::{ContainerTiming, StreamClock};
 use super::decode::{Damage, Decoded};
 use super::geometry::Placement;
-use super::hardware::Device;
+use super::hardware::HwDevice;
 use super::opened::{no_video, undecodable};
 use super::picture::Converter;
 use super::reader::{ReadSummary, Reader, ReaderEvent};
@@ -49,8 +49,8 @@ impl Every {
 pub struct Sample {
     /// Index of the sample, from 0.
     pub index: u32,
-    /// Seconds from the start of the video (the earliest start of its video and sound), by the time stamps of the stream.
-    /// Each sample is later than the one before.
+    /// Seconds from the start of the video (the earliest start of its video and sound), by the time stamps of the
+    /// stream. Each sample is later than the one before.
     pub time_s: f64,
     /// Upright, with square pixels, BGR, 8 bits a channel.
     pub picture: Mat,
@@ -67,8 +67,8 @@ pub struct End {
     pub end_s: f64,
     /// Width and height of the first frame as a player shows it.
     pub size: (u32, u32),
-    /// Seconds from the start of the video to the end of its longest track. This is the duration in the container header,
-    /// unless that is wrong.
+    /// Seconds from the start of the video to the end of its longest track. This is the duration in the container
+    /// header, unless that is wrong.
     pub duration_s: f64,
     /// Mean frames a second. This is the rate in the container header, unless that is wrong.
     pub fps: f64,
@@ -83,13 +83,13 @@ pub struct Frames {
     sampling: Sampling,
     limits: Video,
     probe: Probe,
-    /// The frames of the current GOP. This field is before `threads`, so that it is dropped first: a decoder that waits to
-    /// send a frame then fails, and its thread can be joined.
+    /// The frames of the current GOP. This field is before `threads`, so that it is dropped first: a decoder that waits
+    /// to send a frame then fails, and its thread can be joined.
     current_gop: Option<Receiver<Decoded>>,
     threads: Threads,
     converter: Converter,
     /// The GPU that decodes the video, if any.
-    device: Option<&'static Device>,
+    device: Option<&'static HwDevice>,
     /// The error of the GPU, after which the CPU decodes.
     gpu_error: Option<ffmpeg_next::Error>,
     samples: u32,
@@ -145,7 +145,8 @@ impl Frames {
         })
     }
 
-    /// Turns all further pictures clockwise, in addition to the orientation of the video. Their placements undo the turn.
+    /// Turns all further pictures clockwise, in addition to the orientation of the video. Their placements undo the
+    /// turn.
     pub const fn turn(&mut self, quarter_turns: u8) {
         self.converter.turn(quarter_turns);
     }
@@ -163,8 +164,8 @@ impl Frames {
         self.frames_passed
     }
 
-    /// Returns the next sampled frame, or `None` at the end. A video without a single sample is an error. `stop` is called
-    /// from time to time.
+    /// Returns the next sampled frame, or `None` at the end. A video without a single sample is an error. `stop` is
+    /// called from time to time.
     pub fn next(&mut self, stop: &dyn Fn() -> bool) -> Result<Option<Sample>, FramesError> {
         loop {
             if let Some(gop) = &self.current_gop {
@@ -219,9 +220,9 @@ impl Frames {
         self.read = read;
         self.threads.events = None;
         match (self.device, self.gpu_error) {
-            (Some(device), None) => device.worked(),
+            (Some(device), None) => device.record_success(),
             // The CPU decoded every frame, so the video is not the cause.
-            (Some(device), Some(error)) if self.lost == 0 => device.failed(error),
+            (Some(device), Some(error)) if self.lost == 0 => device.record_failure(error),
             _ => {}
         }
     }
@@ -242,9 +243,9 @@ impl Frames {
         Ok(())
     }
 
-    /// Returns the facts that are known after the last frame. If the frames ended early, this reads the file again without
-    /// decoding, to find the cause: a connection that broke off (an error), a truncated file or a wrong header (a warning
-    /// each), or a longer sound track (no warning).
+    /// Returns the facts that are known after the last frame. If the frames ended early, this reads the file again
+    /// without decoding, to find the cause: a connection that broke off (an error), a truncated file or a wrong header
+    /// (a warning each), or a longer sound track (no warning).
     pub fn end(self, stop: impl Fn() -> bool + Clone + Send + 'static) -> Result<End, FramesError> {
         let size = self.converter.video().unwrap_or((self.probe.width, self.probe.height));
         let Self { probe, frames_passed: frames_total, end_s, fps, read, damage, .. } = self;
@@ -351,7 +352,7 @@ mod tests {
         let end = plain.end(|| false).unwrap();
         assert!(expected.len() > 4);
         for before in [0, 1, 4] {
-            let device: &Device = Box::leak(Box::new(Device::unopened()));
+            let device: &HwDevice = Box::leak(Box::new(HwDevice::unopened()));
             let mut frames = start();
             frames.device = Some(device);
             let mut returned: Vec<_> = (0..before)

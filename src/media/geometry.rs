@@ -4,10 +4,11 @@ use ffmpeg_next::Rational;
 
 use crate::analysis::{Face, Point};
 
-/// A pixel aspect ratio above this, or below its inverse, is ignored. The largest in a standard is 2.2 (half-width MPEG-2).
+/// A pixel aspect ratio above this, or below its inverse, is ignored. The largest in a standard is 2.2 (half-width
+/// MPEG-2).
 const MAX_ASPECT: f64 = 5.0;
-/// Pixels whose aspect ratio is this close to 1 count as square. Encoders round frame sizes and write the difference as an
-/// aspect ratio.
+/// Pixels whose aspect ratio is this close to 1 count as square. Encoders round frame sizes and write the difference as
+/// an aspect ratio.
 const SQUARE_TOLERANCE: f64 = 0.01;
 
 /// One of the eight orientations of a frame: first mirrored left to right, then turned clockwise.
@@ -19,9 +20,9 @@ pub struct Orientation {
 }
 
 impl Orientation {
-    /// Reads a display matrix: nine 32-bit numbers `a b u c d v x y w` that map a point to `(ax + cy, bx + dy)` (ISO/IEC
-    /// 14496-12, section 6.2.2). The scale is ignored, and the angle is rounded to a quarter turn. Returns `None` if the
-    /// bytes are not a valid matrix.
+    /// Reads a display matrix: nine 32-bit numbers `a b u c d v x y w` that map a point to `(ax + cy, bx + dy)`
+    /// (ISO/IEC 14496-12, section 6.2.2). The scale is ignored, and the angle is rounded to a quarter turn. Returns
+    /// `None` if the bytes are not a valid matrix.
     pub fn of_matrix(matrix: &[u8]) -> Option<Self> {
         let (numbers, _) = matrix.as_chunks::<4>();
         let number = |index: usize| numbers.get(index).map(|bytes| f64::from(i32::from_ne_bytes(*bytes)));
@@ -59,8 +60,8 @@ pub fn aspect(ratio: Rational) -> Option<f64> {
     (1.0 / MAX_ASPECT..=MAX_ASPECT).contains(&aspect).then_some(aspect)
 }
 
-/// The size of a frame after scaling to square pixels: one side grows and the other stays, as in browsers. If the result has
-/// more than `max_pixels`, both sides shrink.
+/// The size of a frame after scaling to square pixels: one side grows and the other stays, as in browsers. If the
+/// result has more than `max_pixels`, both sides shrink.
 pub fn square_pixel_size((width, height): (u32, u32), aspect: f64, max_pixels: u64) -> (u32, u32) {
     if (aspect - 1.0).abs() <= SQUARE_TOLERANCE {
         return (width, height);
@@ -76,8 +77,8 @@ pub fn square_pixel_size((width, height): (u32, u32), aspect: f64, max_pixels: u
     (side(across), side(down))
 }
 
-/// The pixel aspect ratio of each frame of a video. As in players, the ratio of the container is used as long as the ratio in
-/// the stream is that of the first frame. After a change in the stream, the ratio in the stream is used.
+/// The pixel aspect ratio of each frame of a video. As in players, the ratio of the container is used as long as the
+/// ratio in the stream is that of the first frame. After a change in the stream, the ratio in the stream is used.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct PixelAspect {
     container: Option<f64>,
@@ -102,8 +103,8 @@ impl PixelAspect {
 
 /// Maps the pixels of a picture to those of the first frame of the video, as displayed.
 ///
-/// A picture of another size is scaled to fit into the first frame and centered, with its aspect ratio kept, as in a player
-/// whose window keeps its size. An additional turn of the picture is undone.
+/// A picture of another size is scaled to fit into the first frame and centered, with its aspect ratio kept, as in a
+/// player whose window keeps its size. An additional turn of the picture is undone.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Placement {
     /// The position of the top left corner of the picture.
@@ -115,7 +116,8 @@ pub struct Placement {
 }
 
 impl Placement {
-    /// For a picture of display size `size` that was then turned clockwise, in a video whose first frame has the size `video`.
+    /// For a picture of display size `size` that was then turned clockwise, in a video whose first frame has the size
+    /// `video`.
     pub fn new(size: (u32, u32), quarter_turns: u8, video: (u32, u32)) -> Self {
         #[expect(clippy::cast_precision_loss, reason = "a side of a frame")]
         let [width, height, video_width, video_height] = [size.0, size.1, video.0, video.1].map(|side| side as f32);
@@ -275,7 +277,9 @@ mod tests {
             prop_assert!(across > 0 && down > 0);
             prop_assert!((across >= width && down >= height) || pixels > limit / 4);
             let is_plain = (across, down) == (width, height);
-            prop_assert!(is_plain || pixels <= limit || across == 1 || down == 1 || (across >= width && down >= height && pixels <= limit + u64::from(across.max(down))));
+            let is_rounded_up =
+                across >= width && down >= height && pixels <= limit + u64::from(across.max(down));
+            prop_assert!(is_plain || pixels <= limit || across == 1 || down == 1 || is_rounded_up);
         }
 
         #[test]
@@ -291,7 +295,8 @@ mod tests {
             let (now, slack) = (face.bbox, 0.01 * video.0.max(video.1) as f32);
             prop_assert!(now.x >= -slack && now.y >= -slack);
             prop_assert!(now.x + now.width <= video.0 as f32 + slack && now.y + now.height <= video.1 as f32 + slack);
-            let (before, after) = if turns % 2 == 1 { (bbox.width / bbox.height, now.height / now.width) } else { (bbox.width / bbox.height, now.width / now.height) };
+            let before = bbox.width / bbox.height;
+            let after = if turns % 2 == 1 { now.height / now.width } else { now.width / now.height };
             prop_assert!((before / after - 1.0).abs() < 0.01);
             let Some(Landmarks::MouthCorners([eye, ..])) = face.landmarks else { unreachable!() };
             let centre = now.centre();

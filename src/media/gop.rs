@@ -1,5 +1,5 @@
-//! Packets of a group of pictures (GOP), before and after planning. A GOP begins at a random access point and ends before
-//! the next one, so different decoders can decode different GOPs.
+//! Packets of a group of pictures (GOP), before and after planning. A GOP begins at a random access point and ends
+//! before the next one, so different decoders can decode different GOPs.
 
 use super::dependencies::PacketNode;
 use super::packet_info::PacketInfo;

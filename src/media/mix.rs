@@ -1,15 +1,15 @@
 //! Mixes several channels to one without losing a voice.
 //!
-//! The mean of all channels cancels a voice that two channels carry in opposite phase, and attenuates a voice in a single
-//! channel. So the mean is used only while it keeps enough of the energy of the loudest channel. Otherwise the loudest
-//! channel is used. The weights change at a limited rate, so that a switch does not click.
+//! The mean of all channels cancels a voice that two channels carry in opposite phase, and attenuates a voice in a
+//! single channel. So the mean is used only while it keeps enough of the energy of the loudest channel. Otherwise the
+//! loudest channel is used. The weights change at a limited rate, so that a switch does not click.
 
 /// The weights are chosen once per block of this many samples (20 ms).
 const BLOCK: usize = 320;
 /// The energies decay by this factor per block.
 const DECAY: f64 = 0.7;
-/// The mixer leaves the mean if the mean has less than this share of the energy of the loudest channel. For comparison: the
-/// mean of two independent voices has a share of 0.5, and that of a voice in one of two channels a share of 0.25.
+/// The mixer leaves the mean if the mean has less than this share of the energy of the loudest channel. For comparison:
+/// the mean of two independent voices has a share of 0.5, and that of a voice in one of two channels a share of 0.25.
 const LEAVE_MEAN: f64 = 0.3;
 /// The mixer returns to the mean from this share on.
 const RETURN_TO_MEAN: f64 = 0.42;

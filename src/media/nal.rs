@@ -12,8 +12,8 @@ pub(super) fn extradata(parameters: &Parameters) -> &[u8] {
     }
 }
 
-/// The NAL units of a packet, each preceded by its size in `length_size` bytes. A truncated last unit is returned as far
-/// as it goes.
+/// The NAL units of a packet, each preceded by its size in `length_size` bytes. A truncated last unit is returned as
+/// far as it goes.
 pub(super) fn nal_units(packet: &[u8], length_size: usize) -> impl Iterator<Item = &[u8]> {
     let mut rest = packet;
     std::iter::from_fn(move || {

@@ -113,8 +113,8 @@ pub(super) fn no_video(source: &Source) -> ProbeError {
     if is_probably_encrypted(source) { ProbeError::Encrypted } else { ProbeError::NotAVideo }
 }
 
-/// Whether a file that cannot be decoded has boxes of encryption near its beginning: those of ISO/IEC 23001-7, or those of
-/// its predecessor, the Protected Interoperable File Format (PIFF).
+/// Whether a file that cannot be decoded has boxes of encryption near its beginning: those of ISO/IEC 23001-7, or those
+/// of its predecessor, the Protected Interoperable File Format (PIFF).
 fn is_probably_encrypted(source: &Source) -> bool {
     const PIFF: [&[u8]; 3] = [
         &[0xA2, 0x39, 0x4F, 0x52, 0x5A, 0x9B, 0x4F, 0x14, 0xA2, 0x44, 0x6C, 0x42, 0x7C, 0x64, 0x8D, 0xF4],
@@ -180,7 +180,8 @@ impl Packets {
         let codec = streams::codec_name(&self.stream()?);
         let undecodable = |_| undecodable(source, codec.clone());
         let mut context = ffmpeg::codec::Context::from_parameters(parameters).map_err(undecodable)?;
-        // SAFETY: the context is ours and not open yet. FFmpeg refuses larger frames before it allocates memory for them.
+        // SAFETY: the context is ours and not open yet. FFmpeg refuses larger frames before it allocates memory for
+        // them.
         unsafe {
             (*context.as_mut_ptr()).max_pixels = container::max_decoder_pixels(limits);
         }

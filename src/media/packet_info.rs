@@ -45,8 +45,8 @@ pub(super) struct PacketInfo {
     pub has_side_units: bool,
     /// The decoder outputs a frame for this packet.
     pub is_shown: bool,
-    /// The frame refers to frames before the preceding random access point. It cannot be decoded if decoding began there
-    /// (a RASL picture of HEVC).
+    /// The frame refers to frames before the preceding random access point. It cannot be decoded if decoding began
+    /// there (a RASL picture of HEVC).
     pub is_skipped_leading: bool,
 }
 
@@ -61,8 +61,8 @@ impl PacketInfo {
 }
 
 impl PacketParser {
-    /// Returns the parser for a stream. Returns `None` for other codecs, for AVI (which has no presentation time stamps),
-    /// and for interlaced video (where a packet can hold a single field).
+    /// Returns the parser for a stream. Returns `None` for other codecs, for AVI (which has no presentation time
+    /// stamps), and for interlaced video (where a packet can hold a single field).
     pub fn new(stream: &Stream<'_>, container: &str) -> Option<Self> {
         let parameters = stream.parameters();
         let extradata = extradata(&parameters);
@@ -169,7 +169,8 @@ fn hevc(packet: &[u8], length_size: usize, max_temporal_id: Option<u8>) -> Packe
         match nal_unit_type {
             0..=31 => {
                 slices += 1;
-                // Even types below 16 are sub-layer non-reference pictures: only higher temporal layers may refer to them.
+                // Even types below 16 are sub-layer non-reference pictures: only higher temporal layers may refer to
+                // them.
                 is_droppable &= nal_unit_type < 16 && nal_unit_type % 2 == 0 && Some(temporal_id) == max_temporal_id;
                 is_skipped_leading |= matches!(nal_unit_type, 8 | 9);
                 random_access = match nal_unit_type {
@@ -186,15 +187,16 @@ fn hevc(packet: &[u8], length_size: usize, max_temporal_id: Option<u8>) -> Packe
     PacketInfo { random_access, is_droppable, is_shown: slices > 0, is_skipped_leading, ..PacketInfo::DEFAULT }
 }
 
-/// Whether a packet outputs a frame (VP9 bitstream specification, section 6.2 and annex B). The last frame of a superframe
-/// is shown.
+/// Whether a packet outputs a frame (VP9 bitstream specification, section 6.2 and annex B). The last frame of a
+/// superframe is shown.
 fn is_vp9_shown(packet: &[u8]) -> bool {
     let (Some(&first), Some(&last)) = (packet.first(), packet.last()) else { return false };
     if last & 0xE0 == 0xC0 {
         return true;
     }
     let profile = (first >> 5 & 1) | (first >> 3 & 2);
-    // frame_marker (2 bits), profile (2 bits, and a reserved bit in profile 3), show_existing_frame, frame_type, show_frame.
+    // frame_marker (2 bits), profile (2 bits, and a reserved bit in profile 3), show_existing_frame, frame_type,
+    // show_frame.
     let show_existing_frame = if profile == 3 { 5 } else { 4 };
     let bit = |at: u8| first >> (7 - at) & 1 == 1;
     bit(show_existing_frame) || bit(show_existing_frame + 2)

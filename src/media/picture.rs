@@ -70,7 +70,8 @@ impl Converter {
         self.video
     }
 
-    /// Converts a frame to BGR, 8 bits a channel, upright and with square pixels. Also returns its placement in the video.
+    /// Converts a frame to BGR, 8 bits a channel, upright and with square pixels. Also returns its placement in the
+    /// video.
     pub fn picture(&mut self, frame: &frame::Video) -> Result<(Mat, Placement), FramesError> {
         self.stream_orientation = orientation(frame).or(self.stream_orientation);
         let orientation = self.display.orientation.or(self.stream_orientation).unwrap_or_default();
@@ -121,8 +122,8 @@ fn orientation(frame: &frame::Video) -> Option<Orientation> {
 /// Scales a frame into a canvas, which has the height of the scaler's output and at least its width.
 fn write(scaler: &mut Context, frame: &frame::Video, canvas: &mut Mat) -> Result<(), FramesError> {
     let rows = canvas.rows();
-    // SAFETY: the context is for frames of this format and size. The canvas has one plane of `rows` lines of `stride` bytes,
-    // and each line holds complete blocks.
+    // SAFETY: the context is for frames of this format and size. The canvas has one plane of `rows` lines of `stride`
+    // bytes, and each line holds complete blocks.
     let lines = unsafe {
         let stride = canvas.mat_step().first().copied().unwrap_or(0);
         let planes: [*mut u8; 4] =
@@ -142,15 +143,15 @@ fn write(scaler: &mut Context, frame: &frame::Video, canvas: &mut Mat) -> Result
     if lines == rows { Ok(()) } else { Err(FramesError::Decoder("a picture could not be converted".to_owned())) }
 }
 
-/// Creates a scaler to BGR with the colour space and range of the stream. If unspecified, they are BT.601 and 16 to 235, as in
-/// FFmpeg.
+/// Creates a scaler to BGR with the colour space and range of the stream. If unspecified, they are BT.601 and 16 to
+/// 235, as in FFmpeg.
 fn context(key: ScalerKey) -> Result<Context, FramesError> {
     let refused = |error: ffmpeg_next::Error| FramesError::Decoder(format!("pictures of {:?}: {error}", key.format));
     let (bgr, (width, height)) = (format::Pixel::BGR24, key.output);
     let mut context =
         Context::get(key.format, key.width, key.height, bgr, width, height, Flags::BILINEAR).map_err(refused)?;
-    // SAFETY: the context is initialised, and the coefficients are constants of the library. For a format without a colour
-    // space, the call fails and changes nothing.
+    // SAFETY: the context is initialised, and the coefficients are constants of the library. For a format without a
+    // colour space, the call fails and changes nothing.
     unsafe {
         let space = match key.space {
             ffi::AVColorSpace::AVCOL_SPC_BT709 => ffi::SWS_CS_ITU709,
@@ -179,8 +180,8 @@ fn context(key: ScalerKey) -> Result<Context, FramesError> {
     Ok(context)
 }
 
-/// Scales a frame into a new one. Checks FFmpeg's return value, which [`Context::run`] ignores: a partly written frame would
-/// show the previous content of its memory, such as frames of another video.
+/// Scales a frame into a new one. Checks FFmpeg's return value, which [`Context::run`] ignores: a partly written frame
+/// would show the previous content of its memory, such as frames of another video.
 pub(super) fn scale(context: &mut Context, frame: &frame::Video) -> Result<frame::Video, ffmpeg_next::Error> {
     use ffmpeg_next::Error;
     let (input, output) = (*context.input(), *context.output());
@@ -188,8 +189,8 @@ pub(super) fn scale(context: &mut Context, frame: &frame::Video) -> Result<frame
         return Err(Error::InputChanged);
     }
     let mut scaled = frame::Video::new(output.format, output.width, output.height);
-    // SAFETY: both frames are valid and have the formats and sizes of the context. If memory for the new frame is missing, it
-    // has no planes, and FFmpeg is not called.
+    // SAFETY: both frames are valid and have the formats and sizes of the context. If memory for the new frame is
+    // missing, it has no planes, and FFmpeg is not called.
     let lines = unsafe {
         if (*scaled.as_ptr()).data[0].is_null() {
             return Err(Error::Other { errno: ffmpeg_next::util::error::ENOMEM });

@@ -1,8 +1,8 @@
 //! Decides which packets of a video are decoded, and which of their frames are sampled.
 //!
-//! Packets arrive in decoding order, each with a time stamp and its [`super::packet_info::PacketInfo`]. These suffice to
-//! number the frames without decoding them. Packets that no sampled frame depends on are dropped: non-reference frames,
-//! all packets of a GOP after its last sampled frame, and whole GOPs without a sampled frame.
+//! Packets arrive in decoding order, each with a time stamp and its [`super::packet_info::PacketInfo`]. These suffice
+//! to number the frames without decoding them. Packets that no sampled frame depends on are dropped: non-reference
+//! frames, all packets of a GOP after its last sampled frame, and whole GOPs without a sampled frame.
 
 use super::clock::StreamClock;
 use super::dependencies::needed_packets;
@@ -16,8 +16,8 @@ use crate::analysis::Sampling;
 const MAX_PART_PACKETS: usize = 512;
 /// A GOP with more bytes than this is output in parts.
 const MAX_PART_BYTES: usize = 8 << 20;
-/// Every frame that is shown before a given frame has arrived this many packets after it: known encoders reorder over at
-/// most 64 packets.
+/// Every frame that is shown before a given frame has arrived this many packets after it: known encoders reorder over
+/// at most 64 packets.
 const MAX_REORDER: usize = 96;
 
 pub(super) struct Planner<P> {
@@ -33,8 +33,8 @@ pub(super) struct Planner<P> {
     pending_bytes: usize,
     /// An earlier part of the current GOP was output.
     is_continued: bool,
-    /// The index in `pending` of a random access point. The GOP ends before it, once all frames that are shown before it
-    /// are known.
+    /// The index in `pending` of a random access point. The GOP ends before it, once all frames that are shown before
+    /// it are known.
     next_gop: Option<usize>,
     packets_read: u64,
     frames_numbered: u64,
@@ -199,7 +199,8 @@ impl<P> Planner<P> {
     }
 
     fn planned(&self, packet: PendingPacket<P>, is_sampled: bool) -> PlannedPacket<P> {
-        // For H.264, errors from skipping the loop filter stay small: after 250 predicted frames, the PSNR is at least 35 dB.
+        // For H.264, errors from skipping the loop filter stay small: after 250 predicted frames, the PSNR is at least
+        // 35 dB.
         let skip_loop_filter = self.sampling == Sampling::Fast && packet.parsed.dependencies.is_some();
         let PendingPacket { decode_index, shown, parsed, .. } = packet;
         let ParsedPacket { packet, is_before_first_key, dependencies, .. } = parsed;
@@ -329,14 +330,16 @@ mod tests {
             .iter()
             .map(|part| part.packets.iter().filter(|p| p.is_sampled).filter_map(|p| p.shown.map(|(n, _)| n)).collect())
             .collect();
-        // 20 is replaced by 29. 40 is further than half an interval from both key frames, so a frame near it is decoded.
+        // 20 is replaced by 29. 40 is further than half an interval from both key frames, so a frame near it is
+        // decoded.
         assert_eq!(numbers.len(), 3);
         assert_eq!((numbers[0].as_slice(), numbers[1][0], numbers[2][0]), ([0].as_slice(), 29, 58));
         assert!(parts[0].packets.len() == 1 && parts[0].packets[0].skip_loop_filter);
     }
 
     /// Like `packets`, with dependencies: P frames refer to the K or P frame before them, with explicit lists; B frames
-    /// refer to the K or P frames around them. The DPB has a capacity of four, and a B frame removes the B frame before it.
+    /// refer to the K or P frames around them. The DPB has a capacity of four, and a B frame removes the B frame before
+    /// it.
     fn packets_with_dependencies(frames: &[(char, i64)]) -> Vec<ParsedPacket<u64>> {
         let mut packets = packets(frames);
         let (mut dpb, mut chain, mut last_b) = (Vec::<u64>::new(), Vec::new(), None);
@@ -412,7 +415,8 @@ mod tests {
     }
 
     prop_compose! {
-        /// GOPs of mini-GOPs: a reference frame, then the frames shown before it, the middle one of which is a reference.
+        /// GOPs of mini-GOPs: a reference frame, then the frames shown before it, the middle one of which is a
+        /// reference.
         fn video()(gops in prop::collection::vec(prop::collection::vec(0_i64..6, 0..12), 1..8)) -> Vec<(char, i64)> {
             let (mut frames, mut next) = (Vec::new(), 0);
             for gop in gops {

@@ -16,7 +16,8 @@ const MAX_FPS: f64 = 500.0;
 /// The properties of a video, from the header of its container.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Probe {
-    /// From the start of the video to the end of its longest stream, in seconds; 0 if unknown, or if the header is wrong.
+    /// From the start of the video to the end of its longest stream, in seconds; 0 if unknown, or if the header is
+    /// wrong.
     pub duration_s: f64,
     /// The duration in the header, even if it is wrong.
     pub header_duration_s: f64,
@@ -44,11 +45,12 @@ pub struct Probe {
 /// The number of bytes at the beginning of a file that [`sniff`] needs, unless the file is shorter.
 pub const HEAD: usize = 600;
 
-/// Checks whether the first bytes of a file are those of a supported container: MP4/MOV, Matroska/WebM, AVI, MPEG-TS, M2TS,
-/// MPEG-PS, FLV or GIF. This is a quick check before [`super::probe`].
+/// Checks whether the first bytes of a file are those of a supported container: MP4/MOV, Matroska/WebM, AVI, MPEG-TS,
+/// M2TS, MPEG-PS, FLV or GIF. This is a quick check before [`super::probe`].
 ///
 /// # Errors
-/// [`ProbeError::Picture`] for a still image, [`ProbeError::NoDecoder`] for an animated WebP if FFmpeg cannot read it, else [`ProbeError::NotAVideo`].
+/// [`ProbeError::Picture`] for a still image, [`ProbeError::NoDecoder`] for an animated WebP if FFmpeg cannot read it,
+/// else [`ProbeError::NotAVideo`].
 pub fn sniff(head: &[u8]) -> Result<(), ProbeError> {
     let at = |from: usize, magic: &[u8]| head.get(from..from + magic.len()) == Some(magic);
     let picture = |format| Err(ProbeError::Picture { format });
@@ -179,7 +181,8 @@ fn seconds(ticks: i64, base: Rational) -> Option<f64> {
     (ticks > 0 && seconds.is_finite()).then_some(seconds)
 }
 
-/// How a player displays the frames of a stream, by the header of the container, and the display size of its first frame.
+/// How a player displays the frames of a stream, by the header of the container, and the display size of its first
+/// frame.
 fn display(stream: &ffmpeg::Stream<'_>, stored: (u32, u32), limits: &Video) -> (Display, (u32, u32)) {
     let matrix = stream.side_data().find(|data| data.kind() == side_data::Type::DisplayMatrix);
     let orientation = matrix.and_then(|matrix| Orientation::of_matrix(matrix.data()));

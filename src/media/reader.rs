@@ -173,7 +173,8 @@ impl Reader {
                 None => (!is_discarded(&packet), false),
             };
             self.packets_read += 1;
-            // At the start of the stream, the references of these frames are missing, and the decoder does not output them.
+            // At the start of the stream, the references of these frames are missing, and the decoder does not output
+            // them.
             shown += u64::from(is_shown && !(is_first_gop && is_skipped_leading));
         }
         Ok(shown)

@@ -1,9 +1,9 @@
 //! Reads from slice headers which pictures an H.264 picture refers to (ITU-T H.264, sections 7.3.3 and 8.2).
 //!
-//! `nal_ref_idc` marks a picture that other pictures may refer to, but does not name them. Encoders often use a B picture
-//! as a reference for its two neighbours only, while the P pictures refer to each other. A decoder of later P pictures can
-//! then skip that B picture. To find such cases, this module builds the reference picture lists of each slice and tracks
-//! the decoded picture buffer (DPB), as a decoder does.
+//! `nal_ref_idc` marks a picture that other pictures may refer to, but does not name them. Encoders often use a B
+//! picture as a reference for its two neighbours only, while the P pictures refer to each other. A decoder of later P
+//! pictures can then skip that B picture. To find such cases, this module builds the reference picture lists of each
+//! slice and tracks the decoded picture buffer (DPB), as a decoder does.
 //!
 //! Only progressive frames and short-term references are tracked.
 
@@ -26,9 +26,9 @@ pub(super) struct Dependencies {
     pub references: Vec<u64>,
     /// The reference frames in the DPB when its decoding begins.
     pub dpb: Vec<u64>,
-    /// Whether `ref_pic_list_modification` names every entry of the lists by its number. Otherwise the lists depend on the
-    /// whole DPB. A frame that a decoder substitutes for a missing reference has the right number, but not the right
-    /// picture order count.
+    /// Whether `ref_pic_list_modification` names every entry of the lists by its number. Otherwise the lists depend on
+    /// the whole DPB. A frame that a decoder substitutes for a missing reference has the right number, but not the
+    /// right picture order count.
     pub has_explicit_lists: bool,
     /// Its effect on the DPB; `None` for a non-reference picture.
     pub marking: Option<RefPicMarking>,
@@ -50,8 +50,8 @@ pub(super) struct PictureNumbers {
 /// Decoded reference picture marking (section 8.2.5) of a reference picture.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct RefPicMarking {
-    /// The frames that its memory management control operations (MMCO) remove from the DPB. If empty, the sliding window
-    /// removes the oldest frame once the DPB is full.
+    /// The frames that its memory management control operations (MMCO) remove from the DPB. If empty, the sliding
+    /// window removes the oldest frame once the DPB is full.
     pub removed: Vec<u64>,
     /// The capacity of the DPB.
     pub max_num_ref_frames: usize,
@@ -255,8 +255,8 @@ fn picture_order_count(
     }
 }
 
-/// Builds the reference lists of a slice (section 8.2.4). Returns indices into the DPB, and whether the slice names every
-/// entry by its number.
+/// Builds the reference lists of a slice (section 8.2.4). Returns indices into the DPB, and whether the slice names
+/// every entry by its number.
 fn reference_lists(
     header: &SliceHeader,
     pps: &PicParameterSet,
@@ -329,7 +329,8 @@ fn modified_list(
 mod tests {
     use super::*;
 
-    /// The `avcC` record of a video of 13 pictures, encoded with x264 (veryfast, three B pictures between two P pictures).
+    /// The `avcC` record of a video of 13 pictures, encoded with x264 (veryfast, three B pictures between two P
+    /// pictures).
     const RECORD: &str = "0164000affe100186764000aacd94426c044000003000400000300c83c48965801000468ef8fcbfdf8f800";
     /// The beginning of the slice of each picture of that video, and the picture's number in output order. The pictures
     /// are in decoding order: I P B b b P B b b P B b b.

@@ -5,8 +5,8 @@
 pub(super) enum Selection {
     /// Every n-th frame, beginning with the first.
     EveryNth(u64),
-    /// `count` frames, spread evenly over the first `of` frames: if these are divided into `count` parts of equal length,
-    /// the first frame of each part.
+    /// `count` frames, spread evenly over the first `of` frames: if these are divided into `count` parts of equal
+    /// length, the first frame of each part.
     Spread { count: u64, of: u64 },
 }
 

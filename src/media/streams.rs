@@ -29,8 +29,8 @@ pub(super) fn is_timed(stream: &Stream<'_>) -> bool {
     }
 }
 
-/// The video stream: preferably one with several frames, then as FFmpeg chooses (the default stream, the higher bit rate,
-/// the first). Covers are ignored.
+/// The video stream: preferably one with several frames, then as FFmpeg chooses (the default stream, the higher bit
+/// rate, the first). Covers are ignored.
 pub(super) fn video(input: &Input) -> Option<Stream<'_>> {
     let candidates =
         input.streams().filter(|stream| stream.parameters().medium() == media::Type::Video && is_timed(stream));
@@ -112,8 +112,8 @@ pub(super) fn first_frame_s(input: &Input) -> Option<f64> {
     input.format().name().contains("avi").then(|| (start - start_s(input)).max(0.0))
 }
 
-/// The duration in the header of the container, from the start of the video to the end of its longest stream, in seconds;
-/// 0 if unknown.
+/// The duration in the header of the container, from the start of the video to the end of its longest stream, in
+/// seconds; 0 if unknown.
 pub(super) fn duration_s(input: &Input) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "seconds need no 53 bits")]
     let header_s = input.duration() as f64 / f64::from(ffi::AV_TIME_BASE);

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use super::FramesError;
 use super::clock::StreamClock;
 use super::decode::{DecoderConfig, GopDecoder};
-use super::hardware::{self, Device};
+use super::hardware::{self, HwDevice};
 use super::opened::Packets;
 use super::reader::{Reader, ReaderEvent};
 use super::selection::Selection;
@@ -41,16 +41,16 @@ impl Threads {
         clock: StreamClock,
         limits: &Video,
         frame_size: u64,
-    ) -> Result<(Self, Option<&'static Device>), FramesError> {
+    ) -> Result<(Self, Option<&'static HwDevice>), FramesError> {
         let cancelled = packets.cancelled().clone();
         let reader = Reader::new(packets)?;
         let (parameters, time_base) = (reader.parameters(), reader.time_base());
         let device =
-            hardware::device(limits.hwaccel)?.filter(|device| reader.parses_packets() && device.decodes(&parameters));
+            hardware::device(limits.hwaccel)?.filter(|device| reader.parses_packets() && device.supports(&parameters));
 
         let running = RUNNING.fetch_add(1, Ordering::Relaxed) + 1;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let max_decoders = if device.is_some() { hardware::DECODERS } else { usize::MAX };
+        let max_decoders = if device.is_some() { hardware::MAX_DECODERS } else { usize::MAX };
         let decoders = (cores / running).clamp(1, max_decoders);
         let (events_sender, events) = sync_channel(decoders);
         let mut threads = Self { events: Some(events), cancelled, handles: Vec::new(), is_stopped: false };
@@ -109,8 +109,8 @@ impl Drop for Threads {
     }
 }
 
-/// Lowers the priority of this thread below that of the threads that analyze frames. A finished analysis frees a place in
-/// the buffer, and a late one delays the end of the video.
+/// Lowers the priority of this thread below that of the threads that analyze frames. A finished analysis frees a place
+/// in the buffer, and a late one delays the end of the video.
 fn lower_priority() {
     const INCREMENT: libc::c_int = 10;
     // SAFETY: no memory is involved. On Linux, nice(2) changes the calling thread only.

@@ -25,7 +25,8 @@ const MAX_ELEMENTS: usize = 100_000;
 /// Why the frames ended before the duration in the container header.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Cause {
-    /// The header is right: another track is longer than the video track, or the decoder output no frame for some packets.
+    /// The header is right: another track is longer than the video track, or the decoder output no frame for some
+    /// packets.
     HeaderIsRight,
     /// The file is truncated. Its complete duration is `expected_s` seconds.
     Truncated { expected_s: f64 },
@@ -41,7 +42,8 @@ pub(super) struct EarlyEnd {
     pub end_s: f64,
 }
 
-/// Reads all packets of a file to find out why its frames ended early. `decoded` is the number of frames that were output.
+/// Reads all packets of a file to find out why its frames ended early. `decoded` is the number of frames that were
+/// output.
 ///
 /// # Errors
 /// [`ProbeError::Unreadable`] if the source cannot be read to its end, or if a URL now returns more packets than were
