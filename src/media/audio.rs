@@ -8,10 +8,11 @@ use ffmpeg_next::codec::decoder;
 use ffmpeg_next::format::context::Input;
 use ffmpeg_next::format::sample::{Sample as Format, Type};
 use ffmpeg_next::software::resampling;
-use ffmpeg_next::{ChannelLayout, Dictionary, ffi, frame};
+use ffmpeg_next::{ChannelLayout, Dictionary, ffi as sys, frame};
 
 use super::container::{self, DEADLINE};
 use super::discontinuity::DiscontinuityCorrector;
+use super::ffi;
 use super::mix::Mixer;
 use super::opened::discard_others;
 use super::{ProbeError, Source, streams};
@@ -214,7 +215,7 @@ impl Sound {
         }
         match read {
             Ok(()) if packet.stream() != self.stream || packet.size() > MAX_PACKET_BYTES => return Ok(()),
-            Ok(()) if streams::is_encrypted_packet(&packet) => {
+            Ok(()) if ffi::is_encrypted(&packet) => {
                 self.has_encrypted_packets = true;
                 return Ok(());
             }
@@ -260,7 +261,7 @@ impl Sound {
         let is_first = !std::mem::replace(&mut self.is_decoded, true);
         #[expect(clippy::cast_precision_loss, reason = "seconds need no 53 bits")]
         let now_s = self.total as f64 / f64::from(SOUND_RATE);
-        let stamp_s = seconds(frame.timestamp().unwrap_or(ffi::AV_NOPTS_VALUE), self.time_base);
+        let stamp_s = seconds(frame.timestamp().unwrap_or(sys::AV_NOPTS_VALUE), self.time_base);
         let gap_s = stamp_s.map_or(0.0, |stamp_s| stamp_s - self.start_s - now_s);
         #[expect(
             clippy::cast_possible_truncation,
@@ -348,32 +349,18 @@ impl Resampler {
     }
 
     fn convert(&mut self, frame: &frame::Audio, to: &mut Vec<f32>) -> Result<(), ffmpeg::Error> {
-        let samples = i32::try_from(frame.samples()).map_err(|_| ffmpeg::Error::InvalidData)?;
-        // SAFETY: the frame has the input format, and each plane in `extended_data` has `samples` samples.
-        unsafe { self.call((*frame.as_ptr()).extended_data, samples, to) }
+        self.run(Some(frame), to)
     }
 
     /// Returns the samples that are left in the filter.
     fn flush(&mut self, to: &mut Vec<f32>) -> Result<(), ffmpeg::Error> {
-        // SAFETY: no input.
-        unsafe { self.call(std::ptr::null_mut(), 0, to) }
+        self.run(None, to)
     }
 
-    /// # Safety
-    /// `planes` is null, or points to planes of the input format with `samples` samples each.
-    unsafe fn call(&mut self, planes: *mut *mut u8, samples: i32, to: &mut Vec<f32>) -> Result<(), ffmpeg::Error> {
-        let count = self.mixer.channels();
-        // SAFETY: the context is initialised. It writes at most `capacity` floats a channel, and the vector has that
-        // size.
-        let written = unsafe {
-            let context = self.context.as_mut_ptr();
-            let capacity = ffi::swr_get_out_samples(context, samples).max(0);
-            self.interleaved.resize(capacity as usize * count, 0.0);
-            let mut out = self.interleaved.as_mut_ptr().cast::<u8>();
-            ffi::swr_convert(context, &raw mut out, capacity, planes.cast(), samples)
-        };
-        let written = usize::try_from(written).map_err(|_| ffmpeg::Error::from(written))?;
-        self.mixer.mix(&mut self.interleaved[..written * count], to);
+    fn run(&mut self, frame: Option<&frame::Audio>, to: &mut Vec<f32>) -> Result<(), ffmpeg::Error> {
+        let channels = self.mixer.channels();
+        let samples = ffi::resample(&mut self.context, frame, channels, &mut self.interleaved)?;
+        self.mixer.mix(&mut self.interleaved[..samples * channels], to);
         Ok(())
     }
 }
@@ -382,7 +369,7 @@ impl Resampler {
 fn seconds(ticks: i64, base: f64) -> Option<f64> {
     #[expect(clippy::cast_precision_loss, reason = "seconds need no 53 bits")]
     let seconds = ticks as f64 * base;
-    (ticks != ffi::AV_NOPTS_VALUE && seconds.is_finite()).then_some(seconds)
+    (ticks != sys::AV_NOPTS_VALUE && seconds.is_finite()).then_some(seconds)
 }
 
 fn lock(instant: &Mutex<Instant>) -> MutexGuard<'_, Instant> {

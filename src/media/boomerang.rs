@@ -10,7 +10,7 @@ use ffmpeg_next::{Dictionary, Rational, codec, encoder, frame, picture};
 use opencv::core::{BORDER_CONSTANT, Mat, MatTraitConst, MatTraitConstManual, Size, copy_make_border_def};
 use opencv::imgproc::{INTER_AREA, INTER_LINEAR, resize};
 
-use super::picture::scale;
+use super::ffi::scale;
 use super::{Every, Frames, FramesError, Opened, Source, prepare};
 use crate::config::Video;
 
@@ -247,7 +247,7 @@ fn shrunk(picture: &Mat, side: u32) -> Size {
     Size::new(even(width), even(height))
 }
 
-/// Scales a picture to exactly this size. Its aspect ratio is kept, and it is centered between black bars. A side that
+/// Scales a picture to exactly this size. Its aspect ratio is kept, and it is centred between black bars. A side that
 /// is one pixel short because of rounding is stretched instead.
 fn fit(picture: &Mat, size: Size) -> Result<Mat, ClipFailure> {
     let (width, height) = (f64::from(picture.cols()), f64::from(picture.rows()));
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn picture_of_another_aspect_ratio_is_centered_between_black_bars() {
+    fn picture_of_another_aspect_ratio_is_centred_between_black_bars() {
         for ((width, height), (across, down)) in [
             ((640, 360), (160, 90)),
             ((80, 45), (160, 90)),

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use ffmpeg_next as ffmpeg;
 use ffmpeg_next::format::context::Input;
-use ffmpeg_next::util::interrupt;
-use ffmpeg_next::{Dictionary, ffi, media};
+use ffmpeg_next::{Dictionary, media};
 
+use super::ffi::{self, OpenError};
 use super::{ProbeError, Source, streams};
 use crate::config::Video;
 
@@ -39,8 +39,7 @@ pub fn prepare() {
 
 /// Whether this FFmpeg has a demuxer for animated WebP.
 pub(super) fn reads_animated_webp() -> bool {
-    // SAFETY: the name ends with a null character.
-    !unsafe { ffi::av_find_input_format(ANIMATED_WEBP.as_ptr()) }.is_null()
+    ffi::has_demuxer(ANIMATED_WEBP)
 }
 
 /// The options of FFmpeg's protocols: timeouts, and verification of TLS certificates.
@@ -87,12 +86,8 @@ pub(super) fn open(
     // One of several video streams may be a poster.
     let stills = still_streams(&mut input);
     let mut input = open_once(source, limits, stop)?;
-    // SAFETY: the container is open, and has these streams: it is the same file.
-    unsafe {
-        let context = input.as_mut_ptr();
-        for still in stills.into_iter().filter(|still| *still < (*context).nb_streams as usize) {
-            (**(*context).streams.add(still)).disposition |= ffi::AV_DISPOSITION_TIMED_THUMBNAILS;
-        }
+    for still in stills {
+        ffi::mark_as_thumbnails(&mut input, still);
     }
     Ok(input)
 }
@@ -133,45 +128,17 @@ fn open_once(source: &Source, limits: &Video, stop: impl Fn() -> bool + Send + '
     options.set("format_whitelist", FORMATS);
     options.set("protocol_whitelist", protocols);
 
-    let interrupt = interrupt::new(Box::new(stop));
-    // SAFETY: the context is allocated here and checked; FFmpeg frees it and sets the pointer to null when opening
-    // fails, and otherwise `Input` becomes its only owner. The dictionary is taken out and put back, whatever FFmpeg
-    // left of it, so it is freed once. The closure lives in the guard, which the `Input` keeps.
-    let mut input = unsafe {
-        let mut context = ffi::avformat_alloc_context();
-        if context.is_null() {
-            return Err(ProbeError::Unreadable("out of memory".to_owned()));
-        }
-        (*context).interrupt_callback = interrupt.interrupt;
-        let mut raw = options.disown();
-        let code = ffi::avformat_open_input(&raw mut context, location.as_ptr(), std::ptr::null(), &raw mut raw);
-        drop(Dictionary::own(raw));
-        if code < 0 {
-            return Err(to_probe_error(code.into()));
-        }
-        Input::wrap_with_interrupt(context, interrupt.guard)
-    };
-
+    let mut input = ffi::open_input(&location, options, stop).map_err(|error| match error {
+        OpenError::OutOfMemory => ProbeError::Unreadable("out of memory".to_owned()),
+        OpenError::FFmpeg(error) => to_probe_error(error),
+    })?;
     for stream in input.streams() {
         let (width, height) = streams::size(&stream);
         check_pixels(width, height, limits)?;
     }
     let max_pixels = max_decoder_pixels(limits).to_string();
-    let mut raw: Vec<*mut ffi::AVDictionary> = input
-        .streams()
-        .map(|_| {
-            let options: Dictionary = [("max_pixels", max_pixels.as_str())].into_iter().collect();
-            // SAFETY: ownership goes to the vector, whose dictionaries are taken back below.
-            unsafe { options.disown() }
-        })
-        .collect();
-    // SAFETY: the context is open, and the array has one dictionary for each of its streams.
-    let code = unsafe { ffi::avformat_find_stream_info(input.as_mut_ptr(), raw.as_mut_ptr()) };
-    for dictionary in raw {
-        // SAFETY: each came from `disown` above, as FFmpeg left it.
-        drop(unsafe { Dictionary::own(dictionary) });
-    }
-    if code < 0 { Err(to_probe_error(code.into())) } else { Ok(input) }
+    ffi::find_stream_info(&mut input, &[("max_pixels", &max_pixels)]).map_err(to_probe_error)?;
+    Ok(input)
 }
 
 /// The pixel limit for decoders. It has a margin, as decoders round the sides of a frame up to whole blocks.
@@ -224,11 +191,7 @@ pub(super) fn is_source_failure(error: ffmpeg::Error) -> bool {
 
 /// The error of the source, if a read from it failed. Some demuxers report such a failure as the end of the file.
 pub(super) fn source_failure(input: &Input) -> Option<ffmpeg::Error> {
-    // SAFETY: the container is open. The pointer is null if the demuxer does not use it.
-    let code = unsafe {
-        let source = (*input.as_ptr()).pb;
-        if source.is_null() { 0 } else { (*source).error }
-    };
+    let code = ffi::source_error(input);
     (code < 0).then(|| ffmpeg::Error::from(code)).filter(|error| is_source_failure(*error))
 }
 

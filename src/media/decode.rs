@@ -8,16 +8,16 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::mpsc::{Receiver, SyncSender};
 
 use ffmpeg_next as ffmpeg;
-use ffmpeg_next::codec::packet::Mut;
 use ffmpeg_next::codec::{Parameters, decoder, discard::Discard};
-use ffmpeg_next::{Packet, Rational, ffi, frame, threading};
+use ffmpeg_next::{Packet, Rational, ffi as sys, frame, threading};
 
 use super::clock::StreamClock;
+use super::ffi::{self, is_on_gpu};
 use super::gop::PlannedPacket;
-use super::hardware::{FrameDownloader, HwDevice, is_input_error, is_on_gpu};
+use super::hardware::{FrameDownloader, HwDevice, is_input_error};
 use super::probe::check_duration;
 use super::selection::Selection;
-use super::{FramesError, ProbeError, container, streams};
+use super::{FramesError, ProbeError, container};
 use crate::config::Video;
 use crate::telemetry::metrics;
 
@@ -154,7 +154,7 @@ impl GopDecoder {
     /// The error for a decoder that cannot be opened. A lack of memory or a GPU error is a decoder error. Any other
     /// cause is the header of the video.
     fn open_error(&self, error: ffmpeg::Error) -> FramesError {
-        if error == ffmpeg::Error::from(ffi::AVERROR(libc::ENOMEM)) || self.config.device.is_some() {
+        if error == ffmpeg::Error::from(sys::AVERROR(libc::ENOMEM)) || self.config.device.is_some() {
             return FramesError::Decoder(format!("it cannot be opened: {error}"));
         }
         ProbeError::Undecodable { codec: self.config.parameters.id().name().to_owned() }.into()
@@ -167,10 +167,7 @@ fn open(config: &DecoderConfig, threads: usize) -> Result<decoder::Video, ffmpeg
     if let Some(device) = config.device {
         device.attach_to(&mut context);
     }
-    // SAFETY: the context is ours and not open yet. FFmpeg refuses larger frames before it allocates memory for them.
-    unsafe {
-        (*context.as_mut_ptr()).max_pixels = container::max_decoder_pixels(&config.limits);
-    }
+    ffi::set_max_pixels(&mut context, container::max_decoder_pixels(&config.limits));
     let mut decoder = context.decoder();
     decoder.set_packet_time_base(config.time_base);
     decoder.video()
@@ -262,8 +259,7 @@ impl GopRun<'_> {
         self.decoder.skip_loop_filter(if skip_loop_filter { Discard::All } else { Discard::Default });
         // An encrypted packet is skipped. An empty packet is skipped too, as the decoder takes it for the end of the
         // stream.
-        // SAFETY: the packet is ours.
-        if unsafe { (*packet.as_mut_ptr()).size } > 0 && !streams::is_encrypted_packet(&packet) {
+        if packet.size() > 0 && !ffi::is_encrypted(&packet) {
             let sent = self.decoder.send_packet(&packet);
             self.check(sent)?;
         }
@@ -332,9 +328,7 @@ impl GopRun<'_> {
                 }
                 None => {}
             }
-            // SAFETY: the decoder is open.
-            let delay = usize::try_from(unsafe { (*self.decoder.as_ptr()).has_b_frames }).unwrap_or(0);
-            self.output_frames(delay)?;
+            self.output_frames(ffi::reorder_delay(self.decoder))?;
         }
     }
 
@@ -363,7 +357,7 @@ impl GopRun<'_> {
 
 /// The best-effort time stamp of a decoded frame, in seconds.
 fn stamp_s(frame: &frame::Video, time_base: Rational) -> Option<f64> {
-    let ticks = frame.timestamp().filter(|ticks| *ticks != ffi::AV_NOPTS_VALUE)?;
+    let ticks = frame.timestamp().filter(|ticks| *ticks != sys::AV_NOPTS_VALUE)?;
     #[expect(clippy::cast_precision_loss, reason = "seconds need no 53 bits")]
     Some(ticks as f64 * f64::from(time_base))
 }

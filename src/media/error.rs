@@ -1,6 +1,5 @@
 //! The errors of opening and decoding a video.
 
-use super::hardware::NoHwaccel;
 use crate::fault::{Fault, Part};
 
 /// Why a file is not accepted as a video.
@@ -57,6 +56,16 @@ impl ProbeError {
             Self::Unreadable(_) => "source_unreadable",
         }
     }
+}
+
+/// The GPU of the setting `video.hwaccel` cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "video.hwaccel = {requested:?}, but it cannot be used: {reason}; fix this, or set video.hwaccel to auto or none"
+)]
+pub struct NoHwaccel {
+    pub(super) requested: &'static str,
+    pub(super) reason: String,
 }
 
 /// Why decoding ended before the end of the video.

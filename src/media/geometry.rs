@@ -103,7 +103,7 @@ impl PixelAspect {
 
 /// Maps the pixels of a picture to those of the first frame of the video, as displayed.
 ///
-/// A picture of another size is scaled to fit into the first frame and centered, with its aspect ratio kept, as in a
+/// A picture of another size is scaled to fit into the first frame and centred, with its aspect ratio kept, as in a
 /// player whose window keeps its size. An additional turn of the picture is undone.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Placement {

@@ -4,7 +4,6 @@
 //! define the output of a decoder to the bit, so both give the same frames. Sampled frames are copied from GPU memory
 //! and converted to the pixel format of the CPU decoders.
 
-use std::ptr::null_mut;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -13,9 +12,10 @@ use ffmpeg_next::codec::{Id, Parameters};
 use ffmpeg_next::format::Pixel;
 use ffmpeg_next::software::scaling::{Context, Flags};
 use ffmpeg_next::util::error::EAGAIN;
-use ffmpeg_next::{Dictionary, ffi, frame};
+use ffmpeg_next::{ffi as sys, frame};
 
-use super::{picture, prepare};
+use super::ffi::{self, HwContext, is_on_gpu};
+use super::{NoHwaccel, prepare};
 use crate::config::Hwaccel;
 
 /// The maximum number of decoders per video on a GPU. A GPU has few decoding units, and each decoder takes GPU memory.
@@ -28,35 +28,14 @@ const MAX_FAILURES: u32 = 3;
 /// no error.
 const NVDEC: &str = "libnvcuvid.so.1";
 
-/// The requested device is missing.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "video.hwaccel = {requested:?}, but it cannot be used: {reason}; fix this, or set video.hwaccel to auto or none"
-)]
-pub struct NoHwaccel {
-    requested: &'static str,
-    reason: String,
-}
-
 /// A GPU, shared by all decoders of the process.
 pub(super) struct HwDevice {
-    context: *mut ffi::AVBufferRef,
-    kind: ffi::AVHWDeviceType,
+    /// `None` only in tests.
+    context: Option<HwContext>,
+    kind: sys::AVHWDeviceType,
     name: &'static str,
     /// The number of failures in a row.
     failures: AtomicU32,
-}
-
-// SAFETY: FFmpeg counts references to the device atomically, and its decoders share it between threads.
-unsafe impl Send for HwDevice {}
-// SAFETY: as above. The device is not changed after it is opened.
-unsafe impl Sync for HwDevice {}
-
-impl Drop for HwDevice {
-    fn drop(&mut self) {
-        // SAFETY: the reference is ours.
-        unsafe { ffi::av_buffer_unref(&raw mut self.context) };
-    }
 }
 
 /// Returns the GPU for this setting, or `None` to decode on the CPU. Opens the GPU at the first call.
@@ -87,44 +66,32 @@ pub fn hwaccel(setting: Hwaccel) -> Result<Option<&'static str>, NoHwaccel> {
 fn cuda() -> Result<&'static HwDevice, NoHwaccel> {
     static CUDA: OnceLock<Result<HwDevice, NoHwaccel>> = OnceLock::new();
     let open = || {
-        // SAFETY: the library belongs to the driver and has no initialisation routines.
-        let nvdec = unsafe { libloading::Library::new(NVDEC) };
-        nvdec.map_err(|_| NoHwaccel {
-            requested: "cuda",
-            reason: format!(
-                "{NVDEC} of NVIDIA's driver is missing; a container needs NVIDIA_DRIVER_CAPABILITIES=video"
-            ),
-        })?;
+        if !ffi::has_driver_library(NVDEC) {
+            let reason =
+                format!("{NVDEC} of NVIDIA's driver is missing; a container needs NVIDIA_DRIVER_CAPABILITIES=video");
+            return Err(NoHwaccel { requested: "cuda", reason });
+        }
         // Models run in the primary context too. A second context would take additional memory.
-        HwDevice::open(ffi::AVHWDeviceType::AV_HWDEVICE_TYPE_CUDA, "cuda", &[("primary_ctx", "1")])
+        HwDevice::open(sys::AVHWDeviceType::AV_HWDEVICE_TYPE_CUDA, "cuda", &[("primary_ctx", "1")])
     };
     CUDA.get_or_init(open).as_ref().map_err(Clone::clone)
 }
 
 fn vaapi() -> Result<&'static HwDevice, NoHwaccel> {
     static VAAPI: OnceLock<Result<HwDevice, NoHwaccel>> = OnceLock::new();
-    let open = || HwDevice::open(ffi::AVHWDeviceType::AV_HWDEVICE_TYPE_VAAPI, "vaapi", &[]);
+    let open = || HwDevice::open(sys::AVHWDeviceType::AV_HWDEVICE_TYPE_VAAPI, "vaapi", &[]);
     VAAPI.get_or_init(open).as_ref().map_err(Clone::clone)
 }
 
 impl HwDevice {
-    fn open(kind: ffi::AVHWDeviceType, name: &'static str, options: &[(&str, &str)]) -> Result<Self, NoHwaccel> {
+    fn open(kind: sys::AVHWDeviceType, name: &'static str, options: &[(&str, &str)]) -> Result<Self, NoHwaccel> {
         prepare();
-        let options: Dictionary = options.iter().copied().collect();
-        let mut context = null_mut();
-        // SAFETY: ownership of the dictionary is taken back after the call. FFmpeg sets the pointer only on success.
-        let code = unsafe {
-            let raw = options.disown();
-            let code = ffi::av_hwdevice_ctx_create(&raw mut context, kind, std::ptr::null(), raw, 0);
-            drop(Dictionary::own(raw));
-            code
-        };
-        if code < 0 {
-            let reason = format!("FFmpeg cannot open the device: {}", ffmpeg::Error::from(code));
-            return Err(NoHwaccel { requested: name, reason });
-        }
+        let context = HwContext::open(kind, options).map_err(|error| NoHwaccel {
+            requested: name,
+            reason: format!("FFmpeg cannot open the device: {error}"),
+        })?;
         tracing::info!(hwaccel = name, "videos are decoded on a GPU");
-        Ok(Self { context, kind, name, failures: AtomicU32::new(0) })
+        Ok(Self { context: Some(context), kind, name, failures: AtomicU32::new(0) })
     }
 
     /// Returns the device, or `None` after too many failures. Then the CPU decodes until the process is restarted.
@@ -153,7 +120,7 @@ impl HwDevice {
     /// Replaces CUDA and VA-API in tests: its frames have the same layout, and Mesa implements Vulkan on the CPU.
     #[cfg(test)]
     pub fn vulkan() -> Self {
-        Self::open(ffi::AVHWDeviceType::AV_HWDEVICE_TYPE_VULKAN, "vulkan", &[])
+        Self::open(sys::AVHWDeviceType::AV_HWDEVICE_TYPE_VULKAN, "vulkan", &[])
             .expect("Vulkan on the CPU, which scripts/install-test-deps.sh installs")
     }
 
@@ -161,8 +128,8 @@ impl HwDevice {
     #[cfg(test)]
     pub fn unopened() -> Self {
         Self {
-            context: null_mut(),
-            kind: ffi::AVHWDeviceType::AV_HWDEVICE_TYPE_NONE,
+            context: None,
+            kind: sys::AVHWDeviceType::AV_HWDEVICE_TYPE_NONE,
             name: "none",
             failures: AtomicU32::new(0),
         }
@@ -170,22 +137,18 @@ impl HwDevice {
 
     /// Attaches the device to a decoder that is not open yet.
     pub fn attach_to(&self, decoder: &mut ffmpeg::codec::Context) {
-        // SAFETY: the decoder owns the new reference. If memory is missing, the reference is null and the decoder has
-        // no device.
-        unsafe { (*decoder.as_mut_ptr()).hw_device_ctx = ffi::av_buffer_ref(self.context) };
+        if let Some(context) = &self.context {
+            context.attach_to(decoder);
+        }
     }
 
     /// Whether the device supports a stream and decodes it to the bit as the CPU does. Older standards do not define
     /// the output of a decoder to the bit, and GPUs store other pixel formats differently.
     pub fn supports(&self, stream: &Parameters) -> bool {
-        // SAFETY: the parameters are valid.
-        let (width, height, format) = unsafe {
-            let stream = &*stream.as_ptr();
-            (stream.width, stream.height, stream.format)
-        };
-        let is = |known: ffi::AVPixelFormat| format == known as std::ffi::c_int;
-        let is_8_bit = is(ffi::AVPixelFormat::AV_PIX_FMT_YUV420P) || is(ffi::AVPixelFormat::AV_PIX_FMT_YUVJ420P);
-        let is_10_bit = is(ffi::AVPixelFormat::AV_PIX_FMT_YUV420P10LE);
+        let (width, height) = ffi::coded_size(stream);
+        let is = |format| ffi::has_pixel_format(stream, format);
+        let is_8_bit = is(sys::AVPixelFormat::AV_PIX_FMT_YUV420P) || is(sys::AVPixelFormat::AV_PIX_FMT_YUVJ420P);
+        let is_10_bit = is(sys::AVPixelFormat::AV_PIX_FMT_YUV420P10LE);
         let is_exact = match stream.id() {
             Id::H264 | Id::VP8 => is_8_bit,
             Id::HEVC | Id::VP9 => is_8_bit || is_10_bit,
@@ -194,11 +157,7 @@ impl HwDevice {
         if !is_exact || width % 2 != 0 || height % 2 != 0 {
             return false;
         }
-        let Some(codec) = ffmpeg::decoder::find(stream.id()) else { return false };
-        // SAFETY: the codec and its list of configurations are constants of FFmpeg, and the list ends with null.
-        let mut configs = (0..).map_while(|n| unsafe { ffi::avcodec_get_hw_config(codec.as_ptr(), n).as_ref() });
-        let method = ffi::AV_CODEC_HW_CONFIG_METHOD_HW_DEVICE_CTX as std::ffi::c_int;
-        configs.any(|config| config.device_type == self.kind && config.methods & method != 0)
+        ffmpeg::decoder::find(stream.id()).is_some_and(|codec| ffi::supports_hw_device(codec, self.kind))
     }
 }
 
@@ -220,9 +179,7 @@ impl FrameDownloader {
         if !is_on_gpu(&frame) {
             return Ok(frame);
         }
-        let mut semi_planar = frame::Video::empty();
-        // SAFETY: both frames are valid. FFmpeg allocates memory for the empty one, in a format of the device.
-        check(unsafe { ffi::av_hwframe_transfer_data(semi_planar.as_mut_ptr(), frame.as_ptr(), 0) })?;
+        let semi_planar = ffi::download(&frame)?;
         // GPUs interleave the two chroma planes.
         let planar = match semi_planar.format() {
             Pixel::NV12 => Pixel::YUV420P,
@@ -238,28 +195,12 @@ impl FrameDownloader {
             Some(kept) => kept,
             None => Context::get(format, width, height, planar, width, height, Flags::POINT)?,
         };
-        let mut downloaded = picture::scale(self.scaler.insert(scaler), &semi_planar)?;
-        copy_props(&mut downloaded, &frame)?;
+        let mut downloaded = ffi::scale(self.scaler.insert(scaler), &semi_planar)?;
+        ffi::copy_props(&mut downloaded, &frame)?;
         // The decoder crops the right and bottom edge. The left and top edge are cropped only here, in CPU memory.
-        // SAFETY: the frame is valid.
-        check(unsafe { ffi::av_frame_apply_cropping(downloaded.as_mut_ptr(), 0) })?;
+        ffi::apply_cropping(&mut downloaded)?;
         Ok(downloaded)
     }
-}
-
-pub(super) fn is_on_gpu(frame: &frame::Video) -> bool {
-    // SAFETY: the frame is valid.
-    unsafe { !(*frame.as_ptr()).hw_frames_ctx.is_null() }
-}
-
-/// Copies the time stamp, the colour space and further properties of a frame.
-fn copy_props(to: &mut frame::Video, from: &frame::Video) -> Result<(), ffmpeg::Error> {
-    // SAFETY: both frames are valid.
-    check(unsafe { ffi::av_frame_copy_props(to.as_mut_ptr(), from.as_ptr()) })
-}
-
-fn check(code: std::ffi::c_int) -> Result<(), ffmpeg::Error> {
-    if code < 0 { Err(code.into()) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -289,20 +230,8 @@ mod tests {
         let mut semi_planar = frame::Video::empty();
         let mut scaler = Context::get(picture.format(), width, height, stored, width, height, Flags::POINT).unwrap();
         scaler.run(picture, &mut semi_planar).unwrap();
-        let mut on_gpu = frame::Video::empty();
-        // SAFETY: the frames and their pool are created here, and all results are checked.
-        unsafe {
-            let mut pool = ffi::av_hwframe_ctx_alloc(device.context);
-            let frames = (*pool).data.cast::<ffi::AVHWFramesContext>();
-            (*frames).format = ffi::AVPixelFormat::AV_PIX_FMT_VULKAN;
-            (*frames).sw_format = stored.into();
-            ((*frames).width, (*frames).height) = (width as i32, height as i32);
-            check(ffi::av_hwframe_ctx_init(pool)).unwrap();
-            check(ffi::av_hwframe_get_buffer(pool, on_gpu.as_mut_ptr(), 0)).unwrap();
-            check(ffi::av_hwframe_transfer_data(on_gpu.as_mut_ptr(), semi_planar.as_ptr(), 0)).unwrap();
-            ffi::av_buffer_unref(&raw mut pool);
-        }
-        copy_props(&mut on_gpu, picture).unwrap();
+        let mut on_gpu = ffi::testing::upload(device.context.as_ref().unwrap(), &semi_planar);
+        ffi::copy_props(&mut on_gpu, picture).unwrap();
         (on_gpu, semi_planar)
     }
 
@@ -346,19 +275,10 @@ mod tests {
     fn downloaded_frames_are_cropped_as_on_the_cpu() {
         let device = HwDevice::vulkan();
         for (left, top, right, bottom) in [(6, 4, 10, 8), (64, 2, 0, 6), (0, 0, 2, 2)] {
-            let crop = |picture: &mut frame::Video| {
-                // SAFETY: the frame is valid. A decoder does the same.
-                unsafe {
-                    let picture = picture.as_mut_ptr();
-                    ((*picture).crop_left, (*picture).crop_top) = (left, top);
-                    ((*picture).crop_right, (*picture).crop_bottom) = (right, bottom);
-                    check(ffi::av_frame_apply_cropping(picture, 0)).unwrap();
-                }
-            };
             let mut given = test_frame(Pixel::YUV420P, 640, 360);
             let (mut on_gpu, _from) = upload(&device, &given, Pixel::NV12);
-            crop(&mut on_gpu);
-            crop(&mut given);
+            ffi::testing::crop(&mut on_gpu, (left, top, right, bottom));
+            ffi::testing::crop(&mut given, (left, top, right, bottom));
             let downloaded = FrameDownloader::default().download(on_gpu).unwrap();
             assert_eq!((downloaded.width(), downloaded.height()), (given.width(), given.height()), "{left}, {top}");
             assert!(bytes(&downloaded) == bytes(&given), "{left}, {top}, {right}, {bottom}");
@@ -375,18 +295,7 @@ mod tests {
     #[test]
     fn only_streams_with_bit_exact_decoding_are_supported() {
         let (mut cuda, none) = (HwDevice::unopened(), HwDevice::unopened());
-        cuda.kind = ffi::AVHWDeviceType::AV_HWDEVICE_TYPE_CUDA;
-        let stream = |id: Id, format: Pixel, width: i32| {
-            let mut parameters = Parameters::new();
-            // SAFETY: the parameters are ours.
-            unsafe {
-                let stream = parameters.as_mut_ptr();
-                (*stream).codec_id = id.into();
-                (*stream).format = ffi::AVPixelFormat::from(format) as i32;
-                ((*stream).width, (*stream).height) = (width, 480);
-            }
-            parameters
-        };
+        cuda.kind = sys::AVHWDeviceType::AV_HWDEVICE_TYPE_CUDA;
         let (plain, deep) = (Pixel::YUV420P, Pixel::YUV420P10LE);
         for (id, format, width, is_supported) in [
             (Id::H264, plain, 640, true),
@@ -404,7 +313,7 @@ mod tests {
             (Id::MPEG2VIDEO, plain, 640, false),
             (Id::AV1, plain, 640, false),
         ] {
-            let stream = stream(id, format, width);
+            let stream = ffi::testing::parameters(id, format, (width, 480));
             assert_eq!(cuda.supports(&stream), is_supported, "{id:?} {format:?} {width}");
             assert!(!none.supports(&stream));
         }

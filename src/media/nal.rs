@@ -1,16 +1,4 @@
-//! NAL units of H.264 and HEVC packets, and the decoder configuration that precedes them.
-
-use ffmpeg_next::codec::Parameters;
-
-/// The decoder configuration of a stream, such as the `avcC` or `hvcC` record.
-pub(super) fn extradata(parameters: &Parameters) -> &[u8] {
-    // SAFETY: `extradata` has `extradata_size` bytes, and lives as long as the parameters.
-    unsafe {
-        let raw = &*parameters.as_ptr();
-        let size = usize::try_from(raw.extradata_size).unwrap_or(0);
-        if raw.extradata.is_null() { &[] } else { std::slice::from_raw_parts(raw.extradata, size) }
-    }
-}
+//! NAL units of H.264 and HEVC packets.
 
 /// The NAL units of a packet, each preceded by its size in `length_size` bytes. A truncated last unit is returned as
 /// far as it goes.

@@ -9,10 +9,11 @@ use std::time::Instant;
 
 use ffmpeg_next as ffmpeg;
 use ffmpeg_next::format::context::Input;
-use ffmpeg_next::{Packet, ffi};
+use ffmpeg_next::{Packet, ffi as sys};
 
 use super::container::{self, DEADLINE};
 use super::discontinuity::DiscontinuityCorrector;
+use super::ffi;
 use super::probe::{HEAD, check_duration, describe, max_duration_s, sniff};
 use super::{Probe, ProbeError, Source, streams};
 use crate::config::Video;
@@ -131,21 +132,16 @@ fn is_probably_encrypted(source: &Source) -> bool {
 /// Makes the demuxer discard the packets of all other streams.
 pub(super) fn discard_others(input: &mut Input, is_kept: impl Fn(&ffmpeg::Stream<'_>) -> bool) {
     let others: Vec<usize> = input.streams().filter(|stream| !is_kept(stream)).map(|stream| stream.index()).collect();
-    // SAFETY: the container is open and has these streams.
-    unsafe {
-        let context = input.as_mut_ptr();
-        for other in others {
-            (**(*context).streams.add(other)).discard = ffi::AVDiscard::AVDISCARD_ALL;
-        }
+    for other in others {
+        ffi::discard_stream(input, other);
     }
 }
 
 /// Whether video or sound continues after this time stamp, in seconds. Moves the read position.
 fn has_packets_after(input: &mut Input, end_s: f64) -> bool {
     #[expect(clippy::cast_possible_truncation, reason = "a limit on a duration")]
-    let end = (end_s * f64::from(ffi::AV_TIME_BASE)) as i64;
-    // SAFETY: the container is open.
-    if unsafe { ffi::avformat_seek_file(input.as_mut_ptr(), -1, i64::MIN, end, i64::MAX, 0) } < 0 {
+    let end = (end_s * f64::from(sys::AV_TIME_BASE)) as i64;
+    if ffi::seek(input, end).is_err() {
         return false;
     }
     let time_bases: Vec<f64> = input
@@ -180,11 +176,7 @@ impl Packets {
         let codec = streams::codec_name(&self.stream()?);
         let undecodable = |_| undecodable(source, codec.clone());
         let mut context = ffmpeg::codec::Context::from_parameters(parameters).map_err(undecodable)?;
-        // SAFETY: the context is ours and not open yet. FFmpeg refuses larger frames before it allocates memory for
-        // them.
-        unsafe {
-            (*context.as_mut_ptr()).max_pixels = container::max_decoder_pixels(limits);
-        }
+        ffi::set_max_pixels(&mut context, container::max_decoder_pixels(limits));
         let mut decoder = context.decoder().video().map_err(undecodable)?;
         let mut frame = ffmpeg::frame::Video::empty();
         for packets_read in 0..MAX_PROBE_PACKETS {
@@ -215,7 +207,7 @@ impl Packets {
         }
         self.lookahead = lookahead;
         match self.lookahead.front() {
-            Some(first) if streams::is_encrypted_packet(first) => Err(ProbeError::Encrypted),
+            Some(first) if ffi::is_encrypted(first) => Err(ProbeError::Encrypted),
             Some(_) if is_gif && self.lookahead.len() == 1 => Err(ProbeError::Picture { format: "GIF" }),
             _ => Ok(()),
         }

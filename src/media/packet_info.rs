@@ -1,9 +1,10 @@
 //! Reads the properties of a packet from its first bytes, without decoding it.
 
+use ffmpeg_next::Stream;
 use ffmpeg_next::codec::{Id, Parameters};
-use ffmpeg_next::{Stream, ffi};
 
-use super::nal::{extradata, nal_units};
+use super::ffi::{self, extradata};
+use super::nal::nal_units;
 use super::references::References;
 
 /// A codec whose packets can be parsed: each packet holds one frame, and its time stamp says when that frame is shown.
@@ -66,22 +67,13 @@ impl PacketParser {
     pub fn new(stream: &Stream<'_>, container: &str) -> Option<Self> {
         let parameters = stream.parameters();
         let extradata = extradata(&parameters);
-        // SAFETY: the parameters live as long as the stream's container. A codec descriptor is a constant of FFmpeg.
-        let (is_progressive, is_intra_only) = unsafe {
-            let raw = &*parameters.as_ptr();
-            let order = raw.field_order;
-            let is_progressive =
-                order == ffi::AVFieldOrder::AV_FIELD_PROGRESSIVE || order == ffi::AVFieldOrder::AV_FIELD_UNKNOWN;
-            let descriptor = ffi::avcodec_descriptor_get(raw.codec_id);
-            let is_intra_only = !descriptor.is_null() && (*descriptor).props & ffi::AV_CODEC_PROP_INTRA_ONLY != 0;
-            (is_progressive, is_intra_only)
-        };
-        if is_intra_only {
+        if ffi::is_intra_only(&parameters) {
             return Some(Self::IntraOnly);
         }
         if container.contains("avi") {
             return None;
         }
+        let is_progressive = ffi::is_progressive(&parameters);
         let length_size = |at: usize| extradata.get(at).map(|byte| usize::from(byte & 3) + 1);
         match parameters.id() {
             Id::H264 if is_progressive && extradata.first() == Some(&1) => {

@@ -1,17 +1,12 @@
 //! Converts decoded frames to upright BGR pictures with square pixels, in one step of FFmpeg's scaler.
 
-use std::ffi::c_int;
-
 use ffmpeg_next::software::scaling::{Context, Flags};
-use ffmpeg_next::{ffi, format, frame};
-use opencv::core::{self, CV_8UC3, Mat};
-use opencv::prelude::*;
+use ffmpeg_next::{ffi as sys, format, frame};
+use opencv::core::{self, Mat};
 
 use super::FramesError;
+use super::ffi::{self, Scaler};
 use super::geometry::{Orientation, PixelAspect, Placement, square_pixel_size};
-
-/// The scaler writes complete blocks of this many pixels.
-const BLOCK: usize = 32;
 
 /// How the frames of a stream are displayed, by the header of the container.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -31,16 +26,8 @@ pub(super) struct Converter {
     max_pixels: u64,
     /// The display size of the first frame.
     video: Option<(u32, u32)>,
-    scaler: Option<Scaler>,
+    scaler: Option<(ScalerKey, Scaler)>,
 }
-
-struct Scaler {
-    context: Context,
-    key: ScalerKey,
-}
-
-// SAFETY: a context has a single owner, and libswscale does not bind it to a thread.
-unsafe impl Send for Scaler {}
 
 /// The parameters of a scaler. A scaler is used again if they are equal.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -48,8 +35,8 @@ struct ScalerKey {
     format: format::Pixel,
     width: u32,
     height: u32,
-    space: ffi::AVColorSpace,
-    range: ffi::AVColorRange,
+    space: sys::AVColorSpace,
+    range: sys::AVColorRange,
     /// The output size, with square pixels.
     output: (u32, u32),
 }
@@ -79,37 +66,22 @@ impl Converter {
         let scaled = square_pixel_size((frame.width(), frame.height()), aspect, self.max_pixels);
         let size = orientation.size(scaled);
         let video = *self.video.get_or_insert(size);
-        let picture = upright(self.convert(frame, scaled)?, orientation.turned(self.turns)).map_err(failed)?;
+        let picture =
+            upright(ffi::scale_to_picture(self.scaler(frame, scaled)?, frame)?, orientation.turned(self.turns))
+                .map_err(failed)?;
         Ok((picture, Placement::new(size, self.turns, video)))
     }
 
-    fn convert(&mut self, frame: &frame::Video, output: (u32, u32)) -> Result<Mat, FramesError> {
-        let (columns, rows) = (output.0 as usize, output.1 as usize);
-        let padded = columns.next_multiple_of(BLOCK);
-        let size = |length: usize| {
-            i32::try_from(length).map_err(|_| FramesError::Decoder("a picture is too large".to_owned()))
-        };
-        // SAFETY: the scaler writes every pixel of the requested columns. The padding is cut off below.
-        let mut canvas = unsafe { Mat::new_rows_cols(size(rows)?, size(padded)?, CV_8UC3) }.map_err(failed)?;
-        write(self.scaler(frame, output)?, frame, &mut canvas)?;
-        if padded == columns {
-            return Ok(canvas);
-        }
-        let cropped = Mat::roi(&canvas, core::Rect::new(0, 0, size(columns)?, size(rows)?)).map_err(failed)?;
-        cropped.try_clone().map_err(failed)
-    }
-
     fn scaler(&mut self, frame: &frame::Video, output: (u32, u32)) -> Result<&mut Context, FramesError> {
-        // SAFETY: the frame is valid.
-        let (space, range) = unsafe { ((*frame.as_ptr()).colorspace, (*frame.as_ptr()).color_range) };
+        let (space, range) = ffi::colour_space(frame);
         let (format, width, height) = (frame.format(), frame.width(), frame.height());
         let key = ScalerKey { format, width, height, space, range, output };
-        let kept = self.scaler.take().filter(|scaler| scaler.key == key);
+        let kept = self.scaler.take().filter(|(kept, _)| *kept == key);
         let scaler = match kept {
-            Some(scaler) => scaler,
-            None => Scaler { context: context(key)?, key },
+            Some((_, scaler)) => scaler,
+            None => Scaler(context(key)?),
         };
-        Ok(&mut self.scaler.insert(scaler).context)
+        Ok(&mut self.scaler.insert((key, scaler)).1.0)
     }
 }
 
@@ -119,30 +91,6 @@ fn orientation(frame: &frame::Video) -> Option<Orientation> {
     Orientation::of_matrix(matrix.data())
 }
 
-/// Scales a frame into a canvas, which has the height of the scaler's output and at least its width.
-fn write(scaler: &mut Context, frame: &frame::Video, canvas: &mut Mat) -> Result<(), FramesError> {
-    let rows = canvas.rows();
-    // SAFETY: the context is for frames of this format and size. The canvas has one plane of `rows` lines of `stride`
-    // bytes, and each line holds complete blocks.
-    let lines = unsafe {
-        let stride = canvas.mat_step().first().copied().unwrap_or(0);
-        let planes: [*mut u8; 4] =
-            [canvas.data_mut(), std::ptr::null_mut(), std::ptr::null_mut(), std::ptr::null_mut()];
-        let strides: [c_int; 4] = [c_int::try_from(stride).unwrap_or(0), 0, 0, 0];
-        let input = frame.as_ptr();
-        ffi::sws_scale(
-            scaler.as_mut_ptr(),
-            (*input).data.as_ptr().cast(),
-            (*input).linesize.as_ptr(),
-            0,
-            (*input).height,
-            planes.as_ptr(),
-            strides.as_ptr(),
-        )
-    };
-    if lines == rows { Ok(()) } else { Err(FramesError::Decoder("a picture could not be converted".to_owned())) }
-}
-
 /// Creates a scaler to BGR with the colour space and range of the stream. If unspecified, they are BT.601 and 16 to
 /// 235, as in FFmpeg.
 fn context(key: ScalerKey) -> Result<Context, FramesError> {
@@ -150,63 +98,12 @@ fn context(key: ScalerKey) -> Result<Context, FramesError> {
     let (bgr, (width, height)) = (format::Pixel::BGR24, key.output);
     let mut context =
         Context::get(key.format, key.width, key.height, bgr, width, height, Flags::BILINEAR).map_err(refused)?;
-    // SAFETY: the context is initialised, and the coefficients are constants of the library. For a format without a
-    // colour space, the call fails and changes nothing.
-    unsafe {
-        let space = match key.space {
-            ffi::AVColorSpace::AVCOL_SPC_BT709 => ffi::SWS_CS_ITU709,
-            ffi::AVColorSpace::AVCOL_SPC_BT2020_NCL | ffi::AVColorSpace::AVCOL_SPC_BT2020_CL => ffi::SWS_CS_BT2020,
-            ffi::AVColorSpace::AVCOL_SPC_SMPTE240M => ffi::SWS_CS_SMPTE240M,
-            ffi::AVColorSpace::AVCOL_SPC_FCC => ffi::SWS_CS_FCC,
-            _ => ffi::SWS_CS_DEFAULT,
-        };
-        let coefficients = ffi::sws_getCoefficients(space);
-        let is_full = matches!(
-            key.format,
-            format::Pixel::YUVJ420P | format::Pixel::YUVJ422P | format::Pixel::YUVJ444P | format::Pixel::YUVJ440P
-        ) || key.range == ffi::AVColorRange::AVCOL_RANGE_JPEG;
-        let one = 1 << 16;
-        ffi::sws_setColorspaceDetails(
-            context.as_mut_ptr(),
-            coefficients,
-            c_int::from(is_full),
-            coefficients,
-            1,
-            0,
-            one,
-            one,
-        );
-    }
+    let is_full_range = matches!(
+        key.format,
+        format::Pixel::YUVJ420P | format::Pixel::YUVJ422P | format::Pixel::YUVJ444P | format::Pixel::YUVJ440P
+    ) || key.range == sys::AVColorRange::AVCOL_RANGE_JPEG;
+    ffi::set_colour_space(&mut context, key.space, is_full_range);
     Ok(context)
-}
-
-/// Scales a frame into a new one. Checks FFmpeg's return value, which [`Context::run`] ignores: a partly written frame
-/// would show the previous content of its memory, such as frames of another video.
-pub(super) fn scale(context: &mut Context, frame: &frame::Video) -> Result<frame::Video, ffmpeg_next::Error> {
-    use ffmpeg_next::Error;
-    let (input, output) = (*context.input(), *context.output());
-    if (frame.format(), frame.width(), frame.height()) != (input.format, input.width, input.height) {
-        return Err(Error::InputChanged);
-    }
-    let mut scaled = frame::Video::new(output.format, output.width, output.height);
-    // SAFETY: both frames are valid and have the formats and sizes of the context. If memory for the new frame is
-    // missing, it has no planes, and FFmpeg is not called.
-    let lines = unsafe {
-        if (*scaled.as_ptr()).data[0].is_null() {
-            return Err(Error::Other { errno: ffmpeg_next::util::error::ENOMEM });
-        }
-        let (read, write) = (frame.as_ptr(), scaled.as_mut_ptr());
-        ffi::sws_scale(
-            context.as_mut_ptr(),
-            (*read).data.as_ptr().cast(),
-            (*read).linesize.as_ptr(),
-            0,
-            (*read).height,
-            (*write).data.as_ptr(),
-            (*write).linesize.as_ptr(),
-        )
-    };
-    if u32::try_from(lines) == Ok(output.height) { Ok(scaled) } else { Err(Error::External) }
 }
 
 /// Mirrors and turns a picture so that it is upright.
@@ -236,8 +133,10 @@ fn failed(error: opencv::Error) -> FramesError {
 #[cfg(test)]
 mod tests {
     use ffmpeg_next::Rational;
-    use opencv::core::Vec3b;
+    use opencv::core::{CV_8UC3, Vec3b};
+    use opencv::prelude::*;
 
+    use super::super::ffi::SCALER_BLOCK;
     use super::*;
 
     /// A frame of this format whose planes hold varying values.
@@ -272,15 +171,15 @@ mod tests {
                     format,
                     width: from.0,
                     height: from.1,
-                    space: ffi::AVColorSpace::AVCOL_SPC_UNSPECIFIED,
-                    range: ffi::AVColorRange::AVCOL_RANGE_UNSPECIFIED,
+                    space: sys::AVColorSpace::AVCOL_SPC_UNSPECIFIED,
+                    range: sys::AVColorRange::AVCOL_RANGE_UNSPECIFIED,
                     output: to,
                 };
                 let written = [0.0, 255.0].map(|before| {
-                    let (rows, columns) = (to.1 as i32, (to.0 as usize).next_multiple_of(BLOCK) as i32);
+                    let (rows, columns) = (to.1 as i32, (to.0 as usize).next_multiple_of(SCALER_BLOCK) as i32);
                     let mut canvas =
                         Mat::new_rows_cols_with_default(rows, columns, CV_8UC3, core::Scalar::all(before)).unwrap();
-                    write(&mut context(key).unwrap(), &frame, &mut canvas).unwrap();
+                    ffi::scale_into(&mut context(key).unwrap(), &frame, &mut canvas).unwrap();
                     let cut = Mat::roi(&canvas, core::Rect::new(0, 0, to.0 as i32, rows)).unwrap();
                     cut.try_clone().unwrap().data_bytes().unwrap().to_vec()
                 });
@@ -333,9 +232,7 @@ mod tests {
         let matrix: Vec<u8> =
             [-1 << 16, 0, 0, 0, -1 << 16, 0, 0, 0, 1 << 30_i32].iter().flat_map(|n: &i32| n.to_ne_bytes()).collect();
         let mut turned = grey(2, &[10, 20]);
-        let side = turned.new_side_data(frame::side_data::Type::DisplayMatrix, 36).unwrap();
-        // SAFETY: FFmpeg allocated 36 bytes.
-        unsafe { std::slice::from_raw_parts_mut((*side.as_ptr()).data, 36) }.copy_from_slice(&matrix);
+        ffi::testing::add_display_matrix(&mut turned, &matrix);
         turned.set_color_range(ffmpeg_next::color::Range::JPEG);
         let mut plain = grey(2, &[10, 20]);
         plain.set_color_range(ffmpeg_next::color::Range::JPEG);

@@ -7,7 +7,7 @@ use ffmpeg_next::format::context::Input;
 
 use super::geometry::{Orientation, PixelAspect, square_pixel_size};
 use super::picture::Display;
-use super::{ProbeError, container, streams};
+use super::{ProbeError, container, ffi, streams};
 use crate::config::Video;
 
 /// The maximum frame rate. If a file states none, FFmpeg may return the rate of the time base, such as 1000.
@@ -186,11 +186,9 @@ fn seconds(ticks: i64, base: Rational) -> Option<f64> {
 fn display(stream: &ffmpeg::Stream<'_>, stored: (u32, u32), limits: &Video) -> (Display, (u32, u32)) {
     let matrix = stream.side_data().find(|data| data.kind() == side_data::Type::DisplayMatrix);
     let orientation = matrix.and_then(|matrix| Orientation::of_matrix(matrix.data()));
-    // SAFETY: stream and parameters live as long as the container, which `stream` borrows.
-    let (container, own) =
-        unsafe { ((*stream.as_ptr()).sample_aspect_ratio, (*stream.parameters().as_ptr()).sample_aspect_ratio) };
-    let display = Display { orientation, aspect: PixelAspect::new(container.into()) };
-    let aspect = PixelAspect::new(container.into()).of(own.into());
+    let (container, coded) = (ffi::container_aspect_ratio(stream), ffi::coded_aspect_ratio(&stream.parameters()));
+    let display = Display { orientation, aspect: PixelAspect::new(container) };
+    let aspect = PixelAspect::new(container).of(coded);
     let size = orientation.unwrap_or_default().size(square_pixel_size(stored, aspect, limits.max_pixels));
     (display, size)
 }

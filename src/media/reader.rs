@@ -4,12 +4,12 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use ffmpeg_next::codec::Parameters;
-use ffmpeg_next::codec::packet::Ref;
-use ffmpeg_next::{Packet, Rational, ffi};
+use ffmpeg_next::{Packet, Rational};
 
 use super::clock::StreamClock;
 use super::decode::{DecodeJob, Decoded, Numbering};
 use super::discontinuity::DiscontinuityCorrector;
+use super::ffi::is_discarded;
 use super::gop::{GopPart, ParsedPacket, PlannedPacket};
 use super::opened::Packets;
 use super::packet_info::{PacketParser, RandomAccess};
@@ -217,12 +217,6 @@ fn parse(packet: Packet, parser: PacketParser, previous_pts: &mut Option<i64>) -
     let mut info = parser.parse(packet.data().unwrap_or_default(), packet.is_key());
     info.is_shown &= !is_discarded(&packet);
     ParsedPacket { size: packet.size(), sort_pts, pts, info, packet, is_before_first_key: false, dependencies: None }
-}
-
-/// Whether an edit list hides the packet.
-fn is_discarded(packet: &Packet) -> bool {
-    // SAFETY: the packet is borrowed for as long as the pointer is used. The binding has no name for this flag.
-    unsafe { (*packet.as_ptr()).flags & ffi::AV_PKT_FLAG_DISCARD != 0 }
 }
 
 /// Why reading stopped before the end of the file.

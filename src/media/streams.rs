@@ -2,14 +2,13 @@
 
 use ffmpeg_next as ffmpeg;
 use ffmpeg_next::codec::Id;
-use ffmpeg_next::codec::packet::Ref;
 use ffmpeg_next::format::context::Input;
 use ffmpeg_next::format::stream::Disposition;
-use ffmpeg_next::{Packet, Stream, ffi, media};
+use ffmpeg_next::{Stream, ffi as sys, media};
 use h264_reader::avcc::AvcDecoderConfigurationRecord;
 
 use super::ProbeError;
-use super::nal::extradata;
+use super::ffi::{self, extradata};
 
 /// Streams that start further apart than this do not share a clock, in seconds.
 const MAX_START_DIFFERENCE_S: f64 = 7200.0;
@@ -19,9 +18,8 @@ const UNKNOWN_CODEC: &str = "unknown";
 
 /// Whether a stream is sound, or video other than a cover or thumbnails.
 pub(super) fn is_timed(stream: &Stream<'_>) -> bool {
-    let still = ffi::AV_DISPOSITION_ATTACHED_PIC | ffi::AV_DISPOSITION_TIMED_THUMBNAILS;
-    // SAFETY: the stream belongs to an open container.
-    let disposition = unsafe { (*stream.as_ptr()).disposition };
+    let still = sys::AV_DISPOSITION_ATTACHED_PIC | sys::AV_DISPOSITION_TIMED_THUMBNAILS;
+    let disposition = ffi::disposition(stream);
     match stream.parameters().medium() {
         media::Type::Audio => true,
         media::Type::Video => disposition & still == 0,
@@ -39,8 +37,7 @@ pub(super) fn video(input: &Input) -> Option<Stream<'_>> {
         let is_impaired = disposition.intersects(Disposition::HEARING_IMPAIRED | Disposition::VISUAL_IMPAIRED);
         let is_default = disposition.contains(Disposition::DEFAULT);
         let (width, height) = size(stream);
-        // SAFETY: the parameters live as long as the stream's container.
-        let bit_rate = unsafe { (*stream.parameters().as_ptr()).bit_rate };
+        let bit_rate = ffi::bit_rate(&stream.parameters());
         (
             width > 0 && height > 0,
             has_several_frames(stream),
@@ -54,9 +51,7 @@ pub(super) fn video(input: &Input) -> Option<Stream<'_>> {
 
 /// The coded width and height of a video stream; 0 if unknown.
 pub(super) fn size(stream: &Stream<'_>) -> (u32, u32) {
-    let parameters = stream.parameters();
-    // SAFETY: the parameters live as long as the stream's container, which `stream` borrows.
-    let (width, height) = unsafe { ((*parameters.as_ptr()).width, (*parameters.as_ptr()).height) };
+    let (width, height) = ffi::coded_size(&stream.parameters());
     (width.try_into().unwrap_or(0), height.try_into().unwrap_or(0))
 }
 
@@ -116,7 +111,7 @@ pub(super) fn first_frame_s(input: &Input) -> Option<f64> {
 /// seconds; 0 if unknown.
 pub(super) fn duration_s(input: &Input) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "seconds need no 53 bits")]
-    let header_s = input.duration() as f64 / f64::from(ffi::AV_TIME_BASE);
+    let header_s = input.duration() as f64 / f64::from(sys::AV_TIME_BASE);
     // MP4, Matroska and FLV measure the duration from time stamp 0, the others from the first time stamp.
     let counts_from_zero = ["matroska", "mov", "flv"].iter().any(|kind| input.format().name().contains(kind));
     let before_start_s = if counts_from_zero { start_s(input).max(0.0) } else { 0.0 };
@@ -127,7 +122,7 @@ fn stream_start_s(stream: &Stream<'_>) -> Option<f64> {
     let ticks = stream.start_time();
     #[expect(clippy::cast_precision_loss, reason = "seconds need no 53 bits")]
     let start = ticks as f64 * f64::from(stream.time_base());
-    (ticks != ffi::AV_NOPTS_VALUE && start.is_finite()).then_some(start)
+    (ticks != sys::AV_NOPTS_VALUE && start.is_finite()).then_some(start)
 }
 
 /// The frame rate in the sequence parameter set of H.264 (ITU-T H.264, section E.2.1).
@@ -152,8 +147,7 @@ pub(super) fn codec_name(stream: &Stream<'_>) -> String {
     if parameters.id() != Id::None {
         return parameters.id().name().to_owned();
     }
-    // SAFETY: the parameters live as long as the stream's container.
-    let tag = unsafe { (*parameters.as_ptr()).codec_tag };
+    let tag = ffi::codec_tag(&parameters);
     let letters: String = tag.to_le_bytes().iter().map(|byte| char::from(*byte)).collect();
     if tag != 0 && letters.chars().all(|letter| letter.is_ascii_graphic() || letter == ' ') {
         letters.trim().to_owned()
@@ -165,13 +159,6 @@ pub(super) fn codec_name(stream: &Stream<'_>) -> String {
 /// Whether a stream is encrypted by Matroska's `ContentEncryption`.
 pub(super) fn is_encrypted_stream(stream: &Stream<'_>) -> bool {
     stream.metadata().get("enc_key_id").is_some()
-}
-
-/// Whether a packet is encrypted (ISO/IEC 23001-7).
-pub(super) fn is_encrypted_packet(packet: &Packet) -> bool {
-    let kind = ffi::AVPacketSideDataType::AV_PKT_DATA_ENCRYPTION_INFO;
-    // SAFETY: the packet is borrowed for as long as the pointer is used. The size is not requested.
-    !unsafe { ffi::av_packet_get_side_data(packet.as_ptr(), kind, std::ptr::null_mut()) }.is_null()
 }
 
 /// Returns an error if a stream cannot be decoded.

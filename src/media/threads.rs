@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use super::FramesError;
 use super::clock::StreamClock;
 use super::decode::{DecoderConfig, GopDecoder};
+use super::ffi;
 use super::hardware::{self, HwDevice};
 use super::opened::Packets;
 use super::reader::{Reader, ReaderEvent};
@@ -19,6 +20,10 @@ use crate::config::Video;
 const MAX_BUFFERED_BYTES: u64 = 4 << 20;
 /// The maximum number of decoded frames of a GOP that are buffered.
 const MAX_BUFFERED_FRAMES: u64 = 16;
+
+/// The increment of nice(2) for decoder threads. They yield to the threads that analyze frames: a finished analysis
+/// frees a place in the buffer, and a late one delays the end of the video.
+const NICE_INCREMENT: i32 = 10;
 
 /// The number of videos that this process decodes. They share the CPU cores.
 static RUNNING: AtomicUsize = AtomicUsize::new(0);
@@ -64,7 +69,7 @@ impl Threads {
         for _ in 0..decoders {
             let (config, jobs) = (config.clone(), jobs.clone());
             threads.spawn("decoder", move || {
-                lower_priority();
+                ffi::lower_thread_priority(NICE_INCREMENT);
                 let mut decoder = GopDecoder::new(config);
                 loop {
                     let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
@@ -107,12 +112,4 @@ impl Drop for Threads {
     fn drop(&mut self) {
         self.stop();
     }
-}
-
-/// Lowers the priority of this thread below that of the threads that analyze frames. A finished analysis frees a place
-/// in the buffer, and a late one delays the end of the video.
-fn lower_priority() {
-    const INCREMENT: libc::c_int = 10;
-    // SAFETY: no memory is involved. On Linux, nice(2) changes the calling thread only.
-    unsafe { libc::nice(INCREMENT) };
 }

@@ -4,12 +4,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use ffmpeg_next as ffmpeg;
-use ffmpeg_next::codec::packet::Ref;
+use ffmpeg_next::Packet;
 use ffmpeg_next::format::context::Input;
-use ffmpeg_next::{Packet, ffi};
 
 use super::container::{self, DEADLINE};
 use super::discontinuity::DiscontinuityCorrector;
+use super::ffi::{self, is_discarded};
 use super::{FramesError, Probe, ProbeError, Source, streams};
 use crate::config::Video;
 
@@ -87,22 +87,11 @@ pub(super) fn find_cause(
 /// Whether the last top-level box (MP4) or element (Matroska) extends past the end of the file.
 fn is_truncated(input: &mut Input) -> bool {
     let is_matroska = input.format().name().contains("matroska");
-    // SAFETY: the container is open, and so is the file that it reads from.
-    let file = unsafe { (*input.as_mut_ptr()).pb };
-    // SAFETY: as above.
-    let size = unsafe { ffi::avio_size(file) };
-    let (Ok(size), Ok(header)) = (u64::try_from(size), i32::try_from(HEADER)) else { return false };
+    let Some(size) = ffi::source_size(input) else { return false };
     let mut at = 0;
     for _ in 0..MAX_ELEMENTS {
         let mut bytes = [0; HEADER];
-        // SAFETY: the file is open, and the buffer has room for `HEADER` bytes.
-        let read = unsafe {
-            if i64::try_from(at).is_err() || ffi::avio_seek(file, at as i64, libc::SEEK_SET) < 0 {
-                return false;
-            }
-            ffi::avio_read(file, bytes.as_mut_ptr(), header)
-        };
-        let Some(bytes) = usize::try_from(read).ok().and_then(|read| bytes.get(..read)) else { return false };
+        let Some(bytes) = ffi::read_source_at(input, at, &mut bytes) else { return false };
         let length = if is_matroska { element_length(bytes) } else { box_length(bytes) };
         // A box or element of unknown length extends to the end of the file.
         let Some(end) = length.and_then(|length| length.checked_add(at)).filter(|end| *end > at) else { return false };
@@ -200,12 +189,6 @@ fn lock(instant: &Mutex<Instant>) -> MutexGuard<'_, Instant> {
 fn next(input: &mut Input) -> Result<Packet, ffmpeg::Error> {
     let mut packet = Packet::empty();
     packet.read(input).map(|()| packet)
-}
-
-/// Whether an edit list hides the packet.
-fn is_discarded(packet: &Packet) -> bool {
-    // SAFETY: the packet is borrowed for as long as the pointer is used. The binding has no name for this flag.
-    unsafe { (*packet.as_ptr()).flags & ffi::AV_PKT_FLAG_DISCARD != 0 }
 }
 
 #[cfg(test)]
