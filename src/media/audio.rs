@@ -29,7 +29,7 @@ const GAP_S: f64 = 0.04;
 /// The maximum duration of sound before the start of the video, in seconds. If there is more, the time stamps are
 /// wrong.
 const MAX_EARLY_S: f64 = 10.0;
-/// A track is silent if all its samples are below this amplitude. It is -80 dB, the noise that a lossy codec may add.
+/// A stream is silent if all its samples are below this amplitude. It is -80 dB, the noise that a lossy codec may add.
 const SILENCE_THRESHOLD: f32 = 1e-4;
 /// The maximum size of a sound packet. A larger one is damaged or malicious.
 const MAX_PACKET_BYTES: usize = 16 << 20;

@@ -264,11 +264,11 @@ fn fit(picture: &Mat, size: Size) -> Result<Mat, ClipFailure> {
     if small.size()? == size {
         return Ok(small);
     }
-    let (beside, below) = (size.width - across, size.height - down);
-    let mut whole = Mat::default();
-    let (top, left) = (below / 2, beside / 2);
-    copy_make_border_def(&small, &mut whole, top, below - top, left, beside - left, BORDER_CONSTANT)?;
-    Ok(whole)
+    let (horizontal, vertical) = (size.width - across, size.height - down);
+    let mut bordered = Mat::default();
+    let (top, left) = (vertical / 2, horizontal / 2);
+    copy_make_border_def(&small, &mut bordered, top, vertical - top, left, horizontal - left, BORDER_CONSTANT)?;
+    Ok(bordered)
 }
 
 /// Copies a picture into a frame of the same size, and sets the padding of the frame to 0.

@@ -20,7 +20,7 @@ pub(super) struct ContainerTiming {
     pub fps: f64,
     /// Frames a second in the headers of the video stream; 0 if unknown.
     pub coded_fps: f64,
-    /// From the start of the video to the end of its longest track, in seconds; 0 if unknown.
+    /// From the start of the video to the end of its longest stream, in seconds; 0 if unknown.
     pub duration_s: f64,
     /// The time stamp at which the video starts, in seconds.
     pub start_s: f64,

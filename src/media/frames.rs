@@ -67,7 +67,7 @@ pub struct End {
     pub end_s: f64,
     /// Width and height of the first frame as a player shows it.
     pub size: (u32, u32),
-    /// Seconds from the start of the video to the end of its longest track. This is the duration in the container
+    /// Seconds from the start of the video to the end of its longest stream. This is the duration in the container
     /// header, unless that is wrong.
     pub duration_s: f64,
     /// Mean frames a second. This is the rate in the container header, unless that is wrong.
@@ -245,14 +245,14 @@ impl Frames {
 
     /// Returns the facts that are known after the last frame. If the frames ended early, this reads the file again
     /// without decoding, to find the cause: a connection that broke off (an error), a truncated file or a wrong header
-    /// (a warning each), or a longer sound track (no warning).
+    /// (a warning each), or a longer sound stream (no warning).
     pub fn end(self, stop: impl Fn() -> bool + Clone + Send + 'static) -> Result<End, FramesError> {
         let size = self.converter.video().unwrap_or((self.probe.width, self.probe.height));
         let Self { probe, frames_passed: frames_total, end_s, fps, read, damage, .. } = self;
         let header_s = probe.duration_s;
-        let mut longest_s = read.tracks_end_s.unwrap_or(0.0).max(end_s);
+        let mut longest_s = read.streams_end_s.unwrap_or(0.0).max(end_s);
         let has_fewer_frames = frames_total + frames_total / 10 < probe.frames_total;
-        let is_duration_unknown = header_s <= 0.0 && probe.has_audio && read.tracks_end_s.is_none();
+        let is_duration_unknown = header_s <= 0.0 && probe.has_audio && read.streams_end_s.is_none();
         let ends_early = longest_s + EARLY_END_S < header_s;
         let mut warnings = Vec::new();
         let mut is_truncated = false;

@@ -5,7 +5,7 @@ use super::geometry::{Orientation, PixelAspect, square_pixel_size};
 use super::gop::{GopPart, ParsedPacket};
 use super::packet_info::PacketParser;
 use super::plan::Planner;
-use super::references::References;
+use super::references::ReferenceTracker;
 use super::selection::Selection;
 use super::truncation;
 use crate::analysis::Sampling;
@@ -63,7 +63,7 @@ pub fn plan(input: &[u8]) {
         _ => PacketParser::Av1,
     };
     let mut references = match parser {
-        PacketParser::H264 { length_size } => References::new(input.block(), length_size),
+        PacketParser::H264 { length_size } => ReferenceTracker::new(input.block(), length_size),
         _ => None,
     };
     let clock = StreamClock::new(ContainerTiming { fps: 25.0, ..ContainerTiming::default() });
@@ -120,12 +120,13 @@ pub fn headers(input: &[u8]) {
     let orientation = Orientation::of_matrix(input.get(..36).unwrap_or(input)).unwrap_or_default();
     let mut input = Input(input);
     let mut ratio = || ffmpeg_next::Rational(i32::from_be_bytes(input.word()), i32::from_be_bytes(input.word()));
-    let (container, own) = (ratio(), ratio());
+    let (container, coded) = (ratio(), ratio());
     let size = (u32::from_be_bytes(input.word()) % 20_000 + 1, u32::from_be_bytes(input.word()) % 20_000 + 1);
-    let most = u64::from(size.0) * u64::from(size.1) + u64::from(u16::from_be_bytes([input.byte(), input.byte()]));
-    let (width, height) = orientation.size(square_pixel_size(size, PixelAspect::new(container).of(own), most));
+    let max_pixels =
+        u64::from(size.0) * u64::from(size.1) + u64::from(u16::from_be_bytes([input.byte(), input.byte()]));
+    let (width, height) = orientation.size(square_pixel_size(size, PixelAspect::new(container).of(coded), max_pixels));
     assert!(
-        width > 0 && height > 0 && u64::from(width) * u64::from(height) <= most + u64::from(width.max(height)),
+        width > 0 && height > 0 && u64::from(width) * u64::from(height) <= max_pixels + u64::from(width.max(height)),
         "{width} x {height}"
     );
 }

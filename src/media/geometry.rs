@@ -203,7 +203,7 @@ mod tests {
     #[test]
     fn one_side_grows_for_square_pixels() {
         let all = u64::MAX;
-        for (stored, ratio, shown) in [
+        for (coded, ratio, expected) in [
             ((1440, 1080), (4, 3), (1920, 1080)),
             ((720, 576), (64, 45), (1024, 576)),
             ((720, 480), (8, 9), (720, 540)),
@@ -213,7 +213,7 @@ mod tests {
             ((640, 360), (1, 1), (640, 360)),
         ] {
             let aspect = aspect(Rational::new(ratio.0, ratio.1)).unwrap();
-            assert_eq!(square_pixel_size(stored, aspect, all), shown, "{stored:?} {ratio:?}");
+            assert_eq!(square_pixel_size(coded, aspect, all), expected, "{coded:?} {ratio:?}");
         }
     }
 
@@ -227,9 +227,9 @@ mod tests {
     #[test]
     fn ratio_of_the_container_is_used_until_the_stream_changes_its_ratio() {
         let (none, even, wide, wider) = (Rational(0, 1), Rational(1, 1), Rational(4, 3), Rational(2, 1));
-        let ratios = |container: Rational, own: &[Rational]| {
+        let ratios = |container: Rational, coded: &[Rational]| {
             let mut aspect = PixelAspect::new(container);
-            own.iter().map(|own| aspect.of(*own)).collect::<Vec<_>>()
+            coded.iter().map(|coded| aspect.of(*coded)).collect::<Vec<_>>()
         };
         assert_eq!(ratios(wide, &[none, none]), [4.0 / 3.0; 2]);
         assert_eq!(ratios(wide, &[even, even]), [4.0 / 3.0; 2], "as players do");
@@ -284,14 +284,14 @@ mod tests {
 
         #[test]
         fn mapped_faces_keep_their_shape_and_stay_in_the_frame(
-            shown in (16..4000_u32, 16..4000_u32), video in (16..4000_u32, 16..4000_u32), turns in 0..4_u8,
+            size in (16..4000_u32, 16..4000_u32), video in (16..4000_u32, 16..4000_u32), turns in 0..4_u8,
             x in 0.0..0.5_f32, y in 0.0..0.5_f32, w in 0.01..0.5_f32, h in 0.01..0.5_f32,
         ) {
-            let picture = Orientation { mirrored: false, quarter_turns: turns }.size(shown);
+            let picture = Orientation { mirrored: false, quarter_turns: turns }.size(size);
             let (wide, high) = (picture.0 as f32, picture.1 as f32);
             let bbox = BBox { x: x * wide, y: y * high, width: w * wide, height: h * high };
             let landmarks = Some(Landmarks::MouthCorners([bbox.centre(); 5]));
-            let face = Placement::new(shown, turns, video).face(&Face { bbox, score: 0.9, landmarks });
+            let face = Placement::new(size, turns, video).face(&Face { bbox, score: 0.9, landmarks });
             let (now, slack) = (face.bbox, 0.01 * video.0.max(video.1) as f32);
             prop_assert!(now.x >= -slack && now.y >= -slack);
             prop_assert!(now.x + now.width <= video.0 as f32 + slack && now.y + now.height <= video.1 as f32 + slack);

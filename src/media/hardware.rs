@@ -225,23 +225,23 @@ mod tests {
 
     /// Copies a frame to GPU memory, in this pixel format. Also returns the source of the copy, which has to be kept
     /// until the frame is downloaded.
-    fn upload(device: &HwDevice, picture: &frame::Video, stored: Pixel) -> (frame::Video, frame::Video) {
-        let (width, height) = (picture.width(), picture.height());
+    fn upload(device: &HwDevice, on_cpu: &frame::Video, stored: Pixel) -> (frame::Video, frame::Video) {
+        let (width, height) = (on_cpu.width(), on_cpu.height());
         let mut semi_planar = frame::Video::empty();
-        let mut scaler = Context::get(picture.format(), width, height, stored, width, height, Flags::POINT).unwrap();
-        scaler.run(picture, &mut semi_planar).unwrap();
+        let mut scaler = Context::get(on_cpu.format(), width, height, stored, width, height, Flags::POINT).unwrap();
+        scaler.run(on_cpu, &mut semi_planar).unwrap();
         let mut on_gpu = ffi::testing::upload(device.context.as_ref().unwrap(), &semi_planar);
-        ffi::copy_props(&mut on_gpu, picture).unwrap();
+        ffi::copy_props(&mut on_gpu, on_cpu).unwrap();
         (on_gpu, semi_planar)
     }
 
     /// The bytes of all planes, without the padding of lines.
-    fn bytes(picture: &frame::Video) -> Vec<Vec<u8>> {
-        let sample_size = if picture.format() == Pixel::YUV420P10LE { 2 } else { 1 };
-        (0..picture.planes())
+    fn bytes(frame: &frame::Video) -> Vec<Vec<u8>> {
+        let sample_size = if frame.format() == Pixel::YUV420P10LE { 2 } else { 1 };
+        (0..frame.planes())
             .map(|plane| {
-                let (width, height) = (picture.plane_width(plane) as usize, picture.plane_height(plane) as usize);
-                let lines = picture.data(plane).chunks(picture.stride(plane)).take(height);
+                let (width, height) = (frame.plane_width(plane) as usize, frame.plane_height(plane) as usize);
+                let lines = frame.data(plane).chunks(frame.stride(plane)).take(height);
                 lines.flat_map(|line| &line[..width * sample_size]).copied().collect()
             })
             .collect()
@@ -256,17 +256,17 @@ mod tests {
             (Pixel::P010LE, Pixel::YUV420P10LE, (640, 360)),
             (Pixel::NV12, Pixel::YUV420P, (334, 190)),
         ] {
-            let given = test_frame(planar, width, height);
-            let (on_gpu, _from) = upload(&device, &given, stored);
-            assert!(is_on_gpu(&on_gpu) && !is_on_gpu(&given));
+            let on_cpu = test_frame(planar, width, height);
+            let (on_gpu, _from) = upload(&device, &on_cpu, stored);
+            assert!(is_on_gpu(&on_gpu) && !is_on_gpu(&on_cpu));
             let downloaded = downloader.download(on_gpu).unwrap();
             assert!(!is_on_gpu(&downloaded));
             assert_eq!((downloaded.format(), downloaded.width(), downloaded.height()), (planar, width, height));
-            assert!(bytes(&downloaded) == bytes(&given), "{stored:?} of {width}x{height}");
+            assert!(bytes(&downloaded) == bytes(&on_cpu), "{stored:?} of {width}x{height}");
             assert_eq!(downloaded.pts(), Some(4711));
             assert_eq!(
                 (downloaded.color_space(), downloaded.color_range()),
-                (given.color_space(), given.color_range())
+                (on_cpu.color_space(), on_cpu.color_range())
             );
         }
     }
@@ -275,21 +275,21 @@ mod tests {
     fn downloaded_frames_are_cropped_as_on_the_cpu() {
         let device = HwDevice::vulkan();
         for (left, top, right, bottom) in [(6, 4, 10, 8), (64, 2, 0, 6), (0, 0, 2, 2)] {
-            let mut given = test_frame(Pixel::YUV420P, 640, 360);
-            let (mut on_gpu, _from) = upload(&device, &given, Pixel::NV12);
+            let mut on_cpu = test_frame(Pixel::YUV420P, 640, 360);
+            let (mut on_gpu, _from) = upload(&device, &on_cpu, Pixel::NV12);
             ffi::testing::crop(&mut on_gpu, (left, top, right, bottom));
-            ffi::testing::crop(&mut given, (left, top, right, bottom));
+            ffi::testing::crop(&mut on_cpu, (left, top, right, bottom));
             let downloaded = FrameDownloader::default().download(on_gpu).unwrap();
-            assert_eq!((downloaded.width(), downloaded.height()), (given.width(), given.height()), "{left}, {top}");
-            assert!(bytes(&downloaded) == bytes(&given), "{left}, {top}, {right}, {bottom}");
+            assert_eq!((downloaded.width(), downloaded.height()), (on_cpu.width(), on_cpu.height()), "{left}, {top}");
+            assert!(bytes(&downloaded) == bytes(&on_cpu), "{left}, {top}, {right}, {bottom}");
         }
     }
 
     #[test]
     fn frames_in_cpu_memory_are_not_copied() {
-        let given = test_frame(Pixel::YUV420P, 64, 64);
-        let address = given.data(0).as_ptr();
-        assert_eq!(FrameDownloader::default().download(given).unwrap().data(0).as_ptr(), address);
+        let on_cpu = test_frame(Pixel::YUV420P, 64, 64);
+        let address = on_cpu.data(0).as_ptr();
+        assert_eq!(FrameDownloader::default().download(on_cpu).unwrap().data(0).as_ptr(), address);
     }
 
     #[test]

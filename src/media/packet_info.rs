@@ -5,7 +5,7 @@ use ffmpeg_next::codec::{Id, Parameters};
 
 use super::ffi::{self, extradata};
 use super::nal::nal_units;
-use super::references::References;
+use super::references::ReferenceTracker;
 
 /// A codec whose packets can be parsed: each packet holds one frame, and its time stamp says when that frame is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,9 +93,9 @@ impl PacketParser {
     }
 
     /// Returns a tracker of references, if the slice headers of this codec can be parsed.
-    pub fn references(self, parameters: &Parameters) -> Option<References> {
+    pub fn references(self, parameters: &Parameters) -> Option<ReferenceTracker> {
         let Self::H264 { length_size } = self else { return None };
-        References::new(extradata(parameters), length_size)
+        ReferenceTracker::new(extradata(parameters), length_size)
     }
 
     /// Whether packets are in presentation order.

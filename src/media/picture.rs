@@ -180,8 +180,8 @@ mod tests {
                     let mut canvas =
                         Mat::new_rows_cols_with_default(rows, columns, CV_8UC3, core::Scalar::all(before)).unwrap();
                     ffi::scale_into(&mut context(key).unwrap(), &frame, &mut canvas).unwrap();
-                    let cut = Mat::roi(&canvas, core::Rect::new(0, 0, to.0 as i32, rows)).unwrap();
-                    cut.try_clone().unwrap().data_bytes().unwrap().to_vec()
+                    let cropped = Mat::roi(&canvas, core::Rect::new(0, 0, to.0 as i32, rows)).unwrap();
+                    cropped.try_clone().unwrap().data_bytes().unwrap().to_vec()
                 });
                 assert!(written[0] == written[1], "{format:?} {from:?} {to:?}");
             }
@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn pictures_are_upright_in_all_eight_orientations() {
         let full = [10, 20, 30, 40, 50, 60];
-        for (mirrored, quarter_turns, wanted) in [
+        for (mirrored, quarter_turns, expected) in [
             (false, 0, [10, 20, 30, 40, 50, 60]),
             (false, 1, [40, 10, 50, 20, 60, 30]),
             (false, 2, [60, 50, 40, 30, 20, 10]),
@@ -220,7 +220,7 @@ mod tests {
             let mut frame = grey(3, &full);
             frame.set_color_range(ffmpeg_next::color::Range::JPEG);
             let (picture, placement) = converter.picture(&frame).unwrap();
-            assert_eq!(values(&picture), wanted, "{orientation:?}");
+            assert_eq!(values(&picture), expected, "{orientation:?}");
             let size = if quarter_turns % 2 == 1 { (2, 3) } else { (3, 2) };
             assert_eq!((picture.cols(), picture.rows()), (size.0 as i32, size.1 as i32));
             assert_eq!((converter.video(), placement), (Some(size), Placement::new(size, 0, size)));
@@ -247,8 +247,8 @@ mod tests {
     #[test]
     fn pixels_are_made_square_before_turning_and_later_sizes_are_placed_in_the_first_frame() {
         let orientation = Some(Orientation { mirrored: false, quarter_turns: 1 });
-        let shown = Display { orientation, aspect: PixelAspect::new(Rational::new(2, 1)) };
-        let mut converter = Converter::new(shown, 100_000);
+        let display = Display { orientation, aspect: PixelAspect::new(Rational::new(2, 1)) };
+        let mut converter = Converter::new(display, 100_000);
         let (picture, _) = converter.picture(&noise(format::Pixel::YUV420P, 40, 60)).unwrap();
         assert_eq!((picture.cols(), picture.rows()), (60, 80));
         let (picture, placement) = converter.picture(&noise(format::Pixel::YUV420P, 80, 120)).unwrap();

@@ -15,7 +15,7 @@ use super::opened::Packets;
 use super::packet_info::{PacketParser, RandomAccess};
 use super::plan::Planner;
 use super::probe::check_duration;
-use super::references::References;
+use super::references::ReferenceTracker;
 use super::selection::Selection;
 use super::{FramesError, ProbeError};
 use crate::analysis::Sampling;
@@ -39,8 +39,8 @@ pub(super) struct ReadSummary {
     pub packets: u64,
     /// The number of frames, and the clock after the last one, if the packets could be parsed.
     pub numbered: Option<(u64, StreamClock)>,
-    /// The end of the longest track in seconds, if the packets of all tracks were read.
-    pub tracks_end_s: Option<f64>,
+    /// The end of the longest stream in seconds, if the packets of all streams were read.
+    pub streams_end_s: Option<f64>,
     /// The times of discontinuities in the time stamps, in seconds.
     pub discontinuities: Vec<f64>,
 }
@@ -52,7 +52,7 @@ pub(super) struct Reader {
     parameters: Parameters,
     /// `None` if the packets of this codec cannot be parsed.
     parser: Option<PacketParser>,
-    references: Option<References>,
+    references: Option<ReferenceTracker>,
     packets_read: u64,
 }
 
@@ -186,7 +186,7 @@ impl Reader {
         ReadSummary {
             packets: self.packets_read,
             numbered: None,
-            tracks_end_s: corrector.map(DiscontinuityCorrector::end_s),
+            streams_end_s: corrector.map(DiscontinuityCorrector::end_s),
             discontinuities: corrector.map(|corrector| corrector.discontinuities().to_vec()).unwrap_or_default(),
         }
     }

@@ -78,7 +78,7 @@ impl ReferenceFrame {
 }
 
 /// Tracks the DPB through the packets of a stream.
-pub(super) struct References {
+pub(super) struct ReferenceTracker {
     context: Context,
     /// Bytes of the size field before each NAL unit.
     length_size: usize,
@@ -97,7 +97,7 @@ struct Picture {
     mmcos: Option<Vec<i64>>,
 }
 
-impl References {
+impl ReferenceTracker {
     /// For a stream with this `avcC` record. Returns `None` if the record cannot be parsed.
     pub fn new(record: &[u8], length_size: usize) -> Option<Self> {
         let context = AvcDecoderConfigurationRecord::try_from(record).ok()?.create_context().ok()?;
@@ -359,8 +359,8 @@ mod tests {
         [&(slice.len() as u32).to_be_bytes()[..], &slice].concat()
     }
 
-    fn tracker() -> References {
-        References::new(&bytes(RECORD), 4).unwrap()
+    fn tracker() -> ReferenceTracker {
+        ReferenceTracker::new(&bytes(RECORD), 4).unwrap()
     }
 
     /// The references of each picture, by their numbers in output order.
@@ -410,8 +410,8 @@ mod tests {
 
     #[test]
     fn damaged_headers_yield_no_dependencies() {
-        assert!(References::new(&[], 4).is_none());
-        assert!(References::new(&bytes(RECORD)[..20], 4).is_none());
+        assert!(ReferenceTracker::new(&[], 4).is_none());
+        assert!(ReferenceTracker::new(&bytes(RECORD)[..20], 4).is_none());
         for end in 0..packet(SLICES[0].1).len() {
             tracker().dependencies(0, &packet(SLICES[0].1)[..end]);
         }

@@ -13,7 +13,7 @@ use super::ffi::{self, is_discarded};
 use super::{FramesError, Probe, ProbeError, Source, streams};
 use crate::config::Video;
 
-/// A track that ends this close to the end of the container is complete, in seconds.
+/// A stream that ends this close to the end of the container is complete, in seconds.
 const TOLERANCE_S: f64 = 1.0;
 /// More than this share of the frames has to be missing for the file to count as truncated.
 const LOST_SHARE: f64 = 0.1;
@@ -25,12 +25,12 @@ const MAX_ELEMENTS: usize = 100_000;
 /// Why the frames ended before the duration in the container header.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Cause {
-    /// The header is right: another track is longer than the video track, or the decoder output no frame for some
+    /// The header is right: another stream is longer than the video stream, or the decoder output no frame for some
     /// packets.
     HeaderIsRight,
     /// The file is truncated. Its complete duration is `expected_s` seconds.
     Truncated { expected_s: f64 },
-    /// Every track ends before the duration in the header, and nothing is missing from the file.
+    /// Every stream ends before the duration in the header, and nothing is missing from the file.
     HeaderIsWrong,
 }
 
@@ -38,7 +38,7 @@ pub(super) enum Cause {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct EarlyEnd {
     pub cause: Cause,
-    /// The end of the longest track, in seconds.
+    /// The end of the longest stream, in seconds.
     pub end_s: f64,
 }
 
@@ -140,7 +140,7 @@ struct Totals {
     video_packets: u64,
     /// The video packets that an edit list hides.
     discarded: u64,
-    /// From the start of the video to the end of the last packet of any track, in seconds.
+    /// From the start of the video to the end of the last packet of any stream, in seconds.
     end_s: f64,
 }
 
@@ -185,7 +185,7 @@ fn lock(instant: &Mutex<Instant>) -> MutexGuard<'_, Instant> {
     instant.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Reads the next packet of any track into a new `Packet`: reading into one that holds data would leak that data.
+/// Reads the next packet of any stream into a new `Packet`: reading into one that holds data would leak that data.
 fn next(input: &mut Input) -> Result<Packet, ffmpeg::Error> {
     let mut packet = Packet::empty();
     packet.read(input).map(|()| packet)
