@@ -1,4 +1,5 @@
-//! Builds the migrations into the program. Compiling again when one is new, or a text of `locales`, is part of it.
+//! Builds the migrations and the list of languages into the program. Compiling again when one of them, or a text of `locales`, is
+//! new is part of it.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -7,9 +8,21 @@ use std::path::{Path, PathBuf};
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=migrations");
     println!("cargo:rerun-if-changed=locales");
-    let target = Path::new(&std::env::var("OUT_DIR")?).join("migrations.rs");
-    std::fs::write(target, migrations(&std::env::current_dir()?.join("migrations"))?)?;
+    let (here, out) = (std::env::current_dir()?, std::env::var("OUT_DIR")?);
+    std::fs::write(Path::new(&out).join("migrations.rs"), migrations(&here.join("migrations"))?)?;
+    std::fs::write(Path::new(&out).join("languages.rs"), languages(&here.join("locales"))?)?;
     Ok(())
+}
+
+/// The tags of all languages, as Rust: `locales/de.toml` is "de".
+fn languages(folder: &Path) -> Result<String, Box<dyn Error>> {
+    let mut tags = Vec::new();
+    for file in std::fs::read_dir(folder)? {
+        let path = file?.path();
+        tags.extend(path.file_stem().and_then(|stem| stem.to_str()).map(str::to_owned));
+    }
+    tags.sort();
+    Ok(format!("const TAGS: [&str; {}] = {tags:?};", tags.len()))
 }
 
 /// A list of version, description and SQL, as Rust: `0003_outbox.sql` is version 3, "outbox". `sqlx::migrate!` does the same,

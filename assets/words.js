@@ -20,7 +20,7 @@ const format = (value, digits) =>
   value.toLocaleString(language, { minimumFractionDigits: digits, maximumFractionDigits: digits });
 
 export const number = (value, digits = 0) => format(value, digits);
-export const percent = (value, digits = 0) => `${format(value, digits)}${language === "de" ? "\u202f" : ""}%`;
+export const percent = (value, digits = 0) => (words["format.percent"] ?? "%{n}%").replace("%{n}", format(value, digits));
 export const emotion = (name) => t(`emotion.${name}`);
 
 /** How firmly a figure may be put whose interval, on 0 to 100, is this one: the server's rule. */

@@ -212,10 +212,10 @@ class Reference:
         return durations
 
 
-def compared(result, reference):
-    """Disagreements of a result with what is expected: kind, and both sides."""
+def compared(result, reference, is_damaged):
+    """Disagreements of a result with what is expected: kind, and both sides. `is_damaged`: visage warns of damage if it looks at
+    every picture."""
     video = result["video"]
-    warnings = result["warnings"]
 
     def differs(kind, ours, theirs):
         yield kind, f"visage {ours}, ffmpeg {theirs}"
@@ -238,7 +238,6 @@ def compared(result, reference):
     room = APART + (1 / fps if fps else 0.0)
     if durations and not any(abs(lasts - duration) <= room for duration in durations):
         yield from differs("duration", lasts, "/".join(f"{duration:.3f}" for duration in sorted(set(durations))))
-    is_damaged = any("damaged" in warning or "cut off" in warning for warning in warnings)
     if is_damaged != bool(reference.complaints):
         complaint = (reference.complaints or ["no complaint"])[0]
         yield from differs("damage", "warns" if is_damaged else "does not warn", complaint)
@@ -284,8 +283,8 @@ def look(path, options):
     result = json.loads(out)
     if "refused" in samples:
         return "ok", "", [("samples", f"refused as {samples['refused']} and analyzed")]
-    is_damaged = any("damaged" in warning for warning in samples["warnings"])
-    return "ok", "", [*compared(result, reference), *sampled(samples["samples"], reference, is_damaged)]
+    is_damaged = any(warning["code"] in ("pictures_damaged", "video_cut_off") for warning in samples["warnings"])
+    return "ok", "", [*compared(result, reference, is_damaged), *sampled(samples["samples"], reference, is_damaged)]
 
 
 def explanations(path):

@@ -21,15 +21,16 @@ fn main() -> Result<(), Error> {
     let limits = Settings::defaults()?.video;
     let source = Source::File(file);
     let mut samples = Map::new();
-    let mut warnings = Vec::new();
+    // Of the first interval.
+    let mut warnings = None;
     for frames in intervals {
         match taken(&source, &limits, frames) {
             Ok((taken, end)) => {
                 samples.insert(frames.to_string(), taken.into());
-                warnings = end.warnings;
+                warnings.get_or_insert(end.warnings);
             }
             Err(error) => {
-                println!("{}", json!({ "refused": PipelineError::from(error).code() }));
+                println!("{}", json!({ "refused": PipelineError::from(error).reason().code() }));
                 return Ok(());
             }
         }

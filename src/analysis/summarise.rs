@@ -17,7 +17,7 @@ use super::tally::{Figures, Tally};
 use super::weights::{Scores, Voice};
 use super::{
     Analysis, Emotion, FaceSummary, Findings, ModelUsed, Observation, Parts, Speech, Story, Summary, Timeline,
-    TimelineRow, Track, VideoFacts, sentences,
+    TimelineRow, Track, VideoFacts, Warning,
 };
 
 /// No sample stands for less than this, in seconds, whatever the time stamps say.
@@ -30,14 +30,15 @@ const COVERED: f64 = 0.1;
 const SEED: u64 = 1977;
 
 /// The result of the tracks of one video. `samples` are the times of all samples, those without a face included, in
-/// order; an observation's `sample` is an index into it. `warnings` are those that are known already.
+/// order; an observation's `sample` is an index into it. `warnings` are those that are known already. The result has no
+/// sentences yet: [`crate::report`] makes them.
 pub fn summarise(
     video: VideoFacts,
     samples: &[f64],
     tracks: &[Track],
     speech: Option<Speech>,
     models: Vec<ModelUsed>,
-    mut warnings: Vec<String>,
+    mut warnings: Vec<Warning>,
 ) -> Findings {
     let interval_s = median_interval(samples);
     let reaches = reaches(samples, video.duration_s, interval_s);
@@ -46,10 +47,10 @@ pub fn summarise(
     let people: Vec<Person> =
         tracks.iter().filter_map(|track| Person::of(track, &reaches, (length_s, interval_s), by_eyes)).collect();
     if people.is_empty() {
-        warnings.push("No face was found in the frames that were looked at.".to_owned());
+        warnings.push(Warning::NoFace);
     }
     if !video.has_audio {
-        warnings.push("The video has no sound track, so there is nothing to say about speech.".to_owned());
+        warnings.push(Warning::NoSound);
     }
     let voice = speech.as_ref().map_or_else(Voice::default, |speech| Voice {
         fluency: speech.fluency,
@@ -68,39 +69,21 @@ pub fn summarise(
         moments: &moments(&people, &reaches),
         by_eyes,
     });
-    summary.feedback = sentences(&said, video.duration_s);
     summary.remarks = said;
     if summary.eye_contact.is_some() && !by_eyes {
-        warnings.push(
-            "Eye contact is judged by where the head points; where the eyes look is not seen without the model \
-             face_landmarks."
-                .to_owned(),
-        );
+        warnings.push(Warning::EyeContactByHead);
     }
     let coverage = summary.eye_contact_coverage.unwrap_or(1.0);
     // Covered eyes have a warning of their own.
     if by_eyes && coverage + summary.eyes_covered.unwrap_or(0.0) < LITTLE_COVERAGE {
-        warnings.push(format!(
-            "The eyes could be read in {:.0}% of the time in which a face was seen: eye contact speaks of that part \
-             alone.",
-            100.0 * coverage
-        ));
+        warnings.push(Warning::EyesRarelyRead { share: coverage });
     }
     let covered = |share: Option<f64>| share.filter(|share| *share >= COVERED);
-    if let Some(share) = covered(summary.eyes_covered) {
-        warnings.push(format!(
-            "The eyes were covered in {:.0}% of the time in which a face was seen: where they looked is not known.",
-            100.0 * share
-        ));
-    }
-    if let Some(share) = covered(summary.mouth_covered) {
-        warnings.push(format!(
-            "The mouth was covered in {:.0}% of the time in which a face was seen: expressions are less certain there.",
-            100.0 * share
-        ));
-    }
+    warnings.extend(covered(summary.eyes_covered).map(|share| Warning::EyesCovered { share }));
+    warnings.extend(covered(summary.mouth_covered).map(|share| Warning::MouthCovered { share }));
     let timeline = Timeline { interval_s, rows: rows(&people) };
-    Findings { analysis: Analysis { video, summary, speech, faces, models, warnings }, timeline }
+    let (warnings, warning_codes) = (Vec::new(), warnings);
+    Findings { analysis: Analysis { video, summary, speech, faces, models, warnings, warning_codes }, timeline }
 }
 
 /// The middle one of the times between samples, in seconds; 0 for fewer than two samples.
@@ -364,7 +347,7 @@ mod tests {
 
     #[test]
     fn a_video_without_faces_has_no_figures_and_says_why() {
-        let found = summarise(facts(4.0, false), &[0.0, 1.0], &[], None, vec![], vec!["first".to_owned()]);
+        let found = summarise(facts(4.0, false), &[0.0, 1.0], &[], None, vec![], vec![Warning::NoSpeech]);
         insta::assert_json_snapshot!(found.analysis);
         assert!(found.timeline.rows.is_empty());
     }

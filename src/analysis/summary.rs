@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Emotion, Intervals, Parts, Remark, Segment, Story, Timeline, rounding};
+use super::{Emotion, Intervals, Parts, Remark, Segment, Story, Timeline, Warning, rounding};
 
 /// Name of the model whose landmarks tell where eyes look. An analysis that lists it judges eye contact by the eyes.
 pub const LANDMARK_MODEL: &str = "face_landmarks";
@@ -27,8 +27,12 @@ pub struct Analysis {
     /// One entry a person, in order of first appearance.
     pub faces: Vec<FaceSummary>,
     pub models: Vec<ModelUsed>,
-    /// What a reader should know before trusting the figures, in sentences.
+    /// What a reader should know before trusting the figures, in sentences: `warning_codes` in words.
+    #[serde(default)]
     pub warnings: Vec<String>,
+    /// The same as codes with their numbers, in the same order. Results of older versions have none.
+    #[serde(default)]
+    pub warning_codes: Vec<Warning>,
 }
 
 impl Analysis {
@@ -117,7 +121,7 @@ pub struct Summary {
     /// How sure the figures are.
     #[serde(default)]
     pub intervals: Option<Intervals>,
-    /// What a coach would say, in English sentences: [`Summary::remarks`] in words.
+    /// What a coach would say, in sentences: `remarks` in words.
     #[serde(default)]
     pub feedback: Vec<String>,
     /// The same without words.

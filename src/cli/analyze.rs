@@ -13,7 +13,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::Settings;
 use crate::media::{ProbeError, Source};
 use crate::pipeline::{Begun, Cancel, Pipeline, PipelineError, Progress, StageTimes};
-use crate::report::{Context, Reporter};
+use crate::report::{self, Context, Reporter};
 
 /// What `visage analyze --help` says at its end.
 const EXAMPLES: &str = "\
@@ -53,7 +53,7 @@ pub struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     max_faces: Option<u32>,
 
-    /// Language of the page: en or de.
+    /// Language of the page.
     #[arg(long, value_name = "TAG", default_value = "en", value_parser = language)]
     language: Language,
 
@@ -130,7 +130,8 @@ pub fn run(args: Args, settings: Settings) -> Result<(), Failure> {
     };
     let outcome = pipeline.finish(begun, &show, &Cancel::default());
     bar.finish_and_clear();
-    let (findings, times) = outcome.map_err(|error| failure(&args.file, error))?;
+    let (mut findings, times) = outcome.map_err(|error| failure(&args.file, error))?;
+    report::tell(&mut findings.analysis, Language::EN);
 
     if let (Some(path), Some(reporter)) = (&args.html, reporter) {
         let context =
@@ -148,8 +149,8 @@ pub fn run(args: Args, settings: Settings) -> Result<(), Failure> {
     super::leave()
 }
 
-fn language(text: &str) -> Result<Language, &'static str> {
-    Language::from_tag(text).ok_or("known are en and de")
+fn language(text: &str) -> Result<Language, String> {
+    Language::from_tag(text).ok_or_else(|| format!("give {}", Language::choice()))
 }
 
 fn sampling(name: &str) -> Result<Sampling, &'static str> {
@@ -205,7 +206,9 @@ fn failure(file: &Path, error: PipelineError) -> Failure {
         PipelineError::Video(ProbeError::Unreadable(reason)) => {
             Failure::Input(format!("{file} cannot be read: {reason}"))
         }
-        PipelineError::Video(_) => Failure::Input(format!("{file}: {}", error.detail())),
+        PipelineError::Video(_) => {
+            Failure::Input(format!("{file}: {}", report::failure(&error.reason(), Language::EN)))
+        }
         PipelineError::Missing(_) => Failure::Missing(format!("{error}; `visage doctor` tells more")),
         _ => Failure::Run(error.to_string()),
     }

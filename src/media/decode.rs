@@ -163,6 +163,7 @@ impl GopDecoder {
 
 fn open(config: &DecoderConfig, threads: usize) -> Result<decoder::Video, ffmpeg::Error> {
     let mut context = ffmpeg::codec::Context::from_parameters(config.parameters.clone())?;
+    #[allow(clippy::needless_update, reason = "the bindings to FFmpeg before 6 have a field more")]
     context.set_threading(threading::Config { kind: threading::Type::Frame, count: threads, ..Default::default() });
     if let Some(device) = config.device {
         device.attach_to(&mut context);

@@ -42,20 +42,6 @@ impl ProbeError {
             Self::Unreadable(_) => Fault::Ours(Part::Storage),
         }
     }
-
-    /// Stable snake_case code for clients.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::NotAVideo => "not_a_video",
-            Self::TooLong { .. } => "video_too_long",
-            Self::TooLarge { .. } => "picture_too_large",
-            Self::NoDecoder { .. } => "codec_unknown",
-            Self::Undecodable { .. } => "undecodable",
-            Self::Encrypted => "encrypted",
-            Self::Picture { .. } => "still_picture",
-            Self::Unreadable(_) => "source_unreadable",
-        }
-    }
 }
 
 /// The GPU of the setting `video.hwaccel` cannot be used.

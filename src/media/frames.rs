@@ -19,7 +19,7 @@ use super::selection::Selection;
 use super::threads::Threads;
 use super::truncation::{Cause, find_cause};
 use super::{FramesError, Opened, Probe, Source};
-use crate::analysis::Sampling;
+use crate::analysis::{Sampling, Warning};
 use crate::config::{Hwaccel, Video};
 
 /// Frames that end this long before the end of the container are an early end, in seconds.
@@ -72,8 +72,8 @@ pub struct End {
     pub duration_s: f64,
     /// Mean frames a second. This is the rate in the container header, unless that is wrong.
     pub fps: f64,
-    /// Sentences for the reader about damage, and about wrong statements in the file.
-    pub warnings: Vec<String>,
+    /// Damage, and wrong statements in the file.
+    pub warnings: Vec<Warning>,
 }
 
 /// Returns the sampled frames of a video in presentation order.
@@ -261,10 +261,7 @@ impl Frames {
             longest_s = longest_s.max(found.end_s);
             if let Cause::Truncated { expected_s } = found.cause {
                 is_truncated = true;
-                warnings.push(format!(
-                    "The file is damaged or cut off: it should last {expected_s:.1} s, but its pictures end after \
-                     {end_s:.1} s. The figures cover the part before."
-                ));
+                warnings.push(Warning::VideoCutOff { expected_s, end_s });
             }
         }
         let is_header_right = header_s > 0.0 && header_s <= longest_s + EARLY_END_S && header_s + SHORT_S >= longest_s;
@@ -274,27 +271,15 @@ impl Frames {
             (false, true) => header_s,
             (false, false) => longest_s,
         };
-        if !is_truncated && probe.header_duration_s > 0.0 && (probe.header_duration_s - duration_s).abs() > EARLY_END_S
-        {
-            warnings.push(format!(
-                "The file says that it lasts {:.1} s, but its pictures and sound last {duration_s:.1} s. The figures cover \
-                 what is there.",
-                probe.header_duration_s
-            ));
+        let said_s = probe.header_duration_s;
+        if !is_truncated && said_s > 0.0 && (said_s - duration_s).abs() > EARLY_END_S {
+            warnings.push(Warning::WrongDuration { said_s, found_s: duration_s });
         }
-        if let Some(at_s) = read.discontinuities.first() {
-            warnings.push(format!(
-                "The time stamps of the file begin anew, first after {at_s:.1} s, as in recordings that were joined. What \
-                 follows is taken to go on from there."
-            ));
-        }
+        warnings.extend(read.discontinuities.first().map(|at_s| Warning::TimeStampsRestart { at_s: *at_s }));
         if damage.frames > 0 {
-            let Damage { frames, from_s, to_s } = damage;
-            let all = frames + u64::from(self.samples);
-            warnings.push(format!(
-                "Some pictures are damaged: {frames} of the {all} that were to be looked at, between {from_s:.1} s and \
-                 {to_s:.1} s. They were left out."
-            ));
+            let Damage { frames: damaged, from_s, to_s } = damage;
+            let sought = damaged + u64::from(self.samples);
+            warnings.push(Warning::PicturesDamaged { damaged, sought, from_s, to_s });
         }
         Ok(End { frames_total, end_s, size, duration_s, fps, warnings })
     }

@@ -8,14 +8,15 @@ use opencv::core::{Mat, MatTraitConst};
 
 use super::{Cancel, Pipeline, PipelineError, Progress, StageTimes, sound, stages};
 use crate::analysis::{
-    Appearance, Detail, Expressions, Face, Findings, Observation, Options, Sampling, Sighting, Track, Tracker,
-    VideoFacts, quality, summarise,
+    Appearance, Detail, Expressions, Face, Findings, Observation, Options, Probabilities, Sampling, Sighting, Track,
+    Tracker, VideoFacts, Warning, quality, summarise,
 };
 use crate::config::Video;
 use crate::engine::Taken;
 use crate::media::{End, Every, Frames, Opened, Placement, Probe, Sample, Source};
 use crate::vision::{
-    CloseUp, Crop, HeadAndEyes, SecondLook, TurnVotes, Vision, VisionError, Wanted, Watch, head_and_eyes, head_pose,
+    CloseUp, Crop, HeadAndEyes, Mesh, SecondLook, TurnVotes, Vision, VisionError, Wanted, Watch, head_and_eyes,
+    head_pose,
 };
 
 /// Most frames that are given to the detector together: on a CPU no call is quicker for it.
@@ -32,27 +33,32 @@ const ROOM_FOR_FACES: usize = 16;
 /// Time between calls of `progress`.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 
-/// Some samples, and the faces in each.
-struct Detected {
+/// Some samples, and the faces that the detector found in each.
+struct DetectedFaces {
     samples: Vec<Sample>,
     faces: Vec<Vec<Face>>,
 }
 
 /// The faces of one sample, cut out.
-struct Found {
+struct FacesInFrame {
     sample: u32,
     time_s: f64,
     placement: Placement,
+    /// Of the picture.
     width: i32,
     height: i32,
-    faces: Vec<Face>,
-    /// What the person of each looks like.
-    looks: Vec<Appearance>,
-    /// What the landmarks of each tell, where they could be read.
-    heads: Vec<Option<HeadAndEyes>>,
-    /// What moved in each, where that was asked for.
-    expressions: Vec<Option<Expressions>>,
-    crops: Vec<Crop>,
+    faces: Vec<FaceInFrame>,
+}
+
+/// One face of a sample, with everything but its emotion.
+struct FaceInFrame {
+    face: Face,
+    crop: Crop,
+    appearance: Appearance,
+    /// `None` if the landmarks could not be read.
+    head: Option<HeadAndEyes>,
+    /// `None` if they were not asked for, or the landmarks could not be read.
+    expressions: Option<Expressions>,
 }
 
 /// What the last stage gives.
@@ -137,10 +143,11 @@ pub(super) fn run(
             |from, to| {
                 // What nobody has wanted before is loaded while the first frames are decoded.
                 let close_up = vision.close_up(wanted(options));
-                let busy = look(&Look { vision, close_up: &close_up }, votes.as_mut(), cancel, &from, &to)?;
+                let busy =
+                    read_close_up(&FaceReader { vision, close_up: &close_up }, votes.as_mut(), cancel, &from, &to)?;
                 Ok((busy, close_up))
             },
-            |from| Ok(read(vision, cancel, &from)?),
+            |from| Ok(read_emotions(vision, cancel, &from)?),
         )
     };
     let pictures = || match once(frames, Some(TurnVotes::default())) {
@@ -158,7 +165,7 @@ pub(super) fn run(
     };
     let has_sound = probe.has_audio.then_some(options.speech);
     let (seen, heard) = sound::beside(hearing, &source, limits, has_sound, cancel, pictures);
-    let (((end, decode), detect, (Busy { crops, landmarks, expressions }, close_up), read), turns) = seen?;
+    let (((end, decode), detect, (CloseUpTimes { crops, landmarks, expressions }, close_up), read), turns) = seen?;
     if cancel.is_cancelled() {
         return Err(PipelineError::Cancelled);
     }
@@ -169,13 +176,7 @@ pub(super) fn run(
         return Err(error.into());
     }
     let facts = VideoFacts { turned: 90 * u16::from(turns), ..facts(&probe, &end, read.times.len()) };
-    let turned = (turns > 0).then(|| {
-        format!(
-            "The faces in this video do not stand upright: its pictures were turned clockwise by {} degrees before the \
-             faces were read.",
-            facts.turned
-        )
-    });
+    let turned = (turns > 0).then_some(Warning::VideoTurned { degrees: facts.turned });
     let too_small = read.tracks.is_empty().then(|| too_small(vision, &facts));
     let warnings = end
         .warnings
@@ -195,13 +196,10 @@ pub(super) fn run(
 }
 
 /// What a video without faces could still hold.
-fn too_small(vision: &Vision, facts: &VideoFacts) -> String {
+fn too_small(vision: &Vision, facts: &VideoFacts) -> Warning {
     match vision.smallest_faces(facts.width, facts.height) {
-        (first, Some(second)) => format!(
-            "Faces below {second} pixels cannot be found in this video, and faces below {first} pixels were looked for in \
-             some of the frames only."
-        ),
-        (first, None) => format!("Faces below {first} pixels cannot be found in this video."),
+        (rarely, Some(pixels)) => Warning::SmallFacesRarelySought { pixels, rarely },
+        (pixels, None) => Warning::SmallFaces { pixels },
     }
 }
 
@@ -260,7 +258,7 @@ fn detect(
     mut watch: Option<Watch>,
     cancel: &Cancel,
     from: &Receiver<Sample>,
-    to: &SyncSender<Detected>,
+    to: &SyncSender<DetectedFaces>,
 ) -> Result<Duration, PipelineError> {
     let mut busy = Duration::ZERO;
     let mut second = SecondLook::default();
@@ -282,118 +280,129 @@ fn detect(
             *faces = second.detect(vision, picture, max_faces)?;
         }
         busy += since.elapsed();
-        if to.send(Detected { samples, faces }).is_err() {
+        if to.send(DetectedFaces { samples, faces }).is_err() {
             break;
         }
     }
     Ok(busy)
 }
 
-/// With what faces are looked at.
-struct Look<'a> {
+/// Reads faces up close.
+struct FaceReader<'a> {
     vision: &'a Vision,
     close_up: &'a CloseUp,
 }
 
-/// How long the parts of the third stage took.
+/// Time spent in the parts of the third stage.
 #[derive(Default)]
-struct Busy {
+struct CloseUpTimes {
     crops: Duration,
     landmarks: Duration,
     expressions: Duration,
 }
 
-/// Cuts faces out and reads their landmarks. As long as there are votes, the largest face of each sample has one on how the
+/// The third stage: cuts faces out and reads their landmarks. While votes are open, the largest face of each sample votes on how the
 /// video was filmed.
-fn look(
-    look: &Look<'_>,
+fn read_close_up(
+    reader: &FaceReader<'_>,
     mut votes: Option<&mut TurnVotes>,
     cancel: &Cancel,
-    from: &Receiver<Detected>,
-    to: &SyncSender<Found>,
-) -> Result<Busy, Stop> {
-    let mut busy = Busy::default();
+    from: &Receiver<DetectedFaces>,
+    to: &SyncSender<FacesInFrame>,
+) -> Result<CloseUpTimes, Stop> {
+    let mut times = CloseUpTimes::default();
     while let Ok(detected) = from.recv() {
         if cancel.is_cancelled() {
             return Err(PipelineError::Cancelled.into());
         }
-        for found in look.at(detected, votes.as_deref_mut(), &mut busy)? {
-            if to.send(found).is_err() {
-                return Ok(busy);
+        for faces in reader.read(detected, votes.as_deref_mut(), &mut times)? {
+            if to.send(faces).is_err() {
+                return Ok(times);
             }
         }
     }
     match votes.and_then(|votes| votes.at_the_end()) {
         Some(turns) if !cancel.is_cancelled() => Err(Stop::Turn(turns)),
-        _ => Ok(busy),
+        _ => Ok(times),
     }
 }
 
-impl Look<'_> {
-    fn at(
+impl FaceReader<'_> {
+    fn read(
         &self,
-        Detected { samples, faces: found }: Detected,
+        DetectedFaces { samples, faces: detected }: DetectedFaces,
         votes: Option<&mut TurnVotes>,
-        busy: &mut Busy,
-    ) -> Result<Vec<Found>, Stop> {
-        let Look { vision, close_up } = *self;
+        times: &mut CloseUpTimes,
+    ) -> Result<Vec<FacesInFrame>, Stop> {
+        let Self { vision, close_up } = *self;
         let since = Instant::now();
         let pictures = samples.iter().map(|sample| &sample.picture);
         let faces: Vec<(&Mat, &Face)> =
-            pictures.zip(&found).flat_map(|(frame, faces)| faces.iter().map(move |face| (frame, face))).collect();
-        let crops = faces.iter().map(|(frame, face)| vision.crop(frame, face));
-        let mut crops = crops.collect::<Result<Vec<_>, _>>()?.into_iter();
-        let looks = faces.iter().map(|(frame, face)| vision.appearance(frame, face));
-        let mut looks = looks.collect::<Result<Vec<_>, _>>()?.into_iter();
-        busy.crops += since.elapsed();
+            pictures.zip(&detected).flat_map(|(frame, faces)| faces.iter().map(move |face| (frame, face))).collect();
+        let cut = |(frame, face): &(&Mat, &Face)| Ok((vision.crop(frame, face)?, vision.appearance(frame, face)?));
+        let cut = faces.iter().map(cut).collect::<Result<Vec<(Crop, Appearance)>, VisionError>>()?;
+        times.crops += since.elapsed();
 
         let since = Instant::now();
         let meshes = close_up.landmarks(&faces)?;
         if let Some(votes) = votes {
-            let mut first = 0;
-            for faces_of_sample in &found {
-                if votes.is_open()
-                    && let (Some((frame, face)), Some(mesh)) = (faces.get(first), meshes.get(first))
-                    && !faces_of_sample.is_empty()
-                    && let Some(turns) = votes.count(vision.turns(close_up, frame, face, mesh.as_ref())?)
-                {
-                    return Err(Stop::Turn(turns));
-                }
-                first += faces_of_sample.len();
-            }
+            self.vote(votes, &detected, &faces, &meshes)?;
         }
-        let heads = faces
-            .iter()
-            .zip(&meshes)
-            .map(|((frame, _), mesh)| mesh.as_ref().and_then(|mesh| head_and_eyes(mesh, frame.cols(), frame.rows())));
-        let mut heads = heads.collect::<Vec<_>>().into_iter();
-        busy.landmarks += since.elapsed();
+        let head = |((frame, _), mesh): (&(&Mat, &Face), &Option<Mesh>)| {
+            head_and_eyes(mesh.as_ref()?, frame.cols(), frame.rows())
+        };
+        let heads: Vec<Option<HeadAndEyes>> = faces.iter().zip(&meshes).map(head).collect();
+        times.landmarks += since.elapsed();
 
         let since = Instant::now();
-        let mut expressions = close_up.expressions(&meshes)?.into_iter();
-        busy.expressions += since.elapsed();
+        let expressions = close_up.expressions(&meshes)?;
+        times.expressions += since.elapsed();
 
-        let all = samples.iter().zip(found).map(|(sample, faces)| {
-            let some = faces.len();
-            Found {
-                sample: sample.index,
-                time_s: sample.time_s,
-                placement: sample.placement,
-                width: sample.picture.cols(),
-                height: sample.picture.rows(),
-                looks: looks.by_ref().take(some).collect(),
-                heads: heads.by_ref().take(some).collect(),
-                expressions: expressions.by_ref().take(some).collect(),
-                crops: crops.by_ref().take(some).collect(),
-                faces,
-            }
+        let mut read = cut.into_iter().zip(heads).zip(expressions);
+        let frames = samples.iter().zip(detected).map(|(sample, faces)| FacesInFrame {
+            sample: sample.index,
+            time_s: sample.time_s,
+            placement: sample.placement,
+            width: sample.picture.cols(),
+            height: sample.picture.rows(),
+            faces: faces
+                .into_iter()
+                .zip(read.by_ref())
+                .map(|(face, (((crop, appearance), head), expressions))| {
+                    let covered = head.map(|head| head.covered).unwrap_or_default();
+                    let expressions = expressions.map(|seen| seen.without(covered));
+                    FaceInFrame { face, crop, appearance, head, expressions }
+                })
+                .collect(),
         });
-        Ok(all.collect())
+        Ok(frames.collect())
+    }
+
+    /// Lets the largest face of each sample vote, as long as the vote is open.
+    fn vote(
+        &self,
+        votes: &mut TurnVotes,
+        detected: &[Vec<Face>],
+        faces: &[(&Mat, &Face)],
+        meshes: &[Option<Mesh>],
+    ) -> Result<(), Stop> {
+        let mut largest = 0;
+        for faces_of_sample in detected {
+            if votes.is_open()
+                && !faces_of_sample.is_empty()
+                && let (Some((frame, face)), Some(mesh)) = (faces.get(largest), meshes.get(largest))
+                && let Some(turns) = votes.count(self.vision.turns(self.close_up, frame, face, mesh.as_ref())?)
+            {
+                return Err(Stop::Turn(turns));
+            }
+            largest += faces_of_sample.len();
+        }
+        Ok(())
     }
 }
 
-/// Reads the emotions of all faces and puts the faces to people.
-fn read(vision: &Vision, cancel: &Cancel, from: &Receiver<Found>) -> Result<ReadFaces, PipelineError> {
+/// The fourth stage: reads the emotions of all faces and assigns the faces to people.
+fn read_emotions(vision: &Vision, cancel: &Cancel, from: &Receiver<FacesInFrame>) -> Result<ReadFaces, PipelineError> {
     let mut tracker = Tracker::default();
     let mut times = Vec::new();
     let mut busy = Duration::ZERO;
@@ -401,38 +410,47 @@ fn read(vision: &Vision, cancel: &Cancel, from: &Receiver<Found>) -> Result<Read
         if cancel.is_cancelled() {
             return Err(PipelineError::Cancelled);
         }
-        let mut all = vec![first];
-        let mut faces = all[0].faces.len();
-        while faces.max(all.len()) < FACES_TOGETHER {
+        let mut faces = first.faces.len();
+        let mut frames = vec![first];
+        while faces.max(frames.len()) < FACES_TOGETHER {
             let more = if faces < FACES_WORTH_A_CALL { from.recv().ok() } else { from.try_recv().ok() };
             let Some(more) = more else { break };
             faces += more.faces.len();
-            all.push(more);
+            frames.push(more);
         }
         let since = Instant::now();
-        let crops: Vec<Crop> = all.iter_mut().flat_map(|found| std::mem::take(&mut found.crops)).collect();
+        let crops: Vec<&Crop> = frames.iter().flat_map(|frame| &frame.faces).map(|face| &face.crop).collect();
         let emotions = if crops.is_empty() { Vec::new() } else { vision.classify(&crops)? };
         let mut emotions = emotions.into_iter();
-        for found in all {
-            type Seen = (((Face, Option<HeadAndEyes>), Option<Expressions>), Appearance);
-            let observe = |(((face, head), expressions), looks): Seen| {
-                let pose = head.map(|head| head.pose).or_else(|| head_pose(&face, found.width, found.height));
-                let eyes = head.and_then(|head| head.eyes);
-                let covered = head.map(|head| head.covered);
-                let expressions = expressions.map(|seen| covered.map_or(seen, |covered| seen.without(covered)));
-                let quality = quality(&face, pose.as_ref(), head.as_ref().map(|head| &head.clarity));
-                let (sample, time_s, face) = (found.sample, found.time_s, found.placement.face(&face));
-                let emotions = emotions.next()?;
-                let seen = Observation { sample, time_s, face, emotions, pose, eyes, covered, expressions, quality };
-                Some(Sighting { seen, looks: Some(looks) })
-            };
-            times.push(found.time_s);
-            let seen = found.faces.into_iter().zip(found.heads).zip(found.expressions).zip(found.looks);
-            tracker.push(seen.filter_map(observe).collect());
+        for frame in frames {
+            times.push(frame.time_s);
+            let sightings =
+                frame.faces.iter().zip(emotions.by_ref()).map(|(face, emotions)| frame.sighting(face, emotions));
+            tracker.push(sightings.collect());
         }
         busy += since.elapsed();
     }
     Ok(ReadFaces { tracks: tracker.finish(), times, busy })
+}
+
+impl FacesInFrame {
+    fn sighting(&self, read: &FaceInFrame, emotions: Probabilities) -> Sighting {
+        let FaceInFrame { face, appearance, head, expressions, .. } = read;
+        let pose = head.map(|head| head.pose).or_else(|| head_pose(face, self.width, self.height));
+        let quality = quality(face, pose.as_ref(), head.as_ref().map(|head| &head.clarity));
+        let seen = Observation {
+            sample: self.sample,
+            time_s: self.time_s,
+            face: self.placement.face(face),
+            emotions,
+            pose,
+            eyes: head.and_then(|head| head.eyes),
+            covered: head.map(|head| head.covered),
+            expressions: *expressions,
+            quality,
+        };
+        Sighting { seen, looks: Some(appearance.clone()) }
+    }
 }
 
 fn facts(probe: &Probe, end: &End, samples: usize) -> VideoFacts {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::stages::Broken;
+use crate::analysis::FailureReason;
 use crate::fault::{Fault, Part};
 use crate::media::{FramesError, NoHwaccel, ProbeError};
 use crate::vision::VisionError;
@@ -69,61 +70,31 @@ impl PipelineError {
         matches!(self, Self::Missing(_))
     }
 
-    /// Stable snake_case code for clients, such as `not_a_video`.
-    pub fn code(&self) -> &'static str {
+    /// The same for clients and readers.
+    pub fn reason(&self) -> FailureReason {
         match self {
-            Self::Cancelled => "cancelled",
-            Self::Video(error) => error.code(),
-            Self::Decoder(_) => "decoder_failed",
-            Self::Vision(_) => "vision_failed",
-            Self::Missing(_) => "not_ready",
-            Self::Broken(_) => "internal_error",
+            Self::Cancelled => FailureReason::Cancelled,
+            Self::Video(error) => match error {
+                ProbeError::NotAVideo => FailureReason::NotAVideo,
+                ProbeError::NoDecoder { codec } => FailureReason::CodecUnknown { codec: codec.clone() },
+                ProbeError::Undecodable { codec } => FailureReason::Undecodable { codec: codec.clone() },
+                ProbeError::Encrypted => FailureReason::Encrypted,
+                ProbeError::Picture { format } => FailureReason::StillPicture { format: (*format).to_owned() },
+                ProbeError::TooLong { duration_s, limit_s } => {
+                    let limit_s = Duration::from_secs(*limit_s).as_secs_f64();
+                    FailureReason::VideoTooLong { duration_s: *duration_s, limit_s }
+                }
+                ProbeError::TooLarge { width, height, limit } => {
+                    FailureReason::PictureTooLarge { width: *width, height: *height, limit: *limit }
+                }
+                ProbeError::Unreadable(_) => FailureReason::SourceUnreadable,
+            },
+            Self::Decoder(_) => FailureReason::DecoderFailed,
+            Self::Vision(_) => FailureReason::VisionFailed,
+            Self::Missing(_) => FailureReason::NotReady,
+            Self::Broken(_) => FailureReason::InternalError,
         }
     }
-
-    /// A sentence for the person who sent the video: what is wrong and what to do; no path, no library's words.
-    pub fn detail(&self) -> String {
-        match self {
-            Self::Cancelled => "The analysis was cancelled.".to_owned(),
-            Self::Video(ProbeError::NotAVideo) => "The file is not a video that can be read. Send an MP4, MOV, AVI, \
-                 MKV or WebM file that plays on your own device."
-                .to_owned(),
-            Self::Video(ProbeError::NoDecoder { codec }) => format!(
-                "The pictures of the video are coded as {codec}, which this service cannot decode. Send it as H.264, which \
-                 every device can write."
-            ),
-            Self::Video(ProbeError::Undecodable { codec }) => format!(
-                "No picture of the video could be decoded ({codec}): the file is damaged. Export it again and send that."
-            ),
-            Self::Video(ProbeError::Encrypted) => {
-                "The video is encrypted. Send a copy that plays without a key.".to_owned()
-            }
-            Self::Video(ProbeError::Picture { format }) => {
-                format!("The file is a single picture ({format}) and no video. Send a video.")
-            }
-            Self::Video(ProbeError::TooLong { duration_s, limit_s }) => format!(
-                "The video lasts {} minutes; the limit is {} minutes. Cut it, or send it in parts.",
-                minutes(*duration_s),
-                minutes(Duration::from_secs(*limit_s).as_secs_f64())
-            ),
-            Self::Video(ProbeError::TooLarge { width, height, limit }) => format!(
-                "The picture has {width} x {height} pixels; the limit is {limit} pixels in all. Send it scaled down."
-            ),
-            Self::Video(ProbeError::Unreadable(_)) => {
-                "The video could not be read from storage. Send it again; if that does not help, try later.".to_owned()
-            }
-            Self::Decoder(_) | Self::Vision(_) | Self::Missing(_) | Self::Broken(_) => {
-                "The analysis failed for a reason that lies with this service, not with the video. Try again later."
-                    .to_owned()
-            }
-        }
-    }
-}
-
-/// Seconds as minutes, with a decimal for short times.
-fn minutes(seconds: f64) -> String {
-    let minutes = seconds / 60.0;
-    if minutes < 10.0 { format!("{minutes:.1}") } else { format!("{minutes:.0}") }
 }
 
 #[cfg(test)]
@@ -151,15 +122,9 @@ mod tests {
             (PipelineError::Decoder("/secret/path".to_owned()), Fault::Unclear, "decoder_failed"),
             (Broken("read").into(), Fault::Unclear, "internal_error"),
         ] {
-            assert_eq!((error.fault(), error.code()), (fault, code), "{error}");
-            let detail = error.detail();
-            assert!(!detail.contains("secret") && detail.ends_with('.'), "{detail}");
+            let reason = error.reason();
+            assert_eq!((error.fault(), reason.code()), (fault, code), "{error}");
+            assert!(!format!("{reason:?}").contains("secret"), "{reason:?}");
         }
-    }
-
-    #[test]
-    fn limits_are_told_in_units_that_people_use() {
-        let detail = PipelineError::from(ProbeError::TooLong { duration_s: 10_801.0, limit_s: 90 }).detail();
-        assert!(detail.contains("180 minutes") && detail.contains("1.5 minutes"), "{detail}");
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::Cancel;
-use crate::analysis::{ModelUsed, Speech};
+use crate::analysis::{ModelUsed, Speech, Warning};
 use crate::config::Video;
 use crate::engine::EngineError;
 use crate::fault::Fault;
@@ -21,7 +21,7 @@ const _: () = assert!(SOUND_RATE == speech::RATE);
 pub(super) struct Heard {
     pub speech: Option<Speech>,
     pub models: Vec<ModelUsed>,
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Warning>,
     /// Storage broke off while the sound was read: no result may be made of what was heard until then.
     pub broke_off: Option<ProbeError>,
     pub busy: Duration,
@@ -47,12 +47,11 @@ pub(super) fn beside<T, E>(
 ) -> (Result<T, E>, Heard) {
     let Some(is_wanted) = wanted else { return (pictures(), Heard::default()) };
     if !is_wanted {
-        return (pictures(), warning("The sound track was not analyzed: the call had that switched off."));
+        return (pictures(), Heard::only(Warning::SpeechLeftOut));
     }
     if !hearing.is_enabled() {
-        return (pictures(), warning("The sound track was not analyzed: this service has that switched off."));
+        return (pictures(), Heard::only(Warning::SpeechDisabled));
     }
-    let broken = "The sound track could not be analyzed: something is wrong with this service.";
     let given_up = Arc::new(AtomicBool::new(false));
     let stop = {
         let (given_up, cancel) = (given_up.clone(), cancel.clone());
@@ -63,13 +62,17 @@ pub(super) fn beside<T, E>(
         let listening = std::thread::Builder::new().name("listen".to_owned()).spawn_scoped(scope, listen);
         let seen = pictures();
         given_up.store(seen.is_err(), Ordering::Relaxed);
-        let heard = listening.ok().and_then(|thread| thread.join().ok()).unwrap_or_else(|| warning(broken));
+        let heard =
+            listening.ok().and_then(|thread| thread.join().ok()).unwrap_or_else(|| Heard::only(Warning::SpeechFailed));
         (seen, heard)
     })
 }
 
-fn warning(text: &str) -> Heard {
-    Heard { warnings: vec![text.to_owned()], ..Heard::default() }
+impl Heard {
+    /// Nothing, and why.
+    fn only(warning: Warning) -> Self {
+        Self { warnings: vec![warning], ..Self::default() }
+    }
 }
 
 fn listen(
@@ -82,24 +85,21 @@ fn listen(
     let heard = match hear(hearing, source, limits, stop) {
         Ok(Some(heard)) => heard,
         // The probe saw a sound track, so there is one.
-        Ok(None) => return warning("The sound track could not be read, so nothing was heard."),
+        Ok(None) => return Heard::only(Warning::SoundUnreadable),
         Err(Failed::Sound(SoundError::Cancelled)) => return Heard::default(),
         Err(Failed::Sound(SoundError::Source(error))) if matches!(error.fault(), Fault::Ours(_)) => {
             return Heard { broke_off: Some(error), ..Heard::default() };
         }
         Err(error) => {
             tracing::warn!(%error, "the sound track was not analyzed");
-            let text = match &error {
-                Failed::Sound(SoundError::Encrypted) => {
-                    "The sound track is encrypted, so nothing is said about speech."
-                }
-                Failed::Sound(_) => "The sound track could not be decoded, so nothing is said about speech.",
+            return Heard::only(match &error {
+                Failed::Sound(SoundError::Encrypted) => Warning::SoundEncrypted,
+                Failed::Sound(_) => Warning::SoundUndecodable,
                 Failed::Engine(error) if error.is_missing() => {
-                    "The sound track was not analyzed: the model that finds speech, silero_vad, is not installed."
+                    Warning::SpeechModelMissing { model: speech::VAD_MODEL.to_owned() }
                 }
-                Failed::Engine(_) => "The sound track could not be analyzed: a model failed.",
-            };
-            return warning(text);
+                Failed::Engine(_) => Warning::SpeechModelFailed,
+            });
         }
     };
     let speech::Heard { speech, models, warnings } = heard;
@@ -119,10 +119,7 @@ fn hear(
         for track in sound.others() {
             match hear_other(hearing, source, limits, *track, stop) {
                 Ok(Some(mut heard)) => {
-                    heard.warnings.push(format!(
-                        "The default sound track is silent from beginning to end: stream {track} of the file was heard \
-                         instead."
-                    ));
+                    heard.warnings.push(Warning::OtherSoundTrack { stream: *track });
                     return Ok(Some(heard));
                 }
                 Ok(None) | Err(Failed::Sound(SoundError::Undecodable { .. } | SoundError::Encrypted)) => {}

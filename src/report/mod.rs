@@ -10,6 +10,7 @@ mod page;
 mod people;
 #[cfg(test)]
 mod sample;
+mod sentences;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -22,7 +23,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::analysis::{Analysis, Findings, Language};
+use crate::analysis::{Analysis, FailureReason, Findings, Language};
 use crate::config::Settings;
 
 pub use brand::Brand;
@@ -86,23 +87,29 @@ impl Reporter {
     }
 }
 
-/// The English sentences of a result (feedback and warnings) in this language.
-pub fn translate(analysis: &mut Analysis, language: Language) {
+/// Puts feedback and warnings of a result into sentences.
+pub fn tell(analysis: &mut Analysis, language: Language) {
     let words = words::Words(language);
     if !analysis.summary.remarks.is_empty() {
         analysis.summary.feedback = feedback::sentences(words, analysis);
     }
-    for warning in &mut analysis.warnings {
-        *warning = crate::locale::sentence(language, warning);
-    }
+    analysis.warnings = words.warnings(analysis);
+}
+
+/// Why an analysis failed, in a sentence.
+pub fn failure(reason: &FailureReason, language: Language) -> String {
+    words::Words(language).failure(reason)
 }
 
 /// What a mail tells.
 #[derive(Debug, Clone, Copy)]
 pub enum Message<'a> {
     Report(&'a Findings),
-    /// The analysis failed for good: the sentence that the person gets.
+    /// The analysis failed for good.
     Failure {
+        /// `None` for failures of older versions.
+        reason: Option<&'a FailureReason>,
+        /// The same in English.
         detail: &'a str,
     },
 }

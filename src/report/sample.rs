@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::analysis::{
     Advice, Analysis, BBox, Certainty, Emotion, FaceSummary, Finding, Findings, Interval, Intervals, ModelUsed, Part,
     PartName, Parts, Probabilities, Remark, Segment, Span, Speech, SpeechQuality, Story, Summary, Timeline,
-    TimelineRow, VideoFacts, sentences,
+    TimelineRow, VideoFacts, Warning,
 };
 
 /// Probabilities that lean towards one emotion and waver with time, as a real classifier's do.
@@ -131,7 +131,7 @@ fn face(id: u32, rows: &[TimelineRow], reach: f64) -> FaceSummary {
 }
 
 /// `reach`: how far intervals go to either side, in points.
-fn findings(duration_s: f64, interval_s: f64, rows: Vec<TimelineRow>, reach: f64, warnings: &[&str]) -> Findings {
+fn findings(duration_s: f64, interval_s: f64, rows: Vec<TimelineRow>, reach: f64, warnings: &[Warning]) -> Findings {
     let people = rows.iter().map(|row| row.face).max().unwrap_or(0);
     let all: Vec<&TimelineRow> = rows.iter().collect();
     let emotions = (!rows.is_empty()).then(|| mean(&all));
@@ -179,7 +179,8 @@ fn findings(duration_s: f64, interval_s: f64, rows: Vec<TimelineRow>, reach: f64
         speech: None,
         faces,
         models: models.to_vec(),
-        warnings: warnings.iter().map(|text| (*text).to_owned()).collect(),
+        warnings: Vec::new(),
+        warning_codes: warnings.to_vec(),
     };
     Findings { analysis, timeline: Timeline { interval_s, rows } }
 }
@@ -236,7 +237,6 @@ pub fn one() -> Findings {
         }),
         Remark::Try { advice: Advice::KeepEyesUp },
     ];
-    summary.feedback = sentences(&summary.remarks, 19.7);
     found
 }
 
@@ -245,7 +245,7 @@ pub fn two() -> Findings {
     let second = times(6.0, 14.0).map(|t| row(2, t, leaning(Emotion::Surprise, 0.4, t + 3.0)));
     let mut rows: Vec<_> = turning(1, 0.0, 19.7).chain(second).collect();
     rows.sort_by(|a, b| a.time_s.total_cmp(&b.time_s));
-    findings(19.7, 0.8, rows, 25.0, &["The last 2.1 s of the file are damaged and were left out."])
+    findings(19.7, 0.8, rows, 25.0, &[Warning::VideoCutOff { expected_s: 21.8, end_s: 19.7 }])
 }
 
 /// One person who leaves and comes back.
@@ -255,7 +255,7 @@ pub fn gap() -> Findings {
 
 /// No face at all.
 pub fn nobody() -> Findings {
-    findings(12.0, 0.8, Vec::new(), 0.0, &["No face was found."])
+    findings(12.0, 0.8, Vec::new(), 0.0, &[Warning::NoFace])
 }
 
 /// Four samples.

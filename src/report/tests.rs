@@ -3,14 +3,14 @@
 use mail_parser::{MessageParser, MimeHeaders as _};
 
 use super::{Context, Mailer, Message, Reporter, sample};
-use crate::analysis::{Findings, Language};
+use crate::analysis::{FailureReason, Findings, Language, Warning};
 use crate::config::Settings;
 
 fn context() -> Context {
     Context {
         token: "3f2b8c1e-5d4a-4e6f-9a7b-0c1d2e3f4a5b".parse().unwrap(),
         created_at: "2026-11-21T10:45:00Z".parse().unwrap(),
-        language: Language::En,
+        language: Language::EN,
         result_url: Some("https://visage.example/results/3f2b8c1e-5d4a-4e6f-9a7b-0c1d2e3f4a5b".to_owned()),
     }
 }
@@ -75,7 +75,7 @@ fn pages_and_html_mails_keep_their_structure() {
 
 #[test]
 fn page_and_mails_speak_german_to_who_wants_it() {
-    let context = Context { language: Language::De, ..context() };
+    let context = Context { language: Language::from_tag("de").unwrap(), ..context() };
     let reporter = Reporter::new(&settings()).unwrap();
     let findings = sample::one();
     let page = reporter.html(&findings, &context).unwrap();
@@ -89,53 +89,61 @@ fn page_and_mails_speak_german_to_who_wants_it() {
     let (text, html) = bodies(&sent);
     assert!(html.contains("lang=\"de\"") && !html.contains("%{"));
     insta::assert_snapshot!("mail_text_one_german", text);
-    let detail = "The file is not a video that can be read. Send an MP4, MOV, AVI, MKV or WebM file that plays on your own \
-                  device.";
-    let sent = mailer.compose(context.token, "anna@example.org", Message::Failure { detail }, &context);
+    let failure = Message::Failure { reason: Some(&FailureReason::NotAVideo), detail: "Not read." };
+    let sent = mailer.compose(context.token, "anna@example.org", failure, &context);
     insta::assert_snapshot!("mail_text_failure_german", bodies(&sent).0);
 }
 
 #[test]
-fn a_german_report_holds_no_english_sentence() {
-    let [english, german] = [include_str!("../../locales/en.toml"), include_str!("../../locales/de.toml")].map(leaves);
-    // What stands between the values of a sentence, where it is long enough to be one.
-    let pieces: Vec<(&str, &str)> = english
-        .iter()
-        .flat_map(|(key, text)| {
-            text.split("%{")
-                .map(|piece| piece.split_once('}').map_or(piece, |(_, rest)| rest))
-                .map(|piece| (key.as_str(), piece.trim()))
-        })
-        .filter(|(key, piece)| piece.split_whitespace().count() >= 3 && !german[*key].contains(piece))
-        .collect();
-    assert!(pieces.len() > 200, "{}", pieces.len());
+fn a_report_in_another_language_holds_no_english_sentence() {
+    let english = texts("en");
+    for language in Language::all().filter(|language| *language != Language::EN) {
+        let own = texts(language.tag());
+        // What stands between the values of a sentence, where it is long enough to be one.
+        let pieces: Vec<(&str, &str)> = english
+            .iter()
+            .flat_map(|(key, text)| {
+                text.split("%{")
+                    .map(|piece| piece.split_once('}').map_or(piece, |(_, rest)| rest))
+                    .map(|piece| (key.as_str(), piece.trim()))
+            })
+            .filter(|(key, piece)| piece.split_whitespace().count() >= 3 && !own[*key].contains(piece))
+            .collect();
+        assert!(pieces.len() > 200, "{}", pieces.len());
 
-    let context = Context { language: Language::De, ..context() };
-    let reporter = Reporter::new(&settings()).unwrap();
-    let mailer = Mailer::new(&settings(), reporter.clone()).unwrap().unwrap();
-    let sent = |message: Message<'_>| {
-        let (text, html) = bodies(&mailer.compose(context.token, "anna@example.org", message, &context));
-        [text, outline(&html)]
-    };
-    let mut told = Vec::new();
-    for (name, mut findings) in all() {
-        // Everything that a result can warn of.
-        findings.analysis.warnings = sentences(&english).collect();
-        told.push((name, outline(&reporter.html(&findings, &context).unwrap())));
-        told.extend(sent(Message::Report(&findings)).map(|text| (name, text)));
-    }
-    for detail in sentences(&english) {
-        told.extend(sent(Message::Failure { detail: &detail }).map(|text| ("failure", text)));
-    }
-    for (name, text) in told {
-        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        for (key, piece) in &pieces {
-            assert!(!text.contains(piece), "{name}: {key}: {piece}");
+        let context = Context { language, ..context() };
+        let reporter = Reporter::new(&settings()).unwrap();
+        let mailer = Mailer::new(&settings(), reporter.clone()).unwrap().unwrap();
+        let sent = |message: Message<'_>| {
+            let (text, html) = bodies(&mailer.compose(context.token, "anna@example.org", message, &context));
+            [text, outline(&html)]
+        };
+        let mut told = Vec::new();
+        for (name, mut findings) in all() {
+            findings.analysis.warning_codes = Warning::examples();
+            told.push((name, outline(&reporter.html(&findings, &context).unwrap())));
+            told.extend(sent(Message::Report(&findings)).map(|text| (name, text)));
+        }
+        for reason in FailureReason::examples() {
+            let message = Message::Failure { reason: Some(&reason), detail: "The English sentence that is stored." };
+            told.extend(sent(message).map(|text| ("failure", text)));
+        }
+        for (name, text) in told {
+            let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(!text.contains("The English sentence"), "{name}: {text}");
+            for (key, piece) in &pieces {
+                assert!(!text.contains(piece), "{}: {name}: {key}: {piece}", language.tag());
+            }
         }
     }
 }
 
 /// The texts of a language by their keys.
+fn texts(tag: &str) -> std::collections::BTreeMap<String, String> {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("locales/{tag}.toml"));
+    leaves(&std::fs::read_to_string(path).unwrap())
+}
+
 fn leaves(toml: &str) -> std::collections::BTreeMap<String, String> {
     fn walk(into: &mut std::collections::BTreeMap<String, String>, key: &str, table: &toml::Table) {
         for (name, value) in table {
@@ -149,16 +157,6 @@ fn leaves(toml: &str) -> std::collections::BTreeMap<String, String> {
     let mut found = std::collections::BTreeMap::new();
     walk(&mut found, "", &toml.parse().unwrap());
     found
-}
-
-/// What results say in English, with values in it.
-fn sentences(english: &std::collections::BTreeMap<String, String>) -> impl Iterator<Item = String> {
-    let own = english.iter().filter(|(key, _)| key.starts_with("sentence."));
-    own.map(|(_, text)| {
-        let mut pieces = text.split("%{");
-        let first = pieces.next().unwrap_or_default().to_owned();
-        pieces.fold(first, |told, piece| told + "7" + piece.split_once('}').unwrap().1)
-    })
 }
 
 #[test]
@@ -176,7 +174,7 @@ fn a_page_allows_its_own_style_and_no_other() {
 #[test]
 fn the_mail_of_a_failure_says_what_to_do() {
     let detail = "The file is damaged: no picture in it could be decoded. Export it again and upload that.";
-    let (text, html) = bodies(&mail(&settings(), Message::Failure { detail }));
+    let (text, html) = bodies(&mail(&settings(), Message::Failure { reason: None, detail }));
     insta::assert_snapshot!("mail_text_failure", text);
     insta::assert_snapshot!("mail_html_failure", outline(&html));
     keep("mail-failure.html", html.as_bytes());
@@ -258,6 +256,8 @@ fn what_others_wrote_stays_text() {
     settings.report.link_text = evil.to_owned();
     settings.report.link_url = format!("https://example.org/{evil}");
     let mut findings = sample::two();
+    // As in results of older versions.
+    findings.analysis.warning_codes = Vec::new();
     findings.analysis.warnings = vec![evil.to_owned()];
     findings.analysis.video.codec = evil.to_owned();
     findings.analysis.models[0].name = evil.to_owned();
@@ -268,7 +268,7 @@ fn what_others_wrote_stays_text() {
     let mailer = Mailer::new(&settings, reporter).unwrap().unwrap();
     let id = context.token;
     let report = mailer.compose(id, "anna@example.org", Message::Report(&findings), &context);
-    let failure = mailer.compose(id, "anna@example.org", Message::Failure { detail: evil }, &context);
+    let failure = mailer.compose(id, "anna@example.org", Message::Failure { reason: None, detail: evil }, &context);
     for html in [page, bodies(&report).1, bodies(&failure).1] {
         assert!(html.contains("alert(1)"));
         assert!(!html.contains("<script") && !html.contains("<img src=x") && !html.contains("\"'>"), "{html}");

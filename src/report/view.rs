@@ -11,7 +11,6 @@ use super::{Context, colour, feedback};
 use crate::analysis::{
     Analysis, Certainty, Emotion, FaceSummary, Findings, Interval, Speech, SpeechQuality, Story, percentages,
 };
-use crate::locale;
 
 /// Fewer samples than this give rough figures.
 const FEW_SAMPLES: usize = 10;
@@ -273,8 +272,7 @@ pub(super) fn shares(words: Words, emotions: &BTreeMap<Emotion, f64>, faces: &[F
 }
 
 fn warnings(words: Words, findings: &Findings) -> Vec<String> {
-    let mut warnings: Vec<String> =
-        findings.analysis.warnings.iter().map(|text| locale::sentence(words.0, text)).collect();
+    let mut warnings = words.warnings(&findings.analysis);
     let samples = findings.timeline.rows.len();
     if (1..FEW_SAMPLES).contains(&samples) {
         warnings.insert(0, words.count("few", samples as u64, &[]));

@@ -59,11 +59,7 @@ impl Words {
     }
 
     pub fn number(self, value: f64, decimals: usize) -> String {
-        let text = format!("{value:.decimals$}");
-        match self.0 {
-            Language::En => text,
-            Language::De => text.replace('.', ","),
-        }
+        format!("{value:.decimals$}").replace('.', &locale::text(self.0, "format.decimal"))
     }
 
     /// 0 to 100 with one decimal and a percent sign.
@@ -77,10 +73,7 @@ impl Words {
     }
 
     fn with_sign(self, number: &str) -> String {
-        match self.0 {
-            Language::En => format!("{number}%"),
-            Language::De => format!("{number}\u{a0}%"),
-        }
+        locale::fill(self.0, "format.percent", &[("n", number)])
     }
 
     /// 0 to 100 as a whole number of its most.
@@ -215,11 +208,8 @@ impl Words {
 
     /// A day and time for people, in UTC.
     pub fn date(self, time: Timestamp) -> String {
-        let time = time.to_zoned(TimeZone::UTC);
-        match self.0 {
-            Language::En => time.strftime("%-d %B %Y, %H:%M UTC").to_string(),
-            Language::De => time.strftime("%-d.%-m.%Y, %H:%M UTC").to_string(),
-        }
+        let format = locale::text(self.0, "format.date");
+        time.to_zoned(TimeZone::UTC).strftime(format.as_bytes()).to_string()
     }
 
     /// What the figures mean, for every reader of a report.
@@ -317,24 +307,27 @@ pub fn wrap(text: &str, width: usize, indent: &str) -> String {
 mod tests {
     use super::*;
 
-    const EN: Words = Words(Language::En);
-    const DE: Words = Words(Language::De);
+    const EN: Words = Words(Language::EN);
+
+    fn de() -> Words {
+        Words(Language::from_tag("de").unwrap())
+    }
 
     #[test]
     fn times_read_as_the_video_is_long() {
         assert_eq!(EN.moment(4.53, 19.7), "4.5 s");
-        assert_eq!(DE.moment(4.53, 19.7), "4,5 s");
+        assert_eq!(de().moment(4.53, 19.7), "4,5 s");
         assert_eq!(EN.moment(67.0, 92.0), "1:07");
         assert_eq!(EN.moment(67.0, 4000.0), "0:01:07");
         assert_eq!(
-            (EN.length(19.69), DE.length(19.69), EN.length(67.2), EN.length(3725.0)),
+            (EN.length(19.69), de().length(19.69), EN.length(67.2), EN.length(3725.0)),
             ("19.7 seconds".into(), "19,7 Sekunden".into(), "1 min 7 s".into(), "1 h 2 min".into())
         );
         assert_eq!(EN.tick(0.3, 0.1, 0.6), "0.3 s");
         assert_eq!(EN.tick(15.0, 15.0, 92.0), "0:15");
         let time = "2026-11-21T09:05:00Z".parse().unwrap();
         assert_eq!(
-            (EN.date(time).as_str(), DE.date(time).as_str()),
+            (EN.date(time).as_str(), de().date(time).as_str()),
             ("21 November 2026, 09:05 UTC", "21.11.2026, 09:05 UTC")
         );
     }
@@ -365,7 +358,7 @@ mod tests {
                 ),
             ]
         );
-        let german = all(DE);
+        let german = all(de());
         assert_eq!((german[2].0.as_str(), german[3].0.as_str()), ("etwa 58\u{a0}%", "28 bis 90\u{a0}%"));
         assert!(
             german
@@ -380,8 +373,8 @@ mod tests {
         let (sad, happy, wide) = (Emotion::Sad, Emotion::Happy, Some(Interval { low: 10.0, high: 60.0 }));
         assert_eq!(EN.story(Story::Mostly { emotion: happy }, None), "Mostly happy");
         assert_eq!(EN.story(Story::Mixed { emotion: sad }, wide), "Mixed, sad most often, it seems");
-        assert_eq!(DE.story(Story::Mixed { emotion: sad }, None), "Gemischt, am häufigsten traurig");
-        assert_eq!(DE.story(Story::InTurn { first: sad, then: happy }, wide), "Erst traurig, dann fröhlich");
+        assert_eq!(de().story(Story::Mixed { emotion: sad }, None), "Gemischt, am häufigsten traurig");
+        assert_eq!(de().story(Story::InTurn { first: sad, then: happy }, wide), "Erst traurig, dann fröhlich");
     }
 
     #[test]
@@ -395,7 +388,7 @@ mod tests {
 
     #[test]
     fn eye_contact_says_whether_the_eyes_were_seen() {
-        for words in [EN, DE] {
+        for words in [EN, de()] {
             let of = |by_eyes| {
                 let meanings = words.meanings(Shown { by_eyes, scores: true, intervals: true });
                 meanings.into_iter().find(|meaning| meaning.term == words.say("meaning.gaze")).unwrap().text

@@ -14,7 +14,7 @@ mod vad;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::analysis::{ModelUsed, Speech, Talk};
+use crate::analysis::{ModelUsed, Speech, Talk, Warning};
 use crate::config::Settings;
 use crate::engine::{Engine, EngineError};
 
@@ -22,6 +22,8 @@ use quality::{Quality, Rating};
 use spans::Spans;
 use syllables::Syllables;
 use vad::{Vad, WINDOW};
+
+pub use vad::NAME as VAD_MODEL;
 
 /// Samples a second that everything here takes.
 pub const RATE: u32 = 16_000;
@@ -51,8 +53,7 @@ struct Models {
 pub struct Heard {
     pub speech: Speech,
     pub models: Vec<ModelUsed>,
-    /// In sentences, for readers.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Warning>,
 }
 
 impl Hearing {
@@ -90,11 +91,12 @@ impl Hearing {
                 Ok(quality) => Some(models.quality.insert(quality).clone()),
                 Err(error) => {
                     tracing::warn!(%error, "speech quality is left out");
-                    let why = if error.is_missing() { "is not installed" } else { "cannot be used" };
-                    warnings.push(format!(
-                        "The quality and clarity of speech were not measured: the model {} {why}.",
-                        quality::NAME
-                    ));
+                    let model = quality::NAME.to_owned();
+                    warnings.push(if error.is_missing() {
+                        Warning::SpeechQualityMissing { model }
+                    } else {
+                        Warning::SpeechQualityUnusable { model }
+                    });
                     None
                 }
             },
@@ -128,7 +130,7 @@ pub struct Listener {
     syllables: Syllables,
     rating: Option<Rating>,
     models: Vec<ModelUsed>,
-    warnings: Vec<String>,
+    warnings: Vec<Warning>,
 }
 
 impl Listener {
@@ -164,9 +166,9 @@ impl Listener {
         let quality = self.rating.map(Rating::finish).transpose()?.flatten();
         let speech = self.talk.speech(track_s, self.syllables.count(), quality);
         if speech.ratio == 0.0 {
-            self.warnings.push("No speech was heard in the sound track.".to_owned());
+            self.warnings.push(Warning::NoSpeech);
         } else if speech.quality_mos.is_none() && self.warnings.is_empty() {
-            self.warnings.push("There is too little speech to rate its quality and clarity.".to_owned());
+            self.warnings.push(Warning::LittleSpeech);
         }
         Ok(Heard { speech, models: self.models, warnings: self.warnings })
     }

@@ -8,7 +8,7 @@ use super::unrolled::unrolled;
 use crate::analysis::ModelUsed;
 use crate::engine::{Engine, EngineError, Sequence};
 
-const NAME: &str = "silero_vad";
+pub const NAME: &str = "silero_vad";
 const FILE: &str = "silero_vad.onnx";
 /// Samples that the model judges at once.
 pub(super) const WINDOW: usize = 512;

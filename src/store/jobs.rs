@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::results::StoredAnalysis;
 use super::{Store, StoreError, Wake, decode, encode, millis, time, unsigned};
-use crate::analysis::Options;
+use crate::analysis::{FailureReason, Options};
 
 /// Where a job is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -67,11 +67,14 @@ pub struct NewJob {
 }
 
 /// Why a job failed, for the person who sent the video.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Failure {
     /// Stable snake_case code, such as `not_a_video`.
     pub code: String,
+    /// In English.
     pub detail: String,
+    /// `None` where an older version stored it, or a newer one for a reason that this one does not know.
+    pub reason: Option<FailureReason>,
 }
 
 /// How far a job is.
@@ -155,7 +158,7 @@ impl Store {
     /// The job of a token.
     pub async fn job(&self, token: Uuid) -> Result<Option<Job>, StoreError> {
         let row = sqlx::query(
-            "SELECT status, version, options, frames_done, frames_total, attempts, failure_code, failure_detail, \
+            "SELECT status, version, options, frames_done, frames_total, attempts, failure_code, failure_detail, failure_reason, \
                     created_at, started_at, finished_at, expires_at, owner \
              FROM jobs WHERE token = $1",
         )
@@ -168,7 +171,7 @@ impl Store {
     /// The jobs of some tokens, in one query; those that are gone are left out.
     pub(super) async fn jobs_of(&self, tokens: &[Uuid]) -> Result<HashMap<Uuid, Job>, StoreError> {
         let sql = format!(
-            "SELECT token, status, version, options, frames_done, frames_total, attempts, failure_code, failure_detail, \
+            "SELECT token, status, version, options, frames_done, frames_total, attempts, failure_code, failure_detail, failure_reason, \
                     created_at, started_at, finished_at, expires_at, owner \
              FROM jobs WHERE token IN ({})",
             self.dialect().listed
@@ -185,7 +188,7 @@ impl Store {
     /// The job of a token, with its analysis once it is done.
     pub async fn job_with_analysis(&self, token: Uuid) -> Result<Option<(Job, Option<StoredAnalysis>)>, StoreError> {
         let row = sqlx::query(
-            "SELECT status, version, options, frames_done, frames_total, attempts, failure_code, failure_detail, \
+            "SELECT status, version, options, frames_done, frames_total, attempts, failure_code, failure_detail, failure_reason, \
                     created_at, started_at, finished_at, expires_at, owner, analysis \
              FROM jobs LEFT JOIN results ON results.token = jobs.token WHERE jobs.token = $1",
         )
@@ -222,6 +225,8 @@ pub(super) fn from_row(token: Uuid, row: &AnyRow) -> Result<Job, StoreError> {
     let moment = |column| row.try_get::<Option<i64>, _>(column)?.map(time).transpose();
     let code: Option<String> = row.try_get("failure_code")?;
     let detail: Option<String> = row.try_get("failure_detail")?;
+    let reason: Option<String> = row.try_get("failure_reason")?;
+    let reason = reason.and_then(|reason| serde_json::from_str(&reason).ok());
     let attempts: i64 = row.try_get("attempts")?;
     Ok(Job {
         token,
@@ -233,7 +238,7 @@ pub(super) fn from_row(token: Uuid, row: &AnyRow) -> Result<Job, StoreError> {
             frames_total: unsigned(row.try_get("frames_total")?),
         },
         attempts: u32::try_from(attempts).unwrap_or_default(),
-        failure: code.map(|code| Failure { code, detail: detail.unwrap_or_default() }),
+        failure: code.map(|code| Failure { code, detail: detail.unwrap_or_default(), reason }),
         created_at: time(row.try_get("created_at")?)?,
         started_at: moment("started_at")?,
         finished_at: moment("finished_at")?,

@@ -18,7 +18,7 @@ use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row};
 use uuid::Uuid;
 
-use super::{Failure, JobProgress, MailKind, NewMail, Store, StoreError, Wake, bigint, decode, millis};
+use super::{Failure, JobProgress, MailKind, NewMail, Store, StoreError, Wake, bigint, decode, encode, millis};
 use crate::analysis::{Findings, Options};
 
 /// A job that this worker holds: proof for everything it writes. A write with a claim that was lost (the lease ran
@@ -236,7 +236,7 @@ impl Store {
         let mut tx = self.begin().await?;
         let changed = sqlx::query(
             "UPDATE jobs \
-             SET status = 'failed', failure_code = $3, failure_detail = $4, finished_at = $5, expires_at = $6, \
+             SET status = 'failed', failure_code = $3, failure_detail = $4, failure_reason = $5, finished_at = $6, expires_at = $7, \
                  lease_until = NULL, worker = NULL, recipients = NULL, webhook = NULL, version = version + 1 \
              WHERE token = $1 AND claim = $2 AND status IN ('queued', 'running')",
         )
@@ -244,6 +244,7 @@ impl Store {
         .bind(claim.number)
         .bind(&failure.code)
         .bind(&failure.detail)
+        .bind(failure.reason.as_ref().map(|reason| encode("failure reason", reason)).transpose()?)
         .bind(millis(now))
         .bind(expires_at.map(millis))
         .execute(&mut *tx)

@@ -9,7 +9,7 @@ use opencv::core::Mat;
 use super::landmarks::{Landmarker, Mesh};
 use super::movements::{self, Movements};
 use super::{VisionError, is_frame};
-use crate::analysis::{Expressions, Face, LANDMARK_MODEL, ModelUsed};
+use crate::analysis::{Expressions, Face, LANDMARK_MODEL, ModelUsed, Warning};
 use crate::engine::Engine;
 
 /// A model that is loaded when it is first asked for.
@@ -44,8 +44,8 @@ pub(super) struct Models {
 pub struct CloseUp {
     landmarker: Option<Arc<Landmarker>>,
     movements: Option<Arc<Movements>>,
-    /// What was asked for and cannot be had, in sentences for readers.
-    pub warnings: Vec<String>,
+    /// What was asked for and cannot be had.
+    pub warnings: Vec<Warning>,
 }
 
 impl Models {
@@ -62,18 +62,21 @@ impl Models {
         if !wanted.expressions {
             return close_up;
         }
-        let left_out = |why: &str| format!("The movements of the face were not read: {why}.");
         if !may_look {
-            close_up.warnings.push(left_out("this service has landmarks switched off"));
+            close_up.warnings.push(Warning::ExpressionsDisabled);
         } else if close_up.landmarker.is_none() {
-            close_up.warnings.push(left_out(&format!("the model {LANDMARK_MODEL} is not installed")));
+            close_up.warnings.push(Warning::ExpressionsModelMissing { model: LANDMARK_MODEL.to_owned() });
         } else {
             match self.movements.get(|| Movements::load(engine, folder)) {
                 Ok(movements) => close_up.movements = Some(movements),
                 Err(error) => {
                     tracing::warn!(%error, "movements of the face are left out");
-                    let why = if error.is_missing() { "is not installed" } else { "cannot be used" };
-                    close_up.warnings.push(left_out(&format!("the model {} {why}", movements::NAME)));
+                    let model = movements::NAME.to_owned();
+                    close_up.warnings.push(if error.is_missing() {
+                        Warning::ExpressionsModelMissing { model }
+                    } else {
+                        Warning::ExpressionsModelUnusable { model }
+                    });
                 }
             }
         }

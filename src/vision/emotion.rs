@@ -1,5 +1,6 @@
 //! The classifier of expressions: any network that the settings describe.
 
+use std::borrow::Borrow;
 use std::path::Path;
 
 use ndarray::{ArrayD, IxDyn};
@@ -79,7 +80,7 @@ impl Classifier {
     }
 
     /// Probabilities of the seven for each crop.
-    pub fn classify(&self, crops: &[Crop]) -> Result<Vec<Probabilities>, VisionError> {
+    pub fn classify(&self, crops: &[impl Borrow<Crop>]) -> Result<Vec<Probabilities>, VisionError> {
         let read = self.read(crops, &self.seven)?;
         Ok(read.into_iter().map(|shares| Probabilities(std::array::from_fn(|emotion| shares[emotion]))).collect())
     }
@@ -90,12 +91,12 @@ impl Classifier {
     }
 
     /// The probabilities of some outputs for each crop.
-    fn read(&self, crops: &[Crop], kept: &[usize]) -> Result<Vec<Vec<f32>>, VisionError> {
+    fn read(&self, crops: &[impl Borrow<Crop>], kept: &[usize]) -> Result<Vec<Vec<f32>>, VisionError> {
         if crops.is_empty() {
             return Ok(Vec::new());
         }
         let failed = |reason: String| EngineError::Run { model: self.model.name().to_owned(), reason };
-        let values: Vec<f32> = crops.iter().flat_map(|crop| crop.row.iter().copied()).collect();
+        let values: Vec<f32> = crops.iter().flat_map(|crop| crop.borrow().row.iter().copied()).collect();
         let rows = ArrayD::from_shape_vec(IxDyn(&shape(crops.len(), &self.described)), values)
             .map_err(|error| failed(error.to_string()))?;
         let outputs = self.model.run(rows)?;

@@ -20,6 +20,7 @@ mod turned;
 mod watch;
 mod yunet;
 
+use std::borrow::Borrow;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -249,7 +250,7 @@ impl Vision {
     }
 
     /// Probabilities for each crop. Blocks; crops of all callers meet in the same batches.
-    pub fn classify(&self, crops: &[Crop]) -> Result<Vec<Probabilities>, VisionError> {
+    pub fn classify(&self, crops: &[impl Borrow<Crop>]) -> Result<Vec<Probabilities>, VisionError> {
         self.classifier.classify(crops)
     }
 }

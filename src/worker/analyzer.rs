@@ -1,10 +1,10 @@
 //! The step in the middle: a video in, findings out. A trait, so that the way of a job can be tested without models.
 
-use crate::analysis::{Findings, Options};
+use crate::analysis::{FailureReason, Findings, Language, Options};
 use crate::fault::Fault;
 use crate::media::Source;
 use crate::pipeline::{Cancel, Pipeline, PipelineError, Progress};
-use crate::store::Failure;
+use crate::report;
 
 /// Turns a video into findings.
 pub trait Analyzer: Send + Sync + 'static {
@@ -24,15 +24,14 @@ pub struct Trouble {
     /// Decides what becomes of the job.
     pub fault: Fault,
     /// For the person who sent the video, should the job fail.
-    pub failure: Failure,
+    pub reason: FailureReason,
     /// For the log.
-    pub reason: String,
+    pub cause: String,
 }
 
 impl Trouble {
-    pub fn new(fault: Fault, code: &str, detail: &str, reason: impl std::fmt::Display) -> Self {
-        let failure = Failure { code: code.to_owned(), detail: detail.to_owned() };
-        Self { fault, failure, reason: reason.to_string() }
+    pub fn new(fault: Fault, reason: FailureReason, cause: impl std::fmt::Display) -> Self {
+        Self { fault, reason, cause: cause.to_string() }
     }
 
     /// The analysis was told to stop.
@@ -43,7 +42,7 @@ impl Trouble {
 
 impl From<PipelineError> for Trouble {
     fn from(error: PipelineError) -> Self {
-        Self::new(error.fault(), error.code(), &error.detail(), &error)
+        Self::new(error.fault(), error.reason(), &error)
     }
 }
 
@@ -55,6 +54,8 @@ impl Analyzer for Pipeline {
         progress: &(dyn Fn(Progress) + Sync),
         cancel: &Cancel,
     ) -> Result<Findings, Trouble> {
-        Ok(Self::analyze(self, source, options, progress, cancel)?)
+        let mut findings = Self::analyze(self, source, options, progress, cancel)?;
+        report::tell(&mut findings.analysis, Language::EN);
+        Ok(findings)
     }
 }

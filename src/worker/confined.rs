@@ -17,7 +17,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::analyzer::{Analyzer, Trouble};
-use crate::analysis::{Findings, Options};
+use crate::analysis::{FailureReason, Findings, Options};
 use crate::fault::{Fault, Part};
 use crate::media::Source;
 use crate::pipeline::{Cancel, Progress};
@@ -159,18 +159,14 @@ impl Analyzer for Confined {
 }
 
 fn not_started(error: &dyn std::fmt::Display) -> Trouble {
-    let detail = "The analysis could not be started. Try again later.";
-    Trouble::new(Fault::Ours(Part::Memory), "analysis_crashed", detail, error)
+    Trouble::new(Fault::Ours(Part::Memory), FailureReason::AnalysisCrashed, error)
 }
 
 /// Why a child ended without an answer.
 fn ended(status: ExitStatus) -> Trouble {
-    let detail = "The analysis of this video broke off every time it was tried. Send another recording, or write to the \
-                  operator of this service, who can run it again.";
     Trouble::new(
         fault(status.signal(), status.code()),
-        "analysis_crashed",
-        detail,
+        FailureReason::AnalysisCrashed,
         format!("the process ended: {status}"),
     )
 }
@@ -207,19 +203,22 @@ mod tests {
             ("exit 4", Fault::Ours(Part::Memory)),
         ] {
             let trouble = analyze(script, &Cancel::default()).unwrap_err();
-            assert_eq!((trouble.fault, trouble.failure.code.as_str()), (expected, "analysis_crashed"), "{script}");
+            assert_eq!((trouble.fault, trouble.reason.code()), (expected, "analysis_crashed"), "{script}");
         }
     }
 
     #[test]
     fn a_child_gets_its_order_and_its_trouble_comes_back() {
-        // The shell gives the order back as the reason of its trouble.
+        // The shell gives the order back as the cause of its trouble.
         let script = r#"read -r order; quoted=$(printf %s "$order" | sed 's/\\/\\\\/g; s/"/\\"/g')
             echo '{"progress":{"frames_done":1,"frames_total":2}}'
-            printf '{"trouble":{"fault":"video","failure":{"code":"c","detail":"d"},"reason":"%s"}}\n' "$quoted""#;
+            printf '{"trouble":{"fault":"video","reason":{"code":"codec_unknown","codec":"c"},"cause":"%s"}}\n' "$quoted""#;
         let trouble = analyze(script, &Cancel::default()).unwrap_err();
-        assert_eq!((trouble.fault, trouble.failure.code.as_str()), (Fault::Video, "c"));
-        let order: Order = serde_json::from_str(&trouble.reason).unwrap();
+        assert_eq!(
+            (trouble.fault, trouble.reason),
+            (Fault::Video, FailureReason::CodecUnknown { codec: "c".to_owned() })
+        );
+        let order: Order = serde_json::from_str(&trouble.cause).unwrap();
         assert_eq!(order.source(), Source::File("/videos/it's \"quoted\"".into()));
         assert_eq!(order.options, Options::new(5, 10));
     }

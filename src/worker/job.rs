@@ -12,12 +12,13 @@ use super::analyzer::Trouble;
 use super::backoff::backoff;
 use super::heartbeat::Meter;
 use super::{Desk, Worker};
-use crate::analysis::Findings;
+use crate::analysis::{FailureReason, Findings, Language};
 use crate::blob::BlobError;
 use crate::config::S3Read;
 use crate::fault::{Fault, Part};
 use crate::media::Source;
 use crate::pipeline::Cancel;
+use crate::report;
 use crate::store::{Claim, Failure, Held, JobProgress, NewMail, StoreError};
 use crate::telemetry::metrics;
 
@@ -65,6 +66,11 @@ enum Outcome<'a> {
     Again,
     /// Another run, after a wait, and this one does not count.
     SetBack,
+}
+
+/// What is stored of a failure.
+fn failure(reason: FailureReason) -> Failure {
+    Failure { code: reason.code().to_owned(), detail: report::failure(&reason, Language::EN), reason: Some(reason) }
 }
 
 /// Stops the analysis when whoever waits for it goes away.
@@ -137,8 +143,8 @@ impl Worker {
                 Err(error) => return Err(trouble(error.into()).await),
             },
             Source::Url(_) => match self.on_thread(claim, source, cancel, meter).await {
-                Err(Trouble { fault: Fault::Ours(Part::Storage), reason, .. }) if !cancel.is_cancelled() => {
-                    tracing::warn!(job = claim.id, reason, "the video cannot be streamed; copying it first");
+                Err(Trouble { fault: Fault::Ours(Part::Storage), cause, .. }) if !cancel.is_cancelled() => {
+                    tracing::warn!(job = claim.id, cause, "the video cannot be streamed; copying it first");
                 }
                 result => return result,
             },
@@ -164,10 +170,9 @@ impl Worker {
             _ => error.fault(),
         };
         if fault == Fault::Ours(Part::Storage) {
-            let detail = "The video could not be read from storage. Upload it again later.";
-            return Trouble::new(fault, "storage_unavailable", detail, error);
+            return Trouble::new(fault, FailureReason::StorageUnavailable, error);
         }
-        Trouble::new(fault, "video_gone", "The video is no longer in storage. Upload it again.", error)
+        Trouble::new(fault, FailureReason::VideoGone, error)
     }
 
     /// Runs the analysis on a thread of its own, or in a process of its own if one died during it before. A panic is a
@@ -183,9 +188,7 @@ impl Worker {
         let analyzer = confined.unwrap_or(&self.analyzer).clone();
         let (cancel, meter, options) = (cancel.clone(), meter.clone(), claim.options);
         let (answer, answered) = oneshot::channel();
-        let detail = "The analysis of this video broke off every time it was tried. Send another recording, or write to \
-                      the operator of this service, who can run it again.";
-        let broke_off = |fault, reason: &str| Trouble::new(fault, "analysis_crashed", detail, reason);
+        let broke_off = |fault, reason: &str| Trouble::new(fault, FailureReason::AnalysisCrashed, reason);
         std::thread::Builder::new()
             .name(format!("analyze-{}", claim.id))
             .spawn(move || {
@@ -202,8 +205,9 @@ impl Worker {
 
     /// What becomes of a job without findings: that is decided by whose fault it is.
     async fn fail(&self, claim: &Claim, trouble: &Trouble, desk: &Desk) -> End {
-        let Trouble { fault, failure, reason } = trouble;
-        let (job, attempt, code) = (claim.id, claim.attempt, &failure.code);
+        let Trouble { fault, reason, cause } = trouble;
+        let failure = &failure(reason.clone());
+        let (job, attempt, code) = (claim.id, claim.attempt, reason.code());
         match fault {
             Fault::Client => self.hand_back(claim).await,
             Fault::Video => {
@@ -211,13 +215,13 @@ impl Worker {
                 self.save(claim, Outcome::Failed(failure), desk).await
             }
             Fault::Unclear => {
-                tracing::warn!(job, attempt, code, reason, "a run failed");
+                tracing::warn!(job, attempt, code, cause, "a run failed");
                 let last = claim.attempt >= self.settings.queue.max_attempts;
                 self.save(claim, if last { Outcome::Failed(failure) } else { Outcome::Again }, desk).await
             }
             Fault::Ours(part) => {
                 let (part_name, setbacks) = (part.name(), claim.setbacks + 1);
-                tracing::error!(job, part = part_name, code, reason, setbacks, "a part of the service broke a run off");
+                tracing::error!(job, part = part_name, code, cause, setbacks, "a part of the service broke a run off");
                 metrics().set_back(*part);
                 if *part == Part::Storage {
                     desk.gate.doubt().await;
@@ -265,10 +269,7 @@ impl Worker {
     async fn insist(&self, claim: &Claim, outcome: Outcome<'_>, desk: &Desk) -> Option<Held> {
         let mails = self.mails(claim);
         let (lease, job) = (self.settings.queue.lease(), claim.id);
-        let unsaved = Failure {
-            code: "analysis_crashed".to_owned(),
-            detail: "The result of this video could not be stored. Write to the operator of this service.".to_owned(),
-        };
+        let unsaved = failure(FailureReason::ResultNotStored);
         let mut outcome = outcome;
         for tried in 1_u32.. {
             match self.write(claim, outcome, &mails).await {

@@ -88,7 +88,9 @@ impl Worker {
         let sending = AbortOnDropHandle::new(tokio::spawn(async move {
             let message = match (kind, &findings, &job.failure) {
                 (MailKind::Report, Some(findings), _) => Message::Report(findings),
-                (MailKind::Failure, _, Some(failure)) => Message::Failure { detail: &failure.detail },
+                (MailKind::Failure, _, Some(failure)) => {
+                    Message::Failure { reason: failure.reason.as_ref(), detail: &failure.detail }
+                }
                 _ => return gone(),
             };
             post.send(id, &recipient, message, &context).await

@@ -54,7 +54,8 @@ fn findings() -> Findings {
     };
     let summary = Summary::default();
     let warnings = vec!["No face was found.".to_owned()];
-    let analysis = Analysis { video, summary, speech: None, faces: vec![], models: vec![], warnings };
+    let analysis =
+        Analysis { video, summary, speech: None, faces: vec![], models: vec![], warnings, warning_codes: vec![] };
     Findings { analysis, timeline: Timeline::default() }
 }
 
@@ -388,7 +389,8 @@ async fn a_failed_analysis_is_a_state_with_a_problem_inside() {
     let service = Service::start(|_| {}).await;
     let token = service.accept(clip()).await;
     let claim = claim(&service).await;
-    let failure = Failure { code: "not_a_video".to_owned(), detail: "The video cannot be read.".to_owned() };
+    let failure =
+        Failure { code: "not_a_video".to_owned(), detail: "The video cannot be read.".to_owned(), reason: None };
     service.store.give_up(&claim, &failure, &[], now(), None).await.unwrap();
     let response = service.get(&format!("/results/{token}")).await;
     assert_eq!(response.status(), StatusCode::OK);

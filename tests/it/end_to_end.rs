@@ -6,7 +6,7 @@ use std::time::Duration;
 use reqwest::StatusCode;
 use reqwest::multipart::Form;
 use serde_json::Value;
-use visage::analysis::Options;
+use visage::analysis::{Language, Options};
 use visage::config::{MailTransport, S3Read, Secret, Settings, SmtpSecurity, StorageKind};
 use visage::media::Source;
 use visage::pipeline::{Cancel, Pipeline};
@@ -31,7 +31,9 @@ async fn expected(clip: &Path, models: &Models) -> Value {
     let (settings, source) = (models.settings(), Source::File(clip.to_owned()));
     let findings = tokio::task::spawn_blocking(move || {
         let pipeline = Pipeline::load(&settings).unwrap();
-        pipeline.analyze(&source, OPTIONS, &|_| {}, &Cancel::default()).unwrap()
+        let mut findings = pipeline.analyze(&source, OPTIONS, &|_| {}, &Cancel::default()).unwrap();
+        visage::report::tell(&mut findings.analysis, Language::EN);
+        findings
     });
     serde_json::to_value(findings.await.unwrap().analysis).unwrap()
 }

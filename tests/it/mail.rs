@@ -95,6 +95,7 @@ fn findings() -> Findings {
             }],
             models: vec![ModelUsed { name: "emotion".to_owned(), sha256: "0".repeat(64) }],
             warnings: Vec::new(),
+            warning_codes: vec![],
         },
     }
 }
@@ -103,7 +104,7 @@ fn context() -> Context {
     Context {
         token: Uuid::from_u128(0x1234),
         created_at: "2026-11-21T10:45:00Z".parse().unwrap(),
-        language: visage::analysis::Language::En,
+        language: visage::analysis::Language::EN,
         result_url: Some("http://127.0.0.1:8000/results/x".to_owned()),
     }
 }
@@ -164,7 +165,7 @@ async fn a_report_arrives_whole() {
 #[tokio::test]
 async fn a_failure_arrives_with_its_own_subject() {
     let server = SmtpServer::start();
-    let message = Message::Failure { detail: "The file holds no picture. Send a video." };
+    let message = Message::Failure { reason: None, detail: "The file holds no picture. Send a video." };
     mailer(&settings(server.port())).send(Uuid::from_u128(8), TO, message, &context()).await.unwrap();
     let [received] = server.messages().try_into().unwrap();
     let mail = MessageParser::default().parse(&received.raw).unwrap();
@@ -258,7 +259,7 @@ async fn a_mail_to_a_domain_beyond_ascii_goes_to_its_a_labels() {
     let mut settings = settings(server.port());
     settings.mail.from = "visage <robot@m\u{fc}nchen.example>".to_owned();
     let mailer = mailer(&settings);
-    let message = Message::Failure { detail: "The video was too long." };
+    let message = Message::Failure { reason: None, detail: "The video was too long." };
     mailer.send(Uuid::from_u128(25), "ann@m\u{fc}nchen.de", message, &context()).await.unwrap();
     let [mail] = server.messages().try_into().unwrap();
     assert_eq!(mail.to, ["ann@xn--mnchen-3ya.de"]);
@@ -359,7 +360,10 @@ async fn an_address_that_is_none_is_refused_for_good() {
         "\"ann lee\"@example.org",
         "ann@[127.0.0.1]",
     ] {
-        let error = mailer.send(Uuid::nil(), wrong, Message::Failure { detail: "x" }, &context()).await.unwrap_err();
+        let error = mailer
+            .send(Uuid::nil(), wrong, Message::Failure { reason: None, detail: "x" }, &context())
+            .await
+            .unwrap_err();
         assert_eq!(error.fault, Fault::Client, "{wrong:?}");
         assert!(wrong.is_empty() || !error.reason.contains(wrong), "{error}");
     }

@@ -79,6 +79,11 @@ async fn the_page_speaks_the_language_of_its_reader() {
         async move { request.header("accept-language", languages).send().await.unwrap().text().await.unwrap() }
     };
     assert!(page("", "de-AT,de;q=0.9").await.contains("<html lang=\"de\">"));
-    assert!(page("", "fr").await.contains("<html lang=\"en\">"));
+    assert!(page("", "fr-CA").await.contains("<html lang=\"fr\">"));
+    assert!(page("", "xx").await.contains("<html lang=\"en\">"));
+    for (tag, name) in [("en", "English"), ("de", "Deutsch"), ("es", "Español"), ("fr", "Français")] {
+        let link = format!("<a href=\"?language={tag}\" hreflang=\"{tag}\" lang=\"{tag}\">{name}</a>");
+        assert!(page("?language=fr", "en").await.contains(&link) == (tag != "fr"), "{tag}");
+    }
     assert!(page("?language=de", "en").await.contains("Datei wählen"));
 }

@@ -15,7 +15,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use visage::analysis::{Emotion, Findings, Options, TimelineRow};
+use visage::analysis::{Emotion, FailureReason, Findings, Language, Options, TimelineRow};
 use visage::fault::{Fault, Part};
 use visage::media::Source;
 use visage::pipeline::{Cancel, Pipeline, PipelineError, Progress};
@@ -31,7 +31,9 @@ fn pipeline() -> (Pipeline, Models) {
 const EVERY_20TH: Options = Options::new(20, 10);
 
 fn analyze(pipeline: &Pipeline, path: &Path, options: Options) -> Result<Findings, PipelineError> {
-    pipeline.analyze(&Source::File(path.to_owned()), options, &|_| {}, &Cancel::default())
+    let mut findings = pipeline.analyze(&Source::File(path.to_owned()), options, &|_| {}, &Cancel::default())?;
+    visage::report::tell(&mut findings.analysis, Language::EN);
+    Ok(findings)
 }
 
 /// Mean probability of an emotion over some rows.
@@ -318,10 +320,10 @@ fn what_cannot_be_analyzed_is_refused_with_its_reason() {
     let clips = Clips::new();
     let text = clips.write("text.mp4", b"no video");
     let refused = analyze(&pipeline, &text, EVERY_20TH).unwrap_err();
-    assert_eq!((refused.code(), refused.fault()), ("not_a_video", Fault::Video));
+    assert_eq!((refused.reason().code(), refused.fault()), ("not_a_video", Fault::Video));
     let missing = analyze(&pipeline, Path::new("/nowhere/clip.mp4"), EVERY_20TH).unwrap_err();
-    assert_eq!((missing.code(), missing.fault()), ("source_unreadable", Fault::Ours(Part::Storage)));
-    assert!(!missing.detail().contains("nowhere"));
+    assert_eq!((missing.reason().code(), missing.fault()), ("source_unreadable", Fault::Ours(Part::Storage)));
+    assert!(!visage::report::failure(&missing.reason(), Language::EN).contains("nowhere"));
 }
 
 #[test]
@@ -330,7 +332,10 @@ fn a_model_that_is_not_there_is_missing() {
     let mut settings = models.settings();
     settings.vision.emotion.file = "elsewhere.onnx".into();
     let outcome = Pipeline::load(&settings).map(|_| ());
-    assert!(matches!(&outcome, Err(error) if error.is_missing() && error.code() == "not_ready"), "{outcome:?}");
+    assert!(
+        matches!(&outcome, Err(error) if error.is_missing() && error.reason() == FailureReason::NotReady),
+        "{outcome:?}"
+    );
 }
 
 #[test]

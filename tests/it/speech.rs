@@ -3,11 +3,11 @@
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
-use visage::analysis::{Analysis, Findings, Options, Speech};
+use visage::analysis::{Analysis, Language, Options, Speech};
 use visage::config::{Settings, Video};
 use visage::engine::Engine;
 use visage::media::{SOUND_RATE, Sound, SoundError, Source};
-use visage::pipeline::{Cancel, Pipeline, PipelineError};
+use visage::pipeline::{Cancel, Pipeline};
 use visage::speech::Hearing;
 
 use crate::support::clips::{Clips, Models, models, shared};
@@ -22,8 +22,9 @@ fn pipeline() -> (Pipeline, Models) {
 
 fn analyze(pipeline: &Pipeline, path: &Path) -> Analysis {
     let source = Source::File(path.to_owned());
-    let findings: Result<Findings, PipelineError> = pipeline.analyze(&source, EVERY_40TH, &|_| {}, &Cancel::default());
-    findings.unwrap().analysis
+    let mut findings = pipeline.analyze(&source, EVERY_40TH, &|_| {}, &Cancel::default()).unwrap();
+    visage::report::tell(&mut findings.analysis, Language::EN);
+    findings.analysis
 }
 
 fn limits() -> Video {

@@ -107,12 +107,13 @@ fn findings() -> Findings {
     };
     let summary = Summary::default();
     let warnings = vec!["no \"face\" — 顔 \u{1f642}".to_owned()];
-    let analysis = Analysis { video, summary, speech: None, faces: vec![], models: vec![], warnings };
+    let analysis =
+        Analysis { video, summary, speech: None, faces: vec![], models: vec![], warnings, warning_codes: vec![] };
     Findings { analysis, timeline: Timeline { interval_s: 0.667, rows: vec![] } }
 }
 
 fn failure() -> Failure {
-    Failure { code: "not_a_video".to_owned(), detail: "Send a video.".to_owned() }
+    Failure { code: "not_a_video".to_owned(), detail: "Send a video.".to_owned(), reason: None }
 }
 
 /// Every test below, once on each database.
@@ -542,7 +543,7 @@ async fn a_result_of_an_older_version_is_still_read(h: Harness) {
     let created_at = h.now();
     let reporter = Reporter::new(&Settings::defaults().unwrap()).unwrap();
     let page = reporter
-        .html(&found, &Context { token, created_at, language: visage::analysis::Language::En, result_url: None })
+        .html(&found, &Context { token, created_at, language: visage::analysis::Language::EN, result_url: None })
         .unwrap();
     assert!(page.contains("happy"), "{page}");
 }

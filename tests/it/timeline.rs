@@ -45,8 +45,15 @@ fn findings(rows: u32) -> Findings {
         covered: None,
         expressions: None,
     };
-    let analysis =
-        Analysis { video, summary: Summary::default(), speech: None, faces: vec![], models: vec![], warnings: vec![] };
+    let analysis = Analysis {
+        video,
+        summary: Summary::default(),
+        speech: None,
+        faces: vec![],
+        models: vec![],
+        warnings: vec![],
+        warning_codes: vec![],
+    };
     Findings { analysis, timeline: Timeline { interval_s: 0.5, rows: (0..rows).map(row).collect() } }
 }
 
@@ -153,7 +160,8 @@ async fn what_is_no_timeline_says_why() {
     }
     let now = SystemClock.now();
     let claim = service.store.claim("test", now, Duration::from_secs(600)).await.unwrap().unwrap();
-    let failure = Failure { code: "not_a_video".to_owned(), detail: "The video cannot be read.".to_owned() };
+    let failure =
+        Failure { code: "not_a_video".to_owned(), detail: "The video cannot be read.".to_owned(), reason: None };
     service.store.give_up(&claim, &failure, &[], now, None).await.unwrap();
     assert_eq!(refused(path).await, told(422, "not_a_video"));
 }

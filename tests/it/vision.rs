@@ -458,7 +458,7 @@ fn what_is_no_picture_of_8_bit_bgr_is_refused() {
         assert!(matches!(vision.crop(&wrong, &face), Err(VisionError::Frame { .. })));
     }
     assert_eq!(vision.detect(&[], 1).unwrap(), Vec::<Vec<Face>>::new());
-    assert_eq!(vision.classify(&[]).unwrap(), []);
+    assert_eq!(vision.classify(&[] as &[visage::vision::Crop; 0]).unwrap(), []);
 }
 
 #[test]

@@ -88,7 +88,7 @@ async fn a_thousand_waiting_clients_cost_at_most_a_query_a_second_and_all_hear_o
     // To prepare a statement is one more, once for each of ten connections.
     assert!(of_clients <= seconds + 30.0, "{of_clients} transactions in {seconds:.1} s");
 
-    let failure = Failure { code: "not_a_video".to_owned(), detail: "It is none.".to_owned() };
+    let failure = Failure { code: "not_a_video".to_owned(), detail: "It is none.".to_owned(), reason: None };
     let ended = Instant::now();
     for number in 0..tokens.len() {
         let claim = if number == 0 {

@@ -12,7 +12,7 @@ use axum::routing::post;
 use serde_json::{Value, json};
 use standardwebhooks::Webhook;
 use tokio::net::TcpListener;
-use visage::analysis::{Findings, Options};
+use visage::analysis::{FailureReason, Findings, Options};
 use visage::clock::{RandomTokens, SystemClock};
 use visage::config::{Secret, Settings};
 use visage::fault::Fault;
@@ -69,7 +69,7 @@ struct Refuses;
 
 impl Analyzer for Refuses {
     fn analyze(&self, _: &Source, _: Options, _: &(dyn Fn(Progress) + Sync), _: &Cancel) -> Result<Findings, Trouble> {
-        Err(Trouble::new(Fault::Video, "not_a_video", "It is none.", "as the test wants"))
+        Err(Trouble::new(Fault::Video, FailureReason::NotAVideo, "as the test wants"))
     }
 }
 
@@ -114,7 +114,9 @@ async fn a_webhook_is_signed_and_sent_again_until_it_is_taken() {
         assert_eq!(told["type"], "analysis.failed");
         let (data, token) = (&told["data"], &accepted["token"]);
         assert_eq!((&data["token"], &data["status"], &data["summary"]), (token, &json!("failed"), &Value::Null));
-        assert_eq!(data["error"], json!({"code": "not_a_video", "detail": "It is none."}));
+        assert_eq!(data["error"]["code"], "not_a_video");
+        let detail = data["error"]["detail"].as_str().unwrap();
+        assert!(detail.starts_with("The file is not a video"), "{detail}");
         assert_eq!(data["result"], format!("{}/results/{}", service.base, token.as_str().unwrap()));
     }
     assert!(Webhook::new(SECRET).unwrap().verify(b"{}", &came[0].0).is_err());

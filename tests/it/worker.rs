@@ -12,7 +12,7 @@ use sqlx::{AnyPool, AssertSqlSafe};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-use visage::analysis::{Analysis, Findings, Options, Summary, Timeline, VideoFacts};
+use visage::analysis::{Analysis, FailureReason, Findings, Options, Summary, Timeline, VideoFacts};
 use visage::blob::{BlobError, BlobInfo, BlobStore, Part, PartUpload, Parts, Upload};
 use visage::clock::{Clock, ManualClock, RandomTokens, Tokens};
 use visage::config::{S3Read, Secret, Settings};
@@ -69,19 +69,21 @@ impl Analyzer for Script {
             seen.push(source.clone());
             seen.len()
         };
-        let trouble = |fault, code: &str| Trouble::new(fault, code, &format!("It is {code}."), "as the video says");
+        let trouble = |fault, reason| Trouble::new(fault, reason, "as the video says");
         let Source::File(path) = source else {
-            return Err(trouble(Fault::Ours(fault::Part::Storage), "source_unreadable"));
+            return Err(trouble(Fault::Ours(fault::Part::Storage), FailureReason::SourceUnreadable));
         };
         let video = std::fs::read_to_string(path).unwrap();
         progress(Progress { frames_done: 30, frames_total: 72 });
         match video.as_str() {
             "good" => Ok(findings()),
             "good at the third run" if run >= 3 => Ok(findings()),
-            "good at the third run" | "always trouble" => Err(trouble(Fault::Unclear, "decoder_failed")),
+            "good at the third run" | "always trouble" => Err(trouble(Fault::Unclear, FailureReason::DecoderFailed)),
             "good once the device is back" if self.is_device_back.load(Ordering::SeqCst) => Ok(findings()),
-            "good once the device is back" => Err(trouble(Fault::Ours(fault::Part::Models), "vision_failed")),
-            "no video" => Err(trouble(Fault::Video, "not_a_video")),
+            "good once the device is back" => {
+                Err(trouble(Fault::Ours(fault::Part::Models), FailureReason::VisionFailed))
+            }
+            "no video" => Err(trouble(Fault::Video, FailureReason::NotAVideo)),
             "poison" => panic!("as the video says"),
             "endless" => Err(self.wait_until_cancelled(cancel)),
             "deaf" => {
@@ -103,6 +105,10 @@ impl Analyzer for Script {
     }
 }
 
+/// The mail of a failure, in English.
+const NOT_A_VIDEO: &str = "The file is not a video that can be read. Send an MP4, MOV, AVI, MKV or WebM file that plays on your own \
+                           device.";
+
 fn findings() -> Findings {
     let video = VideoFacts {
         duration_s: 2.4,
@@ -116,7 +122,15 @@ fn findings() -> Findings {
         turned: 0,
     };
     let summary = Summary::default();
-    let analysis = Analysis { video, summary, speech: None, faces: vec![], models: vec![], warnings: vec![] };
+    let analysis = Analysis {
+        video,
+        summary,
+        speech: None,
+        faces: vec![],
+        models: vec![],
+        warnings: vec![],
+        warning_codes: vec![],
+    };
     Findings { analysis, timeline: Timeline::default() }
 }
 
@@ -272,7 +286,7 @@ impl Post for Server {
                 assert!(context.result_url.as_ref().unwrap().ends_with(&context.token.to_string()));
                 format!("{} frames", findings.analysis.video.frames_analyzed)
             }
-            Message::Failure { detail } => detail.to_owned(),
+            Message::Failure { detail, .. } => detail.to_owned(),
         };
         self.taken.lock().unwrap().push((id, recipient.to_owned(), told));
         Ok(())
@@ -495,7 +509,7 @@ async fn a_video_that_is_at_fault_is_not_tried_again() {
     assert_eq!((job.status, job.attempts), (Status::Failed, 1));
     assert_eq!(job.failure.unwrap().code, "not_a_video");
     eventually("the mail is sent", async || h.server.told().len() == 1).await;
-    assert_eq!(h.server.told(), [("a@example.org".to_owned(), "It is not_a_video.".to_owned())]);
+    assert_eq!(h.server.told(), [("a@example.org".to_owned(), NOT_A_VIDEO.to_owned())]);
     eventually("the video is deleted", async || h.store.video_count().await.unwrap() == 0).await;
     worker.stop().await;
     assert_eq!(h.script.runs(), 1);

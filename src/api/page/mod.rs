@@ -66,12 +66,10 @@ impl Frame<'_> {
         locale::fill(self.language, key, &[(name, value)])
     }
 
-    /// The other language, for the switch.
-    fn other(&self) -> &'static str {
-        match self.language {
-            Language::En => "de",
-            Language::De => "en",
-        }
+    /// The other languages, for the switch: tag and name.
+    fn others(&self) -> Vec<(&'static str, String)> {
+        let others = Language::all().filter(|language| *language != self.language);
+        others.map(|language| (language.tag(), locale::text(language, "format.name").into_owned())).collect()
     }
 }
 
@@ -268,7 +266,7 @@ mod tests {
     #[test]
     fn no_more_is_promised_of_a_video_than_the_settings_keep() {
         let mut retention = crate::config::Settings::defaults().unwrap().retention;
-        let told = |retention: &Retention| privacy(Language::En, retention).1;
+        let told = |retention: &Retention| privacy(Language::EN, retention).1;
         assert!(told(&retention).starts_with("The video is erased once it is analyzed. "));
         retention.failed_videos_h = 24;
         assert!(told(&retention).contains("or 24 hours after that failed"));

@@ -23,10 +23,11 @@ use super::v1::analyze_video;
 use super::v1::form::{self, Unknown};
 use super::v1::refusal::{AnalyzeError, Carrier};
 use super::{Api, Caller, Problem, quota};
-use crate::analysis::{Findings, Options, Verdict};
+use crate::analysis::{Findings, Language, Options, Verdict};
 use crate::fault::Fault;
 use crate::media::{ClipFailure, FramesError, ProbeError, Source};
 use crate::pipeline::{Cancel, ClipError, LazyPipeline, PipelineError};
+use crate::report;
 pub use clip::{CONTAINERS, CONTENT_TYPES, Said, with_clip};
 #[cfg(fuzzing)]
 pub use clip::{decode, parse};
@@ -43,7 +44,9 @@ pub trait Analyzer: Send + Sync + 'static {
 
 impl Analyzer for LazyPipeline {
     fn analyze(&self, source: &Source, options: Options, cancel: &Cancel) -> Result<Findings, PipelineError> {
-        self.get()?.analyze(source, options, &|_| {}, cancel)
+        let mut findings = self.get()?.analyze(source, options, &|_| {}, cancel)?;
+        report::tell(&mut findings.analysis, Language::EN);
+        Ok(findings)
     }
 
     fn verdict(&self, source: &Source, cancel: &Cancel) -> Result<Verdict, ClipError> {
@@ -171,11 +174,13 @@ impl SyncError {
             }
             E::Pipeline(error) if error.fault() == Fault::Video => {
                 let status = StatusCode::UNPROCESSABLE_ENTITY;
-                Problem::new(status, error.code(), "The video could not be analyzed", error.detail())
+                let reason = error.reason();
+                let detail = report::failure(&reason, Language::EN);
+                Problem::new(status, reason.code(), "The video could not be analyzed", detail)
             }
             E::Pipeline(error) => {
                 tracing::error!(%error, "an analysis failed");
-                Problem { detail: error.detail(), ..Problem::internal() }
+                Problem { detail: report::failure(&error.reason(), Language::EN), ..Problem::internal() }
             }
             E::Request(detail) => {
                 Problem::new(StatusCode::BAD_REQUEST, "bad_request", "The request is not what the call wants", detail)

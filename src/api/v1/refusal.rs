@@ -2,14 +2,15 @@
 
 use axum::http::StatusCode;
 
+use crate::analysis::Language;
 use crate::api::Problem;
 use crate::api::incoming::BodyError;
 use crate::blob::BlobError;
 use crate::config::ByteSize;
 use crate::media::ProbeError;
 use crate::pipeline::PipelineError;
-use crate::report::Unsendable;
 use crate::report::webhook::UrlError;
+use crate::report::{self, Unsendable};
 use crate::store::{StoreError, UsedUp};
 
 /// The code of a refused `Content-Encoding`.
@@ -241,12 +242,12 @@ impl AnalyzeError {
                 | ProbeError::Encrypted
                 | ProbeError::Picture { .. }),
             ) => {
-                let code = reason.code();
-                of_file(code, "The video cannot be decoded", PipelineError::from(reason).detail())
+                let reason = PipelineError::from(reason).reason();
+                of_file(reason.code(), "The video cannot be decoded", report::failure(&reason, Language::EN))
             }
             E::Refused(reason) => {
                 let detail = sentence(&reason.to_string());
-                of_file(reason.code(), "The video is outside of the limits", detail)
+                of_file(PipelineError::from(reason).reason().code(), "The video is outside of the limits", detail)
             }
             E::UnknownParameter { parameter } => refused(
                 "unknown_parameter",
@@ -319,7 +320,7 @@ impl AnalyzeError {
                 "language",
                 "bad_option",
                 "An option is out of range",
-                "Give language as en or de, or leave it out.".to_owned(),
+                format!("Give language as {}, or leave it out.", Language::choice()),
             ),
             E::BadEmail(Unsendable::LocalPart) => of_field(
                 "email",

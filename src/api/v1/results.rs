@@ -29,7 +29,7 @@ pub struct Parameters {
     /// changed; at most `http.max_wait_s`.
     #[param(value_type = Option<u32>, maximum = 86_400)]
     wait: Option<String>,
-    /// `en` or `de`: of the sentences in the result (`feedback`, `warnings`); by default English.
+    /// Tag of the language of the sentences in the result (`feedback`, `warnings`), such as `de`; by default English.
     language: Option<String>,
 }
 
@@ -78,7 +78,7 @@ pub(in crate::api) async fn handle(
 fn in_language(stored: StoredAnalysis, language: Option<&str>) -> Result<Box<RawValue>, Problem> {
     let Some(language) = language.and_then(Language::from_tag) else { return Ok(stored.into_json()?) };
     let mut analysis = stored.read()?;
-    report::translate(&mut analysis, language);
+    report::tell(&mut analysis, language);
     serde_json::value::to_raw_value(&analysis).map_err(|_| Problem::internal())
 }
 

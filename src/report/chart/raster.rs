@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn charts_become_small_pictures_with_letters() {
         for findings in [sample::two(), sample::long()] {
-            let svg = timeline(Words(Language::En), &findings, 1, Size::MAIL, "chart");
+            let svg = timeline(Words(Language::EN), &findings, 1, Size::MAIL, "chart");
             let file = png(&svg, 1120).unwrap();
             assert!(file.len() < 60_000, "{} bytes", file.len());
             let (width, _, drawn) = pixels(&file);
@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn the_same_drawing_gives_the_same_bytes() {
-        let svg = timeline(Words(Language::En), &sample::one(), 1, Size::MAIL, "chart");
+        let svg = timeline(Words(Language::EN), &sample::one(), 1, Size::MAIL, "chart");
         assert_eq!(png(&svg, 480).unwrap(), png(&svg, 480).unwrap());
     }
 

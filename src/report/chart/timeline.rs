@@ -256,7 +256,7 @@ mod tests {
     use crate::analysis::Language;
     use crate::report::sample;
 
-    const EN: Words = Words(Language::En);
+    const EN: Words = Words(Language::EN);
 
     #[test]
     fn ticks_are_round_and_few() {

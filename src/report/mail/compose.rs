@@ -131,11 +131,11 @@ pub fn draft(
             let charts = view.people.iter().map(drawn).collect();
             (sender.subject(&sender.subject, "subject.done", context), text, html, charts)
         }
-        Message::Failure { detail } => {
+        Message::Failure { reason, detail } => {
             let words = Words(context.language);
             let failure = Failure {
                 words,
-                detail: crate::locale::sentence(context.language, detail),
+                detail: reason.map_or_else(|| detail.to_owned(), |reason| words.failure(reason)),
                 created: words.date(context.created_at),
                 result_url: view::web_address(context),
                 token: context.token.to_string(),

@@ -42,7 +42,7 @@ fn the_result_goes_to_standard_output_as_json_and_nothing_else_does() {
     }
     let rows = std::fs::read_to_string(csv).unwrap();
     let columns: Vec<usize> = rows.lines().map(|line| line.split(',').count()).collect();
-    assert_eq!(columns, [23; 9], "{rows}");
+    assert_eq!(columns, [25; 9], "{rows}");
     assert!(rows.starts_with("time_s,face,"), "{rows}");
     let page = std::fs::read_to_string(html).unwrap();
     assert!(page.contains("<html") && page.to_lowercase().contains("happy"), "{page}");

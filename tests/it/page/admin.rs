@@ -19,7 +19,7 @@ async fn failed(service: &Service) -> uuid::Uuid {
     let token = service.accept(std::fs::read(Clips::new().moving("a.mp4", 1.0, "-c:v libx264")).unwrap()).await;
     let now = SystemClock.now();
     let claim = service.store.claim("w", now, Duration::from_secs(60)).await.unwrap().unwrap();
-    let failure = Failure { code: "storage_unavailable".to_owned(), detail: TROUBLE.to_owned() };
+    let failure = Failure { code: "storage_unavailable".to_owned(), detail: TROUBLE.to_owned(), reason: None };
     service.store.give_up(&claim, &failure, &[], now, None).await.unwrap();
     token
 }
@@ -62,7 +62,7 @@ async fn a_failed_job_runs_again_while_its_video_is_there() {
 
     let claim = service.store.claim("w", SystemClock.now(), Duration::from_secs(60)).await.unwrap().unwrap();
     assert_eq!((claim.token, claim.attempt), (token, 1), "all its runs are before it");
-    let failure = Failure { code: "storage_unavailable".to_owned(), detail: TROUBLE.to_owned() };
+    let failure = Failure { code: "storage_unavailable".to_owned(), detail: TROUBLE.to_owned(), reason: None };
     service.store.give_up(&claim, &failure, &[], SystemClock.now(), None).await.unwrap();
     service.store.video_deleted(token).await.unwrap();
     let refused = again().await;

@@ -56,7 +56,8 @@ async fn an_address_without_a_result_says_so() {
 
     let claim = service.store.claim("w", SystemClock.now(), Duration::from_secs(60)).await.unwrap().unwrap();
     assert_eq!(claim.token, token);
-    let failure = visage::store::Failure { code: "damaged".to_owned(), detail: "The file is damaged.".to_owned() };
+    let failure =
+        visage::store::Failure { code: "damaged".to_owned(), detail: "The file is damaged.".to_owned(), reason: None };
     let past = SystemClock.now() - 1.hour();
     service.store.give_up(&claim, &failure, &[], past, Some(past)).await.unwrap();
     browser.goto(&format!("{}/results/{token}", service.base)).await;

@@ -1,0 +1,177 @@
+//! What a reader should know before trusting a result, as data. [`crate::report`] puts it into sentences.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::rounding;
+
+/// One thing to know about a result. JSON names it by `code`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "code", rename_all = "snake_case")]
+pub enum Warning {
+    /// No face was found.
+    NoFace,
+    /// The pictures were turned clockwise before faces were read.
+    VideoTurned {
+        degrees: u16,
+    },
+    /// Faces smaller than this cannot be found in a video of this size.
+    SmallFaces {
+        pixels: u32,
+    },
+    /// As `small_faces`; those below `rarely` were looked for in some of the frames only.
+    SmallFacesRarelySought {
+        pixels: u32,
+        rarely: u32,
+    },
+    /// The video has no sound track.
+    NoSound,
+    /// Eye contact is judged by the head, because the landmark model is not there.
+    EyeContactByHead,
+    /// The eyes could be read in this share of the time on screen, 0 to 1.
+    EyesRarelyRead {
+        #[serde(serialize_with = "rounding::three")]
+        share: f64,
+    },
+    /// Both eyes were covered in this share of the time, 0 to 1.
+    EyesCovered {
+        #[serde(serialize_with = "rounding::three")]
+        share: f64,
+    },
+    /// The mouth was covered in this share of the time, 0 to 1.
+    MouthCovered {
+        #[serde(serialize_with = "rounding::three")]
+        share: f64,
+    },
+    /// The call had the analysis of sound switched off.
+    SpeechLeftOut,
+    /// The service has the analysis of sound switched off.
+    SpeechDisabled,
+    /// The analysis of the sound broke down.
+    SpeechFailed,
+    SoundUnreadable,
+    SoundUndecodable,
+    SoundEncrypted,
+    /// The default sound track is silent. The stream of this index was heard instead.
+    OtherSoundTrack {
+        stream: usize,
+    },
+    SpeechModelMissing {
+        model: String,
+    },
+    SpeechModelFailed,
+    /// Quality and clarity of speech were not measured.
+    SpeechQualityMissing {
+        model: String,
+    },
+    SpeechQualityUnusable {
+        model: String,
+    },
+    /// Nobody speaks.
+    NoSpeech,
+    /// There is too little speech to rate its quality.
+    LittleSpeech,
+    /// Movements of the face were asked for, and the service has landmarks switched off.
+    ExpressionsDisabled,
+    ExpressionsModelMissing {
+        model: String,
+    },
+    ExpressionsModelUnusable {
+        model: String,
+    },
+    /// The file is damaged or cut off.
+    VideoCutOff {
+        #[serde(serialize_with = "rounding::two")]
+        expected_s: f64,
+        #[serde(serialize_with = "rounding::two")]
+        end_s: f64,
+    },
+    /// Damaged pictures were left out.
+    PicturesDamaged {
+        damaged: u64,
+        /// Pictures that were to be looked at, those that are damaged included.
+        sought: u64,
+        #[serde(serialize_with = "rounding::two")]
+        from_s: f64,
+        #[serde(serialize_with = "rounding::two")]
+        to_s: f64,
+    },
+    /// The header gives another duration than pictures and sound have.
+    WrongDuration {
+        #[serde(serialize_with = "rounding::two")]
+        said_s: f64,
+        #[serde(serialize_with = "rounding::two")]
+        found_s: f64,
+    },
+    /// Time stamps begin anew, first at this time.
+    TimeStampsRestart {
+        #[serde(serialize_with = "rounding::two")]
+        at_s: f64,
+    },
+    /// A warning that this version does not know: a newer version stored it.
+    #[serde(other)]
+    Unknown,
+}
+
+#[cfg(test)]
+impl Warning {
+    /// One of each that this version gives.
+    pub fn examples() -> Vec<Self> {
+        let model = || "some_model".to_owned();
+        vec![
+            Self::NoFace,
+            Self::VideoTurned { degrees: 90 },
+            Self::SmallFaces { pixels: 36 },
+            Self::SmallFacesRarelySought { pixels: 27, rarely: 72 },
+            Self::NoSound,
+            Self::EyeContactByHead,
+            Self::EyesRarelyRead { share: 0.384 },
+            Self::EyesCovered { share: 1.0 },
+            Self::MouthCovered { share: 0.5 },
+            Self::SpeechLeftOut,
+            Self::SpeechDisabled,
+            Self::SpeechFailed,
+            Self::SoundUnreadable,
+            Self::SoundUndecodable,
+            Self::SoundEncrypted,
+            Self::OtherSoundTrack { stream: 2 },
+            Self::SpeechModelMissing { model: model() },
+            Self::SpeechModelFailed,
+            Self::SpeechQualityMissing { model: model() },
+            Self::SpeechQualityUnusable { model: model() },
+            Self::NoSpeech,
+            Self::LittleSpeech,
+            Self::ExpressionsDisabled,
+            Self::ExpressionsModelMissing { model: model() },
+            Self::ExpressionsModelUnusable { model: model() },
+            Self::VideoCutOff { expected_s: 19.69, end_s: 4.0 },
+            Self::PicturesDamaged { damaged: 3, sought: 40, from_s: 1.0, to_s: 2.5 },
+            Self::WrongDuration { said_s: 3.0, found_s: 19.7 },
+            Self::TimeStampsRestart { at_s: 4.0 },
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_warning_is_a_code_with_its_numbers() {
+        let turned = Warning::VideoTurned { degrees: 90 };
+        assert_eq!(serde_json::to_value(&turned).unwrap(), json!({"code": "video_turned", "degrees": 90}));
+        let share = Warning::EyesCovered { share: 1.0 / 3.0 };
+        assert_eq!(serde_json::to_value(&share).unwrap(), json!({"code": "eyes_covered", "share": 0.333}));
+        assert_eq!(serde_json::to_value(Warning::NoSound).unwrap(), json!({"code": "no_sound"}));
+        let back: Warning = serde_json::from_value(json!({"code": "video_turned", "degrees": 90})).unwrap();
+        assert_eq!(back, turned);
+    }
+
+    #[test]
+    fn a_warning_of_a_newer_version_is_read_as_unknown() {
+        let newer: Warning = serde_json::from_value(json!({"code": "moon_too_bright", "lux": 3})).unwrap();
+        assert_eq!(newer, Warning::Unknown);
+    }
+}
