@@ -1,4 +1,4 @@
-//! The sound of a video: its best sound track as mono samples, a block at a time.
+//! Decodes the sound of a video to mono samples, a block at a time.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -8,30 +8,33 @@ use ffmpeg_next::codec::decoder;
 use ffmpeg_next::format::context::Input;
 use ffmpeg_next::format::sample::{Sample as Format, Type};
 use ffmpeg_next::software::resampling;
-use ffmpeg_next::{ChannelLayout, Dictionary, ffi, frame};
+use ffmpeg_next::{ChannelLayout, Dictionary, ffi as sys, frame};
 
-use super::clock::Joiner;
 use super::container::{self, DEADLINE};
+use super::discontinuity::DiscontinuityCorrector;
+use super::ffi;
 use super::mix::Mixer;
 use super::opened::discard_others;
 use super::{ProbeError, Source, streams};
 use crate::config::Video;
 use crate::fault::Fault;
 
-/// Samples a second of what [`Sound`] gives.
+/// The sample rate of [`Sound`], in hertz.
 pub const SOUND_RATE: u32 = 16_000;
-/// Most samples in one block.
+/// The maximum number of samples in a block.
 const BLOCK: usize = 16_384;
-/// Jumps in the time stamps from here on are filled with silence, in seconds; below, they are rounding.
+/// A gap in the time stamps is filled with silence if it is longer than this, in seconds. A shorter one is a rounding
+/// error.
 const GAP_S: f64 = 0.04;
-/// Sound that begins further before the start of the video is no lead-in, and its time stamps are wrong; in seconds.
-const MOST_EARLY_S: f64 = 10.0;
-/// A track whose samples all stay below this is silent: -80 dB, which lossy codecs make of nothing at most.
-const SILENT: f32 = 1e-4;
-/// No codec makes packets of sound this large: one is damage, or bait.
+/// The maximum duration of sound before the start of the video, in seconds. If there is more, the time stamps are
+/// wrong.
+const MAX_EARLY_S: f64 = 10.0;
+/// A stream is silent if all its samples are below this amplitude. It is -80 dB, the noise that a lossy codec may add.
+const SILENCE_THRESHOLD: f32 = 1e-4;
+/// The maximum size of a sound packet. A larger one is damaged or malicious.
 const MAX_PACKET_BYTES: usize = 16 << 20;
 
-/// Why there is no (more) sound.
+/// Why the sound cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum SoundError {
     #[error("cancelled")]
@@ -45,7 +48,7 @@ pub enum SoundError {
 }
 
 impl SoundError {
-    /// Whose fault it is.
+    /// Whether the client, the video or the storage caused the error.
     pub const fn fault(&self) -> Fault {
         match self {
             Self::Cancelled => Fault::Client,
@@ -55,45 +58,48 @@ impl SoundError {
     }
 }
 
-/// The samples of a sound track: mono, 16 kHz, -1 to 1. Where the track pauses (its time stamps jump, or it begins after
-/// the pictures) there is silence, so that a sample's place tells its time. It ends at the limit on a video's length,
-/// whatever the file holds. One block is held at a time.
+/// Reads the samples of a sound stream: mono, 16 kHz, from -1 to 1. Gaps in the time stamps, and the time before the
+/// first sample, are filled with silence, so the index of a sample gives its time. The samples end at the limit on the
+/// duration of a video. One block is in memory at a time.
 pub struct Sound {
     input: Input,
     stream: usize,
     codec: String,
-    /// Of the stream's time stamps, in seconds.
+    /// In seconds.
     time_base: f64,
-    /// Where the video begins on the clock of the time stamps.
+    /// The time stamp at which the video starts, in seconds.
     start_s: f64,
-    /// Where time stamps can begin anew.
-    joiner: Option<Joiner>,
+    /// `None` if the container cannot have discontinuities.
+    corrector: Option<DiscontinuityCorrector>,
     decoder: decoder::Audio,
     resampler: Option<Resampler>,
-    packet_at: Arc<Mutex<Instant>>,
-    /// Samples to give, and how many of them have been given.
-    ready: Vec<f32>,
-    given: usize,
-    /// Silent samples to give before those.
+    /// The start of the current read. A read that takes longer than the deadline is interrupted.
+    read_started_at: Arc<Mutex<Instant>>,
+    /// Samples of the last packet.
+    buffer: Vec<f32>,
+    /// The number of samples in `buffer` that were returned.
+    returned: usize,
+    /// The number of silent samples to return before `buffer`.
     silence: u64,
-    /// Samples to leave out, which come before the start of the video.
+    /// The number of samples to drop, which are before the start of the video.
     early: u64,
-    /// Samples made, silence included, and the most there may be.
-    made: u64,
-    most: u64,
+    /// The number of samples so far, with silence.
+    total: u64,
+    max_total: u64,
     packets: u64,
-    is_locked: bool,
+    has_encrypted_packets: bool,
+    /// At least one frame was decoded.
     is_decoded: bool,
     at_end: bool,
-    /// The largest sample so far.
+    /// The largest amplitude so far.
     peak: f32,
-    /// Tracks that may be heard instead.
+    /// Streams to try if this one is silent.
     others: Vec<usize>,
 }
 
 impl Sound {
-    /// Opens the sound track that a player would choose; `None` where the video has none. Blocks; `stop` is asked during
-    /// every wait for the source, for as long as the track is open.
+    /// Opens the sound stream that a player would choose. Returns `None` if the video has no sound. Blocks. `stop` is
+    /// called during every wait for the source, as long as the stream is open.
     pub fn open(
         source: &Source,
         limits: &Video,
@@ -102,21 +108,21 @@ impl Sound {
         Self::open_track(source, limits, None, stop)
     }
 
-    /// Opens the given track, which is one of [`Sound::others`]; without one, the track of [`Sound::open`].
+    /// Opens the given stream, one of [`Sound::others`]. Without one, opens the stream of [`Sound::open`].
     pub fn open_track(
         source: &Source,
         limits: &Video,
         track: Option<usize>,
         stop: impl Fn() -> bool + Clone + Send + 'static,
     ) -> Result<Option<Self>, SoundError> {
-        // A server that trickles must not hold the analysis for ever: each packet has to come within the deadline.
-        let packet_at = Arc::new(Mutex::new(Instant::now()));
-        let since = packet_at.clone();
+        // A slow server must not block the analysis: each packet has to arrive within the deadline.
+        let read_started_at = Arc::new(Mutex::new(Instant::now()));
+        let since = read_started_at.clone();
         let mut input = container::open(source, limits, move || stop() || lock(&since).elapsed() > DEADLINE)?;
         let chosen = track.map_or_else(|| streams::sound(&input), |track| input.stream(track));
         let Some(stream) = chosen else { return Ok(None) };
         let others = if track.is_none() { streams::other_sounds(&input, &stream) } else { Vec::new() };
-        if streams::is_encrypted(&stream) {
+        if streams::is_encrypted_stream(&stream) {
             return Err(SoundError::Encrypted);
         }
         let (index, parameters, time_base) = (stream.index(), stream.parameters(), stream.time_base());
@@ -127,28 +133,28 @@ impl Sound {
             .and_then(|context| context.decoder().audio())
             .map_err(undecodable)?;
         decoder.set_packet_time_base(time_base);
-        let (start_s, duration_s) = (streams::zero_s(&input), streams::duration_s(&input));
-        let joiner = Joiner::new(&input, duration_s);
-        let kept = joiner.is_some();
-        discard_others(&mut input, |other| other.index() == index || kept && streams::is_timed(other));
+        let (start_s, duration_s) = (streams::start_s(&input), streams::duration_s(&input));
+        let corrector = DiscontinuityCorrector::new(&input, duration_s);
+        let reads_all = corrector.is_some();
+        discard_others(&mut input, |other| other.index() == index || reads_all && streams::is_timed(other));
         Ok(Some(Self {
             input,
             stream: index,
             codec,
             time_base: f64::from(time_base),
             start_s,
-            joiner,
+            corrector,
             decoder,
             resampler: None,
-            packet_at,
-            ready: Vec::new(),
-            given: 0,
+            read_started_at,
+            buffer: Vec::new(),
+            returned: 0,
             silence: 0,
             early: 0,
-            made: 0,
-            most: limits.max_duration_s.saturating_mul(SOUND_RATE.into()),
+            total: 0,
+            max_total: limits.max_duration_s.saturating_mul(SOUND_RATE.into()),
             packets: 0,
-            is_locked: false,
+            has_encrypted_packets: false,
             is_decoded: false,
             at_end: false,
             peak: 0.0,
@@ -156,18 +162,19 @@ impl Sound {
         }))
     }
 
-    /// Whether all that was given so far is digital silence.
+    /// Whether all samples so far are silent.
     pub fn is_silent(&self) -> bool {
-        self.peak < SILENT
+        self.peak < SILENCE_THRESHOLD
     }
 
-    /// Tracks to listen to if this one is silent from beginning to end, the best first. Commentaries and tracks for the
-    /// hearing or visually impaired are none.
+    /// Streams to try if this one is silent from start to end, the best first. Commentaries and streams for the hearing
+    /// or visually impaired are excluded.
     pub fn others(&self) -> &[usize] {
         &self.others
     }
 
-    /// The next samples, at most about a second of them; `None` at the end. Damaged packets are skipped, as players do.
+    /// Returns the next samples, about one second at most, or `None` at the end. Damaged packets are skipped, as in
+    /// players.
     pub fn next(&mut self, stop: &dyn Fn() -> bool) -> Result<Option<Vec<f32>>, SoundError> {
         loop {
             if stop() {
@@ -176,40 +183,40 @@ impl Sound {
             if let Some(block) = self.block() {
                 return Ok(Some(block));
             }
-            if self.at_end || self.made >= self.most {
+            if self.at_end || self.total >= self.max_total {
                 return Ok(None);
             }
             self.decode(stop)?;
         }
     }
 
-    /// What is there to give.
+    /// Returns the next block, if there are samples.
     fn block(&mut self) -> Option<Vec<f32>> {
         if self.silence > 0 {
             let count = self.silence.min(BLOCK as u64);
             self.silence -= count;
             return Some(vec![0.0; usize::try_from(count).unwrap_or(BLOCK)]);
         }
-        let left = self.ready.get(self.given..).filter(|left| !left.is_empty())?;
+        let left = self.buffer.get(self.returned..).filter(|left| !left.is_empty())?;
         let block = left[..left.len().min(BLOCK)].to_vec();
-        self.given += block.len();
+        self.returned += block.len();
         Some(block)
     }
 
-    /// Takes one more packet, or the end, through decoder and resampler.
+    /// Decodes and resamples one packet, or flushes the decoder at the end of the file.
     fn decode(&mut self, stop: &dyn Fn() -> bool) -> Result<(), SoundError> {
-        (self.ready, self.given) = (Vec::new(), 0);
-        *lock(&self.packet_at) = Instant::now();
-        // A fresh one each time: reading into one that holds data would leak it.
+        (self.buffer, self.returned) = (Vec::new(), 0);
+        *lock(&self.read_started_at) = Instant::now();
+        // A new packet each time: reading into one that holds data would leak that data.
         let mut packet = ffmpeg::Packet::empty();
         let read = packet.read(&mut self.input);
-        if let (Ok(()), Some(joiner)) = (&read, &mut self.joiner) {
-            joiner.pass(&mut packet);
+        if let (Ok(()), Some(corrector)) = (&read, &mut self.corrector) {
+            corrector.correct(&mut packet);
         }
         match read {
             Ok(()) if packet.stream() != self.stream || packet.size() > MAX_PACKET_BYTES => return Ok(()),
-            Ok(()) if streams::is_locked(&packet) => {
-                self.is_locked = true;
+            Ok(()) if ffi::is_encrypted(&packet) => {
+                self.has_encrypted_packets = true;
                 return Ok(());
             }
             Ok(()) => {
@@ -218,8 +225,8 @@ impl Sound {
             }
             Err(ffmpeg::Error::Other { errno: ffmpeg::util::error::EAGAIN }) => return Ok(()),
             Err(_) if stop() => return Err(SoundError::Cancelled),
-            Err(error) if container::is_source_failure(error) => return Err(container::refusal(error).into()),
-            // The end, or damage that the demuxer cannot get past, unless the source broke off.
+            Err(error) if container::is_source_failure(error) => return Err(container::to_probe_error(error).into()),
+            // The end of the file, or damage at which the demuxer stops.
             Err(_) => {
                 container::check_source(&self.input)?;
                 self.at_end = true;
@@ -228,76 +235,81 @@ impl Sound {
         }
         let mut frame = frame::Audio::empty();
         while self.decoder.receive_frame(&mut frame).is_ok() {
-            self.take(&frame).map_err(|error| self.undecodable(&error.to_string()))?;
+            self.resample(&frame).map_err(|error| self.undecodable(&error.to_string()))?;
         }
         if self.at_end {
-            if self.is_locked && !self.is_decoded {
+            if self.has_encrypted_packets && !self.is_decoded {
                 return Err(SoundError::Encrypted);
             }
             if self.packets > 0 && !self.is_decoded {
                 return Err(self.undecodable("no packet of it could be read"));
             }
             if let Some(resampler) = &mut self.resampler {
-                let before = self.ready.len();
-                resampler.flush(&mut self.ready).map_err(|error| self.undecodable(&error.to_string()))?;
+                let before = self.buffer.len();
+                resampler.flush(&mut self.buffer).map_err(|error| self.undecodable(&error.to_string()))?;
                 self.count(before);
             }
         }
         Ok(())
     }
 
-    /// One decoded frame.
-    fn take(&mut self, frame: &frame::Audio) -> Result<(), ffmpeg::Error> {
+    /// Adds the samples of a decoded frame to the buffer, and silence before it.
+    fn resample(&mut self, frame: &frame::Audio) -> Result<(), ffmpeg::Error> {
         if frame.samples() == 0 || frame.rate() == 0 || frame.channels() == 0 {
             return Ok(());
         }
         let is_first = !std::mem::replace(&mut self.is_decoded, true);
         #[expect(clippy::cast_precision_loss, reason = "seconds need no 53 bits")]
-        let now_s = self.made as f64 / f64::from(SOUND_RATE);
-        let stamp_s = seconds(frame.timestamp().unwrap_or(ffi::AV_NOPTS_VALUE), self.time_base);
+        let now_s = self.total as f64 / f64::from(SOUND_RATE);
+        let stamp_s = seconds(frame.timestamp().unwrap_or(sys::AV_NOPTS_VALUE), self.time_base);
         let gap_s = stamp_s.map_or(0.0, |stamp_s| stamp_s - self.start_s - now_s);
-        // Between blocks only: what is ready comes before the gap.
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
-            reason = "positive, and less than a minute's"
+            reason = "positive, and at most `MAX_EARLY_S`"
         )]
-        if is_first && (-MOST_EARLY_S..0.0).contains(&gap_s) {
+        if is_first && (-MAX_EARLY_S..0.0).contains(&gap_s) {
             self.early = (-gap_s * f64::from(SOUND_RATE)).round() as u64;
         }
-        if (gap_s > GAP_S || is_first && gap_s > 0.0) && self.ready.is_empty() {
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, and held to `most`")]
+        // Silence is returned before the buffer, so it is added only while the buffer is empty.
+        if (gap_s > GAP_S || is_first && gap_s > 0.0) && self.buffer.is_empty() {
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "positive, and limited by `max_total`"
+            )]
             let gap = (gap_s * f64::from(SOUND_RATE)) as u64;
-            self.silence = gap.min(self.most.saturating_sub(self.made));
-            self.made += self.silence;
+            self.silence = gap.min(self.max_total.saturating_sub(self.total));
+            self.total += self.silence;
         }
-        let fits = self.resampler.as_ref().is_some_and(|resampler| resampler.takes(frame));
-        let before = self.ready.len();
-        if !fits {
+        let is_same_format = self.resampler.as_ref().is_some_and(|resampler| resampler.accepts(frame));
+        let before = self.buffer.len();
+        if !is_same_format {
             if let Some(old) = &mut self.resampler {
-                old.flush(&mut self.ready)?;
+                old.flush(&mut self.buffer)?;
             }
             self.resampler = Some(Resampler::new(frame)?);
         }
         if let Some(resampler) = &mut self.resampler {
-            resampler.convert(frame, &mut self.ready)?;
+            resampler.convert(frame, &mut self.buffer)?;
         }
         self.count(before);
         Ok(())
     }
 
-    /// Counts what was made since, and cuts it at the limit. What a damaged float track holds beside numbers is silence.
+    /// Finishes the samples of the buffer from `before` on: drops those before the start of the video and after the
+    /// limit, clamps the others, and counts them. NaN and infinity, which a damaged stream may contain, become 0.
     fn count(&mut self, before: usize) {
-        let early = usize::try_from(self.early).unwrap_or(usize::MAX).min(self.ready.len() - before);
-        self.ready.drain(before..before + early);
+        let early = usize::try_from(self.early).unwrap_or(usize::MAX).min(self.buffer.len() - before);
+        self.buffer.drain(before..before + early);
         self.early -= early as u64;
-        let room = usize::try_from(self.most.saturating_sub(self.made)).unwrap_or(usize::MAX);
-        self.ready.truncate(before.saturating_add(room));
-        for sample in &mut self.ready[before..] {
+        let left = usize::try_from(self.max_total.saturating_sub(self.total)).unwrap_or(usize::MAX);
+        self.buffer.truncate(before.saturating_add(left));
+        for sample in &mut self.buffer[before..] {
             *sample = if sample.is_finite() { sample.clamp(-1.0, 1.0) } else { 0.0 };
             self.peak = self.peak.max(sample.abs());
         }
-        self.made += (self.ready.len() - before) as u64;
+        self.total += (self.buffer.len() - before) as u64;
     }
 
     fn undecodable(&self, reason: &str) -> SoundError {
@@ -305,70 +317,59 @@ impl Sound {
     }
 }
 
-/// FFmpeg's resampler, for frames of one kind.
+/// Resamples and mixes frames of one format.
 struct Resampler {
     context: resampling::Context,
-    from: (Format, ChannelLayout, u32),
+    /// The input format.
+    input: (Format, ChannelLayout, u32),
     mixer: Mixer,
-    /// Interleaved samples of all channels; kept for its memory.
-    channels: Vec<f32>,
+    /// Interleaved samples of all channels. The allocation is used again.
+    interleaved: Vec<f32>,
 }
 
 impl Resampler {
     fn new(frame: &frame::Audio) -> Result<Self, ffmpeg::Error> {
-        let from = Self::kind(frame);
-        let to = Format::F32(Type::Packed);
-        let context = resampling::Context::get_with(from.0, from.1, from.2, to, from.1, SOUND_RATE, Dictionary::new())?;
-        Ok(Self { context, from, mixer: Mixer::new(frame.channels().into()), channels: Vec::new() })
+        let input = Self::format(frame);
+        let (format, layout, rate) = input;
+        let output = Format::F32(Type::Packed);
+        let context =
+            resampling::Context::get_with(format, layout, rate, output, layout, SOUND_RATE, Dictionary::new())?;
+        Ok(Self { context, input, mixer: Mixer::new(frame.channels().into()), interleaved: Vec::new() })
     }
 
-    fn kind(frame: &frame::Audio) -> (Format, ChannelLayout, u32) {
-        let told = frame.channel_layout();
-        let is_whole = !told.is_empty() && told.channels() == i32::from(frame.channels());
-        let layout = if is_whole { told } else { ChannelLayout::default(frame.channels().into()) };
+    fn format(frame: &frame::Audio) -> (Format, ChannelLayout, u32) {
+        let layout = frame.channel_layout();
+        let is_valid = !layout.is_empty() && layout.channels() == i32::from(frame.channels());
+        let layout = if is_valid { layout } else { ChannelLayout::default(frame.channels().into()) };
         (frame.format(), layout, frame.rate())
     }
 
-    fn takes(&self, frame: &frame::Audio) -> bool {
-        Self::kind(frame) == self.from
+    fn accepts(&self, frame: &frame::Audio) -> bool {
+        Self::format(frame) == self.input
     }
 
     fn convert(&mut self, frame: &frame::Audio, to: &mut Vec<f32>) -> Result<(), ffmpeg::Error> {
-        let samples = i32::try_from(frame.samples()).map_err(|_| ffmpeg::Error::InvalidData)?;
-        // SAFETY: the frame is of the kind that the resampler was made for, and holds so many samples in each of its
-        // planes, which `extended_data` lists.
-        unsafe { self.call((*frame.as_ptr()).extended_data, samples, to) }
+        self.run(Some(frame), to)
     }
 
-    /// What is left in the filter.
+    /// Returns the samples that are left in the filter.
     fn flush(&mut self, to: &mut Vec<f32>) -> Result<(), ffmpeg::Error> {
-        // SAFETY: no input.
-        unsafe { self.call(std::ptr::null_mut(), 0, to) }
+        self.run(None, to)
     }
 
-    /// # Safety
-    /// `planes` is null, or lists planes of the input's kind with `samples` samples each.
-    unsafe fn call(&mut self, planes: *mut *mut u8, samples: i32, to: &mut Vec<f32>) -> Result<(), ffmpeg::Error> {
-        let count = self.mixer.channels();
-        // SAFETY: the context is initialised; it writes at most `room` floats a channel, for which there is room.
-        let made = unsafe {
-            let context = self.context.as_mut_ptr();
-            let room = ffi::swr_get_out_samples(context, samples).max(0);
-            self.channels.resize(room as usize * count, 0.0);
-            let mut out = self.channels.as_mut_ptr().cast::<u8>();
-            ffi::swr_convert(context, &raw mut out, room, planes.cast(), samples)
-        };
-        let made = usize::try_from(made).map_err(|_| ffmpeg::Error::from(made))?;
-        self.mixer.mix(&mut self.channels[..made * count], to);
+    fn run(&mut self, frame: Option<&frame::Audio>, to: &mut Vec<f32>) -> Result<(), ffmpeg::Error> {
+        let channels = self.mixer.channels();
+        let samples = ffi::resample(&mut self.context, frame, channels, &mut self.interleaved)?;
+        self.mixer.mix(&mut self.interleaved[..samples * channels], to);
         Ok(())
     }
 }
 
-/// A time stamp in seconds; `None` where there is none.
+/// A time stamp in seconds; `None` if there is none.
 fn seconds(ticks: i64, base: f64) -> Option<f64> {
     #[expect(clippy::cast_precision_loss, reason = "seconds need no 53 bits")]
     let seconds = ticks as f64 * base;
-    (ticks != ffi::AV_NOPTS_VALUE && seconds.is_finite()).then_some(seconds)
+    (ticks != sys::AV_NOPTS_VALUE && seconds.is_finite()).then_some(seconds)
 }
 
 fn lock(instant: &Mutex<Instant>) -> MutexGuard<'_, Instant> {

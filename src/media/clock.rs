@@ -1,142 +1,141 @@
-//! The times of a video's pictures and sound: one clock, whatever the file's time stamps do.
+//! Derives the times of frames from the time stamps of a stream, even if these are missing, equal or not monotonic.
 //!
-//! Zero is where players have it: at the earliest start of pictures and sound ([`super::streams::zero_s`]). A track that
-//! begins later stands at its own time.
+//! Time 0 is the earliest start of video and sound ([`super::streams::start_s`]), as in players.
 
-use ffmpeg_next::Packet;
-use ffmpeg_next::format::context::Input;
-
-use super::streams;
-
-/// Frames a second that are assumed where the container tells no rate.
+/// The frame rate if the container states none, in frames a second.
 const FALLBACK_FPS: f64 = 25.0;
-/// Pictures that are less than this apart have the same time stamp, as far as anybody sees; in seconds.
-const SAME_S: f64 = 0.0005;
-/// A step back by more than this is no reordering: time stamps begin anew. In seconds.
-const BACK_S: f64 = 0.5;
-/// A step ahead by more than this is nonsense unless the container's duration covers it, in seconds ...
-const AHEAD_S: f64 = 600.0;
-/// ... which is taken to be right to within this.
-const BEYOND_END_S: f64 = 10.0;
+/// Time stamps closer than this count as equal, in seconds.
+const EQUAL_S: f64 = 0.0005;
+/// A step back by more than this is a discontinuity, in seconds. A smaller one comes from reordering.
+pub(super) const MAX_STEP_BACK_S: f64 = 0.5;
+/// A step ahead by more than this is invalid if it also ends after the duration of the container, in seconds.
+pub(super) const MAX_STEP_AHEAD_S: f64 = 600.0;
+/// The tolerance of the duration of the container, in seconds.
+pub(super) const DURATION_TOLERANCE_S: f64 = 10.0;
 
-/// What a container tells of the times of its pictures.
+/// The timing that a container states.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Told {
-    /// Mean frames a second; 0 where that is not known.
+pub(super) struct ContainerTiming {
+    /// Mean frames a second; 0 if unknown.
     pub fps: f64,
-    /// Frames a second that the pictures themselves tell; 0 where they do not.
+    /// Frames a second in the headers of the video stream; 0 if unknown.
     pub coded_fps: f64,
-    /// From zero to the end of the longest track; 0 where that is not known.
+    /// From the start of the video to the end of its longest stream, in seconds; 0 if unknown.
     pub duration_s: f64,
-    /// The time stamp at which the video begins, in seconds.
-    pub zero_s: f64,
-    /// The time of the first picture, where its time stamp does not tell: AVI has those of decoding alone.
-    pub first_s: Option<f64>,
+    /// The time stamp at which the video starts, in seconds.
+    pub start_s: f64,
+    /// The time of the first frame, if the container has decoding time stamps only, as AVI.
+    pub first_frame_s: Option<f64>,
 }
 
-/// Makes finite, rising times of whatever time stamps a stream has.
+/// Returns finite and strictly increasing times for the frames of a stream.
 #[derive(Debug, Clone)]
 pub(super) struct StreamClock {
-    told: Told,
-    /// Added to a time stamp to get a time.
+    container: ContainerTiming,
+    /// The difference between a time and its time stamp.
     offset_s: f64,
-    first: Option<f64>,
-    /// Time, and time stamp if it has one, of the frame before.
+    /// The time of the first frame.
+    first_s: Option<f64>,
+    /// The time of the last frame, and the latest time stamp, if any.
     last: Option<(f64, Option<f64>)>,
-    /// From the frame before that one.
+    /// The time between the last two frames.
     step_s: Option<f64>,
     frames: u64,
 }
 
 impl StreamClock {
-    pub const fn new(told: Told) -> Self {
-        Self { told, offset_s: -told.zero_s, first: None, last: None, step_s: None, frames: 0 }
+    pub const fn new(container: ContainerTiming) -> Self {
+        Self { container, offset_s: -container.start_s, first_s: None, last: None, step_s: None, frames: 0 }
     }
 
-    /// The time of the next frame, whose stamp is given in seconds.
+    /// Returns the time of the next frame. `stamp` is its time stamp in seconds.
     pub fn tick(&mut self, stamp: Option<f64>) -> f64 {
         let stamp = stamp.filter(|stamp| stamp.is_finite());
         let time = match self.last {
-            None => self.begin(stamp),
-            Some((last, before)) => match (before, stamp) {
-                (Some(before), Some(stamp)) => self.follow(last, before, stamp),
-                // The first stamp after frames that had none.
-                (None, Some(stamp)) if stamp + self.offset_s > last && !self.is_absurd(last, stamp) => {
+            None => self.first_time(stamp),
+            Some((last, previous)) => match (previous, stamp) {
+                (Some(previous), Some(stamp)) => self.next_time(last, previous, stamp),
+                // The first time stamp after frames without one.
+                (None, Some(stamp)) if stamp + self.offset_s > last && !self.is_invalid_step(last, stamp) => {
                     stamp + self.offset_s
                 }
-                _ => last + self.nominal_s(),
+                _ => last + self.frame_duration_s(),
             },
         };
         self.step_s = self.last.map(|(last, _)| time - last);
         self.last = Some((time, stamp.or_else(|| self.last.and_then(|(_, stamp)| stamp))));
-        self.first.get_or_insert(time);
+        self.first_s.get_or_insert(time);
         self.frames += 1;
         time
     }
 
-    fn begin(&mut self, stamp: Option<f64>) -> f64 {
-        let Some(stamp) = stamp else { return self.told.first_s.unwrap_or(0.0) };
-        if let Some(first) = self.told.first_s {
+    fn first_time(&mut self, stamp: Option<f64>) -> f64 {
+        let Some(stamp) = stamp else { return self.container.first_frame_s.unwrap_or(0.0) };
+        if let Some(first) = self.container.first_frame_s {
             self.offset_s = first - stamp;
             return first;
         }
         let time = stamp + self.offset_s;
-        // Nothing is shown before zero, and nothing that begins after the end of the file is believed.
-        if (0.0..=self.latest_s().min(AHEAD_S.max(self.told.duration_s))).contains(&time) {
+        // A first frame before the start of the video, or after its end, has an invalid time stamp.
+        let max = self.max_time_s().min(MAX_STEP_AHEAD_S.max(self.container.duration_s));
+        if (0.0..=max).contains(&time) {
             return time;
         }
         self.offset_s = -stamp;
         0.0
     }
 
-    /// After a frame at `last`, whose stamp was `before`.
-    fn follow(&mut self, last: f64, before: f64, stamp: f64) -> f64 {
+    /// The time of a frame that follows a frame at `last`, whose time stamp was `previous`.
+    fn next_time(&mut self, last: f64, previous: f64, stamp: f64) -> f64 {
         let time = stamp + self.offset_s;
-        if (stamp - before).abs() < SAME_S {
-            return last + self.nominal_s();
+        if (stamp - previous).abs() < EQUAL_S {
+            return last + self.frame_duration_s();
         }
-        if stamp < before - BACK_S || self.is_absurd(last, stamp) {
-            let time = last + self.nominal_s();
+        if stamp < previous - MAX_STEP_BACK_S || self.is_invalid_step(last, stamp) {
+            let time = last + self.frame_duration_s();
             self.offset_s = time - stamp;
             return time;
         }
-        // Frames with equal stamps went ahead of the clock: it catches up.
-        if time > last { time } else { last + SAME_S }
+        // After frames with equal time stamps, the clock is ahead and waits for the time stamps.
+        if time > last { time } else { last + EQUAL_S }
     }
 
-    fn is_absurd(&self, last: f64, stamp: f64) -> bool {
+    fn is_invalid_step(&self, last: f64, stamp: f64) -> bool {
         let time = stamp + self.offset_s;
-        time - last > AHEAD_S && time > self.told.duration_s + BEYOND_END_S
+        time - last > MAX_STEP_AHEAD_S && time > self.container.duration_s + DURATION_TOLERANCE_S
     }
 
-    fn latest_s(&self) -> f64 {
-        if self.told.duration_s > 0.0 { self.told.duration_s + BEYOND_END_S } else { f64::INFINITY }
+    fn max_time_s(&self) -> f64 {
+        let duration_s = self.container.duration_s;
+        if duration_s > 0.0 { duration_s + DURATION_TOLERANCE_S } else { f64::INFINITY }
     }
 
-    /// How long a frame is, where no stamps say it.
-    fn nominal_s(&self) -> f64 {
-        let known = [self.told.coded_fps, self.told.fps].into_iter().find(|fps| *fps > 0.0);
+    /// The duration of a frame without a valid time stamp.
+    fn frame_duration_s(&self) -> f64 {
+        let known = [self.container.coded_fps, self.container.fps].into_iter().find(|fps| *fps > 0.0);
         let nominal = 1.0 / known.unwrap_or(FALLBACK_FPS);
-        self.mean_s().filter(|_| !self.is_rate_true()).unwrap_or(nominal)
+        self.mean_duration_s().filter(|_| !self.is_container_fps_right()).unwrap_or(nominal)
     }
 
-    /// Mean time from one frame to the next, in seconds.
-    fn mean_s(&self) -> Option<f64> {
-        let (first, last) = (self.first?, self.time());
+    /// The mean duration of the frames so far, in seconds.
+    fn mean_duration_s(&self) -> Option<f64> {
+        let (first, last) = (self.first_s?, self.time());
         #[expect(clippy::cast_precision_loss, reason = "a rate")]
         let mean = (last - first) / self.frames.saturating_sub(1) as f64;
         (mean.is_finite() && mean > 0.0).then_some(mean)
     }
 
-    /// Whether the frames come as often as the container says.
-    fn is_rate_true(&self) -> bool {
-        let share = self.mean_s().map(|mean| self.told.fps * mean);
-        self.told.fps > 0.0 && share.is_none_or(|share| (0.95..=1.05).contains(&share))
+    /// Whether the measured frame rate is that of the container, within 5 %.
+    fn is_container_fps_right(&self) -> bool {
+        let ratio = self.mean_duration_s().map(|mean| self.container.fps * mean);
+        self.container.fps > 0.0 && ratio.is_none_or(|ratio| (0.95..=1.05).contains(&ratio))
     }
 
-    /// Mean frames a second: as the container says where that is so, else as counted; 0 where neither is known.
+    /// Mean frames a second: the rate of the container if it is right, otherwise the measured rate; 0 if both are
+    /// unknown.
     pub fn fps(&self) -> f64 {
-        if self.is_rate_true() { self.told.fps } else { self.mean_s().map_or(self.told.fps, |mean| 1.0 / mean) }
+        let fps = self.container.fps;
+        if self.is_container_fps_right() { fps } else { self.mean_duration_s().map_or(fps, |mean| 1.0 / mean) }
     }
 
     /// The time of the last frame.
@@ -144,115 +143,15 @@ impl StreamClock {
         self.last.map_or(0.0, |(last, _)| last)
     }
 
-    /// The end of the last frame. It lasts as long as most do: a pause before it says nothing.
+    /// The end of the last frame. Its duration is the mean one, so a pause before it does not count.
     pub fn end(&self) -> f64 {
         if self.frames == 0 {
             return 0.0;
         }
-        let told = Some(1.0 / self.told.fps).filter(|told| told.is_finite() && self.is_rate_true());
-        let known = [told, self.mean_s(), self.step_s.filter(|step| *step > 0.0)].into_iter().flatten();
+        let nominal = Some(1.0 / self.container.fps).filter(|s| s.is_finite() && self.is_container_fps_right());
+        let step = self.step_s.filter(|step| *step > 0.0);
+        let known = [nominal, self.mean_duration_s(), step].into_iter().flatten();
         self.time() + known.reduce(f64::min).unwrap_or(1.0 / FALLBACK_FPS)
-    }
-}
-
-/// Carries the time stamps of a container on where they begin anew, as in two recordings that were joined: for all of its
-/// streams alike, so that pictures and sound stay together. It has to see the packets of all of them.
-#[derive(Debug)]
-pub(super) struct Joiner {
-    streams: Vec<Seen>,
-    /// Added to what the file says, in seconds.
-    offset_s: f64,
-    /// The end of all that came, the offset added.
-    end_s: f64,
-    /// Time stamps up to here are believed in any case.
-    told_end_s: f64,
-    /// Where they began anew, in seconds from the file's first time stamp.
-    joints: Vec<f64>,
-    start_s: f64,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Seen {
-    /// Seconds a tick; 0 for a stream that is neither pictures nor sound.
-    base: f64,
-    /// The latest time stamp since the last joint, in seconds.
-    latest_s: Option<f64>,
-}
-
-impl Joiner {
-    /// Most joints that are remembered.
-    const MOST: usize = 1000;
-
-    /// For an open container; `None` where time stamps cannot begin anew: tables of MP4 hold the lengths of frames.
-    pub fn new(input: &Input, duration_s: f64) -> Option<Self> {
-        let name = input.format().name().to_owned();
-        if ["mov", "avi", "gif"].iter().any(|kind| name.contains(kind)) {
-            return None;
-        }
-        let streams = input
-            .streams()
-            .map(|stream| Seen {
-                base: if streams::is_timed(&stream) { f64::from(stream.time_base()) } else { 0.0 },
-                latest_s: None,
-            })
-            .collect();
-        let start_s = streams::zero_s(input);
-        Some(Self {
-            streams,
-            offset_s: 0.0,
-            end_s: f64::NEG_INFINITY,
-            told_end_s: start_s + duration_s + BEYOND_END_S,
-            joints: Vec::new(),
-            start_s,
-        })
-    }
-
-    /// Looks at the next packet of any stream, and moves its time stamps where they began anew before.
-    pub fn pass(&mut self, packet: &mut Packet) {
-        let Some(seen) = self.streams.get(packet.stream()).copied().filter(|seen| seen.base > 0.0) else { return };
-        let Some(ticks) = packet.pts().or(packet.dts()) else { return };
-        #[expect(clippy::cast_precision_loss, reason = "seconds need no 53 bits")]
-        let (stamp, length) =
-            (ticks as f64 * seen.base, packet.duration().clamp(0, i64::from(i32::MAX)) as f64 * seen.base);
-        if let (Some(latest), true) = (seen.latest_s, packet.is_key()) {
-            let is_far_ahead = stamp + self.offset_s > self.end_s + AHEAD_S && stamp + self.offset_s > self.told_end_s;
-            if stamp < latest - BACK_S || is_far_ahead {
-                self.join(stamp);
-            }
-        }
-        let begins = stamp + self.offset_s;
-        if begins <= self.end_s.max(self.start_s) + AHEAD_S || begins <= self.told_end_s {
-            let latest = &mut self.streams[packet.stream()].latest_s;
-            *latest = Some(latest.map_or(stamp, |latest| latest.max(stamp)));
-            self.end_s = self.end_s.max(begins + length.min(1.0));
-        }
-        if self.offset_s != 0.0 {
-            #[expect(clippy::cast_possible_truncation, reason = "bounded by the time stamps of the file")]
-            let ticks = (self.offset_s / seen.base).round() as i64;
-            packet.set_pts(packet.pts().map(|pts| pts.saturating_add(ticks)));
-            packet.set_dts(packet.dts().map(|dts| dts.saturating_add(ticks)));
-        }
-    }
-
-    /// What comes now follows on what came.
-    fn join(&mut self, stamp: f64) {
-        self.offset_s = self.end_s - stamp;
-        for seen in &mut self.streams {
-            seen.latest_s = None;
-        }
-        if self.joints.len() < Self::MOST {
-            self.joints.push(self.end_s - self.start_s);
-        }
-    }
-
-    /// Where time stamps began anew, in seconds from the beginning.
-    pub fn joints(&self) -> &[f64] {
-        &self.joints
-    }
-
-    /// The end of all streams, in seconds from the beginning.
-    pub fn end_s(&self) -> f64 {
-        (self.end_s - self.start_s).max(0.0)
     }
 }
 
@@ -263,43 +162,54 @@ mod tests {
     use super::*;
 
     fn clock(fps: f64, duration_s: f64) -> StreamClock {
-        StreamClock::new(Told { fps, duration_s, ..Told::default() })
+        StreamClock::new(ContainerTiming { fps, duration_s, ..ContainerTiming::default() })
     }
 
     fn times(clock: &mut StreamClock, stamps: &[f64]) -> Vec<f64> {
         stamps.iter().map(|stamp| clock.tick(Some(*stamp))).collect()
     }
 
-    fn assert_near(given: &[f64], wanted: &[f64]) {
-        assert_eq!(given.len(), wanted.len());
-        assert!(given.iter().zip(wanted).all(|(given, wanted)| (given - wanted).abs() < 0.002), "{given:?} {wanted:?}");
+    fn assert_near(found: &[f64], expected: &[f64]) {
+        assert_eq!(found.len(), expected.len());
+        assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 0.002), "{found:?} {expected:?}");
     }
 
     #[test]
-    fn true_stamps_are_kept_as_they_are() {
+    fn valid_time_stamps_are_kept() {
         let mut clock = clock(10.0, 5.0);
         let stamps = [0.0, 0.04, 0.5, 0.52, 4.9];
         assert_eq!(times(&mut clock, &stamps), stamps);
     }
 
     #[test]
-    fn pictures_that_begin_after_zero_stand_at_their_time_and_none_stands_before_it() {
-        for (zero_s, first, begins) in [(0.0, 3.0, 3.0), (8000.0, 8000.07, 0.07), (1.4, 1.4, 0.0), (0.0, -0.5, 0.0)] {
-            let mut clock = StreamClock::new(Told { fps: 25.0, duration_s: 20.0, zero_s, ..Told::default() });
+    fn first_frame_after_the_start_keeps_its_time_and_none_is_before_the_start() {
+        for (start_s, first, expected) in [(0.0, 3.0, 3.0), (8000.0, 8000.07, 0.07), (1.4, 1.4, 0.0), (0.0, -0.5, 0.0)]
+        {
+            let mut clock = StreamClock::new(ContainerTiming {
+                fps: 25.0,
+                duration_s: 20.0,
+                start_s,
+                ..ContainerTiming::default()
+            });
             assert_near(
                 &times(&mut clock, &[first, first + 0.04, first + 0.08]),
-                &[begins, begins + 0.04, begins + 0.08],
+                &[expected, expected + 0.04, expected + 0.08],
             );
         }
-        // Where the first time stamp does not tell when its picture is shown.
-        let mut late = StreamClock::new(Told { fps: 25.0, duration_s: 20.0, first_s: Some(0.5), ..Told::default() });
+        // The container has decoding time stamps only.
+        let mut late = StreamClock::new(ContainerTiming {
+            fps: 25.0,
+            duration_s: 20.0,
+            first_frame_s: Some(0.5),
+            ..ContainerTiming::default()
+        });
         assert_near(&times(&mut late, &[0.08, 0.12]), &[0.5, 0.54]);
-        // One that begins after the end of the file.
+        // The first time stamp is after the end of the file.
         assert_near(&times(&mut clock(25.0, 20.0), &[5000.0, 5000.04]), &[0.0, 0.04]);
     }
 
     #[test]
-    fn a_stream_without_stamps_gets_times_from_its_rate() {
+    fn times_without_time_stamps_follow_from_the_frame_rate() {
         for (fps, step) in [(10.0, 0.1), (0.0, 0.04)] {
             let mut clock = clock(fps, 0.0);
             let times: Vec<f64> = [None; 4].into_iter().map(|stamp| clock.tick(stamp)).collect();
@@ -309,41 +219,43 @@ mod tests {
     }
 
     #[test]
-    fn equal_stamps_follow_each_other_and_do_not_run_away() {
+    fn frames_with_equal_time_stamps_get_increasing_times_without_drift() {
         assert_near(&times(&mut clock(10.0, 0.0), &[0.0; 5]), &[0.0, 0.1, 0.2, 0.3, 0.4]);
-        // Stamps of a unit that is a thousand times too small.
+        // The unit of the time stamps is a thousand times too small.
         let tiny: Vec<f64> = (0..5).map(|n| f64::from(n) / 15_360.0).collect();
         assert_near(&times(&mut clock(30.0, 0.0), &tiny), &[0.0, 0.033, 0.067, 0.1, 0.133]);
         let pairs: Vec<f64> = (0..100).map(|n| f64::from(n / 2) * 0.08).collect();
-        let given = times(&mut clock(10.0, 0.0), &pairs);
-        assert!(given.iter().zip(&pairs).all(|(given, stamp)| (given - stamp).abs() < 0.15), "{given:?}");
+        let found = times(&mut clock(10.0, 0.0), &pairs);
+        assert!(found.iter().zip(&pairs).all(|(time, stamp)| (time - stamp).abs() < 0.15), "{found:?}");
     }
 
     #[test]
-    fn stamps_that_begin_anew_or_leap_go_on_from_the_frame_before() {
-        let wanted = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5];
+    fn times_continue_over_a_discontinuity() {
+        let expected = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5];
         assert_near(&times(&mut clock(10.0, 3.0), &[5.0, 5.1, 5.2, 0.0, 0.1, 0.2]), &[5.0, 5.1, 5.2, 5.3, 5.4, 5.5]);
-        assert_near(&times(&mut clock(10.0, 3.0), &[0.0, 0.1, 0.2, 9000.0, 9000.1, 9000.2]), &wanted);
-        assert_near(&times(&mut clock(10.0, 3.0), &[0.0, 0.1, 0.2, 9000.0, 0.4, 0.5]), &wanted);
-        // A duration that is too short makes no leap of a pause.
+        assert_near(&times(&mut clock(10.0, 3.0), &[0.0, 0.1, 0.2, 9000.0, 9000.1, 9000.2]), &expected);
+        assert_near(&times(&mut clock(10.0, 3.0), &[0.0, 0.1, 0.2, 9000.0, 0.4, 0.5]), &expected);
+        // A pause is kept, even if the duration of the container is too short.
         assert_near(&times(&mut clock(10.0, 3.0), &[0.0, 2.9, 60.0, 60.1]), &[0.0, 2.9, 60.0, 60.1]);
     }
 
     #[test]
-    fn a_rate_that_is_not_so_is_counted() {
-        for (told, stamps, fps) in [(1000.0, 30.0, 30.0), (29.97, 6.7, 6.7), (29.97, 30.0, 29.97), (0.0, 12.0, 12.0)] {
-            let mut clock = clock(told, 0.0);
+    fn wrong_frame_rate_of_the_container_is_replaced_by_the_measured_one() {
+        for (stated, actual, expected) in
+            [(1000.0, 30.0, 30.0), (29.97, 6.7, 6.7), (29.97, 30.0, 29.97), (0.0, 12.0, 12.0)]
+        {
+            let mut clock = clock(stated, 0.0);
             for n in 0..60 {
-                clock.tick(Some(f64::from(n) / stamps));
+                clock.tick(Some(f64::from(n) / actual));
             }
-            assert!((clock.fps() - fps).abs() < 0.01, "{told}: {}", clock.fps());
-            assert!((clock.end() - 60.0 / stamps).abs() < 0.005, "{told}: {}", clock.end());
+            assert!((clock.fps() - expected).abs() < 0.01, "{stated}: {}", clock.fps());
+            assert!((clock.end() - 60.0 / actual).abs() < 0.005, "{stated}: {}", clock.end());
         }
     }
 
     proptest! {
         #[test]
-        fn times_always_rise_and_stay_finite(stamps in prop::collection::vec(any::<f64>(), 1..100)) {
+        fn times_are_finite_and_strictly_increasing(stamps in prop::collection::vec(any::<f64>(), 1..100)) {
             let mut clock = clock(10.0, 5.0);
             let mut last = -1.0;
             for stamp in stamps {

@@ -1,4 +1,4 @@
-//! The one place where a container is opened.
+//! Opens containers with FFmpeg. Restricts formats, protocols, waits and frame sizes.
 
 use std::ffi::{CStr, CString};
 use std::sync::Once;
@@ -6,54 +6,53 @@ use std::time::Duration;
 
 use ffmpeg_next as ffmpeg;
 use ffmpeg_next::format::context::Input;
-use ffmpeg_next::util::interrupt;
-use ffmpeg_next::{Dictionary, ffi, media};
+use ffmpeg_next::{Dictionary, media};
 
+use super::ffi::{self, OpenError};
 use super::{ProbeError, Source, streams};
 use crate::config::Video;
 
-/// Demuxers that may be tried, by FFmpeg's names.
+/// The allowed demuxers, by FFmpeg's names.
 const FORMATS: &str = "mov,mp4,matroska,webm,avi,mpegts,mpeg,flv,gif,webp_anim";
-/// The one for animated WebP, which FFmpeg 5 to 8 do not have.
+/// The demuxer for animated WebP. FFmpeg 5 to 8 do not have it.
 const ANIMATED_WEBP: &CStr = c"webp_anim";
 const FILE_PROTOCOLS: &str = "file";
 const URL_PROTOCOLS: &str = "http,https,tcp,tls";
-/// So many packets tell a poster from pictures that move, where the header does not.
-const PACKETS_COUNTED: usize = 1000;
-/// A server that sends nothing for this long is given up.
-const STALL: Duration = Duration::from_secs(20);
-/// A quick look into a file may take this long altogether, however the server trickles.
+/// The maximum number of packets that are read to tell a poster from a video, if the header has no number of frames.
+const MAX_PACKETS_COUNTED: usize = 1000;
+/// A connection without data for this long is closed.
+const STALL_TIMEOUT: Duration = Duration::from_secs(20);
+/// The time limit for opening a file, and for each later read, even if the server sends data slowly.
 pub(super) const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Sets up FFmpeg, once a process; every opening calls it.
+/// Sets up FFmpeg. Further calls do nothing.
 pub fn prepare() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         ffmpeg::format::network::init();
-        // Without this, its errors have no words.
+        // Without this, FFmpeg's errors have no text.
         ffmpeg::util::error::register_all();
-        // What FFmpeg says of broken files helps nobody who runs a service, and could name an address.
+        // FFmpeg's messages about damaged files do not help operators, and may contain a URL.
         ffmpeg::util::log::set_level(ffmpeg::util::log::Level::Quiet);
     });
 }
 
 /// Whether this FFmpeg has a demuxer for animated WebP.
 pub(super) fn reads_animated_webp() -> bool {
-    // SAFETY: the name ends with a null character.
-    !unsafe { ffi::av_find_input_format(ANIMATED_WEBP.as_ptr()) }.is_null()
+    ffi::has_demuxer(ANIMATED_WEBP)
 }
 
-/// Options of every opening: how long to wait, and that servers must be who they say.
-fn reading() -> Vec<(&'static str, String)> {
+/// The options of FFmpeg's protocols: timeouts, and verification of TLS certificates.
+fn protocol_options() -> Vec<(&'static str, String)> {
     vec![
-        ("rw_timeout", STALL.as_micros().to_string()),
+        ("rw_timeout", STALL_TIMEOUT.as_micros().to_string()),
         ("reconnect", "1".to_owned()),
         ("reconnect_delay_max", "2".to_owned()),
         ("tls_verify", "1".to_owned()),
     ]
 }
 
-/// The source as FFmpeg names it. A path gets its protocol in front, so that no file name is taken for an address.
+/// The URL of the source. A path gets the prefix `file:`, so that FFmpeg does not parse a file name as another URL.
 fn location(source: &Source) -> Result<String, ProbeError> {
     let location = match source {
         Source::File(path) => {
@@ -69,39 +68,35 @@ fn location(source: &Source) -> Result<String, ProbeError> {
     Ok(location)
 }
 
-/// Opens a container and reads what it says of its streams. No picture larger than the limit is ever allocated: the
-/// header is checked first, and the decoders that FFmpeg starts to look into streams are held to it. `stop` is asked
-/// during every wait for the source, for as long as the container is open.
+/// Opens a container and reads the properties of its streams. No frame larger than the limit is allocated: the header
+/// is checked first, and the limit applies to the decoders that FFmpeg uses to analyze streams. `stop` is called during
+/// every wait for the source, as long as the container is open.
 pub(super) fn open(
     source: &Source,
     limits: &Video,
     stop: impl Fn() -> bool + Clone + Send + 'static,
 ) -> Result<Input, ProbeError> {
     let mut input = open_once(source, limits, stop.clone())?;
-    let is_unsure = |stream: &ffmpeg::Stream<'_>| {
+    let lacks_frame_count = |stream: &ffmpeg::Stream<'_>| {
         stream.parameters().medium() == media::Type::Video && streams::is_timed(stream) && stream.frames() == 0
     };
-    if input.streams().filter(is_unsure).count() < 2 {
+    if input.streams().filter(lacks_frame_count).count() < 2 {
         return Ok(input);
     }
-    // One of them may be a poster.
-    let stills = stills(&mut input);
+    // One of several video streams may be a poster.
+    let stills = still_streams(&mut input);
     let mut input = open_once(source, limits, stop)?;
-    // SAFETY: the container is open, and has these streams: it is the same file.
-    unsafe {
-        let context = input.as_mut_ptr();
-        for still in stills.into_iter().filter(|still| *still < (*context).nb_streams as usize) {
-            (**(*context).streams.add(still)).disposition |= ffi::AV_DISPOSITION_TIMED_THUMBNAILS;
-        }
+    for still in stills {
+        ffi::mark_as_thumbnails(&mut input, still);
     }
     Ok(input)
 }
 
-/// Streams of pictures that have one picture among the first packets, where another has more.
-fn stills(input: &mut Input) -> Vec<usize> {
-    let of_pictures = |stream: ffmpeg::Stream<'_>| stream.parameters().medium() == media::Type::Video;
-    let mut counts: Vec<Option<u32>> = input.streams().map(|stream| of_pictures(stream).then_some(0)).collect();
-    for _ in 0..PACKETS_COUNTED {
+/// Video streams with at most one frame among the first packets, if another video stream has more.
+fn still_streams(input: &mut Input) -> Vec<usize> {
+    let is_video = |stream: ffmpeg::Stream<'_>| stream.parameters().medium() == media::Type::Video;
+    let mut counts: Vec<Option<u32>> = input.streams().map(|stream| is_video(stream).then_some(0)).collect();
+    for _ in 0..MAX_PACKETS_COUNTED {
         let mut packet = ffmpeg::Packet::empty();
         match packet.read(input) {
             Ok(()) => {}
@@ -129,66 +124,30 @@ fn open_once(source: &Source, limits: &Video, stop: impl Fn() -> bool + Send + '
         Source::File(_) => FILE_PROTOCOLS,
         Source::Url(_) => URL_PROTOCOLS,
     };
-    let mut options: Dictionary = reading().into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    let mut options: Dictionary = protocol_options().into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
     options.set("format_whitelist", FORMATS);
     options.set("protocol_whitelist", protocols);
 
-    let interrupt = interrupt::new(Box::new(stop));
-    // SAFETY: the context is allocated here and checked; FFmpeg frees it and sets the pointer to null when opening
-    // fails, and otherwise `Input` becomes its only owner. The dictionary is taken out and put back, whatever FFmpeg
-    // left of it, so it is freed once. The closure lives in the guard, which the `Input` keeps.
-    let mut input = unsafe {
-        let mut context = ffi::avformat_alloc_context();
-        if context.is_null() {
-            return Err(ProbeError::Unreadable("out of memory".to_owned()));
-        }
-        (*context).interrupt_callback = interrupt.interrupt;
-        let mut raw = options.disown();
-        let code = ffi::avformat_open_input(&raw mut context, location.as_ptr(), std::ptr::null(), &raw mut raw);
-        drop(Dictionary::own(raw));
-        if code < 0 {
-            return Err(refusal(code.into()));
-        }
-        Input::wrap_with_interrupt(context, interrupt.guard)
-    };
-
+    let mut input = ffi::open_input(&location, options, stop).map_err(|error| match error {
+        OpenError::OutOfMemory => ProbeError::Unreadable("out of memory".to_owned()),
+        OpenError::FFmpeg(error) => to_probe_error(error),
+    })?;
     for stream in input.streams() {
-        let (width, height) = size(&stream);
+        let (width, height) = streams::size(&stream);
         check_pixels(width, height, limits)?;
     }
-    let max_pixels = decoder_limit(limits).to_string();
-    let mut raw: Vec<*mut ffi::AVDictionary> = input
-        .streams()
-        .map(|_| {
-            let held: Dictionary = [("max_pixels", max_pixels.as_str())].into_iter().collect();
-            // SAFETY: ownership goes to the vector, whose dictionaries are taken back below.
-            unsafe { held.disown() }
-        })
-        .collect();
-    // SAFETY: the context is open, and the array has one dictionary for each of its streams.
-    let code = unsafe { ffi::avformat_find_stream_info(input.as_mut_ptr(), raw.as_mut_ptr()) };
-    for dictionary in raw {
-        // SAFETY: each came from `disown` above, as FFmpeg left it.
-        drop(unsafe { Dictionary::own(dictionary) });
-    }
-    if code < 0 { Err(refusal(code.into())) } else { Ok(input) }
+    let max_pixels = max_decoder_pixels(limits).to_string();
+    ffi::find_stream_info(&mut input, &[("max_pixels", &max_pixels)]).map_err(to_probe_error)?;
+    Ok(input)
 }
 
-/// Width and height of a stream's pictures as stored; 0 where they are not known or the stream has none.
-pub(super) fn size(stream: &ffmpeg::Stream<'_>) -> (u32, u32) {
-    let parameters = stream.parameters();
-    // SAFETY: the parameters live as long as the stream's container, which `stream` borrows.
-    let (width, height) = unsafe { ((*parameters.as_ptr()).width, (*parameters.as_ptr()).height) };
-    (width.try_into().unwrap_or(0), height.try_into().unwrap_or(0))
-}
-
-/// What a decoder is held to: the limit and the blocks that it rounds a picture's sides up to.
-pub(super) fn decoder_limit(limits: &Video) -> i64 {
+/// The pixel limit for decoders. It has a margin, as decoders round the sides of a frame up to whole blocks.
+pub(super) fn max_decoder_pixels(limits: &Video) -> i64 {
     let pixels = limits.max_pixels.saturating_add(limits.max_pixels / 8).saturating_add(1 << 16);
     i64::try_from(pixels.min(i32::MAX as u64)).unwrap_or(i64::MAX)
 }
 
-/// Refuses a picture with more pixels than the limit.
+/// Returns an error if a frame has more pixels than the limit.
 pub(super) fn check_pixels(width: u32, height: u32, limits: &Video) -> Result<(), ProbeError> {
     if u64::from(width) * u64::from(height) > limits.max_pixels {
         return Err(ProbeError::TooLarge { width, height, limit: limits.max_pixels });
@@ -196,7 +155,7 @@ pub(super) fn check_pixels(width: u32, height: u32, limits: &Video) -> Result<()
     Ok(())
 }
 
-/// Whether an error of FFmpeg is the source's fault (the disk, the network, the server) and not the video's.
+/// Whether an error of FFmpeg is caused by the source (the disk, the network, the server) and not by the video.
 pub(super) fn is_source_failure(error: ffmpeg::Error) -> bool {
     use ffmpeg::Error as E;
     use ffmpeg::util::error as errno;
@@ -230,24 +189,19 @@ pub(super) fn is_source_failure(error: ffmpeg::Error) -> bool {
     }
 }
 
-/// The error that the source gave while the demuxer read from it. Some demuxers report a source that breaks off as the
-/// end of the file.
+/// The error of the source, if a read from it failed. Some demuxers report such a failure as the end of the file.
 pub(super) fn source_failure(input: &Input) -> Option<ffmpeg::Error> {
-    // SAFETY: the container is open; a demuxer without a source of its own leaves the pointer null.
-    let code = unsafe {
-        let source = (*input.as_ptr()).pb;
-        if source.is_null() { 0 } else { (*source).error }
-    };
+    let code = ffi::source_error(input);
     (code < 0).then(|| ffmpeg::Error::from(code)).filter(|error| is_source_failure(*error))
 }
 
-/// Refuses to take a source that broke off for one that ended.
+/// Returns an error if the file ended because a read from the source failed.
 pub(super) fn check_source(input: &Input) -> Result<(), ProbeError> {
-    source_failure(input).map_or(Ok(()), |error| Err(refusal(error)))
+    source_failure(input).map_or(Ok(()), |error| Err(to_probe_error(error)))
 }
 
-/// An error of FFmpeg in our words.
-pub(super) fn refusal(error: ffmpeg::Error) -> ProbeError {
+/// Converts an error of FFmpeg.
+pub(super) fn to_probe_error(error: ffmpeg::Error) -> ProbeError {
     if !is_source_failure(error) {
         return ProbeError::NotAVideo;
     }

@@ -1,65 +1,45 @@
-//! Pictures of a video: every n-th frame, and as little decoding as these need.
+//! The sampled frames of a video: every n-th frame, with as little decoding as possible.
 //!
-//! One thread reads packets and plans ([`super::plan`]), others decode ([`super::decode`]), and whoever asks for the next
-//! picture converts it. Each has little room before it waits for the next, so what is held of a video stays small.
+//! One thread reads packets and plans ([`super::plan`]). Other threads decode ([`super::decode`]). The caller's thread
+//! converts each frame. All channels between them are bounded, so little of the video is in memory at a time.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use opencv::core::Mat;
 
-use super::clock::{StreamClock, Told};
-use super::decode::{Damage, Decoded, Kit, Worker};
+use super::clock::{ContainerTiming, StreamClock};
+use super::decode::{Damage, Decoded};
 use super::geometry::Placement;
-use super::hardware::{self, Device, NoHwaccel};
-use super::opened::{empty, undecodable};
+use super::hardware::HwDevice;
+use super::opened::{no_video, undecodable};
 use super::picture::Converter;
-use super::plan::Selection;
-use super::reader::{Item, Read, Reader};
-use super::tail::{Cause, look};
-use super::{Opened, Probe, ProbeError, Source};
+use super::reader::{ReadSummary, Reader, ReaderEvent};
+use super::selection::Selection;
+use super::threads::Threads;
+use super::truncation::{Cause, find_cause};
+use super::{FramesError, Opened, Probe, Source};
 use crate::analysis::{Sampling, Warning};
 use crate::config::{Hwaccel, Video};
 
-/// Pictures that end this much before the container's end ask for a second look, in seconds.
+/// Frames that end this long before the end of the container are an early end, in seconds.
 const EARLY_END_S: f64 = 1.0;
-/// A container that says less than this too little is right, in seconds.
+/// A container duration that is too short by less than this counts as right, in seconds.
 const SHORT_S: f64 = 0.05;
-/// Decoded frames of one stretch that may wait take this many bytes (but always one may).
-const WAITING_BYTES: u64 = 4 << 20;
-/// How often a wait is interrupted to ask whether to go on.
-const ASK_EVERY: Duration = Duration::from_millis(50);
+/// How often a wait is interrupted to check for cancellation.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Videos that are being decoded in this process.
-static RUNNING: AtomicUsize = AtomicUsize::new(0);
-
-/// Why no more pictures come.
-#[derive(Debug, thiserror::Error)]
-pub enum FramesError {
-    #[error("cancelled")]
-    Cancelled,
-    #[error(transparent)]
-    Video(#[from] ProbeError),
-    #[error(transparent)]
-    NoHwaccel(#[from] NoHwaccel),
-    #[error("decoder: {0}")]
-    Decoder(String),
-}
-
-/// Which frames are looked at.
+/// Which frames are sampled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Every {
-    /// Every so manieth frame, beginning with the first.
+    /// Every n-th frame, beginning with the first.
     pub frames: u32,
-    /// Those very frames, or others near them that cost less.
+    /// Whether frames near those may be sampled instead, if they take less time to decode.
     pub sampling: Sampling,
 }
 
 impl Every {
-    /// Those very frames.
+    /// Exactly every n-th frame.
     pub const fn exact(frames: u32) -> Self {
         Self { frames, sampling: Sampling::Exact }
     }
@@ -69,166 +49,104 @@ impl Every {
 pub struct Sample {
     /// Index of the sample, from 0.
     pub index: u32,
-    /// Seconds from the start of the video (where its sound or its pictures begin), from the stream's own time stamps; above
-    /// the sample before.
+    /// Seconds from the start of the video (the earliest start of its video and sound), by the time stamps of the
+    /// stream. Each sample is later than the one before.
     pub time_s: f64,
     /// Upright, with square pixels, BGR, 8 bits a channel.
     pub picture: Mat,
-    /// Where it lies in the video, whose pictures may change their size.
+    /// Maps the picture to the first frame of the video. Frames of a video may differ in size.
     pub placement: Placement,
 }
 
-/// How the pictures ended.
+/// Facts about a video that are known after its last frame.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct End {
-    /// Frames of the video, whether or not they had to be decoded.
+    /// Frames of the video, whether or not they were decoded.
     pub frames_total: u64,
     /// Seconds from the start of the video to the end of the last frame.
     pub end_s: f64,
-    /// Width and height of the first picture as a player shows it.
+    /// Width and height of the first frame as a player shows it.
     pub size: (u32, u32),
-    /// Seconds from the start of the video to the end of its longest track: as the container says where that is so.
+    /// Seconds from the start of the video to the end of its longest stream. This is the duration in the container
+    /// header, unless that is wrong.
     pub duration_s: f64,
-    /// Mean frames a second: as the container says where that is so.
+    /// Mean frames a second. This is the rate in the container header, unless that is wrong.
     pub fps: f64,
-    /// Sentences for the reader about what is damaged, and what the file says that is not so.
+    /// Damage, and wrong statements in the file.
     pub warnings: Vec<Warning>,
 }
 
-/// The sampled frames of a video from the first to the last.
+/// Returns the sampled frames of a video in presentation order.
 pub struct Frames {
     source: Source,
     selection: Selection,
     sampling: Sampling,
     limits: Video,
     probe: Probe,
-    /// The stretch whose pictures come now. Dropped before the threads, whose end is waited for: one of them may wait
-    /// for room here.
-    current: Option<Receiver<Decoded>>,
+    /// The frames of the current GOP. This field is before `threads`, so that it is dropped first: a decoder that waits
+    /// to send a frame then fails, and its thread can be joined.
+    current_gop: Option<Receiver<Decoded>>,
     threads: Threads,
     converter: Converter,
-    /// What decodes beside the CPU, and by what error it ended if it did: then the CPU decodes alone.
-    device: Option<&'static Device>,
-    gpu_failed: Option<ffmpeg_next::Error>,
+    /// The GPU that decodes the video, if any.
+    device: Option<&'static HwDevice>,
+    /// The error of the GPU, after which the CPU decodes.
+    gpu_error: Option<ffmpeg_next::Error>,
     samples: u32,
-    /// The number of the last picture that was given.
-    given: Option<u64>,
-    /// Frames passed so far; all of them once the end has come.
-    passed: u64,
+    /// The number of the last frame that was returned.
+    last_number: Option<u64>,
+    /// Frames passed so far; all frames after the end.
+    frames_passed: u64,
     lost: u64,
     damage: Damage,
     end_s: f64,
     fps: f64,
-    read: Read,
-}
-
-/// The threads behind [`Frames`]; they end with it.
-struct Threads {
-    items: Option<Receiver<Item>>,
-    given_up: Arc<AtomicBool>,
-    handles: Vec<JoinHandle<()>>,
-    is_stopped: bool,
-}
-
-impl Drop for Threads {
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
-
-impl Threads {
-    /// Waits for their end, once.
-    fn stop(&mut self) {
-        if std::mem::replace(&mut self.is_stopped, true) {
-            return;
-        }
-        self.given_up.store(true, Ordering::Relaxed);
-        // Whoever waits for room notices that nobody takes anything any more.
-        self.items = None;
-        for handle in self.handles.drain(..) {
-            let _ = handle.join();
-        }
-        RUNNING.fetch_sub(1, Ordering::Relaxed);
-    }
+    read: ReadSummary,
 }
 
 impl Frames {
-    /// Begins to decode an open video, as far as there is room for its pictures.
+    /// Starts to decode an open video.
     pub fn start(video: Opened, every: Every) -> Result<Self, FramesError> {
-        Self::select(video, Selection::Every(every.frames.max(1).into()), every.sampling)
+        Self::select(video, Selection::EveryNth(every.frames.max(1).into()), every.sampling)
     }
 
-    /// As [`Frames::start`], for `count` frames that are evenly spread over `of` of the video.
+    /// Like [`Frames::start`], for `count` frames that are spread evenly over the first `of` frames of the video.
     pub fn spread(video: Opened, count: u64, of: u64) -> Result<Self, FramesError> {
         Self::select(video, Selection::Spread { count, of }, Sampling::Exact)
     }
 
     fn select(video: Opened, selection: Selection, sampling: Sampling) -> Result<Self, FramesError> {
         let (source, limits, probe, packets) = video.into_parts();
-        let given_up = packets.given_up().clone();
-        let reader = Reader::new(packets)?;
-        let (parameters, base) = (reader.parameters(), reader.base());
-        let device = hardware::device(limits.hwaccel)?
-            .filter(|device| reader.tells_what_is_shown() && device.decodes(&parameters));
-
-        let running = RUNNING.fetch_add(1, Ordering::Relaxed) + 1;
-        // The videos that run share the cores.
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let most = if device.is_some() { hardware::DECODERS } else { usize::MAX };
-        let decoders = (cores / running).clamp(1, most);
-        let (to, items) = sync_channel(decoders);
-        let mut threads = Threads { items: Some(items), given_up, handles: Vec::new(), is_stopped: false };
-
-        let frame_bytes = u64::from(probe.width) * u64::from(probe.height) * 3 / 2;
-        let room = usize::try_from((WAITING_BYTES / frame_bytes.max(1)).clamp(1, 16)).unwrap_or(1);
-        let kit = Kit { parameters, base, limits: limits.clone(), threads: decoders, device };
-        let Probe { fps, coded_fps, duration_s, zero_s, first_s, .. } = probe;
-        let clock = StreamClock::new(Told { fps, coded_fps, duration_s, zero_s, first_s });
-        let limits_of_reader = limits.clone();
-
-        let (jobs, taken) = sync_channel(0);
-        let taken = Arc::new(Mutex::new(taken));
-        let broken = |error: std::io::Error| FramesError::Decoder(format!("a thread did not start: {error}"));
-        for _ in 0..decoders {
-            let (kit, taken) = (kit.clone(), taken.clone());
-            let work = move || {
-                step_back();
-                let mut worker = Worker::new(kit);
-                loop {
-                    let job = taken.lock().unwrap_or_else(PoisonError::into_inner).recv();
-                    let Ok(job) = job else { return };
-                    worker.run(job);
-                }
-            };
-            let handle = std::thread::Builder::new().name("decoder".to_owned()).spawn(work).map_err(broken)?;
-            threads.handles.push(handle);
-        }
-        let read = move || reader.run((selection, sampling), clock, &limits_of_reader, room, &jobs, &to);
-        threads.handles.push(std::thread::Builder::new().name("packets".to_owned()).spawn(read).map_err(broken)?);
-        let converter = Converter::new(probe.shown, limits.max_pixels);
+        let Probe { fps, coded_fps, duration_s, start_s, first_frame_s, .. } = probe;
+        let clock = StreamClock::new(ContainerTiming { fps, coded_fps, duration_s, start_s, first_frame_s });
+        // A decoded frame has 12 bits a pixel in the most common format.
+        let frame_size = u64::from(probe.width) * u64::from(probe.height) * 3 / 2;
+        let (threads, device) = Threads::start(packets, (selection, sampling), clock, &limits, frame_size)?;
+        let converter = Converter::new(probe.display, limits.max_pixels);
         Ok(Self {
             source,
             limits,
             probe,
             threads,
-            current: None,
+            current_gop: None,
             converter,
             selection,
             sampling,
             device,
-            gpu_failed: None,
-            given: None,
+            gpu_error: None,
+            last_number: None,
             samples: 0,
-            passed: 0,
+            frames_passed: 0,
             lost: 0,
             damage: Damage::default(),
             end_s: 0.0,
             fps: 0.0,
-            read: Read::default(),
+            read: ReadSummary::default(),
         })
     }
 
-    /// Turns the pictures that come from now on clockwise, beyond what a player does. Their places tell where they were.
+    /// Turns all further pictures clockwise, in addition to the orientation of the video. Their placements undo the
+    /// turn.
     pub const fn turn(&mut self, quarter_turns: u8) {
         self.converter.turn(quarter_turns);
     }
@@ -241,155 +159,149 @@ impl Frames {
         &self.probe
     }
 
-    /// Frames passed so far, whether or not they had to be decoded.
+    /// The number of frames passed so far, whether or not they were decoded.
     pub fn passed(&self) -> u64 {
-        self.passed
+        self.frames_passed
     }
 
-    /// The next sampled frame; `None` at the end, unless there was none at all: that is no video. `stop` is asked from time to
-    /// time.
+    /// Returns the next sampled frame, or `None` at the end. A video without a single sample is an error. `stop` is
+    /// called from time to time.
     pub fn next(&mut self, stop: &dyn Fn() -> bool) -> Result<Option<Sample>, FramesError> {
         loop {
-            if let Some(current) = &self.current {
-                match receive(current, stop)? {
-                    // Given before the GPU failed.
-                    Some(Decoded::Picture { number, .. })
-                        if self.gpu_failed.is_some() && Some(number) <= self.given => {}
-                    Some(Decoded::Picture { frame, number, time_s }) => {
-                        self.passed = self.passed.max(number + 1);
+            if let Some(gop) = &self.current_gop {
+                match receive(gop, stop)? {
+                    // This frame was returned before the GPU failed.
+                    Some(Decoded::Frame { number, .. })
+                        if self.gpu_error.is_some() && Some(number) <= self.last_number => {}
+                    Some(Decoded::Frame { frame, number, time_s }) => {
+                        self.frames_passed = self.frames_passed.max(number + 1);
                         super::container::check_pixels(frame.width(), frame.height(), &self.limits)?;
                         let (index, (picture, placement)) = (self.samples, self.converter.picture(&frame)?);
-                        (self.given, self.samples) = (Some(number), self.samples + 1);
+                        (self.last_number, self.samples) = (Some(number), self.samples + 1);
                         return Ok(Some(Sample { index, time_s, picture, placement }));
                     }
-                    Some(Decoded::Tally(tally)) => {
-                        self.lost += tally.lost;
-                        self.damage.join(tally.damage);
-                        if let Some((frames, clock)) = tally.counted {
-                            (self.passed, self.end_s, self.fps) = (frames, clock.end(), clock.fps());
+                    Some(Decoded::Done(summary)) => {
+                        self.lost += summary.lost;
+                        self.damage.merge(summary.damage);
+                        if let Some((frames, clock)) = summary.counted {
+                            (self.frames_passed, self.end_s, self.fps) = (frames, clock.end(), clock.fps());
                         }
                     }
                     Some(Decoded::Failed(error)) => return Err(error),
-                    Some(Decoded::GpuFailed(error)) => self.without_gpu(error)?,
-                    None => self.current = None,
+                    Some(Decoded::GpuFailed(error)) => self.restart_on_cpu(error)?,
+                    None => self.current_gop = None,
                 }
                 continue;
             }
-            let Some(items) = &self.threads.items else { return Ok(None) };
-            match receive(items, stop)? {
-                Some(Item::Stretch(pictures)) => self.current = Some(pictures),
-                Some(Item::End(read)) => {
-                    if let Some((frames, clock)) = &read.numbered {
-                        (self.passed, self.end_s, self.fps) =
-                            (frames.saturating_sub(self.lost), clock.end(), clock.fps());
-                    }
-                    self.read = read;
-                    self.threads.items = None;
-                    match (self.device, self.gpu_failed) {
-                        (Some(device), None) => device.worked(),
-                        // The video is sound.
-                        (Some(device), Some(error)) if self.lost == 0 => device.failed(error),
-                        _ => {}
-                    }
-                    // Not one of those asked for, and the first always is.
+            let Some(events) = &self.threads.events else { return Ok(None) };
+            match receive(events, stop)? {
+                Some(ReaderEvent::Gop(frames)) => self.current_gop = Some(frames),
+                Some(ReaderEvent::End(read)) => {
+                    self.finish(read);
+                    // The first frame is always selected, so a video without samples has no decodable frame.
                     return match (self.samples, self.read.packets) {
-                        (0, 0) => Err(empty(&self.source).into()),
+                        (0, 0) => Err(no_video(&self.source).into()),
                         (0, _) => Err(undecodable(&self.source, self.probe.codec.clone()).into()),
                         _ => Ok(None),
                     };
                 }
-                Some(Item::Failed(error)) => return Err(error),
-                // A thread is gone without a word: it panicked.
-                None => return Err(FramesError::Decoder("it broke down".to_owned())),
+                Some(ReaderEvent::Failed(error)) => return Err(error),
+                // The reader always sends a last event, unless its thread panics.
+                None => return Err(FramesError::Decoder("a thread panicked".to_owned())),
             }
         }
     }
 
-    /// Decodes once more without the GPU, and gives what was not given yet.
-    fn without_gpu(&mut self, error: ffmpeg_next::Error) -> Result<(), FramesError> {
-        tracing::warn!(%error, "a GPU does not decode a video as it should; the CPU decodes it");
+    /// Takes over the totals after the last packet.
+    fn finish(&mut self, read: ReadSummary) {
+        if let Some((frames, clock)) = &read.numbered {
+            (self.frames_passed, self.end_s, self.fps) = (frames.saturating_sub(self.lost), clock.end(), clock.fps());
+        }
+        self.read = read;
+        self.threads.events = None;
+        match (self.device, self.gpu_error) {
+            (Some(device), None) => device.record_success(),
+            // The CPU decoded every frame, so the video is not the cause.
+            (Some(device), Some(error)) if self.lost == 0 => device.record_failure(error),
+            _ => {}
+        }
+    }
+
+    /// Decodes the video again from its start, without the GPU. Frames that were returned before are skipped.
+    fn restart_on_cpu(&mut self, error: ffmpeg_next::Error) -> Result<(), FramesError> {
+        tracing::warn!(%error, "decoding on the GPU failed; the CPU decodes the video");
         let limits = Video { hwaccel: Hwaccel::None, ..self.limits.clone() };
         let video = Opened::open(&self.source, &limits)?;
-        self.current = None;
+        self.current_gop = None;
         self.threads.stop();
-        let mut again = Self::select(video, self.selection, self.sampling)?;
-        // It knows the first picture.
-        std::mem::swap(&mut again.converter, &mut self.converter);
-        let Self { device, samples, given, passed, .. } = *self;
-        // What was counted of damage comes once more.
-        *self = Self { device, gpu_failed: Some(error), samples, given, passed, ..again };
+        let mut restarted = Self::select(video, self.selection, self.sampling)?;
+        // The converter keeps the size of the first frame.
+        std::mem::swap(&mut restarted.converter, &mut self.converter);
+        let Self { device, samples, last_number, frames_passed, .. } = *self;
+        // Damage is counted again from the start.
+        *self = Self { device, gpu_error: Some(error), samples, last_number, frames_passed, ..restarted };
         Ok(())
     }
 
-    /// After the last frame: how it ended. Where pictures end clearly before the container says, the file is read once
-    /// more without decoding, to tell a damaged file (a warning) from a source that broke off (an error), from a header
-    /// that is wrong (a warning) and from a sound track that is just longer (nothing).
+    /// Returns the facts that are known after the last frame. If the frames ended early, this reads the file again
+    /// without decoding, to find the cause: a connection that broke off (an error), a truncated file or a wrong header
+    /// (a warning each), or a longer sound stream (no warning).
     pub fn end(self, stop: impl Fn() -> bool + Clone + Send + 'static) -> Result<End, FramesError> {
         let size = self.converter.video().unwrap_or((self.probe.width, self.probe.height));
-        let Self { probe, passed: frames_total, end_s, fps, read, damage, .. } = self;
-        let told_s = probe.duration_s;
-        let mut longest_s = read.tracks_end_s.unwrap_or(0.0).max(end_s);
-        let fewer = frames_total + frames_total / 10 < probe.frames_total;
-        let is_unknown = told_s <= 0.0 && probe.has_audio && read.tracks_end_s.is_none();
+        let Self { probe, frames_passed: frames_total, end_s, fps, read, damage, .. } = self;
+        let header_s = probe.duration_s;
+        let mut longest_s = read.streams_end_s.unwrap_or(0.0).max(end_s);
+        let has_fewer_frames = frames_total + frames_total / 10 < probe.frames_total;
+        let is_duration_unknown = header_s <= 0.0 && probe.has_audio && read.streams_end_s.is_none();
+        let ends_early = longest_s + EARLY_END_S < header_s;
         let mut warnings = Vec::new();
-        let mut is_cut = false;
-        if frames_total == 0 || fewer || is_unknown || longest_s + EARLY_END_S < told_s {
-            let tail = look(&self.source, &self.limits, &probe, frames_total, stop)?;
-            longest_s = longest_s.max(tail.end_s);
-            if let Cause::CutOff { expected_s } = tail.cause {
-                is_cut = true;
+        let mut is_truncated = false;
+        if frames_total == 0 || has_fewer_frames || is_duration_unknown || ends_early {
+            let found = find_cause(&self.source, &self.limits, &probe, frames_total, stop)?;
+            longest_s = longest_s.max(found.end_s);
+            if let Cause::Truncated { expected_s } = found.cause {
+                is_truncated = true;
                 warnings.push(Warning::VideoCutOff { expected_s, end_s });
             }
         }
-        let is_right = told_s > 0.0 && told_s <= longest_s + EARLY_END_S && told_s + SHORT_S >= longest_s;
-        // A file that is cut off lasts as long as there is something to see.
-        let duration_s = match (is_cut, is_right) {
+        let is_header_right = header_s > 0.0 && header_s <= longest_s + EARLY_END_S && header_s + SHORT_S >= longest_s;
+        // The duration of a truncated file is that of its frames.
+        let duration_s = match (is_truncated, is_header_right) {
             (true, _) => end_s,
-            (false, true) => told_s,
+            (false, true) => header_s,
             (false, false) => longest_s,
         };
-        if !is_cut && probe.told_s > 0.0 && (probe.told_s - duration_s).abs() > EARLY_END_S {
-            warnings.push(Warning::WrongDuration { said_s: probe.told_s, found_s: duration_s });
+        let said_s = probe.header_duration_s;
+        if !is_truncated && said_s > 0.0 && (said_s - duration_s).abs() > EARLY_END_S {
+            warnings.push(Warning::WrongDuration { said_s, found_s: duration_s });
         }
-        warnings.extend(read.joints.first().map(|at_s| Warning::TimeStampsRestart { at_s: *at_s }));
-        if damage.pictures > 0 {
-            let Damage { pictures, from_s, to_s } = damage;
-            let sought = pictures + u64::from(self.samples);
-            warnings.push(Warning::PicturesDamaged { damaged: pictures, sought, from_s, to_s });
+        warnings.extend(read.discontinuities.first().map(|at_s| Warning::TimeStampsRestart { at_s: *at_s }));
+        if damage.frames > 0 {
+            let Damage { frames: damaged, from_s, to_s } = damage;
+            let sought = damaged + u64::from(self.samples);
+            warnings.push(Warning::PicturesDamaged { damaged, sought, from_s, to_s });
         }
         Ok(End { frames_total, end_s, size, duration_s, fps, warnings })
     }
 }
 
-/// Whether the frame with this number is one of `count` that are evenly spread over `of`.
-pub fn is_in_spread(count: u64, of: u64, number: u64) -> bool {
-    Selection::Spread { count, of }.asks_for(number)
-}
-
-/// How many pictures a video shows, as far as its packets tell; nothing is decoded. Blocks.
+/// Counts the frames of a video from its packets, without decoding. Blocks.
 ///
 /// # Errors
 /// Those of [`Opened::open`].
 pub fn count_pictures(source: &Source, limits: &Video, stop: &dyn Fn() -> bool) -> Result<u64, FramesError> {
     let (_, _, _, packets) = Opened::open(source, limits)?.into_parts();
-    Reader::new(packets)?.count_pictures(stop)
+    Reader::new(packets)?.count_frames(stop)
 }
 
-/// Decoding gives way to what waits for its pictures: a look that is done makes room, and one that is late holds up the end.
-fn step_back() {
-    const BY: libc::c_int = 10;
-    // SAFETY: no memory is involved. On Linux, nice(2) is of the calling thread.
-    unsafe { libc::nice(BY) };
-}
-
-/// What comes next; `None` when the sender is gone.
+/// Receives the next message; `None` once the sender is dropped.
 fn receive<T>(from: &Receiver<T>, stop: &dyn Fn() -> bool) -> Result<Option<T>, FramesError> {
     loop {
         if stop() {
             return Err(FramesError::Cancelled);
         }
-        match from.recv_timeout(ASK_EVERY) {
-            Ok(item) => return Ok(Some(item)),
+        match from.recv_timeout(POLL_INTERVAL) {
+            Ok(message) => return Ok(Some(message)),
             Err(RecvTimeoutError::Disconnected) => return Ok(None),
             Err(RecvTimeoutError::Timeout) => {}
         }
@@ -398,6 +310,8 @@ fn receive<T>(from: &Receiver<T>, stop: &dyn Fn() -> bool) -> Result<Option<T>, 
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc::sync_channel;
+
     use opencv::prelude::*;
 
     use super::*;
@@ -417,26 +331,26 @@ mod tests {
     }
 
     #[test]
-    fn where_a_gpu_fails_the_cpu_goes_on_with_the_next_picture() {
+    fn the_cpu_continues_with_the_next_sample_after_a_gpu_failure() {
         let mut plain = start();
         let expected = rest(&mut plain);
         let end = plain.end(|| false).unwrap();
         assert!(expected.len() > 4);
         for before in [0, 1, 4] {
-            let device: &Device = Box::leak(Box::new(Device::unopened()));
+            let device: &HwDevice = Box::leak(Box::new(HwDevice::unopened()));
             let mut frames = start();
             frames.device = Some(device);
-            let mut given: Vec<_> = (0..before)
+            let mut returned: Vec<_> = (0..before)
                 .map(|_| frames.next(&|| false).unwrap().unwrap())
                 .map(|sample| (sample.index, sample.time_s, sample.picture.data_bytes().unwrap().to_vec()))
                 .collect();
-            let (to, broken) = sync_channel(1);
-            to.send(Decoded::GpuFailed(ffmpeg_next::Error::External)).unwrap();
-            frames.current = Some(broken);
-            given.extend(rest(&mut frames));
-            assert!(given == expected, "after {before}");
+            let (sender, failed_gop) = sync_channel(1);
+            sender.send(Decoded::GpuFailed(ffmpeg_next::Error::External)).unwrap();
+            frames.current_gop = Some(failed_gop);
+            returned.extend(rest(&mut frames));
+            assert!(returned == expected, "after {before}");
             assert_eq!(frames.end(|| false).unwrap(), end);
-            assert_eq!(device.failures(), 1, "the video is sound");
+            assert_eq!(device.failures(), 1, "the CPU decoded every frame");
         }
     }
 }

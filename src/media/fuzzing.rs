@@ -1,14 +1,16 @@
-//! Ways in for coverage-guided fuzzing (`fuzz/`) to parsers that nothing outside of [`super`] sees.
+//! Entry points for coverage-guided fuzzing (`fuzz/`) of parsers that are private to [`super`].
 
-use super::clock::{StreamClock, Told};
-use super::geometry::{Orientation, PixelAspect, square};
-use super::look::Coding;
-use super::plan::{Part, Planner, Selection, Unit};
-use super::references::References;
-use super::tail;
+use super::clock::{ContainerTiming, StreamClock};
+use super::geometry::{Orientation, PixelAspect, square_pixel_size};
+use super::gop::{GopPart, ParsedPacket};
+use super::packet_info::PacketParser;
+use super::plan::Planner;
+use super::references::ReferenceTracker;
+use super::selection::Selection;
+use super::truncation;
 use crate::analysis::Sampling;
 
-/// Bytes of the input, taken from its front; zeros behind its end.
+/// Reads values from the front of the fuzzer's input. Missing bytes are read as zeros.
 struct Input<'a>(&'a [u8]);
 
 impl<'a> Input<'a> {
@@ -17,104 +19,114 @@ impl<'a> Input<'a> {
     }
 
     fn bytes(&mut self, count: usize) -> &'a [u8] {
-        let (taken, rest) = self.0.split_at(count.min(self.0.len()));
+        let (bytes, rest) = self.0.split_at(count.min(self.0.len()));
         self.0 = rest;
-        taken
+        bytes
     }
 
     fn word(&mut self) -> [u8; 4] {
         let mut word = [0; 4];
-        let taken = self.bytes(4);
-        word[..taken.len()].copy_from_slice(taken);
+        let bytes = self.bytes(4);
+        word[..bytes.len()].copy_from_slice(bytes);
         word
     }
 
-    /// With a length of 16 bits in front.
+    /// Bytes that are preceded by a length of 16 bits.
     fn block(&mut self) -> &'a [u8] {
         let length = usize::from(u16::from_be_bytes([self.byte(), self.byte()]));
         self.bytes(length)
     }
 }
 
-/// The packets of a stream, looked into and planned. The input: how to sample, the codec, for H.264 its `avcC` record, and then
-/// packets, each behind a byte of flags and a step of its time stamp.
+/// Parses and plans the packets of a stream. The input holds the sampling, the codec, the `avcC` record for H.264, and
+/// packets. Each packet is preceded by a byte of flags and the difference of its time stamp.
 ///
 /// # Panics
-/// Where the plan lacks a picture that was asked for, has one twice, or is out of order.
+/// If a selected frame is missing from the plan or is in it twice, or if packets are out of order.
 pub fn plan(input: &[u8]) {
     let mut input = Input(input);
     let head = input.byte();
-    let every = u64::from(input.byte());
+    let n = u64::from(input.byte());
     let selection = if head & 1 == 0 {
-        Selection::Every(every)
+        Selection::EveryNth(n)
     } else {
-        Selection::Spread { count: every, of: u64::from(input.byte()) }
+        Selection::Spread { count: n, of: u64::from(input.byte()) }
     };
     let sampling = if head & 2 == 0 { Sampling::Exact } else { Sampling::Fast };
-    let length = usize::from(head >> 2 & 3) + 1;
-    let coding = match head >> 4 & 7 {
-        0..=2 => Coding::H264 { length },
-        3 => Coding::Hevc { length, top_layer: None },
-        4 => Coding::Hevc { length, top_layer: Some(input.byte() & 7) },
-        5 => Coding::Vp8,
-        6 => Coding::Vp9,
-        _ => Coding::Av1,
+    let length_size = usize::from(head >> 2 & 3) + 1;
+    let parser = match head >> 4 & 7 {
+        0..=2 => PacketParser::H264 { length_size },
+        3 => PacketParser::Hevc { length_size, max_temporal_id: None },
+        4 => PacketParser::Hevc { length_size, max_temporal_id: Some(input.byte() & 7) },
+        5 => PacketParser::Vp8,
+        6 => PacketParser::Vp9,
+        _ => PacketParser::Av1,
     };
-    let mut references = match coding {
-        Coding::H264 { length } => References::new(input.block(), length),
+    let mut references = match parser {
+        PacketParser::H264 { length_size } => ReferenceTracker::new(input.block(), length_size),
         _ => None,
     };
-    let clock = StreamClock::new(Told { fps: 25.0, ..Told::default() });
+    let clock = StreamClock::new(ContainerTiming { fps: 25.0, ..ContainerTiming::default() });
     let mut planner = Planner::new(selection, sampling, 0.04, clock);
-    let (mut place, mut stamp, mut given, mut shown) = (0_u64, 0_i64, None, Vec::new());
-    let mut take = |part: Part<u64>| {
+    let (mut decode_index, mut pts, mut last, mut sampled) = (0_u64, 0_i64, None, Vec::new());
+    let mut take = |part: GopPart<u64>| {
         for planned in part.packets {
-            assert!(given < Some(planned.place), "packets are given out in their order");
-            assert_eq!(planned.packet, planned.place);
-            assert!(planned.needs.iter().all(|need| *need < planned.place), "a picture needs those before it");
-            given = Some(planned.place);
-            if planned.is_wanted {
-                shown.extend(planned.shown.map(|(number, _)| number));
+            assert!(last < Some(planned.decode_index), "packets are in decoding order");
+            assert_eq!(planned.packet, planned.decode_index);
+            let is_earlier = |reference: &u64| *reference < planned.decode_index;
+            assert!(planned.references.iter().all(is_earlier), "references are earlier packets");
+            last = Some(planned.decode_index);
+            if planned.is_sampled {
+                sampled.extend(planned.shown.map(|(number, _)| number));
             }
         }
     };
     while !input.0.is_empty() {
         let flags = input.byte();
-        stamp = match flags >> 1 & 3 {
+        pts = match flags >> 1 & 3 {
             3 => i64::from(i32::from_be_bytes(input.word())) << (flags >> 3 & 31),
-            2 => stamp.saturating_sub(i64::from(flags >> 3)),
-            _ => stamp.saturating_add(i64::from(flags >> 3)),
+            2 => pts.saturating_sub(i64::from(flags >> 3)),
+            _ => pts.saturating_add(i64::from(flags >> 3)),
         };
         let packet = input.block();
-        let look = coding.look(packet, flags & 1 == 1);
-        let needs = references.as_mut().and_then(|references| references.of(place, packet));
-        let unit = Unit { packet: place, bytes: packet.len(), stamp, told: Some(stamp), look, is_lead: false, needs };
-        planner.push(unit).into_iter().for_each(&mut take);
-        place += 1;
+        let info = parser.parse(packet, flags & 1 == 1);
+        let dependencies = references.as_mut().and_then(|references| references.dependencies(decode_index, packet));
+        let parsed = ParsedPacket {
+            packet: decode_index,
+            size: packet.len(),
+            sort_pts: pts,
+            pts: Some(pts),
+            info,
+            is_before_first_key: false,
+            dependencies,
+        };
+        planner.push(parsed).into_iter().for_each(&mut take);
+        decode_index += 1;
     }
     planner.finish().into_iter().for_each(&mut take);
-    shown.sort_unstable();
+    sampled.sort_unstable();
     if sampling == Sampling::Exact {
-        let asked: Vec<u64> = (0..planner.numbered()).filter(|number| selection.asks_for(*number)).collect();
-        assert_eq!(shown, asked, "the pictures that were asked for, each once");
+        let selected: Vec<u64> = (0..planner.frames_numbered()).filter(|number| selection.selects(*number)).collect();
+        assert_eq!(sampled, selected, "each selected frame is sampled once");
     }
 }
 
-/// What headers tell in few bytes: lengths of boxes and elements, display matrices, ratios of a pixel.
+/// Parses lengths of boxes and elements, display matrices, and pixel aspect ratios.
 ///
 /// # Panics
-/// Where a picture would have more pixels than it may have, or none.
+/// If a picture would be empty, or larger than the limit.
 pub fn headers(input: &[u8]) {
-    let _ = (tail::box_length(input), tail::element_length(input));
+    let _ = (truncation::box_length(input), truncation::element_length(input));
     let orientation = Orientation::of_matrix(input.get(..36).unwrap_or(input)).unwrap_or_default();
     let mut input = Input(input);
     let mut ratio = || ffmpeg_next::Rational(i32::from_be_bytes(input.word()), i32::from_be_bytes(input.word()));
-    let (container, own) = (ratio(), ratio());
+    let (container, coded) = (ratio(), ratio());
     let size = (u32::from_be_bytes(input.word()) % 20_000 + 1, u32::from_be_bytes(input.word()) % 20_000 + 1);
-    let most = u64::from(size.0) * u64::from(size.1) + u64::from(u16::from_be_bytes([input.byte(), input.byte()]));
-    let (width, height) = orientation.size(square(size, PixelAspect::new(container).of(own), most));
+    let max_pixels =
+        u64::from(size.0) * u64::from(size.1) + u64::from(u16::from_be_bytes([input.byte(), input.byte()]));
+    let (width, height) = orientation.size(square_pixel_size(size, PixelAspect::new(container).of(coded), max_pixels));
     assert!(
-        width > 0 && height > 0 && u64::from(width) * u64::from(height) <= most + u64::from(width.max(height)),
+        width > 0 && height > 0 && u64::from(width) * u64::from(height) <= max_pixels + u64::from(width.max(height)),
         "{width} x {height}"
     );
 }

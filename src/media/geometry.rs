@@ -1,26 +1,28 @@
-//! How stored pictures are shown: which way they stand, the shape of their pixels, and their place in the video.
+//! The display of frames: their orientation, their pixel aspect ratio, and their placement in the video.
 
 use ffmpeg_next::Rational;
 
 use crate::analysis::{Face, Point};
 
-/// A pixel aspect ratio above this, or below its inverse, is ignored. The standards end at 2.2 (half-width MPEG-2).
+/// A pixel aspect ratio above this, or below its inverse, is ignored. The largest in a standard is 2.2 (half-width
+/// MPEG-2).
 const MAX_ASPECT: f64 = 5.0;
-/// Pixels this close to square are left as they are: encoders round picture sizes and write the rest as a ratio.
+/// Pixels whose aspect ratio is this close to 1 count as square. Encoders round frame sizes and write the difference as
+/// an aspect ratio.
 const SQUARE_TOLERANCE: f64 = 0.01;
 
-/// One of the eight ways in which a picture can stand: mirrored left to right first, then turned clockwise.
+/// One of the eight orientations of a frame: first mirrored left to right, then turned clockwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Orientation {
     pub mirrored: bool,
-    /// 0 to 3.
+    /// The number of clockwise quarter turns, from 0 to 3.
     pub quarter_turns: u8,
 }
 
 impl Orientation {
-    /// Reads a display matrix: nine 32-bit numbers `a b u c d v x y w` that take a stored point to `(ax + cy, bx + dy)`
-    /// (ISO/IEC 14496-12, 6.2.2). Scale is left to the pixel aspect ratio, and an angle between goes to the nearest
-    /// quarter turn. `None`: the bytes are no such matrix.
+    /// Reads a display matrix: nine 32-bit numbers `a b u c d v x y w` that map a point to `(ax + cy, bx + dy)`
+    /// (ISO/IEC 14496-12, section 6.2.2). The scale is ignored, and the angle is rounded to a quarter turn. Returns
+    /// `None` if the bytes are not a valid matrix.
     pub fn of_matrix(matrix: &[u8]) -> Option<Self> {
         let (numbers, _) = matrix.as_chunks::<4>();
         let number = |index: usize| numbers.get(index).map(|bytes| f64::from(i32::from_ne_bytes(*bytes)));
@@ -30,25 +32,25 @@ impl Orientation {
             return None;
         }
         let mirrored = area < 0.0;
-        // Without the mirror, the first row is the direction in which a stored line of pixels runs.
+        // The first row, with the mirroring undone, is the direction of a line of pixels.
         let (x, y) = if mirrored { (-a, -b) } else { (a, b) };
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 3 by rem_euclid")]
         let quarter_turns = (y.atan2(x).to_degrees() / 90.0).round().rem_euclid(4.0) as u8;
         Some(Self { mirrored, quarter_turns })
     }
 
-    /// This, and then turned clockwise.
+    /// This orientation with additional clockwise turns.
     pub const fn turned(self, quarter_turns: u8) -> Self {
         Self { mirrored: self.mirrored, quarter_turns: (self.quarter_turns + quarter_turns) % 4 }
     }
 
-    /// The size of a picture of that stored size.
+    /// The display size of a frame of this size.
     pub const fn size(self, (width, height): (u32, u32)) -> (u32, u32) {
         if self.quarter_turns % 2 == 1 { (height, width) } else { (width, height) }
     }
 }
 
-/// The width of a pixel over its height; `None` where the ratio is unknown or absurd.
+/// The width of a pixel divided by its height; `None` if the ratio is unknown or out of range.
 pub fn aspect(ratio: Rational) -> Option<f64> {
     let (width, height) = (ratio.numerator(), ratio.denominator());
     if width <= 0 || height <= 0 {
@@ -58,16 +60,16 @@ pub fn aspect(ratio: Rational) -> Option<f64> {
     (1.0 / MAX_ASPECT..=MAX_ASPECT).contains(&aspect).then_some(aspect)
 }
 
-/// The size of a stored picture once its pixels are square: one side grows and the other stays, as browsers do it. Where
-/// that makes more than `max_pixels`, both shrink.
-pub fn square((width, height): (u32, u32), aspect: f64, max_pixels: u64) -> (u32, u32) {
+/// The size of a frame after scaling to square pixels: one side grows and the other stays, as in browsers. If the
+/// result has more than `max_pixels`, both sides shrink.
+pub fn square_pixel_size((width, height): (u32, u32), aspect: f64, max_pixels: u64) -> (u32, u32) {
     if (aspect - 1.0).abs() <= SQUARE_TOLERANCE {
         return (width, height);
     }
     let (across, down) = (f64::from(width) * aspect.max(1.0), f64::from(height) / aspect.min(1.0));
     #[expect(clippy::cast_precision_loss, reason = "no limit is that large")]
     let shrink = (max_pixels as f64 / (across * down)).sqrt().min(1.0);
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a picture's side")]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a side of a frame")]
     let side = |length: f64| {
         let side = length * shrink;
         (if shrink < 1.0 { side.floor() } else { side.round() }).max(1.0) as u32
@@ -75,11 +77,12 @@ pub fn square((width, height): (u32, u32), aspect: f64, max_pixels: u64) -> (u32
     (side(across), side(down))
 }
 
-/// The pixel aspect ratio of each picture of a video. The container's counts, as in players, for pictures like the first;
-/// where the stream changes its own ratio later on, that picture's own counts.
+/// The pixel aspect ratio of each frame of a video. As in players, the ratio of the container is used as long as the
+/// ratio in the stream is that of the first frame. After a change in the stream, the ratio in the stream is used.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct PixelAspect {
     container: Option<f64>,
+    /// The ratio in the stream for the first frame.
     first: Option<Rational>,
 }
 
@@ -88,33 +91,36 @@ impl PixelAspect {
         Self { container: aspect(container), first: None }
     }
 
-    /// The ratio of the next picture, whose own is given.
-    pub fn of(&mut self, own: Rational) -> f64 {
-        let first = *self.first.get_or_insert(own);
-        match (self.container, aspect(own)) {
-            (Some(container), own_aspect) if own == first || own_aspect.is_none() => container,
-            (_, own_aspect) => own_aspect.unwrap_or(1.0),
+    /// Returns the ratio of the next frame. `coded` is the ratio in the stream for that frame.
+    pub fn of(&mut self, coded: Rational) -> f64 {
+        let first = *self.first.get_or_insert(coded);
+        match (self.container, aspect(coded)) {
+            (Some(container), coded_aspect) if coded == first || coded_aspect.is_none() => container,
+            (_, coded_aspect) => coded_aspect.unwrap_or(1.0),
         }
     }
 }
 
-/// Where a picture lies in the video: a map from its pixels to those of the video's first picture as it is shown.
+/// Maps the pixels of a picture to those of the first frame of the video, as displayed.
 ///
-/// A picture of another size is fitted into the first one's, in the middle and with its aspect kept, as a player does that
-/// keeps its window. A picture that was turned beyond what a player does is turned back.
+/// A picture of another size is scaled to fit into the first frame and centred, with its aspect ratio kept, as in a
+/// player whose window keeps its size. An additional turn of the picture is undone.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Placement {
+    /// The position of the top left corner of the picture.
     origin: Point,
-    /// Where a step of one pixel to the right, and one down, leads.
+    /// The step in the first frame for one pixel to the right.
     right: Point,
+    /// The step in the first frame for one pixel down.
     down: Point,
 }
 
 impl Placement {
-    /// Of a picture that was shown with size `shown` and then turned clockwise, in a video of size `video`.
-    pub fn new(shown: (u32, u32), quarter_turns: u8, video: (u32, u32)) -> Self {
-        #[expect(clippy::cast_precision_loss, reason = "a picture's side")]
-        let [width, height, video_width, video_height] = [shown.0, shown.1, video.0, video.1].map(|side| side as f32);
+    /// For a picture of display size `size` that was then turned clockwise, in a video whose first frame has the size
+    /// `video`.
+    pub fn new(size: (u32, u32), quarter_turns: u8, video: (u32, u32)) -> Self {
+        #[expect(clippy::cast_precision_loss, reason = "a side of a frame")]
+        let [width, height, video_width, video_height] = [size.0, size.1, video.0, video.1].map(|side| side as f32);
         let scale = (video_width / width.max(1.0)).min(video_height / height.max(1.0));
         let (left, top) = ((video_width - scale * width) / 2.0, (video_height - scale * height) / 2.0);
         let at = |x: f32, y: f32| Point { x: left + scale * x, y: top + scale * y };
@@ -135,7 +141,7 @@ impl Placement {
         }
     }
 
-    /// A face of the picture, in pixels of the video.
+    /// Maps a face of the picture.
     pub fn face(&self, face: &Face) -> Face {
         face.map(|point| self.point(point))
     }
@@ -165,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_matrix_is_one_of_eight_orientations_whatever_its_scale() {
+    fn matrices_of_any_scale_are_read_as_one_of_eight_orientations() {
         for (mirrored, quarter_turns, abcd) in EIGHT {
             for one in [1, 1 << 16, 3 << 14] {
                 let read = Orientation::of_matrix(&matrix(abcd, one));
@@ -175,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn an_orientation_takes_points_where_its_matrix_does() {
+    fn orientation_maps_points_as_its_matrix_does() {
         for (mirrored, quarter_turns, [a, b, c, d]) in EIGHT {
             let (x, y) = (3, 5);
             let mut point = if mirrored { (-x, y) } else { (x, y) };
@@ -187,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_matrix_say_nothing() {
+    fn invalid_matrices_are_rejected() {
         for bytes in [&[][..], &[0; 4], &[0; 36], &[255; 36], &matrix([1, 1, 1, 1], 9), &matrix([1, 0, 0, 1], 1)[..19]]
         {
             assert_eq!(Orientation::of_matrix(bytes), None, "{bytes:?}");
@@ -195,9 +201,9 @@ mod tests {
     }
 
     #[test]
-    fn one_side_grows_until_pixels_are_square() {
+    fn one_side_grows_for_square_pixels() {
         let all = u64::MAX;
-        for (stored, ratio, shown) in [
+        for (coded, ratio, expected) in [
             ((1440, 1080), (4, 3), (1920, 1080)),
             ((720, 576), (64, 45), (1024, 576)),
             ((720, 480), (8, 9), (720, 540)),
@@ -207,34 +213,34 @@ mod tests {
             ((640, 360), (1, 1), (640, 360)),
         ] {
             let aspect = aspect(Rational::new(ratio.0, ratio.1)).unwrap();
-            assert_eq!(square(stored, aspect, all), shown, "{stored:?} {ratio:?}");
+            assert_eq!(square_pixel_size(coded, aspect, all), expected, "{coded:?} {ratio:?}");
         }
     }
 
     #[test]
-    fn ratios_that_cannot_be_are_ignored() {
+    fn invalid_ratios_are_ignored() {
         for ratio in [(0, 1), (1, 0), (0, 0), (-4, 3), (4, -3), (6, 1), (1, 6), (i32::MAX, 1), (1, i32::MAX)] {
             assert_eq!(aspect(Rational(ratio.0, ratio.1)), None, "{ratio:?}");
         }
     }
 
     #[test]
-    fn the_container_counts_until_the_stream_changes_its_mind() {
+    fn ratio_of_the_container_is_used_until_the_stream_changes_its_ratio() {
         let (none, even, wide, wider) = (Rational(0, 1), Rational(1, 1), Rational(4, 3), Rational(2, 1));
-        let ratios = |container: Rational, own: &[Rational]| {
+        let ratios = |container: Rational, coded: &[Rational]| {
             let mut aspect = PixelAspect::new(container);
-            own.iter().map(|own| aspect.of(*own)).collect::<Vec<_>>()
+            coded.iter().map(|coded| aspect.of(*coded)).collect::<Vec<_>>()
         };
         assert_eq!(ratios(wide, &[none, none]), [4.0 / 3.0; 2]);
         assert_eq!(ratios(wide, &[even, even]), [4.0 / 3.0; 2], "as players do");
         assert_eq!(ratios(even, &[even, wide, even]), [1.0, 4.0 / 3.0, 1.0]);
         assert_eq!(ratios(none, &[wide, wider, none]), [4.0 / 3.0, 2.0, 1.0]);
-        assert_eq!(ratios(wide, &[wide, none]), [4.0 / 3.0; 2], "nothing is said of the second");
+        assert_eq!(ratios(wide, &[wide, none]), [4.0 / 3.0; 2], "the second has no ratio");
         assert_eq!(ratios(Rational(9999, 1), &[wide, even]), [4.0 / 3.0, 1.0]);
     }
 
     #[test]
-    fn a_turned_picture_is_turned_back() {
+    fn placement_undoes_a_turn() {
         let corner = Point { x: 10.0, y: 20.0 };
         for (turns, there) in [
             (0, Point { x: 10.0, y: 20.0 }),
@@ -247,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_picture_is_fitted_into_the_first_one() {
+    fn picture_of_another_size_is_fitted_into_the_first_frame() {
         let corners = |placement: Placement, (width, height): (f32, f32)| {
             let at = |x, y| placement.point(Point { x, y });
             (at(0.0, 0.0), at(width, height))
@@ -263,31 +269,34 @@ mod tests {
 
     proptest! {
         #[test]
-        fn sides_never_shrink_below_the_stored_ones_unless_there_are_too_many_pixels(
+        fn sides_shrink_only_at_the_pixel_limit(
             width in 1..5000_u32, height in 1..5000_u32, aspect in 0.2..5.0_f64, limit in 10_000..40_000_000_u64,
         ) {
-            let (across, down) = square((width, height), aspect, limit);
+            let (across, down) = square_pixel_size((width, height), aspect, limit);
             let pixels = u64::from(across) * u64::from(down);
             prop_assert!(across > 0 && down > 0);
             prop_assert!((across >= width && down >= height) || pixels > limit / 4);
             let is_plain = (across, down) == (width, height);
-            prop_assert!(is_plain || pixels <= limit || across == 1 || down == 1 || (across >= width && down >= height && pixels <= limit + u64::from(across.max(down))));
+            let is_rounded_up =
+                across >= width && down >= height && pixels <= limit + u64::from(across.max(down));
+            prop_assert!(is_plain || pixels <= limit || across == 1 || down == 1 || is_rounded_up);
         }
 
         #[test]
-        fn faces_keep_their_shape_and_stay_in_the_picture(
-            shown in (16..4000_u32, 16..4000_u32), video in (16..4000_u32, 16..4000_u32), turns in 0..4_u8,
+        fn mapped_faces_keep_their_shape_and_stay_in_the_frame(
+            size in (16..4000_u32, 16..4000_u32), video in (16..4000_u32, 16..4000_u32), turns in 0..4_u8,
             x in 0.0..0.5_f32, y in 0.0..0.5_f32, w in 0.01..0.5_f32, h in 0.01..0.5_f32,
         ) {
-            let picture = Orientation { mirrored: false, quarter_turns: turns }.size(shown);
+            let picture = Orientation { mirrored: false, quarter_turns: turns }.size(size);
             let (wide, high) = (picture.0 as f32, picture.1 as f32);
             let bbox = BBox { x: x * wide, y: y * high, width: w * wide, height: h * high };
             let landmarks = Some(Landmarks::MouthCorners([bbox.centre(); 5]));
-            let face = Placement::new(shown, turns, video).face(&Face { bbox, score: 0.9, landmarks });
+            let face = Placement::new(size, turns, video).face(&Face { bbox, score: 0.9, landmarks });
             let (now, slack) = (face.bbox, 0.01 * video.0.max(video.1) as f32);
             prop_assert!(now.x >= -slack && now.y >= -slack);
             prop_assert!(now.x + now.width <= video.0 as f32 + slack && now.y + now.height <= video.1 as f32 + slack);
-            let (before, after) = if turns % 2 == 1 { (bbox.width / bbox.height, now.height / now.width) } else { (bbox.width / bbox.height, now.width / now.height) };
+            let before = bbox.width / bbox.height;
+            let after = if turns % 2 == 1 { now.height / now.width } else { now.width / now.height };
             prop_assert!((before / after - 1.0).abs() < 0.01);
             let Some(Landmarks::MouthCorners([eye, ..])) = face.landmarks else { unreachable!() };
             let centre = now.centre();

@@ -1,47 +1,49 @@
-//! Several channels to one, without losing a voice.
+//! Mixes several channels to one without losing a voice.
 //!
-//! The mean of all channels cancels a voice that two of them carry in opposite phase, and makes one quiet that a single
-//! channel carries. So the mean is taken only where it keeps enough of the loudest channel's energy, and the loudest
-//! channel elsewhere. Weights move at a limited rate, so that a change makes no click.
+//! The mean of all channels cancels a voice that two channels carry in opposite phase, and attenuates a voice in a
+//! single channel. So the mean is used only while it keeps enough of the energy of the loudest channel. Otherwise the
+//! loudest channel is used. The weights change at a limited rate, so that a switch does not click.
 
-/// Samples that are judged together at most: 20 ms.
+/// The weights are chosen once per block of this many samples (20 ms).
 const BLOCK: usize = 320;
-/// Share of its memory that the mixer keeps over a whole block.
-const KEPT: f64 = 0.7;
-/// The mean is given up if it has less than this share of the energy of the loudest channel, and taken again from the
-/// second one on. Two voices that have nothing in common leave a half, one voice in one of two channels a quarter.
-const TOO_LITTLE: f64 = 0.3;
-const ENOUGH: f64 = 0.42;
-/// Another channel has to have this many times the energy of the one in use.
-const LOUDER: f64 = 1.5;
-/// A weight changes by 1 in 10 ms.
-const SLEW: f32 = 1.0 / 160.0;
+/// The energies decay by this factor per block.
+const DECAY: f64 = 0.7;
+/// The mixer leaves the mean if the mean has less than this share of the energy of the loudest channel. For comparison:
+/// the mean of two independent voices has a share of 0.5, and that of a voice in one of two channels a share of 0.25.
+const LEAVE_MEAN: f64 = 0.3;
+/// The mixer returns to the mean from this share on.
+const RETURN_TO_MEAN: f64 = 0.42;
+/// The mixer changes to another channel if that has this many times the energy of the current one.
+const SWITCH_RATIO: f64 = 1.5;
+/// The maximum change of a weight per sample: 1 in 10 ms.
+const SLEW_RATE: f32 = 1.0 / 160.0;
 
-/// Mixes interleaved samples of one layout. Holds no samples.
+/// Mixes interleaved samples of one channel layout.
 pub(super) struct Mixer {
     weights: Vec<f32>,
-    /// The channel in use; `None`: the mean.
-    chosen: Option<usize>,
-    /// Recent energy of each channel, and of the mean.
+    /// The channel in use; `None` for the mean.
+    channel: Option<usize>,
+    /// The recent energy of each channel.
     energies: Vec<f64>,
-    of_mean: f64,
-    has_begun: bool,
+    /// The recent energy of the mean.
+    mean_energy: f64,
+    is_started: bool,
 }
 
 impl Mixer {
     pub fn new(channels: usize) -> Self {
         let channels = channels.max(1);
         Self {
-            weights: Self::even(channels),
-            chosen: None,
+            weights: Self::mean_weights(channels),
+            channel: None,
             energies: vec![0.0; channels],
-            of_mean: 0.0,
-            has_begun: false,
+            mean_energy: 0.0,
+            is_started: false,
         }
     }
 
     #[expect(clippy::cast_precision_loss, reason = "channels are few")]
-    fn even(channels: usize) -> Vec<f32> {
+    fn mean_weights(channels: usize) -> Vec<f32> {
         vec![1.0 / channels as f32; channels]
     }
 
@@ -49,7 +51,7 @@ impl Mixer {
         self.weights.len()
     }
 
-    /// Mixes whole frames of samples. A value that is not finite counts as 0.
+    /// Mixes complete frames of samples. NaN and infinity count as 0.
     pub fn mix(&mut self, samples: &mut [f32], to: &mut Vec<f32>) {
         for sample in samples.iter_mut().filter(|sample| !sample.is_finite()) {
             *sample = 0.0;
@@ -59,35 +61,35 @@ impl Mixer {
             return;
         }
         for block in samples.chunks(BLOCK * self.channels()) {
-            self.choose(block);
-            let goal = self.goal();
-            if !std::mem::replace(&mut self.has_begun, true) {
-                self.weights.clone_from(&goal);
+            self.choose_channel(block);
+            let target = self.target_weights();
+            if !std::mem::replace(&mut self.is_started, true) {
+                self.weights.clone_from(&target);
             }
             for frame in block.chunks_exact(self.channels()) {
-                for (weight, goal) in self.weights.iter_mut().zip(&goal) {
-                    *weight += (goal - *weight).clamp(-SLEW, SLEW);
+                for (weight, target) in self.weights.iter_mut().zip(&target) {
+                    *weight += (target - *weight).clamp(-SLEW_RATE, SLEW_RATE);
                 }
                 to.push(frame.iter().zip(&self.weights).map(|(sample, weight)| sample * weight).sum());
             }
         }
     }
 
-    /// The weights to move to.
-    fn goal(&self) -> Vec<f32> {
-        match self.chosen {
-            None => Self::even(self.channels()),
+    /// The weights for the channel in use.
+    fn target_weights(&self) -> Vec<f32> {
+        match self.channel {
+            None => Self::mean_weights(self.channels()),
             Some(chosen) => (0..self.channels()).map(|channel| f32::from(u8::from(channel == chosen))).collect(),
         }
     }
 
-    /// Judges one block.
+    /// Chooses the channel by the energies, after those of a block are added.
     #[expect(clippy::cast_precision_loss, reason = "channels and samples are few")]
-    fn choose(&mut self, block: &[f32]) {
+    fn choose_channel(&mut self, block: &[f32]) {
         let channels = self.channels();
-        let kept = KEPT.powf((block.len() / channels) as f64 / BLOCK as f64);
-        self.of_mean *= kept;
-        self.energies.iter_mut().for_each(|energy| *energy *= kept);
+        let decay = DECAY.powf((block.len() / channels) as f64 / BLOCK as f64);
+        self.mean_energy *= decay;
+        self.energies.iter_mut().for_each(|energy| *energy *= decay);
         for frame in block.chunks_exact(channels) {
             let mut sum = 0.0;
             for (energy, sample) in self.energies.iter_mut().zip(frame) {
@@ -95,18 +97,19 @@ impl Mixer {
                 *energy += sample * sample;
                 sum += sample;
             }
-            self.of_mean += (sum / channels as f64).powi(2);
+            self.mean_energy += (sum / channels as f64).powi(2);
         }
-        let Some((loudest, most)) = self.energies.iter().copied().enumerate().max_by(|a, b| a.1.total_cmp(&b.1)) else {
+        let Some((loudest, energy)) = self.energies.iter().copied().enumerate().max_by(|a, b| a.1.total_cmp(&b.1))
+        else {
             return;
         };
-        if most <= 0.0 {
+        if energy <= 0.0 {
             return;
         }
-        self.chosen = match self.chosen {
-            None if self.of_mean >= TOO_LITTLE * most => None,
-            Some(_) if self.of_mean >= ENOUGH * most => None,
-            Some(chosen) if self.energies[chosen] * LOUDER >= most => Some(chosen),
+        self.channel = match self.channel {
+            None if self.mean_energy >= LEAVE_MEAN * energy => None,
+            Some(_) if self.mean_energy >= RETURN_TO_MEAN * energy => None,
+            Some(chosen) if self.energies[chosen] * SWITCH_RATIO >= energy => Some(chosen),
             _ => Some(loudest),
         };
     }
@@ -120,7 +123,7 @@ mod tests {
         0.5 * (at as f32 * 0.17).sin()
     }
 
-    /// One second, given in pieces of odd sizes.
+    /// Mixes one second of sound, in pieces whose size is no multiple of the block size.
     fn mixed(channels: usize, value: impl Fn(usize, usize) -> f32) -> Vec<f32> {
         let mut samples: Vec<f32> =
             (0..16_000).flat_map(|at| (0..channels).map(move |c| (at, c))).map(|(at, c)| value(at, c)).collect();
@@ -139,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_voice_keeps_its_level_wherever_it_is() {
+    fn voice_keeps_its_level_in_every_channel_and_phase() {
         let alone = level(&(0..16_000).map(tone).collect::<Vec<_>>());
         let near = |found: &[f32]| (0.95..1.05).contains(&(level(found) / alone));
         assert!(near(&mixed(2, |at, _| tone(at))), "dual mono");
@@ -153,19 +156,19 @@ mod tests {
     }
 
     #[test]
-    fn a_change_in_mid_file_is_followed_without_a_click() {
+    fn channel_switch_does_not_click() {
         let later = mixed(2, |at, c| if c == 1 && at >= 8_000 { -tone(at) } else { tone(at) });
         let (before, after) = (level(&later[..7_000]), level(&later[9_000..]));
         assert!((after / before - 1.0).abs() < 0.05, "{before} {after}");
         let plain = steepest(&(0..16_000).map(tone).collect::<Vec<_>>());
         let moved = mixed(2, |at, c| if (c == 0) == (at < 8_000) { tone(at) } else { 0.0 });
-        // The input itself jumps at 8000; its own step is that of the tone there.
+        // The input itself has a step at 8000, of the height of the tone there.
         assert!(steepest(&moved) < plain + tone(8_000).abs() + 0.01, "{}", steepest(&moved));
         assert!((level(&moved[9_000..]) / level(&moved[..7_000]) - 1.0).abs() < 0.05);
     }
 
     #[test]
-    fn two_voices_at_once_are_both_heard() {
+    fn two_voices_in_two_channels_are_both_kept() {
         let other = |at: usize| 0.5 * (at as f32 * 0.4).sin();
         let both = mixed(2, |at, c| if c == 0 { tone(at) } else { other(at) });
         let part = |voice: &dyn Fn(usize) -> f32| {
@@ -181,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_are_no_numbers_spoil_nothing() {
+    fn nan_samples_count_as_silence() {
         let found = mixed(2, |at, c| if c == 1 { f32::NAN } else { tone(at) });
         assert!(found.iter().all(|sample| sample.is_finite()));
         assert!(level(&found) > 0.3);

@@ -1,50 +1,62 @@
-//! Opens video files: what is in them ([`probe`]), their pictures ([`Frames`]) and their sound ([`Sound`]). Knows no
-//! faces and no database.
+//! Opens video files: reads their properties ([`probe`]), their frames ([`Frames`]) and their sound ([`Sound`]). This
+//! module must not import faces or the database.
 //!
-//! Everything here blocks: call it from threads of its own, never on the async runtime.
+//! All functions block. Call them from dedicated threads, never on the async runtime.
 //!
-//! Files come from strangers, so every way into FFmpeg is narrowed: only the containers that visage takes (no
-//! playlists, no concat scripts, nothing that names other files), only the protocol that the source needs, a time
-//! limit for servers that stall, and a look at the picture's size before room is made for one.
+//! Files are untrusted, so the use of FFmpeg is restricted: only the supported containers (no playlists and no concat
+//! scripts, which name other files), only the protocol of the source, a time limit for slow servers, and a check of the
+//! frame size before memory for a frame is allocated.
+//!
+//! A packet is decoded to a frame. A sampled frame is converted to a picture: upright, with square pixels, BGR.
 
 mod audio;
-mod clip;
+mod boomerang;
 mod clock;
 mod container;
 mod decode;
+mod dependencies;
+mod discontinuity;
+mod error;
+mod fast_sampling;
+mod ffi;
 mod frames;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod geometry;
+mod gop;
 mod hardware;
-mod look;
 mod mix;
-mod needed;
+mod nal;
 mod opened;
+mod packet_info;
 mod picture;
 mod plan;
 mod probe;
 mod reader;
 mod references;
+mod selection;
 mod streams;
-mod tail;
+mod threads;
+mod truncation;
 
 use std::path::PathBuf;
 
 pub use audio::{SOUND_RATE, Sound, SoundError};
-pub use clip::{Boomerang, CLIP_FPS, ClipFailure, ClipFormat, missing_encoders};
+pub use boomerang::{Boomerang, CLIP_FPS, ClipFailure, ClipFormat, missing_encoders};
 pub use container::prepare;
-pub use frames::{End, Every, Frames, FramesError, Sample, count_pictures, is_in_spread};
+pub use error::{FramesError, NoHwaccel, ProbeError};
+pub use frames::{End, Every, Frames, Sample, count_pictures};
 pub use geometry::Placement;
-pub use hardware::{NoHwaccel, hwaccel};
+pub use hardware::hwaccel;
 pub use opened::{Opened, probe};
-pub use probe::{HEAD, Probe, ProbeError, sniff};
+pub use probe::{HEAD, Probe, sniff};
+pub use selection::is_in_spread;
 
-/// Where the decoder reads a video from.
+/// The location of a video.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Source {
     File(PathBuf),
-    /// An http(s) address that serves ranges, such as a presigned one. Never logged.
+    /// An http(s) URL that supports range requests, such as a presigned one. It is never logged.
     Url(String),
 }
 

@@ -1,98 +1,56 @@
-//! What is in a video file, before any picture is analyzed.
+//! The properties of a video file, from its first bytes and its container.
 
 use ffmpeg_next as ffmpeg;
 use ffmpeg_next::Rational;
 use ffmpeg_next::codec::packet::side_data;
 use ffmpeg_next::format::context::Input;
 
-use super::geometry::{Orientation, PixelAspect, square};
-use super::picture::Shown;
-use super::{container, streams};
+use super::geometry::{Orientation, PixelAspect, square_pixel_size};
+use super::picture::Display;
+use super::{ProbeError, container, ffi, streams};
 use crate::config::Video;
-use crate::fault::{Fault, Part};
 
-/// A rate above this is no rate of frames: where a file tells none, FFmpeg may give that of the time stamps' unit, such as 1000.
+/// The maximum frame rate. If a file states none, FFmpeg may return the rate of the time base, such as 1000.
 const MAX_FPS: f64 = 500.0;
 
-/// Why a file is not taken as a video.
-#[derive(Debug, thiserror::Error)]
-pub enum ProbeError {
-    /// No container that visage knows, or one without a picture track or a frame.
-    #[error("not a video")]
-    NotAVideo,
-    #[error("the video lasts {duration_s:.0} s; the limit is {limit_s} s")]
-    TooLong { duration_s: f64, limit_s: u64 },
-    #[error("the picture has {width} x {height} pixels; the limit is {limit} pixels")]
-    TooLarge { width: u32, height: u32, limit: u64 },
-    /// FFmpeg has no decoder for the pictures.
-    #[error("there is no decoder for {codec}")]
-    NoDecoder { codec: String },
-    /// There is a decoder, and it made no picture of what the file holds.
-    #[error("no picture of {codec} could be decoded")]
-    Undecodable { codec: String },
-    #[error("the video is encrypted")]
-    Encrypted,
-    /// A single picture, by the name of its format.
-    #[error("a picture ({format}) and no video")]
-    Picture { format: &'static str },
-    /// The source could not be read: the file or the server is at fault, not the video; another try may help.
-    #[error("the source cannot be read: {0}")]
-    Unreadable(String),
-}
-
-impl ProbeError {
-    /// Whose fault it is.
-    pub const fn fault(&self) -> Fault {
-        match self {
-            Self::NotAVideo
-            | Self::TooLong { .. }
-            | Self::TooLarge { .. }
-            | Self::NoDecoder { .. }
-            | Self::Undecodable { .. }
-            | Self::Encrypted
-            | Self::Picture { .. } => Fault::Video,
-            Self::Unreadable(_) => Fault::Ours(Part::Storage),
-        }
-    }
-}
-
-/// What the container says.
+/// The properties of a video, from the header of its container.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Probe {
-    /// From the start of the video to the end of its longest track; 0 where the container does not tell, or tells more than
-    /// can be.
+    /// From the start of the video to the end of its longest stream, in seconds; 0 if unknown, or if the header is
+    /// wrong.
     pub duration_s: f64,
-    /// The same as the container says it, believed or not.
-    pub told_s: f64,
-    /// Mean frames a second; 0 where the container does not tell.
+    /// The duration in the header, even if it is wrong.
+    pub header_duration_s: f64,
+    /// Mean frames a second; 0 if unknown.
     pub fps: f64,
-    /// Frames a second that the pictures themselves tell; 0 where they do not.
+    /// Frames a second in the headers of the video stream; 0 if unknown.
     pub coded_fps: f64,
-    /// The time stamp at which the video begins, in seconds.
-    pub zero_s: f64,
-    /// The time of the first picture in seconds, where the time stamp of that does not tell.
-    pub first_s: Option<f64>,
-    /// As players show it: upright and with square pixels.
+    /// The time stamp at which the video starts, in seconds.
+    pub start_s: f64,
+    /// The time of the first frame in seconds, if the container has decoding time stamps only.
+    pub first_frame_s: Option<f64>,
+    /// The width as players show it: upright and with square pixels.
     pub width: u32,
+    /// The height as players show it.
     pub height: u32,
     /// FFmpeg's short name of the codec.
     pub codec: String,
-    /// As far as the container tells; 0 where it does not.
+    /// The number of frames, by the header or estimated from the duration; 0 if unknown.
     pub frames_total: u64,
     pub has_audio: bool,
-    /// How stored pictures become those that are shown.
-    pub shown: Shown,
+    /// How decoded frames are displayed.
+    pub display: Display,
 }
 
-/// Bytes at the beginning of a file that [`sniff`] wants to see, unless the file is shorter.
+/// The number of bytes at the beginning of a file that [`sniff`] needs, unless the file is shorter.
 pub const HEAD: usize = 600;
 
-/// Looks at the first bytes of a file, whether they can be those of a video that visage takes: MP4/MOV, Matroska/WebM, AVI,
-/// MPEG-TS and M2TS, MPEG-PS, FLV, GIF. Cheap; [`super::probe`] decides.
+/// Checks whether the first bytes of a file are those of a supported container: MP4/MOV, Matroska/WebM, AVI, MPEG-TS,
+/// M2TS, MPEG-PS, FLV or GIF. This is a quick check before [`super::probe`].
 ///
 /// # Errors
-/// [`ProbeError::Picture`] for a single picture, [`ProbeError::NoDecoder`] for an animated WebP that this FFmpeg does not
-/// read, else [`ProbeError::NotAVideo`].
+/// [`ProbeError::Picture`] for a still image, [`ProbeError::NoDecoder`] for an animated WebP if FFmpeg cannot read it,
+/// else [`ProbeError::NotAVideo`].
 pub fn sniff(head: &[u8]) -> Result<(), ProbeError> {
     let at = |from: usize, magic: &[u8]| head.get(from..from + magic.len()) == Some(magic);
     let picture = |format| Err(ProbeError::Picture { format });
@@ -103,14 +61,14 @@ pub fn sniff(head: &[u8]) -> Result<(), ProbeError> {
             _ => Ok(()),
         };
     }
-    // The boxes that open MOV files without ftyp.
+    // The first box of MOV files without ftyp.
     let isobmff = [b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"].iter().any(|kind| at(4, *kind));
     let matroska = at(0, &[0x1A, 0x45, 0xDF, 0xA3]);
     let riff = at(0, b"RIFF");
     let avi = riff && (at(8, b"AVI ") || at(8, b"AVIX"));
     let program_stream = at(0, &[0, 0, 1, 0xBA]);
     let gif = at(0, b"GIF87a") || at(0, b"GIF89a");
-    // Packets of 188 bytes, in M2TS with four of time before each (ISO/IEC 13818-1, 2.4.3.2).
+    // Packets of 188 bytes, preceded in M2TS by a time stamp of 4 bytes (ISO/IEC 13818-1, section 2.4.3.2).
     let has_syncs = |first: usize, step: usize| {
         let syncs = (first..head.len()).step_by(step);
         head.len() > first + step && syncs.clone().all(|sync| head[sync] == 0x47)
@@ -127,9 +85,9 @@ pub fn sniff(head: &[u8]) -> Result<(), ProbeError> {
         return Ok(());
     }
     if riff && at(8, b"WEBP") {
-        // The second bit of an extended header (RFC 9649, 2.7).
-        let moves = at(12, b"VP8X") && head.get(20).is_some_and(|flags| flags & 2 != 0);
-        return match moves {
+        // The animation flag of the extended header (RFC 9649, section 2.7).
+        let is_animated = at(12, b"VP8X") && head.get(20).is_some_and(|flags| flags & 2 != 0);
+        return match is_animated {
             false => picture("WebP"),
             true if container::reads_animated_webp() => Ok(()),
             true => Err(ProbeError::NoDecoder { codec: "animated WebP".to_owned() }),
@@ -151,19 +109,19 @@ pub fn sniff(head: &[u8]) -> Result<(), ProbeError> {
     }
 }
 
-/// What the open container says, checked, and which of its streams has the pictures.
+/// Reads and checks the properties of an open container. Returns the index of its video stream and the properties.
 pub(super) fn describe(input: &Input, limits: &Video) -> Result<(usize, Probe), ProbeError> {
-    let stream = streams::pictures(input).ok_or(ProbeError::NotAVideo)?;
+    let stream = streams::video(input).ok_or(ProbeError::NotAVideo)?;
     streams::check(&stream)?;
-    let (width, height) = container::size(&stream);
+    let (width, height) = streams::size(&stream);
     if width == 0 || height == 0 {
         return Err(ProbeError::NotAVideo);
     }
     container::check_pixels(width, height, limits)?;
 
-    let zero_s = streams::zero_s(input);
+    let start_s = streams::start_s(input);
     let duration_s = match streams::duration_s(input) {
-        told if told > 0.0 => told,
+        header_s if header_s > 0.0 => header_s,
         _ => seconds(stream.duration(), stream.time_base()).unwrap_or(0.0),
     };
 
@@ -179,23 +137,23 @@ pub(super) fn describe(input: &Input, limits: &Video) -> Result<(usize, Probe), 
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be small and positive")]
         _ => (duration_s * fps).round() as u64,
     };
-    let (shown, (width, height)) = shown(&stream, (width, height), limits);
+    let (display, (width, height)) = display(&stream, (width, height), limits);
     let codec = stream.parameters().id().name().to_owned();
     let has_audio = streams::sound(input).is_some();
-    let (told_s, first_s) = (duration_s, streams::first_s(input));
+    let (header_duration_s, first_frame_s) = (duration_s, streams::first_frame_s(input));
     let probe = Probe {
         duration_s,
-        told_s,
+        header_duration_s,
         fps,
         coded_fps,
-        zero_s,
-        first_s,
+        start_s,
+        first_frame_s,
         width,
         height,
         codec,
         frames_total,
         has_audio,
-        shown,
+        display,
     };
     Ok((stream.index(), probe))
 }
@@ -208,7 +166,7 @@ pub(super) const fn max_duration_s(limits: &Video) -> f64 {
     }
 }
 
-/// Refuses a video that lasts longer than the limit.
+/// Returns an error if a video is longer than the limit.
 pub(super) fn check_duration(duration_s: f64, limits: &Video) -> Result<(), ProbeError> {
     if duration_s > max_duration_s(limits) {
         return Err(ProbeError::TooLong { duration_s, limit_s: limits.max_duration_s });
@@ -216,24 +174,23 @@ pub(super) fn check_duration(duration_s: f64, limits: &Video) -> Result<(), Prob
     Ok(())
 }
 
-/// A duration of a container in seconds; `None` where it is not known.
+/// A duration of a stream in seconds; `None` if unknown.
 fn seconds(ticks: i64, base: Rational) -> Option<f64> {
     #[expect(clippy::cast_precision_loss, reason = "seconds need no 53 bits")]
     let seconds = ticks as f64 * f64::from(base);
     (ticks > 0 && seconds.is_finite()).then_some(seconds)
 }
 
-/// How a stream's pictures are shown, as far as the container says it, and the size of its first one then.
-fn shown(stream: &ffmpeg::Stream<'_>, stored: (u32, u32), limits: &Video) -> (Shown, (u32, u32)) {
+/// How a player displays the frames of a stream, by the header of the container, and the display size of its first
+/// frame.
+fn display(stream: &ffmpeg::Stream<'_>, stored: (u32, u32), limits: &Video) -> (Display, (u32, u32)) {
     let matrix = stream.side_data().find(|data| data.kind() == side_data::Type::DisplayMatrix);
     let orientation = matrix.and_then(|matrix| Orientation::of_matrix(matrix.data()));
-    // SAFETY: stream and parameters live as long as the container, which `stream` borrows.
-    let (container, own) =
-        unsafe { ((*stream.as_ptr()).sample_aspect_ratio, (*stream.parameters().as_ptr()).sample_aspect_ratio) };
-    let shown = Shown { orientation, aspect: PixelAspect::new(container.into()) };
-    let aspect = PixelAspect::new(container.into()).of(own.into());
-    let size = orientation.unwrap_or_default().size(square(stored, aspect, limits.max_pixels));
-    (shown, size)
+    let (container, coded) = (ffi::container_aspect_ratio(stream), ffi::coded_aspect_ratio(&stream.parameters()));
+    let display = Display { orientation, aspect: PixelAspect::new(container) };
+    let aspect = PixelAspect::new(container).of(coded);
+    let size = orientation.unwrap_or_default().size(square_pixel_size(stored, aspect, limits.max_pixels));
+    (display, size)
 }
 
 #[cfg(test)]
@@ -245,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn the_containers_are_known_by_their_first_bytes() {
+    fn supported_containers_are_recognized() {
         for head in [
             b"\0\0\0\x20ftypisom".as_slice(),
             b"\0\0\0\x14ftypqt  ",
@@ -263,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn single_pictures_are_known_by_name() {
+    fn still_images_are_recognized() {
         for (head, name) in [
             (b"\xFF\xD8\xFF\xE0".as_slice(), "JPEG"),
             (b"\x89PNG\r\n\x1a\n", "PNG"),
@@ -276,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_names_other_files_comes_near_the_decoder() {
+    fn playlists_and_other_files_are_rejected() {
         for head in [
             b"".as_slice(),
             b"ftyp",

@@ -1,222 +1,228 @@
-//! Reads the packets of a video's pictures and hands them out in stretches.
+//! Reads the packets of a video stream and sends them to the decoders, one group of pictures (GOP) after another.
 
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use ffmpeg_next::codec::Parameters;
-use ffmpeg_next::codec::packet::Ref;
-use ffmpeg_next::{Packet, Rational, ffi};
+use ffmpeg_next::{Packet, Rational};
 
-use super::ProbeError;
-use super::clock::{Joiner, StreamClock};
-use super::decode::{Decoded, Job, Numbering};
-use super::frames::FramesError;
-use super::look::{Coding, Look, Start};
+use super::clock::StreamClock;
+use super::decode::{DecodeJob, Decoded, Numbering};
+use super::discontinuity::DiscontinuityCorrector;
+use super::ffi::is_discarded;
+use super::gop::{GopPart, ParsedPacket, PlannedPacket};
 use super::opened::Packets;
-use super::plan::{Part, Planned, Planner, Selection, Unit};
+use super::packet_info::{PacketParser, RandomAccess};
+use super::plan::Planner;
 use super::probe::check_duration;
-use super::references::References;
+use super::references::ReferenceTracker;
+use super::selection::Selection;
+use super::{FramesError, ProbeError};
 use crate::analysis::Sampling;
 use crate::config::Video;
 
-/// Packets that are handed on together where each is decoded.
-const TOGETHER: usize = 8;
+/// Number of packets that are sent to a decoder together if all packets are decoded.
+const PACKETS_PER_PART: usize = 8;
 
-/// What the reader tells whoever waits for pictures, in the order in which they are shown.
-pub(super) enum Item {
-    /// The pictures of a stretch.
-    Stretch(Receiver<Decoded>),
-    End(Read),
+/// A message of the reader to [`super::Frames`]. GOPs are in presentation order.
+pub(super) enum ReaderEvent {
+    /// The receiver of the decoded frames of the next GOP.
+    Gop(Receiver<Decoded>),
+    End(ReadSummary),
     Failed(FramesError),
 }
 
-/// What the packets of a whole file told.
+/// Totals of all packets of a file.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Read {
-    /// Packets of the pictures.
+pub(super) struct ReadSummary {
+    /// Packets of the video stream.
     pub packets: u64,
-    /// Pictures, and the clock behind the last, where the packets tell which picture is which.
+    /// The number of frames, and the clock after the last one, if the packets could be parsed.
     pub numbered: Option<(u64, StreamClock)>,
-    /// The end of all tracks in seconds, where they were seen.
-    pub tracks_end_s: Option<f64>,
-    /// Where time stamps began anew, in seconds.
-    pub joints: Vec<f64>,
+    /// The end of the longest stream in seconds, if the packets of all streams were read.
+    pub streams_end_s: Option<f64>,
+    /// The times of discontinuities in the time stamps, in seconds.
+    pub discontinuities: Vec<f64>,
 }
 
-/// The picture track of an open video.
+/// Reads the video stream of an open file.
 pub(super) struct Reader {
     packets: Packets,
-    base: Rational,
+    time_base: Rational,
     parameters: Parameters,
-    coding: Option<Coding>,
-    references: Option<References>,
-    /// Packets read.
-    count: u64,
+    /// `None` if the packets of this codec cannot be parsed.
+    parser: Option<PacketParser>,
+    references: Option<ReferenceTracker>,
+    packets_read: u64,
 }
 
 impl Reader {
     pub fn new(packets: Packets) -> Result<Self, ProbeError> {
         let stream = packets.stream()?;
-        let (base, parameters, coding) =
-            (stream.time_base(), stream.parameters(), Coding::of(&stream, &packets.container()));
-        let references = coding.and_then(|coding| coding.references(&parameters));
-        Ok(Self { packets, base, parameters, coding, references, count: 0 })
+        let (time_base, parameters) = (stream.time_base(), stream.parameters());
+        let parser = PacketParser::new(&stream, &packets.container());
+        let references = parser.and_then(|parser| parser.references(&parameters));
+        Ok(Self { packets, time_base, parameters, parser, references, packets_read: 0 })
     }
 
-    /// What a decoder has to know of the stream.
+    /// The codec parameters of the stream.
     pub fn parameters(&self) -> Parameters {
         self.parameters.clone()
     }
 
-    /// Whether packets tell which picture is which.
-    pub const fn tells_what_is_shown(&self) -> bool {
-        self.coding.is_some()
+    /// Whether packets can be parsed, so that frames are numbered before they are decoded.
+    pub const fn parses_packets(&self) -> bool {
+        self.parser.is_some()
     }
 
-    /// The unit of the stream's time stamps, in seconds.
-    pub const fn base(&self) -> Rational {
-        self.base
+    pub const fn time_base(&self) -> Rational {
+        self.time_base
     }
 
-    /// Reads to the end: hands stretches to the decoders that take from `jobs`, and tells `to` of each, in order. A
-    /// stretch has room for so many pictures.
+    /// Reads to the end of the file. Sends each GOP to a decoder through `jobs`, and the receiver of its frames through
+    /// `events`. Up to `frame_capacity` decoded frames of a GOP are buffered.
     pub fn run(
         mut self,
-        which: (Selection, Sampling),
-        clock: StreamClock,
-        limits: &Video,
-        room: usize,
-        jobs: &SyncSender<Job>,
-        to: &SyncSender<Item>,
-    ) {
-        let mut out = Out { jobs, to, room, open: None };
-        let end = match self.coding {
-            Some(coding) => self.planned(coding, which, clock, limits, &mut out),
-            None => self.counted(which.0, clock, &mut out),
-        };
-        // Its stretch ends, so that those who decode it come to their end.
-        out.open = None;
-        let _ = match end {
-            Ok(item) => to.send(item),
-            Err(Stopped::Failed(error)) => to.send(Item::Failed(error)),
-            Err(Stopped::Left) => Ok(()),
-        };
-    }
-
-    /// Where packets tell which picture is which.
-    fn planned(
-        &mut self,
-        coding: Coding,
         (selection, sampling): (Selection, Sampling),
         clock: StreamClock,
         limits: &Video,
-        out: &mut Out<'_>,
-    ) -> Result<Item, Stopped> {
-        let mut planner = Planner::new(selection, sampling, f64::from(self.base), clock);
-        let mut stamp = None;
-        for place in 0.. {
+        frame_capacity: usize,
+        jobs: &SyncSender<DecodeJob>,
+        events: &SyncSender<ReaderEvent>,
+    ) {
+        let mut sender = GopSender { jobs, events, frame_capacity, open_gop: None };
+        let end = match self.parser {
+            Some(parser) => self.read_planned(parser, (selection, sampling), clock, limits, &mut sender),
+            None => self.read_unparsed(selection, clock, &mut sender),
+        };
+        // Closes the channel of the last GOP, so that its decoder finishes.
+        sender.open_gop = None;
+        let _ = match end {
+            Ok(event) => events.send(event),
+            Err(Stopped::Failed(error)) => events.send(ReaderEvent::Failed(error)),
+            Err(Stopped::ReceiverGone) => Ok(()),
+        };
+    }
+
+    /// Parses the packets and sends only those that are needed for the samples.
+    fn read_planned(
+        &mut self,
+        parser: PacketParser,
+        (selection, sampling): (Selection, Sampling),
+        clock: StreamClock,
+        limits: &Video,
+        sender: &mut GopSender<'_>,
+    ) -> Result<ReaderEvent, Stopped> {
+        let mut planner = Planner::new(selection, sampling, f64::from(self.time_base), clock);
+        let mut previous_pts = None;
+        for decode_index in 0.. {
             let Some(packet) = self.next()? else { break };
-            let mut unit = unit(packet, coding, &mut stamp);
-            let data = unit.packet.data().unwrap_or_default();
-            unit.needs = self.references.as_mut().and_then(|references| references.of(place, data));
-            if let Some(part) = planner.push(unit) {
-                out.give(part, Numbering::Planned)?;
+            let mut parsed = parse(packet, parser, &mut previous_pts);
+            let data = parsed.packet.data().unwrap_or_default();
+            parsed.dependencies =
+                self.references.as_mut().and_then(|references| references.dependencies(decode_index, data));
+            if let Some(part) = planner.push(parsed) {
+                sender.send(part, Numbering::Planned)?;
             }
             check_duration(planner.clock().time(), limits)?;
         }
         if let Some(part) = planner.finish() {
-            out.give(part, Numbering::Planned)?;
+            sender.send(part, Numbering::Planned)?;
         }
         check_duration(planner.clock().time(), limits)?;
-        Ok(Item::End(Read { numbered: Some((planner.numbered(), planner.clock().clone())), ..self.read() }))
+        let numbered = Some((planner.frames_numbered(), planner.clock().clone()));
+        Ok(ReaderEvent::End(ReadSummary { numbered, ..self.summary() }))
     }
 
-    /// Reads to the end and counts the pictures that are shown.
-    pub fn count_pictures(mut self, stop: &dyn Fn() -> bool) -> Result<u64, FramesError> {
-        let (mut stamp, mut shown, mut is_first) = (None, 0, true);
-        while let Some(packet) = self.packets.next()? {
-            if stop() {
-                return Err(FramesError::Cancelled);
-            }
-            let (is_shown, needs_before) = match self.coding {
-                Some(coding) => {
-                    let Unit { look, .. } = unit(packet, coding, &mut stamp);
-                    is_first &= look.start == Start::No || self.count == 0;
-                    (look.is_shown, look.needs_before)
-                }
-                None => (!is_hidden(&packet), false),
-            };
-            self.count += 1;
-            // Nothing comes before the very start, and the decoder leaves such pictures out.
-            shown += u64::from(is_shown && !(is_first && needs_before));
-        }
-        Ok(shown)
-    }
-
-    /// What is known at the end, whatever the codec.
-    fn read(&self) -> Read {
-        let joiner = self.packets.joiner();
-        Read {
-            packets: self.count,
-            numbered: None,
-            tracks_end_s: joiner.map(Joiner::end_s),
-            joints: joiner.map(|joiner| joiner.joints().to_vec()).unwrap_or_default(),
-        }
-    }
-
-    /// Where they do not: all is decoded, and what comes out is counted.
-    fn counted(&mut self, selection: Selection, clock: StreamClock, out: &mut Out<'_>) -> Result<Item, Stopped> {
+    /// Sends all packets. The decoder counts the frames that it outputs.
+    fn read_unparsed(
+        &mut self,
+        selection: Selection,
+        clock: StreamClock,
+        sender: &mut GopSender<'_>,
+    ) -> Result<ReaderEvent, Stopped> {
         let mut numbering = Some(Numbering::Counted { selection, clock });
         let mut packets = Vec::new();
         loop {
             let packet = self.next()?;
             let is_end = packet.is_none();
-            packets.extend(packet.map(Planned::plain));
-            if is_end || packets.len() == TOGETHER {
-                let part = Part { packets: std::mem::take(&mut packets), is_end };
-                out.give(part, numbering.take().unwrap_or(Numbering::Planned))?;
+            packets.extend(packet.map(PlannedPacket::unparsed));
+            if is_end || packets.len() == PACKETS_PER_PART {
+                let part = GopPart { packets: std::mem::take(&mut packets), ends_gop: is_end };
+                sender.send(part, numbering.take().unwrap_or(Numbering::Planned))?;
             }
             if is_end {
-                return Ok(Item::End(self.read()));
+                return Ok(ReaderEvent::End(self.summary()));
             }
         }
     }
 
-    /// The next packet of the pictures; `None` at the end.
+    /// Reads to the end of the file and counts the frames that are shown.
+    pub fn count_frames(mut self, stop: &dyn Fn() -> bool) -> Result<u64, FramesError> {
+        let (mut previous_pts, mut shown, mut is_first_gop) = (None, 0, true);
+        while let Some(packet) = self.packets.next()? {
+            if stop() {
+                return Err(FramesError::Cancelled);
+            }
+            let (is_shown, is_skipped_leading) = match self.parser {
+                Some(parser) => {
+                    let ParsedPacket { info, .. } = parse(packet, parser, &mut previous_pts);
+                    is_first_gop &= info.random_access == RandomAccess::No || self.packets_read == 0;
+                    (info.is_shown, info.is_skipped_leading)
+                }
+                None => (!is_discarded(&packet), false),
+            };
+            self.packets_read += 1;
+            // At the start of the stream, the references of these frames are missing, and the decoder does not output
+            // them.
+            shown += u64::from(is_shown && !(is_first_gop && is_skipped_leading));
+        }
+        Ok(shown)
+    }
+
+    /// The totals that are known for every codec.
+    fn summary(&self) -> ReadSummary {
+        let corrector = self.packets.corrector();
+        ReadSummary {
+            packets: self.packets_read,
+            numbered: None,
+            streams_end_s: corrector.map(DiscontinuityCorrector::end_s),
+            discontinuities: corrector.map(|corrector| corrector.discontinuities().to_vec()).unwrap_or_default(),
+        }
+    }
+
+    /// Returns the next packet of the video stream, or `None` at the end.
     fn next(&mut self) -> Result<Option<Packet>, Stopped> {
-        let is_given_up = |packets: &Packets| packets.given_up().load(Ordering::Relaxed);
-        if is_given_up(&self.packets) {
-            return Err(Stopped::Left);
+        let is_cancelled = |packets: &Packets| packets.cancelled().load(Ordering::Relaxed);
+        if is_cancelled(&self.packets) {
+            return Err(Stopped::ReceiverGone);
         }
         let next = self.packets.next();
-        let next = next.map_err(|error| if is_given_up(&self.packets) { Stopped::Left } else { error.into() })?;
-        self.count += u64::from(next.is_some());
+        let next =
+            next.map_err(|error| if is_cancelled(&self.packets) { Stopped::ReceiverGone } else { error.into() })?;
+        self.packets_read += u64::from(next.is_some());
         Ok(next)
     }
 }
 
-/// What the planner wants to know of a packet. `before` is the time stamp of the one before.
-fn unit(packet: Packet, coding: Coding, before: &mut Option<i64>) -> Unit<Packet> {
-    let told = if coding.is_in_order() { packet.pts().or(packet.dts()) } else { packet.pts() };
-    let follows = |told: &i64| !coding.is_in_order() || before.is_none_or(|before| *told > before);
-    // One that has none, or none that can be, is taken to follow on the one before.
-    let stamp = told.filter(follows).unwrap_or_else(|| before.map_or(0, |before| before.saturating_add(1)));
-    *before = Some(stamp);
-    let mut look: Look = coding.look(packet.data().unwrap_or_default(), packet.is_key());
-    look.is_shown &= !is_hidden(&packet);
-    Unit { bytes: packet.size(), stamp, told, look, packet, is_lead: false, needs: None }
+/// Parses a packet for the planner. `previous_pts` is the position of the packet before, and is updated.
+fn parse(packet: Packet, parser: PacketParser, previous_pts: &mut Option<i64>) -> ParsedPacket<Packet> {
+    let in_order = parser.is_in_presentation_order();
+    let pts = if in_order { packet.pts().or(packet.dts()) } else { packet.pts() };
+    let is_valid = |pts: &i64| !in_order || previous_pts.is_none_or(|previous| *pts > previous);
+    // A packet without a valid time stamp follows the packet before.
+    let sort_pts =
+        pts.filter(is_valid).unwrap_or_else(|| previous_pts.map_or(0, |previous| previous.saturating_add(1)));
+    *previous_pts = Some(sort_pts);
+    let mut info = parser.parse(packet.data().unwrap_or_default(), packet.is_key());
+    info.is_shown &= !is_discarded(&packet);
+    ParsedPacket { size: packet.size(), sort_pts, pts, info, packet, is_before_first_key: false, dependencies: None }
 }
 
-/// Whether an edit list keeps the packet from being shown.
-fn is_hidden(packet: &Packet) -> bool {
-    // SAFETY: the packet is borrowed for as long as the pointer is used. The binding has no name for this flag.
-    unsafe { (*packet.as_ptr()).flags & ffi::AV_PKT_FLAG_DISCARD != 0 }
-}
-
-/// Why reading stopped before the end.
+/// Why reading stopped before the end of the file.
 enum Stopped {
-    /// Nobody wants more.
-    Left,
+    /// The receiver of the frames was dropped.
+    ReceiverGone,
     Failed(FramesError),
 }
 
@@ -226,30 +232,30 @@ impl From<ProbeError> for Stopped {
     }
 }
 
-/// Where stretches go.
-struct Out<'a> {
-    jobs: &'a SyncSender<Job>,
-    to: &'a SyncSender<Item>,
-    room: usize,
-    /// The stretch that goes on.
-    open: Option<SyncSender<Vec<Planned<Packet>>>>,
+/// Sends the parts of GOPs to decoders.
+struct GopSender<'a> {
+    jobs: &'a SyncSender<DecodeJob>,
+    events: &'a SyncSender<ReaderEvent>,
+    frame_capacity: usize,
+    /// The channel to the decoder of the current GOP, if it is sent in parts.
+    open_gop: Option<SyncSender<Vec<PlannedPacket<Packet>>>>,
 }
 
-impl Out<'_> {
-    fn give(&mut self, part: Part<Packet>, numbering: Numbering) -> Result<(), Stopped> {
-        let open = match self.open.take() {
-            Some(open) => open,
+impl GopSender<'_> {
+    fn send(&mut self, part: GopPart<Packet>, numbering: Numbering) -> Result<(), Stopped> {
+        let open_gop = match self.open_gop.take() {
+            Some(open_gop) => open_gop,
             None => {
-                let (open, parts) = sync_channel(1);
-                let (pictures, decoded) = sync_channel(self.room);
-                self.to.send(Item::Stretch(decoded)).map_err(|_| Stopped::Left)?;
-                let job = Job { parts, to: pictures, numbering, is_long: !part.is_end };
-                self.jobs.send(job).map_err(|_| Stopped::Left)?;
-                open
+                let (open_gop, gop) = sync_channel(1);
+                let (output, decoded) = sync_channel(self.frame_capacity);
+                self.events.send(ReaderEvent::Gop(decoded)).map_err(|_| Stopped::ReceiverGone)?;
+                let job = DecodeJob { gop, output, numbering, is_long: !part.ends_gop };
+                self.jobs.send(job).map_err(|_| Stopped::ReceiverGone)?;
+                open_gop
             }
         };
-        open.send(part.packets).map_err(|_| Stopped::Left)?;
-        self.open = (!part.is_end).then_some(open);
+        open_gop.send(part.packets).map_err(|_| Stopped::ReceiverGone)?;
+        self.open_gop = (!part.ends_gop).then_some(open_gop);
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! Real clips to findings.
+//! Analysis of real clips.
 
 mod facts;
 mod geometry;

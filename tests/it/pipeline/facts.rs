@@ -1,4 +1,4 @@
-//! Facts of each test clip, seen by people who looked at it. Other tests check emotions, eye contact and the sound's quality.
+//! Facts of each test clip, as people see them. Other tests check emotions, eye contact and the sound quality.
 
 use visage::analysis::{Emotion, Options, TimelineRow};
 
@@ -6,7 +6,7 @@ use super::{EVERY_20TH, analyze, mean, pipeline, share};
 use crate::support::clips::{Clips, shared};
 
 #[test]
-fn each_clip_is_told_by_its_size_rate_length_codec_and_sound() {
+fn size_frame_rate_duration_codec_and_sound_of_each_clip_are_reported() {
     let (pipeline, _models) = pipeline();
     for (name, size, fps, duration_s, codec, people) in [
         ("sad_then_happy.mp4", (640, 360), 23.98, 19.7, "h264", 1),
@@ -28,20 +28,20 @@ fn each_clip_is_told_by_its_size_rate_length_codec_and_sound() {
 }
 
 #[test]
-fn a_woman_right_of_the_middle_is_seen_behind_her_hand_too() {
+fn face_partly_covered_by_a_hand_is_found() {
     let (pipeline, _models) = pipeline();
     let clip = shared("sad_then_happy.mp4");
     let found = analyze(&pipeline, &clip, Options { sample_every: 10, ..EVERY_20TH }).unwrap();
     let rows = &found.timeline.rows;
     let right = rows.iter().filter(|row| row.bbox.centre().x > 320.0).count();
     assert!(right * 2 > rows.len(), "{right} of {}", rows.len());
-    // From 3 to 10 s a hand covers part of her face: no second without her, and she is nobody else.
+    // From 3 to 10 s a hand covers part of her face. She is found in each second, as the same person.
     for second in 3..10 {
         let during = |row: &&TimelineRow| (f64::from(second)..f64::from(second + 1)).contains(&row.time_s);
         assert!(rows.iter().filter(during).any(|row| row.face == 1), "second {second}: {rows:#?}");
     }
     assert!(found.analysis.sees_eyes());
-    // Laughing with her head bowed, at the end.
+    // At the end she laughs with her head bowed.
     let end: Vec<_> = rows.iter().filter(|row| (18.0..19.0).contains(&row.time_s)).collect();
     let shut = end.iter().filter(|row| row.eyes_shut == Some(true)).count();
     assert!(!end.is_empty() && shut * 2 >= end.len(), "{end:#?}");
@@ -49,7 +49,7 @@ fn a_woman_right_of_the_middle_is_seen_behind_her_hand_too() {
 }
 
 #[test]
-fn a_man_smiles_broadly_from_half_a_second_on() {
+fn smile_is_found_from_half_a_second_on() {
     let (pipeline, _models) = pipeline();
     let clip = shared("single_face.mp4");
     let found = analyze(&pipeline, &clip, Options { sample_every: 3, ..EVERY_20TH }).unwrap();
@@ -61,23 +61,23 @@ fn a_man_smiles_broadly_from_half_a_second_on() {
 }
 
 #[test]
-fn after_the_man_comes_the_sky_in_which_there_is_nobody() {
+fn no_face_is_found_in_the_sky_after_the_cut() {
     let (pipeline, _models) = pipeline();
     let clip = shared("face_then_none.mov");
     let found = analyze(&pipeline, &clip, Options { sample_every: 2, ..EVERY_20TH }).unwrap();
     let times: Vec<f64> = found.timeline.rows.iter().map(|row| row.time_s).collect();
-    // The cut comes after the 72nd picture.
+    // The cut is after frame 72.
     assert!(times.iter().all(|time| *time < 2.4), "{times:?}");
     assert!(times.len() >= 34 && found.timeline.rows.iter().all(|row| row.face == 1), "{times:?}");
 }
 
 #[test]
-fn noise_in_the_sound_changes_nothing_in_the_pictures() {
+fn noise_in_the_sound_does_not_change_the_figures_of_the_video() {
     let (pipeline, _models) = pipeline();
     let clean = shared("speech_and_face.mp4");
     let noisy = shared("noisy_speech_and_face.mp4");
     let [clean, noisy] = [clean, noisy].map(|clip| analyze(&pipeline, &clip, EVERY_20TH).unwrap());
-    // One coding of the pictures or two of the same: figures that differ by less than people would see.
+    // The video streams are encodings of the same frames, so the figures differ only slightly.
     let (clean, noisy) = (clean.analysis.summary, noisy.analysis.summary);
     assert_eq!(clean.dominant_emotion, noisy.dominant_emotion);
     let (a, b) = (clean.emotions.as_ref().unwrap(), noisy.emotions.as_ref().unwrap());
@@ -87,12 +87,12 @@ fn noise_in_the_sound_changes_nothing_in_the_pictures() {
 }
 
 #[test]
-fn each_blink_of_a_man_who_blinks_is_counted_where_samples_are_close_enough() {
+fn blinks_are_counted_if_samples_are_close_enough() {
     let (pipeline, _models) = pipeline();
     let clip = shared("single_face.mp4");
     let clips = Clips::new();
     std::fs::copy(clip, clips.path("man.mp4")).unwrap();
-    // He blinks once, from 0.87 to 0.97 s: six times over in six rounds of 2.4 s.
+    // He blinks once, from 0.87 to 0.97 s. The clip repeats that six times, in loops of 2.4 s.
     let clip = clips
         .make("blinks.mp4", "-stream_loop 5 -i $man.mp4 -an -c:v libx264 -preset ultrafast -crf 16 -pix_fmt yuv420p");
     for (every, counted) in [(3, true), (4, false)] {

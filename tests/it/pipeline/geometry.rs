@@ -1,4 +1,4 @@
-//! How pictures are shown: orientation, shape of pixels, sizes that change, and faces that do not stand upright.
+//! Display of frames: orientation, pixel aspect ratio, changing sizes, and faces that are not upright.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use crate::support::clips::{Clips, shared};
 
 const EVERY_10TH: Options = Options { sample_every: 10, speech: false, ..EVERY_20TH };
 
-/// The eight matrices that turn and mirror, as a b c d.
+/// The eight display matrices that turn and mirror, as a b c d.
 const MATRICES: [[i32; 4]; 8] = [
     [1, 0, 0, 1],
     [0, 1, -1, 0],
@@ -26,7 +26,7 @@ const MATRICES: [[i32; 4]; 8] = [
     [0, 1, 1, 0],
 ];
 
-/// An MP4 file with another display matrix in its first track.
+/// Replaces the display matrix of the first track of an MP4 file.
 fn with_matrix(path: &Path, [a, b, c, d]: [i32; 4]) -> Vec<u8> {
     let mut bytes = std::fs::read(path).unwrap();
     let header = bytes.windows(4).position(|four| four == b"tkhd").unwrap();
@@ -37,7 +37,7 @@ fn with_matrix(path: &Path, [a, b, c, d]: [i32; 4]) -> Vec<u8> {
     bytes
 }
 
-/// Bytes of EBML with `extra` at the end of the elements of that path.
+/// Appends `extra` to the EBML elements with this path.
 fn insert(mut bytes: &[u8], path: &[u32], extra: &[u8]) -> Vec<u8> {
     let mut all = Vec::new();
     while !bytes.is_empty() {
@@ -62,7 +62,8 @@ fn insert(mut bytes: &[u8], path: &[u32], extra: &[u8]) -> Vec<u8> {
     all
 }
 
-/// A Matroska file whose picture is shown turned counter-clockwise, and mirrored where `yaw` is 180.
+/// Adds a projection to a Matroska file. It turns the video counter-clockwise by `roll`, and mirrors it if `yaw` is
+/// 180.
 fn with_projection(path: &Path, roll: f32, yaw: f32) -> Vec<u8> {
     let mut projection = vec![0x76, 0x71, 0x81, 0];
     for (id, angle) in [(0x73, yaw), (0x74, 0.0), (0x75, roll)] {
@@ -74,7 +75,7 @@ fn with_projection(path: &Path, roll: f32, yaw: f32) -> Vec<u8> {
     insert(&std::fs::read(path).unwrap(), &[0x1853_8067, 0x1654_AE6B, 0xAE, 0xE0], &whole)
 }
 
-/// All pictures of a video.
+/// Decodes all frames of a video.
 fn pictures(path: &Path) -> Vec<Mat> {
     let video = Opened::open(&Source::File(path.to_owned()), &limits()).unwrap();
     let mut frames = Frames::start(video, Every::exact(1)).unwrap();
@@ -91,9 +92,9 @@ fn near(given: [u8; 3], wanted: [u8; 3]) -> bool {
 }
 
 #[test]
-fn mp4_and_matroska_stand_in_all_eight_orientations_as_players_show_them() {
+fn mp4_and_matroska_are_upright_in_all_eight_orientations() {
     let clips = Clips::new();
-    // Red and green above blue and white.
+    // Four quarters: red and green above blue and white.
     let quarters = "-f lavfi -i color=red:s=80x60:r=25:d=0.2 -f lavfi -i color=lime:s=80x60:r=25:d=0.2 \
                     -f lavfi -i color=blue:s=80x60:r=25:d=0.2 -f lavfi -i color=white:s=80x60:r=25:d=0.2 \
                     -filter_complex [0][1]hstack[a];[2][3]hstack[b];[a][b]vstack -c:v libx264 -pix_fmt yuv420p";
@@ -123,7 +124,7 @@ fn mp4_and_matroska_stand_in_all_eight_orientations_as_players_show_them() {
 }
 
 #[test]
-fn every_shape_of_pixels_and_every_orientation_is_read_as_the_plain_video() {
+fn pixel_aspect_ratio_and_orientation_do_not_change_the_figures() {
     let (pipeline, _models) = pipeline();
     let clips = Clips::new();
     std::fs::copy(shared("single_face.mp4"), clips.path("man.mp4")).unwrap();
@@ -162,7 +163,7 @@ fn every_shape_of_pixels_and_every_orientation_is_read_as_the_plain_video() {
         assert_eq!((analysis.faces.len(), analysis.video.turned), (1, 0), "{name}");
         assert_eq!(analysis.summary.dominant_emotion, Some(Emotion::Happy), "{name}");
         assert!(analysis.summary.eye_contact.unwrap() > 90.0, "{name}: {:?}", analysis.summary);
-        // The man's face is in the middle of the picture, a little higher than wide.
+        // The face is in the middle of the frame, and a little higher than wide.
         for row in &timeline.rows {
             let (centre, shape) = (row.bbox.centre(), row.bbox.height / row.bbox.width);
             let across = centre.x / shown.0 as f32;
@@ -172,7 +173,7 @@ fn every_shape_of_pixels_and_every_orientation_is_read_as_the_plain_video() {
 }
 
 #[test]
-fn boxes_stay_in_the_first_picture_whatever_the_size_of_later_ones() {
+fn boxes_are_in_pixels_of_the_first_frame_if_the_size_changes() {
     let (pipeline, _models) = pipeline();
     let clips = Clips::new();
     std::fs::copy(shared("single_face.mp4"), clips.path("man.mp4")).unwrap();
@@ -211,7 +212,7 @@ fn boxes_stay_in_the_first_picture_whatever_the_size_of_later_ones() {
 }
 
 #[test]
-fn a_pixel_shape_that_changes_in_mid_stream_is_followed() {
+fn change_of_the_pixel_aspect_ratio_in_the_stream_is_applied() {
     let clips = Clips::new();
     let mjpeg = "-c:v mjpeg -q:v 3";
     clips.make("first.avi", &format!("-f lavfi -i testsrc2=s=640x360:r=25:d=0.4 -vf setsar=1 {mjpeg}"));
@@ -222,7 +223,7 @@ fn a_pixel_shape_that_changes_in_mid_stream_is_followed() {
 }
 
 #[test]
-fn a_video_filmed_sideways_or_upside_down_is_turned_with_a_word() {
+fn video_filmed_sideways_or_upside_down_is_turned_with_a_warning() {
     let (pipeline, _models) = pipeline();
     let clips = Clips::new();
     std::fs::copy(shared("single_face.mp4"), clips.path("man.mp4")).unwrap();
@@ -245,7 +246,7 @@ fn a_video_filmed_sideways_or_upside_down_is_turned_with_a_word() {
             assert!(analysis.warnings.iter().any(|warning| warning.contains(&word)), "{:?}", analysis.warnings);
             assert_eq!(timeline.rows.len(), 72_usize.div_ceil(every as usize), "{name}: nothing is read twice");
             for row in &timeline.rows {
-                // Players show it lying on its side.
+                // Boxes are in the frame as players show it, which is turned.
                 let is_high = row.bbox.height > row.bbox.width;
                 assert_eq!(is_high, turned == 180, "{name}: {row:?}");
                 let (right, bottom) = (row.bbox.x + row.bbox.width, row.bbox.y + row.bbox.height);
@@ -263,7 +264,7 @@ fn a_video_filmed_sideways_or_upside_down_is_turned_with_a_word() {
 }
 
 #[test]
-fn a_small_face_in_a_large_picture_is_found_at_the_second_look() {
+fn small_face_in_a_large_frame_is_found_by_the_second_detection() {
     let models = crate::support::clips::models();
     let clips = Clips::new();
     std::fs::copy(shared("single_face.mp4"), clips.path("man.mp4")).unwrap();

@@ -1,4 +1,4 @@
-//! Containers, codecs and damage: what the decoder makes of real files.
+//! Decoding of real files: containers, codecs and damage.
 
 use std::path::{Path, PathBuf};
 
@@ -22,7 +22,7 @@ fn probed(path: &Path) -> Probe {
     probe(&file(path), &limits()).unwrap()
 }
 
-/// Every `every`-th frame: times and pictures.
+/// Returns the times and pictures of every n-th frame.
 fn read(path: &Path, every: u32) -> (Vec<f64>, Vec<Mat>, End) {
     let video = Opened::open(&file(path), &limits()).unwrap();
     let probe = video.probe().clone();
@@ -45,7 +45,7 @@ fn assert_same_times(given: &[f64], expected: &[f64]) {
     }
 }
 
-/// The colour in the middle of a quarter of the picture, blue, green, red.
+/// The colour (blue, green, red) in the middle of a quarter of the picture.
 pub fn colour(picture: &Mat, right: bool, bottom: bool) -> [u8; 3] {
     let place = |half: bool, length: i32| if half { length * 3 / 4 } else { length / 4 };
     let at = picture.at_2d::<opencv::core::Vec3b>(place(bottom, picture.rows()), place(right, picture.cols()));
@@ -53,7 +53,7 @@ pub fn colour(picture: &Mat, right: bool, bottom: bool) -> [u8; 3] {
 }
 
 #[test]
-fn every_container_and_codec_is_read_to_its_last_frame() {
+fn all_frames_of_every_container_and_codec_are_decoded() {
     let clips = Clips::new();
     for (name, codec, short) in [
         ("a.mp4", "-c:v libx264 -pix_fmt yuv420p", "h264"),
@@ -84,7 +84,7 @@ fn every_container_and_codec_is_read_to_its_last_frame() {
         let probe = probed(&path);
         assert_eq!((probe.codec.as_str(), probe.width, probe.height), (short, 160, 120), "{name}");
         assert!(!probe.has_audio, "{name}");
-        // MPEG-PS and GIF have no header that tells.
+        // MPEG-PS and GIF do not state these in a header.
         if !name.ends_with(".mpg") && !name.ends_with(".gif") {
             assert!((probe.fps - 25.0).abs() < 0.01, "{name}: {probe:?}");
             assert!((probe.duration_s - 1.2).abs() < 0.05, "{name}: {probe:?}");
@@ -99,9 +99,9 @@ fn every_container_and_codec_is_read_to_its_last_frame() {
 }
 
 #[test]
-fn times_of_a_variable_frame_rate_are_the_streams_own() {
+fn times_of_a_variable_frame_rate_are_those_of_the_stream() {
     let clips = Clips::new();
-    // Ten frames a second, then none for a while, then fifty: as screen recordings and phones do.
+    // 10 frames a second, then a pause, then 50 frames a second, as in screen recordings and videos of phones.
     let select = "-vf select='lt(t,1)*not(mod(n,5))+gt(t,2.5)' -vsync vfr -pix_fmt yuv420p";
     for (name, codec) in [("v.mp4", "libx264"), ("v.mkv", "libx264"), ("v.webm", "libvpx")] {
         let path =
@@ -117,7 +117,7 @@ fn times_of_a_variable_frame_rate_are_the_streams_own() {
 }
 
 #[test]
-fn times_count_from_the_start_of_a_stream_that_begins_late_or_reorders_pictures() {
+fn times_start_at_0_for_late_and_reordered_streams() {
     let clips = Clips::new();
     clips.moving("plain.mp4", 2.0, "-c:v libx264 -bf 3 -g 25 -pix_fmt yuv420p");
     for (name, arguments) in [
@@ -134,16 +134,16 @@ fn times_count_from_the_start_of_a_stream_that_begins_late_or_reorders_pictures(
 }
 
 #[test]
-fn pictures_of_a_turned_phone_stand_upright() {
+fn rotated_videos_are_upright() {
     let clips = Clips::new();
-    // Red, green, blue and white in the four quarters; losslessly small, and turned only by metadata.
+    // Four quarters: red, green, blue and white. Only metadata rotates the video.
     let quarters = "-f lavfi -i color=red:s=80x60:r=25:d=0.4 -f lavfi -i color=lime:s=80x60:r=25:d=0.4 \
                     -f lavfi -i color=blue:s=80x60:r=25:d=0.4 -f lavfi -i color=white:s=80x60:r=25:d=0.4 \
                     -filter_complex [0][1]hstack[a];[2][3]hstack[b];[a][b]vstack -c:v libx264 -pix_fmt yuv420p";
     clips.make("plain.mp4", quarters);
     for (turn, size) in [(0, (160, 120)), (90, (120, 160)), (180, (160, 120)), (270, (120, 160))] {
         for name in [format!("turned{turn}.mp4"), format!("turned{turn}.mov")] {
-            // FFmpeg's own player of the turned file says how it should look.
+            // The ffmpeg program applies the rotation.
             let path = clips.make(&name, &format!("-i $plain.mp4 -c copy -metadata:s:v rotate={turn}"));
             let shown = clips.make("shown.mkv", &format!("-i ${name} -c:v ffv1 -metadata:s:v rotate="));
             let probe = probed(&path);
@@ -159,7 +159,7 @@ fn pictures_of_a_turned_phone_stand_upright() {
 }
 
 #[test]
-fn a_quarter_turn_clockwise_takes_the_left_of_the_stored_picture_to_the_top() {
+fn clockwise_quarter_turn_moves_the_left_half_to_the_top() {
     let clips = Clips::new();
     let halves = "-f lavfi -i color=red:s=80x60:r=25:d=0.4 -f lavfi -i color=blue:s=80x60:r=25:d=0.4 \
                   -filter_complex hstack -c:v libx264 -pix_fmt yuv420p";
@@ -176,7 +176,7 @@ fn a_quarter_turn_clockwise_takes_the_left_of_the_stored_picture_to_the_top() {
 }
 
 #[test]
-fn real_clips_are_described_as_they_are() {
+fn properties_of_real_clips_are_read() {
     for (name, codec, size, fps, duration_s, (stored, shown), audio) in [
         ("sad_then_happy.mp4", "h264", (640, 360), 23.976, 19.69, (472, 472), true),
         ("single_face.mp4", "h264", (640, 360), 30.0, 2.43, (72, 72), true),
@@ -198,7 +198,7 @@ fn real_clips_are_described_as_they_are() {
 }
 
 #[test]
-fn a_damaged_tail_gives_the_good_part_and_a_warning() {
+fn truncated_file_is_decoded_to_its_end_with_a_warning() {
     let clips = Clips::new();
     let front = "-c:v libx264 -g 10 -pix_fmt yuv420p -movflags +faststart";
     for (name, codec) in [("t.mp4", front), ("t.mkv", "-c:v libx264 -g 10 -pix_fmt yuv420p"), ("t.avi", "-c:v mpeg4")] {
@@ -213,7 +213,7 @@ fn a_damaged_tail_gives_the_good_part_and_a_warning() {
 }
 
 #[test]
-fn a_sound_track_that_outlasts_the_pictures_is_no_damage() {
+fn sound_longer_than_the_video_stream_is_not_damage() {
     let clips = Clips::new();
     for name in ["s.mp4", "s.mkv"] {
         let path = clips.make(
@@ -229,9 +229,9 @@ fn a_sound_track_that_outlasts_the_pictures_is_no_damage() {
 }
 
 #[test]
-fn a_still_picture_beside_minutes_of_sound_is_not_the_end() {
+fn long_pause_between_frames_is_not_the_end() {
     let clips = Clips::new();
-    // A screen recording: pictures come only when something changes, here not for 50 s.
+    // A screen recording has frames only when something changes. Here, nothing changes for 50 s.
     let select = "-vf select='lt(t,1)+gt(t,51)' -vsync vfr -c:v libx264 -pix_fmt yuv420p";
     for name in ["slides.mp4", "slides.mkv"] {
         let path = clips.make(
@@ -241,7 +241,7 @@ fn a_still_picture_beside_minutes_of_sound_is_not_the_end() {
             ),
         );
         let (times, _, end) = read(&path, 1);
-        // In MKV, the lead-in of the sound comes before the first picture.
+        // In Matroska, the encoder priming of the sound is before the first frame.
         let since_first: Vec<f64> = times.iter().map(|time| time - times[0]).collect();
         assert_same_times(&since_first, &frame_times(&path));
         assert!((0.0..0.03).contains(&times[0]), "{name}: {}", times[0]);
@@ -250,7 +250,7 @@ fn a_still_picture_beside_minutes_of_sound_is_not_the_end() {
 }
 
 #[test]
-fn a_hole_in_the_middle_loses_only_what_was_in_it() {
+fn damage_in_the_middle_loses_only_the_damaged_frames() {
     let clips = Clips::new();
     for (name, codec) in [
         ("hole.mp4", "-c:v libx264 -bf 2 -g 10 -pix_fmt yuv420p -movflags +faststart"),
@@ -261,13 +261,13 @@ fn a_hole_in_the_middle_loses_only_what_was_in_it() {
         let hole = bytes.len() / 2..bytes.len() * 7 / 12;
         bytes[hole].fill(0);
         let (times, _, end) = read(&clips.write(&format!("damaged-{name}"), &bytes), 5);
-        // AVI has no time stamps: what is lost there shortens the video.
+        // AVI has no time stamps, so lost frames shorten the video.
         assert!(end.frames_total > 250 && *times.last().unwrap() > 10.0, "{name}: {end:?}");
     }
 }
 
 #[test]
-fn what_is_no_video_is_refused() {
+fn files_that_are_not_videos_are_rejected() {
     let clips = Clips::new();
     let whole = std::fs::read(clips.moving("whole.mp4", 1.0, "-c:v libx264 -pix_fmt yuv420p")).unwrap();
     let empty_track = "-f lavfi -i testsrc=size=64x64:rate=25:duration=1 -c:v libx264 -frames:v 0";
@@ -279,7 +279,7 @@ fn what_is_no_video_is_refused() {
         clips.make("sound.mp4", "-f lavfi -i sine=duration=1 -c:a aac"),
         clips.make("picture.mp4", &format!("{empty_track} -f mp4")),
     ];
-    // Its index is at the end, so no cut-off copy of it can be opened.
+    // The index is at the end of the file, so a truncated copy cannot be opened.
     for tenth in 1..10 {
         files.push(clips.write(&format!("cut{tenth}.mp4"), &whole[..whole.len() * tenth / 10]));
     }
@@ -290,11 +290,11 @@ fn what_is_no_video_is_refused() {
 }
 
 #[test]
-fn a_header_that_claims_a_huge_picture_is_refused_by_its_size() {
+fn huge_frame_size_in_the_header_is_rejected() {
     let clips = Clips::new();
     let mut bytes = std::fs::read(clips.moving("small.mp4", 0.4, "-c:v libx264 -pix_fmt yuv420p")).unwrap();
     let entry = bytes.windows(4).position(|four| four == b"avc1").into_iter().chain(
-        // The brand in ftyp has the same four letters: the sample entry is the last one.
+        // The brand in ftyp has the same four letters. The sample entry is the last match.
         bytes.windows(4).rposition(|four| four == b"avc1"),
     );
     let entry = entry.last().unwrap();
@@ -305,7 +305,7 @@ fn a_header_that_claims_a_huge_picture_is_refused_by_its_size() {
 }
 
 #[test]
-fn a_stream_whose_pictures_are_larger_than_its_header_says_is_refused() {
+fn frames_larger_than_stated_in_the_header_are_rejected() {
     let clips = Clips::new();
     let mut bytes =
         std::fs::read(clips.moving("honest.mp4", 0.4, "-vf scale=640:480 -c:v libx264 -pix_fmt yuv420p")).unwrap();
@@ -318,7 +318,7 @@ fn a_stream_whose_pictures_are_larger_than_its_header_says_is_refused() {
 }
 
 #[test]
-fn limits_hold_for_duration_and_pixels() {
+fn limits_on_duration_and_pixels_are_applied() {
     let clips = Clips::new();
     let path = clips.moving("long.mp4", 3.0, "-c:v libx264 -pix_fmt yuv420p");
     let short = Video { max_duration_s: 2, ..limits() };
@@ -327,7 +327,7 @@ fn limits_hold_for_duration_and_pixels() {
     assert!(matches!(probe(&file(&path), &short), Err(ProbeError::TooLong { limit_s: 2, .. })));
     assert!(matches!(probe(&file(&path), &small), Err(ProbeError::TooLarge { .. })));
     assert!(probe(&file(&path), &exact).is_ok());
-    // A container that does not tell its duration is stopped while decoding.
+    // If the container does not state its duration, the limit is applied during decoding.
     let recorded = clips.moving("recorded.webm", 3.0, "-c:v libvpx -live 1");
     let recorded = Opened::open(&file(&recorded), &short).unwrap();
     assert!(recorded.probe().duration_s < 2.0, "{:?}", recorded.probe());
@@ -343,14 +343,14 @@ fn limits_hold_for_duration_and_pixels() {
 }
 
 #[test]
-fn three_hours_of_one_frame_are_too_long() {
+fn single_frame_of_three_hours_is_too_long() {
     let clips = Clips::new();
     let path = clips.make("still.mp4", "-f lavfi -i testsrc=size=64x64:rate=1/10800:duration=10800 -c:v mpeg4");
     assert!(matches!(probe(&file(&path), &limits()), Err(ProbeError::TooLong { .. })));
 }
 
 #[test]
-fn one_frame_and_one_pixel_are_enough() {
+fn video_of_one_frame_or_one_pixel_is_decoded() {
     let clips = Clips::new();
     let still = clips.make("still.mp4", "-f lavfi -i testsrc=size=64x64:rate=25 -frames:v 1 -pix_fmt yuv420p");
     assert_eq!(read(&still, 20).2.frames_total, 1);
@@ -360,7 +360,7 @@ fn one_frame_and_one_pixel_are_enough() {
 }
 
 #[test]
-fn strange_file_names_are_only_names() {
+fn special_characters_in_file_names_have_no_effect() {
     let clips = Clips::new();
     let plain = clips.moving("plain.mp4", 0.4, "-c:v libx264 -pix_fmt yuv420p");
     for name in ["http:x.mp4", "concat:a|b.mp4", "-i.mp4", "50%d.mp4", "clip \u{1f600};'\"\n.mp4", "img_%03d.mp4"] {
@@ -371,7 +371,7 @@ fn strange_file_names_are_only_names() {
 }
 
 #[test]
-fn a_source_at_fault_is_told_from_a_bad_video() {
+fn source_errors_are_distinguished_from_video_errors() {
     let missing = probe(&Source::File("/nowhere/clip.mp4".into()), &limits());
     assert!(matches!(missing, Err(ProbeError::Unreadable(_))), "{missing:?}");
     let clips = Clips::new();

@@ -1,4 +1,4 @@
-//! Parts of an analysis that are asked for, or left out.
+//! Optional parts of an analysis.
 
 use visage::analysis::{Detail, Findings, Options};
 use visage::pipeline::Pipeline;
@@ -14,7 +14,7 @@ fn with_movements() -> (Pipeline, Models) {
     (pipeline, models)
 }
 
-/// Mean of a movement over the samples of a stretch of time.
+/// The mean of a movement over the samples of an interval.
 fn mean(found: &Findings, names: [&str; 2], from: f64, to: f64) -> f64 {
     let rows = found.timeline.rows.iter().filter(|row| row.time_s >= from && row.time_s < to);
     let values: Vec<f64> =
@@ -24,7 +24,7 @@ fn mean(found: &Findings, names: [&str; 2], from: f64, to: f64) -> f64 {
 }
 
 #[test]
-fn movements_of_the_face_show_a_smile_and_shut_eyes_where_they_are() {
+fn movements_show_smiles_and_shut_eyes() {
     let (pipeline, _models) = with_movements();
     let man = shared("single_face.mp4");
     let woman = shared("sad_then_happy.mp4");
@@ -42,15 +42,15 @@ fn movements_of_the_face_show_a_smile_and_shut_eyes_where_they_are() {
     let (weeps, laughs) = (mean(&found, smile, 1.0, 7.0), mean(&found, smile, 12.0, 17.0));
     println!("blink with eyes shut {shut:.2}, else {open:.2}; smile {weeps:.2} and {laughs:.2}");
     assert!(shut > 0.5 && shut > open + 0.2, "{shut} {open}");
-    // Weeping draws the mouth wide too.
+    // Weeping widens the mouth too.
     assert!(laughs > 0.6 && laughs > weeps + 0.2, "{weeps} {laughs}");
 }
 
 #[test]
-fn movements_that_nobody_asked_for_cost_nothing_and_are_not_there() {
+fn movements_are_omitted_unless_requested() {
     let (pipeline, models) = with_movements();
     let man = shared("single_face.mp4");
-    // A file that is no model does no harm where nobody wants it.
+    // An invalid model file is not loaded if movements are not requested.
     let path = models.path().join("face_blendshapes.onnx");
     std::fs::remove_file(&path).unwrap();
     std::fs::write(&path, b"not a model").unwrap();
@@ -58,7 +58,7 @@ fn movements_that_nobody_asked_for_cost_nothing_and_are_not_there() {
     assert!(
         !found.timeline.has_expressions() && found.analysis.warnings.iter().all(|said| !said.contains("movements"))
     );
-    // Where somebody does, the rest of the result is not lost, and what is missing is said.
+    // If movements are requested, the rest of the result is complete, and a warning states the missing part.
     let found = analyze(&pipeline, &man, EXPRESSIONS).unwrap();
     let said = found.analysis.warnings.iter().any(|said| said.contains("face_blendshapes is not installed"));
     assert!(!found.timeline.has_expressions() && said, "{:?}", found.analysis.warnings);
@@ -70,10 +70,10 @@ fn movements_that_nobody_asked_for_cost_nothing_and_are_not_there() {
 }
 
 #[test]
-fn a_call_that_leaves_parts_out_does_not_load_their_models() {
+fn models_of_omitted_parts_are_not_loaded() {
     let talk = shared("speech_and_face.mp4");
     let models = models().with("silero_vad.onnx").with("dnsmos_sig_bak_ovr.onnx");
-    // Files that are no models show whether they are opened.
+    // Invalid model files cause an error if they are loaded.
     for file in ["face_landmarks.onnx", "silero_vad.onnx", "dnsmos_sig_bak_ovr.onnx"] {
         let path = models.path().join(file);
         std::fs::remove_file(&path).unwrap();
@@ -87,7 +87,7 @@ fn a_call_that_leaves_parts_out_does_not_load_their_models() {
     assert!(plain.speech.is_none() && !plain.sees_eyes() && plain.summary.eye_contact.is_some());
     let said = |words: &str| plain.warnings.iter().any(|said| said.contains(words));
     assert!(said("the call had that switched off") && said("where the head points"), "{:?}", plain.warnings);
-    // With them, what cannot be loaded is left out and said.
+    // If the parts are requested, those that cannot be loaded are omitted with a warning.
     let all = analyze(&pipeline, &talk, sparse).unwrap().analysis;
     let said = |words: &str| all.warnings.iter().any(|said| said.contains(words));
     assert!(said("silero_vad, is not installed") && said("where the head points"), "{:?}", all.warnings);

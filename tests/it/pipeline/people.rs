@@ -1,12 +1,12 @@
-//! Who is who where cuts and crossings make places useless: clips made of two real people.
+//! Identity of people over cuts and crossings, where positions do not identify them. The clips show two real people.
 
 use visage::analysis::{Emotion, FaceSummary, Findings, Options, Sampling, TimelineRow};
 
 use super::{EVERY_20TH, analyze, pipeline};
 use crate::support::clips::{Clips, shared};
 
-/// A man who smiles and a woman who weeps, cut out so that both faces are about as large, in scenes of a room of grey:
-/// each with a length in seconds and who is how far from the left.
+/// Analyzes a clip of scenes with a smiling man and a weeping woman on a grey background. Both faces have about the
+/// same size. Each scene has a duration in seconds, and the distance of each person from the left edge.
 fn scenes(scenes: &[(f64, &[(char, u32)])]) -> (Clips, Findings) {
     sampled(Sampling::Exact, scenes)
 }
@@ -47,7 +47,7 @@ fn rows<'a>(found: &'a Findings, face: &FaceSummary) -> Vec<&'a TimelineRow> {
     found.timeline.rows.iter().filter(|row| row.face == face.id).collect()
 }
 
-/// The man and the woman: there must be these two and no other.
+/// Returns the man and the woman, and checks that no other person was found.
 fn both(found: &Findings) -> [&FaceSummary; 2] {
     let faces = &found.analysis.faces;
     assert_eq!(faces.len(), 2, "{faces:#?}");
@@ -57,7 +57,7 @@ fn both(found: &Findings) -> [&FaceSummary; 2] {
 }
 
 #[test]
-fn two_who_change_places_at_a_cut_stay_who_they_are() {
+fn identity_is_kept_if_two_people_swap_places_at_a_cut() {
     let (before, after) = ([('m', 150), ('w', 600)], [('w', 150), ('m', 600)]);
     let (_clips, found) = scenes(&[(2.0, &before), (2.0, &after)]);
     for (face, starts_left) in both(&found).into_iter().zip([true, false]) {
@@ -69,17 +69,17 @@ fn two_who_change_places_at_a_cut_stay_who_they_are() {
 }
 
 #[test]
-fn who_replaces_somebody_at_the_same_place_is_somebody_else() {
+fn another_person_at_the_same_place_gets_another_identity() {
     let (_clips, found) = scenes(&[(2.0, &[('m', 300)]), (2.0, &[('w', 300)])]);
     let [man, woman] = both(&found);
     assert!(man.last_s < 2.0 && woman.first_s >= 2.0, "{man:?} {woman:?}");
-    // By place they would be one.
+    // By position alone, they would be one person.
     let (last, first) = (rows(&found, man).last().unwrap().bbox, rows(&found, woman)[0].bbox);
     assert!(last.iou(&first) > 0.3, "{last:?} {first:?}");
 }
 
 #[test]
-fn who_is_cut_away_from_and_back_to_is_one_person_also_at_another_place() {
+fn person_after_a_cut_away_and_back_keeps_the_identity_at_another_place() {
     let film: [(f64, &[(char, u32)]); 5] =
         [(1.6, &[('m', 300)]), (2.4, &[('w', 300)]), (1.6, &[('m', 300)]), (2.0, &[('w', 300)]), (1.6, &[('m', 700)])];
     let (_clips, found) = scenes(&film);
@@ -89,7 +89,7 @@ fn who_is_cut_away_from_and_back_to_is_one_person_also_at_another_place() {
 }
 
 #[test]
-fn two_who_cross_with_a_cut_in_between_stay_who_they_are() {
+fn identity_is_kept_if_two_people_cross_with_a_cut_in_between() {
     let (apart, close, swapped) = ([('m', 100), ('w', 700)], [('m', 290), ('w', 510)], [('w', 150), ('m', 650)]);
     let (_clips, found) = scenes(&[(1.6, &apart), (1.2, &close), (1.6, &swapped)]);
     let [man, woman] = both(&found);
@@ -98,23 +98,23 @@ fn two_who_cross_with_a_cut_in_between_stay_who_they_are() {
 }
 
 #[test]
-fn fast_sampling_sees_who_comes_and_who_goes() {
+fn fast_sampling_finds_people_who_appear_and_disappear() {
     let (man, both_of_them, woman) = ([('m', 150)], [('m', 150), ('w', 600)], [('w', 500)]);
     let parts: [(f64, &[(char, u32)]); 4] = [(4.0, &man), (4.0, &both_of_them), (3.0, &[]), (2.0, &woman)];
     let (_clips, found) = sampled(Sampling::Fast, &parts);
     let [man, woman] = both(&found);
     let times = |face| rows(&found, face).iter().map(|row| row.time_s).collect::<Vec<_>>();
     let (man, woman) = (times(man), times(woman));
-    // Of the 20 samples of 8 s, with at most one that came too late.
+    // All 20 samples of 8 s, except at most one at the start.
     assert!(man[0] < 0.4 && man.len() >= 18 && man.iter().all(|time| *time < 8.0), "{man:?}");
-    // The whole frame is looked at every fourth time.
+    // The whole frame is searched at every fourth sample.
     assert!((4.0..5.7).contains(&woman[0]), "{woman:?}");
     assert!(woman.iter().all(|time| *time < 8.0 || *time >= 11.0), "{woman:?}");
     assert!(woman.iter().any(|time| (11.0..11.5).contains(time)), "{woman:?}");
 }
 
 #[test]
-fn fast_sampling_says_of_a_face_what_exact_sampling_says() {
+fn fast_sampling_gives_the_figures_of_exact_sampling() {
     let (pipeline, _models) = pipeline();
     let clip = shared("sad_then_happy.mp4");
     let [exact, fast] = [Sampling::Exact, Sampling::Fast]

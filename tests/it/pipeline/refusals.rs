@@ -1,4 +1,4 @@
-//! Damage, and what cannot be read: said by name, and never taken for a sound picture.
+//! Damaged and unreadable videos: errors are specific, and damaged frames are not analyzed.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ fn file(path: &Path) -> Source {
     Source::File(path.to_owned())
 }
 
-/// Times of the pictures that are looked at, and how it ended.
+/// Returns the times of the samples, and the facts after the last frame.
 fn read(path: &Path, every: u32) -> Result<(Vec<f64>, End), FramesError> {
     let mut frames = Frames::start(Opened::open(&file(path), &limits())?, Every::exact(every))?;
     let mut times = Vec::new();
@@ -26,8 +26,8 @@ fn read(path: &Path, every: u32) -> Result<(Vec<f64>, End), FramesError> {
     Ok((times, frames.end(|| false)?))
 }
 
-/// What the way of an analysis and that of a look into an upload say.
-fn refused(path: &Path) -> [ProbeError; 2] {
+/// Returns the errors of an analysis and of the check of an upload.
+fn errors(path: &Path) -> [ProbeError; 2] {
     let by_analysis = match read(path, 1) {
         Err(FramesError::Video(error)) => error,
         other => panic!("{}: {other:?}", path.display()),
@@ -40,9 +40,9 @@ fn damaged(end: &End) -> bool {
 }
 
 #[test]
-fn pictures_that_the_decoder_makes_up_are_counted_and_not_looked_at() {
+fn concealed_frames_are_counted_and_not_sampled() {
     let clips = Clips::new();
-    // The second half is of another size, and its parameters are missing.
+    // The second half has another size, and its parameter sets are missing.
     let source = "-f lavfi -i testsrc=size=160x120:rate=30:duration=1 -an";
     let first = clips.make("first.h264", &format!("{source} -c:v libx264 -pix_fmt yuv420p"));
     let second = clips.make(
@@ -64,7 +64,7 @@ fn pictures_that_the_decoder_makes_up_are_counted_and_not_looked_at() {
 }
 
 #[test]
-fn a_hole_is_said_with_its_place() {
+fn damaged_range_is_reported() {
     let clips = Clips::new();
     let path = clips.moving("whole.mp4", 12.0, "-c:v libx264 -bf 2 -g 10 -pix_fmt yuv420p -movflags +faststart");
     let mut bytes = std::fs::read(path).unwrap();
@@ -77,11 +77,11 @@ fn a_hole_is_said_with_its_place() {
 }
 
 #[test]
-fn a_stream_that_begins_between_key_frames_is_not_damaged() {
+fn stream_that_starts_between_key_frames_is_not_damaged() {
     let clips = Clips::new();
     let ts = std::fs::read(clips.moving("whole.ts", 6.0, "-c:v libx264 -bf 2 -g 25 -pix_fmt yuv420p")).unwrap();
     let middle = ts.len() / 188 / 3 * 188;
-    // The first packets of the tables, and then from the middle of a group on.
+    // The first packets with the tables, then the packets from the middle of a GOP on.
     clips.write("middle.ts", &[&ts[..3 * 188], &ts[middle..]].concat());
     let dropped = "-bsf:v noise=drop=eq(n\\,0)";
     for path in [
@@ -100,13 +100,13 @@ fn a_stream_that_begins_between_key_frames_is_not_damaged() {
 }
 
 #[test]
-fn a_codec_that_nobody_decodes_and_a_header_that_is_broken_are_told_by_name() {
+fn unknown_codec_and_damaged_header_have_their_own_errors() {
     let clips = Clips::new();
     let whole = std::fs::read(clips.moving("whole.mp4", 1.0, "-c:v libx264 -pix_fmt yuv420p")).unwrap();
     let entry = whole.windows(4).rposition(|found| found == b"avc1").unwrap();
     let mut bytes = whole.clone();
     bytes[entry..entry + 4].copy_from_slice(b"xyz1");
-    for error in refused(&clips.write("unknown.mp4", &bytes)) {
+    for error in errors(&clips.write("unknown.mp4", &bytes)) {
         assert!(matches!(&error, ProbeError::NoDecoder { codec } if codec == "xyz1"), "{error:?}");
     }
     let mut bytes = whole.clone();
@@ -114,13 +114,13 @@ fn a_codec_that_nobody_decodes_and_a_header_that_is_broken_are_told_by_name() {
     bytes[record + 9..record + 40].fill(0xFF);
     let data = whole.windows(4).position(|found| found == b"mdat").unwrap();
     bytes[data + 4..data + 400].fill(0);
-    for error in refused(&clips.write("broken.mp4", &bytes)) {
+    for error in errors(&clips.write("broken.mp4", &bytes)) {
         assert!(matches!(&error, ProbeError::Undecodable { codec } if codec == "h264"), "{error:?}");
     }
 }
 
 #[test]
-fn what_only_a_key_opens_is_told() {
+fn encrypted_videos_are_rejected() {
     let clips = Clips::new();
     let tracks = "-f lavfi -i testsrc=size=160x120:rate=25:duration=1 -f lavfi -i sine=duration=1 -c:v libx264 \
                   -pix_fmt yuv420p -c:a aac";
@@ -128,7 +128,7 @@ fn what_only_a_key_opens_is_told() {
                -encryption_kid a7e61c373e219033c21091fa607bf3b8";
     for (name, more) in [("whole.mp4", ""), ("parts.mp4", "-movflags empty_moov+default_base_moof+frag_keyframe")] {
         let path = clips.make(name, &format!("{tracks} {key} {more}"));
-        for error in refused(&path) {
+        for error in errors(&path) {
             assert!(matches!(error, ProbeError::Encrypted), "{name}: {error:?}");
         }
     }
@@ -141,7 +141,7 @@ fn what_only_a_key_opens_is_told() {
 }
 
 #[test]
-fn a_poster_never_wins_over_the_pictures_that_move() {
+fn poster_is_not_chosen_as_the_video_stream() {
     let clips = Clips::new();
     clips.moving("film.mp4", 2.0, "-c:v libx264 -pix_fmt yuv420p");
     clips.make("poster.png", "-f lavfi -i color=red:size=1280x720 -frames:v 1");
@@ -161,7 +161,7 @@ fn a_poster_never_wins_over_the_pictures_that_move() {
         assert_eq!((probe.codec.as_str(), probe.width), ("h264", 160), "{name}");
         assert_eq!(read(&path, 1).unwrap().0.len(), 50, "{name}");
     }
-    // A song with a cover is no video.
+    // A song with a cover is not a video.
     let song = clips.make(
         "song.mp4",
         "-f lavfi -i sine=duration=1 -i $poster.png -map 0:a -map 1:v -c:a aac -c:v png -disposition:v:0 attached_pic",
@@ -170,7 +170,7 @@ fn a_poster_never_wins_over_the_pictures_that_move() {
 }
 
 #[test]
-fn a_single_picture_is_refused_by_name_and_a_moving_one_is_taken() {
+fn still_images_are_rejected_by_format_and_animations_are_accepted() {
     let clips = Clips::new();
     let one = "-f lavfi -i testsrc=size=64x64 -frames:v 1";
     for (name, format) in [
@@ -181,14 +181,14 @@ fn a_single_picture_is_refused_by_name_and_a_moving_one_is_taken() {
         ("e.bmp", "BMP"),
         ("f.tiff", "TIFF"),
     ] {
-        for error in refused(&clips.make(name, one)) {
+        for error in errors(&clips.make(name, one)) {
             assert!(matches!(error, ProbeError::Picture { format: told } if told == format), "{name}: {error:?}");
         }
     }
     let moving = clips.moving("moving.gif", 2.0, "-c:v gif");
     assert_eq!(read(&moving, 5).unwrap().0.len(), 10);
     let animated = clips.moving("moving.webp", 1.0, "-c:v libwebp_anim");
-    for error in refused(&animated) {
+    for error in errors(&animated) {
         assert!(matches!(&error, ProbeError::NoDecoder { codec } if codec == "animated WebP"), "{error:?}");
     }
 }

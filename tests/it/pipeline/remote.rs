@@ -1,4 +1,4 @@
-//! Videos read over HTTP, from servers that behave and from those that do not.
+//! Videos read over HTTP, from working and from faulty servers.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -12,10 +12,10 @@ use visage::pipeline::Cancel;
 use super::{EVERY_20TH, analyze, pipeline};
 use crate::support::clips::{Clips, shared};
 
-/// How a server answers a request for the bytes from an offset on.
+/// The answer of a server to a request for the bytes from an offset on.
 type Answer = dyn Fn(&mut TcpStream, u64) -> std::io::Result<()> + Send + Sync;
 
-/// A server on loopback; the address of its one file.
+/// Starts a server on loopback and returns the address of its file.
 fn serve(answer: impl Fn(&mut TcpStream, u64) -> std::io::Result<()> + Send + Sync + 'static) -> Source {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -34,7 +34,7 @@ fn serve(answer: impl Fn(&mut TcpStream, u64) -> std::io::Result<()> + Send + Sy
                         break;
                     }
                 }
-                // The decoder may hang up at any time.
+                // The client may close the connection at any time.
                 let _ = answer(&mut stream, offset);
             });
         }
@@ -42,7 +42,7 @@ fn serve(answer: impl Fn(&mut TcpStream, u64) -> std::io::Result<()> + Send + Sy
     Source::Url(format!("http://{address}/video?X-Amz-Signature=secret"))
 }
 
-/// Answers with the rest of a file from the offset on; but only up to a byte, where one is given.
+/// Answers with a file from the offset on. Stops at the byte `breaks_at`, if there is one.
 fn file(bytes: Vec<u8>, breaks_at: Option<usize>) -> impl Fn(&mut TcpStream, u64) -> std::io::Result<()> {
     move |stream, offset| {
         let (start, length) = (usize::try_from(offset).unwrap().min(bytes.len()), bytes.len());
@@ -63,7 +63,7 @@ fn status(line: &'static str) -> impl Fn(&mut TcpStream, u64) -> std::io::Result
 }
 
 #[test]
-fn a_video_from_an_address_gives_what_the_file_gives() {
+fn video_from_a_url_gives_the_same_frames_as_the_file() {
     let (pipeline, _models) = pipeline();
     let clip = shared("single_face.mp4");
     let source = serve(file(std::fs::read(&clip).unwrap(), None));
@@ -74,7 +74,7 @@ fn a_video_from_an_address_gives_what_the_file_gives() {
 }
 
 #[test]
-fn a_server_that_refuses_is_at_fault_and_not_the_video() {
+fn error_status_of_a_server_is_a_source_error() {
     let limits = Settings::defaults().unwrap().video;
     for line in ["403 Forbidden", "404 Not Found", "500 Internal Server Error", "503 Slow Down"] {
         let outcome = probe(&serve(status(line)), &limits);
@@ -88,7 +88,7 @@ fn a_server_that_refuses_is_at_fault_and_not_the_video() {
     assert!(matches!(outcome, Err(ProbeError::NotAVideo)), "{outcome:?}");
 }
 
-/// Decodes all of a source and says how it ended.
+/// Decodes a source to its end and returns the warnings.
 fn decode(source: &Source) -> Result<Vec<Warning>, FramesError> {
     let limits = Settings::defaults().unwrap().video;
     let mut frames = Frames::start(Opened::open(source, &limits)?, Every::exact(10))?;
@@ -97,7 +97,7 @@ fn decode(source: &Source) -> Result<Vec<Warning>, FramesError> {
 }
 
 #[test]
-fn a_connection_that_breaks_off_is_no_damaged_video() {
+fn broken_connection_is_not_a_damaged_video() {
     let clips = Clips::new();
     let front = "-vf noise=alls=40:allf=t -c:v libx264 -qp 5 -g 10 -pix_fmt yuv420p -movflags +faststart";
     let whole = std::fs::read(clips.moving("whole.mp4", 20.0, front)).unwrap();
@@ -105,20 +105,20 @@ fn a_connection_that_breaks_off_is_no_damaged_video() {
     let half = whole.len() / 2;
 
     assert_eq!(decode(&serve(file(whole.clone(), None))).unwrap(), []);
-    // The file itself is cut off: the good part is used.
+    // The file itself is truncated, so its frames are used.
     let cut = decode(&serve(file(whole[..half].to_vec(), None))).unwrap();
     assert!(cut.iter().any(|warning| matches!(warning, Warning::VideoCutOff { .. })), "{cut:?}");
-    // The server promises all of it and stops in the middle, each time.
+    // The server states the whole length and stops in the middle at each request.
     let broken = decode(&serve(file(whole, Some(half))));
     assert!(matches!(broken, Err(FramesError::Video(ProbeError::Unreadable(_)))), "{broken:?}");
 }
 
 #[test]
-fn sound_comes_over_http_as_it_comes_from_a_file() {
+fn sound_over_http_equals_the_sound_of_the_file() {
     let clips = Clips::new();
     let tracks = "-f lavfi -i testsrc=size=64x64:rate=5:duration=4 -f lavfi -i sine=duration=4";
     let limits = Settings::defaults().unwrap().video;
-    // The index of the one is at its front, of the other at its end.
+    // One file has its index at the start, the other at the end.
     for (name, coding) in [("opus.webm", "-c:v libvpx -c:a libopus"), ("aac.mp4", "-c:v mpeg4 -c:a aac")] {
         let clip = clips.make(name, &format!("{tracks} {coding}"));
         let samples = |source: &Source| {

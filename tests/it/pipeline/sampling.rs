@@ -1,4 +1,4 @@
-//! What is left undecoded must not show: sampled frames against those of full decoding.
+//! Compares sampled frames with the frames of full decoding. Packets that are not decoded must not change the samples.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,7 +10,7 @@ use visage::media::{End, Every, Frames, Opened, Source};
 
 use crate::support::clips::{Clips, frame_times};
 
-/// A sampled frame: its time, and its pixels.
+/// The time and the pixels of a sample.
 type Picture = (f64, Vec<u8>);
 
 fn bytes(picture: &Mat) -> Vec<u8> {
@@ -32,7 +32,7 @@ fn read_on(hwaccel: Hwaccel, path: &Path, frames: u32, sampling: Sampling) -> (V
     (pictures, frames.end(|| false).unwrap())
 }
 
-/// Every frame as the ffmpeg program decodes it.
+/// Decodes every frame with the ffmpeg program.
 fn decoded_by_ffmpeg(path: &Path, size: usize) -> Vec<Vec<u8>> {
     let output = Command::new("ffmpeg")
         .args(["-nostdin", "-loglevel", "error", "-noautorotate", "-i"])
@@ -43,7 +43,7 @@ fn decoded_by_ffmpeg(path: &Path, size: usize) -> Vec<Vec<u8>> {
     output.stdout.chunks_exact(size).map(<[u8]>::to_vec).collect()
 }
 
-/// How far two pictures are apart, in steps of 8-bit values, on average.
+/// The mean absolute difference of two pictures, in steps of 8-bit values.
 fn distance(a: &[u8], b: &[u8]) -> f64 {
     let sum: u64 = a.iter().zip(b).map(|(a, b)| u64::from(a.abs_diff(*b))).sum();
     #[expect(clippy::cast_precision_loss, reason = "small pictures")]
@@ -52,43 +52,44 @@ fn distance(a: &[u8], b: &[u8]) -> f64 {
     }
 }
 
-/// When the frames of a clip are shown: as ffprobe says, which knows nothing of AVI, where 25 a second follow each other.
-fn told_times(path: &Path, frames: usize) -> Vec<f64> {
+/// The times of all frames of a clip, by ffprobe. For AVI, ffprobe returns none, so they follow from 25 frames a
+/// second.
+fn expected_times(path: &Path, frames: usize) -> Vec<f64> {
     if path.extension().is_some_and(|extension| extension == "avi") {
         return (0..frames).map(|frame| f64::from(u32::try_from(frame).unwrap()) / 25.0).collect();
     }
     frame_times(path)
 }
 
-/// Holds samples at several intervals against full decoding.
-fn is_exact(path: &Path, name: &str) {
+/// Compares samples at several intervals with full decoding.
+fn assert_exact(path: &Path, name: &str) {
     let (all, end) = read(path, 1, Sampling::Exact);
     assert_eq!(end.frames_total as usize, all.len(), "{name}");
-    let times = told_times(path, all.len());
+    let times = expected_times(path, all.len());
     assert_eq!(all.len(), times.len(), "{name}");
-    for (index, ((time_s, _), told)) in all.iter().zip(&times).enumerate() {
-        assert!((time_s - told).abs() < 0.002, "{name}: frame {index} at {time_s} instead of {told}");
+    for (index, ((time_s, _), expected)) in all.iter().zip(&times).enumerate() {
+        assert!((time_s - expected).abs() < 0.002, "{name}: frame {index} at {time_s} instead of {expected}");
     }
     let by_ffmpeg = decoded_by_ffmpeg(path, all[0].1.len());
     assert_eq!(all.len(), by_ffmpeg.len(), "{name}");
-    for (index, ((_, picture), told)) in all.iter().zip(&by_ffmpeg).enumerate() {
-        let distance = distance(picture, told);
-        assert!(distance < 2.0, "{name}: frame {index} is {distance} away from what ffmpeg makes of it");
+    for (index, ((_, picture), expected)) in all.iter().zip(&by_ffmpeg).enumerate() {
+        let distance = distance(picture, expected);
+        assert!(distance < 2.0, "{name}: frame {index} differs by {distance} from that of ffmpeg");
     }
     for every in [2, 3, 4, 5, 7, 8, 20, 33, 1000] {
         let (some, sampled) = read(path, every, Sampling::Exact);
         assert_eq!(sampled, end, "{name}, every {every}th");
         assert_eq!(some.len(), all.len().div_ceil(every as usize), "{name}, every {every}th");
-        for (index, given) in some.iter().enumerate() {
-            let wanted = &all[index * every as usize];
-            assert!((given.0 - wanted.0).abs() < 1e-9, "{name}, every {every}th: {} instead of {}", given.0, wanted.0);
-            assert!(given.1 == wanted.1, "{name}, every {every}th: sample {index} is not the frame of full decoding");
+        for (index, sample) in some.iter().enumerate() {
+            let frame = &all[index * every as usize];
+            assert!((sample.0 - frame.0).abs() < 1e-9, "{name}, every {every}th: {} instead of {}", sample.0, frame.0);
+            assert!(sample.1 == frame.1, "{name}, every {every}th: sample {index} is not the frame of full decoding");
         }
     }
 }
 
 #[test]
-fn frames_that_are_passed_over_leave_the_others_as_they_are() {
+fn samples_equal_the_frames_of_full_decoding() {
     let clips = Clips::new();
     let x265 = "-c:v libx265 -preset ultrafast -pix_fmt yuv420p -x265-params log-level=none";
     for (name, codec) in [
@@ -129,33 +130,33 @@ fn frames_that_are_passed_over_leave_the_others_as_they_are() {
         ("mpeg2.mkv", "-c:v mpeg2video -bf 2 -g 15".to_owned()),
         ("h264.avi", "-c:v libx264 -bf 2 -g 25 -pix_fmt yuv420p".to_owned()),
     ] {
-        is_exact(&clips.moving(name, 4.2, &codec), name);
+        assert_exact(&clips.moving(name, 4.2, &codec), name);
     }
 }
 
 #[test]
-fn pictures_that_stand_for_themselves_without_being_starts_are_exact() {
+fn samples_are_exact_with_intra_pictures_that_are_not_idr() {
     let clips = Clips::new();
-    // The picture changes as a whole every 0.7 s: x264 answers with I pictures that are no IDR pictures.
+    // The whole frame changes every 0.7 s. There, x264 inserts I pictures that are not IDR pictures.
     let cuts = "-f lavfi -i testsrc=size=160x120:rate=25:duration=8 -vf negate=enable=lt(mod(t\\,1.4)\\,0.7) -pix_fmt yuv420p \
                 -c:v libx264 -g 999";
     for (name, codec) in [
-        // Places follow from `frame_num`, which counts to 16 and begins anew (picture order count type 2).
+        // With picture order count type 2, the order follows from `frame_num`, which wraps at 16.
         ("counted.mp4", "-bf 0 -refs 1 -keyint_min 400"),
         ("counted-three.mkv", "-bf 0 -refs 3 -keyint_min 400"),
         ("counted-baseline.mp4", "-bf 0 -refs 1 -keyint_min 400 -profile:v baseline -x264-params slices=2"),
         ("ordered.mp4", "-bf 3 -b_strategy 0 -keyint_min 400"),
-        // Key samples that are no IDR pictures, with and without the message that one may begin there.
+        // Key frames that are not IDR pictures, with and without a recovery point SEI message.
         ("open.mp4", "-bf 2 -g 20 -x264-params open-gop=1"),
         ("silent.mp4", "-bf 2 -g 20 -x264-params open-gop=1 -bsf:v filter_units=remove_types=6"),
         ("silent.mkv", "-bf 3 -g 20 -x264-params open-gop=1:b-pyramid=normal:ref=4 -bsf:v filter_units=remove_types=6"),
     ] {
-        is_exact(&clips.make(name, &format!("{cuts} {codec}")), name);
+        assert_exact(&clips.make(name, &format!("{cuts} {codec}")), name);
     }
 }
 
 #[test]
-fn time_stamps_that_jump_start_late_or_below_zero_or_hide_frames_do_not_shift_the_samples() {
+fn samples_are_exact_with_variable_late_negative_and_hidden_time_stamps() {
     let clips = Clips::new();
     clips.moving("plain.mp4", 4.0, "-c:v libx264 -bf 3 -g 25 -pix_fmt yuv420p");
     let variable = "-f lavfi -i testsrc=size=160x120:rate=50:duration=4 \
@@ -164,29 +165,29 @@ fn time_stamps_that_jump_start_late_or_below_zero_or_hide_frames_do_not_shift_th
         ("variable.mp4", variable),
         ("variable.mkv", variable),
         ("late.mkv", "-itsoffset 7.5 -i $plain.mp4 -c copy -copyts"),
-        // Begins between key frames: an edit list hides those that are only there to be decoded.
+        // The cut is between key frames. An edit list hides the frames before it, which are needed for decoding.
         ("hidden.mp4", "-ss 1.5 -i $plain.mp4 -c copy"),
         ("hidden.mov", "-ss 2.3 -i $plain.mp4 -c copy"),
         ("negative.mp4", "-i $plain.mp4 -c copy -use_editlist 0 -movflags +negative_cts_offsets"),
     ] {
-        is_exact(&clips.make(name, arguments), name);
+        assert_exact(&clips.make(name, arguments), name);
     }
 }
 
 #[test]
-fn a_stretch_too_long_to_be_held_is_read_in_parts() {
+fn gop_too_long_for_memory_is_decoded_in_parts() {
     let clips = Clips::new();
     for (name, codec) in [
         ("endless.mp4", "-c:v libx264 -preset ultrafast -bf 3 -b_strategy 0 -g 9999 -sc_threshold 0"),
         ("endless.webm", "-c:v libvpx-vp9 -deadline realtime -cpu-used 8 -g 9999"),
         ("open.mp4", "-c:v libx265 -preset ultrafast -x265-params log-level=none:keyint=700:bframes=4"),
     ] {
-        is_exact(&clips.moving(name, 50.0, codec), name);
+        assert_exact(&clips.moving(name, 50.0, codec), name);
     }
 }
 
 #[test]
-fn a_gpu_that_may_decode_changes_no_picture_whether_it_is_there_or_not() {
+fn hwaccel_auto_does_not_change_samples() {
     let clips = Clips::new();
     let x265 = "-c:v libx265 -preset ultrafast -x265-params log-level=none:keyint=40";
     for (name, codec) in [
@@ -204,7 +205,7 @@ fn a_gpu_that_may_decode_changes_no_picture_whether_it_is_there_or_not() {
 }
 
 #[test]
-fn fast_sampling_says_which_frames_it_took_and_leaves_no_gap() {
+fn fast_sampling_returns_the_times_of_its_frames_and_leaves_no_gap() {
     let clips = Clips::new();
     for (name, codec) in [
         ("second.mp4", "-c:v libx264 -g 25 -keyint_min 25 -sc_threshold 0 -pix_fmt yuv420p"),
@@ -214,7 +215,7 @@ fn fast_sampling_says_which_frames_it_took_and_leaves_no_gap() {
         ("asp.avi", "-c:v mpeg4 -bf 2 -g 20"),
     ] {
         let path = clips.moving(name, 12.0, codec);
-        let times = told_times(&path, 300);
+        let times = expected_times(&path, 300);
         for every in [3, 10, 20, 60] {
             let (exact, end) = read(&path, every, Sampling::Exact);
             let (fast, same_end) = read(&path, every, Sampling::Fast);
@@ -222,17 +223,18 @@ fn fast_sampling_says_which_frames_it_took_and_leaves_no_gap() {
             assert!(fast.len() * 3 >= exact.len() * 2, "{name}, every {every}th: {} of {}", fast.len(), exact.len());
             assert!(fast.len() <= exact.len() + 1, "{name}, every {every}th");
             let interval_s = f64::from(every) / 25.0;
-            let said: Vec<f64> = fast.iter().map(|(time_s, _)| *time_s).collect();
-            assert!(said[0] < interval_s, "{name}: {said:?}");
-            let largest = said.windows(2).map(|pair| pair[1] - pair[0]).fold(0.0, f64::max);
-            assert!(largest <= 2.0 * interval_s + 0.01, "{name}, every {every}th: {said:?}");
-            assert!(said.iter().all(|said| times.iter().any(|time| (said - time).abs() < 0.002)), "{name}: {said:?}");
+            let sampled: Vec<f64> = fast.iter().map(|(time_s, _)| *time_s).collect();
+            assert!(sampled[0] < interval_s, "{name}: {sampled:?}");
+            let largest = sampled.windows(2).map(|pair| pair[1] - pair[0]).fold(0.0, f64::max);
+            assert!(largest <= 2.0 * interval_s + 0.01, "{name}, every {every}th: {sampled:?}");
+            let is_frame = |sample: &f64| times.iter().any(|time| (sample - time).abs() < 0.002);
+            assert!(sampled.iter().all(is_frame), "{name}: {sampled:?}");
         }
     }
 }
 
 #[test]
-fn fast_takes_key_frames_alone_where_they_are_dense_enough() {
+fn fast_sampling_takes_only_key_frames_if_they_are_close() {
     let clips = Clips::new();
     let path = clips.moving("second.mp4", 10.0, "-c:v libx264 -g 25 -keyint_min 25 -sc_threshold 0 -pix_fmt yuv420p");
     let (fast, _) = read(&path, 20, Sampling::Fast);
@@ -241,9 +243,9 @@ fn fast_takes_key_frames_alone_where_they_are_dense_enough() {
 }
 
 #[test]
-fn fast_takes_the_chain_that_others_hang_on_and_not_the_references_beside_it() {
+fn fast_sampling_takes_p_pictures_and_not_reference_b_pictures() {
     let clips = Clips::new();
-    // A P picture every 4th; in the middle between two, a B picture that its neighbours refer to.
+    // Every 4th frame is a P picture. In the middle between two, a B picture is a reference for its neighbours.
     let codec = "-c:v libx264 -preset veryfast -bf 3 -b_strategy 0 -g 999 -sc_threshold 0 -pix_fmt yuv420p";
     let path = clips.moving("chain.mp4", 12.0, codec);
     let (fast, _) = read(&path, 10, Sampling::Fast);

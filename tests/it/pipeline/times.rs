@@ -1,4 +1,4 @@
-//! One clock: pictures and sound stand at their time in the file, whatever its header and its time stamps say.
+//! Times of video and sound in files with wrong headers or unusual time stamps.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use visage::media::{End, Every, Frames, FramesError, Opened, Probe, SOUND_RATE, 
 
 use crate::support::clips::Clips;
 
-/// Pictures for 4 s and a tone for as long.
+/// A video stream and a tone of 4 s each.
 const TALK: &str = "-f lavfi -i testsrc=size=64x64:rate=25:duration=4 -f lavfi -i sine=duration=4";
 
 fn limits() -> Video {
@@ -19,7 +19,7 @@ fn file(path: &Path) -> Source {
     Source::File(path.to_owned())
 }
 
-/// What was told before, the times of all pictures, and what was found.
+/// Returns the properties before decoding, the times of all frames, and the facts after the last frame.
 fn read(path: &Path) -> (Probe, Vec<f64>, End) {
     let video = Opened::open(&file(path), &limits()).unwrap();
     let told = video.probe().clone();
@@ -32,7 +32,7 @@ fn read(path: &Path) -> (Probe, Vec<f64>, End) {
     (told, times, frames.end(|| false).unwrap())
 }
 
-/// Where the tone begins and ends, in seconds.
+/// The start and the end of the tone, in seconds.
 fn tone(path: &Path) -> (f64, f64) {
     let mut sound = Sound::open(&file(path), &limits(), || false).unwrap().unwrap();
     let samples: Vec<f32> = std::iter::from_fn(|| sound.next(&|| false).unwrap()).flatten().collect();
@@ -45,14 +45,14 @@ fn near(given: f64, wanted: f64) -> bool {
     (given - wanted).abs() < 0.05
 }
 
-/// Puts bytes behind the first `name` in a file, after so many others.
+/// Overwrites bytes of a file, `after` bytes after the first occurrence of `name`.
 fn patch(bytes: &mut [u8], name: &[u8], after: usize, new: &[u8]) {
     let at = bytes.windows(name.len()).position(|found| found == name).expect("it is there") + name.len() + after;
     bytes[at..at + new.len()].copy_from_slice(new);
 }
 
 #[test]
-fn pictures_and_sound_that_begin_apart_stand_at_their_times() {
+fn offset_between_video_and_sound_is_kept() {
     let clips = Clips::new();
     clips.make("talk.mp4", &format!("{TALK} -c:v libx264 -bf 2 -g 25 -pix_fmt yuv420p -c:a aac"));
     for ending in ["mp4", "mkv", "mov", "ts", "flv"] {
@@ -74,9 +74,9 @@ fn pictures_and_sound_that_begin_apart_stand_at_their_times() {
 }
 
 #[test]
-fn an_edit_list_moves_pictures_and_sound_together() {
+fn edit_list_shifts_video_and_sound_together() {
     let clips = Clips::new();
-    // The picture changes and the tone begins 2 s after the start.
+    // The tone starts 2 s after the start of the video.
     clips.make(
         "signal.mp4",
         "-f lavfi -i color=black:size=64x64:rate=25:duration=5 -f lavfi -i sine=duration=3 \
@@ -85,36 +85,36 @@ fn an_edit_list_moves_pictures_and_sound_together() {
     let cut = clips.make("cut.mp4", "-ss 1.3 -i $signal.mp4 -c copy");
     let (_, times, _) = read(&cut);
     assert!(near(times[0], 0.0), "{}", times[0]);
-    // The cut copies pictures from the key frame on, hides those before 1.3 s, and keeps the sound from there.
+    // The cut copies frames from the key frame on, hides those before 1.3 s, and copies the sound from 1.3 s on.
     assert!(near(tone(&cut).0, 0.7), "{:?}", tone(&cut));
 }
 
 #[test]
-fn a_part_of_a_live_stream_begins_at_its_own_start() {
+fn times_of_a_part_of_a_live_stream_start_at_0() {
     let clips = Clips::new();
     let live = "-output_ts_offset 8000 -movflags empty_moov+default_base_moof+frag_discont+frag_keyframe \
                 -avoid_negative_ts disabled";
     for (name, coding) in [("silent.mp4", "-an"), ("talk.mp4", "-c:a aac")] {
         let path = clips.make(name, &format!("{TALK} -c:v libx264 -pix_fmt yuv420p {coding} {live}"));
         let (_, times, end) = read(&path);
-        // The lead-in of the sound, and pictures that are stored in another order, begin it a little earlier.
+        // Encoder priming of the sound and reordered frames move the start slightly.
         assert!(times[0] < 0.15 && (end.duration_s - 4.0).abs() < 0.15, "{name}: {} {end:?}", times[0]);
         assert_eq!((end.frames_total, &end.warnings), (100, &vec![]), "{name}");
     }
-    // As the parts of a stream that goes on for a day.
+    // A part of a stream that has run for most of a day.
     let path = clips.make("day.ts", &format!("{TALK} -c:v libx264 -pix_fmt yuv420p -c:a aac -output_ts_offset 80000"));
     let (_, times, end) = read(&path);
     assert!(times[0] < 0.1 && near(end.duration_s, 4.0), "{} {end:?}", times[0]);
 }
 
 #[test]
-fn a_duration_that_is_wrong_is_counted_and_said() {
+fn wrong_duration_in_the_header_is_corrected_with_a_warning() {
     let clips = Clips::new();
     let path = clips.moving("plain.webm", 8.0, "-c:v libvpx -deadline realtime");
     let whole = std::fs::read(path).unwrap();
     for (told_s, is_said) in [(3.0_f64, true), (600.0, true), (143_165.0, true), (0.0, false), (8.3, false)] {
         let mut bytes = whole.clone();
-        // Duration, of eight bytes, in milliseconds.
+        // The element Duration, in milliseconds, with eight bytes.
         patch(&mut bytes, &[0x44, 0x89, 0x88], 0, &(told_s * 1000.0).to_be_bytes());
         let path = clips.write("told.webm", &bytes);
         assert!(probe(&file(&path), &limits()).is_ok(), "{told_s}");
@@ -127,7 +127,7 @@ fn a_duration_that_is_wrong_is_counted_and_said() {
     }
     let path = clips.moving("plain.mp4", 2.0, "-c:v libx264 -pix_fmt yuv420p");
     let mut bytes = std::fs::read(path).unwrap();
-    // Durations with all bits set mean that they are not known.
+    // A duration with all bits set is unknown.
     for header in [b"mvhd", b"mdhd"] {
         patch(&mut bytes, header, 16, &[0xFF; 4]);
     }
@@ -136,7 +136,7 @@ fn a_duration_that_is_wrong_is_counted_and_said() {
 }
 
 #[test]
-fn a_recording_without_a_header_has_its_own_length_and_rate() {
+fn duration_and_frame_rate_are_measured_if_the_header_lacks_them() {
     let clips = Clips::new();
     for (name, rate, step) in [("camera.webm", 30.0, 1), ("slow.webm", 6.0, 5)] {
         let path = clips.make(
@@ -146,10 +146,10 @@ fn a_recording_without_a_header_has_its_own_length_and_rate() {
                  -c:v libvpx -deadline realtime -live 1"
             ),
         );
-        // As MediaRecorder leaves it: no duration of a frame either.
+        // MediaRecorder does not write the duration of a frame either.
         let mut bytes = std::fs::read(&path).unwrap();
         if let Some(at) = bytes.windows(3).position(|found| found == [0x23, 0xE3, 0x83]) {
-            // DefaultDuration becomes Void.
+            // Replaces the element DefaultDuration by Void.
             let length = usize::from(bytes[at + 3] & 0x7F);
             bytes[at] = 0xEC;
             bytes[at + 1] = 0x80 | u8::try_from(length + 2).unwrap();
@@ -162,7 +162,7 @@ fn a_recording_without_a_header_has_its_own_length_and_rate() {
 }
 
 #[test]
-fn recordings_that_were_joined_go_on_where_the_first_ends() {
+fn times_continue_over_the_joint_of_concatenated_recordings() {
     let clips = Clips::new();
     let coded = |name: &str, coding: &str| std::fs::read(clips.make(name, &format!("{TALK} {coding}"))).unwrap();
     let webm = coded("one.webm", "-c:v libvpx -deadline realtime -c:a libopus -live 1");
@@ -181,17 +181,17 @@ fn recordings_that_were_joined_go_on_where_the_first_ends() {
         assert!((times[199] - 7.96).abs() < 0.2 && (end.duration_s - 8.0).abs() < 0.2, "{name}: {end:?}");
         let warned = end.warnings.iter().any(|warning| matches!(warning, Warning::TimeStampsRestart { .. }));
         assert!(warned, "{name}: {end:?}");
-        // The sound goes on with the pictures.
+        // The sound continues with the video.
         assert!((tone(&path).1 - end.duration_s).abs() < 0.15, "{name}: {:?} {end:?}", tone(&path));
     }
 }
 
 #[test]
-fn equal_time_stamps_are_spread_by_the_rate() {
+fn equal_time_stamps_are_spread_by_the_frame_rate() {
     let clips = Clips::new();
     let path = clips.moving("plain.mp4", 2.0, "-c:v libx264 -bf 0 -pix_fmt yuv420p");
     let whole = std::fs::read(path).unwrap();
-    // One entry: 50 frames of so many ticks each.
+    // The table has one entry: 50 frames of this duration.
     for ticks in [0_u32, 1] {
         let mut bytes = whole.clone();
         patch(&mut bytes, b"stts", 12, &ticks.to_be_bytes());
@@ -203,7 +203,7 @@ fn equal_time_stamps_are_spread_by_the_rate() {
 }
 
 #[test]
-fn limits_are_judged_by_what_is_there() {
+fn duration_limit_applies_to_the_measured_duration() {
     let clips = Clips::new();
     let short = Video { max_duration_s: 3, ..limits() };
     for (name, coding) in [
@@ -224,7 +224,7 @@ fn limits_are_judged_by_what_is_there() {
 }
 
 #[test]
-fn a_spread_reaches_over_the_whole_clip_whatever_its_header_says() {
+fn spread_covers_the_whole_clip_even_if_the_header_is_wrong() {
     let clips = Clips::new();
     let webm = clips.moving("plain.webm", 8.0, "-c:v libvpx -deadline realtime");
     let mut bytes = std::fs::read(&webm).unwrap();

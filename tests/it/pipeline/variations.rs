@@ -1,11 +1,11 @@
-//! The same clips mirrored, smaller, tilted and in bad light: what a camera and its place change, the person does not.
+//! The same clips mirrored, smaller, tilted and darker. These changes must not change the figures of the person.
 
 use visage::analysis::{BBox, Emotion, Findings, Options};
 
 use super::{EVERY_20TH, analyze, pipeline};
 use crate::support::clips::{Clips, shared};
 
-/// What each variation is called, and FFmpeg's filter that makes it.
+/// The name of each variation, and the FFmpeg filter that makes it.
 const VARIATIONS: [(&str, &str); 11] = [
     ("mirrored", "hflip"),
     ("half", "scale=iw/2:-2"),
@@ -20,7 +20,7 @@ const VARIATIONS: [(&str, &str); 11] = [
     ("mirrored-dim", "hflip,eq=gamma=0.5"),
 ];
 
-/// The clip as it is, and its variations, all coded alike.
+/// Analyzes a clip and its variations, all with the same encoder settings.
 fn varied(clip: &str, every: u32, names: &[&str]) -> Vec<(&'static str, Findings)> {
     let (pipeline, _models) = pipeline();
     let original = shared(clip);
@@ -42,7 +42,7 @@ fn find<'a>(all: &'a [(&str, Findings)], name: &str) -> &'a Findings {
     &all.iter().find(|(other, _)| *other == name).unwrap().1
 }
 
-/// Angles of two clips at the same moments, where both could be read.
+/// Angles of two clips at the same times, where both could be measured.
 fn pairs(a: &Findings, b: &Findings, angle: impl Fn(&visage::analysis::TimelineRow) -> Option<f32>) -> Vec<(f32, f32)> {
     let rows = a.timeline.rows.iter();
     let same = rows.filter_map(|row| {
@@ -58,7 +58,7 @@ fn mean(values: impl Iterator<Item = f32>) -> f32 {
 }
 
 #[test]
-fn who_looks_into_the_camera_does_so_in_a_mirror_from_afar_tilted_and_in_the_dark() {
+fn eye_contact_is_found_in_mirrored_small_tilted_and_dark_variations() {
     let all = varied("single_face.mp4", 5, &VARIATIONS.map(|(name, _)| name));
     for (name, found) in &all {
         let summary = &found.analysis.summary;
@@ -78,7 +78,7 @@ fn who_looks_into_the_camera_does_so_in_a_mirror_from_afar_tilted_and_in_the_dar
 }
 
 #[test]
-fn who_looks_elsewhere_does_so_in_a_mirror_from_afar_tilted_and_in_the_dark() {
+fn averted_gaze_is_found_in_mirrored_small_tilted_and_dark_variations() {
     let names = ["mirrored", "half", "left10", "right10", "dim"];
     let all = varied("sad_then_happy.mp4", 10, &names);
     for (name, found) in &all {
@@ -95,12 +95,12 @@ fn who_looks_elsewhere_does_so_in_a_mirror_from_afar_tilted_and_in_the_dark() {
     let off = |pairs: &[(f32, f32)]| mean(pairs.iter().map(|(here, there)| (here + there).abs()));
     println!("a mirror differs by {:.1} degrees of the head and {:.1} of the gaze", off(&heads), off(&gazes));
     assert!(off(&heads) < 2.0 && off(&gazes) < 8.0, "{heads:?} {gazes:?}");
-    // Far to one side means far to the other.
+    // A gaze far to one side is mirrored to the other side.
     assert!(gazes.iter().filter(|(here, _)| here.abs() > 15.0).all(|(here, there)| here * there < 0.0), "{gazes:?}");
 }
 
 #[test]
-fn covered_eyes_and_mouths_are_told_and_covered_eyes_are_not_judged() {
+fn covered_eyes_and_mouths_are_reported_and_covered_eyes_have_no_gaze() {
     let (pipeline, _models) = pipeline();
     let clips = Clips::new();
     std::fs::copy(shared("single_face.mp4"), clips.path("original.mp4")).unwrap();
@@ -112,7 +112,7 @@ fn covered_eyes_and_mouths_are_told_and_covered_eyes_are_not_judged() {
     let edge = |of: fn(&BBox) -> f32, pick: fn(f32, f32) -> f32| boxes().map(|bbox| of(&bbox)).reduce(pick).unwrap();
     let (left, right) = (edge(|b| b.x, f32::min), edge(|b| b.x + b.width, f32::max));
     let (top, bottom) = (edge(|b| b.y, f32::min), edge(|b| b.y + b.height, f32::max));
-    // A band across the face, from and to in shares of its height.
+    // A band across the face. Its edges are shares of the height of the face.
     let band = |from: f32, to: f32, colour: &str| {
         let (width, height) = (right - left, bottom - top);
         let (y, high) = (top + from * height, (to - from) * height);

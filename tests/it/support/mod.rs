@@ -1,4 +1,4 @@
-//! Servers and clips that the tests stand on.
+//! Servers and clips for the tests.
 
 #![allow(dead_code, reason = "each test uses a part of them")]
 
@@ -11,7 +11,7 @@ pub mod s3_elsewhere;
 pub mod service;
 pub mod smtp;
 
-/// A client for servers on this machine.
+/// An HTTP client for servers on this machine.
 pub fn http() -> reqwest::Client {
     visage::tls::use_ring();
     reqwest::Client::builder().no_proxy().build().unwrap()

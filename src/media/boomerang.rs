@@ -1,4 +1,4 @@
-//! A short picture of a video that moves: its first seconds forwards and then backwards, over and over.
+//! Makes a boomerang clip of a video: its first seconds forwards, then backwards, in a loop.
 
 use std::io::Read;
 use std::os::fd::AsRawFd;
@@ -10,32 +10,33 @@ use ffmpeg_next::{Dictionary, Rational, codec, encoder, frame, picture};
 use opencv::core::{BORDER_CONSTANT, Mat, MatTraitConst, MatTraitConstManual, Size, copy_make_border_def};
 use opencv::imgproc::{INTER_AREA, INTER_LINEAR, resize};
 
-use super::picture::scale;
+use super::ffi::scale;
 use super::{Every, Frames, FramesError, Opened, Source, prepare};
 use crate::config::Video;
 
-/// Frames a second of what is made.
+/// The frame rate of a clip.
 pub const CLIP_FPS: u32 = 10;
-/// The encoders, as FFmpeg names them.
+/// FFmpeg's name of the encoder for MP4.
 const H264: &str = "libx264";
+/// FFmpeg's name of the encoder for WebP.
 const WEBP: &str = "libwebp_anim";
 
-/// How a clip is written.
+/// The file format of a clip.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClipFormat {
-    /// H.264, which plays in every browser.
+    /// With H.264, which every browser supports.
     Mp4,
     Gif,
     Webp,
 }
 
-/// The encoders of clips that the FFmpeg which this program is linked to does not have.
+/// The encoders of clips that are missing from the linked FFmpeg.
 pub fn missing_encoders() -> Vec<&'static str> {
     prepare();
     [H264, WEBP].into_iter().filter(|name| encoder::find_by_name(name).is_none()).collect()
 }
 
-/// Why no clip was made.
+/// Why a clip could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ClipFailure {
     #[error(transparent)]
@@ -66,16 +67,18 @@ impl From<std::io::Error> for ClipFailure {
     }
 }
 
-/// The frames of a clip, small and all of one size, in the order in which they are shown.
+/// The frames of a clip.
 pub struct Boomerang {
+    /// All have the same size.
     pictures: Vec<Mat>,
+    /// The index into `pictures` of each frame of the clip.
     order: Vec<usize>,
 }
 
 impl Boomerang {
-    /// Reads the first half of `duration_s` from a video (all of it where that is shorter), shrunk to a longer side of
-    /// `side` pixels. The first picture sets the size; a later one of another shape gets black bars. Nothing behind is
-    /// decoded. Blocks.
+    /// Decodes the first `duration_s / 2` seconds of a video, or all of a shorter one. Frames are scaled down to a
+    /// longer side of `side` pixels. The first frame sets the size of the clip. A later frame of another aspect ratio
+    /// gets black bars. Blocks.
     pub fn read(
         source: &Source,
         limits: &Video,
@@ -84,27 +87,27 @@ impl Boomerang {
         stop: &dyn Fn() -> bool,
     ) -> Result<Self, ClipFailure> {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "seconds, checked by the caller")]
-        let shown = (duration_s * f64::from(CLIP_FPS)).round().max(1.0) as usize;
-        let order = order(shown);
-        let wanted = order.iter().max().map_or(1, |last| last + 1);
+        let clip_frames = (duration_s * f64::from(CLIP_FPS)).round().max(1.0) as usize;
+        let order = order(clip_frames);
+        let needed = order.iter().max().map_or(1, |last| last + 1);
         let video = Opened::open(source, limits).map_err(FramesError::from)?;
         let probe = video.probe();
-        // A shorter video is shown more slowly, so that a clip lasts as long as it was asked to.
+        // A shorter video is slowed down, so that the clip has the requested duration.
         let last_frame_s = if probe.fps > 0.0 { probe.duration_s - 1.0 / probe.fps } else { probe.duration_s };
         let mut step_s = 1.0 / f64::from(CLIP_FPS);
-        if wanted > 1 && probe.duration_s > 0.0 {
-            step_s = step_s.min(last_frame_s.max(0.0) / (wanted - 1) as f64);
+        if needed > 1 && probe.duration_s > 0.0 {
+            step_s = step_s.min(last_frame_s.max(0.0) / (needed - 1) as f64);
         }
         let mut frames = Frames::start(video, Every::exact(1))?;
-        let mut pictures: Vec<Mat> = Vec::with_capacity(wanted);
+        let mut pictures: Vec<Mat> = Vec::with_capacity(needed);
         let (mut size, mut first_s) = (None, None);
-        while pictures.len() < wanted {
+        while pictures.len() < needed {
             let Some(sample) = frames.next(stop)? else { break };
             let size = *size.get_or_insert_with(|| shrunk(&sample.picture, side));
             let small = fit(&sample.picture, size)?;
-            // A frame that stays for several steps is shown in each of them.
+            // A frame that is shown for several steps is repeated.
             let since_first_s = sample.time_s - *first_s.get_or_insert(sample.time_s);
-            while pictures.len() < wanted && since_first_s + 1e-3 >= pictures.len() as f64 * step_s {
+            while pictures.len() < needed && since_first_s + 1e-3 >= pictures.len() as f64 * step_s {
                 pictures.push(small.clone());
             }
         }
@@ -112,12 +115,12 @@ impl Boomerang {
         Ok(Self { pictures, order: order.into_iter().map(|n| n.min(last)).collect() })
     }
 
-    /// Seconds that it lasts.
+    /// The duration in seconds.
     pub fn duration_s(&self) -> f64 {
         self.order.len() as f64 / f64::from(CLIP_FPS)
     }
 
-    /// Writes it as a file of that format, in memory: a few hundred kilobytes. Blocks.
+    /// Encodes the clip in memory. A clip has a few hundred kilobytes. Blocks.
     pub fn encode(&self, format: ClipFormat) -> Result<Vec<u8>, ClipFailure> {
         match format {
             ClipFormat::Gif => self.gif(),
@@ -127,7 +130,7 @@ impl Boomerang {
                 &[
                     ("preset", "veryfast"),
                     ("crf", "23"),
-                    // Decoding and inference of others go on beside it.
+                    // Leaves the other cores to decoding and inference.
                     ("threads", "1"),
                 ],
                 &[("movflags", "+faststart")],
@@ -146,8 +149,8 @@ impl Boomerang {
         prepare();
         let codec = encoder::find_by_name(name).ok_or(ClipFailure::NoEncoder(name))?;
         let (width, height) = self.size();
-        // Without a name: gone with its last handle. FFmpeg opens it by the name that Linux gives to open files, twice
-        // where the index moves to the front.
+        // The file has no name and is deleted with its last handle. FFmpeg opens it by its path in /proc, twice if the
+        // index is moved to the front of the file.
         let file = tempfile::tempfile()?;
         let mut output = ffmpeg::format::output_as(&format!("/proc/self/fd/{}", file.as_raw_fd()), container)?;
         let time_base = Rational::new(1, CLIP_FPS as i32);
@@ -190,7 +193,7 @@ impl Boomerang {
         output.write_trailer()?;
         drop(output);
         let mut bytes = Vec::new();
-        // A handle of its own, at the start of the file.
+        // A new handle, which is at the start of the file.
         std::fs::File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))?.read_to_end(&mut bytes)?;
         Ok(bytes)
     }
@@ -203,7 +206,7 @@ impl Boomerang {
         let mut bytes = Vec::new();
         let mut writer = gif::Encoder::new(&mut bytes, width, height, &[]).map_err(failed)?;
         writer.set_repeat(gif::Repeat::Infinite).map_err(failed)?;
-        // Every picture is reduced to its colours once, however often it is shown.
+        // The palette of each picture is computed once, even if the picture is repeated.
         let reduced: Vec<_> = self
             .pictures
             .iter()
@@ -211,7 +214,7 @@ impl Boomerang {
                 let bgr = picture.data_bytes()?;
                 let rgb: Vec<u8> = bgr.chunks_exact(3).flat_map(|pixel| [pixel[2], pixel[1], pixel[0]]).collect();
                 let mut reduced = gif::Frame::from_rgb_speed(width, height, &rgb, 10);
-                // In hundredths of a second.
+                // In units of 10 ms.
                 reduced.delay = (100 / CLIP_FPS) as u16;
                 Ok::<_, ClipFailure>(reduced)
             })
@@ -228,14 +231,14 @@ impl Boomerang {
     }
 }
 
-/// Which picture is shown when: forwards from 0 to the last and back again, so many in all.
-fn order(shown: usize) -> Vec<usize> {
-    let forwards = shown / 2 + 1;
-    // Back to the second: the first comes when it starts over.
-    (0..forwards).chain((0..forwards - 1).rev()).take(shown).collect()
+/// The order of pictures in a clip of `frames` frames: from 0 to the last and back.
+fn order(frames: usize) -> Vec<usize> {
+    let forwards = frames / 2 + 1;
+    // The loop continues with picture 0, so the way back ends at picture 1.
+    (0..forwards).chain((0..forwards - 1).rev()).take(frames).collect()
 }
 
-/// The size of a picture shrunk to a longer side of `side` pixels if it is larger; with even sides, as H.264 wants them.
+/// The size of a picture scaled down to a longer side of at most `side` pixels. Both sides are even, as H.264 requires.
 fn shrunk(picture: &Mat, side: u32) -> Size {
     let (width, height) = (f64::from(picture.cols()), f64::from(picture.rows()));
     let scale = (f64::from(side) / width.max(height)).min(1.0);
@@ -244,31 +247,31 @@ fn shrunk(picture: &Mat, side: u32) -> Size {
     Size::new(even(width), even(height))
 }
 
-/// A picture of exactly that size: scaled with its aspect kept, in the middle, black beside it. A side that rounding to
-/// even numbers made up to a pixel off is stretched instead.
+/// Scales a picture to exactly this size. Its aspect ratio is kept, and it is centred between black bars. A side that
+/// is one pixel short because of rounding is stretched instead.
 fn fit(picture: &Mat, size: Size) -> Result<Mat, ClipFailure> {
     let (width, height) = (f64::from(picture.cols()), f64::from(picture.rows()));
     let scale = (f64::from(size.width) / width).min(f64::from(size.height) / height);
     #[expect(clippy::cast_possible_truncation, reason = "pixels")]
-    let side = |length: f64, room: i32| match (length * scale).round() as i32 {
-        scaled if scaled + 1 >= room => room,
+    let side = |length: f64, available: i32| match (length * scale).round() as i32 {
+        scaled if scaled + 1 >= available => available,
         scaled => scaled.max(1),
     };
     let (across, down) = (side(width, size.width), side(height, size.height));
     let mut small = Mat::default();
-    let how = if scale < 1.0 { INTER_AREA } else { INTER_LINEAR };
-    resize(picture, &mut small, Size::new(across, down), 0.0, 0.0, how)?;
+    let interpolation = if scale < 1.0 { INTER_AREA } else { INTER_LINEAR };
+    resize(picture, &mut small, Size::new(across, down), 0.0, 0.0, interpolation)?;
     if small.size()? == size {
         return Ok(small);
     }
-    let (beside, below) = (size.width - across, size.height - down);
-    let mut whole = Mat::default();
-    let (top, left) = (below / 2, beside / 2);
-    copy_make_border_def(&small, &mut whole, top, below - top, left, beside - left, BORDER_CONSTANT)?;
-    Ok(whole)
+    let (horizontal, vertical) = (size.width - across, size.height - down);
+    let mut bordered = Mat::default();
+    let (top, left) = (vertical / 2, horizontal / 2);
+    copy_make_border_def(&small, &mut bordered, top, vertical - top, left, horizontal - left, BORDER_CONSTANT)?;
+    Ok(bordered)
 }
 
-/// Copies a picture into a frame of the same size, and sets the rest of the frame's buffer to zero.
+/// Copies a picture into a frame of the same size, and sets the padding of the frame to 0.
 fn fill(to: &mut frame::Video, from: &Mat) -> Result<(), ClipFailure> {
     let (columns, rows) = (from.cols().unsigned_abs(), from.rows().unsigned_abs());
     if (to.width(), to.height()) != (columns, rows) || columns == 0 {
@@ -287,16 +290,17 @@ fn fill(to: &mut frame::Video, from: &Mat) -> Result<(), ClipFailure> {
     Ok(())
 }
 
+/// Writes all packets that the encoder has ready.
 fn drain(encoder: &mut encoder::Video, output: &mut Output, time_base: Rational) -> Result<(), ffmpeg::Error> {
     let mut packet = ffmpeg::Packet::empty();
-    let theirs = output.stream(0).map_or(time_base, |stream| stream.time_base());
+    let stream_time_base = output.stream(0).map_or(time_base, |stream| stream.time_base());
     loop {
         match encoder.receive_packet(&mut packet) {
             Ok(()) => {
                 packet.set_stream(0);
-                // Unsaid, the last frame has none, and players leave it out.
+                // Without a duration, players omit the last frame.
                 packet.set_duration(1);
-                packet.rescale_ts(time_base, theirs);
+                packet.rescale_ts(time_base, stream_time_base);
                 packet.write_interleaved(output)?;
             }
             Err(ffmpeg::Error::Eof | ffmpeg::Error::Other { errno: ffmpeg::util::error::EAGAIN }) => return Ok(()),
@@ -313,7 +317,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_boomerang_goes_there_and_back() {
+    fn order_runs_forwards_and_back() {
         assert_eq!(order(6), [0, 1, 2, 3, 2, 1]);
         assert_eq!(order(5), [0, 1, 2, 1, 0]);
         assert_eq!((order(1), order(2)), (vec![0], vec![0, 1]));
@@ -324,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_takes_no_picture_of_another_size() {
+    fn picture_of_another_size_does_not_fit_a_frame() {
         let mut frame = frame::Video::new(Pixel::BGR24, 4, 2);
         for (width, height) in [(2, 2), (4, 1), (5, 2), (4, 3), (2, 4)] {
             let refused = fill(&mut frame, &picture(width, height, 255.0)).unwrap_err();
@@ -340,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_of_another_shape_stands_in_the_middle_between_black_bars() {
+    fn picture_of_another_aspect_ratio_is_centred_between_black_bars() {
         for ((width, height), (across, down)) in [
             ((640, 360), (160, 90)),
             ((80, 45), (160, 90)),
@@ -363,11 +367,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pictures_of_all_sizes_become_one(
+        fn fitted_pictures_have_the_size_of_the_clip(
             first in (1..2000_i32, 1..2000_i32), later in (1..500_i32, 1..500_i32), side in 2..300_u32,
         ) {
             let size = shrunk(&picture(first.0, first.1, 0.0), side);
-            prop_assert!(size.width % 2 == 0 && size.height % 2 == 0 && size.width.max(size.height) as u32 <= side.max(2) + 1);
+            prop_assert!(size.width % 2 == 0 && size.height % 2 == 0);
+            prop_assert!(size.width.max(size.height) as u32 <= side.max(2) + 1);
             for (width, height) in [first, later] {
                 let fitted = fit(&picture(width, height, 9.0), size).unwrap();
                 prop_assert_eq!((fitted.cols(), fitted.rows()), (size.width, size.height));
@@ -375,9 +380,9 @@ mod tests {
         }
 
         #[test]
-        fn it_has_so_many_frames_and_never_jumps(shown in 1..100_usize) {
-            let order = order(shown);
-            prop_assert_eq!(order.len(), shown);
+        fn order_has_the_requested_length_and_no_jumps(frames in 1..100_usize) {
+            let order = order(frames);
+            prop_assert_eq!(order.len(), frames);
             prop_assert!(order.windows(2).all(|pair| pair[0].abs_diff(pair[1]) == 1));
         }
     }

@@ -1,0 +1,68 @@
+//! The errors of opening and decoding a video.
+
+use crate::fault::{Fault, Part};
+
+/// Why a file is not accepted as a video.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    /// The container is unknown, or it has no video stream or no frame.
+    #[error("not a video")]
+    NotAVideo,
+    #[error("the video lasts {duration_s:.0} s; the limit is {limit_s} s")]
+    TooLong { duration_s: f64, limit_s: u64 },
+    #[error("the picture has {width} x {height} pixels; the limit is {limit} pixels")]
+    TooLarge { width: u32, height: u32, limit: u64 },
+    /// FFmpeg has no decoder for the video stream.
+    #[error("there is no decoder for {codec}")]
+    NoDecoder { codec: String },
+    /// FFmpeg has a decoder, but it returned no frame.
+    #[error("no picture of {codec} could be decoded")]
+    Undecodable { codec: String },
+    #[error("the video is encrypted")]
+    Encrypted,
+    /// The file is a still image of this format.
+    #[error("a picture ({format}) and no video")]
+    Picture { format: &'static str },
+    /// The file or the server could not be read. The video may be fine, and a retry may help.
+    #[error("the source cannot be read: {0}")]
+    Unreadable(String),
+}
+
+impl ProbeError {
+    /// Whether the video or the storage caused the error.
+    pub const fn fault(&self) -> Fault {
+        match self {
+            Self::NotAVideo
+            | Self::TooLong { .. }
+            | Self::TooLarge { .. }
+            | Self::NoDecoder { .. }
+            | Self::Undecodable { .. }
+            | Self::Encrypted
+            | Self::Picture { .. } => Fault::Video,
+            Self::Unreadable(_) => Fault::Ours(Part::Storage),
+        }
+    }
+}
+
+/// The GPU of the setting `video.hwaccel` cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "video.hwaccel = {requested:?}, but it cannot be used: {reason}; fix this, or set video.hwaccel to auto or none"
+)]
+pub struct NoHwaccel {
+    pub(super) requested: &'static str,
+    pub(super) reason: String,
+}
+
+/// Why decoding ended before the end of the video.
+#[derive(Debug, thiserror::Error)]
+pub enum FramesError {
+    #[error("cancelled")]
+    Cancelled,
+    #[error(transparent)]
+    Video(#[from] ProbeError),
+    #[error(transparent)]
+    NoHwaccel(#[from] NoHwaccel),
+    #[error("decoder: {0}")]
+    Decoder(String),
+}

@@ -1,0 +1,523 @@
+//! Safe wrappers for the parts of FFmpeg that `ffmpeg-next` does not cover. All `unsafe` code of [`super`] is here.
+
+use std::ffi::{CStr, c_int};
+use std::ptr::{NonNull, null, null_mut};
+
+use ffmpeg_next as ffmpeg;
+use ffmpeg_next::codec::packet::Ref;
+use ffmpeg_next::codec::{self, Parameters, decoder};
+use ffmpeg_next::ffi as sys;
+use ffmpeg_next::format::context::Input;
+use ffmpeg_next::format::sample::{Sample, Type};
+use ffmpeg_next::software::{resampling, scaling};
+use ffmpeg_next::util::error::ENOMEM;
+use ffmpeg_next::util::interrupt;
+use ffmpeg_next::{Codec, Dictionary, Error, Packet, Rational, Stream, frame};
+use opencv::core::{CV_8UC3, Mat, MatTrait, MatTraitConst, MatTraitConstManual, Rect};
+
+use super::FramesError;
+
+/// The scaler writes complete blocks of this many pixels.
+pub(super) const SCALER_BLOCK: usize = 32;
+
+fn check(code: c_int) -> Result<(), Error> {
+    if code < 0 { Err(code.into()) } else { Ok(()) }
+}
+
+// Containers.
+
+/// Why a container could not be opened.
+pub(super) enum OpenError {
+    OutOfMemory,
+    FFmpeg(Error),
+}
+
+/// Opens a container. `stop` is called during every wait for the source, as long as the container is open.
+pub(super) fn open_input(
+    location: &CStr,
+    options: Dictionary<'_>,
+    stop: impl Fn() -> bool + Send + 'static,
+) -> Result<Input, OpenError> {
+    let interrupt = interrupt::new(Box::new(stop));
+    // SAFETY: the context is allocated here and checked. If opening fails, FFmpeg frees it and sets the pointer to
+    // null. Otherwise `Input` becomes its only owner. Ownership of the dictionary, as FFmpeg left it, is taken back, so
+    // it is freed once. The closure is owned by the guard, which `Input` keeps.
+    unsafe {
+        let mut context = sys::avformat_alloc_context();
+        if context.is_null() {
+            return Err(OpenError::OutOfMemory);
+        }
+        (*context).interrupt_callback = interrupt.interrupt;
+        let mut raw = options.disown();
+        let code = sys::avformat_open_input(&raw mut context, location.as_ptr(), null(), &raw mut raw);
+        drop(Dictionary::own(raw));
+        check(code).map_err(OpenError::FFmpeg)?;
+        Ok(Input::wrap_with_interrupt(context, interrupt.guard))
+    }
+}
+
+/// Reads packets until the properties of all streams are known. The options apply to the decoders of all streams.
+pub(super) fn find_stream_info(input: &mut Input, options: &[(&str, &str)]) -> Result<(), Error> {
+    let streams = input.nb_streams() as usize;
+    let dictionaries = (0..streams).map(|_| options.iter().copied().collect::<Dictionary<'_>>());
+    // SAFETY: ownership of the dictionaries goes to the vector and is taken back below.
+    let mut raw: Vec<*mut sys::AVDictionary> = dictionaries.map(|options| unsafe { options.disown() }).collect();
+    // SAFETY: the container is open, and the vector has one dictionary for each of its streams.
+    let code = unsafe { sys::avformat_find_stream_info(input.as_mut_ptr(), raw.as_mut_ptr()) };
+    for dictionary in raw {
+        // SAFETY: each came from `disown` above, as FFmpeg left it.
+        drop(unsafe { Dictionary::own(dictionary) });
+    }
+    check(code)
+}
+
+/// Whether FFmpeg has a demuxer of this name.
+pub(super) fn has_demuxer(name: &CStr) -> bool {
+    // SAFETY: the name ends with a null character.
+    !unsafe { sys::av_find_input_format(name.as_ptr()) }.is_null()
+}
+
+/// The error of the source, or 0.
+pub(super) fn source_error(input: &Input) -> c_int {
+    // SAFETY: the container is open. The pointer is null if the demuxer does not use it.
+    unsafe {
+        let source = (*input.as_ptr()).pb;
+        if source.is_null() { 0 } else { (*source).error }
+    }
+}
+
+/// The size of the source in bytes, if known.
+pub(super) fn source_size(input: &mut Input) -> Option<u64> {
+    // SAFETY: the container is open. FFmpeg accepts a null pointer.
+    let size = unsafe { sys::avio_size((*input.as_mut_ptr()).pb) };
+    u64::try_from(size).ok()
+}
+
+/// Reads bytes of the source from this position on. Returns fewer bytes at the end of the source, and `None` on
+/// failure.
+pub(super) fn read_source_at<'a>(input: &mut Input, at: u64, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
+    let (at, size) = (i64::try_from(at).ok()?, c_int::try_from(buffer.len()).ok()?);
+    // SAFETY: the container is open. A seek fails for a null pointer. The buffer has room for `size` bytes.
+    let read = unsafe {
+        let source = (*input.as_mut_ptr()).pb;
+        if sys::avio_seek(source, at, libc::SEEK_SET) < 0 {
+            return None;
+        }
+        sys::avio_read(source, buffer.as_mut_ptr(), size)
+    };
+    buffer.get(..usize::try_from(read).ok()?)
+}
+
+/// Seeks to the last key frame before `end`, in units of `AV_TIME_BASE`. If there is none, seeks to a later one.
+pub(super) fn seek(input: &mut Input, end: i64) -> Result<(), Error> {
+    // SAFETY: the container is open.
+    check(unsafe { sys::avformat_seek_file(input.as_mut_ptr(), -1, i64::MIN, end, i64::MAX, 0) })
+}
+
+/// Calls a function with a stream of the container, if there is one of this index.
+fn with_stream(input: &mut Input, index: usize, change: impl FnOnce(&mut sys::AVStream)) {
+    // SAFETY: the container is open and has `nb_streams` streams. The exclusive borrow of the container covers them.
+    unsafe {
+        let context = input.as_mut_ptr();
+        if index < (*context).nb_streams as usize {
+            change(&mut **(*context).streams.add(index));
+        }
+    }
+}
+
+/// Makes the demuxer discard the packets of a stream.
+pub(super) fn discard_stream(input: &mut Input, index: usize) {
+    with_stream(input, index, |stream| stream.discard = sys::AVDiscard::AVDISCARD_ALL);
+}
+
+/// Marks a stream as still images.
+pub(super) fn mark_as_thumbnails(input: &mut Input, index: usize) {
+    with_stream(input, index, |stream| stream.disposition |= sys::AV_DISPOSITION_TIMED_THUMBNAILS);
+}
+
+// Streams and their codec parameters.
+
+/// The `AV_DISPOSITION_*` flags of a stream.
+pub(super) fn disposition(stream: &Stream<'_>) -> c_int {
+    // SAFETY: the stream belongs to an open container.
+    unsafe { (*stream.as_ptr()).disposition }
+}
+
+/// The pixel aspect ratio in the header of the container.
+pub(super) fn container_aspect_ratio(stream: &Stream<'_>) -> Rational {
+    // SAFETY: the stream belongs to an open container.
+    unsafe { (*stream.as_ptr()).sample_aspect_ratio }.into()
+}
+
+fn raw(parameters: &Parameters) -> &sys::AVCodecParameters {
+    // SAFETY: the pointer is valid as long as the parameters, which own the parameters or keep their container.
+    unsafe { &*parameters.as_ptr() }
+}
+
+/// The pixel aspect ratio in the stream.
+pub(super) fn coded_aspect_ratio(parameters: &Parameters) -> Rational {
+    raw(parameters).sample_aspect_ratio.into()
+}
+
+/// Width and height in pixels.
+pub(super) fn coded_size(parameters: &Parameters) -> (c_int, c_int) {
+    (raw(parameters).width, raw(parameters).height)
+}
+
+/// Whether the stream has this pixel format.
+pub(super) fn has_pixel_format(parameters: &Parameters, format: sys::AVPixelFormat) -> bool {
+    raw(parameters).format == format as c_int
+}
+
+pub(super) fn bit_rate(parameters: &Parameters) -> i64 {
+    raw(parameters).bit_rate
+}
+
+/// The codec tag (FourCC) in the container.
+pub(super) fn codec_tag(parameters: &Parameters) -> u32 {
+    raw(parameters).codec_tag
+}
+
+/// Whether the stream is progressive, or does not state its field order.
+pub(super) fn is_progressive(parameters: &Parameters) -> bool {
+    let order = raw(parameters).field_order;
+    order == sys::AVFieldOrder::AV_FIELD_PROGRESSIVE || order == sys::AVFieldOrder::AV_FIELD_UNKNOWN
+}
+
+/// Whether every frame of the codec is a key frame.
+pub(super) fn is_intra_only(parameters: &Parameters) -> bool {
+    // SAFETY: a codec descriptor is a constant of FFmpeg. The pointer is null for an unknown codec.
+    let descriptor = unsafe { sys::avcodec_descriptor_get(raw(parameters).codec_id).as_ref() };
+    descriptor.is_some_and(|descriptor| descriptor.props & sys::AV_CODEC_PROP_INTRA_ONLY != 0)
+}
+
+/// The decoder configuration of a stream, such as the `avcC` or `hvcC` record.
+pub(super) fn extradata(parameters: &Parameters) -> &[u8] {
+    let raw = raw(parameters);
+    let size = usize::try_from(raw.extradata_size).unwrap_or(0);
+    if raw.extradata.is_null() {
+        return &[];
+    }
+    // SAFETY: `extradata` has `extradata_size` bytes, and lives as long as the parameters.
+    unsafe { std::slice::from_raw_parts(raw.extradata, size) }
+}
+
+// Packets.
+
+/// Whether an edit list hides the frame of a packet.
+pub(super) fn is_discarded(packet: &Packet) -> bool {
+    // SAFETY: the packet is valid. The binding has no name for this flag.
+    unsafe { (*packet.as_ptr()).flags & sys::AV_PKT_FLAG_DISCARD != 0 }
+}
+
+/// Whether a packet is encrypted (ISO/IEC 23001-7).
+pub(super) fn is_encrypted(packet: &Packet) -> bool {
+    let kind = sys::AVPacketSideDataType::AV_PKT_DATA_ENCRYPTION_INFO;
+    // SAFETY: the packet is valid. The size is not requested.
+    !unsafe { sys::av_packet_get_side_data(packet.as_ptr(), kind, null_mut()) }.is_null()
+}
+
+// Decoders.
+
+/// Limits the size of frames. FFmpeg refuses larger frames before it allocates memory for them.
+pub(super) fn set_max_pixels(decoder: &mut codec::Context, max_pixels: i64) {
+    // SAFETY: the context is valid.
+    unsafe { (*decoder.as_mut_ptr()).max_pixels = max_pixels };
+}
+
+/// The number of frames that a decoder holds back to reorder them.
+pub(super) fn reorder_delay(decoder: &decoder::Video) -> usize {
+    // SAFETY: the decoder is open.
+    usize::try_from(unsafe { (*decoder.as_ptr()).has_b_frames }).unwrap_or(0)
+}
+
+// Frames.
+
+/// The colour space and the colour range of a frame.
+pub(super) fn colour_space(frame: &frame::Video) -> (sys::AVColorSpace, sys::AVColorRange) {
+    // SAFETY: the frame is valid.
+    unsafe { ((*frame.as_ptr()).colorspace, (*frame.as_ptr()).color_range) }
+}
+
+/// Copies the time stamp, the colour space and further properties of a frame.
+pub(super) fn copy_props(to: &mut frame::Video, from: &frame::Video) -> Result<(), Error> {
+    // SAFETY: both frames are valid.
+    check(unsafe { sys::av_frame_copy_props(to.as_mut_ptr(), from.as_ptr()) })
+}
+
+/// Applies the cropping that the frame states.
+pub(super) fn apply_cropping(frame: &mut frame::Video) -> Result<(), Error> {
+    // SAFETY: the frame is valid.
+    check(unsafe { sys::av_frame_apply_cropping(frame.as_mut_ptr(), 0) })
+}
+
+// Scaling and resampling.
+
+/// A scaler that can be moved to another thread.
+pub(super) struct Scaler(pub scaling::Context);
+
+// SAFETY: a context has a single owner, and libswscale does not bind it to a thread.
+unsafe impl Send for Scaler {}
+
+/// Sets the colour space and range of the input. For a pixel format without a colour space, this does nothing.
+pub(super) fn set_colour_space(scaler: &mut scaling::Context, space: sys::AVColorSpace, is_full_range: bool) {
+    let space = match space {
+        sys::AVColorSpace::AVCOL_SPC_BT709 => sys::SWS_CS_ITU709,
+        sys::AVColorSpace::AVCOL_SPC_BT2020_NCL | sys::AVColorSpace::AVCOL_SPC_BT2020_CL => sys::SWS_CS_BT2020,
+        sys::AVColorSpace::AVCOL_SPC_SMPTE240M => sys::SWS_CS_SMPTE240M,
+        sys::AVColorSpace::AVCOL_SPC_FCC => sys::SWS_CS_FCC,
+        _ => sys::SWS_CS_DEFAULT,
+    };
+    let (full, range, one) = (1, c_int::from(is_full_range), 1 << 16);
+    // SAFETY: the context is initialised, and the coefficients are constants of the library.
+    unsafe {
+        let coefficients = sys::sws_getCoefficients(space);
+        let context = scaler.as_mut_ptr();
+        sys::sws_setColorspaceDetails(context, coefficients, range, coefficients, full, 0, one, one);
+    }
+}
+
+fn is_input_of(scaler: &scaling::Context, frame: &frame::Video) -> bool {
+    let input = scaler.input();
+    (frame.format(), frame.width(), frame.height()) == (input.format, input.width, input.height)
+}
+
+/// Scales a frame into a new one. Checks FFmpeg's return value, which `scaling::Context::run` ignores: a partly written
+/// frame would show the previous content of its memory, such as frames of another video.
+pub(super) fn scale(scaler: &mut scaling::Context, frame: &frame::Video) -> Result<frame::Video, Error> {
+    let output = *scaler.output();
+    if !is_input_of(scaler, frame) {
+        return Err(Error::InputChanged);
+    }
+    let mut scaled = frame::Video::new(output.format, output.width, output.height);
+    // SAFETY: both frames are valid and have the formats and sizes of the context. If memory for the new frame is
+    // missing, it has no planes, and FFmpeg is not called.
+    let lines = unsafe {
+        if (*scaled.as_ptr()).data[0].is_null() {
+            return Err(Error::Other { errno: ENOMEM });
+        }
+        let (read, write) = (frame.as_ptr(), scaled.as_mut_ptr());
+        sys::sws_scale(
+            scaler.as_mut_ptr(),
+            (*read).data.as_ptr().cast(),
+            (*read).linesize.as_ptr(),
+            0,
+            (*read).height,
+            (*write).data.as_ptr(),
+            (*write).linesize.as_ptr(),
+        )
+    };
+    if u32::try_from(lines) == Ok(output.height) { Ok(scaled) } else { Err(Error::External) }
+}
+
+/// Scales a frame to a BGR picture.
+pub(super) fn scale_to_picture(scaler: &mut scaling::Context, frame: &frame::Video) -> Result<Mat, FramesError> {
+    let failed = |error: opencv::Error| FramesError::Decoder(format!("OpenCV: {error}"));
+    let (columns, rows) = (scaler.output().width as usize, scaler.output().height as usize);
+    let padded = columns.next_multiple_of(SCALER_BLOCK);
+    let size =
+        |length: usize| c_int::try_from(length).map_err(|_| FramesError::Decoder("a picture is too large".to_owned()));
+    // SAFETY: the scaler writes every pixel of the requested columns. The padding is cropped below.
+    let mut picture = unsafe { Mat::new_rows_cols(size(rows)?, size(padded)?, CV_8UC3) }.map_err(failed)?;
+    scale_into(scaler, frame, &mut picture)
+        .map_err(|_| FramesError::Decoder("a picture could not be converted".to_owned()))?;
+    if padded == columns {
+        return Ok(picture);
+    }
+    let cropped = Mat::roi(&picture, Rect::new(0, 0, size(columns)?, size(rows)?)).map_err(failed)?;
+    cropped.try_clone().map_err(failed)
+}
+
+/// Scales a frame into a BGR picture. The picture has the height of the output, and its width rounded up to complete
+/// blocks of [`SCALER_BLOCK`] pixels.
+pub(super) fn scale_into(scaler: &mut scaling::Context, frame: &frame::Video, picture: &mut Mat) -> Result<(), Error> {
+    let output = *scaler.output();
+    let (rows, columns) = (u32::try_from(picture.rows()), usize::try_from(picture.cols()));
+    let has_room = picture.typ() == CV_8UC3
+        && output.format == ffmpeg::format::Pixel::BGR24
+        && rows == Ok(output.height)
+        && columns.is_ok_and(|columns| columns >= (output.width as usize).next_multiple_of(SCALER_BLOCK));
+    if !has_room || !is_input_of(scaler, frame) {
+        return Err(Error::InputChanged);
+    }
+    let stride = picture.mat_step().first().copied().unwrap_or(0);
+    let strides: [c_int; 4] = [c_int::try_from(stride).unwrap_or(0), 0, 0, 0];
+    let planes: [*mut u8; 4] = [picture.data_mut(), null_mut(), null_mut(), null_mut()];
+    // SAFETY: the frame has the format and size of the context. The picture has one plane of `rows` lines of `stride`
+    // bytes, and each line holds complete blocks.
+    let lines = unsafe {
+        let read = frame.as_ptr();
+        sys::sws_scale(
+            scaler.as_mut_ptr(),
+            (*read).data.as_ptr().cast(),
+            (*read).linesize.as_ptr(),
+            0,
+            (*read).height,
+            planes.as_ptr(),
+            strides.as_ptr(),
+        )
+    };
+    if u32::try_from(lines) == Ok(output.height) { Ok(()) } else { Err(Error::External) }
+}
+
+/// Resamples a frame to interleaved floats. Without a frame, returns the samples that are left in the filter. `output`
+/// is resized. Returns the number of samples a channel.
+pub(super) fn resample(
+    resampler: &mut resampling::Context,
+    frame: Option<&frame::Audio>,
+    channels: usize,
+    output: &mut Vec<f32>,
+) -> Result<usize, Error> {
+    let (from, to) = (*resampler.input(), *resampler.output());
+    let is_input = |frame: &frame::Audio| {
+        frame.format() == from.format && i32::from(frame.channels()) >= from.channel_layout.channels()
+    };
+    let is_output = to.format == Sample::F32(Type::Packed)
+        && usize::try_from(to.channel_layout.channels()).is_ok_and(|count| count <= channels);
+    if !frame.is_none_or(is_input) || !is_output {
+        return Err(Error::InputChanged);
+    }
+    let samples = frame.map_or(Ok(0), |frame| c_int::try_from(frame.samples())).map_err(|_| Error::InvalidData)?;
+    // SAFETY: the frame has the input format, and each plane in `extended_data` has `samples` samples. FFmpeg writes at
+    // most `capacity` floats a channel, and the vector has that size.
+    let written = unsafe {
+        let planes = frame.map_or(null_mut(), |frame| (*frame.as_ptr()).extended_data);
+        let context = resampler.as_mut_ptr();
+        let capacity = sys::swr_get_out_samples(context, samples).max(0);
+        output.resize(capacity as usize * channels, 0.0);
+        let mut out = output.as_mut_ptr().cast::<u8>();
+        sys::swr_convert(context, &raw mut out, capacity, planes.cast(), samples)
+    };
+    usize::try_from(written).map_err(|_| Error::from(written))
+}
+
+// GPUs.
+
+/// An open hardware device of FFmpeg.
+pub(super) struct HwContext(NonNull<sys::AVBufferRef>);
+
+// SAFETY: FFmpeg counts references to the device atomically, and its decoders share it between threads.
+unsafe impl Send for HwContext {}
+// SAFETY: as above. The device is not changed after it is opened.
+unsafe impl Sync for HwContext {}
+
+impl HwContext {
+    pub fn open(kind: sys::AVHWDeviceType, options: &[(&str, &str)]) -> Result<Self, Error> {
+        let options: Dictionary<'_> = options.iter().copied().collect();
+        let mut context = null_mut();
+        // SAFETY: ownership of the dictionary is taken back after the call. FFmpeg sets the pointer only on success.
+        let code = unsafe {
+            let raw = options.disown();
+            let code = sys::av_hwdevice_ctx_create(&raw mut context, kind, null(), raw, 0);
+            drop(Dictionary::own(raw));
+            code
+        };
+        check(code)?;
+        NonNull::new(context).map(Self).ok_or(Error::Unknown)
+    }
+
+    /// Attaches the device to a decoder that is not open yet.
+    pub fn attach_to(&self, decoder: &mut codec::Context) {
+        // SAFETY: the decoder owns the new reference. If memory is missing, the reference is null and the decoder has
+        // no device.
+        unsafe { (*decoder.as_mut_ptr()).hw_device_ctx = sys::av_buffer_ref(self.0.as_ptr()) };
+    }
+}
+
+impl Drop for HwContext {
+    fn drop(&mut self) {
+        let mut context = self.0.as_ptr();
+        // SAFETY: this reference is owned, and is not used after this call.
+        unsafe { sys::av_buffer_unref(&raw mut context) };
+    }
+}
+
+/// Whether a decoder supports devices of this type.
+pub(super) fn supports_hw_device(codec: Codec, kind: sys::AVHWDeviceType) -> bool {
+    // SAFETY: the codec and its list of configurations are constants of FFmpeg, and the list ends with null.
+    let mut configs = (0..).map_while(|n| unsafe { sys::avcodec_get_hw_config(codec.as_ptr(), n).as_ref() });
+    let method = sys::AV_CODEC_HW_CONFIG_METHOD_HW_DEVICE_CTX as c_int;
+    configs.any(|config| config.device_type == kind && config.methods & method != 0)
+}
+
+/// Whether a frame is in GPU memory.
+pub(super) fn is_on_gpu(frame: &frame::Video) -> bool {
+    // SAFETY: the frame is valid.
+    unsafe { !(*frame.as_ptr()).hw_frames_ctx.is_null() }
+}
+
+/// Copies a frame from GPU memory, in a pixel format of the device.
+pub(super) fn download(frame: &frame::Video) -> Result<frame::Video, Error> {
+    let mut downloaded = frame::Video::empty();
+    // SAFETY: both frames are valid. FFmpeg allocates memory for the empty one.
+    check(unsafe { sys::av_hwframe_transfer_data(downloaded.as_mut_ptr(), frame.as_ptr(), 0) })?;
+    Ok(downloaded)
+}
+
+/// Whether a library of the GPU driver can be loaded.
+pub(super) fn has_driver_library(name: &str) -> bool {
+    // SAFETY: the library belongs to the driver and has no initialisation routines.
+    unsafe { libloading::Library::new(name) }.is_ok()
+}
+
+// Threads.
+
+/// Lowers the priority of this thread by an increment of nice(2).
+pub(super) fn lower_thread_priority(increment: c_int) {
+    // SAFETY: no memory is involved. On Linux, nice(2) changes the calling thread only.
+    unsafe { libc::nice(increment) };
+}
+
+#[cfg(test)]
+pub(super) mod testing {
+    use super::*;
+
+    /// Codec parameters of a video stream.
+    pub fn parameters(id: codec::Id, format: ffmpeg::format::Pixel, (width, height): (c_int, c_int)) -> Parameters {
+        let mut parameters = Parameters::new();
+        // SAFETY: the parameters are owned.
+        unsafe {
+            let raw = parameters.as_mut_ptr();
+            (*raw).codec_id = id.into();
+            (*raw).format = sys::AVPixelFormat::from(format) as c_int;
+            ((*raw).width, (*raw).height) = (width, height);
+        }
+        parameters
+    }
+
+    /// Copies a frame to the memory of a Vulkan device.
+    pub fn upload(device: &HwContext, frame: &frame::Video) -> frame::Video {
+        let mut on_gpu = frame::Video::empty();
+        // SAFETY: the frames and their pool are created here, and all results are checked.
+        unsafe {
+            let mut pool = sys::av_hwframe_ctx_alloc(device.0.as_ptr());
+            let frames = (*pool).data.cast::<sys::AVHWFramesContext>();
+            (*frames).format = sys::AVPixelFormat::AV_PIX_FMT_VULKAN;
+            (*frames).sw_format = frame.format().into();
+            ((*frames).width, (*frames).height) = (frame.width() as c_int, frame.height() as c_int);
+            check(sys::av_hwframe_ctx_init(pool)).unwrap();
+            check(sys::av_hwframe_get_buffer(pool, on_gpu.as_mut_ptr(), 0)).unwrap();
+            check(sys::av_hwframe_transfer_data(on_gpu.as_mut_ptr(), frame.as_ptr(), 0)).unwrap();
+            sys::av_buffer_unref(&raw mut pool);
+        }
+        on_gpu
+    }
+
+    /// Crops a frame as a decoder does, by this many pixels at the left, top, right and bottom.
+    pub fn crop(frame: &mut frame::Video, (left, top, right, bottom): (usize, usize, usize, usize)) {
+        // SAFETY: the frame is valid.
+        unsafe {
+            let raw = frame.as_mut_ptr();
+            ((*raw).crop_left, (*raw).crop_top) = (left, top);
+            ((*raw).crop_right, (*raw).crop_bottom) = (right, bottom);
+        }
+        apply_cropping(frame).unwrap();
+    }
+
+    /// Adds a display matrix to a frame.
+    pub fn add_display_matrix(frame: &mut frame::Video, matrix: &[u8]) {
+        let side = frame.new_side_data(frame::side_data::Type::DisplayMatrix, matrix.len()).unwrap();
+        // SAFETY: FFmpeg allocated `matrix.len()` bytes.
+        unsafe { std::slice::from_raw_parts_mut((*side.as_ptr()).data, matrix.len()) }.copy_from_slice(matrix);
+    }
+}

@@ -1,0 +1,115 @@
+//! The threads that read and decode a video.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use super::FramesError;
+use super::clock::StreamClock;
+use super::decode::{DecoderConfig, GopDecoder};
+use super::ffi;
+use super::hardware::{self, HwDevice};
+use super::opened::Packets;
+use super::reader::{Reader, ReaderEvent};
+use super::selection::Selection;
+use crate::analysis::Sampling;
+use crate::config::Video;
+
+/// The size limit for the decoded frames of a GOP that are buffered, in bytes. At least one frame is buffered.
+const MAX_BUFFERED_BYTES: u64 = 4 << 20;
+/// The maximum number of decoded frames of a GOP that are buffered.
+const MAX_BUFFERED_FRAMES: u64 = 16;
+
+/// The increment of nice(2) for decoder threads. They yield to the threads that analyze frames: a finished analysis
+/// frees a place in the buffer, and a late one delays the end of the video.
+const NICE_INCREMENT: i32 = 10;
+
+/// The number of videos that this process decodes. They share the CPU cores.
+static RUNNING: AtomicUsize = AtomicUsize::new(0);
+
+/// The reader thread and the decoder threads of a video. They are stopped and joined on drop.
+pub(super) struct Threads {
+    /// `None` after the last event.
+    pub events: Option<Receiver<ReaderEvent>>,
+    cancelled: Arc<AtomicBool>,
+    handles: Vec<JoinHandle<()>>,
+    is_stopped: bool,
+}
+
+impl Threads {
+    /// Starts the threads. Returns them, and the GPU that they decode on, if any. `frame_size` is the size of a decoded
+    /// frame in bytes.
+    pub fn start(
+        packets: Packets,
+        selection: (Selection, Sampling),
+        clock: StreamClock,
+        limits: &Video,
+        frame_size: u64,
+    ) -> Result<(Self, Option<&'static HwDevice>), FramesError> {
+        let cancelled = packets.cancelled().clone();
+        let reader = Reader::new(packets)?;
+        let (parameters, time_base) = (reader.parameters(), reader.time_base());
+        let device =
+            hardware::device(limits.hwaccel)?.filter(|device| reader.parses_packets() && device.supports(&parameters));
+
+        let running = RUNNING.fetch_add(1, Ordering::Relaxed) + 1;
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let max_decoders = if device.is_some() { hardware::MAX_DECODERS } else { usize::MAX };
+        let decoders = (cores / running).clamp(1, max_decoders);
+        let (events_sender, events) = sync_channel(decoders);
+        let mut threads = Self { events: Some(events), cancelled, handles: Vec::new(), is_stopped: false };
+
+        let frame_capacity = (MAX_BUFFERED_BYTES / frame_size.max(1)).clamp(1, MAX_BUFFERED_FRAMES);
+        let frame_capacity = usize::try_from(frame_capacity).unwrap_or(1);
+        let config = DecoderConfig { parameters, time_base, limits: limits.clone(), threads: decoders, device };
+        let limits = limits.clone();
+        let (jobs_sender, jobs) = sync_channel(0);
+        let jobs = Arc::new(Mutex::new(jobs));
+        for _ in 0..decoders {
+            let (config, jobs) = (config.clone(), jobs.clone());
+            threads.spawn("decoder", move || {
+                ffi::lower_thread_priority(NICE_INCREMENT);
+                let mut decoder = GopDecoder::new(config);
+                loop {
+                    let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                    let Ok(job) = job else { return };
+                    decoder.run(job);
+                }
+            })?;
+        }
+        threads.spawn("packets", move || {
+            reader.run(selection, clock, &limits, frame_capacity, &jobs_sender, &events_sender);
+        })?;
+        Ok((threads, device))
+    }
+
+    fn spawn(&mut self, name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), FramesError> {
+        let handle = std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(work)
+            .map_err(|error| FramesError::Decoder(format!("a thread did not start: {error}")))?;
+        self.handles.push(handle);
+        Ok(())
+    }
+
+    /// Stops the threads and waits for their end. Further calls do nothing.
+    pub fn stop(&mut self) {
+        if std::mem::replace(&mut self.is_stopped, true) {
+            return;
+        }
+        self.cancelled.store(true, Ordering::Relaxed);
+        // A thread that waits to send an event fails once the receiver is dropped.
+        self.events = None;
+        for handle in self.handles.drain(..) {
+            let _ = handle.join();
+        }
+        RUNNING.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
