@@ -13,9 +13,9 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, OneOf, OneOfBuilder, Schema, Type};
 
 use super::encoding::announced;
+use super::endpoints::analyze_video;
+use super::endpoints::refusal::{AnalyzeError, Carrier};
 use super::incoming::Incoming;
-use super::v1::analyze_video;
-use super::v1::refusal::{AnalyzeError, Carrier};
 use super::{Api, Problem};
 
 /// Most bytes of a JSON body that holds no video.

@@ -9,8 +9,8 @@ use axum::http::{HeaderMap, Request, header};
 use bytes::Bytes;
 use futures_util::stream;
 
-use super::v1::form::{self, Shelf, Unknown};
-use super::{body, incoming::Incoming, sync};
+use super::endpoints::form::{self, Shelf, Unknown};
+use super::{body, immediate, incoming::Incoming};
 use crate::analysis::Options;
 use crate::blob::{BlobError, Upload};
 
@@ -89,7 +89,7 @@ fn run(future: impl Future<Output = ()>) {
 
 /// A JSON body with a video in base64.
 pub fn clip(input: &[u8]) {
-    if let Ok((said, _)) = sync::parse(input) {
+    if let Ok((said, _)) = immediate::parse(input) {
         let _ = (said.check_format(&["gif", "webp"]).is_ok(), said.duration_s().is_ok());
     }
 }
@@ -103,13 +103,13 @@ pub fn base64(input: &[u8]) {
     use ::base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
 
     if let Ok(text) = std::str::from_utf8(input) {
-        let _ = sync::decode(text);
+        let _ = immediate::decode(text);
     }
     if !input.is_empty() {
         for engine in [STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD] {
             let text = engine.encode(input);
             for text in [text.clone(), format!("data:video/webm;codecs=vp8,opus;base64,{text}")] {
-                assert!(sync::decode(&text).is_ok_and(|bytes| bytes == input), "{text}");
+                assert!(immediate::decode(&text).is_ok_and(|bytes| bytes == input), "{text}");
             }
         }
     }
@@ -119,14 +119,14 @@ pub fn base64(input: &[u8]) {
 pub fn values(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     let _ = (body::number(text), body::whole(text), body::switch(text));
-    let _ = (super::v1::analyses::cursor(text), super::v1::timeline::decode(text));
+    let _ = (super::endpoints::analyses::cursor(text), super::endpoints::timeline::decode(text));
     let _ = crate::analysis::Language::from_tag(text);
     let _ = text.parse::<crate::config::ByteSize>();
     for name in [header::CONTENT_TYPE, header::CONTENT_ENCODING, header::ACCEPT, header::CONTENT_LENGTH] {
         if let Ok(value) = text.parse() {
             let headers: HeaderMap = [(name, value)].into_iter().collect();
             let _ = (form::boundary(&headers).is_ok(), super::encoding::Encoding::of(&headers));
-            let _ = (super::encoding::announced(&headers), super::v1::timeline::wants_csv(&headers));
+            let _ = (super::encoding::announced(&headers), super::endpoints::timeline::wants_csv(&headers));
         }
     }
 }

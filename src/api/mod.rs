@@ -11,8 +11,10 @@ mod body;
 mod compat;
 mod docs;
 mod encoding;
+mod endpoints;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod immediate;
 mod incoming;
 mod limits;
 mod logs;
@@ -23,8 +25,6 @@ mod problem;
 mod quota;
 mod request_log;
 mod server;
-mod sync;
-mod v1;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,10 +51,10 @@ use crate::report::Reporter;
 use crate::store::Store;
 
 pub use auth::Caller;
+pub use immediate::Analyzer;
 pub use problem::Problem;
 pub use request_log::LogDetails;
 pub use server::serve;
-pub use sync::Analyzer;
 
 /// What handlers work with. Cheap to clone.
 #[derive(Clone)]
@@ -83,7 +83,7 @@ struct Api {
     probes: Arc<Semaphore>,
     /// One permit a call that is answered with its result.
     sync: Arc<Semaphore>,
-    readiness: Arc<v1::readyz::Readiness>,
+    readiness: Arc<endpoints::readyz::Readiness>,
     log: request_log::RequestLog,
     limits: Arc<limits::Limits>,
     document: Arc<utoipa::openapi::OpenApi>,
@@ -135,37 +135,37 @@ pub fn router(mut state: AppState) -> Router {
 
 /// What a process answers on `metrics.listen`, whether or not it takes requests: `/metrics` and `/healthz`.
 pub fn operations(store: Store, clock: Arc<dyn Clock>) -> Router {
-    let metrics = move || async move { v1::metrics::text(&store, clock.now()).await.map_err(Problem::from) };
-    Router::new().route("/metrics", get(metrics)).route("/healthz", get(v1::healthz::handle))
+    let metrics = move || async move { endpoints::metrics::text(&store, clock.now()).await.map_err(Problem::from) };
+    Router::new().route("/metrics", get(metrics)).route("/healthz", get(endpoints::healthz::handle))
 }
 
 /// Calls that answer soon, whatever comes.
 fn quick() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
-        .routes(routes!(v1::root::handle))
-        .routes(routes!(v1::healthz::handle))
-        .routes(routes!(v1::readyz::handle))
-        .routes(routes!(v1::metrics::handle))
+        .routes(routes!(endpoints::root::handle))
+        .routes(routes!(endpoints::healthz::handle))
+        .routes(routes!(endpoints::readyz::handle))
+        .routes(routes!(endpoints::metrics::handle))
         .routes(routes!(openapi::handle))
         .routes(routes!(docs::handle))
         .routes(routes!(docs::file))
         .routes(routes!(logs::handle))
-        .routes(routes!(v1::admin::overview))
-        .routes(routes!(v1::admin::retry))
-        .routes(routes!(v1::uploads::begin))
-        .routes(routes!(v1::uploads::show, v1::uploads::abort))
-        .routes(routes!(v1::results::handle, v1::erase::handle))
-        .routes(routes!(v1::report::handle))
-        .routes(routes!(v1::timeline::handle))
-        .routes(routes!(v1::events::handle))
+        .routes(routes!(endpoints::admin::overview))
+        .routes(routes!(endpoints::admin::retry))
+        .routes(routes!(endpoints::uploads::begin))
+        .routes(routes!(endpoints::uploads::show, endpoints::uploads::abort))
+        .routes(routes!(endpoints::results::handle, endpoints::erase::handle))
+        .routes(routes!(endpoints::report::handle))
+        .routes(routes!(endpoints::timeline::handle))
+        .routes(routes!(endpoints::events::handle))
 }
 
 /// Calls that take as long as an upload or an analysis takes, with limits of their own.
 fn unhurried() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
-        .routes(routes!(v1::analyze_video::handle))
-        .routes(routes!(v1::analyses::handle, v1::start::handle))
-        .routes(routes!(v1::uploads::part))
+        .routes(routes!(endpoints::analyze_video::handle))
+        .routes(routes!(endpoints::analyses::handle, endpoints::start::handle))
+        .routes(routes!(endpoints::uploads::part))
         .merge(compat::routes())
 }
 

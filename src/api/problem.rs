@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use super::LogDetails;
 use super::encoding::ACCEPTED;
-use super::v1::refusal::UNKNOWN_ENCODING;
+use super::endpoints::refusal::UNKNOWN_ENCODING;
 use crate::blob::BlobError;
 use crate::store::StoreError;
 

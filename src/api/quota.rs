@@ -3,7 +3,7 @@
 
 use jiff::Timestamp;
 
-use super::v1::refusal::AnalyzeError;
+use super::endpoints::refusal::AnalyzeError;
 use super::{Api, Caller};
 use crate::store::{Quotas, Store};
 

@@ -10,9 +10,9 @@ use utoipa::ToSchema;
 use super::PlainVideoForm;
 use crate::analysis::{Appraisal, Emotion, Options, appraise};
 use crate::api::Api;
+use crate::api::immediate::{self, Holds, SyncError};
 use crate::api::openapi::COMPAT;
 use crate::api::problem::Plain;
-use crate::api::sync::{self, Holds, SyncError};
 
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -65,7 +65,7 @@ pub async fn handle(State(api): State<Api>, request: Request) -> Result<Json<Ans
     let settings = &api.app.settings;
     let (video, every) = (&settings.video, settings.sync.facial_analysis_every);
     let options = Options { sampling: video.sampling, ..Options::new(every, video.max_faces) };
-    let findings = sync::analyze(&api, request, Holds::Form, options).await?;
+    let findings = immediate::analyze(&api, request, Holds::Form, options).await?;
     let appraisal = appraise(&findings.analysis).ok_or(SyncError::NoFace)?;
     Ok(Json(Answer { facial_analysis_result: appraisal.into() }))
 }

@@ -11,9 +11,9 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::analysis::{Analysis, Emotion, FaceSummary, rounding};
+use crate::api::endpoints::{results, view};
 use crate::api::openapi::COMPAT;
 use crate::api::problem::Plain;
-use crate::api::v1::{results, view};
 use crate::api::{Api, Caller, Problem};
 use crate::store::Status;
 

@@ -33,7 +33,7 @@ pub struct PlainVideoForm {
 /// How a video is written in JSON.
 #[derive(ToSchema)]
 #[schema(rename_all = "lowercase")]
-#[expect(dead_code, reason = "describes what `sync::with_clip` reads")]
+#[expect(dead_code, reason = "describes what `immediate::with_clip` reads")]
 pub enum Encoding {
     Base64,
     Base64url,
@@ -45,7 +45,7 @@ mod members {
     use utoipa::openapi::schema::{ObjectBuilder, OneOf, OneOfBuilder, Schema, Type};
 
     use crate::api::body::{null, written_schema};
-    use crate::api::sync::{CONTAINERS, CONTENT_TYPES};
+    use crate::api::immediate::{CONTAINERS, CONTENT_TYPES};
 
     fn one_of(names: Vec<&'static str>, description: &str) -> OneOfBuilder {
         let types = CONTENT_TYPES.map(|(content_type, _)| content_type.replace('.', "[.]")).join("|");
@@ -81,7 +81,7 @@ mod members {
 
 /// A video in base64; other members are read over.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "describes what `sync::with_clip` reads")]
+#[expect(dead_code, reason = "describes what `immediate::with_clip` reads")]
 pub struct ClipBody {
     /// Which is also meant without it.
     encoding: Option<Encoding>,
@@ -96,7 +96,7 @@ pub struct ClipBody {
 
 /// A video in base64, and what is wanted of it; other members are read over.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "describes what `sync::with_clip` reads")]
+#[expect(dead_code, reason = "describes what `immediate::with_clip` reads")]
 pub struct ThumbnailBody {
     /// Which is also meant without it.
     encoding: Option<Encoding>,

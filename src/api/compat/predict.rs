@@ -9,9 +9,9 @@ use utoipa::ToSchema;
 
 use super::ClipBody;
 use crate::analysis::Five;
+use crate::api::immediate::with_clip;
 use crate::api::openapi::THUMBNAILS;
 use crate::api::problem::Bare;
-use crate::api::sync::with_clip;
 use crate::api::{Api, LogDetails};
 
 #[derive(Serialize, ToSchema)]

@@ -10,10 +10,10 @@ use utoipa::ToSchema;
 
 use crate::analysis::{Analysis, Emotion, Options, percentages};
 use crate::api::body;
+use crate::api::endpoints::form::SAMPLE_EVERY;
+use crate::api::immediate::{self, Holds, SyncError};
 use crate::api::openapi::COMPAT;
 use crate::api::problem::Plain;
-use crate::api::sync::{self, Holds, SyncError};
-use crate::api::v1::form::SAMPLE_EVERY;
 use crate::api::{Api, Problem};
 
 #[derive(Serialize, ToSchema)]
@@ -75,7 +75,7 @@ pub async fn handle(
     };
     let video = &settings.video;
     let options = Options { sampling: video.sampling, ..Options::new(sample_every, video.max_faces) };
-    let findings = sync::analyze(&api, request, Holds::Raw, options).await?;
+    let findings = immediate::analyze(&api, request, Holds::Raw, options).await?;
     Ok(Json(Answer::new(&findings.analysis).ok_or(SyncError::NoFace)?))
 }
 

@@ -18,12 +18,12 @@ use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use crate::api::endpoints::analyze_video;
+use crate::api::endpoints::form;
+use crate::api::endpoints::refusal::{AnalyzeError, Carrier};
 use crate::api::incoming::Incoming;
 use crate::api::openapi::COMPAT;
 use crate::api::problem::Plain;
-use crate::api::v1::analyze_video;
-use crate::api::v1::form;
-use crate::api::v1::refusal::{AnalyzeError, Carrier};
 use crate::api::{Api, Problem};
 use crate::blob::{BlobError, Upload};
 

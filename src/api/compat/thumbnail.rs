@@ -10,9 +10,9 @@ use utoipa::ToSchema;
 
 use super::ThumbnailBody;
 use crate::api::Api;
+use crate::api::immediate::{Said, SyncError, with_clip};
 use crate::api::openapi::THUMBNAILS;
 use crate::api::problem::Bare;
-use crate::api::sync::{Said, SyncError, with_clip};
 use crate::media::{Boomerang, ClipFormat};
 
 const DURATION_S: std::ops::RangeInclusive<f64> = 0.1..=10.0;

@@ -9,12 +9,12 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::PlainVideoForm;
+use crate::api::endpoints::analyze_video;
+use crate::api::endpoints::form::Unknown;
+use crate::api::endpoints::view;
+use crate::api::immediate::SyncError;
 use crate::api::openapi::COMPAT;
 use crate::api::problem::Plain;
-use crate::api::sync::SyncError;
-use crate::api::v1::analyze_video;
-use crate::api::v1::form::Unknown;
-use crate::api::v1::view;
 use crate::api::{Api, Caller};
 use crate::store::Status;
 

@@ -18,10 +18,10 @@ use axum::http::request::Parts;
 use futures_util::TryStreamExt;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use super::endpoints::analyze_video;
+use super::endpoints::form::{self, Unknown};
+use super::endpoints::refusal::{AnalyzeError, Carrier};
 use super::incoming::Incoming;
-use super::v1::analyze_video;
-use super::v1::form::{self, Unknown};
-use super::v1::refusal::{AnalyzeError, Carrier};
 use super::{Api, Caller, Problem, quota};
 use crate::analysis::{Findings, Options, Verdict};
 use crate::fault::Fault;
