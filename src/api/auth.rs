@@ -18,9 +18,9 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::incoming::Incoming;
 use super::limits::{Left, Peer, Place};
 use super::problem::OwnShape;
+use super::upload::body::Incoming;
 use super::{Api, Problem};
 use crate::store::{ApiKey, Scope};
 

@@ -9,8 +9,8 @@ use axum::http::{HeaderMap, Request, header};
 use bytes::Bytes;
 use futures_util::stream;
 
-use super::endpoints::form::{self, Shelf, Unknown};
-use super::{body, immediate, incoming::Incoming};
+use super::upload::form::{self, Shelf, Unknown};
+use super::{immediate, json_body, upload::body::Incoming};
 use crate::analysis::Options;
 use crate::blob::{BlobError, Upload};
 
@@ -118,15 +118,15 @@ pub fn base64(input: &[u8]) {
 /// Values of parameters and headers.
 pub fn values(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
-    let _ = (body::number(text), body::whole(text), body::switch(text));
-    let _ = (super::endpoints::analyses::cursor(text), super::endpoints::timeline::decode(text));
+    let _ = (json_body::number(text), json_body::whole(text), json_body::switch(text));
+    let _ = (super::endpoints::list_analyses::cursor(text), super::endpoints::timeline::decode(text));
     let _ = crate::analysis::Language::from_tag(text);
     let _ = text.parse::<crate::config::ByteSize>();
     for name in [header::CONTENT_TYPE, header::CONTENT_ENCODING, header::ACCEPT, header::CONTENT_LENGTH] {
         if let Ok(value) = text.parse() {
             let headers: HeaderMap = [(name, value)].into_iter().collect();
-            let _ = (form::boundary(&headers).is_ok(), super::encoding::Encoding::of(&headers));
-            let _ = (super::encoding::announced(&headers), super::endpoints::timeline::wants_csv(&headers));
+            let _ = (form::boundary(&headers).is_ok(), super::upload::encoding::Encoding::of(&headers));
+            let _ = (super::upload::encoding::announced(&headers), super::endpoints::timeline::wants_csv(&headers));
         }
     }
 }

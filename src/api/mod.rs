@@ -7,17 +7,13 @@
 #![allow(unused_qualifications, reason = "the macro that describes endpoints writes whole paths")]
 
 mod auth;
-mod body;
 mod compat;
-mod docs;
-mod encoding;
 mod endpoints;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod immediate;
-mod incoming;
+mod json_body;
 mod limits;
-mod logs;
 mod openapi;
 mod outer;
 mod page;
@@ -25,6 +21,8 @@ mod problem;
 mod quota;
 mod request_log;
 mod server;
+mod upload;
+mod view;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -147,9 +145,9 @@ fn quick() -> OpenApiRouter<Api> {
         .routes(routes!(endpoints::readyz::handle))
         .routes(routes!(endpoints::metrics::handle))
         .routes(routes!(openapi::handle))
-        .routes(routes!(docs::handle))
-        .routes(routes!(docs::file))
-        .routes(routes!(logs::handle))
+        .routes(routes!(endpoints::docs::handle))
+        .routes(routes!(endpoints::docs::file))
+        .routes(routes!(compat::logs::handle))
         .routes(routes!(endpoints::admin::overview))
         .routes(routes!(endpoints::admin::retry))
         .routes(routes!(endpoints::uploads::begin))
@@ -164,7 +162,7 @@ fn quick() -> OpenApiRouter<Api> {
 fn unhurried() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
         .routes(routes!(endpoints::analyze_video::handle))
-        .routes(routes!(endpoints::analyses::handle, endpoints::start::handle))
+        .routes(routes!(endpoints::list_analyses::handle, endpoints::start_analysis::handle))
         .routes(routes!(endpoints::uploads::part))
         .merge(compat::routes())
 }

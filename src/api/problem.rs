@@ -10,8 +10,8 @@ use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 use super::LogDetails;
-use super::encoding::ACCEPTED;
-use super::endpoints::refusal::UNKNOWN_ENCODING;
+use super::upload::encoding::ACCEPTED;
+use super::upload::error::UNKNOWN_ENCODING;
 use crate::blob::BlobError;
 use crate::store::StoreError;
 

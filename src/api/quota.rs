@@ -3,7 +3,7 @@
 
 use jiff::Timestamp;
 
-use super::endpoints::refusal::AnalyzeError;
+use super::upload::error::AnalyzeError;
 use super::{Api, Caller};
 use crate::store::{Quotas, Store};
 

@@ -11,10 +11,10 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::analysis::{Analysis, Emotion, FaceSummary, rounding};
-use crate::api::endpoints::{results, view};
 use crate::api::openapi::COMPAT;
 use crate::api::problem::Plain;
 use crate::api::{Api, Caller, Problem};
+use crate::api::{endpoints::results, view};
 use crate::store::Status;
 
 #[derive(Serialize, ToSchema)]

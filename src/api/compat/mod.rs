@@ -3,6 +3,7 @@
 
 mod facial_analysis;
 mod get_stats;
+pub mod logs;
 mod predict;
 mod process_frame;
 mod save_frame;
@@ -44,8 +45,8 @@ mod members {
     use utoipa::openapi::RefOr;
     use utoipa::openapi::schema::{ObjectBuilder, OneOf, OneOfBuilder, Schema, Type};
 
-    use crate::api::body::{null, written_schema};
     use crate::api::immediate::{CONTAINERS, CONTENT_TYPES};
+    use crate::api::json_body::{null, written_schema};
 
     fn one_of(names: Vec<&'static str>, description: &str) -> OneOfBuilder {
         let types = CONTENT_TYPES.map(|(content_type, _)| content_type.replace('.', "[.]")).join("|");

@@ -9,11 +9,11 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::analysis::{Analysis, Emotion, Options, percentages};
-use crate::api::body;
-use crate::api::endpoints::form::SAMPLE_EVERY;
 use crate::api::immediate::{self, Holds, SyncError};
+use crate::api::json_body;
 use crate::api::openapi::COMPAT;
 use crate::api::problem::Plain;
+use crate::api::upload::form::SAMPLE_EVERY;
 use crate::api::{Api, Problem};
 
 #[derive(Serialize, ToSchema)]
@@ -69,7 +69,7 @@ pub async fn handle(
     let sample_every = match parameters.get("sample_every") {
         None => settings.sync.process_frame_every,
         Some(text) => {
-            let every = body::whole(text).and_then(|every| u32::try_from(every).ok());
+            let every = json_body::whole(text).and_then(|every| u32::try_from(every).ok());
             every.filter(|every| SAMPLE_EVERY.contains(every)).ok_or_else(bad_option)?
         }
     };

@@ -19,11 +19,11 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::api::endpoints::analyze_video;
-use crate::api::endpoints::form;
-use crate::api::endpoints::refusal::{AnalyzeError, Carrier};
-use crate::api::incoming::Incoming;
 use crate::api::openapi::COMPAT;
 use crate::api::problem::Plain;
+use crate::api::upload::body::Incoming;
+use crate::api::upload::error::{AnalyzeError, Carrier};
+use crate::api::upload::form;
 use crate::api::{Api, Problem};
 use crate::blob::{BlobError, Upload};
 

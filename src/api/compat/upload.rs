@@ -10,11 +10,11 @@ use uuid::Uuid;
 
 use super::PlainVideoForm;
 use crate::api::endpoints::analyze_video;
-use crate::api::endpoints::form::Unknown;
-use crate::api::endpoints::view;
 use crate::api::immediate::SyncError;
 use crate::api::openapi::COMPAT;
 use crate::api::problem::Plain;
+use crate::api::upload::form::Unknown;
+use crate::api::view;
 use crate::api::{Api, Caller};
 use crate::store::Status;
 

@@ -10,8 +10,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::view::{self, ProgressView};
 use crate::api::openapi::NATIVE;
+use crate::api::view::{self, ProgressView};
 use crate::api::{Api, Problem};
 use crate::store::{FailedJob, Hour, Revived, RunningJob, WorkerSeen};
 use crate::worker::SILENT_S;

@@ -7,8 +7,8 @@
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 
-use super::view;
 use crate::api::openapi::NATIVE;
+use crate::api::view;
 use crate::api::{Api, Caller, Problem};
 
 /// Tries to delete the video before it is left to the sweep.

@@ -17,8 +17,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::view::{self, ProgressView};
 use crate::api::openapi::NATIVE;
+use crate::api::view::{self, ProgressView};
 use crate::api::{Api, AppState, Caller, Problem};
 use crate::store::{Job, Sight, Status, Waiter};
 

@@ -7,10 +7,10 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{Html, IntoResponse, Response};
 use serde::Deserialize;
 
-use super::view;
 use crate::analysis::Language;
 use crate::api::openapi::NATIVE;
 use crate::api::page;
+use crate::api::view;
 use crate::api::{Api, Caller, Problem};
 use crate::report::Context;
 

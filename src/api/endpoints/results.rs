@@ -12,9 +12,9 @@ use tokio::time::Instant;
 use utoipa::IntoParams;
 use uuid::Uuid;
 
-use super::view::{self, JobView};
 use crate::analysis::Language;
 use crate::api::openapi::NATIVE;
+use crate::api::view::{self, JobView};
 use crate::api::{Api, AppState, Caller, Problem};
 use crate::report;
 use crate::store::{Job, Sight, StoredAnalysis};

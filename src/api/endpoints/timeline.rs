@@ -15,9 +15,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::view;
 use crate::analysis::{Detail, TimelineRow};
 use crate::api::openapi::NATIVE;
+use crate::api::view;
 use crate::api::{Api, Caller, Problem};
 use crate::store::{Store, StoreError};
 

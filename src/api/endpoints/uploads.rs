@@ -21,11 +21,11 @@ use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use uuid::Uuid;
 
 use super::analyze_video;
-use super::refusal::{AnalyzeError, Carrier};
-use crate::api::body;
-use crate::api::encoding::announced;
-use crate::api::incoming::Incoming;
+use crate::api::json_body;
 use crate::api::openapi::NATIVE;
+use crate::api::upload::body::Incoming;
+use crate::api::upload::encoding::announced;
+use crate::api::upload::error::{AnalyzeError, Carrier};
 use crate::api::{Api, Caller, Problem};
 use crate::blob::{MAX_PARTS, PART, Part};
 use crate::config::ByteSize;
@@ -42,14 +42,14 @@ const MOST_OPEN: u64 = 100;
 #[serde(deny_unknown_fields)]
 pub struct UploadRequest {
     /// Of the whole video; at most `http.max_upload`.
-    #[serde(deserialize_with = "body::whole_number")]
+    #[serde(deserialize_with = "json_body::whole_number")]
     #[schema(schema_with = size_bytes)]
     size_bytes: u64,
 }
 
 fn size_bytes() -> RefOr<Schema> {
     let number = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1));
-    body::written_schema(number, "^[1-9][0-9]{0,8}$", "Of the whole video; at most `http.max_upload`.").into()
+    json_body::written_schema(number, "^[1-9][0-9]{0,8}$", "Of the whole video; at most `http.max_upload`.").into()
 }
 
 /// An upload that comes in parts.
@@ -195,10 +195,10 @@ pub(in crate::api) async fn begin(
     caller: Caller,
     request: Request,
 ) -> Result<Response, Problem> {
-    let UploadRequest { size_bytes } = body::json(&api, request).await?;
+    let UploadRequest { size_bytes } = json_body::json(&api, request).await?;
     let (app, limit) = (&api.app, api.app.settings.http.max_upload.0);
     if size_bytes == 0 {
-        return Err(body::wrong("size_bytes is 0. Give the bytes of the whole video."));
+        return Err(json_body::wrong("size_bytes is 0. Give the bytes of the whole video."));
     }
     if size_bytes > limit {
         return Err(UploadError::TooLarge { size: size_bytes, limit }.into());

@@ -15,11 +15,11 @@ use serde_json::value::RawValue;
 
 use super::spool::Spool;
 use super::{Analyzer, SyncError, enough_memory, on_thread};
-use crate::api::body;
 use crate::api::endpoints::analyze_video;
-use crate::api::endpoints::form::Shelf;
-use crate::api::endpoints::refusal::{AnalyzeError, Carrier};
-use crate::api::incoming::{BodyError, Incoming};
+use crate::api::json_body;
+use crate::api::upload::body::{BodyError, Incoming};
+use crate::api::upload::error::{AnalyzeError, Carrier};
+use crate::api::upload::form::Shelf;
 use crate::api::{Api, Caller, Problem, quota};
 use crate::media::{self, Source};
 use crate::pipeline::Cancel;
@@ -63,7 +63,7 @@ struct Members<'a> {
     encoding: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     format: Option<Cow<'a, str>>,
-    #[serde(default, deserialize_with = "body::maybe_number")]
+    #[serde(default, deserialize_with = "json_body::maybe_number")]
     fps: Option<f64>,
     #[serde(borrow)]
     content: Cow<'a, str>,
@@ -133,13 +133,13 @@ fn too_large(limit: u64) -> SyncError {
 /// All of the body; a refusal for its size tells the size of the video, not of its text.
 async fn read(api: &Api, headers: &HeaderMap, incoming: Incoming, limit: u64) -> Result<Bytes, SyncError> {
     analyze_video::check_announced(headers, limit).map_err(|_| too_large(api.app.settings.thumbnails.max_video.0))?;
-    Ok(body::bytes(api, headers, incoming, limit).await?)
+    Ok(json_body::bytes(api, headers, incoming, limit).await?)
 }
 
 /// Members and video of a body.
 pub fn parse(bytes: &[u8]) -> Result<(Said, Bytes), SyncError> {
     let wrong = |reason: &str| SyncError::Request(reason.to_owned());
-    let members: Members<'_> = serde_json::from_slice(body::without_mark(bytes)).map_err(|error| {
+    let members: Members<'_> = serde_json::from_slice(json_body::without_mark(bytes)).map_err(|error| {
         // Where the error is in the text, and not what stands there.
         let at = format!("line {}, column {}", error.line(), error.column());
         if error.is_data() {
@@ -222,7 +222,7 @@ impl Said {
     /// The duration that the request asks for, in seconds, where the call has that member.
     pub fn duration_s(&self) -> Result<Option<f64>, SyncError> {
         let Some(duration) = &self.duration else { return Ok(None) };
-        let read = body::maybe_number(&mut serde_json::Deserializer::from_str(duration));
+        let read = json_body::maybe_number(&mut serde_json::Deserializer::from_str(duration));
         read.map_err(|_| SyncError::Request("duration must be a number of seconds.".to_owned()))
     }
 

@@ -19,9 +19,9 @@ use futures_util::TryStreamExt;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::endpoints::analyze_video;
-use super::endpoints::form::{self, Unknown};
-use super::endpoints::refusal::{AnalyzeError, Carrier};
-use super::incoming::Incoming;
+use super::upload::body::Incoming;
+use super::upload::error::{AnalyzeError, Carrier};
+use super::upload::form::{self, Unknown};
 use super::{Api, Caller, Problem, quota};
 use crate::analysis::{Findings, Options, Verdict};
 use crate::fault::Fault;

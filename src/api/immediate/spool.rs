@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::io::AsyncWriteExt;
 
-use crate::api::endpoints::form::Shelf;
+use crate::api::upload::form::Shelf;
 use crate::blob::{BlobError, Upload};
 use crate::media::Source;
 

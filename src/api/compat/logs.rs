@@ -16,10 +16,10 @@ use tokio::time::Instant;
 use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, OneOf, Schema, SchemaFormat, Type};
 use utoipa::{IntoParams, ToSchema};
 
-use super::body::without_mark;
-use super::openapi::THUMBNAILS;
-use super::problem::OwnShape;
-use super::{Api, Caller, Problem};
+use crate::api::json_body::without_mark;
+use crate::api::openapi::THUMBNAILS;
+use crate::api::problem::OwnShape;
+use crate::api::{Api, Caller, Problem};
 use crate::store::{LogEntry, LogFilter};
 
 /// Most entries of one answer.
@@ -105,7 +105,7 @@ impl From<LogEntry> for Entry {
 #[utoipa::path(get, path = "/logs", operation_id = "logs", tag = THUMBNAILS, params(Filters),
     responses((status = 200, description = "The entries", body = Logs),
               (status = 400, description = "A filter cannot be understood")))]
-pub(super) async fn handle(
+pub(in crate::api) async fn handle(
     State(api): State<Api>,
     caller: Caller,
     query: Result<Query<Filters>, axum::extract::rejection::QueryRejection>,

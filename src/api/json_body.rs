@@ -12,10 +12,10 @@ use serde::{Deserialize, Deserializer};
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, OneOf, OneOfBuilder, Schema, Type};
 
-use super::encoding::announced;
 use super::endpoints::analyze_video;
-use super::endpoints::refusal::{AnalyzeError, Carrier};
-use super::incoming::Incoming;
+use super::upload::body::Incoming;
+use super::upload::encoding::announced;
+use super::upload::error::{AnalyzeError, Carrier};
 use super::{Api, Problem};
 
 /// Most bytes of a JSON body that holds no video.

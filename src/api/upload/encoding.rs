@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt};
 use tokio_util::io::{StreamReader, poll_read_buf};
 
-use super::incoming::BodyError;
+use super::body::BodyError;
 
 /// The encodings that a body may have, as the header `Accept-Encoding` of a refusal lists them.
 pub const ACCEPTED: &str = "gzip, identity";

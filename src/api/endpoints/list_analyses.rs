@@ -9,8 +9,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::view::{ListedView, REVALIDATE};
 use crate::api::openapi::NATIVE;
+use crate::api::view::{ListedView, REVALIDATE};
 use crate::api::{Api, Caller, Problem};
 use crate::store::{JobFilter, Status};
 

@@ -6,8 +6,8 @@ use axum::http::HeaderMap;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use super::error::AnalyzeError;
 use super::form;
-use super::refusal::AnalyzeError;
 use crate::analysis::Options;
 use crate::api::{Api, AppState, Caller};
 use crate::config::MailTransport;

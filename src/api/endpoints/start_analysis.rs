@@ -16,13 +16,13 @@ use utoipa::{PartialSchema, ToSchema};
 use uuid::Uuid;
 
 use super::analyze_video::{self, Accepted};
-use super::enqueue::{self, Wanted};
-use super::form::{self, MAX_FACES, MAX_RECIPIENTS, SAMPLE_EVERY};
-use super::refusal::{AnalyzeError, Carrier};
 use super::uploads::{self, UploadError};
 use crate::analysis::{Detail, Language, Options, Sampling};
-use crate::api::body;
+use crate::api::json_body;
 use crate::api::openapi::NATIVE;
+use crate::api::upload::enqueue::{self, Wanted};
+use crate::api::upload::error::{AnalyzeError, Carrier};
+use crate::api::upload::form::{self, MAX_FACES, MAX_RECIPIENTS, SAMPLE_EVERY};
 use crate::api::{Api, Caller, Problem, quota};
 use crate::blob::BlobError;
 use crate::report::Unsendable;
@@ -40,13 +40,13 @@ pub struct StartRequest {
     /// An address, or a list of at most 10, that get the report.
     email: Option<Addresses>,
     /// Look at every n-th frame.
-    #[serde(default, deserialize_with = "body::maybe_whole")]
+    #[serde(default, deserialize_with = "json_body::maybe_whole")]
     #[schema(schema_with = sample_every)]
     sample_every: Option<u32>,
     /// Those very frames, or others near them that cost less to decode, at the times that the result says.
     sampling: Option<Sampling>,
     /// Read at most so many faces a frame.
-    #[serde(default, deserialize_with = "body::maybe_whole")]
+    #[serde(default, deserialize_with = "json_body::maybe_whole")]
     #[schema(schema_with = max_faces)]
     max_faces: Option<u32>,
     /// Of report and mail; by default as the reader's browser asks.
@@ -55,11 +55,11 @@ pub struct StartRequest {
     #[schema(format = "uri", pattern = "^https://", max_length = 2000)]
     webhook_url: Option<String>,
     /// `false` leaves out the landmarks, so that eye contact is judged by the head alone.
-    #[serde(default, deserialize_with = "body::maybe_switch")]
+    #[serde(default, deserialize_with = "json_body::maybe_switch")]
     #[schema(schema_with = gaze)]
     gaze: Option<bool>,
     /// `false` leaves the sound track alone.
-    #[serde(default, deserialize_with = "body::maybe_switch")]
+    #[serde(default, deserialize_with = "json_body::maybe_switch")]
     #[schema(schema_with = speech)]
     speech: Option<bool>,
     /// More of each sample than is usual. Excludes `"gaze": false`.
@@ -67,19 +67,19 @@ pub struct StartRequest {
 }
 
 fn sample_every() -> RefOr<Schema> {
-    body::whole_schema(SAMPLE_EVERY, "^([1-9][0-9]{0,3}|10000)$", "Look at every n-th frame.")
+    json_body::whole_schema(SAMPLE_EVERY, "^([1-9][0-9]{0,3}|10000)$", "Look at every n-th frame.")
 }
 
 fn gaze() -> RefOr<Schema> {
-    body::switch_schema("`false` leaves out the landmarks, so that eye contact is judged by the head alone.")
+    json_body::switch_schema("`false` leaves out the landmarks, so that eye contact is judged by the head alone.")
 }
 
 fn speech() -> RefOr<Schema> {
-    body::switch_schema("`false` leaves the sound track alone.")
+    json_body::switch_schema("`false` leaves the sound track alone.")
 }
 
 fn max_faces() -> RefOr<Schema> {
-    body::whole_schema(MAX_FACES, "^([1-9][0-9]?|100)$", "Read at most so many faces a frame.")
+    json_body::whole_schema(MAX_FACES, "^([1-9][0-9]?|100)$", "Read at most so many faces a frame.")
 }
 
 #[derive(Serialize, Deserialize)]
@@ -123,7 +123,7 @@ pub(in crate::api) async fn handle(
     request: Request,
 ) -> Result<Response, Problem> {
     let repeated_as = enqueue::idempotency_key(request.headers());
-    let request: StartRequest = body::json(&api, request).await?;
+    let request: StartRequest = json_body::json(&api, request).await?;
     let wanted = wanted(&api, &request, repeated_as?).map_err(|error| error.problem(Carrier::Upload))?;
     let upload = uploads::find(&api, &caller, request.upload).await?;
     // From here on the client's leaving changes nothing.

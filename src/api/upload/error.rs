@@ -2,8 +2,8 @@
 
 use axum::http::StatusCode;
 
+use super::body::BodyError;
 use crate::api::Problem;
-use crate::api::incoming::BodyError;
 use crate::blob::BlobError;
 use crate::config::ByteSize;
 use crate::media::ProbeError;

@@ -10,10 +10,10 @@ use futures_util::{Stream, TryStreamExt};
 use multer::{Field, Multipart};
 use sha2::{Digest, Sha256};
 
-use super::refusal::AnalyzeError;
+use super::body::{BodyError, Incoming};
+use super::error::AnalyzeError;
 use crate::analysis::{Detail, Language, Options, Sampling};
-use crate::api::body;
-use crate::api::incoming::{BodyError, Incoming};
+use crate::api::json_body;
 use crate::blob::{BlobError, BlobStore, Upload};
 use crate::media;
 use crate::report::sendable;
@@ -231,11 +231,11 @@ async fn text(field: &mut Field<'_>, name: &'static str) -> Result<String, Analy
 /// Takes one option of [`OPTIONS`] from its text.
 fn set(options: &mut Options, name: &'static str, given: &str) -> Result<(), AnalyzeError> {
     let number = |range: std::ops::RangeInclusive<u32>| {
-        let number = body::whole(given).and_then(|number| u32::try_from(number).ok());
+        let number = json_body::whole(given).and_then(|number| u32::try_from(number).ok());
         let number = number.filter(|number| range.contains(number));
         number.ok_or(AnalyzeError::BadOption { field: name, least: *range.start(), most: *range.end() })
     };
-    let switch = || body::switch(given).ok_or(AnalyzeError::BadChoice { field: name, choices: "on or off" });
+    let switch = || json_body::switch(given).ok_or(AnalyzeError::BadChoice { field: name, choices: "on or off" });
     match name {
         "sample_every" => options.sample_every = number(SAMPLE_EVERY)?,
         "sampling" => {

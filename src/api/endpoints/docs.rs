@@ -9,10 +9,10 @@ use axum::http::{HeaderValue, header};
 use axum::response::{Html, IntoResponse, Response};
 use utoipa_swagger_ui::Config;
 
-use super::Problem;
-use super::openapi::OPERATIONS;
+use crate::api::Problem;
+use crate::api::openapi::OPERATIONS;
 
-const PAGE: &str = include_str!("../../templates/docs.html");
+const PAGE: &str = include_str!("../../../templates/docs.html");
 
 /// The viewer writes styles into the page and draws its icons from data: addresses.
 const POLICY: HeaderValue = HeaderValue::from_static(
@@ -25,7 +25,7 @@ const POLICY: HeaderValue = HeaderValue::from_static(
 /// The description of the service as a page to read and to try calls from. It needs nothing from other hosts.
 #[utoipa::path(get, path = "/docs", operation_id = "docs", tag = OPERATIONS,
     responses((status = 200, description = "The page", body = String, content_type = "text/html")))]
-pub(super) async fn handle() -> Response {
+pub(in crate::api) async fn handle() -> Response {
     ([(header::CONTENT_SECURITY_POLICY, POLICY)], Html(PAGE)).into_response()
 }
 
@@ -34,7 +34,7 @@ pub(super) async fn handle() -> Response {
     params(("file" = String, Path, description = "Its name")),
     responses((status = 200, description = "The file", body = String, content_type = "*/*"),
               (status = 404, description = "No such file")))]
-pub(super) async fn file(Path(name): Path<String>) -> Result<Response, Problem> {
+pub(in crate::api) async fn file(Path(name): Path<String>) -> Result<Response, Problem> {
     // "none": no badge from a validator elsewhere.
     let config = Arc::new(Config::from("/openapi.json").validator_url("none"));
     let unknown = || Problem::of_status(axum::http::StatusCode::NOT_FOUND);
