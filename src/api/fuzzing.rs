@@ -119,14 +119,14 @@ pub fn base64(input: &[u8]) {
 pub fn values(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     let _ = (json_body::number(text), json_body::whole(text), json_body::switch(text));
-    let _ = (super::endpoints::list_analyses::cursor(text), super::endpoints::timeline::decode(text));
+    let _ = super::cursor::decode(text);
     let _ = crate::analysis::Language::from_tag(text);
     let _ = text.parse::<crate::config::ByteSize>();
     for name in [header::CONTENT_TYPE, header::CONTENT_ENCODING, header::ACCEPT, header::CONTENT_LENGTH] {
         if let Ok(value) = text.parse() {
             let headers: HeaderMap = [(name, value)].into_iter().collect();
             let _ = (form::boundary(&headers).is_ok(), super::upload::encoding::Encoding::of(&headers));
-            let _ = (super::upload::encoding::announced(&headers), super::endpoints::timeline::wants_csv(&headers));
+            let _ = (super::upload::encoding::announced(&headers), super::negotiation::prefers_csv(&headers));
         }
     }
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer};
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, OneOf, OneOfBuilder, Schema, Type};
 
-use super::endpoints::analyze_video;
+use super::upload;
 use super::upload::body::Incoming;
 use super::upload::encoding::announced;
 use super::upload::error::{AnalyzeError, Carrier};
@@ -54,7 +54,7 @@ pub async fn bytes(api: &Api, headers: &HeaderMap, incoming: Incoming, limit: u6
     let limit_s = api.app.settings.http.max_upload_s;
     incoming.in_field();
     let read = async {
-        analyze_video::check_announced(headers, limit)?;
+        upload::check_announced(headers, limit)?;
         // Room for what is announced, which is within the limit, so that it is not copied as it grows.
         let announced = announced(headers).and_then(|bytes| usize::try_from(bytes).ok());
         let (mut chunks, mut bytes) = (incoming.clone(), BytesMut::with_capacity(announced.unwrap_or(0)));
@@ -65,7 +65,7 @@ pub async fn bytes(api: &Api, headers: &HeaderMap, incoming: Incoming, limit: u6
     };
     let read = tokio::time::timeout(Duration::from_secs(limit_s), read).await;
     let read = read.unwrap_or(Err(AnalyzeError::TooSlow { limit_s }));
-    read.inspect_err(|error| analyze_video::refuse(error, headers, incoming))
+    read.inspect_err(|error| upload::refuse(error, headers, incoming))
 }
 
 /// The bytes of a JSON text, without the byte order mark with which some editors begin one (RFC 8259, 8.1, lets a parser

@@ -8,12 +8,14 @@
 
 mod auth;
 mod compat;
+mod cursor;
 mod endpoints;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod immediate;
 mod json_body;
 mod limits;
+mod negotiation;
 mod openapi;
 mod outer;
 mod page;
@@ -23,6 +25,7 @@ mod request_log;
 mod server;
 mod upload;
 mod view;
+mod wait;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -144,14 +147,14 @@ fn quick() -> OpenApiRouter<Api> {
         .routes(routes!(endpoints::healthz::handle))
         .routes(routes!(endpoints::readyz::handle))
         .routes(routes!(endpoints::metrics::handle))
-        .routes(routes!(openapi::handle))
+        .routes(routes!(endpoints::openapi::handle))
         .routes(routes!(endpoints::docs::handle))
-        .routes(routes!(endpoints::docs::file))
+        .routes(routes!(endpoints::docs_file::handle))
         .routes(routes!(compat::logs::handle))
-        .routes(routes!(endpoints::admin::overview))
-        .routes(routes!(endpoints::admin::retry))
-        .routes(routes!(endpoints::uploads::begin))
-        .routes(routes!(endpoints::uploads::show, endpoints::uploads::abort))
+        .routes(routes!(endpoints::admin_overview::handle))
+        .routes(routes!(endpoints::admin_retry::handle))
+        .routes(routes!(endpoints::begin_upload::handle))
+        .routes(routes!(endpoints::upload_state::handle, endpoints::abort_upload::handle))
         .routes(routes!(endpoints::results::handle, endpoints::erase::handle))
         .routes(routes!(endpoints::report::handle))
         .routes(routes!(endpoints::timeline::handle))
@@ -163,7 +166,7 @@ fn unhurried() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
         .routes(routes!(endpoints::analyze_video::handle))
         .routes(routes!(endpoints::list_analyses::handle, endpoints::start_analysis::handle))
-        .routes(routes!(endpoints::uploads::part))
+        .routes(routes!(endpoints::send_part::handle))
         .merge(compat::routes())
 }
 

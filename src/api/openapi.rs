@@ -4,9 +4,6 @@
 //! very rules by which it is done: which calls want a key ([`auth::access`]), in which shape errors are written, and what
 //! any call may answer.
 
-use axum::Json;
-use axum::extract::State;
-use axum::response::{IntoResponse, Response};
 use utoipa::openapi::link::Link;
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::schema::{AdditionalProperties, Components, Object, Schema, SchemaType, Type};
@@ -17,7 +14,6 @@ use utoipa::openapi::{
 };
 use utoipa::{PartialSchema, ToSchema};
 
-use super::Api;
 use super::auth::{self, Access};
 use super::problem::{ErrorBody, PlainBody, ProblemBody};
 use crate::config::Settings;
@@ -40,15 +36,6 @@ const HEADER: &str = "x-api-key";
 const DESCRIPTION: &str = "Upload a video, get back what the faces in it showed: emotion, calmness, eye contact, per \
                            person and over time. Every path answers with and without a slash at its end; every answer \
                            carries an X-Request-Id.";
-
-/// `GET /openapi.json`
-///
-/// This document.
-#[utoipa::path(get, path = "/openapi.json", operation_id = "openapi", tag = OPERATIONS,
-    responses((status = 200, description = "The document", body = serde_json::Value)))]
-pub(super) async fn handle(State(api): State<Api>) -> Response {
-    Json(api.document.as_ref()).into_response()
-}
 
 /// The document of a service with these settings: what the routes tell, and what holds for all of them.
 pub(super) fn complete(mut document: OpenApi, settings: &Settings) -> OpenApi {

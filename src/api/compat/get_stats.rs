@@ -13,8 +13,9 @@ use uuid::Uuid;
 use crate::analysis::{Analysis, Emotion, FaceSummary, rounding};
 use crate::api::openapi::COMPAT;
 use crate::api::problem::Plain;
+use crate::api::view;
+use crate::api::wait;
 use crate::api::{Api, Caller, Problem};
-use crate::api::{endpoints::results, view};
 use crate::store::Status;
 
 #[derive(Serialize, ToSchema)]
@@ -88,8 +89,8 @@ pub async fn handle(
 ) -> Result<Response, Plain> {
     let parameter = |name| parameters.get(name).map(String::as_str);
     let token = view::token(parameter("token").ok_or_else(no_token)?)?;
-    let wait = results::wait_of(parameter("wait"), api.app.settings.http.max_wait_s)?;
-    let (job, stored) = results::job_after(&api.app, &caller, token, wait, &headers).await?;
+    let longest = wait::duration(parameter("wait"), api.app.settings.http.max_wait_s)?;
+    let (job, stored) = wait::job_after(&api.app, &caller, token, longest, &headers).await?;
     if let Some(problem) = view::failure(&job) {
         return Err(problem.into());
     }

@@ -1,11 +1,16 @@
 //! The calls of the services that visage takes over from, one file an endpoint, in the shapes that their clients know.
 //! Errors are `{"error": "<sentence>", "code": "<code>"}`. `docs/MIGRATING.md` says what differs.
 
+mod erase_frame;
 mod facial_analysis;
+mod frame;
+mod frames;
 mod get_stats;
 pub mod logs;
 mod predict;
 mod process_frame;
+mod queue;
+mod record_video;
 mod save_frame;
 mod thumbnail;
 mod upload;
@@ -117,10 +122,10 @@ pub fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(facial_analysis::handle))
         .routes(routes!(process_frame::handle))
         .routes(routes!(upload::handle))
-        .routes(routes!(upload::recorded))
+        .routes(routes!(record_video::handle))
         .routes(routes!(get_stats::handle))
         .routes(routes!(predict::handle))
         .routes(routes!(thumbnail::handle))
         .routes(routes!(save_frame::handle))
-        .routes(routes!(save_frame::show, save_frame::erase))
+        .routes(routes!(frame::handle, erase_frame::handle))
 }

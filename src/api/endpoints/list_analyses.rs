@@ -4,11 +4,10 @@ use axum::Json;
 use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use crate::api::cursor;
 use crate::api::openapi::NATIVE;
 use crate::api::view::{ListedView, REVALIDATE};
 use crate::api::{Api, Caller, Problem};
@@ -64,7 +63,7 @@ pub(in crate::api) async fn handle(
     let mut jobs = api.app.store.jobs(&filter, limit + 1).await?;
     let more = jobs.len() > limit as usize;
     jobs.truncate(limit as usize);
-    let next = jobs.last().filter(|_| more).map(|(id, _)| URL_SAFE_NO_PAD.encode(id.to_be_bytes()));
+    let next = jobs.last().filter(|_| more).map(|(id, _)| cursor::encode(*id));
     let analyses = jobs.iter().map(|(_, job)| ListedView::new(&api.app, job)).collect();
     Ok(([(header::CACHE_CONTROL, REVALIDATE)], Json(Page { analyses, next })).into_response())
 }
@@ -78,15 +77,10 @@ impl Parameters {
             status: self.status.map(|text| Status::from_name(&text).ok_or_else(|| bad("status"))).transpose()?,
             created_from: time("created_from", self.created_from)?,
             created_before: time("created_before", self.created_before)?,
-            below: self.cursor.map(|text| cursor(&text).ok_or_else(|| bad("cursor"))).transpose()?,
+            below: self.cursor.map(|text| cursor::decode(&text).ok_or_else(|| bad("cursor"))).transpose()?,
         };
         Ok((filter, limit.filter(|limit| LIMIT.contains(limit)).ok_or_else(|| bad("limit"))?))
     }
-}
-
-pub fn cursor(text: &str) -> Option<i64> {
-    let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
-    Some(i64::from_be_bytes(bytes.try_into().ok()?))
 }
 
 fn bad(parameter: &str) -> Problem {

@@ -8,8 +8,8 @@ use axum::response::{Html, IntoResponse, Response};
 use serde::Deserialize;
 
 use crate::analysis::Language;
+use crate::api::negotiation;
 use crate::api::openapi::NATIVE;
-use crate::api::page;
 use crate::api::view;
 use crate::api::{Api, Caller, Problem};
 use crate::report::Context;
@@ -52,7 +52,7 @@ pub(in crate::api) async fn handle(
     let findings = api.app.store.findings(token).await?.ok_or_else(view::unknown)?;
     let result_url = Some(format!("{}/results/{token}", api.app.settings.http.base_url()));
     let asked = parameters.language.as_deref().and_then(Language::from_tag).or(job.options.language);
-    let language = asked.unwrap_or_else(|| page::language(None, &headers));
+    let language = asked.unwrap_or_else(|| negotiation::language(None, &headers));
     let context = Context { token, created_at: job.created_at, language, result_url };
     let reporter = api.app.reporter.clone();
     let policy = policy(reporter.style_source());

@@ -1,4 +1,4 @@
-//! `POST /v1/analyses`: starts the analysis of a video that came in parts (see [`super::uploads`]).
+//! `POST /v1/analyses`: starts the analysis of a video that came in parts (see [`parts`](crate::api::upload::parts)).
 //!
 //! Said again, it gives the same token: a client that heard no answer just asks once more.
 
@@ -15,14 +15,14 @@ use utoipa::openapi::schema::{ArrayBuilder, KnownFormat, ObjectBuilder, OneOf, S
 use utoipa::{PartialSchema, ToSchema};
 use uuid::Uuid;
 
-use super::analyze_video::{self, Accepted};
-use super::uploads::{self, UploadError};
 use crate::analysis::{Detail, Language, Options, Sampling};
 use crate::api::json_body;
 use crate::api::openapi::NATIVE;
 use crate::api::upload::enqueue::{self, Wanted};
 use crate::api::upload::error::{AnalyzeError, Carrier};
 use crate::api::upload::form::{self, MAX_FACES, MAX_RECIPIENTS, SAMPLE_EVERY};
+use crate::api::upload::parts::{self, PartsError};
+use crate::api::upload::{self, Accepted};
 use crate::api::{Api, Caller, Problem, quota};
 use crate::blob::BlobError;
 use crate::report::Unsendable;
@@ -125,11 +125,11 @@ pub(in crate::api) async fn handle(
     let repeated_as = enqueue::idempotency_key(request.headers());
     let request: StartRequest = json_body::json(&api, request).await?;
     let wanted = wanted(&api, &request, repeated_as?).map_err(|error| error.problem(Carrier::Upload))?;
-    let upload = uploads::find(&api, &caller, request.upload).await?;
+    let upload = parts::find(&api, &caller, request.upload).await?;
     // From here on the client's leaving changes nothing.
     let started = tokio::spawn(start(api.clone(), caller, upload, wanted)).await;
     let token = started.map_err(|error| AnalyzeError::Unopened(error.to_string()))??;
-    Ok(analyze_video::queued(token, Json(Accepted::new(&api.app, token))))
+    Ok(upload::accepted(token, Json(Accepted::new(&api.app, token))))
 }
 
 fn wanted(api: &Api, request: &StartRequest, repeated_as: Option<String>) -> Result<Wanted, AnalyzeError> {
@@ -184,13 +184,13 @@ async fn start(api: Api, caller: Caller, upload: PartedUpload, wanted: Wanted) -
     let counted = quota::count(&api, &caller).await?;
     if !store.take_upload(upload.id, api.app.clock.now(), LEASE).await? {
         // By another request, which may be done by now.
-        let token = uploads::find(&api, &caller, upload.id).await?.token;
-        return token.ok_or_else(|| UploadError::Busy.into());
+        let token = parts::find(&api, &caller, upload.id).await?.token;
+        return token.ok_or_else(|| PartsError::Busy.into());
     }
     let queued = queue(&api, &caller, &upload, &wanted).await;
     match &queued {
         Ok((_, Enqueued::New | Enqueued::Before(_))) => {}
-        Err(UploadError::Body(AnalyzeError::Refused(_))) => {
+        Err(PartsError::Upload(AnalyzeError::Refused(_))) => {
             tracing::info!("an upload in parts was refused");
             blobs.delete(&upload.video_key).await?;
             store.forget_upload(upload.id).await?;
@@ -212,15 +212,15 @@ async fn queue(
     caller: &Caller,
     upload: &PartedUpload,
     wanted: &Wanted,
-) -> Result<(Uuid, Enqueued), UploadError> {
+) -> Result<(Uuid, Enqueued), PartsError> {
     let (blobs, key, handle) = (&api.app.blobs, &upload.video_key, &upload.handle);
-    let parts = match uploads::there(api, upload).await {
-        Ok(there) => {
-            let missing: Vec<u32> = (1..=upload.parts()).filter(|number| !there.contains_key(number)).collect();
+    let parts = match parts::present(api, upload).await {
+        Ok(present) => {
+            let missing: Vec<u32> = (1..=upload.parts()).filter(|number| !present.contains_key(number)).collect();
             if !missing.is_empty() {
-                return Err(UploadError::Incomplete { missing });
+                return Err(PartsError::Incomplete { missing });
             }
-            there
+            present
         }
         // Joined by a request that went no further.
         Err(AnalyzeError::Blob(BlobError::NotFound)) => BTreeMap::new(),

@@ -7,8 +7,6 @@ use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
@@ -16,6 +14,8 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use crate::analysis::{Detail, TimelineRow};
+use crate::api::cursor;
+use crate::api::negotiation::prefers_csv;
 use crate::api::openapi::NATIVE;
 use crate::api::view;
 use crate::api::{Api, Caller, Problem};
@@ -82,12 +82,12 @@ pub(in crate::api) async fn handle(
 ) -> Result<Response, Problem> {
     let token = view::token(&token)?;
     let Query(Parameters { cursor, limit, format }) = parameters.map_err(|_| bad("query"))?;
-    let from = cursor.map(|text| decode(&text).ok_or_else(|| bad("cursor"))).transpose()?.unwrap_or(0);
+    let from = cursor.map(|text| row(&text).ok_or_else(|| bad("cursor"))).transpose()?.unwrap_or(0);
     let limit = limit
         .map(|text| text.parse().ok().filter(|limit| LIMIT.contains(limit)).ok_or_else(|| bad("limit")))
         .transpose()?;
     let csv = match format.as_deref() {
-        None => wants_csv(&headers),
+        None => prefers_csv(&headers),
         Some("csv") => true,
         Some("json") => false,
         Some(_) => return Err(bad("format")),
@@ -101,7 +101,7 @@ pub(in crate::api) async fn handle(
     } else {
         let limit = limit.unwrap_or(DEFAULT_LIMIT);
         let page = api.app.store.timeline(token, from, limit).await?.ok_or_else(view::unknown)?;
-        let next = page.more.then(|| encode(from + page.rows.len()));
+        let next = page.more.then(|| cursor_of(from + page.rows.len()));
         Json(Page { interval_s: page.interval_s, rows: page.rows, next }).into_response()
     };
     let answer = response.headers_mut();
@@ -131,57 +131,17 @@ fn table(store: Store, token: Uuid, from: usize, most: usize, expressions: bool)
     Body::from_stream(futures_util::StreamExt::chain(first, rows))
 }
 
-/// Whether `Accept` ranks CSV higher than JSON, or names it alone.
-pub fn wants_csv(headers: &HeaderMap) -> bool {
-    let accept: Vec<&str> = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
-    let quality = |names: &[&str]| {
-        let ranges = accept.iter().flat_map(|value| value.split(',')).filter_map(|range| {
-            let mut parts = range.split(';').map(str::trim);
-            let name = parts.next()?.to_ascii_lowercase();
-            let rank = parts.find_map(|part| part.strip_prefix("q=")).map_or(Some(1.0), |q| q.parse::<f32>().ok())?;
-            names.contains(&name.as_str()).then_some(rank)
-        });
-        ranges.fold(0.0, f32::max)
-    };
-    let csv = quality(&["text/csv"]);
-    csv > 0.0 && csv >= quality(&["application/json"])
+/// The row at which a cursor points.
+fn row(text: &str) -> Option<usize> {
+    usize::try_from(cursor::decode(text)?).ok()
 }
 
-/// A place in the timeline that means something to this service alone.
-fn encode(row: usize) -> String {
-    URL_SAFE_NO_PAD.encode((row as u64).to_be_bytes())
-}
-
-pub fn decode(text: &str) -> Option<usize> {
-    let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
-    usize::try_from(u64::from_be_bytes(bytes.try_into().ok()?)).ok()
+fn cursor_of(row: usize) -> String {
+    cursor::encode(i64::try_from(row).unwrap_or(i64::MAX))
 }
 
 fn bad(parameter: &str) -> Problem {
     let detail = "Known are cursor (the next of the page before), limit (1 to 5000) and format (json or csv).";
     let title = "A parameter is wrong";
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad_parameter", title, detail).with("parameter", parameter)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn csv_is_for_those_who_ask_for_it() {
-        let accept = |text: &'static str| HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(text))]);
-        for text in ["text/csv", "Text/CSV; charset=utf-8", "text/csv, */*;q=0.1", "application/json;q=0.5, text/csv"] {
-            assert!(wants_csv(&accept(text)), "{text}");
-        }
-        for text in ["*/*", "application/json", "text/csv;q=0", "application/json, text/csv;q=0.9", "text/html"] {
-            assert!(!wants_csv(&accept(text)), "{text}");
-        }
-        assert!(!wants_csv(&HeaderMap::new()));
-    }
-
-    #[test]
-    fn a_cursor_is_what_was_given_out() {
-        assert_eq!(decode(&encode(1234)), Some(1234));
-        assert_eq!((decode("5"), decode("nonsense"), decode("")), (None, None, None));
-    }
 }

@@ -15,8 +15,8 @@ use serde_json::value::RawValue;
 
 use super::spool::Spool;
 use super::{Analyzer, SyncError, enough_memory, on_thread};
-use crate::api::endpoints::analyze_video;
 use crate::api::json_body;
+use crate::api::upload;
 use crate::api::upload::body::{BodyError, Incoming};
 use crate::api::upload::error::{AnalyzeError, Carrier};
 use crate::api::upload::form::Shelf;
@@ -132,7 +132,7 @@ fn too_large(limit: u64) -> SyncError {
 
 /// All of the body; a refusal for its size tells the size of the video, not of its text.
 async fn read(api: &Api, headers: &HeaderMap, incoming: Incoming, limit: u64) -> Result<Bytes, SyncError> {
-    analyze_video::check_announced(headers, limit).map_err(|_| too_large(api.app.settings.thumbnails.max_video.0))?;
+    upload::check_announced(headers, limit).map_err(|_| too_large(api.app.settings.thumbnails.max_video.0))?;
     Ok(json_body::bytes(api, headers, incoming, limit).await?)
 }
 

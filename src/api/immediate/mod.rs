@@ -18,7 +18,7 @@ use axum::http::request::Parts;
 use futures_util::TryStreamExt;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::endpoints::analyze_video;
+use super::upload;
 use super::upload::body::Incoming;
 use super::upload::error::{AnalyzeError, Carrier};
 use super::upload::form::{self, Unknown};
@@ -222,8 +222,8 @@ pub async fn analyze(api: &Api, request: Request, holds: Holds, options: Options
     let done = done.unwrap_or(Err(SyncError::Late { limit_s }));
     if let Err(error) = &done {
         match error {
-            SyncError::Upload(error) => analyze_video::refuse(error, &head.headers, incoming),
-            _ => analyze_video::refuse(&AnalyzeError::Busy, &head.headers, incoming),
+            SyncError::Upload(error) => upload::refuse(error, &head.headers, incoming),
+            _ => upload::refuse(&AnalyzeError::Busy, &head.headers, incoming),
         }
     }
     let carrier = if holds == Holds::Raw { Carrier::Body } else { Carrier::Field };
@@ -239,7 +239,7 @@ async fn work(
     holds: Holds,
     options: Options,
 ) -> Result<Findings, SyncError> {
-    analyze_video::check_announced(&head.headers, limit).map_err(AnalyzeError::from)?;
+    upload::check_announced(&head.headers, limit).map_err(AnalyzeError::from)?;
     let place = api.sync.clone().try_acquire_owned().map_err(|_| SyncError::Full)?;
     enough_memory(api).await?;
     let counted = quota::count(api, caller).await?;

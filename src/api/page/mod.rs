@@ -8,12 +8,13 @@ pub mod assets;
 
 use askama::Template;
 use axum::extract::{MatchedPath, Query, Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, header};
+use axum::http::{HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{Html, IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::json;
 
+use super::negotiation::{self, prefers_html};
 use super::{Api, Problem};
 use crate::analysis::{CERTAIN_UP_TO, Language};
 use crate::config::{MailTransport, Retention, Storage, StorageKind};
@@ -86,7 +87,7 @@ pub(super) async fn negotiate(State(api): State<Api>, request: Request, next: Ne
     if !SHARED.contains(&route) || !matches!(*request.method(), Method::GET | Method::HEAD) {
         return next.run(request).await;
     }
-    let mut response = if wants_html(request.headers()) {
+    let mut response = if prefers_html(request.headers()) {
         start(&api, &request, route != "/").unwrap_or_else(|error| unrendered(&error))
     } else {
         next.run(request).await
@@ -100,31 +101,10 @@ fn unrendered(error: &askama::Error) -> Response {
     Problem::internal().into_response()
 }
 
-/// Whether HTML is liked better than JSON. `*/*`, which programs send, is no wish for HTML.
-fn wants_html(headers: &HeaderMap) -> bool {
-    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let weight = |wanted: &str| {
-        let entries = accept.split(',').map(|entry| entry.split_once(';').unwrap_or((entry, "")));
-        let entry = entries.into_iter().find(|(kind, _)| kind.trim().eq_ignore_ascii_case(wanted));
-        let q = |parameters: &str| {
-            let q = parameters.split(';').find_map(|parameter| parameter.trim().strip_prefix("q="));
-            q.map_or(1.0, |q| q.trim().parse().unwrap_or(0.0))
-        };
-        entry.map_or(0.0, |(_, parameters)| q(parameters))
-    };
-    weight("text/html") > f32::max(weight("application/json"), weight("text/event-stream"))
-}
-
-/// The language of the address, else the one that the browser likes best, else English.
-pub(super) fn language(query: Option<&str>, headers: &HeaderMap) -> Language {
-    let accepted = headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
-    query.and_then(Language::from_tag).or_else(|| Language::accepted(accepted?)).unwrap_or_default()
-}
-
 fn frame<'a>(api: &'a Api, request: &Request, scripts: &'static [&'static str]) -> Frame<'a> {
     let query = Query::<Parameters>::try_from_uri(request.uri()).ok();
     let asked = query.and_then(|Query(parameters)| parameters.language);
-    let language = language(asked.as_deref(), request.headers());
+    let language = negotiation::language(asked.as_deref(), request.headers());
     let settings = &api.app.settings;
     let limits = json!({
         "max_upload": settings.http.max_upload.0,
@@ -234,19 +214,6 @@ pub(super) fn files(brand: &Brand) -> Assets {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn html(accept: &str) -> bool {
-        wants_html(&HeaderMap::from_iter([(header::ACCEPT, accept.parse().unwrap())]))
-    }
-
-    #[test]
-    fn only_who_asks_for_a_page_gets_one() {
-        assert!(html("text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"));
-        assert!(html("text/html"));
-        assert!(!html("*/*") && !html("") && !html("application/json") && !html("text/event-stream"));
-        assert!(!html("application/json, text/html;q=0.5") && !html("text/html;q=0"));
-        assert!(!wants_html(&HeaderMap::new()));
-    }
 
     #[test]
     fn a_page_may_send_to_the_bucket_and_nowhere_else() {

@@ -1,7 +1,144 @@
-//! Uploads, as every call receives them: the body, its form, its errors, and the job that is queued for the video.
+//! Receives videos, in the same way for every call that takes one: reads the body and the form, streams the video to
+//! storage, rejects bad requests, and queues the analysis.
 
 pub mod body;
 pub mod encoding;
 pub mod enqueue;
 pub mod error;
 pub mod form;
+pub mod parts;
+
+use std::time::Duration;
+
+use axum::extract::Request;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use tokio::sync::OwnedSemaphorePermit;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::view::{Links, POLL_AGAIN_S};
+use super::{Api, AppState, Caller, quota};
+use crate::analysis::Options;
+use crate::blob::Upload;
+use crate::store::{Enqueued, Status};
+use body::{BodyError, Incoming};
+use encoding::announced;
+use enqueue::Wanted;
+use error::AnalyzeError;
+use form::{Form, Stored, Unknown};
+
+/// The answer to an accepted video.
+#[derive(Serialize, ToSchema)]
+pub struct Accepted {
+    token: Uuid,
+    status: Status,
+    links: Links,
+}
+
+impl Accepted {
+    pub fn new(app: &AppState, token: Uuid) -> Self {
+        Self { token, status: Status::Queued, links: Links::new(app, token) }
+    }
+}
+
+/// The answer 202 to an accepted video, with this body.
+pub fn accepted(token: Uuid, body: impl IntoResponse) -> Response {
+    let mut response = (StatusCode::ACCEPTED, body).into_response();
+    let headers = response.headers_mut();
+    if let Ok(location) = HeaderValue::from_str(&format!("/results/{token}")) {
+        headers.insert(header::LOCATION, location);
+    }
+    headers.insert(header::RETRY_AFTER, HeaderValue::from(POLL_AGAIN_S));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// Reads a form with a video and queues the analysis. Returns the token of the analysis.
+pub async fn accept(api: &Api, caller: &Caller, request: Request, unknown: Unknown) -> Result<Uuid, AnalyzeError> {
+    let http = &api.app.settings.http;
+    let (head, body) = request.into_parts();
+    let incoming = Incoming::new(&head.headers, body, http.max_upload.0, Duration::from_secs(http.idle_timeout_s));
+    let received = receive(api, caller, &head, &incoming, unknown).await;
+    received.inspect_err(|error| refuse(error, &head.headers, incoming))
+}
+
+/// Logs why an upload is rejected and drains the rest of its body.
+pub fn refuse(error: &AnalyzeError, headers: &HeaderMap, incoming: Incoming) {
+    tracing::info!(reason = %error, "an upload was refused");
+    // Nothing more arrives from a client that has stalled or left.
+    if !matches!(error, AnalyzeError::Body(BodyError::Idle(_) | BodyError::Left)) {
+        incoming.drain(headers.contains_key(header::EXPECT));
+    }
+}
+
+/// Rejects a body whose `Content-Length` exceeds the limit.
+pub fn check_announced(headers: &HeaderMap, limit: u64) -> Result<(), BodyError> {
+    if announced(headers).is_some_and(|bytes| bytes > limit) { Err(BodyError::TooLarge { limit }) } else { Ok(()) }
+}
+
+async fn receive(
+    api: &Api,
+    caller: &Caller,
+    head: &Parts,
+    incoming: &Incoming,
+    unknown: Unknown,
+) -> Result<Uuid, AnalyzeError> {
+    let (app, http) = (&api.app, &api.app.settings.http);
+    check_announced(&head.headers, http.max_upload.0)?;
+    let repeated_as = enqueue::idempotency_key(&head.headers)?;
+    let permit = api.uploads.clone().try_acquire_owned().map_err(|_| AnalyzeError::Busy)?;
+    let counted = quota::count(api, caller).await?;
+    // The key differs from the token, so that a listing of the storage reveals no tokens.
+    let key = app.tokens.next().to_string();
+    let shelf = Stored { blobs: app.blobs.as_ref(), key: &key };
+    let video = &app.settings.video;
+    let options = Options { sampling: video.sampling, ..Options::new(video.sample_every, video.max_faces) };
+    let form = form::read(head, incoming, &shelf, options, unknown);
+    let form = tokio::time::timeout(Duration::from_secs(http.max_upload_s), form).await;
+    let form = form.map_err(|_| AnalyzeError::TooSlow { limit_s: http.max_upload_s })??;
+    enqueue::check_mail(app, &form.recipients)?;
+    let Form { video, options, recipients, webhook, digest } = form;
+    if let Some(url) = &webhook {
+        enqueue::check_webhook(app, url)?;
+    }
+    let wanted = Wanted { options, recipients, webhook, repeated_as, digest };
+    // The whole body has arrived. The task below runs to its end even if the client leaves now: it queues the job or
+    // deletes the video.
+    let finished = tokio::spawn(finish_and_enqueue(api.clone(), caller.clone(), video, wanted, key, permit)).await;
+    let (token, queued) = finished.map_err(|error| AnalyzeError::Unopened(error.to_string()))??;
+    // A repeated request was counted when it was sent first.
+    if queued == Enqueued::New {
+        counted.keep();
+    }
+    Ok(token)
+}
+
+/// Finishes the stored video, opens it and queues its job. Deletes the video if it is rejected.
+async fn finish_and_enqueue(
+    api: Api,
+    caller: Caller,
+    video: Box<dyn Upload>,
+    wanted: Wanted,
+    key: String,
+    permit: OwnedSemaphorePermit,
+) -> Result<(Uuid, Enqueued), AnalyzeError> {
+    let size_bytes = video.finish().await?;
+    let queued = enqueue::enqueue(&api, &caller, &wanted, &key, None).await;
+    drop(permit);
+    // If the database gave no answer, it may still have stored the job, which then needs the video. If it did not, the
+    // sweep deletes the video, because no job refers to it.
+    if !matches!(queued, Ok((_, Enqueued::New)) | Err(AnalyzeError::Store(_)))
+        && let Err(error) = api.app.blobs.delete(&key).await
+    {
+        tracing::error!(%error, "a video that was not queued could not be deleted; the sweep tries again");
+    }
+    let (token, queued) = queued?;
+    tracing::info!(size_bytes, ?queued, "an upload was accepted");
+    match queued {
+        Enqueued::New | Enqueued::Before(_) => Ok((token, queued)),
+        Enqueued::Reused => Err(AnalyzeError::IdempotencyKeyReused),
+    }
+}

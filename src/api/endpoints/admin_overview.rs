@@ -1,9 +1,8 @@
-//! The operator's calls, behind `/admin`: `GET /v1/admin/overview` and `POST /v1/admin/jobs/{token}/retry`. Both always need a key
-//! with the scope `admin`.
+//! `GET /v1/admin/overview`: the queue, the jobs and the workers, for the page at `/admin`.
 
 use axum::Json;
-use axum::extract::{Path, State};
-use axum::http::{StatusCode, header};
+use axum::extract::State;
+use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use jiff::{Timestamp, ToSpan};
 use serde::Serialize;
@@ -11,9 +10,9 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::api::openapi::NATIVE;
-use crate::api::view::{self, ProgressView};
+use crate::api::view::ProgressView;
 use crate::api::{Api, Problem};
-use crate::store::{FailedJob, Hour, Revived, RunningJob, WorkerSeen};
+use crate::store::{FailedJob, Hour, RunningJob, WorkerSeen};
 use crate::worker::SILENT_S;
 
 /// How the service is doing.
@@ -118,7 +117,7 @@ impl From<Hour> for HourView {
 /// The queue, what runs and what has failed, the workers, and what was finished in the last day.
 #[utoipa::path(get, path = "/v1/admin/overview", operation_id = "admin_overview", tag = NATIVE,
     responses((status = 200, description = "As it is now", body = Overview)))]
-pub(in crate::api) async fn overview(State(api): State<Api>) -> Result<Response, Problem> {
+pub(in crate::api) async fn handle(State(api): State<Api>) -> Result<Response, Problem> {
     let (store, now) = (&api.app.store, api.app.clock.now());
     let (queued, running) = store.queue_depth().await?;
     let alive_since = now.saturating_sub(SILENT_S.seconds()).unwrap_or(Timestamp::MIN);
@@ -139,32 +138,4 @@ pub(in crate::api) async fn overview(State(api): State<Api>) -> Result<Response,
         throughput: store.last_day(now).await?.into_iter().map(HourView::from).collect(),
     };
     Ok(([(header::CACHE_CONTROL, "no-store")], Json(overview)).into_response())
-}
-
-/// Run a failed job again
-///
-/// Puts it into the queue with all its runs before it, as long as its video is still there (`retention.failed_videos_h`).
-/// Nobody gets a mail of the new run.
-#[utoipa::path(post, path = "/v1/admin/jobs/{token}/retry", operation_id = "admin_retry", tag = NATIVE,
-    params(("token" = String, Path, description = "Of the job")),
-    responses((status = 202, description = "It waits again"), (status = 404, description = "No such job"),
-              (status = 409, description = "It has not failed, or its video is gone")))]
-pub(in crate::api) async fn retry(State(api): State<Api>, Path(token): Path<String>) -> Result<StatusCode, Problem> {
-    let token = view::token(&token)?;
-    let conflict = |code: &str, title, detail: &str| Err(Problem::new(StatusCode::CONFLICT, code, title, detail));
-    match api.app.store.revive(token, api.app.clock.now()).await? {
-        Revived::Queued => Ok(StatusCode::ACCEPTED),
-        Revived::NoVideo => conflict(
-            "video_gone",
-            "The video is gone",
-            "The video was erased, so it cannot be looked at again. Set retention.failed_videos_h to keep those of later \
-             failures.",
-        ),
-        Revived::NotFailed if api.app.store.job(token).await?.is_none() => Err(view::unknown()),
-        Revived::NotFailed => conflict(
-            "not_failed",
-            "The job has not failed",
-            "Only a job that was given up can be run again. See its state at /results/{token}.",
-        ),
-    }
 }

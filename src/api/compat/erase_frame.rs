@@ -1,0 +1,21 @@
+//! `DELETE /frames/{frame}`: erases a picture that `POST /save_frame` kept.
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use uuid::Uuid;
+
+use super::frames::{FrameError, key};
+use crate::api::Api;
+use crate::api::openapi::COMPAT;
+use crate::api::problem::Plain;
+
+/// Erase a kept picture
+#[utoipa::path(delete, path = "/frames/{frame}", operation_id = "erase_frame", tag = COMPAT,
+    params(("frame" = Uuid, Path, description = "From the answer to the upload")),
+    responses((status = 204, description = "Nothing of it is left, if there was something"),
+              (status = 404, description = "That is no name of a picture")))]
+pub async fn handle(State(api): State<Api>, Path(frame): Path<String>) -> Result<StatusCode, Plain> {
+    let frame = Uuid::try_parse(&frame).map_err(|_| FrameError::Unknown)?;
+    api.app.blobs.delete(&key(frame)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,33 @@
+//! `GET /frames/{frame}`: returns a picture that `POST /save_frame` kept.
+
+use axum::extract::{Path, State};
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use uuid::Uuid;
+
+use super::frames::{FrameError, content_type, key};
+use crate::api::Api;
+use crate::api::openapi::COMPAT;
+use crate::api::problem::Plain;
+use crate::api::upload::error::AnalyzeError;
+use crate::blob::BlobError;
+
+/// A kept picture
+#[utoipa::path(get, path = "/frames/{frame}", operation_id = "frame", tag = COMPAT,
+    params(("frame" = Uuid, Path, description = "From the answer to the upload")),
+    responses((status = 200, description = "The picture, PNG or JPEG", content(("image/png"), ("image/jpeg"))),
+              (status = 404, description = "No picture is kept under this name")))]
+pub async fn handle(State(api): State<Api>, Path(frame): Path<String>) -> Result<Response, Plain> {
+    let frame = Uuid::try_parse(&frame).map_err(|_| FrameError::Unknown)?;
+    let copy = tokio::task::spawn_blocking(tempfile::NamedTempFile::new).await.map_err(std::io::Error::other);
+    let copy = copy.and_then(|made| made).map_err(FrameError::from)?;
+    match api.app.blobs.fetch(&key(frame), copy.path()).await {
+        Err(BlobError::NotFound) => return Err(FrameError::Unknown.into()),
+        Err(error) => return Err(AnalyzeError::from(error).into()),
+        Ok(_) => {}
+    }
+    let bytes = tokio::fs::read(copy.path()).await.map_err(FrameError::from)?;
+    let kind = HeaderValue::from_static(content_type(&bytes).ok_or(FrameError::Unknown)?);
+    let headers = [(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
+    Ok((headers, bytes).into_response())
+}

@@ -1,0 +1,26 @@
+//! `POST /record_video` of Emotion Detection from Video: takes a video from a camera and queues its analysis.
+
+use axum::extract::{Request, State};
+use axum::response::Response;
+
+use super::PlainVideoForm;
+use super::queue::{Accepted, accept};
+use crate::api::openapi::COMPAT;
+use crate::api::problem::Plain;
+use crate::api::{Api, Caller};
+
+/// Send a video from a camera
+///
+/// `POST /record_video` of Emotion Detection from Video: takes a video and queues its analysis. `stats` of `links` leads to the
+/// statistics.
+#[utoipa::path(post, path = "/record_video", operation_id = "record_video", tag = COMPAT,
+    request_body(content = PlainVideoForm, content_type = "multipart/form-data"),
+    responses((status = 202, description = "The analysis is queued", body = Accepted),
+              (status = 400, description = "No form or no file in it, or the upload broke off"),
+              (status = 408, description = "The upload stalled or took too long"),
+              (status = 413, description = "More than `http.max_upload`"),
+              (status = 422, description = "No video that can be analyzed, or an option is out of range"),
+              (status = 429, description = "Too many uploads at once; `Retry-After` says when to try again")))]
+pub async fn handle(State(api): State<Api>, caller: Caller, request: Request) -> Result<Response, Plain> {
+    accept(&api, &caller, request).await
+}

@@ -1,0 +1,26 @@
+//! `DELETE /v1/uploads/{upload}`: deletes an upload in parts.
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+
+use crate::api::openapi::NATIVE;
+use crate::api::upload::parts;
+use crate::api::{Api, Caller, Problem};
+
+/// Throw an upload away
+#[utoipa::path(delete, path = "/v1/uploads/{upload}", operation_id = "abort_upload", tag = NATIVE,
+    params(("upload" = Uuid, Path, description = "From the answer that began it")),
+    responses((status = 204, description = "Nothing of it is left"),
+              (status = 404, description = "No upload has this id, or its time is over"),
+              (status = 409, description = "It is an analysis already; `DELETE /results/{token}` erases that")))]
+pub(in crate::api) async fn handle(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(upload): Path<String>,
+) -> Result<StatusCode, Problem> {
+    let upload = parts::find_open(&api, &caller, &upload).await?;
+    api.app.blobs.abort_parts(&upload.video_key, &upload.handle).await?;
+    api.app.blobs.delete(&upload.video_key).await?;
+    api.app.store.forget_upload(upload.id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,29 @@
+//! `GET /v1/uploads/{upload}`: the state of an upload in parts.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+
+use crate::api::openapi::NATIVE;
+use crate::api::upload::parts::{self, UploadView};
+use crate::api::{Api, Caller, Problem};
+
+/// State of an upload
+///
+/// Which parts are there, and fresh addresses for all of them: what a client needs to go on after a break.
+#[utoipa::path(get, path = "/v1/uploads/{upload}", operation_id = "upload_state", tag = NATIVE,
+    params(("upload" = Uuid, Path, description = "From the answer that began it")),
+    responses((status = 200, description = "The state", body = UploadView),
+              (status = 404, description = "No upload has this id, or its time is over"),
+              (status = 409, description = "It is an analysis already")))]
+pub(in crate::api) async fn handle(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(upload): Path<String>,
+) -> Result<Response, Problem> {
+    let upload = parts::find_open(&api, &caller, &upload).await?;
+    let present = parts::present(&api, &upload).await?;
+    let view = UploadView::new(&api, &upload, &present).await?;
+    Ok(([(header::CACHE_CONTROL, "no-store")], Json(view)).into_response())
+}
