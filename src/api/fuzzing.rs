@@ -89,8 +89,8 @@ fn run(future: impl Future<Output = ()>) {
 
 /// A JSON body with a video in base64.
 pub fn clip(input: &[u8]) {
-    if let Ok((said, _)) = immediate::parse(input) {
-        let _ = (said.check_format(&["gif", "webp"]).is_ok(), said.duration_s().is_ok());
+    if let Ok((request, _)) = immediate::parse(input) {
+        let _ = (request.check_format(&["gif", "webp"]).is_ok(), request.duration_s().is_ok());
     }
 }
 

@@ -13,9 +13,9 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, OneOf, OneOfBuilder, Schema, Type};
 
 use super::upload;
-use super::upload::body::Incoming;
+use super::upload::body::{BodyError, Incoming};
 use super::upload::encoding::announced;
-use super::upload::error::{AnalyzeError, Carrier};
+use super::upload::error::{FileSource, UploadError};
 use super::{Api, Problem};
 
 /// Most bytes of a JSON body that holds no video.
@@ -34,7 +34,10 @@ pub async fn json<T: DeserializeOwned>(api: &Api, request: Request) -> Result<T,
         let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
         return Err(Problem::new(status, "not_json", "Not JSON", detail));
     }
-    let bytes = bytes(api, &head.headers, incoming, SMALL).await.map_err(|error| error.problem(Carrier::Upload))?;
+    let bytes = bytes(api, &head.headers, &incoming, SMALL).await.map_err(|error| {
+        upload::reject(&error, &head.headers, incoming);
+        UploadError::from(error).problem(FileSource::Upload)
+    })?;
     serde_json::from_slice(without_mark(&bytes)).map_err(|error| {
         if error.is_data() {
             return wrong(&format!("{}.", first_upper(&error.to_string())));
@@ -49,13 +52,13 @@ pub fn wrong(detail: &str) -> Problem {
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad_body", "A member of the body is wrong", detail)
 }
 
-/// All bytes of a body, held in memory; what is refused is drained.
-pub async fn bytes(api: &Api, headers: &HeaderMap, incoming: Incoming, limit: u64) -> Result<Bytes, AnalyzeError> {
+/// Reads a whole body into memory.
+pub async fn bytes(api: &Api, headers: &HeaderMap, incoming: &Incoming, limit: u64) -> Result<Bytes, BodyError> {
     let limit_s = api.app.settings.http.max_upload_s;
     incoming.in_field();
     let read = async {
         upload::check_announced(headers, limit)?;
-        // Room for what is announced, which is within the limit, so that it is not copied as it grows.
+        // Allocates the announced size at once, which is within the limit, so that the buffer need not grow.
         let announced = announced(headers).and_then(|bytes| usize::try_from(bytes).ok());
         let (mut chunks, mut bytes) = (incoming.clone(), BytesMut::with_capacity(announced.unwrap_or(0)));
         while let Some(chunk) = chunks.try_next().await? {
@@ -64,8 +67,7 @@ pub async fn bytes(api: &Api, headers: &HeaderMap, incoming: Incoming, limit: u6
         Ok(bytes.freeze())
     };
     let read = tokio::time::timeout(Duration::from_secs(limit_s), read).await;
-    let read = read.unwrap_or(Err(AnalyzeError::TooSlow { limit_s }));
-    read.inspect_err(|error| upload::refuse(error, headers, incoming))
+    read.unwrap_or(Err(BodyError::TooSlow { limit_s }))
 }
 
 /// The bytes of a JSON text, without the byte order mark with which some editors begin one (RFC 8259, 8.1, lets a parser

@@ -78,12 +78,12 @@ pub struct AppState {
 #[derive(Clone)]
 struct Api {
     app: AppState,
-    /// One permit a running upload.
+    /// One permit for each running upload.
     uploads: Arc<Semaphore>,
-    /// One permit a video being opened: that is work for the processor, not for the network.
+    /// One permit for each video that is being opened. Opening a video needs a core, so there are as many as cores.
     probes: Arc<Semaphore>,
-    /// One permit a call that is answered with its result.
-    sync: Arc<Semaphore>,
+    /// One permit for each call that is answered with its result.
+    immediate: Arc<Semaphore>,
     readiness: Arc<endpoints::readyz::Readiness>,
     log: request_log::RequestLog,
     limits: Arc<limits::Limits>,
@@ -103,7 +103,7 @@ pub fn router(mut state: AppState) -> Router {
     let api = Api {
         uploads: Arc::new(Semaphore::new(http.max_concurrent_uploads.min(Semaphore::MAX_PERMITS))),
         probes: Arc::new(Semaphore::new(cores)),
-        sync: Arc::new(Semaphore::new(state.settings.sync.max_concurrent().min(Semaphore::MAX_PERMITS))),
+        immediate: Arc::new(Semaphore::new(state.settings.sync.max_concurrent().min(Semaphore::MAX_PERMITS))),
         readiness: Arc::default(),
         log: request_log::RequestLog::start(&state),
         // The settings were checked when they were read.

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use super::LogDetails;
 use super::upload::encoding::ACCEPTED;
-use super::upload::error::UNKNOWN_ENCODING;
+use super::upload::error::UNSUPPORTED_ENCODING;
 use crate::blob::BlobError;
 use crate::store::StoreError;
 
@@ -237,7 +237,7 @@ impl Problem {
 
     /// The content encodings that are taken instead of the refused one (RFC 9110, 15.5.16).
     pub fn accepts(&self) -> Option<HeaderValue> {
-        (self.code == UNKNOWN_ENCODING).then(|| HeaderValue::from_static(ACCEPTED))
+        (self.code == UNSUPPORTED_ENCODING).then(|| HeaderValue::from_static(ACCEPTED))
     }
 
     /// What a refusal for want of a good key says beside it (RFC 6750, 3).

@@ -3,7 +3,7 @@
 
 use jiff::Timestamp;
 
-use super::upload::error::AnalyzeError;
+use super::upload::error::{LimitError, UploadError};
 use super::{Api, Caller};
 use crate::store::{Quotas, Store};
 
@@ -31,7 +31,7 @@ impl Drop for Counted {
 }
 
 /// Counts a video of this caller, or refuses it. Callers without a key have no quota.
-pub async fn count(api: &Api, caller: &Caller) -> Result<Counted, AnalyzeError> {
+pub async fn count(api: &Api, caller: &Caller) -> Result<Counted, UploadError> {
     let Caller::Key(key) = caller else { return Ok(Counted(None)) };
     let limits = &api.app.settings.limits;
     let quotas = Quotas {
@@ -44,6 +44,6 @@ pub async fn count(api: &Api, caller: &Caller) -> Result<Counted, AnalyzeError> 
     let now = api.app.clock.now();
     match api.app.store.count_video(&key.id, quotas, now).await? {
         None => Ok(Counted(Some((api.app.store.clone(), key.id.clone(), now)))),
-        Some(used_up) => Err(AnalyzeError::UsedUp(used_up)),
+        Some(used_up) => Err(LimitError::QuotaUsedUp(used_up).into()),
     }
 }

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use super::PlainVideoForm;
 use crate::analysis::{Appraisal, Emotion, Options, appraise};
 use crate::api::Api;
-use crate::api::immediate::{self, Holds, SyncError};
+use crate::api::immediate::{self, BodyFormat, ImmediateError};
 use crate::api::openapi::COMPAT;
 use crate::api::problem::Plain;
 
@@ -65,7 +65,7 @@ pub async fn handle(State(api): State<Api>, request: Request) -> Result<Json<Ans
     let settings = &api.app.settings;
     let (video, every) = (&settings.video, settings.sync.facial_analysis_every);
     let options = Options { sampling: video.sampling, ..Options::new(every, video.max_faces) };
-    let findings = immediate::analyze(&api, request, Holds::Form, options).await?;
-    let appraisal = appraise(&findings.analysis).ok_or(SyncError::NoFace)?;
+    let findings = immediate::analyze(&api, request, BodyFormat::Form, options).await?;
+    let appraisal = appraise(&findings.analysis).ok_or(ImmediateError::NoFace)?;
     Ok(Json(Answer { facial_analysis_result: appraisal.into() }))
 }

@@ -9,7 +9,7 @@ use super::frames::{FrameError, content_type, key};
 use crate::api::Api;
 use crate::api::openapi::COMPAT;
 use crate::api::problem::Plain;
-use crate::api::upload::error::AnalyzeError;
+use crate::api::upload::error::UploadError;
 use crate::blob::BlobError;
 
 /// A kept picture
@@ -23,7 +23,7 @@ pub async fn handle(State(api): State<Api>, Path(frame): Path<String>) -> Result
     let copy = copy.and_then(|made| made).map_err(FrameError::from)?;
     match api.app.blobs.fetch(&key(frame), copy.path()).await {
         Err(BlobError::NotFound) => return Err(FrameError::Unknown.into()),
-        Err(error) => return Err(AnalyzeError::from(error).into()),
+        Err(error) => return Err(UploadError::from(error).into()),
         Ok(_) => {}
     }
     let bytes = tokio::fs::read(copy.path()).await.map_err(FrameError::from)?;

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::api::Problem;
-use crate::api::upload::error::{AnalyzeError, Carrier};
+use crate::api::upload::error::{FileSource, FormError, UploadError};
 
 /// Why a picture is rejected or cannot be returned.
 #[derive(Debug, thiserror::Error)]
@@ -22,7 +22,7 @@ pub enum FrameError {
     #[error("no such frame")]
     Unknown,
     #[error(transparent)]
-    Upload(#[from] AnalyzeError),
+    Upload(#[from] UploadError),
     #[error("a temporary file failed: {0}")]
     File(#[from] std::io::Error),
 }
@@ -55,10 +55,10 @@ impl From<FrameError> for Problem {
                 "No such picture",
                 "No picture is kept under this name. It may have been erased; POST /save_frame keeps a new one.",
             ),
-            E::Upload(AnalyzeError::NotAForm) => {
-                Self { status: StatusCode::BAD_REQUEST, ..AnalyzeError::NotAForm.problem(Carrier::Frame) }
+            E::Upload(error @ UploadError::Form(FormError::NotMultipart)) => {
+                Self { status: StatusCode::BAD_REQUEST, ..error.problem(FileSource::Frame) }
             }
-            E::Upload(error) => error.problem(Carrier::Frame),
+            E::Upload(error) => error.problem(FileSource::Frame),
             E::File(reason) => {
                 tracing::error!(%reason, "a picture could not be read back");
                 Self::unavailable("storage")

@@ -44,7 +44,7 @@ pub async fn handle(State(api): State<Api>, request: Request) -> Result<Response
     let verdict = with_clip(
         &api,
         request,
-        |said| said.check_format(&[]),
+        |request| request.check_format(&[]),
         |analyzer, source, cancel, ()| Ok(analyzer.verdict(source, cancel)?),
     );
     let verdict = verdict.await?;

@@ -9,7 +9,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::analysis::{Analysis, Emotion, Options, percentages};
-use crate::api::immediate::{self, Holds, SyncError};
+use crate::api::immediate::{self, BodyFormat, ImmediateError};
 use crate::api::json_body;
 use crate::api::openapi::COMPAT;
 use crate::api::problem::Plain;
@@ -75,8 +75,8 @@ pub async fn handle(
     };
     let video = &settings.video;
     let options = Options { sampling: video.sampling, ..Options::new(sample_every, video.max_faces) };
-    let findings = immediate::analyze(&api, request, Holds::Raw, options).await?;
-    Ok(Json(Answer::new(&findings.analysis).ok_or(SyncError::NoFace)?))
+    let findings = immediate::analyze(&api, request, BodyFormat::Raw, options).await?;
+    Ok(Json(Answer::new(&findings.analysis).ok_or(ImmediateError::NoFace)?))
 }
 
 fn bad_option() -> Problem {

@@ -7,7 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::api::immediate::SyncError;
+use crate::api::immediate::ImmediateError;
 use crate::api::problem::Plain;
 use crate::api::upload;
 use crate::api::upload::form::Unknown;
@@ -33,7 +33,7 @@ struct Links {
 
 /// Reads a form with a video and queues its analysis.
 pub async fn accept(api: &Api, caller: &Caller, request: Request) -> Result<Response, Plain> {
-    let token = upload::accept(api, caller, request, Unknown::Skip).await.map_err(SyncError::from)?;
+    let token = upload::accept(api, caller, request, Unknown::Skip).await.map_err(ImmediateError::from)?;
     let stats = format!("{}/get_stats?token={token}", api.app.settings.http.base_url());
     let links = Links { stats, native: view::Links::new(&api.app, token) };
     Ok(upload::accepted(token, Json(Accepted { token, status: Status::Queued, links })))

@@ -18,8 +18,8 @@ use crate::api::Api;
 use crate::api::openapi::COMPAT;
 use crate::api::problem::Plain;
 use crate::api::upload;
-use crate::api::upload::body::Incoming;
-use crate::api::upload::error::AnalyzeError;
+use crate::api::upload::body::{BodyError, Incoming};
+use crate::api::upload::error::{LimitError, UploadError};
 use crate::api::upload::form;
 use crate::blob::Upload;
 
@@ -79,13 +79,8 @@ pub async fn handle(State(api): State<Api>, request: Request) -> Result<Response
             }
             Ok(response)
         }
-        Err(FrameError::Upload(error)) => {
-            upload::refuse(&error, &head.headers, incoming);
-            Err(FrameError::Upload(error).into())
-        }
         Err(error) => {
-            tracing::info!(reason = %error, "a picture was refused");
-            incoming.drain(head.headers.contains_key(header::EXPECT));
+            upload::reject(&error, &head.headers, incoming);
             Err(error.into())
         }
     }
@@ -94,8 +89,8 @@ pub async fn handle(State(api): State<Api>, request: Request) -> Result<Response
 /// Streams the picture of the form into the storage; its bytes.
 async fn keep(api: &Api, headers: &HeaderMap, incoming: &Incoming, frame: Uuid) -> Result<u64, FrameError> {
     let limit_s = api.app.settings.http.max_upload_s;
-    let _place = api.uploads.try_acquire().map_err(|_| AnalyzeError::Busy)?;
-    upload::check_announced(headers, MOST).map_err(AnalyzeError::from)?;
+    let _place = api.uploads.try_acquire().map_err(|_| UploadError::from(LimitError::TooManyUploads))?;
+    upload::check_announced(headers, MOST).map_err(UploadError::from)?;
     let kept = tokio::time::timeout(Duration::from_secs(limit_s), async {
         let mut multipart = Multipart::new(incoming.clone(), form::boundary(headers)?);
         let mut kept: Option<Box<dyn Upload>> = None;
@@ -117,15 +112,15 @@ async fn keep(api: &Api, headers: &HeaderMap, incoming: &Incoming, frame: Uuid) 
                 head.extend_from_slice(&chunk);
             }
             content_type(&head).ok_or(FrameError::NotAPicture)?;
-            let mut upload = api.app.blobs.begin(&key(frame)).await.map_err(AnalyzeError::from)?;
-            upload.write(head.freeze()).await.map_err(AnalyzeError::from)?;
+            let mut upload = api.app.blobs.begin(&key(frame)).await.map_err(UploadError::from)?;
+            upload.write(head.freeze()).await.map_err(UploadError::from)?;
             while let Some(chunk) = field.try_next().await.map_err(form::unreadable)? {
-                upload.write(chunk).await.map_err(AnalyzeError::from)?;
+                upload.write(chunk).await.map_err(UploadError::from)?;
             }
             kept = Some(upload);
         }
         kept.ok_or(FrameError::Missing)
     });
-    let kept = kept.await.map_err(|_| AnalyzeError::TooSlow { limit_s })??;
-    Ok(kept.finish().await.map_err(AnalyzeError::from)?)
+    let kept = kept.await.map_err(|_| UploadError::from(BodyError::TooSlow { limit_s }))??;
+    Ok(kept.finish().await.map_err(UploadError::from)?)
 }

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use super::ThumbnailBody;
 use crate::api::Api;
-use crate::api::immediate::{Said, SyncError, with_clip};
+use crate::api::immediate::{ClipRequest, ImmediateError, with_clip};
 use crate::api::openapi::THUMBNAILS;
 use crate::api::problem::Bare;
 use crate::media::{Boomerang, ClipFormat};
@@ -61,13 +61,13 @@ pub async fn handle(State(api): State<Api>, request: Request) -> Result<Json<Thu
 }
 
 /// Duration and format that a request asks for.
-fn wanted(said: &Said) -> Result<(f64, ClipFormat), SyncError> {
-    said.check_format(&["gif", "webp"])?;
-    let duration_s = said.duration_s()?.unwrap_or(USUAL_S);
+fn wanted(request: &ClipRequest) -> Result<(f64, ClipFormat), ImmediateError> {
+    request.check_format(&["gif", "webp"])?;
+    let duration_s = request.duration_s()?.unwrap_or(USUAL_S);
     if !DURATION_S.contains(&duration_s) {
-        return Err(SyncError::Request("duration must be a number of seconds from 0.1 to 10.".to_owned()));
+        return Err(ImmediateError::Request("duration must be a number of seconds from 0.1 to 10.".to_owned()));
     }
-    let format = match said.format.as_deref() {
+    let format = match request.format.as_deref() {
         Some("gif") => ClipFormat::Gif,
         Some("webp") => ClipFormat::Webp,
         _ => ClipFormat::Mp4,

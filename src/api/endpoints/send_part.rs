@@ -3,17 +3,17 @@
 use std::time::Duration;
 
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures_util::TryStreamExt;
 use uuid::Uuid;
 
 use crate::api::openapi::NATIVE;
-use crate::api::upload::body::Incoming;
+use crate::api::upload::body::{BodyError, Incoming};
 use crate::api::upload::encoding::announced;
-use crate::api::upload::error::AnalyzeError;
+use crate::api::upload::error::{LimitError, UploadError};
 use crate::api::upload::parts::PartsError;
-use crate::api::upload::refuse;
+use crate::api::upload::reject;
 use crate::api::{Api, Problem};
 use crate::blob::Part;
 use crate::store::SentPart;
@@ -41,17 +41,15 @@ pub(in crate::api) async fn handle(
     let (head, body) = request.into_parts();
     let incoming =
         Incoming::new(&head.headers, body, u64::MAX, Duration::from_secs(api.app.settings.http.idle_timeout_s));
-    match receive(&api, &upload, &number, &head.headers, &incoming).await {
-        Ok(()) => Ok(StatusCode::NO_CONTENT.into_response()),
-        Err(PartsError::Upload(error)) => {
-            refuse(&error, &head.headers, incoming);
-            Err(error.into())
+    let received = receive(&api, &upload, &number, &head.headers, &incoming).await;
+    received.map_err(|error| {
+        reject(&error, &head.headers, incoming);
+        match error {
+            PartsError::Upload(error) => error.into(),
+            error => Problem::from(error),
         }
-        Err(error) => {
-            incoming.drain(head.headers.contains_key(header::EXPECT));
-            Err(error.into())
-        }
-    }
+    })?;
+    Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 async fn receive(
@@ -63,7 +61,7 @@ async fn receive(
 ) -> Result<(), PartsError> {
     let (app, limit_s) = (&api.app, api.app.settings.http.max_upload_s);
     let id = Uuid::try_parse(upload).map_err(|_| PartsError::Unknown)?;
-    let found = app.store.upload(id, app.clock.now()).await.map_err(AnalyzeError::from)?;
+    let found = app.store.upload(id, app.clock.now()).await.map_err(UploadError::from)?;
     let upload = found.ok_or(PartsError::Unknown)?;
     let sized = number.parse().ok().and_then(|number| Some((number, upload.size_of(number)?)));
     let (number, expected) = sized.ok_or_else(|| PartsError::NoPart { parts: upload.parts() })?;
@@ -73,25 +71,25 @@ async fn receive(
     if announced(headers).is_some_and(|bytes| bytes != expected) {
         return Err(PartsError::Size { expected });
     }
-    let _permit = api.uploads.try_acquire().map_err(|_| AnalyzeError::Busy)?;
-    let mut part = app.blobs.begin_part(&upload.video_key, &upload.handle, number).await.map_err(AnalyzeError::from)?;
+    let _permit = api.uploads.try_acquire().map_err(|_| UploadError::from(LimitError::TooManyUploads))?;
+    let mut part = app.blobs.begin_part(&upload.video_key, &upload.handle, number).await.map_err(UploadError::from)?;
     incoming.in_field();
     let write = async {
         let (mut chunks, mut written) = (incoming.clone(), 0);
-        while let Some(chunk) = chunks.try_next().await.map_err(AnalyzeError::from)? {
+        while let Some(chunk) = chunks.try_next().await.map_err(UploadError::from)? {
             written += chunk.len() as u64;
             if written > expected {
                 return Err(PartsError::Size { expected });
             }
-            part.write(chunk).await.map_err(AnalyzeError::from)?;
+            part.write(chunk).await.map_err(UploadError::from)?;
         }
         if written < expected { Err(PartsError::Size { expected }) } else { Ok(()) }
     };
     let written = tokio::time::timeout(Duration::from_secs(limit_s), write).await;
-    written.map_err(|_| AnalyzeError::TooSlow { limit_s })??;
-    let Part { size_bytes, tag } = part.finish().await.map_err(AnalyzeError::from)?;
+    written.map_err(|_| UploadError::from(BodyError::TooSlow { limit_s }))??;
+    let Part { size_bytes, tag } = part.finish().await.map_err(UploadError::from)?;
     // Recorded before the answer: if the record fails, the client learns of it and sends the part again.
     let sent = SentPart { size_bytes, tag };
-    app.store.remember_part(upload.id, number, &sent).await.map_err(AnalyzeError::from)?;
+    app.store.remember_part(upload.id, number, &sent).await.map_err(UploadError::from)?;
     Ok(())
 }

@@ -19,7 +19,9 @@ use crate::analysis::{Detail, Language, Options, Sampling};
 use crate::api::json_body;
 use crate::api::openapi::NATIVE;
 use crate::api::upload::enqueue::{self, Wanted};
-use crate::api::upload::error::{AnalyzeError, Carrier};
+use crate::api::upload::error::{
+    FileSource, IdempotencyKeyError, OptionError, RecipientError, ServiceError, UploadError, VideoError,
+};
 use crate::api::upload::form::{self, MAX_FACES, MAX_RECIPIENTS, SAMPLE_EVERY};
 use crate::api::upload::parts::{self, PartsError};
 use crate::api::upload::{self, Accepted};
@@ -124,18 +126,18 @@ pub(in crate::api) async fn handle(
 ) -> Result<Response, Problem> {
     let repeated_as = enqueue::idempotency_key(request.headers());
     let request: StartRequest = json_body::json(&api, request).await?;
-    let wanted = wanted(&api, &request, repeated_as?).map_err(|error| error.problem(Carrier::Upload))?;
+    let wanted = wanted(&api, &request, repeated_as?).map_err(|error| error.problem(FileSource::Upload))?;
     let upload = parts::find(&api, &caller, request.upload).await?;
     // From here on the client's leaving changes nothing.
     let started = tokio::spawn(start(api.clone(), caller, upload, wanted)).await;
-    let token = started.map_err(|error| AnalyzeError::Unopened(error.to_string()))??;
+    let token = started.map_err(|error| UploadError::from(ServiceError::Unopened(error.to_string())))??;
     Ok(upload::accepted(token, Json(Accepted::new(&api.app, token))))
 }
 
-fn wanted(api: &Api, request: &StartRequest, repeated_as: Option<String>) -> Result<Wanted, AnalyzeError> {
+fn wanted(api: &Api, request: &StartRequest, repeated_as: Option<String>) -> Result<Wanted, UploadError> {
     let video = &api.app.settings.video;
     let number = |field, given: Option<u32>, usual, range: std::ops::RangeInclusive<u32>| {
-        let wrong = AnalyzeError::BadOption { field, least: *range.start(), most: *range.end() };
+        let wrong = OptionError::OutOfRange { field, least: *range.start(), most: *range.end() };
         given.map_or(Ok(usual), |number| if range.contains(&number) { Ok(number) } else { Err(wrong) })
     };
     let options = Options {
@@ -148,7 +150,7 @@ fn wanted(api: &Api, request: &StartRequest, repeated_as: Option<String>) -> Res
         detail: request.detail,
     };
     if options.is_contradiction() {
-        return Err(AnalyzeError::Contradiction);
+        return Err(OptionError::Contradiction.into());
     }
     let mut recipients = Vec::new();
     let addresses = match &request.email {
@@ -157,7 +159,7 @@ fn wanted(api: &Api, request: &StartRequest, repeated_as: Option<String>) -> Res
         Some(Addresses::Several(addresses)) => addresses,
     };
     if addresses.len() > MAX_RECIPIENTS {
-        return Err(AnalyzeError::TooManyRecipients { most: MAX_RECIPIENTS });
+        return Err(RecipientError::TooMany { most: MAX_RECIPIENTS }.into());
     }
     for address in addresses {
         // In a form that means that nobody typed one; a program has left it out.
@@ -190,7 +192,7 @@ async fn start(api: Api, caller: Caller, upload: PartedUpload, wanted: Wanted) -
     let queued = queue(&api, &caller, &upload, &wanted).await;
     match &queued {
         Ok((_, Enqueued::New | Enqueued::Before(_))) => {}
-        Err(PartsError::Upload(AnalyzeError::Refused(_))) => {
+        Err(PartsError::Upload(UploadError::Video(VideoError::Unusable(_)))) => {
             tracing::info!("an upload in parts was refused");
             blobs.delete(&upload.video_key).await?;
             store.forget_upload(upload.id).await?;
@@ -198,7 +200,7 @@ async fn start(api: Api, caller: Caller, upload: PartedUpload, wanted: Wanted) -
         Ok((_, Enqueued::Reused)) | Err(_) => store.let_go_upload(upload.id).await?,
     }
     match queued? {
-        (_, Enqueued::Reused) => Err(AnalyzeError::IdempotencyKeyReused.into()),
+        (_, Enqueued::Reused) => Err(UploadError::from(IdempotencyKeyError::Reused).into()),
         (token, Enqueued::Before(_)) => Ok(token),
         (token, Enqueued::New) => {
             counted.keep();
@@ -222,10 +224,10 @@ async fn queue(
             }
             present
         }
-        // Joined by a request that went no further.
-        Err(AnalyzeError::Blob(BlobError::NotFound)) => BTreeMap::new(),
+        // An earlier request joined the parts, but did not queue the job.
+        Err(UploadError::Service(ServiceError::Blob(BlobError::NotFound))) => BTreeMap::new(),
         Err(error) => return Err(error.into()),
     };
-    blobs.join_parts(key, handle, &parts).await.map_err(AnalyzeError::from)?;
+    blobs.join_parts(key, handle, &parts).await.map_err(UploadError::from)?;
     Ok(enqueue::enqueue(api, caller, wanted, key, Some(upload.id)).await?)
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use axum::extract::Request;
-use axum::http::{HeaderMap, header};
+use axum::http::HeaderMap;
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
@@ -14,11 +14,11 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::spool::Spool;
-use super::{Analyzer, SyncError, enough_memory, on_thread};
+use super::{Analyzer, CapacityError, ImmediateError, check_memory, on_thread};
 use crate::api::json_body;
 use crate::api::upload;
 use crate::api::upload::body::{BodyError, Incoming};
-use crate::api::upload::error::{AnalyzeError, Carrier};
+use crate::api::upload::error::{FileSource, VideoError};
 use crate::api::upload::form::Shelf;
 use crate::api::{Api, Caller, Problem, quota};
 use crate::media::{self, Source};
@@ -72,73 +72,71 @@ struct Members<'a> {
     duration: Option<&'a RawValue>,
 }
 
-/// What a request says beside the video.
+/// The other members of a request with a clip.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Said {
+pub struct ClipRequest {
     /// A container, or the format of a thumbnail, by its short name in lower case.
     pub format: Option<String>,
-    /// In JSON.
+    /// The member `duration` as JSON.
     duration: Option<String>,
 }
 
-/// Runs `work` on the video in the body of a request; what the request says beside it goes through `check` first.
+/// Runs `work` on the video in the body of a request. `check` validates the other members first; its result is passed to
+/// `work`.
 pub async fn with_clip<W: Send + 'static, T: Send + 'static>(
     api: &Api,
     request: Request,
-    check: impl FnOnce(&Said) -> Result<W, SyncError>,
-    work: impl FnOnce(&dyn Analyzer, &Source, &Cancel, W) -> Result<T, SyncError> + Send + 'static,
+    check: impl FnOnce(&ClipRequest) -> Result<W, ImmediateError>,
+    work: impl FnOnce(&dyn Analyzer, &Source, &Cancel, W) -> Result<T, ImmediateError> + Send + 'static,
 ) -> Result<T, Problem> {
     let settings = &api.app.settings;
     let (head, body) = request.into_parts();
     let limit = settings.thumbnails.max_video.0 / 3 * 4 + BESIDE;
     let incoming = Incoming::new(&head.headers, body, limit, Duration::from_secs(settings.http.idle_timeout_s));
     let limit_s = settings.sync.deadline_s;
-    let waits = head.headers.contains_key(header::EXPECT);
-    let left = incoming.clone();
     let caller = head.extensions.get::<Caller>().cloned().unwrap_or_default();
     let done = async {
-        let place = api.sync.clone().try_acquire_owned().map_err(|_| SyncError::Full)?;
-        enough_memory(api).await?;
+        let permit = api.immediate.clone().try_acquire_owned().map_err(|_| CapacityError::TooManyCalls)?;
+        check_memory(api).await?;
         let counted = quota::count(api, &caller).await?;
-        let spool = Spool::new().await.map_err(SyncError::NoFile)?;
-        let bytes = read(api, &head.headers, incoming, limit).await?;
-        let (said, video) =
-            tokio::task::spawn_blocking(move || parse(&bytes)).await.map_err(|_| SyncError::Broken)??;
+        let spool = Spool::new().await.map_err(CapacityError::TemporaryFile)?;
+        let bytes = read(api, &head.headers, &incoming, limit).await?;
+        let (request, video) =
+            tokio::task::spawn_blocking(move || parse(&bytes)).await.map_err(|_| ImmediateError::Thread)??;
         if video.len() as u64 > settings.thumbnails.max_video.0 {
             return Err(too_large(settings.thumbnails.max_video.0));
         }
-        let wanted = check(&said)?;
-        media::sniff(&video[..video.len().min(media::HEAD)]).map_err(AnalyzeError::Refused)?;
-        let mut upload = spool.begin().await.map_err(AnalyzeError::from)?;
-        upload.write(video).await.map_err(AnalyzeError::from)?;
-        upload.finish().await.map_err(AnalyzeError::from)?;
-        let made = on_thread(api, spool, place, move |analyzer, source, cancel| work(analyzer, source, cancel, wanted));
-        let made = made.await?;
+        let checked = check(&request)?;
+        media::sniff(&video[..video.len().min(media::HEAD)]).map_err(VideoError::Unusable)?;
+        let mut upload = spool.begin().await?;
+        upload.write(video).await?;
+        upload.finish().await?;
+        let work =
+            move |analyzer: &dyn Analyzer, source: &Source, cancel: &Cancel| work(analyzer, source, cancel, checked);
+        let result = on_thread(api, spool, permit, work).await?;
         counted.keep();
-        Ok(made)
+        Ok(result)
     };
     let done = tokio::time::timeout(Duration::from_secs(limit_s), done).await;
-    let done = done.unwrap_or(Err(SyncError::Late { limit_s }));
-    if let Err(error) = &done {
-        tracing::info!(reason = %error, "a clip was refused");
-        left.drain(waits);
-    }
-    done.map_err(|error| error.problem(Carrier::Content))
+    done.unwrap_or(Err(ImmediateError::Deadline { limit_s })).map_err(|error| {
+        upload::reject(&error, &head.headers, incoming);
+        error.problem(FileSource::Content)
+    })
 }
 
-fn too_large(limit: u64) -> SyncError {
-    AnalyzeError::Body(BodyError::TooLarge { limit }).into()
+fn too_large(limit: u64) -> ImmediateError {
+    BodyError::TooLarge { limit }.into()
 }
 
-/// All of the body; a refusal for its size tells the size of the video, not of its text.
-async fn read(api: &Api, headers: &HeaderMap, incoming: Incoming, limit: u64) -> Result<Bytes, SyncError> {
+/// Reads the whole body. A body whose `Content-Length` is too large is rejected with the limit of the video, not of the text.
+async fn read(api: &Api, headers: &HeaderMap, incoming: &Incoming, limit: u64) -> Result<Bytes, ImmediateError> {
     upload::check_announced(headers, limit).map_err(|_| too_large(api.app.settings.thumbnails.max_video.0))?;
     Ok(json_body::bytes(api, headers, incoming, limit).await?)
 }
 
 /// Members and video of a body.
-pub fn parse(bytes: &[u8]) -> Result<(Said, Bytes), SyncError> {
-    let wrong = |reason: &str| SyncError::Request(reason.to_owned());
+pub fn parse(bytes: &[u8]) -> Result<(ClipRequest, Bytes), ImmediateError> {
+    let wrong = |reason: &str| ImmediateError::Request(reason.to_owned());
     let members: Members<'_> = serde_json::from_slice(json_body::without_mark(bytes)).map_err(|error| {
         // Where the error is in the text, and not what stands there.
         let at = format!("line {}, column {}", error.line(), error.column());
@@ -159,7 +157,7 @@ pub fn parse(bytes: &[u8]) -> Result<(Said, Bytes), SyncError> {
     }
     let video = decode(&members.content)?;
     let format = members.format.as_deref().and_then(short_name);
-    Ok((Said { format, duration: members.duration.map(|duration| duration.get().to_owned()) }, video))
+    Ok((ClipRequest { format, duration: members.duration.map(|duration| duration.get().to_owned()) }, video))
 }
 
 /// A format by its short name: `.MP4`, `video/mp4` and `video/mp4; codecs="avc1"` are `mp4`. `None` where nothing is said: a
@@ -175,8 +173,8 @@ fn short_name(format: &str) -> Option<String> {
 }
 
 /// The bytes of a video in base64, with or without `data:...;base64,` in front and with line breaks as they come.
-pub fn decode(content: &str) -> Result<Bytes, SyncError> {
-    let wrong = |reason: &str| SyncError::Request(reason.to_owned());
+pub fn decode(content: &str) -> Result<Bytes, ImmediateError> {
+    let wrong = |reason: &str| ImmediateError::Request(reason.to_owned());
     let text = payload(content.trim())?;
     if text.is_empty() {
         return Err(wrong("content is empty. Send the video in base64."));
@@ -188,8 +186,8 @@ pub fn decode(content: &str) -> Result<Bytes, SyncError> {
 
 /// The base64 of a text, without white space; of a data: address (RFC 2397) what follows its media type, whose parameters
 /// may hold commas (`codecs=vp8,opus`).
-fn payload(text: &str) -> Result<Cow<'_, str>, SyncError> {
-    let wrong = |reason: &str| SyncError::Request(reason.to_owned());
+fn payload(text: &str) -> Result<Cow<'_, str>, ImmediateError> {
+    let wrong = |reason: &str| ImmediateError::Request(reason.to_owned());
     let is_address = text.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("data:"));
     let mut payload = Cow::Borrowed(text);
     if is_address {
@@ -218,23 +216,25 @@ fn data_of(address: &str) -> Option<&str> {
     })
 }
 
-impl Said {
+impl ClipRequest {
     /// The duration that the request asks for, in seconds, where the call has that member.
-    pub fn duration_s(&self) -> Result<Option<f64>, SyncError> {
+    pub fn duration_s(&self) -> Result<Option<f64>, ImmediateError> {
         let Some(duration) = &self.duration else { return Ok(None) };
         let read = json_body::maybe_number(&mut serde_json::Deserializer::from_str(duration));
-        read.map_err(|_| SyncError::Request("duration must be a number of seconds.".to_owned()))
+        read.map_err(|_| ImmediateError::Request("duration must be a number of seconds.".to_owned()))
     }
 
     /// Refuses a format that is neither a container nor one of those.
-    pub fn check_format(&self, others: &[&str]) -> Result<(), SyncError> {
+    pub fn check_format(&self, others: &[&str]) -> Result<(), ImmediateError> {
         match self.format.as_deref() {
             None => Ok(()),
             Some(format) if CONTAINERS.contains(&format) || others.contains(&format) => Ok(()),
             Some(_) => {
                 let known: Vec<_> = CONTAINERS.iter().chain(others).copied().collect();
                 let known = known.join(", ");
-                Err(SyncError::Request(format!("format must be one of {known}, or a content type such as video/mp4.")))
+                Err(ImmediateError::Request(format!(
+                    "format must be one of {known}, or a content type such as video/mp4."
+                )))
             }
         }
     }
@@ -244,7 +244,7 @@ impl Said {
 mod tests {
     use super::*;
 
-    fn reason(result: Result<(Said, Bytes), SyncError>) -> String {
+    fn reason(result: Result<(ClipRequest, Bytes), ImmediateError>) -> String {
         result.unwrap_err().to_string()
     }
 
@@ -271,7 +271,7 @@ mod tests {
                 format!(r#"{{"encoding": "base64", "format": ".MP4", "fps": 30, "content": "{content}", "more": []}}"#);
             let (said, video) = parse(body.as_bytes()).unwrap();
             assert_eq!(&video[..], BYTES, "{content}");
-            assert_eq!(said, Said { format: Some("mp4".to_owned()), duration: None });
+            assert_eq!(said, ClipRequest { format: Some("mp4".to_owned()), duration: None });
         }
     }
 
@@ -339,7 +339,7 @@ mod tests {
 
     #[test]
     fn a_format_is_a_container_or_one_that_the_call_can_make() {
-        let said = |format: &str| Said { format: Some(format.to_owned()), duration: None };
+        let said = |format: &str| ClipRequest { format: Some(format.to_owned()), duration: None };
         assert!(said("webm").check_format(&[]).is_ok() && said("gif").check_format(&["gif"]).is_ok());
         assert!(said("gif").check_format(&[]).is_err() && said("exe").check_format(&["gif"]).is_err());
     }

@@ -1,9 +1,9 @@
-//! Calls that are answered with their result: the video is analyzed while the client waits, on the engine that the
-//! workers use, but not in their queue.
+//! Calls that are answered with their result: the video is analyzed while the client waits. They use the engine of the
+//! workers, but not the queue.
 //!
-//! At most `sync.max_concurrent` at once; one more is refused at once and not kept waiting. The video streams to an
-//! unnamed temporary file ([`spool`]), which is gone with its last handle, however the call ends. A call that is not
-//! done by `sync.deadline_s`, or whose client hangs up, stops its analysis; its place is free when the work has stopped.
+//! At most `sync.max_concurrent` calls run at once; further ones are rejected, not queued. The video streams to an unnamed
+//! temporary file ([`spool`]), which the system deletes with its last handle. A call stops its analysis at
+//! `sync.deadline_s` or when its client disconnects. Its permit is released when the analysis has stopped.
 
 mod clip;
 mod memory;
@@ -18,26 +18,27 @@ use axum::http::request::Parts;
 use futures_util::TryStreamExt;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::upload;
-use super::upload::body::Incoming;
-use super::upload::error::{AnalyzeError, Carrier};
+use super::upload::body::{BodyError, Incoming};
+use super::upload::error::{FileSource, FormError, UploadError, VideoError};
 use super::upload::form::{self, Unknown};
+use super::upload::{check_announced, reject};
 use super::{Api, Caller, Problem, quota};
 use crate::analysis::{Findings, Options, Verdict};
+use crate::blob::BlobError;
 use crate::fault::Fault;
 use crate::media::{ClipFailure, FramesError, ProbeError, Source};
 use crate::pipeline::{Cancel, ClipError, LazyPipeline, PipelineError};
-pub use clip::{CONTAINERS, CONTENT_TYPES, Said, with_clip};
+pub use clip::{CONTAINERS, CONTENT_TYPES, ClipRequest, with_clip};
 #[cfg(fuzzing)]
 pub use clip::{decode, parse};
 use spool::Spool;
 
-/// Turns a video into findings. A trait, so that the way of a call can be tested without models.
+/// Analyzes a video. A trait, so that tests can replace the models.
 pub trait Analyzer: Send + Sync + 'static {
-    /// Analyzes one video. Blocks until done, failed or cancelled; is called on a thread of its own and may panic.
+    /// Analyzes one video. Blocks until the analysis is done, failed or cancelled. Runs on a thread of its own and may panic.
     fn analyze(&self, source: &Source, options: Options, cancel: &Cancel) -> Result<Findings, PipelineError>;
 
-    /// One of five emotions for a clip; the rest as for [`Analyzer::analyze`].
+    /// Classifies a clip as one of five emotions. Blocks like [`Analyzer::analyze`].
     fn verdict(&self, source: &Source, cancel: &Cancel) -> Result<Verdict, ClipError>;
 }
 
@@ -51,46 +52,82 @@ impl Analyzer for LazyPipeline {
     }
 }
 
-/// How the body of a call holds its video.
+/// Where the body of a call has its video.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Holds {
-    /// In the field `video` of a form. Fields that are not known are read over.
+pub enum BodyFormat {
+    /// In the field `video` of a form. Unknown fields are ignored.
     Form,
     /// The body is the video.
     Raw,
 }
 
-/// Why a call was not answered with a result.
+/// Why a call was not answered with a result. The text of each error goes to the log.
 #[derive(Debug, thiserror::Error)]
-pub enum SyncError {
-    #[error("all places are taken")]
-    Full,
-    #[error("{free_bytes} bytes of memory are left")]
-    LittleMemory { free_bytes: u64 },
+pub enum ImmediateError {
+    /// The upload was rejected or failed.
     #[error(transparent)]
-    Upload(#[from] AnalyzeError),
-    #[error("no room for a temporary file: {0}")]
-    NoFile(std::io::Error),
-    #[error("not done within {limit_s} s")]
-    Late { limit_s: u64 },
-    #[error("no thread, or it panicked")]
-    Broken,
+    Upload(#[from] UploadError),
+    /// The service cannot run another analysis now.
     #[error(transparent)]
-    Pipeline(#[from] PipelineError),
-    #[error("no face in the video")]
-    NoFace,
-    /// What a request says is not what the call wants: the text is for the client.
+    Capacity(#[from] CapacityError),
+    /// The content of the request is wrong. The client gets this text.
     #[error("{0}")]
     Request(String),
-    #[error("{frames} frames are too few")]
+    /// The video has too few frames for the call.
+    #[error("the clip has {frames} frames, fewer than the call needs")]
     TooShort { frames: u64 },
-    #[error("no encoder: {0}")]
-    NoEncoder(&'static str),
-    #[error("encoding failed: {0}")]
-    Encoding(String),
+    #[error("no face was found in the video")]
+    NoFace,
+    #[error("the call was not done within sync.deadline_s ({limit_s} s)")]
+    Deadline { limit_s: u64 },
+    #[error(transparent)]
+    Pipeline(#[from] PipelineError),
+    /// The thumbnail could not be written.
+    #[error(transparent)]
+    Encoder(#[from] EncoderError),
+    #[error("the thread of the analysis panicked or could not be started")]
+    Thread,
 }
 
-impl From<ClipError> for SyncError {
+/// Why the service cannot run another analysis now.
+#[derive(Debug, thiserror::Error)]
+pub enum CapacityError {
+    #[error("sync.max_concurrent calls are running")]
+    TooManyCalls,
+    #[error("{free_bytes} bytes of memory are free, less than sync.min_memory")]
+    Memory { free_bytes: u64 },
+    #[error("no temporary file can be created: {0}")]
+    TemporaryFile(std::io::Error),
+}
+
+/// Why a thumbnail could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum EncoderError {
+    #[error("FFmpeg has no encoder {0}")]
+    Missing(&'static str),
+    #[error("encoding failed: {0}")]
+    Failed(String),
+}
+
+impl From<BodyError> for ImmediateError {
+    fn from(error: BodyError) -> Self {
+        UploadError::from(error).into()
+    }
+}
+
+impl From<VideoError> for ImmediateError {
+    fn from(error: VideoError) -> Self {
+        UploadError::from(error).into()
+    }
+}
+
+impl From<BlobError> for ImmediateError {
+    fn from(error: BlobError) -> Self {
+        UploadError::from(error).into()
+    }
+}
+
+impl From<ClipError> for ImmediateError {
     fn from(error: ClipError) -> Self {
         match error {
             ClipError::TooShort { frames } => Self::TooShort { frames },
@@ -100,32 +137,105 @@ impl From<ClipError> for SyncError {
     }
 }
 
-impl From<ClipFailure> for SyncError {
+impl From<ClipFailure> for ImmediateError {
     fn from(error: ClipFailure) -> Self {
         match error {
             ClipFailure::Frames(error) => Self::Pipeline(error.into()),
             ClipFailure::Empty => Self::Pipeline(FramesError::Video(ProbeError::NotAVideo).into()),
-            ClipFailure::NoEncoder(name) => Self::NoEncoder(name),
-            ClipFailure::Encode(reason) => Self::Encoding(reason),
+            ClipFailure::NoEncoder(name) => EncoderError::Missing(name).into(),
+            ClipFailure::Encode(reason) => EncoderError::Failed(reason).into(),
         }
     }
 }
 
-impl From<SyncError> for Problem {
-    fn from(error: SyncError) -> Self {
-        error.problem(Carrier::Field)
+impl From<ImmediateError> for Problem {
+    fn from(error: ImmediateError) -> Self {
+        error.problem(FileSource::Field)
     }
 }
 
-impl SyncError {
-    /// The answer of a call that gets its video that way.
-    fn problem(self, carrier: Carrier) -> Problem {
-        use SyncError as E;
-        let later = |code: &str, title, detail: &str| {
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, code, title, detail).retry_after(30)
-        };
+/// A problem with status 503 and `Retry-After`.
+fn try_later(code: &str, title: &'static str, detail: &str) -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, code, title, detail).retry_after(30)
+}
+
+impl ImmediateError {
+    /// The answer of a call that receives its file from this source.
+    fn problem(self, source: FileSource) -> Problem {
         match self {
-            E::Full => Problem::new(
+            // The services whose calls visage takes over answer these with 400.
+            Self::Upload(
+                error @ (UploadError::Form(FormError::MissingVideo | FormError::NotMultipart)
+                | UploadError::Video(VideoError::Empty)),
+            ) => Problem { status: StatusCode::BAD_REQUEST, ..error.problem(source) },
+            Self::Upload(error) => error.problem(source),
+            Self::Capacity(error) => error.problem(),
+            Self::Request(detail) => {
+                Problem::new(StatusCode::BAD_REQUEST, "bad_request", "The request is not what the call wants", detail)
+            }
+            Self::TooShort { frames } => Problem::new(
+                StatusCode::BAD_REQUEST,
+                "too_few_frames",
+                "Too few frames",
+                format!("The clip has {frames} frames, and 15 are needed. Send a longer one."),
+            ),
+            Self::NoFace => Problem::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "no_face",
+                "No face",
+                "No face was found in the frames that were looked at. Send a video in which a face is seen from the \
+                 front, well lit and not too small.",
+            ),
+            Self::Deadline { limit_s } => Problem::new(
+                StatusCode::GATEWAY_TIMEOUT,
+                "deadline",
+                "It took too long",
+                match source {
+                    FileSource::Content => {
+                        format!("The request was not done within {limit_s} s. Send a shorter video.")
+                    }
+                    _ => format!(
+                        "The video was not analyzed within {limit_s} s. Send a shorter one, look at fewer frames \
+                         (sample_every), or send it to POST /analyze-video, which queues it."
+                    ),
+                },
+            ),
+            Self::Pipeline(PipelineError::Missing(reason)) => {
+                tracing::error!(%reason, "an analysis needs something that is missing");
+                try_later(
+                    "model_unavailable",
+                    "The model cannot be loaded",
+                    "The model of this service cannot be loaded. Try again later; if it stays, tell the operator.",
+                )
+            }
+            Self::Pipeline(error) if error.fault() == Fault::Video => {
+                let status = StatusCode::UNPROCESSABLE_ENTITY;
+                Problem::new(status, error.code(), "The video could not be analyzed", error.detail())
+            }
+            Self::Pipeline(error) => {
+                tracing::error!(%error, "an analysis failed");
+                Problem { detail: error.detail(), ..Problem::internal() }
+            }
+            Self::Encoder(error) => {
+                tracing::error!(%error, "a thumbnail could not be written");
+                match error {
+                    EncoderError::Missing(_) => try_later(
+                        "encoder_unavailable",
+                        "There is no encoder",
+                        "This service cannot write that format. Ask for another.",
+                    ),
+                    EncoderError::Failed(_) => Problem::internal(),
+                }
+            }
+            Self::Thread => Problem::internal(),
+        }
+    }
+}
+
+impl CapacityError {
+    fn problem(self) -> Problem {
+        match self {
+            Self::TooManyCalls => Problem::new(
                 StatusCode::TOO_MANY_REQUESTS,
                 "too_busy",
                 "Too many videos at once",
@@ -133,146 +243,80 @@ impl SyncError {
                  video to POST /analyze-video, which queues it.",
             )
             .retry_after(5),
-            E::LittleMemory { .. } => later(
+            Self::Memory { .. } => try_later(
                 "too_little_memory",
                 "Too little memory",
                 "The service has too little memory left for another video. Try again in a while, or send the video to \
                  POST /analyze-video, which queues it.",
             ),
-            // The services that visage takes over from answer these with 400.
-            E::Upload(error @ (AnalyzeError::MissingVideo | AnalyzeError::EmptyVideo | AnalyzeError::NotAForm)) => {
-                Problem { status: StatusCode::BAD_REQUEST, ..error.problem(carrier) }
-            }
-            E::Upload(error) => error.problem(carrier),
-            E::NoFile(reason) => {
-                tracing::error!(%reason, "no temporary file");
+            Self::TemporaryFile(reason) => {
+                tracing::error!(%reason, "no temporary file can be created");
                 Problem::unavailable("storage")
             }
-            E::Late { limit_s } => Problem::new(
-                StatusCode::GATEWAY_TIMEOUT,
-                "deadline",
-                "It took too long",
-                match carrier {
-                    Carrier::Content => format!("The request was not done within {limit_s} s. Send a shorter video."),
-                    _ => format!(
-                        "The video was not analyzed within {limit_s} s. Send a shorter one, look at fewer frames \
-                         (sample_every), or send it to POST /analyze-video, which queues it."
-                    ),
-                },
-            ),
-            E::Broken => Problem::internal(),
-            E::Pipeline(PipelineError::Missing(reason)) => {
-                tracing::error!(%reason, "what an analysis needs is not there");
-                later(
-                    "model_unavailable",
-                    "The model cannot be loaded",
-                    "The model of this service cannot be loaded. Try again later; if it stays, tell the operator.",
-                )
-            }
-            E::Pipeline(error) if error.fault() == Fault::Video => {
-                let status = StatusCode::UNPROCESSABLE_ENTITY;
-                Problem::new(status, error.code(), "The video could not be analyzed", error.detail())
-            }
-            E::Pipeline(error) => {
-                tracing::error!(%error, "an analysis failed");
-                Problem { detail: error.detail(), ..Problem::internal() }
-            }
-            E::Request(detail) => {
-                Problem::new(StatusCode::BAD_REQUEST, "bad_request", "The request is not what the call wants", detail)
-            }
-            E::TooShort { frames } => Problem::new(
-                StatusCode::BAD_REQUEST,
-                "too_few_frames",
-                "Too few frames",
-                format!("The clip has {frames} frames, and 15 are needed. Send a longer one."),
-            ),
-            E::NoEncoder(name) => {
-                tracing::error!(name, "FFmpeg lacks an encoder");
-                later(
-                    "encoder_unavailable",
-                    "There is no encoder",
-                    "This service cannot write that format. Ask for another.",
-                )
-            }
-            E::Encoding(reason) => {
-                tracing::error!(reason, "a thumbnail could not be written");
-                Problem::internal()
-            }
-            E::NoFace => Problem::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "no_face",
-                "No face",
-                "No face was found in the frames that were looked at. Send a video in which a face is seen from the \
-                 front, well lit and not too small.",
-            ),
         }
     }
 }
 
-/// The findings of the video in this request.
-pub async fn analyze(api: &Api, request: Request, holds: Holds, options: Options) -> Result<Findings, Problem> {
+/// Analyzes the video in this request.
+pub async fn analyze(api: &Api, request: Request, format: BodyFormat, options: Options) -> Result<Findings, Problem> {
     let settings = &api.app.settings;
     let (head, body) = request.into_parts();
     let limit = settings.sync.max_upload.0.min(settings.http.max_upload.0);
     let incoming = Incoming::new(&head.headers, body, limit, Duration::from_secs(settings.http.idle_timeout_s));
     let limit_s = settings.sync.deadline_s;
     let caller = head.extensions.get::<Caller>().cloned().unwrap_or_default();
-    let work = work(api, &caller, &head, &incoming, limit, holds, options);
+    let work = receive_and_analyze(api, &caller, &head, &incoming, limit, format, options);
     let done = tokio::time::timeout(Duration::from_secs(limit_s), work).await;
-    let done = done.unwrap_or(Err(SyncError::Late { limit_s }));
-    if let Err(error) = &done {
-        match error {
-            SyncError::Upload(error) => upload::refuse(error, &head.headers, incoming),
-            _ => upload::refuse(&AnalyzeError::Busy, &head.headers, incoming),
-        }
-    }
-    let carrier = if holds == Holds::Raw { Carrier::Body } else { Carrier::Field };
-    done.map_err(|error| error.problem(carrier))
+    done.unwrap_or(Err(ImmediateError::Deadline { limit_s })).map_err(|error| {
+        reject(&error, &head.headers, incoming);
+        error.problem(if format == BodyFormat::Raw { FileSource::Body } else { FileSource::Field })
+    })
 }
 
-async fn work(
+async fn receive_and_analyze(
     api: &Api,
     caller: &Caller,
     head: &Parts,
     incoming: &Incoming,
     limit: u64,
-    holds: Holds,
+    format: BodyFormat,
     options: Options,
-) -> Result<Findings, SyncError> {
-    upload::check_announced(&head.headers, limit).map_err(AnalyzeError::from)?;
-    let place = api.sync.clone().try_acquire_owned().map_err(|_| SyncError::Full)?;
-    enough_memory(api).await?;
+) -> Result<Findings, ImmediateError> {
+    check_announced(&head.headers, limit)?;
+    let permit = api.immediate.clone().try_acquire_owned().map_err(|_| CapacityError::TooManyCalls)?;
+    check_memory(api).await?;
     let counted = quota::count(api, caller).await?;
-    let spool = Spool::new().await.map_err(SyncError::NoFile)?;
-    let (upload, options) = match holds {
-        Holds::Form => {
+    let spool = Spool::new().await.map_err(CapacityError::TemporaryFile)?;
+    let (upload, options) = match format {
+        BodyFormat::Form => {
             let form = form::read(head, incoming, &spool, options, Unknown::Skip).await?;
             (form.video, form.options)
         }
-        Holds::Raw => {
+        BodyFormat::Raw => {
             incoming.in_field();
-            let chunks = incoming.clone().map_err(AnalyzeError::from);
+            let chunks = incoming.clone().map_err(UploadError::from);
             (form::store(chunks, &spool).await?.0, options)
         }
     };
-    upload.finish().await.map_err(AnalyzeError::from)?;
-    let found =
-        on_thread(api, spool, place, move |analyzer, source, cancel| Ok(analyzer.analyze(source, options, cancel)?));
-    let found = found.await?;
+    upload.finish().await?;
+    let analyze =
+        move |analyzer: &dyn Analyzer, source: &Source, cancel: &Cancel| Ok(analyzer.analyze(source, options, cancel)?);
+    let findings = on_thread(api, spool, permit, analyze).await?;
     counted.keep();
-    Ok(found)
+    Ok(findings)
 }
 
-async fn enough_memory(api: &Api) -> Result<(), SyncError> {
+/// Rejects a call while less memory is free than `sync.min_memory`.
+async fn check_memory(api: &Api) -> Result<(), CapacityError> {
     match memory::free().await {
         Some(free_bytes) if free_bytes < api.app.settings.sync.min_memory.0 => {
-            Err(SyncError::LittleMemory { free_bytes })
+            Err(CapacityError::Memory { free_bytes })
         }
         _ => Ok(()),
     }
 }
 
-/// Stops the analysis when whoever waits for it goes away.
+/// Stops the analysis when the future that waits for it is dropped.
 struct StopOnDrop(Cancel);
 
 impl Drop for StopOnDrop {
@@ -281,30 +325,30 @@ impl Drop for StopOnDrop {
     }
 }
 
-/// Runs `work` on a thread of its own, which takes the video and the place with it: both are let go when the work has
-/// stopped, which is later than when it was told to.
+/// Runs `work` on a thread of its own. The thread owns the video and the permit and releases both when the work has stopped.
+/// That may be some time after the call was cancelled.
 async fn on_thread<T: Send + 'static>(
     api: &Api,
     spool: Spool,
-    place: OwnedSemaphorePermit,
-    work: impl FnOnce(&dyn Analyzer, &Source, &Cancel) -> Result<T, SyncError> + Send + 'static,
-) -> Result<T, SyncError> {
+    permit: OwnedSemaphorePermit,
+    work: impl FnOnce(&dyn Analyzer, &Source, &Cancel) -> Result<T, ImmediateError> + Send + 'static,
+) -> Result<T, ImmediateError> {
     let (analyzer, cancel) = (api.app.analyzer.clone(), Cancel::default());
     let _stop = StopOnDrop(cancel.clone());
-    let (answer, answered) = oneshot::channel();
+    let (result_tx, result_rx) = oneshot::channel();
     let work = move || {
         let result = catch_unwind(AssertUnwindSafe(|| work(analyzer.as_ref(), &spool.source(), &cancel)));
         drop(spool);
-        drop(place);
-        // Nobody waits any more: then nobody needs it.
-        let _ = answer.send(result);
+        drop(permit);
+        // Fails if the call has ended meanwhile: then nothing needs the result.
+        let _ = result_tx.send(result);
     };
     std::thread::Builder::new().name("analyze-now".to_owned()).spawn(work).map_err(|error| {
-        tracing::error!(%error, "no thread for an analysis");
-        SyncError::Broken
+        tracing::error!(%error, "the thread of an analysis could not be started");
+        ImmediateError::Thread
     })?;
-    match answered.await {
+    match result_rx.await {
         Ok(Ok(result)) => result,
-        Ok(Err(_)) | Err(_) => Err(SyncError::Broken),
+        Ok(Err(_)) | Err(_) => Err(ImmediateError::Thread),
     }
 }

@@ -1,5 +1,5 @@
-//! The body of an upload on its way in: at most so many bytes, no pause longer than so long, and at no time more than
-//! a chunk or two in memory. A gzip body ([`encoding`](super::encoding)) is decompressed first.
+//! Reads the body of a request as a stream. Limits its size and the pauses in it, and holds at most two chunks in memory.
+//! A gzip body is decompressed first (see [`encoding`](super::encoding)).
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,31 +14,34 @@ use tokio::time::{Instant, Sleep};
 
 use super::encoding::{Decoded, Encoding};
 
-/// Why a body ended early.
+/// Why a body cannot be read to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
-    #[error("more than {limit} bytes came")]
+    #[error("the body has more than {limit} bytes")]
     TooLarge { limit: u64 },
-    #[error("nothing came for {0:?}")]
+    #[error("the client sent nothing for {0:?}")]
     Idle(Duration),
-    /// Bytes that belong to no field: no boundary, or headers of a field without end.
-    #[error("too many bytes outside of fields")]
+    #[error("the body did not arrive within {limit_s} s")]
+    TooSlow { limit_s: u64 },
+    /// The boundary is missing, or the headers of a field do not end.
+    #[error("the form has too many bytes outside of its fields")]
     Stray,
-    #[error("the client left")]
+    #[error("the client closed the connection before the end of the body")]
     Left,
-    #[error("a Content-Encoding that is not taken")]
+    #[error("the Content-Encoding is not supported")]
     UnknownEncoding,
-    #[error("not what its Content-Encoding says, or cut off")]
+    #[error("the body is not what its Content-Encoding announces, or it is cut off")]
     BrokenEncoding,
 }
 
-/// Bytes that may come between two fields: boundary, headers, line ends.
+/// Most bytes between the data of two fields: the boundary, the headers and the line ends.
 const BETWEEN_FIELDS: usize = 16 << 10;
 
-/// How long what a refused client still sends is read and thrown away, so that it sees the answer instead of a reset.
+/// How long the rest of a rejected body is read and discarded. Without that, the client would see a connection reset and
+/// not the answer.
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// A handle on the body: one copy is read by the form parser, the other stays with the handler.
+/// A shared handle to the body: the form parser reads one clone, and the handler keeps another.
 #[derive(Clone)]
 pub struct Incoming(Arc<Mutex<State>>);
 
@@ -48,36 +51,48 @@ struct State {
     taken: u64,
     idle: Duration,
     pause: Option<Pin<Box<Sleep>>>,
-    /// Bytes still allowed before the next field's data; `None` within a field.
+    /// Bytes that may still come before the data of the next field; `None` within a field.
     between: Option<usize>,
-    /// A chunk was just given out.
-    gave: bool,
+    /// The last poll returned a chunk.
+    returned_chunk: bool,
     polled: bool,
+    /// The client has stalled or left, so nothing more arrives.
+    ended: bool,
 }
 
 impl Incoming {
-    /// `limit`: most bytes of the body, decompressed where its `Content-Encoding` is gzip.
+    /// `limit` is the largest size of the body in bytes, after decompression.
     pub fn new(headers: &HeaderMap, body: Body, limit: u64, idle: Duration) -> Self {
         let body = Decoded::new(Encoding::of(headers), body.into_data_stream(), limit);
         let between = Some(BETWEEN_FIELDS);
-        let state = State { body, limit, taken: 0, idle, pause: None, between, gave: false, polled: false };
+        let state = State {
+            body,
+            limit,
+            taken: 0,
+            idle,
+            pause: None,
+            between,
+            returned_chunk: false,
+            polled: false,
+            ended: false,
+        };
         Self(Arc::new(Mutex::new(state)))
     }
 
-    /// The parser now looks for the next field.
+    /// Tells that the parser looks for the next field.
     pub fn between_fields(&self) {
         self.state(|state| state.between = Some(BETWEEN_FIELDS));
     }
 
-    /// The parser now reads a field's data.
+    /// Tells that the parser reads the data of a field.
     pub fn in_field(&self) {
         self.state(|state| state.between = None);
     }
 
-    /// Reads and throws away what still comes, for a while, in the background. `waits` says that the client asked
-    /// to be told before it sends (`Expect: 100-continue`): if nothing was read yet, nothing will come.
-    pub fn drain(self, waits: bool) {
-        if waits && !self.state(|state| state.polled) {
+    /// Reads and discards the rest of the body in the background, for [`DRAIN`] at most. Does nothing if no more bytes can
+    /// arrive: the client has stalled or left, or it `expects_continue` (`Expect: 100-continue`) and nothing was read.
+    pub fn drain(self, expects_continue: bool) {
+        if self.state(|state| state.ended || expects_continue && !state.polled) {
             return;
         }
         tokio::spawn(tokio::time::timeout(DRAIN, async move {
@@ -102,23 +117,27 @@ impl Stream for Incoming {
 impl State {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
         self.polled = true;
-        // The form parser reads until nothing is ready before it looks at what it has. One chunk at a time keeps its
-        // buffer from growing with a fast client.
-        if std::mem::take(&mut self.gave) {
+        // The form parser polls until nothing is ready, and only then parses its buffer. Returning one chunk at a time
+        // keeps that buffer small even if the client is fast.
+        if std::mem::take(&mut self.returned_chunk) {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
         let Poll::Ready(chunk) = self.body.poll_chunk(cx) else {
             let idle = self.idle;
-            // Runs only while the client is waited for: slow storage is not its fault.
+            // The timer runs only while this side waits for the client, not while storage is slow.
             let pause = self.pause.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + idle)));
             ready!(pause.as_mut().poll(cx));
+            self.ended = true;
             return Poll::Ready(Some(Err(BodyError::Idle(idle))));
         };
         self.pause = None;
         let chunk = match chunk {
             Some(Ok(chunk)) => chunk,
-            end => return Poll::Ready(end),
+            end => {
+                self.ended = matches!(end, Some(Err(BodyError::Left)));
+                return Poll::Ready(end);
+            }
         };
         self.taken += chunk.len() as u64;
         if self.taken > self.limit {
@@ -130,7 +149,7 @@ impl State {
             }
             *left = left.saturating_sub(chunk.len());
         }
-        self.gave = true;
+        self.returned_chunk = true;
         Poll::Ready(Some(Ok(chunk)))
     }
 }

@@ -6,7 +6,7 @@ use axum::http::HeaderMap;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::error::AnalyzeError;
+use super::error::{IdempotencyKeyError, RecipientError, ServiceError, UploadError, VideoError};
 use super::form;
 use crate::analysis::Options;
 use crate::api::{Api, AppState, Caller};
@@ -37,7 +37,7 @@ pub async fn enqueue(
     wanted: &Wanted,
     key: &str,
     upload: Option<Uuid>,
-) -> Result<(Uuid, Enqueued), AnalyzeError> {
+) -> Result<(Uuid, Enqueued), UploadError> {
     open(api, key).await?;
     // A video that went into another folder, such as the place of a disk that is not mounted, must not be taken.
     api.app.identity.verify(api.app.blobs.as_ref()).await?;
@@ -62,37 +62,38 @@ pub async fn enqueue(
 }
 
 /// Refuses addresses to which no webhooks go.
-pub fn check_webhook(app: &AppState, url: &str) -> Result<(), AnalyzeError> {
+pub fn check_webhook(app: &AppState, url: &str) -> Result<(), UploadError> {
     let settings = &app.settings.webhooks;
     if settings.secrets().next().is_none() {
-        return Err(AnalyzeError::WebhooksOff);
+        return Err(RecipientError::WebhooksOff.into());
     }
-    check_url(url, settings.allow_private).map(drop).map_err(AnalyzeError::BadWebhook)
+    check_url(url, settings.allow_private).map_err(RecipientError::BadWebhook)?;
+    Ok(())
 }
 
 /// Refuses addresses where no mail is sent.
-pub fn check_mail(app: &AppState, recipients: &[String]) -> Result<(), AnalyzeError> {
+pub fn check_mail(app: &AppState, recipients: &[String]) -> Result<(), UploadError> {
     let off = app.settings.mail.transport == MailTransport::None && !recipients.is_empty();
-    if off { Err(AnalyzeError::MailOff) } else { Ok(()) }
+    if off { Err(RecipientError::MailOff.into()) } else { Ok(()) }
 }
 
 /// The hash of the header `Idempotency-Key`, if there is one.
-pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, AnalyzeError> {
+pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, UploadError> {
     let mut given = headers.get_all("idempotency-key").iter();
     let Some(key) = given.next() else { return Ok(None) };
     let text = key.to_str().unwrap_or_default();
     if given.next().is_some() || !(1..=255).contains(&text.len()) {
-        return Err(AnalyzeError::BadIdempotencyKey);
+        return Err(IdempotencyKeyError::Invalid.into());
     }
     Ok(Some(form::hex(&Sha256::digest(text.as_bytes()))))
 }
 
 /// Whether the container can be opened and is within the limits. A bucket whose address the decoder cannot read from
 /// leaves that to the worker, which copies the video first.
-async fn open(api: &Api, key: &str) -> Result<(), AnalyzeError> {
+async fn open(api: &Api, key: &str) -> Result<(), UploadError> {
     let source = api.app.blobs.source(key).await?;
     let is_remote = matches!(source, Source::Url(_));
-    let _turn = api.probes.acquire().await.map_err(|error| AnalyzeError::Unopened(error.to_string()))?;
+    let _turn = api.probes.acquire().await.map_err(|error| ServiceError::Unopened(error.to_string()))?;
     let limits = api.app.settings.video.clone();
     let probed = tokio::task::spawn_blocking(move || media::probe(&source, &limits));
     match tokio::time::timeout(PROBE, probed).await {
@@ -101,9 +102,9 @@ async fn open(api: &Api, key: &str) -> Result<(), AnalyzeError> {
             tracing::warn!(reason, "an upload cannot be streamed from storage; the worker will look into it");
             Ok(())
         }
-        Ok(Ok(Err(ProbeError::Unreadable(reason)))) => Err(AnalyzeError::Unopened(reason)),
-        Ok(Ok(Err(refusal))) => Err(AnalyzeError::Refused(refusal)),
-        Ok(Err(error)) => Err(AnalyzeError::Unopened(error.to_string())),
-        Err(_) => Err(AnalyzeError::Unopened(format!("no answer within {} s", PROBE.as_secs()))),
+        Ok(Ok(Err(ProbeError::Unreadable(reason)))) => Err(ServiceError::Unopened(reason).into()),
+        Ok(Ok(Err(refusal))) => Err(VideoError::Unusable(refusal).into()),
+        Ok(Err(error)) => Err(ServiceError::Unopened(error.to_string()).into()),
+        Err(_) => Err(ServiceError::Unopened(format!("no answer within {} s", PROBE.as_secs())).into()),
     }
 }

@@ -1,4 +1,7 @@
-//! Why a video was not taken, and what its sender is told: one list for all calls that take one.
+//! Why an upload is rejected or fails, and the answer that its client gets.
+//!
+//! [`UploadError`] groups the reasons by what the client has to change: the form, the video, an option, and so on. Every
+//! call that takes a video or a picture uses it.
 
 use axum::http::StatusCode;
 
@@ -12,68 +15,123 @@ use crate::report::Unsendable;
 use crate::report::webhook::UrlError;
 use crate::store::{StoreError, UsedUp};
 
-/// The code of a refused `Content-Encoding`.
-pub const UNKNOWN_ENCODING: &str = "unsupported_encoding";
+/// The code of the problem for an unsupported `Content-Encoding`.
+pub const UNSUPPORTED_ENCODING: &str = "unsupported_encoding";
 
-/// Why a video was not taken.
+/// Why an upload is rejected or fails. The text of each error goes to the log.
 #[derive(Debug, thiserror::Error)]
-pub enum AnalyzeError {
-    #[error("the body is not multipart/form-data")]
-    NotAForm,
-    #[error("the form cannot be read")]
-    BadForm,
+pub enum UploadError {
+    /// The body is too large, too slow, or incomplete.
     #[error(transparent)]
     Body(#[from] BodyError),
-    #[error("the upload took longer than {limit_s} s")]
-    TooSlow { limit_s: u64 },
-    #[error("all places for uploads are taken")]
-    Busy,
-    #[error("{} videos a {} are used up", .0.limit, .0.period)]
-    UsedUp(UsedUp),
-    #[error("no field video")]
+    /// The body is not a form, or its fields are not those of the call.
+    #[error(transparent)]
+    Form(#[from] FormError),
+    /// The file is not a video that can be analyzed.
+    #[error(transparent)]
+    Video(#[from] VideoError),
+    /// An option is unknown or its value is invalid.
+    #[error(transparent)]
+    Option(#[from] OptionError),
+    /// No mail or webhook can be sent to the given address.
+    #[error(transparent)]
+    Recipient(#[from] RecipientError),
+    /// The `Idempotency-Key` is invalid, or another request has used it.
+    #[error(transparent)]
+    IdempotencyKey(#[from] IdempotencyKeyError),
+    /// The service or the key has reached a limit.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
+    /// A part of the service failed.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+}
+
+/// Why a form is rejected.
+#[derive(Debug, thiserror::Error)]
+pub enum FormError {
+    #[error("the body is not multipart/form-data")]
+    NotMultipart,
+    #[error("the multipart/form-data cannot be parsed")]
+    Malformed,
+    #[error("the form has no field video")]
     MissingVideo,
-    #[error("more than one field video")]
-    TwoVideos,
-    #[error("the video is empty")]
-    EmptyVideo,
-    #[error("refused: {0}")]
-    Refused(ProbeError),
-    #[error("unknown field {field:?}")]
+    #[error("the form has more than one field video")]
+    SeveralVideos,
+    #[error("the form has the unknown field {field:?}")]
     UnknownField { field: String },
-    #[error("unknown parameter {parameter:?}")]
-    UnknownParameter { parameter: String },
-    #[error("field {field} has a transfer encoding")]
-    EncodedField { field: String },
-    #[error("more than {most} fields")]
+    #[error("the form has more than {most} fields")]
     TooManyFields { most: usize },
-    #[error("field {field} has more than {most} bytes")]
+    #[error("the field {field:?} has a content encoding or a transfer encoding")]
+    EncodedField { field: String },
+    #[error("the field {field} has more than {most} bytes")]
     FieldTooLarge { field: &'static str, most: usize },
-    #[error("field {field} is not text")]
+    #[error("the field {field} is not UTF-8")]
     NotText { field: &'static str },
-    #[error("field {field} is not a number from {least} to {most}")]
-    BadOption { field: &'static str, least: u32, most: u32 },
-    #[error("{field} is none of its choices")]
-    BadChoice { field: &'static str, choices: &'static str },
-    #[error("movements of the face without landmarks")]
-    Contradiction,
-    #[error("the query cannot be read")]
+}
+
+/// Why a file is not a video that can be analyzed.
+#[derive(Debug, thiserror::Error)]
+pub enum VideoError {
+    #[error("the video has no bytes")]
+    Empty,
+    #[error("the video cannot be analyzed: {0}")]
+    Unusable(ProbeError),
+}
+
+/// Why an option is rejected.
+#[derive(Debug, thiserror::Error)]
+pub enum OptionError {
+    #[error("the query cannot be parsed")]
     BadQuery,
-    #[error("not a language that is known")]
-    BadLanguage,
+    #[error("the query has the unknown parameter {parameter:?}")]
+    UnknownParameter { parameter: String },
+    #[error("the option {field} is not a whole number from {least} to {most}")]
+    OutOfRange { field: &'static str, least: u32, most: u32 },
+    #[error("the option {field} is not {choices}")]
+    UnknownChoice { field: &'static str, choices: &'static str },
+    #[error("the language is not supported")]
+    UnknownLanguage,
+    #[error("detail=expressions and gaze=off exclude each other")]
+    Contradiction,
+}
+
+/// Why no mail or webhook can be sent to a given address.
+#[derive(Debug, thiserror::Error)]
+pub enum RecipientError {
     #[error("no mail can be sent to an address: {0}")]
-    BadEmail(#[from] Unsendable),
-    #[error("more than {most} addresses")]
-    TooManyRecipients { most: usize },
-    #[error("mail is switched off")]
+    BadAddress(#[from] Unsendable),
+    #[error("there are more than {most} addresses")]
+    TooMany { most: usize },
+    #[error("the service sends no mail")]
     MailOff,
-    #[error("webhooks are switched off")]
+    #[error("the service sends no webhooks")]
     WebhooksOff,
-    #[error("not an address for webhooks: {0}")]
-    BadWebhook(UrlError),
-    #[error("the Idempotency-Key is none")]
-    BadIdempotencyKey,
+    #[error("no webhook can be sent to the address: {0}")]
+    BadWebhook(#[from] UrlError),
+}
+
+/// Why an `Idempotency-Key` is rejected.
+#[derive(Debug, thiserror::Error)]
+pub enum IdempotencyKeyError {
+    #[error("the Idempotency-Key is invalid")]
+    Invalid,
     #[error("the Idempotency-Key was used for another request")]
-    IdempotencyKeyReused,
+    Reused,
+}
+
+/// Which limit is reached.
+#[derive(Debug, thiserror::Error)]
+pub enum LimitError {
+    #[error("http.max_concurrent_uploads uploads are running")]
+    TooManyUploads,
+    #[error("the key has sent its {} videos of the {}", .0.limit, .0.period)]
+    QuotaUsedUp(UsedUp),
+}
+
+/// Which part of the service failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
     #[error(transparent)]
     Blob(#[from] BlobError),
     #[error(transparent)]
@@ -82,23 +140,47 @@ pub enum AnalyzeError {
     Unopened(String),
 }
 
-/// How a call gets its file: messages name the member that the call has.
+impl From<BlobError> for UploadError {
+    fn from(error: BlobError) -> Self {
+        ServiceError::from(error).into()
+    }
+}
+
+impl From<StoreError> for UploadError {
+    fn from(error: StoreError) -> Self {
+        ServiceError::from(error).into()
+    }
+}
+
+impl From<Unsendable> for UploadError {
+    fn from(error: Unsendable) -> Self {
+        RecipientError::from(error).into()
+    }
+}
+
+impl From<UploadError> for Problem {
+    fn from(error: UploadError) -> Self {
+        error.problem(FileSource::Field)
+    }
+}
+
+/// How a call receives its file. Messages name the field or the member that the call has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Carrier {
+pub enum FileSource {
     /// The form field `video`.
     Field,
     /// The whole body.
     Body,
     /// The JSON member `content`, in base64.
     Content,
-    /// Parts that were sent before; the body is a JSON object that names the upload.
+    /// An upload in parts, or a JSON body that refers to one.
     Upload,
     /// A picture in the form field `frame`.
     Frame,
 }
 
-impl Carrier {
-    /// The file as the subject of a sentence, and the member that holds it.
+impl FileSource {
+    /// The file as the subject of a sentence, and the field or member that holds it.
     const fn subject(self) -> (&'static str, Option<&'static str>) {
         match self {
             Self::Field => ("The file in the field video", Some("video")),
@@ -109,6 +191,7 @@ impl Carrier {
         }
     }
 
+    /// Tells the client how to send fewer bytes.
     const fn smaller(self) -> &'static str {
         match self {
             Self::Field | Self::Body | Self::Content => "Send a shorter or smaller video.",
@@ -118,116 +201,147 @@ impl Carrier {
     }
 }
 
-impl From<AnalyzeError> for Problem {
-    fn from(error: AnalyzeError) -> Self {
-        error.problem(Carrier::Field)
+impl UploadError {
+    /// The answer of a call that receives its file from this source.
+    pub fn problem(self, source: FileSource) -> Problem {
+        match self {
+            Self::Body(error) => error.problem(source),
+            Self::Form(error) => error.problem(source),
+            Self::Video(error) => error.problem(source),
+            Self::Option(error) => error.problem(source),
+            Self::Recipient(error) => error.problem(source),
+            Self::IdempotencyKey(error) => error.problem(),
+            Self::Limit(error) => error.problem(),
+            Self::Service(error) => error.problem(),
+        }
     }
 }
 
-impl AnalyzeError {
-    /// The answer of a call that gets its file that way.
-    pub fn problem(self, carrier: Carrier) -> Problem {
-        use AnalyzeError as E;
-        let new = |status, code: &str, title, detail: &str| Problem::new(status, code, title, detail);
-        let refused =
-            |code: &str, title, detail: String| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, code, title, detail);
-        let of_field =
-            |field: &str, code: &str, title, detail: String| refused(code, title, detail).with("field", field);
-        let (subject, member) = carrier.subject();
-        let of_file = |code: &str, title, detail: String| match member {
-            Some(member) => of_field(member, code, title, detail),
-            None => refused(code, title, detail),
-        };
+/// A problem with status 422.
+fn unprocessable(code: &str, title: &'static str, detail: impl Into<String>) -> Problem {
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, code, title, detail)
+}
+
+impl BodyError {
+    fn problem(self, source: FileSource) -> Problem {
         match self {
-            E::NotAForm => Problem::new(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "not_a_form",
-                "Not a form",
-                match carrier {
-                    Carrier::Frame => {
-                        "Send multipart/form-data with the picture in the field frame, as curl -F frame=@FILE does."
-                    }
-                    _ => "Send multipart/form-data with the file in the field video, as curl -F video=@FILE does.",
-                },
-            ),
-            E::BadForm => Problem::new(
-                StatusCode::BAD_REQUEST,
-                "bad_form",
-                "The form cannot be read",
-                "The body is not the multipart/form-data that its Content-Type announces. Check the boundary and that \
-                 the upload was sent to its end.",
-            ),
-            E::Body(BodyError::Stray) => Problem::new(
+            Self::Stray => Problem::new(
                 StatusCode::BAD_REQUEST,
                 "bad_form",
                 "The form cannot be read",
                 "The boundary named in Content-Type does not come, or the headers of a field are too long.",
             ),
-            E::Body(BodyError::TooLarge { limit }) => Problem::new(
+            Self::TooLarge { limit } => Problem::new(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "upload_too_large",
                 "The upload is too large",
-                format!("A request may have {}. {}", ByteSize(limit), carrier.smaller()),
+                format!("A request may have {}. {}", ByteSize(limit), source.smaller()),
             )
             .with("limit_bytes", limit),
-            E::Body(BodyError::Idle(pause)) => Problem::new(
+            Self::Idle(pause) => Problem::new(
                 StatusCode::REQUEST_TIMEOUT,
                 "upload_stalled",
                 "The upload stalled",
                 format!("Nothing came for {} s. Send it again.", pause.as_secs()),
             ),
-            E::Body(BodyError::Left) => Problem::new(
+            Self::TooSlow { limit_s } => Problem::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "upload_too_slow",
+                "The upload took too long",
+                format!("An upload may take {limit_s} s. Send less, or send it over a faster line."),
+            ),
+            Self::Left => Problem::new(
                 StatusCode::BAD_REQUEST,
                 "upload_broken_off",
                 "The upload broke off",
                 "The connection ended before the upload did. Send it again.",
             ),
-            E::Body(BodyError::UnknownEncoding) => new(
+            Self::UnknownEncoding => Problem::new(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                UNKNOWN_ENCODING,
+                UNSUPPORTED_ENCODING,
                 "Not this content encoding",
                 "Send the body as it is, or compressed with Content-Encoding: gzip.",
             ),
-            E::Body(BodyError::BrokenEncoding) => new(
+            Self::BrokenEncoding => Problem::new(
                 StatusCode::BAD_REQUEST,
                 "broken_encoding",
                 "The body cannot be decompressed",
                 "The body is not the gzip that its Content-Encoding announces, or it is cut off. Compress it again, or send \
                  it as it is and without that header.",
             ),
-            E::TooSlow { limit_s } => Problem::new(
-                StatusCode::REQUEST_TIMEOUT,
-                "upload_too_slow",
-                "The upload took too long",
-                format!("An upload may take {limit_s} s. Send less, or send it over a faster line."),
+        }
+    }
+}
+
+impl FormError {
+    fn problem(self, source: FileSource) -> Problem {
+        match self {
+            Self::NotMultipart => Problem::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "not_a_form",
+                "Not a form",
+                match source {
+                    FileSource::Frame => {
+                        "Send multipart/form-data with the picture in the field frame, as curl -F frame=@FILE does."
+                    }
+                    _ => "Send multipart/form-data with the file in the field video, as curl -F video=@FILE does.",
+                },
             ),
-            E::Busy => Problem::new(
-                StatusCode::TOO_MANY_REQUESTS,
-                "too_many_uploads",
-                "Too many uploads at once",
-                "All places for uploads are taken. Try again in a few seconds.",
-            )
-            .retry_after(5),
-            E::UsedUp(UsedUp { period, limit, wait_s }) => Problem::new(
-                StatusCode::TOO_MANY_REQUESTS,
-                "quota_used_up",
-                "The quota is used up",
-                format!("This key may send {limit} videos a {period}. The next {period} begins in {wait_s} s (UTC)."),
-            )
-            .with("limit", limit)
-            .retry_after(wait_s),
-            E::MissingVideo => {
-                of_field("video", "missing_video", "No video", "Send the file in the field video.".to_owned())
+            Self::Malformed => Problem::new(
+                StatusCode::BAD_REQUEST,
+                "bad_form",
+                "The form cannot be read",
+                "The body is not the multipart/form-data that its Content-Type announces. Check the boundary and that \
+                 the upload was sent to its end.",
+            ),
+            Self::MissingVideo => {
+                unprocessable("missing_video", "No video", "Send the file in the field video.").with("field", "video")
             }
-            E::TwoVideos => {
-                of_field("video", "two_videos", "More than one video", "Send one video a request.".to_owned())
+            Self::SeveralVideos => {
+                unprocessable("two_videos", "More than one video", "Send one video a request.").with("field", "video")
             }
-            E::EmptyVideo => of_file(
+            Self::UnknownField { field } => unprocessable(
+                "unknown_field",
+                "A field that is not known",
+                "Known are video, email, sample_every, sampling, max_faces, language, gaze, speech, detail and webhook_url. \
+                 Check the spelling or leave the field out.",
+            )
+            .with("field", field),
+            Self::TooManyFields { most } => {
+                unprocessable("too_many_fields", "Too many fields", format!("A form may have {most} fields."))
+            }
+            Self::EncodedField { field } => Problem::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "encoded_field",
+                "A field is encoded",
+                "Send the bytes of each field as they are, without Content-Encoding or Content-Transfer-Encoding.",
+            )
+            .with("field", field),
+            Self::FieldTooLarge { field, most } => Problem::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "field_too_large",
+                "A field is too large",
+                format!("The field {field} may have {most} bytes."),
+            )
+            .with("field", field),
+            Self::NotText { field } => {
+                unprocessable("not_text", "A field is not text", format!("Send {field} as text in UTF-8."))
+                    .with("field", field)
+            }
+        }
+    }
+}
+
+impl VideoError {
+    fn problem(self, source: FileSource) -> Problem {
+        let (subject, member) = source.subject();
+        let problem = match self {
+            Self::Empty => unprocessable(
                 "empty_video",
                 "The video is empty",
                 format!("{subject} has no bytes. Check the path and send it again."),
             ),
-            E::Refused(ProbeError::NotAVideo) => of_file(
+            Self::Unusable(ProbeError::NotAVideo) => unprocessable(
                 "not_a_video",
                 "Not a video",
                 format!(
@@ -235,174 +349,194 @@ impl AnalyzeError {
                      that can be read. Export it again and send that."
                 ),
             ),
-            E::Refused(
+            Self::Unusable(
                 reason @ (ProbeError::NoDecoder { .. }
                 | ProbeError::Undecodable { .. }
                 | ProbeError::Encrypted
                 | ProbeError::Picture { .. }),
             ) => {
                 let code = reason.code();
-                of_file(code, "The video cannot be decoded", PipelineError::from(reason).detail())
+                unprocessable(code, "The video cannot be decoded", PipelineError::from(reason).detail())
             }
-            E::Refused(reason) => {
-                let detail = sentence(&reason.to_string());
-                of_file(reason.code(), "The video is outside of the limits", detail)
+            Self::Unusable(reason) => {
+                unprocessable(reason.code(), "The video is outside of the limits", sentence(&reason.to_string()))
             }
-            E::UnknownParameter { parameter } => refused(
-                "unknown_parameter",
-                "A parameter that is not known",
-                "The address takes sample_every, sampling, max_faces, language, gaze, speech and detail. Check the spelling, \
-                 or send other fields in the form."
-                    .to_owned(),
-            )
-            .with("parameter", parameter),
-            E::EncodedField { field } => Problem::new(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "encoded_field",
-                "A field is encoded",
-                "Send the bytes of each field as they are, without Content-Encoding or Content-Transfer-Encoding.",
-            )
-            .with("field", field),
-            E::UnknownField { field } => of_field(
-                &field,
-                "unknown_field",
-                "A field that is not known",
-                "Known are video, email, sample_every, sampling, max_faces, language, gaze, speech, detail and webhook_url. \
-                 Check the spelling or leave the field out."
-                    .to_owned(),
-            ),
-            E::TooManyFields { most } => {
-                refused("too_many_fields", "Too many fields", format!("A form may have {most} fields."))
-            }
-            E::FieldTooLarge { field, most } => Problem::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "field_too_large",
-                "A field is too large",
-                format!("The field {field} may have {most} bytes."),
-            )
-            .with("field", field),
-            E::NotText { field } => {
-                of_field(field, "not_text", "A field is not text", format!("Send {field} as text in UTF-8."))
-            }
-            E::BadOption { field, least, most } => of_field(
-                field,
-                "bad_option",
-                "An option is out of range",
-                format!("Give {field} as a whole number from {least} to {most}, or leave it out."),
-            ),
-            E::BadChoice { field, choices } => of_field(
-                field,
-                "bad_option",
-                "An option is not known",
-                format!("Give {field} as {choices}, or leave it out."),
-            ),
-            E::BadQuery => Problem::new(
+        };
+        match member {
+            Some(member) => problem.with("field", member),
+            None => problem,
+        }
+    }
+}
+
+impl OptionError {
+    fn problem(self, source: FileSource) -> Problem {
+        match self {
+            Self::BadQuery => Problem::new(
                 StatusCode::BAD_REQUEST,
                 "bad_query",
                 "The query cannot be read",
                 "Write options in the address as ?sample_every=10&detail=expressions, or send them as fields.",
             ),
-            E::Contradiction => of_field(
-                "detail",
+            Self::UnknownParameter { parameter } => unprocessable(
+                "unknown_parameter",
+                "A parameter that is not known",
+                "The address takes sample_every, sampling, max_faces, language, gaze, speech and detail. Check the spelling, \
+                 or send other fields in the form.",
+            )
+            .with("parameter", parameter),
+            Self::OutOfRange { field, least, most } => unprocessable(
+                "bad_option",
+                "An option is out of range",
+                format!("Give {field} as a whole number from {least} to {most}, or leave it out."),
+            )
+            .with("field", field),
+            Self::UnknownChoice { field, choices } => unprocessable(
+                "bad_option",
+                "An option is not known",
+                format!("Give {field} as {choices}, or leave it out."),
+            )
+            .with("field", field),
+            Self::UnknownLanguage => unprocessable(
+                "bad_option",
+                "An option is out of range",
+                "Give language as en or de, or leave it out.",
+            )
+            .with("field", "language"),
+            Self::Contradiction => unprocessable(
                 "contradiction",
                 "Two options exclude each other",
-                match carrier {
-                    Carrier::Upload => {
+                match source {
+                    FileSource::Upload => {
                         "\"detail\": \"expressions\" is read from the landmarks that \"gaze\": false leaves out. Leave out one \
                          of the two."
                     }
                     _ => "detail=expressions is read from the landmarks that gaze=off leaves out. Leave out one of the two.",
-                }
-                .to_owned(),
-            ),
-            E::BadLanguage => of_field(
-                "language",
-                "bad_option",
-                "An option is out of range",
-                "Give language as en or de, or leave it out.".to_owned(),
-            ),
-            E::BadEmail(Unsendable::LocalPart) => of_field(
+                },
+            )
+            .with("field", "detail"),
+        }
+    }
+}
+
+impl RecipientError {
+    fn problem(self, source: FileSource) -> Problem {
+        let bad_address = |detail: &str| unprocessable("bad_email", "Not a mail address", detail);
+        let (field, problem) = match self {
+            Self::BadAddress(Unsendable::LocalPart) => (
                 "email",
-                "bad_email",
-                "Not a mail address",
-                "Many mail servers take no address with letters beyond ASCII before the @. Give another address of that \
-                 mailbox."
-                    .to_owned(),
+                bad_address(
+                    "Many mail servers take no address with letters beyond ASCII before the @. Give another address of that \
+                     mailbox.",
+                ),
             ),
-            E::BadEmail(Unsendable::Quoted) => of_field(
+            Self::BadAddress(Unsendable::Quoted) => (
                 "email",
-                "bad_email",
-                "Not a mail address",
-                "No mail can be sent to an address with a quoted part before the @. Give another address of that mailbox."
-                    .to_owned(),
+                bad_address(
+                    "No mail can be sent to an address with a quoted part before the @. Give another address of that mailbox.",
+                ),
             ),
-            E::BadEmail(Unsendable::Host) => of_field(
+            Self::BadAddress(Unsendable::Host) => (
                 "email",
-                "bad_email",
-                "Not a mail address",
-                "Give an address with a domain name after the @, not with the address of a host.".to_owned(),
+                bad_address("Give an address with a domain name after the @, not with the address of a host."),
             ),
-            E::BadEmail(Unsendable::Domain) => of_field(
-                "email",
-                "bad_email",
-                "Not a mail address",
-                "The part of the address after the @ is not a domain name. Check its spelling.".to_owned(),
-            ),
-            E::BadEmail(Unsendable::Malformed | Unsendable::TooLong) => of_field(
-                "email",
-                "bad_email",
-                "Not a mail address",
-                match carrier {
-                    Carrier::Upload => "Give email as one address, such as ann@example.org, or as a list of them.",
-                    _ => "Give one address a field, such as email=ann@example.org.",
-                }
-                .to_owned(),
-            ),
-            E::TooManyRecipients { most } => of_field(
-                "email",
-                "too_many_recipients",
-                "Too many addresses",
-                format!("At most {most} addresses get the report."),
-            ),
-            E::MailOff => of_field(
-                "email",
-                "mail_off",
-                "This service sends no mail",
-                "Leave email out, and get the report from the links in the answer.".to_owned(),
-            ),
-            E::WebhooksOff => of_field(
-                "webhook_url",
-                "webhooks_off",
-                "This service sends no webhooks",
-                "Leave webhook_url out, and ask for the result under the links in the answer.".to_owned(),
-            ),
-            E::BadWebhook(reason) => {
-                of_field("webhook_url", "bad_webhook_url", "Not an address for webhooks", reason.to_string())
+            Self::BadAddress(Unsendable::Domain) => {
+                ("email", bad_address("The part of the address after the @ is not a domain name. Check its spelling."))
             }
-            E::BadIdempotencyKey => Problem::new(
+            Self::BadAddress(Unsendable::Malformed | Unsendable::TooLong) => (
+                "email",
+                bad_address(match source {
+                    FileSource::Upload => "Give email as one address, such as ann@example.org, or as a list of them.",
+                    _ => "Give one address a field, such as email=ann@example.org.",
+                }),
+            ),
+            Self::TooMany { most } => (
+                "email",
+                unprocessable(
+                    "too_many_recipients",
+                    "Too many addresses",
+                    format!("At most {most} addresses get the report."),
+                ),
+            ),
+            Self::MailOff => (
+                "email",
+                unprocessable(
+                    "mail_off",
+                    "This service sends no mail",
+                    "Leave email out, and get the report from the links in the answer.",
+                ),
+            ),
+            Self::WebhooksOff => (
+                "webhook_url",
+                unprocessable(
+                    "webhooks_off",
+                    "This service sends no webhooks",
+                    "Leave webhook_url out, and ask for the result under the links in the answer.",
+                ),
+            ),
+            Self::BadWebhook(reason) => {
+                ("webhook_url", unprocessable("bad_webhook_url", "Not an address for webhooks", reason.to_string()))
+            }
+        };
+        problem.with("field", field)
+    }
+}
+
+impl IdempotencyKeyError {
+    fn problem(self) -> Problem {
+        match self {
+            Self::Invalid => Problem::new(
                 StatusCode::BAD_REQUEST,
                 "bad_idempotency_key",
                 "The Idempotency-Key cannot be used",
                 "Give one Idempotency-Key of 1 to 255 printable ASCII characters, such as a UUID, or none.",
             ),
-            E::IdempotencyKeyReused => refused(
+            Self::Reused => unprocessable(
                 "idempotency_key_reused",
                 "The Idempotency-Key was used before",
                 "Another request was taken under this Idempotency-Key within the last 24 hours. Choose a new one for \
-                 every new request, and repeat an old one only with the very same fields."
-                    .to_owned(),
+                 every new request, and repeat an old one only with the very same fields.",
             ),
-            E::Blob(error) => error.into(),
-            E::Store(error) => error.into(),
-            E::Unopened(reason) => {
-                tracing::error!(reason, "an upload could not be opened");
+        }
+    }
+}
+
+impl LimitError {
+    fn problem(self) -> Problem {
+        match self {
+            Self::TooManyUploads => Problem::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "too_many_uploads",
+                "Too many uploads at once",
+                "All places for uploads are taken. Try again in a few seconds.",
+            )
+            .retry_after(5),
+            Self::QuotaUsedUp(UsedUp { period, limit, wait_s }) => Problem::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "quota_used_up",
+                "The quota is used up",
+                format!("This key may send {limit} videos a {period}. The next {period} begins in {wait_s} s (UTC)."),
+            )
+            .with("limit", limit)
+            .retry_after(wait_s),
+        }
+    }
+}
+
+impl ServiceError {
+    fn problem(self) -> Problem {
+        match self {
+            Self::Blob(error) => error.into(),
+            Self::Store(error) => error.into(),
+            Self::Unopened(reason) => {
+                tracing::error!(reason, "an uploaded video could not be opened");
                 Problem::unavailable("storage")
             }
         }
     }
 }
 
-/// Upper case in front, full stop behind.
+/// The text with a capital first letter and a full stop.
 fn sentence(text: &str) -> String {
     let mut letters = text.chars();
     let first = letters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();

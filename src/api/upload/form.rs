@@ -11,7 +11,7 @@ use multer::{Field, Multipart};
 use sha2::{Digest, Sha256};
 
 use super::body::{BodyError, Incoming};
-use super::error::AnalyzeError;
+use super::error::{FormError, OptionError, RecipientError, UploadError, VideoError};
 use crate::analysis::{Detail, Language, Options, Sampling};
 use crate::api::json_body;
 use crate::blob::{BlobError, BlobStore, Upload};
@@ -107,12 +107,12 @@ pub async fn read(
     shelf: &dyn Shelf,
     mut options: Options,
     unknown: Unknown,
-) -> Result<Form, AnalyzeError> {
+) -> Result<Form, UploadError> {
     let mut multipart = Multipart::new(incoming.clone(), boundary(&head.headers)?);
     let (mut video, mut recipients, mut webhook, mut fields) = (None, Vec::new(), None, 0);
     let mut digest = Fingerprint::default();
     let Query(parameters) =
-        Query::<Vec<(String, String)>>::try_from_uri(&head.uri).map_err(|_| AnalyzeError::BadQuery)?;
+        Query::<Vec<(String, String)>>::try_from_uri(&head.uri).map_err(|_| OptionError::BadQuery)?;
     for (name, given) in parameters {
         match OPTIONS.into_iter().find(|known| *known == name) {
             Some(name) => {
@@ -120,7 +120,7 @@ pub async fn read(
                 digest.field(name, given.as_bytes());
             }
             None if unknown == Unknown::Skip => {}
-            None => return Err(AnalyzeError::UnknownParameter { parameter: shown(&name) }),
+            None => return Err(OptionError::UnknownParameter { parameter: shown(&name) }.into()),
         }
     }
     loop {
@@ -129,11 +129,11 @@ pub async fn read(
         incoming.in_field();
         fields += 1;
         if fields > MAX_FIELDS {
-            return Err(AnalyzeError::TooManyFields { most: MAX_FIELDS });
+            return Err(FormError::TooManyFields { most: MAX_FIELDS }.into());
         }
         check_plain(&field)?;
         match field.name().map(str::to_owned).as_deref() {
-            Some("video") if video.is_some() => return Err(AnalyzeError::TwoVideos),
+            Some("video") if video.is_some() => return Err(FormError::SeveralVideos.into()),
             Some("video") => {
                 let (upload, content) = store(field.map_err(unreadable), shelf).await?;
                 digest.field("video", &content);
@@ -155,42 +155,42 @@ pub async fn read(
                 digest.field("email", address.as_bytes());
                 add_recipient(&address, &mut recipients)?;
             }
-            name => return Err(AnalyzeError::UnknownField { field: name.map_or_else(String::new, shown) }),
+            name => return Err(FormError::UnknownField { field: name.map_or_else(String::new, shown) }.into()),
         }
     }
-    let video = video.ok_or(AnalyzeError::MissingVideo)?;
+    let video = video.ok_or(FormError::MissingVideo)?;
     if options.is_contradiction() {
-        return Err(AnalyzeError::Contradiction);
+        return Err(OptionError::Contradiction.into());
     }
     Ok(Form { video, options, recipients, webhook, digest: digest.hex() })
 }
 
 /// Refuses a field whose bytes are encoded (RFC 7578, 4.7, deprecates that): they would be stored as they came.
-pub fn check_plain(field: &Field<'_>) -> Result<(), AnalyzeError> {
+pub fn check_plain(field: &Field<'_>) -> Result<(), UploadError> {
     for name in [header::CONTENT_ENCODING, HeaderName::from_static("content-transfer-encoding")] {
         let value = field.headers().get(name).map(|value| value.to_str().unwrap_or("?").trim().to_ascii_lowercase());
         if value.is_some_and(|value| !matches!(value.as_str(), "" | "identity" | "binary" | "8bit" | "7bit")) {
-            return Err(AnalyzeError::EncodedField { field: field.name().map_or_else(String::new, shown) });
+            return Err(FormError::EncodedField { field: field.name().map_or_else(String::new, shown) }.into());
         }
     }
     Ok(())
 }
 
-pub fn boundary(headers: &HeaderMap) -> Result<String, AnalyzeError> {
+pub fn boundary(headers: &HeaderMap) -> Result<String, UploadError> {
     let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     match multer::parse_boundary(given.unwrap_or_default()) {
         // RFC 2046, 5.1.1: 1 to 70 characters.
         Ok(boundary) if (1..=70).contains(&boundary.len()) => Ok(boundary),
-        Ok(_) | Err(multer::Error::NoBoundary) => Err(AnalyzeError::BadForm),
-        Err(_) => Err(AnalyzeError::NotAForm),
+        Ok(_) | Err(multer::Error::NoBoundary) => Err(FormError::Malformed.into()),
+        Err(_) => Err(FormError::NotMultipart.into()),
     }
 }
 
 /// Streams a video to its place, once its first bytes look like one; the SHA-256 of its bytes.
 pub async fn store(
-    mut chunks: impl Stream<Item = Result<Bytes, AnalyzeError>> + Unpin + Send,
+    mut chunks: impl Stream<Item = Result<Bytes, UploadError>> + Unpin + Send,
     shelf: &dyn Shelf,
-) -> Result<(Box<dyn Upload>, [u8; 32]), AnalyzeError> {
+) -> Result<(Box<dyn Upload>, [u8; 32]), UploadError> {
     let mut head = BytesMut::new();
     // MPEG-TS alone is not known by its very first bytes.
     while head.len() < media::HEAD && (head.len() < FIRST || media::sniff(&head).is_err()) {
@@ -198,9 +198,9 @@ pub async fn store(
         head.extend_from_slice(&chunk);
     }
     if head.is_empty() {
-        return Err(AnalyzeError::EmptyVideo);
+        return Err(VideoError::Empty.into());
     }
-    media::sniff(&head).map_err(AnalyzeError::Refused)?;
+    media::sniff(&head).map_err(VideoError::Unusable)?;
     let mut upload = shelf.begin().await?;
     let mut digest = Sha256::new();
     digest.update(&head);
@@ -212,34 +212,34 @@ pub async fn store(
     Ok((upload, digest.finalize().into()))
 }
 
-async fn chunk(field: &mut Field<'_>) -> Result<Option<Bytes>, AnalyzeError> {
+async fn chunk(field: &mut Field<'_>) -> Result<Option<Bytes>, UploadError> {
     field.chunk().await.map_err(unreadable)
 }
 
-async fn text(field: &mut Field<'_>, name: &'static str) -> Result<String, AnalyzeError> {
+async fn text(field: &mut Field<'_>, name: &'static str) -> Result<String, UploadError> {
     let mut bytes = BytesMut::new();
     while let Some(chunk) = chunk(field).await? {
         if bytes.len() + chunk.len() > MAX_TEXT {
-            return Err(AnalyzeError::FieldTooLarge { field: name, most: MAX_TEXT });
+            return Err(FormError::FieldTooLarge { field: name, most: MAX_TEXT }.into());
         }
         bytes.extend_from_slice(&chunk);
     }
     let text = String::from_utf8(bytes.to_vec());
-    text.map(|text| text.trim().to_owned()).map_err(|_| AnalyzeError::NotText { field: name })
+    Ok(text.map_err(|_| FormError::NotText { field: name })?.trim().to_owned())
 }
 
 /// Takes one option of [`OPTIONS`] from its text.
-fn set(options: &mut Options, name: &'static str, given: &str) -> Result<(), AnalyzeError> {
+fn set(options: &mut Options, name: &'static str, given: &str) -> Result<(), UploadError> {
     let number = |range: std::ops::RangeInclusive<u32>| {
         let number = json_body::whole(given).and_then(|number| u32::try_from(number).ok());
         let number = number.filter(|number| range.contains(number));
-        number.ok_or(AnalyzeError::BadOption { field: name, least: *range.start(), most: *range.end() })
+        number.ok_or(OptionError::OutOfRange { field: name, least: *range.start(), most: *range.end() })
     };
-    let switch = || json_body::switch(given).ok_or(AnalyzeError::BadChoice { field: name, choices: "on or off" });
+    let switch = || json_body::switch(given).ok_or(OptionError::UnknownChoice { field: name, choices: "on or off" });
     match name {
         "sample_every" => options.sample_every = number(SAMPLE_EVERY)?,
         "sampling" => {
-            let unknown = AnalyzeError::BadChoice { field: name, choices: "exact or fast" };
+            let unknown = OptionError::UnknownChoice { field: name, choices: "exact or fast" };
             options.sampling = Sampling::from_name(given).ok_or(unknown)?;
         }
         "max_faces" => options.max_faces = number(MAX_FACES)?,
@@ -247,12 +247,12 @@ fn set(options: &mut Options, name: &'static str, given: &str) -> Result<(), Ana
         "speech" => options.speech = switch()?,
         // An empty field is what a web form sends when nothing was chosen.
         "language" if given.is_empty() => options.language = None,
-        "language" => options.language = Some(Language::from_tag(given).ok_or(AnalyzeError::BadLanguage)?),
+        "language" => options.language = Some(Language::from_tag(given).ok_or(OptionError::UnknownLanguage)?),
         _ => {
             options.detail = match given {
                 "" => None,
                 "expressions" => Some(Detail::Expressions),
-                _ => return Err(AnalyzeError::BadChoice { field: name, choices: "expressions" }),
+                _ => return Err(OptionError::UnknownChoice { field: name, choices: "expressions" }.into()),
             }
         }
     }
@@ -260,7 +260,7 @@ fn set(options: &mut Options, name: &'static str, given: &str) -> Result<(), Ana
 }
 
 /// Adds an address as a mail server takes it. An empty field is what a web form sends when nobody typed one.
-pub fn add_recipient(address: &str, recipients: &mut Vec<String>) -> Result<(), AnalyzeError> {
+pub fn add_recipient(address: &str, recipients: &mut Vec<String>) -> Result<(), UploadError> {
     if address.is_empty() {
         return Ok(());
     }
@@ -269,7 +269,7 @@ pub fn add_recipient(address: &str, recipients: &mut Vec<String>) -> Result<(), 
         return Ok(());
     }
     if recipients.len() == MAX_RECIPIENTS {
-        return Err(AnalyzeError::TooManyRecipients { most: MAX_RECIPIENTS });
+        return Err(RecipientError::TooMany { most: MAX_RECIPIENTS }.into());
     }
     recipients.push(address);
     Ok(())
@@ -280,13 +280,13 @@ fn shown(name: &str) -> String {
     name.chars().filter(char::is_ascii_graphic).take(40).collect()
 }
 
-pub fn unreadable(error: multer::Error) -> AnalyzeError {
+pub fn unreadable(error: multer::Error) -> UploadError {
     match error {
         multer::Error::StreamReadFailed(cause) => match cause.downcast::<BodyError>() {
-            Ok(cause) => AnalyzeError::Body(*cause),
-            Err(_) => AnalyzeError::BadForm,
+            Ok(cause) => UploadError::Body(*cause),
+            Err(_) => FormError::Malformed.into(),
         },
-        _ => AnalyzeError::BadForm,
+        _ => FormError::Malformed.into(),
     }
 }
 
@@ -324,14 +324,23 @@ mod tests {
         assert_eq!(recipients, ["a@b.c", "ann.lee+x@mail.example.org"]);
         let long = format!("{}@b.c", "a".repeat(300));
         for address in ["a", "a@", "@b", "a b@c", "Ann <a@b.c>", "a@b.c, d@e.f", "a@b.c\r\nBcc: x@y.z", &long] {
-            assert!(matches!(add_recipient(address, &mut recipients), Err(AnalyzeError::BadEmail(_))), "{address}");
+            assert!(
+                matches!(
+                    add_recipient(address, &mut recipients),
+                    Err(UploadError::Recipient(RecipientError::BadAddress(_)))
+                ),
+                "{address}"
+            );
         }
     }
 
     #[test]
     fn addresses_are_counted() {
         let mut recipients: Vec<_> = (0..MAX_RECIPIENTS).map(|n| format!("{n}@b.c")).collect();
-        assert!(matches!(add_recipient("x@b.c", &mut recipients), Err(AnalyzeError::TooManyRecipients { .. })));
+        assert!(matches!(
+            add_recipient("x@b.c", &mut recipients),
+            Err(UploadError::Recipient(RecipientError::TooMany { .. }))
+        ));
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod error;
 pub mod form;
 pub mod parts;
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use axum::extract::Request;
@@ -27,7 +28,7 @@ use crate::store::{Enqueued, Status};
 use body::{BodyError, Incoming};
 use encoding::announced;
 use enqueue::Wanted;
-use error::AnalyzeError;
+use error::{IdempotencyKeyError, LimitError, ServiceError, UploadError};
 use form::{Form, Stored, Unknown};
 
 /// The answer to an accepted video.
@@ -57,21 +58,18 @@ pub fn accepted(token: Uuid, body: impl IntoResponse) -> Response {
 }
 
 /// Reads a form with a video and queues the analysis. Returns the token of the analysis.
-pub async fn accept(api: &Api, caller: &Caller, request: Request, unknown: Unknown) -> Result<Uuid, AnalyzeError> {
+pub async fn accept(api: &Api, caller: &Caller, request: Request, unknown: Unknown) -> Result<Uuid, UploadError> {
     let http = &api.app.settings.http;
     let (head, body) = request.into_parts();
     let incoming = Incoming::new(&head.headers, body, http.max_upload.0, Duration::from_secs(http.idle_timeout_s));
     let received = receive(api, caller, &head, &incoming, unknown).await;
-    received.inspect_err(|error| refuse(error, &head.headers, incoming))
+    received.inspect_err(|error| reject(error, &head.headers, incoming))
 }
 
-/// Logs why an upload is rejected and drains the rest of its body.
-pub fn refuse(error: &AnalyzeError, headers: &HeaderMap, incoming: Incoming) {
-    tracing::info!(reason = %error, "an upload was refused");
-    // Nothing more arrives from a client that has stalled or left.
-    if !matches!(error, AnalyzeError::Body(BodyError::Idle(_) | BodyError::Left)) {
-        incoming.drain(headers.contains_key(header::EXPECT));
-    }
+/// Logs why a request with a body is answered with an error, and drains the rest of the body.
+pub fn reject(reason: &impl Display, headers: &HeaderMap, incoming: Incoming) {
+    tracing::info!(%reason, "an upload was not accepted");
+    incoming.drain(headers.contains_key(header::EXPECT));
 }
 
 /// Rejects a body whose `Content-Length` exceeds the limit.
@@ -85,11 +83,11 @@ async fn receive(
     head: &Parts,
     incoming: &Incoming,
     unknown: Unknown,
-) -> Result<Uuid, AnalyzeError> {
+) -> Result<Uuid, UploadError> {
     let (app, http) = (&api.app, &api.app.settings.http);
     check_announced(&head.headers, http.max_upload.0)?;
     let repeated_as = enqueue::idempotency_key(&head.headers)?;
-    let permit = api.uploads.clone().try_acquire_owned().map_err(|_| AnalyzeError::Busy)?;
+    let permit = api.uploads.clone().try_acquire_owned().map_err(|_| LimitError::TooManyUploads)?;
     let counted = quota::count(api, caller).await?;
     // The key differs from the token, so that a listing of the storage reveals no tokens.
     let key = app.tokens.next().to_string();
@@ -98,7 +96,7 @@ async fn receive(
     let options = Options { sampling: video.sampling, ..Options::new(video.sample_every, video.max_faces) };
     let form = form::read(head, incoming, &shelf, options, unknown);
     let form = tokio::time::timeout(Duration::from_secs(http.max_upload_s), form).await;
-    let form = form.map_err(|_| AnalyzeError::TooSlow { limit_s: http.max_upload_s })??;
+    let form = form.map_err(|_| BodyError::TooSlow { limit_s: http.max_upload_s })??;
     enqueue::check_mail(app, &form.recipients)?;
     let Form { video, options, recipients, webhook, digest } = form;
     if let Some(url) = &webhook {
@@ -108,7 +106,7 @@ async fn receive(
     // The whole body has arrived. The task below runs to its end even if the client leaves now: it queues the job or
     // deletes the video.
     let finished = tokio::spawn(finish_and_enqueue(api.clone(), caller.clone(), video, wanted, key, permit)).await;
-    let (token, queued) = finished.map_err(|error| AnalyzeError::Unopened(error.to_string()))??;
+    let (token, queued) = finished.map_err(|error| ServiceError::Unopened(error.to_string()))??;
     // A repeated request was counted when it was sent first.
     if queued == Enqueued::New {
         counted.keep();
@@ -124,13 +122,13 @@ async fn finish_and_enqueue(
     wanted: Wanted,
     key: String,
     permit: OwnedSemaphorePermit,
-) -> Result<(Uuid, Enqueued), AnalyzeError> {
+) -> Result<(Uuid, Enqueued), UploadError> {
     let size_bytes = video.finish().await?;
     let queued = enqueue::enqueue(&api, &caller, &wanted, &key, None).await;
     drop(permit);
     // If the database gave no answer, it may still have stored the job, which then needs the video. If it did not, the
     // sweep deletes the video, because no job refers to it.
-    if !matches!(queued, Ok((_, Enqueued::New)) | Err(AnalyzeError::Store(_)))
+    if !matches!(queued, Ok((_, Enqueued::New)) | Err(UploadError::Service(ServiceError::Store(_))))
         && let Err(error) = api.app.blobs.delete(&key).await
     {
         tracing::error!(%error, "a video that was not queued could not be deleted; the sweep tries again");
@@ -139,6 +137,6 @@ async fn finish_and_enqueue(
     tracing::info!(size_bytes, ?queued, "an upload was accepted");
     match queued {
         Enqueued::New | Enqueued::Before(_) => Ok((token, queued)),
-        Enqueued::Reused => Err(AnalyzeError::IdempotencyKeyReused),
+        Enqueued::Reused => Err(IdempotencyKeyError::Reused.into()),
     }
 }

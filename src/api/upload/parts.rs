@@ -12,7 +12,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::error::{AnalyzeError, Carrier};
+use super::error::{FileSource, UploadError};
 use crate::api::{Api, Caller, Problem};
 use crate::blob::Part;
 use crate::config::ByteSize;
@@ -75,7 +75,7 @@ pub enum PartsError {
     #[error("another request is starting the upload")]
     Busy,
     #[error(transparent)]
-    Upload(#[from] AnalyzeError),
+    Upload(#[from] UploadError),
 }
 
 impl From<PartsError> for Problem {
@@ -137,7 +137,7 @@ impl From<PartsError> for Problem {
                 "Another request starts this upload at the moment. Try again in a few seconds.".to_owned(),
             )
             .retry_after(2),
-            E::Upload(error) => error.problem(Carrier::Upload),
+            E::Upload(error) => error.problem(FileSource::Upload),
         }
     }
 }
@@ -177,7 +177,7 @@ pub async fn find_open(api: &Api, caller: &Caller, id: &str) -> Result<PartedUpl
 }
 
 /// The parts that were sent and have the right size.
-pub async fn present(api: &Api, upload: &PartedUpload) -> Result<BTreeMap<u32, Part>, AnalyzeError> {
+pub async fn present(api: &Api, upload: &PartedUpload) -> Result<BTreeMap<u32, Part>, UploadError> {
     let mut parts = match api.app.blobs.parts(&upload.video_key, &upload.handle).await? {
         Some(parts) => parts,
         None => {
