@@ -9,17 +9,16 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::extract::{FromRequestParts, MatchedPath, Request, State};
-use axum::http::request::Parts;
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use axum::response::Response;
 use tokio::time::Instant;
 
+use super::access::{Access, Authorized, Rule};
 use super::limits::{Left, Peer, Place};
-use super::problem::OwnShape;
 use super::upload::body::Incoming;
 use super::{Api, Problem};
 use crate::store::{ApiKey, Scope};
@@ -52,70 +51,13 @@ impl Caller {
     }
 }
 
-impl<S: Sync> FromRequestParts<S> for Caller {
-    type Rejection = std::convert::Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        Ok(parts.extensions.get::<Self>().cloned().unwrap_or_default())
-    }
-}
-
-/// What a call asks of its caller.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Access {
-    /// Nothing: for monitors, and for people who look around.
-    Open,
-    /// Nothing but the link, which is unguessable.
-    Link,
-    /// A key with this scope, where `auth.required` is set.
-    Native(Scope),
-    /// A key with this scope, always.
-    Keyed(Scope),
-}
-
-/// The calls taken over from a service that answers a wrong key in a shape of its own.
-const OWN_SHAPE: [&str; 3] = ["/predict", "/thumbnail", "/logs"];
-
-/// What the call of this method and route template asks for. A call that is not listed asks for the most usual scope, so
-/// that a new one is never open by oversight.
-pub(super) fn access(method: &Method, route: Option<&str>) -> Access {
-    let reads = matches!(*method, Method::GET | Method::HEAD);
-    match route {
-        None
-        | Some(
-            "/"
-            | "/healthz"
-            | "/readyz"
-            | "/openapi.json"
-            | "/docs"
-            | "/docs/{file}"
-            | "/admin"
-            | "/assets/{version}/{file}",
-        ) if reads || route.is_none() => Access::Open,
-        Some("/v1/uploads/{upload}/parts/{number}") => Access::Link,
-        Some("/v1/uploads/{upload}") => Access::Native(Scope::Analyze),
-        Some("/metrics") if reads => Access::Native(Scope::Logs),
-        Some("/logs") => Access::Keyed(Scope::Logs),
-        Some(route) if route.starts_with("/v1/admin/") => Access::Keyed(Scope::Admin),
-        Some("/v1/analyses") if reads => Access::Keyed(Scope::Read),
-        Some("/predict" | "/thumbnail") => Access::Keyed(Scope::Analyze),
-        Some(_) if reads => Access::Native(Scope::Read),
-        _ => Access::Native(Scope::Analyze),
-    }
-}
-
-/// The middleware: lets a request pass with its [`Caller`], or refuses it.
-pub(super) async fn guard(State(api): State<Api>, mut request: Request, next: Next) -> Response {
-    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
-    let access = access(request.method(), route.as_deref());
-    if access == Access::Open {
-        return next.run(request).await;
-    }
+/// The middleware of a rule: lets a request through with its [`Caller`], or rejects it.
+pub(super) async fn guard<R: Rule>(State(api): State<Api>, mut request: Request, next: Next) -> Response {
     let mut left = None;
     let peer = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
-    let mut response = match admit(&api, access, request.headers(), peer, &mut left).await {
+    let mut response = match admit(&api, R::ACCESS, request.headers(), peer, &mut left).await {
         Ok((caller, _place)) => {
-            request.extensions_mut().insert(caller.clone());
+            request.extensions_mut().insert(Authorized::<R>::new(caller.clone()));
             let mut response = next.run(request).await;
             // For the request log.
             response.extensions_mut().insert(caller);
@@ -123,9 +65,9 @@ pub(super) async fn guard(State(api): State<Api>, mut request: Request, next: Ne
         }
         Err(problem) => {
             let (head, body) = request.into_parts();
-            let incoming = Incoming::new(&head.headers, body, u64::MAX, std::time::Duration::from_secs(10));
+            let incoming = Incoming::new(&head.headers, body, u64::MAX, Duration::from_secs(10));
             incoming.drain(head.headers.contains_key(header::EXPECT));
-            refusal(problem, route.as_deref())
+            R::rejection(problem)
         }
     };
     if let Some(left) = left {
@@ -155,9 +97,9 @@ async fn admit(
         left.map_or(Ok(()), |left| left.check())?;
         return match access {
             _ if key.is_some() => Err(wrong_key()),
-            Access::Keyed(_) => Err(no_key()),
-            Access::Native(_) if api.app.settings.auth.required => Err(no_key()),
-            Access::Native(_) | Access::Link | Access::Open => Ok((Caller::Anonymous, None)),
+            Access::RequiredKey(_) => Err(no_key()),
+            Access::OptionalKey(_) if api.app.settings.auth.required => Err(no_key()),
+            Access::OptionalKey(_) | Access::Link | Access::Open => Ok((Caller::Anonymous, None)),
         };
     };
     let key = Arc::new(key);
@@ -165,7 +107,7 @@ async fn admit(
     *left = api.limits.count_key(&key, Instant::now());
     left.map_or(Ok(()), |left| left.check())?;
     match access {
-        Access::Native(scope) | Access::Keyed(scope) if !key.allows(scope) => Err(no_scope(scope)),
+        Access::OptionalKey(scope) | Access::RequiredKey(scope) if !key.allows(scope) => Err(no_scope(scope)),
         _ => {
             let place = api.limits.enter(&key)?;
             Ok((Caller::Key(key), Some(place)))
@@ -210,23 +152,6 @@ fn no_scope(scope: Scope) -> Problem {
     Problem::new(StatusCode::FORBIDDEN, "scope_required", "The key does not open this call", detail).with("scope", name)
 }
 
-fn refusal(problem: Problem, route: Option<&str>) -> Response {
-    let status = problem.status;
-    let theirs = route.is_some_and(|route| OWN_SHAPE.contains(&route));
-    match status {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if theirs => {
-            let error = status.canonical_reason().unwrap_or_default();
-            let mut response = (status, axum::Json(json!({"error": error}))).into_response();
-            if let Some(challenge) = problem.challenge() {
-                response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
-            }
-            response.extensions_mut().insert(OwnShape);
-            response
-        }
-        _ => problem.into_response(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -242,17 +167,5 @@ mod tests {
         assert_eq!(presented(&headers("authorization", "bearer  k")), Some("k"));
         assert_eq!(presented(&headers("authorization", "Basic dTpw")), None);
         assert_eq!(presented(&HeaderMap::new()), None);
-    }
-
-    #[test]
-    fn a_call_that_nobody_listed_is_not_open() {
-        assert_eq!(access(&Method::POST, Some("/new-call")), Access::Native(Scope::Analyze));
-        assert_eq!(access(&Method::GET, Some("/new-call")), Access::Native(Scope::Read));
-        assert_eq!(access(&Method::POST, Some("/")), Access::Native(Scope::Analyze));
-        assert_eq!(access(&Method::GET, Some("/healthz")), Access::Open);
-        assert_eq!(access(&Method::POST, None), Access::Open);
-        assert_eq!(access(&Method::GET, Some("/v1/uploads/{upload}")), Access::Native(Scope::Analyze));
-        assert_eq!(access(&Method::PUT, Some("/v1/uploads/{upload}/parts/{number}")), Access::Link);
-        assert_eq!(access(&Method::GET, Some("/logs")), Access::Keyed(Scope::Logs));
     }
 }

@@ -6,6 +6,7 @@
 
 #![allow(unused_qualifications, reason = "the macro that describes endpoints writes whole paths")]
 
+mod access;
 mod auth;
 mod compat;
 mod cursor;
@@ -40,9 +41,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_http::normalize_path::NormalizePath;
-use tower_http::timeout::TimeoutLayer;
 use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use crate::blob::BlobStore;
 use crate::clock::{Clock, Tokens};
@@ -51,6 +50,7 @@ use crate::identity::StorageIdentity;
 use crate::report::Reporter;
 use crate::store::Store;
 
+use access::Endpoint;
 pub use auth::Caller;
 pub use immediate::Analyzer;
 pub use problem::Problem;
@@ -97,7 +97,7 @@ struct Api {
 pub fn router(mut state: AppState) -> Router {
     state.store = state.store.for_requests();
     let http = &state.settings.http;
-    // Longer than the longest wait that a client may ask for.
+    // Longer than the longest wait (`?wait=`) that a client may ask for.
     let timeout = Duration::from_secs(http.max_wait_s + 30);
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let api = Api {
@@ -114,16 +114,14 @@ pub fn router(mut state: AppState) -> Router {
         app: state,
     };
     let cors = cors(&api.app.settings.cors);
-    let quick = quick().layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, timeout));
-    let (routes, _) = unhurried().merge(quick).split_for_parts();
-    let routes = routes
+    let routes = slow().into_iter().fold(OpenApiRouter::new(), |router, endpoint| endpoint.serve(router, &api, None));
+    let routes = quick().into_iter().fold(routes, |router, endpoint| endpoint.serve(router, &api, Some(timeout)));
+    let routes = Router::from(routes)
         .route("/admin", get(page::admin))
         .route("/assets/{version}/{file}", get(page::assets::handle))
         .fallback(|| async { Problem::of_status(StatusCode::NOT_FOUND) })
-        .method_not_allowed_fallback(|| async { Problem::of_status(StatusCode::METHOD_NOT_ALLOWED) })
         .layer(CompressionLayer::new())
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(axum::middleware::from_fn_with_state(api.clone(), auth::guard))
         .layer(axum::middleware::from_fn_with_state(api.clone(), page::negotiate))
         .layer(axum::middleware::from_fn_with_state(api.clone(), outer::around))
         .with_state(api);
@@ -140,39 +138,47 @@ pub fn operations(store: Store, clock: Arc<dyn Clock>) -> Router {
     Router::new().route("/metrics", get(metrics)).route("/healthz", get(endpoints::healthz::handle))
 }
 
-/// Calls that answer soon, whatever comes.
-fn quick() -> OpenApiRouter<Api> {
-    OpenApiRouter::new()
-        .routes(routes!(endpoints::root::handle))
-        .routes(routes!(endpoints::healthz::handle))
-        .routes(routes!(endpoints::readyz::handle))
-        .routes(routes!(endpoints::metrics::handle))
-        .routes(routes!(endpoints::openapi::handle))
-        .routes(routes!(endpoints::docs::handle))
-        .routes(routes!(endpoints::docs_file::handle))
-        .routes(routes!(compat::logs::handle))
-        .routes(routes!(endpoints::admin_overview::handle))
-        .routes(routes!(endpoints::admin_retry::handle))
-        .routes(routes!(endpoints::begin_upload::handle))
-        .routes(routes!(endpoints::upload_state::handle, endpoints::abort_upload::handle))
-        .routes(routes!(endpoints::results::handle, endpoints::erase::handle))
-        .routes(routes!(endpoints::report::handle))
-        .routes(routes!(endpoints::timeline::handle))
-        .routes(routes!(endpoints::events::handle))
+/// Endpoints that answer within the timeout of [`router`].
+fn quick() -> Vec<Endpoint> {
+    vec![
+        endpoints::root::endpoint(),
+        endpoints::healthz::endpoint(),
+        endpoints::readyz::endpoint(),
+        endpoints::metrics::endpoint(),
+        endpoints::openapi::endpoint(),
+        endpoints::docs::endpoint(),
+        endpoints::docs_file::endpoint(),
+        compat::logs::endpoint(),
+        endpoints::admin_overview::endpoint(),
+        endpoints::admin_retry::endpoint(),
+        endpoints::begin_upload::endpoint(),
+        endpoints::upload_state::endpoint(),
+        endpoints::abort_upload::endpoint(),
+        endpoints::results::endpoint(),
+        endpoints::erase::endpoint(),
+        endpoints::report::endpoint(),
+        endpoints::timeline::endpoint(),
+        endpoints::events::endpoint(),
+    ]
 }
 
-/// Calls that take as long as an upload or an analysis takes, with limits of their own.
-fn unhurried() -> OpenApiRouter<Api> {
-    OpenApiRouter::new()
-        .routes(routes!(endpoints::analyze_video::handle))
-        .routes(routes!(endpoints::list_analyses::handle, endpoints::start_analysis::handle))
-        .routes(routes!(endpoints::send_part::handle))
-        .merge(compat::routes())
+/// Endpoints that take as long as an upload or an analysis. They have limits of their own.
+fn slow() -> Vec<Endpoint> {
+    let native = [
+        endpoints::analyze_video::endpoint(),
+        endpoints::list_analyses::endpoint(),
+        endpoints::start_analysis::endpoint(),
+        endpoints::send_part::endpoint(),
+    ];
+    native.into_iter().chain(compat::endpoints()).collect()
 }
 
-/// The service with these settings, described in OpenAPI 3.1.
+/// The OpenAPI 3.1 description of the service with these settings.
 pub fn description(settings: &Settings) -> utoipa::openapi::OpenApi {
-    openapi::complete(unhurried().merge(quick()).into_openapi(), settings)
+    let endpoints = slow().into_iter().chain(quick());
+    let described =
+        endpoints.fold(OpenApiRouter::new(), |router, endpoint| endpoint.describe(router, settings.auth.required));
+    openapi::complete(described.into_openapi(), settings)
 }
 
 /// Lets pages of the origins in the settings call from a browser. Nothing is ever sent along by the browser itself
@@ -198,4 +204,16 @@ fn cors(settings: &Cors) -> Option<CorsLayer> {
 /// The panic hook has logged it already.
 fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
     Problem::internal().into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_operations_endpoints_are_open() {
+        let open = slow().into_iter().chain(quick()).filter(Endpoint::is_open);
+        let paths: Vec<String> = open.flat_map(|endpoint| endpoint.paths()).collect();
+        assert_eq!(paths, ["/", "/healthz", "/readyz", "/openapi.json", "/docs", "/docs/{file}"]);
+    }
 }

@@ -14,7 +14,7 @@ use utoipa::openapi::{
 };
 use utoipa::{PartialSchema, ToSchema};
 
-use super::auth::{self, Access};
+use super::access::Access;
 use super::problem::{ErrorBody, PlainBody, ProblemBody};
 use crate::config::Settings;
 
@@ -69,30 +69,19 @@ pub(super) fn complete(mut document: OpenApi, settings: &Settings) -> OpenApi {
     components.security_schemes.insert(HEADER.to_owned(), RefOr::T(SecurityScheme::ApiKey(ApiKey::Header(key))));
     let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
     components.security_schemes.insert(BEARER.to_owned(), RefOr::T(bearer));
-    for (path, item) in &mut document.paths.paths {
-        for (method, operation) in operations(item) {
-            let access = auth::access(&method, Some(path));
-            finish(operation, access, settings.auth.required);
-            lead_on(operation);
-        }
+    for operation in document.paths.paths.values_mut().flat_map(operations) {
+        lead_on(operation);
     }
     document
 }
 
-fn operations(item: &mut PathItem) -> impl Iterator<Item = (axum::http::Method, &mut Operation)> {
-    use axum::http::Method;
-    [
-        (Method::GET, &mut item.get),
-        (Method::POST, &mut item.post),
-        (Method::PUT, &mut item.put),
-        (Method::DELETE, &mut item.delete),
-    ]
-    .into_iter()
-    .filter_map(|(method, operation)| Some((method, operation.as_mut()?)))
+/// The operations of a path.
+pub(super) fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    [&mut item.get, &mut item.post, &mut item.put, &mut item.delete].into_iter().flatten()
 }
 
-/// Adds to a call what it does not say itself.
-fn finish(operation: &mut Operation, access: Access, required: bool) {
+/// Adds the keys that an operation needs, the answers that its guard gives, and the shape of its errors.
+pub(super) fn add_access(operation: &mut Operation, access: Access, required: bool) {
     let is = |tag: &str| operation.tags.iter().flatten().any(|given| given == tag);
     let (kind, schema) = if is(COMPAT) {
         (JSON, PlainBody::name())
@@ -120,7 +109,7 @@ fn finish(operation: &mut Operation, access: Access, required: bool) {
         may.push(("403", "The key lacks the scope that this call needs."));
         may.push(("429", "Too many requests; Retry-After says when the next fits."));
         let keys = [HEADER, BEARER].map(|scheme| SecurityRequirement::new(scheme, Vec::<String>::new()));
-        let open = matches!(access, Access::Native(_)) && !required;
+        let open = matches!(access, Access::OptionalKey(_)) && !required;
         operation.security = Some(open.then(SecurityRequirement::default).into_iter().chain(keys).collect());
     }
     for (status, text) in may {

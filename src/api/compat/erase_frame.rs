@@ -2,19 +2,31 @@
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::frames::{FrameError, key};
 use crate::api::Api;
+use crate::api::access::{Analyze, Authorized, Endpoint, OptionalKey};
 use crate::api::openapi::COMPAT;
 use crate::api::problem::Plain;
+
+type Rule = OptionalKey<Analyze>;
+
+pub(in crate::api) fn endpoint() -> Endpoint {
+    Endpoint::new::<Rule>(routes!(handle))
+}
 
 /// Erase a kept picture
 #[utoipa::path(delete, path = "/frames/{frame}", operation_id = "erase_frame", tag = COMPAT,
     params(("frame" = Uuid, Path, description = "From the answer to the upload")),
     responses((status = 204, description = "Nothing of it is left, if there was something"),
               (status = 404, description = "That is no name of a picture")))]
-pub async fn handle(State(api): State<Api>, Path(frame): Path<String>) -> Result<StatusCode, Plain> {
+pub async fn handle(
+    State(api): State<Api>,
+    _: Authorized<Rule>,
+    Path(frame): Path<String>,
+) -> Result<StatusCode, Plain> {
     let frame = Uuid::try_parse(&frame).map_err(|_| FrameError::Unknown)?;
     api.app.blobs.delete(&key(frame)).await?;
     Ok(StatusCode::NO_CONTENT)

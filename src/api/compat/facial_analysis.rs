@@ -6,13 +6,21 @@ use axum::Json;
 use axum::extract::{Request, State};
 use serde::Serialize;
 use utoipa::ToSchema;
+use utoipa_axum::routes;
 
 use super::PlainVideoForm;
 use crate::analysis::{Appraisal, Emotion, Options, appraise};
 use crate::api::Api;
+use crate::api::access::{Analyze, Authorized, Endpoint, OptionalKey};
 use crate::api::immediate::{self, BodyFormat, ImmediateError};
 use crate::api::openapi::COMPAT;
 use crate::api::problem::Plain;
+
+type Rule = OptionalKey<Analyze>;
+
+pub(in crate::api) fn endpoint() -> Endpoint {
+    Endpoint::new::<Rule>(routes!(handle))
+}
 
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -61,11 +69,11 @@ impl From<Appraisal> for Figures {
               (status = 429, description = "Too many videos at once; `Retry-After` says when to try again"),
               (status = 503, description = "The model cannot be loaded, or there is too little memory"),
               (status = 504, description = "Not analyzed within `sync.deadline_s`")))]
-pub async fn handle(State(api): State<Api>, request: Request) -> Result<Json<Answer>, Plain> {
+pub async fn handle(State(api): State<Api>, caller: Authorized<Rule>, request: Request) -> Result<Json<Answer>, Plain> {
     let settings = &api.app.settings;
     let (video, every) = (&settings.video, settings.sync.facial_analysis_every);
     let options = Options { sampling: video.sampling, ..Options::new(every, video.max_faces) };
-    let findings = immediate::analyze(&api, request, BodyFormat::Form, options).await?;
+    let findings = immediate::analyze(&api, &caller, request, BodyFormat::Form, options).await?;
     let appraisal = appraise(&findings.analysis).ok_or(ImmediateError::NoFace)?;
     Ok(Json(Answer { facial_analysis_result: appraisal.into() }))
 }

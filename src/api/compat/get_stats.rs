@@ -8,15 +8,23 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
+use utoipa_axum::routes;
 use uuid::Uuid;
 
 use crate::analysis::{Analysis, Emotion, FaceSummary, rounding};
+use crate::api::access::{Authorized, Endpoint, OptionalKey, Read};
 use crate::api::openapi::COMPAT;
 use crate::api::problem::Plain;
 use crate::api::view;
 use crate::api::wait;
-use crate::api::{Api, Caller, Problem};
+use crate::api::{Api, Problem};
 use crate::store::Status;
+
+type Rule = OptionalKey<Read>;
+
+pub(in crate::api) fn endpoint() -> Endpoint {
+    Endpoint::new::<Rule>(routes!(handle))
+}
 
 #[derive(Serialize, ToSchema)]
 pub struct Stats {
@@ -83,7 +91,7 @@ impl FaceStats {
               (status = 422, description = "The video could not be analyzed, or `wait` is no number of seconds")))]
 pub async fn handle(
     State(api): State<Api>,
-    caller: Caller,
+    caller: Authorized<Rule>,
     Query(parameters): Query<BTreeMap<String, String>>,
     headers: HeaderMap,
 ) -> Result<Response, Plain> {

@@ -15,12 +15,20 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, OneOf, Schema, SchemaFormat, Type};
 use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::routes;
 
+use crate::api::access::{Authorized, Endpoint, Logs, ThumbnailsKey};
 use crate::api::json_body::without_mark;
 use crate::api::openapi::THUMBNAILS;
 use crate::api::problem::OwnShape;
-use crate::api::{Api, Caller, Problem};
+use crate::api::{Api, Problem};
 use crate::store::{LogEntry, LogFilter};
+
+type Rule = ThumbnailsKey<Logs>;
+
+pub(in crate::api) fn endpoint() -> Endpoint {
+    Endpoint::new::<Rule>(routes!(handle))
+}
 
 /// Most entries of one answer.
 const LIMIT: u32 = 1000;
@@ -57,7 +65,8 @@ fn date_or_time() -> Schema {
 }
 
 #[derive(Serialize, ToSchema)]
-struct Logs {
+#[schema(as = Logs)]
+struct LogPage {
     /// The newest first.
     logs: Vec<Entry>,
     count: usize,
@@ -103,11 +112,11 @@ impl From<LogEntry> for Entry {
 /// Always needs a key with the scope `logs`; shows the requests made with that key, to a key with the scope `admin` those
 /// of everybody. Filters come as query parameters or as members of a JSON body, which wins.
 #[utoipa::path(get, path = "/logs", operation_id = "logs", tag = THUMBNAILS, params(Filters),
-    responses((status = 200, description = "The entries", body = Logs),
+    responses((status = 200, description = "The entries", body = LogPage),
               (status = 400, description = "A filter cannot be understood")))]
 pub(in crate::api) async fn handle(
     State(api): State<Api>,
-    caller: Caller,
+    caller: Authorized<Rule>,
     query: Result<Query<Filters>, axum::extract::rejection::QueryRejection>,
     body: Body,
 ) -> Result<Response, Problem> {
@@ -128,7 +137,7 @@ pub(in crate::api) async fn handle(
     entries.truncate(limit as usize);
     let logs: Vec<_> = entries.into_iter().map(Entry::from).collect();
     let latency_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-    Ok(Json(Logs { count: logs.len(), logs, more, latency_ms }).into_response())
+    Ok(Json(LogPage { count: logs.len(), logs, more, latency_ms }).into_response())
 }
 
 /// The filters of the query, those of the body above them.

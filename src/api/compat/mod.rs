@@ -16,10 +16,8 @@ mod thumbnail;
 mod upload;
 
 use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
-use super::Api;
+use super::access::Endpoint;
 
 /// What the form may hold; other fields are read over.
 #[derive(ToSchema)]
@@ -117,15 +115,17 @@ pub struct ThumbnailBody {
     duration: Option<f64>,
 }
 
-pub fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new()
-        .routes(routes!(facial_analysis::handle))
-        .routes(routes!(process_frame::handle))
-        .routes(routes!(upload::handle))
-        .routes(routes!(record_video::handle))
-        .routes(routes!(get_stats::handle))
-        .routes(routes!(predict::handle))
-        .routes(routes!(thumbnail::handle))
-        .routes(routes!(save_frame::handle))
-        .routes(routes!(frame::handle, erase_frame::handle))
+pub fn endpoints() -> Vec<Endpoint> {
+    vec![
+        facial_analysis::endpoint(),
+        process_frame::endpoint(),
+        upload::endpoint(),
+        record_video::endpoint(),
+        get_stats::endpoint(),
+        predict::endpoint(),
+        thumbnail::endpoint(),
+        save_frame::endpoint(),
+        frame::endpoint(),
+        erase_frame::endpoint(),
+    ]
 }

@@ -6,13 +6,21 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use tokio::time::Instant;
 use utoipa::ToSchema;
+use utoipa_axum::routes;
 
 use super::ClipBody;
 use crate::analysis::Five;
+use crate::api::access::{Analyze, Authorized, Endpoint, ThumbnailsKey};
 use crate::api::immediate::with_clip;
 use crate::api::openapi::THUMBNAILS;
 use crate::api::problem::Bare;
 use crate::api::{Api, LogDetails};
+
+type Rule = ThumbnailsKey<Analyze>;
+
+pub(in crate::api) fn endpoint() -> Endpoint {
+    Endpoint::new::<Rule>(routes!(handle))
+}
 
 #[derive(Serialize, ToSchema)]
 pub struct Prediction {
@@ -39,10 +47,11 @@ pub struct Prediction {
               (status = 429, description = "Too many videos at once; `Retry-After` says when to try again"),
               (status = 503, description = "The model cannot be loaded, or there is too little memory"),
               (status = 504, description = "Not done within `sync.deadline_s`")))]
-pub async fn handle(State(api): State<Api>, request: Request) -> Result<Response, Bare> {
+pub async fn handle(State(api): State<Api>, caller: Authorized<Rule>, request: Request) -> Result<Response, Bare> {
     let begun = Instant::now();
     let verdict = with_clip(
         &api,
+        &caller,
         request,
         |request| request.check_format(&[]),
         |analyzer, source, cancel, ()| Ok(analyzer.verdict(source, cancel)?),

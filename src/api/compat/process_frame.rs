@@ -7,14 +7,22 @@ use axum::extract::{Query, Request, State};
 use axum::http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
+use utoipa_axum::routes;
 
 use crate::analysis::{Analysis, Emotion, Options, percentages};
+use crate::api::access::{Analyze, Authorized, Endpoint, OptionalKey};
 use crate::api::immediate::{self, BodyFormat, ImmediateError};
 use crate::api::json_body;
 use crate::api::openapi::COMPAT;
 use crate::api::problem::Plain;
 use crate::api::upload::form::SAMPLE_EVERY;
 use crate::api::{Api, Problem};
+
+type Rule = OptionalKey<Analyze>;
+
+pub(in crate::api) fn endpoint() -> Endpoint {
+    Endpoint::new::<Rule>(routes!(handle))
+}
 
 #[derive(Serialize, ToSchema)]
 #[schema(as = FrameScores)]
@@ -62,6 +70,7 @@ impl Answer {
               (status = 504, description = "Not analyzed within `sync.deadline_s`")))]
 pub async fn handle(
     State(api): State<Api>,
+    caller: Authorized<Rule>,
     Query(parameters): Query<BTreeMap<String, String>>,
     request: Request,
 ) -> Result<Json<Answer>, Plain> {
@@ -75,7 +84,7 @@ pub async fn handle(
     };
     let video = &settings.video;
     let options = Options { sampling: video.sampling, ..Options::new(sample_every, video.max_faces) };
-    let findings = immediate::analyze(&api, request, BodyFormat::Raw, options).await?;
+    let findings = immediate::analyze(&api, &caller, request, BodyFormat::Raw, options).await?;
     Ok(Json(Answer::new(&findings.analysis).ok_or(ImmediateError::NoFace)?))
 }
 

@@ -11,10 +11,12 @@ use futures_util::TryStreamExt;
 use multer::Multipart;
 use serde::Serialize;
 use utoipa::ToSchema;
+use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::frames::{FrameError, content_type, key};
 use crate::api::Api;
+use crate::api::access::{Analyze, Authorized, Endpoint, OptionalKey};
 use crate::api::openapi::COMPAT;
 use crate::api::problem::Plain;
 use crate::api::upload;
@@ -22,6 +24,12 @@ use crate::api::upload::body::{BodyError, Incoming};
 use crate::api::upload::error::{LimitError, UploadError};
 use crate::api::upload::form;
 use crate::blob::Upload;
+
+type Rule = OptionalKey<Analyze>;
+
+pub(in crate::api) fn endpoint() -> Endpoint {
+    Endpoint::new::<Rule>(routes!(handle))
+}
 
 /// Most bytes of a request with a picture.
 const MOST: u64 = 10_000_000;
@@ -62,7 +70,7 @@ struct FrameLinks {
               (status = 413, description = "More than 10 MB"),
               (status = 422, description = "Neither JPEG nor PNG, or more than one"),
               (status = 429, description = "Too many uploads at once; `Retry-After` says when to try again")))]
-pub async fn handle(State(api): State<Api>, request: Request) -> Result<Response, Plain> {
+pub async fn handle(State(api): State<Api>, _: Authorized<Rule>, request: Request) -> Result<Response, Plain> {
     let http = &api.app.settings.http;
     let (head, body) = request.into_parts();
     let limit = MOST.min(http.max_upload.0);

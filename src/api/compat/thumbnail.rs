@@ -7,13 +7,21 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use tokio::time::Instant;
 use utoipa::ToSchema;
+use utoipa_axum::routes;
 
 use super::ThumbnailBody;
 use crate::api::Api;
+use crate::api::access::{Analyze, Authorized, Endpoint, ThumbnailsKey};
 use crate::api::immediate::{ClipRequest, ImmediateError, with_clip};
 use crate::api::openapi::THUMBNAILS;
 use crate::api::problem::Bare;
 use crate::media::{Boomerang, ClipFormat};
+
+type Rule = ThumbnailsKey<Analyze>;
+
+pub(in crate::api) fn endpoint() -> Endpoint {
+    Endpoint::new::<Rule>(routes!(handle))
+}
 
 const DURATION_S: std::ops::RangeInclusive<f64> = 0.1..=10.0;
 const USUAL_S: f64 = 3.0;
@@ -44,10 +52,14 @@ pub struct Thumbnail {
               (status = 429, description = "Too many videos at once; `Retry-After` says when to try again"),
               (status = 503, description = "There is no encoder, or too little memory"),
               (status = 504, description = "Not done within `sync.deadline_s`")))]
-pub async fn handle(State(api): State<Api>, request: Request) -> Result<Json<Thumbnail>, Bare> {
+pub async fn handle(
+    State(api): State<Api>,
+    caller: Authorized<Rule>,
+    request: Request,
+) -> Result<Json<Thumbnail>, Bare> {
     let begun = Instant::now();
     let (limits, side) = (api.app.settings.video.clone(), api.app.settings.thumbnails.side);
-    let made = with_clip(&api, request, wanted, move |_, source, cancel, (duration_s, format)| {
+    let made = with_clip(&api, &caller, request, wanted, move |_, source, cancel, (duration_s, format)| {
         let clip = Boomerang::read(source, &limits, duration_s, side, &|| cancel.is_cancelled())?;
         let video = clip.encode(ClipFormat::Mp4)?;
         let thumbnail = if format == ClipFormat::Mp4 { None } else { Some(clip.encode(format)?) };

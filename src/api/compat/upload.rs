@@ -2,12 +2,20 @@
 
 use axum::extract::{Request, State};
 use axum::response::Response;
+use utoipa_axum::routes;
 
 use super::PlainVideoForm;
 use super::queue::{Accepted, accept};
+use crate::api::Api;
+use crate::api::access::{Analyze, Authorized, Endpoint, OptionalKey};
 use crate::api::openapi::COMPAT;
 use crate::api::problem::Plain;
-use crate::api::{Api, Caller};
+
+type Rule = OptionalKey<Analyze>;
+
+pub(in crate::api) fn endpoint() -> Endpoint {
+    Endpoint::new::<Rule>(routes!(handle))
+}
 
 /// Send a video from a disk
 ///
@@ -21,6 +29,6 @@ use crate::api::{Api, Caller};
               (status = 413, description = "More than `http.max_upload`"),
               (status = 422, description = "No video that can be analyzed, or an option is out of range"),
               (status = 429, description = "Too many uploads at once; `Retry-After` says when to try again")))]
-pub async fn handle(State(api): State<Api>, caller: Caller, request: Request) -> Result<Response, Plain> {
+pub async fn handle(State(api): State<Api>, caller: Authorized<Rule>, request: Request) -> Result<Response, Plain> {
     accept(&api, &caller, request).await
 }

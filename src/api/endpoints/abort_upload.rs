@@ -2,10 +2,18 @@
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use utoipa_axum::routes;
 
+use crate::api::access::{Analyze, Authorized, Endpoint, OptionalKey};
 use crate::api::openapi::NATIVE;
 use crate::api::upload::parts;
-use crate::api::{Api, Caller, Problem};
+use crate::api::{Api, Problem};
+
+type Rule = OptionalKey<Analyze>;
+
+pub(in crate::api) fn endpoint() -> Endpoint {
+    Endpoint::new::<Rule>(routes!(handle))
+}
 
 /// Throw an upload away
 #[utoipa::path(delete, path = "/v1/uploads/{upload}", operation_id = "abort_upload", tag = NATIVE,
@@ -15,7 +23,7 @@ use crate::api::{Api, Caller, Problem};
               (status = 409, description = "It is an analysis already; `DELETE /results/{token}` erases that")))]
 pub(in crate::api) async fn handle(
     State(api): State<Api>,
-    caller: Caller,
+    caller: Authorized<Rule>,
     Path(upload): Path<String>,
 ) -> Result<StatusCode, Problem> {
     let upload = parts::find_open(&api, &caller, &upload).await?;

@@ -7,13 +7,21 @@ use axum::response::{IntoResponse, Response};
 use jiff::{Timestamp, ToSpan};
 use serde::Serialize;
 use utoipa::ToSchema;
+use utoipa_axum::routes;
 use uuid::Uuid;
 
+use crate::api::access::{Admin, Authorized, Endpoint, RequiredKey};
 use crate::api::openapi::NATIVE;
 use crate::api::view::ProgressView;
 use crate::api::{Api, Problem};
 use crate::store::{FailedJob, Hour, RunningJob, WorkerSeen};
 use crate::worker::SILENT_S;
+
+type Rule = RequiredKey<Admin>;
+
+pub(in crate::api) fn endpoint() -> Endpoint {
+    Endpoint::new::<Rule>(routes!(handle))
+}
 
 /// How the service is doing.
 #[derive(Serialize, ToSchema)]
@@ -117,7 +125,7 @@ impl From<Hour> for HourView {
 /// The queue, what runs and what has failed, the workers, and what was finished in the last day.
 #[utoipa::path(get, path = "/v1/admin/overview", operation_id = "admin_overview", tag = NATIVE,
     responses((status = 200, description = "As it is now", body = Overview)))]
-pub(in crate::api) async fn handle(State(api): State<Api>) -> Result<Response, Problem> {
+pub(in crate::api) async fn handle(State(api): State<Api>, _: Authorized<Rule>) -> Result<Response, Problem> {
     let (store, now) = (&api.app.store, api.app.clock.now());
     let (queued, running) = store.queue_depth().await?;
     let alive_since = now.saturating_sub(SILENT_S.seconds()).unwrap_or(Timestamp::MIN);

@@ -2,11 +2,19 @@
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use utoipa_axum::routes;
 
+use crate::api::access::{Admin, Authorized, Endpoint, RequiredKey};
 use crate::api::openapi::NATIVE;
 use crate::api::view;
 use crate::api::{Api, Problem};
 use crate::store::Revived;
+
+type Rule = RequiredKey<Admin>;
+
+pub(in crate::api) fn endpoint() -> Endpoint {
+    Endpoint::new::<Rule>(routes!(handle))
+}
 
 /// Run a failed job again
 ///
@@ -16,7 +24,11 @@ use crate::store::Revived;
     params(("token" = String, Path, description = "Of the job")),
     responses((status = 202, description = "It waits again"), (status = 404, description = "No such job"),
               (status = 409, description = "It has not failed, or its video is gone")))]
-pub(in crate::api) async fn handle(State(api): State<Api>, Path(token): Path<String>) -> Result<StatusCode, Problem> {
+pub(in crate::api) async fn handle(
+    State(api): State<Api>,
+    _: Authorized<Rule>,
+    Path(token): Path<String>,
+) -> Result<StatusCode, Problem> {
     let token = view::token(&token)?;
     let conflict = |code: &str, title, detail: &str| Err(Problem::new(StatusCode::CONFLICT, code, title, detail));
     match api.app.store.revive(token, api.app.clock.now()).await? {

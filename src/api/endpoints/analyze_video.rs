@@ -8,12 +8,20 @@ use axum::Json;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use utoipa::ToSchema;
+use utoipa_axum::routes;
 
 use crate::analysis::{Detail, Language, Sampling};
+use crate::api::access::{Analyze, Authorized, Endpoint, OptionalKey};
 use crate::api::openapi::NATIVE;
 use crate::api::upload::form::Unknown;
 use crate::api::upload::{self, Accepted};
-use crate::api::{Api, Caller, Problem};
+use crate::api::{Api, Problem};
+
+type Rule = OptionalKey<Analyze>;
+
+pub(in crate::api) fn endpoint() -> Endpoint {
+    Endpoint::new::<Rule>(routes!(handle))
+}
 
 /// What the form may hold, in any order.
 #[derive(ToSchema)]
@@ -76,7 +84,7 @@ enum Switch {
               (status = 429, description = "Too many uploads at once; `Retry-After` says when to try again")))]
 pub(in crate::api) async fn handle(
     State(api): State<Api>,
-    caller: Caller,
+    caller: Authorized<Rule>,
     request: Request,
 ) -> Result<Response, Problem> {
     let token = upload::accept(&api, &caller, request, Unknown::Refuse).await?;

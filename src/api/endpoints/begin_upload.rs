@@ -11,13 +11,21 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa_axum::routes;
 
+use crate::api::access::{Analyze, Authorized, Endpoint, OptionalKey};
 use crate::api::json_body;
 use crate::api::openapi::NATIVE;
 use crate::api::upload::parts::{PartsError, UploadView};
-use crate::api::{Api, Caller, Problem};
+use crate::api::{Api, Problem};
 use crate::blob::{MAX_PARTS, PART};
 use crate::store::PartedUpload;
+
+type Rule = OptionalKey<Analyze>;
+
+pub(in crate::api) fn endpoint() -> Endpoint {
+    Endpoint::new::<Rule>(routes!(handle))
+}
 
 /// Hours after which an upload expires if its analysis was not started. The janitor then deletes its parts.
 const LIFETIME_H: i64 = 24;
@@ -55,7 +63,7 @@ fn size_bytes() -> RefOr<Schema> {
               (status = 429, description = "Too many uploads are open")))]
 pub(in crate::api) async fn handle(
     State(api): State<Api>,
-    caller: Caller,
+    caller: Authorized<Rule>,
     request: Request,
 ) -> Result<Response, Problem> {
     let UploadRequest { size_bytes } = json_body::json(&api, request).await?;

@@ -4,8 +4,14 @@
 
 use axum::http::{HeaderValue, header};
 use axum::response::{Html, IntoResponse, Response};
+use utoipa_axum::routes;
 
+use crate::api::access::{Endpoint, Open};
 use crate::api::openapi::OPERATIONS;
+
+pub(in crate::api) fn endpoint() -> Endpoint {
+    Endpoint::new::<Open>(routes!(handle))
+}
 
 const PAGE: &str = include_str!("../../../templates/docs.html");
 

@@ -5,10 +5,16 @@ use std::sync::Arc;
 use axum::extract::Path;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use utoipa_axum::routes;
 use utoipa_swagger_ui::Config;
 
 use crate::api::Problem;
+use crate::api::access::{Endpoint, Open};
 use crate::api::openapi::OPERATIONS;
+
+pub(in crate::api) fn endpoint() -> Endpoint {
+    Endpoint::new::<Open>(routes!(handle))
+}
 
 /// A file of the viewer.
 #[utoipa::path(get, path = "/docs/{file}", operation_id = "docs_file", tag = OPERATIONS,

@@ -6,10 +6,18 @@
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use utoipa_axum::routes;
 
+use crate::api::access::{Analyze, Authorized, Endpoint, OptionalKey};
 use crate::api::openapi::NATIVE;
 use crate::api::view;
-use crate::api::{Api, Caller, Problem};
+use crate::api::{Api, Problem};
+
+type Rule = OptionalKey<Analyze>;
+
+pub(in crate::api) fn endpoint() -> Endpoint {
+    Endpoint::new::<Rule>(routes!(handle))
+}
 
 /// Tries to delete the video before it is left to the sweep.
 const TRIES: u32 = 3;
@@ -24,7 +32,7 @@ const TRIES: u32 = 3;
               (status = 404, description = "No analysis has this token")))]
 pub(in crate::api) async fn handle(
     State(api): State<Api>,
-    caller: Caller,
+    caller: Authorized<Rule>,
     Path(token): Path<String>,
 ) -> Result<StatusCode, Problem> {
     let token = view::token(&token)?;

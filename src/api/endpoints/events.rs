@@ -15,12 +15,20 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use serde::Serialize;
 use utoipa::ToSchema;
+use utoipa_axum::routes;
 use uuid::Uuid;
 
+use crate::api::access::{Authorized, Endpoint, OptionalKey, Read};
 use crate::api::openapi::NATIVE;
 use crate::api::view::{self, ProgressView};
-use crate::api::{Api, AppState, Caller, Problem};
+use crate::api::{Api, AppState, Problem};
 use crate::store::{Job, Sight, Status, Waiter};
+
+type Rule = OptionalKey<Read>;
+
+pub(in crate::api) fn endpoint() -> Endpoint {
+    Endpoint::new::<Rule>(routes!(handle))
+}
 
 /// Keeps proxies from taking a quiet stream for a dead one.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -62,7 +70,7 @@ enum Told {
               (status = 410, description = "The result was erased when its time was over")))]
 pub(in crate::api) async fn handle(
     State(api): State<Api>,
-    caller: Caller,
+    caller: Authorized<Rule>,
     Path(token): Path<String>,
 ) -> Result<Response, Problem> {
     let token = view::token(&token)?;

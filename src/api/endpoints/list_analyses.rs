@@ -6,12 +6,20 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::routes;
 
+use crate::api::access::{Authorized, Endpoint, Read, RequiredKey};
 use crate::api::cursor;
 use crate::api::openapi::NATIVE;
 use crate::api::view::{ListedView, REVALIDATE};
-use crate::api::{Api, Caller, Problem};
+use crate::api::{Api, Problem};
 use crate::store::{JobFilter, Status};
+
+type Rule = RequiredKey<Read>;
+
+pub(in crate::api) fn endpoint() -> Endpoint {
+    Endpoint::new::<Rule>(routes!(handle))
+}
 
 const LIMIT: std::ops::RangeInclusive<u32> = 1..=100;
 const DEFAULT_LIMIT: u32 = 20;
@@ -52,7 +60,7 @@ struct Page {
               (status = 422, description = "A parameter is wrong; `parameter` names it")))]
 pub(in crate::api) async fn handle(
     State(api): State<Api>,
-    caller: Caller,
+    caller: Authorized<Rule>,
     parameters: Result<Query<Parameters>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response, Problem> {
     let Query(parameters) = parameters.map_err(|_| bad("query"))?;

@@ -4,12 +4,20 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use jiff::{Timestamp, ToSpan};
+use utoipa_axum::routes;
 
+use crate::api::access::{Authorized, Endpoint, Logs, OptionalKey};
 use crate::api::openapi::OPERATIONS;
 use crate::api::{Api, Problem};
 use crate::store::{Store, StoreError};
 use crate::telemetry::{Queues, metrics};
 use crate::worker::SILENT_S;
+
+type Rule = OptionalKey<Logs>;
+
+pub(in crate::api) fn endpoint() -> Endpoint {
+    Endpoint::new::<Rule>(routes!(handle))
+}
 
 /// The text format that Prometheus reads.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -21,7 +29,7 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 #[utoipa::path(get, path = "/metrics", operation_id = "metrics", tag = OPERATIONS,
     responses((status = 200, description = "In the text format of OpenMetrics", body = String,
                   content_type = "application/openmetrics-text")))]
-pub(in crate::api) async fn handle(State(api): State<Api>) -> Result<Response, Problem> {
+pub(in crate::api) async fn handle(State(api): State<Api>, _: Authorized<Rule>) -> Result<Response, Problem> {
     Ok(text(&api.app.store, api.app.clock.now()).await?)
 }
 

@@ -3,9 +3,15 @@
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use utoipa_axum::routes;
 
 use crate::api::Api;
+use crate::api::access::{Endpoint, Open};
 use crate::api::openapi::OPERATIONS;
+
+pub(in crate::api) fn endpoint() -> Endpoint {
+    Endpoint::new::<Open>(routes!(handle))
+}
 
 /// `GET /openapi.json`
 ///

@@ -11,10 +11,16 @@ use serde::Serialize;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 use utoipa::ToSchema;
+use utoipa_axum::routes;
 
+use crate::api::access::{Endpoint, Open};
 use crate::api::openapi::OPERATIONS;
 use crate::api::{Api, AppState, Problem};
 use crate::blob::BlobError;
+
+pub(in crate::api) fn endpoint() -> Endpoint {
+    Endpoint::new::<Open>(routes!(handle))
+}
 
 const FRESH: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(3);

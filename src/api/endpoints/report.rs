@@ -6,13 +6,21 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{Html, IntoResponse, Response};
 use serde::Deserialize;
+use utoipa_axum::routes;
 
 use crate::analysis::Language;
+use crate::api::access::{Authorized, Endpoint, OptionalKey, Read};
 use crate::api::negotiation;
 use crate::api::openapi::NATIVE;
 use crate::api::view;
-use crate::api::{Api, Caller, Problem};
+use crate::api::{Api, Problem};
 use crate::report::Context;
+
+type Rule = OptionalKey<Read>;
+
+pub(in crate::api) fn endpoint() -> Endpoint {
+    Endpoint::new::<Rule>(routes!(handle))
+}
 
 #[derive(Deserialize)]
 pub struct Parameters {
@@ -42,7 +50,7 @@ fn policy(style: &str) -> HeaderValue {
               (status = 422, description = "The video could not be analyzed")))]
 pub(in crate::api) async fn handle(
     State(api): State<Api>,
-    caller: Caller,
+    caller: Authorized<Rule>,
     Path(token): Path<String>,
     Query(parameters): Query<Parameters>,
     headers: HeaderMap,

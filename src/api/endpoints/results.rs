@@ -7,14 +7,22 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use utoipa::IntoParams;
+use utoipa_axum::routes;
 
 use crate::analysis::Language;
+use crate::api::access::{Authorized, Endpoint, OptionalKey, Read};
 use crate::api::openapi::NATIVE;
 use crate::api::view::{self, JobView};
 use crate::api::wait;
-use crate::api::{Api, Caller, Problem};
+use crate::api::{Api, Problem};
 use crate::report;
 use crate::store::StoredAnalysis;
+
+type Rule = OptionalKey<Read>;
+
+pub(in crate::api) fn endpoint() -> Endpoint {
+    Endpoint::new::<Rule>(routes!(handle))
+}
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -41,7 +49,7 @@ pub struct Parameters {
               (status = 422, description = "`wait` is no number of seconds")))]
 pub(in crate::api) async fn handle(
     State(api): State<Api>,
-    caller: Caller,
+    caller: Authorized<Rule>,
     Path(token): Path<String>,
     parameters: Result<Query<Parameters>, axum::extract::rejection::QueryRejection>,
     headers: HeaderMap,

@@ -4,9 +4,15 @@ use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
+use utoipa_axum::routes;
 
 use crate::api::Api;
+use crate::api::access::{Endpoint, Open};
 use crate::api::openapi::OPERATIONS;
+
+pub(in crate::api) fn endpoint() -> Endpoint {
+    Endpoint::new::<Open>(routes!(handle))
+}
 
 #[derive(Serialize, ToSchema)]
 pub struct Root {

@@ -6,8 +6,10 @@ use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures_util::TryStreamExt;
+use utoipa_axum::routes;
 use uuid::Uuid;
 
+use crate::api::access::{Authorized, Endpoint, Link};
 use crate::api::openapi::NATIVE;
 use crate::api::upload::body::{BodyError, Incoming};
 use crate::api::upload::encoding::announced;
@@ -17,6 +19,12 @@ use crate::api::upload::reject;
 use crate::api::{Api, Problem};
 use crate::blob::Part;
 use crate::store::SentPart;
+
+type Rule = Link;
+
+pub(in crate::api) fn endpoint() -> Endpoint {
+    Endpoint::new::<Rule>(routes!(handle))
+}
 
 /// Send a part
 ///
@@ -35,6 +43,7 @@ use crate::store::SentPart;
               (status = 429, description = "Too many uploads at once")))]
 pub(in crate::api) async fn handle(
     State(api): State<Api>,
+    _: Authorized<Rule>,
     Path((upload, number)): Path<(String, String)>,
     request: Request,
 ) -> Result<Response, Problem> {

@@ -13,9 +13,11 @@ use sha2::{Digest, Sha256};
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ArrayBuilder, KnownFormat, ObjectBuilder, OneOf, Schema, SchemaFormat, Type};
 use utoipa::{PartialSchema, ToSchema};
+use utoipa_axum::routes;
 use uuid::Uuid;
 
 use crate::analysis::{Detail, Language, Options, Sampling};
+use crate::api::access::{Analyze, Authorized, Endpoint, OptionalKey};
 use crate::api::json_body;
 use crate::api::openapi::NATIVE;
 use crate::api::upload::enqueue::{self, Wanted};
@@ -29,6 +31,12 @@ use crate::api::{Api, Caller, Problem, quota};
 use crate::blob::BlobError;
 use crate::report::Unsendable;
 use crate::store::{Enqueued, PartedUpload};
+
+type Rule = OptionalKey<Analyze>;
+
+pub(in crate::api) fn endpoint() -> Endpoint {
+    Endpoint::new::<Rule>(routes!(handle))
+}
 
 /// Putting parts together and opening the video takes less than this; whoever holds an upload for longer is dead.
 const LEASE: Duration = Duration::from_secs(600);
@@ -121,7 +129,7 @@ impl ToSchema for Addresses {}
               (status = 422, description = "No video that can be analyzed, or a member is wrong")))]
 pub(in crate::api) async fn handle(
     State(api): State<Api>,
-    caller: Caller,
+    caller: Authorized<Rule>,
     request: Request,
 ) -> Result<Response, Problem> {
     let repeated_as = enqueue::idempotency_key(request.headers());
@@ -129,7 +137,7 @@ pub(in crate::api) async fn handle(
     let wanted = wanted(&api, &request, repeated_as?).map_err(|error| error.problem(FileSource::Upload))?;
     let upload = parts::find(&api, &caller, request.upload).await?;
     // From here on the client's leaving changes nothing.
-    let started = tokio::spawn(start(api.clone(), caller, upload, wanted)).await;
+    let started = tokio::spawn(start(api.clone(), Caller::clone(&caller), upload, wanted)).await;
     let token = started.map_err(|error| UploadError::from(ServiceError::Unopened(error.to_string())))??;
     Ok(upload::accepted(token, Json(Accepted::new(&api.app, token))))
 }

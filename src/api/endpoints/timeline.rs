@@ -11,15 +11,23 @@ use bytes::Bytes;
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::routes;
 use uuid::Uuid;
 
 use crate::analysis::{Detail, TimelineRow};
+use crate::api::access::{Authorized, Endpoint, OptionalKey, Read};
 use crate::api::cursor;
 use crate::api::negotiation::prefers_csv;
 use crate::api::openapi::NATIVE;
 use crate::api::view;
-use crate::api::{Api, Caller, Problem};
+use crate::api::{Api, Problem};
 use crate::store::{Store, StoreError};
+
+type Rule = OptionalKey<Read>;
+
+pub(in crate::api) fn endpoint() -> Endpoint {
+    Endpoint::new::<Rule>(routes!(handle))
+}
 
 const LIMIT: std::ops::RangeInclusive<usize> = 1..=5000;
 const DEFAULT_LIMIT: usize = 500;
@@ -75,7 +83,7 @@ struct Page {
               (status = 422, description = "A parameter is wrong; `parameter` names it. Or the video could not be analyzed")))]
 pub(in crate::api) async fn handle(
     State(api): State<Api>,
-    caller: Caller,
+    caller: Authorized<Rule>,
     Path(token): Path<String>,
     parameters: Result<Query<Parameters>, axum::extract::rejection::QueryRejection>,
     headers: HeaderMap,

@@ -4,10 +4,18 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use utoipa_axum::routes;
 
+use crate::api::access::{Analyze, Authorized, Endpoint, OptionalKey};
 use crate::api::openapi::NATIVE;
 use crate::api::upload::parts::{self, UploadView};
-use crate::api::{Api, Caller, Problem};
+use crate::api::{Api, Problem};
+
+type Rule = OptionalKey<Analyze>;
+
+pub(in crate::api) fn endpoint() -> Endpoint {
+    Endpoint::new::<Rule>(routes!(handle))
+}
 
 /// State of an upload
 ///
@@ -19,7 +27,7 @@ use crate::api::{Api, Caller, Problem};
               (status = 409, description = "It is an analysis already")))]
 pub(in crate::api) async fn handle(
     State(api): State<Api>,
-    caller: Caller,
+    caller: Authorized<Rule>,
     Path(upload): Path<String>,
 ) -> Result<Response, Problem> {
     let upload = parts::find_open(&api, &caller, &upload).await?;

@@ -85,6 +85,7 @@ pub struct ClipRequest {
 /// `work`.
 pub async fn with_clip<W: Send + 'static, T: Send + 'static>(
     api: &Api,
+    caller: &Caller,
     request: Request,
     check: impl FnOnce(&ClipRequest) -> Result<W, ImmediateError>,
     work: impl FnOnce(&dyn Analyzer, &Source, &Cancel, W) -> Result<T, ImmediateError> + Send + 'static,
@@ -94,11 +95,10 @@ pub async fn with_clip<W: Send + 'static, T: Send + 'static>(
     let limit = settings.thumbnails.max_video.0 / 3 * 4 + BESIDE;
     let incoming = Incoming::new(&head.headers, body, limit, Duration::from_secs(settings.http.idle_timeout_s));
     let limit_s = settings.sync.deadline_s;
-    let caller = head.extensions.get::<Caller>().cloned().unwrap_or_default();
     let done = async {
         let permit = api.immediate.clone().try_acquire_owned().map_err(|_| CapacityError::TooManyCalls)?;
         check_memory(api).await?;
-        let counted = quota::count(api, &caller).await?;
+        let counted = quota::count(api, caller).await?;
         let spool = Spool::new().await.map_err(CapacityError::TemporaryFile)?;
         let bytes = read(api, &head.headers, &incoming, limit).await?;
         let (request, video) =

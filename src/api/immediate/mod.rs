@@ -258,14 +258,19 @@ impl CapacityError {
 }
 
 /// Analyzes the video in this request.
-pub async fn analyze(api: &Api, request: Request, format: BodyFormat, options: Options) -> Result<Findings, Problem> {
+pub async fn analyze(
+    api: &Api,
+    caller: &Caller,
+    request: Request,
+    format: BodyFormat,
+    options: Options,
+) -> Result<Findings, Problem> {
     let settings = &api.app.settings;
     let (head, body) = request.into_parts();
     let limit = settings.sync.max_upload.0.min(settings.http.max_upload.0);
     let incoming = Incoming::new(&head.headers, body, limit, Duration::from_secs(settings.http.idle_timeout_s));
     let limit_s = settings.sync.deadline_s;
-    let caller = head.extensions.get::<Caller>().cloned().unwrap_or_default();
-    let work = receive_and_analyze(api, &caller, &head, &incoming, limit, format, options);
+    let work = receive_and_analyze(api, caller, &head, &incoming, limit, format, options);
     let done = tokio::time::timeout(Duration::from_secs(limit_s), work).await;
     done.unwrap_or(Err(ImmediateError::Deadline { limit_s })).map_err(|error| {
         reject(&error, &head.headers, incoming);
