@@ -18,8 +18,8 @@ use axum::response::Response;
 use tokio::time::Instant;
 
 use super::access::{Access, Authorized, Rule};
-use super::limits::{Left, Peer, Place};
-use super::upload::body::Incoming;
+use super::limits::{Peer, Place, RateLimit};
+use super::upload::body::IncomingBody;
 use super::{Api, Problem};
 use crate::store::{ApiKey, Scope};
 
@@ -65,7 +65,7 @@ pub(super) async fn guard<R: Rule>(State(api): State<Api>, mut request: Request,
         }
         Err(problem) => {
             let (head, body) = request.into_parts();
-            let incoming = Incoming::new(&head.headers, body, u64::MAX, Duration::from_secs(10));
+            let incoming = IncomingBody::new(&head.headers, body, u64::MAX, Duration::from_secs(10));
             incoming.drain(head.headers.contains_key(header::EXPECT));
             R::rejection(problem)
         }
@@ -82,7 +82,7 @@ async fn admit(
     access: Access,
     headers: &HeaderMap,
     peer: Option<IpAddr>,
-    left: &mut Option<Left>,
+    left: &mut Option<RateLimit>,
 ) -> Result<(Caller, Option<Place>), Problem> {
     let key = match presented(headers) {
         None => None,

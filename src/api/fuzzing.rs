@@ -9,8 +9,8 @@ use axum::http::{HeaderMap, Request, header};
 use bytes::Bytes;
 use futures_util::stream;
 
-use super::upload::form::{self, Shelf, Unknown};
-use super::{immediate, json_body, upload::body::Incoming};
+use super::upload::form::{self, UnknownFields, VideoSink};
+use super::{immediate, json_body, upload::body::IncomingBody};
 use crate::analysis::Options;
 use crate::blob::{BlobError, Upload};
 
@@ -22,7 +22,7 @@ const LIMIT: u64 = 1 << 20;
 struct Kept(Arc<Mutex<Vec<u8>>>);
 
 #[async_trait]
-impl Shelf for Kept {
+impl VideoSink for Kept {
     async fn begin(&self) -> Result<Box<dyn Upload>, BlobError> {
         Ok(Box::new(self.clone()))
     }
@@ -67,14 +67,14 @@ pub fn upload(input: &[u8]) {
         .step_by(step)
         .map(|from| Ok::<_, std::io::Error>(sent.slice(from..sent.len().min(from + step))))
         .collect();
-    let unknown = if flags & 2 == 0 { Unknown::Refuse } else { Unknown::Skip };
+    let unknown = if flags & 2 == 0 { UnknownFields::Reject } else { UnknownFields::Ignore };
     let kept = Kept::default();
     run(async {
         let body = Body::from_stream(stream::iter(chunks));
-        let incoming = Incoming::new(&head.headers, body, LIMIT, Duration::from_secs(30));
+        let incoming = IncomingBody::new(&head.headers, body, LIMIT, Duration::from_secs(30));
         let form = form::read(&head, &incoming, &kept, Options::new(20, 5), unknown).await;
         if let Ok(form) = form {
-            assert!(form.recipients.len() <= form::MAX_RECIPIENTS && form.digest.len() == 64);
+            assert!(form.recipients.len() <= form::MAX_RECIPIENTS && form.content_sha256.len() == 64);
         }
     });
     assert!(kept.0.lock().unwrap_or_else(PoisonError::into_inner).len() as u64 <= LIMIT);

@@ -13,7 +13,7 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, OneOf, OneOfBuilder, Schema, Type};
 
 use super::upload;
-use super::upload::body::{BodyError, Incoming};
+use super::upload::body::{BodyError, IncomingBody};
 use super::upload::encoding::announced;
 use super::upload::error::{FileSource, UploadError};
 use super::{Api, Problem};
@@ -27,7 +27,8 @@ const EXACT: f64 = 9_007_199_254_740_992.0;
 /// The JSON body of a request.
 pub async fn json<T: DeserializeOwned>(api: &Api, request: Request) -> Result<T, Problem> {
     let (head, body) = request.into_parts();
-    let incoming = Incoming::new(&head.headers, body, SMALL, Duration::from_secs(api.app.settings.http.idle_timeout_s));
+    let incoming =
+        IncomingBody::new(&head.headers, body, SMALL, Duration::from_secs(api.app.settings.http.idle_timeout_s));
     if !is_json(&head.headers) {
         incoming.drain(head.headers.contains_key(header::EXPECT));
         let detail = "Send a JSON object with Content-Type: application/json.";
@@ -53,7 +54,7 @@ pub fn wrong(detail: &str) -> Problem {
 }
 
 /// Reads a whole body into memory.
-pub async fn bytes(api: &Api, headers: &HeaderMap, incoming: &Incoming, limit: u64) -> Result<Bytes, BodyError> {
+pub async fn bytes(api: &Api, headers: &HeaderMap, incoming: &IncomingBody, limit: u64) -> Result<Bytes, BodyError> {
     let limit_s = api.app.settings.http.max_upload_s;
     incoming.in_field();
     let read = async {

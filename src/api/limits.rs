@@ -47,7 +47,7 @@ impl Whose {
 
 /// What is left of a bucket after a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Left {
+pub struct RateLimit {
     policy: &'static str,
     quota: u32,
     remaining: u32,
@@ -75,13 +75,13 @@ impl Limits {
     }
 
     /// Counts a request of a key.
-    pub fn count_key(&self, key: &ApiKey, now: Instant) -> Option<Left> {
+    pub fn count_key(&self, key: &ApiKey, now: Instant) -> Option<RateLimit> {
         let quota = key.rate_per_minute.unwrap_or(self.settings.rate_per_minute_key);
         self.count(Whose::Key(key.id.clone()), quota, now)
     }
 
     /// Counts a request of an address.
-    pub fn count_address(&self, address: IpAddr, now: Instant) -> Option<Left> {
+    pub fn count_address(&self, address: IpAddr, now: Instant) -> Option<RateLimit> {
         // Whoever has one IPv6 address has all of its /64.
         let whole = match address {
             IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
@@ -91,7 +91,7 @@ impl Limits {
     }
 
     /// `None`: there is no limit.
-    fn count(&self, whose: Whose, quota: u32, now: Instant) -> Option<Left> {
+    fn count(&self, whose: Whose, quota: u32, now: Instant) -> Option<RateLimit> {
         if quota == 0 {
             return None;
         }
@@ -105,12 +105,12 @@ impl Limits {
         let debt = after - now;
         if debt > WINDOW {
             let (wait_s, reset_s) = (Some(seconds(debt - WINDOW)), seconds(debt - cost));
-            return Some(Left { policy, quota, remaining: 0, reset_s, wait_s });
+            return Some(RateLimit { policy, quota, remaining: 0, reset_s, wait_s });
         }
         *at = after;
         let remaining = (WINDOW - debt).as_nanos() / cost.as_nanos().max(1);
         let remaining = u32::try_from(remaining).unwrap_or(quota);
-        Some(Left { policy, quota, remaining, reset_s: seconds(debt), wait_s: None })
+        Some(RateLimit { policy, quota, remaining, reset_s: seconds(debt), wait_s: None })
     }
 
     /// Takes a place among the requests of a key that run at the same time.
@@ -164,7 +164,7 @@ impl Drop for Place {
     }
 }
 
-impl Left {
+impl RateLimit {
     /// Refuses a request that did not fit.
     pub fn check(&self) -> Result<(), Problem> {
         let Some(wait_s) = self.wait_s else { return Ok(()) };
@@ -236,7 +236,7 @@ mod tests {
         assert_eq!(ask(19).wait_s, Some(1));
         assert_eq!((ask(20).wait_s, ask(20).wait_s), (None, Some(20)), "a third of the minute, a third of the bucket");
         assert_eq!(ask(3600).remaining, 2, "it does not hold more than a minute");
-        let problem = Left { wait_s: Some(20), ..ask(3600) }.check().unwrap_err();
+        let problem = RateLimit { wait_s: Some(20), ..ask(3600) }.check().unwrap_err();
         assert_eq!((problem.status, problem.retry_after_s), (StatusCode::TOO_MANY_REQUESTS, Some(20)));
     }
 

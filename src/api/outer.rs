@@ -11,7 +11,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use tracing::Instrument;
 
-use super::limits::Left;
+use super::limits::RateLimit;
 use super::problem::{OwnShape, Problem};
 use super::request_log::{self, LogDetails};
 use super::{Api, Caller};
@@ -89,7 +89,7 @@ fn dress(mut response: Response, request_id: &str) -> Response {
     let bare = || is_bare.then(|| Problem::of_status(status));
     if let Some(problem) = problem.or_else(bare) {
         let plain = std::mem::replace(&mut response, problem.render(request_id));
-        if let Some(left) = plain.extensions().get::<Left>() {
+        if let Some(left) = plain.extensions().get::<RateLimit>() {
             response.extensions_mut().insert(*left);
         }
         if let Some(caller) = plain.extensions().get::<Caller>() {
@@ -102,7 +102,7 @@ fn dress(mut response: Response, request_id: &str) -> Response {
             response.headers_mut().insert(header::ALLOW, allow.clone());
         }
     }
-    if let Some(left) = response.extensions_mut().remove::<Left>() {
+    if let Some(left) = response.extensions_mut().remove::<RateLimit>() {
         left.tell(&mut response);
     }
     let headers = response.headers_mut();

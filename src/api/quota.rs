@@ -7,17 +7,17 @@ use super::upload::error::{LimitError, UploadError};
 use super::{Api, Caller};
 use crate::store::{Quotas, Store};
 
-/// A video that was counted; taken back when dropped, unless it is [kept](Counted::keep).
-pub struct Counted(Option<(Store, String, Timestamp)>);
+/// A video that was counted; taken back when dropped, unless it is [kept](CountedVideo::keep).
+pub struct CountedVideo(Option<(Store, String, Timestamp)>);
 
-impl Counted {
+impl CountedVideo {
     /// The video was taken.
     pub fn keep(mut self) {
         self.0 = None;
     }
 }
 
-impl Drop for Counted {
+impl Drop for CountedVideo {
     fn drop(&mut self) {
         let Some((store, key, counted)) = self.0.take() else { return };
         // Without a runtime the process is ending.
@@ -31,19 +31,19 @@ impl Drop for Counted {
 }
 
 /// Counts a video of this caller, or refuses it. Callers without a key have no quota.
-pub async fn count(api: &Api, caller: &Caller) -> Result<Counted, UploadError> {
-    let Caller::Key(key) = caller else { return Ok(Counted(None)) };
+pub async fn count(api: &Api, caller: &Caller) -> Result<CountedVideo, UploadError> {
+    let Caller::Key(key) = caller else { return Ok(CountedVideo(None)) };
     let limits = &api.app.settings.limits;
     let quotas = Quotas {
         per_day: key.videos_per_day.unwrap_or(limits.videos_per_day_key),
         per_month: key.videos_per_month.unwrap_or(limits.videos_per_month_key),
     };
     if quotas == Quotas::default() {
-        return Ok(Counted(None));
+        return Ok(CountedVideo(None));
     }
     let now = api.app.clock.now();
     match api.app.store.count_video(&key.id, quotas, now).await? {
-        None => Ok(Counted(Some((api.app.store.clone(), key.id.clone(), now)))),
+        None => Ok(CountedVideo(Some((api.app.store.clone(), key.id.clone(), now)))),
         Some(used_up) => Err(LimitError::QuotaUsedUp(used_up).into()),
     }
 }

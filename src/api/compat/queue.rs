@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::api::immediate::ImmediateError;
 use crate::api::problem::Plain;
 use crate::api::upload;
-use crate::api::upload::form::Unknown;
+use crate::api::upload::form::UnknownFields;
 use crate::api::view;
 use crate::api::{Api, Caller};
 use crate::store::Status;
@@ -33,7 +33,7 @@ struct Links {
 
 /// Reads a form with a video and queues its analysis.
 pub async fn accept(api: &Api, caller: &Caller, request: Request) -> Result<Response, Plain> {
-    let token = upload::accept(api, caller, request, Unknown::Skip).await.map_err(ImmediateError::from)?;
+    let token = upload::accept(api, caller, request, UnknownFields::Ignore).await.map_err(ImmediateError::from)?;
     let stats = format!("{}/get_stats?token={token}", api.app.settings.http.base_url());
     let links = Links { stats, native: view::Links::new(&api.app, token) };
     Ok(upload::accepted(token, Json(Accepted { token, status: Status::Queued, links })))

@@ -20,7 +20,7 @@ use crate::api::access::{Analyze, Authorized, Endpoint, OptionalKey};
 use crate::api::openapi::COMPAT;
 use crate::api::problem::Plain;
 use crate::api::upload;
-use crate::api::upload::body::{BodyError, Incoming};
+use crate::api::upload::body::{BodyError, IncomingBody};
 use crate::api::upload::error::{LimitError, UploadError};
 use crate::api::upload::form;
 use crate::blob::Upload;
@@ -74,7 +74,7 @@ pub async fn handle(State(api): State<Api>, _: Authorized<Rule>, request: Reques
     let http = &api.app.settings.http;
     let (head, body) = request.into_parts();
     let limit = MOST.min(http.max_upload.0);
-    let incoming = Incoming::new(&head.headers, body, limit, Duration::from_secs(http.idle_timeout_s));
+    let incoming = IncomingBody::new(&head.headers, body, limit, Duration::from_secs(http.idle_timeout_s));
     let frame = api.app.tokens.next();
     match keep(&api, &head.headers, &incoming, frame).await {
         Ok(size_bytes) => {
@@ -95,7 +95,7 @@ pub async fn handle(State(api): State<Api>, _: Authorized<Rule>, request: Reques
 }
 
 /// Streams the picture of the form into the storage; its bytes.
-async fn keep(api: &Api, headers: &HeaderMap, incoming: &Incoming, frame: Uuid) -> Result<u64, FrameError> {
+async fn keep(api: &Api, headers: &HeaderMap, incoming: &IncomingBody, frame: Uuid) -> Result<u64, FrameError> {
     let limit_s = api.app.settings.http.max_upload_s;
     let _place = api.uploads.try_acquire().map_err(|_| UploadError::from(LimitError::TooManyUploads))?;
     upload::check_announced(headers, MOST).map_err(UploadError::from)?;

@@ -13,7 +13,7 @@ use utoipa_axum::routes;
 use crate::analysis::{Detail, Language, Sampling};
 use crate::api::access::{Analyze, Authorized, Endpoint, OptionalKey};
 use crate::api::openapi::NATIVE;
-use crate::api::upload::form::Unknown;
+use crate::api::upload::form::UnknownFields;
 use crate::api::upload::{self, Accepted};
 use crate::api::{Api, Problem};
 
@@ -87,6 +87,6 @@ pub(in crate::api) async fn handle(
     caller: Authorized<Rule>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let token = upload::accept(&api, &caller, request, Unknown::Refuse).await?;
+    let token = upload::accept(&api, &caller, request, UnknownFields::Reject).await?;
     Ok(upload::accepted(token, Json(Accepted::new(&api.app, token))))
 }

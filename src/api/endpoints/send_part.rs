@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::api::access::{Authorized, Endpoint, Link};
 use crate::api::openapi::NATIVE;
-use crate::api::upload::body::{BodyError, Incoming};
+use crate::api::upload::body::{BodyError, IncomingBody};
 use crate::api::upload::encoding::announced;
 use crate::api::upload::error::{LimitError, UploadError};
 use crate::api::upload::parts::PartsError;
@@ -49,7 +49,7 @@ pub(in crate::api) async fn handle(
 ) -> Result<Response, Problem> {
     let (head, body) = request.into_parts();
     let incoming =
-        Incoming::new(&head.headers, body, u64::MAX, Duration::from_secs(api.app.settings.http.idle_timeout_s));
+        IncomingBody::new(&head.headers, body, u64::MAX, Duration::from_secs(api.app.settings.http.idle_timeout_s));
     let received = receive(&api, &upload, &number, &head.headers, &incoming).await;
     received.map_err(|error| {
         reject(&error, &head.headers, incoming);
@@ -66,7 +66,7 @@ async fn receive(
     upload: &str,
     number: &str,
     headers: &HeaderMap,
-    incoming: &Incoming,
+    incoming: &IncomingBody,
 ) -> Result<(), PartsError> {
     let (app, limit_s) = (&api.app, api.app.settings.http.max_upload_s);
     let id = Uuid::try_parse(upload).map_err(|_| PartsError::Unknown)?;

@@ -1,6 +1,6 @@
-//! `POST /v1/analyses`: starts the analysis of a video that came in parts (see [`parts`](crate::api::upload::parts)).
+//! `POST /v1/analyses`: starts the analysis of an upload in parts (see [`parts`](crate::api::upload::parts)).
 //!
-//! Said again, it gives the same token: a client that heard no answer just asks once more.
+//! A repeated request gives the same token, so a client that got no answer can send it again.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::analysis::{Detail, Language, Options, Sampling};
 use crate::api::access::{Analyze, Authorized, Endpoint, OptionalKey};
 use crate::api::json_body;
 use crate::api::openapi::NATIVE;
-use crate::api::upload::enqueue::{self, Wanted};
+use crate::api::upload::enqueue::{self, AnalysisRequest};
 use crate::api::upload::error::{
     FileSource, IdempotencyKeyError, OptionError, RecipientError, ServiceError, UploadError, VideoError,
 };
@@ -38,7 +38,8 @@ pub(in crate::api) fn endpoint() -> Endpoint {
     Endpoint::new::<Rule>(routes!(handle))
 }
 
-/// Putting parts together and opening the video takes less than this; whoever holds an upload for longer is dead.
+/// How long a request reserves an upload. Joining the parts and opening the video takes less, so after this time the process
+/// that reserved it must have ended.
 const LEASE: Duration = Duration::from_secs(600);
 
 /// What to analyze, and how.
@@ -132,17 +133,22 @@ pub(in crate::api) async fn handle(
     caller: Authorized<Rule>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let repeated_as = enqueue::idempotency_key(request.headers());
+    let idempotency_key_sha256 = enqueue::idempotency_key(request.headers());
     let request: StartRequest = json_body::json(&api, request).await?;
-    let wanted = wanted(&api, &request, repeated_as?).map_err(|error| error.problem(FileSource::Upload))?;
+    let analysis = requested_analysis(&api, &request, idempotency_key_sha256?)
+        .map_err(|error| error.problem(FileSource::Upload))?;
     let upload = parts::find(&api, &caller, request.upload).await?;
-    // From here on the client's leaving changes nothing.
-    let started = tokio::spawn(start(api.clone(), Caller::clone(&caller), upload, wanted)).await;
+    // The task runs to its end even if the client leaves now.
+    let started = tokio::spawn(start(api.clone(), Caller::clone(&caller), upload, analysis)).await;
     let token = started.map_err(|error| UploadError::from(ServiceError::Unopened(error.to_string())))??;
     Ok(upload::accepted(token, Json(Accepted::new(&api.app, token))))
 }
 
-fn wanted(api: &Api, request: &StartRequest, repeated_as: Option<String>) -> Result<Wanted, UploadError> {
+fn requested_analysis(
+    api: &Api,
+    request: &StartRequest,
+    idempotency_key_sha256: Option<String>,
+) -> Result<AnalysisRequest, UploadError> {
     let video = &api.app.settings.video;
     let number = |field, given: Option<u32>, usual, range: std::ops::RangeInclusive<u32>| {
         let wrong = OptionError::OutOfRange { field, least: *range.start(), most: *range.end() };
@@ -170,7 +176,7 @@ fn wanted(api: &Api, request: &StartRequest, repeated_as: Option<String>) -> Res
         return Err(RecipientError::TooMany { most: MAX_RECIPIENTS }.into());
     }
     for address in addresses {
-        // In a form that means that nobody typed one; a program has left it out.
+        // A form may have an empty field, but a JSON body may not.
         if address.trim().is_empty() {
             return Err(Unsendable::Malformed.into());
         }
@@ -180,28 +186,34 @@ fn wanted(api: &Api, request: &StartRequest, repeated_as: Option<String>) -> Res
     if let Some(url) = &request.webhook_url {
         enqueue::check_webhook(&api.app, url)?;
     }
-    // What was understood, not how it was written.
-    let digest = form::hex(&Sha256::digest(serde_json::to_vec(request).unwrap_or_default()));
-    Ok(Wanted { options, recipients, webhook: request.webhook_url.clone(), repeated_as, digest })
+    // Hashes the parsed request, so that its spelling does not matter.
+    let content_sha256 = form::hex(&Sha256::digest(serde_json::to_vec(request).unwrap_or_default()));
+    Ok(AnalysisRequest {
+        options,
+        recipients,
+        webhook: request.webhook_url.clone(),
+        idempotency_key_sha256,
+        content_sha256,
+    })
 }
 
-/// Puts the parts together and queues the job; its token. What is no video is thrown away.
-async fn start(api: Api, caller: Caller, upload: PartedUpload, wanted: Wanted) -> Result<Uuid, Problem> {
+/// Joins the parts and queues the job. Returns its token. Deletes an upload that is not a video.
+async fn start(api: Api, caller: Caller, upload: PartedUpload, analysis: AnalysisRequest) -> Result<Uuid, Problem> {
     let (store, blobs) = (&api.app.store, &api.app.blobs);
     if let Some(token) = upload.token {
         return Ok(token);
     }
     let counted = quota::count(&api, &caller).await?;
     if !store.take_upload(upload.id, api.app.clock.now(), LEASE).await? {
-        // By another request, which may be done by now.
+        // Another request has reserved the upload, and may have queued the job by now.
         let token = parts::find(&api, &caller, upload.id).await?.token;
         return token.ok_or_else(|| PartsError::Busy.into());
     }
-    let queued = queue(&api, &caller, &upload, &wanted).await;
+    let queued = queue(&api, &caller, &upload, &analysis).await;
     match &queued {
         Ok((_, Enqueued::New | Enqueued::Before(_))) => {}
         Err(PartsError::Upload(UploadError::Video(VideoError::Unusable(_)))) => {
-            tracing::info!("an upload in parts was refused");
+            tracing::info!("the file of an upload in parts cannot be analyzed and is deleted");
             blobs.delete(&upload.video_key).await?;
             store.forget_upload(upload.id).await?;
         }
@@ -221,7 +233,7 @@ async fn queue(
     api: &Api,
     caller: &Caller,
     upload: &PartedUpload,
-    wanted: &Wanted,
+    analysis: &AnalysisRequest,
 ) -> Result<(Uuid, Enqueued), PartsError> {
     let (blobs, key, handle) = (&api.app.blobs, &upload.video_key, &upload.handle);
     let parts = match parts::present(api, upload).await {
@@ -237,5 +249,5 @@ async fn queue(
         Err(error) => return Err(error.into()),
     };
     blobs.join_parts(key, handle, &parts).await.map_err(UploadError::from)?;
-    Ok(enqueue::enqueue(api, caller, wanted, key, Some(upload.id)).await?)
+    Ok(enqueue::enqueue(api, caller, analysis, key, Some(upload.id)).await?)
 }

@@ -17,9 +17,9 @@ use super::spool::Spool;
 use super::{Analyzer, CapacityError, ImmediateError, check_memory, on_thread};
 use crate::api::json_body;
 use crate::api::upload;
-use crate::api::upload::body::{BodyError, Incoming};
+use crate::api::upload::body::{BodyError, IncomingBody};
 use crate::api::upload::error::{FileSource, VideoError};
-use crate::api::upload::form::Shelf;
+use crate::api::upload::form::VideoSink;
 use crate::api::{Api, Caller, Problem, quota};
 use crate::media::{self, Source};
 use crate::pipeline::Cancel;
@@ -93,7 +93,7 @@ pub async fn with_clip<W: Send + 'static, T: Send + 'static>(
     let settings = &api.app.settings;
     let (head, body) = request.into_parts();
     let limit = settings.thumbnails.max_video.0 / 3 * 4 + BESIDE;
-    let incoming = Incoming::new(&head.headers, body, limit, Duration::from_secs(settings.http.idle_timeout_s));
+    let incoming = IncomingBody::new(&head.headers, body, limit, Duration::from_secs(settings.http.idle_timeout_s));
     let limit_s = settings.sync.deadline_s;
     let done = async {
         let permit = api.immediate.clone().try_acquire_owned().map_err(|_| CapacityError::TooManyCalls)?;
@@ -129,7 +129,7 @@ fn too_large(limit: u64) -> ImmediateError {
 }
 
 /// Reads the whole body. A body whose `Content-Length` is too large is rejected with the limit of the video, not of the text.
-async fn read(api: &Api, headers: &HeaderMap, incoming: &Incoming, limit: u64) -> Result<Bytes, ImmediateError> {
+async fn read(api: &Api, headers: &HeaderMap, incoming: &IncomingBody, limit: u64) -> Result<Bytes, ImmediateError> {
     upload::check_announced(headers, limit).map_err(|_| too_large(api.app.settings.thumbnails.max_video.0))?;
     Ok(json_body::bytes(api, headers, incoming, limit).await?)
 }

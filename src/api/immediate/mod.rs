@@ -18,9 +18,9 @@ use axum::http::request::Parts;
 use futures_util::TryStreamExt;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::upload::body::{BodyError, Incoming};
+use super::upload::body::{BodyError, IncomingBody};
 use super::upload::error::{FileSource, FormError, UploadError, VideoError};
-use super::upload::form::{self, Unknown};
+use super::upload::form::{self, UnknownFields};
 use super::upload::{check_announced, reject};
 use super::{Api, Caller, Problem, quota};
 use crate::analysis::{Findings, Options, Verdict};
@@ -268,7 +268,7 @@ pub async fn analyze(
     let settings = &api.app.settings;
     let (head, body) = request.into_parts();
     let limit = settings.sync.max_upload.0.min(settings.http.max_upload.0);
-    let incoming = Incoming::new(&head.headers, body, limit, Duration::from_secs(settings.http.idle_timeout_s));
+    let incoming = IncomingBody::new(&head.headers, body, limit, Duration::from_secs(settings.http.idle_timeout_s));
     let limit_s = settings.sync.deadline_s;
     let work = receive_and_analyze(api, caller, &head, &incoming, limit, format, options);
     let done = tokio::time::timeout(Duration::from_secs(limit_s), work).await;
@@ -282,7 +282,7 @@ async fn receive_and_analyze(
     api: &Api,
     caller: &Caller,
     head: &Parts,
-    incoming: &Incoming,
+    incoming: &IncomingBody,
     limit: u64,
     format: BodyFormat,
     options: Options,
@@ -294,7 +294,7 @@ async fn receive_and_analyze(
     let spool = Spool::new().await.map_err(CapacityError::TemporaryFile)?;
     let (upload, options) = match format {
         BodyFormat::Form => {
-            let form = form::read(head, incoming, &spool, options, Unknown::Skip).await?;
+            let form = form::read(head, incoming, &spool, options, UnknownFields::Ignore).await?;
             (form.video, form.options)
         }
         BodyFormat::Raw => {

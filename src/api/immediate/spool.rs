@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::io::AsyncWriteExt;
 
-use crate::api::upload::form::Shelf;
+use crate::api::upload::form::VideoSink;
 use crate::blob::{BlobError, Upload};
 use crate::media::Source;
 
@@ -27,7 +27,7 @@ impl Spool {
 }
 
 #[async_trait]
-impl Shelf for Spool {
+impl VideoSink for Spool {
     async fn begin(&self) -> Result<Box<dyn Upload>, BlobError> {
         Ok(Box::new(Writing { file: tokio::fs::File::from_std(self.0.try_clone()?), written: 0 }))
     }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use tokio::time::{Instant, Sleep};
 
-use super::encoding::{Decoded, Encoding};
+use super::encoding::{DecodedBody, Encoding};
 
 /// Why a body cannot be read to its end.
 #[derive(Debug, thiserror::Error)]
@@ -43,12 +43,13 @@ const DRAIN: Duration = Duration::from_secs(10);
 
 /// A shared handle to the body: the form parser reads one clone, and the handler keeps another.
 #[derive(Clone)]
-pub struct Incoming(Arc<Mutex<State>>);
+pub struct IncomingBody(Arc<Mutex<State>>);
 
 struct State {
-    body: Decoded,
+    body: DecodedBody,
     limit: u64,
-    taken: u64,
+    /// Bytes read so far.
+    read: u64,
     idle: Duration,
     pause: Option<Pin<Box<Sleep>>>,
     /// Bytes that may still come before the data of the next field; `None` within a field.
@@ -60,15 +61,15 @@ struct State {
     ended: bool,
 }
 
-impl Incoming {
+impl IncomingBody {
     /// `limit` is the largest size of the body in bytes, after decompression.
     pub fn new(headers: &HeaderMap, body: Body, limit: u64, idle: Duration) -> Self {
-        let body = Decoded::new(Encoding::of(headers), body.into_data_stream(), limit);
+        let body = DecodedBody::new(Encoding::of(headers), body.into_data_stream(), limit);
         let between = Some(BETWEEN_FIELDS);
         let state = State {
             body,
             limit,
-            taken: 0,
+            read: 0,
             idle,
             pause: None,
             between,
@@ -106,7 +107,7 @@ impl Incoming {
     }
 }
 
-impl Stream for Incoming {
+impl Stream for IncomingBody {
     type Item = Result<Bytes, BodyError>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -139,8 +140,8 @@ impl State {
                 return Poll::Ready(end);
             }
         };
-        self.taken += chunk.len() as u64;
-        if self.taken > self.limit {
+        self.read += chunk.len() as u64;
+        if self.read > self.limit {
             return Poll::Ready(Some(Err(BodyError::TooLarge { limit: self.limit })));
         }
         if let Some(left) = &mut self.between {

@@ -1,4 +1,4 @@
-//! The `Content-Encoding` of a request's body: none, or gzip (RFC 9110, 8.4), which is decompressed as it comes.
+//! Decodes the `Content-Encoding` of a request body (RFC 9110, section 8.4): none, or gzip, which is decompressed as a stream.
 
 use std::io;
 use std::pin::Pin;
@@ -13,20 +13,21 @@ use tokio_util::io::{StreamReader, poll_read_buf};
 
 use super::body::BodyError;
 
-/// The encodings that a body may have, as the header `Accept-Encoding` of a refusal lists them.
+/// The supported encodings, for the header `Accept-Encoding` of a rejection.
 pub const ACCEPTED: &str = "gzip, identity";
 
-/// Bytes of one decompressed chunk.
+/// Size of a decompressed chunk in bytes.
 const CHUNK: usize = 64 << 10;
-/// Compressed bytes that may come beyond the limit on decompressed ones: gzip lets incompressible bytes grow a little.
+/// Bytes by which the compressed body may exceed the limit on the decompressed body, because gzip makes incompressible data
+/// slightly larger.
 const SLACK: u64 = 64 << 10;
 
-/// How a body is encoded.
+/// The encoding of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encoding {
     Identity,
     Gzip,
-    /// Another one, or more than one: refused.
+    /// Another encoding, or more than one. The body is rejected.
     Unknown,
 }
 
@@ -46,29 +47,30 @@ impl Encoding {
     }
 }
 
-/// The bytes that the header `Content-Length` announces; `None` also for an encoded body, whose decoded size it does not tell.
+/// The size of the body in bytes by its `Content-Length`. `None` for an encoded body, because its header gives the encoded
+/// size.
 pub fn announced(headers: &HeaderMap) -> Option<u64> {
     let length = headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok();
     length.filter(|_| Encoding::of(headers) == Encoding::Identity)
 }
 
-/// The decoded bytes of a body.
-pub enum Decoded {
+/// A body that is decoded as a stream.
+pub enum DecodedBody {
     Plain(BodyDataStream),
-    Gzip(Box<GzipDecoder<StreamReader<Compressed, Bytes>>>),
+    Gzip(Box<GzipDecoder<StreamReader<CompressedBody, Bytes>>>),
     Unknown(BodyDataStream),
 }
 
-impl Decoded {
-    /// `limit`: most decoded bytes that will be read.
+impl DecodedBody {
+    /// `limit` is the largest size of the decoded body in bytes.
     pub fn new(encoding: Encoding, body: BodyDataStream, limit: u64) -> Self {
         match encoding {
             Encoding::Identity => Self::Plain(body),
             Encoding::Gzip => {
                 let most = limit.saturating_add(limit / 1000).saturating_add(SLACK);
-                let compressed = Compressed { body, taken: 0, limit, most };
+                let compressed = CompressedBody { body, read: 0, limit, most };
                 let mut decoder = GzipDecoder::new(StreamReader::new(compressed));
-                // RFC 1952, 2.2: a file is a series of members.
+                // A gzip file is a series of members (RFC 1952, section 2.2).
                 decoder.multiple_members(true);
                 Self::Gzip(Box::new(decoder))
             }
@@ -76,7 +78,7 @@ impl Decoded {
         }
     }
 
-    /// The next chunk; `None` at the end.
+    /// Polls for the next decoded chunk. `None` is the end of the body.
     pub fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
         match self {
             Self::Plain(body) => body.poll_next_unpin(cx).map(|chunk| Some(chunk?.map_err(|error| left(&error)))),
@@ -85,14 +87,14 @@ impl Decoded {
                 Poll::Ready(match ready!(poll_read_buf(Pin::new(decoder.as_mut()), cx, &mut chunk)) {
                     Ok(0) => None,
                     Ok(_) => Some(Ok(chunk.freeze())),
-                    Err(error) => Some(Err(unread(error))),
+                    Err(error) => Some(Err(body_error(error))),
                 })
             }
             Self::Unknown(_) => Poll::Ready(Some(Err(BodyError::UnknownEncoding))),
         }
     }
 
-    /// The next bytes as they were sent, for reading over them without decompressing.
+    /// Polls for the next chunk as it was sent. Draining uses this, because it needs no decompression.
     pub fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, axum::Error>>> {
         match self {
             Self::Plain(body) | Self::Unknown(body) => body.poll_next_unpin(cx),
@@ -101,15 +103,17 @@ impl Decoded {
     }
 }
 
-/// The compressed bytes of a body: at most so many, however little comes out of them.
-pub struct Compressed {
+/// A compressed body, limited to `most` bytes.
+pub struct CompressedBody {
     body: BodyDataStream,
-    taken: u64,
+    /// Compressed bytes read so far.
+    read: u64,
+    /// The limit on decompressed bytes, for the error.
     limit: u64,
     most: u64,
 }
 
-impl Stream for Compressed {
+impl Stream for CompressedBody {
     type Item = io::Result<Bytes>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -118,20 +122,20 @@ impl Stream for Compressed {
             Some(Err(error)) => return Poll::Ready(Some(Err(io::Error::other(left(&error))))),
             Some(Ok(chunk)) => chunk,
         };
-        self.taken += chunk.len() as u64;
+        self.read += chunk.len() as u64;
         let limit = self.limit;
-        let is_within = self.taken <= self.most;
+        let is_within = self.read <= self.most;
         Poll::Ready(Some(if is_within { Ok(chunk) } else { Err(io::Error::other(BodyError::TooLarge { limit })) }))
     }
 }
 
 fn left(error: &axum::Error) -> BodyError {
-    tracing::debug!(%error, "an upload broke off");
+    tracing::debug!(%error, "a client closed the connection before the end of the body");
     BodyError::Left
 }
 
-/// Tells an error of the body from one of the decompression.
-fn unread(error: io::Error) -> BodyError {
+/// The error of the body, if it caused this one; otherwise the error of the decompression.
+fn body_error(error: io::Error) -> BodyError {
     error.downcast::<BodyError>().unwrap_or(BodyError::BrokenEncoding)
 }
 
@@ -140,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gzip_is_known_by_its_names_and_alone() {
+    fn only_gzip_alone_is_supported() {
         let of = |values: &[&str]| {
             let value = |text: &&str| (header::CONTENT_ENCODING, text.parse().unwrap());
             Encoding::of(&values.iter().map(value).collect())

@@ -1,4 +1,4 @@
-//! A video that has come, however it came, becomes a job.
+//! Queues the analysis of a stored video.
 
 use std::time::Duration;
 
@@ -15,34 +15,34 @@ use crate::media::{self, ProbeError, Source};
 use crate::report::webhook::check_url;
 use crate::store::{Enqueued, NewJob, Repeatable};
 
-/// Opening a container takes a moment; one that takes longer than this hangs on its storage.
-const PROBE: Duration = Duration::from_secs(60);
+/// Longest time to open a container. Opening usually takes a moment; if it takes longer than this, the storage hangs.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What a request wants beside the video.
-pub struct Wanted {
+/// The analysis that a request asks for.
+pub struct AnalysisRequest {
     pub options: Options,
     pub recipients: Vec<String>,
     pub webhook: Option<String>,
-    /// The hash of its `Idempotency-Key`.
-    pub repeated_as: Option<String>,
-    /// SHA-256 of what it holds, in hexadecimal.
-    pub digest: String,
+    /// SHA-256 of the `Idempotency-Key`, in hexadecimal.
+    pub idempotency_key_sha256: Option<String>,
+    /// SHA-256 of the content of the request, in hexadecimal.
+    pub content_sha256: String,
 }
 
-/// Opens the video of that key and queues its job; its token, and what became of it. `upload`: the one that came in
-/// parts. A video that is not queued is left to the caller.
+/// Opens the video with this storage key and queues its analysis. Returns the token, and whether the job is new. `upload` is
+/// the id of an upload in parts. If the job is not queued, the caller deletes the video.
 pub async fn enqueue(
     api: &Api,
     caller: &Caller,
-    wanted: &Wanted,
+    analysis: &AnalysisRequest,
     key: &str,
     upload: Option<Uuid>,
 ) -> Result<(Uuid, Enqueued), UploadError> {
     open(api, key).await?;
-    // A video that went into another folder, such as the place of a disk that is not mounted, must not be taken.
+    // Rejects a video that was written to the wrong storage, such as the mount point of a disk that is not mounted.
     api.app.identity.verify(api.app.blobs.as_ref()).await?;
     let (store, token, now) = (&api.app.store, api.app.tokens.next(), api.app.clock.now());
-    let Wanted { options, recipients, webhook, repeated_as, digest } = wanted;
+    let AnalysisRequest { options, recipients, webhook, idempotency_key_sha256, content_sha256 } = analysis;
     let job = NewJob {
         token,
         video_key: key.to_owned(),
@@ -50,7 +50,9 @@ pub async fn enqueue(
         recipients: recipients.clone(),
         webhook: webhook.clone(),
     };
-    let repeatable = repeated_as.clone().map(|name_sha256| Repeatable { name_sha256, body_sha256: digest.clone() });
+    let repeatable = idempotency_key_sha256
+        .clone()
+        .map(|name_sha256| Repeatable { name_sha256, body_sha256: content_sha256.clone() });
     let queued = match upload {
         None => store.enqueue_once(caller.owner(), repeatable.as_ref(), &job, now).await?,
         Some(upload) => store.enqueue_upload(caller.owner(), repeatable.as_ref(), &job, upload, now).await?,
@@ -61,7 +63,7 @@ pub async fn enqueue(
     })
 }
 
-/// Refuses addresses to which no webhooks go.
+/// Rejects an address to which no webhook can be sent.
 pub fn check_webhook(app: &AppState, url: &str) -> Result<(), UploadError> {
     let settings = &app.settings.webhooks;
     if settings.secrets().next().is_none() {
@@ -71,13 +73,13 @@ pub fn check_webhook(app: &AppState, url: &str) -> Result<(), UploadError> {
     Ok(())
 }
 
-/// Refuses addresses where no mail is sent.
+/// Rejects mail addresses if the service sends no mail.
 pub fn check_mail(app: &AppState, recipients: &[String]) -> Result<(), UploadError> {
     let off = app.settings.mail.transport == MailTransport::None && !recipients.is_empty();
     if off { Err(RecipientError::MailOff.into()) } else { Ok(()) }
 }
 
-/// The hash of the header `Idempotency-Key`, if there is one.
+/// SHA-256 of the header `Idempotency-Key`, in hexadecimal; `None` without the header.
 pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, UploadError> {
     let mut given = headers.get_all("idempotency-key").iter();
     let Some(key) = given.next() else { return Ok(None) };
@@ -88,23 +90,23 @@ pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, UploadErro
     Ok(Some(form::hex(&Sha256::digest(text.as_bytes()))))
 }
 
-/// Whether the container can be opened and is within the limits. A bucket whose address the decoder cannot read from
-/// leaves that to the worker, which copies the video first.
+/// Checks that the container can be opened and is within the limits. If the decoder cannot read from the address of the
+/// bucket, the worker checks that instead, after it has copied the video.
 async fn open(api: &Api, key: &str) -> Result<(), UploadError> {
     let source = api.app.blobs.source(key).await?;
     let is_remote = matches!(source, Source::Url(_));
-    let _turn = api.probes.acquire().await.map_err(|error| ServiceError::Unopened(error.to_string()))?;
+    let _permit = api.probes.acquire().await.map_err(|error| ServiceError::Unopened(error.to_string()))?;
     let limits = api.app.settings.video.clone();
     let probed = tokio::task::spawn_blocking(move || media::probe(&source, &limits));
-    match tokio::time::timeout(PROBE, probed).await {
+    match tokio::time::timeout(PROBE_TIMEOUT, probed).await {
         Ok(Ok(Ok(_))) => Ok(()),
         Ok(Ok(Err(ProbeError::Unreadable(reason)))) if is_remote => {
-            tracing::warn!(reason, "an upload cannot be streamed from storage; the worker will look into it");
+            tracing::warn!(reason, "an uploaded video cannot be streamed from storage; the worker copies it first");
             Ok(())
         }
         Ok(Ok(Err(ProbeError::Unreadable(reason)))) => Err(ServiceError::Unopened(reason).into()),
-        Ok(Ok(Err(refusal))) => Err(VideoError::Unusable(refusal).into()),
+        Ok(Ok(Err(error))) => Err(VideoError::Unusable(error).into()),
         Ok(Err(error)) => Err(ServiceError::Unopened(error.to_string()).into()),
-        Err(_) => Err(ServiceError::Unopened(format!("no answer within {} s", PROBE.as_secs())).into()),
+        Err(_) => Err(ServiceError::Unopened(format!("no answer within {} s", PROBE_TIMEOUT.as_secs())).into()),
     }
 }

@@ -1,5 +1,5 @@
-//! The multipart form of an upload, read once from front to back: the video goes straight to where it is to lie, the
-//! other fields are small.
+//! Reads the multipart form of an upload as a stream. The video is written straight to storage; the other fields are small
+//! and are kept in memory.
 
 use async_trait::async_trait;
 use axum::extract::Query;
@@ -10,7 +10,7 @@ use futures_util::{Stream, TryStreamExt};
 use multer::{Field, Multipart};
 use sha2::{Digest, Sha256};
 
-use super::body::{BodyError, Incoming};
+use super::body::{BodyError, IncomingBody};
 use super::error::{FormError, OptionError, RecipientError, UploadError, VideoError};
 use crate::analysis::{Detail, Language, Options, Sampling};
 use crate::api::json_body;
@@ -18,41 +18,41 @@ use crate::blob::{BlobError, BlobStore, Upload};
 use crate::media;
 use crate::report::sendable;
 
-/// Most bytes of a field that is no file.
+/// Most bytes of a text field.
 const MAX_TEXT: usize = 2048;
-/// Most fields of one form, whatever they are.
+/// Most fields of a form.
 const MAX_FIELDS: usize = 32;
-/// Most addresses that get the report.
+/// Most mail addresses of a request.
 pub const MAX_RECIPIENTS: usize = 10;
-/// What `sample_every` may be, in frames.
+/// Range of `sample_every`, in frames.
 pub const SAMPLE_EVERY: std::ops::RangeInclusive<u32> = 1..=10_000;
-/// What `max_faces` may be.
+/// Range of `max_faces`.
 pub const MAX_FACES: std::ops::RangeInclusive<u32> = 1..=100;
-/// Options, as fields of a form and as parameters of a query.
+/// Names of the options, which may be fields of the form or parameters of the query.
 const OPTIONS: [&str; 7] = ["sample_every", "sampling", "max_faces", "language", "gaze", "speech", "detail"];
 
-/// So many bytes tell most containers.
-const FIRST: usize = 64;
+/// Bytes from which most containers can be recognized.
+const SHORT_HEAD: usize = 64;
 
-/// What a form held.
+/// The content of a form.
 pub struct Form {
-    /// Written, but not finished: it appears only when the rest is found to be good.
+    /// Written, but not finished. The caller finishes it if the rest of the request is valid.
     pub video: Box<dyn Upload>,
     pub options: Options,
     pub recipients: Vec<String>,
-    /// Where a program wants to hear of the end; as it came.
+    /// The address of the webhook, not yet checked.
     pub webhook: Option<String>,
-    /// SHA-256 of all fields in their order, in hexadecimal: names and contents, not how they were packed, since every
-    /// client draws a new boundary for every try.
-    pub digest: String,
+    /// SHA-256 of the names and contents of all fields in their order, in hexadecimal. The multipart encoding is left out,
+    /// because clients choose a new boundary for each try.
+    pub content_sha256: String,
 }
 
-/// Of the fields, as they come.
+/// The hash of the fields read so far.
 #[derive(Default)]
 struct Fingerprint(Sha256);
 
 impl Fingerprint {
-    /// Each with its length, so that no two lists of fields are told alike.
+    /// Adds a field. The lengths are hashed too, so that different lists of fields have different hashes.
     fn field(&mut self, name: &str, content: &[u8]) {
         for part in [name.as_bytes(), content] {
             self.0.update((part.len() as u64).to_be_bytes());
@@ -65,48 +65,49 @@ impl Fingerprint {
     }
 }
 
-/// In hexadecimal.
+/// The bytes in hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Where the video of a form goes.
+/// Where the video of a form is written.
 #[async_trait]
-pub trait Shelf: Send + Sync {
-    /// Called once, when the first bytes look like a video.
+pub trait VideoSink: Send + Sync {
+    /// Begins to write. Called once, when the first bytes were recognized as a video.
     async fn begin(&self) -> Result<Box<dyn Upload>, BlobError>;
 }
 
-/// A place in the blob store.
-pub struct Stored<'a> {
+/// Writes the video to the blob store, under this key.
+pub struct BlobSink<'a> {
     pub blobs: &'a dyn BlobStore,
     pub key: &'a str,
 }
 
 #[async_trait]
-impl Shelf for Stored<'_> {
+impl VideoSink for BlobSink<'_> {
     async fn begin(&self) -> Result<Box<dyn Upload>, BlobError> {
         self.blobs.begin(self.key).await
     }
 }
 
-/// What happens to fields that are not known.
+/// How unknown fields are handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unknown {
-    /// Refused by name, so that a misspelt option does not pass for a taken one.
-    Refuse,
-    /// Read over, as services do that clients already know. Known are the video and the options, no addresses.
-    Skip,
+pub enum UnknownFields {
+    /// Reject the request and name the field, so that the client notices a misspelt option.
+    Reject,
+    /// Ignore them, as the services do whose calls visage takes over. Of the known fields, `email` and `webhook_url` are
+    /// ignored too.
+    Ignore,
 }
 
-/// Reads the whole form of a request, which starts from these options. Those in its address come next, and those in its
-/// fields count most. After an error nothing stays of the video.
+/// Reads the whole form of a request. Options in the fields override those in the query, and these override `options`.
+/// After an error, nothing of the video stays in storage.
 pub async fn read(
     head: &Parts,
-    incoming: &Incoming,
-    shelf: &dyn Shelf,
+    incoming: &IncomingBody,
+    sink: &dyn VideoSink,
     mut options: Options,
-    unknown: Unknown,
+    unknown: UnknownFields,
 ) -> Result<Form, UploadError> {
     let mut multipart = Multipart::new(incoming.clone(), boundary(&head.headers)?);
     let (mut video, mut recipients, mut webhook, mut fields) = (None, Vec::new(), None, 0);
@@ -119,8 +120,8 @@ pub async fn read(
                 set(&mut options, name, given.trim())?;
                 digest.field(name, given.as_bytes());
             }
-            None if unknown == Unknown::Skip => {}
-            None => return Err(OptionError::UnknownParameter { parameter: shown(&name) }.into()),
+            None if unknown == UnknownFields::Ignore => {}
+            None => return Err(OptionError::UnknownParameter { parameter: printable(&name) }.into()),
         }
     }
     loop {
@@ -135,7 +136,7 @@ pub async fn read(
         match field.name().map(str::to_owned).as_deref() {
             Some("video") if video.is_some() => return Err(FormError::SeveralVideos.into()),
             Some("video") => {
-                let (upload, content) = store(field.map_err(unreadable), shelf).await?;
+                let (upload, content) = store(field.map_err(unreadable), sink).await?;
                 digest.field("video", &content);
                 video = Some(upload);
             }
@@ -144,56 +145,57 @@ pub async fn read(
                 set(&mut options, name, &given)?;
                 digest.field(name, given.as_bytes());
             }
-            Some("webhook_url") if unknown == Unknown::Refuse => {
+            Some("webhook_url") if unknown == UnknownFields::Reject => {
                 let url = text(&mut field, "webhook_url").await?;
                 digest.field("webhook_url", url.as_bytes());
                 webhook = Some(url).filter(|url| !url.is_empty());
             }
-            _ if unknown == Unknown::Skip => while chunk(&mut field).await?.is_some() {},
+            _ if unknown == UnknownFields::Ignore => while chunk(&mut field).await?.is_some() {},
             Some("email") => {
                 let address = text(&mut field, "email").await?;
                 digest.field("email", address.as_bytes());
                 add_recipient(&address, &mut recipients)?;
             }
-            name => return Err(FormError::UnknownField { field: name.map_or_else(String::new, shown) }.into()),
+            name => return Err(FormError::UnknownField { field: name.map_or_else(String::new, printable) }.into()),
         }
     }
     let video = video.ok_or(FormError::MissingVideo)?;
     if options.is_contradiction() {
         return Err(OptionError::Contradiction.into());
     }
-    Ok(Form { video, options, recipients, webhook, digest: digest.hex() })
+    Ok(Form { video, options, recipients, webhook, content_sha256: digest.hex() })
 }
 
-/// Refuses a field whose bytes are encoded (RFC 7578, 4.7, deprecates that): they would be stored as they came.
+/// Rejects a field with an encoding, which RFC 7578, section 4.7, deprecates. Its bytes would be stored undecoded.
 pub fn check_plain(field: &Field<'_>) -> Result<(), UploadError> {
     for name in [header::CONTENT_ENCODING, HeaderName::from_static("content-transfer-encoding")] {
         let value = field.headers().get(name).map(|value| value.to_str().unwrap_or("?").trim().to_ascii_lowercase());
         if value.is_some_and(|value| !matches!(value.as_str(), "" | "identity" | "binary" | "8bit" | "7bit")) {
-            return Err(FormError::EncodedField { field: field.name().map_or_else(String::new, shown) }.into());
+            return Err(FormError::EncodedField { field: field.name().map_or_else(String::new, printable) }.into());
         }
     }
     Ok(())
 }
 
+/// The multipart boundary that the `Content-Type` names.
 pub fn boundary(headers: &HeaderMap) -> Result<String, UploadError> {
     let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     match multer::parse_boundary(given.unwrap_or_default()) {
-        // RFC 2046, 5.1.1: 1 to 70 characters.
+        // A boundary has 1 to 70 characters (RFC 2046, section 5.1.1).
         Ok(boundary) if (1..=70).contains(&boundary.len()) => Ok(boundary),
         Ok(_) | Err(multer::Error::NoBoundary) => Err(FormError::Malformed.into()),
         Err(_) => Err(FormError::NotMultipart.into()),
     }
 }
 
-/// Streams a video to its place, once its first bytes look like one; the SHA-256 of its bytes.
+/// Checks that the first bytes are those of a video, and then streams the video to `sink`. Returns the SHA-256 of its bytes.
 pub async fn store(
     mut chunks: impl Stream<Item = Result<Bytes, UploadError>> + Unpin + Send,
-    shelf: &dyn Shelf,
+    sink: &dyn VideoSink,
 ) -> Result<(Box<dyn Upload>, [u8; 32]), UploadError> {
     let mut head = BytesMut::new();
-    // MPEG-TS alone is not known by its very first bytes.
-    while head.len() < media::HEAD && (head.len() < FIRST || media::sniff(&head).is_err()) {
+    // Most containers are recognized from the first bytes, but MPEG-TS needs more.
+    while head.len() < media::HEAD && (head.len() < SHORT_HEAD || media::sniff(&head).is_err()) {
         let Some(chunk) = chunks.try_next().await? else { break };
         head.extend_from_slice(&chunk);
     }
@@ -201,7 +203,7 @@ pub async fn store(
         return Err(VideoError::Empty.into());
     }
     media::sniff(&head).map_err(VideoError::Unusable)?;
-    let mut upload = shelf.begin().await?;
+    let mut upload = sink.begin().await?;
     let mut digest = Sha256::new();
     digest.update(&head);
     upload.write(head.freeze()).await?;
@@ -228,7 +230,7 @@ async fn text(field: &mut Field<'_>, name: &'static str) -> Result<String, Uploa
     Ok(text.map_err(|_| FormError::NotText { field: name })?.trim().to_owned())
 }
 
-/// Takes one option of [`OPTIONS`] from its text.
+/// Parses the text of one of [`OPTIONS`].
 fn set(options: &mut Options, name: &'static str, given: &str) -> Result<(), UploadError> {
     let number = |range: std::ops::RangeInclusive<u32>| {
         let number = json_body::whole(given).and_then(|number| u32::try_from(number).ok());
@@ -245,7 +247,7 @@ fn set(options: &mut Options, name: &'static str, given: &str) -> Result<(), Upl
         "max_faces" => options.max_faces = number(MAX_FACES)?,
         "gaze" => options.gaze = switch()?,
         "speech" => options.speech = switch()?,
-        // An empty field is what a web form sends when nothing was chosen.
+        // A web form sends an empty field if nothing was chosen.
         "language" if given.is_empty() => options.language = None,
         "language" => options.language = Some(Language::from_tag(given).ok_or(OptionError::UnknownLanguage)?),
         _ => {
@@ -259,7 +261,7 @@ fn set(options: &mut Options, name: &'static str, given: &str) -> Result<(), Upl
     Ok(())
 }
 
-/// Adds an address as a mail server takes it. An empty field is what a web form sends when nobody typed one.
+/// Checks and adds a mail address. Ignores an empty one, which a web form sends if nothing was typed.
 pub fn add_recipient(address: &str, recipients: &mut Vec<String>) -> Result<(), UploadError> {
     if address.is_empty() {
         return Ok(());
@@ -275,11 +277,12 @@ pub fn add_recipient(address: &str, recipients: &mut Vec<String>) -> Result<(), 
     Ok(())
 }
 
-/// A field's name as it may stand in an answer.
-fn shown(name: &str) -> String {
+/// The name of a field, shortened and without special characters, for an answer.
+fn printable(name: &str) -> String {
     name.chars().filter(char::is_ascii_graphic).take(40).collect()
 }
 
+/// The reason why the form could not be read.
 pub fn unreadable(error: multer::Error) -> UploadError {
     match error {
         multer::Error::StreamReadFailed(cause) => match cause.downcast::<BodyError>() {
@@ -295,7 +298,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn requests_are_told_apart_by_their_fields() {
+    fn different_fields_have_different_hashes() {
         let of = |fields: &[(&str, &str)]| {
             let mut digest = Fingerprint::default();
             for (name, content) in fields {
@@ -316,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_single_mailboxes() {
+    fn only_single_mailboxes_are_accepted() {
         let mut recipients = Vec::new();
         for address in ["a@b.c", "", "a@b.c", "ann.lee+x@mail.example.org"] {
             add_recipient(address, &mut recipients).unwrap();
@@ -335,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_counted() {
+    fn the_number_of_addresses_is_limited() {
         let mut recipients: Vec<_> = (0..MAX_RECIPIENTS).map(|n| format!("{n}@b.c")).collect();
         assert!(matches!(
             add_recipient("x@b.c", &mut recipients),
@@ -344,9 +347,9 @@ mod tests {
     }
 
     #[test]
-    fn names_of_fields_are_shown_without_what_could_do_harm() {
-        assert_eq!(shown("sample_evry"), "sample_evry");
-        assert_eq!(shown("a\r\nb\u{202e}c\0"), "abc");
-        assert_eq!(shown(&"x".repeat(1000)).len(), 40);
+    fn field_names_are_shortened_and_lose_special_characters() {
+        assert_eq!(printable("sample_evry"), "sample_evry");
+        assert_eq!(printable("a\r\nb\u{202e}c\0"), "abc");
+        assert_eq!(printable(&"x".repeat(1000)).len(), 40);
     }
 }

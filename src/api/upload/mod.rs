@@ -25,11 +25,11 @@ use super::{Api, AppState, Caller, quota};
 use crate::analysis::Options;
 use crate::blob::Upload;
 use crate::store::{Enqueued, Status};
-use body::{BodyError, Incoming};
+use body::{BodyError, IncomingBody};
 use encoding::announced;
-use enqueue::Wanted;
+use enqueue::AnalysisRequest;
 use error::{IdempotencyKeyError, LimitError, ServiceError, UploadError};
-use form::{Form, Stored, Unknown};
+use form::{BlobSink, Form, UnknownFields};
 
 /// The answer to an accepted video.
 #[derive(Serialize, ToSchema)]
@@ -58,16 +58,16 @@ pub fn accepted(token: Uuid, body: impl IntoResponse) -> Response {
 }
 
 /// Reads a form with a video and queues the analysis. Returns the token of the analysis.
-pub async fn accept(api: &Api, caller: &Caller, request: Request, unknown: Unknown) -> Result<Uuid, UploadError> {
+pub async fn accept(api: &Api, caller: &Caller, request: Request, unknown: UnknownFields) -> Result<Uuid, UploadError> {
     let http = &api.app.settings.http;
     let (head, body) = request.into_parts();
-    let incoming = Incoming::new(&head.headers, body, http.max_upload.0, Duration::from_secs(http.idle_timeout_s));
+    let incoming = IncomingBody::new(&head.headers, body, http.max_upload.0, Duration::from_secs(http.idle_timeout_s));
     let received = receive(api, caller, &head, &incoming, unknown).await;
     received.inspect_err(|error| reject(error, &head.headers, incoming))
 }
 
 /// Logs why a request with a body is answered with an error, and drains the rest of the body.
-pub fn reject(reason: &impl Display, headers: &HeaderMap, incoming: Incoming) {
+pub fn reject(reason: &impl Display, headers: &HeaderMap, incoming: IncomingBody) {
     tracing::info!(%reason, "an upload was not accepted");
     incoming.drain(headers.contains_key(header::EXPECT));
 }
@@ -81,31 +81,31 @@ async fn receive(
     api: &Api,
     caller: &Caller,
     head: &Parts,
-    incoming: &Incoming,
-    unknown: Unknown,
+    incoming: &IncomingBody,
+    unknown: UnknownFields,
 ) -> Result<Uuid, UploadError> {
     let (app, http) = (&api.app, &api.app.settings.http);
     check_announced(&head.headers, http.max_upload.0)?;
-    let repeated_as = enqueue::idempotency_key(&head.headers)?;
+    let idempotency_key_sha256 = enqueue::idempotency_key(&head.headers)?;
     let permit = api.uploads.clone().try_acquire_owned().map_err(|_| LimitError::TooManyUploads)?;
     let counted = quota::count(api, caller).await?;
     // The key differs from the token, so that a listing of the storage reveals no tokens.
     let key = app.tokens.next().to_string();
-    let shelf = Stored { blobs: app.blobs.as_ref(), key: &key };
+    let sink = BlobSink { blobs: app.blobs.as_ref(), key: &key };
     let video = &app.settings.video;
     let options = Options { sampling: video.sampling, ..Options::new(video.sample_every, video.max_faces) };
-    let form = form::read(head, incoming, &shelf, options, unknown);
+    let form = form::read(head, incoming, &sink, options, unknown);
     let form = tokio::time::timeout(Duration::from_secs(http.max_upload_s), form).await;
     let form = form.map_err(|_| BodyError::TooSlow { limit_s: http.max_upload_s })??;
     enqueue::check_mail(app, &form.recipients)?;
-    let Form { video, options, recipients, webhook, digest } = form;
+    let Form { video, options, recipients, webhook, content_sha256 } = form;
     if let Some(url) = &webhook {
         enqueue::check_webhook(app, url)?;
     }
-    let wanted = Wanted { options, recipients, webhook, repeated_as, digest };
+    let analysis = AnalysisRequest { options, recipients, webhook, idempotency_key_sha256, content_sha256 };
     // The whole body has arrived. The task below runs to its end even if the client leaves now: it queues the job or
     // deletes the video.
-    let finished = tokio::spawn(finish_and_enqueue(api.clone(), caller.clone(), video, wanted, key, permit)).await;
+    let finished = tokio::spawn(finish_and_enqueue(api.clone(), caller.clone(), video, analysis, key, permit)).await;
     let (token, queued) = finished.map_err(|error| ServiceError::Unopened(error.to_string()))??;
     // A repeated request was counted when it was sent first.
     if queued == Enqueued::New {
@@ -119,12 +119,12 @@ async fn finish_and_enqueue(
     api: Api,
     caller: Caller,
     video: Box<dyn Upload>,
-    wanted: Wanted,
+    analysis: AnalysisRequest,
     key: String,
     permit: OwnedSemaphorePermit,
 ) -> Result<(Uuid, Enqueued), UploadError> {
     let size_bytes = video.finish().await?;
-    let queued = enqueue::enqueue(&api, &caller, &wanted, &key, None).await;
+    let queued = enqueue::enqueue(&api, &caller, &analysis, &key, None).await;
     drop(permit);
     // If the database gave no answer, it may still have stored the job, which then needs the video. If it did not, the
     // sweep deletes the video, because no job refers to it.
