@@ -1,11 +1,10 @@
-//! Who calls, and what for: the key of a request, the scope that its route asks for, and the refusals.
+//! Authentication: checks the key of a request against the [access rule](super::access) of its endpoint.
 //!
-//! A key comes as `Authorization: Bearer KEY` or `x-api-key: KEY`. A request without one is taken by the native calls unless
-//! `auth.required` is set, and never by those that always need one. A key that is given must be a good one, needed
-//! or not: who sends a wrong key means to be somebody.
+//! A client sends a key as `Authorization: Bearer KEY` or as `x-api-key: KEY`. A request with an invalid key is rejected, not
+//! treated as anonymous, even if the endpoint needs no key.
 //!
-//! A caller with a key sees what it sent itself and, as everybody with the token does, what was sent without a key; what
-//! was sent with another key is as unknown to it as to a caller without one.
+//! A caller sees the analyses that were sent without a key and those that were sent with its own key. A key with the scope
+//! `admin` sees all analyses.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -18,22 +17,22 @@ use axum::response::Response;
 use tokio::time::Instant;
 
 use super::access::{Access, Authorized, Rule};
-use super::limits::{Peer, Place, RateLimit};
+use super::limits::{Peer, RateLimit, RequestPermit};
 use super::upload::body::IncomingBody;
 use super::{Api, Problem};
 use crate::store::{ApiKey, Scope};
 
-/// Who sent a request. Handlers take it as an argument.
+/// The sender of a request.
 #[derive(Debug, Clone, Default)]
 pub enum Caller {
-    /// Nobody known: tokens are what opens results.
+    /// A caller without a key. The token of an analysis is enough to see it.
     #[default]
     Anonymous,
     Key(Arc<ApiKey>),
 }
 
 impl Caller {
-    /// The id that is recorded with what the caller sends.
+    /// The id of the key, which is stored with the jobs and uploads of the caller.
     pub fn owner(&self) -> Option<&str> {
         match self {
             Self::Anonymous => None,
@@ -45,7 +44,7 @@ impl Caller {
         matches!(self, Self::Key(key) if key.allows(Scope::Admin))
     }
 
-    /// Whether the caller may know of what was sent with the key of that id, or without one.
+    /// Whether the caller may see a job or an upload with this owner.
     pub fn may_see(&self, owner: Option<&str>) -> bool {
         owner.is_none() || owner == self.owner() || self.is_admin()
     }
@@ -56,7 +55,7 @@ pub(super) async fn guard<R: Rule>(State(api): State<Api>, mut request: Request,
     let mut left = None;
     let peer = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
     let mut response = match admit(&api, R::ACCESS, request.headers(), peer, &mut left).await {
-        Ok((caller, _place)) => {
+        Ok((caller, _permit)) => {
             request.extensions_mut().insert(Authorized::<R>::new(caller.clone()));
             let mut response = next.run(request).await;
             // For the request log.
@@ -76,20 +75,21 @@ pub(super) async fn guard<R: Rule>(State(api): State<Api>, mut request: Request,
     response
 }
 
-/// Counts the request against the limits of its caller (`left` tells what is left of them) and looks at its key.
+/// Checks the key of a request and counts the request against the limits of its caller. Sets `left` to the state of the rate
+/// limit.
 async fn admit(
     api: &Api,
     access: Access,
     headers: &HeaderMap,
     peer: Option<IpAddr>,
     left: &mut Option<RateLimit>,
-) -> Result<(Caller, Option<Place>), Problem> {
-    let key = match presented(headers) {
+) -> Result<(Caller, Option<RequestPermit>), Problem> {
+    let key = match sent_key(headers) {
         None => None,
         Some(text) => Some(api.app.store.key(text, api.app.clock.now()).await?),
     };
     let Some(Some(key)) = key else {
-        // Guessing keys counts too.
+        // Requests with an invalid key are counted by address, which limits guessing.
         if let Some(peer) = peer {
             let address = api.limits.address(peer, headers);
             *left = api.limits.count_address(address, Instant::now());
@@ -97,26 +97,26 @@ async fn admit(
         left.map_or(Ok(()), |left| left.check())?;
         return match access {
             _ if key.is_some() => Err(wrong_key()),
-            Access::RequiredKey(_) => Err(no_key()),
-            Access::OptionalKey(_) if api.app.settings.auth.required => Err(no_key()),
+            Access::RequiredKey(_) => Err(key_required()),
+            Access::OptionalKey(_) if api.app.settings.auth.required => Err(key_required()),
             Access::OptionalKey(_) | Access::Link | Access::Open => Ok((Caller::Anonymous, None)),
         };
     };
     let key = Arc::new(key);
-    note_use(api, key.clone());
+    record_use(api, key.clone());
     *left = api.limits.count_key(&key, Instant::now());
     left.map_or(Ok(()), |left| left.check())?;
     match access {
-        Access::OptionalKey(scope) | Access::RequiredKey(scope) if !key.allows(scope) => Err(no_scope(scope)),
+        Access::OptionalKey(scope) | Access::RequiredKey(scope) if !key.allows(scope) => Err(scope_required(scope)),
         _ => {
-            let place = api.limits.enter(&key)?;
-            Ok((Caller::Key(key), Some(place)))
+            let permit = api.limits.enter(&key)?;
+            Ok((Caller::Key(key), Some(permit)))
         }
     }
 }
 
-/// The key that a request carries. Other schemes of `Authorization` are a proxy's business.
-fn presented(headers: &HeaderMap) -> Option<&str> {
+/// The key that a request sends. Other schemes of `Authorization` are ignored, because a proxy may use them.
+fn sent_key(headers: &HeaderMap) -> Option<&str> {
     if let Some(key) = headers.get("x-api-key") {
         return Some(key.to_str().unwrap_or_default().trim());
     }
@@ -125,8 +125,8 @@ fn presented(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
 }
 
-/// Beside the request, which does not wait for it.
-fn note_use(api: &Api, key: Arc<ApiKey>) {
+/// Records in the background that the key was used.
+fn record_use(api: &Api, key: Arc<ApiKey>) {
     let (store, now) = (api.app.store.clone(), api.app.clock.now());
     tokio::spawn(async move {
         if let Err(error) = store.key_used(&key, now).await {
@@ -135,7 +135,7 @@ fn note_use(api: &Api, key: Arc<ApiKey>) {
     });
 }
 
-fn no_key() -> Problem {
+fn key_required() -> Problem {
     let detail = "Send a key as Authorization: Bearer KEY, or as x-api-key: KEY. The operator makes one with visage keys \
                   create.";
     Problem::new(StatusCode::UNAUTHORIZED, "key_required", "This call needs a key", detail)
@@ -146,7 +146,7 @@ fn wrong_key() -> Problem {
     Problem::new(StatusCode::UNAUTHORIZED, "wrong_key", "The key is not good", detail)
 }
 
-fn no_scope(scope: Scope) -> Problem {
+fn scope_required(scope: Scope) -> Problem {
     let name = scope.name();
     let detail = format!("The key lacks the scope {name}. Ask the operator for one that has it.");
     Problem::new(StatusCode::FORBIDDEN, "scope_required", "The key does not open this call", detail).with("scope", name)
@@ -161,11 +161,11 @@ mod tests {
     }
 
     #[test]
-    fn a_key_comes_in_either_header() {
-        assert_eq!(presented(&headers("x-api-key", " k ")), Some("k"));
-        assert_eq!(presented(&headers("authorization", "Bearer k")), Some("k"));
-        assert_eq!(presented(&headers("authorization", "bearer  k")), Some("k"));
-        assert_eq!(presented(&headers("authorization", "Basic dTpw")), None);
-        assert_eq!(presented(&HeaderMap::new()), None);
+    fn a_key_is_read_from_either_header() {
+        assert_eq!(sent_key(&headers("x-api-key", " k ")), Some("k"));
+        assert_eq!(sent_key(&headers("authorization", "Bearer k")), Some("k"));
+        assert_eq!(sent_key(&headers("authorization", "bearer  k")), Some("k"));
+        assert_eq!(sent_key(&headers("authorization", "Basic dTpw")), None);
+        assert_eq!(sent_key(&HeaderMap::new()), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Small bodies: JSON objects that say what to do.
+//! JSON bodies: reads them, and reads numbers and switches that clients write in more than one way.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -18,28 +18,28 @@ use super::upload::encoding::announced;
 use super::upload::error::{FileSource, UploadError};
 use super::{Api, Problem};
 
-/// Most bytes of a JSON body that holds no video.
-const SMALL: u64 = 64 << 10;
+/// Most bytes of a JSON body without a video.
+const MAX_BYTES: u64 = 64 << 10;
 
-/// Up to here every whole number is one of floating point.
-const EXACT: f64 = 9_007_199_254_740_992.0;
+/// Up to this limit, a floating-point number represents every whole number exactly.
+const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
 
-/// The JSON body of a request.
+/// Reads the JSON body of a request.
 pub async fn json<T: DeserializeOwned>(api: &Api, request: Request) -> Result<T, Problem> {
     let (head, body) = request.into_parts();
     let incoming =
-        IncomingBody::new(&head.headers, body, SMALL, Duration::from_secs(api.app.settings.http.idle_timeout_s));
+        IncomingBody::new(&head.headers, body, MAX_BYTES, Duration::from_secs(api.app.settings.http.idle_timeout_s));
     if !is_json(&head.headers) {
         incoming.drain(head.headers.contains_key(header::EXPECT));
         let detail = "Send a JSON object with Content-Type: application/json.";
         let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
         return Err(Problem::new(status, "not_json", "Not JSON", detail));
     }
-    let bytes = bytes(api, &head.headers, &incoming, SMALL).await.map_err(|error| {
+    let bytes = bytes(api, &head.headers, &incoming, MAX_BYTES).await.map_err(|error| {
         upload::reject(&error, &head.headers, incoming);
         UploadError::from(error).problem(FileSource::Upload)
     })?;
-    serde_json::from_slice(without_mark(&bytes)).map_err(|error| {
+    serde_json::from_slice(without_byte_order_mark(&bytes)).map_err(|error| {
         if error.is_data() {
             return wrong(&format!("{}.", first_upper(&error.to_string())));
         }
@@ -48,7 +48,7 @@ pub async fn json<T: DeserializeOwned>(api: &Api, request: Request) -> Result<T,
     })
 }
 
-/// A body whose members are not what the call wants.
+/// The problem of a body with an invalid member.
 pub fn wrong(detail: &str) -> Problem {
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad_body", "A member of the body is wrong", detail)
 }
@@ -71,31 +71,30 @@ pub async fn bytes(api: &Api, headers: &HeaderMap, incoming: &IncomingBody, limi
     read.unwrap_or(Err(BodyError::TooSlow { limit_s }))
 }
 
-/// The bytes of a JSON text, without the byte order mark with which some editors begin one (RFC 8259, 8.1, lets a parser
-/// ignore it).
-pub fn without_mark(bytes: &[u8]) -> &[u8] {
+/// The bytes of a JSON text without a byte order mark, which a parser may ignore (RFC 8259, section 8.1).
+pub fn without_byte_order_mark(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes)
 }
 
-/// The number of a decimal text such as `20`, `0.5` or `2e1`, white space around it aside. Text that could be read in two
-/// ways (`1,5`, `0x10`, `1 000`) is none.
+/// Parses a decimal number such as `20`, `0.5` or `2e1`, with or without white space around it. Ambiguous text (`1,5`, `0x10`,
+/// `1 000`) is not a number.
 pub fn number(text: &str) -> Option<f64> {
     let text = text.trim();
     let known = |byte| matches!(byte, b'0'..=b'9' | b'.' | b'+' | b'-' | b'e' | b'E');
     text.parse().ok().filter(|number: &f64| text.bytes().all(known) && number.is_finite())
 }
 
-/// The whole number of a decimal text: `20`, `20.0` and `2e1` are the same one.
+/// Parses a whole number: `20`, `20.0` and `2e1` are the same number.
 pub fn whole(text: &str) -> Option<u64> {
     text.trim().parse().ok().or_else(|| whole_part(number(text)?))
 }
 
 fn whole_part(number: f64) -> Option<u64> {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is whole and in range")]
-    (number.fract() == 0.0 && (0.0..=EXACT).contains(&number)).then_some(number as u64)
+    (number.fract() == 0.0 && (0.0..=MAX_EXACT).contains(&number)).then_some(number as u64)
 }
 
-/// A number in JSON, or one written as text.
+/// A number that is written as a JSON number or as text.
 enum Written {
     Whole(u64),
     Fraction(f64),
@@ -116,7 +115,7 @@ impl<'de> Deserialize<'de> for Written {
             }
 
             fn visit_i64<E: Error>(self, given: i64) -> Result<Written, E> {
-                #[expect(clippy::cast_precision_loss, reason = "it is below 0, which no call takes")]
+                #[expect(clippy::cast_precision_loss, reason = "it is negative, which no call accepts")]
                 Ok(Written::Fraction(given as f64))
             }
 
@@ -134,12 +133,12 @@ impl<'de> Deserialize<'de> for Written {
     }
 }
 
-/// A whole number, however it is written: `20`, `20.0`, `2e1` and `"20"` are one number.
+/// Deserializes a whole number: `20`, `20.0`, `2e1` and `"20"` are the same number.
 pub fn whole_number<'de, D: Deserializer<'de>, T: TryFrom<u64>>(from: D) -> Result<T, D::Error> {
     whole_of(&Written::deserialize(from)?)
 }
 
-/// As [`whole_number`], or null.
+/// Deserializes a whole number like [`whole_number`], or null.
 pub fn maybe_whole<'de, D: Deserializer<'de>, T: TryFrom<u64>>(from: D) -> Result<Option<T>, D::Error> {
     Option::<Written>::deserialize(from)?.as_ref().map(whole_of).transpose()
 }
@@ -153,7 +152,7 @@ fn whole_of<T: TryFrom<u64>, E: Error>(given: &Written) -> Result<T, E> {
     whole.and_then(|whole| T::try_from(whole).ok()).ok_or_else(wrong)
 }
 
-/// A number, also as text, or null.
+/// Deserializes a number, a number as text, or null.
 pub fn maybe_number<'de, D: Deserializer<'de>>(from: D) -> Result<Option<f64>, D::Error> {
     #[expect(clippy::cast_precision_loss, reason = "numbers of a request are small")]
     Ok(Option::<Written>::deserialize(from)?.map(|given| match given {
@@ -162,7 +161,7 @@ pub fn maybe_number<'de, D: Deserializer<'de>>(from: D) -> Result<Option<f64>, D
     }))
 }
 
-/// A switch: `true`, `false`, or one of the words that a form takes; or null.
+/// Deserializes a switch (`true`, `false`, or a word that [`switch`] knows) or null.
 pub fn maybe_switch<'de, D: Deserializer<'de>>(from: D) -> Result<Option<bool>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged, expecting = "expected true or false")]
@@ -179,7 +178,7 @@ pub fn maybe_switch<'de, D: Deserializer<'de>>(from: D) -> Result<Option<bool>, 
     })
 }
 
-/// What the words for a switch mean.
+/// Parses a switch.
 pub fn switch(text: &str) -> Option<bool> {
     match text.trim() {
         "on" | "true" => Some(true),
@@ -188,20 +187,20 @@ pub fn switch(text: &str) -> Option<bool> {
     }
 }
 
-/// Describes a member that is a whole number of that range, the same as text, or null.
+/// The schema of a member that is a whole number in this range, such a number as text, or null.
 pub fn whole_schema(range: RangeInclusive<u32>, pattern: &str, description: &str) -> RefOr<Schema> {
     let number = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(*range.start()));
     written_schema(number.maximum(Some(*range.end())), pattern, description).item(null()).into()
 }
 
-/// Describes a member that is a switch, a word for one, or null.
+/// The schema of a member that is a switch, a word for one, or null.
 pub fn switch_schema(description: &str) -> RefOr<Schema> {
     let words = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(["on", "off", "true", "false"]));
     let plain = ObjectBuilder::new().schema_type(Type::Boolean);
     OneOf::builder().item(plain).item(words).item(null()).description(Some(description)).into()
 }
 
-/// Describes a member that is such a number, or text of that pattern.
+/// The schema of a member that is such a number, or text with this pattern.
 pub fn written_schema(number: ObjectBuilder, pattern: &str, description: &str) -> OneOfBuilder {
     let text = ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern));
     OneOf::builder().item(number).item(text).description(Some(description))
@@ -228,7 +227,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_whole_number_is_one_however_it_is_written() {
+    fn a_whole_number_may_be_written_in_several_ways() {
         let read = |text: &str| {
             let mut from = serde_json::Deserializer::from_str(text);
             maybe_whole::<_, u32>(&mut from).map_err(|error| error.to_string())
@@ -260,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_may_be_text_and_a_switch_a_word() {
+    fn a_number_may_be_text_and_a_switch_may_be_a_word() {
         let number = |text: &str| maybe_number(&mut serde_json::Deserializer::from_str(text)).ok();
         for (text, given) in [("2.5", 2.5), ("\"2.5\"", 2.5), ("3", 3.0), ("\"3\"", 3.0), ("\".5\"", 0.5), ("-1", -1.0)]
         {

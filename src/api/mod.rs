@@ -123,7 +123,7 @@ pub fn router(mut state: AppState) -> Router {
         .layer(CompressionLayer::new())
         .layer(CatchPanicLayer::custom(panicked))
         .layer(axum::middleware::from_fn_with_state(api.clone(), page::negotiate))
-        .layer(axum::middleware::from_fn_with_state(api.clone(), outer::around))
+        .layer(axum::middleware::from_fn_with_state(api.clone(), outer::middleware))
         .with_state(api);
     let routes = match cors {
         Some(cors) => routes.layer(cors),

@@ -1,5 +1,5 @@
-//! How many videos a key may send a day and a month. A video is counted when it begins to come, and taken back if it is
-//! refused: so two that come at the same time cannot both be the last.
+//! Limits the number of videos that a key may send per day and per month. A video is counted when its upload begins, and
+//! uncounted if it is rejected. So two simultaneous uploads cannot both be counted as the last one.
 
 use jiff::Timestamp;
 
@@ -7,11 +7,11 @@ use super::upload::error::{LimitError, UploadError};
 use super::{Api, Caller};
 use crate::store::{Quotas, Store};
 
-/// A video that was counted; taken back when dropped, unless it is [kept](CountedVideo::keep).
+/// A video that was counted. Dropping it uncounts the video, unless it was [kept](CountedVideo::keep).
 pub struct CountedVideo(Option<(Store, String, Timestamp)>);
 
 impl CountedVideo {
-    /// The video was taken.
+    /// Keeps the video counted, because it was accepted.
     pub fn keep(mut self) {
         self.0 = None;
     }
@@ -20,17 +20,17 @@ impl CountedVideo {
 impl Drop for CountedVideo {
     fn drop(&mut self) {
         let Some((store, key, counted)) = self.0.take() else { return };
-        // Without a runtime the process is ending.
+        // There is no runtime only while the process ends.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         runtime.spawn(async move {
             if let Err(error) = store.uncount_video(&key, counted).await {
-                tracing::warn!(%error, "a refused video stays counted");
+                tracing::warn!(%error, "a rejected video could not be uncounted");
             }
         });
     }
 }
 
-/// Counts a video of this caller, or refuses it. Callers without a key have no quota.
+/// Counts a video of this caller, or rejects it if the quota is used up. Callers without a key have no quota.
 pub async fn count(api: &Api, caller: &Caller) -> Result<CountedVideo, UploadError> {
     let Caller::Key(key) = caller else { return Ok(CountedVideo(None)) };
     let limits = &api.app.settings.limits;

@@ -18,7 +18,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::routes;
 
 use crate::api::access::{Authorized, Endpoint, Logs, ThumbnailsKey};
-use crate::api::json_body::without_mark;
+use crate::api::json_body::without_byte_order_mark;
 use crate::api::openapi::THUMBNAILS;
 use crate::api::problem::OwnShape;
 use crate::api::{Api, Problem};
@@ -146,8 +146,8 @@ async fn filters(query: Filters, body: Body) -> Result<Filters, &'static str> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Ok(query);
     }
-    let body: Filters =
-        serde_json::from_slice(without_mark(&body)).map_err(|_| "The body is not a JSON object with filters.")?;
+    let body: Filters = serde_json::from_slice(without_byte_order_mark(&body))
+        .map_err(|_| "The body is not a JSON object with filters.")?;
     Ok(Filters {
         start_date: body.start_date.or(query.start_date),
         end_date: body.end_date.or(query.end_date),

@@ -137,7 +137,7 @@ async fn read(api: &Api, headers: &HeaderMap, incoming: &IncomingBody, limit: u6
 /// Members and video of a body.
 pub fn parse(bytes: &[u8]) -> Result<(ClipRequest, Bytes), ImmediateError> {
     let wrong = |reason: &str| ImmediateError::Request(reason.to_owned());
-    let members: Members<'_> = serde_json::from_slice(json_body::without_mark(bytes)).map_err(|error| {
+    let members: Members<'_> = serde_json::from_slice(json_body::without_byte_order_mark(bytes)).map_err(|error| {
         // Where the error is in the text, and not what stands there.
         let at = format!("line {}, column {}", error.line(), error.column());
         if error.is_data() {
