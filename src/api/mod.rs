@@ -1,10 +1,15 @@
-//! HTTP: router, state, problems (RFC 9457), and one file an endpoint. SQL is `store`'s, pictures are `pipeline`'s;
-//! what is answered are views of their types, and nothing is computed here.
+//! The HTTP API: the router, the state of handlers, and the endpoints. SQL belongs to `store`, and image analysis to
+//! `pipeline`. Answers are views of their types; nothing is computed here.
 //!
-//! An endpoint's file holds its description, its errors and its handler. Every path answers with and without a slash
-//! at its end.
+//! - `endpoints`: the native calls. `compat`: the calls of the services that visage takes over from. `page`: HTML pages. Each
+//!   endpoint has a file with its access rule, its description and its handler. No endpoint imports another one.
+//! - `upload`: receives videos, for all calls. `immediate`: analyzes a video while the client waits.
+//! - `access` and `auth`: who may call an endpoint. `limits` and `quota`: how often.
+//! - `problem`: errors (RFC 9457). `openapi`: the description of the service.
+//!
+//! Every path works with and without a slash at its end.
 
-#![allow(unused_qualifications, reason = "the macro that describes endpoints writes whole paths")]
+#![allow(unused_qualifications, reason = "the macro that describes endpoints writes qualified paths")]
 
 mod access;
 mod auth;
@@ -57,24 +62,24 @@ pub use problem::Problem;
 pub use request_log::LogDetails;
 pub use server::serve;
 
-/// What handlers work with. Cheap to clone.
+/// The state of the service. Cheap to clone.
 #[derive(Clone)]
 pub struct AppState {
     pub settings: Arc<Settings>,
     pub store: Store,
     pub blobs: Arc<dyn BlobStore>,
-    /// Of the storage that belongs to the database.
+    /// The identity of the storage that belongs to the database.
     pub identity: StorageIdentity,
     pub reporter: Reporter,
-    /// For calls that are answered with their result.
+    /// Analyzes the videos of calls that are answered with their result.
     pub analyzer: Arc<dyn Analyzer>,
     pub clock: Arc<dyn Clock>,
     pub tokens: Arc<dyn Tokens>,
-    /// Cancelled when the service shuts down: requests that wait for something answer at once.
+    /// Cancelled when the service shuts down. Waiting requests are then answered at once.
     pub stop: CancellationToken,
 }
 
-/// The state and what requests share among themselves.
+/// The state of the service, and what requests share.
 #[derive(Clone)]
 struct Api {
     app: AppState,
@@ -89,11 +94,11 @@ struct Api {
     limits: Arc<limits::Limits>,
     document: Arc<utoipa::openapi::OpenApi>,
     assets: Arc<page::assets::Assets>,
-    /// What pages may load.
+    /// The `Content-Security-Policy` of pages.
     policy: HeaderValue,
 }
 
-/// The service: every route, every layer. Starts the writer of the request log, so it wants a runtime.
+/// The service with all routes and layers. Starts the writer of the request log, which needs a runtime.
 pub fn router(mut state: AppState) -> Router {
     state.store = state.store.for_requests();
     let http = &state.settings.http;
@@ -106,7 +111,7 @@ pub fn router(mut state: AppState) -> Router {
         immediate: Arc::new(Semaphore::new(state.settings.sync.max_concurrent().min(Semaphore::MAX_PERMITS))),
         readiness: Arc::default(),
         log: request_log::RequestLog::start(&state),
-        // The settings were checked when they were read.
+        // The proxies were parsed before, when the settings were checked.
         limits: Arc::new(limits::Limits::new(&state.settings.limits, http.proxies().unwrap_or_default())),
         document: Arc::new(description(&state.settings)),
         assets: Arc::new(page::files(state.reporter.brand())),
@@ -132,7 +137,7 @@ pub fn router(mut state: AppState) -> Router {
     Router::new().fallback_service(NormalizePath::trim_trailing_slash(routes))
 }
 
-/// What a process answers on `metrics.listen`, whether or not it takes requests: `/metrics` and `/healthz`.
+/// The service on `metrics.listen`, which workers have too: `/metrics` and `/healthz`.
 pub fn operations(store: Store, clock: Arc<dyn Clock>) -> Router {
     let metrics = move || async move { endpoints::metrics::text(&store, clock.now()).await.map_err(Problem::from) };
     Router::new().route("/metrics", get(metrics)).route("/healthz", get(endpoints::healthz::handle))
@@ -181,27 +186,27 @@ pub fn description(settings: &Settings) -> utoipa::openapi::OpenApi {
     openapi::complete(described.into_openapi(), settings)
 }
 
-/// Lets pages of the origins in the settings call from a browser. Nothing is ever sent along by the browser itself
-/// (cookies, passwords), so no origin can act in the name of a person who is logged in.
+/// Lets pages of the configured origins call the service from a browser. The service uses no cookies and no passwords of the
+/// browser, so no origin can act for a person who is logged in.
 fn cors(settings: &Cors) -> Option<CorsLayer> {
     let origins = match settings.origins.as_slice() {
         [] => return None,
         origins if origins.iter().any(|origin| origin == "*") => AllowOrigin::any(),
         origins => AllowOrigin::list(origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok())),
     };
-    let takes =
+    let request_headers =
         ["authorization", "x-api-key", "content-type", "idempotency-key", "if-none-match", "x-client-id", "date"];
-    let shows = ["location", "retry-after", "etag", "x-request-id", "ratelimit", "ratelimit-policy"];
+    let response_headers = ["location", "retry-after", "etag", "x-request-id", "ratelimit", "ratelimit-policy"];
     let layer = CorsLayer::new()
         .allow_origin(origins)
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
-        .allow_headers(takes.map(HeaderName::from_static))
-        .expose_headers(shows.map(HeaderName::from_static))
+        .allow_headers(request_headers.map(HeaderName::from_static))
+        .expose_headers(response_headers.map(HeaderName::from_static))
         .max_age(Duration::from_secs(settings.max_age_s));
     Some(layer)
 }
 
-/// The panic hook has logged it already.
+/// The answer to a request whose handler panicked. The panic hook has logged the panic.
 fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
     Problem::internal().into_response()
 }

@@ -5,11 +5,11 @@ use axum::http::StatusCode;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
+use super::error::CompatError;
 use super::frames::{FrameError, key};
 use crate::api::Api;
 use crate::api::access::{Analyze, Authorized, Endpoint, OptionalKey};
 use crate::api::openapi::COMPAT;
-use crate::api::problem::Plain;
 
 type Rule = OptionalKey<Analyze>;
 
@@ -26,7 +26,7 @@ pub async fn handle(
     State(api): State<Api>,
     _: Authorized<Rule>,
     Path(frame): Path<String>,
-) -> Result<StatusCode, Plain> {
+) -> Result<StatusCode, CompatError> {
     let frame = Uuid::try_parse(&frame).map_err(|_| FrameError::Unknown)?;
     api.app.blobs.delete(&key(frame)).await?;
     Ok(StatusCode::NO_CONTENT)

@@ -9,12 +9,12 @@ use utoipa::ToSchema;
 use utoipa_axum::routes;
 
 use super::PlainVideoForm;
+use super::error::CompatError;
 use crate::analysis::{Appraisal, Emotion, Options, appraise};
 use crate::api::Api;
 use crate::api::access::{Analyze, Authorized, Endpoint, OptionalKey};
 use crate::api::immediate::{self, BodyFormat, ImmediateError};
 use crate::api::openapi::COMPAT;
-use crate::api::problem::Plain;
 
 type Rule = OptionalKey<Analyze>;
 
@@ -69,7 +69,11 @@ impl From<Appraisal> for Figures {
               (status = 429, description = "Too many videos at once; `Retry-After` says when to try again"),
               (status = 503, description = "The model cannot be loaded, or there is too little memory"),
               (status = 504, description = "Not analyzed within `sync.deadline_s`")))]
-pub async fn handle(State(api): State<Api>, caller: Authorized<Rule>, request: Request) -> Result<Json<Answer>, Plain> {
+pub async fn handle(
+    State(api): State<Api>,
+    caller: Authorized<Rule>,
+    request: Request,
+) -> Result<Json<Answer>, CompatError> {
     let settings = &api.app.settings;
     let (video, every) = (&settings.video, settings.sync.facial_analysis_every);
     let options = Options { sampling: video.sampling, ..Options::new(every, video.max_faces) };

@@ -6,11 +6,11 @@ use axum::response::{IntoResponse, Response};
 use utoipa_axum::routes;
 use uuid::Uuid;
 
+use super::error::CompatError;
 use super::frames::{FrameError, content_type, key};
 use crate::api::Api;
 use crate::api::access::{Authorized, Endpoint, OptionalKey, Read};
 use crate::api::openapi::COMPAT;
-use crate::api::problem::Plain;
 use crate::api::upload::error::UploadError;
 use crate::blob::BlobError;
 
@@ -25,7 +25,11 @@ pub(in crate::api) fn endpoint() -> Endpoint {
     params(("frame" = Uuid, Path, description = "From the answer to the upload")),
     responses((status = 200, description = "The picture, PNG or JPEG", content(("image/png"), ("image/jpeg"))),
               (status = 404, description = "No picture is kept under this name")))]
-pub async fn handle(State(api): State<Api>, _: Authorized<Rule>, Path(frame): Path<String>) -> Result<Response, Plain> {
+pub async fn handle(
+    State(api): State<Api>,
+    _: Authorized<Rule>,
+    Path(frame): Path<String>,
+) -> Result<Response, CompatError> {
     let frame = Uuid::try_parse(&frame).map_err(|_| FrameError::Unknown)?;
     let copy = tokio::task::spawn_blocking(tempfile::NamedTempFile::new).await.map_err(std::io::Error::other);
     let copy = copy.and_then(|made| made).map_err(FrameError::from)?;

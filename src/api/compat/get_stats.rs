@@ -11,10 +11,10 @@ use utoipa::ToSchema;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
+use super::error::CompatError;
 use crate::analysis::{Analysis, Emotion, FaceSummary, rounding};
 use crate::api::access::{Authorized, Endpoint, OptionalKey, Read};
 use crate::api::openapi::COMPAT;
-use crate::api::problem::Plain;
 use crate::api::view;
 use crate::api::wait;
 use crate::api::{Api, Problem};
@@ -94,7 +94,7 @@ pub async fn handle(
     caller: Authorized<Rule>,
     Query(parameters): Query<BTreeMap<String, String>>,
     headers: HeaderMap,
-) -> Result<Response, Plain> {
+) -> Result<Response, CompatError> {
     let parameter = |name| parameters.get(name).map(String::as_str);
     let token = view::token(parameter("token").ok_or_else(no_token)?)?;
     let longest = wait::duration(parameter("wait"), api.app.settings.http.max_wait_s)?;

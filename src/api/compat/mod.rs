@@ -2,6 +2,7 @@
 //! Errors are `{"error": "<sentence>", "code": "<code>"}`. `docs/MIGRATING.md` says what differs.
 
 mod erase_frame;
+pub mod error;
 mod facial_analysis;
 mod frame;
 mod frames;

@@ -9,11 +9,11 @@ use utoipa::ToSchema;
 use utoipa_axum::routes;
 
 use super::ClipBody;
+use super::error::ThumbnailsError;
 use crate::analysis::Five;
 use crate::api::access::{Analyze, Authorized, Endpoint, ThumbnailsKey};
 use crate::api::immediate::with_clip;
 use crate::api::openapi::THUMBNAILS;
-use crate::api::problem::Bare;
 use crate::api::{Api, LogDetails};
 
 type Rule = ThumbnailsKey<Analyze>;
@@ -47,7 +47,11 @@ pub struct Prediction {
               (status = 429, description = "Too many videos at once; `Retry-After` says when to try again"),
               (status = 503, description = "The model cannot be loaded, or there is too little memory"),
               (status = 504, description = "Not done within `sync.deadline_s`")))]
-pub async fn handle(State(api): State<Api>, caller: Authorized<Rule>, request: Request) -> Result<Response, Bare> {
+pub async fn handle(
+    State(api): State<Api>,
+    caller: Authorized<Rule>,
+    request: Request,
+) -> Result<Response, ThumbnailsError> {
     let begun = Instant::now();
     let verdict = with_clip(
         &api,

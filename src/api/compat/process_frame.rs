@@ -9,12 +9,12 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::routes;
 
+use super::error::CompatError;
 use crate::analysis::{Analysis, Emotion, Options, percentages};
 use crate::api::access::{Analyze, Authorized, Endpoint, OptionalKey};
 use crate::api::immediate::{self, BodyFormat, ImmediateError};
 use crate::api::json_body;
 use crate::api::openapi::COMPAT;
-use crate::api::problem::Plain;
 use crate::api::upload::form::SAMPLE_EVERY;
 use crate::api::{Api, Problem};
 
@@ -73,7 +73,7 @@ pub async fn handle(
     caller: Authorized<Rule>,
     Query(parameters): Query<BTreeMap<String, String>>,
     request: Request,
-) -> Result<Json<Answer>, Plain> {
+) -> Result<Json<Answer>, CompatError> {
     let settings = &api.app.settings;
     let sample_every = match parameters.get("sample_every") {
         None => settings.sync.process_frame_every,

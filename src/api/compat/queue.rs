@@ -7,8 +7,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::error::CompatError;
 use crate::api::immediate::ImmediateError;
-use crate::api::problem::Plain;
 use crate::api::upload;
 use crate::api::upload::form::UnknownFields;
 use crate::api::view;
@@ -32,7 +32,7 @@ struct Links {
 }
 
 /// Reads a form with a video and queues its analysis.
-pub async fn accept(api: &Api, caller: &Caller, request: Request) -> Result<Response, Plain> {
+pub async fn accept(api: &Api, caller: &Caller, request: Request) -> Result<Response, CompatError> {
     let token = upload::accept(api, caller, request, UnknownFields::Ignore).await.map_err(ImmediateError::from)?;
     let stats = format!("{}/get_stats?token={token}", api.app.settings.http.base_url());
     let links = Links { stats, native: view::Links::new(&api.app, token) };

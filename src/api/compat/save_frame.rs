@@ -14,11 +14,11 @@ use utoipa::ToSchema;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
+use super::error::CompatError;
 use super::frames::{FrameError, content_type, key};
 use crate::api::Api;
 use crate::api::access::{Analyze, Authorized, Endpoint, OptionalKey};
 use crate::api::openapi::COMPAT;
-use crate::api::problem::Plain;
 use crate::api::upload;
 use crate::api::upload::body::{BodyError, IncomingBody};
 use crate::api::upload::error::{LimitError, UploadError};
@@ -70,7 +70,7 @@ struct FrameLinks {
               (status = 413, description = "More than 10 MB"),
               (status = 422, description = "Neither JPEG nor PNG, or more than one"),
               (status = 429, description = "Too many uploads at once; `Retry-After` says when to try again")))]
-pub async fn handle(State(api): State<Api>, _: Authorized<Rule>, request: Request) -> Result<Response, Plain> {
+pub async fn handle(State(api): State<Api>, _: Authorized<Rule>, request: Request) -> Result<Response, CompatError> {
     let http = &api.app.settings.http;
     let (head, body) = request.into_parts();
     let limit = MOST.min(http.max_upload.0);

@@ -10,11 +10,11 @@ use utoipa::ToSchema;
 use utoipa_axum::routes;
 
 use super::ThumbnailBody;
+use super::error::ThumbnailsError;
 use crate::api::Api;
 use crate::api::access::{Analyze, Authorized, Endpoint, ThumbnailsKey};
 use crate::api::immediate::{ClipRequest, ImmediateError, with_clip};
 use crate::api::openapi::THUMBNAILS;
-use crate::api::problem::Bare;
 use crate::media::{Boomerang, ClipFormat};
 
 type Rule = ThumbnailsKey<Analyze>;
@@ -56,7 +56,7 @@ pub async fn handle(
     State(api): State<Api>,
     caller: Authorized<Rule>,
     request: Request,
-) -> Result<Json<Thumbnail>, Bare> {
+) -> Result<Json<Thumbnail>, ThumbnailsError> {
     let begun = Instant::now();
     let (limits, side) = (api.app.settings.video.clone(), api.app.settings.thumbnails.side);
     let made = with_clip(&api, &caller, request, wanted, move |_, source, cancel, (duration_s, format)| {

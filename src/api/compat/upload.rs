@@ -5,11 +5,11 @@ use axum::response::Response;
 use utoipa_axum::routes;
 
 use super::PlainVideoForm;
+use super::error::CompatError;
 use super::queue::{Accepted, accept};
 use crate::api::Api;
 use crate::api::access::{Analyze, Authorized, Endpoint, OptionalKey};
 use crate::api::openapi::COMPAT;
-use crate::api::problem::Plain;
 
 type Rule = OptionalKey<Analyze>;
 
@@ -29,6 +29,10 @@ pub(in crate::api) fn endpoint() -> Endpoint {
               (status = 413, description = "More than `http.max_upload`"),
               (status = 422, description = "No video that can be analyzed, or an option is out of range"),
               (status = 429, description = "Too many uploads at once; `Retry-After` says when to try again")))]
-pub async fn handle(State(api): State<Api>, caller: Authorized<Rule>, request: Request) -> Result<Response, Plain> {
+pub async fn handle(
+    State(api): State<Api>,
+    caller: Authorized<Rule>,
+    request: Request,
+) -> Result<Response, CompatError> {
     accept(&api, &caller, request).await
 }

@@ -1,4 +1,4 @@
-//! The body of the thumbnails service's calls: JSON with a video in base64.
+//! The bodies of the Journaling thumbnails API: JSON with a video in base64.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -24,11 +24,11 @@ use crate::api::{Api, Caller, Problem, quota};
 use crate::media::{self, Source};
 use crate::pipeline::Cancel;
 
-/// Beside the video: names, numbers, and how some clients break lines.
-const BESIDE: u64 = 1 << 20;
+/// Most bytes of a body besides the base64: other members, and line breaks in the base64.
+const MAX_OTHER: u64 = 1 << 20;
 /// Containers that a client may name.
 pub const CONTAINERS: [&str; 8] = ["mp4", "mov", "m4v", "3gp", "3g2", "avi", "mkv", "webm"];
-/// Content types that a client may name instead, and what they are.
+/// Content types that a client may name instead of a container, with their containers.
 pub const CONTENT_TYPES: [(&str, &str); 13] = [
     ("video/mp4", "mp4"),
     ("application/mp4", "mp4"),
@@ -44,19 +44,19 @@ pub const CONTENT_TYPES: [(&str, &str); 13] = [
     ("video/x-matroska", "mkv"),
     ("video/webm", "webm"),
 ];
-/// Content types of what a call may make.
+/// Content types of the formats in which a call may write a thumbnail.
 const PICTURE_TYPES: [(&str, &str); 2] = [("image/gif", "gif"), ("image/webp", "webp")];
-/// The content type of bytes of which nothing is known.
+/// The content type of unknown bytes.
 const ANY_BYTES: &str = "application/octet-stream";
 
-/// Text may end with or without the equals signs, as libraries differ.
+/// Base64 may end with or without padding.
 const PADDING: GeneralPurposeConfig =
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
 const BASE64: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, PADDING);
-/// With `-` and `_` for `+` and `/` (RFC 4648, 5).
+/// Base64 with `-` and `_` instead of `+` and `/` (RFC 4648, section 5).
 const BASE64_URL: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, PADDING);
 
-/// The members, as far as they are known; others are read over.
+/// The known members. Other members are ignored.
 #[derive(Deserialize)]
 struct Members<'a> {
     #[serde(borrow, default)]
@@ -67,7 +67,7 @@ struct Members<'a> {
     fps: Option<f64>,
     #[serde(borrow)]
     content: Cow<'a, str>,
-    /// Not every call has it.
+    /// Only `POST /thumbnail` has this member.
     #[serde(borrow, default)]
     duration: Option<&'a RawValue>,
 }
@@ -92,7 +92,7 @@ pub async fn with_clip<W: Send + 'static, T: Send + 'static>(
 ) -> Result<T, Problem> {
     let settings = &api.app.settings;
     let (head, body) = request.into_parts();
-    let limit = settings.thumbnails.max_video.0 / 3 * 4 + BESIDE;
+    let limit = settings.thumbnails.max_video.0 / 3 * 4 + MAX_OTHER;
     let incoming = IncomingBody::new(&head.headers, body, limit, Duration::from_secs(settings.http.idle_timeout_s));
     let limit_s = settings.sync.deadline_s;
     let done = async {
@@ -134,11 +134,11 @@ async fn read(api: &Api, headers: &HeaderMap, incoming: &IncomingBody, limit: u6
     Ok(json_body::bytes(api, headers, incoming, limit).await?)
 }
 
-/// Members and video of a body.
+/// Parses the members and decodes the video of a body.
 pub fn parse(bytes: &[u8]) -> Result<(ClipRequest, Bytes), ImmediateError> {
     let wrong = |reason: &str| ImmediateError::Request(reason.to_owned());
     let members: Members<'_> = serde_json::from_slice(json_body::without_byte_order_mark(bytes)).map_err(|error| {
-        // Where the error is in the text, and not what stands there.
+        // The message gives the place of the error, but does not repeat the text of the client.
         let at = format!("line {}, column {}", error.line(), error.column());
         if error.is_data() {
             wrong(&format!(
@@ -160,8 +160,8 @@ pub fn parse(bytes: &[u8]) -> Result<(ClipRequest, Bytes), ImmediateError> {
     Ok((ClipRequest { format, duration: members.duration.map(|duration| duration.get().to_owned()) }, video))
 }
 
-/// A format by its short name: `.MP4`, `video/mp4` and `video/mp4; codecs="avc1"` are `mp4`. `None` where nothing is said: a
-/// browser does not know the type of every file.
+/// The short name of a format: `.MP4`, `video/mp4` and `video/mp4; codecs="avc1"` are `mp4`. `None` for empty text and for
+/// `application/octet-stream`, which a browser sends if it does not know the type of a file.
 fn short_name(format: &str) -> Option<String> {
     let essence = format.split(';').next().unwrap_or_default().trim();
     let name = essence.trim_start_matches('.').to_ascii_lowercase();
@@ -172,7 +172,7 @@ fn short_name(format: &str) -> Option<String> {
     }
 }
 
-/// The bytes of a video in base64, with or without `data:...;base64,` in front and with line breaks as they come.
+/// Decodes a video in base64, with or without `data:...;base64,` in front, and with or without line breaks.
 pub fn decode(content: &str) -> Result<Bytes, ImmediateError> {
     let wrong = |reason: &str| ImmediateError::Request(reason.to_owned());
     let text = payload(content.trim())?;
@@ -184,8 +184,8 @@ pub fn decode(content: &str) -> Result<Bytes, ImmediateError> {
     decoded.map(Bytes::from).map_err(|_| wrong("content is not base64. Encode the bytes of the video, all of them."))
 }
 
-/// The base64 of a text, without white space; of a data: address (RFC 2397) what follows its media type, whose parameters
-/// may hold commas (`codecs=vp8,opus`).
+/// The base64 in a text, without white space. In a data: address (RFC 2397), the base64 follows the media type, whose
+/// parameters may contain commas (`codecs=vp8,opus`).
 fn payload(text: &str) -> Result<Cow<'_, str>, ImmediateError> {
     let wrong = |reason: &str| ImmediateError::Request(reason.to_owned());
     let is_address = text.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("data:"));
@@ -196,7 +196,7 @@ fn payload(text: &str) -> Result<Cow<'_, str>, ImmediateError> {
             None if text.contains(',') => return Err(wrong("content is a data: address that is not in base64.")),
             None => return Err(wrong("content begins as a data: address and has no comma.")),
         };
-        // In an address, `+`, `/` and `=` may be percent-encoded; in base64 there is no percent sign.
+        // An address may have percent-encoded `+`, `/` and `=`. Base64 itself has no percent sign.
         let is_escaped = data.contains('%');
         payload = if is_escaped { percent_decode_str(data).decode_utf8_lossy() } else { Cow::Borrowed(data) };
     }
@@ -206,7 +206,7 @@ fn payload(text: &str) -> Result<Cow<'_, str>, ImmediateError> {
     Ok(payload)
 }
 
-/// What follows `;base64,` in a data: address.
+/// The text after `;base64,` in a data: address.
 fn data_of(address: &str) -> Option<&str> {
     address.match_indices(',').find_map(|(comma, _)| {
         let before = address[..comma].trim_end();
@@ -217,14 +217,14 @@ fn data_of(address: &str) -> Option<&str> {
 }
 
 impl ClipRequest {
-    /// The duration that the request asks for, in seconds, where the call has that member.
+    /// The requested duration in seconds.
     pub fn duration_s(&self) -> Result<Option<f64>, ImmediateError> {
         let Some(duration) = &self.duration else { return Ok(None) };
         let read = json_body::maybe_number(&mut serde_json::Deserializer::from_str(duration));
         read.map_err(|_| ImmediateError::Request("duration must be a number of seconds.".to_owned()))
     }
 
-    /// Refuses a format that is neither a container nor one of those.
+    /// Rejects a format that is neither a container nor one of `others`.
     pub fn check_format(&self, others: &[&str]) -> Result<(), ImmediateError> {
         match self.format.as_deref() {
             None => Ok(()),
@@ -251,7 +251,7 @@ mod tests {
     const BYTES: [u8; 5] = [0, 255, 2, 254, 251];
 
     #[test]
-    fn the_video_comes_as_clients_write_it() {
+    fn a_video_is_decoded_from_every_way_to_write_base64() {
         for content in [
             "AP8C/vs=",
             "AP8C/vs",
@@ -269,14 +269,14 @@ mod tests {
         ] {
             let body =
                 format!(r#"{{"encoding": "base64", "format": ".MP4", "fps": 30, "content": "{content}", "more": []}}"#);
-            let (said, video) = parse(body.as_bytes()).unwrap();
+            let (request, video) = parse(body.as_bytes()).unwrap();
             assert_eq!(&video[..], BYTES, "{content}");
-            assert_eq!(said, ClipRequest { format: Some("mp4".to_owned()), duration: None });
+            assert_eq!(request, ClipRequest { format: Some("mp4".to_owned()), duration: None });
         }
     }
 
     #[test]
-    fn numbers_may_be_text_and_a_byte_order_mark_may_come_first() {
+    fn numbers_may_be_text_and_a_byte_order_mark_is_skipped() {
         for fps in ["30", "29.97", "\"30\"", "\" 29.97 \"", "null"] {
             let body = format!("\u{feff}{{\"encoding\": \"BASE64URL\", \"fps\": {fps}, \"content\": \"AP8C_vs\"}}");
             assert_eq!(parse(body.as_bytes()).unwrap().1[..], BYTES, "{fps}");
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_and_nothing_of_it_repeated() {
+    fn an_error_names_the_problem_and_repeats_nothing_of_the_request() {
         for (body, about) in [
             ("", "not JSON"),
             ("[]", "wrong type"),
@@ -332,15 +332,18 @@ mod tests {
             (r#"{"content": "AAEC", "fps": 0}"#, "fps"),
             (r#"{"content": "AAEC", "fps": "many"}"#, "fps"),
         ] {
-            let said = reason(parse(body.as_bytes()));
-            assert!(said.contains(about) && !said.contains("secret") && said.ends_with('.'), "{body}: {said}");
+            let message = reason(parse(body.as_bytes()));
+            assert!(
+                message.contains(about) && !message.contains("secret") && message.ends_with('.'),
+                "{body}: {message}"
+            );
         }
     }
 
     #[test]
-    fn a_format_is_a_container_or_one_that_the_call_can_make() {
-        let said = |format: &str| ClipRequest { format: Some(format.to_owned()), duration: None };
-        assert!(said("webm").check_format(&[]).is_ok() && said("gif").check_format(&["gif"]).is_ok());
-        assert!(said("gif").check_format(&[]).is_err() && said("exe").check_format(&["gif"]).is_err());
+    fn a_format_is_a_container_or_one_of_the_others() {
+        let request = |format: &str| ClipRequest { format: Some(format.to_owned()), duration: None };
+        assert!(request("webm").check_format(&[]).is_ok() && request("gif").check_format(&["gif"]).is_ok());
+        assert!(request("gif").check_format(&[]).is_err() && request("exe").check_format(&["gif"]).is_err());
     }
 }

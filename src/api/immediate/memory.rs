@@ -1,12 +1,12 @@
-//! How much memory is left to this process, as Linux says: on the machine and in the process's control group.
+//! Reads how much memory is free for this process on Linux: on the machine, and in the control group of the process.
 
 use tokio::fs::read_to_string;
 
 const MACHINE: &str = "/proc/meminfo";
-/// Version 2, as it is seen from inside a container.
+/// The folder of control groups (version 2), as a container sees it.
 const GROUP: &str = "/sys/fs/cgroup";
 
-/// Bytes that can still be taken; `None` where the system does not say.
+/// Free memory in bytes. `None` if the system does not tell.
 pub async fn free() -> Option<u64> {
     let machine = read_to_string(MACHINE).await.ok().and_then(|text| of_machine(&text));
     let of = async |name: &str| read_to_string(format!("{GROUP}/{name}")).await.unwrap_or_default();
@@ -14,13 +14,14 @@ pub async fn free() -> Option<u64> {
     machine.into_iter().chain(of_group(&most, &used, &stat)).min()
 }
 
-/// `MemAvailable` of /proc/meminfo, which is in units of 1024 bytes.
+/// Reads `MemAvailable` of /proc/meminfo, which is in units of 1024 bytes.
 fn of_machine(text: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
-/// The limit less what is used; cached files count as used there, but give way.
+/// The limit of the group minus its used memory. Cached files count as used, but the kernel can drop them, so they are not
+/// subtracted.
 fn of_group(most: &str, used: &str, stat: &str) -> Option<u64> {
     let most: u64 = most.trim().parse().ok()?;
     let used: u64 = used.trim().parse().ok()?;
@@ -33,14 +34,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_machine_says_what_is_available() {
+    fn the_available_memory_of_the_machine_is_read() {
         let text = "MemTotal:       16303428 kB\nMemFree:          203428 kB\nMemAvailable:    1024 kB\n";
         assert_eq!(of_machine(text), Some(1 << 20));
         assert_eq!(of_machine("MemTotal: 1 kB\n"), None);
     }
 
     #[test]
-    fn a_group_has_its_limit_less_what_is_used_for_good() {
+    fn the_free_memory_of_a_group_includes_cached_files() {
         assert_eq!(of_group("1000\n", "700\n", "anon 5\ninactive_file 200\n"), Some(500));
         assert_eq!(of_group("1000\n", "1200\n", ""), Some(0));
         assert_eq!(of_group("max\n", "700\n", "inactive_file 200\n"), None);

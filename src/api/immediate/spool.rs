@@ -1,4 +1,4 @@
-//! A temporary file without a name: the system removes it with its last handle, also when the process is killed.
+//! A temporary file without a name. The system deletes it with its last handle, even if the process is killed.
 
 use std::fs::File;
 use std::io;
@@ -12,7 +12,7 @@ use crate::api::upload::form::VideoSink;
 use crate::blob::{BlobError, Upload};
 use crate::media::Source;
 
-/// The file. It lies in the system's folder for temporary files (`TMPDIR`).
+/// The file, in the folder for temporary files of the system (`TMPDIR`).
 pub struct Spool(File);
 
 impl Spool {
@@ -20,7 +20,8 @@ impl Spool {
         tokio::task::spawn_blocking(tempfile::tempfile).await.map_err(io::Error::other)?.map(Self)
     }
 
-    /// Where the decoder reads it, for as long as this value lives: the name that Linux gives to open files.
+    /// The path from which the decoder reads the file. Linux gives such a path to open files. It is valid as long as this value
+    /// lives.
     pub fn source(&self) -> Source {
         Source::File(format!("/proc/self/fd/{}", self.0.as_raw_fd()).into())
     }
@@ -29,17 +30,17 @@ impl Spool {
 #[async_trait]
 impl VideoSink for Spool {
     async fn begin(&self) -> Result<Box<dyn Upload>, BlobError> {
-        Ok(Box::new(Writing { file: tokio::fs::File::from_std(self.0.try_clone()?), written: 0 }))
+        Ok(Box::new(SpoolUpload { file: tokio::fs::File::from_std(self.0.try_clone()?), written: 0 }))
     }
 }
 
-struct Writing {
+struct SpoolUpload {
     file: tokio::fs::File,
     written: u64,
 }
 
 #[async_trait]
-impl Upload for Writing {
+impl Upload for SpoolUpload {
     async fn write(&mut self, bytes: Bytes) -> Result<(), BlobError> {
         self.file.write_all(&bytes).await?;
         self.written += bytes.len() as u64;
@@ -61,7 +62,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_was_written_is_read_from_its_start_and_has_no_name() {
+    async fn a_spool_is_read_from_its_start_and_has_no_name() {
         let spool = Spool::new().await.unwrap();
         let mut upload = spool.begin().await.unwrap();
         upload.write(Bytes::from_static(b"some ")).await.unwrap();
