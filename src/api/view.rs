@@ -1,4 +1,4 @@
-//! What a client sees of a job.
+//! Views of a job for clients.
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use jiff::Timestamp;

@@ -20,8 +20,8 @@ pub(in crate::api) fn endpoint() -> Endpoint {
 /// Erase a kept picture
 #[utoipa::path(delete, path = "/frames/{frame}", operation_id = "erase_frame", tag = COMPAT,
     params(("frame" = Uuid, Path, description = "From the answer to the upload")),
-    responses((status = 204, description = "Nothing of it is left, if there was something"),
-              (status = 404, description = "That is no name of a picture")))]
+    responses((status = 204, description = "The picture is erased, if there was one"),
+              (status = 404, description = "The id is not a UUID")))]
 pub async fn handle(
     State(api): State<Api>,
     _: Authorized<Rule>,

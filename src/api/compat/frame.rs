@@ -24,7 +24,7 @@ pub(in crate::api) fn endpoint() -> Endpoint {
 #[utoipa::path(get, path = "/frames/{frame}", operation_id = "frame", tag = COMPAT,
     params(("frame" = Uuid, Path, description = "From the answer to the upload")),
     responses((status = 200, description = "The picture, PNG or JPEG", content(("image/png"), ("image/jpeg"))),
-              (status = 404, description = "No picture is kept under this name")))]
+              (status = 404, description = "No picture has this id")))]
 pub async fn handle(
     State(api): State<Api>,
     _: Authorized<Rule>,

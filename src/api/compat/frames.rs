@@ -13,13 +13,13 @@ use crate::api::upload::error::{FileSource, FormError, UploadError};
 /// Why a picture is rejected or cannot be returned.
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
-    #[error("no field frame or image")]
+    #[error("the form has no field frame or image")]
     Missing,
-    #[error("more than one picture")]
+    #[error("the form has more than one picture")]
     Two,
-    #[error("neither JPEG nor PNG")]
+    #[error("the picture is neither JPEG nor PNG")]
     NotAPicture,
-    #[error("no such frame")]
+    #[error("no picture has this id")]
     Unknown,
     #[error(transparent)]
     Upload(#[from] UploadError),

@@ -1,6 +1,6 @@
-//! `GET /logs`: the request log, as the thumbnails service has it.
+//! `GET /logs` of the Journaling thumbnails API: lists the request log.
 //!
-//! Errors have that service's shape, `{"error": "..."}`.
+//! Errors have the shape of that API, `{"error": "..."}`.
 
 use axum::Json;
 use axum::body::Body;
@@ -30,30 +30,30 @@ pub(in crate::api) fn endpoint() -> Endpoint {
     Endpoint::new::<Rule>(routes!(handle))
 }
 
-/// Most entries of one answer.
+/// Most entries in an answer.
 const LIMIT: u32 = 1000;
 /// Most bytes of a body with filters.
 const BODY: usize = 16 << 10;
 
-/// The filters as they come: in a query all are text, in JSON they may be what they are.
+/// The filters of a request. In a query, all values are text; in JSON, they may also be numbers and booleans.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct Filters {
-    /// Answered then or later (ISO 8601); a date without a time means the whole day.
+    /// Answered at this time or later (ISO 8601). A date without a time includes the whole day.
     #[param(schema_with = date_or_time)]
     start_date: Option<Value>,
-    /// Answered then or earlier (ISO 8601); a date without a time means the whole day.
+    /// Answered at this time or earlier (ISO 8601). A date without a time includes the whole day.
     #[param(schema_with = date_or_time)]
     end_date: Option<Value>,
     #[param(value_type = Option<u16>, minimum = 100, maximum = 999)]
     status_code: Option<Value>,
-    /// `True` or `False`: a status below 400 or not.
+    /// `True` for statuses below 400, `False` for the others.
     #[param(value_type = Option<bool>)]
     success: Option<Value>,
-    /// What the client called itself by `X-Client-ID`.
+    /// Name of the client, from `X-Client-ID`.
     #[param(value_type = Option<String>)]
     client_id: Option<Value>,
-    /// Most entries of the answer.
+    /// Most entries in the answer.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000, default = 1000)]
     limit: Option<Value>,
 }
@@ -67,10 +67,10 @@ fn date_or_time() -> Schema {
 #[derive(Serialize, ToSchema)]
 #[schema(as = Logs)]
 struct LogPage {
-    /// The newest first.
+    /// Newest first.
     logs: Vec<Entry>,
     count: usize,
-    /// Whether `limit` cut the list.
+    /// Whether there are more entries than `limit`.
     more: bool,
     latency_ms: u64,
 }
@@ -109,11 +109,11 @@ impl From<LogEntry> for Entry {
 
 /// The request log
 ///
-/// Always needs a key with the scope `logs`; shows the requests made with that key, to a key with the scope `admin` those
-/// of everybody. Filters come as query parameters or as members of a JSON body, which wins.
+/// Needs a key with the scope `logs`. Lists the requests that were sent with the key; with the scope `admin`, those of all
+/// callers. Filters are query parameters or members of a JSON body. The body overrides the query.
 #[utoipa::path(get, path = "/logs", operation_id = "logs", tag = THUMBNAILS, params(Filters),
     responses((status = 200, description = "The entries", body = LogPage),
-              (status = 400, description = "A filter cannot be understood")))]
+              (status = 400, description = "A filter is invalid")))]
 pub(in crate::api) async fn handle(
     State(api): State<Api>,
     caller: Authorized<Rule>,
@@ -126,8 +126,8 @@ pub(in crate::api) async fn handle(
         Err(_) => Err("The query cannot be read."),
     };
     let (mut filter, limit) = match filters.and_then(Filters::parse) {
-        Ok(wanted) => wanted,
-        Err(reason) => return Ok(refusal(reason)),
+        Ok(parsed) => parsed,
+        Err(reason) => return Ok(rejection(reason)),
     };
     if !caller.is_admin() {
         filter.key_id = caller.owner().map(str::to_owned);
@@ -140,7 +140,7 @@ pub(in crate::api) async fn handle(
     Ok(Json(LogPage { count: logs.len(), logs, more, latency_ms }).into_response())
 }
 
-/// The filters of the query, those of the body above them.
+/// The filters of the query, overridden by those of the body.
 async fn filters(query: Filters, body: Body) -> Result<Filters, &'static str> {
     let body = axum::body::to_bytes(body, BODY).await.map_err(|_| "The body is too long, or did not come whole.")?;
     if body.iter().all(u8::is_ascii_whitespace) {
@@ -176,7 +176,7 @@ impl Filters {
     }
 }
 
-/// A filter that may be missing; `None`: it cannot be understood. Empty text is a filter that was left empty.
+/// Parses a filter that may be missing. `None` if it is invalid. Empty text counts as missing.
 #[expect(clippy::option_option, reason = "missing is not wrong")]
 fn parsed<T>(given: Option<Value>, parse: impl FnOnce(&str) -> Option<T>) -> Option<Option<T>> {
     let text = match given {
@@ -189,7 +189,8 @@ fn parsed<T>(given: Option<Value>, parse: impl FnOnce(&str) -> Option<T>) -> Opt
     parse(text.trim()).map(Some)
 }
 
-/// A time, or the begin of a day, or (for an end, which is not included) what follows it.
+/// Parses a time or a day. A day gives its beginning, or its end if `is_end`. An end is exclusive, so it lies just after the
+/// given time.
 #[expect(clippy::option_option, reason = "missing is not wrong")]
 fn moment(given: Option<Value>, is_end: bool) -> Option<Option<Timestamp>> {
     parsed(given, |text| {
@@ -198,7 +199,7 @@ fn moment(given: Option<Value>, is_end: bool) -> Option<Option<Timestamp>> {
         }
         let utc = |time: jiff::civil::DateTime| Some(time.to_zoned(TimeZone::UTC).ok()?.timestamp());
         if text.len() > "2026-01-02".len() {
-            // A time without a zone, as Python's isoformat() writes it, is taken for UTC.
+            // Python's isoformat() writes a time without a zone. It counts as UTC.
             let time = utc(text.parse().ok()?)?;
             return if is_end { time.checked_add(1.millisecond()).ok() } else { Some(time) };
         }
@@ -208,7 +209,7 @@ fn moment(given: Option<Value>, is_end: bool) -> Option<Option<Timestamp>> {
     })
 }
 
-fn refusal(reason: &str) -> Response {
+fn rejection(reason: &str) -> Response {
     let mut response = (StatusCode::BAD_REQUEST, Json(json!({"error": reason}))).into_response();
     response.extensions_mut().insert(OwnShape);
     response
@@ -223,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn filters_are_text_or_what_they_are() {
+    fn filters_may_be_text_numbers_or_booleans() {
         let as_text =
             parse(json!({"status_code": "404", "success": "False", "limit": "5", "client_id": "app"})).unwrap();
         let plain = parse(json!({"status_code": 404, "success": false, "limit": 5, "client_id": "app"})).unwrap();
@@ -234,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_day_is_meant_whole_and_a_time_without_a_zone_is_utc() {
+    fn a_date_includes_the_whole_day_and_a_time_without_a_zone_is_utc() {
         let (day, _) = parse(json!({"start_date": "2026-01-02", "end_date": "2026-01-02"})).unwrap();
         assert_eq!(day.from, "2026-01-02T00:00:00Z".parse().ok());
         assert_eq!(day.before, "2026-01-03T00:00:00Z".parse().ok());
@@ -246,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_understood_is_named() {
+    fn an_error_names_the_invalid_filter() {
         for (name, value) in [
             ("start_date", json!("yesterday")),
             ("end_date", json!("2026-13-01")),

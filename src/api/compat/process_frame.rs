@@ -1,4 +1,4 @@
-//! `POST /process-frame` of the Flask Video Emotion API: the body is the video; the answer has its mean figures.
+//! `POST /process-frame` of the Flask Video Emotion API: analyzes the video in the body and answers with its mean figures.
 
 use std::collections::BTreeMap;
 
@@ -27,14 +27,14 @@ pub(in crate::api) fn endpoint() -> Endpoint {
 #[derive(Serialize, ToSchema)]
 #[schema(as = FrameScores)]
 pub struct Answer {
-    /// Percent, summing to 100.
+    /// Percentages that sum to 100.
     average_emotion_scores: BTreeMap<Emotion, f64>,
     overall_dominant_emotion: Emotion,
     total_frames_analyzed: u64,
     /// 0 to 1, three decimals.
     #[schema(minimum = 0, maximum = 1)]
     average_confidence_score: f64,
-    /// 0 to 100, one decimal; 0 as well where no face was turned far enough towards the camera to be read.
+    /// 0 to 100, one decimal. Also 0 if no face was turned towards the camera far enough to be read.
     #[schema(minimum = 0, maximum = 100)]
     eye_contact_score: f64,
 }
@@ -58,13 +58,13 @@ impl Answer {
 /// `POST /process-frame` of the Flask Video Emotion API: the body is the video, whatever its content type says. Looks at every
 /// 30th frame (`sync.process_frame_every`).
 #[utoipa::path(post, path = "/process-frame", operation_id = "process_frame", tag = COMPAT,
-    params(("sample_every" = Option<u32>, Query, description = "Look at every n-th frame", minimum = 1, maximum = 10_000)),
+    params(("sample_every" = Option<u32>, Query, description = "Analyze every n-th frame", minimum = 1, maximum = 10_000)),
     request_body(content(("video/mp4"), ("application/octet-stream")), description = "The video"),
     responses((status = 200, description = "The figures", body = Answer),
-              (status = 400, description = "No body, or the upload broke off"),
+              (status = 400, description = "The body is empty or was cut off"),
               (status = 408, description = "The upload stalled or took too long"),
               (status = 413, description = "More than `sync.max_upload`"),
-              (status = 422, description = "Not a video, one outside of the limits, one without a face, or an option out of range"),
+              (status = 422, description = "The video cannot be analyzed, exceeds a limit or shows no face, or an option is out of range"),
               (status = 429, description = "Too many videos at once; `Retry-After` says when to try again"),
               (status = 503, description = "The model cannot be loaded, or there is too little memory"),
               (status = 504, description = "Not analyzed within `sync.deadline_s`")))]

@@ -1,4 +1,4 @@
-//! `POST /record_video` of Emotion Detection from Video: takes a video from a camera and queues its analysis.
+//! `POST /record_video` of Emotion Detection from Video: stores a video from a camera and queues its analysis.
 
 use axum::extract::{Request, State};
 use axum::response::Response;
@@ -19,15 +19,15 @@ pub(in crate::api) fn endpoint() -> Endpoint {
 
 /// Send a video from a camera
 ///
-/// `POST /record_video` of Emotion Detection from Video: takes a video and queues its analysis. `stats` of `links` leads to the
-/// statistics.
+/// `POST /record_video` of Emotion Detection from Video. Stores a video and queues its analysis. `links.stats` is the address of
+/// the statistics.
 #[utoipa::path(post, path = "/record_video", operation_id = "record_video", tag = COMPAT,
     request_body(content = PlainVideoForm, content_type = "multipart/form-data"),
     responses((status = 202, description = "The analysis is queued", body = Accepted),
-              (status = 400, description = "No form or no file in it, or the upload broke off"),
+              (status = 400, description = "The body is not a form, has no file, or was cut off"),
               (status = 408, description = "The upload stalled or took too long"),
               (status = 413, description = "More than `http.max_upload`"),
-              (status = 422, description = "No video that can be analyzed, or an option is out of range"),
+              (status = 422, description = "The video cannot be analyzed, or an option is out of range"),
               (status = 429, description = "Too many uploads at once; `Retry-After` says when to try again")))]
 pub async fn handle(
     State(api): State<Api>,

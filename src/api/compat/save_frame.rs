@@ -33,21 +33,21 @@ pub(in crate::api) fn endpoint() -> Endpoint {
 
 /// Most bytes of a request with a picture.
 const MOST: u64 = 10_000_000;
-/// Bytes that tell the kind of a picture.
+/// Bytes from which the format of a picture is recognized.
 const HEAD: usize = 8;
 
-/// What the form may hold; other fields are read over.
+/// The field of the form. Other fields are ignored.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes what `keep` reads")]
 struct FrameForm {
-    /// A JPEG or PNG file of at most 10 MB; `image` is taken too.
+    /// A JPEG or PNG file of at most 10 MB. The field may also be named `image`.
     #[schema(value_type = String, format = Binary, content_media_type = "image/png")]
     frame: Vec<u8>,
 }
 
 #[derive(Serialize, ToSchema)]
 struct SavedFrame {
-    /// Its name: whoever has it may see and erase the picture.
+    /// Id of the picture. It is enough to see and to erase the picture.
     frame: Uuid,
     size_bytes: u64,
     links: FrameLinks,
@@ -61,14 +61,14 @@ struct FrameLinks {
 
 /// Keep a picture
 ///
-/// `POST /save_frame` of Emotion Detection from Video: keeps one picture for an hour.
+/// `POST /save_frame` of Emotion Detection from Video. Keeps a picture for an hour.
 #[utoipa::path(post, path = "/save_frame", operation_id = "save_frame", tag = COMPAT,
     request_body(content = FrameForm, content_type = "multipart/form-data"),
-    responses((status = 201, description = "It is kept", body = SavedFrame),
-              (status = 400, description = "No form or no file in it, or the upload broke off"),
+    responses((status = 201, description = "The picture is kept", body = SavedFrame),
+              (status = 400, description = "The body is not a form, has no file, or was cut off"),
               (status = 408, description = "The upload stalled or took too long"),
               (status = 413, description = "More than 10 MB"),
-              (status = 422, description = "Neither JPEG nor PNG, or more than one"),
+              (status = 422, description = "The file is neither JPEG nor PNG, or there is more than one"),
               (status = 429, description = "Too many uploads at once; `Retry-After` says when to try again")))]
 pub async fn handle(State(api): State<Api>, _: Authorized<Rule>, request: Request) -> Result<Response, CompatError> {
     let http = &api.app.settings.http;
@@ -94,10 +94,10 @@ pub async fn handle(State(api): State<Api>, _: Authorized<Rule>, request: Reques
     }
 }
 
-/// Streams the picture of the form into the storage; its bytes.
+/// Streams the picture of the form to storage. Returns its size in bytes.
 async fn keep(api: &Api, headers: &HeaderMap, incoming: &IncomingBody, frame: Uuid) -> Result<u64, FrameError> {
     let limit_s = api.app.settings.http.max_upload_s;
-    let _place = api.uploads.try_acquire().map_err(|_| UploadError::from(LimitError::TooManyUploads))?;
+    let _permit = api.uploads.try_acquire().map_err(|_| UploadError::from(LimitError::TooManyUploads))?;
     upload::check_announced(headers, MOST).map_err(UploadError::from)?;
     let kept = tokio::time::timeout(Duration::from_secs(limit_s), async {
         let mut multipart = Multipart::new(incoming.clone(), form::boundary(headers)?);

@@ -15,12 +15,12 @@ pub(in crate::api) fn endpoint() -> Endpoint {
     Endpoint::new::<Rule>(routes!(handle))
 }
 
-/// Throw an upload away
+/// Delete an upload
 #[utoipa::path(delete, path = "/v1/uploads/{upload}", operation_id = "abort_upload", tag = NATIVE,
     params(("upload" = Uuid, Path, description = "From the answer that began it")),
-    responses((status = 204, description = "Nothing of it is left"),
-              (status = 404, description = "No upload has this id, or its time is over"),
-              (status = 409, description = "It is an analysis already; `DELETE /results/{token}` erases that")))]
+    responses((status = 204, description = "The upload and its parts are deleted"),
+              (status = 404, description = "No upload has this id, or it has expired"),
+              (status = 409, description = "Its analysis was started; `DELETE /results/{token}` erases it")))]
 pub(in crate::api) async fn handle(
     State(api): State<Api>,
     caller: Authorized<Rule>,

@@ -23,28 +23,28 @@ pub(in crate::api) fn endpoint() -> Endpoint {
     Endpoint::new::<Rule>(routes!(handle))
 }
 
-/// How the service is doing.
+/// The state of the service.
 #[derive(Serialize, ToSchema)]
 struct Overview {
     queue: QueueView,
-    /// Jobs that run, the oldest first; at most 100.
+    /// Running jobs, oldest first; at most 100.
     running: Vec<RunningView>,
-    /// Jobs that were given up, the latest first; at most 100.
+    /// Failed jobs, latest first; at most 100.
     failures: Vec<FailureView>,
-    /// Hours for which the videos of failed jobs are kept, so that these can run again (`retention.failed_videos_h`).
+    /// Hours for which the videos of failed jobs are kept, so that the jobs can run again (`retention.failed_videos_h`).
     failed_videos_h: u64,
     workers: Vec<WorkerView>,
-    /// The last 24 hours, the oldest first.
+    /// Finished jobs of the last 24 hours by hour, oldest first.
     throughput: Vec<HourView>,
 }
 
 #[derive(Serialize, ToSchema)]
 #[schema(as = Queue)]
 struct QueueView {
-    /// Jobs that wait.
+    /// Waiting jobs.
     queued: u64,
     running: u64,
-    /// Mails that are still to be sent.
+    /// Unsent mails.
     mails: u64,
 }
 
@@ -53,7 +53,7 @@ struct QueueView {
 struct RunningView {
     token: Uuid,
     started_at: Option<Timestamp>,
-    /// Which run of the job this is.
+    /// Number of runs so far, this one included.
     attempts: u32,
     worker: Option<String>,
     progress: ProgressView,
@@ -68,7 +68,7 @@ struct FailureView {
     /// Stable snake_case code.
     code: String,
     detail: String,
-    /// Whether the video is still there, so that the job can run again.
+    /// Whether the video still exists, so that the job can run again.
     can_retry: bool,
 }
 
@@ -78,7 +78,7 @@ struct WorkerView {
     name: String,
     /// Seen within the last 30 seconds.
     alive: bool,
-    /// Jobs that it holds, and how many at most.
+    /// Number of its running jobs; `concurrency` is the limit.
     running: u64,
     concurrency: u64,
     started_at: Timestamp,
@@ -120,11 +120,11 @@ impl From<Hour> for HourView {
     }
 }
 
-/// How the service is doing
+/// State of the service
 ///
-/// The queue, what runs and what has failed, the workers, and what was finished in the last day.
+/// The queue, the running and the failed jobs, the workers, and the jobs finished in the last 24 hours.
 #[utoipa::path(get, path = "/v1/admin/overview", operation_id = "admin_overview", tag = NATIVE,
-    responses((status = 200, description = "As it is now", body = Overview)))]
+    responses((status = 200, description = "The current state", body = Overview)))]
 pub(in crate::api) async fn handle(State(api): State<Api>, _: Authorized<Rule>) -> Result<Response, Problem> {
     let (store, now) = (&api.app.store, api.app.clock.now());
     let (queued, running) = store.queue_depth().await?;

@@ -18,12 +18,12 @@ pub(in crate::api) fn endpoint() -> Endpoint {
 
 /// Run a failed job again
 ///
-/// Puts it into the queue with all its runs before it, as long as its video is still there (`retention.failed_videos_h`).
-/// Nobody gets a mail of the new run.
+/// Queues the job again, if its video still exists (`retention.failed_videos_h`). The number of runs starts again at 0. The new
+/// run sends no mail.
 #[utoipa::path(post, path = "/v1/admin/jobs/{token}/retry", operation_id = "admin_retry", tag = NATIVE,
-    params(("token" = String, Path, description = "Of the job")),
-    responses((status = 202, description = "It waits again"), (status = 404, description = "No such job"),
-              (status = 409, description = "It has not failed, or its video is gone")))]
+    params(("token" = String, Path, description = "Token of the job")),
+    responses((status = 202, description = "The job is queued"), (status = 404, description = "No such job"),
+              (status = 409, description = "The job has not failed, or its video is gone")))]
 pub(in crate::api) async fn handle(
     State(api): State<Api>,
     _: Authorized<Rule>,

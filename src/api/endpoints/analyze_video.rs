@@ -1,8 +1,7 @@
 //! `POST /analyze-video`: takes a video and queues its analysis.
 //!
-//! The video streams into the blob store: the first bytes are looked at before anything is written, the container is
-//! opened before the job is queued, and what is refused leaves nothing. **202** gives `token`, `status` and `links`,
-//! with `Location` and `Retry-After`.
+//! The video streams to storage. Its first bytes are checked before anything is written, and its container is opened before
+//! the job is queued. Nothing of a rejected video stays in storage.
 
 use axum::Json;
 use axum::extract::{Request, State};
@@ -23,38 +22,38 @@ pub(in crate::api) fn endpoint() -> Endpoint {
     Endpoint::new::<Rule>(routes!(handle))
 }
 
-/// What the form may hold, in any order.
+/// The fields of the form, in any order.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes what `form` reads")]
 struct VideoForm {
-    /// The file, MP4/MOV, Matroska/WebM or AVI; once. Its name is not looked at.
+    /// The video file: MP4/MOV, Matroska/WebM or AVI. Its name is ignored.
     #[schema(value_type = String, format = Binary, content_media_type = "video/mp4")]
     video: Vec<u8>,
-    /// An address that gets the report; none, one or several fields of that name, at most 10.
+    /// Mail address that gets the report. The field may be repeated, up to 10 times.
     #[schema(format = Email)]
     email: Option<String>,
-    /// Look at every n-th frame.
+    /// Analyze every n-th frame.
     #[schema(minimum = 1, maximum = 10_000)]
     sample_every: Option<u32>,
-    /// Those very frames, or others near them that cost less to decode, at the times that the result says.
+    /// `exact` analyzes exactly these frames. `fast` analyzes frames near them that cost less to decode.
     sampling: Option<Sampling>,
-    /// Read at most so many faces a frame.
+    /// Most faces to read in each frame.
     #[schema(minimum = 1, maximum = 100)]
     max_faces: Option<u32>,
-    /// Of report and mail; by default as the reader's browser asks.
+    /// Language of the report and the mail; by default that of the reader's browser.
     language: Option<Language>,
-    /// Where a program wants to hear of the end of the analysis: an https:// address.
+    /// The https:// address to which a webhook is sent when the analysis ends.
     #[schema(format = "uri", pattern = "^https://", max_length = 2000)]
     webhook_url: Option<String>,
-    /// `off` leaves out the landmarks, so that eye contact is judged by the head alone.
+    /// `off` skips the landmarks. Eye contact then depends on the head pose only.
     gaze: Option<Switch>,
-    /// `off` leaves the sound track alone.
+    /// `off` skips the sound track.
     speech: Option<Switch>,
-    /// More of each sample than is usual. Excludes `gaze=off`.
+    /// Additional details of each sample. Excludes `gaze=off`.
     detail: Option<Detail>,
 }
 
-/// Whether a part is wanted.
+/// Whether a part of the analysis runs.
 #[derive(ToSchema)]
 #[schema(rename_all = "lowercase")]
 #[expect(dead_code, reason = "describes what `form` reads")]
@@ -65,22 +64,22 @@ enum Switch {
 
 /// Send a video
 ///
-/// Takes a video and queues its analysis. A field that is not known is refused by name, so that a misspelt option does not
-/// pass for a taken one. With `Idempotency-Key`, a repetition within 24 hours gets the answer of the first; the same
-/// key with other fields is refused. Refused requests are not remembered.
+/// Stores a video and queues its analysis. An unknown field is rejected by name, so that a misspelt option is noticed. A
+/// request that repeats an `Idempotency-Key` within 24 hours gets the answer of the first request. The same key with other
+/// fields is rejected. Rejected requests do not count as the first request.
 #[utoipa::path(post, path = "/analyze-video", operation_id = "analyze_video", tag = NATIVE,
     params(("idempotency-key" = Option<String>, Header, description = "1 to 255 printable ASCII characters, such as a UUID",
                min_length = 1, max_length = 255, pattern = "^[ -~]+$"),
-           ("detail" = Option<Detail>, Query, description = "This and every other option may stand here too; a field counts more")),
+           ("detail" = Option<Detail>, Query, description = "This and every other option may be sent in the query too. A field overrides it")),
     request_body(content = VideoForm, content_type = "multipart/form-data"),
     responses((status = 202, description = "The analysis is queued", body = Accepted,
-                  headers(("location" = String, description = "Where the result will be"),
-                          ("retry-after" = u64, description = "Seconds after which to look there"))),
-              (status = 400, description = "The form or the Idempotency-Key cannot be read, or the upload broke off"),
+                  headers(("location" = String, description = "Address of the result"),
+                          ("retry-after" = u64, description = "Seconds after which to ask for the result"))),
+              (status = 400, description = "The form cannot be read, the Idempotency-Key is invalid, or the upload was cut off"),
               (status = 408, description = "The upload stalled or took too long"),
               (status = 413, description = "More than `http.max_upload`"),
               (status = 415, description = "Not multipart/form-data"),
-              (status = 422, description = "No video that can be analyzed, or a field is wrong; `field` names it"),
+              (status = 422, description = "The video cannot be analyzed, or a field is wrong; `field` names it"),
               (status = 429, description = "Too many uploads at once; `Retry-After` says when to try again")))]
 pub(in crate::api) async fn handle(
     State(api): State<Api>,

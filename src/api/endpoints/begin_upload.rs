@@ -36,7 +36,7 @@ const MAX_OPEN: u64 = 100;
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UploadRequest {
-    /// Of the whole video; at most `http.max_upload`.
+    /// Size of the whole video; at most `http.max_upload`.
     #[serde(deserialize_with = "json_body::whole_number")]
     #[schema(schema_with = size_bytes)]
     size_bytes: u64,
@@ -44,18 +44,18 @@ pub struct UploadRequest {
 
 fn size_bytes() -> RefOr<Schema> {
     let number = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1));
-    json_body::written_schema(number, "^[1-9][0-9]{0,8}$", "Of the whole video; at most `http.max_upload`.").into()
+    json_body::written_schema(number, "^[1-9][0-9]{0,8}$", "Size of the whole video; at most `http.max_upload`.").into()
 }
 
-/// Begin a video in parts
+/// Begin an upload in parts
 ///
-/// Answers with an address for each part. PUT the parts there, in any order and again where a line broke, then start the
-/// analysis with `POST /v1/analyses`. With a bucket the parts go straight to it.
+/// Answers with an address for each part. PUT the parts there, in any order, and send a part again if its connection broke.
+/// Then start the analysis with `POST /v1/analyses`. If videos are stored in a bucket, the parts go straight to the bucket.
 #[utoipa::path(post, path = "/v1/uploads", operation_id = "begin_upload", tag = NATIVE,
     request_body(content = UploadRequest),
-    responses((status = 201, description = "The upload is begun", body = UploadView,
-                  headers(("location" = String, description = "Where its state is"))),
-              (status = 400, description = "The body is no JSON, or broke off"),
+    responses((status = 201, description = "The upload has begun", body = UploadView,
+                  headers(("location" = String, description = "Address of its state"))),
+              (status = 400, description = "The body is not JSON, or was cut off"),
               (status = 408, description = "The body stalled"),
               (status = 413, description = "More than `http.max_upload`"),
               (status = 415, description = "Not application/json"),

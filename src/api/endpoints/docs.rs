@@ -1,6 +1,6 @@
-//! `GET /docs`: the description of the service as a page to read and to try calls from.
+//! `GET /docs`: a page that shows the description of the service and can send requests.
 //!
-//! The viewer (Swagger UI) is part of the program: the page loads nothing from elsewhere, which its policy also forbids.
+//! The viewer (Swagger UI) is part of the program. The page loads nothing from other hosts, and its policy forbids it.
 
 use axum::http::{HeaderValue, header};
 use axum::response::{Html, IntoResponse, Response};
@@ -15,7 +15,7 @@ pub(in crate::api) fn endpoint() -> Endpoint {
 
 const PAGE: &str = include_str!("../../../templates/docs.html");
 
-/// The viewer writes styles into the page and draws its icons from data: addresses.
+/// The `Content-Security-Policy`. The viewer needs inline styles and icons from data: addresses.
 const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; \
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -23,7 +23,7 @@ const POLICY: HeaderValue = HeaderValue::from_static(
 
 /// `GET /docs`
 ///
-/// The description of the service as a page to read and to try calls from. It needs nothing from other hosts.
+/// A page that shows the description of the service and can send requests. It loads nothing from other hosts.
 #[utoipa::path(get, path = "/docs", operation_id = "docs", tag = OPERATIONS,
     responses((status = 200, description = "The page", body = String, content_type = "text/html")))]
 pub(in crate::api) async fn handle() -> Response {

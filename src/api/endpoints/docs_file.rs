@@ -22,7 +22,7 @@ pub(in crate::api) fn endpoint() -> Endpoint {
     responses((status = 200, description = "The file", body = String, content_type = "*/*"),
               (status = 404, description = "No such file")))]
 pub(in crate::api) async fn handle(Path(name): Path<String>) -> Result<Response, Problem> {
-    // "none": no badge from a validator elsewhere.
+    // Without "none", the page would load a badge from the host of a validator.
     let config = Arc::new(Config::from("/openapi.json").validator_url("none"));
     let unknown = || Problem::of_status(StatusCode::NOT_FOUND);
     let file = utoipa_swagger_ui::serve(&name, config).ok().flatten().ok_or_else(unknown)?;

@@ -1,8 +1,7 @@
-//! `DELETE /results/{token}`: cancels an unfinished analysis and erases everything of it: job, result, mails not yet
-//! sent, video. 204.
+//! `DELETE /results/{token}`: cancels an unfinished analysis and erases its job, result, unsent mails and video.
 //!
-//! Afterwards the token is as unknown as one that never was, so a second call answers 404: to a client that
-//! repeats a call whose answer was lost, both mean that nothing is there any more.
+//! Afterwards the token is unknown, so a repeated call answers 404. To a client whose first answer was lost, 204 and 404 both
+//! mean that nothing is left.
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -19,16 +18,15 @@ pub(in crate::api) fn endpoint() -> Endpoint {
     Endpoint::new::<Rule>(routes!(handle))
 }
 
-/// Tries to delete the video before it is left to the sweep.
+/// Number of tries to delete the video. After that, the sweep deletes it.
 const TRIES: u32 = 3;
 
 /// Cancel and erase
 ///
-/// Cancels an unfinished analysis and erases everything of it: job, result, messages not yet sent, video. Afterwards the
-/// token is as unknown as one that never was.
+/// Cancels an unfinished analysis and erases its job, result, unsent messages and video. Afterwards the token is unknown.
 #[utoipa::path(delete, path = "/results/{token}", operation_id = "erase", tag = NATIVE,
     params(("token" = Uuid, Path, description = "From the answer to the upload")),
-    responses((status = 204, description = "Nothing of it is left"),
+    responses((status = 204, description = "The analysis is erased"),
               (status = 404, description = "No analysis has this token")))]
 pub(in crate::api) async fn handle(
     State(api): State<Api>,

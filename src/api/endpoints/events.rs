@@ -1,8 +1,7 @@
-//! `GET /results/{token}/events`: the course of an analysis as server-sent events.
+//! `GET /results/{token}/events`: the progress of an analysis as server-sent events.
 //!
-//! `progress` whenever something changed, then one of `done`, `failed`, `cancelled`, `expired` (or `erased`, should it be
-//! deleted meanwhile), and the stream ends. Each carries `{"status", "progress"}`; the result itself is at
-//! `/results/{token}`. A service that shuts down ends the stream: connect again.
+//! The stream sends `progress` at each change, then one of `done`, `failed`, `cancelled`, `expired` or `erased`, and ends. It
+//! also ends when the service shuts down; the client then connects again.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -30,7 +29,7 @@ pub(in crate::api) fn endpoint() -> Endpoint {
     Endpoint::new::<Rule>(routes!(handle))
 }
 
-/// Keeps proxies from taking a quiet stream for a dead one.
+/// Interval of comments that keep proxies from closing an idle stream.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// One event of the stream, as a browser's `EventSource` gives it.
@@ -39,7 +38,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 struct StreamEvent {
     /// `progress`, `done`, `failed`, `cancelled`, `expired` or `erased`.
     event: String,
-    /// Grows with every change; left out for `erased`.
+    /// Increases with every change. Absent for `erased`.
     id: String,
     /// `{"status", "progress"}` as JSON; `{}` for `erased`.
     #[schema(content_media_type = "application/json")]
@@ -52,34 +51,36 @@ struct Data {
     progress: ProgressView,
 }
 
-/// Where a stream is: what was told last, or that all was told.
-enum Told {
+/// The last event that a stream has sent.
+enum LastSent {
+    None,
+    /// The state of the job with this version.
     Version(i64),
-    Nothing,
-    All,
+    /// The final event.
+    Final,
 }
 
-/// The course of an analysis
+/// Progress of an analysis
 ///
-/// Server-sent events: `progress` whenever something changed, then one of `done`, `failed`, `cancelled`, `expired` or
-/// `erased`, and the stream ends. The data of each is `{"status", "progress"}`; the result is at `/results/{token}`.
+/// Server-sent events: `progress` at each change, then one of `done`, `failed`, `cancelled`, `expired` or `erased`, and the
+/// stream ends. The data of each event is `{"status", "progress"}`. The result is at `/results/{token}`.
 #[utoipa::path(get, path = "/results/{token}/events", operation_id = "events", tag = NATIVE,
     params(("token" = Uuid, Path, description = "From the answer to the upload")),
     responses((status = 200, description = "The events", body = StreamEvent, content_type = "text/event-stream"),
               (status = 404, description = "No analysis has this token"),
-              (status = 410, description = "The result was erased when its time was over")))]
+              (status = 410, description = "The result has expired")))]
 pub(in crate::api) async fn handle(
     State(api): State<Api>,
     caller: Authorized<Rule>,
     Path(token): Path<String>,
 ) -> Result<Response, Problem> {
     let token = view::token(&token)?;
-    // Refused with a proper status before the stream begins.
+    // Rejects an unknown token before the stream begins, with an error status.
     view::find(&api.app, &caller, token).await?;
     let waiter = api.app.store.wait_for(token);
-    let events = stream::unfold((waiter, Told::Nothing), move |(waiter, told)| {
+    let events = stream::unfold((waiter, LastSent::None), move |(waiter, last_sent)| {
         let app = api.app.clone();
-        async move { next(&app, token, waiter, told).await }
+        async move { next(&app, token, waiter, last_sent).await }
     });
     let events = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
     Ok(([(header::CACHE_CONTROL, "no-store")], events).into_response())
@@ -89,16 +90,16 @@ async fn next(
     app: &AppState,
     token: Uuid,
     mut waiter: Waiter,
-    told: Told,
-) -> Option<(Result<Event, Infallible>, (Waiter, Told))> {
-    let last = match told {
-        Told::All => return None,
-        Told::Nothing => None,
-        Told::Version(version) => Some(version),
+    last_sent: LastSent,
+) -> Option<(Result<Event, Infallible>, (Waiter, LastSent))> {
+    let last = match last_sent {
+        LastSent::Final => return None,
+        LastSent::None => None,
+        LastSent::Version(version) => Some(version),
     };
     loop {
         let sight = match last {
-            // The first event tells how things are.
+            // The first event has the current state.
             None => Sight::Ended,
             Some(version) => tokio::select! {
                 sight = waiter.changed(version, KEEP_ALIVE) => sight,
@@ -110,7 +111,7 @@ async fn next(
             Sight::Job(job) => job,
             Sight::Ended => match app.store.job(token).await {
                 Ok(Some(job)) => Arc::new(job),
-                Ok(None) => return Some((Ok(Event::default().event("erased").data("{}")), (waiter, Told::All))),
+                Ok(None) => return Some((Ok(Event::default().event("erased").data("{}")), (waiter, LastSent::Final))),
                 Err(error) => {
                     tracing::error!(%error, "an event stream ends: the database does not answer");
                     return None;
@@ -120,7 +121,7 @@ async fn next(
         if last == Some(job.version) {
             continue;
         }
-        let then = if view::is_settled(&job) { Told::All } else { Told::Version(job.version) };
+        let then = if view::is_settled(&job) { LastSent::Final } else { LastSent::Version(job.version) };
         return Some((Ok(event(&job)), (waiter, then)));
     }
 }

@@ -1,4 +1,4 @@
-//! `GET /v1/analyses`: what the caller's key sent, page by page.
+//! `GET /v1/analyses`: lists the analyses of the caller in pages.
 
 use axum::Json;
 use axum::extract::{Query, State};
@@ -29,16 +29,16 @@ const DEFAULT_LIMIT: u32 = 20;
 pub struct Parameters {
     #[param(value_type = Option<Status>)]
     status: Option<String>,
-    /// Sent then or later; ISO 8601 with a zone.
+    /// Sent at this time or later; ISO 8601 with a zone.
     #[param(value_type = Option<Timestamp>)]
     created_from: Option<String>,
-    /// Sent before then; ISO 8601 with a zone.
+    /// Sent before this time; ISO 8601 with a zone.
     #[param(value_type = Option<Timestamp>)]
     created_before: Option<String>,
-    /// Most analyses of the answer.
+    /// Most analyses in the answer.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 100, default = 20)]
     limit: Option<String>,
-    /// `next` of the page before.
+    /// The `next` of the previous page.
     #[param(pattern = "^[A-Za-z0-9_-]{10}[AEIMQUYcgkosw048]$")]
     cursor: Option<String>,
 }
@@ -51,10 +51,10 @@ struct Page {
     next: Option<String>,
 }
 
-/// What a key sent
+/// List analyses
 ///
-/// The newest first; a key with the scope `admin` sees what all keys sent. `next` of an answer stays good while new analyses
-/// come in.
+/// The analyses that were sent with the key, newest first. A key with the scope `admin` sees the analyses of all keys. The `next`
+/// of an answer stays valid while new analyses are sent.
 #[utoipa::path(get, path = "/v1/analyses", operation_id = "list_analyses", tag = NATIVE, params(Parameters),
     responses((status = 200, description = "A page of analyses", body = Page),
               (status = 422, description = "A parameter is wrong; `parameter` names it")))]

@@ -1,4 +1,4 @@
-//! `GET /metrics`: what this process has counted, for Prometheus.
+//! `GET /metrics`: the metrics of this process for Prometheus.
 
 use axum::extract::State;
 use axum::http::header;
@@ -19,13 +19,13 @@ pub(in crate::api) fn endpoint() -> Endpoint {
     Endpoint::new::<Rule>(routes!(handle))
 }
 
-/// The text format that Prometheus reads.
+/// The content type of the text format that Prometheus reads.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Counters for Prometheus
+/// Metrics for Prometheus
 ///
-/// Answers, jobs, frames and calls of models that this process has counted since it started, and the lengths of the queues that
-/// all processes share. Needs a key with the scope `logs` where keys are required.
+/// Counts of answers, jobs, frames and model calls since this process started, and the lengths of the queues that all processes
+/// share. Needs a key with the scope `logs` if keys are required.
 #[utoipa::path(get, path = "/metrics", operation_id = "metrics", tag = OPERATIONS,
     responses((status = 200, description = "In the text format of OpenMetrics", body = String,
                   content_type = "application/openmetrics-text")))]
@@ -33,7 +33,7 @@ pub(in crate::api) async fn handle(State(api): State<Api>, _: Authorized<Rule>) 
     Ok(text(&api.app.store, api.app.clock.now()).await?)
 }
 
-/// The answer, at that time.
+/// The metrics at this time.
 pub async fn text(store: &Store, now: Timestamp) -> Result<Response, StoreError> {
     let (jobs_waiting, jobs_running) = store.queue_depth().await?;
     let mails_waiting = store.mails_waiting().await?;

@@ -1,6 +1,6 @@
-//! `GET /readyz`: database and storage can be written, so requests may be sent here. 503 names the part that cannot.
+//! `GET /readyz`: checks that the database and the storage can be written, so that the service can receive requests.
 //!
-//! The parts are asked at most once a second, however often this is called.
+//! The parts are checked once a second at most, regardless of the number of requests.
 
 use std::time::Duration;
 
@@ -22,17 +22,19 @@ pub(in crate::api) fn endpoint() -> Endpoint {
     Endpoint::new::<Open>(routes!(handle))
 }
 
+/// How long a result is reused.
 const FRESH: Duration = Duration::from_secs(1);
+/// Longest time to wait for a part.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// The last answers: when they were got, and which parts gave none.
+/// The time of the last check, and the parts that failed it.
 #[derive(Default)]
 pub struct Readiness(Mutex<Option<(Instant, Vec<&'static str>)>>);
 
 impl Readiness {
-    /// Parts that are down.
+    /// The parts that cannot be written.
     async fn down(&self, app: &AppState) -> Vec<&'static str> {
-        // Held while asking: whoever comes meanwhile shares the answer.
+        // The lock is held during the check, so that concurrent requests share its result.
         let mut last = self.0.lock().await;
         if let Some((asked, down)) = last.as_ref()
             && asked.elapsed() < FRESH
@@ -46,7 +48,7 @@ impl Readiness {
             .into_iter()
             .filter_map(|(part, failure)| {
                 let error = failure?;
-                tracing::error!(part, error, "not ready");
+                tracing::error!(part, error, "a part of the service cannot be written");
                 Some(part)
             })
             .collect::<Vec<_>>();
@@ -55,7 +57,7 @@ impl Readiness {
     }
 }
 
-/// Whether storage can be written and is the one that belongs to the database.
+/// Checks that the storage can be written and belongs to the database.
 async fn storage(app: &AppState) -> Result<(), BlobError> {
     app.identity.verify(app.blobs.as_ref()).await?;
     app.blobs.check().await
@@ -75,9 +77,10 @@ pub struct Ready {
     status: &'static str,
 }
 
-/// Whether requests may be sent here
+/// Readiness
 ///
-/// Writes to database and storage, at most once a second. 503 names the parts that do not take it under `down`.
+/// Whether the service can receive requests. Writes to the database and the storage, once a second at most. A 503 lists the parts
+/// that cannot be written under `down`.
 #[utoipa::path(get, path = "/readyz", operation_id = "readyz", tag = OPERATIONS,
     responses((status = 200, description = "All parts answer", body = Ready),
               (status = 503, description = "A part does not answer")))]

@@ -1,6 +1,6 @@
 //! `GET /results/{token}/report`: the HTML report that is also mailed.
 //!
-//! 409 with `Retry-After` while the analysis is unfinished; the problem of a failed one.
+//! An unfinished analysis gives 409 with `Retry-After`. A failed one gives its problem.
 
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, header};
@@ -27,7 +27,7 @@ pub struct Parameters {
     language: Option<String>,
 }
 
-/// The page needs nothing from elsewhere, runs nothing and stands in no frame.
+/// The `Content-Security-Policy` of the report: it loads nothing from other hosts, runs no scripts, and cannot be framed.
 fn policy(style: &str) -> HeaderValue {
     let policy = format!(
         "default-src 'none'; style-src '{style}'; img-src data:; base-uri 'none'; form-action 'none'; \
@@ -46,7 +46,7 @@ fn policy(style: &str) -> HeaderValue {
     responses((status = 200, description = "The report", body = String, content_type = "text/html"),
               (status = 404, description = "No analysis has this token"),
               (status = 409, description = "The analysis is not finished, or was cancelled"),
-              (status = 410, description = "The result was erased when its time was over"),
+              (status = 410, description = "The result has expired"),
               (status = 422, description = "The video could not be analyzed")))]
 pub(in crate::api) async fn handle(
     State(api): State<Api>,
@@ -64,7 +64,7 @@ pub(in crate::api) async fn handle(
     let context = Context { token, created_at: job.created_at, language, result_url };
     let reporter = api.app.reporter.clone();
     let policy = policy(reporter.style_source());
-    // Drawing charts is work for the processor.
+    // Drawing charts blocks the thread.
     let page = tokio::task::spawn_blocking(move || reporter.html(&findings, &context)).await;
     let page = match page {
         Ok(Ok(page)) => page,

@@ -45,7 +45,7 @@ pub struct Parameters {
                   headers(("etag" = String, description = "Of this state"))),
               (status = 304, description = "Nothing has changed since `If-None-Match`"),
               (status = 404, description = "No analysis has this token"),
-              (status = 410, description = "The result was erased when its time was over"),
+              (status = 410, description = "The result has expired"),
               (status = 422, description = "`wait` is no number of seconds")))]
 pub(in crate::api) async fn handle(
     State(api): State<Api>,

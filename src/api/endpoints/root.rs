@@ -1,4 +1,4 @@
-//! `GET /`: what this is and where things are.
+//! `GET /`: the name and version of the service, and links to its parts.
 
 use axum::Json;
 use axum::extract::State;
@@ -32,9 +32,9 @@ struct Links {
     docs: String,
 }
 
-/// What this is
+/// Service information
 ///
-/// Says that the service is up, and where things are.
+/// The name and version of the service, and links to its parts.
 #[utoipa::path(get, path = "/", operation_id = "root", tag = OPERATIONS,
     responses((status = 200, description = "It is up", body = Root)))]
 pub(in crate::api) async fn handle(State(api): State<Api>) -> Json<Root> {

@@ -28,18 +28,18 @@ pub(in crate::api) fn endpoint() -> Endpoint {
 
 /// Send a part
 ///
-/// Only where an upload's parts lie at addresses of this service. The address is all that is needed: no key.
+/// Stores a part of an upload, if the address of the part is one of this service. The address is enough; no key is needed.
 #[utoipa::path(put, path = "/v1/uploads/{upload}/parts/{number}", operation_id = "send_part", tag = NATIVE,
     params(("upload" = Uuid, Path, description = "From the answer that began it"),
-           ("number" = u32, Path, description = "Of the part, from 1", minimum = 1, maximum = 10_000)),
+           ("number" = u32, Path, description = "Number of the part, from 1", minimum = 1, maximum = 10_000)),
     request_body(content(("application/octet-stream")), description = "The bytes of the part"),
-    responses((status = 204, description = "The part is there",
-                  headers(("etag" = String, description = "Of the part"))),
-              (status = 400, description = "The part broke off"),
+    responses((status = 204, description = "The part is stored",
+                  headers(("etag" = String, description = "Tag of the part"))),
+              (status = 400, description = "The part was cut off"),
               (status = 404, description = "No such upload or part"),
               (status = 408, description = "The part stalled or took too long"),
-              (status = 409, description = "The upload is an analysis already"),
-              (status = 422, description = "The part has another size"),
+              (status = 409, description = "The analysis of the upload was started"),
+              (status = 422, description = "The part does not have the expected size"),
               (status = 429, description = "Too many uploads at once")))]
 pub(in crate::api) async fn handle(
     State(api): State<Api>,

@@ -42,55 +42,55 @@ pub(in crate::api) fn endpoint() -> Endpoint {
 /// that reserved it must have ended.
 const LEASE: Duration = Duration::from_secs(600);
 
-/// What to analyze, and how.
+/// The upload to analyze, and the options of the analysis.
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StartRequest {
-    /// From `POST /v1/uploads`.
+    /// Id of the upload, from `POST /v1/uploads`.
     upload: Uuid,
-    /// An address, or a list of at most 10, that get the report.
+    /// Mail address that gets the report, or a list of at most 10.
     email: Option<Addresses>,
-    /// Look at every n-th frame.
+    /// Analyze every n-th frame.
     #[serde(default, deserialize_with = "json_body::maybe_whole")]
     #[schema(schema_with = sample_every)]
     sample_every: Option<u32>,
-    /// Those very frames, or others near them that cost less to decode, at the times that the result says.
+    /// `exact` analyzes exactly these frames. `fast` analyzes frames near them that cost less to decode.
     sampling: Option<Sampling>,
-    /// Read at most so many faces a frame.
+    /// Most faces to read in each frame.
     #[serde(default, deserialize_with = "json_body::maybe_whole")]
     #[schema(schema_with = max_faces)]
     max_faces: Option<u32>,
-    /// Of report and mail; by default as the reader's browser asks.
+    /// Language of the report and the mail; by default that of the reader's browser.
     language: Option<Language>,
-    /// Where a program wants to hear of the end of the analysis: an https:// address.
+    /// The https:// address to which a webhook is sent when the analysis ends.
     #[schema(format = "uri", pattern = "^https://", max_length = 2000)]
     webhook_url: Option<String>,
-    /// `false` leaves out the landmarks, so that eye contact is judged by the head alone.
+    /// `false` skips the landmarks. Eye contact then depends on the head pose only.
     #[serde(default, deserialize_with = "json_body::maybe_switch")]
     #[schema(schema_with = gaze)]
     gaze: Option<bool>,
-    /// `false` leaves the sound track alone.
+    /// `false` skips the sound track.
     #[serde(default, deserialize_with = "json_body::maybe_switch")]
     #[schema(schema_with = speech)]
     speech: Option<bool>,
-    /// More of each sample than is usual. Excludes `"gaze": false`.
+    /// Additional details of each sample. Excludes `"gaze": false`.
     detail: Option<Detail>,
 }
 
 fn sample_every() -> RefOr<Schema> {
-    json_body::whole_schema(SAMPLE_EVERY, "^([1-9][0-9]{0,3}|10000)$", "Look at every n-th frame.")
+    json_body::whole_schema(SAMPLE_EVERY, "^([1-9][0-9]{0,3}|10000)$", "Analyze every n-th frame.")
 }
 
 fn gaze() -> RefOr<Schema> {
-    json_body::switch_schema("`false` leaves out the landmarks, so that eye contact is judged by the head alone.")
+    json_body::switch_schema("`false` skips the landmarks. Eye contact then depends on the head pose only.")
 }
 
 fn speech() -> RefOr<Schema> {
-    json_body::switch_schema("`false` leaves the sound track alone.")
+    json_body::switch_schema("`false` skips the sound track.")
 }
 
 fn max_faces() -> RefOr<Schema> {
-    json_body::whole_schema(MAX_FACES, "^([1-9][0-9]?|100)$", "Read at most so many faces a frame.")
+    json_body::whole_schema(MAX_FACES, "^([1-9][0-9]?|100)$", "Most faces to read in each frame.")
 }
 
 #[derive(Serialize, Deserialize)]
@@ -113,21 +113,21 @@ impl ToSchema for Addresses {}
 
 /// Start an analysis
 ///
-/// Of a video whose parts were all sent. Said again for the same upload, it gives the same token.
+/// Queues the analysis of an upload whose parts were all sent. A repeated request for the same upload gives the same token.
 #[utoipa::path(post, path = "/v1/analyses", operation_id = "start_analysis", tag = NATIVE,
     params(("idempotency-key" = Option<String>, Header, description = "1 to 255 printable ASCII characters, such as a UUID",
                min_length = 1, max_length = 255, pattern = "^[ -~]+$")),
     request_body(content = StartRequest),
     responses((status = 202, description = "The analysis is queued", body = Accepted,
-                  headers(("location" = String, description = "Where the result will be"),
-                          ("retry-after" = u64, description = "Seconds after which to look there"))),
-              (status = 400, description = "The body is no JSON, or broke off; or the Idempotency-Key cannot be used"),
-              (status = 404, description = "No upload has this id, or its time is over"),
+                  headers(("location" = String, description = "Address of the result"),
+                          ("retry-after" = u64, description = "Seconds after which to ask for the result"))),
+              (status = 400, description = "The body is not JSON or was cut off, or the Idempotency-Key is invalid"),
+              (status = 404, description = "No upload has this id, or it has expired"),
               (status = 408, description = "The body stalled"),
-              (status = 409, description = "Parts are missing; `missing` lists them. Or it is just being started"),
+              (status = 409, description = "Parts are missing; `missing` lists them. Or another request is starting the upload"),
               (status = 413, description = "The body is too large"),
               (status = 415, description = "Not application/json"),
-              (status = 422, description = "No video that can be analyzed, or a member is wrong")))]
+              (status = 422, description = "The video cannot be analyzed, or a member is wrong")))]
 pub(in crate::api) async fn handle(
     State(api): State<Api>,
     caller: Authorized<Rule>,

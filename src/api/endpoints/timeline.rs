@@ -1,4 +1,4 @@
-//! `GET /results/{token}/timeline`: what was read from each face in each sample, in order of time, then of face.
+//! `GET /results/{token}/timeline`: the observations of each face in each sample, ordered by time and then by face.
 
 use std::fmt::Write;
 
@@ -31,7 +31,7 @@ pub(in crate::api) fn endpoint() -> Endpoint {
 
 const LIMIT: std::ops::RangeInclusive<usize> = 1..=5000;
 const DEFAULT_LIMIT: usize = 500;
-/// Rows of a table that are read together.
+/// Rows that are read at once for CSV.
 const CSV_ROWS: usize = 1000;
 const CSV: HeaderValue = HeaderValue::from_static("text/csv; charset=utf-8");
 const FILE: HeaderValue = HeaderValue::from_static("attachment; filename=\"timeline.csv\"");
@@ -39,18 +39,18 @@ const FILE: HeaderValue = HeaderValue::from_static("attachment; filename=\"timel
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct Parameters {
-    /// `next` of the page before.
+    /// The `next` of the previous page.
     #[param(pattern = "^[A-Za-z0-9_-]{10}[AEIMQUYcgkosw048]$")]
     cursor: Option<String>,
-    /// Most rows of the answer; a table has all unless this is given.
+    /// Most rows in the answer. Without it, CSV has all rows.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 5000, default = 500)]
     limit: Option<String>,
-    /// Goes before `Accept`: `json` or `csv`.
+    /// `json` or `csv`. Overrides `Accept`.
     #[param(value_type = Option<Format>, inline)]
     format: Option<String>,
 }
 
-/// In which the rows come.
+/// The format of the rows.
 #[derive(ToSchema)]
 #[schema(rename_all = "lowercase")]
 #[expect(dead_code, reason = "describes what `handle` reads")]
@@ -71,15 +71,15 @@ struct Page {
 
 /// The timeline
 ///
-/// A row a face a sample, in order of time, then of face: box, head pose, gaze, probabilities of the emotions, valence,
-/// arousal and quality. As JSON page by page; with `Accept: text/csv` as one table, written while it is read.
+/// One row for each face in each sample, ordered by time and then by face: box, head pose, gaze, probabilities of the emotions,
+/// valence, arousal and quality. JSON comes in pages. With `Accept: text/csv`, all rows are streamed as one table.
 #[utoipa::path(get, path = "/results/{token}/timeline", operation_id = "timeline", tag = NATIVE,
     params(("token" = Uuid, Path, description = "From the answer to the upload"), Parameters),
     responses((status = 200, description = "Rows of the timeline",
                content((Page = "application/json"), (String = "text/csv"))),
               (status = 404, description = "No analysis has this token"),
               (status = 409, description = "The analysis is not finished, or was cancelled"),
-              (status = 410, description = "The result was erased when its time was over"),
+              (status = 410, description = "The result has expired"),
               (status = 422, description = "A parameter is wrong; `parameter` names it. Or the video could not be analyzed")))]
 pub(in crate::api) async fn handle(
     State(api): State<Api>,
@@ -118,7 +118,7 @@ pub(in crate::api) async fn handle(
     Ok(response)
 }
 
-/// A table of at most so many rows, read and written some at a time; `expressions`: with movements of the face.
+/// Streams at most `most` rows as CSV. `expressions` adds the columns with movements of the face.
 fn table(store: Store, token: Uuid, from: usize, most: usize, expressions: bool) -> Body {
     let header = Bytes::from(format!("{}\r\n", TimelineRow::csv_header(expressions)));
     let first = stream::once(std::future::ready(Ok::<_, StoreError>(header)));
@@ -139,7 +139,7 @@ fn table(store: Store, token: Uuid, from: usize, most: usize, expressions: bool)
     Body::from_stream(futures_util::StreamExt::chain(first, rows))
 }
 
-/// The row at which a cursor points.
+/// The row at which a page with this cursor begins.
 fn row(text: &str) -> Option<usize> {
     usize::try_from(cursor::decode(text)?).ok()
 }

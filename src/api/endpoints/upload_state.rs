@@ -19,12 +19,12 @@ pub(in crate::api) fn endpoint() -> Endpoint {
 
 /// State of an upload
 ///
-/// Which parts are there, and fresh addresses for all of them: what a client needs to go on after a break.
+/// Tells which parts were sent, and gives new addresses for all parts, so that a client can resume the upload.
 #[utoipa::path(get, path = "/v1/uploads/{upload}", operation_id = "upload_state", tag = NATIVE,
     params(("upload" = Uuid, Path, description = "From the answer that began it")),
     responses((status = 200, description = "The state", body = UploadView),
-              (status = 404, description = "No upload has this id, or its time is over"),
-              (status = 409, description = "It is an analysis already")))]
+              (status = 404, description = "No upload has this id, or it has expired"),
+              (status = 409, description = "Its analysis was started")))]
 pub(in crate::api) async fn handle(
     State(api): State<Api>,
     caller: Authorized<Rule>,

@@ -1,8 +1,7 @@
-//! Pages for browsers. Where a program gets JSON, a browser that asks for HTML gets a page at the same address: `GET /` and
-//! `GET /results/{token}` (which shows the state of that analysis), and the operator's page at `GET /admin`.
+//! HTML pages. At `GET /` and `GET /results/{token}`, a browser that asks for HTML gets a page, and a program gets JSON. The page
+//! for operators is at `GET /admin`.
 //!
-//! A page holds words and forms but nothing of anybody: what it shows it fetches itself, with the key of the person who
-//! looks at it. So pages need no key.
+//! A page itself has no personal data, so it needs no key. Its scripts fetch the data with the key of the user.
 
 pub mod assets;
 
@@ -22,21 +21,21 @@ use crate::locale;
 use crate::report::Brand;
 use assets::Assets;
 
-/// Addresses that are a page to browsers and something else to programs.
-const SHARED: [&str; 2] = ["/", "/results/{token}"];
+/// Routes that answer browsers with a page.
+const NEGOTIATED: [&str; 2] = ["/", "/results/{token}"];
 
 #[derive(Template)]
 #[template(path = "page_start.html")]
 struct Start<'a> {
     frame: Frame<'a>,
-    /// Which files are taken, in words.
+    /// The limits of files, as a sentence.
     limits: String,
     sample_every: String,
     max_faces: String,
-    /// What becomes of the video, with its title.
+    /// The title and the text that tell how long the video is kept.
     privacy: (String, String),
     mails: bool,
-    /// Whether the page begins with an analysis rather than with the form.
+    /// Whether the page shows an analysis instead of the form.
     shows_analysis: bool,
 }
 
@@ -46,13 +45,13 @@ struct Admin<'a> {
     frame: Frame<'a>,
 }
 
-/// What stands around every page.
+/// The parts that all pages share.
 struct Frame<'a> {
     brand: &'a Brand,
     language: Language,
-    /// Where style and scripts are.
+    /// The address of the folder with styles and scripts.
     assets: String,
-    /// JSON for the scripts, safe inside of a `script` element.
+    /// JSON for the scripts, escaped for a `script` element.
     words: String,
     settings: String,
     scripts: &'static [&'static str],
@@ -67,7 +66,7 @@ impl Frame<'_> {
         locale::fill(self.language, key, &[(name, value)])
     }
 
-    /// The other language, for the switch.
+    /// The language to which the page can switch.
     fn other(&self) -> &'static str {
         match self.language {
             Language::En => "de",
@@ -81,10 +80,10 @@ struct Parameters {
     language: Option<String>,
 }
 
-/// The middleware: answers browsers with pages, and lets everything else pass.
+/// The middleware: answers browsers with pages, and passes other requests on.
 pub(super) async fn negotiate(State(api): State<Api>, request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
-    if !SHARED.contains(&route) || !matches!(*request.method(), Method::GET | Method::HEAD) {
+    if !NEGOTIATED.contains(&route) || !matches!(*request.method(), Method::GET | Method::HEAD) {
         return next.run(request).await;
     }
     let mut response = if prefers_html(request.headers()) {
@@ -122,7 +121,7 @@ fn frame<'a>(api: &'a Api, request: &Request, scripts: &'static [&'static str]) 
     }
 }
 
-/// JSON that cannot end the element in which it stands.
+/// JSON that cannot end the `script` element that contains it.
 fn in_script(value: &serde_json::Value) -> String {
     value.to_string().replace('<', "\\u003c")
 }
@@ -143,10 +142,10 @@ fn start(api: &Api, request: &Request, shows_analysis: bool) -> Result<Response,
         shows_analysis,
         frame,
     };
-    Ok(dress(api, page.render()?))
+    Ok(page_response(api, page.render()?))
 }
 
-/// What becomes of a video, with its title: no more is promised than the settings keep.
+/// The title and the text that tell how long a video is kept, according to the settings.
 fn privacy(language: Language, retention: &Retention) -> (String, String) {
     let (always_h, failed_h) = (retention.videos_h, retention.failed_videos_h());
     let (title, text, hours) = match (always_h, failed_h) {
@@ -158,18 +157,19 @@ fn privacy(language: Language, retention: &Retention) -> (String, String) {
     (locale::text(language, &format!("start.{title}")).into_owned(), text)
 }
 
-/// `GET /admin`: the operator's page. Its figures come from calls that want a key with the scope `admin`.
+/// `GET /admin`: the page for operators. Its scripts use calls that need a key with the scope `admin`.
 pub(super) async fn admin(State(api): State<Api>, request: Request) -> Response {
     let page = Admin { frame: frame(&api, &request, assets::ADMIN) }.render();
-    page.map_or_else(|error| unrendered(&error), |page| dress(&api, page))
+    page.map_or_else(|error| unrendered(&error), |page| page_response(&api, page))
 }
 
-/// Whole hours, else minutes.
+/// The duration in hours if it is whole hours, otherwise in minutes.
 fn duration(seconds: u64) -> String {
     if seconds.is_multiple_of(3600) { format!("{} h", seconds / 3600) } else { format!("{} min", seconds.div_ceil(60)) }
 }
 
-fn dress(api: &Api, page: String) -> Response {
+/// The response with a page and its headers.
+fn page_response(api: &Api, page: String) -> Response {
     let mut response = Html(page).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_SECURITY_POLICY, api.policy.clone());
@@ -180,8 +180,8 @@ fn dress(api: &Api, page: String) -> Response {
     response
 }
 
-/// What a page may load: its own files, and the video that the person chose. Where videos go straight to a bucket, it may
-/// send to that, too.
+/// The `Content-Security-Policy` of pages. A page may load its own files and the video that the user chose. If videos are
+/// uploaded straight to a bucket, the page may also send to the bucket.
 pub(super) fn policy(storage: &Storage) -> HeaderValue {
     let policy = format!(
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; \
@@ -191,7 +191,7 @@ pub(super) fn policy(storage: &Storage) -> HeaderValue {
     HeaderValue::try_from(policy).unwrap_or_else(|_| HeaderValue::from_static("default-src 'none'"))
 }
 
-/// The addresses of the bucket, each after a blank.
+/// The address of the bucket, after a space. Empty if pages do not send to a bucket.
 fn bucket(storage: &Storage) -> String {
     let s3 = &storage.s3;
     if storage.kind != StorageKind::S3 || !s3.direct_uploads {
@@ -206,7 +206,7 @@ fn bucket(storage: &Storage) -> String {
     if s3.path_style { format!(" {scheme}://{host}") } else { format!(" {scheme}://{}.{host}", s3.bucket) }
 }
 
-/// The files of the pages, ready to be served.
+/// The files of the pages.
 pub(super) fn files(brand: &Brand) -> Assets {
     Assets::new(brand.stylesheet())
 }
@@ -216,7 +216,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_may_send_to_the_bucket_and_nowhere_else() {
+    fn a_page_may_send_to_the_bucket_only() {
         let mut storage = crate::config::Settings::defaults().unwrap().storage;
         assert!(policy(&storage).to_str().unwrap().contains("connect-src 'self';"));
         storage.kind = StorageKind::S3;
@@ -229,11 +229,11 @@ mod tests {
         storage.s3.public_endpoint = "https://media.example.org".to_owned();
         assert_eq!(bucket(&storage), " https://videos.media.example.org");
         storage.s3.direct_uploads = false;
-        assert_eq!(bucket(&storage), "", "nothing goes there");
+        assert_eq!(bucket(&storage), "", "nothing is sent to the bucket");
     }
 
     #[test]
-    fn no_more_is_promised_of_a_video_than_the_settings_keep() {
+    fn the_page_tells_how_long_a_video_is_kept() {
         let mut retention = crate::config::Settings::defaults().unwrap().retention;
         let told = |retention: &Retention| privacy(Language::En, retention).1;
         assert!(told(&retention).starts_with("The video is erased once it is analyzed. "));
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn words_cannot_end_their_element() {
+    fn text_cannot_end_its_script_element() {
         assert_eq!(in_script(&json!("</script>")), r#""\u003c/script>""#);
     }
 }

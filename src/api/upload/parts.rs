@@ -18,16 +18,16 @@ use crate::blob::Part;
 use crate::config::ByteSize;
 use crate::store::{PartedUpload, SentPart};
 
-/// An upload that comes in parts.
+/// An upload in parts.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Upload)]
 pub struct UploadView {
-    /// For `POST /v1/analyses`. Whoever has it may send parts: keep it to yourself.
+    /// The id for `POST /v1/analyses`. Keep it secret, because it is enough to send parts.
     upload: Uuid,
     size_bytes: u64,
-    /// Of every part but the last, in bytes.
+    /// Size of every part but the last, in bytes.
     part_size: u64,
-    /// Until then the video must be there and its analysis started.
+    /// When the upload expires, unless its analysis was started.
     expires_at: Timestamp,
     parts: Vec<PartView>,
     links: UploadLinks,
@@ -36,14 +36,14 @@ pub struct UploadView {
 #[derive(Serialize, ToSchema)]
 #[schema(as = UploadPart)]
 struct PartView {
-    /// From 1.
+    /// Number of the part, from 1.
     number: u32,
-    /// Where its bytes begin in the video.
+    /// Offset of its first byte in the video.
     offset: u64,
     size_bytes: u64,
-    /// Whether it is there.
+    /// Whether the part was sent.
     done: bool,
-    /// PUT the bytes of the part here, without any header of visage's. A part that is sent again replaces the one before.
+    /// PUT the bytes of the part here, without any header of visage's. Sending a part again replaces it.
     url: String,
 }
 
@@ -51,7 +51,7 @@ struct PartView {
 struct UploadLinks {
     #[serde(rename = "self")]
     this: String,
-    /// POST {"upload": ...} here when all parts are there.
+    /// POST {"upload": ...} here when all parts were sent.
     start: String,
 }
 
