@@ -1,40 +1,38 @@
-//! Who calls, and what for: the key of a request, the scope that its route asks for, and the refusals.
+//! Authentication: checks the key of a request against the [access rule](super::access) of its endpoint.
 //!
-//! A key comes as `Authorization: Bearer KEY` or `x-api-key: KEY`. A request without one is taken by the native calls unless
-//! `auth.required` is set, and never by those that always need one. A key that is given must be a good one, needed
-//! or not: who sends a wrong key means to be somebody.
+//! A client sends a key as `Authorization: Bearer KEY` or as `x-api-key: KEY`. A request with an invalid key is rejected, not
+//! treated as anonymous, even if the endpoint needs no key.
 //!
-//! A caller with a key sees what it sent itself and, as everybody with the token does, what was sent without a key; what
-//! was sent with another key is as unknown to it as to a caller without one.
+//! A caller sees the analyses that were sent without a key and those that were sent with its own key. A key with the scope
+//! `admin` sees all analyses.
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::extract::{FromRequestParts, MatchedPath, Request, State};
-use axum::http::request::Parts;
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use axum::response::Response;
 use tokio::time::Instant;
 
-use super::incoming::Incoming;
-use super::limits::{Left, Peer, Place};
-use super::problem::OwnShape;
+use super::access::{Access, Authorized, Rule};
+use super::limits::{Peer, RateLimit, RequestPermit};
+use super::upload::body::IncomingBody;
 use super::{Api, Problem};
 use crate::store::{ApiKey, Scope};
 
-/// Who sent a request. Handlers take it as an argument.
+/// The sender of a request.
 #[derive(Debug, Clone, Default)]
 pub enum Caller {
-    /// Nobody known: tokens are what opens results.
+    /// A caller without a key. The token of an analysis is enough to see it.
     #[default]
     Anonymous,
     Key(Arc<ApiKey>),
 }
 
 impl Caller {
-    /// The id that is recorded with what the caller sends.
+    /// The id of the key, which is stored with the jobs and uploads of the caller.
     pub fn owner(&self) -> Option<&str> {
         match self {
             Self::Anonymous => None,
@@ -46,76 +44,19 @@ impl Caller {
         matches!(self, Self::Key(key) if key.allows(Scope::Admin))
     }
 
-    /// Whether the caller may know of what was sent with the key of that id, or without one.
+    /// Whether the caller may see a job or an upload with this owner.
     pub fn may_see(&self, owner: Option<&str>) -> bool {
         owner.is_none() || owner == self.owner() || self.is_admin()
     }
 }
 
-impl<S: Sync> FromRequestParts<S> for Caller {
-    type Rejection = std::convert::Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        Ok(parts.extensions.get::<Self>().cloned().unwrap_or_default())
-    }
-}
-
-/// What a call asks of its caller.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Access {
-    /// Nothing: for monitors, and for people who look around.
-    Open,
-    /// Nothing but the link, which is unguessable.
-    Link,
-    /// A key with this scope, where `auth.required` is set.
-    Native(Scope),
-    /// A key with this scope, always.
-    Keyed(Scope),
-}
-
-/// The calls taken over from a service that answers a wrong key in a shape of its own.
-const OWN_SHAPE: [&str; 3] = ["/predict", "/thumbnail", "/logs"];
-
-/// What the call of this method and route template asks for. A call that is not listed asks for the most usual scope, so
-/// that a new one is never open by oversight.
-pub(super) fn access(method: &Method, route: Option<&str>) -> Access {
-    let reads = matches!(*method, Method::GET | Method::HEAD);
-    match route {
-        None
-        | Some(
-            "/"
-            | "/healthz"
-            | "/readyz"
-            | "/openapi.json"
-            | "/docs"
-            | "/docs/{file}"
-            | "/admin"
-            | "/assets/{version}/{file}",
-        ) if reads || route.is_none() => Access::Open,
-        Some("/v1/uploads/{upload}/parts/{number}") => Access::Link,
-        Some("/v1/uploads/{upload}") => Access::Native(Scope::Analyze),
-        Some("/metrics") if reads => Access::Native(Scope::Logs),
-        Some("/logs") => Access::Keyed(Scope::Logs),
-        Some(route) if route.starts_with("/v1/admin/") => Access::Keyed(Scope::Admin),
-        Some("/v1/analyses") if reads => Access::Keyed(Scope::Read),
-        Some("/predict" | "/thumbnail") => Access::Keyed(Scope::Analyze),
-        Some(_) if reads => Access::Native(Scope::Read),
-        _ => Access::Native(Scope::Analyze),
-    }
-}
-
-/// The middleware: lets a request pass with its [`Caller`], or refuses it.
-pub(super) async fn guard(State(api): State<Api>, mut request: Request, next: Next) -> Response {
-    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
-    let access = access(request.method(), route.as_deref());
-    if access == Access::Open {
-        return next.run(request).await;
-    }
+/// The middleware of a rule: lets a request through with its [`Caller`], or rejects it.
+pub(super) async fn guard<R: Rule>(State(api): State<Api>, mut request: Request, next: Next) -> Response {
     let mut left = None;
     let peer = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
-    let mut response = match admit(&api, access, request.headers(), peer, &mut left).await {
-        Ok((caller, _place)) => {
-            request.extensions_mut().insert(caller.clone());
+    let mut response = match admit(&api, R::ACCESS, request.headers(), peer, &mut left).await {
+        Ok((caller, _permit)) => {
+            request.extensions_mut().insert(Authorized::<R>::new(caller.clone()));
             let mut response = next.run(request).await;
             // For the request log.
             response.extensions_mut().insert(caller);
@@ -123,9 +64,9 @@ pub(super) async fn guard(State(api): State<Api>, mut request: Request, next: Ne
         }
         Err(problem) => {
             let (head, body) = request.into_parts();
-            let incoming = Incoming::new(&head.headers, body, u64::MAX, std::time::Duration::from_secs(10));
+            let incoming = IncomingBody::new(&head.headers, body, u64::MAX, Duration::from_secs(10));
             incoming.drain(head.headers.contains_key(header::EXPECT));
-            refusal(problem, route.as_deref())
+            R::rejection(problem)
         }
     };
     if let Some(left) = left {
@@ -134,20 +75,21 @@ pub(super) async fn guard(State(api): State<Api>, mut request: Request, next: Ne
     response
 }
 
-/// Counts the request against the limits of its caller (`left` tells what is left of them) and looks at its key.
+/// Checks the key of a request and counts the request against the limits of its caller. Sets `left` to the state of the rate
+/// limit.
 async fn admit(
     api: &Api,
     access: Access,
     headers: &HeaderMap,
     peer: Option<IpAddr>,
-    left: &mut Option<Left>,
-) -> Result<(Caller, Option<Place>), Problem> {
-    let key = match presented(headers) {
+    left: &mut Option<RateLimit>,
+) -> Result<(Caller, Option<RequestPermit>), Problem> {
+    let key = match sent_key(headers) {
         None => None,
         Some(text) => Some(api.app.store.key(text, api.app.clock.now()).await?),
     };
     let Some(Some(key)) = key else {
-        // Guessing keys counts too.
+        // Requests with an invalid key are counted by address, which limits guessing.
         if let Some(peer) = peer {
             let address = api.limits.address(peer, headers);
             *left = api.limits.count_address(address, Instant::now());
@@ -155,26 +97,26 @@ async fn admit(
         left.map_or(Ok(()), |left| left.check())?;
         return match access {
             _ if key.is_some() => Err(wrong_key()),
-            Access::Keyed(_) => Err(no_key()),
-            Access::Native(_) if api.app.settings.auth.required => Err(no_key()),
-            Access::Native(_) | Access::Link | Access::Open => Ok((Caller::Anonymous, None)),
+            Access::RequiredKey(_) => Err(key_required()),
+            Access::OptionalKey(_) if api.app.settings.auth.required => Err(key_required()),
+            Access::OptionalKey(_) | Access::Link | Access::Open => Ok((Caller::Anonymous, None)),
         };
     };
     let key = Arc::new(key);
-    note_use(api, key.clone());
+    record_use(api, key.clone());
     *left = api.limits.count_key(&key, Instant::now());
     left.map_or(Ok(()), |left| left.check())?;
     match access {
-        Access::Native(scope) | Access::Keyed(scope) if !key.allows(scope) => Err(no_scope(scope)),
+        Access::OptionalKey(scope) | Access::RequiredKey(scope) if !key.allows(scope) => Err(scope_required(scope)),
         _ => {
-            let place = api.limits.enter(&key)?;
-            Ok((Caller::Key(key), Some(place)))
+            let permit = api.limits.enter(&key)?;
+            Ok((Caller::Key(key), Some(permit)))
         }
     }
 }
 
-/// The key that a request carries. Other schemes of `Authorization` are a proxy's business.
-fn presented(headers: &HeaderMap) -> Option<&str> {
+/// The key that a request sends. Other schemes of `Authorization` are ignored, because a proxy may use them.
+fn sent_key(headers: &HeaderMap) -> Option<&str> {
     if let Some(key) = headers.get("x-api-key") {
         return Some(key.to_str().unwrap_or_default().trim());
     }
@@ -183,8 +125,8 @@ fn presented(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
 }
 
-/// Beside the request, which does not wait for it.
-fn note_use(api: &Api, key: Arc<ApiKey>) {
+/// Records in the background that the key was used.
+fn record_use(api: &Api, key: Arc<ApiKey>) {
     let (store, now) = (api.app.store.clone(), api.app.clock.now());
     tokio::spawn(async move {
         if let Err(error) = store.key_used(&key, now).await {
@@ -193,7 +135,7 @@ fn note_use(api: &Api, key: Arc<ApiKey>) {
     });
 }
 
-fn no_key() -> Problem {
+fn key_required() -> Problem {
     let detail = "Send a key as Authorization: Bearer KEY, or as x-api-key: KEY. The operator makes one with visage keys \
                   create.";
     Problem::new(StatusCode::UNAUTHORIZED, "key_required", "This call needs a key", detail)
@@ -204,27 +146,10 @@ fn wrong_key() -> Problem {
     Problem::new(StatusCode::UNAUTHORIZED, "wrong_key", "The key is not good", detail)
 }
 
-fn no_scope(scope: Scope) -> Problem {
+fn scope_required(scope: Scope) -> Problem {
     let name = scope.name();
     let detail = format!("The key lacks the scope {name}. Ask the operator for one that has it.");
     Problem::new(StatusCode::FORBIDDEN, "scope_required", "The key does not open this call", detail).with("scope", name)
-}
-
-fn refusal(problem: Problem, route: Option<&str>) -> Response {
-    let status = problem.status;
-    let theirs = route.is_some_and(|route| OWN_SHAPE.contains(&route));
-    match status {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if theirs => {
-            let error = status.canonical_reason().unwrap_or_default();
-            let mut response = (status, axum::Json(json!({"error": error}))).into_response();
-            if let Some(challenge) = problem.challenge() {
-                response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
-            }
-            response.extensions_mut().insert(OwnShape);
-            response
-        }
-        _ => problem.into_response(),
-    }
 }
 
 #[cfg(test)]
@@ -236,23 +161,11 @@ mod tests {
     }
 
     #[test]
-    fn a_key_comes_in_either_header() {
-        assert_eq!(presented(&headers("x-api-key", " k ")), Some("k"));
-        assert_eq!(presented(&headers("authorization", "Bearer k")), Some("k"));
-        assert_eq!(presented(&headers("authorization", "bearer  k")), Some("k"));
-        assert_eq!(presented(&headers("authorization", "Basic dTpw")), None);
-        assert_eq!(presented(&HeaderMap::new()), None);
-    }
-
-    #[test]
-    fn a_call_that_nobody_listed_is_not_open() {
-        assert_eq!(access(&Method::POST, Some("/new-call")), Access::Native(Scope::Analyze));
-        assert_eq!(access(&Method::GET, Some("/new-call")), Access::Native(Scope::Read));
-        assert_eq!(access(&Method::POST, Some("/")), Access::Native(Scope::Analyze));
-        assert_eq!(access(&Method::GET, Some("/healthz")), Access::Open);
-        assert_eq!(access(&Method::POST, None), Access::Open);
-        assert_eq!(access(&Method::GET, Some("/v1/uploads/{upload}")), Access::Native(Scope::Analyze));
-        assert_eq!(access(&Method::PUT, Some("/v1/uploads/{upload}/parts/{number}")), Access::Link);
-        assert_eq!(access(&Method::GET, Some("/logs")), Access::Keyed(Scope::Logs));
+    fn a_key_is_read_from_either_header() {
+        assert_eq!(sent_key(&headers("x-api-key", " k ")), Some("k"));
+        assert_eq!(sent_key(&headers("authorization", "Bearer k")), Some("k"));
+        assert_eq!(sent_key(&headers("authorization", "bearer  k")), Some("k"));
+        assert_eq!(sent_key(&headers("authorization", "Basic dTpw")), None);
+        assert_eq!(sent_key(&HeaderMap::new()), None);
     }
 }

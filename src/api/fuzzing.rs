@@ -1,4 +1,4 @@
-//! Ways in for coverage-guided fuzzing (`fuzz/`) to what reads the bodies and parameters of requests.
+//! Entry points for coverage-guided fuzzing (`fuzz/`) of the code that parses bodies and parameters of requests.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -9,27 +9,27 @@ use axum::http::{HeaderMap, Request, header};
 use bytes::Bytes;
 use futures_util::stream;
 
-use super::v1::form::{self, Shelf, Unknown};
-use super::{body, incoming::Incoming, sync};
+use super::upload::form::{self, UnknownFields, VideoSink};
+use super::{immediate, json_body, upload::body::IncomingBody};
 use crate::analysis::Options;
 use crate::blob::{BlobError, Upload};
 
 /// Most decoded bytes of a body.
 const LIMIT: u64 = 1 << 20;
 
-/// Keeps a video in memory.
+/// Writes a video to memory.
 #[derive(Clone, Default)]
-struct Kept(Arc<Mutex<Vec<u8>>>);
+struct MemorySink(Arc<Mutex<Vec<u8>>>);
 
 #[async_trait]
-impl Shelf for Kept {
+impl VideoSink for MemorySink {
     async fn begin(&self) -> Result<Box<dyn Upload>, BlobError> {
         Ok(Box::new(self.clone()))
     }
 }
 
 #[async_trait]
-impl Upload for Kept {
+impl Upload for MemorySink {
     async fn write(&mut self, bytes: Bytes) -> Result<(), BlobError> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&bytes);
         Ok(())
@@ -44,11 +44,11 @@ impl Upload for Kept {
     }
 }
 
-/// An upload as a multipart form. The input: a byte of flags, one with the size of chunks, the query up to a line end, and the
-/// body, whose boundary is `x`.
+/// Reads an upload as a multipart form. The input is a byte of flags, a byte with the size of chunks, the query up to a line
+/// end, and the body with the boundary `x`.
 ///
 /// # Panics
-/// Where more is kept of a body than may come.
+/// If more than `LIMIT` bytes of the video are written.
 pub fn upload(input: &[u8]) {
     let [flags, size, rest @ ..] = input else { return };
     let (query, sent) = rest.split_at(rest.iter().position(|byte| *byte == b'\n').unwrap_or(0));
@@ -67,17 +67,17 @@ pub fn upload(input: &[u8]) {
         .step_by(step)
         .map(|from| Ok::<_, std::io::Error>(sent.slice(from..sent.len().min(from + step))))
         .collect();
-    let unknown = if flags & 2 == 0 { Unknown::Refuse } else { Unknown::Skip };
-    let kept = Kept::default();
+    let unknown = if flags & 2 == 0 { UnknownFields::Reject } else { UnknownFields::Ignore };
+    let sink = MemorySink::default();
     run(async {
         let body = Body::from_stream(stream::iter(chunks));
-        let incoming = Incoming::new(&head.headers, body, LIMIT, Duration::from_secs(30));
-        let form = form::read(&head, &incoming, &kept, Options::new(20, 5), unknown).await;
+        let incoming = IncomingBody::new(&head.headers, body, LIMIT, Duration::from_secs(30));
+        let form = form::read(&head, &incoming, &sink, Options::new(20, 5), unknown).await;
         if let Ok(form) = form {
-            assert!(form.recipients.len() <= form::MAX_RECIPIENTS && form.digest.len() == 64);
+            assert!(form.recipients.len() <= form::MAX_RECIPIENTS && form.content_sha256.len() == 64);
         }
     });
-    assert!(kept.0.lock().unwrap_or_else(PoisonError::into_inner).len() as u64 <= LIMIT);
+    assert!(sink.0.lock().unwrap_or_else(PoisonError::into_inner).len() as u64 <= LIMIT);
 }
 
 fn run(future: impl Future<Output = ()>) {
@@ -87,46 +87,46 @@ fn run(future: impl Future<Output = ()>) {
     }
 }
 
-/// A JSON body with a video in base64.
+/// Parses a JSON body with a video in base64.
 pub fn clip(input: &[u8]) {
-    if let Ok((said, _)) = sync::parse(input) {
-        let _ = (said.check_format(&["gif", "webp"]).is_ok(), said.duration_s().is_ok());
+    if let Ok((request, _)) = immediate::parse(input) {
+        let _ = (request.check_format(&["gif", "webp"]).is_ok(), request.duration_s().is_ok());
     }
 }
 
-/// A video in base64, with or without a data: address in front.
+/// Decodes a video in base64, with or without a data: address in front.
 ///
 /// # Panics
-/// Where bytes do not come back as they were encoded.
+/// If decoding encoded bytes does not return the same bytes.
 pub fn base64(input: &[u8]) {
     use ::base64::Engine;
     use ::base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
 
     if let Ok(text) = std::str::from_utf8(input) {
-        let _ = sync::decode(text);
+        let _ = immediate::decode(text);
     }
     if !input.is_empty() {
         for engine in [STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD] {
             let text = engine.encode(input);
             for text in [text.clone(), format!("data:video/webm;codecs=vp8,opus;base64,{text}")] {
-                assert!(sync::decode(&text).is_ok_and(|bytes| bytes == input), "{text}");
+                assert!(immediate::decode(&text).is_ok_and(|bytes| bytes == input), "{text}");
             }
         }
     }
 }
 
-/// Values of parameters and headers.
+/// Parses values of parameters and headers.
 pub fn values(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
-    let _ = (body::number(text), body::whole(text), body::switch(text));
-    let _ = (super::v1::analyses::cursor(text), super::v1::timeline::decode(text));
+    let _ = (json_body::number(text), json_body::whole(text), json_body::switch(text));
+    let _ = super::cursor::decode(text);
     let _ = crate::analysis::Language::from_tag(text);
     let _ = text.parse::<crate::config::ByteSize>();
     for name in [header::CONTENT_TYPE, header::CONTENT_ENCODING, header::ACCEPT, header::CONTENT_LENGTH] {
         if let Ok(value) = text.parse() {
             let headers: HeaderMap = [(name, value)].into_iter().collect();
-            let _ = (form::boundary(&headers).is_ok(), super::encoding::Encoding::of(&headers));
-            let _ = (super::encoding::announced(&headers), super::v1::timeline::wants_csv(&headers));
+            let _ = (form::boundary(&headers).is_ok(), super::upload::encoding::Encoding::of(&headers));
+            let _ = (super::upload::encoding::announced(&headers), super::negotiation::prefers_csv(&headers));
         }
     }
 }

@@ -1,10 +1,10 @@
-//! How much a caller may ask: so many requests a minute by key, or by address for who has none, and so many at the
-//! same time by key.
+//! Limits the requests of a caller: the number per minute, by key or (without a key) by address, and the number at the same
+//! time, by key.
 //!
-//! A bucket of tokens each, in this process: with several processes behind a proxy every one counts by itself. A bucket
-//! holds a minute's worth and fills evenly, so a caller that was quiet may burst. What is left is told by the headers of
-//! draft-ietf-httpapi-ratelimit-headers-10 (`RateLimit-Policy`, `RateLimit`), and a refusal says with `Retry-After` when
-//! the next request fits.
+//! Each caller has a token bucket in the memory of this process, so several processes behind a proxy count separately. A
+//! bucket holds the requests of one minute and fills evenly, so a caller that has paused may send a burst. Each answer
+//! reports the state of the bucket in the headers `RateLimit-Policy` and `RateLimit`
+//! (draft-ietf-httpapi-ratelimit-headers-10). A rejection says in `Retry-After` when the next request is allowed.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -20,23 +20,23 @@ use super::Problem;
 use crate::config::Limits as Settings;
 use crate::store::ApiKey;
 
-/// In which a bucket fills.
+/// Time in which an empty bucket fills.
 const WINDOW: Duration = Duration::from_secs(60);
-/// Buckets held before full ones, which say nothing, are thrown away.
-const MANY: usize = 10_000;
+/// Number of buckets from which full buckets are dropped. A full bucket holds no information.
+const MAX_BUCKETS: usize = 10_000;
 
-/// The other end of a connection, as the listener saw it.
+/// The address of the other end of the connection.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub SocketAddr);
 
-/// Whom a bucket belongs to.
+/// The owner of a bucket.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Whose {
+enum BucketOwner {
     Key(String),
     Address(IpAddr),
 }
 
-impl Whose {
+impl BucketOwner {
     const fn policy(&self) -> &'static str {
         match self {
             Self::Key(_) => "key",
@@ -45,15 +45,15 @@ impl Whose {
     }
 }
 
-/// What is left of a bucket after a request.
+/// The state of a bucket after a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Left {
+pub struct RateLimit {
     policy: &'static str,
     quota: u32,
     remaining: u32,
     /// Seconds until the bucket is full again.
     reset_s: u64,
-    /// Seconds until the next request fits; `None`: this one did.
+    /// Seconds until the next request is allowed; `None` if this request was allowed.
     wait_s: Option<u64>,
 }
 
@@ -61,13 +61,14 @@ pub struct Left {
 pub struct Limits {
     settings: Settings,
     proxies: Vec<IpNet>,
-    /// When each bucket is full again (the generic cell rate algorithm).
-    full_at: Mutex<HashMap<Whose, Instant>>,
+    /// The time at which each bucket is full again (generic cell rate algorithm).
+    full_at: Mutex<HashMap<BucketOwner, Instant>>,
+    /// Number of running requests by the id of their key.
     running: Mutex<HashMap<String, u32>>,
 }
 
-/// A place among the requests of a key that run at the same time; given back when dropped.
-pub struct Place(Option<(Arc<Limits>, String)>);
+/// Counts a running request of a key until it is dropped.
+pub struct RequestPermit(Option<(Arc<Limits>, String)>);
 
 impl Limits {
     pub fn new(settings: &Settings, proxies: Vec<IpNet>) -> Self {
@@ -75,49 +76,49 @@ impl Limits {
     }
 
     /// Counts a request of a key.
-    pub fn count_key(&self, key: &ApiKey, now: Instant) -> Option<Left> {
+    pub fn count_key(&self, key: &ApiKey, now: Instant) -> Option<RateLimit> {
         let quota = key.rate_per_minute.unwrap_or(self.settings.rate_per_minute_key);
-        self.count(Whose::Key(key.id.clone()), quota, now)
+        self.count(BucketOwner::Key(key.id.clone()), quota, now)
     }
 
     /// Counts a request of an address.
-    pub fn count_address(&self, address: IpAddr, now: Instant) -> Option<Left> {
-        // Whoever has one IPv6 address has all of its /64.
+    pub fn count_address(&self, address: IpAddr, now: Instant) -> Option<RateLimit> {
+        // A /64 network is counted as one address, because a client can usually use all addresses of it.
         let whole = match address {
             IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
             v4 @ IpAddr::V4(_) => v4,
         };
-        self.count(Whose::Address(whole), self.settings.rate_per_minute_address, now)
+        self.count(BucketOwner::Address(whole), self.settings.rate_per_minute_address, now)
     }
 
-    /// `None`: there is no limit.
-    fn count(&self, whose: Whose, quota: u32, now: Instant) -> Option<Left> {
+    /// Counts a request of this owner. `None` if there is no limit.
+    fn count(&self, owner: BucketOwner, quota: u32, now: Instant) -> Option<RateLimit> {
         if quota == 0 {
             return None;
         }
-        let (policy, cost) = (whose.policy(), WINDOW / quota);
+        let (policy, cost) = (owner.policy(), WINDOW / quota);
         let mut full_at = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
-        if full_at.len() >= MANY {
+        if full_at.len() >= MAX_BUCKETS {
             full_at.retain(|_, at| *at > now);
         }
-        let at = full_at.entry(whose).or_insert(now);
+        let at = full_at.entry(owner).or_insert(now);
         let after = (*at).max(now) + cost;
         let debt = after - now;
         if debt > WINDOW {
             let (wait_s, reset_s) = (Some(seconds(debt - WINDOW)), seconds(debt - cost));
-            return Some(Left { policy, quota, remaining: 0, reset_s, wait_s });
+            return Some(RateLimit { policy, quota, remaining: 0, reset_s, wait_s });
         }
         *at = after;
         let remaining = (WINDOW - debt).as_nanos() / cost.as_nanos().max(1);
         let remaining = u32::try_from(remaining).unwrap_or(quota);
-        Some(Left { policy, quota, remaining, reset_s: seconds(debt), wait_s: None })
+        Some(RateLimit { policy, quota, remaining, reset_s: seconds(debt), wait_s: None })
     }
 
-    /// Takes a place among the requests of a key that run at the same time.
-    pub fn enter(self: &Arc<Self>, key: &ApiKey) -> Result<Place, Problem> {
+    /// Counts a running request of this key, or rejects it if too many are running.
+    pub fn enter(self: &Arc<Self>, key: &ApiKey) -> Result<RequestPermit, Problem> {
         let most = key.max_concurrent.unwrap_or(self.settings.max_concurrent_key);
         if most == 0 {
-            return Ok(Place(None));
+            return Ok(RequestPermit(None));
         }
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let now = running.entry(key.id.clone()).or_default();
@@ -128,11 +129,11 @@ impl Limits {
             return Err(problem.with("limit", most).retry_after(1));
         }
         *now += 1;
-        Ok(Place(Some((self.clone(), key.id.clone()))))
+        Ok(RequestPermit(Some((self.clone(), key.id.clone()))))
     }
 
-    /// Where a request comes from: the other end of the connection, or, where that is a proxy of ours, the last address
-    /// in `X-Forwarded-For` that is none. What stands further left was written by whoever liked to.
+    /// The address of the client: the other end of the connection, or, if that is a trusted proxy, the last address in
+    /// `X-Forwarded-For` that is not a trusted proxy. Addresses further left are not used, because a client can forge them.
     pub fn address(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let trusts = |address: IpAddr| self.proxies.iter().any(|proxy| proxy.contains(&address.to_canonical()));
         let mut address = peer;
@@ -142,7 +143,7 @@ impl Limits {
             if !trusts(address) {
                 break;
             }
-            // With or without a port.
+            // An entry may have a port.
             let parsed = hop.parse::<IpAddr>().or_else(|_| hop.parse::<SocketAddr>().map(|socket| socket.ip()));
             let Ok(parsed) = parsed else { break };
             address = parsed;
@@ -151,7 +152,7 @@ impl Limits {
     }
 }
 
-impl Drop for Place {
+impl Drop for RequestPermit {
     fn drop(&mut self) {
         let Some((limits, id)) = &self.0 else { return };
         let mut running = limits.running.lock().unwrap_or_else(PoisonError::into_inner);
@@ -164,8 +165,8 @@ impl Drop for Place {
     }
 }
 
-impl Left {
-    /// Refuses a request that did not fit.
+impl RateLimit {
+    /// Rejects a request that exceeds the limit.
     pub fn check(&self) -> Result<(), Problem> {
         let Some(wait_s) = self.wait_s else { return Ok(()) };
         let Self { policy, quota, .. } = self;
@@ -174,8 +175,8 @@ impl Left {
         Err(problem.with("limit", *quota).retry_after(wait_s))
     }
 
-    /// Says it in the answer.
-    pub fn tell(&self, response: &mut Response) {
+    /// Writes the state into the headers of the answer.
+    pub fn write_headers(&self, response: &mut Response) {
         let Self { policy, quota, remaining, reset_s, .. } = self;
         let policy_text = format!("\"{policy}\";q={quota};w={}", WINDOW.as_secs());
         let left = format!("\"{policy}\";r={remaining};t={reset_s}");
@@ -187,7 +188,7 @@ impl Left {
     }
 }
 
-/// Whole seconds, and the fraction of one as one: earlier would be too early.
+/// The time in seconds, rounded up.
 fn seconds(time: Duration) -> u64 {
     time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
@@ -224,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bucket_holds_a_minute_and_fills_evenly() {
+    fn a_bucket_holds_one_minute_and_fills_evenly() {
         let (limits, start) = (limits(&[]), Instant::now());
         let address: IpAddr = "192.0.2.1".parse().unwrap();
         let ask = |after_s| limits.count_address(address, start + Duration::from_secs(after_s)).unwrap();
@@ -235,32 +236,36 @@ mod tests {
         assert_eq!((ask(0).remaining, ask(0).wait_s), (0, Some(20)));
         assert_eq!(ask(19).wait_s, Some(1));
         assert_eq!((ask(20).wait_s, ask(20).wait_s), (None, Some(20)), "a third of the minute, a third of the bucket");
-        assert_eq!(ask(3600).remaining, 2, "it does not hold more than a minute");
-        let problem = Left { wait_s: Some(20), ..ask(3600) }.check().unwrap_err();
+        assert_eq!(ask(3600).remaining, 2, "a bucket holds one minute at most");
+        let problem = RateLimit { wait_s: Some(20), ..ask(3600) }.check().unwrap_err();
         assert_eq!((problem.status, problem.retry_after_s), (StatusCode::TOO_MANY_REQUESTS, Some(20)));
     }
 
     #[test]
-    fn buckets_are_kept_apart() {
+    fn each_owner_has_its_own_bucket() {
         let (limits, now) = (limits(&[]), Instant::now());
         let ask = |address: &str| limits.count_address(address.parse().unwrap(), now).unwrap().remaining;
         assert_eq!((ask("192.0.2.1"), ask("192.0.2.1"), ask("192.0.2.2")), (2, 1, 2));
-        assert_eq!((ask("2001:db8::1"), ask("2001:db8::ffff"), ask("2001:db8:0:1::1")), (2, 1, 2), "a /64 is one");
+        assert_eq!(
+            (ask("2001:db8::1"), ask("2001:db8::ffff"), ask("2001:db8:0:1::1")),
+            (2, 1, 2),
+            "a /64 network shares a bucket"
+        );
         assert_eq!(limits.count_key(&key(None), now).unwrap().remaining, 59);
         assert_eq!(limits.count_key(&ApiKey { rate_per_minute: None, ..key(None) }, now), None);
     }
 
     #[test]
-    fn a_place_is_given_back() {
+    fn a_permit_is_released_when_it_is_dropped() {
         let limits = limits(&[]);
-        let places = [limits.enter(&key(None)).unwrap(), limits.enter(&key(None)).unwrap()];
+        let permits = [limits.enter(&key(None)).unwrap(), limits.enter(&key(None)).unwrap()];
         assert_eq!(limits.enter(&key(None)).err().unwrap().code, "too_many_at_once");
-        drop(places);
+        drop(permits);
         assert!(limits.enter(&key(Some(1))).is_ok());
     }
 
     #[test]
-    fn only_a_proxy_of_ours_is_believed() {
+    fn x_forwarded_for_counts_only_from_a_trusted_proxy() {
         let of = |limits: &Limits, peer: &str, forwarded: &str| {
             let headers = HeaderMap::from_iter([("x-forwarded-for".parse().unwrap(), forwarded.parse().unwrap())]);
             limits.address(peer.parse().unwrap(), &headers).to_string()
@@ -270,7 +275,11 @@ mod tests {
         assert_eq!(of(&trusting, "203.0.113.5", "192.0.2.7"), "203.0.113.5");
         assert_eq!(of(&trusting, "10.0.0.1", "192.0.2.7"), "192.0.2.7");
         assert_eq!(of(&trusting, "::ffff:10.0.0.1", "192.0.2.7:4711"), "192.0.2.7");
-        assert_eq!(of(&trusting, "10.0.0.1", "198.51.100.1, 192.0.2.7, 10.0.0.2"), "192.0.2.7", "the left is hearsay");
+        assert_eq!(
+            of(&trusting, "10.0.0.1", "198.51.100.1, 192.0.2.7, 10.0.0.2"),
+            "192.0.2.7",
+            "the left address may be forged"
+        );
         assert_eq!(of(&trusting, "10.0.0.1", "unknown"), "10.0.0.1");
     }
 }

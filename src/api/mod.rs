@@ -1,21 +1,27 @@
-//! HTTP: router, state, problems (RFC 9457), and one file an endpoint. SQL is `store`'s, pictures are `pipeline`'s;
-//! what is answered are views of their types, and nothing is computed here.
+//! The HTTP API: the router, the state of handlers, and the endpoints. SQL belongs to `store`, and image analysis to
+//! `pipeline`. Answers are views of their types; nothing is computed here.
 //!
-//! An endpoint's file holds its description, its errors and its handler. Every path answers with and without a slash
-//! at its end.
+//! - `endpoints`: the native calls. `compat`: the calls of the services that visage takes over from. `page`: HTML pages. Each
+//!   endpoint has a file with its access rule, its description and its handler. No endpoint imports another one.
+//! - `upload`: receives videos, for all calls. `immediate`: analyzes a video while the client waits.
+//! - `access` and `auth`: who may call an endpoint. `limits` and `quota`: how often.
+//! - `problem`: errors (RFC 9457). `openapi`: the description of the service.
+//!
+//! Every path works with and without a slash at its end.
 
-#![allow(unused_qualifications, reason = "the macro that describes endpoints writes whole paths")]
+#![allow(unused_qualifications, reason = "the macro that describes endpoints writes qualified paths")]
 
+mod access;
 mod auth;
-mod body;
 mod compat;
-mod docs;
-mod encoding;
+mod cursor;
+mod endpoints;
 #[cfg(fuzzing)]
 pub mod fuzzing;
-mod incoming;
+mod immediate;
+mod json_body;
 mod limits;
-mod logs;
+mod negotiation;
 mod openapi;
 mod outer;
 mod page;
@@ -23,8 +29,9 @@ mod problem;
 mod quota;
 mod request_log;
 mod server;
-mod sync;
-mod v1;
+mod upload;
+mod view;
+mod wait;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,9 +46,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_http::normalize_path::NormalizePath;
-use tower_http::timeout::TimeoutLayer;
 use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use crate::blob::BlobStore;
 use crate::clock::{Clock, Tokens};
@@ -50,62 +55,63 @@ use crate::identity::StorageIdentity;
 use crate::report::Reporter;
 use crate::store::Store;
 
+use access::Endpoint;
 pub use auth::Caller;
+pub use immediate::Analyzer;
 pub use problem::Problem;
 pub use request_log::LogDetails;
 pub use server::serve;
-pub use sync::Analyzer;
 
-/// What handlers work with. Cheap to clone.
+/// The state of the service. Cheap to clone.
 #[derive(Clone)]
 pub struct AppState {
     pub settings: Arc<Settings>,
     pub store: Store,
     pub blobs: Arc<dyn BlobStore>,
-    /// Of the storage that belongs to the database.
+    /// The identity of the storage that belongs to the database.
     pub identity: StorageIdentity,
     pub reporter: Reporter,
-    /// For calls that are answered with their result.
+    /// Analyzes the videos of calls that are answered with their result.
     pub analyzer: Arc<dyn Analyzer>,
     pub clock: Arc<dyn Clock>,
     pub tokens: Arc<dyn Tokens>,
-    /// Cancelled when the service shuts down: requests that wait for something answer at once.
+    /// Cancelled when the service shuts down. Waiting requests are then answered at once.
     pub stop: CancellationToken,
 }
 
-/// The state and what requests share among themselves.
+/// The state of the service, and what requests share.
 #[derive(Clone)]
 struct Api {
     app: AppState,
-    /// One permit a running upload.
+    /// One permit for each running upload.
     uploads: Arc<Semaphore>,
-    /// One permit a video being opened: that is work for the processor, not for the network.
+    /// One permit for each video that is being opened. Opening a video needs a core, so there are as many as cores.
     probes: Arc<Semaphore>,
-    /// One permit a call that is answered with its result.
-    sync: Arc<Semaphore>,
-    readiness: Arc<v1::readyz::Readiness>,
+    /// One permit for each call that is answered with its result.
+    immediate: Arc<Semaphore>,
+    readiness: Arc<endpoints::readyz::Readiness>,
     log: request_log::RequestLog,
     limits: Arc<limits::Limits>,
     document: Arc<utoipa::openapi::OpenApi>,
     assets: Arc<page::assets::Assets>,
-    /// What pages may load.
+    /// The `Content-Security-Policy` of pages.
     policy: HeaderValue,
 }
 
-/// The service: every route, every layer. Starts the writer of the request log, so it wants a runtime.
+/// The service with all routes and layers. Starts the writer of the request log, which needs a runtime.
 pub fn router(mut state: AppState) -> Router {
     state.store = state.store.for_requests();
     let http = &state.settings.http;
-    // Longer than the longest wait that a client may ask for.
+    // Longer than the longest wait (`?wait=`) that a client may ask for.
     let timeout = Duration::from_secs(http.max_wait_s + 30);
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let api = Api {
         uploads: Arc::new(Semaphore::new(http.max_concurrent_uploads.min(Semaphore::MAX_PERMITS))),
         probes: Arc::new(Semaphore::new(cores)),
-        sync: Arc::new(Semaphore::new(state.settings.sync.max_concurrent().min(Semaphore::MAX_PERMITS))),
+        immediate: Arc::new(Semaphore::new(state.settings.sync.max_concurrent().min(Semaphore::MAX_PERMITS))),
         readiness: Arc::default(),
         log: request_log::RequestLog::start(&state),
-        // The settings were checked when they were read.
+        // The proxies were parsed before, when the settings were checked.
         limits: Arc::new(limits::Limits::new(&state.settings.limits, http.proxies().unwrap_or_default())),
         document: Arc::new(description(&state.settings)),
         assets: Arc::new(page::files(state.reporter.brand())),
@@ -113,18 +119,16 @@ pub fn router(mut state: AppState) -> Router {
         app: state,
     };
     let cors = cors(&api.app.settings.cors);
-    let quick = quick().layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, timeout));
-    let (routes, _) = unhurried().merge(quick).split_for_parts();
-    let routes = routes
+    let routes = slow().into_iter().fold(OpenApiRouter::new(), |router, endpoint| endpoint.serve(router, &api, None));
+    let routes = quick().into_iter().fold(routes, |router, endpoint| endpoint.serve(router, &api, Some(timeout)));
+    let routes = Router::from(routes)
         .route("/admin", get(page::admin))
         .route("/assets/{version}/{file}", get(page::assets::handle))
         .fallback(|| async { Problem::of_status(StatusCode::NOT_FOUND) })
-        .method_not_allowed_fallback(|| async { Problem::of_status(StatusCode::METHOD_NOT_ALLOWED) })
         .layer(CompressionLayer::new())
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(axum::middleware::from_fn_with_state(api.clone(), auth::guard))
         .layer(axum::middleware::from_fn_with_state(api.clone(), page::negotiate))
-        .layer(axum::middleware::from_fn_with_state(api.clone(), outer::around))
+        .layer(axum::middleware::from_fn_with_state(api.clone(), outer::middleware))
         .with_state(api);
     let routes = match cors {
         Some(cors) => routes.layer(cors),
@@ -133,68 +137,88 @@ pub fn router(mut state: AppState) -> Router {
     Router::new().fallback_service(NormalizePath::trim_trailing_slash(routes))
 }
 
-/// What a process answers on `metrics.listen`, whether or not it takes requests: `/metrics` and `/healthz`.
+/// The service on `metrics.listen`, which workers have too: `/metrics` and `/healthz`.
 pub fn operations(store: Store, clock: Arc<dyn Clock>) -> Router {
-    let metrics = move || async move { v1::metrics::text(&store, clock.now()).await.map_err(Problem::from) };
-    Router::new().route("/metrics", get(metrics)).route("/healthz", get(v1::healthz::handle))
+    let metrics = move || async move { endpoints::metrics::text(&store, clock.now()).await.map_err(Problem::from) };
+    Router::new().route("/metrics", get(metrics)).route("/healthz", get(endpoints::healthz::handle))
 }
 
-/// Calls that answer soon, whatever comes.
-fn quick() -> OpenApiRouter<Api> {
-    OpenApiRouter::new()
-        .routes(routes!(v1::root::handle))
-        .routes(routes!(v1::healthz::handle))
-        .routes(routes!(v1::readyz::handle))
-        .routes(routes!(v1::metrics::handle))
-        .routes(routes!(openapi::handle))
-        .routes(routes!(docs::handle))
-        .routes(routes!(docs::file))
-        .routes(routes!(logs::handle))
-        .routes(routes!(v1::admin::overview))
-        .routes(routes!(v1::admin::retry))
-        .routes(routes!(v1::uploads::begin))
-        .routes(routes!(v1::uploads::show, v1::uploads::abort))
-        .routes(routes!(v1::results::handle, v1::erase::handle))
-        .routes(routes!(v1::report::handle))
-        .routes(routes!(v1::timeline::handle))
-        .routes(routes!(v1::events::handle))
+/// Endpoints that answer within the timeout of [`router`].
+fn quick() -> Vec<Endpoint> {
+    vec![
+        endpoints::root::endpoint(),
+        endpoints::healthz::endpoint(),
+        endpoints::readyz::endpoint(),
+        endpoints::metrics::endpoint(),
+        endpoints::openapi::endpoint(),
+        endpoints::docs::endpoint(),
+        endpoints::docs_file::endpoint(),
+        compat::logs::endpoint(),
+        endpoints::admin_overview::endpoint(),
+        endpoints::admin_retry::endpoint(),
+        endpoints::begin_upload::endpoint(),
+        endpoints::upload_state::endpoint(),
+        endpoints::abort_upload::endpoint(),
+        endpoints::results::endpoint(),
+        endpoints::erase::endpoint(),
+        endpoints::report::endpoint(),
+        endpoints::timeline::endpoint(),
+        endpoints::events::endpoint(),
+    ]
 }
 
-/// Calls that take as long as an upload or an analysis takes, with limits of their own.
-fn unhurried() -> OpenApiRouter<Api> {
-    OpenApiRouter::new()
-        .routes(routes!(v1::analyze_video::handle))
-        .routes(routes!(v1::analyses::handle, v1::start::handle))
-        .routes(routes!(v1::uploads::part))
-        .merge(compat::routes())
+/// Endpoints that take as long as an upload or an analysis. They have limits of their own.
+fn slow() -> Vec<Endpoint> {
+    let native = [
+        endpoints::analyze_video::endpoint(),
+        endpoints::list_analyses::endpoint(),
+        endpoints::start_analysis::endpoint(),
+        endpoints::send_part::endpoint(),
+    ];
+    native.into_iter().chain(compat::endpoints()).collect()
 }
 
-/// The service with these settings, described in OpenAPI 3.1.
+/// The OpenAPI 3.1 description of the service with these settings.
 pub fn description(settings: &Settings) -> utoipa::openapi::OpenApi {
-    openapi::complete(unhurried().merge(quick()).into_openapi(), settings)
+    let endpoints = slow().into_iter().chain(quick());
+    let described =
+        endpoints.fold(OpenApiRouter::new(), |router, endpoint| endpoint.describe(router, settings.auth.required));
+    openapi::complete(described.into_openapi(), settings)
 }
 
-/// Lets pages of the origins in the settings call from a browser. Nothing is ever sent along by the browser itself
-/// (cookies, passwords), so no origin can act in the name of a person who is logged in.
+/// Lets pages of the configured origins call the service from a browser. The service uses no cookies and no passwords of the
+/// browser, so no origin can act for a person who is logged in.
 fn cors(settings: &Cors) -> Option<CorsLayer> {
     let origins = match settings.origins.as_slice() {
         [] => return None,
         origins if origins.iter().any(|origin| origin == "*") => AllowOrigin::any(),
         origins => AllowOrigin::list(origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok())),
     };
-    let takes =
+    let request_headers =
         ["authorization", "x-api-key", "content-type", "idempotency-key", "if-none-match", "x-client-id", "date"];
-    let shows = ["location", "retry-after", "etag", "x-request-id", "ratelimit", "ratelimit-policy"];
+    let response_headers = ["location", "retry-after", "etag", "x-request-id", "ratelimit", "ratelimit-policy"];
     let layer = CorsLayer::new()
         .allow_origin(origins)
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
-        .allow_headers(takes.map(HeaderName::from_static))
-        .expose_headers(shows.map(HeaderName::from_static))
+        .allow_headers(request_headers.map(HeaderName::from_static))
+        .expose_headers(response_headers.map(HeaderName::from_static))
         .max_age(Duration::from_secs(settings.max_age_s));
     Some(layer)
 }
 
-/// The panic hook has logged it already.
+/// The answer to a request whose handler panicked. The panic hook has logged the panic.
 fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
     Problem::internal().into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_operations_endpoints_are_open() {
+        let open = slow().into_iter().chain(quick()).filter(Endpoint::is_open);
+        let paths: Vec<String> = open.flat_map(|endpoint| endpoint.paths()).collect();
+        assert_eq!(paths, ["/", "/healthz", "/readyz", "/openapi.json", "/docs", "/docs/{file}"]);
+    }
 }

@@ -1,12 +1,9 @@
-//! The description of the service in OpenAPI 3.1, put together from what the endpoints' files say of themselves.
+//! The OpenAPI 3.1 description of the service.
 //!
-//! An endpoint tells its path, its parameters, its body and its own answers. What holds for many is added here, from the
-//! very rules by which it is done: which calls want a key ([`auth::access`]), in which shape errors are written, and what
-//! any call may answer.
+//! Each endpoint describes its path, its parameters, its body and its own answers. This module adds what many endpoints
+//! share: the keys that their [access rules](super::access) need, the shapes of errors, and the answers that every call may
+//! give.
 
-use axum::Json;
-use axum::extract::State;
-use axum::response::{IntoResponse, Response};
 use utoipa::openapi::link::Link;
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::schema::{AdditionalProperties, Components, Object, Schema, SchemaType, Type};
@@ -17,16 +14,16 @@ use utoipa::openapi::{
 };
 use utoipa::{PartialSchema, ToSchema};
 
-use super::Api;
-use super::auth::{self, Access};
-use super::problem::{ErrorBody, PlainBody, ProblemBody};
+use super::access::Access;
+use super::compat::error::{CompatErrorBody, ThumbnailsErrorBody};
+use super::problem::ProblemBody;
 use crate::config::Settings;
 
-/// Calls of visage's own.
+/// Native calls of visage. Errors are [`ProblemBody`].
 pub const NATIVE: &str = "native";
-/// Calls taken over from other services: errors are [`PlainBody`].
+/// Calls taken over from other services: errors are [`CompatErrorBody`].
 pub const COMPAT: &str = "compat";
-/// Calls taken over from the Journaling thumbnails API: errors are [`ErrorBody`].
+/// Calls taken over from the Journaling thumbnails API: errors are [`ThumbnailsErrorBody`].
 pub const THUMBNAILS: &str = "thumbnails";
 /// Health and documentation.
 pub const OPERATIONS: &str = "operations";
@@ -41,16 +38,7 @@ const DESCRIPTION: &str = "Upload a video, get back what the faces in it showed:
                            person and over time. Every path answers with and without a slash at its end; every answer \
                            carries an X-Request-Id.";
 
-/// `GET /openapi.json`
-///
-/// This document.
-#[utoipa::path(get, path = "/openapi.json", operation_id = "openapi", tag = OPERATIONS,
-    responses((status = 200, description = "The document", body = serde_json::Value)))]
-pub(super) async fn handle(State(api): State<Api>) -> Response {
-    Json(api.document.as_ref()).into_response()
-}
-
-/// The document of a service with these settings: what the routes tell, and what holds for all of them.
+/// Completes the document that the endpoints describe, for a service with these settings.
 pub(super) fn complete(mut document: OpenApi, settings: &Settings) -> OpenApi {
     document.info = InfoBuilder::new()
         .title("visage")
@@ -69,12 +57,12 @@ pub(super) fn complete(mut document: OpenApi, settings: &Settings) -> OpenApi {
     ];
     document.tags = Some(tags.map(tag).into());
     let components = document.components.get_or_insert_default();
-    tell_missing(components, &requested(&document.paths.paths));
-    tell_limits(components, settings);
+    mark_required(components, &request_schemas(&document.paths.paths));
+    add_constraints(components, settings);
     for (name, schema) in [
         (ProblemBody::name(), ProblemBody::schema()),
-        (PlainBody::name(), PlainBody::schema()),
-        (ErrorBody::name(), ErrorBody::schema()),
+        (CompatErrorBody::name(), CompatErrorBody::schema()),
+        (ThumbnailsErrorBody::name(), ThumbnailsErrorBody::schema()),
     ] {
         components.schemas.insert(name.into_owned(), schema);
     }
@@ -82,39 +70,28 @@ pub(super) fn complete(mut document: OpenApi, settings: &Settings) -> OpenApi {
     components.security_schemes.insert(HEADER.to_owned(), RefOr::T(SecurityScheme::ApiKey(ApiKey::Header(key))));
     let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
     components.security_schemes.insert(BEARER.to_owned(), RefOr::T(bearer));
-    for (path, item) in &mut document.paths.paths {
-        for (method, operation) in operations(item) {
-            let access = auth::access(&method, Some(path));
-            finish(operation, access, settings.auth.required);
-            lead_on(operation);
-        }
+    for operation in document.paths.paths.values_mut().flat_map(operations) {
+        add_links(operation);
     }
     document
 }
 
-fn operations(item: &mut PathItem) -> impl Iterator<Item = (axum::http::Method, &mut Operation)> {
-    use axum::http::Method;
-    [
-        (Method::GET, &mut item.get),
-        (Method::POST, &mut item.post),
-        (Method::PUT, &mut item.put),
-        (Method::DELETE, &mut item.delete),
-    ]
-    .into_iter()
-    .filter_map(|(method, operation)| Some((method, operation.as_mut()?)))
+/// The operations of a path.
+pub(super) fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    [&mut item.get, &mut item.post, &mut item.put, &mut item.delete].into_iter().flatten()
 }
 
-/// Adds to a call what it does not say itself.
-fn finish(operation: &mut Operation, access: Access, required: bool) {
+/// Adds the keys that an operation needs, the answers that its guard gives, and the shape of its errors.
+pub(super) fn add_access(operation: &mut Operation, access: Access, required: bool) {
     let is = |tag: &str| operation.tags.iter().flatten().any(|given| given == tag);
     let (kind, schema) = if is(COMPAT) {
-        (JSON, PlainBody::name())
+        (JSON, CompatErrorBody::name())
     } else if is(THUMBNAILS) {
-        (JSON, ErrorBody::name())
+        (JSON, ThumbnailsErrorBody::name())
     } else {
         (PROBLEM_JSON, ProblemBody::name())
     };
-    let own_guard = is(THUMBNAILS);
+    let is_thumbnails = is(THUMBNAILS);
     let content = |name: &str| ContentBuilder::new().schema(Some(Ref::from_schema_name(name))).build();
     for (status, response) in &mut operation.responses.responses {
         if let RefOr::T(response) = response
@@ -133,22 +110,24 @@ fn finish(operation: &mut Operation, access: Access, required: bool) {
         may.push(("403", "The key lacks the scope that this call needs."));
         may.push(("429", "Too many requests; Retry-After says when the next fits."));
         let keys = [HEADER, BEARER].map(|scheme| SecurityRequirement::new(scheme, Vec::<String>::new()));
-        let open = matches!(access, Access::Native(_)) && !required;
+        let open = matches!(access, Access::OptionalKey(_)) && !required;
         operation.security = Some(open.then(SecurityRequirement::default).into_iter().chain(keys).collect());
     }
     for (status, text) in may {
         let answer = operation.responses.responses.entry(status.to_owned());
         let answer = answer.or_insert_with(|| RefOr::T(ResponseBuilder::new().description(text).build()));
         let RefOr::T(answer) = answer else { continue };
-        let guards = matches!(status, "401" | "403") && own_guard;
-        let (kind, name) = if guards { (JSON, ErrorBody::name()) } else { (PROBLEM_JSON, ProblemBody::name()) };
+        let is_rejection = matches!(status, "401" | "403") && is_thumbnails;
+        let (kind, name) =
+            if is_rejection { (JSON, ThumbnailsErrorBody::name()) } else { (PROBLEM_JSON, ProblemBody::name()) };
         answer.content.entry(kind.to_owned()).or_insert_with(|| RefOr::T(content(&name)));
     }
 }
 
 const TOKEN: &str = "$response.body#/token";
 const UPLOAD: &str = "$response.body#/upload";
-/// What may follow a call: the next one, which of its parameters is known then, and where in the answer that is.
+/// Links from an answer to the calls that may follow: the id of the operation, its parameter, and the place of its value in
+/// the answer.
 const AFTER_VIDEO: [(&str, &str, &str); 6] = [
     ("result", "token", TOKEN),
     ("events", "token", TOKEN),
@@ -164,8 +143,8 @@ const AFTER_FRAME: [(&str, &str, &str); 2] =
 const AFTER_TIMELINE: [(&str, &str, &str); 1] = [("timeline", "cursor", "$response.body#/next")];
 const AFTER_LIST: [(&str, &str, &str); 1] = [("list_analyses", "cursor", "$response.body#/next")];
 
-/// Adds to a call the links from its answer to the calls that may follow.
-fn lead_on(operation: &mut Operation) {
+/// Adds the links from the answer of an operation to the operations that may follow.
+fn add_links(operation: &mut Operation) {
     let (status, follow): (_, &[_]) = match operation.operation_id.as_deref() {
         Some("analyze_video" | "start_analysis" | "upload" | "record_video") => ("202", &AFTER_VIDEO),
         Some("begin_upload") => ("201", &AFTER_UPLOAD),
@@ -193,8 +172,8 @@ fn lead_on(operation: &mut Operation) {
     }
 }
 
-/// Names of the schemas that requests have, each with its content type.
-fn requested(paths: &utoipa::openapi::path::PathsMap<String, PathItem>) -> Vec<(String, String)> {
+/// The names of the schemas of request bodies, each with its content type.
+fn request_schemas(paths: &utoipa::openapi::path::PathsMap<String, PathItem>) -> Vec<(String, String)> {
     let bodies = paths.values().flat_map(|item| [&item.post, &item.put, &item.get]).flatten();
     let contents = bodies.filter_map(|operation| match operation.request_body.as_ref()? {
         RefOr::T(body) => Some(&body.content),
@@ -209,30 +188,30 @@ fn requested(paths: &utoipa::openapi::path::PathsMap<String, PathItem>) -> Vec<(
     contents.flatten().filter_map(named).collect()
 }
 
-/// All members of an answer are always there, null where there is nothing to tell; what a form does not tell, it leaves
-/// out, since it has no null.
-fn tell_missing(components: &mut Components, requests: &[(String, String)]) {
+/// Marks the members of answers as required, because they are always present and may be null. Removes null from the fields of
+/// forms, because a form has no null.
+fn mark_required(components: &mut Components, requests: &[(String, String)]) {
     for (name, schema) in &mut components.schemas {
         let request = requests.iter().find(|(request, _)| request == name);
         match (request, schema) {
-            (Some((_, kind)), RefOr::T(Schema::Object(form))) if kind == FORM => leave_out(form),
+            (Some((_, kind)), RefOr::T(Schema::Object(form))) if kind == FORM => remove_null(form),
             (None, RefOr::T(answer)) => require_all(name, answer),
             _ => {}
         }
     }
 }
 
-/// The forms that refuse a field which is not known.
+/// The forms that reject unknown fields.
 const CLOSED: [&str; 1] = ["VideoForm"];
-/// Requests in which movements of the face exclude that the landmarks are left out.
+/// Requests in which `detail=expressions` and `gaze=off` exclude each other.
 const EXCLUSIVE: [&str; 2] = ["VideoForm", "StartRequest"];
 
-/// Adds to requests what their types cannot say: that nothing else may stand there, which members exclude each other,
-/// and limits that are settings.
-fn tell_limits(components: &mut Components, settings: &Settings) {
-    let mut object = |name: &str, tell: &dyn Fn(&mut Object)| {
+/// Adds constraints to requests that their types cannot express: no other fields, members that exclude each other, and limits
+/// from the settings.
+fn add_constraints(components: &mut Components, settings: &Settings) {
+    let mut object = |name: &str, change: &dyn Fn(&mut Object)| {
         if let Some(RefOr::T(Schema::Object(object))) = components.schemas.get_mut(name) {
-            tell(object);
+            change(object);
         }
     };
     for name in CLOSED {
@@ -256,8 +235,8 @@ fn tell_limits(components: &mut Components, settings: &Settings) {
     });
 }
 
-/// Members of answers that are left out where there is nothing to tell.
-const LEFT_OUT: [(&str, &str); 6] = [
+/// Members of answers that are absent, not null, if they have no value.
+const OPTIONAL_MEMBERS: [(&str, &str); 6] = [
     ("Options", "language"),
     ("Options", "detail"),
     ("TimelineRow", "expressions"),
@@ -267,7 +246,7 @@ const LEFT_OUT: [(&str, &str); 6] = [
 ];
 
 fn require_all(name: &str, schema: &mut Schema) {
-    let always = |member: &&String| !LEFT_OUT.contains(&(name, member.as_str()));
+    let always = |member: &&String| !OPTIONAL_MEMBERS.contains(&(name, member.as_str()));
     match schema {
         Schema::Object(object) => object.required = object.properties.keys().filter(always).cloned().collect(),
         Schema::AllOf(parts) => {
@@ -285,8 +264,8 @@ fn is_null(schema: &RefOr<Schema>) -> bool {
     matches!(schema, RefOr::T(Schema::Object(object)) if object.schema_type == SchemaType::Type(Type::Null))
 }
 
-/// Takes null from the types of the members.
-fn leave_out(request: &mut Object) {
+/// Removes null from the types of the members.
+fn remove_null(request: &mut Object) {
     for (_, member) in &mut request.properties {
         match member {
             RefOr::T(Schema::Object(object)) => {

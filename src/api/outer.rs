@@ -1,7 +1,7 @@
-//! What is done around every request: its id, its line in the log and its row in the request log, the headers that every answer carries, and the
-//! rendering of problems.
+//! The outermost middleware: assigns the request id, writes the log line and the row of the request log, sets the headers of
+//! every answer, and renders problems.
 //!
-//! The log line holds the route's template, never the path: tokens are keys to people's results.
+//! The log line has the template of the route, not the path, because a path can contain the token of an analysis.
 
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use tracing::Instrument;
 
-use super::limits::Left;
+use super::limits::RateLimit;
 use super::problem::{OwnShape, Problem};
 use super::request_log::{self, LogDetails};
 use super::{Api, Caller};
@@ -20,7 +20,8 @@ use crate::telemetry::metrics;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-pub(super) async fn around(State(api): State<Api>, request: Request, next: Next) -> Response {
+/// The middleware.
+pub(super) async fn middleware(State(api): State<Api>, request: Request, next: Next) -> Response {
     let id = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()).filter(|id| is_sane(id));
     let id = id.map_or_else(|| api.app.tokens.next().to_string(), str::to_owned);
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str);
@@ -29,14 +30,14 @@ pub(super) async fn around(State(api): State<Api>, request: Request, next: Next)
     let client_id = request_log::client_id(request.headers());
     let span = tracing::info_span!("request", method, route, request_id = id);
     let begun = Instant::now();
-    let mut unanswered = Unanswered(Some(span.clone()));
+    let mut disconnect_log = DisconnectLog(Some(span.clone()));
     let response = next.run(request).instrument(span.clone()).await;
-    unanswered.0 = None;
-    let mut response = dress(response, &id);
+    disconnect_log.0 = None;
+    let mut response = finish(response, &id);
     let (status, taken) = (response.status().as_u16(), begun.elapsed());
     metrics().answered(&method, &route, status, taken);
     let latency_ms = taken.as_millis();
-    if request_log::wants(&route) {
+    if request_log::is_logged(&route) {
         let latency_ms = u64::try_from(latency_ms).unwrap_or(u64::MAX);
         let details = response.extensions_mut().remove::<LogDetails>().unwrap_or_default();
         let caller = response.extensions_mut().remove::<Caller>().unwrap_or_default();
@@ -64,46 +65,47 @@ pub(super) async fn around(State(api): State<Api>, request: Request, next: Next)
     response
 }
 
-/// Logs a request whose client left before the answer.
-struct Unanswered(Option<tracing::Span>);
+/// Logs that the client disconnected, if it is dropped before the answer is ready.
+struct DisconnectLog(Option<tracing::Span>);
 
-impl Drop for Unanswered {
+impl Drop for DisconnectLog {
     fn drop(&mut self) {
         if let Some(span) = &self.0 {
-            span.in_scope(|| tracing::info!("the client left"));
+            span.in_scope(|| tracing::info!("the client disconnected before the answer"));
         }
     }
 }
 
-/// An id from outside is taken only where it can do no harm in a log.
+/// Whether an id sent by a client may be written to the log.
 fn is_sane(id: &str) -> bool {
     (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
 
-fn dress(mut response: Response, request_id: &str) -> Response {
+/// Renders the problem of a response and sets the headers of every answer.
+fn finish(mut response: Response, request_id: &str) -> Response {
     let status = response.status();
     let problem = response.extensions_mut().remove::<Problem>();
     let own_shape = response.extensions_mut().remove::<OwnShape>().is_some();
-    // What the framework refused by itself gets the same shape.
+    // Errors of the framework become problems too.
     let is_bare = !own_shape && (status.is_client_error() || status.is_server_error());
     let bare = || is_bare.then(|| Problem::of_status(status));
     if let Some(problem) = problem.or_else(bare) {
         let plain = std::mem::replace(&mut response, problem.render(request_id));
-        if let Some(left) = plain.extensions().get::<Left>() {
+        if let Some(left) = plain.extensions().get::<RateLimit>() {
             response.extensions_mut().insert(*left);
         }
         if let Some(caller) = plain.extensions().get::<Caller>() {
             response.extensions_mut().insert(caller.clone());
         }
-        // A title says the same of every problem of its code, so there is nothing of anybody in it.
+        // The title is the same for every problem with this code, so it has no personal data.
         let details = LogDetails { error_message: Some(problem.title.to_owned()), ..LogDetails::default() };
         response.extensions_mut().insert(details);
         if let Some(allow) = plain.headers().get(header::ALLOW) {
             response.headers_mut().insert(header::ALLOW, allow.clone());
         }
     }
-    if let Some(left) = response.extensions_mut().remove::<Left>() {
-        left.tell(&mut response);
+    if let Some(left) = response.extensions_mut().remove::<RateLimit>() {
+        left.write_headers(&mut response);
     }
     let headers = response.headers_mut();
     if let Ok(id) = HeaderValue::from_str(request_id) {
@@ -120,7 +122,7 @@ mod tests {
     use super::is_sane;
 
     #[test]
-    fn ids_that_could_forge_a_log_line_are_not_taken() {
+    fn ids_that_could_forge_a_log_line_are_rejected() {
         assert!(is_sane("req-1.A_b"));
         for id in ["", "a b", "a\"b", "é", &"x".repeat(65)] {
             assert!(!is_sane(id), "{id}");

@@ -1,7 +1,7 @@
-//! Refusals and failures as `application/problem+json` (RFC 9457).
+//! Errors as `application/problem+json` (RFC 9457).
 //!
-//! What a client reads says what to do; what happened inside goes to the log, never into an answer. A handler returns
-//! a [`Problem`]; the outermost layer (see `outer`) writes it, with the request's id.
+//! The `detail` tells the client what to do. The internal cause goes to the log and never into an answer. A handler returns a
+//! [`Problem`], and the outermost middleware (`outer`) renders it with the id of the request.
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -9,9 +9,8 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
-use super::LogDetails;
-use super::encoding::ACCEPTED;
-use super::v1::refusal::UNKNOWN_ENCODING;
+use super::upload::encoding::ACCEPTED;
+use super::upload::error::UNSUPPORTED_ENCODING;
 use crate::blob::BlobError;
 use crate::store::StoreError;
 
@@ -25,13 +24,13 @@ pub struct Problem {
     pub title: &'static str,
     /// What is wrong this time, and what to do.
     pub detail: String,
-    /// Seconds after which another try makes sense.
+    /// Seconds after which the client should try again.
     pub retry_after_s: Option<u64>,
     /// Further members, such as the name of the field at fault.
     pub members: Map<String, Value>,
 }
 
-/// How a problem is written (RFC 9457). Further members may say which field is at fault, or which limit was passed.
+/// An error (RFC 9457). Further members may name the field at fault or the limit that was exceeded.
 #[derive(ToSchema)]
 #[schema(as = Problem)]
 #[expect(dead_code, reason = "describes what `Problem::render` writes")]
@@ -46,7 +45,7 @@ pub struct ProblemBody {
     code: String,
     /// What is wrong this time, and what to do.
     detail: String,
-    /// Names the request in the service's log.
+    /// The id of the request in the log of the service.
     request_id: String,
 }
 
@@ -65,97 +64,7 @@ pub struct FailureBody {
     detail: String,
 }
 
-/// How [`Plain`] is written.
-#[derive(ToSchema)]
-#[schema(as = PlainError)]
-#[expect(dead_code, reason = "describes what `Plain` writes")]
-pub struct PlainBody {
-    /// What is wrong and what to do, in a sentence.
-    error: String,
-    /// Stable snake_case code.
-    code: String,
-}
-
-/// How the thumbnails service writes an error.
-#[derive(Serialize, ToSchema)]
-#[schema(as = Error)]
-pub struct ErrorBody {
-    /// What is wrong.
-    pub error: String,
-}
-
-/// A problem in the shape of the services that visage takes over from: `{"error": "<sentence>", "code": "<code>"}`.
-#[derive(Debug, Clone)]
-pub struct Plain(pub Problem);
-
-impl<E: Into<Problem>> From<E> for Plain {
-    fn from(error: E) -> Self {
-        Self(error.into())
-    }
-}
-
-impl IntoResponse for Plain {
-    fn into_response(self) -> Response {
-        let Self(problem) = self;
-        let accepted = problem.accepts();
-        let body = json!({"error": problem.detail, "code": problem.code});
-        let mut response = (problem.status, axum::Json(body)).into_response();
-        let details = LogDetails { error_message: Some(problem.title.to_owned()), ..LogDetails::default() };
-        response.extensions_mut().insert(details);
-        response.extensions_mut().insert(OwnShape);
-        let headers = response.headers_mut();
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if let Some(accepted) = accepted {
-            headers.insert(header::ACCEPT_ENCODING, accepted);
-        }
-        if let Some(seconds) = problem.retry_after_s {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-        }
-        response
-    }
-}
-
-/// Videos that cannot be decoded, by code: 422 in every call.
-const UNDECODABLE: [&str; 4] = ["codec_unknown", "undecodable", "encrypted", "still_picture"];
-
-/// A problem in the shape of the thumbnails service: `{"error": "<sentence>"}`, and 400 for whatever is wrong with a request
-/// but its `Content-Encoding` and a video that cannot be decoded.
-#[derive(Debug, Clone)]
-pub struct Bare(pub Problem);
-
-impl<E: Into<Problem>> From<E> for Bare {
-    fn from(error: E) -> Self {
-        let mut problem = error.into();
-        let is_of_content = problem.status == StatusCode::UNSUPPORTED_MEDIA_TYPE && problem.accepts().is_none();
-        let is_refused = problem.status == StatusCode::UNPROCESSABLE_ENTITY || is_of_content;
-        if is_refused && !UNDECODABLE.contains(&problem.code.as_str()) {
-            problem.status = StatusCode::BAD_REQUEST;
-        }
-        Self(problem)
-    }
-}
-
-impl IntoResponse for Bare {
-    fn into_response(self) -> Response {
-        let Self(problem) = self;
-        let accepted = problem.accepts();
-        let mut response = (problem.status, axum::Json(ErrorBody { error: problem.detail })).into_response();
-        let details = LogDetails { error_message: Some(problem.title.to_owned()), ..LogDetails::default() };
-        response.extensions_mut().insert(details);
-        response.extensions_mut().insert(OwnShape);
-        let headers = response.headers_mut();
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if let Some(accepted) = accepted {
-            headers.insert(header::ACCEPT_ENCODING, accepted);
-        }
-        if let Some(seconds) = problem.retry_after_s {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-        }
-        response
-    }
-}
-
-/// Marks an error that is written in a shape of its own and stays as it is.
+/// Marks the response of an error whose body is not to be replaced by a problem.
 #[derive(Debug, Clone, Copy)]
 pub struct OwnShape;
 
@@ -176,7 +85,7 @@ impl Problem {
         self
     }
 
-    /// Something went wrong here; the log says what.
+    /// The service failed. The log has the cause.
     pub fn internal() -> Self {
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
@@ -186,7 +95,7 @@ impl Problem {
         )
     }
 
-    /// A part that the service needs does not answer.
+    /// A part of the service, such as the database, does not answer.
     pub fn unavailable(part: &'static str) -> Self {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -197,7 +106,7 @@ impl Problem {
         .retry_after(5)
     }
 
-    /// The problem of a bare status, as the framework gives it.
+    /// The problem for an error status of the framework.
     pub fn of_status(status: StatusCode) -> Self {
         let (code, title, detail) = match status {
             StatusCode::NOT_FOUND => ("not_found", "No such page", "GET / lists what is here."),
@@ -218,7 +127,7 @@ impl Problem {
         Self::new(status, code, title, detail)
     }
 
-    /// The members of the document, without those that belong to one request.
+    /// The members of the document, without the id of the request.
     pub fn body(&self) -> Map<String, Value> {
         let standing = json!({
             "type": format!("urn:visage:problem:{}", self.code),
@@ -235,12 +144,12 @@ impl Problem {
         body
     }
 
-    /// The content encodings that are taken instead of the refused one (RFC 9110, 15.5.16).
+    /// The supported content encodings, if the problem is an unsupported one (RFC 9110, section 15.5.16).
     pub fn accepts(&self) -> Option<HeaderValue> {
-        (self.code == UNKNOWN_ENCODING).then(|| HeaderValue::from_static(ACCEPTED))
+        (self.code == UNSUPPORTED_ENCODING).then(|| HeaderValue::from_static(ACCEPTED))
     }
 
-    /// What a refusal for want of a good key says beside it (RFC 6750, 3).
+    /// The header `WWW-Authenticate`, if the problem is a missing, invalid or insufficient key (RFC 6750, section 3).
     pub fn challenge(&self) -> Option<HeaderValue> {
         Some(HeaderValue::from_static(match (self.status, self.code.as_str()) {
             (StatusCode::UNAUTHORIZED, "wrong_key") => "Bearer realm=\"visage\", error=\"invalid_token\"",
@@ -250,7 +159,7 @@ impl Problem {
         }))
     }
 
-    /// The answer, for the request of that id.
+    /// The response to the request with this id.
     pub fn render(&self, request_id: &str) -> Response {
         #[derive(Serialize)]
         struct Document<'a> {
@@ -276,7 +185,7 @@ impl Problem {
 }
 
 impl IntoResponse for Problem {
-    /// Carried as an extension until the outermost layer renders it.
+    /// Puts the problem into the extensions of the response. The outermost middleware renders it.
     fn into_response(self) -> Response {
         let mut response = self.status.into_response();
         response.extensions_mut().insert(self);
@@ -286,7 +195,7 @@ impl IntoResponse for Problem {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
-        tracing::error!(%error, "the database failed a request");
+        tracing::error!(%error, "a request failed in the database");
         match error {
             StoreError::Corrupt { .. } => Self::internal(),
             _ => Self::unavailable("database"),
@@ -296,7 +205,7 @@ impl From<StoreError> for Problem {
 
 impl From<BlobError> for Problem {
     fn from(error: BlobError) -> Self {
-        tracing::error!(%error, "the storage failed a request");
+        tracing::error!(%error, "a request failed in the storage");
         Self::unavailable("storage")
     }
 }

@@ -1,7 +1,7 @@
-//! The request log: every answer becomes a row, written in batches beside the requests, which never wait for it. While
-//! the database is slower than the requests come, entries are dropped and counted.
+//! The request log: stores a row for every answer. A background task writes the rows in batches, so requests never wait for
+//! it. If the database is too slow, entries are dropped and counted.
 //!
-//! Health checks are left out: they would be most of it and say nothing.
+//! Health checks are not logged, because they would be most of the rows.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,27 +13,27 @@ use tokio::sync::mpsc;
 use super::AppState;
 use crate::store::LogEntry;
 
-/// Entries that wait at most; one more is dropped.
-const WAITING: usize = 4096;
-/// Entries written in one transaction.
+/// Most entries that wait to be written. Further entries are dropped.
+const CAPACITY: usize = 4096;
+/// Most entries of one transaction.
 const BATCH: usize = 256;
-/// Between two writes, so that a steady trickle does not mean a transaction a request; none where a whole batch waits.
+/// Pause between two writes, so that few requests share a transaction. There is no pause after a full batch.
 const PAUSE: Duration = Duration::from_millis(250);
-/// Most characters of a client's name.
-const CLIENT_ID: usize = 64;
+/// Most characters of `X-Client-ID`.
+const MAX_CLIENT_ID: usize = 64;
 
-/// What a handler knows of its answer that the log wants; put into the extensions of the response.
+/// Details of an answer for the request log. A handler puts them into the extensions of its response.
 #[derive(Debug, Clone, Default)]
 pub struct LogDetails {
-    /// The emotion that was answered.
+    /// The emotion in the answer.
     pub prediction: Option<String>,
-    /// 0 to 1.
+    /// The confidence in the answer, 0 to 1.
     pub confidence: Option<f64>,
-    /// For an error with a shape of its own: what is wrong, without anything that the client sent.
+    /// The error, without any text that the client sent.
     pub error_message: Option<String>,
 }
 
-/// Takes entries from requests.
+/// Passes entries to the writer.
 #[derive(Clone)]
 pub struct RequestLog {
     entries: mpsc::Sender<LogEntry>,
@@ -41,15 +41,15 @@ pub struct RequestLog {
 }
 
 impl RequestLog {
-    /// Starts the writer; it ends with the last clone.
+    /// Starts the writer. It ends when the last clone is dropped.
     pub fn start(app: &AppState) -> Self {
-        let (entries, waiting) = mpsc::channel(WAITING);
+        let (entries, waiting) = mpsc::channel(CAPACITY);
         let dropped = Arc::new(AtomicU64::new(0));
         tokio::spawn(write(app.clone(), waiting, dropped.clone()));
         Self { entries, dropped }
     }
 
-    /// Hands an entry over, without waiting.
+    /// Queues an entry without waiting. Drops it if the queue is full.
     pub fn put(&self, entry: LogEntry) {
         if self.entries.try_send(entry).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
@@ -67,9 +67,12 @@ async fn write(app: AppState, mut waiting: mpsc::Receiver<LogEntry>, dropped: Ar
         batch.clear();
         let dropped = dropped.swap(0, Ordering::Relaxed);
         if dropped > 0 {
-            tracing::warn!(entries = dropped, "the request log could not keep up; entries were dropped");
+            tracing::warn!(
+                entries = dropped,
+                "entries of the request log were dropped, because the database was too slow"
+            );
         }
-        // At the end there is no time to lose, and nothing more to wait for.
+        // A shutdown ends the pause.
         if !is_full {
             app.stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await;
         }
@@ -77,17 +80,17 @@ async fn write(app: AppState, mut waiting: mpsc::Receiver<LogEntry>, dropped: Ar
 }
 
 /// Whether requests of this route are logged.
-pub fn wants(route: &str) -> bool {
+pub fn is_logged(route: &str) -> bool {
     !matches!(route, "/healthz" | "/readyz" | "/metrics")
 }
 
-/// What the client calls itself (`X-Client-ID`): up to 64 letters, digits and `.`, `_`, `:`, `-`, so that neither a mail
-/// address nor a forged line can stand in the log; and no key, should one be sent here by mistake.
+/// The name of the client (`X-Client-ID`): up to 64 letters, digits and `.`, `_`, `:`, `-`. Other names are not logged, because
+/// they could contain a mail address or forge a log line. A key sent by mistake is not logged either.
 pub fn client_id(headers: &HeaderMap) -> Option<String> {
     let name = headers.get("x-client-id")?.to_str().ok()?.trim();
     let sane = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b':' | b'-');
-    let takes = (1..=CLIENT_ID).contains(&name.len()) && name.bytes().all(sane) && !name.starts_with("vis_");
-    takes.then(|| name.to_owned())
+    let is_valid = (1..=MAX_CLIENT_ID).contains(&name.len()) && name.bytes().all(sane) && !name.starts_with("vis_");
+    is_valid.then(|| name.to_owned())
 }
 
 #[cfg(test)]
@@ -95,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_is_called_by_what_cannot_be_an_address_or_a_key() {
+    fn a_client_id_that_could_be_an_address_or_a_key_is_not_logged() {
         let of =
             |name: &str| client_id(&HeaderMap::from_iter([("x-client-id".parse().unwrap(), name.parse().unwrap())]));
         assert_eq!(of("ios-app:1.2"), Some("ios-app:1.2".to_owned()));

@@ -1,4 +1,4 @@
-//! The listener: HTTP/1.1 with limits on slow and swollen requests, and a shutdown that lets running ones finish.
+//! The listener: serves HTTP/1.1, limits the time and size of request heads, and lets running requests finish on shutdown.
 
 use std::time::Duration;
 
@@ -14,13 +14,13 @@ use tower::Service;
 use super::limits::Peer;
 use crate::config::Http;
 
-/// Most bytes of a request's head, and of a body read at once.
+/// Most bytes of the head of a request, and of a body that are read at once.
 const BUFFER: usize = 64 << 10;
 
-/// Serves until `stop` is cancelled; then takes no more connections and gives running requests `grace` to finish.
+/// Serves until `stop` is cancelled. Then accepts no more connections and waits up to `grace` for running requests.
 pub async fn serve(listener: TcpListener, router: Router, http: &Http, stop: CancellationToken, grace: Duration) {
     let mut server = http1::Builder::new();
-    // Also ends connections on which no next request comes.
+    // The timeout also closes connections on which no next request arrives.
     let idle = Duration::from_secs(http.idle_timeout_s);
     server.timer(TokioTimer::new()).header_read_timeout(idle).max_buf_size(BUFFER);
     let graceful = GracefulShutdown::new();
@@ -28,7 +28,7 @@ pub async fn serve(listener: TcpListener, router: Router, http: &Http, stop: Can
         let (socket, peer) = tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok(accepted) => accepted,
-                // Too many open files, or a client gone before it was accepted: neither ends the service.
+                // The process has too many open files, or the client has disconnected. Neither ends the service.
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
                     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -37,7 +37,7 @@ pub async fn serve(listener: TcpListener, router: Router, http: &Http, stop: Can
             },
             () = stop.cancelled() => break,
         };
-        // Answers are small and should leave at once; a socket that refuses still works.
+        // Answers are small and should be sent without delay. If the option cannot be set, the socket still works.
         let _ = socket.set_nodelay(true);
         let router = router.clone();
         let service = tower::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
@@ -54,6 +54,6 @@ pub async fn serve(listener: TcpListener, router: Router, http: &Http, stop: Can
     }
     drop(listener);
     if tokio::time::timeout(grace, graceful.shutdown()).await.is_err() {
-        tracing::warn!(grace_s = grace.as_secs(), "some requests did not finish in time");
+        tracing::warn!(grace_s = grace.as_secs(), "requests were still running after the grace period");
     }
 }

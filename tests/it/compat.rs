@@ -20,6 +20,7 @@ use visage::store::Scope;
 
 use crate::keys::key;
 use crate::support::clips::{self, Clips, Models};
+use crate::support::log::RecordedLog;
 use crate::support::onnx;
 use crate::support::service::{Service, video_form};
 
@@ -394,6 +395,23 @@ async fn of_videos_in_base64_no_more_are_held_in_memory_than_there_are_places() 
         answered = status(other) => answered,
     };
     assert_eq!(answered, "HTTP/1.1 429");
+}
+
+#[tokio::test]
+async fn the_log_names_the_deadline_if_a_call_exceeds_it() {
+    let log = RecordedLog::start();
+    let (service, _heard) = endless(|settings| settings.sync.deadline_s = 1).await;
+    let (video, key) = (small_clip(), key(&service, &[Scope::Analyze]).await);
+    let [facial_analysis, process_frame, predict, _] = at_once(&service, &key, &video);
+    for call in [facial_analysis, process_frame, predict] {
+        assert_eq!(call.send().await.unwrap().status(), StatusCode::GATEWAY_TIMEOUT);
+    }
+    let text = log.text();
+    let reasons: Vec<_> = text.lines().filter(|line| line.contains("an upload was not accepted")).collect();
+    assert_eq!(reasons.len(), 3, "{text}");
+    for reason in reasons {
+        assert!(reason.contains("the call was not done within sync.deadline_s (1 s)"), "{reason}");
+    }
 }
 
 #[tokio::test]

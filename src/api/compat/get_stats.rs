@@ -8,14 +8,23 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
+use utoipa_axum::routes;
 use uuid::Uuid;
 
+use super::error::CompatError;
 use crate::analysis::{Analysis, Emotion, FaceSummary, rounding};
+use crate::api::access::{Authorized, Endpoint, OptionalKey, Read};
 use crate::api::openapi::COMPAT;
-use crate::api::problem::Plain;
-use crate::api::v1::{results, view};
-use crate::api::{Api, Caller, Problem};
+use crate::api::view;
+use crate::api::wait;
+use crate::api::{Api, Problem};
 use crate::store::Status;
+
+type Rule = OptionalKey<Read>;
+
+pub(in crate::api) fn endpoint() -> Endpoint {
+    Endpoint::new::<Rule>(routes!(handle))
+}
 
 #[derive(Serialize, ToSchema)]
 pub struct Stats {
@@ -25,7 +34,7 @@ pub struct Stats {
     faces: Vec<FaceStats>,
 }
 
-/// The statistics while there are none.
+/// The answer while the analysis is not finished.
 #[derive(Serialize, ToSchema)]
 struct Waiting {
     token: Uuid,
@@ -36,15 +45,15 @@ struct Waiting {
 #[derive(Serialize, ToSchema)]
 struct FaceStats {
     face_id: u32,
-    /// How often each of the seven labels came out on top.
+    /// In how many samples each of the seven labels was the most likely one.
     emotion_counts: BTreeMap<Emotion, u32>,
     most_common_emotion: Emotion,
-    /// Mean probability of each label that came out on top, 0 to 1.
+    /// Mean probability of each label in the samples in which it was the most likely one, 0 to 1.
     #[serde(serialize_with = "rounding::map_of_three")]
     average_confidence: BTreeMap<Emotion, f64>,
-    /// Samples in which the face was read.
+    /// Number of samples in which the face was read.
     total_frames: u32,
-    /// Of the probability vectors: `[frames, 7]`.
+    /// Shape of the probability vectors: `[frames, 7]`.
     embeddings_shape: [u32; 2],
     #[serde(serialize_with = "rounding::vector")]
     example_embedding: [f32; 7],
@@ -69,27 +78,27 @@ impl FaceStats {
 
 /// Statistics of each face
 ///
-/// `GET /get_stats` of Emotion Detection from Video, one entry a person in order of appearance.
+/// `GET /get_stats` of Emotion Detection from Video. One entry for each person, in order of appearance.
 #[utoipa::path(get, path = "/get_stats", operation_id = "get_stats", tag = COMPAT,
     params(("token" = Uuid, Query, description = "From the answer to the upload"),
            ("wait" = Option<u32>, Query, description = "Seconds to hold the answer back until the analysis is finished", maximum = 86_400),
-           ("download" = Option<u8>, Query, description = "1: as a file to save")),
+           ("download" = Option<u8>, Query, description = "1: answer with a file to save")),
     responses((status = 200, description = "The statistics", body = Stats),
               (status = 202, description = "The analysis is not finished", body = Waiting),
               (status = 400, description = "No token"),
               (status = 404, description = "No analysis has this token"),
-              (status = 410, description = "The result was erased when its time was over"),
-              (status = 422, description = "The video could not be analyzed, or `wait` is no number of seconds")))]
+              (status = 410, description = "The result has expired"),
+              (status = 422, description = "The video could not be analyzed, or `wait` is not a number of seconds")))]
 pub async fn handle(
     State(api): State<Api>,
-    caller: Caller,
+    caller: Authorized<Rule>,
     Query(parameters): Query<BTreeMap<String, String>>,
     headers: HeaderMap,
-) -> Result<Response, Plain> {
+) -> Result<Response, CompatError> {
     let parameter = |name| parameters.get(name).map(String::as_str);
     let token = view::token(parameter("token").ok_or_else(no_token)?)?;
-    let wait = results::wait_of(parameter("wait"), api.app.settings.http.max_wait_s)?;
-    let (job, stored) = results::job_after(&api.app, &caller, token, wait, &headers).await?;
+    let longest = wait::duration(parameter("wait"), api.app.settings.http.max_wait_s)?;
+    let (job, stored) = wait::job_after(&api.app, &caller, token, longest, &headers).await?;
     if let Some(problem) = view::failure(&job) {
         return Err(problem.into());
     }

@@ -1,51 +1,56 @@
-//! The calls of the services that visage takes over from, one file an endpoint, in the shapes that their clients know.
-//! Errors are `{"error": "<sentence>", "code": "<code>"}`. `docs/MIGRATING.md` says what differs.
+//! The calls of the services that visage takes over from, in the shapes that their clients expect. Each endpoint has a file of
+//! its own. [`error`] has the shapes of errors. `docs/MIGRATING.md` lists the differences.
 
+mod erase_frame;
+pub mod error;
 mod facial_analysis;
+mod frame;
+mod frames;
 mod get_stats;
+pub mod logs;
 mod predict;
 mod process_frame;
+mod queue;
+mod record_video;
 mod save_frame;
 mod thumbnail;
 mod upload;
 
 use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
-use super::Api;
+use super::access::Endpoint;
 
-/// What the form may hold; other fields are read over.
+/// The fields of the form. Other fields are ignored.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes what `form` reads")]
 pub struct PlainVideoForm {
     /// The file: MP4, MOV, AVI, MKV or WebM.
     #[schema(value_type = String, format = Binary, content_media_type = "video/mp4")]
     video: Vec<u8>,
-    /// Look at every n-th frame.
+    /// Analyze every n-th frame.
     #[schema(minimum = 1, maximum = 10_000)]
     sample_every: Option<u32>,
-    /// Read at most so many faces a frame.
+    /// Most faces to read in each frame.
     #[schema(minimum = 1, maximum = 100)]
     max_faces: Option<u32>,
 }
 
-/// How a video is written in JSON.
+/// The encoding of a video in JSON.
 #[derive(ToSchema)]
 #[schema(rename_all = "lowercase")]
-#[expect(dead_code, reason = "describes what `sync::with_clip` reads")]
+#[expect(dead_code, reason = "describes what `immediate::with_clip` reads")]
 pub enum Encoding {
     Base64,
     Base64url,
 }
 
-/// Members of [`ClipBody`] and [`ThumbnailBody`] that may be written in more than one way.
+/// Schemas of members of [`ClipBody`] and [`ThumbnailBody`] that clients write in more than one way.
 mod members {
     use utoipa::openapi::RefOr;
     use utoipa::openapi::schema::{ObjectBuilder, OneOf, OneOfBuilder, Schema, Type};
 
-    use crate::api::body::{null, written_schema};
-    use crate::api::sync::{CONTAINERS, CONTENT_TYPES};
+    use crate::api::immediate::{CONTAINERS, CONTENT_TYPES};
+    use crate::api::json_body::{null, written_schema};
 
     fn one_of(names: Vec<&'static str>, description: &str) -> OneOfBuilder {
         let types = CONTENT_TYPES.map(|(content_type, _)| content_type.replace('.', "[.]")).join("|");
@@ -56,70 +61,78 @@ mod members {
     }
 
     pub fn container() -> RefOr<Schema> {
-        one_of(CONTAINERS.to_vec(), "The container or its content type, which is not relied on.").into()
+        one_of(
+            CONTAINERS.to_vec(),
+            "The container or its content type. The container is recognized from the video itself.",
+        )
+        .into()
     }
 
     pub fn thumbnail_format() -> RefOr<Schema> {
         let mut names = CONTAINERS.to_vec();
         names.extend(["gif", "webp"]);
-        let description = "The container or its content type, which is not relied on; or the format in which the thumbnail is wanted.";
+        let description = "The container or its content type, or the format of the thumbnail. The container is recognized from the video itself.";
         one_of(names, description).into()
     }
 
     pub fn fps() -> RefOr<Schema> {
         let number = ObjectBuilder::new().schema_type(Type::Number).exclusive_minimum(Some(0.0));
         let pattern = "^[1-9][0-9]{0,3}([.][0-9]{1,6})?$";
-        written_schema(number, pattern, "Frames a second, which are taken from the video itself.").item(null()).into()
+        written_schema(number, pattern, "Frames per second. Not used, because the video itself tells them.")
+            .item(null())
+            .into()
     }
 
     pub fn duration() -> RefOr<Schema> {
         let number = ObjectBuilder::new().schema_type(Type::Number).minimum(Some(0.1)).maximum(Some(10.0));
         let pattern = "^([1-9]([.][0-9]{1,6})?|0[.][1-9][0-9]{0,5}|10)$";
-        written_schema(number, pattern, "In seconds; 3 without it.").item(null()).into()
+        written_schema(number, pattern, "Duration in seconds; 3 by default.").item(null()).into()
     }
 }
 
-/// A video in base64; other members are read over.
+/// A video in base64. Other members are ignored.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "describes what `sync::with_clip` reads")]
+#[expect(dead_code, reason = "describes what `immediate::with_clip` reads")]
 pub struct ClipBody {
-    /// Which is also meant without it.
+    /// `base64` by default. Either value accepts both alphabets.
     encoding: Option<Encoding>,
     #[schema(schema_with = members::container)]
     format: Option<String>,
     #[schema(schema_with = members::fps)]
     fps: Option<f64>,
-    /// The video in base64 (either alphabet), with or without a data: address such as `data:video/mp4;base64,` in front.
+    /// The video in base64 (standard or URL-safe), with or without `data:video/mp4;base64,` or the like in front.
     #[schema(content_encoding = "base64", content_media_type = "video/mp4")]
     content: String,
 }
 
-/// A video in base64, and what is wanted of it; other members are read over.
+/// A video in base64, and the thumbnail to make of it. Other members are ignored.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "describes what `sync::with_clip` reads")]
+#[expect(dead_code, reason = "describes what `immediate::with_clip` reads")]
 pub struct ThumbnailBody {
-    /// Which is also meant without it.
+    /// `base64` by default. Either value accepts both alphabets.
     encoding: Option<Encoding>,
     #[schema(schema_with = members::thumbnail_format)]
     format: Option<String>,
     #[schema(schema_with = members::fps)]
     fps: Option<f64>,
-    /// The video in base64 (either alphabet), with or without a data: address such as `data:video/mp4;base64,` in front.
+    /// The video in base64 (standard or URL-safe), with or without `data:video/mp4;base64,` or the like in front.
     #[schema(content_encoding = "base64", content_media_type = "video/mp4")]
     content: String,
     #[schema(schema_with = members::duration)]
     duration: Option<f64>,
 }
 
-pub fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new()
-        .routes(routes!(facial_analysis::handle))
-        .routes(routes!(process_frame::handle))
-        .routes(routes!(upload::handle))
-        .routes(routes!(upload::recorded))
-        .routes(routes!(get_stats::handle))
-        .routes(routes!(predict::handle))
-        .routes(routes!(thumbnail::handle))
-        .routes(routes!(save_frame::handle))
-        .routes(routes!(save_frame::show, save_frame::erase))
+pub fn endpoints() -> Vec<Endpoint> {
+    vec![
+        facial_analysis::endpoint(),
+        process_frame::endpoint(),
+        upload::endpoint(),
+        record_video::endpoint(),
+        get_stats::endpoint(),
+        predict::endpoint(),
+        thumbnail::endpoint(),
+        save_frame::endpoint(),
+        frame::endpoint(),
+        erase_frame::endpoint(),
+    ]
 }

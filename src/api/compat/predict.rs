@@ -1,4 +1,4 @@
-//! `POST /predict` of the Journaling thumbnails API: one of five emotions for a clip.
+//! `POST /predict` of the Journaling thumbnails API: classifies a clip as one of five emotions.
 
 use axum::Json;
 use axum::extract::{Request, State};
@@ -6,18 +6,26 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use tokio::time::Instant;
 use utoipa::ToSchema;
+use utoipa_axum::routes;
 
 use super::ClipBody;
+use super::error::ThumbnailsError;
 use crate::analysis::Five;
+use crate::api::access::{Analyze, Authorized, Endpoint, ThumbnailsKey};
+use crate::api::immediate::with_clip;
 use crate::api::openapi::THUMBNAILS;
-use crate::api::problem::Bare;
-use crate::api::sync::with_clip;
 use crate::api::{Api, LogDetails};
+
+type Rule = ThumbnailsKey<Analyze>;
+
+pub(in crate::api) fn endpoint() -> Endpoint {
+    Endpoint::new::<Rule>(routes!(handle))
+}
 
 #[derive(Serialize, ToSchema)]
 pub struct Prediction {
     emotion: Five,
-    /// Its share of all five, 0 to 1.
+    /// Its share of the five emotions, 0 to 1.
     #[schema(minimum = 0, maximum = 1)]
     confidence: f64,
     /// The same as `emotion`.
@@ -27,24 +35,29 @@ pub struct Prediction {
 
 /// One of five emotions
 ///
-/// `POST /predict` of the Journaling thumbnails API, from 15 frames spread over the clip. Shock is surprise and fear, Anger is
-/// anger and disgust; a model of the operator's own may take the place of that (`thumbnails.model`).
+/// `POST /predict` of the Journaling thumbnails API. Reads 15 frames spread over the clip. Shock combines surprise and fear, and
+/// Anger combines anger and disgust. The operator may configure another model (`thumbnails.model`).
 #[utoipa::path(post, path = "/predict", operation_id = "predict", tag = THUMBNAILS,
     request_body(content = ClipBody),
     responses((status = 200, description = "The emotion", body = Prediction),
-              (status = 400, description = "The body cannot be read, holds no video, fewer than 15 frames, or no face"),
+              (status = 400, description = "The body cannot be read or has no video, or the video has fewer than 15 frames or no face"),
               (status = 408, description = "The body stalled or took too long"),
               (status = 413, description = "More than `thumbnails.max_video`"),
-              (status = 422, description = "A video that cannot be decoded"),
+              (status = 422, description = "The video cannot be decoded"),
               (status = 429, description = "Too many videos at once; `Retry-After` says when to try again"),
               (status = 503, description = "The model cannot be loaded, or there is too little memory"),
               (status = 504, description = "Not done within `sync.deadline_s`")))]
-pub async fn handle(State(api): State<Api>, request: Request) -> Result<Response, Bare> {
+pub async fn handle(
+    State(api): State<Api>,
+    caller: Authorized<Rule>,
+    request: Request,
+) -> Result<Response, ThumbnailsError> {
     let begun = Instant::now();
     let verdict = with_clip(
         &api,
+        &caller,
         request,
-        |said| said.check_format(&[]),
+        |request| request.check_format(&[]),
         |analyzer, source, cancel, ()| Ok(analyzer.verdict(source, cancel)?),
     );
     let verdict = verdict.await?;

@@ -1,4 +1,4 @@
-//! `POST /thumbnail` of the Journaling thumbnails API: the first seconds of a video, forwards and backwards.
+//! `POST /thumbnail` of the Journaling thumbnails API: makes a moving thumbnail of the first seconds of a video.
 
 use axum::Json;
 use axum::extract::{Request, State};
@@ -7,24 +7,32 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use tokio::time::Instant;
 use utoipa::ToSchema;
+use utoipa_axum::routes;
 
 use super::ThumbnailBody;
+use super::error::ThumbnailsError;
 use crate::api::Api;
+use crate::api::access::{Analyze, Authorized, Endpoint, ThumbnailsKey};
+use crate::api::immediate::{ClipRequest, ImmediateError, with_clip};
 use crate::api::openapi::THUMBNAILS;
-use crate::api::problem::Bare;
-use crate::api::sync::{Said, SyncError, with_clip};
 use crate::media::{Boomerang, ClipFormat};
 
+type Rule = ThumbnailsKey<Analyze>;
+
+pub(in crate::api) fn endpoint() -> Endpoint {
+    Endpoint::new::<Rule>(routes!(handle))
+}
+
 const DURATION_S: std::ops::RangeInclusive<f64> = 0.1..=10.0;
-const USUAL_S: f64 = 3.0;
+const DEFAULT_S: f64 = 3.0;
 
 #[derive(Serialize, ToSchema)]
 pub struct Thumbnail {
-    /// The moving picture in base64: H.264 in MP4, or GIF or WebP where `format` asked for it.
+    /// The thumbnail in base64: H.264 in MP4, or GIF or WebP if `format` asks for it.
     thumbnail: String,
-    /// The same as H.264 in MP4, whatever `format` asked for.
+    /// The thumbnail as H.264 in MP4, regardless of `format`.
     video: String,
-    /// Seconds that it lasts.
+    /// Its duration in seconds.
     #[schema(minimum = 0.1, maximum = 10)]
     duration: f64,
     latency_ms: u64,
@@ -32,22 +40,26 @@ pub struct Thumbnail {
 
 /// A moving thumbnail
 ///
-/// `POST /thumbnail` of the Journaling thumbnails API: the first half of `duration` of the video, forwards and then backwards,
-/// with 10 frames a second, even sides and a longer side of `thumbnails.side` at most.
+/// `POST /thumbnail` of the Journaling thumbnails API. Plays the beginning of the video forwards and then backwards, half of
+/// `duration` each, at 10 frames per second. Width and height are even and at most `thumbnails.side`.
 #[utoipa::path(post, path = "/thumbnail", operation_id = "thumbnail", tag = THUMBNAILS,
     request_body(content = ThumbnailBody),
     responses((status = 200, description = "The thumbnail", body = Thumbnail),
-              (status = 400, description = "The body cannot be read, holds no video, or `duration` is out of range"),
+              (status = 400, description = "The body cannot be read or has no video, or `duration` is out of range"),
               (status = 408, description = "The body stalled or took too long"),
               (status = 413, description = "More than `thumbnails.max_video`"),
-              (status = 422, description = "A video that cannot be decoded"),
+              (status = 422, description = "The video cannot be decoded"),
               (status = 429, description = "Too many videos at once; `Retry-After` says when to try again"),
               (status = 503, description = "There is no encoder, or too little memory"),
               (status = 504, description = "Not done within `sync.deadline_s`")))]
-pub async fn handle(State(api): State<Api>, request: Request) -> Result<Json<Thumbnail>, Bare> {
+pub async fn handle(
+    State(api): State<Api>,
+    caller: Authorized<Rule>,
+    request: Request,
+) -> Result<Json<Thumbnail>, ThumbnailsError> {
     let begun = Instant::now();
     let (limits, side) = (api.app.settings.video.clone(), api.app.settings.thumbnails.side);
-    let made = with_clip(&api, request, wanted, move |_, source, cancel, (duration_s, format)| {
+    let made = with_clip(&api, &caller, request, requested, move |_, source, cancel, (duration_s, format)| {
         let clip = Boomerang::read(source, &limits, duration_s, side, &|| cancel.is_cancelled())?;
         let video = clip.encode(ClipFormat::Mp4)?;
         let thumbnail = if format == ClipFormat::Mp4 { None } else { Some(clip.encode(format)?) };
@@ -60,14 +72,14 @@ pub async fn handle(State(api): State<Api>, request: Request) -> Result<Json<Thu
     Ok(Json(Thumbnail { thumbnail, video, duration, latency_ms }))
 }
 
-/// Duration and format that a request asks for.
-fn wanted(said: &Said) -> Result<(f64, ClipFormat), SyncError> {
-    said.check_format(&["gif", "webp"])?;
-    let duration_s = said.duration_s()?.unwrap_or(USUAL_S);
+/// The requested duration and format.
+fn requested(request: &ClipRequest) -> Result<(f64, ClipFormat), ImmediateError> {
+    request.check_format(&["gif", "webp"])?;
+    let duration_s = request.duration_s()?.unwrap_or(DEFAULT_S);
     if !DURATION_S.contains(&duration_s) {
-        return Err(SyncError::Request("duration must be a number of seconds from 0.1 to 10.".to_owned()));
+        return Err(ImmediateError::Request("duration must be a number of seconds from 0.1 to 10.".to_owned()));
     }
-    let format = match said.format.as_deref() {
+    let format = match request.format.as_deref() {
         Some("gif") => ClipFormat::Gif,
         Some("webp") => ClipFormat::Webp,
         _ => ClipFormat::Mp4,

@@ -1,5 +1,6 @@
-//! Style, scripts and icons of the pages, built into the program. Their folder is named after their content, so a browser keeps
-//! them for good, and a new version of any is a new address of all: scripts import one another by name.
+//! Styles, scripts and icons of the pages, built into the program. The name of their folder is a hash of their content, so
+//! browsers may cache them forever. If one file changes, the addresses of all files change, because scripts import one another
+//! by relative names.
 
 use axum::extract::{Path, State};
 use axum::http::{HeaderValue, header};
@@ -9,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::api::{Api, Problem};
 
-/// Scripts of the start page, the first one in charge; the others are only named so that they are fetched at once.
+/// Scripts of the start page. The first one runs; the others are listed so that the browser fetches them early.
 pub const START: &[&str] = &[
     "app.js",
     "api.js",
@@ -23,11 +24,11 @@ pub const START: &[&str] = &[
     "words.js",
     "work.js",
 ];
-/// ... and of the operator's page.
+/// Scripts of the page for operators.
 pub const ADMIN: &[&str] = &["admin.js", "api.js", "dom.js", "words.js"];
 
-/// A year, as RFC 9111 has it for what never changes.
-const FOR_GOOD: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
+/// Caches a file for a year.
+const IMMUTABLE: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
 
 #[derive(Embed)]
 #[folder = "assets"]
@@ -37,7 +38,7 @@ struct Files;
 #[derive(Debug)]
 pub struct Assets {
     version: String,
-    /// The operator's colours.
+    /// The stylesheet with the colours of the operator.
     brand: String,
 }
 
@@ -53,13 +54,13 @@ impl Assets {
         Self { version, brand }
     }
 
-    /// Where they are, without a slash at the end.
+    /// The address of the folder, without a slash at its end.
     pub fn folder(&self) -> String {
         format!("/assets/{}", self.version)
     }
 }
 
-/// `GET /assets/{version}/{name}`. A version that is not ours is one of another release: its page is to be loaded anew.
+/// `GET /assets/{version}/{name}`: a file of the pages. Another version is unknown, because it belongs to another release.
 pub(in crate::api) async fn handle(
     State(api): State<Api>,
     Path((version, name)): Path<(String, String)>,
@@ -74,7 +75,7 @@ pub(in crate::api) async fn handle(
         Some("svg") => "image/svg+xml",
         _ => return Err(missing()),
     };
-    let headers = [(header::CONTENT_TYPE, HeaderValue::from_static(kind)), (header::CACHE_CONTROL, FOR_GOOD)];
+    let headers = [(header::CONTENT_TYPE, HeaderValue::from_static(kind)), (header::CACHE_CONTROL, IMMUTABLE)];
     if name == "brand.css" {
         return Ok((headers, api.assets.brand.clone()).into_response());
     }
@@ -87,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_script_that_a_page_names_is_there_and_names_no_other() {
+    fn every_script_of_a_page_exists_and_imports_only_listed_scripts() {
         for script in START.iter().chain(ADMIN) {
             let file = Files::get(script).unwrap_or_else(|| panic!("{script} is missing"));
             let text = String::from_utf8(file.data.into_owned()).unwrap();
@@ -100,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn other_colours_are_another_address() {
+    fn other_colours_give_another_address() {
         assert_ne!(Assets::new("a".to_owned()).folder(), Assets::new("b".to_owned()).folder());
     }
 }

@@ -1,19 +1,19 @@
-//! Pages for browsers. Where a program gets JSON, a browser that asks for HTML gets a page at the same address: `GET /` and
-//! `GET /results/{token}` (which shows the state of that analysis), and the operator's page at `GET /admin`.
+//! HTML pages. At `GET /` and `GET /results/{token}`, a browser that asks for HTML gets a page, and a program gets JSON. The page
+//! for operators is at `GET /admin`.
 //!
-//! A page holds words and forms but nothing of anybody: what it shows it fetches itself, with the key of the person who
-//! looks at it. So pages need no key.
+//! A page itself has no personal data, so it needs no key. Its scripts fetch the data with the key of the user.
 
 pub mod assets;
 
 use askama::Template;
 use axum::extract::{MatchedPath, Query, Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, header};
+use axum::http::{HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{Html, IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::json;
 
+use super::negotiation::{self, prefers_html};
 use super::{Api, Problem};
 use crate::analysis::{CERTAIN_UP_TO, Language};
 use crate::config::{MailTransport, Retention, Storage, StorageKind};
@@ -21,21 +21,21 @@ use crate::locale;
 use crate::report::Brand;
 use assets::Assets;
 
-/// Addresses that are a page to browsers and something else to programs.
-const SHARED: [&str; 2] = ["/", "/results/{token}"];
+/// Routes that answer browsers with a page.
+const NEGOTIATED: [&str; 2] = ["/", "/results/{token}"];
 
 #[derive(Template)]
 #[template(path = "page_start.html")]
 struct Start<'a> {
     frame: Frame<'a>,
-    /// Which files are taken, in words.
+    /// The limits of files, as a sentence.
     limits: String,
     sample_every: String,
     max_faces: String,
-    /// What becomes of the video, with its title.
+    /// The title and the text that tell how long the video is kept.
     privacy: (String, String),
     mails: bool,
-    /// Whether the page begins with an analysis rather than with the form.
+    /// Whether the page shows an analysis instead of the form.
     shows_analysis: bool,
 }
 
@@ -45,13 +45,13 @@ struct Admin<'a> {
     frame: Frame<'a>,
 }
 
-/// What stands around every page.
+/// The parts that all pages share.
 struct Frame<'a> {
     brand: &'a Brand,
     language: Language,
-    /// Where style and scripts are.
+    /// The address of the folder with styles and scripts.
     assets: String,
-    /// JSON for the scripts, safe inside of a `script` element.
+    /// JSON for the scripts, escaped for a `script` element.
     words: String,
     settings: String,
     scripts: &'static [&'static str],
@@ -78,13 +78,13 @@ struct Parameters {
     language: Option<String>,
 }
 
-/// The middleware: answers browsers with pages, and lets everything else pass.
+/// The middleware: answers browsers with pages, and passes other requests on.
 pub(super) async fn negotiate(State(api): State<Api>, request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
-    if !SHARED.contains(&route) || !matches!(*request.method(), Method::GET | Method::HEAD) {
+    if !NEGOTIATED.contains(&route) || !matches!(*request.method(), Method::GET | Method::HEAD) {
         return next.run(request).await;
     }
-    let mut response = if wants_html(request.headers()) {
+    let mut response = if prefers_html(request.headers()) {
         start(&api, &request, route != "/").unwrap_or_else(|error| unrendered(&error))
     } else {
         next.run(request).await
@@ -98,31 +98,10 @@ fn unrendered(error: &askama::Error) -> Response {
     Problem::internal().into_response()
 }
 
-/// Whether HTML is liked better than JSON. `*/*`, which programs send, is no wish for HTML.
-fn wants_html(headers: &HeaderMap) -> bool {
-    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let weight = |wanted: &str| {
-        let entries = accept.split(',').map(|entry| entry.split_once(';').unwrap_or((entry, "")));
-        let entry = entries.into_iter().find(|(kind, _)| kind.trim().eq_ignore_ascii_case(wanted));
-        let q = |parameters: &str| {
-            let q = parameters.split(';').find_map(|parameter| parameter.trim().strip_prefix("q="));
-            q.map_or(1.0, |q| q.trim().parse().unwrap_or(0.0))
-        };
-        entry.map_or(0.0, |(_, parameters)| q(parameters))
-    };
-    weight("text/html") > f32::max(weight("application/json"), weight("text/event-stream"))
-}
-
-/// The language of the address, else the one that the browser likes best, else English.
-pub(super) fn language(query: Option<&str>, headers: &HeaderMap) -> Language {
-    let accepted = headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
-    query.and_then(Language::from_tag).or_else(|| Language::accepted(accepted?)).unwrap_or_default()
-}
-
 fn frame<'a>(api: &'a Api, request: &Request, scripts: &'static [&'static str]) -> Frame<'a> {
     let query = Query::<Parameters>::try_from_uri(request.uri()).ok();
     let asked = query.and_then(|Query(parameters)| parameters.language);
-    let language = language(asked.as_deref(), request.headers());
+    let language = negotiation::language(asked.as_deref(), request.headers());
     let settings = &api.app.settings;
     let limits = json!({
         "max_upload": settings.http.max_upload.0,
@@ -140,7 +119,7 @@ fn frame<'a>(api: &'a Api, request: &Request, scripts: &'static [&'static str]) 
     }
 }
 
-/// JSON that cannot end the element in which it stands.
+/// JSON that cannot end the `script` element that contains it.
 fn in_script(value: &serde_json::Value) -> String {
     value.to_string().replace('<', "\\u003c")
 }
@@ -161,10 +140,10 @@ fn start(api: &Api, request: &Request, shows_analysis: bool) -> Result<Response,
         shows_analysis,
         frame,
     };
-    Ok(dress(api, page.render()?))
+    Ok(page_response(api, page.render()?))
 }
 
-/// What becomes of a video, with its title: no more is promised than the settings keep.
+/// The title and the text that tell how long a video is kept, according to the settings.
 fn privacy(language: Language, retention: &Retention) -> (String, String) {
     let (always_h, failed_h) = (retention.videos_h, retention.failed_videos_h());
     let (title, text, hours) = match (always_h, failed_h) {
@@ -176,18 +155,19 @@ fn privacy(language: Language, retention: &Retention) -> (String, String) {
     (locale::text(language, &format!("start.{title}")).into_owned(), text)
 }
 
-/// `GET /admin`: the operator's page. Its figures come from calls that want a key with the scope `admin`.
+/// `GET /admin`: the page for operators. Its scripts use calls that need a key with the scope `admin`.
 pub(super) async fn admin(State(api): State<Api>, request: Request) -> Response {
     let page = Admin { frame: frame(&api, &request, assets::ADMIN) }.render();
-    page.map_or_else(|error| unrendered(&error), |page| dress(&api, page))
+    page.map_or_else(|error| unrendered(&error), |page| page_response(&api, page))
 }
 
-/// Whole hours, else minutes.
+/// The duration in hours if it is whole hours, otherwise in minutes.
 fn duration(seconds: u64) -> String {
     if seconds.is_multiple_of(3600) { format!("{} h", seconds / 3600) } else { format!("{} min", seconds.div_ceil(60)) }
 }
 
-fn dress(api: &Api, page: String) -> Response {
+/// The response with a page and its headers.
+fn page_response(api: &Api, page: String) -> Response {
     let mut response = Html(page).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_SECURITY_POLICY, api.policy.clone());
@@ -198,8 +178,8 @@ fn dress(api: &Api, page: String) -> Response {
     response
 }
 
-/// What a page may load: its own files, and the video that the person chose. Where videos go straight to a bucket, it may
-/// send to that, too.
+/// The `Content-Security-Policy` of pages. A page may load its own files and the video that the user chose. If videos are
+/// uploaded straight to a bucket, the page may also send to the bucket.
 pub(super) fn policy(storage: &Storage) -> HeaderValue {
     let policy = format!(
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; \
@@ -209,7 +189,7 @@ pub(super) fn policy(storage: &Storage) -> HeaderValue {
     HeaderValue::try_from(policy).unwrap_or_else(|_| HeaderValue::from_static("default-src 'none'"))
 }
 
-/// The addresses of the bucket, each after a blank.
+/// The address of the bucket, after a space. Empty if pages do not send to a bucket.
 fn bucket(storage: &Storage) -> String {
     let s3 = &storage.s3;
     if storage.kind != StorageKind::S3 || !s3.direct_uploads {
@@ -224,7 +204,7 @@ fn bucket(storage: &Storage) -> String {
     if s3.path_style { format!(" {scheme}://{host}") } else { format!(" {scheme}://{}.{host}", s3.bucket) }
 }
 
-/// The files of the pages, ready to be served.
+/// The files of the pages.
 pub(super) fn files(brand: &Brand) -> Assets {
     Assets::new(brand.stylesheet())
 }
@@ -233,21 +213,8 @@ pub(super) fn files(brand: &Brand) -> Assets {
 mod tests {
     use super::*;
 
-    fn html(accept: &str) -> bool {
-        wants_html(&HeaderMap::from_iter([(header::ACCEPT, accept.parse().unwrap())]))
-    }
-
     #[test]
-    fn only_who_asks_for_a_page_gets_one() {
-        assert!(html("text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"));
-        assert!(html("text/html"));
-        assert!(!html("*/*") && !html("") && !html("application/json") && !html("text/event-stream"));
-        assert!(!html("application/json, text/html;q=0.5") && !html("text/html;q=0"));
-        assert!(!wants_html(&HeaderMap::new()));
-    }
-
-    #[test]
-    fn a_page_may_send_to_the_bucket_and_nowhere_else() {
+    fn a_page_may_send_to_the_bucket_only() {
         let mut storage = crate::config::Settings::defaults().unwrap().storage;
         assert!(policy(&storage).to_str().unwrap().contains("connect-src 'self';"));
         storage.kind = StorageKind::S3;
@@ -260,11 +227,11 @@ mod tests {
         storage.s3.public_endpoint = "https://media.example.org".to_owned();
         assert_eq!(bucket(&storage), " https://videos.media.example.org");
         storage.s3.direct_uploads = false;
-        assert_eq!(bucket(&storage), "", "nothing goes there");
+        assert_eq!(bucket(&storage), "", "nothing is sent to the bucket");
     }
 
     #[test]
-    fn no_more_is_promised_of_a_video_than_the_settings_keep() {
+    fn the_page_tells_how_long_a_video_is_kept() {
         let mut retention = crate::config::Settings::defaults().unwrap().retention;
         let told = |retention: &Retention| privacy(Language::EN, retention).1;
         assert!(told(&retention).starts_with("The video is erased once it is analyzed. "));
@@ -275,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn words_cannot_end_their_element() {
+    fn text_cannot_end_its_script_element() {
         assert_eq!(in_script(&json!("</script>")), r#""\u003c/script>""#);
     }
 }

@@ -4,6 +4,7 @@
 
 pub mod browser;
 pub mod clips;
+pub mod log;
 pub mod onnx;
 pub mod postgres;
 pub mod s3;

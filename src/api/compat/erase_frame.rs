@@ -1,0 +1,33 @@
+//! `DELETE /frames/{frame}`: erases a picture that `POST /save_frame` kept.
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+use super::error::CompatError;
+use super::frames::{FrameError, key};
+use crate::api::Api;
+use crate::api::access::{Analyze, Authorized, Endpoint, OptionalKey};
+use crate::api::openapi::COMPAT;
+
+type Rule = OptionalKey<Analyze>;
+
+pub(in crate::api) fn endpoint() -> Endpoint {
+    Endpoint::new::<Rule>(routes!(handle))
+}
+
+/// Erase a kept picture
+#[utoipa::path(delete, path = "/frames/{frame}", operation_id = "erase_frame", tag = COMPAT,
+    params(("frame" = Uuid, Path, description = "From the answer to the upload")),
+    responses((status = 204, description = "The picture is erased, if there was one"),
+              (status = 404, description = "The id is not a UUID")))]
+pub async fn handle(
+    State(api): State<Api>,
+    _: Authorized<Rule>,
+    Path(frame): Path<String>,
+) -> Result<StatusCode, CompatError> {
+    let frame = Uuid::try_parse(&frame).map_err(|_| FrameError::Unknown)?;
+    api.app.blobs.delete(&key(frame)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

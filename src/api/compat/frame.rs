@@ -1,0 +1,45 @@
+//! `GET /frames/{frame}`: returns a picture that `POST /save_frame` kept.
+
+use axum::extract::{Path, State};
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+use super::error::CompatError;
+use super::frames::{FrameError, content_type, key};
+use crate::api::Api;
+use crate::api::access::{Authorized, Endpoint, OptionalKey, Read};
+use crate::api::openapi::COMPAT;
+use crate::api::upload::error::UploadError;
+use crate::blob::BlobError;
+
+type Rule = OptionalKey<Read>;
+
+pub(in crate::api) fn endpoint() -> Endpoint {
+    Endpoint::new::<Rule>(routes!(handle))
+}
+
+/// A kept picture
+#[utoipa::path(get, path = "/frames/{frame}", operation_id = "frame", tag = COMPAT,
+    params(("frame" = Uuid, Path, description = "From the answer to the upload")),
+    responses((status = 200, description = "The picture, PNG or JPEG", content(("image/png"), ("image/jpeg"))),
+              (status = 404, description = "No picture has this id")))]
+pub async fn handle(
+    State(api): State<Api>,
+    _: Authorized<Rule>,
+    Path(frame): Path<String>,
+) -> Result<Response, CompatError> {
+    let frame = Uuid::try_parse(&frame).map_err(|_| FrameError::Unknown)?;
+    let copy = tokio::task::spawn_blocking(tempfile::NamedTempFile::new).await.map_err(std::io::Error::other);
+    let copy = copy.and_then(|made| made).map_err(FrameError::from)?;
+    match api.app.blobs.fetch(&key(frame), copy.path()).await {
+        Err(BlobError::NotFound) => return Err(FrameError::Unknown.into()),
+        Err(error) => return Err(UploadError::from(error).into()),
+        Ok(_) => {}
+    }
+    let bytes = tokio::fs::read(copy.path()).await.map_err(FrameError::from)?;
+    let kind = HeaderValue::from_static(content_type(&bytes).ok_or(FrameError::Unknown)?);
+    let headers = [(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
+    Ok((headers, bytes).into_response())
+}

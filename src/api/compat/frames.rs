@@ -1,0 +1,87 @@
+//! Pictures that `POST /save_frame` of Emotion Detection from Video keeps: their errors, names and content types.
+//!
+//! A picture is stored under a key from which the id `frame` cannot be derived. No job refers to it, so the janitor
+//! deletes it after an hour.
+
+use axum::http::StatusCode;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::api::Problem;
+use crate::api::upload::error::{FileSource, FormError, UploadError};
+
+/// Why a picture is rejected or cannot be returned.
+#[derive(Debug, thiserror::Error)]
+pub enum FrameError {
+    #[error("the form has no field frame or image")]
+    Missing,
+    #[error("the form has more than one picture")]
+    Two,
+    #[error("the picture is neither JPEG nor PNG")]
+    NotAPicture,
+    #[error("no picture has this id")]
+    Unknown,
+    #[error(transparent)]
+    Upload(#[from] UploadError),
+    #[error("a temporary file failed: {0}")]
+    File(#[from] std::io::Error),
+}
+
+impl From<FrameError> for Problem {
+    fn from(error: FrameError) -> Self {
+        use FrameError as E;
+        match error {
+            E::Missing => Self::new(
+                StatusCode::BAD_REQUEST,
+                "missing_frame",
+                "No picture",
+                "Send a JPEG or PNG file in the field frame.",
+            ),
+            E::Two => Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "two_frames",
+                "More than one picture",
+                "Send one picture a request.",
+            ),
+            E::NotAPicture => Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "not_a_picture",
+                "Not a picture",
+                "The file in the field frame is neither JPEG nor PNG. Save it as one of these and send that.",
+            ),
+            E::Unknown => Self::new(
+                StatusCode::NOT_FOUND,
+                "unknown_frame",
+                "No such picture",
+                "No picture is kept under this name. It may have been erased; POST /save_frame keeps a new one.",
+            ),
+            E::Upload(error @ UploadError::Form(FormError::NotMultipart)) => {
+                Self { status: StatusCode::BAD_REQUEST, ..error.problem(FileSource::Frame) }
+            }
+            E::Upload(error) => error.problem(FileSource::Frame),
+            E::File(reason) => {
+                tracing::error!(%reason, "a picture could not be read back");
+                Self::unavailable("storage")
+            }
+        }
+    }
+}
+
+/// The storage key of a picture: a UUID, like the key of every blob that the janitor sweeps. It is derived from the id by a
+/// hash, so that the key does not reveal the id, which is enough to see and to erase the picture.
+pub fn key(frame: Uuid) -> String {
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&Sha256::digest(frame.as_bytes())[..16]);
+    Uuid::from_bytes(bytes).to_string()
+}
+
+/// The content type of a picture, from its first bytes.
+pub fn content_type(head: &[u8]) -> Option<&'static str> {
+    if head.starts_with(&[0xFF, 0xD8, 0xFF]) {
+        Some("image/jpeg")
+    } else if head.starts_with(b"\x89PNG\r\n\x1a\n") {
+        Some("image/png")
+    } else {
+        None
+    }
+}

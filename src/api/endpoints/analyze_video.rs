@@ -1,0 +1,91 @@
+//! `POST /analyze-video`: takes a video and queues its analysis.
+//!
+//! The video streams to storage. Its first bytes are checked before anything is written, and its container is opened before
+//! the job is queued. Nothing of a rejected video stays in storage.
+
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use utoipa::ToSchema;
+use utoipa_axum::routes;
+
+use crate::analysis::{Detail, Language, Sampling};
+use crate::api::access::{Analyze, Authorized, Endpoint, OptionalKey};
+use crate::api::openapi::NATIVE;
+use crate::api::upload::form::UnknownFields;
+use crate::api::upload::{self, Accepted};
+use crate::api::{Api, Problem};
+
+type Rule = OptionalKey<Analyze>;
+
+pub(in crate::api) fn endpoint() -> Endpoint {
+    Endpoint::new::<Rule>(routes!(handle))
+}
+
+/// The fields of the form, in any order.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes what `form` reads")]
+struct VideoForm {
+    /// The video file: MP4/MOV, Matroska/WebM or AVI. Its name is ignored.
+    #[schema(value_type = String, format = Binary, content_media_type = "video/mp4")]
+    video: Vec<u8>,
+    /// Mail address that gets the report. The field may be repeated, up to 10 times.
+    #[schema(format = Email)]
+    email: Option<String>,
+    /// Analyze every n-th frame.
+    #[schema(minimum = 1, maximum = 10_000)]
+    sample_every: Option<u32>,
+    /// `exact` analyzes exactly these frames. `fast` analyzes frames near them that cost less to decode.
+    sampling: Option<Sampling>,
+    /// Most faces to read in each frame.
+    #[schema(minimum = 1, maximum = 100)]
+    max_faces: Option<u32>,
+    /// Language of the report and the mail; by default that of the reader's browser.
+    language: Option<Language>,
+    /// The https:// address to which a webhook is sent when the analysis ends.
+    #[schema(format = "uri", pattern = "^https://", max_length = 2000)]
+    webhook_url: Option<String>,
+    /// `off` skips the landmarks. Eye contact then depends on the head pose only.
+    gaze: Option<Switch>,
+    /// `off` skips the sound track.
+    speech: Option<Switch>,
+    /// Additional details of each sample. Excludes `gaze=off`.
+    detail: Option<Detail>,
+}
+
+/// Whether a part of the analysis runs.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[expect(dead_code, reason = "describes what `form` reads")]
+enum Switch {
+    On,
+    Off,
+}
+
+/// Send a video
+///
+/// Stores a video and queues its analysis. An unknown field is rejected by name, so that a misspelt option is noticed. A
+/// request that repeats an `Idempotency-Key` within 24 hours gets the answer of the first request. The same key with other
+/// fields is rejected. Rejected requests do not count as the first request.
+#[utoipa::path(post, path = "/analyze-video", operation_id = "analyze_video", tag = NATIVE,
+    params(("idempotency-key" = Option<String>, Header, description = "1 to 255 printable ASCII characters, such as a UUID",
+               min_length = 1, max_length = 255, pattern = "^[ -~]+$"),
+           ("detail" = Option<Detail>, Query, description = "This and every other option may be sent in the query too. A field overrides it")),
+    request_body(content = VideoForm, content_type = "multipart/form-data"),
+    responses((status = 202, description = "The analysis is queued", body = Accepted,
+                  headers(("location" = String, description = "Address of the result"),
+                          ("retry-after" = u64, description = "Seconds after which to ask for the result"))),
+              (status = 400, description = "The form cannot be read, the Idempotency-Key is invalid, or the upload was cut off"),
+              (status = 408, description = "The upload stalled or took too long"),
+              (status = 413, description = "More than `http.max_upload`"),
+              (status = 415, description = "Not multipart/form-data"),
+              (status = 422, description = "The video cannot be analyzed, or a field is wrong; `field` names it"),
+              (status = 429, description = "Too many uploads at once; `Retry-After` says when to try again")))]
+pub(in crate::api) async fn handle(
+    State(api): State<Api>,
+    caller: Authorized<Rule>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let token = upload::accept(&api, &caller, request, UnknownFields::Reject).await?;
+    Ok(upload::accepted(token, Json(Accepted::new(&api.app, token))))
+}

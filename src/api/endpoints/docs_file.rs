@@ -1,0 +1,31 @@
+//! `GET /docs/{file}`: the files of the viewer that `GET /docs` shows.
+
+use std::sync::Arc;
+
+use axum::extract::Path;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use utoipa_axum::routes;
+use utoipa_swagger_ui::Config;
+
+use crate::api::Problem;
+use crate::api::access::{Endpoint, Open};
+use crate::api::openapi::OPERATIONS;
+
+pub(in crate::api) fn endpoint() -> Endpoint {
+    Endpoint::new::<Open>(routes!(handle))
+}
+
+/// A file of the viewer.
+#[utoipa::path(get, path = "/docs/{file}", operation_id = "docs_file", tag = OPERATIONS,
+    params(("file" = String, Path, description = "Its name")),
+    responses((status = 200, description = "The file", body = String, content_type = "*/*"),
+              (status = 404, description = "No such file")))]
+pub(in crate::api) async fn handle(Path(name): Path<String>) -> Result<Response, Problem> {
+    // Without "none", the page would load a badge from the host of a validator.
+    let config = Arc::new(Config::from("/openapi.json").validator_url("none"));
+    let unknown = || Problem::of_status(StatusCode::NOT_FOUND);
+    let file = utoipa_swagger_ui::serve(&name, config).ok().flatten().ok_or_else(unknown)?;
+    let kind = HeaderValue::from_str(&file.content_type).map_err(|_| unknown())?;
+    Ok(([(header::CONTENT_TYPE, kind)], file.bytes.into_owned()).into_response())
+}

@@ -1,0 +1,51 @@
+//! `DELETE /results/{token}`: cancels an unfinished analysis and erases its job, result, unsent mails and video.
+//!
+//! Afterwards the token is unknown, so a repeated call answers 404. To a client whose first answer was lost, 204 and 404 both
+//! mean that nothing is left.
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use utoipa_axum::routes;
+
+use crate::api::access::{Analyze, Authorized, Endpoint, OptionalKey};
+use crate::api::openapi::NATIVE;
+use crate::api::view;
+use crate::api::{Api, Problem};
+
+type Rule = OptionalKey<Analyze>;
+
+pub(in crate::api) fn endpoint() -> Endpoint {
+    Endpoint::new::<Rule>(routes!(handle))
+}
+
+/// Number of tries to delete the video. After that, the sweep deletes it.
+const TRIES: u32 = 3;
+
+/// Cancel and erase
+///
+/// Cancels an unfinished analysis and erases its job, result, unsent messages and video. Afterwards the token is unknown.
+#[utoipa::path(delete, path = "/results/{token}", operation_id = "erase", tag = NATIVE,
+    params(("token" = Uuid, Path, description = "From the answer to the upload")),
+    responses((status = 204, description = "The analysis is erased"),
+              (status = 404, description = "No analysis has this token")))]
+pub(in crate::api) async fn handle(
+    State(api): State<Api>,
+    caller: Authorized<Rule>,
+    Path(token): Path<String>,
+) -> Result<StatusCode, Problem> {
+    let token = view::token(&token)?;
+    view::known(&api.app, &caller, token).await?;
+    let video = api.app.store.erase(token).await?.ok_or_else(view::unknown)?;
+    let Some(key) = video else { return Ok(StatusCode::NO_CONTENT) };
+    let mut tries = 1;
+    while let Err(error) = api.app.blobs.delete(&key).await {
+        tracing::error!(%error, tries, "the video of an erased analysis could not be deleted");
+        if tries == TRIES {
+            let detail =
+                "The result is erased. The storage does not answer, so the video is deleted as soon as it does.";
+            return Err(Problem { detail: detail.to_owned(), ..Problem::unavailable("storage") });
+        }
+        tries += 1;
+    }
+    Ok(StatusCode::NO_CONTENT)
+}

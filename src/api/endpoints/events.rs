@@ -1,0 +1,140 @@
+//! `GET /results/{token}/events`: the progress of an analysis as server-sent events.
+//!
+//! The stream sends `progress` at each change, then one of `done`, `failed`, `cancelled`, `expired` or `erased`, and ends. It
+//! also ends when the service shuts down; the client then connects again.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Path, State};
+use axum::http::header;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+use crate::api::access::{Authorized, Endpoint, OptionalKey, Read};
+use crate::api::openapi::NATIVE;
+use crate::api::view::{self, ProgressView};
+use crate::api::{Api, AppState, Problem};
+use crate::store::{Job, Sight, Status, Waiter};
+
+type Rule = OptionalKey<Read>;
+
+pub(in crate::api) fn endpoint() -> Endpoint {
+    Endpoint::new::<Rule>(routes!(handle))
+}
+
+/// Interval of comments that keep proxies from closing an idle stream.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// One event of the stream, as a browser's `EventSource` gives it.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes what `event` writes")]
+struct StreamEvent {
+    /// `progress`, `done`, `failed`, `cancelled`, `expired` or `erased`.
+    event: String,
+    /// Increases with every change. Absent for `erased`.
+    id: String,
+    /// `{"status", "progress"}` as JSON; `{}` for `erased`.
+    #[schema(content_media_type = "application/json")]
+    data: String,
+}
+
+#[derive(Serialize)]
+struct Data {
+    status: Status,
+    progress: ProgressView,
+}
+
+/// The last event that a stream has sent.
+enum LastSent {
+    None,
+    /// The state of the job with this version.
+    Version(i64),
+    /// The final event.
+    Final,
+}
+
+/// Progress of an analysis
+///
+/// Server-sent events: `progress` at each change, then one of `done`, `failed`, `cancelled`, `expired` or `erased`, and the
+/// stream ends. The data of each event is `{"status", "progress"}`. The result is at `/results/{token}`.
+#[utoipa::path(get, path = "/results/{token}/events", operation_id = "events", tag = NATIVE,
+    params(("token" = Uuid, Path, description = "From the answer to the upload")),
+    responses((status = 200, description = "The events", body = StreamEvent, content_type = "text/event-stream"),
+              (status = 404, description = "No analysis has this token"),
+              (status = 410, description = "The result has expired")))]
+pub(in crate::api) async fn handle(
+    State(api): State<Api>,
+    caller: Authorized<Rule>,
+    Path(token): Path<String>,
+) -> Result<Response, Problem> {
+    let token = view::token(&token)?;
+    // Rejects an unknown token before the stream begins, with an error status.
+    view::find(&api.app, &caller, token).await?;
+    let waiter = api.app.store.wait_for(token);
+    let events = stream::unfold((waiter, LastSent::None), move |(waiter, last_sent)| {
+        let app = api.app.clone();
+        async move { next(&app, token, waiter, last_sent).await }
+    });
+    let events = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
+    Ok(([(header::CACHE_CONTROL, "no-store")], events).into_response())
+}
+
+async fn next(
+    app: &AppState,
+    token: Uuid,
+    mut waiter: Waiter,
+    last_sent: LastSent,
+) -> Option<(Result<Event, Infallible>, (Waiter, LastSent))> {
+    let last = match last_sent {
+        LastSent::Final => return None,
+        LastSent::None => None,
+        LastSent::Version(version) => Some(version),
+    };
+    loop {
+        let sight = match last {
+            // The first event has the current state.
+            None => Sight::Ended,
+            Some(version) => tokio::select! {
+                sight = waiter.changed(version, KEEP_ALIVE) => sight,
+                () = app.stop.cancelled() => return None,
+            },
+        };
+        let job = match sight {
+            Sight::None | Sight::Unknown => continue,
+            Sight::Job(job) => job,
+            Sight::Ended => match app.store.job(token).await {
+                Ok(Some(job)) => Arc::new(job),
+                Ok(None) => return Some((Ok(Event::default().event("erased").data("{}")), (waiter, LastSent::Final))),
+                Err(error) => {
+                    tracing::error!(%error, "an event stream ends: the database does not answer");
+                    return None;
+                }
+            },
+        };
+        if last == Some(job.version) {
+            continue;
+        }
+        let then = if view::is_settled(&job) { LastSent::Final } else { LastSent::Version(job.version) };
+        return Some((Ok(event(&job)), (waiter, then)));
+    }
+}
+
+fn event(job: &Job) -> Event {
+    let name = match job.status {
+        Status::Queued | Status::Running => "progress",
+        Status::Done => "done",
+        Status::Failed => "failed",
+        Status::Cancelled => "cancelled",
+        Status::Expired => "expired",
+    };
+    let data = Data { status: job.status, progress: ProgressView::new(job) };
+    let event = Event::default().event(name).id(job.version.to_string());
+    event.clone().json_data(data).unwrap_or(event)
+}

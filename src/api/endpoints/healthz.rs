@@ -1,0 +1,28 @@
+//! `GET /healthz`: the process lives. Asks nobody, so that a slow database does not get the process restarted.
+
+use axum::Json;
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::routes;
+
+use crate::api::access::{Endpoint, Open};
+use crate::api::openapi::OPERATIONS;
+
+pub(in crate::api) fn endpoint() -> Endpoint {
+    Endpoint::new::<Open>(routes!(handle))
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct Health {
+    /// `ok`
+    status: &'static str,
+}
+
+/// Whether the process lives
+///
+/// Asks neither database nor storage; `/readyz` does.
+#[utoipa::path(get, path = "/healthz", operation_id = "healthz", tag = OPERATIONS,
+    responses((status = 200, description = "It lives", body = Health)))]
+pub(in crate::api) async fn handle() -> Json<Health> {
+    Json(Health { status: "ok" })
+}

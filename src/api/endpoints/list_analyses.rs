@@ -1,0 +1,99 @@
+//! `GET /v1/analyses`: lists the analyses of the caller in pages.
+
+use axum::Json;
+use axum::extract::{Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::routes;
+
+use crate::api::access::{Authorized, Endpoint, Read, RequiredKey};
+use crate::api::cursor;
+use crate::api::openapi::NATIVE;
+use crate::api::view::{ListedView, REVALIDATE};
+use crate::api::{Api, Problem};
+use crate::store::{JobFilter, Status};
+
+type Rule = RequiredKey<Read>;
+
+pub(in crate::api) fn endpoint() -> Endpoint {
+    Endpoint::new::<Rule>(routes!(handle))
+}
+
+const LIMIT: std::ops::RangeInclusive<u32> = 1..=100;
+const DEFAULT_LIMIT: u32 = 20;
+
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct Parameters {
+    #[param(value_type = Option<Status>)]
+    status: Option<String>,
+    /// Sent at this time or later; ISO 8601 with a zone.
+    #[param(value_type = Option<Timestamp>)]
+    created_from: Option<String>,
+    /// Sent before this time; ISO 8601 with a zone.
+    #[param(value_type = Option<Timestamp>)]
+    created_before: Option<String>,
+    /// Most analyses in the answer.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 100, default = 20)]
+    limit: Option<String>,
+    /// The `next` of the previous page.
+    #[param(pattern = "^[A-Za-z0-9_-]{10}[AEIMQUYcgkosw048]$")]
+    cursor: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = Analyses)]
+struct Page {
+    analyses: Vec<ListedView>,
+    /// The `cursor` of the next page; null on the last one.
+    next: Option<String>,
+}
+
+/// List analyses
+///
+/// The analyses that were sent with the key, newest first. A key with the scope `admin` sees the analyses of all keys. The `next`
+/// of an answer stays valid while new analyses are sent.
+#[utoipa::path(get, path = "/v1/analyses", operation_id = "list_analyses", tag = NATIVE, params(Parameters),
+    responses((status = 200, description = "A page of analyses", body = Page),
+              (status = 422, description = "A parameter is wrong; `parameter` names it")))]
+pub(in crate::api) async fn handle(
+    State(api): State<Api>,
+    caller: Authorized<Rule>,
+    parameters: Result<Query<Parameters>, axum::extract::rejection::QueryRejection>,
+) -> Result<Response, Problem> {
+    let Query(parameters) = parameters.map_err(|_| bad("query"))?;
+    let (mut filter, limit) = parameters.parse()?;
+    if !caller.is_admin() {
+        filter.owner = Some(caller.owner().unwrap_or_default().to_owned());
+    }
+    let mut jobs = api.app.store.jobs(&filter, limit + 1).await?;
+    let more = jobs.len() > limit as usize;
+    jobs.truncate(limit as usize);
+    let next = jobs.last().filter(|_| more).map(|(id, _)| cursor::encode(*id));
+    let analyses = jobs.iter().map(|(_, job)| ListedView::new(&api.app, job)).collect();
+    Ok(([(header::CACHE_CONTROL, REVALIDATE)], Json(Page { analyses, next })).into_response())
+}
+
+impl Parameters {
+    fn parse(self) -> Result<(JobFilter, u32), Problem> {
+        let time = |name, text: Option<String>| text.map(|text| text.parse().map_err(|_| bad(name))).transpose();
+        let limit = self.limit.map_or(Some(DEFAULT_LIMIT), |text| text.parse().ok());
+        let filter = JobFilter {
+            owner: None,
+            status: self.status.map(|text| Status::from_name(&text).ok_or_else(|| bad("status"))).transpose()?,
+            created_from: time("created_from", self.created_from)?,
+            created_before: time("created_before", self.created_before)?,
+            below: self.cursor.map(|text| cursor::decode(&text).ok_or_else(|| bad("cursor"))).transpose()?,
+        };
+        Ok((filter, limit.filter(|limit| LIMIT.contains(limit)).ok_or_else(|| bad("limit"))?))
+    }
+}
+
+fn bad(parameter: &str) -> Problem {
+    let detail = "Known are status (queued, running, done, failed, cancelled, expired), created_from and created_before (such \
+                  as 2026-01-02T00:00:00Z), limit (1 to 100), and cursor (the next of the page before).";
+    let title = "A parameter is wrong";
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad_parameter", title, detail).with("parameter", parameter)
+}

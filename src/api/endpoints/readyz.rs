@@ -1,0 +1,95 @@
+//! `GET /readyz`: checks that the database and the storage can be written, so that the service can receive requests.
+//!
+//! The parts are checked once a second at most, regardless of the number of requests.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::Serialize;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout};
+use utoipa::ToSchema;
+use utoipa_axum::routes;
+
+use crate::api::access::{Endpoint, Open};
+use crate::api::openapi::OPERATIONS;
+use crate::api::{Api, AppState, Problem};
+use crate::blob::BlobError;
+
+pub(in crate::api) fn endpoint() -> Endpoint {
+    Endpoint::new::<Open>(routes!(handle))
+}
+
+/// How long a result is reused.
+const FRESH: Duration = Duration::from_secs(1);
+/// Longest time to wait for a part.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The time of the last check, and the parts that failed it.
+#[derive(Default)]
+pub struct Readiness(Mutex<Option<(Instant, Vec<&'static str>)>>);
+
+impl Readiness {
+    /// The parts that cannot be written.
+    async fn down(&self, app: &AppState) -> Vec<&'static str> {
+        // The lock is held during the check, so that concurrent requests share its result.
+        let mut last = self.0.lock().await;
+        if let Some((asked, down)) = last.as_ref()
+            && asked.elapsed() < FRESH
+        {
+            return down.clone();
+        }
+        let now = app.clock.now();
+        let (database, storage) =
+            tokio::join!(timeout(PATIENCE, app.store.check(now)), timeout(PATIENCE, storage(app)));
+        let down = [("database", failure(database)), ("storage", failure(storage))]
+            .into_iter()
+            .filter_map(|(part, failure)| {
+                let error = failure?;
+                tracing::error!(part, error, "a part of the service cannot be written");
+                Some(part)
+            })
+            .collect::<Vec<_>>();
+        *last = Some((Instant::now(), down.clone()));
+        down
+    }
+}
+
+/// Checks that the storage can be written and belongs to the database.
+async fn storage(app: &AppState) -> Result<(), BlobError> {
+    app.identity.verify(app.blobs.as_ref()).await?;
+    app.blobs.check().await
+}
+
+fn failure<E: std::fmt::Display>(answer: Result<Result<(), E>, tokio::time::error::Elapsed>) -> Option<String> {
+    match answer {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(_) => Some(format!("no answer within {} s", PATIENCE.as_secs())),
+    }
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct Ready {
+    /// `ready`
+    status: &'static str,
+}
+
+/// Readiness
+///
+/// Whether the service can receive requests. Writes to the database and the storage, once a second at most. A 503 lists the parts
+/// that cannot be written under `down`.
+#[utoipa::path(get, path = "/readyz", operation_id = "readyz", tag = OPERATIONS,
+    responses((status = 200, description = "All parts answer", body = Ready),
+              (status = 503, description = "A part does not answer")))]
+pub(in crate::api) async fn handle(State(api): State<Api>) -> Result<Json<Ready>, Problem> {
+    let down = api.readiness.down(&api.app).await;
+    if down.is_empty() {
+        return Ok(Json(Ready { status: "ready" }));
+    }
+    let detail = format!("No answer from: {}. Try again in a few seconds.", down.join(", "));
+    let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", "A part of the service is down", detail);
+    Err(problem.with("down", down).retry_after(5))
+}

@@ -1,0 +1,253 @@
+//! `POST /v1/analyses`: starts the analysis of an upload in parts (see [`parts`](crate::api::upload::parts)).
+//!
+//! A repeated request gives the same token, so a client that got no answer can send it again.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ArrayBuilder, KnownFormat, ObjectBuilder, OneOf, Schema, SchemaFormat, Type};
+use utoipa::{PartialSchema, ToSchema};
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+use crate::analysis::{Detail, Language, Options, Sampling};
+use crate::api::access::{Analyze, Authorized, Endpoint, OptionalKey};
+use crate::api::json_body;
+use crate::api::openapi::NATIVE;
+use crate::api::upload::enqueue::{self, AnalysisRequest};
+use crate::api::upload::error::{
+    FileSource, IdempotencyKeyError, OptionError, RecipientError, ServiceError, UploadError, VideoError,
+};
+use crate::api::upload::form::{self, MAX_FACES, MAX_RECIPIENTS, SAMPLE_EVERY};
+use crate::api::upload::parts::{self, PartsError};
+use crate::api::upload::{self, Accepted};
+use crate::api::{Api, Caller, Problem, quota};
+use crate::blob::BlobError;
+use crate::report::Unsendable;
+use crate::store::{Enqueued, PartedUpload};
+
+type Rule = OptionalKey<Analyze>;
+
+pub(in crate::api) fn endpoint() -> Endpoint {
+    Endpoint::new::<Rule>(routes!(handle))
+}
+
+/// How long a request reserves an upload. Joining the parts and opening the video takes less, so after this time the process
+/// that reserved it must have ended.
+const LEASE: Duration = Duration::from_secs(600);
+
+/// The upload to analyze, and the options of the analysis.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StartRequest {
+    /// Id of the upload, from `POST /v1/uploads`.
+    upload: Uuid,
+    /// Mail address that gets the report, or a list of at most 10.
+    email: Option<Addresses>,
+    /// Analyze every n-th frame.
+    #[serde(default, deserialize_with = "json_body::maybe_whole")]
+    #[schema(schema_with = sample_every)]
+    sample_every: Option<u32>,
+    /// `exact` analyzes exactly these frames. `fast` analyzes frames near them that cost less to decode.
+    sampling: Option<Sampling>,
+    /// Most faces to read in each frame.
+    #[serde(default, deserialize_with = "json_body::maybe_whole")]
+    #[schema(schema_with = max_faces)]
+    max_faces: Option<u32>,
+    /// Language of the report and the mail; by default that of the reader's browser.
+    language: Option<Language>,
+    /// The https:// address to which a webhook is sent when the analysis ends.
+    #[schema(format = "uri", pattern = "^https://", max_length = 2000)]
+    webhook_url: Option<String>,
+    /// `false` skips the landmarks. Eye contact then depends on the head pose only.
+    #[serde(default, deserialize_with = "json_body::maybe_switch")]
+    #[schema(schema_with = gaze)]
+    gaze: Option<bool>,
+    /// `false` skips the sound track.
+    #[serde(default, deserialize_with = "json_body::maybe_switch")]
+    #[schema(schema_with = speech)]
+    speech: Option<bool>,
+    /// Additional details of each sample. Excludes `"gaze": false`.
+    detail: Option<Detail>,
+}
+
+fn sample_every() -> RefOr<Schema> {
+    json_body::whole_schema(SAMPLE_EVERY, "^([1-9][0-9]{0,3}|10000)$", "Analyze every n-th frame.")
+}
+
+fn gaze() -> RefOr<Schema> {
+    json_body::switch_schema("`false` skips the landmarks. Eye contact then depends on the head pose only.")
+}
+
+fn speech() -> RefOr<Schema> {
+    json_body::switch_schema("`false` skips the sound track.")
+}
+
+fn max_faces() -> RefOr<Schema> {
+    json_body::whole_schema(MAX_FACES, "^([1-9][0-9]?|100)$", "Most faces to read in each frame.")
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Addresses {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl PartialSchema for Addresses {
+    fn schema() -> RefOr<Schema> {
+        let email = SchemaFormat::KnownFormat(KnownFormat::Email);
+        let one = ObjectBuilder::new().schema_type(Type::String).format(Some(email)).build();
+        let several = ArrayBuilder::new().items(one.clone()).max_items(Some(MAX_RECIPIENTS));
+        OneOf::builder().item(one).item(several).into()
+    }
+}
+
+impl ToSchema for Addresses {}
+
+/// Start an analysis
+///
+/// Queues the analysis of an upload whose parts were all sent. A repeated request for the same upload gives the same token.
+#[utoipa::path(post, path = "/v1/analyses", operation_id = "start_analysis", tag = NATIVE,
+    params(("idempotency-key" = Option<String>, Header, description = "1 to 255 printable ASCII characters, such as a UUID",
+               min_length = 1, max_length = 255, pattern = "^[ -~]+$")),
+    request_body(content = StartRequest),
+    responses((status = 202, description = "The analysis is queued", body = Accepted,
+                  headers(("location" = String, description = "Address of the result"),
+                          ("retry-after" = u64, description = "Seconds after which to ask for the result"))),
+              (status = 400, description = "The body is not JSON or was cut off, or the Idempotency-Key is invalid"),
+              (status = 404, description = "No upload has this id, or it has expired"),
+              (status = 408, description = "The body stalled"),
+              (status = 409, description = "Parts are missing; `missing` lists them. Or another request is starting the upload"),
+              (status = 413, description = "The body is too large"),
+              (status = 415, description = "Not application/json"),
+              (status = 422, description = "The video cannot be analyzed, or a member is wrong")))]
+pub(in crate::api) async fn handle(
+    State(api): State<Api>,
+    caller: Authorized<Rule>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let idempotency_key_sha256 = enqueue::idempotency_key(request.headers());
+    let request: StartRequest = json_body::json(&api, request).await?;
+    let analysis = requested_analysis(&api, &request, idempotency_key_sha256?)
+        .map_err(|error| error.problem(FileSource::Upload))?;
+    let upload = parts::find(&api, &caller, request.upload).await?;
+    // The task runs to its end even if the client leaves now.
+    let started = tokio::spawn(start(api.clone(), Caller::clone(&caller), upload, analysis)).await;
+    let token = started.map_err(|error| UploadError::from(ServiceError::Unopened(error.to_string())))??;
+    Ok(upload::accepted(token, Json(Accepted::new(&api.app, token))))
+}
+
+fn requested_analysis(
+    api: &Api,
+    request: &StartRequest,
+    idempotency_key_sha256: Option<String>,
+) -> Result<AnalysisRequest, UploadError> {
+    let video = &api.app.settings.video;
+    let number = |field, given: Option<u32>, usual, range: std::ops::RangeInclusive<u32>| {
+        let wrong = OptionError::OutOfRange { field, least: *range.start(), most: *range.end() };
+        given.map_or(Ok(usual), |number| if range.contains(&number) { Ok(number) } else { Err(wrong) })
+    };
+    let options = Options {
+        sample_every: number("sample_every", request.sample_every, video.sample_every, SAMPLE_EVERY)?,
+        sampling: request.sampling.unwrap_or(video.sampling),
+        max_faces: number("max_faces", request.max_faces, video.max_faces, MAX_FACES)?,
+        language: request.language,
+        gaze: request.gaze.unwrap_or(true),
+        speech: request.speech.unwrap_or(true),
+        detail: request.detail,
+    };
+    if options.is_contradiction() {
+        return Err(OptionError::Contradiction.into());
+    }
+    let mut recipients = Vec::new();
+    let addresses = match &request.email {
+        None => &[][..],
+        Some(Addresses::One(address)) => std::slice::from_ref(address),
+        Some(Addresses::Several(addresses)) => addresses,
+    };
+    if addresses.len() > MAX_RECIPIENTS {
+        return Err(RecipientError::TooMany { most: MAX_RECIPIENTS }.into());
+    }
+    for address in addresses {
+        // A form may have an empty field, but a JSON body may not.
+        if address.trim().is_empty() {
+            return Err(Unsendable::Malformed.into());
+        }
+        form::add_recipient(address.trim(), &mut recipients)?;
+    }
+    enqueue::check_mail(&api.app, &recipients)?;
+    if let Some(url) = &request.webhook_url {
+        enqueue::check_webhook(&api.app, url)?;
+    }
+    // Hashes the parsed request, so that its spelling does not matter.
+    let content_sha256 = form::hex(&Sha256::digest(serde_json::to_vec(request).unwrap_or_default()));
+    Ok(AnalysisRequest {
+        options,
+        recipients,
+        webhook: request.webhook_url.clone(),
+        idempotency_key_sha256,
+        content_sha256,
+    })
+}
+
+/// Joins the parts and queues the job. Returns its token. Deletes an upload that is not a video.
+async fn start(api: Api, caller: Caller, upload: PartedUpload, analysis: AnalysisRequest) -> Result<Uuid, Problem> {
+    let (store, blobs) = (&api.app.store, &api.app.blobs);
+    if let Some(token) = upload.token {
+        return Ok(token);
+    }
+    let counted = quota::count(&api, &caller).await?;
+    if !store.take_upload(upload.id, api.app.clock.now(), LEASE).await? {
+        // Another request has reserved the upload, and may have queued the job by now.
+        let token = parts::find(&api, &caller, upload.id).await?.token;
+        return token.ok_or_else(|| PartsError::Busy.into());
+    }
+    let queued = queue(&api, &caller, &upload, &analysis).await;
+    match &queued {
+        Ok((_, Enqueued::New | Enqueued::Before(_))) => {}
+        Err(PartsError::Upload(UploadError::Video(VideoError::Unusable(_)))) => {
+            tracing::info!("the file of an upload in parts cannot be analyzed and is deleted");
+            blobs.delete(&upload.video_key).await?;
+            store.forget_upload(upload.id).await?;
+        }
+        Ok((_, Enqueued::Reused)) | Err(_) => store.let_go_upload(upload.id).await?,
+    }
+    match queued? {
+        (_, Enqueued::Reused) => Err(UploadError::from(IdempotencyKeyError::Reused).into()),
+        (token, Enqueued::Before(_)) => Ok(token),
+        (token, Enqueued::New) => {
+            counted.keep();
+            Ok(token)
+        }
+    }
+}
+
+async fn queue(
+    api: &Api,
+    caller: &Caller,
+    upload: &PartedUpload,
+    analysis: &AnalysisRequest,
+) -> Result<(Uuid, Enqueued), PartsError> {
+    let (blobs, key, handle) = (&api.app.blobs, &upload.video_key, &upload.handle);
+    let parts = match parts::present(api, upload).await {
+        Ok(present) => {
+            let missing: Vec<u32> = (1..=upload.parts()).filter(|number| !present.contains_key(number)).collect();
+            if !missing.is_empty() {
+                return Err(PartsError::Incomplete { missing });
+            }
+            present
+        }
+        // An earlier request joined the parts, but did not queue the job.
+        Err(UploadError::Service(ServiceError::Blob(BlobError::NotFound))) => BTreeMap::new(),
+        Err(error) => return Err(error.into()),
+    };
+    blobs.join_parts(key, handle, &parts).await.map_err(UploadError::from)?;
+    Ok(enqueue::enqueue(api, caller, analysis, key, Some(upload.id)).await?)
+}

@@ -1,0 +1,156 @@
+//! Reads the body of a request as a stream. Limits its size and the pauses in it, and holds at most two chunks in memory.
+//! A gzip body is decompressed first (see [`encoding`](super::encoding)).
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::HeaderMap;
+use bytes::Bytes;
+use futures_util::Stream;
+use tokio::time::{Instant, Sleep};
+
+use super::encoding::{DecodedBody, Encoding};
+
+/// Why a body cannot be read to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    #[error("the body has more than {limit} bytes")]
+    TooLarge { limit: u64 },
+    #[error("the client sent nothing for {0:?}")]
+    Idle(Duration),
+    #[error("the body did not arrive within {limit_s} s")]
+    TooSlow { limit_s: u64 },
+    /// The boundary is missing, or the headers of a field do not end.
+    #[error("the form has too many bytes outside of its fields")]
+    Stray,
+    #[error("the client closed the connection before the end of the body")]
+    Left,
+    #[error("the Content-Encoding is not supported")]
+    UnknownEncoding,
+    #[error("the body is not what its Content-Encoding announces, or it is cut off")]
+    BrokenEncoding,
+}
+
+/// Most bytes between the data of two fields: the boundary, the headers and the line ends.
+const BETWEEN_FIELDS: usize = 16 << 10;
+
+/// How long the rest of a rejected body is read and discarded. Without that, the client would see a connection reset and
+/// not the answer.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// A shared handle to the body: the form parser reads one clone, and the handler keeps another.
+#[derive(Clone)]
+pub struct IncomingBody(Arc<Mutex<State>>);
+
+struct State {
+    body: DecodedBody,
+    limit: u64,
+    /// Bytes read so far.
+    read: u64,
+    idle: Duration,
+    pause: Option<Pin<Box<Sleep>>>,
+    /// Bytes that may still come before the data of the next field; `None` within a field.
+    between: Option<usize>,
+    /// The last poll returned a chunk.
+    returned_chunk: bool,
+    polled: bool,
+    /// The client has stalled or left, so nothing more arrives.
+    ended: bool,
+}
+
+impl IncomingBody {
+    /// `limit` is the largest size of the body in bytes, after decompression.
+    pub fn new(headers: &HeaderMap, body: Body, limit: u64, idle: Duration) -> Self {
+        let body = DecodedBody::new(Encoding::of(headers), body.into_data_stream(), limit);
+        let between = Some(BETWEEN_FIELDS);
+        let state = State {
+            body,
+            limit,
+            read: 0,
+            idle,
+            pause: None,
+            between,
+            returned_chunk: false,
+            polled: false,
+            ended: false,
+        };
+        Self(Arc::new(Mutex::new(state)))
+    }
+
+    /// Tells that the parser looks for the next field.
+    pub fn between_fields(&self) {
+        self.state(|state| state.between = Some(BETWEEN_FIELDS));
+    }
+
+    /// Tells that the parser reads the data of a field.
+    pub fn in_field(&self) {
+        self.state(|state| state.between = None);
+    }
+
+    /// Reads and discards the rest of the body in the background, for [`DRAIN`] at most. Does nothing if no more bytes can
+    /// arrive: the client has stalled or left, or it `expects_continue` (`Expect: 100-continue`) and nothing was read.
+    pub fn drain(self, expects_continue: bool) {
+        if self.state(|state| state.ended || expects_continue && !state.polled) {
+            return;
+        }
+        tokio::spawn(tokio::time::timeout(DRAIN, async move {
+            let next = || std::future::poll_fn(|cx| self.state(|state| state.body.poll_sent(cx)));
+            while let Some(Ok(_)) = next().await {}
+        }));
+    }
+
+    fn state<T>(&self, with: impl FnOnce(&mut State) -> T) -> T {
+        with(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Stream for IncomingBody {
+    type Item = Result<Bytes, BodyError>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.state(|state| state.poll(cx))
+    }
+}
+
+impl State {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        self.polled = true;
+        // The form parser polls until nothing is ready, and only then parses its buffer. Returning one chunk at a time
+        // keeps that buffer small even if the client is fast.
+        if std::mem::take(&mut self.returned_chunk) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let Poll::Ready(chunk) = self.body.poll_chunk(cx) else {
+            let idle = self.idle;
+            // The timer runs only while this side waits for the client, not while storage is slow.
+            let pause = self.pause.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + idle)));
+            ready!(pause.as_mut().poll(cx));
+            self.ended = true;
+            return Poll::Ready(Some(Err(BodyError::Idle(idle))));
+        };
+        self.pause = None;
+        let chunk = match chunk {
+            Some(Ok(chunk)) => chunk,
+            end => {
+                self.ended = matches!(end, Some(Err(BodyError::Left)));
+                return Poll::Ready(end);
+            }
+        };
+        self.read += chunk.len() as u64;
+        if self.read > self.limit {
+            return Poll::Ready(Some(Err(BodyError::TooLarge { limit: self.limit })));
+        }
+        if let Some(left) = &mut self.between {
+            if *left == 0 {
+                return Poll::Ready(Some(Err(BodyError::Stray)));
+            }
+            *left = left.saturating_sub(chunk.len());
+        }
+        self.returned_chunk = true;
+        Poll::Ready(Some(Ok(chunk)))
+    }
+}

@@ -1,0 +1,112 @@
+//! Queues the analysis of a stored video.
+
+use std::time::Duration;
+
+use axum::http::HeaderMap;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use super::error::{IdempotencyKeyError, RecipientError, ServiceError, UploadError, VideoError};
+use super::form;
+use crate::analysis::Options;
+use crate::api::{Api, AppState, Caller};
+use crate::config::MailTransport;
+use crate::media::{self, ProbeError, Source};
+use crate::report::webhook::check_url;
+use crate::store::{Enqueued, NewJob, Repeatable};
+
+/// Longest time to open a container. Opening usually takes a moment; if it takes longer than this, the storage hangs.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The analysis that a request asks for.
+pub struct AnalysisRequest {
+    pub options: Options,
+    pub recipients: Vec<String>,
+    pub webhook: Option<String>,
+    /// SHA-256 of the `Idempotency-Key`, in hexadecimal.
+    pub idempotency_key_sha256: Option<String>,
+    /// SHA-256 of the content of the request, in hexadecimal.
+    pub content_sha256: String,
+}
+
+/// Opens the video with this storage key and queues its analysis. Returns the token, and whether the job is new. `upload` is
+/// the id of an upload in parts. If the job is not queued, the caller deletes the video.
+pub async fn enqueue(
+    api: &Api,
+    caller: &Caller,
+    analysis: &AnalysisRequest,
+    key: &str,
+    upload: Option<Uuid>,
+) -> Result<(Uuid, Enqueued), UploadError> {
+    open(api, key).await?;
+    // Rejects a video that was written to the wrong storage, such as the mount point of a disk that is not mounted.
+    api.app.identity.verify(api.app.blobs.as_ref()).await?;
+    let (store, token, now) = (&api.app.store, api.app.tokens.next(), api.app.clock.now());
+    let AnalysisRequest { options, recipients, webhook, idempotency_key_sha256, content_sha256 } = analysis;
+    let job = NewJob {
+        token,
+        video_key: key.to_owned(),
+        options: *options,
+        recipients: recipients.clone(),
+        webhook: webhook.clone(),
+    };
+    let repeatable = idempotency_key_sha256
+        .clone()
+        .map(|name_sha256| Repeatable { name_sha256, body_sha256: content_sha256.clone() });
+    let queued = match upload {
+        None => store.enqueue_once(caller.owner(), repeatable.as_ref(), &job, now).await?,
+        Some(upload) => store.enqueue_upload(caller.owner(), repeatable.as_ref(), &job, upload, now).await?,
+    };
+    Ok(match queued {
+        Enqueued::Before(before) => (before, queued),
+        Enqueued::New | Enqueued::Reused => (token, queued),
+    })
+}
+
+/// Rejects an address to which no webhook can be sent.
+pub fn check_webhook(app: &AppState, url: &str) -> Result<(), UploadError> {
+    let settings = &app.settings.webhooks;
+    if settings.secrets().next().is_none() {
+        return Err(RecipientError::WebhooksOff.into());
+    }
+    check_url(url, settings.allow_private).map_err(RecipientError::BadWebhook)?;
+    Ok(())
+}
+
+/// Rejects mail addresses if the service sends no mail.
+pub fn check_mail(app: &AppState, recipients: &[String]) -> Result<(), UploadError> {
+    let off = app.settings.mail.transport == MailTransport::None && !recipients.is_empty();
+    if off { Err(RecipientError::MailOff.into()) } else { Ok(()) }
+}
+
+/// SHA-256 of the header `Idempotency-Key`, in hexadecimal; `None` without the header.
+pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, UploadError> {
+    let mut given = headers.get_all("idempotency-key").iter();
+    let Some(key) = given.next() else { return Ok(None) };
+    let text = key.to_str().unwrap_or_default();
+    if given.next().is_some() || !(1..=255).contains(&text.len()) {
+        return Err(IdempotencyKeyError::Invalid.into());
+    }
+    Ok(Some(form::hex(&Sha256::digest(text.as_bytes()))))
+}
+
+/// Checks that the container can be opened and is within the limits. If the decoder cannot read from the address of the
+/// bucket, the worker checks that instead, after it has copied the video.
+async fn open(api: &Api, key: &str) -> Result<(), UploadError> {
+    let source = api.app.blobs.source(key).await?;
+    let is_remote = matches!(source, Source::Url(_));
+    let _permit = api.probes.acquire().await.map_err(|error| ServiceError::Unopened(error.to_string()))?;
+    let limits = api.app.settings.video.clone();
+    let probed = tokio::task::spawn_blocking(move || media::probe(&source, &limits));
+    match tokio::time::timeout(PROBE_TIMEOUT, probed).await {
+        Ok(Ok(Ok(_))) => Ok(()),
+        Ok(Ok(Err(ProbeError::Unreadable(reason)))) if is_remote => {
+            tracing::warn!(reason, "an uploaded video cannot be streamed from storage; the worker copies it first");
+            Ok(())
+        }
+        Ok(Ok(Err(ProbeError::Unreadable(reason)))) => Err(ServiceError::Unopened(reason).into()),
+        Ok(Ok(Err(error))) => Err(VideoError::Unusable(error).into()),
+        Ok(Err(error)) => Err(ServiceError::Unopened(error.to_string()).into()),
+        Err(_) => Err(ServiceError::Unopened(format!("no answer within {} s", PROBE_TIMEOUT.as_secs())).into()),
+    }
+}

@@ -1,0 +1,355 @@
+//! Reads the multipart form of an upload as a stream. The video is written straight to storage; the other fields are small
+//! and are kept in memory.
+
+use async_trait::async_trait;
+use axum::extract::Query;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, header};
+use bytes::{Bytes, BytesMut};
+use futures_util::{Stream, TryStreamExt};
+use multer::{Field, Multipart};
+use sha2::{Digest, Sha256};
+
+use super::body::{BodyError, IncomingBody};
+use super::error::{FormError, OptionError, RecipientError, UploadError, VideoError};
+use crate::analysis::{Detail, Language, Options, Sampling};
+use crate::api::json_body;
+use crate::blob::{BlobError, BlobStore, Upload};
+use crate::media;
+use crate::report::sendable;
+
+/// Most bytes of a text field.
+const MAX_TEXT: usize = 2048;
+/// Most fields of a form.
+const MAX_FIELDS: usize = 32;
+/// Most mail addresses of a request.
+pub const MAX_RECIPIENTS: usize = 10;
+/// Range of `sample_every`, in frames.
+pub const SAMPLE_EVERY: std::ops::RangeInclusive<u32> = 1..=10_000;
+/// Range of `max_faces`.
+pub const MAX_FACES: std::ops::RangeInclusive<u32> = 1..=100;
+/// Names of the options, which may be fields of the form or parameters of the query.
+const OPTIONS: [&str; 7] = ["sample_every", "sampling", "max_faces", "language", "gaze", "speech", "detail"];
+
+/// Bytes from which most containers can be recognized.
+const SHORT_HEAD: usize = 64;
+
+/// The content of a form.
+pub struct Form {
+    /// Written, but not finished. The caller finishes it if the rest of the request is valid.
+    pub video: Box<dyn Upload>,
+    pub options: Options,
+    pub recipients: Vec<String>,
+    /// The address of the webhook, not yet checked.
+    pub webhook: Option<String>,
+    /// SHA-256 of the names and contents of all fields in their order, in hexadecimal. The multipart encoding is left out,
+    /// because clients choose a new boundary for each try.
+    pub content_sha256: String,
+}
+
+/// The hash of the fields read so far.
+#[derive(Default)]
+struct Fingerprint(Sha256);
+
+impl Fingerprint {
+    /// Adds a field. The lengths are hashed too, so that different lists of fields have different hashes.
+    fn field(&mut self, name: &str, content: &[u8]) {
+        for part in [name.as_bytes(), content] {
+            self.0.update((part.len() as u64).to_be_bytes());
+            self.0.update(part);
+        }
+    }
+
+    fn hex(self) -> String {
+        hex(&self.0.finalize())
+    }
+}
+
+/// The bytes in hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Where the video of a form is written.
+#[async_trait]
+pub trait VideoSink: Send + Sync {
+    /// Begins to write. Called once, when the first bytes were recognized as a video.
+    async fn begin(&self) -> Result<Box<dyn Upload>, BlobError>;
+}
+
+/// Writes the video to the blob store, under this key.
+pub struct BlobSink<'a> {
+    pub blobs: &'a dyn BlobStore,
+    pub key: &'a str,
+}
+
+#[async_trait]
+impl VideoSink for BlobSink<'_> {
+    async fn begin(&self) -> Result<Box<dyn Upload>, BlobError> {
+        self.blobs.begin(self.key).await
+    }
+}
+
+/// How unknown fields are handled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnknownFields {
+    /// Reject the request and name the field, so that the client notices a misspelt option.
+    Reject,
+    /// Ignore them, as the services do whose calls visage takes over. Of the known fields, `email` and `webhook_url` are
+    /// ignored too.
+    Ignore,
+}
+
+/// Reads the whole form of a request. Options in the fields override those in the query, and these override `options`.
+/// After an error, nothing of the video stays in storage.
+pub async fn read(
+    head: &Parts,
+    incoming: &IncomingBody,
+    sink: &dyn VideoSink,
+    mut options: Options,
+    unknown: UnknownFields,
+) -> Result<Form, UploadError> {
+    let mut multipart = Multipart::new(incoming.clone(), boundary(&head.headers)?);
+    let (mut video, mut recipients, mut webhook, mut fields) = (None, Vec::new(), None, 0);
+    let mut digest = Fingerprint::default();
+    let Query(parameters) =
+        Query::<Vec<(String, String)>>::try_from_uri(&head.uri).map_err(|_| OptionError::BadQuery)?;
+    for (name, given) in parameters {
+        match OPTIONS.into_iter().find(|known| *known == name) {
+            Some(name) => {
+                set(&mut options, name, given.trim())?;
+                digest.field(name, given.as_bytes());
+            }
+            None if unknown == UnknownFields::Ignore => {}
+            None => return Err(OptionError::UnknownParameter { parameter: printable(&name) }.into()),
+        }
+    }
+    loop {
+        incoming.between_fields();
+        let Some(mut field) = multipart.next_field().await.map_err(unreadable)? else { break };
+        incoming.in_field();
+        fields += 1;
+        if fields > MAX_FIELDS {
+            return Err(FormError::TooManyFields { most: MAX_FIELDS }.into());
+        }
+        check_plain(&field)?;
+        match field.name().map(str::to_owned).as_deref() {
+            Some("video") if video.is_some() => return Err(FormError::SeveralVideos.into()),
+            Some("video") => {
+                let (upload, content) = store(field.map_err(unreadable), sink).await?;
+                digest.field("video", &content);
+                video = Some(upload);
+            }
+            Some(name) if let Some(name) = OPTIONS.into_iter().find(|known| *known == name) => {
+                let given = text(&mut field, name).await?;
+                set(&mut options, name, &given)?;
+                digest.field(name, given.as_bytes());
+            }
+            Some("webhook_url") if unknown == UnknownFields::Reject => {
+                let url = text(&mut field, "webhook_url").await?;
+                digest.field("webhook_url", url.as_bytes());
+                webhook = Some(url).filter(|url| !url.is_empty());
+            }
+            _ if unknown == UnknownFields::Ignore => while chunk(&mut field).await?.is_some() {},
+            Some("email") => {
+                let address = text(&mut field, "email").await?;
+                digest.field("email", address.as_bytes());
+                add_recipient(&address, &mut recipients)?;
+            }
+            name => return Err(FormError::UnknownField { field: name.map_or_else(String::new, printable) }.into()),
+        }
+    }
+    let video = video.ok_or(FormError::MissingVideo)?;
+    if options.is_contradiction() {
+        return Err(OptionError::Contradiction.into());
+    }
+    Ok(Form { video, options, recipients, webhook, content_sha256: digest.hex() })
+}
+
+/// Rejects a field with an encoding, which RFC 7578, section 4.7, deprecates. Its bytes would be stored undecoded.
+pub fn check_plain(field: &Field<'_>) -> Result<(), UploadError> {
+    for name in [header::CONTENT_ENCODING, HeaderName::from_static("content-transfer-encoding")] {
+        let value = field.headers().get(name).map(|value| value.to_str().unwrap_or("?").trim().to_ascii_lowercase());
+        if value.is_some_and(|value| !matches!(value.as_str(), "" | "identity" | "binary" | "8bit" | "7bit")) {
+            return Err(FormError::EncodedField { field: field.name().map_or_else(String::new, printable) }.into());
+        }
+    }
+    Ok(())
+}
+
+/// The multipart boundary that the `Content-Type` names.
+pub fn boundary(headers: &HeaderMap) -> Result<String, UploadError> {
+    let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    match multer::parse_boundary(given.unwrap_or_default()) {
+        // A boundary has 1 to 70 characters (RFC 2046, section 5.1.1).
+        Ok(boundary) if (1..=70).contains(&boundary.len()) => Ok(boundary),
+        Ok(_) | Err(multer::Error::NoBoundary) => Err(FormError::Malformed.into()),
+        Err(_) => Err(FormError::NotMultipart.into()),
+    }
+}
+
+/// Checks that the first bytes are those of a video, and then streams the video to `sink`. Returns the SHA-256 of its bytes.
+pub async fn store(
+    mut chunks: impl Stream<Item = Result<Bytes, UploadError>> + Unpin + Send,
+    sink: &dyn VideoSink,
+) -> Result<(Box<dyn Upload>, [u8; 32]), UploadError> {
+    let mut head = BytesMut::new();
+    // Most containers are recognized from the first bytes, but MPEG-TS needs more.
+    while head.len() < media::HEAD && (head.len() < SHORT_HEAD || media::sniff(&head).is_err()) {
+        let Some(chunk) = chunks.try_next().await? else { break };
+        head.extend_from_slice(&chunk);
+    }
+    if head.is_empty() {
+        return Err(VideoError::Empty.into());
+    }
+    media::sniff(&head).map_err(VideoError::Unusable)?;
+    let mut upload = sink.begin().await?;
+    let mut digest = Sha256::new();
+    digest.update(&head);
+    upload.write(head.freeze()).await?;
+    while let Some(chunk) = chunks.try_next().await? {
+        digest.update(&chunk);
+        upload.write(chunk).await?;
+    }
+    Ok((upload, digest.finalize().into()))
+}
+
+async fn chunk(field: &mut Field<'_>) -> Result<Option<Bytes>, UploadError> {
+    field.chunk().await.map_err(unreadable)
+}
+
+async fn text(field: &mut Field<'_>, name: &'static str) -> Result<String, UploadError> {
+    let mut bytes = BytesMut::new();
+    while let Some(chunk) = chunk(field).await? {
+        if bytes.len() + chunk.len() > MAX_TEXT {
+            return Err(FormError::FieldTooLarge { field: name, most: MAX_TEXT }.into());
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    let text = String::from_utf8(bytes.to_vec());
+    Ok(text.map_err(|_| FormError::NotText { field: name })?.trim().to_owned())
+}
+
+/// Parses the text of one of [`OPTIONS`].
+fn set(options: &mut Options, name: &'static str, given: &str) -> Result<(), UploadError> {
+    let number = |range: std::ops::RangeInclusive<u32>| {
+        let number = json_body::whole(given).and_then(|number| u32::try_from(number).ok());
+        let number = number.filter(|number| range.contains(number));
+        number.ok_or(OptionError::OutOfRange { field: name, least: *range.start(), most: *range.end() })
+    };
+    let switch = || json_body::switch(given).ok_or(OptionError::UnknownChoice { field: name, choices: "on or off" });
+    match name {
+        "sample_every" => options.sample_every = number(SAMPLE_EVERY)?,
+        "sampling" => {
+            let unknown = OptionError::UnknownChoice { field: name, choices: "exact or fast" };
+            options.sampling = Sampling::from_name(given).ok_or(unknown)?;
+        }
+        "max_faces" => options.max_faces = number(MAX_FACES)?,
+        "gaze" => options.gaze = switch()?,
+        "speech" => options.speech = switch()?,
+        // A web form sends an empty field if nothing was chosen.
+        "language" if given.is_empty() => options.language = None,
+        "language" => options.language = Some(Language::from_tag(given).ok_or(OptionError::UnknownLanguage)?),
+        _ => {
+            options.detail = match given {
+                "" => None,
+                "expressions" => Some(Detail::Expressions),
+                _ => return Err(OptionError::UnknownChoice { field: name, choices: "expressions" }.into()),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Checks and adds a mail address. Ignores an empty one, which a web form sends if nothing was typed.
+pub fn add_recipient(address: &str, recipients: &mut Vec<String>) -> Result<(), UploadError> {
+    if address.is_empty() {
+        return Ok(());
+    }
+    let address = sendable(address)?.to_string();
+    if recipients.contains(&address) {
+        return Ok(());
+    }
+    if recipients.len() == MAX_RECIPIENTS {
+        return Err(RecipientError::TooMany { most: MAX_RECIPIENTS }.into());
+    }
+    recipients.push(address);
+    Ok(())
+}
+
+/// The name of a field, shortened and without special characters, for an answer.
+fn printable(name: &str) -> String {
+    name.chars().filter(char::is_ascii_graphic).take(40).collect()
+}
+
+/// The reason why the form could not be read.
+pub fn unreadable(error: multer::Error) -> UploadError {
+    match error {
+        multer::Error::StreamReadFailed(cause) => match cause.downcast::<BodyError>() {
+            Ok(cause) => UploadError::Body(*cause),
+            Err(_) => FormError::Malformed.into(),
+        },
+        _ => FormError::Malformed.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn different_fields_have_different_hashes() {
+        let of = |fields: &[(&str, &str)]| {
+            let mut digest = Fingerprint::default();
+            for (name, content) in fields {
+                digest.field(name, content.as_bytes());
+            }
+            digest.hex()
+        };
+        assert_eq!(of(&[("email", "a@b.c"), ("video", "x")]), of(&[("email", "a@b.c"), ("video", "x")]));
+        let all = [
+            of(&[("email", "a@b.c"), ("video", "x")]),
+            of(&[("email", "a@b.cv"), ("ideo", "x")]),
+            of(&[("video", "x"), ("email", "a@b.c")]),
+            of(&[("email", "a@b.c")]),
+            of(&[]),
+        ];
+        let distinct: std::collections::HashSet<_> = all.iter().collect();
+        assert_eq!(distinct.len(), all.len());
+    }
+
+    #[test]
+    fn only_single_mailboxes_are_accepted() {
+        let mut recipients = Vec::new();
+        for address in ["a@b.c", "", "a@b.c", "ann.lee+x@mail.example.org"] {
+            add_recipient(address, &mut recipients).unwrap();
+        }
+        assert_eq!(recipients, ["a@b.c", "ann.lee+x@mail.example.org"]);
+        let long = format!("{}@b.c", "a".repeat(300));
+        for address in ["a", "a@", "@b", "a b@c", "Ann <a@b.c>", "a@b.c, d@e.f", "a@b.c\r\nBcc: x@y.z", &long] {
+            assert!(
+                matches!(
+                    add_recipient(address, &mut recipients),
+                    Err(UploadError::Recipient(RecipientError::BadAddress(_)))
+                ),
+                "{address}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_number_of_addresses_is_limited() {
+        let mut recipients: Vec<_> = (0..MAX_RECIPIENTS).map(|n| format!("{n}@b.c")).collect();
+        assert!(matches!(
+            add_recipient("x@b.c", &mut recipients),
+            Err(UploadError::Recipient(RecipientError::TooMany { .. }))
+        ));
+    }
+
+    #[test]
+    fn field_names_are_shortened_and_lose_special_characters() {
+        assert_eq!(printable("sample_evry"), "sample_evry");
+        assert_eq!(printable("a\r\nb\u{202e}c\0"), "abc");
+        assert_eq!(printable(&"x".repeat(1000)).len(), 40);
+    }
+}

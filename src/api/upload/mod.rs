@@ -1,0 +1,142 @@
+//! Receives videos, in the same way for every call that takes one: reads the body and the form, streams the video to
+//! storage, rejects bad requests, and queues the analysis.
+
+pub mod body;
+pub mod encoding;
+pub mod enqueue;
+pub mod error;
+pub mod form;
+pub mod parts;
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use axum::extract::Request;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use tokio::sync::OwnedSemaphorePermit;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::view::{Links, POLL_AGAIN_S};
+use super::{Api, AppState, Caller, quota};
+use crate::analysis::Options;
+use crate::blob::Upload;
+use crate::store::{Enqueued, Status};
+use body::{BodyError, IncomingBody};
+use encoding::announced;
+use enqueue::AnalysisRequest;
+use error::{IdempotencyKeyError, LimitError, ServiceError, UploadError};
+use form::{BlobSink, Form, UnknownFields};
+
+/// The answer to an accepted video.
+#[derive(Serialize, ToSchema)]
+pub struct Accepted {
+    token: Uuid,
+    status: Status,
+    links: Links,
+}
+
+impl Accepted {
+    pub fn new(app: &AppState, token: Uuid) -> Self {
+        Self { token, status: Status::Queued, links: Links::new(app, token) }
+    }
+}
+
+/// The answer 202 to an accepted video, with this body.
+pub fn accepted(token: Uuid, body: impl IntoResponse) -> Response {
+    let mut response = (StatusCode::ACCEPTED, body).into_response();
+    let headers = response.headers_mut();
+    if let Ok(location) = HeaderValue::from_str(&format!("/results/{token}")) {
+        headers.insert(header::LOCATION, location);
+    }
+    headers.insert(header::RETRY_AFTER, HeaderValue::from(POLL_AGAIN_S));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// Reads a form with a video and queues the analysis. Returns the token of the analysis.
+pub async fn accept(api: &Api, caller: &Caller, request: Request, unknown: UnknownFields) -> Result<Uuid, UploadError> {
+    let http = &api.app.settings.http;
+    let (head, body) = request.into_parts();
+    let incoming = IncomingBody::new(&head.headers, body, http.max_upload.0, Duration::from_secs(http.idle_timeout_s));
+    let received = receive(api, caller, &head, &incoming, unknown).await;
+    received.inspect_err(|error| reject(error, &head.headers, incoming))
+}
+
+/// Logs why a request with a body is answered with an error, and drains the rest of the body.
+pub fn reject(reason: &impl Display, headers: &HeaderMap, incoming: IncomingBody) {
+    tracing::info!(%reason, "an upload was not accepted");
+    incoming.drain(headers.contains_key(header::EXPECT));
+}
+
+/// Rejects a body whose `Content-Length` exceeds the limit.
+pub fn check_announced(headers: &HeaderMap, limit: u64) -> Result<(), BodyError> {
+    if announced(headers).is_some_and(|bytes| bytes > limit) { Err(BodyError::TooLarge { limit }) } else { Ok(()) }
+}
+
+async fn receive(
+    api: &Api,
+    caller: &Caller,
+    head: &Parts,
+    incoming: &IncomingBody,
+    unknown: UnknownFields,
+) -> Result<Uuid, UploadError> {
+    let (app, http) = (&api.app, &api.app.settings.http);
+    check_announced(&head.headers, http.max_upload.0)?;
+    let idempotency_key_sha256 = enqueue::idempotency_key(&head.headers)?;
+    let permit = api.uploads.clone().try_acquire_owned().map_err(|_| LimitError::TooManyUploads)?;
+    let counted = quota::count(api, caller).await?;
+    // The key differs from the token, so that a listing of the storage reveals no tokens.
+    let key = app.tokens.next().to_string();
+    let sink = BlobSink { blobs: app.blobs.as_ref(), key: &key };
+    let video = &app.settings.video;
+    let options = Options { sampling: video.sampling, ..Options::new(video.sample_every, video.max_faces) };
+    let form = form::read(head, incoming, &sink, options, unknown);
+    let form = tokio::time::timeout(Duration::from_secs(http.max_upload_s), form).await;
+    let form = form.map_err(|_| BodyError::TooSlow { limit_s: http.max_upload_s })??;
+    enqueue::check_mail(app, &form.recipients)?;
+    let Form { video, options, recipients, webhook, content_sha256 } = form;
+    if let Some(url) = &webhook {
+        enqueue::check_webhook(app, url)?;
+    }
+    let analysis = AnalysisRequest { options, recipients, webhook, idempotency_key_sha256, content_sha256 };
+    // The whole body has arrived. The task below runs to its end even if the client leaves now: it queues the job or
+    // deletes the video.
+    let finished = tokio::spawn(finish_and_enqueue(api.clone(), caller.clone(), video, analysis, key, permit)).await;
+    let (token, queued) = finished.map_err(|error| ServiceError::Unopened(error.to_string()))??;
+    // A repeated request was counted when it was sent first.
+    if queued == Enqueued::New {
+        counted.keep();
+    }
+    Ok(token)
+}
+
+/// Finishes the stored video, opens it and queues its job. Deletes the video if it is rejected.
+async fn finish_and_enqueue(
+    api: Api,
+    caller: Caller,
+    video: Box<dyn Upload>,
+    analysis: AnalysisRequest,
+    key: String,
+    permit: OwnedSemaphorePermit,
+) -> Result<(Uuid, Enqueued), UploadError> {
+    let size_bytes = video.finish().await?;
+    let queued = enqueue::enqueue(&api, &caller, &analysis, &key, None).await;
+    drop(permit);
+    // If the database gave no answer, it may still have stored the job, which then needs the video. If it did not, the
+    // sweep deletes the video, because no job refers to it.
+    if !matches!(queued, Ok((_, Enqueued::New)) | Err(UploadError::Service(ServiceError::Store(_))))
+        && let Err(error) = api.app.blobs.delete(&key).await
+    {
+        tracing::error!(%error, "a video that was not queued could not be deleted; the sweep tries again");
+    }
+    let (token, queued) = queued?;
+    tracing::info!(size_bytes, ?queued, "an upload was accepted");
+    match queued {
+        Enqueued::New | Enqueued::Before(_) => Ok((token, queued)),
+        Enqueued::Reused => Err(IdempotencyKeyError::Reused.into()),
+    }
+}

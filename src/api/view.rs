@@ -1,0 +1,240 @@
+//! Views of a job for clients.
+
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::analysis::{Analysis, Options};
+use crate::api::problem::FailureBody;
+use crate::api::{AppState, Caller, Problem};
+use crate::store::{Job, Status, StoredAnalysis};
+
+/// Seconds after which asking again makes sense, while a job is unfinished.
+pub const POLL_AGAIN_S: u64 = 2;
+
+/// Largest fraction of a running job.
+const ALMOST: f64 = 0.99;
+
+/// The state of a job; with the result once there is one.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Result)]
+pub struct JobView {
+    token: Uuid,
+    status: Status,
+    progress: ProgressView,
+    options: Options,
+    /// Runs begun so far.
+    attempts: u32,
+    created_at: Timestamp,
+    started_at: Option<Timestamp>,
+    finished_at: Option<Timestamp>,
+    /// When the result is erased; null: never.
+    expires_at: Option<Timestamp>,
+    links: Links,
+    /// Why the analysis failed: a problem (RFC 9457); null otherwise.
+    #[schema(value_type = Option<FailureBody>)]
+    error: Option<Map<String, Value>>,
+    /// The result; null until `status` is `done`.
+    #[schema(value_type = Option<Analysis>)]
+    analysis: Option<Box<RawValue>>,
+}
+
+/// A job in a list: without its result.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Listed)]
+pub struct ListedView {
+    token: Uuid,
+    status: Status,
+    progress: ProgressView,
+    created_at: Timestamp,
+    finished_at: Option<Timestamp>,
+    /// When the result is erased; null: never.
+    expires_at: Option<Timestamp>,
+    links: Links,
+    /// Why the analysis failed: a problem (RFC 9457); null otherwise.
+    #[schema(value_type = Option<FailureBody>)]
+    error: Option<Map<String, Value>>,
+}
+
+impl ListedView {
+    pub fn new(app: &AppState, job: &Job) -> Self {
+        Self {
+            token: job.token,
+            status: job.status,
+            progress: ProgressView::new(job),
+            created_at: job.created_at,
+            finished_at: job.finished_at,
+            expires_at: job.expires_at,
+            links: Links::new(app, job.token),
+            error: failure(job).map(|problem| problem.body()),
+        }
+    }
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = Progress)]
+pub struct ProgressView {
+    /// 0 to 1; null where the container does not tell how many frames there are.
+    fraction: Option<f64>,
+    frames_done: u64,
+    frames_total: u64,
+    /// `waiting`, `opening`, `analyzing` or `finished`.
+    stage: &'static str,
+}
+
+/// The addresses of everything about a job.
+#[derive(Serialize, ToSchema)]
+pub struct Links {
+    #[serde(rename = "self")]
+    this: String,
+    report: String,
+    timeline: String,
+    events: String,
+}
+
+impl Links {
+    pub fn new(app: &AppState, token: Uuid) -> Self {
+        let this = format!("{}/results/{token}", app.settings.http.base_url());
+        Self {
+            report: format!("{this}/report"),
+            timeline: format!("{this}/timeline"),
+            events: format!("{this}/events"),
+            this,
+        }
+    }
+}
+
+impl JobView {
+    pub fn new(app: &AppState, job: &Job, analysis: Option<Box<RawValue>>) -> Self {
+        Self {
+            token: job.token,
+            status: job.status,
+            progress: ProgressView::new(job),
+            options: job.options,
+            attempts: job.attempts,
+            created_at: job.created_at,
+            started_at: job.started_at,
+            finished_at: job.finished_at,
+            expires_at: job.expires_at,
+            links: Links::new(app, job.token),
+            error: failure(job).map(|problem| problem.body()),
+            analysis,
+        }
+    }
+}
+
+impl ProgressView {
+    pub fn new(job: &Job) -> Self {
+        let (frames_done, frames_total) = (job.progress.frames_done, job.progress.frames_total);
+        #[expect(clippy::cast_precision_loss, reason = "no video has 2^52 frames")]
+        let share = |done: u64, total: u64| (done as f64 / total as f64).min(1.0);
+        let (stage, fraction) = match job.status {
+            Status::Queued => ("waiting", Some(0.0)),
+            Status::Running if frames_done == 0 => ("opening", Some(0.0)),
+            // After the last frame, the results still have to be summarised.
+            Status::Running => ("analyzing", (frames_total > 0).then(|| share(frames_done, frames_total).min(ALMOST))),
+            Status::Done => ("finished", Some(1.0)),
+            Status::Failed | Status::Cancelled | Status::Expired => {
+                ("finished", (frames_total > 0).then(|| share(frames_done, frames_total)))
+            }
+        };
+        Self { fraction, frames_done, frames_total, stage }
+    }
+}
+
+/// Whether the job has reached its final state. It may still be erased.
+pub fn is_settled(job: &Job) -> bool {
+    !matches!(job.status, Status::Queued | Status::Running)
+}
+
+/// The problem inside a failed job.
+pub fn failure(job: &Job) -> Option<Problem> {
+    let failure = job.failure.as_ref().filter(|_| job.status == Status::Failed)?;
+    let status = StatusCode::UNPROCESSABLE_ENTITY;
+    Some(Problem::new(status, failure.code.clone(), "The video could not be analyzed", failure.detail.clone()))
+}
+
+/// Parses the token of a path. Invalid text gives the same problem as an unknown token.
+pub fn token(text: &str) -> Result<Uuid, Problem> {
+    Uuid::try_parse(text).map_err(|_| unknown())
+}
+
+pub fn unknown() -> Problem {
+    let detail = "No analysis has this token. It may have been erased; tokens come from POST /analyze-video.";
+    Problem::new(StatusCode::NOT_FOUND, "unknown_token", "No such analysis", detail)
+}
+
+/// The job of a token in any state. 404 if the token is unknown or the caller may not see the job.
+pub async fn known(app: &AppState, caller: &Caller, token: Uuid) -> Result<Job, Problem> {
+    seen_by(caller, app.store.job(token).await?)
+}
+
+/// The job, if it exists and the caller may see it.
+fn seen_by(caller: &Caller, job: Option<Job>) -> Result<Job, Problem> {
+    job.filter(|job| caller.may_see(job.owner.as_deref())).ok_or_else(unknown)
+}
+
+/// The job of a token, unless its result has expired. 404 like [`known`], 410 if the result has expired.
+pub async fn find(app: &AppState, caller: &Caller, token: Uuid) -> Result<Job, Problem> {
+    unexpired(known(app, caller, token).await?)
+}
+
+/// The job like [`find`], with its analysis if it is done.
+pub async fn find_with_analysis(
+    app: &AppState,
+    caller: &Caller,
+    token: Uuid,
+) -> Result<(Job, Option<StoredAnalysis>), Problem> {
+    let (job, analysis) = app.store.job_with_analysis(token).await?.unzip();
+    Ok((unexpired(seen_by(caller, job)?)?, analysis.flatten()))
+}
+
+fn unexpired(job: Job) -> Result<Job, Problem> {
+    if job.status == Status::Expired {
+        let detail = "The result was erased when its time was over. Send the video again for a new one.";
+        return Err(Problem::new(StatusCode::GONE, "expired", "The result is gone", detail));
+    }
+    Ok(job)
+}
+
+/// The job of a token, if it has a result. Otherwise the errors of [`find`], 409 with `Retry-After` for an unfinished job, 409
+/// for a cancelled one, or the problem of a failed one.
+pub async fn done(app: &AppState, caller: &Caller, token: Uuid) -> Result<Job, Problem> {
+    let job = find(app, caller, token).await?;
+    match job.status {
+        Status::Done => Ok(job),
+        Status::Failed => Err(failure(&job).unwrap_or_else(Problem::internal)),
+        Status::Cancelled => {
+            let detail = "The analysis was cancelled. Send the video again for a result.";
+            Err(Problem::new(StatusCode::CONFLICT, "cancelled", "There is no result", detail))
+        }
+        Status::Queued | Status::Running | Status::Expired => {
+            let detail = "The analysis is not finished. GET /results/{token}?wait=30 answers when it is.";
+            let problem = Problem::new(StatusCode::CONFLICT, "not_finished", "There is no result yet", detail);
+            Err(problem.retry_after(POLL_AGAIN_S))
+        }
+    }
+}
+
+/// The entity tag of the current state of a job. It is weak, because compression may change the bytes.
+pub fn etag(job: &Job) -> String {
+    format!("W/\"v{}\"", job.version)
+}
+
+/// Whether `If-None-Match` names this tag (RFC 9110, weak comparison).
+pub fn matches(headers: &HeaderMap, etag: &str) -> bool {
+    let bare = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
+    headers
+        .get_all(header::IF_NONE_MATCH)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|tag| tag.trim() == "*" || bare(tag) == bare(etag))
+}
+
+/// `Cache-Control` of private answers that change: caches must revalidate them.
+pub const REVALIDATE: HeaderValue = HeaderValue::from_static("private, no-cache");
