@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use uuid::Uuid;
-use visage::analysis::{Analysis, Detail, Findings, Options, Sampling, Summary, Timeline, VideoFacts};
+use visage::analysis::{Analysis, Detail, FailureReason, Findings, Options, Sampling, Summary, Timeline, VideoFacts};
 use visage::clock::{Clock, SystemClock};
 use visage::config::{ByteSize, MailTransport};
 use visage::store::{Claim, Failure, Held, JobProgress};
@@ -389,8 +389,11 @@ async fn a_failed_analysis_is_a_state_with_a_problem_inside() {
     let service = Service::start(|_| {}).await;
     let token = service.accept(clip()).await;
     let claim = claim(&service).await;
-    let failure =
-        Failure { code: "not_a_video".to_owned(), detail: "The video cannot be read.".to_owned(), reason: None };
+    let failure = Failure {
+        code: "not_a_video".to_owned(),
+        detail: "The video cannot be read.".to_owned(),
+        reason: Some(FailureReason::NotAVideo),
+    };
     service.store.give_up(&claim, &failure, &[], now(), None).await.unwrap();
     let response = service.get(&format!("/results/{token}")).await;
     assert_eq!(response.status(), StatusCode::OK);
@@ -406,6 +409,9 @@ async fn a_failed_analysis_is_a_state_with_a_problem_inside() {
       "type": "urn:visage:problem:not_a_video"
     }
     "#);
+    let german: Value = service.get(&format!("/results/{token}?language=de")).await.json().await.unwrap();
+    let detail = german["error"]["detail"].as_str().unwrap();
+    assert!(detail.starts_with("Die Datei ist kein Video"), "{detail}");
     refused(service.get(&format!("/results/{token}/report")).await, 422, "not_a_video").await;
 }
 

@@ -20,7 +20,7 @@ use visage::fault::{Fault, Part};
 use visage::media::Source;
 use visage::pipeline::{Cancel, Pipeline, PipelineError, Progress};
 
-use crate::support::clips::{Clips, Models, models, shared};
+use crate::support::clips::{Clips, Models, models, shared, with_matrix};
 
 fn pipeline() -> (Pipeline, Models) {
     let models = models();
@@ -221,9 +221,9 @@ fn a_turned_phone_video_shows_what_the_upright_one_shows() {
     let sideways = "-i $plain.mp4 -an -vf transpose=clock -c:v libx264 -preset ultrafast -crf 12";
     clips.make("sideways.mp4", sideways);
     // One of the two turns brings the head up again.
-    let found = ["90", "270"].map(|turn| {
-        let arguments = format!("-i $sideways.mp4 -c copy -metadata:s:v rotate={turn}");
-        analyze(&pipeline, &clips.make(&format!("{turn}.mp4"), &arguments), EVERY_20TH).unwrap()
+    let found = [[0, 1, -1, 0], [0, -1, 1, 0]].map(|matrix| {
+        let turned = with_matrix(&clips.path("sideways.mp4"), matrix);
+        analyze(&pipeline, &clips.write("turned.mp4", &turned), EVERY_20TH).unwrap()
     });
     let upright = found.iter().filter(|found| {
         (found.analysis.video.width, found.analysis.video.height) == (640, 360)

@@ -10,7 +10,7 @@ use visage::pipeline::Cancel;
 
 use super::media::{colour, limits};
 use super::{EVERY_20TH, analyze, pipeline};
-use crate::support::clips::{Clips, shared};
+use crate::support::clips::{Clips, shared, with_matrix};
 
 const EVERY_10TH: Options = Options { sample_every: 10, speech: false, ..EVERY_20TH };
 
@@ -25,17 +25,6 @@ const MATRICES: [[i32; 4]; 8] = [
     [1, 0, 0, -1],
     [0, 1, 1, 0],
 ];
-
-/// Replaces the display matrix of the first track of an MP4 file.
-fn with_matrix(path: &Path, [a, b, c, d]: [i32; 4]) -> Vec<u8> {
-    let mut bytes = std::fs::read(path).unwrap();
-    let header = bytes.windows(4).position(|four| four == b"tkhd").unwrap();
-    let one = 1 << 16;
-    let matrix = [a * one, b * one, 0, c * one, d * one, 0, 0, 0, 1 << 30];
-    let matrix: Vec<u8> = matrix.iter().flat_map(|number: &i32| number.to_be_bytes()).collect();
-    bytes[header + 44..header + 80].copy_from_slice(&matrix);
-    bytes
-}
 
 /// Appends `extra` to the EBML elements with this path.
 fn insert(mut bytes: &[u8], path: &[u32], extra: &[u8]) -> Vec<u8> {

@@ -8,7 +8,7 @@ use visage::analysis::Warning;
 use visage::config::{Settings, Video};
 use visage::media::{End, Every, Frames, FramesError, Opened, Probe, ProbeError, Source, probe};
 
-use crate::support::clips::{Clips, frame_times, shared};
+use crate::support::clips::{Clips, frame_times, shared, with_matrix};
 
 pub fn limits() -> Video {
     Settings::defaults().unwrap().video
@@ -141,11 +141,17 @@ fn rotated_videos_are_upright() {
                     -f lavfi -i color=blue:s=80x60:r=25:d=0.4 -f lavfi -i color=white:s=80x60:r=25:d=0.4 \
                     -filter_complex [0][1]hstack[a];[2][3]hstack[b];[a][b]vstack -c:v libx264 -pix_fmt yuv420p";
     clips.make("plain.mp4", quarters);
-    for (turn, size) in [(0, (160, 120)), (90, (120, 160)), (180, (160, 120)), (270, (120, 160))] {
+    for (turn, matrix, size) in [
+        (0, [1, 0, 0, 1], (160, 120)),
+        (90, [0, 1, -1, 0], (120, 160)),
+        (180, [-1, 0, 0, -1], (160, 120)),
+        (270, [0, -1, 1, 0], (120, 160)),
+    ] {
         for name in [format!("turned{turn}.mp4"), format!("turned{turn}.mov")] {
             // The ffmpeg program applies the rotation.
-            let path = clips.make(&name, &format!("-i $plain.mp4 -c copy -metadata:s:v rotate={turn}"));
-            let shown = clips.make("shown.mkv", &format!("-i ${name} -c:v ffv1 -metadata:s:v rotate="));
+            let plain = clips.make(&name, "-i $plain.mp4 -c copy");
+            let path = clips.write(&name, &with_matrix(&plain, matrix));
+            let shown = clips.make("shown.mkv", &format!("-i ${name} -c:v ffv1"));
             let probe = probed(&path);
             assert_eq!((probe.width, probe.height), size, "{name}");
             let (_, pictures, _) = read(&path, 1);
@@ -190,7 +196,8 @@ fn properties_of_real_clips_are_read() {
             (codec, size, audio),
             "{name}"
         );
-        assert!((probe.fps - fps).abs() < 0.05 && (probe.duration_s - duration_s).abs() < 0.02, "{name}: {probe:?}");
+        // FFmpeg 7 counts the samples that an AAC encoder puts before the sound.
+        assert!((probe.fps - fps).abs() < 0.05 && (probe.duration_s - duration_s).abs() < 0.03, "{name}: {probe:?}");
         let (times, _, end) = read(&path, 1);
         assert_eq!((end.frames_total, probe.frames_total, end.warnings), (shown, stored, vec![]), "{name}");
         assert_same_times(&times, &frame_times(&path));

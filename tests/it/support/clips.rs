@@ -101,3 +101,14 @@ impl Models {
         settings
     }
 }
+
+/// Replaces the display matrix of the first track of an MP4 file.
+pub fn with_matrix(path: &Path, [a, b, c, d]: [i32; 4]) -> Vec<u8> {
+    let mut bytes = std::fs::read(path).unwrap();
+    let header = bytes.windows(4).position(|four| four == b"tkhd").unwrap();
+    let one = 1 << 16;
+    let matrix = [a * one, b * one, 0, c * one, d * one, 0, 0, 0, 1 << 30];
+    let matrix: Vec<u8> = matrix.iter().flat_map(|number: &i32| number.to_be_bytes()).collect();
+    bytes[header + 44..header + 80].copy_from_slice(&matrix);
+    bytes
+}
