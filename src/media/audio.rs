@@ -334,7 +334,12 @@ impl Resampler {
         let output = Format::F32(Type::Packed);
         let context =
             resampling::Context::get_with(format, layout, rate, output, layout, SOUND_RATE, Dictionary::new())?;
-        Ok(Self { context, input, mixer: Mixer::new(frame.channels().into()), interleaved: Vec::new() })
+        Ok(Self {
+            context,
+            input,
+            mixer: Mixer::new(frame.channels().into(), low_frequency(layout)),
+            interleaved: Vec::new(),
+        })
     }
 
     fn format(frame: &frame::Audio) -> (Format, ChannelLayout, u32) {
@@ -363,6 +368,12 @@ impl Resampler {
         self.mixer.mix(&mut self.interleaved[..samples * channels], to);
         Ok(())
     }
+}
+
+/// The index of the low-frequency channel of a layout. Channels are in the order of their bits.
+fn low_frequency(layout: ChannelLayout) -> Option<usize> {
+    let (mask, bit) = (layout.bits(), 1_u64 << sys::AVChannel::AV_CHAN_LOW_FREQUENCY as u64);
+    (mask & bit != 0).then(|| (mask & (bit - 1)).count_ones() as usize)
 }
 
 /// A time stamp in seconds; `None` if there is none.

@@ -2,7 +2,8 @@
 //!
 //! The mean of all channels cancels a voice that two channels carry in opposite phase, and attenuates a voice in a
 //! single channel. So the mean is used only while it keeps enough of the energy of the loudest channel. Otherwise the
-//! loudest channel is used. The weights change at a limited rate, so that a switch does not click.
+//! loudest channel is used. The weights change at a limited rate, so that a switch does not click. The low-frequency
+//! channel carries no voice and is left out.
 
 /// The weights are chosen once per block of this many samples (20 ms).
 const BLOCK: usize = 320;
@@ -21,6 +22,8 @@ const SLEW_RATE: f32 = 1.0 / 160.0;
 /// Mixes interleaved samples of one channel layout.
 pub(super) struct Mixer {
     weights: Vec<f32>,
+    /// The index of the low-frequency channel.
+    low_frequency: Option<usize>,
     /// The channel in use; `None` for the mean.
     channel: Option<usize>,
     /// The recent energy of each channel.
@@ -31,9 +34,10 @@ pub(super) struct Mixer {
 }
 
 impl Mixer {
-    pub fn new(channels: usize) -> Self {
+    pub fn new(channels: usize, low_frequency: Option<usize>) -> Self {
         let channels = channels.max(1);
         Self {
+            low_frequency: low_frequency.filter(|index| *index < channels && channels > 1),
             weights: Self::mean_weights(channels),
             channel: None,
             energies: vec![0.0; channels],
@@ -55,6 +59,9 @@ impl Mixer {
     pub fn mix(&mut self, samples: &mut [f32], to: &mut Vec<f32>) {
         for sample in samples.iter_mut().filter(|sample| !sample.is_finite()) {
             *sample = 0.0;
+        }
+        if let Some(index) = self.low_frequency {
+            samples.iter_mut().skip(index).step_by(self.channels()).for_each(|sample| *sample = 0.0);
         }
         if self.channels() == 1 {
             to.extend_from_slice(samples);
@@ -127,7 +134,7 @@ mod tests {
     fn mixed(channels: usize, value: impl Fn(usize, usize) -> f32) -> Vec<f32> {
         let mut samples: Vec<f32> =
             (0..16_000).flat_map(|at| (0..channels).map(move |c| (at, c))).map(|(at, c)| value(at, c)).collect();
-        let (mut mixer, mut to) = (Mixer::new(channels), Vec::new());
+        let (mut mixer, mut to) = (Mixer::new(channels, None), Vec::new());
         samples.chunks_mut(371 * channels).for_each(|piece| mixer.mix(piece, &mut to));
         assert_eq!(to.len(), 16_000);
         to
@@ -153,6 +160,20 @@ mod tests {
         for channels in [6, 8] {
             assert!(near(&mixed(channels, |at, c| if c == 2 { tone(at) } else { 0.0 })), "centre of {channels}");
         }
+    }
+
+    #[test]
+    fn rumble_of_the_low_frequency_channel_is_left_out() {
+        let rumble = |at: usize| (at as f32 * 0.02).sin();
+        let mut samples: Vec<f32> = (0..16_000).flat_map(|at| [0.0, 0.0, tone(at), rumble(at), 0.0, 0.0]).collect();
+        let (mut mixer, mut to) = (Mixer::new(6, Some(3)), Vec::new());
+        mixer.mix(&mut samples, &mut to);
+        let alone = (0..16_000).map(tone);
+        assert!(to.iter().zip(alone).skip(2000).all(|(given, voice)| (given - voice).abs() < 1e-3));
+        // One channel is heard, whatever it is called.
+        let (mut mixer, mut to) = (Mixer::new(1, Some(0)), Vec::new());
+        mixer.mix(&mut [0.5, 0.25], &mut to);
+        assert_eq!(to, [0.5, 0.25]);
     }
 
     #[test]

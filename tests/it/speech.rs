@@ -371,7 +371,10 @@ fn a_voice_is_heard_whatever_channels_and_tracks_it_is_in() {
     let whole = level(&samples(&talk));
     let pan = |channels: &str| format!("-i $talk.mp4 -c:v copy -c:a aac -af pan={channels}");
     let later = "-i $talk.mp4 -c:v copy -c:a aac -af aeval=val(0)|if(lt(t\\,4)\\,val(0)\\,-val(0)):c=stereo,aformat=channel_layouts=stereo";
+    let rumble =
+        "-i $talk.mp4 -c:v copy -c:a aac -af aeval=0|0|val(0)|0.9*sin(251*t)|0|0:c=5.1,aformat=channel_layouts=5.1";
     for (name, arguments) in [
+        ("rumble.mp4", rumble.to_owned()),
         ("opposite.mp4", pan("stereo|c0=c0|c1=-1*c0")),
         ("opposite_later.mp4", later.to_owned()),
         ("dual_mono.mp4", pan("stereo|c0=c0|c1=c0")),
