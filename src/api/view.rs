@@ -16,7 +16,7 @@ use crate::store::{Job, Status, StoredAnalysis};
 /// Seconds after which asking again makes sense, while a job is unfinished.
 pub const POLL_AGAIN_S: u64 = 2;
 
-/// No share of a running job is larger.
+/// Largest fraction of a running job.
 const ALMOST: f64 = 0.99;
 
 /// The state of a job; with the result once there is one.
@@ -86,7 +86,7 @@ pub struct ProgressView {
     stage: &'static str,
 }
 
-/// Where everything about a job is.
+/// The addresses of everything about a job.
 #[derive(Serialize, ToSchema)]
 pub struct Links {
     #[serde(rename = "self")]
@@ -135,7 +135,7 @@ impl ProgressView {
         let (stage, fraction) = match job.status {
             Status::Queued => ("waiting", Some(0.0)),
             Status::Running if frames_done == 0 => ("opening", Some(0.0)),
-            // The last frame is not the end: what was seen is put together after it.
+            // After the last frame, the results still have to be summarised.
             Status::Running => ("analyzing", (frames_total > 0).then(|| share(frames_done, frames_total).min(ALMOST))),
             Status::Done => ("finished", Some(1.0)),
             Status::Failed | Status::Cancelled | Status::Expired => {
@@ -146,7 +146,7 @@ impl ProgressView {
     }
 }
 
-/// Whether nothing more will happen to the job but its erasure.
+/// Whether the job has reached its final state. It may still be erased.
 pub fn is_settled(job: &Job) -> bool {
     !matches!(job.status, Status::Queued | Status::Running)
 }
@@ -158,7 +158,7 @@ pub fn failure(job: &Job) -> Option<Problem> {
     Some(Problem::new(status, failure.code.clone(), "The video could not be analyzed", failure.detail.clone()))
 }
 
-/// The token of a path. What is no token is not told apart from one that is not known.
+/// Parses the token of a path. Invalid text gives the same problem as an unknown token.
 pub fn token(text: &str) -> Result<Uuid, Problem> {
     Uuid::try_parse(text).map_err(|_| unknown())
 }
@@ -168,22 +168,22 @@ pub fn unknown() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "unknown_token", "No such analysis", detail)
 }
 
-/// The job of a token, whatever became of it: 404 for one that is not known, or not to this caller.
+/// The job of a token in any state. 404 if the token is unknown or the caller may not see the job.
 pub async fn known(app: &AppState, caller: &Caller, token: Uuid) -> Result<Job, Problem> {
     seen_by(caller, app.store.job(token).await?)
 }
 
-/// A job if there is one and the caller may know of it.
+/// The job, if it exists and the caller may see it.
 fn seen_by(caller: &Caller, job: Option<Job>) -> Result<Job, Problem> {
     job.filter(|job| caller.may_see(job.owner.as_deref())).ok_or_else(unknown)
 }
 
-/// The job of a token that still has something to show: 404 as of [`known`], 410 for one whose time is over.
+/// The job of a token, unless its result has expired. 404 like [`known`], 410 if the result has expired.
 pub async fn find(app: &AppState, caller: &Caller, token: Uuid) -> Result<Job, Problem> {
     unexpired(known(app, caller, token).await?)
 }
 
-/// As [`find`], with the analysis if it is done.
+/// The job like [`find`], with its analysis if it is done.
 pub async fn find_with_analysis(
     app: &AppState,
     caller: &Caller,
@@ -201,8 +201,8 @@ fn unexpired(job: Job) -> Result<Job, Problem> {
     Ok(job)
 }
 
-/// The job of a token if it has a result: beside the refusals of [`find`], 409 with `Retry-After` while it is unfinished,
-/// 409 where it was cancelled, and the problem of one that failed.
+/// The job of a token, if it has a result. Otherwise the errors of [`find`], 409 with `Retry-After` for an unfinished job, 409
+/// for a cancelled one, or the problem of a failed one.
 pub async fn done(app: &AppState, caller: &Caller, token: Uuid) -> Result<Job, Problem> {
     let job = find(app, caller, token).await?;
     match job.status {
@@ -220,7 +220,7 @@ pub async fn done(app: &AppState, caller: &Caller, token: Uuid) -> Result<Job, P
     }
 }
 
-/// The tag of what is shown of a job now: weak, because compression may change the bytes.
+/// The entity tag of the current state of a job. It is weak, because compression may change the bytes.
 pub fn etag(job: &Job) -> String {
     format!("W/\"v{}\"", job.version)
 }
@@ -236,5 +236,5 @@ pub fn matches(headers: &HeaderMap, etag: &str) -> bool {
         .any(|tag| tag.trim() == "*" || bare(tag) == bare(etag))
 }
 
-/// For answers that belong to one person and change: keep, but ask before use.
+/// `Cache-Control` of private answers that change: caches must revalidate them.
 pub const REVALIDATE: HeaderValue = HeaderValue::from_static("private, no-cache");
