@@ -1,8 +1,8 @@
 //! The rules for who may call an endpoint, as types.
 //!
-//! Each endpoint states its rule once, and the rule is used three times: an [`Endpoint`] cannot be built without one, the
-//! guard of the rule checks the key of every request, and the handler gets the caller from [`Authorized`]. A handler whose
-//! rule differs from that of its endpoint answers 500, so no handler runs unguarded by mistake.
+//! Each endpoint states its rule once, and the rule is used three times: an [`Endpoint`] cannot be built without one,
+//! the guard of the rule checks the key of every request, and the handler gets the caller from [`Authorized`]. A
+//! handler whose rule differs from that of its endpoint answers 500, so no handler runs unguarded by mistake.
 
 use std::marker::PhantomData;
 use std::ops::Deref;

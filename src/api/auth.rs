@@ -1,10 +1,10 @@
 //! Authentication: checks the key of a request against the [access rule](super::access) of its endpoint.
 //!
-//! A client sends a key as `Authorization: Bearer KEY` or as `x-api-key: KEY`. A request with an invalid key is rejected, not
-//! treated as anonymous, even if the endpoint needs no key.
+//! A client sends a key as `Authorization: Bearer KEY` or as `x-api-key: KEY`. A request with an invalid key is
+//! rejected, not treated as anonymous, even if the endpoint needs no key.
 //!
-//! A caller sees the analyses that were sent without a key and those that were sent with its own key. A key with the scope
-//! `admin` sees all analyses.
+//! A caller sees the analyses that were sent without a key and those that were sent with its own key. A key with the
+//! scope `admin` sees all analyses.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -75,8 +75,8 @@ pub(super) async fn guard<R: Rule>(State(api): State<Api>, mut request: Request,
     response
 }
 
-/// Checks the key of a request and counts the request against the limits of its caller. Sets `left` to the state of the rate
-/// limit.
+/// Checks the key of a request and counts the request against the limits of its caller. Sets `left` to the state of the
+/// rate limit.
 async fn admit(
     api: &Api,
     access: Access,

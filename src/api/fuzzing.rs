@@ -44,8 +44,8 @@ impl Upload for MemorySink {
     }
 }
 
-/// Reads an upload as a multipart form. The input is a byte of flags, a byte with the size of chunks, the query up to a line
-/// end, and the body with the boundary `x`.
+/// Reads an upload as a multipart form. The input is a byte of flags, a byte with the size of chunks, the query up to a
+/// line end, and the body with the boundary `x`.
 ///
 /// # Panics
 /// If more than `LIMIT` bytes of the video are written.

@@ -76,8 +76,8 @@ pub fn without_byte_order_mark(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes)
 }
 
-/// Parses a decimal number such as `20`, `0.5` or `2e1`, with or without white space around it. Ambiguous text (`1,5`, `0x10`,
-/// `1 000`) is not a number.
+/// Parses a decimal number such as `20`, `0.5` or `2e1`, with or without white space around it. Ambiguous text (`1,5`,
+/// `0x10`, `1 000`) is not a number.
 pub fn number(text: &str) -> Option<f64> {
     let text = text.trim();
     let known = |byte| matches!(byte, b'0'..=b'9' | b'.' | b'+' | b'-' | b'e' | b'E');

@@ -1,9 +1,9 @@
-//! Limits the requests of a caller: the number per minute, by key or (without a key) by address, and the number at the same
-//! time, by key.
+//! Limits the requests of a caller: the number per minute, by key or (without a key) by address, and the number at the
+//! same time, by key.
 //!
-//! Each caller has a token bucket in the memory of this process, so several processes behind a proxy count separately. A
-//! bucket holds the requests of one minute and fills evenly, so a caller that has paused may send a burst. Each answer
-//! reports the state of the bucket in the headers `RateLimit-Policy` and `RateLimit`
+//! Each caller has a token bucket in the memory of this process, so several processes behind a proxy count separately.
+//! A bucket holds the requests of one minute and fills evenly, so a caller that has paused may send a burst. Each
+//! answer reports the state of the bucket in the headers `RateLimit-Policy` and `RateLimit`
 //! (draft-ietf-httpapi-ratelimit-headers-10). A rejection says in `Retry-After` when the next request is allowed.
 
 use std::collections::HashMap;
@@ -133,7 +133,8 @@ impl Limits {
     }
 
     /// The address of the client: the other end of the connection, or, if that is a trusted proxy, the last address in
-    /// `X-Forwarded-For` that is not a trusted proxy. Addresses further left are not used, because a client can forge them.
+    /// `X-Forwarded-For` that is not a trusted proxy. Addresses further left are not used, because a client can forge
+    /// them.
     pub fn address(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let trusts = |address: IpAddr| self.proxies.iter().any(|proxy| proxy.contains(&address.to_canonical()));
         let mut address = peer;

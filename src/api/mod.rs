@@ -1,8 +1,8 @@
 //! The HTTP API: the router, the state of handlers, and the endpoints. SQL belongs to `store`, and image analysis to
 //! `pipeline`. Answers are views of their types; nothing is computed here.
 //!
-//! - `endpoints`: the native calls. `compat`: the calls of the services that visage takes over from. `page`: HTML pages. Each
-//!   endpoint has a file with its access rule, its description and its handler. No endpoint imports another one.
+//! - `endpoints`: the native calls. `compat`: the calls of the services that visage takes over from. `page`: HTML
+//!   pages. Each endpoint has a file with its access rule, its description and its handler. No endpoint imports another.
 //! - `upload`: receives videos, for all calls. `immediate`: analyzes a video while the client waits.
 //! - `access` and `auth`: who may call an endpoint. `limits` and `quota`: how often.
 //! - `problem`: errors (RFC 9457). `openapi`: the description of the service.
@@ -186,8 +186,8 @@ pub fn description(settings: &Settings) -> utoipa::openapi::OpenApi {
     openapi::complete(described.into_openapi(), settings)
 }
 
-/// Lets pages of the configured origins call the service from a browser. The service uses no cookies and no passwords of the
-/// browser, so no origin can act for a person who is logged in.
+/// Lets pages of the configured origins call the service from a browser. The service uses no cookies and no passwords
+/// of the browser, so no origin can act for a person who is logged in.
 fn cors(settings: &Cors) -> Option<CorsLayer> {
     let origins = match settings.origins.as_slice() {
         [] => return None,

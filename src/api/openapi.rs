@@ -1,8 +1,8 @@
 //! The OpenAPI 3.1 description of the service.
 //!
 //! Each endpoint describes its path, its parameters, its body and its own answers. This module adds what many endpoints
-//! share: the keys that their [access rules](super::access) need, the shapes of errors, and the answers that every call may
-//! give.
+//! share: the keys that their [access rules](super::access) need, the shapes of errors, and the answers that every call
+//! may give.
 
 use utoipa::openapi::link::Link;
 use utoipa::openapi::path::Operation;
@@ -126,8 +126,8 @@ pub(super) fn add_access(operation: &mut Operation, access: Access, required: bo
 
 const TOKEN: &str = "$response.body#/token";
 const UPLOAD: &str = "$response.body#/upload";
-/// Links from an answer to the calls that may follow: the id of the operation, its parameter, and the place of its value in
-/// the answer.
+/// Links from an answer to the calls that may follow: the id of the operation, its parameter, and the place of its
+/// value in the answer.
 const AFTER_VIDEO: [(&str, &str, &str); 6] = [
     ("result", "token", TOKEN),
     ("events", "token", TOKEN),
@@ -188,8 +188,8 @@ fn request_schemas(paths: &utoipa::openapi::path::PathsMap<String, PathItem>) ->
     contents.flatten().filter_map(named).collect()
 }
 
-/// Marks the members of answers as required, because they are always present and may be null. Removes null from the fields of
-/// forms, because a form has no null.
+/// Marks the members of answers as required, because they are always present and may be null. Removes null from the
+/// fields of forms, because a form has no null.
 fn mark_required(components: &mut Components, requests: &[(String, String)]) {
     for (name, schema) in &mut components.schemas {
         let request = requests.iter().find(|(request, _)| request == name);
@@ -206,8 +206,8 @@ const CLOSED: [&str; 1] = ["VideoForm"];
 /// Requests in which `detail=expressions` and `gaze=off` exclude each other.
 const EXCLUSIVE: [&str; 2] = ["VideoForm", "StartRequest"];
 
-/// Adds constraints to requests that their types cannot express: no other fields, members that exclude each other, and limits
-/// from the settings.
+/// Adds constraints to requests that their types cannot express: no other fields, members that exclude each other, and
+/// limits from the settings.
 fn add_constraints(components: &mut Components, settings: &Settings) {
     let mut object = |name: &str, change: &dyn Fn(&mut Object)| {
         if let Some(RefOr::T(Schema::Object(object))) = components.schemas.get_mut(name) {

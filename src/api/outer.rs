@@ -1,5 +1,5 @@
-//! The outermost middleware: assigns the request id, writes the log line and the row of the request log, sets the headers of
-//! every answer, and renders problems.
+//! The outermost middleware: assigns the request id, writes the log line and the row of the request log, sets the
+//! headers of every answer, and renders problems.
 //!
 //! The log line has the template of the route, not the path, because a path can contain the token of an analysis.
 

@@ -1,7 +1,7 @@
 //! Errors as `application/problem+json` (RFC 9457).
 //!
-//! The `detail` tells the client what to do. The internal cause goes to the log and never into an answer. A handler returns a
-//! [`Problem`], and the outermost middleware (`outer`) renders it with the id of the request.
+//! The `detail` tells the client what to do. The internal cause goes to the log and never into an answer. A handler
+//! returns a [`Problem`], and the outermost middleware (`outer`) renders it with the id of the request.
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};

@@ -1,5 +1,5 @@
-//! The request log: stores a row for every answer. A background task writes the rows in batches, so requests never wait for
-//! it. If the database is too slow, entries are dropped and counted.
+//! The request log: stores a row for every answer. A background task writes the rows in batches, so requests never wait
+//! for it. If the database is too slow, entries are dropped and counted.
 //!
 //! Health checks are not logged, because they would be most of the rows.
 
@@ -84,8 +84,8 @@ pub fn is_logged(route: &str) -> bool {
     !matches!(route, "/healthz" | "/readyz" | "/metrics")
 }
 
-/// The name of the client (`X-Client-ID`): up to 64 letters, digits and `.`, `_`, `:`, `-`. Other names are not logged, because
-/// they could contain a mail address or forge a log line. A key sent by mistake is not logged either.
+/// The name of the client (`X-Client-ID`): up to 64 letters, digits and `.`, `_`, `:`, `-`. Other names are not logged,
+/// because they could contain a mail address or forge a log line. A key sent by mistake is not logged either.
 pub fn client_id(headers: &HeaderMap) -> Option<String> {
     let name = headers.get("x-client-id")?.to_str().ok()?.trim();
     let sane = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b':' | b'-');

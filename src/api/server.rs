@@ -1,4 +1,5 @@
-//! The listener: serves HTTP/1.1, limits the time and size of request heads, and lets running requests finish on shutdown.
+//! The listener: serves HTTP/1.1, limits the time and size of request heads, and lets running requests finish on
+//! shutdown.
 
 use std::time::Duration;
 

@@ -201,8 +201,8 @@ fn unexpired(job: Job) -> Result<Job, Problem> {
     Ok(job)
 }
 
-/// The job of a token, if it has a result. Otherwise the errors of [`find`], 409 with `Retry-After` for an unfinished job, 409
-/// for a cancelled one, or the problem of a failed one.
+/// The job of a token, if it has a result. Otherwise the errors of [`find`], 409 with `Retry-After` for an unfinished
+/// job, 409 for a cancelled one, or the problem of a failed one.
 pub async fn done(app: &AppState, caller: &Caller, token: Uuid) -> Result<Job, Problem> {
     let job = find(app, caller, token).await?;
     match job.status {

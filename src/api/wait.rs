@@ -13,8 +13,8 @@ use crate::store::{Job, Sight, StoredAnalysis};
 /// Largest value of `wait`. A value above the setting `http.max_wait_s` is cut to the setting.
 const LONGEST_WAIT_S: u64 = 86_400;
 
-/// The job, and its analysis once it is done. Returns when the job has finished, when it has changed since `If-None-Match`,
-/// or after `wait`.
+/// The job, and its analysis once it is done. Returns when the job has finished, when it has changed since
+/// `If-None-Match`, or after `wait`.
 pub async fn job_after(
     app: &AppState,
     caller: &Caller,

@@ -57,15 +57,16 @@ impl From<Appraisal> for Figures {
 
 /// Facial analysis with an immediate answer
 ///
-/// `POST /api/facial-analysis/` of the Facial Emotion Analysis API. Analyzes every 5th frame (`sync.facial_analysis_every`). The
-/// figures are whole numbers from 0 to 100.
+/// `POST /api/facial-analysis/` of the Facial Emotion Analysis API. Analyzes every 5th frame
+/// (`sync.facial_analysis_every`). The figures are whole numbers from 0 to 100.
 #[utoipa::path(post, path = "/api/facial-analysis", operation_id = "facial_analysis", tag = COMPAT,
     request_body(content = PlainVideoForm, content_type = "multipart/form-data"),
     responses((status = 200, description = "The figures", body = Answer),
               (status = 400, description = "The body is not a form, has no file, or was cut off"),
               (status = 408, description = "The upload stalled or took too long"),
               (status = 413, description = "More than `sync.max_upload`"),
-              (status = 422, description = "The video cannot be analyzed, exceeds a limit or shows no face, or an option is out of range"),
+              (status = 422,
+                  description = "The video cannot be analyzed, exceeds a limit or shows no face, or an option is out of range"),
               (status = 429, description = "Too many videos at once; `Retry-After` says when to try again"),
               (status = 503, description = "The model cannot be loaded, or there is too little memory"),
               (status = 504, description = "Not analyzed within `sync.deadline_s`")))]

@@ -67,8 +67,8 @@ impl From<FrameError> for Problem {
     }
 }
 
-/// The storage key of a picture: a UUID, like the key of every blob that the janitor sweeps. It is derived from the id by a
-/// hash, so that the key does not reveal the id, which is enough to see and to erase the picture.
+/// The storage key of a picture: a UUID, like the key of every blob that the janitor sweeps. It is derived from the id
+/// by a hash, so that the key does not reveal the id, which is enough to see and to erase the picture.
 pub fn key(frame: Uuid) -> String {
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&Sha256::digest(frame.as_bytes())[..16]);

@@ -109,8 +109,8 @@ impl From<LogEntry> for Entry {
 
 /// The request log
 ///
-/// Needs a key with the scope `logs`. Lists the requests that were sent with the key; with the scope `admin`, those of all
-/// callers. Filters are query parameters or members of a JSON body. The body overrides the query.
+/// Needs a key with the scope `logs`. Lists the requests that were sent with the key; with the scope `admin`, those of
+/// all callers. Filters are query parameters or members of a JSON body. The body overrides the query.
 #[utoipa::path(get, path = "/logs", operation_id = "logs", tag = THUMBNAILS, params(Filters),
     responses((status = 200, description = "The entries", body = LogPage),
               (status = 400, description = "A filter is invalid")))]
@@ -189,8 +189,8 @@ fn parsed<T>(given: Option<Value>, parse: impl FnOnce(&str) -> Option<T>) -> Opt
     parse(text.trim()).map(Some)
 }
 
-/// Parses a time or a day. A day gives its beginning, or its end if `is_end`. An end is exclusive, so it lies just after the
-/// given time.
+/// Parses a time or a day. A day gives its beginning, or its end if `is_end`. An end is exclusive, so it lies just
+/// after the given time.
 #[expect(clippy::option_option, reason = "missing is not wrong")]
 fn moment(given: Option<Value>, is_end: bool) -> Option<Option<Timestamp>> {
     parsed(given, |text| {

@@ -1,5 +1,5 @@
-//! The calls of the services that visage takes over from, in the shapes that their clients expect. Each endpoint has a file of
-//! its own. [`error`] has the shapes of errors. `docs/MIGRATING.md` lists the differences.
+//! The calls of the services that visage takes over from, in the shapes that their clients expect. Each endpoint has a
+//! file of its own. [`error`] has the shapes of errors. `docs/MIGRATING.md` lists the differences.
 
 mod erase_frame;
 pub mod error;

@@ -35,12 +35,13 @@ pub struct Prediction {
 
 /// One of five emotions
 ///
-/// `POST /predict` of the Journaling thumbnails API. Reads 15 frames spread over the clip. Shock combines surprise and fear, and
-/// Anger combines anger and disgust. The operator may configure another model (`thumbnails.model`).
+/// `POST /predict` of the Journaling thumbnails API. Reads 15 frames spread over the clip. Shock combines surprise and
+/// fear, and Anger combines anger and disgust. The operator may configure another model (`thumbnails.model`).
 #[utoipa::path(post, path = "/predict", operation_id = "predict", tag = THUMBNAILS,
     request_body(content = ClipBody),
     responses((status = 200, description = "The emotion", body = Prediction),
-              (status = 400, description = "The body cannot be read or has no video, or the video has fewer than 15 frames or no face"),
+              (status = 400,
+                  description = "The body cannot be read or has no video, or the video has fewer than 15 frames or no face"),
               (status = 408, description = "The body stalled or took too long"),
               (status = 413, description = "More than `thumbnails.max_video`"),
               (status = 422, description = "The video cannot be decoded"),

@@ -1,4 +1,5 @@
-//! `POST /process-frame` of the Flask Video Emotion API: analyzes the video in the body and answers with its mean figures.
+//! `POST /process-frame` of the Flask Video Emotion API: analyzes the video in the body and answers with its mean
+//! figures.
 
 use std::collections::BTreeMap;
 
@@ -55,8 +56,8 @@ impl Answer {
 
 /// Mean figures, answered at once
 ///
-/// `POST /process-frame` of the Flask Video Emotion API: the body is the video, whatever its content type says. Looks at every
-/// 30th frame (`sync.process_frame_every`).
+/// `POST /process-frame` of the Flask Video Emotion API: the body is the video, whatever its content type says. Looks
+/// at every 30th frame (`sync.process_frame_every`).
 #[utoipa::path(post, path = "/process-frame", operation_id = "process_frame", tag = COMPAT,
     params(("sample_every" = Option<u32>, Query, description = "Analyze every n-th frame", minimum = 1, maximum = 10_000)),
     request_body(content(("video/mp4"), ("application/octet-stream")), description = "The video"),
@@ -64,7 +65,8 @@ impl Answer {
               (status = 400, description = "The body is empty or was cut off"),
               (status = 408, description = "The upload stalled or took too long"),
               (status = 413, description = "More than `sync.max_upload`"),
-              (status = 422, description = "The video cannot be analyzed, exceeds a limit or shows no face, or an option is out of range"),
+              (status = 422,
+                  description = "The video cannot be analyzed, exceeds a limit or shows no face, or an option is out of range"),
               (status = 429, description = "Too many videos at once; `Retry-After` says when to try again"),
               (status = 503, description = "The model cannot be loaded, or there is too little memory"),
               (status = 504, description = "Not analyzed within `sync.deadline_s`")))]

@@ -19,8 +19,8 @@ pub(in crate::api) fn endpoint() -> Endpoint {
 
 /// Send a video from a camera
 ///
-/// `POST /record_video` of Emotion Detection from Video. Stores a video and queues its analysis. `links.stats` is the address of
-/// the statistics.
+/// `POST /record_video` of Emotion Detection from Video. Stores a video and queues its analysis. `links.stats` is the
+/// address of the statistics.
 #[utoipa::path(post, path = "/record_video", operation_id = "record_video", tag = COMPAT,
     request_body(content = PlainVideoForm, content_type = "multipart/form-data"),
     responses((status = 202, description = "The analysis is queued", body = Accepted),

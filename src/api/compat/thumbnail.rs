@@ -40,8 +40,8 @@ pub struct Thumbnail {
 
 /// A moving thumbnail
 ///
-/// `POST /thumbnail` of the Journaling thumbnails API. Plays the beginning of the video forwards and then backwards, half of
-/// `duration` each, at 10 frames per second. Width and height are even and at most `thumbnails.side`.
+/// `POST /thumbnail` of the Journaling thumbnails API. Plays the beginning of the video forwards and then backwards,
+/// half of `duration` each, at 10 frames per second. Width and height are even and at most `thumbnails.side`.
 #[utoipa::path(post, path = "/thumbnail", operation_id = "thumbnail", tag = THUMBNAILS,
     request_body(content = ThumbnailBody),
     responses((status = 200, description = "The thumbnail", body = Thumbnail),

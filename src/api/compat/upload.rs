@@ -19,8 +19,8 @@ pub(in crate::api) fn endpoint() -> Endpoint {
 
 /// Send a video from a disk
 ///
-/// `POST /upload` of Emotion Detection from Video. Stores a video and queues its analysis. `links.stats` is the address of the
-/// statistics.
+/// `POST /upload` of Emotion Detection from Video. Stores a video and queues its analysis. `links.stats` is the address
+/// of the statistics.
 #[utoipa::path(post, path = "/upload", operation_id = "upload", tag = COMPAT,
     request_body(content = PlainVideoForm, content_type = "multipart/form-data"),
     responses((status = 202, description = "The analysis is queued", body = Accepted),

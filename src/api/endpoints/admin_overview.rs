@@ -31,7 +31,8 @@ struct Overview {
     running: Vec<RunningView>,
     /// Failed jobs, latest first; at most 100.
     failures: Vec<FailureView>,
-    /// Hours for which the videos of failed jobs are kept, so that the jobs can run again (`retention.failed_videos_h`).
+    /// Hours for which the videos of failed jobs are kept, so that the jobs can run again
+    /// (`retention.failed_videos_h`).
     failed_videos_h: u64,
     workers: Vec<WorkerView>,
     /// Finished jobs of the last 24 hours by hour, oldest first.

@@ -1,7 +1,7 @@
 //! `POST /analyze-video`: takes a video and queues its analysis.
 //!
-//! The video streams to storage. Its first bytes are checked before anything is written, and its container is opened before
-//! the job is queued. Nothing of a rejected video stays in storage.
+//! The video streams to storage. Its first bytes are checked before anything is written, and its container is opened
+//! before the job is queued. Nothing of a rejected video stays in storage.
 
 use axum::Json;
 use axum::extract::{Request, State};
@@ -64,9 +64,9 @@ enum Switch {
 
 /// Send a video
 ///
-/// Stores a video and queues its analysis. An unknown field is rejected by name, so that a misspelt option is noticed. A
-/// request that repeats an `Idempotency-Key` within 24 hours gets the answer of the first request. The same key with other
-/// fields is rejected. Rejected requests do not count as the first request.
+/// Stores a video and queues its analysis. An unknown field is rejected by name, so that a misspelt option is noticed.
+/// A request that repeats an `Idempotency-Key` within 24 hours gets the answer of the first request. The same key with
+/// other fields is rejected. Rejected requests do not count as the first request.
 #[utoipa::path(post, path = "/analyze-video", operation_id = "analyze_video", tag = NATIVE,
     params(("idempotency-key" = Option<String>, Header, description = "1 to 255 printable ASCII characters, such as a UUID",
                min_length = 1, max_length = 255, pattern = "^[ -~]+$"),
@@ -75,7 +75,8 @@ enum Switch {
     responses((status = 202, description = "The analysis is queued", body = Accepted,
                   headers(("location" = String, description = "Address of the result"),
                           ("retry-after" = u64, description = "Seconds after which to ask for the result"))),
-              (status = 400, description = "The form cannot be read, the Idempotency-Key is invalid, or the upload was cut off"),
+              (status = 400,
+                  description = "The form cannot be read, the Idempotency-Key is invalid, or the upload was cut off"),
               (status = 408, description = "The upload stalled or took too long"),
               (status = 413, description = "More than `http.max_upload`"),
               (status = 415, description = "Not multipart/form-data"),

@@ -49,8 +49,9 @@ fn size_bytes() -> RefOr<Schema> {
 
 /// Begin an upload in parts
 ///
-/// Answers with an address for each part. PUT the parts there, in any order, and send a part again if its connection broke.
-/// Then start the analysis with `POST /v1/analyses`. If videos are stored in a bucket, the parts go straight to the bucket.
+/// Answers with an address for each part. PUT the parts there, in any order, and send a part again if its connection
+/// broke. Then start the analysis with `POST /v1/analyses`. If videos are stored in a bucket, the parts go straight to
+/// the bucket.
 #[utoipa::path(post, path = "/v1/uploads", operation_id = "begin_upload", tag = NATIVE,
     request_body(content = UploadRequest),
     responses((status = 201, description = "The upload has begun", body = UploadView,

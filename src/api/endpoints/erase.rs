@@ -1,7 +1,7 @@
 //! `DELETE /results/{token}`: cancels an unfinished analysis and erases its job, result, unsent mails and video.
 //!
-//! Afterwards the token is unknown, so a repeated call answers 404. To a client whose first answer was lost, 204 and 404 both
-//! mean that nothing is left.
+//! Afterwards the token is unknown, so a repeated call answers 404. To a client whose first answer was lost, 204 and
+//! 404 both mean that nothing is left.
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -23,7 +23,8 @@ const TRIES: u32 = 3;
 
 /// Cancel and erase
 ///
-/// Cancels an unfinished analysis and erases its job, result, unsent messages and video. Afterwards the token is unknown.
+/// Cancels an unfinished analysis and erases its job, result, unsent messages and video. Afterwards the token is
+/// unknown.
 #[utoipa::path(delete, path = "/results/{token}", operation_id = "erase", tag = NATIVE,
     params(("token" = Uuid, Path, description = "From the answer to the upload")),
     responses((status = 204, description = "The analysis is erased"),

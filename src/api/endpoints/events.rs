@@ -1,7 +1,7 @@
 //! `GET /results/{token}/events`: the progress of an analysis as server-sent events.
 //!
-//! The stream sends `progress` at each change, then one of `done`, `failed`, `cancelled`, `expired` or `erased`, and ends. It
-//! also ends when the service shuts down; the client then connects again.
+//! The stream sends `progress` at each change, then one of `done`, `failed`, `cancelled`, `expired` or `erased`, and
+//! ends. It also ends when the service shuts down; the client then connects again.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -62,8 +62,8 @@ enum LastSent {
 
 /// Progress of an analysis
 ///
-/// Server-sent events: `progress` at each change, then one of `done`, `failed`, `cancelled`, `expired` or `erased`, and the
-/// stream ends. The data of each event is `{"status", "progress"}`. The result is at `/results/{token}`.
+/// Server-sent events: `progress` at each change, then one of `done`, `failed`, `cancelled`, `expired` or `erased`, and
+/// the stream ends. The data of each event is `{"status", "progress"}`. The result is at `/results/{token}`.
 #[utoipa::path(get, path = "/results/{token}/events", operation_id = "events", tag = NATIVE,
     params(("token" = Uuid, Path, description = "From the answer to the upload")),
     responses((status = 200, description = "The events", body = StreamEvent, content_type = "text/event-stream"),

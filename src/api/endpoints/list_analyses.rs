@@ -53,8 +53,8 @@ struct Page {
 
 /// List analyses
 ///
-/// The analyses that were sent with the key, newest first. A key with the scope `admin` sees the analyses of all keys. The `next`
-/// of an answer stays valid while new analyses are sent.
+/// The analyses that were sent with the key, newest first. A key with the scope `admin` sees the analyses of all keys.
+/// The `next` of an answer stays valid while new analyses are sent.
 #[utoipa::path(get, path = "/v1/analyses", operation_id = "list_analyses", tag = NATIVE, params(Parameters),
     responses((status = 200, description = "A page of analyses", body = Page),
               (status = 422, description = "A parameter is wrong; `parameter` names it")))]

@@ -24,8 +24,8 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 
 /// Metrics for Prometheus
 ///
-/// Counts of answers, jobs, frames and model calls since this process started, and the lengths of the queues that all processes
-/// share. Needs a key with the scope `logs` if keys are required.
+/// Counts of answers, jobs, frames and model calls since this process started, and the lengths of the queues that all
+/// processes share. Needs a key with the scope `logs` if keys are required.
 #[utoipa::path(get, path = "/metrics", operation_id = "metrics", tag = OPERATIONS,
     responses((status = 200, description = "In the text format of OpenMetrics", body = String,
                   content_type = "application/openmetrics-text")))]

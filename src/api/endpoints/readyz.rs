@@ -79,8 +79,8 @@ pub struct Ready {
 
 /// Readiness
 ///
-/// Whether the service can receive requests. Writes to the database and the storage, once a second at most. A 503 lists the parts
-/// that cannot be written under `down`.
+/// Whether the service can receive requests. Writes to the database and the storage, once a second at most. A 503 lists
+/// the parts that cannot be written under `down`.
 #[utoipa::path(get, path = "/readyz", operation_id = "readyz", tag = OPERATIONS,
     responses((status = 200, description = "All parts answer", body = Ready),
               (status = 503, description = "A part does not answer")))]

@@ -27,7 +27,8 @@ pub struct Parameters {
     language: Option<String>,
 }
 
-/// The `Content-Security-Policy` of the report: it loads nothing from other hosts, runs no scripts, and cannot be framed.
+/// The `Content-Security-Policy` of the report: it loads nothing from other hosts, runs no scripts, and cannot be
+/// framed.
 fn policy(style: &str) -> HeaderValue {
     let policy = format!(
         "default-src 'none'; style-src '{style}'; img-src data:; base-uri 'none'; form-action 'none'; \

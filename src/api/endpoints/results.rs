@@ -37,8 +37,8 @@ pub struct Parameters {
 
 /// State and result
 ///
-/// The state of an analysis, and the result once `status` is `done`. A failed analysis is a 200 too, with a problem under
-/// `error`. `Retry-After` says when to ask again; `ETag` and `If-None-Match` save unchanged answers.
+/// The state of an analysis, and the result once `status` is `done`. A failed analysis is a 200 too, with a problem
+/// under `error`. `Retry-After` says when to ask again; `ETag` and `If-None-Match` save unchanged answers.
 #[utoipa::path(get, path = "/results/{token}", operation_id = "result", tag = NATIVE,
     params(("token" = Uuid, Path, description = "From the answer to the upload"), Parameters),
     responses((status = 200, description = "The state", body = JobView,

@@ -28,7 +28,8 @@ pub(in crate::api) fn endpoint() -> Endpoint {
 
 /// Send a part
 ///
-/// Stores a part of an upload, if the address of the part is one of this service. The address is enough; no key is needed.
+/// Stores a part of an upload, if the address of the part is one of this service. The address is enough; no key is
+/// needed.
 #[utoipa::path(put, path = "/v1/uploads/{upload}/parts/{number}", operation_id = "send_part", tag = NATIVE,
     params(("upload" = Uuid, Path, description = "From the answer that began it"),
            ("number" = u32, Path, description = "Number of the part, from 1", minimum = 1, maximum = 10_000)),

@@ -38,8 +38,8 @@ pub(in crate::api) fn endpoint() -> Endpoint {
     Endpoint::new::<Rule>(routes!(handle))
 }
 
-/// How long a request reserves an upload. Joining the parts and opening the video takes less, so after this time the process
-/// that reserved it must have ended.
+/// How long a request reserves an upload. Joining the parts and opening the video takes less, so after this time the
+/// process that reserved it must have ended.
 const LEASE: Duration = Duration::from_secs(600);
 
 /// The upload to analyze, and the options of the analysis.
@@ -113,7 +113,8 @@ impl ToSchema for Addresses {}
 
 /// Start an analysis
 ///
-/// Queues the analysis of an upload whose parts were all sent. A repeated request for the same upload gives the same token.
+/// Queues the analysis of an upload whose parts were all sent. A repeated request for the same upload gives the same
+/// token.
 #[utoipa::path(post, path = "/v1/analyses", operation_id = "start_analysis", tag = NATIVE,
     params(("idempotency-key" = Option<String>, Header, description = "1 to 255 printable ASCII characters, such as a UUID",
                min_length = 1, max_length = 255, pattern = "^[ -~]+$")),
@@ -124,7 +125,8 @@ impl ToSchema for Addresses {}
               (status = 400, description = "The body is not JSON or was cut off, or the Idempotency-Key is invalid"),
               (status = 404, description = "No upload has this id, or it has expired"),
               (status = 408, description = "The body stalled"),
-              (status = 409, description = "Parts are missing; `missing` lists them. Or another request is starting the upload"),
+              (status = 409,
+                  description = "Parts are missing; `missing` lists them. Or another request is starting the upload"),
               (status = 413, description = "The body is too large"),
               (status = 415, description = "Not application/json"),
               (status = 422, description = "The video cannot be analyzed, or a member is wrong")))]

@@ -71,8 +71,9 @@ struct Page {
 
 /// The timeline
 ///
-/// One row for each face in each sample, ordered by time and then by face: box, head pose, gaze, probabilities of the emotions,
-/// valence, arousal and quality. JSON comes in pages. With `Accept: text/csv`, all rows are streamed as one table.
+/// One row for each face in each sample, ordered by time and then by face: box, head pose, gaze, probabilities of the
+/// emotions, valence, arousal and quality. JSON comes in pages. With `Accept: text/csv`, all rows are streamed as one
+/// table.
 #[utoipa::path(get, path = "/results/{token}/timeline", operation_id = "timeline", tag = NATIVE,
     params(("token" = Uuid, Path, description = "From the answer to the upload"), Parameters),
     responses((status = 200, description = "Rows of the timeline",
@@ -80,7 +81,8 @@ struct Page {
               (status = 404, description = "No analysis has this token"),
               (status = 409, description = "The analysis is not finished, or was cancelled"),
               (status = 410, description = "The result has expired"),
-              (status = 422, description = "A parameter is wrong; `parameter` names it. Or the video could not be analyzed")))]
+              (status = 422,
+                  description = "A parameter is wrong; `parameter` names it. Or the video could not be analyzed")))]
 pub(in crate::api) async fn handle(
     State(api): State<Api>,
     caller: Authorized<Rule>,

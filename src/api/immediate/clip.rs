@@ -81,8 +81,8 @@ pub struct ClipRequest {
     duration: Option<String>,
 }
 
-/// Runs `work` on the video in the body of a request. `check` validates the other members first; its result is passed to
-/// `work`.
+/// Runs `work` on the video in the body of a request. `check` validates the other members first; its result is passed
+/// to `work`.
 pub async fn with_clip<W: Send + 'static, T: Send + 'static>(
     api: &Api,
     caller: &Caller,
@@ -128,7 +128,8 @@ fn too_large(limit: u64) -> ImmediateError {
     BodyError::TooLarge { limit }.into()
 }
 
-/// Reads the whole body. A body whose `Content-Length` is too large is rejected with the limit of the video, not of the text.
+/// Reads the whole body. A body whose `Content-Length` is too large is rejected with the limit of the video, not of the
+/// text.
 async fn read(api: &Api, headers: &HeaderMap, incoming: &IncomingBody, limit: u64) -> Result<Bytes, ImmediateError> {
     upload::check_announced(headers, limit).map_err(|_| too_large(api.app.settings.thumbnails.max_video.0))?;
     Ok(json_body::bytes(api, headers, incoming, limit).await?)
@@ -160,8 +161,8 @@ pub fn parse(bytes: &[u8]) -> Result<(ClipRequest, Bytes), ImmediateError> {
     Ok((ClipRequest { format, duration: members.duration.map(|duration| duration.get().to_owned()) }, video))
 }
 
-/// The short name of a format: `.MP4`, `video/mp4` and `video/mp4; codecs="avc1"` are `mp4`. `None` for empty text and for
-/// `application/octet-stream`, which a browser sends if it does not know the type of a file.
+/// The short name of a format: `.MP4`, `video/mp4` and `video/mp4; codecs="avc1"` are `mp4`. `None` for empty text and
+/// for `application/octet-stream`, which a browser sends if it does not know the type of a file.
 fn short_name(format: &str) -> Option<String> {
     let essence = format.split(';').next().unwrap_or_default().trim();
     let name = essence.trim_start_matches('.').to_ascii_lowercase();

@@ -20,8 +20,8 @@ fn of_machine(text: &str) -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
-/// The limit of the group minus its used memory. Cached files count as used, but the kernel can drop them, so they are not
-/// subtracted.
+/// The limit of the group minus its used memory. Cached files count as used, but the kernel can drop them, so they are
+/// not subtracted.
 fn of_group(most: &str, used: &str, stat: &str) -> Option<u64> {
     let most: u64 = most.trim().parse().ok()?;
     let used: u64 = used.trim().parse().ok()?;

@@ -1,8 +1,8 @@
 //! Calls that are answered with their result: the video is analyzed while the client waits. They use the engine of the
 //! workers, but not the queue.
 //!
-//! At most `sync.max_concurrent` calls run at once; further ones are rejected, not queued. The video streams to an unnamed
-//! temporary file ([`spool`]), which the system deletes with its last handle. A call stops its analysis at
+//! At most `sync.max_concurrent` calls run at once; further ones are rejected, not queued. The video streams to an
+//! unnamed temporary file ([`spool`]), which the system deletes with its last handle. A call stops its analysis at
 //! `sync.deadline_s` or when its client disconnects. Its permit is released when the analysis has stopped.
 
 mod clip;
@@ -36,7 +36,8 @@ use spool::Spool;
 
 /// Analyzes a video. A trait, so that tests can replace the models.
 pub trait Analyzer: Send + Sync + 'static {
-    /// Analyzes one video. Blocks until the analysis is done, failed or cancelled. Runs on a thread of its own and may panic.
+    /// Analyzes one video. Blocks until the analysis is done, failed or cancelled. Runs on a thread of its own and may
+    /// panic.
     fn analyze(&self, source: &Source, options: Options, cancel: &Cancel) -> Result<Findings, PipelineError>;
 
     /// Classifies a clip as one of five emotions. Blocks like [`Analyzer::analyze`].
@@ -335,8 +336,8 @@ impl Drop for StopOnDrop {
     }
 }
 
-/// Runs `work` on a thread of its own. The thread owns the video and the permit and releases both when the work has stopped.
-/// That may be some time after the call was cancelled.
+/// Runs `work` on a thread of its own. The thread owns the video and the permit and releases both when the work has
+/// stopped. That may be some time after the call was cancelled.
 async fn on_thread<T: Send + 'static>(
     api: &Api,
     spool: Spool,

@@ -1,6 +1,6 @@
-//! Styles, scripts and icons of the pages, built into the program. The name of their folder is a hash of their content, so
-//! browsers may cache them forever. If one file changes, the addresses of all files change, because scripts import one another
-//! by relative names.
+//! Styles, scripts and icons of the pages, built into the program. The name of their folder is a hash of their content,
+//! so browsers may cache them forever. If one file changes, the addresses of all files change, because scripts import
+//! one another by relative names.
 
 use axum::extract::{Path, State};
 use axum::http::{HeaderValue, header};
@@ -60,7 +60,8 @@ impl Assets {
     }
 }
 
-/// `GET /assets/{version}/{name}`: a file of the pages. Another version is unknown, because it belongs to another release.
+/// `GET /assets/{version}/{name}`: a file of the pages. Another version is unknown, because it belongs to another
+/// release.
 pub(in crate::api) async fn handle(
     State(api): State<Api>,
     Path((version, name)): Path<(String, String)>,

@@ -1,5 +1,5 @@
-//! HTML pages. At `GET /` and `GET /results/{token}`, a browser that asks for HTML gets a page, and a program gets JSON. The page
-//! for operators is at `GET /admin`.
+//! HTML pages. At `GET /` and `GET /results/{token}`, a browser that asks for HTML gets a page, and a program gets
+//! JSON. The page for operators is at `GET /admin`.
 //!
 //! A page itself has no personal data, so it needs no key. Its scripts fetch the data with the key of the user.
 
@@ -178,8 +178,8 @@ fn page_response(api: &Api, page: String) -> Response {
     response
 }
 
-/// The `Content-Security-Policy` of pages. A page may load its own files and the video that the user chose. If videos are
-/// uploaded straight to a bucket, the page may also send to the bucket.
+/// The `Content-Security-Policy` of pages. A page may load its own files and the video that the user chose. If videos
+/// are uploaded straight to a bucket, the page may also send to the bucket.
 pub(super) fn policy(storage: &Storage) -> HeaderValue {
     let policy = format!(
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; \

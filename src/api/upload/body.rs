@@ -1,5 +1,5 @@
-//! Reads the body of a request as a stream. Limits its size and the pauses in it, and holds at most two chunks in memory.
-//! A gzip body is decompressed first (see [`encoding`](super::encoding)).
+//! Reads the body of a request as a stream. Limits its size and the pauses in it, and holds at most two chunks in
+//! memory. A gzip body is decompressed first (see [`encoding`](super::encoding)).
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -37,8 +37,8 @@ pub enum BodyError {
 /// Most bytes between the data of two fields: the boundary, the headers and the line ends.
 const BETWEEN_FIELDS: usize = 16 << 10;
 
-/// How long the rest of a rejected body is read and discarded. Without that, the client would see a connection reset and
-/// not the answer.
+/// How long the rest of a rejected body is read and discarded. Without that, the client would see a connection reset
+/// and not the answer.
 const DRAIN: Duration = Duration::from_secs(10);
 
 /// A shared handle to the body: the form parser reads one clone, and the handler keeps another.
@@ -90,8 +90,9 @@ impl IncomingBody {
         self.state(|state| state.between = None);
     }
 
-    /// Reads and discards the rest of the body in the background, for [`DRAIN`] at most. Does nothing if no more bytes can
-    /// arrive: the client has stalled or left, or it `expects_continue` (`Expect: 100-continue`) and nothing was read.
+    /// Reads and discards the rest of the body in the background, for [`DRAIN`] at most. Does nothing if no more bytes
+    /// can arrive: the client has stalled or left, or it `expects_continue` (`Expect: 100-continue`) and nothing was
+    /// read.
     pub fn drain(self, expects_continue: bool) {
         if self.state(|state| state.ended || expects_continue && !state.polled) {
             return;

@@ -1,4 +1,5 @@
-//! Decodes the `Content-Encoding` of a request body (RFC 9110, section 8.4): none, or gzip, which is decompressed as a stream.
+//! Decodes the `Content-Encoding` of a request body (RFC 9110, section 8.4): none, or gzip, which is decompressed as a
+//! stream.
 
 use std::io;
 use std::pin::Pin;
@@ -18,8 +19,8 @@ pub const ACCEPTED: &str = "gzip, identity";
 
 /// Size of a decompressed chunk in bytes.
 const CHUNK: usize = 64 << 10;
-/// Bytes by which the compressed body may exceed the limit on the decompressed body, because gzip makes incompressible data
-/// slightly larger.
+/// Bytes by which the compressed body may exceed the limit on the decompressed body, because gzip makes incompressible
+/// data slightly larger.
 const SLACK: u64 = 64 << 10;
 
 /// The encoding of a body.
@@ -47,8 +48,8 @@ impl Encoding {
     }
 }
 
-/// The size of the body in bytes by its `Content-Length`. `None` for an encoded body, because its header gives the encoded
-/// size.
+/// The size of the body in bytes by its `Content-Length`. `None` for an encoded body, because its header gives the
+/// encoded size.
 pub fn announced(headers: &HeaderMap) -> Option<u64> {
     let length = headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok();
     length.filter(|_| Encoding::of(headers) == Encoding::Identity)

@@ -1,7 +1,7 @@
 //! Why an upload is rejected or fails, and the answer that its client gets.
 //!
-//! [`UploadError`] groups the reasons by what the client has to change: the form, the video, an option, and so on. Every
-//! call that takes a video or a picture uses it.
+//! [`UploadError`] groups the reasons by what the client has to change: the form, the video, an option, and so on.
+//! Every call that takes a video or a picture uses it.
 
 use axum::http::StatusCode;
 

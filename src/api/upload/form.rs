@@ -1,5 +1,5 @@
-//! Reads the multipart form of an upload as a stream. The video is written straight to storage; the other fields are small
-//! and are kept in memory.
+//! Reads the multipart form of an upload as a stream. The video is written straight to storage; the other fields are
+//! small and are kept in memory.
 
 use async_trait::async_trait;
 use axum::extract::Query;
@@ -42,8 +42,8 @@ pub struct Form {
     pub recipients: Vec<String>,
     /// The address of the webhook, not yet checked.
     pub webhook: Option<String>,
-    /// SHA-256 of the names and contents of all fields in their order, in hexadecimal. The multipart encoding is left out,
-    /// because clients choose a new boundary for each try.
+    /// SHA-256 of the names and contents of all fields in their order, in hexadecimal. The multipart encoding is left
+    /// out, because clients choose a new boundary for each try.
     pub content_sha256: String,
 }
 
@@ -95,8 +95,8 @@ impl VideoSink for BlobSink<'_> {
 pub enum UnknownFields {
     /// Reject the request and name the field, so that the client notices a misspelt option.
     Reject,
-    /// Ignore them, as the services do whose calls visage takes over. Of the known fields, `email` and `webhook_url` are
-    /// ignored too.
+    /// Ignore them, as the services do whose calls visage takes over. Of the known fields, `email` and `webhook_url`
+    /// are ignored too.
     Ignore,
 }
 
@@ -188,7 +188,8 @@ pub fn boundary(headers: &HeaderMap) -> Result<String, UploadError> {
     }
 }
 
-/// Checks that the first bytes are those of a video, and then streams the video to `sink`. Returns the SHA-256 of its bytes.
+/// Checks that the first bytes are those of a video, and then streams the video to `sink`. Returns the SHA-256 of its
+/// bytes.
 pub async fn store(
     mut chunks: impl Stream<Item = Result<Bytes, UploadError>> + Unpin + Send,
     sink: &dyn VideoSink,

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use tracing::Dispatch;
 use tracing::subscriber::DefaultGuard;
 
-/// Records the log lines of the current thread until it is dropped. A test on a single-threaded runtime runs its service on
-/// the same thread.
+/// Records the log lines of the current thread until it is dropped. A test on a single-threaded runtime runs its
+/// service on the same thread.
 pub struct RecordedLog {
     lines: Arc<Mutex<Vec<u8>>>,
     _guard: DefaultGuard,
