@@ -1,4 +1,4 @@
-//! Servers and clips that the tests stand on.
+//! Servers and clips for the tests.
 
 #![allow(dead_code, reason = "each test uses a part of them")]
 
@@ -7,11 +7,11 @@ pub mod clips;
 pub mod onnx;
 pub mod postgres;
 pub mod s3;
-pub mod s3_elsewhere;
+pub mod s3_external;
 pub mod service;
 pub mod smtp;
 
-/// A client for servers on this machine.
+/// Returns a client for servers on this machine.
 pub fn http() -> reqwest::Client {
     visage::tls::use_ring();
     reqwest::Client::builder().no_proxy().build().unwrap()
