@@ -451,7 +451,7 @@ impl FacesInFrame {
             expressions: *expressions,
             quality,
         };
-        Sighting { seen, looks: Some(appearance.clone()) }
+        Sighting { seen, appearance: Some(appearance.clone()) }
     }
 }
 

@@ -101,7 +101,8 @@ impl Pipeline {
 
     fn load_wanted(settings: &Settings, wanted: FaceDetails) -> Result<Self, PipelineError> {
         media::prepare();
-        // This comes before loading the models: FFmpeg refuses a primary CUDA context that was activated with other flags.
+        // This comes before loading the models: FFmpeg refuses a primary CUDA context that was activated with other
+        // flags.
         media::hwaccel(settings.video.hwaccel)?;
         let vision = Vision::load_for(settings, wanted).map_err(|error| {
             if error.is_missing() { PipelineError::Missing(error.to_string()) } else { PipelineError::Vision(error) }

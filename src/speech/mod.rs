@@ -15,7 +15,7 @@ mod vad;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::analysis::{ModelUsed, Speech, Talk, Warning};
+use crate::analysis::{ModelUsed, Speech, SpeechTally, Warning};
 use crate::config::Settings;
 use crate::engine::{Engine, EngineError};
 
@@ -109,7 +109,7 @@ impl SpeechModels {
             waiting: Vec::with_capacity(2 * BATCH),
             samples: 0,
             spans: Spans::default(),
-            talk: Talk::default(),
+            tally: SpeechTally::default(),
             syllables: Syllables::default(),
             rating: quality.map(Rating::new),
             models: used.into_iter().flatten().collect(),
@@ -127,7 +127,7 @@ pub struct SpeechAnalyzer {
     /// Samples pushed so far.
     samples: u64,
     spans: Spans,
-    talk: Talk,
+    tally: SpeechTally,
     syllables: Syllables,
     rating: Option<Rating>,
     models: Vec<ModelUsed>,
@@ -162,10 +162,10 @@ impl SpeechAnalyzer {
         result?;
         if let Some((from, to)) = last {
             self.syllables.pause();
-            self.talk.span(seconds(from), seconds(to).min(track_s));
+            self.tally.add_span(seconds(from), seconds(to).min(track_s));
         }
         let quality = self.rating.map(Rating::finish).transpose()?.flatten();
-        let speech = self.talk.speech(track_s, self.syllables.count(), quality);
+        let speech = self.tally.speech(track_s, self.syllables.count(), quality);
         if speech.ratio == 0.0 {
             self.warnings.push(Warning::NoSpeech);
         } else if speech.quality_mos.is_none() && self.warnings.is_empty() {
@@ -185,7 +185,7 @@ impl SpeechAnalyzer {
                 .push(window, probability, &mut |samples| measure(syllables, rating.as_mut(), samples, &mut result));
             if let Some((from, to)) = ended {
                 self.syllables.pause();
-                self.talk.span(seconds(from), seconds(to));
+                self.tally.add_span(seconds(from), seconds(to));
             }
         }
         result

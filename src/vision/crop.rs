@@ -212,7 +212,8 @@ mod tests {
     proptest! {
         #[test]
         fn the_square_grows_and_moves_with_the_box(
-            x in -50.0..500.0_f32, y in -50.0..500.0_f32, height in 10.0..400.0_f32, by in 1.5..4.0_f32, angle in -1.0..1.0_f32,
+            x in -50.0..500.0_f32, y in -50.0..500.0_f32, height in 10.0..400.0_f32, by in 1.5..4.0_f32,
+            angle in -1.0..1.0_f32,
         ) {
             let bbox = BBox { x, y, width: height * 0.8, height };
             let small = YUNET_FRAMING.square(&face(bbox, angle));

@@ -297,7 +297,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_frame_fits_its_canvas_and_its_corners_convert_back(width in 1..3000_i32, height in 1..3000_i32, side in 64..1280_i32) {
+        fn any_frame_fits_its_canvas_and_its_corners_convert_back(
+            width in 1..3000_i32, height in 1..3000_i32, side in 64..1280_i32,
+        ) {
             let fit = Fit::shrink(&frame(width, height, [0.0; 3]), side, 32);
             prop_assert!(fit.width <= side.max(1) && fit.height <= side && fit.width <= width && fit.height <= height);
             prop_assert!(fit.canvas_width % 32 == 0 && (0..32).contains(&(fit.canvas_width - fit.width)));

@@ -394,7 +394,8 @@ mod tests {
         ) {
             let text = "0.3,0.2,0.1,0.1,0.1,0.01,0.09,0.1";
             let disgust = |strength| {
-                seven(&logits, &parse_prior(text, 8, strength).unwrap(), ClassifierOutput::Logits)[Emotion::Disgust.index()]
+                let adjustment = parse_prior(text, 8, strength).unwrap();
+                seven(&logits, &adjustment, ClassifierOutput::Logits)[Emotion::Disgust.index()]
             };
             let (less, more) = (less.min(more), less.max(more));
             prop_assert!(disgust(less) <= disgust(more) + 1e-6);

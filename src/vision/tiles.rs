@@ -193,7 +193,9 @@ mod tests {
                     && top >= f64::from(tile.y) - 2.0 && top + side <= f64::from(tile.y + tile.height) + 2.0
             };
             prop_assert!(tiles.iter().any(holds), "{side} at {left}, {top}: {tiles:?}");
-            prop_assert!(tiles.iter().all(|t| t.x >= 0 && t.y >= 0 && t.x + t.width <= columns && t.y + t.height <= rows));
+            let is_inside =
+                |t: &Rect| t.x >= 0 && t.y >= 0 && t.x + t.width <= columns && t.y + t.height <= rows;
+            prop_assert!(tiles.iter().all(is_inside));
         }
     }
 }

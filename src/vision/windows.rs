@@ -116,14 +116,16 @@ mod tests {
     proptest! {
         #[test]
         fn windows_lie_inside_the_frame_and_hold_the_centre_of_the_face(
-            x in -500.0..2500.0_f32, y in -500.0..1500.0_f32, side in 0.0..3000.0_f32, width in 1..2000_i32, height in 1..2000_i32,
+            x in -500.0..2500.0_f32, y in -500.0..1500.0_f32, side in 0.0..3000.0_f32,
+            width in 1..2000_i32, height in 1..2000_i32,
         ) {
             let face = BBox { x, y, width: side, height: side * 0.8 };
             let Rect { x: left, y: top, width: wide, height: high } = window(&face, width, height);
             prop_assert!(left >= 0 && top >= 0 && wide > 0 && high > 0 && left + wide <= width && top + high <= height);
             let Point { x, y } = face.centre();
             let is_inside = (0.0..width as f32).contains(&x) && (0.0..height as f32).contains(&y);
-            let holds = (left as f32 - 1.0..=(left + wide) as f32).contains(&x) && (top as f32 - 1.0..=(top + high) as f32).contains(&y);
+            let (across, down) = (left as f32 - 1.0..=(left + wide) as f32, top as f32 - 1.0..=(top + high) as f32);
+            let holds = across.contains(&x) && down.contains(&y);
             prop_assert!(!is_inside || holds);
         }
     }
