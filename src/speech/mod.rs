@@ -91,7 +91,7 @@ impl SpeechModels {
             None => match Quality::load(engine, folder) {
                 Ok(quality) => Some(models.quality.insert(quality).clone()),
                 Err(error) => {
-                    tracing::warn!(%error, "quality model not loaded; speech quality is left out");
+                    tracing::warn!(%error, "no quality model: speech quality is left out");
                     let model = quality::NAME.to_owned();
                     warnings.push(if error.is_missing() {
                         Warning::SpeechQualityMissing { model }

@@ -58,9 +58,7 @@ impl DetailModels {
             (wanted.landmarks && landmarks_allowed).then(|| self.landmarker.get(|| Landmarker::load(engine, folder)));
         match landmarker {
             Some(Ok(landmarker)) => details.landmarker = Some(landmarker),
-            Some(Err(error)) => {
-                tracing::warn!(%error, "landmark model not loaded; eye contact is judged by the head alone")
-            }
+            Some(Err(error)) => tracing::warn!(%error, "no landmark model: eye contact is judged by the head alone"),
             None => {}
         }
         if !wanted.expressions {
@@ -74,7 +72,7 @@ impl DetailModels {
             match self.blendshapes.get(|| Blendshapes::load(engine, folder)) {
                 Ok(blendshapes) => details.blendshapes = Some(blendshapes),
                 Err(error) => {
-                    tracing::warn!(%error, "blendshape model not loaded; expressions are left out");
+                    tracing::warn!(%error, "no blendshape model: expressions are left out");
                     let model = blendshapes::NAME.to_owned();
                     details.warnings.push(if error.is_missing() {
                         Warning::ExpressionsModelMissing { model }
