@@ -93,7 +93,7 @@ fn tracks(settings: &Settings) -> (Vec<f64>, Vec<Track>) {
             expressions: None,
             quality,
         };
-        tracker.push(vec![Sighting { seen, looks: None }]);
+        tracker.push(vec![Sighting { seen, appearance: None }]);
     }
     (times, tracker.finish())
 }

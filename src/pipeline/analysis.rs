@@ -229,7 +229,7 @@ fn decode(
     to: &SyncSender<Sample>,
 ) -> Result<(End, Duration), PipelineError> {
     let mut busy = Duration::ZERO;
-    let mut told = Instant::now();
+    let mut last_progress = Instant::now();
     loop {
         let since = Instant::now();
         let sample = frames.next(&|| cancel.is_cancelled())?;
@@ -239,8 +239,8 @@ fn decode(
             // The next stage has failed and reports its error, so the result of this one is not used.
             return Ok((End { frames_total: frames.passed(), ..End::default() }, busy));
         }
-        if told.elapsed() >= PROGRESS_EVERY {
-            told = Instant::now();
+        if last_progress.elapsed() >= PROGRESS_EVERY {
+            last_progress = Instant::now();
             let frames_done = frames.passed();
             // A total that is too low counts as unknown.
             let frames_total = if frames_done < probe.frames_total { probe.frames_total } else { 0 };
@@ -323,7 +323,7 @@ fn read_details(
             }
         }
     }
-    match votes.and_then(|votes| votes.at_the_end()) {
+    match votes.and_then(|votes| votes.decide_at_end()) {
         Some(turns) if !cancel.is_cancelled() => Err(Stop::Turn(turns)),
         _ => Ok(times),
     }
@@ -393,7 +393,8 @@ impl FaceReader<'_> {
             if votes.is_open()
                 && !faces_of_sample.is_empty()
                 && let (Some((frame, face)), Some(mesh)) = (faces.get(largest), meshes.get(largest))
-                && let Some(turns) = votes.count(self.vision.turns(self.details, frame, face, mesh.as_ref())?)
+                && let Some(turns) =
+                    votes.add_and_decide(self.vision.turns(self.details, frame, face, mesh.as_ref())?)
             {
                 return Err(Stop::Turn(turns));
             }

@@ -29,7 +29,7 @@ impl Pipeline {
         let spread = || Frames::spread(open()?, CLIP_FRAMES as u64, of).map_err(PipelineError::from);
         let mut seen = self.read_frames(spread()?, |_| true, 0, cancel)?;
         if seen.frames.len() == CLIP_FRAMES {
-            if let Some(turns) = seen.votes.at_the_end() {
+            if let Some(turns) = seen.votes.decide_at_end() {
                 seen = self.read_frames(spread()?, |_| true, turns, cancel)?;
             }
         } else {
@@ -42,7 +42,7 @@ impl Pipeline {
             }
             let is_chosen = |number: u32| is_in_spread(CLIP_FRAMES as u64, decodable, number.into());
             seen = self.read_frames(all()?, is_chosen, 0, cancel)?;
-            if let Some(turns) = seen.votes.at_the_end() {
+            if let Some(turns) = seen.votes.decide_at_end() {
                 seen = self.read_frames(all()?, is_chosen, turns, cancel)?;
             }
             if seen.frames.len() < CLIP_FRAMES {

@@ -60,7 +60,7 @@ pub(super) fn run_beside<T, E>(
     };
     std::thread::scope(|scope| {
         let analyze = move || sound_result(speech_models, source, limits, &stop);
-        let thread = std::thread::Builder::new().name("listen".to_owned()).spawn_scoped(scope, analyze);
+        let thread = std::thread::Builder::new().name("sound".to_owned()).spawn_scoped(scope, analyze);
         let seen = pictures();
         pictures_failed.store(seen.is_err(), Ordering::Relaxed);
         let result = thread

@@ -20,7 +20,7 @@ const MIN_SPEECH: u64 = 4000;
 const PAD: usize = 480;
 
 /// First sample of a span, and the one after its last.
-pub(super) type Span = (u64, u64);
+pub(super) type SampleRange = (u64, u64);
 
 /// Finds the spans of one track. Buffers at most the samples of the shortest span, the shortest silence and the
 /// padding.
@@ -43,7 +43,7 @@ struct OpenSpan {
 impl Spans {
     /// Takes the next window of the track and its probability of speech. Passes samples to `to`, in order, once they
     /// are known to be speech. Returns a span if one has ended.
-    pub fn push(&mut self, window: &[f32], probability: f32, to: &mut dyn FnMut(&[f32])) -> Option<Span> {
+    pub fn push(&mut self, window: &[f32], probability: f32, to: &mut dyn FnMut(&[f32])) -> Option<SampleRange> {
         let here = self.position;
         self.position += window.len() as u64;
         self.pending.extend_from_slice(window);
@@ -72,12 +72,12 @@ impl Spans {
     }
 
     /// Ends the track. Returns the last span if it has not ended before.
-    pub fn finish(&mut self, to: &mut dyn FnMut(&[f32])) -> Option<Span> {
+    pub fn finish(&mut self, to: &mut dyn FnMut(&[f32])) -> Option<SampleRange> {
         let end = self.open.as_ref()?.silent_from.unwrap_or(self.position);
         self.close(end, to)
     }
 
-    fn close(&mut self, end: u64, to: &mut dyn FnMut(&[f32])) -> Option<Span> {
+    fn close(&mut self, end: u64, to: &mut dyn FnMut(&[f32])) -> Option<SampleRange> {
         let OpenSpan { start, .. } = self.open.take()?;
         let span = (end - start > MIN_SPEECH).then_some((start, end));
         if span.is_some() {
@@ -103,7 +103,7 @@ mod tests {
 
     /// Returns the spans and the samples of speech of windows with these probabilities. Each sample has its index as
     /// value.
-    fn run(probabilities: &[f32]) -> (Vec<Span>, Vec<f32>) {
+    fn run(probabilities: &[f32]) -> (Vec<SampleRange>, Vec<f32>) {
         let (mut spans, mut found, mut given) = (Spans::default(), Vec::new(), Vec::new());
         for (window, probability) in probabilities.iter().enumerate() {
             let samples: Vec<f32> = (window * WINDOW..(window + 1) * WINDOW).map(|n| n as f32).collect();

@@ -58,7 +58,7 @@ const ACROSS: usize = 25;
 const DOWN: usize = 13;
 
 /// Looks at the parts of a face in the picture that its points were read from. `points` are in pixels of that picture.
-/// A part with points that are no numbers counts as bare.
+/// A part with points that are not finite counts as bare.
 pub(super) fn bare(picture: &Mat, points: &[[f32; 3]]) -> Result<Bare, VisionError> {
     let mut grey = Mat::default();
     cvt_color_def(picture, &mut grey, COLOR_BGR2GRAY)?;

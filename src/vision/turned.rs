@@ -100,7 +100,7 @@ impl TurnVotes {
     }
 
     /// Counts a face. Returns the quarter turns for the whole video once they are decided.
-    pub fn count(&mut self, turns: u8) -> Option<u8> {
+    pub fn add_and_decide(&mut self, turns: u8) -> Option<u8> {
         self.add(turns);
         let all: usize = self.faces.iter().sum();
         if all < FEWEST {
@@ -113,7 +113,7 @@ impl TurnVotes {
 
     /// Decides at the end of the video, with any number of faces. Returns `None` if the video needs no turn or the
     /// decision was made before.
-    pub fn at_the_end(&self) -> Option<u8> {
+    pub fn decide_at_end(&self) -> Option<u8> {
         if self.is_settled { None } else { self.agreed() }
     }
 
@@ -136,14 +136,14 @@ mod tests {
     fn judged(faces: &[u8]) -> (Option<u8>, usize) {
         let mut votes = TurnVotes::default();
         for (n, turns) in faces.iter().enumerate() {
-            if let Some(turns) = votes.count(*turns) {
+            if let Some(turns) = votes.add_and_decide(*turns) {
                 return (Some(turns), n + 1);
             }
             if !votes.is_open() {
                 return (None, n + 1);
             }
         }
-        (votes.at_the_end(), faces.len())
+        (votes.decide_at_end(), faces.len())
     }
 
     #[test]
