@@ -35,7 +35,7 @@ pub fn keys(language: Language, section: &str) -> Vec<String> {
     messages.into_iter().filter_map(|(key, _)| own(&key)).collect()
 }
 
-/// Returns the texts that the scripts of the page need. Keys of [`PAGE`] lose that prefix.
+/// Returns the texts that the scripts of the page need. Keys that start with `page.` lose that prefix.
 pub fn for_page(language: Language) -> BTreeMap<String, String> {
     let messages = crate::_rust_i18n_backend().messages_for_locale(language.tag()).unwrap_or_default();
     let shown = |key: &str| match key.strip_prefix(PAGE) {

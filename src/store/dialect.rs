@@ -52,7 +52,7 @@ const POSTGRES: Dialect = Dialect {
     migrator_locks: true,
 };
 
-/// How to connect.
+/// The options of a connection.
 pub(super) struct Address {
     pub options: AnyConnectOptions,
     /// The database is in memory, so only one connection can see it.

@@ -66,7 +66,7 @@ pub struct NewJob {
     pub webhook: Option<String>,
 }
 
-/// Why a job failed, for the person who sent the video.
+/// The failure of a job, as told to the person who sent the video.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JobFailure {
     /// Stable snake_case code, such as `not_a_video`.

@@ -140,7 +140,7 @@ pub(super) async fn listen(url: Secret, wakes: Wakes, stop: CancellationToken) {
                     Err(error) => error,
                 };
                 wakes.is_listening.store(false, Ordering::Relaxed);
-                tracing::warn!(error = %ended, "cannot receive notifications from the database; polling until it reconnects");
+                tracing::warn!(error = %ended, "no notifications from the database; polling until it reconnects");
                 tokio::time::sleep(RECONNECT_PAUSE).await;
                 listener = connect(&url).await;
                 // Notifications were lost meanwhile.

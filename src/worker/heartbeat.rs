@@ -42,12 +42,12 @@ impl Worker {
         let mut stored = (Instant::now(), JobProgress::default());
         loop {
             tokio::time::sleep(renew.min(MIN_INTERVAL)).await;
-            let now_at = progress.read();
-            if now_at == stored.1 && stored.0.elapsed() < renew {
+            let current = progress.read();
+            if current == stored.1 && stored.0.elapsed() < renew {
                 continue;
             }
-            match self.store.heartbeat(claim, now_at, self.clock.now(), lease).await {
-                Ok(ClaimState::Held) => stored = (Instant::now(), now_at),
+            match self.store.heartbeat(claim, current, self.clock.now(), lease).await {
+                Ok(ClaimState::Held) => stored = (Instant::now(), current),
                 Ok(ClaimState::Lost) => return,
                 // Continues the analysis. If the claim was lost meanwhile, the next heartbeat reports it.
                 Err(error) => tracing::warn!(job = claim.id, %error, "cannot renew the lease of a job"),

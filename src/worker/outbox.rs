@@ -73,7 +73,8 @@ impl Worker {
         mail: &OutgoingMail,
         sender: &Arc<dyn MailSender>,
     ) -> Result<Result<(), MailError>, StoreError> {
-        let gone = || Err(MailError { fault: Fault::Client, reason: "the result was erased".to_owned() });
+        let gone =
+            || Err(MailError { fault: Fault::Client, reason: "there is no outcome to report any more".to_owned() });
         let Some(job) = self.store.job(mail.token).await? else { return Ok(gone()) };
         let findings = match mail.kind {
             MailKind::Report => self.store.findings(mail.token).await?,

@@ -42,7 +42,8 @@ impl Worker {
         hook: &OutgoingMail,
         webhooks: &Webhooks,
     ) -> Result<Result<(), WebhookError>, StoreError> {
-        let gone = || WebhookError { fault: Fault::Client, reason: "the result was erased".to_owned() };
+        let gone =
+            || WebhookError { fault: Fault::Client, reason: "there is no outcome to report any more".to_owned() };
         let Some(job) = self.store.job(hook.token).await? else { return Ok(Err(gone())) };
         let analysis = self.store.analysis(hook.token).await?;
         let (name, status) = match job.status {

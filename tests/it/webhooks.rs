@@ -194,7 +194,7 @@ async fn private_addresses_are_refused_and_not_called() {
     let event =
         visage::report::webhook::Event { r#type: "analysis.done", timestamp: jiff::Timestamp::UNIX_EPOCH, data };
     let refused = hooks.send(uuid::Uuid::nil(), &address, &event, jiff::Timestamp::UNIX_EPOCH).await.unwrap_err();
-    assert!(refused.reason.contains("no address outside") && !refused.reason.contains("localhost"), "{refused}");
+    assert!(refused.reason.contains("no public address") && !refused.reason.contains("localhost"), "{refused}");
 }
 
 #[tokio::test]
