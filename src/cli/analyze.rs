@@ -109,14 +109,14 @@ pub fn run(args: Args, settings: Settings) -> Result<(), Failure> {
     for file in [&args.html, &args.csv].into_iter().flatten() {
         super::writable(file)?;
     }
-    // While models are loaded, the first pictures are decoded.
+    // Load the models and decode the first pictures at the same time.
     let source = Source::File(args.file.clone());
-    let (begun, pipeline) = std::thread::scope(|scope| {
+    let (pending, pipeline) = std::thread::scope(|scope| {
         let loading = scope.spawn(|| Pipeline::load_for(&settings, options));
-        let begun = PendingAnalysis::new(&source, options, &settings.video);
-        (begun, loading.join().unwrap_or(Err(PipelineError::StageFailed("load"))))
+        let pending = PendingAnalysis::new(&source, options, &settings.video);
+        (pending, loading.join().unwrap_or(Err(PipelineError::StageFailed("load"))))
     });
-    let begun = begun.map_err(|error| failure(&args.file, error))?;
+    let pending = pending.map_err(|error| failure(&args.file, error))?;
     let pipeline = pipeline.map_err(|error| failure(&args.file, error))?;
     let reporter = args.html.is_some().then(|| Reporter::new(&settings)).transpose();
     let reporter = reporter.map_err(|error| Failure::Settings(error.to_string()))?;
@@ -126,7 +126,7 @@ pub fn run(args: Args, settings: Settings) -> Result<(), Failure> {
         bar.set_length(progress.frames_total);
         bar.set_position(progress.frames_done);
     };
-    let outcome = pipeline.finish(begun, &show, &Cancel::default());
+    let outcome = pipeline.finish(pending, &show, &Cancel::default());
     bar.finish_and_clear();
     let (mut findings, times) = outcome.map_err(|error| failure(&args.file, error))?;
     report::tell(&mut findings.analysis, Language::EN);

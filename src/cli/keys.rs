@@ -95,8 +95,8 @@ async fn list(store: &Store) -> Result<(), Failure> {
     println!("{:<12}  {:<8}  {:<24}  {:<20}  {:<20}  NAME", "ID", "STATE", "SCOPES", "CREATED", "LAST USED");
     for key in store.keys().await.map_err(failed)? {
         let scopes: Vec<_> = key.scopes.iter().map(|scope| scope.name()).collect();
-        let used = key.last_used_at.map_or_else(|| "never".to_owned(), shown);
-        let (id, state, created) = (&key.id, state(&key, now), shown(key.created_at));
+        let used = key.last_used_at.map_or_else(|| "never".to_owned(), format_time);
+        let (id, state, created) = (&key.id, state(&key, now), format_time(key.created_at));
         println!("{id:<12}  {state:<8}  {:<24}  {created:<20}  {used:<20}  {}", scopes.join(","), key.name);
     }
     Ok(())
@@ -121,7 +121,7 @@ fn state(key: &ApiKey, now: Timestamp) -> &'static str {
 }
 
 /// Formats a time to the second.
-fn shown(time: Timestamp) -> String {
+fn format_time(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 

@@ -33,8 +33,8 @@ pub fn run(args: Args, settings: Settings) -> Result<(), Failure> {
             Command::Show => {
                 let known = store.known_storage().await.map_err(|error| failed(&error))?.map(|known| known.id);
                 let found = blobs.identity().await.map_err(|error| failed(&error))?;
-                let shown = |id: Option<uuid::Uuid>| id.map_or_else(|| "none".to_owned(), |id| id.to_string());
-                super::print(&format!("database  {}\nstorage   {}\n", shown(known), shown(found)))
+                let text = |id: Option<uuid::Uuid>| id.map_or_else(|| "none".to_owned(), |id| id.to_string());
+                super::print(&format!("database  {}\nstorage   {}\n", text(known), text(found)))
             }
             Command::Adopt => {
                 let identity = StorageIdentity::adopt(&store, &blobs, &SystemClock, &RandomTokens).await;
