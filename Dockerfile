@@ -3,7 +3,7 @@
 #   docker build -t visage .                                 on the CPU
 #   docker build -t visage:cuda --build-arg VARIANT=cuda .   on NVIDIA GPUs (driver for CUDA 13)
 #
-# Every step is the script that `make` runs too.
+# The steps are the same scripts that `make` runs.
 
 ARG VARIANT=cpu
 ARG CUDA_IMAGE=nvidia/cuda:13.2.1-cudnn-runtime-ubuntu22.04
@@ -18,18 +18,18 @@ ARG VARIANT
 COPY scripts/fetch-onnxruntime.sh scripts/fetch-wheel.sh scripts/
 RUN scripts/fetch-onnxruntime.sh .runtime "$VARIANT"
 COPY . .
-# `make build` does the same; here what it compiled stays in caches, between builds of the image and out of its layers.
+# Runs `make build`. The caches keep compiled files between builds of the image, and out of its layers.
 RUN --mount=type=cache,target=/root/.cargo/registry \
     --mount=type=cache,target=/src/target \
     make build && install -D target/release/visage /opt/visage/bin/visage
-# By the manifest, with checksums; those that the build context brought are only checked.
+# Fetches the models of the manifest by checksum. Models from the build context are only checked.
 RUN /opt/visage/bin/visage models pull && \
     install -D -m 644 -t /opt/visage/models models/*.onnx && \
     install -D -m 644 -t /opt/visage/lib .runtime/*
 
 FROM debian:13-slim AS base-cpu
 
-# Only those of NVIDIA's libraries that ONNX Runtime loads. They run on any system with a glibc of 2.28 or newer.
+# Takes only the NVIDIA libraries that ONNX Runtime loads. They run on any system with a glibc of 2.28 or newer.
 FROM ${CUDA_IMAGE} AS nvidia
 RUN mkdir /opt/cuda && \
     for name in cublas cublasLt cudart cufft curand nvrtc nvJitLink; do \
@@ -52,7 +52,7 @@ RUN /tmp/scripts/install-runtime-deps.sh && \
     useradd --system --uid 10001 --home-dir /var/lib/visage visage && \
     install -d -o visage -g visage /var/lib/visage /var/lib/visage/data
 COPY --from=build /opt/visage /opt/visage
-# Fails here, and not at the first start, if a shared library is missing.
+# Fails the build, not the first start, if a shared library is missing.
 RUN ["/opt/visage/bin/visage", "--version"]
 ENV PATH=/opt/visage/bin:$PATH \
     ORT_DYLIB_PATH=/opt/visage/lib/libonnxruntime.so.1.31.1 \
@@ -60,7 +60,8 @@ ENV PATH=/opt/visage/bin:$PATH \
     VISAGE_HTTP__LISTEN=0.0.0.0:8000 \
     VISAGE_LOG__FORMAT=json
 USER 10001
-# Settings may be mounted as config/*.toml here; the database, videos and mails of a single container lie in data/.
+# Settings may be mounted as config/*.toml in this folder. The database, videos and mails of a single container are in
+# data/.
 WORKDIR /var/lib/visage
 VOLUME /var/lib/visage/data
 EXPOSE 8000

@@ -1,5 +1,5 @@
-//! Builds the migrations and the list of languages into the program. Compiling again when one of them, or a text of `locales`, is
-//! new is part of it.
+//! Generates the embedded list of migrations and the list of languages. Cargo runs it again when a file in `migrations`
+//! or `locales` changes.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -14,7 +14,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The tags of all languages, as Rust: `locales/de.toml` is "de".
+/// Returns the tags of all languages as Rust code. `locales/de.toml` has the tag "de".
 fn languages(folder: &Path) -> Result<String, Box<dyn Error>> {
     let mut tags = Vec::new();
     for file in std::fs::read_dir(folder)? {
@@ -25,8 +25,9 @@ fn languages(folder: &Path) -> Result<String, Box<dyn Error>> {
     Ok(format!("const TAGS: [&str; {}] = {tags:?};", tags.len()))
 }
 
-/// A list of version, description and SQL, as Rust: `0003_outbox.sql` is version 3, "outbox". `sqlx::migrate!` does the same,
-/// but compiles both databases' drivers a second time, for the compiler.
+/// Returns the list of versions, descriptions and SQL texts as Rust code. `0003_outbox.sql` has version 3 and the
+/// description "outbox". The macro `sqlx::migrate!` would do the same, but compiles both database drivers a second time
+/// for the host.
 fn migrations(folder: &Path) -> Result<String, Box<dyn Error>> {
     let mut files: Vec<PathBuf> =
         std::fs::read_dir(folder)?.map(|file| file.map(|file| file.path())).collect::<Result<_, _>>()?;

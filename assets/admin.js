@@ -1,4 +1,5 @@
-// The operator's page: queue, workers, failures, throughput, and the request log. The key lives until the tab is closed.
+// The operator's page: queue, workers, failures, throughput, and the request log. The key is kept until the tab is
+// closed.
 
 import { call, forgetKey, json, keepKey, key, pause } from "./api.js";
 import { byId, h, s, say, toast } from "./dom.js";
@@ -29,7 +30,7 @@ function section(title, ...content) {
   return h("section", { class: "card stack", "aria-labelledby": id }, h("h2", { id }, title), ...content);
 }
 
-/** The last day, an hour a bar: finished below, failed on top. */
+/** Draws a bar for each hour of the last day: finished analyses at the bottom, failed ones on top. */
 function throughput(hours) {
   const most = Math.max(1, ...hours.map((hour) => hour.done + hour.failed));
   const bars = hours.flatMap((hour, at) => {
@@ -118,16 +119,17 @@ function signIn(reason) {
   field.focus();
 }
 
-let turn = 0;
+// Counts sign-ins and sign-outs. A refresh loop ends when the number has changed.
+let session = 0;
 
-function desk() {
+function dashboard() {
   const field = (name, type, more = {}) => h("label", { class: "field" }, t(`admin.${name}`), h("input", { type, name, ...more }));
   const filters = h("form", { class: "filters" },
     field("start_date", "date"), field("end_date", "date"), field("status_code", "number", { min: 100, max: 599 }),
     h("label", { class: "field" }, t("admin.success"), h("select", { name: "success" }, h("option", { value: "" }, t("admin.any")), h("option", { value: "True" }, t("admin.good")), h("option", { value: "False" }, t("admin.bad")))),
     field("client_id", "text"), h("button", { class: "button" }, t("admin.filter")));
   filters.addEventListener("submit", (event) => { event.preventDefault(); logs(filters); });
-  const out = h("button", { class: "button quiet", type: "button", onclick: () => { turn += 1; forgetKey(); signIn(); } }, t("admin.sign_out"));
+  const out = h("button", { class: "button quiet", type: "button", onclick: () => { session += 1; forgetKey(); signIn(); } }, t("admin.sign_out"));
   root.replaceChildren(
     h("div", { class: "row head" }, h("h1", {}, t("admin.title")), out),
     h("p", { class: "note", id: "stale", role: "status", hidden: true }, t("work.lost")),
@@ -136,10 +138,10 @@ function desk() {
   return filters;
 }
 
-/** Shows what the key opens, and keeps it fresh. */
+/** Shows the overview if the key is valid, and refreshes it. */
 async function enter() {
-  turn += 1;
-  const mine = turn;
+  session += 1;
+  const own = session;
   let now;
   try {
     const response = await fetch("/v1/admin/overview", { headers: { Authorization: `Bearer ${key()}` }, cache: "no-store" });
@@ -152,13 +154,13 @@ async function enter() {
   } catch (error) {
     return signIn(error instanceof TypeError ? t("error.connection") : t("error.internal"));
   }
-  const filters = desk();
+  const filters = dashboard();
   draw(now);
   logs(filters);
-  while (turn === mine) {
+  while (session === own) {
     await pause(EVERY_MS);
-    // Somebody may be typing or reading with the keyboard in there.
-    if (document.hidden || turn !== mine || byId("now")?.contains(document.activeElement)) continue;
+    // A refresh would take the focus away from a person who uses the keyboard in the overview.
+    if (document.hidden || session !== own || byId("now")?.contains(document.activeElement)) continue;
     try {
       await refresh();
     } catch {

@@ -1,5 +1,5 @@
-// Calls of the service. A key, where one is needed, is asked for once, kept until the tab is closed, and sent as a header:
-// the browser never sends it by itself, so no other page can act with it.
+// Calls of the service. If a key is needed, the person is asked for it once. It is kept until the tab is closed, and
+// sent as a header. The browser never sends it by itself, so no other page can use it.
 
 import { byId } from "./dom.js";
 import { t, text } from "./words.js";
@@ -10,10 +10,10 @@ export const key = () => sessionStorage.getItem(KEY) ?? "";
 export const forgetKey = () => sessionStorage.removeItem(KEY);
 export const keepKey = (value) => sessionStorage.setItem(KEY, value);
 
-/** Headers of every call. */
+/** Returns the headers of a call, with the key if there is one. */
 export const headers = (more = {}) => ({ ...(key() && { Authorization: `Bearer ${key()}` }), ...more });
 
-/** What the service refused, or "no connection" (status 0), in words for people. */
+/** An error answer of the service, or a lost connection (status 0), with a message in the reader's language. */
 export class Problem extends Error {
   constructor(status, body = {}) {
     const values = { detail: body.detail ?? "", ...body };
@@ -30,7 +30,7 @@ export async function problemOf(response) {
   return new Problem(response.status, { ...body, retry_after: Number(response.headers.get("Retry-After")) || undefined });
 }
 
-/** The answer of a call; throws a Problem. Asks for a key where one is missing or wrong. */
+/** Returns the answer of a call, or throws a Problem. Asks for a key if it is missing or wrong. */
 export async function call(path, options = {}) {
   for (;;) {
     let response;
@@ -49,7 +49,7 @@ export async function call(path, options = {}) {
 export const json = async (path, options) => (await call(path, options)).json();
 
 let asking;
-/** Asks for a key; whether one was given. */
+/** Asks for a key. Resolves to true if one was given. */
 export function askForKey() {
   const dialog = byId("key-dialog");
   if (!dialog) return Promise.resolve(false);
@@ -78,8 +78,8 @@ export const pause = (ms, signal) =>
   });
 
 /**
- * Follows server-sent events until one of `ends`; yields {event, data}. A stream that breaks off is opened again; `onLost` and
- * `onBack` tell of it. (EventSource cannot send a key.)
+ * Yields server-sent events as {event, data} until one of `ends`. Opens an interrupted stream again, and calls
+ * `onLost` and `onBack`. EventSource is not used, because it cannot send a key.
  */
 export async function* events(path, ends, { signal, onLost, onBack }) {
   let tried = 0;

@@ -1,4 +1,4 @@
-// In charge of the start page: from a file, or from the token in the address, to the result.
+// Controls the start page: sends a file, or opens the token in the address, and shows the result.
 
 import { call, events, json, Problem } from "./api.js";
 import { byId, h, show, toast } from "./dom.js";
@@ -16,7 +16,7 @@ let running, player;
 const tokenOf = (path) => path.match(/^\/results\/([0-9a-f-]{36})\/?$/i)?.[1];
 const address = (token) => (token ? `/results/${token}` : "/") + location.search;
 
-/** Ends whatever was going on, and begins something else. */
+/** Cancels the current task and returns the signal of the next one. */
 function begin() {
   running?.abort();
   running = new AbortController();
@@ -43,7 +43,7 @@ function trouble(problem, again) {
   show("trouble");
 }
 
-/** Player and card side by side, as they stay from the first byte to the result. */
+/** Shows the player and the card side by side. They stay there from the upload to the result. */
 function stage(progress, file) {
   player = new Player(() => {}, (chosen) => player.setFile(chosen));
   if (file) player.setFile(file);
@@ -67,8 +67,8 @@ async function send(file, options) {
   } catch (problem) {
     if (problem.name === "AbortError") return;
     console.debug(problem);
-    const mine = ["not_a_video", "empty_video", "upload_too_large", "video_too_long", "picture_too_large", "bad_email", "mail_off", "bad_option"];
-    if (mine.includes(problem.code)) {
+    const correctable = ["not_a_video", "empty_video", "upload_too_large", "video_too_long", "picture_too_large", "bad_email", "mail_off", "bad_option"];
+    if (correctable.includes(problem.code)) {
       start.start();
       if (problem.code === "bad_email" || problem.code === "bad_option") start.take(file);
       start.complain(problem.code === "upload_too_large" ? t("error.upload_too_large", { most: bytes(settings.max_upload) }) : problem.message);

@@ -1,10 +1,10 @@
-// Recording with the camera: choose one, see yourself, record, stop.
+// Records a video with the camera: choose a camera, preview, record, stop.
 
 import { byId, h } from "./dom.js";
 import { moment, t } from "./words.js";
 
-// Chromium writes MP4 with avc1 and the parameter sets of the first picture size alone: when a phone is turned, what follows cannot be
-// decoded. With avc3 and in WebM, each picture size comes with its own.
+// Chromium writes MP4 with avc1 and only the parameter sets of the first picture size. If a phone is rotated, the
+// following pictures cannot be decoded. With avc3 and in WebM, each picture size has its own parameter sets.
 const KINDS = [
   ["video/mp4;codecs=avc3.42E01E,mp4a.40.2", "mp4"], ["video/webm;codecs=vp9,opus", "webm"], ["video/webm;codecs=vp8,opus", "webm"],
   ["video/webm", "webm"], ["video/mp4;codecs=avc1.42E01E,mp4a.40.2", "mp4"], ["video/mp4", "mp4"],
@@ -15,7 +15,7 @@ let stream, recorder, timer;
 
 export const canRecord = () => Boolean(navigator.mediaDevices?.getUserMedia && window.MediaRecorder);
 
-/** Shows the camera's picture; throws what the browser refuses. */
+/** Shows the camera's picture. Throws the browser's error if the camera cannot be used. */
 export async function open(deviceId) {
   close();
   const video = deviceId ? { deviceId: { exact: deviceId } } : { facingMode: "user" };
@@ -23,7 +23,7 @@ export async function open(deviceId) {
   try {
     stream = await navigator.mediaDevices.getUserMedia({ video: wanted, audio: true });
   } catch (error) {
-    // Without a microphone, or with one that is not allowed, there is still a picture.
+    // Without a microphone, or without permission to use it, record the picture alone.
     if (error.name !== "NotFoundError" && error.name !== "NotAllowedError" && error.name !== "NotReadableError") throw error;
     stream = await navigator.mediaDevices.getUserMedia({ video: wanted, audio: false });
   }
@@ -46,7 +46,7 @@ export function close() {
   byId("camera-time").hidden = true;
 }
 
-/** Records until `stop`; the file. */
+/** Records until `stop`, and resolves to the file. */
 export function record() {
   const [type, ending] = KINDS.find(([kind]) => MediaRecorder.isTypeSupported(kind)) ?? ["", "webm"];
   const chunks = [];

@@ -1,16 +1,17 @@
-// Expressions, pleasantness, gaze and speech over the time of the video, one block a person, under one common cursor.
+// Draws expressions, valence, arousal, gaze and speech over the time of the video: one block per person, with a
+// common cursor.
 
 import { h, s } from "./dom.js";
 import { rowAt, top } from "./player.js";
 import { emotion, moment, number, percent, t } from "./words.js";
 
-// From the bottom: pleasant ones below, unpleasant ones on top, as in the report.
+// From bottom to top: pleasant emotions first, then unpleasant ones, as in the report.
 const STACK = ["happy", "surprise", "neutral", "fear", "sad", "disgust", "angry"];
 const GAP = 1.75;
 const MOST_PEOPLE = 8;
 
-/** Samples put together where there are more than the drawing has room for; split where the face was away. */
-function stretches(rows, interval, most) {
+/** Combines rows to at most `most` points, and splits them into spans where the face was absent. */
+function spansOf(rows, interval, most) {
   const step = Math.max(1, Math.ceil(rows.length / most));
   const found = [];
   for (let at = 0; at < rows.length; at += step) {
@@ -38,7 +39,7 @@ function ticks(duration, most) {
   return Array.from({ length: Math.floor(duration / step + 1e-9) + 1 }, (_, n) => n * step);
 }
 
-/** A strip with a labelled field for every run of one expression. */
+/** Returns a strip with a labelled button for every run of one emotion. */
 export function strip(face, duration, onJump) {
   return h("div", { class: "segments" }, face.segments.map((run) => {
     const [from, to] = [moment(run.start_s, duration), moment(run.end_s, duration)];
@@ -145,7 +146,7 @@ export class Timeline {
       button.classList.toggle("small-one", (parseFloat(button.style.width) / 100) * width < button.textContent.length * 9 + 18);
     }
     const x = (time) => (Math.min(this.duration, Math.max(0, time)) / this.duration) * width;
-    const found = stretches(this.faces.get(plot.face.id) ?? [], this.interval, width / 3);
+    const found = spansOf(this.faces.get(plot.face.id) ?? [], this.interval, width / 3);
     const parts = [];
     let y = 0;
     const label = (words, height) => {
@@ -157,11 +158,11 @@ export class Timeline {
 
     const tall = 104;
     parts.push(s("rect", { x: 0, y, width, height: tall, rx: 6, class: "ground" }));
-    for (const stretch of found) {
-      const [first, last] = [stretch[0], stretch.at(-1)];
+    for (const span of found) {
+      const [first, last] = [span[0], span.at(-1)];
       for (let depth = STACK.length - 1; depth >= 0; depth -= 1) {
         const height = (point) => (y + tall - point.shares.slice(0, depth + 1).reduce((sum, share) => sum + share, 0) * tall).toFixed(1);
-        const line = stretch.map((point) => `L${x(point.time).toFixed(1)},${height(point)}`).join("");
+        const line = span.map((point) => `L${x(point.time).toFixed(1)},${height(point)}`).join("");
         const path = `M${x(first.from).toFixed(1)},${height(first)}${line}L${x(last.to).toFixed(1)},${height(last)}V${y + tall}H${x(first.from).toFixed(1)}Z`;
         parts.push(s("path", { d: path, class: `fill e-${STACK[depth]}` }));
       }
@@ -175,10 +176,10 @@ export class Timeline {
     if (inside) label(`${valence}   ${arousal}`, 44);
     else parts.push(s("text", { x: -12, y: y + 18, "text-anchor": "end" }, valence), s("text", { x: -12, y: y + 36, "text-anchor": "end" }, arousal));
     const lane = (key, className) => {
-      for (const stretch of found) {
+      for (const span of found) {
         const height = (point) => (y + 22 - point[key] * 22).toFixed(1);
-        const line = stretch.map((point) => `L${x(point.time).toFixed(1)},${height(point)}`).join("");
-        parts.push(s("path", { d: `M${x(stretch[0].from).toFixed(1)},${height(stretch[0])}${line}H${x(stretch.at(-1).to).toFixed(1)}`, class: className }));
+        const line = span.map((point) => `L${x(point.time).toFixed(1)},${height(point)}`).join("");
+        parts.push(s("path", { d: `M${x(span[0].from).toFixed(1)},${height(span[0])}${line}H${x(span.at(-1).to).toFixed(1)}`, class: className }));
       }
     };
     parts.push(s("rect", { x: 0, y, width, height: 44, rx: 6, class: "ground" }), s("path", { d: `M0,${y + 22}H${width}`, class: "zero" }));

@@ -1,4 +1,4 @@
-// Elements in one line each. Text is always text: nothing here reads markup.
+// Short functions that create and show elements. Text is inserted as text, never parsed as markup.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -19,10 +19,10 @@ export const h = (name, attributes, ...children) => fill(document.createElement(
 export const s = (name, attributes, ...children) => fill(document.createElementNS(SVG, name), attributes, children);
 export const byId = (id) => document.getElementById(id);
 
-/** The drawing of that name in the page's sheet of icons. */
+/** Returns the icon with that name from the page's sprite sheet. */
 export const icon = (name) => s("svg", { viewBox: "0 0 24 24", "aria-hidden": "true" }, s("use", { href: `#i-${name}` }));
 
-/** Shows one of the page's views and puts the focus on its heading, so that a screen reader begins there. */
+/** Shows one of the page's views, and focuses its heading so that a screen reader starts there. */
 export function show(id, focus = true) {
   for (const view of document.querySelectorAll("main > [data-view]")) view.hidden = view.id !== id;
   const heading = byId(id).querySelector("h1, h2");
@@ -33,13 +33,13 @@ export function show(id, focus = true) {
   }
 }
 
-/** Says something to people who do not see the page change. */
+/** Announces a message to screen readers. */
 export function say(message) {
   byId("said").textContent = message;
 }
 
 let toastTimer;
-/** A short word at the lower edge, for some seconds. */
+/** Shows a short message at the lower edge for some seconds. */
 export function toast(...content) {
   const box = byId("toast");
   box.replaceChildren(...content);
@@ -48,7 +48,7 @@ export function toast(...content) {
   toastTimer = setTimeout(() => { box.hidden = true; }, 8000);
 }
 
-/** Hands a file to the person. */
+/** Offers a file for download. */
 export function save(blob, name) {
   const link = h("a", { href: URL.createObjectURL(blob), download: name });
   document.body.append(link);

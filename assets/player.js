@@ -1,4 +1,4 @@
-// The video beside its analysis: the browser's own copy, with a box and a word on every face.
+// Plays the browser's own copy of the video, with a box and a label on every face.
 
 import { call } from "./api.js";
 import { h, icon, s, save, toast } from "./dom.js";
@@ -11,7 +11,7 @@ export function top(row) {
   return [name, row.emotions[name]];
 }
 
-/** Rows of one face in order of time: the one that a moment belongs to, or nothing where the face was not seen. */
+/** Returns the row nearest to a time, or undefined if the face was not seen then. `rows` are sorted by time. */
 export function rowAt(rows, time, interval) {
   let low = 0, high = rows.length - 1;
   while (low < high) {
@@ -23,7 +23,7 @@ export function rowAt(rows, time, interval) {
   return near && Math.abs(near.time_s - time) <= interval * 0.9 + 0.05 ? near : undefined;
 }
 
-/** Where a face is between two samples. */
+/** Interpolates the box of a face between two samples. */
 function boxAt(rows, row, time, interval) {
   const at = rows.indexOf(row);
   const other = row.time_s <= time ? rows[at + 1] : rows[at - 1];
@@ -32,14 +32,14 @@ function boxAt(rows, row, time, interval) {
   return Object.fromEntries(["x", "y", "width", "height"].map((side) => [side, row.bbox[side] + share * (other.bbox[side] - row.bbox[side])]));
 }
 
-/** Calls back where the browser cannot play its copy of a file: of large ones it says nothing but that they get no further. */
+/** Calls `then` if the browser cannot play a file. For large files it fires only "stalled", without an error. */
 export function unplayable(video, then) {
   video.addEventListener("error", () => video.getAttribute("src") && then());
   video.addEventListener("stalled", () => video.readyState === 0 && then());
 }
 
 export class Player {
-  /** `onTime(seconds)` while it plays and when it is moved. */
+  /** Calls `onTime(seconds)` during playback and after seeking, and `onFile(file)` when the person chooses a file. */
   constructor(onTime, onFile) {
     this.onTime = onTime;
     this.video = h("video", { controls: true, playsinline: true, preload: "auto", "aria-label": t("player.label") });
@@ -76,7 +76,7 @@ export class Player {
     this.frameButton.disabled = this.loopButton.disabled = false;
   }
 
-  /** What is drawn over the picture: rows by face, and how they lie in it. */
+  /** Sets the boxes to draw: rows by face, the sampling interval, and the facts of the video. */
   setRows(faces, interval, facts) {
     this.faces = faces;
     this.interval = interval;
@@ -86,7 +86,10 @@ export class Player {
     this.draw(this.video.currentTime || 0);
   }
 
-  /** Rows are in pixels of the video's first picture; one of another size lies in its middle, as large as it fits. */
+  /**
+   * Maps boxes to the picture. Boxes are in pixels of the first picture; a picture of another size is fitted into it,
+   * centred.
+   */
   fit() {
     const { width, height } = this.facts;
     const [across, down] = [this.video.videoWidth || width, this.video.videoHeight || height];
@@ -160,7 +163,7 @@ export class Player {
     }
   }
 
-  /** Three seconds from here, forwards and backwards at ten pictures a second, as a small silent film. */
+  /** Saves a silent clip of the next three seconds, played forwards and backwards at ten pictures a second. */
   async saveLoop() {
     const { video } = this;
     if (!video.videoWidth || !window.MediaRecorder) return toast(t("player.loop_impossible"));

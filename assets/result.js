@@ -1,4 +1,4 @@
-// The result in place: headline, figures with their doubt, timeline, people, and what can be taken along.
+// Shows the result: headline, figures with their intervals, timeline, people, and downloads.
 
 import { call, json, key } from "./api.js";
 import { Timeline } from "./chart.js";
@@ -7,20 +7,20 @@ import { certainty, emotion, figure, language, locale, moment, number, percent, 
 
 const clamp = (value) => Math.min(100, Math.max(0, value));
 
-/** A track with the interval as a band and the figure as a mark; all 0 to 100. */
+/** Draws a scale from 0 to 100 with the interval as a band and the figure as a mark. */
 function range(value, interval) {
   const band = interval && s("rect", { class: "band", x: clamp(interval[0]), y: 2, width: Math.max(0.5, clamp(interval[1]) - clamp(interval[0])), height: 8, rx: 1 });
   return s("svg", { class: "range", viewBox: "0 0 100 12", preserveAspectRatio: "none", "aria-hidden": "true" },
     s("rect", { class: "ground", x: 0, y: 2, width: 100, height: 8, rx: 1 }), band, s("rect", { class: "point", x: clamp(value) - 0.6, y: 0, width: 1.2, height: 12, rx: 0.4 }));
 }
 
-/** One figure. `spread` puts figure and interval on 0 to 100 for the drawing; `show` puts them into words. */
+/** Returns the tile of one figure. `show` formats figure and interval, `spread` maps them to 0 to 100. */
 function tile(name, value, { interval, show = (v) => number(v), unit = t("result.of100"), spread = (v) => v, coverage, note, bar = true } = {}) {
   const known = value !== null && value !== undefined;
   const sure = certainty(interval?.map(spread));
   const ends = interval && { low: show(interval[0]), high: show(interval[1]) };
   const notes = [
-    // A rough figure is told by its interval alone.
+    // A rough figure already shows its interval instead of its value.
     ends && sure !== "rough" && h("span", { title: t("result.interval_note", ends) }, t("result.interval", ends)),
     coverage !== undefined && coverage !== null && t("result.coverage", { share: percent(coverage * 100) }), note,
   ].filter(Boolean).flatMap((part, at) => (at > 0 ? [". ", part] : [part]));
@@ -72,7 +72,7 @@ function lead({ summary, faces, video }) {
   return t(faces.length === 1 ? "result.one" : "result.many", values);
 }
 
-/** The seven shares, the largest first. */
+/** Returns the list of the seven shares, the largest first. */
 function shares(emotions, intervals) {
   const sorted = Object.entries(emotions).sort((a, b) => b[1] - a[1]);
   return h("dl", { class: "shares", "aria-label": t("result.shares") }, sorted.map(([name, value]) => {
@@ -84,7 +84,7 @@ function shares(emotions, intervals) {
   }));
 }
 
-/** The card beside the player. */
+/** Returns the content of the card beside the player. */
 export function story(analysis) {
   const face = analysis.faces.slice().sort((a, b) => b.frames - a.frames)[0];
   const runs = face?.segments ?? [];
@@ -143,7 +143,7 @@ function method(analysis) {
   h("details", {}, h("summary", {}, t("result.models")), h("ul", {}, analysis.models.map((model) => h("li", {}, model.name, " ", h("code", {}, `sha256 ${model.sha256}`))))));
 }
 
-/** Every row of a result, page by page. */
+/** Fetches all rows of a result, page by page. */
 export async function rows(token, signal) {
   const faces = new Map();
   let cursor, interval = 0;
@@ -194,7 +194,7 @@ function take(job, onErase) {
     job.expires_at && h("p", { class: "soft small" }, t("take.expires", { date: new Date(job.expires_at).toLocaleDateString(locale, { dateStyle: "long" }) })), sure);
 }
 
-/** Puts the result of a job into the page; `player` gets the boxes. */
+/** Shows the result of a job in the page, and passes the boxes to `player`. */
 export async function render(job, { player, storyCard, signal, onErase }) {
   const { analysis } = job;
   const { faces, interval } = analysis.faces.length ? await rows(job.token, signal) : { faces: new Map(), interval: 1 };

@@ -1,4 +1,4 @@
-// The beginning: choose, drop or record a video, look at it, send it.
+// The start view: choose, drop or record a video, preview it, send it.
 
 import * as camera from "./camera.js";
 import { byId, say, show, toast } from "./dom.js";
@@ -7,7 +7,7 @@ import { bytes, moment, settings, t } from "./words.js";
 
 let file, url, onSend;
 
-/** Whether a file is worth sending; else the reason in words. */
+/** Returns the reason why a file cannot be sent, or undefined if it can. */
 function refusal(candidate) {
   if (candidate.size === 0) return t("error.empty_video");
   if (candidate.size > settings.max_upload) return t("error.upload_too_large", { most: bytes(settings.max_upload) });
@@ -80,13 +80,13 @@ async function openCamera(deviceId) {
   }
 }
 
-/** Wires the page up; `send(file, options)` is called with what is to be analyzed. */
+/** Registers the event handlers. `send(file, options)` is called to analyze a file. */
 export function prepare(send) {
   onSend = send;
   const drop = byId("drop");
   byId("choose").addEventListener("click", () => byId("file").click());
   byId("file").addEventListener("change", (event) => event.target.files[0] && take(event.target.files[0]));
-  // The whole window takes a file: nobody should have to aim.
+  // A file can be dropped anywhere in the window.
   let depth = 0;
   const carriesFile = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
   window.addEventListener("dragenter", (event) => { if (carriesFile(event)) { depth += 1; drop.classList.add("over"); } });
@@ -130,7 +130,7 @@ export function prepare(send) {
     byId("preview-facts").textContent = facts.join(" · ");
     if (Number.isFinite(video.duration) && video.duration > settings.max_duration_s) complain(t("error.video_too_long", { detail: "" }));
   });
-  // What the browser cannot play, the service may still read (AVI, MKV, HEVC).
+  // The service accepts formats that the browser may not be able to play (AVI, MKV, HEVC).
   unplayable(video, () => {
     video.hidden = true;
     byId("preview-blind").hidden = false;

@@ -1,5 +1,5 @@
-// Sends a video in parts. What is there stays there: after a lost connection only the rest is sent. Where the parts would go
-// straight to a bucket that does not let this page in, the whole file goes through the service instead.
+// Sends a video in parts. After a lost connection only the missing parts are sent. If the parts go straight to a
+// bucket and the bucket refuses requests of this page, the whole file is sent through the service instead.
 
 import { askForKey, call, headers, json, pause, Problem } from "./api.js";
 
@@ -18,7 +18,7 @@ async function reachable(signal) {
   }
 }
 
-/** A request with a body whose way can be followed. */
+/** Sends a request with a body, and reports the number of sent bytes to `onProgress`. */
 function send(method, url, body, { signal, named = {}, onProgress }) {
   return new Promise((resolve, reject) => {
     signal.throwIfAborted();
@@ -31,7 +31,7 @@ function send(method, url, body, { signal, named = {}, onProgress }) {
       let told = {};
       try {
         told = JSON.parse(request.responseText);
-      } catch { /* a bucket speaks XML */ }
+      } catch { /* a bucket answers with XML */ }
       reject(new Problem(request.status, { ...told, retry_after: Number(request.getResponseHeader("Retry-After")) || undefined }));
     });
     for (const end of ["error", "timeout"]) request.addEventListener(end, () => reject(new Problem(0)));
@@ -41,15 +41,15 @@ function send(method, url, body, { signal, named = {}, onProgress }) {
   });
 }
 
-const passes = (problem) => problem.status === 0 || problem.status === 429 || problem.status >= 500;
+const isTemporary = (problem) => problem.status === 0 || problem.status === 429 || problem.status >= 500;
 
-/** Does something until it is done or refused for good; a lost connection is told and waited for. */
-async function insist(work, { signal, onLost, onBack }) {
+/** Repeats `work` until it succeeds or fails permanently. Reports a lost connection and waits until it is back. */
+async function retried(work, { signal, onLost, onBack }) {
   for (;;) {
     try {
       return await work();
     } catch (problem) {
-      if (problem.name === "AbortError" || !(problem instanceof Problem) || !passes(problem)) throw problem;
+      if (problem.name === "AbortError" || !(problem instanceof Problem) || !isTemporary(problem)) throw problem;
       onLost();
       if (problem.status === 0) await reachable(signal);
       else await pause((problem.retryAfter ?? 3) * 1000, signal);
@@ -61,7 +61,7 @@ async function insist(work, { signal, onLost, onBack }) {
 const post = (path, body, signal) =>
   json(path, { method: "POST", signal, headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
 
-/** Sends the parts that are missing; throws at the first that fails. */
+/** Sends the missing parts. Throws the first error. */
 async function sendParts(file, upload, { signal, onProgress }) {
   const sent = new Map(upload.parts.map((part) => [part.number, part.done ? part.size_bytes : 0]));
   const missing = upload.parts.filter((part) => !part.done);
@@ -71,7 +71,7 @@ async function sendParts(file, upload, { signal, onProgress }) {
   const line = async () => {
     for (let part = missing.shift(); part; part = missing.shift()) {
       const url = new URL(part.url, location.href);
-      // The service may call itself by another name than the one that led here.
+      // The host in the URL of the service may differ from the one in the address bar, so keep the path only.
       const target = url.pathname.startsWith("/v1/uploads/") ? url.pathname + url.search : url.href;
       const onPart = (bytes) => { sent.set(part.number, bytes); tell(); };
       await send("PUT", target, file.slice(part.offset, part.offset + part.size_bytes), { signal: either, onProgress: onPart });
@@ -86,7 +86,7 @@ async function sendParts(file, upload, { signal, onProgress }) {
   }
 }
 
-/** The whole file in one request. A try that is repeated carries the same Idempotency-Key, so that nothing is analyzed twice. */
+/** Sends the whole file in one request. All attempts have the same Idempotency-Key, so that it is analyzed only once. */
 async function sendWhole(file, options, follow) {
   const form = new FormData();
   for (const [name, value] of Object.entries(options)) form.append(name, value);
@@ -97,21 +97,21 @@ async function sendWhole(file, options, follow) {
   });
   for (;;) {
     try {
-      return JSON.parse(await insist(work, follow)).token;
+      return JSON.parse(await retried(work, follow)).token;
     } catch (problem) {
       if (problem.status !== 401 || !(await askForKey())) throw problem;
     }
   }
 }
 
-/** The token of the analysis of this file with these options. */
+/** Uploads a file, starts its analysis, and returns the token. */
 export async function upload(file, options, follow) {
   const { signal } = follow;
-  let parts = await insist(() => post("/v1/uploads", { size_bytes: file.size }, signal), follow);
+  let parts = await retried(() => post("/v1/uploads", { size_bytes: file.size }, signal), follow);
   const id = parts.upload;
   const elsewhere = new URL(parts.parts[0].url, location.href).pathname.startsWith("/v1/uploads/") === false;
   let failed = 0;
-  await insist(async () => {
+  await retried(async () => {
     if (failed > 0) parts = await json(`/v1/uploads/${id}`, { signal });
     try {
       await sendParts(file, parts, follow);
@@ -130,6 +130,6 @@ export async function upload(file, options, follow) {
     return sendWhole(file, options, follow);
   }
   const numbers = Object.fromEntries(Object.entries(options).map(([name, value]) => [name, name === "sample_every" || name === "max_faces" ? Number(value) : value]));
-  const started = () => insist(() => post("/v1/analyses", { upload: id, ...numbers }, signal), follow);
+  const started = () => retried(() => post("/v1/analyses", { upload: id, ...numbers }, signal), follow);
   return (await started()).token;
 }

@@ -1,19 +1,19 @@
-// What the server put into the page: words in the reader's language, and the limits of this service.
+// Reads the data that the server puts into the page: texts in the reader's language, and the limits of this service.
 
 const read = (id) => JSON.parse(document.getElementById(id)?.textContent || "{}");
 
 const words = read("words");
 export const settings = read("settings");
 export const language = document.documentElement.lang || "en";
-/** How the reader's own country writes dates, where its language is the page's. */
+/** The reader's own locale for dates if it has the language of the page, otherwise the language of the page. */
 export const locale = navigator.languages.find((own) => own.split("-")[0] === language) ?? language;
 
-/** The text of a key, with %{name} replaced; undefined where there is none. */
+/** Returns the text of a key with %{name} replaced, or undefined if there is none. */
 export function text(key, values = {}) {
   return words[key]?.replace(/%\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
 }
 
-/** As `text`, for keys that are always there. */
+/** Returns the text of a key, or the key itself if there is none. */
 export const t = (key, values) => text(key, values) ?? key;
 
 const format = (value, digits) =>
@@ -23,14 +23,14 @@ export const number = (value, digits = 0) => format(value, digits);
 export const percent = (value, digits = 0) => (words["format.percent"] ?? "%{n}%").replace("%{n}", format(value, digits));
 export const emotion = (name) => t(`emotion.${name}`);
 
-/** How firmly a figure may be put whose interval, on 0 to 100, is this one: the server's rule. */
+/** Returns the certainty of a figure by the width of its interval on 0 to 100. Same rule as on the server. */
 export function certainty(interval) {
   if (!interval) return "clear";
   const at = settings.certain_up_to.findIndex((most) => interval[1] - interval[0] <= most);
   return ["clear", "likely", "rough"][at] ?? "open";
 }
 
-/** A figure as firmly as its interval allows; `show` puts it into words, `spread` on 0 to 100. */
+/** Formats a figure by the certainty of its interval. `show` formats a value, `spread` maps it to 0 to 100. */
 export function figure(value, interval, show, spread = (v) => v) {
   switch (certainty(interval?.map(spread))) {
     case "likely": return t("result.about", { value: show(value) });
@@ -40,7 +40,7 @@ export function figure(value, interval, show, spread = (v) => v) {
   }
 }
 
-/** A moment of a video: 4.5 s, 1:07, 1:02:07, by the length of the video. */
+/** Formats a time of a video as 4.5 s, 1:07 or 1:02:07, depending on the length of the video. */
 export function moment(time, duration) {
   if (duration < 60) return `${number(time, 1)} s`;
   const whole = Math.max(0, Math.round(time));

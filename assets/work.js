@@ -1,4 +1,4 @@
-// The card that tells how far it is.
+// The card that shows the progress of the upload and the analysis.
 
 import { h } from "./dom.js";
 import { bytes, moment, number, percent, t } from "./words.js";
@@ -45,7 +45,7 @@ export class Progress {
     this.note.textContent = note ?? "\u00a0";
   }
 
-  /** Of the upload, 0 to 1. */
+  /** Shows the progress of the upload; `share` is from 0 to 1. */
   uploaded(share, size) {
     this.step("upload");
     const seconds = (performance.now() - this.begun) / 1000;
@@ -54,7 +54,7 @@ export class Progress {
     this.fraction(share, t("work.upload_note", { done: bytes(share * size), total: bytes(size) }) + rate);
   }
 
-  /** What the service tells of the analysis. */
+  /** Shows the progress of the analysis that the service reports. */
   analyzed({ status, progress }) {
     if (status === "queued") {
       this.step("wait");

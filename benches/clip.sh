@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Makes a clip with faces for the benchmarks, unless it is there:
+# Makes a clip with faces for the benchmarks, unless it exists:
 #
 #   benches/clip.sh OUT WIDTH HEIGHT BITRATE SECONDS [h264|hevc|vp9 [GOP [FACES]]]
 #
-# A real face, looped, slowly panned and with a little grain, so that the bit rate is used up as a camera's would be; five
-# times beside each other for FACES=5. The face is a test clip's.
+# The clip loops a test clip with a real face. A slow pan and a little grain make the encoder use the bit rate as for a
+# camera. FACES=5 shows the face five times.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -19,7 +19,7 @@ case $coding in
 h264) codec=(-c:v libx264 -preset veryfast "${rate[@]}") ;;
 hevc) codec=(-c:v libx265 -preset veryfast -x265-params "log-level=none:keyint=$gop" -b:v "$bitrate" -tag:v hvc1) ;;
 vp9) codec=(-c:v libvpx-vp9 -deadline realtime -cpu-used 8 -row-mt 1 -threads 2 -b:v "$bitrate" -g "$gop") ;;
-*) echo "no coding $coding" >&2 && exit 2 ;;
+*) echo "unknown codec $coding" >&2 && exit 2 ;;
 esac
 
 margin=$((width / 10 & ~1))

@@ -1,7 +1,7 @@
-"""What one would write in Python.
+"""Typical Python scripts for the same task, to compare visage with.
 
-    contenders.py haar|yunet|fer CLIP   looks at every 20th frame; prints how many faces it read, and as what
-    contenders.py models                milliseconds a call of the networks alone on one core, to compare machines by
+    contenders.py haar|yunet|fer CLIP   analyzes every 20th frame; prints the number of faces and their emotions
+    contenders.py models                prints milliseconds per call of each network on one core, to compare machines
 """
 
 import statistics
@@ -33,10 +33,10 @@ def classifier():
 
 
 def haar(capture):
-    """The usual script: every frame read, Haar cascades on its grey picture, a 48x48 classifier.
+    """The usual script: decodes every frame, runs a Haar cascade on its grey picture and a 48x48 classifier.
 
-    The steps of 1.1 are OpenCV's default and DeepFace's. With the 1.3 of some tutorials it takes two thirds of the time, and
-    finds no face in a third of the frames.
+    Scale steps of 1.1 are the default of OpenCV and DeepFace. With steps of 1.3, as in some tutorials, it takes two
+    thirds of the time, and finds no face in a third of the frames.
     """
     cascade = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_default.xml")
     read = classifier()
@@ -53,7 +53,7 @@ def haar(capture):
 
 
 def sampled(capture):
-    """Only sampled frames are turned into pictures."""
+    """Yields the sampled frames. Only these are converted to pictures."""
     index = 0
     while capture.grab():
         if index % EVERY == 0:
@@ -62,7 +62,7 @@ def sampled(capture):
 
 
 def yunet(capture):
-    """A careful script: grab and retrieve, YuNet at the same size as visage's, our own classifier."""
+    """A careful script: grab and retrieve, YuNet at the same size as in visage, visage's classifier."""
     read = classifier()
     detector = cv2.FaceDetectorYN.create(str(MODELS / "yunet_n_dynamic.onnx"), "", (640, 640), 0.6)
     for frame in sampled(capture):
@@ -89,7 +89,7 @@ def fer(capture):
 
 
 def models():
-    """The median of thirty calls, each alone on one core."""
+    """Prints the median time of thirty calls of each network on one core."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -1,19 +1,19 @@
 #!/usr/bin/env python3
-"""Runs every file of a folder through `visage analyze` and prints where it disagrees with FFmpeg's own tools.
+"""Runs every file of a folder through `visage analyze` and prints disagreements with FFmpeg's own tools.
 
     benches/corpus.py FOLDER [--limit SECONDS] [--memory MIB] [--seconds N] [--jobs N] [--every N,...] [--explained FILE]
 
-Three programs look at each file, each under a limit on its time (--limit) and on its address space (--memory):
+Three programs read each file, with limits on their time (--limit) and address space (--memory):
 
-- `visage analyze`, without gaze, for the facts that a result tells;
+- `visage analyze`, without gaze, for the facts in a result;
 - the example `samples`, for the time and the pixels of each sample at several intervals (--every);
-- `ffprobe`, once counting packets and once decoding every frame. What is expected is worked out from these two alone.
+- `ffprobe`, once to count packets and once to decode every frame. The expected values are computed from its output only.
 
-Each disagreement is a line: file, kind, and both sides. A program that was killed by a signal, or that ended with a code that
-docs/API.md does not list, is a crash; one that was stopped at the limit is a hang. FILE explains disagreements that are known: a
-pattern of file names, a kind and a reason a line, with tabs between. The exit code is 1 after a crash, a hang or a disagreement
-that is not explained. Files that the time in all (--seconds) did not suffice for are listed. VISAGE and SAMPLES name other
-programs than those in target/debug.
+Each disagreement is a line: file, kind, and both values. If a program is killed by a signal, or ends with a code that
+docs/API.md does not list, that is a crash. If it is stopped at the time limit, that is a hang. FILE explains known
+disagreements: each line has a pattern of file names, a kind and a reason, separated by tabs. The exit code is 1 after a
+crash, a hang or a disagreement that is not explained. Files that are not reached within the total time (--seconds) are
+listed. VISAGE and SAMPLES name other programs than those in target/debug.
 """
 
 import argparse
@@ -35,40 +35,41 @@ ROOT = Path(__file__).resolve().parent.parent
 VISAGE = os.path.abspath(os.environ.get("VISAGE", ROOT / "target" / "debug" / "visage"))
 SAMPLES = os.path.abspath(os.environ.get("SAMPLES", ROOT / "target" / "debug" / "examples" / "samples"))
 
-# Exit codes of docs/API.md that say something about the file; the others (wrong usage, something missing) stop the whole run.
+# Exit codes of docs/API.md that depend on the file. The others (wrong usage, a missing part) stop the whole run.
 DONE, REFUSED = 0, 3
-# What docs/FORMATS.md takes, by the names of FFmpeg's demuxers.
+# The accepted containers of docs/FORMATS.md, by the names of FFmpeg's demuxers.
 CONTAINERS = {"mov", "matroska", "avi", "mpegts", "mpeg", "flv", "gif"}
-# Seconds: how far sound and pictures may be apart.
-APART = 0.05
-# docs/FORMATS.md: a ratio of pixels this near to square, or beyond this, is ignored; a rate this far off is counted.
+# Tolerance of times, in seconds.
+TOLERANCE_S = 0.05
+# docs/FORMATS.md: a pixel aspect ratio this near to square, or beyond the second number, is ignored. A header's frame
+# rate that is off by more than the third is replaced.
 SQUARE, MOST_ASPECT, RATE = 0.01, 5.0, 0.05
-# Tracks that begin further apart do not belong to one clock.
+# Tracks whose starts are further apart, in seconds, do not share a clock.
 UNRELATED = 7200.0
 
 
 class Stopped(Exception):
-    """A program that crashed or hung: the kind, and what is known of it."""
+    """A program crashed or hung. Arguments: the kind, and details."""
 
 
 def run(command, options):
-    """Exit code, standard output and standard error."""
+    """Runs a program under the limits. Returns exit code, standard output and standard error."""
 
-    def hold():
+    def set_limits():
         resource.setrlimit(resource.RLIMIT_AS, (options.memory << 20, options.memory << 20))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
     environment = {**os.environ, "VISAGE_LOG": "error", "RUST_BACKTRACE": "0"}
     try:
         done = subprocess.run(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, capture_output=True,
-                              timeout=options.limit, preexec_fn=hold)
+                              timeout=options.limit, preexec_fn=set_limits)
     except subprocess.TimeoutExpired:
         raise Stopped("hang", f"{Path(command[0]).name} ran for {options.limit} s") from None
     return done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
 
 
 def ours(command, options):
-    """As `run`, for a program of visage's: a panic or a code of no meaning is a crash."""
+    """Like `run`, for a program of visage: a panic or an unlisted exit code is a crash."""
     code, out, err = run(command, options)
     last = err.strip().splitlines()[-1:] or [""]
     if code in (2, 4):
@@ -79,7 +80,7 @@ def ours(command, options):
 
 
 def number(text):
-    """A finite number of ffprobe, or nothing."""
+    """Parses a finite number of ffprobe. None if there is none."""
     try:
         value = float(text)
     except (TypeError, ValueError):
@@ -88,14 +89,14 @@ def number(text):
 
 
 def ratio(text, separator="/"):
-    """A ratio such as 30/1; nothing where it is not one."""
+    """Parses a ratio such as 30/1. None if it is not one."""
     above, _, below = (text or "").partition(separator)
     above, below = number(above), number(below)
     return above / below if above and below and above > 0 and below > 0 else None
 
 
 def aspect(stream, frame):
-    """The width of a pixel over its height, as players take it."""
+    """Returns the pixel aspect ratio (width / height) that players use."""
     for holder in (stream, frame):
         told = ratio(holder.get("sample_aspect_ratio"), ":")
         if told and 1 / MOST_ASPECT <= told <= MOST_ASPECT:
@@ -104,7 +105,7 @@ def aspect(stream, frame):
 
 
 def quarter_turned(*holders):
-    """Whether the first of these with a display matrix turns width into height."""
+    """Tells whether the first of these with a display matrix rotates by 90 or 270 degrees."""
     for holder in holders:
         for data in holder.get("side_data_list", []):
             if "rotation" in data:
@@ -113,7 +114,7 @@ def quarter_turned(*holders):
 
 
 class Reference:
-    """What FFmpeg's tools find in a file: its facts, or why nothing is expected of it."""
+    """The facts of a file according to FFmpeg's tools, or the reason why visage should refuse it."""
 
     def __init__(self, path, options):
         ffprobe = ["ffprobe", "-v", "error", "-of", "json"]
@@ -152,7 +153,7 @@ class Reference:
         return bool(disposition.get("attached_pic") or disposition.get("timed_thumbnails"))
 
     def decode(self, path, options):
-        """Every frame of the pictures, decoded."""
+        """Decodes every frame of the picture track."""
         entries = "frame=best_effort_timestamp_time,pts_time,width,height,sample_aspect_ratio,repeat_pict:frame_side_data"
         code, out, err = run(["ffprobe", "-v", "error", "-of", "json", "-select_streams", str(self.stream["index"]),
                               "-show_frames", "-show_entries", entries, f"file:{path}"], options)
@@ -163,7 +164,7 @@ class Reference:
             self.why_refused = f"no frame of {codec} comes out: {(self.complaints or ['no reason'])[-1]}"
 
     def size(self):
-        """Of the first picture as players show it."""
+        """Returns the size of the first picture as players show it."""
         first = self.frames[0]
         width, height = float(first["width"]), float(first["height"])
         across = aspect(self.stream, first)
@@ -171,7 +172,7 @@ class Reference:
         return (height, width) if quarter_turned(self.stream, first) else (width, height)
 
     def zero(self):
-        """The time stamp at which players have zero."""
+        """Returns the time stamp that is time 0 in players."""
         own = number(self.stream.get("start_time"))
         others = [max(start, 0.0) for start in (number(sound.get("start_time")) for sound in self.sounds) if start is not None]
         if own is None:
@@ -179,7 +180,7 @@ class Reference:
         return min(own, *others) if others and abs(own - min(others)) <= UNRELATED else own
 
     def times(self):
-        """Of each picture; nothing where a time stamp is missing. AVI has those of decoding alone."""
+        """Returns the time of each picture. None if a time stamp is missing, and for AVI, which has decoding times only."""
         stamps = [number(frame.get("best_effort_timestamp_time") or frame.get("pts_time")) for frame in self.frames]
         if self.is_avi or None in stamps:
             return None
@@ -187,7 +188,7 @@ class Reference:
         return [stamp - zero for stamp in stamps]
 
     def rates(self):
-        """Frames a second that may be right: the header's, and those counted."""
+        """Returns acceptable frame rates: those of the header, and the counted one."""
         rates = [ratio(self.stream.get("avg_frame_rate")), ratio(self.stream.get("r_frame_rate"))]
         times = self.times() or []
         if len(times) > 1 and times[-1] > times[0]:
@@ -195,7 +196,7 @@ class Reference:
         return [rate for rate in rates if rate]
 
     def durations(self):
-        """Seconds that may be right: the header's, and up to the end of the pictures."""
+        """Returns acceptable durations in seconds: those of the header, and the end of the pictures."""
         zero = self.zero()
         durations = []
         told = number(self.format.get("duration"))
@@ -213,15 +214,15 @@ class Reference:
 
 
 def compared(result, reference, is_damaged):
-    """Disagreements of a result with what is expected: kind, and both sides. `is_damaged`: visage warns of damage if it looks at
-    every picture."""
+    """Yields disagreements of a result with the expected values: kind, and both values. `is_damaged`: visage warns of damage if it
+    samples every picture."""
     video = result["video"]
 
     def differs(kind, ours, theirs):
         yield kind, f"visage {ours}, ffmpeg {theirs}"
 
     width, height = reference.size()
-    # Both sides may be rounded.
+    # Both values may be rounded.
     if abs(video["width"] - width) > 1 or abs(video["height"] - height) > 1:
         yield from differs("size", f"{video['width']}x{video['height']}", f"{width:.0f}x{height:.0f}")
     if video["codec"] != reference.stream.get("codec_name"):
@@ -234,8 +235,8 @@ def compared(result, reference, is_damaged):
     if rates and not any(abs(fps - rate) <= RATE * rate for rate in rates):
         yield from differs("rate", fps, "/".join(f"{rate:.3f}" for rate in rates))
     durations, lasts = reference.durations(), video["duration_s"]
-    # A picture more or less, as nothing tells how long the last one is shown.
-    room = APART + (1 / fps if fps else 0.0)
+    # One picture more or less is accepted, because the duration of the last one is unknown.
+    room = TOLERANCE_S + (1 / fps if fps else 0.0)
     if durations and not any(abs(lasts - duration) <= room for duration in durations):
         yield from differs("duration", lasts, "/".join(f"{duration:.3f}" for duration in sorted(set(durations))))
     if is_damaged != bool(reference.complaints):
@@ -244,7 +245,7 @@ def compared(result, reference, is_damaged):
 
 
 def sampled(samples, reference, is_damaged):
-    """Disagreements of samples with each other and with the times of all frames."""
+    """Yields disagreements between the samples at different intervals, and with the times of all frames."""
     every = {int(interval): [tuple(sample) for sample in taken] for interval, taken in samples.items()}
     whole = every.pop(1)
     times = reference.times()
@@ -252,18 +253,18 @@ def sampled(samples, reference, is_damaged):
         wanted = whole[::interval]
         lacks = len(set(wanted) - set(taken))
         foreign = len(set(taken) - set(whole))
-        # Of damaged pictures some are left out; none is another one than at full decoding.
+        # Damaged pictures may be left out. All other samples must equal those of full decoding.
         if foreign or (lacks and not is_damaged):
-            yield "samples", f"every {interval}: {lacks} of {len(wanted)} samples of full decoding are missing, {foreign} are others"
+            yield "samples", f"every {interval}: {lacks} of {len(wanted)} samples of full decoding are missing, {foreign} are different"
     if times and not is_damaged and len(times) == len(whole):
         apart = [abs(taken[0] - time) for taken, time in zip(whole, times)]
-        if max(apart) > APART:
+        if max(apart) > TOLERANCE_S:
             at = apart.index(max(apart))
             yield "times", f"frame {at}: visage {whole[at][0]:.3f} s, ffmpeg {times[at]:.3f} s"
 
 
-def look(path, options):
-    """The outcome for one file (ok, refused, crash or hang), its details, and disagreements."""
+def check(path, options):
+    """Returns the outcome for one file (ok, refused, crash or hang), its details, and the disagreements."""
     try:
         reference = Reference(path, options)
         code, out, _ = ours([VISAGE, "analyze", "--sampling", "exact", "--sample-every", "20", "--gaze", "off", str(path)], options)
@@ -275,24 +276,24 @@ def look(path, options):
         return kind, detail, []
     if code == REFUSED:
         reason = samples.get("refused", "samples did not refuse it")
-        # A picture track is looked at only where the container is taken.
+        # The refusal is expected if FFmpeg finds a reason as well.
         expected = reference.why_refused
         return "refused", reason, [] if expected else [("refused", f"visage {reason}, ffmpeg {len(reference.frames)} frames")]
     if reference.why_refused:
-        return "ok", "", [("taken", f"visage takes it; {reference.why_refused}")]
+        return "ok", "", [("taken", f"visage accepts it; {reference.why_refused}")]
     result = json.loads(out)
     if "refused" in samples:
-        return "ok", "", [("samples", f"refused as {samples['refused']} and analyzed")]
+        return "ok", "", [("samples", f"samples refuses it as {samples['refused']}, visage analyzes it")]
     is_damaged = any(warning["code"] in ("pictures_damaged", "video_cut_off") for warning in samples["warnings"])
     return "ok", "", [*compared(result, reference, is_damaged), *sampled(samples["samples"], reference, is_damaged)]
 
 
 def explanations(path):
-    """Patterns, kinds and reasons of a file."""
+    """Reads patterns, kinds and reasons from a file."""
     lines = [line.split("\t") for line in Path(path).read_text().splitlines() if line.strip() and not line.startswith("#")]
     bad = [line for line in lines if len(line) != 3]
     if bad:
-        sys.exit(f"{path}: a pattern, a kind and a reason with tabs between are wanted: {bad[0]}")
+        sys.exit(f"{path}: expected a pattern, a kind and a reason, separated by tabs: {bad[0]}")
     return lines
 
 
@@ -301,32 +302,32 @@ def main():
     arguments.add_argument("folder", type=Path)
     arguments.add_argument("--limit", type=float, default=120, help="seconds for each program and file")
     arguments.add_argument("--memory", type=int, default=8192, help="address space of each program, in MiB")
-    arguments.add_argument("--seconds", type=float, default=math.inf, help="seconds in all")
+    arguments.add_argument("--seconds", type=float, default=math.inf, help="total time in seconds")
     arguments.add_argument("--jobs", type=int, default=os.cpu_count())
     arguments.add_argument("--every", type=lambda text: [int(every) for every in text.split(",")], default=[2, 3, 5, 8, 20])
     arguments.add_argument("--explained", help="a file of known disagreements")
     options = arguments.parse_args()
     for program in (VISAGE, SAMPLES):
         if not os.access(program, os.X_OK):
-            sys.exit(f"{program} is not there: cargo build --locked --bin visage --example samples")
+            sys.exit(f"{program} is missing: cargo build --locked --bin visage --example samples")
     if not shutil.which("ffprobe"):
-        sys.exit("ffprobe is not there: it comes with FFmpeg")
+        sys.exit("ffprobe is missing: it is part of FFmpeg")
     options.folder = options.folder.resolve()
     known = explanations(options.explained) if options.explained else []
     paths = sorted(path for path in options.folder.rglob("*") if path.is_file())
     if not paths:
-        sys.exit(f"{options.folder} holds no file")
+        sys.exit(f"{options.folder} has no files")
 
     until = time.monotonic() + options.seconds
     counts, refusals, kinds, explained, left_out = Counter(), Counter(), Counter(), Counter(), []
-    work = lambda path: look(path, options) if time.monotonic() < until else None
+    work = lambda path: check(path, options) if time.monotonic() < until else None
     with ThreadPoolExecutor(options.jobs) as pool:
-        for path, looked in zip(paths, pool.map(work, paths)):
+        for path, checked in zip(paths, pool.map(work, paths)):
             name = str(path.relative_to(options.folder))
-            if looked is None:
+            if checked is None:
                 left_out.append(name)
                 continue
-            outcome, detail, disagreements = looked
+            outcome, detail, disagreements = checked
             counts[outcome] += 1
             if outcome == "refused":
                 refusals[detail] += 1

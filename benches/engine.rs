@@ -1,10 +1,11 @@
-//! Rows a second of a model in the engine, by callers and rows a call, on whatever device there is. Needs neither OpenCV nor FFmpeg:
+//! Measures rows per second of a model in the engine, for several numbers of callers and of rows per call. Uses the
+//! device of the settings. Needs neither OpenCV nor FFmpeg:
 //!
 //! ```sh
 //! cargo bench --no-default-features --bench engine -- --model models/emotion.onnx --callers 1,4,16 --rows 1,8,32
 //! ```
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a measurement that cannot go on has failed")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a benchmark may panic on an error")]
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,13 +21,13 @@ struct Arguments {
     /// Model files with one input of 32-bit floats
     #[arg(long, required = true)]
     model: Vec<PathBuf>,
-    /// Sizes of a row where the model leaves them open, as 3,384,640
+    /// Dimensions of a row that the model leaves open, as 3,384,640
     #[arg(long, value_delimiter = ',')]
     shape: Vec<usize>,
-    /// Threads that call at the same time, as videos do
+    /// Number of threads that call at the same time, as for several videos
     #[arg(long, value_delimiter = ',', default_values_t = [1, 4, 16])]
     callers: Vec<usize>,
-    /// Rows a call, as faces in a picture
+    /// Rows per call, as for several faces in a picture
     #[arg(long, value_delimiter = ',', default_values_t = [1, 8, 32])]
     rows: Vec<usize>,
     #[arg(long, default_value_t = 3.0)]
@@ -36,26 +37,26 @@ struct Arguments {
     bench: bool,
 }
 
-/// One measurement.
-struct Taken {
+/// The result of one measurement.
+struct Measurement {
     rows_per_s: f64,
     median: Duration,
-    worst_of_100: Duration,
+    p99: Duration,
 }
 
-/// Row sizes of the model; what it leaves open comes from `given`, in order.
+/// Returns the dimensions of a row: `given` if it has all of them, otherwise those of the model.
 fn row_shape(model: &Model, given: &[usize]) -> Vec<usize> {
     let fixed = model.input().shape.iter().skip(1).copied().collect::<Vec<_>>();
     if given.len() == fixed.len() {
         return given.to_vec();
     }
     let all: Option<Vec<usize>> = fixed.into_iter().collect();
-    all.unwrap_or_else(|| panic!("{} leaves sizes open: give them with --shape", model.name()))
+    all.unwrap_or_else(|| panic!("{} leaves dimensions open: give them with --shape", model.name()))
 }
 
-fn measure(model: &Model, shape: &[usize], callers: usize, rows: usize, time: Duration) -> Taken {
+fn measure(model: &Model, shape: &[usize], callers: usize, rows: usize, time: Duration) -> Measurement {
     let sizes: Vec<usize> = [&[rows], shape].concat();
-    // Not all alike: zeros are quicker on some devices.
+    // The values differ, because zeros are faster on some devices.
     let values = (0..sizes.iter().product()).map(|at: usize| (at % 251) as f32 / 251.0).collect();
     let batch = ArrayD::from_shape_vec(IxDyn(&sizes), values).unwrap();
     model.run(batch.clone()).unwrap();
@@ -77,10 +78,10 @@ fn measure(model: &Model, shape: &[usize], callers: usize, rows: usize, time: Du
     });
     let whole = begun.elapsed();
     calls.sort_unstable();
-    Taken {
+    Measurement {
         rows_per_s: (calls.len() * rows) as f64 / whole.as_secs_f64(),
         median: calls[calls.len() / 2],
-        worst_of_100: calls[calls.len() * 99 / 100],
+        p99: calls[calls.len() * 99 / 100],
     }
 }
 
@@ -98,10 +99,10 @@ fn main() {
         println!("{:>8} {:>6} {:>12} {:>12} {:>12}", "callers", "rows", "rows/s", "median ms", "p99 ms");
         for &callers in &arguments.callers {
             for &rows in &arguments.rows {
-                let taken = measure(&model, &shape, callers, rows, time);
+                let measured = measure(&model, &shape, callers, rows, time);
                 let ms = |time: Duration| time.as_secs_f64() * 1000.0;
-                let (median, worst) = (ms(taken.median), ms(taken.worst_of_100));
-                println!("{callers:>8} {rows:>6} {:>12.0} {median:>12.2} {worst:>12.2}", taken.rows_per_s);
+                let (median, p99) = (ms(measured.median), ms(measured.p99));
+                println!("{callers:>8} {rows:>6} {:>12.0} {median:>12.2} {p99:>12.2}", measured.rows_per_s);
             }
         }
     }

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# What a GPU brings: rows a second of the models that see, in 32 and in 16 bits, by callers and rows a call, and a minute of
-# 720p decoded by the CPU and by the GPU. The first part needs neither OpenCV nor FFmpeg: where they are not there, ENGINE
-# names a build of the bench `engine` from elsewhere, and the second part is left out. SECONDS_EACH: of a measurement, 3.
+# Measures the speed of a GPU. Part 1: rows per second of the vision models, in 32 and 16 bits, by callers and rows
+# per call. Part 2: a minute of 720p, decoded by the CPU and by the GPU. Part 1 needs neither OpenCV nor FFmpeg:
+# without them, ENGINE names a build of the bench `engine` from another machine, and part 2 is left out. SECONDS_EACH
+# sets the seconds of each measurement (3).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""What half precision (engine.precision = "fp16") changes, simulated on the CPU: each operator runs by itself in 32 bits, and
-what it gives is rounded to 16, as a GPU stores it; so are its inputs and weights. The last layer before an output and what
-follows it stay as they are, as in src/engine/half_precision.rs.
+"""Measures the effect of half precision (engine.precision = "fp16"), simulated on the CPU. Each operator runs
+separately in 32 bits. Its inputs, weights and outputs are rounded to 16 bits, as a GPU stores them. The last
+layer before an output and the operators after it are not rounded, as in src/engine/half_precision.rs.
 
-usage: python half_precision.py FERPLUS.npz MODELS CLIP...     with numpy, onnx, onnxruntime and opencv-python-headless
+usage: python half_precision.py FERPLUS.npz MODELS CLIP...     needs numpy, onnx, onnxruntime and opencv-python-headless
 
 FERPLUS.npz is the data of models/training, MODELS the folder with face_landmarks.onnx and yunet_n_dynamic.onnx.
 """
@@ -53,7 +53,7 @@ class Network:
                     value = rounded(value)
                 if value is not None:
                     taken[f"in{place}"] = value
-            # A weight that is stored in 16 bits.
+            # The cast of a weight that is stored in 16 bits.
             if node.op_type == "Cast" and node.input[0] in self.constants:
                 values[node.output[0]] = taken["in0"]
                 continue
@@ -61,7 +61,7 @@ class Network:
             for name, value in zip(node.output, given):
                 value = rounded(value) if rounds and value.dtype == np.float32 else value
                 if not np.isfinite(value).all():
-                    sys.exit(f"{node.op_type} gives {name}, which 16 bits do not hold")
+                    sys.exit(f"{node.op_type} overflows 16 bits in {name}")
                 values[name] = value
         return [values[output.name] for output in graph.output]
 
@@ -96,12 +96,12 @@ def emotions(path):
     parts = [network.both(rows[n:n + 500]) for n in range(0, len(rows), 500)]
     full, half = (np.concatenate([part[which][0] for part in parts]) for which in (0, 1))
     moved = abs(chances(full) - chances(half)).max()
-    print(f"emotion: {(full.argmax(1) != half.argmax(1)).sum()} of {len(rows)} pictures are read as another emotion; "
+    print(f"emotion: {(full.argmax(1) != half.argmax(1)).sum()} of {len(rows)} pictures get another emotion; "
           f"probabilities move by at most {moved:.4f}")
 
 
 def best(outputs, width):
-    """The likeliest face of YuNet's outputs: score, and box and points in pixels."""
+    """Returns the face with the highest score of YuNet's outputs: score, and box and points in pixels."""
     faces = []
     for n, step in enumerate((8, 16, 32)):
         likely, there, box, points = (outputs[kind * 3 + n][0] for kind in range(4))
@@ -147,7 +147,7 @@ def faces(folder, clips):
         moved = abs(full[0] - half[0]).reshape(-1, 3)[:, :2]
         points.append(moved.mean())
         most.append(moved.max())
-    print(f"detector: of {looked} frames, {differ} have a face in one precision alone; boxes and points move by at most "
+    print(f"detector: of {looked} frames, {differ} have a face in one precision only; boxes and points move by at most "
           f"{max(boxes):.2f} pixels of {SIDE}")
     print(f"landmarks: they move by {np.mean(points):.3f} pixels of {FACE} on average, by {max(most):.2f} at most")
 

@@ -1,20 +1,21 @@
 #!/usr/bin/env bash
-# Whether memory grows with a video's length: the peak of `visage analyze` on an hour and on a minute of the same.
-# Fails where the hour takes over 10 % more. VISAGE names another program to measure.
+# Checks that memory does not grow with the length of a video: compares the peak memory of `visage analyze` for an
+# hour and for a minute of the same clip. Fails if the hour takes over 10 % more. VISAGE names another program to
+# measure.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 visage=${VISAGE:-target/release/visage}
 minute=target/bench/360p30-1min.mp4
 hour=target/bench/360p30-60min.mp4
-[ -x "$visage" ] || { echo "$visage is not there: make build" >&2; exit 4; }
+[ -x "$visage" ] || { echo "$visage is missing: make build" >&2; exit 4; }
 benches/clip.sh "$minute" 640 360 2M 60
 if [ ! -s "$hour" ]; then
     ffmpeg -nostdin -loglevel error -y -stream_loop 59 -i "$minute" -c copy -movflags +faststart "$hour.part.mp4"
     mv "$hour.part.mp4" "$hour"
 fi
 
-# The largest resident set of a run, in KiB, as the kernel counts it.
+# Prints the largest resident set of a run, in KiB, as counted by the kernel.
 peak() {
     VISAGE_LOG=error python3 -c '
 import resource, subprocess, sys

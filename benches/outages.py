@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
-"""Takes the parts of a running service away, one after another, and counts what is lost.
+"""Stops the parts of a running service, one after another, and counts the losses.
 
     benches/outages.py [--binary target/release/visage] [--jobs 24] [--seconds 20]
 
-Starts Postgres, a mail server, `visage serve --no-workers` and two `visage work` on loopback, in a folder of its own. Puts jobs in
-before and during each outage, for so many seconds each: storage away (its folder is another one, as when a disk is not mounted),
-the database frozen, the database down, the mail server down, no file may grow (a full disk), workers killed. Then waits until all
-jobs came to an end and prints: jobs accepted, done, failed and lost; uploads refused with 503; addresses without a mail; mails that
-came twice under one Message-ID (which a kill may cause) and under two (which nothing may). Exits with 1 if a job is lost or failed, a
-mail is missing, or one came under two ids. Needs Postgres, ffmpeg, curl and prlimit.
+Starts Postgres, a mail server, `visage serve --no-workers` and two `visage work` on loopback, in a temporary folder.
+Uploads videos before and during each outage. The outages last --seconds each: storage unavailable (its folder is
+replaced, as if a disk is not mounted), database frozen, database down, mail server down, full disk (no file may
+grow), workers killed. Then waits until all jobs have ended and prints: jobs accepted, done, failed and lost; uploads
+refused with 503; addresses without a mail; mails that arrived twice with the same Message-ID (a kill may cause this)
+and with two different ones (an error). Exits with 1 if a job is lost or failed, a mail is missing, or a mail arrived
+with two ids. Needs Postgres, ffmpeg, curl and prlimit.
 """
 
 import argparse
@@ -38,7 +39,7 @@ def free_port() -> int:
 
 
 class Mail:
-    """A mail server that keeps recipient and Message-ID of what it takes."""
+    """A mail server that records recipient and Message-ID of each accepted mail."""
 
     def __init__(self):
         self.port, self.taken, self.server = free_port(), [], None
@@ -87,7 +88,7 @@ class Postgres:
         self.programs = pathlib.Path(sorted(glob.glob("/usr/lib/postgresql/*/bin"))[-1])
         self.user = []
         if os.geteuid() == 0:
-            # It refuses to be run by root.
+            # Postgres refuses to run as root.
             self.user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
             self.folder.mkdir()
             shutil.chown(self.folder, "postgres", "postgres")
@@ -158,7 +159,7 @@ class Drill:
         sys.exit(f"the service does not start:\n{self.log.read_text()[-2000:]}")
 
     def add(self) -> None:
-        """Uploads until it is accepted or refused; a refusal is counted, and the client comes again at the next outage."""
+        """Uploads a video once, and counts the answer as accepted or refused."""
         self.added += 1
         recipient = f"reader{self.added}@example.org"
         answer = subprocess.run(["curl", "-s", "-m", "60", "-w", "\n%{http_code}", "-F", f"video=@{self.clip}", "-F",
@@ -192,7 +193,7 @@ class Drill:
         kept = self.home / "videos.kept"
         if away:
             self.videos.rename(kept)
-            # A process may have made it already, as it makes the folder of its settings.
+            # A process may have made the folder already, because visage creates a missing storage folder.
             self.videos.mkdir(exist_ok=True)
         else:
             while True:
@@ -247,7 +248,7 @@ def main() -> None:
 
 def run(drill: Drill, jobs: int, seconds: float) -> bool:
     mail, database, nothing = drill.mail, drill.database, lambda: None
-    drill.outage("storage away", jobs, seconds, lambda: drill.mount(True), lambda: drill.mount(False))
+    drill.outage("storage down", jobs, seconds, lambda: drill.mount(True), lambda: drill.mount(False))
     drill.outage("database frozen", jobs, seconds, lambda: database.signal(signal.SIGSTOP),
                  lambda: database.signal(signal.SIGCONT))
     drill.outage("database down", jobs, seconds, database.stop, database.start)
@@ -269,7 +270,7 @@ def run(drill: Drill, jobs: int, seconds: float) -> bool:
     lost = len(drill.tokens) - states["done"] - states["failed"]
     print(f"jobs: accepted {len(drill.tokens)}, done {states['done']}, failed {states['failed']}, lost {lost}; "
           f"uploads refused {drill.refused}")
-    print(f"mails: taken {len(mail.taken)}, missing {len(missing)}, again under their own id {again}, under two ids {under_two}")
+    print(f"mails: taken {len(mail.taken)}, missing {len(missing)}, repeated with the same id {again}, with two ids {under_two}")
     return bool(lost or states["failed"] or missing or under_two)
 
 

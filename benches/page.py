@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""How light and how steady the page is, in Debian's Chromium without a window.
+"""Measures size, load time and layout stability of the page in headless Chromium.
 
-Starts the service with a worker on a free port with a folder and SQLite of its own, loads the start page ROUNDS times with
-an empty cache, then sends VIDEO through it and follows it to its result. Prints kilobytes over the wire, milliseconds until
-the page can be used (its scripts have run and wired it up), and how far things moved under the reader's eyes (Chromium's
-layout shifts). Ends with 1 where the page has more than 150 kB, takes longer than 1 s (the median), or anything moves.
+Starts the service with a worker, a temporary folder and SQLite on a free port. Loads the start page ROUNDS times with
+an empty cache, then uploads VIDEO and waits for its result. Prints the transferred kilobytes, the milliseconds until
+the page is usable (its scripts have registered their handlers), and the layout shifts that Chromium reports. Ends
+with 1 if the page has more than 150 kB, takes longer than 1 s (median), or has any layout shift.
 
     benches/page.py VIDEO [--binary target/release/visage] [--rounds 5]
 
@@ -60,7 +60,7 @@ class Browser:
             if self.eval(f"return {condition}"):
                 return
             time.sleep(0.05)
-        sys.exit(f"the page does not get there: {condition}")
+        sys.exit(f"the page did not reach this condition: {condition}")
 
     def close(self) -> None:
         self.ask("", method="DELETE")
@@ -68,10 +68,10 @@ class Browser:
 
 
 def load(browser: Browser, url: str) -> tuple[float, float]:
-    """Kilobytes and milliseconds of one load with an empty cache."""
+    """Loads the page once with an empty cache. Returns kilobytes and milliseconds."""
     browser.tools("Network.clearBrowserCache")
     browser.ask("/url", {"url": url})
-    # The last thing that the script does is to open the view, after which the button answers.
+    # The script sets this mark at its end, when the page is usable.
     browser.until("performance.getEntriesByName('usable').length")
     sizes = browser.eval(
         "return ['navigation', 'resource'].flatMap((kind) => performance.getEntriesByType(kind)).map((entry) => entry.transferSize)"
@@ -124,9 +124,9 @@ def main() -> None:
             service.wait()
 
     weight, usable = max(kb for kb, _ in loads), statistics.median(ms for _, ms in loads)
-    print(f"over the wire          {weight:8.1f} kB   (at most {MOST_KB})")
+    print(f"transferred            {weight:8.1f} kB   (at most {MOST_KB})")
     print(f"usable after           {usable:8.0f} ms   (median of {options.rounds}; at most {MOST_MS})")
-    print(f"moved while it worked  {shift:8.4f}      (layout shifts; none)")
+    print(f"layout shifts          {shift:8.4f}      (none allowed)")
     sys.exit(weight > MOST_KB or usable > MOST_MS or shift > 0)
 
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Makes the Python environments of the benchmarks' contenders in target/bench: benches/python.sh [fer]
-# One each, since they want different OpenCVs: only 4 has Haar cascades, and only 5 runs the detector's dynamic sizes.
+# Makes the Python environments of the contenders in target/bench: benches/python.sh [fer]
+# Each has its own, because they need different versions of OpenCV: only 4 has Haar cascades, and only 5 supports the
+# dynamic input sizes of the detector.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,14 +1,17 @@
 #!/usr/bin/env python3
-"""How long an analysis takes against merely decoding the video, and against what one would write in Python.
+"""Compares the time of an analysis with that of decoding the video, and with that of typical Python scripts.
 
     benches/run.py [--rounds N] [--clips NAME,...] [--seconds N] [--skip CONTENDER,...]
 
-Makes its clips, then runs every contender on every clip in turn, several times over, and prints medians: wall time, the
-ratio to FFmpeg's decoding, CPU seconds (user and system: these stand still where other work disturbs the wall time),
-the peak of memory, and how many faces were read. Starting a program and loading its models is part of each figure.
-Below them stands how long each stage of visage was at work (stages overlap, and wait for each other's turn on the CPU),
-and what that is for each face that was read. What landmarks and sound take in talks follows, and last what one core takes
-for networks alone in ONNX Runtime, by which machines can be compared. VISAGE names another program.
+Makes its clips, then runs all contenders in turn on each clip, several times, and prints medians: wall time, the
+ratio to FFmpeg's decoding, CPU seconds (user and system; other load on the machine affects them less than wall time),
+peak memory, and the number of faces. Each figure includes starting the program and loading its models. Then it prints:
+
+- the time of each stage of visage, in total and per face (stages overlap and compete for the CPU);
+- the CPU time of landmarks and sound in a talk;
+- the time of the networks alone in ONNX Runtime on one core, to compare machines.
+
+VISAGE names another program.
 """
 
 import argparse
@@ -43,7 +46,7 @@ EVERY = 20
 
 
 def contenders(clip):
-    """Each with its command line, or with the reason why it cannot run."""
+    """Returns the command line of each contender."""
     script = str(ROOT / "benches" / "contenders.py")
     visage = [VISAGE, "analyze", "--sample-every", str(EVERY)]
     return {
@@ -57,7 +60,7 @@ def contenders(clip):
 
 
 def missing(name):
-    """Why a contender cannot run here; None where it can."""
+    """Returns the reason why a contender cannot run, or None."""
     if name.startswith("visage") or name == "ffmpeg":
         return None
     if not PYTHON.exists():
@@ -68,7 +71,7 @@ def missing(name):
 
 
 def run(command):
-    """Wall seconds, CPU seconds, the peak of memory in MiB and what was printed of one run."""
+    """Runs a command. Returns wall seconds, CPU seconds, peak memory in MiB, and its output."""
     with tempfile.TemporaryFile() as complaints, tempfile.TemporaryFile() as printed:
         since = time.monotonic()
         child = subprocess.Popen(command, cwd=ROOT, stdout=printed, stderr=complaints,
@@ -84,14 +87,14 @@ def run(command):
 
 
 def faces_read(contender, printed):
-    """How many faces a contender says that it read; nothing for FFmpeg, which reads none."""
+    """Returns the number of faces that a contender printed; empty for FFmpeg."""
     if contender.startswith("visage"):
         return sum(face["frames"] for face in json.loads(printed)["faces"])
     return printed.rpartition(" faces:")[0].rpartition("\n")[2]
 
 
 def stages(clip):
-    """Prints how long each stage of one run was at work: with everything that can be asked for."""
+    """Prints the time of each stage of one run with all options on."""
     command = [VISAGE, "analyze", "--sample-every", str(EVERY), "--detail", "expressions", "--csv", os.devnull,
                "--stage-times", str(clip)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "VISAGE_LOG": "error"})
@@ -105,7 +108,7 @@ def stages(clip):
 
 
 def parts(talk, times, rounds):
-    """Prints what landmarks and sound take of the CPU for each face, over detection and emotion alone."""
+    """Prints the CPU time of landmarks and sound per face, compared with a run without them."""
     clip = BENCH / f"talk-{times}.mp4"
     subprocess.run(["ffmpeg", "-nostdin", "-loglevel", "error", "-y", "-stream_loop", str(times - 1), "-i", talk, "-c", "copy", clip],
                    check=True)
@@ -119,8 +122,8 @@ def parts(talk, times, rounds):
                           capture_output=True, text=True, check=True, env={**os.environ, "VISAGE_LOG": "error"})
     faces = sum(face["frames"] for face in json.loads(told.stdout)["faces"])
     each = lambda more, less: (cpu[more] - cpu[less]) * 1000 / faces
-    print(f"\ntalk of {40 * times} s, CPU for each of {faces} faces over detection and emotion alone: "
-          f"{each('everything', 'neither'):.1f} ms, of these {each('everything', 'without sound'):.1f} ms for sound", flush=True)
+    print(f"\ntalk of {40 * times} s, CPU for each of {faces} faces without detection and emotion: "
+          f"{each('everything', 'neither'):.1f} ms, of which {each('everything', 'without sound'):.1f} ms for sound", flush=True)
 
 
 def main():
@@ -131,7 +134,7 @@ def main():
     arguments.add_argument("--skip", default="")
     options = arguments.parse_args()
     if not os.access(VISAGE, os.X_OK):
-        sys.exit(f"{VISAGE} is not there: make build")
+        sys.exit(f"{VISAGE} is missing: make build")
 
     skipped = options.skip.split(",")
     for name in options.clips.split(","):
@@ -141,7 +144,7 @@ def main():
                        check=True)
         chosen = {}
         for contender, command in contenders(str(clip)).items():
-            reason = "asked for" if contender in skipped else missing(contender)
+            reason = "by --skip" if contender in skipped else missing(contender)
             if reason:
                 print(f"{name}: {contender} left out ({reason})", file=sys.stderr)
             else:

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Several videos at once, and results a second, in one `visage serve` on its embedded defaults.
+"""Measures several videos at once, and results per second, with one `visage serve` on default settings.
 
     benches/service.py [--binary target/release/visage] [--videos 8] [--seconds 60] [--connections 16] [--rounds 3]
 
-Analyzes the clip of `benches/run.py` (720p30, one face) one after another on one core, and all at once on all cores, with the
-peak of memory of both: without any loss the second takes the time of the first divided by the cores. Then asks for a result over and over with wrk on one core while the service has another, from
-so many connections that stay open. Needs wrk (apt install wrk) and at least two cores.
+Analyzes copies of the clip of `benches/run.py` (720p30, one face) one after another on one core, then all at once on
+all cores, and measures time and peak memory. Ideally the second takes the time of the first divided by the number of
+cores. Then wrk requests a result repeatedly over persistent connections, on one core, while the service runs on
+another. Needs wrk (apt install wrk) and at least two cores.
 """
 
 import argparse
@@ -25,7 +26,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
 class Service:
-    """A running service in a folder of its own."""
+    """A running service with a temporary folder."""
 
     def __init__(self, binary: pathlib.Path, workers: int, cores: set[int] | None = None):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="visage-service-"))
@@ -77,10 +78,10 @@ class Service:
 
 
 def analyses(binary: pathlib.Path, workers: int, videos: int, clip: pathlib.Path) -> tuple[float, float]:
-    """Seconds from the first upload to the last result, and the peak of memory in MiB. One worker gets one core."""
+    """Returns the seconds from the first upload to the last result, and the peak memory in MiB. One worker gets one core."""
     service = Service(binary, workers, {0} if workers == 1 else None)
     try:
-        # What is loaded once is not part of it.
+        # The first analysis loads the models and is not measured.
         service.wait([service.upload(clip)])
         begun = time.monotonic()
         service.wait([service.upload(clip) for _ in range(videos)])
@@ -132,7 +133,7 @@ def main() -> None:
         loss = all_at_once / (one / os.cpu_count())
         print(f"{options.videos} videos of {options.seconds} s, median of {options.rounds}: one after another on one core "
               f"{one:.1f} s, all at once on {os.cpu_count()} cores {all_at_once:.1f} s ({loss:.2f} x the first divided by the "
-              f"cores); peak memory "
+              f"number of cores); peak memory "
               f"{peaks[1]:.0f} and {peaks[options.videos]:.0f} MiB, {more:.0f} MiB for each further video", flush=True)
     results(binary, clip, options.connections, options.rounds)
 

@@ -1,13 +1,14 @@
-//! What each step of an analysis costs for one frame, face or stretch of sound, on the clips that `make bench` makes:
+//! Measures the time of each step of an analysis for one frame, one face or some seconds of sound, with a clip of
+//! `make bench`:
 //!
 //! ```sh
 //! benches/clip.sh target/bench/720p30-60s.mp4 1280 720 5M 60 h264 250 1
 //! cargo bench --bench stages
 //! ```
 //!
-//! A step that calls a model includes the model; one call runs on one core.
+//! The time of a step includes its model calls. One call runs on one core.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a measurement that cannot go on has failed")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a benchmark may panic on an error")]
 
 use std::path::PathBuf;
 
@@ -15,15 +16,15 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use visage::analysis::{Observation, Sighting, Track, Tracker, VideoFacts, quality, summarise};
 use visage::config::Settings;
 use visage::media::{Every, Frames, Opened, Sample, Source, prepare, probe};
-use visage::speech::{Hearing, RATE};
-use visage::vision::{Vision, Wanted, head_and_eyes, head_pose};
+use visage::speech::{RATE, SpeechModels};
+use visage::vision::{FaceDetails, Vision, head_and_eyes, head_pose};
 
-/// Every so manieth frame is looked at, as a user gets it who asks for nothing else.
+/// Sampling interval in frames; the default of the settings.
 const EVERY: u32 = 20;
 
 fn clip() -> PathBuf {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/bench/720p30-60s.mp4");
-    assert!(path.is_file(), "{} is not there: see the head of benches/stages.rs", path.display());
+    assert!(path.is_file(), "{} is missing: see the top of benches/stages.rs", path.display());
     path
 }
 
@@ -50,8 +51,8 @@ fn vision(bench: &mut Criterion) {
     let sample = samples(&settings, 2).pop().unwrap();
     let frame = &sample.picture;
     let face = vision.detect(&[frame], 1).unwrap().remove(0).remove(0);
-    let close_up = vision.close_up(Wanted { landmarks: true, expressions: true });
-    let meshes = close_up.landmarks(&[(frame, &face)]).unwrap();
+    let details = vision.detail_reader(FaceDetails { landmarks: true, expressions: true });
+    let meshes = details.landmarks(&[(frame, &face)]).unwrap();
     let (width, height) = (1280, 720);
     let crop = vision.crop(frame, &face).unwrap();
 
@@ -59,18 +60,18 @@ fn vision(bench: &mut Criterion) {
     bench.bench_function("cut out a face", |bench| bench.iter(|| vision.crop(frame, &face).unwrap()));
     bench.bench_function("colours of a person", |bench| bench.iter(|| vision.appearance(frame, &face).unwrap()));
     bench.bench_function("landmarks of a face", |bench| {
-        bench.iter(|| close_up.landmarks(&[(frame, &face)]).unwrap());
+        bench.iter(|| details.landmarks(&[(frame, &face)]).unwrap());
     });
     bench.bench_function("head pose and gaze", |bench| {
         bench.iter(|| head_and_eyes(meshes[0].as_ref().unwrap(), width, height).unwrap());
     });
-    bench.bench_function("movements of a face", |bench| bench.iter(|| close_up.expressions(&meshes).unwrap()));
+    bench.bench_function("movements of a face", |bench| bench.iter(|| details.expressions(&meshes).unwrap()));
     let crops = vec![crop; 8];
     bench.bench_function("emotions of one face", |bench| bench.iter(|| vision.classify(&crops[..1]).unwrap()));
     bench.bench_function("emotions of eight faces", |bench| bench.iter(|| vision.classify(&crops).unwrap()));
 }
 
-/// A minute of one face, as tracks.
+/// Returns the sample times and the tracks of a minute with one face.
 fn tracks(settings: &Settings) -> (Vec<f64>, Vec<Track>) {
     let vision = Vision::load(settings).unwrap();
     let sample = samples(settings, 1).pop().unwrap();
@@ -92,7 +93,7 @@ fn tracks(settings: &Settings) -> (Vec<f64>, Vec<Track>) {
             expressions: None,
             quality,
         };
-        tracker.push(vec![Sighting { seen, looks: None }]);
+        tracker.push(vec![Sighting { seen, appearance: None }]);
     }
     (times, tracker.finish())
 }
@@ -119,8 +120,9 @@ fn analysis(bench: &mut Criterion) {
 fn speech(bench: &mut Criterion) {
     let settings = Settings::defaults().unwrap();
     let vision = Vision::load(&settings).unwrap();
-    let hearing = Hearing::new(vision.engine(), &settings);
-    // A voice, as far as the detector can tell: a sawtooth that comes and goes four times a second.
+    let speech_models = SpeechModels::new(vision.engine(), &settings);
+    // A sawtooth whose loudness rises and falls four times a second, which the voice activity detector takes for a
+    // voice.
     let sound: Vec<f32> = (0..10 * RATE)
         .map(|at| {
             let time = at as f32 / RATE as f32;
@@ -129,9 +131,9 @@ fn speech(bench: &mut Criterion) {
         .collect();
     bench.bench_function("listen to 10 s of sound", |bench| {
         bench.iter(|| {
-            let mut listener = hearing.listen().unwrap();
-            listener.push(&sound).unwrap();
-            listener.finish().unwrap()
+            let mut analyzer = speech_models.analyzer().unwrap();
+            analyzer.push(&sound).unwrap();
+            analyzer.finish().unwrap()
         });
     });
 }

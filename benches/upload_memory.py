@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""How much memory `visage serve` takes while many clients upload large videos at once.
+"""Measures the memory of `visage serve` while many clients upload large videos at once.
 
-Starts the service without workers on a free port with a folder and SQLite of its own, lets CLIENTS clients upload
-MEGABYTES MB each at the same time, and prints resident memory before and at the peak. What is sent is a short real clip
-with a large empty box behind it, made while it is sent. Ends with 1 where the peak is more than LIMIT MB above idle.
+Starts the service without workers, with a temporary folder and SQLite, on a free port. CLIENTS clients upload
+MEGABYTES MB each at the same time. Prints resident memory before the uploads and at the peak. Each upload is a short
+real clip followed by a large empty box, which is generated while it is sent. Ends with 1 if the peak is more than
+LIMIT MB above idle.
 
     benches/upload_memory.py [--binary target/release/visage] [--clients 10] [--megabytes 500] [--limit 150]
 
-Needs ffmpeg, and CLIENTS x MEGABYTES of room below --folder. Other settings come from the environment as always
+Needs ffmpeg, and CLIENTS x MEGABYTES of free space in --folder. Other settings come from the environment
 (VISAGE_STORAGE__KIND=s3 ... measures a bucket).
 """
 
@@ -31,7 +32,7 @@ BOUNDARY = "visage-upload-memory"
 
 
 def short_clip(folder: pathlib.Path) -> bytes:
-    """A second of a test picture, with its index in front."""
+    """Makes a clip of one second of a test picture, with its index at the start."""
     path = folder / "clip.mp4"
     command = "ffmpeg -loglevel error -nostdin -y -f lavfi -i testsrc=size=320x240:rate=25:duration=1 -c:v libx264 "
     subprocess.run([*command.split(), "-pix_fmt", "yuv420p", "-movflags", "+faststart", path], check=True)
@@ -42,7 +43,7 @@ def upload(address: str, clip: bytes, size: int, answers: list) -> None:
     before = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="video"; filename="clip.mp4"\r\n\r\n'.encode()
     after = f"\r\n--{BOUNDARY}--\r\n".encode()
     padding = size - len(clip)
-    # A box whose size does not fit into 32 bits would have a longer head.
+    # A box whose size does not fit into 32 bits would need a longer header.
     box = struct.pack(">I4s", padding, b"free")
 
     def body():
@@ -67,7 +68,7 @@ def upload(address: str, clip: bytes, size: int, answers: list) -> None:
 
 
 def memory_mb(pid: int, field: str) -> float:
-    """VmRSS (now) or VmHWM (peak) of a process."""
+    """Returns VmRSS (current) or VmHWM (peak) of a process."""
     status = pathlib.Path(f"/proc/{pid}/status").read_text()
     return int(re.search(rf"^{field}:\s+(\d+) kB$", status, re.MULTILINE)[1]) * 1024 / MB
 
@@ -89,7 +90,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=10)
     parser.add_argument("--megabytes", type=int, default=500)
     parser.add_argument("--limit", type=float, default=150, help="MB above idle")
-    parser.add_argument("--folder", help="where the videos lie meanwhile; default: the temporary folder")
+    parser.add_argument("--folder", help="folder for the videos; default: the temporary folder")
     arguments = parser.parse_args()
     binary = pathlib.Path(arguments.binary).absolute()
     folder = pathlib.Path(tempfile.mkdtemp(prefix="visage-upload-memory-", dir=arguments.folder))
@@ -108,7 +109,7 @@ def main() -> None:
             )
         try:
             address = wait_for_address(log, process)
-            # One small upload first: what is loaded once does not grow with the number or size of uploads.
+            # A small upload first, so that one-time allocations count as idle memory.
             answers: list = []
             upload(address, clip, len(clip) + 1000, answers)
             time.sleep(1)
@@ -130,7 +131,7 @@ def main() -> None:
             process.wait(timeout=60)
         refused = [answer for answer in answers if answer[0] != 202]
         if refused or len(answers) != arguments.clients + 1:
-            sys.exit(f"not every upload was taken: {refused}")
+            sys.exit(f"not every upload was accepted: {refused}")
     finally:
         shutil.rmtree(folder)
     rate = arguments.clients * arguments.megabytes / took

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # usage: check-api.sh [SCHEMATHESIS OPTIONS]
 #
-# Holds a running service to its own description: schemathesis makes up requests from /openapi.json, good ones and bad ones,
-# and every answer has to be one that the document knows, and no 5xx. Then ordinary clients of the five services call
-# it. Needs target/debug/visage and the models; puts Python packages into .runtime/api-checks.
+# Checks a running service against its OpenAPI description. First, ordinary clients of the five services call it. Then
+# schemathesis generates valid and invalid requests from /openapi.json. It fails if an answer is not described there,
+# or is a 5xx. Needs target/debug/visage and the models. Installs Python packages into .runtime/api-checks.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -30,10 +30,10 @@ stop() {
 }
 trap stop EXIT
 
-# A smiling face for sixteen frames; and one picture of it.
+# Sixteen frames of a smiling face, and one picture of it.
 ffmpeg -hide_banner -loglevel error -y -ss 5 -i data/demo.mp4 -t 0.64 -vf scale=160:120 -pix_fmt yuv420p "$work/clip.mp4"
 ffmpeg -hide_banner -loglevel error -y -i "$work/clip.mp4" -frames:v 1 "$work/picture.png"
-# Ten frames in which nobody is.
+# Ten frames without a face.
 ffmpeg -hide_banner -loglevel error -y -f lavfi -i testsrc=size=160x120:rate=25:duration=0.4 -c:v mpeg4 "$work/faceless.avi"
 
 export VISAGE_DATABASE__URL=sqlite://$work/visage.db VISAGE_STORAGE__FOLDER=$work/videos VISAGE_MAIL__OUTBOX=$work/outbox
@@ -50,7 +50,7 @@ key=$("$visage" keys create --name checks --scope admin 2>/dev/null | tail -n 1)
 server=$!
 base=
 for ((tries = 0; tries < 480; tries++)); do
-    kill -0 "$server" 2>/dev/null || { tail -n 5 "$work/log" >&2; die "the service ended at once"; }
+    kill -0 "$server" 2>/dev/null || { tail -n 5 "$work/log" >&2; die "the service ended during its start"; }
     address=$(sed -n 's/.*"listening","address":"\([^"]*\)".*/\1/p; s/.*"address":"\([^"]*\)".*/\1/p' "$work/log" | head -n 1)
     base=http://$address
     [ -n "$address" ] && curl --silent --fail --output /dev/null "$base/readyz" && break

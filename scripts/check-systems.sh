@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # usage: check-systems.sh [--test] [--in FOLDER] bookworm|trixie|noble
 #
-# Does on a bare Debian 12 or 13 or Ubuntu 24.04 what a new user does: makes a root of that system with debootstrap, puts a clone
-# of what is committed here into it, with no other folder beside it, runs `make demo` there and looks at its result; with --test
-# `make test`, too. Needs root. The root lies in FOLDER/SUITE and is used again where it is there already, with a new clone;
-# without --in it lies in /var/tmp and is removed in the end.
+# Tests the installation on a bare Debian 12 or 13 or Ubuntu 24.04. Makes a root file system with debootstrap, clones
+# the committed state into it, runs `make demo` there and checks its result. With --test it runs `make test`, too.
+# Needs root. The root file system is FOLDER/SUITE. An existing one is used again, with a new clone. Without --in it
+# is made in /var/tmp and removed at the end.
 #
-# Mirrors and certificates are this machine's own: MIRROR names the system's package mirror (else the one in apt's sources), and pip's
-# configuration, the bundle of certificates, cargo's and rustup's homes, proxies and VISAGE_* variables are passed in. So is the folder
-# that VISAGE_MODELS__MIRROR names, for models whose origins cannot be reached from here.
+# Mirrors and certificates are those of this machine: MIRROR names the package mirror of the system (default: the one
+# in apt's sources). pip's configuration, the certificate bundle, the homes of cargo and rustup, proxies and VISAGE_*
+# variables are passed in, and also the folder that VISAGE_MODELS__MIRROR names, for models whose origins cannot be
+# reached.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -26,9 +27,9 @@ while [ $# -gt 0 ]; do
     shift
 done
 [ -n "$suite" ] || usage
-[ "$(id -u)" -eq 0 ] || die "making a root of another system needs root"
+[ "$(id -u)" -eq 0 ] || die "debootstrap needs root: run this script as root"
 
-# Mounts and processes end with this script: it goes on in namespaces of its own.
+# The rest runs in new namespaces, so that its mounts and processes end with this script.
 if [ -z "${IN_NAMESPACE:-}" ]; then
     [ -n "$folder" ] || { folder=$(mktemp -d -p /var/tmp) && temporary=yes; }
     status=0
@@ -38,30 +39,30 @@ if [ -z "${IN_NAMESPACE:-}" ]; then
     exit "$status"
 fi
 
-# As the first process of its namespace it ends at a signal only if it says so; everything in there ends with it.
+# The first process of a namespace ignores signals without a handler. All other processes in the namespace end with it.
 trap 'exit 130' INT TERM
 
 origin=Debian components=main recipe=sid
 [ "$suite" != noble ] || { origin=Ubuntu components=main,universe recipe=gutsy; }
-# shellcheck disable=SC2016 # apt fills these in
-# The address of this machine's own packages, for the system that the suite belongs to.
+# shellcheck disable=SC2016 # apt replaces these variables
+# The address of the package mirror in apt's sources, if they are of the same distribution as the suite.
 mirror=${MIRROR:-$(apt-get indextargets --format '$(ORIGIN) $(LABEL) $(REPO_URI)' "Created-By: Packages" 2>/dev/null |
     sed -n "s/^$origin $origin //p" | sort -u | tail -n 1)}
-[ -n "$mirror" ] || die "this machine's apt knows no packages of $origin: name their address in MIRROR"
+[ -n "$mirror" ] || die "apt's sources here have no mirror of $origin: name one in MIRROR"
 
 system=$folder/$suite
 if [ ! -e "$system/made" ]; then
     have debootstrap || apt_install debootstrap
-    say "making a root of $suite in $system"
+    say "making a root file system of $suite in $system"
     rm -rf "$system"
-    # The recipe is named because a debootstrap that is older than the suite does not know it by its name.
+    # The recipe is named, because a debootstrap that is older than the suite does not know the name of the suite.
     debootstrap --variant=minbase --include=ca-certificates,git,make --components="$components" \
         "$suite" "$system" "$mirror" "/usr/share/debootstrap/scripts/$recipe" >"$folder/$suite.log" 2>&1 ||
         { tail -n 5 "$folder/$suite.log" >&2 && die "debootstrap failed; see $folder/$suite.log"; }
     touch "$system/made"
 fi
 
-# Copies a file into the same place there, if it is here.
+# Copies a file to the same path in the new system, if it exists here.
 pass_in() { [ ! -f "$1" ] || install -D -m 644 "$1" "$system$1"; }
 
 pass_in /etc/resolv.conf
@@ -70,7 +71,7 @@ pass_in /etc/pip.conf
 pass_in "$HOME/.config/pip/pip.conf"
 pass_in "$HOME/.pip/pip.conf"
 
-# Mounts a folder in the same place there.
+# Mounts a folder at the same path in the new system.
 mount_in() { mkdir -p "$system$1" && mount --bind "$1" "$system$1"; }
 
 mkdir -p "$system"/{proc,sys,dev}
@@ -93,14 +94,14 @@ while IFS= read -r -d '' variable; do
     esac
 done < <(env --null)
 
-# Runs a command in the clone there.
+# Runs a command in the clone in the new system.
 there() { chroot "$system" env -i "${variables[@]}" sh -c 'cd /srv/visage && exec "$@"' sh "$@"; }
 
 say "$suite: make demo"
 began=$SECONDS
 there make demo
 took=$((SECONDS - began))
-# What has to be true of a smiling face that turns to the camera, with every model there.
+# The expected result for a smiling face that looks into the camera, with every model installed.
 # shellcheck disable=SC2016 # these are variables of jq
 there jq -e '
     .analysis as $a | [$a.models[].name] as $models |
@@ -111,11 +112,11 @@ there jq -e '
         holds("the landmark model was used"; $models | index("face_landmarks")),
         holds("eye contact was judged by the eyes throughout"; ($a.summary.eye_contact_coverage // 0) > 0.9),
         holds("eye contact is high"; ($a.summary.eye_contact // 0) > 80),
-        holds("no warning tells of a missing model"; [$a.warnings[] | tostring | select(test("model|landmark"))] == [])
+        holds("no warning mentions a missing model"; [$a.warnings[] | tostring | select(test("model|landmark"))] == [])
     ] | if . == [] then true else error("not true of the demo: " + join(", ")) end
 ' data/demo-result.json >/dev/null
 there target/debug/visage doctor | sed -n '/^[a-z]* *video /p; /^[a-z]* *detector /p'
-say "$suite: the demo took $took s, and its result is right"
+say "$suite: the demo took $took s, and its result is correct"
 
 if [ -n "$tests" ]; then
     say "$suite: make test"

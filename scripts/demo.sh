@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # usage: demo.sh [VIDEO]
 #
-# What a user of the service does, from nothing to a result: installs what is missing, builds, starts the service on its
-# defaults, uploads a video over HTTP, follows the analysis, prints the result, and stops the service again. Without
-# VIDEO it analyzes a short clip that it makes. Everything it leaves lies under data/.
+# Runs the whole way from a fresh clone to a result: installs missing packages, builds, starts the service with default
+# settings, uploads a video over HTTP, follows the analysis, prints the result, and stops the service. Without
+# VIDEO it makes and analyzes a short clip. All its output is written to data/.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -29,7 +29,7 @@ trap 'echo; exit 130' INT TERM
 
 scripts/install-demo-deps.sh
 scripts/install-rust.sh
-# The compiler leaves the network idle: in that time the rest is fetched.
+# These files are fetched while the compiler runs, because it does not use the network.
 {
     scripts/fetch-onnxruntime.sh
     [ -n "$video" ] || scripts/demo-clip.sh data/demo.mp4
@@ -42,7 +42,7 @@ video=${video:-data/demo.mp4}
 visage=target/$([ "$profile" = dev ] && echo debug || echo "$profile")/visage
 "$visage" models pull
 
-# A port that nothing listens on: 8000 if it can be.
+# The first free port from 8000 on.
 port=8000
 while (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do
     port=$((port + 1))
@@ -55,18 +55,18 @@ log=data/demo.log
 started=$(mktemp)
 words=$(mktemp)
 
-# Ends the demo with the service's last words.
+# Prints an error and the end of the service's log, and ends the demo.
 fail() {
     printf '\nvisage: %s\n' "$*" >&2
     if [ -s "$log" ]; then
         printf -- '--- the end of %s\n' "$log" >&2
         tail -n 20 "$log" >&2
     fi
-    echo '--- "make doctor" says what is missing here' >&2
+    echo '--- "make doctor" lists missing parts' >&2
     exit 1
 }
 
-# An answer of the service, which has to be a success; otherwise its own words, or curl's.
+# Prints the answer of the service. After an error, ends with the message of the service or of curl.
 ask() {
     local answer problem
     if answer=$(curl --silent --show-error --fail-with-body "$@" 2>"$words"); then
@@ -81,7 +81,7 @@ say "starting the service on $base (its log: $log)"
 VISAGE_HTTP__LISTEN=127.0.0.1:$port "$visage" serve >"$log" 2>&1 &
 server=$!
 for ((tries = 0; ; tries++)); do
-    kill -0 "$server" 2>/dev/null || fail "the service ended at once"
+    kill -0 "$server" 2>/dev/null || fail "the service ended during its start"
     curl --silent --fail --output /dev/null "$base/readyz" && break
     [ "$tries" -lt 240 ] || fail "the service is not ready after a minute"
     sleep 0.25
@@ -91,7 +91,7 @@ say "curl -F video=@${video#"$root"/} -F email=you@example.org $base/analyze-vid
 answer=$(ask -F "video=@\"$video\"" -F email=you@example.org "$base/analyze-video")
 token=$(jq -r .token <<<"$answer")
 
-# One line, drawn again and again, on a terminal; elsewhere a line at each change.
+# Prints the progress: on a terminal as one line that is redrawn, otherwise as a new line for each change.
 drawn=
 draw() {
     local percent=$1 text=$2 bar
@@ -127,23 +127,23 @@ jq -r '
     def of100: if . == null then "-" else "\(round) of 100" end;
     .analysis as $a | $a.summary as $s |
     "\n  \($a.video.duration_s * 10 | round / 10) s of video, \($a.video.width)x\($a.video.height), "
-        + "\($a.video.frames_analyzed) of \($a.video.frames_total) frames looked at, people seen: \($a.faces | length)\n",
-    if $s.dominant_emotion == null then "  No face was found, so there is nothing to say about feelings." else
+        + "\($a.video.frames_analyzed) of \($a.video.frames_total) frames analyzed, people seen: \($a.faces | length)\n",
+    if $s.dominant_emotion == null then "  No face was found, so there are no figures." else
         "  dominant emotion   \($s.dominant_emotion)",
         ($s.emotions | to_entries | sort_by(-.value) | .[]
             | "    \(.key + " " * (14 - (.key | length)))\(.value | percent)"),
         "  calmness           \($s.calmness | of100)",
         "  eye contact        \($s.eye_contact | of100)",
-        "  model confidence   \($s.model_confidence * 100 | round) % (mean probability of the emotion taken)"
+        "  model confidence   \($s.model_confidence * 100 | round) % (mean probability of the chosen emotion)"
     end,
     ($a.warnings[] | "  note: \(.)")
-' <<<"$result" || fail "the result has not the shape that this script knows: $result"
+' <<<"$result" || fail "the result has an unexpected format: $result"
 
 stop
 cat <<END
 
   the report page    data/demo-report.html
-  the mail           ${mail:-not written yet: it goes out when the service runs again}
+  the mail           ${mail:-not written yet: it will be sent when the service runs again}
   the result as JSON data/demo-result.json
 
   The service is stopped. \`make serve\` runs it on http://127.0.0.1:8000 until Ctrl-C.

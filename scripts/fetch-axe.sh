@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # usage: fetch-axe.sh [DEST]
 #
-# Puts axe-core, which looks for what keeps people from using a page, into DEST (.runtime/). It comes out of a Python
-# package that holds it, by pip and by checksum: no JavaScript tools are needed. Only tests use it.
+# Puts axe-core, an accessibility checker for web pages, into DEST (.runtime/). pip fetches it by checksum, in a Python
+# package that contains it, so that no JavaScript tools are needed. Only tests use it.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"

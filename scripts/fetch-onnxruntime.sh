@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # usage: fetch-onnxruntime.sh [DEST] [cpu|cuda]
 #
-# Puts ONNX Runtime's shared library into DEST (.runtime/), where visage looks for it. It comes out of the Python
-# package that its makers publish, by pip and by checksum; no Python is needed to run visage. "cuda" is the build for
-# CUDA 13 with cuDNN 9, which also works without them, on the CPU.
+# Puts the shared library of ONNX Runtime into DEST (.runtime/), where visage looks for it. pip fetches it by
+# checksum, in the official Python package. Running visage needs no Python. "cuda" is the build for CUDA 13 with cuDNN
+# 9; without them it runs on the CPU.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -27,7 +27,7 @@ case $variant-$(uname -m) in
     cpu-aarch64) package=onnxruntime platform=manylinux_2_28_aarch64 sha256=da05378364c44d4407e463982d2bf8d5e4cfea873283757e48beeb41df97b7f3 ;;
     cuda-x86_64) package=onnxruntime-gpu platform=manylinux_2_28_x86_64 sha256=e26c475fe361b2015f45b4b824bd13f0bb20204e59b62814e6f0acd5f3d491a6 ;;
     cuda-aarch64) package=onnxruntime-gpu platform=manylinux_2_34_aarch64 sha256=dc878916611b8a816000ffedacc5f5988f77bb93bf9655ad20144ee3acb08e55 ;;
-    *) die "there is no ready ONNX Runtime for $(uname -m): build it, and name it in the setting engine.library" ;;
+    *) die "there is no prebuilt ONNX Runtime for $(uname -m): build it, and name its library in the setting engine.library" ;;
 esac
 
 say "fetching ONNX Runtime $version ($variant)"
@@ -43,7 +43,7 @@ work, dest = sys.argv[1:]
 wanted = re.compile(r"onnxruntime/(capi/libonnxruntime(?!_providers_tensorrt)[^/]*\.so[^/]*|LICENSE|ThirdPartyNotices\.txt)$")
 with zipfile.ZipFile(glob.glob(os.path.join(work, "*.whl"))[0]) as wheel:
     found = [name for name in wheel.namelist() if wanted.match(name)]
-    # The library itself last: where it lies, all of it lies.
+    # The library itself is written last: if it exists, all files exist.
     for name in sorted(found, key=lambda name: "libonnxruntime.so" in name):
         base = os.path.basename(name)
         target = os.path.join(dest, base if ".so" in base else "onnxruntime-" + base)
@@ -51,4 +51,4 @@ with zipfile.ZipFile(glob.glob(os.path.join(work, "*.whl"))[0]) as wheel:
             shutil.copyfileobj(source, file)
         os.replace(target + ".new", target)
 PYTHON
-[ -f "$library" ] || die "the package holds no libonnxruntime.so.$version"
+[ -f "$library" ] || die "the package has no libonnxruntime.so.$version"

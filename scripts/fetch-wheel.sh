@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # usage: fetch-wheel.sh DEST NAME==VERSION PLATFORM SHA256
 #
-# Downloads one file of a Python package into DEST, refusing any other than the one with that checksum. PLATFORM is that of the
-# wheel ("any" for one without machine code); "sdist" asks for the source archive. Nothing is installed but pip itself, where it
-# is missing, and nothing of the package is run: it may be for another Python, and for another processor, than those here.
+# Downloads one file of a Python package into DEST, and accepts it only with that checksum. PLATFORM is that of the
+# wheel ("any" for a wheel without machine code), or "sdist" for the source archive. The script installs pip if it is
+# missing. It neither installs nor runs the package, which may be for another Python and another processor.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -21,8 +21,8 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 if [ "$platform" != sdist ]; then
-    # pip alone knows a machine's way to a package index. It is told which Python to fetch for: for its own it would refuse
-    # what is not released for that yet.
+    # pip is used because it has the machine's settings of the package index. The Python version is given, because pip
+    # would otherwise refuse packages that are not released for its own version.
     printf '%s --hash=sha256:%s\n' "$requirement" "$sha256" >"$work/list"
     python3 -m pip download --quiet --disable-pip-version-check --no-input --no-deps --require-hashes --only-binary=:all: \
         --implementation cp --python-version 3.11 --abi cp311 --abi abi3 --abi none --platform "$platform" \
@@ -30,8 +30,8 @@ if [ "$platform" != sdist ]; then
     exit
 fi
 
-# pip would run a source archive's own build to learn its name: so only pip's index is asked for, and the archive that the
-# index lists under this checksum is taken from there.
+# pip would run the build of a source archive to read its name. So only the address of the index is taken from pip,
+# and curl fetches the archive that the index lists with this checksum.
 index=${PIP_INDEX_URL:-$(python3 -m pip config get global.index-url 2>/dev/null)} ||
     index=$(python3 -c 'from pip._internal.models.index import PyPI; print(PyPI.simple_url)')
 name=$(sed -E 's/==.*//; s/[-_.]+/-/g' <<<"${requirement,,}")

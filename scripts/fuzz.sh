@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Fuzzes the parsers, each target of fuzz/ in turn or one of them: fuzz.sh SECONDS [TARGET ...]
+# usage: fuzz.sh SECONDS [TARGET ...]
 #
-# cargo-fuzz builds with a stable compiler: without a sanitizer it needs flags that RUSTC_BOOTSTRAP allows and nothing else. An
-# input that fails lies in fuzz/artifacts afterwards.
+# Fuzzes the parsers: the given targets of fuzz/, or all of them, one after another. A stable compiler suffices,
+# because without a sanitizer cargo-fuzz only needs the unstable flags that RUSTC_BOOTSTRAP allows. Inputs that fail
+# are stored in fuzz/artifacts.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -19,8 +20,8 @@ export RUSTC_BOOTSTRAP=1
 failed=()
 for target in "${targets[@]}"; do
     say "fuzzing $target for $seconds s"
-    # -timeout makes an input that takes this many seconds a failure, rss_limit_mb one that takes that much memory.
+    # An input fails if it takes longer than -timeout (seconds) or more memory than -rss_limit_mb.
     cargo fuzz run --sanitizer none "$target" -- -max_total_time="$seconds" -timeout=20 -rss_limit_mb=2048 -print_final_stats=1 ||
         failed+=("$target")
 done
-[ ${#failed[@]} -eq 0 ] || die "inputs that fail lie in fuzz/artifacts: ${failed[*]}"
+[ ${#failed[@]} -eq 0 ] || die "failed inputs are in fuzz/artifacts, of these targets: ${failed[*]}"

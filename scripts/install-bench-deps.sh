@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what `make bench` needs beside the build: ffmpeg makes the clips, wrk asks for results, Python runs the contenders.
+# Installs the packages of `make bench` beyond those of the build: ffmpeg makes the clips, wrk sends requests, Python
+# runs the contenders.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what compiling visage needs, as far as it is missing: a C and C++ compiler, libclang for the generated
+# Installs the missing packages for compiling visage: a C and C++ compiler, libclang for the generated
 # bindings, and the headers of OpenCV and FFmpeg. About 600 MB on a bare Debian.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
@@ -9,4 +9,4 @@ require "${build_parts[@]}"
 
 avcodec=$(pkg-config --modversion libavcodec)
 [ "${avcodec%%.*}" -le "$newest_avcodec" ] ||
-    say "this FFmpeg (libavcodec $avcodec) is newer than any that visage was tried with; its compilation may fail"
+    say "this FFmpeg (libavcodec $avcodec) is newer than any that visage was tested with; compilation may fail"

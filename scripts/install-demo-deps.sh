@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Installs what `make demo` needs: all that building does, ffmpeg to make the clip, curl to upload it, jq to read the
-# answers, Python to unpack the packages that ONNX Runtime and the clip's picture come in. All at once, which is quicker.
+# Installs the packages of `make demo`: those of the build, ffmpeg to make the clip, curl to upload it, jq to read the
+# answers, and Python to unpack the packages with ONNX Runtime and the picture of the clip. One installation of all is
+# faster than several.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes sure that cargo, rustfmt and clippy of at least the rust-version in Cargo.toml are there. Debian 12's own Rust is
-# too old, so a machine without one gets it from rustup, the Rust project's installer, in the user's home.
+# Installs cargo, rustfmt and clippy, unless they exist in at least the rust-version of Cargo.toml. The Rust of Debian
+# 12 is too old, so rustup, the installer of the Rust project, puts it into the user's home.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -8,7 +8,7 @@ cd "$root"
 
 wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 
-# True if this cargo is `wanted` or newer.
+# Succeeds if the installed cargo is `wanted` or newer.
 new_enough() {
     local version
     version=$(cargo --version 2>/dev/null | cut -d' ' -f2) && [ -n "$version" ] || return 1
@@ -36,13 +36,13 @@ else
     trap 'rm -rf "$work"' EXIT
     for file in rustup-init rustup-init.sha256; do
         curl --proto '=https' --tlsv1.2 -fsSL --retry 3 -o "$work/$file" "$server/dist/$target/$file" ||
-            die "rustup's installer cannot be fetched from $server. Install Rust $wanted or newer by hand (https://rustup.rs) and try again"
+            die "the installer of rustup cannot be fetched from $server. Install Rust $wanted or newer by hand (https://rustup.rs) and try again"
     done
-    # The file names the program with the folder it was built in.
+    # Only the checksum is compared, because the file names the program with the folder in which it was built.
     [ "$(cut -d' ' -f1 "$work/rustup-init.sha256")" = "$(sha256sum "$work/rustup-init" | cut -d' ' -f1)" ] ||
-        die "rustup's installer is damaged (its sha256 differs); try again"
+        die "the installer of rustup is damaged (its sha256 differs); try again"
     chmod +x "$work/rustup-init"
     "$work/rustup-init" -y -q --no-modify-path --no-update-default-toolchain --default-toolchain "$wanted" "${components[@]}" ||
         die "rustup could not install Rust $wanted; see the messages above"
 fi
-new_enough || die "cargo still is not Rust $wanted or newer; is an older one first in PATH? ($(command -v cargo))"
+new_enough || die "cargo is still older than Rust $wanted; is an older one first in PATH? ($(command -v cargo))"

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # usage: install-s3-servers.sh
 #
-# Puts the S3 servers of tests/servers/requirements.txt into .runtime/s3-servers, a virtual environment. Nothing is done if
-# they are there already.
+# Installs the S3 servers of tests/servers/requirements.txt into .runtime/s3-servers, a virtual environment, unless
+# they are installed already.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"

@@ -1,10 +1,10 @@
 # shellcheck shell=bash
-# What the other scripts share. To be sourced, from any working directory.
+# Functions shared by the other scripts. To be sourced, from any working directory.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 export root
 
-# rustup puts cargo here, and a fresh shell need not know yet.
+# rustup installs cargo here, and a new shell may not have it in PATH.
 PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
 export PATH
 
@@ -28,18 +28,19 @@ as_root() {
     fi
 }
 
-# Brings apt's lists up to date, unless that was done within the last hour.
+# Updates apt's package lists, unless that was done within the last hour.
 apt_update() {
     [ -z "$(find /var/lib/apt/lists -maxdepth 1 -name '*_Packages*' -mmin -60 -print -quit 2>/dev/null)" ] || return 0
     as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq
-    # apt keeps the server's time on a list that has not changed: the lists count as fresh from now on.
+    # apt sets the server's time on a list that has not changed. The current time marks the lists as updated now.
     as_root find /var/lib/apt/lists -maxdepth 1 -name '*_Packages*' -exec touch {} +
 }
 
-# Installs those of the given Debian packages that are missing; touches nothing (not even the network) if none is.
+# Installs the missing ones of the given Debian packages. If none is missing, it does nothing and does not use the
+# network.
 apt_install() {
     local package missing=()
-    have apt-get || die "this system has no apt-get; install the counterparts of these Debian packages: $*"
+    have apt-get || die "this system has no apt-get; install the equivalents of these Debian packages: $*"
     for package in "$@"; do
         case $(dpkg-query --show --showformat='${db:Status-Abbrev}' "$package" 2>/dev/null) in
             ii*) ;;
@@ -49,7 +50,7 @@ apt_install() {
     [ ${#missing[@]} -gt 0 ] || return 0
     apt_update
     say "installing with apt-get: ${missing[*]}"
-    # On Debian's minimal images a package's question would wait for an answer for ever.
+    # Without this setting, a question of a package would wait for ever on Debian's minimal images.
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null ||
         die "apt-get could not install: ${missing[*]} (names are those of Debian 12 and 13 and Ubuntu 24.04)"
 }

@@ -1,9 +1,11 @@
 # shellcheck shell=bash
-# The parts of a system that visage needs, how each is recognized, and the packages that bring it. To be sourced by lib.sh.
+# The parts of a system that visage needs: how each is recognized, and the packages that contain it. To be sourced by
+# lib.sh.
 #
-# A part is recognized by what is there and not by the name of the system, so that one built by hand counts as well.
+# A part is recognized by its files and programs, not by the name of the system, so that a part built by hand is found
+# as well.
 
-# A part, what it is, and its packages by package manager. "-" where the package manager has none.
+# Columns: part, description, packages for apt, dnf, pacman and brew. "-": the package manager has no such package.
 parts_table() {
     cat <<'END'
 certificates | certificates of the public authorities | ca-certificates | ca-certificates | ca-certificates | ca-certificates
@@ -31,11 +33,11 @@ postgres | the server programs of Postgres (initdb, postgres) | postgresql | pos
 END
 }
 
-# What building visage needs.
+# The parts for building visage.
 build_parts=(certificates curl make compiler pkg-config libclang opencv ffmpeg-headers)
 export build_parts
 
-# What the tests need beside that.
+# The further parts for the tests.
 test_parts=(ffmpeg jq python3 pip venv openssl shellcheck pdftotext chromium chromedriver dejavu lavapipe postgres)
 export test_parts
 
@@ -62,13 +64,13 @@ has_part() {
     esac
 }
 
-# The program (any version: the binding asks it for the C++ headers) and a library of version 14 or newer.
+# Needs the program in any version, which the binding asks for the C++ headers, and the library in version 14 or newer.
 has_libclang() {
     local version
-    # Not grep -q: it would end before compgen does, which counts as a failure of the pipe.
+    # grep -q would end before compgen does, which counts as a failure of the pipe.
     compgen -c | grep -xE 'clang(-[0-9]+)?' >/dev/null || return 1
     [ -z "${LIBCLANG_PATH:-}" ] || return 0
-    # Named libclang-14.so.1 by Debian, libclang.so.19.1 by others.
+    # Debian names the library libclang-14.so.1, others libclang.so.19.1.
     for version in $({ PATH=$PATH:/sbin:/usr/sbin ldconfig -p; ls -d /usr/lib/llvm*/lib*/* /usr/lib*/libclang*; } 2>/dev/null |
         sed -nE 's/.*libclang-([0-9]+)\.so.*/\1/p; s/.*libclang\.so\.([0-9]+).*/\1/p'); do
         [ "$version" -lt 14 ] || return 0
@@ -76,7 +78,7 @@ has_libclang() {
     return 1
 }
 
-# Looks where .cargo/config.toml has the binding look, and for the same modules.
+# Searches the folders in which .cargo/config.toml lets the binding search, for the same modules.
 has_opencv() {
     local folders folder version
     folders=${OPENCV_INCLUDE_PATHS:-$(sed -n 's/^OPENCV_INCLUDE_PATHS = "\(.*\)"$/\1/p' "$root/.cargo/config.toml")}
@@ -88,8 +90,8 @@ has_opencv() {
     return 1
 }
 
-# Debian's packages of the clang that is the system's own: clang-14 libclang1-14 on Debian 12. The packages without a version
-# would bring libclang's headers too, which are large and of no use here.
+# Prints the Debian packages of the default clang: clang-14 libclang1-14 on Debian 12. The packages without a version
+# would also install the headers of libclang, which are large and not needed.
 clang_packages() {
     local version
     apt_update
@@ -98,15 +100,15 @@ clang_packages() {
     echo "clang-$version libclang1-$version"
 }
 
-# A cell of the table: "what", "apt", "dnf", "pacman" or "brew" of a part.
+# Prints a cell of the table: "what" (the description), "apt", "dnf", "pacman" or "brew" of a part.
 part_cell() {
     local column
     case $1 in what) column=2 ;; apt) column=3 ;; dnf) column=4 ;; pacman) column=5 ;; brew) column=6 ;; esac
     parts_table | awk -F ' [|] ' -v part="$2" -v column="$column" '$1 == part { print $column }'
 }
 
-# Makes sure that the given parts are there: installs those that are missing with apt-get; on a system without it, says which
-# they are, with the names of their packages.
+# Installs the missing ones of the given parts with apt-get. On a system without it, ends with a list of the missing
+# parts and the names of their packages.
 require() {
     local part brought missing=() packages=()
     for part in "$@"; do
@@ -123,11 +125,11 @@ require() {
     done
     apt_install "${packages[@]}"
     for part in "${missing[@]}"; do
-        has_part "$part" || die "the packages that apt-get has here do not bring $(part_cell what "$part"): install it by hand"
+        has_part "$part" || die "the packages of apt-get do not contain $(part_cell what "$part"): install it by hand"
     done
 }
 
-# Ends with the list of what to install on a system without apt-get.
+# Ends with a list of the parts to install on a system without apt-get.
 die_of_missing() {
     local manager part list='' line=''
     for manager in dnf pacman brew -; do
@@ -141,8 +143,8 @@ die_of_missing() {
         dnf) line="sudo dnf install$line" ;;
         pacman) line="sudo pacman -S --needed$line" ;;
         brew) line="brew install$line" ;;
-        -) die "this system has no apt-get. Install what is missing with its own package manager, and try again:$list" ;;
+        -) die "this system has no apt-get. Install these parts with its own package manager, and try again:$list" ;;
     esac
-    die "this system has no apt-get. Install what is missing, and try again:$list
-As far as the names of its packages are known: ${line// - / }"
+    die "this system has no apt-get. Install these parts, and try again:$list
+Command, with the packages whose names are known: ${line// - / }"
 }

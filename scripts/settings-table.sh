@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # usage: settings-table.sh [--check]
 #
-# Writes docs/SETTINGS.md from config/default.toml, so that the table cannot say anything else than the program; with
-# --check it only says whether the file is up to date.
+# Writes docs/SETTINGS.md from config/default.toml, so that the table always agrees with the program. With --check it
+# only checks that the file is up to date.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -37,7 +37,7 @@ END
 }
 
 if [ "${1:-}" = --check ]; then
-    table | cmp --silent - docs/SETTINGS.md || die "docs/SETTINGS.md is not that of config/default.toml: run scripts/settings-table.sh"
+    table | cmp --silent - docs/SETTINGS.md || die "docs/SETTINGS.md does not match config/default.toml: run scripts/settings-table.sh"
 else
     table >docs/SETTINGS.md
 fi

@@ -1,4 +1,4 @@
-//! Time and tokens come into the program here and nowhere else, so that tests can fix them.
+//! The only source of times and random tokens. Tests replace it with fixed values.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -7,12 +7,12 @@ use jiff::Timestamp;
 use rand::TryRng;
 use uuid::Uuid;
 
-/// Where the program's time comes from.
+/// The source of the current time.
 pub trait Clock: Send + Sync + 'static {
     fn now(&self) -> Timestamp;
 }
 
-/// The machine's clock.
+/// The clock of the operating system.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
@@ -23,7 +23,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands still until it is moved.
+/// A clock for tests that only moves when told to.
 #[derive(Debug, Clone)]
 pub struct ManualClock(Arc<Mutex<Timestamp>>);
 
@@ -45,23 +45,23 @@ impl Clock for ManualClock {
     }
 }
 
-/// Where tokens come from.
+/// The source of tokens.
 pub trait Tokens: Send + Sync + 'static {
-    /// A new, unguessable token.
+    /// Returns a new random token that cannot be guessed.
     fn next(&self) -> Uuid;
 }
 
-/// 256 bits from the operating system's generator, for a key.
+/// Returns 256 bits from the random generator of the operating system, for a key.
 ///
 /// # Errors
-/// The operating system gives none.
+/// The operating system returns no random bytes.
 pub fn random_secret() -> Result<[u8; 32], rand::rngs::SysError> {
     let mut secret = [0; 32];
     rand::rngs::SysRng.try_fill_bytes(&mut secret)?;
     Ok(secret)
 }
 
-/// Version 4 UUIDs from the operating system's generator.
+/// Makes version 4 UUIDs with the random generator of the operating system.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RandomTokens;
 

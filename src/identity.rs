@@ -1,9 +1,11 @@
-//! Which storage belongs to which database. Both carry the same id: the database in the table `storage_identity`, the
-//! storage in a small file or object. A process whose settings name another folder or bucket refuses to start, since its
-//! workers would find none of the videos and its housekeeping would delete those of others.
+//! Ensures that the storage belongs to the database. Both hold the same id: the database in the table
+//! `storage_identity`, the storage in a small file or object. A process with the wrong folder or bucket in its settings
+//! refuses to start: its workers would not find the videos, and its housekeeping would delete the videos of another
+//! installation.
 //!
-//! At the first start one process is the writer: it is the one that puts the id into the database. The others wait until
-//! the storage carries it, so that of two processes with different folders one refuses.
+//! At the first start, the process that inserts the id into the database also writes it to the storage. The other
+//! processes wait until the storage has the id. If two processes have different folders, one of them therefore refuses
+//! to start.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,18 +16,18 @@ use crate::blob::{BlobError, BlobStore};
 use crate::clock::{Clock, Tokens};
 use crate::store::{KnownStorage, Store, StoreError};
 
-/// A process that began to write the identity this long ago and has not finished is taken for dead.
-const PATIENCE: Duration = Duration::from_secs(15);
-/// Between two looks while another process writes it.
-const LOOK_AGAIN: Duration = Duration::from_millis(200);
-/// Videos of waiting jobs that are looked for before a storage without identity is taken for that of the database.
-const LOOKED_FOR: u32 = 20;
+/// A process that has not finished writing the identity after this time counts as dead.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
+/// Pause between two checks while another process writes the identity.
+const CHECK_PAUSE: Duration = Duration::from_millis(200);
+/// Number of videos of waiting jobs that are searched in a storage without identity, before it is accepted.
+const CHECKED_VIDEOS: u32 = 20;
 
-/// The storage that belongs to the database.
+/// The id of the storage that belongs to the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StorageIdentity(Uuid);
 
-/// Why a process must not work with its storage. The text is for the operator.
+/// The reason why a process must not use its storage. The text is for the operator.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
     #[error(transparent)]
@@ -57,10 +59,10 @@ pub enum IdentityError {
 }
 
 impl StorageIdentity {
-    /// The identity of the storage, which is that of the database; given to both at the first start.
+    /// Checks that storage and database have the same identity. At the first start, gives both a new one.
     ///
     /// # Errors
-    /// The storage is another than the database knows, or one of them does not answer.
+    /// The storage does not belong to the database, or one of them does not answer.
     pub async fn establish(
         store: &Store,
         blobs: &Arc<dyn BlobStore>,
@@ -78,7 +80,7 @@ impl StorageIdentity {
                     return Err(IdentityError::Missing { expected });
                 }
                 (None, Some(found)) => return Err(IdentityError::Taken { found }),
-                // Written, and its writer has not said so yet, or died before it could.
+                // The id is in the storage. The process that wrote it has not recorded that yet, or died before.
                 (Some(KnownStorage { id, .. }), Some(found)) if found == id => {
                     if store.storage_written(id).await? {
                         return Ok(Self(id));
@@ -89,24 +91,24 @@ impl StorageIdentity {
                 }
                 (None | Some(KnownStorage { is_written: false, .. }), None) => {
                     if known.is_none() {
-                        holds_the_videos(store, blobs.as_ref()).await?;
+                        check_videos_exist(store, blobs.as_ref()).await?;
                     }
                     let id = tokens.next();
-                    if store.claim_storage(id, clock.now(), PATIENCE).await? {
+                    if store.claim_storage(id, clock.now(), WRITE_TIMEOUT).await? {
                         blobs.set_identity(id).await.map_err(IdentityError::NotWritten)?;
                         if store.storage_written(id).await? {
-                            tracing::info!(storage = %id, "this storage belongs to the database from now on");
+                            tracing::info!(storage = %id, "gave the storage and the database a common identity");
                             return Ok(Self(id));
                         }
                     }
                 }
             }
-            tokio::time::sleep(LOOK_AGAIN).await;
+            tokio::time::sleep(CHECK_PAUSE).await;
         }
     }
 
-    /// Joins the storage of the settings to the database, whatever either carried before. Processes that work with either
-    /// stop taking jobs until they are started again.
+    /// Gives the storage of the settings the identity of the database, and replaces an earlier one. Processes that use
+    /// either with another identity claim no more jobs until they are restarted.
     pub async fn adopt(
         store: &Store,
         blobs: &Arc<dyn BlobStore>,
@@ -122,8 +124,8 @@ impl StorageIdentity {
         Ok(Self(id))
     }
 
-    /// Whether the storage answers and still is this one. Reads a few bytes, so that it also does where nothing may be
-    /// written.
+    /// Checks that the storage answers and still has this identity. It only reads, so it also works on a read-only
+    /// storage.
     pub async fn verify(self, blobs: &dyn BlobStore) -> Result<(), BlobError> {
         let found = blobs.identity().await?;
         if found == Some(self.0) { Ok(()) } else { Err(BlobError::Foreign { expected: self.0, found }) }
@@ -134,9 +136,10 @@ impl StorageIdentity {
     }
 }
 
-/// An installation that is older than identities: its storage is the one that holds the videos of its jobs.
-async fn holds_the_videos(store: &Store, blobs: &dyn BlobStore) -> Result<(), IdentityError> {
-    let keys = store.needed_videos(LOOKED_FOR).await?;
+/// Checks a storage without identity, of an installation older than identities: it must hold a video of a waiting job,
+/// if there are such jobs.
+async fn check_videos_exist(store: &Store, blobs: &dyn BlobStore) -> Result<(), IdentityError> {
+    let keys = store.needed_videos(CHECKED_VIDEOS).await?;
     for key in &keys {
         if blobs.exists(key).await? {
             return Ok(());

@@ -1,32 +1,34 @@
-//! visage: upload a video, get back what the faces in it showed.
+//! visage analyzes the facial expressions in uploaded videos.
 //!
-//! The modules, in the order a video walks through them:
+//! The modules, in the order in which a video passes through them:
 //!
-//! - [`cli`]: one file a subcommand (`serve`, `work`, `analyze`, `models`, `keys`, `doctor`).
-//! - [`config`]: the settings, one struct a concern, defaults embedded from `config/default.toml`.
-//! - [`api`]: HTTP. Takes uploads, answers with states and reports.
-//! - [`blob`]: where videos lie: a folder or an S3 bucket.
+//! - [`cli`]: one file per subcommand (`serve`, `work`, `analyze`, `models`, `keys`, `doctor`).
+//! - [`config`]: the settings, one struct per concern; the defaults are embedded from `config/default.toml`.
+//! - [`api`]: HTTP: takes uploads, answers with states and reports.
+//! - [`blob`]: storage of videos until they are analyzed: a folder or an S3 bucket.
 //! - [`store`]: the database: jobs (the queue), results, outgoing mail, keys. All SQL is here.
-//! - [`worker`]: one job from claim to clean-up, and the housekeeping beside it.
-//! - [`pipeline`]: a video in, [`analysis::Findings`] out; used by worker and command line alike.
+//! - [`worker`]: one job from claim to clean-up, and periodic housekeeping.
+//! - [`pipeline`]: turns one video into [`analysis::Findings`]; used by worker, API and command line.
 //! - [`media`]: opens video files: probing, frames and sound.
-//! - [`engine`]: ONNX Runtime: models, sessions, devices, batching. Knows tensors, no faces and no sound.
-//! - [`vision`]: what pictures say: face detector, landmarks, emotion classifier, head pose, gaze.
-//! - [`speech`]: what sound says: voice activity, sound quality, rate of syllables.
+//! - [`engine`]: ONNX Runtime: models, sessions, devices, batching. Handles tensors and knows nothing of faces or
+//!   sound.
+//! - [`vision`]: reads pictures: face detector, landmarks, emotion classifier, head pose, gaze.
+//! - [`speech`]: reads sound: voice activity, sound quality, syllable rate.
 //! - [`analysis`]: plain types and arithmetic: emotions, observations, tracks, scores, summary.
-//! - [`report`]: views of a result for people: HTML, charts, mail.
-//! - [`identity`]: which storage belongs to which database.
-//! - [`locale`]: what is said to people, in their language; texts are in `locales/`.
-//! - [`fault`]: whose fault an error is: the service's, the video's or the client's.
-//! - [`clock`]: time and tokens, passed in so that tests can fix them.
-//! - [`tls`]: the implementation of TLS that every client of the process uses.
-//! - [`telemetry`]: the program's log, and what it counts for `GET /metrics`.
+//! - [`report`]: renders a result for people: HTML, charts, mail.
+//! - [`identity`]: ensures that storage and database belong together.
+//! - [`locale`]: picks the language of texts; the texts are in `locales/`.
+//! - [`fault`]: classifies errors by the party at fault: the service, the video or the client.
+//! - [`clock`]: time and random tokens, passed in so that tests can fix them.
+//! - [`tls`]: the TLS implementation of all clients in the process.
+//! - [`telemetry`]: the log, and the counters of `GET /metrics`.
 //!
-//! Nothing imports upward: `analysis` and `engine` are the ground, `vision`, `speech` and `media` stand on them,
-//! `pipeline` on those; `blob`, `store` and `report` beside it; `worker` and `api` on top, `cli` last.
-
+//! Imports point down only. `analysis` and `engine` import no other module. `vision`, `speech` and `media` stand on
+//! them, and `pipeline` on those. `blob`, `store` and `report` stand beside `pipeline`. `worker` and `api` stand on
+//! top, `cli` last.
 //!
-//! Without the feature `video` (on by default) what needs OpenCV or FFmpeg is left out: the engine and plain types remain.
+//! The feature `video` is on by default. Without it, all modules that need OpenCV or FFmpeg are left out; the engine
+//! and the plain types remain.
 
 rust_i18n::i18n!("locales", fallback = "en");
 

@@ -1,4 +1,4 @@
-//! Reads the command line and hands over to [`visage::cli`].
+//! Runs [`visage::cli`].
 
 use std::process::ExitCode;
 

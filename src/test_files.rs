@@ -1,25 +1,21 @@
-//! Files that tests read and the repository does not hold. `make fixtures` brings them; a test without them fails.
+//! Files that tests read and that are not in the repository. `make fixtures` fetches them. Tests fail without them.
 //!
 //! The tests in `tests/it` include this file by its path.
 
 use std::path::{Path, PathBuf};
 
-/// A clip that `scripts/fetch-test-media.sh` fetches or makes.
+/// Returns the path of a clip that `scripts/fetch-test-media.sh` fetches or makes.
 pub fn clip(name: &str) -> PathBuf {
     existing(".runtime/media", name, "")
 }
 
-/// A model file of `models/`.
+/// Returns the path of a model file in `models/`.
 pub fn model(name: &str) -> PathBuf {
-    existing(
-        "models",
-        name,
-        "; VISAGE_MODELS__MIRROR=FOLDER names a folder of copies, for an origin that is out of reach",
-    )
+    existing("models", name, "; VISAGE_MODELS__MIRROR=FOLDER names a folder of copies, if the origin cannot be reached")
 }
 
 fn existing(folder: &str, name: &str, hint: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder).join(name);
-    assert!(path.is_file(), "{} is missing: `make fixtures` brings it{hint}", path.display());
+    assert!(path.is_file(), "{} is missing: `make fixtures` fetches it{hint}", path.display());
     path
 }

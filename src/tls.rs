@@ -1,7 +1,7 @@
-//! TLS of the clients in this process: rustls with ring's cryptography.
+//! TLS for the clients in this process: rustls with the cryptography of ring.
 
-/// Makes ring the default of rustls. HTTP clients need it before they are built. It may be called any number of times.
+/// Makes ring the default cryptography of rustls. Call it before building an HTTP client. Repeated calls do nothing.
 pub fn use_ring() {
-    // An error means that a default is set already.
+    // An error means that a default was set before.
     let _ = rustls::crypto::ring::default_provider().install_default();
 }

@@ -1,23 +1,28 @@
-//! What a person looks like from afar: the colours of hair, skin and clothes, as far as they are in the picture.
+//! The appearance of a person: the colours of hair, skin and clothes, as far as they are in the picture.
 //!
-//! It tells people of one video apart where places do not: after a cut, and where two cross. It is coarse on purpose, good
-//! for minutes and one set of clothes, and no feature by which anybody could be known again: it lives while a video is
-//! analyzed, and is neither stored nor given out.
+//! It distinguishes the people of one video where positions do not: after a cut, and when two people cross. It is
+//! coarse on purpose. It holds for minutes and for one set of clothes, and nobody can be recognised by it later. It
+//! exists only while a video is analyzed, and is neither stored nor given out.
 //!
-//! Colours are those of the picture made as bright as if its skin had a fixed brightness, so that a lamp or a camera's
-//! exposure changes nothing. Measured by [`Appearance::likeness`] against what was seen before: a woman who weeps behind a hand
-//! and laughs, 0.84 or more from sample to sample and 0.80 between any two; a man at 0.89 or more, also in a second recording
-//! of another size; pictures made darker by 0.7 or brighter by 1.25, 0.92 or more. Seven people against each other: 0.57 or
-//! less, but for one pair of a group photograph with 0.70.
+//! The picture is first scaled to a fixed brightness of the skin, so that lamps and exposure make no difference.
+//! Measured values of [`Appearance::likeness`]:
+//!
+//! | compared | likeness |
+//! | --- | --- |
+//! | a woman who weeps behind a hand and laughs, from sample to sample | at least 0.84 |
+//! | the same, any two samples | at least 0.80 |
+//! | a man, also in a second recording of another size | at least 0.89 |
+//! | pictures made darker by 0.7 or brighter by 1.25 | at least 0.92 |
+//! | seven different people | at most 0.57, one pair of a group photograph 0.70 |
 
-/// Bins along lightness, green to red and blue to yellow (CIE L*a*b*).
+/// Number of bins along each axis of CIE L*a*b*: lightness, green to red, blue to yellow.
 const BINS: [usize; 3] = [6, 7, 7];
-/// Values of the first and the last bin of each.
+/// Values of the first and the last bin along each axis.
 const RANGES: [(f32, f32); 3] = [(0.0, 100.0), (-30.0, 50.0), (-30.0, 50.0)];
-/// How much of what is known a new look changes.
-const FRESH: f32 = 0.2;
+/// Weight of a new observation in the running average.
+const UPDATE_WEIGHT: f32 = 0.2;
 
-/// Shares of colours, summing to 1.
+/// Shares of the colours. They sum to 1.
 type Histogram = Box<[f32]>;
 
 /// Colours of hair, skin and clothes.
@@ -27,13 +32,14 @@ pub struct Appearance {
 }
 
 impl Appearance {
-    /// From the pixels of hair, skin and clothes, each as L* (0 to 100), a* and b*; empty where that part is not in the
-    /// picture.
+    /// Computes the appearance from the pixels of hair, skin and clothes, each as L* (0 to 100), a* and b*. A part
+    /// that is not in the picture has no pixels.
     pub fn of(parts: [&[[f32; 3]]; 3]) -> Self {
         Self { parts: parts.map(histogram) }
     }
 
-    /// How much of the colours is the same, 0 to 1, the mean of the parts that both have; `None` where they share none.
+    /// Returns the share of equal colours, 0 to 1: the mean over the parts that both have. `None` if they have no
+    /// part in common.
     pub fn likeness(&self, other: &Self) -> Option<f32> {
         let shared = self.parts.iter().zip(&other.parts).filter_map(|(a, b)| Some((a.as_ref()?, b.as_ref()?)));
         let (mut sum, mut parts) = (0.0, 0.0);
@@ -44,13 +50,13 @@ impl Appearance {
         (parts > 0.0).then(|| sum / parts)
     }
 
-    /// Takes in another look at the same person.
-    pub fn take_in(&mut self, seen: &Self) {
+    /// Updates the appearance with another observation of the same person.
+    pub fn update(&mut self, seen: &Self) {
         for (known, seen) in self.parts.iter_mut().zip(&seen.parts) {
             match (known, seen) {
                 (Some(known), Some(seen)) => {
                     for (known, seen) in known.iter_mut().zip(seen) {
-                        *known += FRESH * (seen - *known);
+                        *known += UPDATE_WEIGHT * (seen - *known);
                     }
                 }
                 (known @ None, seen) => known.clone_from(seen),
@@ -60,7 +66,8 @@ impl Appearance {
     }
 }
 
-/// Each pixel counts for the bins on either side of it, by nearness: a colour at the border of two bins is none that jumps.
+/// Computes the histogram of some pixels. A pixel counts for the nearest bins on both sides, weighted by distance, so
+/// that a small change of colour never changes the histogram by much.
 fn histogram(pixels: &[[f32; 3]]) -> Option<Histogram> {
     let mut bins = vec![0.0; BINS.iter().product()];
     let each = 1.0 / pixels.len() as f32;
@@ -92,28 +99,28 @@ pub(super) mod tests {
 
     use super::*;
 
-    /// Somebody with hair, skin and clothes of these colours.
+    /// Returns the appearance of a person with hair, skin and clothes of these colours.
     pub fn wearing(hair: [f32; 3], skin: [f32; 3], clothes: [f32; 3]) -> Appearance {
         Appearance::of([&[hair; 4], &[skin; 4], &[clothes; 4]])
     }
 
     #[test]
-    fn the_same_colours_are_alike_and_others_are_not() {
+    fn likeness_is_high_for_equal_colours_and_lower_for_others() {
         let (dark, light, red, blue) = ([20.0, 0.0, 0.0], [60.0, 12.0, 15.0], [45.0, 45.0, 30.0], [35.0, 5.0, -30.0]);
         let one = wearing(dark, light, red);
         assert!((one.likeness(&one).unwrap() - 1.0).abs() < 1e-5);
         let changed = one.likeness(&wearing(dark, light, blue)).unwrap();
         assert!((changed - 2.0 / 3.0).abs() < 0.02, "{changed}");
-        // Only what both show is compared.
+        // Only parts that both have are compared.
         let close = Appearance::of([&[dark], &[light], &[]]);
         assert!((one.likeness(&close).unwrap() - 1.0).abs() < 1e-5);
         assert_eq!(Appearance::default().likeness(&one), None);
     }
 
     #[test]
-    fn what_is_known_of_somebody_follows_slowly_and_grows() {
+    fn an_update_changes_known_parts_slowly_and_adds_new_ones() {
         let mut known = Appearance::of([&[], &[[60.0, 12.0, 15.0]], &[]]);
-        known.take_in(&wearing([20.0, 0.0, 0.0], [70.0, 12.0, 15.0], [40.0, 0.0, 0.0]));
+        known.update(&wearing([20.0, 0.0, 0.0], [70.0, 12.0, 15.0], [40.0, 0.0, 0.0]));
         let same = Appearance::of([&[[20.0, 0.0, 0.0]], &[[60.0, 12.0, 15.0]], &[[40.0, 0.0, 0.0]]]);
         let likeness = known.likeness(&same).unwrap();
         assert!(likeness > 0.9 && likeness < 1.0, "{likeness}");
@@ -121,7 +128,7 @@ pub(super) mod tests {
 
     proptest! {
         #[test]
-        fn likeness_is_mutual_and_stays_in_its_range(
+        fn likeness_is_symmetric_and_between_0_and_1(
             a in prop::collection::vec(prop::array::uniform3(-60.0_f32..110.0), 1..40),
             b in prop::collection::vec(prop::array::uniform3(-60.0_f32..110.0), 1..40),
         ) {

@@ -1,19 +1,19 @@
-//! A video's figures as whole numbers and one paragraph: what calls that know no decimals are answered with.
+//! The figures of a video as whole numbers and one paragraph, for compatible calls whose answers have no decimals.
 
 use std::collections::BTreeMap;
 
 use super::{Analysis, Emotion, rounding};
 
-/// A video's figures as whole numbers.
+/// The figures of a video as whole numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Appraisal {
     /// [`super::Summary::presence`].
     pub confidence: u8,
     /// Percent for each of the seven labels, summing to exactly 100.
     pub emotions: BTreeMap<Emotion, u8>,
-    /// 0 to 100; 0 as well where it could not be read.
+    /// 0 to 100. It is also 0 if it could not be read.
     pub eye_contact: u8,
-    /// 0 to 100; `None` without a sound track or without speech in it.
+    /// 0 to 100, or `None` without a sound track or without speech.
     pub speech_clarity: Option<u8>,
     /// [`super::Summary::overall_score`].
     pub overall_score: u8,
@@ -21,7 +21,7 @@ pub struct Appraisal {
     pub feedback: String,
 }
 
-/// The appraisal of an analysis; `None` if no face was found.
+/// Returns the figures of an analysis, or `None` if no face was found.
 pub fn appraise(analysis: &Analysis) -> Option<Appraisal> {
     let summary = &analysis.summary;
     let emotions = rounding::whole_percentages(summary.emotions.as_ref()?);
@@ -78,13 +78,13 @@ mod tests {
     }
 
     #[test]
-    fn without_a_face_there_is_nothing_to_appraise() {
+    fn an_analysis_without_a_face_has_no_appraisal() {
         let none = summarise(facts(2.0, true), &[0.0, 1.0], &[], Some(speech(80.0, 80.0)), vec![], vec![]);
         assert_eq!(appraise(&none.analysis), None);
     }
 
     #[test]
-    fn speech_that_nobody_spoke_has_no_clarity() {
+    fn a_silent_sound_track_has_no_clarity() {
         let shown = [Probabilities([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]); 4];
         let silent = Speech { ratio: 0.0, fluency: None, ..speech(80.0, 0.0) };
         let found = analysis(&shown, Some(silent));
@@ -96,7 +96,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]
         #[test]
-        fn every_figure_is_the_native_one_and_the_emotions_sum_to_a_hundred(
+        fn figures_are_those_of_the_analysis_rounded_and_emotions_sum_to_a_hundred(
             shown in prop::collection::vec(probabilities(), 1..20),
             heard in proptest::option::of((0.0..=100.0, 0.0..=100.0)),
         ) {

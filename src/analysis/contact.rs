@@ -1,37 +1,40 @@
-//! Whether a person meets the camera, sample by sample.
+//! Decides for each sample of a person whether there is eye contact with the camera.
 //!
-//! By the eyes, where the landmarks' model is in use: the gaze (head and eyes together) lies within a cone about the
-//! camera, and the eyes are open. What "open" and "into the camera" look like differs from face to face, so both are
-//! calibrated on the person's own samples, within bounds: a calibration may correct, and must not turn somebody who never
-//! looks at the camera into somebody who does. Without that model, by the head alone ([`super::eye_contact`]).
+//! With the landmark model this is judged by the eyes: the gaze (head and eyes together) has to lie within a cone
+//! around the camera, and the eyes have to be open. Open eyes and a gaze into the camera look different from face to
+//! face. So both are calibrated with the person's own samples, within limits: calibration must not give eye contact
+//! to a person who never looks at the camera. Without the landmark model, eye contact is judged by the head alone
+//! ([`super::eye_contact`]).
 
 use super::{Gaze, Observation, eye_contact};
 
-/// A gaze further than this from the person's line to the camera does not meet it, in degrees.
+/// Largest angle in degrees between the gaze and the person's calibrated line to the camera that is eye contact.
 pub const GAZE_CONE_DEG: f32 = 12.0;
-/// Most that a person's own line may be off from the measured one, in degrees. Of six people who look into the camera, one is
-/// measured so far from it, and the others up to 5.
+/// Largest offset of the calibrated line from the measured one, in degrees. Among six people who look into the
+/// camera, one is measured this far from it, and the others up to 5.
 pub const OFFSET_DEG: f32 = 10.0;
-/// Gazes within this of the camera may be meant for it: the offset, and what the measurement wavers by (a mirror moves it by
-/// 4 degrees on the mean).
+/// Gazes within this angle of the camera, in degrees, are used for calibration: the largest offset, and the noise of
+/// the measurement (mirroring a picture changes the gaze by 4 degrees on average).
 const NEAR_DEG: f32 = OFFSET_DEG + 5.0;
-/// Samples with open eyes near the camera from which on an offset is taken.
+/// Fewest samples with open eyes near the camera from which an offset is computed.
 const OFFSET_SAMPLES: usize = 6;
 
-/// Eyes are shut below this share of their usual openness ...
+/// Eyes are shut below this share of their usual openness.
 const SHUT_SHARE: f32 = 0.55;
-/// ... which is that which a quarter of the samples exceed, taken to be within these: a video of shut eyes has no other.
+/// Range of the usual openness, which is the upper quartile of the person's samples. The limits matter for videos in
+/// which the eyes are always shut.
 const USUAL_OPENNESS: (f32, f32) = (0.22, 0.36);
 
-/// What is known of one sample.
+/// Eye contact in one sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Contact {
-    /// Whether the person met the camera; `None` where that could not be read.
+    /// Whether the person had eye contact with the camera, or `None` if that could not be read.
     pub met: Option<bool>,
+    /// `None` if the eyes could not be read.
     pub eyes_shut: Option<bool>,
 }
 
-/// For each observation of one person; `by_eyes`: whether eyes were looked for.
+/// Decides eye contact for each observation of one person. `by_eyes`: whether the landmark model was used.
 pub(super) fn contacts(seen: &[Observation], by_eyes: bool) -> Vec<Contact> {
     if !by_eyes {
         let by_head = |seen: &Observation| Contact { met: seen.pose.as_ref().map(eye_contact), eyes_shut: None };
@@ -50,7 +53,7 @@ pub(super) fn contacts(seen: &[Observation], by_eyes: bool) -> Vec<Contact> {
         .collect()
 }
 
-/// How far this person's eyes are usually open.
+/// Returns the usual openness of the person's eyes.
 fn usual_openness(seen: &[Observation]) -> f32 {
     let mut openness: Vec<f32> = seen.iter().filter_map(|seen| seen.eyes.map(|eyes| eyes.openness)).collect();
     openness.sort_by(f32::total_cmp);
@@ -58,9 +61,9 @@ fn usual_openness(seen: &[Observation]) -> f32 {
     openness.get(openness.len() * 3 / 4).map_or(low, |usual| usual.clamp(low, high))
 }
 
-/// Where the gaze of a person who looks into the camera is measured: the median of the gazes near the camera, if those are
-/// at least half of all; else nobody knows, and it is the camera itself. Whose gaze never comes into the cone as measured
-/// has no offset, and no contact.
+/// Returns the measured gaze of this person when looking into the camera: the median of the gazes near the camera.
+/// Returns no offset if these are less than half of all gazes or fewer than [`OFFSET_SAMPLES`], or if no gaze lies
+/// within the cone around the camera.
 fn offset(gazes: &[Gaze]) -> Gaze {
     let within = |most: f32| move |gaze: &Gaze| angle(*gaze, Gaze::default()) <= most;
     let near: Vec<Gaze> = gazes.iter().copied().filter(within(NEAR_DEG)).collect();
@@ -73,12 +76,12 @@ fn offset(gazes: &[Gaze]) -> Gaze {
         values[values.len() / 2]
     };
     let middle = Gaze { yaw: median(|gaze| gaze.yaw), pitch: median(|gaze| gaze.pitch) };
-    // The middle of each part alone may lie outside the circle, by less than half its radius.
+    // The medians of yaw and pitch together may lie outside the circle, by less than half its radius.
     let shrink = (OFFSET_DEG / angle(middle, Gaze::default()).max(OFFSET_DEG)).min(1.0);
     Gaze { yaw: middle.yaw * shrink, pitch: middle.pitch * shrink }
 }
 
-/// Between two directions near the camera's, in degrees.
+/// Returns the angle in degrees between two directions near the direction of the camera.
 fn angle(a: Gaze, b: Gaze) -> f32 {
     (a.yaw - b.yaw).hypot(a.pitch - b.pitch)
 }
@@ -91,12 +94,12 @@ mod tests {
     use crate::analysis::testing::seen;
     use crate::analysis::{Eyes, Pose};
 
-    fn looks(gazes: &[(f32, f32)], openness: f32) -> Vec<Observation> {
-        let look = |(n, &(yaw, pitch)): (u32, &(f32, f32))| Observation {
+    fn with_gazes(gazes: &[(f32, f32)], openness: f32) -> Vec<Observation> {
+        let observation = |(n, &(yaw, pitch)): (u32, &(f32, f32))| Observation {
             eyes: Some(Eyes { openness, gaze: Gaze { yaw, pitch } }),
             ..seen(n, f64::from(n), (100.0, 100.0), 80.0)
         };
-        (0..).zip(gazes).map(look).collect()
+        (0..).zip(gazes).map(observation).collect()
     }
 
     fn met(seen: &[Observation]) -> Vec<Option<bool>> {
@@ -104,57 +107,57 @@ mod tests {
     }
 
     #[test]
-    fn eyes_count_and_the_head_does_not_where_eyes_are_seen() {
-        let mut person = looks(&[(0.0, 0.0), (30.0, 0.0), (0.0, -20.0)], 0.3);
+    fn eye_contact_is_judged_by_the_eyes_and_not_by_the_head() {
+        let mut person = with_gazes(&[(0.0, 0.0), (30.0, 0.0), (0.0, -20.0)], 0.3);
         person[0].pose = Some(Pose { yaw: 35.0, ..Pose::default() });
         assert_eq!(met(&person), [Some(true), Some(false), Some(false)]);
         let by_head: Vec<_> = contacts(&person, false).iter().map(|contact| contact.met).collect();
         assert_eq!(by_head, [Some(false), Some(true), Some(true)]);
         person[0].eyes = None;
-        assert_eq!(met(&person)[0], None, "a face whose eyes cannot be read is neither yes nor no");
+        assert_eq!(met(&person)[0], None, "eye contact is unknown if the eyes cannot be read");
     }
 
     #[test]
-    fn shut_eyes_meet_nobody_whether_once_or_all_the_time() {
-        let mut blinks = looks(&[(0.0, 0.0); 8], 0.3);
+    fn shut_eyes_have_no_eye_contact() {
+        let mut blinks = with_gazes(&[(0.0, 0.0); 8], 0.3);
         blinks[3].eyes = blinks[3].eyes.map(|eyes| Eyes { openness: 0.08, ..eyes });
         let found = contacts(&blinks, true);
         assert_eq!(found[3], Contact { met: Some(false), eyes_shut: Some(true) });
         assert_eq!(found.iter().filter(|contact| contact.met == Some(true)).count(), 7);
-        assert_eq!(met(&looks(&[(0.0, 0.0); 8], 0.08)), [Some(false); 8]);
+        assert_eq!(met(&with_gazes(&[(0.0, 0.0); 8], 0.08)), [Some(false); 8]);
     }
 
     #[test]
-    fn narrow_eyes_are_not_shut_ones() {
-        assert_eq!(met(&looks(&[(0.0, 0.0); 8], 0.19)), [Some(true); 8]);
+    fn narrow_eyes_are_not_shut() {
+        assert_eq!(met(&with_gazes(&[(0.0, 0.0); 8], 0.19)), [Some(true); 8]);
     }
 
     #[test]
-    fn a_person_s_own_offset_is_taken_off() {
-        // One who is measured 6 degrees to the right when looking into the camera glances 10 degrees to either side of it.
+    fn the_offset_of_a_person_is_subtracted() {
+        // The person is measured 6 degrees to the right when looking into the camera, and glances to either side.
         let mut gazes = vec![(6.0, 0.0); 10];
         gazes.extend([(16.0, 0.0), (-5.0, 0.0), (20.0, 0.0), (-8.0, 0.0)]);
-        let found = met(&looks(&gazes, 0.3));
+        let found = met(&with_gazes(&gazes, 0.3));
         assert_eq!(found[10..], [Some(true), Some(true), Some(false), Some(false)]);
     }
 
     proptest! {
         #[test]
-        fn whose_gaze_never_comes_near_the_camera_has_no_contact(
+        fn a_gaze_that_never_comes_near_the_camera_is_no_eye_contact(
             gazes in prop::collection::vec((0.0_f32..360.0, 12.1_f32..60.0), 1..60)
         ) {
             let gazes: Vec<_> = gazes.iter().map(|(turn, away)| {
                 let (sin, cos) = turn.to_radians().sin_cos();
                 (away * cos, away * sin)
             }).collect();
-            prop_assert!(met(&looks(&gazes, 0.3)).iter().all(|met| *met == Some(false)));
+            prop_assert!(met(&with_gazes(&gazes, 0.3)).iter().all(|met| *met == Some(false)));
         }
 
         #[test]
-        fn calibration_moves_the_line_by_no_more_than_its_bound(
+        fn calibration_moves_the_line_by_at_most_its_limit(
             gazes in prop::collection::vec((-40.0_f32..40.0, -40.0_f32..40.0), 1..60)
         ) {
-            for ((yaw, pitch), met) in gazes.iter().zip(met(&looks(&gazes, 0.3))) {
+            for ((yaw, pitch), met) in gazes.iter().zip(met(&with_gazes(&gazes, 0.3))) {
                 let away = yaw.hypot(*pitch);
                 prop_assert!(met != Some(true) || away <= GAZE_CONE_DEG + OFFSET_DEG + 1e-3);
                 prop_assert!(met != Some(false) || away >= GAZE_CONE_DEG - OFFSET_DEG - 1e-3);
@@ -162,12 +165,12 @@ mod tests {
         }
 
         #[test]
-        fn who_looks_into_the_camera_all_the_time_has_full_contact_whatever_the_offset(
+        fn constant_looking_into_the_camera_is_full_eye_contact_for_any_offset(
             yaw in -5.0_f32..5.0, pitch in -5.0_f32..5.0,
             noise in prop::collection::vec((-3.0_f32..3.0, -3.0_f32..3.0), 6..60),
         ) {
             let gazes: Vec<_> = noise.iter().map(|(x, y)| (yaw + x, pitch + y)).collect();
-            prop_assert!(met(&looks(&gazes, 0.3)).iter().all(|met| *met == Some(true)));
+            prop_assert!(met(&with_gazes(&gazes, 0.3)).iter().all(|met| *met == Some(true)));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The seven labels, their order and their spelling, everywhere.
+//! The seven emotions: their labels and their order.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -21,7 +21,7 @@ impl Emotion {
     pub const ALL: [Self; 7] =
         [Self::Angry, Self::Disgust, Self::Fear, Self::Happy, Self::Sad, Self::Surprise, Self::Neutral];
 
-    /// The label as it stands in JSON, CSV and configuration.
+    /// Returns the label in JSON, CSV and configuration.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Angry => "angry",
@@ -34,19 +34,19 @@ impl Emotion {
         }
     }
 
-    /// Position in [`Emotion::ALL`] and in every [`Probabilities`].
+    /// Returns the index in [`Emotion::ALL`] and in [`Probabilities`].
     pub const fn index(self) -> usize {
         self as usize
     }
 
-    /// The emotion of a label, or `None` if the label is not one of the seven.
+    /// Returns the emotion with this label, or `None` if it is not one of the seven.
     pub fn from_label(label: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|emotion| emotion.label() == label)
     }
 
-    /// Pleasure and arousal of the emotion word, each -1 to 1: the mean ratings of Russell & Mehrabian (1977),
-    /// "Evidence for a three-factor theory of emotions", Journal of Research in Personality 11, 273-294
-    /// (angry, disgusted, fearful, happy, sad, surprised); neutral is the origin.
+    /// Returns pleasure and arousal of the emotion word, each -1 to 1. These are the mean ratings of Russell &
+    /// Mehrabian (1977), "Evidence for a three-factor theory of emotions", Journal of Research in Personality 11,
+    /// 273-294 (angry, disgusted, fearful, happy, sad, surprised). Neutral is the origin.
     pub const fn valence_arousal(self) -> (f64, f64) {
         match self {
             Self::Angry => (-0.51, 0.59),
@@ -71,12 +71,12 @@ impl std::fmt::Display for Emotion {
 pub struct Probabilities(pub [f32; 7]);
 
 impl Probabilities {
-    /// Probability of one emotion, 0 to 1.
+    /// Returns the probability of one emotion, 0 to 1.
     pub fn of(&self, emotion: Emotion) -> f32 {
         self.0[emotion.index()]
     }
 
-    /// The most probable emotion and its probability; the earlier label on a tie.
+    /// Returns the most probable emotion and its probability. On a tie it is the earlier label.
     pub fn top(&self) -> (Emotion, f32) {
         Emotion::ALL.into_iter().fold((Emotion::Angry, f32::MIN), |best, emotion| {
             let p = self.of(emotion);
@@ -84,7 +84,7 @@ impl Probabilities {
         })
     }
 
-    /// Expected pleasure and arousal over the probabilities, each -1 to 1.
+    /// Returns the expected pleasure and arousal over the probabilities, each -1 to 1.
     pub fn valence_arousal(&self) -> (f64, f64) {
         Emotion::ALL.into_iter().fold((0.0, 0.0), |(v, a), emotion| {
             let (ev, ea) = emotion.valence_arousal();

@@ -1,59 +1,60 @@
-//! How well a classifier names pictures whose labels are known.
+//! Measures a classifier on labelled pictures.
 
-/// Steps of confidence over which calibration is measured.
+/// Number of bins of confidence over which calibration is measured.
 const CONFIDENCE_STEPS: usize = 15;
 
-/// A picture whose label is known, as a classifier read it.
+/// A labelled picture and the probabilities that a classifier gives it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Judged {
-    /// Position of the true class.
+    /// Index of the true class.
     pub truth: usize,
-    /// One probability a class, summing to 1.
+    /// One probability for each class. They sum to 1.
     pub probabilities: Vec<f32>,
 }
 
 impl Judged {
-    /// The most probable class and its probability; the earlier class on a tie.
+    /// Returns the most probable class and its probability. On a tie it is the earlier class.
     pub fn named(&self) -> (usize, f32) {
         let each = self.probabilities.iter().copied().enumerate();
         each.fold((0, f32::MIN), |best, (class, p)| if p > best.1 { (class, p) } else { best })
     }
 }
 
-/// Figures over some pictures. All but counts are 0 to 1; without pictures all are 0.
+/// Figures of a classifier. All but counts are 0 to 1. Without pictures all are 0.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Evaluation {
-    /// Pictures judged.
+    /// Number of pictures.
     pub count: usize,
-    /// Share of pictures named rightly.
+    /// Share of the pictures that are classified correctly.
     pub accuracy: f64,
-    /// Mean recall of the classes that occur: what accuracy would be if they were all as frequent.
+    /// Mean recall of the classes that occur: the accuracy if all of them were equally frequent.
     pub balanced_accuracy: f64,
     /// Mean F1 of the classes that occur.
     pub macro_f1: f64,
-    /// Expected calibration error: by how much the probability of the class named differs from the share named rightly, over
-    /// 15 equal steps of that probability, weighted by their pictures.
+    /// Expected calibration error: the difference between the probability of the predicted class and the share of
+    /// correct predictions, over 15 equal bins of that probability, weighted by the pictures in each bin.
     pub ece: f64,
     /// In the order of the classes.
     pub per_class: Vec<ClassFigures>,
-    /// Pictures by true class (rows) and class named (columns).
+    /// Number of pictures by true class (rows) and predicted class (columns).
     pub confusion: Vec<Vec<usize>>,
 }
 
-/// Figures of one class, each 0 to 1; 0 where there is nothing to divide by.
+/// Figures of one class, each 0 to 1. They are 0 if there is nothing to divide by.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ClassFigures {
-    /// Of the pictures named so, the share that are.
+    /// Share of correct pictures among those that are predicted to be of this class.
     pub precision: f64,
-    /// Of the pictures that are, the share named so.
+    /// Share of the pictures of this class that are predicted correctly.
     pub recall: f64,
-    /// Harmonic mean of both.
+    /// Harmonic mean of precision and recall.
     pub f1: f64,
-    /// Pictures that are.
+    /// Number of pictures of this class.
     pub support: usize,
 }
 
-/// The figures of a classifier with so many classes. Every truth lies below `classes`, as does every class named.
+/// Computes the figures of a classifier. `classes` is the number of classes. Every true and every predicted class is
+/// below it.
 pub fn evaluate(classes: usize, judged: &[Judged]) -> Evaluation {
     let mut confusion = vec![vec![0_usize; classes]; classes];
     for picture in judged {
@@ -88,7 +89,7 @@ fn share(part: usize, whole: usize) -> f64 {
 }
 
 fn calibration_error(judged: &[Judged]) -> f64 {
-    // The sum over a step of what was claimed less what came true.
+    // Each bin sums the confidence minus 1 for correct predictions, and the confidence for wrong ones.
     let mut steps = [0.0_f64; CONFIDENCE_STEPS];
     for picture in judged {
         let (class, confidence) = picture.named();
@@ -112,8 +113,9 @@ mod tests {
     }
 
     #[test]
-    fn the_figures_are_those_that_a_person_would_count() {
-        // Three of class 0, of which two are named so; one of class 1, named so; class 2 does not occur.
+    fn figures_of_a_small_example_are_correct() {
+        // Three pictures are of class 0, and two of them are predicted correctly. One is of class 1 and predicted
+        // correctly. Class 2 does not occur.
         let all = [
             judged(0, &[0.9, 0.1, 0.0]),
             judged(0, &[0.9, 0.1, 0.0]),
@@ -128,19 +130,19 @@ mod tests {
         assert_eq!((first.precision, first.support), (1.0, 3));
         assert!((first.recall - 2.0 / 3.0).abs() < 1e-12 && (first.f1 - 0.8).abs() < 1e-12, "{first:?}");
         assert!((found.macro_f1 - (0.8 + 2.0 / 3.0) / 2.0).abs() < 1e-12);
-        // At 0.9 two of two are right, at 0.8 one of two.
+        // With confidence 0.9 two of two are correct, with 0.8 one of two.
         assert!((found.ece - (2.0 * 0.1 + 2.0 * 0.3) / 4.0).abs() < 1e-6, "{}", found.ece);
     }
 
     #[test]
-    fn no_pictures_make_no_figures() {
+    fn without_pictures_all_figures_are_zero() {
         let found = evaluate(2, &[]);
         assert_eq!((found.count, found.accuracy, found.balanced_accuracy, found.ece), (0, 0.0, 0.0, 0.0));
     }
 
     proptest! {
         #[test]
-        fn figures_stay_in_their_ranges_and_the_confusion_counts_every_picture(
+        fn figures_are_in_range_and_the_confusion_matrix_counts_every_picture(
             all in prop::collection::vec((0_usize..5, prop::collection::vec(0.01_f32..1.0, 5)), 1..60),
         ) {
             let all: Vec<Judged> = all.into_iter().map(|(truth, weights)| {
@@ -152,7 +154,7 @@ mod tests {
             prop_assert_eq!(found.per_class.iter().map(|class| class.support).sum::<usize>(), all.len());
             let shares = [found.accuracy, found.balanced_accuracy, found.macro_f1, found.ece];
             prop_assert!(shares.iter().all(|share| (0.0..=1.0).contains(share)), "{:?}", found);
-            // Recall, weighted by how often each class occurs, is accuracy.
+            // The mean recall, weighted by the frequency of each class, is the accuracy.
             let weighted: f64 = found.per_class.iter().map(|class| class.recall * class.support as f64).sum();
             prop_assert!((weighted / all.len() as f64 - found.accuracy).abs() < 1e-9);
         }
@@ -174,7 +176,9 @@ mod tests {
         }
 
         #[test]
-        fn who_is_sure_and_right_has_no_calibration_error(truths in prop::collection::vec(0_usize..4, 1..40)) {
+        fn certain_and_correct_predictions_have_no_calibration_error(
+            truths in prop::collection::vec(0_usize..4, 1..40),
+        ) {
             let sure = |truth: usize| {
                 let mut probabilities = vec![0.0; 4];
                 probabilities[truth] = 1.0;

@@ -1,19 +1,19 @@
-//! What moved in a face: the 52 coefficients of MediaPipe's blendshapes model, under the names that Apple's ARKit gave them.
+//! Movements of a face: the 52 coefficients of MediaPipe's blendshapes model, with the names of Apple's ARKit.
 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use super::Covered;
 
-/// Movements of one face, each 0 (none) to 100 (all the way), in the order of [`Expressions::NAMES`]. Left and right are the
+/// Movements of one face, each 0 (none) to 100 (full), in the order of [`Expressions::NAMES`]. Left and right are the
 /// person's own.
 ///
-/// JSON names them, as shares of 1, and leaves out those that are 0.
+/// In JSON it is a map from names to shares of 1, without the movements that are 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Expressions([u8; 52]);
 
 impl Expressions {
-    /// In the model's order; `_neutral` is what the model makes of a face at rest, and means nothing for one that is not.
+    /// Names in the order of the model. `_neutral` has a meaning only for a face at rest.
     pub const NAMES: [&str; 52] = [
         "_neutral",
         "browDownLeft",
@@ -69,19 +69,20 @@ impl Expressions {
         "noseSneerRight",
     ];
 
-    /// From shares of 1, which are cut to 0 and 1 and rounded to hundredths. `None` where one is no number.
+    /// Converts shares of 1, which are clamped to 0 and 1 and rounded to hundredths. Returns `None` if one is not
+    /// finite.
     pub fn of_shares(shares: &[f32; 52]) -> Option<Self> {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 100")]
         let percent = |share: f32| (100.0 * share.clamp(0.0, 1.0)).round() as u8;
         shares.iter().all(|share| share.is_finite()).then(|| Self(shares.map(percent)))
     }
 
-    /// One of them as a share of 1; `None` for a name that is not one of the 52.
+    /// Returns one movement as a share of 1, or `None` for a name that is not one of the 52.
     pub fn get(&self, name: &str) -> Option<f64> {
         Self::NAMES.iter().position(|known| *known == name).map(|n| share(self.0[n]))
     }
 
-    /// Without the movements of parts that cannot be seen: the network makes them up.
+    /// Sets the movements of covered parts to 0, because the network invents them.
     pub fn without(mut self, covered: Covered) -> Self {
         for (name, percent) in Self::NAMES.iter().zip(&mut self.0) {
             let of = |parts: &[&str]| parts.iter().any(|part| name.starts_with(part));
@@ -92,19 +93,19 @@ impl Expressions {
         self
     }
 
-    /// All of them, in percent.
+    /// Returns all movements in percent.
     pub const fn percent(&self) -> &[u8; 52] {
         &self.0
     }
 
-    /// As [`Expressions::percent`] gives them; `None` where they are not 52, or one is above 100.
+    /// Converts the values of [`Expressions::percent`] back. Returns `None` unless these are 52 values of at most 100.
     pub fn of_percent(percent: &[u8]) -> Option<Self> {
         let percent = <[u8; 52]>::try_from(percent).ok()?;
         percent.iter().all(|value| *value <= 100).then_some(Self(percent))
     }
 }
 
-/// Hundredths as a share of 1.
+/// Converts percent to a share of 1.
 pub(super) fn share(percent: u8) -> f64 {
     f64::from(percent) / 100.0
 }
@@ -125,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn movements_keep_their_names_and_hundredths_in_json() {
+    fn json_has_names_and_shares_rounded_to_hundredths() {
         let mut shares = [0.0; 52];
         (shares[44], shares[45], shares[9], shares[1]) = (0.9349, 1.2, 0.004, -0.5);
         let seen = Expressions::of_shares(&shares).unwrap();
@@ -150,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn every_number_of_hundredths_is_written_as_it_is() {
+    fn every_percentage_is_written_exactly() {
         for percent in 0..=100 {
             let seen = Expressions::of_percent(&[percent; 52]).unwrap();
             let json = serde_json::to_value(seen).unwrap();

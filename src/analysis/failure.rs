@@ -1,14 +1,14 @@
-//! Why an analysis failed, as data. [`crate::report`] puts it into sentences.
+//! Reasons for failed analyses, as data. [`crate::report`] turns them into sentences.
 
 use serde::{Deserialize, Serialize};
 
-/// Why there is no result. JSON names it by `code`, which clients see.
+/// Reason why there is no result. In JSON the variant is the field `code`, which clients see.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "code", rename_all = "snake_case")]
 pub enum FailureReason {
     Cancelled,
     NotAVideo,
-    /// No decoder for the pictures.
+    /// There is no decoder for the pictures.
     CodecUnknown {
         codec: String,
     },
@@ -27,10 +27,10 @@ pub enum FailureReason {
     PictureTooLarge {
         width: u32,
         height: u32,
-        /// Pixels in all.
+        /// Most pixels of a picture.
         limit: u64,
     },
-    /// Storage broke off.
+    /// The storage failed while the video was read.
     SourceUnreadable,
     DecoderFailed,
     VisionFailed,
@@ -40,14 +40,14 @@ pub enum FailureReason {
     /// The video is no longer in storage.
     VideoGone,
     StorageUnavailable,
-    /// Every run broke off.
+    /// The process crashed or was killed in every run.
     AnalysisCrashed,
     /// The database refused the result.
     ResultNotStored,
 }
 
 impl FailureReason {
-    /// Stable snake_case code for clients, such as `not_a_video`.
+    /// Returns the stable snake_case code for clients, such as `not_a_video`.
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Cancelled => "cancelled",
@@ -70,7 +70,7 @@ impl FailureReason {
         }
     }
 
-    /// One of each.
+    /// Returns an example of each variant.
     #[cfg(test)]
     pub fn examples() -> Vec<Self> {
         let text = || "x".to_owned();
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn json_carries_the_code_and_comes_back() {
+    fn json_has_the_code_and_is_read_back() {
         for reason in FailureReason::examples() {
             let json = serde_json::to_value(&reason).unwrap();
             assert_eq!(json["code"], reason.code());

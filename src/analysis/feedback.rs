@@ -1,5 +1,5 @@
-//! What a coach who saw the video would say of the figures, as facts without words: [`crate::report`] puts them into a
-//! language. They speak of what was seen and heard, never of the person.
+//! Chooses the feedback on a video: facts about the figures and one piece of advice, as data without words.
+//! [`crate::report`] turns them into sentences. They describe the recording and never judge the person.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -8,21 +8,23 @@ use super::speech::EASY_PACE;
 use super::tally::Tally;
 use super::{Certainty, Emotion, FaceSummary, Interval, PartName, Speech, Summary, rounding};
 
-/// Seen for less than this, in seconds, or in fewer samples, everything is a first impression.
+/// With faces seen for less than this, in seconds, the feedback says that there was little input.
 const LITTLE_S: f64 = 5.0;
+/// With fewer samples than this, the feedback says that there was little input.
 const FEW_SAMPLES: u32 = 5;
-/// Parts this near to each other are even, in points.
+/// If the best and the worst part differ by less than this, in points, all parts count as even.
 const EVEN: f64 = 3.0;
-/// A part of this or more needs no advice.
+/// A part with at least this value needs no advice.
 const GOOD: f64 = 80.0;
-/// A second emotion is named from this share on, in percent.
+/// Least share of the second emotion that is named, in percent.
 const WORTH_NAMING: f64 = 20.0;
-/// A stretch is told if it differs by so many points ...
-const TELLING: f64 = 10.0;
-/// ... and is at least so long, in seconds, and at most so much of the whole.
+/// Least difference between a stretch and the whole, in points.
+const MIN_DIFFERENCE: f64 = 10.0;
+/// Shortest stretch in seconds.
 const LEAST_STRETCH_S: f64 = 1.0;
+/// Longest stretch as a share of the whole.
 const MOST_STRETCH: f64 = 0.8;
-/// A stretch does not reach over a time in which nobody was seen for longer than this, in seconds.
+/// A time without a face that is longer than this, in seconds, ends a stretch.
 const GAP_S: f64 = 10.0;
 
 /// One thing to say. JSON names it by `kind`.
@@ -143,24 +145,24 @@ pub enum Advice {
     KeepItUp,
 }
 
-/// What the remarks are made from.
-pub(super) struct Material<'a> {
+/// The input for the remarks.
+pub(super) struct FeedbackInput<'a> {
     pub summary: &'a Summary,
     pub faces: &'a [FaceSummary],
     pub speech: Option<&'a Speech>,
-    /// All people together, sample by sample: from and to in seconds, and the sums.
+    /// For each sample with a face: from and to in seconds, and the sums over all people.
     pub moments: &'a [(f64, f64, Tally)],
     /// Whether eye contact was judged by the eyes.
     pub by_eyes: bool,
 }
 
-/// What is to be said, in order; nothing where no face was found.
-pub(super) fn remarks(material: &Material<'_>) -> Vec<Remark> {
-    let (summary, faces) = (material.summary, material.faces);
-    let (Some(parts), Some(shown)) = (&summary.parts, shown(material)) else { return Vec::new() };
+/// Returns the remarks in order. There are none if no face was found.
+pub(super) fn remarks(input: &FeedbackInput<'_>) -> Vec<Remark> {
+    let (summary, faces) = (input.summary, input.faces);
+    let (Some(parts), Some(shown)) = (&summary.parts, shown(input)) else { return Vec::new() };
     let mut said = Vec::new();
     let samples: u32 = faces.iter().map(|face| face.frames).sum();
-    let seen_s: f64 = material.moments.iter().map(|(from, to, _)| to - from).sum();
+    let seen_s: f64 = input.moments.iter().map(|(from, to, _)| to - from).sum();
     if samples < FEW_SAMPLES || seen_s < LITTLE_S {
         said.push(Remark::LittleMaterial { samples, seen_s });
     }
@@ -175,7 +177,7 @@ pub(super) fn remarks(material: &Material<'_>) -> Vec<Remark> {
     let Some((first, rest)) = measured.split_first() else { return said };
     let strongest = rest.iter().fold(first, |best, part| if part.1 > best.1 { part } else { best });
     let weakest = rest.iter().fold(first, |worst, part| if part.1 < worst.1 { part } else { worst });
-    let (high, low) = (material.finding(*strongest, true), material.finding(*weakest, false));
+    let (high, low) = (input.finding(*strongest, true), input.finding(*weakest, false));
     let advice = low.advice();
     if rest.is_empty() {
         said.push(Remark::Only(low));
@@ -188,24 +190,24 @@ pub(super) fn remarks(material: &Material<'_>) -> Vec<Remark> {
             (Some(a), Some(b)) => a.low > b.high,
             _ => true,
         };
-        let blurred = !apart(&high, &low);
-        let put = |finding: Finding| Finding {
-            certainty: if blurred { finding.certainty.max(Certainty::Likely) } else { finding.certainty },
+        let overlap = !apart(&high, &low);
+        let limit_certainty = |finding: Finding| Finding {
+            certainty: if overlap { finding.certainty.max(Certainty::Likely) } else { finding.certainty },
             ..finding
         };
-        said.push(Remark::Strongest(put(high)));
-        said.push(Remark::Weakest(put(low)));
+        said.push(Remark::Strongest(limit_certainty(high)));
+        said.push(Remark::Weakest(limit_certainty(low)));
     }
     said.push(Remark::Try { advice });
     said
 }
 
-/// The emotion shown most, and the next if it was much; `None` without a face.
-fn shown(material: &Material<'_>) -> Option<Vec<Shown>> {
-    let emotions = material.summary.emotions.as_ref()?;
-    let top = material.summary.dominant_emotion?;
+/// Returns the emotion shown most, and the next one if its share is large enough. `None` without a face.
+fn shown(input: &FeedbackInput<'_>) -> Option<Vec<Shown>> {
+    let emotions = input.summary.emotions.as_ref()?;
+    let top = input.summary.dominant_emotion?;
     let longest = |emotion: Emotion| {
-        let runs = material.faces.iter().flat_map(|face| &face.segments).filter(|run| run.emotion == emotion);
+        let runs = input.faces.iter().flat_map(|face| &face.segments).filter(|run| run.emotion == emotion);
         let longest = runs.max_by(|a, b| (a.end_s - a.start_s).total_cmp(&(b.end_s - b.start_s)))?;
         Some([rounding::to(longest.start_s, 1), rounding::to(longest.end_s, 1)])
     };
@@ -216,7 +218,7 @@ fn shown(material: &Material<'_>) -> Option<Vec<Shown>> {
     Some(std::iter::once(first).chain(next.map(|(emotion, percent)| shown(*emotion, *percent))).collect())
 }
 
-impl Material<'_> {
+impl FeedbackInput<'_> {
     fn finding(&self, (part, value): (PartName, f64), strong: bool) -> Finding {
         let intervals = self.summary.intervals.as_ref();
         let interval = intervals.and_then(|all| match part {
@@ -232,7 +234,8 @@ impl Material<'_> {
         Finding { part, value, certainty, interval, stretch, reason }
     }
 
-    /// Where a part was better or worse than on the whole: the stretch in which most was won or lost against its mean.
+    /// Finds the stretch in which a part was better (`strong`) or worse than its mean: the one with the largest sum of
+    /// differences times duration.
     fn stretch(&self, part: PartName, strong: bool) -> Option<(Stretch, Tally)> {
         let value = |tally: &Tally| {
             let figures = tally.figures()?;
@@ -268,12 +271,13 @@ impl Material<'_> {
         let whole_s = self.moments.last()?.1 - self.moments.first()?.0;
         let tally = sum(there);
         let found = value(&tally)?;
-        let is_telling =
-            (found - mean).abs() >= TELLING && (LEAST_STRETCH_S..=MOST_STRETCH * whole_s).contains(&(end_s - start_s));
-        is_telling.then_some((Stretch { start_s, end_s, value: found }, tally))
+        let is_notable = (found - mean).abs() >= MIN_DIFFERENCE
+            && (LEAST_STRETCH_S..=MOST_STRETCH * whole_s).contains(&(end_s - start_s));
+        is_notable.then_some((Stretch { start_s, end_s, value: found }, tally))
     }
 
-    /// What made a part weak, looked for in the stretch in which it was weakest.
+    /// Finds the reason for a weak part in the stretch in which it was weakest, or in the whole video without such a
+    /// stretch.
     fn reason(&self, part: PartName, there: Option<Tally>) -> Option<Reason> {
         let tally = there.unwrap_or_else(|| {
             let mut all = Tally::default();
@@ -300,7 +304,7 @@ impl Material<'_> {
             PartName::SpeechClarity => {
                 let speech = self.speech?;
                 let ovr = speech.quality_mos.as_ref()?.ovr;
-                // What the recording alone would leave, against what the pace takes.
+                // The pace is the reason only if the recording is not bad.
                 pace(speech).filter(|_| ovr >= 3.0).or(Some(Reason::Recording { ovr }))
             }
             _ => None,
@@ -355,7 +359,8 @@ mod tests {
         summarise(facts(f64::from(count), speech.is_some()), &times, people, speech, models, vec![]).analysis
     }
 
-    /// Happy for a third, then neutral; away from the camera in the middle third, with open or with shut eyes.
+    /// Returns a person who is happy in the first third and then neutral. In the middle third the person looks away
+    /// from the camera, with open or with shut eyes.
     fn talker(count: u32, shut: bool) -> Track {
         let observations = (0..count).map(|n| {
             let away = (count / 3..2 * count / 3).contains(&n);
@@ -401,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn the_weakest_part_is_told_with_its_figure_its_stretch_and_its_reason() {
+    fn the_weakest_part_has_a_value_a_stretch_and_a_reason() {
         let away = analysis(&[talker(300, false)], 300, None);
         let found = weakest(&away);
         assert_eq!((found.part, found.reason), (PartName::EyeContact, Some(Reason::LookedAway)));
@@ -421,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_hardly_known_is_said_with_care() {
+    fn findings_of_short_videos_are_uncertain() {
         let short = analysis(&[talker(3, false)], 3, None);
         assert!(matches!(short.summary.remarks[0], Remark::LittleMaterial { samples: 3, .. }));
         assert!(weakest(&short).certainty >= Certainty::Rough, "{:?}", short.summary.remarks);
@@ -430,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn advice_follows_from_what_made_the_part_weak() {
+    fn advice_depends_on_the_reason_of_the_weakest_part() {
         let with = |speech| analysis(&[talker(300, false)], 300, Some(speech));
         for (heard, expected) in [
             (speech(30.0, 4.0, 3.5, 60.0), Advice::ShortenPauses),
@@ -452,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn several_people_are_spoken_of_as_several() {
+    fn feedback_on_several_people_says_so() {
         let mut other = talker(60, false);
         other.id = 2;
         let found = analysis(&[talker(60, false), other], 60, None);
@@ -461,7 +466,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_gets_no_feedback() {
+    fn without_a_face_there_is_no_feedback() {
         assert!(analysis(&[], 5, None).summary.remarks.is_empty());
     }
 }

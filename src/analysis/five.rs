@@ -19,7 +19,7 @@ impl Five {
     /// All five, in order.
     pub const ALL: [Self; 5] = [Self::Anger, Self::Happy, Self::Shock, Self::Neutral, Self::Sad];
 
-    /// As that service writes it.
+    /// Returns the label that the API uses.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Anger => "Anger",
@@ -30,12 +30,12 @@ impl Five {
         }
     }
 
-    /// The one of that label.
+    /// Returns the emotion with this label.
     pub fn from_label(label: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|five| five.label() == label)
     }
 
-    /// What each of the seven counts as: surprise and fear are shock, anger and disgust are anger.
+    /// Maps one of the seven emotions to one of the five: surprise and fear to shock, anger and disgust to anger.
     const fn of(emotion: Emotion) -> Self {
         match emotion {
             Emotion::Angry | Emotion::Disgust => Self::Anger,
@@ -47,7 +47,7 @@ impl Five {
     }
 }
 
-/// What a clip showed, as one of the five.
+/// The emotion of a clip as one of the five.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Verdict {
     pub emotion: Five,
@@ -56,7 +56,8 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// The most likely of five shares in the order of [`Five::ALL`]; the earlier one on a tie. `None`: they are no shares.
+    /// Returns the largest of five shares in the order of [`Five::ALL`], the earlier one on a tie. Returns `None` if
+    /// the shares are negative, not finite or all 0.
     pub fn of_shares(shares: [f64; 5]) -> Option<Self> {
         let sum: f64 = shares.iter().sum();
         if !(sum.is_finite() && sum > 0.0 && shares.iter().all(|share| *share >= 0.0)) {
@@ -66,7 +67,8 @@ impl Verdict {
         best.map(|(emotion, share)| Self { emotion, confidence: share / sum })
     }
 
-    /// From what was read in the frames of a clip, each with its weight. `None`: no face was read.
+    /// Returns the emotion of a clip from the probabilities in its frames, each with a weight. Returns `None` without
+    /// a frame.
     pub fn of_frames(frames: &[(Probabilities, f32)]) -> Option<Self> {
         let mut shares = [0.0; 5];
         for (probabilities, weight) in frames {
@@ -94,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn two_halves_of_one_outweigh_a_larger_third() {
+    fn emotions_that_map_to_the_same_one_are_added() {
         // 0.3 + 0.3 of 1.0 against 0.4.
         let mut seven = [0.0; 7];
         (seven[Emotion::Surprise.index()], seven[Emotion::Fear.index()], seven[Emotion::Sad.index()]) = (0.3, 0.3, 0.4);
@@ -106,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_count_by_their_weight_and_none_is_no_verdict() {
+    fn frames_count_by_weight_and_no_frame_gives_no_verdict() {
         let happy = Probabilities([0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0]);
         let sad = Probabilities([0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0]);
         let verdict = Verdict::of_frames(&[(happy, 0.1), (sad, 0.3)]).unwrap();
@@ -117,7 +119,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_verdict_is_at_least_a_fifth_and_at_most_all(frames in prop::collection::vec(probabilities(), 1..20)) {
+        fn the_confidence_is_between_a_fifth_and_one(frames in prop::collection::vec(probabilities(), 1..20)) {
             let frames: Vec<_> = frames.into_iter().map(|frame| (frame, 1.0)).collect();
             let verdict = Verdict::of_frames(&frames).unwrap();
             prop_assert!((0.2 - 1e-6..=1.0 + 1e-6).contains(&verdict.confidence));

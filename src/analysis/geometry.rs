@@ -1,4 +1,5 @@
-//! Where a face is, in pixels of the upright frame with square pixels (origin top left, x right, y down).
+//! Positions of faces, in pixels of the upright frame with square pixels. The origin is top left, x runs right and y
+//! down.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -6,7 +7,7 @@ use utoipa::ToSchema;
 /// Parts of a face that something covers: a bar, sunglasses, a mask, a hand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Covered {
-    /// Both eyes. With one eye bare, its gaze counts for both.
+    /// Whether both eyes are covered. If one eye is bare, its gaze counts for both.
     pub eyes: bool,
     pub mouth: bool,
 }
@@ -28,17 +29,17 @@ pub struct BBox {
 }
 
 impl BBox {
-    /// Area in square pixels; an inside-out box has none.
+    /// Returns the area in square pixels. It is 0 for a box with a negative side.
     pub fn area(&self) -> f32 {
         self.width.max(0.0) * self.height.max(0.0)
     }
 
-    /// Middle of the box.
+    /// Returns the centre of the box.
     pub fn centre(&self) -> Point {
         Point { x: self.x + self.width / 2.0, y: self.y + self.height / 2.0 }
     }
 
-    /// Intersection over union, 0 to 1.
+    /// Returns the intersection over union, 0 to 1.
     pub fn iou(&self, other: &Self) -> f32 {
         let width = (self.x + self.width).min(other.x + other.width) - self.x.max(other.x);
         let height = (self.y + self.height).min(other.y + other.height) - self.y.max(other.y);
@@ -54,12 +55,12 @@ pub struct Face {
     pub bbox: BBox,
     /// The detector's score, 0 to 1.
     pub score: f32,
-    /// Points of the face, where the detector gives any.
+    /// Points of the face, if the detector gives any.
     pub landmarks: Option<Landmarks>,
 }
 
 impl Face {
-    /// The face after a map of the plane that keeps upright rectangles upright.
+    /// Maps the face to other coordinates. `to` has to map upright rectangles to upright rectangles.
     pub fn map(&self, to: impl Fn(Point) -> Point) -> Self {
         let BBox { x, y, width, height } = self.bbox;
         let [corner, right, down] = [(x, y), (x + width, y), (x, y + height)].map(|(x, y)| to(Point { x, y }));
@@ -78,7 +79,7 @@ impl Face {
     }
 }
 
-/// Points of a face; right and left are the person's own. Which points they are depends on the detector.
+/// Points of a face. They depend on the detector. Right and left are the person's own.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Landmarks {
@@ -89,7 +90,7 @@ pub enum Landmarks {
 }
 
 impl Landmarks {
-    /// The right and the left eye.
+    /// Returns the right and the left eye.
     pub const fn eyes(&self) -> (Point, Point) {
         match self {
             Self::MouthCorners([right, left, ..]) | Self::Ears([right, left, ..]) => (*right, *left),
@@ -118,12 +119,13 @@ pub struct Gaze {
     pub pitch: f32,
 }
 
-/// What was read from the eyes of one face.
+/// The eyes of one face.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Eyes {
-    /// Distance of the lids over the eye's width, the mean of both eyes: about 0.3 open, 0.1 shut (the eye aspect ratio
-    /// of Soukupova and Cech 2016, "Real-Time Eye Blink Detection using Facial Landmarks").
+    /// Distance of the lids divided by the width of the eye, as the mean of both eyes: about 0.3 for open and 0.1 for
+    /// shut eyes (the eye aspect ratio of Soukupova and Cech 2016, "Real-Time Eye Blink Detection using Facial
+    /// Landmarks").
     pub openness: f32,
-    /// As measured, without the person's own offset.
+    /// Measured direction, without calibration of the person's offset.
     pub gaze: Gaze,
 }

@@ -1,11 +1,10 @@
-//! How sure the figures are: 95 % intervals.
+//! Computes 95 % intervals of the figures.
 //!
-//! Neighbouring samples say much the same, so a video is worth as many observations as it has blocks of time, and not as
-//! many as it has samples. Videos are drawn from the blocks of this one, with replacement, and the middle 95 % of their
-//! figures are taken (block bootstrap: Künsch 1989, "The jackknife and the bootstrap for general stationary
-//! observations", Annals of Statistics 17). That alone would make short material look sure: one block always agrees with
-//! itself. So the spread is widened as Student's t widens it for few blocks, and to it is added what two more blocks of no
-//! known outcome would bring. Badly seen faces count as fewer blocks.
+//! Neighbouring samples are not independent, so the video is cut into blocks of time. Videos are drawn from these
+//! blocks with replacement, and the interval holds the middle 95 % of their figures (block bootstrap: Künsch 1989,
+//! "The jackknife and the bootstrap for general stationary observations", Annals of Statistics 17). For short videos
+//! this interval alone would be too narrow; with one block its width is 0. So it is widened like Student's t for few
+//! blocks, and by the effect of two more blocks with an unknown outcome. Faces of low quality count as fewer blocks.
 
 use std::collections::BTreeMap;
 
@@ -17,19 +16,20 @@ use utoipa::{PartialSchema, ToSchema};
 
 use super::Emotion;
 use super::tally::{Figures, Tally};
-use super::weights::{Scores, Voice};
+use super::weights::{Scores, SpeechScores};
 
-/// About how long an expression lasts, in seconds (0.5 to 4: Ekman 2003, "Emotions Revealed").
+/// Length of a block in seconds: about the duration of an expression (0.5 to 4: Ekman 2003, "Emotions Revealed").
 const BLOCK_S: f64 = 2.0;
-/// No more blocks than this; those of long videos are longer.
+/// Most blocks. The blocks of long videos are longer.
 const MOST_BLOCKS: f64 = 150.0;
-/// Videos drawn.
+/// Number of videos that are drawn.
 const DRAWS: usize = 500;
-/// Blocks of no known outcome that are added to those seen.
+/// Blocks with an unknown outcome that are added to those of the video.
 const UNKNOWN_BLOCKS: f64 = 2.0;
-/// Spread of a block's figure about its mean, as a share of that of a coin which shows 0 or 1: 20 points about the middle.
+/// Assumed standard deviation of a figure between blocks, as a share of that of a variable with the values 0 and 1:
+/// 20 points for a figure of 50.
 const SPREAD: f64 = 0.4;
-/// Standard deviations to either side that hold 95 %.
+/// Standard deviations on both sides of the mean that hold 95 %.
 const Z: f64 = 1.96;
 
 /// Figures of the whole video or of a person that are given with an interval.
@@ -49,7 +49,7 @@ pub struct Intervals {
     pub overall_score: Option<Interval>,
 }
 
-/// Where a figure lies with a probability of 95 %, both ends included.
+/// The range in which a figure lies with a probability of 95 %, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(into = "[f64; 2]", from = "[f64; 2]")]
 pub struct Interval {
@@ -71,7 +71,8 @@ pub enum Certainty {
     Open,
 }
 
-/// Intervals up to so wide, in points of 100, make a figure clear, likely and rough; one that is wider leaves it open.
+/// Largest widths of the intervals of figures that are clear, likely and rough, in points of 100. A figure with a
+/// wider interval is open.
 pub const CERTAIN_UP_TO: [f64; 3] = [20.0, 40.0, 70.0];
 
 impl Interval {
@@ -79,7 +80,7 @@ impl Interval {
         self.high - self.low
     }
 
-    /// ... of a figure of 0 to 100.
+    /// Returns the certainty of a figure of 0 to 100 with this interval.
     pub fn certainty(&self) -> Certainty {
         match CERTAIN_UP_TO.iter().position(|most| self.width() <= *most) {
             Some(0) => Certainty::Clear,
@@ -114,15 +115,15 @@ impl From<[f64; 2]> for Interval {
     }
 }
 
-/// What one person's samples of one block add up to.
+/// Sums over one person's samples in one block.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Block {
-    /// Which block of the video it is.
+    /// Index of the block in the video.
     pub number: usize,
     pub tally: Tally,
 }
 
-/// Cuts one person's samples into the blocks of the video: so many seconds from its start, their moments in order.
+/// Sums one person's samples for each block of the video. Samples have their time in seconds and are in order of time.
 pub(super) fn blocks(samples: impl Iterator<Item = (f64, Tally)>, length_s: f64) -> Vec<Block> {
     let count = (length_s / BLOCK_S).round().clamp(1.0, MOST_BLOCKS);
     let mut blocks: Vec<Block> = Vec::new();
@@ -137,8 +138,8 @@ pub(super) fn blocks(samples: impl Iterator<Item = (f64, Tally)>, length_s: f64)
     blocks
 }
 
-/// Figures in a row: the seven emotions, calmness, confidence, valence, arousal, eye contact, steadiness, presence, overall
-/// score.
+/// Number of figures in a row: the seven emotions, calmness, confidence, valence, arousal, eye contact, steadiness,
+/// presence and overall score.
 const ROW: usize = 15;
 type Row = [Option<f64>; ROW];
 const CALMNESS: usize = 7;
@@ -150,11 +151,11 @@ const STEADINESS: usize = 12;
 const PRESENCE: usize = 13;
 const OVERALL: usize = 14;
 
-/// The intervals of one person, or of several together; `None` without a sample. The same `seed` gives the same
-/// intervals. What was heard is taken as it is: nothing is known of its spread.
-pub(super) fn intervals(people: &[&[Block]], voice: Voice, seed: u64) -> Option<Intervals> {
+/// Returns the intervals of one person or of several together, or `None` without a sample. The same `seed` gives the
+/// same intervals. The scores of speech are taken as exact, because their spread is unknown.
+pub(super) fn intervals(people: &[&[Block]], speech_scores: SpeechScores, seed: u64) -> Option<Intervals> {
     let numbers = numbers(people);
-    let told = row(people, voice, |_| 1.0)?;
+    let estimate = row(people, speech_scores, |_| 1.0)?;
     let mut drawn: [Vec<f64>; ROW] = Default::default();
     if numbers.len() > 1 {
         let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
@@ -164,17 +165,17 @@ pub(super) fn intervals(people: &[&[Block]], voice: Voice, seed: u64) -> Option<
             for _ in 0..numbers.len() {
                 times[numbers[random.random_range(0..numbers.len())]] += 1.0;
             }
-            let Some(row) = row(people, voice, |number| times[number]) else { continue };
-            for (drawn, (value, told)) in drawn.iter_mut().zip(row.into_iter().zip(told)) {
-                // What could not be read in this draw says nothing.
-                drawn.extend(value.or(told));
+            let Some(row) = row(people, speech_scores, |number| times[number]) else { continue };
+            for (drawn, (value, estimate)) in drawn.iter_mut().zip(row.into_iter().zip(estimate)) {
+                // A figure that could not be computed in this draw counts as the one of the video.
+                drawn.extend(value.or(estimate));
             }
         }
     }
-    let worth = Worth::of(people, numbers.len());
+    let sample_size = SampleSize::of(people, numbers.len());
     let mut interval = |figure: usize, range: (f64, f64), decimals: i32| {
         let expected = if figure < CALMNESS { 1.0 / 7.0 } else { 0.5 };
-        told[figure].map(|told| worth.interval(told, &mut drawn[figure], range, expected, decimals))
+        estimate[figure].map(|estimate| sample_size.interval(estimate, &mut drawn[figure], range, expected, decimals))
     };
     let percent = (0.0, 100.0);
     let emotions = Emotion::ALL.into_iter().filter_map(|e| Some((e, interval(e.index(), percent, 1)?)));
@@ -191,7 +192,7 @@ pub(super) fn intervals(people: &[&[Block]], voice: Voice, seed: u64) -> Option<
     })
 }
 
-/// Blocks in which anybody was seen, in order.
+/// Returns the indices of the blocks in which a person was seen, in order.
 fn numbers(people: &[&[Block]]) -> Vec<usize> {
     let mut numbers: Vec<usize> = people.iter().flat_map(|blocks| blocks.iter().map(|block| block.number)).collect();
     numbers.sort_unstable();
@@ -199,8 +200,8 @@ fn numbers(people: &[&[Block]]) -> Vec<usize> {
     numbers
 }
 
-/// The figures of the blocks, each taken so many times.
-fn row(people: &[&[Block]], voice: Voice, times: impl Fn(usize) -> f64) -> Option<Row> {
+/// Returns the figures of the blocks, with each block counted `times` times.
+fn row(people: &[&[Block]], speech_scores: SpeechScores, times: impl Fn(usize) -> f64) -> Option<Row> {
     let mut all = Tally::default();
     for blocks in people {
         let mut person = Tally::default();
@@ -213,7 +214,7 @@ fn row(people: &[&[Block]], voice: Voice, times: impl Fn(usize) -> f64) -> Optio
         all.add(&person.among_others(), 1.0);
     }
     let figures = all.figures()?;
-    let scores = Scores::of(&figures, voice);
+    let scores = Scores::of(&figures, speech_scores);
     let Figures { emotions, calmness, confidence, valence, arousal, eye_contact, steadiness, .. } = figures;
     let mut row = [None; ROW];
     for (place, p) in row.iter_mut().zip(emotions) {
@@ -232,21 +233,21 @@ fn row(people: &[&[Block]], voice: Voice, times: impl Fn(usize) -> f64) -> Optio
     Some(row)
 }
 
-/// Least and most that a mean of the emotions' coordinates can be.
+/// Returns the smallest and the largest possible mean of a coordinate of the emotions.
 fn range(of: fn((f64, f64)) -> f64) -> (f64, f64) {
     let values = || Emotion::ALL.into_iter().map(|emotion| of(emotion.valence_arousal()));
     (values().fold(0.0, f64::min), values().fold(0.0, f64::max))
 }
 
-/// How much the material is worth.
-struct Worth {
-    /// Independent observations that it counts as: blocks of even weight (Kish 1965) times mean quality.
+/// The effective sample size of a video.
+struct SampleSize {
+    /// Effective number of independent blocks (Kish 1965) times mean quality.
     blocks: f64,
-    /// What the drawn spread is multiplied with.
+    /// Factor for the spread of the drawn figures.
     widen: f64,
 }
 
-impl Worth {
+impl SampleSize {
     fn of(people: &[&[Block]], count: usize) -> Self {
         let mut screen_s = vec![0.0; numbers(people).last().map_or(0, |last| last + 1)];
         let mut all = Tally::default();
@@ -267,35 +268,35 @@ impl Worth {
         Self { blocks: even * quality, widen }
     }
 
-    /// The interval of a figure that lies between `least` and `most`, rounded outwards. `expected`: where in that range it
-    /// lies for all that is known beforehand, 0 to 1.
+    /// Returns the interval of a figure between `least` and `most`, rounded outwards. `expected` is the position in
+    /// that range that is expected without any observation, 0 to 1.
     fn interval(
         &self,
-        told: f64,
+        estimate: f64,
         drawn: &mut [f64],
         (least, most): (f64, f64),
         expected: f64,
         decimals: i32,
     ) -> Interval {
         let scale = most - least;
-        // As if one observation more had been made beforehand: what never happened here may happen.
-        let share = (((told - least) / scale).clamp(0.0, 1.0) * self.blocks + expected) / (self.blocks + 1.0);
+        // Adds one observation with the expected value, because an emotion that was never shown may still occur.
+        let share = (((estimate - least) / scale).clamp(0.0, 1.0) * self.blocks + expected) / (self.blocks + 1.0);
         let spread = SPREAD * scale * (share * (1.0 - share)).sqrt();
         let unknown = UNKNOWN_BLOCKS / (UNKNOWN_BLOCKS + (self.blocks - 1.0).max(0.0));
         let doubt = Z * spread * (unknown / self.blocks).sqrt();
-        let below = self.widen * (told - quantile(drawn, 0.025).unwrap_or(told)).max(0.0);
-        let above = self.widen * (quantile(drawn, 0.975).unwrap_or(told) - told).max(0.0);
+        let below = self.widen * (estimate - quantile(drawn, 0.025).unwrap_or(estimate)).max(0.0);
+        let above = self.widen * (quantile(drawn, 0.975).unwrap_or(estimate) - estimate).max(0.0);
         let unit = 10_f64.powi(decimals);
-        let low = (told - below.hypot(doubt)).clamp(least, most);
-        let high = (told + above.hypot(doubt)).clamp(least, most);
-        // Rounding must not leave what the range allows.
+        let low = (estimate - below.hypot(doubt)).clamp(least, most);
+        let high = (estimate + above.hypot(doubt)).clamp(least, most);
+        // Rounding must not leave the range.
         let low = if low <= least { least } else { (low * unit).floor() / unit };
         let high = if high >= most { most } else { (high * unit).ceil() / unit };
         Interval { low, high }
     }
 }
 
-/// The value that so large a share of the others is below; `None` for no values.
+/// Returns the quantile of some values, or `None` without values.
 fn quantile(values: &mut [f64], share: f64) -> Option<f64> {
     if values.is_empty() {
         return None;
@@ -305,8 +306,8 @@ fn quantile(values: &mut [f64], share: f64) -> Option<f64> {
     Some(*values.select_nth_unstable_by(place, f64::total_cmp).1)
 }
 
-/// Student's t for 95 % with so many degrees of freedom, by the series in their inverse (Abramowitz and Stegun 26.7.5);
-/// within 3 % from 3 on.
+/// Returns Student's t for 95 % with this many degrees of freedom, by the series in their inverse (Abramowitz and
+/// Stegun 26.7.5). Its error is at most 3 % from 3 degrees of freedom on.
 fn student(freedom: f64) -> f64 {
     let first = (Z.powi(3) + Z) / 4.0;
     let second = (5.0 * Z.powi(5) + 16.0 * Z.powi(3) + 3.0 * Z) / 96.0;
@@ -323,7 +324,7 @@ mod tests {
     use crate::analysis::testing::{all, probabilities, seen};
     use crate::analysis::{Observation, Probabilities};
 
-    /// One sample a second.
+    /// Returns the blocks of a person with one sample a second.
     fn person(shown: &[Probabilities], quality: f32) -> Vec<Block> {
         let samples = shown.iter().zip(0_u32..).map(|(emotions, n)| {
             let seen = Observation { emotions: *emotions, quality, ..seen(n, f64::from(n), (100.0, 100.0), 80.0) };
@@ -334,7 +335,7 @@ mod tests {
     }
 
     fn of(shown: &[Probabilities], quality: f32) -> Intervals {
-        intervals(&[&person(shown, quality)], Voice::default(), 1).unwrap()
+        intervals(&[&person(shown, quality)], SpeechScores::default(), 1).unwrap()
     }
 
     fn turns(count: usize) -> Vec<Probabilities> {
@@ -342,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn little_material_is_never_sure() {
+    fn short_videos_have_wide_intervals() {
         for count in [1, 2] {
             let found = of(&vec![all(Emotion::Happy); count], 1.0);
             assert!(found.emotions[&Emotion::Happy].width() > 25.0, "{count}: {found:#?}");
@@ -352,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn long_material_is_surer_than_short_and_good_than_bad() {
+    fn intervals_are_narrower_for_longer_videos_and_better_quality() {
         let width = |count, quality| of(&turns(count), quality).emotions[&Emotion::Happy].width();
         assert!(width(24, 1.0) < width(8, 1.0));
         assert!(width(240, 1.0) < width(24, 1.0) / 2.0);
@@ -363,30 +364,29 @@ mod tests {
     }
 
     #[test]
-    fn the_same_video_gives_the_same_intervals_and_another_draw_others_nearby() {
+    fn the_same_seed_gives_the_same_intervals_and_another_seed_similar_ones() {
         let block = person(&turns(40), 0.9);
-        let draw = |seed| intervals(&[&block], Voice::default(), seed).unwrap();
+        let draw = |seed| intervals(&[&block], SpeechScores::default(), seed).unwrap();
         assert_eq!(draw(1), draw(1));
         let (one, two) = (draw(1).calmness, draw(2).calmness);
         assert!((one.low - two.low).abs() < 4.0 && (one.high - two.high).abs() < 4.0, "{one:?} {two:?}");
     }
 
     #[test]
-    fn nobody_has_no_interval() {
-        assert_eq!(intervals(&[], Voice::default(), 1), None);
+    fn without_people_there_are_no_intervals() {
+        assert_eq!(intervals(&[], SpeechScores::default(), 1), None);
     }
 
     #[test]
-    fn student_is_close_to_the_tables() {
+    fn student_t_is_close_to_the_tables() {
         for (freedom, table) in [(3.0, 3.182), (5.0, 2.571), (10.0, 2.228), (30.0, 2.042), (149.0, 1.976)] {
             assert!((student(freedom) / table - 1.0).abs() < 0.03, "{freedom}: {}", student(freedom));
         }
     }
 
-    /// The mean of so many of these intervals that hold what the process gives in the long run.
     #[test]
-    fn about_nineteen_intervals_of_twenty_hold_the_truth() {
-        // Faces that turn happy or neutral for 4 seconds at a time, half the time each, drawn 200 times.
+    fn about_nineteen_of_twenty_intervals_hold_the_true_mean() {
+        // In 200 videos, a face is happy or neutral for 4 seconds at a time, with equal probability.
         let mut random = Xoshiro256PlusPlus::seed_from_u64(7);
         let mut held = 0;
         for _ in 0..200 {
@@ -403,19 +403,20 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]
         #[test]
-        fn an_interval_holds_its_figure_and_stays_in_range(
+        fn an_interval_holds_its_figure_and_is_in_range(
             people in prop::collection::vec(prop::collection::vec(probabilities(), 1..40), 1..4),
             quality in 0.05_f32..=1.0,
         ) {
             let blocks: Vec<Vec<Block>> = people.iter().map(|shown| person(shown, quality)).collect();
             let blocks: Vec<&[Block]> = blocks.iter().map(Vec::as_slice).collect();
-            let found = intervals(&blocks, Voice::default(), 1).unwrap();
-            let told = row(&blocks, Voice::default(), |_| 1.0).unwrap();
+            let found = intervals(&blocks, SpeechScores::default(), 1).unwrap();
+            let estimate = row(&blocks, SpeechScores::default(), |_| 1.0).unwrap();
             let percents: Vec<Interval> = Emotion::ALL.iter().map(|emotion| found.emotions[emotion]).collect();
             let others = [found.calmness, found.model_confidence, found.valence, found.arousal];
-            let optional = [found.eye_contact, found.steadiness, found.presence, found.overall_score].map(Option::unwrap);
-            for (told, interval) in told.iter().zip(percents.iter().chain(&others).chain(&optional)) {
-                prop_assert!(interval.holds(told.unwrap()), "{told:?} {interval:?}");
+            let optional = [found.eye_contact, found.steadiness, found.presence, found.overall_score];
+            let optional = optional.map(Option::unwrap);
+            for (estimate, interval) in estimate.iter().zip(percents.iter().chain(&others).chain(&optional)) {
+                prop_assert!(interval.holds(estimate.unwrap()), "{estimate:?} {interval:?}");
                 prop_assert!(interval.width() > 0.0);
                 prop_assert!((-1.0..=100.0).contains(&interval.low) && (-1.0..=100.0).contains(&interval.high));
             }

@@ -1,4 +1,4 @@
-//! The languages in which visage speaks to people. What programs read (names of fields, labels, codes) has none.
+//! The languages of page, report and mail. Field names, labels and codes are not translated.
 
 use std::borrow::Cow;
 
@@ -11,36 +11,36 @@ use utoipa::{PartialSchema, ToSchema};
 // `TAGS`: the names of the files of `locales/`, in alphabetical order.
 include!(concat!(env!("OUT_DIR"), "/languages.rs"));
 
-/// A language of page, report and mail: one of the files of `locales/`, by its tag as BCP 47 writes it.
+/// A language of page, report and mail. There is one for each file of `locales/`, named by its BCP 47 tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Language(&'static str);
 
 impl Language {
     pub const EN: Self = Self("en");
 
-    /// All that there are, in alphabetical order of their tags.
+    /// Returns all languages in alphabetical order of their tags.
     pub fn all() -> impl Iterator<Item = Self> {
         TAGS.into_iter().map(Self)
     }
 
-    /// As BCP 47 writes it.
+    /// Returns the BCP 47 tag.
     pub const fn tag(self) -> &'static str {
         self.0
     }
 
-    /// The language of a tag such as `de` or `de-AT`, if it is one of ours.
+    /// Returns the language of a tag such as `de` or `de-AT`, or `None` if there is no file for it.
     pub fn from_tag(tag: &str) -> Option<Self> {
         let primary = tag.trim().split(['-', '_']).next().unwrap_or_default();
         Self::all().find(|language| language.tag().eq_ignore_ascii_case(primary))
     }
 
-    /// Reads a stored language. One that is no longer there becomes `None`: jobs outlive versions.
+    /// Reads a stored language. A language that was removed becomes `None`, because stored jobs outlive versions.
     pub(super) fn stored<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Self>, D::Error> {
         let tag = Option::<Cow<'de, str>>::deserialize(deserializer)?;
         Ok(tag.and_then(|tag| Self::from_tag(&tag)))
     }
 
-    /// The tags in a sentence: "de, en or fr".
+    /// Returns the tags for use in a sentence: "de, en or fr".
     pub fn choice() -> String {
         match TAGS.split_last() {
             Some((last, [])) => (*last).to_owned(),
@@ -49,15 +49,15 @@ impl Language {
         }
     }
 
-    /// Which of our languages a list as in the header `Accept-Language` (RFC 9110, 12.5.4) likes best; `None` where
-    /// it names none of them.
+    /// Returns the language with the highest weight in a list in the format of the header `Accept-Language` (RFC
+    /// 9110, 12.5.4), or `None` if the list names none of the languages.
     pub fn accepted(list: &str) -> Option<Self> {
         let mut best = None;
         for entry in list.split(',') {
             let (tag, parameters) = entry.split_once(';').unwrap_or((entry, ""));
             let weight = parameters.trim().strip_prefix("q=").map_or(Some(1.0), |text| text.trim().parse::<f32>().ok());
             let (Some(language), Some(weight)) = (Self::from_tag(tag), weight) else { continue };
-            // The first of equals wins.
+            // The first of several languages with the same weight wins.
             if weight > 0.0 && best.is_none_or(|(_, most)| weight > most) {
                 best = Some((language, weight));
             }
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn the_language_that_is_liked_best_wins() {
+    fn the_language_with_the_highest_weight_wins() {
         for (list, language) in [
             ("de-AT,de;q=0.9,en;q=0.8", Some(de())),
             ("en-GB,de;q=0.9", Some(Language::EN)),

@@ -1,10 +1,10 @@
-//! Plain types and arithmetic: no I/O, no async, no other module of the crate.
+//! Plain types and arithmetic. This module does no I/O, is not async, and imports no other module of the crate.
 //!
-//! Data takes one way: a [`Face`] found in a frame becomes an [`Observation`] (one face in one sample), observations
-//! of one person become a [`Track`], tracks become [`Findings`]: the [`Analysis`] (what is stored and rendered) and
-//! its [`Timeline`]. JSON, HTML, CSV and mail are views of these; none of them computes anything.
+//! A [`Face`] found in a frame becomes an [`Observation`] (one face in one sample). The observations of one person
+//! become a [`Track`]. The tracks become [`Findings`]: the [`Analysis`], which is stored and rendered, and its
+//! [`Timeline`]. JSON, HTML, CSV and mail are views of these and compute nothing.
 
-#![allow(unused_qualifications, reason = "the macro that describes types writes whole paths")]
+#![allow(unused_qualifications, reason = "the derive macro of ToSchema writes full paths")]
 
 mod appearance;
 mod appraisal;
@@ -56,7 +56,7 @@ pub use options::{Detail, Options, Sampling};
 pub use rounding::percentages;
 pub use scores::{Clarity, FACING_PITCH_DEG, FACING_YAW_DEG, calmness, eye_contact, quality};
 pub use segments::Segment;
-pub use speech::{MOST_SPANS, PAUSE_S, Talk};
+pub use speech::{MOST_SPANS, PAUSE_S, SpeechTally};
 pub use story::Story;
 pub use summarise::summarise;
 pub use summary::{

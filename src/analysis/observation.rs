@@ -2,7 +2,7 @@
 
 use super::{Covered, Expressions, Eyes, Face, Pose, Probabilities};
 
-/// All that was read from one face in one sample.
+/// Everything that was read from one face in one sample.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Observation {
     /// Index of the sample, from 0.
@@ -13,14 +13,14 @@ pub struct Observation {
     pub face: Face,
     /// The classifier's probabilities.
     pub emotions: Probabilities,
-    /// Orientation of the head, where the detector gives the landmarks for it.
+    /// Orientation of the head, or `None` without landmarks.
     pub pose: Option<Pose>,
-    /// What the eyes do, where landmarks show them.
+    /// Openness and gaze of the eyes, or `None` if the landmark model did not read them or the eyes are covered.
     pub eyes: Option<Eyes>,
-    /// Whether eyes or mouth are covered, where landmarks show them.
+    /// Whether eyes or mouth are covered, or `None` if the landmark model did not read the face.
     pub covered: Option<Covered>,
-    /// What moved in the face, where that was asked for and landmarks show it.
+    /// Movements of the face, or `None` if they were not asked for or not read.
     pub expressions: Option<Expressions>,
-    /// How much the sample counts in averages, above 0 to 1: small or turned faces count less.
+    /// Weight of the sample in averages, above 0 and up to 1. Small or turned faces have less weight.
     pub quality: f32,
 }

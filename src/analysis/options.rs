@@ -1,4 +1,4 @@
-//! What a caller may ask of one analysis.
+//! The options of an analysis.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -42,7 +42,7 @@ pub enum Sampling {
 }
 
 impl Sampling {
-    /// The name that requests and settings use: `exact` or `fast`.
+    /// Parses the name that requests and settings use: `exact` or `fast`.
     pub fn from_name(name: &str) -> Option<Self> {
         match name {
             "exact" => Some(Self::Exact),
@@ -65,7 +65,7 @@ const fn on() -> bool {
 }
 
 impl Options {
-    /// The usual analysis.
+    /// Returns the default options.
     pub const fn new(sample_every: u32, max_faces: u32) -> Self {
         Self {
             sample_every,
@@ -78,7 +78,7 @@ impl Options {
         }
     }
 
-    /// Whether movements of the face are asked for, and asked for in vain: they are read from the landmarks.
+    /// Whether movements of the face are asked for without the landmarks that they are read from.
     pub fn is_contradiction(&self) -> bool {
         self.detail == Some(Detail::Expressions) && !self.gaze
     }

@@ -1,5 +1,4 @@
-//! How many digits go into JSON: figures are exact while they are computed with, and lose what means nothing when they
-//! are written.
+//! Rounds figures when they are written to JSON. Computations use exact values.
 
 use std::collections::BTreeMap;
 
@@ -8,15 +7,15 @@ use serde::ser::{SerializeMap, SerializeSeq};
 
 use super::Emotion;
 
-/// A number with so many decimals.
+/// Rounds a number to this many decimals.
 pub fn to(value: f64, decimals: i32) -> f64 {
     let unit = 10_f64.powi(decimals);
     (value * unit).round() / unit
 }
 
-/// A number with so many decimals.
+/// Rounds a number to this many decimals.
 pub fn to_f32(value: f32, decimals: i32) -> f32 {
-    #[expect(clippy::cast_possible_truncation, reason = "back to where it came from")]
+    #[expect(clippy::cast_possible_truncation, reason = "the value was an f32")]
     {
         to(f64::from(value), decimals) as f32
     }
@@ -43,7 +42,7 @@ with_decimals! {
     three, maybe_three, 3;
 }
 
-/// Without decimals, and written without a point.
+/// Writes a number without decimals and without a decimal point.
 pub fn maybe_whole<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
     match value {
         #[expect(clippy::cast_possible_truncation, reason = "0 to 100")]
@@ -52,18 +51,18 @@ pub fn maybe_whole<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<
     }
 }
 
-/// Percentages with one decimal that still sum to what they summed to: what rounding down leaves over goes to those
-/// that lost most (the largest remainder method).
+/// Rounds percentages to one decimal and keeps their sum: the remainder after rounding down goes to the values that
+/// lost most (the largest remainder method).
 pub fn percentages(values: &BTreeMap<Emotion, f64>) -> BTreeMap<Emotion, f64> {
     apportion(values, 10.0)
 }
 
-/// As [`percentages`], without decimals.
+/// Does the same as [`percentages`] without decimals.
 pub fn whole_percentages(values: &BTreeMap<Emotion, f64>) -> BTreeMap<Emotion, f64> {
     apportion(values, 1.0)
 }
 
-/// Multiples of `1 / parts` that sum to what the values sum to.
+/// Rounds values to multiples of `1 / parts` and keeps their sum.
 fn apportion(values: &BTreeMap<Emotion, f64>, parts: f64) -> BTreeMap<Emotion, f64> {
     let scaled: Vec<(Emotion, f64)> = values.iter().map(|(emotion, value)| (*emotion, value * parts)).collect();
     let mut whole: BTreeMap<Emotion, f64> = scaled.iter().map(|(emotion, value)| (*emotion, value.floor())).collect();

@@ -1,35 +1,36 @@
-//! The formulas behind the figures, with their sources.
+//! The formulas of the figures, with their sources.
 
 use super::{Emotion, Face, Pose, Probabilities};
 
-/// A head turned further than this to either side does not face the camera, in degrees.
+/// Largest yaw of a head that faces the camera, in degrees.
 pub const FACING_YAW_DEG: f32 = 15.0;
-/// A head raised or lowered further than this does not face the camera, in degrees.
+/// Largest pitch of a head that faces the camera, in degrees.
 pub const FACING_PITCH_DEG: f32 = 15.0;
 
-/// A face whose shorter side has this many pixels loses nothing to its size: twice what the classifier sees.
+/// Shorter side in pixels from which the size does not lower the quality: twice the classifier's input.
 const FULL_SIZE_PX: f32 = 96.0;
-/// A face of this sharpness or more loses nothing to blur: that of two public clips at 640 x 360 (0.30 and 0.32) after a
-/// Gaussian blur of 2 pixels (0.15 and 0.12); 4 pixels leave 0.05.
+/// Sharpness from which blur does not lower the quality. Two public clips at 640 x 360 have 0.30 and 0.32. After a
+/// Gaussian blur of 2 pixels they have 0.15 and 0.12, and after 4 pixels 0.05.
 const FULL_SHARPNESS: f32 = 0.12;
-/// Quality of a face whose pose is not known, for want of landmarks: between frontal and turned.
+/// Factor for a face without a pose, between those of frontal and of turned faces.
 const UNKNOWN_FRONTAL: f32 = 0.75;
-/// No sample counts less than this.
+/// Least quality of a sample.
 const MIN_QUALITY: f32 = 0.05;
 
-/// Calmness of one sample, 0 to 100: a proxy of visible agitation, and named so.
+/// Returns the calmness of one sample, 0 to 100: an estimate of the absence of visible agitation.
 ///
-/// 100 x (1 - min(1, |(max(0, arousal), max(0, -valence))| / r)) with the expected valence and arousal of the sample
-/// ([`Probabilities::valence_arousal`]), r the largest such length of any single emotion (fear, 0.877). What is
-/// stirred and unpleasant is far from calm, what is stirred or unpleasant alone less so.
+/// 100 x (1 - min(1, |(max(0, arousal), max(0, -valence))| / r)). Valence and arousal are the expected values of the
+/// sample ([`Probabilities::valence_arousal`]). r is the largest such length of a single emotion (fear, 0.877).
+/// Arousal and displeasure together lower the calmness more than one of them.
 pub fn calmness(emotions: &Probabilities) -> f64 {
-    let (stirred, displeased) = strain(emotions);
-    100.0 * (1.0 - stirred - displeased)
+    let (arousal_loss, displeasure_loss) = calmness_loss(emotions);
+    100.0 * (1.0 - arousal_loss - displeasure_loss)
 }
 
-/// What arousal and displeasure take from the calmness of one sample, each 0 to 1 and no more than 1 together: the length
-/// of [`calmness`] over r, divided between the two as the squares whose sum's root it is.
-pub(super) fn strain(emotions: &Probabilities) -> (f64, f64) {
+/// Returns the loss of calmness by arousal and by displeasure, each 0 to 1 and at most 1 together. The loss is the
+/// length in the formula of [`calmness`] divided by r. It is split in proportion to the squares of arousal and
+/// displeasure.
+pub(super) fn calmness_loss(emotions: &Probabilities) -> (f64, f64) {
     let most = Emotion::ALL.into_iter().map(|emotion| tension(emotion.valence_arousal())).fold(0.0, f64::max);
     let (valence, arousal) = emotions.valence_arousal();
     let length = tension((valence, arousal));
@@ -37,8 +38,8 @@ pub(super) fn strain(emotions: &Probabilities) -> (f64, f64) {
         return (0.0, 0.0);
     }
     let lost = (length / most).min(1.0);
-    let stirred = lost * (arousal.max(0.0) / length).powi(2);
-    (stirred, lost - stirred)
+    let arousal_loss = lost * (arousal.max(0.0) / length).powi(2);
+    (arousal_loss, lost - arousal_loss)
 }
 
 fn tension((valence, arousal): (f64, f64)) -> f64 {
@@ -46,26 +47,29 @@ fn tension((valence, arousal): (f64, f64)) -> f64 {
 }
 
 /// Whether a head of this orientation faces the camera: within [`FACING_YAW_DEG`] to the side and
-/// [`FACING_PITCH_DEG`] up or down; a head that is only tilted still does. From the head alone: eyes that look past
-/// the camera count as contact, and eyes that make up for a turned head do not.
+/// [`FACING_PITCH_DEG`] up or down, at any tilt. The direction of the eyes is not considered: eyes that look past the
+/// camera count as contact, and eyes that look into it from a turned head do not.
 pub fn eye_contact(pose: &Pose) -> bool {
     pose.yaw.abs() <= FACING_YAW_DEG && pose.pitch.abs() <= FACING_PITCH_DEG
 }
 
-/// How well a face can be seen, from a look at its landmarks.
+/// How well a face can be seen, measured while reading its landmarks.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Clarity {
-    /// Probability that there is a whole face, 0 to 1: low where a hand or the picture's edge hides it.
+    /// Probability that there is a whole face, 0 to 1. It is low if a hand or the edge of the picture hides a part.
     pub presence: f32,
-    /// Fine detail, whatever the face's size and contrast: variance of the Laplacian over that of the brightness, of the
-    /// face at 64 x 64 pixels.
+    /// Fine detail, independent of size and contrast: variance of the Laplacian divided by the variance of the
+    /// brightness, of the face at 64 x 64 pixels.
     pub sharpness: f32,
 }
 
-/// How much a sample counts in averages, [`MIN_QUALITY`] to 1: size x frontal x score x presence x sharpness, where size
-/// is the face's shorter side over 96 pixels (at most 1), frontal the cosine of yaw times that of pitch (0.75 where the
-/// pose is not known), score the detector's, and the last two those of [`Clarity`], sharpness over 0.12 (at most 1); 1
-/// where they are not known.
+/// Returns the weight of a sample in averages, [`MIN_QUALITY`] to 1. It is the product of these factors:
+///
+/// - size: the face's shorter side divided by 96 pixels, at most 1
+/// - frontal: the cosine of yaw times the cosine of pitch, or 0.75 if the pose is unknown
+/// - score: the score of the detector
+/// - presence: [`Clarity::presence`], or 1 if it is unknown
+/// - sharpness: [`Clarity::sharpness`] divided by 0.12, at most 1, or 1 if it is unknown
 pub fn quality(face: &Face, pose: Option<&Pose>, clarity: Option<&Clarity>) -> f32 {
     let size = (face.bbox.width.min(face.bbox.height) / FULL_SIZE_PX).clamp(0.0, 1.0);
     let frontal = pose
@@ -91,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn calmness_of_each_emotion_is_where_the_sources_put_it() {
+    fn calmness_of_each_emotion_follows_from_the_sources() {
         let given = Emotion::ALL.map(|emotion| (emotion.label(), calmness(&only(emotion)).round()));
         let expected = [
             ("angry", 11.0),
@@ -106,14 +110,14 @@ mod tests {
     }
 
     #[test]
-    fn a_head_faces_the_camera_within_the_cone() {
+    fn a_head_faces_the_camera_within_the_limits_of_yaw_and_pitch() {
         let pose = |yaw, pitch, roll| Pose { yaw, pitch, roll };
         assert!(eye_contact(&pose(0.0, 0.0, 0.0)) && eye_contact(&pose(-14.0, 14.0, 40.0)));
         assert!(!eye_contact(&pose(16.0, 0.0, 0.0)) && !eye_contact(&pose(0.0, -16.0, 0.0)));
     }
 
     #[test]
-    fn small_turned_and_doubtful_faces_count_less() {
+    fn small_turned_blurred_and_uncertain_faces_have_less_quality() {
         let face =
             |side, score| Face { bbox: BBox { x: 0.0, y: 0.0, width: side, height: side }, score, landmarks: None };
         let frontal = Pose::default();
@@ -137,18 +141,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn calmness_stays_in_its_range(emotions in probabilities()) {
+        fn calmness_is_between_0_and_100(emotions in probabilities()) {
             prop_assert!((0.0..=100.0).contains(&calmness(&emotions)));
         }
 
         #[test]
-        fn what_calmness_loses_is_shared_by_arousal_and_displeasure(emotions in probabilities()) {
-            let (stirred, displeased) = strain(&emotions);
+        fn the_loss_of_calmness_is_split_between_arousal_and_displeasure(emotions in probabilities()) {
+            let (arousal_loss, displeasure_loss) = calmness_loss(&emotions);
             let (valence, arousal) = emotions.valence_arousal();
-            prop_assert!(stirred >= 0.0 && displeased >= -1e-12);
-            prop_assert!((100.0 * (1.0 - stirred - displeased) - calmness(&emotions)).abs() < 1e-9);
-            prop_assert!((stirred > 0.0) == (arousal > 0.0));
-            prop_assert!(valence < 0.0 || displeased < 1e-9);
+            prop_assert!(arousal_loss >= 0.0 && displeasure_loss >= -1e-12);
+            prop_assert!((100.0 * (1.0 - arousal_loss - displeasure_loss) - calmness(&emotions)).abs() < 1e-9);
+            prop_assert!((arousal_loss > 0.0) == (arousal > 0.0));
+            prop_assert!(valence < 0.0 || displeasure_loss < 1e-9);
         }
 
         #[test]
@@ -166,7 +170,9 @@ mod tests {
         }
 
         #[test]
-        fn quality_stays_in_its_range(side in 0.0_f32..1e4, score in -1.0_f32..2.0, yaw in -180.0_f32..180.0) {
+        fn quality_is_between_its_minimum_and_1(
+            side in 0.0_f32..1e4, score in -1.0_f32..2.0, yaw in -180.0_f32..180.0,
+        ) {
             let face = Face { bbox: BBox { x: 0.0, y: 0.0, width: side, height: side }, score, landmarks: None };
             let quality = quality(&face, Some(&Pose { yaw, ..Pose::default() }), None);
             prop_assert!((MIN_QUALITY..=1.0).contains(&quality));

@@ -1,22 +1,23 @@
-//! Runs of one emotion in what a person showed.
+//! Divides the samples of a person into segments: runs of samples with the same emotion.
 //!
-//! The rule: samples belong to the emotion that comes out on top, and a run needs two samples and half a second (about the
-//! shortest that an expression lasts: Ekman 2003, "Emotions Revealed"). Neighbouring runs that are too short are taken together
-//! under the emotion with the highest mean; what is still too short goes to the run before it, or at the beginning to the
-//! one after. Where the face is not seen for longer than a sample's usual distance (and 2 seconds), a run ends and another
-//! begins.
+//! Each sample has its most probable emotion. A run needs two samples and half a second, which is about the shortest
+//! duration of an expression (Ekman 2003, "Emotions Revealed"). Consecutive runs that are too short are merged, and
+//! get the emotion with the highest mean. A merged run that is still too short is added to the run before it, or to
+//! the run after it at the beginning. A run also ends if the face is not seen for 2 seconds and 2.5 sampling
+//! intervals.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{Emotion, Observation, rounding};
 
-/// Fewer samples are a flicker ...
+/// Fewest samples of a run.
 const LEAST_SAMPLES: usize = 2;
-/// ... and so is less time, in seconds.
+/// Shortest run in seconds.
 const LEAST_S: f64 = 0.5;
-/// A face that is not seen for longer is away, in seconds; and in times between samples.
+/// A face is away if it is not seen for longer than this, in seconds, and longer than [`AWAY_SAMPLES`].
 const AWAY_S: f64 = 2.0;
+/// In sampling intervals.
 const AWAY_SAMPLES: f64 = 2.5;
 
 /// A run of one emotion.
@@ -33,33 +34,34 @@ pub struct Segment {
     pub confidence: f64,
 }
 
-/// Neighbouring samples.
+/// Consecutive samples.
 #[derive(Clone, Copy)]
 struct Run {
-    /// The first, and the one after the last.
+    /// Index of the first sample.
     from: usize,
+    /// Index after the last sample.
     to: usize,
     emotion: Emotion,
 }
 
-/// The runs of one person, in order of time. `reach` is the time that each observation stands for, from and to, in seconds;
-/// `interval_s` the usual time between samples.
-pub(super) fn segments(seen: &[Observation], reach: &[(f64, f64)], interval_s: f64) -> Vec<Segment> {
+/// Returns the segments of one person, in order of time. `spans` are the times that the observations stand for, from
+/// and to, in seconds. `interval_s` is the usual time between samples.
+pub(super) fn segments(seen: &[Observation], spans: &[(f64, f64)], interval_s: f64) -> Vec<Segment> {
     let away_s = AWAY_S.max(AWAY_SAMPLES * interval_s);
     let mut found = Vec::new();
     let mut from = 0;
     for to in 1..=seen.len() {
         if to == seen.len() || seen[to].time_s - seen[to - 1].time_s > away_s {
-            found.extend(stretch(&seen[from..to], &reach[from..to]));
+            found.extend(segments_without_gap(&seen[from..to], &spans[from..to]));
             from = to;
         }
     }
     found
 }
 
-/// The runs of a stretch in which the face was never away.
-fn stretch(seen: &[Observation], reach: &[(f64, f64)]) -> Vec<Segment> {
-    let is_short = |run: &Run| run.to - run.from < LEAST_SAMPLES || reach[run.to - 1].1 - reach[run.from].0 < LEAST_S;
+/// Returns the segments of observations between which the face was never away.
+fn segments_without_gap(seen: &[Observation], spans: &[(f64, f64)]) -> Vec<Segment> {
+    let is_short = |run: &Run| run.to - run.from < LEAST_SAMPLES || spans[run.to - 1].1 - spans[run.from].0 < LEAST_S;
     let top = |from: usize, to: usize| {
         let sum =
             |emotion: Emotion| seen[from..to].iter().map(|seen| f64::from(seen.emotions.of(emotion))).sum::<f64>();
@@ -78,7 +80,7 @@ fn stretch(seen: &[Observation], reach: &[(f64, f64)]) -> Vec<Segment> {
             None => runs.push(Run { from: at, to: at + 1, emotion }),
         }
     }
-    // Short neighbours together.
+    // Merges consecutive short runs.
     let groups = runs.chunk_by(|a, b| is_short(a) && is_short(b)).map(|group| {
         let (from, to) = (group[0].from, group[group.len() - 1].to);
         Run { from, to, emotion: if group.len() == 1 { group[0].emotion } else { top(from, to) } }
@@ -101,7 +103,7 @@ fn stretch(seen: &[Observation], reach: &[(f64, f64)]) -> Vec<Segment> {
             None => merged.push(run),
         }
     }
-    // A stretch so short that nothing else is in it.
+    // All runs together are too short, so they make one segment.
     merged.extend(early);
     let segment = |run: &Run| {
         let seen = &seen[run.from..run.to];
@@ -109,7 +111,7 @@ fn stretch(seen: &[Observation], reach: &[(f64, f64)]) -> Vec<Segment> {
         #[expect(clippy::cast_precision_loss, reason = "samples of a video")]
         let confidence = sum / seen.len() as f64;
         let samples = u32::try_from(seen.len()).unwrap_or(u32::MAX);
-        Segment { emotion: run.emotion, start_s: reach[run.from].0, end_s: reach[run.to - 1].1, samples, confidence }
+        Segment { emotion: run.emotion, start_s: spans[run.from].0, end_s: spans[run.to - 1].1, samples, confidence }
     };
     merged.iter().map(segment).collect()
 }
@@ -133,61 +135,63 @@ mod tests {
         (0..).zip(times).zip(shown).map(one).collect()
     }
 
-    /// Of samples one second apart.
+    /// Returns the segments of samples that are one second apart.
     fn runs(shown: &[Emotion]) -> Vec<(Emotion, f64, f64, u32)> {
         let times: Vec<f64> = (0..shown.len()).map(|n| n as f64).collect();
-        let reach: Vec<(f64, f64)> = times.iter().map(|t| (t - 0.5, t + 0.5)).collect();
-        let found = segments(&observe(&times, shown), &reach, 1.0);
+        let spans: Vec<(f64, f64)> = times.iter().map(|t| (t - 0.5, t + 0.5)).collect();
+        let found = segments(&observe(&times, shown), &spans, 1.0);
         found.iter().map(|run| (run.emotion, run.start_s, run.end_s, run.samples)).collect()
     }
 
     #[test]
-    fn a_run_has_its_start_and_its_end() {
+    fn samples_with_the_same_emotion_make_a_run() {
         assert_eq!(runs(&[A, A, A, B, B]), [(A, -0.5, 2.5, 3), (B, 2.5, 4.5, 2)]);
         assert_eq!(runs(&[A]), [(A, -0.5, 0.5, 1)]);
         assert_eq!(runs(&[]), []);
     }
 
     #[test]
-    fn one_flickering_sample_makes_no_run() {
+    fn a_single_sample_between_others_makes_no_run() {
         assert_eq!(runs(&[A, A, B, A, A]), [(A, -0.5, 4.5, 5)]);
         assert_eq!(runs(&[A, A, B, C, C]), [(A, -0.5, 2.5, 3), (C, 2.5, 4.5, 2)]);
         assert_eq!(runs(&[B, A, A]), [(A, -0.5, 2.5, 3)]);
     }
 
     #[test]
-    fn flicker_that_goes_on_is_a_run_of_what_it_showed_most() {
+    fn consecutive_short_runs_are_merged_under_their_most_frequent_emotion() {
         assert_eq!(runs(&[A, A, B, C, B, C, B]), [(A, -0.5, 1.5, 2), (B, 1.5, 6.5, 5)]);
     }
 
     #[test]
-    fn dense_samples_need_half_a_second() {
+    fn a_run_of_dense_samples_needs_half_a_second() {
         let times: Vec<f64> = (0..60).map(|n| f64::from(n) / 30.0).collect();
-        let reach: Vec<(f64, f64)> = times.iter().map(|t| (*t, t + 1.0 / 30.0)).collect();
+        let spans: Vec<(f64, f64)> = times.iter().map(|t| (*t, t + 1.0 / 30.0)).collect();
         let shown: Vec<Emotion> = (0..60).map(|n| if (20..30).contains(&n) { B } else { A }).collect();
-        assert_eq!(segments(&observe(&times, &shown), &reach, 1.0 / 30.0).len(), 1);
+        assert_eq!(segments(&observe(&times, &shown), &spans, 1.0 / 30.0).len(), 1);
         let shown: Vec<Emotion> = (0..60).map(|n| if (20..40).contains(&n) { B } else { A }).collect();
-        assert_eq!(segments(&observe(&times, &shown), &reach, 1.0 / 30.0).len(), 3);
+        assert_eq!(segments(&observe(&times, &shown), &spans, 1.0 / 30.0).len(), 3);
     }
 
     #[test]
-    fn no_run_reaches_over_an_absence() {
+    fn a_run_ends_when_the_face_is_away() {
         let times = [0.0, 1.0, 2.0, 12.0, 13.0];
-        let reach = times.map(|t| (t - 0.5, t + 0.5));
-        let found = segments(&observe(&times, &[A; 5]), &reach, 1.0);
+        let spans = times.map(|t| (t - 0.5, t + 0.5));
+        let found = segments(&observe(&times, &[A; 5]), &spans, 1.0);
         assert_eq!(found.iter().map(|run| (run.start_s, run.end_s)).collect::<Vec<_>>(), [(-0.5, 2.5), (11.5, 13.5)]);
     }
 
     proptest! {
         #[test]
-        fn runs_hold_every_sample_once_and_neighbours_differ(shown in prop::collection::vec(probabilities(), 1..80)) {
+        fn every_sample_is_in_one_run_and_consecutive_runs_differ(
+            shown in prop::collection::vec(probabilities(), 1..80),
+        ) {
             let times: Vec<f64> = (0..shown.len()).map(|n| n as f64 * 0.8).collect();
-            let reach: Vec<(f64, f64)> = times.iter().map(|t| (t - 0.4, t + 0.4)).collect();
+            let spans: Vec<(f64, f64)> = times.iter().map(|t| (t - 0.4, t + 0.4)).collect();
             let mut seen = observe(&times, &vec![A; shown.len()]);
             for (seen, emotions) in seen.iter_mut().zip(&shown) {
                 seen.emotions = *emotions;
             }
-            let found = segments(&seen, &reach, 0.8);
+            let found = segments(&seen, &spans, 0.8);
             prop_assert_eq!(found.iter().map(|run| run.samples as usize).sum::<usize>(), shown.len());
             for pair in found.windows(2) {
                 prop_assert!(pair[0].emotion != pair[1].emotion);

@@ -1,23 +1,23 @@
-//! How still a head is held.
+//! Computes how still a head is held.
 //!
-//! A sample is compared with the person's mean orientation in the seconds around it, so that who sits down anew after ten
-//! minutes is not restless for that, and the rate of sampling does not matter much. Turning, nodding and tilting count;
-//! walking and leaning do not.
+//! Each sample is compared with the person's mean orientation in the seconds around it. So a lasting change of
+//! posture counts only while it happens, and the sampling rate has little influence. Turning, nodding and tilting
+//! count. Walking and leaning do not.
 
 use super::{Observation, Pose};
 
-/// Seconds before and after a sample that it is compared with.
+/// Seconds before and after a sample over which the mean orientation is taken.
 const AROUND_S: f64 = 5.0;
-/// Fewer orientations than this within them tell nothing.
+/// Fewest orientations for a mean.
 const LEAST: usize = 3;
-/// Up to here, in degrees, is the unrest of the measurement itself ...
+/// Largest deviation in degrees with full steadiness. It is the noise of the measurement.
 const STILL_DEG: f64 = 3.0;
-/// ... and from here on nothing is left of steadiness.
+/// Smallest deviation in degrees with a steadiness of 0.
 const RESTLESS_DEG: f64 = 25.0;
 
-/// For each observation of one person 0 (restless) to 100 (still): 100 up to 3 degrees from the mean orientation of the
-/// 5 seconds before and after, 0 from 25 degrees on, a line between. `None` where the head's orientation is not known,
-/// or is known of fewer than 3 samples there.
+/// Returns the steadiness of each observation of one person, 0 (restless) to 100 (still). It is 100 up to 3 degrees
+/// from the mean orientation of the 5 seconds before and after, 0 from 25 degrees on, and linear between. Returns
+/// `None` if the orientation of the head is unknown, or known for fewer than 3 samples in that time.
 pub(super) fn steadiness(seen: &[Observation]) -> Vec<Option<f64>> {
     let poses: Vec<(f64, [f64; 3])> =
         seen.iter().filter_map(|seen| seen.pose.map(|pose| (seen.time_s, parts(&pose)))).collect();
@@ -52,7 +52,7 @@ fn parts(pose: &Pose) -> [f64; 3] {
     [pose.yaw, pose.pitch, pose.roll].map(f64::from)
 }
 
-/// 0 to 100 for so many degrees.
+/// Returns the steadiness for a deviation in degrees, 0 to 100.
 fn still(off_deg: f64) -> f64 {
     100.0 * (1.0 - (off_deg - STILL_DEG) / (RESTLESS_DEG - STILL_DEG)).clamp(0.0, 1.0)
 }
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
     use crate::analysis::testing::seen;
 
-    /// A moment, and yaw and pitch if they are known.
+    /// A time, and yaw and pitch if they are known.
     type Head = (f64, Option<(f32, f32)>);
 
     fn heads(poses: &[Head]) -> Vec<Observation> {
@@ -80,20 +80,20 @@ mod tests {
     }
 
     #[test]
-    fn a_head_that_is_held_still_is_steady_wherever_it_points() {
+    fn a_still_head_is_steady_in_any_direction() {
         let still: Vec<_> = (0..30).map(|n| (f64::from(n), Some((40.0, -10.0)))).collect();
         assert_eq!(steadiness(&heads(&still)), vec![Some(100.0); 30]);
     }
 
     #[test]
-    fn a_head_that_turns_to_and_fro_is_not() {
+    fn a_head_that_turns_back_and_forth_is_not_steady() {
         let turning: Vec<_> =
             (0..30_u8).map(|n| (f64::from(n), Some((if n % 2 == 0 { 25.0 } else { -25.0 }, 0.0)))).collect();
         assert!(mean(&steadiness(&heads(&turning))) < 10.0);
     }
 
     #[test]
-    fn who_sits_down_anew_is_restless_only_while_doing_so() {
+    fn a_change_of_posture_lowers_steadiness_only_while_it_happens() {
         let moved: Vec<_> = (0..100).map(|n| (f64::from(n), Some((if n < 50 { -20.0 } else { 20.0 }, 0.0)))).collect();
         let steady = steadiness(&heads(&moved));
         assert_eq!((steady[20], steady[80]), (Some(100.0), Some(100.0)));
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn too_few_orientations_tell_nothing() {
+    fn too_few_orientations_give_no_steadiness() {
         let few = [(0.0, Some((0.0, 0.0))), (1.0, None), (2.0, Some((30.0, 0.0)))];
         assert_eq!(steadiness(&heads(&few)), [None, None, None]);
         let apart: Vec<_> = (0..10).map(|n| (f64::from(n) * 20.0, Some((0.0, 0.0)))).collect();
@@ -110,7 +110,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_larger_swing_is_never_steadier(
+        fn larger_movements_are_never_steadier(
             poses in prop::collection::vec((-40.0_f32..40.0, -40.0_f32..40.0), 3..40), more in 1.0_f32..2.0,
         ) {
             let at = |by: f32| -> Vec<_> {

@@ -1,4 +1,4 @@
-//! What was shown, in the fewest words: the headline of page, report and mail, without words.
+//! Chooses the headline of page, report and mail, as data without words.
 
 use std::collections::BTreeMap;
 
@@ -7,11 +7,11 @@ use utoipa::ToSchema;
 
 use super::{Emotion, Segment, percentages};
 
-/// From this share on, in percent, one expression is what was shown mostly.
+/// Least share of [`Story::Mostly`], in percent.
 const MOSTLY: f64 = 50.0;
-/// Two expressions tell a story if the lesser has this share ...
+/// Least share of the second expression of [`Story::InTurn`], in percent.
 const LESSER: f64 = 20.0;
-/// ... and both together have this one.
+/// Least share of both expressions of [`Story::InTurn`] together, in percent.
 const TOGETHER: f64 = 65.0;
 
 /// What a video or a person showed. JSON names it by `kind`.
@@ -27,17 +27,17 @@ pub enum Story {
 }
 
 impl Story {
-    /// Of shares in percent and the runs of one person; without runs (of several people) nothing is said to come in turn.
-    /// `None` without shares.
+    /// Chooses the headline from shares in percent and the segments of one person. Without segments (for several
+    /// people) it is never [`Story::InTurn`]. Returns `None` without shares.
     pub fn of(emotions: &BTreeMap<Emotion, f64>, runs: &[Segment]) -> Option<Self> {
-        // The very figures that readers see.
+        // Uses the rounded figures that readers see.
         let mut shares: Vec<(Emotion, f64)> = percentages(emotions).into_iter().collect();
         shares.sort_by(|a, b| b.1.total_cmp(&a.1));
         let (emotion, share) = *shares.first()?;
         if let [(_, most), (next, lesser), ..] = *shares
             && lesser >= LESSER
             && most + lesser >= TOGETHER
-            && let (Some(a), Some(b)) = (reach(runs, emotion), reach(runs, next))
+            && let (Some(a), Some(b)) = (shown_span(runs, emotion), shown_span(runs, next))
         {
             if a.1 <= b.0 {
                 return Some(Self::InTurn { first: emotion, then: next });
@@ -50,14 +50,14 @@ impl Story {
     }
 }
 
-/// From when to when an expression was shown, in seconds. Runs of less than half the longest are passing looks and do not
-/// count.
-fn reach(runs: &[Segment], emotion: Emotion) -> Option<(f64, f64)> {
-    let long_s = |run: &Segment| run.end_s - run.start_s;
+/// Returns the start of the first and the end of the last long segment of an emotion, in seconds. Segments shorter
+/// than half of the longest are ignored.
+fn shown_span(runs: &[Segment], emotion: Emotion) -> Option<(f64, f64)> {
+    let length_s = |run: &Segment| run.end_s - run.start_s;
     let own = || runs.iter().filter(|run| run.emotion == emotion);
-    let longest_s = own().map(long_s).max_by(f64::total_cmp)?;
-    let told = || own().filter(|run| long_s(run) >= longest_s / 2.0);
-    Some((told().next()?.start_s, told().next_back()?.end_s))
+    let longest_s = own().map(length_s).max_by(f64::total_cmp)?;
+    let long = || own().filter(|run| length_s(run) >= longest_s / 2.0);
+    Some((long().next()?.start_s, long().next_back()?.end_s))
 }
 
 #[cfg(test)]
@@ -74,31 +74,31 @@ mod tests {
     }
 
     #[test]
-    fn two_long_runs_one_after_the_other_are_a_story() {
+    fn two_long_runs_one_after_the_other_are_in_turn() {
         let runs = [run(Emotion::Happy, 0.0, 1.0), run(Emotion::Sad, 1.0, 8.0), run(Emotion::Happy, 8.0, 19.0)];
         let in_turn = Some(Story::InTurn { first: Emotion::Sad, then: Emotion::Happy });
         assert_eq!(Story::of(&shares(35.0, 60.0), &runs), in_turn);
-        // Too little of the second, too much of other things, or a second one without a run of its own.
+        // The share of the second is too small, the second has no run, or the share of both is too small.
         let mostly = Some(Story::Mostly { emotion: Emotion::Happy });
         assert_eq!(Story::of(&shares(19.9, 70.0), &runs), mostly);
         assert_eq!(Story::of(&shares(35.0, 60.0), &runs[2..]), mostly);
         assert_eq!(Story::of(&shares(25.0, 39.0), &runs), Some(Story::Mixed { emotion: Emotion::Happy }));
-        // Back and forth is no turn.
+        // An emotion that is shown before and after the other one is not in turn.
         let twice = [run(Emotion::Sad, 0.0, 7.0), run(Emotion::Happy, 7.0, 18.0), run(Emotion::Sad, 18.0, 23.0)];
         assert_eq!(Story::of(&shares(35.0, 60.0), &twice), mostly);
-        // Of several people nobody knows who showed what when.
+        // For several people there are no runs.
         assert_eq!(Story::of(&shares(35.0, 60.0), &[]), mostly);
     }
 
     #[test]
-    fn no_more_is_said_than_the_share_that_readers_see_allows() {
+    fn the_headline_uses_rounded_shares() {
         assert_eq!(Story::of(&shares(10.04, 49.96), &[]), Some(Story::Mostly { emotion: Emotion::Happy }));
         assert_eq!(Story::of(&shares(10.1, 49.9), &[]), Some(Story::Mixed { emotion: Emotion::Happy }));
         assert_eq!(Story::of(&BTreeMap::new(), &[]), None);
     }
 
     #[test]
-    fn json_names_it_by_its_kind() {
+    fn json_has_the_kind() {
         let story = Story::InTurn { first: Emotion::Sad, then: Emotion::Happy };
         let json = serde_json::json!({"kind": "in_turn", "first": "sad", "then": "happy"});
         assert_eq!(serde_json::to_value(story).unwrap(), json);

@@ -1,37 +1,37 @@
-//! From tracks to the result.
+//! Computes the result from the tracks.
 //!
-//! A sample stands for the time around it: half the way to the sample before and half the way to the one after, so
-//! that a video of variable frame rate is weighted by time and not by frames. In a person's averages it counts by that
-//! time and by its quality ([`super::quality`]); people count by the time that they are on screen.
+//! A sample stands for the time around it, from halfway to the previous sample to halfway to the next one. So a video
+//! with a variable frame rate is weighted by time and not by frames. In the averages of a person, a sample is
+//! weighted by that time and by its quality ([`super::quality`]). People are weighted by their time on screen.
 
 use std::collections::BTreeMap;
 
 use super::blinks::Blinks;
 use super::contact::{Contact, contacts};
-use super::feedback::{Material, remarks};
+use super::feedback::{FeedbackInput, remarks};
 use super::intervals::{Block, blocks, intervals};
 use super::segments::segments;
 use super::steadiness::steadiness;
 use super::summary::sees_eyes;
 use super::tally::{Figures, Tally};
-use super::weights::{Scores, Voice};
+use super::weights::{Scores, SpeechScores};
 use super::{
     Analysis, Emotion, FaceSummary, Findings, ModelUsed, Observation, Parts, Speech, Story, Summary, Timeline,
     TimelineRow, Track, VideoFacts, Warning,
 };
 
-/// No sample stands for less than this, in seconds, whatever the time stamps say.
+/// Shortest time that a sample stands for, in seconds. It protects against wrong time stamps.
 const MIN_SPAN_S: f64 = 1e-6;
-/// Eye contact that could be read for less than this share of the time on screen is given with a warning.
+/// Below this share of the time on screen in which eye contact could be read, the result has a warning.
 const LITTLE_COVERAGE: f64 = 0.7;
-/// Eyes or a mouth that are covered for this share of the time are worth a warning.
+/// From this share of the time with covered eyes or a covered mouth on, the result has a warning.
 const COVERED: f64 = 0.1;
-/// Of what is drawn for the intervals: the same video gives the same ones.
+/// Seed of the random draws for the intervals. It is fixed, so that the same video gives the same intervals.
 const SEED: u64 = 1977;
 
-/// The result of the tracks of one video. `samples` are the times of all samples, those without a face included, in
-/// order; an observation's `sample` is an index into it. `warnings` are those that are known already. The result has no
-/// sentences yet: [`crate::report`] makes them.
+/// Computes the result of one video. `samples` are the times of all samples in order, including those without a face.
+/// The `sample` of an observation is an index into them. `warnings` are those of the earlier stages. The result has
+/// no sentences yet. [`crate::report`] adds them.
 pub fn summarise(
     video: VideoFacts,
     samples: &[f64],
@@ -41,32 +41,33 @@ pub fn summarise(
     mut warnings: Vec<Warning>,
 ) -> Findings {
     let interval_s = median_interval(samples);
-    let reaches = reaches(samples, video.duration_s, interval_s);
-    let length_s = reaches.last().map_or(MIN_SPAN_S, |(_, to)| to.max(MIN_SPAN_S));
+    let sample_spans = sample_spans(samples, video.duration_s, interval_s);
+    let length_s = sample_spans.last().map_or(MIN_SPAN_S, |(_, to)| to.max(MIN_SPAN_S));
     let by_eyes = sees_eyes(&models);
     let people: Vec<Person> =
-        tracks.iter().filter_map(|track| Person::of(track, &reaches, (length_s, interval_s), by_eyes)).collect();
+        tracks.iter().filter_map(|track| Person::of(track, &sample_spans, (length_s, interval_s), by_eyes)).collect();
     if people.is_empty() {
         warnings.push(Warning::NoFace);
     }
     if !video.has_audio {
         warnings.push(Warning::NoSound);
     }
-    let voice = speech.as_ref().map_or_else(Voice::default, |speech| Voice {
+    let speech_scores = speech.as_ref().map_or_else(SpeechScores::default, |speech| SpeechScores {
         fluency: speech.fluency,
         clarity: speech.clarity.filter(|_| speech.ratio > 0.0),
     });
-    // Of several people nobody knows who speaks.
-    let own_voice = if people.len() == 1 { voice } else { Voice::default() };
-    let faces: Vec<FaceSummary> = people.iter().map(|person| person.summary(own_voice, &reaches, interval_s)).collect();
-    let mut summary = whole(&people, voice);
+    // If there are several people, it is unknown who speaks.
+    let own_speech_scores = if people.len() == 1 { speech_scores } else { SpeechScores::default() };
+    let faces: Vec<FaceSummary> =
+        people.iter().map(|person| person.summary(own_speech_scores, &sample_spans, interval_s)).collect();
+    let mut summary = whole(&people, speech_scores);
     let runs = if let [face] = faces.as_slice() { face.segments.as_slice() } else { &[] };
     summary.story = summary.emotions.as_ref().and_then(|emotions| Story::of(emotions, runs));
-    let said = remarks(&Material {
+    let said = remarks(&FeedbackInput {
         summary: &summary,
         faces: &faces,
         speech: speech.as_ref(),
-        moments: &moments(&people, &reaches),
+        moments: &moments(&people, &sample_spans),
         by_eyes,
     });
     summary.remarks = said;
@@ -86,16 +87,16 @@ pub fn summarise(
     Findings { analysis: Analysis { video, summary, speech, faces, models, warnings, warning_codes }, timeline }
 }
 
-/// The middle one of the times between samples, in seconds; 0 for fewer than two samples.
+/// Returns the median of the times between samples in seconds, or 0 for fewer than two samples.
 fn median_interval(samples: &[f64]) -> f64 {
     let mut intervals: Vec<f64> = samples.windows(2).map(|pair| pair[1] - pair[0]).collect();
     intervals.sort_by(f64::total_cmp);
     intervals.get(intervals.len() / 2).copied().unwrap_or(0.0)
 }
 
-/// The time that each sample stands for, from and to, in seconds. Before the first and after the last it reaches to the
-/// edge of the video, but no further than one interval: what is missing there was not seen.
-fn reaches(samples: &[f64], duration_s: f64, interval_s: f64) -> Vec<(f64, f64)> {
+/// Returns the time that each sample stands for, from and to, in seconds. The first and the last one extend to the
+/// start and the end of the video, but by at most one interval, because a longer part without samples was not seen.
+fn sample_spans(samples: &[f64], duration_s: f64, interval_s: f64) -> Vec<(f64, f64)> {
     let (Some(first), Some(last)) = (samples.first(), samples.last()) else { return Vec::new() };
     if samples.len() == 1 {
         return vec![(0.0, duration_s.max(MIN_SPAN_S))];
@@ -111,22 +112,27 @@ fn reaches(samples: &[f64], duration_s: f64, interval_s: f64) -> Vec<(f64, f64)>
         .collect()
 }
 
-/// One person and what the samples add up to.
+/// One person and the sums over the samples.
 struct Person<'a> {
     track: &'a Track,
     contacts: Vec<Contact>,
-    /// One a sample.
+    /// One for each sample.
     tallies: Vec<Tally>,
     blocks: Vec<Block>,
-    /// Of all samples.
+    /// The sum over all samples.
     tally: Tally,
     figures: Figures,
     blinks: Blinks,
 }
 
 impl<'a> Person<'a> {
-    /// `None` for a track without observations.
-    fn of(track: &'a Track, reaches: &[(f64, f64)], (length_s, interval_s): (f64, f64), by_eyes: bool) -> Option<Self> {
+    /// Computes the sums of a track. Returns `None` for a track without observations.
+    fn of(
+        track: &'a Track,
+        sample_spans: &[(f64, f64)],
+        (length_s, interval_s): (f64, f64),
+        by_eyes: bool,
+    ) -> Option<Self> {
         let seen = &track.observations;
         let contacts = contacts(seen, by_eyes);
         let tallies: Vec<Tally> = seen
@@ -134,7 +140,7 @@ impl<'a> Person<'a> {
             .zip(&contacts)
             .zip(steadiness(seen))
             .map(|((seen, contact), steadiness)| {
-                let (from, to) = reach(reaches, seen);
+                let (from, to) = sample_span(sample_spans, seen);
                 Tally::of(seen, *contact, steadiness, to - from)
             })
             .collect();
@@ -148,7 +154,7 @@ impl<'a> Person<'a> {
         Some(Self { track, contacts, blocks, tally, figures: tally.figures()?, blinks, tallies })
     }
 
-    fn summary(&self, voice: Voice, all: &[(f64, f64)], interval_s: f64) -> FaceSummary {
+    fn summary(&self, speech_scores: SpeechScores, all: &[(f64, f64)], interval_s: f64) -> FaceSummary {
         let seen = &self.track.observations;
         let mut counts: BTreeMap<Emotion, u32> = BTreeMap::new();
         let mut confidence: BTreeMap<Emotion, f64> = BTreeMap::new();
@@ -161,9 +167,9 @@ impl<'a> Person<'a> {
             *sum /= f64::from(counts[emotion]);
         }
         let frames = u32::try_from(seen.len()).unwrap_or(u32::MAX);
-        let reaches: Vec<(f64, f64)> = seen.iter().map(|seen| reach(all, seen)).collect();
-        let scores = Scores::of(&self.figures, voice);
-        let mut intervals = intervals(&[&self.blocks], voice, SEED);
+        let sample_spans: Vec<(f64, f64)> = seen.iter().map(|seen| sample_span(all, seen)).collect();
+        let scores = Scores::of(&self.figures, speech_scores);
+        let mut intervals = intervals(&[&self.blocks], speech_scores, SEED);
         if let Some(intervals) = &mut intervals {
             intervals.overall_score = None;
         }
@@ -182,7 +188,7 @@ impl<'a> Person<'a> {
             eye_contact_coverage: self.figures.eye_contact_coverage,
             eyes_covered: self.figures.eyes_covered,
             mouth_covered: self.figures.mouth_covered,
-            blinks_per_minute: self.blinks.a_minute(),
+            blinks_per_minute: self.blinks.per_minute(),
             calmness: self.figures.calmness,
             valence: self.figures.valence,
             arousal: self.figures.arousal,
@@ -190,24 +196,24 @@ impl<'a> Person<'a> {
             presence: scores.presence,
             parts: Some(Parts { overall_score: Vec::new(), ..scores.parts }),
             intervals,
-            segments: segments(seen, &reaches, interval_s),
+            segments: segments(seen, &sample_spans, interval_s),
         }
     }
 }
 
-/// The time that a face's sample stands for.
-fn reach(reaches: &[(f64, f64)], seen: &Observation) -> (f64, f64) {
-    reaches.get(seen.sample as usize).copied().unwrap_or((seen.time_s, seen.time_s + MIN_SPAN_S))
+/// Returns the time that the sample of an observation stands for.
+fn sample_span(sample_spans: &[(f64, f64)], seen: &Observation) -> (f64, f64) {
+    sample_spans.get(seen.sample as usize).copied().unwrap_or((seen.time_s, seen.time_s + MIN_SPAN_S))
 }
 
-/// All people together, each weighted by time on screen.
-fn whole(people: &[Person], voice: Voice) -> Summary {
+/// Summarises all people together, each weighted by time on screen.
+fn whole(people: &[Person], speech_scores: SpeechScores) -> Summary {
     let mut all = Tally::default();
     for person in people {
         all.add(&person.tally.among_others(), 1.0);
     }
     let figures = all.figures();
-    let scores = figures.as_ref().map(|figures| Scores::of(figures, voice));
+    let scores = figures.as_ref().map(|figures| Scores::of(figures, speech_scores));
     let blocks: Vec<&[Block]> = people.iter().map(|person| person.blocks.as_slice()).collect();
     Summary {
         dominant_emotion: figures.map(|figures| dominant(&figures.emotions)),
@@ -218,25 +224,25 @@ fn whole(people: &[Person], voice: Voice) -> Summary {
         eye_contact_coverage: figures.and_then(|figures| figures.eye_contact_coverage),
         eyes_covered: figures.and_then(|figures| figures.eyes_covered),
         mouth_covered: figures.and_then(|figures| figures.mouth_covered),
-        blinks_per_minute: people.iter().map(|person| person.blinks).fold(Blinks::default(), Blinks::and).a_minute(),
+        blinks_per_minute: people.iter().map(|person| person.blinks).fold(Blinks::default(), Blinks::plus).per_minute(),
         model_confidence: figures.map(|figures| figures.confidence),
         valence: figures.map(|figures| figures.valence),
         arousal: figures.map(|figures| figures.arousal),
         presence: scores.as_ref().and_then(|scores| scores.presence),
         overall_score: scores.as_ref().and_then(|scores| scores.overall),
         parts: scores.map(|scores| scores.parts),
-        intervals: intervals(&blocks, voice, SEED),
+        intervals: intervals(&blocks, speech_scores, SEED),
         feedback: Vec::new(),
         remarks: Vec::new(),
     }
 }
 
-/// All people together, sample by sample: from and to, and the sums. Samples without a face are left out.
-fn moments(people: &[Person], reaches: &[(f64, f64)]) -> Vec<(f64, f64, Tally)> {
+/// Returns the time from and to, and the sums over all people, for each sample with a face.
+fn moments(people: &[Person], sample_spans: &[(f64, f64)]) -> Vec<(f64, f64, Tally)> {
     let mut moments: BTreeMap<u32, (f64, f64, Tally)> = BTreeMap::new();
     for person in people {
         for (seen, tally) in person.track.observations.iter().zip(&person.tallies) {
-            let (from, to) = reach(reaches, seen);
+            let (from, to) = sample_span(sample_spans, seen);
             moments.entry(seen.sample).or_insert((from, to, Tally::default())).2.add(tally, 1.0);
         }
     }
@@ -252,7 +258,7 @@ fn rows(people: &[Person]) -> Vec<TimelineRow> {
         pose: seen.pose,
         eye_contact: contact.met,
         quality: seen.quality,
-        // Below shut lids the network guesses.
+        // The network invents a gaze for shut eyes.
         gaze: seen.eyes.map(|eyes| eyes.gaze).filter(|_| contact.eyes_shut == Some(false)),
         eyes_shut: contact.eyes_shut,
         covered: seen.covered,
@@ -268,7 +274,7 @@ fn rows(people: &[Person]) -> Vec<TimelineRow> {
     rows
 }
 
-/// The highest mean; the earlier label on a tie.
+/// Returns the emotion with the highest mean. On a tie it is the earlier label.
 fn dominant(means: &[f64; 7]) -> Emotion {
     Emotion::ALL
         .into_iter()
@@ -290,20 +296,20 @@ mod tests {
     #[test]
     fn a_sample_stands_for_the_time_around_it() {
         let spans = |samples: &[f64], duration_s, interval_s| -> Vec<f64> {
-            reaches(samples, duration_s, interval_s).iter().map(|(from, to)| to - from).collect()
+            sample_spans(samples, duration_s, interval_s).iter().map(|(from, to)| to - from).collect()
         };
-        assert_eq!(reaches(&[0.0, 1.0, 2.0], 3.0, 1.0), [(0.0, 0.5), (0.5, 1.5), (1.5, 3.0)]);
+        assert_eq!(sample_spans(&[0.0, 1.0, 2.0], 3.0, 1.0), [(0.0, 0.5), (0.5, 1.5), (1.5, 3.0)]);
         assert_eq!(spans(&[0.0, 1.0, 2.0], 3.0, 1.0), [0.5, 1.0, 1.5]);
         assert_eq!(spans(&[0.0, 1.0, 5.0], 5.5, 1.0), [0.5, 2.5, 2.5]);
-        // What the container claims beyond the last picture was not seen.
+        // A duration of the container beyond the last picture is not counted.
         assert_eq!(spans(&[0.0, 1.0, 2.0], 3600.0, 1.0), [0.5, 1.0, 1.5]);
         assert_eq!(spans(&[0.0], 4.0, 0.0), [4.0]);
         assert!(spans(&[], 4.0, 0.0).is_empty());
     }
 
     #[test]
-    fn time_counts_and_not_the_number_of_frames() {
-        // Many samples in the first second, few in the nine after.
+    fn samples_are_weighted_by_time() {
+        // There are many samples in the first second, and few in the next nine.
         let times: Vec<f64> = (0..10).map(|i| f64::from(i) / 10.0).chain([4.0, 7.0, 10.0]).collect();
         let shown: Vec<Probabilities> =
             times.iter().map(|t| if *t < 1.0 { all(Emotion::Happy) } else { all(Emotion::Sad) }).collect();
@@ -314,22 +320,22 @@ mod tests {
     }
 
     #[test]
-    fn people_count_by_their_time_on_screen() {
+    fn people_are_weighted_by_their_time_on_screen() {
         let times: Vec<f64> = (0..10).map(f64::from).collect();
         let long = track(1, &times, &[all(Emotion::Sad); 10]);
         let short = track(2, &times[..2], &[all(Emotion::Happy); 2]);
         let found = summarise(facts(10.0, true), &times, &[long, short], None, vec![], vec![]);
         let emotions = found.analysis.summary.emotions.unwrap();
-        // 10 s of one and 1.5 s of the other.
+        // One person is on screen for 10 s and the other one for 1.5 s.
         assert!((emotions[&Emotion::Happy] - 100.0 * 1.5 / 11.5).abs() < 1e-9, "{emotions:?}");
     }
 
     #[test]
-    fn eye_contact_is_a_share_of_the_time_in_which_it_could_be_read() {
+    fn eye_contact_is_the_share_of_the_time_in_which_it_could_be_read() {
         let times = [0.0, 1.0, 2.0, 3.0];
         let mut person = track(1, &times, &[all(Emotion::Neutral); 4]);
         person.observations[1].pose = Some(Pose { yaw: 50.0, ..Pose::default() });
-        // A turned head lowers the quality, and must not lower its own share by that.
+        // A turned head has a low quality, which must not change its weight in eye contact.
         person.observations[1].quality = 0.1;
         person.observations[3].pose = None;
         let found = summarise(facts(3.5, true), &times, std::slice::from_ref(&person), None, vec![], vec![]);
@@ -372,7 +378,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]
         #[test]
-        fn figures_stay_in_their_ranges_and_percentages_sum_to_a_hundred(
+        fn figures_are_in_range_and_percentages_sum_to_a_hundred(
             people in prop::collection::vec(prop::collection::vec((probabilities(), 0.05_f32..=1.0), 1..30), 1..4),
             gaps in prop::collection::vec(0.0_f64..5.0, 30),
         ) {
@@ -401,12 +407,13 @@ mod tests {
         }
 
         #[test]
-        fn no_label_is_favoured(
+        fn permuting_the_labels_permutes_the_shares(
             shown in prop::collection::vec(probabilities(), 2..20),
             order in Just([0_usize, 1, 2, 3, 4, 5, 6]).prop_shuffle(),
         ) {
             let times: Vec<f64> = (0..shown.len()).map(|i| i as f64).collect();
-            let shuffled: Vec<Probabilities> = shown.iter().map(|p| Probabilities(order.map(|from| p.0[from]))).collect();
+            let shuffled: Vec<Probabilities> =
+                shown.iter().map(|p| Probabilities(order.map(|from| p.0[from]))).collect();
             let percent = |emotions: &[Probabilities]| {
                 let found = summarise(facts(20.0, true), &times, &[track(1, &times, emotions)], None, vec![], vec![]);
                 found.analysis.summary.emotions.unwrap()

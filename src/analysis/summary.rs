@@ -1,4 +1,4 @@
-//! The result: what is stored and rendered. [`super::summarise`] makes it.
+//! The result of an analysis, which is stored and rendered. [`super::summarise`] computes it.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +7,11 @@ use utoipa::ToSchema;
 
 use super::{Emotion, Intervals, Parts, Remark, Segment, Story, Timeline, Warning, rounding};
 
-/// Name of the model whose landmarks tell where eyes look. An analysis that lists it judges eye contact by the eyes.
+/// Name of the landmark model, from which the gaze is computed. An analysis that lists it judges eye contact by the
+/// eyes.
 pub const LANDMARK_MODEL: &str = "face_landmarks";
 
-/// What a video gives: the result and the rows behind it.
+/// The output of the pipeline for one video: the result, and one row for each face in each sample.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Findings {
     pub analysis: Analysis,
@@ -36,7 +37,7 @@ pub struct Analysis {
 }
 
 impl Analysis {
-    /// Whether eye contact was judged by the eyes, and not by the head alone.
+    /// Whether eye contact was judged by the eyes instead of the head alone.
     pub fn sees_eyes(&self) -> bool {
         sees_eyes(&self.models)
     }
@@ -249,8 +250,8 @@ pub struct ModelUsed {
 }
 
 impl FaceSummary {
-    /// The label that came out on top in most samples; of those that share the first place, the one with the highest
-    /// mean.
+    /// Returns the emotion that is most probable in the largest number of samples. On a tie it is the one with the
+    /// highest mean.
     pub fn most_common_emotion(&self) -> Emotion {
         let rank = |emotion: &Emotion| {
             let count = self.emotion_counts.get(emotion).copied().unwrap_or(0);
@@ -272,7 +273,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_most_common_emotion_is_that_of_most_samples_and_not_that_of_the_highest_mean() {
+    fn the_most_common_emotion_is_the_one_of_most_samples() {
         let face = |counts: serde_json::Value| -> FaceSummary {
             let face = json!({
                 "id": 1, "first_s": 0.0, "last_s": 1.0, "frames": 5, "dominant_emotion": "happy",

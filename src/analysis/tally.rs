@@ -1,11 +1,11 @@
-//! Sums over samples, from which every figure follows. Those of the parts of a video add up to those of the whole, which
-//! is what makes it cheap to draw videos from the parts of one ([`super::intervals`]).
+//! Sums over samples, from which all figures are computed. The sums of the parts of a video add up to those of the
+//! whole, so drawing videos from the blocks of one is cheap ([`super::intervals`]).
 
 use super::contact::Contact;
-use super::scores::strain;
+use super::scores::calmness_loss;
 use super::{Emotion, Observation};
 
-/// Places of the sums.
+/// Indices of the sums. These are weighted by time.
 const SCREEN: usize = 0;
 const READABLE: usize = 1;
 const MET: usize = 2;
@@ -13,17 +13,17 @@ const SHUT: usize = 3;
 const LANDMARKS: usize = 4;
 const EYES_COVERED: usize = 5;
 const MOUTH_COVERED: usize = 6;
-/// From here on weighted by time and quality.
+/// The sums from this index on are weighted by time and quality.
 const WEIGHT: usize = 7;
 const EMOTIONS: usize = 8;
-const STIRRED: usize = 15;
-const DISPLEASED: usize = 16;
+const AROUSAL_LOSS: usize = 15;
+const DISPLEASURE_LOSS: usize = 16;
 const CONFIDENCE: usize = 17;
 const POSED: usize = 18;
 const STEADY: usize = 19;
 const SUMS: usize = 20;
 
-/// What some samples add up to.
+/// Sums over some samples.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Tally([f64; SUMS]);
 
@@ -34,7 +34,8 @@ impl Default for Tally {
 }
 
 impl Tally {
-    /// Of one sample that stands for `span_s` seconds; `steadiness` 0 to 100, `None` where it could not be told.
+    /// Returns the sums of one sample that stands for `span_s` seconds. `steadiness` is 0 to 100, or `None` if it is
+    /// unknown.
     pub fn of(seen: &Observation, contact: Contact, steadiness: Option<f64>, span_s: f64) -> Self {
         let mut sums = [0.0; SUMS];
         let seconds = |counts: bool| if counts { span_s } else { 0.0 };
@@ -50,9 +51,9 @@ impl Tally {
         for emotion in Emotion::ALL {
             sums[EMOTIONS + emotion.index()] = weight * f64::from(seen.emotions.of(emotion));
         }
-        let (stirred, displeased) = strain(&seen.emotions);
-        sums[STIRRED] = weight * stirred;
-        sums[DISPLEASED] = weight * displeased;
+        let (arousal_loss, displeasure_loss) = calmness_loss(&seen.emotions);
+        sums[AROUSAL_LOSS] = weight * arousal_loss;
+        sums[DISPLEASURE_LOSS] = weight * displeasure_loss;
         sums[CONFIDENCE] = weight * f64::from(seen.emotions.top().1);
         if let Some(steadiness) = steadiness {
             sums[POSED] = weight;
@@ -61,15 +62,15 @@ impl Tally {
         Self(sums)
     }
 
-    /// Adds another so many times.
+    /// Adds another tally, multiplied by `times`.
     pub fn add(&mut self, other: &Self, times: f64) {
         for (sum, more) in self.0.iter_mut().zip(other.0) {
             *sum += times * more;
         }
     }
 
-    /// Of one person, as it counts among several: by time on screen, and not by quality, which would let the person
-    /// nearest to the camera speak for all.
+    /// Returns the sums of one person for use in sums over several people. People are weighted by time on screen and
+    /// not by quality. Otherwise the person nearest to the camera would dominate.
     pub fn among_others(&self) -> Self {
         let mut sums = self.0;
         if sums[WEIGHT] > 0.0 {
@@ -81,27 +82,27 @@ impl Tally {
         Self(sums)
     }
 
-    /// Time on screen, in seconds.
+    /// Returns the time on screen in seconds.
     pub const fn screen_s(&self) -> f64 {
         self.0[SCREEN]
     }
 
-    /// Time with shut eyes, in seconds.
+    /// Returns the time with shut eyes in seconds.
     pub const fn shut_s(&self) -> f64 {
         self.0[SHUT]
     }
 
-    /// Time in which the camera was not met, in seconds.
+    /// Returns the time without eye contact in seconds.
     pub fn missed_s(&self) -> f64 {
         self.0[READABLE] - self.0[MET]
     }
 
-    /// Mean quality over the time, 0 to 1.
+    /// Returns the mean quality over time, 0 to 1.
     pub fn quality(&self) -> f64 {
         ratio(self.0[WEIGHT], self.0[SCREEN]).unwrap_or(0.0)
     }
 
-    /// The figures of these samples; `None` if there are none.
+    /// Returns the figures of these samples, or `None` without samples.
     pub fn figures(&self) -> Option<Figures> {
         let sums = &self.0;
         let weight = sums[WEIGHT];
@@ -115,12 +116,13 @@ impl Tally {
             let p = emotions[emotion.index()];
             (valence + p * v, arousal + p * a)
         });
-        let (stirred, displeased) = (100.0 * sums[STIRRED] / weight, 100.0 * sums[DISPLEASED] / weight);
+        let (arousal_loss, displeasure_loss) =
+            (100.0 * sums[AROUSAL_LOSS] / weight, 100.0 * sums[DISPLEASURE_LOSS] / weight);
         Some(Figures {
             emotions,
-            stirred,
-            displeased,
-            calmness: (100.0 - stirred - displeased).max(0.0),
+            arousal_loss,
+            displeasure_loss,
+            calmness: (100.0 - arousal_loss - displeasure_loss).max(0.0),
             confidence: sums[CONFIDENCE] / weight,
             valence,
             arousal,
@@ -133,19 +135,20 @@ impl Tally {
     }
 }
 
-/// `None` where there is nothing to divide by.
+/// Divides `part` by `all`. Returns `None` if `all` is 0.
 fn ratio(part: f64, all: f64) -> Option<f64> {
     (all > 0.0).then(|| part / all)
 }
 
-/// The figures of a person or a video, exact.
+/// The figures of a person or a video, before rounding.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Figures {
-    /// Summing to 1.
+    /// Shares that sum to 1.
     pub emotions: [f64; 7],
-    /// What arousal and displeasure take from calmness, in points.
-    pub stirred: f64,
-    pub displeased: f64,
+    /// Loss of calmness by arousal, in points.
+    pub arousal_loss: f64,
+    /// Loss of calmness by displeasure, in points.
+    pub displeasure_loss: f64,
     pub calmness: f64,
     pub confidence: f64,
     pub valence: f64,

@@ -1,10 +1,10 @@
-//! Made-up observations for the tests of this room.
+//! Made-up observations for the tests of this module.
 
 use proptest::prelude::*;
 
 use super::{BBox, Emotion, Face, Observation, Pose, Probabilities, Track, VideoFacts};
 
-/// Any seven probabilities that sum to 1.
+/// Generates seven probabilities that sum to 1.
 pub fn probabilities() -> impl Strategy<Value = Probabilities> {
     prop::array::uniform7(0.001_f32..1.0).prop_map(|raw| {
         let sum: f32 = raw.iter().sum();
@@ -12,7 +12,7 @@ pub fn probabilities() -> impl Strategy<Value = Probabilities> {
     })
 }
 
-/// A face of this size at this place, seen in a sample.
+/// Returns an observation of a face with this centre and side.
 pub fn seen(sample: u32, time_s: f64, centre: (f32, f32), side: f32) -> Observation {
     let bbox = BBox { x: centre.0 - side / 2.0, y: centre.1 - side / 2.0, width: side, height: side };
     Observation {
@@ -28,7 +28,7 @@ pub fn seen(sample: u32, time_s: f64, centre: (f32, f32), side: f32) -> Observat
     }
 }
 
-/// A video of this length.
+/// Returns the facts of a video of this length.
 pub fn facts(duration_s: f64, has_audio: bool) -> VideoFacts {
     VideoFacts {
         duration_s,
@@ -43,7 +43,7 @@ pub fn facts(duration_s: f64, has_audio: bool) -> VideoFacts {
     }
 }
 
-/// One person who shows these, one a sample.
+/// Returns the track of a person with these emotions, one for each sample.
 pub fn track(id: u32, times: &[f64], emotions: &[Probabilities]) -> Track {
     let observations = times
         .iter()
@@ -57,7 +57,7 @@ pub fn track(id: u32, times: &[f64], emotions: &[Probabilities]) -> Track {
     Track { id, observations }
 }
 
-/// A face that is sure of one emotion.
+/// Returns probabilities of 1 for one emotion and 0 for the others.
 pub fn all(emotion: Emotion) -> Probabilities {
     let mut values = [0.0; 7];
     values[emotion.index()] = 1.0;

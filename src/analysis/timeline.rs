@@ -1,4 +1,4 @@
-//! The rows behind the summary: one a face a sample.
+//! The rows from which the summary is computed: one for each face in each sample.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use super::expressions::share;
 use super::rounding::{to, to_f32};
 use super::{BBox, Covered, Emotion, Expressions, Gaze, Pose, Probabilities};
 
-/// One face in one sample. What is given out names its parts and has what follows from them; what is stored is short
+/// One face in one sample. The JSON and CSV for clients have names and derived values. The stored form is short
 /// ([`Timeline`]).
 #[derive(Debug, Clone, PartialEq)]
 pub struct TimelineRow {
@@ -23,16 +23,16 @@ pub struct TimelineRow {
     pub bbox: BBox,
     pub emotions: Probabilities,
     pub pose: Option<Pose>,
-    /// Whether the face met the camera; `None` where that could not be read.
+    /// Whether there was eye contact with the camera, or `None` if that could not be read.
     pub eye_contact: Option<bool>,
     pub quality: f32,
-    /// As measured; `None` where eyes were not seen, or were shut.
+    /// Measured direction, or `None` if the eyes could not be read or were shut.
     pub gaze: Option<Gaze>,
-    /// `None` where eyes were not seen.
+    /// `None` if the eyes could not be read.
     pub eyes_shut: Option<bool>,
-    /// `None` where landmarks were not seen.
+    /// `None` if the landmarks could not be read.
     pub covered: Option<Covered>,
-    /// `None` where they were not asked for, or landmarks were not seen.
+    /// `None` if they were not asked for, or the landmarks could not be read.
     pub expressions: Option<Expressions>,
 }
 
@@ -111,18 +111,18 @@ impl Serialize for TimelineRow {
 }
 
 impl TimelineRow {
-    /// First line of a table of rows, without movements of the face.
+    /// First line of the CSV, without movements of the face.
     const CSV_HEADER: &str = "time_s,face,x,y,width,height,angry,disgust,fear,happy,sad,surprise,neutral,\
                                   valence,arousal,yaw,pitch,roll,eye_contact,quality,gaze_yaw,gaze_pitch,eyes_shut,\
                                   eyes_covered,mouth_covered";
 
-    /// First line of a table of rows. `expressions`: with a column for each movement of the face.
+    /// Returns the first line of the CSV. `expressions`: with a column for each movement of the face.
     pub fn csv_header(expressions: bool) -> String {
         let movements = if expressions { &Expressions::NAMES[..] } else { &[] };
         std::iter::once(&Self::CSV_HEADER).chain(movements).copied().collect::<Vec<_>>().join(",")
     }
 
-    /// The row as a line of that table, without a line end; what is not known stays empty.
+    /// Returns the row as a line of the CSV, without a line end. Unknown values are empty.
     pub fn csv(&self, expressions: bool) -> String {
         let row = self.rounded();
         let BBox { x, y, width, height } = row.bbox;
@@ -138,8 +138,8 @@ impl TimelineRow {
             }
             None => line.push_str(",,,"),
         }
-        let told = |fact: Option<bool>| fact.map_or("", |fact| if fact { "true" } else { "false" });
-        let _ = write!(line, ",{},{}", told(row.eye_contact), row.quality);
+        let text = |fact: Option<bool>| fact.map_or("", |fact| if fact { "true" } else { "false" });
+        let _ = write!(line, ",{},{}", text(row.eye_contact), row.quality);
         match row.gaze {
             Some(Gaze { yaw, pitch }) => {
                 let _ = write!(line, ",{yaw},{pitch}");
@@ -147,7 +147,7 @@ impl TimelineRow {
             None => line.push_str(",,"),
         }
         let (eyes, mouth) = (row.covered.map(|covered| covered.eyes), row.covered.map(|covered| covered.mouth));
-        let _ = write!(line, ",{},{},{}", told(row.eyes_shut), told(eyes), told(mouth));
+        let _ = write!(line, ",{},{},{}", text(row.eyes_shut), text(eyes), text(mouth));
         match row.expressions {
             Some(seen) if expressions => {
                 for percent in seen.percent() {
@@ -160,13 +160,13 @@ impl TimelineRow {
         line
     }
 
-    /// -1 (unpleasant) to 1 and -1 (still) to 1, three decimals.
+    /// Returns valence, -1 (unpleasant) to 1 (pleasant), and arousal, -1 (still) to 1, rounded to three decimals.
     fn valence_arousal(&self) -> (f64, f64) {
         let (valence, arousal) = self.emotions.valence_arousal();
         (to(valence, 3), to(arousal, 3))
     }
 
-    /// With the digits that mean something: milliseconds, tenths of pixels and degrees.
+    /// Rounds all values to their significant digits: milliseconds, tenths of pixels and degrees.
     fn rounded(&self) -> Self {
         let BBox { x, y, width, height } = self.bbox;
         Self {
@@ -189,11 +189,13 @@ impl TimelineRow {
     }
 }
 
-/// Everything that was sampled, in order of time, then face. Stored apart from the [`super::Analysis`], because it
-/// grows with the video; for the same reason its JSON has rows without names: `[time_s, face, [x, y, width, height],
-/// [seven probabilities], [yaw, pitch, roll] or null, eye_contact or null, quality, [gaze's yaw, pitch] or null, eyes_shut
-/// or null, [52 movements of the face in percent] or null]`, and, where landmarks were seen, `[eyes covered, mouth covered]`.
-/// Rows of older versions, which have fewer parts, are read too.
+/// All rows, in order of time, then face. It is stored apart from the [`super::Analysis`], because it grows with the
+/// video.
+///
+/// For the same reason the rows in its JSON have no names: `[time_s, face, [x, y, width, height], [seven
+/// probabilities], [yaw, pitch, roll] or null, eye_contact or null, quality, [gaze's yaw, pitch] or null, eyes_shut
+/// or null, [52 movements of the face in percent] or null]`. Rows with landmarks have one more element: `[eyes
+/// covered, mouth covered]`. Rows of older versions, which have fewer elements, are read too.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Timeline {
     /// Seconds between samples (the median).
@@ -202,14 +204,15 @@ pub struct Timeline {
 }
 
 impl Timeline {
-    /// Whether any row tells what moved in a face.
+    /// Whether any row has movements of the face.
     pub fn has_expressions(&self) -> bool {
         self.rows.iter().any(|row| row.expressions.is_some())
     }
 }
 
+/// A row in its stored form.
 #[derive(Serialize, Deserialize)]
-struct Packed(
+struct StoredRow(
     f64,
     u32,
     [f32; 4],
@@ -228,12 +231,12 @@ impl Serialize for Timeline {
         struct Rows<'a>(&'a [TimelineRow]);
         impl Serialize for Rows<'_> {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_seq(self.0.iter().map(|row| -> Packed {
+                serializer.collect_seq(self.0.iter().map(|row| -> StoredRow {
                     let row = row.rounded();
                     let BBox { x, y, width, height } = row.bbox;
                     let pose = row.pose.map(|pose| [pose.yaw, pose.pitch, pose.roll]);
                     let gaze = row.gaze.map(|gaze| [gaze.yaw, gaze.pitch]);
-                    Packed(
+                    StoredRow(
                         row.time_s,
                         row.face,
                         [x, y, width, height],
@@ -263,12 +266,23 @@ impl<'de> Deserialize<'de> for Timeline {
         #[derive(Deserialize)]
         struct Stored {
             interval_s: f64,
-            rows: Vec<Packed>,
+            rows: Vec<StoredRow>,
         }
         let stored = Stored::deserialize(deserializer)?;
-        let row = |row: Packed| {
-            let Packed(time_s, face, bbox, emotions, pose, eye_contact, quality, gaze, eyes_shut, expressions, covered) =
-                row;
+        let row = |row: StoredRow| {
+            let StoredRow(
+                time_s,
+                face,
+                bbox,
+                emotions,
+                pose,
+                eye_contact,
+                quality,
+                gaze,
+                eyes_shut,
+                expressions,
+                covered,
+            ) = row;
             let [x, y, width, height] = bbox;
             TimelineRow {
                 time_s,
@@ -315,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stored_timeline_is_short_and_comes_back() {
+    fn a_stored_timeline_is_short_and_is_read_back() {
         let blind = TimelineRow { pose: None, eye_contact: None, gaze: None, eyes_shut: None, ..row() };
         let timeline = Timeline { interval_s: 0.834_167, rows: vec![row(), blind] };
         let text = serde_json::to_string(&timeline).unwrap();
@@ -329,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn movements_are_stored_as_hundredths_and_only_where_they_were_read() {
+    fn movements_are_stored_in_percent_and_only_if_they_were_read() {
         let timeline = Timeline { interval_s: 0.5, rows: vec![smiling(), row()] };
         let text = serde_json::to_string(&timeline).unwrap();
         assert!(text.contains(",false,[0,") && text.contains("93,0,") && text.ends_with(",false,null]]}"), "{text}");
@@ -339,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn covered_parts_are_stored_and_given_out() {
+    fn covered_parts_are_in_the_stored_form_in_json_and_in_csv() {
         let masked = TimelineRow { covered: Some(Covered { eyes: false, mouth: true }), ..row() };
         let timeline = Timeline { interval_s: 0.5, rows: vec![masked.clone(), row()] };
         let text = serde_json::to_string(&timeline).unwrap();
@@ -353,14 +367,14 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_were_stored_before_gaze_was_read_are_still_read() {
+    fn rows_of_older_versions_without_gaze_are_read() {
         let old = r#"{"interval_s":1.0,"rows":[[1.0,1,[1.0,2.0,3.0,4.0],[0,0,0,1,0,0,0],null,true,0.5]]}"#;
         let rows = serde_json::from_str::<Timeline>(old).unwrap().rows;
         assert_eq!((rows[0].eye_contact, rows[0].gaze, rows[0].eyes_shut), (Some(true), None, None));
     }
 
     #[test]
-    fn a_row_that_is_given_out_names_its_parts() {
+    fn a_row_in_json_has_names() {
         let json = serde_json::to_value(row()).unwrap();
         assert_eq!(json["time_s"], 1.235);
         assert_eq!(json["bbox"]["width"], 30.0);
@@ -375,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_csv_has_a_field_for_each_column() {
+    fn a_csv_line_has_a_field_for_each_column() {
         let plain =
             "1.235,2,10,20.1,30,40,0.0123,0,0,0.9,0.05,0,0.0377,0.691,0.453,-3.2,4,0,true,0.877,1.3,-0.5,false,,";
         assert_eq!((row().csv(false), smiling().csv(false)), (plain.to_owned(), plain.to_owned()));

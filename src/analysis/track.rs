@@ -1,50 +1,57 @@
-//! Which observations are the same person.
+//! Assigns observations to people.
 //!
-//! By place, movement and looks. Each person's velocity tells where the face should be in the next sample
-//! ([`super::motion`]), the colours of hair, skin and clothes tell who it may be ([`super::appearance`]), and the faces found
-//! are given out so that all claims together are met best. So two people who cross keep their identities, also when one
-//! hides the other for a while, and those who change places at a cut. A face claims by overlap with where it should be or
-//! was, or, failing that (few samples a second, quick movement), by being near and of about the same size. Who looks like
-//! somebody else has no claim, wherever he is: at a cut, one takes another's place. Who looks the same may come back
-//! anywhere, after a cut to somebody else. A person may be gone for a while (a hand before the face, a head turned away) and
-//! stays the same on coming back. Where looks are not known, places alone count.
+//! Each person has an affinity to each face of a sample. It is computed from position, motion and appearance:
+//!
+//! - Position: the velocity of a person predicts the position of the face in the next sample ([`super::motion`]). The
+//!   affinity is the overlap with the predicted or the last position. Without overlap (few samples a second, quick
+//!   movement) it comes from the distance, if the size is similar.
+//! - Appearance: the colours of hair, skin and clothes ([`super::appearance`]). A face that looks like another person
+//!   has no affinity at any position, because a cut may put one person in the place of another. A face that looks like
+//!   the same person has an affinity at any position, because a person may be elsewhere in the picture after a cut. If
+//!   the appearance is unknown, the position alone counts.
+//!
+//! Faces are assigned so that the sum of the affinities is largest. So two people keep their identities when they
+//! cross, when one hides the other for a while, and when they change places at a cut. A person who is not seen for a
+//! while (a hand before the face, a head turned away) stays the same person.
 
 use super::motion::{Motion, assign};
 use super::{Appearance, BBox, Observation};
 
-/// Boxes that overlap at least this much (intersection over union) are the same face.
+/// Least intersection over union for an affinity by overlap.
 const SAME_IOU: f32 = 0.2;
-/// Without overlap: how far the centre may have moved from one sample to the next, in sides of the face; after a
-/// longer gap twice that.
+/// Largest distance of the centres for an affinity without overlap, in sides of the face. It doubles over the first
+/// second between the samples.
 const REACH: f32 = 1.0;
-/// ... and by what factor its size may have changed.
+/// Largest ratio of the sizes for an affinity without overlap.
 const SIZE_RATIO: f32 = 1.8;
-/// A person who was gone for longer than this is somebody new, in seconds.
+/// A person who was not seen for longer than this, in seconds, has no affinity by position.
 const MAX_GAP_S: f64 = 10.0;
-/// What each second of absence takes from the claim on a face.
+/// Loss of affinity for each second since the person was last seen.
 const STALENESS: f32 = 0.05;
-/// What a claim is less worth that goes by where a face was and not by where it should be.
-const WAS_THERE: f32 = 0.4;
-/// The least claim: it counts if there is no other.
-const LEAST_CLAIM: f32 = 0.01;
+/// Loss of affinity by the last position instead of the predicted one.
+const LAST_POSITION_PENALTY: f32 = 0.4;
+/// Smallest affinity. A face with it is assigned if nothing else competes.
+const MIN_AFFINITY: f32 = 0.01;
 
-/// Looks that are less alike than this are those of two people ([`Appearance::likeness`]: the same person has 0.8 or more,
-/// two people mostly less than 0.6).
-const SOMEBODY_ELSE: f32 = 0.68;
-/// What looks add to a claim by place, from nothing at that likeness to this at the highest.
-const BY_LOOKS: f32 = 1.0;
-/// Looks that are at least as alike as this are a claim of their own, wherever the face is ...
-const SAME_LOOKS: f32 = 0.8;
-/// ... worth at most this, so that those who are near come first ...
-const LOOKS_ALONE: f32 = 0.4;
-/// ... and for this long, in seconds: a cut to somebody else may last.
-const LOOKS_LAST_S: f64 = 30.0;
+/// Appearances with a smaller [`Appearance::likeness`] are different people. The same person has 0.8 or more, two
+/// people mostly less than 0.6.
+const DIFFERENT_PERSON: f32 = 0.68;
+/// Affinity that appearance adds to the one by position: 0 at that likeness, and this value at likeness 1.
+const APPEARANCE_WEIGHT: f32 = 1.0;
+/// Least likeness for an affinity by appearance alone, at any position.
+const SAME_APPEARANCE: f32 = 0.8;
+/// Largest affinity by appearance alone. It is small, so that near people come first.
+const APPEARANCE_ALONE: f32 = 0.4;
+/// A person who was not seen for longer than this, in seconds, has no affinity by appearance either. It is longer than
+/// [`MAX_GAP_S`], because a cut to another person may last.
+const APPEARANCE_LASTS_S: f64 = 30.0;
 
-/// Detections that look like false alarms: fewer than this many samples ...
+/// A track is dropped as a false alarm if it has fewer samples than this, a smaller share than [`SMALL_SHARE`], and
+/// no score of [`SURE_SCORE`].
 const FEW_SAMPLES: usize = 3;
-/// ... in less than this share of the video ...
+/// Share of the samples of the video.
 const SMALL_SHARE: f64 = 0.02;
-/// ... and none of them with a score of this or more.
+/// Score of a certain detection.
 const SURE_SCORE: f32 = 0.85;
 
 /// One person's observations, in order of time.
@@ -55,84 +62,92 @@ pub struct Track {
     pub observations: Vec<Observation>,
 }
 
-/// A face of one sample, and what the person looks like. Looks are forgotten with the tracker.
+/// A face of one sample and the appearance of the person. The appearance is dropped with the tracker.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sighting {
     pub seen: Observation,
-    pub looks: Option<Appearance>,
+    pub appearance: Option<Appearance>,
 }
 
-/// Puts the faces of each sample to the people seen before.
+/// Assigns the faces of each sample to people.
 #[derive(Debug, Default)]
 pub struct Tracker {
     tracks: Vec<Vec<Observation>>,
-    /// How the face of each track moves.
+    /// Motion of the face of each track.
     motions: Vec<Motion>,
-    /// What each person looks like.
-    looks: Vec<Option<Appearance>>,
-    /// Indices of the tracks that may still go on.
+    /// Appearance of the person of each track.
+    appearances: Vec<Option<Appearance>>,
+    /// Indices of the tracks that may continue.
     active: Vec<usize>,
+    /// Number of samples so far.
     samples: u32,
 }
 
 impl Tracker {
-    /// Takes the faces of the next sample: also when there is none, and in order of time.
+    /// Takes the faces of the next sample, in order of time. It has to be called for samples without faces, too.
     pub fn push(&mut self, faces: Vec<Sighting>) {
         self.samples += 1;
         let Some(now) = faces.first().map(|face| face.seen.time_s) else { return };
         let tracks = &self.tracks;
         let last = |track: usize| tracks[track].last();
-        self.active.retain(|&track| last(track).is_some_and(|last| now - last.time_s <= LOOKS_LAST_S));
+        self.active.retain(|&track| last(track).is_some_and(|last| now - last.time_s <= APPEARANCE_LASTS_S));
 
-        let claims: Vec<Vec<f32>> =
-            faces.iter().map(|seen| self.active.iter().map(|&track| self.claim(track, seen)).collect()).collect();
-        let owners = assign(&claims);
-        // Those who come new must not move the places that the owners are counted by.
+        let affinities: Vec<Vec<f32>> =
+            faces.iter().map(|seen| self.active.iter().map(|&track| self.affinity(track, seen)).collect()).collect();
+        let owners = assign(&affinities);
+        // `owners` are indices into the active tracks before new ones are added.
         let active = self.active.clone();
-        for (Sighting { seen, looks }, owner) in faces.into_iter().zip(owners) {
+        for (Sighting { seen, appearance }, owner) in faces.into_iter().zip(owners) {
             let (bbox, time_s) = (seen.face.bbox, seen.time_s);
             if let Some(track) = owner.map(|owner| active[owner]) {
-                self.motions[track].see(bbox, time_s);
+                self.motions[track].update(bbox, time_s);
                 self.tracks[track].push(seen);
-                match (&mut self.looks[track], looks) {
-                    (Some(known), Some(looks)) => known.take_in(&looks),
-                    (known @ None, looks) => *known = looks,
+                match (&mut self.appearances[track], appearance) {
+                    (Some(known), Some(appearance)) => known.update(&appearance),
+                    (known @ None, appearance) => *known = appearance,
                     (Some(_), None) => {}
                 }
             } else {
                 self.active.push(self.tracks.len());
                 self.motions.push(Motion::new(bbox, time_s));
                 self.tracks.push(vec![seen]);
-                self.looks.push(looks);
+                self.appearances.push(appearance);
             }
         }
     }
 
-    /// How strongly a person claims a face; 0 for not at all.
-    fn claim(&self, track: usize, Sighting { seen, looks }: &Sighting) -> f32 {
+    /// Returns the affinity of a person to a face, or 0 for none.
+    fn affinity(&self, track: usize, Sighting { seen, appearance }: &Sighting) -> f32 {
         let Some(last) = self.tracks[track].last() else { return 0.0 };
-        let likeness = self.looks[track].as_ref().zip(looks.as_ref()).and_then(|(known, looks)| known.likeness(looks));
-        if likeness.is_some_and(|likeness| likeness < SOMEBODY_ELSE) {
+        let likeness = self.appearances[track]
+            .as_ref()
+            .zip(appearance.as_ref())
+            .and_then(|(known, appearance)| known.likeness(appearance));
+        if likeness.is_some_and(|likeness| likeness < DIFFERENT_PERSON) {
             return 0.0;
         }
-        #[expect(clippy::cast_possible_truncation, reason = "at most LOOKS_LAST_S")]
+        #[expect(clippy::cast_possible_truncation, reason = "at most APPEARANCE_LASTS_S")]
         let gap_s = (seen.time_s - last.time_s) as f32;
-        let by = |bbox: &BBox| claim(bbox, &seen.face.bbox, gap_s).filter(|_| f64::from(gap_s) <= MAX_GAP_S);
-        let (should_be, was) = (by(&self.motions[track].expected(seen.time_s)), by(&last.face.bbox));
-        let by_place = should_be.into_iter().chain(was.map(|claim| claim - WAS_THERE)).reduce(f32::max);
-        let by_place = by_place.map(|claim| claim.max(LEAST_CLAIM));
-        match (by_place, likeness) {
-            (Some(claim), Some(likeness)) => claim + BY_LOOKS * (likeness - SOMEBODY_ELSE) / (1.0 - SOMEBODY_ELSE),
-            (Some(claim), None) => claim,
-            (None, Some(likeness)) if likeness >= SAME_LOOKS => {
-                LEAST_CLAIM + LOOKS_ALONE * (likeness - SAME_LOOKS) / (1.0 - SAME_LOOKS)
+        let by =
+            |bbox: &BBox| affinity_by_position(bbox, &seen.face.bbox, gap_s).filter(|_| f64::from(gap_s) <= MAX_GAP_S);
+        let (predicted, last) = (by(&self.motions[track].predict(seen.time_s)), by(&last.face.bbox));
+        let by_position =
+            predicted.into_iter().chain(last.map(|affinity| affinity - LAST_POSITION_PENALTY)).reduce(f32::max);
+        let by_position = by_position.map(|affinity| affinity.max(MIN_AFFINITY));
+        match (by_position, likeness) {
+            (Some(affinity), Some(likeness)) => {
+                affinity + APPEARANCE_WEIGHT * (likeness - DIFFERENT_PERSON) / (1.0 - DIFFERENT_PERSON)
+            }
+            (Some(affinity), None) => affinity,
+            (None, Some(likeness)) if likeness >= SAME_APPEARANCE => {
+                MIN_AFFINITY + APPEARANCE_ALONE * (likeness - SAME_APPEARANCE) / (1.0 - SAME_APPEARANCE)
             }
             (None, _) => 0.0,
         }
     }
 
-    /// The people seen, in order of first appearance. Left out is what looks like a false alarm of the detector: seen
-    /// in fewer than 3 samples and in less than 2 % of them all, never with a score of 0.85 or more.
+    /// Returns the tracks in order of first appearance. Drops false alarms of the detector: tracks with fewer than 3
+    /// samples, less than 2 % of all samples, and no score of 0.85 or more.
     pub fn finish(self) -> Vec<Track> {
         let samples = f64::from(self.samples);
         let is_person = |track: &Vec<Observation>| {
@@ -150,8 +165,9 @@ impl Tracker {
     }
 }
 
-/// How strongly a person last seen in one box claims a face in another: above 1 by overlap, up to 1 by nearness.
-fn claim(last: &BBox, now: &BBox, gap_s: f32) -> Option<f32> {
+/// Returns the affinity by position of a person in one box to a face in another: above 1 by overlap, up to 1 by
+/// distance.
+fn affinity_by_position(last: &BBox, now: &BBox, gap_s: f32) -> Option<f32> {
     let stale = gap_s * STALENESS;
     let iou = last.iou(now);
     if iou >= SAME_IOU {
@@ -175,17 +191,17 @@ mod tests {
     use crate::analysis::appearance::tests::wearing;
     use crate::analysis::testing::seen;
 
-    /// Faces without looks.
-    fn follow(samples: Vec<Vec<Observation>>) -> Vec<Track> {
+    /// Tracks faces without an appearance.
+    fn tracks_of(samples: Vec<Vec<Observation>>) -> Vec<Track> {
         let mut tracker = Tracker::default();
         for faces in samples {
-            tracker.push(faces.into_iter().map(|seen| Sighting { seen, looks: None }).collect());
+            tracker.push(faces.into_iter().map(|seen| Sighting { seen, appearance: None }).collect());
         }
         tracker.finish()
     }
 
-    /// Somebody in a red or blue shirt, or with hair, skin and shirt of other colours.
-    fn looks(who: char) -> Appearance {
+    /// Returns the appearance of a person in a red (`r`) or blue (`b`) shirt, or of one with other colours (`x`).
+    fn appearance(who: char) -> Appearance {
         match who {
             'r' => wearing([20.0, 0.0, 0.0], [60.0, 12.0, 15.0], [45.0, 48.0, 30.0]),
             'b' => wearing([20.0, 0.0, 0.0], [60.0, 12.0, 15.0], [35.0, 5.0, -30.0]),
@@ -193,15 +209,15 @@ mod tests {
         }
     }
 
-    /// A sample a second, each as who is where; the people that come out of it, each as who they are.
-    fn watch(samples: &[&[(char, f32)]]) -> Vec<String> {
+    /// Tracks the people of one sample a second, given as letters with positions. Returns the letters of each track.
+    fn track_letters(samples: &[&[(char, f32)]]) -> Vec<String> {
         let mut tracker = Tracker::default();
-        // Who is who shows by the side of the face.
+        // The side of the face encodes the letter.
         let side = |who: char| 80.0 + f32::from(who as u8 - b'a') / 10.0;
         for (faces, i) in samples.iter().zip(0_u32..) {
             let face = |&(who, x): &(char, f32)| Sighting {
                 seen: seen(i, f64::from(i), (x, 100.0), side(who)),
-                looks: Some(looks(who)),
+                appearance: Some(appearance(who)),
             };
             tracker.push(faces.iter().map(face).collect());
         }
@@ -210,19 +226,19 @@ mod tests {
     }
 
     #[test]
-    fn two_who_change_places_at_a_cut_keep_their_identities() {
+    fn two_people_who_change_places_at_a_cut_keep_their_identities() {
         let (before, after): (&[_], &[_]) = (&[('r', 100.0), ('b', 400.0)], &[('b', 100.0), ('r', 400.0)]);
-        assert_eq!(watch(&[before, before, before, after, after, after]), ["rrrrrr", "bbbbbb"]);
-        assert_eq!(watch(&[before, before, after, before, after]), ["rrrrr", "bbbbb"]);
+        assert_eq!(track_letters(&[before, before, before, after, after, after]), ["rrrrrr", "bbbbbb"]);
+        assert_eq!(track_letters(&[before, before, after, before, after]), ["rrrrr", "bbbbb"]);
     }
 
     #[test]
-    fn who_takes_another_s_place_at_a_cut_is_not_that_other() {
-        assert_eq!(watch(&[&[('r', 100.0)], &[('r', 100.0)], &[('x', 100.0)], &[('x', 100.0)]]), ["rr", "xx"]);
+    fn a_person_in_the_place_of_another_after_a_cut_is_a_new_track() {
+        assert_eq!(track_letters(&[&[('r', 100.0)], &[('r', 100.0)], &[('x', 100.0)], &[('x', 100.0)]]), ["rr", "xx"]);
     }
 
     #[test]
-    fn who_is_cut_back_to_is_the_one_from_before_also_elsewhere_in_the_picture() {
+    fn a_person_keeps_the_identity_after_a_cut_back_at_any_position() {
         let samples: [&[_]; 7] = [
             &[('r', 100.0)],
             &[('r', 100.0)],
@@ -232,16 +248,16 @@ mod tests {
             &[('x', 100.0)],
             &[('r', 420.0)],
         ];
-        assert_eq!(watch(&samples), ["rrrr", "xxx"]);
-        // Without looks a second place is a second person.
+        assert_eq!(track_letters(&samples), ["rrrr", "xxx"]);
+        // Without an appearance, a face at a distant position is a second person.
         let at = |i: u32, x| vec![seen(i, f64::from(i), (x, 100.0), 80.0)];
-        assert_eq!(follow(vec![at(0, 100.0), at(1, 100.0), at(2, 420.0)]).len(), 2);
+        assert_eq!(tracks_of(vec![at(0, 100.0), at(1, 100.0), at(2, 420.0)]).len(), 2);
     }
 
     #[test]
-    fn two_who_look_alike_are_told_apart_by_where_they_are() {
+    fn two_people_who_look_alike_are_distinguished_by_position() {
         let both: &[_] = &[('r', 100.0), ('r', 300.0)];
-        assert_eq!(watch(&[both, both, both]), ["rrr", "rrr"]);
+        assert_eq!(track_letters(&[both, both, both]), ["rrr", "rrr"]);
     }
 
     #[test]
@@ -252,21 +268,21 @@ mod tests {
                 if hidden { vec![] } else { vec![seen(i, f64::from(i) * 0.8, (200.0, 150.0), 80.0)] }
             })
             .collect();
-        let tracks = follow(samples);
+        let tracks = tracks_of(samples);
         assert_eq!(tracks.iter().map(|track| track.observations.len()).collect::<Vec<_>>(), [20]);
     }
 
     #[test]
-    fn who_is_gone_for_long_comes_back_as_somebody_new() {
+    fn a_person_who_returns_after_a_long_absence_is_a_new_track() {
         let at = |i: u32, time_s| vec![seen(i, time_s, (200.0, 150.0), 80.0)];
-        assert_eq!(follow(vec![at(0, 0.0), at(1, 1.0), at(2, 12.0), at(3, 13.0)]).len(), 2);
+        assert_eq!(tracks_of(vec![at(0, 0.0), at(1, 1.0), at(2, 12.0), at(3, 13.0)]).len(), 2);
     }
 
     #[test]
-    fn a_quick_head_is_followed_without_overlap_but_not_across_the_room() {
+    fn a_quick_head_is_tracked_without_overlap_up_to_a_limit() {
         let at = |i: u32, x| vec![seen(i, f64::from(i) * 0.8, (x, 100.0), 80.0)];
-        assert_eq!(follow(vec![at(0, 100.0), at(1, 195.0), at(2, 290.0)]).len(), 1);
-        assert_eq!(follow(vec![at(0, 100.0), at(1, 400.0)]).len(), 2);
+        assert_eq!(tracks_of(vec![at(0, 100.0), at(1, 195.0), at(2, 290.0)]).len(), 1);
+        assert_eq!(tracks_of(vec![at(0, 100.0), at(1, 400.0)]).len(), 2);
     }
 
     #[test]
@@ -285,7 +301,7 @@ mod tests {
                 faces
             })
             .collect();
-        let tracks = follow(samples);
+        let tracks = tracks_of(samples);
         assert_eq!(
             tracks.iter().map(|t| (t.id, t.observations.len())).collect::<Vec<_>>(),
             [(1, 20), (2, 20), (3, 10)]
@@ -294,7 +310,8 @@ mod tests {
         assert!(tracks[2].observations.iter().all(|seen| seen.face.bbox.centre().x > 300.0));
     }
 
-    /// Two people who walk towards each other and on, the upper one from the left; who is hidden is not seen.
+    /// Tracks two people who walk past each other, the upper one from the left. While they are closer than
+    /// `hidden_within`, the second one is not seen.
     fn cross(step: f32, apart: f32, hidden_within: f32, samples: u32) -> Vec<Track> {
         let width = step * (samples - 1) as f32;
         let all = (0..samples)
@@ -308,11 +325,11 @@ mod tests {
                 faces
             })
             .collect();
-        follow(all)
+        tracks_of(all)
     }
 
     #[test]
-    fn two_people_who_cross_keep_their_identities_also_when_one_hides_the_other() {
+    fn two_people_who_cross_keep_their_identities() {
         for (step, hidden_within) in [(30.0, 0.0), (45.0, 0.0), (45.0, 60.0), (25.0, 55.0)] {
             let tracks = cross(step, 12.0, hidden_within, 21);
             assert_eq!(tracks.len(), 2, "{step} {hidden_within}");
@@ -324,25 +341,25 @@ mod tests {
     }
 
     #[test]
-    fn one_doubtful_detection_in_a_long_video_is_no_person() {
+    fn one_uncertain_detection_in_a_long_video_is_dropped() {
         let video = |score: f32, samples: u32| {
             let mut faces: Vec<Vec<Observation>> = vec![vec![]; samples as usize];
             let mut face = seen(0, 0.0, (50.0, 50.0), 40.0);
             face.face.score = score;
             faces[0] = vec![face];
-            follow(faces).len()
+            tracks_of(faces).len()
         };
         assert_eq!(video(0.65, 100), 0);
-        assert_eq!(video(0.95, 100), 1, "a sure one is");
-        assert_eq!(video(0.65, 3), 1, "in a short clip each sample counts");
+        assert_eq!(video(0.95, 100), 1, "a certain detection is kept");
+        assert_eq!(video(0.65, 3), 1, "a detection in a short clip is kept");
     }
 
     proptest! {
         #[test]
-        fn small_movements_never_lose_anybody(
+        fn small_movements_never_split_a_track(
             steps in prop::collection::vec(prop::array::uniform3((-25.0_f32..25.0, -25.0_f32..25.0)), 1..60)
         ) {
-            // Three people far apart, each wandering around a place of their own.
+            // Three people far apart, each moving around a position.
             let samples = steps
                 .iter()
                 .zip(0_u32..)
@@ -351,7 +368,7 @@ mod tests {
                     (0..3).map(|p| seen(i, f64::from(i) * 0.5, place(p), 100.0)).collect()
                 })
                 .collect();
-            let tracks = follow(samples);
+            let tracks = tracks_of(samples);
             prop_assert_eq!(tracks.len(), 3);
             for (p, track) in tracks.iter().enumerate() {
                 prop_assert_eq!(track.observations.len(), steps.len());
@@ -362,16 +379,18 @@ mod tests {
 
         #[test]
         fn every_face_goes_to_exactly_one_track(
-            places in prop::collection::vec(prop::collection::vec((0.0_f32..600.0, 0.0_f32..400.0, 30.0_f32..120.0), 0..5), 1..40)
+            places in prop::collection::vec(
+                prop::collection::vec((0.0_f32..600.0, 0.0_f32..400.0, 30.0_f32..120.0), 0..5), 1..40,
+            )
         ) {
             let mut tracker = Tracker::default();
             let mut all = 0;
             for (faces, i) in places.iter().zip(0_u32..) {
                 all += faces.len();
-                let look = |n: usize| (n % 4 != 3).then(|| looks(['r', 'b', 'x'][n % 4]));
+                let appearance_of = |n: usize| (n % 4 != 3).then(|| appearance(['r', 'b', 'x'][n % 4]));
                 let sighting = |(n, f): (usize, &(f32, f32, f32))| Sighting {
                     seen: seen(i, f64::from(i), (f.0, f.1), f.2),
-                    looks: look(n + f.0 as usize),
+                    appearance: appearance_of(n + f.0 as usize),
                 };
                 tracker.push(faces.iter().enumerate().map(sighting).collect());
             }

@@ -1,4 +1,4 @@
-//! What a reader should know before trusting a result, as data. [`crate::report`] puts it into sentences.
+//! Warnings about a result, as data. [`crate::report`] turns them into sentences.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -115,7 +115,7 @@ pub enum Warning {
 
 #[cfg(test)]
 impl Warning {
-    /// One of each that this version gives.
+    /// Returns an example of each warning that this version gives.
     pub fn examples() -> Vec<Self> {
         let model = || "some_model".to_owned();
         vec![
@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_warning_is_a_code_with_its_numbers() {
+    fn json_of_a_warning_has_a_code_and_numbers() {
         let turned = Warning::VideoTurned { degrees: 90 };
         assert_eq!(serde_json::to_value(&turned).unwrap(), json!({"code": "video_turned", "degrees": 90}));
         let share = Warning::EyesCovered { share: 1.0 / 3.0 };

@@ -1,8 +1,9 @@
-//! What counts how much in the scores that are made of others: all weights of the project are here.
+//! The weights of the parts of presence and overall score, and the computation of these scores.
 //!
-//! The weights are a choice of this project with no study behind them. Looking at the camera counts most because it is
-//! what a viewer notices first; quality of the recording counts in the overall score alone, because it says nothing of
-//! who is seen. A part that could not be measured is left out, and the others count for its share.
+//! The weights are a choice of this project and not based on a study. Eye contact has the largest weight, because
+//! viewers notice it first. The quality of the recording is a part of the overall score only, because it does not
+//! describe the people. A part that could not be measured is left out, and its weight is distributed over the other
+//! parts.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -10,11 +11,11 @@ use utoipa::ToSchema;
 use super::rounding;
 use super::tally::Figures;
 
-/// What [`super::Summary::presence`] is made of.
+/// Parts and weights of [`super::Summary::presence`].
 pub const PRESENCE: [(PartName, f64); 4] =
     [(PartName::EyeContact, 0.40), (PartName::Calmness, 0.25), (PartName::Fluency, 0.20), (PartName::Steadiness, 0.15)];
 
-/// What [`super::Summary::overall_score`] is made of.
+/// Parts and weights of [`super::Summary::overall_score`].
 pub const OVERALL: [(PartName, f64); 2] = [(PartName::Presence, 0.75), (PartName::SpeechClarity, 0.25)];
 
 /// A part of a score.
@@ -62,9 +63,9 @@ pub struct Parts {
     pub overall_score: Vec<Part>,
 }
 
-/// What was heard, as far as scores count it; 0 to 100.
+/// The figures of speech that are parts of scores, each 0 to 100.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub(super) struct Voice {
+pub(super) struct SpeechScores {
     pub fluency: Option<f64>,
     pub clarity: Option<f64>,
 }
@@ -72,35 +73,37 @@ pub(super) struct Voice {
 /// Scores with their parts.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Scores {
-    /// 0 to 100; `None` if nothing of it could be measured.
+    /// 0 to 100, or `None` if none of its parts could be measured.
     pub presence: Option<f64>,
+    /// 0 to 100, or `None` if none of its parts could be measured.
     pub overall: Option<f64>,
     pub parts: Parts,
 }
 
 impl Scores {
-    pub fn of(figures: &Figures, voice: Voice) -> Self {
+    pub fn of(figures: &Figures, speech_scores: SpeechScores) -> Self {
         let lost = |part, value| Part { part, value, weight: -1.0 };
-        let calmness = vec![lost(PartName::Arousal, figures.stirred), lost(PartName::Displeasure, figures.displeased)];
+        let calmness =
+            vec![lost(PartName::Arousal, figures.arousal_loss), lost(PartName::Displeasure, figures.displeasure_loss)];
         let value = |part| match part {
             PartName::EyeContact => figures.eye_contact,
             PartName::Calmness => Some(figures.calmness),
             PartName::Steadiness => figures.steadiness,
-            PartName::Fluency => voice.fluency,
+            PartName::Fluency => speech_scores.fluency,
             _ => None,
         };
         let presence = weigh(&PRESENCE, value);
         let score = sum(&presence);
         let overall = weigh(&OVERALL, |part| match part {
             PartName::Presence => score,
-            PartName::SpeechClarity => voice.clarity,
+            PartName::SpeechClarity => speech_scores.clarity,
             _ => None,
         });
         Self { presence: score, overall: sum(&overall), parts: Parts { calmness, presence, overall_score: overall } }
     }
 }
 
-/// The parts that could be measured, their weights summing to 1.
+/// Returns the parts that could be measured, with weights that sum to 1.
 fn weigh(weights: &[(PartName, f64)], value: impl Fn(PartName) -> Option<f64>) -> Vec<Part> {
     let measured = weights.iter().filter_map(|&(part, weight)| {
         let value = value(part)?.clamp(0.0, 100.0);
@@ -132,8 +135,8 @@ mod tests {
     fn figures(calmness: f64, eye_contact: Option<f64>, steadiness: Option<f64>) -> Figures {
         Figures {
             emotions: [1.0 / 7.0; 7],
-            stirred: 100.0 - calmness,
-            displeased: 0.0,
+            arousal_loss: 100.0 - calmness,
+            displeasure_loss: 0.0,
             calmness,
             confidence: 0.5,
             valence: 0.0,
@@ -154,12 +157,12 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_measured_is_left_out_and_the_others_count_for_its_share() {
-        let voice = Voice { fluency: Some(90.0), clarity: Some(80.0) };
-        let all = Scores::of(&figures(40.0, Some(50.0), Some(60.0)), voice);
+    fn the_weight_of_a_missing_part_is_distributed_over_the_others() {
+        let speech_scores = SpeechScores { fluency: Some(90.0), clarity: Some(80.0) };
+        let all = Scores::of(&figures(40.0, Some(50.0), Some(60.0)), speech_scores);
         assert!((all.presence.unwrap() - (0.4 * 50.0 + 0.25 * 40.0 + 0.2 * 90.0 + 0.15 * 60.0)).abs() < 1e-9);
         assert!((all.overall.unwrap() - (0.75 * all.presence.unwrap() + 0.25 * 80.0)).abs() < 1e-9);
-        let few = Scores::of(&figures(40.0, Some(50.0), None), Voice::default());
+        let few = Scores::of(&figures(40.0, Some(50.0), None), SpeechScores::default());
         assert!((few.presence.unwrap() - (0.4 * 50.0 + 0.25 * 40.0) / 0.65).abs() < 1e-9);
         assert_eq!(few.overall, few.presence);
         assert_eq!(
@@ -168,10 +171,10 @@ mod tests {
         );
     }
 
-    /// Samples of one person: what was shown, whether the camera was met, and how steady the head was.
-    type Shown = (Probabilities, Option<bool>, Option<f64>, f32);
+    /// One sample of a person: emotions, eye contact, steadiness and quality.
+    type SampleValues = (Probabilities, Option<bool>, Option<f64>, f32);
 
-    fn tally(samples: &[Shown]) -> Tally {
+    fn tally(samples: &[SampleValues]) -> Tally {
         let mut all = Tally::default();
         for (n, (emotions, met, steadiness, quality)) in (0..).zip(samples) {
             let seen = Observation {
@@ -186,7 +189,7 @@ mod tests {
         all
     }
 
-    fn samples() -> impl Strategy<Value = Vec<Shown>> {
+    fn samples() -> impl Strategy<Value = Vec<SampleValues>> {
         let met = prop_oneof![Just(None), Just(Some(true)), Just(Some(false))];
         let one = (probabilities(), met, proptest::option::of(0.0..=100.0), 0.05_f32..=1.0);
         prop::collection::vec(one, 1..20)
@@ -194,7 +197,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn more_of_any_part_never_lowers_a_score(
+        fn a_higher_value_of_a_part_never_lowers_a_score(
             low in [0.0..=100.0, 0.0..=100.0, 0.0..=100.0, 0.0..=100.0, 0.0..=100.0],
             more in 0.0..=100.0,
             which in 0_usize..5,
@@ -204,7 +207,8 @@ mod tests {
             high[which] = f64::min(high[which] + more, 100.0);
             let score = |[eyes, calm, steadiness, fluency, clarity]: [f64; 5]| {
                 let figures = figures(calm, looks.then_some(eyes), steady.then_some(steadiness));
-                Scores::of(&figures, Voice { fluency: speaks.then_some(fluency), clarity: heard.then_some(clarity) })
+                let (fluency, clarity) = (speaks.then_some(fluency), heard.then_some(clarity));
+                Scores::of(&figures, SpeechScores { fluency, clarity })
             };
             let (low, high) = (score(low), score(high));
             prop_assert!(high.presence >= low.presence.map(|score| score - 1e-9));
@@ -212,21 +216,23 @@ mod tests {
         }
 
         #[test]
-        fn less_gaze_never_raises_presence(mut samples in samples(), which in any::<prop::sample::Index>()) {
-            let before = Scores::of(&tally(&samples).figures().unwrap(), Voice::default());
+        fn less_eye_contact_never_raises_presence(mut samples in samples(), which in any::<prop::sample::Index>()) {
+            let before = Scores::of(&tally(&samples).figures().unwrap(), SpeechScores::default());
             let looked = which.get_mut(&mut samples);
             if looked.1 == Some(true) {
                 looked.1 = Some(false);
             }
-            let after = Scores::of(&tally(&samples).figures().unwrap(), Voice::default());
+            let after = Scores::of(&tally(&samples).figures().unwrap(), SpeechScores::default());
             prop_assert!(after.presence <= before.presence.map(|score| score + 1e-9));
             prop_assert!(after.overall <= before.overall.map(|score| score + 1e-9));
         }
 
         #[test]
-        fn a_score_is_what_its_parts_add_up_to(samples in samples(), clarity in proptest::option::of(0.0..=100.0)) {
+        fn a_score_is_the_weighted_sum_of_its_parts(
+            samples in samples(), clarity in proptest::option::of(0.0..=100.0),
+        ) {
             let figures = tally(&samples).figures().unwrap();
-            let scores = Scores::of(&figures, Voice { fluency: clarity, clarity });
+            let scores = Scores::of(&figures, SpeechScores { fluency: clarity, clarity });
             let sum = |parts: &[Part]| parts.iter().map(|part| part.value * part.weight).sum::<f64>();
             let weights = |parts: &[Part]| parts.iter().map(|part| part.weight).sum::<f64>();
             prop_assert!((sum(&scores.parts.presence) - scores.presence.unwrap()).abs() < 1e-9);

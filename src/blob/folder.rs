@@ -1,7 +1,7 @@
-//! Blobs as files of a folder.
+//! Stores blobs as files of a folder.
 //!
-//! A blob is written to a hidden `.part` file beside its place, flushed to the disk and renamed, so that readers see
-//! it whole or not at all. Files are readable by their owner alone: they are people's faces.
+//! A blob is written to a hidden `.part` file in its folder, flushed to the disk and then renamed, so that readers see
+//! a complete file or none. Only the owner may read the files, since they show people's faces.
 
 use std::collections::HashSet;
 use std::io;
@@ -24,15 +24,15 @@ use crate::media::Source;
 pub struct Folder {
     root: PathBuf,
     clock: Arc<dyn Clock>,
-    /// Tells apart the unfinished files of one process.
+    /// Numbers the unfinished files of this process.
     serial: AtomicU64,
 }
 
 impl Folder {
-    /// Makes the folder if it is not there.
+    /// Opens the folder, and creates it if it does not exist.
     pub async fn open(root: &Path, clock: Arc<dyn Clock>) -> Result<Self, BlobError> {
         make_folder(root).await?;
-        // The decoder may run with another working directory.
+        // The path is made absolute because the decoder may run with another working directory.
         Ok(Self { root: std::path::absolute(root)?, clock, serial: AtomicU64::new(0) })
     }
 
@@ -40,23 +40,24 @@ impl Folder {
         &self.root
     }
 
-    async fn part_of(&self, path: &Path) -> Result<(Part, File), BlobError> {
+    /// Creates the unfinished file for a path.
+    async fn create_unfinished(&self, path: &Path) -> Result<(UnfinishedFile, File), BlobError> {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         loop {
             let serial = self.serial.fetch_add(1, Ordering::Relaxed);
             let part = path.with_file_name(format!(".{name}.{}-{serial}.part", std::process::id()));
             match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part).await {
-                Ok(file) => return Ok((Part { path: part, kept: false }, file)),
-                // Left by a process of the same number.
+                Ok(file) => return Ok((UnfinishedFile { path: part, is_renamed: false }, file)),
+                // An earlier process with the same id left this file.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error.into()),
             }
         }
     }
 
-    /// Whether an unfinished file is part of one of these blobs: its name is that of the blob, with a dot before it and more
-    /// after it.
-    fn is_of_one_of(&self, path: &Path, keys: &HashSet<String>) -> bool {
+    /// Returns whether an unfinished file belongs to one of these keys: its name is a dot, the file name of the blob,
+    /// another dot, and further characters.
+    fn belongs_to_any(&self, path: &Path, keys: &HashSet<String>) -> bool {
         let Some(relative) = path.strip_prefix(&self.root).ok().and_then(Path::to_str) else { return false };
         let (folder, name) = relative.rsplit_once('/').map_or(("", relative), |(folder, name)| (folder, name));
         let name = name.trim_start_matches('.');
@@ -65,24 +66,25 @@ impl Folder {
         name.match_indices('.').any(|(end, _)| keys.contains(&key(end)))
     }
 
-    /// All files below the root, finished (`parts` false) or unfinished, last changed before `before`.
-    async fn older(&self, before: Timestamp, parts: bool) -> Result<Vec<(PathBuf, u64, Timestamp)>, BlobError> {
+    /// Returns all files below the root last changed before `before`: the unfinished ones if `unfinished`, otherwise
+    /// the finished ones.
+    async fn older(&self, before: Timestamp, unfinished: bool) -> Result<Vec<(PathBuf, u64, Timestamp)>, BlobError> {
         let (mut folders, mut found) = (vec![self.root.clone()], Vec::new());
         while let Some(folder) = folders.pop() {
             let mut entries = tokio::fs::read_dir(&folder).await?;
             while let Some(entry) = entries.next_entry().await? {
-                // A file may go while we look: that is no error.
+                // The file may have been deleted meanwhile.
                 let Ok(facts) = entry.metadata().await else { continue };
                 if facts.is_dir() {
                     folders.push(entry.path());
                     continue;
                 }
                 let name = entry.file_name();
-                let is_part = name.to_str().is_some_and(|name| name.starts_with('.') && name.ends_with(".part"));
+                let is_unfinished = name.to_str().is_some_and(|name| name.starts_with('.') && name.ends_with(".part"));
                 let Some(modified) = facts.modified().ok().and_then(|time| Timestamp::try_from(time).ok()) else {
                     continue;
                 };
-                if facts.is_file() && is_part == parts && modified < before {
+                if facts.is_file() && is_unfinished == unfinished && modified < before {
                     found.push((entry.path(), facts.len(), modified));
                 }
             }
@@ -127,7 +129,7 @@ impl BlobStore for Folder {
     async fn abort_abandoned(&self, before: Timestamp, kept: &HashSet<String>) -> Result<usize, BlobError> {
         let mut ended = 0;
         for (path, _, _) in self.older(before, true).await? {
-            if self.is_of_one_of(&path, kept) {
+            if self.belongs_to_any(&path, kept) {
                 continue;
             }
             match tokio::fs::remove_file(path).await {
@@ -161,36 +163,38 @@ impl BlobStore for Folder {
     async fn check(&self) -> Result<(), BlobError> {
         make_folder(&self.root).await?;
         let name = format!("check-{}", self.clock.now().as_nanosecond());
-        let (part, mut file) = self.part_of(&self.root.join(name)).await?;
+        let (part, mut file) = self.create_unfinished(&self.root.join(name)).await?;
         file.write_all(PROBE).await?;
         file.flush().await?;
         if tokio::fs::read(&part.path).await? != PROBE {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "what was written does not come back").into());
+            return Err(
+                io::Error::new(io::ErrorKind::InvalidData, "the file read back differs from the file written").into()
+            );
         }
         Ok(())
     }
 }
 
-/// An unfinished file, removed when dropped unless it was kept.
-struct Part {
+/// An unfinished file. Dropping the value removes the file unless it was renamed.
+struct UnfinishedFile {
     path: PathBuf,
-    kept: bool,
+    is_renamed: bool,
 }
 
-impl Drop for Part {
+impl Drop for UnfinishedFile {
     fn drop(&mut self) {
-        if !self.kept
+        if !self.is_renamed
             && let Err(error) = std::fs::remove_file(&self.path)
             && error.kind() != io::ErrorKind::NotFound
         {
-            tracing::warn!(%error, "an unfinished upload could not be removed; it is tried again later");
+            tracing::warn!(%error, "cannot remove an unfinished upload; housekeeping will try again");
         }
     }
 }
 
-/// A file being written, which appears under its name when it is finished.
+/// A file being written. It gets its name when it is finished.
 pub(super) struct FolderUpload {
-    part: Part,
+    part: UnfinishedFile,
     file: File,
     path: PathBuf,
     written: u64,
@@ -199,11 +203,11 @@ pub(super) struct FolderUpload {
 impl FolderUpload {
     pub async fn begin(folder: &Folder, path: PathBuf) -> Result<Self, BlobError> {
         make_folder(path.parent().unwrap_or(&folder.root)).await?;
-        let (part, file) = folder.part_of(&path).await?;
+        let (part, file) = folder.create_unfinished(&path).await?;
         Ok(Self { part, file, path, written: 0 })
     }
 
-    /// Writes what another file holds, without taking it through this program where the system can do that.
+    /// Appends the content of another file. The kernel copies it if it can.
     pub async fn append(&mut self, from: &Path) -> io::Result<()> {
         self.file.flush().await?;
         let (to, from) = (self.file.try_clone().await?.into_std().await, from.to_owned());
@@ -225,8 +229,8 @@ impl Upload for FolderUpload {
         self.file.flush().await?;
         self.file.sync_all().await?;
         tokio::fs::rename(&self.part.path, &self.path).await?;
-        self.part.kept = true;
-        // The rename itself lies in the folder.
+        self.part.is_renamed = true;
+        // Flushes the folder too, since it holds the new name.
         if let Some(folder) = self.path.parent() {
             File::open(folder).await?.sync_all().await?;
         }

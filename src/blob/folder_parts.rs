@@ -1,4 +1,5 @@
-//! Parts as files beside the place of their blob: hidden `.part` files like other unfinished uploads.
+//! Multipart uploads to a folder. Each part is a hidden `.part` file in the folder of the blob, like other unfinished
+//! uploads.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,7 +14,7 @@ use super::parts::{Part, PartUpload, Parts};
 use super::{BlobError, Upload, checked};
 
 impl Folder {
-    /// The file of a part.
+    /// Returns the path of the file of a part.
     fn part_path(&self, key: &str, number: u32) -> Result<PathBuf, BlobError> {
         let path = self.root().join(checked(key)?);
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();

@@ -1,9 +1,11 @@
-//! Where videos lie between upload and analysis: a folder ([`Folder`]) or a bucket ([`S3`]). Knows keys and bytes, no
-//! jobs and no database.
+//! Storage of videos between upload and analysis: a folder ([`Folder`]) or a bucket ([`S3`]). It stores bytes under
+//! keys, and imports neither the jobs nor the database.
 //!
-//! Both keep the same promises, and one test suite holds both to them: a blob is there whole or not at all, a write
-//! that is broken off leaves nothing (at worst something that [`BlobStore::abort_abandoned`] removes), and neither
-//! ever holds more of a video in memory than one part of a running upload.
+//! Both stores give the same guarantees, and one test suite checks both:
+//!
+//! - A blob is visible completely or not at all.
+//! - An interrupted write leaves nothing, or at worst a leftover that [`BlobStore::abort_abandoned`] removes.
+//! - At most one part of each running upload is in memory.
 
 mod folder;
 mod folder_parts;
@@ -30,24 +32,24 @@ pub use folder::Folder;
 pub use parts::{MAX_PARTS, PART, Part, PartUpload, Parts};
 pub use s3::S3;
 
-/// Why a blob could not be written or read. The text is for logs, never for clients.
+/// An error of the storage. Its text is for logs and is never sent to clients.
 #[derive(Debug, thiserror::Error)]
 pub enum BlobError {
-    #[error("no blob of that key")]
+    #[error("there is no blob with this key")]
     NotFound,
-    #[error("{0:?} cannot be a key")]
+    #[error("{0:?} is not a valid key")]
     BadKey(String),
     #[error("storage: {0}")]
     Io(#[from] std::io::Error),
     #[error("storage: {action}: {reason}")]
     Remote { action: &'static str, reason: String },
-    /// The folder or bucket is another than the database knows, or it is not mounted.
-    #[error("storage: it should carry the identity {expected}, but carries {}", found.map_or_else(|| "none".to_owned(), |id| id.to_string()))]
+    /// The folder or bucket does not belong to the database, or the folder is not mounted.
+    #[error("storage: expected the identity {expected}, found {}", found.map_or_else(|| "none".to_owned(), |id| id.to_string()))]
     Foreign { expected: Uuid, found: Option<Uuid> },
 }
 
 impl BlobError {
-    /// Whose fault it is. A blob that is not there may come back (a cache, a mount), so one look decides nothing.
+    /// Returns the fault. For a missing blob it is unclear, since the blob may come back (a cache, a mount).
     pub const fn fault(&self) -> Fault {
         match self {
             Self::NotFound | Self::BadKey(_) => Fault::Unclear,
@@ -56,7 +58,7 @@ impl BlobError {
     }
 }
 
-/// A blob that lies in the store.
+/// A stored blob.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BlobInfo {
     pub key: String,
@@ -64,55 +66,56 @@ pub struct BlobInfo {
     pub modified: Timestamp,
 }
 
-/// A place for videos. Keys are made by visage (`[a-z0-9/._-]`), never by clients.
+/// A store of videos. visage makes the keys (`[a-z0-9/._-]`); clients never choose them.
 #[async_trait]
 pub trait BlobStore: Parts {
-    /// Starts to write a blob; it is there only after [`Upload::finish`].
+    /// Starts to write a blob. It becomes visible with [`Upload::finish`].
     async fn begin(&self, key: &str) -> Result<Box<dyn Upload>, BlobError>;
 
-    /// Where the decoder reads the blob. A bucket does not look whether it is there.
+    /// Returns the source from which the decoder reads the blob. A bucket does not check that the blob exists.
     async fn source(&self, key: &str) -> Result<Source, BlobError>;
 
-    /// Copies the blob to a file, in a stream; bytes copied. After an error the file may hold a part of it.
+    /// Copies the blob to a file, as a stream. Returns the number of bytes. After an error the file may be incomplete.
     async fn fetch(&self, key: &str, to: &Path) -> Result<u64, BlobError>;
 
-    /// Deletes the blob; one that is not there is no error.
+    /// Deletes the blob. Succeeds if there is none.
     async fn delete(&self, key: &str) -> Result<(), BlobError>;
 
-    /// Blobs last changed before `before`, at most `limit`.
+    /// Returns at most `limit` blobs last changed before `before`.
     async fn list_older(&self, before: Timestamp, limit: usize) -> Result<Vec<BlobInfo>, BlobError>;
 
-    /// Ends uploads that were begun (a bucket) or last written to (a folder) before `before` and neither finished nor
-    /// aborted, but for those of the keys in `kept`; how many. A running upload that is older than that is ended too.
+    /// Aborts unfinished uploads that were begun (in a bucket) or last written to (in a folder) before `before`.
+    /// Returns their number. Uploads to the keys in `kept` are not aborted. A running upload of this age is aborted
+    /// too.
     async fn abort_abandoned(&self, before: Timestamp, kept: &HashSet<String>) -> Result<usize, BlobError>;
 
-    /// Whether the blob is there.
+    /// Returns whether the blob exists.
     async fn exists(&self, key: &str) -> Result<bool, BlobError>;
 
-    /// The identity that the place carries; `None` where it carries none.
+    /// Reads the identity of the storage; `None` if it has none.
     async fn identity(&self) -> Result<Option<Uuid>, BlobError>;
 
-    /// Gives the place an identity, in place of one that it may carry.
+    /// Writes the identity of the storage, and replaces an earlier one.
     async fn set_identity(&self, id: Uuid) -> Result<(), BlobError>;
 
-    /// Whether the place can be written and read now: writes, reads and deletes a few bytes.
+    /// Checks that the storage can be written and read now: writes, reads and deletes a few bytes.
     async fn check(&self) -> Result<(), BlobError>;
 }
 
-/// A blob being written. Dropped without [`finish`](Upload::finish), nothing of it stays.
+/// A blob being written. Dropping it without [`finish`](Upload::finish) discards what was written.
 #[async_trait]
 pub trait Upload: Send {
     /// Writes the next bytes.
     async fn write(&mut self, bytes: Bytes) -> Result<(), BlobError>;
 
-    /// Makes the blob appear; its size in bytes.
+    /// Makes the blob visible. Returns its size in bytes.
     async fn finish(self: Box<Self>) -> Result<u64, BlobError>;
 
-    /// Throws away what was written.
+    /// Discards what was written.
     async fn abort(self: Box<Self>) -> Result<(), BlobError>;
 }
 
-/// The store that the settings name.
+/// Opens the store that the settings select.
 pub async fn open(storage: &Storage, clock: Arc<dyn Clock>) -> Result<Arc<dyn BlobStore>, BlobError> {
     Ok(match storage.kind {
         StorageKind::Folder => Arc::new(Folder::open(&storage.folder, clock).await?),
@@ -120,30 +123,32 @@ pub async fn open(storage: &Storage, clock: Arc<dyn Clock>) -> Result<Arc<dyn Bl
     })
 }
 
-/// Where the identity lies. No key: no blob can have this name, and no listing gives it.
+/// The name of the file or object with the identity. It is not a valid key, so no blob has this name and no listing
+/// returns it.
 const IDENTITY: &str = ".visage-storage";
 
-/// The identity in the text of its file; the rest of the text is for people.
+/// Parses the file of the identity. The id is its first word; the rest of the text is for people.
 fn parse_identity(text: &str) -> Result<Uuid, BlobError> {
     let first = text.split_whitespace().next().unwrap_or_default();
-    first.parse().map_err(|_| BlobError::Remote { action: "identity", reason: format!("{IDENTITY} holds no id") })
+    first.parse().map_err(|_| BlobError::Remote { action: "identity", reason: format!("{IDENTITY} contains no id") })
 }
 
-/// The text of the file.
+/// Returns the content of the file of the identity.
 fn identity_text(id: Uuid) -> String {
     format!("{id}\nvisage knows by this id that this storage belongs to its database. Leave it here.\n")
 }
 
-/// What `check` writes and expects to read back.
+/// The bytes that `check` writes and reads back.
 const PROBE: &[u8] = b"visage";
 
-/// Whether a key may name a blob: `[a-z0-9/._-]`, at most 512 bytes, and no component that is empty or starts with a dot
-/// (which would be `..`, or the name of an unfinished file).
+/// Returns whether a key is valid: `[a-z0-9/._-]`, at most 512 bytes, and no component that is empty or starts with a
+/// dot. Such a component could be `..` or the name of an unfinished file.
 fn is_key(key: &str) -> bool {
     let known = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'/' | b'.' | b'_' | b'-');
     key.len() <= 512 && key.bytes().all(known) && key.split('/').all(|part| !part.is_empty() && !part.starts_with('.'))
 }
 
+/// Returns the key if it is valid.
 fn checked(key: &str) -> Result<&str, BlobError> {
     if is_key(key) { Ok(key) } else { Err(BlobError::BadKey(key.to_owned())) }
 }
@@ -153,7 +158,7 @@ mod tests {
     use super::is_key;
 
     #[test]
-    fn keys_stay_inside_the_store() {
+    fn keys_that_could_leave_the_store_are_invalid() {
         for key in ["a", "videos/3f1c-9", "2026/11/a.b_c"] {
             assert!(is_key(key), "{key}");
         }

@@ -1,4 +1,4 @@
-//! Blobs as objects of a bucket, on AWS or any server that speaks S3.
+//! Stores blobs as objects of a bucket, on AWS or another S3-compatible server.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -33,46 +33,46 @@ use crate::clock::Clock;
 use crate::config;
 use crate::media::Source;
 
-/// A bucket. Credentials come from the settings or from the usual AWS chain.
+/// A store in a bucket. Credentials come from the settings or from the default AWS chain.
 pub struct S3 {
     bucket: Bucket,
-    /// Signs addresses for clients; `None`: they send parts through this program.
+    /// Signs addresses for clients; `None`: clients send parts through this program.
     public: Option<Client>,
     presign_ttl: Duration,
     clock: Arc<dyn Clock>,
     serial: AtomicU64,
-    /// Whether the server lists the parts of an upload, and when that was tried.
+    /// Whether the server can list the parts of an upload, and when this was tested.
     listing: Mutex<Option<(bool, Instant)>>,
 }
 
-/// What uploads share with the store. Cheap to clone.
+/// The client and names that the store and its uploads share. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Bucket {
     pub client: Client,
     pub name: String,
-    /// Empty, or with a slash at its end.
+    /// Empty, or ends with a slash.
     prefix: String,
 }
 
 impl Bucket {
-    /// The object's name of a key.
+    /// Returns the name of the object for a key.
     pub fn object(&self, key: &str) -> Result<String, BlobError> {
         Ok(format!("{}{}", self.prefix, checked(key)?))
     }
 
-    /// The key of an object that visage may have written.
+    /// Returns the key of an object, if its name has the prefix and a valid key.
     fn key(&self, object: &str) -> Option<String> {
         object.strip_prefix(&self.prefix).filter(|key| is_key(key)).map(str::to_owned)
     }
 }
 
 impl S3 {
-    /// Sets up the client; nothing is sent yet ([`BlobStore::check`] does that).
+    /// Sets up the client. It sends no request; [`BlobStore::check`] does.
     pub async fn open(settings: &config::S3, clock: Arc<dyn Clock>) -> Self {
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(Duration::from_secs(5))
             .read_timeout(Duration::from_secs(60))
-            // One part of an upload over a slow line; the stream of a download is not counted in.
+            // Enough for one part of an upload over a slow connection. It does not include the body of a download.
             .operation_attempt_timeout(Duration::from_secs(120))
             .build();
         let mut chain = aws_config::defaults(BehaviorVersion::latest())
@@ -92,7 +92,7 @@ impl S3 {
         }
         let mut builder = Builder::from(&chain.load().await)
             .force_path_style(settings.path_style)
-            // The newer checksum trailers are refused by many S3-compatible servers.
+            // Many S3-compatible servers refuse the newer checksum trailers.
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
         if !settings.endpoint.is_empty() {
@@ -126,7 +126,7 @@ impl S3 {
         &self.listing
     }
 
-    /// The name of an object for a trial. It is no key: a listing of blobs passes over it, should its deletion fail.
+    /// Returns a name for a test object. It is not a valid key, so listings ignore the object if its deletion fails.
     pub(super) fn check_object(&self) -> String {
         let (now, serial) = (self.clock.now().as_nanosecond(), self.serial.fetch_add(1, Ordering::Relaxed));
         format!("{}.check-{now}-{}-{serial}", self.bucket.prefix, std::process::id())
@@ -137,7 +137,7 @@ impl S3 {
     }
 }
 
-/// The SDK's own HTTP client, proxies of the environment included, with TLS by ring.
+/// Builds the SDK's HTTP client, with the proxies of the environment and with TLS by ring.
 fn http_client() -> SharedHttpClient {
     aws_smithy_http_client::Builder::new().build_with_connector_fn(|settings, components| {
         let mut connector = Connector::builder().tls_provider(tls::Provider::Rustls(CryptoMode::Ring));
@@ -208,7 +208,8 @@ impl BlobStore for S3 {
             let list = self.bucket.client.list_multipart_uploads().bucket(&self.bucket.name);
             let list = list.prefix(&self.bucket.prefix).set_key_marker(key_marker).set_upload_id_marker(id_marker);
             let page = match list.send().await {
-                // A server without this call: what is abandoned there is for a rule of the bucket to remove.
+                // The server does not support this call. There a lifecycle rule of the bucket must remove abandoned
+                // uploads.
                 Err(error) if error.code() == Some("NotImplemented") => return Ok(ended),
                 page => page.map_err(|error| remote("list uploads", &error))?,
             };
@@ -274,14 +275,17 @@ impl BlobStore for S3 {
         deleted.map_err(|error| remote("delete", &error))?;
         match bytes {
             Ok(bytes) if bytes == PROBE => Ok(()),
-            Ok(_) => Err(BlobError::Remote { action: "get", reason: "what was written does not come back".to_owned() }),
+            Ok(_) => Err(BlobError::Remote {
+                action: "get",
+                reason: "the object read back differs from the object written".to_owned(),
+            }),
             Err(error) => Err(BlobError::Remote { action: "get", reason: error.to_string() }),
         }
     }
 }
 
-/// The error of a call: `NotFound` where the server says so, else the server's code and message, or the whole chain
-/// where it did not answer.
+/// Converts the error of a call. It is `NotFound` if the server says so. Otherwise it holds the server's code and
+/// message, or the whole chain of errors if the server did not answer.
 pub(super) fn remote<E>(action: &'static str, error: &SdkError<E>) -> BlobError
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,

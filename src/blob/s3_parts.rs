@@ -1,4 +1,4 @@
-//! Parts as those of a multipart upload of the bucket.
+//! Multipart uploads to a bucket, by S3's multipart uploads.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,8 +17,8 @@ use super::s3::{Bucket, S3, remote};
 use super::s3_upload::{abort, complete, create, failed, size_of};
 use super::{BlobError, PROBE};
 
-/// How long it is believed whether a server lists parts.
-const TRIED_AGAIN: Duration = Duration::from_secs(600);
+/// How long the result of [`S3::lists_parts`] is kept.
+const LISTING_VALIDITY: Duration = Duration::from_secs(600);
 
 #[async_trait]
 impl Parts for S3 {
@@ -35,14 +35,14 @@ impl Parts for S3 {
         life: Duration,
     ) -> Result<Option<String>, BlobError> {
         let Some(public) = self.public() else { return Ok(None) };
-        // What the bucket cannot list must come through this program to be known.
+        // If the bucket cannot list parts, they must go through this program, which then records them.
         if !self.lists_parts().await? {
             return Ok(None);
         }
         let life = PresigningConfig::expires_in(life).map_err(|error| failed("presign", &error.to_string()))?;
         let put = public.upload_part().bucket(&self.bucket().name).key(self.bucket().object(key)?);
         let put = put.upload_id(handle).part_number(i32::try_from(number).unwrap_or(i32::MAX));
-        // Signed along: another length is refused by the bucket.
+        // Signs the length too, so that the bucket refuses another length.
         let put = put.content_length(i64::try_from(size_bytes).unwrap_or(i64::MAX));
         let request = put.presigned(life).await.map_err(|error| remote("presign", &error))?;
         Ok(Some(request.uri().to_owned()))
@@ -65,7 +65,7 @@ impl Parts for S3 {
         let object = self.bucket().object(key)?;
         let joined = if parts.is_empty() { Err(BlobError::NotFound) } else { self.join(&object, handle, parts).await };
         match joined {
-            // Joined before, if the object is there.
+            // If the object exists, the parts were joined before.
             Err(BlobError::NotFound) => size_of(self.bucket(), &object).await.map(drop),
             joined => joined,
         }
@@ -103,12 +103,13 @@ impl S3 {
         }
     }
 
-    /// Whether the bucket lists the parts of an upload, with sizes and ETags. Some S3-compatible servers do not, or give an
-    /// empty list, so it is tried with a part of a few bytes; the answer holds for [`TRIED_AGAIN`].
+    /// Returns whether the server can list the parts of an upload, with sizes and ETags. Some S3-compatible servers
+    /// return an error or an empty list, so this tests it with a part of a few bytes. The result is kept for
+    /// [`LISTING_VALIDITY`].
     async fn lists_parts(&self) -> Result<bool, BlobError> {
         let mut known = self.listing().lock().await;
         if let Some((lists, since)) = *known
-            && since.elapsed() < TRIED_AGAIN
+            && since.elapsed() < LISTING_VALIDITY
         {
             return Ok(lists);
         }
@@ -116,12 +117,12 @@ impl S3 {
         let handle = create(self.bucket(), &object).await?;
         let tried = self.try_listing(&object, &handle).await;
         if let Err(error) = abort(self.bucket(), &object, handle).await {
-            tracing::warn!(%error, "an upload that was a trial could not be aborted; it is tried again later");
+            tracing::warn!(%error, "cannot abort a test upload; housekeeping will try again");
         }
         let lists = tried?;
         if !lists {
             tracing::warn!(
-                "the bucket's server does not list the parts of an upload: they come through this program and are remembered in the database"
+                "the S3 server cannot list the parts of an upload; parts go through this program and are recorded in the database"
             );
         }
         *known = Some((lists, Instant::now()));
@@ -140,14 +141,14 @@ impl S3 {
                         && part.tag.is_some()
                         && bare(part.tag.as_deref()) == bare(sent.e_tag())
                 })),
-            // The server took the part a moment ago, so its refusal or unreadable answer concerns the listing.
+            // The server has just accepted the part, so this refusal or unreadable answer concerns the listing.
             Err(SdkError::ServiceError(_) | SdkError::ResponseError(_)) => Ok(false),
             Err(error) => Err(remote("list parts", &error)),
         }
     }
 }
 
-/// A part that comes through this program: collected, and sent when it is whole.
+/// A part that goes through this program. It is collected in memory and sent when it is complete.
 struct BucketPart {
     bucket: Bucket,
     object: String,

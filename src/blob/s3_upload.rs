@@ -1,5 +1,5 @@
-//! One object being written: collected into parts, which are sent one at a time as a multipart upload; an object that
-//! fits into one part is put at once.
+//! Writes one object. Bytes are collected into parts, which are sent one at a time as a multipart upload. An object
+//! that fits into one part is sent with one request.
 
 use async_trait::async_trait;
 use aws_sdk_s3::primitives::ByteStream;
@@ -9,17 +9,17 @@ use bytes::{Bytes, BytesMut};
 use super::s3::{Bucket, remote};
 use super::{BlobError, Upload};
 
-/// Bytes of every part but the last. Some servers want all of one size; AWS takes at most [`MAX_PARTS`] of them, which
-/// makes objects up to 78 GiB.
+/// Size of every part but the last, in bytes. Some servers need all parts to have the same size. AWS accepts at most
+/// [`MAX_PARTS`] parts, which allows objects of up to 78 GiB.
 const PART: usize = super::PART as usize;
 const MAX_PARTS: usize = super::MAX_PARTS as usize;
 
 pub(super) struct S3Upload {
     bucket: Bucket,
     object: String,
-    /// The part being collected: never more than [`PART`] bytes.
+    /// The part being collected, at most [`PART`] bytes.
     part: BytesMut,
-    /// The multipart upload, once begun and until completed or aborted.
+    /// The id of the multipart upload, while one is open.
     id: Option<String>,
     sent: Vec<CompletedPart>,
     written: u64,
@@ -41,7 +41,7 @@ impl S3Upload {
 
     async fn send_part(&mut self) -> Result<(), BlobError> {
         if self.sent.len() == MAX_PARTS {
-            return Err(failed("upload part", "the video is too large for a bucket"));
+            return Err(failed("upload part", "the video has more parts than a bucket accepts"));
         }
         let id = self.id().await?;
         let number = i32::try_from(self.sent.len() + 1).unwrap_or(i32::MAX);
@@ -50,7 +50,7 @@ impl S3Upload {
         let done = send.upload_id(id).part_number(number).body(body).send().await;
         let done = done.map_err(|error| remote("upload part", &error))?;
         self.sent.push(CompletedPart::builder().part_number(number).set_e_tag(done.e_tag).build());
-        // Hands the sent part's memory back before the next one is collected.
+        // Frees the memory of the sent part before the next one is collected.
         self.part = BytesMut::new();
         Ok(())
     }
@@ -119,25 +119,26 @@ pub(super) async fn size_of(bucket: &Bucket, object: &str) -> Result<u64, BlobEr
 impl Drop for S3Upload {
     fn drop(&mut self) {
         let Some(id) = self.id.take() else { return };
-        // Without a runtime the process is ending; `abort_abandoned` finds the upload later.
+        // Without a runtime the process is exiting; `abort_abandoned` aborts the upload later.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let (bucket, object) = (self.bucket.clone(), std::mem::take(&mut self.object));
         runtime.spawn(async move {
             if let Err(error) = abort(&bucket, &object, id).await {
-                tracing::warn!(%error, "an unfinished upload could not be aborted; it is tried again later");
+                tracing::warn!(%error, "cannot abort an unfinished upload; housekeeping will try again");
             }
         });
     }
 }
 
-/// Begins a multipart upload; its id.
+/// Begins a multipart upload. Returns its id.
 pub(super) async fn create(bucket: &Bucket, object: &str) -> Result<String, BlobError> {
     let create = bucket.client.create_multipart_upload().bucket(&bucket.name).key(object);
     let created = create.send().await.map_err(|error| remote("begin upload", &error))?;
     let id = created.upload_id().map(str::to_owned);
-    id.ok_or_else(|| failed("begin upload", "the server gave no upload id"))
+    id.ok_or_else(|| failed("begin upload", "the server returned no upload id"))
 }
 
+/// Aborts a multipart upload. Succeeds if there is none.
 pub(super) async fn abort(bucket: &Bucket, object: &str, id: String) -> Result<(), BlobError> {
     let abort = bucket.client.abort_multipart_upload().bucket(&bucket.name).key(object).upload_id(id);
     match abort.send().await.map_err(|error| remote("abort upload", &error)) {

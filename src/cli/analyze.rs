@@ -1,4 +1,4 @@
-//! `visage analyze`: a video on disk to its result.
+//! `visage analyze`: analyzes a video on disk and prints the result.
 
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -12,10 +12,10 @@ use crate::analysis::{Detail, Findings, Language, Options, Sampling, Timeline, T
 use crate::clock::{Clock, SystemClock};
 use crate::config::Settings;
 use crate::media::{ProbeError, Source};
-use crate::pipeline::{Begun, Cancel, Pipeline, PipelineError, Progress, StageTimes};
+use crate::pipeline::{Cancel, PendingAnalysis, Pipeline, PipelineError, Progress, StageTimes};
 use crate::report::{self, Context, Reporter};
 
-/// What `visage analyze --help` says at its end.
+/// The end of the help text of `visage analyze`.
 const EXAMPLES: &str = "\
 Examples:
   visage analyze clip.mp4
@@ -24,7 +24,7 @@ Examples:
   visage analyze clip.mp4 --gaze off --speech off
   visage analyze clip.mp4 --sample-every 5 | jq .summary.dominant_emotion
 
-MP4, MOV, MKV, WebM, AVI, MPEG-TS, MPEG-PS, FLV and animated GIF are taken. On a terminal, a progress bar shows how far it is.";
+Formats: MP4, MOV, MKV, WebM, AVI, MPEG-TS, MPEG-PS, FLV and animated GIF. On a terminal, a progress bar is shown.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -32,44 +32,44 @@ pub struct Args {
     /// The video.
     file: PathBuf,
 
-    /// Write the report here too, as one page that needs nothing else.
+    /// Also write the report to this file, as one self-contained HTML page.
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
 
-    /// Write a row for each face in each sample here too.
+    /// Also write a CSV file with one row for each face in each sample.
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
 
-    /// Look at every N-th frame [default: video.sample_every of the settings].
+    /// Analyze every N-th frame [default: the setting video.sample_every].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     sample_every: Option<u32>,
 
-    /// Every N-th frame, the very ones ("exact"), or frames near those that cost less to decode ("fast") [default:
-    /// video.sampling of the settings].
+    /// Analyze exactly every N-th frame ("exact"), or frames near these that are faster to decode ("fast") [default:
+    /// the setting video.sampling].
     #[arg(long, value_name = "HOW", value_parser = sampling)]
     sampling: Option<Sampling>,
 
-    /// Read at most N faces a frame, the largest first [default: video.max_faces of the settings].
+    /// Analyze at most N faces per frame, the largest first [default: the setting video.max_faces].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     max_faces: Option<u32>,
 
-    /// Language of the page.
+    /// Language of the HTML page.
     #[arg(long, value_name = "TAG", default_value = "en", value_parser = language)]
     language: Language,
 
-    /// Judge eye contact by the eyes [default: on, as far as vision.gaze of the settings is].
+    /// Judge eye contact by the eyes, not by the head alone [default: on, if the setting vision.gaze is].
     #[arg(long, value_enum, value_name = "WHETHER")]
     gaze: Option<Switch>,
 
-    /// Listen to the sound track [default: on, as far as speech.enabled of the settings is].
+    /// Analyze the sound track [default: on, if the setting speech.enabled is].
     #[arg(long, value_enum, value_name = "WHETHER")]
     speech: Option<Switch>,
 
-    /// Add more of each sample to the rows of --csv.
+    /// Add more columns to the rows of --csv.
     #[arg(long, value_enum, value_name = "WHAT", requires = "csv")]
     detail: Option<More>,
 
-    /// Say on standard error, as a line of JSON, how many seconds each stage was at work.
+    /// Print how many seconds each stage worked, as a line of JSON on standard error.
     #[arg(long)]
     stage_times: bool,
 }
@@ -82,15 +82,14 @@ enum Switch {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum More {
-    /// The 52 movements of the face, each 0 to 1.
+    /// The strengths of 52 facial movements, each from 0 to 1.
     Expressions,
 }
 
 pub fn run(args: Args, settings: Settings) -> Result<(), Failure> {
     if args.file == Path::new("-") {
         return Err(Failure::Settings(
-            "a video cannot be read from standard input, because its index may stand at its end: give a file"
-                .to_owned(),
+            "a video cannot be read from standard input, because its index may be at its end: give a file".to_owned(),
         ));
     }
     let options = Options {
@@ -104,21 +103,20 @@ pub fn run(args: Args, settings: Settings) -> Result<(), Failure> {
     };
     if options.is_contradiction() {
         return Err(Failure::Settings(
-            "--detail expressions is read from the landmarks that --gaze off leaves out: leave out one of the two"
-                .to_owned(),
+            "--detail expressions needs the landmarks that --gaze off switches off: use only one of the two".to_owned(),
         ));
     }
     for file in [&args.html, &args.csv].into_iter().flatten() {
         super::writable(file)?;
     }
-    // While models are loaded, the first pictures are decoded.
+    // Load the models and decode the first pictures at the same time.
     let source = Source::File(args.file.clone());
-    let (begun, pipeline) = std::thread::scope(|scope| {
+    let (pending, pipeline) = std::thread::scope(|scope| {
         let loading = scope.spawn(|| Pipeline::load_for(&settings, options));
-        let begun = Begun::new(&source, options, &settings.video);
-        (begun, loading.join().unwrap_or(Err(PipelineError::Broken("load"))))
+        let pending = PendingAnalysis::new(&source, options, &settings.video);
+        (pending, loading.join().unwrap_or(Err(PipelineError::StageFailed("load"))))
     });
-    let begun = begun.map_err(|error| failure(&args.file, error))?;
+    let pending = pending.map_err(|error| failure(&args.file, error))?;
     let pipeline = pipeline.map_err(|error| failure(&args.file, error))?;
     let reporter = args.html.is_some().then(|| Reporter::new(&settings)).transpose();
     let reporter = reporter.map_err(|error| Failure::Settings(error.to_string()))?;
@@ -128,7 +126,7 @@ pub fn run(args: Args, settings: Settings) -> Result<(), Failure> {
         bar.set_length(progress.frames_total);
         bar.set_position(progress.frames_done);
     };
-    let outcome = pipeline.finish(begun, &show, &Cancel::default());
+    let outcome = pipeline.finish(pending, &show, &Cancel::default());
     bar.finish_and_clear();
     let (mut findings, times) = outcome.map_err(|error| failure(&args.file, error))?;
     report::tell(&mut findings.analysis, Language::EN);
@@ -146,7 +144,7 @@ pub fn run(args: Args, settings: Settings) -> Result<(), Failure> {
         eprintln!("{}", in_seconds(&times));
     }
     print(&findings)?;
-    super::leave()
+    super::exit_now()
 }
 
 fn language(text: &str) -> Result<Language, String> {
@@ -157,7 +155,7 @@ fn sampling(name: &str) -> Result<Sampling, &'static str> {
     Sampling::from_name(name).ok_or("give exact or fast")
 }
 
-/// The result on standard output. A reader that has seen enough (`| head`) is no error.
+/// Prints the result on standard output.
 fn print(findings: &Findings) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(&findings.analysis).map_err(|error| Failure::Run(error.to_string()))?;
     super::print(&format!("{text}\n"))
@@ -177,7 +175,7 @@ fn unwritten(path: &Path, error: &std::io::Error) -> Failure {
     Failure::Run(format!("{} was not written: {error}", path.display()))
 }
 
-/// A bar on standard error; hidden where that is no terminal.
+/// Creates a progress bar on standard error. It is hidden if standard error is not a terminal.
 fn bar() -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
     if let Ok(style) = ProgressStyle::with_template("{bar:40} {percent:>3} % of {len} frames, {eta} left") {
@@ -202,14 +200,14 @@ fn in_seconds(times: &StageTimes) -> serde_json::Value {
 fn failure(file: &Path, error: PipelineError) -> Failure {
     let file = file.display();
     match error {
-        // The person at the terminal may know the reason, unlike one who sent the video from afar.
+        // The reason may contain details of this machine. Here it may be shown, unlike in the answer to an upload.
         PipelineError::Video(ProbeError::Unreadable(reason)) => {
             Failure::Input(format!("{file} cannot be read: {reason}"))
         }
         PipelineError::Video(_) => {
             Failure::Input(format!("{file}: {}", report::failure(&error.reason(), Language::EN)))
         }
-        PipelineError::Missing(_) => Failure::Missing(format!("{error}; `visage doctor` tells more")),
+        PipelineError::Missing(_) => Failure::Missing(format!("{error}; run `visage doctor` for details")),
         _ => Failure::Run(error.to_string()),
     }
 }

@@ -1,5 +1,5 @@
-//! `visage analyze-confined`: one analysis for a worker that keeps it apart from the others, see
-//! [`crate::worker::Confined`]. Nobody else calls it.
+//! `visage analyze-confined`: runs one analysis in a process of its own, see [`crate::worker::Confined`]. Only workers
+//! call it.
 
 use std::io::{BufRead, Write};
 
@@ -7,50 +7,51 @@ use super::Failure;
 use crate::config::{Device, Settings};
 use crate::fault::{Fault, Part};
 use crate::pipeline::{Cancel, Pipeline, Progress};
-use crate::worker::{Analyzer, Line, Order, Trouble};
+use crate::worker::{AnalysisError, AnalysisRequest, Analyzer, ChildMessage};
 
-/// Of the memory that there is, this share may be taken.
-const SHARE: (u64, u64) = (3, 4);
+/// The share of the available memory that the process may use, as numerator and denominator.
+const MEMORY_SHARE: (u64, u64) = (3, 4);
 
 pub fn run(settings: &Settings) -> Result<(), Failure> {
     let mut text = String::new();
     let mut stdin = std::io::stdin().lock();
     let failed = |error: &dyn std::fmt::Display| Failure::Run(error.to_string());
     stdin.read_line(&mut text).map_err(|error| failed(&error))?;
-    let order: Order = serde_json::from_str(&text).map_err(|error| failed(&error))?;
+    let request: AnalysisRequest = serde_json::from_str(&text).map_err(|error| failed(&error))?;
     drop(stdin);
-    // The worker closes the pipe when it dies or wants no answer any more.
+    // The worker closes the pipe when it ends or no longer needs the result.
     std::thread::spawn(|| {
         let mut rest = String::new();
         while std::io::stdin().lock().read_line(&mut rest).is_ok_and(|read| read > 0) {
             rest.clear();
         }
-        super::leave();
+        super::exit_now();
     });
-    // When memory runs out, this process is ended before its worker.
+    // If the system runs out of memory, it should kill this process before its worker.
     if let Err(error) = std::fs::write("/proc/self/oom_score_adj", "500") {
-        tracing::debug!(%error, "the system does not say whom to end first");
+        tracing::debug!(%error, "cannot raise the OOM score of this process");
     }
-    let analysis = Pipeline::load(settings).map_err(Trouble::from).and_then(|pipeline| {
+    let analysis = Pipeline::load(settings).map_err(AnalysisError::from).and_then(|pipeline| {
         if settings.engine.device == Device::Cpu {
-            bound_memory();
+            limit_memory();
         }
-        let progress = |Progress { frames_done, frames_total }| tell(&Line::Progress { frames_done, frames_total });
-        Analyzer::analyze(&pipeline, &order.source(), order.options, &progress, &Cancel::default())
+        let progress =
+            |Progress { frames_done, frames_total }| send(&ChildMessage::Progress { frames_done, frames_total });
+        Analyzer::analyze(&pipeline, &request.source(), request.options, &progress, &Cancel::default())
     });
     match analysis {
-        Ok(findings) => tell(&Line::Findings(Box::new(findings))),
-        // Memory is bounded here: what went beyond that is the video's.
-        Err(trouble) if trouble.fault == Fault::Ours(Part::Memory) => {
-            tell(&Line::Trouble(Trouble { fault: Fault::Unclear, ..trouble }));
+        Ok(findings) => send(&ChildMessage::Findings(Box::new(findings))),
+        // This process has a memory limit, so exceeding it may be caused by the video.
+        Err(error) if error.fault == Fault::Ours(Part::Memory) => {
+            send(&ChildMessage::Error(AnalysisError { fault: Fault::Unclear, ..error }));
         }
-        Err(trouble) => tell(&Line::Trouble(trouble)),
+        Err(error) => send(&ChildMessage::Error(error)),
     }
-    super::leave()
+    super::exit_now()
 }
 
-/// Writes a line. A worker that reads no more ends this process by itself.
-fn tell(line: &Line) {
+/// Writes a message to the worker. Errors are ignored: a worker that no longer reads ends this process anyway.
+fn send(line: &ChildMessage) {
     if let Ok(mut text) = serde_json::to_vec(line) {
         text.push(b'\n');
         let mut stdout = std::io::stdout().lock();
@@ -58,23 +59,23 @@ fn tell(line: &Line) {
     }
 }
 
-/// Allows this process a share of the machine's or its control group's memory: an analysis that needs more breaks off here
-/// instead of taking the memory of others.
-fn bound_memory() {
+/// Limits the memory of this process to a share of the memory of the machine or its control group. An analysis that
+/// needs more fails without taking memory from other processes.
+fn limit_memory() {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let limits = [of_machine(&read("/proc/meminfo")), read("/sys/fs/cgroup/memory.max").trim().parse().ok()];
+    let limits = [total_memory(&read("/proc/meminfo")), read("/sys/fs/cgroup/memory.max").trim().parse().ok()];
     let Some(all) = limits.into_iter().flatten().min() else { return };
-    let most = all / SHARE.1 * SHARE.0;
-    let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
-    // SAFETY: the structure is read during the call, and nothing else.
+    let max = all / MEMORY_SHARE.1 * MEMORY_SHARE.0;
+    let limit = libc::rlimit { rlim_cur: max, rlim_max: max };
+    // SAFETY: the call only reads the structure, which lives until it returns.
     if unsafe { libc::setrlimit(libc::RLIMIT_DATA, &raw const limit) } != 0 {
         let error = std::io::Error::last_os_error();
-        tracing::warn!(%error, "the memory of an analysis cannot be bounded");
+        tracing::warn!(%error, "cannot limit the memory of an analysis");
     }
 }
 
-/// `MemTotal` of /proc/meminfo, in bytes.
-fn of_machine(text: &str) -> Option<u64> {
+/// Reads `MemTotal` from the text of /proc/meminfo, in bytes.
+fn total_memory(text: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }

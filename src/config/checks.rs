@@ -1,11 +1,11 @@
-//! Whether the settings make sense: values of the right type that no service can run with are refused, by key.
+//! Checks settings for values that have the right type but that the service cannot run with.
 
 use std::net::SocketAddr;
 
 use super::{ClipModel, ConfigError, EmotionModel, MailTransport, Settings, StorageKind};
 
 impl Settings {
-    /// Refuses values that have the right type but make no sense, by key.
+    /// Returns an error that names the key of the first invalid value.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         positive("http.max_upload", self.http.max_upload.0)?;
         positive("http.idle_timeout_s", self.http.idle_timeout_s)?;
@@ -32,65 +32,80 @@ impl Settings {
         positive("vision.emotion.height", self.vision.emotion.height.into())?;
 
         let (http, vision, storage) = (&self.http, &self.vision, &self.storage);
-        require(http.listen.parse::<SocketAddr>().is_ok(), "http.listen", &http.listen, "give ADDRESS:PORT")?;
+        require(http.listen.parse::<SocketAddr>().is_ok(), "http.listen", &http.listen, "use ADDRESS:PORT")?;
         let listen = &self.metrics.listen;
         let is_address = listen.is_empty() || listen.parse::<SocketAddr>().is_ok();
-        require(is_address, "metrics.listen", listen, "give ADDRESS:PORT, or nothing")?;
+        require(is_address, "metrics.listen", listen, "use ADDRESS:PORT, or leave it empty")?;
         http.proxies()?;
         for origin in &self.cors.origins {
             let host =
                 ["https://", "http://"].iter().find_map(|scheme| origin.strip_prefix(scheme)).unwrap_or_default();
             let is_origin = !host.is_empty() && host.bytes().all(|b| b.is_ascii_graphic() && b != b'/');
-            require(origin == "*" || is_origin, "cors.origins", origin, "give origins as https://example.org, or *")?;
+            require(
+                origin == "*" || is_origin,
+                "cors.origins",
+                origin,
+                "use origins such as https://example.org, or *",
+            )?;
         }
         let url = &http.public_url;
         let is_http = url.is_empty() || url.starts_with("http://") || url.starts_with("https://");
-        require(is_http, "http.public_url", url, "give an http:// or https:// address")?;
+        require(is_http, "http.public_url", url, "use an http:// or https:// address")?;
         let url = self.database.url.expose();
         let known = ["sqlite:", "postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme));
         let scheme = url.split(':').next().unwrap_or_default();
-        require(known, "database.url", scheme, "give a sqlite:// or postgres:// address")?;
+        require(known, "database.url", scheme, "use a sqlite:// or postgres:// address")?;
         if storage.kind == StorageKind::S3 {
             require(!storage.s3.bucket.is_empty(), "storage.s3.bucket", "", "storage.kind = \"s3\" needs a bucket")?;
             let week = 7 * 24 * 3600;
             let ttl = storage.s3.presign_ttl_s;
-            require((1..=week).contains(&ttl), "storage.s3.presign_ttl_s", &ttl.to_string(), "from 1 s to 7 days")?;
-            let halves = storage.s3.access_key.is_empty() == storage.s3.secret_key.expose().is_empty();
-            require(halves, "storage.s3.secret_key", "", "access_key and secret_key go together")?;
+            require(
+                (1..=week).contains(&ttl),
+                "storage.s3.presign_ttl_s",
+                &ttl.to_string(),
+                "must be from 1 s to 7 days",
+            )?;
+            let both_or_none = storage.s3.access_key.is_empty() == storage.s3.secret_key.expose().is_empty();
+            require(both_or_none, "storage.s3.secret_key", "", "set both access_key and secret_key, or neither")?;
         }
         let side = vision.analysis_side;
-        require((64..=4096).contains(&side), "vision.analysis_side", &side.to_string(), "from 64 to 4096 pixels")?;
+        require(
+            (64..=4096).contains(&side),
+            "vision.analysis_side",
+            &side.to_string(),
+            "must be from 64 to 4096 pixels",
+        )?;
         let side = vision.second_side;
         let is_side = side == 0 || (64..=8192).contains(&side);
-        require(is_side, "vision.second_side", &side.to_string(), "from 64 to 8192 pixels, or 0")?;
+        require(is_side, "vision.second_side", &side.to_string(), "must be from 64 to 8192 pixels, or 0")?;
         let score = vision.min_score;
-        require((0.0..1.0).contains(&score), "vision.min_score", &score.to_string(), "from 0 to below 1")?;
+        require((0.0..1.0).contains(&score), "vision.min_score", &score.to_string(), "must be at least 0 and below 1")?;
         vision.emotion.check()?;
         let side = self.thumbnails.side;
-        require((64..=1920).contains(&side), "thumbnails.side", &side.to_string(), "from 64 to 1920 pixels")?;
+        require((64..=1920).contains(&side), "thumbnails.side", &side.to_string(), "must be from 64 to 1920 pixels")?;
         self.thumbnails.model.check()?;
         let from = &self.mail.from;
-        require(from.parse::<lettre::message::Mailbox>().is_ok(), "mail.from", from, "give a mail address")?;
+        require(from.parse::<lettre::message::Mailbox>().is_ok(), "mail.from", from, "use a mail address")?;
         let reply_to = &self.mail.reply_to;
         let is_address = reply_to.is_empty() || reply_to.parse::<lettre::message::Mailbox>().is_ok();
-        require(is_address, "mail.reply_to", reply_to, "give a mail address, or nothing")?;
-        let sound = |secret| webhook_key_bytes(secret).is_some_and(|bytes| (24..=64).contains(&bytes));
-        let form = "give whsec_ and 24 to 64 random bytes in base64, several with blanks between, or nothing";
-        require(self.webhooks.secrets().all(sound), "webhooks.secret", "***", form)?;
+        require(is_address, "mail.reply_to", reply_to, "use a mail address, or leave it empty")?;
+        let is_valid = |secret| webhook_key_bytes(secret).is_some_and(|bytes| (24..=64).contains(&bytes));
+        let form = "use whsec_ and 24 to 64 random bytes in base64; separate several by spaces, or leave it empty";
+        require(self.webhooks.secrets().all(is_valid), "webhooks.secret", "***", form)?;
         let accent = self.report.accent.strip_prefix('#').unwrap_or_default();
         let is_colour = accent.len() == 6 && accent.chars().all(|c| c.is_ascii_hexdigit());
-        require(is_colour, "report.accent", &self.report.accent, "give a colour as #rrggbb")?;
+        require(is_colour, "report.accent", &self.report.accent, "use a colour such as #3457d5")?;
         let report = &self.report;
-        let halves = report.link_text.is_empty() == report.link_url.is_empty();
-        require(halves, "report.link_url", &report.link_url, "link_text and link_url go together")?;
+        let both_or_none = report.link_text.is_empty() == report.link_url.is_empty();
+        require(both_or_none, "report.link_url", &report.link_url, "set both link_text and link_url, or neither")?;
         let url = &report.link_url;
         let is_link = url.is_empty() || ["https://", "http://", "mailto:"].iter().any(|scheme| url.starts_with(scheme));
-        require(is_link, "report.link_url", url, "give an https://, http:// or mailto: address")?;
+        require(is_link, "report.link_url", url, "use an https://, http:// or mailto: address")?;
         let has_host = self.mail.transport != MailTransport::Smtp || !self.mail.smtp.host.is_empty();
         require(has_host, "mail.smtp.host", "", "mail.transport = \"smtp\" needs a server")?;
         positive("mail.smtp.timeout_s", self.mail.smtp.timeout_s)?;
-        let halves = self.mail.smtp.username.is_empty() == self.mail.smtp.password.expose().is_empty();
-        require(halves, "mail.smtp.password", "", "username and password go together")
+        let both_or_none = self.mail.smtp.username.is_empty() == self.mail.smtp.password.expose().is_empty();
+        require(both_or_none, "mail.smtp.password", "", "set both username and password, or neither")
     }
 }
 
@@ -100,9 +115,9 @@ impl ClipModel {
         let (key, given) = ("thumbnails.model.labels", self.labels.join(","));
         for label in FIVE {
             let times = self.labels.iter().filter(|given| *given == label).count();
-            require(times == 1, key, &given, &format!("{label} must stand there once"))?;
+            require(times == 1, key, &given, &format!("{label} must be listed once"))?;
         }
-        require(self.labels.len() == FIVE.len(), key, &given, &format!("give {}", FIVE.join(", ")))
+        require(self.labels.len() == FIVE.len(), key, &given, &format!("list exactly {}", FIVE.join(", ")))
     }
 }
 
@@ -112,26 +127,26 @@ impl EmotionModel {
         let key = "vision.emotion.labels";
         for label in &self.labels {
             let known = ["-", "contempt"].contains(&label.as_str()) || SEVEN.contains(&label.as_str());
-            require(known, key, label, &format!("give one of {}, contempt, or -", SEVEN.join(", ")))?;
+            require(known, key, label, &format!("use {}, contempt or -", SEVEN.join(", ")))?;
         }
         let once = self.labels.iter().filter(|given| *given == "contempt").count() <= 1;
-        require(once, key, &self.labels.join(","), "contempt may stand there once")?;
+        require(once, key, &self.labels.join(","), "contempt may be listed only once")?;
         for label in SEVEN {
             let times = self.labels.iter().filter(|given| *given == label).count();
-            require(times == 1, key, &self.labels.join(","), &format!("{label} must stand there once"))?;
+            require(times == 1, key, &self.labels.join(","), &format!("{label} must be listed once"))?;
         }
         for (key, values) in [("vision.emotion.mean", &self.mean), ("vision.emotion.std", &self.std)] {
             let fits = values.len() == 1 || values.len() == self.channels();
-            require(fits, key, &format!("{values:?}"), "give one value, or one a channel")?;
+            require(fits, key, &format!("{values:?}"), "give one value, or one per channel")?;
         }
         let std = format!("{:?}", self.std);
         require(self.std.iter().all(|&value| value > 0.0), "vision.emotion.std", &std, "must be above 0")?;
         let within = (0.0..=1.0).contains(&self.prior);
-        require(within, "vision.emotion.prior", &self.prior.to_string(), "must be 0 to 1")
+        require(within, "vision.emotion.prior", &self.prior.to_string(), "must be from 0 to 1")
     }
 }
 
-/// How many bytes a signing secret has.
+/// Returns the number of bytes of a signing secret, or `None` if it is invalid.
 fn webhook_key_bytes(secret: &str) -> Option<usize> {
     use base64::Engine;
     let key = secret.strip_prefix("whsec_")?;

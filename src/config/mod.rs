@@ -1,8 +1,9 @@
-//! The settings: one struct a concern, defaults embedded from `config/default.toml`.
+//! The settings, with one struct per section. The defaults are embedded from `config/default.toml`.
 //!
-//! Later wins: the embedded defaults, then `config/*.toml` in order of name (or the one file given by `--config`),
-//! then environment variables `VISAGE_<SECTION>__<KEY>`. Whatever is unknown, of the wrong type or out of range stops
-//! the program at start with the key's name. Nothing here touches the network or opens a file that a setting names.
+//! Sources, each overriding the ones before: the embedded defaults; `config/*.toml` in order of name, or the file given
+//! by `--config`; environment variables `VISAGE_<SECTION>__<KEY>`. A key that is unknown, or a value of the wrong type
+//! or out of range, stops the program at start with an error that names the key. This module does not use the network
+//! and does not open files that settings name.
 
 mod checks;
 mod sections;
@@ -16,13 +17,13 @@ use config::{Config, Environment, File, FileFormat};
 pub use sections::*;
 pub use size::ByteSize;
 
-/// The embedded defaults: the commented file that documents every key.
+/// The text of `config/default.toml`, which documents every key.
 pub const DEFAULTS: &str = include_str!("../../config/default.toml");
 
-/// Environment variables that belong to visage but are no settings of a section.
-const NO_SETTING: [&str; 2] = ["VISAGE_CONFIG", "VISAGE_LOG"];
+/// Environment variables of visage that are not settings of a section.
+const NON_SETTINGS: [&str; 2] = ["VISAGE_CONFIG", "VISAGE_LOG"];
 
-/// Settings that are lists: in the environment, separated by commas.
+/// Settings that are lists. In environment variables, their values are separated by commas.
 const LISTS: [&str; 6] = [
     "thumbnails.model.labels",
     "vision.emotion.labels",
@@ -32,21 +33,22 @@ const LISTS: [&str; 6] = [
     "cors.origins",
 ];
 
-/// Why the settings were refused.
+/// The reason why settings are invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     #[error("settings: {0}")]
     Source(#[from] config::ConfigError),
     #[error("settings: {key} = {value:?}: {reason}")]
     Value { key: &'static str, value: String, reason: String },
-    #[error("settings: {} is not there or cannot be read", .0.display())]
+    #[error("settings: {} does not exist or cannot be read", .0.display())]
     Missing(PathBuf),
     #[error("settings: the folder {} cannot be listed: {source}", path.display())]
     Folder { path: PathBuf, source: std::io::Error },
 }
 
 impl Settings {
-    /// Settings from the defaults, the file (or `config/*.toml` below the working directory) and the given variables.
+    /// Loads the settings from the defaults, the file (or `config/*.toml` in the working directory) and the given
+    /// variables.
     pub fn load(file: Option<&Path>, vars: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
         let mut builder = Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
         for path in Self::files(file)? {
@@ -54,8 +56,8 @@ impl Settings {
         }
         let mut vars: HashMap<String, String> =
             vars.into_iter().filter(|(name, _)| name.starts_with("VISAGE_")).collect();
-        vars.retain(|name, _| !NO_SETTING.contains(&name.as_str()));
-        // The documented short form of one setting that scripts use.
+        vars.retain(|name, _| !NON_SETTINGS.contains(&name.as_str()));
+        // The documented short name of the setting `models.mirror`, which scripts use.
         if let Some(mirror) = vars.remove("VISAGE_MODELS_MIRROR") {
             vars.insert("VISAGE_MODELS__MIRROR".to_owned(), mirror);
         }
@@ -67,14 +69,14 @@ impl Settings {
                 )?;
             }
         }
-        // Everything stays text here: the types of the settings decide what it means.
+        // Values from the environment stay text. The types of the settings decide how they are parsed.
         let environment = Environment::with_prefix("VISAGE").prefix_separator("_").separator("__").source(Some(vars));
         let settings: Self = builder.add_source(environment).build()?.try_deserialize()?;
         settings.check()?;
         Ok(settings)
     }
 
-    /// The settings files to read, in order.
+    /// Lists the settings files to read, in order.
     pub fn files(given: Option<&Path>) -> Result<Vec<PathBuf>, ConfigError> {
         if let Some(file) = given {
             return if file.is_file() { Ok(vec![file.to_owned()]) } else { Err(ConfigError::Missing(file.to_owned())) };
@@ -93,7 +95,7 @@ impl Settings {
         Ok(files)
     }
 
-    /// The embedded defaults alone.
+    /// Loads only the embedded defaults.
     pub fn defaults() -> Result<Self, ConfigError> {
         let defaults = Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml)).build()?;
         Ok(defaults.try_deserialize()?)
@@ -127,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn text_from_the_environment_stays_text() {
+    fn a_number_in_the_environment_can_be_the_value_of_a_text_setting() {
         let settings = load(&[
             ("VISAGE_MAIL__SMTP__USERNAME", "12"),
             ("VISAGE_MAIL__SMTP__PASSWORD", "0123"),
@@ -139,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_come_from_the_environment_too() {
+    fn lists_in_the_environment_are_separated_by_commas() {
         let labels = "angry,disgust,fear,happy,sad,surprise,neutral";
         let settings = load(&[("VISAGE_VISION__EMOTION__LABELS", labels)]).unwrap();
         assert_eq!(settings.vision.emotion.labels.len(), 7);
@@ -149,12 +151,12 @@ mod tests {
     }
 
     #[test]
-    fn the_short_name_of_the_mirror_is_understood() {
+    fn the_short_variable_name_of_the_mirror_works() {
         assert_eq!(load(&[("VISAGE_MODELS_MIRROR", "/srv/m")]).unwrap().models.mirror, "/srv/m");
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn an_invalid_setting_is_an_error_that_names_its_key() {
         for (name, value, key) in [
             ("VISAGE_VIDEO__SAMPLE_EVERY", "often", "video.sample_every"),
             ("VISAGE_VIDEO__SAMPLE_EVERY", "0", "video.sample_every"),
@@ -184,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_not_there_is_an_error() {
+    fn a_missing_settings_file_is_an_error() {
         assert!(matches!(Settings::load(Some(Path::new("/nowhere.toml")), []), Err(ConfigError::Missing(_))));
     }
 }

@@ -1,4 +1,4 @@
-//! The sections of the settings. Every key is explained in `config/default.toml`.
+//! The sections of the settings. `config/default.toml` documents every key.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer};
 use super::{ByteSize, ConfigError};
 use crate::analysis::Sampling;
 
-/// One of several words. The error of a wrong one lists them, which that of the library for settings does not.
+/// Deserializes one of several words. Unlike the error of the crate `config`, the error lists the allowed words.
 fn one_of<'de, T: Deserialize<'de>, D: Deserializer<'de>>(word: D) -> Result<T, D::Error> {
     T::deserialize(String::deserialize(word)?.to_lowercase().into_deserializer())
 }
@@ -52,28 +52,28 @@ pub struct Http {
     pub max_upload_s: u64,
     pub max_wait_s: u64,
     pub max_concurrent_uploads: usize,
-    /// Addresses and networks, as `10.0.0.0/8`.
+    /// Addresses and networks such as `10.0.0.0/8`.
     pub trusted_proxies: Vec<String>,
 }
 
 impl Http {
-    /// The networks of the proxies whose word is believed.
+    /// Parses [`Http::trusted_proxies`].
     ///
     /// # Errors
-    /// An entry is neither an address nor a network.
+    /// Fails if an entry is neither an address nor a network.
     pub fn proxies(&self) -> Result<Vec<IpNet>, ConfigError> {
         let parse = |text: &String| {
             let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
             network.map_err(|_| ConfigError::Value {
                 key: "http.trusted_proxies",
                 value: text.clone(),
-                reason: "give addresses or networks, as 10.0.0.0/8".to_owned(),
+                reason: "use addresses or networks such as 10.0.0.0/8".to_owned(),
             })
         };
         self.trusted_proxies.iter().map(parse).collect()
     }
 
-    /// Where links in answers and mails start, without a slash at the end.
+    /// The start of links in responses and mails, without a slash at the end.
     pub fn base_url(&self) -> String {
         if self.public_url.is_empty() {
             format!("http://{}", self.listen)
@@ -89,7 +89,7 @@ pub struct Auth {
     pub required: bool,
 }
 
-/// 0: no limit.
+/// Limits of requests and videos. 0 means no limit.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
@@ -110,7 +110,7 @@ pub struct Cors {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Database {
-    /// May hold a password: never logged whole.
+    /// May contain a password, so it must not be logged.
     pub url: Secret,
     pub migrate: bool,
     pub max_connections: u32,
@@ -182,7 +182,7 @@ pub struct Video {
     pub max_pixels: u64,
 }
 
-/// What decodes pictures beside the CPU, by FFmpeg's names.
+/// The GPU decoder, by FFmpeg's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Hwaccel {
@@ -192,7 +192,7 @@ pub enum Hwaccel {
     Vaapi,
 }
 
-/// Calls that are answered with their result.
+/// Immediate calls: calls whose response is the result.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Synchronous {
@@ -205,13 +205,13 @@ pub struct Synchronous {
 }
 
 impl Synchronous {
-    /// [`Synchronous::max_concurrent`], worked out.
+    /// Maximum number of concurrent immediate calls. A setting of 0 means half the cores.
     pub fn max_concurrent(&self) -> usize {
         if self.max_concurrent > 0 { self.max_concurrent } else { half_the_cores() }
     }
 }
 
-/// The calls of the thumbnails service.
+/// The calls `POST /predict` and `POST /thumbnail`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Thumbnails {
@@ -220,14 +220,14 @@ pub struct Thumbnails {
     pub model: ClipModel,
 }
 
-/// A classifier of the points of a face in the frames of a clip.
+/// A classifier of clips that reads the landmarks of a face in each frame.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClipModel {
     pub name: String,
-    /// Empty: none.
+    /// Empty if there is no such model.
     pub file: PathBuf,
-    /// One of the five for each output.
+    /// One of the five labels for each output.
     pub labels: Vec<String>,
     #[serde(deserialize_with = "one_of")]
     pub output: ClassifierOutput,
@@ -235,7 +235,7 @@ pub struct ClipModel {
     pub coordinates: Coordinates,
 }
 
-/// In what the points of a face are told.
+/// The unit of the landmarks' coordinates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Coordinates {
@@ -251,7 +251,7 @@ pub enum Device {
     Cuda,
 }
 
-/// In what numbers models compute.
+/// The precision in which models compute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
@@ -322,7 +322,7 @@ pub enum ClassifierOutput {
     Probabilities,
 }
 
-/// A classifier of face pictures: its file, what it takes and what it gives.
+/// A classifier of face pictures: its file, input and output.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EmotionModel {
@@ -334,15 +334,15 @@ pub struct EmotionModel {
     pub colour: Colour,
     #[serde(deserialize_with = "one_of")]
     pub layout: Layout,
-    /// One value, or one a channel.
+    /// One value, or one per channel.
     pub mean: Vec<f32>,
-    /// One value, or one a channel.
+    /// One value, or one per channel.
     pub std: Vec<f32>,
     /// A label or `-` for each output.
     pub labels: Vec<String>,
     #[serde(deserialize_with = "one_of")]
     pub output: ClassifierOutput,
-    /// How much of the prior of the training is taken out, 0 to 1.
+    /// The share of the training data's prior that is removed, 0 to 1.
     pub prior: f32,
 }
 
@@ -400,7 +400,7 @@ pub struct Smtp {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Webhooks {
-    /// One, or several with blanks between; empty: switched off.
+    /// One secret, or several separated by spaces. Empty if webhooks are switched off.
     pub secret: Secret,
     pub allow_private: bool,
     pub timeout_s: u64,
@@ -410,7 +410,7 @@ pub struct Webhooks {
 }
 
 impl Webhooks {
-    /// Each of the secrets, the newest first; none: switched off.
+    /// Returns the secrets, the newest first. There are none if webhooks are switched off.
     pub fn secrets(&self) -> impl Iterator<Item = &str> {
         self.secret.expose().split_whitespace()
     }
@@ -481,14 +481,14 @@ impl std::fmt::Debug for Secret {
 }
 
 impl Retention {
-    /// Hours that the video of a failed analysis is kept: never less than that of another.
+    /// Hours that the video of a failed analysis is kept. Never less than for a successful one.
     pub fn failed_videos_h(&self) -> u64 {
         self.failed_videos_h.max(self.videos_h)
     }
 }
 
 impl Queue {
-    /// Videos analyzed at the same time in this process.
+    /// Maximum number of videos analyzed at the same time in this process. A setting of 0 means half the cores.
     pub fn concurrency(&self) -> usize {
         if self.concurrency > 0 { self.concurrency } else { half_the_cores() }
     }
@@ -499,7 +499,7 @@ impl Queue {
 }
 
 impl EmotionModel {
-    /// Channels of a picture.
+    /// Number of colour channels.
     pub const fn channels(&self) -> usize {
         match self.colour {
             Colour::Gray => 1,
@@ -508,7 +508,7 @@ impl EmotionModel {
     }
 }
 
-/// At least 1.
+/// Returns half the number of cores, but at least 1.
 fn half_the_cores() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1))
 }

@@ -1,4 +1,4 @@
-//! Sizes in bytes, written as a number or as `"500 MB"`, `"2 GiB"`.
+//! Sizes in bytes, written as a number or with a unit, such as `"500 MB"` or `"2 GiB"`.
 
 use std::str::FromStr;
 
@@ -53,7 +53,7 @@ impl std::fmt::Display for ByteSize {
 
 impl<'de> Deserialize<'de> for ByteSize {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // Always asked for as text: the settings layer turns numbers into text when text is wanted.
+        // Always deserialize text: the crate `config` converts numbers to text if text is requested.
         String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
     }
 }
@@ -63,7 +63,7 @@ mod tests {
     use super::ByteSize;
 
     #[test]
-    fn units_are_understood() {
+    fn sizes_with_units_are_parsed() {
         for (text, bytes) in [("17", 17), ("5 MB", 5_000_000), ("2 GiB", 2 << 30), ("64KiB", 64 << 10)] {
             assert_eq!(text.parse(), Ok(ByteSize(bytes)), "{text}");
         }
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_read_well() {
+    fn sizes_are_formatted_with_the_largest_fitting_unit() {
         assert_eq!(ByteSize(2 << 30).to_string(), "2 GiB");
         assert_eq!(ByteSize(64 << 10).to_string(), "64 KiB");
         assert_eq!(ByteSize(1_000_000_000).to_string(), "1 GB");

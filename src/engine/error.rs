@@ -1,4 +1,4 @@
-//! What can go wrong between a model file and a result.
+//! Errors of the engine.
 
 use std::path::PathBuf;
 
@@ -8,14 +8,15 @@ use crate::fault::{Fault, Part};
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum EngineError {
     #[error(
-        "ONNX Runtime (1.{} or newer) was found neither in ORT_DYLIB_PATH nor in {}; take libonnxruntime.so out of the \
-         Python wheel `onnxruntime` into .runtime/, or name the file in engine.library", ort::MINOR_VERSION, list(.searched)
+        "ONNX Runtime (1.{} or newer) was found neither in ORT_DYLIB_PATH nor in {}; copy libonnxruntime.so from the \
+         Python wheel `onnxruntime` to .runtime/, or set engine.library to the file",
+        ort::MINOR_VERSION, list(.searched)
     )]
     LibraryMissing { searched: Vec<PathBuf> },
     #[error("ONNX Runtime's library {} cannot be used: {reason}", path.display())]
     LibraryUnusable { path: PathBuf, reason: String },
     #[error(
-        "engine.device = \"cuda\", but CUDA cannot be used: {reason}; mend that, or set engine.device to auto or cpu"
+        "engine.device = \"cuda\", but CUDA cannot be used: {reason}; fix this, or set engine.device to auto or cpu"
     )]
     NoCuda { reason: String },
     #[error("ONNX Runtime did not start: {reason}")]
@@ -25,7 +26,7 @@ pub enum EngineError {
     ModelMissing { name: String, path: PathBuf },
     #[error(
         "{} is not the model {name} of this version (sha256 {found}, expected {expected}); `visage models pull` \
-         fetches that, and a model of your own needs a name of its own", path.display()
+         fetches it; to use a model of your own, give its file another name", path.display()
     )]
     ModelChanged { name: String, path: PathBuf, expected: String, found: String },
     #[error("the model {name} cannot be read from {}: {reason}", path.display())]
@@ -45,8 +46,8 @@ pub enum EngineError {
 }
 
 impl EngineError {
-    /// Whose fault it is. Models take pictures of one shape whatever the video holds, so a model that fails is the
-    /// service's (memory, a device that was lost).
+    /// Tells whether the service or the input is at fault. Models get inputs of the same shape for every video, so a
+    /// failing model is the service's fault (too little memory, a lost device).
     pub const fn fault(&self) -> Fault {
         match self {
             Self::LibraryMissing { .. }
@@ -64,7 +65,7 @@ impl EngineError {
         }
     }
 
-    /// Whether something has to be put in place first (a library, a device, a model file), rather than mended.
+    /// Whether the error means that something has to be installed first: a library, a device or a model file.
     pub const fn is_missing(&self) -> bool {
         matches!(
             self,

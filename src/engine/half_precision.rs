@@ -1,52 +1,58 @@
-//! Graphs said in half precision (16-bit floats), for GPUs, which compute faster in it and move half as much.
+//! Converts models to half precision (fp16: 16-bit floats) for GPUs, which compute faster in it and move half as much
+//! memory.
 //!
-//! Inputs and outputs stay 32-bit floats, and so does the last layer before an output with what follows on it: a point of a
-//! picture of 256 pixels would come in steps of an eighth of one. Weights that a file stores in 16 bits are taken as they are.
+//! Inputs and outputs stay in 32 bits. So do the last layer before each output and the operators after it: in 16 bits,
+//! the coordinates of a point in a picture of 256 pixels would have steps of an eighth of a pixel. Weights that a file
+//! stores in 16 bits are used as they are.
 
 use std::collections::{HashMap, HashSet};
 
 use half::f16;
 use onnx_rs::ast::{Attribute, AttributeType, DataType, Graph, Node, OpType, TensorProto};
 
-use super::rewrite::only_what_is_fed;
+use super::rewrite::remove_constant_inputs;
 
-/// The same model in half precision; `None` where its graph holds an operator that is not known to bear it, an input of other
-/// numbers, or a weight that is too large for 16 bits. Whether what it computes on the way fits, is for a measurement to tell.
-pub(super) fn in_half(model: &[u8]) -> Option<Vec<u8>> {
+/// Converts a model to half precision.
+///
+/// Returns `None` if its graph has an operator not known to support fp16, an input that is not of 32-bit floats, or a
+/// weight too large for 16 bits. Intermediate results that are too large for 16 bits are not detected; measure each
+/// model for them.
+pub(super) fn to_fp16(model: &[u8]) -> Option<Vec<u8>> {
     let mut model = onnx_rs::parse(model).ok()?;
-    only_what_is_fed(&mut model);
+    remove_constant_inputs(&mut model);
     let graph = model.graph.as_mut()?;
     if graph.input.iter().any(|input| input.tensor_elem_type() != Some(DataType::Float)) {
         return None;
     }
-    let weights = halved(&graph.initializer)?;
+    let weights = to_fp16_weights(&graph.initializer)?;
     let names: HashMap<&str, String> = graph
         .node
         .iter()
         .flat_map(|node| &node.input)
         .map(|tensor| (*tensor, format!("{tensor} in the other precision")))
         .collect();
-    let is_last = last(graph);
-    let mut said = Said::new(graph, &names, &weights);
+    let is_last = last_layers(graph);
+    let mut builder = GraphBuilder::new(graph, &names, &weights);
     for (node, is_last) in std::mem::take(&mut graph.node).into_iter().zip(is_last) {
-        said.put(node, if is_last { DataType::Float } else { DataType::Float16 })?;
+        builder.push(node, if is_last { DataType::Float } else { DataType::Float16 })?;
     }
-    let Said { mut nodes, constants, .. } = said;
+    let GraphBuilder { mut nodes, constants, .. } = builder;
     let read: HashSet<&str> = nodes.iter().flat_map(|node| node.input.iter().copied()).collect();
     let leaves = |tensor: &str| graph.output.iter().any(|output| output.name == tensor);
     nodes.retain(|node| node.output.iter().any(|tensor| read.contains(tensor) || leaves(tensor)));
     graph.initializer.extend(constants);
-    // The runtime warns of each constant that nothing uses.
+    // ONNX Runtime logs a warning for each unused constant.
     let read: HashSet<&str> = nodes.iter().flat_map(|node| node.input.iter().copied()).collect();
     graph.initializer.retain(|constant| read.contains(constant.name()));
     graph.node = nodes;
-    // They tell the types of what is computed on the way.
+    // These are the types of intermediate tensors, which have changed.
     graph.value_info.clear();
     Some(onnx_rs::encode(&model))
 }
 
-/// Operators that ONNX Runtime has in half precision for GPUs, and that make no large numbers of small ones.
-fn bears_it(op: &OpType<'_>) -> bool {
+/// Whether ONNX Runtime implements the operator in half precision on GPUs, and its outputs are not much larger than its
+/// inputs.
+fn supports_fp16(op: &OpType<'_>) -> bool {
     use OpType as O;
     matches!(
         op,
@@ -76,48 +82,48 @@ fn bears_it(op: &OpType<'_>) -> bool {
     )
 }
 
-/// The 32-bit constants in 16 bits, as bytes; `None` where one is too large.
-fn halved<'a>(constants: &[TensorProto<'a>]) -> Option<HashMap<&'a str, Vec<u8>>> {
-    let halved = |constant: &TensorProto<'a>| {
+/// Converts the 32-bit constants to 16 bits, as bytes. Returns `None` if a value is too large.
+fn to_fp16_weights<'a>(constants: &[TensorProto<'a>]) -> Option<HashMap<&'a str, Vec<u8>>> {
+    let convert = |constant: &TensorProto<'a>| {
         let halves = constant.as_f32()?.iter().map(|value| f16::from_f32(*value)).collect::<Vec<_>>();
         let fits = halves.iter().all(|half| half.is_finite());
         fits.then(|| (constant.name(), halves.iter().flat_map(|half| half.to_le_bytes()).collect()))
     };
     let is_full =
         |constant: &&TensorProto<'_>| constant.data_type() == DataType::Float && !constant.dims().contains(&0);
-    constants.iter().filter(is_full).map(halved).collect()
+    constants.iter().filter(is_full).map(convert).collect()
 }
 
-/// Which nodes are the last layer before an output, or follow on it.
-fn last(graph: &Graph<'_>) -> Vec<bool> {
-    let mut behind: HashSet<&str> = graph.output.iter().map(|output| output.name).collect();
+/// Tells for each node whether it is the last layer before an output, or comes after that layer.
+fn last_layers(graph: &Graph<'_>) -> Vec<bool> {
+    let mut last_tensors: HashSet<&str> = graph.output.iter().map(|output| output.name).collect();
     let mut is_last = vec![false; graph.node.len()];
     for (node, is_last) in graph.node.iter().zip(&mut is_last).rev() {
-        *is_last = node.output.iter().any(|output| behind.contains(output));
+        *is_last = node.output.iter().any(|output| last_tensors.contains(output));
         let is_layer = matches!(node.op_type, OpType::Conv | OpType::Gemm | OpType::MatMul);
         if *is_last && !is_layer && node.op_type != OpType::Shape {
-            behind.extend(node.input.iter().copied());
+            last_tensors.extend(node.input.iter().copied());
         }
     }
     is_last
 }
 
-/// What was said so far, in the order of the graph.
-struct Said<'a> {
+/// Builds the new graph, node by node in the order of the old one.
+struct GraphBuilder<'a> {
     nodes: Vec<Node<'a>>,
     constants: Vec<TensorProto<'a>>,
-    /// The precision of each tensor of floats, as it was first there ...
+    /// The precision in which each tensor of floats is computed or stored.
     precisions: HashMap<&'a str, DataType>,
-    /// ... and what it is called in the other one, where it is there in both.
-    others: HashMap<&'a str, &'a str>,
-    /// What it would be called.
+    /// The name of each tensor's copy in the other precision, for tensors that have one.
+    copies: HashMap<&'a str, &'a str>,
+    /// The name that each tensor's copy in the other precision gets.
     names: &'a HashMap<&'a str, String>,
-    /// The 32-bit constants in 16 bits, and their sizes.
+    /// The 32-bit constants converted to 16 bits, and their sizes.
     weights: &'a HashMap<&'a str, Vec<u8>>,
     sizes: HashMap<&'a str, Vec<i64>>,
 }
 
-impl<'a> Said<'a> {
+impl<'a> GraphBuilder<'a> {
     fn new(graph: &Graph<'a>, names: &'a HashMap<&'a str, String>, weights: &'a HashMap<&'a str, Vec<u8>>) -> Self {
         let constants = graph.initializer.iter().map(|constant| (constant.name(), constant.data_type()));
         let inputs = graph.input.iter().map(|input| (input.name, DataType::Float));
@@ -126,34 +132,34 @@ impl<'a> Said<'a> {
             nodes: Vec::new(),
             constants: Vec::new(),
             precisions: inputs.chain(constants.filter(is_float)).collect(),
-            others: HashMap::new(),
+            copies: HashMap::new(),
             names,
             weights,
             sizes: graph.initializer.iter().map(|constant| (constant.name(), constant.dims().to_vec())).collect(),
         }
     }
 
-    /// Puts the node there, computing in this precision if it computes with floats; `None` where it cannot be.
-    fn put(&mut self, mut node: Node<'a>, precision: DataType) -> Option<()> {
+    /// Adds a node. A node that computes with floats gets this precision. Returns `None` if the node is not supported.
+    fn push(&mut self, mut node: Node<'a>, precision: DataType) -> Option<()> {
         let first = *node.input.first()?;
         let found = self.precisions.get(first).copied();
         match (&node.op_type, found) {
-            // A weight that is stored in 16 bits.
+            // The cast of a weight that the file stores in 16 bits.
             (OpType::Cast, Some(DataType::Float16))
                 if self.sizes.contains_key(first) && casts_to(&node, DataType::Float) =>
             {
                 self.precisions.insert(node.output[0], DataType::Float);
-                self.others.insert(node.output[0], first);
+                self.copies.insert(node.output[0], first);
             }
-            // Sizes of tensors, and what is computed with them.
+            // Operators that compute with the sizes of tensors.
             (OpType::Shape, _) | (OpType::Gather | OpType::Unsqueeze | OpType::Concat, None) => {}
-            (op, Some(_)) if node.domain.is_empty() && bears_it(op) => {
-                // How far a picture is scaled is told in 32 bits, whatever it is.
+            (op, Some(_)) if node.domain.is_empty() && supports_fp16(op) => {
+                // The scale factors of `Resize` are always in 32 bits.
                 let is_resize = *op == OpType::Resize;
                 for (n, input) in node.input.iter_mut().enumerate() {
                     *input = self.tensor(input, if is_resize && n > 0 { DataType::Float } else { precision })?;
                 }
-                // A second one tells places or masks.
+                // A second output would be indices or a mask, not floats.
                 self.precisions.insert(node.output[0], precision);
             }
             _ => return None,
@@ -162,28 +168,29 @@ impl<'a> Said<'a> {
         Some(())
     }
 
-    /// The name of a tensor in this precision, if it is one of floats.
+    /// Returns the name of a tensor in this precision, and adds a copy if it has none. A tensor that is not of floats
+    /// keeps its name.
     fn tensor(&mut self, tensor: &'a str, precision: DataType) -> Option<&'a str> {
         if self.precisions.get(tensor).is_none_or(|found| *found == precision) {
             return Some(tensor);
         }
-        if let Some(other) = self.others.get(tensor) {
-            return Some(other);
+        if let Some(copy) = self.copies.get(tensor) {
+            return Some(copy);
         }
-        let other = self.names.get(tensor)?.as_str();
+        let copy = self.names.get(tensor)?.as_str();
         match self.weights.get(tensor) {
             Some(weights) => {
                 let sizes = self.sizes.get(tensor)?.clone();
-                self.constants.push(TensorProto::from_raw(other, sizes, DataType::Float16, weights));
+                self.constants.push(TensorProto::from_raw(copy, sizes, DataType::Float16, weights));
             }
-            None => self.nodes.push(cast(tensor, precision, other)),
+            None => self.nodes.push(cast(tensor, precision, copy)),
         }
-        self.others.insert(tensor, other);
-        Some(other)
+        self.copies.insert(tensor, copy);
+        Some(copy)
     }
 }
 
-/// How `Cast` names a type.
+/// The number of a type in ONNX's `TensorProto.DataType`, as the operator `Cast` expects it.
 fn code(precision: DataType) -> i64 {
     match precision {
         DataType::Float16 => 10,
@@ -216,8 +223,8 @@ mod tests {
         Engine::start(&settings).unwrap().load(name, &test_files::model(file)).unwrap()
     }
 
-    /// By output, how far half precision is off: of its largest value.
-    fn off(name: &str, file: &str, rows: &ArrayD<f32>) -> Vec<f32> {
+    /// Returns the largest error of half precision for each output, as a share of the output's largest value.
+    fn relative_errors(name: &str, file: &str, rows: &ArrayD<f32>) -> Vec<f32> {
         let exact = model(name, file, Precision::Fp32).run(rows.clone()).unwrap();
         let half = model(name, file, Precision::Fp16).run(rows.clone()).unwrap();
         let off = |(exact, half): (&ArrayD<f32>, &ArrayD<f32>)| {
@@ -235,26 +242,27 @@ mod tests {
     }
 
     #[test]
-    fn models_that_see_give_in_half_precision_what_they_give_in_full() {
-        // A CPU rounds the weights alone: what comes between stays in 32 bits there. The last one looks at noise.
+    fn vision_models_give_nearly_the_same_outputs_in_half_precision() {
+        // On a CPU only the weights are rounded; intermediate results stay in 32 bits. YuNet has a larger limit because
+        // its input here is noise.
         for (name, file, rows, most) in [
             ("emotion", "emotion.onnx", rows(&[3, 1, 48, 48], 2.0), 0.001),
             ("face_landmarks", "face_landmarks.onnx", rows(&[2, 256, 256, 3], 1.0), 0.001),
             ("yunet", "yunet_n_dynamic.onnx", rows(&[1, 3, 192, 320], 255.0), 0.04),
         ] {
-            let off = off(name, file, &rows);
-            // Not the very same: something was computed in another way.
+            let off = relative_errors(name, file, &rows);
+            // The outputs must differ somewhere: this proves that half precision was used.
             assert!(off.iter().all(|off| *off < most) && off.iter().any(|off| *off > 0.0), "{name}: {off:?}");
         }
     }
 
     #[test]
-    fn all_but_the_last_layers_are_in_half_precision_and_no_weight_is_there_twice() {
+    fn all_but_the_last_layers_are_in_half_precision_and_every_constant_is_used() {
         for (file, layers, full) in
             [("emotion.onnx", 30, 1), ("face_landmarks.onnx", 105, 2), ("yunet_n_dynamic.onnx", 59, 12)]
         {
             let published = std::fs::read(test_files::model(file)).unwrap();
-            let half = in_half(&published).unwrap();
+            let half = to_fp16(&published).unwrap();
             let half = onnx_rs::parse(&half).unwrap();
             let graph = half.graph.unwrap();
             let is_layer = |node: &&Node<'_>| matches!(node.op_type, OpType::Conv | OpType::Gemm);
@@ -269,7 +277,7 @@ mod tests {
         }
     }
 
-    /// Two convolutions of one point with an operator between, and an input of such numbers.
+    /// Returns a model of two 1 x 1 convolutions with an operator between them. `fed` is the type of its input.
     fn small(between: OpType<'static>, weight: f32, fed: DataType) -> Vec<u8> {
         let plain = |op_type, input: &[&'static str], output| Node {
             op_type,
@@ -282,31 +290,43 @@ mod tests {
             plain(between, &["a"], "b"),
             plain(OpType::Conv, &["b", "w"], "y"),
         ];
-        let told = |name, elem_type| {
+        let value_info = |name, elem_type| {
             let value = Some(TypeValue::Tensor(TensorTypeProto { elem_type, shape: None }));
             ValueInfo { name, r#type: Some(TypeProto { value, ..TypeProto::default() }), ..ValueInfo::default() }
         };
-        // Old files list their constants among the inputs.
-        let input = vec![told("x", fed), told("w", DataType::Float)];
-        let output = vec![told("y", DataType::Float)];
+        // Files of old ONNX versions list constants among the inputs.
+        let input = vec![value_info("x", fed), value_info("w", DataType::Float)];
+        let output = vec![value_info("y", DataType::Float)];
         let initializer = vec![TensorProto::from_f32("w", vec![1, 1, 1, 1], vec![weight])];
         let graph = Graph { node, initializer, input, output, ..Graph::default() };
         onnx_rs::encode(&onnx_rs::ast::Model { graph: Some(graph), ..Default::default() })
     }
 
     #[test]
-    fn a_model_that_would_suffer_stays_as_it_is() {
+    fn a_model_that_does_not_support_half_precision_is_not_converted() {
         let float = DataType::Float;
-        let half = in_half(&small(OpType::Relu, 2.0, float)).unwrap();
+        let half = to_fp16(&small(OpType::Relu, 2.0, float)).unwrap();
         let inputs = onnx_rs::parse(&half).unwrap().graph.unwrap().input;
-        assert_eq!(inputs.iter().map(|input| input.name).collect::<Vec<_>>(), ["x"], "no weight has to be fed");
-        assert_eq!(in_half(&small(OpType::Reciprocal, 2.0, float)), None, "small numbers become large ones");
-        assert_eq!(in_half(&small(OpType::Relu, 70_000.0, float)), None, "a weight above 65,504");
-        assert_eq!(in_half(&small(OpType::Relu, 2.0, DataType::Float16)), None, "an input that is half already");
-        assert_eq!(in_half(b"no model"), None);
+        assert_eq!(
+            inputs.iter().map(|input| input.name).collect::<Vec<_>>(),
+            ["x"],
+            "the weights are no longer inputs"
+        );
+        assert_eq!(
+            to_fp16(&small(OpType::Reciprocal, 2.0, float)),
+            None,
+            "a reciprocal makes large numbers of small ones"
+        );
+        assert_eq!(to_fp16(&small(OpType::Relu, 70_000.0, float)), None, "a weight above 65,504");
+        assert_eq!(
+            to_fp16(&small(OpType::Relu, 2.0, DataType::Float16)),
+            None,
+            "an input that is in half precision already"
+        );
+        assert_eq!(to_fp16(b"no model"), None);
         for file in ["dnsmos_sig_bak_ovr.onnx", "face_blendshapes.onnx", "silero_vad.onnx"] {
             let published = std::fs::read(test_files::model(file)).unwrap();
-            assert_eq!(in_half(&published), None, "{file}");
+            assert_eq!(to_fp16(&published), None, "{file}");
         }
     }
 }

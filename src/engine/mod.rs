@@ -1,14 +1,17 @@
-//! ONNX Runtime: models, sessions, devices, batching. Knows tensors, no faces and no sound, and not OpenCV.
+//! ONNX Runtime: models, sessions, devices, batching. Handles tensors and knows nothing of faces, sound or OpenCV.
 //!
-//! - [`library`] finds ONNX Runtime's shared library and looks at its version before anything is asked of it.
-//! - [`manifest`] lists the model files that the program knows, [`fetch`] gets them, [`tflite`] makes some of them from networks
-//!   in the format of TensorFlow Lite.
-//! - [`Engine`] starts the runtime once a process and turns a model file into a [`Model`].
-//! - [`Model`] runs rows: the requests of all callers meet in one queue, and threads with a session each make batches of them.
-//! - [`Sequence`] runs calls that depend on each other, or that take one row, with any inputs; nothing to batch there.
+//! - [`library`] finds ONNX Runtime's shared library and checks its version before it is used.
+//! - [`manifest`] lists the known model files. [`fetch`] downloads them. [`tflite`] converts some of them from
+//!   TensorFlow Lite.
+//! - [`Engine`] starts the runtime once per process and loads model files.
+//! - [`Model`] runs independent rows. The requests of all callers meet in one queue, and threads with one session each
+//!   run them in batches.
+//! - [`Sequence`] runs calls that cannot be batched: each depends on the one before, or the model takes one row per
+//!   call.
 //!
-//! On the CPU a session runs on one core, and at most `engine.threads` of them run at a time, of all models together; a model
-//! that is asked for more than one session can give gets another. On a GPU there is one session a model, with larger batches.
+//! On the CPU a session runs on one core, and at most `engine.threads` sessions of all models run at the same time. A
+//! model gets another session when all of its sessions are busy. On a GPU each model has one session and larger
+//! batches.
 
 mod bound;
 mod error;
@@ -28,5 +31,5 @@ pub mod tflite;
 pub use error::EngineError;
 pub use model::{Model, Port};
 pub use queue::Ticket;
-pub use runtime::{Engine, Taken};
+pub use runtime::{ActiveDevice, Engine};
 pub use sequence::{Sequence, Turn};

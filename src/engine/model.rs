@@ -1,4 +1,4 @@
-//! A loaded model.
+//! A loaded model whose rows are independent of each other.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,20 +11,20 @@ use ort::session::Session;
 use ort::value::{Outlet, TensorElementType, TensorRef};
 use sha2::{Digest, Sha256};
 
-use super::bound::Bound;
+use super::bound::BoundSession;
 use super::queue::{Outputs, Queue, Rules, Run, Ticket};
-use super::{Engine, EngineError, Taken, manifest};
+use super::{ActiveDevice, Engine, EngineError, manifest};
 use crate::telemetry::metrics;
 
 /// An input or output of a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Port {
     pub name: String,
-    /// `None` where any size goes; the first is the batch.
+    /// `None` for a dimension that may have any size. The first dimension is the batch.
     pub shape: Vec<Option<usize>>,
 }
 
-/// A model with one input and rows that do not depend on each other. Cheap to clone; the last clone that goes ends the
+/// A model with one input whose rows do not depend on each other. Cheap to clone. Dropping the last clone ends the
 /// model's threads.
 #[derive(Clone)]
 pub struct Model(Arc<Inner>);
@@ -53,21 +53,21 @@ impl Model {
         let metadata = metadata(&session).map_err(|error| refused(error.to_string()))?;
         let max_rows = match input.shape.first() {
             Some(None) => engine.max_batch(),
-            // Exported for one row at a time.
+            // The model was exported for one row per call.
             Some(Some(1)) => 1,
-            _ => return Err(refused(format!("the first size of its input {:?} is no batch", input.name))),
+            _ => return Err(refused(format!("the first dimension of its input {:?} is not a batch", input.name))),
         };
 
-        // A GPU takes larger batches instead of more at once.
-        let sessions = if engine.device() == Some(Taken::Cuda) { 1 } else { engine.threads() };
+        // On a GPU, throughput comes from larger batches, not from more sessions.
+        let sessions = if engine.device() == Some(ActiveDevice::Cuda) { 1 } else { engine.threads() };
         let rules = Rules { max_rows, max_wait: engine.max_wait(), depth: 2 * engine.max_batch(), sessions };
-        let run = runner(engine.clone(), name.to_owned(), session);
-        let more = {
+        let run = batch_runner(engine.clone(), name.to_owned(), session);
+        let new_session = {
             let (engine, name) = (engine.clone(), name.to_owned());
-            move || Ok(runner(engine.clone(), name.clone(), engine.session(&name, &bytes)?))
+            move || Ok(batch_runner(engine.clone(), name.clone(), engine.session(&name, &bytes)?))
         };
-        let queue = Queue::start(name, rules, run, more)
-            .map_err(|error| refused(format!("its thread does not start: {error}")))?;
+        let queue = Queue::start(name, rules, run, new_session)
+            .map_err(|error| refused(format!("cannot start its thread: {error}")))?;
         Ok(Self(Arc::new(Inner { name: name.to_owned(), sha256, input, outputs, metadata, max_rows, queue })))
     }
 
@@ -75,12 +75,12 @@ impl Model {
         &self.0.name
     }
 
-    /// Of the file it was loaded from, in lower-case hexadecimal.
+    /// Checksum of the model file, in lower-case hexadecimal.
     pub fn sha256(&self) -> &str {
         &self.0.sha256
     }
 
-    /// What the file says of itself under a key.
+    /// The value of a key in the model file's metadata.
     pub fn metadata(&self, key: &str) -> Option<&str> {
         self.0.metadata.get(key).map(String::as_str)
     }
@@ -93,7 +93,7 @@ impl Model {
         &self.0.outputs
     }
 
-    /// Position of an output in what [`Model::run`] gives.
+    /// Position of the named output in the result of [`Model::run`].
     pub fn output(&self, name: &str) -> Result<usize, EngineError> {
         self.0.outputs.iter().position(|port| port.name == name).ok_or_else(|| EngineError::ModelRefused {
             name: self.0.name.clone(),
@@ -101,8 +101,8 @@ impl Model {
         })
     }
 
-    /// Runs any number of rows (at least one; the first axis counts them) and blocks until their outputs are there:
-    /// one array an output, with a row for each row. Rows of all callers meet in the same calls.
+    /// Runs one or more rows, stacked along the first axis, and blocks until their outputs are ready. Returns one array
+    /// for each output, with one row for each input row. Rows of different callers may share a call.
     pub fn run(&self, rows: ArrayD<f32>) -> Result<Vec<ArrayD<f32>>, EngineError> {
         self.check(rows.shape())?;
         let (count, most) = (rows.len_of(Axis(0)), self.0.max_rows);
@@ -131,37 +131,38 @@ impl Model {
 }
 
 fn metadata(session: &Session) -> ort::Result<BTreeMap<String, String>> {
-    let said = session.metadata()?;
-    Ok(said.custom_keys()?.into_iter().filter_map(|key| said.custom(&key).map(|value| (key, value))).collect())
+    let metadata = session.metadata()?;
+    Ok(metadata.custom_keys()?.into_iter().filter_map(|key| metadata.custom(&key).map(|value| (key, value))).collect())
 }
 
-/// A shape as people write it: `[*, 3, *, *]`.
+/// Formats a shape for messages, such as `[*, 3, *, *]`.
 fn describe(shape: &[Option<usize>]) -> String {
     let sizes: Vec<_> = shape.iter().map(|size| size.map_or_else(|| "*".to_owned(), |size| size.to_string())).collect();
     format!("[{}]", sizes.join(", "))
 }
 
-/// Most values of input in one call on the CPU, where a batch pays only while it stays in the caches: measured a row, the
-/// emotion classifier gains a fifth from 16 faces a call, and YuNet loses half from 16 frames of 640 x 384.
+/// Maximum number of input values in one call on the CPU. There, a batch is faster only while it fits into the caches:
+/// per row, the emotion classifier is a fifth faster with 16 faces per call, and YuNet is half as fast with 16 frames
+/// of 640 x 384.
 const CPU_CALL_VALUES: usize = 1 << 18;
 
-/// The call that the model's thread makes for each batch.
-fn runner(engine: Engine, model: String, session: Session) -> Run {
+/// Returns the function that a thread of the model calls with each batch.
+fn batch_runner(engine: Engine, model: String, session: Session) -> Run {
     let meter = metrics().model(&model);
-    let mut caller = Caller::new(&engine, session);
+    let mut session_call = SessionCall::new(&engine, session);
     Box::new(move |rows| {
         let failed = |reason: String| EngineError::Run { model: model.clone(), reason };
         let values = rows.len() / rows.len_of(Axis(0)).max(1);
         let most = match engine.device() {
-            Some(Taken::Cuda) => usize::MAX,
+            Some(ActiveDevice::Cuda) => usize::MAX,
             _ => CPU_CALL_VALUES / values.max(1),
         };
         let mut parts = rows
             .axis_chunks_iter(Axis(0), most.max(1))
             .map(|part| {
-                let _place = engine.place();
+                let _permit = engine.cpu_permit();
                 let (begun, rows) = (Instant::now(), part.len_of(Axis(0)));
-                let outputs = caller.call(part).map_err(|error| failed(error.to_string()))?;
+                let outputs = session_call.call(part).map_err(|error| failed(error.to_string()))?;
                 meter.called(rows, begun.elapsed());
                 Ok(outputs)
             })
@@ -173,17 +174,18 @@ fn runner(engine: Engine, model: String, session: Session) -> Run {
     })
 }
 
-/// How a session is called.
-enum Caller {
-    /// Inputs are read where they lie, outputs copied from where they come out: best on a CPU.
+/// A session with its way of passing inputs and outputs.
+enum SessionCall {
+    /// The session reads inputs in place, and its outputs are copied. Fastest on a CPU.
     Plain(Session),
-    Bound(Bound),
+    /// The session has fixed input and output buffers. Fastest on a GPU.
+    Bound(BoundSession),
 }
 
-impl Caller {
+impl SessionCall {
     fn new(engine: &Engine, session: Session) -> Self {
         match engine.device() {
-            Some(Taken::Cuda) => Self::Bound(Bound::new(session, AllocationDevice::CUDA_PINNED)),
+            Some(ActiveDevice::Cuda) => Self::Bound(BoundSession::new(session, AllocationDevice::CUDA_PINNED)),
             _ => Self::Plain(session),
         }
     }
@@ -197,12 +199,12 @@ impl Caller {
 }
 
 pub(super) fn call(session: &mut Session, rows: ArrayViewD<'_, f32>) -> ort::Result<Outputs> {
-    // Whole rows of an array in standard order lie in one piece: nothing is copied on the way in.
+    // Rows of an array in standard layout are contiguous in memory, so the input is not copied.
     let outputs = session.run(ort::inputs![TensorRef::from_array_view(rows)?])?;
     outputs.values().map(|output| output.try_extract_array::<f32>().map(|array| array.to_owned())).collect()
 }
 
-/// The outputs of several calls as if they had been one.
+/// Concatenates the outputs of several calls.
 fn join(parts: &[Outputs]) -> Result<Outputs, ShapeError> {
     let outputs = parts.first().map_or(0, Vec::len);
     (0..outputs)
@@ -210,11 +212,13 @@ fn join(parts: &[Outputs]) -> Result<Outputs, ShapeError> {
         .collect()
 }
 
-/// The bytes of a model file and their sha256. One that the manifest lists under this name and file name must be the very
-/// file listed.
+/// Reads a model file. Returns its bytes and their sha256.
+///
+/// # Errors
+/// Fails if the manifest lists this name and file name with another sha256.
 pub(super) fn file(name: &str, path: &Path) -> Result<(Vec<u8>, String), EngineError> {
     let bytes = read(name, path)?;
-    // Hashed from the very bytes that are loaded.
+    // Hash the bytes in memory, not the file again: the file may change between two reads.
     let sha256 = hex(&Sha256::digest(&bytes));
     let listed = manifest::models()?.iter().find(|entry| entry.is(name, path));
     if let Some(entry) = listed.filter(|entry| entry.sha256 != sha256) {
@@ -236,10 +240,10 @@ fn port(outlet: &Outlet) -> Result<Port, String> {
     let name = outlet.name().to_owned();
     match (outlet.dtype().tensor_type(), outlet.dtype().tensor_shape()) {
         (Some(TensorElementType::Float32), Some(shape)) => {
-            // Sizes that are not fixed are -1.
+            // ONNX Runtime gives -1 for a dimension without a fixed size.
             Ok(Port { name, shape: shape.iter().map(|&size| usize::try_from(size).ok()).collect() })
         }
-        _ => Err(format!("{name:?} is no tensor of 32-bit floats")),
+        _ => Err(format!("{name:?} is not a tensor of 32-bit floats")),
     }
 }
 

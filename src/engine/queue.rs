@@ -1,9 +1,12 @@
-//! Requests of all callers on their way into one model.
+//! The request queue of one model, and the threads that run its batches.
 //!
-//! Threads with a session each take requests, put rows of the same shape together and run them in one call. There is one at
-//! first; one more starts when a request finds all of them at work, up to a limit. A caller who is alone never waits: only
-//! when the last call served several requests, or others came while it ran, does a thread wait a moment for more rows. A
-//! bounded queue holds callers back when the model cannot keep up.
+//! Each thread has a session of its own. It takes requests from the queue and runs rows of the same shape in one call.
+//! A queue starts with one thread. If a request arrives while all threads are busy, one more thread starts, up to a
+//! limit.
+//!
+//! A single caller never waits for a batch to fill. A thread waits for more rows only if its last call served several
+//! requests, or if requests arrived during that call. The queue is bounded: callers block when the model cannot keep
+//! up.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -15,26 +18,26 @@ use tokio::sync::oneshot;
 
 use super::EngineError;
 
-/// Rows in, one array an output out, each with as many rows.
+/// One array for each output of the model, each with one row for each input row.
 pub(super) type Outputs = Vec<ArrayD<f32>>;
 
 /// The call that a thread makes for each batch.
 pub(super) type Run = Box<dyn FnMut(&ArrayD<f32>) -> Result<Outputs, EngineError> + Send>;
 
-/// How batches are made.
+/// The limits of a queue and its batches.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rules {
-    /// Most rows in one call; no request holds more.
+    /// Maximum number of rows in one call. No request has more.
     pub max_rows: usize,
-    /// Longest wait for more rows when several callers are at it.
+    /// Maximum wait for more rows when several callers are active.
     pub max_wait: Duration,
-    /// Most requests that lie waiting.
+    /// Maximum number of waiting requests.
     pub depth: usize,
-    /// Most threads, each with a session of its own.
+    /// Maximum number of threads. Each has a session of its own.
     pub sessions: usize,
 }
 
-/// To whom outputs go.
+/// Sends the outputs to the caller.
 type Reply = oneshot::Sender<Result<Outputs, EngineError>>;
 type Answer = (Reply, Result<Outputs, EngineError>);
 
@@ -43,7 +46,7 @@ struct Request {
     reply: Reply,
 }
 
-/// A request under way. Dropping it takes the request back if it has not run yet.
+/// A submitted request. Dropping it cancels the request if it has not run yet.
 #[derive(Debug)]
 pub struct Ticket {
     model: String,
@@ -51,17 +54,18 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    /// Blocks until the outputs are there: one array an output of the model, in its order, with a row for each row.
+    /// Blocks until the outputs are ready. Returns one array for each output of the model, in the model's order, with
+    /// one row for each input row.
     pub fn wait(self) -> Result<Vec<ArrayD<f32>>, EngineError> {
         let model = self.model;
         self.reply.blocking_recv().unwrap_or(Err(EngineError::Stopped { model }))
     }
 }
 
-/// The way in, and the threads behind it. Dropped, it serves what it still holds and ends the threads.
+/// The queue and its threads. Dropping it runs the waiting requests and then ends the threads.
 pub(super) struct Queue {
     shared: Arc<Shared>,
-    more: Arc<dyn Fn() -> Result<Run, EngineError> + Send + Sync>,
+    new_session: Arc<dyn Fn() -> Result<Run, EngineError> + Send + Sync>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -69,71 +73,72 @@ struct Shared {
     model: String,
     rules: Rules,
     state: Mutex<State>,
-    /// Something waits, or the queue is closed.
-    come: Condvar,
-    /// There is room for a request, or the queue is closed.
-    room: Condvar,
+    /// Signals that a request has arrived or that the queue is closed.
+    arrived: Condvar,
+    /// Signals that the queue has space for a request or that it is closed.
+    capacity_freed: Condvar,
 }
 
 struct State {
     /// In order of arrival.
     waiting: VecDeque<Request>,
     threads: usize,
-    /// Threads that run a batch.
+    /// Number of threads that are running a batch.
     busy: usize,
-    /// Lower than the rules say where another session could not be had.
-    most_threads: usize,
+    /// Lower than [`Rules::sessions`] if another session could not be created.
+    max_threads: usize,
     is_closed: bool,
 }
 
 impl Queue {
-    /// Starts the first thread, which calls `run` with the rows of a batch; `more` makes the same call for another thread.
+    /// Starts the first thread, which calls `run` with the rows of each batch. `new_session` returns an equal function
+    /// for each further thread.
     pub fn start(
         model: &str,
         rules: Rules,
         run: Run,
-        more: impl Fn() -> Result<Run, EngineError> + Send + Sync + 'static,
+        new_session: impl Fn() -> Result<Run, EngineError> + Send + Sync + 'static,
     ) -> std::io::Result<Self> {
-        let most_threads = rules.sessions.max(1);
-        let state = State { waiting: VecDeque::new(), threads: 1, busy: 0, most_threads, is_closed: false };
-        let (state, come, room) = (Mutex::new(state), Condvar::new(), Condvar::new());
-        let shared = Arc::new(Shared { model: model.to_owned(), rules, state, come, room });
-        let first = spawn(Worker { shared: shared.clone(), run })?;
-        Ok(Self { shared, more: Arc::new(more), threads: Mutex::new(vec![first]) })
+        let max_threads = rules.sessions.max(1);
+        let state = State { waiting: VecDeque::new(), threads: 1, busy: 0, max_threads, is_closed: false };
+        let (state, arrived, capacity_freed) = (Mutex::new(state), Condvar::new(), Condvar::new());
+        let shared = Arc::new(Shared { model: model.to_owned(), rules, state, arrived, capacity_freed });
+        let first = spawn(SessionThread { shared: shared.clone(), run })?;
+        Ok(Self { shared, new_session: Arc::new(new_session), threads: Mutex::new(vec![first]) })
     }
 
-    /// Hands in the rows of one request, 1 to `max_rows`. Blocks while the queue is full.
+    /// Submits one request with 1 to `max_rows` rows. Blocks while the queue is full.
     pub fn submit(&self, rows: ArrayD<f32>) -> Result<Ticket, EngineError> {
-        let Shared { model, rules, room, come, .. } = &*self.shared;
+        let Shared { model, rules, capacity_freed, arrived, .. } = &*self.shared;
         let (reply, receiver) = oneshot::channel();
         let mut state = self.shared.state();
         while state.waiting.len() >= rules.depth && !state.is_closed {
-            state = room.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = capacity_freed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         if state.is_closed {
             return Err(EngineError::Stopped { model: model.clone() });
         }
         state.waiting.push_back(Request { rows, reply });
-        let is_short = state.waiting.len() + state.busy > state.threads && state.threads < state.most_threads;
-        state.threads += usize::from(is_short);
+        let needs_thread = state.waiting.len() + state.busy > state.threads && state.threads < state.max_threads;
+        state.threads += usize::from(needs_thread);
         drop(state);
-        come.notify_one();
-        if is_short {
+        arrived.notify_one();
+        if needs_thread {
             self.grow();
         }
         Ok(Ticket { model: model.clone(), reply: receiver })
     }
 
-    /// One more thread. Its session is made there, so nobody waits for it.
+    /// Starts one more thread. The thread itself creates its session, so that no caller waits for that.
     fn grow(&self) {
-        let (shared, more) = (self.shared.clone(), self.more.clone());
-        let work = move || match more() {
-            Ok(run) => Worker { shared, run }.work(),
-            Err(error) => shared.stays_small(&error),
+        let (shared, new_session) = (self.shared.clone(), self.new_session.clone());
+        let run = move || match new_session() {
+            Ok(run) => SessionThread { shared, run }.run_batches(),
+            Err(error) => shared.stop_growing(&error),
         };
-        match std::thread::Builder::new().name(format!("model {}", self.shared.model)).spawn(work) {
+        match std::thread::Builder::new().name(format!("model {}", self.shared.model)).spawn(run) {
             Ok(thread) => self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread),
-            Err(error) => self.shared.stays_small(&error),
+            Err(error) => self.shared.stop_growing(&error),
         }
     }
 }
@@ -143,7 +148,7 @@ impl Drop for Queue {
         self.shared.close();
         for thread in self.threads.get_mut().unwrap_or_else(PoisonError::into_inner).drain(..) {
             if thread.join().is_err() {
-                tracing::error!(model = self.shared.model, "a thread of the model had panicked");
+                tracing::error!(model = self.shared.model, "a thread of the model panicked");
             }
         }
     }
@@ -156,27 +161,31 @@ impl Shared {
 
     fn close(&self) {
         self.state().is_closed = true;
-        self.come.notify_all();
-        self.room.notify_all();
+        self.arrived.notify_all();
+        self.capacity_freed.notify_all();
     }
 
-    /// No further thread will be tried for.
-    fn stays_small(&self, why: &dyn std::fmt::Display) {
+    /// Gives up on the thread being started and on all further ones.
+    fn stop_growing(&self, why: &dyn std::fmt::Display) {
         let mut state = self.state();
         state.threads -= 1;
-        state.most_threads = state.threads;
-        tracing::warn!(model = self.model, sessions = state.threads, %why, "no further session for this model");
+        state.max_threads = state.threads;
+        tracing::warn!(model = self.model, sessions = state.threads, %why, "cannot create another session");
     }
 
-    /// Rows that could go into the next batch.
-    fn ready(waiting: &VecDeque<Request>) -> usize {
+    /// Counts the waiting rows that could go into the next batch.
+    fn batchable_rows(waiting: &VecDeque<Request>) -> usize {
         let Some(first) = waiting.front() else { return 0 };
-        waiting.iter().filter(|request| same_rows(first, request)).map(|request| request.rows.len_of(Axis(0))).sum()
+        waiting
+            .iter()
+            .filter(|request| same_row_shape(first, request))
+            .map(|request| request.rows.len_of(Axis(0)))
+            .sum()
     }
 
-    /// Waits for the next batch: the oldest request and those of the same row shape, as many as fit. Requests whose caller
-    /// has left are dropped. `None`: the queue is closed and empty.
-    fn take(&self, mut wait: Duration) -> Option<Vec<Request>> {
+    /// Waits for the next batch: the oldest request and as many others of the same row shape as fit. Drops requests
+    /// whose caller has gone. Returns `None` when the queue is closed and empty.
+    fn next_batch(&self, mut wait: Duration) -> Option<Vec<Request>> {
         let mut state = self.state();
         loop {
             state.waiting.retain(|request| !request.reply.is_closed());
@@ -184,21 +193,21 @@ impl Shared {
                 if state.is_closed {
                     return None;
                 }
-                state = self.come.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
-            if wait.is_zero() || state.is_closed || Self::ready(&state.waiting) >= self.rules.max_rows {
+            if wait.is_zero() || state.is_closed || Self::batchable_rows(&state.waiting) >= self.rules.max_rows {
                 break;
             }
             let since = Instant::now();
-            (state, _) = self.come.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner);
+            (state, _) = self.arrived.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner);
             wait = wait.saturating_sub(since.elapsed());
         }
         let mut batch: Vec<Request> = Vec::new();
         let mut rows = 0;
         let mut later = VecDeque::new();
         for request in state.waiting.drain(..) {
-            let fits = batch.first().is_none_or(|first| same_rows(first, &request))
+            let fits = batch.first().is_none_or(|first| same_row_shape(first, &request))
                 && rows + request.rows.len_of(Axis(0)) <= self.rules.max_rows;
             if fits {
                 rows += request.rows.len_of(Axis(0));
@@ -209,24 +218,25 @@ impl Shared {
         }
         state.waiting = later;
         if !state.waiting.is_empty() {
-            self.come.notify_one();
+            self.arrived.notify_one();
         }
         state.busy += 1;
         drop(state);
-        self.room.notify_all();
+        self.capacity_freed.notify_all();
         Some(batch)
     }
 }
 
-struct Worker {
+struct SessionThread {
     shared: Arc<Shared>,
     run: Run,
 }
 
-/// Nobody is left hanging by a model that panics: what waits is dropped, and what comes is refused.
-struct Guard<'a>(&'a Shared);
+/// Closes the queue if the model panics. Waiting requests are dropped and new ones are refused, so that no caller
+/// blocks forever.
+struct PanicGuard<'a>(&'a Shared);
 
-impl Drop for Guard<'_> {
+impl Drop for PanicGuard<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.0.state().waiting.clear();
@@ -235,35 +245,36 @@ impl Drop for Guard<'_> {
     }
 }
 
-fn spawn(worker: Worker) -> std::io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name(format!("model {}", worker.shared.model)).spawn(move || worker.work())
+fn spawn(worker: SessionThread) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(format!("model {}", worker.shared.model)).spawn(move || worker.run_batches())
 }
 
-impl Worker {
-    fn work(mut self) {
+impl SessionThread {
+    fn run_batches(mut self) {
         let shared = self.shared.clone();
-        let _guard = Guard(&shared);
-        let mut crowded = false;
-        while let Some(batch) = shared.take(if crowded { shared.rules.max_wait } else { Duration::ZERO }) {
+        let _guard = PanicGuard(&shared);
+        let mut has_company = false;
+        while let Some(batch) = shared.next_batch(if has_company { shared.rules.max_wait } else { Duration::ZERO }) {
             let several = batch.len() > 1;
             let answers = self.serve(batch);
             let mut state = shared.state();
             state.busy -= 1;
-            crowded = several || !state.waiting.is_empty();
+            has_company = several || !state.waiting.is_empty();
             drop(state);
-            // Only now: a caller who comes back at once must find this thread free.
+            // Reply only after `busy` was lowered: a caller may submit its next request at once, and that request must
+            // not start another session.
             for (reply, outputs) in answers {
-                // A caller who has left does not want it.
+                // Sending fails if the caller has gone.
                 let _ = reply.send(outputs);
             }
         }
     }
 
-    /// What each caller of a batch is to be told.
+    /// Runs a batch and splits the outputs by caller.
     fn serve(&mut self, mut batch: Vec<Request>) -> Vec<Answer> {
         if batch.len() == 1 {
             let one = batch.pop().map(|Request { rows, reply }| {
-                let outputs = (self.run)(&rows).and_then(|outputs| self.whole(outputs, rows.len_of(Axis(0))));
+                let outputs = (self.run)(&rows).and_then(|outputs| self.check_rows(outputs, rows.len_of(Axis(0))));
                 (reply, outputs)
             });
             return one.into_iter().collect();
@@ -271,7 +282,7 @@ impl Worker {
         let views: Vec<_> = batch.iter().map(|request| request.rows.view()).collect();
         let Ok(rows) = concatenate(Axis(0), &views) else { return Vec::new() };
         drop(views);
-        let outputs = (self.run)(&rows).and_then(|outputs| self.whole(outputs, rows.len_of(Axis(0))));
+        let outputs = (self.run)(&rows).and_then(|outputs| self.check_rows(outputs, rows.len_of(Axis(0))));
         let mut start = 0;
         let answers = batch.into_iter().map(|Request { rows, reply }| {
             let end = start + rows.len_of(Axis(0));
@@ -283,19 +294,19 @@ impl Worker {
         answers.collect()
     }
 
-    /// The outputs, if each has a row for each row that went in.
-    fn whole(&self, outputs: Outputs, rows: usize) -> Result<Outputs, EngineError> {
+    /// Checks that each output has one row for each input row.
+    fn check_rows(&self, outputs: Outputs, rows: usize) -> Result<Outputs, EngineError> {
         match outputs.iter().find(|output| output.shape().first() != Some(&rows)) {
             None => Ok(outputs),
             Some(output) => {
-                let reason = format!("{rows} rows went in and an output of shape {:?} came out", output.shape());
+                let reason = format!("{rows} input rows gave an output of shape {:?}", output.shape());
                 Err(EngineError::Run { model: self.shared.model.clone(), reason })
             }
         }
     }
 }
 
-fn same_rows(a: &Request, b: &Request) -> bool {
+fn same_row_shape(a: &Request, b: &Request) -> bool {
     a.rows.shape().get(1..) == b.rows.shape().get(1..)
 }
 
@@ -314,8 +325,8 @@ mod tests {
         ArrayD::from_shape_vec(IxDyn(&[values.len(), 1]), values.to_vec()).unwrap()
     }
 
-    /// A queue with one thread.
-    fn alone(
+    /// Starts a queue with one thread.
+    fn single_session(
         model: &str,
         rules: Rules,
         run: impl FnMut(&ArrayD<f32>) -> Result<Outputs, EngineError> + Send + 'static,
@@ -323,11 +334,12 @@ mod tests {
         Queue::start(model, rules, Box::new(run), || panic!("one session is enough"))
     }
 
-    /// A queue whose model doubles every value, notes the shape of each call, and waits before each for a go-ahead.
-    fn held(rules: Rules) -> (Queue, mpsc::Sender<()>, Receiver<Vec<usize>>) {
+    /// Starts a queue whose model doubles every value. It sends the shape of each call to the returned receiver, and
+    /// waits before each call until the returned sender sends or is dropped.
+    fn gated(rules: Rules) -> (Queue, mpsc::Sender<()>, Receiver<Vec<usize>>) {
         let (go, gate) = mpsc::channel();
         let (seen, calls) = mpsc::channel();
-        let queue = alone("double", rules, move |rows| {
+        let queue = single_session("double", rules, move |rows| {
             let _ = seen.send(rows.shape().to_vec());
             let _ = gate.recv();
             Ok(vec![rows.mapv(|value| value * 2.0)])
@@ -336,8 +348,8 @@ mod tests {
     }
 
     #[test]
-    fn requests_that_come_while_the_model_runs_share_the_next_call_up_to_its_limit() {
-        let (queue, go, calls) = held(RULES);
+    fn requests_that_arrive_during_a_call_share_the_next_call_up_to_its_limit() {
+        let (queue, go, calls) = gated(RULES);
         let first = queue.submit(rows(&[1.0])).unwrap();
         assert_eq!(calls.recv().unwrap(), [1, 1]);
         let others: Vec<Ticket> =
@@ -350,28 +362,28 @@ mod tests {
     }
 
     #[test]
-    fn a_caller_who_comes_back_at_once_finds_the_thread_free() {
+    fn a_single_caller_with_requests_in_a_row_never_starts_a_second_session() {
         let rules = Rules { sessions: 8, ..RULES };
         let run = |rows: &ArrayD<f32>| Ok(vec![rows.clone()]);
         let started = Arc::new(Mutex::new(0));
-        let more = {
+        let new_session = {
             let started = started.clone();
             move || {
                 *started.lock().unwrap() += 1;
                 Ok::<Run, _>(Box::new(run))
             }
         };
-        let queue = Queue::start("same", rules, Box::new(run), more).unwrap();
+        let queue = Queue::start("same", rules, Box::new(run), new_session).unwrap();
         for n in 0..5000_u16 {
             queue.submit(rows(&[f32::from(n)])).unwrap().wait().unwrap();
         }
         drop(queue);
-        assert_eq!(*started.lock().unwrap(), 0, "sessions that nobody needed");
+        assert_eq!(*started.lock().unwrap(), 0, "unneeded sessions were started");
     }
 
     #[test]
-    fn rows_of_another_shape_get_a_call_of_their_own() {
-        let (queue, go, calls) = held(RULES);
+    fn rows_of_different_shapes_run_in_separate_calls() {
+        let (queue, go, calls) = gated(RULES);
         let first = queue.submit(rows(&[1.0])).unwrap();
         calls.recv().unwrap();
         let narrow = queue.submit(rows(&[2.0])).unwrap();
@@ -385,8 +397,8 @@ mod tests {
     }
 
     #[test]
-    fn a_request_whose_caller_has_left_is_not_run() {
-        let (queue, go, calls) = held(RULES);
+    fn a_request_whose_ticket_was_dropped_is_not_run() {
+        let (queue, go, calls) = gated(RULES);
         let first = queue.submit(rows(&[1.0])).unwrap();
         calls.recv().unwrap();
         drop(queue.submit(rows(&[2.0])).unwrap());
@@ -398,10 +410,10 @@ mod tests {
     }
 
     #[test]
-    fn a_failing_call_reaches_every_caller_of_its_batch_and_no_other() {
+    fn a_failing_call_returns_its_error_to_every_caller_of_its_batch_only() {
         let (seen, calls) = mpsc::channel();
         let (go, gate) = mpsc::channel::<()>();
-        let queue = alone("fussy", RULES, move |rows: &ArrayD<f32>| {
+        let queue = single_session("fussy", RULES, move |rows: &ArrayD<f32>| {
             let _ = seen.send(());
             let _ = gate.recv();
             match rows.iter().any(|&value| value < 0.0) {
@@ -421,18 +433,18 @@ mod tests {
     }
 
     #[test]
-    fn a_model_that_mixes_rows_up_is_an_error() {
-        let queue = alone("sum", RULES, |rows: &ArrayD<f32>| Ok(vec![array![rows.sum()].into_dyn()])).unwrap();
+    fn an_output_with_another_number_of_rows_is_an_error() {
+        let queue = single_session("sum", RULES, |rows: &ArrayD<f32>| Ok(vec![array![rows.sum()].into_dyn()])).unwrap();
         assert!(queue.submit(rows(&[1.0])).unwrap().wait().is_ok());
         let error = queue.submit(rows(&[1.0, 2.0])).unwrap().wait().unwrap_err();
-        assert!(error.to_string().contains("2 rows went in"), "{error}");
+        assert!(error.to_string().contains("2 input rows gave"), "{error}");
     }
 
     #[test]
-    fn a_queue_that_is_dropped_serves_what_it_holds_and_ends_its_thread() {
+    fn dropping_a_queue_runs_its_requests_and_ends_its_thread() {
         let held = Arc::new(Mutex::new(()));
         let inside = Arc::clone(&held);
-        let queue = alone("echo", RULES, move |rows: &ArrayD<f32>| {
+        let queue = single_session("echo", RULES, move |rows: &ArrayD<f32>| {
             let _alive = inside.lock();
             Ok(vec![rows.clone()])
         })
@@ -446,15 +458,15 @@ mod tests {
     }
 
     #[test]
-    fn a_model_that_panics_stops_and_says_so() {
-        let queue = alone("broken", RULES, |_: &ArrayD<f32>| panic!("meant")).unwrap();
+    fn a_model_that_panics_returns_a_stopped_error() {
+        let queue = single_session("broken", RULES, |_: &ArrayD<f32>| panic!("meant")).unwrap();
         let ticket = queue.submit(rows(&[1.0])).unwrap();
         assert!(matches!(ticket.wait(), Err(EngineError::Stopped { model }) if model == "broken"));
     }
 
     #[test]
-    fn many_callers_at_once_each_get_their_own_rows_back() {
-        let queue = alone("double", RULES, |rows: &ArrayD<f32>| Ok(vec![rows.mapv(|v| v * 2.0)])).unwrap();
+    fn concurrent_callers_each_get_the_outputs_of_their_own_rows() {
+        let queue = single_session("double", RULES, |rows: &ArrayD<f32>| Ok(vec![rows.mapv(|v| v * 2.0)])).unwrap();
         std::thread::scope(|scope| {
             for caller in 0..8_u16 {
                 let queue = &queue;
@@ -472,7 +484,7 @@ mod tests {
         });
     }
 
-    /// A model that gives the number of its session for each row, once it is let.
+    /// Returns a model that gives the number of its session for each row. It waits for `gate` before each call.
     fn numbered(session: f32, seen: mpsc::Sender<f32>, gate: Arc<Mutex<Receiver<()>>>) -> Run {
         Box::new(move |rows: &ArrayD<f32>| {
             let _ = seen.send(session);
@@ -482,19 +494,20 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_finds_all_sessions_at_work_starts_another_up_to_the_limit() {
+    fn a_request_starts_another_session_up_to_the_limit_if_all_are_busy() {
         let (seen, calls) = mpsc::channel();
         let (go, gate) = mpsc::channel();
         let gate = Arc::new(Mutex::new(gate));
-        let more = {
+        let new_session = {
             let (seen, gate) = (seen.clone(), gate.clone());
             move || Ok(numbered(2.0, seen.clone(), gate.clone()))
         };
-        let queue = Queue::start("two", Rules { sessions: 2, ..RULES }, numbered(1.0, seen, gate), more).unwrap();
+        let queue =
+            Queue::start("two", Rules { sessions: 2, ..RULES }, numbered(1.0, seen, gate), new_session).unwrap();
         let first = queue.submit(rows(&[0.0])).unwrap();
         assert_eq!(calls.recv(), Ok(1.0));
         let second = queue.submit(rows(&[0.0])).unwrap();
-        assert_eq!(calls.recv(), Ok(2.0), "it does not wait for the first");
+        assert_eq!(calls.recv(), Ok(2.0), "the second request does not wait for the first");
         let third = queue.submit(rows(&[0.0])).unwrap();
         assert_eq!(queue.threads.lock().unwrap().len(), 2);
         for _ in 0..3 {
@@ -505,12 +518,12 @@ mod tests {
     }
 
     #[test]
-    fn without_another_session_the_first_serves_all() {
+    fn the_first_session_serves_all_requests_if_no_other_can_be_created() {
         let (seen, calls) = mpsc::channel();
         let (go, gate) = mpsc::channel();
         let run = numbered(1.0, seen, Arc::new(Mutex::new(gate)));
-        let more = || Err(EngineError::Run { model: "one".to_owned(), reason: "no memory".to_owned() });
-        let queue = Queue::start("one", Rules { sessions: 2, ..RULES }, run, more).unwrap();
+        let new_session = || Err(EngineError::Run { model: "one".to_owned(), reason: "no memory".to_owned() });
+        let queue = Queue::start("one", Rules { sessions: 2, ..RULES }, run, new_session).unwrap();
         let first = queue.submit(rows(&[0.0])).unwrap();
         calls.recv().unwrap();
         let second = queue.submit(rows(&[0.0])).unwrap();

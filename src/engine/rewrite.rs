@@ -1,53 +1,57 @@
-//! Graphs said in the operators that ONNX Runtime is fast at.
+//! Rewrites models so that ONNX Runtime runs them faster on the CPU.
 //!
-//! On the CPU it keeps a network's tensors in blocks of channels from one convolution to the next, but has no `PRelu` and no
-//! `Pad` in that layout. At each `PRelu` it turns the tensor back, computes a value at a time, and turns it in again: the network
-//! of face landmarks has 69 of them, and spends two thirds of its time there. After a `Pad` it stays outside for as long as
-//! something is added to what was padded.
+//! On the CPU, ONNX Runtime keeps tensors in blocks of channels between convolutions, but does not implement `PRelu`
+//! and `Pad` in that layout. At each `PRelu` it converts the tensor to the plain layout, computes value by value, and
+//! converts it back. The face landmark network has 69 of them and spends two thirds of its time there. After a `Pad`,
+//! the plain layout also stays in use for the additions that follow.
+//!
+//! This module replaces both operators by convolutions and other operators that work in the blocked layout.
 
 use onnx_rs::ast::{Attribute, AttributeType, DataType, Graph, Model, Node, OpType, TensorProto};
 
-/// Blocks hold this many channels at most; networks whose channels do not fill them leave that layout.
+/// Maximum number of channels in a block. ONNX Runtime uses the plain layout for layers whose channels do not fill
+/// blocks.
 const BLOCK: usize = 16;
-/// More channels than any layer of a network for faces has.
-const MOST_CHANNELS: usize = 1 << 12;
+/// A limit above the number of channels of any layer of a face network.
+const MAX_CHANNELS: usize = 1 << 12;
 
-/// The same model for the CPU; `None` where there is nothing to say in another way.
+/// Rewrites a model for the CPU. Returns `None` if it has nothing to rewrite.
 pub(super) fn for_cpu(model: &[u8]) -> Option<Vec<u8>> {
     let mut model = onnx_rs::parse(model).ok()?;
-    only_what_is_fed(&mut model);
+    remove_constant_inputs(&mut model);
     let graph = model.graph.as_mut()?;
-    let mut stand_ins: Vec<Option<StandIn>> =
-        graph.node.iter().enumerate().map(|(n, node)| StandIn::of(n, node, graph)).collect();
+    let mut replacements: Vec<Option<Replacement>> =
+        graph.node.iter().enumerate().map(|(n, node)| Replacement::of(n, node, graph)).collect();
     for number in 0..graph.node.len() {
-        // A convolution that has its other weights already keeps them.
-        let parts =
-            both_signs(number, graph).filter(|parts| parts.iter().all(|(place, _)| stand_ins[*place].is_none()));
-        for (place, stand_in) in parts.into_iter().flatten() {
-            stand_ins[place] = Some(stand_in);
+        // Change the weights of a convolution at most once.
+        let parts = mirror_channels(number, graph)
+            .filter(|parts| parts.iter().all(|(place, _)| replacements[*place].is_none()));
+        for (place, replacement) in parts.into_iter().flatten() {
+            replacements[place] = Some(replacement);
         }
     }
-    if stand_ins.iter().all(Option::is_none) {
+    if replacements.iter().all(Option::is_none) {
         return None;
     }
-    let mut nodes = Vec::with_capacity(graph.node.len() + 3 * stand_ins.len());
-    for (node, stand_in) in std::mem::take(&mut graph.node).into_iter().zip(&stand_ins) {
-        match stand_in {
-            Some(StandIn::PRelu(parts)) => parts.put(&node, &mut nodes, &mut graph.initializer),
-            Some(StandIn::Pad(pad)) => pad.put(&node, &mut nodes, &mut graph.initializer),
-            Some(StandIn::Conv(conv)) => conv.put(node, &mut nodes, &mut graph.initializer),
-            Some(StandIn::Relu) => nodes.push(plain(OpType::Relu, vec![node.input[0]], node.output[0])),
+    let mut nodes = Vec::with_capacity(graph.node.len() + 3 * replacements.len());
+    for (node, replacement) in std::mem::take(&mut graph.node).into_iter().zip(&replacements) {
+        match replacement {
+            Some(Replacement::PRelu(parts)) => parts.emit(&node, &mut nodes, &mut graph.initializer),
+            Some(Replacement::Pad(pad)) => pad.emit(&node, &mut nodes, &mut graph.initializer),
+            Some(Replacement::Conv(conv)) => conv.emit(node, &mut nodes, &mut graph.initializer),
+            Some(Replacement::Relu) => nodes.push(simple_node(OpType::Relu, vec![node.input[0]], node.output[0])),
             None => nodes.push(node),
         }
     }
-    // The runtime warns of each constant that nothing uses.
+    // ONNX Runtime logs a warning for each unused constant.
     graph.initializer.retain(|constant| nodes.iter().any(|node| node.input.contains(&constant.name())));
     graph.node = nodes;
     Some(onnx_rs::encode(&model))
 }
 
-/// Old files list constants among the inputs as well. One that goes would have to be fed from then on.
-pub(super) fn only_what_is_fed(model: &mut Model<'_>) {
+/// Removes constants from the graph's inputs. Files of old ONNX versions list constants among the inputs, and a rewrite
+/// that removes such a constant would turn it into an input that callers must provide.
+pub(super) fn remove_constant_inputs(model: &mut Model<'_>) {
     const CONSTANTS_STAND_ALONE: i64 = 4;
     model.ir_version = model.ir_version.max(CONSTANTS_STAND_ALONE);
     if let Some(graph) = &mut model.graph {
@@ -56,36 +60,36 @@ pub(super) fn only_what_is_fed(model: &mut Model<'_>) {
     }
 }
 
-/// What is put in the place of a node.
-enum StandIn {
-    PRelu(Parts),
-    Pad(Widening),
-    Conv(Weights),
-    /// `Relu` in the place of `PRelu`.
+/// The replacement of a node.
+enum Replacement {
+    PRelu(PReluReplacement),
+    Pad(PadReplacement),
+    Conv(ConvWeights),
+    /// A `Relu` for a `PRelu`.
     Relu,
 }
 
-impl StandIn {
+impl Replacement {
     fn of(number: usize, node: &Node<'_>, graph: &Graph<'_>) -> Option<Self> {
-        let prelu = Parts::of(number, node, graph).map(Self::PRelu);
-        prelu.or_else(|| Widening::of(number, node, graph).map(Self::Pad))
+        let prelu = PReluReplacement::of(number, node, graph).map(Self::PRelu);
+        prelu.or_else(|| PadReplacement::of(number, node, graph).map(Self::Pad))
     }
 }
 
-/// Channels of zeros behind those that are there: a convolution of one point that hands each channel on.
-struct Widening {
+/// The replacement of a `Pad` that appends channels of zeros: a 1 x 1 convolution that copies each existing channel.
+struct PadReplacement {
     from: usize,
     to: usize,
     name: String,
 }
 
-impl Widening {
+impl PadReplacement {
     fn of(number: usize, node: &Node<'_>, graph: &Graph<'_>) -> Option<Self> {
         let ([from, amounts], [_], OpType::Pad, "") = (&node.input[..], &node.output[..], &node.op_type, node.domain)
         else {
             return None;
         };
-        // Zeros are what a `Pad` without a mode and a value puts in.
+        // A `Pad` without a mode and a value pads with zeros.
         if node.attribute.iter().any(|attribute| attribute.name == "mode" && attribute.s != b"constant") {
             return None;
         }
@@ -93,11 +97,11 @@ impl Widening {
         let [0, 0, 0, 0, 0, more, 0, 0] = amounts[..] else { return None };
         let (from, more) = (channels(graph, from)?, usize::try_from(more).ok()?);
         let fills = from.is_multiple_of(BLOCK) && more.is_multiple_of(BLOCK);
-        let to = from.checked_add(more).filter(|to| fills && *to <= MOST_CHANNELS)?;
+        let to = from.checked_add(more).filter(|to| fills && *to <= MAX_CHANNELS)?;
         Some(Self { from, to, name: format!("pad {number}") })
     }
 
-    fn put<'a>(&'a self, node: &Node<'a>, nodes: &mut Vec<Node<'a>>, constants: &mut Vec<TensorProto<'a>>) {
+    fn emit<'a>(&'a self, node: &Node<'a>, nodes: &mut Vec<Node<'a>>, constants: &mut Vec<TensorProto<'a>>) {
         let mut values = vec![0.0; self.to * self.from];
         for channel in 0..self.from {
             values[channel * self.from + channel] = 1.0;
@@ -106,15 +110,15 @@ impl Widening {
         constants.push(TensorProto::from_f32(&self.name, vec![to, from, 1, 1], values));
         let kernel =
             Attribute { name: "kernel_shape", r#type: AttributeType::Ints, ints: vec![1, 1], ..Attribute::default() };
-        let conv = plain(OpType::Conv, vec![node.input[0], &self.name], node.output[0]);
+        let conv = simple_node(OpType::Conv, vec![node.input[0], &self.name], node.output[0]);
         nodes.push(Node { attribute: vec![kernel], ..conv });
     }
 }
 
-/// How many channels a tensor has, told by the operators that it comes from.
+/// Finds out how many channels a tensor has from the operators that compute it.
 fn channels(graph: &Graph<'_>, tensor: &str) -> Option<usize> {
     let mut tensor = tensor;
-    // In a graph with a loop, the way back would never end.
+    // The number of steps is limited because an invalid graph may have a cycle.
     for _ in 0..graph.node.len() {
         let node = graph.node.iter().find(|node| node.output.contains(&tensor))?;
         let dims = |place: usize| Some(graph.get_initializer(node.input.get(place)?)?.dims().to_vec());
@@ -128,23 +132,23 @@ fn channels(graph: &Graph<'_>, tensor: &str) -> Option<usize> {
     None
 }
 
-/// What stands in for one `PRelu` whose channels fill blocks: its slopes, and names for what comes between.
+/// The replacement of a `PRelu` whose channels fill whole blocks: its slopes, and names for the intermediate tensors.
 ///
-/// For a slope a, `PRelu(x) = x + (1 - a) max(-x, 0)`, and scaling a channel is a depthwise convolution of one point, which
-/// takes the maximum and the sum along.
-struct Parts {
+/// For a slope a, `PRelu(x) = x + (1 - a) max(-x, 0)`. Both products are depthwise 1 x 1 convolutions, into which ONNX
+/// Runtime fuses the maximum and the sum.
+struct PReluReplacement {
     slopes: Vec<f32>,
     names: [String; 5],
 }
 
-impl Parts {
+impl PReluReplacement {
     fn of(number: usize, node: &Node<'_>, graph: &Graph<'_>) -> Option<Self> {
         let slopes = slopes(node, graph)?;
         let names = ["minus", "mirrored", "below", "scale", "scaled"].map(|part| format!("prelu {number} {part}"));
         slopes.len().is_multiple_of(BLOCK).then_some(Self { slopes, names })
     }
 
-    fn put<'a>(&'a self, node: &Node<'a>, nodes: &mut Vec<Node<'a>>, constants: &mut Vec<TensorProto<'a>>) {
+    fn emit<'a>(&'a self, node: &Node<'a>, nodes: &mut Vec<Node<'a>>, constants: &mut Vec<TensorProto<'a>>) {
         let [minus, mirrored, below, scale, scaled] = self.names.each_ref().map(String::as_str);
         let (from, to) = (node.input[0], node.output[0]);
         let count = i64::try_from(self.slopes.len()).unwrap_or(i64::MAX);
@@ -154,18 +158,18 @@ impl Parts {
         let by_channel = |from, by, to| {
             let ints = |name, ints| Attribute { name, r#type: AttributeType::Ints, ints, ..Attribute::default() };
             let group = Attribute { name: "group", r#type: AttributeType::Int, i: count, ..Attribute::default() };
-            let conv = plain(OpType::Conv, vec![from, by], to);
+            let conv = simple_node(OpType::Conv, vec![from, by], to);
             Node { attribute: vec![group, ints("kernel_shape", vec![1, 1])], ..conv }
         };
         nodes.push(by_channel(from, minus, mirrored));
-        nodes.push(plain(OpType::Relu, vec![mirrored], below));
+        nodes.push(simple_node(OpType::Relu, vec![mirrored], below));
         nodes.push(by_channel(below, scale, scaled));
-        nodes.push(plain(OpType::Add, vec![scaled, from], to));
+        nodes.push(simple_node(OpType::Add, vec![scaled, from], to));
     }
 }
 
-/// The slopes of a `PRelu` that has one a channel of [batch, channels, height, width]; with fewer sizes they would not tell which
-/// of its input's they are.
+/// Returns the slopes of a `PRelu` with one slope per channel of [batch, channels, height, width]. Slopes with fewer
+/// dimensions are not supported, because it depends on the input's shape which dimensions they apply to.
 fn slopes(node: &Node<'_>, graph: &Graph<'_>) -> Option<Vec<f32>> {
     let ([_, slopes], [_], OpType::PRelu, "") = (&node.input[..], &node.output[..], &node.op_type, node.domain) else {
         return None;
@@ -176,12 +180,13 @@ fn slopes(node: &Node<'_>, graph: &Graph<'_>) -> Option<Vec<f32>> {
     Some(slopes.as_f32()?.into_owned()).filter(|slopes| slopes.len() == channels)
 }
 
-/// What stands in for a `PRelu` whose channels fill half a block, and for the convolutions around it: both signs of each channel,
-/// which cost no more than one.
+/// Returns the replacements of a `PRelu` whose channels leave half a block empty, and of the convolutions around it.
+/// The empty half is filled with the negative of each channel, which costs no time.
 ///
-/// For a slope a, `PRelu(x) = max(x, 0) - a max(-x, 0)`. Where a convolution gives x, a depthwise one reads it, and another one
-/// what comes of that, the first can give -x as well, the slopes go into the second, and the third adds up.
-fn both_signs(number: usize, graph: &Graph<'_>) -> Option<[(usize, StandIn); 4]> {
+/// For a slope a, `PRelu(x) = max(x, 0) - a max(-x, 0)`. The pattern is: a convolution computes x, a depthwise
+/// convolution reads the `PRelu`, and a third convolution reads the depthwise one. The first is changed to compute -x
+/// as well, the slopes go into the weights of the second, and the third adds both halves.
+fn mirror_channels(number: usize, graph: &Graph<'_>) -> Option<[(usize, Replacement); 4]> {
     let prelu = &graph.node[number];
     let slopes = slopes(prelu, graph)?;
     let channels = slopes.len();
@@ -191,9 +196,9 @@ fn both_signs(number: usize, graph: &Graph<'_>) -> Option<[(usize, StandIn); 4]>
     let before = graph.node.iter().position(|node| node.output.contains(&prelu.input[0]))?;
     let depthwise = only_reader(graph, prelu.output[0])?;
     let behind = only_reader(graph, graph.node[depthwise].output.first()?)?;
-    let mut first = Weights::of(before, 1, graph)?;
-    let mut second = Weights::of(depthwise, channels, graph)?;
-    let mut third = Weights::of(behind, 1, graph)?;
+    let mut first = ConvWeights::of(before, 1, graph)?;
+    let mut second = ConvWeights::of(depthwise, channels, graph)?;
+    let mut third = ConvWeights::of(behind, 1, graph)?;
     if first.dims[0] != channels || second.dims[..2] != [channels, 1] || third.dims[1] != channels {
         return None;
     }
@@ -212,11 +217,11 @@ fn both_signs(number: usize, graph: &Graph<'_>) -> Option<[(usize, StandIn); 4]>
     third.weights = third.weights.chunks(inputs).flat_map(|to_one| [to_one, to_one].concat()).collect();
     (first.dims[0], second.dims[0], third.dims[1]) = (2 * channels, 2 * channels, 2 * channels);
     second.groups = 2 * channels;
-    let [first, second, third] = [first, second, third].map(StandIn::Conv);
-    Some([(before, first), (number, StandIn::Relu), (depthwise, second), (behind, third)])
+    let [first, second, third] = [first, second, third].map(Replacement::Conv);
+    Some([(before, first), (number, Replacement::Relu), (depthwise, second), (behind, third)])
 }
 
-/// The node that alone reads a tensor, unless it leaves the graph as well.
+/// Returns the only node that reads a tensor. `None` if several nodes read it or it is an output of the graph.
 fn only_reader(graph: &Graph<'_>, tensor: &str) -> Option<usize> {
     let mut readers = graph.node.iter().enumerate().filter(|(_, node)| node.input.contains(&tensor));
     let leaves = graph.output.iter().any(|output| output.name == tensor);
@@ -224,8 +229,8 @@ fn only_reader(graph: &Graph<'_>, tensor: &str) -> Option<usize> {
     Some(only.0)
 }
 
-/// Other weights for a convolution.
-struct Weights {
+/// New weights of a convolution.
+struct ConvWeights {
     dims: Vec<usize>,
     weights: Vec<f32>,
     bias: Option<Vec<f32>>,
@@ -233,11 +238,11 @@ struct Weights {
     names: [String; 2],
 }
 
-impl Weights {
-    /// Those that a convolution of so many groups has.
+impl ConvWeights {
+    /// Reads the weights of a node. `None` if it is not a two-dimensional convolution with this number of groups.
     fn of(number: usize, groups: usize, graph: &Graph<'_>) -> Option<Self> {
         let node = &graph.node[number];
-        let told = node.attribute.iter().find(|attribute| attribute.name == "group").map_or(1, |group| group.i);
+        let found = node.attribute.iter().find(|attribute| attribute.name == "group").map_or(1, |group| group.i);
         let ([_, weights, bias @ ..], [_], OpType::Conv, "") =
             (&node.input[..], &node.output[..], &node.op_type, node.domain)
         else {
@@ -257,12 +262,12 @@ impl Weights {
             && !weights.is_empty()
             && numbers == Some(weights.len())
             && bias.as_ref().is_none_or(|bias| bias.len() == dims[0])
-            && usize::try_from(told) == Ok(groups);
+            && usize::try_from(found) == Ok(groups);
         let names = ["weights", "bias"].map(|part| format!("conv {number} {part}"));
         fits.then_some(Self { dims, weights, bias, groups, names })
     }
 
-    fn put<'a>(&'a self, mut node: Node<'a>, nodes: &mut Vec<Node<'a>>, constants: &mut Vec<TensorProto<'a>>) {
+    fn emit<'a>(&'a self, mut node: Node<'a>, nodes: &mut Vec<Node<'a>>, constants: &mut Vec<TensorProto<'a>>) {
         let size = |size: &usize| i64::try_from(*size).unwrap_or(i64::MAX);
         let [weights, bias] = self.names.each_ref().map(String::as_str);
         constants.push(TensorProto::from_f32(weights, self.dims.iter().map(size).collect(), self.weights.clone()));
@@ -278,7 +283,7 @@ impl Weights {
     }
 }
 
-fn plain<'a>(op_type: OpType<'a>, input: Vec<&'a str>, output: &'a str) -> Node<'a> {
+fn simple_node<'a>(op_type: OpType<'a>, input: Vec<&'a str>, output: &'a str) -> Node<'a> {
     Node { op_type, input, output: vec![output], ..Node::default() }
 }
 
@@ -296,11 +301,11 @@ mod tests {
     }
 
     #[test]
-    fn each_prelu_gives_way_and_the_rest_stays() {
+    fn each_prelu_is_replaced_and_other_nodes_are_kept() {
         let nodes = vec![
-            plain(OpType::Sigmoid, vec!["x"], "a"),
-            plain(OpType::PRelu, vec!["a", "slopes"], "b"),
-            plain(OpType::PRelu, vec!["b", "slopes"], "y"),
+            simple_node(OpType::Sigmoid, vec!["x"], "a"),
+            simple_node(OpType::PRelu, vec!["a", "slopes"], "b"),
+            simple_node(OpType::PRelu, vec!["b", "slopes"], "y"),
         ];
         let slopes =
             |channels: i64| TensorProto::from_f32("slopes", vec![1, channels, 1, 1], vec![0.5; channels as usize]);
@@ -310,36 +315,40 @@ mod tests {
         assert_eq!(graph.node.len(), 1 + 2 * 4);
         assert!(graph.node.iter().all(|node| node.op_type != OpType::PRelu));
         assert_eq!(graph.node.iter().filter(|node| node.output == ["b"] || node.output == ["y"]).count(), 2);
-        assert!(graph.initializer.iter().all(|constant| constant.name() != "slopes"), "nothing uses them any more");
+        assert!(graph.initializer.iter().all(|constant| constant.name() != "slopes"), "unused constants are removed");
         assert_eq!(rewritten.metadata_props[0].value, "7");
         for channels in [3, 8] {
-            assert_eq!(for_cpu(&model(nodes.clone(), slopes(channels))), None, "{channels} fill no blocks");
+            assert_eq!(
+                for_cpu(&model(nodes.clone(), slopes(channels))),
+                None,
+                "{channels} channels do not fill blocks"
+            );
         }
     }
 
     #[test]
-    fn graphs_that_cannot_be_are_left_as_they_are() {
+    fn invalid_graphs_are_not_rewritten() {
         let many = |name, dims: &[i64]| TensorProto::from_f32(name, dims.to_vec(), vec![0.5; 16]);
         let padded = |before: Vec<Node<'static>>, channels: i64, more: i64| {
             let amounts = TensorProto::from_i64("amounts", vec![8], vec![0, 0, 0, 0, 0, more, 0, 0]);
-            let nodes = [before, vec![plain(OpType::Pad, vec!["x", "amounts"], "y")]].concat();
+            let nodes = [before, vec![simple_node(OpType::Pad, vec!["x", "amounts"], "y")]].concat();
             let initializer = vec![amounts, many("w", &[channels, 1, 1, 1])];
             let graph = Graph { node: nodes, name: "graph", initializer, ..Graph::default() };
             onnx_rs::encode(&Model { graph: Some(graph), ..Model::default() })
         };
-        let conv = || vec![plain(OpType::Conv, vec!["a", "w"], "x")];
+        let conv = || vec![simple_node(OpType::Conv, vec!["a", "w"], "x")];
         assert!(for_cpu(&padded(conv(), 16, 16)).is_some());
-        // Found by fuzzing: a matrix of channels by channels was to be made.
+        // Found by fuzzing: this would allocate a matrix of channels by channels.
         assert_eq!(for_cpu(&padded(conv(), 16, 67_108_880)), None, "more channels than a layer has");
-        assert_eq!(for_cpu(&padded(conv(), 16, i64::MAX - 15)), None, "more channels than there can be");
+        assert_eq!(for_cpu(&padded(conv(), 16, i64::MAX - 15)), None, "a number of channels that overflows");
         assert_eq!(for_cpu(&padded(conv(), i64::MAX - 15, i64::MAX - 15)), None);
-        assert_eq!(for_cpu(&padded(vec![plain(OpType::Relu, vec!["x"], "x")], 16, 16)), None, "a loop");
+        assert_eq!(for_cpu(&padded(vec![simple_node(OpType::Relu, vec!["x"], "x")], 16, 16)), None, "a cycle");
         let graph = Graph {
             node: vec![
-                plain(OpType::Conv, vec!["a", "wide"], "b"),
-                plain(OpType::PRelu, vec!["b", "slopes"], "c"),
-                plain(OpType::Conv, vec!["c", "wide"], "d"),
-                plain(OpType::Conv, vec!["d", "wide"], "y"),
+                simple_node(OpType::Conv, vec!["a", "wide"], "b"),
+                simple_node(OpType::PRelu, vec!["b", "slopes"], "c"),
+                simple_node(OpType::Conv, vec!["c", "wide"], "d"),
+                simple_node(OpType::Conv, vec!["d", "wide"], "y"),
             ],
             initializer: vec![
                 many("wide", &[1 << 40, 1 << 40, 1 << 40, 1]),
@@ -351,21 +360,22 @@ mod tests {
         assert_eq!(for_cpu(&model), None, "a product beyond 64 bits");
     }
 
-    /// A convolution to eight channels, a `PRelu`, a depthwise convolution and one that reads all of it; `also` reads as well.
+    /// Returns a graph of a convolution to eight channels, a `PRelu`, a depthwise convolution, a convolution and an
+    /// `Add`. The `Add` also reads the tensor `also`.
     fn bottleneck(also: &str, depthwise: &str) -> Vec<u8> {
         let constant = |name, dims: &[i64]| {
             let values = (0..dims.iter().product::<i64>()).map(|n| n as f32 + 1.0).collect();
             TensorProto::from_f32(name, dims.to_vec(), values)
         };
         let group = Attribute { name: "group", r#type: AttributeType::Int, i: 8, ..Attribute::default() };
-        let by_channel = plain(OpType::Conv, vec!["c", "w2", "b2"], "d");
+        let by_channel = simple_node(OpType::Conv, vec!["c", "w2", "b2"], "d");
         let graph = Graph {
             node: vec![
-                plain(OpType::Conv, vec!["a", "w1", "b1"], "b"),
-                plain(OpType::PRelu, vec!["b", "slopes"], "c"),
+                simple_node(OpType::Conv, vec!["a", "w1", "b1"], "b"),
+                simple_node(OpType::PRelu, vec!["b", "slopes"], "c"),
                 Node { attribute: vec![Attribute { name: depthwise, ..group }], ..by_channel },
-                plain(OpType::Conv, vec!["d", "w3"], "e"),
-                plain(OpType::Add, vec!["e", also], "y"),
+                simple_node(OpType::Conv, vec!["d", "w3"], "e"),
+                simple_node(OpType::Add, vec!["e", also], "y"),
             ],
             initializer: vec![
                 constant("w1", &[8, 2, 1, 1]),
@@ -381,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_block_of_channels_is_filled_with_their_other_sign() {
+    fn half_a_block_of_channels_is_filled_with_the_negated_channels() {
         let rewritten = for_cpu(&bottleneck("e", "group")).unwrap();
         let graph = onnx_rs::parse(&rewritten).unwrap().graph.unwrap();
         let kinds = graph.node.iter().map(|node| node.op_type.clone());
@@ -411,21 +421,22 @@ mod tests {
     }
 
     #[test]
-    fn a_convolution_between_two_of_them_is_said_anew_once() {
+    fn a_convolution_between_two_prelus_is_changed_only_once() {
         let constant = |name, dims: &[i64]| {
             TensorProto::from_f32(name, dims.to_vec(), vec![0.5; dims.iter().product::<i64>() as usize])
         };
         let group = Attribute { name: "group", r#type: AttributeType::Int, i: 8, ..Attribute::default() };
-        let by_channel = |from, to| Node { attribute: vec![group.clone()], ..plain(OpType::Conv, vec![from, "w"], to) };
+        let by_channel =
+            |from, to| Node { attribute: vec![group.clone()], ..simple_node(OpType::Conv, vec![from, "w"], to) };
         let graph = Graph {
             node: vec![
-                plain(OpType::Conv, vec!["a", "v"], "b"),
-                plain(OpType::PRelu, vec!["b", "slopes"], "c"),
+                simple_node(OpType::Conv, vec!["a", "v"], "b"),
+                simple_node(OpType::PRelu, vec!["b", "slopes"], "c"),
                 by_channel("c", "d"),
-                plain(OpType::Conv, vec!["d", "v"], "e"),
-                plain(OpType::PRelu, vec!["e", "slopes"], "f"),
+                simple_node(OpType::Conv, vec!["d", "v"], "e"),
+                simple_node(OpType::PRelu, vec!["e", "slopes"], "f"),
                 by_channel("f", "g"),
-                plain(OpType::Conv, vec!["g", "v"], "y"),
+                simple_node(OpType::Conv, vec!["g", "v"], "y"),
             ],
             initializer: vec![
                 constant("v", &[8, 8, 1, 1]),
@@ -443,7 +454,7 @@ mod tests {
     }
 
     #[test]
-    fn the_landmark_network_keeps_neither_a_prelu_nor_a_pad() {
+    fn every_prelu_and_pad_of_the_landmark_network_is_replaced() {
         let published = std::fs::read(crate::test_files::model("face_landmarks.onnx")).unwrap();
         let count = |model: &[u8], kind: &OpType<'_>| {
             let graph = onnx_rs::parse(model).unwrap().graph.unwrap();
@@ -456,8 +467,8 @@ mod tests {
     }
 
     #[test]
-    fn channels_of_zeros_come_from_a_convolution_where_they_fill_blocks() {
-        for (channels, amounts, is_said_anew) in [
+    fn a_pad_of_whole_blocks_of_channels_becomes_a_convolution() {
+        for (channels, amounts, is_rewritten) in [
             (16, vec![0, 0, 0, 0, 0, 32, 0, 0], true),
             (8, vec![0, 0, 0, 0, 0, 8, 0, 0], false),
             (16, vec![0, 0, 1, 1, 0, 0, 1, 1], false),
@@ -466,15 +477,15 @@ mod tests {
             let amounts = TensorProto::from_i64("amounts", vec![8], amounts);
             let graph = Graph {
                 node: vec![
-                    plain(OpType::Conv, vec!["x", "w"], "a"),
-                    plain(OpType::MaxPool, vec!["a"], "b"),
-                    plain(OpType::Pad, vec!["b", "amounts"], "y"),
+                    simple_node(OpType::Conv, vec!["x", "w"], "a"),
+                    simple_node(OpType::MaxPool, vec!["a"], "b"),
+                    simple_node(OpType::Pad, vec!["b", "amounts"], "y"),
                 ],
                 initializer: vec![weights, amounts],
                 ..Graph::default()
             };
             let rewritten = for_cpu(&onnx_rs::encode(&Model { graph: Some(graph), ..Model::default() }));
-            assert_eq!(rewritten.is_some(), is_said_anew, "{channels}");
+            assert_eq!(rewritten.is_some(), is_rewritten, "{channels}");
             let Some(rewritten) = rewritten else { continue };
             let graph = onnx_rs::parse(&rewritten).unwrap().graph.unwrap();
             let conv = &graph.node[2];
@@ -487,8 +498,8 @@ mod tests {
     }
 
     #[test]
-    fn slopes_that_are_not_one_a_channel_are_left_alone() {
-        let nodes = vec![plain(OpType::PRelu, vec!["x", "slopes"], "y")];
+    fn a_prelu_without_one_constant_slope_per_channel_is_not_rewritten() {
+        let nodes = vec![simple_node(OpType::PRelu, vec!["x", "slopes"], "y")];
         for dims in [vec![], vec![4], vec![4, 1, 1], vec![2, 2, 1], vec![1, 2, 2, 1]] {
             let values = vec![0.5; dims.iter().product::<i64>() as usize];
             assert_eq!(for_cpu(&model(nodes.clone(), TensorProto::from_f32("slopes", dims, values))), None);

@@ -1,4 +1,4 @@
-//! The runtime itself: started once a process, whatever number of engines is asked for.
+//! Starts ONNX Runtime, once per process, and creates sessions.
 
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -12,75 +12,78 @@ use super::library::{self, Library};
 use super::{EngineError, Model, Sequence, half_precision, rewrite};
 use crate::config::{self, Device, Precision};
 
-/// What sessions run on.
+/// The device that sessions run on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Taken {
+pub enum ActiveDevice {
     Cpu,
     Cuda,
 }
 
-/// The one environment of the process: ONNX Runtime allows no second.
+/// The ONNX Runtime environment. ONNX Runtime allows only one per process.
 #[derive(Debug)]
 struct Runtime {
     environment: Environment,
     library: Library,
     threads: usize,
-    places: Places,
+    cpu_permits: CpuPermits,
 }
 
-/// How many sessions may run on the CPU at once; each takes one core.
+/// Limits how many sessions run on the CPU at the same time. Each uses one core.
 #[derive(Debug)]
-struct Places {
+struct CpuPermits {
     free: Mutex<usize>,
-    come: Condvar,
+    released: Condvar,
 }
 
-/// Room for one session to run.
+/// Permission for one session to run on the CPU. Dropping it releases the permit.
 #[derive(Debug)]
-pub struct Place(&'static Places);
+pub struct CpuPermit(&'static CpuPermits);
 
-impl Drop for Place {
+impl Drop for CpuPermit {
     fn drop(&mut self) {
         *lock(&self.0.free) += 1;
-        self.0.come.notify_one();
+        self.0.released.notify_one();
     }
 }
 
-impl Places {
+impl CpuPermits {
     const fn new(free: usize) -> Self {
-        Self { free: Mutex::new(free), come: Condvar::new() }
+        Self { free: Mutex::new(free), released: Condvar::new() }
     }
 
-    /// Waits for a place.
-    fn take(&'static self) -> Place {
+    /// Waits for a permit.
+    fn acquire(&'static self) -> CpuPermit {
         let mut free = lock(&self.free);
         while *free == 0 {
-            free = self.come.wait(free).unwrap_or_else(PoisonError::into_inner);
+            free = self.released.wait(free).unwrap_or_else(PoisonError::into_inner);
         }
         *free -= 1;
-        Place(self)
+        CpuPermit(self)
     }
 }
 
-/// Starting the runtime and creating sessions happen one after another: sessions created at the same moment race.
+/// Held while the runtime starts or a session is created: sessions that are created at the same moment race.
 static STARTING: Mutex<()> = Mutex::new(());
 static RUNTIME: OnceLock<Runtime> = OnceLock::new();
 
 /// Loads models for one configuration. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Engine {
-    asked: Device,
+    requested_device: Device,
     precision: Precision,
     max_batch: usize,
     max_wait: Duration,
-    /// Settled by the first session where `auto` leaves it open.
-    taken: Arc<OnceLock<Taken>>,
+    /// With `device = "auto"`, set when the first session is created.
+    device: Arc<OnceLock<ActiveDevice>>,
     runtime: &'static Runtime,
 }
 
 impl Engine {
-    /// Finds the library and starts the runtime, unless this process has done so before: the library and the number of
-    /// threads of the first start stay. With `device = "cuda"`, a runtime without CUDA is an error.
+    /// Finds the library and starts the runtime. If this process has started it before, the library and the number of
+    /// threads of the first start stay in use.
+    ///
+    /// # Errors
+    /// Fails with `device = "cuda"` if the runtime was built without CUDA.
     pub fn start(settings: &config::Engine) -> Result<Self, EngineError> {
         let _one_at_a_time = lock(&STARTING);
         let library = library::find(&settings.library)?;
@@ -92,41 +95,43 @@ impl Engine {
             }
         };
         let engine = Self {
-            asked: settings.device,
+            requested_device: settings.device,
             precision: settings.precision,
             max_batch: settings.max_batch,
             max_wait: Duration::from_millis(settings.max_wait_ms),
-            taken: Arc::default(),
+            device: Arc::default(),
             runtime,
         };
-        let built_in = ep::CUDA::is_available().unwrap_or(false);
+        let has_cuda = ep::CUDA::is_available().unwrap_or(false);
         match settings.device {
-            Device::Cpu => engine.take(Taken::Cpu, "as asked"),
-            Device::Auto if !built_in => engine.take(Taken::Cpu, "this ONNX Runtime is built without CUDA"),
+            Device::Cpu => engine.set_device(ActiveDevice::Cpu, "engine.device is cpu"),
+            Device::Auto if !has_cuda => {
+                engine.set_device(ActiveDevice::Cpu, "this ONNX Runtime was built without CUDA")
+            }
             Device::Auto => {}
-            Device::Cuda if built_in => {}
+            Device::Cuda if has_cuda => {}
             Device::Cuda => {
-                let reason = format!("{} is built without it", runtime.library.path.display());
+                let reason = format!("{} was built without it", runtime.library.path.display());
                 return Err(EngineError::NoCuda { reason });
             }
         }
         Ok(engine)
     }
 
-    /// Loads a model file. One that the manifest lists under this name and file name must be the very file listed.
+    /// Loads a model file. If the manifest lists this name and file name, the checksum must match.
     pub fn load(&self, name: &str, path: &Path) -> Result<Model, EngineError> {
         Model::load(self, name, path)
     }
 
-    /// Loads a model file whose calls depend on each other or that has no batch; else as [`Engine::load`].
+    /// Loads a model file whose calls cannot be batched, otherwise like [`Engine::load`].
     pub fn load_sequence(&self, name: &str, path: &Path) -> Result<Sequence, EngineError> {
         Sequence::load(self, name, path, Ok)
     }
 
-    /// As [`Engine::load_sequence`], said as another graph.
+    /// Like [`Engine::load_sequence`], but runs the graph that `rewrite` makes of the file.
     ///
     /// # Errors
-    /// Where it cannot be said so, the file is another model.
+    /// Fails if `rewrite` returns `None`: then the file is not the expected model.
     pub fn load_sequence_as(
         &self,
         name: &str,
@@ -135,14 +140,14 @@ impl Engine {
     ) -> Result<Sequence, EngineError> {
         let unknown = || EngineError::ModelRefused {
             name: name.to_owned(),
-            reason: "its graph is not the one that is known".to_owned(),
+            reason: "its graph is not the expected one".to_owned(),
         };
         Sequence::load(self, name, path, |bytes| rewrite(&bytes).ok_or_else(unknown))
     }
 
-    /// What sessions run on; with `device = "auto"`, the first model loaded settles it.
-    pub fn device(&self) -> Option<Taken> {
-        self.taken.get().copied()
+    /// The device that sessions run on. With `device = "auto"`, `None` until the first model is loaded.
+    pub fn device(&self) -> Option<ActiveDevice> {
+        self.device.get().copied()
     }
 
     /// The library in use.
@@ -150,7 +155,7 @@ impl Engine {
         &self.runtime.library
     }
 
-    /// How many sessions run at once on the CPU.
+    /// Maximum number of sessions that run at the same time on the CPU.
     pub const fn threads(&self) -> usize {
         self.runtime.threads
     }
@@ -163,55 +168,55 @@ impl Engine {
         self.max_wait
     }
 
-    /// A session on the device and in the precision that were asked for.
+    /// Creates a session with the configured device and precision.
     pub(super) fn session(&self, name: &str, model: &[u8]) -> Result<Session, EngineError> {
-        let half = (self.precision == Precision::Fp16).then(|| half_precision::in_half(model)).flatten();
+        let half = (self.precision == Precision::Fp16).then(|| half_precision::to_fp16(model)).flatten();
         if self.precision == Precision::Fp16 && half.is_none() {
-            tracing::info!(name, "the model is not known to bear half precision, and computes in 32 bits");
+            tracing::info!(name, "the model is not known to support half precision and computes in 32 bits");
         }
-        let is_for_cpu = half.is_none() && self.device() != Some(Taken::Cuda);
+        let is_for_cpu = half.is_none() && self.device() != Some(ActiveDevice::Cuda);
         let for_cpu = is_for_cpu.then(|| rewrite::for_cpu(model)).flatten();
         let model = half.as_deref().unwrap_or(model);
         let _one_at_a_time = lock(&STARTING);
         let refused = |reason: String| EngineError::ModelRefused { name: name.to_owned(), reason };
         let session = |device| {
-            let said = if device == Taken::Cpu { for_cpu.as_deref() } else { None };
-            session(&self.runtime.environment, device, said.unwrap_or(model))
+            let rewritten = if device == ActiveDevice::Cpu { for_cpu.as_deref() } else { None };
+            session(&self.runtime.environment, device, rewritten.unwrap_or(model))
         };
         match self.device() {
-            Some(taken) => session(taken).map_err(refused),
-            None => match session(Taken::Cuda) {
+            Some(device) => session(device).map_err(refused),
+            None => match session(ActiveDevice::Cuda) {
                 Ok(session) => {
-                    self.take(Taken::Cuda, "it works");
+                    self.set_device(ActiveDevice::Cuda, "CUDA works");
                     Ok(session)
                 }
-                Err(reason) if self.asked == Device::Cuda => Err(EngineError::NoCuda { reason }),
+                Err(reason) if self.requested_device == Device::Cuda => Err(EngineError::NoCuda { reason }),
                 Err(reason) => {
-                    let session = session(Taken::Cpu).map_err(refused)?;
-                    self.take(Taken::Cpu, &format!("CUDA cannot be used: {reason}"));
+                    let session = session(ActiveDevice::Cpu).map_err(refused)?;
+                    self.set_device(ActiveDevice::Cpu, &format!("CUDA cannot be used: {reason}"));
                     Ok(session)
                 }
             },
         }
     }
 
-    /// A session on the CPU, whatever was asked for.
+    /// Creates a session on the CPU, whatever device is configured.
     pub(super) fn cpu_session(&self, name: &str, model: &[u8]) -> Result<Session, EngineError> {
         let for_cpu = rewrite::for_cpu(model);
         let _one_at_a_time = lock(&STARTING);
-        session(&self.runtime.environment, Taken::Cpu, for_cpu.as_deref().unwrap_or(model))
+        session(&self.runtime.environment, ActiveDevice::Cpu, for_cpu.as_deref().unwrap_or(model))
             .map_err(|reason| EngineError::ModelRefused { name: name.to_owned(), reason })
     }
 
-    fn take(&self, taken: Taken, why: &str) {
-        if self.taken.set(taken).is_ok() {
-            tracing::info!(device = ?taken, why, "models run on");
+    fn set_device(&self, device: ActiveDevice, why: &str) {
+        if self.device.set(device).is_ok() {
+            tracing::info!(?device, why, "chose the device for models");
         }
     }
 
-    /// Waits for a place to run a session, where sessions share the cores.
-    pub(super) fn place(&self) -> Option<Place> {
-        (self.device() != Some(Taken::Cuda)).then(|| self.runtime.places.take())
+    /// Waits for permission to run a session on the CPU. Returns `None` if sessions run on a GPU.
+    pub(super) fn cpu_permit(&self) -> Option<CpuPermit> {
+        (self.device() != Some(ActiveDevice::Cuda)).then(|| self.runtime.cpu_permits.acquire())
     }
 }
 
@@ -223,8 +228,9 @@ impl Runtime {
             threads => threads,
         };
         let builder = ort::init_from(&library.path).map_err(|error| failed(error.to_string()))?;
-        // A session runs on the thread that calls it. Two threads to a session take twice the CPU time for the same wall
-        // time here: these networks are many small steps, and at each of them the threads wait for each other.
+        // A session runs on the thread that calls it. With two threads per session, these networks take twice the CPU
+        // time and no less wall time: they consist of many small steps, and the threads wait for each other at each
+        // step.
         let pool = GlobalThreadPoolOptions::default()
             .with_intra_threads(1)
             .and_then(|pool| pool.with_inter_threads(1))
@@ -237,16 +243,16 @@ impl Runtime {
             .build()
             .map_err(|error| failed(error.to_string()))?;
         tracing::info!(library = %library.path.display(), version = library.version, threads, "ONNX Runtime started");
-        Ok(Self { environment, library, threads, places: Places::new(threads) })
+        Ok(Self { environment, library, threads, cpu_permits: CpuPermits::new(threads) })
     }
 }
 
-/// A new session. A CUDA provider that fails is an error here: left to itself, the runtime would fall back to the CPU
-/// without a word.
-fn session(environment: &Environment, device: Taken, model: &[u8]) -> Result<Session, String> {
+/// Creates a session. A CUDA provider that fails is an error: by default, the runtime would silently fall back to the
+/// CPU.
+fn session(environment: &Environment, device: ActiveDevice, model: &[u8]) -> Result<Session, String> {
     let mut builder = Session::builder(environment).map_err(|error| error.to_string())?;
-    if device == Taken::Cuda {
-        // Batches come in many sizes; the default search would time every algorithm anew for each.
+    if device == ActiveDevice::Cuda {
+        // Batches have many sizes, and the default search would time every algorithm again for each size.
         let search = ep::cuda::ConvAlgorithmSearch::Heuristic;
         let cuda = ep::CUDA::default().with_conv_algorithm_search(search).build().error_on_failure();
         builder = builder.with_execution_providers([cuda]).map_err(|error| error.to_string())?;
@@ -268,11 +274,11 @@ mod tests {
     use crate::test_files;
 
     #[test]
-    fn the_landmark_network_said_for_the_cpu_gives_the_points_that_the_published_one_gives() {
+    fn the_landmark_network_rewritten_for_the_cpu_gives_the_same_points_as_the_published_one() {
         let path = test_files::model("face_landmarks.onnx");
         let (model, _) = file("face_landmarks", &path).unwrap();
         let engine = Engine::start(&Settings::defaults().unwrap().engine).unwrap();
-        let mut said_anew = engine.cpu_session("face_landmarks", &model).unwrap();
+        let mut rewritten = engine.cpu_session("face_landmarks", &model).unwrap();
         let mut published = {
             let _one_at_a_time = lock(&STARTING);
             Session::builder(&engine.runtime.environment).unwrap().commit_from_memory(&model).unwrap()
@@ -281,7 +287,7 @@ mod tests {
             let values = (0..batch * 256 * 256 * 3).map(|at: usize| (at * at * seed % 251) as f32 / 250.0);
             let rows = ArrayD::from_shape_vec(IxDyn(&[batch, 256, 256, 3]), values.collect()).unwrap();
             let expected = call(&mut published, rows.view()).unwrap();
-            let given = call(&mut said_anew, rows.view()).unwrap();
+            let given = call(&mut rewritten, rows.view()).unwrap();
             assert_eq!(given.len(), expected.len());
             for (given, expected) in given.iter().zip(&expected) {
                 assert_eq!(given.shape(), expected.shape());

@@ -1,4 +1,4 @@
-//! A loaded model whose calls depend on each other, or that has no batch.
+//! A loaded model whose calls cannot be batched.
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,12 +7,14 @@ use ndarray::{ArrayD, ArrayViewD};
 use ort::session::{Session, SessionInputValue};
 use ort::value::TensorRef;
 
-use super::runtime::Place;
+use super::runtime::CpuPermit;
 use super::{Engine, EngineError, model};
 
-/// A model with any number of inputs, called step by step: what one call gives goes into the next, or it takes one row a
-/// call, so nothing can be batched. The state lies with the caller, and one session serves all of them in turns. It runs on the CPU, whatever
-/// the device: steps this small would spend their time on the way to a GPU and back.
+/// A model with any number of inputs whose calls cannot be batched: either the outputs of one call are inputs of the
+/// next, or the model takes one row per call.
+///
+/// The caller keeps the state between calls. One session serves all callers in turns. It always runs on the CPU: for
+/// calls this small, copying to a GPU and back would take longer than computing.
 pub struct Sequence {
     engine: Engine,
     name: String,
@@ -21,7 +23,7 @@ pub struct Sequence {
 }
 
 impl Sequence {
-    /// `graph` makes what is run of what is in the file.
+    /// Loads a model file. `graph` turns the content of the file into the graph that is run.
     pub(super) fn load(
         engine: &Engine,
         name: &str,
@@ -37,28 +39,28 @@ impl Sequence {
         &self.name
     }
 
-    /// Of the file it was loaded from, in lower-case hexadecimal.
+    /// Checksum of the model file, in lower-case hexadecimal.
     pub fn sha256(&self) -> &str {
         &self.sha256
     }
 
-    /// Waits for the turn to make some calls. Others wait for as long as it is held.
+    /// Waits for exclusive use of the session. Other callers wait until the turn is dropped.
     pub fn turn(&self) -> Turn<'_> {
-        // In this order everywhere: the session, then the place.
+        // Lock the session first and take the CPU permit second. Another order could deadlock.
         let session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
-        Turn { model: &self.name, session, _place: self.engine.place() }
+        Turn { model: &self.name, session, _permit: self.engine.cpu_permit() }
     }
 }
 
-/// The turn of one caller of a [`Sequence`].
+/// Exclusive use of a [`Sequence`] by one caller.
 pub struct Turn<'a> {
     model: &'a str,
     session: MutexGuard<'a, Session>,
-    _place: Option<Place>,
+    _permit: Option<CpuPermit>,
 }
 
 impl Turn<'_> {
-    /// One call: inputs by name, outputs in the model's order.
+    /// Runs one call. Inputs are given by name, outputs are returned in the model's order.
     pub fn run(&mut self, inputs: Vec<(&str, ArrayViewD<'_, f32>)>) -> Result<Vec<ArrayD<f32>>, EngineError> {
         let model = self.model;
         self.call(inputs).map_err(|error| EngineError::Run { model: model.to_owned(), reason: error.to_string() })

@@ -1,4 +1,4 @@
-//! One analysis: what each stage does.
+//! The stages of one analysis.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender};
@@ -12,23 +12,24 @@ use crate::analysis::{
     Tracker, VideoFacts, Warning, quality, summarise,
 };
 use crate::config::Video;
-use crate::engine::Taken;
+use crate::engine::ActiveDevice;
 use crate::media::{End, Every, Frames, Opened, Placement, Probe, Sample, Source};
 use crate::vision::{
-    CloseUp, Crop, HeadAndEyes, Mesh, SecondLook, TurnVotes, Vision, VisionError, Wanted, Watch, head_and_eyes,
-    head_pose,
+    Crop, DetailReader, FaceDetails, HeadAndEyes, Mesh, TiledDetector, TurnVotes, Vision, VisionError, WindowDetector,
+    head_and_eyes, head_pose,
 };
 
-/// Most frames that are given to the detector together: on a CPU no call is quicker for it.
+/// Most frames in one call of the detector. On a CPU it is 1, because larger batches are no faster there.
 const FRAMES_TOGETHER_ON_A_GPU: usize = 4;
-/// Frames that go together may take this many bytes (but one always may). As many wait for the detector, between it and the next
-/// stage, and are in the hands of both.
+/// Most bytes of frames in one call of the detector; a single frame may be larger. The same amount may wait before the
+/// detector and between it and the next stage, and both stages hold as much.
 const FRAME_BYTES: usize = 32 << 20;
-/// The classifier is called with at least so many faces, since no cache holds its weights for long ...
+/// A call of the classifier waits until it has this many faces, because each call has to load the weights into the
+/// cache again.
 const FACES_WORTH_A_CALL: usize = 4;
-/// ... unless they are fewer in so many samples. From this many faces on, no more are added.
+/// A call of the classifier takes no more samples once it has this many faces or this many samples.
 const FACES_TOGETHER: usize = 16;
-/// Samples whose faces may wait for the classifier: crops are small.
+/// Samples whose faces may wait for the classifier. It can be large, because crops are small.
 const ROOM_FOR_FACES: usize = 16;
 /// Time between calls of `progress`.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
@@ -44,7 +45,7 @@ struct FacesInFrame {
     sample: u32,
     time_s: f64,
     placement: Placement,
-    /// Of the picture.
+    /// Size of the picture.
     width: i32,
     height: i32,
     faces: Vec<FaceInFrame>,
@@ -61,26 +62,27 @@ struct FaceInFrame {
     expressions: Option<Expressions>,
 }
 
-/// What the last stage gives.
+/// Result of the last stage.
 struct ReadFaces {
     tracks: Vec<Track>,
-    /// Times of all samples.
+    /// Times of all samples, including those without a face.
     times: Vec<f64>,
     busy: Duration,
 }
 
-/// A video that is being decoded already, as far as there is room for its pictures.
-pub struct Begun {
+/// An analysis whose video is opened and being decoded. [`Pipeline::finish`] does the rest. Decoding pauses when the
+/// channel for its pictures is full.
+pub struct PendingAnalysis {
     frames: Frames,
     options: Options,
     started: Instant,
 }
 
-impl Begun {
-    /// Opens a video and begins to decode it, which needs no models. Blocks until it is known to be one.
+impl PendingAnalysis {
+    /// Opens a video and begins to decode it, which needs no models. Blocks until the video is opened.
     ///
     /// # Errors
-    /// Those of [`Opened::open`].
+    /// The same as for [`Opened::open`].
     pub fn new(source: &Source, options: Options, limits: &Video) -> Result<Self, PipelineError> {
         let started = Instant::now();
         let frames = Frames::start(Opened::open(source, limits)?, every(options))?;
@@ -88,10 +90,10 @@ impl Begun {
     }
 }
 
-/// Why the stages end early.
+/// Reason why the stages end early.
 enum Stop {
     Failed(PipelineError),
-    /// The faces say that the pictures have to be turned clockwise by so many quarters.
+    /// The faces show that the pictures have to be turned clockwise by this many quarter turns.
     Turn(u8),
 }
 
@@ -107,23 +109,23 @@ impl From<VisionError> for Stop {
     }
 }
 
-impl From<stages::Broken> for Stop {
-    fn from(broken: stages::Broken) -> Self {
+impl From<stages::StageFailed> for Stop {
+    fn from(broken: stages::StageFailed) -> Self {
         Self::Failed(broken.into())
     }
 }
 
 pub(super) fn run(
     pipeline: &Pipeline,
-    begun: Begun,
+    begun: PendingAnalysis,
     progress: &(dyn Fn(Progress) + Sync),
     cancel: &Cancel,
 ) -> Result<(Findings, StageTimes), PipelineError> {
-    let Begun { frames, options, started } = begun;
+    let PendingAnalysis { frames, options, started } = begun;
     let every = every(options);
-    let Pipeline { vision, hearing, limits } = pipeline;
+    let Pipeline { vision, speech_models, limits } = pipeline;
     let (source, probe) = (frames.source().clone(), frames.probe().clone());
-    // Where pictures are turned after some time, they begin once more, and nobody is to see that.
+    // If the pictures have to be turned, decoding starts again. The reported progress must not go back.
     let most = AtomicU64::new(0);
     let progress = &|now: Progress| {
         let before = most.fetch_max(now.frames_done, Ordering::Relaxed);
@@ -131,21 +133,20 @@ pub(super) fn run(
     };
     progress(Progress { frames_done: 0, frames_total: probe.frames_total });
 
-    let together = frames_together(&probe, vision.engine().device() == Some(Taken::Cuda));
+    let together = frames_together(&probe, vision.engine().device() == Some(ActiveDevice::Cuda));
     let once = |frames: Frames, mut votes: Option<TurnVotes>| {
         stages::run(
             (together, 1, ROOM_FOR_FACES),
             |to| Ok(decode(frames, &probe, progress, cancel, &to)?),
             |from, to| {
-                let watch = (options.sampling == Sampling::Fast).then(Watch::default);
-                Ok(detect(vision, options.max_faces as usize, together, watch, cancel, &from, &to)?)
+                let windows = (options.sampling == Sampling::Fast).then(WindowDetector::default);
+                Ok(detect(vision, options.max_faces as usize, together, windows, cancel, &from, &to)?)
             },
             |from, to| {
-                // What nobody has wanted before is loaded while the first frames are decoded.
-                let close_up = vision.close_up(wanted(options));
-                let busy =
-                    read_close_up(&FaceReader { vision, close_up: &close_up }, votes.as_mut(), cancel, &from, &to)?;
-                Ok((busy, close_up))
+                // Models that no analysis has used yet are loaded while the first frames are decoded.
+                let details = vision.detail_reader(wanted(options));
+                let busy = read_details(&FaceReader { vision, details: &details }, votes.as_mut(), cancel, &from, &to)?;
+                Ok((busy, details))
             },
             |from| Ok(read_emotions(vision, cancel, &from)?),
         )
@@ -164,15 +165,15 @@ pub(super) fn run(
         }
     };
     let has_sound = probe.has_audio.then_some(options.speech);
-    let (seen, heard) = sound::beside(hearing, &source, limits, has_sound, cancel, pictures);
-    let (((end, decode), detect, (CloseUpTimes { crops, landmarks, expressions }, close_up), read), turns) = seen?;
+    let (seen, sound) = sound::run_beside(speech_models, &source, limits, has_sound, cancel, pictures);
+    let (((end, decode), detect, (DetailTimes { crops, landmarks, expressions }, details), read), turns) = seen?;
     if cancel.is_cancelled() {
         return Err(PipelineError::Cancelled);
     }
     let frames_done = end.frames_total;
     progress(Progress { frames_done, frames_total: frames_done });
 
-    if let Some(error) = heard.broke_off {
+    if let Some(error) = sound.source_error {
         return Err(error.into());
     }
     let facts = VideoFacts { turned: 90 * u16::from(turns), ..facts(&probe, &end, read.times.len()) };
@@ -184,18 +185,18 @@ pub(super) fn run(
         .cloned()
         .chain(turned)
         .chain(too_small)
-        .chain(close_up.warnings.iter().cloned())
-        .chain(heard.warnings)
+        .chain(details.warnings.iter().cloned())
+        .chain(sound.warnings)
         .collect();
-    let models = vision.models().into_iter().chain(close_up.models()).chain(heard.models).collect();
-    let findings = summarise(facts, &read.times, &read.tracks, heard.speech, models, warnings);
+    let models = vision.models().into_iter().chain(details.models()).chain(sound.models).collect();
+    let findings = summarise(facts, &read.times, &read.tracks, sound.speech, models, warnings);
     let detect = detect + crops;
-    let (read, speech, whole) = (read.busy, heard.busy, started.elapsed());
+    let (read, speech, whole) = (read.busy, sound.busy, started.elapsed());
     let times = StageTimes { decode, detect, landmarks, expressions, read, speech, whole };
     Ok((findings, times))
 }
 
-/// What a video without faces could still hold.
+/// Returns the warning of a video without faces: how small faces are that could have been missed.
 fn too_small(vision: &Vision, facts: &VideoFacts) -> Warning {
     match vision.smallest_faces(facts.width, facts.height) {
         (rarely, Some(pixels)) => Warning::SmallFacesRarelySought { pixels, rarely },
@@ -203,23 +204,23 @@ fn too_small(vision: &Vision, facts: &VideoFacts) -> Warning {
     }
 }
 
-/// Which frames are looked at.
+/// Returns which frames are sampled.
 const fn every(options: Options) -> Every {
     Every { frames: options.sample_every, sampling: options.sampling }
 }
 
-/// What is looked for in faces besides emotions.
-pub(super) fn wanted(options: Options) -> Wanted {
-    Wanted { landmarks: options.gaze, expressions: options.detail == Some(Detail::Expressions) }
+/// Returns the details of faces that the options ask for.
+pub(super) fn wanted(options: Options) -> FaceDetails {
+    FaceDetails { landmarks: options.gaze, expressions: options.detail == Some(Detail::Expressions) }
 }
 
-/// How many frames of this size are given on together.
+/// Returns the number of frames of this size in one call of the detector.
 fn frames_together(probe: &Probe, on_gpu: bool) -> usize {
     let bytes = (probe.width as usize).saturating_mul(probe.height as usize).saturating_mul(3).max(1);
     if on_gpu { (FRAME_BYTES / bytes).clamp(1, FRAMES_TOGETHER_ON_A_GPU) } else { 1 }
 }
 
-/// Decodes to the end; gives how that was, and the time it took.
+/// The first stage: decodes the video to its end. Returns what is known at the end, and the time that decoding took.
 fn decode(
     mut frames: Frames,
     probe: &Probe,
@@ -228,20 +229,20 @@ fn decode(
     to: &SyncSender<Sample>,
 ) -> Result<(End, Duration), PipelineError> {
     let mut busy = Duration::ZERO;
-    let mut told = Instant::now();
+    let mut last_progress = Instant::now();
     loop {
         let since = Instant::now();
         let sample = frames.next(&|| cancel.is_cancelled())?;
         busy += since.elapsed();
         let Some(sample) = sample else { break };
         if to.send(sample).is_err() {
-            // The next stage has an error to report, and how the video ends matters to nobody.
+            // The next stage has failed and reports its error, so the result of this one is not used.
             return Ok((End { frames_total: frames.passed(), ..End::default() }, busy));
         }
-        if told.elapsed() >= PROGRESS_EVERY {
-            told = Instant::now();
+        if last_progress.elapsed() >= PROGRESS_EVERY {
+            last_progress = Instant::now();
             let frames_done = frames.passed();
-            // A container that tells too few frames tells nothing.
+            // A total that is too low counts as unknown.
             let frames_total = if frames_done < probe.frames_total { probe.frames_total } else { 0 };
             progress(Progress { frames_done, frames_total });
         }
@@ -250,34 +251,35 @@ fn decode(
     Ok((frames.end(move || stop.is_cancelled())?, busy))
 }
 
-/// Finds the faces of each frame, near those of the frame before where these are watched; gives the time it took.
+/// The second stage: finds the faces of each frame. With `windows`, searches around the faces of the previous frame.
+/// Returns the time that detection took.
 fn detect(
     vision: &Vision,
     max_faces: usize,
     together: usize,
-    mut watch: Option<Watch>,
+    mut windows: Option<WindowDetector>,
     cancel: &Cancel,
     from: &Receiver<Sample>,
     to: &SyncSender<DetectedFaces>,
 ) -> Result<Duration, PipelineError> {
     let mut busy = Duration::ZERO;
-    let mut second = SecondLook::default();
+    let mut tiles = TiledDetector::default();
     while let Ok(first) = from.recv() {
         if cancel.is_cancelled() {
             return Err(PipelineError::Cancelled);
         }
-        // Whatever waits already goes along; nothing is waited for.
+        // Takes the frames that are waiting already, without waiting for more.
         let samples: Vec<Sample> = std::iter::once(first).chain(from.try_iter().take(together - 1)).collect();
         let since = Instant::now();
         let pictures: Vec<_> = samples.iter().map(|sample| &sample.picture).collect();
-        let mut faces: Vec<Vec<Face>> = match &mut watch {
-            Some(watch) => {
-                pictures.iter().map(|picture| watch.detect(vision, picture, max_faces)).collect::<Result<_, _>>()?
+        let mut faces: Vec<Vec<Face>> = match &mut windows {
+            Some(windows) => {
+                pictures.iter().map(|picture| windows.detect(vision, picture, max_faces)).collect::<Result<_, _>>()?
             }
             None => vision.detect(&pictures, max_faces)?,
         };
         for (picture, faces) in pictures.iter().zip(&mut faces).filter(|(_, faces)| faces.is_empty()) {
-            *faces = second.detect(vision, picture, max_faces)?;
+            *faces = tiles.detect(vision, picture, max_faces)?;
         }
         busy += since.elapsed();
         if to.send(DetectedFaces { samples, faces }).is_err() {
@@ -287,30 +289,30 @@ fn detect(
     Ok(busy)
 }
 
-/// Reads faces up close.
+/// Reads the details of faces.
 struct FaceReader<'a> {
     vision: &'a Vision,
-    close_up: &'a CloseUp,
+    details: &'a DetailReader,
 }
 
 /// Time spent in the parts of the third stage.
 #[derive(Default)]
-struct CloseUpTimes {
+struct DetailTimes {
     crops: Duration,
     landmarks: Duration,
     expressions: Duration,
 }
 
-/// The third stage: cuts faces out and reads their landmarks. While votes are open, the largest face of each sample votes on how the
-/// video was filmed.
-fn read_close_up(
+/// The third stage: cuts faces out and reads their details. While `votes` are open, the largest face of each sample
+/// votes on whether the video has to be turned.
+fn read_details(
     reader: &FaceReader<'_>,
     mut votes: Option<&mut TurnVotes>,
     cancel: &Cancel,
     from: &Receiver<DetectedFaces>,
     to: &SyncSender<FacesInFrame>,
-) -> Result<CloseUpTimes, Stop> {
-    let mut times = CloseUpTimes::default();
+) -> Result<DetailTimes, Stop> {
+    let mut times = DetailTimes::default();
     while let Ok(detected) = from.recv() {
         if cancel.is_cancelled() {
             return Err(PipelineError::Cancelled.into());
@@ -321,7 +323,7 @@ fn read_close_up(
             }
         }
     }
-    match votes.and_then(|votes| votes.at_the_end()) {
+    match votes.and_then(|votes| votes.decide_at_end()) {
         Some(turns) if !cancel.is_cancelled() => Err(Stop::Turn(turns)),
         _ => Ok(times),
     }
@@ -332,9 +334,9 @@ impl FaceReader<'_> {
         &self,
         DetectedFaces { samples, faces: detected }: DetectedFaces,
         votes: Option<&mut TurnVotes>,
-        times: &mut CloseUpTimes,
+        times: &mut DetailTimes,
     ) -> Result<Vec<FacesInFrame>, Stop> {
-        let Self { vision, close_up } = *self;
+        let Self { vision, details } = *self;
         let since = Instant::now();
         let pictures = samples.iter().map(|sample| &sample.picture);
         let faces: Vec<(&Mat, &Face)> =
@@ -344,7 +346,7 @@ impl FaceReader<'_> {
         times.crops += since.elapsed();
 
         let since = Instant::now();
-        let meshes = close_up.landmarks(&faces)?;
+        let meshes = details.landmarks(&faces)?;
         if let Some(votes) = votes {
             self.vote(votes, &detected, &faces, &meshes)?;
         }
@@ -355,7 +357,7 @@ impl FaceReader<'_> {
         times.landmarks += since.elapsed();
 
         let since = Instant::now();
-        let expressions = close_up.expressions(&meshes)?;
+        let expressions = details.expressions(&meshes)?;
         times.expressions += since.elapsed();
 
         let mut read = cut.into_iter().zip(heads).zip(expressions);
@@ -378,7 +380,7 @@ impl FaceReader<'_> {
         Ok(frames.collect())
     }
 
-    /// Lets the largest face of each sample vote, as long as the vote is open.
+    /// Lets the largest face of each sample vote on whether the video has to be turned, until that is decided.
     fn vote(
         &self,
         votes: &mut TurnVotes,
@@ -391,7 +393,8 @@ impl FaceReader<'_> {
             if votes.is_open()
                 && !faces_of_sample.is_empty()
                 && let (Some((frame, face)), Some(mesh)) = (faces.get(largest), meshes.get(largest))
-                && let Some(turns) = votes.count(self.vision.turns(self.close_up, frame, face, mesh.as_ref())?)
+                && let Some(turns) =
+                    votes.add_and_decide(self.vision.turns(self.details, frame, face, mesh.as_ref())?)
             {
                 return Err(Stop::Turn(turns));
             }
@@ -449,7 +452,7 @@ impl FacesInFrame {
             expressions: *expressions,
             quality,
         };
-        Sighting { seen, looks: Some(appearance.clone()) }
+        Sighting { seen, appearance: Some(appearance.clone()) }
     }
 }
 

@@ -1,33 +1,33 @@
-//! Why a video gave no findings.
+//! Errors of the analysis of a video.
 
 use std::time::Duration;
 
-use super::stages::Broken;
+use super::stages::StageFailed;
 use crate::analysis::FailureReason;
 use crate::fault::{Fault, Part};
 use crate::media::{FramesError, NoHwaccel, ProbeError};
 use crate::vision::VisionError;
 
-/// Why a video gave no findings.
+/// Reason why an analysis failed.
 #[derive(Debug, thiserror::Error)]
 pub enum PipelineError {
     #[error("cancelled")]
     Cancelled,
-    /// The video or its source.
+    /// The video is unusable, or its source cannot be read.
     #[error(transparent)]
     Video(#[from] ProbeError),
-    /// The decoder failed in a way that is not known to be the video's fault.
+    /// The decoder failed, and it is unclear whether the video is the cause.
     #[error("decoder: {0}")]
     Decoder(String),
     /// A model failed while running.
     #[error("vision: {0}")]
     Vision(#[from] VisionError),
-    /// Something that has to be put in place first: a library, a device, a model file.
+    /// A library, a device or a model file is missing.
     #[error("{0}")]
     Missing(String),
-    /// A stage broke down: a bug.
-    #[error("the stage {0} broke down")]
-    Broken(&'static str),
+    /// A stage panicked, or its thread did not start.
+    #[error("the stage {0} panicked or did not start")]
+    StageFailed(&'static str),
 }
 
 impl From<FramesError> for PipelineError {
@@ -47,30 +47,30 @@ impl From<NoHwaccel> for PipelineError {
     }
 }
 
-impl From<Broken> for PipelineError {
-    fn from(Broken(stage): Broken) -> Self {
-        Self::Broken(stage)
+impl From<StageFailed> for PipelineError {
+    fn from(StageFailed(stage): StageFailed) -> Self {
+        Self::StageFailed(stage)
     }
 }
 
 impl PipelineError {
-    /// Whose fault it is.
+    /// Returns who caused the error.
     pub fn fault(&self) -> Fault {
         match self {
             Self::Cancelled => Fault::Client,
             Self::Video(error) => error.fault(),
-            Self::Decoder(_) | Self::Broken(_) => Fault::Unclear,
+            Self::Decoder(_) | Self::StageFailed(_) => Fault::Unclear,
             Self::Vision(error) => error.fault(),
             Self::Missing(_) => Fault::Ours(Part::Models),
         }
     }
 
-    /// Whether something is missing on this machine that an operator has to put in place.
+    /// Whether a library, a device or a model file is missing that the operator has to install.
     pub fn is_missing(&self) -> bool {
         matches!(self, Self::Missing(_))
     }
 
-    /// The same for clients and readers.
+    /// Returns the error in the form that clients and readers see, without internal details.
     pub fn reason(&self) -> FailureReason {
         match self {
             Self::Cancelled => FailureReason::Cancelled,
@@ -92,7 +92,7 @@ impl PipelineError {
             Self::Decoder(_) => FailureReason::DecoderFailed,
             Self::Vision(_) => FailureReason::VisionFailed,
             Self::Missing(_) => FailureReason::NotReady,
-            Self::Broken(_) => FailureReason::InternalError,
+            Self::StageFailed(_) => FailureReason::InternalError,
         }
     }
 }
@@ -103,7 +103,7 @@ mod tests {
     use crate::engine::EngineError;
 
     #[test]
-    fn every_error_says_whose_fault_it_is() {
+    fn every_error_has_a_cause_and_a_code_and_keeps_details_secret() {
         let unreadable = || ProbeError::Unreadable("/secret/path: the server answered 403".to_owned());
         let lost = EngineError::Run { model: "m".to_owned(), reason: "/secret/device".to_owned() };
         let storage = Fault::Ours(Part::Storage);
@@ -120,7 +120,7 @@ mod tests {
             (FramesError::Video(unreadable()).into(), storage, "source_unreadable"),
             (VisionError::Engine(lost).into(), Fault::Ours(Part::Models), "vision_failed"),
             (PipelineError::Decoder("/secret/path".to_owned()), Fault::Unclear, "decoder_failed"),
-            (Broken("read").into(), Fault::Unclear, "internal_error"),
+            (StageFailed("read").into(), Fault::Unclear, "internal_error"),
         ] {
             let reason = error.reason();
             assert_eq!((error.fault(), reason.code()), (fault, code), "{error}");

@@ -1,11 +1,11 @@
-//! The pipeline of a process that may never need one.
+//! A pipeline that is loaded at its first use.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Pipeline, PipelineError};
 use crate::config::Settings;
 
-/// The one pipeline of a process, loaded when it is first asked for. Cheap to clone.
+/// The one pipeline of a process, loaded at its first use. Cheap to clone.
 #[derive(Clone)]
 pub struct LazyPipeline {
     settings: Arc<Settings>,
@@ -17,10 +17,11 @@ impl LazyPipeline {
         Self { settings, loaded: Arc::default() }
     }
 
-    /// The pipeline; loads the models unless that was done. Blocks: whoever comes meanwhile shares the load.
+    /// Returns the pipeline, and loads its models first if needed. Blocks. A call during a load waits for it.
     ///
     /// # Errors
-    /// Those of [`Pipeline::load`]. The next call tries again, so what was missing can be put in place meanwhile.
+    /// The same as for [`Pipeline::load`]. The next call tries again, so that missing files can be added without a
+    /// restart.
     pub fn get(&self) -> Result<Pipeline, PipelineError> {
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pipeline) = loaded.as_ref() {

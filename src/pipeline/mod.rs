@@ -1,12 +1,13 @@
-//! A video in, [`Findings`] out: decode, detect, look closer, read emotions and track, each on its own thread with bounded
-//! channels between, the sound on another beside them, and then summarise. Used by worker, api and command line alike; knows
-//! no database, no HTTP and no mail.
+//! Analyzes one video and returns [`Findings`]. Four stages run on their own threads, joined by bounded channels:
+//! decode, detect faces, read details of faces, read emotions and track people. The sound is analyzed on another thread
+//! beside them. At the end the results are summarised. Worker, API and command line use this module. It knows no
+//! database, no HTTP and no mail.
 //!
-//! What is held of a video at any time is a handful of its frames and less than a minute of its sound; all that grows with its
-//! length is a row for each face in each sample.
+//! At any time the memory holds a few frames of a video and less than two minutes of its sound. Only the rows grow with
+//! the length of the video: one for each face in each sample.
 
 mod analysis;
-mod clip;
+mod clip_verdict;
 mod error;
 mod lazy;
 mod sound;
@@ -18,21 +19,21 @@ use std::time::Duration;
 
 use crate::analysis::{Findings, Options};
 use crate::config::{Settings, Video};
-use crate::engine::Taken;
+use crate::engine::ActiveDevice;
 use crate::media::{self, Source};
-use crate::speech::Hearing;
-use crate::vision::{Vision, Wanted};
+use crate::speech::SpeechModels;
+use crate::vision::{FaceDetails, Vision};
 
-pub use analysis::Begun;
-pub use clip::ClipError;
+pub use analysis::PendingAnalysis;
+pub use clip_verdict::ClipError;
 pub use error::PipelineError;
 pub use lazy::LazyPipeline;
 
-/// How far an analysis is.
+/// Progress of an analysis.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Progress {
     pub frames_done: u64,
-    /// As far as the container tells; 0 where it does not, or tells fewer than there are.
+    /// The number that the container gives, or 0 if it gives none or fewer than were found.
     pub frames_total: u64,
 }
 
@@ -50,66 +51,68 @@ impl Cancel {
     }
 }
 
-/// How long each stage was at work, waiting for its neighbours not counted; they overlap, so the sum may be more than
-/// the whole.
+/// Time that each stage worked, without waiting for its neighbours. Stages overlap, so the sum may exceed the whole.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct StageTimes {
-    /// Decoding, and turning sampled frames into pictures.
+    /// Time for decoding and converting sampled frames to pictures.
     pub decode: Duration,
-    /// Finding faces and cutting them out.
+    /// Time for finding faces and cutting them out.
     pub detect: Duration,
-    /// Landmarks, head pose and gaze.
+    /// Time for landmarks, head pose and gaze.
     pub landmarks: Duration,
-    /// Movements of the face.
+    /// Time for blendshapes.
     pub expressions: Duration,
-    /// Reading emotions, and telling people apart.
+    /// Time for reading emotions and assigning faces to people.
     pub read: Duration,
-    /// Decoding the sound track and listening to it.
+    /// Time for decoding and analyzing the sound track.
     pub speech: Duration,
-    /// From opening the video to the findings.
+    /// Time from opening the video to the findings.
     pub whole: Duration,
 }
 
-/// Everything an analysis needs, loaded once a process. Cheap to clone.
+/// The models and limits that an analysis needs, loaded once in a process. Cheap to clone.
 #[derive(Clone)]
 pub struct Pipeline {
     vision: Vision,
-    hearing: Hearing,
+    speech_models: SpeechModels,
     limits: Video,
 }
 
 impl Pipeline {
-    /// Loads the models that every analysis needs: detector and classifier. Those for landmarks, movements of the face and
-    /// sound are loaded by the first analysis that wants them.
+    /// Loads the models that every analysis needs: detector and classifier. The first analysis that needs landmarks,
+    /// blendshapes or sound loads the models for them.
     ///
     /// # Errors
-    /// [`PipelineError::Missing`] where something has to be put in place first, [`PipelineError::Vision`] else; the
-    /// text of both is for the operator.
+    /// [`PipelineError::Missing`] if a library, a device or a model file is missing, otherwise
+    /// [`PipelineError::Vision`]. The text of both is for the operator.
     pub fn load(settings: &Settings) -> Result<Self, PipelineError> {
-        let pipeline = Self::load_wanted(settings, Wanted::default())?;
-        if pipeline.vision.engine().device() == Some(Taken::Cuda) {
+        let pipeline = Self::load_wanted(settings, FaceDetails::default())?;
+        if pipeline.vision.engine().device() == Some(ActiveDevice::Cuda) {
             pipeline.vision.warm_up()?;
         }
         Ok(pipeline)
     }
 
-    /// As [`Pipeline::load`], and begins to load what else an analysis with these options wants of faces.
+    /// Does the same as [`Pipeline::load`], and begins to load the models for the details of faces that these options
+    /// ask for.
     pub fn load_for(settings: &Settings, options: Options) -> Result<Self, PipelineError> {
         Self::load_wanted(settings, analysis::wanted(options))
     }
 
-    fn load_wanted(settings: &Settings, wanted: Wanted) -> Result<Self, PipelineError> {
+    fn load_wanted(settings: &Settings, wanted: FaceDetails) -> Result<Self, PipelineError> {
         media::prepare();
-        // Before the models: FFmpeg takes no CUDA that was begun in another way.
+        // This comes before loading the models: FFmpeg refuses a primary CUDA context that was activated with other
+        // flags.
         media::hwaccel(settings.video.hwaccel)?;
         let vision = Vision::load_for(settings, wanted).map_err(|error| {
             if error.is_missing() { PipelineError::Missing(error.to_string()) } else { PipelineError::Vision(error) }
         })?;
-        let hearing = Hearing::new(vision.engine(), settings);
-        Ok(Self { vision, hearing, limits: settings.video.clone() })
+        let speech_models = SpeechModels::new(vision.engine(), settings);
+        Ok(Self { vision, speech_models, limits: settings.video.clone() })
     }
 
-    /// Analyzes one video. Blocks until done, failed or cancelled; `progress` is called from time to time, on any thread.
+    /// Analyzes one video. Blocks until it is done, has failed or is cancelled. Calls `progress` repeatedly, on any
+    /// thread.
     pub fn analyze(
         &self,
         source: &Source,
@@ -117,14 +120,14 @@ impl Pipeline {
         progress: &(dyn Fn(Progress) + Sync),
         cancel: &Cancel,
     ) -> Result<Findings, PipelineError> {
-        let begun = Begun::new(source, options, &self.limits)?;
+        let begun = PendingAnalysis::new(source, options, &self.limits)?;
         self.finish(begun, progress, cancel).map(|(findings, _)| findings)
     }
 
-    /// As [`Pipeline::analyze`] for a video that is begun; and how long its stages took.
+    /// Completes an analysis whose video is being decoded already. Returns the findings and the times of the stages.
     pub fn finish(
         &self,
-        begun: Begun,
+        begun: PendingAnalysis,
         progress: &(dyn Fn(Progress) + Sync),
         cancel: &Cancel,
     ) -> Result<(Findings, StageTimes), PipelineError> {

@@ -1,5 +1,5 @@
-//! The sound stage: one thread beside those of the pictures. What is wrong with the sound becomes a warning; only a source
-//! that breaks off fails the analysis, since another run can read all of it.
+//! Analyzes the sound on one thread beside those of the pictures. Defects of the sound become warnings. Only an error
+//! of the storage fails the analysis, because another run may read the whole sound track.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,143 +11,150 @@ use crate::config::Video;
 use crate::engine::EngineError;
 use crate::fault::Fault;
 use crate::media::{ProbeError, SOUND_RATE, Sound, SoundError, Source};
-use crate::speech::{self, Hearing};
+use crate::speech::{self, SpeechModels};
 
-// What the one gives is what the other takes.
+// Decoded sound has the sample rate that the speech models need.
 const _: () = assert!(SOUND_RATE == speech::RATE);
 
-/// What the sound track gave.
+/// Result of the sound stage.
 #[derive(Debug, Default)]
-pub(super) struct Heard {
+pub(super) struct SoundResult {
     pub speech: Option<Speech>,
     pub models: Vec<ModelUsed>,
     pub warnings: Vec<Warning>,
-    /// Storage broke off while the sound was read: no result may be made of what was heard until then.
-    pub broke_off: Option<ProbeError>,
+    /// Storage failed while the sound was read. The analysis fails, because the sound read until then is incomplete.
+    pub source_error: Option<ProbeError>,
     pub busy: Duration,
 }
 
 #[derive(Debug, thiserror::Error)]
-enum Failed {
+enum Error {
     #[error(transparent)]
     Sound(#[from] SoundError),
     #[error(transparent)]
     Engine(#[from] EngineError),
 }
 
-/// Runs `pictures` here and listens to the sound track on a thread of its own. When the pictures fail, listening stops
-/// too: nobody will read what it gives. `wanted`: whether the sound track is to be listened to, where there is one.
-pub(super) fn beside<T, E>(
-    hearing: &Hearing,
+/// Runs `pictures` on this thread and analyzes the sound track on another one. If `pictures` fails, the analysis of the
+/// sound stops, because its result is not needed. `wanted`: whether to analyze the sound track, or `None` without a
+/// sound track.
+pub(super) fn run_beside<T, E>(
+    speech_models: &SpeechModels,
     source: &Source,
     limits: &Video,
     wanted: Option<bool>,
     cancel: &Cancel,
     pictures: impl FnOnce() -> Result<T, E>,
-) -> (Result<T, E>, Heard) {
-    let Some(is_wanted) = wanted else { return (pictures(), Heard::default()) };
+) -> (Result<T, E>, SoundResult) {
+    let Some(is_wanted) = wanted else { return (pictures(), SoundResult::default()) };
     if !is_wanted {
-        return (pictures(), Heard::only(Warning::SpeechLeftOut));
+        return (pictures(), SoundResult::only(Warning::SpeechLeftOut));
     }
-    if !hearing.is_enabled() {
-        return (pictures(), Heard::only(Warning::SpeechDisabled));
+    if !speech_models.is_enabled() {
+        return (pictures(), SoundResult::only(Warning::SpeechDisabled));
     }
-    let given_up = Arc::new(AtomicBool::new(false));
+    let pictures_failed = Arc::new(AtomicBool::new(false));
     let stop = {
-        let (given_up, cancel) = (given_up.clone(), cancel.clone());
-        move || given_up.load(Ordering::Relaxed) || cancel.is_cancelled()
+        let (pictures_failed, cancel) = (pictures_failed.clone(), cancel.clone());
+        move || pictures_failed.load(Ordering::Relaxed) || cancel.is_cancelled()
     };
     std::thread::scope(|scope| {
-        let listen = move || listen(hearing, source, limits, &stop);
-        let listening = std::thread::Builder::new().name("listen".to_owned()).spawn_scoped(scope, listen);
+        let analyze = move || sound_result(speech_models, source, limits, &stop);
+        let thread = std::thread::Builder::new().name("sound".to_owned()).spawn_scoped(scope, analyze);
         let seen = pictures();
-        given_up.store(seen.is_err(), Ordering::Relaxed);
-        let heard =
-            listening.ok().and_then(|thread| thread.join().ok()).unwrap_or_else(|| Heard::only(Warning::SpeechFailed));
-        (seen, heard)
+        pictures_failed.store(seen.is_err(), Ordering::Relaxed);
+        let result = thread
+            .ok()
+            .and_then(|thread| thread.join().ok())
+            .unwrap_or_else(|| SoundResult::only(Warning::SpeechFailed));
+        (seen, result)
     })
 }
 
-impl Heard {
-    /// Nothing, and why.
+impl SoundResult {
+    /// Returns a result without speech, with the reason as a warning.
     fn only(warning: Warning) -> Self {
         Self { warnings: vec![warning], ..Self::default() }
     }
 }
 
-fn listen(
-    hearing: &Hearing,
+fn sound_result(
+    speech_models: &SpeechModels,
     source: &Source,
     limits: &Video,
     stop: &(impl Fn() -> bool + Clone + Send + 'static),
-) -> Heard {
+) -> SoundResult {
     let started = Instant::now();
-    let heard = match hear(hearing, source, limits, stop) {
-        Ok(Some(heard)) => heard,
-        // The probe saw a sound track, so there is one.
-        Ok(None) => return Heard::only(Warning::SoundUnreadable),
-        Err(Failed::Sound(SoundError::Cancelled)) => return Heard::default(),
-        Err(Failed::Sound(SoundError::Source(error))) if matches!(error.fault(), Fault::Ours(_)) => {
-            return Heard { broke_off: Some(error), ..Heard::default() };
+    let result = match analyze_sound(speech_models, source, limits, stop) {
+        Ok(Some(result)) => result,
+        // The probe found a sound track, but it could not be opened.
+        Ok(None) => return SoundResult::only(Warning::SoundUnreadable),
+        Err(Error::Sound(SoundError::Cancelled)) => return SoundResult::default(),
+        Err(Error::Sound(SoundError::Source(error))) if matches!(error.fault(), Fault::Ours(_)) => {
+            return SoundResult { source_error: Some(error), ..SoundResult::default() };
         }
         Err(error) => {
             tracing::warn!(%error, "the sound track was not analyzed");
-            return Heard::only(match &error {
-                Failed::Sound(SoundError::Encrypted) => Warning::SoundEncrypted,
-                Failed::Sound(_) => Warning::SoundUndecodable,
-                Failed::Engine(error) if error.is_missing() => {
+            return SoundResult::only(match &error {
+                Error::Sound(SoundError::Encrypted) => Warning::SoundEncrypted,
+                Error::Sound(_) => Warning::SoundUndecodable,
+                Error::Engine(error) if error.is_missing() => {
                     Warning::SpeechModelMissing { model: speech::VAD_MODEL.to_owned() }
                 }
-                Failed::Engine(_) => Warning::SpeechModelFailed,
+                Error::Engine(_) => Warning::SpeechModelFailed,
             });
         }
     };
-    let speech::Heard { speech, models, warnings } = heard;
-    Heard { speech: Some(speech), models, warnings, broke_off: None, busy: started.elapsed() }
+    let speech::SpeechResult { speech, models, warnings } = result;
+    SoundResult { speech: Some(speech), models, warnings, source_error: None, busy: started.elapsed() }
 }
 
-fn hear(
-    hearing: &Hearing,
+fn analyze_sound(
+    speech_models: &SpeechModels,
     source: &Source,
     limits: &Video,
     stop: &(impl Fn() -> bool + Clone + Send + 'static),
-) -> Result<Option<speech::Heard>, Failed> {
+) -> Result<Option<speech::SpeechResult>, Error> {
     let Some(mut sound) = Sound::open(source, limits, stop.clone())? else { return Ok(None) };
-    let heard = hear_track(hearing, &mut sound, stop)?;
+    let result = analyze_track(speech_models, &mut sound, stop)?;
     if sound.is_silent() {
-        // Only a track without any sound gives way, and only to one that has some.
+        // If the default track is silent, the first other track with sound replaces it.
         for track in sound.others() {
-            match hear_other(hearing, source, limits, *track, stop) {
-                Ok(Some(mut heard)) => {
-                    heard.warnings.push(Warning::OtherSoundTrack { stream: *track });
-                    return Ok(Some(heard));
+            match analyze_other_track(speech_models, source, limits, *track, stop) {
+                Ok(Some(mut result)) => {
+                    result.warnings.push(Warning::OtherSoundTrack { stream: *track });
+                    return Ok(Some(result));
                 }
-                Ok(None) | Err(Failed::Sound(SoundError::Undecodable { .. } | SoundError::Encrypted)) => {}
+                Ok(None) | Err(Error::Sound(SoundError::Undecodable { .. } | SoundError::Encrypted)) => {}
                 Err(error) => return Err(error),
             }
         }
     }
-    Ok(Some(heard))
+    Ok(Some(result))
 }
 
-/// `None`: that track is silent, too.
-fn hear_other(
-    hearing: &Hearing,
+/// Analyzes another sound track. Returns `None` if that track is missing or silent.
+fn analyze_other_track(
+    speech_models: &SpeechModels,
     source: &Source,
     limits: &Video,
     track: usize,
     stop: &(impl Fn() -> bool + Clone + Send + 'static),
-) -> Result<Option<speech::Heard>, Failed> {
+) -> Result<Option<speech::SpeechResult>, Error> {
     let Some(mut sound) = Sound::open_track(source, limits, Some(track), stop.clone())? else { return Ok(None) };
-    let heard = hear_track(hearing, &mut sound, stop)?;
-    Ok((!sound.is_silent()).then_some(heard))
+    let result = analyze_track(speech_models, &mut sound, stop)?;
+    Ok((!sound.is_silent()).then_some(result))
 }
 
-/// From beginning to end.
-fn hear_track(hearing: &Hearing, sound: &mut Sound, stop: &impl Fn() -> bool) -> Result<speech::Heard, Failed> {
-    let mut listener = hearing.listen()?;
+/// Analyzes a sound track from beginning to end.
+fn analyze_track(
+    speech_models: &SpeechModels,
+    sound: &mut Sound,
+    stop: &impl Fn() -> bool,
+) -> Result<speech::SpeechResult, Error> {
+    let mut analyzer = speech_models.analyzer()?;
     while let Some(samples) = sound.next(stop)? {
-        listener.push(&samples)?;
+        analyzer.push(&samples)?;
     }
-    Ok(listener.finish()?)
+    Ok(analyzer.finish()?)
 }

@@ -12,12 +12,12 @@ use crate::analysis::{Emotion, Language};
 use crate::config::Report;
 use crate::locale;
 
-/// Largest logo file, in bytes: it goes into every page and every mail.
+/// Largest logo file, in bytes. The logo is part of every page and every mail.
 const MAX_LOGO: u64 = 200_000;
 /// Height of the logo in page and mail, in CSS pixels.
 pub const LOGO_HEIGHT: u32 = 40;
 
-/// What the pages of an operator look like.
+/// The operator's branding of pages and mails.
 #[derive(Debug, Clone)]
 pub struct Brand {
     pub product: String,
@@ -39,9 +39,9 @@ pub struct Link {
 /// The logo, ready for page and mail.
 #[derive(Debug, Clone)]
 pub struct Logo {
-    /// For the page: the file itself as a `data:` address.
+    /// The file as a `data:` address, for pages.
     pub data_url: String,
-    /// For mails, whose readers know no SVG.
+    /// The logo as PNG, for mails, since mail programs do not show SVG.
     pub png: Vec<u8>,
     /// Width at [`LOGO_HEIGHT`], in CSS pixels.
     pub width: u32,
@@ -65,18 +65,18 @@ impl Brand {
 }
 
 impl Brand {
-    /// The first sentence of a report: the operator's, or ours.
+    /// Returns the first sentence of a report: the operator's, or the default one.
     pub fn greeting_in(&self, language: &Language) -> String {
         own_or(&self.greeting, *language, "report.greeting")
     }
 
-    /// The sentence at the end of every page and mail: the operator's, or ours.
+    /// Returns the sentence at the end of every page and mail: the operator's, or the default one.
     pub fn footer_in(&self, language: &Language) -> String {
         own_or(&self.footer, *language, "report.footer")
     }
 
-    /// The colours as custom properties of CSS: the accent and its variants that can be read on light and dark
-    /// ground, and one colour an expression.
+    /// Returns the colours as CSS custom properties: the accent, its variants for text on light and dark backgrounds,
+    /// and one colour for each expression.
     pub fn stylesheet(&self) -> String {
         let mut css = format!(
             ":root{{--accent:{};--on-accent:{};--accent-light:{};--accent-dark:{}",
@@ -93,7 +93,7 @@ impl Brand {
     }
 }
 
-/// What the operator wrote, which is shown in every language, or else our words.
+/// Returns the operator's text, which is shown in every language, or the default text if it is empty.
 fn own_or(own: &str, language: Language, key: &str) -> String {
     if own.is_empty() { locale::text(language, key).into_owned() } else { own.to_owned() }
 }
@@ -103,7 +103,7 @@ impl Logo {
         let refuse = |reason: String| ReportError::Logo { path: path.to_owned(), reason };
         let size = std::fs::metadata(path).map_err(|error| refuse(error.to_string()))?.len();
         if size > MAX_LOGO {
-            return Err(refuse(format!("it has {size} bytes; at most {MAX_LOGO} are taken")));
+            return Err(refuse(format!("it has {size} bytes; the limit is {MAX_LOGO}")));
         }
         let file = std::fs::read(path).map_err(|error| refuse(error.to_string()))?;
         if file.starts_with(b"\x89PNG") {
@@ -116,7 +116,7 @@ impl Logo {
             return Ok(Self { data_url, png: file, width: u32::try_from(shown).unwrap_or(u32::MAX) });
         }
         let svg = std::str::from_utf8(&file).map_err(|_| refuse("it is neither PNG nor SVG".to_owned()))?;
-        // Twice the size at which it is shown, for sharp screens.
+        // Twice the displayed size, for high-resolution screens.
         let (png, width) = chart::svg_to_png(svg, 2 * LOGO_HEIGHT).map_err(|error| refuse(error.to_string()))?;
         let data_url = format!("data:image/svg+xml;base64,{}", STANDARD.encode(&file));
         Ok(Self { data_url, png, width: width.div_ceil(2) })
@@ -139,7 +139,7 @@ mod tests {
         br#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 30 10"><rect width="30" height="10"/></svg>"#;
 
     #[test]
-    fn a_logo_is_shown_at_one_height_whatever_its_format() {
+    fn png_and_svg_logos_are_shown_at_the_same_height() {
         let from_svg = brand(SVG).unwrap().logo.unwrap();
         assert_eq!(from_svg.width, 120);
         let from_png = brand(&from_svg.png).unwrap().logo.unwrap();
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_logo_that_cannot_be_read_is_named() {
+    fn a_logo_that_cannot_be_read_is_an_error() {
         let huge = vec![b' '; 200_001];
         for wrong in [&b"\x89PNG nonsense"[..], b"<html>", b"\xff\xd8\xff", &huge] {
             assert!(matches!(brand(wrong), Err(ReportError::Logo { .. })));

@@ -1,9 +1,9 @@
-//! Colours: one an emotion everywhere, and the operator's accent made readable on any ground.
+//! Colours: one for each emotion, and variants of the operator's accent that are readable on a given background.
 
 use crate::analysis::Emotion;
 
-/// The colour of an emotion in every chart, table and mail, as `#rrggbb`: the palette of Okabe & Ito (2008),
-/// "Color Universal Design", which stays apart for people who see red and green alike, with grey for neutral.
+/// Returns the colour of an emotion in every chart, table and mail, as `#rrggbb`. The palette is that of Okabe & Ito
+/// (2008), "Color Universal Design", which people with red-green colour blindness can tell apart. Neutral is grey.
 pub const fn of_emotion(emotion: Emotion) -> &'static str {
     match emotion {
         Emotion::Angry => "#d55e00",
@@ -16,16 +16,16 @@ pub const fn of_emotion(emotion: Emotion) -> &'static str {
     }
 }
 
-/// A colour of the screen.
+/// An sRGB colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Colour([u8; 3]);
 
 impl Colour {
     pub const WHITE: Self = Self([255; 3]);
     pub const BLACK: Self = Self([0; 3]);
-    /// The ground of the light page: what is readable on it is so on white, too.
+    /// The background of the light page. Text that is readable on it is readable on white too.
     pub const DAY: Self = Self([0xf5, 0xf6, 0xf8]);
-    /// The lightest ground of the dark page.
+    /// The lightest background of the dark page.
     pub const NIGHT: Self = Self([0x1a, 0x20, 0x29]);
 
     /// Reads `#rrggbb`; `None` for anything else.
@@ -35,7 +35,7 @@ impl Colour {
         Some(Self([part(0)?, part(2)?, part(4)?]))
     }
 
-    /// Relative luminance, 0 to 1, as WCAG 2.2 defines it.
+    /// Returns the relative luminance of WCAG 2.2, 0 to 1.
     fn luminance(self) -> f64 {
         let [r, g, b] = self.0.map(|channel| {
             let c = f64::from(channel) / 255.0;
@@ -44,21 +44,24 @@ impl Colour {
         0.2126 * r + 0.7152 * g + 0.0722 * b
     }
 
-    /// Contrast ratio of WCAG 2.2, 1 to 21.
+    /// Returns the contrast ratio of WCAG 2.2, 1 to 21.
     pub fn contrast(self, other: Self) -> f64 {
         let (a, b) = (self.luminance(), other.luminance());
         (a.max(b) + 0.05) / (a.min(b) + 0.05)
     }
 
-    /// Black or white, whichever is easier to read on this colour.
+    /// Returns black or white, whichever has the higher contrast to this colour.
     pub fn ink(self) -> Self {
         if self.contrast(Self::WHITE) >= self.contrast(Self::BLACK) { Self::WHITE } else { Self::BLACK }
     }
 
-    /// This colour, moved towards black or white as far as text on `ground` needs (4.5:1, WCAG AA).
-    pub fn readable_on(self, ground: Self) -> Self {
-        let goal = ground.ink();
-        (0..=20).map(|step| self.mix(goal, f64::from(step) / 20.0)).find(|c| c.contrast(ground) >= 4.5).unwrap_or(goal)
+    /// Mixes this colour with black or white until text in it has enough contrast on `background` (4.5:1, WCAG AA).
+    pub fn readable_on(self, background: Self) -> Self {
+        let goal = background.ink();
+        (0..=20)
+            .map(|step| self.mix(goal, f64::from(step) / 20.0))
+            .find(|c| c.contrast(background) >= 4.5)
+            .unwrap_or(goal)
     }
 
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between two bytes")]
@@ -83,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn any_accent_becomes_readable_on_both_grounds() {
+    fn any_accent_becomes_readable_on_both_backgrounds() {
         for accent in ["#ffff00", "#000000", "#ffffff", "#3457d5", "#808080"] {
             let accent = Colour::parse(accent).unwrap();
             for ground in [Colour::WHITE, Colour::NIGHT] {
@@ -94,15 +97,15 @@ mod tests {
     }
 
     #[test]
-    fn contrast_is_that_of_wcag() {
+    fn contrast_follows_wcag() {
         assert!((Colour::WHITE.contrast(Colour::BLACK) - 21.0).abs() < 1e-9);
-        // #767676 is the well-known darkest need: the lightest grey that passes on white.
+        // #767676 is the lightest grey with enough contrast on white.
         assert!(Colour::parse("#767676").unwrap().contrast(Colour::WHITE) >= 4.5);
         assert!(Colour::parse("#777777").unwrap().contrast(Colour::WHITE) < 4.5);
     }
 
     #[test]
-    fn what_is_no_colour_is_refused() {
+    fn texts_that_are_not_colours_are_refused() {
         for text in ["blue", "#12345", "#12345g", "123456", "#é2345"] {
             assert_eq!(Colour::parse(text), None, "{text}");
         }

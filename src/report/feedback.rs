@@ -1,21 +1,21 @@
-//! What a coach would say, in the language of the reader.
+//! Feedback on a performance, as sentences in the language of the reader.
 
 use super::words::Words;
 use crate::analysis::{Analysis, Certainty, Finding, Interval, PartName, Reason, Remark, Shown};
 
-/// A sentence or two a remark.
+/// Returns the text of each remark, a sentence or two.
 pub fn sentences(words: Words, analysis: &Analysis) -> Vec<String> {
-    let teller = Teller { words, duration_s: analysis.video.duration_s };
-    analysis.summary.remarks.iter().map(|remark| teller.sentence(remark)).collect()
+    let feedback = FeedbackText { words, duration_s: analysis.video.duration_s };
+    analysis.summary.remarks.iter().map(|remark| feedback.sentence(remark)).collect()
 }
 
 #[derive(Clone, Copy)]
-struct Teller {
+struct FeedbackText {
     words: Words,
     duration_s: f64,
 }
 
-impl Teller {
+impl FeedbackText {
     fn say(self, key: &str) -> String {
         self.words.say(&format!("feedback.{key}"))
     }
@@ -93,7 +93,7 @@ impl Teller {
         text
     }
 
-    /// From where to where a finding may lie, where that is far.
+    /// Returns the interval of a finding if it is wide, otherwise an empty text.
     fn range(self, finding: &Finding) -> String {
         let wide = finding.interval.filter(|_| finding.certainty >= Certainty::Rough);
         wide.map_or_else(String::new, |Interval { low, high }| {
@@ -129,7 +129,7 @@ impl Teller {
     }
 }
 
-/// A variant as JSON spells it, which is how the texts are called.
+/// Returns the name of a variant in JSON. The keys of the texts use these names.
 fn name(variant: &impl serde::Serialize) -> String {
     let value = serde_json::to_value(variant).unwrap_or_default();
     value.as_str().unwrap_or_default().to_owned()
@@ -140,8 +140,8 @@ mod tests {
     use super::*;
     use crate::analysis::{Advice, Emotion, Language, Stretch};
 
-    /// One of each that can be said.
-    fn everything() -> Vec<Remark> {
+    /// Returns at least one remark of each kind.
+    fn every_remark() -> Vec<Remark> {
         let shown = |emotion, percent, longest_s| Shown { emotion, percent, longest_s };
         let mut said = vec![
             Remark::LittleMaterial { samples: 1, seen_s: 0.8 },
@@ -204,17 +204,17 @@ mod tests {
 
     #[test]
     fn everything_can_be_said_in_english() {
-        let teller = Teller { words: Words(Language::EN), duration_s: 19.7 };
-        let said: Vec<String> = everything().iter().map(|remark| teller.sentence(remark)).collect();
+        let feedback = FeedbackText { words: Words(Language::EN), duration_s: 19.7 };
+        let said: Vec<String> = every_remark().iter().map(|remark| feedback.sentence(remark)).collect();
         insta::assert_snapshot!(said.join("\n"));
     }
 
     #[test]
-    fn every_language_says_all_of_it() {
+    fn every_remark_has_a_text_in_every_language() {
         for language in Language::all() {
-            let teller = Teller { words: Words(language), duration_s: 19.7 };
-            for remark in everything() {
-                let text = teller.sentence(&remark);
+            let feedback = FeedbackText { words: Words(language), duration_s: 19.7 };
+            for remark in every_remark() {
+                let text = feedback.sentence(&remark);
                 assert!(!text.contains("%{") && !text.contains("feedback.") && text.ends_with('.'), "{text}");
             }
         }
@@ -226,7 +226,7 @@ mod tests {
             stretch: Some(Stretch { start_s: 2.1, end_s: 9.0, value: 74.0 }),
             reason: None,
         });
-        let german = Teller { words: Words(Language::from_tag("de").unwrap()), duration_s: 19.7 };
+        let german = FeedbackText { words: Words(Language::from_tag("de").unwrap()), duration_s: 19.7 };
         assert_eq!(
             german.sentence(&strongest),
             "Am stärksten war die Ruhe mit 62 von 100; am besten von 2,1 s bis 9,0 s (74)."

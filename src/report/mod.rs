@@ -1,5 +1,5 @@
-//! Views of [`Findings`] for people: the HTML report, its charts, and the mail that carries it. Renders what `analysis`
-//! computed and computes nothing; knows no database.
+//! Renders [`Findings`] for people: the HTML report, its charts, and mails. It computes no figures, and does not import
+//! the database.
 
 mod brand;
 mod chart;
@@ -30,30 +30,30 @@ pub use brand::Brand;
 
 pub use mail::{MailError, Mailer, Unsendable, sendable};
 
-/// Why a report or mail could not be made.
+/// An error while making a report or a mail.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
     #[error("report.logo = {}: {reason}", path.display())]
     Logo { path: PathBuf, reason: String },
-    #[error("report.accent = {0:?} is no colour such as #3457d5")]
+    #[error("report.accent = {0:?} is not a colour of the form #3457d5")]
     Accent(String),
-    #[error("report: the page cannot be written: {0}")]
+    #[error("report: cannot render the page: {0}")]
     Page(#[from] askama::Error),
-    #[error("report: a chart cannot be drawn: {0}")]
+    #[error("report: cannot draw a chart: {0}")]
     Chart(#[from] chart::RasterError),
     #[error("mail.{key}: {reason}")]
     Mail { key: &'static str, reason: String },
-    #[error("mail: the message cannot be put together: {0}")]
+    #[error("mail: cannot assemble the message: {0}")]
     Message(#[from] lettre::error::Error),
 }
 
-/// What a report says beside the findings.
+/// The facts of a report that are not in the findings.
 #[derive(Debug, Clone)]
 pub struct Context {
     pub token: Uuid,
     pub created_at: Timestamp,
     pub language: Language,
-    /// Where the result is on the web; `None` for a report made on the command line.
+    /// The address of the result; `None` for a report made on the command line.
     pub result_url: Option<String>,
 }
 
@@ -65,29 +65,32 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    /// Reads the branding (a logo file that cannot be read is an error).
+    /// Reads the branding.
+    ///
+    /// # Errors
+    /// The logo file cannot be read, or the accent is not a colour.
     pub fn new(settings: &Settings) -> Result<Self, ReportError> {
         let brand = Brand::new(&settings.report)?;
         Ok(Self { style: Arc::new(page::Style::new(&brand)), brand: Arc::new(brand) })
     }
 
-    /// The operator's name, colours and wording, for other pages.
+    /// Returns the operator's name, colours and wording, for other pages.
     pub fn brand(&self) -> &Brand {
         &self.brand
     }
 
-    /// What the policy of a report's page has to allow as its style: the hash of the one that is in it.
+    /// Returns the hash of the style sheet of a report, for the `style-src` of its content security policy.
     pub fn style_source(&self) -> &str {
         &self.style.source
     }
 
-    /// The whole report as one HTML page that needs nothing else.
+    /// Renders the report as one HTML page that loads no other files.
     pub fn html(&self, findings: &Findings, context: &Context) -> Result<String, ReportError> {
         page::render(&self.brand, &self.style, findings, context)
     }
 }
 
-/// Puts feedback and warnings of a result into sentences.
+/// Writes the sentences of feedback and warnings into a result.
 pub fn tell(analysis: &mut Analysis, language: Language) {
     let words = words::Words(language);
     if !analysis.summary.remarks.is_empty() {
@@ -96,20 +99,20 @@ pub fn tell(analysis: &mut Analysis, language: Language) {
     analysis.warnings = words.warnings(analysis);
 }
 
-/// Why an analysis failed, in a sentence.
+/// Returns the sentence for the reason of a failure.
 pub fn failure(reason: &FailureReason, language: Language) -> String {
     words::Words(language).failure(reason)
 }
 
-/// What a mail tells.
+/// The content of a mail.
 #[derive(Debug, Clone, Copy)]
 pub enum Message<'a> {
     Report(&'a Findings),
     /// The analysis failed for good.
     Failure {
-        /// `None` for failures of older versions.
+        /// `None` for failures stored by older versions.
         reason: Option<&'a FailureReason>,
-        /// The same in English.
+        /// The sentence in English.
         detail: &'a str,
     },
 }

@@ -1,4 +1,4 @@
-//! The report as one HTML page: no script, nothing from elsewhere.
+//! Renders the report as one HTML page, without scripts and without other files.
 
 use askama::Template;
 use base64::Engine as _;
@@ -12,7 +12,7 @@ use super::view::{self, View};
 use super::{Context, ReportError};
 use crate::analysis::Findings;
 
-/// People shown with charts of their own.
+/// The largest number of people with charts of their own.
 const MOST_PEOPLE: usize = 12;
 
 #[derive(Template)]
@@ -23,18 +23,18 @@ struct Page<'a> {
     style: &'a str,
     style_hash: &'a str,
     view: &'a View,
-    /// What the only person showed, at a glance.
+    /// The ribbon of expressions over time, if there is one person.
     story: Option<String>,
-    /// SVG, made by [`super::chart`], which escapes what it is given.
+    /// SVG made by [`super::chart`], which escapes all texts.
     bars: String,
-    people: Vec<Shown<'a>>,
+    people: Vec<PersonCharts<'a>>,
 }
 
-/// What the page looks like: the same for every report of an operator.
+/// The style sheet, the same for every report of an operator.
 #[derive(Debug)]
 pub struct Style {
     pub text: String,
-    /// As a policy names it, with its hash.
+    /// Its hash, in the form of a content security policy.
     pub source: String,
 }
 
@@ -46,8 +46,8 @@ impl Style {
     }
 }
 
-/// A person and the drawings.
-struct Shown<'a> {
+/// A person and the person's charts for wide and narrow screens.
+struct PersonCharts<'a> {
     person: &'a Person,
     wide: String,
     narrow: String,
@@ -55,7 +55,7 @@ struct Shown<'a> {
 
 pub fn render(brand: &Brand, style: &Style, findings: &Findings, context: &Context) -> Result<String, ReportError> {
     let view = View::new(findings, context, MOST_PEOPLE);
-    let people = view.people.iter().map(|person| Shown {
+    let people = view.people.iter().map(|person| PersonCharts {
         person,
         wide: people::timeline(view.words, findings, person, Size::WIDE),
         narrow: people::timeline(view.words, findings, person, Size::NARROW),

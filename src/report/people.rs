@@ -1,4 +1,4 @@
-//! What a report says of each person: figures, and what was shown over time, in words.
+//! The part of a report about each person: figures, and the course of expressions in words.
 
 use super::chart::{self, Size, stretches};
 use super::colour;
@@ -6,8 +6,8 @@ use super::view::{Share, shares};
 use super::words::{Unit, Words};
 use crate::analysis::{Emotion, FaceSummary, Findings, Segment, Story};
 
-/// Steps in which the course of a person's expressions is told in words: fine ones, and coarse ones where the fine
-/// ones would make more than [`MOST_PHASES`] lines.
+/// Numbers of steps for the course of a person's expressions in words. A coarser one is used if the finer one gives
+/// more than [`MOST_PHASES`] lines.
 const COURSE_STEPS: [usize; 3] = [60, 24, 10];
 const MOST_PHASES: usize = 10;
 
@@ -23,7 +23,7 @@ pub struct Person {
     pub eye_contact: String,
     pub shares: Vec<Share>,
     pub course: Vec<Phase>,
-    /// What the chart shows, in words.
+    /// The description of the chart in words.
     pub label: String,
 }
 
@@ -34,13 +34,14 @@ pub struct Phase {
     pub emotion: Emotion,
     pub name: String,
     pub colour: &'static str,
-    /// Where it begins, and how long it is, in percent of the video's length.
+    /// Its start, in percent of the length of the video.
     pub from_percent: f64,
+    /// Its length, in percent of the length of the video.
     pub percent: f64,
 }
 
 impl Person {
-    /// When and how often, in a sentence.
+    /// Returns a sentence with the figures: from when to when and in how many samples the person was seen, and how.
     pub fn line(&self, words: &Words) -> String {
         words.fill(
             "line.seen",
@@ -56,14 +57,14 @@ impl Person {
 }
 
 impl Phase {
-    /// Its share of the video's length in whole numbers, at least 1, for rows made of table cells.
+    /// Returns its length in whole percent, at least 1, for rows made of table cells.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "1 to 100")]
     pub fn width(&self) -> u32 {
         self.percent.round().clamp(1.0, 100.0) as u32
     }
 }
 
-/// All of one person.
+/// Builds the part about one person.
 pub fn person(words: Words, findings: &Findings, face: &FaceSummary) -> Person {
     let duration_s = findings.analysis.video.duration_s;
     let story = Story::of(&face.emotions, &face.segments).unwrap_or(Story::Mixed { emotion: face.dominant_emotion });
@@ -92,12 +93,12 @@ pub fn person(words: Words, findings: &Findings, face: &FaceSummary) -> Person {
     }
 }
 
-/// What a person showed over time: the runs of the result, or fewer and coarser ones where they are too many to tell.
+/// Returns the course of a person's expressions: the segments of the result, or coarser phases if there are too many.
 fn course(words: Words, findings: &Findings, face: &FaceSummary) -> Vec<Phase> {
     let duration_s = findings.analysis.video.duration_s;
     if (1..=MOST_PHASES).contains(&face.segments.len()) {
-        let run = |run: &Segment| phase(words, duration_s, run.emotion, run.start_s, run.end_s);
-        return face.segments.iter().map(run).collect();
+        let of_segment = |segment: &Segment| phase(words, duration_s, segment.emotion, segment.start_s, segment.end_s);
+        return face.segments.iter().map(of_segment).collect();
     }
     let mut course = Vec::new();
     for steps in COURSE_STEPS {
@@ -135,12 +136,12 @@ fn phases(words: Words, findings: &Findings, face: u32, steps: usize) -> Vec<Pha
     course
 }
 
-/// The timeline of a person.
+/// Draws the timeline of a person.
 pub fn timeline(words: Words, findings: &Findings, person: &Person, size: Size) -> String {
     chart::timeline(words, findings, person.id, size, &person.label)
 }
 
-/// What a person showed, at a glance.
+/// Draws the ribbon of a person's expressions over time.
 pub fn ribbon(person: &Person) -> String {
     let runs: Vec<_> = person.course.iter().map(|phase| (phase.emotion, phase.from_percent, phase.percent)).collect();
     chart::ribbon(&runs, &person.label)

@@ -1,4 +1,4 @@
-//! Findings that no video gave, for tests.
+//! Made-up findings for tests.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use crate::analysis::{
     TimelineRow, VideoFacts, Warning,
 };
 
-/// Probabilities that lean towards one emotion and waver with time, as a real classifier's do.
+/// Returns probabilities with one strong emotion that vary over time, like those of a real classifier.
 fn leaning(emotion: Emotion, strength: f32, time_s: f64) -> Probabilities {
     let mut p = [0.0_f32; 7];
     for (index, value) in p.iter_mut().enumerate() {
@@ -49,7 +49,7 @@ fn top(shares: &BTreeMap<Emotion, f64>) -> Emotion {
     shares.iter().max_by(|a, b| a.1.total_cmp(b.1)).map_or(Emotion::Neutral, |(e, _)| *e)
 }
 
-/// Intervals that reach so many points to either side of the figures.
+/// Returns intervals that extend `reach` points to both sides of the figures.
 fn intervals(emotions: &BTreeMap<Emotion, f64>, reach: f64) -> Intervals {
     let span = |value: f64| Interval { low: (value - reach).max(0.0), high: (value + reach).min(100.0) };
     let signed = |value: f64| Interval { low: (value - reach / 50.0).max(-1.0), high: (value + reach / 50.0).min(1.0) };
@@ -67,7 +67,7 @@ fn intervals(emotions: &BTreeMap<Emotion, f64>, reach: f64) -> Intervals {
     }
 }
 
-/// What presence and the overall score were put together from, with the weights that they have without sound.
+/// Returns the parts of the scores, with their weights without sound.
 fn parts() -> Parts {
     let part = |part, value, weight| Part { part, value, weight };
     Parts {
@@ -81,7 +81,7 @@ fn parts() -> Parts {
     }
 }
 
-/// Runs of samples of one emotion, at least two each.
+/// Returns the segments: runs of at least two samples with the same emotion.
 fn segments(rows: &[&TimelineRow]) -> Vec<Segment> {
     let runs = rows.chunk_by(|a, b| a.emotions.top().0 == b.emotions.top().0 && b.time_s - a.time_s < 2.0);
     let run = |run: &[&TimelineRow]| Segment {
@@ -130,7 +130,7 @@ fn face(id: u32, rows: &[TimelineRow], reach: f64) -> FaceSummary {
     }
 }
 
-/// `reach`: how far intervals go to either side, in points.
+/// Builds findings. Intervals extend `reach` points to both sides.
 fn findings(duration_s: f64, interval_s: f64, rows: Vec<TimelineRow>, reach: f64, warnings: &[Warning]) -> Findings {
     let people = rows.iter().map(|row| row.face).max().unwrap_or(0);
     let all: Vec<&TimelineRow> = rows.iter().collect();
@@ -185,22 +185,22 @@ fn findings(duration_s: f64, interval_s: f64, rows: Vec<TimelineRow>, reach: f64
     Findings { analysis, timeline: Timeline { interval_s, rows } }
 }
 
-/// Times of samples from `from` to before `to`, 0.8 s apart.
+/// Returns the times of samples from `from` to before `to`, 0.8 s apart.
 fn times(from: f64, to: f64) -> impl Iterator<Item = f64> {
     (0_u32..).map(|n| f64::from(n) * 0.8).skip_while(move |t| *t < from).take_while(move |t| *t < to)
 }
 
-/// Sad for eight seconds, then happy.
-fn turning(face: u32, from: f64, to: f64) -> impl Iterator<Item = TimelineRow> {
+/// Returns rows of a person who is sad until 8 s and happy afterwards.
+fn sad_then_happy(face: u32, from: f64, to: f64) -> impl Iterator<Item = TimelineRow> {
     times(from, to).map(move |t| {
         let (emotion, strength) = if t < 8.0 { (Emotion::Sad, 0.7) } else { (Emotion::Happy, 1.1) };
         row(face, t, leaning(emotion, strength, t))
     })
 }
 
-/// One person, who speaks, 20 seconds.
+/// One person who speaks, for 20 seconds.
 pub fn one() -> Findings {
-    let mut found = findings(19.7, 0.8, turning(1, 0.0, 19.7).collect(), 13.0, &[]);
+    let mut found = findings(19.7, 0.8, sad_then_happy(1, 0.0, 19.7).collect(), 13.0, &[]);
     found.analysis.speech = Some(Speech {
         ratio: 0.808,
         clarity: Some(52.7),
@@ -240,27 +240,27 @@ pub fn one() -> Findings {
     found
 }
 
-/// Two people, the second one surprised and only there in the middle.
+/// Two people. The second one is surprised, and seen only in the middle.
 pub fn two() -> Findings {
     let second = times(6.0, 14.0).map(|t| row(2, t, leaning(Emotion::Surprise, 0.4, t + 3.0)));
-    let mut rows: Vec<_> = turning(1, 0.0, 19.7).chain(second).collect();
+    let mut rows: Vec<_> = sad_then_happy(1, 0.0, 19.7).chain(second).collect();
     rows.sort_by(|a, b| a.time_s.total_cmp(&b.time_s));
     findings(19.7, 0.8, rows, 25.0, &[Warning::VideoCutOff { expected_s: 21.8, end_s: 19.7 }])
 }
 
 /// One person who leaves and comes back.
 pub fn gap() -> Findings {
-    findings(19.7, 0.8, turning(1, 0.0, 6.0).chain(turning(1, 12.0, 19.7)).collect(), 15.0, &[])
+    findings(19.7, 0.8, sad_then_happy(1, 0.0, 6.0).chain(sad_then_happy(1, 12.0, 19.7)).collect(), 15.0, &[])
 }
 
-/// No face at all.
+/// No face.
 pub fn nobody() -> Findings {
     findings(12.0, 0.8, Vec::new(), 0.0, &[Warning::NoFace])
 }
 
 /// Four samples.
 pub fn short() -> Findings {
-    findings(3.2, 0.8, turning(1, 0.0, 3.2).collect(), 40.0, &[])
+    findings(3.2, 0.8, sad_then_happy(1, 0.0, 3.2).collect(), 40.0, &[])
 }
 
 /// 90 minutes with a pause.

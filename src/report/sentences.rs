@@ -1,10 +1,10 @@
-//! Warnings and failures in the language of the reader.
+//! Sentences for warnings and failures, in the language of the reader.
 
 use super::words::Words;
 use crate::analysis::{Analysis, FailureReason, Warning};
 
 impl Words {
-    /// The sentence of a warning; `None` for one of a newer version.
+    /// Returns the sentence of a warning; `None` for a warning of a newer version.
     pub fn warning(self, warning: &Warning) -> Option<String> {
         let seconds = |seconds: &f64| self.number(*seconds, 1);
         let (key, values): (&str, Vec<(&str, String)>) = match warning {
@@ -51,11 +51,11 @@ impl Words {
             Warning::TimeStampsRestart { at_s } => ("time_stamps_restart", vec![("at", seconds(at_s))]),
             Warning::Unknown => return None,
         };
-        Some(self.told("warning", key, &values))
+        Some(self.sentence("warning", key, &values))
     }
 
-    /// The warnings of a result. One that this version does not know, and those of results without codes, keep the sentence that
-    /// was stored.
+    /// Returns the sentences of the warnings of a result. The stored sentence is used for a warning unknown to this
+    /// version, and for results without warning codes.
     pub fn warnings(self, analysis: &Analysis) -> Vec<String> {
         if analysis.warning_codes.is_empty() {
             return analysis.warnings.clone();
@@ -65,7 +65,8 @@ impl Words {
         told.filter_map(|(code, stored)| self.warning(code).or(stored)).collect()
     }
 
-    /// Why an analysis failed, for the person who sent the video. It names no path and quotes no library.
+    /// Returns the sentence for the reason of a failure, for the person who sent the video. It contains no path and no
+    /// message of a library.
     pub fn failure(self, reason: &FailureReason) -> String {
         let minutes = |seconds: f64| {
             let minutes = seconds / 60.0;
@@ -85,7 +86,7 @@ impl Words {
             FailureReason::DecoderFailed
             | FailureReason::VisionFailed
             | FailureReason::NotReady
-            | FailureReason::InternalError => return self.told("failure", "service", &[]),
+            | FailureReason::InternalError => return self.sentence("failure", "service", &[]),
             FailureReason::Cancelled
             | FailureReason::NotAVideo
             | FailureReason::Encrypted
@@ -95,10 +96,10 @@ impl Words {
             | FailureReason::AnalysisCrashed
             | FailureReason::ResultNotStored => vec![],
         };
-        self.told("failure", reason.code(), &values)
+        self.sentence("failure", reason.code(), &values)
     }
 
-    fn told(self, section: &str, key: &str, values: &[(&str, String)]) -> String {
+    fn sentence(self, section: &str, key: &str, values: &[(&str, String)]) -> String {
         let values: Vec<(&str, &str)> = values.iter().map(|(name, value)| (*name, value.as_str())).collect();
         crate::locale::fill(self.0, &format!("{section}.{key}"), &values)
     }
@@ -112,7 +113,7 @@ mod tests {
     use crate::analysis::Language;
     use crate::locale;
 
-    /// The texts of a section that have been used: each is there, with all its values in place.
+    /// Checks that the keys of the used texts are all keys of the section, and that every placeholder is replaced.
     fn check(language: Language, section: &str, told: &[(String, String)]) {
         for (key, text) in told {
             assert!(locale::find(language, &format!("{section}.{key}")).is_some(), "{}: {key}", language.tag());
@@ -124,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn every_warning_and_failure_has_words_in_every_language() {
+    fn every_warning_and_failure_has_a_sentence_in_every_language() {
         for language in Language::all() {
             let words = Words(language);
             let told = Warning::examples().into_iter().map(|warning| {
@@ -134,7 +135,7 @@ mod tests {
             check(language, "warning", &told.collect::<Vec<_>>());
             let told = FailureReason::examples().into_iter().map(|reason| {
                 let text = words.failure(&reason);
-                let key = if text == words.told("failure", "service", &[]) { "service" } else { reason.code() };
+                let key = if text == words.sentence("failure", "service", &[]) { "service" } else { reason.code() };
                 (key.to_owned(), text)
             });
             check(language, "failure", &told.collect::<Vec<_>>());
@@ -143,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_written_as_the_language_writes_them() {
+    fn numbers_use_the_format_of_the_language() {
         let told = |tag, warning| Words(Language::from_tag(tag).unwrap()).warning(&warning).unwrap();
         let cut_off = || Warning::VideoCutOff { expected_s: 19.69, end_s: 4.0 };
         assert!(told("en", cut_off()).contains("should last 19.7 s"), "{}", told("en", cut_off()));

@@ -1,4 +1,4 @@
-//! Page and mails as a whole, on findings that no video gave.
+//! Tests of whole pages and mails, on made-up findings.
 
 use mail_parser::{MessageParser, MimeHeaders as _};
 
@@ -34,7 +34,7 @@ fn bodies(mail: &[u8]) -> (String, String) {
     (parsed.body_text(0).unwrap().replace("\r\n", "\n"), parsed.body_html(0).unwrap().replace("\r\n", "\n"))
 }
 
-/// The text of a page, a line an element, without its drawings and its style.
+/// Returns the texts of a page, one line for each element, without drawings and style sheet.
 fn outline(html: &str) -> String {
     let mut html = html.to_owned();
     for (open, close, stand_in) in [("<style", "</style>", ""), ("<svg", "</svg>", "<hr>drawing<hr>")] {
@@ -56,7 +56,7 @@ fn outline(html: &str) -> String {
 }
 
 #[test]
-fn text_mails_read_well() {
+fn text_mails_have_short_lines_and_match_their_snapshots() {
     for (name, findings) in all() {
         let (text, _) = bodies(&mail(&settings(), Message::Report(&findings)));
         assert!(text.lines().all(|line| line.chars().count() <= 88), "{name}");
@@ -74,7 +74,7 @@ fn pages_and_html_mails_keep_their_structure() {
 }
 
 #[test]
-fn page_and_mails_speak_german_to_who_wants_it() {
+fn page_and_mails_are_german_if_the_language_is_german() {
     let context = Context { language: Language::from_tag("de").unwrap(), ..context() };
     let reporter = Reporter::new(&settings()).unwrap();
     let findings = sample::one();
@@ -99,7 +99,7 @@ fn a_report_in_another_language_holds_no_english_sentence() {
     let english = texts("en");
     for language in Language::all().filter(|language| *language != Language::EN) {
         let own = texts(language.tag());
-        // What stands between the values of a sentence, where it is long enough to be one.
+        // The pieces of the English texts between placeholders, if they have at least three words.
         let pieces: Vec<(&str, &str)> = english
             .iter()
             .flat_map(|(key, text)| {
@@ -138,7 +138,7 @@ fn a_report_in_another_language_holds_no_english_sentence() {
     }
 }
 
-/// The texts of a language by their keys.
+/// Returns the texts of a language, by key.
 fn texts(tag: &str) -> std::collections::BTreeMap<String, String> {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("locales/{tag}.toml"));
     leaves(&std::fs::read_to_string(path).unwrap())
@@ -172,7 +172,7 @@ fn a_page_allows_its_own_style_and_no_other() {
 }
 
 #[test]
-fn the_mail_of_a_failure_says_what_to_do() {
+fn the_mail_about_a_failure_contains_the_reason() {
     let detail = "The file is damaged: no picture in it could be decoded. Export it again and upload that.";
     let (text, html) = bodies(&mail(&settings(), Message::Failure { reason: None, detail }));
     insta::assert_snapshot!("mail_text_failure", text);
@@ -185,7 +185,7 @@ fn all() -> [(&'static str, Findings); 4] {
 }
 
 #[test]
-fn a_page_needs_nothing_else_and_runs_no_script() {
+fn a_page_loads_no_other_files_and_has_no_scripts() {
     for (name, findings) in all().into_iter().chain([("gap", sample::gap()), ("long", sample::long())]) {
         let html = page(&findings);
         assert!(html.len() < 200_000, "{name}: {} bytes", html.len());
@@ -198,7 +198,7 @@ fn a_page_needs_nothing_else_and_runs_no_script() {
 }
 
 #[test]
-fn mails_are_light_enough_and_the_same_in_every_try() {
+fn mails_are_small_and_the_same_in_every_attempt() {
     for findings in [sample::two(), sample::long()] {
         let sent = mail(&settings(), Message::Report(&findings));
         assert!(sent.len() < 250_000, "{} bytes", sent.len());
@@ -206,7 +206,7 @@ fn mails_are_light_enough_and_the_same_in_every_try() {
     }
 }
 
-/// Leaves what a test made below `target/`, for eyes.
+/// Writes a file below `target/`, for viewing.
 fn keep(name: &str, bytes: &[u8]) {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("target/report-preview");
     std::fs::create_dir_all(&folder).unwrap();
@@ -246,7 +246,7 @@ fn text_and_html_give_the_same_figures() {
 }
 
 #[test]
-fn what_others_wrote_stays_text() {
+fn texts_of_others_are_escaped() {
     let evil = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>";
     let mut settings = settings();
     settings.report.product = evil.to_owned();
@@ -256,7 +256,7 @@ fn what_others_wrote_stays_text() {
     settings.report.link_text = evil.to_owned();
     settings.report.link_url = format!("https://example.org/{evil}");
     let mut findings = sample::two();
-    // As in results of older versions.
+    // Results of older versions have warnings without codes.
     findings.analysis.warning_codes = Vec::new();
     findings.analysis.warnings = vec![evil.to_owned()];
     findings.analysis.video.codec = evil.to_owned();
@@ -285,7 +285,7 @@ fn only_web_addresses_become_links() {
 }
 
 #[test]
-fn a_subject_cannot_bring_in_headers() {
+fn a_subject_cannot_inject_headers() {
     let mut settings = settings();
     settings.mail.subject = "{product}\r\nBcc: mallory@example.org\n\n<b>".to_owned();
     let sent = mail(&settings, Message::Report(&sample::one()));
@@ -295,7 +295,7 @@ fn a_subject_cannot_bring_in_headers() {
 }
 
 #[test]
-fn a_logo_stands_in_page_and_mail() {
+fn page_and_mail_contain_the_logo() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(
         file.path(),
@@ -322,7 +322,7 @@ fn a_logo_stands_in_page_and_mail() {
 }
 
 #[test]
-fn many_people_do_not_make_a_mail_heavy() {
+fn a_mail_about_many_people_stays_small() {
     let mut findings = sample::one();
     let (face, rows) = (findings.analysis.faces[0].clone(), findings.timeline.rows.clone());
     for id in 2..=40 {

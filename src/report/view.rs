@@ -1,74 +1,75 @@
-//! The findings as the texts and rows that page and mails show: every figure is put into words once, here, so that no
-//! two of them can say different things.
+//! The texts and rows that page and mails show. Every figure is put into words only here, so that page and mails show
+//! the same.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use super::chart;
 use super::people::{self, Person};
-use super::words::{Meaning, Note, Shown, Unit, Words};
+use super::words::{Meaning, Note, ReportContents, Unit, Words};
 use super::{Context, colour, feedback};
 use crate::analysis::{
     Analysis, Certainty, Emotion, FaceSummary, Findings, Interval, Speech, SpeechQuality, Story, percentages,
 };
 
-/// Fewer samples than this give rough figures.
+/// Below this number of samples, a warning says that the figures are rough.
 const FEW_SAMPLES: usize = 10;
 
-/// Everything a report says.
+/// The texts of a report.
 pub struct View {
     pub words: Words,
     pub headline: String,
     pub lead: String,
     pub tiles: Vec<Tile>,
-    /// What was heard; empty where nothing was listened to.
+    /// The figures of speech; empty if the sound was not analyzed.
     pub speech: Vec<Tile>,
     pub shares: Vec<Share>,
     pub people: Vec<Person>,
-    /// People beyond [`View::people`]: seen too briefly to be shown one by one.
+    /// A sentence about the people who are not in [`View::people`], since they were seen too briefly.
     pub others: Option<String>,
-    /// What stands out, and one thing to try.
+    /// Feedback: the most notable findings, and one thing to try.
     pub feedback: Vec<String>,
-    /// Lines of what and when.
+    /// Facts of the video and of the analysis, as label and value.
     pub facts: Vec<(String, String)>,
     pub warnings: Vec<String>,
     pub models: Vec<(String, String)>,
-    /// What may help where no face was found.
+    /// Advice if no face was found.
     pub advice: Vec<String>,
     pub meanings: Vec<Meaning>,
     pub created: String,
-    /// Only ever an http or https address.
+    /// The address of the result, always http or https.
     pub result_url: Option<String>,
     pub token: String,
 }
 
-/// One of the headline figures.
+/// A figure with label and note.
 pub struct Tile {
     pub label: String,
     pub value: String,
     pub note: String,
 }
 
-/// One of the seven expressions.
+/// The share of one of the seven expressions.
 pub struct Share {
     pub emotion: Emotion,
     pub name: String,
     pub colour: &'static str,
-    /// With its sign.
+    /// The percentage with its sign.
     pub value: String,
     /// 0 to 100.
     pub percent: f64,
-    /// The same in whole numbers, at least 1, for bars made of table cells.
+    /// The percentage as a whole number, at least 1, for bars made of table cells.
     pub width: u32,
-    /// Samples in which it was the strongest, of how many, and how sure the model was of these.
+    /// The number of samples in which it was the strongest, and the number of all samples.
     pub samples: String,
+    /// The mean confidence of the model in those samples.
     pub sure: String,
 }
 
 const NO_FACE_ADVICE: [&str; 4] = ["size", "light", "hidden", "brief"];
 
 impl View {
-    /// `most` people are shown one by one, those with the most samples.
+    /// Builds the texts. At most `most` people are shown one by one, those with the most samples.
     pub fn new(findings: &Findings, context: &Context, most: usize) -> Self {
         let words = Words(context.language);
         let analysis = &findings.analysis;
@@ -79,7 +80,7 @@ impl View {
         faces.sort_by_key(|face| face.id);
         let (headline, lead) = headline(words, analysis);
         let nobody = analysis.faces.is_empty();
-        let shown = Shown {
+        let contents = ReportContents {
             by_eyes: analysis.sees_eyes(),
             scores: analysis.summary.presence.is_some(),
             intervals: analysis.summary.intervals.is_some(),
@@ -89,7 +90,7 @@ impl View {
             headline,
             lead,
             tiles: tiles(words, analysis),
-            speech: analysis.speech.as_ref().map_or_else(Vec::new, |speech| heard(words, speech)),
+            speech: analysis.speech.as_ref().map_or_else(Vec::new, |speech| speech_tiles(words, speech)),
             shares: analysis
                 .summary
                 .emotions
@@ -102,7 +103,7 @@ impl View {
             warnings: warnings(words, findings),
             models: analysis.models.iter().map(|model| (model.name.clone(), model.sha256.clone())).collect(),
             advice: NO_FACE_ADVICE.iter().filter(|_| nobody).map(|name| words.say(&format!("advice.{name}"))).collect(),
-            meanings: words.meanings(shown),
+            meanings: words.meanings(contents),
             created: words.date(context.created_at),
             result_url: web_address(context),
             token: context.token.to_string(),
@@ -111,7 +112,7 @@ impl View {
 }
 
 impl View {
-    /// The first line of a person's table in a mail of plain text.
+    /// Returns the first line of a person's table in a plain-text mail.
     pub fn table_head(&self) -> String {
         let [name, share, strongest, sure] =
             ["expression", "share", "strongest", "sure"].map(|head| self.words.say(&format!("head.{head}")));
@@ -119,13 +120,14 @@ impl View {
     }
 }
 
-/// The address of the result, if a browser can be sent there.
+/// Returns the address of the result if it is a valid http or https address.
 pub fn web_address(context: &Context) -> Option<String> {
     let url = context.result_url.as_deref()?;
     let is_web = ["http://", "https://"].iter().any(|scheme| url.starts_with(scheme));
     (is_web && !url.chars().any(|c| c.is_control() || c.is_whitespace())).then(|| url.to_owned())
 }
 
+/// Returns the headline and the sentence below it.
 fn headline(words: Words, analysis: &Analysis) -> (String, String) {
     let (Some(top), Some(emotions)) = (analysis.summary.dominant_emotion, &analysis.summary.emotions) else {
         return (words.say("headline_nobody"), words.say("lead_nobody"));
@@ -136,7 +138,7 @@ fn headline(words: Words, analysis: &Analysis) -> (String, String) {
         1 => words.say("one_person"),
         n => words.fill("people_seen", &[("n", &n.to_string())]),
     };
-    // What this video showed is known; what another one like it would show may not be.
+    // The share in this video is exact. The interval says how much the share of a similar video may differ.
     let interval = analysis.summary.intervals.as_ref().and_then(|all| all.emotions.get(&top).copied());
     let varies =
         interval.filter(|interval| interval.certainty() >= Certainty::Rough).map_or_else(String::new, |wide| {
@@ -148,10 +150,10 @@ fn headline(words: Words, analysis: &Analysis) -> (String, String) {
     let percent = if sure { words.percent(share) } else { words.figure_about(share) };
     let next = emotions.iter().filter(|(emotion, _)| **emotion != top).max_by(|a, b| a.1.total_cmp(b.1));
     let next = next.filter(|(_, share)| **share >= 5.0).map_or_else(String::new, |(emotion, share)| {
-        words.fill("lead_next", &[("second", &thing(words, *emotion)), ("share", &exactly(*share))])
+        words.fill("lead_next", &[("second", &noun_in_sentence(words, *emotion)), ("share", &exactly(*share))])
     });
     let values = [
-        ("first", capital(&thing(words, top))),
+        ("first", capital(&noun_in_sentence(words, top))),
         ("share", percent),
         ("next", next),
         ("varies", varies),
@@ -162,8 +164,8 @@ fn headline(words: Words, analysis: &Analysis) -> (String, String) {
     (words.story(story, interval), lead)
 }
 
-/// As a part of a sentence.
-fn thing(words: Words, emotion: Emotion) -> String {
+/// Returns the name of an emotion for use within a sentence.
+fn noun_in_sentence(words: Words, emotion: Emotion) -> String {
     if emotion == Emotion::Neutral { words.say("neutral_thing") } else { words.noun(emotion) }
 }
 
@@ -172,6 +174,7 @@ fn capital(text: &str) -> String {
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
+/// Returns the headline figures.
 fn tiles(words: Words, analysis: &Analysis) -> Vec<Tile> {
     let summary = &analysis.summary;
     if analysis.faces.is_empty() {
@@ -204,13 +207,14 @@ fn tiles(words: Words, analysis: &Analysis) -> Vec<Tile> {
     let contact = summary.eye_contact.map(|v| (v, Unit::Percent, Note::Grade(words.facing(v))));
     let interval = intervals.and_then(|all| all.eye_contact);
     tiles.push(tile("eye_contact", contact, interval, summary.eye_contact_coverage));
-    // How sure the model was of these samples is known.
+    // The mean confidence in these samples is exact, so it has no interval.
     let sure = summary.model_confidence.map(|v| (words.share(v), words.sure(v)));
     tiles.extend(sure.map(|(value, note)| Tile { label: words.say("tile.sure"), value, note }));
     tiles
 }
 
-fn heard(words: Words, speech: &Speech) -> Vec<Tile> {
+/// Returns the figures of speech.
+fn speech_tiles(words: Words, speech: &Speech) -> Vec<Tile> {
     let tile =
         |label: &str, value: String, note: String| Tile { label: words.say(&format!("tile.{label}")), value, note };
     let mut tiles = vec![tile("speech", words.share(speech.ratio), words.say("tile.speech_note"))];
@@ -237,9 +241,9 @@ fn heard(words: Words, speech: &Speech) -> Vec<Tile> {
     tiles
 }
 
-/// The seven, the largest first.
+/// Returns the shares of the seven expressions, largest first.
 pub(super) fn shares(words: Words, emotions: &BTreeMap<Emotion, f64>, faces: &[FaceSummary]) -> Vec<Share> {
-    // The very figures of the JSON, so that nobody finds two for one thing.
+    // Rounds like the JSON, so that report and JSON show the same figures.
     let emotions = percentages(emotions);
     let mut shares: Vec<Share> = Emotion::ALL
         .into_iter()
@@ -248,7 +252,7 @@ pub(super) fn shares(words: Words, emotions: &BTreeMap<Emotion, f64>, faces: &[F
             let counts = faces.iter().map(|face| face.emotion_counts.get(&emotion).copied().unwrap_or_default());
             let (n, all) = (counts.sum::<u32>(), faces.iter().map(|face| face.frames).sum::<u32>());
             let samples = words.fill("samples_of", &[("n", &n.to_string()), ("all", &all.to_string())]);
-            // One person's mean, or none: several people's are in their own tables.
+            // Shown for one person only; with several people it is in the table of each.
             let sure = match faces {
                 [face] => face.average_confidence.get(&emotion).copied(),
                 _ => None,
@@ -293,7 +297,7 @@ fn facts(words: Words, findings: &Findings, context: &Context) -> Vec<(String, S
         looked.push_str(&words.fill("fact.every", &[("time", &words.number(interval_s, 2))]));
     }
     let fps = words.number(video.fps, 2);
-    // No more decimals than it has.
+    // Removes trailing zeros.
     let fps = fps.trim_end_matches('0').trim_end_matches(['.', ',']);
     let (width, height) = (video.width.to_string(), video.height.to_string());
     let picture = words.fill("fact.picture_value", &[("width", &width), ("height", &height), ("fps", fps)]);
@@ -309,7 +313,7 @@ fn facts(words: Words, findings: &Findings, context: &Context) -> Vec<(String, S
     .into()
 }
 
-/// The bars of a person or a video.
+/// Draws the bars of a person or of a video.
 pub fn bars(words: Words, shares: &[Share]) -> String {
     let told: Vec<String> = shares.iter().map(|share| format!("{} {}", share.name, share.value)).collect();
     let bars: Vec<chart::Bar<'_>> = shares

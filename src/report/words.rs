@@ -1,5 +1,5 @@
-//! Figures and labels in words, in the language of the reader. Page, mail and charts all take theirs from here, so that they
-//! say the same.
+//! Words for figures and labels, in the language of the reader. Page, mails and charts all use these, so that they show
+//! the same.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -10,11 +10,11 @@ use crate::analysis::{
 };
 use crate::locale;
 
-/// The words of a language.
+/// The texts of a report in one language.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Words(pub Language);
 
-/// What a figure means and what it does not.
+/// The explanation of a figure.
 #[derive(Debug, Clone)]
 pub struct Meaning {
     pub term: String,
@@ -22,28 +22,28 @@ pub struct Meaning {
 }
 
 impl Words {
-    /// The text of a key below `report.`.
+    /// Returns the text of a key below `report.`.
     pub fn say(self, key: &str) -> String {
         locale::text(self.0, &format!("report.{key}")).into_owned()
     }
 
-    /// ... with values in it.
+    /// Returns the text of a key below `report.` with its placeholders replaced by `values`.
     pub fn fill(self, key: &str, values: &[(&str, &str)]) -> String {
         locale::fill(self.0, &format!("report.{key}"), values)
     }
 
-    /// What a face shows, as a thing: "happiness".
+    /// Returns the noun of an emotion, such as "happiness".
     pub fn noun(self, emotion: Emotion) -> String {
         self.say(&format!("noun.{emotion}"))
     }
 
-    /// How a face looks: "happy".
+    /// Returns the adjective of an emotion, such as "happy".
     pub fn adjective(self, emotion: Emotion) -> String {
         self.say(&format!("adjective.{emotion}"))
     }
 
-    /// The headline, as firmly as the interval of the expression that was shown most allows. That one came after another
-    /// was seen: there is no doubt in that.
+    /// Returns the headline. If the interval of the strongest expression is wide, the headline says that it is
+    /// uncertain. A headline about the order of two expressions is always certain, since the order was seen.
     pub fn story(self, story: Story, interval: Option<Interval>) -> String {
         match story {
             Story::InTurn { first, then } => {
@@ -58,16 +58,17 @@ impl Words {
         }
     }
 
+    /// Returns a number with the decimal separator of the language.
     pub fn number(self, value: f64, decimals: usize) -> String {
         format!("{value:.decimals$}").replace('.', &locale::text(self.0, "format.decimal"))
     }
 
-    /// 0 to 100 with one decimal and a percent sign.
+    /// Formats a percentage of 0 to 100 with one decimal.
     pub fn percent(self, value: f64) -> String {
         self.with_sign(&self.number(value, 1))
     }
 
-    /// 0 to 1 as a whole percentage.
+    /// Formats a share of 0 to 1 as a whole percentage.
     pub fn share(self, value: f64) -> String {
         self.with_sign(&self.number(value * 100.0, 0))
     }
@@ -76,12 +77,13 @@ impl Words {
         locale::fill(self.0, "format.percent", &[("n", number)])
     }
 
-    /// 0 to 100 as a whole number of its most.
+    /// Formats a score of 0 to 100, such as "58 of 100".
     pub fn of_100(self, value: f64) -> String {
         self.fill("of100", &[("value", &self.number(value, 0))])
     }
 
-    /// A figure of 0 to 100 as firmly as its interval allows ([`Interval::certainty`]), without one as it stands.
+    /// Formats a figure of 0 to 100. The wider its interval, the less exact the text ([`Interval::certainty`]). Without
+    /// an interval the figure is exact.
     pub fn figure(self, value: f64, interval: Option<Interval>, unit: Unit) -> String {
         let whole = |value: f64| match unit {
             Unit::Of100 => self.of_100(value),
@@ -99,12 +101,13 @@ impl Words {
         }
     }
 
-    /// A share of 0 to 100 that is not to be taken exactly.
+    /// Formats a percentage of 0 to 100 as an approximate one.
     pub fn figure_about(self, value: f64) -> String {
         self.fill("certainty.about", &[("value", &self.share(value / 100.0))])
     }
 
-    /// What goes with a figure, as firmly as its interval allows, and the interval where [`Words::figure`] does not tell it.
+    /// Returns the note of a figure. The wider the interval, the less certain the text. It includes the interval if
+    /// [`Words::figure`] does not.
     pub fn remark(self, note: &Note, interval: Option<Interval>) -> String {
         let (Note::Grade(text) | Note::Made(text)) = note;
         let Some(Interval { low, high }) = interval else { return text.clone() };
@@ -119,7 +122,7 @@ impl Words {
         self.fill(&format!("certainty.{key}"), &ends)
     }
 
-    /// A headline as firmly as the share of its emotion allows.
+    /// Adds to a headline how certain it is.
     fn headline(self, text: &str, interval: Option<Interval>) -> String {
         let key = match certainty(interval) {
             Certainty::Clear => return text.to_owned(),
@@ -129,27 +132,27 @@ impl Words {
         self.fill(&format!("certainty.{key}"), &[("text", text)])
     }
 
-    /// A calmness of 0 to 100 in a word.
+    /// Grades a calmness of 0 to 100.
     pub fn calm(self, value: f64) -> String {
         self.grade("calm", value, 40.0, 70.0)
     }
 
-    /// An eye contact of 0 to 100 in words.
+    /// Grades an eye contact of 0 to 100.
     pub fn facing(self, value: f64) -> String {
         self.grade("facing", value, 35.0, 70.0)
     }
 
-    /// A mean top probability of 0 to 1 in words.
+    /// Grades a mean confidence of 0 to 1.
     pub fn sure(self, value: f64) -> String {
         self.grade("sure", value, 0.6, 0.8)
     }
 
-    /// A clarity of speech of 0 to 100 in words.
+    /// Grades a clarity of speech of 0 to 100.
     pub fn clear(self, value: f64) -> String {
         self.grade("clear", value, 35.0, 60.0)
     }
 
-    /// Syllables a second in words. Ordinary speech has about 3 to 6.
+    /// Grades a rate in syllables per second. Ordinary speech has about 3 to 6.
     pub fn pace(self, value: f64) -> String {
         self.grade("pace", value, 2.5, 6.5_f64.next_up())
     }
@@ -165,19 +168,19 @@ impl Words {
         self.say(&format!("{key}.{grade}"))
     }
 
-    /// The text for one, or that for several with their number.
+    /// Returns the singular text for one, or the plural text with the number.
     pub fn count(self, key: &str, n: u64, values: &[(&str, &str)]) -> String {
         let number = n.to_string();
         let values: Vec<_> = values.iter().copied().chain([("n", number.as_str())]).collect();
         self.fill(&format!("{key}_{}", if n == 1 { "one" } else { "many" }), &values)
     }
 
-    /// A moment of the video: `4.5 s`, `1:07`, `1:02:07`, by the length of the video.
+    /// Formats a time in the video as `4.5 s`, `1:07` or `1:02:07`, depending on the length of the video.
     pub fn moment(self, time_s: f64, duration_s: f64) -> String {
         if duration_s < 60.0 { format!("{} s", self.number(time_s, 1)) } else { clock(time_s, duration_s) }
     }
 
-    /// The label of a tick: no more decimals than its step needs.
+    /// Formats the label of a tick, with as many decimals as the step needs.
     pub fn tick(self, time_s: f64, step_s: f64, duration_s: f64) -> String {
         if duration_s >= 60.0 && step_s >= 1.0 {
             return clock(time_s, duration_s);
@@ -192,7 +195,7 @@ impl Words {
         format!("{} s", self.number(time_s, decimals))
     }
 
-    /// A length of time: `19.7 seconds`, `1 min 7 s`, `1 h 2 min`.
+    /// Formats a duration as `19.7 seconds`, `1 min 7 s` or `1 h 2 min`.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "seconds of a video, not below 0")]
     pub fn length(self, duration_s: f64) -> String {
         if duration_s < 60.0 {
@@ -206,14 +209,14 @@ impl Words {
         }
     }
 
-    /// A day and time for people, in UTC.
+    /// Formats a date and time, in UTC.
     pub fn date(self, time: Timestamp) -> String {
         let format = locale::text(self.0, "format.date");
         time.to_zoned(TimeZone::UTC).strftime(format.as_bytes()).to_string()
     }
 
-    /// What the figures mean, for every reader of a report.
-    pub fn meanings(self, of: Shown) -> Vec<Meaning> {
+    /// Returns the explanations of the figures in a report.
+    pub fn meanings(self, contents: ReportContents) -> Vec<Meaning> {
         let numbers = [
             ("cone", self.number(f64::from(GAZE_CONE_DEG), 0)),
             ("yaw", self.number(f64::from(FACING_YAW_DEG), 0)),
@@ -233,9 +236,9 @@ impl Words {
             plain("expressions", true),
             plain("sure", true),
             plain("calm", true),
-            Some(meaning("gaze", if of.by_eyes { "gaze" } else { "head" })),
-            plain("scores", of.scores),
-            plain("interval", of.intervals),
+            Some(meaning("gaze", if contents.by_eyes { "gaze" } else { "head" })),
+            plain("scores", contents.scores),
+            plain("interval", contents.intervals),
             plain("speech", true),
             plain("persons", true),
             plain("not_for", true),
@@ -246,44 +249,46 @@ impl Words {
     }
 }
 
-/// What a figure of 0 to 100 is given in.
+/// The unit of a figure of 0 to 100.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
     Of100,
     Percent,
 }
 
-/// What goes with a figure.
+/// The note beside a figure.
 #[derive(Debug, Clone)]
 pub enum Note {
-    /// What it amounts to.
+    /// A grade of the figure.
     Grade(String),
-    /// What it is made of.
+    /// The parts of the figure.
     Made(String),
 }
 
-/// A figure whose spread nobody knows is put as it is.
+/// Returns the certainty of an interval. A figure without an interval is shown as exact.
 fn certainty(interval: Option<Interval>) -> Certainty {
     interval.map_or(Certainty::Clear, |interval| interval.certainty())
 }
 
-/// What a report shows, and so has to explain.
+/// The kinds of figures in a report, which need explanations.
 #[derive(Debug, Clone, Copy)]
-pub struct Shown {
-    /// Whether eye contact was judged by the eyes, and not by the head alone.
+pub struct ReportContents {
+    /// Whether eye contact was measured by the eyes, and not by the head alone.
     pub by_eyes: bool,
     pub scores: bool,
     pub intervals: bool,
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "seconds of a video, not below 0")]
+/// Formats a time as `m:ss`, or as `h:mm:ss` if the video is an hour or longer.
 fn clock(time_s: f64, duration_s: f64) -> String {
     let seconds = time_s.max(0.0).round() as u64;
     let (h, m, s) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
     if duration_s >= 3600.0 { format!("{h}:{m:02}:{s:02}") } else { format!("{}:{s:02}", h * 60 + m) }
 }
 
-/// Breaks text into lines of at most `width` characters where words allow it; every line but the first is indented.
+/// Wraps text into lines of at most `width` characters. A longer word gets a line of its own. Every line but the first
+/// is indented.
 pub fn wrap(text: &str, width: usize, indent: &str) -> String {
     let mut lines = String::new();
     let mut length = 0;
@@ -314,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn times_read_as_the_video_is_long() {
+    fn the_format_of_times_depends_on_the_length_of_the_video() {
         assert_eq!(EN.moment(4.53, 19.7), "4.5 s");
         assert_eq!(de().moment(4.53, 19.7), "4,5 s");
         assert_eq!(EN.moment(67.0, 92.0), "1:07");
@@ -333,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn the_wider_the_interval_the_less_sure_the_words() {
+    fn texts_are_less_certain_for_wider_intervals() {
         let span = |low, high| Some(Interval { low, high });
         let said = |words: Words, interval| {
             let figure = words.figure(58.3, interval, Unit::Percent);
@@ -369,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn a_story_becomes_a_headline() {
+    fn headlines_follow_the_story() {
         let (sad, happy, wide) = (Emotion::Sad, Emotion::Happy, Some(Interval { low: 10.0, high: 60.0 }));
         assert_eq!(EN.story(Story::Mostly { emotion: happy }, None), "Mostly happy");
         assert_eq!(EN.story(Story::Mixed { emotion: sad }, wide), "Mixed, sad most often, it seems");
@@ -378,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn grades_end_where_they_are_said_to() {
+    fn grades_change_at_their_limits() {
         assert_eq!((EN.calm(70.0), EN.calm(69.9)), ("calm on the whole".into(), "neither calm nor stirred".into()));
         assert_eq!(
             (EN.pace(6.5), EN.pace(6.6), EN.pace(2.4)),
@@ -387,10 +392,10 @@ mod tests {
     }
 
     #[test]
-    fn eye_contact_says_whether_the_eyes_were_seen() {
+    fn the_explanation_of_eye_contact_depends_on_whether_the_eyes_were_seen() {
         for words in [EN, de()] {
             let of = |by_eyes| {
-                let meanings = words.meanings(Shown { by_eyes, scores: true, intervals: true });
+                let meanings = words.meanings(ReportContents { by_eyes, scores: true, intervals: true });
                 meanings.into_iter().find(|meaning| meaning.term == words.say("meaning.gaze")).unwrap().text
             };
             assert!(of(true).contains("12") && of(true).to_lowercase().contains("iris"), "{}", of(true));

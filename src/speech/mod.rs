@@ -1,9 +1,10 @@
-//! What sound says, on the engine: where somebody speaks, how well it is recorded, how fast the syllables come. Samples
-//! in, [`crate::analysis`] types out; knows no files and no pictures.
+//! Analyzes speech with models that run on the engine: when somebody speaks, the quality of the recording, and the
+//! syllable rate. It takes samples of sound and returns [`crate::analysis`] types. It knows no files and no pictures.
 //!
-//! [`Hearing`] holds the models and loads them when the first sound track comes. A [`Listener`] takes one track from
-//! start to end: voice activity ([`vad`]) decides which samples are speech ([`spans`]), and those go on to the
-//! measures of quality ([`quality`]) and rate ([`syllables`]). What it holds does not grow with the track.
+//! [`SpeechModels`] holds the models and loads them for the first sound track. A [`SpeechAnalyzer`] takes one track
+//! from start to end. Voice activity detection ([`vad`]) decides which samples are speech ([`spans`]). Quality
+//! ([`quality`]) and syllable rate ([`syllables`]) are measured on those samples. The memory in use does not grow with
+//! the track.
 
 mod quality;
 mod spans;
@@ -14,7 +15,7 @@ mod vad;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::analysis::{ModelUsed, Speech, Talk, Warning};
+use crate::analysis::{ModelUsed, Speech, SpeechTally, Warning};
 use crate::config::Settings;
 use crate::engine::{Engine, EngineError};
 
@@ -25,14 +26,14 @@ use vad::{Vad, WINDOW};
 
 pub use vad::NAME as VAD_MODEL;
 
-/// Samples a second that everything here takes.
+/// Sample rate in samples a second.
 pub const RATE: u32 = 16_000;
-/// Windows that voice activity takes in one call: a second.
-const TOGETHER: usize = 32 * WINDOW;
+/// Samples in one call of voice activity detection: 32 windows, about one second.
+const BATCH: usize = 32 * WINDOW;
 
-/// The models that listen. Cheap to clone.
+/// The models that analyze speech, loaded at their first use. Cheap to clone.
 #[derive(Clone)]
-pub struct Hearing(Arc<Inner>);
+pub struct SpeechModels(Arc<Inner>);
 
 struct Inner {
     engine: Engine,
@@ -41,23 +42,23 @@ struct Inner {
     models: Mutex<Models>,
 }
 
-/// Those that are loaded.
+/// The models that are loaded.
 #[derive(Default)]
 struct Models {
     vad: Option<Arc<Vad>>,
     quality: Option<Quality>,
 }
 
-/// What a track gave.
+/// Result of the analysis of one sound track.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Heard {
+pub struct SpeechResult {
     pub speech: Speech,
     pub models: Vec<ModelUsed>,
     pub warnings: Vec<Warning>,
 }
 
-impl Hearing {
-    /// Loads nothing yet.
+impl SpeechModels {
+    /// Keeps the engine and the settings. Loads no model yet.
     pub fn new(engine: &Engine, settings: &Settings) -> Self {
         Self(Arc::new(Inner {
             engine: engine.clone(),
@@ -67,17 +68,17 @@ impl Hearing {
         }))
     }
 
-    /// Whether the settings want sound to be analyzed.
+    /// Whether the settings allow the analysis of sound.
     pub fn is_enabled(&self) -> bool {
         self.0.is_enabled
     }
 
-    /// Begins a track; loads the models where this is the first one. Without the model for quality, that part is left
-    /// out and a warning says so.
+    /// Returns an analyzer for one track, and loads the models first if needed. Without the model for quality, the
+    /// result has no quality and a warning.
     ///
     /// # Errors
-    /// Where voice activity has no model: nothing can be said without it.
-    pub fn listen(&self) -> Result<Listener, EngineError> {
+    /// The model for voice activity detection could not be loaded.
+    pub fn analyzer(&self) -> Result<SpeechAnalyzer, EngineError> {
         let Inner { engine, folder, models, .. } = &*self.0;
         let mut models = models.lock().unwrap_or_else(PoisonError::into_inner);
         let vad = match &models.vad {
@@ -90,7 +91,7 @@ impl Hearing {
             None => match Quality::load(engine, folder) {
                 Ok(quality) => Some(models.quality.insert(quality).clone()),
                 Err(error) => {
-                    tracing::warn!(%error, "speech quality is left out");
+                    tracing::warn!(%error, "no quality model: speech quality is left out");
                     let model = quality::NAME.to_owned();
                     warnings.push(if error.is_missing() {
                         Warning::SpeechQualityMissing { model }
@@ -102,13 +103,13 @@ impl Hearing {
             },
         };
         let used = [Some(vad.used()), quality.as_ref().map(Quality::used)];
-        Ok(Listener {
+        Ok(SpeechAnalyzer {
             state: vad::State::default(),
             vad,
-            waiting: Vec::with_capacity(2 * TOGETHER),
+            waiting: Vec::with_capacity(2 * BATCH),
             samples: 0,
             spans: Spans::default(),
-            talk: Talk::default(),
+            tally: SpeechTally::default(),
             syllables: Syllables::default(),
             rating: quality.map(Rating::new),
             models: used.into_iter().flatten().collect(),
@@ -117,82 +118,82 @@ impl Hearing {
     }
 }
 
-/// One sound track being listened to.
-pub struct Listener {
+/// Analyzes one sound track.
+pub struct SpeechAnalyzer {
     vad: Arc<Vad>,
     state: vad::State,
-    /// Samples that wait for the next turn.
+    /// Samples for the next call of voice activity detection.
     waiting: Vec<f32>,
-    /// Samples taken so far.
+    /// Samples pushed so far.
     samples: u64,
     spans: Spans,
-    talk: Talk,
+    tally: SpeechTally,
     syllables: Syllables,
     rating: Option<Rating>,
     models: Vec<ModelUsed>,
     warnings: Vec<Warning>,
 }
 
-impl Listener {
-    /// The next samples of the track: mono, 16 kHz, -1 to 1. Blocks.
+impl SpeechAnalyzer {
+    /// Takes the next samples of the track: mono, 16 kHz, from -1 to 1. Blocks.
     pub fn push(&mut self, samples: &[f32]) -> Result<(), EngineError> {
         self.samples += samples.len() as u64;
-        for part in samples.chunks(TOGETHER) {
+        for part in samples.chunks(BATCH) {
             self.waiting.extend_from_slice(part);
-            if self.waiting.len() >= TOGETHER {
-                let rest = self.waiting.split_off(TOGETHER);
+            if self.waiting.len() >= BATCH {
+                let rest = self.waiting.split_off(BATCH);
                 let windows = std::mem::replace(&mut self.waiting, rest);
-                self.hear(&windows)?;
+                self.process(&windows)?;
             }
         }
         Ok(())
     }
 
-    /// The track is over.
-    pub fn finish(mut self) -> Result<Heard, EngineError> {
-        // The last window is filled up with silence, which ends no span and counts nowhere.
+    /// Ends the track and returns its result.
+    pub fn finish(mut self) -> Result<SpeechResult, EngineError> {
+        // The last window is padded with silence, which ends no span and is not counted.
         let mut windows = std::mem::take(&mut self.waiting);
         windows.resize(windows.len().next_multiple_of(WINDOW), 0.0);
-        self.hear(&windows)?;
+        self.process(&windows)?;
         let track_s = seconds(self.samples);
         let mut result = Ok(());
         let (syllables, rating) = (&mut self.syllables, &mut self.rating);
-        let last = self.spans.finish(&mut |samples| speech(syllables, rating.as_mut(), samples, &mut result));
+        let last = self.spans.finish(&mut |samples| measure(syllables, rating.as_mut(), samples, &mut result));
         result?;
         if let Some((from, to)) = last {
             self.syllables.pause();
-            self.talk.span(seconds(from), seconds(to).min(track_s));
+            self.tally.add_span(seconds(from), seconds(to).min(track_s));
         }
         let quality = self.rating.map(Rating::finish).transpose()?.flatten();
-        let speech = self.talk.speech(track_s, self.syllables.count(), quality);
+        let speech = self.tally.speech(track_s, self.syllables.count(), quality);
         if speech.ratio == 0.0 {
             self.warnings.push(Warning::NoSpeech);
         } else if speech.quality_mos.is_none() && self.warnings.is_empty() {
             self.warnings.push(Warning::LittleSpeech);
         }
-        Ok(Heard { speech, models: self.models, warnings: self.warnings })
+        Ok(SpeechResult { speech, models: self.models, warnings: self.warnings })
     }
 
-    /// Whole windows.
-    fn hear(&mut self, windows: &[f32]) -> Result<(), EngineError> {
+    /// Processes samples of whole windows.
+    fn process(&mut self, windows: &[f32]) -> Result<(), EngineError> {
         let probabilities = self.vad.probabilities(&mut self.state, windows)?;
         let mut result = Ok(());
         for (window, probability) in windows.chunks_exact(WINDOW).zip(probabilities) {
             let (syllables, rating) = (&mut self.syllables, &mut self.rating);
             let ended = self
                 .spans
-                .push(window, probability, &mut |samples| speech(syllables, rating.as_mut(), samples, &mut result));
+                .push(window, probability, &mut |samples| measure(syllables, rating.as_mut(), samples, &mut result));
             if let Some((from, to)) = ended {
                 self.syllables.pause();
-                self.talk.span(seconds(from), seconds(to));
+                self.tally.add_span(seconds(from), seconds(to));
             }
         }
         result
     }
 }
 
-/// Samples that are speech go to the measures.
-fn speech(
+/// Passes samples of speech to syllable rate and quality. After an error in `result`, quality takes no more samples.
+fn measure(
     syllables: &mut Syllables,
     rating: Option<&mut Rating>,
     samples: &[f32],
@@ -204,7 +205,7 @@ fn speech(
     }
 }
 
-/// Samples as seconds.
+/// Converts a number of samples to seconds.
 fn seconds(samples: u64) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "seconds need no 53 bits")]
     {

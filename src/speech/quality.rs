@@ -1,6 +1,6 @@
-//! The quality of recorded speech: DNSMOS P.835, which guesses what listeners would say, from 1 (bad) to 5 (excellent)
-//! (Reddy, Gopal & Cutler 2022, "DNSMOS P.835: A non-intrusive perceptual objective speech quality metric"). It rates the
-//! recording, not the speaker.
+//! Rates the quality of recorded speech with DNSMOS P.835 (Reddy, Gopal & Cutler 2022, "DNSMOS P.835: A non-intrusive
+//! perceptual objective speech quality metric"). The model predicts the ratings of listeners, from 1 (bad) to 5
+//! (excellent). They apply to the recording and not to the speaker.
 
 use std::path::Path;
 
@@ -12,16 +12,16 @@ use crate::engine::{Engine, EngineError, Model};
 
 pub(super) const NAME: &str = "dnsmos";
 const FILE: &str = "dnsmos_sig_bak_ovr.onnx";
-/// Samples that are rated together: 9.01 s.
+/// Samples in the input of the model: 9.01 s.
 const WINDOW: usize = 144_160;
-/// A window holds so many pieces from all over the speech that it stands for. The published script rates all windows a second
-/// apart; this model takes more work than all the rest of listening (200 to 400 ms a window on one core), so few are rated, and
-/// pieces of 3 s from all over come nearer to the mean of all windows than any 9 s in one piece do (standard deviations of 0.1 and
-/// 0.19 in half a minute of speech).
+/// A window consists of this many pieces, spread over the speech that it represents. The published script rates a
+/// window for each second. That would take more work than all the rest of the analysis of sound (200 to 400 ms a window
+/// on one core), so few windows are rated. Pieces of 3 s spread over the speech are closer to the mean of all windows
+/// than 9 s in one piece (standard deviations of 0.1 and 0.19 in half a minute of speech).
 const PIECES: usize = 3;
-/// Samples of speech that one window stands for: 90 s.
+/// Most samples of speech that one window represents: 90 s.
 const SPAN: usize = 10 * WINDOW;
-/// Less speech than this, in samples, is not rated.
+/// Fewest samples of speech that are rated: 1 s.
 const MIN: usize = RATE as usize;
 
 #[derive(Clone)]
@@ -50,12 +50,12 @@ impl Quality {
         let values: Vec<f64> = outputs.iter().flatten().map(|value| f64::from(*value)).collect();
         match values[..] {
             [sig, bak, ovr] if values.iter().all(|value| value.is_finite()) => Ok(calibrated(sig, bak, ovr)),
-            _ => Err(failed(format!("three ratings were expected, not {values:?}"))),
+            _ => Err(failed(format!("expected three finite ratings, got {values:?}"))),
         }
     }
 }
 
-/// The published polynomials from the network's outputs to listeners' ratings.
+/// Converts the outputs of the model to ratings of listeners with the published polynomials.
 fn calibrated(sig: f64, bak: f64, ovr: f64) -> SpeechQuality {
     let opinion = |[a, b, c]: [f64; 3], x: f64| (a * x * x + b * x + c).clamp(1.0, 5.0);
     SpeechQuality {
@@ -65,8 +65,8 @@ fn calibrated(sig: f64, bak: f64, ovr: f64) -> SpeechQuality {
     }
 }
 
-/// What is rated of some speech: all of it, repeated until it fills a window, as in the published script, or pieces from its
-/// beginning to its end.
+/// Returns the window that represents some speech. Short speech is repeated until it fills the window, as in the
+/// published script. Long speech is represented by pieces spread from its beginning to its end.
 fn excerpt(speech: &[f32]) -> Vec<f32> {
     if speech.len() <= WINDOW {
         return speech.iter().copied().cycle().take(WINDOW).collect();
@@ -78,12 +78,12 @@ fn excerpt(speech: &[f32]) -> Vec<f32> {
     pieces.copied().collect()
 }
 
-/// The mean rating of the speech of a track.
+/// Computes the mean rating of the speech of a track.
 pub(super) struct Rating {
     quality: Quality,
-    /// Speech that no rating stands for yet, less than one window stands for.
+    /// Speech that is not rated yet, less than [`SPAN`] samples.
     speech: Vec<f32>,
-    /// Ratings, each times the samples that it stands for.
+    /// Sums of the ratings, each multiplied by the samples that it represents.
     sum: [f64; 3],
     weight: f64,
     windows: u32,
@@ -106,8 +106,8 @@ impl Rating {
         Ok(())
     }
 
-    /// The mean; `None` where there was too little speech. What is left after the last window is rated where it is half of
-    /// what one stands for.
+    /// Returns the mean rating, or `None` if there was too little speech. The speech after the last window is rated if
+    /// it has at least half of [`SPAN`].
     pub fn finish(mut self) -> Result<Option<SpeechQuality>, EngineError> {
         let least = if self.windows == 0 { MIN } else { SPAN / 2 };
         if self.speech.len() >= least {
@@ -136,7 +136,7 @@ mod tests {
     use super::{WINDOW, calibrated, excerpt};
 
     #[test]
-    fn short_speech_is_repeated_and_long_speech_gives_pieces_from_end_to_end() {
+    fn short_speech_is_repeated_and_long_speech_is_represented_by_pieces() {
         let speech = |samples: usize| (0..samples).map(|at| at as f32).collect::<Vec<_>>();
         let short = excerpt(&speech(WINDOW - 10));
         assert_eq!((short.len(), short[WINDOW - 11], short[WINDOW - 10]), (WINDOW, (WINDOW - 11) as f32, 0.0));
@@ -145,14 +145,14 @@ mod tests {
             let window = excerpt(&speech(samples));
             assert_eq!((window.len(), window[0]), (WINDOW, 0.0));
             assert!(samples as f32 - window[WINDOW - 1] <= 2.0, "{samples}: ends at {}", window[WINDOW - 1]);
-            assert!(window.is_sorted(), "no sample comes twice");
+            assert!(window.is_sorted(), "a sample is used twice");
             let jumps = window.windows(2).filter(|pair| pair[1] - pair[0] > 1.5).count();
             assert!(jumps <= 2, "{samples}: {jumps}");
         }
     }
 
     #[test]
-    fn ratings_are_calibrated_as_published_and_stay_on_the_scale() {
+    fn ratings_are_calibrated_as_published_and_clamped_to_the_scale() {
         let mos = calibrated(3.0, 3.0, 3.0);
         for (value, expected) in [(mos.sig, 2.912_007), (mos.bak, 3.246_400), (mos.ovr, 2.783_454)] {
             assert!((value - expected).abs() < 1e-5, "{mos:?}");

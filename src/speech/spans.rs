@@ -1,93 +1,97 @@
-//! From the probability of speech in each window to spans of speech, and the samples that belong to them.
+//! Turns the probabilities of speech of the windows into spans of speech, and selects the samples that belong to them.
 //!
-//! The rules and figures are those of Silero VAD's own `get_speech_timestamps`: a span begins above one threshold, ends
-//! when it has been below a lower one and not back for a while, and has to last. Where the probability lingers between
-//! the two, the original waits without end; here the while is enough, so that no more than it need be held.
+//! Rules and figures are those of `get_speech_timestamps` in Silero VAD. A span begins at a window that reaches the
+//! upper threshold. It ends at a window below the lower threshold, if no window reaches the upper threshold for
+//! [`MIN_SILENCE`] samples. Short spans are dropped. One rule differs: if the probability stays between the thresholds,
+//! the original waits without a limit. Here the span ends after [`MIN_SILENCE`], so that only a limited number of
+//! samples is buffered.
 
 use super::vad::WINDOW;
 
-/// Speech begins at this probability ...
+/// Upper threshold: a span begins at this probability.
 const START: f32 = 0.5;
-/// ... and ends below this one,
+/// Lower threshold: a silence begins below this probability.
 const END: f32 = 0.35;
-/// if for this many samples (100 ms).
+/// Samples after which a silence ends a span: 100 ms.
 const MIN_SILENCE: u64 = 1600;
-/// Shorter spans (250 ms, in samples) are no speech.
+/// Spans of at most this many samples (250 ms) are dropped.
 const MIN_SPEECH: u64 = 4000;
-/// Sound around a span that is given with it (30 ms, in samples).
+/// Samples before and after a span that are passed on with it: 30 ms.
 const PAD: usize = 480;
 
-/// First sample of a span and the one after its last.
-pub(super) type Span = (u64, u64);
+/// First sample of a span, and the one after its last.
+pub(super) type SampleRange = (u64, u64);
 
-/// Follows a track. Holds back at most the sound of the shortest span and silence.
+/// Finds the spans of one track. Buffers at most the samples of the shortest span, the shortest silence and the
+/// padding.
 #[derive(Default)]
 pub(super) struct Spans {
-    /// Samples taken.
+    /// Samples taken so far.
     position: u64,
-    open: Option<Open>,
-    /// The last samples taken, which are not given yet.
-    held: Vec<f32>,
+    open: Option<OpenSpan>,
+    /// The last samples, which are not passed on yet.
+    pending: Vec<f32>,
 }
 
-struct Open {
+/// A span that has not ended.
+struct OpenSpan {
     start: u64,
-    /// Where it went quiet.
-    quiet: Option<u64>,
+    /// First sample of the silence that may end the span.
+    silent_from: Option<u64>,
 }
 
 impl Spans {
-    /// The next window of the track and its probability. Gives samples of speech to `to`, in order, as soon as it is
-    /// clear that they are, and returns a span that has ended.
-    pub fn push(&mut self, window: &[f32], probability: f32, to: &mut dyn FnMut(&[f32])) -> Option<Span> {
+    /// Takes the next window of the track and its probability of speech. Passes samples to `to`, in order, once they
+    /// are known to be speech. Returns a span if one has ended.
+    pub fn push(&mut self, window: &[f32], probability: f32, to: &mut dyn FnMut(&[f32])) -> Option<SampleRange> {
         let here = self.position;
         self.position += window.len() as u64;
-        self.held.extend_from_slice(window);
+        self.pending.extend_from_slice(window);
         let Some(open) = &mut self.open else {
             if probability >= START {
-                self.open = Some(Open { start: here, quiet: None });
+                self.open = Some(OpenSpan { start: here, silent_from: None });
             }
             self.keep(if probability >= START { PAD + WINDOW } else { PAD });
             return None;
         };
         if probability >= START {
-            open.quiet = None;
+            open.silent_from = None;
         } else {
             if probability < END {
-                open.quiet.get_or_insert(here);
+                open.silent_from.get_or_insert(here);
             }
-            if let Some(quiet) = open.quiet.filter(|quiet| here - quiet >= MIN_SILENCE) {
-                return self.close(quiet, to);
+            if let Some(end) = open.silent_from.filter(|from| here - from >= MIN_SILENCE) {
+                return self.close(end, to);
             }
         }
-        if open.quiet.is_none() && self.position - open.start > MIN_SPEECH {
-            to(&self.held);
-            self.held.clear();
+        if open.silent_from.is_none() && self.position - open.start > MIN_SPEECH {
+            to(&self.pending);
+            self.pending.clear();
         }
         None
     }
 
-    /// The track is over: the last span ends with it.
-    pub fn finish(&mut self, to: &mut dyn FnMut(&[f32])) -> Option<Span> {
-        let end = self.open.as_ref()?.quiet.unwrap_or(self.position);
+    /// Ends the track. Returns the last span if it has not ended before.
+    pub fn finish(&mut self, to: &mut dyn FnMut(&[f32])) -> Option<SampleRange> {
+        let end = self.open.as_ref()?.silent_from.unwrap_or(self.position);
         self.close(end, to)
     }
 
-    fn close(&mut self, end: u64, to: &mut dyn FnMut(&[f32])) -> Option<Span> {
-        let Open { start, .. } = self.open.take()?;
+    fn close(&mut self, end: u64, to: &mut dyn FnMut(&[f32])) -> Option<SampleRange> {
+        let OpenSpan { start, .. } = self.open.take()?;
         let span = (end - start > MIN_SPEECH).then_some((start, end));
         if span.is_some() {
             let after = usize::try_from(self.position - end).unwrap_or(usize::MAX).saturating_sub(PAD);
-            let (given, _) = self.held.split_at(self.held.len().saturating_sub(after));
+            let (given, _) = self.pending.split_at(self.pending.len().saturating_sub(after));
             to(given);
         }
         self.keep(PAD);
         span
     }
 
-    /// Forgets all but the last samples.
+    /// Drops all pending samples but the last ones.
     fn keep(&mut self, samples: usize) {
-        self.held.drain(..self.held.len().saturating_sub(samples));
+        self.pending.drain(..self.pending.len().saturating_sub(samples));
     }
 }
 
@@ -97,25 +101,26 @@ mod tests {
 
     use super::*;
 
-    /// What windows of these probabilities give; each sample is its own number.
-    fn run(probabilities: &[f32]) -> (Vec<Span>, Vec<f32>) {
+    /// Returns the spans and the samples of speech of windows with these probabilities. Each sample has its index as
+    /// value.
+    fn run(probabilities: &[f32]) -> (Vec<SampleRange>, Vec<f32>) {
         let (mut spans, mut found, mut given) = (Spans::default(), Vec::new(), Vec::new());
         for (window, probability) in probabilities.iter().enumerate() {
             let samples: Vec<f32> = (window * WINDOW..(window + 1) * WINDOW).map(|n| n as f32).collect();
             found.extend(spans.push(&samples, *probability, &mut |part| given.extend_from_slice(part)));
-            assert!(spans.held.len() <= PAD + (MIN_SPEECH + MIN_SILENCE) as usize + 2 * WINDOW);
+            assert!(spans.pending.len() <= PAD + (MIN_SPEECH + MIN_SILENCE) as usize + 2 * WINDOW);
         }
         found.extend(spans.finish(&mut |part| given.extend_from_slice(part)));
         (found, given)
     }
 
-    /// Some windows of each of some probabilities.
+    /// Returns the probabilities of windows, given as counts and probabilities.
     fn windows(parts: &[(usize, f32)]) -> Vec<f32> {
         parts.iter().flat_map(|(count, p)| std::iter::repeat_n(*p, *count)).collect()
     }
 
     #[test]
-    fn a_span_lasts_from_the_upper_threshold_to_below_the_lower_one() {
+    fn a_span_begins_at_the_upper_threshold_and_ends_below_the_lower_one() {
         // 0.4 neither begins a span nor ends one.
         let (spans, given) = run(&windows(&[(5, 0.4), (10, 0.9), (10, 0.4), (20, 0.1)]));
         assert_eq!(spans, [(5 * 512, 25 * 512)]);
@@ -124,21 +129,21 @@ mod tests {
     }
 
     #[test]
-    fn short_silences_do_not_divide_and_short_noises_do_not_count() {
+    fn short_silences_do_not_end_a_span_and_short_spans_are_dropped() {
         let (spans, given) = run(&windows(&[(10, 0.9), (3, 0.1), (10, 0.9), (20, 0.1), (5, 0.9), (20, 0.1)]));
         assert_eq!(spans, [(0, 23 * 512)]);
         assert_eq!(given.len(), 23 * 512 + PAD);
     }
 
     #[test]
-    fn speech_at_the_very_end_ends_with_the_track() {
+    fn a_span_ends_at_the_end_of_the_track() {
         assert_eq!(run(&windows(&[(4, 0.0), (12, 1.0)])).0, [(4 * 512, 16 * 512)]);
         assert_eq!(run(&[]).0, []);
     }
 
     proptest! {
         #[test]
-        fn samples_are_given_once_in_order_and_those_of_every_span(
+        fn samples_of_every_span_are_passed_on_once_and_in_order(
             probabilities in prop::collection::vec(prop_oneof![0.0_f32..0.35, 0.35_f32..0.5, 0.5_f32..=1.0], 0..200),
         ) {
             let (spans, given) = run(&probabilities);

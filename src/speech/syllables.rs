@@ -1,34 +1,37 @@
-//! How many syllables there are, without knowing the words: after de Jong & Wempe 2009, "Praat script to detect syllable
-//! nuclei and measure speech rate automatically". A nucleus is a peak of loudness, at least 2 dB above the dips on both
-//! sides, no more than 25 dB below the loudest speech, and voiced.
+//! Counts syllables without recognising words, after de Jong & Wempe 2009, "Praat script to detect syllable nuclei and
+//! measure speech rate automatically". A syllable nucleus is a voiced peak of loudness, at least 2 dB above the dips on
+//! both sides and at most 25 dB below the loudest speech.
 
-/// Loudness is measured over this many samples (64 ms) ...
+/// Samples over which loudness is measured: 64 ms.
 const WINDOW: usize = 1024;
-/// ... this many samples apart (16 ms).
+/// Samples between two measurements of loudness: 16 ms.
 const STEP: usize = 256;
-/// Depth of the dips on both sides of a peak, in dB.
+/// Least depth of the dips on both sides of a peak, in dB.
 const DIP_DB: f64 = 2.0;
-/// Peaks further below the loudest speech (99 % of it is quieter) are none, in dB.
+/// Peaks further below the loudest speech (the 99th percentile) are not counted, in dB.
 const RANGE_DB: f64 = 25.0;
-/// Loudness is counted in steps of 1 dB from here on.
+/// Loudness of the lowest level. Levels are 1 dB apart.
 const FLOOR_DB: f64 = -120.0;
 const LEVELS: usize = 130;
-/// A voice vibrates 75 to 300 times a second: so many samples a time, at half the rate.
+/// Periods of a voice of 75 to 300 Hz, in samples at half the sample rate.
 const PERIODS: std::ops::RangeInclusive<usize> = 26..=106;
-/// Self-similarity from which sound is voiced.
+/// Autocorrelation above which sound is voiced.
 const VOICED: f32 = 0.45;
 
-/// Counts syllables; what it holds does not grow.
+/// Counts syllables. The memory in use does not grow with the speech.
 pub(super) struct Syllables {
     samples: Vec<f32>,
-    /// Where the loudness is since the last dip: the lowest, and the peak above it.
+    /// Lowest loudness since the last peak, in dB.
     low: f64,
+    /// Highest loudness since that dip.
     peak: Option<Peak>,
-    /// How many measures, and how many voiced peaks, there were a level.
+    /// Measurements at each level of loudness.
     measures: [u64; LEVELS],
+    /// Voiced peaks at each level of loudness.
     peaks: [u64; LEVELS],
 }
 
+/// A peak of loudness and the sound of its window.
 struct Peak {
     db: f64,
     sound: Vec<f32>,
@@ -42,7 +45,7 @@ impl Default for Syllables {
 }
 
 impl Syllables {
-    /// More speech.
+    /// Takes the next samples of speech.
     pub fn push(&mut self, samples: &[f32]) {
         self.samples.extend_from_slice(samples);
         let mut from = 0;
@@ -65,7 +68,7 @@ impl Syllables {
         self.samples.drain(..from);
     }
 
-    /// A silence: a dip on its own.
+    /// Ends a span of speech. The silence after it counts as a dip.
     pub fn pause(&mut self) {
         if let Some(peak) = self.peak.take()
             && is_voiced(&peak.sound)
@@ -76,7 +79,7 @@ impl Syllables {
         self.samples.clear();
     }
 
-    /// Syllables so far.
+    /// Returns the number of syllables so far.
     pub fn count(&self) -> u64 {
         let all: u64 = self.measures.iter().sum();
         let mut louder = 0;
@@ -90,7 +93,7 @@ impl Syllables {
     }
 }
 
-/// Mean power of a window of sound, weighted by a raised cosine, in dB of full scale.
+/// Returns the mean power of a window of sound, weighted by a raised cosine, in dB relative to full scale.
 fn loudness(sound: &[f32]) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "a thousand samples")]
     let turn = std::f32::consts::TAU / sound.len() as f32;
@@ -109,9 +112,9 @@ fn level(db: f64) -> usize {
     (db - FLOOR_DB).clamp(0.0, (LEVELS - 1) as f64) as usize
 }
 
-/// Whether sound repeats itself at the pace of a voice: the highest normalised correlation with itself, shifted.
+/// Whether sound is periodic with the period of a voice, by its normalised autocorrelation.
 fn is_voiced(sound: &[f32]) -> bool {
-    // Half the rate is enough for a voice's pitch.
+    // Half the sample rate is enough for the pitch of a voice.
     let half: Vec<f32> = sound.chunks_exact(2).map(|pair| f32::midpoint(pair[0], pair[1])).collect();
     let Some(length) = half.len().checked_sub(*PERIODS.end()) else { return false };
     let now = &half[..length];
@@ -130,7 +133,7 @@ mod tests {
 
     use super::*;
 
-    /// Sound of so many swells a second for some seconds: a hum of 120 Hz with overtones, or noise.
+    /// Makes a hum of 120 Hz with overtones, or noise, whose loudness rises and falls `rate` times a second.
     fn swells(rate: f32, seconds: f32, hum: bool) -> Vec<f32> {
         let mut noise = 1_u32;
         (0..(seconds * 16_000.0) as usize)
@@ -149,14 +152,14 @@ mod tests {
 
     fn count(sound: &[f32]) -> u64 {
         let mut syllables = Syllables::default();
-        // In pieces, as it comes.
+        // Speech arrives in pieces.
         sound.chunks(777).for_each(|part| syllables.push(part));
         syllables.pause();
         syllables.count()
     }
 
     #[test]
-    fn each_swell_of_a_voice_is_a_syllable() {
+    fn each_peak_of_a_voice_is_a_syllable() {
         for rate in [2.0, 4.0, 6.0] {
             let counted = count(&swells(rate, 10.0, true));
             assert!(counted.abs_diff((10.0 * rate) as u64) <= 1, "{rate} a second: {counted} in 10 s");
@@ -164,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn noise_and_steady_sound_have_none() {
+    fn noise_and_steady_sound_have_no_syllables() {
         assert_eq!(count(&swells(4.0, 10.0, false)), 0);
         assert!(count(&swells(0.0, 10.0, true)) <= 1);
         assert_eq!(count(&[0.0; 48_000]), 0);
@@ -172,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_far_quieter_than_the_rest_does_not_count() {
+    fn peaks_far_below_the_loudest_speech_are_not_counted() {
         let mut sound = swells(4.0, 10.0, true);
         sound.extend(swells(4.0, 5.0, true).iter().map(|sample| sample * 0.01));
         assert!(count(&sound).abs_diff(40) <= 1, "{}", count(&sound));

@@ -1,8 +1,9 @@
-//! Silero VAD said as one graph over many windows.
+//! Rebuilds Silero VAD as one graph that takes many consecutive windows in a call.
 //!
-//! The published file takes a window a call, and asks of each what rate it has, and what shape each tensor. Here the windows of a
-//! stretch are the rows of a batch for all that does not look back, and one LSTM goes over what comes of them: the same
-//! operations in the same order, and the same probabilities, for half the time.
+//! The published graph takes one window a call, and branches on the sample rate and on shapes of tensors. In this graph
+//! consecutive windows are the rows of a batch for all layers without memory, and one LSTM runs over the sequence of
+//! their results. The operations and their order are the same, so the probabilities are the same. It takes half the
+//! time.
 
 use std::borrow::Cow;
 
@@ -17,20 +18,21 @@ use super::vad::{CONTEXT, MEMORY, WINDOW};
 const STRIDES: [i64; 4] = [1, 2, 2, 1];
 /// Frequencies of the spectrum.
 const BINS: i64 = 129;
-/// Samples that a spectrum is of, and from one to the next.
+/// Samples of one spectrum.
 const FRAME: i64 = 256;
+/// Samples from one spectrum to the next.
 const HOP: i64 = 128;
-/// Numbers that the LSTM remembers.
+/// Hidden size of the LSTM.
 const UNITS: i64 = 128;
 
-/// The graph with inputs `input` [windows, 576] and `state`, and outputs `output` [windows, 1] and `stateN`, made of the weights
-/// for 16 kHz in the published file; `None` where they are not found.
+/// Builds the graph from the weights for 16 kHz in the published file. Its inputs are `input` [windows, 576] and
+/// `state`, its outputs `output` [windows, 1] and `stateN`. Returns `None` if the weights are not found.
 pub(super) fn unrolled(file: &[u8]) -> Option<Vec<u8>> {
     let published = onnx_rs::parse(file).ok()?;
     let choice = published.graph.as_ref()?.node.iter().find(|node| node.op_type == OpType::If)?;
     let weights = choice.attribute.iter().find(|attribute| attribute.name == "then_branch")?.g.as_deref()?;
 
-    let mut graph = Builder::default();
+    let mut graph = GraphParts::default();
     graph.tensor("basis", weight(weights, "stft.forward_basis_buffer")?);
     for (layer, names) in LAYERS.iter().enumerate() {
         for (part, name) in ["weight", "bias"].into_iter().zip(names) {
@@ -50,11 +52,11 @@ pub(super) fn unrolled(file: &[u8]) -> Option<Vec<u8>> {
     ] {
         graph.constants.push(TensorProto::from_f32(name, dims, values));
     }
-    graph.tensor("judge", weight(weights, "decoder.decoder.2.weight")?);
-    graph.tensor("judge_bias", weight(weights, "decoder.decoder.2.bias")?);
+    graph.tensor("last_weight", weight(weights, "decoder.decoder.2.weight")?);
+    graph.tensor("last_bias", weight(weights, "decoder.decoder.2.bias")?);
     for (name, values) in [
         ("end", vec![0, 0, 0, 64]),
-        ("nought", vec![0]),
+        ("zero", vec![0]),
         ("first", vec![1]),
         ("second", vec![2]),
         ("halves", vec![BINS, BINS]),
@@ -68,7 +70,7 @@ pub(super) fn unrolled(file: &[u8]) -> Option<Vec<u8>> {
 
     graph.node(OpType::Pad, vec!["input", "end"], vec!["padded"], vec![text("mode", b"reflect")]);
     graph.node(OpType::Unsqueeze, vec!["padded", "first"], vec!["samples"], vec![]);
-    let frames = vec![whole("kernel_shape", vec![FRAME]), whole("strides", vec![HOP])];
+    let frames = vec![ints("kernel_shape", vec![FRAME]), ints("strides", vec![HOP])];
     graph.node(OpType::Conv, vec!["samples", "basis"], vec!["spectrum"], frames);
     graph.node(OpType::Split, vec!["spectrum", "halves"], vec!["real", "imaginary"], vec![int("axis", 1)]);
     graph.node(OpType::Mul, vec!["real", "real"], vec!["real2"], vec![]);
@@ -76,22 +78,27 @@ pub(super) fn unrolled(file: &[u8]) -> Option<Vec<u8>> {
     graph.node(OpType::Add, vec!["real2", "imaginary2"], vec!["power"], vec![]);
     graph.node(OpType::Sqrt, vec!["power"], vec!["magnitude"], vec![]);
     let mut last = "magnitude";
-    for (([weight, bias], [sum, out]), stride) in LAYERS.into_iter().zip(BETWEEN).zip(STRIDES) {
-        let form = vec![whole("kernel_shape", vec![3]), whole("pads", vec![1, 1]), whole("strides", vec![stride])];
+    for (([weight, bias], [sum, relu]), stride) in LAYERS.into_iter().zip(RESULTS).zip(STRIDES) {
+        let form = vec![ints("kernel_shape", vec![3]), ints("pads", vec![1, 1]), ints("strides", vec![stride])];
         graph.node(OpType::Conv, vec![last, weight, bias], vec![sum], form);
-        graph.node(OpType::Relu, vec![sum], vec![out], vec![]);
-        last = out;
+        graph.node(OpType::Relu, vec![sum], vec![relu], vec![]);
+        last = relu;
     }
-    graph.node(OpType::Reshape, vec![last, "in_sequence"], vec!["heard"], vec![]);
-    graph.node(OpType::Slice, vec!["state", "nought", "first", "nought"], vec!["hidden"], vec![]);
-    graph.node(OpType::Slice, vec!["state", "first", "second", "nought"], vec!["cell"], vec![]);
-    let inputs = vec!["heard", "by_input", "by_memory", "biases", "", "hidden", "cell"];
+    graph.node(OpType::Reshape, vec![last, "in_sequence"], vec!["features"], vec![]);
+    graph.node(OpType::Slice, vec!["state", "zero", "first", "zero"], vec!["hidden"], vec![]);
+    graph.node(OpType::Slice, vec!["state", "first", "second", "zero"], vec!["cell"], vec![]);
+    let inputs = vec!["features", "by_input", "by_memory", "biases", "", "hidden", "cell"];
     let outputs = vec!["all_hidden", "last_hidden", "last_cell"];
     graph.node(OpType::LSTM, inputs, outputs, vec![int("hidden_size", UNITS)]);
     graph.node(OpType::Concat, vec!["last_hidden", "last_cell"], vec!["stateN"], vec![int("axis", 0)]);
-    graph.node(OpType::Relu, vec!["all_hidden"], vec!["told"], vec![]);
-    graph.node(OpType::Reshape, vec!["told", "in_rows"], vec!["rows"], vec![]);
-    graph.node(OpType::Conv, vec!["rows", "judge", "judge_bias"], vec!["logit"], vec![whole("kernel_shape", vec![1])]);
+    graph.node(OpType::Relu, vec!["all_hidden"], vec!["activated"], vec![]);
+    graph.node(OpType::Reshape, vec!["activated", "in_rows"], vec!["rows"], vec![]);
+    graph.node(
+        OpType::Conv,
+        vec!["rows", "last_weight", "last_bias"],
+        vec!["logit"],
+        vec![ints("kernel_shape", vec![1])],
+    );
     graph.node(OpType::Sigmoid, vec!["logit"], vec!["speech"], vec![]);
     graph.node(OpType::Reshape, vec!["speech", "flat"], vec!["output"], vec![]);
 
@@ -111,17 +118,19 @@ pub(super) fn unrolled(file: &[u8]) -> Option<Vec<u8>> {
     Some(onnx_rs::encode(&Model { ir_version: 8, opset_import, graph: Some(graph), ..Model::default() }))
 }
 
-/// Weights and biases of the convolutions, and what comes out of each before and after its ReLU.
+/// Names of the weights and biases of the convolutions.
 const LAYERS: [[&str; 2]; 4] = [["w0", "b0"], ["w1", "b1"], ["w2", "b2"], ["w3", "b3"]];
-const BETWEEN: [[&str; 2]; 4] = [["s0", "r0"], ["s1", "r1"], ["s2", "r2"], ["s3", "r3"]];
+/// Names of the results of the convolutions, before and after the ReLU.
+const RESULTS: [[&str; 2]; 4] = [["s0", "r0"], ["s1", "r1"], ["s2", "r2"], ["s3", "r3"]];
 
+/// Nodes and constants of the graph.
 #[derive(Default)]
-struct Builder<'a> {
+struct GraphParts<'a> {
     nodes: Vec<Node<'a>>,
     constants: Vec<TensorProto<'a>>,
 }
 
-impl<'a> Builder<'a> {
+impl<'a> GraphParts<'a> {
     fn tensor(&mut self, name: &'a str, weight: Weight<'_>) {
         self.constants.push(TensorProto::from_f32(name, weight.dims, weight.values.into_owned()));
     }
@@ -136,7 +145,7 @@ struct Weight<'a> {
     values: Cow<'a, [f32]>,
 }
 
-/// A constant of the published graph, by the end of its name.
+/// Finds a constant of the published graph by the end of its name.
 fn weight<'a>(graph: &'a Graph<'_>, name: &str) -> Option<Weight<'a>> {
     let is_it = |node: &&Node<'_>| {
         let output = node.output.first().and_then(|output| output.strip_suffix(name));
@@ -146,7 +155,8 @@ fn weight<'a>(graph: &'a Graph<'_>, name: &str) -> Option<Weight<'a>> {
     Some(Weight { dims: tensor.dims().to_vec(), values: tensor.as_f32()? })
 }
 
-/// PyTorch's order of an LSTM's gates (input, forget, cell, output) as that of ONNX (input, output, forget, cell).
+/// Reorders the gates of an LSTM from PyTorch's order (input, forget, cell, output) to that of ONNX (input, output,
+/// forget, cell).
 fn gates(weight: &Weight<'_>) -> Option<Vec<f32>> {
     let quarter = weight.values.len() / 4;
     let mut gates = weight.values.chunks_exact(quarter.max(1));
@@ -158,7 +168,7 @@ fn int(name: &str, i: i64) -> Attribute<'_> {
     Attribute { name, r#type: AttributeType::Int, i, ..Attribute::default() }
 }
 
-fn whole(name: &str, ints: Vec<i64>) -> Attribute<'_> {
+fn ints(name: &str, ints: Vec<i64>) -> Attribute<'_> {
     Attribute { name, r#type: AttributeType::Ints, ints, ..Attribute::default() }
 }
 
@@ -178,14 +188,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gates_come_in_the_order_of_onnx() {
+    fn gates_are_put_in_the_order_of_onnx() {
         let values = Cow::Owned((0..8).map(|n| n as f32).collect());
         let ordered = gates(&Weight { dims: vec![4, 2], values });
         assert_eq!(ordered, Some(vec![0.0, 1.0, 6.0, 7.0, 2.0, 3.0, 4.0, 5.0]));
     }
 
     #[test]
-    fn another_model_is_not_taken_for_it() {
+    fn another_file_gives_no_graph() {
         assert_eq!(unrolled(b"no model"), None);
         let graph = Graph { node: vec![Node { op_type: OpType::If, ..Node::default() }], ..Graph::default() };
         assert_eq!(unrolled(&onnx_rs::encode(&Model { graph: Some(graph), ..Model::default() })), None);

@@ -1,4 +1,4 @@
-//! Voice activity: Silero VAD, which hears 32 ms at a time and remembers what came before.
+//! Voice activity detection with Silero VAD, a recurrent network that takes windows of 32 ms.
 
 use std::path::Path;
 
@@ -10,16 +10,16 @@ use crate::engine::{Engine, EngineError, Sequence};
 
 pub const NAME: &str = "silero_vad";
 const FILE: &str = "silero_vad.onnx";
-/// Samples that the model judges at once.
+/// Samples in a window.
 pub(super) const WINDOW: usize = 512;
-/// Samples from before that go in front of them.
+/// Samples before the window that are part of the model's input.
 pub(super) const CONTEXT: usize = 64;
-/// Shape of what it remembers.
+/// Shape of the model's recurrent state.
 pub(super) const MEMORY: [usize; 3] = [2, 1, 128];
 
 pub(super) struct Vad(Sequence);
 
-/// Where in a track the model is.
+/// The model's state between two calls for one track.
 pub(super) struct State {
     memory: ArrayD<f32>,
     context: [f32; CONTEXT],
@@ -34,7 +34,7 @@ impl Default for State {
 impl Vad {
     pub fn load(engine: &Engine, folder: &Path) -> Result<Self, EngineError> {
         let vad = Self(engine.load_sequence_as(NAME, &folder.join(FILE), unrolled)?);
-        // A file that is something else shows in a first run.
+        // A first run fails if the file is another model.
         vad.probabilities(&mut State::default(), &[0.0; WINDOW])?;
         Ok(vad)
     }
@@ -43,8 +43,8 @@ impl Vad {
         ModelUsed { name: NAME.to_owned(), sha256: self.0.sha256().to_owned() }
     }
 
-    /// The probability of speech in each of some windows that follow each other. A part of a window at the end is left
-    /// out.
+    /// Returns the probability of speech in each of some consecutive windows. An incomplete window at the end is
+    /// ignored.
     pub fn probabilities(&self, state: &mut State, windows: &[f32]) -> Result<Vec<f32>, EngineError> {
         let failed = |reason: &str| EngineError::Run { model: NAME.to_owned(), reason: reason.to_owned() };
         let count = windows.len() / WINDOW;
@@ -58,15 +58,15 @@ impl Vad {
             return Ok(Vec::new());
         }
         let rows = ArrayD::from_shape_vec(IxDyn(&[count, CONTEXT + WINDOW]), rows)
-            .map_err(|_| failed("its rows have no shape"))?;
+            .map_err(|_| failed("the windows do not fit the shape of the input"))?;
         let inputs = vec![("input", rows.view()), ("state", state.memory.view())];
         let outputs = self.0.turn().run(inputs)?;
         let Ok([probabilities, memory]) = <[_; 2]>::try_from(outputs) else {
-            return Err(failed("it does not have two outputs"));
+            return Err(failed("the model does not have two outputs"));
         };
         let probabilities: Vec<f32> = probabilities.iter().copied().collect();
         if probabilities.len() != count || !probabilities.iter().all(|p| p.is_finite()) || memory.shape() != MEMORY {
-            return Err(failed("its outputs are no probabilities and state"));
+            return Err(failed("the outputs are not the expected probabilities and state"));
         }
         state.memory = memory;
         Ok(probabilities)
@@ -83,7 +83,7 @@ mod tests {
     use crate::media::{Sound, Source};
     use crate::test_files;
 
-    /// The published graph, told once and for all that it hears 16 kHz.
+    /// Returns the published graph with its sample rate fixed to 16 kHz.
     fn published(file: &[u8]) -> Option<Vec<u8>> {
         let mut model = onnx_rs::parse(file).ok()?;
         let graph = model.graph.as_mut()?;
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn many_windows_at_once_give_what_the_published_graph_gives_one_by_one() {
+    fn many_windows_in_one_call_give_the_probabilities_of_the_published_graph() {
         let (model, clip) = (test_files::model(FILE), test_files::clip("speech_and_face.mp4"));
         let settings = Settings::defaults().unwrap();
         let mut sound = Sound::open(&Source::File(clip), &settings.video, || false).unwrap().unwrap();
@@ -116,8 +116,8 @@ mod tests {
             let row = [&state.context[..], window].concat();
             let row = ArrayD::from_shape_vec(IxDyn(&[1, row.len()]), row).unwrap();
             let inputs = vec![("input", row.view()), ("state", state.memory.view())];
-            let [told, memory] = <[_; 2]>::try_from(one_by_one.turn().run(inputs).unwrap()).unwrap();
-            assert!((told.first().unwrap() - unrolled).abs() < 1e-5, "{told} and {unrolled}");
+            let [published, memory] = <[_; 2]>::try_from(one_by_one.turn().run(inputs).unwrap()).unwrap();
+            assert!((published.first().unwrap() - unrolled).abs() < 1e-5, "{published} and {unrolled}");
             state.memory = memory;
             state.context.copy_from_slice(&window[WINDOW - CONTEXT..]);
         }

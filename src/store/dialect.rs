@@ -1,4 +1,4 @@
-//! What must differ between SQLite and Postgres: how to open them, and a few words of SQL.
+//! The differences between SQLite and Postgres: how to connect, and a few fragments of SQL.
 
 use std::path::Path;
 use std::str::FromStr;
@@ -12,30 +12,30 @@ use super::StoreError;
 use super::migrations::MIGRATIONS;
 use crate::config::Database;
 
-/// The differences, by name.
+/// One database system's side of each difference.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Dialect {
-    /// Starts a transaction that writes.
+    /// The statement that starts a writing transaction.
     pub begin: &'static str,
-    /// Behind a `SELECT ... LIMIT 1` that picks a row to take: passes over those that another is just taking.
-    /// SQLite has one writer at a time, so there is no other.
+    /// Appended to a `SELECT ... LIMIT 1` that picks a row to claim, to skip rows locked by other transactions. Empty
+    /// for SQLite, which has one writer at a time.
     pub skip_locked: &'static str,
-    /// The texts of a JSON list that is given as the first value.
-    pub listed: &'static str,
-    /// Said on every new connection.
+    /// A query for the strings of a JSON list that is bound as `$1`.
+    pub json_list: &'static str,
+    /// Statements that run on every new connection.
     prepare: &'static [&'static str],
-    /// Whether changes can be told to other processes by LISTEN and NOTIFY.
+    /// Whether the database has LISTEN and NOTIFY.
     pub notifies: bool,
-    /// Whether a failed write may end a transaction without the driver's knowledge.
+    /// Whether a failed write can end a transaction without the driver noticing.
     loses_transactions: bool,
-    /// Whether one process at a time changes the tables by a lock of the migrator's own.
+    /// Whether the migrator takes a lock itself, so that one process at a time migrates.
     migrator_locks: bool,
 }
 
 const SQLITE: Dialect = Dialect {
     begin: "BEGIN IMMEDIATE",
     skip_locked: "",
-    listed: "SELECT value FROM json_each($1)",
+    json_list: "SELECT value FROM json_each($1)",
     prepare: &["PRAGMA busy_timeout = 15000", "PRAGMA foreign_keys = ON"],
     notifies: false,
     loses_transactions: true,
@@ -45,40 +45,40 @@ const SQLITE: Dialect = Dialect {
 const POSTGRES: Dialect = Dialect {
     begin: "BEGIN",
     skip_locked: " FOR UPDATE SKIP LOCKED",
-    listed: "SELECT json_array_elements_text(CAST($1 AS JSON))",
+    json_list: "SELECT json_array_elements_text(CAST($1 AS JSON))",
     prepare: &[],
     notifies: true,
     loses_transactions: false,
     migrator_locks: true,
 };
 
-/// Where to connect.
+/// The options of a connection.
 pub(super) struct Address {
     pub options: AnyConnectOptions,
-    /// A database in memory, which only one connection can see.
-    pub private: bool,
+    /// The database is in memory, so only one connection can see it.
+    pub in_memory: bool,
 }
 
 impl Dialect {
-    /// The dialect of a database and its address. Makes the folder of an SQLite file.
+    /// Returns the dialect and address for the settings. Creates the folder of an SQLite file.
     pub fn of(database: &Database) -> Result<(&'static Self, Address), StoreError> {
         sqlx::any::install_default_drivers();
         let url = database.url.expose();
         if !url.starts_with("sqlite:") {
-            return Ok((&POSTGRES, Address { options: url.parse()?, private: false }));
+            return Ok((&POSTGRES, Address { options: url.parse()?, in_memory: false }));
         }
         let options = SqliteConnectOptions::from_str(url)?;
-        let private = url.contains(":memory:") || url.contains("mode=memory");
-        let parent = options.get_filename().parent().filter(|parent| !private && *parent != Path::new(""));
+        let in_memory = url.contains(":memory:") || url.contains("mode=memory");
+        let parent = options.get_filename().parent().filter(|parent| !in_memory && *parent != Path::new(""));
         if let Some(parent) = parent {
             std::fs::create_dir_all(parent).map_err(|source| StoreError::Folder { path: parent.to_owned(), source })?;
         }
-        let url = if private || url.contains("mode=") {
+        let url = if in_memory || url.contains("mode=") {
             options.to_url_lossy()
         } else {
             options.create_if_missing(true).to_url_lossy()
         };
-        Ok((&SQLITE, Address { options: AnyConnectOptions::from_url(&url)?, private }))
+        Ok((&SQLITE, Address { options: AnyConnectOptions::from_url(&url)?, in_memory }))
     }
 
     pub async fn prepare(&self, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
@@ -88,22 +88,23 @@ impl Dialect {
         Ok(())
     }
 
-    /// Whether a connection may be used again. SQLite ends a transaction by itself when a write fails for want of room
-    /// or by an I/O error; sqlx-sqlite 0.9.0 still counts it as open, and every later transaction on the connection
-    /// fails. The ping waits for the rollback that a dropped transaction has queued.
-    pub async fn keeps(&self, connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
+    /// Returns whether a connection may go back to the pool. SQLite ends a transaction by itself when a write fails
+    /// because the disk is full or has an I/O error. sqlx-sqlite 0.9.0 still counts the transaction as open, and every
+    /// later transaction on the connection fails. The ping waits for the rollback that a dropped transaction has
+    /// queued.
+    pub async fn is_reusable(&self, connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
         if !self.loses_transactions {
             return Ok(true);
         }
         connection.ping().await?;
         let is_usable = !connection.is_in_transaction();
         if !is_usable {
-            tracing::warn!("a database connection is closed: its last transaction was ended by the database");
+            tracing::warn!("closing a database connection: the database ended its last transaction by itself");
         }
         Ok(is_usable)
     }
 
-    /// Brings the tables up to date, or checks that they are.
+    /// Migrates the tables if `allowed`; otherwise checks that they are up to date.
     pub async fn migrate(&self, pool: &AnyPool, allowed: bool) -> Result<(), StoreError> {
         if !allowed {
             return check(pool).await;
@@ -113,7 +114,7 @@ impl Dialect {
             return Ok(());
         }
         write_ahead(pool).await?;
-        // The migrator takes no lock on SQLite: the transaction around all of it is one.
+        // The migrator takes no lock on SQLite, so one transaction around all migrations serves as the lock.
         let mut tx = pool.begin_with(self.begin).await?;
         MIGRATIONS.run_direct(None, &mut *tx, false).await?;
         tx.commit().await?;
@@ -121,8 +122,9 @@ impl Dialect {
     }
 }
 
-/// Switches an SQLite file to a write-ahead log, which it remembers: readers and the writer no longer wait for each
-/// other. While another process switches, SQLite refuses at once instead of waiting.
+/// Switches an SQLite file to a write-ahead log, so that readers and the writer do not wait for each other. The setting
+/// is stored in the file. If another process is switching at the same moment, SQLite fails at once; then this tries
+/// again.
 async fn write_ahead(pool: &AnyPool) -> Result<(), StoreError> {
     const TRIES: u32 = 100;
     let mut tried = 0;
@@ -138,12 +140,12 @@ async fn write_ahead(pool: &AnyPool) -> Result<(), StoreError> {
     }
 }
 
-/// Whether every migration of this program is in the tables. Those of a newer program do not matter.
+/// Checks that every migration of this program was applied. Migrations of a newer program are ignored.
 async fn check(pool: &AnyPool) -> Result<(), StoreError> {
     let applied = sqlx::query_scalar::<_, i64>("SELECT version FROM _sqlx_migrations").fetch_all(pool).await;
     let applied = match applied {
         Ok(applied) => applied,
-        // No such table: no migration was ever made.
+        // The table of migrations does not exist: none was ever applied.
         Err(sqlx::Error::Database(_)) => return Err(StoreError::OldTables),
         Err(error) => return Err(error.into()),
     };

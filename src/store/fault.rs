@@ -1,13 +1,13 @@
-//! Whose fault an error of the database is.
+//! Classifies database errors by [`Fault`].
 
 use super::StoreError;
 use crate::fault::{Fault, Part};
 
-/// Codes of SQLite for a value that it does not take: too large, against a constraint, of a wrong type.
+/// SQLite's primary result codes for a refused value: SQLITE_TOOBIG, SQLITE_CONSTRAINT, SQLITE_MISMATCH.
 const REFUSED_BY_SQLITE: [i32; 3] = [18, 19, 20];
 
 impl StoreError {
-    /// Whose fault it is. Only a database that answers and refuses a value makes it unclear.
+    /// Returns the fault. It is unclear if the database refuses a value, or holds one that cannot be read.
     pub fn fault(&self) -> Fault {
         match self {
             Self::Sql(sqlx::Error::Database(error)) if is_refusal(error.as_ref()) => Fault::Unclear,

@@ -1,5 +1,5 @@
-//! What time makes due: results that expire, videos to delete, blobs that no job knows. Any number of processes may do
-//! this at the same time.
+//! Queries of the periodic housekeeping: expired results, videos to delete, keys of all stored videos. Several
+//! processes may run them at the same time.
 
 use std::collections::HashSet;
 
@@ -11,7 +11,7 @@ use super::jobs::ERASED_OPTIONS;
 use super::queue::uuid;
 use super::{Store, StoreError, Wake, encode, millis, unsigned};
 
-/// A video whose time is over.
+/// A video whose retention time is over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DueVideo {
     pub token: Uuid,
@@ -19,8 +19,8 @@ pub struct DueVideo {
 }
 
 impl Store {
-    /// Erases results, mails, options and reasons of jobs whose time is over at `now`, at most `limit` jobs; how many.
-    /// Their tokens stay, as [`super::Status::Expired`].
+    /// Erases results, mails, options and failure reasons of jobs that expired by `now`, for at most `limit` jobs.
+    /// Returns their number. Their tokens stay, with the status [`super::Status::Expired`].
     pub async fn expire(&self, now: Timestamp, limit: u32) -> Result<u64, StoreError> {
         let mut tx = self.begin().await?;
         let rows = sqlx::query(
@@ -47,7 +47,7 @@ impl Store {
         Ok(wakes.len() as u64)
     }
 
-    /// Videos still kept of jobs that ended at `ended_by` or before, or failed at `failed_by` or before; at most `limit`.
+    /// Returns at most `limit` stored videos of jobs that failed by `failed_by`, or ended in another way by `ended_by`.
     pub async fn due_videos(
         &self,
         ended_by: Timestamp,
@@ -70,8 +70,8 @@ impl Store {
             .collect()
     }
 
-    /// Records that the video of a token is deleted. Said after deleting, so that a crash between leaves a key that is
-    /// deleted again, not a video that nobody knows.
+    /// Records that the video of a token is deleted. Call it after deleting the blob: after a crash in between, the
+    /// deletion is repeated. In the opposite order a crash would leave a blob that no job refers to.
     pub async fn video_deleted(&self, token: Uuid) -> Result<(), StoreError> {
         sqlx::query("UPDATE jobs SET video_key = NULL WHERE token = $1 AND status NOT IN ('queued', 'running')")
             .bind(token.to_string())
@@ -80,14 +80,14 @@ impl Store {
         Ok(())
     }
 
-    /// How many videos are known.
+    /// Returns the number of stored videos.
     pub async fn video_count(&self) -> Result<u64, StoreError> {
         let count: i64 =
             sqlx::query_scalar("SELECT COUNT(*) FROM jobs WHERE video_key IS NOT NULL").fetch_one(self.pool()).await?;
         Ok(unsigned(count))
     }
 
-    /// The keys of all videos that are known.
+    /// Returns the keys of all stored videos.
     pub async fn video_keys(&self) -> Result<HashSet<String>, StoreError> {
         let keys =
             sqlx::query_scalar("SELECT video_key FROM jobs WHERE video_key IS NOT NULL").fetch_all(self.pool()).await?;

@@ -1,6 +1,6 @@
-//! The table `idempotency`: a client that repeats a request, not knowing whether it was taken, gets the answer of the
-//! first. The row is written in the transaction that queues the job, so of two repetitions at the same moment one
-//! queues and the other finds its token.
+//! The table `idempotency`: a client may repeat a request if it did not get the answer. The repetition gets the token
+//! of the first request. The row is written in the transaction that queues the job. If the same request arrives twice
+//! at the same moment, one of them queues the job and the other finds its token.
 
 use std::time::Duration;
 
@@ -11,33 +11,33 @@ use uuid::Uuid;
 use super::queue::uuid;
 use super::{NewJob, Store, StoreError, Wake, millis};
 
-/// For so long a repetition is recognized.
+/// How long a repetition is recognized.
 pub const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
 
 /// A request that may be a repetition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Repeatable {
-    /// SHA-256 of the client's name for the request, in hexadecimal.
+    /// SHA-256 of the `Idempotency-Key` header, in hexadecimal.
     pub name_sha256: String,
-    /// SHA-256 of what the request holds, in hexadecimal.
+    /// SHA-256 of the request's fields, in hexadecimal.
     pub body_sha256: String,
 }
 
-/// What became of a job to queue.
+/// The result of queueing a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Enqueued {
     New,
-    /// The request was taken before, and this is the token of its job. Nothing was queued.
+    /// The request is a repetition; this is the token of the job from the first one. Nothing was queued.
     Before(Uuid),
-    /// The name was used before for something else. Nothing was queued.
+    /// The `Idempotency-Key` was used before for another request. Nothing was queued.
     Reused,
 }
 
 impl Store {
-    /// Puts a job into the queue for the key of that id, if its request is no repetition.
+    /// Queues a job for the API key `owner`, unless its request is a repetition.
     ///
     /// # Errors
-    /// The database does not answer, or the token is taken.
+    /// The database does not answer, or another job has the token.
     pub async fn enqueue_once(
         &self,
         owner: Option<&str>,
@@ -48,8 +48,8 @@ impl Store {
         self.within(self.enqueue_with(owner, request, job, None, now)).await
     }
 
-    /// As [`Store::enqueue_once`]; the video came in parts, as this upload, which becomes the job. One that became a job
-    /// before keeps it.
+    /// Like [`Store::enqueue_once`], for the video of a multipart upload. Links the upload to the job. An upload that
+    /// is linked to a job already keeps it.
     pub async fn enqueue_upload(
         &self,
         owner: Option<&str>,
@@ -70,10 +70,10 @@ impl Store {
         now: Timestamp,
     ) -> Result<Enqueued, StoreError> {
         let mut tx = self.begin().await?;
-        // Takes the lock under which jobs are numbered, so what is read below cannot change until the end.
+        // Locks the row of the job counter until the transaction ends, so the rows read below cannot change meanwhile.
         Self::put_job(&mut tx, owner, job, now).await?;
         if let Some(upload) = upload
-            && let Some(token) = super::uploads::becomes(&mut tx, upload, job.token).await?
+            && let Some(token) = super::uploads::link_to_job(&mut tx, upload, job.token).await?
         {
             tx.rollback().await?;
             return Ok(Enqueued::Before(token));
@@ -82,7 +82,7 @@ impl Store {
             self.commit(tx, &[Wake::Work]).await?;
             return Ok(Enqueued::New);
         };
-        if let Some((body, token)) = taken(&mut tx, owner.unwrap_or_default(), &request.name_sha256, now).await? {
+        if let Some((body, token)) = remembered(&mut tx, owner.unwrap_or_default(), &request.name_sha256, now).await? {
             tx.rollback().await?;
             return Ok(if body == request.body_sha256 { Enqueued::Before(token) } else { Enqueued::Reused });
         }
@@ -100,18 +100,18 @@ impl Store {
         Ok(Enqueued::New)
     }
 
-    /// Forgets requests whose repetition is no longer recognized at `now`; how many.
+    /// Deletes requests older than [`REMEMBERED`]. Returns their number.
     pub async fn forget_requests(&self, now: Timestamp) -> Result<u64, StoreError> {
         let forgotten = sqlx::query("DELETE FROM idempotency WHERE created_at <= $1")
-            .bind(oldest(now))
+            .bind(cutoff(now))
             .execute(self.pool())
             .await?;
         Ok(forgotten.rows_affected())
     }
 }
 
-/// Body and token of the request of that name, if it is remembered.
-async fn taken(
+/// Returns the body hash and token of an earlier request with the same key.
+async fn remembered(
     tx: &mut AnyConnection,
     owner: &str,
     name: &str,
@@ -120,7 +120,7 @@ async fn taken(
     sqlx::query("DELETE FROM idempotency WHERE owner = $1 AND name_sha256 = $2 AND created_at <= $3")
         .bind(owner)
         .bind(name)
-        .bind(oldest(now))
+        .bind(cutoff(now))
         .execute(&mut *tx)
         .await?;
     let row = sqlx::query("SELECT body_sha256, token FROM idempotency WHERE owner = $1 AND name_sha256 = $2")
@@ -131,8 +131,8 @@ async fn taken(
     row.map(|row| Ok((row.try_get("body_sha256")?, uuid(row.try_get("token")?)?))).transpose()
 }
 
-/// What was taken by then is forgotten.
-fn oldest(now: Timestamp) -> i64 {
+/// Requests from this time or before are no longer recognized.
+fn cutoff(now: Timestamp) -> i64 {
     let remembered = i64::try_from(REMEMBERED.as_millis()).unwrap_or(i64::MAX);
     millis(now).saturating_sub(remembered)
 }

@@ -1,5 +1,5 @@
-//! The table `storage_identity`: which storage belongs to this database. What is done with it is said in
-//! [`crate::identity`].
+//! The table `storage_identity`: the id of the storage that belongs to this database. [`crate::identity`] explains its
+//! purpose.
 
 use std::time::Duration;
 
@@ -10,16 +10,16 @@ use uuid::Uuid;
 use super::queue::uuid;
 use super::{Store, StoreError, millis};
 
-/// What the database knows of its storage.
+/// The row of the storage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KnownStorage {
     pub id: Uuid,
-    /// Whether the storage carries the id; else a process is just writing it.
+    /// Whether the id has been written to the storage. Before that, a process is about to write it.
     pub is_written: bool,
 }
 
 impl Store {
-    /// The storage that belongs to this database; `None` before the first start.
+    /// Returns the storage that belongs to this database; `None` before the first start.
     pub async fn known_storage(&self) -> Result<Option<KnownStorage>, StoreError> {
         let row = sqlx::query("SELECT id, is_written FROM storage_identity WHERE name = 'storage'")
             .fetch_optional(self.pool())
@@ -30,8 +30,8 @@ impl Store {
         row.map(known).transpose()
     }
 
-    /// Records that this process is going to write `id` into its storage; `false` where another process was first and
-    /// is not older than `patience`.
+    /// Records that this process is going to write `id` to its storage. Returns `false` if another process did so less
+    /// than `patience` ago.
     pub async fn claim_storage(&self, id: Uuid, now: Timestamp, patience: Duration) -> Result<bool, StoreError> {
         let mine = sqlx::query(
             "INSERT INTO storage_identity (name, id, is_written, claimed_at) VALUES ('storage', $1, 0, $2) \
@@ -46,7 +46,7 @@ impl Store {
         Ok(mine.rows_affected() > 0)
     }
 
-    /// Records that the storage carries `id`; `false` where another process has taken over meanwhile.
+    /// Records that `id` has been written to the storage. Returns `false` if another process has taken over meanwhile.
     pub async fn storage_written(&self, id: Uuid) -> Result<bool, StoreError> {
         let written = sqlx::query("UPDATE storage_identity SET is_written = 1 WHERE name = 'storage' AND id = $1")
             .bind(id.to_string())
@@ -55,7 +55,7 @@ impl Store {
         Ok(written.rows_affected() > 0)
     }
 
-    /// Makes the storage with that id the one of this database, whatever was before.
+    /// Makes the storage with this id the one of this database, and replaces an earlier id.
     pub async fn set_storage(&self, id: Uuid, now: Timestamp) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO storage_identity (name, id, is_written, claimed_at) VALUES ('storage', $1, 1, $2) \
@@ -68,7 +68,7 @@ impl Store {
         Ok(())
     }
 
-    /// Keys of videos that jobs still need, at most `limit`.
+    /// Returns the keys of at most `limit` videos of waiting and running jobs.
     pub async fn needed_videos(&self, limit: u32) -> Result<Vec<String>, StoreError> {
         let keys = sqlx::query_scalar(
             "SELECT video_key FROM jobs WHERE status IN ('queued', 'running') AND video_key IS NOT NULL \

@@ -1,4 +1,4 @@
-//! The table `jobs`: one row an upload, which is also its place in the [`queue`](super::queue).
+//! The table `jobs`: one row for each uploaded video. The [`queue`](super::queue) is a set of these rows.
 
 use std::collections::HashMap;
 
@@ -30,7 +30,7 @@ pub enum Status {
 impl Status {
     const ALL: [Self; 6] = [Self::Queued, Self::Running, Self::Done, Self::Failed, Self::Cancelled, Self::Expired];
 
-    /// As it is stored and shown.
+    /// The name in the database and in the API.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Queued => "queued",
@@ -42,7 +42,7 @@ impl Status {
         }
     }
 
-    /// The status of that name, if there is one.
+    /// Returns the status with this name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|status| status.name() == name)
     }
@@ -53,31 +53,31 @@ impl Status {
     }
 }
 
-/// A job to put into the queue.
+/// A job to queue.
 #[derive(Debug, Clone)]
 pub struct NewJob {
     pub token: Uuid,
-    /// Where the video lies in the blob store.
+    /// The key of the video in the blob store.
     pub video_key: String,
     pub options: Options,
-    /// Mail addresses that get the report.
+    /// Mail addresses to which the report is sent.
     pub recipients: Vec<String>,
-    /// Where a program wants to hear of its end.
+    /// The address of a webhook to call when the job ends.
     pub webhook: Option<String>,
 }
 
-/// Why a job failed, for the person who sent the video.
+/// The failure of a job, as told to the person who sent the video.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Failure {
+pub struct JobFailure {
     /// Stable snake_case code, such as `not_a_video`.
     pub code: String,
     /// In English.
     pub detail: String,
-    /// `None` where an older version stored it, or a newer one for a reason that this one does not know.
+    /// `None` if an older version stored the failure, or if a newer version stored a reason unknown to this one.
     pub reason: Option<FailureReason>,
 }
 
-/// How far a job is.
+/// The progress of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct JobProgress {
     pub frames_done: u64,
@@ -89,37 +89,37 @@ pub struct JobProgress {
 pub struct Job {
     pub token: Uuid,
     pub status: Status,
-    /// Rises with every change of what stands here.
+    /// Increases with every change of the job.
     pub version: i64,
-    /// Of an expired job: erased, both 0.
+    /// Erased in an expired job: both values are 0.
     pub options: Options,
     pub progress: JobProgress,
-    /// Runs begun so far, without those that a shutdown handed back.
+    /// Counted attempts. Runs that a shutdown, a lost worker or a part of the service broke off are not counted.
     pub attempts: u32,
-    pub failure: Option<Failure>,
+    pub failure: Option<JobFailure>,
     pub created_at: Timestamp,
-    /// When the first run began.
+    /// Start of the first run.
     pub started_at: Option<Timestamp>,
     pub finished_at: Option<Timestamp>,
-    /// When the result will be erased; `None`: never, or not finished yet.
+    /// Time at which the result will be erased; `None` if never, or if the job has not ended.
     pub expires_at: Option<Timestamp>,
-    /// The key with which the video was sent; `None`: without one.
+    /// The id of the API key that sent the video; `None` if it was sent without a key.
     pub owner: Option<String>,
 }
 
-/// Options that say nothing, in the row of an expired job.
+/// Placeholder options in the row of an expired job.
 pub(super) const ERASED_OPTIONS: Options = Options::new(0, 0);
 
 impl Store {
-    /// Puts a job into the queue, behind those that are there.
+    /// Adds a job to the end of the queue.
     ///
     /// # Errors
-    /// The database does not answer, or the token is taken.
+    /// The database does not answer, or another job has the token.
     pub async fn enqueue(&self, job: &NewJob, now: Timestamp) -> Result<(), StoreError> {
         self.enqueue_for(None, job, now).await
     }
 
-    /// As [`Store::enqueue`], for the key of that id.
+    /// Like [`Store::enqueue`], for the API key `owner`.
     pub async fn enqueue_for(&self, owner: Option<&str>, job: &NewJob, now: Timestamp) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
         Self::put_job(&mut tx, owner, job, now).await?;
@@ -155,7 +155,7 @@ impl Store {
         Ok(())
     }
 
-    /// The job of a token.
+    /// Returns the job of a token.
     pub async fn job(&self, token: Uuid) -> Result<Option<Job>, StoreError> {
         let row = sqlx::query(
             "SELECT status, version, options, frames_done, frames_total, attempts, failure_code, failure_detail, failure_reason, \
@@ -168,13 +168,13 @@ impl Store {
         row.map(|row| from_row(token, &row)).transpose()
     }
 
-    /// The jobs of some tokens, in one query; those that are gone are left out.
+    /// Returns the jobs of these tokens, in one query. Erased jobs are left out.
     pub(super) async fn jobs_of(&self, tokens: &[Uuid]) -> Result<HashMap<Uuid, Job>, StoreError> {
         let sql = format!(
             "SELECT token, status, version, options, frames_done, frames_total, attempts, failure_code, failure_detail, failure_reason, \
                     created_at, started_at, finished_at, expires_at, owner \
              FROM jobs WHERE token IN ({})",
-            self.dialect().listed
+            self.dialect().json_list
         );
         let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(encode("tokens", &tokens)?);
         let rows = query.fetch_all(self.pool()).await?;
@@ -185,7 +185,7 @@ impl Store {
         rows.iter().map(job).collect()
     }
 
-    /// The job of a token, with its analysis once it is done.
+    /// Returns the job of a token, with its analysis if it is done.
     pub async fn job_with_analysis(&self, token: Uuid) -> Result<Option<(Job, Option<StoredAnalysis>)>, StoreError> {
         let row = sqlx::query(
             "SELECT status, version, options, frames_done, frames_total, attempts, failure_code, failure_detail, failure_reason, \
@@ -202,16 +202,16 @@ impl Store {
         row.map(both).transpose()
     }
 
-    /// Erases everything of a token (job, result, mail rows); the key of its video, if one was still kept. A worker
-    /// that holds the job finds [`super::Held::Lost`] at its next heartbeat: this is how a job is cancelled. `None`:
-    /// there was no such job.
+    /// Erases everything of a token: job, result, mail rows. Returns the key of its video if that is still stored, and
+    /// `None` if there was no such job. A worker that runs the job gets [`super::ClaimState::Lost`] at its next
+    /// heartbeat; this is how a running job is cancelled.
     pub async fn erase(&self, token: Uuid) -> Result<Option<Option<String>>, StoreError> {
         self.within(self.erase_all_of(token)).await
     }
 
     async fn erase_all_of(&self, token: Uuid) -> Result<Option<Option<String>>, StoreError> {
         let mut tx = self.begin().await?;
-        // Results and mails go with the row that they refer to.
+        // Results and mails are deleted by ON DELETE CASCADE.
         let row = sqlx::query("DELETE FROM jobs WHERE token = $1 RETURNING video_key")
             .bind(token.to_string())
             .fetch_optional(&mut *tx)
@@ -238,7 +238,7 @@ pub(super) fn from_row(token: Uuid, row: &AnyRow) -> Result<Job, StoreError> {
             frames_total: unsigned(row.try_get("frames_total")?),
         },
         attempts: u32::try_from(attempts).unwrap_or_default(),
-        failure: code.map(|code| Failure { code, detail: detail.unwrap_or_default(), reason }),
+        failure: code.map(|code| JobFailure { code, detail: detail.unwrap_or_default(), reason }),
         created_at: time(row.try_get("created_at")?)?,
         started_at: moment("started_at")?,
         finished_at: moment("finished_at")?,

@@ -1,8 +1,8 @@
-//! The table `api_keys`: who may call the service, and what each may do.
+//! The table `api_keys`: API keys and their scopes.
 //!
-//! A key reads `vis_<id>_<secret>`: the id is public and finds the row, the secret is 256 bits from the operating
-//! system. Of the secret only its SHA-256 is stored. A slow hash, as for passwords, is not needed: it makes up for
-//! secrets that people choose and others can guess; nobody guesses 256 random bits, however fast the hash is.
+//! A key has the form `vis_<id>_<secret>`. The id is public and finds the row. The secret is 256 random bits from the
+//! operating system; only its SHA-256 is stored. Passwords need a slow hash because they can be guessed. 256 random
+//! bits cannot be guessed, so a fast hash is enough.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -16,22 +16,22 @@ use subtle::ConstantTimeEq;
 use super::{Store, StoreError, millis, time};
 
 const PREFIX: &str = "vis_";
-/// Hexadecimal digits of an id.
+/// Number of hexadecimal digits of an id.
 const ID_LEN: usize = 12;
-/// The last use of a key is recorded this exactly, so that a busy key does not write with every request.
+/// The last use of a key is recorded at most this often, so that a busy key does not cause a write for each request.
 const USE_EVERY_MS: i64 = 60_000;
 
-/// What a key may be used for.
+/// A permission of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
-    /// Send videos, and erase what was sent.
+    /// Send videos, and erase one's own.
     Analyze,
     /// Read results.
     Read,
     /// Read the request log.
     Logs,
-    /// All of these, and on what others sent too.
+    /// All of the above, for the videos of all keys.
     Admin,
 }
 
@@ -53,19 +53,19 @@ impl Scope {
     }
 }
 
-/// What a new key is to be.
+/// A key to create.
 #[derive(Debug, Clone)]
 pub struct NewKey {
-    /// For people.
+    /// A label for the operator.
     pub name: String,
     pub scopes: Vec<Scope>,
-    /// Requests a minute; `None`: what the settings say.
+    /// Requests per minute; `None`: the default of the settings.
     pub rate_per_minute: Option<u32>,
-    /// Requests at the same time; `None`: what the settings say.
+    /// Concurrent requests; `None`: the default of the settings.
     pub max_concurrent: Option<u32>,
-    /// Videos a day (UTC); `None`: what the settings say.
+    /// Videos per day (UTC); `None`: the default of the settings.
     pub videos_per_day: Option<u32>,
-    /// Videos a month (UTC); `None`: what the settings say.
+    /// Videos per month (UTC); `None`: the default of the settings.
     pub videos_per_month: Option<u32>,
     pub expires_at: Option<Timestamp>,
 }
@@ -73,30 +73,30 @@ pub struct NewKey {
 /// A key as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiKey {
-    /// The public half.
+    /// The public part of the key.
     pub id: String,
     pub name: String,
     pub scopes: Vec<Scope>,
     pub rate_per_minute: Option<u32>,
     pub max_concurrent: Option<u32>,
-    /// Videos a day (UTC); `None`: what the settings say.
+    /// Videos per day (UTC); `None`: the default of the settings.
     pub videos_per_day: Option<u32>,
-    /// Videos a month (UTC); `None`: what the settings say.
+    /// Videos per month (UTC); `None`: the default of the settings.
     pub videos_per_month: Option<u32>,
     pub created_at: Timestamp,
     pub expires_at: Option<Timestamp>,
     pub revoked_at: Option<Timestamp>,
-    /// To the minute.
+    /// Exact to the minute.
     pub last_used_at: Option<Timestamp>,
 }
 
 impl ApiKey {
-    /// Whether the key opens what `scope` guards.
+    /// Returns whether the key has the scope, or the scope `admin`.
     pub fn allows(&self, scope: Scope) -> bool {
         self.scopes.contains(&scope) || self.scopes.contains(&Scope::Admin)
     }
 
-    /// Whether the key can be used at `now`.
+    /// Returns whether the key is neither revoked nor expired at `now`.
     pub fn is_good(&self, now: Timestamp) -> bool {
         self.revoked_at.is_none() && self.expires_at.is_none_or(|end| now < end)
     }
@@ -107,8 +107,8 @@ const COLUMNS: &str = "id, name, secret_sha256, scopes, rate_per_minute, max_con
                        revoked_at, last_used_at";
 
 impl Store {
-    /// Makes a key of a random `id` (its first bytes count) and a random secret; the text to hand out, which cannot be
-    /// had again.
+    /// Creates a key from the first bytes of a random `id` and a random secret. Returns the text of the key, which
+    /// cannot be recovered later.
     pub async fn create_key(
         &self,
         key: &NewKey,
@@ -139,26 +139,26 @@ impl Store {
         Ok(format!("{PREFIX}{id}_{secret}"))
     }
 
-    /// The key of that text, if there is one and it can be used at `now`.
+    /// Returns the key with this text if it exists and is valid at `now`.
     pub async fn key(&self, text: &str, now: Timestamp) -> Result<Option<ApiKey>, StoreError> {
         let Some((id, secret)) = split(text) else { return Ok(None) };
         let sql = format!("SELECT {COLUMNS} FROM api_keys WHERE id = $1");
         let row = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(id).fetch_optional(self.pool()).await?;
         let Some(row) = row else { return Ok(None) };
         let stored: &str = row.try_get("secret_sha256")?;
-        // In constant time: how much of a wrong secret was right must not show.
+        // Compares in constant time: the time must not reveal how many bytes of a wrong secret were right.
         let same: bool = stored.as_bytes().ct_eq(digest(secret).as_bytes()).into();
         let key = from_row(&row)?;
         Ok(Some(key).filter(|key| same && key.is_good(now)))
     }
 
-    /// Records that a key was used, unless that is known to the minute.
+    /// Records the use of a key, unless a use within the last minute is recorded.
     pub async fn key_used(&self, key: &ApiKey, now: Timestamp) -> Result<(), StoreError> {
         let now = millis(now);
         if key.last_used_at.is_some_and(|last| now < millis(last) + USE_EVERY_MS) {
             return Ok(());
         }
-        // Other requests with the same key may have read the same row.
+        // Checks the time again, since another request with the same key may have read the same row.
         sqlx::query(
             "UPDATE api_keys SET last_used_at = $2 \
              WHERE id = $1 AND (last_used_at IS NULL OR last_used_at <= $3)",
@@ -171,14 +171,14 @@ impl Store {
         Ok(())
     }
 
-    /// All keys, the oldest first, revoked ones included.
+    /// Returns all keys, oldest first, with the revoked ones.
     pub async fn keys(&self) -> Result<Vec<ApiKey>, StoreError> {
         let sql = format!("SELECT {COLUMNS} FROM api_keys ORDER BY created_at, id");
         let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_all(self.pool()).await?;
         rows.iter().map(from_row).collect()
     }
 
-    /// Ends a key for good, from the next request on; `false`: there is none of that id that was not revoked before.
+    /// Revokes a key. Returns `false` if there is no such key or it was revoked before.
     pub async fn revoke_key(&self, id: &str, now: Timestamp) -> Result<bool, StoreError> {
         let changed = sqlx::query("UPDATE api_keys SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL")
             .bind(id)
@@ -190,10 +190,10 @@ impl Store {
     }
 }
 
-/// Id and secret of a key.
+/// Splits the text of a key into id and secret.
 fn split(text: &str) -> Option<(&str, &str)> {
     let (id, secret) = text.strip_prefix(PREFIX)?.split_once('_')?;
-    // Nothing else was ever handed out, so the database need not be asked.
+    // No key of another form was ever created, so the database need not be asked.
     let plausible = id.len() == ID_LEN && id.bytes().all(|b| b.is_ascii_hexdigit()) && secret.len() < 100;
     plausible.then_some((id, secret))
 }
@@ -229,7 +229,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_can_be_a_key_is_looked_up() {
+    fn texts_that_are_not_keys_are_rejected_without_a_query() {
         let good = "vis_0123456789ab_c2Vj_cmV0-A";
         assert_eq!(split(good), Some(("0123456789ab", "c2Vj_cmV0-A")));
         for text in ["", "vis_", "vis_0123456789ab", "vis_0123_x", "vis_0123456789zz_x", "sk_0123456789ab_x"] {

@@ -1,4 +1,4 @@
-//! Jobs as a list, by the key with which they were sent.
+//! Lists jobs by filter, a page at a time.
 
 use jiff::Timestamp;
 use sqlx::Row;
@@ -7,21 +7,21 @@ use super::jobs::from_row;
 use super::queue::uuid;
 use super::{Job, Status, Store, StoreError, millis};
 
-/// Which jobs are wanted; `None`: whatever it is.
+/// A filter of jobs. A field that is `None` does not filter.
 #[derive(Debug, Clone, Default)]
 pub struct JobFilter {
     pub owner: Option<String>,
     pub status: Option<Status>,
-    /// Made then or later.
+    /// Created at this time or later.
     pub created_from: Option<Timestamp>,
-    /// Made before then.
+    /// Created before this time.
     pub created_before: Option<Timestamp>,
-    /// Older than the job of this number, which is not shown itself: where the page before ended.
+    /// Only jobs with an id below this one: the last id of the previous page.
     pub below: Option<i64>,
 }
 
 impl Store {
-    /// The jobs that pass the filter with their numbers, the newest first, at most `limit`.
+    /// Returns at most `limit` jobs that match the filter, with their ids, newest first.
     pub async fn jobs(&self, filter: &JobFilter, limit: u32) -> Result<Vec<(i64, Job)>, StoreError> {
         let rows = sqlx::query(
             "SELECT id, token, status, version, options, frames_done, frames_total, attempts, failure_code, \

@@ -1,4 +1,4 @@
-//! The migrations, which are the files of the folder `migrations`, built into the program by build.rs.
+//! The migrations: build.rs embeds the files of the folder `migrations` into the program.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use sqlx::SqlStr;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 
-/// Version, description and SQL of each.
+/// Version, description and SQL of each migration.
 const FILES: &[(i64, &str, &str)] = &include!(concat!(env!("OUT_DIR"), "/migrations.rs"));
 
 pub(super) static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
@@ -22,9 +22,9 @@ mod tests {
 
     use super::*;
 
-    /// Tables remember the checksums of their migrations, and refuse a program in which one differs.
+    /// The database stores the checksums of its migrations and rejects a program in which one differs.
     #[tokio::test]
-    async fn the_migrations_in_the_program_are_the_files_as_sqlx_reads_them() {
+    async fn embedded_migrations_equal_those_that_sqlx_reads_from_the_folder() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
         let known = |migrator: &Migrator| -> Vec<_> {
             migrator.iter().map(|one| (one.version, one.description.to_string(), one.checksum.to_vec())).collect()

@@ -1,8 +1,9 @@
-//! The database: jobs (which are the queue), results, outgoing mail, keys. All SQL of the crate is here, one file a table,
-//! written once in the dialect that SQLite and Postgres share; what must differ is a constant in `dialect`.
+//! The database: jobs (the queue is a set of jobs), results, outgoing mail, keys. All SQL of the crate is here, one
+//! file for each table. Statements are written once, in the SQL that SQLite and Postgres share. The file `dialect`
+//! names each difference between the two.
 //!
-//! Times are milliseconds since 1970 (UTC) from the caller's [`crate::clock::Clock`], never from the database, so
-//! machines that share a Postgres need clocks that agree to well within `queue.lease_s`.
+//! Times are milliseconds since 1970 (UTC). They come from the caller's [`crate::clock::Clock`], never from the
+//! database. The clocks of machines that share a Postgres must therefore agree to well within `queue.lease_s`.
 
 mod dialect;
 mod fault;
@@ -15,10 +16,10 @@ mod listing;
 mod migrations;
 mod operation;
 mod outbox;
-mod patience;
 mod queue;
 mod request_log;
 mod results;
+mod timed_pool;
 mod uploads;
 mod usage;
 mod waiting;
@@ -37,19 +38,19 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::config::Database;
 
 use dialect::Dialect;
-use patience::Patient;
+use timed_pool::TimedPool;
 use waiting::Waiting;
 use wake::Wakes;
 
 pub use housekeeping::DueVideo;
 pub use idempotency::{Enqueued, REMEMBERED, Repeatable};
 pub use identity::KnownStorage;
-pub use jobs::{Failure, Job, JobProgress, NewJob, Status};
+pub use jobs::{Job, JobFailure, JobProgress, NewJob, Status};
 pub use keys::{ApiKey, NewKey, Scope};
 pub use listing::JobFilter;
 pub use operation::{FailedJob, Hour, Revived, RunningJob};
 pub use outbox::{MailKind, NewMail, OutgoingMail};
-pub use queue::{Backoff, Claim, Held, LostRun};
+pub use queue::{Backoff, Claim, ClaimState, LostRun};
 pub use request_log::{LogEntry, LogFilter};
 pub use results::{StoredAnalysis, TimelinePage};
 pub use uploads::{PartedUpload, SentPart};
@@ -58,7 +59,7 @@ pub use waiting::{Sight, Waiter};
 pub use wake::{Subscription, Wake};
 pub use workers::WorkerSeen;
 
-/// Why the database gave no answer. The text is for logs, never for clients.
+/// An error of the database. Its text is for logs and is never sent to clients.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     #[error("database: {0}")]
@@ -67,13 +68,13 @@ pub enum StoreError {
     Migrate(#[from] sqlx::migrate::MigrateError),
     #[error("database: the tables are older than this program; run it with database.migrate = true once")]
     OldTables,
-    #[error("database: the folder {} cannot be made: {source}", path.display())]
+    #[error("database: cannot create the folder {}: {source}", path.display())]
     Folder { path: std::path::PathBuf, source: std::io::Error },
-    #[error("database: a stored {what} cannot be read: {reason}")]
+    #[error("database: cannot read a stored {what}: {reason}")]
     Corrupt { what: &'static str, reason: String },
 }
 
-/// The database, and how long this handle waits for it. Cheap to clone.
+/// A handle to the database, with the time limit of each statement. Cheap to clone.
 #[derive(Clone)]
 pub struct Store(Arc<Inner>, Duration);
 
@@ -82,25 +83,24 @@ struct Inner {
     dialect: &'static Dialect,
     wakes: Wakes,
     waiting: Waiting,
-    /// Ends the task that listens on Postgres with the last clone.
+    /// Stops the task that listens on Postgres when the last clone is dropped.
     _listening: DropGuard,
 }
 
 impl Store {
-    /// Connects, and brings the tables up to date if the settings say so. Any number of processes may do this at the
-    /// same time.
+    /// Connects, and migrates the tables if `database.migrate` is set. Several processes may do this at the same time.
     ///
     /// # Errors
-    /// The database cannot be reached, or its tables are older than this program and may not be changed.
+    /// The database cannot be reached, or its tables are older than this program and the settings forbid a migration.
     pub async fn open(database: &Database) -> Result<Self, StoreError> {
         let (dialect, address) = Dialect::of(database)?;
         let pool = AnyPoolOptions::new()
-            .max_connections(if address.private { 1 } else { database.max_connections })
-            // A private database in memory lives as long as its one connection.
-            .idle_timeout((!address.private).then_some(Duration::from_secs(600)))
-            .max_lifetime((!address.private).then_some(Duration::from_secs(1800)))
+            .max_connections(if address.in_memory { 1 } else { database.max_connections })
+            // A database in memory is lost when its only connection closes.
+            .idle_timeout((!address.in_memory).then_some(Duration::from_secs(600)))
+            .max_lifetime((!address.in_memory).then_some(Duration::from_secs(1800)))
             .after_connect(|connection, _| Box::pin(dialect.prepare(connection)))
-            .after_release(move |connection, _| Box::pin(dialect.keeps(connection)))
+            .after_release(move |connection, _| Box::pin(dialect.is_reusable(connection)))
             .connect_with(address.options)
             .await?;
         dialect.migrate(&pool, database.migrate).await?;
@@ -110,22 +110,24 @@ impl Store {
             wake::listen(database.url.clone(), wakes.clone(), stop.clone()).await;
         }
         let inner = Inner { pool, dialect, wakes, waiting: Waiting::default(), _listening: stop.drop_guard() };
-        Ok(Self(Arc::new(inner), patience::OF_A_WORKER))
+        Ok(Self(Arc::new(inner), timed_pool::WORKER_TIMEOUT))
     }
 
-    /// The same database for requests, whose clients are told within three seconds that it does not answer.
+    /// Returns a handle for HTTP requests. Its time limit is short, so that a client learns within three seconds that
+    /// the database does not answer.
     #[must_use]
     pub fn for_requests(&self) -> Self {
-        Self(self.0.clone(), patience::OF_A_REQUEST)
+        Self(self.0.clone(), timed_pool::REQUEST_TIMEOUT)
     }
 
-    /// Whether the database answers.
+    /// Checks that the database answers.
     pub async fn ping(&self) -> Result<(), StoreError> {
         sqlx::query("SELECT 1").execute(self.pool()).await?;
         Ok(())
     }
 
-    /// Whether the database can be written now: commits a number, since a database on a full disk still answers reads.
+    /// Checks that the database can be written. It commits a number, since a database on a full disk still answers
+    /// reads.
     pub async fn check(&self, now: Timestamp) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO counters (name, value) VALUES ('check', $1) \
@@ -137,17 +139,18 @@ impl Store {
         Ok(())
     }
 
-    /// Closes all connections, so that SQLite puts its log into the database file. Every clone is closed with it.
+    /// Closes all connections, those of every clone too. SQLite then merges its write-ahead log into the database file.
     pub async fn close(&self) {
         self.0.pool.close().await;
     }
 
-    /// Connections for single statements.
-    fn pool(&self) -> Patient<'_> {
-        Patient { pool: &self.0.pool, patience: self.1 }
+    /// Returns the pool for single statements, with this handle's time limit.
+    fn pool(&self) -> TimedPool<'_> {
+        TimedPool { pool: &self.0.pool, limit: self.1 }
     }
 
-    /// Some statements together, which have the time of one. One that is cut off may have been committed all the same.
+    /// Runs several statements within the time limit of one. After a time-out the transaction may still have been
+    /// committed.
     async fn within<T>(&self, statements: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
         timeout(self.1, statements).await.unwrap_or(Err(StoreError::Sql(sqlx::Error::PoolTimedOut)))
     }
@@ -156,14 +159,14 @@ impl Store {
         self.0.dialect
     }
 
-    /// A transaction that writes: on SQLite it takes the write lock at once, since one that takes it after a read can
-    /// find the database changed under it.
+    /// Starts a transaction that writes. On SQLite it takes the write lock at once: a transaction that reads first and
+    /// takes the lock later fails if another one wrote in between.
     async fn begin(&self) -> Result<Transaction<'static, Any>, StoreError> {
         let begun = timeout(self.1, self.0.pool.begin_with(self.dialect().begin)).await;
         Ok(begun.unwrap_or(Err(sqlx::Error::PoolTimedOut))?)
     }
 
-    /// Tells other processes, once the transaction of `connection` is committed.
+    /// Notifies other processes. Postgres delivers the notification when the transaction of `connection` commits.
     async fn announce(&self, connection: &mut AnyConnection, wake: Wake) -> Result<(), StoreError> {
         if self.dialect().notifies {
             sqlx::query("SELECT pg_notify($1, $2)")
@@ -175,7 +178,7 @@ impl Store {
         Ok(())
     }
 
-    /// Commits, and tells this process.
+    /// Commits, and wakes the waiting tasks of all processes.
     async fn commit(&self, mut tx: Transaction<'static, Any>, wakes: &[Wake]) -> Result<(), StoreError> {
         for wake in wakes {
             self.announce(&mut tx, *wake).await?;
@@ -188,32 +191,32 @@ impl Store {
     }
 }
 
-/// A time as it is stored.
+/// Converts a time to its stored form.
 fn millis(time: Timestamp) -> i64 {
     time.as_millisecond()
 }
 
-/// A stored time.
+/// Reads a stored time.
 fn time(millis: i64) -> Result<Timestamp, StoreError> {
     Timestamp::from_millisecond(millis).map_err(|error| StoreError::Corrupt { what: "time", reason: error.to_string() })
 }
 
-/// A number that may be larger than what the database holds; no counter of ours is.
+/// Converts a count to a BIGINT. A larger number becomes the largest BIGINT; no counter gets that far.
 fn bigint(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// A stored number that is never below 0.
+/// Reads a stored count; a negative number becomes 0.
 fn unsigned(number: i64) -> u64 {
     u64::try_from(number).unwrap_or_default()
 }
 
-/// A stored JSON text.
+/// Parses a stored JSON text.
 fn decode<T: serde::de::DeserializeOwned>(what: &'static str, text: &str) -> Result<T, StoreError> {
     serde_json::from_str(text).map_err(|error| StoreError::Corrupt { what, reason: error.to_string() })
 }
 
-/// A value as JSON text to store.
+/// Serializes a value to JSON for storing.
 fn encode<T: serde::Serialize>(what: &'static str, value: &T) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|error| StoreError::Corrupt { what, reason: error.to_string() })
 }

@@ -1,4 +1,4 @@
-//! What an operator wants to know of the queue, and the one thing to do about it: run a failed job again.
+//! Queries for the operator's page: the state of the queue, and running a failed job again.
 
 use jiff::{Timestamp, ToSpan};
 use sqlx::Row;
@@ -8,25 +8,25 @@ use super::jobs::from_row;
 use super::queue::uuid;
 use super::{Job, Store, StoreError, Wake, millis, unsigned};
 
-/// Jobs of a list, at most.
-const MOST: i64 = 100;
+/// The longest list of jobs.
+const LIST_LIMIT: i64 = 100;
 
-/// A job that runs, and who holds it.
+/// A running job and the name of its worker.
 #[derive(Debug, Clone)]
 pub struct RunningJob {
     pub job: Job,
     pub worker: Option<String>,
 }
 
-/// A job that was given up.
+/// A job that failed.
 #[derive(Debug, Clone)]
 pub struct FailedJob {
     pub job: Job,
-    /// Whether its video is still there to be looked at again.
+    /// Whether its video is still stored, so that the job can run again.
     pub has_video: bool,
 }
 
-/// What was finished in an hour.
+/// Numbers of jobs that ended in one hour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hour {
     pub from: Timestamp,
@@ -34,11 +34,11 @@ pub struct Hour {
     pub failed: u64,
 }
 
-/// What became of a wish to run a job again.
+/// The result of a request to run a job again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Revived {
     Queued,
-    /// Its video is gone.
+    /// Its video has been deleted.
     NoVideo,
     /// There is no such job, or it has not failed.
     NotFailed,
@@ -48,17 +48,17 @@ const COLUMNS: &str = "token, status, version, options, frames_done, frames_tota
                        failure_detail, failure_reason, created_at, started_at, finished_at, expires_at, owner";
 
 impl Store {
-    /// Mails that are still to be sent.
+    /// Returns the number of messages in the outbox that wait to be sent, mails and webhooks.
     pub async fn mails_waiting(&self) -> Result<u64, StoreError> {
         let count: i64 =
             sqlx::query_scalar("SELECT COUNT(*) FROM outbox WHERE status = 'queued'").fetch_one(self.pool()).await?;
         Ok(unsigned(count))
     }
 
-    /// The jobs that run, the oldest first.
+    /// Returns the running jobs, oldest first.
     pub async fn running_jobs(&self) -> Result<Vec<RunningJob>, StoreError> {
         let sql = format!("SELECT {COLUMNS}, worker FROM jobs WHERE status = 'running' ORDER BY started_at LIMIT $1");
-        let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(MOST).fetch_all(self.pool()).await?;
+        let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(LIST_LIMIT).fetch_all(self.pool()).await?;
         rows.iter()
             .map(|row| {
                 let token = uuid(row.try_get("token")?)?;
@@ -67,13 +67,13 @@ impl Store {
             .collect()
     }
 
-    /// The jobs that were given up, the latest first.
+    /// Returns the failed jobs, latest first.
     pub async fn failed_jobs(&self) -> Result<Vec<FailedJob>, StoreError> {
         let sql = format!(
             "SELECT {COLUMNS}, CASE WHEN video_key IS NULL THEN 0 ELSE 1 END AS has_video \
              FROM jobs WHERE status = 'failed' ORDER BY finished_at DESC LIMIT $1"
         );
-        let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(MOST).fetch_all(self.pool()).await?;
+        let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(LIST_LIMIT).fetch_all(self.pool()).await?;
         rows.iter()
             .map(|row| {
                 let token = uuid(row.try_get("token")?)?;
@@ -82,7 +82,7 @@ impl Store {
             .collect()
     }
 
-    /// What was finished in each of the 24 hours before `now`, the oldest first.
+    /// Counts the jobs that ended in each of the 24 hours before `now`, oldest hour first.
     pub async fn last_day(&self, now: Timestamp) -> Result<Vec<Hour>, StoreError> {
         const HOUR_MS: i64 = 3_600_000;
         let begin = millis(now) - 24 * HOUR_MS;
@@ -109,8 +109,8 @@ impl Store {
         Ok(hours)
     }
 
-    /// Puts a failed job into the queue again, with all its runs before it. Nobody gets a mail of the new run: whom to
-    /// write was forgotten when the first failed.
+    /// Queues a failed job again and resets its attempts. No mail is sent for the new run, since the recipients were
+    /// erased when the job failed.
     pub async fn revive(&self, token: Uuid, now: Timestamp) -> Result<Revived, StoreError> {
         self.within(self.revive_now(token, now)).await
     }

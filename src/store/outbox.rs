@@ -1,7 +1,8 @@
-//! The table `outbox`: one row a message, a mail or a webhook, sent at least once under a fixed id.
+//! The table `outbox`: one row for each message, a mail or a webhook. A message is sent at least once, under a fixed
+//! id.
 //!
-//! A message that a server took, but whose row could not be marked before the process died, is sent again under the
-//! same Message-ID; nothing else sends one twice.
+//! A message is sent twice only if the process dies after the server accepted it and before that is recorded. The
+//! Message-ID is the same both times.
 
 use std::time::Duration;
 
@@ -14,22 +15,22 @@ use uuid::Uuid;
 use super::queue::{Claim, after, uuid};
 use super::{Store, StoreError, millis, time};
 
-/// A message to queue together with the end of a job.
+/// A message to queue in the transaction that ends a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewMail {
-    /// Also the left part of its Message-ID: the same in every try.
+    /// Also the left part of the Message-ID, the same in every attempt.
     pub id: Uuid,
     pub recipient: String,
 }
 
-/// What a message tells.
+/// The kind of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MailKind {
-    /// The findings.
+    /// A mail with the report.
     Report,
-    /// That the job failed.
+    /// A mail that says that the job failed.
     Failure,
-    /// To a program: how the job ended.
+    /// An HTTP request that tells a program how the job ended.
     Webhook,
 }
 
@@ -52,20 +53,20 @@ impl MailKind {
     }
 }
 
-/// A message that is due, leased to this process.
+/// A message claimed by this process.
 #[derive(Debug, Clone)]
 pub struct OutgoingMail {
     pub id: Uuid,
-    /// Job whose end it tells.
+    /// The token of its job.
     pub token: Uuid,
     pub kind: MailKind,
     pub recipient: String,
-    /// Tries begun, this one included.
+    /// The number of this attempt, from 1.
     pub attempt: u32,
     pub created_at: Timestamp,
 }
 
-/// Writes messages within the transaction that ends their job. A recipient named twice gets one.
+/// Inserts messages within the transaction that ends their job. A recipient listed twice gets one message.
 pub(super) async fn put(
     connection: &mut AnyConnection,
     token: Uuid,
@@ -89,31 +90,32 @@ pub(super) async fn put(
     Ok(())
 }
 
-/// Writes the webhook of a job, if it has one, within the transaction that ends it.
+/// Inserts the webhook message of a job, if it has a webhook, within the transaction that ends the job.
 pub(super) async fn put_webhook(
     connection: &mut AnyConnection,
     claim: &Claim,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let Some(url) = &claim.webhook else { return Ok(()) };
-    // There is one a job, so the token makes its id; which must not be the token itself, since ids stand in logs.
+    // A job has one webhook, so its id is derived from the token. It is a hash, since ids are logged and tokens must
+    // not be.
     let digest = Sha256::digest(format!("webhook {}", claim.token));
     let id = digest.first_chunk::<16>().map_or(Uuid::nil(), |bytes| Uuid::from_bytes(*bytes));
     put(connection, claim.token, MailKind::Webhook, &[NewMail { id, recipient: url.clone() }], now).await
 }
 
-/// Which messages a claim takes.
+/// The conditions on `kind` for claims of mails and of webhooks.
 const MAILS: &str = "kind IN ('report', 'failure')";
 const WEBHOOKS: &str = "kind = 'webhook'";
 
 impl Store {
-    /// As [`Store::claim_mail`], for webhooks.
+    /// Like [`Store::claim_mail`], for webhooks.
     pub async fn claim_webhook(&self, now: Timestamp, lease: Duration) -> Result<Option<OutgoingMail>, StoreError> {
         self.claim_message(WEBHOOKS, now, lease).await
     }
 
-    /// Takes the message that has been due for longest. Unless it is marked, it is due again at `now + lease`: a try
-    /// must not last longer than that.
+    /// Claims the mail that has been due for longest. It becomes due again at `now + lease` unless the result is
+    /// recorded before, so an attempt must not take longer than `lease`.
     pub async fn claim_mail(&self, now: Timestamp, lease: Duration) -> Result<Option<OutgoingMail>, StoreError> {
         self.claim_message(MAILS, now, lease).await
     }
@@ -139,7 +141,7 @@ impl Store {
         row.map(|row| from_row(&row)).transpose()
     }
 
-    /// Records that the server took the message, and forgets the recipient. Also right for a try whose lease ran out.
+    /// Records that the server accepted the message, and erases the recipient. Also valid after the lease has run out.
     pub async fn mail_sent(&self, mail: &OutgoingMail, now: Timestamp) -> Result<(), StoreError> {
         sqlx::query(
             "UPDATE outbox SET status = 'sent', recipient = NULL, last_error = NULL, sent_at = $2 WHERE id = $1",
@@ -151,36 +153,31 @@ impl Store {
         Ok(())
     }
 
-    /// Records that the try failed; the next is due at `due`. Changes nothing if a later try has begun.
-    pub async fn mail_failed(&self, mail: &OutgoingMail, reason: &str, due: Timestamp) -> Result<(), StoreError> {
+    /// Records that the attempt failed; the next one is due at `due`. An attempt that is not `counted` is taken off the
+    /// number of attempts. Changes nothing if a later attempt has begun.
+    pub async fn mail_failed(
+        &self,
+        mail: &OutgoingMail,
+        reason: &str,
+        due: Timestamp,
+        counted: bool,
+    ) -> Result<(), StoreError> {
         sqlx::query(
-            "UPDATE outbox SET run_at = $3, last_error = $4 WHERE id = $1 AND attempts = $2 AND status = 'queued'",
-        )
-        .bind(mail.id.to_string())
-        .bind(i64::from(mail.attempt))
-        .bind(millis(due))
-        .bind(reason)
-        .execute(self.pool())
-        .await?;
-        Ok(())
-    }
-
-    /// As [`Store::mail_failed`], and the try does not count.
-    pub async fn mail_put_off(&self, mail: &OutgoingMail, reason: &str, due: Timestamp) -> Result<(), StoreError> {
-        sqlx::query(
-            "UPDATE outbox SET run_at = $3, last_error = $4, attempts = attempts - 1 \
+            "UPDATE outbox SET run_at = $3, last_error = $4, attempts = attempts - $5 \
              WHERE id = $1 AND attempts = $2 AND status = 'queued'",
         )
         .bind(mail.id.to_string())
         .bind(i64::from(mail.attempt))
         .bind(millis(due))
         .bind(reason)
+        .bind(i64::from(!counted))
         .execute(self.pool())
         .await?;
         Ok(())
     }
 
-    /// Gives the message up (the dead letter), and forgets the recipient. Changes nothing if a later try has begun.
+    /// Marks the message as undeliverable (a dead letter), and erases the recipient. Changes nothing if a later attempt
+    /// has begun.
     pub async fn mail_given_up(&self, mail: &OutgoingMail, reason: &str) -> Result<(), StoreError> {
         sqlx::query(
             "UPDATE outbox SET status = 'dead', recipient = NULL, last_error = $3 \

@@ -1,15 +1,19 @@
-//! The queue: rows of `jobs` that wait or run.
+//! The queue: the rows of `jobs` with the status `queued` or `running`.
 //!
-//! Delivery is at least once. A worker claims a job for a lease and renews it while it runs; a job whose lease ran out
-//! waits again ([`Store::release_lost`]) and goes to the next worker. Only runs that the video itself may have broken off
-//! count as attempts; when they are used up, the worker fails the job with its reason (the dead letter). Every write of a
-//! worker carries the number of its claim, so that one whose job went to another changes nothing.
+//! A job runs at least once. A worker claims a job for the time of a lease, and renews the lease while it works. If the
+//! lease runs out, the job is queued again ([`Store::release_lost`]) and another worker claims it. A run counts as an
+//! attempt only if the video itself may have caused its failure. After the last attempt the worker fails the job. Every
+//! write of a worker carries the number of its claim. If another worker has claimed the job since, the write changes
+//! nothing.
 //!
-//! Why not a ready-made queue: `apalis` 1.0 (with `apalis-postgres` and `apalis-sqlite`) was read and not taken. Its
-//! lease belongs to the worker, not to the job; putting the jobs of a dead worker back sets them to pending, and what
-//! fetches pending jobs does not look at their attempts, so that a video which kills its worker would run for ever
-//! instead of reaching the dead letter. It has no backoff between runs, its times are the database's, and it puts jobs
-//! in and finishes them in transactions of its own, while here a result, its mails and the end of the job are one.
+//! The crate `apalis` 1.0 (with `apalis-postgres` and `apalis-sqlite`) was considered and rejected, for these reasons:
+//!
+//! - Its lease belongs to the worker, not to the job. When a worker dies, its jobs become pending again, and the query
+//!   that fetches pending jobs does not check their attempts. A video that kills its worker would run for ever.
+//! - It has no backoff between runs.
+//! - It takes times from the database.
+//! - It queues and finishes jobs in transactions of its own. Here the result, its mails and the end of the job are
+//!   written in one transaction.
 
 use std::time::Duration;
 
@@ -18,57 +22,59 @@ use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row};
 use uuid::Uuid;
 
-use super::{Failure, JobProgress, MailKind, NewMail, Store, StoreError, Wake, bigint, decode, encode, millis};
+use super::{JobFailure, JobProgress, MailKind, NewMail, Store, StoreError, Wake, bigint, decode, encode, millis};
 use crate::analysis::{Findings, Options};
 
-/// A job that this worker holds: proof for everything it writes. A write with a claim that was lost (the lease ran
-/// out and another took it, the job was erased) changes nothing and says so.
+/// A job claimed by this worker. Every write of the worker needs the claim. The claim is lost if another worker claims
+/// the job after the lease ran out, or if the job is erased. A write with a lost claim changes nothing and returns
+/// [`ClaimState::Lost`].
 #[derive(Debug, Clone)]
 pub struct Claim {
-    /// Says which job it is in logs, where the token must not stand.
+    /// Identifies the job in logs, where the token must not appear.
     pub id: i64,
     pub token: Uuid,
-    /// Which run of the job this is, from 1; runs that do not count are left out.
+    /// The number of this attempt, from 1. Runs that do not count are left out.
     pub attempt: u32,
     pub video_key: String,
     pub options: Options,
     pub recipients: Vec<String>,
-    /// Where a program wants to hear of its end.
+    /// The address of a webhook to call when the job ends.
     pub webhook: Option<String>,
-    /// Runs that a part of the service broke off.
+    /// Number of runs that failed because of a part of the service.
     pub setbacks: u32,
-    /// Runs whose process went silent.
+    /// Number of runs whose lease ran out, most likely because the process died.
     pub deaths: u32,
-    /// Who holds it.
+    /// The name of the worker.
     worker: String,
-    /// Rises with every claim of the job.
+    /// The number of the claim; it increases with every claim of the job.
     number: i64,
 }
 
-/// Whether a claim is still good.
+/// Whether the worker still holds its claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Held {
-    Yes,
-    /// Another worker has it, or it was erased: stop.
+pub enum ClaimState {
+    Held,
+    /// Another worker has claimed the job, or it was erased: the run must stop.
     Lost,
 }
 
-impl Held {
+impl ClaimState {
     const fn from_rows(changed: u64) -> Self {
-        if changed == 0 { Self::Lost } else { Self::Yes }
+        if changed == 0 { Self::Lost } else { Self::Held }
     }
 }
 
-/// A job whose worker went silent, and that waits again.
+/// A job that was queued again because its lease ran out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LostRun {
-    /// Says which job it is in logs.
+    /// Identifies the job in logs.
     pub id: i64,
-    /// Runs of the job that ended so.
+    /// Number of runs of the job whose lease ran out.
     pub deaths: u32,
 }
 
-/// How long a job waits after its second silent worker and each one more: doubling from the base up to the most.
+/// How long a job waits after its lease ran out for the second time. The wait starts at `base` and doubles each time,
+/// up to `max`.
 #[derive(Debug, Clone, Copy)]
 pub struct Backoff {
     pub base: Duration,
@@ -76,9 +82,9 @@ pub struct Backoff {
 }
 
 impl Store {
-    /// Takes the job that has been due for longest, for the worker named `worker`, until `now + lease`.
+    /// Claims the job that has been due for longest, for the worker named `worker`, until `now + lease`.
     pub async fn claim(&self, worker: &str, now: Timestamp, lease: Duration) -> Result<Option<Claim>, StoreError> {
-        // One statement, so that nothing can come between choosing and taking.
+        // Selects and claims in one statement, so that no other worker can claim the job in between.
         let sql = format!(
             "UPDATE jobs \
              SET status = 'running', worker = $2, lease_until = $3, attempts = attempts + 1, claim = claim + 1, \
@@ -102,11 +108,11 @@ impl Store {
                 return Err(error);
             }
         };
-        self.tell(Wake::Job(claim.token)).await?;
+        self.wake(Wake::Job(claim.token)).await?;
         Ok(Some(claim))
     }
 
-    /// Puts a job back that this program cannot read, as one of a newer version may be: another process may.
+    /// Queues a job again that this program cannot read, such as one of a newer version: another process may read it.
     async fn set_aside(&self, row: &AnyRow, due: Timestamp) -> Result<(), StoreError> {
         let (id, number): (i64, i64) = (row.try_get("id")?, row.try_get("claim")?);
         sqlx::query(
@@ -123,10 +129,10 @@ impl Store {
         Ok(())
     }
 
-    /// Puts jobs back whose lease ran out at `now`: their workers went silent. The lost run does not count. A job keeps
-    /// its place the first time, and waits longer with each further time.
+    /// Queues the jobs again whose lease has run out at `now`. The lost run does not count as an attempt. The first
+    /// time, a job keeps its place in the queue; each further time it waits longer.
     pub async fn release_lost(&self, now: Timestamp, backoff: Backoff) -> Result<Vec<LostRun>, StoreError> {
-        let (base, max) = (span(backoff.base), span(backoff.max));
+        let (base, max) = (duration_ms(backoff.base), duration_ms(backoff.max));
         let mut tx = self.begin().await?;
         let rows = sqlx::query(
             "UPDATE jobs \
@@ -157,14 +163,15 @@ impl Store {
         Ok(lost)
     }
 
-    /// Renews the lease and records progress. A job that was taken for lost is taken back, unless another has it.
+    /// Renews the lease and records the progress. A job that was queued again after its lease ran out is claimed back,
+    /// unless another worker has claimed it.
     pub async fn heartbeat(
         &self,
         claim: &Claim,
         progress: JobProgress,
         now: Timestamp,
         lease: Duration,
-    ) -> Result<Held, StoreError> {
+    ) -> Result<ClaimState, StoreError> {
         let changed = sqlx::query(
             "UPDATE jobs \
              SET lease_until = $3, frames_done = $4, frames_total = $5, status = 'running', worker = $6, \
@@ -183,12 +190,12 @@ impl Store {
         .execute(self.pool())
         .await?
         .rows_affected();
-        self.tell(Wake::Job(claim.token)).await?;
-        Ok(Held::from_rows(changed))
+        self.wake(Wake::Job(claim.token)).await?;
+        Ok(ClaimState::from_rows(changed))
     }
 
-    /// Saves the findings, finishes the job and queues its mails, in one transaction. Doing it again with the same
-    /// claim changes nothing and is no loss: so a caller that heard no answer can ask again.
+    /// Saves the findings, ends the job and queues its mails, in one transaction. A repeated call with the same claim
+    /// changes nothing and returns [`ClaimState::Held`], so a caller that got no answer can call again.
     pub async fn complete(
         &self,
         claim: &Claim,
@@ -196,7 +203,7 @@ impl Store {
         mails: &[NewMail],
         now: Timestamp,
         expires_at: Option<Timestamp>,
-    ) -> Result<Held, StoreError> {
+    ) -> Result<ClaimState, StoreError> {
         let mut tx = self.begin().await?;
         let changed = sqlx::query(
             "UPDATE jobs \
@@ -214,25 +221,25 @@ impl Store {
         .rows_affected();
         if changed == 0 {
             drop(tx);
-            return self.ended(claim, "done").await;
+            return self.was_ended_by(claim, "done").await;
         }
         super::results::put(&mut tx, claim.token, findings).await?;
         super::outbox::put(&mut tx, claim.token, MailKind::Report, mails, now).await?;
         super::outbox::put_webhook(&mut tx, claim, now).await?;
         self.commit(tx, &[Wake::Ended(claim.token), Wake::Mail]).await?;
-        Ok(Held::Yes)
+        Ok(ClaimState::Held)
     }
 
-    /// Fails the job for good and queues the mails that say so, in one transaction. As with [`Store::complete`], once
-    /// more is no harm.
+    /// Marks the job as failed and queues the mails about it, in one transaction. Like [`Store::complete`], it can be
+    /// called again.
     pub async fn give_up(
         &self,
         claim: &Claim,
-        failure: &Failure,
+        failure: &JobFailure,
         mails: &[NewMail],
         now: Timestamp,
         expires_at: Option<Timestamp>,
-    ) -> Result<Held, StoreError> {
+    ) -> Result<ClaimState, StoreError> {
         let mut tx = self.begin().await?;
         let changed = sqlx::query(
             "UPDATE jobs \
@@ -252,16 +259,16 @@ impl Store {
         .rows_affected();
         if changed == 0 {
             drop(tx);
-            return self.ended(claim, "failed").await;
+            return self.was_ended_by(claim, "failed").await;
         }
         super::outbox::put(&mut tx, claim.token, MailKind::Failure, mails, now).await?;
         super::outbox::put_webhook(&mut tx, claim, now).await?;
         self.commit(tx, &[Wake::Ended(claim.token), Wake::Mail]).await?;
-        Ok(Held::Yes)
+        Ok(ClaimState::Held)
     }
 
-    /// Puts the job back for another run, due at `due`.
-    pub async fn retry(&self, claim: &Claim, due: Timestamp) -> Result<Held, StoreError> {
+    /// Queues the job for another attempt, due at `due`.
+    pub async fn retry(&self, claim: &Claim, due: Timestamp) -> Result<ClaimState, StoreError> {
         let sql = "UPDATE jobs \
                    SET status = 'queued', run_at = $3, lease_until = NULL, worker = NULL, frames_done = 0, \
                        frames_total = 0, version = version + 1 \
@@ -270,8 +277,9 @@ impl Store {
         self.put_back(claim, query).await
     }
 
-    /// Puts the job back after a run that a part of the service broke off, due at `due`; the run does not count.
-    pub async fn set_back(&self, claim: &Claim, due: Timestamp) -> Result<Held, StoreError> {
+    /// Queues the job again, due at `due`, after a run that failed because of a part of the service. The run does not
+    /// count as an attempt.
+    pub async fn set_back(&self, claim: &Claim, due: Timestamp) -> Result<ClaimState, StoreError> {
         let sql = "UPDATE jobs \
                    SET status = 'queued', run_at = $3, attempts = attempts - 1, setbacks = setbacks + 1, \
                        lease_until = NULL, worker = NULL, frames_done = 0, frames_total = 0, version = version + 1 \
@@ -280,9 +288,9 @@ impl Store {
         self.put_back(claim, query).await
     }
 
-    /// Puts the job back as if it had not been taken: it keeps its place and the run does not count. For a worker that
-    /// is shut down.
-    pub async fn hand_back(&self, claim: &Claim) -> Result<Held, StoreError> {
+    /// Queues the job again as if it had not been claimed: it keeps its place, and the run does not count. For a worker
+    /// that shuts down.
+    pub async fn hand_back(&self, claim: &Claim) -> Result<ClaimState, StoreError> {
         let sql = "UPDATE jobs \
                    SET status = 'queued', attempts = attempts - 1, lease_until = NULL, worker = NULL, \
                        frames_done = 0, frames_total = 0, version = version + 1 \
@@ -295,14 +303,14 @@ impl Store {
         &self,
         claim: &Claim,
         query: sqlx::query::Query<'_, sqlx::Any, sqlx::any::AnyArguments>,
-    ) -> Result<Held, StoreError> {
+    ) -> Result<ClaimState, StoreError> {
         let mut tx = self.begin().await?;
         let changed = query.execute(&mut *tx).await?.rows_affected();
         self.commit(tx, &[Wake::Job(claim.token), Wake::Work]).await?;
-        Ok(Held::from_rows(changed))
+        Ok(ClaimState::from_rows(changed))
     }
 
-    /// Jobs that wait, and jobs that run.
+    /// Returns the number of waiting and of running jobs.
     pub async fn queue_depth(&self) -> Result<(u64, u64), StoreError> {
         let row = sqlx::query(
             "SELECT COUNT(CASE WHEN status = 'queued' THEN 1 END) AS queued, \
@@ -314,43 +322,43 @@ impl Store {
         Ok((super::unsigned(row.try_get("queued")?), super::unsigned(row.try_get("running")?)))
     }
 
-    /// Whether it was this claim that brought the job to its end.
-    async fn ended(&self, claim: &Claim, status: &'static str) -> Result<Held, StoreError> {
+    /// Returns whether an earlier call with this claim already gave the job the status `status`.
+    async fn was_ended_by(&self, claim: &Claim, status: &'static str) -> Result<ClaimState, StoreError> {
         let ours = sqlx::query("SELECT id FROM jobs WHERE token = $1 AND claim = $2 AND status = $3")
             .bind(claim.token.to_string())
             .bind(claim.number)
             .bind(status)
             .fetch_optional(self.pool())
             .await?;
-        Ok(if ours.is_some() { Held::Yes } else { Held::Lost })
+        Ok(if ours.is_some() { ClaimState::Held } else { ClaimState::Lost })
     }
 
-    /// Tells of a change that is committed already.
-    async fn tell(&self, wake: Wake) -> Result<(), StoreError> {
+    /// Wakes the waiting tasks of all processes after a change that is committed already.
+    async fn wake(&self, wake: Wake) -> Result<(), StoreError> {
         self.0.wakes.send(wake);
         if self.dialect().notifies {
-            let telling = async {
+            let notify = async {
                 let mut connection = self.0.pool.acquire().await?;
                 self.announce(&mut connection, wake).await
             };
-            self.within(telling).await?;
+            self.within(notify).await?;
         }
         Ok(())
     }
 }
 
-/// The end of a lease.
+/// Returns `now + time`, such as the end of a lease.
 pub(super) fn after(now: Timestamp, time: Duration) -> Timestamp {
     now.saturating_add(time).unwrap_or(Timestamp::MAX)
 }
 
-/// A stored number of runs.
+/// Reads a stored number of runs.
 fn count(row: &AnyRow, column: &str) -> Result<u32, StoreError> {
     Ok(u32::try_from(row.try_get::<i64, _>(column)?).unwrap_or_default())
 }
 
-/// A duration as times are stored.
-fn span(time: Duration) -> i64 {
+/// Converts a duration to milliseconds. The limit leaves room for the shift in [`Store::release_lost`].
+fn duration_ms(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX >> 24)
 }
 
@@ -374,7 +382,7 @@ fn from_row(row: &AnyRow, worker: &str) -> Result<Claim, StoreError> {
     })
 }
 
-/// A stored token or id.
+/// Reads a stored token or id.
 pub(super) fn uuid(text: &str) -> Result<Uuid, StoreError> {
     text.parse().map_err(|_| StoreError::Corrupt { what: "id", reason: "not a UUID".to_owned() })
 }

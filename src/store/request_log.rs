@@ -1,4 +1,4 @@
-//! The table `request_log`: one row an answered request.
+//! The table `request_log`: one row for each answered request.
 
 use jiff::Timestamp;
 use sqlx::Row;
@@ -7,32 +7,32 @@ use uuid::Uuid;
 
 use super::{Store, StoreError, bigint, millis, time, unsigned};
 
-/// An answered request, without anything that names a person or opens a result.
+/// An answered request. It holds no personal data, no token and no secret.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LogEntry {
     pub answered_at: Timestamp,
     pub method: String,
-    /// The route's template, such as `/results/{token}`.
+    /// The template of the route, such as `/results/{token}`.
     pub endpoint: String,
     pub status_code: u16,
     pub latency_ms: u64,
-    /// What the client calls itself.
+    /// The name that the client gives itself.
     pub client_id: Option<String>,
-    /// The public half of the key used.
+    /// The public part of the API key used.
     pub key_id: Option<String>,
-    /// The emotion that was answered, if it was one.
+    /// The emotion in the answer, if it has one.
     pub prediction: Option<String>,
     /// 0 to 1.
     pub confidence: Option<f64>,
     pub error_message: Option<String>,
 }
 
-/// Which entries are wanted; `None`: whatever it is.
+/// A filter of entries. A field that is `None` does not filter.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LogFilter {
-    /// Answered then or later.
+    /// Answered at this time or later.
     pub from: Option<Timestamp>,
-    /// Answered before then.
+    /// Answered before this time.
     pub before: Option<Timestamp>,
     pub status_code: Option<u16>,
     /// Whether the status is below 400.
@@ -41,17 +41,17 @@ pub struct LogFilter {
     pub key_id: Option<String>,
 }
 
-/// Values of an entry.
+/// Number of values of an entry.
 const COLUMNS: usize = 11;
-/// Entries that are written with one statement.
+/// Entries written by one statement.
 const ROWS: usize = 64;
 
 impl Store {
-    /// Writes entries, all or none. Each has an id of its own from `ids`.
+    /// Writes all entries in one transaction. `ids` makes the id of each entry.
     pub async fn log_requests(&self, entries: &[LogEntry], mut ids: impl FnMut() -> Uuid) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
         for entries in entries.chunks(ROWS) {
-            // One statement for many rows: a statement a row costs several times as much.
+            // Writes many rows with one statement: one statement for each row costs several times as much.
             let row = |row: usize| {
                 let places = (1..=COLUMNS).map(|column| format!("${}", row * COLUMNS + column));
                 format!("({})", places.collect::<Vec<_>>().join(", "))
@@ -82,9 +82,9 @@ impl Store {
         Ok(())
     }
 
-    /// The entries that pass the filter, the newest first, at most `limit`.
+    /// Returns at most `limit` entries that match the filter, newest first.
     pub async fn logged_requests(&self, filter: &LogFilter, limit: u32) -> Result<Vec<LogEntry>, StoreError> {
-        // Given or not, every filter has its place, so there is one statement; the casts tell Postgres the types.
+        // One statement has a place for every filter, set or not. The casts tell Postgres the types.
         let rows = sqlx::query(
             "SELECT answered_at, request_method, endpoint, status_code, latency_ms, client_id, key_id, prediction, \
                     confidence, error_message \
@@ -108,7 +108,7 @@ impl Store {
         rows.iter().map(from_row).collect()
     }
 
-    /// Deletes entries answered at `answered_by` or before, at most `limit`; how many.
+    /// Deletes at most `limit` entries answered by `answered_by`. Returns their number.
     pub async fn forget_log(&self, answered_by: Timestamp, limit: u32) -> Result<u64, StoreError> {
         let deleted = sqlx::query(
             "DELETE FROM request_log WHERE id IN (SELECT id FROM request_log WHERE answered_at <= $1 \

@@ -1,5 +1,5 @@
-//! The tables `results` and `timeline_parts`: what an analysis found, one row a finished job and one a thousand rows of its
-//! timeline. Written by [`Store::complete`].
+//! The tables `results` and `timeline_parts`: one row of `results` for each finished job, and one row of
+//! `timeline_parts` for every thousand rows of its timeline. [`Store::complete`] writes them.
 
 use serde_json::value::RawValue;
 use sqlx::{Any, Row, Transaction};
@@ -8,18 +8,19 @@ use uuid::Uuid;
 use super::{Store, StoreError, decode, encode};
 use crate::analysis::{Analysis, Findings, Timeline, TimelineRow};
 
-/// Rows of a timeline that are stored together: about 100 kB.
-const PART: usize = 1000;
+/// Timeline rows in one row of `timeline_parts`: about 100 kB.
+const PART_ROWS: usize = 1000;
 
-/// Rows of a timeline, and whether others follow.
+/// A page of timeline rows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TimelinePage {
     pub interval_s: f64,
     pub rows: Vec<TimelineRow>,
+    /// Whether further rows follow.
     pub more: bool,
 }
 
-/// An analysis as it stands in the database: JSON that most readers only pass on.
+/// An analysis as stored: JSON text, which most callers pass on without parsing it.
 #[derive(Debug, Clone)]
 pub struct StoredAnalysis(pub(super) String);
 
@@ -35,7 +36,7 @@ impl StoredAnalysis {
 }
 
 impl Store {
-    /// The findings of a finished job.
+    /// Returns the findings of a finished job.
     pub async fn findings(&self, token: Uuid) -> Result<Option<Findings>, StoreError> {
         let Some(analysis) = self.analysis(token).await? else { return Ok(None) };
         let timeline = self.timeline(token, 0, usize::MAX).await?;
@@ -45,7 +46,7 @@ impl Store {
         }))
     }
 
-    /// The analysis of a finished job without its timeline, which can be thousands of times larger.
+    /// Returns the analysis of a finished job, without its timeline, which can be thousands of times larger.
     pub async fn analysis(&self, token: Uuid) -> Result<Option<Analysis>, StoreError> {
         let row = sqlx::query("SELECT analysis FROM results WHERE token = $1")
             .bind(token.to_string())
@@ -54,7 +55,7 @@ impl Store {
         row.map(|row| decode("analysis", row.try_get("analysis")?)).transpose()
     }
 
-    /// At most `limit` rows of the timeline of a finished job, from the row `from` on, which counts from 0.
+    /// Returns at most `limit` timeline rows of a finished job, starting with row `from`. Rows count from 0.
     pub async fn timeline(&self, token: Uuid, from: usize, limit: usize) -> Result<Option<TimelinePage>, StoreError> {
         let row = sqlx::query("SELECT timeline FROM results WHERE token = $1")
             .bind(token.to_string())
@@ -62,18 +63,19 @@ impl Store {
             .await?;
         let Some(row) = row else { return Ok(None) };
         let Timeline { interval_s, mut rows } = decode("timeline", row.try_get("timeline")?)?;
-        // One row more than asked for tells whether others follow.
+        // Reads one row more than requested, to know whether further rows follow.
         let until = from.saturating_add(limit).saturating_add(1);
         let mut start = 0;
+        // Results of older versions hold their rows in `results`.
         if rows.is_empty() {
-            start = from / PART * PART;
+            start = from / PART_ROWS * PART_ROWS;
             let parts = sqlx::query(
                 "SELECT timeline FROM timeline_parts WHERE token = $1 AND start_row >= $2 AND start_row < $3 \
                  ORDER BY start_row",
             )
             .bind(token.to_string())
-            .bind(place(start))
-            .bind(place(until))
+            .bind(row_index(start))
+            .bind(row_index(until))
             .fetch_all(self.pool())
             .await?;
             for part in parts {
@@ -88,7 +90,7 @@ impl Store {
     }
 }
 
-/// Writes the findings of a job in place of older ones.
+/// Writes the findings of a job, and replaces older ones.
 pub(super) async fn put(tx: &mut Transaction<'_, Any>, token: Uuid, findings: &Findings) -> Result<(), StoreError> {
     let Findings { analysis, timeline } = findings;
     let part =
@@ -103,10 +105,10 @@ pub(super) async fn put(tx: &mut Transaction<'_, Any>, token: Uuid, findings: &F
     .execute(&mut **tx)
     .await?;
     sqlx::query("DELETE FROM timeline_parts WHERE token = $1").bind(token.to_string()).execute(&mut **tx).await?;
-    for (number, rows) in timeline.rows.chunks(PART).enumerate() {
+    for (number, rows) in timeline.rows.chunks(PART_ROWS).enumerate() {
         sqlx::query("INSERT INTO timeline_parts (token, start_row, timeline) VALUES ($1, $2, $3)")
             .bind(token.to_string())
-            .bind(place(number * PART))
+            .bind(row_index(number * PART_ROWS))
             .bind(part(rows)?)
             .execute(&mut **tx)
             .await?;
@@ -114,6 +116,6 @@ pub(super) async fn put(tx: &mut Transaction<'_, Any>, token: Uuid, findings: &F
     Ok(())
 }
 
-fn place(row: usize) -> i64 {
+fn row_index(row: usize) -> i64 {
     i64::try_from(row).unwrap_or(i64::MAX)
 }

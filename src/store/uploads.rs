@@ -1,4 +1,4 @@
-//! The table `uploads`: videos that come in parts, until each is a job or its time is over.
+//! The tables `uploads` and `upload_parts`: multipart uploads, until each becomes a job or expires.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
@@ -11,49 +11,49 @@ use uuid::Uuid;
 use super::queue::{after, uuid};
 use super::{Store, StoreError, bigint, millis, time, unsigned};
 
-/// An upload that comes in parts.
+/// A multipart upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartedUpload {
     pub id: Uuid,
-    /// The key with which it was begun; `None`: without one.
+    /// The API key that began it; `None` if it was begun without a key.
     pub owner: Option<String>,
-    /// Where the video will lie in the blob store.
+    /// The key of the video in the blob store.
     pub video_key: String,
-    /// What the blob store calls it.
+    /// The blob store's id of the upload.
     pub handle: String,
     pub size_bytes: u64,
-    /// Of every part but the last, in bytes.
+    /// Size of every part but the last, in bytes.
     pub part_size: u64,
     pub expires_at: Timestamp,
-    /// The job that it became.
+    /// The token of the job that it became.
     pub token: Option<Uuid>,
 }
 
 impl PartedUpload {
-    /// How many parts it has.
+    /// Returns the number of parts.
     pub fn parts(&self) -> u32 {
         u32::try_from(self.size_bytes.div_ceil(self.part_size.max(1))).unwrap_or(u32::MAX)
     }
 
-    /// The bytes of a part, numbered from 1; `None`: there is no such part.
+    /// Returns the size of a part in bytes; `None` if there is no such part. Parts count from 1.
     pub fn size_of(&self, number: u32) -> Option<u64> {
         let before = u64::from(number.checked_sub(1)?).checked_mul(self.part_size)?;
         self.size_bytes.checked_sub(before).filter(|left| *left > 0).map(|left| left.min(self.part_size))
     }
 }
 
-/// A part that the storage took.
+/// A part that is in the storage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SentPart {
     pub size_bytes: u64,
-    /// What the storage calls it; `None`: it gave no name.
+    /// The storage's name of the part (the ETag in S3); `None` if it has none.
     pub tag: Option<String>,
 }
 
 const COLUMNS: &str = "id, owner, video_key, handle, size_bytes, part_size, expires_at, token";
 
 impl Store {
-    /// Records an upload that was begun.
+    /// Inserts an upload.
     pub async fn begin_upload(&self, upload: &PartedUpload, now: Timestamp) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO uploads (id, owner, video_key, handle, size_bytes, part_size, created_at, expires_at, busy_until) \
@@ -72,14 +72,14 @@ impl Store {
         Ok(())
     }
 
-    /// The upload of that id, unless its time is over at `now`.
+    /// Returns an upload that has not expired at `now`.
     pub async fn upload(&self, id: Uuid, now: Timestamp) -> Result<Option<PartedUpload>, StoreError> {
         let sql = format!("SELECT {COLUMNS} FROM uploads WHERE id = $1 AND expires_at > $2");
         let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(id.to_string()).bind(millis(now));
         query.fetch_optional(self.pool()).await?.map(|row| from_row(&row)).transpose()
     }
 
-    /// How many uploads of the key of that id, or of callers without one, are neither jobs nor over at `now`.
+    /// Counts the uploads of an API key, or of callers without a key, that are neither jobs nor expired at `now`.
     pub async fn open_uploads(&self, owner: Option<&str>, now: Timestamp) -> Result<u64, StoreError> {
         let count: i64 = sqlx::query_scalar(
             "SELECT COUNT(*) FROM uploads \
@@ -92,8 +92,8 @@ impl Store {
         Ok(unsigned(count))
     }
 
-    /// Takes the upload to put its parts together, until `now + lease`; `false`: it is a job already, another has it, or
-    /// there is none.
+    /// Claims an upload until `now + lease`, to join its parts. Returns `false` if it is a job already, if another
+    /// request has claimed it, or if it does not exist.
     pub async fn take_upload(&self, id: Uuid, now: Timestamp, lease: Duration) -> Result<bool, StoreError> {
         let taken =
             sqlx::query("UPDATE uploads SET busy_until = $3 WHERE id = $1 AND token IS NULL AND busy_until <= $2")
@@ -105,7 +105,7 @@ impl Store {
         Ok(taken.rows_affected() > 0)
     }
 
-    /// Gives an upload back that was taken and is no job.
+    /// Releases a claimed upload that did not become a job.
     pub async fn let_go_upload(&self, id: Uuid) -> Result<(), StoreError> {
         sqlx::query("UPDATE uploads SET busy_until = 0 WHERE id = $1")
             .bind(id.to_string())
@@ -114,13 +114,13 @@ impl Store {
         Ok(())
     }
 
-    /// Where the videos lie whose parts may still come.
+    /// Returns the video keys of uploads that are not jobs yet.
     pub async fn open_upload_keys(&self) -> Result<HashSet<String>, StoreError> {
         let keys = sqlx::query_scalar("SELECT video_key FROM uploads WHERE token IS NULL").fetch_all(self.pool());
         Ok(keys.await?.into_iter().collect())
     }
 
-    /// Remembers a part that the storage took; one of that number before is replaced.
+    /// Records a part that is in the storage. It replaces an earlier part with the same number.
     pub async fn remember_part(&self, upload: Uuid, number: u32, part: &SentPart) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO upload_parts (upload, number, size_bytes, tag) VALUES ($1, $2, $3, $4) \
@@ -135,7 +135,7 @@ impl Store {
         Ok(())
     }
 
-    /// The parts of an upload that were remembered, by number.
+    /// Returns the recorded parts of an upload, by number.
     pub async fn remembered_parts(&self, upload: Uuid) -> Result<BTreeMap<u32, SentPart>, StoreError> {
         let rows = sqlx::query("SELECT number, size_bytes, tag FROM upload_parts WHERE upload = $1")
             .bind(upload.to_string())
@@ -149,13 +149,13 @@ impl Store {
         rows.iter().map(part).collect()
     }
 
-    /// Forgets an upload, and its parts.
+    /// Deletes an upload and its parts from the database.
     pub async fn forget_upload(&self, id: Uuid) -> Result<(), StoreError> {
         sqlx::query("DELETE FROM uploads WHERE id = $1").bind(id.to_string()).execute(self.pool()).await?;
         Ok(())
     }
 
-    /// Uploads whose time is over at `now` and that nobody is just putting together, at most `limit`.
+    /// Returns at most `limit` uploads that have expired at `now` and are not claimed.
     pub async fn due_uploads(&self, now: Timestamp, limit: u32) -> Result<Vec<PartedUpload>, StoreError> {
         let sql = format!(
             "SELECT {COLUMNS} FROM uploads WHERE expires_at <= $1 AND busy_until <= $1 ORDER BY expires_at LIMIT $2"
@@ -165,9 +165,12 @@ impl Store {
     }
 }
 
-/// Within the transaction that queues the job: the upload is that job now. The token of another job that it is already, or
-/// an error where there is no such upload any more.
-pub(super) async fn becomes(tx: &mut AnyConnection, id: Uuid, token: Uuid) -> Result<Option<Uuid>, StoreError> {
+/// Links an upload to a job, within the transaction that queues the job. Returns the token of another job if the upload
+/// is linked to that one already.
+///
+/// # Errors
+/// The upload no longer exists.
+pub(super) async fn link_to_job(tx: &mut AnyConnection, id: Uuid, token: Uuid) -> Result<Option<Uuid>, StoreError> {
     let changed = sqlx::query("UPDATE uploads SET token = $2 WHERE id = $1 AND token IS NULL")
         .bind(id.to_string())
         .bind(token.to_string())
@@ -203,7 +206,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_parts_of_an_upload_are_all_of_it(size_bytes in 1..10_000_u64, part_size in 1..3000_u64) {
+        fn part_sizes_add_up_to_the_size_of_the_upload(size_bytes in 1..10_000_u64, part_size in 1..3000_u64) {
             let upload = PartedUpload {
                 id: Uuid::nil(), owner: None, video_key: String::new(), handle: String::new(), size_bytes, part_size,
                 expires_at: Timestamp::UNIX_EPOCH, token: None,

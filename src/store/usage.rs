@@ -1,4 +1,4 @@
-//! The table `key_usage`: how many videos each key sent on each day (UTC), for its quotas.
+//! The table `key_usage`: the number of videos sent with each API key on each day (UTC), for quotas.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -7,15 +7,15 @@ use super::{Store, StoreError, unsigned};
 
 /// Milliseconds of a day.
 const DAY_MS: i64 = 24 * 3600 * 1000;
-/// Days that are remembered: more than the longest month.
+/// How many days rows are kept: more than the longest month.
 const REMEMBERED_DAYS: i64 = 40;
 
-/// How many videos a key may send.
+/// The quotas of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Quotas {
-    /// 0: any number.
+    /// Videos per day; 0: no limit.
     pub per_day: u32,
-    /// 0: any number.
+    /// Videos per month; 0: no limit.
     pub per_month: u32,
 }
 
@@ -24,17 +24,17 @@ pub struct Quotas {
 pub struct UsedUp {
     pub period: &'static str,
     pub limit: u32,
-    /// Until the next day or month begins (UTC).
+    /// Seconds until the next day or month begins (UTC).
     pub wait_s: u64,
 }
 
-/// The day of a time, counted from 1970.
+/// Returns the number of days since 1970.
 fn day(now: Timestamp) -> i64 {
     now.as_millisecond().div_euclid(DAY_MS)
 }
 
 impl Store {
-    /// Counts a video of a key at `now`, unless one of its quotas is used up: then nothing is counted, and which it is.
+    /// Counts a video of a key at `now`. If a quota is used up, counts nothing and returns that quota.
     pub async fn count_video(
         &self,
         key_id: &str,
@@ -85,7 +85,7 @@ impl Store {
         Ok(used_up)
     }
 
-    /// Takes a video back that was counted at `counted` and then refused.
+    /// Uncounts a video that was counted at `counted` and then refused.
     pub async fn uncount_video(&self, key_id: &str, counted: Timestamp) -> Result<(), StoreError> {
         sqlx::query("UPDATE key_usage SET videos = videos - 1 WHERE key_id = $1 AND day = $2 AND videos > 0")
             .bind(key_id)
@@ -95,7 +95,7 @@ impl Store {
         Ok(())
     }
 
-    /// Forgets days that no quota looks at any more.
+    /// Deletes the rows of days that no quota needs any more.
     pub async fn forget_usage(&self, now: Timestamp) -> Result<u64, StoreError> {
         let forgotten = sqlx::query("DELETE FROM key_usage WHERE day < $1")
             .bind(day(now) - REMEMBERED_DAYS)

@@ -1,7 +1,10 @@
-//! Clients that wait for jobs. However many they are, a process looks for all of them together, in one query, and at most
-//! once a second: at those jobs of which the database told a change (LISTEN and NOTIFY), and at all of them where changes
-//! are not told (SQLite, or a connection that is lost). The end of a job is passed on without a look, since whoever waits
-//! for it reads the result anyway.
+//! Clients that wait for jobs. One task in each process queries the jobs of all waiting clients together, at most once
+//! a second.
+//!
+//! - With Postgres, it queries the jobs for which the process received a notification (LISTEN and NOTIFY).
+//! - With SQLite, or while the connection for notifications is lost, it queries all jobs that clients wait for.
+//!
+//! When a job ends, the task informs its clients without a query, since they read the result themselves.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,37 +16,37 @@ use uuid::Uuid;
 
 use super::{Job, Store, StoreError, Wake};
 
-/// Between two looks, at least.
-const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
-/// Between two looks at all jobs while changes are told, since a message can be lost with its connection.
-const ALL_WHILE_TOLD: Duration = Duration::from_secs(15);
-/// A look that takes longer has failed.
-const PATIENCE: Duration = Duration::from_millis(2500);
+/// The shortest time between two queries.
+const QUERY_INTERVAL: Duration = Duration::from_secs(1);
+/// Time between two queries of all jobs while notifications arrive, since one can be lost with its connection.
+const FULL_QUERY_INTERVAL: Duration = Duration::from_secs(15);
+/// The time limit of a query.
+const QUERY_TIMEOUT: Duration = Duration::from_millis(2500);
 
-/// What the last look found of a job.
+/// The last known state of a job.
 #[derive(Debug, Clone, Default)]
 pub enum Sight {
-    /// There was no look yet.
+    /// Not queried yet.
     #[default]
     None,
     Job(Arc<Job>),
-    /// The job came to its end, or was erased: the caller reads it.
+    /// The job ended or was erased; the caller reads it from the database.
     Ended,
-    /// The database does not answer.
+    /// The database did not answer.
     Unknown,
 }
 
-/// The jobs that are waited for in this process.
+/// The jobs that clients of this process wait for.
 #[derive(Debug, Default)]
 pub(super) struct Waiting(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
     jobs: HashMap<Uuid, watch::Sender<Sight>>,
-    /// Whether the task that looks is running.
-    is_looking: bool,
-    /// When it last looked.
-    looked: Option<Instant>,
+    /// Whether the task that queries the jobs is running.
+    is_task_running: bool,
+    /// Time of its last query.
+    queried_at: Option<Instant>,
 }
 
 impl Waiting {
@@ -52,7 +55,7 @@ impl Waiting {
     }
 }
 
-/// Waits for one job; made before the job is read, so that no change is missed in between.
+/// Waits for changes of one job. Create it before reading the job, so that no change is missed in between.
 pub struct Waiter {
     store: Store,
     token: Uuid,
@@ -60,16 +63,16 @@ pub struct Waiter {
 }
 
 impl Waiter {
-    /// Returns when the job is another than in that version, has ended, or cannot be seen, or after `at_most`: then with
+    /// Waits until the job has a version above `version`, has ended, or cannot be queried. After `at_most` it returns
     /// [`Sight::None`].
     pub async fn changed(&mut self, version: i64, at_most: Duration) -> Sight {
-        let news = async {
+        let change = async {
             loop {
                 let sight = self.sight.borrow().clone();
                 if matches!(&sight, Sight::Job(job) if job.version > version) {
                     return sight;
                 }
-                // An end that was seen before is none of now: the job may have been run again.
+                // Ignores an older `Ended`, since the job may have been queued again since.
                 if self.sight.changed().await.is_err() {
                     return Sight::Unknown;
                 }
@@ -79,14 +82,14 @@ impl Waiter {
                 }
             }
         };
-        timeout(at_most, news).await.unwrap_or_default()
+        timeout(at_most, change).await.unwrap_or_default()
     }
 }
 
 impl Drop for Waiter {
     fn drop(&mut self) {
         let mut state = self.store.0.waiting.state();
-        // This one's own receiver is still counted.
+        // The count still includes the receiver of this value.
         if state.jobs.get(&self.token).is_some_and(|job| job.receiver_count() <= 1) {
             state.jobs.remove(&self.token);
         }
@@ -94,42 +97,42 @@ impl Drop for Waiter {
 }
 
 impl Store {
-    /// Somebody waits for the job of a token.
+    /// Starts to wait for the job of a token.
     pub fn wait_for(&self, token: Uuid) -> Waiter {
         let mut state = self.0.waiting.state();
         let sight = state.jobs.entry(token).or_insert_with(|| watch::Sender::new(Sight::None)).subscribe();
-        if !state.is_looking {
-            state.is_looking = true;
-            tokio::spawn(look_for_all(self.clone()));
+        if !state.is_task_running {
+            state.is_task_running = true;
+            tokio::spawn(query_jobs(self.clone()));
         }
         drop(state);
         Waiter { store: self.clone(), token, sight }
     }
 
-    /// How many wait in this process, each for one job.
+    /// Returns the number of waiters in this process.
     pub fn waiters(&self) -> usize {
         self.0.waiting.state().jobs.values().map(watch::Sender::receiver_count).sum()
     }
 }
 
-/// Looks for as long as somebody waits.
-async fn look_for_all(store: Store) {
+/// Queries the jobs until no client waits any more.
+async fn query_jobs(store: Store) {
     let mut wakes = store.subscribe();
-    let mut told: HashSet<Uuid> = HashSet::new();
-    let mut all_seen = Instant::now();
+    let mut changed: HashSet<Uuid> = HashSet::new();
+    let mut all_queried_at = Instant::now();
     loop {
-        let looked = store.0.waiting.state().looked;
-        let earliest = looked.map_or_else(Instant::now, |looked| looked + BETWEEN_LOOKS);
-        let all_due = all_seen + if store.0.wakes.are_told() { ALL_WHILE_TOLD } else { BETWEEN_LOOKS };
-        // Until there is something to look at, and the last look is long enough ago.
+        let queried_at = store.0.waiting.state().queried_at;
+        let earliest = queried_at.map_or_else(Instant::now, |queried_at| queried_at + QUERY_INTERVAL);
+        let all_due = all_queried_at + if store.0.wakes.is_listening() { FULL_QUERY_INTERVAL } else { QUERY_INTERVAL };
+        // Collects changed jobs until a query is due.
         let mut is_all = false;
         loop {
-            let until = if told.is_empty() { all_due } else { earliest.min(all_due) };
+            let until = if changed.is_empty() { all_due } else { earliest.min(all_due) };
             match timeout_at(until, wakes.next()).await {
                 Ok(Ok(Wake::Ended(token))) => pass_on(&store, token, Sight::Ended),
                 Ok(Ok(Wake::Job(token))) => {
                     if store.0.waiting.state().jobs.contains_key(&token) {
-                        told.insert(token);
+                        changed.insert(token);
                     }
                 }
                 Ok(Ok(Wake::Unknown) | Err(RecvError::Lagged(_))) => {
@@ -143,7 +146,7 @@ async fn look_for_all(store: Store) {
                     break;
                 }
             }
-            if !told.is_empty() && Instant::now() >= earliest {
+            if !changed.is_empty() && Instant::now() >= earliest {
                 break;
             }
         }
@@ -151,21 +154,22 @@ async fn look_for_all(store: Store) {
         let tokens: Vec<Uuid> = {
             let mut state = store.0.waiting.state();
             if state.jobs.is_empty() {
-                state.is_looking = false;
+                state.is_task_running = false;
                 return;
             }
-            state.looked = Some(Instant::now());
-            state.jobs.keys().copied().filter(|token| is_all || told.contains(token)).collect()
+            state.queried_at = Some(Instant::now());
+            state.jobs.keys().copied().filter(|token| is_all || changed.contains(token)).collect()
         };
-        told.clear();
+        changed.clear();
         if is_all {
-            all_seen = Instant::now();
+            all_queried_at = Instant::now();
         }
         if tokens.is_empty() {
             continue;
         }
-        let jobs =
-            timeout(PATIENCE, store.jobs_of(&tokens)).await.unwrap_or(Err(StoreError::Sql(sqlx::Error::PoolTimedOut)));
+        let jobs = timeout(QUERY_TIMEOUT, store.jobs_of(&tokens))
+            .await
+            .unwrap_or(Err(StoreError::Sql(sqlx::Error::PoolTimedOut)));
         match jobs {
             Ok(mut jobs) => {
                 for token in tokens {
@@ -174,7 +178,7 @@ async fn look_for_all(store: Store) {
                 }
             }
             Err(error) => {
-                tracing::warn!(%error, waiting = tokens.len(), "jobs that are waited for cannot be looked at");
+                tracing::warn!(%error, waiting = tokens.len(), "cannot query the jobs that clients wait for");
                 for token in tokens {
                     pass_on(&store, token, Sight::Unknown);
                 }
@@ -183,6 +187,7 @@ async fn look_for_all(store: Store) {
     }
 }
 
+/// Gives the state of a job to its waiters.
 fn pass_on(store: &Store, token: Uuid, sight: Sight) {
     if let Some(job) = store.0.waiting.state().jobs.get(&token) {
         job.send_replace(sight);

@@ -1,5 +1,6 @@
-//! Wake-ups: announce a change of a job at once, within this process by a broadcast and, on Postgres, to all other processes
-//! by LISTEN and NOTIFY. A lost wake-up causes a delay and nothing else: every receiver also polls the database.
+//! Wake-ups: announce a change in the database at once. A broadcast channel reaches the tasks of this process. On
+//! Postgres, LISTEN and NOTIFY reach all other processes. A lost wake-up only causes a delay, since every receiver also
+//! polls.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,25 +14,25 @@ use uuid::Uuid;
 use super::Store;
 use crate::config::Secret;
 
-/// The channel of NOTIFY.
+/// The name of the NOTIFY channel.
 pub(super) const CHANNEL: &str = "visage";
-/// Between two tries to listen.
-const PAUSE: Duration = Duration::from_secs(2);
-/// Before the token of a job that came to its end. An older process takes what it does not know for [`Wake::Unknown`].
-const ENDED: &str = "ended ";
+/// Pause between two attempts to listen.
+const RECONNECT_PAUSE: Duration = Duration::from_secs(2);
+/// Prefix of the payload for [`Wake::Ended`]. A process of an older version reads this payload as [`Wake::Unknown`].
+const ENDED_PREFIX: &str = "ended ";
 
-/// What there is to look at.
+/// A kind of change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wake {
-    /// The job of this token changed.
+    /// The job with this token changed.
     Job(Uuid),
-    /// The job of this token is done, failed or erased.
+    /// The job with this token is done, failed or erased.
     Ended(Uuid),
-    /// A job waits to be run.
+    /// A job was queued.
     Work,
-    /// A mail waits to be sent.
+    /// A mail or webhook was queued.
     Mail,
-    /// Anything may have changed: the connection that listens was away.
+    /// Anything may have changed, since the connection that listens was lost for a while.
     Unknown,
 }
 
@@ -39,7 +40,7 @@ impl Wake {
     pub(super) fn to_payload(self) -> String {
         match self {
             Self::Job(token) => token.to_string(),
-            Self::Ended(token) => format!("{ENDED}{token}"),
+            Self::Ended(token) => format!("{ENDED_PREFIX}{token}"),
             Self::Work => "work".to_owned(),
             Self::Mail => "mail".to_owned(),
             Self::Unknown => String::new(),
@@ -50,14 +51,14 @@ impl Wake {
         match payload {
             "work" => Self::Work,
             "mail" => Self::Mail,
-            job => match job.strip_prefix(ENDED) {
+            job => match job.strip_prefix(ENDED_PREFIX) {
                 Some(token) => token.parse().map_or(Self::Unknown, Self::Ended),
                 None => job.parse().map_or(Self::Unknown, Self::Job),
             },
         }
     }
 
-    /// Whether somebody who waits for `wanted` must look.
+    /// Returns whether this wake-up concerns a task that waits for `wanted`.
     fn concerns(self, wanted: Self) -> bool {
         match (self, wanted) {
             (Self::Unknown, _) => true,
@@ -67,81 +68,82 @@ impl Wake {
     }
 }
 
-/// The broadcast of this process.
+/// The broadcast channel of this process.
 #[derive(Clone)]
 pub(super) struct Wakes {
     to: Sender<Wake>,
-    /// Whether the changes of other processes are told now.
-    is_told: Arc<AtomicBool>,
+    /// Whether notifications of other processes arrive now.
+    is_listening: Arc<AtomicBool>,
 }
 
 impl Default for Wakes {
     fn default() -> Self {
-        Self { to: broadcast::channel(1024).0, is_told: Arc::default() }
+        Self { to: broadcast::channel(1024).0, is_listening: Arc::default() }
     }
 }
 
 impl Wakes {
-    /// Whether the changes of other processes are told now, so that nobody needs to look for them.
-    pub fn are_told(&self) -> bool {
-        self.is_told.load(Ordering::Relaxed)
+    /// Returns whether notifications of other processes arrive now, so that polling is not needed.
+    pub fn is_listening(&self) -> bool {
+        self.is_listening.load(Ordering::Relaxed)
     }
 
     pub fn send(&self, wake: Wake) {
-        // Nobody listening is no error.
+        // An error means that there are no receivers.
         let _ = self.to.send(wake);
     }
 }
 
-/// Hears of changes from the moment it was made, so that none is missed between a look and a wait.
+/// Receives wake-ups from its creation on, so that none is missed between a query and a wait.
 pub struct Subscription(Receiver<Wake>);
 
 impl Subscription {
-    /// The next wake-up of any kind.
+    /// Returns the next wake-up of any kind.
     pub(super) async fn next(&mut self) -> Result<Wake, RecvError> {
         self.0.recv().await
     }
 
-    /// Returns when `wanted` may have happened since the last call, or after `at_most`; whether it was the former.
+    /// Waits until `wanted` may have happened since the last call. Returns `false` after `at_most`.
     pub async fn wait(&mut self, wanted: Wake, at_most: Duration) -> bool {
-        let heard = async {
+        let received = async {
             loop {
                 match self.0.recv().await {
                     Ok(wake) if wake.concerns(wanted) => break,
                     Ok(_) => {}
                     Err(RecvError::Lagged(_)) => break,
-                    // Cannot be while a store lives; then there is nothing to hear.
+                    // The channel closes with the store; then no wake-up can arrive.
                     Err(RecvError::Closed) => std::future::pending().await,
                 }
             }
         };
-        tokio::time::timeout(at_most, heard).await.is_ok()
+        tokio::time::timeout(at_most, received).await.is_ok()
     }
 }
 
 impl Store {
-    /// Wake-ups from now on.
+    /// Subscribes to wake-ups from now on.
     pub fn subscribe(&self) -> Subscription {
         Subscription(self.0.wakes.to.subscribe())
     }
 }
 
-/// Passes on what Postgres tells, until `stop`. Listens before it returns, unless Postgres refuses that now.
+/// Forwards the notifications of Postgres to `wakes` until `stop`. It tries to connect before it returns, and later in
+/// the background.
 pub(super) async fn listen(url: Secret, wakes: Wakes, stop: CancellationToken) {
     let mut listener = connect(&url).await;
     tokio::spawn(async move {
         let listening = async {
             loop {
-                wakes.is_told.store(listener.is_ok(), Ordering::Relaxed);
+                wakes.is_listening.store(listener.is_ok(), Ordering::Relaxed);
                 let ended = match listener {
-                    Ok(listener) => pass_on(listener, &wakes).await,
+                    Ok(listener) => forward(listener, &wakes).await,
                     Err(error) => error,
                 };
-                wakes.is_told.store(false, Ordering::Relaxed);
-                tracing::warn!(error = %ended, "no wake-ups from the database; polling until it listens again");
-                tokio::time::sleep(PAUSE).await;
+                wakes.is_listening.store(false, Ordering::Relaxed);
+                tracing::warn!(error = %ended, "no notifications from the database; polling until it reconnects");
+                tokio::time::sleep(RECONNECT_PAUSE).await;
                 listener = connect(&url).await;
-                // What changed meanwhile was not heard.
+                // Notifications were lost meanwhile.
                 wakes.send(Wake::Unknown);
             }
         };
@@ -155,11 +157,11 @@ async fn connect(url: &Secret) -> Result<PgListener, sqlx::Error> {
     Ok(listener)
 }
 
-/// Passes on until the connection is lost for good; why it was.
-async fn pass_on(mut listener: PgListener, wakes: &Wakes) -> sqlx::Error {
+/// Forwards notifications until the connection is lost. Returns the error.
+async fn forward(mut listener: PgListener, wakes: &Wakes) -> sqlx::Error {
     loop {
         match listener.try_recv().await {
-            Ok(Some(told)) => wakes.send(Wake::from_payload(told.payload())),
+            Ok(Some(notification)) => wakes.send(Wake::from_payload(notification.payload())),
             Ok(None) => wakes.send(Wake::Unknown),
             Err(error) => return error,
         }
@@ -171,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wake_survives_the_way_through_the_database() {
+    fn every_wake_up_can_be_read_back_from_its_payload() {
         for wake in
             [Wake::Job(Uuid::from_u128(7)), Wake::Ended(Uuid::from_u128(7)), Wake::Work, Wake::Mail, Wake::Unknown]
         {
@@ -180,7 +182,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_wake_between_two_waits_is_not_missed() {
+    async fn a_wake_up_between_two_waits_is_not_missed() {
         let wakes = Wakes::default();
         let mut subscription = Subscription(wakes.to.subscribe());
         wakes.send(Wake::Mail);

@@ -1,24 +1,24 @@
-//! The table `workers`: which processes work, for the operator's eyes. The queue does not look at it.
+//! The table `workers`: the worker processes, for the operator's page. The queue does not use it.
 
 use jiff::Timestamp;
 use sqlx::Row;
 
 use super::{Store, StoreError, bigint, millis, time, unsigned};
 
-/// A process that works, or did.
+/// A worker process.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WorkerSeen {
     pub name: String,
-    /// Videos that it analyzes at the same time, at most.
+    /// Largest number of videos that it analyzes at the same time.
     pub concurrency: u64,
     pub started_at: Timestamp,
     pub seen_at: Timestamp,
-    /// Jobs that it holds.
+    /// Number of jobs that it runs.
     pub running: u64,
 }
 
 impl Store {
-    /// Says that a worker lives.
+    /// Records that a worker is alive at `now`.
     pub async fn worker_seen(&self, name: &str, concurrency: usize, now: Timestamp) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO workers (name, concurrency, started_at, seen_at) VALUES ($1, $2, $3, $3) \
@@ -32,20 +32,20 @@ impl Store {
         Ok(())
     }
 
-    /// Says that a worker has stopped as it should.
+    /// Removes a worker that stopped regularly.
     pub async fn worker_left(&self, name: &str) -> Result<(), StoreError> {
         sqlx::query("DELETE FROM workers WHERE name = $1").bind(name).execute(self.pool()).await?;
         Ok(())
     }
 
-    /// Forgets workers that were last seen at `seen_by` or before.
+    /// Deletes workers last seen by `seen_by`. Returns their number.
     pub async fn forget_workers(&self, seen_by: Timestamp) -> Result<u64, StoreError> {
         let gone =
             sqlx::query("DELETE FROM workers WHERE seen_at <= $1").bind(millis(seen_by)).execute(self.pool()).await?;
         Ok(gone.rows_affected())
     }
 
-    /// All workers that are known, those seen last first.
+    /// Returns all known workers, the last seen first.
     pub async fn workers(&self) -> Result<Vec<WorkerSeen>, StoreError> {
         let rows = sqlx::query(
             "SELECT name, concurrency, started_at, seen_at, \

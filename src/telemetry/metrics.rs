@@ -1,5 +1,5 @@
-//! What a process counts of its work since it started, for `GET /metrics`. Labels are few and fixed: route templates, model names,
-//! ends of jobs; never a token, an address or a key.
+//! Counters of this process since its start, for `GET /metrics`. Labels have few, fixed values, such as route
+//! templates, model names and ends of jobs. They never contain a token, an address or a key.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -49,7 +49,7 @@ struct By {
 
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 
-/// What waits, as the database tells it: of all processes together.
+/// The state of the queues in the database, for all processes together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Queues {
     pub jobs_waiting: u64,
@@ -85,7 +85,7 @@ pub struct ModelMeter {
 }
 
 impl ModelMeter {
-    /// One call of the model, with so many rows.
+    /// Counts one call of the model with this number of rows.
     pub fn called(&self, rows: usize, taken: Duration) {
         #[expect(clippy::cast_precision_loss, reason = "no batch has 2^52 rows")]
         self.rows.observe(rows as f64);
@@ -93,7 +93,7 @@ impl ModelMeter {
     }
 }
 
-/// Those of this process.
+/// Returns the counters of this process.
 pub fn metrics() -> &'static Metrics {
     static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
     &METRICS
@@ -120,34 +120,40 @@ impl Metrics {
             call_s: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.0005, 2.0, 14))),
             registry: Registry::default(),
         };
-        registry.register("http_answers", "Answers to requests", metrics.answers.clone());
-        let help = "Time to the answer's head, by route";
+        registry.register("http_answers", "Responses to HTTP requests", metrics.answers.clone());
+        let help = "Time until the headers of the response, by route";
         registry.register_with_unit("http_answer", help, Unit::Seconds, metrics.answer_s.clone());
-        registry.register("jobs_ended", "Runs of jobs that ended here, by how", metrics.jobs.clone());
-        registry.register_with_unit("job", "Time of a run that ended here", Unit::Seconds, metrics.job_s.clone());
-        let help = "Runs of jobs that a part of the service broke off; they do not count as attempts";
+        registry.register("jobs_ended", "Runs of jobs that ended in this process, by outcome", metrics.jobs.clone());
+        registry.register_with_unit(
+            "job",
+            "Duration of a run that ended in this process",
+            Unit::Seconds,
+            metrics.job_s.clone(),
+        );
+        let help = "Runs of jobs that failed because of a part of the service; they do not count as attempts";
         registry.register("job_setbacks", help, metrics.setbacks.clone());
-        let help = "Runs whose worker went silent, as far as this process put their jobs back";
+        let help = "Runs with an expired lease whose jobs this process put back into the queue";
         registry.register("runs_lost", help, metrics.runs_lost.clone());
-        let help = "Tries of mails and webhooks that reached no server; they do not count as attempts";
+        let help =
+            "Attempts to send a mail or webhook that reached no server; they do not count as attempts of the message";
         registry.register("messages_put_off", help, metrics.messages_put_off.clone());
-        let help = "1 while this process takes no jobs because the part fails its check";
+        let help = "1 while this process claims no jobs because this part fails its check";
         registry.register("claims_paused", help, metrics.paused.clone());
         metrics.paused(Part::Storage, false);
-        registry.register("frames_analyzed", "Frames looked at in jobs that are done", metrics.frames.clone());
-        let help = "Length of the videos of jobs that are done";
+        registry.register("frames_analyzed", "Frames analyzed in finished jobs", metrics.frames.clone());
+        let help = "Length of the videos of finished jobs";
         registry.register_with_unit("videos_analyzed", help, Unit::Seconds, metrics.video_s.clone());
-        let help = "Frames looked at, by what decoded them: cpu or gpu";
+        let help = "Frames analyzed, by decoder: cpu or gpu";
         registry.register("frames_decoded", help, metrics.decoded.clone());
-        registry.register("model_call_rows", "Rows in a call of a model: its batches", metrics.call_rows.clone());
-        let help = "Time of a call of a model; its sum over the time gone by is how busy the model is";
+        registry.register("model_call_rows", "Rows in a call of a model (batch size)", metrics.call_rows.clone());
+        let help = "Duration of a call of a model; the rate of its sum is the share of time that the model is busy";
         registry.register_with_unit("model_call", help, Unit::Seconds, metrics.call_s.clone());
         Self { registry, ..metrics }
     }
 
-    /// A request was answered; `route` is the template.
+    /// Counts a response to a request. `route` is the route's template.
     pub fn answered(&self, method: &str, route: &str, status: u16, taken: Duration) {
-        // A client may call its method anything.
+        // Clients can send any text as the method, so unknown methods share one label.
         let method = match method {
             "GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "OPTIONS" => method,
             _ => "other",
@@ -157,44 +163,44 @@ impl Metrics {
         self.answer_s.get_or_create(&Route { route: route.to_owned() }).observe(taken.as_secs_f64());
     }
 
-    /// A run of a job ended.
+    /// Counts a run of a job that ended.
     pub fn job_ended(&self, end: &'static str, taken: Duration) {
         self.jobs.get_or_create(&End { end }).inc();
         self.job_s.observe(taken.as_secs_f64());
     }
 
-    /// A part of the service broke a run off.
+    /// Counts a run that failed because of a part of the service.
     pub fn set_back(&self, part: Part) {
         self.setbacks.get_or_create(&Of { part: part.name() }).inc();
     }
 
-    /// A worker went silent, and its job was put back.
+    /// Counts a run whose lease expired and whose job was put back into the queue.
     pub fn run_lost(&self) {
         self.runs_lost.inc();
     }
 
-    /// A message reached no server.
+    /// Counts an attempt to send a message that reached no server.
     pub fn message_put_off(&self, part: Part) {
         self.messages_put_off.get_or_create(&Of { part: part.name() }).inc();
     }
 
-    /// Whether no jobs are taken because a part fails its check.
+    /// Sets whether this process claims no jobs because a part fails its check.
     pub fn paused(&self, part: Part, is_paused: bool) {
         self.paused.get_or_create(&Of { part: part.name() }).set(is_paused.into());
     }
 
-    /// A job is done: so many frames of so many seconds of video were looked at.
+    /// Counts the analyzed frames and the video length of a finished job.
     pub fn analyzed(&self, frames: u64, video_s: f64) {
         self.frames.inc_by(frames);
         self.video_s.inc_by(video_s);
     }
 
-    /// A frame to look at was decoded by this: `cpu` or `gpu`.
+    /// Counts a sampled frame, by its decoder: `cpu` or `gpu`.
     pub fn decoded(&self, by: &'static str) {
         self.decoded.get_or_create(&By { by }).inc();
     }
 
-    /// The counters of a model.
+    /// Returns the counters of a model.
     pub fn model(&self, name: &str) -> ModelMeter {
         let named = Named { model: name.to_owned() };
         ModelMeter {
@@ -203,14 +209,14 @@ impl Metrics {
         }
     }
 
-    /// All of it in the text format of OpenMetrics, with what waits now.
+    /// Writes all counters and the state of the queues in the OpenMetrics text format.
     pub fn text(&self, queues: Queues) -> String {
         let mut now = Registry::with_prefix("visage");
         for (name, help, value) in [
-            ("jobs_waiting", "Jobs that wait, of all processes", queues.jobs_waiting),
-            ("jobs_running", "Jobs that run, of all processes", queues.jobs_running),
-            ("mails_waiting", "Mails that are still to be sent, of all processes", queues.mails_waiting),
-            ("workers", "Processes that work and were seen within half a minute", queues.workers),
+            ("jobs_waiting", "Waiting jobs, of all processes", queues.jobs_waiting),
+            ("jobs_running", "Running jobs, of all processes", queues.jobs_running),
+            ("mails_waiting", "Unsent mails, of all processes", queues.mails_waiting),
+            ("workers", "Processes with workers that were seen in the last 30 seconds", queues.workers),
         ] {
             let gauge = Gauge::<i64>::default();
             gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
@@ -230,7 +236,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_counted_is_told_in_the_text_format() {
+    fn counters_are_written_in_the_text_format() {
         let metrics = Metrics::new();
         metrics.answered("GET", "/results/{token}", 200, Duration::from_millis(3));
         metrics.job_ended("done", Duration::from_secs(3));

@@ -1,5 +1,7 @@
-//! What the program tells of itself. The log: `tracing` to standard error, as text or JSON; fields carry units in their names;
-//! no address, key or token is ever a field. And its [`metrics`].
+//! The log and the [`metrics`] of the program.
+//!
+//! `tracing` writes the log to standard error, as text or JSON. Names of fields end in their unit. A field never
+//! contains an address, a key or a token.
 
 mod metrics;
 
@@ -11,12 +13,13 @@ use crate::config::{Log, LogFormat};
 
 pub use metrics::{Metrics, ModelMeter, Queues, metrics};
 
-/// Starts logging for the whole process. `VISAGE_LOG` goes before the setting.
+/// Starts logging for the whole process. The variable `VISAGE_LOG` overrides the setting `log.filter`.
 pub fn start(log: &Log) -> Result<(), String> {
     let filter = std::env::var("VISAGE_LOG").unwrap_or_else(|_| log.filter.clone());
     let filter = EnvFilter::try_new(&filter).map_err(|error| format!("log.filter = {filter:?}: {error}"))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // A line that cannot be written, as on a full disk, is lost; told on standard error it would be a panic.
+    // Drop lines that cannot be written, for example because the disk is full. Reporting that on standard error would
+    // panic.
     let builder = builder.log_internal_errors(false);
     let started = match log.format {
         LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),

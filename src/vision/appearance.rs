@@ -1,22 +1,23 @@
-//! The colours of a person around a face, for [`Appearance`].
+//! Reads the colours of a person's hair, skin and clothes around a face, for [`Appearance`].
 
 use opencv::core::{Mat, MatTraitConst, MatTraitConstManual, Rect, Size, Vec3b};
 
 use super::{VisionError, scale};
 use crate::analysis::{Appearance, BBox};
 
-/// Hair, skin and clothes as left, top, right and bottom, in widths and heights of the face's box. The sides of the head are
-/// left out: they show the room.
+/// Rectangles of hair, skin and clothes: left, top, right and bottom in widths and heights of the face's box. The sides
+/// of the head are left out, because they show the background.
 const PARTS: [[f32; 4]; 3] = [[0.1, -0.25, 0.9, 0.1], [0.15, 0.3, 0.85, 0.8], [-0.2, 1.2, 1.2, 1.8]];
 const SKIN: usize = 1;
-/// A part is looked at in so many pixels ...
+/// Width and height that a part is scaled to.
 const PIXELS: (i32, i32) = (24, 16);
-/// ... where at least this share of it is in the picture.
+/// A part is left out if less than this share of it lies in the frame.
 const LEAST_SHARE: f32 = 0.25;
-/// The brightness that skin is brought to, of 255, and the least that it is taken for.
+/// Colours are scaled so that the median brightness of the skin becomes the first value, of 255. Skin darker than the
+/// second value counts as this bright, which limits the gain.
 const SKIN_BRIGHTNESS: (f32, f32) = (120.0, 20.0);
 
-/// What a person with this face looks like.
+/// Returns the colours of the person with this face.
 pub(super) fn appearance(frame: &Mat, face: &BBox) -> Result<Appearance, VisionError> {
     let [hair, skin, clothes] = PARTS.map(|part| cut(frame, face, part));
     let parts = [hair?, skin?, clothes?];
@@ -32,7 +33,7 @@ pub(super) fn appearance(frame: &Mat, face: &BBox) -> Result<Appearance, VisionE
     Ok(Appearance::of([&hair?, &skin?, &clothes?]))
 }
 
-/// A part of the picture, made small; `None` where too little of it is in the frame.
+/// Cuts a part of a person from the frame and scales it. Returns `None` if too little of it lies in the frame.
 fn cut(frame: &Mat, face: &BBox, [left, top, right, bottom]: [f32; 4]) -> Result<Option<Mat>, VisionError> {
     let edges = |from: f32, size: f32, low: f32, high: f32, limit: i32| {
         let limit = limit as f32;
@@ -49,13 +50,13 @@ fn cut(frame: &Mat, face: &BBox, [left, top, right, bottom]: [f32; 4]) -> Result
     Ok(Some(scale::scaled(frame, part, Size::new(PIXELS.0, PIXELS.1))?))
 }
 
-/// Its pixels as L*, a* and b*, after their brightness is changed.
+/// Converts the pixels of a part to L*, a* and b*, after multiplying them by `gain`.
 fn colours(part: &Mat, gain: f32) -> Result<Vec<[f32; 3]>, VisionError> {
     let pixels = part.data_typed::<Vec3b>()?.iter();
     Ok(pixels.map(|pixel| lab(pixel.0.map(|value| (f32::from(value) * gain / 255.0).min(1.0)))).collect())
 }
 
-/// CIE L*a*b* of an sRGB colour (IEC 61966-2-1, white D65), given as blue, green and red from 0 to 1.
+/// Converts an sRGB colour (IEC 61966-2-1, white D65), given as blue, green and red from 0 to 1, to CIE L*a*b*.
 fn lab(bgr: [f32; 3]) -> [f32; 3] {
     let [b, g, r] =
         bgr.map(|value| if value <= 0.040_45 { value / 12.92 } else { ((value + 0.055) / 1.055).powf(2.4) });
@@ -72,7 +73,8 @@ mod tests {
 
     use super::*;
 
-    /// A frame with hair above, skin in and clothes below a face of 60 pixels, all as bright as told.
+    /// Draws a frame with hair above, skin in and clothes below a face of 60 pixels, with all colours multiplied by
+    /// `light`.
     fn person(hair: [u8; 3], clothes: [u8; 3], light: f32) -> Mat {
         let mut frame = Mat::new_rows_cols_with_default(240, 200, CV_8UC3, Scalar::all(90.0)).unwrap();
         for line in 0..240 {
@@ -92,17 +94,17 @@ mod tests {
     const FACE: BBox = BBox { x: 70.0, y: 60.0, width: 60.0, height: 60.0 };
 
     #[test]
-    fn clothes_and_hair_make_a_difference_and_light_does_not() {
-        let look = |hair, clothes, light| appearance(&person(hair, clothes, light), &FACE).unwrap();
+    fn appearance_depends_on_clothes_and_hair_and_not_on_light() {
+        let appearance = |hair, clothes, light| appearance(&person(hair, clothes, light), &FACE).unwrap();
         let (brown, blond, blue, red) = ([30, 40, 50], [120, 190, 210], [160, 60, 30], [40, 40, 190]);
-        let known = look(brown, blue, 1.0);
+        let known = appearance(brown, blue, 1.0);
         let like = |other: &Appearance| known.likeness(other).unwrap();
-        assert!(like(&look(brown, blue, 0.7)) > 0.9 && like(&look(brown, blue, 1.15)) > 0.9);
-        assert!(like(&look(brown, red, 1.0)) < 0.75 && like(&look(blond, red, 1.0)) < 0.5);
+        assert!(like(&appearance(brown, blue, 0.7)) > 0.9 && like(&appearance(brown, blue, 1.15)) > 0.9);
+        assert!(like(&appearance(brown, red, 1.0)) < 0.75 && like(&appearance(blond, red, 1.0)) < 0.5);
     }
 
     #[test]
-    fn what_is_beyond_the_picture_is_not_looked_at() {
+    fn parts_outside_the_frame_are_left_out() {
         let frame = person([30, 40, 50], [160, 60, 30], 1.0);
         let at = |y: f32| appearance(&frame, &BBox { y, ..FACE }).unwrap();
         let (inside, low) = (at(60.0), at(205.0));
@@ -111,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn colours_are_where_the_standard_puts_them() {
+    fn lab_values_match_the_standard() {
         for (bgr, wanted) in [
             ([1.0, 1.0, 1.0], [100.0, 0.0, 0.0]),
             ([0.0, 0.0, 0.0], [0.0, 0.0, 0.0]),

@@ -1,12 +1,14 @@
-//! BlazeFace, MediaPipe's back-camera model (Bazarevsky et al. 2019, "BlazeFace: Sub-millisecond Neural Face Detection on
-//! Mobile GPUs"), for a machine that cannot get YuNet.
+//! BlazeFace, MediaPipe's back-camera model (Bazarevsky et al. 2019, "BlazeFace: Sub-millisecond Neural Face Detection
+//! on Mobile GPUs"). It is used on machines without YuNet.
 //!
-//! Input `[batch, 3, height, width]`, RGB 0..255, sides multiples of 32. Anchors: 2 in the middle of each cell of 16 pixels,
-//! line by line, then 6 in each of 32. For each a `score` (a probability) and 16 numbers in pixels from the anchor: centre,
-//! size (not from the anchor), and right eye, left eye, nose, mouth, right ear, left ear.
+//! Input: `[batch, 3, height, width]`, RGB from 0 to 255, sides are multiples of 32. Anchors: first 2 in the middle of
+//! each cell of 16 pixels, row by row, then 6 in the middle of each cell of 32 pixels. Outputs for each anchor: a score
+//! (a probability) and 16 numbers in pixels. These are the centre, the size, right eye, left eye, nose, mouth, right
+//! ear and left ear. All but the size are relative to the anchor.
 //!
-//! It gets what MediaPipe gives it, a longer side of 256 pixels: in frames of 640 its faces begin at 30 pixels. With 384 they
-//! begin below 20, but a face that fills the frame falls apart, and clouds become faces.
+//! The longer side of the input is 256 pixels, as in MediaPipe. In frames of 640 pixels this finds faces from 30 pixels
+//! on. With 384 pixels it finds faces below 20 pixels, but a face that fills the frame is split into several, and
+//! clouds are taken for faces.
 
 use ndarray::{ArrayView1, ArrayView2, Axis, Ix2};
 use opencv::core::Mat;
@@ -21,17 +23,17 @@ use crate::engine::{EngineError, Model};
 
 /// Longer side of the input, in fifths of the analysis side: 256 of 640 pixels.
 const SIDE_FIFTHS: i32 = 2;
-/// Pixels along a cell and anchors a cell.
+/// For each grid: the side of a cell in pixels, and the anchors in a cell.
 const GRIDS: [(i32, usize); 2] = [(16, 2), (32, 6)];
-/// Numbers an anchor.
+/// Numbers for each anchor.
 const VALUES: usize = 16;
-/// Rise of the line of the eyes over its run at which a face is taken for a mistake: 60 degrees. In pictures of clouds the
-/// network sees faces that lie on their side; real ones are upright or nearly so.
+/// Steepest slope of the line between the eyes, the tangent of 60 degrees. Steeper faces are dropped as false alarms:
+/// in pictures of clouds the network finds faces that lie on their side, and real faces are nearly upright.
 const STEEPEST_EYES: f32 = 1.73;
 
 pub(super) struct BlazeFace {
     model: Model,
-    /// Positions of the two among the outputs.
+    /// Positions of scores and regression among the outputs.
     scores: usize,
     regression: usize,
     side: i32,
@@ -75,7 +77,7 @@ impl Detector for BlazeFace {
                 model: self.model.name().to_owned(),
                 reason: format!("scores have the shape {:?}", outputs[self.scores].shape()),
             })?;
-            // The setting speaks of the analysis scale, which is finer than this detector's.
+            // The setting is in pixels at the analysis scale, which is finer than the scale of this detector.
             let analysis = Fit::shrink(frames[range.start], self.side, 32);
             let min_face = self.min_face * analysis.scale_x / fit.scale_x;
             let anchors = anchors(fit.canvas_width, fit.canvas_height);
@@ -89,7 +91,7 @@ impl Detector for BlazeFace {
     }
 }
 
-/// Middles of the anchors in pixels of a canvas.
+/// Returns the positions of the anchors in pixels of a canvas.
 fn anchors(width: i32, height: i32) -> Vec<Point> {
     let mut anchors = Vec::new();
     for (pitch, of_cell) in GRIDS {
@@ -102,7 +104,7 @@ fn anchors(width: i32, height: i32) -> Vec<Point> {
     anchors
 }
 
-/// The anchors that score at least `min_score` and are no more than 60 degrees from upright, as candidates.
+/// Returns the candidates with a score of at least `min_score` that are at most 60 degrees from upright.
 fn decode(
     scores: ArrayView1<'_, f32>,
     regression: ArrayView2<'_, f32>,
@@ -134,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn anchors_stand_at_the_middles_of_their_cells_two_and_six_a_cell() {
+    fn fine_cells_have_two_anchors_and_coarse_cells_six_in_their_middle() {
         let square = anchors(256, 256);
         assert_eq!(square.len(), 896);
         let at = |n: usize| (square[n].x, square[n].y);
@@ -146,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_count_from_the_anchor_except_the_size() {
+    fn points_are_relative_to_the_anchor_and_the_size_is_not() {
         let mut scores = Array1::zeros(896);
         (scores[2], scores[3]) = (0.75, 0.5);
         let mut regression = Array2::zeros((896, 16));
@@ -164,7 +166,7 @@ mod tests {
         let points = [(14.0, -4.0), (34.0, -4.0), (24.0, 8.0), (24.0, 23.0), (4.0, 3.0), (44.0, 3.0)];
         assert_eq!(face.landmarks, Landmarks::Ears(points.map(|(x, y)| Point { x, y })));
 
-        // The same with its left eye below the right one is lying on its side.
+        // With the left eye below the right one, the face lies on its side and is dropped.
         (regression[[2, 6]], regression[[2, 7]]) = (-5.0, 12.0);
         assert_eq!(decode(scores.view(), regression.view(), &anchors(256, 256), 0.6), []);
     }

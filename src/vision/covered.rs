@@ -1,8 +1,9 @@
-//! Tells covered eyes and mouths from bare ones. The landmark network puts points on a bar, on sunglasses or on a mask as if
-//! the face were bare.
+//! Tells covered eyes and mouths from bare ones. The landmark network puts points on a bar, on sunglasses or on a mask
+//! as if the face were bare.
 //!
-//! An eye has white, iris and lashes, a mouth has lips and a gap: their brightness varies. What covers them is mostly even. So
-//! a part counts as covered if the standard deviation of the brightness around it is small against the brightness of the skin.
+//! An eye has white, iris and lashes, a mouth has lips and a gap: their brightness varies. What covers them is mostly
+//! even. So a part counts as covered if the standard deviation of the brightness around it is small against the
+//! brightness of the skin.
 
 use opencv::core::{Mat, MatTraitConst, MatTraitConstManual};
 use opencv::imgproc::{COLOR_BGR2GRAY, cvt_color_def};
@@ -35,7 +36,8 @@ struct Part {
     middle: [usize; 2],
     /// Half the width and half the height.
     half: [f32; 2],
-    /// The part is covered if the standard deviation of its brightness is below this, in shares of the skin's brightness.
+    /// The part is covered if the standard deviation of its brightness is below this, in shares of the skin's
+    /// brightness.
     least: f32,
 }
 
@@ -46,8 +48,8 @@ const fn eye(corners: [usize; 2]) -> Part {
     Part { across: corners, middle: corners, half: [0.5, 0.25], least: 0.05 }
 }
 
-/// Points in the middle of both cheeks and of the forehead. The brightest of them is taken as the skin: hair, a beard or a
-/// shadow may darken the others.
+/// Points in the middle of both cheeks and of the forehead. The brightest of them is taken as the skin: hair, a beard
+/// or a shadow may darken the others.
 const SKIN: [usize; 3] = [50, 280, 151];
 /// Half the side of a patch of skin, in distances between the outer corners of the eyes.
 const PATCH: f32 = 0.06;
@@ -55,8 +57,8 @@ const PATCH: f32 = 0.06;
 const ACROSS: usize = 25;
 const DOWN: usize = 13;
 
-/// Looks at the parts of a face in the picture that its points were read from. `points` are in pixels of that picture. A part
-/// with points that are no numbers counts as bare.
+/// Looks at the parts of a face in the picture that its points were read from. `points` are in pixels of that picture.
+/// A part with points that are not finite counts as bare.
 pub(super) fn bare(picture: &Mat, points: &[[f32; 3]]) -> Result<Bare, VisionError> {
     let mut grey = Mat::default();
     cvt_color_def(picture, &mut grey, COLOR_BGR2GRAY)?;
@@ -75,7 +77,8 @@ struct Grey<'a> {
 }
 
 impl Grey<'_> {
-    /// Mean and standard deviation of the brightness in a part of a face; `None` where most of it lies outside the picture.
+    /// Mean and standard deviation of the brightness in a part of a face; `None` where most of it lies outside the
+    /// picture.
     fn brightness(&self, part: &Part, points: &[[f32; 3]]) -> Option<(f32, f32)> {
         let [from, to] = part.across.map(|n| points[n]);
         let along = [to[0] - from[0], to[1] - from[1]];
@@ -144,8 +147,8 @@ mod tests {
         (picture, points)
     }
 
-    /// The face with something of this brightness over the middle of a rectangle.
-    fn under(rect: Rect, brightness: f64) -> Bare {
+    /// Covers a rectangle of the face with this brightness, and reads which parts are bare.
+    fn with_cover(rect: Rect, brightness: f64) -> Bare {
         let (mut picture, points) = face(180.0);
         rectangle(&mut picture, rect, Scalar::all(brightness), FILLED, LINE_8, 0).unwrap();
         bare(&picture, &points).unwrap()
@@ -162,13 +165,13 @@ mod tests {
     #[test]
     fn a_bar_covers_both_eyes_a_patch_one_and_a_mask_the_mouth() {
         for brightness in [0.0, 120.0, 255.0] {
-            let bar = under(Rect::new(50, 75, 156, 50), brightness);
+            let bar = with_cover(Rect::new(50, 75, 156, 50), brightness);
             assert_eq!(bar, Bare { eyes: [false; 2], mouth: true }, "{brightness}");
             assert_eq!(bar.covered(), Covered { eyes: true, mouth: false });
-            let patch = under(Rect::new(60, 75, 56, 50), brightness);
+            let patch = with_cover(Rect::new(60, 75, 56, 50), brightness);
             assert_eq!(patch, Bare { eyes: [false, true], mouth: true }, "{brightness}");
             assert_eq!(patch.covered(), Covered::default());
-            let mask = under(Rect::new(60, 140, 136, 100), brightness);
+            let mask = with_cover(Rect::new(60, 140, 136, 100), brightness);
             assert_eq!(mask, Bare { eyes: [true; 2], mouth: false }, "{brightness}");
             assert_eq!(mask.covered(), Covered { eyes: false, mouth: true });
         }

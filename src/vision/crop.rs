@@ -1,18 +1,18 @@
-//! Cuts faces out of frames the way the classifier's training pictures were cut.
+//! Cuts faces out of frames with the same framing as the classifier's training pictures.
 //!
-//! A classifier reads a face best in the framing that it has learnt. The constants here say where the training pictures
-//! (FER2013 with FER+ votes, 48 x 48) lie around the boxes that each detector finds in them: the mean box of 4,000 pictures,
-//! inverted, by `models/training/crop_framing.py`. On validation pictures laid on a plain canvas, found there and cut out
-//! again, the classifier names right:
+//! A classifier reads a face best in the framing that it was trained with. The constants here say where the training
+//! pictures (FER2013 with FER+ votes, 48 x 48) lie around the boxes that each detector finds in them. They are the
+//! inverse of the mean box of 4,000 pictures (`models/training/crop_framing.py`). For the table, validation pictures
+//! were laid on a plain canvas, detected there and cut out again. It gives the accuracy of the classifier:
 //!
 //! | cut | YuNet | BlazeFace |
 //! | --- | --- | --- |
 //! | the box, made square | 86.2 % (log loss 0.403) | 85.6 % (0.423) |
 //! | framed like the training pictures | 86.3 % (0.405) | 85.8 % (0.411) |
-//! | and turned so that the eyes are level | 86.6 % (0.400) | 86.1 % (0.405) |
-//! | the pictures themselves | 86.6 % (0.390) | 86.2 % (0.397) |
+//! | framed, and turned so that the eyes are level | 86.6 % (0.400) | 86.1 % (0.405) |
+//! | the original pictures | 86.6 % (0.390) | 86.2 % (0.397) |
 //!
-//! Going by the distances of eyes and mouth instead of the box gives no more (86.4 % and 86.1 %).
+//! Framing by the distances of eyes and mouth instead of the box is no better (86.4 % and 86.1 %).
 
 use opencv::core::{BORDER_REPLICATE, Mat, MatTraitConst, Matx23d, Rect, Scalar, Size};
 use opencv::imgproc::{INTER_LINEAR, warp_affine};
@@ -21,13 +21,13 @@ use super::VisionError;
 use super::scale::scaled;
 use crate::analysis::{Face, Point};
 
-/// Where a training picture lies around a detector's box.
+/// Position of a training picture relative to a detector's box.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Framing {
     /// Side of the square, in heights of the box.
     side: f32,
-    /// From the box's middle to the square's, towards the chin, in heights of the box. Across there is no offset: half of
-    /// all faces look either way.
+    /// Offset from the centre of the box to the centre of the square, towards the chin, in heights of the box. There is
+    /// no sideways offset, because faces look left as often as right.
     down: f32,
 }
 
@@ -43,12 +43,12 @@ pub(super) struct Square {
     pub centre: Point,
     /// In pixels.
     pub side: f32,
-    /// Of its upper edge, in radians, clockwise from level.
+    /// Angle of its upper edge in radians, clockwise from level.
     pub angle: f32,
 }
 
 impl Framing {
-    /// The square to cut around a face, its upper edge along the line of the eyes where they are known.
+    /// Returns the square to cut around a face. Its upper edge is parallel to the line of the eyes, if they are known.
     pub fn square(&self, face: &Face) -> Square {
         let angle = face.landmarks.map_or(0.0, |landmarks| {
             let (right, left) = landmarks.eyes();
@@ -61,32 +61,32 @@ impl Framing {
     }
 }
 
-/// A face cut out, scaled and in the colours that the classifier wants.
+/// A face that is cut out, scaled and converted to the classifier's input.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Crop {
     /// One row of the classifier's input.
     pub(super) row: Vec<f32>,
 }
 
-/// Pixels that are read for one of the crop, along each side, where the crop shrinks the face. With one, reading between pixels
-/// would blur; with two and more, fine detail would make patterns.
+/// A face that the crop shrinks is first scaled to this many pixels for one pixel of the crop, along each side. With 1,
+/// interpolation would blur. With 2 and more, fine detail would cause aliasing.
 const DENSITY: f64 = 1.5;
-/// Pixels around what is read, for reading between them.
+/// Pixels of margin around the square, for interpolation at its edge.
 const MARGIN: f64 = 2.0;
 
-/// The picture of a square, `width` x `height`. Beyond the frame's edge, the edge goes on.
+/// Cuts a square out of a frame and scales it to `width` x `height`. Pixels of the frame's edge are repeated beyond it.
 pub(super) fn cut(frame: &Mat, square: &Square, width: u32, height: u32) -> Result<Mat, VisionError> {
     let size = Size::new(width as i32, height as i32);
     let side = f64::from(square.side.max(1.0));
     let (sin, cos) = f64::from(square.angle).sin_cos();
     let (x, y) = (f64::from(square.centre.x), f64::from(square.centre.y));
 
-    // Reading single points of a larger picture would make patterns out of fine detail, so it is made smaller first.
+    // Sampling single points of a larger picture would cause aliasing, so the picture is shrunk first.
     let shrink = side / f64::from(size.width.min(size.height)) / DENSITY;
     let small;
     let (from, part) = if shrink > 1.0 {
         let reach = side / 2.0 * (sin.abs() + cos.abs()) + MARGIN * shrink;
-        let part = around(x, y, reach, frame);
+        let part = region(x, y, reach, frame);
         let shrunk = |length: i32| ((f64::from(length) / shrink).ceil() as i32).max(1);
         small = scaled(frame, part, Size::new(shrunk(part.width), shrunk(part.height)))?;
         (&small, part)
@@ -94,7 +94,8 @@ pub(super) fn cut(frame: &Mat, square: &Square, width: u32, height: u32) -> Resu
         (frame, Rect::new(0, 0, frame.cols(), frame.rows()))
     };
 
-    // From that picture to the crop. Coordinates of points count from the corner of the first pixel, OpenCV's from its middle.
+    // The map from that picture to the crop. Our coordinates start at the corner of the first pixel, OpenCV's at its
+    // middle.
     let (zoom_x, zoom_y) = (f64::from(size.width) / side, f64::from(size.height) / side);
     let (step_x, step_y) =
         (f64::from(part.width) / f64::from(from.cols()), f64::from(part.height) / f64::from(from.rows()));
@@ -113,8 +114,8 @@ pub(super) fn cut(frame: &Mat, square: &Square, width: u32, height: u32) -> Resu
     Ok(crop)
 }
 
-/// The part of a frame within `reach` of a point, at least one pixel.
-fn around(x: f64, y: f64, reach: f64, frame: &Mat) -> Rect {
+/// Returns the part of a frame within `reach` of a point, at least one pixel.
+fn region(x: f64, y: f64, reach: f64, frame: &Mat) -> Rect {
     let span = |middle: f64, length: i32| {
         let low = ((middle - reach).floor() as i32).clamp(0, length - 1);
         let high = ((middle + reach).ceil() as i32).clamp(low + 1, length);
@@ -143,7 +144,7 @@ mod tests {
         Face { bbox, score: 0.9, landmarks: Some(landmarks) }
     }
 
-    /// A frame whose blue is the column, green the line, and red 7.
+    /// Draws a frame in which each pixel has its column as blue, its row as green, and 7 as red.
     fn frame(width: i32, height: i32) -> Mat {
         let mut frame = Mat::new_rows_cols_with_default(height, width, CV_8UC3, Scalar::default()).unwrap();
         for line in 0..height {
@@ -155,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_square_of_the_crop_s_own_size_is_copied_pixel_for_pixel() {
+    fn a_square_of_the_size_of_the_crop_is_copied_pixel_for_pixel() {
         let frame = frame(100, 80);
         let bbox = BBox { x: 20.0, y: 10.0, width: 30.0, height: 48.0 };
         let picture =
@@ -168,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn beyond_the_frame_its_edge_goes_on() {
+    fn edge_pixels_are_repeated_beyond_the_frame() {
         let frame = frame(100, 80);
         let square = Square { centre: Point { x: 0.0, y: 0.0 }, side: 48.0, angle: 0.0 };
         let picture = cut(&frame, &square, 48, 48).unwrap();
@@ -177,8 +178,8 @@ mod tests {
     }
 
     #[test]
-    fn fine_detail_is_averaged_where_the_crop_shrinks_it() {
-        // A board of single black and white pixels is grey from afar; reading single points would give stripes.
+    fn fine_detail_is_averaged_if_the_crop_shrinks_it() {
+        // A board of single black and white pixels becomes grey. Sampling single points would give stripes.
         let mut board = Mat::new_rows_cols_with_default(480, 480, CV_8UC3, Scalar::default()).unwrap();
         for line in 0..480 {
             for (column, pixel) in board.at_row_mut::<Vec3b>(line).unwrap().iter_mut().enumerate() {
@@ -198,11 +199,11 @@ mod tests {
     #[test]
     fn a_tilted_face_is_turned_upright() {
         let frame = frame(200, 200);
-        // The person's left eye 30 degrees lower in the picture than the right one: the head tilts clockwise.
+        // The line of the eyes falls by 30 degrees towards the person's left eye: the head tilts clockwise.
         let tilted = face(BBox { x: 76.0, y: 76.0, width: 48.0, height: 48.0 }, 30_f32.to_radians());
         let square = WHOLE.square(&tilted);
         let picture = cut(&frame, &square, 48, 48).unwrap();
-        // One step to the right in the crop is one along the eyes in the frame: to the right and down.
+        // A step to the right in the crop is a step along the line of the eyes in the frame: to the right and down.
         let at = |line, column| *picture.at_2d::<Vec3b>(line, column).unwrap();
         let step = |axis: usize| (f32::from(at(24, 34)[axis]) - f32::from(at(24, 14)[axis])) / 20.0;
         assert!((step(0) - 0.866).abs() < 0.06 && (step(1) - 0.5).abs() < 0.06, "{} {}", step(0), step(1));
@@ -211,7 +212,8 @@ mod tests {
     proptest! {
         #[test]
         fn the_square_grows_and_moves_with_the_box(
-            x in -50.0..500.0_f32, y in -50.0..500.0_f32, height in 10.0..400.0_f32, by in 1.5..4.0_f32, angle in -1.0..1.0_f32,
+            x in -50.0..500.0_f32, y in -50.0..500.0_f32, height in 10.0..400.0_f32, by in 1.5..4.0_f32,
+            angle in -1.0..1.0_f32,
         ) {
             let bbox = BBox { x, y, width: height * 0.8, height };
             let small = YUNET_FRAMING.square(&face(bbox, angle));

@@ -1,4 +1,4 @@
-//! What face detectors have in common: which one is taken, frames made ready, doubles removed.
+//! The parts that all face detectors share: choice of the detector, preparation of frames, and non-maximum suppression.
 
 use std::ops::Range;
 use std::path::Path;
@@ -16,24 +16,25 @@ use crate::analysis::{BBox, Face, Landmarks, Point};
 use crate::config::{Colour, DetectorKind, Settings};
 use crate::engine::{Engine, Model, manifest};
 
-/// Boxes that share more than this of their union are the same face: the threshold that YuNet's authors publish.
+/// Boxes with a larger intersection over union are the same face. This is the threshold that YuNet's authors publish.
 pub(super) const SAME_FACE_IOU: f32 = 0.3;
 
 /// Finds faces in frames.
 pub(super) trait Detector: Send + Sync {
     fn model(&self) -> &Model;
 
-    /// How its boxes lie on faces, against the classifier's training pictures.
+    /// Returns the position of the classifier's training pictures relative to the boxes of this detector.
     fn framing(&self) -> &'static Framing;
 
-    /// Frames are shrunk to this longer side.
+    /// Returns the longer side in pixels that frames are shrunk to.
     fn side(&self) -> i32;
 
-    /// Faces in each frame, in pixels of the frame, each face once, in no order. Frames are 8-bit BGR.
+    /// Finds the faces in each frame. Frames are 8-bit BGR. Returns each face once, in pixels of its frame, in no
+    /// order.
     fn detect(&self, frames: &[&Mat]) -> Result<Vec<Vec<Face>>, VisionError>;
 }
 
-/// Models that serve as a detector of some kind, by the manifest's names, the better one first.
+/// Returns the names in the manifest of the models that serve as a detector of this kind, the better one first.
 pub fn detectors(kind: DetectorKind) -> &'static [&'static str] {
     match kind {
         DetectorKind::Auto => &["yunet", "blazeface"],
@@ -47,13 +48,13 @@ pub fn is_detector(name: &str) -> bool {
     detectors(DetectorKind::Auto).contains(&name)
 }
 
-/// The detector that the settings name, or the first that is there.
+/// Loads the detector that the settings name, or for `auto` the first one whose file is there.
 pub(super) fn load(engine: &Engine, settings: &Settings) -> Result<Arc<dyn Detector>, VisionError> {
     let (folder, vision) = (&settings.models.folder, &settings.vision);
     for name in detectors(vision.detector) {
         let path = folder.join(&manifest::entry(name)?.file);
         if vision.detector == DetectorKind::Auto && !path.is_file() {
-            tracing::debug!(detector = name, "not there");
+            tracing::debug!(detector = name, "the model file of this detector is missing");
             continue;
         }
         let model = engine.load(name, &path)?;
@@ -70,22 +71,22 @@ fn shown(folder: &Path) -> String {
     std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned()).display().to_string()
 }
 
-/// How a frame is laid into a detector's input: scaled to `width` x `height` in the top left corner of a canvas.
+/// Position of a frame in a detector's input: scaled to `width` x `height` in the top left corner of a canvas.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Fit {
     pub width: i32,
     pub height: i32,
     pub canvas_width: i32,
     pub canvas_height: i32,
-    /// Pixels of the frame for one of the canvas.
+    /// Pixels of the frame for one pixel of the canvas.
     pub scale_x: f32,
     pub scale_y: f32,
 }
 
 impl Fit {
-    /// Shrinks a frame so that its longer side is at most `side`, keeps smaller ones as they are, and pads to multiples of
-    /// `multiple`. Enlarging finds no more: in a photograph shrunk to 80 pixels, YuNet finds the same five faces of 8 pixels
-    /// as in that picture enlarged to 640.
+    /// Shrinks a frame so that its longer side is at most `side`, and pads its sides to multiples of `multiple`.
+    /// Smaller frames are not enlarged, because that finds no more faces: in a photograph shrunk to 80 pixels, YuNet
+    /// finds the same five faces of 8 pixels as after enlarging that picture to 640.
     pub fn shrink(frame: &Mat, side: i32, multiple: i32) -> Self {
         let (cols, rows) = (frame.cols(), frame.rows());
         let factor = (f64::from(side) / f64::from(cols.max(rows))).min(1.0);
@@ -102,27 +103,27 @@ impl Fit {
         }
     }
 
-    /// A box of the canvas, in pixels of the frame.
+    /// Converts a box on the canvas to pixels of the frame.
     pub fn bbox(&self, x: f32, y: f32, width: f32, height: f32) -> BBox {
         BBox { x: x * self.scale_x, y: y * self.scale_y, width: width * self.scale_x, height: height * self.scale_y }
     }
 
-    /// A point of the canvas, in pixels of the frame.
+    /// Converts a point on the canvas to pixels of the frame.
     pub fn point(&self, x: f32, y: f32) -> Point {
         Point { x: x * self.scale_x, y: y * self.scale_y }
     }
 }
 
-/// Frames that follow each other and fit alike.
+/// Consecutive frames with the same position in the detector's input.
 pub(super) struct Group {
-    /// Which of the frames.
+    /// Indices of the frames.
     pub range: Range<usize>,
     pub fit: Fit,
-    /// `[frames, 3, canvas height, canvas width]`: pixels 0..255, zero beside the picture.
+    /// `[frames, 3, canvas height, canvas width]`: pixels from 0 to 255, zero in the padding.
     pub rows: ArrayD<f32>,
 }
 
-/// Frames as the input of a detector that wants colours in the given order.
+/// Converts frames to the input of a detector, with colours in the given order.
 pub(super) fn tensors(frames: &[&Mat], order: Colour, fit: impl Fn(&Mat) -> Fit) -> Result<Vec<Group>, VisionError> {
     let fits: Vec<Fit> = frames.iter().map(|frame| fit(frame)).collect();
     let mut tensors = Vec::new();
@@ -142,7 +143,7 @@ pub(super) fn tensors(frames: &[&Mat], order: Colour, fit: impl Fn(&Mat) -> Fit)
     Ok(tensors)
 }
 
-/// Writes one frame into its planes.
+/// Writes one frame into the three colour planes of its part of the input.
 fn fill(picture: &mut [f32], frame: &Mat, fit: &Fit, order: Colour) -> Result<(), VisionError> {
     let scaled;
     let frame = if (frame.cols(), frame.rows()) == (fit.width, fit.height) {
@@ -170,7 +171,7 @@ fn fill(picture: &mut [f32], frame: &Mat, fit: &Fit, order: Colour) -> Result<()
     Ok(())
 }
 
-/// A face as a detector sees it, in pixels of its canvas.
+/// A face before non-maximum suppression, in pixels of the canvas.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Candidate {
     pub score: f32,
@@ -178,15 +179,15 @@ pub(super) struct Candidate {
     pub landmarks: Landmarks,
 }
 
-/// The candidates that are faces of their own: highest score first, without those that overlap a better one, those smaller
-/// than `min_face` pixels, and those that are no numbers. In pixels of the frame.
+/// Turns candidates into faces in pixels of the frame, highest score first. Drops candidates that are smaller than
+/// `min_face` pixels, have values that are not finite, or overlap a candidate with a higher score.
 pub(super) fn faces(candidates: Vec<Candidate>, min_face: f32, fit: &Fit) -> Vec<Face> {
-    let sound = |candidate: &Candidate| {
+    let is_valid = |candidate: &Candidate| {
         let BBox { x, y, width, height } = candidate.bbox;
         width.max(height) >= min_face && [x, y, width, height, candidate.score].iter().all(|value| value.is_finite())
     };
-    let sound: Vec<Candidate> = candidates.into_iter().filter(sound).collect();
-    distinct(sound)
+    let valid: Vec<Candidate> = candidates.into_iter().filter(is_valid).collect();
+    non_maximum_suppression(valid)
         .into_iter()
         .map(|Candidate { score, bbox, landmarks }| Face {
             bbox: fit.bbox(bbox.x, bbox.y, bbox.width, bbox.height),
@@ -199,8 +200,8 @@ pub(super) fn faces(candidates: Vec<Candidate>, min_face: f32, fit: &Fit) -> Vec
         .collect()
 }
 
-/// Non-maximum suppression.
-fn distinct(mut candidates: Vec<Candidate>) -> Vec<Candidate> {
+/// Drops each candidate that overlaps one with a higher score.
+fn non_maximum_suppression(mut candidates: Vec<Candidate>) -> Vec<Candidate> {
     candidates.sort_by(|a, b| b.score.total_cmp(&a.score));
     let mut kept: Vec<Candidate> = Vec::new();
     for candidate in candidates {
@@ -229,16 +230,16 @@ mod tests {
     }
 
     #[test]
-    fn of_boxes_that_overlap_the_best_stays_and_others_stay_too() {
+    fn only_the_best_of_overlapping_boxes_is_kept_with_all_other_boxes() {
         let best = candidate(0.9, 0.0, 0.0, 100.0);
         let same = candidate(0.8, 10.0, 10.0, 100.0);
         let beside = candidate(0.7, 60.0, 0.0, 100.0); // IoU 0.25
         let within = candidate(0.95, 300.0, 0.0, 50.0);
-        assert_eq!(distinct(vec![same, beside, best, within]), [within, best, beside]);
+        assert_eq!(non_maximum_suppression(vec![same, beside, best, within]), [within, best, beside]);
     }
 
     #[test]
-    fn small_boxes_and_boxes_that_are_no_numbers_are_dropped() {
+    fn boxes_that_are_too_small_or_not_finite_are_dropped() {
         let fit = Fit::shrink(&frame(64, 64, [0.0; 3]), 640, 32);
         let found = faces(
             vec![
@@ -263,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn pixels_stand_in_planes_of_the_order_asked_for_with_black_beside_the_picture() {
+    fn colour_planes_are_in_the_given_order_and_the_padding_is_black() {
         let picture = frame(40, 20, [1.0, 2.0, 3.0]);
         for (order, planes) in [(Colour::Bgr, [1.0, 2.0, 3.0]), (Colour::Rgb, [3.0, 2.0, 1.0])] {
             let tensors = tensors(&[&picture], order, |frame| Fit::shrink(frame, 640, 32)).unwrap();
@@ -272,11 +273,7 @@ mod tests {
             for (plane, value) in planes.into_iter().enumerate() {
                 let inside = rows.slice(ndarray::s![0, plane, ..20, ..40]);
                 assert!(inside.iter().all(|pixel| *pixel == value));
-                assert_eq!(
-                    rows.slice(ndarray::s![0, plane, .., ..]).sum(),
-                    value * 800.0,
-                    "something beside the picture"
-                );
+                assert_eq!(rows.slice(ndarray::s![0, plane, .., ..]).sum(), value * 800.0, "the padding is not black");
             }
         }
     }
@@ -291,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_of_one_pixel_is_no_trouble() {
+    fn frames_of_one_pixel_and_of_one_row_are_padded() {
         let tensors =
             tensors(&[&frame(1, 1, [9.0; 3]), &frame(5000, 1, [9.0; 3])], Colour::Bgr, |f| Fit::shrink(f, 640, 32));
         let shapes: Vec<_> = tensors.unwrap().iter().map(|group| group.rows.shape().to_vec()).collect();
@@ -300,7 +297,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_frame_fits_its_canvas_and_corners_come_back(width in 1..3000_i32, height in 1..3000_i32, side in 64..1280_i32) {
+        fn any_frame_fits_its_canvas_and_its_corners_convert_back(
+            width in 1..3000_i32, height in 1..3000_i32, side in 64..1280_i32,
+        ) {
             let fit = Fit::shrink(&frame(width, height, [0.0; 3]), side, 32);
             prop_assert!(fit.width <= side.max(1) && fit.height <= side && fit.width <= width && fit.height <= height);
             prop_assert!(fit.canvas_width % 32 == 0 && (0..32).contains(&(fit.canvas_width - fit.width)));
@@ -310,17 +309,18 @@ mod tests {
         }
 
         #[test]
-        fn faces_that_are_kept_never_overlap_and_every_other_overlaps_a_better_one(
+        fn kept_faces_do_not_overlap_and_each_dropped_face_overlaps_a_better_one(
             given in prop::collection::vec((0.0..1.0_f32, 0.0..200.0_f32, 0.0..200.0_f32, 24.0..120.0_f32), 0..40),
         ) {
             let given: Vec<_> = given.into_iter().map(|(score, x, y, size)| candidate(score, x, y, size)).collect();
-            let kept = distinct(given.clone());
+            let kept = non_maximum_suppression(given.clone());
             for (n, face) in kept.iter().enumerate() {
                 prop_assert!(kept[..n].iter().all(|better| better.bbox.iou(&face.bbox) <= SAME_FACE_IOU));
             }
             for face in given.iter().filter(|face| !kept.contains(face)) {
-                let worse = |better: &Candidate| better.score >= face.score && better.bbox.iou(&face.bbox) > SAME_FACE_IOU;
-                prop_assert!(kept.iter().any(worse));
+                let suppresses =
+                    |better: &Candidate| better.score >= face.score && better.bbox.iou(&face.bbox) > SAME_FACE_IOU;
+                prop_assert!(kept.iter().any(suppresses));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The classifier of expressions: any network that the settings describe.
+//! Classifies the emotion that a face shows, with any network that the settings describe.
 
 use std::borrow::Borrow;
 use std::path::Path;
@@ -18,21 +18,21 @@ pub(super) struct Classifier {
     described: EmotionModel,
     /// The outputs that have a label, in their order.
     classes: Vec<usize>,
-    /// The outputs of the seven, in the order of [`Emotion::ALL`].
+    /// The outputs of the seven emotions, in the order of [`Emotion::ALL`].
     seven: [usize; 7],
-    /// What is added to each output's logit to take the prior of the training out.
-    lift: Vec<f32>,
+    /// Added to the logit of each output to remove the class prior of the training.
+    logit_adjustment: Vec<f32>,
 }
 
-/// The key in a model file under which it says how frequent each class was in its training: one number an output, with
-/// commas between.
+/// Metadata key of a model file for the frequency of each class in its training: one number for each output, separated
+/// by commas.
 const PRIOR: &str = "prior";
 
 impl Classifier {
-    /// Loads the model and holds it against its description.
+    /// Loads the model and checks that it matches its description in the settings.
     pub fn load(engine: &Engine, folder: &Path, described: &EmotionModel) -> Result<Self, VisionError> {
         let model = engine.load(&described.name, &folder.join(&described.file))?;
-        fits(&model.input().shape, described)?;
+        check_input(&model.input().shape, described)?;
         let labels = &described.labels;
         let mut seven = [0; 7];
         for emotion in Emotion::ALL {
@@ -40,17 +40,17 @@ impl Classifier {
             seven[emotion.index()] = output.ok_or_else(|| VisionError::Setting {
                 key: "vision.emotion.labels",
                 value: labels.join(","),
-                reason: format!("{emotion} must stand there once"),
+                reason: format!("the labels must include {emotion} once"),
             })?;
         }
         let classifier = Self {
             classes: labels.iter().enumerate().filter(|(_, label)| *label != "-").map(|(output, _)| output).collect(),
             seven,
-            lift: lift(&model, described)?,
+            logit_adjustment: logit_adjustment(&model, described)?,
             model,
             described: described.clone(),
         };
-        // What the file leaves open (sizes that are not fixed) shows in a first run.
+        // A first run checks the sizes that the file does not fix.
         let blank = Crop { row: vec![0.0; described.channels() * (described.width * described.height) as usize] };
         classifier.classify(&[blank])?;
         Ok(classifier)
@@ -65,12 +65,12 @@ impl Classifier {
         Ok(Crop { row: row(&picture, &self.described)? })
     }
 
-    /// The labels of the classes, in the order of [`Classifier::shares`].
+    /// Returns the labels of the classes, in the order of [`Classifier::shares`].
     pub fn classes(&self) -> Vec<&str> {
         self.classes.iter().map(|&output| self.described.labels[output].as_str()).collect()
     }
 
-    /// A whole picture as the classifier wants it.
+    /// Prepares a whole picture as input for the classifier.
     pub fn whole(&self, picture: &Mat) -> Result<Crop, VisionError> {
         let size = Size::new(self.described.width as i32, self.described.height as i32);
         if picture.size()? == size {
@@ -79,18 +79,18 @@ impl Classifier {
         Ok(Crop { row: row(&scale::whole(picture, size)?, &self.described)? })
     }
 
-    /// Probabilities of the seven for each crop.
+    /// Returns the probabilities of the seven emotions for each crop.
     pub fn classify(&self, crops: &[impl Borrow<Crop>]) -> Result<Vec<Probabilities>, VisionError> {
         let read = self.read(crops, &self.seven)?;
         Ok(read.into_iter().map(|shares| Probabilities(std::array::from_fn(|emotion| shares[emotion]))).collect())
     }
 
-    /// A probability of each class for each crop, also of those that are none of the seven.
+    /// Returns the probability of each class for each crop, including classes that are none of the seven emotions.
     pub fn shares(&self, crops: &[Crop]) -> Result<Vec<Vec<f32>>, VisionError> {
         self.read(crops, &self.classes)
     }
 
-    /// The probabilities of some outputs for each crop.
+    /// Returns the probabilities of the `kept` outputs for each crop.
     fn read(&self, crops: &[impl Borrow<Crop>], kept: &[usize]) -> Result<Vec<Vec<f32>>, VisionError> {
         if crops.is_empty() {
             return Ok(Vec::new());
@@ -100,7 +100,7 @@ impl Classifier {
         let rows = ArrayD::from_shape_vec(IxDyn(&shape(crops.len(), &self.described)), values)
             .map_err(|error| failed(error.to_string()))?;
         let outputs = self.model.run(rows)?;
-        let output = outputs.first().ok_or_else(|| failed("it has no output".to_owned()))?;
+        let output = outputs.first().ok_or_else(|| failed("the model has no output".to_owned()))?;
         let each = output.len() / crops.len();
         if each != self.described.labels.len() {
             return Err(VisionError::Setting {
@@ -110,17 +110,18 @@ impl Classifier {
             });
         }
         let values: Vec<f32> = output.iter().copied().collect();
-        let read = |values| probabilities(values, &self.lift, kept, self.described.output);
+        let read = |values| probabilities(values, &self.logit_adjustment, kept, self.described.output);
         let all = values.chunks_exact(each).map(read).collect::<Option<Vec<_>>>();
-        Ok(all.ok_or_else(|| failed("its output is no number".to_owned()))?)
+        Ok(all.ok_or_else(|| failed("its output is not finite".to_owned()))?)
     }
 }
 
-/// What takes `vision.emotion.prior` of the prior of the training out of each output: nothing where the file names no prior.
-fn lift(model: &Model, described: &EmotionModel) -> Result<Vec<f32>, VisionError> {
+/// Returns the logit adjustment that removes the share `vision.emotion.prior` of the training's class prior. It is 0
+/// for a model file that gives no prior.
+fn logit_adjustment(model: &Model, described: &EmotionModel) -> Result<Vec<f32>, VisionError> {
     let Some(text) = model.metadata(PRIOR) else {
         if described.prior > 0.0 {
-            tracing::debug!(model = model.name(), "vision.emotion.prior has no effect: the model file names no prior");
+            tracing::debug!(model = model.name(), "vision.emotion.prior has no effect: the model file gives no prior");
         }
         return Ok(vec![0.0; described.labels.len()]);
     };
@@ -129,25 +130,25 @@ fn lift(model: &Model, described: &EmotionModel) -> Result<Vec<f32>, VisionError
         return Err(VisionError::Setting {
             key: "vision.emotion.labels",
             value: described.labels.join(","),
-            reason: format!("the model {} names the prior of {numbers} outputs", model.name()),
+            reason: format!("the model {} gives the prior of {numbers} outputs", model.name()),
         });
     }
     let refused = || EngineError::ModelRefused {
         name: model.name().to_owned(),
-        reason: format!("its metadata {PRIOR:?} must be numbers above 0, and is {text:?}"),
+        reason: format!("its metadata {PRIOR:?} must be numbers above 0, but is {text:?}"),
     };
-    Ok(lifts(text, outputs, described.prior).ok_or_else(refused)?)
+    Ok(parse_prior(text, outputs, described.prior).ok_or_else(refused)?)
 }
 
-/// `-strength x ln(prior)` for each of so many numbers of a text; `None` where it does not hold as many above 0.
-fn lifts(text: &str, outputs: usize, strength: f32) -> Option<Vec<f32>> {
+/// Returns `-strength x ln(prior)` for each number in a text. `None` unless it holds `outputs` numbers, all above 0.
+fn parse_prior(text: &str, outputs: usize, strength: f32) -> Option<Vec<f32>> {
     let numbers = text.split(',').map(|number| number.trim().parse::<f32>());
     let prior: Vec<f32> = numbers.collect::<Result<_, _>>().ok()?;
     let usable = prior.len() == outputs && prior.iter().all(|&share| share > 0.0 && share.is_finite());
     usable.then(|| prior.iter().map(|share| -strength * share.ln()).collect())
 }
 
-/// The shape of the input for some faces.
+/// Returns the shape of the input for `count` faces.
 fn shape(count: usize, described: &EmotionModel) -> [usize; 4] {
     let (channels, width, height) = (described.channels(), described.width as usize, described.height as usize);
     match described.layout {
@@ -156,11 +157,11 @@ fn shape(count: usize, described: &EmotionModel) -> [usize; 4] {
     }
 }
 
-/// Refuses a description that the input of the model contradicts.
-fn fits(input: &[Option<usize>], described: &EmotionModel) -> Result<(), VisionError> {
+/// Returns an error if the model's input contradicts the description.
+fn check_input(input: &[Option<usize>], described: &EmotionModel) -> Result<(), VisionError> {
     let refuse = |key, value: String, reason| Err(VisionError::Setting { key, value, reason });
     let &[_, a, b, c] = input else {
-        let reason = format!("the model's input has {} sizes, and a batch of pictures has 4", input.len());
+        let reason = format!("the model's input has {} dimensions, but a batch of pictures has 4", input.len());
         return refuse("vision.emotion.file", described.file.display().to_string(), reason);
     };
     let (layout, channels, height, width) = match described.layout {
@@ -168,7 +169,8 @@ fn fits(input: &[Option<usize>], described: &EmotionModel) -> Result<(), VisionE
         Layout::Nhwc => ("nhwc", c, a, b),
     };
     if let Some(channels) = channels.filter(|channels| *channels != described.channels()) {
-        // Three sizes of which the other layout's fits are more likely the layout's fault than the colour's.
+        // If the channels match the other layout, the setting for the layout is more likely wrong than the one for
+        // colour.
         let other = if described.layout == Layout::Nchw { c } else { a };
         if other == Some(described.channels()) {
             return refuse("vision.emotion.layout", layout.to_owned(), format!("the model's input is {input:?}"));
@@ -186,9 +188,9 @@ fn fits(input: &[Option<usize>], described: &EmotionModel) -> Result<(), VisionE
     Ok(())
 }
 
-/// One row of the input from a BGR picture of the classifier's size.
+/// Converts a BGR picture of the classifier's size to one row of the input.
 fn row(picture: &Mat, described: &EmotionModel) -> Result<Vec<f32>, VisionError> {
-    // (pixel / 255 - mean) / std, as one factor and one term a channel.
+    // (pixel / 255 - mean) / std
     let of = |values: &[f32], channel: usize| values.get(channel).or(values.first()).copied().unwrap_or(0.0);
     let scale = |channel: usize, value: u8| {
         (f32::from(value) / 255.0 - of(&described.mean, channel)) / of(&described.std, channel)
@@ -218,22 +220,22 @@ fn row(picture: &Mat, described: &EmotionModel) -> Result<Vec<f32>, VisionError>
     Ok(row)
 }
 
-/// The probabilities of the kept outputs of one face, in the order in which they are kept: the rest dropped, what is left
-/// lifted and made to sum to 1. None where an output is no number.
-fn probabilities(values: &[f32], lift: &[f32], kept: &[usize], output: ClassifierOutput) -> Option<Vec<f32>> {
+/// Returns the probabilities of the `kept` outputs of one face, in the order of `kept`. The other outputs are dropped,
+/// the adjustment is added to the logits, and the result is normalised to sum to 1. `None` if an output is not finite.
+fn probabilities(values: &[f32], adjustment: &[f32], kept: &[usize], output: ClassifierOutput) -> Option<Vec<f32>> {
     if values.iter().any(|value| !value.is_finite()) {
         return None;
     }
-    let lifted = |output: &usize| values[*output] + lift[*output];
-    let top = kept.iter().map(lifted).fold(f32::MIN, f32::max);
+    let adjusted = |output: &usize| values[*output] + adjustment[*output];
+    let top = kept.iter().map(adjusted).fold(f32::MIN, f32::max);
     let weight = |at: &usize| match output {
-        // Dropping outputs before the softmax is renormalising after it, and never divides nothing by nothing.
-        ClassifierOutput::Logits => (lifted(at) - top).exp(),
-        ClassifierOutput::Probabilities => values[*at].max(0.0) * lift[*at].exp(),
+        // Dropping outputs before the softmax equals normalising again after it, and cannot divide 0 by 0.
+        ClassifierOutput::Logits => (adjusted(at) - top).exp(),
+        ClassifierOutput::Probabilities => values[*at].max(0.0) * adjustment[*at].exp(),
     };
     let weights: Vec<f32> = kept.iter().map(weight).collect();
     let sum: f32 = weights.iter().sum();
-    // All the weight on dropped outputs says nothing about the kept ones.
+    // If dropped outputs have all the weight, the kept ones are equally likely.
     let even = 1.0 / kept.len() as f32;
     Some(weights.into_iter().map(|weight| if sum > 0.0 { weight / sum } else { even }).collect())
 }
@@ -261,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn every_layout_and_colour_puts_each_value_in_its_place() {
+    fn values_are_ordered_by_layout_and_colour() {
         let plain = |colour, layout| -> Vec<f32> {
             let row = row(&picture(), &described(colour, layout, &[0.0], &[1.0])).unwrap();
             row.iter().map(|value| (value * 255.0).round()).collect()
@@ -276,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn scaling_is_by_channel_in_the_order_that_the_network_sees() {
+    fn mean_and_std_apply_to_channels_in_the_order_of_the_input() {
         let near = |given: &[f32], wanted: &[f32]| {
             let same = given.len() == wanted.len() && given.iter().zip(wanted).all(|(a, b)| (a - b).abs() < 1e-5);
             assert!(same, "{given:?} instead of {wanted:?}");
@@ -289,12 +291,12 @@ mod tests {
     }
 
     #[test]
-    fn an_input_that_contradicts_the_settings_is_refused_by_key() {
+    fn the_error_names_the_setting_that_the_input_contradicts() {
         let base = Settings::defaults().unwrap().vision.emotion;
         let key = |input: &[Option<usize>], change: &dyn Fn(&mut EmotionModel)| {
             let mut model = base.clone();
             change(&mut model);
-            match fits(input, &model) {
+            match check_input(input, &model) {
                 Ok(()) => "fits",
                 Err(VisionError::Setting { key, .. }) => key,
                 Err(other) => panic!("{other}"),
@@ -311,12 +313,12 @@ mod tests {
         assert_eq!(key(&[None, Some(2304)], &|_| {}), "vision.emotion.file");
     }
 
-    /// The outputs of the seven in the built-in model.
+    /// The outputs of the seven emotions in the built-in model.
     const SEVEN: [usize; 7] = [4, 5, 6, 1, 3, 2, 0];
-    const NO_LIFT: [f32; 8] = [0.0; 8];
+    const NO_ADJUSTMENT: [f32; 8] = [0.0; 8];
 
-    fn seven(values: &[f32], lift: &[f32], output: ClassifierOutput) -> Vec<f32> {
-        probabilities(values, lift, &SEVEN, output).unwrap()
+    fn seven(values: &[f32], adjustment: &[f32], output: ClassifierOutput) -> Vec<f32> {
+        probabilities(values, adjustment, &SEVEN, output).unwrap()
     }
 
     fn near(given: &[f32], wanted: &[f32]) {
@@ -325,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn outputs_go_to_their_labels_and_a_dropped_one_to_nobody() {
+    fn outputs_are_assigned_to_their_labels_and_dropped_outputs_are_ignored() {
         let labels = Settings::defaults().unwrap().vision.emotion.labels;
         let output = |emotion: Emotion| labels.iter().position(|label| label == emotion.label()).unwrap();
         assert_eq!(Emotion::ALL.map(output), SEVEN);
@@ -333,43 +335,43 @@ mod tests {
         // neutral, happy, surprise, sad, angry, disgust, fear, dropped
         let given = [0.1, 0.2, 0.05, 0.05, 0.02, 0.03, 0.05, 0.5];
         let wanted = [0.04, 0.06, 0.1, 0.4, 0.1, 0.1, 0.2];
-        near(&seven(&given, &NO_LIFT, ClassifierOutput::Probabilities), &wanted);
-        near(&seven(&given.map(f32::ln), &NO_LIFT, ClassifierOutput::Logits), &wanted);
-        // All that are kept, in their order.
+        near(&seven(&given, &NO_ADJUSTMENT, ClassifierOutput::Probabilities), &wanted);
+        near(&seven(&given.map(f32::ln), &NO_ADJUSTMENT, ClassifierOutput::Logits), &wanted);
+        // If all outputs are kept, they stay in their order.
         near(
-            &probabilities(&given, &NO_LIFT, &[0, 1, 2, 3, 4, 5, 6, 7], ClassifierOutput::Probabilities).unwrap(),
+            &probabilities(&given, &NO_ADJUSTMENT, &[0, 1, 2, 3, 4, 5, 6, 7], ClassifierOutput::Probabilities).unwrap(),
             &given,
         );
     }
 
     #[test]
-    fn output_that_is_no_number_is_no_result() {
+    fn outputs_that_are_not_finite_give_no_result() {
         let mut given = [0.0; 8];
         given[7] = f32::NAN;
-        assert_eq!(probabilities(&given, &NO_LIFT, &SEVEN, ClassifierOutput::Logits), None);
+        assert_eq!(probabilities(&given, &NO_ADJUSTMENT, &SEVEN, ClassifierOutput::Logits), None);
         let dropped_alone = [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0];
-        near(&seven(&dropped_alone, &NO_LIFT, ClassifierOutput::Probabilities), &[1.0 / 7.0; 7]);
+        near(&seven(&dropped_alone, &NO_ADJUSTMENT, ClassifierOutput::Probabilities), &[1.0 / 7.0; 7]);
     }
 
     #[test]
-    fn a_prior_is_as_many_numbers_above_nothing_as_there_are_outputs() {
-        near(&lifts("0.1, 0.45,0.45", 3, 0.5).unwrap(), &[1.151_293, 0.399_254, 0.399_254]);
-        near(&lifts("0.5,0.5", 2, 0.0).unwrap(), &[0.0, 0.0]);
+    fn a_prior_must_have_one_number_above_zero_for_each_output() {
+        near(&parse_prior("0.1, 0.45,0.45", 3, 0.5).unwrap(), &[1.151_293, 0.399_254, 0.399_254]);
+        near(&parse_prior("0.5,0.5", 2, 0.0).unwrap(), &[0.0, 0.0]);
         for text in ["", "0.5", "0.5,0.5,0.5", "0.5,0", "0.5,-1", "0.5,NaN", "0.5,inf", "0.5;0.5", "half,half"] {
-            assert_eq!(lifts(text, 2, 0.5), None, "{text:?}");
+            assert_eq!(parse_prior(text, 2, 0.5), None, "{text:?}");
         }
     }
 
     #[test]
-    fn the_whole_prior_taken_out_leaves_what_the_picture_says() {
-        // A picture that says nothing: the network answers with the prior, and without it all are alike.
+    fn removing_the_whole_prior_makes_an_uninformative_picture_uniform() {
+        // For a picture without information the network returns the prior.
         let prior = [0.4, 0.2, 0.1, 0.1, 0.08, 0.02, 0.05, 0.05_f32];
         let text = prior.map(|share| share.to_string()).join(",");
         for (logits, output) in
             [(prior.map(f32::ln), ClassifierOutput::Logits), (prior, ClassifierOutput::Probabilities)]
         {
-            near(&seven(&logits, &lifts(&text, 8, 1.0).unwrap(), output), &[1.0 / 7.0; 7]);
-            let as_trained = seven(&logits, &lifts(&text, 8, 0.0).unwrap(), output);
+            near(&seven(&logits, &parse_prior(&text, 8, 1.0).unwrap(), output), &[1.0 / 7.0; 7]);
+            let as_trained = seven(&logits, &parse_prior(&text, 8, 0.0).unwrap(), output);
             near(&as_trained, &SEVEN.map(|at| prior[at] / 0.95));
         }
     }
@@ -379,7 +381,7 @@ mod tests {
         fn seven_probabilities_sum_to_one_and_keep_the_order_of_the_logits(
             logits in prop::collection::vec(-80.0..80.0_f32, 8),
         ) {
-            let seven = seven(&logits, &NO_LIFT, ClassifierOutput::Logits);
+            let seven = seven(&logits, &NO_ADJUSTMENT, ClassifierOutput::Logits);
             prop_assert!((seven.iter().sum::<f32>() - 1.0).abs() < 1e-5);
             prop_assert!(seven.iter().all(|p| (0.0..=1.0).contains(p)));
             let (neutral, happy) = (seven[Emotion::Neutral.index()], seven[Emotion::Happy.index()]);
@@ -387,25 +389,27 @@ mod tests {
         }
 
         #[test]
-        fn the_more_of_the_prior_is_taken_out_the_more_probable_is_the_rarest(
+        fn removing_more_of_the_prior_raises_the_rarest_class(
             logits in prop::collection::vec(-5.0..5.0_f32, 8), less in 0.0..1.0_f32, more in 0.0..1.0_f32,
         ) {
             let text = "0.3,0.2,0.1,0.1,0.1,0.01,0.09,0.1";
             let disgust = |strength| {
-                seven(&logits, &lifts(text, 8, strength).unwrap(), ClassifierOutput::Logits)[Emotion::Disgust.index()]
+                let adjustment = parse_prior(text, 8, strength).unwrap();
+                seven(&logits, &adjustment, ClassifierOutput::Logits)[Emotion::Disgust.index()]
             };
             let (less, more) = (less.min(more), less.max(more));
             prop_assert!(disgust(less) <= disgust(more) + 1e-6);
         }
 
         #[test]
-        fn logits_and_their_probabilities_read_alike(
+        fn logits_and_their_probabilities_give_the_same_result(
             logits in prop::collection::vec(-5.0..5.0_f32, 8), strength in 0.0..1.0_f32,
         ) {
-            let lift = lifts("0.3,0.2,0.1,0.1,0.1,0.01,0.09,0.1", 8, strength).unwrap();
+            let adjustment = parse_prior("0.3,0.2,0.1,0.1,0.1,0.01,0.09,0.1", 8, strength).unwrap();
             let shares: Vec<f32> = logits.iter().map(|logit| logit.exp()).collect();
-            let (a, b) = (seven(&logits, &lift, ClassifierOutput::Logits), seven(&shares, &lift, ClassifierOutput::Probabilities));
-            prop_assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5));
+            let from_logits = seven(&logits, &adjustment, ClassifierOutput::Logits);
+            let from_shares = seven(&shares, &adjustment, ClassifierOutput::Probabilities);
+            prop_assert!(from_logits.iter().zip(from_shares).all(|(a, b)| (a - b).abs() < 1e-5));
         }
     }
 }

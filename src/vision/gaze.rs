@@ -1,9 +1,9 @@
-//! Orientation of the head and direction of the eyes, from the 478 points of a face.
+//! Computes the orientation of the head and the direction of the eyes from the 478 points of a face.
 //!
-//! The head is put where its canonical model comes to lie on the points that expressions hardly move. Each eye is a ball
-//! behind the middle of its corners; the line from the camera through the iris meets the ball where the pupil is, and from
-//! the ball's middle to there is where the eye looks. So a turned head whose eyes look back into the camera is told from
-//! one that looks away, which neither the head nor the iris between its lids could tell alone.
+//! The orientation of the head comes from fitting the canonical face model to the points that expressions hardly move.
+//! Each eye is modelled as a ball behind the midpoint of its corners. The pupil is where the line from the camera
+//! through the iris meets the ball. The gaze is the direction from the centre of the ball to the pupil. This
+//! distinguishes a turned head whose eyes look into the camera from one that looks away. Head or iris alone could not.
 
 use opencv::core::Point3d;
 
@@ -11,11 +11,12 @@ use super::landmarks::Mesh;
 use super::pose::{Head, at, dot};
 use crate::analysis::{Clarity, Covered, Eyes, Gaze, Point, Pose};
 
-/// Points that lie on bone or close to it, as number in the mesh and place in MediaPipe's canonical face model
-/// (`mediapipe/modules/face_geometry/data/canonical_face_model.obj`, a mean head in centimetres; here y runs down and z away
-/// from the camera, which turns the sign of both). Most are those on which MediaPipe itself puts its model
-/// (`geometry_pipeline_metadata_landmarks.pbtxt`), without jaw and cheeks, which move with every word and smile.
-const STABLE: [(usize, Point3d); 29] = [
+/// Points on bone or close to it: number in the mesh, and position in MediaPipe's canonical face model
+/// (`mediapipe/modules/face_geometry/data/canonical_face_model.obj`, a mean head in centimetres). Here y runs down and
+/// z away from the camera, so both have the opposite sign. Most of these points are those to which MediaPipe fits its
+/// model (`geometry_pipeline_metadata_landmarks.pbtxt`). Jaw and cheeks are left out, because they move with every word
+/// and smile.
+const RIGID: [(usize, Point3d); 29] = [
     // Ridge and base of the nose.
     (168, at(0.0, -3.271_027, -5.236_015)),
     (6, at(0.0, -2.473_255, -5.788_627)),
@@ -56,10 +57,11 @@ struct Eye {
     corners: [usize; 2],
     /// Upper lid and the lower one below it.
     lids: [[usize; 2]; 2],
-    /// Points of the iris's rim. Their mean is its middle, which the network also gives by itself, but with more noise: in
-    /// mirrored pictures the gaze differs by 1.9 degrees on the mean, instead of 2.3.
+    /// Points on the rim of the iris. Their mean is the centre of the iris. The network also gives a centre, but with
+    /// more noise: between mirrored pictures the gaze differs by 2.3 degrees on average with that centre, and by 1.9
+    /// with the mean.
     rim: [usize; 4],
-    /// Middle of the corners in the canonical model.
+    /// Midpoint of the corners in the canonical model.
     middle: [f64; 3],
 }
 
@@ -78,31 +80,33 @@ const EYES: [Eye; 2] = [
     },
 ];
 
-/// From the middle of the eyeball to the pupil, in centimetres: the centre of rotation lies 1.35 behind the cornea's apex
-/// (Fry and Hill 1962, "The center of rotation of the eye"), the pupil as it is seen some 0.3.
+/// Distance from the centre of the eyeball to the pupil, in centimetres. The centre of rotation lies 1.35 behind the
+/// apex of the cornea (Fry and Hill 1962, "The center of rotation of the eye"), and the apparent pupil about 0.3 behind
+/// it.
 const TO_PUPIL: f64 = 1.05;
-/// From the middle of an eye's corners back to the middle of its ball, in centimetres.
+/// Distance from the midpoint of an eye's corners back to the centre of its ball, in centimetres.
 const TO_BALL: f64 = 0.6;
-/// ... and up to it: pupils that look straight ahead stand somewhat above the line of the corners. Set by a man who looks
-/// into the camera; that of five other people is then read as 4 degrees off at most. What faces differ in is left to the
-/// calibration of [`crate::analysis`].
+/// Distance from the midpoint of an eye's corners up to the centre of its ball, in centimetres: pupils that look
+/// straight ahead are slightly above the line of the corners. The value fits a man who looks into the camera. With it,
+/// the gaze of five other people who look into the camera is off by at most 4 degrees. [`crate::analysis`] calibrates
+/// differences between faces.
 const UP_TO_BALL: f64 = 0.18;
 
-/// What the points of a face tell.
+/// Head and eyes of a face, read from its points.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct HeadAndEyes {
     pub pose: Pose,
-    /// `None` where both are covered.
+    /// `None` if both are covered.
     pub eyes: Option<Eyes>,
     pub covered: Covered,
     pub clarity: Clarity,
 }
 
-/// Orientation of the head and direction of the eyes in a frame of the given size; `None` where no head could look like the
-/// points. Angles are those against the line from the camera to the head, as [`super::head_pose`] gives them.
+/// Computes the orientation of the head and the direction of the eyes in a frame of the given size. Returns `None` if
+/// the points fit no head. Angles are relative to the line from the camera to the head, as in [`super::head_pose`].
 pub fn head_and_eyes(mesh: &Mesh, width: i32, height: i32) -> Option<HeadAndEyes> {
-    let points = STABLE.map(|(n, _)| Point { x: mesh.points[n][0], y: mesh.points[n][1] });
-    let head = Head::of(&points, &STABLE.map(|(_, place)| place), width, height)?;
+    let points = RIGID.map(|(n, _)| Point { x: mesh.points[n][0], y: mesh.points[n][1] });
+    let head = Head::of(&points, &RIGID.map(|(_, place)| place), width, height)?;
     let pose = head.pose()?;
     let (mut openness, mut yaw, mut pitch, mut weights) = (0.0, 0.0, 0.0, 0.0);
     for (eye, bare) in EYES.iter().zip(mesh.bare.eyes) {
@@ -110,28 +114,28 @@ pub fn head_and_eyes(mesh: &Mesh, width: i32, height: i32) -> Option<HeadAndEyes
         if !bare {
             continue;
         }
-        // The eye that a turned head hides is seen from the side, and read badly.
-        let weight = eye.seen(mesh);
+        // The far eye of a turned head is seen from the side and read less well.
+        let weight = eye.visible_width_squared(mesh);
         openness += weight * eye.openness(mesh);
         yaw += weight * gaze[0];
         pitch += weight * gaze[1];
         weights += weight;
     }
     let [openness, yaw, pitch] = [openness, yaw, pitch].map(|sum| (sum / weights) as f32);
-    let sound = [openness, yaw, pitch].iter().all(|value| value.is_finite());
-    let eyes = sound.then_some(Eyes { openness, gaze: Gaze { yaw, pitch } });
+    let is_finite = [openness, yaw, pitch].iter().all(|value| value.is_finite());
+    let eyes = is_finite.then_some(Eyes { openness, gaze: Gaze { yaw, pitch } });
     Some(HeadAndEyes { pose, eyes, covered: mesh.bare.covered(), clarity: mesh.clarity })
 }
 
 impl Eye {
-    /// The square of its width in the picture.
-    fn seen(&self, mesh: &Mesh) -> f64 {
+    /// Returns the square of the eye's width in the picture.
+    fn visible_width_squared(&self, mesh: &Mesh) -> f64 {
         let [a, b] = self.corners.map(|n| mesh.points[n].map(f64::from));
         (a[0] - b[0]).powi(2) + (a[1] - b[1]).powi(2)
     }
 
-    /// Distance of the lids over the distance of the corners, both in space: a turned head narrows an eye, and would make
-    /// it look wide open.
+    /// Returns the distance of the lids divided by the distance of the corners. Both are distances in space: in the
+    /// picture, turning the head narrows an eye, which would look like a wide open one.
     fn openness(&self, mesh: &Mesh) -> f64 {
         let length = |pair: [usize; 2]| {
             let [a, b] = pair.map(|n| mesh.points[n].map(f64::from));
@@ -141,19 +145,21 @@ impl Eye {
         (length(self.lids[0]) + length(self.lids[1])) / (2.0 * length(self.corners))
     }
 
-    /// Yaw and pitch against the line from the camera to the eye, in degrees.
+    /// Returns yaw and pitch relative to the line from the camera to the eye, in degrees.
     fn gaze(&self, mesh: &Mesh, head: &Head, width: i32, height: i32) -> Option<[f64; 2]> {
         let [outer, inner] = self.corners.map(|n| mesh.points[n]);
         let middle = [f32::midpoint(outer[0], inner[0]), f32::midpoint(outer[1], inner[1])];
         let iris = [0, 1].map(|axis| self.rim.iter().map(|n| mesh.points[*n][axis]).sum::<f32>() / 4.0);
-        let [middle, iris] = [middle, iris].map(|point| head.sight(point, width, height));
+        let [middle, iris] = [middle, iris].map(|point| head.direction_to(point, width, height));
 
-        // Anchored at the corners that are seen, not at the model's: a millimetre between the two would be five degrees.
+        // The ball is placed by the corners in the picture and not by those of the model: a difference of one
+        // millimetre would change the gaze by five degrees.
         let [right, down, back] = head.axes;
         let depth = head.distance + dot(self.middle, [right[2], down[2], back[2]]);
         let ball =
             [0, 1, 2].map(|axis| middle[axis] / middle[2] * depth + TO_BALL * back[axis] - UP_TO_BALL * down[axis]);
-        // Where the line to the iris first meets the ball; beside it, its nearest point counts.
+        // The pupil is where the line to the iris first meets the ball. A line that misses the ball counts at its point
+        // nearest to the ball.
         let length = dot(iris, iris).sqrt();
         let along = iris.map(|value| value / length);
         let nearest = dot(along, ball);
@@ -176,17 +182,17 @@ mod tests {
     use crate::vision::landmarks::POINTS;
     use crate::vision::pose::tests::{HEIGHT, WIDTH, project, turned};
 
-    /// A face of known angles before the camera: pose, then the direction of the eyes as the camera sees it. Lids are open
-    /// by this share of the eye's width.
+    /// Returns the points of a face with a known pose and a known gaze, both as seen by the camera. `open` is the
+    /// distance of the lids in widths of the eye.
     fn mesh(pose: Pose, gaze: Gaze, open: f64, place: (f64, f64), away: f64) -> Mesh {
         let mut points = vec![[0.0_f32; 3]; POINTS];
         let mut put = |n: usize, p: Point3d| {
             let seen = project(p, pose, place, away);
             let [_, _, z] = turned(p, pose);
-            // As far as it is from the camera, pixels a centimetre.
+            // Converts centimetres to pixels at the distance of the face.
             points[n] = [seen.x, seen.y, (z / away * f64::from(WIDTH)) as f32];
         };
-        for (n, p) in STABLE {
+        for (n, p) in RIGID {
             put(n, p);
         }
         let plus = |a: [f64; 3], b: [f64; 3]| at(a[0] + b[0], a[1] + b[1], a[2] + b[2]);
@@ -200,7 +206,7 @@ mod tests {
             }
             let ball = [0.0, -UP_TO_BALL, TO_BALL];
             let centre = plus(eye.middle, ball);
-            // The direction of the gaze in the head's own axes: turned the other way round.
+            // The direction of the gaze in the axes of the head.
             let (yaw, pitch) = (f64::from(gaze.yaw).to_radians(), f64::from(gaze.pitch).to_radians());
             let towards = [yaw.sin() * pitch.cos(), -pitch.sin(), -yaw.cos() * pitch.cos()];
             let axes = [at(1.0, 0.0, 0.0), at(0.0, 1.0, 0.0), at(0.0, 0.0, 1.0)].map(|axis| turned(axis, pose));
@@ -218,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn eyes_that_make_up_for_a_turned_head_look_into_the_camera_and_others_past_it() {
+    fn gaze_combines_head_and_eyes() {
         let turned = Pose { yaw: 25.0, pitch: 5.0, roll: 0.0 };
         let (pose, eyes) = read(&mesh(turned, Gaze::default(), 0.3, (320.0, 180.0), 60.0));
         assert!((pose.yaw - 25.0).abs() < 1.0 && eyes.gaze.yaw.abs() < 3.0, "{pose:?} {eyes:?}");
@@ -228,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn lids_that_close_lower_the_openness_also_of_a_turned_head() {
+    fn openness_follows_the_lids_of_straight_and_turned_heads() {
         for yaw in [0.0, 35.0] {
             let openness = |open| {
                 let pose = Pose { yaw, ..Pose::default() };
@@ -240,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_covered_eye_is_not_judged_and_the_other_one_counts_for_both() {
+    fn a_covered_eye_is_left_out_and_the_other_eye_counts_for_both() {
         let bare = mesh(Pose::default(), Gaze { yaw: 10.0, pitch: 0.0 }, 0.3, (320.0, 180.0), 60.0);
         let under =
             |eyes, mouth| head_and_eyes(&Mesh { bare: Bare { eyes, mouth }, ..bare.clone() }, WIDTH, HEIGHT).unwrap();
@@ -254,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn points_that_are_no_numbers_are_no_face() {
+    fn points_that_are_not_finite_give_no_result() {
         assert_eq!(
             head_and_eyes(
                 &Mesh {
@@ -269,13 +275,13 @@ mod tests {
         );
     }
 
-    /// The same face in a mirror: every point on the other side, under the number of its counterpart.
+    /// Mirrors a face: each point moves to the other side and gets the number of its counterpart.
     fn mirrored(mesh: &Mesh) -> Mesh {
         let other_side = |n: usize| {
-            let (_, p) = STABLE.iter().find(|(point, _)| *point == n)?;
-            STABLE.iter().find(|(_, q)| (q.x, q.y, q.z) == (-p.x, p.y, p.z)).map(|(point, _)| *point)
+            let (_, p) = RIGID.iter().find(|(point, _)| *point == n)?;
+            RIGID.iter().find(|(_, q)| (q.x, q.y, q.z) == (-p.x, p.y, p.z)).map(|(point, _)| *point)
         };
-        let pairs = STABLE.iter().map(|(n, _)| (*n, other_side(*n).unwrap()));
+        let pairs = RIGID.iter().map(|(n, _)| (*n, other_side(*n).unwrap()));
         let [right, left] = EYES;
         let lids = right.lids.iter().flatten().copied().zip(left.lids.iter().flatten().copied());
         let eyes: Vec<_> = lids.chain(right.rim.into_iter().zip(left.rim)).collect();
@@ -288,7 +294,7 @@ mod tests {
         Mesh { points, ..mesh.clone() }
     }
 
-    /// The angle between two directions, in degrees.
+    /// Returns the angle between two directions in degrees.
     fn between(one: Gaze, other: Gaze) -> f32 {
         let direction = |gaze: Gaze| {
             let (yaw, pitch) = (gaze.yaw.to_radians(), gaze.pitch.to_radians());
@@ -298,7 +304,7 @@ mod tests {
         cosine.clamp(-1.0, 1.0).acos().to_degrees()
     }
 
-    /// How far two readings are apart: the most of the head's angles, and the most of the gaze's.
+    /// Returns the largest difference between the angles of two heads, and between the angles of their gazes.
     fn apart((pose, eyes): (Pose, Eyes), (other_pose, other_eyes): (Pose, Eyes)) -> (f32, f32) {
         let most = |pairs: &[(f32, f32)]| pairs.iter().map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         let head = [(pose.yaw, other_pose.yaw), (pose.pitch, other_pose.pitch), (pose.roll, other_pose.roll)];
@@ -308,7 +314,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_mirror_turns_yaw_roll_and_gaze_round_and_nothing_else(
+        fn mirroring_negates_yaw_roll_and_gaze_yaw_and_changes_nothing_else(
             yaw in -40.0..40.0_f32, pitch in -25.0..25.0_f32, roll in -40.0..40.0_f32,
             across in -25.0..25.0_f32, up in -20.0..20.0_f32, open in 0.05..0.4_f64,
             x in 100.0..540.0_f64, y in 80.0..280.0_f64, away in 40.0..200.0_f64,
@@ -325,7 +331,7 @@ mod tests {
         }
 
         #[test]
-        fn neither_the_size_of_the_picture_nor_the_place_in_it_matters(
+        fn the_result_does_not_depend_on_the_size_of_the_picture_or_the_position_in_it(
             yaw in -40.0..40.0_f32, pitch in -25.0..25.0_f32, roll in -40.0..40.0_f32,
             across in -20.0..20.0_f32, up in -15.0..15.0_f32, by in 0.25..4.0_f32,
             x in 100.0..540.0_f64, y in 80.0..280.0_f64, away in 60.0..200.0_f64,
@@ -337,7 +343,7 @@ mod tests {
             let sides = [WIDTH, HEIGHT].map(|side| (f64::from(side) * f64::from(by)).round() as i32);
             let found = head_and_eyes(&Mesh { points, ..seen }, sides[0], sides[1]).unwrap();
             let (head, looks) = apart(here, (found.pose, found.eyes.unwrap()));
-            // The sides of the other picture are whole pixels, too.
+            // The sides of the scaled picture are rounded to whole pixels.
             prop_assert!(head < 0.6 && looks < 0.6, "{here:?} {found:?}");
             let elsewhere = read(&mesh(pose, gaze, 0.3, (320.0, 180.0), away));
             let (head, looks) = apart(here, elsewhere);
@@ -350,7 +356,7 @@ mod tests {
             across in -20.0..20.0_f32, up in -15.0..15.0_f32,
             noise in prop::collection::vec(-0.5..0.5_f32, 2 * POINTS),
         ) {
-            // The face is some 150 pixels wide, where half a pixel is half a millimetre: on an eyeball 2.5 degrees.
+            // The face is about 150 pixels wide, so half a pixel is half a millimetre, or 2.5 degrees on an eyeball.
             let mut seen = mesh(
                 Pose { yaw, pitch, roll }, Gaze { yaw: yaw + across, pitch: pitch + up }, 0.3, (320.0, 180.0), 60.0,
             );
@@ -364,9 +370,9 @@ mod tests {
         }
 
         #[test]
-        fn known_angles_of_head_and_eyes_are_found_again(
+        fn known_angles_of_head_and_eyes_are_recovered(
             yaw in -40.0..40.0_f32, pitch in -25.0..25.0_f32, roll in -40.0..40.0_f32,
-            // Of the eyes in the head; they turn no further than this with ease.
+            // Angles of the eyes in the head. Eyes do not easily turn further.
             across in -25.0..25.0_f32, up in -20.0..20.0_f32,
             x in 100.0..540.0_f64, y in 80.0..280.0_f64, away in 40.0..200.0_f64,
         ) {
@@ -375,8 +381,9 @@ mod tests {
             for (found, known) in [(found.yaw, yaw), (found.pitch, pitch), (found.roll, roll)] {
                 prop_assert!((found - known).abs() < 0.5, "{found:?} for {known:?}");
             }
-            // The gaze is told against the line to each eye, which at 40 cm is 5 degrees from the line to the head, and less from
-            // further away: for the mean of both eyes that cancels out, but for the part that the nearer eye counts more.
+            // The gaze is relative to the line to each eye, which at 40 cm is 5 degrees from the line to the head, and
+            // less at larger distances. In the mean of both eyes this cancels out, except that the nearer eye has more
+            // weight.
             let off = between(eyes.gaze, gaze);
             prop_assert!(off < 340.0 / away as f32, "{off} degrees: {eyes:?} for {gaze:?} {pose:?}");
         }

@@ -1,9 +1,10 @@
-//! The 478 points of MediaPipe's face landmarker, both irises among them (Grishchenko et al. 2020, "Attention Mesh:
+//! The 478 points of MediaPipe's face landmarker, including both irises (Grishchenko et al. 2020, "Attention Mesh:
 //! High-fidelity Face Mesh Prediction in Real-time").
 //!
-//! The network looks at a square around a face, its upper edge along the line of the eyes, and says how likely a whole face
-//! is in it. Where its own points show that the square was off (a box that caught half a head, a tilt that the detector
-//! missed), a second look through a better square follows.
+//! The input of the network is a square around a face with its upper edge parallel to the line of the eyes. Its outputs
+//! are the points and the probability that the square holds a whole face. If the points show that the square was
+//! misplaced (a box around half a head, a tilt that the detector missed), the network runs again on a square computed
+//! from the points.
 
 use std::path::Path;
 
@@ -11,7 +12,7 @@ use ndarray::{ArrayD, IxDyn};
 use opencv::core::{CV_32F, Mat, MatTraitConstManual, Rect, Scalar, Size, Vec3b, mean_std_dev_def};
 use opencv::imgproc::{COLOR_BGR2GRAY, cvt_color_def, laplacian_def};
 
-use super::clip::MESH_POINTS;
+use super::clip_classifier::MESH_POINTS;
 use super::covered::{self, Bare};
 use super::crop::{Square, cut};
 use super::{VisionError, scale};
@@ -21,40 +22,40 @@ use crate::engine::{Engine, EngineError, Model, manifest};
 
 /// Points of a face.
 pub(super) const POINTS: usize = 478;
-/// Side of the network's picture in pixels.
+/// Side of the network's input in pixels.
 const SIDE: u32 = 256;
-/// The square is this much larger than the longer side of a face, as the network has learnt it.
+/// Side of the square in longer sides of the face, as in the network's training.
 const MARGIN: f32 = 1.5;
-/// A square with a lower probability of a face is not read: the default of MediaPipe's face landmarker.
+/// A face with a lower presence gets no points: the default of MediaPipe's face landmarker.
 const MIN_PRESENCE: f32 = 0.5;
-/// Squares in one call: 786 kB each.
-const TOGETHER: usize = 8;
+/// Squares in one call. Each takes 786 kB.
+const BATCH: usize = 8;
 
-/// A square is off if its middle is further than this from where the points want it, in its sides ...
+/// A square is misplaced if its centre is further than this from the centre of the better square, in sides of the
+/// better one.
 const OFF_CENTRE: f32 = 0.1;
-/// ... or its side differs by more than this factor ...
+/// A square is misplaced if its side differs from the better one's by more than this factor.
 const OFF_SIZE: f32 = 1.3;
-/// ... or its upper edge by more than this angle, in radians: 10 degrees.
+/// A square is misplaced if its angle differs from the better one's by more than this, in radians: 10 degrees.
 const OFF_ANGLE: f32 = 0.175;
 
-/// Outer corners of the eyes: their line is the face's horizontal.
+/// Outer corners of the eyes. Their line is the horizontal axis of the face.
 const RIGHT_CORNER: usize = 33;
 const LEFT_CORNER: usize = 263;
 
 /// The points of one face.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mesh {
-    /// All 478 as x, y, z in pixels of the frame; z grows away from the camera, with no common origin.
+    /// All 478 as x, y, z in pixels of the frame. z grows away from the camera; its origin differs from face to face.
     pub(super) points: Vec<[f32; 3]>,
-    /// How likely the points lie on a whole face, and how sharp it is.
     pub clarity: Clarity,
     /// Which parts of the face nothing covers.
     pub(super) bare: Bare,
 }
 
 impl Mesh {
-    /// Without the irises, as x, y, z of each point: in pixels of the frame, or as MediaPipe gives them, x by the frame's
-    /// width, y by its height, and z by its width.
+    /// Returns x, y and z of each point, without the irises: in pixels of the frame, or relative as in MediaPipe, with
+    /// x and z divided by the frame's width and y by its height.
     pub(super) fn values(&self, coordinates: Coordinates, width: i32, height: i32) -> Vec<f32> {
         let (by_x, by_y) = match coordinates {
             Coordinates::Pixels => (1.0, 1.0),
@@ -64,7 +65,7 @@ impl Mesh {
         points.iter().flat_map(|[x, y, z]| [x * by_x, y * by_y, z * by_x]).collect()
     }
 
-    /// The square that these points would have liked to be read from. `None` where they are no numbers or one point.
+    /// Returns the square from which these points would best be read. `None` if the points are not finite or coincide.
     fn square(&self) -> Option<Square> {
         let [from, to] = [RIGHT_CORNER, LEFT_CORNER].map(|corner| self.points[corner]);
         let angle = (to[1] - from[1]).atan2(to[0] - from[0]);
@@ -79,13 +80,13 @@ impl Mesh {
         let [x, y] = [0, 1].map(|axis| f32::midpoint(low[axis], high[axis]));
         let side = MARGIN * (high[0] - low[0]).max(high[1] - low[1]);
         let centre = Point { x: x * cos - y * sin, y: x * sin + y * cos };
-        let sound = side > 1.0 && [side, angle, centre.x, centre.y].iter().all(|value| value.is_finite());
-        sound.then_some(Square { centre, side, angle })
+        let is_valid = side > 1.0 && [side, angle, centre.x, centre.y].iter().all(|value| value.is_finite());
+        is_valid.then_some(Square { centre, side, angle })
     }
 }
 
-/// The square around a face as a detector found it.
-fn around(face: &Face) -> Square {
+/// Returns the square around a face from a detector.
+fn square_around(face: &Face) -> Square {
     let angle = face.landmarks.map_or(0.0, |landmarks| {
         let (right, left) = landmarks.eyes();
         (left.y - right.y).atan2(left.x - right.x)
@@ -93,8 +94,8 @@ fn around(face: &Face) -> Square {
     Square { centre: face.bbox.centre(), side: MARGIN * face.bbox.width.max(face.bbox.height), angle }
 }
 
-/// Whether what was seen through one square is better looked at through another.
-fn is_off(square: &Square, better: &Square) -> bool {
+/// Whether a square differs so much from the better one that the face should be read again.
+fn is_misplaced(square: &Square, better: &Square) -> bool {
     let away = (square.centre.x - better.centre.x).hypot(square.centre.y - better.centre.y);
     let ratio = (square.side / better.side).max(better.side / square.side);
     let turn = (square.angle - better.angle).sin().abs();
@@ -103,14 +104,14 @@ fn is_off(square: &Square, better: &Square) -> bool {
 
 pub(super) struct Landmarker {
     model: Model,
-    /// Positions of the two among the outputs.
+    /// Positions of landmarks and presence among the outputs.
     landmarks: usize,
     presence: usize,
 }
 
 impl Landmarker {
     /// # Errors
-    /// The file is not there, or is another.
+    /// The file is missing or is not this model.
     pub fn load(engine: &Engine, folder: &Path) -> Result<Self, VisionError> {
         let model = engine.load(LANDMARK_MODEL, &folder.join(&manifest::entry(LANDMARK_MODEL)?.file))?;
         let (landmarks, presence) = (model.output("landmarks")?, model.output("presence")?);
@@ -121,42 +122,43 @@ impl Landmarker {
         &self.model
     }
 
-    /// The points of each face, found in its frame; `None` where the network sees no whole face. Blocks.
+    /// Reads the points of each face in its frame. Returns `None` if the network does not see a whole face. Blocks.
     pub fn read(&self, faces: &[(&Mat, &Face)]) -> Result<Vec<Option<Mesh>>, VisionError> {
-        let squares: Vec<(&Mat, Square)> = faces.iter().map(|(frame, face)| (*frame, around(face))).collect();
-        let mut seen = self.look(&squares)?;
+        let squares: Vec<(&Mat, Square)> = faces.iter().map(|(frame, face)| (*frame, square_around(face))).collect();
+        let mut seen = self.meshes(&squares)?;
         let (places, again): (Vec<usize>, Vec<_>) = squares
             .iter()
             .zip(&seen)
             .enumerate()
             .filter_map(|(n, ((frame, square), mesh))| {
-                let better = mesh.square().filter(|better| is_off(square, better))?;
+                let better = mesh.square().filter(|better| is_misplaced(square, better))?;
                 Some((n, (*frame, better)))
             })
             .unzip();
-        for (place, mesh) in places.into_iter().zip(self.look(&again)?) {
-            // A better square that shows less of a face was none.
+        for (place, mesh) in places.into_iter().zip(self.meshes(&again)?) {
+            // The first points are kept if the second square has a lower presence.
             if mesh.clarity.presence >= seen[place].clarity.presence.min(MIN_PRESENCE) {
                 seen[place] = mesh;
             }
         }
-        let sound =
+        let is_valid =
             |mesh: &Mesh| mesh.clarity.presence >= MIN_PRESENCE && mesh.points.iter().flatten().all(|v| v.is_finite());
-        Ok(seen.into_iter().map(|mesh| Some(mesh).filter(sound)).collect())
+        Ok(seen.into_iter().map(|mesh| Some(mesh).filter(is_valid)).collect())
     }
 
-    fn look(&self, squares: &[(&Mat, Square)]) -> Result<Vec<Mesh>, VisionError> {
+    /// Runs the network on each square.
+    fn meshes(&self, squares: &[(&Mat, Square)]) -> Result<Vec<Mesh>, VisionError> {
         let failed = |reason: String| EngineError::Run { model: self.model.name().to_owned(), reason };
         let mut seen = Vec::with_capacity(squares.len());
-        for squares in squares.chunks(TOGETHER) {
+        for squares in squares.chunks(BATCH) {
             let side = SIDE as usize;
             let mut values = Vec::with_capacity(squares.len() * side * side * 3);
-            let mut sharpness = Vec::with_capacity(squares.len());
+            let mut sharpness_of_each = Vec::with_capacity(squares.len());
             let mut pictures = Vec::with_capacity(squares.len());
             for (frame, square) in squares {
                 let picture = cut(frame, square, SIDE, SIDE)?;
                 let pixels = picture.data_typed::<Vec3b>()?.iter();
-                sharpness.push(detail(&picture)?);
+                sharpness_of_each.push(sharpness(&picture)?);
                 values.extend(pixels.flat_map(|bgr| [bgr[2], bgr[1], bgr[0]].map(|value| f32::from(value) / 255.0)));
                 pictures.push(picture);
             }
@@ -166,9 +168,11 @@ impl Landmarker {
             let points: Vec<f32> = outputs[self.landmarks].iter().copied().collect();
             let presence: Vec<f32> = outputs[self.presence].iter().copied().collect();
             if points.len() != squares.len() * POINTS * 3 || presence.len() != squares.len() {
-                return Err(failed(format!("{} values of {POINTS} points", points.len())).into());
+                let (faces, scores) = (squares.len(), presence.len());
+                let reason = format!("{} coordinates and {scores} scores for {faces} faces", points.len());
+                return Err(failed(reason).into());
             }
-            let found = points.chunks_exact(POINTS * 3).zip(presence).zip(sharpness).zip(pictures);
+            let found = points.chunks_exact(POINTS * 3).zip(presence).zip(sharpness_of_each).zip(pictures);
             for ((_, square), (((points, logit), sharpness), picture)) in squares.iter().zip(found) {
                 let points = points.as_chunks::<3>().0;
                 let bare = covered::bare(&picture, points)?;
@@ -181,9 +185,9 @@ impl Landmarker {
     }
 }
 
-/// The sharpness of a face in the middle of the network's picture (after Pech-Pacheco et al. 2000, "Diatom autofocusing in
-/// brightfield microscopy"); 0 where it has no contrast.
-fn detail(picture: &Mat) -> Result<f32, VisionError> {
+/// Returns the sharpness of the face in the middle of the network's input (after Pech-Pacheco et al. 2000, "Diatom
+/// autofocusing in brightfield microscopy"), or 0 if it has no contrast.
+fn sharpness(picture: &Mat) -> Result<f32, VisionError> {
     let (margin, side) = (SIDE as i32 / 6, SIDE as i32 * 2 / 3);
     let small = scale::scaled(picture, Rect::new(margin, margin, side, side), Size::new(64, 64))?;
     let (mut grey, mut edges) = (Mat::default(), Mat::default());
@@ -198,7 +202,7 @@ fn detail(picture: &Mat) -> Result<f32, VisionError> {
     Ok(if all > 0.0 { (fine / all) as f32 } else { 0.0 })
 }
 
-/// A point of the network's picture in the frame.
+/// Converts a point of the network's input to pixels of the frame.
 fn to_frame(square: &Square, [x, y, z]: [f32; 3]) -> [f32; 3] {
     let scale = square.side / SIDE as f32;
     let (x, y) = (x * scale - square.side / 2.0, y * scale - square.side / 2.0);
@@ -214,27 +218,27 @@ mod tests {
     use crate::analysis::{BBox, Landmarks};
 
     #[test]
-    fn the_square_is_half_again_as_large_as_the_face_and_turned_like_its_eyes() {
+    fn the_square_is_1_5_times_as_large_as_the_face_and_parallel_to_its_eyes() {
         let bbox = BBox { x: 10.0, y: 20.0, width: 60.0, height: 80.0 };
-        let square = around(&Face { bbox, score: 1.0, landmarks: None });
+        let square = square_around(&Face { bbox, score: 1.0, landmarks: None });
         assert_eq!(square, Square { centre: bbox.centre(), side: 120.0, angle: 0.0 });
         let (right, left) = (Point { x: 20.0, y: 40.0 }, Point { x: 50.0, y: 70.0 });
         let landmarks = Some(Landmarks::MouthCorners([right, left, right, right, left]));
-        let square = around(&Face { bbox, score: 1.0, landmarks });
+        let square = square_around(&Face { bbox, score: 1.0, landmarks });
         assert!((square.angle.to_degrees() - 45.0).abs() < 1e-3, "{square:?}");
     }
 
     #[test]
-    fn corners_of_the_network_s_picture_are_corners_of_the_square() {
+    fn points_of_the_input_convert_to_points_of_the_square() {
         let square = Square { centre: Point { x: 100.0, y: 50.0 }, side: 40.0, angle: 90_f32.to_radians() };
-        // The upper edge runs down the frame: the first corner is right of the middle and above it.
+        // The upper edge runs down the frame, so the first corner is above and to the right of the centre.
         for (from, to) in [([0.0, 0.0, 0.0], [120.0, 30.0, 0.0]), ([256.0, 128.0, 64.0], [100.0, 70.0, 10.0])] {
             let found = to_frame(&square, from);
             assert!(found.iter().zip(to).all(|(a, b)| (a - b).abs() < 1e-3), "{found:?}");
         }
     }
 
-    /// Points whose box, along the line of the eyes, is the middle two thirds of this square.
+    /// Returns points that fill the middle two thirds of this square.
     fn mesh(square: &Square) -> Mesh {
         let spread = |n: usize| SIDE as f32 * (1.0 / 6.0 + 2.0 / 3.0 * (n as f32 * 0.618).fract());
         let mut points: Vec<[f32; 3]> =
@@ -247,7 +251,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn points_ask_for_the_square_that_they_fill(
+        fn the_better_square_of_points_is_the_square_that_they_fill(
             x in 0.0..1000.0_f32, y in 0.0..1000.0_f32, side in 40.0..800.0_f32, angle in -3.0..3.0_f32,
         ) {
             let square = Square { centre: Point { x, y }, side, angle };
@@ -256,16 +260,16 @@ mod tests {
             prop_assert!(near(found.centre.x, x) && near(found.centre.y, y), "{found:?}");
             prop_assert!(near(found.side, side), "{found:?}");
             prop_assert!((found.angle - angle).sin().abs() < 0.01, "{found:?}");
-            prop_assert!(!is_off(&square, &found));
+            prop_assert!(!is_misplaced(&square, &found));
             let moved = Square { centre: Point { x: x + 0.2 * side, y }, ..square };
-            prop_assert!(is_off(&moved, &found));
+            prop_assert!(is_misplaced(&moved, &found));
             let (larger, turned) = (Square { side: side * 1.5, ..square }, Square { angle: angle + 0.3, ..square });
-            prop_assert!(is_off(&larger, &found) && is_off(&turned, &found));
+            prop_assert!(is_misplaced(&larger, &found) && is_misplaced(&turned, &found));
         }
     }
 
     #[test]
-    fn points_that_are_no_numbers_ask_for_nothing() {
+    fn points_that_are_not_finite_or_coincide_give_no_square() {
         let mut mesh = mesh(&Square { centre: Point { x: 9.0, y: 9.0 }, side: 50.0, angle: 0.0 });
         mesh.points[RIGHT_CORNER] = [f32::NAN; 3];
         assert_eq!(mesh.square(), None);

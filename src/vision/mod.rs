@@ -1,23 +1,23 @@
-//! What pictures say, on the engine: face detector, landmarks, emotion classifier, head pose, gaze. Pictures in, [`crate::analysis`]
-//! types out; knows no videos and no time.
+//! Reads faces from pictures with models that run on the engine: face detector, landmarks, emotion classifier, head
+//! pose and gaze. It takes pictures and returns [`crate::analysis`] types. It knows nothing of videos and time.
 
 mod appearance;
 mod blazeface;
-mod clip;
-mod close_up;
+mod blendshapes;
+mod clip_classifier;
 mod covered;
 mod crop;
+mod details;
 mod detector;
 mod emotion;
 mod gaze;
 mod landmarks;
-mod movements;
 mod pictures;
 mod pose;
 mod scale;
-mod second_look;
+mod tiles;
 mod turned;
-mod watch;
+mod windows;
 mod yunet;
 
 use std::borrow::Borrow;
@@ -32,20 +32,20 @@ use crate::config::Settings;
 use crate::engine::{Engine, EngineError};
 use crate::fault::{Fault, Part};
 
-pub use clip::{CLIP_FRAMES, FRAME_VALUES};
-pub use close_up::{CloseUp, Wanted};
+pub use blendshapes::POINTS as BLENDSHAPE_POINTS;
+pub use clip_classifier::{CLIP_FRAMES, FRAME_VALUES};
 pub use crop::Crop;
+pub use details::{DetailReader, FaceDetails};
 pub use detector::{detectors, is_detector};
 pub use gaze::{HeadAndEyes, head_and_eyes};
 pub use landmarks::Mesh;
-pub use movements::POINTS as MOVEMENT_POINTS;
-pub use pictures::{Pictures, decode};
+pub use pictures::{PictureClassifier, decode};
 pub use pose::head_pose;
-pub use second_look::SecondLook;
+pub use tiles::TiledDetector;
 pub use turned::TurnVotes;
-pub use watch::Watch;
+pub use windows::WindowDetector;
 
-use clip::ClipModel;
+use clip_classifier::ClipClassifier;
 use detector::Detector;
 use emotion::Classifier;
 
@@ -54,12 +54,12 @@ use emotion::Classifier;
 pub enum VisionError {
     #[error(transparent)]
     Engine(#[from] EngineError),
-    #[error("no face detector lies in {folder}; `visage models pull` fetches one")]
+    #[error("no face detector in {folder}; `visage models pull` fetches one")]
     NoDetector { folder: String },
     /// The model file and what the settings say about it disagree.
     #[error("settings: {key} = {value}: {reason}")]
     Setting { key: &'static str, value: String, reason: String },
-    #[error("a frame must be a picture of 8-bit BGR, not of {width} x {height} pixels of OpenCV type {kind}")]
+    #[error("a frame must be an 8-bit BGR picture, but is {width} x {height} pixels of OpenCV type {kind}")]
     Frame { width: i32, height: i32, kind: i32 },
     #[error("a picture cannot be scaled: {reason}")]
     Scale { reason: String },
@@ -68,7 +68,7 @@ pub enum VisionError {
 }
 
 impl VisionError {
-    /// Whose fault it is.
+    /// Returns who caused the error.
     pub fn fault(&self) -> Fault {
         match self {
             Self::Engine(error) => error.fault(),
@@ -79,7 +79,7 @@ impl VisionError {
         }
     }
 
-    /// Whether something has to be put in place first (a library, a device, a model file), rather than mended.
+    /// Whether a library, a device or a model file is missing.
     pub const fn is_missing(&self) -> bool {
         match self {
             Self::Engine(error) => error.is_missing(),
@@ -95,75 +95,86 @@ pub struct Vision {
     engine: Engine,
     folder: PathBuf,
     /// Whether the settings allow landmarks.
-    may_look: bool,
+    landmarks_allowed: bool,
     detector: Arc<dyn Detector>,
-    /// Longer sides that frames are shrunk to for the first and the second look, and the smallest face there.
+    /// Longer sides in pixels that frames are shrunk to: for detection in whole frames, and in tiles.
     sides: (u32, u32),
+    /// Smallest face in pixels of a shrunk frame.
     min_face: u32,
-    close_up: Arc<close_up::Models>,
+    detail_models: Arc<details::DetailModels>,
     classifier: Arc<Classifier>,
-    clip: Option<Arc<ClipModel>>,
-    _ahead: Option<Arc<Ahead>>,
+    clip: Option<Arc<ClipClassifier>>,
+    _preload: Option<Arc<Preload>>,
 }
 
-/// A thread that loads models. It is waited for in the end: a process that exits in the middle of it crashes.
-struct Ahead(Option<JoinHandle<()>>);
+/// A thread that loads models. Dropping it waits for the thread, because a process that exits during the load crashes.
+struct Preload(Option<JoinHandle<()>>);
 
-impl Ahead {
+impl Preload {
     fn run(load: impl FnOnce() + Send + 'static) -> Self {
-        // Without a thread they are loaded by whoever asks first.
+        // If the thread does not start, the first analysis that needs the models loads them.
         Self(std::thread::Builder::new().name("load".to_owned()).spawn(load).ok())
     }
 }
 
-impl Drop for Ahead {
+impl Drop for Preload {
     fn drop(&mut self) {
         let _ = self.0.take().map(JoinHandle::join);
     }
 }
 
 impl Vision {
-    /// Starts the engine and loads the models that every analysis needs; those of [`Vision::close_up`] wait.
+    /// Starts the engine and loads the models that every analysis needs. [`Vision::detail_reader`] loads the others.
     ///
     /// # Errors
-    /// [`VisionError::is_missing`] tells a library, device or model file that is not there from the rest; a classifier
-    /// that does not fit its description is a [`VisionError::Setting`].
+    /// [`VisionError::is_missing`] holds if a library, a device or a model file is missing. Returns
+    /// [`VisionError::Setting`] if the classifier contradicts its description in the settings.
     pub fn load(settings: &Settings) -> Result<Self, VisionError> {
-        Self::load_for(settings, Wanted::default())
+        Self::load_for(settings, FaceDetails::default())
     }
 
-    /// As [`Vision::load`], and begins to load those that will be wanted.
-    pub fn load_for(settings: &Settings, wanted: Wanted) -> Result<Self, VisionError> {
-        // Its helpers would take the cores from other videos, and pictures are small here.
+    /// Does the same as [`Vision::load`], and begins to load the models for `wanted` in the background.
+    pub fn load_for(settings: &Settings, wanted: FaceDetails) -> Result<Self, VisionError> {
+        // OpenCV's own threads would compete with other videos for the cores and gain little on small pictures.
         opencv::core::set_num_threads(1)?;
         let engine = Engine::start(&settings.engine)?;
         let folder = settings.models.folder.clone();
-        let (close_up, may_look) = (Arc::<close_up::Models>::default(), settings.vision.gaze);
+        let (detail_models, landmarks_allowed) = (Arc::<details::DetailModels>::default(), settings.vision.gaze);
         let detector = detector::load(&engine, settings)?;
-        let ahead = (wanted != Wanted::default()).then(|| {
-            let (engine, folder, close_up) = (engine.clone(), folder.clone(), close_up.clone());
-            // Whoever asks for them waits for them there, and is told what is wrong.
-            Arc::new(Ahead::run(move || drop(close_up.close_up(&engine, &folder, may_look, wanted))))
+        let preload = (wanted != FaceDetails::default()).then(|| {
+            let (engine, folder, detail_models) = (engine.clone(), folder.clone(), detail_models.clone());
+            // An analysis that needs the models waits for this load, and reports its errors.
+            Arc::new(Preload::run(move || drop(detail_models.reader(&engine, &folder, landmarks_allowed, wanted))))
         });
         let classifier = Arc::new(Classifier::load(&engine, &folder, &settings.vision.emotion)?);
         let described = &settings.thumbnails.model;
         let clip = if described.file.as_os_str().is_empty() {
             None
-        } else if !close_up.close_up(&engine, &folder, may_look, Wanted::LANDMARKS).has_landmarks() {
+        } else if !detail_models.reader(&engine, &folder, landmarks_allowed, FaceDetails::LANDMARKS).has_landmarks() {
             let reason = "it needs vision.gaze and the model face_landmarks, whose points it reads".to_owned();
             let value = described.file.display().to_string();
             return Err(VisionError::Setting { key: "thumbnails.model.file", value, reason });
         } else {
-            Some(Arc::new(ClipModel::load(&engine, &folder, described)?))
+            Some(Arc::new(ClipClassifier::load(&engine, &folder, described)?))
         };
-        // The second look is finer than the first by the same factor, whatever the detector.
+        // Tiles are finer than the whole frame by the same factor for every detector.
         let side = detector.side().unsigned_abs();
         let sides = (side, settings.vision.second_side * side / settings.vision.analysis_side.max(1));
         let min_face = settings.vision.min_face;
-        Ok(Self { engine, folder, may_look, detector, sides, min_face, close_up, classifier, clip, _ahead: ahead })
+        Ok(Self {
+            engine,
+            folder,
+            landmarks_allowed,
+            detector,
+            sides,
+            min_face,
+            detail_models,
+            classifier,
+            clip,
+            _preload: preload,
+        })
     }
 
-    /// The engine underneath.
     pub const fn engine(&self) -> &Engine {
         &self.engine
     }
@@ -175,26 +186,27 @@ impl Vision {
             .into()
     }
 
-    /// Runs what the settings allow once, on a picture of nothing: on a GPU the first run of a model takes seconds, of which no
-    /// video should have to wait.
+    /// Runs each model once on a grey picture. On a GPU the first run of a model takes seconds, and no video should
+    /// have to wait for it.
     pub fn warm_up(&self) -> Result<(), VisionError> {
         let (width, height) = (1280, 720);
         let frame = Mat::new_rows_cols_with_default(height, width, CV_8UC3, Scalar::all(127.0))?;
         let face = Face { bbox: BBox { x: 540.0, y: 260.0, width: 200.0, height: 200.0 }, score: 1.0, landmarks: None };
         self.detect(&[&frame], 1)?;
         self.classify(&[self.crop(&frame, &face)?])?;
-        self.close_up(Wanted::LANDMARKS).landmarks(&[(&frame, &face)])?;
+        self.detail_reader(FaceDetails::LANDMARKS).landmarks(&[(&frame, &face)])?;
         Ok(())
     }
 
-    /// What one analysis reads of faces besides emotions, as far as the settings allow it and its models are there. Blocks
-    /// while models are loaded that nobody has wanted before.
-    pub fn close_up(&self, wanted: Wanted) -> CloseUp {
-        self.close_up.close_up(&self.engine, &self.folder, self.may_look, wanted)
+    /// Returns a reader for the wanted details of faces, as far as the settings allow them and their models are there.
+    /// Blocks while models are loaded for the first time.
+    pub fn detail_reader(&self, wanted: FaceDetails) -> DetailReader {
+        self.detail_models.reader(&self.engine, &self.folder, self.landmarks_allowed, wanted)
     }
 
-    /// Faces in each of some upright BGR frames (8 bits a channel), the largest first, at most `max_faces` a frame.
-    /// Boxes may reach beyond the frame where a face is cut off. Blocks; frames of all callers meet in the same batches.
+    /// Finds the faces in upright BGR frames (8 bits a channel). Returns at most `max_faces` a frame, the largest
+    /// first. The box of a face that is cut off may reach beyond the frame. Blocks. Frames of all callers share
+    /// batches.
     pub fn detect(&self, frames: &[&Mat], max_faces: usize) -> Result<Vec<Vec<Face>>, VisionError> {
         frames.iter().try_for_each(|frame| is_frame(frame))?;
         let mut found = self.detector.detect(frames)?;
@@ -209,37 +221,37 @@ impl Vision {
         self.sides
     }
 
-    /// The smallest face that the first look finds in a frame of that size, in pixels, and the smallest that the second one
-    /// finds, where there is one.
+    /// Returns the smallest faces in pixels that can be found in a frame of this size: by detection in the whole frame,
+    /// and by detection in tiles, if frames of this size are cut into tiles.
     pub fn smallest_faces(&self, width: u32, height: u32) -> (u32, Option<u32>) {
         let longer = i32::try_from(width.max(height)).unwrap_or(i32::MAX);
-        let (first, least) = (f64::from(self.sides.0), f64::from(self.min_face));
+        let (side, least) = (f64::from(self.sides.0), f64::from(self.min_face));
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "pixels")]
         let pixels = |scale: f64| (least * scale).ceil() as u32;
-        let second = second_look::finer(longer, self.sides).map(|(scale, _)| pixels(scale));
-        (pixels((f64::from(longer) / first).max(1.0)), second)
+        let in_tiles = tiles::tile_scale(longer, self.sides).map(|(scale, _)| pixels(scale));
+        (pixels((f64::from(longer) / side).max(1.0)), in_tiles)
     }
 
-    /// What the person with this face looks like, to be told from others of the same video.
+    /// Returns the colours of the person with this face. They distinguish the people of one video.
     pub fn appearance(&self, frame: &Mat, face: &Face) -> Result<Appearance, VisionError> {
         is_frame(frame)?;
         appearance::appearance(frame, &face.bbox)
     }
 
-    /// The picture of a face as the classifier wants it, cut from its frame.
+    /// Cuts a face from its frame as input for the classifier.
     pub fn crop(&self, frame: &Mat, face: &Face) -> Result<Crop, VisionError> {
         is_frame(frame)?;
         self.classifier.crop(frame, face, self.detector.framing())
     }
 
-    /// Whether a model reads clips as a whole, instead of frame by frame.
-    pub const fn reads_clips(&self) -> bool {
+    /// Whether the settings name a model that classifies whole clips instead of single frames.
+    pub const fn has_clip_classifier(&self) -> bool {
         self.clip.is_some()
     }
 
-    /// What that model says of a clip: shares in the order of [`crate::analysis::Five::ALL`]. Each of the [`CLIP_FRAMES`]
-    /// frames has the points of its face and its size; without a face it is all zeros. `None`: there is no such model.
-    /// Blocks.
+    /// Classifies a clip and returns shares in the order of [`crate::analysis::Five::ALL`], or `None` without a clip
+    /// classifier. Each of the [`CLIP_FRAMES`] frames is given as the points of its face, its width and its height. A
+    /// frame without a face is passed to the model as zeros. Blocks.
     pub fn classify_clip(&self, frames: &[Option<(Mesh, i32, i32)>]) -> Result<Option<[f64; 5]>, VisionError> {
         let Some(clip) = &self.clip else { return Ok(None) };
         let values = |frame: &Option<(Mesh, i32, i32)>| match frame {
@@ -249,7 +261,7 @@ impl Vision {
         clip.classify(frames.iter().flat_map(values).collect()).map(Some)
     }
 
-    /// Probabilities for each crop. Blocks; crops of all callers meet in the same batches.
+    /// Returns the probabilities of the seven emotions for each crop. Blocks. Crops of all callers share batches.
     pub fn classify(&self, crops: &[impl Borrow<Crop>]) -> Result<Vec<Probabilities>, VisionError> {
         self.classifier.classify(crops)
     }

@@ -1,4 +1,4 @@
-//! The classifier alone, on single pictures: what measuring it takes.
+//! Runs the classifier on single pictures, to measure its accuracy (`visage eval`).
 
 use std::io::Cursor;
 use std::sync::Arc;
@@ -12,18 +12,18 @@ use super::{Crop, VisionError};
 use crate::config::Settings;
 use crate::engine::Engine;
 
-/// Reads the expression in single pictures, with every class that the classifier knows, also one that analyses leave out.
-pub struct Pictures {
+/// Classifies single pictures. It returns all classes of the classifier, including those that analyses leave out.
+pub struct PictureClassifier {
     classifier: Classifier,
-    /// `None` where pictures are faces already.
+    /// `None` if each picture is a cropped face.
     detector: Option<Arc<dyn Detector>>,
 }
 
-impl Pictures {
-    /// Loads the classifier of the settings and, unless the pictures are faces `cropped` already, the detector.
+impl PictureClassifier {
+    /// Loads the classifier of the settings. Loads the detector too, unless the pictures are `cropped` faces.
     ///
     /// # Errors
-    /// As [`super::Vision::load`].
+    /// The same as for [`super::Vision::load`].
     pub fn load(settings: &Settings, cropped: bool) -> Result<Self, VisionError> {
         let engine = Engine::start(&settings.engine)?;
         let detector = if cropped { None } else { Some(detector::load(&engine, settings)?) };
@@ -31,13 +31,13 @@ impl Pictures {
         Ok(Self { classifier, detector })
     }
 
-    /// The classes, in the order of [`Pictures::classify`].
+    /// Returns the labels of the classes, in the order of [`PictureClassifier::classify`].
     pub fn labels(&self) -> Vec<&str> {
         self.classifier.classes()
     }
 
-    /// The face of a BGR picture as the classifier wants it: the whole picture where it is a face already, else its largest
-    /// face; `None` where no face is found.
+    /// Prepares the face of a BGR picture for the classifier: the whole picture if it is a cropped face, otherwise its
+    /// largest face. Returns `None` if no face is found.
     pub fn crop(&self, picture: &Mat) -> Result<Option<Crop>, VisionError> {
         super::is_frame(picture)?;
         let Some(detector) = &self.detector else { return self.classifier.whole(picture).map(Some) };
@@ -46,13 +46,13 @@ impl Pictures {
         largest.map(|face| self.classifier.crop(picture, face, detector.framing())).transpose()
     }
 
-    /// A probability for each class, for each crop.
+    /// Returns the probability of each class for each crop.
     pub fn classify(&self, crops: &[Crop]) -> Result<Vec<Vec<f32>>, VisionError> {
         self.classifier.shares(crops)
     }
 }
 
-/// A picture from the bytes of its file (PNG, JPEG, WebP, ...), upright, in BGR; `None` where it cannot be read.
+/// Decodes a picture file (PNG, JPEG, WebP, ...) to an upright BGR picture. Returns `None` if it cannot be read.
 pub fn decode(file: &[u8]) -> Option<Mat> {
     let mut decoder = ImageReader::new(Cursor::new(file)).with_guessed_format().ok()?.into_decoder().ok()?;
     let orientation = decoder.orientation().ok()?;

@@ -1,4 +1,4 @@
-//! Orientation of the head, from a few points of the face.
+//! Computes the orientation of the head from a few points of the face.
 
 use opencv::calib3d::{SOLVEPNP_SQPNP, rodrigues_def, solve_pnp};
 use opencv::core::{Mat, Matx33d, Point2d, Point3d, Vec3d, Vector};
@@ -10,29 +10,30 @@ pub(super) const fn at(x: f64, y: f64, z: f64) -> Point3d {
     Point3d { x, y, z }
 }
 
-// Eyes, tip of the nose and corners of the mouth as in MediaPipe's canonical face model (a mean head, in centimetres): pupils
-// between the corners of its eyes, vertex 1, vertices 61 and 291.
+// Positions in MediaPipe's canonical face model (a mean head, in centimetres): pupils between the corners of the eyes,
+// tip of the nose (vertex 1), corners of the mouth (vertices 61 and 291).
 const RIGHT_EYE: Point3d = at(-3.15, -2.62, -3.6);
 const LEFT_EYE: Point3d = at(3.15, -2.62, -3.6);
 const NOSE: Point3d = at(0.0, 1.13, -7.48);
 const RIGHT_MOUTH: Point3d = at(-2.46, 4.34, -4.28);
 const LEFT_MOUTH: Point3d = at(2.46, 4.34, -4.28);
 const MOUTH: Point3d = at(0.0, 4.2, -5.4);
-// That model ends before the ears. The tragus lies as high as the lower rim of the eye's socket (the Frankfurt plane), some
-// 1.7 cm below the pupil, 6.6 cm behind it, and the two 14.8 cm apart.
+// The canonical model has no ears. The tragus is level with the lower rim of the eye socket (the Frankfurt plane):
+// about 1.7 cm below the pupil and 6.6 cm behind it. The two are 14.8 cm apart.
 const RIGHT_EAR: Point3d = at(-7.4, -0.9, 3.0);
 const LEFT_EAR: Point3d = at(7.4, -0.9, 3.0);
 
-/// Orientation of the head from its landmarks in a frame of the given size; `None` without landmarks, or where no head could
-/// look like them.
+/// Computes the orientation of the head from its landmarks in a frame of the given size. Returns `None` without
+/// landmarks, or if the landmarks fit no head.
 ///
-/// The camera is taken to see as wide as its longer side is far (a view of 53 degrees), as no video tells. The angles are
-/// those against the line from the camera to the head: a face at the picture's edge that looks into the camera has none.
-/// The face points first up or down by `pitch`, then to the side by `yaw`; `roll` turns it about that direction.
+/// The focal length is assumed to be the longer side of the picture (a field of view of 53 degrees), because videos do
+/// not give it. The angles are relative to the line from the camera to the head: a face at the edge of the picture that
+/// looks into the camera has the angles 0. The face turns up or down by `pitch`, then to the side by `yaw`, and about
+/// its own direction by `roll`.
 ///
-/// Solved by SQPnP (Terzakis & Lourakis 2020, "A consistently fast and globally optimal solution to the
-/// perspective-n-point problem"): with points that are off by 2 % of the face's height, half of all results are within 2
-/// degrees and all within 5, where EPnP is off by up to 30.
+/// The solver is SQPnP (Terzakis & Lourakis 2020, "A consistently fast and globally optimal solution to the
+/// perspective-n-point problem"). With points that are off by 2 % of the face's height, half of its results are within
+/// 2 degrees and all within 5. EPnP is off by up to 30.
 pub fn head_pose(face: &Face, width: i32, height: i32) -> Option<Pose> {
     let (points, model): (&[Point], &[Point3d]) = match &face.landmarks {
         None => return None,
@@ -42,19 +43,21 @@ pub fn head_pose(face: &Face, width: i32, height: i32) -> Option<Pose> {
     Head::of(points, model, width, height)?.pose()
 }
 
-/// How a head lies before the camera, seen along the line from the camera to it instead of along the camera's axis.
+/// Position of a head in front of the camera, in a coordinate system whose axis is the line from the camera to the
+/// head.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Head {
-    /// The head's own axes (to its left, to its chin, to its back) as the camera sees them; unit vectors.
+    /// Unit vectors along the head's own axes: to its left, to its chin, to its back.
     pub axes: [[f64; 3]; 3],
-    /// From the camera's axis to the line to the head, row by row.
+    /// Rotation from the camera's coordinate system to this one, row by row.
     pub onto_axis: [[f64; 3]; 3],
-    /// Of the model's origin from the camera, in centimetres of the model.
+    /// Distance from the camera to the origin of the model, in centimetres.
     pub distance: f64,
 }
 
 impl Head {
-    /// The head whose points (in the model's order) lie so in a frame of the given size; `None` where no head could.
+    /// Fits the model to points of a frame of the given size, in the order of the model. Returns `None` if no head
+    /// fits.
     pub fn of(points: &[Point], model: &[Point3d], width: i32, height: i32) -> Option<Self> {
         let (rotation, place) = solve(points, model, width, height).ok().flatten()?;
         let distance = dot(place, place).sqrt();
@@ -69,7 +72,8 @@ impl Head {
     pub fn pose(&self) -> Option<Pose> {
         let [right, _, back] = self.axes;
         let (yaw, pitch) = ((-back[0]).atan2(back[2]), back[1].clamp(-1.0, 1.0).asin());
-        // Where the head's right would be without roll, and its chin: how far it is turned from the one to the other.
+        // `level` and `down` are the sideways axis and the chin axis of a head with this yaw and pitch and without
+        // roll.
         let level = [yaw.cos(), 0.0, yaw.sin()];
         let down = [pitch.sin() * yaw.sin(), pitch.cos(), -pitch.sin() * yaw.cos()];
         let roll = dot(down, right).atan2(dot(level, right));
@@ -78,21 +82,21 @@ impl Head {
         [pose.yaw, pose.pitch, pose.roll].iter().all(|angle| angle.is_finite()).then_some(pose)
     }
 
-    /// The direction in which the camera sees a point of a frame of the given size, against the line to the head; its last
-    /// part is 1 for what lies as far along the camera's axis as it does along that line.
-    pub fn sight(&self, [x, y]: [f32; 2], width: i32, height: i32) -> [f64; 3] {
+    /// Returns the direction from the camera to a point of a frame of the given size, in this coordinate system. Before
+    /// the rotation its component along the camera's axis is 1.
+    pub fn direction_to(&self, [x, y]: [f32; 2], width: i32, height: i32) -> [f64; 3] {
         let (focal, [cx, cy]) = camera(width, height);
         let sight = [(f64::from(x) - cx) / focal, (f64::from(y) - cy) / focal, 1.0];
         self.onto_axis.map(|row| dot(row, sight))
     }
 }
 
-/// Focal length and middle of a picture, in pixels.
+/// Returns the assumed focal length and the centre of a picture, in pixels.
 fn camera(width: i32, height: i32) -> (f64, [f64; 2]) {
     (f64::from(width.max(height).max(1)), [width, height].map(|side| f64::from(side) / 2.0))
 }
 
-/// Rotation of the head against the camera, and its place before it.
+/// Returns the rotation and the position of the head in the camera's coordinate system.
 fn solve(points: &[Point], model: &[Point3d], width: i32, height: i32) -> opencv::Result<Option<(Matx33d, [f64; 3])>> {
     let image: Vector<Point2d> = points.iter().map(|p| Point2d::new(p.x.into(), p.y.into())).collect();
     let model: Vector<Point3d> = model.iter().copied().collect();
@@ -106,11 +110,11 @@ fn solve(points: &[Point], model: &[Point3d], width: i32, height: i32) -> opencv
     let mut rotation = Matx33d::default();
     rodrigues_def(&turn, &mut rotation)?;
     let length = dot(place.0, place.0).sqrt();
-    // A head behind the camera is no solution.
+    // Solutions behind the camera are rejected.
     Ok((place[2] > 0.0 && length.is_finite()).then_some((rotation, place.0)))
 }
 
-/// The smallest rotation that takes a direction in front of the camera onto the camera's axis, row by row.
+/// Returns the smallest rotation from a direction in front of the camera to the camera's axis, row by row.
 pub(super) fn onto_axis([x, y, z]: [f64; 3]) -> [[f64; 3]; 3] {
     let k = 1.0 / (1.0 + z);
     [[1.0 - k * x * x, -k * x * y, -x], [-k * x * y, 1.0 - k * y * y, -y], [x, y, z]]
@@ -132,11 +136,12 @@ pub(super) mod tests {
     const FIVE: [Point3d; 5] = [RIGHT_EYE, LEFT_EYE, NOSE, RIGHT_MOUTH, LEFT_MOUTH];
     const SIX: [Point3d; 6] = [RIGHT_EYE, LEFT_EYE, NOSE, MOUTH, RIGHT_EAR, LEFT_EAR];
 
-    /// Where a point of the head comes to lie in the picture: rolled, pitched and yawed in that order, with its middle at a
-    /// point of the picture and `away` centimetres before the camera. Angles are those against the line to the camera.
+    /// Projects a point of the head into the picture. The head is rolled, pitched and yawed in that order. Its centre
+    /// is seen at `middle`, `away` centimetres from the camera. Angles are relative to the line from the camera to the
+    /// head.
     pub fn project(p: Point3d, pose: Pose, middle: (f64, f64), away: f64) -> Point {
         let [x, y, z] = turned(p, pose);
-        // Back from the line of sight to the camera's axes.
+        // Rotates from the line to the head back to the camera's axes.
         let focal = f64::from(WIDTH);
         let sight = [(middle.0 - f64::from(WIDTH) / 2.0) / focal, (middle.1 - f64::from(HEIGHT) / 2.0) / focal, 1.0];
         let length = dot(sight, sight).sqrt();
@@ -148,7 +153,7 @@ pub(super) mod tests {
         Point { x: at(x, WIDTH), y: at(y, HEIGHT) }
     }
 
-    /// A point of the head, rolled, pitched and yawed in that order.
+    /// Rolls, pitches and yaws a point of the head in that order.
     pub fn turned(p: Point3d, pose: Pose) -> [f64; 3] {
         let [yaw, pitch, roll] = [pose.yaw, pose.pitch, pose.roll].map(|angle| f64::from(angle).to_radians());
         let (x, y) = (p.x * roll.cos() - p.y * roll.sin(), p.x * roll.sin() + p.y * roll.cos());
@@ -171,7 +176,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn signs_are_those_that_pose_promises() {
+    fn angles_have_the_documented_signs() {
         let still = [(280.0, 150.0), (360.0, 150.0), (320.0, 197.0), (289.0, 238.0), (351.0, 238.0)];
         let pose = |by: &dyn Fn(usize, (f32, f32)) -> (f32, f32)| {
             let points = std::array::from_fn(|n| {
@@ -193,7 +198,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_face_at_the_picture_s_edge_that_looks_into_the_camera_has_no_angle() {
+    fn a_face_that_looks_into_the_camera_has_angles_of_zero_anywhere_in_the_picture() {
         for middle in [(30.0, 30.0), (610.0, 330.0), (320.0, 180.0)] {
             let pose = Pose::default();
             assert_near(head_pose(&five(pose, middle, 60.0), WIDTH, HEIGHT), pose, 0.1);
@@ -201,13 +206,13 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn without_landmarks_or_with_all_of_them_in_one_place_there_is_no_made_up_pose() {
+    fn missing_landmarks_and_landmarks_that_are_not_finite_give_no_pose() {
         assert_eq!(head_pose(&face(None), WIDTH, HEIGHT), None);
         let nowhere = Landmarks::MouthCorners([Point { x: f32::NAN, y: 1.0 }; 5]);
         assert_eq!(head_pose(&face(Some(nowhere)), WIDTH, HEIGHT), None);
     }
 
-    /// The same face in a mirror.
+    /// Mirrors the landmarks of a face.
     fn mirrored(landmarks: Landmarks) -> Landmarks {
         let there = |point: Point| Point { x: WIDTH as f32 - point.x, ..point };
         match landmarks {
@@ -222,7 +227,7 @@ pub(super) mod tests {
 
     proptest! {
         #[test]
-        fn a_mirror_turns_yaw_and_roll_round_and_the_size_of_the_picture_does_not_matter(
+        fn mirroring_negates_yaw_and_roll_and_scaling_changes_nothing(
             yaw in -60.0..60.0_f32, pitch in -40.0..40.0_f32, roll in -60.0..60.0_f32,
             x in 40.0..600.0_f64, y in 40.0..320.0_f64, away in 30.0..300.0_f64,
         ) {
@@ -241,7 +246,7 @@ pub(super) mod tests {
         }
 
         #[test]
-        fn a_known_pose_is_found_again(
+        fn a_known_pose_is_recovered(
             yaw in -60.0..60.0_f32, pitch in -40.0..40.0_f32, roll in -60.0..60.0_f32,
             x in 40.0..600.0_f64, y in 40.0..320.0_f64, away in 30.0..300.0_f64,
         ) {
@@ -252,14 +257,14 @@ pub(super) mod tests {
         }
 
         #[test]
-        fn landmarks_that_are_off_by_a_hundredth_cost_a_few_degrees(
+        fn landmarks_that_are_off_by_one_percent_change_the_pose_by_less_than_six_degrees(
             yaw in -40.0..40.0_f32, pitch in -25.0..25.0_f32, roll in -30.0..30.0_f32,
             noise in prop::array::uniform10(-1.0..1.0_f32),
         ) {
             let pose = Pose { yaw, pitch, roll };
             let mut seen = five(pose, (320.0, 180.0), 60.0);
             if let Some(Landmarks::MouthCorners(points)) = &mut seen.landmarks {
-                // The face is some 70 pixels from the eyes to the mouth.
+                // The distance from the eyes to the mouth is about 70 pixels.
                 for (n, point) in points.iter_mut().enumerate() {
                     point.x += noise[2 * n] * 0.7;
                     point.y += noise[2 * n + 1] * 0.7;

@@ -1,7 +1,7 @@
-//! Pictures in another size.
+//! Scales pictures.
 //!
-//! Debian's OpenCV averages colour pictures a value at a time, in about the time that the detector needs for the whole frame;
-//! this library does it in a tenth of that.
+//! OpenCV is not used for this: Debian's build averages colour pictures one value at a time, which takes about as long
+//! as the detector needs for the whole frame. The crate `fast_image_resize` needs a tenth of that.
 
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
@@ -9,12 +9,12 @@ use opencv::core::{Mat, MatTraitConst, MatTraitConstManual, MatTraitManual, Rect
 
 use super::VisionError;
 
-/// A part of a BGR picture in another size: averaged over the pixels that fall together where it shrinks (anything else makes
-/// patterns out of fine detail), interpolated where it grows.
+/// Scales a part of a BGR picture. Shrinking averages the pixels that fall together, because anything else would cause
+/// aliasing. Enlarging interpolates.
 pub(super) fn scaled(picture: &Mat, part: Rect, size: Size) -> Result<Mat, VisionError> {
     let shrinks = size.width <= part.width && size.height <= part.height;
     let is_even = shrinks && part.width % size.width == 0 && part.height % size.height == 0;
-    // Where pixels fall together unevenly, a box would give some of them twice the weight of others.
+    // If the sizes do not divide evenly, a box filter would give some pixels twice the weight of others.
     let filter = match (shrinks, is_even) {
         (true, true) => FilterType::Box,
         (true, false) => FilterType::Bilinear,
@@ -25,7 +25,7 @@ pub(super) fn scaled(picture: &Mat, part: Rect, size: Size) -> Result<Mat, Visio
 
     let from = ImageRef::new(picture.cols() as u32, picture.rows() as u32, picture.data_bytes()?, PixelType::U8x3)
         .map_err(refused)?;
-    // SAFETY: every value is written below, or the picture is not given out.
+    // SAFETY: every value is written below, or the picture is not returned.
     let mut sized = unsafe { Mat::new_rows_cols(size.height, size.width, picture.typ()) }?;
     let mut to = Image::from_slice_u8(size.width as u32, size.height as u32, sized.data_bytes_mut()?, PixelType::U8x3)
         .map_err(refused)?;
@@ -33,7 +33,7 @@ pub(super) fn scaled(picture: &Mat, part: Rect, size: Size) -> Result<Mat, Visio
     Ok(sized)
 }
 
-/// All of a picture in another size.
+/// Scales a whole picture.
 pub(super) fn whole(picture: &Mat, size: Size) -> Result<Mat, VisionError> {
     scaled(picture, Rect::new(0, 0, picture.cols(), picture.rows()), size)
 }
@@ -48,7 +48,7 @@ mod tests {
 
     use super::*;
 
-    /// Columns as blue, lines as green.
+    /// Draws a picture with the column as blue and the row as green.
     fn ramp(cols: i32, rows: i32) -> Mat {
         let mut picture = Mat::new_rows_cols_with_default(rows, cols, CV_8UC3, 0.into()).unwrap();
         for (at, pixel) in picture.data_typed_mut::<Vec3b>().unwrap().iter_mut().enumerate() {
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn pixels_that_fall_together_are_averaged_in_the_part_asked_for() {
+    fn shrinking_averages_the_pixels_of_the_given_part() {
         let small = scaled(&ramp(100, 60), Rect::new(20, 10, 40, 30), Size::new(10, 10)).unwrap();
         assert_eq!((small.cols(), small.rows()), (10, 10));
         // Columns 20 to 23 and lines 10 to 12.

@@ -1,38 +1,45 @@
-//! Tells a video that was filmed sideways or upside down by the faces in it.
+//! Recognises from the faces that a video was filmed sideways or upside down.
 //!
-//! A detector finds turned faces as well, but reads their points as if they stood upright: of one hundred faces of two people,
-//! each turned in quarters, it was surest of the upright one every time (YuNet, 0.91 to 0.96 against 0.92 at most).
+//! A detector also finds turned faces, but places their points as if they were upright, and with a lower score. With
+//! one hundred faces of two people, each in all four quarter turns, the upright one always had the highest score
+//! (YuNet, 0.91 to 0.96 against at most 0.92).
 
 use opencv::core::{
     Mat, MatTraitConst, ROTATE_90_CLOCKWISE, ROTATE_90_COUNTERCLOCKWISE, ROTATE_180, Rect, Size, rotate,
 };
 
-use super::watch::{SIDE, is_in_the_middle, window};
-use super::{CloseUp, Mesh, Vision, VisionError, is_frame, scale};
+use super::windows::{SIDE, is_in_the_middle, window};
+use super::{DetailReader, Mesh, Vision, VisionError, is_frame, scale};
 use crate::analysis::Face;
 
-/// A face with this score and with landmarks stands upright: nothing has to be tried.
+/// A face with at least this score and with landmarks is upright. Turning it is not tried.
 const SURE_SCORE: f32 = 0.93;
-/// By this much the detector must be surer of a face once it is turned ...
+/// The score of a face must rise by at least this much when it is turned.
 const MARGIN: f32 = 0.02;
-/// ... which must then show landmarks with this probability.
+/// Least presence that the landmarks of the turned face must have.
 const PRESENCE: f32 = 0.9;
 
-/// From this many faces on, the video is judged ...
+/// Fewest faces that decide whether the video is turned.
 const FEWEST: usize = 6;
-/// ... and after so many it is taken to stand as it should.
+/// After this many faces without a decision, the video counts as upright.
 const MOST: usize = 24;
-/// This share of the faces has to agree on a turn.
+/// Share of the faces that must agree on a turn.
 const AGREE: f64 = 0.75;
-/// With this share of faces that stand upright, the video does.
+/// Share of upright faces from which on the video counts as upright.
 const UPRIGHT: f64 = 0.5;
 
 impl Vision {
-    /// Quarter turns clockwise that bring a face upright; 0 where it stands so, or where nobody can tell. `mesh` are its
-    /// landmarks as it was found. Blocks.
-    pub fn turns(&self, close_up: &CloseUp, frame: &Mat, face: &Face, mesh: Option<&Mesh>) -> Result<u8, VisionError> {
+    /// Returns the quarter turns clockwise that bring a face upright: 0 if it is upright, or if this cannot be decided.
+    /// `mesh` are the landmarks of the face before turning. Blocks.
+    pub fn turns(
+        &self,
+        details: &DetailReader,
+        frame: &Mat,
+        face: &Face,
+        mesh: Option<&Mesh>,
+    ) -> Result<u8, VisionError> {
         is_frame(frame)?;
-        let is_whole = mesh.is_some_and(|mesh| mesh.clarity.presence >= PRESENCE) || !close_up.has_landmarks();
+        let is_whole = mesh.is_some_and(|mesh| mesh.clarity.presence >= PRESENCE) || !details.has_landmarks();
         if face.score >= SURE_SCORE && is_whole {
             return Ok(0);
         }
@@ -63,8 +70,8 @@ impl Vision {
         let Some((turns, picture, face)) = surest.filter(|(.., face)| face.score >= as_it_stands + MARGIN) else {
             return Ok(0);
         };
-        if close_up.has_landmarks() {
-            let mesh = close_up.landmarks(&[(picture, face)])?.pop().flatten();
+        if details.has_landmarks() {
+            let mesh = details.landmarks(&[(picture, face)])?.pop().flatten();
             if mesh.is_none_or(|mesh| mesh.clarity.presence < PRESENCE) {
                 return Ok(0);
             }
@@ -73,27 +80,27 @@ impl Vision {
     }
 }
 
-/// The faces of one video say how it was filmed.
+/// Decides from the faces of one video by how many quarter turns it has to be turned.
 #[derive(Debug, Clone, Default)]
 pub struct TurnVotes {
-    /// Faces by the quarter turns that bring them upright.
+    /// Number of faces for each number of quarter turns that brings them upright.
     faces: [usize; 4],
     is_settled: bool,
 }
 
 impl TurnVotes {
-    /// Whether more faces are of interest.
+    /// Whether the decision is still open.
     pub const fn is_open(&self) -> bool {
         !self.is_settled
     }
 
-    /// Counts a face that is brought upright by so many quarter turns.
+    /// Counts a face that this many quarter turns bring upright.
     pub fn add(&mut self, turns: u8) {
         self.faces[usize::from(turns % 4)] += 1;
     }
 
-    /// Counts a face; gives the quarter turns for the whole video once they are certain.
-    pub fn count(&mut self, turns: u8) -> Option<u8> {
+    /// Counts a face. Returns the quarter turns for the whole video once they are decided.
+    pub fn add_and_decide(&mut self, turns: u8) -> Option<u8> {
         self.add(turns);
         let all: usize = self.faces.iter().sum();
         if all < FEWEST {
@@ -104,8 +111,9 @@ impl TurnVotes {
         turns
     }
 
-    /// The quarter turns for the whole video once its end has come, however few faces there were.
-    pub fn at_the_end(&self) -> Option<u8> {
+    /// Decides at the end of the video, with any number of faces. Returns `None` if the video needs no turn or the
+    /// decision was made before.
+    pub fn decide_at_end(&self) -> Option<u8> {
         if self.is_settled { None } else { self.agreed() }
     }
 
@@ -124,32 +132,32 @@ fn share(some: usize, all: usize) -> f64 {
 mod tests {
     use super::*;
 
-    /// What comes of these faces: the turn and after how many it was certain, or the turn at the end.
+    /// Counts these faces. Returns the decision and the number of faces that it took.
     fn judged(faces: &[u8]) -> (Option<u8>, usize) {
         let mut votes = TurnVotes::default();
         for (n, turns) in faces.iter().enumerate() {
-            if let Some(turns) = votes.count(*turns) {
+            if let Some(turns) = votes.add_and_decide(*turns) {
                 return (Some(turns), n + 1);
             }
             if !votes.is_open() {
                 return (None, n + 1);
             }
         }
-        (votes.at_the_end(), faces.len())
+        (votes.decide_at_end(), faces.len())
     }
 
     #[test]
-    fn three_quarters_of_the_faces_turn_a_video() {
+    fn a_video_is_turned_if_three_quarters_of_its_faces_agree() {
         assert_eq!(judged(&[2; 30]), (Some(2), 6));
         assert_eq!(judged(&[0, 1, 1, 1, 1, 1, 1]), (Some(1), 6));
         assert_eq!(judged(&[0, 0, 1, 1, 1, 1, 1, 1, 1]), (Some(1), 8));
-        assert_eq!(judged(&[3]), (Some(3), 1), "of a short clip, one face is all there is");
+        assert_eq!(judged(&[3]), (Some(3), 1), "one face decides for a short clip");
         assert_eq!(judged(&[3, 3, 3, 0]), (Some(3), 4));
     }
 
     #[test]
-    fn faces_that_stand_or_disagree_leave_a_video_as_it_is() {
-        assert_eq!(judged(&[0; 30]), (None, 6), "nothing more is tried then");
+    fn a_video_is_not_turned_if_its_faces_are_upright_or_disagree() {
+        assert_eq!(judged(&[0; 30]), (None, 6), "the decision needs no more faces");
         assert_eq!(judged(&[0, 0, 0, 2, 2, 2]), (None, 6));
         assert_eq!(judged(&[1, 3, 1, 3, 2, 1, 3].repeat(4)), (None, 24));
         assert_eq!(judged(&[]), (None, 0));

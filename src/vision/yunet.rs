@@ -1,8 +1,8 @@
 //! YuNet (Wu, Peng & Yu 2023, "YuNet: A Tiny Millisecond-level Face Detector", Machine Intelligence Research 20).
 //!
-//! Input `[batch, 3, height, width]`, BGR 0..255, sides multiples of 32. For each stride s of 8, 16 and 32 a row a cell, line
-//! by line: score = sqrt(cls x obj); centre = (cell + bbox[0..2]) x s; size = exp(bbox[2..4]) x s;
-//! landmark = (cell + kps) x s.
+//! Input: `[batch, 3, height, width]`, BGR from 0 to 255, sides are multiples of 32. The outputs have, for each stride
+//! s of 8, 16 and 32, one row for each cell, cells in reading order: score = sqrt(cls x obj); centre = (cell +
+//! bbox[0..2]) x s; size = exp(bbox[2..4]) x s; landmark = (cell + kps) x s.
 
 use ndarray::{ArrayD, ArrayView2, Axis, Ix3};
 use opencv::core::Mat;
@@ -18,7 +18,7 @@ const STRIDES: [i32; 3] = [8, 16, 32];
 
 pub(super) struct YuNet {
     model: Model,
-    /// For each stride the positions of `cls`, `obj`, `bbox` and `kps` among the outputs.
+    /// Positions of `cls`, `obj`, `bbox` and `kps` among the outputs, for each stride.
     outputs: [[usize; 4]; 3],
     side: i32,
     min_score: f32,
@@ -68,16 +68,16 @@ impl Detector for YuNet {
     }
 }
 
-/// `[cells, values]` of one row of an output.
+/// Returns the `[cells, values]` of one frame from an output.
 pub(super) fn part<'a>(model: &Model, output: &'a ArrayD<f32>, row: usize) -> Result<ArrayView2<'a, f32>, VisionError> {
     let view = output.view().into_dimensionality::<Ix3>().map_err(|_| EngineError::Run {
         model: model.name().to_owned(),
-        reason: format!("an output has the shape {:?}", output.shape()),
+        reason: format!("an output has the shape {:?}, not 3 dimensions", output.shape()),
     })?;
     Ok(view.index_axis_move(Axis(0), row))
 }
 
-/// Adds the cells of one stride that score at least `min_score`.
+/// Adds a candidate for each cell of one stride with a score of at least `min_score`.
 fn decode(
     [cls, obj, bbox, kps]: [ArrayView2<'_, f32>; 4],
     stride: i32,
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cell_becomes_a_box_and_points_where_the_formula_puts_them() {
+    fn a_cell_is_decoded_by_the_formula() {
         // A canvas of 64 x 32 in cells of 16: four columns, two lines. The face is in column 2 of line 1, cell 6.
         let (mut cls, mut obj) = (Array2::zeros((8, 1)), Array2::zeros((8, 1)));
         (cls[[6, 0]], obj[[6, 0]]) = (0.81, 1.0);
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn scores_that_are_no_numbers_are_no_faces() {
+    fn cells_with_a_score_of_nan_are_dropped() {
         let one = |value: f32| Array2::from_elem((1, 1), value);
         let (bbox, kps) = (Array2::zeros((1, 4)), Array2::zeros((1, 10)));
         let mut found = Vec::new();

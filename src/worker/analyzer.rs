@@ -1,4 +1,4 @@
-//! The step in the middle: a video in, findings out. A trait, so that the way of a job can be tested without models.
+//! The analysis of a video, as a trait, so that tests can run jobs without models.
 
 use crate::analysis::{FailureReason, Findings, Language, Options};
 use crate::fault::Fault;
@@ -6,41 +6,41 @@ use crate::media::Source;
 use crate::pipeline::{Cancel, Pipeline, PipelineError, Progress};
 use crate::report;
 
-/// Turns a video into findings.
+/// Analyzes videos.
 pub trait Analyzer: Send + Sync + 'static {
-    /// Analyzes one video. Blocks until done, failed or cancelled; is called on a thread of its own and may panic.
+    /// Analyzes one video. Blocks until it is done, failed or cancelled. It runs on a thread of its own and may panic.
     fn analyze(
         &self,
         source: &Source,
         options: Options,
         progress: &(dyn Fn(Progress) + Sync),
         cancel: &Cancel,
-    ) -> Result<Findings, Trouble>;
+    ) -> Result<Findings, AnalysisError>;
 }
 
-/// Why there are no findings.
+/// The error of an analysis.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-pub struct Trouble {
-    /// Decides what becomes of the job.
+pub struct AnalysisError {
+    /// Decides whether the job fails or runs again.
     pub fault: Fault,
-    /// For the person who sent the video, should the job fail.
+    /// The reason that the user is told if the job fails.
     pub reason: FailureReason,
-    /// For the log.
+    /// The text for the log.
     pub cause: String,
 }
 
-impl Trouble {
+impl AnalysisError {
     pub fn new(fault: Fault, reason: FailureReason, cause: impl std::fmt::Display) -> Self {
         Self { fault, reason, cause: cause.to_string() }
     }
 
-    /// The analysis was told to stop.
+    /// The error of a cancelled analysis.
     pub fn cancelled() -> Self {
         PipelineError::Cancelled.into()
     }
 }
 
-impl From<PipelineError> for Trouble {
+impl From<PipelineError> for AnalysisError {
     fn from(error: PipelineError) -> Self {
         Self::new(error.fault(), error.reason(), &error)
     }
@@ -53,7 +53,7 @@ impl Analyzer for Pipeline {
         options: Options,
         progress: &(dyn Fn(Progress) + Sync),
         cancel: &Cancel,
-    ) -> Result<Findings, Trouble> {
+    ) -> Result<Findings, AnalysisError> {
         let mut findings = Self::analyze(self, source, options, progress, cancel)?;
         report::tell(&mut findings.analysis, Language::EN);
         Ok(findings)

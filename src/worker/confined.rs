@@ -1,10 +1,10 @@
-//! Analyzes a video in a process of its own: `visage analyze-confined`, which loads the models, does one analysis and
-//! ends. A worker gives it the jobs during whose run a process died, so that the next death ends the child alone, and
-//! its exit status tells why: a crash counts against the video, a kill from outside (such as for the memory that others
-//! took) does not.
+//! Analyzes a video in a child process: `visage analyze-confined` loads the models, does one analysis and exits. A
+//! worker uses it for jobs during which a process died before. If it dies again, only the child dies, and its exit
+//! status gives the reason. A crash counts against the video. A kill from outside, such as by the kernel when memory
+//! runs out, does not.
 //!
-//! The two speak JSON, a line each: the worker writes one [`Order`] and keeps the pipe open for as long as it wants the
-//! answer; the child writes [`Line`]s.
+//! The two processes exchange lines of JSON. The worker writes one [`AnalysisRequest`] and keeps the pipe open as long
+//! as it wants the answer. The child writes [`ChildMessage`]s.
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
@@ -16,59 +16,63 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::analyzer::{Analyzer, Trouble};
+use super::analyzer::{AnalysisError, Analyzer};
 use crate::analysis::{FailureReason, Findings, Options};
 use crate::fault::{Fault, Part};
 use crate::media::Source;
 use crate::pipeline::{Cancel, Progress};
 
-/// How often it is asked whether the analysis is still wanted.
-const ASK_EVERY: Duration = Duration::from_millis(100);
+/// How often the worker checks whether the analysis was cancelled.
+const CANCEL_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// Exit code of a Rust program whose main thread panicked.
 const PANICKED: i32 = 101;
 
-/// What a child is to do.
+/// The request to a child: one video to analyze.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Order {
-    source: Place,
+pub struct AnalysisRequest {
+    source: RequestSource,
     pub options: Options,
 }
 
-/// A [`Source`] on its way to the child.
+/// A [`Source`] in serialized form.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Place {
+enum RequestSource {
     File(PathBuf),
     Url(String),
 }
 
-impl Order {
+impl AnalysisRequest {
     fn new(source: &Source, options: Options) -> Self {
         let source = match source {
-            Source::File(path) => Place::File(path.clone()),
-            Source::Url(url) => Place::Url(url.clone()),
+            Source::File(path) => RequestSource::File(path.clone()),
+            Source::Url(url) => RequestSource::Url(url.clone()),
         };
         Self { source, options }
     }
 
     pub fn source(&self) -> Source {
         match &self.source {
-            Place::File(path) => Source::File(path.clone()),
-            Place::Url(url) => Source::Url(url.clone()),
+            RequestSource::File(path) => Source::File(path.clone()),
+            RequestSource::Url(url) => Source::Url(url.clone()),
         }
     }
 }
 
-/// What a child says.
+/// A message from a child.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Line {
-    Progress { frames_done: u64, frames_total: u64 },
+pub enum ChildMessage {
+    Progress {
+        frames_done: u64,
+        frames_total: u64,
+    },
     Findings(Box<Findings>),
-    Trouble(Trouble),
+    #[serde(rename = "trouble")]
+    Error(AnalysisError),
 }
 
-/// Starts a child for every analysis.
+/// Starts a child process for each analysis.
 #[derive(Debug, Clone)]
 pub struct Confined {
     program: PathBuf,
@@ -76,27 +80,27 @@ pub struct Confined {
 }
 
 impl Confined {
-    /// `program` with these arguments is `visage analyze-confined` with the settings of this process.
+    /// `program` and `arguments` must run `visage analyze-confined` with the settings of this process.
     pub const fn new(program: PathBuf, arguments: Vec<OsString>) -> Self {
         Self { program, arguments }
     }
 
-    fn start(&self, order: &Order) -> std::io::Result<Running> {
+    fn start(&self, request: &AnalysisRequest) -> std::io::Result<Running> {
         let mut child = Command::new(&self.program)
             .args(&self.arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            // A signal from the terminal is for the worker, which lets running jobs finish.
+            // Keeps signals of the terminal from the child: the worker handles them and lets running jobs finish.
             .process_group(0)
             .spawn()?;
         let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
-        let mut running = Running { child, lines: None, _wanted: None };
+        let mut running = Running { child, lines: None, _stdin: None };
         let (Some(mut stdin), Some(stdout)) = (stdin, stdout) else {
             return Err(std::io::Error::other("the child has no pipes"));
         };
-        let mut text = serde_json::to_vec(order).map_err(std::io::Error::other)?;
+        let mut text = serde_json::to_vec(request).map_err(std::io::Error::other)?;
         text.push(b'\n');
-        // A child that is dead already says more by its exit status.
+        // Ignores the error of a child that is dead already: its exit status gives the reason.
         let _ = stdin.write_all(&text);
         let (to, lines) = channel();
         std::thread::Builder::new().name("confined".to_owned()).spawn(move || {
@@ -107,22 +111,22 @@ impl Confined {
                 }
             }
         })?;
-        (running.lines, running._wanted) = (Some(lines), Some(stdin));
+        (running.lines, running._stdin) = (Some(lines), Some(stdin));
         Ok(running)
     }
 }
 
-/// A child that is ended when nobody waits for it any more.
+/// A running child. Dropping it kills the child.
 struct Running {
     child: Child,
     lines: Option<Receiver<String>>,
-    /// The child ends when this is closed.
-    _wanted: Option<std::process::ChildStdin>,
+    /// The child exits when its standard input is closed.
+    _stdin: Option<std::process::ChildStdin>,
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // One that has ended already is no error.
+        // Ignores the error of a child that has exited already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -135,44 +139,46 @@ impl Analyzer for Confined {
         options: Options,
         progress: &(dyn Fn(Progress) + Sync),
         cancel: &Cancel,
-    ) -> Result<Findings, Trouble> {
-        let mut running = self.start(&Order::new(source, options)).map_err(|error| not_started(&error))?;
+    ) -> Result<Findings, AnalysisError> {
+        let mut running = self.start(&AnalysisRequest::new(source, options)).map_err(|error| not_started(&error))?;
         let Some(lines) = running.lines.take() else { return Err(not_started(&"no pipes")) };
         loop {
             if cancel.is_cancelled() {
-                return Err(Trouble::cancelled());
+                return Err(AnalysisError::cancelled());
             }
-            let line = match lines.recv_timeout(ASK_EVERY) {
+            let line = match lines.recv_timeout(CANCEL_CHECK_INTERVAL) {
                 Ok(line) => line,
                 Err(RecvTimeoutError::Timeout) => continue,
                 Err(RecvTimeoutError::Disconnected) => break,
             };
             match serde_json::from_str(&line) {
-                Ok(Line::Progress { frames_done, frames_total }) => progress(Progress { frames_done, frames_total }),
-                Ok(Line::Findings(findings)) => return Ok(*findings),
-                Ok(Line::Trouble(trouble)) => return Err(trouble),
-                Err(error) => tracing::warn!(%error, "a confined analysis says something that is not understood"),
+                Ok(ChildMessage::Progress { frames_done, frames_total }) => {
+                    progress(Progress { frames_done, frames_total })
+                }
+                Ok(ChildMessage::Findings(findings)) => return Ok(*findings),
+                Ok(ChildMessage::Error(error)) => return Err(error),
+                Err(error) => tracing::warn!(%error, "cannot read a message of the child process"),
             }
         }
         Err(running.child.wait().map_or_else(|error| not_started(&error), ended))
     }
 }
 
-fn not_started(error: &dyn std::fmt::Display) -> Trouble {
-    Trouble::new(Fault::Ours(Part::Memory), FailureReason::AnalysisCrashed, error)
+fn not_started(error: &dyn std::fmt::Display) -> AnalysisError {
+    AnalysisError::new(Fault::Ours(Part::Memory), FailureReason::AnalysisCrashed, error)
 }
 
-/// Why a child ended without an answer.
-fn ended(status: ExitStatus) -> Trouble {
-    Trouble::new(
+/// Returns the error for a child that exited without an answer.
+fn ended(status: ExitStatus) -> AnalysisError {
+    AnalysisError::new(
         fault(status.signal(), status.code()),
         FailureReason::AnalysisCrashed,
         format!("the process ended: {status}"),
     )
 }
 
-/// A process that crashed did so over its video. One that was killed was killed by somebody else: its own memory is
-/// bounded, and going beyond that ends in a crash.
+/// Classifies the end of a child. A crash is attributed to the video. Any other end, such as SIGKILL, is not: the
+/// child's memory is limited, and exceeding the limit is a crash.
 fn fault(signal: Option<i32>, code: Option<i32>) -> Fault {
     let crashes = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGABRT, libc::SIGSYS, libc::SIGTRAP];
     if signal.is_some_and(|signal| crashes.contains(&signal)) || code == Some(PANICKED) {
@@ -186,7 +192,7 @@ fn fault(signal: Option<i32>, code: Option<i32>) -> Fault {
 mod tests {
     use super::*;
 
-    fn analyze(script: &str, cancel: &Cancel) -> Result<Findings, Trouble> {
+    fn analyze(script: &str, cancel: &Cancel) -> Result<Findings, AnalysisError> {
         let arguments = ["-c", script].map(OsString::from).to_vec();
         let source = Source::File("/videos/it's \"quoted\"".into());
         Confined::new("/bin/sh".into(), arguments).analyze(&source, Options::new(5, 10), &|_| {}, cancel)
@@ -202,42 +208,39 @@ mod tests {
             ("kill -TERM $$", Fault::Ours(Part::Memory)),
             ("exit 4", Fault::Ours(Part::Memory)),
         ] {
-            let trouble = analyze(script, &Cancel::default()).unwrap_err();
-            assert_eq!((trouble.fault, trouble.reason.code()), (expected, "analysis_crashed"), "{script}");
+            let error = analyze(script, &Cancel::default()).unwrap_err();
+            assert_eq!((error.fault, error.reason.code()), (expected, "analysis_crashed"), "{script}");
         }
     }
 
     #[test]
-    fn a_child_gets_its_order_and_its_trouble_comes_back() {
-        // The shell gives the order back as the cause of its trouble.
+    fn a_child_gets_its_request_and_its_error_is_returned() {
+        // The shell returns the request as the cause of its error.
         let script = r#"read -r order; quoted=$(printf %s "$order" | sed 's/\\/\\\\/g; s/"/\\"/g')
             echo '{"progress":{"frames_done":1,"frames_total":2}}'
             printf '{"trouble":{"fault":"video","reason":{"code":"codec_unknown","codec":"c"},"cause":"%s"}}\n' "$quoted""#;
-        let trouble = analyze(script, &Cancel::default()).unwrap_err();
-        assert_eq!(
-            (trouble.fault, trouble.reason),
-            (Fault::Video, FailureReason::CodecUnknown { codec: "c".to_owned() })
-        );
-        let order: Order = serde_json::from_str(&trouble.cause).unwrap();
-        assert_eq!(order.source(), Source::File("/videos/it's \"quoted\"".into()));
-        assert_eq!(order.options, Options::new(5, 10));
+        let error = analyze(script, &Cancel::default()).unwrap_err();
+        assert_eq!((error.fault, error.reason), (Fault::Video, FailureReason::CodecUnknown { codec: "c".to_owned() }));
+        let request: AnalysisRequest = serde_json::from_str(&error.cause).unwrap();
+        assert_eq!(request.source(), Source::File("/videos/it's \"quoted\"".into()));
+        assert_eq!(request.options, Options::new(5, 10));
     }
 
     #[test]
-    fn a_child_is_ended_when_its_answer_is_not_wanted() {
+    fn cancelling_an_analysis_kills_the_child() {
         let cancel = Cancel::default();
         cancel.cancel();
         let started = std::time::Instant::now();
-        let trouble = analyze("sleep 600", &cancel).unwrap_err();
-        assert_eq!(trouble.fault, Fault::Client);
+        let error = analyze("sleep 600", &cancel).unwrap_err();
+        assert_eq!(error.fault, Fault::Client);
         assert!(started.elapsed() < Duration::from_secs(60));
     }
 
     #[test]
-    fn a_program_that_is_not_there_is_no_fault_of_the_video() {
+    fn a_missing_program_does_not_count_against_the_video() {
         let confined = Confined::new("/nowhere/visage".into(), Vec::new());
         let source = Source::File("/video".into());
-        let trouble = confined.analyze(&source, Options::new(5, 10), &|_| {}, &Cancel::default()).unwrap_err();
-        assert_eq!(trouble.fault, Fault::Ours(Part::Memory));
+        let error = confined.analyze(&source, Options::new(5, 10), &|_| {}, &Cancel::default()).unwrap_err();
+        assert_eq!(error.fault, Fault::Ours(Part::Memory));
     }
 }

@@ -1,8 +1,8 @@
-//! What mails and webhooks have in common: both wait in the outbox, are sent one after the other, and are tried again when
-//! they were not taken.
+//! Delivery of mails and webhooks: sends the messages of the outbox one after the other, and retries those that were
+//! not accepted.
 //!
-//! A try that reached no server does not count: the mail server, or our way to it, is away. Mails then wait together, one
-//! of them is tried from time to time, and all go as soon as it was taken.
+//! An attempt that reached no server does not count. While the mail server is unreachable, all mails wait. From time to
+//! time one of them is tried, and when it is accepted, the others follow.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,59 +12,60 @@ use tokio_util::sync::CancellationToken;
 
 use super::Worker;
 use super::backoff::backoff;
-use super::outbox::Post;
+use super::outbox::MailSender;
 use crate::fault::{Fault, Part};
 use crate::report::webhook::Webhooks;
 use crate::store::{OutgoingMail, StoreError, Wake};
 use crate::telemetry::metrics;
 
-/// A mail that reached no server for this long is tried like one that was put off (RFC 5321, 4.5.4.1).
-const MAIL_PATIENCE: Duration = Duration::from_secs(5 * 24 * 3600);
-/// Likewise a webhook.
-const WEBHOOK_PATIENCE: Duration = Duration::from_secs(24 * 3600);
-/// Between two tries while the mail server is away, at most.
+/// After this time, attempts to send a mail count even if they reach no server (RFC 5321, 4.5.4.1).
+const MAIL_OUTAGE_LIMIT: Duration = Duration::from_secs(5 * 24 * 3600);
+/// The same limit for webhooks.
+const WEBHOOK_OUTAGE_LIMIT: Duration = Duration::from_secs(24 * 3600);
+/// The longest pause between two attempts while the mail server is unreachable.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// Which messages are sent, and through what. Neither kind waits for the other.
+/// The kind of messages that a task sends, and the client for sending them. Each kind has tasks of its own.
 pub(super) enum Channel {
-    Mails(Arc<dyn Post>),
+    Mails(Arc<dyn MailSender>),
     Webhooks(Webhooks),
 }
 
-/// What became of a look for the next message.
+/// The result of one step of a delivery task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sent {
-    /// It was taken, put off or given up: there may be another.
+pub(super) enum SendResult {
+    /// The message was accepted, refused or given up. Another one may be due.
     Answered,
     /// No server was reached.
     Unreached,
+    /// No message is due.
     NoMessage,
 }
 
-/// How often a message is tried, and how long is waited between.
-pub(super) struct Tries {
-    pub most: u32,
+/// How often a message is tried, and the wait between attempts.
+pub(super) struct RetryPolicy {
+    pub max_attempts: u32,
     pub backoff_base_s: u64,
     pub backoff_max_s: u64,
-    /// For so long tries that reach no server do not count.
-    pub patience: Duration,
+    /// Attempts that reach no server do not count until the message is this old.
+    pub outage_limit: Duration,
 }
 
-impl Tries {
-    pub const fn of_mails(most: u32, backoff_base_s: u64, backoff_max_s: u64) -> Self {
-        Self { most, backoff_base_s, backoff_max_s, patience: MAIL_PATIENCE }
+impl RetryPolicy {
+    pub const fn of_mails(max_attempts: u32, backoff_base_s: u64, backoff_max_s: u64) -> Self {
+        Self { max_attempts, backoff_base_s, backoff_max_s, outage_limit: MAIL_OUTAGE_LIMIT }
     }
 
-    pub const fn of_webhooks(most: u32, backoff_base_s: u64, backoff_max_s: u64) -> Self {
-        Self { most, backoff_base_s, backoff_max_s, patience: WEBHOOK_PATIENCE }
+    pub const fn of_webhooks(max_attempts: u32, backoff_base_s: u64, backoff_max_s: u64) -> Self {
+        Self { max_attempts, backoff_base_s, backoff_max_s, outage_limit: WEBHOOK_OUTAGE_LIMIT }
     }
 }
 
-/// Sends due messages until `stop`; looks when a job ends, and every `queue.poll_s` for those that are due again.
+/// Sends due messages until `stop`. Checks for messages when a job ends, and every `queue.poll_s` seconds for retries.
 pub(super) async fn run(worker: Worker, channel: Channel, stop: CancellationToken) {
     let poll = Duration::from_secs(worker.settings.queue.poll_s);
     let mut wakes = worker.store.subscribe();
-    // Tries in succession that reached no server, and when the next may be made.
+    // The number of consecutive attempts that reached no server, and the time before which no other is made.
     let (mut unreached, mut paused_until) = (0, Timestamp::MIN);
     while !stop.is_cancelled() {
         if worker.clock.now() < paused_until {
@@ -72,25 +73,25 @@ pub(super) async fn run(worker: Worker, channel: Channel, stop: CancellationToke
             continue;
         }
         let sent = match &channel {
-            Channel::Mails(post) => worker.send_next_mail(post, &stop).await,
+            Channel::Mails(sender) => worker.send_next_mail(sender, &stop).await,
             Channel::Webhooks(webhooks) => worker.send_next_webhook(webhooks, &stop).await,
         };
         match (sent, &channel) {
-            (Ok(Sent::Answered), _) => unreached = 0,
-            // The next one goes to another server.
-            (Ok(Sent::Unreached), Channel::Webhooks(_)) => {}
-            (Ok(Sent::Unreached), Channel::Mails(_)) => {
+            (Ok(SendResult::Answered), _) => unreached = 0,
+            // The next webhook goes to another server.
+            (Ok(SendResult::Unreached), Channel::Webhooks(_)) => {}
+            (Ok(SendResult::Unreached), Channel::Mails(_)) => {
                 unreached += 1;
                 let base = Duration::from_secs(worker.settings.mail.backoff_base_s);
                 let pause = backoff(unreached, base, LONGEST_PAUSE);
                 paused_until = worker.clock.now().saturating_add(pause).unwrap_or(Timestamp::MAX);
-                tracing::error!(part = "mail", pause_s = pause.as_secs(), "the mail server is away; mails wait");
+                tracing::error!(part = "mail", pause_s = pause.as_secs(), "the mail server is unreachable; mails wait");
             }
-            (Ok(Sent::NoMessage), _) => {
+            (Ok(SendResult::NoMessage), _) => {
                 stop.run_until_cancelled(wakes.wait(Wake::Mail, poll)).await;
             }
             (Err(error), _) => {
-                tracing::warn!(%error, "the outbox cannot be read or written now");
+                tracing::warn!(%error, "cannot read or write the outbox now");
                 stop.run_until_cancelled(tokio::time::sleep(poll)).await;
             }
         }
@@ -98,40 +99,41 @@ pub(super) async fn run(worker: Worker, channel: Channel, stop: CancellationToke
 }
 
 impl Worker {
-    /// After a try in which the message was not taken: the next is due later, or there is none.
+    /// Records an attempt in which the message was not accepted: schedules the next attempt or gives the message up.
     pub(super) async fn not_taken(
         &self,
         message: &OutgoingMail,
         fault: Fault,
         reason: &str,
-        tries: &Tries,
-    ) -> Result<Sent, StoreError> {
+        policy: &RetryPolicy,
+    ) -> Result<SendResult, StoreError> {
         let OutgoingMail { id, kind, attempt, created_at, .. } = message;
         let now = self.clock.now();
-        let (base, max) = (Duration::from_secs(tries.backoff_base_s), Duration::from_secs(tries.backoff_max_s));
+        let (base, max) = (Duration::from_secs(policy.backoff_base_s), Duration::from_secs(policy.backoff_max_s));
         let due = |wait| now.saturating_add(wait).unwrap_or(Timestamp::MAX);
         let age = Duration::try_from(now.duration_since(*created_at)).unwrap_or_default();
         if let Fault::Ours(part) = fault
-            && age < tries.patience
+            && age < policy.outage_limit
         {
             tracing::warn!(message = %id, ?kind, part = part.name(), reason, "a message reached no server");
             metrics().message_put_off(part);
-            // The older, the longer: no count is kept.
+            // Uncounted attempts leave no count for the backoff, so the wait grows with the age of the message.
             let wait = if part == Part::Mail { base } else { (age / 2).clamp(base.min(max), max) };
-            self.store.mail_put_off(message, reason, due(wait)).await?;
-            return Ok(Sent::Unreached);
+            self.store.mail_failed(message, reason, due(wait), false).await?;
+            return Ok(SendResult::Unreached);
         }
-        if fault == Fault::Client || *attempt >= tries.most {
-            tracing::warn!(message = %id, ?kind, attempt, reason, "a message was given up");
+        if fault == Fault::Client || *attempt >= policy.max_attempts {
+            tracing::warn!(message = %id, ?kind, attempt, reason, "gave up a message");
             self.store.mail_given_up(message, reason).await?;
         } else {
-            tracing::warn!(message = %id, ?kind, attempt, reason, "a message was not sent yet");
-            self.store.mail_failed(message, reason, due(backoff(*attempt, base, max))).await?;
+            tracing::warn!(message = %id, ?kind, attempt, reason, "a message was not accepted; it will be tried again");
+            self.store.mail_failed(message, reason, due(backoff(*attempt, base, max)), true).await?;
         }
-        Ok(Sent::Answered)
+        Ok(SendResult::Answered)
     }
 
-    /// A message that is not recorded as sent is sent again: the database is asked until it answers, or the process ends.
+    /// Records that a message was sent. Retries until the database answers or `stop` is cancelled, since a message
+    /// without this record is sent again.
     pub(super) async fn record_sent(&self, message: &OutgoingMail, stop: &CancellationToken) -> Result<(), StoreError> {
         let mut tried = 0;
         loop {
@@ -140,7 +142,7 @@ impl Worker {
                 Err(error) => error,
             };
             tried += 1;
-            tracing::warn!(message = %message.id, tried, %error, "that it was sent cannot be recorded yet");
+            tracing::warn!(message = %message.id, tried, %error, "cannot record yet that a message was sent");
             let wait = backoff(tried, Duration::from_millis(250), Duration::from_secs(5));
             if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
                 return Err(error);

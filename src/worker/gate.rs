@@ -1,5 +1,5 @@
-//! Keeps a worker from taking jobs while storage does not answer, or is another than the database knows: whatever it
-//! took would have to be put back. Jobs are taken again as soon as a check succeeds.
+//! Stops a worker from claiming jobs while the storage does not answer or has the wrong identity: every claimed job
+//! would have to be handed back. Jobs are claimed again as soon as a check succeeds.
 
 use std::time::Duration;
 
@@ -12,81 +12,82 @@ use crate::fault::Part;
 use crate::identity::StorageIdentity;
 use crate::telemetry::metrics;
 
-/// An answer of storage is believed for this long.
-const FRESH: Duration = Duration::from_secs(10);
-/// A check that takes longer has failed.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// Between two checks while storage is away: the first wait, and the longest.
+/// A successful check is valid for this long.
+const CHECK_VALIDITY: Duration = Duration::from_secs(10);
+/// The time limit of a check.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
+/// The shortest and the longest wait between two checks while the storage is unavailable.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
 
-/// What the tasks of one worker know of its storage.
+/// The state of the storage, shared by the tasks of one worker.
 #[derive(Debug, Default)]
-pub(super) struct Gate(Mutex<State>);
+pub(super) struct StorageGate(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// When storage last answered; `None` if it has not, or if a job had trouble with it since.
-    proven: Option<Instant>,
-    /// Checks that failed in succession, and when the next may be made.
+    /// Time of the last success; `None` if there was none, or if a job failed because of the storage since.
+    last_success: Option<Instant>,
+    /// The number of consecutive failed checks.
     failed: u32,
+    /// No check is made before this time.
     retry_at: Option<Instant>,
 }
 
-/// Storage is away: no job may be taken before this time has passed.
+/// The storage is unavailable: claim no job for this long.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Closed(pub Duration);
 
-impl Gate {
-    /// Whether the last check failed; whoever asks checks first and takes a job afterwards.
+impl StorageGate {
+    /// Returns whether the last check failed. In this case, call [`StorageGate::check`] before claiming a job.
     pub async fn is_closed(&self) -> bool {
         self.0.lock().await.failed > 0
     }
 
-    /// Checks storage, unless it answered just now. One task checks, the others wait for its answer.
+    /// Checks the storage, unless the last success is recent. One task checks; the others wait for its result.
     pub async fn check(&self, blobs: &dyn BlobStore, identity: StorageIdentity) -> Result<(), Closed> {
         let mut state = self.0.lock().await;
-        if state.proven.is_some_and(|proven| proven.elapsed() < FRESH) {
+        if state.last_success.is_some_and(|at| at.elapsed() < CHECK_VALIDITY) {
             return Ok(());
         }
         if let Some(retry_at) = state.retry_at.filter(|retry_at| *retry_at > Instant::now()) {
             return Err(Closed(retry_at.saturating_duration_since(Instant::now())));
         }
-        match answer(blobs, identity).await {
+        match verify(blobs, identity).await {
             Ok(()) => {
                 if state.failed > 0 {
-                    tracing::info!(part = Part::Storage.name(), "storage answers again; taking jobs");
+                    tracing::info!(part = Part::Storage.name(), "the storage answers again; claiming jobs");
                 }
-                *state = State { proven: Some(Instant::now()), failed: 0, retry_at: None };
+                *state = State { last_success: Some(Instant::now()), failed: 0, retry_at: None };
                 metrics().paused(Part::Storage, false);
                 Ok(())
             }
             Err(error) => {
-                state.proven = None;
+                state.last_success = None;
                 state.failed = state.failed.saturating_add(1);
                 let wait = backoff(state.failed, RETRY.0, RETRY.1);
                 state.retry_at = Some(Instant::now() + wait);
                 let (part, wait_ms) = (Part::Storage.name(), wait.as_millis());
-                tracing::error!(part, %error, wait_ms, "no jobs are taken: storage fails its check");
+                tracing::error!(part, %error, wait_ms, "the storage fails its check; claiming no jobs");
                 metrics().paused(Part::Storage, true);
                 Err(Closed(wait))
             }
         }
     }
 
-    /// A job had trouble with storage: the next one is taken only after a check.
-    pub async fn doubt(&self) {
-        self.0.lock().await.proven = None;
+    /// Forces a check before the next job is claimed. Call it after a job failed because of the storage.
+    pub async fn invalidate(&self) {
+        self.0.lock().await.last_success = None;
     }
 
-    /// A job read its video from storage.
-    pub async fn proven(&self) {
-        self.0.lock().await.proven = Some(Instant::now());
+    /// Records that the storage answered. Call it after a job read its video.
+    pub async fn record_success(&self) {
+        self.0.lock().await.last_success = Some(Instant::now());
     }
 }
 
-async fn answer(blobs: &dyn BlobStore, identity: StorageIdentity) -> Result<(), BlobError> {
-    timeout(PATIENCE, identity.verify(blobs)).await.unwrap_or_else(|_| {
-        let reason = format!("no answer within {} s", PATIENCE.as_secs());
+async fn verify(blobs: &dyn BlobStore, identity: StorageIdentity) -> Result<(), BlobError> {
+    timeout(CHECK_TIMEOUT, identity.verify(blobs)).await.unwrap_or_else(|_| {
+        let reason = format!("no answer within {} s", CHECK_TIMEOUT.as_secs());
         Err(BlobError::Remote { action: "check", reason })
     })
 }

@@ -1,4 +1,4 @@
-//! Says that a job is alive and how far it is.
+//! Renews the lease of a running job and stores its progress.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -7,19 +7,19 @@ use tokio::time::Instant;
 
 use super::Worker;
 use crate::pipeline::Progress;
-use crate::store::{Claim, Held, JobProgress};
+use crate::store::{Claim, ClaimState, JobProgress};
 
-/// Progress is stored no more often than this.
-const SHORTEST: Duration = Duration::from_secs(1);
+/// The shortest time between two updates of the progress.
+const MIN_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Where an analysis leaves its progress, from any thread.
+/// The progress of an analysis, set by its threads and read by the heartbeat.
 #[derive(Debug, Default)]
-pub(super) struct Meter {
+pub(super) struct SharedProgress {
     frames_done: AtomicU64,
     frames_total: AtomicU64,
 }
 
-impl Meter {
+impl SharedProgress {
     pub fn set(&self, progress: Progress) {
         self.frames_done.store(progress.frames_done, Ordering::Relaxed);
         self.frames_total.store(progress.frames_total, Ordering::Relaxed);
@@ -34,23 +34,23 @@ impl Meter {
 }
 
 impl Worker {
-    /// Renews the lease of a job every third of it, and sooner where there is progress to tell. Returns when the job
-    /// is lost.
-    pub(super) async fn keep_alive(&self, claim: &Claim, meter: &Meter) {
+    /// Renews the lease of a job after every third of its length, or sooner if there is progress to store. Returns when
+    /// the claim is lost.
+    pub(super) async fn keep_alive(&self, claim: &Claim, progress: &SharedProgress) {
         let lease = self.settings.queue.lease();
         let renew = lease / 3;
-        let mut told = (Instant::now(), JobProgress::default());
+        let mut stored = (Instant::now(), JobProgress::default());
         loop {
-            tokio::time::sleep(renew.min(SHORTEST)).await;
-            let progress = meter.read();
-            if progress == told.1 && told.0.elapsed() < renew {
+            tokio::time::sleep(renew.min(MIN_INTERVAL)).await;
+            let current = progress.read();
+            if current == stored.1 && stored.0.elapsed() < renew {
                 continue;
             }
-            match self.store.heartbeat(claim, progress, self.clock.now(), lease).await {
-                Ok(Held::Yes) => told = (Instant::now(), progress),
-                Ok(Held::Lost) => return,
-                // The analysis goes on: if another took the job meanwhile, the next answer says so.
-                Err(error) => tracing::warn!(job = claim.id, %error, "no heartbeat"),
+            match self.store.heartbeat(claim, current, self.clock.now(), lease).await {
+                Ok(ClaimState::Held) => stored = (Instant::now(), current),
+                Ok(ClaimState::Lost) => return,
+                // Continues the analysis. If the claim was lost meanwhile, the next heartbeat reports it.
+                Err(error) => tracing::warn!(job = claim.id, %error, "cannot renew the lease of a job"),
             }
         }
     }

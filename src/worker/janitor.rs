@@ -1,5 +1,5 @@
-//! Housekeeping: erases what is over, and deletes what crashes left in storage. Every process does it; two that meet
-//! do each other no harm.
+//! Housekeeping: erases expired data, and deletes leftovers of crashes from the storage. Every worker process does it;
+//! several may do it at the same time.
 
 use std::time::Duration;
 
@@ -11,44 +11,45 @@ use super::Worker;
 use crate::blob::BlobError;
 use crate::store::StoreError;
 
-/// Between two rounds.
-const EVERY: Duration = Duration::from_secs(300);
-/// A blob of which no job knows may belong to an upload whose job is just being put in; one of this age does not.
+/// Pause between two rounds.
+const PAUSE: Duration = Duration::from_secs(300);
+/// Hours after which a blob that no job refers to is deleted. A newer one may belong to an upload whose job is not
+/// queued yet.
 const ORPHAN_AGE_H: i64 = 1;
-/// An upload that is older than its own time limit by this much, in seconds, was cut off with its process.
+/// Seconds beyond the time limit of uploads after which an unfinished upload is deleted: its process has died.
 const UPLOAD_SLACK_S: u64 = 600;
-/// Rows and blobs looked at in one go.
+/// Rows and blobs handled at a time.
 const BATCH: u32 = 500;
 
-/// What a round of housekeeping did.
+/// The numbers of things that a round of housekeeping removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Swept {
-    /// Results erased because their time was over.
+    /// Expired results.
     pub expired: u64,
-    /// Videos deleted because their time was over.
+    /// Videos whose retention time was over.
     pub videos: u64,
-    /// Blobs deleted because no job knew them.
+    /// Blobs that no job refers to.
     pub orphans: u64,
-    /// Unfinished uploads ended.
+    /// Unfinished uploads.
     pub uploads: u64,
-    /// Requests whose repetition is no longer recognized.
+    /// Requests that are too old to be repeated under the same `Idempotency-Key`.
     pub requests: u64,
-    /// Entries of the request log whose time was over.
+    /// Entries of the request log whose retention time was over.
     pub log_entries: u64,
-    /// Workers that have said nothing for a day.
+    /// Workers that were not seen for a day.
     pub workers: u64,
 }
 
-/// Why a step of the housekeeping stopped; the next round goes on.
+/// The error of a housekeeping step. The next round repeats the step.
 #[derive(Debug, thiserror::Error)]
-enum Stopped {
+enum SweepError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
     Blob(#[from] BlobError),
 }
 
-/// A round now, and then one from time to time, until `stop`.
+/// Does a round of housekeeping at once and after each pause, until `stop`.
 pub(super) async fn run(worker: Worker, stop: CancellationToken) {
     loop {
         let round = async {
@@ -57,7 +58,7 @@ pub(super) async fn run(worker: Worker, stop: CancellationToken) {
                 let Swept { expired, videos, orphans, uploads, requests, log_entries, workers } = swept;
                 tracing::info!(expired, videos, orphans, uploads, requests, log_entries, workers, "swept");
             }
-            tokio::time::sleep(EVERY).await;
+            tokio::time::sleep(PAUSE).await;
         };
         if stop.run_until_cancelled(round).await.is_none() {
             return;
@@ -66,21 +67,21 @@ pub(super) async fn run(worker: Worker, stop: CancellationToken) {
 }
 
 impl Worker {
-    /// One round of housekeeping. A step that fails does not keep the others from their work.
+    /// Does one round of housekeeping. The other steps run even if one fails.
     pub async fn sweep(&self) -> Swept {
         let now = self.clock.now();
         Swept {
-            expired: done("erasing what is over", self.expire(now).await),
-            videos: done("deleting videos that are over", self.delete_videos(now).await),
-            orphans: done("deleting blobs that no job knows", self.delete_orphans(now).await),
-            requests: done("forgetting requests", self.forget_requests(now).await),
-            log_entries: done("forgetting the request log", self.forget_log(now).await),
-            workers: done("forgetting workers", self.forget_workers(now).await),
-            uploads: done("ending abandoned uploads", self.abort_uploads(now).await),
+            expired: done("erasing expired results", self.expire(now).await),
+            videos: done("deleting videos", self.delete_videos(now).await),
+            orphans: done("deleting blobs that no job refers to", self.delete_orphans(now).await),
+            requests: done("deleting old requests", self.forget_requests(now).await),
+            log_entries: done("deleting old entries of the request log", self.forget_log(now).await),
+            workers: done("deleting old workers", self.forget_workers(now).await),
+            uploads: done("deleting abandoned uploads", self.abort_uploads(now).await),
         }
     }
 
-    async fn expire(&self, now: Timestamp) -> Result<u64, Stopped> {
+    async fn expire(&self, now: Timestamp) -> Result<u64, SweepError> {
         let mut expired = 0;
         loop {
             let batch = self.store.expire(now, BATCH).await?;
@@ -91,12 +92,12 @@ impl Worker {
         }
     }
 
-    async fn forget_requests(&self, now: Timestamp) -> Result<u64, Stopped> {
+    async fn forget_requests(&self, now: Timestamp) -> Result<u64, SweepError> {
         self.store.forget_usage(now).await?;
         Ok(self.store.forget_requests(now).await?)
     }
 
-    async fn forget_log(&self, now: Timestamp) -> Result<u64, Stopped> {
+    async fn forget_log(&self, now: Timestamp) -> Result<u64, SweepError> {
         let days = i64::try_from(self.settings.retention.request_log_d).unwrap_or(i64::MAX);
         let mut forgotten = 0;
         if days == 0 {
@@ -111,16 +112,16 @@ impl Worker {
         }
     }
 
-    async fn forget_workers(&self, now: Timestamp) -> Result<u64, Stopped> {
+    async fn forget_workers(&self, now: Timestamp) -> Result<u64, SweepError> {
         Ok(self.store.forget_workers(hours_before(now, 24)).await?)
     }
 
-    async fn delete_videos(&self, now: Timestamp) -> Result<u64, Stopped> {
+    async fn delete_videos(&self, now: Timestamp) -> Result<u64, SweepError> {
         let retention = &self.settings.retention;
         let before = |hours: u64| hours_before(now, i64::try_from(hours).unwrap_or(i64::MAX));
         let (ended_by, failed_by) = (before(retention.videos_h), before(retention.failed_videos_h()));
         let mut deleted = 0;
-        // Elsewhere they would not be found, and then be taken for deleted.
+        // In the wrong storage the videos would not be found, and be recorded as deleted.
         self.identity.verify(self.blobs.as_ref()).await?;
         loop {
             let due = self.store.due_videos(ended_by, failed_by, BATCH).await?;
@@ -135,14 +136,14 @@ impl Worker {
         }
     }
 
-    async fn delete_orphans(&self, now: Timestamp) -> Result<u64, Stopped> {
+    async fn delete_orphans(&self, now: Timestamp) -> Result<u64, SweepError> {
         let known = usize::try_from(self.store.video_count().await?).unwrap_or(usize::MAX);
-        // So many that, however many are known, orphans are among them.
+        // Lists more blobs than there are known videos, so that the list contains orphans if there are any.
         let limit = known.saturating_add(BATCH as usize);
         let blobs = self.blobs.list_older(hours_before(now, ORPHAN_AGE_H), limit).await?;
-        // Read after the blobs: a job that was put in meanwhile is known.
+        // Reads the keys after listing the blobs, so that jobs queued meanwhile are among them.
         let known = if blobs.is_empty() { return Ok(0) } else { self.store.video_keys().await? };
-        // In the storage of another database all would be orphans.
+        // In the storage of another database, every blob would look like an orphan.
         self.identity.verify(self.blobs.as_ref()).await?;
         let mut deleted = 0;
         for blob in blobs.iter().filter(|blob| made_by_visage(&blob.key) && !known.contains(&blob.key)) {
@@ -152,7 +153,7 @@ impl Worker {
         Ok(deleted)
     }
 
-    async fn abort_uploads(&self, now: Timestamp) -> Result<u64, Stopped> {
+    async fn abort_uploads(&self, now: Timestamp) -> Result<u64, SweepError> {
         let mut ended = 0;
         self.identity.verify(self.blobs.as_ref()).await?;
         loop {
@@ -169,7 +170,7 @@ impl Worker {
                 break;
             }
         }
-        // One that comes in parts has its own time, which is over above.
+        // Keeps multipart uploads: they expire above, by their own time limit.
         let kept = self.store.open_upload_keys().await?;
         let age = Duration::from_secs(self.settings.http.max_upload_s.saturating_add(UPLOAD_SLACK_S));
         let before = now.checked_sub(age).unwrap_or(Timestamp::MIN);
@@ -177,8 +178,8 @@ impl Worker {
     }
 }
 
-/// Whether a key can be one of ours, whose name is a UUID: in a bucket that is shared without a prefix, other people's
-/// objects are left alone.
+/// Returns whether visage may have made a key: the file name is a UUID. This protects other objects in a bucket that is
+/// shared without a prefix.
 fn made_by_visage(key: &str) -> bool {
     let name = key.rsplit('/').next().unwrap_or_default();
     let stem = name.split('.').next().unwrap_or_default();
@@ -186,14 +187,14 @@ fn made_by_visage(key: &str) -> bool {
 }
 
 fn hours_before(now: Timestamp, hours: i64) -> Timestamp {
-    // More hours than a span can hold are all there were.
+    // A jiff span cannot hold many more hours than this.
     let span = if hours > 1_000_000 { return Timestamp::MIN } else { hours.hours() };
     now.checked_sub(span).unwrap_or(Timestamp::MIN)
 }
 
-fn done(step: &'static str, result: Result<u64, Stopped>) -> u64 {
+fn done(step: &'static str, result: Result<u64, SweepError>) -> u64 {
     result.unwrap_or_else(|error| {
-        tracing::warn!(step, %error, "housekeeping stopped");
+        tracing::warn!(step, %error, "a step of the housekeeping failed");
         0
     })
 }
@@ -203,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_names_that_visage_gives_are_orphans() {
+    fn only_names_that_are_uuids_can_be_orphans() {
         let id = "0189f7c8-1d2e-4a1b-9c3d-5e6f708192a3";
         for key in [format!("videos/{id}"), format!("{id}.mp4"), id.to_owned(), id.replace('-', "")] {
             assert!(made_by_visage(&key), "{key}");
@@ -214,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_very_long_time_is_no_trouble() {
+    fn a_very_long_time_does_not_overflow() {
         assert_eq!(hours_before(Timestamp::UNIX_EPOCH, i64::MAX), Timestamp::MIN);
         assert_eq!(hours_before(Timestamp::UNIX_EPOCH, 2).as_second(), -7200);
     }

@@ -1,9 +1,12 @@
-//! One job from claim to clean-up: fetch, analyze, save, mail, delete the video; and the housekeeping beside it
-//! (sending the outbox, expiring results, sweeping what crashes left in storage).
+//! Runs jobs from claim to clean-up: fetch the video, analyze it, save the result, queue the mails, delete the video.
+//! Also does the housekeeping: sends the outbox, expires results, deletes leftovers of crashes from the storage.
 //!
-//! Every step can be cut off at any instant and is done again by whoever comes next: the queue gives a job whose
-//! worker is gone to another, results are saved together with the end of the job, mails wait in the outbox, and what
-//! lies in storage without need is swept. A worker that lost its job to another writes nothing any more.
+//! A process may be killed at any moment. Every step can then be repeated by another process:
+//!
+//! - The queue gives the job of a dead worker to another worker. The old worker can write nothing for it any more.
+//! - A result is saved in the transaction that ends its job.
+//! - Mails stay in the outbox until they are sent.
+//! - The janitor deletes blobs that no job refers to.
 
 mod analyzer;
 mod backoff;
@@ -32,65 +35,67 @@ use crate::identity::StorageIdentity;
 use crate::report::webhook::Webhooks;
 use crate::store::{Store, StoreError, Wake};
 
-pub use analyzer::{Analyzer, Trouble};
-pub use confined::{Confined, Line, Order};
+pub use analyzer::{AnalysisError, Analyzer};
+pub use confined::{AnalysisRequest, ChildMessage, Confined};
 use delivery::Channel;
-use gate::{Closed, Gate};
+use gate::{Closed, StorageGate};
 pub use janitor::Swept;
-pub use outbox::Post;
+pub use outbox::MailSender;
 pub use presence::SILENT_S;
 use scratch::Scratch;
 
-/// After the grace of a shutdown, jobs get this long to be handed back.
-const HAND_BACK: Duration = Duration::from_secs(8);
+/// After the grace period of a shutdown, this much time is left to hand jobs back to the queue.
+const HAND_BACK_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// Webhooks on their way at the same time: one that does not answer keeps few others waiting.
-const WEBHOOKS: usize = 4;
+/// Number of webhooks sent at the same time, so that a receiver that does not answer delays few others.
+const WEBHOOK_TASKS: usize = 4;
 
-/// What the jobs of one process share.
-struct Desk {
+/// State that all jobs of one process share.
+struct SharedState {
     scratch: Scratch,
-    gate: Gate,
-    /// Cancelled when the grace of a shutdown is over.
-    cut: CancellationToken,
+    gate: StorageGate,
+    /// Cancelled when the grace period of a shutdown is over.
+    abort: CancellationToken,
 }
 
-/// What became of a look for the next job.
-enum Next {
+/// The result of one step of a worker task.
+enum Step {
+    /// A job ran.
     Ran,
+    /// No job is due.
     NoJob,
-    /// No job may be taken before this time has passed.
+    /// The storage is unavailable: claim no job for this long.
     Paused(Duration),
 }
 
-/// What workers work with.
+/// The dependencies of a worker.
 #[derive(Clone)]
 pub struct Worker {
-    /// Says in the database who holds a job; another for every process.
+    /// Identifies the worker in the database; each process has its own name.
     pub name: String,
     pub settings: Arc<Settings>,
     pub store: Store,
     pub blobs: Arc<dyn BlobStore>,
-    /// Of the storage that belongs to the database.
+    /// The id of the storage that belongs to the database.
     pub identity: StorageIdentity,
     pub analyzer: Arc<dyn Analyzer>,
-    /// Analyzes in a process of its own the videos during whose analysis a process died. `None`: they are analyzed like
-    /// all others.
+    /// Analyzes a video in a child process if a process died during an earlier run of its job. `None`: such videos are
+    /// analyzed like all others.
     pub confined: Option<Arc<dyn Analyzer>>,
-    /// `None` where mail is switched off.
-    pub post: Option<Arc<dyn Post>>,
+    /// `None` if mail is switched off.
+    pub mail_sender: Option<Arc<dyn MailSender>>,
     pub clock: Arc<dyn Clock>,
     pub tokens: Arc<dyn Tokens>,
 }
 
 impl Worker {
-    /// Works until `stop` is cancelled; then lets running jobs finish for `queue.shutdown_grace_s`, hands back the
-    /// others, and returns.
+    /// Works until `stop` is cancelled. Then it waits up to `queue.shutdown_grace_s` for running jobs, hands the others
+    /// back to the queue, and returns.
     pub async fn run(self, stop: CancellationToken) {
         let scratch = Scratch::open(&std::env::temp_dir(), self.tokens.next());
-        let cut = CancellationToken::new();
-        let desk = Arc::new(Desk { scratch, gate: Gate::default(), cut: cut.clone() });
-        // Mails and housekeeping end after the jobs, which still give them something to do.
+        let abort = CancellationToken::new();
+        let shared = Arc::new(SharedState { scratch, gate: StorageGate::default(), abort: abort.clone() });
+        // The background tasks stop after the jobs, since ending jobs still queue mails.
         let jobs_ended = CancellationToken::new();
         let grace = Duration::from_secs(self.settings.queue.shutdown_grace_s);
         let concurrency = self.settings.queue.concurrency();
@@ -98,86 +103,86 @@ impl Worker {
 
         let mut jobs = JoinSet::new();
         for _ in 0..concurrency {
-            jobs.spawn(self.clone().work(desk.clone(), stop.clone()));
+            jobs.spawn(self.clone().work(shared.clone(), stop.clone()));
         }
-        let mut chores = JoinSet::new();
-        chores.spawn(presence::run(self.clone(), jobs_ended.clone()));
-        chores.spawn(janitor::run(self.clone(), jobs_ended.clone()));
-        chores.spawn(reaper::run(self.clone(), jobs_ended.clone()));
-        if let Some(post) = self.post.clone() {
-            chores.spawn(delivery::run(self.clone(), Channel::Mails(post), jobs_ended.clone()));
+        let mut background = JoinSet::new();
+        background.spawn(presence::run(self.clone(), jobs_ended.clone()));
+        background.spawn(janitor::run(self.clone(), jobs_ended.clone()));
+        background.spawn(reaper::run(self.clone(), jobs_ended.clone()));
+        if let Some(sender) = self.mail_sender.clone() {
+            background.spawn(delivery::run(self.clone(), Channel::Mails(sender), jobs_ended.clone()));
         }
 
         match Webhooks::new(&self.settings.webhooks) {
             Ok(Some(webhooks)) => {
-                for _ in 0..WEBHOOKS {
+                for _ in 0..WEBHOOK_TASKS {
                     let channel = Channel::Webhooks(webhooks.clone());
-                    chores.spawn(delivery::run(self.clone(), channel, jobs_ended.clone()));
+                    background.spawn(delivery::run(self.clone(), channel, jobs_ended.clone()));
                 }
             }
             Ok(None) => {}
-            Err(error) => tracing::error!(%error, "no webhooks are sent"),
+            Err(error) => tracing::error!(%error, "cannot set up webhooks; none are sent"),
         }
 
         stop.cancelled().await;
-        if tokio::time::timeout(grace, all(&mut jobs)).await.is_err() {
-            cut.cancel();
-            if tokio::time::timeout(HAND_BACK, all(&mut jobs)).await.is_err() {
-                tracing::warn!("some jobs could not be handed back; they run again when their lease is over");
+        if tokio::time::timeout(grace, wait_for_all(&mut jobs)).await.is_err() {
+            abort.cancel();
+            if tokio::time::timeout(HAND_BACK_TIMEOUT, wait_for_all(&mut jobs)).await.is_err() {
+                tracing::warn!("could not hand back some jobs; they run again when their leases have run out");
             }
         }
         jobs_ended.cancel();
-        if tokio::time::timeout(HAND_BACK, all(&mut chores)).await.is_err() {
-            tracing::warn!("the mail on its way at shutdown may be sent once more, under the same Message-ID");
+        if tokio::time::timeout(HAND_BACK_TIMEOUT, wait_for_all(&mut background)).await.is_err() {
+            tracing::warn!("a message was being sent at shutdown; it may be sent once more, under the same id");
         }
         tracing::info!(worker = self.name, "stopped");
     }
 
     /// Runs jobs one after the other until `stop`.
-    async fn work(self, desk: Arc<Desk>, stop: CancellationToken) {
+    async fn work(self, shared: Arc<SharedState>, stop: CancellationToken) {
         let poll = Duration::from_secs(self.settings.queue.poll_s);
         let mut wakes = self.store.subscribe();
         while !stop.is_cancelled() {
-            let pause = match self.next(&desk).await {
-                Ok(Next::Ran) => continue,
-                Ok(Next::NoJob) => stop.run_until_cancelled(wakes.wait(Wake::Work, poll)).await.is_some(),
-                Ok(Next::Paused(wait)) => stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_some(),
+            let is_running = match self.next(&shared).await {
+                Ok(Step::Ran) => continue,
+                Ok(Step::NoJob) => stop.run_until_cancelled(wakes.wait(Wake::Work, poll)).await.is_some(),
+                Ok(Step::Paused(wait)) => stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_some(),
                 Err(error) => {
-                    tracing::warn!(%error, "no job can be taken now");
+                    tracing::warn!(%error, "cannot claim a job now");
                     stop.run_until_cancelled(tokio::time::sleep(poll)).await.is_some()
                 }
             };
-            if !pause {
+            if !is_running {
                 return;
             }
         }
     }
 
-    /// Takes the next job and brings it as far as it goes.
-    async fn next(&self, desk: &Desk) -> Result<Next, StoreError> {
-        let check = || desk.gate.check(self.blobs.as_ref(), self.identity);
-        if desk.gate.is_closed().await
+    /// Claims the next job and runs it.
+    async fn next(&self, shared: &SharedState) -> Result<Step, StoreError> {
+        let check = || shared.gate.check(self.blobs.as_ref(), self.identity);
+        if shared.gate.is_closed().await
             && let Err(Closed(wait)) = check().await
         {
-            return Ok(Next::Paused(wait));
+            return Ok(Step::Paused(wait));
         }
         let claim = self.store.claim(&self.name, self.clock.now(), self.settings.queue.lease()).await?;
-        let Some(claim) = claim else { return Ok(Next::NoJob) };
-        // Asked only when there is a job: an idle worker leaves storage alone.
+        let Some(claim) = claim else { return Ok(Step::NoJob) };
+        // Checks only when there is a job, so that an idle worker sends no requests to the storage.
         if let Err(Closed(wait)) = check().await {
             self.hand_back(&claim).await;
-            return Ok(Next::Paused(wait));
+            return Ok(Step::Paused(wait));
         }
-        self.run_job(&claim, desk).await;
-        Ok(Next::Ran)
+        self.run_job(&claim, shared).await;
+        Ok(Step::Ran)
     }
 }
 
-/// Waits for all tasks of a set. They end by themselves; one that panics must not take the others with it.
-async fn all(tasks: &mut JoinSet<()>) {
+/// Waits for all tasks of a set. A task that panics is logged and does not affect the others.
+async fn wait_for_all(tasks: &mut JoinSet<()>) {
     while let Some(ended) = tasks.join_next().await {
         if let Err(error) = ended {
-            tracing::error!(%error, "a task of the worker broke off");
+            tracing::error!(%error, "a task of the worker failed");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Sends the mails that wait in the outbox. A mail server that is down delays mails and fails no job.
+//! Sends the mails of the outbox. If the mail server is down, mails are delayed and no job fails.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,20 +9,20 @@ use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use super::Worker;
-use super::delivery::{Sent, Tries};
+use super::delivery::{RetryPolicy, SendResult};
 use crate::fault::{Fault, Part};
 use crate::report::{Context, MailError, Mailer, Message};
 use crate::store::{MailKind, OutgoingMail, StoreError};
 
-/// Sends one mail. A trait, so that the way of a mail can be tested without a server.
+/// Sends mails. It is a trait so that tests need no mail server.
 #[async_trait]
-pub trait Post: Send + Sync + 'static {
-    /// Composes and sends one mail; `id` makes its Message-ID, the same in every try.
+pub trait MailSender: Send + Sync + 'static {
+    /// Composes and sends one mail. Its Message-ID is made from `id` and is the same in every attempt.
     async fn send(&self, id: Uuid, recipient: &str, message: Message<'_>, context: &Context) -> Result<(), MailError>;
 }
 
 #[async_trait]
-impl Post for Mailer {
+impl MailSender for Mailer {
     async fn send(&self, id: Uuid, recipient: &str, message: Message<'_>, context: &Context) -> Result<(), MailError> {
         Self::send(self, id, recipient, message, context).await
     }
@@ -32,27 +32,30 @@ impl Worker {
     /// Sends the mail that has been due for longest.
     pub(super) async fn send_next_mail(
         &self,
-        post: &Arc<dyn Post>,
+        sender: &Arc<dyn MailSender>,
         stop: &CancellationToken,
-    ) -> Result<Sent, StoreError> {
+    ) -> Result<SendResult, StoreError> {
         let mail_settings = &self.settings.mail;
-        // Longer than any try that gets an answer: a command to the server waits for `timeout_s`, and there are a few.
+        // Longer than any attempt that gets an answer: each of a few commands to the server waits for `timeout_s`.
         let limit = Duration::from_secs(mail_settings.smtp.timeout_s.saturating_mul(5).max(5));
         let lease = limit.saturating_mul(5) / 4;
         let Some(mail) = self.store.claim_mail(self.clock.now(), lease).await? else {
-            return Ok(Sent::NoMessage);
+            return Ok(SendResult::NoMessage);
         };
-        let tries =
-            Tries::of_mails(mail_settings.max_attempts, mail_settings.backoff_base_s, mail_settings.backoff_max_s);
-        if mail.attempt > tries.most {
-            return self.not_taken(&mail, Fault::Unclear, "the process died in the last try", &tries).await;
+        let policy = RetryPolicy::of_mails(
+            mail_settings.max_attempts,
+            mail_settings.backoff_base_s,
+            mail_settings.backoff_max_s,
+        );
+        if mail.attempt > policy.max_attempts {
+            return self.not_taken(&mail, Fault::Unclear, "the process died during the last attempt", &policy).await;
         }
-        let failed = match tokio::time::timeout(limit, self.try_to_send(&mail, post)).await {
+        let failed = match tokio::time::timeout(limit, self.try_to_send(&mail, sender)).await {
             Ok(sent) => match sent? {
                 Ok(()) => {
                     self.record_sent(&mail, stop).await?;
                     tracing::info!(mail = %mail.id, attempt = mail.attempt, "mail sent");
-                    return Ok(Sent::Answered);
+                    return Ok(SendResult::Answered);
                 }
                 Err(failed) => failed,
             },
@@ -61,16 +64,17 @@ impl Worker {
                 MailError { fault: Fault::Ours(Part::Mail), reason }
             }
         };
-        self.not_taken(&mail, failed.fault, &failed.reason, &tries).await
+        self.not_taken(&mail, failed.fault, &failed.reason, &policy).await
     }
 
-    /// One try. The outer error is the database's, the inner one the mail's.
+    /// Makes one attempt. The outer error is of the database, the inner one of the mail.
     async fn try_to_send(
         &self,
         mail: &OutgoingMail,
-        post: &Arc<dyn Post>,
+        sender: &Arc<dyn MailSender>,
     ) -> Result<Result<(), MailError>, StoreError> {
-        let gone = || Err(MailError { fault: Fault::Client, reason: "what it was to tell is gone".to_owned() });
+        let gone =
+            || Err(MailError { fault: Fault::Client, reason: "there is no outcome to report any more".to_owned() });
         let Some(job) = self.store.job(mail.token).await? else { return Ok(gone()) };
         let findings = match mail.kind {
             MailKind::Report => self.store.findings(mail.token).await?,
@@ -83,8 +87,8 @@ impl Worker {
             language: job.options.language.unwrap_or_default(),
             result_url: Some(format!("{base}/results/{}", mail.token)),
         };
-        let (post, id, recipient, kind) = (post.clone(), mail.id, mail.recipient.clone(), mail.kind);
-        // A task of its own, so that one mail on which the renderer breaks does not end the sending of all others.
+        let (sender, id, recipient, kind) = (sender.clone(), mail.id, mail.recipient.clone(), mail.kind);
+        // Runs in a task of its own, so that a panic in the renderer does not end the delivery of all other mails.
         let sending = AbortOnDropHandle::new(tokio::spawn(async move {
             let message = match (kind, &findings, &job.failure) {
                 (MailKind::Report, Some(findings), _) => Message::Report(findings),
@@ -93,9 +97,9 @@ impl Worker {
                 }
                 _ => return gone(),
             };
-            post.send(id, &recipient, message, &context).await
+            sender.send(id, &recipient, message, &context).await
         }));
-        let broke_off = "making or sending it broke off".to_owned();
-        Ok(sending.await.unwrap_or(Err(MailError { fault: Fault::Unclear, reason: broke_off })))
+        let panicked = "composing or sending the mail panicked".to_owned();
+        Ok(sending.await.unwrap_or(Err(MailError { fault: Fault::Unclear, reason: panicked })))
     }
 }

@@ -1,7 +1,8 @@
-//! Puts jobs back whose workers went silent: killed, cut off from the database, or frozen. Every worker process does it.
+//! Queues jobs again whose leases have run out because their workers were killed, frozen or cut off from the database.
+//! Every worker process does it.
 //!
-//! Silence is judged by leases, and while the database is away nobody can renew one. So after trouble with the database,
-//! and after a pause of this very process, the reaper first leaves every worker the time of a lease to speak up.
+//! While the database is down, no worker can renew its lease. So after an error of the database, and after a pause of
+//! this process itself, the reaper waits for the length of a lease, to let every worker renew first.
 
 use std::time::Duration;
 
@@ -12,36 +13,41 @@ use super::Worker;
 use crate::store::Backoff;
 use crate::telemetry::metrics;
 
-/// Looks a lease, and the shortest time between two.
-const LOOKS: u32 = 6;
-const SHORTEST: Duration = Duration::from_secs(1);
+/// Checks during the time of a lease.
+const CHECKS_PER_LEASE: u32 = 6;
+/// The shortest time between two checks.
+const MIN_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(worker: Worker, stop: CancellationToken) {
     let queue = &worker.settings.queue;
-    let (lease, every) = (queue.lease(), (queue.lease() / LOOKS).max(SHORTEST));
+    let (lease, every) = (queue.lease(), (queue.lease() / CHECKS_PER_LEASE).max(MIN_INTERVAL));
     let backoff =
         Backoff { base: Duration::from_secs(queue.backoff_base_s), max: Duration::from_secs(queue.backoff_max_s) };
-    // When the database was last seen to come back.
+    // When the last error or pause ended.
     let mut returned: Option<Instant> = None;
-    let mut looked = Instant::now();
+    let mut checked = Instant::now();
     loop {
-        if looked.elapsed() > every + lease / 2 {
+        if checked.elapsed() > every + lease / 2 {
             returned = Some(Instant::now());
         }
-        looked = Instant::now();
+        checked = Instant::now();
         let is_settled = returned.is_none_or(|returned| returned.elapsed() >= lease);
         let answer = if is_settled {
             worker.store.release_lost(worker.clock.now(), backoff).await.map(|lost| {
                 for run in lost {
                     metrics().run_lost();
-                    tracing::warn!(job = run.id, deaths = run.deaths, "a worker went silent; its job waits again");
+                    tracing::warn!(
+                        job = run.id,
+                        deaths = run.deaths,
+                        "the lease of a job ran out; the job is queued again"
+                    );
                 }
             })
         } else {
             worker.store.ping().await
         };
         if let Err(error) = answer {
-            tracing::warn!(%error, "lost jobs cannot be looked for now");
+            tracing::warn!(%error, "cannot look for lost jobs now");
             returned = Some(Instant::now());
         }
         if stop.run_until_cancelled(tokio::time::sleep(every)).await.is_none() {

@@ -1,5 +1,6 @@
-//! Temporary copies of videos. They are removed with their owner, and those of a process that was killed by the next
-//! one that starts on the machine: every process holds a lock in its folder, which the kernel takes from the dead.
+//! Temporary copies of videos. A process removes its copies itself. If it was killed, the next process that starts on
+//! the machine removes them. Every process holds a file lock in its folder; the kernel releases the lock when the
+//! process dies.
 
 use std::fs::{self, File};
 use std::io;
@@ -10,7 +11,7 @@ use uuid::Uuid;
 const PREFIX: &str = "visage-videos-";
 const LOCK: &str = "lock";
 
-/// A folder of this process's own, removed with it.
+/// The folder of this process. Dropping the value removes the folder.
 #[derive(Debug)]
 pub(super) struct Scratch {
     folder: Option<PathBuf>,
@@ -18,23 +19,23 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    /// Makes the folder below `parent`, and removes those that dead processes left there. A machine without room for
-    /// one can still analyze what needs no copy, so trouble is logged and comes up again when a copy is asked for.
+    /// Creates the folder below `parent`, and removes the folders of dead processes there. An error is only logged,
+    /// since videos that need no copy can still be analyzed; [`Scratch::copy`] then returns an error.
     pub fn open(parent: &Path, name: Uuid) -> Self {
         sweep(parent);
         match make(parent, name) {
             Ok((folder, lock)) => Self { folder: Some(folder), _lock: Some(lock) },
             Err(error) => {
-                tracing::warn!(%error, "no folder for temporary copies of videos");
+                tracing::warn!(%error, "cannot create the folder for temporary copies of videos");
                 Self { folder: None, _lock: None }
             }
         }
     }
 
-    /// A path for one copy, which is removed when the value is dropped.
-    pub fn copy(&self, name: Uuid) -> io::Result<Copy> {
-        let folder = self.folder.as_ref().ok_or_else(|| io::Error::other("no folder for temporary copies"))?;
-        Ok(Copy(folder.join(name.simple().to_string())))
+    /// Returns a path for one copy. Dropping the value removes the file.
+    pub fn copy(&self, name: Uuid) -> io::Result<TemporaryCopy> {
+        let folder = self.folder.as_ref().ok_or_else(|| io::Error::other("there is no folder for temporary copies"))?;
+        Ok(TemporaryCopy(folder.join(name.simple().to_string())))
     }
 }
 
@@ -43,29 +44,29 @@ impl Drop for Scratch {
         if let Some(folder) = &self.folder
             && let Err(error) = fs::remove_dir_all(folder)
         {
-            tracing::warn!(%error, "temporary copies of videos were left behind");
+            tracing::warn!(%error, "cannot remove the temporary copies of videos");
         }
     }
 }
 
 /// One temporary copy.
 #[derive(Debug)]
-pub(super) struct Copy(PathBuf);
+pub(super) struct TemporaryCopy(PathBuf);
 
-impl Copy {
+impl TemporaryCopy {
     pub fn path(&self) -> &Path {
         &self.0
     }
 }
 
-impl Drop for Copy {
+impl Drop for TemporaryCopy {
     fn drop(&mut self) {
-        // Not made yet, or removed with its folder: nothing is left either way.
+        // An error means that the file was not created yet or was removed with its folder.
         let _ = fs::remove_file(&self.0);
     }
 }
 
-/// Makes the folder under another name first: it gets the one that [`sweep`] looks for when it is locked.
+/// Creates the folder and locks it. Until it is locked, it has a name that [`sweep`] ignores.
 fn make(parent: &Path, name: Uuid) -> io::Result<(PathBuf, File)> {
     let (new, folder) = (parent.join(format!(".{PREFIX}{name}")), parent.join(format!("{PREFIX}{name}")));
     fs::create_dir(&new)?;
@@ -75,14 +76,14 @@ fn make(parent: &Path, name: Uuid) -> io::Result<(PathBuf, File)> {
     Ok((folder, lock))
 }
 
-/// Removes the folders whose owner is dead.
+/// Removes the folders of dead processes.
 fn sweep(parent: &Path) {
     let Ok(entries) = fs::read_dir(parent) else { return };
     for folder in entries.filter_map(|entry| entry.ok().map(|entry| entry.path())) {
         let ours = folder.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX));
         let dead = ours && File::open(folder.join(LOCK)).is_ok_and(|lock| lock.try_lock().is_ok());
         if dead && let Err(error) = fs::remove_dir_all(&folder) {
-            tracing::warn!(%error, "temporary copies of a process that was killed cannot be removed");
+            tracing::warn!(%error, "cannot remove the temporary copies of a dead process");
         }
     }
 }
@@ -92,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_copy_is_removed_with_its_value_and_the_folder_with_its_process() {
+    fn dropping_a_copy_removes_its_file_and_dropping_scratch_removes_the_folder() {
         let parent = tempfile::tempdir().unwrap();
         let scratch = Scratch::open(parent.path(), Uuid::from_u128(1));
         let copy = scratch.copy(Uuid::from_u128(2)).unwrap();
@@ -105,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_dead_left_is_removed_and_what_the_living_use_is_not() {
+    fn folders_of_dead_processes_are_removed_and_those_of_running_ones_are_kept() {
         let parent = tempfile::tempdir().unwrap();
         let living = Scratch::open(parent.path(), Uuid::from_u128(1));
         let copy = living.copy(Uuid::from_u128(2)).unwrap();

@@ -1,11 +1,11 @@
-//! Sends the webhooks that wait in the outbox.
+//! Sends the webhooks of the outbox.
 
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use super::Worker;
-use super::delivery::{Sent, Tries};
+use super::delivery::{RetryPolicy, SendResult};
 use crate::fault::Fault;
 use crate::report::webhook::{Event, EventData, EventError, WebhookError, Webhooks};
 use crate::store::{OutgoingMail, Status, StoreError};
@@ -16,31 +16,34 @@ impl Worker {
         &self,
         webhooks: &Webhooks,
         stop: &CancellationToken,
-    ) -> Result<Sent, StoreError> {
+    ) -> Result<SendResult, StoreError> {
         let settings = &self.settings.webhooks;
         let lease = Duration::from_secs(settings.timeout_s.saturating_mul(2).max(10));
-        let Some(hook) = self.store.claim_webhook(self.clock.now(), lease).await? else { return Ok(Sent::NoMessage) };
-        let tries = Tries::of_webhooks(settings.max_attempts, settings.backoff_base_s, settings.backoff_max_s);
-        let sent = if hook.attempt > tries.most {
-            Err(WebhookError { fault: Fault::Unclear, reason: "the process died in the last try".to_owned() })
+        let Some(hook) = self.store.claim_webhook(self.clock.now(), lease).await? else {
+            return Ok(SendResult::NoMessage);
+        };
+        let policy = RetryPolicy::of_webhooks(settings.max_attempts, settings.backoff_base_s, settings.backoff_max_s);
+        let sent = if hook.attempt > policy.max_attempts {
+            Err(WebhookError { fault: Fault::Unclear, reason: "the process died during the last attempt".to_owned() })
         } else {
             self.try_webhook(&hook, webhooks).await?
         };
         let Err(failed) = sent else {
             self.record_sent(&hook, stop).await?;
             tracing::info!(webhook = %hook.id, attempt = hook.attempt, "webhook sent");
-            return Ok(Sent::Answered);
+            return Ok(SendResult::Answered);
         };
-        self.not_taken(&hook, failed.fault, &failed.reason, &tries).await
+        self.not_taken(&hook, failed.fault, &failed.reason, &policy).await
     }
 
-    /// One try. The outer error is the database's, the inner one the webhook's.
+    /// Makes one attempt. The outer error is of the database, the inner one of the webhook.
     async fn try_webhook(
         &self,
         hook: &OutgoingMail,
         webhooks: &Webhooks,
     ) -> Result<Result<(), WebhookError>, StoreError> {
-        let gone = || WebhookError { fault: Fault::Client, reason: "what it was to tell is gone".to_owned() };
+        let gone =
+            || WebhookError { fault: Fault::Client, reason: "there is no outcome to report any more".to_owned() };
         let Some(job) = self.store.job(hook.token).await? else { return Ok(Err(gone())) };
         let analysis = self.store.analysis(hook.token).await?;
         let (name, status) = match job.status {

@@ -13,12 +13,12 @@ use uuid::Uuid;
 use visage::analysis::{Analysis, Detail, FailureReason, Findings, Options, Sampling, Summary, Timeline, VideoFacts};
 use visage::clock::{Clock, SystemClock};
 use visage::config::{ByteSize, MailTransport};
-use visage::store::{Claim, Failure, Held, JobProgress};
+use visage::store::{Claim, ClaimState, JobFailure, JobProgress};
 
 use crate::support::clips::Clips;
 use crate::support::service::{Service, video_form};
 
-/// Longer than anything here takes.
+/// Time limit for any single step of a test.
 const PATIENCE: Duration = Duration::from_secs(60);
 const LEASE: Duration = Duration::from_secs(600);
 
@@ -37,7 +37,7 @@ async fn claim(service: &Service) -> Claim {
 
 async fn finish(service: &Service, claim: &Claim) {
     let held = service.store.complete(claim, &findings(), &[], now(), None).await.unwrap();
-    assert_eq!(held, Held::Yes);
+    assert_eq!(held, ClaimState::Held);
 }
 
 fn findings() -> Findings {
@@ -59,7 +59,7 @@ fn findings() -> Findings {
     Findings { analysis, timeline: Timeline::default() }
 }
 
-/// The problem of an answer, which must have the shape of one.
+/// Returns the problem details of an answer, and checks their format.
 async fn problem(response: Response) -> Value {
     assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");
     let (status, id) = (response.status().as_u16(), response.headers()["x-request-id"].clone());
@@ -80,7 +80,7 @@ async fn refused(response: Response, status: u16, code: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_video_is_taken_and_its_job_queued() {
+async fn a_video_is_accepted_and_its_job_is_queued() {
     let service = Service::start(|_| {}).await;
     let form = Form::new()
         .text("email", "ann@example.org")
@@ -105,13 +105,13 @@ async fn a_video_is_taken_and_its_job_queued() {
     assert_eq!(claim.options.sampling, Sampling::Fast);
     assert_eq!(claim.recipients, ["ann@example.org", "bob@example.org"]);
     assert_eq!(service.stored().len(), 1);
-    assert!(!claim.video_key.contains(&token), "the storage gives the token away");
+    assert!(!claim.video_key.contains(&token), "the storage key contains the token");
     let stored = std::fs::read(&service.stored()[0]).unwrap();
-    assert_eq!(stored, clip(), "the bytes are those that were sent");
+    assert_eq!(stored, clip(), "the stored bytes are those that were sent");
 }
 
 #[tokio::test]
-async fn without_options_the_settings_count() {
+async fn the_settings_are_used_if_no_options_are_given() {
     let service = Service::start(|settings| settings.video.sample_every = 7).await;
     service.accept(clip()).await;
     let claim = claim(&service).await;
@@ -120,7 +120,7 @@ async fn without_options_the_settings_count() {
 }
 
 #[tokio::test]
-async fn parts_are_switched_off_and_detail_is_asked_for_by_fields_or_in_the_address() {
+async fn options_may_be_form_fields_or_query_parameters() {
     let service = Service::start(|_| {}).await;
     let post = |query: &str, form: Form| {
         service.http.post(format!("{}/analyze-video{query}", service.base)).multipart(form).send()
@@ -149,7 +149,7 @@ async fn parts_are_switched_off_and_detail_is_asked_for_by_fields_or_in_the_addr
 }
 
 #[tokio::test]
-async fn a_form_that_is_wrong_is_refused_with_what_is_wrong() {
+async fn an_invalid_form_is_refused_and_the_error_named() {
     let service = Service::start(|_| {}).await;
     let with = |name: &'static str, value: String| video_form(clip()).text(name, value);
     let long = "x".repeat(2049);
@@ -184,7 +184,7 @@ async fn a_form_that_is_wrong_is_refused_with_what_is_wrong() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_no_form_is_refused() {
+async fn a_body_that_is_not_a_form_is_refused() {
     let service = Service::start(|_| {}).await;
     let url = format!("{}/analyze-video", service.base);
     let post = |content_type: &'static str, body: &'static str| {
@@ -198,7 +198,7 @@ async fn a_body_that_is_no_form_is_refused() {
 }
 
 #[tokio::test]
-async fn an_address_is_refused_where_no_mail_is_sent() {
+async fn a_mail_address_is_refused_if_mail_is_off() {
     let service = Service::start(|settings| settings.mail.transport = MailTransport::None).await;
     refused(service.upload(video_form(clip()).text("email", "a@b.c")).await, 422, "mail_off").await;
     service.is_clean().await;
@@ -206,7 +206,7 @@ async fn an_address_is_refused_where_no_mail_is_sent() {
 }
 
 #[tokio::test]
-async fn a_video_outside_of_the_limits_is_refused_and_deleted() {
+async fn a_video_beyond_the_limits_is_refused_and_deleted() {
     let service = Service::start(|settings| {
         settings.video.max_duration_s = 1;
         settings.video.max_pixels = 160 * 120;
@@ -223,21 +223,21 @@ async fn a_video_outside_of_the_limits_is_refused_and_deleted() {
 }
 
 #[tokio::test]
-async fn an_upload_that_announces_too_much_is_refused_before_it_is_sent() {
+async fn an_upload_with_a_too_large_content_length_is_refused_before_its_body_is_sent() {
     let service = Service::start(|settings| settings.http.max_upload = ByteSize(1000)).await;
     let mut socket = TcpStream::connect(service.address()).await.unwrap();
     let head = "POST /analyze-video HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\n\
                 Content-Length: 1001\r\nExpect: 100-continue\r\n\r\n";
     socket.write_all(head.as_bytes()).await.unwrap();
     let mut answer = String::new();
-    // The server ends the connection: it was never asked to send the body.
+    // The server closes the connection without asking for the body.
     timeout(PATIENCE, socket.read_to_string(&mut answer)).await.unwrap().unwrap();
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
     assert!(answer.contains("\"code\":\"upload_too_large\""), "{answer}");
 }
 
 #[tokio::test]
-async fn an_upload_that_grows_too_large_is_told_so_even_while_it_goes_on_sending() {
+async fn an_upload_that_exceeds_the_limit_is_answered_while_the_client_still_sends() {
     let service = Service::start(|settings| settings.http.max_upload = ByteSize(1 << 20)).await;
     let mut socket = TcpStream::connect(service.address()).await.unwrap();
     let head = "POST /analyze-video HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\n\
@@ -248,10 +248,10 @@ async fn an_upload_that_grows_too_large_is_told_so_even_while_it_goes_on_sending
     first.extend(part);
     first.extend(b"\r\n");
     socket.write_all(&first).await.unwrap();
-    // Eight times the limit, without a look at the answer.
+    // Send eight times the limit without reading the answer.
     let chunk = [b"10000\r\n".as_slice(), &[0; 1 << 16], b"\r\n"].concat();
     for _ in 0..128 {
-        timeout(PATIENCE, socket.write_all(&chunk)).await.unwrap().expect("the server reads on");
+        timeout(PATIENCE, socket.write_all(&chunk)).await.unwrap().expect("the server stopped reading");
     }
     socket.write_all(b"0\r\n\r\n").await.unwrap();
     let mut answer = vec![0; 4096];
@@ -262,7 +262,7 @@ async fn an_upload_that_grows_too_large_is_told_so_even_while_it_goes_on_sending
 }
 
 #[tokio::test]
-async fn a_client_that_asks_before_it_sends_is_told_to_go_on() {
+async fn a_client_that_expects_100_continue_gets_it() {
     let service = Service::start(|_| {}).await;
     let mut socket = TcpStream::connect(service.address()).await.unwrap();
     let video = clip();
@@ -283,7 +283,7 @@ async fn a_client_that_asks_before_it_sends_is_told_to_go_on() {
     assert!(answer.starts_with("HTTP/1.1 202 "), "{answer}");
 }
 
-/// Begins an upload and leaves it hanging after the first bytes of the video.
+/// Begins an upload and stops after the first bytes of the video.
 async fn hang(service: &Service) -> TcpStream {
     let mut socket = TcpStream::connect(service.address()).await.unwrap();
     let text = "POST /analyze-video HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\n\
@@ -300,7 +300,7 @@ async fn hang(service: &Service) -> TcpStream {
 }
 
 #[tokio::test]
-async fn one_upload_too_many_is_told_to_come_back() {
+async fn one_upload_too_many_gets_429_with_retry_after() {
     let service = Service::start(|settings| settings.http.max_concurrent_uploads = 1).await;
     let hanging = hang(&service).await;
     let response = service.upload(video_form(clip())).await;
@@ -333,7 +333,7 @@ async fn a_shutdown_waits_for_a_running_upload() {
 }
 
 #[tokio::test]
-async fn a_result_goes_from_queued_over_running_to_done() {
+async fn a_result_is_queued_then_running_then_done() {
     let service = Service::start(|_| {}).await;
     let token = service.accept(clip()).await;
     let path = format!("/results/{token}");
@@ -361,7 +361,7 @@ async fn a_result_goes_from_queued_over_running_to_done() {
     assert_eq!(analysis, findings().analysis);
 }
 
-/// A result, without what differs from run to run.
+/// Compares a result with a snapshot, without the members that differ from run to run.
 fn snapshot(name: &str, body: &Value) {
     let times = ["created_at", "started_at", "finished_at", "expires_at"];
     let mut settings = insta::Settings::clone_current();
@@ -375,7 +375,7 @@ fn snapshot(name: &str, body: &Value) {
     settings.bind(|| insta::assert_json_snapshot!(name, body));
 }
 
-/// Shows that a time is an RFC 3339 one, without saying which.
+/// Replaces an RFC 3339 time by a placeholder, after checking its format.
 fn time(value: insta::internals::Content, _path: insta::internals::ContentPath<'_>) -> insta::internals::Content {
     match value.as_str().map(str::parse::<Timestamp>) {
         Some(Ok(_)) => "[time]".into(),
@@ -385,11 +385,11 @@ fn time(value: insta::internals::Content, _path: insta::internals::ContentPath<'
 }
 
 #[tokio::test]
-async fn a_failed_analysis_is_a_state_with_a_problem_inside() {
+async fn a_failed_analysis_has_the_status_failed_and_an_error() {
     let service = Service::start(|_| {}).await;
     let token = service.accept(clip()).await;
     let claim = claim(&service).await;
-    let failure = Failure {
+    let failure = JobFailure {
         code: "not_a_video".to_owned(),
         detail: "The video cannot be read.".to_owned(),
         reason: Some(FailureReason::NotAVideo),
@@ -416,7 +416,7 @@ async fn a_failed_analysis_is_a_state_with_a_problem_inside() {
 }
 
 #[tokio::test]
-async fn what_has_not_changed_is_not_sent_again() {
+async fn an_unchanged_result_is_not_sent_again() {
     let service = Service::start(|_| {}).await;
     let token = service.accept(clip()).await;
     let url = format!("{}/results/{token}", service.base);
@@ -432,7 +432,7 @@ async fn what_has_not_changed_is_not_sent_again() {
     assert_ne!(changed.headers()[header::ETAG], etag);
 }
 
-/// A long poll, and whether it still waits after a while.
+/// Starts a long poll and checks that it still waits after 300 ms.
 async fn long_poll(service: &Service, path: &str, etag: Option<&str>) -> tokio::task::JoinHandle<Response> {
     let mut request = service.http.get(format!("{}{path}", service.base));
     if let Some(etag) = etag {
@@ -440,25 +440,25 @@ async fn long_poll(service: &Service, path: &str, etag: Option<&str>) -> tokio::
     }
     let poll = tokio::spawn(async move { request.send().await.unwrap() });
     tokio::time::sleep(Duration::from_millis(300)).await;
-    assert!(!poll.is_finished(), "it did not wait");
+    assert!(!poll.is_finished(), "the poll did not wait");
     poll
 }
 
 #[tokio::test]
-async fn a_long_poll_waits_for_the_end_and_wakes_with_it() {
+async fn a_long_poll_returns_when_the_analysis_ends() {
     let service = Service::start(|_| {}).await;
     let token = service.accept(clip()).await;
     let poll = long_poll(&service, &format!("/results/{token}?wait=60"), None).await;
     let claim = claim(&service).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
-    assert!(!poll.is_finished(), "running is not the end");
+    assert!(!poll.is_finished(), "the poll must wait for the end, not for the start of the run");
     finish(&service, &claim).await;
     let body: Value = timeout(PATIENCE, poll).await.unwrap().unwrap().json().await.unwrap();
     assert_eq!(body["status"], "done");
 }
 
 #[tokio::test]
-async fn a_long_poll_with_a_tag_wakes_with_any_change() {
+async fn a_long_poll_with_an_etag_returns_at_any_change() {
     let service = Service::start(|_| {}).await;
     let token = service.accept(clip()).await;
     let etag = service.get(&format!("/results/{token}")).await.headers()[header::ETAG].to_str().unwrap().to_owned();
@@ -469,7 +469,7 @@ async fn a_long_poll_with_a_tag_wakes_with_any_change() {
 }
 
 #[tokio::test]
-async fn a_long_poll_ends_with_its_time_and_with_the_service() {
+async fn a_long_poll_ends_at_its_timeout_and_at_shutdown() {
     let service = Service::start(|settings| settings.http.max_wait_s = 1).await;
     let token = service.accept(clip()).await;
     let response = timeout(PATIENCE, service.get(&format!("/results/{token}?wait=3600"))).await.unwrap();
@@ -484,7 +484,7 @@ async fn a_long_poll_ends_with_its_time_and_with_the_service() {
 }
 
 #[tokio::test]
-async fn a_wait_that_is_no_time_is_refused() {
+async fn an_invalid_wait_is_refused() {
     let service = Service::start(|_| {}).await;
     let token = service.accept(clip()).await;
     for wait in ["soon", "-1", "1.5", ""] {
@@ -493,7 +493,7 @@ async fn a_wait_that_is_no_time_is_refused() {
 }
 
 #[tokio::test]
-async fn tokens_that_are_not_known_are_not_found() {
+async fn unknown_tokens_get_404() {
     let service = Service::start(|_| {}).await;
     for token in ["0188a5f0-0000-4000-8000-000000000000", "nonsense", "..%2F..%2Fetc%2Fpasswd", "%00"] {
         for path in ["", "/report", "/timeline", "/events"] {
@@ -505,7 +505,7 @@ async fn tokens_that_are_not_known_are_not_found() {
 }
 
 #[tokio::test]
-async fn a_result_whose_time_is_over_is_gone() {
+async fn an_expired_result_gets_410() {
     let service = Service::start(|_| {}).await;
     let token = service.accept(clip()).await;
     let claim = claim(&service).await;
@@ -520,7 +520,7 @@ async fn a_result_whose_time_is_over_is_gone() {
 }
 
 #[tokio::test]
-async fn a_report_is_a_page_that_can_do_no_harm() {
+async fn a_report_has_no_scripts_and_a_strict_content_security_policy() {
     let service = Service::start(|_| {}).await;
     let token = service.accept(clip()).await;
     let path = format!("/results/{token}/report");
@@ -538,11 +538,11 @@ async fn a_report_is_a_page_that_can_do_no_harm() {
     assert!(policy.starts_with("default-src 'none'; style-src 'sha256-") && !policy.contains("unsafe"), "{policy}");
     let html = page.text().await.unwrap();
     assert!(html.starts_with("<!DOCTYPE html>") || html.starts_with("<!doctype html>"), "{}", &html[..100]);
-    assert!(!html.contains("<script"), "the policy would stop it");
+    assert!(!html.contains("<script"), "the page must not have scripts");
 }
 
 #[tokio::test]
-async fn events_tell_the_course_and_end_with_it() {
+async fn events_report_the_progress_and_end_with_the_analysis() {
     let service = Service::start(|_| {}).await;
     let token = service.accept(clip()).await;
     let response = service.get(&format!("/results/{token}/events")).await;
@@ -569,7 +569,7 @@ async fn events_tell_the_course_and_end_with_it() {
 }
 
 #[tokio::test]
-async fn erasing_leaves_nothing() {
+async fn erasing_deletes_everything() {
     let service = Service::start(|_| {}).await;
     let token = service.accept(clip()).await;
     let held = claim(&service).await;
@@ -577,13 +577,13 @@ async fn erasing_leaves_nothing() {
     assert_eq!(service.http.delete(&url).send().await.unwrap().status(), StatusCode::NO_CONTENT);
     service.is_clean().await;
     assert!(service.store.job(token).await.unwrap().is_none());
-    assert_eq!(service.store.complete(&held, &findings(), &[], now(), None).await.unwrap(), Held::Lost);
+    assert_eq!(service.store.complete(&held, &findings(), &[], now(), None).await.unwrap(), ClaimState::Lost);
     refused(service.http.delete(&url).send().await.unwrap(), 404, "unknown_token").await;
     refused(service.http.get(&url).send().await.unwrap(), 404, "unknown_token").await;
 }
 
 #[tokio::test]
-async fn the_service_says_how_it_is() {
+async fn the_service_reports_its_health_and_readiness() {
     let service = Service::start(|_| {}).await;
     let body: Value = service.get("/").await.json().await.unwrap();
     assert_eq!((body["service"].as_str(), body["status"].as_str()), (Some("visage"), Some("ok")));
@@ -595,7 +595,7 @@ async fn the_service_says_how_it_is() {
 }
 
 #[tokio::test]
-async fn a_service_without_its_storage_lives_but_is_not_ready() {
+async fn a_service_without_its_storage_is_healthy_but_not_ready() {
     let service = Service::start(|_| {}).await;
     std::fs::remove_dir_all(&service.settings.storage.folder).unwrap();
     std::fs::write(&service.settings.storage.folder, b"in the way").unwrap();
@@ -609,7 +609,7 @@ async fn a_service_without_its_storage_lives_but_is_not_ready() {
 }
 
 #[tokio::test]
-async fn every_path_answers_with_a_slash_at_its_end_too() {
+async fn every_path_also_works_with_a_slash_at_its_end() {
     let service = Service::start(|_| {}).await;
     let url = format!("{}/analyze-video/", service.base);
     let response = service.http.post(url).multipart(video_form(clip())).send().await.unwrap();
@@ -622,7 +622,7 @@ async fn every_path_answers_with_a_slash_at_its_end_too() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_a_problem_too() {
+async fn unknown_paths_and_methods_get_problem_details() {
     let service = Service::start(|_| {}).await;
     refused(service.get("/nowhere").await, 404, "not_found").await;
     let url = format!("{}/analyze-video", service.base);
@@ -632,7 +632,7 @@ async fn what_is_not_there_is_a_problem_too() {
 }
 
 #[tokio::test]
-async fn a_request_id_comes_back_if_it_can_do_no_harm() {
+async fn a_harmless_request_id_is_returned_and_any_other_replaced() {
     let service = Service::start(|_| {}).await;
     let ask = |id: &str| service.http.get(format!("{}/healthz", service.base)).header("x-request-id", id).send();
     assert_eq!(ask("abc-1.2_3").await.unwrap().headers()["x-request-id"], "abc-1.2_3");
@@ -643,7 +643,7 @@ async fn a_request_id_comes_back_if_it_can_do_no_harm() {
 }
 
 #[tokio::test]
-async fn a_connection_serves_many_requests_and_a_silent_one_is_closed() {
+async fn a_connection_serves_many_requests_and_an_idle_one_is_closed() {
     let service = Service::start(|settings| settings.http.idle_timeout_s = 1).await;
     let mut socket = TcpStream::connect(service.address()).await.unwrap();
     for _ in 0..3 {
@@ -652,7 +652,7 @@ async fn a_connection_serves_many_requests_and_a_silent_one_is_closed() {
         let got = socket.read(&mut answer).await.unwrap();
         assert!(answer[..got].starts_with(b"HTTP/1.1 200 OK"));
     }
-    // Half a head, and no more.
+    // Send only half of a request head.
     socket.write_all(b"GET /healthz HT").await.unwrap();
     let mut rest = Vec::new();
     let closed = timeout(PATIENCE, socket.read_to_end(&mut rest)).await;

@@ -1,4 +1,4 @@
-//! Both blob stores, by one suite.
+//! Tests of both blob stores.
 
 use std::collections::HashSet;
 use std::os::unix::fs::PermissionsExt;
@@ -15,40 +15,40 @@ use visage::media::Source;
 
 use crate::support::s3::S3Server;
 
-/// A store and a look behind it.
-struct Place {
+/// A store and its backend.
+struct TestStore {
     store: Arc<dyn BlobStore>,
-    behind: Behind,
+    backend: Backend,
 }
 
-enum Behind {
+enum Backend {
     Folder(TempDir),
     S3(S3Server),
 }
 
-impl Place {
+impl TestStore {
     async fn folder() -> Self {
         let folder = TempDir::new().unwrap();
         let defaults = Settings::defaults().unwrap().storage;
         let storage = Storage { folder: folder.path().join("videos"), ..defaults };
-        Self { store: blob::open(&storage, Arc::new(SystemClock)).await.unwrap(), behind: Behind::Folder(folder) }
+        Self { store: blob::open(&storage, Arc::new(SystemClock)).await.unwrap(), backend: Backend::Folder(folder) }
     }
 
     async fn s3() -> Self {
         let server = S3Server::start().await;
         let storage = Storage { kind: StorageKind::S3, s3: server.settings(), ..Settings::defaults().unwrap().storage };
-        Self { store: blob::open(&storage, Arc::new(SystemClock)).await.unwrap(), behind: Behind::S3(server) }
+        Self { store: blob::open(&storage, Arc::new(SystemClock)).await.unwrap(), backend: Backend::S3(server) }
     }
 
-    /// Everything that lies there, unfinished uploads included.
+    /// Counts files or objects, including unfinished uploads.
     fn count(&self) -> usize {
-        match &self.behind {
-            Behind::Folder(folder) => files(folder.path()).len(),
-            Behind::S3(server) => server.objects().len() + server.open_uploads(),
+        match &self.backend {
+            Backend::Folder(folder) => files(folder.path()).len(),
+            Backend::S3(server) => server.objects().len() + server.open_uploads(),
         }
     }
 
-    /// Waits until only `left` things lie there: what a drop leaves to the background takes a moment.
+    /// Waits until `left` files or objects are left. A dropped upload is removed in the background.
     async fn settles_at(&self, left: usize) {
         for _ in 0..500 {
             if self.count() == left {
@@ -56,12 +56,12 @@ impl Place {
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        panic!("{} things lie there instead of {left}", self.count());
+        panic!("{} files or objects instead of {left}", self.count());
     }
 
     async fn put(&self, key: &str, bytes: &Bytes) -> u64 {
         let mut upload = self.store.begin(key).await.unwrap();
-        // In pieces that fit no part size.
+        // The pieces do not match the part size.
         for piece in bytes.chunks(700_001) {
             upload.write(Bytes::copy_from_slice(piece)).await.unwrap();
         }
@@ -86,7 +86,7 @@ fn files(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
     found
 }
 
-/// Bytes that repeat nowhere, so that swapped parts would show.
+/// Returns bytes without repetition, so that swapped parts are detected.
 fn noise(length: usize) -> Bytes {
     let mut state = 1_u64;
     let mut next = || {
@@ -100,157 +100,157 @@ fn soon() -> Timestamp {
     SystemClock.now() + 1.hour()
 }
 
-/// The same tests on each store.
+/// Runs each test on both stores.
 macro_rules! on_both {
     ($($name:ident),+ $(,)?) => {
         mod folder {
-            $(#[tokio::test] async fn $name() { super::$name(super::Place::folder().await).await; })+
+            $(#[tokio::test] async fn $name() { super::$name(super::TestStore::folder().await).await; })+
         }
         mod s3 {
-            $(#[tokio::test] async fn $name() { super::$name(super::Place::s3().await).await; })+
+            $(#[tokio::test] async fn $name() { super::$name(super::TestStore::s3().await).await; })+
         }
     };
 }
 
 on_both!(
-    a_blob_comes_back_as_it_went_in,
-    a_blob_of_many_parts_comes_back_as_it_went_in,
-    an_empty_blob_is_a_blob,
-    a_blob_is_there_only_when_it_is_finished,
+    a_blob_is_read_back_unchanged,
+    a_blob_of_many_parts_is_read_back_unchanged,
+    an_empty_blob_can_be_stored,
+    a_blob_exists_only_after_it_is_finished,
     an_aborted_upload_leaves_nothing,
     a_dropped_upload_leaves_nothing,
     writing_a_key_again_replaces_it,
-    deleting_twice_is_no_error,
-    what_is_not_there_is_not_found,
-    keys_that_lead_outside_are_refused,
-    older_blobs_are_listed_and_younger_are_not,
-    abandoned_uploads_are_ended_and_finished_ones_stay,
-    the_decoder_gets_an_address_that_it_can_read,
-    a_place_that_works_passes_the_check_and_stays_clean,
+    deleting_twice_is_not_an_error,
+    a_missing_blob_is_not_found,
+    keys_that_point_outside_the_store_are_refused,
+    only_older_blobs_are_listed,
+    abandoned_uploads_are_aborted_and_finished_ones_stay,
+    the_source_of_a_blob_can_be_read,
+    a_working_store_passes_the_check_and_keeps_no_files_of_it,
 );
 
-async fn a_blob_comes_back_as_it_went_in(place: Place) {
+async fn a_blob_is_read_back_unchanged(fixture: TestStore) {
     let bytes = noise(100_000);
-    assert_eq!(place.put("videos/one", &bytes).await, 100_000);
-    assert_eq!(place.get("videos/one").await.unwrap(), bytes);
+    assert_eq!(fixture.put("videos/one", &bytes).await, 100_000);
+    assert_eq!(fixture.get("videos/one").await.unwrap(), bytes);
 }
 
-async fn a_blob_of_many_parts_comes_back_as_it_went_in(place: Place) {
-    // Two whole parts, and one that ends exactly with a part.
+async fn a_blob_of_many_parts_is_read_back_unchanged(fixture: TestStore) {
+    // One length needs a partial last part, the other ends exactly at the end of a part.
     for length in [(16 << 20) + 12_345, 16 << 20] {
         let bytes = noise(length);
-        assert_eq!(place.put("big", &bytes).await, length as u64);
-        assert!(place.get("big").await.unwrap() == bytes, "{length} bytes came back changed");
+        assert_eq!(fixture.put("big", &bytes).await, length as u64);
+        assert!(fixture.get("big").await.unwrap() == bytes, "{length} bytes were changed");
     }
-    place.settles_at(1).await;
+    fixture.settles_at(1).await;
 }
 
-async fn an_empty_blob_is_a_blob(place: Place) {
-    assert_eq!(place.put("empty", &Bytes::new()).await, 0);
-    assert_eq!(place.get("empty").await.unwrap(), b"");
+async fn an_empty_blob_can_be_stored(fixture: TestStore) {
+    assert_eq!(fixture.put("empty", &Bytes::new()).await, 0);
+    assert_eq!(fixture.get("empty").await.unwrap(), b"");
 }
 
-async fn a_blob_is_there_only_when_it_is_finished(place: Place) {
-    let mut upload = place.store.begin("late").await.unwrap();
+async fn a_blob_exists_only_after_it_is_finished(fixture: TestStore) {
+    let mut upload = fixture.store.begin("late").await.unwrap();
     upload.write(noise(9 << 20)).await.unwrap();
-    assert!(matches!(place.get("late").await, Err(BlobError::NotFound)));
-    assert_eq!(place.store.list_older(soon(), 10).await.unwrap(), []);
+    assert!(matches!(fixture.get("late").await, Err(BlobError::NotFound)));
+    assert_eq!(fixture.store.list_older(soon(), 10).await.unwrap(), []);
     upload.finish().await.unwrap();
-    assert_eq!(place.get("late").await.unwrap().len(), 9 << 20);
+    assert_eq!(fixture.get("late").await.unwrap().len(), 9 << 20);
 }
 
-async fn an_aborted_upload_leaves_nothing(place: Place) {
+async fn an_aborted_upload_leaves_nothing(fixture: TestStore) {
     for length in [10, 9 << 20] {
-        let mut upload = place.store.begin("gone").await.unwrap();
+        let mut upload = fixture.store.begin("gone").await.unwrap();
         upload.write(noise(length)).await.unwrap();
         upload.abort().await.unwrap();
-        assert_eq!(place.count(), 0, "after {length} bytes");
+        assert_eq!(fixture.count(), 0, "after {length} bytes");
     }
 }
 
-async fn a_dropped_upload_leaves_nothing(place: Place) {
+async fn a_dropped_upload_leaves_nothing(fixture: TestStore) {
     for length in [10, 9 << 20] {
-        let mut upload = place.store.begin("gone").await.unwrap();
+        let mut upload = fixture.store.begin("gone").await.unwrap();
         upload.write(noise(length)).await.unwrap();
         drop(upload);
-        place.settles_at(0).await;
+        fixture.settles_at(0).await;
     }
 }
 
-async fn writing_a_key_again_replaces_it(place: Place) {
-    place.put("same", &noise(5_000)).await;
-    place.put("same", &Bytes::from_static(b"new")).await;
-    assert_eq!(place.get("same").await.unwrap(), b"new");
-    place.settles_at(1).await;
+async fn writing_a_key_again_replaces_it(fixture: TestStore) {
+    fixture.put("same", &noise(5_000)).await;
+    fixture.put("same", &Bytes::from_static(b"new")).await;
+    assert_eq!(fixture.get("same").await.unwrap(), b"new");
+    fixture.settles_at(1).await;
 }
 
-async fn deleting_twice_is_no_error(place: Place) {
-    place.put("a/b", &noise(10)).await;
-    place.store.delete("a/b").await.unwrap();
-    place.store.delete("a/b").await.unwrap();
-    assert_eq!(place.count(), 0);
+async fn deleting_twice_is_not_an_error(fixture: TestStore) {
+    fixture.put("a/b", &noise(10)).await;
+    fixture.store.delete("a/b").await.unwrap();
+    fixture.store.delete("a/b").await.unwrap();
+    assert_eq!(fixture.count(), 0);
 }
 
-async fn what_is_not_there_is_not_found(place: Place) {
-    let error = place.get("nothing").await.unwrap_err();
+async fn a_missing_blob_is_not_found(fixture: TestStore) {
+    let error = fixture.get("nothing").await.unwrap_err();
     assert!(matches!(error, BlobError::NotFound), "{error}");
 }
 
-async fn keys_that_lead_outside_are_refused(place: Place) {
+async fn keys_that_point_outside_the_store_are_refused(fixture: TestStore) {
     for key in ["../x", "/etc/x", "a/../../x", "A", ".hidden", ""] {
-        assert!(matches!(place.store.begin(key).await, Err(BlobError::BadKey(_))), "begin {key}");
-        assert!(matches!(place.store.source(key).await, Err(BlobError::BadKey(_))), "source {key}");
-        assert!(matches!(place.get(key).await, Err(BlobError::BadKey(_))), "fetch {key}");
-        assert!(matches!(place.store.delete(key).await, Err(BlobError::BadKey(_))), "delete {key}");
+        assert!(matches!(fixture.store.begin(key).await, Err(BlobError::BadKey(_))), "begin {key}");
+        assert!(matches!(fixture.store.source(key).await, Err(BlobError::BadKey(_))), "source {key}");
+        assert!(matches!(fixture.get(key).await, Err(BlobError::BadKey(_))), "fetch {key}");
+        assert!(matches!(fixture.store.delete(key).await, Err(BlobError::BadKey(_))), "delete {key}");
     }
 }
 
-async fn older_blobs_are_listed_and_younger_are_not(place: Place) {
-    if let Behind::S3(server) = &place.behind {
+async fn only_older_blobs_are_listed(fixture: TestStore) {
+    if let Backend::S3(server) = &fixture.backend {
         server.put_foreign("elsewhere/report");
         server.put_foreign("visage/Not Ours");
     }
     for name in ["x/a", "x/b", "x/c", "d", "e"] {
-        place.put(name, &noise(7)).await;
+        fixture.put(name, &noise(7)).await;
     }
-    let mut found = place.store.list_older(soon(), 100).await.unwrap();
+    let mut found = fixture.store.list_older(soon(), 100).await.unwrap();
     found.sort_by(|one, other| one.key.cmp(&other.key));
     let keys: Vec<_> = found.iter().map(|blob| blob.key.as_str()).collect();
     assert_eq!(keys, ["d", "e", "x/a", "x/b", "x/c"]);
     assert!(found.iter().all(|blob| blob.size_bytes == 7));
-    assert_eq!(place.store.list_older(soon(), 3).await.unwrap().len(), 3);
-    assert_eq!(place.store.list_older(SystemClock.now() - 1.hour(), 100).await.unwrap(), []);
+    assert_eq!(fixture.store.list_older(soon(), 3).await.unwrap().len(), 3);
+    assert_eq!(fixture.store.list_older(SystemClock.now() - 1.hour(), 100).await.unwrap(), []);
 }
 
-async fn abandoned_uploads_are_ended_and_finished_ones_stay(place: Place) {
-    place.put("whole", &noise(10)).await;
+async fn abandoned_uploads_are_aborted_and_finished_ones_stay(fixture: TestStore) {
+    fixture.put("whole", &noise(10)).await;
     let mut uploads = Vec::new();
     for name in ["one", "two", "three", "four", "five"] {
-        let mut upload = place.store.begin(name).await.unwrap();
+        let mut upload = fixture.store.begin(name).await.unwrap();
         upload.write(noise(8 << 20)).await.unwrap();
         uploads.push(upload);
     }
-    // As a killed process leaves them: nothing runs when they go.
+    // Forget the uploads without running `drop`, as a killed process does.
     for upload in uploads {
         std::mem::forget(upload);
     }
     assert_eq!(
-        place.store.abort_abandoned(SystemClock.now() - 1.hour(), &HashSet::new()).await.unwrap(),
+        fixture.store.abort_abandoned(SystemClock.now() - 1.hour(), &HashSet::new()).await.unwrap(),
         0,
-        "they are young"
+        "they are too recent"
     );
-    // Parts of this one may still come.
+    // This upload may still get parts.
     let kept = HashSet::from(["three".to_owned()]);
-    assert_eq!(place.store.abort_abandoned(soon(), &kept).await.unwrap(), 4);
-    assert_eq!(place.store.abort_abandoned(soon(), &HashSet::new()).await.unwrap(), 1);
-    assert_eq!(place.count(), 1);
-    assert_eq!(place.get("whole").await.unwrap().len(), 10);
+    assert_eq!(fixture.store.abort_abandoned(soon(), &kept).await.unwrap(), 4);
+    assert_eq!(fixture.store.abort_abandoned(soon(), &HashSet::new()).await.unwrap(), 1);
+    assert_eq!(fixture.count(), 1);
+    assert_eq!(fixture.get("whole").await.unwrap().len(), 10);
 }
 
-async fn the_decoder_gets_an_address_that_it_can_read(place: Place) {
+async fn the_source_of_a_blob_can_be_read(fixture: TestStore) {
     let bytes = noise(50_000);
-    place.put("clip", &bytes).await;
-    match place.store.source("clip").await.unwrap() {
+    fixture.put("clip", &bytes).await;
+    match fixture.store.source("clip").await.unwrap() {
         Source::File(path) => {
             assert!(path.is_absolute());
             assert_eq!(std::fs::read(path).unwrap(), bytes);
@@ -269,41 +269,41 @@ async fn the_decoder_gets_an_address_that_it_can_read(place: Place) {
     }
 }
 
-async fn a_place_that_works_passes_the_check_and_stays_clean(place: Place) {
-    place.store.check().await.unwrap();
-    assert_eq!(place.count(), 0);
+async fn a_working_store_passes_the_check_and_keeps_no_files_of_it(fixture: TestStore) {
+    fixture.store.check().await.unwrap();
+    assert_eq!(fixture.count(), 0);
 }
 
 #[tokio::test]
-async fn files_are_for_their_owner_alone() {
-    let place = Place::folder().await;
-    let Behind::Folder(folder) = &place.behind else { unreachable!() };
-    place.put("deep/in/face", &noise(10)).await;
+async fn only_the_owner_can_read_the_files() {
+    let fixture = TestStore::folder().await;
+    let Backend::Folder(folder) = &fixture.backend else { unreachable!() };
+    fixture.put("deep/in/face", &noise(10)).await;
     let mode = |path: &str| std::fs::metadata(folder.path().join(path)).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode("videos/deep/in/face"), 0o600);
     assert_eq!([mode("videos"), mode("videos/deep"), mode("videos/deep/in")], [0o700; 3]);
 }
 
 #[tokio::test]
-async fn a_folder_that_went_away_fails_the_check() {
-    let place = Place::folder().await;
-    let Behind::Folder(folder) = &place.behind else { unreachable!() };
+async fn a_removed_folder_fails_the_check() {
+    let fixture = TestStore::folder().await;
+    let Backend::Folder(folder) = &fixture.backend else { unreachable!() };
     std::fs::remove_dir(folder.path().join("videos")).unwrap();
     std::fs::write(folder.path().join("videos"), b"a file in its place").unwrap();
-    place.store.check().await.unwrap_err();
+    fixture.store.check().await.unwrap_err();
 }
 
 #[tokio::test]
-async fn uploads_of_others_in_the_bucket_are_left_alone() {
-    let place = Place::s3().await;
-    let Behind::S3(server) = &place.behind else { unreachable!() };
+async fn foreign_uploads_in_the_bucket_are_not_aborted() {
+    let fixture = TestStore::s3().await;
+    let Backend::S3(server) = &fixture.backend else { unreachable!() };
     server.begin_foreign("elsewhere/film");
-    assert_eq!(place.store.abort_abandoned(soon(), &HashSet::new()).await.unwrap(), 0);
+    assert_eq!(fixture.store.abort_abandoned(soon(), &HashSet::new()).await.unwrap(), 0);
     assert_eq!(server.open_uploads(), 1);
 }
 
 #[tokio::test]
-async fn a_wrong_secret_is_an_error_that_does_not_hold_it() {
+async fn the_error_for_a_wrong_secret_does_not_contain_it() {
     let server = S3Server::start().await;
     let settings =
         visage::config::S3 { secret_key: Secret::new("wrong-secret"), read: S3Read::Stream, ..server.settings() };

@@ -1,4 +1,4 @@
-//! The calls of the services that visage takes over from, driven as their clients do.
+//! The calls of other services that visage supports, sent as their clients send them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +25,7 @@ use crate::support::onnx;
 use crate::support::service::{Service, video_form};
 
 const LABELS: [&str; 7] = ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"];
-/// Longer than anything here takes.
+/// Time limit for any single step of a test.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 fn with(models: &Models) -> impl FnOnce(&mut Settings) {
@@ -36,12 +36,12 @@ fn with(models: &Models) -> impl FnOnce(&mut Settings) {
     }
 }
 
-/// The bytes of a test clip, and the models to read it.
+/// Returns the bytes of a test clip, and the models to analyze it.
 fn clip_and_models(name: &str) -> (Vec<u8>, Models) {
     (std::fs::read(clips::shared(name)).unwrap(), clips::models())
 }
 
-/// A clip in which nothing is to be seen.
+/// Returns a clip without faces.
 fn small_clip() -> Vec<u8> {
     let clips = Clips::new();
     std::fs::read(clips.moving("clip.mp4", 1.0, "-c:v libx264 -pix_fmt yuv420p")).unwrap()
@@ -67,7 +67,7 @@ async fn ok(response: Response) -> Value {
     body
 }
 
-/// An error in these services' shape: a sentence, and a code of ours.
+/// Checks an error in the format of these services: a sentence, and a code of visage.
 async fn refused(response: Response, status: u16, code: &str) -> Value {
     let given = response.status().as_u16();
     assert!(response.headers().contains_key("x-request-id"));
@@ -91,10 +91,10 @@ fn sorted_labels() -> Vec<&'static str> {
 }
 
 #[tokio::test]
-async fn a_facial_analysis_is_answered_at_once_in_whole_numbers() {
+async fn a_facial_analysis_is_answered_immediately_in_whole_numbers() {
     let (video, models) = clip_and_models("single_face.mp4");
     let service = Service::start(with(&models)).await;
-    // Clients of that service send fields of their own, such as a CSRF token.
+    // Clients of that service send further fields, such as a CSRF token.
     let response = facial_analysis(&service, video_form(video).text("csrfmiddlewaretoken", "abc")).await;
     let body = ok(response).await;
     assert_eq!(keys(&body), ["facialAnalysisResult"]);
@@ -112,7 +112,7 @@ async fn a_facial_analysis_is_answered_at_once_in_whole_numbers() {
     let emotions = &result["emotions"];
     assert_eq!(keys(emotions), sorted_labels());
     assert_eq!(LABELS.map(|label| emotions[label].as_u64().unwrap()).iter().sum::<u64>(), 100, "{emotions}");
-    // The clip: a man who faces the camera and smiles broadly from its first quarter on.
+    // The clip shows a man who faces the camera and smiles broadly after its first quarter.
     assert!(LABELS.iter().all(|label| emotions[label].as_u64() <= emotions["happy"].as_u64()), "{emotions}");
     assert!(result["eyeContact"].as_u64() >= Some(50), "{result}");
     let feedback = result["feedback"].as_str().unwrap();
@@ -121,7 +121,7 @@ async fn a_facial_analysis_is_answered_at_once_in_whole_numbers() {
 }
 
 #[tokio::test]
-async fn a_classifier_of_ones_own_as_keras_exports_it_drops_in_by_the_settings() {
+async fn a_classifier_exported_by_keras_can_be_configured() {
     let (video, models) = clip_and_models("single_face.mp4");
     std::fs::write(models.path().join("keras.onnx"), onnx::keras_model()).unwrap();
     let given = with(&models);
@@ -137,13 +137,13 @@ async fn a_classifier_of_ones_own_as_keras_exports_it_drops_in_by_the_settings()
     .await;
     let body = ok(facial_analysis(&service, video_form(video)).await).await;
     let emotions = &body["facialAnalysisResult"]["emotions"];
-    // What that model says of any face that is neither black nor in values from 0 to 255.
+    // That model returns fear for any face that is not black and has values from 0 to 1.
     assert!(emotions["fear"].as_u64() >= Some(90), "{emotions}");
     assert_eq!(LABELS.map(|label| emotions[label].as_u64().unwrap()).iter().sum::<u64>(), 100, "{emotions}");
 }
 
 #[tokio::test]
-async fn a_video_without_sound_has_no_clarity_of_speech() {
+async fn a_video_without_sound_has_no_speech_clarity() {
     let (_, models) = clip_and_models("single_face.mp4");
     let clips = Clips::new();
     let from = clips::shared("single_face.mp4");
@@ -155,7 +155,7 @@ async fn a_video_without_sound_has_no_clarity_of_speech() {
 }
 
 #[tokio::test]
-async fn a_facial_analysis_that_cannot_be_done_says_why_in_a_sentence() {
+async fn a_failed_facial_analysis_gives_the_reason_in_a_sentence() {
     let (no_face, models) = clip_and_models("no_face.mp4");
     let service = Service::start(with(&models)).await;
     refused(facial_analysis(&service, Form::new().text("name", "Ann")).await, 400, "missing_video").await;
@@ -163,7 +163,7 @@ async fn a_facial_analysis_that_cannot_be_done_says_why_in_a_sentence() {
     let no_form = service.http.post(format!("{}/api/facial-analysis", service.base)).body("video").send();
     refused(no_form.await.unwrap(), 400, "not_a_form").await;
     refused(facial_analysis(&service, video_form(b"just some text".repeat(10))).await, 422, "not_a_video").await;
-    // The head of a video, and nothing that can be decoded behind it.
+    // The header of a video, followed by data that cannot be decoded.
     let mut corrupt = small_clip();
     corrupt.truncate(200);
     refused(facial_analysis(&service, video_form(corrupt)).await, 422, "not_a_video").await;
@@ -172,7 +172,7 @@ async fn a_facial_analysis_that_cannot_be_done_says_why_in_a_sentence() {
 }
 
 #[tokio::test]
-async fn a_model_that_cannot_be_loaded_is_said_and_tried_again() {
+async fn a_model_that_cannot_be_loaded_is_reported_and_loaded_again_later() {
     let (video, models) = clip_and_models("single_face.mp4");
     let empty = tempfile::tempdir().unwrap();
     let folder = empty.path().join("models");
@@ -199,7 +199,7 @@ async fn with_too_little_memory_a_call_is_refused() {
 }
 
 #[tokio::test]
-async fn a_video_that_is_too_large_to_be_answered_at_once_is_refused() {
+async fn a_video_too_large_for_an_immediate_call_is_refused() {
     let service = Service::start(|settings| settings.sync.max_upload = ByteSize(1000)).await;
     refused(facial_analysis(&service, video_form(small_clip())).await, 413, "upload_too_large").await;
     refused(process_frame(&service, small_clip()).await, 413, "upload_too_large").await;
@@ -228,7 +228,7 @@ async fn raw_bytes_are_answered_with_mean_scores() {
     let dominant = body["overall_dominant_emotion"].as_str().unwrap();
     assert!(values.iter().all(|value| *value <= scores[dominant].as_f64().unwrap()), "{body}");
     assert!(["happy", "sad"].contains(&dominant), "{body}");
-    // 472 frames, every 30th from the first on.
+    // Of 472 frames, every 30th is analyzed, starting with the first.
     assert_eq!(body["total_frames_analyzed"], 16);
     assert!((0.0..=1.0).contains(&body["average_confidence_score"].as_f64().unwrap()), "{body}");
     assert!((0.0..=100.0).contains(&body["eye_contact_score"].as_f64().unwrap()), "{body}");
@@ -239,7 +239,7 @@ async fn raw_bytes_are_answered_with_mean_scores() {
 }
 
 #[tokio::test]
-async fn raw_bytes_that_are_no_video_are_refused() {
+async fn raw_bytes_that_are_not_a_video_are_refused() {
     let service = Service::start(|_| {}).await;
     refused(process_frame(&service, vec![]).await, 400, "empty_video").await;
     refused(process_frame(&service, b"just some text".repeat(10)).await, 422, "not_a_video").await;
@@ -248,7 +248,7 @@ async fn raw_bytes_that_are_no_video_are_refused() {
 }
 
 #[tokio::test]
-async fn the_root_tells_programs_its_health_in_json() {
+async fn the_root_returns_the_health_as_json_to_programs() {
     let service = Service::start(|_| {}).await;
     for accept in ["*/*", "application/json"] {
         let url = format!("{}/", service.base);
@@ -257,10 +257,10 @@ async fn the_root_tells_programs_its_health_in_json() {
     }
 }
 
-/// What happens to an analysis that ends only when it is told to.
+/// An event of an analysis that ends only when it is cancelled.
 #[derive(Debug, PartialEq)]
 enum Event {
-    /// ... with so many bytes to read.
+    /// The analysis started with a video of so many bytes.
     Started(u64),
     Stopped,
 }
@@ -269,7 +269,7 @@ struct Endless(mpsc::UnboundedSender<Event>);
 
 impl Analyzer for Endless {
     fn analyze(&self, source: &Source, _: Options, cancel: &Cancel) -> Result<Findings, PipelineError> {
-        let Source::File(path) = source else { panic!("a temporary file") };
+        let Source::File(path) = source else { panic!("the source is not a temporary file") };
         self.0.send(Event::Started(std::fs::metadata(path).unwrap().len())).unwrap();
         while !cancel.is_cancelled() {
             std::thread::sleep(Duration::from_millis(2));
@@ -290,11 +290,11 @@ async fn endless(change: impl FnOnce(&mut Settings)) -> (Service, mpsc::Unbounde
 }
 
 async fn next(heard: &mut mpsc::UnboundedReceiver<Event>) -> Event {
-    timeout(PATIENCE, heard.recv()).await.expect("something happens").unwrap()
+    timeout(PATIENCE, heard.recv()).await.expect("no event").unwrap()
 }
 
 #[tokio::test]
-async fn a_call_too_many_is_refused_and_one_whose_client_hangs_up_makes_room() {
+async fn one_call_too_many_is_refused_and_a_disconnected_one_frees_its_place() {
     let (service, mut heard) = endless(|settings| settings.sync.max_concurrent = 1).await;
     let (video, url) = (small_clip(), format!("{}/process-frame", service.base));
     let started = Event::Started(video.len() as u64);
@@ -308,7 +308,7 @@ async fn a_call_too_many_is_refused_and_one_whose_client_hangs_up_makes_room() {
 
     call.abort();
     assert_eq!(next(&mut heard).await, Event::Stopped);
-    // The place is given back a moment after the analysis has said that it stops.
+    // The place is freed shortly after the analysis reports that it stopped.
     let again = async {
         loop {
             tokio::select! {
@@ -319,11 +319,11 @@ async fn a_call_too_many_is_refused_and_one_whose_client_hangs_up_makes_room() {
             }
         }
     };
-    assert_eq!(timeout(PATIENCE, again).await.expect("the place is given back"), Some(started));
+    assert_eq!(timeout(PATIENCE, again).await.expect("the place was not freed"), Some(started));
 }
 
 #[tokio::test]
-async fn a_call_that_takes_too_long_is_stopped_and_says_so() {
+async fn a_call_beyond_the_deadline_is_stopped_and_gets_504() {
     let (service, mut heard) = endless(|settings| settings.sync.deadline_s = 1).await;
     let response = facial_analysis(&service, video_form(small_clip())).await;
     assert_eq!(response.status(), StatusCode::GATEWAY_TIMEOUT);
@@ -332,8 +332,8 @@ async fn a_call_that_takes_too_long_is_stopped_and_says_so() {
     assert_eq!(next(&mut heard).await, Event::Stopped);
 }
 
-/// What each call that is answered at once sends.
-fn at_once(service: &Service, key: &str, video: &[u8]) -> [reqwest::RequestBuilder; 4] {
+/// Returns a request for each immediate call.
+fn immediate_calls(service: &Service, key: &str, video: &[u8]) -> [reqwest::RequestBuilder; 4] {
     let post = |path: &str| service.http.post(format!("{}{path}", service.base)).header("x-api-key", key);
     let clip = serde_json::json!({"content": STANDARD.encode(video)});
     [
@@ -345,27 +345,27 @@ fn at_once(service: &Service, key: &str, video: &[u8]) -> [reqwest::RequestBuild
 }
 
 #[tokio::test]
-async fn all_calls_that_are_answered_at_once_share_their_places_and_say_when_to_come_back() {
+async fn all_immediate_calls_share_one_limit_and_send_retry_after() {
     let (service, mut heard) = endless(|settings| settings.sync.max_concurrent = 1).await;
     let (video, key) = (small_clip(), key(&service, &[Scope::Analyze]).await);
     let predict = 2;
-    let mut calls = at_once(&service, &key, &video).into_iter();
+    let mut calls = immediate_calls(&service, &key, &video).into_iter();
     let call = tokio::spawn(calls.nth(predict).unwrap().send());
     assert_eq!(next(&mut heard).await, Event::Started(video.len() as u64));
-    for (index, request) in at_once(&service, &key, &video).into_iter().enumerate() {
+    for (index, request) in immediate_calls(&service, &key, &video).into_iter().enumerate() {
         let answer = request.send().await.unwrap();
         assert_eq!(answer.status(), StatusCode::TOO_MANY_REQUESTS, "call {index}");
         assert_eq!(answer.headers()[header::RETRY_AFTER], "5", "call {index}");
         assert!(json(answer).await["error"].as_str().unwrap().ends_with('.'));
     }
-    // The queue is not closed.
+    // The queue still accepts videos.
     service.accept(video).await;
     call.abort();
     assert_eq!(next(&mut heard).await, Event::Stopped);
 }
 
 #[tokio::test]
-async fn of_videos_in_base64_no_more_are_held_in_memory_than_there_are_places() {
+async fn the_limit_of_immediate_calls_also_limits_base64_videos_in_memory() {
     let (service, _heard) = endless(|settings| {
         settings.sync.max_concurrent = 1;
         settings.thumbnails.max_video = ByteSize(3 << 20);
@@ -383,12 +383,12 @@ async fn of_videos_in_base64_no_more_are_held_in_memory_than_there_are_places() 
     };
     let status = async |mut socket: tokio::net::TcpStream| {
         let mut answer = vec![0; 12];
-        timeout(PATIENCE, socket.read_exact(&mut answer)).await.expect("an answer").unwrap();
+        timeout(PATIENCE, socket.read_exact(&mut answer)).await.expect("no answer").unwrap();
         String::from_utf8(answer).unwrap()
     };
-    // Four thirds of the video, and a mebibyte for what stands beside it: refused before it comes.
+    // The limit is 4/3 of the video, and 1 MiB for the other members. A larger body is refused before it is sent.
     assert_eq!(status(begin((4 << 20) + (1 << 20) + 1).await).await, "HTTP/1.1 413");
-    // One of the two has the place and is waited for; the other is told to come back.
+    // One request takes the only place and waits for its body; the other one is refused.
     let (one, other) = (begin(1000).await, begin(1000).await);
     let answered = tokio::select! {
         answered = status(one) => answered,
@@ -402,7 +402,7 @@ async fn the_log_names_the_deadline_if_a_call_exceeds_it() {
     let log = RecordedLog::start();
     let (service, _heard) = endless(|settings| settings.sync.deadline_s = 1).await;
     let (video, key) = (small_clip(), key(&service, &[Scope::Analyze]).await);
-    let [facial_analysis, process_frame, predict, _] = at_once(&service, &key, &video);
+    let [facial_analysis, process_frame, predict, _] = immediate_calls(&service, &key, &video);
     for call in [facial_analysis, process_frame, predict] {
         assert_eq!(call.send().await.unwrap().status(), StatusCode::GATEWAY_TIMEOUT);
     }
@@ -415,17 +415,17 @@ async fn the_log_names_the_deadline_if_a_call_exceeds_it() {
 }
 
 #[tokio::test]
-async fn a_prediction_that_takes_too_long_is_stopped() {
+async fn a_prediction_beyond_the_deadline_is_stopped() {
     let (service, mut heard) = endless(|settings| settings.sync.deadline_s = 1).await;
     let (video, key) = (small_clip(), key(&service, &[Scope::Analyze]).await);
-    let [_, _, predict, _] = at_once(&service, &key, &video);
+    let [_, _, predict, _] = immediate_calls(&service, &key, &video);
     assert_eq!(predict.send().await.unwrap().status(), StatusCode::GATEWAY_TIMEOUT);
     assert!(matches!(next(&mut heard).await, Event::Started(_)));
     assert_eq!(next(&mut heard).await, Event::Stopped);
 }
 
 #[tokio::test]
-async fn a_call_that_is_answered_at_once_and_falls_silent_is_dropped_and_gives_its_place_back() {
+async fn an_idle_immediate_call_is_closed_and_frees_its_place() {
     let (service, _heard) = endless(|settings| {
         settings.sync.max_concurrent = 1;
         settings.http.idle_timeout_s = 1;
@@ -437,13 +437,14 @@ async fn a_call_that_is_answered_at_once_and_falls_silent_is_dropped_and_gives_i
         let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\nx-api-key: {key}\r\nContent-Length: 100000\r\n\r\n");
         socket.write_all(&[head.as_bytes(), begin].concat()).await.unwrap();
         let mut answer = vec![0; 64];
-        let got = timeout(PATIENCE, socket.read(&mut answer)).await.expect("it is waited for without end").unwrap();
+        let got =
+            timeout(PATIENCE, socket.read(&mut answer)).await.expect("the service waits without a time limit").unwrap();
         assert!(answer[..got].starts_with(b"HTTP/1.1 408 "), "{path}: {}", String::from_utf8_lossy(&answer));
     }
 }
 
 #[tokio::test]
-async fn the_limits_of_a_video_hold_for_calls_that_are_answered_at_once() {
+async fn the_limits_of_videos_apply_to_immediate_calls() {
     let models = clips::models();
     let with_models = with(&models);
     let service = Service::start(|settings| {
@@ -452,8 +453,8 @@ async fn the_limits_of_a_video_hold_for_calls_that_are_answered_at_once() {
     })
     .await;
     let key = key(&service, &[Scope::Analyze]).await;
-    // The thumbnails service answers every fault of a request with 400.
-    for (request, status) in at_once(&service, &key, &small_clip()).into_iter().zip([422, 422, 400, 400]) {
+    // The thumbnails service answers every client error with 400.
+    for (request, status) in immediate_calls(&service, &key, &small_clip()).into_iter().zip([422, 422, 400, 400]) {
         let answer = request.send().await.unwrap();
         assert_eq!(answer.status(), status);
         assert!(json(answer).await["error"].as_str().unwrap().contains("limit"));
@@ -461,7 +462,7 @@ async fn the_limits_of_a_video_hold_for_calls_that_are_answered_at_once() {
 }
 
 #[tokio::test]
-async fn a_video_that_cannot_be_decoded_is_the_clients_fault_in_every_call() {
+async fn an_undecodable_video_is_a_client_error_in_every_call() {
     let models = clips::models();
     let service = Service::start(with(&models)).await;
     let key = key(&service, &[Scope::Analyze]).await;
@@ -475,7 +476,7 @@ async fn a_video_that_cannot_be_decoded_is_the_clients_fault_in_every_call() {
     let data = whole.windows(4).position(|found| found == b"mdat").unwrap();
     broken[data + 4..data + 400].fill(0);
     for (video, codec) in [(unknown, "xyz1"), (broken, "h264")] {
-        for (index, request) in at_once(&service, &key, &video).into_iter().enumerate() {
+        for (index, request) in immediate_calls(&service, &key, &video).into_iter().enumerate() {
             let answer = request.send().await.unwrap();
             assert_eq!(answer.status(), StatusCode::UNPROCESSABLE_ENTITY, "{codec}, call {index}");
             let body = json(answer).await;
@@ -497,7 +498,7 @@ impl Analyzer for Panics {
 }
 
 #[tokio::test]
-async fn an_analysis_that_breaks_down_is_an_error_and_gives_its_place_back() {
+async fn an_analysis_that_panics_is_an_error_and_frees_its_place() {
     let service = Service::start_with(|settings| settings.sync.max_concurrent = 1, |_| Arc::new(Panics)).await;
     for _ in 0..3 {
         refused(process_frame(&service, small_clip()).await, 500, "internal").await;
@@ -508,7 +509,7 @@ async fn post_video(service: &Service, path: &str, form: Form) -> Response {
     service.http.post(format!("{}{path}", service.base)).multipart(form).send().await.unwrap()
 }
 
-/// Sends a video; the link to its statistics.
+/// Sends a video and returns the link to its statistics.
 async fn stats_link(service: &Service, path: &str, video: Vec<u8>) -> String {
     let response = post_video(service, path, video_form(video).text("filename", "me.webm")).await;
     assert_eq!(response.status(), StatusCode::ACCEPTED);
@@ -520,7 +521,7 @@ async fn stats_link(service: &Service, path: &str, video: Vec<u8>) -> String {
 }
 
 #[tokio::test]
-async fn an_uploaded_video_gives_statistics_of_each_face() {
+async fn an_uploaded_video_has_statistics_for_each_face() {
     let (video, models) = clip_and_models("sad_then_happy.mp4");
     let service = Service::start(with(&models)).await;
     let link = stats_link(&service, "/upload", video).await;
@@ -542,7 +543,7 @@ async fn an_uploaded_video_gives_statistics_of_each_face() {
     let disposition = response.headers()[header::CONTENT_DISPOSITION].to_str().unwrap();
     assert_eq!(disposition, "attachment; filename=\"emotion-statistics.json\"");
     let body = ok(response).await;
-    // 472 frames, every 20th from the first on.
+    // Of 472 frames, every 20th is analyzed, starting with the first.
     assert_eq!(body["total_frames_analyzed"], 24);
     let faces = body["faces"].as_array().unwrap();
     assert_eq!(faces.len(), 1, "{body}");
@@ -578,7 +579,7 @@ async fn an_uploaded_video_gives_statistics_of_each_face() {
 }
 
 #[tokio::test]
-async fn a_recorded_video_without_a_face_gives_statistics_of_no_face() {
+async fn a_recorded_video_without_a_face_has_empty_statistics() {
     let models = clips::models();
     let clips = Clips::new();
     let recorded = clips.moving("clip.webm", 1.0, "-c:v libvpx -live 1");
@@ -596,7 +597,7 @@ async fn a_recorded_video_without_a_face_gives_statistics_of_no_face() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_uploaded_or_looked_up_is_refused_in_a_sentence() {
+async fn invalid_uploads_and_tokens_are_refused_with_a_sentence() {
     let service = Service::start(|_| {}).await;
     refused(post_video(&service, "/upload", Form::new().text("name", "Ann")).await, 400, "missing_video").await;
     refused(post_video(&service, "/record_video", video_form(b"just text".repeat(20))).await, 422, "not_a_video").await;
@@ -613,7 +614,7 @@ fn frame_form(field: &'static str, picture: Vec<u8>) -> Form {
 }
 
 #[tokio::test]
-async fn a_saved_frame_is_given_back_until_it_is_erased() {
+async fn a_saved_frame_can_be_fetched_until_it_is_erased() {
     let clips = Clips::new();
     clips.moving("clip.mp4", 1.0, "-c:v libx264 -pix_fmt yuv420p");
     let service = Service::start(|_| {}).await;
@@ -626,7 +627,7 @@ async fn a_saved_frame_is_given_back_until_it_is_erased() {
         let frame = body["frame"].as_str().unwrap();
         assert_eq!(location, format!("/frames/{frame}"));
         assert_eq!(body["size_bytes"], picture.len());
-        assert!(!service.stored()[0].to_string_lossy().contains(frame), "the storage gives the name away");
+        assert!(!service.stored()[0].to_string_lossy().contains(frame), "the storage key contains the name");
 
         let shown = service.http.get(body["links"]["self"].as_str().unwrap()).send().await.unwrap();
         assert_eq!(shown.headers()[header::CONTENT_TYPE], kind);
@@ -639,7 +640,7 @@ async fn a_saved_frame_is_given_back_until_it_is_erased() {
 }
 
 #[tokio::test]
-async fn what_is_no_picture_is_not_kept() {
+async fn a_frame_that_is_not_a_picture_is_not_stored() {
     let service = Service::start(|_| {}).await;
     let post = async |form| post_video(&service, "/save_frame/", form).await;
     refused(post(Form::new().text("name", "Ann")).await, 400, "missing_frame").await;

@@ -1,17 +1,17 @@
-//! The landmark and movement models that `visage models pull` makes, against the numbers of the same networks as another
-//! converter made them: tf2onnx 1.17, by way of TensorFlow, run by ONNX Runtime 1.31.
+//! Compares the landmark and blendshape models that `visage models pull` converts with the outputs of the same networks
+//! converted by tf2onnx 1.17 and TensorFlow, and run by ONNX Runtime 1.31.
 
 use std::process::Command;
 
 use ndarray::{ArrayD, IxDyn};
 use visage::config::{Device, Settings};
 use visage::engine::Engine;
-use visage::vision::MOVEMENT_POINTS;
+use visage::vision::BLENDSHAPE_POINTS;
 
 use crate::support::clips;
 
-/// A line a face: file, frame, width and height of its pictures, the square around the face (left, top, side), then what the
-/// networks said: presence, 478 points as x, y, z in pixels of the square, 52 movements.
+/// One line per face: file, frame, width and height of its pictures, the square around the face (left, top, side),
+/// and the outputs of the networks: presence, 478 points as x, y, z in pixels of the square, 52 movements.
 const FACES: &str = include_str!("reference/faces.txt");
 const SIDE: usize = 256;
 const POINTS: usize = 478;
@@ -44,8 +44,8 @@ impl Face {
         }
     }
 
-    /// The square around the face as the network wants it. Every step is one of whole numbers, so that it is the same with any
-    /// FFmpeg on any machine.
+    /// Returns the square around the face as input of the network. Every step uses integers, so that the result is
+    /// the same with any FFmpeg on any machine.
     fn picture(&self) -> Vec<f32> {
         let [width, height] = self.size;
         let (half_width, half_height) = (width.div_ceil(2), height.div_ceil(2));
@@ -88,7 +88,7 @@ fn furthest(found: &[f32], expected: &[f32]) -> f32 {
 }
 
 #[test]
-fn ten_faces_have_the_same_points_and_movements_as_by_another_converter() {
+fn ten_faces_have_the_same_points_and_movements_as_with_another_converter() {
     let mut settings = Settings::defaults().unwrap().engine;
     settings.device = Device::Cpu;
     let engine = Engine::start(&settings).unwrap();
@@ -107,8 +107,8 @@ fn ten_faces_have_the_same_points_and_movements_as_by_another_converter() {
         let off = furthest(outputs[presence].as_slice().unwrap(), &[face.presence]);
         assert!(off < 0.01, "{told}: presence is off by {off}");
         let seen: Vec<f32> =
-            MOVEMENT_POINTS.iter().flat_map(|n| [face.points[3 * n], face.points[3 * n + 1]]).collect();
-        let seen = ArrayD::from_shape_vec(IxDyn(&[1, MOVEMENT_POINTS.len(), 2]), seen).unwrap();
+            BLENDSHAPE_POINTS.iter().flat_map(|n| [face.points[3 * n], face.points[3 * n + 1]]).collect();
+        let seen = ArrayD::from_shape_vec(IxDyn(&[1, BLENDSHAPE_POINTS.len(), 2]), seen).unwrap();
         let outputs = movements.turn().run(vec![("landmarks", seen.view())]).unwrap();
         assert_eq!(outputs[0].len(), 52);
         let off = furthest(outputs[0].as_slice().unwrap(), &face.movements);

@@ -1,5 +1,5 @@
-//! Bodies as clients encode them: gzip, byte order marks, numbers as text, other alphabets of base64; and refusals that
-//! name what the call has.
+//! Request bodies in the encodings that clients use: gzip, byte order marks, numbers as strings, variants of base64.
+//! Also checks that refusals use the field names of the call.
 
 use async_compression::tokio::bufread::GzipEncoder;
 use base64::Engine;
@@ -16,22 +16,22 @@ use crate::support::service::Service;
 
 const BOUNDARY: &str = "multipart/form-data; boundary=between";
 
-/// A call that takes a body.
+/// A call with a body.
 struct Call {
     method: Method,
     path: &'static str,
     content_type: &'static str,
     body: Vec<u8>,
-    /// Status of the answer to that body.
+    /// Expected status of the answer.
     status: u16,
 }
 
-struct House {
+struct TestService {
     service: Service,
     key: String,
 }
 
-impl House {
+impl TestService {
     async fn new(change: impl FnOnce(&mut Settings)) -> Self {
         let service = Service::start(change).await;
         let key = key(&service, &[Scope::Analyze]).await;
@@ -48,7 +48,7 @@ impl House {
         request.body(body).send().await.unwrap()
     }
 
-    /// The address of the only part of a new upload of so many bytes.
+    /// Begins an upload of so many bytes, and returns the address of its only part.
     async fn part(&self, size: usize) -> String {
         let begun = self.service.http.post(format!("{}/v1/uploads", self.service.base)).header("x-api-key", &self.key);
         let begun: Value = begun.json(&json!({"size_bytes": size})).send().await.unwrap().json().await.unwrap();
@@ -72,7 +72,8 @@ fn form(field: &str, bytes: &[u8]) -> Vec<u8> {
     [head.as_bytes(), bytes, b"\r\n--between--\r\n"].concat()
 }
 
-/// Every call that takes a body. Those that need models have none here and say so, after they have read all of it.
+/// Returns every call with a body. Calls that need models get none, and fail with that error after they have read the
+/// body.
 fn calls() -> Vec<Call> {
     let (clip, picture) = (clip(), b"\x89PNG\r\n\x1a\n and more".to_vec());
     let content = json!({"content": STANDARD.encode(&clip)}).to_string().into_bytes();
@@ -99,17 +100,17 @@ fn calls() -> Vec<Call> {
     ]
 }
 
-async fn house() -> House {
-    House::new(|settings| settings.models.folder = "/nowhere".into()).await
+async fn fixture() -> TestService {
+    TestService::new(|settings| settings.models.folder = "/nowhere".into()).await
 }
 
 #[tokio::test]
-async fn every_call_takes_gzip_and_refuses_other_encodings() {
-    let house = house().await;
+async fn every_call_accepts_gzip_and_refuses_other_encodings() {
+    let fixture = fixture().await;
     for call in calls() {
-        let path = if call.path.is_empty() { house.part(call.body.len()).await } else { call.path.to_owned() };
+        let path = if call.path.is_empty() { fixture.part(call.body.len()).await } else { call.path.to_owned() };
         let packed = gzip(&call.body).await;
-        // Two members, as two compressors one after the other make them.
+        // Two gzip members, as two compressors in sequence write them.
         let (first, second) = call.body.split_at(call.body.len() / 2);
         let members = [gzip(first).await, gzip(second).await].concat();
         for (encoding, body) in [
@@ -119,12 +120,12 @@ async fn every_call_takes_gzip_and_refuses_other_encodings() {
             (Some("X-GZIP"), &packed),
             (Some("gzip"), &members),
         ] {
-            let answer = house.send(&call, &path, encoding, body.clone()).await;
+            let answer = fixture.send(&call, &path, encoding, body.clone()).await;
             let status = answer.status().as_u16();
             assert_eq!(status, call.status, "{path} {encoding:?}: {}", answer.text().await.unwrap());
         }
         for encoding in ["br", "deflate", "zstd", "compress", "gzip, gzip", "aws-chunked"] {
-            let answer = house.send(&call, &path, Some(encoding), call.body.clone()).await;
+            let answer = fixture.send(&call, &path, Some(encoding), call.body.clone()).await;
             assert_eq!(answer.status().as_u16(), 415, "{path} {encoding}");
             assert_eq!(answer.headers()["accept-encoding"], "gzip, identity", "{path} {encoding}");
             assert!(answer.text().await.unwrap().contains("Content-Encoding: gzip"), "{path} {encoding}");
@@ -133,10 +134,10 @@ async fn every_call_takes_gzip_and_refuses_other_encodings() {
 }
 
 #[tokio::test]
-async fn gzip_that_is_broken_or_cut_off_is_the_clients_error() {
-    let house = house().await;
+async fn broken_or_truncated_gzip_is_a_client_error() {
+    let fixture = fixture().await;
     for call in calls() {
-        let path = if call.path.is_empty() { house.part(call.body.len()).await } else { call.path.to_owned() };
+        let path = if call.path.is_empty() { fixture.part(call.body.len()).await } else { call.path.to_owned() };
         let packed = gzip(&call.body).await;
         let mut flipped = packed.clone();
         let last = flipped.len() - 6;
@@ -148,20 +149,20 @@ async fn gzip_that_is_broken_or_cut_off_is_the_clients_error() {
             ("followed by other bytes", [&packed[..], b"and more"].concat()),
             ("nothing", vec![]),
         ] {
-            let answer = house.send(&call, &path, Some("gzip"), body).await;
+            let answer = fixture.send(&call, &path, Some("gzip"), body).await;
             let (status, text) = (answer.status().as_u16(), answer.text().await.unwrap());
             assert!((400..500).contains(&status), "{path} {what}: {status} {text}");
         }
     }
     assert_eq!(
-        house.service.store.open_uploads(None, visage::clock::Clock::now(&visage::clock::SystemClock)).await.unwrap(),
+        fixture.service.store.open_uploads(None, visage::clock::Clock::now(&visage::clock::SystemClock)).await.unwrap(),
         0
     );
 }
 
 #[tokio::test]
-async fn the_limit_is_on_what_was_decompressed() {
-    let house = House::new(|settings| {
+async fn the_upload_limit_applies_to_the_decompressed_bytes() {
+    let fixture = TestService::new(|settings| {
         settings.models.folder = "/nowhere".into();
         settings.http.max_upload = ByteSize(1_000_000);
         settings.sync.max_upload = ByteSize(1_000_000);
@@ -176,7 +177,7 @@ async fn the_limit_is_on_what_was_decompressed() {
     let text = json!({"content": "A".repeat(20_000_000)}).to_string().into_bytes();
     for call in calls() {
         let (path, unpacked) = match (call.path, call.content_type) {
-            ("", _) => (house.part(call.body.len()).await, bomb.clone()),
+            ("", _) => (fixture.part(call.body.len()).await, bomb.clone()),
             (path, BOUNDARY) => {
                 let field = if path == "/save_frame" { "frame" } else { "video" };
                 let mut bytes = bomb.clone();
@@ -190,7 +191,7 @@ async fn the_limit_is_on_what_was_decompressed() {
         };
         let packed = gzip(&unpacked).await;
         assert!(packed.len() < 1_000_000, "{} bytes", packed.len());
-        let answer = house.send(&call, &path, Some("gzip"), packed).await;
+        let answer = fixture.send(&call, &path, Some("gzip"), packed).await;
         let (status, text) = (answer.status().as_u16(), answer.text().await.unwrap());
         let expected = if call.path.is_empty() { 422 } else { 413 };
         assert_eq!(status, expected, "{path}: {text}");
@@ -198,8 +199,8 @@ async fn the_limit_is_on_what_was_decompressed() {
 }
 
 #[tokio::test]
-async fn a_recording_comes_in_every_way_that_clients_write_base64() {
-    let house = house().await;
+async fn a_recording_is_accepted_in_every_usual_form_of_base64() {
+    let fixture = fixture().await;
     let clips = Clips::new();
     let codec = "-f lavfi -i sine=duration=1 -c:v libvpx -b:v 200k -c:a libopus -shortest";
     let video = std::fs::read(clips.moving("recording.webm", 1.0, codec)).unwrap();
@@ -225,7 +226,7 @@ async fn a_recording_comes_in_every_way_that_clients_write_base64() {
         let begin: String = content.chars().take(60).collect();
         let told = json!({"format": format, "fps": "25", "duration": " 1.0 ", "content": content}).to_string();
         let call = call([b"\xEF\xBB\xBF", told.as_bytes()].concat());
-        let answer = house.send(&call, call.path, None, call.body.clone()).await;
+        let answer = fixture.send(&call, call.path, None, call.body.clone()).await;
         let status = answer.status().as_u16();
         let told: Value = answer.json().await.unwrap();
         assert_eq!(status, call.status, "{format} {begin}: {told}");
@@ -234,14 +235,14 @@ async fn a_recording_comes_in_every_way_that_clients_write_base64() {
 }
 
 #[tokio::test]
-async fn numbers_and_switches_may_be_text_in_json_and_in_forms() {
-    let house = house().await;
+async fn numbers_and_booleans_may_be_strings_in_json_and_forms() {
+    let fixture = fixture().await;
     let post = |path: &'static str, body: String| {
         let call =
             Call { method: Method::POST, path, content_type: "application/json", body: body.into_bytes(), status: 0 };
-        let house = &house;
+        let fixture = &fixture;
         async move {
-            let answer = house.send(&call, path, None, call.body.clone()).await;
+            let answer = fixture.send(&call, path, None, call.body.clone()).await;
             (answer.status().as_u16(), answer.json::<Value>().await.unwrap())
         }
     };
@@ -268,14 +269,14 @@ async fn numbers_and_switches_may_be_text_in_json_and_in_forms() {
     let video = form("video", &clip());
     let call = Call { method: Method::POST, path: "", content_type: BOUNDARY, body: video, status: 202 };
     for query in ["sample_every=20.0", "sample_every=2e1&max_faces=+3", "max_faces=03"] {
-        let answer = house.send(&call, &format!("/analyze-video?{query}"), None, call.body.clone()).await;
+        let answer = fixture.send(&call, &format!("/analyze-video?{query}"), None, call.body.clone()).await;
         assert_eq!(answer.status().as_u16(), call.status, "{query}: {}", answer.text().await.unwrap());
     }
 }
 
 #[tokio::test]
-async fn refusals_speak_of_what_the_call_has() {
-    let house = house().await;
+async fn refusals_use_the_field_names_of_the_call() {
+    let fixture = fixture().await;
     let text = b"this is no video, whatever its name says, and long enough to be looked at".to_vec();
     let encoded =
         b"--between\r\nContent-Disposition: form-data; name=\"video\"\r\nContent-Transfer-Encoding: base64\r\n\r\n\
@@ -299,7 +300,7 @@ async fn refusals_speak_of_what_the_call_has() {
         (post("/save_frame", "text/plain", b"x", 400), "field frame", "video"),
         (post("/v1/uploads", "application/json", &[b' '; 70_000], 413), "members", "video"),
     ] {
-        let answer = house.send(&call, call.path, None, call.body.clone()).await;
+        let answer = fixture.send(&call, call.path, None, call.body.clone()).await;
         let status = answer.status().as_u16();
         let told: Value = answer.json().await.unwrap();
         let sentence = told["detail"].as_str().or(told["error"].as_str()).unwrap();
@@ -307,7 +308,7 @@ async fn refusals_speak_of_what_the_call_has() {
         assert!(sentence.contains(says) && !sentence.contains(never), "{}: {sentence}", call.path);
     }
     let call = post("", BOUNDARY, &form("video", &clip()), 422);
-    let answer = house.send(&call, "/analyze-video?email=ann@example.org", None, call.body.clone()).await;
+    let answer = fixture.send(&call, "/analyze-video?email=ann@example.org", None, call.body.clone()).await;
     let told: Value = answer.json().await.unwrap();
     assert_eq!((&told["code"], &told["parameter"]), (&json!("unknown_parameter"), &json!("email")), "{told}");
     assert!(!told["detail"].as_str().unwrap().contains("email"), "{told}");

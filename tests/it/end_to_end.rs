@@ -1,4 +1,4 @@
-//! An upload by HTTP to its result and its mail, on every combination of backends: the same as the pipeline alone gives.
+//! Uploads a clip over HTTP and checks that result and mail are those of the pipeline, with different backends.
 
 use std::path::Path;
 use std::time::Duration;
@@ -26,7 +26,7 @@ fn with_models(settings: &mut Settings, models: &Models) {
     settings.engine = with_models.engine;
 }
 
-/// What the pipeline says of the clip, without any service around it.
+/// Returns the result of the pipeline without a service.
 async fn expected(clip: &Path, models: &Models) -> Value {
     let (settings, source) = (models.settings(), Source::File(clip.to_owned()));
     let findings = tokio::task::spawn_blocking(move || {
@@ -38,8 +38,8 @@ async fn expected(clip: &Path, models: &Models) -> Value {
     serde_json::to_value(findings.await.unwrap().analysis).unwrap()
 }
 
-/// Equal, but for the last digits of numbers: faces meet in other batches from run to run, and a network sums up a
-/// batch in another order than a single face.
+/// Checks that two results are equal up to rounding. The batches differ from run to run, and a network adds the
+/// numbers of a batch in another order than those of a single face.
 fn assert_same(path: &str, given: &Value, expected: &Value) {
     match (given, expected) {
         (Value::Object(given), Value::Object(expected)) => {
@@ -62,8 +62,8 @@ fn assert_same(path: &str, given: &Value, expected: &Value) {
     }
 }
 
-/// Uploads the clip with two addresses and options, and follows it to its end.
-async fn walk(service: &Service, clip: &Path) -> Value {
+/// Uploads the clip with two addresses and options, and waits for its result.
+async fn analyze(service: &Service, clip: &Path) -> Value {
     let working = service.work().await;
     let form: Form = video_form(std::fs::read(clip).unwrap())
         .text("email", "ann@example.org")
@@ -78,14 +78,14 @@ async fn walk(service: &Service, clip: &Path) -> Value {
     let report = service.http.get(accepted["links"]["report"].as_str().unwrap()).send().await.unwrap();
     assert_eq!(report.status(), StatusCode::OK);
     assert!(report.text().await.unwrap().contains("<svg"));
-    // The video goes and the mails leave soon after.
+    // The video is deleted and the mails are sent shortly afterwards.
     for _ in 0..600 {
         if service.store.video_count().await.unwrap() == 0 {
             break;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    assert_eq!(service.store.video_count().await.unwrap(), 0, "the video outlives its analysis");
+    assert_eq!(service.store.video_count().await.unwrap(), 0, "the video was not deleted");
     drop(working);
     result["analysis"].clone()
 }
@@ -101,12 +101,12 @@ async fn until(what: &str, holds: impl Fn() -> bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sqlite_a_folder_and_an_outbox_give_what_the_pipeline_gives() {
+async fn sqlite_a_folder_and_an_outbox_give_the_result_of_the_pipeline() {
     let clip = clips::shared(CLIP);
     let models = clips::models();
     let expected = expected(&clip, &models).await;
     let service = Service::start(|settings| with_models(settings, &models)).await;
-    let analysis = walk(&service, &clip).await;
+    let analysis = analyze(&service, &clip).await;
     assert_same("analysis", &analysis, &expected);
     assert_eq!(analysis["summary"]["dominant_emotion"], "happy");
     assert!(service.stored().is_empty());
@@ -119,7 +119,7 @@ async fn sqlite_a_folder_and_an_outbox_give_what_the_pipeline_gives() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn postgres_a_bucket_and_a_mail_server_give_what_the_pipeline_gives() {
+async fn postgres_a_bucket_and_a_mail_server_give_the_result_of_the_pipeline() {
     let clip = clips::shared(CLIP);
     let models = clips::models();
     let expected = expected(&clip, &models).await;
@@ -139,7 +139,7 @@ async fn postgres_a_bucket_and_a_mail_server_give_what_the_pipeline_gives() {
             settings.mail.smtp.security = SmtpSecurity::None;
         })
         .await;
-        let analysis = walk(&service, &clip).await;
+        let analysis = analyze(&service, &clip).await;
         assert_same("analysis", &analysis, &expected);
         assert_eq!(bucket.objects(), Vec::<String>::new());
         assert_eq!(bucket.open_uploads(), 0);
@@ -152,14 +152,14 @@ async fn postgres_a_bucket_and_a_mail_server_give_what_the_pipeline_gives() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_video_leaves_nothing_in_a_bucket() {
+async fn a_file_that_is_not_a_video_leaves_nothing_in_a_bucket() {
     let bucket = S3Server::start().await;
     let service = Service::start(|settings| {
         settings.storage.kind = StorageKind::S3;
         settings.storage.s3 = bucket.settings();
     })
     .await;
-    // Ten megabytes behind a good beginning: sent in parts, then found out.
+    // Ten megabytes with a valid beginning are sent in parts before the error is found.
     let false_film = [b"\0\0\0\x18ftypisom\0\0\x02\0isomiso2".as_slice(), &vec![0; 10 << 20]].concat();
     let response = service.upload(video_form(false_film.clone())).await;
     assert_eq!(response.status(), StatusCode::UNPROCESSABLE_ENTITY);

@@ -1,4 +1,4 @@
-//! Uploads that mean harm or are broken: the right refusal, and nothing left behind.
+//! Malicious and broken uploads are refused with the right error and leave no files.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,20 +14,20 @@ use tokio::time::timeout;
 use crate::support::clips::{self, Clips};
 use crate::support::service::{Service, video_form};
 
-/// Longer than anything here takes.
+/// Time limit for any single step of a test.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-async fn short_tempered() -> Service {
+async fn with_short_timeout() -> Service {
     Service::start(|settings| settings.http.idle_timeout_s = 1).await
 }
 
-/// A good clip with its index at the end, where cameras put it.
+/// Returns a valid clip with its index at the end, as cameras write it.
 fn clip() -> Vec<u8> {
     let clips = Clips::new();
     std::fs::read(clips.moving("clip.mp4", 2.0, "-c:v libx264 -pix_fmt yuv420p")).unwrap()
 }
 
-/// Refused with that code; nothing is left; the next good clip is taken.
+/// Checks that a form is refused with one of the codes and leaves no files, and that the next valid clip is accepted.
 async fn is_refused(service: &Service, what: &str, form: Form, status: u16, codes: &[&str]) {
     let response = service.upload(form).await;
     let given = response.status();
@@ -35,10 +35,10 @@ async fn is_refused(service: &Service, what: &str, form: Form, status: u16, code
     assert_eq!(given.as_u16(), status, "{what}: {body}");
     assert!(codes.contains(&body["code"].as_str().unwrap()), "{what}: {body}");
     service.is_clean().await;
-    is_well(service).await;
+    is_healthy(service).await;
 }
 
-async fn is_well(service: &Service) {
+async fn is_healthy(service: &Service) {
     assert_eq!(service.get("/healthz").await.status(), StatusCode::OK);
     let token = service.accept(clip()).await;
     let url = format!("{}/results/{token}", service.base);
@@ -46,8 +46,8 @@ async fn is_well(service: &Service) {
 }
 
 #[tokio::test]
-async fn what_is_no_video_is_refused() {
-    let service = short_tempered().await;
+async fn files_that_are_not_videos_are_refused() {
+    let service = with_short_timeout().await;
     let zip = [b"PK\x03\x04".as_slice(), &[7; 500]].concat();
     let riff = [b"RIFF\xff\xff\xff\x7fWAVEfmt ".as_slice(), &[0; 500]].concat();
     let box_alone = [b"\0\0\0\x18ftypisom\0\0\x02\0isomiso2".as_slice(), &[0; 500]].concat();
@@ -69,8 +69,8 @@ async fn what_is_no_video_is_refused() {
 }
 
 #[tokio::test]
-async fn a_video_that_is_cut_off_anywhere_is_refused_or_its_good_part_taken() {
-    let service = short_tempered().await;
+async fn a_truncated_video_is_refused_or_its_intact_part_accepted() {
+    let service = with_short_timeout().await;
     let clips = Clips::new();
     let codec = "-c:v libx264 -pix_fmt yuv420p -g 10";
     let index_last = std::fs::read(clips.moving("last.mp4", 2.0, codec)).unwrap();
@@ -80,13 +80,13 @@ async fn a_video_that_is_cut_off_anywhere_is_refused_or_its_good_part_taken() {
     let mut taken = 0;
     for (name, bytes) in [("index last", index_last), ("index first", index_first), ("mkv", matroska)] {
         for tenth in 0..10 {
-            // Never whole: a tenth, two tenths, ... and all but a few bytes.
+            // Truncate to a tenth, two tenths and so on, and at last to all but seven bytes.
             let length = if tenth == 9 { bytes.len() - 7 } else { bytes.len() * (tenth + 1) / 10 };
             let response = service.upload(video_form(bytes[..length].to_vec())).await;
             let status = response.status().as_u16();
             let body: Value = response.json().await.unwrap();
             match status {
-                // An index without pictures, or with the beginning of one.
+                // The file has an index without pictures, or only a part of a picture.
                 422 => {
                     assert!(body["code"] == "not_a_video" || body["code"] == "undecodable", "{name}, {tenth}: {body}");
                 }
@@ -98,18 +98,18 @@ async fn a_video_that_is_cut_off_anywhere_is_refused_or_its_good_part_taken() {
                 _ => panic!("{name} cut after {length} bytes: {status} {body}"),
             }
             let has_index = name != "index last" || tenth >= 8;
-            assert!(has_index || status == 422, "without its index nothing can be read");
+            assert!(has_index || status == 422, "a file without its index cannot be read");
             service.is_clean().await;
         }
     }
-    assert!(taken > 0, "a good beginning is worth something");
-    is_well(&service).await;
+    assert!(taken > 0, "no truncated video was accepted");
+    is_healthy(&service).await;
 }
 
-/// The header of a small clip with another width and height in it.
+/// Writes another width and height into the header of a small clip.
 fn with_size(mut video: Vec<u8>, width: u16, height: u16) -> Vec<u8> {
     let at = |video: &[u8], kind: &[u8]| video.windows(4).position(|four| four == kind).unwrap();
-    // tkhd: 16.16 fixed point at the end of the box; avc1: two 16-bit numbers, 28 bytes behind its name.
+    // tkhd has 16.16 fixed-point numbers at its end. avc1 has two 16-bit numbers, 28 bytes after its name.
     let track = at(&video, b"tkhd");
     video[track + 80..track + 82].copy_from_slice(&width.to_be_bytes());
     video[track + 84..track + 86].copy_from_slice(&height.to_be_bytes());
@@ -120,10 +120,10 @@ fn with_size(mut video: Vec<u8>, width: u16, height: u16) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn pictures_that_would_fill_the_memory_are_refused() {
-    let service = short_tempered().await;
+async fn pictures_too_large_for_memory_are_refused() {
+    let service = with_short_timeout().await;
     let clips = Clips::new();
-    // The header lies; what the stream itself says is small.
+    // The header has a wrong, large size; the stream is small.
     let lying = clips.moving("lying.mp4", 1.0, "-c:v libx264 -pix_fmt yuv420p");
     let lying = with_size(std::fs::read(lying).unwrap(), 16_384, 16_384);
     let response = service.upload(video_form(lying)).await;
@@ -135,12 +135,12 @@ async fn pictures_that_would_fill_the_memory_are_refused() {
     } else {
         assert_eq!(body["code"], "picture_too_large", "{body}");
     }
-    // The stream means it.
+    // The stream is really that large.
     let large = "-f lavfi -i color=black:size=8192x8192:rate=1:duration=1 -c:v mjpeg -pix_fmt yuvj420p -frames:v 1";
     let large = clips.make("large.mkv", large);
     let form = video_form(std::fs::read(large).unwrap());
     is_refused(&service, "8k x 8k", form, 422, &["picture_too_large"]).await;
-    // AVI keeps its size in plain numbers: 16 384 x 16 384.
+    // The AVI header has the size in plain numbers: 16,384 x 16,384.
     let avi = clips.moving("small.avi", 1.0, "-c:v mjpeg -pix_fmt yuvj420p");
     let mut avi = std::fs::read(avi).unwrap();
     let format = avi.windows(4).position(|four| four == b"strf").unwrap() + 8;
@@ -152,20 +152,20 @@ async fn pictures_that_would_fill_the_memory_are_refused() {
 
 #[tokio::test]
 async fn a_container_without_pictures_is_refused() {
-    let service = short_tempered().await;
+    let service = with_short_timeout().await;
     let clips = Clips::new();
     let sound = clips.make("sound.mp4", "-f lavfi -i sine=duration=1 -c:a aac");
     is_refused(&service, "sound alone", video_form(std::fs::read(sound).unwrap()), 422, &["not_a_video"]).await;
     let sound = clips.make("sound.mkv", "-f lavfi -i sine=duration=1 -c:a aac");
     is_refused(&service, "sound alone", video_form(std::fs::read(sound).unwrap()), 422, &["not_a_video"]).await;
-    // A track that is announced, and holds no frame.
+    // The header has a track, but the track has no frames.
     clips.moving("whole.mp4", 1.0, "-c:v libx264 -pix_fmt yuv420p");
     let none = clips.make("none.mp4", "-i $whole.mp4 -c copy -frames:v 0");
     is_refused(&service, "no frame", video_form(std::fs::read(none).unwrap()), 422, &["not_a_video"]).await;
 }
 
 #[tokio::test]
-async fn hours_of_one_picture_are_too_long() {
+async fn a_video_of_hours_with_few_frames_is_too_long() {
     let service = Service::start(|settings| settings.video.max_duration_s = 7200).await;
     let clips = Clips::new();
     // 180 frames, one a minute.
@@ -175,7 +175,7 @@ async fn hours_of_one_picture_are_too_long() {
 }
 
 #[tokio::test]
-async fn what_is_odd_and_a_video_is_analyzed_to_its_end() {
+async fn unusual_videos_are_analyzed_completely() {
     let models = clips::models();
     let service = Service::start(|settings| {
         let with_models = models.settings();
@@ -199,7 +199,7 @@ async fn what_is_odd_and_a_video_is_analyzed_to_its_end() {
         let response = service.upload(video_form(bytes)).await;
         let status = response.status().as_u16();
         let body: Value = response.json().await.unwrap();
-        // FFmpeg builds differ in what they decode at that size; a clear no is as good.
+        // Builds of FFmpeg differ at that size, so a refusal is accepted as well.
         if what == "one pixel" && status == 422 {
             assert_eq!(body["code"], "not_a_video");
             continue;
@@ -214,18 +214,18 @@ async fn what_is_odd_and_a_video_is_analyzed_to_its_end() {
     }
     service.stop.cancel();
     timeout(PATIENCE, working).await.unwrap().unwrap();
-    assert!(service.stored().is_empty(), "videos outlive their analysis");
+    assert!(service.stored().is_empty(), "videos were not deleted after their analysis");
 }
 
 #[tokio::test]
 async fn the_name_of_a_file_is_never_used() {
-    let service = short_tempered().await;
+    let service = with_short_timeout().await;
     for name in ["../../etc/passwd", "/tmp/x", "a\u{202e}4pm.exe", "%00%2e%2e%2f", "", "con", "🎬\t"] {
         let form = Form::new().part("video", Part::bytes(clip()).file_name(name.to_owned()));
         let response = service.upload(form).await;
         assert_eq!(response.status(), StatusCode::ACCEPTED, "{name:?}: {}", response.text().await.unwrap());
         let body = response.text().await.unwrap();
-        assert!(name.is_empty() || !body.contains(name), "{name:?} comes back: {body}");
+        assert!(name.is_empty() || !body.contains(name), "{name:?} is in the answer: {body}");
     }
     let stored = service.stored();
     assert_eq!(stored.len(), 7);
@@ -233,7 +233,7 @@ async fn the_name_of_a_file_is_never_used() {
         let name = path.file_name().unwrap().to_str().unwrap();
         name.parse::<uuid::Uuid>().is_ok()
     }));
-    // Nothing beside the folder either.
+    // There are no other files beside the folder.
     let mut around: Vec<_> =
         std::fs::read_dir(service.folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     around.retain(|name| !name.to_str().unwrap().starts_with("visage.db"));
@@ -243,11 +243,11 @@ async fn the_name_of_a_file_is_never_used() {
 const FORM: &str = "POST /analyze-video HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\n";
 const VIDEO: &str = "--b\r\nContent-Disposition: form-data; name=\"video\"; filename=\"clip.mp4\"\r\n\r\n";
 
-/// Sends bytes as they are, then reads the answer until the server ends the connection.
+/// Sends raw bytes, then reads the answer until the server closes the connection.
 async fn raw(service: &Service, pieces: &[&[u8]]) -> String {
     let mut socket = TcpStream::connect(service.address()).await.unwrap();
     for piece in pieces {
-        // The server may have answered and gone already.
+        // The server may already have answered and closed the connection.
         if socket.write_all(piece).await.is_err() {
             break;
         }
@@ -258,38 +258,38 @@ async fn raw(service: &Service, pieces: &[&[u8]]) -> String {
 }
 
 #[tokio::test]
-async fn a_client_that_falls_silent_is_dropped() {
-    let service = short_tempered().await;
+async fn an_idle_client_is_disconnected() {
+    let service = with_short_timeout().await;
     let head = format!("{FORM}Content-Length: 1000000\r\n\r\n{VIDEO}");
     let answer = raw(&service, &[head.as_bytes(), &clip()[..1000]]).await;
     assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
     assert!(answer.contains("upload_stalled"), "{answer}");
     service.is_clean().await;
-    is_well(&service).await;
+    is_healthy(&service).await;
 }
 
 #[tokio::test]
-async fn a_head_that_trickles_is_cut_off_when_its_time_is_over() {
-    let service = short_tempered().await;
+async fn a_slow_request_head_is_cut_off_at_its_time_limit() {
+    let service = with_short_timeout().await;
     let mut socket = TcpStream::connect(service.address()).await.unwrap();
     socket.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n").await.unwrap();
     let (mut reading, mut writing) = socket.into_split();
-    // Never silent for as long as a silent client may be.
+    // The pauses are shorter than the idle timeout.
     let trickle = tokio::spawn(async move {
         while writing.write_all(b"x-more: 1\r\n").await.is_ok() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     });
     let mut answer = Vec::new();
-    // An answer or a reset: in any case the end.
-    let _ = timeout(Duration::from_secs(20), reading.read_to_end(&mut answer)).await.expect("it is waited for");
+    // The connection ends with an answer or a reset.
+    let _ = timeout(Duration::from_secs(20), reading.read_to_end(&mut answer)).await.expect("the service still waits");
     assert!(!answer.starts_with(b"HTTP/1.1 200"));
     trickle.abort();
 }
 
 #[tokio::test]
-async fn a_client_that_hangs_up_leaves_nothing() {
-    let service = short_tempered().await;
+async fn a_client_that_disconnects_leaves_no_files() {
+    let service = with_short_timeout().await;
     for sent in [100, 5_000] {
         let mut socket = TcpStream::connect(service.address()).await.unwrap();
         let head = format!("{FORM}Content-Length: 1000000\r\n\r\n{VIDEO}");
@@ -301,15 +301,15 @@ async fn a_client_that_hangs_up_leaves_nothing() {
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        assert_eq!(service.stored().len(), 1, "the upload has begun");
+        assert_eq!(service.stored().len(), 1, "the upload has not begun");
         drop(socket);
         service.is_clean().await;
     }
-    is_well(&service).await;
+    is_healthy(&service).await;
 }
 
 #[tokio::test]
-async fn a_client_that_trickles_is_dropped_when_its_time_is_over() {
+async fn a_slow_upload_is_cut_off_at_its_time_limit() {
     let service = Service::start(|settings| settings.http.max_upload_s = 2).await;
     let mut socket = TcpStream::connect(service.address()).await.unwrap();
     let head = format!("{FORM}Content-Length: 1000000\r\n\r\n{VIDEO}");
@@ -332,8 +332,8 @@ async fn a_client_that_trickles_is_dropped_when_its_time_is_over() {
 }
 
 #[tokio::test]
-async fn forms_that_never_come_to_the_point_are_refused() {
-    let service = short_tempered().await;
+async fn malformed_forms_are_refused() {
+    let service = with_short_timeout().await;
     let noise = vec![b'x'; 1 << 20];
     let endless_head = [b"--b\r\nContent-Disposition: form-data; name=\"".as_slice(), &noise].concat();
     let unfinished = [VIDEO.as_bytes(), &clip()].concat();
@@ -354,12 +354,12 @@ async fn forms_that_never_come_to_the_point_are_refused() {
         assert!(refused && answer.contains("\"code\":"), "{what}: {answer}");
         service.is_clean().await;
     }
-    is_well(&service).await;
+    is_healthy(&service).await;
 }
 
 #[tokio::test]
-async fn swollen_forms_are_refused() {
-    let service = short_tempered().await;
+async fn forms_with_too_many_or_too_large_parts_are_refused() {
+    let service = with_short_timeout().await;
     let huge = Form::new().text("email", "x".repeat(50 << 20)).part("video", Part::bytes(clip()));
     is_refused(&service, "50 MiB of text", huge, 413, &["field_too_large"]).await;
     let mut body = String::new();
@@ -374,13 +374,13 @@ async fn swollen_forms_are_refused() {
     let swollen = format!("GET /healthz HTTP/1.1\r\nHost: x\r\nX-Big: {}\r\n\r\n", "x".repeat(200_000));
     let answer = raw(&service, &[swollen.as_bytes()]).await;
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431 "), "{answer}");
-    is_well(&service).await;
+    is_healthy(&service).await;
 }
 
 #[tokio::test]
 async fn a_playlist_fetches_nothing() {
-    let service = short_tempered().await;
-    // Counts who comes: nobody should.
+    let service = with_short_timeout().await;
+    // Counts connections. There must be none.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (inside, visits) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
     let counted = visits.clone();
@@ -397,7 +397,7 @@ async fn a_playlist_fetches_nothing() {
         let form = video_form(text.into_bytes());
         is_refused(&service, what, form, 422, &["not_a_video"]).await;
     }
-    // A film whose samples lie elsewhere: an alias of a QuickTime file.
+    // A QuickTime file whose data reference names another address.
     let url = format!("http://{inside}/secret.mov\0");
     let mut film = clip();
     let at = film.windows(4).position(|four| four == b"url ").unwrap();

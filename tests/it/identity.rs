@@ -14,7 +14,7 @@ use visage::store::{NewJob, Store};
 use crate::support::postgres::TestDatabase;
 use crate::support::s3::S3Server;
 
-/// A fresh SQLite database in a folder.
+/// Opens a new SQLite database in a folder.
 async fn database(folder: &Path) -> Store {
     let mut database = Settings::defaults().unwrap().database;
     database.url = Secret::new(format!("sqlite://{}/visage.db", folder.display()));
@@ -37,7 +37,7 @@ async fn adopt(store: &Store, blobs: &Arc<dyn BlobStore>) -> StorageIdentity {
     StorageIdentity::adopt(store, blobs, &SystemClock, &RandomTokens).await.unwrap()
 }
 
-/// A job whose video lies in the storage.
+/// Adds a job with its video in the storage.
 async fn add(store: &Store, blobs: &Arc<dyn BlobStore>) -> String {
     let token = RandomTokens.next();
     let video_key = format!("videos/{token}");
@@ -50,7 +50,7 @@ async fn add(store: &Store, blobs: &Arc<dyn BlobStore>) -> String {
     video_key
 }
 
-/// What holds of a storage and another of the same kind.
+/// Checks the rules for two storages of the same kind.
 async fn one_storage_belongs_to_one_database(store: &Store, (ours, other): (Arc<dyn BlobStore>, Arc<dyn BlobStore>)) {
     let identity = establish(store, &ours).await.unwrap();
     assert_eq!(establish(store, &ours).await.unwrap(), identity);
@@ -58,19 +58,19 @@ async fn one_storage_belongs_to_one_database(store: &Store, (ours, other): (Arc<
     assert!(identity.verify(other.as_ref()).await.is_err());
     assert!(matches!(establish(store, &other).await, Err(IdentityError::Missing { .. })));
 
-    // That of another database.
+    // The storage of another database is refused.
     let home = tempfile::tempdir().unwrap();
     let foreign = database(home.path()).await;
     let theirs = establish(&foreign, &other).await.unwrap();
     let refused = establish(store, &other).await.unwrap_err();
     assert!(matches!(&refused, IdentityError::Other { found, .. } if *found == theirs.id()), "{refused}");
     assert!(refused.to_string().contains("visage storage adopt"), "{refused}");
-    // A database without one does not take one that belongs to another.
+    // A new database refuses a storage that belongs to another one.
     let home = tempfile::tempdir().unwrap();
     let fresh = database(home.path()).await;
     assert!(matches!(establish(&fresh, &ours).await, Err(IdentityError::Taken { .. })));
 
-    // On purpose: whoever works with the other database now finds that its storage is gone.
+    // After `adopt`, processes with the other database find that their storage has another identity.
     assert_eq!(adopt(store, &other).await, identity);
     assert_eq!(establish(store, &other).await.unwrap(), identity);
     assert!(theirs.verify(other.as_ref()).await.is_err());
@@ -78,7 +78,7 @@ async fn one_storage_belongs_to_one_database(store: &Store, (ours, other): (Arc<
     assert_ne!(after_restore, identity);
     assert_eq!(establish(&fresh, &ours).await.unwrap(), after_restore);
     assert!(identity.verify(ours.as_ref()).await.is_err());
-    // No listing takes the mark for a video.
+    // The file with the identity is not listed as a video.
     let later = "9999-01-01T00:00:00Z".parse().unwrap();
     assert_eq!(ours.list_older(later, 100).await.unwrap(), []);
 }
@@ -106,7 +106,7 @@ async fn a_bucket_belongs_to_one_database() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_processes_that_start_at_once_those_with_another_folder_refuse() {
+async fn processes_with_another_folder_refuse_when_several_start_at_once() {
     let home = tempfile::tempdir().unwrap();
     let store = database(home.path()).await;
     let starts: Vec<_> = (0..8)
@@ -128,7 +128,7 @@ async fn of_processes_that_start_at_once_those_with_another_folder_refuse() {
 }
 
 #[tokio::test]
-async fn an_installation_without_identity_takes_the_storage_that_has_its_videos_and_no_other() {
+async fn an_installation_without_identity_accepts_only_the_storage_with_its_videos() {
     let home = tempfile::tempdir().unwrap();
     let store = database(home.path()).await;
     let (ours, empty) = (folder(&home.path().join("videos")).await, folder(&home.path().join("empty")).await);

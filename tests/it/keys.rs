@@ -1,4 +1,4 @@
-//! Keys: who may call, and who sees what.
+//! API keys: access to calls and to analyses.
 
 use std::time::Duration;
 
@@ -32,18 +32,18 @@ fn new_key(scopes: &[Scope]) -> NewKey {
     }
 }
 
-/// Makes a key; its text.
+/// Creates a key and returns its text.
 pub async fn create(store: &Store, key: &NewKey) -> String {
     let now = SystemClock.now();
     store.create_key(key, RandomTokens.next(), &random_secret().unwrap(), now).await.unwrap()
 }
 
-/// A key with these scopes, made in the database of a running service.
+/// Creates a key with these scopes in the database of a running service.
 pub async fn key(service: &Service, scopes: &[Scope]) -> String {
     create(&service.store, &new_key(scopes)).await
 }
 
-/// A database of a test's own.
+/// A database for one test.
 struct Harness {
     store: Store,
     clock: ManualClock,
@@ -74,7 +74,7 @@ impl Harness {
     }
 }
 
-/// Every test below, once on each database.
+/// Runs each test on both databases.
 macro_rules! on_both {
     ($($name:ident,)*) => {
         mod sqlite {
@@ -94,16 +94,16 @@ macro_rules! on_both {
 
 on_both! {
     quotas_are_counted_by_day_and_month,
-    a_key_is_found_by_its_text_alone,
-    a_key_ends_when_it_is_revoked_or_over,
+    a_key_is_found_only_by_its_exact_text,
+    a_key_is_invalid_after_it_is_revoked_or_expired,
     the_last_use_of_a_key_is_known_to_the_minute,
     a_request_is_remembered_for_a_day,
-    of_many_requests_at_the_same_moment_one_is_new,
-    the_request_log_is_read_back_through_every_filter,
-    the_request_log_forgets_what_is_old,
+    only_one_of_many_simultaneous_requests_is_new,
+    the_request_log_can_be_read_with_every_filter,
+    old_entries_of_the_request_log_are_deleted,
 }
 
-async fn a_key_is_found_by_its_text_alone(h: Harness) {
+async fn a_key_is_found_only_by_its_exact_text(h: Harness) {
     let wanted =
         NewKey { rate_per_minute: Some(7), max_concurrent: Some(2), ..new_key(&[Scope::Analyze, Scope::Logs]) };
     let text = create(&h.store, &wanted).await;
@@ -113,14 +113,14 @@ async fn a_key_is_found_by_its_text_alone(h: Harness) {
     assert_eq!((key.rate_per_minute, key.max_concurrent, key.last_used_at), (Some(7), Some(2), None));
     assert_eq!(key.scopes, [Scope::Analyze, Scope::Logs]);
     assert_eq!(h.store.keys().await.unwrap().len(), 2);
-    // The id of one with the secret of the other, and texts that are nearly right.
+    // The id of one key with the secret of the other, and texts with a small difference.
     let secret = other.splitn(3, '_').last().unwrap();
     for wrong in [format!("vis_{}_{secret}", key.id), text[..text.len() - 1].to_owned(), format!("{text}x"), key.id] {
         assert_eq!(h.find(&wrong).await, None, "{wrong}");
     }
 }
 
-async fn a_key_ends_when_it_is_revoked_or_over(h: Harness) {
+async fn a_key_is_invalid_after_it_is_revoked_or_expired(h: Harness) {
     let until = h.clock.now() + jiff::SignedDuration::from_hours(1);
     let short = create(&h.store, &NewKey { expires_at: Some(until), ..new_key(&[Scope::Read]) }).await;
     let revoked = create(&h.store, &new_key(&[Scope::Read])).await;
@@ -129,7 +129,7 @@ async fn a_key_ends_when_it_is_revoked_or_over(h: Harness) {
     h.clock.advance(Duration::from_secs(3600));
     assert_eq!(h.find(&short).await, None);
     assert!(h.store.revoke_key(&id, h.clock.now()).await.unwrap());
-    assert!(!h.store.revoke_key(&id, h.clock.now()).await.unwrap(), "once is enough");
+    assert!(!h.store.revoke_key(&id, h.clock.now()).await.unwrap(), "a second revocation has no effect");
     assert!(!h.store.revoke_key("0123456789ab", h.clock.now()).await.unwrap());
     assert_eq!(h.find(&revoked).await, None);
 }
@@ -141,7 +141,7 @@ async fn the_last_use_of_a_key_is_known_to_the_minute(h: Harness) {
     assert_eq!(h.find(&text).await.unwrap().last_used_at, Some(first));
     h.clock.advance(Duration::from_secs(59));
     h.store.key_used(&h.find(&text).await.unwrap(), h.clock.now()).await.unwrap();
-    assert_eq!(h.find(&text).await.unwrap().last_used_at, Some(first), "written within the minute");
+    assert_eq!(h.find(&text).await.unwrap().last_used_at, Some(first), "the last use is written at most once a minute");
     h.clock.advance(Duration::from_secs(1));
     h.store.key_used(&h.find(&text).await.unwrap(), h.clock.now()).await.unwrap();
     assert_eq!(h.find(&text).await.unwrap().last_used_at, Some(h.clock.now()));
@@ -177,7 +177,7 @@ async fn code(response: Response) -> (u16, String) {
 }
 
 #[tokio::test]
-async fn where_keys_are_required_a_call_without_one_is_refused_and_monitors_are_not() {
+async fn if_keys_are_required_calls_without_one_are_refused_except_health_checks() {
     let service = Service::start(|settings| settings.auth.required = true).await;
     let token = RandomTokens.next();
     for path in [format!("/results/{token}"), format!("/results/{token}/report"), format!("/results/{token}/events")] {
@@ -193,7 +193,7 @@ async fn where_keys_are_required_a_call_without_one_is_refused_and_monitors_are_
 }
 
 #[tokio::test]
-async fn a_key_opens_what_its_scopes_say() {
+async fn a_key_gives_access_according_to_its_scopes() {
     let service = Service::start(|settings| settings.auth.required = true).await;
     let analyze = key(&service, &[Scope::Analyze]).await;
     let read = key(&service, &[Scope::Read]).await;
@@ -213,7 +213,7 @@ async fn a_key_opens_what_its_scopes_say() {
 }
 
 #[tokio::test]
-async fn a_wrong_key_is_refused_also_where_none_is_needed() {
+async fn a_wrong_key_is_refused_even_if_none_is_needed() {
     let service = Service::start(|_| {}).await;
     let good = key(&service, &[Scope::Analyze, Scope::Read]).await;
     let token = sent(&service, None).await;
@@ -223,7 +223,7 @@ async fn a_wrong_key_is_refused_also_where_none_is_needed() {
             service.http.get(format!("{}{path}", service.base)).header("x-api-key", wrong).send().await.unwrap();
         assert_eq!(code(response).await, (401, "wrong_key".to_owned()), "{wrong}");
     }
-    // Basic is a proxy's business.
+    // Basic authentication is for proxies and is ignored.
     let basic = service.http.get(format!("{}{path}", service.base)).basic_auth("u", Some("p")).send().await.unwrap();
     assert_eq!(basic.status(), StatusCode::OK);
     let id = service.store.keys().await.unwrap()[0].id.clone();
@@ -233,7 +233,7 @@ async fn a_wrong_key_is_refused_also_where_none_is_needed() {
 }
 
 #[tokio::test]
-async fn what_was_sent_with_a_key_is_unknown_to_all_others() {
+async fn an_analysis_sent_with_a_key_is_unknown_to_all_others() {
     let service = Service::start(|_| {}).await;
     let scopes = [Scope::Analyze, Scope::Read];
     let (ann, bob) = (key(&service, &scopes).await, key(&service, &scopes).await);
@@ -268,14 +268,14 @@ async fn accepted(response: Response) -> Value {
 }
 
 #[tokio::test]
-async fn a_repeated_request_gets_the_first_answer_and_queues_nothing() {
+async fn a_repeated_request_gets_the_first_answer_and_queues_no_job() {
     let service = Service::start(|_| {}).await;
     let clip = clip();
     let form = || video_form(clip.clone()).text("email", "ann@example.org");
     let first = accepted(repeat(&service, "one", form(), None).await).await;
     assert_eq!(accepted(repeat(&service, "one", form(), None).await).await, first);
     assert_eq!((service.store.video_count().await.unwrap(), service.stored().len()), (1, 1));
-    // Another name, and none, are other requests.
+    // A request with another idempotency key, or without one, is a new request.
     for name in ["two", "ONE"] {
         assert_ne!(accepted(repeat(&service, name, form(), None).await).await["token"], first["token"]);
     }
@@ -284,7 +284,7 @@ async fn a_repeated_request_gets_the_first_answer_and_queues_nothing() {
 }
 
 #[tokio::test]
-async fn a_name_used_for_another_request_is_refused() {
+async fn an_idempotency_key_used_for_another_request_is_refused() {
     let service = Service::start(|_| {}).await;
     let clip = clip();
     let mut other = clip.clone();
@@ -302,7 +302,7 @@ async fn a_name_used_for_another_request_is_refused() {
 }
 
 #[tokio::test]
-async fn repetitions_at_the_same_moment_share_one_job() {
+async fn simultaneous_repetitions_share_one_job() {
     let service = Service::start(|_| {}).await;
     let clip = clip();
     let tries = (0..6).map(|_| repeat(&service, "one", video_form(clip.clone()), None));
@@ -315,7 +315,7 @@ async fn repetitions_at_the_same_moment_share_one_job() {
 }
 
 #[tokio::test]
-async fn what_was_refused_or_erased_is_not_remembered() {
+async fn refused_and_erased_requests_are_not_remembered() {
     let service = Service::start(|_| {}).await;
     let clip = clip();
     let refused = repeat(&service, "one", video_form(b"no video".to_vec()), None).await;
@@ -328,7 +328,7 @@ async fn what_was_refused_or_erased_is_not_remembered() {
 }
 
 #[tokio::test]
-async fn each_key_has_names_of_its_own() {
+async fn each_api_key_has_its_own_idempotency_keys() {
     let service = Service::start(|_| {}).await;
     let clip = clip();
     let (ann, bob) = (key(&service, &[Scope::Analyze]).await, key(&service, &[Scope::Analyze]).await);
@@ -345,7 +345,7 @@ fn request(name: &str, body: &str) -> Repeatable {
 }
 
 impl Harness {
-    /// Queues a job for a request; its token, and what became of it.
+    /// Queues a job for a request, and returns its token and the outcome.
     async fn enqueue(&self, owner: Option<&str>, request: &Repeatable) -> (Uuid, Enqueued) {
         let token = RandomTokens.next();
         let options = Options::new(7, 3);
@@ -368,7 +368,7 @@ async fn a_request_is_remembered_for_a_day(h: Harness) {
     assert_eq!(h.store.forget_requests(h.clock.now()).await.unwrap(), 2);
 }
 
-async fn of_many_requests_at_the_same_moment_one_is_new(h: Harness) {
+async fn only_one_of_many_simultaneous_requests_is_new(h: Harness) {
     let request = request("one", "body");
     let tries = futures_util::future::join_all((0..8).map(|_| h.enqueue(Some("ann"), &request))).await;
     let new: Vec<_> = tries.iter().filter(|(_, was)| *was == Enqueued::New).collect();
@@ -394,7 +394,7 @@ fn entry(h: &Harness, status_code: u16) -> LogEntry {
     }
 }
 
-async fn the_request_log_is_read_back_through_every_filter(h: Harness) {
+async fn the_request_log_can_be_read_with_every_filter(h: Harness) {
     let happy = LogEntry {
         client_id: Some("app".to_owned()),
         key_id: Some("0123456789ab".to_owned()),
@@ -429,7 +429,7 @@ async fn the_request_log_is_read_back_through_every_filter(h: Harness) {
     assert_eq!(h.store.logged_requests(&none, 2).await.unwrap(), [failed, moved]);
 }
 
-async fn the_request_log_forgets_what_is_old(h: Harness) {
+async fn old_entries_of_the_request_log_are_deleted(h: Harness) {
     for status in [200, 201, 202] {
         h.store.log_requests(&[entry(&h, status)], || RandomTokens.next()).await.unwrap();
         h.clock.advance(Duration::from_secs(60));
@@ -442,7 +442,7 @@ async fn the_request_log_forgets_what_is_old(h: Harness) {
 }
 
 #[tokio::test]
-async fn a_key_lists_what_it_sent_page_by_page() {
+async fn a_key_lists_its_analyses_page_by_page() {
     let service = Service::start(|_| {}).await;
     let ann = key(&service, &[Scope::Analyze, Scope::Read]).await;
     let admin = key(&service, &[Scope::Admin]).await;
@@ -464,7 +464,7 @@ async fn a_key_lists_what_it_sent_page_by_page() {
     assert_eq!(list(&admin, "").await.0.len(), 4);
     let (first, next) = list(&ann, "?limit=2").await;
     assert_eq!(first, tokens[..2]);
-    // What comes in meanwhile does not move the pages.
+    // New analyses do not shift the pages.
     sent(&service, Some(&ann)).await;
     assert_eq!(list(&ann, &format!("?limit=2&cursor={}", next.unwrap())).await, (tokens[2..].to_vec(), None));
     assert_eq!(list(&ann, "?status=queued&created_from=2000-01-01T00:00:00Z").await.0.len(), 4);
@@ -479,7 +479,7 @@ async fn a_key_lists_what_it_sent_page_by_page() {
 }
 
 #[tokio::test]
-async fn a_key_sends_as_many_videos_as_its_quota_and_refused_ones_do_not_count() {
+async fn a_key_can_send_as_many_videos_as_its_quota_without_the_refused_ones() {
     let service = Service::start(|settings| settings.limits.videos_per_month_key = 2).await;
     let key = create(&service.store, &NewKey { videos_per_day: Some(0), ..new_key(&[Scope::Analyze]) }).await;
     let send = |video: Vec<u8>| {
@@ -487,7 +487,7 @@ async fn a_key_sends_as_many_videos_as_its_quota_and_refused_ones_do_not_count()
         upload.multipart(video_form(video)).send()
     };
     assert_eq!(send(clip()).await.unwrap().status(), StatusCode::ACCEPTED);
-    // One after the other: each waits until the one before is taken back.
+    // The uploads are sequential, so that a refused one no longer counts when the next begins.
     let sent = async {
         loop {
             assert_eq!(send(b"just some text".to_vec()).await.unwrap().status(), StatusCode::UNPROCESSABLE_ENTITY);
@@ -503,7 +503,7 @@ async fn a_key_sends_as_many_videos_as_its_quota_and_refused_ones_do_not_count()
     let refused: Value = refused.json().await.unwrap();
     assert_eq!((&refused["code"], &refused["limit"]), (&serde_json::json!("quota_used_up"), &serde_json::json!(2)));
     let without = service.upload(video_form(clip())).await;
-    assert_eq!(without.status(), StatusCode::ACCEPTED, "callers without a key have none");
+    assert_eq!(without.status(), StatusCode::ACCEPTED, "callers without a key have no quota");
 }
 
 async fn quotas_are_counted_by_day_and_month(h: Harness) {

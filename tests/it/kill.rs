@@ -1,4 +1,4 @@
-//! Workers killed at any instant lose nothing.
+//! Kills worker processes at random times and checks that no job and no mail is lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -27,23 +27,22 @@ use crate::support::smtp::SmtpServer;
 
 const JOBS: usize = 20;
 const WORKERS: usize = 3;
-/// Of the moments at which workers are killed.
+/// Seed of the random times at which workers are killed.
 const SEED: u64 = 20;
-/// The longest time that a worker lives once it works grows by this with every kill, so that however slow the machine
-/// is, some live long enough to finish.
+/// Increase of the longest lifetime of a started worker with every kill, so that workers finish even on a slow machine.
 const LONGER: Duration = Duration::from_millis(100);
-/// For all of it, on a slow machine.
+/// Time limit of the whole test on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(540);
 
-/// What the workers share, all of a test's own.
-struct Place {
+/// Everything that the workers of the test share.
+struct Fixture {
     database: TestDatabase,
     smtp: SmtpServer,
     folder: tempfile::TempDir,
     models: Models,
 }
 
-impl Place {
+impl Fixture {
     /// The settings of the workers, as environment variables.
     fn vars(&self) -> Vec<(String, String)> {
         let port = self.smtp.port().to_string();
@@ -56,7 +55,7 @@ impl Place {
             ("QUEUE__LEASE_S", "2"),
             ("QUEUE__POLL_S", "1"),
             ("QUEUE__CONCURRENCY", "1"),
-            // Kills do not count: the default is enough.
+            // Killed runs do not count as attempts, so the default is enough.
             ("QUEUE__MAX_ATTEMPTS", "5"),
             ("QUEUE__BACKOFF_MAX_S", "5"),
             ("MODELS__FOLDER", &self.models.path().display().to_string()),
@@ -73,7 +72,7 @@ impl Place {
         .into()
     }
 
-    /// No file but this one, so that nobody's `config/` takes part.
+    /// The only configuration file, so that the files in `config/` are not read.
     fn config(&self) -> PathBuf {
         self.folder.path().join("settings.toml")
     }
@@ -88,8 +87,8 @@ impl Place {
         lines[lines.len().saturating_sub(60)..].join("\n")
     }
 
-    /// Whether a worker is past its start: only then does it take the signal to stop as a wish.
-    fn says_that_it_works(&self, worker: &Worker) -> bool {
+    /// Tells whether a worker has started. Before that, the signal to stop kills it.
+    fn has_started(&self, worker: &Worker) -> bool {
         let name = format!("-{}-", worker.process.id());
         let log = std::fs::read_to_string(self.log()).unwrap_or_default();
         log.lines().any(|line| line.contains("working") && line.contains(&name))
@@ -116,7 +115,7 @@ impl Place {
 /// A `visage work` that does not outlive the test.
 struct Worker {
     process: Child,
-    /// When it is to be killed, once that is drawn.
+    /// The time at which it is killed, if already chosen.
     dies_at: Option<Instant>,
 }
 
@@ -126,7 +125,7 @@ impl Worker {
         self.process.wait().unwrap();
     }
 
-    /// The part of its name in the database that tells it from others of this machine.
+    /// SQL pattern of its name in the database, which contains its process id.
     fn pattern(&self) -> String {
         format!("%-{}-%", self.process.id())
     }
@@ -143,8 +142,8 @@ async fn count(pool: &PgPool, sql: &str) -> i64 {
     sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_one(pool).await.unwrap()
 }
 
-/// Puts in jobs for copies of one clip, each with an address of its own; tokens by address.
-async fn put_in(settings: &Settings, store: &Store, clip: &Path) -> BTreeMap<String, Uuid> {
+/// Queues jobs for copies of one clip, each with its own mail address. Returns the tokens by address.
+async fn queue_jobs(settings: &Settings, store: &Store, clip: &Path) -> BTreeMap<String, Uuid> {
     let clock = Arc::new(SystemClock);
     let blobs = blob::open(&settings.storage, clock.clone()).await.unwrap();
     let video = Bytes::from(std::fs::read(clip).unwrap());
@@ -163,33 +162,33 @@ async fn put_in(settings: &Settings, store: &Store, clip: &Path) -> BTreeMap<Str
     tokens
 }
 
-/// Kills and restarts workers until every job is done and every mail recorded as sent; how many were killed. Most are
-/// killed some time after they begin to work, some while they still load.
-async fn kill_until_all_is_done(place: &Place, pool: &PgPool) -> usize {
+/// Kills and restarts workers until every job is done and every mail is recorded as sent. Returns the number of
+/// kills. Most workers are killed some time after their start, some while they still load models.
+async fn kill_until_all_jobs_are_done(fixture: &Fixture, pool: &PgPool) -> usize {
     let mut moments = StdRng::seed_from_u64(SEED);
-    let mut workers: Vec<Worker> = (0..WORKERS).map(|_| place.start_worker()).collect();
+    let mut workers: Vec<Worker> = (0..WORKERS).map(|_| fixture.start_worker()).collect();
     let mut killed = 0_u32;
-    // Each of the first is killed while it surely holds a job.
+    // Each of the first workers is killed while it has a job.
     for worker in &mut workers {
-        while held_by(pool, worker).await == 0 {
+        while jobs_of(pool, worker).await == 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         worker.kill();
         killed += 1;
-        *worker = place.start_worker();
+        *worker = fixture.start_worker();
     }
     let open = "SELECT (SELECT COUNT(*) FROM jobs WHERE status <> 'done') \
                      + (SELECT COUNT(*) FROM outbox WHERE status <> 'sent')";
     while count(pool, open).await > 0 {
         for worker in &mut workers {
-            if worker.dies_at.is_none() && (moments.random_bool(0.001) || place.says_that_it_works(worker)) {
+            if worker.dies_at.is_none() && (moments.random_bool(0.001) || fixture.has_started(worker)) {
                 let longest = Duration::from_millis(500) + LONGER * killed;
                 worker.dies_at = Some(Instant::now() + longest.mul_f64(moments.random()));
             }
             if worker.dies_at.is_some_and(|at| Instant::now() >= at) {
                 worker.kill();
                 killed += 1;
-                *worker = place.start_worker();
+                *worker = fixture.start_worker();
             }
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -198,29 +197,29 @@ async fn kill_until_all_is_done(place: &Place, pool: &PgPool) -> usize {
     killed as usize
 }
 
-/// How many jobs a worker holds.
-async fn held_by(pool: &PgPool, worker: &Worker) -> i64 {
+/// Counts the jobs of a worker.
+async fn jobs_of(pool: &PgPool, worker: &Worker) -> i64 {
     let held = sqlx::query_scalar("SELECT COUNT(*) FROM jobs WHERE worker LIKE $1").bind(worker.pattern());
     held.fetch_one(pool).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn workers_killed_at_any_instant_lose_nothing_and_mail_nothing_under_two_ids() {
+async fn killed_workers_lose_no_job_and_send_no_mail_with_two_ids() {
     let models = clips::models();
     let (database, smtp) = (TestDatabase::create().await, SmtpServer::start());
-    let place = Place { database, smtp, folder: tempfile::tempdir().unwrap(), models };
-    std::fs::write(place.config(), "").unwrap();
-    let settings = Settings::load(Some(&place.config()), place.vars()).unwrap();
+    let fixture = Fixture { database, smtp, folder: tempfile::tempdir().unwrap(), models };
+    std::fs::write(fixture.config(), "").unwrap();
+    let settings = Settings::load(Some(&fixture.config()), fixture.vars()).unwrap();
     assert_eq!(settings.storage.kind, StorageKind::Folder);
     let store = Store::open(&settings.database).await.unwrap();
     let pool = PgPool::connect(settings.database.url.expose()).await.unwrap();
     let clip = clips::shared("single_face.mp4");
-    let tokens = put_in(&settings, &store, &clip).await;
+    let tokens = queue_jobs(&settings, &store, &clip).await;
 
-    let killing = tokio::time::timeout(PATIENCE, kill_until_all_is_done(&place, &pool)).await;
-    let killed = killing.unwrap_or_else(|_| panic!("not done yet:\n{}", place.end_of_log()));
+    let killing = tokio::time::timeout(PATIENCE, kill_until_all_jobs_are_done(&fixture, &pool)).await;
+    let killed = killing.unwrap_or_else(|_| panic!("not done yet:\n{}", fixture.end_of_log()));
 
-    // Every job is done, and all found the same in the same video.
+    // Every job is done, with equal findings, because all have the same video.
     let mut results = Vec::new();
     for token in tokens.values() {
         let job = store.job(*token).await.unwrap().unwrap();
@@ -229,13 +228,13 @@ async fn workers_killed_at_any_instant_lose_nothing_and_mail_nothing_under_two_i
     }
     assert_eq!(count(&pool, "SELECT COUNT(*) FROM results").await, JOBS as i64);
     assert!(results.iter().all(|findings| *findings == results[0]));
-    // Runs whose worker was killed are counted apart from the others.
+    // Runs with a killed worker are counted as deaths.
     let runs = count(&pool, "SELECT CAST(SUM(attempts + deaths) AS BIGINT) FROM jobs").await as usize;
-    assert!(runs >= JOBS + WORKERS, "{killed} workers were killed, and {runs} runs were enough");
+    assert!(runs >= JOBS + WORKERS, "{killed} workers were killed, and there were only {runs} runs");
 
-    // Every address has its mail, under one Message-ID: that of its row.
+    // Every address has its mail, with one Message-ID: the id of its row.
     let mut ids: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    let taken = place.smtp.messages();
+    let taken = fixture.smtp.messages();
     for mail in &taken {
         assert_eq!(mail.to.len(), 1);
         ids.entry(mail.to[0].clone()).or_default().insert(mail.message_id.clone());
@@ -251,25 +250,25 @@ async fn workers_killed_at_any_instant_lose_nothing_and_mail_nothing_under_two_i
             .await
             .unwrap();
         let id = ids[recipient].first().unwrap();
-        assert!(id.contains(&row), "{id} does not hold {row}");
+        assert!(id.contains(&row), "{id} does not contain {row}");
     }
-    // One is repeated only by a process that was killed between the server's yes and its own note of it.
+    // A mail is repeated only if a process was killed after the server accepted the mail and before that was recorded.
     let repeated = taken.len() - JOBS;
     assert!(repeated <= killed, "{repeated} mails were repeated by {killed} killed processes");
 
-    // A worker that is let live sweeps what the dead left, and ends well when it is told to.
-    let mut last = place.start_worker();
+    // A last worker removes the videos that killed workers left, and ends without an error at SIGTERM.
+    let mut last = fixture.start_worker();
     let swept = async {
-        while !place.says_that_it_works(&last) || store.video_count().await.unwrap() > 0 {
+        while !fixture.has_started(&last) || store.video_count().await.unwrap() > 0 {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
     let swept = tokio::time::timeout(PATIENCE, swept).await;
-    assert!(swept.is_ok(), "videos are left:\n{}", place.end_of_log());
-    let videos = std::fs::read_dir(place.folder.path().join("videos").join("videos")).unwrap();
+    assert!(swept.is_ok(), "videos were not removed:\n{}", fixture.end_of_log());
+    let videos = std::fs::read_dir(fixture.folder.path().join("videos").join("videos")).unwrap();
     assert_eq!(videos.count(), 0);
     kill(Pid::from_raw(last.process.id() as i32), Signal::SIGTERM).unwrap();
-    assert!(last.process.wait().unwrap().success(), "{}", place.end_of_log());
-    assert_eq!(place.smtp.messages().len(), taken.len());
+    assert!(last.process.wait().unwrap().success(), "{}", fixture.end_of_log());
+    assert_eq!(fixture.smtp.messages().len(), taken.len());
     println!("{killed} workers killed, {runs} runs of {JOBS} jobs, {repeated} mails repeated");
 }

@@ -1,4 +1,4 @@
-//! What the service keeps count of: the request log, and the limits.
+//! The request log, and the limits of rate and concurrency.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ async fn logs(service: &Service, key: &str, query: &str) -> Value {
     body
 }
 
-/// The log, once it holds as many entries as that for this query: it is written beside the requests.
+/// Waits until the log has so many entries for this query, because it is written in the background. Returns them.
 async fn logged(service: &Service, key: &str, query: &str, count: usize) -> Vec<Value> {
     let waiting = async {
         loop {
@@ -30,11 +30,11 @@ async fn logged(service: &Service, key: &str, query: &str, count: usize) -> Vec<
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), waiting).await.expect("the log is not written")
+    tokio::time::timeout(Duration::from_secs(30), waiting).await.expect("the log was not written")
 }
 
 #[tokio::test]
-async fn every_answer_is_logged_and_nothing_that_names_or_opens_anything() {
+async fn every_answer_is_logged_without_addresses_keys_and_tokens() {
     let service = Service::start(|_| {}).await;
     let (admin, app) = (key(&service, &[Scope::Admin]).await, key(&service, &[Scope::Analyze, Scope::Read]).await);
     let form = video_form(clip()).text("email", "ann@example.org");
@@ -74,7 +74,7 @@ async fn every_answer_is_logged_and_nothing_that_names_or_opens_anything() {
 }
 
 #[tokio::test]
-async fn a_key_reads_the_log_of_its_own_requests_and_an_admin_all() {
+async fn a_key_reads_the_log_of_its_own_requests_and_an_admin_key_all() {
     let service = Service::start(|_| {}).await;
     let (ann, bob) = (key(&service, &[Scope::Logs, Scope::Read]).await, key(&service, &[Scope::Logs]).await);
     let admin = key(&service, &[Scope::Admin]).await;
@@ -92,7 +92,7 @@ async fn shape(response: Response) -> (u16, Value) {
 }
 
 #[tokio::test]
-async fn the_log_is_for_keys_with_its_scope_and_refuses_in_its_own_shape() {
+async fn the_log_needs_its_scope_and_has_its_own_error_format() {
     let service = Service::start(|_| {}).await;
     let (good, other) = (key(&service, &[Scope::Logs]).await, key(&service, &[Scope::Analyze]).await);
     let get = |key: &str| service.http.get(format!("{}/logs", service.base)).header("x-api-key", key).send();
@@ -111,7 +111,7 @@ async fn the_log_is_for_keys_with_its_scope_and_refuses_in_its_own_shape() {
 }
 
 #[tokio::test]
-async fn filters_come_as_parameters_or_as_a_body_on_get() {
+async fn filters_may_be_query_parameters_or_the_body_of_a_get() {
     let service = Service::start(|_| {}).await;
     let admin = key(&service, &[Scope::Admin]).await;
     for client in ["one", "two", "two"] {
@@ -126,7 +126,7 @@ async fn filters_come_as_parameters_or_as_a_body_on_get() {
     };
     let (status, found) = by_body("", json!({"client_id": "two", "success": "False", "status_code": 404})).await;
     assert_eq!((status, &found["count"]), (200, &json!(2)));
-    assert_eq!(by_body("?client_id=one", json!({"client_id": "two"})).await.1["count"], 2, "the body wins");
+    assert_eq!(by_body("?client_id=one", json!({"client_id": "two"})).await.1["count"], 2, "the body has priority");
     assert_eq!(by_body("?client_id=one", json!({"status_code": "404"})).await.1["count"], 1);
     assert_eq!(by_body("", json!(["two"])).await.0, 400);
     assert_eq!(logs(&service, &admin, "?client_id=one&success=False").await["count"], 1);
@@ -138,7 +138,7 @@ async fn filters_come_as_parameters_or_as_a_body_on_get() {
 }
 
 #[tokio::test]
-async fn an_address_and_a_key_have_a_rate_each_and_are_told_what_is_left() {
+async fn addresses_and_keys_have_separate_rates_and_answers_give_the_rest() {
     let service = Service::start(|settings| {
         settings.limits.rate_per_minute_address = 2;
         settings.limits.rate_per_minute_key = 3;
@@ -158,10 +158,10 @@ async fn an_address_and_a_key_have_a_rate_each_and_are_told_what_is_left() {
     assert!((1..=30).contains(&wait), "{wait}");
     assert!(refused.headers()["ratelimit"].to_str().unwrap().starts_with("\"address\";r=0;"));
     assert_eq!(refused.json::<Value>().await.unwrap()["code"], "rate_limited");
-    // Forwarded by nobody that is trusted.
+    // The forwarding proxy is not trusted.
     let forged = service.http.get(format!("{}{path}", service.base)).header("x-forwarded-for", "192.0.2.1");
     assert_eq!(forged.send().await.unwrap().status(), StatusCode::TOO_MANY_REQUESTS);
-    // A key has a bucket of its own, and who checks the health none.
+    // A key has a separate rate, and health checks have none.
     let with_key = || service.http.get(format!("{}{path}", service.base)).bearer_auth(&key).send();
     for status in [404, 404, 404, 429] {
         assert_eq!(with_key().await.unwrap().status(), status);
@@ -181,18 +181,18 @@ async fn behind_a_trusted_proxy_the_address_is_the_one_it_names() {
         request.send().await.unwrap().status().as_u16()
     };
     assert_eq!((ask("192.0.2.1").await, ask("192.0.2.2").await, ask("192.0.2.1").await), (404, 404, 429));
-    assert_eq!(ask("192.0.2.9, 192.0.2.1").await, 429, "what the client wrote itself does not count");
+    assert_eq!(ask("192.0.2.9, 192.0.2.1").await, 429, "an address written by the client does not count");
 }
 
 #[tokio::test]
-async fn a_key_may_have_so_many_requests_at_the_same_time() {
+async fn the_number_of_simultaneous_requests_of_a_key_is_limited() {
     let service = Service::start(|settings| settings.limits.max_concurrent_key = 1).await;
     let key = key(&service, &[Scope::Analyze, Scope::Read]).await;
     let sent = service.http.post(format!("{}/analyze-video", service.base)).bearer_auth(&key);
     let sent: Value = sent.multipart(video_form(clip())).send().await.unwrap().json().await.unwrap();
     let path = format!("{}/results/{}", service.base, sent["token"].as_str().unwrap());
     let ask = || service.http.get(&path).bearer_auth(&key).send();
-    // Takes the place, if need be after one of the requests below had it.
+    // Takes the only place, possibly after one of the requests below has freed it.
     let long = service.http.get(format!("{path}?wait=60")).bearer_auth(&key);
     let waiting = tokio::spawn(async move {
         while long.try_clone().unwrap().send().await.unwrap().status() == StatusCode::TOO_MANY_REQUESTS {}
@@ -208,14 +208,14 @@ async fn a_key_may_have_so_many_requests_at_the_same_time() {
     let refused = tokio::time::timeout(Duration::from_secs(30), refused).await.unwrap();
     assert_eq!(refused.headers()[header::RETRY_AFTER], "1");
     assert_eq!(refused.json::<Value>().await.unwrap()["code"], "too_many_at_once");
-    // Who leaves gives the place back.
+    // A client that disconnects frees its place.
     waiting.abort();
     let taken = async { while ask().await.unwrap().status() != StatusCode::OK {} };
     tokio::time::timeout(Duration::from_secs(30), taken).await.unwrap();
 }
 
 #[tokio::test]
-async fn pages_of_the_named_origins_may_call_and_no_others() {
+async fn only_pages_of_the_named_origins_may_call() {
     let origin = "https://app.example.org";
     let service = Service::start(|settings| {
         settings.cors.origins = vec![origin.to_owned()];
@@ -233,7 +233,7 @@ async fn pages_of_the_named_origins_may_call_and_no_others() {
     let takes = asked.headers()[header::ACCESS_CONTROL_ALLOW_HEADERS].to_str().unwrap();
     assert!(takes.contains("authorization") && takes.contains("x-api-key"), "{takes}");
     assert!(!preflight("https://evil.example").await.headers().contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN));
-    // A refusal can be read by the page, too.
+    // A page can read an error as well.
     let request = service.http.get(format!("{}/results/x", service.base)).header(header::ORIGIN, origin);
     let refused = request.send().await.unwrap();
     assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
@@ -245,7 +245,7 @@ async fn pages_of_the_named_origins_may_call_and_no_others() {
 }
 
 #[tokio::test]
-async fn pages_may_read_what_is_left_and_when_to_come_back() {
+async fn pages_may_read_the_ratelimit_and_retry_after_headers() {
     let origin = "https://app.example.org";
     let service = Service::start(|settings| {
         settings.cors.origins = vec![origin.to_owned()];
@@ -266,7 +266,7 @@ async fn pages_may_read_what_is_left_and_when_to_come_back() {
 }
 
 #[tokio::test]
-async fn every_answer_has_the_headers_that_keep_browsers_from_harm() {
+async fn every_answer_has_the_security_headers() {
     let service = Service::start(|settings| settings.limits.rate_per_minute_address = 4).await;
     let page = service.http.get(format!("{}/", service.base)).header(header::ACCEPT, "text/html").send().await.unwrap();
     let mut answers = vec![page, service.get("/").await, service.get("/healthz").await, service.get("/nowhere").await];
@@ -289,7 +289,7 @@ async fn every_answer_has_the_headers_that_keep_browsers_from_harm() {
 }
 
 #[tokio::test]
-async fn the_request_id_of_a_problem_is_that_of_its_header() {
+async fn a_problem_has_the_request_id_of_its_header() {
     let service = Service::start(|_| {}).await;
     let request = service.http.get(format!("{}/results/x", service.base)).header("x-request-id", "from-a-proxy-7");
     let refused = request.send().await.unwrap();
@@ -297,24 +297,24 @@ async fn the_request_id_of_a_problem_is_that_of_its_header() {
     assert_eq!(refused.json::<Value>().await.unwrap()["request_id"], "from-a-proxy-7");
 }
 
-/// More than one transaction of the request log holds.
+/// More entries than one transaction of the request log has.
 const MANY: usize = 300;
 
 #[tokio::test]
-async fn requests_do_not_wait_for_their_log_and_it_is_written_in_batches() {
+async fn requests_do_not_wait_for_the_request_log_which_is_written_in_batches() {
     let service = Service::start(|_| {}).await;
     let admin = key(&service, &[Scope::Admin]).await;
     let url = format!("sqlite://{}/visage.db", service.folder.path().display());
     let mut other = sqlx::SqliteConnection::connect(&url).await.unwrap();
-    // Until this ends, nobody else writes.
+    // This transaction blocks all other writers until it ends.
     sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
     let asking = async {
         for _ in 0..MANY {
             assert_eq!(service.get("/nowhere").await.status(), StatusCode::NOT_FOUND);
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), asking).await.expect("answers wait for the log");
-    // One by one, with the pause between two writes, this would take longer than is waited for.
+    tokio::time::timeout(Duration::from_secs(60), asking).await.expect("answers waited for the log");
+    // One write per entry, with the pause between two writes, would exceed the time limit.
     sqlx::query("COMMIT").execute(&mut other).await.unwrap();
     logged(&service, &admin, "?status_code=404", MANY).await;
 }

@@ -1,4 +1,4 @@
-//! Mails that a real SMTP server takes, refuses or forgets to answer; and the folder that stands in for one.
+//! Sends mails to a real SMTP server that accepts, refuses or does not answer, and to the outbox folder.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
@@ -16,12 +16,12 @@ use visage::config::{MailTransport, Secret, Settings, SmtpSecurity};
 use visage::fault::{Fault, Part};
 use visage::report::{Context, MailError, Mailer, Message, Reporter};
 
-use crate::support::smtp::{Certificate, Mood, SmtpServer};
+use crate::support::smtp::{Certificate, SmtpBehaviour, SmtpServer};
 
-/// No server was reached, or it let nobody in.
+/// No server was reached, or it refused the session.
 const AWAY: Fault = Fault::Ours(Part::Mail);
 
-/// One happy face in twelve samples.
+/// Findings with one happy face in twelve samples.
 fn findings() -> Findings {
     let happy = Probabilities([0.02, 0.01, 0.03, 0.7, 0.04, 0.05, 0.15]);
     let emotions: BTreeMap<Emotion, f64> =
@@ -131,7 +131,7 @@ async fn send(mailer: &Mailer, id: u128) -> Result<(), MailError> {
 }
 
 #[tokio::test]
-async fn a_report_arrives_whole() {
+async fn a_report_arrives_complete() {
     let server = SmtpServer::start();
     send(&mailer(&settings(server.port())), 7).await.unwrap();
     let [received] = server.messages().try_into().unwrap();
@@ -185,7 +185,7 @@ async fn mails_share_a_connection() {
 }
 
 #[tokio::test]
-async fn another_try_is_the_same_mail() {
+async fn a_repeated_attempt_sends_the_same_mail() {
     let server = SmtpServer::start();
     for _ in 0..2 {
         send(&mailer(&settings(server.port())), 9).await.unwrap();
@@ -195,43 +195,43 @@ async fn another_try_is_the_same_mail() {
 }
 
 #[tokio::test]
-async fn refusals_are_told_apart_and_never_name_the_address() {
+async fn permanent_and_temporary_refusals_are_distinguished_and_never_name_the_address() {
     let server = SmtpServer::start();
     let mailer = mailer(&settings(server.port()));
     let says = |text: &str| format!("{text} <{TO}> at example.org");
-    for (mood, permanent) in [
-        (Mood::RefuseRecipient(550, says("no such user")), true),
-        (Mood::RefuseRecipient(451, says("come back later")), false),
-        (Mood::RefuseMail(554, says("we do not like it")), true),
-        (Mood::RefuseMail(452, says("disk full")), false),
-        (Mood::HangUpBeforeData, false),
-        (Mood::HangUpAfterData, false),
+    for (behaviour, permanent) in [
+        (SmtpBehaviour::RefuseRecipient(550, says("no such user")), true),
+        (SmtpBehaviour::RefuseRecipient(451, says("come back later")), false),
+        (SmtpBehaviour::RefuseMail(554, says("we do not like it")), true),
+        (SmtpBehaviour::RefuseMail(452, says("disk full")), false),
+        (SmtpBehaviour::DisconnectBeforeData, false),
+        (SmtpBehaviour::DisconnectAfterData, false),
     ] {
-        server.set_mood(mood.clone());
+        server.set_behaviour(behaviour.clone());
         let error = send(&mailer, 10).await.unwrap_err();
-        assert_eq!(error.fault == Fault::Client, permanent, "{mood:?}: {error}");
+        assert_eq!(error.fault == Fault::Client, permanent, "{behaviour:?}: {error}");
         let text = error.to_string();
         assert!(!text.contains("anna") && !text.contains("example.org"), "{text}");
     }
-    server.set_mood(Mood::Accept);
+    server.set_behaviour(SmtpBehaviour::Accept);
     send(&mailer, 11).await.unwrap();
     assert!(mailer.check().await.is_ok());
 }
 
 #[tokio::test]
-async fn a_refused_session_is_no_last_word_about_a_mail() {
+async fn a_refused_session_is_not_a_permanent_refusal_of_a_mail() {
     let server = SmtpServer::start();
     let mailer = mailer(&settings(server.port()));
     for code in [554, 521, 500, 421] {
-        server.set_mood(Mood::RefuseSession(code));
+        server.set_behaviour(SmtpBehaviour::RefuseSession(code));
         let error = send(&mailer, 20).await.unwrap_err();
         assert_eq!(error.fault, AWAY, "{code}: {error}");
         assert_eq!(mailer.check().await.unwrap_err().fault, AWAY, "{code}");
     }
-    server.set_mood(Mood::Accept);
+    server.set_behaviour(SmtpBehaviour::Accept);
     send(&mailer, 20).await.unwrap();
-    // The server refuses new sessions; the open one goes on.
-    server.set_mood(Mood::RefuseSession(554));
+    // The server refuses new sessions; the open one continues.
+    server.set_behaviour(SmtpBehaviour::RefuseSession(554));
     send(&mailer, 21).await.unwrap();
     assert_eq!(server.messages().len(), 2);
 }
@@ -239,14 +239,14 @@ async fn a_refused_session_is_no_last_word_about_a_mail() {
 #[tokio::test]
 async fn a_server_without_ehlo_gets_its_mails_after_helo() {
     let server = SmtpServer::start();
-    server.set_mood(Mood::KnowsNoEhlo);
+    server.set_behaviour(SmtpBehaviour::WithoutEhlo);
     let plain = mailer(&settings(server.port()));
     send(&plain, 22).await.unwrap();
     send(&plain, 23).await.unwrap();
     assert_eq!(server.messages().len(), 2);
-    assert_eq!(server.connections(), 2, "one that was refused, and one for both mails");
+    assert_eq!(server.connections(), 2, "one refused connection, and one for both mails");
     assert!(plain.check().await.is_ok());
-    // HELO offers no encryption.
+    // A server that only knows HELO has no STARTTLS.
     let mut secure = settings(server.port());
     secure.mail.smtp.security = SmtpSecurity::Starttls;
     assert_eq!(send(&mailer(&secure), 24).await.unwrap_err().fault, AWAY);
@@ -254,7 +254,7 @@ async fn a_server_without_ehlo_gets_its_mails_after_helo() {
 }
 
 #[tokio::test]
-async fn a_mail_to_a_domain_beyond_ascii_goes_to_its_a_labels() {
+async fn a_mail_to_a_domain_beyond_ascii_is_sent_to_its_a_labels() {
     let server = SmtpServer::start();
     let mut settings = settings(server.port());
     settings.mail.from = "visage <robot@m\u{fc}nchen.example>".to_owned();
@@ -270,21 +270,21 @@ async fn a_mail_to_a_domain_beyond_ascii_goes_to_its_a_labels() {
 }
 
 #[tokio::test]
-async fn a_server_that_falls_silent_is_given_up_and_its_connection_with_it() {
+async fn an_unresponsive_server_times_out_and_its_connection_is_closed() {
     let server = SmtpServer::start();
     let mut settings = settings(server.port());
     settings.mail.smtp.timeout_s = 1;
     let mailer = mailer(&settings);
-    server.set_mood(Mood::FallSilent);
+    server.set_behaviour(SmtpBehaviour::StopAnswering);
     let error = send(&mailer, 12).await.unwrap_err();
     assert!(error.fault == AWAY && error.reason.contains("longer than"), "{error}");
-    server.set_mood(Mood::Accept);
+    server.set_behaviour(SmtpBehaviour::Accept);
     send(&mailer, 13).await.unwrap();
     assert_eq!(server.connections(), 2);
 }
 
 #[tokio::test]
-async fn nobody_listening_is_no_last_word() {
+async fn a_refused_connection_is_not_a_permanent_failure() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let mailer = mailer(&settings(port));
     assert_eq!(send(&mailer, 14).await.unwrap_err().fault, AWAY);
@@ -292,7 +292,7 @@ async fn nobody_listening_is_no_last_word() {
 }
 
 #[tokio::test]
-async fn no_mail_leaves_unencrypted_where_starttls_is_required() {
+async fn no_mail_is_sent_unencrypted_if_starttls_is_required() {
     let server = SmtpServer::start();
     let mut settings = settings(server.port());
     settings.mail.smtp.security = SmtpSecurity::Starttls;
@@ -301,7 +301,7 @@ async fn no_mail_leaves_unencrypted_where_starttls_is_required() {
     assert!(server.messages().is_empty());
 }
 
-/// A certificate for `localhost`, made on the spot.
+/// Makes a certificate for `localhost`.
 fn certificate(folder: &Path) -> Certificate {
     let path = |name: &str| folder.join(name).to_str().unwrap().to_owned();
     let made = Command::new("openssl")
@@ -316,7 +316,7 @@ fn certificate(folder: &Path) -> Certificate {
 }
 
 #[tokio::test]
-async fn starttls_works_with_an_authority_of_ones_own_and_not_without() {
+async fn starttls_needs_the_certificate_authority_of_the_server() {
     let folder = tempfile::tempdir().unwrap();
     let certificate = certificate(folder.path());
     let server = SmtpServer::start_with_starttls(&certificate);
@@ -332,7 +332,7 @@ async fn starttls_works_with_an_authority_of_ones_own_and_not_without() {
 }
 
 #[test]
-fn a_ca_file_that_is_not_there_is_named_at_start() {
+fn a_missing_ca_file_is_named_at_start() {
     let mut settings = settings(25);
     settings.mail.smtp.security = SmtpSecurity::Tls;
     settings.mail.smtp.ca_file = "/nowhere/ca.pem".to_owned();
@@ -348,7 +348,7 @@ fn the_password_is_not_printed() {
 }
 
 #[tokio::test]
-async fn an_address_that_is_none_is_refused_for_good() {
+async fn an_invalid_address_is_refused_permanently() {
     let server = SmtpServer::start();
     let mailer = mailer(&settings(server.port()));
     for wrong in [
@@ -371,7 +371,7 @@ async fn an_address_that_is_none_is_refused_for_good() {
 }
 
 #[tokio::test]
-async fn the_outbox_keeps_one_whole_file_a_mail_for_its_user_alone() {
+async fn the_outbox_has_one_complete_file_for_each_mail_readable_only_by_its_owner() {
     let folder = tempfile::tempdir().unwrap();
     let mut settings = settings(0);
     settings.mail.transport = MailTransport::Outbox;
@@ -396,7 +396,7 @@ async fn the_outbox_keeps_one_whole_file_a_mail_for_its_user_alone() {
 }
 
 #[tokio::test]
-async fn an_outbox_that_cannot_be_written_is_no_last_word() {
+async fn an_unwritable_outbox_is_not_a_permanent_failure() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let mut settings = settings(0);
     settings.mail.transport = MailTransport::Outbox;

@@ -1,7 +1,7 @@
-//! Tests of the whole, against real parts: a database, an S3 server and an SMTP server on loopback, and real clips.
-//! One binary, so that it links once; one module a subject.
+//! Integration tests against real parts: a database, an S3 server and an SMTP server on loopback, and real clips.
+//! They are one binary, so that it is linked once, with one module per subject.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test may panic on an error")]
 
 mod support;
 

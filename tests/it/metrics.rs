@@ -1,4 +1,4 @@
-//! `GET /metrics`: what a process counts, on the service's own address and on one of its own.
+//! `GET /metrics`, at the address of the service and at a separate one.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -10,7 +10,7 @@ use crate::keys;
 use crate::support::clips;
 use crate::support::service::Service;
 
-/// The value of a line of the text, 0 where it is not there. Tests that run in the same process count too.
+/// Returns the value of a metric, or 0 if it is missing. Other tests in the same process increase it as well.
 fn value(text: &str, line: &str) -> f64 {
     let found = text.lines().find_map(|found| found.strip_prefix(line)?.strip_prefix(' '));
     found.map_or(0.0, |value| value.parse().unwrap())
@@ -24,7 +24,7 @@ async fn told(service: &Service) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_analysis_leaves_its_counts_and_nothing_that_opens_it() {
+async fn an_analysis_is_counted_without_its_token() {
     let models = clips::models();
     let service = Service::start(|settings| {
         let with_models = models.settings();
@@ -36,7 +36,7 @@ async fn an_analysis_leaves_its_counts_and_nothing_that_opens_it() {
     let clip = clips::shared("single_face.mp4");
     let token = service.accept(std::fs::read(clip).unwrap()).await;
     let result = service.finished(token).await;
-    // The run ends a moment after its result is there.
+    // The run is counted shortly after its result is stored.
     let done = r#"visage_jobs_ended_total{end="done"}"#;
     let counted = async {
         loop {
@@ -47,7 +47,8 @@ async fn an_analysis_leaves_its_counts_and_nothing_that_opens_it() {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     };
-    let text = tokio::time::timeout(std::time::Duration::from_secs(30), counted).await.expect("the job is not counted");
+    let text =
+        tokio::time::timeout(std::time::Duration::from_secs(30), counted).await.expect("the job was not counted");
     let frames = result["analysis"]["video"]["frames_analyzed"].as_f64().unwrap();
     assert!(frames > 0.0, "{result}");
     for (line, least) in [
@@ -68,7 +69,7 @@ async fn an_analysis_leaves_its_counts_and_nothing_that_opens_it() {
 }
 
 #[tokio::test]
-async fn queues_are_those_of_the_database() {
+async fn queue_lengths_are_read_from_the_database() {
     let service = Service::start(|_| {}).await;
     for _ in 0..3 {
         service.accept(keys::clip()).await;
@@ -78,7 +79,7 @@ async fn queues_are_those_of_the_database() {
 }
 
 #[tokio::test]
-async fn what_a_client_makes_up_is_no_label() {
+async fn methods_and_paths_made_up_by_clients_are_not_labels() {
     let service = Service::start(|_| {}).await;
     let method = reqwest::Method::from_bytes(b"MADEUP").unwrap();
     service.http.request(method, format!("{}/made-up-path", service.base)).send().await.unwrap();
@@ -88,7 +89,7 @@ async fn what_a_client_makes_up_is_no_label() {
 }
 
 #[tokio::test]
-async fn where_keys_are_required_metrics_need_the_scope_of_logs() {
+async fn if_keys_are_required_metrics_need_the_scope_logs() {
     let service = Service::start(|settings| settings.auth.required = true).await;
     assert_eq!(service.get("/metrics").await.status(), StatusCode::UNAUTHORIZED);
     for (scope, status) in [(Scope::Read, StatusCode::FORBIDDEN), (Scope::Logs, StatusCode::OK)] {
@@ -99,7 +100,7 @@ async fn where_keys_are_required_metrics_need_the_scope_of_logs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_process_that_only_works_tells_on_an_address_of_its_own() {
+async fn a_worker_process_serves_metrics_at_a_separate_address() {
     let models = clips::models();
     let folder = tempfile::tempdir().unwrap();
     let settings = folder.path().join("visage.toml");
@@ -115,13 +116,13 @@ async fn a_process_that_only_works_tells_on_an_address_of_its_own() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // Kept to the end: a log that nobody reads would break the process off.
+    // The reader is kept, because a closed pipe would end the process.
     let mut log = BufReader::new(process.stderr.take().unwrap()).lines().map_while(Result::ok);
     let address = log.find_map(|line| {
         let line: serde_json::Value = serde_json::from_str(&line).ok()?;
-        (line["message"] == "telling metrics").then(|| line["address"].as_str().unwrap().to_owned())
+        (line["message"] == "serving metrics").then(|| line["address"].as_str().unwrap().to_owned())
     });
-    let address = address.expect("it does not say where");
+    let address = address.expect("the log has no address");
     let http = crate::support::http();
     let get = async |path: &str| http.get(format!("http://{address}{path}")).send().await.unwrap();
     assert_eq!(get("/healthz").await.status(), StatusCode::OK);

@@ -1,4 +1,4 @@
-//! The description of the service: what it says, and the page that shows it.
+//! The OpenAPI description, and the page that shows it.
 
 use reqwest::{StatusCode, header};
 use serde_json::Value;
@@ -13,7 +13,7 @@ fn the_description_reads_as_it_did() {
 }
 
 #[test]
-fn every_name_that_is_referred_to_is_there_and_every_call_has_a_name_of_its_own() {
+fn every_reference_exists_and_every_operation_id_is_unique() {
     let document: Value = serde_json::to_value(api::description(&Settings::defaults().unwrap())).unwrap();
     let mut refs = Vec::new();
     collect(&document, "$ref", &mut refs);
@@ -29,7 +29,7 @@ fn every_name_that_is_referred_to_is_there_and_every_call_has_a_name_of_its_own(
     ids.sort_unstable();
     ids.dedup();
     assert_eq!((ids.len(), document["openapi"].as_str()), (count, Some("3.1.0")));
-    // Links name calls, too.
+    // Links refer to operation ids as well.
     let mut named = Vec::new();
     collect(&document["paths"], "operationId", &mut named);
     assert!(named.len() > count);
@@ -38,7 +38,7 @@ fn every_name_that_is_referred_to_is_there_and_every_call_has_a_name_of_its_own(
     }
 }
 
-/// All text that stands under this name, however deep.
+/// Collects all strings with this member name, at any depth.
 fn collect(value: &Value, name: &str, found: &mut Vec<String>) {
     match value {
         Value::Object(members) => {
@@ -51,7 +51,7 @@ fn collect(value: &Value, name: &str, found: &mut Vec<String>) {
 }
 
 #[tokio::test]
-async fn keys_are_asked_for_in_the_description_as_they_are_in_the_service() {
+async fn the_description_requires_keys_where_the_service_does() {
     let of = |required: bool, path: &str, method: &str| {
         let mut settings = Settings::defaults().unwrap();
         settings.auth.required = required;
@@ -60,14 +60,14 @@ async fn keys_are_asked_for_in_the_description_as_they_are_in_the_service() {
             .as_array()
             .map(|ways| ways.iter().any(|way| way == &serde_json::json!({})))
     };
-    assert_eq!(of(false, "/analyze-video", "post"), Some(true), "may be called without");
+    assert_eq!(of(false, "/analyze-video", "post"), Some(true), "a key is optional");
     assert_eq!(of(true, "/analyze-video", "post"), Some(false));
     assert_eq!(of(false, "/logs", "get"), Some(false));
     assert_eq!(of(true, "/healthz", "get"), None);
 }
 
 #[tokio::test]
-async fn the_description_and_its_page_come_from_the_service_alone() {
+async fn the_description_and_its_page_load_nothing_from_other_hosts() {
     let service = Service::start(|settings| settings.auth.required = true).await;
     let document: Value = service.get("/openapi.json").await.json().await.unwrap();
     assert_eq!(document, serde_json::to_value(api::description(&service.settings)).unwrap());
@@ -77,7 +77,7 @@ async fn the_description_and_its_page_come_from_the_service_alone() {
         let policy = page.headers()[header::CONTENT_SECURITY_POLICY].to_str().unwrap().to_owned();
         assert!(policy.contains("default-src 'none'") && !policy.contains("http"), "{policy}");
         let page = page.text().await.unwrap();
-        assert!(!page.contains("//"), "something is loaded from elsewhere: {page}");
+        assert!(!page.contains("//"), "the page loads something from another host: {page}");
         let named: Vec<_> = page.split('"').filter(|text| text.starts_with("/docs/")).collect();
         assert_eq!(named.len(), 4);
         for path in named {

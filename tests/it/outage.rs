@@ -1,4 +1,4 @@
-//! The service as a process, and its surroundings fail: the disk fills up, worker processes die.
+//! Runs the service as processes, and lets the disk become full and worker processes die.
 
 use std::fs::File;
 use std::os::unix::process::CommandExt;
@@ -23,10 +23,10 @@ use visage::store::{Job, NewJob, Status, Store};
 use crate::support::clips::{self, Clips, Models};
 use crate::support::postgres::TestDatabase;
 
-/// For what takes a moment on a machine that has nothing else to do.
+/// Time limit for any single step, long enough for a busy machine.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// A process of the service with a folder of its own; it does not outlive the test.
+/// A process of the service with its own folder. It is killed at the end of the test.
 struct Process(Child);
 
 impl Drop for Process {
@@ -37,7 +37,7 @@ impl Drop for Process {
 }
 
 impl Process {
-    /// `visage` with this command. A file that grows beyond a limit gives it an error and no signal.
+    /// Starts `visage` with this command. A file above the size limit causes an error and no signal.
     fn start(home: &Path, models: &Models, database: &str, command: &[&str], vars: &[(&str, &str)]) -> Self {
         std::fs::write(home.join("settings.toml"), "").unwrap();
         let log = File::options().create(true).append(true).open(home.join("log")).unwrap();
@@ -69,7 +69,7 @@ impl Process {
         Self(shell.spawn().unwrap())
     }
 
-    /// Sets how large the files of the process may become, as its soft limit; `None`: as before.
+    /// Limits the size of the files of the process (soft limit). `None` removes the limit.
     fn bound_files(&self, bytes: Option<u64>) {
         let limit = bytes.map_or("unlimited".to_owned(), |bytes| bytes.to_string());
         let pid = self.0.id().to_string();
@@ -93,7 +93,7 @@ async fn until<T>(home: &Path, what: &str, look: impl AsyncFn() -> Option<T>) ->
     }
 }
 
-/// `http://ADDRESS:PORT`, as the log tells it.
+/// Returns `http://ADDRESS:PORT` from the log.
 async fn address(home: &Path) -> String {
     until(home, "the service listens", async || {
         let log = std::fs::read_to_string(home.join("log")).unwrap_or_default();
@@ -109,7 +109,7 @@ fn size(path: &Path) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_disk_that_is_full_fails_no_job_and_the_service_goes_on_by_itself_when_there_is_room() {
+async fn a_full_disk_fails_no_job_and_the_service_resumes_when_there_is_space() {
     let models = clips::models();
     let (home, clips) = (TempDir::new().unwrap(), Clips::new());
     let home = home.path();
@@ -133,7 +133,7 @@ async fn a_disk_that_is_full_fails_no_job_and_the_service_goes_on_by_itself_when
         tokens.push(body["token"].as_str().unwrap().parse::<Uuid>().unwrap());
     }
 
-    // No file may grow any more: those of the database are larger than that, so every write to them fails.
+    // The limit is smaller than the files of the database, so every write to them fails.
     service.bound_files(Some(size(&home.join("visage.db")).min(4096)));
     until(home, "the service says that it is not ready", async || {
         (ready().await == StatusCode::SERVICE_UNAVAILABLE).then_some(())
@@ -142,13 +142,13 @@ async fn a_disk_that_is_full_fails_no_job_and_the_service_goes_on_by_itself_when
     let refused = upload().await;
     assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert!(refused.headers().contains_key("retry-after"));
-    // Many times the lease of a job, and all its runs under the rule of before.
+    // Wait for many leases of a job, to check that its failed runs do not count as attempts.
     tokio::time::sleep(Duration::from_secs(20)).await;
     assert_eq!(ready().await, StatusCode::SERVICE_UNAVAILABLE);
 
     service.bound_files(None);
     until(home, "the service is ready again", async || (ready().await == StatusCode::OK).then_some(())).await;
-    // Every connection of the pool takes a write again.
+    // Every connection of the pool can write again.
     for _ in 0..15 {
         let answer = upload().await;
         assert_eq!(answer.status(), StatusCode::ACCEPTED, "{}", answer.text().await.unwrap());
@@ -165,8 +165,8 @@ async fn a_disk_that_is_full_fails_no_job_and_the_service_goes_on_by_itself_when
     }
 }
 
-/// A Postgres and a folder with one job in them.
-struct Place {
+/// A Postgres database and a folder with one job.
+struct Fixture {
     home: TempDir,
     database: TestDatabase,
     store: Store,
@@ -174,7 +174,7 @@ struct Place {
     token: Uuid,
 }
 
-impl Place {
+impl Fixture {
     async fn new(clip: &Path) -> Self {
         let (home, database) = (TempDir::new().unwrap(), TestDatabase::create().await);
         let mut settings = Settings::defaults().unwrap();
@@ -213,7 +213,7 @@ impl Place {
     }
 }
 
-/// The processes that a process has started and that analyze a video.
+/// Returns the child processes that analyze a video.
 fn children(parent: &Process) -> Vec<Pid> {
     let path = format!("/proc/{0}/task/{0}/children", parent.0.id());
     let of_main = std::fs::read_to_string(path).unwrap_or_default();
@@ -232,44 +232,44 @@ fn children(parent: &Process) -> Vec<Pid> {
     found.into_iter().map(Pid::from_raw).collect()
 }
 
-/// More deaths than a job may have runs, by a signal that says nothing of the video (as when the memory of others runs out)
-/// and by one that a crash gives: neither is the job's fault while others run in the same process.
+/// Kills more workers than a job has attempts, by SIGKILL (as when memory runs out) and by SIGABRT (as in a crash).
+/// Neither counts, because another job of the same process may be the cause.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_healthy_video_outlives_any_number_of_workers_that_die_over_it() {
+async fn a_job_is_done_after_any_number_of_killed_workers() {
     let models = clips::models();
     let clips = Clips::new();
-    let place = Place::new(&clips.moving("clip.mp4", 8.0, "-c:v mpeg4")).await;
+    let fixture = Fixture::new(&clips.moving("clip.mp4", 8.0, "-c:v mpeg4")).await;
     for death in 1..=6 {
-        let mut worker = place.worker(&models);
+        let mut worker = fixture.worker(&models);
         let pattern = format!("%-{}-%", worker.0.id());
-        until(place.home.path(), "the worker has the job", async || {
+        until(fixture.home.path(), "the worker has the job", async || {
             let held = sqlx::query_scalar("SELECT COUNT(*) FROM jobs WHERE status = 'running' AND worker LIKE $1");
-            let held: i64 = held.bind(&pattern).fetch_one(&place.pool).await.unwrap();
+            let held: i64 = held.bind(&pattern).fetch_one(&fixture.pool).await.unwrap();
             (held > 0).then_some(())
         })
         .await;
-        // The runtime of Rust passes over the first SIGSEGV that comes from outside, so a crash is an abort here.
+        // Rust's runtime ignores the first SIGSEGV from outside, so SIGABRT simulates a crash.
         let signal = if death % 2 == 0 { Signal::SIGABRT } else { Signal::SIGKILL };
         kill(Pid::from_raw(worker.0.id() as i32), signal).unwrap();
         worker.0.wait().unwrap();
     }
-    let _worker = place.worker(&models);
-    let job = place.ended().await;
+    let _worker = fixture.worker(&models);
+    let job = fixture.ended().await;
     assert_eq!((job.status, job.failure), (Status::Done, None));
-    assert!(place.deaths().await >= 5, "{} deaths", place.deaths().await);
+    assert!(fixture.deaths().await >= 5, "{} deaths", fixture.deaths().await);
     assert_eq!(job.attempts, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_confined_analysis_that_is_killed_from_outside_counts_nothing_and_one_that_crashes_counts() {
+async fn a_confined_run_counts_if_it_crashes_and_not_if_it_is_killed() {
     let models = clips::models();
     let clips = Clips::new();
-    let place = Place::new(&clips.moving("clip.mp4", 60.0, "-c:v mpeg4")).await;
-    // As after the death of a worker.
-    sqlx::query("UPDATE jobs SET deaths = 1").execute(&place.pool).await.unwrap();
-    let worker = place.worker(&models);
+    let fixture = Fixture::new(&clips.moving("clip.mp4", 60.0, "-c:v mpeg4")).await;
+    // The state after the death of a worker.
+    sqlx::query("UPDATE jobs SET deaths = 1").execute(&fixture.pool).await.unwrap();
+    let worker = fixture.worker(&models);
     let next_child = async |before: &[Pid]| {
-        until(place.home.path(), "a confined analysis runs", async || {
+        until(fixture.home.path(), "a confined analysis runs", async || {
             children(&worker).into_iter().find(|child| !before.contains(child))
         })
         .await
@@ -282,16 +282,16 @@ async fn a_confined_analysis_that_is_killed_from_outside_counts_nothing_and_one_
     }
     for _ in 0..5 {
         let child = next_child(&seen).await;
-        let job = place.job().await;
+        let job = fixture.job().await;
         assert_eq!(job.failure, None);
         kill(child, Signal::SIGABRT).unwrap();
         seen.push(child);
     }
-    let job = place.ended().await;
+    let job = fixture.ended().await;
     assert_eq!((job.status, job.attempts), (Status::Failed, 5));
     let failure = job.failure.unwrap();
     assert_eq!(failure.code, "analysis_crashed");
     assert!(!failure.detail.contains("Convert"), "{}", failure.detail);
-    assert_eq!(place.deaths().await, 1, "the worker itself did not die");
+    assert_eq!(fixture.deaths().await, 1, "the worker itself must not die");
     assert_eq!(children(&worker), []);
 }

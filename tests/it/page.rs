@@ -1,4 +1,4 @@
-//! The page for people, in a real browser. Pictures of what it shows are kept below `target/screens`, for eyes.
+//! The web page, in a real browser. Screenshots are stored in `target/screens` for inspection.
 
 mod admin;
 mod bucket;
@@ -14,7 +14,7 @@ use crate::support::browser::Browser;
 use crate::support::clips::Models;
 use crate::support::service::Service;
 
-/// A service whose models are those of the tests.
+/// Starts a service with the models of the tests.
 async fn service(models: &Models) -> Service {
     Service::start(|settings| {
         let given = models.settings();
@@ -25,13 +25,13 @@ async fn service(models: &Models) -> Service {
     .await
 }
 
-/// The token in the address.
+/// Returns the token in the address of the page.
 async fn token(browser: &Browser) -> uuid::Uuid {
     let path = browser.eval("return location.pathname").await;
-    path.as_str().unwrap().strip_prefix("/results/").expect("the address holds a token").parse().unwrap()
+    path.as_str().unwrap().strip_prefix("/results/").expect("the address has a token").parse().unwrap()
 }
 
-/// How far things moved under the reader's eyes since the page was loaded, by the browser's own measure.
+/// Records the layout shifts that the browser reports, in `window.shifts`.
 async fn watch_shifts(browser: &Browser) {
     let script = "window.shifts = []; new PerformanceObserver((list) => { for (const entry of list.getEntries()) if (!entry.hadRecentInput) \
                   window.shifts.push([entry.value, ...entry.sources.map((source) => source.node?.outerHTML?.slice(0, 80))]); })\
@@ -40,7 +40,7 @@ async fn watch_shifts(browser: &Browser) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_program_gets_json_where_a_browser_gets_a_page() {
+async fn a_program_gets_json_and_a_browser_gets_a_page() {
     let service = Service::start(|_| ()).await;
     let asked = |accept: &'static str, path: &str| {
         service.http.get(format!("{}{path}", service.base)).header("accept", accept).send()
@@ -60,7 +60,7 @@ async fn a_program_gets_json_where_a_browser_gets_a_page() {
         assert_eq!(health.json::<serde_json::Value>().await.unwrap()["status"], "ok", "{accept}");
     }
     let unknown = format!("/results/{}", uuid::Uuid::nil());
-    assert_eq!(asked("text/html", &unknown).await.unwrap().status(), 200, "the page itself says that it is gone");
+    assert_eq!(asked("text/html", &unknown).await.unwrap().status(), 200, "the page itself shows the error");
     assert_eq!(asked("application/json", &unknown).await.unwrap().status(), 404);
 
     let style = html.split("href=\"").find(|rest| rest.starts_with("/assets/") && rest.contains("style.css")).unwrap();
@@ -72,7 +72,7 @@ async fn a_program_gets_json_where_a_browser_gets_a_page() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_page_speaks_the_language_of_its_reader() {
+async fn the_page_is_in_the_language_of_its_reader() {
     let service = Service::start(|_| ()).await;
     let page = |query: &str, languages: &'static str| {
         let request = service.http.get(format!("{}/{query}", service.base)).header("accept", "text/html");

@@ -1,4 +1,4 @@
-//! Analysis of real clips.
+//! Analyzes real clips with the pipeline.
 
 mod facts;
 mod geometry;
@@ -41,13 +41,13 @@ fn mean(rows: &[&TimelineRow], emotion: Emotion) -> f32 {
     rows.iter().map(|row| row.emotions.of(emotion)).sum::<f32>() / rows.len() as f32
 }
 
-/// Share of rows on which the emotion comes out on top.
+/// Share of rows in which the emotion has the highest probability.
 fn share(rows: &[&TimelineRow], emotion: Emotion) -> f64 {
     rows.iter().filter(|row| row.emotions.top().0 == emotion).count() as f64 / rows.len() as f64
 }
 
 #[test]
-fn a_woman_who_cries_and_then_laughs_is_one_person_and_both_are_seen() {
+fn a_woman_who_cries_and_then_laughs_is_one_person_with_both_emotions() {
     let (pipeline, _models) = pipeline();
     let clip = shared("sad_then_happy.mp4");
     for every in [20, 5] {
@@ -81,12 +81,12 @@ fn a_man_who_smiles_is_happy() {
     assert!(found.analysis.warnings.iter().any(|warning| warning.contains("speech")));
     let closer = analyze(&pipeline, &clip, Options { sample_every: 3, ..EVERY_20TH }).unwrap();
     let first = closer.timeline.rows.first().unwrap();
-    assert_eq!(first.emotions.top().0, Emotion::Neutral, "at the very start: {first:?}");
+    assert_eq!(first.emotions.top().0, Emotion::Neutral, "in the first sample: {first:?}");
     assert_eq!(closer.analysis.faces[0].dominant_emotion, Emotion::Happy);
 }
 
 #[test]
-fn eyes_that_are_shut_or_look_past_the_camera_are_no_contact_though_the_head_faces_it() {
+fn shut_eyes_and_eyes_that_look_past_the_camera_are_not_eye_contact() {
     let (pipeline, models) = pipeline();
     let sad = shared("sad_then_happy.mp4");
     let man = shared("single_face.mp4");
@@ -96,7 +96,7 @@ fn eyes_that_are_shut_or_look_past_the_camera_are_no_contact_though_the_head_fac
     assert!(summary.eye_contact.unwrap() < 50.0, "{summary:?}");
     assert_eq!((summary.eye_contact, summary.eye_contact_coverage), (face.eye_contact, face.eye_contact_coverage));
     assert!(summary.eye_contact_coverage.unwrap() > 0.7, "{summary:?}");
-    // Eyes shut or cast down in tears; later they go far to the left and to the right.
+    // At first the eyes are shut or cast down. Later they look far to the left and to the right.
     let early: Vec<_> = found.timeline.rows.iter().filter(|row| (1.0..4.5).contains(&row.time_s)).collect();
     assert!(early.iter().all(|row| row.eye_contact != Some(true)), "{early:#?}");
     assert!(early.iter().filter(|row| row.eyes_shut == Some(true)).count() * 2 > early.len(), "{early:#?}");
@@ -111,7 +111,7 @@ fn eyes_that_are_shut_or_look_past_the_camera_are_no_contact_though_the_head_fac
     let met = analyze(&pipeline, &man, closer).unwrap().analysis.summary;
     assert!(met.eye_contact.unwrap() >= 80.0, "{met:?}");
 
-    // Without the model, or with it switched off, the head alone is judged, and the result says so.
+    // Without the model, or with `gaze=off`, only the head pose is used, and a warning says so.
     let mut settings = models.settings();
     settings.vision.gaze = false;
     let blind = Pipeline::load(&settings).unwrap();
@@ -122,7 +122,7 @@ fn eyes_that_are_shut_or_look_past_the_camera_are_no_contact_though_the_head_fac
 }
 
 #[test]
-fn a_video_without_a_face_is_a_result_and_not_an_error() {
+fn a_video_without_a_face_has_an_empty_result() {
     let (pipeline, _models) = pipeline();
     let clip = shared("no_face.mp4");
     let found = analyze(&pipeline, &clip, EVERY_20TH).unwrap();
@@ -136,7 +136,7 @@ fn a_video_without_a_face_is_a_result_and_not_an_error() {
 }
 
 #[test]
-fn a_face_that_leaves_is_not_seen_afterwards() {
+fn a_face_that_leaves_the_picture_has_no_later_observations() {
     let (pipeline, _models) = pipeline();
     let clip = shared("face_then_none.mov");
     for every in [20, 4] {
@@ -149,7 +149,7 @@ fn a_face_that_leaves_is_not_seen_afterwards() {
 }
 
 #[test]
-fn five_people_are_five_and_max_faces_keeps_the_largest() {
+fn five_people_are_found_and_max_faces_keeps_the_largest() {
     let (pipeline, _models) = pipeline();
     let picture = shared("multi_face.jpg");
     let clips = Clips::new();
@@ -165,14 +165,15 @@ fn five_people_are_five_and_max_faces_keeps_the_largest() {
 }
 
 #[test]
-fn two_people_who_cross_stay_the_people_they_are() {
+fn two_people_who_cross_keep_their_identities() {
     let (pipeline, _models) = pipeline();
     let man = shared("single_face.mp4");
     let woman = shared("sad_then_happy.mp4");
     let clips = Clips::new();
     std::fs::copy(man, clips.path("man.mp4")).unwrap();
     std::fs::copy(woman, clips.path("woman.mp4")).unwrap();
-    // He smiles and goes from left to right, she weeps and goes from right to left, behind him in the middle.
+    // The man smiles and moves from left to right. The woman cries and moves from right to left, behind him in the
+    // middle.
     let clip = clips.make(
         "cross.mp4",
         "-stream_loop 3 -i $man.mp4 -i $woman.mp4 -filter_complex \
@@ -192,7 +193,7 @@ fn two_people_who_cross_stay_the_people_they_are() {
 }
 
 #[test]
-fn who_comes_after_a_cut_elsewhere_in_the_picture_is_somebody_else() {
+fn another_person_after_a_cut_gets_another_identity() {
     let (pipeline, _models) = pipeline();
     let man = shared("single_face.mp4");
     let woman = shared("sad_then_happy.mp4");
@@ -213,14 +214,14 @@ fn who_comes_after_a_cut_elsewhere_in_the_picture_is_somebody_else() {
 }
 
 #[test]
-fn a_turned_phone_video_shows_what_the_upright_one_shows() {
+fn a_rotated_phone_video_gives_the_result_of_the_upright_one() {
     let (pipeline, _models) = pipeline();
     let clip = shared("single_face.mp4");
     let clips = Clips::new();
     std::fs::copy(clip, clips.path("plain.mp4")).unwrap();
     let sideways = "-i $plain.mp4 -an -vf transpose=clock -c:v libx264 -preset ultrafast -crf 12";
     clips.make("sideways.mp4", sideways);
-    // One of the two turns brings the head up again.
+    // One of the two rotations makes the head upright again.
     let found = [[0, 1, -1, 0], [0, -1, 1, 0]].map(|matrix| {
         let turned = with_matrix(&clips.path("sideways.mp4"), matrix);
         analyze(&pipeline, &clips.write("turned.mp4", &turned), EVERY_20TH).unwrap()
@@ -239,7 +240,7 @@ fn the_same_video_gives_the_same_findings_every_time() {
     let clip = shared("single_face.mp4");
     let text = || serde_json::to_string(&analyze(&pipeline, &clip, EVERY_20TH).unwrap().analysis).unwrap();
     let first = text();
-    // Beside another analysis, whose frames and faces meet these in the same batches.
+    // Run it beside another analysis, so that frames and faces of both are in the same batches.
     std::thread::scope(|scope| {
         let other = scope.spawn(text);
         assert_eq!(text(), first);
@@ -261,7 +262,7 @@ fn progress_rises_to_the_end() {
 }
 
 #[test]
-fn progress_of_a_video_whose_length_is_not_known_is_not_complete_before_the_end() {
+fn progress_of_a_video_of_unknown_length_is_not_complete_before_the_end() {
     let (pipeline, _models) = pipeline();
     let clips = Clips::new();
     let recorded = clips.moving("recorded.webm", 60.0, "-c:v libvpx -deadline realtime -live 1");
@@ -280,12 +281,12 @@ fn progress_of_a_video_whose_length_is_not_known_is_not_complete_before_the_end(
 }
 
 #[test]
-fn a_cancelled_analysis_stops_where_it_is() {
+fn a_cancelled_analysis_stops_early() {
     let (pipeline, _models) = pipeline();
     let clips = Clips::new();
     let clip = clips.moving("long.mp4", 120.0, "-c:v mpeg4");
     let (cancel, most) = (Cancel::default(), AtomicU64::new(0));
-    // Cancelled by the first word of progress after the start.
+    // The first progress report after the start cancels the analysis.
     let tell = |progress: Progress| {
         most.fetch_max(progress.frames_done, Ordering::SeqCst);
         if progress.frames_done > 0 {
@@ -300,7 +301,7 @@ fn a_cancelled_analysis_stops_where_it_is() {
 }
 
 #[test]
-fn a_damaged_file_gives_the_figures_of_its_good_part() {
+fn a_damaged_file_gives_the_figures_of_its_intact_part() {
     let (pipeline, _models) = pipeline();
     let clip = shared("sad_then_happy.mp4");
     let clips = Clips::new();
@@ -315,7 +316,7 @@ fn a_damaged_file_gives_the_figures_of_its_good_part() {
 }
 
 #[test]
-fn what_cannot_be_analyzed_is_refused_with_its_reason() {
+fn unreadable_inputs_are_refused_with_a_reason() {
     let (pipeline, _models) = pipeline();
     let clips = Clips::new();
     let text = clips.write("text.mp4", b"no video");
@@ -327,7 +328,7 @@ fn what_cannot_be_analyzed_is_refused_with_its_reason() {
 }
 
 #[test]
-fn a_model_that_is_not_there_is_missing() {
+fn a_missing_model_file_is_reported_as_missing() {
     let models = models();
     let mut settings = models.settings();
     settings.vision.emotion.file = "elsewhere.onnx".into();
@@ -339,14 +340,14 @@ fn a_model_that_is_not_there_is_missing() {
 }
 
 #[test]
-fn two_people_side_by_side_have_the_figures_that_each_has_alone() {
+fn two_people_side_by_side_have_the_same_figures_as_alone() {
     let (pipeline, _models) = pipeline();
     let man = shared("single_face.mp4");
     let woman = shared("sad_then_happy.mp4");
     let clips = Clips::new();
     std::fs::copy(man, clips.path("man.mp4")).unwrap();
     std::fs::copy(woman, clips.path("woman.mp4")).unwrap();
-    // He is repeated until she is done; all three are coded alike.
+    // The clip of the man is repeated to the length of that of the woman. All three clips have the same encoding.
     let coded = "-t 19 -an -c:v libx264 -preset ultrafast -crf 16 -pix_fmt yuv420p";
     let alone = [
         clips.make("left.mp4", &format!("-stream_loop 8 -i $man.mp4 -vf fps=24 {coded}")),
@@ -378,7 +379,7 @@ fn two_people_side_by_side_have_the_figures_that_each_has_alone() {
 }
 
 #[test]
-fn tears_and_laughter_are_runs_of_their_own_and_the_feedback_tells_of_both() {
+fn crying_and_laughing_are_separate_segments_and_both_are_in_the_feedback() {
     let (pipeline, _models) = pipeline();
     let clip = shared("sad_then_happy.mp4");
     for every in [20, 5] {
@@ -401,7 +402,7 @@ fn tears_and_laughter_are_runs_of_their_own_and_the_feedback_tells_of_both() {
 }
 
 #[test]
-fn who_looks_at_the_camera_has_more_presence_and_a_short_clip_is_not_sure_of_it() {
+fn looking_at_the_camera_gives_more_presence_and_a_short_clip_a_wider_interval() {
     let (pipeline, _models) = pipeline();
     let man = shared("single_face.mp4");
     let woman = shared("sad_then_happy.mp4");

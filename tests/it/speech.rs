@@ -1,4 +1,4 @@
-//! Sound tracks to figures of speech.
+//! Analyzes the speech of sound tracks.
 
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
@@ -8,13 +8,13 @@ use visage::config::{Settings, Video};
 use visage::engine::Engine;
 use visage::media::{SOUND_RATE, Sound, SoundError, Source};
 use visage::pipeline::{Cancel, Pipeline};
-use visage::speech::Hearing;
+use visage::speech::SpeechModels;
 
 use crate::support::clips::{Clips, Models, models, shared};
 
 const EVERY_40TH: Options = Options::new(40, 10);
 
-/// With all models of sound.
+/// Loads the pipeline with all models of sound.
 fn pipeline() -> (Pipeline, Models) {
     let models = models().with("silero_vad.onnx").with("dnsmos_sig_bak_ovr.onnx");
     (Pipeline::load(&models.settings()).unwrap(), models)
@@ -31,7 +31,7 @@ fn limits() -> Video {
     Settings::defaults().unwrap().video
 }
 
-/// All samples of a clip's sound track.
+/// Reads all samples of the sound track of a clip.
 fn samples(path: &Path) -> Vec<f32> {
     let source = Source::File(path.to_owned());
     let mut sound = Sound::open(&source, &limits(), || false).unwrap().expect("a sound track");
@@ -47,7 +47,7 @@ fn seconds(samples: &[f32]) -> f64 {
     samples.len() as f64 / f64::from(SOUND_RATE)
 }
 
-/// Times a sine crosses zero upwards.
+/// Counts the upward zero crossings of a sine.
 fn cycles(samples: &[f32]) -> usize {
     samples.windows(2).filter(|pair| pair[0] < 0.0 && pair[1] >= 0.0).count()
 }
@@ -79,7 +79,7 @@ fn every_usual_codec_gives_the_same_sound_at_16_khz() {
         assert!((seconds(&sound) - 4.0).abs() < 0.1, "{name}: {} s", seconds(&sound));
         let middle = &sound[SOUND_RATE as usize..3 * SOUND_RATE as usize];
         assert!(cycles(middle).abs_diff(880) <= 4, "{name}: {} cycles in 2 s", cycles(middle));
-        // An eighth of full scale, also where one channel of six has it.
+        // The level is an eighth of full scale, even if only one of six channels has the tone.
         let expected = 0.125 / 2.0_f32.sqrt();
         let range =
             if name.starts_with("surround") { 0.1 * expected..1.1 * expected } else { 0.9 * expected..1.1 * expected };
@@ -88,17 +88,17 @@ fn every_usual_codec_gives_the_same_sound_at_16_khz() {
 }
 
 #[test]
-fn speech_is_heard_in_every_usual_codec_and_container() {
+fn speech_is_detected_in_every_usual_codec_and_container() {
     let talk = shared("speech_and_face.mp4");
     let models = models().with("silero_vad.onnx");
     let settings = models.settings();
-    let hearing = Hearing::new(&Engine::start(&settings.engine).unwrap(), &settings);
+    let speech_models = SpeechModels::new(&Engine::start(&settings.engine).unwrap(), &settings);
     let clips = Clips::new();
     std::fs::copy(talk, clips.path("talk.mp4")).unwrap();
     let ratio = |clip: &Path| {
-        let mut listener = hearing.listen().unwrap();
-        listener.push(&samples(clip)).unwrap();
-        listener.finish().unwrap().speech.ratio
+        let mut analyzer = speech_models.analyzer().unwrap();
+        analyzer.push(&samples(clip)).unwrap();
+        analyzer.finish().unwrap().speech.ratio
     };
     let cut = format!("{PICTURES} -ss 4 -t 8 -i $talk.mp4 -map 0:v -map 1:a");
     let plain = ratio(&clips.make("plain.mkv", &format!("{cut} -c:v mpeg4 -c:a pcm_s16le")));
@@ -123,7 +123,7 @@ fn speech_is_heard_in_every_usual_codec_and_container() {
 }
 
 #[test]
-fn a_track_that_begins_late_is_silent_until_then() {
+fn a_late_sound_track_is_preceded_by_silence() {
     let clips = Clips::new();
     let tone = "-itsoffset 1.5 -f lavfi -i sine=frequency=440:duration=2";
     for name in ["late.mkv", "late.mp4"] {
@@ -135,7 +135,7 @@ fn a_track_that_begins_late_is_silent_until_then() {
 }
 
 #[test]
-fn a_clip_without_sound_has_none_and_what_is_no_video_is_refused() {
+fn a_clip_without_sound_has_no_samples_and_a_file_that_is_not_a_video_is_refused() {
     let clips = Clips::new();
     let mute = clips.moving("mute.mp4", 1.0, "-c:v mpeg4");
     assert!(Sound::open(&Source::File(mute), &limits(), || false).unwrap().is_none());
@@ -145,7 +145,7 @@ fn a_clip_without_sound_has_none_and_what_is_no_video_is_refused() {
 }
 
 #[test]
-fn sound_ends_at_the_limit_of_a_video_whatever_the_file_holds() {
+fn sound_ends_at_the_duration_limit_even_if_the_file_is_longer() {
     let clips = Clips::new();
     let clip = clips.make("long.mp4", &format!("{PICTURES} -f lavfi -i sine=duration=30 -c:v mpeg4 -c:a aac"));
     let source = Source::File(clip);
@@ -158,7 +158,7 @@ fn sound_ends_at_the_limit_of_a_video_whatever_the_file_holds() {
 }
 
 #[test]
-fn listening_stops_when_it_is_told_to() {
+fn reading_sound_stops_when_it_is_cancelled() {
     let clips = Clips::new();
     let clip = clips.make("long.mp4", &format!("{PICTURES} -f lavfi -i sine=duration=30 -c:v mpeg4 -c:a aac"));
     let mut sound = Sound::open(&Source::File(clip), &limits(), || false).unwrap().unwrap();
@@ -178,7 +178,7 @@ fn listening_stops_when_it_is_told_to() {
 }
 
 #[test]
-fn clean_and_noisy_speech_get_the_ratings_they_deserve() {
+fn clean_and_noisy_speech_get_the_ratings_of_the_reference_implementation() {
     let (pipeline, _models) = pipeline();
     let clean = shared("speech_and_face.mp4");
     let noisy = shared("noisy_speech_and_face.mp4");
@@ -191,14 +191,15 @@ fn clean_and_noisy_speech_get_the_ratings_they_deserve() {
         analysis.speech.unwrap()
     });
     let overall = |speech: &Speech| speech.quality_mos.as_ref().unwrap().ovr;
-    // The Python package silero-vad 6.2.3 (`get_speech_timestamps_from_probs`, speech_pad_ms=0) says of the same sound:
-    // ratio 0.808, longest gap 2.496 s; with the noise 0.778 and 2.528 s.
+    // Results of the Python package silero-vad 6.2.3 (`get_speech_timestamps_from_probs`, speech_pad_ms=0) for the same
+    // sound: ratio 0.808, longest gap 2.496 s; with the noise 0.778 and 2.528 s.
     for (speech, ratio, longest_pause_s) in [(&clean, 0.808, 2.496), (&noisy, 0.778, 2.528)] {
         assert!((speech.ratio - ratio).abs() < 0.015, "{ratio}: {speech:?}");
         assert!((speech.longest_pause_s - longest_pause_s).abs() < 0.07, "{longest_pause_s}: {speech:?}");
     }
-    // The Python package speechmos 0.0.1.1, which rates every second, gives the whole tracks 3.16 and 1.58, their speech
-    // without the pauses 2.93 and 2.00. The mean of both, within the tolerance of `docs/METRICS.md` and half their distance.
+    // The Python package speechmos 0.0.1.1 rates every second. It gives 3.16 and 1.58 for the whole tracks, and 2.93
+    // and 2.00 for their speech without the pauses. Expected is the mean of both numbers. The tolerance is that of
+    // `docs/METRICS.md` plus half their distance.
     assert!((overall(&clean) - 3.05).abs() <= 0.3, "{clean:?}");
     assert!((overall(&noisy) - 1.8).abs() <= 0.3, "{noisy:?}");
     assert!(clean.clarity.unwrap() - noisy.clarity.unwrap() >= 25.0, "{clean:?} {noisy:?}");
@@ -207,18 +208,18 @@ fn clean_and_noisy_speech_get_the_ratings_they_deserve() {
 }
 
 #[test]
-fn a_long_talk_is_rated_like_a_short_one() {
+fn a_long_talk_gets_the_ratings_of_a_short_one() {
     let (_, models) = pipeline();
     let clip = shared("speech_and_face.mp4");
     let settings = models.settings();
-    let hearing = Hearing::new(&Engine::start(&settings.engine).unwrap(), &settings);
+    let speech_models = SpeechModels::new(&Engine::start(&settings.engine).unwrap(), &settings);
     let sound = samples(&clip);
     let listen = |times: usize| {
-        let mut listener = hearing.listen().unwrap();
-        (0..times).for_each(|_| listener.push(&sound).unwrap());
-        listener.finish().unwrap().speech
+        let mut analyzer = speech_models.analyzer().unwrap();
+        (0..times).for_each(|_| analyzer.push(&sound).unwrap());
+        analyzer.finish().unwrap().speech
     };
-    // Three minutes: several rated windows, and one.
+    // The long talk has three minutes and several rated windows, the short one has one window.
     let [short, long] = [1, 5].map(listen);
     let overall = |speech: &Speech| speech.quality_mos.as_ref().unwrap().ovr;
     assert!((overall(&short) - overall(&long)).abs() < 0.15, "{short:?} {long:?}");
@@ -227,12 +228,12 @@ fn a_long_talk_is_rated_like_a_short_one() {
 }
 
 #[test]
-fn silence_between_two_talks_is_a_pause_of_its_length() {
+fn silence_between_two_talks_is_one_pause_of_that_length() {
     let (pipeline, _models) = pipeline();
     let clip = shared("speech_and_face.mp4");
     let clips = Clips::new();
     std::fs::copy(clip, clips.path("talk.mp4")).unwrap();
-    // Five seconds of talk, six of nothing, five of talk.
+    // Five seconds of talk, six of silence, five of talk.
     let filter = "[1:a]atrim=5:10,asetpts=N/SR/TB,apad=pad_dur=6[a];[1:a]atrim=20:25,asetpts=N/SR/TB[b];[a][b]concat=n=2:v=0:a=1[s]";
     let clip = clips.make(
         "pause.webm",
@@ -247,7 +248,7 @@ fn silence_between_two_talks_is_a_pause_of_its_length() {
 }
 
 #[test]
-fn sound_without_speech_is_said_to_have_none() {
+fn sound_without_speech_gets_a_warning() {
     let (pipeline, _models) = pipeline();
     let clips = Clips::new();
     let noise = "-f lavfi -i anoisesrc=color=pink:amplitude=0.2:duration=8";
@@ -285,7 +286,7 @@ fn every_test_clip_gives_figures_in_their_ranges() {
 }
 
 #[test]
-fn what_is_missing_or_switched_off_is_left_out_and_said() {
+fn missing_and_disabled_models_leave_out_figures_with_a_warning() {
     let models = models();
     let clip = shared("single_face.mp4");
     let said = |analysis: &Analysis, words: &str| analysis.warnings.iter().any(|warning| warning.contains(words));
@@ -300,7 +301,7 @@ fn what_is_missing_or_switched_off_is_left_out_and_said() {
     assert!(speech.ratio > 0.5 && speech.clarity.is_none() && speech.quality_mos.is_none(), "{speech:?}");
     assert!(said(&partly, "dnsmos is not installed"), "{:?}", partly.warnings);
 
-    // A file that is no model does no harm where nobody listens.
+    // An invalid model file is not read if speech is disabled.
     std::fs::write(models.path().join("dnsmos_sig_bak_ovr.onnx"), b"not a model").unwrap();
     let mut settings = models.settings();
     settings.speech.enabled = false;
@@ -314,11 +315,11 @@ fn what_is_missing_or_switched_off_is_left_out_and_said() {
 }
 
 #[test]
-fn a_sound_track_that_cannot_be_decoded_costs_the_speech_and_not_the_analysis() {
+fn an_undecodable_sound_track_leaves_out_speech_but_does_not_fail_the_analysis() {
     let (pipeline, _models) = pipeline();
     let clips = Clips::new();
     let clip = clips.make("odd.mp4", &format!("{PICTURES} -f lavfi -i sine=duration=4 -c:v mpeg4 -c:a aac"));
-    // A coding that nobody has heard of, its description with it.
+    // Replace the name of the codec and of its description by unknown ones.
     let mut bytes = std::fs::read(&clip).unwrap();
     let at = |bytes: &[u8], from: usize, tag: &[u8]| {
         from + bytes[from..].windows(4).position(|four| four == tag).expect("an MP4 box")
@@ -335,14 +336,14 @@ fn a_sound_track_that_cannot_be_decoded_costs_the_speech_and_not_the_analysis() 
 }
 
 #[test]
-fn speech_stands_on_the_same_clock_as_the_faces() {
+fn speech_and_faces_have_the_same_time_axis() {
     let (pipeline, _models) = pipeline();
     let clips = Clips::new();
     std::os::unix::fs::symlink(shared("speech_and_face.mp4"), clips.path("whole.mp4")).unwrap();
     clips.make("talk.mp4", "-i $whole.mp4 -t 8 -c copy");
     let plain = analyze(&pipeline, &clips.path("talk.mp4"));
     let begins = |analysis: &Analysis| analysis.speech.as_ref().unwrap().spans[0].start_s;
-    // The pictures begin 3 s after the sound, and then the sound 2 s after the pictures.
+    // In the first file the pictures begin 3 s after the sound, in the second the sound 2 s after the pictures.
     for (name, arguments, (pictures_s, sound_s)) in [
         ("pictures.mp4", "-i $talk.mp4 -itsoffset 3 -i $talk.mp4 -map 1:v -map 0:a -c copy", (3.0, 0.0)),
         ("sound.mkv", "-i $talk.mp4 -itsoffset 2 -i $talk.mp4 -map 0:v -map 1:a -c copy", (0.0, 2.0)),
@@ -355,14 +356,14 @@ fn speech_stands_on_the_same_clock_as_the_faces() {
     }
 }
 
-/// Eight seconds of a talk, as `talk.mp4`.
+/// Makes `talk.mp4`, eight seconds of a talk.
 fn talk(clips: &Clips) -> PathBuf {
     std::os::unix::fs::symlink(shared("speech_and_face.mp4"), clips.path("whole.mp4")).unwrap();
     clips.make("talk.mp4", "-i $whole.mp4 -t 8 -c copy")
 }
 
 #[test]
-fn a_voice_is_heard_whatever_channels_and_tracks_it_is_in() {
+fn speech_is_detected_in_any_channel_and_track() {
     let (pipeline, _models) = pipeline();
     let clips = Clips::new();
     let talk = talk(&clips);
@@ -395,7 +396,7 @@ fn a_voice_is_heard_whatever_channels_and_tracks_it_is_in() {
 }
 
 #[test]
-fn a_silent_default_track_gives_way_and_one_with_any_sound_does_not() {
+fn another_track_replaces_the_default_one_only_if_that_is_silent() {
     let (pipeline, _models) = pipeline();
     let clips = Clips::new();
     let plain = analyze(&pipeline, &talk(&clips)).speech.unwrap();

@@ -1,4 +1,4 @@
-//! Both databases, by one suite.
+//! Tests of the store on both databases.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -11,14 +11,16 @@ use visage::analysis::{Analysis, BBox, Findings, Options, Probabilities, Summary
 use visage::clock::{Clock, ManualClock, RandomTokens, Tokens};
 use visage::config::{Database, Secret, Settings};
 use visage::report::{Context, Reporter};
-use visage::store::{Backoff, Claim, Failure, Held, JobProgress, NewJob, NewMail, Status, Store, StoreError, Wake};
+use visage::store::{
+    Backoff, Claim, ClaimState, JobFailure, JobProgress, NewJob, NewMail, Status, Store, StoreError, Wake,
+};
 
 use crate::support::postgres::TestDatabase;
 
 const LEASE: Duration = Duration::from_secs(30);
 const BACKOFF: Backoff = Backoff { base: Duration::from_secs(5), max: Duration::from_secs(60) };
 
-/// A database of a test's own, and a clock that stands still.
+/// A database for one test, and a manual clock.
 struct Harness {
     database: Database,
     clock: ManualClock,
@@ -65,12 +67,12 @@ impl Harness {
         store.claim(worker, self.now(), LEASE).await.unwrap()
     }
 
-    /// Completes a job with one mail a recipient.
-    async fn complete(&self, store: &Store, claim: &Claim) -> Held {
+    /// Completes a job with one mail for each recipient.
+    async fn complete(&self, store: &Store, claim: &Claim) -> ClaimState {
         store.complete(claim, &findings(), &mails(claim), self.now(), None).await.unwrap()
     }
 
-    /// What a statement counts, past the store.
+    /// Runs a statement that counts, without the store.
     async fn count(&self, sql: &str) -> i64 {
         let pool = AnyPool::connect(self.database.url.expose()).await.unwrap();
         let count = sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_one(&pool).await.unwrap();
@@ -112,11 +114,11 @@ fn findings() -> Findings {
     Findings { analysis, timeline: Timeline { interval_s: 0.667, rows: vec![] } }
 }
 
-fn failure() -> Failure {
-    Failure { code: "not_a_video".to_owned(), detail: "Send a video.".to_owned(), reason: None }
+fn failure() -> JobFailure {
+    JobFailure { code: "not_a_video".to_owned(), detail: "Send a video.".to_owned(), reason: None }
 }
 
-/// Every test below, once on each database.
+/// Runs each test on both databases.
 macro_rules! on_both {
     ($($name:ident,)*) => {
         mod sqlite {
@@ -135,44 +137,44 @@ macro_rules! on_both {
 }
 
 on_both! {
-    a_job_is_read_back_as_it_was_put_in,
-    a_token_is_taken_once,
-    an_unknown_token_is_nothing,
-    jobs_are_taken_in_the_order_in_which_they_came,
-    two_workers_never_take_the_same_job,
-    a_lease_that_ran_out_hands_the_job_over,
+    a_job_is_read_back_unchanged,
+    a_token_can_be_used_only_once,
+    an_unknown_token_has_no_job,
+    jobs_are_claimed_in_the_order_of_arrival,
+    two_workers_never_claim_the_same_job,
+    another_worker_gets_the_job_after_the_lease_has_expired,
     a_heartbeat_renews_the_lease_and_records_progress,
-    a_claim_that_was_lost_writes_nothing,
-    a_worker_that_was_handed_its_own_job_again_cannot_write_with_the_old_claim,
-    a_job_that_loses_its_workers_again_and_again_waits_longer_each_time_and_never_fails,
-    a_worker_that_was_silent_and_lives_takes_its_job_back_or_finishes_it,
-    a_run_that_the_service_broke_off_does_not_count,
-    a_job_that_this_version_cannot_read_is_left_to_another_and_keeps_nobody_waiting,
-    a_check_of_the_database_writes,
-    the_storage_of_a_database_is_claimed_by_one_process,
+    a_lost_claim_cannot_write,
+    a_worker_that_claims_its_own_job_again_cannot_write_with_the_old_claim,
+    a_job_that_loses_many_workers_waits_longer_each_time_and_never_fails,
+    a_late_worker_can_renew_or_finish_a_job_that_nobody_has_claimed,
+    a_run_that_ended_through_the_fault_of_the_service_does_not_count,
+    an_unreadable_job_stays_queued_and_does_not_block_other_jobs,
+    the_check_of_the_database_writes,
+    only_one_process_claims_the_storage_of_a_database,
     a_retry_waits_until_it_is_due,
-    handing_back_does_not_count_and_keeps_the_place,
+    a_returned_job_keeps_its_attempts_and_its_place_in_the_queue,
     completing_twice_changes_nothing,
-    findings_come_back_as_they_were,
-    a_long_timeline_is_read_in_pieces_and_written_once,
-    a_result_of_an_older_version_is_still_read,
-    giving_up_records_the_reason_and_queues_the_mails,
-    every_change_raises_the_version,
-    erasing_erases_all,
-    erasing_a_running_job_takes_it_from_its_worker,
-    an_expired_job_keeps_its_token_alone,
-    videos_are_due_when_their_job_is_over_for_long_enough,
-    mails_are_leased_and_tried_again,
-    a_mail_that_was_sent_is_never_due_again_and_its_recipient_is_forgotten,
-    a_recipient_named_twice_gets_one_mail,
-    a_late_failure_of_a_mail_does_not_undo_a_later_try,
-    ten_stores_may_start_at_the_same_moment,
-    old_tables_are_refused_where_they_may_not_be_changed,
-    the_queue_says_how_long_it_is,
-    a_change_wakes_those_who_wait,
+    findings_are_read_back_unchanged,
+    a_long_timeline_is_written_once_and_read_in_pages,
+    a_result_of_an_older_version_can_be_read,
+    giving_up_a_job_stores_the_reason_and_queues_the_mails,
+    every_change_increases_the_version,
+    erasing_deletes_all_rows_of_a_token,
+    erasing_a_running_job_invalidates_its_claim,
+    an_expired_job_keeps_only_its_token,
+    videos_are_due_for_deletion_some_time_after_their_job_has_ended,
+    mails_are_leased_and_sent_again_after_the_lease,
+    a_sent_mail_is_never_due_again_and_its_recipient_is_deleted,
+    a_recipient_given_twice_gets_one_mail,
+    a_late_failure_of_a_mail_does_not_undo_a_later_success,
+    ten_stores_can_start_at_the_same_time,
+    old_tables_are_refused_if_migration_is_off,
+    the_queue_reports_its_length,
+    a_change_wakes_all_waiters,
 }
 
-async fn a_job_is_read_back_as_it_was_put_in(h: Harness) {
+async fn a_job_is_read_back_unchanged(h: Harness) {
     let store = h.store().await;
     store.ping().await.unwrap();
     let token = h.add(&store, &["a@example.org"]).await;
@@ -184,7 +186,7 @@ async fn a_job_is_read_back_as_it_was_put_in(h: Harness) {
     assert_eq!(store.findings(token).await.unwrap(), None);
 }
 
-async fn a_token_is_taken_once(h: Harness) {
+async fn a_token_can_be_used_only_once(h: Harness) {
     let store = h.store().await;
     let token = h.add(&store, &[]).await;
     let again = store.enqueue(&new_job(token, &[]), h.now()).await;
@@ -192,7 +194,7 @@ async fn a_token_is_taken_once(h: Harness) {
     assert_eq!(h.count("SELECT COUNT(*) FROM jobs").await, 1);
 }
 
-async fn an_unknown_token_is_nothing(h: Harness) {
+async fn an_unknown_token_has_no_job(h: Harness) {
     let store = h.store().await;
     let token = RandomTokens.next();
     assert!(store.job(token).await.unwrap().is_none());
@@ -201,12 +203,12 @@ async fn an_unknown_token_is_nothing(h: Harness) {
     assert_eq!(store.erase(token).await.unwrap(), None);
 }
 
-async fn jobs_are_taken_in_the_order_in_which_they_came(h: Harness) {
+async fn jobs_are_claimed_in_the_order_of_arrival(h: Harness) {
     let store = h.store().await;
     let mut came = Vec::new();
     for number in 0..12 {
         came.push(h.add(&store, &[]).await);
-        // Some within the same millisecond.
+        // Some jobs arrive within the same millisecond.
         if number % 4 == 0 {
             h.clock.advance(Duration::from_millis(1));
         }
@@ -218,7 +220,7 @@ async fn jobs_are_taken_in_the_order_in_which_they_came(h: Harness) {
     assert_eq!(taken, came);
 }
 
-async fn two_workers_never_take_the_same_job(h: Harness) {
+async fn two_workers_never_claim_the_same_job(h: Harness) {
     let store = h.store().await;
     let mut came = HashSet::new();
     for _ in 0..50 {
@@ -245,7 +247,7 @@ async fn two_workers_never_take_the_same_job(h: Harness) {
     assert_eq!(taken.into_iter().collect::<HashSet<_>>(), came);
 }
 
-async fn a_lease_that_ran_out_hands_the_job_over(h: Harness) {
+async fn another_worker_gets_the_job_after_the_lease_has_expired(h: Harness) {
     let store = h.store().await;
     let token = h.add(&store, &["a@example.org"]).await;
     let first = h.claim(&store, "dead").await.unwrap();
@@ -254,7 +256,7 @@ async fn a_lease_that_ran_out_hands_the_job_over(h: Harness) {
     assert!(h.claim(&store, "alive").await.is_none());
     h.clock.advance(Duration::from_millis(1));
     let second = h.claim(&store, "alive").await.unwrap();
-    // The lost run does not count, and is remembered.
+    // The lost run counts as a death and not as an attempt.
     assert_eq!((second.token, second.attempt, second.deaths), (token, 1, 1));
     assert_eq!(second.recipients, ["a@example.org"]);
     assert_eq!(second.video_key, first.video_key);
@@ -266,18 +268,18 @@ async fn a_heartbeat_renews_the_lease_and_records_progress(h: Harness) {
     let claim = h.claim(&store, "w").await.unwrap();
     h.clock.advance(LEASE / 2);
     let progress = JobProgress { frames_done: 20, frames_total: 72 };
-    assert_eq!(store.heartbeat(&claim, progress, h.now(), LEASE).await.unwrap(), Held::Yes);
+    assert_eq!(store.heartbeat(&claim, progress, h.now(), LEASE).await.unwrap(), ClaimState::Held);
     h.clock.advance(LEASE - Duration::from_millis(1));
     assert!(h.claim(&store, "other").await.is_none());
     let job = store.job(token).await.unwrap().unwrap();
     assert_eq!((job.status, job.progress), (Status::Running, progress));
-    // Late, but nobody took it.
+    // A late heartbeat renews the lease if nobody has claimed the job.
     h.clock.advance(LEASE);
-    assert_eq!(store.heartbeat(&claim, progress, h.now(), LEASE).await.unwrap(), Held::Yes);
+    assert_eq!(store.heartbeat(&claim, progress, h.now(), LEASE).await.unwrap(), ClaimState::Held);
     assert!(h.claim(&store, "other").await.is_none());
 }
 
-async fn a_claim_that_was_lost_writes_nothing(h: Harness) {
+async fn a_lost_claim_cannot_write(h: Harness) {
     let store = h.store().await;
     let token = h.add(&store, &["a@example.org"]).await;
     let stale = h.claim(&store, "slow").await.unwrap();
@@ -286,35 +288,35 @@ async fn a_claim_that_was_lost_writes_nothing(h: Harness) {
     let before = store.job(token).await.unwrap().unwrap().version;
 
     let progress = JobProgress { frames_done: 1, frames_total: 2 };
-    assert_eq!(store.heartbeat(&stale, progress, h.now(), LEASE).await.unwrap(), Held::Lost);
-    assert_eq!(h.complete(&store, &stale).await, Held::Lost);
+    assert_eq!(store.heartbeat(&stale, progress, h.now(), LEASE).await.unwrap(), ClaimState::Lost);
+    assert_eq!(h.complete(&store, &stale).await, ClaimState::Lost);
     let given_up = store.give_up(&stale, &failure(), &mails(&stale), h.now(), None).await.unwrap();
-    assert_eq!(given_up, Held::Lost);
-    assert_eq!(store.retry(&stale, h.now()).await.unwrap(), Held::Lost);
-    assert_eq!(store.hand_back(&stale).await.unwrap(), Held::Lost);
+    assert_eq!(given_up, ClaimState::Lost);
+    assert_eq!(store.retry(&stale, h.now()).await.unwrap(), ClaimState::Lost);
+    assert_eq!(store.hand_back(&stale).await.unwrap(), ClaimState::Lost);
 
     let job = store.job(token).await.unwrap().unwrap();
     assert_eq!((job.status, job.version, job.attempts), (Status::Running, before, 1));
     assert_eq!(h.count("SELECT COUNT(*) FROM results").await, 0);
     assert_eq!(h.count("SELECT COUNT(*) FROM outbox").await, 0);
-    assert_eq!(h.complete(&store, &fresh).await, Held::Yes);
-    // The end that another brought about is not the stale one's.
-    assert_eq!(h.complete(&store, &stale).await, Held::Lost);
+    assert_eq!(h.complete(&store, &fresh).await, ClaimState::Held);
+    // The stale claim cannot complete the job after another one has completed it.
+    assert_eq!(h.complete(&store, &stale).await, ClaimState::Lost);
     assert_eq!(h.count("SELECT COUNT(*) FROM outbox").await, 1);
 }
 
-async fn a_worker_that_was_handed_its_own_job_again_cannot_write_with_the_old_claim(h: Harness) {
+async fn a_worker_that_claims_its_own_job_again_cannot_write_with_the_old_claim(h: Harness) {
     let store = h.store().await;
     h.add(&store, &[]).await;
     let old = h.claim(&store, "w").await.unwrap();
     store.hand_back(&old).await.unwrap();
     let new = h.claim(&store, "w").await.unwrap();
     assert_eq!(new.attempt, old.attempt);
-    assert_eq!(h.complete(&store, &old).await, Held::Lost);
-    assert_eq!(h.complete(&store, &new).await, Held::Yes);
+    assert_eq!(h.complete(&store, &old).await, ClaimState::Lost);
+    assert_eq!(h.complete(&store, &new).await, ClaimState::Held);
 }
 
-async fn a_job_that_loses_its_workers_again_and_again_waits_longer_each_time_and_never_fails(h: Harness) {
+async fn a_job_that_loses_many_workers_waits_longer_each_time_and_never_fails(h: Harness) {
     let store = h.store().await;
     let token = h.add(&store, &["a@example.org"]).await;
     for (deaths, wait_s) in [(0, 0), (1, 0), (2, 5), (3, 10), (4, 20), (5, 40), (6, 60), (7, 60)] {
@@ -331,7 +333,7 @@ async fn a_job_that_loses_its_workers_again_and_again_waits_longer_each_time_and
     assert_eq!(store.job(token).await.unwrap().unwrap().attempts, 1);
 }
 
-async fn a_worker_that_was_silent_and_lives_takes_its_job_back_or_finishes_it(h: Harness) {
+async fn a_late_worker_can_renew_or_finish_a_job_that_nobody_has_claimed(h: Harness) {
     let store = h.store().await;
     let token = h.add(&store, &["a@example.org"]).await;
     for finishes in [false, true] {
@@ -340,11 +342,11 @@ async fn a_worker_that_was_silent_and_lives_takes_its_job_back_or_finishes_it(h:
         assert_eq!(store.release_lost(h.now(), BACKOFF).await.unwrap().len(), 1);
         assert_eq!(store.job(token).await.unwrap().unwrap().status, Status::Queued);
         if finishes {
-            assert_eq!(h.complete(&store, &claim).await, Held::Yes);
+            assert_eq!(h.complete(&store, &claim).await, ClaimState::Held);
             continue;
         }
         let progress = JobProgress { frames_done: 1, frames_total: 2 };
-        assert_eq!(store.heartbeat(&claim, progress, h.now(), LEASE).await.unwrap(), Held::Yes);
+        assert_eq!(store.heartbeat(&claim, progress, h.now(), LEASE).await.unwrap(), ClaimState::Held);
         let job = store.job(token).await.unwrap().unwrap();
         assert_eq!((job.status, job.attempts), (Status::Running, 1));
         assert!(h.claim(&store, "other").await.is_none());
@@ -355,22 +357,22 @@ async fn a_worker_that_was_silent_and_lives_takes_its_job_back_or_finishes_it(h:
     assert_eq!(h.count("SELECT COUNT(*) FROM outbox").await, 1);
 }
 
-async fn a_run_that_the_service_broke_off_does_not_count(h: Harness) {
+async fn a_run_that_ended_through_the_fault_of_the_service_does_not_count(h: Harness) {
     let store = h.store().await;
     let token = h.add(&store, &[]).await;
     for setbacks in 0..3 {
         let claim = h.claim(&store, "w").await.unwrap();
         assert_eq!((claim.attempt, claim.setbacks), (1, setbacks));
-        assert_eq!(store.set_back(&claim, h.now() + Duration::from_secs(7)).await.unwrap(), Held::Yes);
-        // Said again, because no answer was heard, it changes nothing.
-        assert_eq!(store.set_back(&claim, h.now()).await.unwrap(), Held::Lost);
+        assert_eq!(store.set_back(&claim, h.now() + Duration::from_secs(7)).await.unwrap(), ClaimState::Held);
+        // A repeated call, as after a lost answer, has no effect.
+        assert_eq!(store.set_back(&claim, h.now()).await.unwrap(), ClaimState::Lost);
         assert_eq!(store.job(token).await.unwrap().unwrap().attempts, 0);
         assert!(h.claim(&store, "w").await.is_none());
         h.clock.advance(Duration::from_secs(7));
     }
 }
 
-async fn a_job_that_this_version_cannot_read_is_left_to_another_and_keeps_nobody_waiting(h: Harness) {
+async fn an_unreadable_job_stays_queued_and_does_not_block_other_jobs(h: Harness) {
     let store = h.store().await;
     let unread = h.add(&store, &[]).await;
     let pool = AnyPool::connect(h.database.url.expose()).await.unwrap();
@@ -385,7 +387,7 @@ async fn a_job_that_this_version_cannot_read_is_left_to_another_and_keeps_nobody
     assert_ne!(unread, read);
 }
 
-async fn a_check_of_the_database_writes(h: Harness) {
+async fn the_check_of_the_database_writes(h: Harness) {
     let store = h.store().await;
     store.check(h.now()).await.unwrap();
     h.clock.advance(LEASE);
@@ -394,14 +396,14 @@ async fn a_check_of_the_database_writes(h: Harness) {
     assert_eq!(written, h.now().as_millisecond());
 }
 
-async fn the_storage_of_a_database_is_claimed_by_one_process(h: Harness) {
+async fn only_one_process_claims_the_storage_of_a_database(h: Harness) {
     let store = h.store().await;
     let (first, second, patience) = (RandomTokens.next(), RandomTokens.next(), Duration::from_secs(15));
     assert_eq!(store.known_storage().await.unwrap(), None);
     assert!(store.claim_storage(first, h.now(), patience).await.unwrap());
     assert!(!store.claim_storage(second, h.now(), patience).await.unwrap());
     assert!(!store.known_storage().await.unwrap().unwrap().is_written);
-    // The first dies before it has written.
+    // The first process dies before it has written the storage.
     h.clock.advance(patience);
     assert!(store.claim_storage(second, h.now(), patience).await.unwrap());
     assert!(!store.storage_written(first).await.unwrap());
@@ -419,11 +421,11 @@ async fn a_retry_waits_until_it_is_due(h: Harness) {
     let token = h.add(&store, &[]).await;
     let claim = h.claim(&store, "w").await.unwrap();
     let due = h.now() + Duration::from_secs(60);
-    assert_eq!(store.retry(&claim, due).await.unwrap(), Held::Yes);
+    assert_eq!(store.retry(&claim, due).await.unwrap(), ClaimState::Held);
     assert_eq!(store.job(token).await.unwrap().unwrap().status, Status::Queued);
     h.clock.advance(Duration::from_millis(59_999));
     assert!(h.claim(&store, "w").await.is_none());
-    // One that came later, but is due sooner, goes first.
+    // A later job that is due earlier is claimed first.
     let other = h.add(&store, &[]).await;
     h.clock.advance(Duration::from_millis(1));
     assert_eq!(h.claim(&store, "w").await.unwrap().token, other);
@@ -431,7 +433,7 @@ async fn a_retry_waits_until_it_is_due(h: Harness) {
     assert_eq!((again.token, again.attempt), (token, 2));
 }
 
-async fn handing_back_does_not_count_and_keeps_the_place(h: Harness) {
+async fn a_returned_job_keeps_its_attempts_and_its_place_in_the_queue(h: Harness) {
     let store = h.store().await;
     let first = h.add(&store, &[]).await;
     h.clock.advance(Duration::from_secs(1));
@@ -439,7 +441,7 @@ async fn handing_back_does_not_count_and_keeps_the_place(h: Harness) {
     for _ in 0..5 {
         let claim = h.claim(&store, "w").await.unwrap();
         assert_eq!((claim.token, claim.attempt), (first, 1));
-        assert_eq!(store.hand_back(&claim).await.unwrap(), Held::Yes);
+        assert_eq!(store.hand_back(&claim).await.unwrap(), ClaimState::Held);
     }
 }
 
@@ -447,15 +449,15 @@ async fn completing_twice_changes_nothing(h: Harness) {
     let store = h.store().await;
     let token = h.add(&store, &["a@example.org", "b@example.org"]).await;
     let claim = h.claim(&store, "w").await.unwrap();
-    assert_eq!(h.complete(&store, &claim).await, Held::Yes);
+    assert_eq!(h.complete(&store, &claim).await, ClaimState::Held);
     let version = store.job(token).await.unwrap().unwrap().version;
-    assert_eq!(h.complete(&store, &claim).await, Held::Yes);
+    assert_eq!(h.complete(&store, &claim).await, ClaimState::Held);
     assert_eq!(store.job(token).await.unwrap().unwrap().version, version);
     assert_eq!(h.count("SELECT COUNT(*) FROM results").await, 1);
     assert_eq!(h.count("SELECT COUNT(*) FROM outbox").await, 2);
 }
 
-async fn findings_come_back_as_they_were(h: Harness) {
+async fn findings_are_read_back_unchanged(h: Harness) {
     let store = h.store().await;
     let token = h.add(&store, &[]).await;
     let claim = h.claim(&store, "w").await.unwrap();
@@ -469,7 +471,7 @@ async fn findings_come_back_as_they_were(h: Harness) {
     assert!(job.started_at.unwrap() < h.now());
 }
 
-/// Findings with a timeline of so many rows.
+/// Returns findings with a timeline of so many rows.
 fn with_rows(rows: u32) -> Findings {
     let row = |n: u32| TimelineRow {
         time_s: f64::from(n),
@@ -487,7 +489,7 @@ fn with_rows(rows: u32) -> Findings {
     Findings { timeline: Timeline { interval_s: 1.0, rows: (0..rows).map(row).collect() }, ..findings() }
 }
 
-async fn a_long_timeline_is_read_in_pieces_and_written_once(h: Harness) {
+async fn a_long_timeline_is_written_once_and_read_in_pages(h: Harness) {
     let store = h.store().await;
     let token = h.add(&store, &[]).await;
     assert_eq!(store.timeline(token, 0, 10).await.unwrap(), None);
@@ -505,8 +507,9 @@ async fn a_long_timeline_is_read_in_pieces_and_written_once(h: Harness) {
     assert_eq!(h.count("SELECT COUNT(*) FROM timeline_parts").await, 0);
 }
 
-/// As the first version wrote it: without scores, parts, intervals and runs, and with the timeline in one piece.
-async fn a_result_of_an_older_version_is_still_read(h: Harness) {
+/// The result has the form of the first version: no scores, parts, intervals and segments, and the timeline in one
+/// piece.
+async fn a_result_of_an_older_version_can_be_read(h: Harness) {
     let store = h.store().await;
     let token = h.add(&store, &[]).await;
     let claim = h.claim(&store, "w").await.unwrap();
@@ -539,7 +542,7 @@ async fn a_result_of_an_older_version_is_still_read(h: Harness) {
     assert!(found.analysis.faces[0].segments.is_empty() && found.analysis.summary.feedback.is_empty());
     let page = store.timeline(token, 1, 1).await.unwrap().unwrap();
     assert_eq!((page.rows[0].time_s, page.rows.len(), page.more), (0.8, 1, true));
-    // It can be shown as well.
+    // The report can be rendered as well.
     let created_at = h.now();
     let reporter = Reporter::new(&Settings::defaults().unwrap()).unwrap();
     let page = reporter
@@ -548,13 +551,13 @@ async fn a_result_of_an_older_version_is_still_read(h: Harness) {
     assert!(page.contains("happy"), "{page}");
 }
 
-async fn giving_up_records_the_reason_and_queues_the_mails(h: Harness) {
+async fn giving_up_a_job_stores_the_reason_and_queues_the_mails(h: Harness) {
     let store = h.store().await;
     let token = h.add(&store, &["a@example.org"]).await;
     let claim = h.claim(&store, "w").await.unwrap();
     for _ in 0..2 {
         let held = store.give_up(&claim, &failure(), &mails(&claim), h.now(), None).await.unwrap();
-        assert_eq!(held, Held::Yes);
+        assert_eq!(held, ClaimState::Held);
     }
     assert_eq!(store.job(token).await.unwrap().unwrap().failure, Some(failure()));
     assert_eq!(h.count("SELECT COUNT(*) FROM outbox WHERE kind = 'failure' AND status = 'queued'").await, 1);
@@ -562,7 +565,7 @@ async fn giving_up_records_the_reason_and_queues_the_mails(h: Harness) {
     assert_eq!(h.count("SELECT COUNT(*) FROM results").await, 0);
 }
 
-async fn every_change_raises_the_version(h: Harness) {
+async fn every_change_increases_the_version(h: Harness) {
     let store = h.store().await;
     let token = h.add(&store, &[]).await;
     let mut versions = vec![store.job(token).await.unwrap().unwrap().version];
@@ -588,7 +591,7 @@ async fn every_change_raises_the_version(h: Harness) {
     look(&store).await;
 }
 
-async fn erasing_erases_all(h: Harness) {
+async fn erasing_deletes_all_rows_of_a_token(h: Harness) {
     let store = h.store().await;
     let kept = h.add(&store, &["kept@example.org"]).await;
     let token = h.add(&store, &["a@example.org"]).await;
@@ -607,19 +610,19 @@ async fn erasing_erases_all(h: Harness) {
     assert_eq!(store.erase(kept).await.unwrap(), Some(None));
 }
 
-async fn erasing_a_running_job_takes_it_from_its_worker(h: Harness) {
+async fn erasing_a_running_job_invalidates_its_claim(h: Harness) {
     let store = h.store().await;
     let token = h.add(&store, &["a@example.org"]).await;
     let claim = h.claim(&store, "w").await.unwrap();
     assert!(store.erase(token).await.unwrap().is_some());
-    assert_eq!(store.heartbeat(&claim, JobProgress::default(), h.now(), LEASE).await.unwrap(), Held::Lost);
-    assert_eq!(h.complete(&store, &claim).await, Held::Lost);
+    assert_eq!(store.heartbeat(&claim, JobProgress::default(), h.now(), LEASE).await.unwrap(), ClaimState::Lost);
+    assert_eq!(h.complete(&store, &claim).await, ClaimState::Lost);
     for table in ["jobs", "results", "outbox"] {
         assert_eq!(h.count(&format!("SELECT COUNT(*) FROM {table}")).await, 0, "{table}");
     }
 }
 
-async fn an_expired_job_keeps_its_token_alone(h: Harness) {
+async fn an_expired_job_keeps_only_its_token(h: Harness) {
     let store = h.store().await;
     let done = h.add(&store, &["a@example.org"]).await;
     let failed = h.add(&store, &["b@example.org"]).await;
@@ -645,11 +648,11 @@ async fn an_expired_job_keeps_its_token_alone(h: Harness) {
     assert_eq!(h.count("SELECT COUNT(*) FROM results").await, 0);
     assert_eq!(h.count("SELECT COUNT(*) FROM outbox").await, 0);
     assert_eq!(store.job(waiting).await.unwrap().unwrap().status, Status::Queued);
-    // Its video is still known until it is deleted.
+    // The video remains listed until it is deleted.
     assert_eq!(store.due_videos(h.now(), h.now(), 10).await.unwrap().len(), 2);
 }
 
-async fn videos_are_due_when_their_job_is_over_for_long_enough(h: Harness) {
+async fn videos_are_due_for_deletion_some_time_after_their_job_has_ended(h: Harness) {
     let store = h.store().await;
     let token = h.add(&store, &[]).await;
     h.add(&store, &[]).await;
@@ -667,7 +670,7 @@ async fn videos_are_due_when_their_job_is_over_for_long_enough(h: Harness) {
     assert!(!store.video_keys().await.unwrap().contains(&due[0].video_key));
 }
 
-async fn mails_are_leased_and_tried_again(h: Harness) {
+async fn mails_are_leased_and_sent_again_after_the_lease(h: Harness) {
     let store = h.store().await;
     h.add(&store, &["a@example.org"]).await;
     assert!(store.claim_mail(h.now(), LEASE).await.unwrap().is_none());
@@ -677,12 +680,12 @@ async fn mails_are_leased_and_tried_again(h: Harness) {
     assert_eq!((first.token, first.recipient.as_str(), first.attempt), (claim.token, "a@example.org", 1));
     assert!(store.claim_mail(h.now(), LEASE).await.unwrap().is_none());
     let due = h.now() + Duration::from_secs(5);
-    store.mail_failed(&first, "down", due).await.unwrap();
+    store.mail_failed(&first, "down", due, true).await.unwrap();
     assert!(store.claim_mail(h.now(), LEASE).await.unwrap().is_none());
     h.clock.advance(Duration::from_secs(5));
     let second = store.claim_mail(h.now(), LEASE).await.unwrap().unwrap();
     assert_eq!((second.id, second.attempt), (first.id, 2));
-    // The process that sends it dies.
+    // The process that sends the mail dies.
     h.clock.advance(LEASE);
     let third = store.claim_mail(h.now(), LEASE).await.unwrap().unwrap();
     assert_eq!((third.id, third.attempt), (first.id, 3));
@@ -693,7 +696,7 @@ async fn mails_are_leased_and_tried_again(h: Harness) {
     assert_eq!(h.count(dead).await, 1);
 }
 
-async fn a_mail_that_was_sent_is_never_due_again_and_its_recipient_is_forgotten(h: Harness) {
+async fn a_sent_mail_is_never_due_again_and_its_recipient_is_deleted(h: Harness) {
     let store = h.store().await;
     h.add(&store, &["a@example.org"]).await;
     let claim = h.claim(&store, "w").await.unwrap();
@@ -706,7 +709,7 @@ async fn a_mail_that_was_sent_is_never_due_again_and_its_recipient_is_forgotten(
     assert_eq!(h.count("SELECT COUNT(*) FROM jobs WHERE recipients IS NOT NULL").await, 0);
 }
 
-async fn a_recipient_named_twice_gets_one_mail(h: Harness) {
+async fn a_recipient_given_twice_gets_one_mail(h: Harness) {
     let store = h.store().await;
     h.add(&store, &["a@example.org", "a@example.org"]).await;
     let claim = h.claim(&store, "w").await.unwrap();
@@ -714,7 +717,7 @@ async fn a_recipient_named_twice_gets_one_mail(h: Harness) {
     assert_eq!(h.count("SELECT COUNT(*) FROM outbox").await, 1);
 }
 
-async fn a_late_failure_of_a_mail_does_not_undo_a_later_try(h: Harness) {
+async fn a_late_failure_of_a_mail_does_not_undo_a_later_success(h: Harness) {
     let store = h.store().await;
     h.add(&store, &["a@example.org"]).await;
     let claim = h.claim(&store, "w").await.unwrap();
@@ -722,14 +725,14 @@ async fn a_late_failure_of_a_mail_does_not_undo_a_later_try(h: Harness) {
     let first = store.claim_mail(h.now(), LEASE).await.unwrap().unwrap();
     h.clock.advance(LEASE);
     let second = store.claim_mail(h.now(), LEASE).await.unwrap().unwrap();
-    store.mail_failed(&first, "slow", h.now()).await.unwrap();
+    store.mail_failed(&first, "slow", h.now(), true).await.unwrap();
     store.mail_given_up(&first, "slow").await.unwrap();
     assert!(store.claim_mail(h.now(), LEASE).await.unwrap().is_none());
     store.mail_sent(&second, h.now()).await.unwrap();
     assert_eq!(h.count("SELECT COUNT(*) FROM outbox WHERE status = 'sent'").await, 1);
 }
 
-async fn ten_stores_may_start_at_the_same_moment(h: Harness) {
+async fn ten_stores_can_start_at_the_same_time(h: Harness) {
     let mut database = h.database.clone();
     database.max_connections = 2;
     let opening: Vec<_> = (0..10)
@@ -746,21 +749,21 @@ async fn ten_stores_may_start_at_the_same_moment(h: Harness) {
     assert!(h.claim(&store, "w").await.is_some());
 }
 
-async fn old_tables_are_refused_where_they_may_not_be_changed(h: Harness) {
+async fn old_tables_are_refused_if_migration_is_off(h: Harness) {
     let mut fixed = h.database.clone();
     fixed.migrate = false;
     assert!(matches!(Store::open(&fixed).await, Err(StoreError::OldTables)));
     let store = h.store().await;
     Store::open(&fixed).await.unwrap().ping().await.unwrap();
     drop(store);
-    // As a program one migration older would have left them.
+    // Restore the state of a program that is one migration older.
     let pool = AnyPool::connect(h.database.url.expose()).await.unwrap();
     sqlx::query("DELETE FROM _sqlx_migrations WHERE version = 3").execute(&pool).await.unwrap();
     pool.close().await;
     assert!(matches!(Store::open(&fixed).await, Err(StoreError::OldTables)));
 }
 
-async fn the_queue_says_how_long_it_is(h: Harness) {
+async fn the_queue_reports_its_length(h: Harness) {
     let store = h.store().await;
     assert_eq!(store.queue_depth().await.unwrap(), (0, 0));
     for _ in 0..3 {
@@ -772,8 +775,8 @@ async fn the_queue_says_how_long_it_is(h: Harness) {
     assert_eq!(store.queue_depth().await.unwrap(), (2, 0));
 }
 
-/// On Postgres, those in another process too.
-async fn a_change_wakes_those_who_wait(h: Harness) {
+/// On Postgres, this includes waiters in another process.
+async fn a_change_wakes_all_waiters(h: Harness) {
     const LONG: Duration = Duration::from_secs(60);
     let here = h.store().await;
     let waiting = if h.on_postgres { h.store().await } else { here.clone() };

@@ -1,4 +1,4 @@
-//! The calls of the Journaling thumbnails API, written from its description.
+//! The calls of the Journaling thumbnails API, tested against its description.
 
 use std::process::Command;
 
@@ -17,13 +17,13 @@ use crate::support::clips::{self, Clips, Models};
 use crate::support::onnx;
 use crate::support::service::Service;
 
-/// A service, and a key for it.
-struct House {
+/// A service with a key.
+struct ThumbnailService {
     service: Service,
     key: String,
 }
 
-impl House {
+impl ThumbnailService {
     async fn new(change: impl FnOnce(&mut Settings)) -> Self {
         let service = Service::start(change).await;
         let key = key(&service, &[Scope::Analyze, Scope::Logs]).await;
@@ -74,23 +74,23 @@ fn shared(name: &str) -> Vec<u8> {
 async fn a_clip_has_one_of_five_emotions() {
     let video = shared("single_face.mp4");
     let models = clips::models();
-    let house = House::with(&models, |_| {}).await;
-    let (status, told) = house.told("/predict", &body(&video)).await;
+    let fixture = ThumbnailService::with(&models, |_| {}).await;
+    let (status, told) = fixture.told("/predict", &body(&video)).await;
     assert_eq!(status, 200, "{told}");
     let mut names: Vec<_> = told.as_object().unwrap().keys().map(String::as_str).collect();
     names.sort_unstable();
     assert_eq!(names, ["confidence", "emotion", "latency_ms", "prediction"]);
-    // The man in it smiles broadly from the first quarter on.
+    // The man in the clip smiles broadly after the first quarter.
     assert_eq!((&told["emotion"], &told["prediction"]), (&json!("Happy"), &json!("Happy")));
     assert!((0.2..=1.0).contains(&told["confidence"].as_f64().unwrap()) && told["latency_ms"].is_u64(), "{told}");
     let prefixed = format!("data:video/mp4;base64,{}", STANDARD.encode(&video));
-    let (status, again) = house.told("/predict/", &with(body(&video), "content", json!(prefixed))).await;
+    let (status, again) = fixture.told("/predict/", &with(body(&video), "content", json!(prefixed))).await;
     assert_eq!((status, &again["emotion"], &again["confidence"]), (200, &told["emotion"], &told["confidence"]));
 
     let logged = async {
         loop {
-            let request = house.service.http.get(format!("{}/logs?client_id=ios-app", house.service.base));
-            let logs: Value = request.header("x-api-key", &house.key).send().await.unwrap().json().await.unwrap();
+            let request = fixture.service.http.get(format!("{}/logs?client_id=ios-app", fixture.service.base));
+            let logs: Value = request.header("x-api-key", &fixture.key).send().await.unwrap().json().await.unwrap();
             if logs["count"] == 2 {
                 return logs["logs"][0].clone();
             }
@@ -103,14 +103,14 @@ async fn a_clip_has_one_of_five_emotions() {
 }
 
 #[tokio::test]
-async fn a_recording_without_a_duration_has_the_emotion_of_all_of_it() {
+async fn a_recording_without_a_duration_is_read_to_its_end() {
     let models = clips::models();
-    let house = House::with(&models, |_| {}).await;
+    let fixture = ThumbnailService::with(&models, |_| {}).await;
     let made = Clips::new();
     std::os::unix::fs::symlink(clips::shared("single_face.mp4"), made.path("face.mp4")).unwrap();
     made.make("before.png", "-ss 0.05 -i $face.mp4 -frames:v 1");
     made.make("smile.png", "-ss 1.2 -i $face.mp4 -frames:v 1");
-    // Neutral for a second, and then a smile.
+    // The face is neutral for a second and then smiles.
     made.make(
         "plain.webm",
         "-loop 1 -t 1 -i $before.png -loop 1 -t 6 -i $smile.png -filter_complex \
@@ -118,17 +118,17 @@ async fn a_recording_without_a_duration_has_the_emotion_of_all_of_it() {
     );
     let recorded = made.make("recorded.webm", "-i $plain.webm -c copy -live 1");
     for path in [made.path("plain.webm"), recorded] {
-        let (status, told) = house.told("/predict", &body(&std::fs::read(&path).unwrap())).await;
+        let (status, told) = fixture.told("/predict", &body(&std::fs::read(&path).unwrap())).await;
         assert_eq!((status, &told["emotion"]), (200, &json!("Happy")), "{}: {told}", path.display());
     }
 }
 
 #[tokio::test]
-async fn a_clip_that_says_nothing_is_refused_in_that_services_shape() {
+async fn an_unusable_clip_is_refused_in_the_error_format_of_that_service() {
     let no_face = shared("no_face.mp4");
     let models = clips::models();
-    let house = House::with(&models, |settings| settings.thumbnails.max_video = ByteSize(1_000_000)).await;
-    // 14 frames; 15 are enough to be looked at.
+    let fixture = ThumbnailService::with(&models, |settings| settings.thumbnails.max_video = ByteSize(1_000_000)).await;
+    // 14 frames are too few; 15 are needed.
     let mut truncated = no_face.clone();
     truncated.truncate(200);
     for (path, body, about) in [
@@ -146,22 +146,28 @@ async fn a_clip_that_says_nothing_is_refused_in_that_services_shape() {
         ("/thumbnail", with(body(&no_face), "duration", json!(10.5)), "duration"),
         ("/thumbnail", with(body(&no_face), "duration", json!("long")), "duration"),
     ] {
-        let (status, refused) = house.told(path, &body).await;
+        let (status, refused) = fixture.told(path, &body).await;
         let sentence = refused["error"].as_str().unwrap();
         assert_eq!((status, refused.as_object().unwrap().len()), (400, 1), "{about}: {refused}");
         assert!(sentence.contains(about) && sentence.ends_with('.'), "{about}: {sentence}");
     }
-    let (status, refused) = house.told("/predict", &body(&vec![0; 1_000_001])).await;
+    let (status, refused) = fixture.told("/predict", &body(&vec![0; 1_000_001])).await;
     assert_eq!(status, 413, "{refused}");
-    let (status, refused) = house.told("/thumbnail", &body(&vec![0; 3_000_000])).await;
+    let (status, refused) = fixture.told("/thumbnail", &body(&vec![0; 3_000_000])).await;
     assert_eq!((status, refused.as_object().unwrap().len()), (413, 1), "{refused}");
-    let plain =
-        house.service.http.post(format!("{}/predict", house.service.base)).json(&body(&no_face)).send().await.unwrap();
+    let plain = fixture
+        .service
+        .http
+        .post(format!("{}/predict", fixture.service.base))
+        .json(&body(&no_face))
+        .send()
+        .await
+        .unwrap();
     assert_eq!(plain.status(), 401);
     assert_eq!(plain.json::<Value>().await.unwrap(), json!({"error": "Unauthorized"}));
 }
 
-/// What ffprobe says of a file.
+/// Returns values that ffprobe prints for a file.
 fn probed(bytes: &[u8], entries: &str) -> Vec<String> {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), bytes).unwrap();
@@ -176,12 +182,12 @@ fn probed(bytes: &[u8], entries: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn a_thumbnail_is_a_boomerang_that_every_browser_plays() {
-    let house = House::new(|settings| settings.thumbnails.side = 101).await;
+    let fixture = ThumbnailService::new(|settings| settings.thumbnails.side = 101).await;
     let clips = Clips::new();
-    // Odd sides, upright, and every frame with another brightness.
+    // An upright picture with odd sides. Every frame has a different brightness.
     let source = "-f lavfi -i color=black:size=121x243:rate=25:duration=4,geq=lum='20+N*2':cb=128:cr=128 -c:v ffv1 -pix_fmt yuv420p";
     let video = std::fs::read(clips.make("clip.mkv", source)).unwrap();
-    let (status, told) = house.told("/thumbnail", &body(&video)).await;
+    let (status, told) = fixture.told("/thumbnail", &body(&video)).await;
     assert_eq!(status, 200, "{told}");
     assert_eq!(told["duration"], 3.0);
     assert!(told["latency_ms"].is_u64());
@@ -191,9 +197,9 @@ async fn a_thumbnail_is_a_boomerang_that_every_browser_plays() {
     assert_eq!(facts, ["h264", "50", "102", "yuv420p", "10/1", "30"], "codec, sides, pixels, rate, frames");
     assert_eq!(&thumbnail[4..8], b"ftyp");
     let at = |name: &[u8]| thumbnail.windows(4).position(|window| window == name).unwrap();
-    assert!(at(b"moov") < at(b"mdat"), "the index is in front, so it plays as it comes");
+    assert!(at(b"moov") < at(b"mdat"), "the index is at the start, so that the file plays while it is loaded");
 
-    // Brightness rises and falls again.
+    // The brightness increases and then decreases.
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), &thumbnail).unwrap();
     let mut ffmpeg = Command::new("ffmpeg");
@@ -205,7 +211,7 @@ async fn a_thumbnail_is_a_boomerang_that_every_browser_plays() {
     assert!(light[15..].windows(2).all(|pair| pair[1] < pair[0]), "{light:?}");
 
     for (asked, frames, duration) in [(0.1, "1", 0.1), (0.5, "5", 0.5), (10.0, "100", 10.0)] {
-        let (status, told) = house.told("/thumbnail", &with(body(&video), "duration", json!(asked))).await;
+        let (status, told) = fixture.told("/thumbnail", &with(body(&video), "duration", json!(asked))).await;
         assert_eq!((status, told["duration"].as_f64()), (200, Some(duration)));
         let thumbnail = STANDARD.decode(told["thumbnail"].as_str().unwrap()).unwrap();
         assert_eq!(probed(&thumbnail, "stream=nb_read_frames"), [frames]);
@@ -213,10 +219,10 @@ async fn a_thumbnail_is_a_boomerang_that_every_browser_plays() {
 }
 
 #[tokio::test]
-async fn a_thumbnail_can_be_had_as_gif_and_webp() {
-    let house = House::new(|_| {}).await;
+async fn a_thumbnail_can_be_gif_or_webp() {
+    let fixture = ThumbnailService::new(|_| {}).await;
     let video = moving(2.0);
-    let (status, told) = house.told("/thumbnail", &with(body(&video), "format", json!("gif"))).await;
+    let (status, told) = fixture.told("/thumbnail", &with(body(&video), "format", json!("gif"))).await;
     assert_eq!(status, 200, "{told}");
     let gif = STANDARD.decode(told["thumbnail"].as_str().unwrap()).unwrap();
     assert_eq!(
@@ -225,15 +231,15 @@ async fn a_thumbnail_can_be_had_as_gif_and_webp() {
     );
     let plain = STANDARD.decode(told["video"].as_str().unwrap()).unwrap();
     assert_eq!(probed(&plain, "stream=codec_name"), ["h264"]);
-    let (status, told) = house.told("/thumbnail", &with(body(&video), "format", json!("webp"))).await;
+    let (status, told) = fixture.told("/thumbnail", &with(body(&video), "format", json!("webp"))).await;
     assert_eq!(status, 200, "{told}");
     let webp = STANDARD.decode(told["thumbnail"].as_str().unwrap()).unwrap();
     assert_eq!((&webp[..4], &webp[8..12]), (&b"RIFF"[..], &b"WEBP"[..]));
     let frames = webp.windows(4).filter(|window| window == b"ANMF").count();
-    assert!(frames > 5, "it moves: {frames} frames");
+    assert!(frames > 5, "only {frames} frames");
 }
 
-/// Size and pixels (red, green, blue) of a decoded thumbnail, frame by frame.
+/// Decodes a thumbnail. Returns its size, and the pixels (red, green, blue) of each frame.
 fn decoded(bytes: &[u8], format: &str) -> ((u32, u32), Vec<Vec<[u8; 3]>>) {
     let rgb = |frame: image::Frame| frame.into_buffer().pixels().map(|p| [p[0], p[1], p[2]]).collect::<Vec<_>>();
     if format == "mp4" {
@@ -248,7 +254,7 @@ fn decoded(bytes: &[u8], format: &str) -> ((u32, u32), Vec<Vec<[u8; 3]>>) {
         return ((width, height), pixels.chunks((width * height) as usize).map(<[_]>::to_vec).collect());
     }
     if format == "webp" && !bytes.windows(4).any(|window| window == b"ANMF") {
-        // The encoder makes a still picture of frames that are all the same.
+        // The encoder makes a still picture of identical frames.
         let still = image::load_from_memory(bytes).unwrap().into_rgba8();
         return (still.dimensions(), vec![rgb(image::Frame::new(still))]);
     }
@@ -265,12 +271,12 @@ fn decoded(bytes: &[u8], format: &str) -> ((u32, u32), Vec<Vec<[u8; 3]>>) {
 
 #[tokio::test]
 async fn a_thumbnail_shows_nothing_of_another_clients_video() {
-    let house = House::new(|settings| settings.thumbnails.side = 320).await;
+    let fixture = ThumbnailService::new(|settings| settings.thumbnails.side = 320).await;
     let clips = Clips::new();
     let vp8 = "-c:v libvpx -b:v 1M -pix_fmt yuv420p";
     let colours = clips.make("other.webm", &format!("-f lavfi -i testsrc2=s=640x360:r=30:d=4 {vp8}"));
     let colours = std::fs::read(colours).unwrap();
-    // White videos whose picture size changes after three frames.
+    // The picture size of these white videos changes after three frames.
     let white = |name: &str, first: &str, then: &str| {
         for (part, size, seconds) in [("first.webm", first, 0.1), ("then.webm", then, 2.0)] {
             clips.make(part, &format!("-f lavfi -i color=white:s={size}:r=30:d={seconds} {vp8}"));
@@ -287,9 +293,9 @@ async fn a_thumbnail_shows_nothing_of_another_clients_video() {
     ] {
         let video = white(name, first, then);
         for format in ["mp4", "gif", "webp"] {
-            let (status, told) = house.told("/thumbnail", &body(&colours)).await;
+            let (status, told) = fixture.told("/thumbnail", &body(&colours)).await;
             assert_eq!(status, 200, "{told}");
-            let (status, told) = house.told("/thumbnail", &with(body(&video), "format", json!(format))).await;
+            let (status, told) = fixture.told("/thumbnail", &with(body(&video), "format", json!(format))).await;
             assert_eq!(status, 200, "{name}, {format}: {told}");
             for (kind, member) in [(format, "thumbnail"), ("mp4", "video")] {
                 let bytes = STANDARD.decode(told[member].as_str().unwrap()).unwrap();
@@ -305,7 +311,7 @@ async fn a_thumbnail_shows_nothing_of_another_clients_video() {
                     let coloured = |p: &&[u8; 3]| p.iter().max().unwrap() - p.iter().min().unwrap() > 24;
                     assert_eq!(frame.iter().find(coloured), None, "{name}, {kind}: only white was sent");
                 }
-                // Whole in the first frame, between black bars where the shape has changed.
+                // The first frame fills the picture. Frames of another aspect ratio have black bars.
                 let black =
                     |frame: &[[u8; 3]]| frame.iter().filter(|pixel| pixel[1] < 128).count() as f64 / frame.len() as f64;
                 assert!(black(&frames[0]) < 0.001, "{name}, {kind}");
@@ -317,21 +323,22 @@ async fn a_thumbnail_shows_nothing_of_another_clients_video() {
 }
 
 #[tokio::test]
-async fn a_model_of_ones_own_reads_the_points_of_fifteen_frames() {
+async fn a_custom_model_gets_the_landmarks_of_fifteen_frames() {
     let video = shared("single_face.mp4");
     let models = clips::models();
     for (file, rank) in [("sequence.onnx", 3), ("flat.onnx", 2)] {
         std::fs::write(models.path().join(file), onnx::clip_model(rank)).unwrap();
-        let house = House::with(&models, |settings| {
+        let fixture = ThumbnailService::with(&models, |settings| {
             settings.thumbnails.model.file = file.into();
             settings.thumbnails.model.labels =
                 ["Neutral", "Happy", "Sad", "Shock", "Anger"].map(str::to_owned).to_vec();
         })
         .await;
-        let (status, told) = house.told("/predict", &body(&video)).await;
+        let (status, told) = fixture.told("/predict", &body(&video)).await;
         assert_eq!((status, &told["emotion"]), (200, &json!("Sad")), "{told}");
     }
-    let house = House::with(&models, |settings| settings.thumbnails.model.file = "emotion.onnx".into()).await;
-    let (status, refused) = house.told("/predict", &body(&video)).await;
-    assert_eq!(status, 500, "a model that does not fit: {refused}");
+    let fixture =
+        ThumbnailService::with(&models, |settings| settings.thumbnails.model.file = "emotion.onnx".into()).await;
+    let (status, refused) = fixture.told("/predict", &body(&video)).await;
+    assert_eq!(status, 500, "a model with the wrong input: {refused}");
 }

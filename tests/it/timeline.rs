@@ -9,7 +9,7 @@ use visage::analysis::{
     Analysis, BBox, Emotion, Findings, Gaze, Pose, Probabilities, Summary, Timeline, TimelineRow, VideoFacts,
 };
 use visage::clock::{Clock, SystemClock};
-use visage::store::Failure;
+use visage::store::JobFailure;
 
 use crate::support::clips::Clips;
 use crate::support::service::Service;
@@ -19,7 +19,7 @@ fn clip() -> Vec<u8> {
     std::fs::read(clips.moving("clip.mp4", 1.0, "-c:v libx264 -pix_fmt yuv420p")).unwrap()
 }
 
-/// Two faces a sample.
+/// Returns findings with two faces in each sample.
 fn findings(rows: u32) -> Findings {
     let video = VideoFacts {
         duration_s: f64::from(rows) * 0.25,
@@ -57,7 +57,7 @@ fn findings(rows: u32) -> Findings {
     Findings { analysis, timeline: Timeline { interval_s: 0.5, rows: (0..rows).map(row).collect() } }
 }
 
-/// A service with the result of so many rows.
+/// Starts a service with a result of so many rows. Returns the path of its timeline as well.
 async fn with_rows(rows: u32) -> (Service, String) {
     let service = Service::start(|_| {}).await;
     let token = service.accept(clip()).await;
@@ -107,13 +107,13 @@ async fn a_timeline_comes_page_by_page_and_every_row_once() {
         (&rows[1]["pose"], &rows[1]["gaze"], &rows[1]["eye_contact"]),
         (&Value::Null, &Value::Null, &Value::Null)
     );
-    // A page that ends with the last row is the last page.
+    // A page that ends with the last row has no next page.
     assert_eq!(json(&service, &format!("{path}?limit=2300")).await["next"], Value::Null);
     assert_eq!(json(&service, &path).await["rows"].as_array().unwrap().len(), 500);
 }
 
 #[tokio::test]
-async fn a_table_has_all_rows_under_one_head() {
+async fn a_csv_table_has_one_header_and_all_rows() {
     let (service, path) = with_rows(2300).await;
     let (response, lines) = csv(&service, &path).await;
     assert!(response.headers()[header::CONTENT_DISPOSITION].to_str().unwrap().contains("timeline.csv"));
@@ -126,7 +126,7 @@ async fn a_table_has_all_rows_under_one_head() {
     for emotion in Emotion::ALL {
         assert!(lines[0].split(',').any(|name| name == emotion.label()), "{emotion}");
     }
-    // A link in a page cannot send a header.
+    // `?format=csv` is for links, which cannot send a header.
     let same = service.get(&format!("{path}?format=csv")).await.text().await.unwrap();
     assert_eq!(same.lines().count(), 2301);
     assert_eq!(csv(&service, &format!("{path}?limit=3")).await.1.len(), 4);
@@ -140,7 +140,7 @@ async fn a_video_without_a_face_has_an_empty_timeline() {
 }
 
 #[tokio::test]
-async fn what_is_no_timeline_says_why() {
+async fn requests_without_a_timeline_get_the_reason() {
     let service = Service::start(|_| {}).await;
     let refused = async |path: String| {
         let response = service.get(&path).await;
@@ -161,7 +161,7 @@ async fn what_is_no_timeline_says_why() {
     let now = SystemClock.now();
     let claim = service.store.claim("test", now, Duration::from_secs(600)).await.unwrap().unwrap();
     let failure =
-        Failure { code: "not_a_video".to_owned(), detail: "The video cannot be read.".to_owned(), reason: None };
+        JobFailure { code: "not_a_video".to_owned(), detail: "The video cannot be read.".to_owned(), reason: None };
     service.store.give_up(&claim, &failure, &[], now, None).await.unwrap();
     assert_eq!(refused(path).await, told(422, "not_a_video"));
 }

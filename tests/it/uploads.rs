@@ -1,4 +1,4 @@
-//! Videos that come in parts, into a folder and into a bucket.
+//! Uploads in parts, into a folder and into a bucket.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,15 +12,15 @@ use visage::config::{ByteSize, StorageKind};
 use visage::media::Source;
 use visage::pipeline::{Cancel, Progress};
 use visage::store::Scope;
-use visage::worker::{Analyzer, Trouble, Worker};
+use visage::worker::{AnalysisError, Analyzer, Worker};
 
 use crate::keys::{clip, key};
 use crate::support::clips::Clips;
 use crate::support::s3::{ListParts, S3Server};
-use crate::support::s3_elsewhere::OtherServer;
+use crate::support::s3_external::ExternalS3Server;
 use crate::support::service::Service;
 
-/// Somewhat more than two parts.
+/// Returns a clip with slightly more than two parts.
 fn large_clip() -> Vec<u8> {
     let clips = Clips::new();
     let source = "-f lavfi -i testsrc=size=320x240:rate=25:duration=4 -c:v rawvideo -pix_fmt bgr24";
@@ -29,14 +29,14 @@ fn large_clip() -> Vec<u8> {
     video
 }
 
-/// A service on each kind of storage.
-struct House {
+/// A service with one kind of storage.
+struct UploadService {
     service: Service,
     bucket: Option<S3Server>,
-    other: Option<OtherServer>,
+    other: Option<ExternalS3Server>,
 }
 
-impl House {
+impl UploadService {
     async fn folder() -> Self {
         Self { service: Service::start(|_| {}).await, bucket: None, other: None }
     }
@@ -52,14 +52,14 @@ impl House {
         Self { service: service.await, bucket: Some(bucket), other: None }
     }
 
-    /// On a bucket whose server lists parts like this.
+    /// Starts a service on a bucket whose server lists parts in this way.
     async fn bucket_listing(how: ListParts) -> Self {
-        let house = Self::bucket(true).await;
-        house.bucket.as_ref().unwrap().list_parts(how);
-        house
+        let fixture = Self::bucket(true).await;
+        fixture.bucket.as_ref().unwrap().list_parts(how);
+        fixture
     }
 
-    async fn other(server: OtherServer) -> Self {
+    async fn other(server: ExternalS3Server) -> Self {
         let settings = server.settings();
         let service = Service::start(move |changed| {
             changed.storage.kind = StorageKind::S3;
@@ -96,7 +96,7 @@ impl House {
         told(self.service.get(&format!("/v1/uploads/{}", upload["upload"].as_str().unwrap())).await).await
     }
 
-    /// PUTs a part as any client of an address does.
+    /// PUTs a part to its address, as any HTTP client does.
     async fn put(&self, part: &Value, bytes: Vec<u8>) -> Response {
         self.service.http.put(part["url"].as_str().unwrap()).body(bytes).send().await.unwrap()
     }
@@ -107,7 +107,7 @@ impl House {
         assert!(response.status().is_success(), "{}", response.text().await.unwrap());
     }
 
-    /// Files or objects that are there, unfinished ones of a folder included.
+    /// Counts files or objects, including unfinished files of a folder.
     fn stored(&self) -> usize {
         if let Some(other) = &self.other {
             return other.objects();
@@ -123,148 +123,155 @@ async fn told(response: Response) -> (u16, Value) {
     (response.status().as_u16(), response.json().await.unwrap())
 }
 
-/// Every test below, once on each kind of storage.
+/// Runs each test on each kind of storage.
 macro_rules! on_all {
     ($($name:ident,)*) => {
         mod folder {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $name() {
-                super::$name(super::House::folder().await).await;
+                super::$name(super::UploadService::folder().await).await;
             })*
         }
         mod bucket {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $name() {
-                super::$name(super::House::bucket(true).await).await;
+                super::$name(super::UploadService::bucket(true).await).await;
             })*
         }
         mod bucket_through_the_service {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $name() {
-                super::$name(super::House::bucket(false).await).await;
+                super::$name(super::UploadService::bucket(false).await).await;
             })*
         }
     };
 }
 
-/// Some of the tests below, on servers that are not S3 in every respect.
+/// Runs a test on servers that do not implement S3 completely.
 macro_rules! on_others {
     ($($name:ident,)*) => {
-        on_others!(@ bucket_without_list_parts, super::House::bucket_listing(super::ListParts::NotImplemented), $($name,)*);
-        on_others!(@ bucket_that_knows_no_upload, super::House::bucket_listing(super::ListParts::NoSuchUpload), $($name,)*);
-        on_others!(@ bucket_that_lists_nothing, super::House::bucket_listing(super::ListParts::Nothing), $($name,)*);
-        on_others!(@ bucket_without_tags, super::House::bucket_listing(super::ListParts::WithoutTags), $($name,)*);
-        on_others!(@ localbucket, super::House::other(super::OtherServer::localbucket().await), $($name,)*);
-        on_others!(@ moto, super::House::other(super::OtherServer::moto().await), $($name,)*);
+        on_others!(@ bucket_without_list_parts, super::UploadService::bucket_listing(super::ListParts::NotImplemented), $($name,)*);
+        on_others!(@ bucket_that_knows_no_upload, super::UploadService::bucket_listing(super::ListParts::NoSuchUpload), $($name,)*);
+        on_others!(@ bucket_that_lists_nothing, super::UploadService::bucket_listing(super::ListParts::Nothing), $($name,)*);
+        on_others!(@ bucket_without_tags, super::UploadService::bucket_listing(super::ListParts::WithoutTags), $($name,)*);
+        on_others!(@ localbucket, super::UploadService::other(super::ExternalS3Server::localbucket().await), $($name,)*);
+        on_others!(@ moto, super::UploadService::other(super::ExternalS3Server::moto().await), $($name,)*);
     };
-    (@ $server:ident, $house:expr, $($name:ident,)*) => {
+    (@ $server:ident, $fixture:expr, $($name:ident,)*) => {
         mod $server {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $name() {
-                super::$name($house.await).await;
+                super::$name($fixture.await).await;
             })*
         }
     };
 }
 
 on_others! {
-    parts_come_in_any_order_and_again_and_become_the_video,
-    what_is_no_video_leaves_nothing,
-    an_upload_that_is_thrown_away_leaves_nothing,
+    parts_may_be_repeated_and_arrive_in_any_order,
+    a_file_that_is_not_a_video_leaves_nothing,
+    a_discarded_upload_leaves_nothing,
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn parts_that_a_bucket_cannot_list_come_through_the_service() {
-    for (house, through_service) in
-        [(House::bucket_listing(ListParts::Well).await, false), (House::bucket_listing(ListParts::Nothing).await, true)]
-    {
-        let upload = house.begin(20 << 20).await;
-        let is_ours = |part: &Value| part["url"].as_str().unwrap().starts_with(&house.service.base);
+async fn parts_go_through_the_service_if_the_bucket_cannot_list_them() {
+    for (fixture, through_service) in [
+        (UploadService::bucket_listing(ListParts::Correct).await, false),
+        (UploadService::bucket_listing(ListParts::Nothing).await, true),
+    ] {
+        let upload = fixture.begin(20 << 20).await;
+        let is_ours = |part: &Value| part["url"].as_str().unwrap().starts_with(&fixture.service.base);
         assert!(upload["parts"].as_array().unwrap().iter().all(|part| is_ours(part) == through_service), "{upload}");
-        let address = format!("{}/v1/uploads/{}", house.service.base, upload["upload"].as_str().unwrap());
-        assert_eq!(house.service.http.delete(address).send().await.unwrap().status(), StatusCode::NO_CONTENT);
-        assert_eq!(house.bucket.as_ref().unwrap().open_uploads(), 0, "neither the upload nor the trial stays");
+        let address = format!("{}/v1/uploads/{}", fixture.service.base, upload["upload"].as_str().unwrap());
+        assert_eq!(fixture.service.http.delete(address).send().await.unwrap().status(), StatusCode::NO_CONTENT);
+        assert_eq!(fixture.bucket.as_ref().unwrap().open_uploads(), 0, "an upload was left open");
     }
 }
 
 on_all! {
-    parts_come_in_any_order_and_again_and_become_the_video,
-    what_is_no_video_leaves_nothing,
-    an_upload_that_is_thrown_away_leaves_nothing,
-    an_upload_whose_time_is_over_is_swept,
+    parts_may_be_repeated_and_arrive_in_any_order,
+    a_file_that_is_not_a_video_leaves_nothing,
+    a_discarded_upload_leaves_nothing,
+    an_expired_upload_is_removed,
 }
 
-async fn parts_come_in_any_order_and_again_and_become_the_video(house: House) {
+async fn parts_may_be_repeated_and_arrive_in_any_order(fixture: UploadService) {
     let video = large_clip();
-    let upload = house.begin(video.len()).await;
+    let upload = fixture.begin(video.len()).await;
     let parts = upload["parts"].as_array().unwrap();
     assert_eq!((parts.len(), upload["part_size"].as_u64()), (3, Some(8 << 20)));
     assert!(parts.iter().all(|part| part["done"] == false));
-    house.send(&parts[2], &video).await;
-    // A line that broke, and what the client sends when it is back.
-    house.put(&parts[0], vec![0; parts[0]["size_bytes"].as_u64().unwrap() as usize]).await;
-    let (status, refused) = house.start(&upload).await;
+    fixture.send(&parts[2], &video).await;
+    // Simulates a lost connection: the client sends a part again later.
+    fixture.put(&parts[0], vec![0; parts[0]["size_bytes"].as_u64().unwrap() as usize]).await;
+    let (status, refused) = fixture.start(&upload).await;
     assert_eq!((status, &refused["code"], &refused["missing"]), (409, &json!("upload_incomplete"), &json!([2])));
-    let (_, state) = house.state(&upload).await;
+    let (_, state) = fixture.state(&upload).await;
     let done: Vec<_> = state["parts"].as_array().unwrap().iter().map(|part| part["done"] == true).collect();
     assert_eq!(done, [true, false, true]);
-    house.send(&state["parts"][0], &video).await;
-    house.send(&state["parts"][1], &video).await;
+    fixture.send(&state["parts"][0], &video).await;
+    fixture.send(&state["parts"][1], &video).await;
 
-    let (status, accepted) = house.start(&upload).await;
+    let (status, accepted) = fixture.start(&upload).await;
     assert_eq!(status, 202, "{accepted}");
     let token: Uuid = accepted["token"].as_str().unwrap().parse().unwrap();
-    assert_eq!(house.start(&upload).await, (202, accepted), "said again, it is the same");
-    let job = house.service.store.job(token).await.unwrap().unwrap();
+    assert_eq!(fixture.start(&upload).await, (202, accepted), "a repeated start gives the same answer");
+    let job = fixture.service.store.job(token).await.unwrap().unwrap();
     assert_eq!(job.options.sample_every, 5);
-    let keys = house.service.store.video_keys().await.unwrap();
+    let keys = fixture.service.store.video_keys().await.unwrap();
     let copy = tempfile::NamedTempFile::new().unwrap();
-    house.service.blobs.fetch(keys.iter().next().unwrap(), copy.path()).await.unwrap();
-    assert!(std::fs::read(copy.path()).unwrap() == video, "it is the very video");
-    assert_eq!((house.stored(), keys.len()), (1, 1), "nothing lies beside it");
-    assert_eq!(house.state(&upload).await.1["code"], "upload_started");
-    let erased = house.service.http.delete(format!("{}/results/{token}", house.service.base)).send().await.unwrap();
-    assert_eq!((erased.status(), house.stored()), (StatusCode::NO_CONTENT, 0));
+    fixture.service.blobs.fetch(keys.iter().next().unwrap(), copy.path()).await.unwrap();
+    assert!(std::fs::read(copy.path()).unwrap() == video, "the stored video differs");
+    assert_eq!((fixture.stored(), keys.len()), (1, 1), "there are other files");
+    assert_eq!(fixture.state(&upload).await.1["code"], "upload_started");
+    let erased = fixture.service.http.delete(format!("{}/results/{token}", fixture.service.base)).send().await.unwrap();
+    assert_eq!((erased.status(), fixture.stored()), (StatusCode::NO_CONTENT, 0));
 }
 
-async fn what_is_no_video_leaves_nothing(house: House) {
+async fn a_file_that_is_not_a_video_leaves_nothing(fixture: UploadService) {
     let text = b"just some text".repeat(100);
-    let upload = house.begin(text.len()).await;
-    house.send(&upload["parts"][0], &text).await;
-    let (status, refused) = house.start(&upload).await;
+    let upload = fixture.begin(text.len()).await;
+    fixture.send(&upload["parts"][0], &text).await;
+    let (status, refused) = fixture.start(&upload).await;
     assert_eq!((status, &refused["code"]), (422, &json!("not_a_video")));
-    assert_eq!((house.stored(), house.state(&upload).await.0), (0, 404));
+    assert_eq!((fixture.stored(), fixture.state(&upload).await.0), (0, 404));
 }
 
-async fn an_upload_that_is_thrown_away_leaves_nothing(house: House) {
+async fn a_discarded_upload_leaves_nothing(fixture: UploadService) {
     let video = clip();
-    let upload = house.begin(video.len()).await;
-    house.send(&upload["parts"][0], &video).await;
-    let path = format!("{}/v1/uploads/{}", house.service.base, upload["upload"].as_str().unwrap());
-    assert_eq!(house.service.http.delete(path).send().await.unwrap().status(), StatusCode::NO_CONTENT);
-    assert_eq!((house.stored(), house.state(&upload).await.0, house.start(&upload).await.0), (0, 404, 404));
-    assert!(house.bucket.as_ref().is_none_or(|bucket| bucket.open_uploads() == 0));
+    let upload = fixture.begin(video.len()).await;
+    fixture.send(&upload["parts"][0], &video).await;
+    let path = format!("{}/v1/uploads/{}", fixture.service.base, upload["upload"].as_str().unwrap());
+    assert_eq!(fixture.service.http.delete(path).send().await.unwrap().status(), StatusCode::NO_CONTENT);
+    assert_eq!((fixture.stored(), fixture.state(&upload).await.0, fixture.start(&upload).await.0), (0, 404, 404));
+    assert!(fixture.bucket.as_ref().is_none_or(|bucket| bucket.open_uploads() == 0));
 }
 
-/// Nothing is analyzed here.
+/// An analyzer that cancels every analysis.
 struct Idle;
 
 impl Analyzer for Idle {
-    fn analyze(&self, _: &Source, _: Options, _: &(dyn Fn(Progress) + Sync), _: &Cancel) -> Result<Findings, Trouble> {
-        Err(Trouble::cancelled())
+    fn analyze(
+        &self,
+        _: &Source,
+        _: Options,
+        _: &(dyn Fn(Progress) + Sync),
+        _: &Cancel,
+    ) -> Result<Findings, AnalysisError> {
+        Err(AnalysisError::cancelled())
     }
 }
 
-async fn an_upload_whose_time_is_over_is_swept(house: House) {
+async fn an_expired_upload_is_removed(fixture: UploadService) {
     let video = clip();
-    let (left, started) = (house.begin(video.len()).await, house.begin(video.len()).await);
+    let (left, started) = (fixture.begin(video.len()).await, fixture.begin(video.len()).await);
     for upload in [&left, &started] {
-        house.send(&upload["parts"][0], &video).await;
+        fixture.send(&upload["parts"][0], &video).await;
     }
-    let (status, accepted) = house.start(&started).await;
+    let (status, accepted) = fixture.start(&started).await;
     assert_eq!(status, 202);
     let clock = ManualClock::at(SystemClock.now());
-    let service = &house.service;
+    let service = &fixture.service;
     let worker = Worker {
         name: "test".to_owned(),
         settings: service.settings.clone(),
@@ -273,46 +280,46 @@ async fn an_upload_whose_time_is_over_is_swept(house: House) {
         identity: service.identity,
         confined: None,
         analyzer: Arc::new(Idle),
-        post: None,
+        mail_sender: None,
         clock: Arc::new(clock.clone()),
         tokens: Arc::new(RandomTokens),
     };
-    assert_eq!(worker.sweep().await.uploads, 0, "its time is not over");
-    assert_eq!(house.state(&left).await.0, 200);
+    assert_eq!(worker.sweep().await.uploads, 0, "the upload has not expired yet");
+    assert_eq!(fixture.state(&left).await.0, 200);
     clock.advance(Duration::from_secs(24 * 3600 + 1));
     assert_eq!(worker.sweep().await.uploads, 1);
-    assert_eq!((house.state(&left).await.0, house.stored()), (404, 1), "the video of the job stays");
+    assert_eq!((fixture.state(&left).await.0, fixture.stored()), (404, 1), "the video of the job must stay");
     let token = accepted["token"].as_str().unwrap();
-    assert_eq!(house.service.get(&format!("/results/{token}")).await.status(), StatusCode::OK);
+    assert_eq!(fixture.service.get(&format!("/results/{token}")).await.status(), StatusCode::OK);
 }
 
 #[tokio::test]
 async fn a_part_of_another_size_or_number_is_refused() {
-    let house = House::folder().await;
+    let fixture = UploadService::folder().await;
     let video = clip();
-    let upload = house.begin(video.len()).await;
+    let upload = fixture.begin(video.len()).await;
     let part = &upload["parts"][0];
     for bytes in [video[1..].to_vec(), [video.clone(), vec![0]].concat(), Vec::new()] {
-        let (status, refused) = told(house.put(part, bytes).await).await;
+        let (status, refused) = told(fixture.put(part, bytes).await).await;
         assert_eq!((status, &refused["code"]), (422, &json!("wrong_part_size")), "{refused}");
         assert_eq!(refused["expected_bytes"], video.len());
     }
-    // Without a length in front, the bytes are counted.
+    // Without a Content-Length, the service counts the bytes.
     let chunks = [Ok::<_, std::io::Error>(video.clone()), Ok(vec![0])];
     let body = reqwest::Body::wrap_stream(futures_util::stream::iter(chunks));
-    let sent = house.service.http.put(part["url"].as_str().unwrap()).body(body).send().await.unwrap();
+    let sent = fixture.service.http.put(part["url"].as_str().unwrap()).body(body).send().await.unwrap();
     assert_eq!(told(sent).await.1["code"], "wrong_part_size");
     let base = part["url"].as_str().unwrap().strip_suffix("/1").unwrap();
     for number in ["0", "2", "-1", "x"] {
-        let sent = house.service.http.put(format!("{base}/{number}")).body(video.clone()).send().await.unwrap();
+        let sent = fixture.service.http.put(format!("{base}/{number}")).body(video.clone()).send().await.unwrap();
         assert_eq!((sent.status().as_u16(), told(sent).await.1["code"].clone()), (404, json!("unknown_part")));
     }
-    assert_eq!(house.stored(), 0, "nothing of them stays");
+    assert_eq!(fixture.stored(), 0, "refused parts were stored");
 }
 
 #[tokio::test]
-async fn bodies_that_are_none_are_refused_by_name() {
-    let house = House {
+async fn invalid_bodies_are_refused_with_a_specific_code() {
+    let fixture = UploadService {
         service: Service::start(|settings| settings.http.max_upload = ByteSize(1000)).await,
         bucket: None,
         other: None,
@@ -325,12 +332,12 @@ async fn bodies_that_are_none_are_refused_by_name() {
         (json!({"size_bytes": 5, "size": 5}), 422, "bad_body"),
         (json!([]), 422, "bad_body"),
     ] {
-        let (given, refused) = told(house.post("/v1/uploads", &body).await).await;
+        let (given, refused) = told(fixture.post("/v1/uploads", &body).await).await;
         assert_eq!((given, refused["code"].as_str()), (status, Some(code)), "{body}: {refused}");
         assert!(refused["detail"].as_str().unwrap().ends_with('.'), "{refused}");
     }
     let send = |kind: &str, body: &'static str| {
-        let request = house.service.http.post(format!("{}/v1/uploads", house.service.base));
+        let request = fixture.service.http.post(format!("{}/v1/uploads", fixture.service.base));
         request.header("content-type", kind.to_owned()).body(body).send()
     };
     assert_eq!(send("text/plain", "{}").await.unwrap().status(), 415);
@@ -348,13 +355,13 @@ async fn bodies_that_are_none_are_refused_by_name() {
         ("sampel_every", json!(5), "bad_body"),
         ("max_faces", json!(5), "unknown_upload"),
     ] {
-        let refused = told(house.post("/v1/analyses", &json!({"upload": upload, member: value})).await).await.1;
+        let refused = told(fixture.post("/v1/analyses", &json!({"upload": upload, member: value})).await).await.1;
         assert_eq!(refused["code"].as_str(), Some(code), "{refused}");
     }
 }
 
 #[tokio::test]
-async fn with_keys_an_upload_is_its_senders_and_the_address_of_a_part_is_enough() {
+async fn an_upload_belongs_to_its_key_and_its_parts_need_no_key() {
     let service = Service::start(|settings| settings.auth.required = true).await;
     let (ann, bob) = (key(&service, &[Scope::Analyze]).await, key(&service, &[Scope::Admin, Scope::Analyze]).await);
     let stranger = key(&service, &[Scope::Analyze]).await;

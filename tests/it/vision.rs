@@ -1,4 +1,4 @@
-//! The engine, the detectors, the crop and the classifier against pictures whose content is known.
+//! Tests the engine, the detectors, the crop and the classifier on pictures with known content.
 
 use std::path::Path;
 
@@ -6,14 +6,16 @@ use opencv::core::{Mat, MatTraitConst, Rect, Scalar, Size, hconcat2};
 use opencv::imgproc::{COLOR_BGR2RGB, INTER_AREA, cvt_color_def, gaussian_blur_def, resize};
 use visage::analysis::{Emotion, Face, Landmarks, Probabilities};
 use visage::config::{Colour, DetectorKind, Device, Settings};
-use visage::engine::{Engine, EngineError, Taken, manifest};
+use visage::engine::{ActiveDevice, Engine, EngineError, manifest};
 use visage::media::{Every, Frames, Opened, Source};
 use visage::telemetry::{Queues, metrics};
-use visage::vision::{CloseUp, Vision, VisionError, Wanted, Watch, decode, head_and_eyes, head_pose};
+use visage::vision::{
+    DetailReader, FaceDetails, Vision, VisionError, WindowDetector, decode, head_and_eyes, head_pose,
+};
 
 use crate::support::clips::{model, shared};
 
-/// The folder with every model of the manifest.
+/// Returns the folder with every model of the manifest.
 fn models() -> &'static Path {
     for entry in manifest::models().unwrap() {
         model(&entry.file);
@@ -33,15 +35,15 @@ fn load(detector: DetectorKind) -> Vision {
     Vision::load(&settings(detector)).unwrap()
 }
 
-fn close_up(vision: &Vision) -> CloseUp {
-    vision.close_up(Wanted { landmarks: true, expressions: true })
+fn detail_reader(vision: &Vision) -> DetailReader {
+    vision.detail_reader(FaceDetails { landmarks: true, expressions: true })
 }
 
 fn people() -> Mat {
     decode(&std::fs::read(shared("multi_face.jpg")).unwrap()).unwrap()
 }
 
-/// Every n-th frame of a clip, with its time in seconds.
+/// Returns every n-th frame of a clip, with its time in seconds.
 fn frames(clip: &str, every: u32) -> Vec<(f64, Mat)> {
     let limits = Settings::defaults().unwrap().video;
     let video = Opened::open(&Source::File(shared(clip)), &limits).unwrap();
@@ -50,7 +52,7 @@ fn frames(clip: &str, every: u32) -> Vec<(f64, Mat)> {
     std::iter::from_fn(next).collect()
 }
 
-/// The largest face of each frame and what it shows.
+/// Returns the largest face of each frame and its emotions.
 fn read(vision: &Vision, frames: &[(f64, Mat)]) -> Vec<(f64, Face, Probabilities)> {
     let pictures: Vec<&Mat> = frames.iter().map(|(_, frame)| frame).collect();
     let found = vision.detect(&pictures, 1).unwrap();
@@ -84,7 +86,8 @@ fn each_detector_finds_the_five_people_of_a_photograph_largest_first() {
         faces
     });
     for face in &yunet {
-        let same = blazeface.iter().find(|other| other.bbox.iou(&face.bbox) > 0.4).expect("BlazeFace finds it too");
+        let same =
+            blazeface.iter().find(|other| other.bbox.iou(&face.bbox) > 0.4).expect("BlazeFace does not find the face");
         let (eyes, others) = (face.landmarks.unwrap().eyes(), same.landmarks.unwrap().eyes());
         let near = |a: f32, b: f32| (a - b).abs() < face.bbox.height * 0.12;
         assert!(near(eyes.0.x, others.0.x) && near(eyes.0.y, others.0.y), "{face:?} {same:?}");
@@ -93,8 +96,9 @@ fn each_detector_finds_the_five_people_of_a_photograph_largest_first() {
 }
 
 #[test]
-fn faces_of_24_pixels_at_the_analysis_scale_are_found_and_smaller_ones_left_out_as_set() {
-    // The photograph shrunk until its faces are 24 to 31 pixels high (for BlazeFace, 32 to 42), in the corner of a frame.
+fn faces_of_24_pixels_are_found_and_smaller_ones_left_out_by_setting() {
+    // The photograph is shrunk until its faces are 24 to 31 pixels high (32 to 42 for BlazeFace), and put into the
+    // corner of a frame.
     for (kind, width, most) in [(DetectorKind::Yunet, 245, 34.0), (DetectorKind::Blazeface, 330, 45.0)] {
         let small = scaled(&people(), width);
         let mut frame = Mat::new_rows_cols_with_default(427, 640, small.typ(), Scalar::all(90.0)).unwrap();
@@ -110,7 +114,7 @@ fn faces_of_24_pixels_at_the_analysis_scale_are_found_and_smaller_ones_left_out_
 }
 
 #[test]
-fn boxes_are_in_pixels_of_the_frame_whatever_its_size() {
+fn boxes_are_in_pixels_of_the_frame_at_any_frame_size() {
     let vision = load(DetectorKind::Yunet);
     let picture = people();
     let large = vision.detect(&[&picture], 10).unwrap().remove(0);
@@ -126,7 +130,7 @@ fn boxes_are_in_pixels_of_the_frame_whatever_its_size() {
 }
 
 #[test]
-fn swapped_colours_lower_every_detector_s_scores() {
+fn swapped_colour_channels_lower_the_scores_of_every_detector() {
     let picture = people();
     let mut swapped = Mat::default();
     cvt_color_def(&picture, &mut swapped, COLOR_BGR2RGB).unwrap();
@@ -140,7 +144,7 @@ fn swapped_colours_lower_every_detector_s_scores() {
 }
 
 #[test]
-fn a_man_who_smiles_reads_as_neutral_before_and_happy_after_and_faces_the_camera() {
+fn a_man_who_starts_to_smile_is_neutral_then_happy_and_faces_the_camera() {
     for kind in [DetectorKind::Yunet, DetectorKind::Blazeface] {
         let vision = load(kind);
         let read = read(&vision, &frames("single_face.mp4", 9));
@@ -157,7 +161,7 @@ fn a_man_who_smiles_reads_as_neutral_before_and_happy_after_and_faces_the_camera
 }
 
 #[test]
-fn a_woman_who_weeps_and_then_laughs_reads_as_sad_and_then_happy() {
+fn a_woman_who_cries_and_then_laughs_is_sad_then_happy() {
     for kind in [DetectorKind::Yunet, DetectorKind::Blazeface] {
         let read = read(&load(kind), &frames("sad_then_happy.mp4", 20));
         assert!(read.len() >= 22, "{kind:?}: {} of 24 frames", read.len());
@@ -174,7 +178,7 @@ fn a_woman_who_weeps_and_then_laughs_reads_as_sad_and_then_happy() {
 }
 
 #[test]
-fn wrong_colour_or_scaling_makes_the_classifier_worse_and_so_would_show() {
+fn wrong_colour_or_scaling_lowers_the_accuracy_of_the_classifier() {
     let mut settings = settings(DetectorKind::Yunet);
     let clip = frames("sad_then_happy.mp4", 20);
     let right = |settings: &Settings| {
@@ -188,7 +192,7 @@ fn wrong_colour_or_scaling_makes_the_classifier_worse_and_so_would_show() {
         known.iter().sum::<f32>() / known.len() as f32
     };
     let as_trained = right(&settings);
-    // As if pixels were taken for 0..1 that are 0..255, and for -1..1 that are 0..1.
+    // Two wrong scalings: pixels from 0 to 255 treated as 0 to 1, and pixels from 0 to 1 treated as -1 to 1.
     (settings.vision.emotion.mean, settings.vision.emotion.std) = (vec![0.0], vec![1.0 / 255.0]);
     let unscaled = right(&settings);
     (settings.vision.emotion.mean, settings.vision.emotion.std) = (vec![0.5], vec![-0.25]);
@@ -198,17 +202,17 @@ fn wrong_colour_or_scaling_makes_the_classifier_worse_and_so_would_show() {
 }
 
 #[test]
-fn no_face_is_found_where_there_is_none() {
+fn no_face_is_found_in_a_clip_without_faces() {
     for kind in [DetectorKind::Yunet, DetectorKind::Blazeface] {
         assert_eq!(read(&load(kind), &frames("no_face.mp4", 20)), [], "{kind:?}");
     }
 }
 
 #[test]
-fn faces_read_in_one_batch_and_from_many_threads_are_those_read_one_by_one() {
+fn faces_in_one_batch_and_from_many_threads_give_the_same_results_as_one_by_one() {
     let vision = load(DetectorKind::Yunet);
     let (clip, picture) = (frames("single_face.mp4", 6), people());
-    // Two sizes of frame, mixed.
+    // A mix of frames of two sizes.
     let mut pictures: Vec<&Mat> = clip.iter().map(|(_, frame)| frame).collect();
     pictures.insert(3, &picture);
     let alone: Vec<(Vec<Face>, Vec<Probabilities>)> = pictures
@@ -257,7 +261,7 @@ fn faces_read_in_one_batch_and_from_many_threads_are_those_read_one_by_one() {
 }
 
 #[test]
-fn blazeface_takes_over_where_yunet_is_not_there_and_is_named() {
+fn blazeface_is_used_and_named_if_yunet_is_missing() {
     let folder = tempfile::tempdir().unwrap();
     let mut settings = settings(DetectorKind::Auto);
     assert_eq!(Vision::load(&settings).unwrap().models()[0].name, "yunet");
@@ -280,12 +284,12 @@ fn blazeface_takes_over_where_yunet_is_not_there_and_is_named() {
 }
 
 #[test]
-fn a_model_file_that_is_not_the_manifest_s_is_refused_by_name_but_an_operator_s_own_is_taken() {
+fn a_file_with_a_wrong_checksum_is_refused_unless_the_operator_configured_it() {
     let folder = tempfile::tempdir().unwrap();
     let mut settings = settings(DetectorKind::Yunet);
     std::fs::copy(models().join("yunet_n_dynamic.onnx"), folder.path().join("yunet_n_dynamic.onnx")).unwrap();
     let mut bytes = std::fs::read(models().join("emotion.onnx")).unwrap();
-    // A field that the runtime does not know changes the file and nothing else: number 1000, of value 0.
+    // An unknown field (number 1000, value 0) changes the file but not the model.
     bytes.extend([0xc0, 0x3e, 0x00]);
     std::fs::write(folder.path().join("emotion.onnx"), &bytes).unwrap();
     settings.models.folder = folder.path().to_owned();
@@ -303,7 +307,7 @@ fn a_model_file_that_is_not_the_manifest_s_is_refused_by_name_but_an_operator_s_
 }
 
 #[test]
-fn a_classifier_that_does_not_fit_its_description_stops_the_start_by_key() {
+fn a_classifier_that_does_not_match_its_settings_fails_the_start_with_the_key() {
     type Change = fn(&mut Settings);
     let cases: [(&str, Change); 4] = [
         ("vision.emotion.width", |settings| settings.vision.emotion.width = 64),
@@ -326,23 +330,23 @@ fn a_classifier_that_does_not_fit_its_description_stops_the_start_by_key() {
 }
 
 #[test]
-fn cuda_that_is_asked_for_and_not_there_is_an_error_and_auto_takes_the_cpu() {
+fn missing_cuda_is_an_error_with_device_cuda_and_the_cpu_is_used_with_auto() {
     let mut settings = settings(DetectorKind::Yunet);
     settings.engine.device = Device::Auto;
     let vision = Vision::load(&settings).unwrap();
     let taken = vision.engine().device().unwrap();
     settings.engine.device = Device::Cuda;
     match taken {
-        Taken::Cpu => {
+        ActiveDevice::Cpu => {
             let error = Vision::load(&settings).err().unwrap();
             assert!(error.is_missing() && error.to_string().contains("engine.device"), "{error}");
         }
-        Taken::Cuda => assert_eq!(Vision::load(&settings).unwrap().engine().device(), Some(Taken::Cuda)),
+        ActiveDevice::Cuda => assert_eq!(Vision::load(&settings).unwrap().engine().device(), Some(ActiveDevice::Cuda)),
     }
 }
 
 #[test]
-fn a_library_that_is_not_there_is_an_error_even_after_another_has_been_started() {
+fn a_missing_library_is_an_error_even_after_another_was_loaded() {
     let mut settings = settings(DetectorKind::Yunet);
     assert!(Engine::start(&settings.engine).is_ok());
     settings.engine.library = "/nowhere/libonnxruntime.so".to_owned();
@@ -351,7 +355,7 @@ fn a_library_that_is_not_there_is_an_error_even_after_another_has_been_started()
 }
 
 #[test]
-fn a_warm_up_runs_what_there_is_and_misses_nothing_else() {
+fn a_warm_up_runs_the_installed_models_and_ignores_missing_ones() {
     let folder = tempfile::tempdir().unwrap();
     for file in ["yunet_n_dynamic.onnx", "emotion.onnx"] {
         std::fs::copy(models().join(file), folder.path().join(file)).unwrap();
@@ -370,7 +374,7 @@ fn a_warm_up_runs_what_there_is_and_misses_nothing_else() {
         let before = ["warmed", "yunet", "face_landmarks"].map(calls);
         vision.warm_up().unwrap();
         assert_eq!(calls("warmed"), before[0] + 1);
-        // These may be in use by other tests as well.
+        // Other tests may use these models at the same time.
         assert!(calls("yunet") > before[1]);
         assert!(calls("face_landmarks") > before[2] || models == folder.path());
     }
@@ -379,7 +383,7 @@ fn a_warm_up_runs_what_there_is_and_misses_nothing_else() {
 #[test]
 fn a_model_s_thread_ends_with_its_last_handle() {
     let engine = Engine::start(&settings(DetectorKind::Yunet).engine).unwrap();
-    // Threads carry at most 15 characters of their name.
+    // Linux keeps at most 15 characters of the name of a thread.
     let threads = || {
         let tasks = std::fs::read_dir("/proc/self/task").unwrap();
         let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
@@ -395,7 +399,7 @@ fn a_model_s_thread_ends_with_its_last_handle() {
 }
 
 #[test]
-fn a_network_with_prelu_gives_what_its_formula_says() {
+fn a_network_with_prelu_computes_its_formula() {
     use onnx_rs::ast::{DataType, TensorShapeDimension, TensorTypeProto, TypeProto, TypeValue, ValueInfo};
     use onnx_rs::ast::{Dimension, Graph, Model, Node, OpType, OperatorSetId, TensorProto, TensorShape};
     let engine = Engine::start(&settings(DetectorKind::Yunet).engine).unwrap();
@@ -421,7 +425,7 @@ fn a_network_with_prelu_gives_what_its_formula_says() {
         let node = |op_type, input, output| Node { op_type, input, output: vec![output], ..Node::default() };
         let graph = Graph {
             name: "graph",
-            // Twice the value, so that the network is more than what is put in the place of one node.
+            // Doubles the value, so that the network has another node besides the one that is replaced.
             node: vec![node(OpType::Add, vec!["x", "x"], "twice"), node(OpType::PRelu, vec!["twice", "slopes"], "y")],
             initializer: vec![TensorProto::from_f32("slopes", vec![1, channels.into(), 1, 1], slopes.clone())],
             input: vec![port("x")],
@@ -449,7 +453,7 @@ fn a_network_with_prelu_gives_what_its_formula_says() {
 }
 
 #[test]
-fn what_is_no_picture_of_8_bit_bgr_is_refused() {
+fn pictures_other_than_8_bit_bgr_are_refused() {
     let vision = load(DetectorKind::Yunet);
     let gray = Mat::new_rows_cols_with_default(48, 48, opencv::core::CV_8UC1, Scalar::default()).unwrap();
     for wrong in [Mat::default(), gray] {
@@ -473,7 +477,7 @@ fn a_blurred_face_is_less_sharp_and_a_picture_without_a_face_has_no_landmarks() 
             if sigma > 0.0 {
                 gaussian_blur_def(frame, &mut blurred, Size::default(), sigma).unwrap();
             }
-            close_up(&vision).landmarks(&[(&blurred, &face)]).unwrap().remove(0).unwrap().clarity.sharpness
+            detail_reader(&vision).landmarks(&[(&blurred, &face)]).unwrap().remove(0).unwrap().clarity.sharpness
         };
         let found = [0.0, 2.0, 4.0, 8.0].map(sharpness);
         println!("{clip}: sharpness {found:?}, face {:?}", face.bbox);
@@ -481,20 +485,20 @@ fn a_blurred_face_is_less_sharp_and_a_picture_without_a_face_has_no_landmarks() 
     }
     let sky = &frames("no_face.mp4", 40)[1].1;
     let face = vision.detect(&[&people()], 1).unwrap().remove(0).remove(0);
-    assert_eq!(close_up(&vision).landmarks(&[(sky, &face)]).unwrap(), [None]);
+    assert_eq!(detail_reader(&vision).landmarks(&[(sky, &face)]).unwrap(), [None]);
 }
 
 #[test]
-fn landmarks_do_not_depend_on_how_well_the_box_fits() {
+fn landmarks_do_not_depend_on_the_exact_box() {
     let vision = load(DetectorKind::Yunet);
     let frame = &frames("single_face.mp4", 30)[1].1;
     let face = vision.detect(&[frame], 1).unwrap().remove(0).remove(0);
     let head = |face: &Face| {
-        let mesh = close_up(&vision).landmarks(&[(frame, face)]).unwrap().remove(0).unwrap();
+        let mesh = detail_reader(&vision).landmarks(&[(frame, face)]).unwrap().remove(0).unwrap();
         head_and_eyes(&mesh, frame.cols(), frame.rows()).unwrap()
     };
     let fits = head(&face);
-    // A box that caught more on one side, and one that is too small, without eyes to go by.
+    // One box is too large on one side. The other is too small and has no eye positions.
     let mut aside = face;
     aside.bbox.x += face.bbox.width * 0.3;
     let mut small = Face { landmarks: None, ..face };
@@ -509,7 +513,7 @@ fn landmarks_do_not_depend_on_how_well_the_box_fits() {
 }
 
 #[test]
-fn faces_are_looked_for_where_they_were_and_in_the_whole_frame_every_fourth_time() {
+fn faces_are_searched_near_their_last_positions_and_every_fourth_time_in_the_whole_frame() {
     let vision = load(DetectorKind::Yunet);
     let (man, woman) = (&frames("single_face.mp4", 30)[1].1, &frames("sad_then_happy.mp4", 24)[14].1);
     let beside = |pictures: [&Mat; 2]| {
@@ -519,13 +523,13 @@ fn faces_are_looked_for_where_they_were_and_in_the_whole_frame_every_fourth_time
     };
     let grey = Mat::new_rows_cols_with_default(man.rows(), man.cols(), man.typ(), Scalar::all(128.0)).unwrap();
     let (alone, both, nobody) = (beside([man, &grey]), beside([man, woman]), beside([&grey, &grey]));
-    let mut watch = Watch::default();
-    let mut seen = |frame: &Mat| watch.detect(&vision, frame, 10).unwrap();
+    let mut detector = WindowDetector::default();
+    let mut seen = |frame: &Mat| detector.detect(&vision, frame, 10).unwrap();
     let whole = seen(&alone);
     let near = seen(&both);
     let later = [(); 3].map(|()| seen(&both).len());
     assert_eq!((whole.len(), near.len(), later), (1, 1, [1, 1, 2]));
     assert!(whole[0].bbox.iou(&near[0].bbox) > 0.85, "{whole:?} and {near:?}");
-    // Where one is lost, everywhere is looked at once.
+    // If a face is lost, the whole frame is searched immediately.
     assert_eq!([seen(&alone).len(), seen(&nobody).len(), seen(&both).len()], [1, 0, 2]);
 }

@@ -1,4 +1,4 @@
-//! Clients that wait: for jobs, and for a database that does not answer.
+//! Clients that wait for jobs, and for a database that does not answer.
 
 use std::time::Duration;
 
@@ -11,14 +11,14 @@ use uuid::Uuid;
 use visage::analysis::Options;
 use visage::clock::{Clock, RandomTokens, SystemClock, Tokens};
 use visage::config::{Secret, Settings};
-use visage::store::{Failure, JobProgress, NewJob, Sight, Store};
+use visage::store::{JobFailure, JobProgress, NewJob, Sight, Store};
 
-use crate::support::postgres::{OwnServer, TestDatabase};
+use crate::support::postgres::{PrivateServer, TestDatabase};
 use crate::support::service::Service;
 
 const CLIENTS: usize = 1000;
 const LEASE: Duration = Duration::from_secs(600);
-/// Postgres writes the statistics of a connection after it was idle for 10 seconds.
+/// Time after which Postgres has written the statistics of an idle connection, which takes 10 seconds.
 const STATISTICS: Duration = Duration::from_secs(12);
 
 async fn add(store: &Store) -> Uuid {
@@ -29,7 +29,7 @@ async fn add(store: &Store) -> Uuid {
     token
 }
 
-/// Transactions that a database has seen.
+/// Returns the number of transactions of a database.
 async fn transactions(database: &TestDatabase) -> i64 {
     let (server, name) = database.url().rsplit_once('/').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
     let mut admin = PgConnection::connect(&format!("{server}/postgres")).await.unwrap();
@@ -38,7 +38,7 @@ async fn transactions(database: &TestDatabase) -> i64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_waiting_clients_cost_at_most_a_query_a_second_and_all_hear_of_the_end() {
+async fn a_thousand_waiting_clients_cost_at_most_one_query_a_second_and_all_are_notified() {
     let database = TestDatabase::create().await;
     let url = database.url();
     let change = |settings: &mut Settings| {
@@ -62,7 +62,7 @@ async fn a_thousand_waiting_clients_cost_at_most_a_query_a_second_and_all_hear_o
         while service.store.waiters() < CLIENTS {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        // Each looks once, before it waits: until no more come.
+        // Each client queries once before it waits. Wait until these queries have ended.
         let mut seen = 0;
         loop {
             tokio::time::sleep(STATISTICS).await;
@@ -73,7 +73,7 @@ async fn a_thousand_waiting_clients_cost_at_most_a_query_a_second_and_all_hear_o
             seen = now;
         }
     };
-    tokio::time::timeout(Duration::from_secs(200), all_wait).await.expect("not all wait");
+    tokio::time::timeout(Duration::from_secs(200), all_wait).await.expect("not all clients wait");
     let (before, since) = (transactions(&database).await, Instant::now());
     for frames_done in 0..20 {
         let progress = JobProgress { frames_done, frames_total: 20 };
@@ -82,13 +82,13 @@ async fn a_thousand_waiting_clients_cost_at_most_a_query_a_second_and_all_hear_o
     }
     tokio::time::sleep(STATISTICS).await;
     let (seconds, made) = (since.elapsed().as_secs_f64(), transactions(&database).await - before);
-    // A heartbeat and its notification are two.
+    // Each of the 20 heartbeats is two transactions, because of its notification.
     let of_clients = made as f64 - 40.0;
     println!("{CLIENTS} clients: {of_clients} transactions in {seconds:.1} s");
-    // To prepare a statement is one more, once for each of ten connections.
+    // Preparing statements adds some transactions for each of ten connections.
     assert!(of_clients <= seconds + 30.0, "{of_clients} transactions in {seconds:.1} s");
 
-    let failure = Failure { code: "not_a_video".to_owned(), detail: "It is none.".to_owned(), reason: None };
+    let failure = JobFailure { code: "not_a_video".to_owned(), detail: "It is none.".to_owned(), reason: None };
     let ended = Instant::now();
     for number in 0..tokens.len() {
         let claim = if number == 0 {
@@ -111,16 +111,18 @@ async fn a_change_by_another_process_is_seen_without_notifications() {
     let folder = tempfile::tempdir().unwrap();
     let mut database = Settings::defaults().unwrap().database;
     database.url = Secret::new(format!("sqlite://{}/visage.db", folder.path().display()));
-    // Two handles that do not know of each other, as two processes have them.
+    // Two independent handles, as in two processes.
     let (here, there) = (Store::open(&database).await.unwrap(), Store::open(&database).await.unwrap());
     let token = add(&there).await;
     let mut waiter = here.wait_for(token);
     let version = here.job(token).await.unwrap().unwrap().version;
     assert!(matches!(waiter.changed(version, Duration::from_millis(100)).await, Sight::None));
     let claim = there.claim("w", SystemClock.now(), LEASE).await.unwrap().unwrap();
-    let Sight::Job(job) = waiter.changed(version, Duration::from_secs(30)).await else { panic!("no job was seen") };
+    let Sight::Job(job) = waiter.changed(version, Duration::from_secs(30)).await else {
+        panic!("the change was not seen")
+    };
     assert!(job.version > version);
-    // What was seen is not told twice.
+    // A change is reported only once.
     assert!(matches!(waiter.changed(job.version, Duration::from_millis(1500)).await, Sight::None));
     there.erase(token).await.unwrap();
     assert!(matches!(waiter.changed(job.version, Duration::from_secs(30)).await, Sight::Ended));
@@ -129,8 +131,8 @@ async fn a_change_by_another_process_is_seen_without_notifications() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_is_frozen_or_down_is_told_within_three_seconds_and_found_again_when_it_is_back() {
-    let server = OwnServer::start().await;
+async fn an_unavailable_database_gives_503_within_three_seconds_until_it_is_back() {
+    let server = PrivateServer::start().await;
     let url = server.url();
     let service = Service::start(|settings| settings.database.url = Secret::new(url)).await;
     let token = add(&service.store).await;
@@ -157,7 +159,7 @@ async fn a_database_that_is_frozen_or_down_is_told_within_three_seconds_and_foun
         for (number, answer, taken) in join_all(asked).await {
             assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE, "{what}: {number}");
             assert!(answer.headers().contains_key("retry-after"), "{what}: {number}");
-            // Half a second for a machine that has other work.
+            // The tolerance of half a second is for a busy machine.
             assert!(taken < Duration::from_millis(3500), "{what}: {number} took {taken:?}");
         }
     };
@@ -171,6 +173,6 @@ async fn a_database_that_is_frozen_or_down_is_told_within_three_seconds_and_foun
     };
     tokio::time::timeout(Duration::from_secs(60), back).await.expect("the database was not found again");
     server.end();
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    server.ended().await;
     unanswered("down").await;
 }

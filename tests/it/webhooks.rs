@@ -1,4 +1,4 @@
-//! Webhooks: signed, sent until they are taken, and never into the operator's own network.
+//! Webhooks are signed, repeated until they are accepted, and never sent into the operator's own network.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -18,14 +18,14 @@ use visage::config::{Secret, Settings};
 use visage::fault::Fault;
 use visage::media::Source;
 use visage::pipeline::{Cancel, Progress};
-use visage::worker::{Analyzer, Trouble, Worker};
+use visage::worker::{AnalysisError, Analyzer, Worker};
 
 use crate::keys::clip;
 use crate::support::service::{Service, video_form};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8G";
 
-/// The other side: answers as it is told to, and keeps what came.
+/// A receiver that answers with given statuses and records the requests.
 #[derive(Clone, Default)]
 struct Receiver {
     answers: Arc<Mutex<Vec<u16>>>,
@@ -42,7 +42,7 @@ async fn receive(State(receiver): State<Receiver>, headers: HeaderMap, body: Byt
 }
 
 impl Receiver {
-    /// Its address.
+    /// Starts the receiver and returns its address.
     async fn start(&self, answers: &[u16]) -> String {
         *self.answers.lock().unwrap() = answers.to_vec();
         let router =
@@ -59,17 +59,23 @@ impl Receiver {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(120), waiting).await.expect("no webhook comes");
+        tokio::time::timeout(Duration::from_secs(120), waiting).await.expect("no webhook arrived");
         self.came.lock().unwrap().clone()
     }
 }
 
-/// Fails every video, as one that is none.
+/// Refuses every video as `not_a_video`.
 struct Refuses;
 
 impl Analyzer for Refuses {
-    fn analyze(&self, _: &Source, _: Options, _: &(dyn Fn(Progress) + Sync), _: &Cancel) -> Result<Findings, Trouble> {
-        Err(Trouble::new(Fault::Video, FailureReason::NotAVideo, "as the test wants"))
+    fn analyze(
+        &self,
+        _: &Source,
+        _: Options,
+        _: &(dyn Fn(Progress) + Sync),
+        _: &Cancel,
+    ) -> Result<Findings, AnalysisError> {
+        Err(AnalysisError::new(Fault::Video, FailureReason::NotAVideo, "as the test wants"))
     }
 }
 
@@ -82,7 +88,7 @@ fn work(service: &Service) {
         identity: service.identity,
         confined: None,
         analyzer: Arc::new(Refuses),
-        post: None,
+        mail_sender: None,
         clock: Arc::new(SystemClock),
         tokens: Arc::new(RandomTokens),
     };
@@ -97,9 +103,9 @@ fn open(settings: &mut Settings) {
 }
 
 #[tokio::test]
-async fn a_webhook_is_signed_and_sent_again_until_it_is_taken() {
+async fn a_webhook_is_signed_and_repeated_until_it_is_accepted() {
     let (service, receiver) = (Service::start(open).await, Receiver::default());
-    // Neither a failure nor a redirect counts as taken, and none is followed.
+    // Errors and redirects are not success, and redirects are not followed.
     let address = receiver.start(&[500, 302, 204]).await;
     let accepted = service.upload(video_form(clip()).text("webhook_url", address)).await;
     assert_eq!(accepted.status(), 202);
@@ -109,7 +115,7 @@ async fn a_webhook_is_signed_and_sent_again_until_it_is_taken() {
     let hook = Webhook::new(SECRET).unwrap();
     for (headers, body) in &came {
         hook.verify(body, headers).unwrap();
-        assert_eq!(headers["webhook-id"], came[0].0["webhook-id"], "the same in every try");
+        assert_eq!(headers["webhook-id"], came[0].0["webhook-id"], "the id must be the same in every attempt");
         let told: Value = serde_json::from_slice(body).unwrap();
         assert_eq!(told["type"], "analysis.failed");
         let (data, token) = (&told["data"], &accepted["token"]);
@@ -121,8 +127,8 @@ async fn a_webhook_is_signed_and_sent_again_until_it_is_taken() {
     }
     assert!(Webhook::new(SECRET).unwrap().verify(b"{}", &came[0].0).is_err());
     let id = came[0].0["webhook-id"].to_str().unwrap().replace("msg_", "");
-    assert_ne!(accepted["token"].as_str().unwrap().replace('-', ""), id, "the id, which is logged, is not the token");
-    // Taken is taken: nothing more comes, however often the outbox is looked at.
+    assert_ne!(accepted["token"].as_str().unwrap().replace('-', ""), id, "the id is logged and must not be the token");
+    // After success nothing is sent, even if the outbox is checked again.
     let lease = Duration::from_secs(1);
     let later = "2999-01-01T00:00:00Z".parse().unwrap();
     let waiting = async {
@@ -130,12 +136,12 @@ async fn a_webhook_is_signed_and_sent_again_until_it_is_taken() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), waiting).await.expect("it is still to be sent");
+    tokio::time::timeout(Duration::from_secs(60), waiting).await.expect("the webhook is still in the outbox");
     assert_eq!(receiver.came.lock().unwrap().len(), 3);
 }
 
 #[tokio::test]
-async fn while_the_secret_changes_receivers_with_the_old_and_with_the_new_one_take_the_message() {
+async fn during_a_change_of_secret_both_the_old_and_the_new_secret_verify_a_webhook() {
     let new = "whsec_bmV3IG5ldyBuZXcgbmV3IG5ldyBuZXcgbmV3IG5ldyE=";
     let receiver = Receiver::default();
     let service = Service::start(|settings| {
@@ -158,7 +164,7 @@ async fn while_the_secret_changes_receivers_with_the_old_and_with_the_new_one_ta
 }
 
 #[tokio::test]
-async fn addresses_that_lead_inside_are_refused_and_not_called() {
+async fn private_addresses_are_refused_and_not_called() {
     let service = Service::start(|settings| settings.webhooks.secret = Secret::new(SECRET)).await;
     for url in
         ["https://127.0.0.1/", "https://[::1]/", "https://169.254.169.254/latest", "http://example.org/", "example.org"]
@@ -172,7 +178,7 @@ async fn addresses_that_lead_inside_are_refused_and_not_called() {
         );
     }
     service.is_clean().await;
-    // A name is only seen through when it is resolved: this one is taken, and then leads nowhere.
+    // A host name is checked only when it is resolved. So this address is accepted, and the call then fails.
     let address = format!(
         "https://localhost:{}/hook",
         TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
@@ -188,11 +194,11 @@ async fn addresses_that_lead_inside_are_refused_and_not_called() {
     let event =
         visage::report::webhook::Event { r#type: "analysis.done", timestamp: jiff::Timestamp::UNIX_EPOCH, data };
     let refused = hooks.send(uuid::Uuid::nil(), &address, &event, jiff::Timestamp::UNIX_EPOCH).await.unwrap_err();
-    assert!(refused.reason.contains("no address outside") && !refused.reason.contains("localhost"), "{refused}");
+    assert!(refused.reason.contains("no public address") && !refused.reason.contains("localhost"), "{refused}");
 }
 
 #[tokio::test]
-async fn without_a_secret_no_webhook_is_promised() {
+async fn webhooks_are_refused_if_no_secret_is_set() {
     let service = Service::start(|_| {}).await;
     let refused = service.upload(video_form(clip()).text("webhook_url", "https://example.org/")).await;
     assert_eq!(refused.json::<Value>().await.unwrap()["code"], "webhooks_off");

@@ -1,4 +1,4 @@
-//! One job from claim to clean-up, with an analysis that does what its video says.
+//! Runs jobs from claim to clean-up, with a scripted analysis.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -22,17 +22,17 @@ use visage::media::Source;
 use visage::pipeline::{Cancel, Progress};
 use visage::report::{Context, MailError, Message};
 use visage::store::{Backoff, Job, JobProgress, LogEntry, NewJob, Status, Store};
-use visage::worker::{Analyzer, Post, Swept, Trouble, Worker};
+use visage::worker::{AnalysisError, Analyzer, MailSender, Swept, Worker};
 
-/// Longer than anything here takes.
+/// Time limit for any single step of a test.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// An analysis that reads in its video what to do.
+/// A scripted analysis: the text in the video chooses its outcome.
 #[derive(Default)]
 struct Script {
     /// Sources, in the order in which they were analyzed.
     seen: Mutex<Vec<Source>>,
-    /// How many analyses run, and how many were told to stop.
+    /// Number of running analyses, and of cancelled ones.
     running: AtomicU32,
     cancelled: AtomicU32,
     is_device_back: AtomicBool,
@@ -47,12 +47,12 @@ impl Script {
         self.seen.lock().unwrap().len()
     }
 
-    fn wait_until_cancelled(&self, cancel: &Cancel) -> Trouble {
+    fn wait_until_cancelled(&self, cancel: &Cancel) -> AnalysisError {
         while !cancel.is_cancelled() {
             std::thread::sleep(Duration::from_millis(5));
         }
         self.cancelled.fetch_add(1, Ordering::SeqCst);
-        Trouble::cancelled()
+        AnalysisError::cancelled()
     }
 }
 
@@ -63,27 +63,27 @@ impl Analyzer for Script {
         _options: Options,
         progress: &(dyn Fn(Progress) + Sync),
         cancel: &Cancel,
-    ) -> Result<Findings, Trouble> {
+    ) -> Result<Findings, AnalysisError> {
         let run = {
             let mut seen = self.seen.lock().unwrap();
             seen.push(source.clone());
             seen.len()
         };
-        let trouble = |fault, reason| Trouble::new(fault, reason, "as the video says");
+        let failure = |fault, reason| AnalysisError::new(fault, reason, "as the video says");
         let Source::File(path) = source else {
-            return Err(trouble(Fault::Ours(fault::Part::Storage), FailureReason::SourceUnreadable));
+            return Err(failure(Fault::Ours(fault::Part::Storage), FailureReason::SourceUnreadable));
         };
         let video = std::fs::read_to_string(path).unwrap();
         progress(Progress { frames_done: 30, frames_total: 72 });
         match video.as_str() {
             "good" => Ok(findings()),
             "good at the third run" if run >= 3 => Ok(findings()),
-            "good at the third run" | "always trouble" => Err(trouble(Fault::Unclear, FailureReason::DecoderFailed)),
+            "good at the third run" | "always fails" => Err(failure(Fault::Unclear, FailureReason::DecoderFailed)),
             "good once the device is back" if self.is_device_back.load(Ordering::SeqCst) => Ok(findings()),
             "good once the device is back" => {
-                Err(trouble(Fault::Ours(fault::Part::Models), FailureReason::VisionFailed))
+                Err(failure(Fault::Ours(fault::Part::Models), FailureReason::VisionFailed))
             }
-            "no video" => Err(trouble(Fault::Video, FailureReason::NotAVideo)),
+            "no video" => Err(failure(Fault::Video, FailureReason::NotAVideo)),
             "poison" => panic!("as the video says"),
             "endless" => Err(self.wait_until_cancelled(cancel)),
             "deaf" => {
@@ -94,18 +94,18 @@ impl Analyzer for Script {
                 self.running.fetch_add(1, Ordering::SeqCst);
                 while self.running.load(Ordering::SeqCst) < 2 {
                     if cancel.is_cancelled() {
-                        return Err(Trouble::cancelled());
+                        return Err(AnalysisError::cancelled());
                     }
                     std::thread::sleep(Duration::from_millis(5));
                 }
                 Ok(findings())
             }
-            other => panic!("no script for {other:?}"),
+            other => panic!("unknown script {other:?}"),
         }
     }
 }
 
-/// The mail of a failure, in English.
+/// The English text of the mail about this failure.
 const NOT_A_VIDEO: &str = "The file is not a video that can be read. Send an MP4, MOV, AVI, MKV or WebM file that plays on your own \
                            device.";
 
@@ -134,14 +134,14 @@ fn findings() -> Findings {
     Findings { analysis, timeline: Timeline::default() }
 }
 
-/// Blobs in a folder, that can be given out as addresses and refuse to be deleted.
+/// A blob store in a folder, which can return addresses as sources and can refuse to delete.
 struct Blobs {
     folder: tempfile::TempDir,
     as_urls: bool,
     stuck: Mutex<bool>,
-    /// Whether the store refuses everything.
+    /// Whether every call fails.
     away: AtomicBool,
-    /// How often it was asked for its identity.
+    /// Number of calls that read the identity.
     asked: AtomicU32,
     identity: Mutex<Option<Uuid>>,
     modified: Mutex<HashMap<String, Timestamp>>,
@@ -258,17 +258,17 @@ impl Parts for Blobs {
     }
 }
 
-/// A mail server that takes, refuses or is down.
+/// A mail server that accepts or refuses mails, or is down.
 #[derive(Default)]
 struct Server {
-    /// Message-ID and recipient of each mail taken, with what it tells.
+    /// Message-ID, recipient and content of each accepted mail.
     taken: Mutex<Vec<(Uuid, String, String)>>,
     down: Mutex<bool>,
     tries: AtomicU32,
 }
 
 #[async_trait]
-impl Post for Server {
+impl MailSender for Server {
     async fn send(&self, id: Uuid, recipient: &str, message: Message<'_>, context: &Context) -> Result<(), MailError> {
         self.tries.fetch_add(1, Ordering::SeqCst);
         assert!(recipient != "poison@example.org", "as the address says");
@@ -351,7 +351,7 @@ impl Harness {
         }
     }
 
-    /// Gives the videos out as addresses, as a bucket does.
+    /// Returns videos as addresses, as a bucket does.
     fn bucket(mut self) -> Self {
         Arc::get_mut(&mut self.blobs).unwrap().as_urls = true;
         self
@@ -366,7 +366,7 @@ impl Harness {
             identity: self.identity,
             analyzer: self.script.clone(),
             confined: None,
-            post: Some(self.server.clone()),
+            mail_sender: Some(self.server.clone()),
             clock: Arc::new(self.clock.clone()),
             tokens: Arc::new(RandomTokens),
         }
@@ -398,7 +398,7 @@ impl Harness {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        tokio::time::timeout(PATIENCE, looking).await.expect("the job did not come so far")
+        tokio::time::timeout(PATIENCE, looking).await.expect("the job did not reach the state")
     }
 
     async fn ended(&self, token: Uuid) -> Job {
@@ -435,7 +435,7 @@ async fn eventually(what: &str, holds: impl AsyncFn() -> bool) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, looking).await.unwrap_or_else(|_| panic!("not yet: {what}"));
+    tokio::time::timeout(PATIENCE, looking).await.unwrap_or_else(|_| panic!("timeout: {what}"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -458,7 +458,7 @@ async fn a_job_is_analyzed_saved_and_mailed_and_its_video_deleted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_video_is_kept_for_as_long_as_the_settings_say() {
+async fn a_video_is_kept_for_the_time_of_the_settings() {
     let h = Harness::with(|settings| settings.retention.videos_h = 2).await;
     let worker = h.start();
     let token = h.add("good", &[]).await;
@@ -489,7 +489,7 @@ async fn a_video_that_could_not_be_deleted_is_deleted_later() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn progress_is_told_while_a_job_runs() {
+async fn progress_is_reported_while_a_job_runs() {
     let h = Harness::new().await;
     let worker = h.start();
     let token = h.add("endless", &[]).await;
@@ -501,7 +501,7 @@ async fn progress_is_told_while_a_job_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_video_that_is_at_fault_is_not_tried_again() {
+async fn a_job_with_an_invalid_video_is_not_repeated() {
     let h = Harness::new().await;
     let worker = h.start();
     let token = h.add("no video", &["a@example.org"]).await;
@@ -517,7 +517,7 @@ async fn a_video_that_is_at_fault_is_not_tried_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn trouble_that_may_pass_is_tried_again_after_a_wait() {
+async fn a_temporary_failure_is_repeated_after_a_wait() {
     let h = Harness::with(|settings| settings.queue.backoff_base_s = 60).await;
     let worker = h.start();
     let token = h.add("good at the third run", &[]).await;
@@ -535,10 +535,10 @@ async fn trouble_that_may_pass_is_tried_again_after_a_wait() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn trouble_that_does_not_pass_ends_with_its_reason() {
+async fn a_permanent_failure_ends_the_job_with_its_reason() {
     let h = Harness::with(|settings| settings.queue.backoff_base_s = 0).await;
     let worker = h.start();
-    let token = h.add("always trouble", &["a@example.org"]).await;
+    let token = h.add("always fails", &["a@example.org"]).await;
     let job = h.ended(token).await;
     assert_eq!((job.status, job.attempts), (Status::Failed, 3));
     assert_eq!(job.failure.unwrap().code, "decoder_failed");
@@ -548,7 +548,7 @@ async fn trouble_that_does_not_pass_ends_with_its_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_panic_is_a_failed_run_and_not_a_dead_worker() {
+async fn a_panic_fails_the_run_but_not_the_worker() {
     let h = Harness::with(|settings| settings.queue.backoff_base_s = 0).await;
     let worker = h.start();
     let poison = h.add("poison", &[]).await;
@@ -590,7 +590,7 @@ async fn a_shutdown_lets_running_jobs_finish() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_shutdown_hands_back_what_does_not_finish() {
+async fn a_shutdown_returns_unfinished_jobs_to_the_queue() {
     let h = Harness::with(|settings| settings.queue.shutdown_grace_s = 0).await;
     let worker = h.start();
     let token = h.add("endless", &["a@example.org"]).await;
@@ -609,7 +609,7 @@ async fn a_shutdown_hands_back_what_does_not_finish() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_whose_workers_went_silent_many_times_is_done_and_its_owner_hears_of_nothing_else() {
+async fn a_job_that_lost_many_workers_is_done_and_its_owner_gets_only_the_result() {
     let h = Harness::with(|settings| settings.queue.backoff_max_s = 60).await;
     let token = h.add("good", &["a@example.org"]).await;
     let none = Backoff { base: Duration::ZERO, max: Duration::ZERO };
@@ -640,7 +640,7 @@ async fn a_job_of_a_killed_worker_runs_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_a_job_during_whose_run_a_process_died_is_confined() {
+async fn only_a_job_that_lost_a_worker_is_confined() {
     let h = Harness::new().await;
     let confined = Arc::new(Script::default());
     let (stop, mut worker) = (CancellationToken::new(), h.worker("w"));
@@ -658,10 +658,10 @@ async fn only_a_job_during_whose_run_a_process_died_is_confined() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn storage_that_is_away_fails_no_job_and_is_left_in_peace_until_it_answers() {
+async fn unavailable_storage_fails_no_job_and_is_checked_rarely() {
     let h = Harness::with(|settings| settings.queue.concurrency = 4).await;
     let worker = h.start();
-    // Housekeeping asks at its start.
+    // Housekeeping reads the identity at its start. Wait until that is over.
     tokio::time::sleep(Duration::from_secs(1)).await;
     h.blobs.away.store(true, Ordering::SeqCst);
     h.blobs.asked.store(0, Ordering::SeqCst);
@@ -669,7 +669,7 @@ async fn storage_that_is_away_fails_no_job_and_is_left_in_peace_until_it_answers
     for number in 0..8 {
         tokens.push(h.add("good", &[&format!("reader{number}@example.org")]).await);
     }
-    // Longer than the runs of a job took before.
+    // Wait long enough for several checks.
     tokio::time::sleep(Duration::from_secs(8)).await;
     let asked = h.blobs.asked.load(Ordering::SeqCst);
     assert!((2..=5).contains(&asked), "{asked} checks within 8 s by 4 tasks");
@@ -688,7 +688,7 @@ async fn storage_that_is_away_fails_no_job_and_is_left_in_peace_until_it_answers
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_device_that_is_lost_fails_no_job() {
+async fn a_lost_device_fails_no_job() {
     let h = Harness::with(|settings| settings.queue.backoff_base_s = 0).await;
     let token = h.add("good once the device is back", &[]).await;
     let worker = h.start();
@@ -701,13 +701,13 @@ async fn a_device_that_is_lost_fails_no_job() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_whose_storage_becomes_another_takes_no_job_and_deletes_nothing() {
+async fn a_worker_with_replaced_storage_claims_no_job_and_deletes_nothing() {
     let h = Harness::new().await;
     let orphan = key(RandomTokens.next());
     h.blobs.put(&orphan, "another installation's", h.clock.now());
     h.clock.advance(Duration::from_secs(2 * 3600));
     let token = h.add("good", &[]).await;
-    // As when a disk is not mounted: the folder is there, and empty but for what others put there.
+    // Simulates a disk that is not mounted: the folder exists but has only foreign files.
     let ours = h.blobs.identity.lock().unwrap().take();
     h.blobs.delete(&key(token)).await.unwrap();
     let worker = h.start();
@@ -716,7 +716,7 @@ async fn a_worker_whose_storage_becomes_another_takes_no_job_and_deletes_nothing
     assert!(h.blobs.has(&orphan));
     let job = h.store.job(token).await.unwrap().unwrap();
     assert_eq!((job.status, job.attempts), (Status::Queued, 0));
-    // Mounted again.
+    // The disk is mounted again.
     *h.blobs.identity.lock().unwrap() = ours;
     h.blobs.put(&key(token), "good", h.clock.now());
     assert_eq!(h.ended(token).await.status, Status::Done);
@@ -724,7 +724,7 @@ async fn a_worker_whose_storage_becomes_another_takes_no_job_and_deletes_nothing
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_video_that_cannot_be_streamed_is_copied_and_the_copy_removed() {
+async fn a_video_that_cannot_be_streamed_is_copied_and_the_copy_is_removed() {
     let h = Harness::new().await.bucket();
     let worker = h.start();
     let token = h.add("good", &[]).await;
@@ -738,7 +738,7 @@ async fn a_video_that_cannot_be_streamed_is_copied_and_the_copy_removed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_video_is_copied_first_where_the_settings_say_so() {
+async fn a_video_is_copied_first_if_configured() {
     let h = Harness::with(|settings| settings.storage.s3.read = S3Read::Download).await.bucket();
     let worker = h.start();
     let token = h.add("good", &[]).await;
@@ -748,7 +748,7 @@ async fn a_video_is_copied_first_where_the_settings_say_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_video_that_stays_away_fails_its_job_after_the_last_try_and_one_that_comes_back_does_not() {
+async fn a_missing_video_fails_its_job_only_if_it_stays_missing() {
     for is_bucket in [false, true] {
         let h = Harness::with(|settings| settings.queue.backoff_base_s = 0).await;
         let h = if is_bucket { h.bucket() } else { h };
@@ -772,7 +772,7 @@ async fn a_video_that_stays_away_fails_its_job_after_the_last_try_and_one_that_c
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn jobs_run_side_by_side_as_the_settings_say() {
+async fn the_configured_number_of_jobs_runs_in_parallel() {
     let h = Harness::with(|settings| settings.queue.concurrency = 2).await;
     let worker = h.start();
     let tokens = [h.add("needs company", &[]).await, h.add("needs company", &[]).await];
@@ -789,7 +789,7 @@ async fn a_mail_server_that_is_down_delays_the_mail_and_fails_no_job() {
     let worker = h.start();
     let token = h.add("good", &["a@example.org"]).await;
     assert_eq!(h.ended(token).await.status, Status::Done);
-    // The try does not count: nobody answered.
+    // The attempt does not count, because no server answered.
     let failed = "SELECT COUNT(*) FROM outbox WHERE status = 'queued' AND last_error IS NOT NULL AND attempts = 0";
     eventually("the try failed", async || h.count(failed).await == 1).await;
     *h.server.down.lock().unwrap() = false;
@@ -802,7 +802,7 @@ async fn a_mail_server_that_is_down_delays_the_mail_and_fails_no_job() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_mail_is_given_up_at_once_if_refused_and_after_the_last_try_if_not() {
+async fn a_refused_mail_is_given_up_immediately_and_any_other_after_the_last_attempt() {
     let h = Harness::with(|settings| {
         settings.mail.backoff_base_s = 0;
         settings.mail.max_attempts = 3;
@@ -820,7 +820,7 @@ async fn a_mail_is_given_up_at_once_if_refused_and_after_the_last_try_if_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn mails_outlast_a_server_that_is_away_for_days_and_go_together_when_it_is_back() {
+async fn mails_wait_for_a_server_that_is_down_for_days_and_are_sent_when_it_is_back() {
     let h = Harness::with(|settings| settings.mail.max_attempts = 3).await;
     *h.server.down.lock().unwrap() = true;
     let worker = h.start();
@@ -837,7 +837,7 @@ async fn mails_outlast_a_server_that_is_away_for_days_and_go_together_when_it_is
         h.clock.advance(Duration::from_secs(12 * 3600));
     }
     let tries = h.server.tries.load(Ordering::SeqCst);
-    assert!(tries <= 12, "{tries} tries: only one mail is tried while the server is away");
+    assert!(tries <= 12, "{tries} attempts: only one mail is tried while the server is down");
     assert_eq!(h.count("SELECT COUNT(*) FROM outbox WHERE status = 'dead'").await, 0);
     *h.server.down.lock().unwrap() = false;
     eventually("all are sent", async || {
@@ -849,7 +849,7 @@ async fn mails_outlast_a_server_that_is_away_for_days_and_go_together_when_it_is
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_mail_on_which_the_renderer_breaks_does_not_stop_the_others() {
+async fn a_mail_that_panics_in_the_renderer_does_not_stop_the_others() {
     let h = Harness::new().await;
     let worker = h.start();
     h.add("good", &["poison@example.org"]).await;
@@ -859,7 +859,7 @@ async fn a_mail_on_which_the_renderer_breaks_does_not_stop_the_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_mail_whose_process_was_killed_goes_out_under_the_same_id() {
+async fn a_mail_of_a_killed_process_is_sent_again_with_the_same_id() {
     let h = Harness::new().await;
     *h.server.down.lock().unwrap() = true;
     let worker = h.start();
@@ -867,7 +867,7 @@ async fn a_mail_whose_process_was_killed_goes_out_under_the_same_id() {
     h.ended(token).await;
     worker.stop().await;
     h.clock.advance(Duration::from_secs(3600));
-    // Another process takes it and dies.
+    // Another process claims the mail and dies.
     let leased = h.store.claim_mail(h.clock.now(), Duration::from_secs(60)).await.unwrap().unwrap();
     *h.server.down.lock().unwrap() = false;
     h.clock.advance(Duration::from_secs(60));
@@ -878,7 +878,7 @@ async fn a_mail_whose_process_was_killed_goes_out_under_the_same_id() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn housekeeping_removes_what_nobody_needs_and_nothing_else() {
+async fn housekeeping_removes_only_unneeded_blobs() {
     let h = Harness::with(|settings| settings.retention.results_d = 1).await;
     let waiting = h.add("good", &[]).await;
     let orphan = key(RandomTokens.next());
@@ -909,7 +909,7 @@ async fn housekeeping_removes_what_nobody_needs_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn the_request_log_is_forgotten_when_its_days_are_over_and_kept_for_ever_with_none() {
+async fn old_log_entries_are_deleted_after_the_configured_days_or_kept_with_zero() {
     for (days, forgotten) in [(2, 1), (0, 0)] {
         let h = Harness::with(|settings| settings.retention.request_log_d = days).await;
         let entry = LogEntry {

@@ -1,4 +1,4 @@
-//! The model files.
+//! The checks of model files.
 
 use std::path::Path;
 
@@ -9,16 +9,17 @@ use crate::config::{DetectorKind, Settings};
 use crate::engine::manifest;
 use crate::pipeline::Pipeline;
 
-/// What to do about a model that is not there.
+/// How to fix a missing model.
 const CURE: &str = "visage models pull";
 
-/// The models that the settings want: without a detector and a classifier nothing works, without the others a part of each
-/// result is left out.
+/// Checks the models that the settings need. A detector and a classifier are required. Without one of the others, a
+/// part of each result is missing.
 pub fn all(settings: &Settings) -> Vec<Finding> {
     required(settings).into_iter().chain(optional(settings)).chain(clip(settings)).collect()
 }
 
-/// The operator's own model for `POST /predict`, loaded and held against its description; `None` where there is none.
+/// Loads the operator's own model for `POST /predict` and checks it against its description. Returns `None` if the
+/// settings name none.
 fn clip(settings: &Settings) -> Option<Finding> {
     let described = &settings.thumbnails.model;
     if described.file.as_os_str().is_empty() {
@@ -32,11 +33,11 @@ fn clip(settings: &Settings) -> Option<Finding> {
             "put the file there, or leave thumbnails.model.file empty",
         ),
         Ok(_) => Finding::ok("clip model", format!("{}, a model of your own, at {}", described.name, path.display())),
-        Err(error) => Finding::missing("clip model", error.to_string(), "mend [thumbnails.model] or the file"),
+        Err(error) => Finding::missing("clip model", error.to_string(), "correct [thumbnails.model] or the file"),
     })
 }
 
-/// The models without which a result lacks something.
+/// Checks the models without which a part of each result is missing.
 fn optional(settings: &Settings) -> Vec<Finding> {
     let (gaze, speech) = (settings.vision.gaze, settings.speech.enabled);
     let parts = [
@@ -57,19 +58,19 @@ fn optional(settings: &Settings) -> Vec<Finding> {
     parts.into_iter().map(finding).collect()
 }
 
-/// The face detector and the emotion classifier that the settings name.
+/// Checks the face detector and the emotion classifier of the settings.
 fn required(settings: &Settings) -> Vec<Finding> {
     let folder = &settings.models.folder;
-    let wanted: &[&str] = match settings.vision.detector {
+    let names: &[&str] = match settings.vision.detector {
         DetectorKind::Yunet => &["yunet"],
         DetectorKind::Blazeface => &["blazeface"],
         DetectorKind::Auto => &["yunet", "blazeface"],
     };
-    let looked: Vec<(&str, Result<(), String>)> = wanted.iter().map(|name| (*name, listed(name, folder))).collect();
-    let detector = match looked.iter().find(|(_, state)| state.is_ok()) {
+    let states: Vec<(&str, Result<(), String>)> = names.iter().map(|name| (*name, listed(name, folder))).collect();
+    let detector = match states.iter().find(|(_, state)| state.is_ok()) {
         Some((name, _)) => Finding::ok("detector", *name),
         None => {
-            let reasons: Vec<String> = looked.into_iter().filter_map(|(_, state)| state.err()).collect();
+            let reasons: Vec<String> = states.into_iter().filter_map(|(_, state)| state.err()).collect();
             Finding::missing("detector", reasons.join("; "), CURE)
         }
     };
@@ -86,12 +87,12 @@ fn required(settings: &Settings) -> Vec<Finding> {
         Finding::ok("classifier", format!("{}, a model of your own, at {}", emotion.name, path.display()))
     } else {
         let found = format!("{} is not there", path.display());
-        Finding::missing("classifier", found, "put the file there, or name another in vision.emotion.file")
+        Finding::missing("classifier", found, "put the file there, or set vision.emotion.file to another")
     };
     vec![detector, classifier]
 }
 
-/// Whether the file of a model of the manifest is there and is the very one.
+/// Checks whether the file of a listed model exists and has the checksum of the manifest.
 fn listed(name: &str, folder: &Path) -> Result<(), String> {
     let entry = manifest::entry(name).map_err(|error| error.to_string())?;
     let path = folder.join(&entry.file);
@@ -116,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_that_is_missing_or_changed_is_named_with_the_command_that_fetches_it() {
+    fn a_missing_or_changed_model_is_reported_with_the_command_that_downloads_it() {
         let folder = tempfile::tempdir().unwrap();
         let mut settings = settings();
         settings.models.folder = folder.path().to_owned();
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_classifier_of_ones_own_only_has_to_be_there() {
+    fn a_classifier_of_ones_own_only_has_to_exist() {
         let folder = tempfile::tempdir().unwrap();
         let mut settings = settings();
         settings.models.folder = folder.path().to_owned();
@@ -140,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clip_model_is_only_looked_for_where_one_is_named() {
+    fn a_clip_model_is_checked_only_if_the_settings_name_one() {
         let folder = tempfile::tempdir().unwrap();
         let mut settings = settings();
         settings.models.folder = folder.path().to_owned();
@@ -151,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_that_a_result_can_do_without_is_warned_of_unless_nobody_wants_it() {
+    fn a_missing_optional_model_is_a_warning_unless_it_is_switched_off() {
         let folder = tempfile::tempdir().unwrap();
         let mut settings = settings();
         settings.models.folder = folder.path().to_owned();

@@ -1,4 +1,4 @@
-//! The list of pictures and their labels.
+//! Reads the list of pictures and their labels.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -8,19 +8,19 @@ use super::Failure;
 /// A picture of the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Picture {
-    /// As the list names it.
+    /// File name in the list.
     pub name: String,
-    /// Where it lies.
+    /// Path of the file.
     pub path: PathBuf,
-    /// Position of its label among the known ones.
+    /// Index of its label among the known labels.
     pub class: usize,
 }
 
-/// The pictures that a CSV with the columns `file` and `label` lists, each a file in the folder. Other columns are passed over.
+/// Reads a CSV file with the columns `file` and `label`. Each file must be in the folder. Other columns are ignored.
 ///
 /// # Errors
-/// [`Failure::Input`] with the line where the list is at fault: a label that is not known, a file that is not there, lies
-/// outside the folder or stands there twice.
+/// [`Failure::Input`] with the line of the error: an unknown label, or a file that is missing, outside the folder or
+/// listed twice.
 pub fn read(list: &Path, folder: &Path, known: &[&str]) -> Result<Vec<Picture>, Failure> {
     let unreadable = |path: &Path, error: &dyn std::fmt::Display| {
         Failure::Input(format!("{} cannot be read: {error}", path.display()))
@@ -32,7 +32,7 @@ pub fn read(list: &Path, folder: &Path, known: &[&str]) -> Result<Vec<Picture>, 
     let text = std::fs::read_to_string(list).map_err(|error| unreadable(list, &error))?;
     let rows = rows(&text).map_err(|reason| Failure::Input(format!("{}: {reason}", list.display())))?;
 
-    let class = |label: &str| known.iter().position(|known| *known == plain(label));
+    let class = |label: &str| known.iter().position(|known| *known == normalized(label));
     let unknown: BTreeSet<&str> =
         rows.iter().filter(|row| class(&row.label).is_none()).map(|row| &*row.label).collect();
     if !unknown.is_empty() {
@@ -56,9 +56,9 @@ pub fn read(list: &Path, folder: &Path, known: &[&str]) -> Result<Vec<Picture>, 
                 return Err(at(format!("is no file in {}", folder.display())));
             }
             if let Some(line) = lines.insert(path.clone(), row.line) {
-                return Err(at(format!("stands on line {line} already")));
+                return Err(at(format!("is listed on line {line} already")));
             }
-            // Unknown labels have been refused.
+            // Unknown labels are refused above.
             let class = class(&row.label).ok_or_else(|| at(format!("has the unknown label {:?}", row.label)))?;
             Ok(Picture { name: row.file.clone(), path, class })
         })
@@ -73,7 +73,7 @@ struct Row {
 }
 
 fn rows(text: &str) -> Result<Vec<Row>, String> {
-    // Spreadsheets begin a file with a mark of its encoding.
+    // Spreadsheet programs write a byte order mark at the start of the file.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes());
     let header = reader.headers().map_err(|error| error.to_string())?.clone();
@@ -98,8 +98,8 @@ fn rows(text: &str) -> Result<Vec<Row>, String> {
     Ok(rows)
 }
 
-/// A label as the settings spell it: small letters, and the adjectives for the nouns of FER+ and AffectNet.
-fn plain(label: &str) -> String {
+/// Converts a label to the spelling of the settings: lower case, and adjectives for the nouns of FER+ and AffectNet.
+fn normalized(label: &str) -> String {
     let label = label.to_lowercase();
     match label.as_str() {
         "happiness" => "happy".to_owned(),
@@ -137,21 +137,22 @@ mod tests {
     fn files_and_labels_are_found_by_the_names_of_their_columns() {
         let wanted = [("a.png".to_owned(), 0), ("b, c.png".to_owned(), 1), ("more/d.png".to_owned(), 2)];
         assert_eq!(classes("file,label\na.png,happy\n\"b, c.png\",sad\nmore/d.png,contempt\n"), wanted);
-        // As spreadsheets write it, with other columns, capital letters and the nouns of other data sets.
+        // A file as written by spreadsheet programs, with other columns, capital letters and the nouns of other data
+        // sets.
         let text =
             "\u{feff}Label,note,File\r\nHappiness,x,a.png\r\n sadness ,,\"b, c.png\"\r\ncontempt,,more/d.png\r\n";
         assert_eq!(classes(text), wanted);
     }
 
     #[test]
-    fn labels_that_the_classifier_does_not_know_are_refused_by_name() {
+    fn labels_that_the_classifier_lacks_are_an_error_that_names_them() {
         let message = list("file,label\na.png,joy\n\"b, c.png\",sad\nmore/d.png,fear\n").unwrap_err();
         assert!(message.contains("\"fear\", \"joy\"") && message.contains("happy, sad, contempt"), "{message}");
         assert!(!message.contains("\"sad\""), "{message}");
     }
 
     #[test]
-    fn a_list_at_fault_is_refused_with_its_line() {
+    fn an_invalid_list_is_an_error_with_its_line() {
         for (text, wanted) in [
             ("", "no file"),
             ("name,label\na.png,sad\n", "no file"),
@@ -162,7 +163,7 @@ mod tests {
             ("file,label\nnosuch.png,sad\n", "line 2: nosuch.png"),
             ("file,label\na.png,sad\n../outside.png,sad\n", "line 3: ../outside.png is no file in"),
             ("file,label\nmore,sad\n", "is no file in"),
-            ("file,label\na.png,sad\nmore/../a.png,sad\n", "stands on line 2 already"),
+            ("file,label\na.png,sad\nmore/../a.png,sad\n", "is listed on line 2 already"),
         ] {
             let message = list(text).unwrap_err();
             assert!(message.contains(wanted) && message.contains("labels.csv"), "{text:?}: {message}");
@@ -170,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_or_list_that_is_not_there_is_named() {
+    fn a_missing_folder_or_list_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let missing = folder.path().join("nosuch");
         let failure = read(&missing, folder.path(), &KNOWN).unwrap_err();

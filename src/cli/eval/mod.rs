@@ -1,4 +1,4 @@
-//! `visage eval`: how well the classifier of the settings does on pictures whose labels are known.
+//! `visage eval`: measures the configured classifier on labelled pictures.
 
 mod labels;
 mod words;
@@ -12,9 +12,9 @@ use self::labels::Picture;
 use super::Failure;
 use crate::analysis::{Evaluation, Judged, evaluate};
 use crate::config::Settings;
-use crate::vision::{Pictures, VisionError, decode};
+use crate::vision::{PictureClassifier, VisionError, decode};
 
-/// Pictures read from disk and classified at a time.
+/// Number of pictures that are read and classified together.
 const BATCH: usize = 64;
 
 #[derive(Debug, clap::Args)]
@@ -25,20 +25,20 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Measure the emotion classifier: accuracy, precision, recall and F1 of each class, what is taken for what, calibration,
+    /// Measure the emotion classifier: accuracy; precision, recall and F1 of each class; confusion matrix; calibration;
     /// speed.
     Emotion(EmotionArgs),
 }
 
-/// What `visage eval emotion --help` says at its end.
+/// The end of the help text of `visage eval emotion`.
 const EXAMPLES: &str = "\
 Examples:
   visage eval emotion --images pictures --labels labels.csv
   visage eval emotion --images faces --labels faces.csv --cropped --json | jq .accuracy
   VISAGE_VISION__EMOTION__PRIOR=0 visage eval emotion --images faces --labels faces.csv --cropped
 
-labels.csv begins with the line file,label. A file is named as it lies under the folder of --images. Labels are those of
-vision.emotion.labels; happiness, sadness and anger are taken for happy, sad and angry.";
+labels.csv begins with the line file,label. File names are relative to the folder of --images. Labels are those of the
+setting vision.emotion.labels; happiness, sadness and anger stand for happy, sad and angry.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -51,7 +51,7 @@ struct EmotionArgs {
     #[arg(long, value_name = "FILE")]
     labels: PathBuf,
 
-    /// Each picture is a face already. Otherwise the largest face is looked for in it.
+    /// Use each picture as a face. By default, the largest face in each picture is detected and cut out.
     #[arg(long)]
     cropped: bool,
 
@@ -59,7 +59,7 @@ struct EmotionArgs {
     #[arg(long)]
     json: bool,
 
-    /// Write the probabilities for each picture here too, as CSV.
+    /// Also write the probabilities for each picture to this CSV file.
     #[arg(long, value_name = "FILE")]
     predictions: Option<PathBuf>,
 }
@@ -73,15 +73,15 @@ fn emotion(args: &EmotionArgs, settings: &Settings) -> Result<(), Failure> {
     if let Some(path) = &args.predictions {
         super::writable(path)?;
     }
-    // What is wrong with the labels shows before the models are loaded.
+    // Check the labels before loading the models, which takes longer.
     let known = settings.vision.emotion.labels.iter().map(String::as_str).filter(|label| *label != "-");
     let known: Vec<&str> = known.collect();
     let listed = labels::read(&args.labels, &args.images, &known)?;
-    let pictures = Pictures::load(settings, args.cropped).map_err(failure)?;
+    let pictures = PictureClassifier::load(settings, args.cropped).map_err(failure)?;
     let found = judge(&pictures, &listed)?;
     if found.judged.is_empty() {
         return Err(Failure::Input(format!(
-            "no face was found in any of the {} pictures; if they show nothing but a face, give --cropped",
+            "no face was found in any of the {} pictures; if each picture is a cropped face, use --cropped",
             listed.len()
         )));
     }
@@ -100,15 +100,15 @@ fn emotion(args: &EmotionArgs, settings: &Settings) -> Result<(), Failure> {
     super::print(&text)
 }
 
-/// What came of the pictures; each by its position in the list.
+/// The results. Pictures are given by their index in the list.
 struct Found {
     judged: Vec<(usize, Judged)>,
     without_face: Vec<usize>,
-    /// Finding, cutting and classifying, without reading files.
+    /// Time for detecting, cropping and classifying, without reading files.
     took: Duration,
 }
 
-fn judge(pictures: &Pictures, listed: &[Picture]) -> Result<Found, Failure> {
+fn judge(pictures: &PictureClassifier, listed: &[Picture]) -> Result<Found, Failure> {
     let mut found = Found { judged: Vec::new(), without_face: Vec::new(), took: Duration::ZERO };
     let positions: Vec<usize> = (0..listed.len()).collect();
     for batch in positions.chunks(BATCH) {
@@ -138,11 +138,11 @@ fn open(picture: &Picture) -> Result<opencv::core::Mat, Failure> {
     decode(&bytes).ok_or_else(|| refused("is no picture that can be read: give PNG, JPEG or WebP"))
 }
 
-/// What is printed.
+/// The printed results.
 struct Report<'a> {
     labels: Vec<&'a str>,
     figures: Evaluation,
-    /// Names of the pictures in which no face was found; no figure counts them.
+    /// Names of the pictures without a detected face. They are not part of any figure.
     without_face: Vec<&'a str>,
     faces_per_second: f64,
 }
@@ -178,7 +178,7 @@ impl Report<'_> {
 fn failure(error: VisionError) -> Failure {
     match error {
         VisionError::Setting { .. } => Failure::Settings(error.to_string()),
-        _ if error.is_missing() => Failure::Missing(format!("{error}; `visage doctor` tells more")),
+        _ if error.is_missing() => Failure::Missing(format!("{error}; run `visage doctor` for details")),
         _ => Failure::Run(error.to_string()),
     }
 }

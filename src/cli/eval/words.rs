@@ -1,4 +1,4 @@
-//! The figures as people and spreadsheets read them.
+//! Formats the results as text for people and as CSV for spreadsheets.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -7,10 +7,10 @@ use super::Report;
 use super::labels::Picture;
 use crate::analysis::Judged;
 
-/// Most pictures without a face that are named.
+/// Maximum number of pictures without a face that are listed by name.
 const NAMED: usize = 10;
 
-/// The whole report as text.
+/// Formats the report as text.
 pub fn report(report: &Report<'_>) -> String {
     let figures = &report.figures;
     let percent = |share: f64| format!("{:.2} %", 100.0 * share);
@@ -48,7 +48,8 @@ pub fn report(report: &Report<'_>) -> String {
     text
 }
 
-/// Writes a line for each picture judged: its file, its label, the label named, and a probability a class.
+/// Writes a row for each classified picture: its file, its label, the predicted label and the probability of each
+/// class.
 pub fn predictions(
     path: &Path,
     labels: &[&str],
@@ -88,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn predictions_name_each_picture_with_what_was_read_in_it() {
+    fn predictions_list_each_picture_with_its_probabilities() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out.csv");
         let picture = |name: &str, class| Picture { name: name.to_owned(), path: name.into(), class };

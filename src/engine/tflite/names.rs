@@ -1,6 +1,6 @@
 //! The names of TensorFlow Lite's operators, by their number in its schema.
 
-/// For messages: those that are converted stand in [`super::operators`].
+/// Used for messages only. [`super::operators`] lists the operators that are converted.
 #[rustfmt::skip]
 pub(super) const OPERATORS: [&str; 209] = [
     "ADD", "AVERAGE_POOL_2D", "CONCATENATION", "CONV_2D", "DEPTHWISE_CONV_2D", "DEPTH_TO_SPACE", "DEQUANTIZE",

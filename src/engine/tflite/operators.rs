@@ -1,4 +1,4 @@
-//! Each operator of TensorFlow Lite in those of ONNX.
+//! Converts each TensorFlow Lite operator to ONNX operators.
 
 mod convolution;
 mod elementwise;
@@ -9,13 +9,13 @@ use super::flatbuffer::Table;
 use super::graph::{Builder, Operand, Value};
 use super::schema::{Kind, Operator};
 
-/// Adds an operator to the new file. The error is the reason why it cannot be.
+/// Adds an operator to the ONNX graph. The error is the reason why that is impossible.
 pub(super) fn convert(builder: &mut Builder<'_>, operator: &Operator<'_>) -> Result<(), String> {
     use elementwise::Binary;
     let [output] = operator.outputs[..] else {
         return Err(format!("it has {} outputs, not one", operator.outputs.len()));
     };
-    // The numbers are those of `BuiltinOperator` in the schema.
+    // These are the numbers of `BuiltinOperator` in the schema.
     let value = match operator.code {
         6 => return dequantize(builder, operator, output),
         0 => elementwise::binary(builder, operator, &Binary::ADD)?,
@@ -34,18 +34,18 @@ pub(super) fn convert(builder: &mut Builder<'_>, operator: &Operator<'_>) -> Res
         39 => shape::transpose(builder, operator)?,
         40 | 74 => shape::reduce(builder, operator)?,
         45 => shape::strided_slice(builder, operator)?,
-        _ => return Err("the converter does not know this operator".to_owned()),
+        _ => return Err("the converter does not support this operator".to_owned()),
     };
     builder.set(output, Operand::Value(value))
 }
 
-/// Weights in 16-bit floats are constants in 32-bit ones from here on.
+/// Turns weights of 16-bit floats into constants of 32-bit floats.
 fn dequantize(builder: &mut Builder<'_>, operator: &Operator<'_>, output: usize) -> Result<(), String> {
     inputs(operator, 1..=1)?;
     let constant = builder.constant(operator.inputs.first())?;
     match builder.tensor(constant).kind {
         Kind::Float16 => builder.set(output, Operand::Constant(constant)),
-        other => Err(format!("it turns {other:?} into floats, and only Float16 is known")),
+        other => Err(format!("it converts {other:?} to floats, but only Float16 is supported")),
     }
 }
 
@@ -57,7 +57,7 @@ fn inputs(operator: &Operator<'_>, expected: std::ops::RangeInclusive<usize>) ->
     Err(format!("it has {} inputs", operator.inputs.len()))
 }
 
-/// The options of an operator: fields by number, with the value that the schema gives those left out.
+/// The options of an operator, by field number. An absent field has the schema's default.
 struct Options<'a>(Option<Table<'a>>);
 
 impl<'a> Options<'a> {
@@ -80,27 +80,27 @@ impl<'a> Options<'a> {
         Ok(read.map_err(|error: ConvertError| error.to_string())?.flatten().unwrap_or(0))
     }
 
-    fn numbers(&self, field: usize, most: usize) -> Result<Vec<i64>, String> {
-        let read = self.0.map(|table| table.numbers(field, most)).transpose();
+    fn numbers(&self, field: usize, max: usize) -> Result<Vec<i64>, String> {
+        let read = self.0.map(|table| table.numbers(field, max)).transpose();
         let numbers = read.map_err(|error: ConvertError| error.to_string())?.unwrap_or_default();
         Ok(numbers.into_iter().map(i64::from).collect())
     }
 
-    /// A number that is no negative one.
+    /// Reads a number that must not be negative.
     fn size(&self, field: usize, default: i32) -> Result<usize, String> {
         let value = self.int(field, default)?;
         usize::try_from(value).map_err(|_| format!("its option {field} is {value}"))
     }
 }
 
-/// Applies the activation that an operator has built in.
+/// Adds the activation function that is part of an operator.
 fn activate(builder: &mut Builder<'_>, kind: u8, value: Value) -> Result<Value, String> {
     use onnx_rs::ast::OpType;
     let name = match kind {
         0 => return Ok(value),
         1 => builder.node(OpType::Relu, vec![value.name.clone()], vec![]),
         3 => relu6(builder, &value),
-        other => return Err(format!("its activation {other} is not known ({})", activation_name(other))),
+        other => return Err(format!("its activation {other} is not supported ({})", activation_name(other))),
     };
     Ok(Value { name, ..value })
 }
@@ -115,6 +115,6 @@ const fn activation_name(kind: u8) -> &'static str {
         2 => "RELU_N1_TO_1",
         4 => "TANH",
         5 => "SIGN_BIT",
-        _ => "none of the schema's",
+        _ => "not in the schema",
     }
 }

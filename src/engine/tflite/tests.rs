@@ -1,4 +1,4 @@
-//! Small files that the tests write themselves: each is converted, run, and held against numbers that are known.
+//! Tests with small generated files: each is converted and run, and the result is compared with known values.
 
 mod file;
 
@@ -32,8 +32,14 @@ fn near(found: &[f32], expected: &[f32]) {
     assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5), "{found:?} is not {expected:?}");
 }
 
-/// A file of one operator on one input, with constants behind it.
-fn one(code: i32, shape: &[i32], constants: &[(&[i32], &[f32])], out: &[i32], options: (u8, Vec<Field>)) -> File {
+/// Returns a file of one operator with one input, followed by constants.
+fn single_operator(
+    code: i32,
+    shape: &[i32],
+    constants: &[(&[i32], &[f32])],
+    out: &[i32],
+    options: (u8, Vec<Field>),
+) -> File {
     let mut file = File::default();
     let mut inputs = vec![file.input(shape)];
     for (shape, values) in constants {
@@ -54,47 +60,47 @@ fn count(to: usize) -> Vec<f32> {
 }
 
 #[test]
-fn a_convolution_has_its_weights_and_its_picture_turned() {
-    // Two channels of 1 x 3 pixels; the outputs are the sum of both channels, and the second less the first.
+fn a_convolution_reorders_its_weights_and_its_picture() {
+    // Two channels of 1 x 3 pixels. The outputs are the sum of both channels and the second minus the first.
     let weights: (&[i32], &[f32]) = (&[2, 1, 1, 2], &[1.0, 1.0, -1.0, 1.0]);
-    let file = one(3, &[1, 1, 3, 2], &[weights, (&[2], &[0.5, 0.0])], &[1, 1, 3, 2], conv(1, 1, 0));
+    let file = single_operator(3, &[1, 1, 3, 2], &[weights, (&[2], &[0.5, 0.0])], &[1, 1, 3, 2], conv(1, 1, 0));
     let (shape, values) = run(&file, &[1, 1, 3, 2], &[1.0, 10.0, 2.0, 20.0, 3.0, 30.0]);
     assert_eq!(shape, [1, 1, 3, 2]);
     near(&values, &[11.5, 9.0, 22.5, 18.0, 33.5, 27.0]);
 }
 
 #[test]
-fn padding_is_that_of_tensorflow_and_activations_follow() {
-    // A window of 1 x 2 in steps of 2 over 3 pixels: SAME puts a zero behind the last, VALID leaves the last out.
+fn padding_is_computed_as_in_tensorflow_and_activations_are_applied() {
+    // A window of 1 x 2 in steps of 2 over 3 pixels: SAME adds a zero after the last pixel, VALID omits the last pixel.
     let weights: (&[i32], &[f32]) = (&[1, 1, 2, 1], &[1.0, 1.0]);
     let picture = [-3.0, 1.0, 9.0];
     for (padding, activation, expected) in
         [(0, 0, &[-2.0, 9.0][..]), (1, 0, &[-2.0]), (0, 1, &[0.0, 9.0]), (0, 3, &[0.0, 6.0])]
     {
         let out = [1, 1, expected.len() as i32, 1];
-        let file = one(3, &[1, 1, 3, 1], &[weights], &out, conv(padding, 2, activation));
+        let file = single_operator(3, &[1, 1, 3, 1], &[weights], &out, conv(padding, 2, activation));
         near(&run(&file, &[1, 1, 3, 1], &picture).1, expected);
     }
 }
 
 #[test]
-fn a_depthwise_convolution_keeps_channels_apart() {
+fn a_depthwise_convolution_processes_channels_separately() {
     let weights: (&[i32], &[f32]) = (&[1, 1, 2, 2], &[1.0, 10.0, 2.0, 20.0]);
     let options = (2, vec![Byte(0, 1), Int(1, 1), Int(2, 1), Int(3, 1)]);
-    let file = one(4, &[1, 1, 3, 2], &[weights], &[1, 1, 2, 2], options);
-    // A channel of 1, 2, 3 and one of 4, 5, 6.
+    let file = single_operator(4, &[1, 1, 3, 2], &[weights], &[1, 1, 2, 2], options);
+    // One channel is 1, 2, 3, the other is 4, 5, 6.
     near(&run(&file, &[1, 1, 3, 2], &[1.0, 4.0, 2.0, 5.0, 3.0, 6.0]).1, &[5.0, 140.0, 8.0, 170.0]);
 }
 
 #[test]
-fn the_largest_of_a_window_is_taken_of_each_channel() {
+fn max_pooling_takes_the_maximum_of_each_channel() {
     let options = (5, vec![Byte(0, 1), Int(1, 2), Int(2, 1), Int(3, 2), Int(4, 1)]);
-    let file = one(17, &[1, 1, 4, 2], &[], &[1, 1, 2, 2], options);
+    let file = single_operator(17, &[1, 1, 4, 2], &[], &[1, 1, 2, 2], options);
     near(&run(&file, &[1, 1, 4, 2], &[1.0, -8.0, 2.0, -7.0, 4.0, -5.0, 3.0, -6.0]).1, &[2.0, -7.0, 4.0, -5.0]);
 }
 
 #[test]
-fn slopes_are_one_a_channel_and_rewritten_for_the_cpu() {
+fn a_prelu_with_one_slope_per_channel_is_rewritten_for_the_cpu() {
     let mut file = File::default();
     let input = file.input(&[1, 2, 2, 16]);
     let weights = file.floats(&[16, 1, 1, 16], &(0..256).map(|n| f32::from(n % 17 == 0)).collect::<Vec<_>>());
@@ -112,7 +118,7 @@ fn slopes_are_one_a_channel_and_rewritten_for_the_cpu() {
 }
 
 #[test]
-fn two_tensors_are_computed_with_number_by_number() {
+fn binary_operators_are_element_wise() {
     for (code, options, expected) in [
         (0, (11, vec![]), [3.0, 5.0, 7.0, 9.0]),
         (41, (28, vec![]), [-1.0, -1.0, -1.0, -1.0]),
@@ -122,14 +128,14 @@ fn two_tensors_are_computed_with_number_by_number() {
         (0, (11, vec![Byte(0, 3)]), [3.0, 5.0, 6.0, 6.0]),
     ] {
         let constant: (&[i32], &[f32]) = (&[2, 2], &[2.0, 3.0, 4.0, 5.0]);
-        let file = one(code, &[2, 2], &[constant], &[2, 2], options);
+        let file = single_operator(code, &[2, 2], &[constant], &[2, 2], options);
         near(&run(&file, &[2, 2], &[1.0, 2.0, 3.0, 4.0]).1, &expected);
     }
 }
 
 #[test]
-fn constants_follow_the_order_of_what_they_meet() {
-    // Behind a convolution channels stand first: a number a channel and a number a pixel have to find theirs.
+fn constants_are_reordered_to_the_order_of_the_other_input() {
+    // The output of a convolution has channels first: constants per channel and per pixel must be reordered.
     for (shape, values, expected) in [
         (&[2][..], &[100.0, 200.0][..], [100.0, 201.0, 102.0, 203.0]),
         (&[2, 1], &[100.0, 200.0], [100.0, 101.0, 202.0, 203.0]),
@@ -147,7 +153,7 @@ fn constants_follow_the_order_of_what_they_meet() {
 }
 
 #[test]
-fn operators_with_one_input_give_what_their_name_says() {
+fn unary_operators_compute_their_function() {
     let expected: [(i32, [f32; 2]); 6] = [
         (14, [1.0 / (1.0 + (-0.25f32).exp()), 1.0 / (1.0 + (-9.0f32).exp())]),
         (19, [0.25, 9.0]),
@@ -157,11 +163,11 @@ fn operators_with_one_input_give_what_their_name_says() {
         (76, [2.0, 1.0 / 3.0]),
     ];
     for (code, expected) in expected {
-        near(&run(&one(code, &[2], &[], &[2], (0, vec![])), &[2], &[0.25, 9.0]).1, &expected);
+        near(&run(&single_operator(code, &[2], &[], &[2], (0, vec![])), &[2], &[0.25, 9.0]).1, &expected);
     }
 }
 
-/// A file whose operator has a constant of integers as its second input.
+/// Returns a file of one operator with constants of integers as further inputs.
 fn with_integers(code: i32, shape: &[i32], numbers: &[&[i32]], out: &[i32], options: (u8, Vec<Field>)) -> File {
     let mut file = File::default();
     let mut inputs = vec![file.input(shape)];
@@ -172,7 +178,7 @@ fn with_integers(code: i32, shape: &[i32], numbers: &[&[i32]], out: &[i32], opti
 }
 
 #[test]
-fn axes_are_summed_and_averaged() {
+fn sum_and_mean_reduce_axes() {
     let values = count(6);
     for (code, axis, keeps, out, expected) in [
         (40, 1, 1, &[2, 1][..], &[1.0, 4.0][..]),
@@ -190,7 +196,7 @@ fn axes_are_summed_and_averaged() {
 }
 
 #[test]
-fn axes_change_places_without_a_node_until_somebody_needs_them() {
+fn a_transpose_adds_no_node_unless_its_order_is_needed() {
     let file = with_integers(39, &[2, 3], &[&[1, 0]], &[3, 2], (26, vec![]));
     let (shape, values) = run(&file, &[2, 3], &count(6));
     assert_eq!(shape, [3, 2]);
@@ -208,7 +214,7 @@ fn axes_change_places_without_a_node_until_somebody_needs_them() {
 }
 
 #[test]
-fn sizes_change_also_where_channels_stand_first() {
+fn a_reshape_works_on_tensors_with_channels_first() {
     let mut file = File::default();
     let input = file.input(&[1, 1, 3, 2]);
     let weights = file.floats(&[2, 1, 1, 2], &[1.0, 0.0, 0.0, 1.0]);
@@ -219,16 +225,16 @@ fn sizes_change_also_where_channels_stand_first() {
     let (shape, values) = run(&file, &[1, 1, 3, 2], &count(6));
     assert_eq!(shape, [3, 2]);
     near(&values, &count(6));
-    let old = one(22, &[6], &[], &[2, 3], (17, vec![Pair(0, [2, -1])]));
+    let old = single_operator(22, &[6], &[], &[2, 3], (17, vec![Pair(0, [2, -1])]));
     assert_eq!(run(&old, &[6], &count(6)).0, [2, 3]);
     for (target, out) in [([4, 2], [4, 2]), ([-1, -1], [2, 3]), ([0, 6], [6, 1])] {
-        let wrong = one(22, &[6], &[], &out, (17, vec![Pair(0, target)]));
-        assert!(convert(&wrong.write()).unwrap_err().to_string().contains("cannot be brought to"), "{target:?}");
+        let wrong = single_operator(22, &[6], &[], &out, (17, vec![Pair(0, target)]));
+        assert!(convert(&wrong.write()).unwrap_err().to_string().contains("cannot be reshaped to"), "{target:?}");
     }
 }
 
 #[test]
-fn zeros_are_put_around_the_right_axes() {
+fn a_pad_adds_zeros_to_the_right_axes() {
     let mut file = File::default();
     let input = file.input(&[1, 1, 2, 2]);
     let weights = file.floats(&[2, 1, 1, 2], &[1.0, 0.0, 0.0, 1.0]);
@@ -245,7 +251,7 @@ fn zeros_are_put_around_the_right_axes() {
 }
 
 #[test]
-fn tensors_and_constants_are_put_behind_each_other() {
+fn tensors_and_constants_are_concatenated() {
     let mut file = File::default();
     let input = file.input(&[1, 1, 2, 2]);
     let weights = file.floats(&[2, 1, 1, 2], &[1.0, 0.0, 0.0, 1.0]);
@@ -257,7 +263,7 @@ fn tensors_and_constants_are_put_behind_each_other() {
 }
 
 #[test]
-fn a_part_is_taken_and_an_axis_dropped() {
+fn a_strided_slice_cuts_and_drops_axes() {
     let numbers: [&[i32]; 3] = [&[0, 1], &[2, 3], &[1, 1]];
     let masks = |begin, end, single| (32, vec![Int(0, begin), Int(1, end), Int(4, single)]);
     for (options, out, expected) in [
@@ -273,7 +279,7 @@ fn a_part_is_taken_and_an_axis_dropped() {
 }
 
 #[test]
-fn weights_in_sixteen_bits_are_read_and_other_kinds_named() {
+fn weights_of_16_bit_floats_are_read_and_other_types_are_an_error() {
     for (kind, is_known) in [(FLOAT16, true), (INT8, false)] {
         let mut file = File::default();
         let input = file.input(&[2]);
@@ -295,7 +301,7 @@ fn weights_in_sixteen_bits_are_read_and_other_kinds_named() {
 }
 
 #[test]
-fn a_batch_stays_open_and_outputs_have_the_names_and_sizes_that_are_asked_for() {
+fn the_batch_stays_dynamic_and_outputs_have_the_given_names_and_shapes() {
     let mut file = File::default();
     let input = file.rows(&[1, 1, 1, 2]);
     let weights = file.floats(&[4, 1, 1, 2], &[1.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0]);
@@ -319,21 +325,21 @@ fn a_batch_stays_open_and_outputs_have_the_names_and_sizes_that_are_asked_for() 
     near(&points.iter().copied().collect::<Vec<_>>()[4..8], &[2.0, 3.0, 5.0, 0.0]);
     for (outputs, why) in [
         (port("computed 9", "points", None), "no input or output"),
-        (port("computed 0", "points", Some(&[3])), "do not make"),
-        (port("computed 0", "image", None), "no name"),
-        (port("computed 0", "#1", None), "no name"),
+        (port("computed 0", "points", Some(&[3])), "cannot be reshaped"),
+        (port("computed 0", "image", None), "not a valid name"),
+        (port("computed 0", "#1", None), "not a valid name"),
     ] {
         let error = convert_as(&file.write(), &inputs, &[outputs]).unwrap_err().to_string();
         assert!(error.contains(why), "{error}");
     }
-    assert!(convert_as(&file.write(), &[], &[]).unwrap_err().to_string().contains("has no other name"));
+    assert!(convert_as(&file.write(), &[], &[]).unwrap_err().to_string().contains("is not listed"));
 }
 
 #[test]
-fn what_is_unknown_in_a_file_is_named() {
-    let unknown = one(97, &[1, 2, 2, 1], &[], &[1, 4, 4, 1], (0, vec![]));
-    let error = convert(&unknown.write()).unwrap_err().to_string();
-    assert_eq!(error, "operator 0 of the file, RESIZE_NEAREST_NEIGHBOR: the converter does not know this operator");
+fn unsupported_parts_of_a_file_are_named() {
+    let unsupported = single_operator(97, &[1, 2, 2, 1], &[], &[1, 4, 4, 1], (0, vec![]));
+    let error = convert(&unsupported.write()).unwrap_err().to_string();
+    assert_eq!(error, "operator 0 of the file, RESIZE_NEAREST_NEIGHBOR: the converter does not support this operator");
     let weights: (&[i32], &[f32]) = (&[1, 1, 1, 1], &[1.0]);
     for (options, why) in [
         (conv(1, 1, 4), "TANH"),
@@ -341,23 +347,30 @@ fn what_is_unknown_in_a_file_is_named() {
         (conv(1, 0, 0), "in steps of 0"),
         ((2, vec![]), "options of the kind 2, not 1"),
     ] {
-        let error = convert(&one(3, &[1, 1, 1, 1], &[weights], &[1, 1, 1, 1], options).write()).unwrap_err();
+        let error =
+            convert(&single_operator(3, &[1, 1, 1, 1], &[weights], &[1, 1, 1, 1], options).write()).unwrap_err();
         assert!(error.to_string().contains("CONV_2D") && error.to_string().contains(why), "{error}");
     }
-    let wrong = one(19, &[2], &[], &[3], (0, vec![]));
+    let wrong = single_operator(19, &[2], &[], &[3], (0, vec![]));
     assert!(convert(&wrong.write()).unwrap_err().to_string().contains("of [3], not floats of [2]"));
 }
 
 #[test]
 fn the_same_file_gives_the_same_bytes() {
-    let file = one(3, &[1, 4, 4, 2], &[(&[2, 3, 3, 2], &count(36))], &[1, 2, 2, 2], conv(0, 2, 1)).write();
+    let file = single_operator(3, &[1, 4, 4, 2], &[(&[2, 3, 3, 2], &count(36))], &[1, 2, 2, 2], conv(0, 2, 1)).write();
     assert_eq!(convert(&file).unwrap(), convert(&file).unwrap());
 }
 
 #[test]
-fn broken_files_are_errors_and_never_a_panic() {
-    let whole =
-        one(3, &[1, 4, 4, 2], &[(&[2, 3, 3, 2], &count(36)), (&[2], &count(2))], &[1, 2, 2, 2], conv(0, 2, 1)).write();
+fn invalid_files_are_errors_and_never_a_panic() {
+    let whole = single_operator(
+        3,
+        &[1, 4, 4, 2],
+        &[(&[2, 3, 3, 2], &count(36)), (&[2], &count(2))],
+        &[1, 2, 2, 2],
+        conv(0, 2, 1),
+    )
+    .write();
     for length in 0..whole.len() {
         assert!(convert(&whole[..length]).is_err(), "{length} bytes");
     }

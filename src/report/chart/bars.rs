@@ -1,4 +1,4 @@
-//! The seven percentages as bars.
+//! Draws the seven percentages as bars.
 
 use std::fmt::Write;
 
@@ -13,8 +13,7 @@ pub struct Bar<'a> {
     pub colour: &'a str,
 }
 
-/// Bars from top to bottom in the given order, each with its label and value. `label` stands for the whole drawing
-/// where it cannot be seen.
+/// Draws the bars from top to bottom, each with its label and value. `label` is the text alternative.
 pub fn bars(bars: &[Bar<'_>], label: &str) -> String {
     const WIDTH: f64 = 400.0;
     const FONT: f64 = 14.0;
@@ -62,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bar_is_as_long_as_its_share() {
+    fn the_length_of_a_bar_is_proportional_to_its_percentage() {
         let bar = |percent| bars(&[Bar { label: "", value: "", percent, colour: "#123456" }], "");
         assert!(bar(100.0).contains(r##"width="252" height="17" rx="3" fill="#123456""##));
         assert!(bar(50.0).contains(r##"width="126" height="17" rx="3" fill="#123456""##));

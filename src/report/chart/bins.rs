@@ -1,14 +1,14 @@
-//! One person's samples over time, in so few steps that a chart stays small however long the video is.
+//! Groups one person's samples into a limited number of bins, so that the chart of a long video stays small.
 
 use crate::analysis::{Emotion, Timeline, TimelineRow};
 
-/// What one person showed in one span of time: one sample, or the mean of several.
+/// The emotions of one person in one span of time: one sample, or the mean of several.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Bin {
     /// Seconds from the start of the video.
     pub from_s: f64,
     pub to_s: f64,
-    /// Where the samples lie, in seconds.
+    /// Mean time of the samples, in seconds.
     pub at_s: f64,
     /// Mean probabilities in the order of [`Emotion::ALL`].
     pub emotions: [f64; 7],
@@ -17,7 +17,7 @@ pub struct Bin {
 }
 
 impl Bin {
-    /// The strongest emotion and its mean probability.
+    /// Returns the strongest emotion and its mean probability.
     pub fn top(&self) -> (Emotion, f64) {
         Emotion::ALL.into_iter().fold((Emotion::Neutral, f64::MIN), |best, emotion| {
             let p = self.emotions[emotion.index()];
@@ -26,10 +26,10 @@ impl Bin {
     }
 }
 
-/// Two samples further apart than this many intervals have a gap between them, in which the face was not seen.
+/// If two samples are further apart than this many sampling intervals, the face was not seen in between.
 const GAP: f64 = 1.75;
 
-/// The stretches in which a face was seen, each without a gap, in at most about `most` bins together.
+/// Returns the stretches in which a face was seen without a gap, with at most about `most` bins in all.
 pub fn stretches(timeline: &Timeline, face: u32, duration_s: f64, most: usize) -> Vec<Vec<Bin>> {
     let rows: Vec<&TimelineRow> = timeline.rows.iter().filter(|row| row.face == face).collect();
     let Some(last) = rows.last() else { return Vec::new() };
@@ -40,6 +40,7 @@ pub fn stretches(timeline: &Timeline, face: u32, duration_s: f64, most: usize) -
     if step <= interval { by_sample(&rows, interval, end) } else { by_step(&rows, interval, end, step) }
 }
 
+/// Makes a bin of each sample.
 fn by_sample(rows: &[&TimelineRow], interval: f64, end: f64) -> Vec<Vec<Bin>> {
     let mut stretches: Vec<Vec<Bin>> = Vec::new();
     for row in rows {
@@ -62,6 +63,7 @@ fn by_sample(rows: &[&TimelineRow], interval: f64, end: f64) -> Vec<Vec<Bin>> {
     stretches
 }
 
+/// Makes a bin of the samples in each time step.
 fn by_step(rows: &[&TimelineRow], interval: f64, end: f64, step: f64) -> Vec<Vec<Bin>> {
     let index = |row: &TimelineRow| (row.time_s / step).floor();
     let mut stretches: Vec<Vec<Bin>> = Vec::new();
@@ -69,7 +71,7 @@ fn by_step(rows: &[&TimelineRow], interval: f64, end: f64, step: f64) -> Vec<Vec
     for group in rows.chunk_by(|a, b| index(a) == index(b)) {
         let at = index(group[0]);
         let mut bin = mean(group);
-        // A stretch begins and ends with its samples, not with the step in which they fall.
+        // A stretch begins and ends at its samples, not at the limits of its time steps.
         let (from_s, to_s) = span(group[0].time_s, group[group.len() - 1].time_s, interval, end);
         (bin.from_s, bin.to_s) = (from_s.max(at * step), to_s.min((at + 1.0) * step));
         match stretches.last_mut() {
@@ -87,20 +89,20 @@ fn by_step(rows: &[&TimelineRow], interval: f64, end: f64, step: f64) -> Vec<Vec
     stretches
 }
 
-/// What samples from `first` to `last` stand for: half an interval to either side, and all of what is left where no
-/// other sample fits between them and the video's ends.
+/// Returns the span of time that the samples from `first` to `last` represent. It extends half an interval to both
+/// sides, or to the start or end of the video if that is closer than one interval.
 fn span(first: f64, last: f64, interval: f64, end: f64) -> (f64, f64) {
     let from = if first < interval { 0.0 } else { first - interval / 2.0 };
     let to = if last + interval >= end { end } else { last + interval / 2.0 };
     (from, to)
 }
 
-/// Mean of at least one row, each weighted by its quality; the span is left for the caller.
+/// Returns the mean of the rows, weighted by quality. There must be at least one row. The caller sets the span.
 fn mean(rows: &[&TimelineRow]) -> Bin {
     let mut bin = Bin { from_s: 0.0, to_s: 0.0, at_s: 0.0, emotions: [0.0; 7], valence: 0.0 };
     let mut total = 0.0;
     for row in rows {
-        // A row of no quality still counts for something, so that the sum is never zero.
+        // A row of quality 0 gets a small weight, so that the sum is never 0.
         let weight = f64::from(row.quality).max(1e-6);
         total += weight;
         bin.at_s += weight * row.time_s;
@@ -140,14 +142,14 @@ mod tests {
     }
 
     #[test]
-    fn a_face_that_goes_and_comes_back_makes_two_stretches() {
+    fn a_face_that_leaves_and_returns_has_two_stretches() {
         let found = stretches(&timeline([0.0, 1.0, 2.0, 6.0, 7.0]), 1, 10.0, 100);
         let spans: Vec<_> = found.iter().map(|s| (s[0].from_s, s[s.len() - 1].to_s)).collect();
         assert_eq!(spans, [(0.0, 2.5), (5.5, 7.5)]);
     }
 
     #[test]
-    fn many_samples_become_few_bins_and_long_gaps_stay() {
+    fn many_samples_are_grouped_into_few_bins_and_gaps_are_kept() {
         let times = (0..5400).filter(|t| !(2000..3000).contains(t)).map(f64::from);
         let found = stretches(&timeline(times), 1, 5400.0, 240);
         assert_eq!(found.len(), 2);
@@ -159,7 +161,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn bins_are_in_order_inside_the_video_and_hold_shares(
+        fn bins_are_ordered_lie_inside_the_video_and_sum_to_one(
             seen in proptest::collection::vec(proptest::bool::ANY, 1..400),
             most in 1_usize..300,
         ) {
@@ -178,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn bins_of_a_stretch_touch() {
+    fn bins_of_a_stretch_have_no_gaps() {
         for most in [4, 100] {
             let found = stretches(&timeline((0..20).map(f64::from)), 1, 20.0, most);
             assert_eq!(found.len(), 1, "{most}");
@@ -187,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_makes_no_stretch_and_one_sample_makes_one() {
+    fn no_samples_give_no_stretch_and_one_sample_gives_one() {
         assert!(stretches(&timeline([]), 1, 10.0, 10).is_empty());
         assert!(stretches(&timeline([1.0]), 2, 10.0, 10).is_empty());
         let one = stretches(&Timeline { interval_s: 0.0, ..timeline([0.0]) }, 1, 0.0, 10);

@@ -1,4 +1,4 @@
-//! SVG to PNG, with letters from the crate itself: the same picture on every machine.
+//! Converts SVG to PNG. The font is embedded, so the picture is the same on every machine.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -7,18 +7,18 @@ use std::sync::{Arc, LazyLock};
 use resvg::tiny_skia::{Color, Pixmap, PremultipliedColorU8, Transform};
 use resvg::usvg::{Options, Tree, fontdb};
 
-/// Why a drawing gave no picture.
+/// An error while converting a drawing.
 #[derive(Debug, thiserror::Error)]
 pub enum RasterError {
-    #[error("the SVG cannot be read: {0}")]
+    #[error("cannot read the SVG: {0}")]
     Svg(#[from] resvg::usvg::Error),
-    #[error("a picture of {width} x {height} pixels cannot be made")]
+    #[error("cannot make a picture of {width} x {height} pixels")]
     Size { width: f32, height: f32 },
-    #[error("the PNG cannot be written: {0}")]
+    #[error("cannot encode the PNG: {0}")]
     Png(#[from] png::EncodingError),
 }
 
-/// The one font: Ubuntu Light, which comes with the crate epaint_default_fonts.
+/// The only font: Ubuntu Light, from the crate epaint_default_fonts.
 static FONTS: LazyLock<(Arc<fontdb::Database>, String)> = LazyLock::new(|| {
     let mut fonts = fontdb::Database::new();
     fonts.load_font_data(epaint_default_fonts::UBUNTU_LIGHT.to_vec());
@@ -34,40 +34,40 @@ fn read(svg: &str) -> Result<Tree, RasterError> {
     Ok(Tree::from_str(svg, &options)?)
 }
 
-/// A chart as an opaque PNG on white, `width` pixels wide.
+/// Converts a chart to an opaque PNG on white, `width` pixels wide.
 pub fn png(svg: &str, width: u32) -> Result<Vec<u8>, RasterError> {
     let tree = read(svg)?;
     let picture = draw(&tree, tree.size().width(), f64::from(width), Some(Color::WHITE))?;
     Ok(encode(&picture)?)
 }
 
-/// Any SVG as a PNG with a transparent ground, `height` pixels high; and its width in pixels.
+/// Converts an SVG to a PNG with a transparent background, `height` pixels high. Returns also its width in pixels.
 pub fn svg_to_png(svg: &str, height: u32) -> Result<(Vec<u8>, u32), RasterError> {
     let tree = read(svg)?;
     let picture = draw(&tree, tree.size().height(), f64::from(height), None)?;
     Ok((picture.encode_png()?, picture.width()))
 }
 
-/// Draws at the scale that makes `side` (of the drawing) `pixels` long.
+/// Draws at the scale at which `side` of the drawing is `pixels` long.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole pixels of a checked size")]
-fn draw(tree: &Tree, side: f32, pixels: f64, ground: Option<Color>) -> Result<Pixmap, RasterError> {
+fn draw(tree: &Tree, side: f32, pixels: f64, background: Option<Color>) -> Result<Pixmap, RasterError> {
     let scale = (pixels / f64::from(side)) as f32;
     let size = tree.size().scale_by(scale).unwrap_or_else(|| tree.size());
     let (width, height) = (size.width().round(), size.height().round());
     let fits = width <= 4096.0 && height <= 4096.0;
     let picture = if fits { Pixmap::new(width as u32, height as u32) } else { None };
     let mut picture = picture.ok_or(RasterError::Size { width, height })?;
-    if let Some(ground) = ground {
-        picture.fill(ground);
+    if let Some(background) = background {
+        picture.fill(background);
     }
     resvg::render(tree, Transform::from_scale(scale, scale), &mut picture.as_mut());
     Ok(picture)
 }
 
-/// An opaque picture with a palette of its 256 most frequent colours: charts have few, and the shades at their edges
-/// can be a little off. That makes the file a third as large as full colour.
+/// Encodes an opaque picture with a palette of its 256 most frequent colours. Other colours, such as shades at edges,
+/// become the nearest colour of the palette. The file is a third as large as with full colour.
 fn encode(picture: &Pixmap) -> Result<Vec<u8>, png::EncodingError> {
-    // Most of a chart is flat: whole runs of one colour are counted and written at once.
+    // Handles runs of one colour at once, since most of a chart is flat.
     let runs = || picture.pixels().chunk_by(|a, b| a == b).map(|run| (rgb(run[0]), run.len()));
     let mut counts: HashMap<[u8; 3], usize> = HashMap::new();
     for (colour, length) in runs() {
@@ -98,7 +98,7 @@ fn encode(picture: &Pixmap) -> Result<Vec<u8>, png::EncodingError> {
     Ok(file)
 }
 
-/// The colour of an opaque pixel.
+/// Returns the colour of an opaque pixel.
 fn rgb(pixel: PremultipliedColorU8) -> [u8; 3] {
     [pixel.red(), pixel.green(), pixel.blue()]
 }
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn charts_become_small_pictures_with_letters() {
+    fn pictures_of_charts_are_small_and_contain_letters() {
         for findings in [sample::two(), sample::long()] {
             let svg = timeline(Words(Language::EN), &findings, 1, Size::MAIL, "chart");
             let file = png(&svg, 1120).unwrap();
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_drawing_is_an_error() {
+    fn an_invalid_drawing_is_an_error() {
         assert!(matches!(png("<html>", 100), Err(RasterError::Svg(_))));
         let flat = r#"<svg xmlns="http://www.w3.org/2000/svg" width="90000" height="1"/>"#;
         assert!(matches!(svg_to_png(flat, 40), Err(RasterError::Size { .. })));

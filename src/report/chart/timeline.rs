@@ -1,5 +1,5 @@
-//! One person's emotions over the seconds of the video: the seven probabilities on top of one another, and below
-//! them how pleasant the mix is and when somebody speaks. Where the face was not seen there is nothing but hatching.
+//! Draws one person's emotions over time: the seven probabilities as stacked areas, and below them the valence and the
+//! spans of speech. Times in which the face was not seen are hatched.
 
 use std::fmt::Write;
 
@@ -10,8 +10,8 @@ use crate::report::words::Words;
 use super::bins::{Bin, stretches};
 use super::{STACK, Size, at, escape, open};
 
-/// Where things lie in the drawing.
-struct Plan {
+/// The positions of the parts of the drawing.
+struct Layout {
     size: Size,
     left: f64,
     right: f64,
@@ -19,33 +19,34 @@ struct Plan {
     bottom: f64,
     strip_top: f64,
     strip_bottom: f64,
-    /// Top of the lane of speech, where there is one.
+    /// Top of the lane of speech, if there is one.
     speech_top: Option<f64>,
     height: f64,
     duration_s: f64,
 }
 
-/// Height of the lane of speech, in letters.
+/// Height of the lane of speech, in font sizes.
 const SPEECH: f64 = 0.9;
 
-impl Plan {
+impl Layout {
+    /// Returns the x coordinate of a time.
     fn x(&self, time_s: f64) -> f64 {
         self.left + (time_s / self.duration_s).clamp(0.0, 1.0) * (self.right - self.left)
     }
 
-    /// Height of a share, 0 to 1, in the stack.
+    /// Returns the y coordinate of a share, 0 to 1, in the stacked areas.
     fn y(&self, share: f64) -> f64 {
         self.bottom - share.clamp(0.0, 1.0) * (self.bottom - self.top)
     }
 
-    /// Height of a valence, -1 to 1, in the strip.
+    /// Returns the y coordinate of a valence, -1 to 1, in its strip.
     fn strip_y(&self, valence: f64) -> f64 {
         let middle = f64::midpoint(self.strip_top, self.strip_bottom);
         middle - valence.clamp(-1.0, 1.0) * (self.strip_bottom - self.strip_top) / 2.0
     }
 }
 
-/// The chart of one person. `label` stands for it where it cannot be seen.
+/// Draws the chart of one person. `label` is the text alternative.
 pub fn timeline(words: Words, findings: &Findings, face: u32, size: Size, label: &str) -> String {
     let last_s = findings.timeline.rows.last().map_or(0.0, |row| row.time_s);
     let duration_s = findings.analysis.video.duration_s.max(last_s).max(0.001);
@@ -58,29 +59,29 @@ pub fn timeline(words: Words, findings: &Findings, face: u32, size: Size, label:
     let strip_top = bottom + 3.4 * size.font;
     let strip_bottom = strip_top + 3.4 * size.font;
     let right = size.width - 0.4 * size.font;
-    // Of several people nobody knows who speaks.
+    // With several people it is unknown who speaks.
     let is_alone = findings.analysis.faces.len() == 1;
     let heard = findings.analysis.speech.as_ref().filter(|speech| is_alone && !speech.spans.is_empty());
     let speech_top = heard.map(|_| strip_bottom + 1.9 * size.font);
     let height = speech_top.map_or(strip_bottom, |top| top + SPEECH * size.font) + 0.6 * size.font;
-    let plan = Plan { size, left, right, top, bottom, strip_top, strip_bottom, speech_top, height, duration_s };
+    let layout = Layout { size, left, right, top, bottom, strip_top, strip_bottom, speech_top, height, duration_s };
 
-    let mut svg = open(size.width, plan.height, size.font, label);
+    let mut svg = open(size.width, layout.height, size.font, label);
     svg.push_str(&legend);
-    ground(&mut svg, &plan, face);
+    background(&mut svg, &layout, face);
     for stretch in &stretches {
-        stack(&mut svg, &plan, stretch);
-        valence(&mut svg, &plan, stretch);
+        stack(&mut svg, &layout, stretch);
+        valence(&mut svg, &layout, stretch);
     }
-    axes(&mut svg, words, &plan);
+    axes(&mut svg, words, &layout);
     if let Some(heard) = heard {
-        speech(&mut svg, &plan, &heard.spans, &words.say("spoken"));
+        speech(&mut svg, &layout, &heard.spans, &words.say("spoken"));
     }
     svg.push_str("</svg>");
     svg
 }
 
-/// The legend in as many rows as the width needs, and its height.
+/// Draws the legend in as many rows as needed. Returns it with its height.
 fn legend(words: Words, size: Size) -> (String, f64) {
     let square = 0.85 * size.font;
     let mut svg = String::new();
@@ -96,7 +97,7 @@ fn legend(words: Words, size: Size) -> (String, f64) {
         let (sx, sy) = (at(x), at(y + 0.15 * size.font));
         let side = at(square);
         if fill == "hatch" {
-            // Drawn by hand here: a chart's pattern would start in the middle of so small a square.
+            // Draws single lines, since the pattern of the chart would be cut off in so small a square.
             let (near, far) = (at(x + square / 2.0), at(x + square));
             let (upper, middle, lower) =
                 (sy.clone(), at(y + 0.15 * size.font + square / 2.0), at(y + 0.15 * size.font + square));
@@ -119,101 +120,102 @@ fn legend(words: Words, size: Size) -> (String, f64) {
     (svg, y + 1.3 * size.font)
 }
 
-/// What shows where the face was not seen.
-fn ground(svg: &mut String, plan: &Plan, face: u32) {
-    let (x, width) = (at(plan.left), at(plan.right - plan.left));
-    let (y, height) = (at(plan.top), at(plan.bottom - plan.top));
-    // Pages hold several charts, and a phone's and a sheet's of each: the name must differ.
-    let id = format!("gap-{face}-{}", at(plan.size.width));
+/// Draws the hatched background, which stays visible where the face was not seen.
+fn background(svg: &mut String, layout: &Layout, face: u32) {
+    let (x, width) = (at(layout.left), at(layout.right - layout.left));
+    let (y, height) = (at(layout.top), at(layout.bottom - layout.top));
+    // The id must be unique: a page has charts of several people, each in two sizes.
+    let id = format!("gap-{face}-{}", at(layout.size.width));
     let _ = write!(
         svg,
         r##"<pattern id="{id}" width="7" height="7" patternUnits="userSpaceOnUse"><path d="M-1,1L1,-1M0,7L7,0M6,8L8,6" stroke="currentColor" stroke-opacity=".2"/></pattern><rect x="{x}" y="{y}" width="{width}" height="{height}" fill-opacity=".03"/><rect x="{x}" y="{y}" width="{width}" height="{height}" fill="url(#{id})"/>"##
     );
 }
 
-/// The seven shares of a stretch. Each layer reaches down to the axis and the next one lies over it, so that no seam
-/// shows between two.
-fn stack(svg: &mut String, plan: &Plan, stretch: &[Bin]) {
+/// Draws the seven shares of a stretch. Each area reaches down to the axis and is partly covered by the next one, so
+/// that there are no gaps between them.
+fn stack(svg: &mut String, layout: &Layout, stretch: &[Bin]) {
     let (Some(first), Some(last)) = (stretch.first(), stretch.last()) else { return };
-    let (from, to) = (plan.x(first.from_s), plan.x(last.to_s).max(plan.x(first.from_s) + 1.0));
+    let (from, to) = (layout.x(first.from_s), layout.x(last.to_s).max(layout.x(first.from_s) + 1.0));
     for (depth, &emotion) in STACK.iter().enumerate().rev() {
         let height = |bin: &Bin| -> f64 { STACK[..=depth].iter().map(|e| bin.emotions[e.index()]).sum() };
-        let mut path = format!("M{},{}", at(from), at(plan.y(height(first))));
+        let mut path = format!("M{},{}", at(from), at(layout.y(height(first))));
         for bin in stretch {
-            let _ = write!(path, "L{},{}", at(plan.x(bin.at_s)), at(plan.y(height(bin))));
+            let _ = write!(path, "L{},{}", at(layout.x(bin.at_s)), at(layout.y(height(bin))));
         }
-        let (end, floor) = (at(to), at(plan.bottom));
-        let _ = write!(path, "L{end},{}L{end},{floor}L{},{floor}Z", at(plan.y(height(last))), at(from));
+        let (end, floor) = (at(to), at(layout.bottom));
+        let _ = write!(path, "L{end},{}L{end},{floor}L{},{floor}Z", at(layout.y(height(last))), at(from));
         let _ = write!(svg, r#"<path d="{path}" fill="{}"/>"#, colour::of_emotion(emotion));
     }
 }
 
-/// How pleasant the mix of a stretch is, as a line.
-fn valence(svg: &mut String, plan: &Plan, stretch: &[Bin]) {
+/// Draws the valence of a stretch as a line.
+fn valence(svg: &mut String, layout: &Layout, stretch: &[Bin]) {
     let (Some(first), Some(last)) = (stretch.first(), stretch.last()) else { return };
-    let mut path = format!("M{},{}", at(plan.x(first.from_s)), at(plan.strip_y(first.valence)));
+    let mut path = format!("M{},{}", at(layout.x(first.from_s)), at(layout.strip_y(first.valence)));
     for bin in stretch {
-        let _ = write!(path, "L{},{}", at(plan.x(bin.at_s)), at(plan.strip_y(bin.valence)));
+        let _ = write!(path, "L{},{}", at(layout.x(bin.at_s)), at(layout.strip_y(bin.valence)));
     }
-    let end = plan.x(last.to_s).max(plan.x(first.from_s) + 1.0);
-    let _ = write!(path, "L{},{}", at(end), at(plan.strip_y(last.valence)));
+    let end = layout.x(last.to_s).max(layout.x(first.from_s) + 1.0);
+    let _ = write!(path, "L{},{}", at(end), at(layout.strip_y(last.valence)));
     let _ = write!(
         svg,
         r#"<path d="{path}" fill="none" stroke="currentColor" stroke-width="{}" stroke-linejoin="round"/>"#,
-        at(plan.size.font / 7.0)
+        at(layout.size.font / 7.0)
     );
 }
 
-/// When somebody speaks.
-fn speech(svg: &mut String, plan: &Plan, spans: &[Span], label: &str) {
-    let Some(top) = plan.speech_top else { return };
-    let (x, width, height) = (at(plan.left), at(plan.right - plan.left), at(SPEECH * plan.size.font));
+/// Draws the spans of speech.
+fn speech(svg: &mut String, layout: &Layout, spans: &[Span], label: &str) {
+    let Some(top) = layout.speech_top else { return };
+    let (x, width, height) = (at(layout.left), at(layout.right - layout.left), at(SPEECH * layout.size.font));
     let _ = write!(
         svg,
         r#"<text x="{x}" y="{}" fill-opacity=".75" font-size="{}">{}</text><rect x="{x}" y="{y}" width="{width}" height="{height}" rx="2" fill-opacity=".07"/>"#,
-        at(top - 0.5 * plan.size.font),
-        at(0.9 * plan.size.font),
+        at(top - 0.5 * layout.size.font),
+        at(0.9 * layout.size.font),
         escape(label),
         y = at(top),
     );
     let mut path = String::new();
     for span in spans {
-        let (from, to) = (plan.x(span.start_s), plan.x(span.end_s));
+        let (from, to) = (layout.x(span.start_s), layout.x(span.end_s));
         let _ = write!(path, "M{},{}H{}v{height}H{}Z", at(from), at(top), at(to.max(from + 1.0)), at(from));
     }
     let _ = write!(svg, r#"<path d="{path}" fill-opacity=".6"/>"#);
 }
 
-fn axes(svg: &mut String, words: Words, plan: &Plan) {
-    let font = plan.size.font;
-    let (left, right) = (at(plan.left), at(plan.right));
+/// Draws axes, ticks and labels.
+fn axes(svg: &mut String, words: Words, layout: &Layout) {
+    let font = layout.size.font;
+    let (left, right) = (at(layout.left), at(layout.right));
     for share in [0.0, 0.5, 1.0] {
         let text = words.share(share);
-        let y = plan.y(share);
+        let y = layout.y(share);
         let _ = write!(
             svg,
             r#"<path d="M{left},{y}H{right}" stroke="currentColor" stroke-opacity=".25"/><text x="{}" y="{}" text-anchor="end">{text}</text>"#,
-            at(plan.left - 0.5 * font),
+            at(layout.left - 0.5 * font),
             at(y + 0.35 * font),
             y = at(y),
         );
     }
-    // Room for the longest label and half of it more, because the last one is moved inwards.
+    // Each tick needs the space of one and a half labels, because the last label is moved inwards.
     #[expect(clippy::cast_precision_loss, reason = "a short label")]
-    let label = words.moment(plan.duration_s, plan.duration_s).len() as f64 * 0.56 * font;
-    let ticks = ticks(plan.duration_s, (plan.right - plan.left) / (1.5 * label + font));
+    let label = words.moment(layout.duration_s, layout.duration_s).len() as f64 * 0.56 * font;
+    let ticks = ticks(layout.duration_s, (layout.right - layout.left) / (1.5 * label + font));
     let mut marks = String::new();
     for &tick in &ticks.at_s {
-        let x = plan.x(tick);
-        let _ = write!(marks, "M{x},{}v{}", at(plan.bottom), at(0.4 * font), x = at(x));
+        let x = layout.x(tick);
+        let _ = write!(marks, "M{x},{}v{}", at(layout.bottom), at(0.4 * font), x = at(x));
         // The last label stays inside the drawing.
-        let (anchor, x) = if x + label / 2.0 > plan.size.width { ("end", plan.size.width) } else { ("middle", x) };
+        let (anchor, x) = if x + label / 2.0 > layout.size.width { ("end", layout.size.width) } else { ("middle", x) };
         let _ = write!(
             svg,
             r#"<text x="{}" y="{}" text-anchor="{anchor}">{}</text>"#,
             at(x),
-            at(plan.bottom + 1.5 * font),
-            escape(&words.tick(tick, ticks.step_s, plan.duration_s))
+            at(layout.bottom + 1.5 * font),
+            escape(&words.tick(tick, ticks.step_s, layout.duration_s))
         );
     }
     let _ = write!(svg, r#"<path d="{marks}" stroke="currentColor" stroke-opacity=".5"/>"#);
@@ -221,14 +223,14 @@ fn axes(svg: &mut String, words: Words, plan: &Plan) {
     let _ = write!(
         svg,
         r#"<path d="M{left},{}H{right}" stroke="currentColor" stroke-opacity=".35" stroke-dasharray="3 3"/><text x="{left}" y="{}" fill-opacity=".75" font-size="{}">{}</text>"#,
-        at(plan.strip_y(0.0)),
-        at(plan.strip_top - 0.5 * font),
+        at(layout.strip_y(0.0)),
+        at(layout.strip_top - 0.5 * font),
         at(0.9 * font),
         escape(&words.say("pleasant")),
     );
     for (valence, sign) in [(0.8, "+"), (-0.8, "−")] {
-        let y = at(plan.strip_y(valence) + 0.35 * font);
-        let _ = write!(svg, r#"<text x="{}" y="{y}" text-anchor="end">{sign}</text>"#, at(plan.left - 0.5 * font));
+        let y = at(layout.strip_y(valence) + 0.35 * font);
+        let _ = write!(svg, r#"<text x="{}" y="{y}" text-anchor="end">{sign}</text>"#, at(layout.left - 0.5 * font));
     }
 }
 
@@ -237,14 +239,14 @@ struct Ticks {
     at_s: Vec<f64>,
 }
 
-/// Round times from 0 to the end, at most `most` steps apart.
+/// Returns round times from 0 to the end, with at most `most` steps.
 fn ticks(duration_s: f64, most: f64) -> Ticks {
     const STEPS: [f64; 19] = [
         0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0, 7200.0,
         14400.0,
     ];
     let fits = |step: &f64| duration_s / step <= most.max(1.0);
-    // Beyond the list: whole hours.
+    // Uses whole hours for longer videos.
     let step_s = STEPS.into_iter().find(fits).unwrap_or_else(|| (duration_s / most.max(1.0) / 3600.0).ceil() * 3600.0);
     let at_s = (0_u32..).map(|n| f64::from(n) * step_s).take_while(|&time| time <= duration_s + 1e-9).collect();
     Ticks { step_s, at_s }
@@ -280,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn every_layer_of_every_stretch_is_drawn() {
+    fn every_emotion_of_every_stretch_is_drawn() {
         let findings = sample::gap();
         let svg = timeline(EN, &findings, 1, Size::WIDE, "gap");
         for emotion in STACK {
@@ -290,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn speech_has_a_lane_where_somebody_speaks() {
+    fn the_lane_of_speech_is_drawn_if_there_is_speech() {
         let mut findings = sample::one();
         let with = timeline(EN, &findings, 1, Size::WIDE, "");
         let lane = with.split("fill-opacity=\".07\"/><path d=\"").last().unwrap().split('"').next().unwrap();
@@ -308,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_face_without_samples_or_a_video_without_length_still_draws() {
+    fn a_face_without_samples_and_a_video_without_length_can_be_drawn() {
         let mut findings = sample::nobody();
         findings.analysis.video.duration_s = 0.0;
         assert!(timeline(EN, &findings, 1, Size::MAIL, "").ends_with("</svg>"));

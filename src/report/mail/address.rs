@@ -1,8 +1,8 @@
-//! Which addresses a mail can be sent to: those from which lettre builds an envelope that every mail server takes.
+//! Checks mail addresses. An address is accepted if lettre can build an envelope for it that every mail server accepts.
 //!
-//! An internationalized domain becomes its A-labels (RFC 5890), as the domain name system knows it. A local part beyond
-//! ASCII needs a server with SMTPUTF8 at each hop (RFC 6531), so it is refused, as are quoted local parts and addresses
-//! of hosts, which lettre does not read back from a header.
+//! - An internationalized domain is converted to A-labels (RFC 5890), as the domain name system uses them.
+//! - A local part with non-ASCII characters is refused, since it needs SMTPUTF8 at every server on the way (RFC 6531).
+//! - Quoted local parts and addresses with an IP address are refused, since lettre cannot read them back from a header.
 
 use std::net::IpAddr;
 
@@ -10,10 +10,10 @@ use idna::uts46::{DnsLength, Hyphens, Uts46};
 use lettre::Address;
 use lettre::message::Mailbox;
 
-/// The longest address that mail knows (RFC 5321, 4.5.3.1.3, less the brackets).
+/// The longest address of SMTP in bytes (RFC 5321, 4.5.3.1.3, without the brackets).
 const MAX_ADDRESS: usize = 254;
 
-/// Why no mail can be sent to an address.
+/// The reason why an address is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unsendable {
     #[error("not a mail address")]
@@ -30,7 +30,7 @@ pub enum Unsendable {
     Host,
 }
 
-/// The address of a text as a mail server takes it.
+/// Parses an address, and converts its domain to ASCII.
 pub fn sendable(text: &str) -> Result<Address, Unsendable> {
     let (user, domain) = text.trim().rsplit_once('@').ok_or(Unsendable::Malformed)?;
     let host = domain.strip_prefix('[').and_then(|domain| domain.strip_suffix(']'));
@@ -61,8 +61,8 @@ pub fn sendable(text: &str) -> Result<Address, Unsendable> {
     if is_deliverable(&address) { Ok(address) } else { Err(Unsendable::Malformed) }
 }
 
-/// Whether a mail to that address gets an envelope to it: lettre takes the recipients of a mail from its headers, which it
-/// reads more strictly than an [`Address`].
+/// Returns whether the envelope of a mail to this address contains it. lettre reads the recipients from the headers,
+/// and parses those more strictly than an [`Address`].
 fn is_deliverable(address: &Address) -> bool {
     let mailbox = Mailbox::new(None, address.clone());
     let mail = lettre::Message::builder().from(mailbox.clone()).to(mailbox).body(String::new());
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_domain_beyond_ascii_becomes_its_a_labels() {
+    fn a_non_ascii_domain_is_converted_to_a_labels() {
         for (given, sent) in [
             ("ann@example.org", "ann@example.org"),
             (" Ann.Lee+x@Mail.Example.ORG ", "Ann.Lee+x@Mail.Example.ORG"),
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_server_takes_is_refused_with_its_reason() {
+    fn addresses_that_servers_refuse_are_refused_with_the_reason() {
         let long_label = format!("ann@{}.org", "ü".repeat(60));
         let long = format!("{}@{}.org", "a".repeat(60), "b.".repeat(100));
         for (given, reason) in [

@@ -1,4 +1,4 @@
-//! What a mail says: a text and an HTML alternative with the same figures, and the charts as inline pictures.
+//! Composes mails: a text part and an HTML alternative with the same figures, and the charts as inline pictures.
 
 use askama::Template;
 use lettre::message::header::{ContentType, Header, HeaderName, HeaderValue};
@@ -14,12 +14,12 @@ use crate::report::view::{self, View};
 use crate::report::words::{self, Words};
 use crate::report::{Context, Message, ReportError};
 
-/// People shown one by one; more make a mail too long and too heavy.
+/// The largest number of people shown one by one, to keep mails short.
 const MOST_PEOPLE: usize = 4;
-/// Width of a chart in the mail in CSS pixels, and of its picture: two pixels each, for sharp screens.
+/// Width of a chart in CSS pixels. Its picture has twice as many pixels, for high-resolution screens.
 const CHART_WIDTH: u32 = 560;
 
-/// A mail before its pictures are drawn. It owns all it needs.
+/// A mail whose pictures are not drawn yet. It owns its data, so that it can be sent to another thread.
 pub struct Draft {
     id: Uuid,
     domain: String,
@@ -44,24 +44,24 @@ struct Text<'a> {
 struct Html<'a> {
     frame: Frame<'a>,
     view: &'a View,
-    people: Vec<Shown<'a>>,
+    people: Vec<InlineChart<'a>>,
 }
 
 #[derive(Template)]
 #[template(path = "mail_failure.txt")]
 struct FailureText<'a> {
     brand: &'a Brand,
-    failure: &'a Failure,
+    failure: &'a FailureView,
 }
 
 #[derive(Template)]
 #[template(path = "mail_failure.html")]
 struct FailureHtml<'a> {
     frame: Frame<'a>,
-    failure: &'a Failure,
+    failure: &'a FailureView,
 }
 
-/// What stands around every HTML mail.
+/// The header and footer of every HTML mail.
 struct Frame<'a> {
     brand: &'a Brand,
     words: Words,
@@ -75,13 +75,15 @@ struct Frame<'a> {
     token: String,
 }
 
-struct Shown<'a> {
+/// A person and the reference to the person's chart.
+struct InlineChart<'a> {
     person: &'a Person,
     cid: String,
     width: u32,
 }
 
-struct Failure {
+/// The texts of a mail about a failed analysis.
+struct FailureView {
     words: Words,
     detail: String,
     created: String,
@@ -110,7 +112,7 @@ fn content_id(name: &str, id: Uuid, domain: &str) -> String {
     format!("{name}.{}@{domain}", id.simple())
 }
 
-/// Writes a mail; its pictures are left for [`Draft::into_mail`].
+/// Renders the texts of a mail. [`Draft::into_mail`] draws its pictures.
 pub fn draft(
     brand: &Brand,
     sender: &Sender,
@@ -123,7 +125,7 @@ pub fn draft(
         Message::Report(findings) => {
             let view = View::new(findings, context, MOST_PEOPLE);
             let shown =
-                |person| Shown { person, cid: content_id(&chart_name(person), id, &domain), width: CHART_WIDTH };
+                |person| InlineChart { person, cid: content_id(&chart_name(person), id, &domain), width: CHART_WIDTH };
             let frame = Frame::new(brand, &view.headline, &view.lead, id, &domain, context);
             let html = Html { frame, view: &view, people: view.people.iter().map(shown).collect() }.render()?;
             let text = Text { brand, view: &view }.render()?;
@@ -133,7 +135,7 @@ pub fn draft(
         }
         Message::Failure { reason, detail } => {
             let words = Words(context.language);
-            let failure = Failure {
+            let failure = FailureView {
                 words,
                 detail: reason.map_or_else(|| detail.to_owned(), |reason| words.failure(reason)),
                 created: words.date(context.created_at),
@@ -160,8 +162,8 @@ pub fn draft(
 }
 
 impl Draft {
-    /// Draws the pictures and puts the parts together. The same draft gives the same bytes: dates, ids and
-    /// boundaries all come from the id and the context. Takes a while: not for the async runtime.
+    /// Draws the pictures and assembles the mail. The same draft gives the same bytes: date, ids and boundaries are
+    /// derived from the id and the context. It takes a while, so it must not run on the async runtime.
     pub fn into_mail(self, sender: &Sender, to: Mailbox) -> Result<lettre::Message, ReportError> {
         let inline = |name: &str, png: Vec<u8>| -> Result<SinglePart, ReportError> {
             let cid = content_id(name, self.id, &self.domain);
@@ -203,7 +205,7 @@ fn content_type(name: &'static str) -> Result<ContentType, ReportError> {
     ContentType::parse(name).map_err(|error| ReportError::Mail { key: "content type", reason: error.to_string() })
 }
 
-/// Says that no person wrote the mail, so that no robot answers it (RFC 3834).
+/// Marks the mail as automatic, so that automatic responders do not answer it (RFC 3834).
 #[derive(Clone)]
 struct AutoSubmitted;
 
@@ -221,7 +223,7 @@ impl Header for AutoSubmitted {
     }
 }
 
-/// A header's text: on one line whatever was put into it.
+/// Puts the text of a header on one line.
 fn one_line(text: &str) -> String {
     text.split(|c: char| c.is_control() || c.is_whitespace())
         .filter(|word| !word.is_empty())
@@ -229,7 +231,7 @@ fn one_line(text: &str) -> String {
         .join(" ")
 }
 
-/// A text without blanks at the ends of lines and with one empty line at most between two others.
+/// Removes trailing spaces and repeated empty lines.
 fn tidy(text: &str) -> String {
     let mut tidy = String::with_capacity(text.len());
     let mut empty = 2;

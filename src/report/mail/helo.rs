@@ -1,6 +1,6 @@
-//! A session with a mail server that does not know EHLO: RFC 5321, 3.2, asks a client to say HELO then. lettre says only
-//! EHLO, so greeting and HELO are exchanged here, and lettre gets a stream that begins with a greeting and answers its EHLO
-//! with the name of a server without extensions.
+//! Opens a session with a mail server that does not support EHLO. RFC 5321, 3.2, requires a client to send HELO in this
+//! case. lettre sends EHLO only. So this module exchanges greeting and HELO itself. Then it gives lettre a stream that
+//! starts with a greeting and answers lettre's EHLO like a server without extensions.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,47 +13,47 @@ use lettre::transport::smtp::extension::ClientId;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 
-/// Longest reply that is read.
-const REPLY: usize = 4096;
+/// The longest reply that is read, in bytes.
+const MAX_REPLY: usize = 4096;
 
-/// Opens a session by HELO, without TLS and without a login.
+/// Opens a session with HELO, without TLS and without a login.
 ///
 /// # Errors
-/// Where the server cannot be reached or refuses this too.
+/// The server cannot be reached, or refuses HELO too.
 pub async fn connect(host: &str, port: u16, name: &ClientId) -> io::Result<AsyncSmtpConnection> {
     let mut stream = TcpStream::connect((host, port)).await?;
-    positive(&mut stream).await?;
+    read_positive_reply(&mut stream).await?;
     stream.write_all(format!("HELO {name}\r\n").as_bytes()).await?;
-    positive(&mut stream).await?;
-    let stream = AfterHelo { stream, ahead: BytesMut::from(&b"220 ready\r\n"[..]), is_greeted: false };
+    read_positive_reply(&mut stream).await?;
+    let stream = AfterHelo { stream, prepared: BytesMut::from(&b"220 ready\r\n"[..]), is_greeted: false };
     AsyncSmtpConnection::connect_with_transport(Box::new(stream), name).await.map_err(io::Error::other)
 }
 
-/// Reads a whole reply (RFC 5321, 4.2.1) that says yes.
-async fn positive(stream: &mut TcpStream) -> io::Result<()> {
+/// Reads a complete reply (RFC 5321, 4.2.1), which must be positive.
+async fn read_positive_reply(stream: &mut TcpStream) -> io::Result<()> {
     let mut reply = Vec::new();
-    while !is_whole(&reply) {
-        if reply.len() >= REPLY || stream.read_buf(&mut reply).await? == 0 {
-            return Err(io::Error::other("the server gave no whole reply"));
+    while !is_complete(&reply) {
+        if reply.len() >= MAX_REPLY || stream.read_buf(&mut reply).await? == 0 {
+            return Err(io::Error::other("the server sent no complete reply"));
         }
     }
     if reply.first() == Some(&b'2') { Ok(()) } else { Err(io::Error::other("the server refused HELO too")) }
 }
 
-/// Whether the last line is there: its code is followed by a space, or by nothing.
-fn is_whole(reply: &[u8]) -> bool {
+/// Returns whether the reply is complete. In its last line, the code is followed by a space or by nothing.
+fn is_complete(reply: &[u8]) -> bool {
     let Some(lines) = reply.strip_suffix(b"\n") else { return false };
     let last = lines.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
     last.get(3) != Some(&b'-')
 }
 
-/// A stream on which greeting and HELO were exchanged.
+/// A stream on which greeting and HELO have been exchanged.
 #[derive(Debug)]
 struct AfterHelo {
     stream: TcpStream,
-    /// To be read before what the server sends.
-    ahead: BytesMut,
-    /// The client's EHLO has been taken and answered.
+    /// Made-up replies, to be read before the data of the server.
+    prepared: BytesMut,
+    /// The client's EHLO has been answered.
     is_greeted: bool,
 }
 
@@ -65,12 +65,12 @@ impl AsyncTokioStream for AfterHelo {
 
 impl AsyncRead for AfterHelo {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.ahead.is_empty() {
+        if self.prepared.is_empty() {
             return Pin::new(&mut self.stream).poll_read(cx, to);
         }
-        let count = self.ahead.len().min(to.remaining());
-        to.put_slice(&self.ahead[..count]);
-        self.ahead.advance(count);
+        let count = self.prepared.len().min(to.remaining());
+        to.put_slice(&self.prepared[..count]);
+        self.prepared.advance(count);
         Poll::Ready(Ok(()))
     }
 }
@@ -80,11 +80,11 @@ impl AsyncWrite for AfterHelo {
         if self.is_greeted {
             return Pin::new(&mut self.stream).poll_write(cx, bytes);
         }
-        // The line of EHLO stays here.
+        // Does not forward the EHLO line.
         let end = bytes.iter().position(|byte| *byte == b'\n');
         if end.is_some() {
             self.is_greeted = true;
-            self.ahead.extend_from_slice(b"250 ready\r\n");
+            self.prepared.extend_from_slice(b"250 ready\r\n");
         }
         Poll::Ready(Ok(end.map_or(bytes.len(), |end| end + 1)))
     }
@@ -100,15 +100,15 @@ impl AsyncWrite for AfterHelo {
 
 #[cfg(test)]
 mod tests {
-    use super::is_whole;
+    use super::is_complete;
 
     #[test]
     fn a_reply_ends_with_its_last_line() {
         for reply in ["250 ready\r\n", "220-mail\r\n220 ready\r\n", "250\r\n", "250 ready\n"] {
-            assert!(is_whole(reply.as_bytes()), "{reply}");
+            assert!(is_complete(reply.as_bytes()), "{reply}");
         }
         for reply in ["", "250 rea", "220-mail\r\n", "220-mail\r\n220 re"] {
-            assert!(!is_whole(reply.as_bytes()), "{reply}");
+            assert!(!is_complete(reply.as_bytes()), "{reply}");
         }
     }
 }

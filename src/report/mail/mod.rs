@@ -1,5 +1,4 @@
-//! Mails: whom they can reach ([`address`]), what they say ([`compose`]) and how they leave ([`transport`], over SMTP
-//! [`smtp`]).
+//! Mails: checks addresses ([`address`]), composes ([`compose`]) and sends ([`transport`], [`smtp`]).
 
 mod address;
 mod compose;
@@ -20,17 +19,17 @@ use crate::fault::Fault;
 pub use address::{Unsendable, sendable};
 use transport::Transport;
 
-/// Why a mail was not taken. The text is for logs, never for clients, and holds no address.
+/// The error of a mail that was not accepted. Its text is for logs, never for clients, and contains no address.
 #[derive(Debug, thiserror::Error)]
 #[error("mail: {reason}")]
 pub struct MailError {
-    /// `Client`: the server refuses this address, and another try cannot help. `Ours`: no server took the message up.
-    /// `Unclear`: the server put this message off.
+    /// `Client`: the server refuses this mail permanently. `Ours`: no server could be used. `Unclear`: the server
+    /// refuses this mail for now, or it cannot be composed.
     pub fault: Fault,
     pub reason: String,
 }
 
-/// Sends mails over the transport that the settings name. Cheap to clone.
+/// Sends mails over the transport of the settings. Cheap to clone.
 #[derive(Clone)]
 pub struct Mailer {
     sender: Arc<Sender>,
@@ -38,12 +37,12 @@ pub struct Mailer {
     transport: Arc<Transport>,
 }
 
-/// What every mail has in common.
+/// The sender and subjects of all mails.
 struct Sender {
     from: Mailbox,
     reply_to: Option<Mailbox>,
     product: String,
-    /// The operator's; empty: ours, in the language of the reader.
+    /// The operator's subject. If empty, the default one in the language of the reader is used.
     subject: String,
     failure_subject: String,
 }
@@ -55,7 +54,7 @@ impl Sender {
 }
 
 impl Mailer {
-    /// `None` where mail is switched off. An SMTP server is not called before the first mail.
+    /// Returns `None` if mail is switched off. Does not connect to the SMTP server.
     pub fn new(settings: &Settings, reporter: Reporter) -> Result<Option<Self>, ReportError> {
         let mail = &settings.mail;
         let transport = match mail.transport {
@@ -80,8 +79,8 @@ impl Mailer {
         Ok(Some(Self { sender: Arc::new(sender), reporter, transport: Arc::new(transport) }))
     }
 
-    /// Composes and sends one mail. `id` makes its Message-ID, the same in every try, and `context` its date. Over SMTP
-    /// it returns after four times `mail.smtp.timeout_s` at the latest.
+    /// Composes and sends one mail. Its Message-ID is made from `id` and its date from `context`, so both are the same
+    /// in every attempt. An exchange over SMTP ends after four times `mail.smtp.timeout_s` at the latest.
     pub async fn send(
         &self,
         id: Uuid,
@@ -89,29 +88,30 @@ impl Mailer {
         message: Message<'_>,
         context: &Context,
     ) -> Result<(), MailError> {
-        let to = sendable(recipient).map_err(|error| MailError {
-            fault: Fault::Client,
-            reason: format!("the address cannot be used: {error}"),
-        })?;
+        let to = sendable(recipient)
+            .map_err(|error| MailError { fault: Fault::Client, reason: format!("the address is refused: {error}") })?;
         let broken = |error: ReportError| MailError { fault: Fault::Unclear, reason: error.to_string() };
         let draft = compose::draft(&self.reporter.brand, &self.sender, id, message, context).map_err(broken)?;
         let (sender, address) = (Arc::clone(&self.sender), to.clone());
-        // Drawing pictures is work for a thread of its own.
+        // Draws the pictures on another thread, since that takes a while.
         let mail = tokio::task::spawn_blocking(move || draft.into_mail(&sender, Mailbox::new(None, address)))
             .await
-            .map_err(|error| MailError { fault: Fault::Unclear, reason: format!("composing was cut short: {error}") })?
+            .map_err(|error| MailError {
+                fault: Fault::Unclear,
+                reason: format!("composing the mail failed: {error}"),
+            })?
             .map_err(broken)?;
         self.transport.send(id, &to, mail).await
     }
 
-    /// One mail as it would leave.
+    /// Returns the bytes of one mail.
     #[cfg(test)]
     pub fn compose(&self, id: Uuid, recipient: &str, message: Message<'_>, context: &Context) -> Vec<u8> {
         let draft = compose::draft(&self.reporter.brand, &self.sender, id, message, context).unwrap();
         draft.into_mail(&self.sender, recipient.parse().unwrap()).unwrap().formatted()
     }
 
-    /// Whether the transport answers now: the folder can be written, or the server lets us in.
+    /// Checks that the folder can be written, or that the server accepts a session.
     pub async fn check(&self) -> Result<(), MailError> {
         self.transport.check().await
     }

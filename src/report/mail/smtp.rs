@@ -1,7 +1,7 @@
-//! A mail server, and the open connection to it.
+//! A mail server, and an idle connection to it.
 //!
-//! The steps of a session are taken here one by one, and not by lettre's pool, because it matters which of them the server
-//! refuses: a refusal before the mail itself (greeting, EHLO, STARTTLS, login) says nothing about the mail.
+//! This module makes each step of a session itself instead of using lettre's pool, because it must know which step the
+//! server refuses. A refusal before the mail itself (greeting, EHLO, STARTTLS, login) says nothing about the mail.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,13 +16,13 @@ use super::helo;
 use crate::config::{Smtp, SmtpSecurity};
 use crate::report::ReportError;
 
-/// An open connection is kept for the next mail this long.
-const KEPT: Duration = Duration::from_secs(30);
+/// How long an idle connection is kept open for the next mail.
+const IDLE_TIME: Duration = Duration::from_secs(30);
 
 /// How the connection is encrypted.
 enum Security {
     None,
-    /// Required: a server (or somebody on the way) that does not offer it gets no mail.
+    /// STARTTLS is required. If the server does not offer it, or an attacker hides the offer, no mail is sent.
     Starttls(TlsParameters),
     Tls(TlsParameters),
 }
@@ -33,20 +33,20 @@ pub struct Server {
     security: Security,
     credentials: Option<Credentials>,
     timeout: Duration,
-    kept: Arc<Mutex<Option<Kept>>>,
+    kept: Arc<Mutex<Option<IdleConnection>>>,
 }
 
-/// A connection on which nothing is under way.
-struct Kept {
+/// An open connection that is not in use.
+struct IdleConnection {
     connection: AsyncSmtpConnection,
     since: Instant,
 }
 
-/// How an exchange with the server ended without success.
-pub enum Failure {
-    /// Before the mail was offered: no connection, or a session that the server refused.
+/// The error of an exchange with the server.
+pub enum SmtpFailure {
+    /// There is no connection, or the server refused the session. The mail was not offered.
     Session(SmtpError),
-    /// The mail was refused, or its transfer broke off.
+    /// The server refused the mail, or the transfer failed.
     Mail(SmtpError),
     TooLong(Duration),
 }
@@ -70,38 +70,38 @@ impl Server {
         })
     }
 
-    /// Hands over one mail. An exchange that takes longer than four timeouts is given up, and its connection with it:
-    /// the answer that is still to come would be taken for the answer to the next mail.
-    pub async fn send(&self, envelope: &Envelope, mail: &[u8]) -> Result<(), Failure> {
-        // Boxed: what lettre holds of a session is large.
+    /// Sends one mail. An exchange that takes longer than four timeouts is given up. Its connection is closed, since a
+    /// late answer on it would be read as the answer to the next mail.
+    pub async fn send(&self, envelope: &Envelope, mail: &[u8]) -> Result<(), SmtpFailure> {
+        // Boxed, since the future is large.
         let exchange = Box::pin(async {
-            let mut connection = self.connection().await.map_err(Failure::Session)?;
-            connection.send(envelope, mail).await.map_err(Failure::Mail)?;
+            let mut connection = self.connection().await.map_err(SmtpFailure::Session)?;
+            connection.send(envelope, mail).await.map_err(SmtpFailure::Mail)?;
             self.keep(connection);
             Ok(())
         });
         self.within(exchange).await
     }
 
-    /// Opens a session, where none is open.
-    pub async fn check(&self) -> Result<(), Failure> {
+    /// Opens a session, unless one is open.
+    pub async fn check(&self) -> Result<(), SmtpFailure> {
         let exchange = Box::pin(async {
-            let connection = self.connection().await.map_err(Failure::Session)?;
+            let connection = self.connection().await.map_err(SmtpFailure::Session)?;
             self.keep(connection);
             Ok(())
         });
         self.within(exchange).await
     }
 
-    async fn within(&self, exchange: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-        let patience = 4 * self.timeout;
-        tokio::time::timeout(patience, exchange).await.unwrap_or(Err(Failure::TooLong(patience)))
+    async fn within(&self, exchange: impl Future<Output = Result<(), SmtpFailure>>) -> Result<(), SmtpFailure> {
+        let limit = 4 * self.timeout;
+        tokio::time::timeout(limit, exchange).await.unwrap_or(Err(SmtpFailure::TooLong(limit)))
     }
 
-    /// The connection that was kept, if the server still answers on it, or a new one.
+    /// Returns the idle connection if the server still answers on it, otherwise a new one.
     async fn connection(&self) -> Result<AsyncSmtpConnection, SmtpError> {
         if let Some(mut kept) = take(&self.kept, |_| true) {
-            if kept.since.elapsed() < KEPT && kept.connection.test_connected().await {
+            if kept.since.elapsed() < IDLE_TIME && kept.connection.test_connected().await {
                 return Ok(kept.connection);
             }
             kept.connection.abort().await;
@@ -111,7 +111,7 @@ impl Server {
             Security::Tls(tls) => self.connect(&name, Some(tls.clone())).await?,
             Security::None => match self.connect(&name, None).await {
                 Err(error) if error.is_permanent() => {
-                    // Not where the greeting was the refusal: then HELO meets the same one.
+                    // If the server refused with its greeting, HELO fails too and the first error is returned.
                     helo::connect(&self.host, self.port, &name).await.map_err(|_| error)?
                 }
                 connection => connection?,
@@ -132,13 +132,13 @@ impl Server {
         AsyncSmtpConnection::connect_tokio1((self.host.as_str(), self.port), Some(self.timeout), name, tls, None).await
     }
 
-    /// Keeps a connection for the next mail, and ends it politely where none comes.
+    /// Keeps a connection for the next mail. Closes it after [`IDLE_TIME`] if it is not used.
     fn keep(&self, connection: AsyncSmtpConnection) {
         let since = Instant::now();
-        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(Kept { connection, since });
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(IdleConnection { connection, since });
         let kept = Arc::downgrade(&self.kept);
         tokio::spawn(async move {
-            tokio::time::sleep(KEPT).await;
+            tokio::time::sleep(IDLE_TIME).await;
             let Some(kept) = kept.upgrade() else { return };
             if let Some(mut old) = take(&kept, |kept| kept.since == since) {
                 old.connection.abort().await;
@@ -147,7 +147,11 @@ impl Server {
     }
 }
 
-fn take(kept: &Mutex<Option<Kept>>, is_meant: impl FnOnce(&Kept) -> bool) -> Option<Kept> {
+/// Takes the idle connection if `is_meant` accepts it.
+fn take(
+    kept: &Mutex<Option<IdleConnection>>,
+    is_meant: impl FnOnce(&IdleConnection) -> bool,
+) -> Option<IdleConnection> {
     let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
     if kept.as_ref().is_some_and(is_meant) { kept.take() } else { None }
 }

@@ -1,4 +1,4 @@
-//! How mails leave: over SMTP, or into a folder.
+//! Sends mails over SMTP, or writes them into a folder.
 
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -8,7 +8,7 @@ use lettre::Address;
 use uuid::Uuid;
 
 use super::MailError;
-use super::smtp::{Failure, Server};
+use super::smtp::{Server, SmtpFailure};
 use crate::config::Smtp;
 use crate::fault::{Fault, Part};
 use crate::report::ReportError;
@@ -27,7 +27,7 @@ impl Transport {
         Ok(Self::Smtp(Box::new(Server::new(settings)?)))
     }
 
-    /// Hands over one mail.
+    /// Sends one mail.
     pub async fn send(&self, id: Uuid, to: &Address, mail: lettre::Message) -> Result<(), MailError> {
         match self {
             Self::Outbox(folder) => {
@@ -36,7 +36,7 @@ impl Transport {
             }
             Self::Smtp(server) => {
                 let sent = server.send(mail.envelope(), &mail.formatted()).await;
-                sent.map_err(|error| error.for_mail(Some(to)))
+                sent.map_err(|error| error.into_mail_error(Some(to)))
             }
         }
     }
@@ -51,16 +51,16 @@ impl Transport {
                 })
                 .await
             }
-            Self::Smtp(server) => server.check().await.map_err(|error| error.for_mail(None)),
+            Self::Smtp(server) => server.check().await.map_err(|error| error.into_mail_error(None)),
         }
     }
 }
 
-impl Failure {
-    fn for_mail(self, to: Option<&Address>) -> MailError {
+impl SmtpFailure {
+    fn into_mail_error(self, to: Option<&Address>) -> MailError {
         match self {
-            Self::TooLong(patience) => temporary(format!("the exchange took longer than {} s", patience.as_secs())),
-            // Whatever the code: another session may be let in, and then all mails can go.
+            Self::TooLong(limit) => temporary(format!("the exchange took longer than {} s", limit.as_secs())),
+            // Temporary for every code: when the server accepts a session again, all mails can be sent.
             Self::Session(error) => temporary(redact(&error.to_string(), to)),
             Self::Mail(error) => {
                 let code = error.status().map(u16::from);
@@ -70,13 +70,13 @@ impl Failure {
     }
 }
 
-/// Whose fault an answer of the server is; `None`: there was none.
+/// Returns the fault for a reply code of the server; `None` means that there was no reply.
 fn fault(code: Option<u16>) -> Fault {
     match code {
-        // The server is going down, or wants a login that is missing or wrong: the operator mends that, and then all mails
-        // can go.
+        // The server is shutting down, or the login is missing or wrong. When the operator has fixed that, all mails
+        // can be sent.
         None | Some(421 | 454 | 530 | 534 | 535 | 538) => Fault::Ours(Part::Mail),
-        // Its last word about this mail.
+        // The server refuses this mail permanently.
         Some(500..600) => Fault::Client,
         Some(_) => Fault::Unclear,
     }
@@ -86,7 +86,7 @@ fn temporary(reason: String) -> MailError {
     MailError { fault: Fault::Ours(Part::Mail), reason }
 }
 
-/// Server answers like to quote the address: every word that may be part of it goes.
+/// Replaces every word that may contain a part of the address, since replies of servers often quote it.
 fn redact(text: &str, to: Option<&Address>) -> String {
     let (user, domain) = to.map_or(("", ""), |to| (to.user(), to.domain()));
     let hides =
@@ -100,11 +100,11 @@ fn redact(text: &str, to: Option<&Address>) -> String {
 
 async fn in_background(work: impl FnOnce() -> std::io::Result<()> + Send + 'static) -> Result<(), MailError> {
     let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| temporary(format!("the outbox: {error}")))?
-        .map_err(|error| temporary(format!("the outbox: {error}")))
+    done.map_err(|error| temporary(format!("the mail folder: {error}")))?
+        .map_err(|error| temporary(format!("the mail folder: {error}")))
 }
 
-/// Puts a mail into the folder under its id, whole or not at all. A mail that lies there already is left alone.
+/// Writes a mail into the folder, under its id. The file appears complete or not at all. An existing file is kept.
 fn put(folder: &Path, id: Uuid, mail: &[u8]) -> std::io::Result<()> {
     let path = folder.join(format!("{id}.eml"));
     if path.exists() {
@@ -121,10 +121,10 @@ fn make_folder(folder: &Path) -> std::io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
-/// A new file for this process, readable by its user alone: mails hold addresses and results.
+/// Creates a file for this process. Only its user may read it, since mails contain addresses and results.
 fn tempfile_in(folder: &Path, name: &str) -> std::io::Result<(PathBuf, std::fs::File)> {
     let path = folder.join(format!(".{name}.{}.tmp", std::process::id()));
-    // One that a crash left is not ours to append to, and may have other rights.
+    // Removes a leftover of a crash: it has old content, and may have other permissions.
     match std::fs::remove_file(&path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reasons_never_hold_the_address() {
+    fn reasons_never_contain_the_address() {
         let to: Address = "Anna.Berg@Example.org".parse().unwrap();
         for answer in [
             "permanent error (550): 5.1.1 <anna.berg@example.org>: Recipient address rejected",

@@ -1,10 +1,11 @@
-//! Tells a program, by HTTP, that an analysis ended, signed as Standard Webhooks has it
-//! (<https://www.standardwebhooks.com>): `webhook-id`, `webhook-timestamp`, `webhook-signature`.
+//! Sends webhooks: HTTP requests that tell a program that an analysis ended. They are signed as Standard Webhooks
+//! specifies (<https://www.standardwebhooks.com>), with the headers `webhook-id`, `webhook-timestamp` and
+//! `webhook-signature`.
 //!
-//! Addresses come from strangers, so nothing is sent into the operator's own network ([`outside`]), redirects are not
-//! followed, and the answer's body is not read.
+//! The addresses come from untrusted clients. So nothing is sent to private networks ([`public_network`]), redirects
+//! are not followed, and the body of the response is not read.
 
-mod outside;
+mod public_network;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,12 +20,12 @@ use crate::analysis::Summary;
 use crate::config;
 use crate::fault::{Fault, Part};
 
-use outside::Outside;
+use public_network::PublicResolver;
 
-/// Longest address.
+/// The longest address, in bytes.
 const MAX_URL: usize = 2000;
 
-/// Why an address for webhooks is not taken. The text is for the client.
+/// The reason why an address for webhooks is refused. The text is for the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
     #[error("Give one address that begins with https:// and has a host, no user and at most 2000 characters.")]
@@ -35,17 +36,17 @@ pub enum UrlError {
     Private,
 }
 
-/// Why a webhook was not taken. The text is for logs, and holds no address.
+/// The error of a webhook that was not accepted. Its text is for logs and contains no address.
 #[derive(Debug, thiserror::Error)]
 #[error("webhook: {reason}")]
 pub struct WebhookError {
-    /// `Client`: the other side is gone, and another try cannot help. `Ours`: nobody answered. `Unclear`: the other side
-    /// answered, and did not take it.
+    /// `Client`: another attempt cannot succeed. `Ours`: no server answered. `Unclear`: the receiver answered with an
+    /// error.
     pub fault: Fault,
     pub reason: String,
 }
 
-/// What a webhook tells: the payload.
+/// The payload of a webhook.
 #[derive(Debug, Serialize)]
 pub struct Event<'a> {
     /// `analysis.done` or `analysis.failed`
@@ -60,11 +61,11 @@ pub struct EventData<'a> {
     pub token: Uuid,
     /// `done` or `failed`
     pub status: &'static str,
-    /// Where the result is.
+    /// The address of the result.
     pub result: String,
-    /// The figures of the whole video; null where the analysis failed.
+    /// The figures of the whole video; null if the analysis failed.
     pub summary: Option<&'a Summary>,
-    /// Why it failed: `code` and `detail`; null otherwise.
+    /// The reason of a failure; null otherwise.
     pub error: Option<EventError<'a>>,
 }
 
@@ -78,16 +79,17 @@ pub struct EventError<'a> {
 #[derive(Clone)]
 pub struct Webhooks {
     client: Client,
-    /// Every message is signed with each, so that receivers may go from one to the next.
+    /// One signer for each secret. Every message has the signatures of all, so that receivers can change to a new
+    /// secret.
     signers: Arc<[Webhook]>,
     allow_private: bool,
 }
 
 impl Webhooks {
-    /// `None` where they are switched off: no secret.
+    /// Returns `None` if there is no secret, which switches webhooks off.
     ///
     /// # Errors
-    /// The secret is none, or no connection can be set up.
+    /// A secret is invalid, or the HTTP client cannot be built.
     pub fn new(settings: &config::Webhooks) -> Result<Option<Self>, WebhookError> {
         let broken = |reason: String| WebhookError { fault: Fault::Client, reason };
         let signers = settings.secrets().map(Webhook::new).collect::<Result<Arc<[_]>, _>>();
@@ -97,7 +99,7 @@ impl Webhooks {
         }
         crate::tls::use_ring();
         let client = Client::builder()
-            .dns_resolver(Outside { allow_private: settings.allow_private })
+            .dns_resolver(PublicResolver { allow_private: settings.allow_private })
             .redirect(redirect::Policy::none())
             .no_proxy()
             .timeout(Duration::from_secs(settings.timeout_s))
@@ -107,7 +109,7 @@ impl Webhooks {
         Ok(Some(Self { client, signers, allow_private: settings.allow_private }))
     }
 
-    /// Sends an event; `id` is the same in every try, and `now` goes into the signature.
+    /// Sends an event. `id` is the same in every attempt. `now` is part of the signature.
     pub async fn send(&self, id: Uuid, url: &str, event: &Event<'_>, now: Timestamp) -> Result<(), WebhookError> {
         let permanent = |reason: String| WebhookError { fault: Fault::Client, reason };
         let url = check_url(url, self.allow_private).map_err(|error| permanent(error.to_string()))?;
@@ -123,14 +125,14 @@ impl Webhooks {
             .header("webhook-timestamp", seconds)
             .header("webhook-signature", signatures)
             .body(body);
-        // Without the address, which an error of the library names.
+        // Removes the address from the library's error.
         let unanswered = |error| WebhookError { fault: Fault::Ours(Part::Network), reason: without_url(error) };
         let answer = request.send().await.map_err(unanswered)?;
         match answer.status() {
             status if status.is_success() => Ok(()),
-            // As Standard Webhooks has it: the other side wants no more.
-            StatusCode::GONE => Err(permanent("the other side is gone (410)".to_owned())),
-            status => Err(WebhookError { fault: Fault::Unclear, reason: format!("the other side answered {status}") }),
+            // Standard Webhooks: the receiver wants no more webhooks.
+            StatusCode::GONE => Err(permanent("the receiver is gone (410)".to_owned())),
+            status => Err(WebhookError { fault: Fault::Unclear, reason: format!("the receiver answered {status}") }),
         }
     }
 }
@@ -146,15 +148,15 @@ fn without_url(error: reqwest::Error) -> String {
     text
 }
 
-/// Whether webhooks may go to an address, as far as it can be seen without asking the network.
+/// Checks an address for webhooks, without resolving its name.
 pub fn check_url(text: &str, allow_private: bool) -> Result<Url, UrlError> {
     let url = Url::parse(text).map_err(|_| UrlError::Malformed)?;
     let sound = text.len() <= MAX_URL && url.has_host() && url.username().is_empty() && url.password().is_none();
     match url.scheme() {
         _ if !sound => Err(UrlError::Malformed),
         "https" => {
-            let address = url.host_str().and_then(outside::literal);
-            if address.is_some_and(|address| !allow_private && !outside::is_public(address)) {
+            let address = url.host_str().and_then(public_network::literal);
+            if address.is_some_and(|address| !allow_private && !public_network::is_public(address)) {
                 Err(UrlError::Private)
             } else {
                 Ok(url)
@@ -171,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_addresses_outside_are_taken_unless_others_are_allowed() {
+    fn private_and_plain_addresses_are_refused_unless_allowed() {
         for (url, strict, lax) in [
             ("https://example.org/hook?x=1", Ok(()), Ok(())),
             ("https://example.org:8443", Ok(()), Ok(())),

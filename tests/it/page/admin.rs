@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::StatusCode;
 use serde_json::Value;
 use visage::clock::{Clock, SystemClock};
-use visage::store::{Failure, Scope};
+use visage::store::{JobFailure, Scope};
 
 use crate::keys::key;
 use crate::support::browser::Browser;
@@ -19,7 +19,7 @@ async fn failed(service: &Service) -> uuid::Uuid {
     let token = service.accept(std::fs::read(Clips::new().moving("a.mp4", 1.0, "-c:v libx264")).unwrap()).await;
     let now = SystemClock.now();
     let claim = service.store.claim("w", now, Duration::from_secs(60)).await.unwrap().unwrap();
-    let failure = Failure { code: "storage_unavailable".to_owned(), detail: TROUBLE.to_owned(), reason: None };
+    let failure = JobFailure { code: "storage_unavailable".to_owned(), detail: TROUBLE.to_owned(), reason: None };
     service.store.give_up(&claim, &failure, &[], now, None).await.unwrap();
     token
 }
@@ -62,7 +62,7 @@ async fn a_failed_job_runs_again_while_its_video_is_there() {
 
     let claim = service.store.claim("w", SystemClock.now(), Duration::from_secs(60)).await.unwrap().unwrap();
     assert_eq!((claim.token, claim.attempt), (token, 1), "all its runs are before it");
-    let failure = Failure { code: "storage_unavailable".to_owned(), detail: TROUBLE.to_owned(), reason: None };
+    let failure = JobFailure { code: "storage_unavailable".to_owned(), detail: TROUBLE.to_owned(), reason: None };
     service.store.give_up(&claim, &failure, &[], SystemClock.now(), None).await.unwrap();
     service.store.video_deleted(token).await.unwrap();
     let refused = again().await;
@@ -84,7 +84,7 @@ async fn an_operator_sees_the_service_at_work() {
     browser.goto(&format!("{}/admin", service.base)).await;
     browser.until("the form", "document.querySelector('#key')").await;
     browser.picture("admin-sign-in").await;
-    browser.has_no_barrier("signing in").await;
+    browser.check_accessibility("signing in").await;
     browser.write("#key", "vis_wrong_key").await;
     browser.click(".signin .main").await;
     browser.until("the refusal", "document.querySelector('.signin .bad')?.textContent.includes('not good')").await;
@@ -98,7 +98,7 @@ async fn an_operator_sees_the_service_at_work() {
     assert_eq!(buttons, 1, "only the job whose video is there can run again");
     assert!(now.contains(&other.to_string()[..8]) && now.contains(&token.to_string()[..8]), "{now}");
     browser.picture("admin").await;
-    browser.has_no_barrier("the operator's page").await;
+    browser.check_accessibility("the operator's page").await;
 
     browser.write("input[name=status_code]", "202").await;
     browser.click(".filters button").await;
@@ -134,6 +134,6 @@ async fn where_no_video_is_kept_the_page_says_why_nothing_can_run_again() {
     assert_eq!(overview(&service, &admin).await["failed_videos_h"], 0);
     assert!(!browser.is_shown("#now td .button").await);
     browser.picture("admin-phone").await;
-    browser.has_no_barrier("the operator's page on a phone").await;
+    browser.check_accessibility("the operator's page on a phone").await;
     assert_eq!(browser.eval("return document.documentElement.scrollWidth <= innerWidth").await, true);
 }

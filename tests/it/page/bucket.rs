@@ -29,7 +29,7 @@ async fn send(service: &Service) {
     // The browser does not play this one, and says so.
     browser.until("the word", "document.querySelector('#preview-blind').checkVisibility()").await;
     browser.picture("preview-blind").await;
-    browser.has_no_barrier("a file that the browser cannot show").await;
+    browser.check_accessibility("a file that the browser cannot show").await;
     browser.click("#send").await;
     browser.until("the queue", "location.pathname.startsWith('/results/')").await;
     assert_eq!(service.store.queue_depth().await.unwrap(), (1, 0));
@@ -38,9 +38,9 @@ async fn send(service: &Service) {
 #[tokio::test(flavor = "multi_thread")]
 async fn parts_go_straight_to_a_bucket_that_lets_the_page_in() {
     let (service, bucket) = house().await;
-    bucket.let_in(&service.base);
+    bucket.allow_origin(&service.base);
     send(&service).await;
-    assert_eq!(bucket.parts_of_pages(), 3);
+    assert_eq!(bucket.cross_origin_parts(), 3);
     assert_eq!((bucket.open_uploads(), bucket.objects().len()), (0, 1), "{:?}", bucket.objects());
 }
 
@@ -48,6 +48,6 @@ async fn parts_go_straight_to_a_bucket_that_lets_the_page_in() {
 async fn a_bucket_without_a_rule_for_the_page_gets_the_video_through_the_service() {
     let (service, bucket) = house().await;
     send(&service).await;
-    assert_eq!(bucket.parts_of_pages(), 0);
+    assert_eq!(bucket.cross_origin_parts(), 0);
     assert_eq!((bucket.open_uploads(), bucket.objects().len()), (0, 1), "{:?}", bucket.objects());
 }

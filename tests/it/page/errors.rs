@@ -26,13 +26,13 @@ async fn a_file_that_will_not_do_is_refused_in_words() {
     browser.click("#send").await;
     browser.until("the complaint", &format!("({complaint}).includes('not a video')")).await;
     browser.picture("not-a-video").await;
-    browser.has_no_barrier("not a video").await;
+    browser.check_accessibility("not a video").await;
     service.is_clean().await;
     // Too large: known before a byte is sent.
     browser.choose("#file", &clips.write("large.mp4", &vec![0; 300_000])).await;
     browser.until("the complaint", &format!("({complaint}).includes('200\\u00a0kB')")).await;
     browser.picture("too-large").await;
-    browser.has_no_barrier("too large").await;
+    browser.check_accessibility("too large").await;
     // And one that is fine makes the complaint go away.
     browser.choose("#file", &clips.moving("fine.mp4", 1.0, "-c:v libx264")).await;
     browser.until("the preview", "document.querySelector('#preview-facts').textContent.includes('160')").await;
@@ -52,12 +52,15 @@ async fn an_address_without_a_result_says_so() {
         )
         .await;
     browser.picture("unknown").await;
-    browser.has_no_barrier("unknown").await;
+    browser.check_accessibility("unknown").await;
 
     let claim = service.store.claim("w", SystemClock.now(), Duration::from_secs(60)).await.unwrap().unwrap();
     assert_eq!(claim.token, token);
-    let failure =
-        visage::store::Failure { code: "damaged".to_owned(), detail: "The file is damaged.".to_owned(), reason: None };
+    let failure = visage::store::JobFailure {
+        code: "damaged".to_owned(),
+        detail: "The file is damaged.".to_owned(),
+        reason: None,
+    };
     let past = SystemClock.now() - 1.hour();
     service.store.give_up(&claim, &failure, &[], past, Some(past)).await.unwrap();
     browser.goto(&format!("{}/results/{token}", service.base)).await;
@@ -66,7 +69,7 @@ async fn an_address_without_a_result_says_so() {
         .await;
     assert!(browser.text("#trouble-text").await.contains("The file is damaged"));
     browser.picture("failed").await;
-    browser.has_no_barrier("failed").await;
+    browser.check_accessibility("failed").await;
     service.store.expire(SystemClock.now(), 10).await.unwrap();
     browser.refresh().await;
     browser
@@ -76,7 +79,7 @@ async fn an_address_without_a_result_says_so() {
         )
         .await;
     browser.picture("expired").await;
-    browser.has_no_barrier("expired").await;
+    browser.check_accessibility("expired").await;
     browser.click("#trouble-actions .main").await;
     assert!(browser.is_shown("#choose").await);
 }
@@ -103,7 +106,7 @@ async fn an_upload_outlives_a_lost_connection_and_is_analyzed_once() {
     network(true, 0).await;
     browser.until("the word", "[...document.querySelectorAll('.story .note')].some((note) => note.checkVisibility() && note.textContent.includes('lost'))").await;
     browser.picture("connection-lost").await;
-    browser.has_no_barrier("connection lost").await;
+    browser.check_accessibility("connection lost").await;
     network(false, -1).await;
     browser.until("the queue", "location.pathname.startsWith('/results/')").await;
     assert_eq!(service.store.queue_depth().await.unwrap(), (1, 0));
@@ -125,7 +128,7 @@ async fn a_service_that_goes_away_in_the_middle_is_waited_for() {
     let lost = "[...document.querySelectorAll('.story .note')].some((note) => note.checkVisibility())";
     browser.until("the word", lost).await;
     browser.picture("service-gone").await;
-    browser.has_no_barrier("the service is gone").await;
+    browser.check_accessibility("the service is gone").await;
     assert!(kept.is_dir());
     let again = Service::start_at(&address, |settings| {
         settings.database = database;

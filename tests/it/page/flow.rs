@@ -21,18 +21,18 @@ async fn a_file_becomes_a_result_that_shows_its_two_halves() {
     browser.goto(&service.base).await;
     browser.until("the start page", "document.readyState === 'complete'").await;
     browser.picture("start").await;
-    browser.has_no_barrier("start").await;
+    browser.check_accessibility("start").await;
 
     browser.choose("#file", &clip).await;
     browser.until("the preview", "document.querySelector('#preview-facts').textContent.includes('640')").await;
     browser.write("input[name=email]", "ann@example.org").await;
     browser.picture("preview").await;
-    browser.has_no_barrier("preview").await;
+    browser.check_accessibility("preview").await;
     // No worker yet: the job waits, and the page says so.
     browser.click("#send").await;
     browser.until("the queue", "document.querySelector('.steps .now')?.textContent.startsWith('Waiting')").await;
     browser.picture("waiting").await;
-    browser.has_no_barrier("waiting").await;
+    browser.check_accessibility("waiting").await;
     let working = service.work().await;
     browser
         .until(
@@ -43,10 +43,11 @@ async fn a_file_becomes_a_result_that_shows_its_two_halves() {
     browser.picture("progress").await;
     browser.until("the result", "document.querySelector('#timeline-title')").await;
     drop(working);
-    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    browser.until("the video", "document.querySelector('.player video').readyState >= 2").await;
+    browser.settle().await;
     browser.picture("result").await;
-    browser.has_no_barrier("result").await;
-    assert_eq!(browser.eval("return window.shifts").await, json!([]), "nothing moves under the reader's eyes");
+    browser.check_accessibility("result").await;
+    assert_eq!(browser.eval("return window.shifts").await, json!([]), "the layout must not shift");
 
     // The story at first glance.
     assert_eq!(browser.text(".story h1").await, "First sad, then happy");
@@ -88,7 +89,7 @@ async fn a_file_becomes_a_result_that_shows_its_two_halves() {
     browser.until("the result after the reload", "document.querySelector('#timeline-title')").await;
     assert!(browser.is_shown(".player .empty").await);
     browser.picture("result-without-file").await;
-    browser.has_no_barrier("the result without its file").await;
+    browser.check_accessibility("the result without its file").await;
     browser.choose(".player input[type=file]", &clip).await;
     browser.until("the player", "document.querySelector('.player video').videoWidth").await;
 
@@ -96,13 +97,13 @@ async fn a_file_becomes_a_result_that_shows_its_two_halves() {
     browser.click(".actions .danger").await;
     browser.until("the question", "document.querySelector('dialog[open]')").await;
     browser.picture("erase").await;
-    browser.has_no_barrier("erase").await;
+    browser.check_accessibility("erase").await;
     browser.click("dialog[open] .danger").await;
     browser
         .until("the start page", "location.pathname === '/' && document.querySelector('#choose').checkVisibility()")
         .await;
     browser.picture("erased").await;
-    browser.has_no_barrier("erased").await;
+    browser.check_accessibility("erased").await;
     assert_eq!(service.get(&format!("/results/{token}")).await.status(), 404);
 }
 
@@ -127,11 +128,11 @@ async fn a_shared_link_opens_on_a_phone_in_the_dark_and_in_german() {
         "nothing is wider than the phone"
     );
     browser.picture("phone-dark-german").await;
-    browser.has_no_barrier("a phone in the dark").await;
+    browser.check_accessibility("a phone in the dark").await;
     browser.goto(&format!("{}/?language=de", service.base)).await;
     browser.until("the start page", "document.readyState === 'complete'").await;
     browser.picture("phone-start").await;
-    browser.has_no_barrier("the start page on a phone in the dark").await;
+    browser.check_accessibility("the start page on a phone in the dark").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -209,7 +210,7 @@ async fn every_span_of_speech_is_drawn_below_the_expressions() {
         assert!((x - start).abs() < 1.0 && (x + wide - end.min(width)).abs() < 1.5, "{span}: {x} {wide} of {width}");
     }
     browser.picture("result-speech").await;
-    browser.has_no_barrier("a result with speech").await;
+    browser.check_accessibility("a result with speech").await;
 }
 
 /// A small silent film of three seconds forwards and the same backwards, at about ten pictures a second.

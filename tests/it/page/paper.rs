@@ -86,7 +86,7 @@ async fn the_report_reads_well_on_screens_and_prints_on_three_sheets() {
     browser.goto(&report).await;
     assert_eq!(browser.text("h1").await, "First sad, then happy");
     browser.picture("report").await;
-    browser.has_no_barrier("the report").await;
+    browser.check_accessibility("the report").await;
 
     let sheets = sheets(&browser, "paper").await;
     assert_eq!(sheets.len(), 3);
@@ -99,7 +99,7 @@ async fn the_report_reads_well_on_screens_and_prints_on_three_sheets() {
     browser.resize(390, 844).await;
     browser.goto(&report).await;
     browser.picture("report-phone-dark").await;
-    browser.has_no_barrier("the report on a phone in the dark").await;
+    browser.check_accessibility("the report on a phone in the dark").await;
     assert_eq!(browser.eval("return document.documentElement.scrollWidth <= innerWidth").await, json!(true));
 }
 
@@ -125,5 +125,5 @@ async fn a_report_of_many_people_comes_apart_between_them_alone() {
     browser.goto(&format!("{}/results/{token}", service.base)).await;
     browser.until("the result", "document.querySelector('#timeline-title')").await;
     browser.picture("result-people").await;
-    browser.has_no_barrier("the result of several people").await;
+    browser.check_accessibility("the result of several people").await;
 }

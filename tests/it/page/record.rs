@@ -36,7 +36,7 @@ async fn a_recording_is_seen_made_anew_and_analyzed() {
         browser.eval("return document.querySelectorAll('#camera-choice option').length").await.as_u64().unwrap() >= 1
     );
     browser.picture("camera").await;
-    browser.has_no_barrier("camera").await;
+    browser.check_accessibility("camera").await;
     browser
         .eval(
             "const real = window.MediaRecorder; window.recordedAs = []; window.MediaRecorder = class extends real { \
@@ -54,7 +54,7 @@ async fn a_recording_is_seen_made_anew_and_analyzed() {
     // Chromium's avc1 loses its parameter sets when the camera is turned.
     assert!(kind.as_str().is_some_and(|kind| kind.contains("avc3") || kind.contains("vp9")), "{kind}");
     browser.picture("recording").await;
-    browser.has_no_barrier("recording").await;
+    browser.check_accessibility("recording").await;
     browser.click("#camera-stop").await;
     browser.until("the preview", "document.querySelector('#preview-name').textContent.startsWith('recording')").await;
     assert_eq!(
@@ -94,7 +94,7 @@ async fn a_camera_that_is_refused_is_no_dead_end() {
     browser.until("the reason", "document.querySelector('#camera-error').checkVisibility()").await;
     assert!(browser.text("#camera-error").await.contains("Allow it"));
     browser.picture("camera-denied").await;
-    browser.has_no_barrier("camera denied").await;
+    browser.check_accessibility("camera denied").await;
     for name in ["camera", "microphone"] {
         let granted = json!({"permission": {"name": name}, "setting": "granted", "origin": service.base});
         browser.devtools("Browser.setPermission", granted).await;

@@ -1,8 +1,9 @@
-//! A browser that the tests drive: Debian's Chromium, without a window, by its WebDriver (W3C). One at a time, since each wants
-//! a core and some hundred megabytes.
+//! Controls headless Chromium by WebDriver (W3C). One browser runs at a time, because each needs a core and some
+//! hundred megabytes.
 //!
-//! The few commands are spoken here. The crates for it (thirtyfour, fantoccini) bring features of `serde_json` along that change
-//! the order of members in the service's own answers, so that tests would look at another service than the one that is built.
+//! The few commands are implemented here. The crates for WebDriver (thirtyfour, fantoccini) enable features of
+//! `serde_json` that change the order of members in the answers of the service, so that tests would not test the
+//! service as it is built.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -34,12 +35,12 @@ pub struct Browser {
 }
 
 impl Browser {
-    /// Of this size in CSS pixels, with further arguments for Chromium.
+    /// Opens a window of this size in CSS pixels, with further arguments for Chromium.
     pub async fn open(width: u32, height: u32, arguments: &[String]) -> Self {
         let turn = ONE.lock().await;
         let http = super::http();
-        // On a busy machine the browser may come up too late for the driver, which then gives it up; and the driver ends at
-        // once where the port that it chose for IPv4 is taken for IPv6.
+        // The start is repeated for two reasons. On a busy machine the browser may start too late for the driver. And
+        // the driver ends if the port that it chose for IPv4 is in use for IPv6.
         let mut tries = 0;
         let (process, session, profile) = loop {
             let profile = tempfile::tempdir().unwrap();
@@ -72,7 +73,7 @@ impl Browser {
         browser
     }
 
-    /// One command; the error as the driver tells it.
+    /// Sends one command. Returns the driver's error message if it fails.
     async fn ask(&self, method: Method, path: &str, body: Value) -> Result<Value, String> {
         ask(&self.http, method, &format!("{}{path}", self.session), body).await
     }
@@ -89,18 +90,18 @@ impl Browser {
         self.post("/refresh", json!({})).await;
     }
 
-    /// The page's own size, whatever a window needs around it.
+    /// Sets the size of the page without the window frame.
     pub async fn resize(&self, width: u32, height: u32) {
         let metrics = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500});
         self.devtools("Emulation.setDeviceMetricsOverride", metrics).await;
     }
 
-    /// A command of the DevTools protocol.
+    /// Sends a command of the DevTools protocol.
     pub async fn devtools(&self, command: &str, parameters: Value) -> Value {
         self.post("/goog/cdp/execute", json!({"cmd": command, "params": parameters})).await
     }
 
-    /// What a script returns.
+    /// Runs a script and returns its result.
     pub async fn eval(&self, script: &str) -> Value {
         self.post("/execute/sync", json!({"script": script, "args": []})).await
     }
@@ -115,10 +116,10 @@ impl Browser {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         self.picture("given-up").await;
-        panic!("{what} does not come; the page says: {}", self.text("body").await);
+        panic!("timeout: {what}; the text of the page: {}", self.text("body").await);
     }
 
-    /// Path of an element, once it is there.
+    /// Waits for an element and returns its path.
     async fn find(&self, selector: &str) -> String {
         let wanted = json!({"using": "css selector", "value": selector});
         for _ in 0..400 {
@@ -131,7 +132,7 @@ impl Browser {
         panic!("there is no {selector}");
     }
 
-    /// Clicks what a person can see and reach. What the page draws anew meanwhile is looked for again.
+    /// Waits until an element is visible and clicks it. Finds it again if the page has replaced it in the meantime.
     pub async fn click(&self, selector: &str) {
         self.until(selector, &format!("document.querySelector({selector:?})?.checkVisibility()")).await;
         loop {
@@ -144,25 +145,36 @@ impl Browser {
         }
     }
 
+    /// Waits until all animations have ended and the browser has drawn two more frames, so that it has reported all
+    /// layout shifts.
+    pub async fn settle(&self) {
+        let script = "const done = arguments[arguments.length - 1]; \
+                      const frame = () => new Promise((resolve) => requestAnimationFrame(resolve)); \
+                      const finite = (animation) => animation.effect.getComputedTiming().endTime !== Infinity; \
+                      const ends = document.getAnimations().filter(finite).map((animation) => animation.finished.catch(() => {})); \
+                      Promise.all(ends).then(frame).then(frame).then(() => setTimeout(done))";
+        self.post("/execute/async", json!({"script": script, "args": []})).await;
+    }
+
     /// Types into a field.
     pub async fn write(&self, selector: &str, text: &str) {
         let element = self.find(selector).await;
         self.post(&format!("{element}/value"), json!({"text": text})).await;
     }
 
-    /// Gives a file to the page, as the dialog of the system would.
+    /// Chooses a file, as the file dialog does.
     pub async fn choose(&self, selector: &str, file: &Path) {
         self.write(selector, file.canonicalize().unwrap().to_str().unwrap()).await;
     }
 
-    /// Presses a key, to whatever has the focus.
+    /// Presses a key in the focused element.
     pub async fn press(&self, key: &str) {
         let stroke = ["keyDown", "keyUp"].map(|kind| json!({"type": kind, "value": key}));
         let keyboard = json!({"type": "key", "id": "keyboard", "actions": stroke});
         self.post("/actions", json!({"actions": [keyboard]})).await;
     }
 
-    /// What a person reads there.
+    /// Returns the visible text of an element.
     pub async fn text(&self, selector: &str) -> String {
         let text = self.eval(&format!("return document.querySelector({selector:?}).innerText")).await;
         text.as_str().unwrap().to_owned()
@@ -172,7 +184,7 @@ impl Browser {
         self.eval(&format!("return !!document.querySelector({selector:?})?.checkVisibility()")).await == json!(true)
     }
 
-    /// Keeps a picture of the whole page below `target/screens`, for eyes.
+    /// Stores a screenshot of the whole page in `target/screens` for inspection.
     pub async fn picture(&self, name: &str) -> PathBuf {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/screens");
         std::fs::create_dir_all(&folder).unwrap();
@@ -185,7 +197,7 @@ impl Browser {
         path
     }
 
-    /// A file whose name begins so, once the page has handed it to the person.
+    /// Waits for a downloaded file whose name begins with `name`.
     pub async fn saved(&self, name: &str) -> PathBuf {
         for _ in 0..400 {
             let entries = std::fs::read_dir(self.profile.path()).unwrap().flatten();
@@ -202,15 +214,15 @@ impl Browser {
         panic!("no {name} was saved");
     }
 
-    /// The page on paper, as the browser prints it.
+    /// Prints the page as PDF.
     pub async fn print(&self) -> Vec<u8> {
         let parameters = json!({"preferCSSPageSize": true, "printBackground": false});
         let printed = self.devtools("Page.printToPDF", parameters).await;
         STANDARD.decode(printed["data"].as_str().unwrap()).unwrap()
     }
 
-    /// What keeps people from using the page as it is now, by axe-core: nothing, or the test fails.
-    pub async fn has_no_barrier(&self, place: &str) {
+    /// Checks the current page with axe-core. Fails the test if there is an accessibility problem.
+    pub async fn check_accessibility(&self, place: &str) {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(".runtime/axe.min.js");
         let axe = std::fs::read_to_string(script).expect("scripts/install-test-deps.sh fetches axe-core");
         self.eval(&axe).await;
@@ -223,7 +235,7 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // The driver takes its browser with it when it is asked to, not when it is killed.
+        // The driver ends its browser only at this request, not when it is killed.
         let (http, session) = (self.http.clone(), self.session.clone());
         let leave = async move { http.delete(session).timeout(Duration::from_secs(10)).send().await.map(drop) };
         let ended = std::thread::spawn(move || {
@@ -246,7 +258,7 @@ async fn ask(http: &Client, method: Method, url: &str, body: Value) -> Result<Va
     if is_good { Ok(answer["value"].take()) } else { Err(answer["value"]["message"].to_string()) }
 }
 
-/// Starts a driver, and a browser by it: the address of its session.
+/// Starts a driver and a browser. Returns the address of the session.
 async fn begin(http: &Client, wanted: Value) -> Result<(Child, String), String> {
     let (mut process, port) = start_driver();
     let begun = async {
@@ -262,7 +274,7 @@ async fn begin(http: &Client, wanted: Value) -> Result<(Child, String), String> 
     begun.map(|session| (process, session))
 }
 
-/// Starts the WebDriver on a port that it chooses; what it says instead, if it says no port.
+/// Starts the WebDriver and returns the port that it chose, or its output if that has no port.
 fn start_driver() -> (Child, Result<u16, String>) {
     let mut process = Command::new("chromedriver")
         .args(["--port=0", "--log-level=SEVERE"])
@@ -279,5 +291,5 @@ fn start_driver() -> (Child, Result<u16, String>) {
         said.push_str(&line);
         said.push('\n');
     }
-    (process, Err(format!("chromedriver names no port, but says {said:?}")))
+    (process, Err(format!("chromedriver printed no port, but {said:?}")))
 }

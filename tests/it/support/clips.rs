@@ -1,4 +1,4 @@
-//! Clips that `make fixtures` fetches, clips that tests make with ffmpeg, and models.
+//! Clips that `make fixtures` fetches, and clips that the tests make with ffmpeg. Also the models of the tests.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,7 +11,7 @@ mod files;
 
 pub use files::{clip as shared, model};
 
-/// The clips of one test. They are deleted on drop.
+/// Clips made for one test. They are deleted on drop.
 pub struct Clips {
     folder: TempDir,
 }
@@ -25,7 +25,7 @@ impl Clips {
         self.folder.path().join(name)
     }
 
-    /// Runs ffmpeg with these arguments, without the output file. `$name` stands for an existing file.
+    /// Runs ffmpeg with the given arguments and the output file. `$name` is replaced by the path of an earlier file.
     pub fn make(&self, name: &str, arguments: &str) -> PathBuf {
         let path = self.path(name);
         let output = Command::new("ffmpeg")
@@ -41,12 +41,12 @@ impl Clips {
         path
     }
 
-    /// Makes a clip of a moving test pattern: 160x120, 25 frames a second, without sound.
+    /// Makes a moving test picture, 160x120, 25 frames a second, without sound.
     pub fn moving(&self, name: &str, seconds: f64, codec: &str) -> PathBuf {
         self.make(name, &format!("-f lavfi -i testsrc=size=160x120:rate=25:duration={seconds} {codec}"))
     }
 
-    /// Writes a file.
+    /// Writes bytes to a file.
     pub fn write(&self, name: &str, bytes: &[u8]) -> PathBuf {
         let path = self.path(name);
         std::fs::write(&path, bytes).unwrap();
@@ -54,7 +54,7 @@ impl Clips {
     }
 }
 
-/// The presentation times of all frames by ffprobe, in seconds from the first frame.
+/// Returns the presentation time of every frame according to ffprobe, in seconds from the first picture.
 pub fn frame_times(path: &Path) -> Vec<f64> {
     let ask = |entries: &str| {
         let output = Command::new("ffprobe")
@@ -71,12 +71,12 @@ pub fn frame_times(path: &Path) -> Vec<f64> {
     times.into_iter().map(|time| time - late).collect()
 }
 
-/// A models folder of one test, with links to some files of `models/`.
+/// A models folder for one test, with links to some files of `models/`.
 pub struct Models {
     folder: TempDir,
 }
 
-/// The models for faces: detector (YuNet), classifier and landmarks.
+/// Returns the models for faces: detector (YuNet), classifier and landmarks.
 pub fn models() -> Models {
     let models = Models { folder: tempfile::tempdir().unwrap() };
     models.with("yunet_n_dynamic.onnx").with("emotion.onnx").with("face_landmarks.onnx")
@@ -93,7 +93,7 @@ impl Models {
         self
     }
 
-    /// The default settings with these models, on the CPU.
+    /// Returns the default settings with these models, on the CPU.
     pub fn settings(&self) -> Settings {
         let mut settings = Settings::defaults().unwrap();
         settings.models.folder = self.path().to_owned();

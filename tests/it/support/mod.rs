@@ -8,11 +8,11 @@ pub mod log;
 pub mod onnx;
 pub mod postgres;
 pub mod s3;
-pub mod s3_elsewhere;
+pub mod s3_external;
 pub mod service;
 pub mod smtp;
 
-/// An HTTP client for servers on this machine.
+/// Returns a client for servers on this machine.
 pub fn http() -> reqwest::Client {
     visage::tls::use_ring();
     reqwest::Client::builder().no_proxy().build().unwrap()

@@ -1,7 +1,7 @@
-//! Models as a person might bring along, small enough to be written by hand: the ONNX format is protobuf, whose fields are
-//! a number, a kind and a length each (onnx.proto, IR version 8, operators of version 13).
+//! Small custom models, written directly in the ONNX format. It is protobuf: each field has a number, a type and a
+//! length (onnx.proto, IR version 8, operators of version 13).
 
-/// A message of protobuf being written.
+/// A protobuf message under construction.
 #[derive(Default)]
 struct Message(Vec<u8>);
 
@@ -47,7 +47,7 @@ fn floats(name: &str, sizes: &[u64], values: &[f32]) -> Message {
     tensor.text(8, name).bytes(9, &raw)
 }
 
-/// A tensor of 32-bit floats with any number of rows.
+/// Describes an input or output: a tensor of 32-bit floats with any number of rows.
 fn port(name: &str, sizes: &[u64]) -> Message {
     let rows = Message::default().message(1, Message::default().text(2, "rows"));
     let shape = sizes.iter().fold(rows, |shape, size| shape.message(1, Message::default().number(1, *size)));
@@ -55,7 +55,7 @@ fn port(name: &str, sizes: &[u64]) -> Message {
     Message::default().text(1, name).message(2, Message::default().message(1, tensor))
 }
 
-/// Rows of these sizes, flattened, times weights, plus a bias, through softmax.
+/// Returns a model that flattens each row, multiplies it by weights, adds a bias and applies softmax.
 fn classifier(sizes: &[u64], weights: &[f32], bias: &[f32]) -> Vec<u8> {
     let (values, labels) = (sizes.iter().product::<u64>(), bias.len() as u64);
     assert_eq!(weights.len() as u64, values * labels);
@@ -72,22 +72,22 @@ fn classifier(sizes: &[u64], weights: &[f32], bias: &[f32]) -> Vec<u8> {
     Message::default().number(1, 8).message(7, graph).message(8, operators).0
 }
 
-/// Weights with which a label's logit is the mean of all values times a factor.
+/// Returns weights for which the logit of a label is the mean of all values times a factor.
 fn means(values: u64, factors: &[f32]) -> Vec<f32> {
     (0..values).flat_map(|_| factors.iter().map(|factor| factor / values as f32)).collect()
 }
 
-/// A classifier of 48 x 48 grey pictures as Keras exports it, with the labels in the order angry, disgust, fear, happy, sad,
-/// surprise, neutral. A black picture is surprise, one that is somewhat light is fear, and one whose values go beyond 1 is
-/// angry.
+/// Returns a classifier of 48 x 48 grey pictures as Keras exports it, with the labels in the order angry, disgust,
+/// fear, happy, sad, surprise, neutral. A black picture is surprise, a slightly lighter one is fear, and one with
+/// values above 1 is angry.
 pub fn keras_model() -> Vec<u8> {
     let factors = [100.0, 0.0, 20.0, 0.0, 0.0, 0.0, 0.0];
     let bias = [-100.0, 0.0, 0.0, 0.0, 0.0, 2.0, 0.0];
     classifier(&[48, 48, 1], &means(48 * 48, &factors), &bias)
 }
 
-/// A classifier of 15 frames with 468 points each, whose input has this many sizes. Without a face the first label wins, with
-/// one the third, and with points in pixels the fifth.
+/// Returns a classifier of 15 frames with 468 points each, whose input has this rank. The result is the first label
+/// without a face, the third with one, and the fifth with points in pixels.
 pub fn clip_model(rank: usize) -> Vec<u8> {
     let values = 15 * 1404;
     let sizes: &[u64] = if rank == 2 { &[15 * 1404] } else { &[15, 1404] };

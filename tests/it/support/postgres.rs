@@ -1,5 +1,6 @@
-//! A Postgres: the one at `VISAGE_TEST_POSTGRES`, else the one that answers on 127.0.0.1:5432, else one that is started
-//! here and ends with this process (`VISAGE_TEST_POSTGRES=own` asks for that). A fresh database a test.
+//! The Postgres server of the tests: the one at `VISAGE_TEST_POSTGRES`, otherwise the one on 127.0.0.1:5432,
+//! otherwise one that is started here and ends with this process (always, with `VISAGE_TEST_POSTGRES=own`). Each test
+//! has a new database.
 
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -12,14 +13,14 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::sync::OnceCell;
 use visage::clock::{RandomTokens, Tokens};
 
-/// A database of a test's own; dropped with it.
+/// A database for one test. It is dropped with this value.
 pub struct TestDatabase {
     name: String,
     server: String,
 }
 
 impl TestDatabase {
-    /// A fresh, empty database.
+    /// Creates an empty database.
     pub async fn create() -> Self {
         let server = server().await.to_owned();
         let name = format!("visage_test_{}", RandomTokens.next().simple());
@@ -28,7 +29,7 @@ impl TestDatabase {
         Self { name, server }
     }
 
-    /// Its address.
+    /// Returns the address of the database.
     pub fn url(&self) -> String {
         format!("{}/{}", self.server, self.name)
     }
@@ -37,7 +38,7 @@ impl TestDatabase {
 impl Drop for TestDatabase {
     fn drop(&mut self) {
         let (admin, name) = (format!("{}/postgres", self.server), self.name.clone());
-        // A runtime of its own: the test's may be ending.
+        // Use a new runtime, because that of the test may be shutting down.
         let dropped = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
@@ -48,12 +49,12 @@ impl Drop for TestDatabase {
             })
         });
         if let Ok(Err(error)) = dropped.join() {
-            eprintln!("the test database {} was left behind: {error}", self.name);
+            eprintln!("the test database {} was not dropped: {error}", self.name);
         }
     }
 }
 
-/// `postgres://...` without a database, of the server that this process uses.
+/// Returns the address of the server, `postgres://...` without a database.
 async fn server() -> &'static str {
     static SERVER: OnceCell<String> = OnceCell::const_new();
     SERVER
@@ -74,36 +75,46 @@ async fn answers(server: &str) -> bool {
     matches!(connected, Ok(Ok(_)))
 }
 
-/// A server that a test has for itself, so that it can be taken away; it ends with this process.
-pub struct OwnServer {
+/// A server for one test, which can freeze or stop it. It ends with this process.
+pub struct PrivateServer {
     url: String,
     folder: PathBuf,
 }
 
-impl OwnServer {
+impl PrivateServer {
     pub async fn start() -> Self {
         let (url, folder) = start().await;
         Self { url, folder }
     }
 
-    /// The address of a database that is there and empty.
+    /// Returns the address of an empty database.
     pub fn url(&self) -> String {
         format!("{}/postgres", self.url)
     }
 
-    /// Stops all its processes where they are: connections stay, and nothing is answered.
+    /// Suspends all processes of the server: connections stay open without an answer.
     pub fn freeze(&self) {
         self.signal(Signal::SIGSTOP);
     }
 
-    /// Lets them go on.
+    /// Resumes all processes.
     pub fn thaw(&self) {
         self.signal(Signal::SIGCONT);
     }
 
-    /// Ends the server; its port refuses connections.
+    /// Stops the server. Afterwards its port refuses connections.
     pub fn end(&self) {
         kill(self.main(), Signal::SIGINT).unwrap();
+    }
+
+    /// Waits until the server has stopped.
+    pub async fn ended(&self) {
+        let stopped = async {
+            while self.folder.join("postmaster.pid").exists() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), stopped).await.expect("Postgres does not stop");
     }
 
     fn main(&self) -> Pid {
@@ -119,14 +130,14 @@ impl OwnServer {
             let status = std::fs::read_to_string(entry.path().join("status")).unwrap_or_default();
             let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
             if let Some(pid) = pid.filter(|_| status.lines().any(|line| line == parent)) {
-                // One that has ended meanwhile needs no signal.
+                // Ignore processes that have ended in the meantime.
                 let _ = kill(Pid::from_raw(pid), signal);
             }
         }
     }
 }
 
-impl Drop for OwnServer {
+impl Drop for PrivateServer {
     fn drop(&mut self) {
         if self.folder.join("postmaster.pid").exists() {
             self.thaw();
@@ -139,7 +150,7 @@ async fn own() -> String {
     start().await.0
 }
 
-/// Starts a server in a folder of its own: its address without a database, and the folder.
+/// Starts a server in a new folder. Returns its address without a database, and the folder.
 async fn start() -> (String, PathBuf) {
     let programs = programs();
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -150,7 +161,7 @@ async fn start() -> (String, PathBuf) {
         .output()
         .unwrap();
     assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
-    // The shell waits for the end of its standard input, which comes with the end of this process, however it dies.
+    // The shell stops the server when its standard input ends. That happens when this process ends for any reason.
     let script = r#"folder=$1; shift; "$@" >/dev/null 2>&1 </dev/null & server=$!
                     cat >/dev/null; kill -INT $server; wait $server; rm -rf "$folder""#;
     let command = as_postgres(&programs.join("postgres"));
@@ -168,7 +179,7 @@ async fn start() -> (String, PathBuf) {
         .stdin(Stdio::piped())
         .spawn()
         .unwrap();
-    // Its input stays open as long as this process lives.
+    // Keep the input of the shell open until this process ends.
     std::mem::forget(child);
     let server = format!("postgres://postgres@127.0.0.1:{port}");
     for _ in 0..300 {
@@ -177,10 +188,11 @@ async fn start() -> (String, PathBuf) {
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    panic!("Postgres was started on port {port} and does not answer");
+    panic!("Postgres on port {port} does not answer");
 }
 
-/// The folder of the server's programs: the newest of Debian's, else the one that `pg_config` names, else the first in PATH.
+/// Returns the folder of the server's programs: the newest of Debian, otherwise that of `pg_config`, otherwise the
+/// first in PATH.
 fn programs() -> PathBuf {
     let mut versions: Vec<(u32, PathBuf)> = std::fs::read_dir("/usr/lib/postgresql")
         .into_iter()
@@ -202,7 +214,8 @@ fn programs() -> PathBuf {
         .expect("scripts/install-test-deps.sh installs Postgres")
 }
 
-/// A command that may run the server: Postgres refuses to be run by root.
+/// Returns a command for a program of the server. Root runs it as the user postgres, because Postgres refuses to run
+/// as root.
 fn as_postgres(program: &Path) -> Command {
     let mut command = if nix::unistd::Uid::effective().is_root() {
         let mut command = Command::new("setpriv");

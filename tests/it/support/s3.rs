@@ -1,7 +1,7 @@
 //! An S3 server in this process.
 //!
-//! `s3s-fs` keeps the objects; what it lacks (listing unfinished uploads) is added here, and listings are cut into
-//! pages of [`PAGE`] so that paging is really walked.
+//! `s3s-fs` stores the objects. This module adds the list of unfinished uploads, which it lacks, and returns listings
+//! in pages of [`PAGE`], so that the tests cover paging.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -28,35 +28,35 @@ const PAGE: usize = 2;
 const ACCESS_KEY: &str = "AKIAVISAGETEST";
 const SECRET_KEY: &str = "test-secret";
 
-/// A running server with one empty bucket; it ends when dropped.
+/// A running server with one empty bucket. It ends on drop.
 pub struct S3Server {
     endpoint: String,
     folder: TempDir,
     uploads: Uploads,
-    doorman: Arc<Mutex<Doorman>>,
+    cors: Arc<Mutex<CorsState>>,
     listing: Arc<Mutex<ListParts>>,
     task: JoinHandle<()>,
 }
 
-/// What the server does when it is asked for the parts of an upload.
+/// The behaviour of the server when it lists the parts of an upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ListParts {
     #[default]
-    Well,
+    Correct,
     NotImplemented,
     NoSuchUpload,
-    /// Says that there are none.
+    /// Returns an empty list.
     Nothing,
-    /// Tells no ETags.
+    /// Returns parts without ETags.
     WithoutTags,
 }
 
-/// What browsers may do here, and did.
+/// The CORS rule of the bucket, and the parts that pages have sent.
 #[derive(Default)]
-struct Doorman {
-    /// The origin whose pages may put.
+struct CorsState {
+    /// The origin whose pages may PUT.
     origin: Option<String>,
-    /// What such pages have put.
+    /// The number of parts from such pages.
     parts: usize,
 }
 
@@ -80,12 +80,12 @@ impl S3Server {
         let service = builder.build();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        let doorman = Arc::new(Mutex::new(Doorman::default()));
-        let door = doorman.clone();
+        let cors = Arc::new(Mutex::new(CorsState::default()));
+        let state = cors.clone();
         let task = tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
-                let (service, door) = (service.clone(), door.clone());
-                let service = service_fn(move |request| answer(service.clone(), door.clone(), request));
+                let (service, cors) = (service.clone(), state.clone());
+                let service = service_fn(move |request| answer(service.clone(), cors.clone(), request));
                 tokio::spawn(async move {
                     let _ = auto::Builder::new(TokioExecutor::new())
                         .http1_only()
@@ -94,10 +94,10 @@ impl S3Server {
                 });
             }
         });
-        Self { endpoint, folder, uploads, doorman, listing, task }
+        Self { endpoint, folder, uploads, cors, listing, task }
     }
 
-    /// Settings of a store on this server.
+    /// Returns the settings of a store on this server.
     pub fn settings(&self) -> config::S3 {
         config::S3 {
             bucket: BUCKET.to_owned(),
@@ -110,22 +110,22 @@ impl S3Server {
         }
     }
 
-    /// How it answers from now on when it is asked for parts.
+    /// Sets the behaviour of listing parts from now on.
     pub fn list_parts(&self, how: ListParts) {
         *self.listing.lock().unwrap() = how;
     }
 
-    /// Gives the bucket a CORS rule: pages of this origin may PUT.
-    pub fn let_in(&self, origin: &str) {
-        self.doorman.lock().unwrap().origin = Some(origin.to_owned());
+    /// Sets a CORS rule: pages of this origin may PUT.
+    pub fn allow_origin(&self, origin: &str) {
+        self.cors.lock().unwrap().origin = Some(origin.to_owned());
     }
 
-    /// How many parts pages have put here.
-    pub fn parts_of_pages(&self) -> usize {
-        self.doorman.lock().unwrap().parts
+    /// Returns the number of parts that pages have sent.
+    pub fn cross_origin_parts(&self) -> usize {
+        self.cors.lock().unwrap().parts
     }
 
-    /// Names of all objects in the bucket.
+    /// Returns the names of all objects in the bucket, without the identity of the storage.
     pub fn objects(&self) -> Vec<String> {
         let root = self.folder.path().join(BUCKET);
         let (mut folders, mut names) = (vec![root.clone()], Vec::new());
@@ -139,25 +139,25 @@ impl S3Server {
                 }
             }
         }
-        // The mark of the storage is no video.
+        // This file has the identity of the storage.
         names.retain(|name| !name.ends_with(".visage-storage"));
         names.sort();
         names
     }
 
-    /// How many multipart uploads are begun and neither completed nor aborted.
+    /// Returns the number of multipart uploads that are neither completed nor aborted.
     pub fn open_uploads(&self) -> usize {
         self.uploads.lock().unwrap().len()
     }
 
-    /// Puts an object of somebody else into the bucket.
+    /// Puts an object that does not belong to visage into the bucket.
     pub fn put_foreign(&self, name: &str) {
         let path = self.folder.path().join(BUCKET).join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, b"not ours").unwrap();
     }
 
-    /// Begins an upload of somebody else.
+    /// Begins an upload that does not belong to visage.
     pub fn begin_foreign(&self, name: &str) {
         let id = (name.to_owned(), "foreign".to_owned());
         self.uploads.lock().unwrap().insert(id, SystemTime::UNIX_EPOCH);
@@ -170,18 +170,18 @@ impl Drop for S3Server {
     }
 }
 
-/// As S3 answers pages of other origins: what its CORS rule allows gets the headers for it, a preflight that it does not
-/// allow is refused, and everything else is left to the browser.
+/// Answers requests of pages of other origins as S3 does: adds CORS headers if the rule allows the request, and
+/// refuses a preflight request that it does not allow. The browser enforces the rest.
 async fn answer(
     service: s3s::service::S3Service,
-    door: Arc<Mutex<Doorman>>,
+    cors: Arc<Mutex<CorsState>>,
     request: Request<Incoming>,
 ) -> Result<Response<s3s::Body>, s3s::HttpError> {
     let origin = request.headers().get(header::ORIGIN).cloned();
     let asked = request.headers().get(header::ACCESS_CONTROL_REQUEST_METHOD).cloned();
     let is_allowed = origin.as_ref().is_some_and(|origin| {
-        let door = door.lock().unwrap();
-        door.origin.as_deref() == origin.to_str().ok() && asked.as_ref().is_none_or(|method| method == "PUT")
+        let cors = cors.lock().unwrap();
+        cors.origin.as_deref() == origin.to_str().ok() && asked.as_ref().is_none_or(|method| method == "PUT")
     });
     let is_put = request.method() == Method::PUT;
     let mut response = if request.method() == Method::OPTIONS {
@@ -196,7 +196,7 @@ async fn answer(
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("PUT"));
         if is_put && response.status().is_success() {
-            door.lock().unwrap().parts += 1;
+            cors.lock().unwrap().parts += 1;
         }
     }
     Ok(response)
@@ -206,7 +206,7 @@ struct Backend {
     fs: FileSystem,
     uploads: Uploads,
     listing: Arc<Mutex<ListParts>>,
-    /// ETags of parts by upload and number: the server beneath leaves them out of its list.
+    /// ETags of parts by upload and number, because `s3s-fs` does not list them.
     tags: Mutex<BTreeMap<(String, i32), ETag>>,
 }
 
@@ -243,7 +243,7 @@ impl S3 for Backend {
         let key = req.input.key.clone();
         let created = self.fs.create_multipart_upload(req).await?;
         let id = created.output.upload_id.clone().unwrap();
-        #[expect(clippy::disallowed_methods, reason = "a server has a clock of its own")]
+        #[expect(clippy::disallowed_methods, reason = "the server uses its own clock")]
         self.uploads.lock().unwrap().insert((key, id), SystemTime::now());
         Ok(created)
     }
@@ -267,12 +267,12 @@ impl S3 for Backend {
         match how {
             ListParts::NotImplemented => return Err(s3s::s3_error!(NotImplemented)),
             ListParts::NoSuchUpload => return Err(s3s::s3_error!(NoSuchUpload)),
-            ListParts::Well | ListParts::Nothing | ListParts::WithoutTags => {}
+            ListParts::Correct | ListParts::Nothing | ListParts::WithoutTags => {}
         }
         let mut listed = self.fs.list_parts(req).await?;
         match how {
             ListParts::Nothing => listed.output.parts = None,
-            ListParts::Well => {
+            ListParts::Correct => {
                 for part in listed.output.parts.iter_mut().flatten() {
                     part.e_tag = tag(part.part_number);
                 }

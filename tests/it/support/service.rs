@@ -1,4 +1,4 @@
-//! The HTTP service on a port of its own, with a database and a storage of its own.
+//! The HTTP service with its own port, database and storage.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,9 +20,9 @@ use visage::identity::StorageIdentity;
 use visage::pipeline::{LazyPipeline, Pipeline};
 use visage::report::{Mailer, Reporter};
 use visage::store::Store;
-use visage::worker::{Post, Worker};
+use visage::worker::{MailSender, Worker};
 
-/// A running service; it ends when dropped.
+/// A running service. It ends on drop.
 pub struct Service {
     /// `http://ADDRESS:PORT`
     pub base: String,
@@ -37,12 +37,12 @@ pub struct Service {
 }
 
 impl Service {
-    /// On SQLite and a folder, with these changes to the defaults.
+    /// Starts a service on SQLite and a folder, with these changes to the default settings.
     pub async fn start(change: impl FnOnce(&mut Settings)) -> Self {
         Self::start_with(change, |settings| Arc::new(LazyPipeline::new(settings))).await
     }
 
-    /// ... and with this behind the calls that are answered with their result.
+    /// Starts a service with this analyzer for immediate calls.
     pub async fn start_with(
         change: impl FnOnce(&mut Settings),
         analyzer: impl FnOnce(Arc<Settings>) -> Arc<dyn Analyzer>,
@@ -50,7 +50,7 @@ impl Service {
         Self::start_on(TcpListener::bind("127.0.0.1:0").await.unwrap(), change, analyzer).await
     }
 
-    /// At an address where another was before.
+    /// Starts a service at the address of an earlier one.
     pub async fn start_at(address: &str, change: impl FnOnce(&mut Settings)) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         Self::start_on(listener, change, |settings| Arc::new(LazyPipeline::new(settings))).await
@@ -105,7 +105,7 @@ impl Service {
         self.http.post(format!("{}/analyze-video", self.base)).multipart(form).send().await.unwrap()
     }
 
-    /// Uploads a video that is expected to be taken; its token.
+    /// Uploads a video that must be accepted, and returns its token.
     pub async fn accept(&self, video: Vec<u8>) -> Uuid {
         let response = self.upload(video_form(video)).await;
         assert_eq!(response.status(), StatusCode::ACCEPTED, "{}", response.text().await.unwrap());
@@ -113,18 +113,18 @@ impl Service {
         body["token"].as_str().unwrap().parse().unwrap()
     }
 
-    /// Files of the storage folder, unfinished ones included.
+    /// Returns the files of the storage folder, including unfinished ones.
     pub fn stored(&self) -> Vec<PathBuf> {
         let entries = std::fs::read_dir(&self.settings.storage.folder).unwrap();
         let paths = entries.map(|entry| entry.unwrap().path());
         paths.filter(|path| !path.ends_with(".visage-storage")).collect()
     }
 
-    /// Nothing lies in the storage folder, or will in a moment, and no job is in the database.
+    /// Waits until the storage folder is empty, and checks that the database has no job.
     pub async fn is_clean(&self) {
         for _ in 0..500 {
             if self.stored().is_empty() {
-                assert_eq!(self.store.video_count().await.unwrap(), 0, "a job was left behind");
+                assert_eq!(self.store.video_count().await.unwrap(), 0, "a job was left");
                 return;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -132,7 +132,7 @@ impl Service {
         panic!("left in storage: {:?}", self.stored());
     }
 
-    /// Starts a worker of this service; it ends with it.
+    /// Starts a worker of this service. It ends with the service.
     pub async fn work(&self) -> JoinHandle<()> {
         let settings = self.settings.clone();
         let pipeline = tokio::task::spawn_blocking(move || Pipeline::load(&settings).unwrap()).await.unwrap();
@@ -145,14 +145,14 @@ impl Service {
             identity: self.identity,
             analyzer: Arc::new(pipeline),
             confined: None,
-            post: mailer.map(|mailer| Arc::new(mailer) as Arc<dyn Post>),
+            mail_sender: mailer.map(|mailer| Arc::new(mailer) as Arc<dyn MailSender>),
             clock: Arc::new(SystemClock),
             tokens: Arc::new(RandomTokens),
         };
         tokio::spawn(worker.run(self.stop.clone()))
     }
 
-    /// The result of a token, once it is finished.
+    /// Waits until the analysis of a token has ended, and returns the result.
     pub async fn finished(&self, token: Uuid) -> Value {
         let waiting = async {
             loop {
@@ -165,14 +165,14 @@ impl Service {
         tokio::time::timeout(Duration::from_secs(300), waiting).await.expect("the analysis does not end")
     }
 
-    /// Ends the service as a restart does; its files stay as long as what is given back.
+    /// Ends the service as a restart does. The returned value keeps its files.
     pub async fn leave(mut self) -> TempDir {
         self.stop.cancel();
         (&mut self.task).await.unwrap();
         std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap())
     }
 
-    /// Waits for the end of the service after `stop`.
+    /// Waits until the service has ended after `stop`.
     pub async fn ended(mut self) {
         (&mut self.task).await.unwrap();
     }
@@ -185,7 +185,7 @@ impl Drop for Service {
     }
 }
 
-/// A form with a video alone.
+/// Returns a form with only a video.
 pub fn video_form(video: Vec<u8>) -> Form {
     Form::new().part("video", Part::bytes(video).file_name("clip.mp4"))
 }

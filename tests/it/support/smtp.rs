@@ -1,4 +1,4 @@
-//! An SMTP server in this process that keeps what it takes, and that can be told to refuse or to hang up.
+//! An SMTP server in this process. It records accepted mails, and can be set to refuse or to disconnect.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, TcpListener, TcpStream};
@@ -8,7 +8,7 @@ use std::thread;
 
 use mailin_embedded::{Action, Handler, Response, Server, SslConfig, response};
 
-/// A mail that the server has said yes to.
+/// A mail that the server has accepted.
 #[derive(Debug, Clone)]
 pub struct Received {
     /// With its angle brackets, as in the header.
@@ -17,36 +17,36 @@ pub struct Received {
     pub raw: Vec<u8>,
 }
 
-/// What the server does with the next mails.
+/// The behaviour of the server for the next mails.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Mood {
+pub enum SmtpBehaviour {
     Accept,
-    /// Greets with this and hangs up.
+    /// Greets with this code and disconnects.
     RefuseSession(u16),
-    /// Answers EHLO with 502; HELO is taken.
-    KnowsNoEhlo,
-    /// Answers RCPT with this.
+    /// Answers EHLO with 502 and accepts HELO.
+    WithoutEhlo,
+    /// Answers RCPT with this code and text.
     RefuseRecipient(u16, String),
-    /// Takes the mail's bytes, then answers with this.
+    /// Reads the mail, then answers with this code and text.
     RefuseMail(u16, String),
-    /// Hangs up instead of answering DATA.
-    HangUpBeforeData,
-    /// Keeps the mail and hangs up instead of saying so: what a client must not take for a refusal.
-    HangUpAfterData,
-    /// Takes the mail's bytes and says nothing any more.
-    FallSilent,
+    /// Disconnects instead of answering DATA.
+    DisconnectBeforeData,
+    /// Records the mail and disconnects without an answer. A client must not treat this as a refusal.
+    DisconnectAfterData,
+    /// Records the mail and never answers again.
+    StopAnswering,
 }
 
 struct Shared {
-    mood: Mutex<Mood>,
+    behaviour: Mutex<SmtpBehaviour>,
     messages: Mutex<Vec<Received>>,
     connections: AtomicUsize,
-    /// The next answer of the server is not to reach the client.
-    hang_up: AtomicBool,
+    /// Disconnect instead of passing on the next answer.
+    disconnect: AtomicBool,
     silent: AtomicBool,
 }
 
-/// The server; it runs until the process ends. Cheap to clone.
+/// The server. It runs until the process ends. Cheap to clone.
 #[derive(Clone)]
 pub struct SmtpServer {
     port: u16,
@@ -72,16 +72,16 @@ impl SmtpServer {
 
     fn with_tls(certificate: Option<&Certificate>) -> Self {
         let shared = Arc::new(Shared {
-            mood: Mutex::new(Mood::Accept),
+            behaviour: Mutex::new(SmtpBehaviour::Accept),
             messages: Mutex::default(),
             connections: AtomicUsize::new(0),
-            hang_up: AtomicBool::new(false),
+            disconnect: AtomicBool::new(false),
             silent: AtomicBool::new(false),
         });
-        // The library neither counts connections nor hangs up: a door in front of it does both.
+        // The library can neither count connections nor disconnect, so a proxy in front of it does both.
         let inner = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let inner_port = inner.local_addr().unwrap().port();
-        let mut server = Server::new(Keeper { shared: shared.clone(), to: Vec::new(), data: Vec::new() });
+        let mut server = Server::new(SmtpHandler { shared: shared.clone(), to: Vec::new(), data: Vec::new() });
         let tls = certificate.map_or(SslConfig::None, |files| SslConfig::SelfSigned {
             cert_path: files.certificate.clone(),
             key_path: files.key.clone(),
@@ -89,23 +89,23 @@ impl SmtpServer {
         server.with_name("localhost").with_num_threads(64).with_tcp_listener(inner).with_ssl(tls).unwrap();
         thread::spawn(move || server.serve().unwrap());
 
-        let door = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = door.local_addr().unwrap().port();
-        let at_door = shared.clone();
+        let proxy = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = proxy.local_addr().unwrap().port();
+        let proxy_state = shared.clone();
         thread::spawn(move || {
-            for client in door.incoming().flatten() {
-                at_door.connections.fetch_add(1, Ordering::SeqCst);
-                let mood = at_door.mood.lock().unwrap().clone();
-                if let Mood::RefuseSession(code) = mood {
+            for client in proxy.incoming().flatten() {
+                proxy_state.connections.fetch_add(1, Ordering::SeqCst);
+                let behaviour = proxy_state.behaviour.lock().unwrap().clone();
+                if let SmtpBehaviour::RefuseSession(code) = behaviour {
                     let mut client = client;
                     let _ = client.write_all(format!("{code} not today\r\n").as_bytes());
                     continue;
                 }
                 let server = TcpStream::connect((Ipv4Addr::LOCALHOST, inner_port)).unwrap();
                 let (from_client, to_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-                let without_ehlo = (mood == Mood::KnowsNoEhlo).then(|| client.try_clone().unwrap());
+                let without_ehlo = (behaviour == SmtpBehaviour::WithoutEhlo).then(|| client.try_clone().unwrap());
                 thread::spawn(move || pass_commands(from_client, to_server, without_ehlo));
-                let shared = at_door.clone();
+                let shared = proxy_state.clone();
                 thread::spawn(move || pass(server, client, Some(&shared)));
             }
         });
@@ -116,24 +116,24 @@ impl SmtpServer {
         self.port
     }
 
-    /// Every mail taken so far, in order.
+    /// Returns every mail accepted so far, in order.
     pub fn messages(&self) -> Vec<Received> {
         self.shared.messages.lock().unwrap().clone()
     }
 
-    /// Connections opened so far.
+    /// Returns the number of connections opened so far.
     pub fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::SeqCst)
     }
 
-    /// What happens to mails from now on.
-    pub fn set_mood(&self, mood: Mood) {
+    /// Sets the behaviour from now on.
+    pub fn set_behaviour(&self, behaviour: SmtpBehaviour) {
         self.shared.silent.store(false, Ordering::SeqCst);
-        *self.shared.mood.lock().unwrap() = mood;
+        *self.shared.behaviour.lock().unwrap() = behaviour;
     }
 }
 
-/// Passes commands on; EHLO is refused to a client that is given here.
+/// Passes commands on. If `without_ehlo` has the client, answers its EHLO with an error.
 fn pass_commands(mut from: TcpStream, mut to: TcpStream, without_ehlo: Option<TcpStream>) {
     let Some(mut client) = without_ehlo else { return pass(from, to, None) };
     let mut buffer = [0; 16 * 1024];
@@ -149,12 +149,12 @@ fn pass_commands(mut from: TcpStream, mut to: TcpStream, without_ehlo: Option<Tc
     let _ = to.shutdown(Shutdown::Both);
 }
 
-/// Passes bytes on until one side closes; with `shared`, unless the server is to hang up or be silent.
+/// Passes bytes on until one side closes. With `shared`, it also disconnects or drops answers as set there.
 fn pass(mut from: TcpStream, mut to: TcpStream, shared: Option<&Shared>) {
     let mut buffer = [0; 16 * 1024];
     while let Ok(n @ 1..) = from.read(&mut buffer) {
         if let Some(shared) = shared {
-            if shared.hang_up.swap(false, Ordering::SeqCst) {
+            if shared.disconnect.swap(false, Ordering::SeqCst) {
                 break;
             }
             if shared.silent.load(Ordering::SeqCst) {
@@ -169,21 +169,21 @@ fn pass(mut from: TcpStream, mut to: TcpStream, shared: Option<&Shared>) {
     let _ = to.shutdown(Shutdown::Both);
 }
 
-/// One connection's side of the server.
+/// Handles the commands of one connection.
 #[derive(Clone)]
-struct Keeper {
+struct SmtpHandler {
     shared: Arc<Shared>,
     to: Vec<String>,
     data: Vec<u8>,
 }
 
-impl Keeper {
-    fn mood(&self) -> Mood {
-        self.shared.mood.lock().unwrap().clone()
+impl SmtpHandler {
+    fn behaviour(&self) -> SmtpBehaviour {
+        self.shared.behaviour.lock().unwrap().clone()
     }
 }
 
-impl Handler for Keeper {
+impl Handler for SmtpHandler {
     fn mail(&mut self, _ip: IpAddr, _domain: &str, _from: &str) -> Response {
         self.to.clear();
         self.data.clear();
@@ -191,7 +191,7 @@ impl Handler for Keeper {
     }
 
     fn rcpt(&mut self, to: &str) -> Response {
-        if let Mood::RefuseRecipient(code, text) = self.mood() {
+        if let SmtpBehaviour::RefuseRecipient(code, text) = self.behaviour() {
             return Response::custom(code, text);
         }
         self.to.push(to.to_owned());
@@ -199,8 +199,8 @@ impl Handler for Keeper {
     }
 
     fn data_start(&mut self, _domain: &str, _from: &str, _is8bit: bool, _to: &[String]) -> Response {
-        if self.mood() == Mood::HangUpBeforeData {
-            self.shared.hang_up.store(true, Ordering::SeqCst);
+        if self.behaviour() == SmtpBehaviour::DisconnectBeforeData {
+            self.shared.disconnect.store(true, Ordering::SeqCst);
         }
         response::START_DATA
     }
@@ -211,10 +211,10 @@ impl Handler for Keeper {
     }
 
     fn data_end(&mut self) -> Response {
-        let mood = self.mood();
-        if let Mood::RefuseMail(code, text) = mood {
+        let behaviour = self.behaviour();
+        if let SmtpBehaviour::RefuseMail(code, text) = behaviour {
             let mut refusal = Response::custom(code, text);
-            // The library would go on taking commands for lines of the mail after a refusal.
+            // Close the connection, because the library would read commands as lines of the mail after a refusal.
             refusal.action = Action::Close;
             return refusal;
         }
@@ -222,9 +222,9 @@ impl Handler for Keeper {
         let message_id = format!("<{}>", parsed.message_id().unwrap_or_default());
         let (to, raw) = (self.to.clone(), self.data.clone());
         self.shared.messages.lock().unwrap().push(Received { message_id, to, raw });
-        match mood {
-            Mood::HangUpAfterData => self.shared.hang_up.store(true, Ordering::SeqCst),
-            Mood::FallSilent => self.shared.silent.store(true, Ordering::SeqCst),
+        match behaviour {
+            SmtpBehaviour::DisconnectAfterData => self.shared.disconnect.store(true, Ordering::SeqCst),
+            SmtpBehaviour::StopAnswering => self.shared.silent.store(true, Ordering::SeqCst),
             _ => {}
         }
         response::OK

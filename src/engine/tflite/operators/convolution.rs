@@ -1,22 +1,22 @@
-//! Windows that move over a picture.
+//! Operators with a window that moves over a picture: convolutions and pooling.
 
 use onnx_rs::ast::OpType;
 
-use super::super::graph::{Builder, Setting, Settings, Value};
+use super::super::graph::{AttributeValue, Attributes, Builder, Value};
 use super::super::layout::{CHANNELS_FIRST, Window};
 use super::super::schema::Operator;
 use super::{Options, activate, inputs};
 
-/// How a window moves, over height and width.
-struct Moves {
+/// Size and steps of a window, each for height and width.
+struct Sliding {
     kernel: [usize; 2],
     stride: [usize; 2],
     dilation: [usize; 2],
 }
 
-impl Moves {
-    /// The windows over a picture of these sizes, and the settings that say the same in ONNX.
-    fn over(&self, height: usize, width: usize, padding: u8) -> Result<([Window; 2], Settings), String> {
+impl Sliding {
+    /// Returns the windows over a picture of this size, and the corresponding ONNX attributes.
+    fn over(&self, height: usize, width: usize, padding: u8) -> Result<([Window; 2], Attributes), String> {
         let is_same = match padding {
             0 => true,
             1 => false,
@@ -28,22 +28,22 @@ impl Moves {
                 .ok_or_else(|| format!("no window of {} in steps of {} fits {input}", kernel[axis], stride[axis]))
         };
         let [vertical, horizontal] = [window(0, height)?, window(1, width)?];
-        let ints = |values: &[usize]| Setting::Ints(values.iter().map(|value| *value as i64).collect());
-        let pads = [vertical.before, horizontal.before, vertical.behind, horizontal.behind];
-        let mut settings = vec![("kernel_shape", ints(kernel)), ("strides", ints(stride)), ("pads", ints(&pads))];
+        let ints = |values: &[usize]| AttributeValue::Ints(values.iter().map(|value| *value as i64).collect());
+        let pads = [vertical.before, horizontal.before, vertical.after, horizontal.after];
+        let mut attributes = vec![("kernel_shape", ints(kernel)), ("strides", ints(stride)), ("pads", ints(&pads))];
         if *dilation != [1, 1] {
-            settings.push(("dilations", ints(dilation)));
+            attributes.push(("dilations", ints(dilation)));
         }
-        Ok(([vertical, horizontal], settings))
+        Ok(([vertical, horizontal], attributes))
     }
 }
 
-/// The input of an operator on pictures, and its height, width and channels.
+/// Returns the input of an operator on pictures, and its height, width and channels.
 fn picture(builder: &Builder<'_>, operator: &Operator<'_>) -> Result<(Value, [usize; 3]), String> {
     let value = builder.value(operator.inputs.first())?;
     match value.shape[..] {
         [_, height, width, channels] => Ok((value, [height, width, channels])),
-        _ => Err(format!("its input of {:?} is no picture", value.shape)),
+        _ => Err(format!("its input of {:?} is not a picture", value.shape)),
     }
 }
 
@@ -58,14 +58,14 @@ pub(super) fn convolution(builder: &mut Builder<'_>, operator: &Operator<'_>) ->
     if !channels.is_multiple_of(each) || !outputs.is_multiple_of(channels / each) {
         return Err(format!("its weights of {shape:?} do not fit {channels} channels"));
     }
-    let moves = Moves {
+    let sliding = Sliding {
         kernel: [height, width],
         stride: [options.size(2, 0)?, options.size(1, 0)?],
         dilation: [options.size(5, 1)?, options.size(4, 1)?],
     };
     let weights = builder.floats(weights, &shape, &CHANNELS_FIRST)?;
     let convolved = Convolved { weights, outputs, groups: channels / each };
-    convolve(builder, operator, &value, &moves, convolved, [options.byte(0)?, options.byte(3)?])
+    convolve(builder, operator, &value, &sliding, convolved, [options.byte(0)?, options.byte(3)?])
 }
 
 pub(super) fn depthwise(builder: &mut Builder<'_>, operator: &Operator<'_>) -> Result<Value, String> {
@@ -79,15 +79,15 @@ pub(super) fn depthwise(builder: &mut Builder<'_>, operator: &Operator<'_>) -> R
     if !outputs.is_multiple_of(channels) {
         return Err(format!("its weights of {shape:?} do not fit {channels} channels"));
     }
-    let moves = Moves {
+    let sliding = Sliding {
         kernel: [height, width],
         stride: [options.size(2, 0)?, options.size(1, 0)?],
         dilation: [options.size(6, 1)?, options.size(5, 1)?],
     };
-    // ONNX wants outputs, inputs a group, height, width.
+    // The axes of weights in ONNX: outputs, inputs per group, height, width.
     let weights = builder.floats(weights, &shape, &[3, 0, 1, 2])?;
     let convolved = Convolved { weights, outputs, groups: channels };
-    convolve(builder, operator, &value, &moves, convolved, [options.byte(0)?, options.byte(4)?])
+    convolve(builder, operator, &value, &sliding, convolved, [options.byte(0)?, options.byte(4)?])
 }
 
 struct Convolved {
@@ -100,14 +100,14 @@ fn convolve(
     builder: &mut Builder<'_>,
     operator: &Operator<'_>,
     value: &Value,
-    moves: &Moves,
+    sliding: &Sliding,
     convolved: Convolved,
     [padding, activation]: [u8; 2],
 ) -> Result<Value, String> {
     inputs(operator, 2..=3)?;
     let Convolved { weights, outputs, groups } = convolved;
-    let ([vertical, horizontal], mut settings) = moves.over(value.shape[1], value.shape[2], padding)?;
-    settings.push(("group", Setting::Int(groups as i64)));
+    let ([vertical, horizontal], mut attributes) = sliding.over(value.shape[1], value.shape[2], padding)?;
+    attributes.push(("group", AttributeValue::Int(groups as i64)));
     let mut names = vec![builder.in_order(value, &CHANNELS_FIRST), weights];
     if let Some(Some(_)) = operator.inputs.get(2) {
         let bias = builder.constant(operator.inputs.get(2))?;
@@ -117,23 +117,31 @@ fn convolve(
         }
         names.push(builder.floats(bias, &sizes, &[0])?);
     }
-    let name = builder.node(OpType::Conv, names, settings);
+    let name = builder.node(OpType::Conv, names, attributes);
     let shape = vec![value.shape[0], vertical.output, horizontal.output, outputs];
-    activate(builder, activation, Value { name, shape, order: CHANNELS_FIRST.to_vec(), open: value.open })
+    activate(
+        builder,
+        activation,
+        Value { name, shape, order: CHANNELS_FIRST.to_vec(), dynamic_batch: value.dynamic_batch },
+    )
 }
 
 pub(super) fn max_pool(builder: &mut Builder<'_>, operator: &Operator<'_>) -> Result<Value, String> {
     inputs(operator, 1..=1)?;
     let options = Options::of(operator, 5)?;
     let (value, [height, width, channels]) = picture(builder, operator)?;
-    let moves = Moves {
+    let sliding = Sliding {
         kernel: [options.size(4, 0)?, options.size(3, 0)?],
         stride: [options.size(2, 0)?, options.size(1, 0)?],
         dilation: [1, 1],
     };
-    let ([vertical, horizontal], settings) = moves.over(height, width, options.byte(0)?)?;
+    let ([vertical, horizontal], attributes) = sliding.over(height, width, options.byte(0)?)?;
     let input = builder.in_order(&value, &CHANNELS_FIRST);
-    let name = builder.node(OpType::MaxPool, vec![input], settings);
+    let name = builder.node(OpType::MaxPool, vec![input], attributes);
     let shape = vec![value.shape[0], vertical.output, horizontal.output, channels];
-    activate(builder, options.byte(5)?, Value { name, shape, order: CHANNELS_FIRST.to_vec(), open: value.open })
+    activate(
+        builder,
+        options.byte(5)?,
+        Value { name, shape, order: CHANNELS_FIRST.to_vec(), dynamic_batch: value.dynamic_batch },
+    )
 }

@@ -1,4 +1,4 @@
-//! Operators that compute number by number.
+//! Element-wise operators.
 
 use onnx_rs::ast::OpType;
 
@@ -7,10 +7,10 @@ use super::super::layout::{Order, broadcast};
 use super::super::schema::Operator;
 use super::{Options, activate, inputs, relu6};
 
-/// An operator with two inputs.
+/// An element-wise operator with two inputs.
 pub(super) struct Binary {
     op: OpType<'static>,
-    /// Its options in the schema, where it has any.
+    /// Type of its options table in the schema.
     options: Option<u8>,
     squares: bool,
 }
@@ -36,23 +36,23 @@ pub(super) fn binary(builder: &mut Builder<'_>, operator: &Operator<'_>, kind: &
     };
     let [one, other] = operands.each_ref().map(sizes);
     let shape = broadcast(&one, &other).ok_or_else(|| format!("its inputs of {one:?} and {other:?} do not fit"))?;
-    // The first input that is computed, and has all axes, keeps its order; what else there is follows.
+    // The output has the order of the first computed input with all axes. The other input is brought to the same order.
     let leading = operands.iter().find_map(|operand| match operand {
         Operand::Value(value) if value.shape.len() == shape.len() => Some(value.clone()),
         _ => None,
     });
-    let leading = leading.ok_or("no input that is computed has as many sizes as the output")?;
+    let leading = leading.ok_or("no computed input has as many axes as the output")?;
     let order = leading.order;
-    let mut open = false;
+    let mut dynamic_batch = false;
     let mut names = Vec::with_capacity(2);
     for operand in operands {
         names.push(match operand {
             Operand::Value(value) if value.shape.len() == shape.len() => {
-                open |= value.open;
+                dynamic_batch |= value.dynamic_batch;
                 builder.in_order(&value, &order)
             }
             Operand::Value(value) => {
-                return Err(format!("its inputs have {} and {} sizes", value.shape.len(), shape.len()));
+                return Err(format!("its inputs have {} and {} axes", value.shape.len(), shape.len()));
             }
             Operand::Constant(tensor) => constant(builder, tensor, &order)?,
         });
@@ -61,22 +61,22 @@ pub(super) fn binary(builder: &mut Builder<'_>, operator: &Operator<'_>, kind: &
     if kind.squares {
         name = builder.node(OpType::Mul, vec![name.clone(), name], vec![]);
     }
-    activate(builder, activation, Value { name, shape, order, open })
+    activate(builder, activation, Value { name, shape, order, dynamic_batch })
 }
 
-/// A constant that is computed with number by number: with sizes of 1 in front, so that its axes are those of the other input,
-/// and stored in the same order. A single number fits anything as it is.
+/// Adds a constant operand of an element-wise operator. It gets leading axes of size 1, so that it has as many axes as
+/// the other input, and the same order. A single number needs neither.
 fn constant(builder: &mut Builder<'_>, tensor: usize, order: &Order) -> Result<String, String> {
     let shape = &builder.tensor(tensor).shape;
     if shape.iter().all(|size| *size == 1) {
         return builder.floats(tensor, &[], &[]);
     }
-    let front = order.len().checked_sub(shape.len()).ok_or("a constant has more sizes than the output")?;
+    let front = order.len().checked_sub(shape.len()).ok_or("a constant has more axes than the output")?;
     let shape: Vec<usize> = std::iter::repeat_n(1, front).chain(shape.iter().copied()).collect();
     builder.floats(tensor, &shape, order)
 }
 
-/// `PRELU`, with a slope for each channel or each number.
+/// Converts `PRELU` with one slope per channel or per value.
 pub(super) fn prelu(builder: &mut Builder<'_>, operator: &Operator<'_>) -> Result<Value, String> {
     inputs(operator, 2..=2)?;
     let value = builder.value(operator.inputs.first())?;
@@ -90,7 +90,7 @@ pub(super) fn prelu(builder: &mut Builder<'_>, operator: &Operator<'_>) -> Resul
     Ok(Value { name, ..value })
 }
 
-/// An operator with one input and nothing else.
+/// Converts an operator with one input and no options.
 pub(super) fn unary(builder: &mut Builder<'_>, operator: &Operator<'_>) -> Result<Value, String> {
     inputs(operator, 1..=1)?;
     let value = builder.value(operator.inputs.first())?;

@@ -1,4 +1,4 @@
-//! Writes small TensorFlow Lite files, with the crate `flatbuffers`.
+//! Writes small TensorFlow Lite files with the crate `flatbuffers`.
 
 use flatbuffers::{FlatBufferBuilder, WIPOffset};
 
@@ -7,9 +7,9 @@ pub(super) const FLOAT16: i8 = 1;
 pub(super) const INT32: i8 = 2;
 pub(super) const INT8: i8 = 9;
 
-/// What is known of a tensor.
+/// A tensor of the file.
 #[derive(Clone)]
-pub(super) struct Told {
+pub(super) struct TestTensor {
     pub(super) name: String,
     pub(super) kind: i8,
     pub(super) shape: Vec<i32>,
@@ -17,17 +17,17 @@ pub(super) struct Told {
     pub(super) data: Vec<u8>,
 }
 
-/// A field of an operator's options: its number, and its value as an int or as a byte.
+/// A field of an operator's options: its number and its value.
 #[derive(Clone, Copy)]
 pub(super) enum Field {
     Int(u16, i32),
     Byte(u16, u8),
-    /// A vector of two ints.
+    /// The value is a vector of two ints.
     Pair(u16, [i32; 2]),
 }
 pub(super) use Field::{Byte, Int, Pair};
 
-pub(super) struct Done {
+pub(super) struct TestOperator {
     pub(super) code: i32,
     pub(super) inputs: Vec<i32>,
     pub(super) outputs: Vec<i32>,
@@ -37,8 +37,8 @@ pub(super) struct Done {
 /// A file that is being written.
 #[derive(Default)]
 pub(super) struct File {
-    pub(super) tensors: Vec<Told>,
-    pub(super) operators: Vec<Done>,
+    pub(super) tensors: Vec<TestTensor>,
+    pub(super) operators: Vec<TestOperator>,
     pub(super) inputs: Vec<i32>,
     pub(super) outputs: Vec<i32>,
 }
@@ -46,7 +46,7 @@ pub(super) struct File {
 impl File {
     pub(super) fn tensor(&mut self, name: &str, kind: i8, shape: &[i32], data: Vec<u8>) -> i32 {
         let (name, shape, signature) = (name.to_owned(), shape.to_vec(), Vec::new());
-        self.tensors.push(Told { name, kind, shape, signature, data });
+        self.tensors.push(TestTensor { name, kind, shape, signature, data });
         self.tensors.len() as i32 - 1
     }
 
@@ -56,7 +56,7 @@ impl File {
         tensor
     }
 
-    /// An input whose first size is the batch.
+    /// Adds an input whose first axis is a batch of any size.
     pub(super) fn rows(&mut self, shape: &[i32]) -> i32 {
         let tensor = self.input(shape);
         self.tensors[tensor as usize].signature = [&[-1], &shape[1..]].concat();
@@ -72,10 +72,10 @@ impl File {
         self.tensor("numbers", INT32, &[values.len() as i32], data)
     }
 
-    /// An operator with one output of this shape.
+    /// Adds an operator with one output of this shape, and returns the output.
     pub(super) fn operator(&mut self, code: i32, inputs: &[i32], shape: &[i32], options: (u8, Vec<Field>)) -> i32 {
         let output = self.tensor(&format!("computed {}", self.operators.len()), FLOAT32, shape, Vec::new());
-        self.operators.push(Done { code, inputs: inputs.to_vec(), outputs: vec![output], options });
+        self.operators.push(TestOperator { code, inputs: inputs.to_vec(), outputs: vec![output], options });
         output
     }
 

@@ -1,40 +1,44 @@
-//! A second, finer look at large frames in which the first one finds nobody.
+//! Detects small faces in large frames by tiles.
 //!
-//! The first look shrinks a frame, so that small faces vanish in it. The second one goes over the frame in tiles, each of the
-//! size that the first look has. It takes about nine times as long, so only a share of the frames without faces gets one: the
-//! first, and then ever fewer as long as nobody is found. Faces that it finds are followed in small windows around them.
+//! Detection in a whole frame shrinks the frame, so small faces are lost. If it finds no face, the frame is cut into
+//! tiles, and each tile is searched at the size to which whole frames are shrunk. This takes about nine times as long,
+//! so only a share of the frames without faces is searched by tiles: the first one, and then fewer and fewer as long as
+//! no face is found. Faces that are found are followed in small windows around them.
 
 use opencv::core::{Mat, MatTraitConst, Rect, Size};
 
 use super::detector::SAME_FACE_IOU;
-use super::watch::{around, in_frame};
+use super::windows::{detect_in_windows, in_frame};
 use super::{Vision, VisionError, scale};
 use crate::analysis::Face;
 
-/// Neighbouring tiles share this part of a tile's longer side: more than the largest face that the first look misses.
+/// Overlap of neighbouring tiles as a share of a tile's longer side. It is larger than the largest face that detection
+/// in the whole frame misses.
 const OVERLAP: f64 = 1.0 / 8.0;
-/// Tiles that go to the detector together: they are as large as a frame is there.
-const TOGETHER: usize = 3;
-/// At least one in so many frames without faces gets a second look ...
+/// Tiles in one call of the detector. A tile takes as much memory there as a frame.
+const BATCH: usize = 3;
+/// Most frames without faces between two searches by tiles.
 const MOST_WAIT: u32 = 15;
-/// ... and one in so many while faces that it found are followed, for others beside them.
-const WHOLE_EVERY: u32 = 16;
-/// A box this near to an edge of its tile, in pixels, may be a face that is cut off there.
+/// While faces are followed in windows, every n-th frame is searched by tiles, to find other faces.
+const TILES_EVERY: u32 = 16;
+/// A box at most this far from an edge of its tile, in pixels, may be a face that the edge cuts off.
 const CUT_OFF: f32 = 2.0;
 
-/// The frames of one video in which the first look found nobody.
+/// Detects faces by tiles in the frames of one video in which detection in the whole frame found none.
 #[derive(Default)]
-pub struct SecondLook {
-    /// Faces that were found last, and the size of their frame.
+pub struct TiledDetector {
+    /// Faces in the previous frame that was searched.
     last: Vec<Face>,
+    /// Width and height of that frame.
     size: (i32, i32),
-    /// Frames since the last whole second look, and how many have to pass.
+    /// Frames since the last search by tiles.
     since: u32,
+    /// Frames that have to pass before the next search by tiles.
     wait: u32,
 }
 
-impl SecondLook {
-    /// The faces of a frame in which [`Vision::detect`] has found none, as that gives them.
+impl TiledDetector {
+    /// Detects the faces of a frame in which [`Vision::detect`] found none. Returns them in the same form.
     pub fn detect(&mut self, vision: &Vision, frame: &Mat, max_faces: usize) -> Result<Vec<Face>, VisionError> {
         let size = (frame.cols(), frame.rows());
         if std::mem::replace(&mut self.size, size) != size {
@@ -42,13 +46,13 @@ impl SecondLook {
         }
         let Some(grid) = Grid::of(size, vision.sides()) else { return Ok(Vec::new()) };
         self.since = self.since.saturating_add(1);
-        if !self.last.is_empty() && self.since < WHOLE_EVERY {
-            let found = around(vision, frame, &self.last)?;
+        if !self.last.is_empty() && self.since < TILES_EVERY {
+            let found = detect_in_windows(vision, frame, &self.last)?;
             if found.len() == self.last.len() {
                 self.last.clone_from(&found);
                 return Ok(found);
             }
-            // Somebody has left or moved far.
+            // A face was lost, so the tiles are searched now.
             self.wait = 0;
         }
         if self.since <= self.wait {
@@ -63,25 +67,26 @@ impl SecondLook {
     }
 }
 
-/// How a frame is cut into tiles.
+/// The tiles of a frame.
 #[derive(Debug, Clone, PartialEq)]
 struct Grid {
-    /// The tiles in pixels of the frame.
+    /// In pixels of the frame.
     tiles: Vec<Rect>,
-    /// Pixels of the frame for one of a tile.
+    /// Pixels of the frame for one pixel of a shrunk tile.
     scale: f64,
 }
 
 impl Grid {
-    /// Tiles of the first look's side, over a frame shrunk to about the second look's. `None` where that is hardly larger.
-    fn of((columns, rows): (i32, i32), (first, second): (u32, u32)) -> Option<Self> {
+    /// Cuts a frame that is shrunk to a longer side of about `tiled` into tiles with a longer side of `whole`. Returns
+    /// `None` if that is hardly finer than detection in the whole frame.
+    fn of((columns, rows): (i32, i32), (whole, tiled): (u32, u32)) -> Option<Self> {
         let (longer, shorter) = (columns.max(rows), columns.min(rows));
-        let (scale, _) = finer(longer, (first, second))?;
-        // In pixels of the frame. Detectors fill a tile's shorter side up to multiples of 32 in any case.
-        let first = f64::from(first);
-        let overlap = first * OVERLAP * scale;
+        let (scale, _) = tile_scale(longer, (whole, tiled))?;
+        // Lengths in pixels of the frame. Detectors pad the shorter side of a tile to multiples of 32 in any case.
+        let whole = f64::from(whole);
+        let overlap = whole * OVERLAP * scale;
         let shape = f64::from(shorter) / f64::from(longer);
-        let (long, short) = (first * scale, ((first * shape).max(3.0 * first * OVERLAP) / 32.0).ceil() * 32.0 * scale);
+        let (long, short) = (whole * scale, ((whole * shape).max(3.0 * whole * OVERLAP) / 32.0).ceil() * 32.0 * scale);
         #[expect(clippy::cast_possible_truncation, reason = "pixels, and a few tiles")]
         let spans = |length: i32, tile: f64| -> Vec<(i32, i32)> {
             let length = f64::from(length);
@@ -101,7 +106,7 @@ impl Grid {
 
     fn detect(&self, vision: &Vision, frame: &Mat) -> Result<Vec<Face>, VisionError> {
         let mut all: Vec<Face> = Vec::new();
-        for tiles in self.tiles.chunks(TOGETHER) {
+        for tiles in self.tiles.chunks(BATCH) {
             #[expect(clippy::cast_possible_truncation, reason = "pixels")]
             let shrunk = |side: i32| ((f64::from(side) / self.scale).floor() as i32).max(1);
             let pictures = tiles
@@ -126,17 +131,17 @@ impl Grid {
     }
 }
 
-/// Pixels of a frame for one of the second look's, and how many tiles lie along its longer side; `None` where the second look
-/// would hardly be finer than the first.
-pub(super) fn finer(longer: i32, (first, second): (u32, u32)) -> Option<(f64, u32)> {
-    let (longer, first) = (f64::from(longer.max(1)), f64::from(first));
-    let side = |tiles: u32| first * (1.0 + f64::from(tiles - 1) * (1.0 - OVERLAP));
-    let most = f64::from(second).min(longer);
+/// Returns the pixels of the frame for one pixel of a shrunk tile, and the number of tiles along the longer side.
+/// `None` if detection by tiles would hardly be finer than detection in the whole frame.
+pub(super) fn tile_scale(longer: i32, (whole, tiled): (u32, u32)) -> Option<(f64, u32)> {
+    let (longer, whole) = (f64::from(longer.max(1)), f64::from(whole));
+    let side = |tiles: u32| whole * (1.0 + f64::from(tiles - 1) * (1.0 - OVERLAP));
+    let most = f64::from(tiled).min(longer);
     let tiles = (2..=64).take_while(|tiles| side(*tiles) <= most + 0.5).last()?;
     Some((longer / side(tiles), tiles))
 }
 
-/// Whether a face of a tile may go on in the next one.
+/// Whether a face in a tile may extend into the next tile.
 fn is_cut_off(face: &Face, tile: &Rect, picture: &Mat, frame: &Mat) -> bool {
     let (bbox, width, height) = (&face.bbox, picture.cols() as f32, picture.rows() as f32);
     (tile.x > 0 && bbox.x <= CUT_OFF)
@@ -173,14 +178,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_face_that_the_first_look_misses_lies_whole_in_a_tile(
+        fn every_face_too_small_for_the_whole_frame_lies_inside_one_tile(
             columns in 1200..5000_i32, rows in 300..5000_i32, x in 0.0..1.0_f64, y in 0.0..1.0_f64,
         ) {
             let grid = Grid::of((columns, rows), SIDES);
             prop_assume!(grid.is_some());
             let Grid { tiles, .. } = grid.unwrap();
             prop_assert!(tiles.len() <= 64);
-            // 24 pixels at the first look's scale.
+            // 24 pixels at the scale of detection in the whole frame.
             let side = (24.0 * f64::from(columns.max(rows)) / 640.0).min(f64::from(columns.min(rows)));
             let (left, top) = (x * (f64::from(columns) - side), y * (f64::from(rows) - side));
             let holds = |tile: &Rect| {
@@ -188,7 +193,9 @@ mod tests {
                     && top >= f64::from(tile.y) - 2.0 && top + side <= f64::from(tile.y + tile.height) + 2.0
             };
             prop_assert!(tiles.iter().any(holds), "{side} at {left}, {top}: {tiles:?}");
-            prop_assert!(tiles.iter().all(|t| t.x >= 0 && t.y >= 0 && t.x + t.width <= columns && t.y + t.height <= rows));
+            let is_inside =
+                |t: &Rect| t.x >= 0 && t.y >= 0 && t.x + t.width <= columns && t.y + t.height <= rows;
+            prop_assert!(tiles.iter().all(is_inside));
         }
     }
 }

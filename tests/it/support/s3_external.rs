@@ -1,5 +1,4 @@
-//! S3 servers of other make, as processes of their own. `scripts/install-s3-servers.sh` brings them; a test without them
-//! fails.
+//! External S3 servers, run as processes. `scripts/install-s3-servers.sh` installs them; a test fails without them.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -11,16 +10,17 @@ use visage::config;
 
 const BUCKET: &str = "videos";
 
-/// A running server with one empty bucket; it ends when dropped.
-pub struct OtherServer {
+/// A running server with one empty bucket. It ends on drop.
+pub struct ExternalS3Server {
     endpoint: String,
     process: Child,
-    /// Where it keeps what it takes; gone with it.
+    /// The folder of its objects, deleted on drop.
     _folder: TempDir,
 }
 
-impl OtherServer {
-    /// A server in Python that keeps folders and lists neither parts nor unfinished uploads.
+impl ExternalS3Server {
+    /// Starts localbucket, a server in Python that stores objects in a folder and lists neither parts nor unfinished
+    /// uploads.
     pub async fn localbucket() -> Self {
         let arguments = |folder: &Path, port| vec!["--port".to_owned(), port, folder.to_str().unwrap().to_owned()];
         Self::start("localbucket", arguments).await
@@ -33,7 +33,7 @@ impl OtherServer {
 
     async fn start(program: &str, arguments: impl FnOnce(&Path, String) -> Vec<String>) -> Self {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(".runtime/s3-servers/bin").join(program);
-        assert!(path.is_file(), "{} is missing: scripts/install-s3-servers.sh brings it", path.display());
+        assert!(path.is_file(), "{} is missing: scripts/install-s3-servers.sh installs it", path.display());
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let folder = TempDir::new().unwrap();
         let process = Command::new(path)
@@ -52,11 +52,11 @@ impl OtherServer {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(60), made).await.expect("the server makes a bucket");
+        tokio::time::timeout(Duration::from_secs(60), made).await.expect("the server does not create a bucket");
         server
     }
 
-    /// Settings of a store on this server.
+    /// Returns the settings of a store on this server.
     pub fn settings(&self) -> config::S3 {
         config::S3 {
             bucket: BUCKET.to_owned(),
@@ -70,7 +70,8 @@ impl OtherServer {
         }
     }
 
-    /// How many objects lie in the bucket, without the mark of the storage. Waits for the answer.
+    /// Returns the number of objects in the bucket, without the identity of the storage. Blocks until the server
+    /// answers.
     pub fn objects(&self) -> usize {
         let url = format!("{}/{BUCKET}?list-type=2", self.endpoint);
         let listing = async { super::http().get(url).send().await.unwrap().text().await.unwrap() };
@@ -80,7 +81,7 @@ impl OtherServer {
     }
 }
 
-impl Drop for OtherServer {
+impl Drop for ExternalS3Server {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();

@@ -1,14 +1,14 @@
-//! One emotion of a clip, from 15 frames spread over it: what the Journaling thumbnails API answers.
+//! Reads one emotion of a clip from 15 frames spread over it, for the Journaling thumbnails API.
 
 use super::{Cancel, Pipeline, PipelineError};
 use crate::analysis::{Face, Probabilities, Verdict, quality};
 use crate::media::{Every, Frames, Opened, Sample, Source, count_pictures, is_in_spread};
-use crate::vision::{CLIP_FRAMES, Crop, Mesh, SecondLook, TurnVotes, Wanted, head_and_eyes, head_pose};
+use crate::vision::{CLIP_FRAMES, Crop, FaceDetails, Mesh, TiledDetector, TurnVotes, head_and_eyes, head_pose};
 
-/// Why a clip has no emotion.
+/// Reason why a clip has no emotion.
 #[derive(Debug, thiserror::Error)]
 pub enum ClipError {
-    #[error("{frames} frames, fewer than {CLIP_FRAMES}")]
+    #[error("the clip has {frames} frames, fewer than {CLIP_FRAMES}")]
     TooShort { frames: u64 },
     #[error("no face in the clip")]
     NoFace,
@@ -17,9 +17,9 @@ pub enum ClipError {
 }
 
 impl Pipeline {
-    /// The emotion of the largest face in 15 frames of a clip, evenly spread. Blocks.
+    /// Reads the emotion of the largest face in 15 frames of a clip, evenly spread. Blocks.
     pub fn verdict(&self, source: &Source, cancel: &Cancel) -> Result<Verdict, ClipError> {
-        // The packets are counted, and not what the header says of them.
+        // The packets are counted, because the number in the header may be wrong.
         let stop = || cancel.is_cancelled();
         let of = count_pictures(source, &self.limits, &stop).map_err(PipelineError::from)?;
         if (1..CLIP_FRAMES as u64).contains(&of) {
@@ -27,28 +27,29 @@ impl Pipeline {
         }
         let open = || Opened::open(source, &self.limits).map_err(PipelineError::from);
         let spread = || Frames::spread(open()?, CLIP_FRAMES as u64, of).map_err(PipelineError::from);
-        let mut seen = self.look(spread()?, |_| true, 0, cancel)?;
+        let mut seen = self.read_frames(spread()?, |_| true, 0, cancel)?;
         if seen.frames.len() == CLIP_FRAMES {
-            if let Some(turns) = seen.votes.at_the_end() {
-                seen = self.look(spread()?, |_| true, turns, cancel)?;
+            if let Some(turns) = seen.votes.decide_at_end() {
+                seen = self.read_frames(spread()?, |_| true, turns, cancel)?;
             }
         } else {
-            // Some of these could not be decoded: as many, spread over those that can be.
+            // Some of the frames could not be decoded. Counts the frames that can be decoded, and spreads 15 over
+            // those.
             let all = || Frames::start(open()?, Every::exact(1)).map_err(PipelineError::from);
-            let (mut frames, mut sound) = (all()?, 0);
+            let (mut frames, mut decodable) = (all()?, 0);
             while frames.next(&stop).map_err(PipelineError::from)?.is_some() {
-                sound += 1;
+                decodable += 1;
             }
-            let is_chosen = |number: u32| is_in_spread(CLIP_FRAMES as u64, sound, number.into());
-            seen = self.look(all()?, is_chosen, 0, cancel)?;
-            if let Some(turns) = seen.votes.at_the_end() {
-                seen = self.look(all()?, is_chosen, turns, cancel)?;
+            let is_chosen = |number: u32| is_in_spread(CLIP_FRAMES as u64, decodable, number.into());
+            seen = self.read_frames(all()?, is_chosen, 0, cancel)?;
+            if let Some(turns) = seen.votes.decide_at_end() {
+                seen = self.read_frames(all()?, is_chosen, turns, cancel)?;
             }
             if seen.frames.len() < CLIP_FRAMES {
-                return Err(ClipError::TooShort { frames: sound });
+                return Err(ClipError::TooShort { frames: decodable });
             }
         }
-        if self.vision.reads_clips() {
+        if self.vision.has_clip_classifier() {
             let meshes: Vec<_> = seen.frames.iter().map(|frame| frame.mesh.clone()).collect();
             if meshes.iter().all(Option::is_none) {
                 return Err(ClipError::NoFace);
@@ -65,54 +66,60 @@ impl Pipeline {
         Verdict::of_frames(&read).ok_or(ClipError::NoFace)
     }
 
-    /// The faces of those frames that are chosen by their index, until there are enough.
-    fn look(
+    /// Reads the largest face of each frame that `choose` accepts by its index, until there are 15 frames.
+    fn read_frames(
         &self,
         mut frames: Frames,
         choose: impl Fn(u32) -> bool,
         turns: u8,
         cancel: &Cancel,
-    ) -> Result<Seen, PipelineError> {
+    ) -> Result<ClipFrames, PipelineError> {
         frames.turn(turns);
-        let mut second = SecondLook::default();
-        let mut seen = Seen { frames: Vec::with_capacity(CLIP_FRAMES), votes: TurnVotes::default() };
+        let mut tiles = TiledDetector::default();
+        let mut seen = ClipFrames { frames: Vec::with_capacity(CLIP_FRAMES), votes: TurnVotes::default() };
         while seen.frames.len() < CLIP_FRAMES
             && let Some(sample) = frames.next(&|| cancel.is_cancelled())?
         {
             if choose(sample.index) {
-                seen.frames.push(self.read(&sample, &mut second, &mut seen.votes)?);
+                seen.frames.push(self.read(&sample, &mut tiles, &mut seen.votes)?);
             }
         }
         Ok(seen)
     }
 
-    fn read(&self, sample: &Sample, second: &mut SecondLook, votes: &mut TurnVotes) -> Result<Frame, PipelineError> {
+    fn read(
+        &self,
+        sample: &Sample,
+        tiles: &mut TiledDetector,
+        votes: &mut TurnVotes,
+    ) -> Result<ClipFrame, PipelineError> {
         let picture = &sample.picture;
         let mut faces = self.vision.detect(&[picture], 1)?.remove(0);
         if faces.is_empty() {
-            faces = second.detect(&self.vision, picture, 1)?;
+            faces = tiles.detect(&self.vision, picture, 1)?;
         }
-        let Some(face) = faces.first() else { return Ok(Frame { mesh: None, face: None }) };
-        let close_up = self.vision.close_up(Wanted::LANDMARKS);
-        let mesh = close_up.landmarks(&[(picture, face)])?.into_iter().next().flatten();
-        votes.add(self.vision.turns(&close_up, picture, face, mesh.as_ref())?);
+        let Some(face) = faces.first() else { return Ok(ClipFrame { mesh: None, face: None }) };
+        let details = self.vision.detail_reader(FaceDetails::LANDMARKS);
+        let mesh = details.landmarks(&[(picture, face)])?.into_iter().next().flatten();
+        votes.add(self.vision.turns(&details, picture, face, mesh.as_ref())?);
         let crop = self.vision.crop(picture, face)?;
         let (width, height) = size(sample);
         let weight = weight(face, mesh.as_ref(), width, height);
-        Ok(Frame { mesh: mesh.map(|mesh| (mesh, width, height)), face: Some((crop, weight)) })
+        Ok(ClipFrame { mesh: mesh.map(|mesh| (mesh, width, height)), face: Some((crop, weight)) })
     }
 }
 
-/// What one pass through a clip saw.
-struct Seen {
-    frames: Vec<Frame>,
+/// The frames of one pass through a clip.
+struct ClipFrames {
+    frames: Vec<ClipFrame>,
     votes: TurnVotes,
 }
 
-/// What was seen of one frame.
-struct Frame {
+/// The largest face of one frame.
+struct ClipFrame {
+    /// Its points, and width and height of the frame.
     mesh: Option<(Mesh, i32, i32)>,
-    /// The largest face, and how much it counts.
+    /// The face cut out, and its weight.
     face: Option<(Crop, f32)>,
 }
 

@@ -1,5 +1,5 @@
-//! How long a caller waits for the database. A server that is down makes the pool try again and again, and one that is
-//! frozen answers nothing, for as long as anybody waits: so every statement has a limit here.
+//! A connection pool with a time limit for each statement. Without a limit, the pool retries for ever while the
+//! database server is down, and a statement waits for ever while the server is frozen.
 
 use std::time::Duration;
 
@@ -10,19 +10,19 @@ use sqlx::any::{AnyQueryResult, AnyRow, AnyStatement, AnyTypeInfo};
 use sqlx::{Any, AnyPool, Either, Error, Execute, Executor, SqlStr};
 use tokio::time::{Instant, timeout, timeout_at};
 
-/// For a worker, which has nothing else to do: as long as the pool itself waits.
-pub(super) const OF_A_WORKER: Duration = Duration::from_secs(30);
-/// For a request: its client is told within three seconds.
-pub(super) const OF_A_REQUEST: Duration = Duration::from_millis(2500);
+/// The limit for workers, which can wait: as long as the pool itself waits for a connection.
+pub(super) const WORKER_TIMEOUT: Duration = Duration::from_secs(30);
+/// The limit for HTTP requests, so that a client gets an answer within three seconds.
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_millis(2500);
 
-/// The pool, whose statements end after a limit.
+/// The pool, with a time limit for each statement.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Patient<'p> {
+pub(super) struct TimedPool<'p> {
     pub pool: &'p AnyPool,
-    pub patience: Duration,
+    pub limit: Duration,
 }
 
-impl<'p> Executor<'p> for Patient<'p> {
+impl<'p> Executor<'p> for TimedPool<'p> {
     type Database = Any;
 
     fn fetch_many<'e, 'q: 'e, E>(self, query: E) -> BoxStream<'e, Result<Either<AnyQueryResult, AnyRow>, Error>>
@@ -31,11 +31,11 @@ impl<'p> Executor<'p> for Patient<'p> {
         E: 'q + Execute<'q, Any>,
     {
         let rows = self.pool.fetch_many(query);
-        let until = Instant::now() + self.patience;
+        let until = Instant::now() + self.limit;
         let next = |(mut rows, until): (BoxStream<'e, _>, Instant)| async move {
             match timeout_at(until, rows.next()).await {
                 Ok(row) => row.map(|row| (row, (rows, until))),
-                // Without rows, the stream ends after the error.
+                // The empty stream ends the iteration after the error.
                 Err(_) => Some((Err(Error::PoolTimedOut), (stream::empty().boxed(), until))),
             }
         };
@@ -48,7 +48,7 @@ impl<'p> Executor<'p> for Patient<'p> {
         E: 'q + Execute<'q, Any>,
     {
         let row = self.pool.fetch_optional(query);
-        Box::pin(async move { timeout(self.patience, row).await.unwrap_or(Err(Error::PoolTimedOut)) })
+        Box::pin(async move { timeout(self.limit, row).await.unwrap_or(Err(Error::PoolTimedOut)) })
     }
 
     fn prepare_with<'e>(self, sql: SqlStr, parameters: &'e [AnyTypeInfo]) -> BoxFuture<'e, Result<AnyStatement, Error>>

@@ -1,4 +1,5 @@
-//! Faces looked for where they were a moment ago: a small part of the work of a look at the whole frame.
+//! Detects faces in small windows around their positions in the previous frame. This is a small part of the work of
+//! detection in the whole frame.
 
 use opencv::core::{Mat, MatTraitConst, Rect, Size};
 
@@ -6,28 +7,32 @@ use super::detector::SAME_FACE_IOU;
 use super::{Vision, VisionError, is_frame, scale};
 use crate::analysis::{BBox, Face, Point};
 
-/// One frame in so many is looked at as a whole, so that whoever comes is seen soon.
+/// Every n-th frame is searched as a whole, to find new faces soon.
 const WHOLE_EVERY: u32 = 4;
-/// The window around a face, in sides of the face.
+/// Side of the window around a face, in sides of the face.
 const AROUND: f32 = 2.5;
-/// A face that is further from the middle of its window than this, in sides of the window, may be another one's that is cut off.
+/// A face further from the centre of its window than this, in sides of the window, may be a cut-off part of another
+/// face.
 const OFF_CENTRE: f32 = 0.3;
-/// Larger windows are shrunk to this.
+/// Windows with a longer side than this, in pixels, are shrunk to it.
 pub(super) const SIDE: i32 = 160;
-/// More faces than this are looked for in the whole frame.
+/// With more faces than this, the whole frame is searched.
 const FEW: usize = 3;
 
-/// The faces of a video, frame by frame.
+/// Detects the faces of one video, frame by frame.
 #[derive(Default)]
-pub struct Watch {
+pub struct WindowDetector {
+    /// Faces in the previous frame.
     last: Vec<Face>,
-    /// Width and height of the frame before: in one of another size, faces are elsewhere.
+    /// Width and height of the previous frame. If the size changes, the whole frame is searched.
     size: (i32, i32),
+    /// Frames since the last search of a whole frame.
     since_whole: u32,
 }
 
-impl Watch {
-    /// As [`Vision::detect`] for one frame: around the faces of the frame before, or everywhere where one of them is lost.
+impl WindowDetector {
+    /// Detects the faces of the next frame, like [`Vision::detect`]. Searches around the faces of the previous frame,
+    /// and the whole frame if one of them is lost.
     pub fn detect(&mut self, vision: &Vision, frame: &Mat, max_faces: usize) -> Result<Vec<Face>, VisionError> {
         is_frame(frame)?;
         self.since_whole += 1;
@@ -36,7 +41,7 @@ impl Watch {
             && self.since_whole < WHOLE_EVERY
             && (1..=FEW).contains(&self.last.len())
         {
-            let found = around(vision, frame, &self.last)?;
+            let found = detect_in_windows(vision, frame, &self.last)?;
             if found.len() == self.last.len() {
                 self.last.clone_from(&found);
                 return Ok(found);
@@ -48,8 +53,8 @@ impl Watch {
     }
 }
 
-/// Those of these faces that are still about where they were, in the same order.
-pub(super) fn around(vision: &Vision, frame: &Mat, faces: &[Face]) -> Result<Vec<Face>, VisionError> {
+/// Detects these faces again in windows around their last positions. Returns those that are found, in the same order.
+pub(super) fn detect_in_windows(vision: &Vision, frame: &Mat, faces: &[Face]) -> Result<Vec<Face>, VisionError> {
     let windows: Vec<Rect> = faces.iter().map(|face| window(&face.bbox, frame.cols(), frame.rows())).collect();
     let pictures = windows.iter().map(|window| {
         let longer = window.width.max(window.height).max(1);
@@ -73,7 +78,7 @@ pub(super) fn around(vision: &Vision, frame: &Mat, faces: &[Face]) -> Result<Vec
     Ok(kept)
 }
 
-/// The part of a frame around a face; not empty.
+/// Returns the window around a face. It is never empty.
 pub(super) fn window(face: &BBox, width: i32, height: i32) -> Rect {
     let side = (AROUND * face.width.max(face.height)).clamp(1.0, 1e6) as i32;
     let centre = face.centre();
@@ -93,7 +98,7 @@ pub(super) fn is_in_the_middle(face: &BBox, window: &Rect) -> bool {
     off(x, left, window.width).max(off(y, top, window.height)) <= OFF_CENTRE * side
 }
 
-/// A face of a window's picture in pixels of the frame.
+/// Converts a face from pixels of a shrunk window to pixels of the frame.
 pub(super) fn in_frame(face: &Face, window: &Rect, picture: &Mat) -> Face {
     let (by_x, by_y) =
         (window.width as f32 / picture.cols().max(1) as f32, window.height as f32 / picture.rows().max(1) as f32);
@@ -110,21 +115,23 @@ mod tests {
 
     proptest! {
         #[test]
-        fn windows_lie_in_the_frame_around_the_face(
-            x in -500.0..2500.0_f32, y in -500.0..1500.0_f32, side in 0.0..3000.0_f32, width in 1..2000_i32, height in 1..2000_i32,
+        fn windows_lie_inside_the_frame_and_hold_the_centre_of_the_face(
+            x in -500.0..2500.0_f32, y in -500.0..1500.0_f32, side in 0.0..3000.0_f32,
+            width in 1..2000_i32, height in 1..2000_i32,
         ) {
             let face = BBox { x, y, width: side, height: side * 0.8 };
             let Rect { x: left, y: top, width: wide, height: high } = window(&face, width, height);
             prop_assert!(left >= 0 && top >= 0 && wide > 0 && high > 0 && left + wide <= width && top + high <= height);
             let Point { x, y } = face.centre();
             let is_inside = (0.0..width as f32).contains(&x) && (0.0..height as f32).contains(&y);
-            let holds = (left as f32 - 1.0..=(left + wide) as f32).contains(&x) && (top as f32 - 1.0..=(top + high) as f32).contains(&y);
+            let (across, down) = (left as f32 - 1.0..=(left + wide) as f32, top as f32 - 1.0..=(top + high) as f32);
+            let holds = across.contains(&x) && down.contains(&y);
             prop_assert!(!is_inside || holds);
         }
     }
 
     #[test]
-    fn a_face_of_the_window_stands_where_it_is_in_the_frame() {
+    fn a_face_in_a_window_is_converted_to_pixels_of_the_frame() {
         let picture = Mat::new_rows_cols_with_default(50, 100, CV_8UC3, Scalar::default()).unwrap();
         let window = Rect::new(20, 30, 200, 100);
         let at = |x: f32, y: f32| Point { x, y };
@@ -134,6 +141,6 @@ mod tests {
         assert_eq!(moved.bbox, BBox { x: 100.0, y: 50.0, width: 40.0, height: 60.0 });
         assert_eq!(moved.landmarks, Some(Landmarks::MouthCorners([at(120.0, 80.0); 5])));
         assert!(is_in_the_middle(&moved.bbox, &window));
-        assert!(!is_in_the_middle(&BBox { x: 180.0, ..moved.bbox }, &window), "that face is cut off");
+        assert!(!is_in_the_middle(&BBox { x: 180.0, ..moved.bbox }, &window), "the window cuts off that face");
     }
 }

@@ -1,5 +1,5 @@
-//! What moved in a face: MediaPipe's blendshapes (Grishchenko et al. 2022, "Blendshapes GHUM: Real-time Monocular Facial
-//! Blendshape Prediction"), from 146 of the 478 points.
+//! Movements of a face: MediaPipe's blendshapes (Grishchenko et al. 2022, "Blendshapes GHUM: Real-time Monocular Facial
+//! Blendshape Prediction"). The network computes them from 146 of the 478 points.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use crate::engine::{Engine, EngineError, Sequence, manifest};
 
 pub(super) const NAME: &str = "face_blendshapes";
 
-/// The points that the network sees, in its order: `kLandmarksSubsetIdxs` of MediaPipe's `face_blendshapes_graph.cc`.
+/// The points in the network's input, in its order: `kLandmarksSubsetIdxs` of MediaPipe's `face_blendshapes_graph.cc`.
 pub const POINTS: [usize; 146] = [
     0, 1, 4, 5, 6, 7, 8, 10, 13, 14, 17, 21, 33, 37, 39, 40, 46, 52, 53, 54, 55, 58, 61, 63, 65, 66, 67, 70, 78, 80,
     81, 82, 84, 87, 88, 91, 93, 95, 103, 105, 107, 109, 127, 132, 133, 136, 144, 145, 146, 148, 149, 150, 152, 153,
@@ -22,24 +22,24 @@ pub const POINTS: [usize; 146] = [
     387, 388, 389, 390, 397, 398, 400, 402, 405, 409, 415, 454, 466, 468, 469, 470, 471, 472, 473, 474, 475, 476, 477,
 ];
 
-/// The network takes one face a call, so calls of all analyses come one after another.
-pub(super) struct Movements(Sequence);
+/// The blendshape network. It takes one face a call, and the calls of all analyses run one after another.
+pub(super) struct Blendshapes(Sequence);
 
-impl Movements {
+impl Blendshapes {
     /// # Errors
-    /// The file is not there, or is another.
+    /// The file is missing or is not this model.
     pub fn load(engine: &Engine, folder: &Path) -> Result<Self, VisionError> {
-        let movements = Self(engine.load_sequence(NAME, &folder.join(&manifest::entry(NAME)?.file))?);
-        // A file that is something else shows in a first run.
-        movements.call(&mut movements.0.turn(), &[0.0; 2 * POINTS.len()])?;
-        Ok(movements)
+        let blendshapes = Self(engine.load_sequence(NAME, &folder.join(&manifest::entry(NAME)?.file))?);
+        // A first run fails if the file is another model.
+        blendshapes.call(&mut blendshapes.0.turn(), &[0.0; 2 * POINTS.len()])?;
+        Ok(blendshapes)
     }
 
     pub fn sha256(&self) -> &str {
         self.0.sha256()
     }
 
-    /// What moved in each face; `None` without points. Blocks.
+    /// Reads the blendshapes of each face. Returns `None` for a face without points. Blocks.
     pub fn read(&self, faces: &[Option<Mesh>]) -> Result<Vec<Option<Expressions>>, VisionError> {
         if faces.iter().all(Option::is_none) {
             return Ok(vec![None; faces.len()]);
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn points_are_in_order_and_each_is_one_of_the_478() {
+    fn points_are_in_ascending_order_and_end_with_the_last_of_the_478() {
         assert!(POINTS.is_sorted_by(|a, b| a < b));
         assert_eq!(POINTS.last(), Some(&(super::super::landmarks::POINTS - 1)));
     }

@@ -1,5 +1,5 @@
-//! A classifier of whole clips that a person brings along: points of a face in 15 frames in, one of five emotions out, as
-//! the Journaling thumbnails API has it.
+//! An optional classifier of whole clips, whose model the operator provides. Its input are the points of a face in 15
+//! frames. Its output is one of the five emotions of the Journaling thumbnails API.
 
 use std::path::Path;
 
@@ -10,23 +10,23 @@ use crate::analysis::Five;
 use crate::config::{ClassifierOutput, ClipModel as Described, Coordinates};
 use crate::engine::{Engine, EngineError, Model};
 
-/// Frames of a clip.
+/// Frames that represent a clip.
 pub const CLIP_FRAMES: usize = 15;
-/// Points of a face that such a model knows: those of MediaPipe's face mesh, without the irises.
+/// Points of a face in the model's input: MediaPipe's face mesh without the irises.
 pub(super) const MESH_POINTS: usize = 468;
 /// Values of one frame: x, y and z of each point.
 pub const FRAME_VALUES: usize = 3 * MESH_POINTS;
 
-pub(super) struct ClipModel {
+pub(super) struct ClipClassifier {
     model: Model,
-    /// Which of the five each output is.
+    /// The emotion of each output.
     labels: Vec<Five>,
     output: ClassifierOutput,
     pub coordinates: Coordinates,
 }
 
-impl ClipModel {
-    /// Loads the model and compares it with its description.
+impl ClipClassifier {
+    /// Loads the model and checks that it matches its description in the settings.
     pub fn load(engine: &Engine, folder: &Path, described: &Described) -> Result<Self, VisionError> {
         let model = engine.load(&described.name, &folder.join(&described.file))?;
         let shape: Vec<usize> = model.input().shape.iter().skip(1).map(|size| size.unwrap_or(0)).collect();
@@ -51,14 +51,15 @@ impl ClipModel {
         let given = model.outputs().first().and_then(|output| output.shape.last().copied().flatten());
         if given.is_some_and(|given| given != labels.len()) {
             return Err(refused(format!(
-                "it gives {given:?} values, and thumbnails.model.labels names {}",
+                "it has {given:?} outputs, but thumbnails.model.labels names {}",
                 labels.len()
             )));
         }
         Ok(Self { model, labels, output: described.output, coordinates: described.coordinates })
     }
 
-    /// Shares in the order of [`Five::ALL`], of [`CLIP_FRAMES`] frames with [`FRAME_VALUES`] values each. Blocks.
+    /// Classifies [`CLIP_FRAMES`] frames with [`FRAME_VALUES`] values each. Returns shares in the order of
+    /// [`Five::ALL`]. Blocks.
     pub fn classify(&self, frames: Vec<f32>) -> Result<[f64; 5], VisionError> {
         let failed =
             |reason: String| VisionError::from(EngineError::Run { model: self.model.name().to_owned(), reason });
@@ -70,7 +71,7 @@ impl ClipModel {
         let outputs = self.model.run(rows)?;
         let values: Vec<f32> = outputs.first().map(|output| output.iter().copied().collect()).unwrap_or_default();
         if values.len() != self.labels.len() || values.iter().any(|value| !value.is_finite()) {
-            return Err(failed(format!("{} values, or some that are no numbers", values.len())));
+            return Err(failed(format!("{} outputs, expected {} finite numbers", values.len(), self.labels.len())));
         }
         let shares: Vec<f32> = match self.output {
             ClassifierOutput::Logits => {

@@ -1,15 +1,15 @@
-//! Which addresses lie outside of the operator's own network.
+//! Tells public addresses from private ones.
 //!
-//! A name is resolved here, and the connection goes to the very addresses that were looked at: a name that resolves
-//! differently the next moment gains nothing.
+//! The resolver checks the addresses of a name, and the connection uses exactly these addresses. So a name that later
+//! resolves to a private address is no danger.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use ipnet::IpNet;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-/// Not of the public internet (IANA's special-purpose registries).
-const INSIDE: [&str; 29] = [
+/// Networks that are not part of the public internet (IANA's special-purpose registries).
+const SPECIAL_NETWORKS: [&str; 29] = [
     "0.0.0.0/8",
     "10.0.0.0/8",
     "100.64.0.0/10",
@@ -29,9 +29,9 @@ const INSIDE: [&str; 29] = [
     "::1/128",
     "64:ff9b:1::/48",
     "100::/64",
-    // Teredo, whose inner address is not looked into.
+    // Teredo. Its embedded address is not checked.
     "2001::/32",
-    // For protocols, benchmarks and hashes.
+    // Reserved for benchmarks, hashes (ORCHID) and documentation.
     "2001:2::/48",
     "2001:10::/28",
     "2001:20::/28",
@@ -43,14 +43,14 @@ const INSIDE: [&str; 29] = [
     "ff00::/8",
 ];
 
-/// Whether an address is one of the public internet; one that wraps another (IPv4 in IPv6) is what it wraps.
+/// Returns whether an address is part of the public internet. An IPv4 address embedded in IPv6 is checked itself.
 pub fn is_public(address: IpAddr) -> bool {
     let inner = match address {
         IpAddr::V6(v6) => {
             let parts = v6.segments();
             let v4 = |high: u16, low: u16| IpAddr::V4(Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)));
             match parts {
-                // Mapped, and the older compatible form.
+                // IPv4-mapped, and the older IPv4-compatible form.
                 [0, 0, 0, 0, 0, 0xFFFF | 0, high, low] if high != 0 => v4(high, low),
                 // NAT64.
                 [0x64, 0xFF9B, 0, 0, 0, 0, high, low] => v4(high, low),
@@ -61,36 +61,36 @@ pub fn is_public(address: IpAddr) -> bool {
         }
         IpAddr::V4(_) => address,
     };
-    // Of IPv6 only this much is given out for the internet (RFC 4291, 2.4; IANA's registry of global unicast addresses).
+    // Only 2000::/3 is allocated for the internet (RFC 4291, 2.4; IANA's registry of global unicast addresses).
     if let IpAddr::V6(v6) = inner
         && v6.segments()[0] & 0xE000 != 0x2000
     {
         return false;
     }
-    let mut networks = INSIDE.iter().filter_map(|network| network.parse::<IpNet>().ok());
+    let mut networks = SPECIAL_NETWORKS.iter().filter_map(|network| network.parse::<IpNet>().ok());
     !networks.any(|network| network.contains(&inner))
 }
 
-/// The address that a host of an URL is, if it is no name.
+/// Returns the IP address if the host of a URL is one, and not a name.
 pub fn literal(host: &str) -> Option<IpAddr> {
     host.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
-/// Resolves names to addresses outside alone.
-pub struct Outside {
+/// Resolves names, and drops private addresses unless they are allowed.
+pub struct PublicResolver {
     pub allow_private: bool,
 }
 
-impl Resolve for Outside {
+impl Resolve for PublicResolver {
     fn resolve(&self, name: Name) -> Resolving {
         let allow_private = self.allow_private;
         Box::pin(async move {
             let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let outside: Vec<SocketAddr> = found.filter(|address| allow_private || is_public(address.ip())).collect();
-            if outside.is_empty() {
-                return Err("the name leads to no address outside".into());
+            let allowed: Vec<SocketAddr> = found.filter(|address| allow_private || is_public(address.ip())).collect();
+            if allowed.is_empty() {
+                return Err("the name has no public address".into());
             }
-            Ok(Box::new(outside.into_iter()) as Addrs)
+            Ok(Box::new(allowed.into_iter()) as Addrs)
         })
     }
 }
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_leads_inside_is_not_public_however_it_is_written() {
+    fn private_addresses_in_every_form_are_not_public() {
         for inside in [
             "127.0.0.1",
             "10.1.2.3",
@@ -136,13 +136,13 @@ mod tests {
     }
 
     #[test]
-    fn every_network_of_the_list_is_one() {
-        assert!(INSIDE.iter().all(|network| network.parse::<IpNet>().is_ok()));
+    fn every_special_network_can_be_parsed() {
+        assert!(SPECIAL_NETWORKS.iter().all(|network| network.parse::<IpNet>().is_ok()));
     }
 
     #[tokio::test]
-    async fn a_name_that_leads_inside_is_not_resolved() {
-        let resolve = |allow_private| Outside { allow_private }.resolve("localhost".parse().unwrap());
+    async fn a_name_with_private_addresses_is_not_resolved() {
+        let resolve = |allow_private| PublicResolver { allow_private }.resolve("localhost".parse().unwrap());
         assert!(resolve(false).await.is_err());
         assert!(resolve(true).await.unwrap().all(|address| address.ip().is_loopback()));
     }
