@@ -106,7 +106,7 @@ impl Engine {
         match settings.device {
             Device::Cpu => engine.set_device(ActiveDevice::Cpu, "engine.device is cpu"),
             Device::Auto if !has_cuda => {
-                engine.set_device(ActiveDevice::Cpu, "this ONNX Runtime was built without CUDA")
+                engine.set_device(ActiveDevice::Cpu, "this ONNX Runtime was built without CUDA");
             }
             Device::Auto => {}
             Device::Cuda if has_cuda => {}

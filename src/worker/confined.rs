@@ -153,7 +153,7 @@ impl Analyzer for Confined {
             };
             match serde_json::from_str(&line) {
                 Ok(ChildMessage::Progress { frames_done, frames_total }) => {
-                    progress(Progress { frames_done, frames_total })
+                    progress(Progress { frames_done, frames_total });
                 }
                 Ok(ChildMessage::Findings(findings)) => return Ok(*findings),
                 Ok(ChildMessage::Error(error)) => return Err(error),

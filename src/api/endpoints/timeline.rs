@@ -143,7 +143,8 @@ fn table(store: Store, token: Uuid, from: usize, most: usize, expressions: bool)
 
 /// The row at which a page with this cursor begins.
 fn row(text: &str) -> Option<usize> {
-    usize::try_from(cursor::decode(text)?).ok()
+    // The highest bit counts, too: a cursor beyond the end gives an empty page.
+    Some(usize::try_from(cursor::decode(text)?.cast_unsigned()).unwrap_or(usize::MAX))
 }
 
 fn cursor_of(row: usize) -> String {
