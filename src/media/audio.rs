@@ -1,8 +1,5 @@
 //! Decodes the sound of a video to mono samples, a block at a time.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
-
 use ffmpeg_next as ffmpeg;
 use ffmpeg_next::codec::decoder;
 use ffmpeg_next::format::context::Input;
@@ -10,7 +7,7 @@ use ffmpeg_next::format::sample::{Sample as Format, Type};
 use ffmpeg_next::software::resampling;
 use ffmpeg_next::{ChannelLayout, Dictionary, ffi as sys, frame};
 
-use super::container::{self, DEADLINE};
+use super::container::{self, ReadDeadline};
 use super::discontinuity::DiscontinuityCorrector;
 use super::ffi;
 use super::mix::Mixer;
@@ -73,8 +70,8 @@ pub struct Sound {
     corrector: Option<DiscontinuityCorrector>,
     decoder: decoder::Audio,
     resampler: Option<Resampler>,
-    /// The start of the current read. A read that takes longer than the deadline is interrupted.
-    read_started_at: Arc<Mutex<Instant>>,
+    /// A read that takes longer is interrupted.
+    deadline: ReadDeadline,
     /// Samples of the last packet.
     buffer: Vec<f32>,
     /// The number of samples in `buffer` that were returned.
@@ -116,9 +113,9 @@ impl Sound {
         stop: impl Fn() -> bool + Clone + Send + 'static,
     ) -> Result<Option<Self>, SoundError> {
         // A slow server must not block the analysis: each packet has to arrive within the deadline.
-        let read_started_at = Arc::new(Mutex::new(Instant::now()));
-        let since = read_started_at.clone();
-        let mut input = container::open(source, limits, move || stop() || lock(&since).elapsed() > DEADLINE)?;
+        let deadline = ReadDeadline::start();
+        let reading = deadline.clone();
+        let mut input = container::open(source, limits, move || stop() || reading.is_over())?;
         let chosen = track.map_or_else(|| streams::sound(&input), |track| input.stream(track));
         let Some(stream) = chosen else { return Ok(None) };
         let others = if track.is_none() { streams::other_sounds(&input, &stream) } else { Vec::new() };
@@ -146,7 +143,7 @@ impl Sound {
             corrector,
             decoder,
             resampler: None,
-            read_started_at,
+            deadline,
             buffer: Vec::new(),
             returned: 0,
             silence: 0,
@@ -206,7 +203,7 @@ impl Sound {
     /// Decodes and resamples one packet, or flushes the decoder at the end of the file.
     fn decode(&mut self, stop: &dyn Fn() -> bool) -> Result<(), SoundError> {
         (self.buffer, self.returned) = (Vec::new(), 0);
-        *lock(&self.read_started_at) = Instant::now();
+        self.deadline.restart();
         // A new packet each time: reading into one that holds data would leak that data.
         let mut packet = ffmpeg::Packet::empty();
         let read = packet.read(&mut self.input);
@@ -381,8 +378,4 @@ fn seconds(ticks: i64, base: f64) -> Option<f64> {
     #[expect(clippy::cast_precision_loss, reason = "seconds need no 53 bits")]
     let seconds = ticks as f64 * base;
     (ticks != sys::AV_NOPTS_VALUE && seconds.is_finite()).then_some(seconds)
-}
-
-fn lock(instant: &Mutex<Instant>) -> MutexGuard<'_, Instant> {
-    instant.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,8 +1,8 @@
 //! Opens containers with FFmpeg. Restricts formats, protocols, waits and frame sizes.
 
 use std::ffi::{CStr, CString};
-use std::sync::Once;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::time::{Duration, Instant};
 
 use ffmpeg_next as ffmpeg;
 use ffmpeg_next::format::context::Input;
@@ -23,7 +23,27 @@ const MAX_PACKETS_COUNTED: usize = 1000;
 /// A connection without data for this long is closed.
 const STALL_TIMEOUT: Duration = Duration::from_secs(20);
 /// The time limit for opening a file, and for each later read, even if the server sends data slowly.
-pub(super) const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// The deadline of the read in progress. Clones share it.
+#[derive(Clone)]
+pub(super) struct ReadDeadline(Arc<Mutex<Instant>>);
+
+impl ReadDeadline {
+    /// Begins with the opening of the file.
+    pub fn start() -> Self {
+        Self(Arc::new(Mutex::new(Instant::now())))
+    }
+
+    /// Begins anew with the next read.
+    pub fn restart(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).elapsed() > DEADLINE
+    }
+}
 
 /// Sets up FFmpeg. Further calls do nothing.
 pub fn prepare() {

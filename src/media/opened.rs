@@ -3,15 +3,14 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Read;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use ffmpeg_next as ffmpeg;
 use ffmpeg_next::format::context::Input;
 use ffmpeg_next::{Packet, ffi as sys};
 
-use super::container::{self, DEADLINE};
+use super::container::{self, ReadDeadline};
 use super::discontinuity::DiscontinuityCorrector;
 use super::ffi;
 use super::probe::{HEAD, check_duration, describe, max_duration_s, sniff};
@@ -37,8 +36,8 @@ pub struct Opened {
 pub(super) struct Packets {
     input: Input,
     stream: usize,
-    /// The start of the current read. A read that takes longer than the deadline is interrupted.
-    read_started_at: Arc<Mutex<Instant>>,
+    /// A read that takes longer is interrupted.
+    deadline: ReadDeadline,
     /// Interrupts reads once set.
     cancelled: Arc<AtomicBool>,
     /// `None` if the container cannot have discontinuities.
@@ -69,9 +68,9 @@ impl Opened {
             File::open(path).map_err(unreadable)?.take(HEAD as u64).read_to_end(&mut head).map_err(unreadable)?;
             sniff(&head)?;
         }
-        let (read_started_at, cancelled) = (Arc::new(Mutex::new(Instant::now())), Arc::<AtomicBool>::default());
-        let (since, stop) = (read_started_at.clone(), cancelled.clone());
-        let stop = move || stop.load(Ordering::Relaxed) || lock(&since).elapsed() > DEADLINE;
+        let (deadline, cancelled) = (ReadDeadline::start(), Arc::<AtomicBool>::default());
+        let (reading, stop) = (deadline.clone(), cancelled.clone());
+        let stop = move || stop.load(Ordering::Relaxed) || reading.is_over();
         let opened = container::open(source, limits, stop.clone());
         // FFmpeg cannot open some encrypted files.
         let mut input =
@@ -90,7 +89,7 @@ impl Opened {
         let reads_all = corrector.is_some();
         discard_others(&mut input, |other| other.index() == stream || reads_all && streams::is_timed(other));
         let lookahead = VecDeque::new();
-        let mut packets = Packets { input, stream, read_started_at, cancelled, corrector, lookahead };
+        let mut packets = Packets { input, stream, deadline, cancelled, corrector, lookahead };
         packets.check_first_packets()?;
         Ok(Self { source: source.clone(), limits: limits.clone(), probe, packets })
     }
@@ -215,7 +214,7 @@ impl Packets {
 
     /// Returns the next packet of the video stream. Returns `None` at the end, or at damage at which the demuxer stops.
     pub fn next(&mut self) -> Result<Option<Packet>, ProbeError> {
-        *lock(&self.read_started_at) = Instant::now();
+        self.deadline.restart();
         self.read()
     }
 
@@ -261,8 +260,4 @@ impl Packets {
     pub const fn cancelled(&self) -> &Arc<AtomicBool> {
         &self.cancelled
     }
-}
-
-fn lock(instant: &Mutex<Instant>) -> MutexGuard<'_, Instant> {
-    instant.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,13 +1,10 @@
 //! Finds out why the frames of a file ended early, by reading the whole file again without decoding it.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
-
 use ffmpeg_next as ffmpeg;
 use ffmpeg_next::Packet;
 use ffmpeg_next::format::context::Input;
 
-use super::container::{self, DEADLINE};
+use super::container::{self, ReadDeadline};
 use super::discontinuity::DiscontinuityCorrector;
 use super::ffi::{self, is_discarded};
 use super::{FramesError, Probe, ProbeError, Source, streams};
@@ -56,12 +53,12 @@ pub(super) fn find_cause(
     stop: impl Fn() -> bool + Clone + Send + 'static,
 ) -> Result<EarlyEnd, FramesError> {
     // A slow server must not block the analysis: each packet has to arrive within the deadline.
-    let last_packet_at = Arc::new(Mutex::new(Instant::now()));
-    let (is_stopped, waiting_since) = (stop.clone(), last_packet_at.clone());
-    let is_interrupted = move || is_stopped() || lock(&waiting_since).elapsed() > DEADLINE;
+    let deadline = ReadDeadline::start();
+    let (is_stopped, reading) = (stop.clone(), deadline.clone());
+    let is_interrupted = move || is_stopped() || reading.is_over();
     let mut input = container::open(source, limits, is_interrupted)?;
     let header_frames = streams::video(&input).and_then(|stream| u64::try_from(stream.frames()).ok()).unwrap_or(0);
-    let totals = match read_all(&mut input, probe.duration_s, &last_packet_at) {
+    let totals = match read_all(&mut input, probe.duration_s, &deadline) {
         Ok(totals) => totals,
         Err(_) if stop() => return Err(FramesError::Cancelled),
         Err(error) => return Err(container::to_probe_error(error).into()),
@@ -144,7 +141,7 @@ struct Totals {
     end_s: f64,
 }
 
-fn read_all(input: &mut Input, duration_s: f64, last_packet_at: &Mutex<Instant>) -> Result<Totals, ffmpeg::Error> {
+fn read_all(input: &mut Input, duration_s: f64, deadline: &ReadDeadline) -> Result<Totals, ffmpeg::Error> {
     let video_stream = streams::video(input).map(|stream| stream.index());
     let start_s = streams::start_s(input);
     let time_base =
@@ -160,7 +157,7 @@ fn read_all(input: &mut Input, duration_s: f64, last_packet_at: &Mutex<Instant>)
             // The end of the file, or damage at which the demuxer stops.
             Err(_) => return container::source_failure(input).map_or(Ok(totals), Err),
         };
-        *lock(last_packet_at) = Instant::now();
+        deadline.restart();
         if let Some(corrector) = &mut corrector {
             corrector.correct(&mut packet);
         }
@@ -179,10 +176,6 @@ fn read_all(input: &mut Input, duration_s: f64, last_packet_at: &Mutex<Instant>)
             }
         }
     }
-}
-
-fn lock(instant: &Mutex<Instant>) -> MutexGuard<'_, Instant> {
-    instant.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Reads the next packet of any stream into a new `Packet`: reading into one that holds data would leak that data.

@@ -51,6 +51,16 @@ impl Cancel {
     }
 }
 
+/// Cancels an analysis when the future that waits for it is dropped.
+#[derive(Debug)]
+pub struct CancelOnDrop(pub Cancel);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
 /// Time that each stage worked, without waiting for its neighbours. Stages overlap, so the sum may exceed the whole.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct StageTimes {

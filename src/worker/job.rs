@@ -17,7 +17,7 @@ use crate::blob::BlobError;
 use crate::config::S3Read;
 use crate::fault::{Fault, Part};
 use crate::media::Source;
-use crate::pipeline::Cancel;
+use crate::pipeline::{Cancel, CancelOnDrop};
 use crate::report;
 use crate::store::{Claim, ClaimState, JobFailure, JobProgress, NewMail, StoreError};
 use crate::telemetry::metrics;
@@ -74,20 +74,11 @@ fn failure(reason: FailureReason) -> JobFailure {
     JobFailure { code: reason.code().to_owned(), detail: report::failure(&reason, Language::EN), reason: Some(reason) }
 }
 
-/// Cancels the analysis when the future that waits for it is dropped.
-struct StopOnDrop(Cancel);
-
-impl Drop for StopOnDrop {
-    fn drop(&mut self) {
-        self.0.cancel();
-    }
-}
-
 impl Worker {
     /// Runs a claimed job and saves its outcome.
     pub(super) async fn run_job(&self, claim: &Claim, shared: &SharedState) {
         let (started, cancel, progress) = (Instant::now(), Cancel::default(), Arc::new(SharedProgress::default()));
-        let _stop_on_drop = StopOnDrop(cancel.clone());
+        let _cancel_on_drop = CancelOnDrop(cancel.clone());
         let mut analysis = Box::pin(self.analyze(claim, shared, &cancel, &progress));
         let result = tokio::select! {
             result = &mut analysis => Some(result),

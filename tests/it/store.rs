@@ -7,7 +7,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use sqlx::{AnyPool, AssertSqlSafe};
 use uuid::Uuid;
-use visage::analysis::{Analysis, BBox, Findings, Options, Probabilities, Summary, Timeline, TimelineRow, VideoFacts};
+use visage::analysis::{
+    Analysis, BBox, FailureReason, Findings, Options, Probabilities, Summary, Timeline, TimelineRow, VideoFacts,
+};
 use visage::clock::{Clock, ManualClock, RandomTokens, Tokens};
 use visage::config::{Database, Secret, Settings};
 use visage::report::{Context, Reporter};
@@ -115,7 +117,8 @@ fn findings() -> Findings {
 }
 
 fn failure() -> JobFailure {
-    JobFailure { code: "not_a_video".to_owned(), detail: "Send a video.".to_owned(), reason: None }
+    let reason = FailureReason::VideoTooLong { duration_s: 7200.5, limit_s: 3600.0 };
+    JobFailure { code: reason.code().to_owned(), detail: "Send a shorter video.".to_owned(), reason: Some(reason) }
 }
 
 /// Runs each test on both databases.

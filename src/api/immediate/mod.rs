@@ -27,7 +27,7 @@ use crate::analysis::{Findings, Language, Options, Verdict};
 use crate::blob::BlobError;
 use crate::fault::Fault;
 use crate::media::{ClipFailure, FramesError, ProbeError, Source};
-use crate::pipeline::{Cancel, ClipError, LazyPipeline, PipelineError};
+use crate::pipeline::{Cancel, CancelOnDrop, ClipError, LazyPipeline, PipelineError};
 use crate::report;
 pub use clip::{CONTAINERS, CONTENT_TYPES, ClipRequest, with_clip};
 #[cfg(fuzzing)]
@@ -327,15 +327,6 @@ async fn check_memory(api: &Api) -> Result<(), CapacityError> {
     }
 }
 
-/// Stops the analysis when the future that waits for it is dropped.
-struct StopOnDrop(Cancel);
-
-impl Drop for StopOnDrop {
-    fn drop(&mut self) {
-        self.0.cancel();
-    }
-}
-
 /// Runs `work` on a thread of its own. The thread owns the video and the permit and releases both when the work has
 /// stopped. That may be some time after the call was cancelled.
 async fn on_thread<T: Send + 'static>(
@@ -345,7 +336,7 @@ async fn on_thread<T: Send + 'static>(
     work: impl FnOnce(&dyn Analyzer, &Source, &Cancel) -> Result<T, ImmediateError> + Send + 'static,
 ) -> Result<T, ImmediateError> {
     let (analyzer, cancel) = (api.app.analyzer.clone(), Cancel::default());
-    let _stop = StopOnDrop(cancel.clone());
+    let _stop = CancelOnDrop(cancel.clone());
     let (result_tx, result_rx) = oneshot::channel();
     let work = move || {
         let result = catch_unwind(AssertUnwindSafe(|| work(analyzer.as_ref(), &spool.source(), &cancel)));
