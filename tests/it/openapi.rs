@@ -1,5 +1,8 @@
 //! The OpenAPI description, and the page that shows it.
 
+use std::collections::BTreeSet;
+use std::path::Path;
+
 use reqwest::{StatusCode, header};
 use serde_json::Value;
 use visage::api;
@@ -7,9 +10,41 @@ use visage::config::Settings;
 
 use crate::support::service::Service;
 
+/// The description is compared piece by piece: one file for each path, one for each schema, one for the rest. The files
+/// are in `snapshots/openapi`.
 #[test]
 fn the_description_reads_as_it_did() {
-    insta::assert_snapshot!(api::description(&Settings::defaults().unwrap()).to_pretty_json().unwrap());
+    let mut rest = serde_json::to_value(api::description(&Settings::defaults().unwrap())).unwrap();
+    for (folder, pointer) in [("paths", "/paths"), ("schemas", "/components/schemas")] {
+        let Value::Object(pieces) = rest.pointer_mut(pointer).unwrap().take() else { panic!("{pointer}") };
+        let expected: BTreeSet<String> = pieces.keys().map(|name| file_name(name)).collect();
+        assert_eq!(expected.len(), pieces.len(), "two pieces of {pointer} have the same file name");
+        for (name, piece) in pieces {
+            assert_piece(folder, &file_name(&name), &piece);
+        }
+        assert_eq!(snapshots_in(folder), expected, "delete the snapshots of pieces that are gone from {pointer}");
+    }
+    assert_piece("", "rest", &rest);
+}
+
+fn assert_piece(folder: &str, name: &str, piece: &Value) {
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path(Path::new("snapshots/openapi").join(folder));
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.bind(|| insta::assert_snapshot!(name, serde_json::to_string_pretty(piece).unwrap()));
+}
+
+/// `/results/{token}/events` is stored as `results_token_events`.
+fn file_name(piece: &str) -> String {
+    let words: Vec<&str> = piece.split(['/', '{', '}']).filter(|word| !word.is_empty()).collect();
+    if words.is_empty() { "root".to_owned() } else { words.join("_") }
+}
+
+fn snapshots_in(folder: &str) -> BTreeSet<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/snapshots/openapi").join(folder);
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    files.filter_map(|file| file.strip_suffix(".snap").map(str::to_owned)).collect()
 }
 
 #[test]
