@@ -17,6 +17,7 @@
 //! - [`analysis`]: plain types and arithmetic: emotions, observations, tracks, scores, summary.
 //! - [`report`]: renders a result for people: HTML, charts, mail.
 //! - [`identity`]: ensures that storage and database belong together.
+//! - [`secret`]: keyed hashes with the secret of the installation.
 //! - [`locale`]: picks the language of texts; the texts are in `locales/`.
 //! - [`fault`]: classifies errors by the party at fault: the service, the video or the client.
 //! - [`clock`]: time and random tokens, passed in so that tests can fix them.
@@ -51,6 +52,7 @@ pub mod media;
 #[cfg(feature = "video")]
 pub mod pipeline;
 pub mod report;
+pub mod secret;
 pub mod speech;
 pub mod store;
 pub mod telemetry;

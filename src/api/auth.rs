@@ -8,7 +8,6 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -17,8 +16,8 @@ use axum::response::Response;
 use tokio::time::Instant;
 
 use super::access::{Access, Authorized, Rule};
-use super::limits::{Peer, RateLimit, RequestPermit};
-use super::upload::body::IncomingBody;
+use super::limits::{ClientAddress, Peer, RateLimit, RequestPermit};
+use super::upload::body::{IncomingBody, Pace};
 use super::{Api, Problem};
 use crate::store::{ApiKey, Scope};
 
@@ -54,7 +53,11 @@ impl Caller {
 pub(super) async fn guard<R: Rule>(State(api): State<Api>, mut request: Request, next: Next) -> Response {
     let mut left = None;
     let peer = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
-    let mut response = match admit(&api, R::ACCESS, request.headers(), peer, &mut left).await {
+    let address = peer.map(|peer| api.limits.address(peer, request.headers()));
+    if let Some(address) = address {
+        request.extensions_mut().insert(ClientAddress(address));
+    }
+    let mut response = match admit(&api, R::ACCESS, request.headers(), address, &mut left).await {
         Ok((caller, _permit)) => {
             request.extensions_mut().insert(Authorized::<R>::new(caller.clone()));
             let mut response = next.run(request).await;
@@ -64,7 +67,7 @@ pub(super) async fn guard<R: Rule>(State(api): State<Api>, mut request: Request,
         }
         Err(problem) => {
             let (head, body) = request.into_parts();
-            let incoming = IncomingBody::new(&head.headers, body, u64::MAX, Duration::from_secs(10));
+            let incoming = IncomingBody::new(&head.headers, body, u64::MAX, Pace::of(&api.app.settings.http));
             incoming.drain(head.headers.contains_key(header::EXPECT));
             R::rejection(problem)
         }
@@ -81,7 +84,7 @@ async fn admit(
     api: &Api,
     access: Access,
     headers: &HeaderMap,
-    peer: Option<IpAddr>,
+    address: Option<IpAddr>,
     left: &mut Option<RateLimit>,
 ) -> Result<(Caller, Option<RequestPermit>), Problem> {
     let key = match sent_key(headers) {
@@ -90,8 +93,7 @@ async fn admit(
     };
     let Some(Some(key)) = key else {
         // Requests with an invalid key are counted by address, which limits guessing.
-        if let Some(peer) = peer {
-            let address = api.limits.address(peer, headers);
+        if let Some(address) = address {
             *left = api.limits.count_address(address, Instant::now());
         }
         left.map_or(Ok(()), |left| left.check())?;

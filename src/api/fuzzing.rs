@@ -10,7 +10,10 @@ use bytes::Bytes;
 use futures_util::stream;
 
 use super::upload::form::{self, UnknownFields, VideoSink};
-use super::{immediate, json_body, upload::body::IncomingBody};
+use super::{
+    immediate, json_body,
+    upload::body::{IncomingBody, Pace},
+};
 use crate::analysis::Options;
 use crate::blob::{BlobError, Upload};
 
@@ -71,7 +74,8 @@ pub fn upload(input: &[u8]) {
     let sink = MemorySink::default();
     run(async {
         let body = Body::from_stream(stream::iter(chunks));
-        let incoming = IncomingBody::new(&head.headers, body, LIMIT, Duration::from_secs(30));
+        let incoming =
+            IncomingBody::new(&head.headers, body, LIMIT, Pace { idle: Duration::from_secs(30), min_rate: 0 });
         let form = form::read(&head, &incoming, &sink, Options::new(20, 5), unknown).await;
         if let Ok(form) = form {
             assert!(form.recipients.len() <= form::MAX_RECIPIENTS && form.content_sha256.len() == 64);

@@ -13,7 +13,7 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, OneOf, OneOfBuilder, Schema, Type};
 
 use super::upload;
-use super::upload::body::{BodyError, IncomingBody};
+use super::upload::body::{BodyError, IncomingBody, Pace};
 use super::upload::encoding::announced;
 use super::upload::error::{FileSource, UploadError};
 use super::{Api, Problem};
@@ -27,8 +27,7 @@ const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
 /// Reads the JSON body of a request.
 pub async fn json<T: DeserializeOwned>(api: &Api, request: Request) -> Result<T, Problem> {
     let (head, body) = request.into_parts();
-    let incoming =
-        IncomingBody::new(&head.headers, body, MAX_BYTES, Duration::from_secs(api.app.settings.http.idle_timeout_s));
+    let incoming = IncomingBody::new(&head.headers, body, MAX_BYTES, Pace::of(&api.app.settings.http));
     if !is_json(&head.headers) {
         incoming.drain(head.headers.contains_key(header::EXPECT));
         let detail = "Send a JSON object with Content-Type: application/json.";

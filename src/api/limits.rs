@@ -7,36 +7,63 @@
 //! (draft-ietf-httpapi-ratelimit-headers-10). A rejection says in `Retry-After` when the next request is allowed.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{Extensions, HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
 use ipnet::IpNet;
 use tokio::time::Instant;
 
-use super::Problem;
+use super::{Caller, Problem};
 use crate::config::Limits as Settings;
-use crate::store::ApiKey;
+use crate::store::{ApiKey, Store, StoreError};
 
 /// Time in which an empty bucket fills.
 const WINDOW: Duration = Duration::from_secs(60);
 /// Number of buckets from which full buckets are dropped. A full bucket holds no information.
 const MAX_BUCKETS: usize = 10_000;
 
+/// The address of the client, which differs from that of the [`Peer`] behind a proxy.
+#[derive(Debug, Clone, Copy)]
+pub struct ClientAddress(pub IpAddr);
+
 /// The address of the other end of the connection.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub SocketAddr);
 
-/// The owner of a bucket.
+/// The sender of a request, as limits count it: its key, or without a key its address. A /64 network is one address,
+/// because a client can usually use all addresses of it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum BucketOwner {
+pub enum Client {
+    /// The id of the key.
     Key(String),
     Address(IpAddr),
 }
 
-impl BucketOwner {
+impl Client {
+    pub fn at(address: IpAddr) -> Self {
+        Self::Address(match address.to_canonical() {
+            IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
+            v4 @ IpAddr::V4(_) => v4,
+        })
+    }
+
+    /// The name under which the database counts the client: its key, or a pseudonym of its address.
+    pub async fn stored(&self, store: &Store) -> Result<String, StoreError> {
+        Ok(match self {
+            Self::Key(id) => format!("key {id}"),
+            Self::Address(address) => store.secret().await?.pseudonym("client", &address.to_string()),
+        })
+    }
+
+    /// The sender of a request that its guard has let through.
+    pub fn of(caller: &Caller, extensions: &Extensions) -> Self {
+        let address = extensions.get::<ClientAddress>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.0);
+        caller.owner().map_or_else(|| Self::at(address), |key| Self::Key(key.to_owned()))
+    }
+
     const fn policy(&self) -> &'static str {
         match self {
             Self::Key(_) => "key",
@@ -62,7 +89,7 @@ pub struct Limits {
     settings: Settings,
     proxies: Vec<IpNet>,
     /// The time at which each bucket is full again (generic cell rate algorithm).
-    full_at: Mutex<HashMap<BucketOwner, Instant>>,
+    full_at: Mutex<HashMap<Client, Instant>>,
     /// Number of running requests by the id of their key.
     running: Mutex<HashMap<String, u32>>,
 }
@@ -78,21 +105,16 @@ impl Limits {
     /// Counts a request of a key.
     pub fn count_key(&self, key: &ApiKey, now: Instant) -> Option<RateLimit> {
         let quota = key.rate_per_minute.unwrap_or(self.settings.rate_per_minute_key);
-        self.count(BucketOwner::Key(key.id.clone()), quota, now)
+        self.count(Client::Key(key.id.clone()), quota, now)
     }
 
     /// Counts a request of an address.
     pub fn count_address(&self, address: IpAddr, now: Instant) -> Option<RateLimit> {
-        // A /64 network is counted as one address, because a client can usually use all addresses of it.
-        let whole = match address {
-            IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
-            v4 @ IpAddr::V4(_) => v4,
-        };
-        self.count(BucketOwner::Address(whole), self.settings.rate_per_minute_address, now)
+        self.count(Client::at(address), self.settings.rate_per_minute_address, now)
     }
 
-    /// Counts a request of this owner. `None` if there is no limit.
-    fn count(&self, owner: BucketOwner, quota: u32, now: Instant) -> Option<RateLimit> {
+    /// Counts a request of this client. `None` if there is no limit.
+    fn count(&self, owner: Client, quota: u32, now: Instant) -> Option<RateLimit> {
         if quota == 0 {
             return None;
         }

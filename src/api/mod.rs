@@ -25,6 +25,7 @@ mod negotiation;
 mod openapi;
 mod outer;
 mod page;
+mod places;
 mod problem;
 mod quota;
 mod request_log;
@@ -58,6 +59,7 @@ use crate::store::Store;
 use access::Endpoint;
 pub use auth::Caller;
 pub use immediate::Analyzer;
+use places::{PlaceLimits, Places};
 pub use problem::Problem;
 pub use request_log::LogDetails;
 pub use server::serve;
@@ -83,12 +85,12 @@ pub struct AppState {
 #[derive(Clone)]
 struct Api {
     app: AppState,
-    /// One permit for each running upload.
-    uploads: Arc<Semaphore>,
+    /// The places of running uploads.
+    uploads: Arc<places::Places>,
     /// One permit for each video that is being opened. Opening a video needs a core, so there are as many as cores.
     probes: Arc<Semaphore>,
-    /// One permit for each call that is answered with its result.
-    immediate: Arc<Semaphore>,
+    /// The places of calls that are answered with their result.
+    immediate: Arc<places::Places>,
     readiness: Arc<endpoints::readyz::Readiness>,
     log: request_log::RequestLog,
     limits: Arc<limits::Limits>,
@@ -101,14 +103,20 @@ struct Api {
 /// The service with all routes and layers. Starts the writer of the request log, which needs a runtime.
 pub fn router(mut state: AppState) -> Router {
     state.store = state.store.for_requests();
-    let http = &state.settings.http;
+    let (http, sync) = (&state.settings.http, &state.settings.sync);
+    let allowance = upload::body::Pace::of(http).allowance();
     // Longer than the longest wait (`?wait=`) that a client may ask for.
     let timeout = Duration::from_secs(http.max_wait_s + 30);
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let api = Api {
-        uploads: Arc::new(Semaphore::new(http.max_concurrent_uploads.min(Semaphore::MAX_PERMITS))),
+        uploads: Places::new(PlaceLimits::new(
+            http.max_concurrent_uploads,
+            http.max_concurrent_uploads_client,
+            http.min_upload_rate.0,
+            allowance,
+        )),
         probes: Arc::new(Semaphore::new(cores)),
-        immediate: Arc::new(Semaphore::new(state.settings.sync.max_concurrent().min(Semaphore::MAX_PERMITS))),
+        immediate: Places::new(PlaceLimits::new(sync.max_concurrent(), sync.max_concurrent_client, 0, allowance)),
         readiness: Arc::default(),
         log: request_log::RequestLog::start(&state),
         // The proxies were parsed before, when the settings were checked.

@@ -11,6 +11,7 @@ impl Settings {
         positive("http.idle_timeout_s", self.http.idle_timeout_s)?;
         positive("http.max_upload_s", self.http.max_upload_s)?;
         positive("http.max_concurrent_uploads", self.http.max_concurrent_uploads as u64)?;
+        positive("http.max_open_uploads_client", self.http.max_open_uploads_client)?;
         positive("database.max_connections", self.database.max_connections.into())?;
         positive("queue.lease_s", self.queue.lease_s)?;
         positive("queue.max_attempts", self.queue.max_attempts.into())?;

@@ -51,7 +51,11 @@ pub struct Http {
     pub idle_timeout_s: u64,
     pub max_upload_s: u64,
     pub max_wait_s: u64,
+    /// Bytes per second.
+    pub min_upload_rate: ByteSize,
     pub max_concurrent_uploads: usize,
+    pub max_concurrent_uploads_client: usize,
+    pub max_open_uploads_client: u64,
     /// Addresses and networks such as `10.0.0.0/8`.
     pub trusted_proxies: Vec<String>,
 }
@@ -129,6 +133,8 @@ pub struct Storage {
     #[serde(deserialize_with = "one_of")]
     pub kind: StorageKind,
     pub folder: PathBuf,
+    pub quota: ByteSize,
+    pub quota_client: ByteSize,
     pub s3: S3,
 }
 
@@ -197,6 +203,7 @@ pub enum Hwaccel {
 #[serde(deny_unknown_fields)]
 pub struct Synchronous {
     pub max_concurrent: usize,
+    pub max_concurrent_client: usize,
     pub deadline_s: u64,
     pub max_upload: ByteSize,
     pub min_memory: ByteSize,

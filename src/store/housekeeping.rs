@@ -73,10 +73,12 @@ impl Store {
     /// Records that the video of a token is deleted. Call it after deleting the blob: after a crash in between, the
     /// deletion is repeated. In the opposite order a crash would leave a blob that no job refers to.
     pub async fn video_deleted(&self, token: Uuid) -> Result<(), StoreError> {
-        sqlx::query("UPDATE jobs SET video_key = NULL WHERE token = $1 AND status NOT IN ('queued', 'running')")
-            .bind(token.to_string())
-            .execute(self.pool())
-            .await?;
+        sqlx::query(
+            "UPDATE jobs SET video_key = NULL, client = NULL WHERE token = $1 AND status NOT IN ('queued', 'running')",
+        )
+        .bind(token.to_string())
+        .execute(self.pool())
+        .await?;
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::results::StoredAnalysis;
-use super::{Store, StoreError, Wake, decode, encode, millis, time, unsigned};
+use super::{Store, StoreError, Wake, bigint, decode, encode, millis, time, unsigned};
 use crate::analysis::{FailureReason, Options};
 
 /// Where a job is in its life.
@@ -64,6 +64,16 @@ pub struct NewJob {
     pub recipients: Vec<String>,
     /// The address of a webhook to call when the job ends.
     pub webhook: Option<String>,
+    pub origin: Origin,
+}
+
+/// What limits need to know of a job.
+#[derive(Debug, Clone, Default)]
+pub struct Origin {
+    /// Pseudonym of the client that sent the video.
+    pub client: Option<String>,
+    /// Size of the stored video.
+    pub size_bytes: u64,
 }
 
 /// The failure of a job, as told to the person who sent the video.
@@ -139,8 +149,8 @@ impl Store {
             .await?;
         sqlx::query(
             "INSERT INTO jobs (id, token, status, version, options, recipients, video_key, run_at, attempts, claim, \
-                               frames_done, frames_total, created_at, owner, webhook) \
-             VALUES ($1, $2, 'queued', 1, $3, $4, $5, $6, 0, 0, 0, 0, $6, $7, $8)",
+                               frames_done, frames_total, created_at, owner, webhook, client, video_bytes) \
+             VALUES ($1, $2, 'queued', 1, $3, $4, $5, $6, 0, 0, 0, 0, $6, $7, $8, $9, $10)",
         )
         .bind(id)
         .bind(job.token.to_string())
@@ -150,6 +160,8 @@ impl Store {
         .bind(millis(now))
         .bind(owner)
         .bind(job.webhook.as_deref())
+        .bind(job.origin.client.as_deref())
+        .bind(bigint(job.origin.size_bytes))
         .execute(&mut *tx)
         .await?;
         Ok(())

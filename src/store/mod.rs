@@ -19,6 +19,7 @@ mod outbox;
 mod queue;
 mod request_log;
 mod results;
+mod secrets;
 mod timed_pool;
 mod uploads;
 mod usage;
@@ -32,10 +33,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use sqlx::any::AnyPoolOptions;
 use sqlx::{Any, AnyConnection, AnyPool, Transaction};
+use tokio::sync::OnceCell;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::config::Database;
+use crate::secret::InstallationSecret;
 
 use dialect::Dialect;
 use timed_pool::TimedPool;
@@ -45,7 +48,7 @@ use wake::Wakes;
 pub use housekeeping::DueVideo;
 pub use idempotency::{Enqueued, REMEMBERED, Repeatable};
 pub use identity::KnownStorage;
-pub use jobs::{Job, JobFailure, JobProgress, NewJob, Status};
+pub use jobs::{Job, JobFailure, JobProgress, NewJob, Origin, Status};
 pub use keys::{ApiKey, NewKey, Scope};
 pub use listing::JobFilter;
 pub use operation::{FailedJob, Hour, Revived, RunningJob};
@@ -54,7 +57,7 @@ pub use queue::{Backoff, Claim, ClaimState, LostRun};
 pub use request_log::{LogEntry, LogFilter};
 pub use results::{StoredAnalysis, TimelinePage};
 pub use uploads::{PartedUpload, SentPart};
-pub use usage::{Quotas, UsedUp};
+pub use usage::{Quotas, StoredBytes, UsedUp};
 pub use waiting::{Sight, Waiter};
 pub use wake::{Subscription, Wake};
 pub use workers::WorkerSeen;
@@ -83,6 +86,7 @@ struct Inner {
     dialect: &'static Dialect,
     wakes: Wakes,
     waiting: Waiting,
+    secret: OnceCell<InstallationSecret>,
     /// Stops the task that listens on Postgres when the last clone is dropped.
     _listening: DropGuard,
 }
@@ -109,7 +113,8 @@ impl Store {
         if dialect.notifies {
             wake::listen(database.url.clone(), wakes.clone(), stop.clone()).await;
         }
-        let inner = Inner { pool, dialect, wakes, waiting: Waiting::default(), _listening: stop.drop_guard() };
+        let (waiting, secret) = (Waiting::default(), OnceCell::new());
+        let inner = Inner { pool, dialect, wakes, waiting, secret, _listening: stop.drop_guard() };
         Ok(Self(Arc::new(inner), timed_pool::WORKER_TIMEOUT))
     }
 

@@ -53,11 +53,11 @@ pub struct SentPart {
 const COLUMNS: &str = "id, owner, video_key, handle, size_bytes, part_size, expires_at, token";
 
 impl Store {
-    /// Inserts an upload.
-    pub async fn begin_upload(&self, upload: &PartedUpload, now: Timestamp) -> Result<(), StoreError> {
+    /// Inserts an upload of the client with this pseudonym.
+    pub async fn begin_upload(&self, upload: &PartedUpload, client: &str, now: Timestamp) -> Result<(), StoreError> {
         sqlx::query(
-            "INSERT INTO uploads (id, owner, video_key, handle, size_bytes, part_size, created_at, expires_at, busy_until) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0)",
+            "INSERT INTO uploads (id, owner, video_key, handle, size_bytes, part_size, created_at, expires_at, busy_until, client) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, $9)",
         )
         .bind(upload.id.to_string())
         .bind(upload.owner.as_deref())
@@ -67,6 +67,7 @@ impl Store {
         .bind(bigint(upload.part_size))
         .bind(millis(now))
         .bind(millis(upload.expires_at))
+        .bind(client)
         .execute(self.pool())
         .await?;
         Ok(())
@@ -79,17 +80,19 @@ impl Store {
         query.fetch_optional(self.pool()).await?.map(|row| from_row(&row)).transpose()
     }
 
-    /// Counts the uploads of an API key, or of callers without a key, that are neither jobs nor expired at `now`.
-    pub async fn open_uploads(&self, owner: Option<&str>, now: Timestamp) -> Result<u64, StoreError> {
-        let count: i64 = sqlx::query_scalar(
-            "SELECT COUNT(*) FROM uploads \
-             WHERE token IS NULL AND expires_at > $2 AND COALESCE(owner, '') = $1",
+    /// Counts the uploads of a client that are neither jobs nor expired at `now`. Returns their number, and when the
+    /// first of them expires.
+    pub async fn open_uploads(&self, client: &str, now: Timestamp) -> Result<(u64, Option<Timestamp>), StoreError> {
+        let row = sqlx::query(
+            "SELECT COUNT(*) AS uploads, MIN(expires_at) AS first FROM uploads \
+             WHERE token IS NULL AND expires_at > $2 AND client = $1",
         )
-        .bind(owner.unwrap_or_default())
+        .bind(client)
         .bind(millis(now))
         .fetch_one(self.pool())
         .await?;
-        Ok(unsigned(count))
+        let first: Option<i64> = row.try_get("first")?;
+        Ok((unsigned(row.try_get("uploads")?), first.map(time).transpose()?))
     }
 
     /// Claims an upload until `now + lease`, to join its parts. Returns `false` if it is a job already, if another

@@ -1,9 +1,11 @@
-//! The table `key_usage`: the number of videos sent with each API key on each day (UTC), for quotas.
+//! The table `key_usage`: the number of videos sent with each API key on each day (UTC), for quotas. Also counts the
+//! bytes that stored videos take.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use sqlx::Row;
 
-use super::{Store, StoreError, unsigned};
+use super::{Store, StoreError, millis, unsigned};
 
 /// Milliseconds of a day.
 const DAY_MS: i64 = 24 * 3600 * 1000;
@@ -17,6 +19,14 @@ pub struct Quotas {
     pub per_day: u32,
     /// Videos per month; 0: no limit.
     pub per_month: u32,
+}
+
+/// The bytes of stored videos, and those reserved for open uploads in parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoredBytes {
+    pub total: u64,
+    /// Of one client.
+    pub client: u64,
 }
 
 /// A quota that is used up.
@@ -83,6 +93,22 @@ impl Store {
             self.commit(tx, &[]).await?;
         }
         Ok(used_up)
+    }
+
+    /// Returns the bytes that videos take in the storage, in total and of the client with this pseudonym.
+    pub async fn stored_bytes(&self, client: &str, now: Timestamp) -> Result<StoredBytes, StoreError> {
+        let row = sqlx::query(
+            "SELECT CAST(COALESCE(SUM(bytes), 0) AS BIGINT) AS total, \
+                    CAST(COALESCE(SUM(CASE WHEN client = $1 THEN bytes ELSE 0 END), 0) AS BIGINT) AS own \
+             FROM (SELECT client, video_bytes AS bytes FROM jobs WHERE video_key IS NOT NULL \
+                   UNION ALL \
+                   SELECT client, size_bytes FROM uploads WHERE token IS NULL AND expires_at > $2) AS videos",
+        )
+        .bind(client)
+        .bind(millis(now))
+        .fetch_one(self.pool())
+        .await?;
+        Ok(StoredBytes { total: unsigned(row.try_get("total")?), client: unsigned(row.try_get("own")?) })
     }
 
     /// Uncounts a video that was counted at `counted` and then refused.

@@ -9,7 +9,7 @@ use visage::blob::{self, BlobStore};
 use visage::clock::{Clock, RandomTokens, SystemClock, Tokens};
 use visage::config::{Secret, Settings, Storage, StorageKind};
 use visage::identity::{IdentityError, StorageIdentity};
-use visage::store::{NewJob, Store};
+use visage::store::{NewJob, Origin, Store};
 
 use crate::support::postgres::TestDatabase;
 use crate::support::s3::S3Server;
@@ -45,7 +45,14 @@ async fn add(store: &Store, blobs: &Arc<dyn BlobStore>) -> String {
     upload.write(Bytes::from_static(b"a video")).await.unwrap();
     upload.finish().await.unwrap();
     let options = Options::new(5, 10);
-    let job = NewJob { token, video_key: video_key.clone(), options, recipients: vec![], webhook: None };
+    let job = NewJob {
+        token,
+        video_key: video_key.clone(),
+        options,
+        recipients: vec![],
+        webhook: None,
+        origin: Origin::default(),
+    };
     store.enqueue(&job, SystemClock.now()).await.unwrap();
     video_key
 }

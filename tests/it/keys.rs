@@ -9,7 +9,9 @@ use uuid::Uuid;
 use visage::analysis::Options;
 use visage::clock::{Clock, ManualClock, RandomTokens, SystemClock, Tokens, random_secret};
 use visage::config::{Secret, Settings};
-use visage::store::{ApiKey, Enqueued, LogEntry, LogFilter, NewJob, NewKey, REMEMBERED, Repeatable, Scope, Store};
+use visage::store::{
+    ApiKey, Enqueued, LogEntry, LogFilter, NewJob, NewKey, Origin, REMEMBERED, Repeatable, Scope, Store,
+};
 
 use crate::support::clips::Clips;
 use crate::support::postgres::TestDatabase;
@@ -349,7 +351,14 @@ impl Harness {
     async fn enqueue(&self, owner: Option<&str>, request: &Repeatable) -> (Uuid, Enqueued) {
         let token = RandomTokens.next();
         let options = Options::new(7, 3);
-        let job = NewJob { token, video_key: token.to_string(), options, recipients: vec![], webhook: None };
+        let job = NewJob {
+            token,
+            video_key: token.to_string(),
+            options,
+            recipients: vec![],
+            webhook: None,
+            origin: Origin::default(),
+        };
         (token, self.store.enqueue_once(owner, Some(request), &job, self.clock.now()).await.unwrap())
     }
 }

@@ -19,7 +19,7 @@ use visage::analysis::Options;
 use visage::blob;
 use visage::clock::{Clock, RandomTokens, SystemClock, Tokens};
 use visage::config::{Settings, StorageKind};
-use visage::store::{NewJob, Status, Store};
+use visage::store::{NewJob, Origin, Status, Store};
 
 use crate::support::clips::{self, Models};
 use crate::support::postgres::TestDatabase;
@@ -155,7 +155,14 @@ async fn queue_jobs(settings: &Settings, store: &Store, clip: &Path) -> BTreeMap
         upload.write(video.clone()).await.unwrap();
         upload.finish().await.unwrap();
         let options = Options::new(5, 10);
-        let job = NewJob { token, video_key, options, recipients: vec![recipient.clone()], webhook: None };
+        let job = NewJob {
+            token,
+            video_key,
+            options,
+            recipients: vec![recipient.clone()],
+            webhook: None,
+            origin: Origin::default(),
+        };
         store.enqueue(&job, clock.now()).await.unwrap();
         tokens.insert(recipient, token);
     }

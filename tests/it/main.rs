@@ -17,6 +17,7 @@ mod identity;
 mod keys;
 mod kill;
 mod limits;
+mod lockout;
 mod mail;
 mod metrics;
 mod openapi;

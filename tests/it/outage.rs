@@ -18,7 +18,7 @@ use visage::analysis::Options;
 use visage::blob;
 use visage::clock::{Clock, RandomTokens, SystemClock, Tokens};
 use visage::config::{Secret, Settings};
-use visage::store::{Job, NewJob, Status, Store};
+use visage::store::{Job, NewJob, Origin, Status, Store};
 
 use crate::support::clips::{self, Clips, Models};
 use crate::support::postgres::TestDatabase;
@@ -187,7 +187,14 @@ impl Fixture {
         let mut upload = blobs.begin(&video_key).await.unwrap();
         upload.write(std::fs::read(clip).unwrap().into()).await.unwrap();
         upload.finish().await.unwrap();
-        let job = NewJob { token, video_key, options: Options::new(1, 10), recipients: vec![], webhook: None };
+        let job = NewJob {
+            token,
+            video_key,
+            options: Options::new(1, 10),
+            recipients: vec![],
+            webhook: None,
+            origin: Origin::default(),
+        };
         store.enqueue(&job, SystemClock.now()).await.unwrap();
         let pool = PgPool::connect(&database.url()).await.unwrap();
         Self { home, database, store, pool, token }

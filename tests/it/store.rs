@@ -14,7 +14,7 @@ use visage::clock::{Clock, ManualClock, RandomTokens, Tokens};
 use visage::config::{Database, Secret, Settings};
 use visage::report::{Context, Reporter};
 use visage::store::{
-    Backoff, Claim, ClaimState, JobFailure, JobProgress, NewJob, NewMail, Status, Store, StoreError, Wake,
+    Backoff, Claim, ClaimState, JobFailure, JobProgress, NewJob, NewMail, Origin, Status, Store, StoreError, Wake,
 };
 
 use crate::support::postgres::TestDatabase;
@@ -90,6 +90,7 @@ fn new_job(token: Uuid, recipients: &[&str]) -> NewJob {
         options: Options::new(7, 3),
         recipients: recipients.iter().map(|&recipient| recipient.to_owned()).collect(),
         webhook: None,
+        origin: Origin::default(),
     }
 }
 

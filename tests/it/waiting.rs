@@ -11,7 +11,7 @@ use uuid::Uuid;
 use visage::analysis::Options;
 use visage::clock::{Clock, RandomTokens, SystemClock, Tokens};
 use visage::config::{Secret, Settings};
-use visage::store::{JobFailure, JobProgress, NewJob, Sight, Store};
+use visage::store::{JobFailure, JobProgress, NewJob, Origin, Sight, Store};
 
 use crate::support::postgres::{PrivateServer, TestDatabase};
 use crate::support::service::Service;
@@ -24,7 +24,14 @@ const STATISTICS: Duration = Duration::from_secs(12);
 async fn add(store: &Store) -> Uuid {
     let token = RandomTokens.next();
     let options = Options::new(5, 10);
-    let job = NewJob { token, video_key: format!("videos/{token}"), options, recipients: vec![], webhook: None };
+    let job = NewJob {
+        token,
+        video_key: format!("videos/{token}"),
+        options,
+        recipients: vec![],
+        webhook: None,
+        origin: Origin::default(),
+    };
     store.enqueue(&job, SystemClock.now()).await.unwrap();
     token
 }

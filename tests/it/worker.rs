@@ -21,7 +21,7 @@ use visage::identity::StorageIdentity;
 use visage::media::Source;
 use visage::pipeline::{Cancel, Progress};
 use visage::report::{Context, MailError, Message};
-use visage::store::{Backoff, Job, JobProgress, LogEntry, NewJob, Status, Store};
+use visage::store::{Backoff, Job, JobProgress, LogEntry, NewJob, Origin, Status, Store};
 use visage::worker::{AnalysisError, Analyzer, MailSender, Swept, Worker};
 
 /// Time limit for any single step of a test.
@@ -383,7 +383,8 @@ impl Harness {
         self.blobs.put(&key(token), video, self.clock.now());
         let recipients = recipients.iter().map(|&recipient| recipient.to_owned()).collect();
         let options = Options::new(20, 10);
-        let job = NewJob { token, video_key: key(token), options, recipients, webhook: None };
+        let job =
+            NewJob { token, video_key: key(token), options, recipients, webhook: None, origin: Origin::default() };
         self.store.enqueue(&job, self.clock.now()).await.unwrap();
         token
     }

@@ -16,13 +16,14 @@ use uuid::Uuid;
 
 use super::error::CompatError;
 use super::frames::{FrameError, content_type, key};
-use crate::api::Api;
 use crate::api::access::{Analyze, Authorized, Endpoint, OptionalKey};
+use crate::api::limits::Client;
 use crate::api::openapi::COMPAT;
 use crate::api::upload;
-use crate::api::upload::body::{BodyError, IncomingBody};
-use crate::api::upload::error::{LimitError, UploadError};
+use crate::api::upload::body::{BodyError, IncomingBody, Pace};
+use crate::api::upload::error::UploadError;
 use crate::api::upload::form;
+use crate::api::{Api, quota};
 use crate::blob::Upload;
 
 type Rule = OptionalKey<Analyze>;
@@ -70,13 +71,18 @@ struct FrameLinks {
               (status = 413, description = "More than 10 MB"),
               (status = 422, description = "The file is neither JPEG nor PNG, or there is more than one"),
               (status = 429, description = "Too many uploads at once; `Retry-After` says when to try again")))]
-pub async fn handle(State(api): State<Api>, _: Authorized<Rule>, request: Request) -> Result<Response, CompatError> {
+pub async fn handle(
+    State(api): State<Api>,
+    caller: Authorized<Rule>,
+    request: Request,
+) -> Result<Response, CompatError> {
     let http = &api.app.settings.http;
     let (head, body) = request.into_parts();
     let limit = MOST.min(http.max_upload.0);
-    let incoming = IncomingBody::new(&head.headers, body, limit, Duration::from_secs(http.idle_timeout_s));
+    let incoming = IncomingBody::new(&head.headers, body, limit, Pace::of(http));
     let frame = api.app.tokens.next();
-    match keep(&api, &head.headers, &incoming, frame).await {
+    let client = Client::of(&caller, &head.extensions);
+    match keep(&api, &client, &head.headers, &incoming, frame).await {
         Ok(size_bytes) => {
             let links = FrameLinks { this: format!("{}/frames/{frame}", http.base_url()) };
             let body = SavedFrame { frame, size_bytes, links };
@@ -95,9 +101,16 @@ pub async fn handle(State(api): State<Api>, _: Authorized<Rule>, request: Reques
 }
 
 /// Streams the picture of the form to storage. Returns its size in bytes.
-async fn keep(api: &Api, headers: &HeaderMap, incoming: &IncomingBody, frame: Uuid) -> Result<u64, FrameError> {
+async fn keep(
+    api: &Api,
+    client: &Client,
+    headers: &HeaderMap,
+    incoming: &IncomingBody,
+    frame: Uuid,
+) -> Result<u64, FrameError> {
     let limit_s = api.app.settings.http.max_upload_s;
-    let _permit = api.uploads.try_acquire().map_err(|_| UploadError::from(LimitError::TooManyUploads))?;
+    let _place = upload::take_place(api, client, headers, incoming, true).map_err(UploadError::from)?;
+    quota::check_storage(api, client, 0).await?;
     upload::check_announced(headers, MOST).map_err(UploadError::from)?;
     let kept = tokio::time::timeout(Duration::from_secs(limit_s), async {
         let mut multipart = Multipart::new(incoming.clone(), form::boundary(headers)?);

@@ -15,9 +15,10 @@ use utoipa_axum::routes;
 
 use crate::api::access::{Analyze, Authorized, Endpoint, OptionalKey};
 use crate::api::json_body;
+use crate::api::limits::Client;
 use crate::api::openapi::NATIVE;
 use crate::api::upload::parts::{PartsError, UploadView};
-use crate::api::{Api, Problem};
+use crate::api::{Api, Problem, quota};
 use crate::blob::{MAX_PARTS, PART};
 use crate::store::PartedUpload;
 
@@ -29,8 +30,6 @@ pub(in crate::api) fn endpoint() -> Endpoint {
 
 /// Hours after which an upload expires if its analysis was not started. The janitor then deletes its parts.
 const LIFETIME_H: i64 = 24;
-/// Most open uploads of one caller.
-const MAX_OPEN: u64 = 100;
 
 /// The size of the video.
 #[derive(Deserialize, ToSchema)]
@@ -61,12 +60,14 @@ fn size_bytes() -> RefOr<Schema> {
               (status = 413, description = "More than `http.max_upload`"),
               (status = 415, description = "Not application/json"),
               (status = 422, description = "A member is missing or wrong"),
-              (status = 429, description = "Too many uploads are open")))]
+              (status = 429, description = "Too many uploads are open, or the storage quota of the client is used up"),
+              (status = 507, description = "The storage is full")))]
 pub(in crate::api) async fn handle(
     State(api): State<Api>,
     caller: Authorized<Rule>,
     request: Request,
 ) -> Result<Response, Problem> {
+    let client = Client::of(&caller, request.extensions());
     let UploadRequest { size_bytes } = json_body::json(&api, request).await?;
     let (app, limit) = (&api.app, api.app.settings.http.max_upload.0);
     if size_bytes == 0 {
@@ -76,9 +77,13 @@ pub(in crate::api) async fn handle(
         return Err(PartsError::TooLarge { size: size_bytes, limit }.into());
     }
     let now = app.clock.now();
-    if app.store.open_uploads(caller.owner(), now).await? >= MAX_OPEN {
-        return Err(PartsError::TooMany { most: MAX_OPEN }.into());
+    let (client_name, most) = (client.stored(&app.store).await?, app.settings.http.max_open_uploads_client);
+    let (open, first) = app.store.open_uploads(&client_name, now).await?;
+    if open >= most {
+        let wait_s = first.map_or(1, |first| (first.as_second() - now.as_second()).max(1).unsigned_abs());
+        return Err(PartsError::TooMany { most, wait_s }.into());
     }
+    quota::check_storage(&api, &client, size_bytes).await?;
     let key = app.tokens.next().to_string();
     let upload = PartedUpload {
         id: app.tokens.next(),
@@ -91,7 +96,7 @@ pub(in crate::api) async fn handle(
         expires_at: now.checked_add(LIFETIME_H.hours()).unwrap_or(Timestamp::MAX),
         token: None,
     };
-    app.store.begin_upload(&upload, now).await?;
+    app.store.begin_upload(&upload, &client_name, now).await?;
     let view = UploadView::new(&api, &upload, &BTreeMap::new()).await?;
     let mut response = (StatusCode::CREATED, Json(view)).into_response();
     if let Ok(location) = HeaderValue::from_str(&format!("/v1/uploads/{}", upload.id)) {

@@ -10,12 +10,13 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 use crate::api::access::{Authorized, Endpoint, Link};
+use crate::api::limits::Client;
 use crate::api::openapi::NATIVE;
-use crate::api::upload::body::{BodyError, IncomingBody};
+use crate::api::upload::body::{BodyError, IncomingBody, Pace};
 use crate::api::upload::encoding::announced;
-use crate::api::upload::error::{LimitError, UploadError};
+use crate::api::upload::error::UploadError;
 use crate::api::upload::parts::PartsError;
-use crate::api::upload::reject;
+use crate::api::upload::{reject, take_place};
 use crate::api::{Api, Problem};
 use crate::blob::Part;
 use crate::store::SentPart;
@@ -44,14 +45,14 @@ pub(in crate::api) fn endpoint() -> Endpoint {
               (status = 429, description = "Too many uploads at once")))]
 pub(in crate::api) async fn handle(
     State(api): State<Api>,
-    _: Authorized<Rule>,
+    caller: Authorized<Rule>,
     Path((upload, number)): Path<(String, String)>,
     request: Request,
 ) -> Result<Response, Problem> {
     let (head, body) = request.into_parts();
-    let incoming =
-        IncomingBody::new(&head.headers, body, u64::MAX, Duration::from_secs(api.app.settings.http.idle_timeout_s));
-    let received = receive(&api, &upload, &number, &head.headers, &incoming).await;
+    let client = Client::of(&caller, &head.extensions);
+    let incoming = IncomingBody::new(&head.headers, body, u64::MAX, Pace::of(&api.app.settings.http));
+    let received = receive(&api, &client, &upload, &number, &head.headers, &incoming).await;
     received.map_err(|error| {
         reject(&error, &head.headers, incoming);
         match error {
@@ -64,6 +65,7 @@ pub(in crate::api) async fn handle(
 
 async fn receive(
     api: &Api,
+    client: &Client,
     upload: &str,
     number: &str,
     headers: &HeaderMap,
@@ -81,7 +83,7 @@ async fn receive(
     if announced(headers).is_some_and(|bytes| bytes != expected) {
         return Err(PartsError::Size { expected });
     }
-    let _permit = api.uploads.try_acquire().map_err(|_| UploadError::from(LimitError::TooManyUploads))?;
+    let _place = take_place(api, client, headers, incoming, false).map_err(UploadError::from)?;
     let mut part = app.blobs.begin_part(&upload.video_key, &upload.handle, number).await.map_err(UploadError::from)?;
     incoming.in_field();
     let write = async {

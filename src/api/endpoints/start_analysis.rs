@@ -19,6 +19,7 @@ use uuid::Uuid;
 use crate::analysis::{Detail, Language, Options, Sampling};
 use crate::api::access::{Analyze, Authorized, Endpoint, OptionalKey};
 use crate::api::json_body;
+use crate::api::limits::Client;
 use crate::api::openapi::NATIVE;
 use crate::api::upload::enqueue::{self, AnalysisRequest};
 use crate::api::upload::error::{
@@ -135,9 +136,10 @@ pub(in crate::api) async fn handle(
     caller: Authorized<Rule>,
     request: Request,
 ) -> Result<Response, Problem> {
+    let client = Client::of(&caller, request.extensions());
     let idempotency_key_sha256 = enqueue::idempotency_key(request.headers());
     let request: StartRequest = json_body::json(&api, request).await?;
-    let analysis = requested_analysis(&api, &request, idempotency_key_sha256?)
+    let analysis = requested_analysis(&api, client, &request, idempotency_key_sha256?)
         .map_err(|error| error.problem(FileSource::Upload))?;
     let upload = parts::find(&api, &caller, request.upload).await?;
     // The task runs to its end even if the client leaves now.
@@ -148,6 +150,7 @@ pub(in crate::api) async fn handle(
 
 fn requested_analysis(
     api: &Api,
+    client: Client,
     request: &StartRequest,
     idempotency_key_sha256: Option<String>,
 ) -> Result<AnalysisRequest, UploadError> {
@@ -191,6 +194,7 @@ fn requested_analysis(
     // Hashes the parsed request, so that its spelling does not matter.
     let content_sha256 = form::hex(&Sha256::digest(serde_json::to_vec(request).unwrap_or_default()));
     Ok(AnalysisRequest {
+        client,
         options,
         recipients,
         webhook: request.webhook_url.clone(),
@@ -251,5 +255,5 @@ async fn queue(
         Err(error) => return Err(error.into()),
     };
     blobs.join_parts(key, handle, &parts).await.map_err(UploadError::from)?;
-    Ok(enqueue::enqueue(api, caller, analysis, key, Some(upload.id)).await?)
+    Ok(enqueue::enqueue(api, caller, analysis, key, upload.size_bytes, Some(upload.id)).await?)
 }

@@ -14,10 +14,11 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::spool::Spool;
-use super::{Analyzer, CapacityError, ImmediateError, check_memory, on_thread};
+use super::{Analyzer, CapacityError, ImmediateError, check_memory, on_thread, take_place};
 use crate::api::json_body;
+use crate::api::limits::Client;
 use crate::api::upload;
-use crate::api::upload::body::{BodyError, IncomingBody};
+use crate::api::upload::body::{BodyError, IncomingBody, Pace};
 use crate::api::upload::error::{FileSource, VideoError};
 use crate::api::upload::form::VideoSink;
 use crate::api::{Api, Caller, Problem, quota};
@@ -93,10 +94,10 @@ pub async fn with_clip<W: Send + 'static, T: Send + 'static>(
     let settings = &api.app.settings;
     let (head, body) = request.into_parts();
     let limit = settings.thumbnails.max_video.0 / 3 * 4 + MAX_OTHER;
-    let incoming = IncomingBody::new(&head.headers, body, limit, Duration::from_secs(settings.http.idle_timeout_s));
+    let incoming = IncomingBody::new(&head.headers, body, limit, Pace::of(&settings.http));
     let limit_s = settings.sync.deadline_s;
     let done = async {
-        let permit = api.immediate.clone().try_acquire_owned().map_err(|_| CapacityError::TooManyCalls)?;
+        let place = take_place(api, &Client::of(caller, &head.extensions))?;
         check_memory(api).await?;
         let counted = quota::count(api, caller).await?;
         let spool = Spool::new().await.map_err(CapacityError::TemporaryFile)?;
@@ -113,7 +114,7 @@ pub async fn with_clip<W: Send + 'static, T: Send + 'static>(
         upload.finish().await?;
         let work =
             move |analyzer: &dyn Analyzer, source: &Source, cancel: &Cancel| work(analyzer, source, cancel, checked);
-        let result = on_thread(api, spool, permit, work).await?;
+        let result = on_thread(api, spool, place, work).await?;
         counted.keep();
         Ok(result)
     };

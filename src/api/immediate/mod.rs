@@ -3,22 +3,26 @@
 //!
 //! At most `sync.max_concurrent` calls run at once; further ones are rejected, not queued. The video streams to an
 //! unnamed temporary file ([`spool`]), which the system deletes with its last handle. A call stops its analysis at
-//! `sync.deadline_s` or when its client disconnects. Its permit is released when the analysis has stopped.
+//! `sync.deadline_s` or when its client disconnects. Its place is released when the analysis has stopped.
 
 mod clip;
 mod memory;
 mod spool;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use futures_util::TryStreamExt;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
 
-use super::upload::body::{BodyError, IncomingBody};
+use super::limits::Client;
+use super::places::{NoPlace, Place, Progress};
+use super::upload::body::{BodyError, IncomingBody, Pace};
 use super::upload::error::{FileSource, FormError, UploadError, VideoError};
 use super::upload::form::{self, UnknownFields};
 use super::upload::{check_announced, reject};
@@ -96,8 +100,8 @@ pub enum ImmediateError {
 /// Why the service cannot run another analysis now.
 #[derive(Debug, thiserror::Error)]
 pub enum CapacityError {
-    #[error("sync.max_concurrent calls are running")]
-    TooManyCalls,
+    #[error(transparent)]
+    NoPlace(#[from] NoPlace),
     #[error("{free_bytes} bytes of memory are free, less than sync.min_memory")]
     Memory { free_bytes: u64 },
     #[error("no temporary file can be created: {0}")]
@@ -241,14 +245,16 @@ impl ImmediateError {
 impl CapacityError {
     fn problem(self) -> Problem {
         match self {
-            Self::TooManyCalls => Problem::new(
+            Self::NoPlace(NoPlace::Full { wait_s } | NoPlace::Client { wait_s, .. }) => Problem::new(
                 StatusCode::TOO_MANY_REQUESTS,
                 "too_busy",
                 "Too many videos at once",
-                "All places for videos that are answered at once are taken. Try again in a few seconds, or send the \
-                 video to POST /analyze-video, which queues it.",
+                format!(
+                    "All places for videos that are answered at once are taken. One is expected to be free in {wait_s} s. \
+                     Or send the video to POST /analyze-video, which queues it."
+                ),
             )
-            .retry_after(5),
+            .retry_after(wait_s),
             Self::Memory { .. } => try_later(
                 "too_little_memory",
                 "Too little memory",
@@ -274,7 +280,7 @@ pub async fn analyze(
     let settings = &api.app.settings;
     let (head, body) = request.into_parts();
     let limit = settings.sync.max_upload.0.min(settings.http.max_upload.0);
-    let incoming = IncomingBody::new(&head.headers, body, limit, Duration::from_secs(settings.http.idle_timeout_s));
+    let incoming = IncomingBody::new(&head.headers, body, limit, Pace::of(&settings.http));
     let limit_s = settings.sync.deadline_s;
     let work = receive_and_analyze(api, caller, &head, &incoming, limit, format, options);
     let done = tokio::time::timeout(Duration::from_secs(limit_s), work).await;
@@ -294,7 +300,7 @@ async fn receive_and_analyze(
     options: Options,
 ) -> Result<Findings, ImmediateError> {
     check_announced(&head.headers, limit)?;
-    let permit = api.immediate.clone().try_acquire_owned().map_err(|_| CapacityError::TooManyCalls)?;
+    let place = take_place(api, &Client::of(caller, &head.extensions))?;
     check_memory(api).await?;
     let counted = quota::count(api, caller).await?;
     let spool = Spool::new().await.map_err(CapacityError::TemporaryFile)?;
@@ -312,9 +318,17 @@ async fn receive_and_analyze(
     upload.finish().await?;
     let analyze =
         move |analyzer: &dyn Analyzer, source: &Source, cancel: &Cancel| Ok(analyzer.analyze(source, options, cancel)?);
-    let findings = on_thread(api, spool, permit, analyze).await?;
+    let findings = on_thread(api, spool, place, analyze).await?;
     counted.keep();
     Ok(findings)
+}
+
+/// Takes a place for a call of this client. How long the call takes depends on its video, not on its size, so the size
+/// is not used for the estimate.
+fn take_place(api: &Api, client: &Client) -> Result<Place, CapacityError> {
+    let limit = Duration::from_secs(api.app.settings.sync.deadline_s);
+    let progress = Progress { received: Arc::default(), announced: None, limit, is_new: false };
+    Ok(api.immediate.take(client, progress, Instant::now())?)
 }
 
 /// Rejects a call while less memory is free than `sync.min_memory`.
@@ -327,12 +341,12 @@ async fn check_memory(api: &Api) -> Result<(), CapacityError> {
     }
 }
 
-/// Runs `work` on a thread of its own. The thread owns the video and the permit and releases both when the work has
+/// Runs `work` on a thread of its own. The thread owns the video and the place and releases both when the work has
 /// stopped. That may be some time after the call was cancelled.
 async fn on_thread<T: Send + 'static>(
     api: &Api,
     spool: Spool,
-    permit: OwnedSemaphorePermit,
+    place: Place,
     work: impl FnOnce(&dyn Analyzer, &Source, &Cancel) -> Result<T, ImmediateError> + Send + 'static,
 ) -> Result<T, ImmediateError> {
     let (analyzer, cancel) = (api.app.analyzer.clone(), Cancel::default());
@@ -341,7 +355,7 @@ async fn on_thread<T: Send + 'static>(
     let work = move || {
         let result = catch_unwind(AssertUnwindSafe(|| work(analyzer.as_ref(), &spool.source(), &cancel)));
         drop(spool);
-        drop(permit);
+        drop(place);
         // Fails if the call has ended meanwhile: then nothing needs the result.
         let _ = result_tx.send(result);
     };

@@ -1,7 +1,8 @@
-//! Reads the body of a request as a stream. Limits its size and the pauses in it, and holds at most two chunks in
+//! Reads the body of a request as a stream. Limits its size, its pauses and its slowness, and holds at most two chunks in
 //! memory. A gzip body is decompressed first (see [`encoding`](super::encoding)).
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use futures_util::Stream;
 use tokio::time::{Instant, Sleep};
 
 use super::encoding::{DecodedBody, Encoding};
+use crate::config::Http;
 
 /// Why a body cannot be read to its end.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +23,8 @@ pub enum BodyError {
     TooLarge { limit: u64 },
     #[error("the client sent nothing for {0:?}")]
     Idle(Duration),
+    #[error("the client sent fewer than {min_rate} bytes per second")]
+    BelowRate { min_rate: u64 },
     #[error("the body did not arrive within {limit_s} s")]
     TooSlow { limit_s: u64 },
     /// The boundary is missing, or the headers of a field do not end.
@@ -41,17 +45,43 @@ const BETWEEN_FIELDS: usize = 16 << 10;
 /// and not the answer.
 const DRAIN: Duration = Duration::from_secs(10);
 
+/// How fast a body has to arrive.
+///
+/// Each second of waiting for the client uses up one second of an allowance, and the bytes of `min_rate` give one second
+/// back. So a client may pause, but a client that sends slowly all the time runs out of the allowance.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// Longest pause.
+    pub idle: Duration,
+    /// Bytes per second; 0: no limit.
+    pub min_rate: u64,
+}
+
+impl Pace {
+    pub const fn of(http: &Http) -> Self {
+        Self { idle: Duration::from_secs(http.idle_timeout_s), min_rate: http.min_upload_rate.0 }
+    }
+
+    /// The largest allowance, with which an upload begins.
+    pub const fn allowance(&self) -> Duration {
+        self.idle.saturating_mul(2)
+    }
+}
+
 /// A shared handle to the body: the form parser reads one clone, and the handler keeps another.
 #[derive(Clone)]
-pub struct IncomingBody(Arc<Mutex<State>>);
+pub struct IncomingBody(Arc<Mutex<State>>, Arc<AtomicU64>);
 
 struct State {
     body: DecodedBody,
     limit: u64,
     /// Bytes read so far.
-    read: u64,
-    idle: Duration,
-    pause: Option<Pin<Box<Sleep>>>,
+    read: Arc<AtomicU64>,
+    pace: Pace,
+    /// Time that the client may still make this side wait.
+    allowance: Duration,
+    /// Since when this side waits for the client, and the end of the longest wait.
+    pause: Option<(Instant, Pin<Box<Sleep>>)>,
     /// Bytes that may still come before the data of the next field; `None` within a field.
     between: Option<usize>,
     /// The last poll returned a chunk.
@@ -63,21 +93,28 @@ struct State {
 
 impl IncomingBody {
     /// `limit` is the largest size of the body in bytes, after decompression.
-    pub fn new(headers: &HeaderMap, body: Body, limit: u64, idle: Duration) -> Self {
+    pub fn new(headers: &HeaderMap, body: Body, limit: u64, pace: Pace) -> Self {
         let body = DecodedBody::new(Encoding::of(headers), body.into_data_stream(), limit);
         let between = Some(BETWEEN_FIELDS);
+        let read = Arc::<AtomicU64>::default();
         let state = State {
             body,
             limit,
-            read: 0,
-            idle,
+            read: read.clone(),
+            pace,
+            allowance: pace.allowance(),
             pause: None,
             between,
             returned_chunk: false,
             polled: false,
             ended: false,
         };
-        Self(Arc::new(Mutex::new(state)))
+        Self(Arc::new(Mutex::new(state)), read)
+    }
+
+    /// The number of bytes read so far, after decompression.
+    pub fn received(&self) -> Arc<AtomicU64> {
+        self.1.clone()
     }
 
     /// Tells that the parser looks for the next field.
@@ -126,14 +163,22 @@ impl State {
             return Poll::Pending;
         }
         let Poll::Ready(chunk) = self.body.poll_chunk(cx) else {
-            let idle = self.idle;
+            let Pace { idle, min_rate } = self.pace;
+            let is_behind = min_rate > 0 && self.allowance < idle;
+            let longest = if is_behind { self.allowance } else { idle };
             // The timer runs only while this side waits for the client, not while storage is slow.
-            let pause = self.pause.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + idle)));
+            let (_, pause) = self.pause.get_or_insert_with(|| {
+                let now = Instant::now();
+                (now, Box::pin(tokio::time::sleep_until(now + longest)))
+            });
             ready!(pause.as_mut().poll(cx));
             self.ended = true;
-            return Poll::Ready(Some(Err(BodyError::Idle(idle))));
+            let slow = if is_behind { BodyError::BelowRate { min_rate } } else { BodyError::Idle(idle) };
+            return Poll::Ready(Some(Err(slow)));
         };
-        self.pause = None;
+        if let Some((since, _)) = self.pause.take() {
+            self.allowance = self.allowance.saturating_sub(since.elapsed());
+        }
         let chunk = match chunk {
             Some(Ok(chunk)) => chunk,
             end => {
@@ -141,8 +186,11 @@ impl State {
                 return Poll::Ready(end);
             }
         };
-        self.read += chunk.len() as u64;
-        if self.read > self.limit {
+        let earned_ms = (chunk.len() as u64).saturating_mul(1000).checked_div(self.pace.min_rate).unwrap_or(0);
+        let allowance = self.allowance.saturating_add(Duration::from_millis(earned_ms));
+        self.allowance = allowance.min(self.pace.allowance());
+        let read = self.read.fetch_add(chunk.len() as u64, Ordering::Relaxed) + chunk.len() as u64;
+        if read > self.limit {
             return Poll::Ready(Some(Err(BodyError::TooLarge { limit: self.limit })));
         }
         if let Some(left) = &mut self.between {

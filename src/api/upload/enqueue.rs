@@ -9,17 +9,19 @@ use uuid::Uuid;
 use super::error::{IdempotencyKeyError, RecipientError, ServiceError, UploadError, VideoError};
 use super::form;
 use crate::analysis::Options;
+use crate::api::limits::Client;
 use crate::api::{Api, AppState, Caller};
 use crate::config::MailTransport;
 use crate::media::{self, ProbeError, Source};
 use crate::report::webhook::check_url;
-use crate::store::{Enqueued, NewJob, Repeatable};
+use crate::store::{Enqueued, NewJob, Origin, Repeatable};
 
 /// Longest time to open a container. Opening usually takes a moment; if it takes longer than this, the storage hangs.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The analysis that a request asks for.
 pub struct AnalysisRequest {
+    pub client: Client,
     pub options: Options,
     pub recipients: Vec<String>,
     pub webhook: Option<String>,
@@ -29,26 +31,28 @@ pub struct AnalysisRequest {
     pub content_sha256: String,
 }
 
-/// Opens the video with this storage key and queues its analysis. Returns the token, and whether the job is new.
+/// Opens the video with this storage key and of this size, and queues its analysis. Returns the token, and whether the job is new.
 /// `upload` is the id of an upload in parts. If the job is not queued, the caller deletes the video.
 pub async fn enqueue(
     api: &Api,
     caller: &Caller,
     analysis: &AnalysisRequest,
     key: &str,
+    size_bytes: u64,
     upload: Option<Uuid>,
 ) -> Result<(Uuid, Enqueued), UploadError> {
     open(api, key).await?;
     // Rejects a video that was written to the wrong storage, such as the mount point of a disk that is not mounted.
     api.app.identity.verify(api.app.blobs.as_ref()).await?;
     let (store, token, now) = (&api.app.store, api.app.tokens.next(), api.app.clock.now());
-    let AnalysisRequest { options, recipients, webhook, idempotency_key_sha256, content_sha256 } = analysis;
+    let AnalysisRequest { client, options, recipients, webhook, idempotency_key_sha256, content_sha256 } = analysis;
     let job = NewJob {
         token,
         video_key: key.to_owned(),
         options: *options,
         recipients: recipients.clone(),
         webhook: webhook.clone(),
+        origin: Origin { client: Some(client.stored(store).await?), size_bytes },
     };
     let repeatable = idempotency_key_sha256
         .clone()

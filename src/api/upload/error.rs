@@ -8,6 +8,7 @@ use axum::http::StatusCode;
 use super::body::BodyError;
 use crate::analysis::Language;
 use crate::api::Problem;
+use crate::api::places::NoPlace;
 use crate::blob::BlobError;
 use crate::config::ByteSize;
 use crate::media::ProbeError;
@@ -124,8 +125,12 @@ pub enum IdempotencyKeyError {
 /// Which limit is reached.
 #[derive(Debug, thiserror::Error)]
 pub enum LimitError {
-    #[error("http.max_concurrent_uploads uploads are running")]
-    TooManyUploads,
+    #[error(transparent)]
+    NoPlace(#[from] NoPlace),
+    #[error("the stored videos have storage.quota ({} bytes)", .0.0)]
+    StorageFull(ByteSize),
+    #[error("the stored videos of the client have storage.quota_client ({} bytes)", .0.0)]
+    ClientStorageFull(ByteSize),
     #[error("the key has sent its {} videos of the {}", .0.limit, .0.period)]
     QuotaUsedUp(UsedUp),
 }
@@ -144,6 +149,12 @@ pub enum ServiceError {
 impl From<BlobError> for UploadError {
     fn from(error: BlobError) -> Self {
         ServiceError::from(error).into()
+    }
+}
+
+impl From<NoPlace> for UploadError {
+    fn from(error: NoPlace) -> Self {
+        LimitError::from(error).into()
     }
 }
 
@@ -245,6 +256,13 @@ impl BodyError {
                 "The upload stalled",
                 format!("Nothing came for {} s. Send it again.", pause.as_secs()),
             ),
+            Self::BelowRate { min_rate } => Problem::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "upload_too_slow",
+                "The upload took too long",
+                format!("An upload must send {} per second. Send it over a faster line.", ByteSize(min_rate)),
+            )
+            .with("limit_bytes_per_s", min_rate),
             Self::TooSlow { limit_s } => Problem::new(
                 StatusCode::REQUEST_TIMEOUT,
                 "upload_too_slow",
@@ -506,13 +524,40 @@ impl IdempotencyKeyError {
 impl LimitError {
     fn problem(self) -> Problem {
         match self {
-            Self::TooManyUploads => Problem::new(
+            Self::NoPlace(NoPlace::Full { wait_s }) => Problem::new(
                 StatusCode::TOO_MANY_REQUESTS,
                 "too_many_uploads",
                 "Too many uploads at once",
-                "All places for uploads are taken. Try again in a few seconds.",
+                format!("All places for uploads are taken. One is expected to be free in {wait_s} s."),
             )
-            .retry_after(5),
+            .retry_after(wait_s),
+            Self::NoPlace(NoPlace::Client { most, wait_s }) => Problem::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "too_many_uploads",
+                "Too many uploads at once",
+                format!(
+                    "You have {most} uploads running, the most for one key or address. One is expected to end in {wait_s} \
+                     s."
+                ),
+            )
+            .with("limit", most)
+            .retry_after(wait_s),
+            Self::StorageFull(quota) => Problem::new(
+                StatusCode::INSUFFICIENT_STORAGE,
+                "storage_full",
+                "The storage is full",
+                "The videos that wait for their analysis fill the storage. Try again when some of them are analyzed.",
+            )
+            .with("limit_bytes", quota.0),
+            Self::ClientStorageFull(quota) => Problem::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "storage_quota_used_up",
+                "Too many stored videos",
+                format!(
+                    "Your stored videos may have {quota} together. Try again when some of them are analyzed, or delete some."
+                ),
+            )
+            .with("limit_bytes", quota.0),
             Self::QuotaUsedUp(UsedUp { period, limit, wait_s }) => Problem::new(
                 StatusCode::TOO_MANY_REQUESTS,
                 "quota_used_up",

@@ -16,19 +16,21 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::limits::Client;
+use super::places::{NoPlace, Place, Progress};
 use super::view::{Links, POLL_AGAIN_S};
 use super::{Api, AppState, Caller, quota};
 use crate::analysis::Options;
 use crate::blob::Upload;
 use crate::store::{Enqueued, Status};
-use body::{BodyError, IncomingBody};
+use body::{BodyError, IncomingBody, Pace};
 use encoding::announced;
 use enqueue::AnalysisRequest;
-use error::{IdempotencyKeyError, LimitError, ServiceError, UploadError};
+use error::{IdempotencyKeyError, ServiceError, UploadError};
 use form::{BlobSink, Form, UnknownFields};
 
 /// The answer to an accepted video.
@@ -61,7 +63,7 @@ pub fn accepted(token: Uuid, body: impl IntoResponse) -> Response {
 pub async fn accept(api: &Api, caller: &Caller, request: Request, unknown: UnknownFields) -> Result<Uuid, UploadError> {
     let http = &api.app.settings.http;
     let (head, body) = request.into_parts();
-    let incoming = IncomingBody::new(&head.headers, body, http.max_upload.0, Duration::from_secs(http.idle_timeout_s));
+    let incoming = IncomingBody::new(&head.headers, body, http.max_upload.0, Pace::of(http));
     let received = receive(api, caller, &head, &incoming, unknown).await;
     received.inspect_err(|error| reject(error, &head.headers, incoming))
 }
@@ -70,6 +72,19 @@ pub async fn accept(api: &Api, caller: &Caller, request: Request, unknown: Unkno
 pub fn reject(reason: &impl Display, headers: &HeaderMap, incoming: IncomingBody) {
     tracing::info!(%reason, "an upload was not accepted");
     incoming.drain(headers.contains_key(header::EXPECT));
+}
+
+/// Takes a place for an upload of this client. `is_new` tells whether its bytes are new to the storage.
+pub fn take_place(
+    api: &Api,
+    client: &Client,
+    headers: &HeaderMap,
+    incoming: &IncomingBody,
+    is_new: bool,
+) -> Result<Place, NoPlace> {
+    let limit = Duration::from_secs(api.app.settings.http.max_upload_s);
+    let progress = Progress { received: incoming.received(), announced: announced(headers), limit, is_new };
+    api.uploads.take(client, progress, Instant::now())
 }
 
 /// Rejects a body whose `Content-Length` exceeds the limit.
@@ -87,7 +102,9 @@ async fn receive(
     let (app, http) = (&api.app, &api.app.settings.http);
     check_announced(&head.headers, http.max_upload.0)?;
     let idempotency_key_sha256 = enqueue::idempotency_key(&head.headers)?;
-    let permit = api.uploads.clone().try_acquire_owned().map_err(|_| LimitError::TooManyUploads)?;
+    let client = Client::of(caller, &head.extensions);
+    let place = take_place(api, &client, &head.headers, incoming, true)?;
+    quota::check_storage(api, &client, 0).await?;
     let counted = quota::count(api, caller).await?;
     // The key differs from the token, so that a listing of the storage reveals no tokens.
     let key = app.tokens.next().to_string();
@@ -95,17 +112,20 @@ async fn receive(
     let video = &app.settings.video;
     let options = Options { sampling: video.sampling, ..Options::new(video.sample_every, video.max_faces) };
     let form = form::read(head, incoming, &sink, options, unknown);
-    let form = tokio::time::timeout(Duration::from_secs(http.max_upload_s), form).await;
-    let form = form.map_err(|_| BodyError::TooSlow { limit_s: http.max_upload_s })??;
+    let form = tokio::time::timeout(Duration::from_secs(http.max_upload_s), form);
+    let form = tokio::select! {
+        form = form => form.map_err(|_| BodyError::TooSlow { limit_s: http.max_upload_s })??,
+        full = quota::watch_storage(api, &client) => return Err(full),
+    };
     enqueue::check_mail(app, &form.recipients)?;
     let Form { video, options, recipients, webhook, content_sha256 } = form;
     if let Some(url) = &webhook {
         enqueue::check_webhook(app, url)?;
     }
-    let analysis = AnalysisRequest { options, recipients, webhook, idempotency_key_sha256, content_sha256 };
+    let analysis = AnalysisRequest { client, options, recipients, webhook, idempotency_key_sha256, content_sha256 };
     // The whole body has arrived. The task below runs to its end even if the client leaves now: it queues the job or
     // deletes the video.
-    let finished = tokio::spawn(finish_and_enqueue(api.clone(), caller.clone(), video, analysis, key, permit)).await;
+    let finished = tokio::spawn(finish_and_enqueue(api.clone(), caller.clone(), video, analysis, key, place)).await;
     let (token, queued) = finished.map_err(|error| ServiceError::Unopened(error.to_string()))??;
     // A repeated request was counted when it was sent first.
     if queued == Enqueued::New {
@@ -121,11 +141,15 @@ async fn finish_and_enqueue(
     video: Box<dyn Upload>,
     analysis: AnalysisRequest,
     key: String,
-    permit: OwnedSemaphorePermit,
+    place: Place,
 ) -> Result<(Uuid, Enqueued), UploadError> {
     let size_bytes = video.finish().await?;
-    let queued = enqueue::enqueue(&api, &caller, &analysis, &key, None).await;
-    drop(permit);
+    let queued = async {
+        quota::check_storage(&api, &analysis.client, 0).await?;
+        enqueue::enqueue(&api, &caller, &analysis, &key, size_bytes, None).await
+    };
+    let queued = queued.await;
+    drop(place);
     // If the database gave no answer, it may still have stored the job, which then needs the video. If it did not, the
     // sweep deletes the video, because no job refers to it.
     if !matches!(queued, Ok((_, Enqueued::New)) | Err(UploadError::Service(ServiceError::Store(_))))

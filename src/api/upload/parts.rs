@@ -66,8 +66,8 @@ pub enum PartsError {
     Started,
     #[error("the part does not have {expected} bytes")]
     Size { expected: u64 },
-    #[error("the caller has {most} open uploads")]
-    TooMany { most: u64 },
+    #[error("the client has {most} open uploads")]
+    TooMany { most: u64, wait_s: u64 },
     #[error("a video of {size} bytes exceeds the limit of {limit} bytes")]
     TooLarge { size: u64, limit: u64 },
     #[error("{} parts are missing", .missing.len())]
@@ -108,13 +108,14 @@ impl From<PartsError> for Problem {
                 format!("This part has {expected} bytes. Send exactly these."),
             )
             .with("expected_bytes", expected),
-            E::TooMany { most } => of(
+            E::TooMany { most, wait_s } => of(
                 StatusCode::TOO_MANY_REQUESTS,
                 "too_many_uploads",
                 "Too many uploads at once",
-                format!("{most} uploads are open. Start or delete some of them first."),
+                format!("You have {most} open uploads. Start or delete one of them. The first expires in {wait_s} s."),
             )
-            .retry_after(60),
+            .with("limit", most)
+            .retry_after(wait_s),
             E::TooLarge { size, limit } => of(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "upload_too_large",

@@ -1,0 +1,223 @@
+//! Limits the number of uploads, or of immediate calls, that run at the same time: in all, and of one client.
+//!
+//! The last places are kept for clients that hold none, so a client that sends much cannot lock out the others. A
+//! rejection estimates from the progress of the running uploads when the next place is free.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::limits::Client;
+
+/// Numbers of places.
+#[derive(Debug, Clone, Copy)]
+pub struct PlaceLimits {
+    pub total: usize,
+    /// Most places of one client; 0: no limit.
+    pub per_client: usize,
+    /// Free places from which on only clients without a place get one.
+    pub reserved: usize,
+    /// An upload below this rate in bytes per second ends within `slow`; 0: no limit.
+    pub min_rate: u64,
+    pub slow: Duration,
+}
+
+impl PlaceLimits {
+    /// Keeps a quarter of the places for others if the places of a client are limited.
+    pub const fn new(total: usize, per_client: usize, min_rate: u64, slow: Duration) -> Self {
+        Self { total, per_client, reserved: if per_client == 0 { 0 } else { total / 4 }, min_rate, slow }
+    }
+}
+
+/// The progress of an upload.
+#[derive(Debug, Clone)]
+pub struct Progress {
+    /// Bytes received so far. The reader of the body counts them.
+    pub received: Arc<AtomicU64>,
+    /// The announced size of the body in bytes.
+    pub announced: Option<u64>,
+    /// Time after which the upload is ended.
+    pub limit: Duration,
+    /// Whether the bytes are new to the storage. The bytes of a part belong to an upload that is counted already.
+    pub is_new: bool,
+}
+
+/// Why there is no place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoPlace {
+    #[error("all places are taken")]
+    Full { wait_s: u64 },
+    #[error("the client has {most} places, the most that it gets")]
+    Client { most: usize, wait_s: u64 },
+}
+
+struct Running {
+    client: Client,
+    since: Instant,
+    progress: Progress,
+}
+
+/// All places of a kind in this process.
+pub struct Places {
+    limits: PlaceLimits,
+    running: Mutex<(u64, HashMap<u64, Running>)>,
+}
+
+/// A place. It is free again when this value is dropped.
+pub struct Place {
+    places: Arc<Places>,
+    number: u64,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.places.with(|running| drop(running.1.remove(&self.number)));
+    }
+}
+
+impl Places {
+    pub fn new(limits: PlaceLimits) -> Arc<Self> {
+        Arc::new(Self { limits, running: Mutex::default() })
+    }
+
+    /// Takes a place for an upload of this client.
+    pub fn take(self: &Arc<Self>, client: &Client, progress: Progress, now: Instant) -> Result<Place, NoPlace> {
+        let limits = self.limits;
+        self.with(|(next, running)| {
+            let free = limits.total.saturating_sub(running.len());
+            let held = running.values().filter(|other| other.client == *client).count();
+            if limits.per_client > 0 && held >= limits.per_client {
+                let own = running.values().filter(|other| other.client == *client);
+                return Err(NoPlace::Client { most: limits.per_client, wait_s: soonest(own, &limits, now) });
+            }
+            if free == 0 || held > 0 && free <= limits.reserved {
+                return Err(NoPlace::Full { wait_s: soonest(running.values(), &limits, now) });
+            }
+            *next += 1;
+            running.insert(*next, Running { client: client.clone(), since: now, progress });
+            Ok(Place { places: self.clone(), number: *next })
+        })
+    }
+
+    /// The bytes that running uploads bring to the storage: of all clients, and of this one.
+    pub fn incoming(&self, client: &Client) -> (u64, u64) {
+        self.with(|(_, running)| {
+            let new = running.values().filter(|running| running.progress.is_new);
+            new.fold((0, 0), |(all, own), running| {
+                let bytes = running.progress.bytes();
+                (all + bytes, if running.client == *client { own + bytes } else { own })
+            })
+        })
+    }
+
+    fn with<T>(&self, with: impl FnOnce(&mut (u64, HashMap<u64, Running>)) -> T) -> T {
+        with(&mut self.running.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Progress {
+    /// The announced size, or the bytes received so far if these are more or no size was announced.
+    fn bytes(&self) -> u64 {
+        self.received.load(Ordering::Relaxed).max(self.announced.unwrap_or(0))
+    }
+}
+
+/// Estimates the seconds until the first of these uploads ends.
+fn soonest<'a>(running: impl Iterator<Item = &'a Running>, limits: &PlaceLimits, now: Instant) -> u64 {
+    let soonest = running.map(|running| running.remaining(limits, now)).min().unwrap_or_default();
+    (soonest.as_secs() + u64::from(soonest.subsec_nanos() > 0)).max(1)
+}
+
+impl Running {
+    /// Estimates the time until the upload ends: from its rate if its size is known, otherwise as much as it has taken
+    /// so far. It does not exceed the time at which the service ends the upload.
+    fn remaining(&self, limits: &PlaceLimits, now: Instant) -> Duration {
+        let taken = now.saturating_duration_since(self.since);
+        let received = self.progress.received.load(Ordering::Relaxed);
+        let left = match self.progress.announced {
+            Some(all) if received > 0 => {
+                #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+                let factor = all.saturating_sub(received) as f64 / received as f64;
+                Duration::try_from_secs_f64(taken.as_secs_f64() * factor).unwrap_or(Duration::MAX)
+            }
+            Some(_) => Duration::MAX,
+            None => taken,
+        };
+        #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+        let is_slow = (received as f64) < limits.min_rate as f64 * taken.as_secs_f64();
+        let slow = if is_slow { limits.slow } else { Duration::MAX };
+        left.min(slow).min(self.progress.limit.saturating_sub(taken))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(3600);
+
+    fn places(total: usize, per_client: usize) -> Arc<Places> {
+        Places::new(PlaceLimits::new(total, per_client, 1000, Duration::from_secs(60)))
+    }
+
+    fn client(name: &str) -> Client {
+        Client::Key(name.to_owned())
+    }
+
+    fn progress(received: u64, announced: Option<u64>) -> Progress {
+        Progress { received: Arc::new(AtomicU64::new(received)), announced, limit: LIMIT, is_new: true }
+    }
+
+    #[test]
+    fn one_client_cannot_take_all_places() {
+        let (places, now) = (places(8, 4), Instant::now());
+        let take = |name| places.take(&client(name), progress(0, None), now);
+        let ann: Vec<_> = (0..4).map(|_| take("ann").unwrap()).collect();
+        assert!(matches!(take("ann"), Err(NoPlace::Client { most: 4, .. })));
+        let bob = [take("bob").unwrap(), take("bob").unwrap()];
+        assert!(matches!(take("bob"), Err(NoPlace::Full { .. })), "the last quarter is kept for others");
+        let (eve, joe) = (take("eve").unwrap(), take("joe").unwrap());
+        assert!(matches!(take("kim"), Err(NoPlace::Full { .. })));
+        drop((ann, bob, eve, joe));
+        assert!(take("kim").is_ok());
+    }
+
+    #[test]
+    fn the_wait_is_that_of_the_upload_that_ends_first() {
+        let begun = Instant::now();
+        let wait = |uploads: &[(u64, Option<u64>)], after_s| {
+            let places = places(uploads.len(), 0);
+            let held: Vec<_> = (uploads.iter())
+                .map(|(received, announced)| {
+                    places.take(&client("ann"), progress(*received, *announced), begun).unwrap()
+                })
+                .collect();
+            let now = begun + Duration::from_secs(after_s);
+            let refused = places.take(&client("bob"), progress(0, None), now).err();
+            drop(held);
+            refused
+        };
+        let full = |wait_s| Some(NoPlace::Full { wait_s });
+        assert_eq!(wait(&[(1_000_000, Some(4_000_000))], 10), full(30), "three times as much is left");
+        assert_eq!(wait(&[(1_000_000, Some(4_000_000)), (3_000_000, Some(4_000_000))], 9), full(3));
+        assert_eq!(wait(&[(4_000_000, Some(4_000_000))], 10), full(1), "it is being checked");
+        assert_eq!(wait(&[(1_000_000, None)], 20), full(20), "the size is unknown");
+        assert_eq!(wait(&[(10, Some(1_000_000_000))], 30), full(60), "it is too slow, so it is ended soon");
+        assert_eq!(wait(&[(1_000_000_000, Some(u64::MAX))], 3500), full(100), "it reaches its time limit first");
+    }
+
+    #[test]
+    fn bytes_on_their_way_are_counted_by_client() {
+        let (places, now) = (places(8, 0), Instant::now());
+        let part = Progress { is_new: false, ..progress(5, None) };
+        let _held = [
+            places.take(&client("ann"), progress(10, Some(100)), now),
+            places.take(&client("bob"), progress(7, None), now),
+            places.take(&client("bob"), part, now),
+        ];
+        assert_eq!((places.incoming(&client("ann")), places.incoming(&client("bob"))), ((107, 100), (107, 7)));
+    }
+}
