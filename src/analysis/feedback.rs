@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::scores::tense_arousal;
 use super::speech::EASY_PACE;
 use super::tally::Tally;
 use super::{Certainty, Emotion, FaceSummary, Interval, PartName, Speech, Summary, rounding};
@@ -106,7 +107,7 @@ pub enum Reason {
     LookedAway,
     /// The head was turned away; where the eyes looked is not known.
     HeadTurned,
-    /// Calmness: the liveliest expression.
+    /// Calmness: the expression that lowered it most.
     Expression { emotion: Emotion },
     Pauses {
         pauses: u32,
@@ -135,13 +136,14 @@ pub enum Advice {
     LookIntoTheLens,
     KeepEyesUp,
     FaceTheCamera,
-    QuieterFace,
     RelaxTheFace,
     HoldTheHeadStill,
     ShortenPauses,
     SpeakFaster,
     SpeakSlower,
     BetterSound,
+    /// Results of `metrics_version` 1 advised lively faces to be quieter (`quieter_face`). Nobody is told so any more.
+    #[serde(alias = "quieter_face")]
     KeepItUp,
 }
 
@@ -292,9 +294,10 @@ impl FeedbackInput<'_> {
             PartName::EyeContact => Some(Reason::LookedAway),
             PartName::Calmness => {
                 let figures = tally.figures()?;
-                let loud = Emotion::ALL.into_iter().filter(|emotion| *emotion != Emotion::Neutral);
-                let emotion =
-                    loud.max_by(|a, b| figures.emotions[a.index()].total_cmp(&figures.emotions[b.index()]))?;
+                let tension =
+                    |emotion: &Emotion| figures.emotions[emotion.index()] * tense_arousal(emotion.valence_arousal());
+                let tense = Emotion::ALL.into_iter().filter(|emotion| tension(emotion) > 0.0);
+                let emotion = tense.max_by(|a, b| tension(a).total_cmp(&tension(b)))?;
                 Some(Reason::Expression { emotion })
             }
             PartName::Fluency => {
@@ -332,9 +335,6 @@ impl Finding {
             (PartName::EyeContact, Some(Reason::EyesShut)) => Advice::KeepEyesUp,
             (PartName::EyeContact, Some(Reason::HeadTurned)) => Advice::FaceTheCamera,
             (PartName::EyeContact, _) => Advice::LookIntoTheLens,
-            (PartName::Calmness, Some(Reason::Expression { emotion: Emotion::Happy | Emotion::Surprise })) => {
-                Advice::QuieterFace
-            }
             (PartName::Calmness, _) => Advice::RelaxTheFace,
             (_, Some(Reason::SlowPace { .. })) => Advice::SpeakFaster,
             (_, Some(Reason::FastPace { .. })) => Advice::SpeakSlower,
@@ -350,7 +350,8 @@ mod tests {
     use super::*;
     use crate::analysis::testing::{all, facts, seen, track};
     use crate::analysis::{
-        Analysis, Eyes, Gaze, LANDMARK_MODEL, ModelUsed, Observation, Pose, SpeechQuality, Track, summarise,
+        Analysis, Eyes, Gaze, LANDMARK_MODEL, ModelUsed, Observation, Pose, Probabilities, SpeechQuality, Track,
+        summarise,
     };
 
     fn analysis(people: &[Track], count: u32, speech: Option<Speech>) -> Analysis {
@@ -415,7 +416,7 @@ mod tests {
         assert_eq!(advice(&away), Advice::LookIntoTheLens);
         assert!((found.value - 66.7).abs() < 0.5, "{found:?}");
         let strongest = away.summary.remarks.iter().any(|remark| match remark {
-            Remark::Strongest(Finding { part, value, .. }) => *part == PartName::Steadiness && value.round() == 100.0,
+            Remark::Strongest(Finding { part, value, .. }) => *part == PartName::Calmness && value.round() == 100.0,
             _ => false,
         });
         assert!(strongest, "{:?}", away.summary.remarks);
@@ -447,13 +448,37 @@ mod tests {
         }
         let count = 120;
         let times: Vec<f64> = (0..count).map(f64::from).collect();
-        let laughing = track(1, &times, &vec![all(Emotion::Happy); times.len()]);
-        assert_eq!(advice(&analysis(&[laughing], count, None)), Advice::QuieterFace);
+        // A smile is calm, and nobody is asked to smile less.
+        let laughing = analysis(&[track(1, &times, &vec![all(Emotion::Happy); times.len()])], count, None);
+        assert_eq!((laughing.summary.calmness, laughing.faces[0].calmness), (Some(100.0), 100.0));
+        assert_eq!(laughing.summary.intervals.as_ref().unwrap().calmness.high, 100.0);
+        assert_eq!(advice(&laughing), Advice::KeepItUp);
         let afraid = track(1, &times, &vec![all(Emotion::Fear); times.len()]);
         assert_eq!(advice(&analysis(&[afraid], count, None)), Advice::RelaxTheFace);
         let mut calm = talker(count, false);
         calm.observations.retain(|seen| seen.sample >= 2 * count / 3);
         assert_eq!(advice(&analysis(&[calm], count, None)), Advice::KeepItUp);
+    }
+
+    #[test]
+    fn a_smile_is_never_the_reason_for_low_calmness() {
+        let count = 60;
+        let times: Vec<f64> = (0..count).map(f64::from).collect();
+        let mut shown = vec![Probabilities([0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0]); 40];
+        shown.extend([Probabilities([0.1, 0.0, 0.8, 0.1, 0.0, 0.0, 0.0]); 20]);
+        let found = analysis(&[track(1, &times, &shown)], count, Some(speech(95.0, 4.0, 4.5, 90.0)));
+        let weakest = weakest(&found);
+        assert_eq!(
+            (weakest.part, weakest.reason),
+            (PartName::Calmness, Some(Reason::Expression { emotion: Emotion::Fear }))
+        );
+        assert_eq!(advice(&found), Advice::RelaxTheFace);
+    }
+
+    #[test]
+    fn the_advice_of_earlier_versions_to_smile_less_is_read_as_another_one() {
+        let json = serde_json::json!({"kind": "try", "advice": "quieter_face"});
+        assert_eq!(serde_json::from_value::<Remark>(json).unwrap(), Remark::Try { advice: Advice::KeepItUp });
     }
 
     #[test]

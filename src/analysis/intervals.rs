@@ -368,7 +368,8 @@ mod tests {
         let block = person(&turns(40), 0.9);
         let draw = |seed| intervals(&[&block], SpeechScores::default(), seed).unwrap();
         assert_eq!(draw(1), draw(1));
-        let (one, two) = (draw(1).calmness, draw(2).calmness);
+        let happy = |seed| draw(seed).emotions[&Emotion::Happy];
+        let (one, two) = (happy(1), happy(2));
         assert!((one.low - two.low).abs() < 4.0 && (one.high - two.high).abs() < 4.0, "{one:?} {two:?}");
     }
 

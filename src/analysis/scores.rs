@@ -1,5 +1,7 @@
 //! The formulas of the figures, with their sources.
 
+use std::f64::consts::FRAC_1_SQRT_2;
+
 use super::{Emotion, Face, Pose, Probabilities};
 
 /// Largest yaw of a head that faces the camera, in degrees.
@@ -17,33 +19,36 @@ const UNKNOWN_FRONTAL: f32 = 0.75;
 /// Least quality of a sample.
 const MIN_QUALITY: f32 = 0.05;
 
-/// Returns the calmness of one sample, 0 to 100: an estimate of the absence of visible agitation.
+/// Returns the calmness of one sample, 0 to 100: an estimate of the absence of visible tension.
 ///
-/// 100 x (1 - min(1, |(max(0, arousal), max(0, -valence))| / r)). Valence and arousal are the expected values of the
-/// sample ([`Probabilities::valence_arousal`]). r is the largest such length of a single emotion (fear, 0.877).
-/// Arousal and displeasure together lower the calmness more than one of them.
+/// 100 x (1 - T / r), where T = max(0, (arousal - valence) / sqrt 2) is the tense arousal: activation with displeasure
+/// (Thayer 1989, "The Biopsychology of Mood and Arousal"; the axis from tense to calm of Russell & Barrett 1999, "Core
+/// affect, prototypical emotional episodes, and other things called emotion"). Valence and arousal are the expected
+/// values of the sample ([`Probabilities::valence_arousal`]). r is the largest T of a single emotion (fear, 0.877).
+/// A pleasant expression is calm, however lively it is.
 pub fn calmness(emotions: &Probabilities) -> f64 {
     let (arousal_loss, displeasure_loss) = calmness_loss(emotions);
     100.0 * (1.0 - arousal_loss - displeasure_loss)
 }
 
-/// Returns the loss of calmness by arousal and by displeasure, each 0 to 1 and at most 1 together. The loss is the
-/// length in the formula of [`calmness`] divided by r. It is split in proportion to the squares of arousal and
-/// displeasure.
+/// Returns the loss of calmness by arousal and by displeasure, each 0 to 1 and at most 1 together. The loss is T / r in
+/// the formula of [`calmness`]. It is split in proportion to arousal and displeasure, each counted from 0.
 pub(super) fn calmness_loss(emotions: &Probabilities) -> (f64, f64) {
-    let most = Emotion::ALL.into_iter().map(|emotion| tension(emotion.valence_arousal())).fold(0.0, f64::max);
+    let most = Emotion::ALL.into_iter().map(|emotion| tense_arousal(emotion.valence_arousal())).fold(0.0, f64::max);
     let (valence, arousal) = emotions.valence_arousal();
-    let length = tension((valence, arousal));
-    if length <= 0.0 {
+    let tension = tense_arousal((valence, arousal));
+    if tension <= 0.0 {
         return (0.0, 0.0);
     }
-    let lost = (length / most).min(1.0);
-    let arousal_loss = lost * (arousal.max(0.0) / length).powi(2);
+    let lost = (tension / most).min(1.0);
+    let arousal_loss = lost * arousal.max(0.0) / (arousal.max(0.0) + (-valence).max(0.0));
     (arousal_loss, lost - arousal_loss)
 }
 
-fn tension((valence, arousal): (f64, f64)) -> f64 {
-    arousal.max(0.0).hypot((-valence).max(0.0))
+/// Returns the position on the axis from calm to tense, which is the circumplex of valence and arousal turned by 45
+/// degrees. Positions on the calm side are 0.
+pub(super) fn tense_arousal((valence, arousal): (f64, f64)) -> f64 {
+    ((arousal - valence) * FRAC_1_SQRT_2).max(0.0)
 }
 
 /// Whether a head of this orientation faces the camera: within [`FACING_YAW_DEG`] to the side and
@@ -99,11 +104,11 @@ mod tests {
         let given = Emotion::ALL.map(|emotion| (emotion.label(), calmness(&only(emotion)).round()));
         let expected = [
             ("angry", 11.0),
-            ("disgust", 21.0),
+            ("disgust", 23.0),
             ("fear", 0.0),
-            ("happy", 42.0),
-            ("sad", 28.0),
-            ("surprise", 24.0),
+            ("happy", 100.0),
+            ("sad", 71.0),
+            ("surprise", 78.0),
             ("neutral", 100.0),
         ];
         assert_eq!(given, expected);
@@ -151,8 +156,15 @@ mod tests {
             let (valence, arousal) = emotions.valence_arousal();
             prop_assert!(arousal_loss >= 0.0 && displeasure_loss >= -1e-12);
             prop_assert!((100.0 * (1.0 - arousal_loss - displeasure_loss) - calmness(&emotions)).abs() < 1e-9);
-            prop_assert!((arousal_loss > 0.0) == (arousal > 0.0));
+            prop_assert!(arousal > 0.0 || arousal_loss < 1e-9);
             prop_assert!(valence < 0.0 || displeasure_loss < 1e-9);
+        }
+
+        #[test]
+        fn a_smile_never_lowers_calmness(emotions in probabilities(), share in 0.0_f32..=1.0) {
+            let mut smiling = emotions.0.map(|p| p * (1.0 - share));
+            smiling[Emotion::Happy.index()] += share;
+            prop_assert!(calmness(&Probabilities(smiling)) >= calmness(&emotions) - 1e-4);
         }
 
         #[test]

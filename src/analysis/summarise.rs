@@ -16,8 +16,8 @@ use super::summary::sees_eyes;
 use super::tally::{Figures, Tally};
 use super::weights::{Scores, SpeechScores};
 use super::{
-    Analysis, Emotion, FaceSummary, Findings, ModelUsed, Observation, Parts, Speech, Story, Summary, Timeline,
-    TimelineRow, Track, VideoFacts, Warning,
+    Analysis, Emotion, FaceSummary, Findings, METRICS_VERSION, ModelUsed, Observation, Parts, Speech, Story, Summary,
+    Timeline, TimelineRow, Track, VideoFacts, Warning,
 };
 
 /// Shortest time that a sample stands for, in seconds. It protects against wrong time stamps.
@@ -84,7 +84,9 @@ pub fn summarise(
     warnings.extend(covered(summary.mouth_covered).map(|share| Warning::MouthCovered { share }));
     let timeline = Timeline { interval_s, rows: rows(&people) };
     let (warnings, warning_codes) = (Vec::new(), warnings);
-    Findings { analysis: Analysis { video, summary, speech, faces, models, warnings, warning_codes }, timeline }
+    let analysis =
+        Analysis { video, summary, speech, faces, models, metrics_version: METRICS_VERSION, warnings, warning_codes };
+    Findings { analysis, timeline }
 }
 
 /// Returns the median of the times between samples in seconds, or 0 for fewer than two samples.

@@ -11,6 +11,18 @@ use super::{Emotion, Intervals, Parts, Remark, Segment, Story, Timeline, Warning
 /// eyes.
 pub const LANDMARK_MODEL: &str = "face_landmarks";
 
+/// The version of the definitions of the figures, as docs/METRICS.md lists them. It changes if a figure of the same
+/// video changes its meaning.
+///
+/// 1. Calmness fell with arousal and with displeasure, so that a smile lowered it.
+/// 2. Calmness falls with tense arousal: activation with displeasure.
+pub const METRICS_VERSION: u32 = 2;
+
+/// The version of results that state none.
+const fn first_metrics_version() -> u32 {
+    1
+}
+
 /// The output of the pipeline for one video: the result, and one row for each face in each sample.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Findings {
@@ -28,6 +40,9 @@ pub struct Analysis {
     /// One entry a person, in order of first appearance.
     pub faces: Vec<FaceSummary>,
     pub models: Vec<ModelUsed>,
+    /// The version of the definitions by which the figures were computed. Results without one are of version 1.
+    #[serde(default = "first_metrics_version")]
+    pub metrics_version: u32,
     /// What a reader should know before trusting the figures, in sentences: `warning_codes` in words.
     #[serde(default)]
     pub warnings: Vec<String>,
@@ -107,7 +122,7 @@ pub struct Summary {
     /// -1 (unpleasant) to 1 (pleasant).
     #[serde(serialize_with = "rounding::maybe_three")]
     pub valence: Option<f64>,
-    /// -1 (still) to 1 (stirred).
+    /// -1 (passive) to 1 (active).
     #[serde(serialize_with = "rounding::maybe_three")]
     pub arousal: Option<f64>,
     /// How present the people were before the camera, 0 to 100: [`super::PRESENCE`].

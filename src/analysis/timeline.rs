@@ -49,7 +49,7 @@ struct Row {
     emotions: BTreeMap<Emotion, f32>,
     /// -1 (unpleasant) to 1 (pleasant).
     valence: f64,
-    /// -1 (still) to 1 (stirred).
+    /// -1 (passive) to 1 (active).
     arousal: f64,
     pose: Option<Pose>,
     gaze: Option<Gaze>,
@@ -160,7 +160,7 @@ impl TimelineRow {
         line
     }
 
-    /// Returns valence, -1 (unpleasant) to 1 (pleasant), and arousal, -1 (still) to 1, rounded to three decimals.
+    /// Returns valence, -1 (unpleasant) to 1 (pleasant), and arousal, -1 (passive) to 1 (active), rounded to three decimals.
     fn valence_arousal(&self) -> (f64, f64) {
         let (valence, arousal) = self.emotions.valence_arousal();
         (to(valence, 3), to(arousal, 3))

@@ -1,7 +1,7 @@
 //! Feedback on a performance, as sentences in the language of the reader.
 
 use super::words::Words;
-use crate::analysis::{Analysis, Certainty, Finding, Interval, PartName, Reason, Remark, Shown};
+use crate::analysis::{Analysis, Certainty, Emotion, Finding, Interval, PartName, Reason, Remark, Shown};
 
 /// Returns the text of each remark, a sentence or two.
 pub fn sentences(words: Words, analysis: &Analysis) -> Vec<String> {
@@ -85,7 +85,7 @@ impl FeedbackText {
             let values = [("from", &*from), ("to", &*to), ("value", &*self.whole(stretch.value))];
             text.push_str(&self.fill(&format!("{rank}.stretch"), &values));
         }
-        if let Some(reason) = finding.reason {
+        if let Some(reason) = finding.reason.filter(|reason| !is_smile(*reason)) {
             text.push_str(&if finding.stretch.is_some() { self.say("where") } else { self.say("because") });
             text.push_str(&self.why(reason));
         }
@@ -129,6 +129,11 @@ impl FeedbackText {
     }
 }
 
+/// Whether the reason is a smile. Results of `metrics_version` 1 name it as a reason for low calmness.
+const fn is_smile(reason: Reason) -> bool {
+    matches!(reason, Reason::Expression { emotion: Emotion::Happy })
+}
+
 /// Returns the name of a variant in JSON. The keys of the texts use these names.
 fn name(variant: &impl serde::Serialize) -> String {
     let value = serde_json::to_value(variant).unwrap_or_default();
@@ -138,7 +143,7 @@ fn name(variant: &impl serde::Serialize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analysis::{Advice, Emotion, Language, Stretch};
+    use crate::analysis::{Advice, Language, Stretch};
 
     /// Returns at least one remark of each kind.
     fn every_remark() -> Vec<Remark> {
@@ -189,7 +194,6 @@ mod tests {
             Advice::LookIntoTheLens,
             Advice::KeepEyesUp,
             Advice::FaceTheCamera,
-            Advice::QuieterFace,
             Advice::RelaxTheFace,
             Advice::HoldTheHeadStill,
             Advice::ShortenPauses,
@@ -207,6 +211,22 @@ mod tests {
         let feedback = FeedbackText { words: Words(Language::EN), duration_s: 19.7 };
         let said: Vec<String> = every_remark().iter().map(|remark| feedback.sentence(remark)).collect();
         insta::assert_snapshot!(said.join("\n"));
+    }
+
+    #[test]
+    fn a_smile_is_not_named_as_a_reason_for_low_calmness() {
+        let feedback = FeedbackText { words: Words(Language::EN), duration_s: 19.7 };
+        let told = |reason| {
+            feedback.sentence(&Remark::Weakest(Finding {
+                part: PartName::Calmness,
+                value: 42.0,
+                certainty: Certainty::Clear,
+                interval: None,
+                stretch: None,
+                reason,
+            }))
+        };
+        assert_eq!(told(Some(Reason::Expression { emotion: Emotion::Happy })), told(None));
     }
 
     #[test]

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::analysis::{
-    Advice, Analysis, BBox, Certainty, Emotion, FaceSummary, Finding, Findings, Interval, Intervals, ModelUsed, Part,
-    PartName, Parts, Probabilities, Remark, Segment, Span, Speech, SpeechQuality, Story, Summary, Timeline,
-    TimelineRow, VideoFacts, Warning,
+    Advice, Analysis, BBox, Certainty, Emotion, FaceSummary, Finding, Findings, Interval, Intervals, METRICS_VERSION,
+    ModelUsed, Part, PartName, Parts, Probabilities, Remark, Segment, Span, Speech, SpeechQuality, Story, Summary,
+    Timeline, TimelineRow, VideoFacts, Warning,
 };
 
 /// Returns probabilities with one strong emotion that vary over time, like those of a real classifier.
@@ -179,6 +179,7 @@ fn findings(duration_s: f64, interval_s: f64, rows: Vec<TimelineRow>, reach: f64
         speech: None,
         faces,
         models: models.to_vec(),
+        metrics_version: METRICS_VERSION,
         warnings: Vec::new(),
         warning_codes: warnings.to_vec(),
     };

@@ -32,7 +32,10 @@ pub struct View {
     /// Facts of the video and of the analysis, as label and value.
     pub facts: Vec<(String, String)>,
     pub warnings: Vec<String>,
+    /// Names and checksums.
     pub models: Vec<(String, String)>,
+    /// The version of the definitions of the figures.
+    pub metrics_version: String,
     /// Advice if no face was found.
     pub advice: Vec<String>,
     pub meanings: Vec<Meaning>,
@@ -84,6 +87,7 @@ impl View {
             by_eyes: analysis.sees_eyes(),
             scores: analysis.summary.presence.is_some(),
             intervals: analysis.summary.intervals.is_some(),
+            metrics_version: analysis.metrics_version,
         };
         Self {
             words,
@@ -102,6 +106,7 @@ impl View {
             facts: facts(words, findings, context),
             warnings: warnings(words, findings),
             models: analysis.models.iter().map(|model| (model.name.clone(), model.sha256.clone())).collect(),
+            metrics_version: words.fill("fact.metrics_value", &[("n", &analysis.metrics_version.to_string())]),
             advice: NO_FACE_ADVICE.iter().filter(|_| nobody).map(|name| words.say(&format!("advice.{name}"))).collect(),
             meanings: words.meanings(contents),
             created: words.date(context.created_at),

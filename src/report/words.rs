@@ -134,7 +134,7 @@ impl Words {
 
     /// Grades a calmness of 0 to 100.
     pub fn calm(self, value: f64) -> String {
-        self.grade("calm", value, 40.0, 70.0)
+        self.grade("calm", value, 50.0, 80.0)
     }
 
     /// Grades an eye contact of 0 to 100.
@@ -235,7 +235,7 @@ impl Words {
         [
             plain("expressions", true),
             plain("sure", true),
-            plain("calm", true),
+            Some(meaning("calm", if contents.metrics_version == 1 { "calm_1" } else { "calm" })),
             Some(meaning("gaze", if contents.by_eyes { "gaze" } else { "head" })),
             plain("scores", contents.scores),
             plain("interval", contents.intervals),
@@ -277,6 +277,8 @@ pub struct ReportContents {
     pub by_eyes: bool,
     pub scores: bool,
     pub intervals: bool,
+    /// The version of the definitions of the figures.
+    pub metrics_version: u32,
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "seconds of a video, not below 0")]
@@ -384,7 +386,7 @@ mod tests {
 
     #[test]
     fn grades_change_at_their_limits() {
-        assert_eq!((EN.calm(70.0), EN.calm(69.9)), ("calm on the whole".into(), "neither calm nor stirred".into()));
+        assert_eq!((EN.calm(80.0), EN.calm(79.9)), ("calm".into(), "somewhat tense".into()));
         assert_eq!(
             (EN.pace(6.5), EN.pace(6.6), EN.pace(2.4)),
             ("an ordinary pace".into(), "fast".into(), "slow".into())
@@ -395,7 +397,8 @@ mod tests {
     fn the_explanation_of_eye_contact_depends_on_whether_the_eyes_were_seen() {
         for words in [EN, de()] {
             let of = |by_eyes| {
-                let meanings = words.meanings(ReportContents { by_eyes, scores: true, intervals: true });
+                let meanings =
+                    words.meanings(ReportContents { by_eyes, scores: true, intervals: true, metrics_version: 2 });
                 meanings.into_iter().find(|meaning| meaning.term == words.say("meaning.gaze")).unwrap().text
             };
             assert!(of(true).contains("12") && of(true).to_lowercase().contains("iris"), "{}", of(true));

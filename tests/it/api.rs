@@ -10,7 +10,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use uuid::Uuid;
-use visage::analysis::{Analysis, Detail, FailureReason, Findings, Options, Sampling, Summary, Timeline, VideoFacts};
+use visage::analysis::{
+    Analysis, Detail, FailureReason, Findings, METRICS_VERSION, Options, Sampling, Summary, Timeline, VideoFacts,
+};
 use visage::clock::{Clock, SystemClock};
 use visage::config::{ByteSize, MailTransport};
 use visage::store::{Claim, ClaimState, JobFailure, JobProgress};
@@ -54,8 +56,16 @@ fn findings() -> Findings {
     };
     let summary = Summary::default();
     let warnings = vec!["No face was found.".to_owned()];
-    let analysis =
-        Analysis { video, summary, speech: None, faces: vec![], models: vec![], warnings, warning_codes: vec![] };
+    let analysis = Analysis {
+        video,
+        summary,
+        speech: None,
+        faces: vec![],
+        models: vec![],
+        metrics_version: METRICS_VERSION,
+        warnings,
+        warning_codes: vec![],
+    };
     Findings { analysis, timeline: Timeline::default() }
 }
 

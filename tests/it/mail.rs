@@ -9,8 +9,8 @@ use mail_parser::{MessageParser, MimeHeaders as _};
 use uuid::Uuid;
 
 use visage::analysis::{
-    Analysis, BBox, Emotion, FaceSummary, Findings, ModelUsed, Probabilities, Summary, Timeline, TimelineRow,
-    VideoFacts,
+    Analysis, BBox, Emotion, FaceSummary, Findings, METRICS_VERSION, ModelUsed, Probabilities, Summary, Timeline,
+    TimelineRow, VideoFacts,
 };
 use visage::config::{MailTransport, Secret, Settings, SmtpSecurity};
 use visage::fault::{Fault, Part};
@@ -94,6 +94,7 @@ fn findings() -> Findings {
                 segments: Vec::new(),
             }],
             models: vec![ModelUsed { name: "emotion".to_owned(), sha256: "0".repeat(64) }],
+            metrics_version: METRICS_VERSION,
             warnings: Vec::new(),
             warning_codes: vec![],
         },

@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use sqlx::{AnyPool, AssertSqlSafe};
 use uuid::Uuid;
 use visage::analysis::{
-    Analysis, BBox, FailureReason, Findings, Options, Probabilities, Summary, Timeline, TimelineRow, VideoFacts,
+    Analysis, BBox, FailureReason, Findings, METRICS_VERSION, Options, Probabilities, Summary, Timeline, TimelineRow,
+    VideoFacts,
 };
 use visage::clock::{Clock, ManualClock, RandomTokens, Tokens};
 use visage::config::{Database, Secret, Settings};
@@ -112,8 +113,16 @@ fn findings() -> Findings {
     };
     let summary = Summary::default();
     let warnings = vec!["no \"face\" — 顔 \u{1f642}".to_owned()];
-    let analysis =
-        Analysis { video, summary, speech: None, faces: vec![], models: vec![], warnings, warning_codes: vec![] };
+    let analysis = Analysis {
+        video,
+        summary,
+        speech: None,
+        faces: vec![],
+        models: vec![],
+        metrics_version: METRICS_VERSION,
+        warnings,
+        warning_codes: vec![],
+    };
     Findings { analysis, timeline: Timeline { interval_s: 0.667, rows: vec![] } }
 }
 
@@ -553,6 +562,9 @@ async fn a_result_of_an_older_version_can_be_read(h: Harness) {
         .html(&found, &Context { token, created_at, language: visage::analysis::Language::EN, result_url: None })
         .unwrap();
     assert!(page.contains("happy"), "{page}");
+    // A result without a version keeps its figures, and the report names the definitions that they are of.
+    assert_eq!((found.analysis.metrics_version, found.analysis.summary.calmness), (1, Some(50.0)));
+    assert!(page.contains("version 1") && page.contains("an earlier definition"), "{page}");
 }
 
 async fn giving_up_a_job_stores_the_reason_and_queues_the_mails(h: Harness) {

@@ -6,7 +6,8 @@ use reqwest::{Response, StatusCode, header};
 use serde_json::Value;
 use uuid::Uuid;
 use visage::analysis::{
-    Analysis, BBox, Emotion, Findings, Gaze, Pose, Probabilities, Summary, Timeline, TimelineRow, VideoFacts,
+    Analysis, BBox, Emotion, Findings, Gaze, METRICS_VERSION, Pose, Probabilities, Summary, Timeline, TimelineRow,
+    VideoFacts,
 };
 use visage::clock::{Clock, SystemClock};
 use visage::store::JobFailure;
@@ -51,6 +52,7 @@ fn findings(rows: u32) -> Findings {
         speech: None,
         faces: vec![],
         models: vec![],
+        metrics_version: METRICS_VERSION,
         warnings: vec![],
         warning_codes: vec![],
     };

@@ -12,7 +12,7 @@ use sqlx::{AnyPool, AssertSqlSafe};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-use visage::analysis::{Analysis, FailureReason, Findings, Options, Summary, Timeline, VideoFacts};
+use visage::analysis::{Analysis, FailureReason, Findings, METRICS_VERSION, Options, Summary, Timeline, VideoFacts};
 use visage::blob::{BlobError, BlobInfo, BlobStore, Part, PartUpload, Parts, Upload};
 use visage::clock::{Clock, ManualClock, RandomTokens, Tokens};
 use visage::config::{S3Read, Secret, Settings};
@@ -128,6 +128,7 @@ fn findings() -> Findings {
         speech: None,
         faces: vec![],
         models: vec![],
+        metrics_version: METRICS_VERSION,
         warnings: vec![],
         warning_codes: vec![],
     };
