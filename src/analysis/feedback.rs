@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use super::scores::tense_arousal;
 use super::speech::EASY_PACE;
 use super::tally::Tally;
-use super::{Certainty, Emotion, FaceSummary, Interval, PartName, Speech, Summary, rounding};
+use super::{Certainty, Emotion, FaceSummary, Interval, PartName, Parts, Speech, rounding};
 
 /// With faces seen for less than this, in seconds, the feedback says that there was little input.
 const LITTLE_S: f64 = 5.0;
@@ -38,8 +38,15 @@ pub enum Remark {
         #[serde(serialize_with = "rounding::one")]
         seen_s: f64,
     },
-    /// The figures are those of so many people together.
+    /// What follows is about so many people together. Only results of earlier versions have it.
     SeveralPeople { people: u32 },
+    /// What is to be said about one of several people.
+    Person {
+        /// `id` of the face.
+        face: u32,
+        #[schema(no_recursion)]
+        remarks: Vec<Remark>,
+    },
     /// What the faces showed most, and where that came next if it was much too.
     Showed { shown: Vec<Shown> },
     /// The strongest part of the scores.
@@ -147,31 +154,28 @@ pub enum Advice {
     KeepItUp,
 }
 
-/// The input for the remarks.
+/// The input for the remarks about one person.
 pub(super) struct FeedbackInput<'a> {
-    pub summary: &'a Summary,
-    pub faces: &'a [FaceSummary],
+    pub face: &'a FaceSummary,
+    /// The parts of the scores: those of the person, or of the whole video if nobody else was seen.
+    pub parts: Option<&'a Parts>,
     pub speech: Option<&'a Speech>,
-    /// For each sample with a face: from and to in seconds, and the sums over all people.
+    /// For each sample with the face: from and to in seconds, and the sums.
     pub moments: &'a [(f64, f64, Tally)],
     /// Whether eye contact was judged by the eyes.
     pub by_eyes: bool,
 }
 
-/// Returns the remarks in order. There are none if no face was found.
+/// Returns the remarks about the only person, in order.
 pub(super) fn remarks(input: &FeedbackInput<'_>) -> Vec<Remark> {
-    let (summary, faces) = (input.summary, input.faces);
-    let (Some(parts), Some(shown)) = (&summary.parts, shown(input)) else { return Vec::new() };
+    let Some(parts) = input.parts else { return Vec::new() };
     let mut said = Vec::new();
-    let samples: u32 = faces.iter().map(|face| face.frames).sum();
+    let samples = input.face.frames;
     let seen_s: f64 = input.moments.iter().map(|(from, to, _)| to - from).sum();
     if samples < FEW_SAMPLES || seen_s < LITTLE_S {
         said.push(Remark::LittleMaterial { samples, seen_s });
     }
-    if let Ok(people @ 2..) = u32::try_from(faces.len()) {
-        said.push(Remark::SeveralPeople { people });
-    }
-    said.push(Remark::Showed { shown });
+    said.push(Remark::Showed { shown: shown(input.face) });
 
     let clarity = parts.overall_score.iter().filter(|part| part.part == PartName::SpeechClarity);
     let measured: Vec<(PartName, f64)> =
@@ -204,12 +208,27 @@ pub(super) fn remarks(input: &FeedbackInput<'_>) -> Vec<Remark> {
     said
 }
 
-/// Returns the emotion shown most, and the next one if its share is large enough. `None` without a face.
-fn shown(input: &FeedbackInput<'_>) -> Option<Vec<Shown>> {
-    let emotions = input.summary.emotions.as_ref()?;
-    let top = input.summary.dominant_emotion?;
+/// Returns the remarks about one of several people: what the face showed, the weakest part unless it is good, and one
+/// thing to try.
+pub(super) fn remarks_on_one_of_several(input: &FeedbackInput<'_>) -> Remark {
+    let mut said = remarks(input);
+    let is_good = |finding: &Finding| finding.value >= GOOD;
+    said.retain(|remark| match remark {
+        Remark::Showed { .. } => true,
+        Remark::Weakest(finding) | Remark::Only(finding) => !is_good(finding),
+        Remark::Try { advice } => *advice != Advice::KeepItUp,
+        _ => false,
+    });
+    Remark::Person { face: input.face.id, remarks: said }
+}
+
+/// Returns the emotion shown most, and the next one if its share is large enough.
+fn shown(face: &FaceSummary) -> Vec<Shown> {
+    // The shares that JSON and report give.
+    let emotions = rounding::percentages(&face.emotions);
+    let top = face.dominant_emotion;
     let longest = |emotion: Emotion| {
-        let runs = input.faces.iter().flat_map(|face| &face.segments).filter(|run| run.emotion == emotion);
+        let runs = face.segments.iter().filter(|run| run.emotion == emotion);
         let longest = runs.max_by(|a, b| (a.end_s - a.start_s).total_cmp(&(b.end_s - b.start_s)))?;
         Some([rounding::to(longest.start_s, 1), rounding::to(longest.end_s, 1)])
     };
@@ -217,12 +236,12 @@ fn shown(input: &FeedbackInput<'_>) -> Option<Vec<Shown>> {
     let next = emotions.iter().filter(|(emotion, _)| **emotion != top).max_by(|a, b| a.1.total_cmp(b.1));
     let next = next.filter(|(_, percent)| **percent >= WORTH_NAMING);
     let first = shown(top, emotions.get(&top).copied().unwrap_or_default());
-    Some(std::iter::once(first).chain(next.map(|(emotion, percent)| shown(*emotion, *percent))).collect())
+    std::iter::once(first).chain(next.map(|(emotion, percent)| shown(*emotion, *percent))).collect()
 }
 
 impl FeedbackInput<'_> {
     fn finding(&self, (part, value): (PartName, f64), strong: bool) -> Finding {
-        let intervals = self.summary.intervals.as_ref();
+        let intervals = self.face.intervals.as_ref();
         let interval = intervals.and_then(|all| match part {
             PartName::EyeContact => all.eye_contact,
             PartName::Calmness => Some(all.calmness),
@@ -482,12 +501,23 @@ mod tests {
     }
 
     #[test]
-    fn feedback_on_several_people_says_so() {
+    fn feedback_on_several_people_is_about_each_of_them() {
         let mut other = talker(60, false);
         other.id = 2;
+        other.observations.truncate(20);
         let found = analysis(&[talker(60, false), other], 60, None);
-        let first = &found.summary.remarks[0];
-        assert!(matches!(first, Remark::SeveralPeople { people: 2 }), "{first:?}");
+        let [Remark::Person { face: 1, remarks: first }, Remark::Person { face: 2, remarks: second }] =
+            found.summary.remarks.as_slice()
+        else {
+            panic!("{:?}", found.summary.remarks)
+        };
+        // Each person has figures of their own, and nothing is said about both together.
+        let shown = |emotion: Emotion, percent: f64, remarks: &[Remark]| {
+            let Remark::Showed { shown } = &remarks[0] else { panic!("{remarks:?}") };
+            shown[0].emotion == emotion && (shown[0].percent - percent).abs() < 1.0
+        };
+        assert!(shown(Emotion::Neutral, 66.7, first) && shown(Emotion::Happy, 100.0, second), "{first:?} {second:?}");
+        assert_eq!((first.len(), second.len()), (3, 1), "{first:?} {second:?}");
     }
 
     #[test]

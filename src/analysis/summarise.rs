@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::blinks::Blinks;
 use super::contact::{Contact, contacts};
-use super::feedback::{FeedbackInput, remarks};
+use super::feedback::{FeedbackInput, remarks, remarks_on_one_of_several};
 use super::intervals::{Block, blocks, intervals};
 use super::segments::segments;
 use super::steadiness::steadiness;
@@ -63,14 +63,20 @@ pub fn summarise(
     let mut summary = whole(&people, speech_scores);
     let runs = if let [face] = faces.as_slice() { face.segments.as_slice() } else { &[] };
     summary.story = summary.emotions.as_ref().and_then(|emotions| Story::of(emotions, runs));
-    let said = remarks(&FeedbackInput {
-        summary: &summary,
-        faces: &faces,
-        speech: speech.as_ref(),
-        moments: &moments(&people, &sample_spans),
-        by_eyes,
-    });
-    summary.remarks = said;
+    summary.remarks = match (faces.as_slice(), people.as_slice()) {
+        ([face], [_]) => {
+            let moments = moments(&people[0], &sample_spans);
+            let (parts, speech) = (summary.parts.as_ref(), speech.as_ref());
+            remarks(&FeedbackInput { face, parts, speech, moments: &moments, by_eyes })
+        }
+        _ => {
+            let one = |(face, person): (&FaceSummary, &Person)| {
+                let (parts, moments) = (face.parts.as_ref(), moments(person, &sample_spans));
+                remarks_on_one_of_several(&FeedbackInput { face, parts, speech: None, moments: &moments, by_eyes })
+            };
+            faces.iter().zip(&people).map(one).collect()
+        }
+    };
     if summary.eye_contact.is_some() && !by_eyes {
         warnings.push(Warning::EyeContactByHead);
     }
@@ -239,16 +245,13 @@ fn whole(people: &[Person], speech_scores: SpeechScores) -> Summary {
     }
 }
 
-/// Returns the time from and to, and the sums over all people, for each sample with a face.
-fn moments(people: &[Person], sample_spans: &[(f64, f64)]) -> Vec<(f64, f64, Tally)> {
-    let mut moments: BTreeMap<u32, (f64, f64, Tally)> = BTreeMap::new();
-    for person in people {
-        for (seen, tally) in person.track.observations.iter().zip(&person.tallies) {
-            let (from, to) = sample_span(sample_spans, seen);
-            moments.entry(seen.sample).or_insert((from, to, Tally::default())).2.add(tally, 1.0);
-        }
-    }
-    moments.into_values().collect()
+/// Returns the time from and to, and the sums, for each sample with the person.
+fn moments(person: &Person, sample_spans: &[(f64, f64)]) -> Vec<(f64, f64, Tally)> {
+    let of = |(seen, tally): (&Observation, &Tally)| {
+        let (from, to) = sample_span(sample_spans, seen);
+        (from, to, *tally)
+    };
+    person.track.observations.iter().zip(&person.tallies).map(of).collect()
 }
 
 fn rows(people: &[Person]) -> Vec<TimelineRow> {

@@ -52,6 +52,13 @@ pub struct Analysis {
 }
 
 impl Analysis {
+    /// Returns the analysis with its figures rounded as in JSON. Report and mail show these, so that they agree with the
+    /// JSON and with the page to the digit, even before the result is stored.
+    #[must_use]
+    pub fn rounded(&self) -> Self {
+        serde_json::to_value(self).and_then(serde_json::from_value).unwrap_or_else(|_| self.clone())
+    }
+
     /// Whether eye contact was judged by the eyes instead of the head alone.
     pub fn sees_eyes(&self) -> bool {
         sees_eyes(&self.models)

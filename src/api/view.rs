@@ -24,6 +24,8 @@ const ALMOST: f64 = 0.99;
 #[schema(as = Result)]
 pub struct JobView {
     token: Uuid,
+    /// The name of the sent file; null if it is not known or not kept.
+    file_name: Option<String>,
     status: Status,
     progress: ProgressView,
     options: Options,
@@ -48,6 +50,8 @@ pub struct JobView {
 #[schema(as = Listed)]
 pub struct ListedView {
     token: Uuid,
+    /// The name of the sent file; null if it is not known or not kept.
+    file_name: Option<String>,
     status: Status,
     progress: ProgressView,
     created_at: Timestamp,
@@ -64,6 +68,7 @@ impl ListedView {
     pub fn new(app: &AppState, job: &Job) -> Self {
         Self {
             token: job.token,
+            file_name: job.file_name.clone(),
             status: job.status,
             progress: ProgressView::new(job),
             created_at: job.created_at,
@@ -112,6 +117,7 @@ impl JobView {
     pub fn new(app: &AppState, job: &Job, analysis: Option<Box<RawValue>>) -> Self {
         Self {
             token: job.token,
+            file_name: job.file_name.clone(),
             status: job.status,
             progress: ProgressView::new(job),
             options: job.options,

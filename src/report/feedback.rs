@@ -1,12 +1,26 @@
 //! Feedback on a performance, as sentences in the language of the reader.
 
-use super::words::Words;
-use crate::analysis::{Analysis, Certainty, Emotion, Finding, Interval, PartName, Reason, Remark, Shown};
+use super::words::{Unit, Words, capital};
+use crate::analysis::{Analysis, Certainty, Emotion, Finding, PartName, Reason, Remark, Shown};
 
 /// Returns the text of each remark, a sentence or two.
 pub fn sentences(words: Words, analysis: &Analysis) -> Vec<String> {
     let feedback = FeedbackText { words, duration_s: analysis.video.duration_s };
     analysis.summary.remarks.iter().map(|remark| feedback.sentence(remark)).collect()
+}
+
+/// Returns the texts for a mail: the weakest part and the thing to try, or what there is to try for each person.
+pub fn advice(words: Words, analysis: &Analysis) -> Vec<String> {
+    let feedback = FeedbackText { words, duration_s: analysis.video.duration_s };
+    let is_advice = |remark: &&Remark| !matches!(remark, Remark::Showed { .. } | Remark::Strongest(_));
+    let told = |remark: &Remark| match remark {
+        Remark::Person { face, remarks } => {
+            let remarks: Vec<Remark> = remarks.iter().filter(is_advice).cloned().collect();
+            (!remarks.is_empty()).then(|| feedback.person(*face, &remarks))
+        }
+        remark => Some(feedback.sentence(remark)).filter(|_| is_advice(&remark)),
+    };
+    analysis.summary.remarks.iter().filter_map(told).collect()
 }
 
 #[derive(Clone, Copy)]
@@ -28,6 +42,12 @@ impl FeedbackText {
         self.words.number(value, 0)
     }
 
+    fn person(self, face: u32, remarks: &[Remark]) -> String {
+        let told: Vec<String> = remarks.iter().map(|remark| self.sentence(remark)).collect();
+        let name = self.words.fill("person", &[("n", &face.to_string())]);
+        self.fill("person", &[("person", &name), ("text", &told.join(" "))])
+    }
+
     fn moment(self, time_s: f64) -> String {
         self.words.moment(time_s, self.duration_s)
     }
@@ -43,20 +63,13 @@ impl FeedbackText {
                 self.words.count("feedback.little", u64::from(*samples), &[("time", &time)])
             }
             Remark::SeveralPeople { people } => self.fill("several", &[("n", &people.to_string())]),
+            Remark::Person { face, remarks } => self.person(*face, remarks),
             Remark::Showed { shown } => self.showed(shown),
-            Remark::Strongest(finding) => self.finding("strongest", finding),
-            Remark::Weakest(finding) => self.finding("weakest", finding),
+            Remark::Strongest(finding) => self.finding("highest", finding),
+            Remark::Weakest(finding) | Remark::Only(finding) => self.finding("lowest", finding),
             Remark::Even { parts, value } => {
                 let names: Vec<String> = parts.iter().map(|part| self.part(*part)).collect();
                 self.fill("even", &[("list", &self.list(&names)), ("value", &self.whole(*value))])
-            }
-            Remark::Only(finding) => {
-                let values = [
-                    ("part", &*self.part(finding.part)),
-                    ("value", &*self.whole(finding.value)),
-                    ("range", &*self.range(finding)),
-                ];
-                self.fill(&format!("only.{}", name(&finding.certainty)), &values)
             }
             Remark::Try { advice } => self.say(&format!("tip.{}", name(advice))),
         }
@@ -68,7 +81,7 @@ impl FeedbackText {
             let run = shown.longest_s.map_or_else(String::new, |[from, to]| {
                 self.fill("run", &[("from", &self.moment(from)), ("to", &self.moment(to))])
             });
-            let (emotion, share) = (self.words.adjective(shown.emotion), self.words.share(shown.percent / 100.0));
+            let (emotion, share) = (self.words.adjective(shown.emotion), self.words.percent(shown.percent));
             let key = if at == 0 { "showed" } else { "showed_next" };
             text.push_str(&self.fill(key, &[("emotion", &emotion), ("share", &share), ("run", &run)]));
         }
@@ -76,14 +89,24 @@ impl FeedbackText {
         text
     }
 
-    fn finding(self, rank: &str, finding: &Finding) -> String {
-        let values = [("part", &*self.part(finding.part)), ("value", &*self.whole(finding.value))];
-        let mut text = self.fill(&format!("{rank}.{}", name(&finding.certainty)), &values);
-        text.push_str(&self.range(finding));
+    /// Returns a sentence about a part. `extreme` is `lowest` or `highest`, for its stretch.
+    fn finding(self, extreme: &str, finding: &Finding) -> String {
+        if finding.certainty == Certainty::Open {
+            return self.fill("open", &[("part", &self.part(finding.part))]);
+        }
+        let part = capital(&self.part(finding.part));
+        let level = match finding.value {
+            ..40.0 => "low",
+            40.0..70.0 => "middle",
+            _ => "high",
+        };
+        let key = if finding.certainty == Certainty::Rough { "probably" } else { "was" };
+        let level = self.say(&format!("level.{level}"));
+        let values = [("part", &*part), ("level", &*level), ("value", &*self.value(finding))];
+        let mut text = self.fill(key, &values);
         if let Some(stretch) = finding.stretch {
             let (from, to) = (self.moment(stretch.start_s), self.moment(stretch.end_s));
-            let values = [("from", &*from), ("to", &*to), ("value", &*self.whole(stretch.value))];
-            text.push_str(&self.fill(&format!("{rank}.stretch"), &values));
+            text.push_str(&self.fill(extreme, &[("from", &from), ("to", &to)]));
         }
         if let Some(reason) = finding.reason.filter(|reason| !is_smile(*reason)) {
             text.push_str(&if finding.stretch.is_some() { self.say("where") } else { self.say("because") });
@@ -93,12 +116,14 @@ impl FeedbackText {
         text
     }
 
-    /// Returns the interval of a finding if it is wide, otherwise an empty text.
-    fn range(self, finding: &Finding) -> String {
-        let wide = finding.interval.filter(|_| finding.certainty >= Certainty::Rough);
-        wide.map_or_else(String::new, |Interval { low, high }| {
-            self.fill("range", &[("low", &self.whole(low)), ("high", &self.whole(high))])
-        })
+    /// Returns the figure of a finding as a tile shows it: eye contact in percent, all others of 100.
+    fn value(self, finding: &Finding) -> String {
+        let unit = if finding.part == PartName::EyeContact { Unit::Percent } else { Unit::Of100 };
+        match (finding.certainty, finding.interval) {
+            (Certainty::Clear, _) => self.words.figure(finding.value, None, unit),
+            (Certainty::Likely, _) => self.words.about(finding.value, unit),
+            (_, interval) => self.words.figure(finding.value, interval, unit),
+        }
     }
 
     fn why(self, reason: Reason) -> String {
@@ -143,7 +168,7 @@ fn name(variant: &impl serde::Serialize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analysis::{Advice, Language, Stretch};
+    use crate::analysis::{Advice, Interval, Language, Stretch};
 
     /// Returns at least one remark of each kind.
     fn every_remark() -> Vec<Remark> {
@@ -152,6 +177,13 @@ mod tests {
             Remark::LittleMaterial { samples: 1, seen_s: 0.8 },
             Remark::LittleMaterial { samples: 4, seen_s: 3.26 },
             Remark::SeveralPeople { people: 3 },
+            Remark::Person {
+                face: 2,
+                remarks: vec![
+                    Remark::Showed { shown: vec![shown(Emotion::Sad, 51.4, None)] },
+                    Remark::Try { advice: Advice::KeepEyesUp },
+                ],
+            },
             Remark::Showed { shown: vec![shown(Emotion::Sad, 51.4, None)] },
             Remark::Showed {
                 shown: vec![
@@ -247,9 +279,6 @@ mod tests {
             reason: None,
         });
         let german = FeedbackText { words: Words(Language::from_tag("de").unwrap()), duration_s: 19.7 };
-        assert_eq!(
-            german.sentence(&strongest),
-            "Am stärksten war die Ruhe mit 62 von 100; am besten von 2,1 s bis 9,0 s (74)."
-        );
+        assert_eq!(german.sentence(&strongest), "Die Ruhe war mittel (62 von 100), am höchsten von 2,1 s bis 9,0 s.");
     }
 }

@@ -53,6 +53,8 @@ pub struct Context {
     pub token: Uuid,
     pub created_at: Timestamp,
     pub language: Language,
+    /// The name of the client's file, if it is known and shown.
+    pub file_name: Option<String>,
     /// The address of the result; `None` for a report made on the command line.
     pub result_url: Option<String>,
 }

@@ -23,8 +23,6 @@ struct Page<'a> {
     style: &'a str,
     style_hash: &'a str,
     view: &'a View,
-    /// The ribbon of expressions over time, if there is one person.
-    story: Option<String>,
     /// SVG made by [`super::chart`], which escapes all texts.
     bars: String,
     people: Vec<PersonCharts<'a>>,
@@ -49,6 +47,8 @@ impl Style {
 /// A person and the person's charts for wide and narrow screens.
 struct PersonCharts<'a> {
     person: &'a Person,
+    /// The ribbon of expressions over the time of the video.
+    ribbon: String,
     wide: String,
     narrow: String,
 }
@@ -57,19 +57,15 @@ pub fn render(brand: &Brand, style: &Style, findings: &Findings, context: &Conte
     let view = View::new(findings, context, MOST_PEOPLE);
     let people = view.people.iter().map(|person| PersonCharts {
         person,
+        ribbon: people::ribbon(person),
         wide: people::timeline(view.words, findings, person, Size::WIDE),
         narrow: people::timeline(view.words, findings, person, Size::NARROW),
     });
-    let story = match view.people.as_slice() {
-        [only] if !only.course.is_empty() => Some(people::ribbon(only)),
-        _ => None,
-    };
     let page = Page {
         brand,
         logo_height: LOGO_HEIGHT,
         style: &style.text,
         style_hash: &style.source,
-        story,
         bars: view::bars(view.words, &view.shares),
         people: people.collect(),
         view: &view,

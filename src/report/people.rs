@@ -1,4 +1,4 @@
-//! The part of a report about each person: figures, and the course of expressions in words.
+//! The part of a report about each person: figures, and the course of expressions as a ribbon and in words.
 
 use super::chart::{self, Size, stretches};
 use super::colour;
@@ -6,10 +6,12 @@ use super::view::{Share, shares};
 use super::words::{Unit, Words};
 use crate::analysis::{Emotion, FaceSummary, Findings, Segment, Story};
 
-/// Numbers of steps for the course of a person's expressions in words. A coarser one is used if the finer one gives
-/// more than [`MOST_PHASES`] lines.
-const COURSE_STEPS: [usize; 3] = [60, 24, 10];
-const MOST_PHASES: usize = 10;
+/// Number of steps for the course of a result of an older version, which has no segments.
+const COURSE_STEPS: usize = 60;
+/// The most phases that are listed one by one. The ribbon shows all.
+const MOST_LISTED: usize = 10;
+/// The number of cells of the ribbon in a mail, which consists of table cells.
+const CELLS: usize = 100;
 
 /// One person.
 pub struct Person {
@@ -22,12 +24,37 @@ pub struct Person {
     pub calmness: String,
     pub eye_contact: String,
     pub shares: Vec<Share>,
+    /// All phases, for the ribbon.
     pub course: Vec<Phase>,
+    /// The longest phases in order of time, for lists.
+    pub listed: Vec<Phase>,
+    /// A sentence about the phases that are not in [`Person::listed`].
+    pub unlisted: Option<String>,
+    /// The expressions of the course, for the key of the ribbon: name, colour, and from when to when, or the number of
+    /// phases and their time if there are several.
+    pub key: Vec<Key>,
     /// The description of the chart in words.
     pub label: String,
 }
 
+/// An entry of the key of a ribbon.
+pub struct Key {
+    pub emotion: Emotion,
+    pub name: String,
+    pub colour: &'static str,
+    /// When, or for how long.
+    pub time: String,
+}
+
+/// A cell of the ribbon in a mail: `None` if the face was not seen.
+pub struct Cell {
+    pub emotion: Option<(String, &'static str)>,
+    /// In percent of the length of the video.
+    pub width: usize,
+}
+
 /// A span of time in which one expression was the strongest.
+#[derive(Clone)]
 pub struct Phase {
     pub from: String,
     pub to: String,
@@ -41,26 +68,34 @@ pub struct Phase {
 }
 
 impl Person {
-    /// Returns a sentence with the figures: from when to when and in how many samples the person was seen, and how.
-    pub fn line(&self, words: &Words) -> String {
-        words.fill(
-            "line.seen",
-            &[
-                ("from", &self.first),
-                ("to", &self.last),
-                ("samples", &self.samples.to_string()),
-                ("calmness", &self.calmness),
-                ("eye_contact", &self.eye_contact),
-            ],
-        )
+    /// Returns a line with the figures.
+    pub fn figures(&self, words: &Words) -> String {
+        words.fill("line.figures", &[("calmness", &self.calmness), ("eye_contact", &self.eye_contact)])
+    }
+
+    /// Returns the ribbon as table cells. Each shows the expression of most of its time, or that the face was not seen.
+    pub fn cells(&self) -> Vec<Cell> {
+        #[expect(clippy::cast_precision_loss, reason = "at most CELLS")]
+        let at = |index: usize| {
+            let (from, to) = (100.0 * index as f64 / CELLS as f64, 100.0 * (index + 1) as f64 / CELLS as f64);
+            let covered = |phase: &Phase| (phase.to_percent().min(to) - phase.from_percent.max(from)).max(0.0);
+            let seen: f64 = self.course.iter().map(covered).sum();
+            let longest = self.course.iter().max_by(|a, b| covered(a).total_cmp(&covered(b)));
+            longest.filter(|_| seen >= (to - from) / 2.0).map(|phase| phase.emotion)
+        };
+        let emotions: Vec<Option<Emotion>> = (0..CELLS).map(at).collect();
+        let cell = |same: &[Option<Emotion>]| {
+            let phase = self.course.iter().find(|phase| Some(phase.emotion) == same[0]);
+            let emotion = phase.map(|phase| (phase.name.clone(), phase.colour));
+            Cell { emotion, width: 100 * same.len() / CELLS }
+        };
+        emotions.chunk_by(|a, b| a == b).map(cell).collect()
     }
 }
 
 impl Phase {
-    /// Returns its length in whole percent, at least 1, for rows made of table cells.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "1 to 100")]
-    pub fn width(&self) -> u32 {
-        self.percent.round().clamp(1.0, 100.0) as u32
+    fn to_percent(&self) -> f64 {
+        self.from_percent + self.percent
     }
 }
 
@@ -69,7 +104,9 @@ pub fn person(words: Words, findings: &Findings, face: &FaceSummary) -> Person {
     let duration_s = findings.analysis.video.duration_s;
     let story = Story::of(&face.emotions, &face.segments).unwrap_or(Story::Mixed { emotion: face.dominant_emotion });
     let course = course(words, findings, face);
-    let told: Vec<String> = course
+    let listed = longest(&course);
+    let unlisted = course.len() - listed.len();
+    let told: Vec<String> = listed
         .iter()
         .map(|phase| words.fill("told", &[("from", &phase.from), ("to", &phase.to), ("emotion", &phase.name)]))
         .collect();
@@ -89,25 +126,54 @@ pub fn person(words: Words, findings: &Findings, face: &FaceSummary) -> Person {
             |v| words.figure(v, sure.and_then(|all| all.eye_contact), Unit::Percent),
         ),
         shares: shares(words, &face.emotions, std::slice::from_ref(face)),
+        key: key(words, &course, duration_s),
+        unlisted: (unlisted > 0).then(|| words.count("unlisted", unlisted as u64, &[])),
+        listed,
         course,
     }
 }
 
-/// Returns the course of a person's expressions: the segments of the result, or coarser phases if there are too many.
+/// Returns the course of a person's expressions: the segments of the result, or phases of equal steps if the result has
+/// no segments.
 fn course(words: Words, findings: &Findings, face: &FaceSummary) -> Vec<Phase> {
     let duration_s = findings.analysis.video.duration_s;
-    if (1..=MOST_PHASES).contains(&face.segments.len()) {
-        let of_segment = |segment: &Segment| phase(words, duration_s, segment.emotion, segment.start_s, segment.end_s);
-        return face.segments.iter().map(of_segment).collect();
+    let of_segment = |segment: &Segment| phase(words, duration_s, segment.emotion, segment.start_s, segment.end_s);
+    if face.segments.is_empty() {
+        phases(words, findings, face.id, COURSE_STEPS)
+    } else {
+        face.segments.iter().map(of_segment).collect()
     }
-    let mut course = Vec::new();
-    for steps in COURSE_STEPS {
-        course = phases(words, findings, face.id, steps);
-        if course.len() <= MOST_PHASES {
-            break;
+}
+
+/// Returns the longest phases, in order of time.
+fn longest(course: &[Phase]) -> Vec<Phase> {
+    let mut order: Vec<usize> = (0..course.len()).collect();
+    order.sort_by(|a, b| course[*b].percent.total_cmp(&course[*a].percent));
+    order.truncate(MOST_LISTED);
+    order.sort_unstable();
+    order.into_iter().map(|index| course[index].clone()).collect()
+}
+
+/// Returns the key of the ribbon: each expression once, in the order of appearance.
+fn key(words: Words, course: &[Phase], duration_s: f64) -> Vec<Key> {
+    let mut keys: Vec<Key> = Vec::new();
+    for phase in course {
+        if keys.iter().any(|key| key.emotion == phase.emotion) {
+            continue;
         }
+        let same: Vec<&Phase> = course.iter().filter(|other| other.emotion == phase.emotion).collect();
+        let time = match same.as_slice() {
+            [only] => words.fill("to", &[("from", &only.from), ("to", &only.to)]),
+            _ => {
+                let percent: f64 = same.iter().map(|phase| phase.percent).sum();
+                let time = words.moment(percent * duration_s / 100.0, duration_s);
+                words.fill("runs", &[("n", &same.len().to_string()), ("time", &time)])
+            }
+        };
+        let Phase { emotion, ref name, colour, .. } = *phase;
+        keys.push(Key { emotion, name: name.clone(), colour, time });
     }
-    course
+    keys
 }
 
 fn phase(words: Words, duration_s: f64, emotion: Emotion, from_s: f64, to_s: f64) -> Phase {
@@ -116,7 +182,7 @@ fn phase(words: Words, duration_s: f64, emotion: Emotion, from_s: f64, to_s: f64
         from: words.moment(from_s, duration_s),
         to: words.moment(to_s, duration_s),
         emotion,
-        name: words.noun(emotion),
+        name: words.label(emotion),
         colour: colour::of_emotion(emotion),
         from_percent: percent(from_s),
         percent: percent(to_s - from_s),

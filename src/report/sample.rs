@@ -273,3 +273,21 @@ pub fn long() -> Findings {
     });
     findings(5400.0, 1.0, rows.collect(), 1.5, &[])
 }
+
+/// 6:30 of one person who is sad and happy in turns of ten seconds.
+pub fn alternating() -> Findings {
+    let rows = (0..390).map(f64::from).map(|t| {
+        let (emotion, strength) = if (t / 10.0) as u32 % 2 == 0 { (Emotion::Sad, 0.7) } else { (Emotion::Happy, 1.1) };
+        row(1, t, leaning(emotion, strength, t))
+    });
+    findings(390.0, 1.0, rows.collect(), 5.0, &[])
+}
+
+/// A face that is seen for 2 of 6.4 seconds.
+pub fn brief() -> Findings {
+    let rows = (0..8).map(|n| row(1, f64::from(n) * 0.2, leaning(Emotion::Happy, 1.1, f64::from(n) * 0.2)));
+    let mut found = findings(6.4, 0.2, rows.collect(), 30.0, &[]);
+    found.analysis.faces[0].segments =
+        vec![Segment { emotion: Emotion::Happy, start_s: 0.0, end_s: 2.0, samples: 8, confidence: 0.8 }];
+    found
+}

@@ -11,6 +11,7 @@ fn context() -> Context {
         token: "3f2b8c1e-5d4a-4e6f-9a7b-0c1d2e3f4a5b".parse().unwrap(),
         created_at: "2026-11-21T10:45:00Z".parse().unwrap(),
         language: Language::EN,
+        file_name: Some("talk <1>.mp4".to_owned()),
         result_url: Some("https://visage.example/results/3f2b8c1e-5d4a-4e6f-9a7b-0c1d2e3f4a5b".to_owned()),
     }
 }
@@ -85,7 +86,7 @@ fn page_and_mails_are_german_if_the_language_is_german() {
     let mailer = Mailer::new(&settings(), reporter).unwrap().unwrap();
     let sent = mailer.compose(context.token, "anna@example.org", Message::Report(&findings), &context);
     let subject = MessageParser::default().parse(&sent).unwrap().subject().unwrap().to_owned();
-    assert_eq!(subject, "visage: Ihr Video ist analysiert");
+    assert_eq!(subject, "talk <1>.mp4: Erst traurig, dann fröhlich");
     let (text, html) = bodies(&sent);
     assert!(html.contains("lang=\"de\"") && !html.contains("%{"));
     insta::assert_snapshot!("mail_text_one_german", text);
@@ -186,7 +187,11 @@ fn all() -> [(&'static str, Findings); 4] {
 
 #[test]
 fn a_page_loads_no_other_files_and_has_no_scripts() {
-    for (name, findings) in all().into_iter().chain([("gap", sample::gap()), ("long", sample::long())]) {
+    for (name, findings) in all().into_iter().chain([
+        ("gap", sample::gap()),
+        ("long", sample::long()),
+        ("alternating", sample::alternating()),
+    ]) {
         let html = page(&findings);
         assert!(html.len() < 200_000, "{name}: {} bytes", html.len());
         let bare = html.replace("http://www.w3.org/2000/svg", "");
@@ -199,10 +204,136 @@ fn a_page_loads_no_other_files_and_has_no_scripts() {
 
 #[test]
 fn mails_are_small_and_the_same_in_every_attempt() {
-    for findings in [sample::two(), sample::long()] {
+    for findings in [sample::one(), sample::two(), sample::long(), sample::alternating()] {
         let sent = mail(&settings(), Message::Report(&findings));
-        assert!(sent.len() < 250_000, "{} bytes", sent.len());
+        assert!(sent.len() < 60_000, "{} bytes", sent.len());
         assert_eq!(sent, mail(&settings(), Message::Report(&findings)));
+    }
+}
+
+#[test]
+fn ribbons_show_every_run_and_no_time_without_a_face() {
+    // 39 runs of ten seconds: all are in the ribbon, and the longest ten in the list.
+    let findings = sample::alternating();
+    let html = page(&findings);
+    let ribbon = html.split("<svg class=\"course\"").nth(1).unwrap().split("</svg>").next().unwrap();
+    assert_eq!((ribbon.matches('M').count(), findings.analysis.faces[0].segments.len()), (39, 39), "{ribbon}");
+    assert!(html.contains("29 shorter spans are not listed"));
+    // A face that is seen for 2 of 6.4 s fills a third of the ribbon of the mail.
+    let findings = sample::brief();
+    let (_, html) = bodies(&mail(&settings(), Message::Report(&findings)));
+    let width = |class: &str| -> usize {
+        let cells = html.split("<td width=\"").skip(1).filter(|cell| cell.split('>').next().unwrap().contains(class));
+        cells.map(|cell| cell.split('%').next().unwrap().parse::<usize>().unwrap()).sum()
+    };
+    assert_eq!((width("title=\"Happy\""), width("class=\"gap\"")), (31, 69), "{html}");
+}
+
+#[test]
+fn several_people_have_a_line_each_and_no_average_comes_first() {
+    let findings = sample::two();
+    let (html, sent) = (page(&findings), mail(&settings(), Message::Report(&findings)));
+    let (text, mail_html) = bodies(&sent);
+    let subject = MessageParser::default().parse(&sent).unwrap().subject().unwrap().to_owned();
+    assert_eq!(subject, "talk <1>.mp4: 2 people: First sad, then happy; Mostly surprised (likely)");
+    let body = |html: &str| outline(html.split("</head>").nth(1).unwrap());
+    for told in [body(&html), body(&mail_html), text] {
+        let place = |piece: &str| told.find(piece).unwrap_or_else(|| panic!("{piece}: {told}"));
+        assert!(place("Person 1") < place("First sad, then happy"), "{told}");
+        assert!(place("Person 2") < place("Mostly surprised"), "{told}");
+        assert!(!told.contains("Mostly happy"), "{told}");
+    }
+    // The average is there for those who open it.
+    let details = html.split("<details>").nth(1).unwrap().split("</details>").next().unwrap();
+    assert!(details.contains("All people together") && details.contains("Calmness"));
+    assert!(!mail_html.contains("All people together"));
+}
+
+/// Results of ten kinds, with figures that are rounded in different directions.
+fn ten() -> Vec<(&'static str, Findings)> {
+    let uneven = |mut findings: Findings, shift: f64| {
+        for face in &mut findings.analysis.faces {
+            face.calmness = 42.449 + shift;
+            face.eye_contact = Some(14.949 + shift);
+        }
+        let summary = &mut findings.analysis.summary;
+        summary.calmness = summary.calmness.map(|_| 42.449 + shift);
+        summary.eye_contact = summary.eye_contact.map(|_| 14.949 + shift);
+        summary.presence = summary.presence.map(|_| 61.4999 + shift);
+        summary.model_confidence = summary.model_confidence.map(|_| 0.714_499);
+        findings
+    };
+    let mut silent = sample::one();
+    silent.analysis.speech = None;
+    let mut old = sample::one();
+    old.analysis.metrics_version = 1;
+    old.analysis.faces[0].segments.clear();
+    vec![
+        ("one", sample::one()),
+        ("two", sample::two()),
+        ("gap", sample::gap()),
+        ("short", sample::short()),
+        ("long", sample::long()),
+        ("alternating", sample::alternating()),
+        ("brief", sample::brief()),
+        ("silent", uneven(silent, 0.051)),
+        ("old", uneven(old, 0.05)),
+        ("rounded", uneven(sample::one(), 1.0)),
+    ]
+}
+
+#[test]
+fn report_json_and_mail_agree_to_the_digit() {
+    for (name, findings) in ten() {
+        let json = serde_json::to_value(&findings.analysis).unwrap();
+        let html = outline(&page(&findings));
+        let (text, mail_html) = bodies(&mail(&settings(), Message::Report(&findings)));
+        let mail_html = outline(&mail_html);
+        let is_in = |place: &str, told: &str, wanted: &str| {
+            assert!(told.contains(wanted), "{name}: {wanted:?} is not in the {place}: {told}");
+        };
+        let figure = |value: &serde_json::Value, interval: &serde_json::Value, unit: fn(&str) -> String| {
+            let whole = |value: &serde_json::Value| format!("{:.0}", value.as_f64().unwrap());
+            match interval.as_array().map(|ends| (ends, ends[1].as_f64().unwrap() - ends[0].as_f64().unwrap())) {
+                Some((_, ..=20.0)) | None => unit(&whole(value)),
+                Some((_, ..=40.0)) => format!("about {}", unit(&whole(value))),
+                Some((ends, ..=70.0)) => format!("{} to {}", whole(&ends[0]), unit(&whole(&ends[1]))),
+                Some(_) => "too little video".to_owned(),
+            }
+        };
+        let of_100 = |whole: &str| format!("{whole} of 100");
+        let percent = |whole: &str| format!("{whole}%");
+        for face in json["faces"].as_array().unwrap() {
+            for share in face["emotions"].as_object().unwrap().values() {
+                is_in("report", &html, &format!("{:.1}%", share.as_f64().unwrap()));
+            }
+            let calmness = figure(&face["calmness"], &face["intervals"]["calmness"], of_100);
+            let eyes = figure(&face["eye_contact"], &face["intervals"]["eye_contact"], percent);
+            is_in("report", &html, &calmness);
+            is_in("report", &html, &eyes);
+            if json["faces"].as_array().unwrap().len() > 1 {
+                let line = format!("Calmness: {calmness}. Eye contact: {eyes}.");
+                is_in("mail", &mail_html, &line);
+                is_in("text", &text, &line);
+            }
+        }
+        let summary = &json["summary"];
+        let intervals = &summary["intervals"];
+        for (label, key, unit) in [
+            ("Overall", "overall_score", of_100 as fn(&str) -> String),
+            ("Presence", "presence", of_100),
+            ("Calmness", "calmness", of_100),
+            ("Eye contact", "eye_contact", percent),
+        ] {
+            let wanted = figure(&summary[key], &intervals[key], unit);
+            is_in("report", &html, &format!("dt: {label}\ndd: {wanted}"));
+            if json["faces"].as_array().unwrap().len() == 1 {
+                is_in("mail", &mail_html, &format!("{label}\ntd: {wanted}"));
+                is_in("text", &text, &format!("{label:<25}{wanted}\n"));
+            }
+        }
+        let sure = format!("{:.0}%", 100.0 * summary["model_confidence"].as_f64().unwrap());
+        is_in("report", &html, &format!("dt: Model confidence\ndd: {sure}"));
     }
 }
 
@@ -261,7 +392,8 @@ fn texts_of_others_are_escaped() {
     findings.analysis.warnings = vec![evil.to_owned()];
     findings.analysis.video.codec = evil.to_owned();
     findings.analysis.models[0].name = evil.to_owned();
-    let context = Context { result_url: Some(format!("https://example.org/{}", evil.replace(' ', ""))), ..context() };
+    let result_url = Some(format!("https://example.org/{}", evil.replace(' ', "")));
+    let context = Context { file_name: Some(evil.to_owned()), result_url, ..context() };
 
     let reporter = Reporter::new(&settings).unwrap();
     let page = reporter.html(&findings, &context).unwrap();
@@ -330,9 +462,9 @@ fn a_mail_about_many_people_stays_small() {
         findings.timeline.rows.extend(rows.iter().map(|row| crate::analysis::TimelineRow { face: id, ..row.clone() }));
     }
     let sent = mail(&settings(), Message::Report(&findings));
-    assert!(sent.len() < 250_000, "{} bytes", sent.len());
+    assert!(sent.len() < 60_000, "{} bytes", sent.len());
     let (text, _) = bodies(&sent);
-    assert!(text.contains("PERSON 2:") && !text.contains("PERSON 1:") && text.contains("36 more people were"));
+    assert!(text.contains("Person 2:") && !text.contains("Person 1:") && text.contains("36 more people were"));
     let html = page(&findings);
     assert!(html.len() < 600_000 && html.contains("28 more people were"));
 }

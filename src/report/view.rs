@@ -9,7 +9,7 @@ use super::people::{self, Person};
 use super::words::{Meaning, Note, ReportContents, Unit, Words};
 use super::{Context, colour, feedback};
 use crate::analysis::{
-    Analysis, Certainty, Emotion, FaceSummary, Findings, Interval, Speech, SpeechQuality, Story, percentages,
+    Analysis, Certainty, Emotion, FaceSummary, Findings, Interval, Speech, SpeechQuality, Story, Warning, percentages,
 };
 
 /// Below this number of samples, a warning says that the figures are rough.
@@ -19,7 +19,13 @@ const FEW_SAMPLES: usize = 10;
 pub struct View {
     pub words: Words,
     pub headline: String,
+    /// The headline of the subject of a mail, within a line.
+    pub subject: String,
+    /// The largest shares, or that no face was found. Empty with several people.
     pub lead: String,
+    /// The number of people, the length and the number of samples.
+    pub about: String,
+    pub file_name: Option<String>,
     pub tiles: Vec<Tile>,
     /// The figures of speech; empty if the sound was not analyzed.
     pub speech: Vec<Tile>,
@@ -29,6 +35,10 @@ pub struct View {
     pub others: Option<String>,
     /// Feedback: the most notable findings, and one thing to try.
     pub feedback: Vec<String>,
+    /// The part of the feedback that is shown in mails.
+    pub try_this: Vec<String>,
+    /// Warnings about a damaged file, which are shown in mails.
+    pub damage: Vec<String>,
     /// Facts of the video and of the analysis, as label and value.
     pub facts: Vec<(String, String)>,
     pub warnings: Vec<String>,
@@ -61,8 +71,6 @@ pub struct Share {
     pub value: String,
     /// 0 to 100.
     pub percent: f64,
-    /// The percentage as a whole number, at least 1, for bars made of table cells.
-    pub width: u32,
     /// The number of samples in which it was the strongest, and the number of all samples.
     pub samples: String,
     /// The mean confidence of the model in those samples.
@@ -75,13 +83,19 @@ impl View {
     /// Builds the texts. At most `most` people are shown one by one, those with the most samples.
     pub fn new(findings: &Findings, context: &Context, most: usize) -> Self {
         let words = Words(context.language);
-        let analysis = &findings.analysis;
+        let analysis = &findings.analysis.rounded();
         let mut faces: Vec<&FaceSummary> = analysis.faces.iter().collect();
         faces.sort_by_key(|face| (Reverse(face.frames), face.id));
         let hidden = faces.len().saturating_sub(most);
         faces.truncate(most);
         faces.sort_by_key(|face| face.id);
+        let people: Vec<Person> = faces.into_iter().map(|face| people::person(words, findings, face)).collect();
         let (headline, lead) = headline(words, analysis);
+        let told: Vec<&str> = people.iter().map(|person| person.headline.as_str()).collect();
+        let subject = match (analysis.faces.len(), told.as_slice()) {
+            (2 | 3, told) if hidden == 0 => format!("{headline}: {}", told.join("; ")),
+            _ => headline.clone(),
+        };
         let nobody = analysis.faces.is_empty();
         let contents = ReportContents {
             by_eyes: analysis.sees_eyes(),
@@ -92,7 +106,10 @@ impl View {
         Self {
             words,
             headline,
+            subject,
             lead,
+            about: about(words, findings),
+            file_name: context.file_name.clone(),
             tiles: tiles(words, analysis),
             speech: analysis.speech.as_ref().map_or_else(Vec::new, |speech| speech_tiles(words, speech)),
             shares: analysis
@@ -100,9 +117,11 @@ impl View {
                 .emotions
                 .as_ref()
                 .map_or_else(Vec::new, |emotions| shares(words, emotions, &analysis.faces)),
-            people: faces.into_iter().map(|face| people::person(words, findings, face)).collect(),
+            people,
             others: (hidden > 0).then(|| words.count("others", hidden as u64, &[])),
             feedback: feedback::sentences(words, analysis),
+            try_this: feedback::advice(words, analysis),
+            damage: damage(words, analysis),
             facts: facts(words, findings, context),
             warnings: warnings(words, findings),
             models: analysis.models.iter().map(|model| (model.name.clone(), model.sha256.clone())).collect(),
@@ -113,15 +132,6 @@ impl View {
             result_url: web_address(context),
             token: context.token.to_string(),
         }
-    }
-}
-
-impl View {
-    /// Returns the first line of a person's table in a plain-text mail.
-    pub fn table_head(&self) -> String {
-        let [name, share, strongest, sure] =
-            ["expression", "share", "strongest", "sure"].map(|head| self.words.say(&format!("head.{head}")));
-        format!("  {name:<12}{share:>7}{strongest:>14}{sure:>7}")
     }
 }
 
@@ -137,12 +147,11 @@ fn headline(words: Words, analysis: &Analysis) -> (String, String) {
     let (Some(top), Some(emotions)) = (analysis.summary.dominant_emotion, &analysis.summary.emotions) else {
         return (words.say("headline_nobody"), words.say("lead_nobody"));
     };
+    if analysis.faces.len() > 1 {
+        return (words.count("people", analysis.faces.len() as u64, &[]), String::new());
+    }
     let emotions = &percentages(emotions);
-    let share = emotions.get(&top).copied().unwrap_or_default();
-    let people = match analysis.faces.len() {
-        1 => words.say("one_person"),
-        n => words.fill("people_seen", &[("n", &n.to_string())]),
-    };
+    let share = |emotion: Emotion| words.percent(emotions.get(&emotion).copied().unwrap_or_default());
     // The share in this video is exact. The interval says how much the share of a similar video may differ.
     let interval = analysis.summary.intervals.as_ref().and_then(|all| all.emotions.get(&top).copied());
     let varies =
@@ -150,33 +159,38 @@ fn headline(words: Words, analysis: &Analysis) -> (String, String) {
             let (low, high) = (words.number(wide.low, 0), words.share(wide.high / 100.0));
             words.fill("lead_varies", &[("low", &low), ("high", &high)])
         });
-    let sure = interval.is_none_or(|interval| interval.certainty() == Certainty::Clear);
-    let exactly = |share: f64| if sure { words.percent(share) } else { words.share(share / 100.0) };
-    let percent = if sure { words.percent(share) } else { words.figure_about(share) };
     let next = emotions.iter().filter(|(emotion, _)| **emotion != top).max_by(|a, b| a.1.total_cmp(b.1));
-    let next = next.filter(|(_, share)| **share >= 5.0).map_or_else(String::new, |(emotion, share)| {
-        words.fill("lead_next", &[("second", &noun_in_sentence(words, *emotion)), ("share", &exactly(*share))])
+    let next = next.filter(|(_, share)| **share >= 5.0).map_or_else(String::new, |(emotion, _)| {
+        words.fill("lead_next", &[("second", &words.adjective(*emotion)), ("share", &share(*emotion))])
     });
-    let values = [
-        ("first", capital(&noun_in_sentence(words, top))),
-        ("share", percent),
-        ("next", next),
-        ("varies", varies),
-        ("people", people),
-    ];
+    let values = [("first", words.label(top)), ("share", share(top)), ("next", next), ("varies", varies)];
     let lead = words.fill("lead", &values.each_ref().map(|(name, text)| (*name, text.as_str())));
-    let story = analysis.summary.story.unwrap_or(Story::Mixed { emotion: top });
+    // Results of older versions have no story.
+    let runs = analysis.faces.first().map_or(&[][..], |face| &face.segments);
+    let story = analysis.summary.story.or_else(|| Story::of(emotions, runs));
+    let story = story.unwrap_or(Story::Mixed { emotion: top });
     (words.story(story, interval), lead)
 }
 
-/// Returns the name of an emotion for use within a sentence.
-fn noun_in_sentence(words: Words, emotion: Emotion) -> String {
-    if emotion == Emotion::Neutral { words.say("neutral_thing") } else { words.noun(emotion) }
+/// Returns how many people were seen, how long the video is, and how many samples were read.
+fn about(words: Words, findings: &Findings) -> String {
+    let (video, faces) = (&findings.analysis.video, &findings.analysis.faces);
+    let mut told = vec![words.length(video.duration_s)];
+    if !faces.is_empty() {
+        let samples: u64 = faces.iter().map(|face| u64::from(face.frames)).sum();
+        // With several people, the headline has their number.
+        told.splice(0..0, (faces.len() == 1).then(|| words.count("people", 1, &[])));
+        told.push(words.count("samples", samples, &[]));
+    }
+    told.join(" · ")
 }
 
-fn capital(text: &str) -> String {
-    let mut letters = text.chars();
-    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+/// Returns the warnings about a damaged file.
+fn damage(words: Words, analysis: &Analysis) -> Vec<String> {
+    let is_damage = |code: &&Warning| {
+        matches!(code, Warning::VideoCutOff { .. } | Warning::PicturesDamaged { .. } | Warning::SoundUndecodable)
+    };
+    analysis.warning_codes.iter().filter(is_damage).filter_map(|code| words.warning(code)).collect()
 }
 
 /// Returns the headline figures.
@@ -262,15 +276,12 @@ pub(super) fn shares(words: Words, emotions: &BTreeMap<Emotion, f64>, faces: &[F
                 [face] => face.average_confidence.get(&emotion).copied(),
                 _ => None,
             };
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "1 to 100")]
-            let width = percent.round().clamp(1.0, 100.0) as u32;
             Share {
                 emotion,
-                name: words.noun(emotion),
+                name: words.label(emotion),
                 colour: colour::of_emotion(emotion),
                 value: words.percent(percent),
                 percent,
-                width,
                 samples,
                 sure: sure.map_or_else(|| "–".to_owned(), |sure| words.share(sure)),
             }
@@ -306,16 +317,33 @@ fn facts(words: Words, findings: &Findings, context: &Context) -> Vec<(String, S
     let fps = fps.trim_end_matches('0').trim_end_matches(['.', ',']);
     let (width, height) = (video.width.to_string(), video.height.to_string());
     let picture = words.fill("fact.picture_value", &[("width", &width), ("height", &height), ("fps", fps)]);
-    [
+    let file = context.file_name.clone().map(|name| ("file", name));
+    let facts = [
         ("length", words.length(video.duration_s)),
         ("picture", picture),
-        ("codec", video.codec.clone()),
+        ("codec", codec(&video.codec)),
         ("sound", sound),
         ("looked", looked),
         ("date", words.date(context.created_at)),
-    ]
-    .map(|(name, text)| (words.say(&format!("fact.{name}")), text))
-    .into()
+    ];
+    file.into_iter().chain(facts).map(|(name, text)| (words.say(&format!("fact.{name}")), text)).collect()
+}
+
+/// Returns the usual name of a codec for FFmpeg's short name.
+fn codec(name: &str) -> String {
+    let known = [
+        ("h264", "H.264"),
+        ("hevc", "H.265 (HEVC)"),
+        ("av1", "AV1"),
+        ("vp8", "VP8"),
+        ("vp9", "VP9"),
+        ("mpeg4", "MPEG-4"),
+        ("mpeg2video", "MPEG-2"),
+        ("mjpeg", "Motion JPEG"),
+        ("prores", "ProRes"),
+        ("gif", "GIF"),
+    ];
+    known.iter().find(|(short, _)| *short == name).map_or(name, |(_, usual)| usual).to_owned()
 }
 
 /// Draws the bars of a person or of a video.

@@ -32,14 +32,14 @@ impl Words {
         locale::fill(self.0, &format!("report.{key}"), values)
     }
 
-    /// Returns the noun of an emotion, such as "happiness".
-    pub fn noun(self, emotion: Emotion) -> String {
-        self.say(&format!("noun.{emotion}"))
+    /// Returns the label of an emotion, such as "Happy".
+    pub fn label(self, emotion: Emotion) -> String {
+        locale::text(self.0, &format!("emotion.{emotion}")).into_owned()
     }
 
-    /// Returns the adjective of an emotion, such as "happy".
+    /// Returns the label of an emotion for use within a sentence, such as "happy".
     pub fn adjective(self, emotion: Emotion) -> String {
-        self.say(&format!("adjective.{emotion}"))
+        self.label(emotion).to_lowercase()
     }
 
     /// Returns the headline. If the interval of the strongest expression is wide, the headline says that it is
@@ -63,7 +63,7 @@ impl Words {
         format!("{value:.decimals$}").replace('.', &locale::text(self.0, "format.decimal"))
     }
 
-    /// Formats a percentage of 0 to 100 with one decimal.
+    /// Formats the percentage of an expression, 0 to 100, with one decimal. All other figures are whole numbers.
     pub fn percent(self, value: f64) -> String {
         self.with_sign(&self.number(value, 1))
     }
@@ -94,16 +94,14 @@ impl Words {
             (Certainty::Rough, Some(Interval { low, high })) => {
                 self.fill("interval", &[("low", &self.number(low, 0)), ("high", &whole(high))])
             }
-            (Certainty::Likely, _) if unit == Unit::Percent => self.figure_about(value),
-            (Certainty::Likely, _) => self.fill("certainty.about", &[("value", &whole(value))]),
-            _ if unit == Unit::Percent => self.percent(value),
+            (Certainty::Likely, _) => self.about(value, unit),
             _ => whole(value),
         }
     }
 
-    /// Formats a percentage of 0 to 100 as an approximate one.
-    pub fn figure_about(self, value: f64) -> String {
-        self.fill("certainty.about", &[("value", &self.share(value / 100.0))])
+    /// Formats a figure of 0 to 100 as an approximate one.
+    pub fn about(self, value: f64, unit: Unit) -> String {
+        self.fill("certainty.about", &[("value", &self.figure(value, None, unit))])
     }
 
     /// Returns the note of a figure. The wider the interval, the less certain the text. It includes the interval if
@@ -281,6 +279,12 @@ pub struct ReportContents {
     pub metrics_version: u32,
 }
 
+/// Returns the text with a capital at its beginning.
+pub fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "seconds of a video, not below 0")]
 /// Formats a time as `m:ss`, or as `h:mm:ss` if the video is an hour or longer.
 fn clock(time_s: f64, duration_s: f64) -> String {
@@ -354,15 +358,11 @@ mod tests {
         assert_eq!(
             all(EN),
             [
-                told("58.3%", "some of the time", "X"),
-                told("58.3%", "50 to 70; some of the time", "X"),
-                told("about 58%", "45 to 72; probably some of the time", "X, it seems"),
-                told("28 to 90%", "perhaps some of the time", "X, it seems"),
-                told(
-                    "too little material",
-                    "anything from 3 to 97 fits what was seen",
-                    "X, as far as so little material tells"
-                ),
+                told("58%", "some of the time", "X"),
+                told("58%", "50 to 70; some of the time", "X"),
+                told("about 58%", "45 to 72; probably some of the time", "X (likely)"),
+                told("28 to 90%", "perhaps some of the time", "X (likely)"),
+                told("too little video", "anything from 3 to 97 is possible", "X (uncertain)"),
             ]
         );
         let german = all(de());
@@ -379,7 +379,7 @@ mod tests {
     fn headlines_follow_the_story() {
         let (sad, happy, wide) = (Emotion::Sad, Emotion::Happy, Some(Interval { low: 10.0, high: 60.0 }));
         assert_eq!(EN.story(Story::Mostly { emotion: happy }, None), "Mostly happy");
-        assert_eq!(EN.story(Story::Mixed { emotion: sad }, wide), "Mixed, sad most often, it seems");
+        assert_eq!(EN.story(Story::Mixed { emotion: sad }, wide), "Mixed, most often sad (likely)");
         assert_eq!(de().story(Story::Mixed { emotion: sad }, None), "Gemischt, am häufigsten traurig");
         assert_eq!(de().story(Story::InTurn { first: sad, then: happy }, wide), "Erst traurig, dann fröhlich");
     }

@@ -67,13 +67,15 @@ pub struct NewJob {
     pub origin: Origin,
 }
 
-/// What limits need to know of a job.
+/// Where the video of a job comes from.
 #[derive(Debug, Clone, Default)]
 pub struct Origin {
     /// Pseudonym of the client that sent the video.
     pub client: Option<String>,
     /// Size of the stored video.
     pub size_bytes: u64,
+    /// The name of the client's file.
+    pub file_name: Option<String>,
 }
 
 /// The failure of a job, as told to the person who sent the video.
@@ -115,6 +117,8 @@ pub struct Job {
     pub expires_at: Option<Timestamp>,
     /// The id of the API key that sent the video; `None` if it was sent without a key.
     pub owner: Option<String>,
+    /// The name of the client's file; `None` if it is not known or not kept.
+    pub file_name: Option<String>,
 }
 
 /// Placeholder options in the row of an expired job.
@@ -149,8 +153,8 @@ impl Store {
             .await?;
         sqlx::query(
             "INSERT INTO jobs (id, token, status, version, options, recipients, video_key, run_at, attempts, claim, \
-                               frames_done, frames_total, created_at, owner, webhook, client, video_bytes) \
-             VALUES ($1, $2, 'queued', 1, $3, $4, $5, $6, 0, 0, 0, 0, $6, $7, $8, $9, $10)",
+                               frames_done, frames_total, created_at, owner, webhook, client, video_bytes, file_name) \
+             VALUES ($1, $2, 'queued', 1, $3, $4, $5, $6, 0, 0, 0, 0, $6, $7, $8, $9, $10, $11)",
         )
         .bind(id)
         .bind(job.token.to_string())
@@ -162,6 +166,7 @@ impl Store {
         .bind(job.webhook.as_deref())
         .bind(job.origin.client.as_deref())
         .bind(bigint(job.origin.size_bytes))
+        .bind(job.origin.file_name.as_deref())
         .execute(&mut *tx)
         .await?;
         Ok(())
@@ -171,7 +176,7 @@ impl Store {
     pub async fn job(&self, token: Uuid) -> Result<Option<Job>, StoreError> {
         let row = sqlx::query(
             "SELECT status, version, options, frames_done, frames_total, attempts, failure_code, failure_detail, failure_reason, \
-                    created_at, started_at, finished_at, expires_at, owner \
+                    created_at, started_at, finished_at, expires_at, owner, file_name \
              FROM jobs WHERE token = $1",
         )
         .bind(token.to_string())
@@ -184,7 +189,7 @@ impl Store {
     pub(super) async fn jobs_of(&self, tokens: &[Uuid]) -> Result<HashMap<Uuid, Job>, StoreError> {
         let sql = format!(
             "SELECT token, status, version, options, frames_done, frames_total, attempts, failure_code, failure_detail, failure_reason, \
-                    created_at, started_at, finished_at, expires_at, owner \
+                    created_at, started_at, finished_at, expires_at, owner, file_name \
              FROM jobs WHERE token IN ({})",
             self.dialect().json_list
         );
@@ -201,7 +206,7 @@ impl Store {
     pub async fn job_with_analysis(&self, token: Uuid) -> Result<Option<(Job, Option<StoredAnalysis>)>, StoreError> {
         let row = sqlx::query(
             "SELECT status, version, options, frames_done, frames_total, attempts, failure_code, failure_detail, failure_reason, \
-                    created_at, started_at, finished_at, expires_at, owner, analysis \
+                    created_at, started_at, finished_at, expires_at, owner, file_name, analysis \
              FROM jobs LEFT JOIN results ON results.token = jobs.token WHERE jobs.token = $1",
         )
         .bind(token.to_string())
@@ -256,5 +261,6 @@ pub(super) fn from_row(token: Uuid, row: &AnyRow) -> Result<Job, StoreError> {
         finished_at: moment("finished_at")?,
         expires_at: moment("expires_at")?,
         owner: row.try_get("owner")?,
+        file_name: row.try_get("file_name")?,
     })
 }

@@ -85,6 +85,7 @@ impl Worker {
             token: mail.token,
             created_at: job.created_at,
             language: job.options.language.unwrap_or_default(),
+            file_name: job.file_name.clone(),
             result_url: Some(format!("{base}/results/{}", mail.token)),
         };
         let (sender, id, recipient, kind) = (sender.clone(), mail.id, mail.recipient.clone(), mail.kind);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use reqwest::multipart::{Form, Part};
 use reqwest::{Method, Response, StatusCode, header};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -118,6 +118,25 @@ async fn a_video_is_accepted_and_its_job_is_queued() {
     assert!(!claim.video_key.contains(&token), "the storage key contains the token");
     let stored = std::fs::read(&service.stored()[0]).unwrap();
     assert_eq!(stored, clip(), "the stored bytes are those that were sent");
+}
+
+#[tokio::test]
+async fn the_name_of_the_file_is_in_state_and_report_unless_it_is_left_out() {
+    for kept in [true, false] {
+        let service = Service::start(|settings| settings.retention.file_names = kept).await;
+        let name = "../my <b>talk.mp4";
+        let form = Form::new().part("video", Part::bytes(clip()).file_name(name));
+        let answer: Value = service.upload(form).await.json().await.unwrap();
+        let token = answer["token"].as_str().unwrap();
+        let claim = claim(&service).await;
+        finish(&service, &claim).await;
+        let get = |path: String| service.http.get(format!("{}{path}", service.base)).send();
+        let state: Value = get(format!("/results/{token}")).await.unwrap().json().await.unwrap();
+        let report = get(format!("/results/{token}/report")).await.unwrap().text().await.unwrap();
+        let wanted = if kept { json!("my <b>talk.mp4") } else { Value::Null };
+        assert_eq!(state["file_name"], wanted);
+        assert_eq!(report.contains("my &#60;b&#62;talk.mp4"), kept, "{report}");
+    }
 }
 
 #[tokio::test]

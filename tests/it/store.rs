@@ -559,7 +559,10 @@ async fn a_result_of_an_older_version_can_be_read(h: Harness) {
     let created_at = h.now();
     let reporter = Reporter::new(&Settings::defaults().unwrap()).unwrap();
     let page = reporter
-        .html(&found, &Context { token, created_at, language: visage::analysis::Language::EN, result_url: None })
+        .html(
+            &found,
+            &Context { token, created_at, language: visage::analysis::Language::EN, file_name: None, result_url: None },
+        )
         .unwrap();
     assert!(page.contains("happy"), "{page}");
     // A result without a version keeps its figures, and the report names the definitions that they are of.

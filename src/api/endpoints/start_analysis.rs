@@ -76,6 +76,10 @@ pub struct StartRequest {
     speech: Option<bool>,
     /// Additional details of each sample. Excludes `"gaze": false`.
     detail: Option<Detail>,
+    /// Name of the file, for page, report, mail and the list of analyses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 2000)]
+    file_name: Option<String>,
 }
 
 fn sample_every() -> RefOr<Schema> {
@@ -200,6 +204,7 @@ fn requested_analysis(
         webhook: request.webhook_url.clone(),
         idempotency_key_sha256,
         content_sha256,
+        file_name: request.file_name.as_deref().and_then(form::plain_file_name),
     })
 }
 

@@ -191,7 +191,7 @@ impl ImmediateError {
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "no_face",
                 "No face",
-                "No face was found in the frames that were looked at. Send a video in which a face is seen from the \
+                "No face was found in the frames that were analyzed. Send a video in which a face is seen from the \
                  front, well lit and not too small.",
             ),
             Self::Deadline { limit_s } => Problem::new(

@@ -29,6 +29,8 @@ pub struct AnalysisRequest {
     pub idempotency_key_sha256: Option<String>,
     /// SHA-256 of the content of the request, in hexadecimal.
     pub content_sha256: String,
+    /// The name of the client's file.
+    pub file_name: Option<String>,
 }
 
 /// Opens the video with this storage key and of this size, and queues its analysis. Returns the token, and whether the job is new.
@@ -45,14 +47,19 @@ pub async fn enqueue(
     // Rejects a video that was written to the wrong storage, such as the mount point of a disk that is not mounted.
     api.app.identity.verify(api.app.blobs.as_ref()).await?;
     let (store, token, now) = (&api.app.store, api.app.tokens.next(), api.app.clock.now());
-    let AnalysisRequest { client, options, recipients, webhook, idempotency_key_sha256, content_sha256 } = analysis;
+    let AnalysisRequest { client, options, recipients, webhook, idempotency_key_sha256, content_sha256, file_name } =
+        analysis;
     let job = NewJob {
         token,
         video_key: key.to_owned(),
         options: *options,
         recipients: recipients.clone(),
         webhook: webhook.clone(),
-        origin: Origin { client: Some(client.stored(store).await?), size_bytes },
+        origin: Origin {
+            client: Some(client.stored(store).await?),
+            size_bytes,
+            file_name: file_name.clone().filter(|_| api.app.settings.retention.file_names),
+        },
     };
     let repeatable = idempotency_key_sha256
         .clone()

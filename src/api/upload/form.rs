@@ -20,6 +20,8 @@ use crate::report::sendable;
 
 /// Most bytes of a text field.
 const MAX_TEXT: usize = 2048;
+/// Most characters of the name of a file.
+pub const MAX_FILE_NAME: usize = 120;
 /// Most fields of a form.
 const MAX_FIELDS: usize = 32;
 /// Most mail addresses of a request.
@@ -45,6 +47,8 @@ pub struct Form {
     /// SHA-256 of the names and contents of all fields in their order, in hexadecimal. The multipart encoding is left
     /// out, because clients choose a new boundary for each try.
     pub content_sha256: String,
+    /// The name of the file, as the client gave it.
+    pub file_name: Option<String>,
 }
 
 /// The hash of the fields read so far.
@@ -111,6 +115,7 @@ pub async fn read(
 ) -> Result<Form, UploadError> {
     let mut multipart = Multipart::new(incoming.clone(), boundary(&head.headers)?);
     let (mut video, mut recipients, mut webhook, mut fields) = (None, Vec::new(), None, 0);
+    let mut file_name = None;
     let mut digest = Fingerprint::default();
     let Query(parameters) =
         Query::<Vec<(String, String)>>::try_from_uri(&head.uri).map_err(|_| OptionError::BadQuery)?;
@@ -136,6 +141,7 @@ pub async fn read(
         match field.name().map(str::to_owned).as_deref() {
             Some("video") if video.is_some() => return Err(FormError::SeveralVideos.into()),
             Some("video") => {
+                file_name = field.file_name().and_then(plain_file_name);
                 let (upload, content) = store(field.map_err(unreadable), sink).await?;
                 digest.field("video", &content);
                 video = Some(upload);
@@ -163,7 +169,23 @@ pub async fn read(
     if options.is_contradiction() {
         return Err(OptionError::Contradiction.into());
     }
-    Ok(Form { video, options, recipients, webhook, content_sha256: digest.hex() })
+    Ok(Form { video, options, recipients, webhook, content_sha256: digest.hex(), file_name })
+}
+
+/// Returns the name of a file without its folders, without control characters and marks that change the direction of
+/// writing, and cut to [`MAX_FILE_NAME`] characters with its end kept. Returns `None` if nothing remains.
+pub fn plain_file_name(given: &str) -> Option<String> {
+    let turns =
+        |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
+    let name = given.rsplit(['/', '\\']).next().unwrap_or_default();
+    let name: String = name.chars().map(|c| if c.is_control() { ' ' } else { c }).filter(|c| !turns(*c)).collect();
+    let name = name.split_whitespace().collect::<Vec<_>>().join(" ");
+    let letters: Vec<char> = name.chars().collect();
+    if letters.len() <= MAX_FILE_NAME {
+        return Some(name).filter(|name| !name.is_empty());
+    }
+    let (start, end) = (&letters[..MAX_FILE_NAME - 21], &letters[letters.len() - 20..]);
+    Some(start.iter().chain(&['…']).chain(end).collect())
 }
 
 /// Rejects a field with an encoding, which RFC 7578, section 4.7, deprecates. Its bytes would be stored undecoded.
@@ -297,6 +319,18 @@ pub fn unreadable(error: multer::Error) -> UploadError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn file_names_are_plain_and_short() {
+        let plain = |given: &str| plain_file_name(given);
+        assert_eq!(plain("talk.mp4").as_deref(), Some("talk.mp4"));
+        assert_eq!(plain("C:\\Users\\ann\\my  talk.mp4").as_deref(), Some("my talk.mp4"));
+        assert_eq!(plain("../../etc/pass\r\nwd").as_deref(), Some("pass wd"));
+        assert_eq!(plain("a\u{202e}4pm.exe").as_deref(), Some("a4pm.exe"));
+        assert_eq!((plain(""), plain("a/"), plain(" \u{7} ")), (None, None, None));
+        let long = plain(&format!("{}.mp4", "ä".repeat(500))).unwrap();
+        assert_eq!((long.chars().count(), long.ends_with("ä.mp4")), (MAX_FILE_NAME, true));
+    }
 
     #[test]
     fn different_fields_have_different_hashes() {

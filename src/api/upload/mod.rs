@@ -118,11 +118,12 @@ async fn receive(
         full = quota::watch_storage(api, &client) => return Err(full),
     };
     enqueue::check_mail(app, &form.recipients)?;
-    let Form { video, options, recipients, webhook, content_sha256 } = form;
+    let Form { video, options, recipients, webhook, content_sha256, file_name } = form;
     if let Some(url) = &webhook {
         enqueue::check_webhook(app, url)?;
     }
-    let analysis = AnalysisRequest { client, options, recipients, webhook, idempotency_key_sha256, content_sha256 };
+    let analysis =
+        AnalysisRequest { client, options, recipients, webhook, idempotency_key_sha256, content_sha256, file_name };
     // The whole body has arrived. The task below runs to its end even if the client leaves now: it queues the job or
     // deletes the video.
     let finished = tokio::spawn(finish_and_enqueue(api.clone(), caller.clone(), video, analysis, key, place)).await;

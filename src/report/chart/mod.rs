@@ -1,4 +1,4 @@
-//! Charts of [`Findings`](crate::analysis::Findings), drawn as SVG. Pages contain the SVG, and mails contain it as PNG.
+//! Charts of [`Findings`](crate::analysis::Findings), drawn as SVG. Pages contain the SVG.
 //! Text and lines have the colour of the surrounding text (`currentColor`), so that a page can be light or dark.
 
 mod bars;
@@ -11,7 +11,7 @@ use crate::analysis::Emotion;
 
 pub use bars::{Bar, bars};
 pub use bins::stretches;
-pub use raster::{RasterError, png, svg_to_png};
+pub use raster::{RasterError, svg_to_png};
 pub use ribbon::ribbon;
 pub use timeline::timeline;
 
@@ -32,8 +32,6 @@ impl Size {
     pub const WIDE: Self = Self { width: 760.0, plot: 190.0, font: 13.0, steps: 240 };
     /// For phones.
     pub const NARROW: Self = Self { width: 360.0, plot: 150.0, font: 12.0, steps: 120 };
-    /// For mails 600 pixels wide. The font is large, since phones shrink the picture.
-    pub const MAIL: Self = Self { width: 480.0, plot: 150.0, font: 15.0, steps: 160 };
 }
 
 /// The order of the stacked emotions, from the bottom: pleasant ones first, unpleasant ones last.

@@ -86,7 +86,7 @@ fn legend(words: Words, size: Size) -> (String, f64) {
     let square = 0.85 * size.font;
     let mut svg = String::new();
     let (mut x, mut y) = (0.0, 0.0);
-    let items = STACK.iter().map(|&emotion| (colour::of_emotion(emotion), words.noun(emotion)));
+    let items = STACK.iter().map(|&emotion| (colour::of_emotion(emotion), words.label(emotion)));
     for (fill, text) in items.chain([("hatch", words.say("unseen"))]) {
         #[expect(clippy::cast_precision_loss, reason = "a short word")]
         let width = square + 0.4 * size.font + 0.56 * size.font * text.chars().count() as f64 + 0.9 * size.font;
@@ -313,6 +313,6 @@ mod tests {
     fn a_face_without_samples_and_a_video_without_length_can_be_drawn() {
         let mut findings = sample::nobody();
         findings.analysis.video.duration_s = 0.0;
-        assert!(timeline(EN, &findings, 1, Size::MAIL, "").ends_with("</svg>"));
+        assert!(timeline(EN, &findings, 1, Size::NARROW, "").ends_with("</svg>"));
     }
 }

@@ -1,4 +1,5 @@
-//! Composes mails: a text part and an HTML alternative with the same figures, and the charts as inline pictures.
+//! Composes mails: a text part and an HTML alternative that say the same. The ribbon of expressions consists of table
+//! cells, so that it is visible without pictures. The report that the mail links to has charts and method.
 
 use askama::Template;
 use lettre::message::header::{ContentType, Header, HeaderName, HeaderValue};
@@ -7,19 +8,15 @@ use uuid::Uuid;
 
 use super::Sender;
 use crate::report::brand::{Brand, LOGO_HEIGHT};
-use crate::report::chart::{self, Size};
 use crate::report::colour::Colour;
-use crate::report::people::{self, Person};
 use crate::report::view::{self, View};
 use crate::report::words::{self, Words};
 use crate::report::{Context, Message, ReportError};
 
 /// The largest number of people shown one by one, to keep mails short.
 const MOST_PEOPLE: usize = 4;
-/// Width of a chart in CSS pixels. Its picture has twice as many pixels, for high-resolution screens.
-const CHART_WIDTH: u32 = 560;
 
-/// A mail whose pictures are not drawn yet. It owns its data, so that it can be sent to another thread.
+/// The texts of a mail.
 pub struct Draft {
     id: Uuid,
     domain: String,
@@ -28,8 +25,6 @@ pub struct Draft {
     text: String,
     html: String,
     logo: Option<Vec<u8>>,
-    /// Names and SVGs of the charts, in order.
-    charts: Vec<(String, String)>,
 }
 
 #[derive(Template)]
@@ -44,7 +39,6 @@ struct Text<'a> {
 struct Html<'a> {
     frame: Frame<'a>,
     view: &'a View,
-    people: Vec<InlineChart<'a>>,
 }
 
 #[derive(Template)]
@@ -72,20 +66,16 @@ struct Frame<'a> {
     accent: Colour,
     accent_ink: Colour,
     accent_text: Colour,
+    /// The accent for text in dark mode.
+    accent_night: Colour,
     token: String,
-}
-
-/// A person and the reference to the person's chart.
-struct InlineChart<'a> {
-    person: &'a Person,
-    cid: String,
-    width: u32,
 }
 
 /// The texts of a mail about a failed analysis.
 struct FailureView {
     words: Words,
     detail: String,
+    /// When the video was sent, with the name of its file if that is known.
     created: String,
     result_url: Option<String>,
     token: String,
@@ -103,6 +93,7 @@ impl<'a> Frame<'a> {
             accent: brand.accent,
             accent_ink: brand.accent.ink(),
             accent_text: brand.accent.readable_on(Colour::WHITE),
+            accent_night: brand.accent.readable_on(Colour::NIGHT),
             token: context.token.to_string(),
         }
     }
@@ -112,7 +103,7 @@ fn content_id(name: &str, id: Uuid, domain: &str) -> String {
     format!("{name}.{}@{domain}", id.simple())
 }
 
-/// Renders the texts of a mail. [`Draft::into_mail`] draws its pictures.
+/// Renders the texts of a mail.
 pub fn draft(
     brand: &Brand,
     sender: &Sender,
@@ -121,24 +112,20 @@ pub fn draft(
     context: &Context,
 ) -> Result<Draft, ReportError> {
     let domain = sender.from.email.domain().to_owned();
-    let (subject, text, html, charts) = match message {
+    let (subject, text, html) = match message {
         Message::Report(findings) => {
             let view = View::new(findings, context, MOST_PEOPLE);
-            let shown =
-                |person| InlineChart { person, cid: content_id(&chart_name(person), id, &domain), width: CHART_WIDTH };
             let frame = Frame::new(brand, &view.headline, &view.lead, id, &domain, context);
-            let html = Html { frame, view: &view, people: view.people.iter().map(shown).collect() }.render()?;
+            let html = Html { frame, view: &view }.render()?;
             let text = Text { brand, view: &view }.render()?;
-            let drawn = |person| (chart_name(person), people::timeline(view.words, findings, person, Size::MAIL));
-            let charts = view.people.iter().map(drawn).collect();
-            (sender.subject(&sender.subject, "subject.done", context), text, html, charts)
+            (sender.subject(&sender.subject, "subject.done", &view.subject, context), text, html)
         }
         Message::Failure { reason, detail } => {
             let words = Words(context.language);
             let failure = FailureView {
                 words,
                 detail: reason.map_or_else(|| detail.to_owned(), |reason| words.failure(reason)),
-                created: words.date(context.created_at),
+                created: sent(words, context),
                 result_url: view::web_address(context),
                 token: context.token.to_string(),
             };
@@ -146,7 +133,7 @@ pub fn draft(
             let frame = Frame::new(brand, &title, &failure.detail, id, &domain, context);
             let html = FailureHtml { frame, failure: &failure }.render()?;
             let text = FailureText { brand, failure: &failure }.render()?;
-            (sender.subject(&sender.failure_subject, "subject.failed", context), text, html, Vec::new())
+            (sender.subject(&sender.failure_subject, "subject.failed", &title, context), text, html)
         }
     };
     Ok(Draft {
@@ -156,14 +143,13 @@ pub fn draft(
         text: tidy(&text),
         html,
         logo: brand.logo.as_ref().map(|logo| logo.png.clone()),
-        charts,
         domain,
     })
 }
 
 impl Draft {
-    /// Draws the pictures and assembles the mail. The same draft gives the same bytes: date, ids and boundaries are
-    /// derived from the id and the context. It takes a while, so it must not run on the async runtime.
+    /// Assembles the mail. The same draft gives the same bytes: date, ids and boundaries are derived from the id and the
+    /// context.
     pub fn into_mail(self, sender: &Sender, to: Mailbox) -> Result<lettre::Message, ReportError> {
         let inline = |name: &str, png: Vec<u8>| -> Result<SinglePart, ReportError> {
             let cid = content_id(name, self.id, &self.domain);
@@ -175,9 +161,6 @@ impl Draft {
             MultiPart::related().boundary(boundary("related")).singlepart(SinglePart::html(self.html.clone()));
         if let Some(logo) = &self.logo {
             related = related.singlepart(inline("logo", logo.clone())?);
-        }
-        for (name, svg) in &self.charts {
-            related = related.singlepart(inline(name, chart::png(svg, 2 * CHART_WIDTH)?)?);
         }
         let body = MultiPart::alternative()
             .boundary(boundary("alternative"))
@@ -197,8 +180,13 @@ impl Draft {
     }
 }
 
-fn chart_name(person: &Person) -> String {
-    format!("chart-{}", person.id)
+/// Returns when the video was sent, with the name of its file if that is known.
+fn sent(words: Words, context: &Context) -> String {
+    let date = words.date(context.created_at);
+    match &context.file_name {
+        Some(name) => words.fill("failure.named", &[("file", name), ("date", &date)]),
+        None => words.fill("failure.what", &[("date", &date)]),
+    }
 }
 
 fn content_type(name: &'static str) -> Result<ContentType, ReportError> {

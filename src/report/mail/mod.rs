@@ -48,8 +48,18 @@ struct Sender {
 }
 
 impl Sender {
-    fn subject(&self, own: &str, key: &str, context: &Context) -> String {
-        if own.is_empty() { Words(context.language).fill(key, &[("product", &self.product)]) } else { own.to_owned() }
+    /// Returns the operator's subject, or the default one. `{file}` stands for the name of the client's file, or for the
+    /// product if that is not known, and `{headline}` for what was found.
+    fn subject(&self, own: &str, key: &str, headline: &str, context: &Context) -> String {
+        let file = context.file_name.as_deref().unwrap_or(&self.product);
+        let values = [("product", &*self.product), ("file", file), ("headline", headline)];
+        if own.is_empty() {
+            return Words(context.language).fill(key, &values);
+        }
+        // One pass, so that a file name with braces stays as it is.
+        let mut text = own.replace("{headline}", "\u{1}").replace("{file}", "\u{2}");
+        text = text.replace('\u{1}', headline).replace('\u{2}', file);
+        text
     }
 }
 
@@ -92,15 +102,7 @@ impl Mailer {
             .map_err(|error| MailError { fault: Fault::Client, reason: format!("the address is refused: {error}") })?;
         let broken = |error: ReportError| MailError { fault: Fault::Unclear, reason: error.to_string() };
         let draft = compose::draft(&self.reporter.brand, &self.sender, id, message, context).map_err(broken)?;
-        let (sender, address) = (Arc::clone(&self.sender), to.clone());
-        // Draws the pictures on another thread, since that takes a while.
-        let mail = tokio::task::spawn_blocking(move || draft.into_mail(&sender, Mailbox::new(None, address)))
-            .await
-            .map_err(|error| MailError {
-                fault: Fault::Unclear,
-                reason: format!("composing the mail failed: {error}"),
-            })?
-            .map_err(broken)?;
+        let mail = draft.into_mail(&self.sender, Mailbox::new(None, to.clone())).map_err(broken)?;
         self.transport.send(id, &to, mail).await
     }
 
