@@ -22,6 +22,7 @@ mod immediate;
 mod json_body;
 mod limits;
 mod negotiation;
+mod notice;
 mod openapi;
 mod outer;
 mod page;
@@ -161,6 +162,7 @@ fn quick() -> Vec<Endpoint> {
         endpoints::openapi::endpoint(),
         endpoints::docs::endpoint(),
         endpoints::docs_file::endpoint(),
+        endpoints::notice::endpoint(),
         compat::logs::endpoint(),
         endpoints::admin_overview::endpoint(),
         endpoints::admin_retry::endpoint(),
@@ -227,6 +229,6 @@ mod tests {
     fn only_operations_endpoints_are_open() {
         let open = slow().into_iter().chain(quick()).filter(Endpoint::is_open);
         let paths: Vec<String> = open.flat_map(|endpoint| endpoint.paths()).collect();
-        assert_eq!(paths, ["/", "/healthz", "/readyz", "/openapi.json", "/docs", "/docs/{file}"]);
+        assert_eq!(paths, ["/", "/healthz", "/readyz", "/openapi.json", "/docs", "/docs/{file}", "/v1/notice"]);
     }
 }

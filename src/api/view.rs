@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::analysis::{Analysis, Options};
+use crate::analysis::{Analysis, Notice, Options};
 use crate::api::problem::FailureBody;
 use crate::api::{AppState, Caller, Problem};
 use crate::store::{Job, Status, StoredAnalysis};
@@ -35,6 +35,8 @@ pub struct JobView {
     /// When the result is erased; null: never.
     expires_at: Option<Timestamp>,
     links: Links,
+    /// What the people in the video were told before it was sent; null if the sender said nothing about it.
+    notice: Option<Notice>,
     /// Why the analysis failed: a problem (RFC 9457); null otherwise.
     #[schema(value_type = Option<FailureBody>)]
     error: Option<Map<String, Value>>,
@@ -121,6 +123,7 @@ impl JobView {
             finished_at: job.finished_at,
             expires_at: job.expires_at,
             links: Links::new(app, job.token),
+            notice: job.notice.clone(),
             error: failure(job).map(|problem| problem.body()),
             analysis,
         }

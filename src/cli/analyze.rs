@@ -132,8 +132,13 @@ pub fn run(args: Args, settings: Settings) -> Result<(), Failure> {
     report::tell(&mut findings.analysis, Language::EN);
 
     if let (Some(path), Some(reporter)) = (&args.html, reporter) {
-        let context =
-            Context { token: Uuid::nil(), created_at: SystemClock.now(), language: args.language, result_url: None };
+        let context = Context {
+            token: Uuid::nil(),
+            created_at: SystemClock.now(),
+            language: args.language,
+            result_url: None,
+            notice: None,
+        };
         let page = reporter.html(&findings, &context).map_err(|error| Failure::Run(error.to_string()))?;
         std::fs::write(path, page).map_err(|error| unwritten(path, &error))?;
     }

@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 
-use super::{ClipModel, ConfigError, EmotionModel, MailTransport, Settings, StorageKind};
+use crate::analysis::Language;
+
+use super::{ClipModel, ConfigError, EmotionModel, MailTransport, Notice, Settings, StorageKind};
 
 impl Settings {
     /// Returns an error that names the key of the first invalid value.
@@ -102,11 +104,29 @@ impl Settings {
         let url = &report.link_url;
         let is_link = url.is_empty() || ["https://", "http://", "mailto:"].iter().any(|scheme| url.starts_with(scheme));
         require(is_link, "report.link_url", url, "use an https://, http:// or mailto: address")?;
+        self.notice.check()?;
         let has_host = self.mail.transport != MailTransport::Smtp || !self.mail.smtp.host.is_empty();
         require(has_host, "mail.smtp.host", "", "mail.transport = \"smtp\" needs a server")?;
         positive("mail.smtp.timeout_s", self.mail.smtp.timeout_s)?;
         let both_or_none = self.mail.smtp.username.is_empty() == self.mail.smtp.password.expose().is_empty();
         require(both_or_none, "mail.smtp.password", "", "set both username and password, or neither")
+    }
+}
+
+impl Notice {
+    fn check(&self) -> Result<(), ConfigError> {
+        let url = &self.link;
+        let is_link = url.is_empty() || ["https://", "http://", "mailto:"].iter().any(|scheme| url.starts_with(scheme));
+        require(is_link, "notice.link", url, "use an https://, http:// or mailto: address")?;
+        let is_version = self.version.len() <= 64 && self.version.chars().all(|c| c.is_ascii_graphic());
+        require(is_version, "notice.version", &self.version, "use at most 64 ASCII characters without spaces")?;
+        for (key, texts) in [("notice.purpose", &self.purpose), ("notice.text", &self.text)] {
+            for tag in texts.keys() {
+                let is_known = Language::all().any(|language| language.tag() == tag);
+                require(is_known, key, tag, &format!("use the languages {}", Language::choice()))?;
+            }
+        }
+        Ok(())
     }
 }
 

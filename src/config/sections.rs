@@ -1,5 +1,6 @@
 //! The sections of the settings. `config/default.toml` documents every key.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use serde::de::IntoDeserializer;
 use serde::{Deserialize, Deserializer};
 
 use super::{ByteSize, ConfigError};
-use crate::analysis::Sampling;
+use crate::analysis::{Language, Sampling};
 
 /// Deserializes one of several words. Unlike the error of the crate `config`, the error lists the allowed words.
 fn one_of<'de, T: Deserialize<'de>, D: Deserializer<'de>>(word: D) -> Result<T, D::Error> {
@@ -37,6 +38,7 @@ pub struct Settings {
     pub mail: Mail,
     pub webhooks: Webhooks,
     pub report: Report,
+    pub notice: Notice,
     pub retention: Retention,
     pub log: Log,
     pub metrics: Metrics,
@@ -434,6 +436,31 @@ pub struct Report {
     pub contact: String,
     pub link_text: String,
     pub link_url: String,
+}
+
+/// What people are told before their faces and voices are analyzed.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Notice {
+    pub required: bool,
+    pub operator: String,
+    pub link: String,
+    pub version: String,
+    /// By tag of the language. Empty or missing: the built-in text.
+    pub purpose: BTreeMap<String, String>,
+    pub text: BTreeMap<String, String>,
+}
+
+impl Notice {
+    /// Returns the operator's purpose in a language; empty if there is none.
+    pub fn purpose_in(&self, language: Language) -> &str {
+        self.purpose.get(language.tag()).map_or("", |text| text.trim())
+    }
+
+    /// Returns the operator's text in a language; empty if there is none.
+    pub fn text_in(&self, language: Language) -> &str {
+        self.text.get(language.tag()).map_or("", |text| text.trim())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]

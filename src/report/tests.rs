@@ -12,6 +12,7 @@ fn context() -> Context {
         created_at: "2026-11-21T10:45:00Z".parse().unwrap(),
         language: Language::EN,
         result_url: Some("https://visage.example/results/3f2b8c1e-5d4a-4e6f-9a7b-0c1d2e3f4a5b".to_owned()),
+        notice: None,
     }
 }
 

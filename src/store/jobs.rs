@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::results::StoredAnalysis;
 use super::{Store, StoreError, Wake, bigint, decode, encode, millis, time, unsigned};
-use crate::analysis::{FailureReason, Options};
+use crate::analysis::{FailureReason, Notice, Options};
 
 /// Where a job is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -64,6 +64,8 @@ pub struct NewJob {
     pub recipients: Vec<String>,
     /// The address of a webhook to call when the job ends.
     pub webhook: Option<String>,
+    /// What the people in the video were told.
+    pub notice: Option<Notice>,
     pub origin: Origin,
 }
 
@@ -115,6 +117,8 @@ pub struct Job {
     pub expires_at: Option<Timestamp>,
     /// The id of the API key that sent the video; `None` if it was sent without a key.
     pub owner: Option<String>,
+    /// What the people in the video were told; `None` if the sender said nothing about it. Erased in an expired job.
+    pub notice: Option<Notice>,
 }
 
 /// Placeholder options in the row of an expired job.
@@ -144,13 +148,14 @@ impl Store {
     ) -> Result<(), StoreError> {
         let options = encode("options", &job.options)?;
         let recipients = if job.recipients.is_empty() { None } else { Some(encode("recipients", &job.recipients)?) };
+        let notice = job.notice.as_ref().map(|notice| encode("notice", notice)).transpose()?;
         let id: i64 = sqlx::query_scalar("UPDATE counters SET value = value + 1 WHERE name = 'jobs' RETURNING value")
             .fetch_one(&mut *tx)
             .await?;
         sqlx::query(
             "INSERT INTO jobs (id, token, status, version, options, recipients, video_key, run_at, attempts, claim, \
-                               frames_done, frames_total, created_at, owner, webhook, client, video_bytes) \
-             VALUES ($1, $2, 'queued', 1, $3, $4, $5, $6, 0, 0, 0, 0, $6, $7, $8, $9, $10)",
+                               frames_done, frames_total, created_at, owner, webhook, client, video_bytes, notice) \
+             VALUES ($1, $2, 'queued', 1, $3, $4, $5, $6, 0, 0, 0, 0, $6, $7, $8, $9, $10, $11)",
         )
         .bind(id)
         .bind(job.token.to_string())
@@ -162,6 +167,7 @@ impl Store {
         .bind(job.webhook.as_deref())
         .bind(job.origin.client.as_deref())
         .bind(bigint(job.origin.size_bytes))
+        .bind(notice)
         .execute(&mut *tx)
         .await?;
         Ok(())
@@ -171,7 +177,7 @@ impl Store {
     pub async fn job(&self, token: Uuid) -> Result<Option<Job>, StoreError> {
         let row = sqlx::query(
             "SELECT status, version, options, frames_done, frames_total, attempts, failure_code, failure_detail, failure_reason, \
-                    created_at, started_at, finished_at, expires_at, owner \
+                    created_at, started_at, finished_at, expires_at, owner, notice \
              FROM jobs WHERE token = $1",
         )
         .bind(token.to_string())
@@ -184,7 +190,7 @@ impl Store {
     pub(super) async fn jobs_of(&self, tokens: &[Uuid]) -> Result<HashMap<Uuid, Job>, StoreError> {
         let sql = format!(
             "SELECT token, status, version, options, frames_done, frames_total, attempts, failure_code, failure_detail, failure_reason, \
-                    created_at, started_at, finished_at, expires_at, owner \
+                    created_at, started_at, finished_at, expires_at, owner, notice \
              FROM jobs WHERE token IN ({})",
             self.dialect().json_list
         );
@@ -201,7 +207,7 @@ impl Store {
     pub async fn job_with_analysis(&self, token: Uuid) -> Result<Option<(Job, Option<StoredAnalysis>)>, StoreError> {
         let row = sqlx::query(
             "SELECT status, version, options, frames_done, frames_total, attempts, failure_code, failure_detail, failure_reason, \
-                    created_at, started_at, finished_at, expires_at, owner, analysis \
+                    created_at, started_at, finished_at, expires_at, owner, notice, analysis \
              FROM jobs LEFT JOIN results ON results.token = jobs.token WHERE jobs.token = $1",
         )
         .bind(token.to_string())
@@ -239,6 +245,7 @@ pub(super) fn from_row(token: Uuid, row: &AnyRow) -> Result<Job, StoreError> {
     let detail: Option<String> = row.try_get("failure_detail")?;
     let reason: Option<String> = row.try_get("failure_reason")?;
     let reason = reason.and_then(|reason| serde_json::from_str(&reason).ok());
+    let notice: Option<&str> = row.try_get("notice")?;
     let attempts: i64 = row.try_get("attempts")?;
     Ok(Job {
         token,
@@ -256,5 +263,6 @@ pub(super) fn from_row(token: Uuid, row: &AnyRow) -> Result<Job, StoreError> {
         finished_at: moment("finished_at")?,
         expires_at: moment("expires_at")?,
         owner: row.try_get("owner")?,
+        notice: notice.map(|notice| decode("notice", notice)).transpose()?,
     })
 }

@@ -45,7 +45,7 @@ pub enum Revived {
 }
 
 const COLUMNS: &str = "token, status, version, options, frames_done, frames_total, attempts, failure_code, \
-                       failure_detail, failure_reason, created_at, started_at, finished_at, expires_at, owner";
+                       failure_detail, failure_reason, created_at, started_at, finished_at, expires_at, owner, notice";
 
 impl Store {
     /// Returns the number of messages in the outbox that wait to be sent, mails and webhooks.

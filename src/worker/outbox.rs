@@ -86,6 +86,7 @@ impl Worker {
             created_at: job.created_at,
             language: job.options.language.unwrap_or_default(),
             result_url: Some(format!("{base}/results/{}", mail.token)),
+            notice: job.notice.clone(),
         };
         let (sender, id, recipient, kind) = (sender.clone(), mail.id, mail.recipient.clone(), mail.kind);
         // Runs in a task of its own, so that a panic in the renderer does not end the delivery of all other mails.

@@ -22,7 +22,7 @@ use crate::support::service::{Service, video_form};
 const PATIENCE: Duration = Duration::from_secs(60);
 const LEASE: Duration = Duration::from_secs(600);
 
-fn clip() -> Vec<u8> {
+pub fn clip() -> Vec<u8> {
     let clips = Clips::new();
     std::fs::read(clips.moving("clip.mp4", 1.0, "-c:v libx264 -pix_fmt yuv420p")).unwrap()
 }
@@ -31,11 +31,11 @@ fn now() -> Timestamp {
     SystemClock.now()
 }
 
-async fn claim(service: &Service) -> Claim {
+pub async fn claim(service: &Service) -> Claim {
     service.store.claim("test", now(), LEASE).await.unwrap().expect("a job is queued")
 }
 
-async fn finish(service: &Service, claim: &Claim) {
+pub async fn finish(service: &Service, claim: &Claim) {
     let held = service.store.complete(claim, &findings(), &[], now(), None).await.unwrap();
     assert_eq!(held, ClaimState::Held);
 }
@@ -72,7 +72,7 @@ async fn problem(response: Response) -> Value {
     body
 }
 
-async fn refused(response: Response, status: u16, code: &str) -> Value {
+pub async fn refused(response: Response, status: u16, code: &str) -> Value {
     let given = response.status();
     let body = problem(response).await;
     assert_eq!((given.as_u16(), body["code"].as_str().unwrap()), (status, code), "{body}");

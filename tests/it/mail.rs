@@ -106,6 +106,7 @@ fn context() -> Context {
         created_at: "2026-11-21T10:45:00Z".parse().unwrap(),
         language: visage::analysis::Language::EN,
         result_url: Some("http://127.0.0.1:8000/results/x".to_owned()),
+        notice: None,
     }
 }
 

@@ -20,6 +20,7 @@ mod limits;
 mod lockout;
 mod mail;
 mod metrics;
+mod notice;
 mod openapi;
 mod outage;
 mod page;

@@ -194,6 +194,7 @@ impl Fixture {
             recipients: vec![],
             webhook: None,
             origin: Origin::default(),
+            notice: None,
         };
         store.enqueue(&job, SystemClock.now()).await.unwrap();
         let pool = PgPool::connect(&database.url()).await.unwrap();

@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use sqlx::{AnyPool, AssertSqlSafe};
 use uuid::Uuid;
 use visage::analysis::{
-    Analysis, BBox, FailureReason, Findings, Options, Probabilities, Summary, Timeline, TimelineRow, VideoFacts,
+    Analysis, BBox, FailureReason, Findings, Notice, Options, Probabilities, ShownNotice, Summary, Timeline,
+    TimelineRow, VideoFacts,
 };
 use visage::clock::{Clock, ManualClock, RandomTokens, Tokens};
 use visage::config::{Database, Secret, Settings};
@@ -91,7 +92,14 @@ fn new_job(token: Uuid, recipients: &[&str]) -> NewJob {
         recipients: recipients.iter().map(|&recipient| recipient.to_owned()).collect(),
         webhook: None,
         origin: Origin::default(),
+        notice: Some(notice()),
     }
+}
+
+fn notice() -> Notice {
+    let shown =
+        ShownNotice { version: "v1".to_owned(), language: "de".to_owned(), text: "Ein Computer liest mit.".to_owned() };
+    Notice { given_at: "2026-11-21T10:44:00Z".parse().unwrap(), shown: Some(shown) }
 }
 
 fn mails(claim: &Claim) -> Vec<NewMail> {
@@ -185,7 +193,7 @@ async fn a_job_is_read_back_unchanged(h: Harness) {
     let job = store.job(token).await.unwrap().unwrap();
     assert_eq!((job.token, job.status, job.attempts), (token, Status::Queued, 0));
     assert_eq!(job.options, Options::new(7, 3));
-    assert_eq!(job.created_at, h.now());
+    assert_eq!((job.created_at, job.notice), (h.now(), Some(notice())));
     assert_eq!((job.started_at, job.finished_at, job.expires_at, job.failure), (None, None, None, None));
     assert_eq!(store.findings(token).await.unwrap(), None);
 }
@@ -550,7 +558,10 @@ async fn a_result_of_an_older_version_can_be_read(h: Harness) {
     let created_at = h.now();
     let reporter = Reporter::new(&Settings::defaults().unwrap()).unwrap();
     let page = reporter
-        .html(&found, &Context { token, created_at, language: visage::analysis::Language::EN, result_url: None })
+        .html(
+            &found,
+            &Context { token, created_at, language: visage::analysis::Language::EN, result_url: None, notice: None },
+        )
         .unwrap();
     assert!(page.contains("happy"), "{page}");
 }
@@ -645,7 +656,7 @@ async fn an_expired_job_keeps_only_its_token(h: Harness) {
     assert_eq!(store.expire(h.now(), 10).await.unwrap(), 0);
     for token in [done, failed] {
         let job = store.job(token).await.unwrap().unwrap();
-        assert_eq!((job.status, job.failure), (Status::Expired, None));
+        assert_eq!((job.status, job.failure, job.notice), (Status::Expired, None, None));
         assert_eq!(job.options, Options::new(0, 0));
         assert_eq!(store.findings(token).await.unwrap(), None);
     }

@@ -383,8 +383,15 @@ impl Harness {
         self.blobs.put(&key(token), video, self.clock.now());
         let recipients = recipients.iter().map(|&recipient| recipient.to_owned()).collect();
         let options = Options::new(20, 10);
-        let job =
-            NewJob { token, video_key: key(token), options, recipients, webhook: None, origin: Origin::default() };
+        let job = NewJob {
+            token,
+            video_key: key(token),
+            options,
+            recipients,
+            webhook: None,
+            origin: Origin::default(),
+            notice: None,
+        };
         self.store.enqueue(&job, self.clock.now()).await.unwrap();
         token
     }

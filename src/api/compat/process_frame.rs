@@ -15,6 +15,7 @@ use crate::analysis::{Analysis, Emotion, Options, percentages};
 use crate::api::access::{Analyze, Authorized, Endpoint, OptionalKey};
 use crate::api::immediate::{self, BodyFormat, ImmediateError};
 use crate::api::json_body;
+use crate::api::notice::NoticeValue;
 use crate::api::openapi::COMPAT;
 use crate::api::upload::form::SAMPLE_EVERY;
 use crate::api::{Api, Problem};
@@ -59,7 +60,9 @@ impl Answer {
 /// `POST /process-frame` of the Flask Video Emotion API: the body is the video, whatever its content type says. Looks
 /// at every 30th frame (`sync.process_frame_every`).
 #[utoipa::path(post, path = "/process-frame", operation_id = "process_frame", tag = COMPAT,
-    params(("sample_every" = Option<u32>, Query, description = "Analyze every n-th frame", minimum = 1, maximum = 10_000)),
+    params(("sample_every" = Option<u32>, Query, description = "Analyze every n-th frame", minimum = 1, maximum = 10_000),
+           ("notice" = Option<NoticeValue>, Query,
+               description = "`given`: the people in the video were told that a computer reads their faces and voices")),
     request_body(content(("video/mp4"), ("application/octet-stream")), description = "The video"),
     responses((status = 200, description = "The figures", body = Answer),
               (status = 400, description = "The body is empty or was cut off"),

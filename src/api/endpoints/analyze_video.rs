@@ -11,6 +11,7 @@ use utoipa_axum::routes;
 
 use crate::analysis::{Detail, Language, Sampling};
 use crate::api::access::{Analyze, Authorized, Endpoint, OptionalKey};
+use crate::api::notice::NoticeValue;
 use crate::api::openapi::NATIVE;
 use crate::api::upload::form::UnknownFields;
 use crate::api::upload::{self, Accepted};
@@ -51,6 +52,11 @@ struct VideoForm {
     speech: Option<Switch>,
     /// Additional details of each sample. Excludes `gaze=off`.
     detail: Option<Detail>,
+    /// `given`: the people in the video were told that a computer reads their faces and voices.
+    notice: Option<NoticeValue>,
+    /// The `version` of `GET /v1/notice`, if its text was shown to them.
+    #[schema(max_length = 64)]
+    notice_version: Option<String>,
 }
 
 /// Whether a part of the analysis runs.

@@ -12,6 +12,7 @@ pub mod events;
 pub mod healthz;
 pub mod list_analyses;
 pub mod metrics;
+pub mod notice;
 pub mod openapi;
 pub mod readyz;
 pub mod report;

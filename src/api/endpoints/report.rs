@@ -62,7 +62,7 @@ pub(in crate::api) async fn handle(
     let result_url = Some(format!("{}/results/{token}", api.app.settings.http.base_url()));
     let asked = parameters.language.as_deref().and_then(Language::from_tag).or(job.options.language);
     let language = asked.unwrap_or_else(|| negotiation::language(None, &headers));
-    let context = Context { token, created_at: job.created_at, language, result_url };
+    let context = Context { token, created_at: job.created_at, language, result_url, notice: job.notice };
     let reporter = api.app.reporter.clone();
     let policy = policy(reporter.style_source());
     // Drawing charts blocks the thread.

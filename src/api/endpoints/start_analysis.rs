@@ -16,10 +16,11 @@ use utoipa::{PartialSchema, ToSchema};
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-use crate::analysis::{Detail, Language, Options, Sampling};
+use crate::analysis::{Detail, Language, Notice, Options, Sampling};
 use crate::api::access::{Analyze, Authorized, Endpoint, OptionalKey};
 use crate::api::json_body;
 use crate::api::limits::Client;
+use crate::api::notice::{NoticeError, NoticeStatement, NoticeValue};
 use crate::api::openapi::NATIVE;
 use crate::api::upload::enqueue::{self, AnalysisRequest};
 use crate::api::upload::error::{
@@ -76,6 +77,13 @@ pub struct StartRequest {
     speech: Option<bool>,
     /// Additional details of each sample. Excludes `"gaze": false`.
     detail: Option<Detail>,
+    /// `given`: the people in the video were told that a computer reads their faces and voices. Not needed if the
+    /// request that began the upload said so.
+    #[schema(value_type = Option<NoticeValue>)]
+    notice: Option<String>,
+    /// The `version` of `GET /v1/notice`, if its text was shown to them.
+    #[schema(max_length = 64)]
+    notice_version: Option<String>,
 }
 
 fn sample_every() -> RefOr<Schema> {
@@ -139,13 +147,24 @@ pub(in crate::api) async fn handle(
     let client = Client::of(&caller, request.extensions());
     let idempotency_key_sha256 = enqueue::idempotency_key(request.headers());
     let request: StartRequest = json_body::json(&api, request).await?;
-    let analysis = requested_analysis(&api, client, &request, idempotency_key_sha256?)
+    let mut analysis = requested_analysis(&api, client, &request, idempotency_key_sha256?)
         .map_err(|error| error.problem(FileSource::Upload))?;
     let upload = parts::find(&api, &caller, request.upload).await?;
+    analysis.notice = notice(&api, &request, &upload).map_err(|error| error.problem(FileSource::Upload))?;
     // The task runs to its end even if the client leaves now.
     let started = tokio::spawn(start(api.clone(), Caller::clone(&caller), upload, analysis)).await;
     let token = started.map_err(|error| UploadError::from(ServiceError::Unopened(error.to_string())))??;
     Ok(upload::accepted(token, Json(Accepted::new(&api.app, token))))
+}
+
+/// The record of the notice: that of this request, or that of the request which began the upload.
+fn notice(api: &Api, request: &StartRequest, upload: &PartedUpload) -> Result<Option<Notice>, NoticeError> {
+    let mut statement = NoticeStatement::default();
+    statement.set_members(request.notice.as_deref(), request.notice_version.as_deref())?;
+    match statement.record(&api.app, request.language) {
+        Ok(None) | Err(NoticeError::Missing) if upload.notice.is_some() => Ok(upload.notice.clone()),
+        recorded => recorded,
+    }
 }
 
 fn requested_analysis(
@@ -196,6 +215,7 @@ fn requested_analysis(
     Ok(AnalysisRequest {
         client,
         options,
+        notice: None,
         recipients,
         webhook: request.webhook_url.clone(),
         idempotency_key_sha256,

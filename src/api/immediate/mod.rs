@@ -21,6 +21,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::limits::Client;
+use super::notice::NoticeStatement;
 use super::places::{NoPlace, Place, Progress};
 use super::upload::body::{BodyError, IncomingBody, Pace};
 use super::upload::error::{FileSource, FormError, UploadError, VideoError};
@@ -300,6 +301,10 @@ async fn receive_and_analyze(
     options: Options,
 ) -> Result<Findings, ImmediateError> {
     check_announced(&head.headers, limit)?;
+    if format == BodyFormat::Raw {
+        let statement = NoticeStatement::from_query(&head.uri).map_err(UploadError::from)?;
+        statement.record(&api.app, None).map_err(UploadError::from)?;
+    }
     let place = take_place(api, &Client::of(caller, &head.extensions))?;
     check_memory(api).await?;
     let counted = quota::count(api, caller).await?;
@@ -307,6 +312,7 @@ async fn receive_and_analyze(
     let (upload, options) = match format {
         BodyFormat::Form => {
             let form = form::read(head, incoming, &spool, options, UnknownFields::Ignore).await?;
+            form.notice.record(&api.app, None).map_err(UploadError::from)?;
             (form.video, form.options)
         }
         BodyFormat::Raw => {

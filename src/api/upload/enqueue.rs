@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::error::{IdempotencyKeyError, RecipientError, ServiceError, UploadError, VideoError};
 use super::form;
-use crate::analysis::Options;
+use crate::analysis::{Notice, Options};
 use crate::api::limits::Client;
 use crate::api::{Api, AppState, Caller};
 use crate::config::MailTransport;
@@ -23,6 +23,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(60);
 pub struct AnalysisRequest {
     pub client: Client,
     pub options: Options,
+    pub notice: Option<Notice>,
     pub recipients: Vec<String>,
     pub webhook: Option<String>,
     /// SHA-256 of the `Idempotency-Key`, in hexadecimal.
@@ -45,7 +46,8 @@ pub async fn enqueue(
     // Rejects a video that was written to the wrong storage, such as the mount point of a disk that is not mounted.
     api.app.identity.verify(api.app.blobs.as_ref()).await?;
     let (store, token, now) = (&api.app.store, api.app.tokens.next(), api.app.clock.now());
-    let AnalysisRequest { client, options, recipients, webhook, idempotency_key_sha256, content_sha256 } = analysis;
+    let AnalysisRequest { client, options, notice, recipients, webhook, idempotency_key_sha256, content_sha256 } =
+        analysis;
     let job = NewJob {
         token,
         video_key: key.to_owned(),
@@ -53,6 +55,7 @@ pub async fn enqueue(
         recipients: recipients.clone(),
         webhook: webhook.clone(),
         origin: Origin { client: Some(client.stored(store).await?), size_bytes },
+        notice: notice.clone(),
     };
     let repeatable = idempotency_key_sha256
         .clone()

@@ -8,6 +8,7 @@ use axum::http::StatusCode;
 use super::body::BodyError;
 use crate::analysis::Language;
 use crate::api::Problem;
+use crate::api::notice::NoticeError;
 use crate::api::places::NoPlace;
 use crate::blob::BlobError;
 use crate::config::ByteSize;
@@ -35,6 +36,9 @@ pub enum UploadError {
     /// An option is unknown or its value is invalid.
     #[error(transparent)]
     Option(#[from] OptionError),
+    /// The request does not say that the people in the video were informed.
+    #[error(transparent)]
+    Notice(#[from] NoticeError),
     /// No mail or webhook can be sent to the given address.
     #[error(transparent)]
     Recipient(#[from] RecipientError),
@@ -221,6 +225,7 @@ impl UploadError {
             Self::Form(error) => error.problem(source),
             Self::Video(error) => error.problem(source),
             Self::Option(error) => error.problem(source),
+            Self::Notice(error) => error.problem(source),
             Self::Recipient(error) => error.problem(source),
             Self::IdempotencyKey(error) => error.problem(),
             Self::Limit(error) => error.problem(),
@@ -322,8 +327,8 @@ impl FormError {
             Self::UnknownField { field } => unprocessable(
                 "unknown_field",
                 "A field that is not known",
-                "Known are video, email, sample_every, sampling, max_faces, language, gaze, speech, detail and webhook_url. \
-                 Check the spelling or leave the field out.",
+                "Known are video, email, sample_every, sampling, max_faces, language, gaze, speech, detail, notice, \
+                 notice_version and webhook_url. Check the spelling or leave the field out.",
             )
             .with("field", field),
             Self::TooManyFields { most } => {
@@ -401,8 +406,8 @@ impl OptionError {
             Self::UnknownParameter { parameter } => unprocessable(
                 "unknown_parameter",
                 "A parameter that is not known",
-                "The address takes sample_every, sampling, max_faces, language, gaze, speech and detail. Check the spelling, \
-                 or send other fields in the form.",
+                "The address takes sample_every, sampling, max_faces, language, gaze, speech, detail, notice and \
+                 notice_version. Check the spelling, or send other fields in the form.",
             )
             .with("parameter", parameter),
             Self::OutOfRange { field, least, most } => unprocessable(

@@ -14,6 +14,7 @@ use super::body::{BodyError, IncomingBody};
 use super::error::{FormError, OptionError, RecipientError, UploadError, VideoError};
 use crate::analysis::{Detail, Language, Options, Sampling};
 use crate::api::json_body;
+use crate::api::notice::NoticeStatement;
 use crate::blob::{BlobError, BlobStore, Upload};
 use crate::media;
 use crate::report::sendable;
@@ -39,6 +40,8 @@ pub struct Form {
     /// Written, but not finished. The caller finishes it if the rest of the request is valid.
     pub video: Box<dyn Upload>,
     pub options: Options,
+    /// Not yet checked against the settings.
+    pub notice: NoticeStatement,
     pub recipients: Vec<String>,
     /// The address of the webhook, not yet checked.
     pub webhook: Option<String>,
@@ -111,13 +114,17 @@ pub async fn read(
 ) -> Result<Form, UploadError> {
     let mut multipart = Multipart::new(incoming.clone(), boundary(&head.headers)?);
     let (mut video, mut recipients, mut webhook, mut fields) = (None, Vec::new(), None, 0);
-    let mut digest = Fingerprint::default();
+    let (mut digest, mut notice) = (Fingerprint::default(), NoticeStatement::default());
     let Query(parameters) =
         Query::<Vec<(String, String)>>::try_from_uri(&head.uri).map_err(|_| OptionError::BadQuery)?;
     for (name, given) in parameters {
         match OPTIONS.into_iter().find(|known| *known == name) {
             Some(name) => {
                 set(&mut options, name, given.trim())?;
+                digest.field(name, given.as_bytes());
+            }
+            None if let Some(name) = NoticeStatement::field(&name) => {
+                notice.set(name, &given)?;
                 digest.field(name, given.as_bytes());
             }
             None if unknown == UnknownFields::Ignore => {}
@@ -145,6 +152,11 @@ pub async fn read(
                 set(&mut options, name, &given)?;
                 digest.field(name, given.as_bytes());
             }
+            Some(name) if let Some(name) = NoticeStatement::field(name) => {
+                let given = text(&mut field, name).await?;
+                notice.set(name, &given)?;
+                digest.field(name, given.as_bytes());
+            }
             Some("webhook_url") if unknown == UnknownFields::Reject => {
                 let url = text(&mut field, "webhook_url").await?;
                 digest.field("webhook_url", url.as_bytes());
@@ -163,7 +175,7 @@ pub async fn read(
     if options.is_contradiction() {
         return Err(OptionError::Contradiction.into());
     }
-    Ok(Form { video, options, recipients, webhook, content_sha256: digest.hex() })
+    Ok(Form { video, options, notice, recipients, webhook, content_sha256: digest.hex() })
 }
 
 /// Rejects a field with an encoding, which RFC 7578, section 4.7, deprecates. Its bytes would be stored undecoded.
@@ -219,7 +231,7 @@ async fn chunk(field: &mut Field<'_>) -> Result<Option<Bytes>, UploadError> {
     field.chunk().await.map_err(unreadable)
 }
 
-async fn text(field: &mut Field<'_>, name: &'static str) -> Result<String, UploadError> {
+pub async fn text(field: &mut Field<'_>, name: &'static str) -> Result<String, UploadError> {
     let mut bytes = BytesMut::new();
     while let Some(chunk) = chunk(field).await? {
         if bytes.len() + chunk.len() > MAX_TEXT {

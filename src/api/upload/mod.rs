@@ -117,12 +117,14 @@ async fn receive(
         form = form => form.map_err(|_| BodyError::TooSlow { limit_s: http.max_upload_s })??,
         full = quota::watch_storage(api, &client) => return Err(full),
     };
+    let notice = form.notice.record(app, form.options.language)?;
     enqueue::check_mail(app, &form.recipients)?;
-    let Form { video, options, recipients, webhook, content_sha256 } = form;
+    let Form { video, options, recipients, webhook, content_sha256, .. } = form;
     if let Some(url) = &webhook {
         enqueue::check_webhook(app, url)?;
     }
-    let analysis = AnalysisRequest { client, options, recipients, webhook, idempotency_key_sha256, content_sha256 };
+    let analysis =
+        AnalysisRequest { client, options, notice, recipients, webhook, idempotency_key_sha256, content_sha256 };
     // The whole body has arrived. The task below runs to its end even if the client leaves now: it queues the job or
     // deletes the video.
     let finished = tokio::spawn(finish_and_enqueue(api.clone(), caller.clone(), video, analysis, key, place)).await;

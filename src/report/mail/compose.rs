@@ -9,6 +9,7 @@ use super::Sender;
 use crate::report::brand::{Brand, LOGO_HEIGHT};
 use crate::report::chart::{self, Size};
 use crate::report::colour::Colour;
+use crate::report::notice::{NoticeTexts, Rights};
 use crate::report::people::{self, Person};
 use crate::report::view::{self, View};
 use crate::report::words::{self, Words};
@@ -36,6 +37,7 @@ pub struct Draft {
 #[template(path = "mail.txt")]
 struct Text<'a> {
     brand: &'a Brand,
+    rights: &'a Rights<'a>,
     view: &'a View,
 }
 
@@ -51,6 +53,7 @@ struct Html<'a> {
 #[template(path = "mail_failure.txt")]
 struct FailureText<'a> {
     brand: &'a Brand,
+    rights: &'a Rights<'a>,
     failure: &'a FailureView,
 }
 
@@ -64,6 +67,7 @@ struct FailureHtml<'a> {
 /// The header and footer of every HTML mail.
 struct Frame<'a> {
     brand: &'a Brand,
+    rights: &'a Rights<'a>,
     words: Words,
     title: &'a str,
     preheader: &'a str,
@@ -92,9 +96,17 @@ struct FailureView {
 }
 
 impl<'a> Frame<'a> {
-    fn new(brand: &'a Brand, title: &'a str, preheader: &'a str, id: Uuid, domain: &str, context: &Context) -> Self {
+    fn new(
+        (brand, rights): (&'a Brand, &'a Rights<'a>),
+        title: &'a str,
+        preheader: &'a str,
+        id: Uuid,
+        domain: &str,
+        context: &Context,
+    ) -> Self {
         Self {
             brand,
+            rights,
             words: Words(context.language),
             title,
             preheader,
@@ -115,20 +127,22 @@ fn content_id(name: &str, id: Uuid, domain: &str) -> String {
 /// Renders the texts of a mail. [`Draft::into_mail`] draws its pictures.
 pub fn draft(
     brand: &Brand,
+    notice: &NoticeTexts,
     sender: &Sender,
     id: Uuid,
     message: Message<'_>,
     context: &Context,
 ) -> Result<Draft, ReportError> {
     let domain = sender.from.email.domain().to_owned();
+    let rights = Rights::new(notice, context);
     let (subject, text, html, charts) = match message {
         Message::Report(findings) => {
             let view = View::new(findings, context, MOST_PEOPLE);
             let shown =
                 |person| InlineChart { person, cid: content_id(&chart_name(person), id, &domain), width: CHART_WIDTH };
-            let frame = Frame::new(brand, &view.headline, &view.lead, id, &domain, context);
+            let frame = Frame::new((brand, &rights), &view.headline, &view.lead, id, &domain, context);
             let html = Html { frame, view: &view, people: view.people.iter().map(shown).collect() }.render()?;
-            let text = Text { brand, view: &view }.render()?;
+            let text = Text { brand, rights: &rights, view: &view }.render()?;
             let drawn = |person| (chart_name(person), people::timeline(view.words, findings, person, Size::MAIL));
             let charts = view.people.iter().map(drawn).collect();
             (sender.subject(&sender.subject, "subject.done", context), text, html, charts)
@@ -143,9 +157,9 @@ pub fn draft(
                 token: context.token.to_string(),
             };
             let title = words.say("failure.title");
-            let frame = Frame::new(brand, &title, &failure.detail, id, &domain, context);
+            let frame = Frame::new((brand, &rights), &title, &failure.detail, id, &domain, context);
             let html = FailureHtml { frame, failure: &failure }.render()?;
-            let text = FailureText { brand, failure: &failure }.render()?;
+            let text = FailureText { brand, rights: &rights, failure: &failure }.render()?;
             (sender.subject(&sender.failure_subject, "subject.failed", context), text, html, Vec::new())
         }
     };

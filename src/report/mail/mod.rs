@@ -91,7 +91,8 @@ impl Mailer {
         let to = sendable(recipient)
             .map_err(|error| MailError { fault: Fault::Client, reason: format!("the address is refused: {error}") })?;
         let broken = |error: ReportError| MailError { fault: Fault::Unclear, reason: error.to_string() };
-        let draft = compose::draft(&self.reporter.brand, &self.sender, id, message, context).map_err(broken)?;
+        let draft = compose::draft(&self.reporter.brand, &self.reporter.notice, &self.sender, id, message, context)
+            .map_err(broken)?;
         let (sender, address) = (Arc::clone(&self.sender), to.clone());
         // Draws the pictures on another thread, since that takes a while.
         let mail = tokio::task::spawn_blocking(move || draft.into_mail(&sender, Mailbox::new(None, address)))
@@ -107,7 +108,8 @@ impl Mailer {
     /// Returns the bytes of one mail.
     #[cfg(test)]
     pub fn compose(&self, id: Uuid, recipient: &str, message: Message<'_>, context: &Context) -> Vec<u8> {
-        let draft = compose::draft(&self.reporter.brand, &self.sender, id, message, context).unwrap();
+        let draft =
+            compose::draft(&self.reporter.brand, &self.reporter.notice, &self.sender, id, message, context).unwrap();
         draft.into_mail(&self.sender, recipient.parse().unwrap()).unwrap().formatted()
     }
 
