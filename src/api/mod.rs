@@ -2,7 +2,8 @@
 //! `pipeline`. Answers are views of their types; nothing is computed here.
 //!
 //! - `endpoints`: the native calls. `compat`: the calls of the services that visage takes over from. `page`: HTML
-//!   pages. Each endpoint has a file with its access rule, its description and its handler. No endpoint imports another.
+//!   pages. Each endpoint has a file with its access rule, its description and its handler. No endpoint imports
+//!   another.
 //! - `upload`: receives videos, for all calls. `immediate`: analyzes a video while the client waits.
 //! - `access` and `auth`: who may call an endpoint. `limits` and `quota`: how often.
 //! - `problem`: errors (RFC 9457). `openapi`: the description of the service.

@@ -19,7 +19,7 @@ pub const POLL_AGAIN_S: u64 = 2;
 /// Largest fraction of a running job.
 const ALMOST: f64 = 0.99;
 
-/// The state of a job; with the result once there is one.
+/// The state of an analysis, and its result when it is done.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Result)]
 pub struct JobView {
@@ -27,25 +27,25 @@ pub struct JobView {
     status: Status,
     progress: ProgressView,
     options: Options,
-    /// Runs begun so far.
+    /// Number of runs that were started.
     attempts: u32,
     created_at: Timestamp,
     started_at: Option<Timestamp>,
     finished_at: Option<Timestamp>,
-    /// When the result is erased; null: never.
+    /// Time at which the result is erased. Null: never.
     expires_at: Option<Timestamp>,
     links: Links,
-    /// What the people in the video were told before it was sent; null if the sender said nothing about it.
+    /// The notice that the people in the video got before it was sent. Null if the sender stated none.
     notice: Option<Notice>,
-    /// Why the analysis failed: a problem (RFC 9457); null otherwise.
+    /// The reason for a failed analysis, as a problem (RFC 9457). Otherwise null.
     #[schema(value_type = Option<FailureBody>)]
     error: Option<Map<String, Value>>,
-    /// The result; null until `status` is `done`.
+    /// The result. Null unless `status` is `done`.
     #[schema(value_type = Option<Analysis>)]
     analysis: Option<Box<RawValue>>,
 }
 
-/// A job in a list: without its result.
+/// An analysis in a list, without its result.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Listed)]
 pub struct ListedView {
@@ -54,10 +54,10 @@ pub struct ListedView {
     progress: ProgressView,
     created_at: Timestamp,
     finished_at: Option<Timestamp>,
-    /// When the result is erased; null: never.
+    /// Time at which the result is erased. Null: never.
     expires_at: Option<Timestamp>,
     links: Links,
-    /// Why the analysis failed: a problem (RFC 9457); null otherwise.
+    /// The reason for a failed analysis, as a problem (RFC 9457). Otherwise null.
     #[schema(value_type = Option<FailureBody>)]
     error: Option<Map<String, Value>>,
 }
@@ -80,7 +80,7 @@ impl ListedView {
 #[derive(Serialize, ToSchema)]
 #[schema(as = Progress)]
 pub struct ProgressView {
-    /// 0 to 1; null where the container does not tell how many frames there are.
+    /// 0 to 1. Null if the number of frames is unknown.
     fraction: Option<f64>,
     frames_done: u64,
     frames_total: u64,
@@ -88,7 +88,7 @@ pub struct ProgressView {
     stage: &'static str,
 }
 
-/// The addresses of everything about a job.
+/// The addresses of an analysis.
 #[derive(Serialize, ToSchema)]
 pub struct Links {
     #[serde(rename = "self")]
@@ -167,7 +167,7 @@ pub fn token(text: &str) -> Result<Uuid, Problem> {
 }
 
 pub fn unknown() -> Problem {
-    let detail = "No analysis has this token. It may have been erased; tokens come from POST /analyze-video.";
+    let detail = "No analysis has this token. It may have been erased. POST /analyze-video returns tokens.";
     Problem::new(StatusCode::NOT_FOUND, "unknown_token", "No such analysis", detail)
 }
 
@@ -198,7 +198,7 @@ pub async fn find_with_analysis(
 
 fn unexpired(job: Job) -> Result<Job, Problem> {
     if job.status == Status::Expired {
-        let detail = "The result was erased when its time was over. Send the video again for a new one.";
+        let detail = "The result was erased at the end of its retention. Send the video again to get a new result.";
         return Err(Problem::new(StatusCode::GONE, "expired", "The result is gone", detail));
     }
     Ok(job)
@@ -212,11 +212,11 @@ pub async fn done(app: &AppState, caller: &Caller, token: Uuid) -> Result<Job, P
         Status::Done => Ok(job),
         Status::Failed => Err(failure(&job).unwrap_or_else(Problem::internal)),
         Status::Cancelled => {
-            let detail = "The analysis was cancelled. Send the video again for a result.";
+            let detail = "The analysis was cancelled. Send the video again to get a result.";
             Err(Problem::new(StatusCode::CONFLICT, "cancelled", "There is no result", detail))
         }
         Status::Queued | Status::Running | Status::Expired => {
-            let detail = "The analysis is not finished. GET /results/{token}?wait=30 answers when it is.";
+            let detail = "The analysis is not finished. GET /results/{token}?wait=30 waits for its end.";
             let problem = Problem::new(StatusCode::CONFLICT, "not_finished", "There is no result yet", detail);
             Err(problem.retry_after(POLL_AGAIN_S))
         }

@@ -13,17 +13,17 @@ use super::results::StoredAnalysis;
 use super::{Store, StoreError, Wake, bigint, decode, encode, millis, time, unsigned};
 use crate::analysis::{FailureReason, Notice, Options};
 
-/// Where a job is in its life.
+/// The state of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     Queued,
     Running,
     Done,
-    /// Given up: [`Job::failure`] says why.
+    /// The analysis failed. [`Job::failure`] has the reason.
     Failed,
     Cancelled,
-    /// The result was erased when its time was over; only the token is still known.
+    /// The result was erased at the end of its retention. Only the token is still known.
     Expired,
 }
 
@@ -176,8 +176,8 @@ impl Store {
     /// Returns the job of a token.
     pub async fn job(&self, token: Uuid) -> Result<Option<Job>, StoreError> {
         let row = sqlx::query(
-            "SELECT status, version, options, frames_done, frames_total, attempts, failure_code, failure_detail, failure_reason, \
-                    created_at, started_at, finished_at, expires_at, owner, notice \
+            "SELECT status, version, options, frames_done, frames_total, attempts, failure_code, failure_detail, \
+                    failure_reason, created_at, started_at, finished_at, expires_at, owner, notice \
              FROM jobs WHERE token = $1",
         )
         .bind(token.to_string())
@@ -189,8 +189,8 @@ impl Store {
     /// Returns the jobs of these tokens, in one query. Erased jobs are left out.
     pub(super) async fn jobs_of(&self, tokens: &[Uuid]) -> Result<HashMap<Uuid, Job>, StoreError> {
         let sql = format!(
-            "SELECT token, status, version, options, frames_done, frames_total, attempts, failure_code, failure_detail, failure_reason, \
-                    created_at, started_at, finished_at, expires_at, owner, notice \
+            "SELECT token, status, version, options, frames_done, frames_total, attempts, failure_code, \
+                    failure_detail, failure_reason, created_at, started_at, finished_at, expires_at, owner, notice \
              FROM jobs WHERE token IN ({})",
             self.dialect().json_list
         );
@@ -206,8 +206,8 @@ impl Store {
     /// Returns the job of a token, with its analysis if it is done.
     pub async fn job_with_analysis(&self, token: Uuid) -> Result<Option<(Job, Option<StoredAnalysis>)>, StoreError> {
         let row = sqlx::query(
-            "SELECT status, version, options, frames_done, frames_total, attempts, failure_code, failure_detail, failure_reason, \
-                    created_at, started_at, finished_at, expires_at, owner, notice, analysis \
+            "SELECT status, version, options, frames_done, frames_total, attempts, failure_code, failure_detail, \
+                    failure_reason, created_at, started_at, finished_at, expires_at, owner, notice, analysis \
              FROM jobs LEFT JOIN results ON results.token = jobs.token WHERE jobs.token = $1",
         )
         .bind(token.to_string())

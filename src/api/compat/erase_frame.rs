@@ -19,7 +19,7 @@ pub(in crate::api) fn endpoint() -> Endpoint {
 
 /// Erase a kept picture
 #[utoipa::path(delete, path = "/frames/{frame}", operation_id = "erase_frame", tag = COMPAT,
-    params(("frame" = Uuid, Path, description = "From the answer to the upload")),
+    params(("frame" = Uuid, Path, description = "Id of the picture, from `POST /save_frame`")),
     responses((status = 204, description = "The picture is erased, if there was one"),
               (status = 404, description = "The id is not a UUID")))]
 pub async fn handle(

@@ -14,7 +14,7 @@ use crate::api::{LogDetails, Problem};
 #[schema(as = PlainError)]
 #[expect(dead_code, reason = "describes what `CompatError` writes")]
 pub struct CompatErrorBody {
-    /// What is wrong and what to do, in a sentence.
+    /// The error, and how to fix it.
     error: String,
     /// Stable snake_case code.
     code: String,
@@ -24,7 +24,7 @@ pub struct CompatErrorBody {
 #[derive(Serialize, ToSchema)]
 #[schema(as = Error)]
 pub struct ThumbnailsErrorBody {
-    /// What is wrong.
+    /// The error.
     pub error: String,
 }
 

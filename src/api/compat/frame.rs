@@ -22,7 +22,7 @@ pub(in crate::api) fn endpoint() -> Endpoint {
 
 /// A kept picture
 #[utoipa::path(get, path = "/frames/{frame}", operation_id = "frame", tag = COMPAT,
-    params(("frame" = Uuid, Path, description = "From the answer to the upload")),
+    params(("frame" = Uuid, Path, description = "Id of the picture, from `POST /save_frame`")),
     responses((status = 200, description = "The picture, PNG or JPEG", content(("image/png"), ("image/jpeg"))),
               (status = 404, description = "No picture has this id")))]
 pub async fn handle(

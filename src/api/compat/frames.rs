@@ -8,7 +8,8 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::api::Problem;
-use crate::api::upload::error::{FileSource, FormError, UploadError};
+use crate::api::upload::error::{FormError, UploadError};
+use crate::api::upload::problems::FileSource;
 
 /// Why a picture is rejected or cannot be returned.
 #[derive(Debug, thiserror::Error)]
@@ -34,26 +35,26 @@ impl From<FrameError> for Problem {
             E::Missing => Self::new(
                 StatusCode::BAD_REQUEST,
                 "missing_frame",
-                "No picture",
+                "The picture is missing",
                 "Send a JPEG or PNG file in the field frame.",
             ),
             E::Two => Self::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "two_frames",
-                "More than one picture",
-                "Send one picture a request.",
+                "There is more than one picture",
+                "Send one picture per request.",
             ),
             E::NotAPicture => Self::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "not_a_picture",
-                "Not a picture",
-                "The file in the field frame is neither JPEG nor PNG. Save it as one of these and send that.",
+                "The file is not a picture",
+                "The file in the field frame is neither JPEG nor PNG. Convert it to one of these formats.",
             ),
             E::Unknown => Self::new(
                 StatusCode::NOT_FOUND,
                 "unknown_frame",
                 "No such picture",
-                "No picture is kept under this name. It may have been erased; POST /save_frame keeps a new one.",
+                "No picture has this id. It may have been erased. POST /save_frame stores a new one.",
             ),
             E::Upload(error @ UploadError::Form(FormError::NotMultipart)) => {
                 Self { status: StatusCode::BAD_REQUEST, ..error.problem(FileSource::Frame) }

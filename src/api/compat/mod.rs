@@ -74,7 +74,8 @@ mod members {
     pub fn thumbnail_format() -> RefOr<Schema> {
         let mut names = CONTAINERS.to_vec();
         names.extend(["gif", "webp"]);
-        let description = "The container or its content type, or the format of the thumbnail. The container is recognized from the video itself.";
+        let description = "The container or its content type, or the format of the thumbnail. The container is \
+                           recognized from the video itself.";
         one_of(names, description).into()
     }
 

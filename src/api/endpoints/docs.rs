@@ -17,8 +17,8 @@ const PAGE: &str = include_str!("../../../templates/docs.html");
 
 /// The `Content-Security-Policy`. The viewer needs inline styles and icons from data: addresses.
 const POLICY: HeaderValue = HeaderValue::from_static(
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; \
-     base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src \
+     'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 );
 
 /// `GET /docs`

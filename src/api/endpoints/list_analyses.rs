@@ -92,8 +92,9 @@ impl Parameters {
 }
 
 fn bad(parameter: &str) -> Problem {
-    let detail = "Known are status (queued, running, done, failed, cancelled, expired), created_from and created_before (such \
-                  as 2026-01-02T00:00:00Z), limit (1 to 100), and cursor (the next of the page before).";
-    let title = "A parameter is wrong";
+    let detail = "The parameters are status (queued, running, done, failed, cancelled, expired), created_from and \
+                  created_before (such as 2026-01-02T00:00:00Z), limit (1 to 100), and cursor (the value next of the \
+                  previous page).";
+    let title = "A parameter is invalid";
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad_parameter", title, detail).with("parameter", parameter)
 }

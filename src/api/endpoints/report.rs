@@ -41,9 +41,9 @@ fn policy(style: &str) -> HeaderValue {
 ///
 /// The HTML report that is also mailed.
 #[utoipa::path(get, path = "/results/{token}/report", operation_id = "report", tag = NATIVE,
-    params(("token" = Uuid, Path, description = "From the answer to the upload"),
-           ("language" = Option<String>, Query, description = "Tag of a language, such as de; by default that of the upload, then that of \
-                                                                the browser")),
+    params(("token" = Uuid, Path, description = "The token of the upload"),
+           ("language" = Option<String>, Query, description = "Tag of a language, such as de; by default that of the \
+                                                               upload, then that of the browser")),
     responses((status = 200, description = "The report", body = String, content_type = "text/html"),
               (status = 404, description = "No analysis has this token"),
               (status = 409, description = "The analysis is not finished, or was cancelled"),

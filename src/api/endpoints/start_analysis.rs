@@ -24,10 +24,11 @@ use crate::api::notice::{NoticeError, NoticeStatement, NoticeValue};
 use crate::api::openapi::NATIVE;
 use crate::api::upload::enqueue::{self, AnalysisRequest};
 use crate::api::upload::error::{
-    FileSource, IdempotencyKeyError, OptionError, RecipientError, ServiceError, UploadError, VideoError,
+    IdempotencyKeyError, OptionError, RecipientError, ServiceError, UploadError, VideoError,
 };
 use crate::api::upload::form::{self, MAX_FACES, MAX_RECIPIENTS, SAMPLE_EVERY};
 use crate::api::upload::parts::{self, PartsError};
+use crate::api::upload::problems::FileSource;
 use crate::api::upload::{self, Accepted};
 use crate::api::{Api, Caller, Problem, quota};
 use crate::blob::BlobError;
@@ -125,7 +126,8 @@ impl ToSchema for Addresses {}
 /// Queues the analysis of an upload whose parts were all sent. A repeated request for the same upload gives the same
 /// token.
 #[utoipa::path(post, path = "/v1/analyses", operation_id = "start_analysis", tag = NATIVE,
-    params(("idempotency-key" = Option<String>, Header, description = "1 to 255 printable ASCII characters, such as a UUID",
+    params(("idempotency-key" = Option<String>, Header, description = "1 to 255 printable ASCII characters, such as a \
+                                                                       UUID",
                min_length = 1, max_length = 255, pattern = "^[ -~]+$")),
     request_body(content = StartRequest),
     responses((status = 202, description = "The analysis is queued", body = Accepted,

@@ -7,6 +7,7 @@ pub mod enqueue;
 pub mod error;
 pub mod form;
 pub mod parts;
+pub mod problems;
 
 use std::fmt::Display;
 use std::time::Duration;
