@@ -6,7 +6,8 @@ use visage::config::{Settings, Video};
 use visage::media::{Every, Frames, Opened, Source, probe, sniff};
 
 thread_local! {
-    static LIMITS: Option<Video> = Settings::defaults().ok().map(|settings| Video { max_pixels: 1 << 18, ..settings.video });
+    static LIMITS: Option<Video> =
+        Settings::defaults().ok().map(|settings| Video { max_pixels: 1 << 18, ..settings.video });
 }
 
 /// Samples that are taken of one file.

@@ -1,5 +1,6 @@
-//! Limits the number of videos that a key may send per day and per month, and the bytes of stored videos. A video is counted when its upload begins,
-//! and uncounted if it is rejected. So two simultaneous uploads cannot both be counted as the last one.
+//! Limits the number of videos that a key may send per day and per month, and the bytes of stored videos. A video is
+//! counted when its upload begins, and uncounted if it is rejected. So two simultaneous uploads cannot both be counted
+//! as the last one.
 
 use std::time::Duration;
 

@@ -86,12 +86,11 @@ impl Store {
     pub async fn claim(&self, worker: &str, now: Timestamp, lease: Duration) -> Result<Option<Claim>, StoreError> {
         // Selects and claims in one statement, so that no other worker can claim the job in between.
         let sql = format!(
-            "UPDATE jobs \
-             SET status = 'running', worker = $2, lease_until = $3, attempts = attempts + 1, claim = claim + 1, \
-                 started_at = COALESCE(started_at, $1), frames_done = 0, frames_total = 0, version = version + 1 \
-             WHERE id = (SELECT id FROM jobs WHERE status IN ('queued', 'running') AND status = 'queued' AND run_at <= $1 \
-                         ORDER BY run_at, id LIMIT 1{skip_locked}) \
-             RETURNING id, token, attempts, setbacks, deaths, claim, video_key, options, recipients, webhook",
+            "UPDATE jobs SET status = 'running', worker = $2, lease_until = $3, attempts = attempts + 1, claim = claim \
+             + 1, started_at = COALESCE(started_at, $1), frames_done = 0, frames_total = 0, version = version + 1 \
+             WHERE id = (SELECT id FROM jobs WHERE status IN ('queued', 'running') AND status = 'queued' AND run_at <= \
+             $1 ORDER BY run_at, id LIMIT 1{skip_locked}) RETURNING id, token, attempts, setbacks, deaths, claim, \
+             video_key, options, recipients, webhook",
             skip_locked = self.dialect().skip_locked,
         );
         let row = sqlx::query(AssertSqlSafe(sql))
@@ -135,15 +134,12 @@ impl Store {
         let (base, max) = (duration_ms(backoff.base), duration_ms(backoff.max));
         let mut tx = self.begin().await?;
         let rows = sqlx::query(
-            "UPDATE jobs \
-             SET status = 'queued', attempts = attempts - 1, deaths = deaths + 1, lease_until = NULL, worker = NULL, \
-                 frames_done = 0, frames_total = 0, version = version + 1, \
-                 run_at = CASE WHEN deaths = 0 THEN run_at \
-                               WHEN deaths > 20 OR CAST($2 AS BIGINT) << CAST(deaths - 1 AS INTEGER) > CAST($3 AS BIGINT) \
-                               THEN CAST($1 AS BIGINT) + CAST($3 AS BIGINT) \
-                               ELSE CAST($1 AS BIGINT) + (CAST($2 AS BIGINT) << CAST(deaths - 1 AS INTEGER)) END \
-             WHERE status = 'running' AND lease_until <= CAST($1 AS BIGINT) \
-             RETURNING id, token, deaths",
+            "UPDATE jobs SET status = 'queued', attempts = attempts - 1, deaths = deaths + 1, lease_until = NULL, \
+             worker = NULL, frames_done = 0, frames_total = 0, version = version + 1, run_at = CASE WHEN deaths = 0 \
+             THEN run_at WHEN deaths > 20 OR CAST($2 AS BIGINT) << CAST(deaths - 1 AS INTEGER) > CAST($3 AS BIGINT) \
+             THEN CAST($1 AS BIGINT) + CAST($3 AS BIGINT) ELSE CAST($1 AS BIGINT) + (CAST($2 AS BIGINT) << CAST(deaths \
+             - 1 AS INTEGER)) END WHERE status = 'running' AND lease_until <= CAST($1 AS BIGINT) RETURNING id, token, \
+             deaths",
         )
         .bind(millis(now))
         .bind(base)
@@ -242,10 +238,9 @@ impl Store {
     ) -> Result<ClaimState, StoreError> {
         let mut tx = self.begin().await?;
         let changed = sqlx::query(
-            "UPDATE jobs \
-             SET status = 'failed', failure_code = $3, failure_detail = $4, failure_reason = $5, finished_at = $6, expires_at = $7, \
-                 lease_until = NULL, worker = NULL, recipients = NULL, webhook = NULL, version = version + 1 \
-             WHERE token = $1 AND claim = $2 AND status IN ('queued', 'running')",
+            "UPDATE jobs SET status = 'failed', failure_code = $3, failure_detail = $4, failure_reason = $5, \
+             finished_at = $6, expires_at = $7, lease_until = NULL, worker = NULL, recipients = NULL, webhook = NULL, \
+             version = version + 1 WHERE token = $1 AND claim = $2 AND status IN ('queued', 'running')",
         )
         .bind(claim.token.to_string())
         .bind(claim.number)

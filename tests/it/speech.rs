@@ -234,7 +234,8 @@ fn silence_between_two_talks_is_one_pause_of_that_length() {
     let clips = Clips::new();
     std::fs::copy(clip, clips.path("talk.mp4")).unwrap();
     // Five seconds of talk, six of silence, five of talk.
-    let filter = "[1:a]atrim=5:10,asetpts=N/SR/TB,apad=pad_dur=6[a];[1:a]atrim=20:25,asetpts=N/SR/TB[b];[a][b]concat=n=2:v=0:a=1[s]";
+    let filter = "[1:a]atrim=5:10,asetpts=N/SR/TB,apad=pad_dur=6[a];[1:a]atrim=20:25,asetpts=N/SR/TB[b];\
+                  [a][b]concat=n=2:v=0:a=1[s]";
     let clip = clips.make(
         "pause.webm",
         &format!("{PICTURES} -i $talk.mp4 -filter_complex {filter} -map 0:v -map [s] -c:v libvpx -c:a libopus"),
@@ -371,7 +372,8 @@ fn speech_is_detected_in_any_channel_and_track() {
     assert!(plain.ratio > 0.5, "{plain:?}");
     let whole = level(&samples(&talk));
     let pan = |channels: &str| format!("-i $talk.mp4 -c:v copy -c:a aac -af pan={channels}");
-    let later = "-i $talk.mp4 -c:v copy -c:a aac -af aeval=val(0)|if(lt(t\\,4)\\,val(0)\\,-val(0)):c=stereo,aformat=channel_layouts=stereo";
+    let later = "-i $talk.mp4 -c:v copy -c:a aac -af \
+                 aeval=val(0)|if(lt(t\\,4)\\,val(0)\\,-val(0)):c=stereo,aformat=channel_layouts=stereo";
     let rumble =
         "-i $talk.mp4 -c:v copy -c:a aac -af aeval=0|0|val(0)|0.9*sin(251*t)|0|0:c=5.1,aformat=channel_layouts=5.1";
     for (name, arguments) in [

@@ -87,6 +87,7 @@ impl Analyzer for Script {
             "poison" => panic!("as the video says"),
             "endless" => Err(self.wait_until_cancelled(cancel)),
             "deaf" => {
+                // An analysis that does not notice its cancellation.
                 std::thread::sleep(Duration::from_millis(1500));
                 Ok(findings())
             }
@@ -106,8 +107,8 @@ impl Analyzer for Script {
 }
 
 /// The English text of the mail about this failure.
-const NOT_A_VIDEO: &str = "The file is not a video that can be read. Send an MP4, MOV, AVI, MKV or WebM file that plays on your own \
-                           device.";
+const NOT_A_VIDEO: &str = "The file is not a video that can be read. Send an MP4, MOV, AVI, MKV or WebM file that \
+                           plays on your own device.";
 
 fn findings() -> Findings {
     let video = VideoFacts {
@@ -669,7 +670,7 @@ async fn only_a_job_that_lost_a_worker_is_confined() {
 async fn unavailable_storage_fails_no_job_and_is_checked_rarely() {
     let h = Harness::with(|settings| settings.queue.concurrency = 4).await;
     let worker = h.start();
-    // Housekeeping reads the identity at its start. Wait until that is over.
+    // Housekeeping reads the identity at its start. No condition tells when it has read it for the last time.
     tokio::time::sleep(Duration::from_secs(1)).await;
     h.blobs.away.store(true, Ordering::SeqCst);
     h.blobs.asked.store(0, Ordering::SeqCst);
@@ -677,7 +678,7 @@ async fn unavailable_storage_fails_no_job_and_is_checked_rarely() {
     for number in 0..8 {
         tokens.push(h.add("good", &[&format!("reader{number}@example.org")]).await);
     }
-    // Wait long enough for several checks.
+    // The test measures the number of checks in this time.
     tokio::time::sleep(Duration::from_secs(8)).await;
     let asked = h.blobs.asked.load(Ordering::SeqCst);
     assert!((2..=5).contains(&asked), "{asked} checks within 8 s by 4 tasks");

@@ -32,8 +32,8 @@ pub struct AnalysisRequest {
     pub content_sha256: String,
 }
 
-/// Opens the video with this storage key and of this size, and queues its analysis. Returns the token, and whether the job is new.
-/// `upload` is the id of an upload in parts. If the job is not queued, the caller deletes the video.
+/// Opens the video with this storage key and of this size, and queues its analysis. Returns the token, and whether the
+/// job is new. `upload` is the id of an upload in parts. If the job is not queued, the caller deletes the video.
 pub async fn enqueue(
     api: &Api,
     caller: &Caller,

@@ -258,8 +258,8 @@ fn small_face_in_a_large_frame_is_found_by_the_second_detection() {
     let clips = Clips::new();
     std::fs::copy(shared("single_face.mp4"), clips.path("man.mp4")).unwrap();
     clips.make("smile.png", "-ss 1.2 -i $man.mp4 -frames:v 1");
-    let far = "-loop 1 -t 3 -i $smile.png -vf scale=360:-2,pad=3840:2160:1740:960:gray,format=yuv420p -r 10 -c:v libx264 \
-               -preset ultrafast -crf 20";
+    let far = "-loop 1 -t 3 -i $smile.png -vf scale=360:-2,pad=3840:2160:1740:960:gray,format=yuv420p -r 10 -c:v \
+               libx264 -preset ultrafast -crf 20";
     let path = clips.make("far_away_4k.mp4", far);
     let options = Options { sample_every: 5, ..EVERY_10TH };
     let found = analyze(&visage::pipeline::Pipeline::load(&models.settings()).unwrap(), &path, options).unwrap();
