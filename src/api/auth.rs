@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use super::access::{Access, Authorized, Rule};
 use super::limits::{ClientAddress, Peer, RateLimit, RequestPermit};
 use super::upload::body::{IncomingBody, Pace};
+use super::view::NO_STORE;
 use super::{Api, Problem};
 use crate::store::{ApiKey, Scope};
 
@@ -63,6 +64,8 @@ pub(super) async fn guard<R: Rule>(State(api): State<Api>, mut request: Request,
             let mut response = next.run(request).await;
             // For the request log.
             response.extensions_mut().insert(caller);
+            // An answer to one caller is not for others.
+            response.headers_mut().entry(header::CACHE_CONTROL).or_insert(NO_STORE);
             response
         }
         Err(problem) => {

@@ -239,5 +239,5 @@ pub fn matches(headers: &HeaderMap, etag: &str) -> bool {
         .any(|tag| tag.trim() == "*" || bare(tag) == bare(etag))
 }
 
-/// `Cache-Control` of private answers that change: caches must revalidate them.
-pub const REVALIDATE: HeaderValue = HeaderValue::from_static("private, no-cache");
+/// `Cache-Control` of answers with personal data: no cache may keep them, that of the browser neither.
+pub const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");

@@ -72,6 +72,16 @@ pub enum StoreError {
     #[error("database: the tables are older than this program; run it with database.migrate = true once")]
     OldTables,
     #[error("database: cannot create the folder {}: {source}", path.display())]
+    #[error(
+        "database: a newer version of visage has migrated the tables (migration {0}); start that version, or restore the \
+         backup made before"
+    )]
+    NewerTables(i64),
+    #[error(
+        "database: the tables cannot be migrated, because another session holds a lock on them; end its transaction, then \
+         start again"
+    )]
+    Locked,
     Folder { path: std::path::PathBuf, source: std::io::Error },
     #[error("database: cannot read a stored {what}: {reason}")]
     Corrupt { what: &'static str, reason: String },

@@ -340,7 +340,7 @@ async fn a_result_is_queued_then_running_then_done() {
     let path = format!("/results/{token}");
     let response = service.get(&path).await;
     assert_eq!(response.headers()[header::RETRY_AFTER], "2");
-    assert_eq!(response.headers()[header::CACHE_CONTROL], "private, no-cache");
+    assert_eq!(response.headers()[header::CACHE_CONTROL], "no-store");
     let body: Value = response.json().await.unwrap();
     snapshot("result_queued", &body);
 

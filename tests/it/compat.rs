@@ -640,6 +640,33 @@ async fn a_saved_frame_can_be_fetched_until_it_is_erased() {
 }
 
 #[tokio::test]
+async fn another_key_neither_sees_nor_erases_a_frame() {
+    let service = Service::start(|_| {}).await;
+    let scopes = [Scope::Analyze, Scope::Read];
+    let (ann, bob) = (key(&service, &scopes).await, key(&service, &scopes).await);
+    let picture = b"\x89PNG\r\n\x1a\nand more".to_vec();
+    let save = service.http.post(format!("{}/save_frame", service.base)).bearer_auth(&ann);
+    let saved = save.multipart(frame_form("frame", picture.clone())).send().await.unwrap();
+    assert_eq!(saved.status(), StatusCode::CREATED);
+    let url = format!("{}{}", service.base, saved.headers()[header::LOCATION].to_str().unwrap());
+    let see = async |key: Option<&str>| {
+        let request = service.http.get(&url);
+        let request = if let Some(key) = key { request.bearer_auth(key) } else { request };
+        request.send().await.unwrap()
+    };
+    for stranger in [Some(bob.as_str()), None] {
+        refused(see(stranger).await, 404, "unknown_frame").await;
+    }
+    let erase = async |key: &str| service.http.delete(&url).bearer_auth(key).send().await.unwrap().status();
+    assert_eq!(erase(&bob).await, StatusCode::NO_CONTENT, "as for an id that never was");
+    assert_eq!(service.http.delete(&url).send().await.unwrap().status(), StatusCode::NO_CONTENT);
+    assert_eq!(see(Some(&ann)).await.bytes().await.unwrap(), picture);
+    assert_eq!(erase(&ann).await, StatusCode::NO_CONTENT);
+    refused(see(Some(&ann)).await, 404, "unknown_frame").await;
+    service.is_clean().await;
+}
+
+#[tokio::test]
 async fn a_frame_that_is_not_a_picture_is_not_stored() {
     let service = Service::start(|_| {}).await;
     let post = async |form| post_video(&service, "/save_frame/", form).await;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use sqlx::{AnyPool, AssertSqlSafe};
+use sqlx::{AnyPool, AssertSqlSafe, Connection};
 use uuid::Uuid;
 use visage::analysis::{
     Analysis, BBox, FailureReason, Findings, Notice, Options, Probabilities, ShownNotice, Summary, Timeline,
@@ -186,6 +186,7 @@ on_both! {
     a_change_wakes_all_waiters,
 }
 
+    tables_of_a_newer_version_are_refused,
 async fn a_job_is_read_back_unchanged(h: Harness) {
     let store = h.store().await;
     store.ping().await.unwrap();
@@ -810,3 +811,35 @@ async fn a_change_wakes_all_waiters(h: Harness) {
     assert!(job.wait(Wake::Job(token), LONG).await);
     assert!(waiting.job(token).await.unwrap().is_none());
 }
+async fn tables_of_a_newer_version_are_refused(mut h: Harness) {
+    drop(h.store().await);
+    let pool = AnyPool::connect(h.database.url.expose()).await.unwrap();
+    sqlx::query(
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+         SELECT 9999, description, success, checksum, execution_time FROM _sqlx_migrations WHERE version = 1",
+    )
+    .execute(&pool)
+    .await
+    .unwrap();
+    pool.close().await;
+    for migrate in [true, false] {
+        h.database.migrate = migrate;
+        let refused = Store::open(&h.database).await.err().unwrap();
+        assert!(matches!(refused, StoreError::NewerTables(9999)), "{refused}");
+        assert!(refused.to_string().contains("a newer version of visage"), "{refused}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_migration_does_not_wait_for_ever_for_a_lock() {
+    let h = Harness::postgres().await;
+    drop(h.store().await);
+    let mut other = sqlx::PgConnection::connect(h.database.url.expose()).await.unwrap();
+    let mut held = other.begin().await.unwrap();
+    sqlx::query("LOCK TABLE _sqlx_migrations IN ACCESS EXCLUSIVE MODE").execute(&mut *held).await.unwrap();
+    let refused = tokio::time::timeout(Duration::from_secs(60), Store::open(&h.database)).await;
+    assert!(matches!(refused.unwrap().err(), Some(StoreError::Locked)));
+    held.rollback().await.unwrap();
+    Store::open(&h.database).await.unwrap();
+}
+

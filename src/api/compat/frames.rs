@@ -7,9 +7,9 @@ use axum::http::StatusCode;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::api::Problem;
 use crate::api::upload::error::{FormError, UploadError};
 use crate::api::upload::problems::FileSource;
+use crate::api::{Caller, Problem};
 
 /// Why a picture is rejected or cannot be returned.
 #[derive(Debug, thiserror::Error)]
@@ -68,12 +68,23 @@ impl From<FrameError> for Problem {
     }
 }
 
-/// The storage key of a picture: a UUID, like the key of every blob that the janitor sweeps. It is derived from the id
-/// by a hash, so that the key does not reveal the id, which is enough to see and to erase the picture.
-pub fn key(frame: Uuid) -> String {
+/// The storage key of a picture: a UUID, like the key of every blob that the janitor sweeps. It is derived by a hash from
+/// the id and from the API key that saved the picture, so another API key does not find it, and a listing of the storage
+/// does not reveal the id.
+pub fn key(frame: Uuid, owner: Option<&str>) -> String {
+    let mut digest = Sha256::new();
+    digest.update(frame.as_bytes());
+    digest.update(owner.unwrap_or_default());
     let mut bytes = [0; 16];
-    bytes.copy_from_slice(&Sha256::digest(frame.as_bytes())[..16]);
+    bytes.copy_from_slice(&digest.finalize()[..16]);
     Uuid::from_bytes(bytes).to_string()
+}
+
+/// The storage keys under which a caller may find a picture: saved with its own API key, or saved without one.
+pub fn keys(frame: Uuid, caller: &Caller) -> Vec<String> {
+    let mut keys = vec![key(frame, caller.owner()), key(frame, None)];
+    keys.dedup();
+    keys
 }
 
 /// The content type of a picture, from its first bytes.
@@ -84,5 +95,19 @@ pub fn content_type(head: &[u8]) -> Option<&'static str> {
         Some("image/png")
     } else {
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_owner_has_its_own_key_for_a_picture() {
+        let frame = Uuid::from_u128(7);
+        let keys = [key(frame, None), key(frame, Some("ann")), key(frame, Some("bob")), key(Uuid::from_u128(8), None)];
+        let distinct: std::collections::HashSet<_> = keys.iter().collect();
+        assert_eq!(distinct.len(), keys.len());
+        assert_eq!(super::keys(frame, &Caller::Anonymous), [key(frame, None)]);
     }
 }

@@ -115,7 +115,7 @@ pub async fn handle(
         response
     };
     let answer = response.headers_mut();
-    answer.insert(header::CACHE_CONTROL, view::REVALIDATE);
+    answer.insert(header::CACHE_CONTROL, view::NO_STORE);
     if parameter("download").is_some_and(|value| value != "0") && job.status == Status::Done {
         let name = HeaderValue::from_static("attachment; filename=\"emotion-statistics.json\"");
         answer.insert(header::CONTENT_DISPOSITION, name);

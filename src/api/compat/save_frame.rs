@@ -52,7 +52,7 @@ struct FrameForm {
 
 #[derive(Serialize, ToSchema)]
 struct SavedFrame {
-    /// Id of the picture. It is enough to see and to erase the picture.
+    /// Id of the picture. Without a key, it is enough to see and to erase the picture.
     frame: Uuid,
     size_bytes: u64,
     links: FrameLinks,
@@ -66,7 +66,8 @@ struct FrameLinks {
 
 /// Keep a picture
 ///
-/// `POST /save_frame` of Emotion Detection from Video. Keeps a picture for an hour.
+/// `POST /save_frame` of Emotion Detection from Video. Keeps a picture for an hour. A picture that is sent with a key can
+/// be seen and erased with that key only.
 #[utoipa::path(post, path = "/save_frame", operation_id = "save_frame", tag = COMPAT,
     request_body(content = FrameForm, content_type = "multipart/form-data"),
     responses((status = 201, description = "The picture is kept", body = SavedFrame),
@@ -86,7 +87,7 @@ pub async fn handle(
     let incoming = IncomingBody::new(&head.headers, body, limit, Pace::of(http));
     let frame = api.app.tokens.next();
     let client = Client::of(&caller, &head.extensions);
-    match keep(&api, &client, &head, &incoming, frame).await {
+    match keep(&api, &client, &head, &incoming, &key(frame, caller.owner())).await {
         Ok(size_bytes) => {
             let links = FrameLinks { this: format!("{}/frames/{frame}", http.base_url()) };
             let body = SavedFrame { frame, size_bytes, links };
@@ -110,7 +111,7 @@ async fn keep(
     client: &Client,
     head: &Parts,
     incoming: &IncomingBody,
-    frame: Uuid,
+    key: &str,
 ) -> Result<u64, FrameError> {
     let limit_s = api.app.settings.http.max_upload_s;
     let _place = upload::take_place(api, client, &head.headers, incoming, true).map_err(UploadError::from)?;
@@ -143,7 +144,7 @@ async fn keep(
                 head.extend_from_slice(&chunk);
             }
             content_type(&head).ok_or(FrameError::NotAPicture)?;
-            let mut upload = api.app.blobs.begin(&key(frame)).await.map_err(UploadError::from)?;
+            let mut upload = api.app.blobs.begin(key).await.map_err(UploadError::from)?;
             upload.write(head.freeze()).await.map_err(UploadError::from)?;
             while let Some(chunk) = field.try_next().await.map_err(form::unreadable)? {
                 upload.write(chunk).await.map_err(UploadError::from)?;

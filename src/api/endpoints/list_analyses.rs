@@ -11,7 +11,7 @@ use utoipa_axum::routes;
 use crate::api::access::{Authorized, Endpoint, Read, RequiredKey};
 use crate::api::cursor;
 use crate::api::openapi::NATIVE;
-use crate::api::view::{ListedView, REVALIDATE};
+use crate::api::view::{ListedView, NO_STORE};
 use crate::api::{Api, Problem};
 use crate::store::{JobFilter, Status};
 
@@ -73,7 +73,7 @@ pub(in crate::api) async fn handle(
     jobs.truncate(limit as usize);
     let next = jobs.last().filter(|_| more).map(|(id, _)| cursor::encode(*id));
     let analyses = jobs.iter().map(|(_, job)| ListedView::new(&api.app, job)).collect();
-    Ok(([(header::CACHE_CONTROL, REVALIDATE)], Json(Page { analyses, next })).into_response())
+    Ok(([(header::CACHE_CONTROL, NO_STORE)], Json(Page { analyses, next })).into_response())
 }
 
 impl Parameters {

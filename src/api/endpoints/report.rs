@@ -78,6 +78,6 @@ pub(in crate::api) async fn handle(
             return Err(Problem::internal());
         }
     };
-    let headers = [(header::CONTENT_SECURITY_POLICY, policy), (header::CACHE_CONTROL, view::REVALIDATE)];
+    let headers = [(header::CONTENT_SECURITY_POLICY, policy), (header::CACHE_CONTROL, view::NO_STORE)];
     Ok((headers, Html(page)).into_response())
 }

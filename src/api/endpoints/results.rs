@@ -72,7 +72,7 @@ pub(in crate::api) async fn handle(
         Json(JobView::new(&api.app, &job, analysis)).into_response()
     };
     let answer = response.headers_mut();
-    answer.insert(header::CACHE_CONTROL, view::REVALIDATE);
+    answer.insert(header::CACHE_CONTROL, view::NO_STORE);
     if let Ok(etag) = HeaderValue::from_str(&etag) {
         answer.insert(header::ETAG, etag);
     }

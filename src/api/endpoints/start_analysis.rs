@@ -151,6 +151,9 @@ pub(in crate::api) async fn handle(
     let request: StartRequest = json_body::json(&api, request).await?;
     let mut analysis = requested_analysis(&api, client, &request, idempotency_key_sha256?)
         .map_err(|error| error.problem(FileSource::Upload))?;
+    if let Some(url) = &analysis.webhook {
+        enqueue::check_webhook(&api.app, url).await.map_err(|error| error.problem(FileSource::Upload))?;
+    }
     let upload = parts::find(&api, &caller, request.upload).await?;
     analysis.notice = notice(&api, &request, &upload).map_err(|error| error.problem(FileSource::Upload))?;
     // The task runs to its end even if the client leaves now.
@@ -208,10 +211,7 @@ fn requested_analysis(
         }
         form::add_recipient(address.trim(), &mut recipients)?;
     }
-    enqueue::check_mail(&api.app, &recipients)?;
-    if let Some(url) = &request.webhook_url {
-        enqueue::check_webhook(&api.app, url)?;
-    }
+    enqueue::check_mail(&api.app, caller, &recipients)?;
     // Hashes the parsed request, so that its spelling does not matter.
     let content_sha256 = form::hex(&Sha256::digest(serde_json::to_vec(request).unwrap_or_default()));
     Ok(AnalysisRequest {

@@ -115,7 +115,7 @@ pub(in crate::api) async fn handle(
         Json(Page { interval_s: page.interval_s, rows: page.rows, next }).into_response()
     };
     let answer = response.headers_mut();
-    answer.insert(header::CACHE_CONTROL, view::REVALIDATE);
+    answer.insert(header::CACHE_CONTROL, view::NO_STORE);
     answer.insert(header::VARY, HeaderValue::from_static("accept"));
     Ok(response)
 }

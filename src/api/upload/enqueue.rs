@@ -13,7 +13,7 @@ use crate::api::limits::Client;
 use crate::api::{Api, AppState, Caller};
 use crate::config::MailTransport;
 use crate::media::{self, ProbeError, Source};
-use crate::report::webhook::check_url;
+use crate::report::webhook::check_target;
 use crate::store::{Enqueued, NewJob, Origin, Repeatable};
 
 /// Longest time to open a container. Opening usually takes a moment; if it takes longer than this, the storage hangs.
@@ -71,19 +71,29 @@ pub async fn enqueue(
 }
 
 /// Rejects an address to which no webhook can be sent.
-pub fn check_webhook(app: &AppState, url: &str) -> Result<(), UploadError> {
+pub async fn check_webhook(app: &AppState, url: &str) -> Result<(), UploadError> {
     let settings = &app.settings.webhooks;
     if settings.secrets().next().is_none() {
         return Err(RecipientError::WebhooksOff.into());
     }
-    check_url(url, settings.allow_private).map_err(RecipientError::BadWebhook)?;
+    check_target(url, settings.allow_private).await.map_err(RecipientError::BadWebhook)?;
     Ok(())
 }
 
-/// Rejects mail addresses if the service sends no mail.
-pub fn check_mail(app: &AppState, recipients: &[String]) -> Result<(), UploadError> {
-    let off = app.settings.mail.transport == MailTransport::None && !recipients.is_empty();
-    if off { Err(RecipientError::MailOff.into()) } else { Ok(()) }
+/// Rejects mail addresses if the service sends no mail, or if a caller without a key gives more than one.
+pub fn check_mail(app: &AppState, caller: &Caller, recipients: &[String]) -> Result<(), UploadError> {
+    if app.settings.mail.transport == MailTransport::None && !recipients.is_empty() {
+        return Err(RecipientError::MailOff.into());
+    }
+    if needs_consent(app, caller) && recipients.len() > 1 {
+        return Err(RecipientError::OneWithoutKey.into());
+    }
+    Ok(())
+}
+
+/// Whether the recipient of the mails must confirm.
+fn needs_consent(app: &AppState, caller: &Caller) -> bool {
+    app.settings.mail.confirm && caller.owner().is_none()
 }
 
 /// SHA-256 of the header `Idempotency-Key`, in hexadecimal; `None` without the header.

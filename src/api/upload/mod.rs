@@ -122,7 +122,7 @@ async fn receive(
     enqueue::check_mail(app, &form.recipients)?;
     let Form { video, options, recipients, webhook, content_sha256, .. } = form;
     if let Some(url) = &webhook {
-        enqueue::check_webhook(app, url)?;
+        enqueue::check_webhook(app, url).await?;
     }
     let analysis =
         AnalysisRequest { client, options, notice, recipients, webhook, idempotency_key_sha256, content_sha256 };
