@@ -155,7 +155,7 @@ pub fn operations(store: Store, clock: Arc<dyn Clock>) -> Router {
 
 /// Endpoints that answer within the timeout of [`router`].
 fn quick() -> Vec<Endpoint> {
-    vec![
+    let mut endpoints = vec![
         endpoints::root::endpoint(),
         endpoints::healthz::endpoint(),
         endpoints::readyz::endpoint(),
@@ -175,7 +175,9 @@ fn quick() -> Vec<Endpoint> {
         endpoints::report::endpoint(),
         endpoints::timeline::endpoint(),
         endpoints::events::endpoint(),
-    ]
+    ];
+    endpoints.extend(endpoints::confirm_mail::endpoints());
+    endpoints
 }
 
 /// Endpoints that take as long as an upload or an analysis. They have limits of their own.

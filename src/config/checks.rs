@@ -28,6 +28,7 @@ impl Settings {
         positive("sync.process_frame_every", self.sync.process_frame_every.into())?;
         positive("thumbnails.max_video", self.thumbnails.max_video.0)?;
         positive("engine.max_batch", self.engine.max_batch as u64)?;
+        positive("mail.confirm_within_h", self.mail.confirm_within_h)?;
         positive("mail.max_attempts", self.mail.max_attempts.into())?;
         positive("webhooks.timeout_s", self.webhooks.timeout_s)?;
         positive("webhooks.max_attempts", self.webhooks.max_attempts.into())?;

@@ -104,6 +104,10 @@ pub struct Limits {
     pub max_concurrent_key: u32,
     pub videos_per_day_key: u32,
     pub videos_per_month_key: u32,
+    pub mails_per_day_recipient: u32,
+    pub mails_per_day_domain: u32,
+    pub mails_per_day_address: u32,
+    pub mails_per_day_key: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -379,6 +383,8 @@ pub struct Mail {
     pub reply_to: String,
     pub subject: String,
     pub failure_subject: String,
+    pub confirm: bool,
+    pub confirm_within_h: u64,
     pub max_attempts: u32,
     pub backoff_base_s: u64,
     pub backoff_max_s: u64,

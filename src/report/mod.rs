@@ -126,4 +126,8 @@ pub enum Message<'a> {
         /// The sentence in English.
         detail: &'a str,
     },
+    /// Asks the recipient to confirm the address at this link.
+    Confirm {
+        url: &'a str,
+    },
 }

@@ -26,7 +26,7 @@ impl Store {
         let rows = sqlx::query(
             "UPDATE jobs \
              SET status = 'expired', options = $2, failure_code = NULL, failure_detail = NULL, failure_reason = NULL, recipients = NULL, webhook = NULL, \
-                 notice = NULL, expires_at = NULL, version = version + 1 \
+                 consent = NULL, notice = NULL, expires_at = NULL, version = version + 1 \
              WHERE id IN (SELECT id FROM jobs WHERE expires_at <= $1 AND status IN ('done', 'failed') \
                           ORDER BY expires_at LIMIT $3) \
              RETURNING token",

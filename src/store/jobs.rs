@@ -76,6 +76,8 @@ pub struct Origin {
     pub client: Option<String>,
     /// Size of the stored video.
     pub size_bytes: u64,
+    /// Pseudonym of the recipient whose confirmation mails need; `None` if they need none. Such a job has one recipient.
+    pub consent: Option<String>,
 }
 
 /// The failure of a job, as told to the person who sent the video.
@@ -154,8 +156,9 @@ impl Store {
             .await?;
         sqlx::query(
             "INSERT INTO jobs (id, token, status, version, options, recipients, video_key, run_at, attempts, claim, \
-                               frames_done, frames_total, created_at, owner, webhook, client, video_bytes, notice) \
-             VALUES ($1, $2, 'queued', 1, $3, $4, $5, $6, 0, 0, 0, 0, $6, $7, $8, $9, $10, $11)",
+                               frames_done, frames_total, created_at, owner, webhook, client, video_bytes, notice, \
+                               consent) \
+             VALUES ($1, $2, 'queued', 1, $3, $4, $5, $6, 0, 0, 0, 0, $6, $7, $8, $9, $10, $11, $12)",
         )
         .bind(id)
         .bind(job.token.to_string())
@@ -168,9 +171,13 @@ impl Store {
         .bind(job.origin.client.as_deref())
         .bind(bigint(job.origin.size_bytes))
         .bind(notice)
+        .bind(job.origin.consent.as_deref())
         .execute(&mut *tx)
         .await?;
-        Ok(())
+        match &job.origin.consent {
+            Some(consent) => super::consents::ask(tx, consent, job, now).await,
+            None => Ok(()),
+        }
     }
 
     /// Returns the job of a token.

@@ -44,6 +44,8 @@ pub struct Claim {
     pub setbacks: u32,
     /// Number of runs whose lease ran out, most likely because the process died.
     pub deaths: u32,
+    /// Pseudonym of the recipient whose confirmation mails need.
+    consent: Option<String>,
     /// The name of the worker.
     worker: String,
     /// The number of the claim; it increases with every claim of the job.
@@ -90,7 +92,7 @@ impl Store {
              + 1, started_at = COALESCE(started_at, $1), frames_done = 0, frames_total = 0, version = version + 1 \
              WHERE id = (SELECT id FROM jobs WHERE status IN ('queued', 'running') AND status = 'queued' AND run_at <= \
              $1 ORDER BY run_at, id LIMIT 1{skip_locked}) RETURNING id, token, attempts, setbacks, deaths, claim, \
-             video_key, options, recipients, webhook",
+             video_key, options, recipients, webhook, consent",
             skip_locked = self.dialect().skip_locked,
         );
         let row = sqlx::query(AssertSqlSafe(sql))
@@ -220,7 +222,7 @@ impl Store {
             return self.was_ended_by(claim, "done").await;
         }
         super::results::put(&mut tx, claim.token, findings).await?;
-        super::outbox::put(&mut tx, claim.token, MailKind::Report, mails, now).await?;
+        super::outbox::put(&mut tx, claim.token, MailKind::Report, mails, claim.consent.as_deref(), now).await?;
         super::outbox::put_webhook(&mut tx, claim, now).await?;
         self.commit(tx, &[Wake::Ended(claim.token), Wake::Mail]).await?;
         Ok(ClaimState::Held)
@@ -256,7 +258,7 @@ impl Store {
             drop(tx);
             return self.was_ended_by(claim, "failed").await;
         }
-        super::outbox::put(&mut tx, claim.token, MailKind::Failure, mails, now).await?;
+        super::outbox::put(&mut tx, claim.token, MailKind::Failure, mails, claim.consent.as_deref(), now).await?;
         super::outbox::put_webhook(&mut tx, claim, now).await?;
         self.commit(tx, &[Wake::Ended(claim.token), Wake::Mail]).await?;
         Ok(ClaimState::Held)
@@ -329,7 +331,7 @@ impl Store {
     }
 
     /// Wakes the waiting tasks of all processes after a change that is committed already.
-    async fn wake(&self, wake: Wake) -> Result<(), StoreError> {
+    pub(super) async fn wake(&self, wake: Wake) -> Result<(), StoreError> {
         self.0.wakes.send(wake);
         if self.dialect().notifies {
             let notify = async {
@@ -373,6 +375,7 @@ fn from_row(row: &AnyRow, worker: &str) -> Result<Claim, StoreError> {
         options: decode("options", row.try_get("options")?)?,
         recipients: recipients.map_or(Ok(Vec::new()), |text| decode("recipients", text))?,
         webhook: row.try_get("webhook")?,
+        consent: row.try_get("consent")?,
         number: row.try_get("claim")?,
     })
 }

@@ -9,6 +9,7 @@ mod api;
 mod blob;
 mod cli;
 mod compat;
+mod consent;
 mod converter;
 mod encodings;
 mod end_to_end;

@@ -21,6 +21,7 @@ async fn service(models: &Models) -> Service {
         settings.models = given.models;
         settings.engine = given.engine;
         settings.http.public_url = String::new();
+        settings.mail.confirm = false;
     })
     .await
 }

@@ -15,7 +15,8 @@ use visage::clock::{Clock, ManualClock, RandomTokens, Tokens};
 use visage::config::{Database, Secret, Settings};
 use visage::report::{Context, Reporter};
 use visage::store::{
-    Backoff, Claim, ClaimState, JobFailure, JobProgress, NewJob, NewMail, Origin, Status, Store, StoreError, Wake,
+    Backoff, Claim, ClaimState, JobFailure, JobProgress, MailKind, NewJob, NewMail, Origin, Status, Store, StoreError,
+    Wake,
 };
 
 use crate::support::postgres::TestDatabase;
@@ -180,13 +181,16 @@ on_both! {
     a_sent_mail_is_never_due_again_and_its_recipient_is_deleted,
     a_recipient_given_twice_gets_one_mail,
     a_late_failure_of_a_mail_does_not_undo_a_later_success,
+    a_mail_waits_for_the_consent_of_its_recipient,
+    a_mail_without_consent_is_dropped_in_the_end,
+    a_recipient_is_asked_again_only_after_hours,
     ten_stores_can_start_at_the_same_time,
     old_tables_are_refused_if_migration_is_off,
+    tables_of_a_newer_version_are_refused,
     the_queue_reports_its_length,
     a_change_wakes_all_waiters,
 }
 
-    tables_of_a_newer_version_are_refused,
 async fn a_job_is_read_back_unchanged(h: Harness) {
     let store = h.store().await;
     store.ping().await.unwrap();
@@ -748,6 +752,52 @@ async fn a_late_failure_of_a_mail_does_not_undo_a_later_success(h: Harness) {
     assert_eq!(h.count("SELECT COUNT(*) FROM outbox WHERE status = 'sent'").await, 1);
 }
 
+/// Adds a job whose recipient must confirm, and returns its token.
+async fn add_unconfirmed(h: &Harness, store: &Store) -> Uuid {
+    let token = RandomTokens.next();
+    let origin = Origin { consent: Some("ann".to_owned()), ..Origin::default() };
+    store.enqueue(&NewJob { origin, ..new_job(token, &["ann@example.org"]) }, h.now()).await.unwrap();
+    token
+}
+
+async fn a_mail_waits_for_the_consent_of_its_recipient(h: Harness) {
+    let store = h.store().await;
+    let token = add_unconfirmed(&h, &store).await;
+    let asked = store.claim_mail(h.now(), LEASE).await.unwrap().unwrap();
+    assert_eq!((asked.kind, asked.token, asked.recipient.as_str()), (MailKind::Confirm, token, "ann@example.org"));
+    store.mail_sent(&asked, h.now()).await.unwrap();
+    let claim = h.claim(&store, "a").await.unwrap();
+    h.complete(&store, &claim).await;
+    assert!(store.claim_mail(h.now(), LEASE).await.unwrap().is_none());
+    store.confirm_recipient("bob", h.now()).await.unwrap();
+    assert!(store.claim_mail(h.now(), LEASE).await.unwrap().is_none(), "another person has confirmed");
+    store.confirm_recipient("ann", h.now()).await.unwrap();
+    let report = store.claim_mail(h.now(), LEASE).await.unwrap().unwrap();
+    assert_eq!((report.kind, report.recipient.as_str()), (MailKind::Report, "ann@example.org"));
+    add_unconfirmed(&h, &store).await;
+    assert!(store.claim_mail(h.now(), LEASE).await.unwrap().is_none(), "who has confirmed is not asked again");
+}
+
+async fn a_mail_without_consent_is_dropped_in_the_end(h: Harness) {
+    let store = h.store().await;
+    add_unconfirmed(&h, &store).await;
+    let claim = h.claim(&store, "a").await.unwrap();
+    h.complete(&store, &claim).await;
+    assert_eq!(store.forget_unconfirmed(h.now() - Duration::from_secs(1)).await.unwrap(), 0);
+    assert_eq!(store.forget_unconfirmed(h.now()).await.unwrap(), 1);
+    assert_eq!(h.count("SELECT COUNT(*) FROM outbox WHERE kind = 'report' AND recipient IS NULL").await, 1);
+    assert_eq!(h.count("SELECT COUNT(*) FROM mail_consents").await, 0);
+}
+
+async fn a_recipient_is_asked_again_only_after_hours(h: Harness) {
+    let store = h.store().await;
+    for (after_h, asked) in [(0, 1), (5, 1), (1, 2)] {
+        h.clock.advance(Duration::from_secs(after_h * 3600));
+        add_unconfirmed(&h, &store).await;
+        assert_eq!(h.count("SELECT COUNT(*) FROM outbox WHERE kind = 'confirm'").await, asked);
+    }
+}
+
 async fn ten_stores_can_start_at_the_same_time(h: Harness) {
     let mut database = h.database.clone();
     database.max_connections = 2;
@@ -763,6 +813,38 @@ async fn ten_stores_can_start_at_the_same_time(h: Harness) {
     let store = h.store().await;
     h.add(&store, &[]).await;
     assert!(h.claim(&store, "w").await.is_some());
+}
+
+async fn tables_of_a_newer_version_are_refused(mut h: Harness) {
+    drop(h.store().await);
+    let pool = AnyPool::connect(h.database.url.expose()).await.unwrap();
+    sqlx::query(
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+         SELECT 9999, description, success, checksum, execution_time FROM _sqlx_migrations WHERE version = 1",
+    )
+    .execute(&pool)
+    .await
+    .unwrap();
+    pool.close().await;
+    for migrate in [true, false] {
+        h.database.migrate = migrate;
+        let refused = Store::open(&h.database).await.err().unwrap();
+        assert!(matches!(refused, StoreError::NewerTables(9999)), "{refused}");
+        assert!(refused.to_string().contains("a newer version of visage"), "{refused}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_migration_does_not_wait_for_ever_for_a_lock() {
+    let h = Harness::postgres().await;
+    drop(h.store().await);
+    let mut other = sqlx::PgConnection::connect(h.database.url.expose()).await.unwrap();
+    let mut held = other.begin().await.unwrap();
+    sqlx::query("LOCK TABLE _sqlx_migrations IN ACCESS EXCLUSIVE MODE").execute(&mut *held).await.unwrap();
+    let refused = tokio::time::timeout(Duration::from_secs(60), Store::open(&h.database)).await;
+    assert!(matches!(refused.unwrap().err(), Some(StoreError::Locked)));
+    held.rollback().await.unwrap();
+    Store::open(&h.database).await.unwrap();
 }
 
 async fn old_tables_are_refused_if_migration_is_off(h: Harness) {
@@ -811,35 +893,3 @@ async fn a_change_wakes_all_waiters(h: Harness) {
     assert!(job.wait(Wake::Job(token), LONG).await);
     assert!(waiting.job(token).await.unwrap().is_none());
 }
-async fn tables_of_a_newer_version_are_refused(mut h: Harness) {
-    drop(h.store().await);
-    let pool = AnyPool::connect(h.database.url.expose()).await.unwrap();
-    sqlx::query(
-        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
-         SELECT 9999, description, success, checksum, execution_time FROM _sqlx_migrations WHERE version = 1",
-    )
-    .execute(&pool)
-    .await
-    .unwrap();
-    pool.close().await;
-    for migrate in [true, false] {
-        h.database.migrate = migrate;
-        let refused = Store::open(&h.database).await.err().unwrap();
-        assert!(matches!(refused, StoreError::NewerTables(9999)), "{refused}");
-        assert!(refused.to_string().contains("a newer version of visage"), "{refused}");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_migration_does_not_wait_for_ever_for_a_lock() {
-    let h = Harness::postgres().await;
-    drop(h.store().await);
-    let mut other = sqlx::PgConnection::connect(h.database.url.expose()).await.unwrap();
-    let mut held = other.begin().await.unwrap();
-    sqlx::query("LOCK TABLE _sqlx_migrations IN ACCESS EXCLUSIVE MODE").execute(&mut *held).await.unwrap();
-    let refused = tokio::time::timeout(Duration::from_secs(60), Store::open(&h.database)).await;
-    assert!(matches!(refused.unwrap().err(), Some(StoreError::Locked)));
-    held.rollback().await.unwrap();
-    Store::open(&h.database).await.unwrap();
-}
-

@@ -288,6 +288,7 @@ impl MailSender for Server {
                 format!("{} frames", findings.analysis.video.frames_analyzed)
             }
             Message::Failure { detail, .. } => detail.to_owned(),
+            Message::Confirm { url } => url.to_owned(),
         };
         self.taken.lock().unwrap().push((id, recipient.to_owned(), told));
         Ok(())

@@ -106,13 +106,7 @@ pub async fn handle(
 }
 
 /// Streams the picture of the form to storage. Returns its size in bytes.
-async fn keep(
-    api: &Api,
-    client: &Client,
-    head: &Parts,
-    incoming: &IncomingBody,
-    key: &str,
-) -> Result<u64, FrameError> {
+async fn keep(api: &Api, client: &Client, head: &Parts, incoming: &IncomingBody, key: &str) -> Result<u64, FrameError> {
     let limit_s = api.app.settings.http.max_upload_s;
     let _place = upload::take_place(api, client, &head.headers, incoming, true).map_err(UploadError::from)?;
     quota::check_storage(api, client, 0).await?;

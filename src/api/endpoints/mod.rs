@@ -5,6 +5,7 @@ pub mod admin_overview;
 pub mod admin_retry;
 pub mod analyze_video;
 pub mod begin_upload;
+pub mod confirm_mail;
 pub mod docs;
 pub mod docs_file;
 pub mod erase;

@@ -149,7 +149,7 @@ pub(in crate::api) async fn handle(
     let client = Client::of(&caller, request.extensions());
     let idempotency_key_sha256 = enqueue::idempotency_key(request.headers());
     let request: StartRequest = json_body::json(&api, request).await?;
-    let mut analysis = requested_analysis(&api, client, &request, idempotency_key_sha256?)
+    let mut analysis = requested_analysis(&api, &caller, client, &request, idempotency_key_sha256?)
         .map_err(|error| error.problem(FileSource::Upload))?;
     if let Some(url) = &analysis.webhook {
         enqueue::check_webhook(&api.app, url).await.map_err(|error| error.problem(FileSource::Upload))?;
@@ -174,6 +174,7 @@ fn notice(api: &Api, request: &StartRequest, upload: &PartedUpload) -> Result<Op
 
 fn requested_analysis(
     api: &Api,
+    caller: &Caller,
     client: Client,
     request: &StartRequest,
     idempotency_key_sha256: Option<String>,
@@ -232,6 +233,7 @@ async fn start(api: Api, caller: Caller, upload: PartedUpload, analysis: Analysi
         return Ok(token);
     }
     let counted = quota::count(&api, &caller).await?;
+    let counted_mails = quota::count_mails(&api, &caller, &analysis.client, &analysis.recipients).await?;
     if !store.take_upload(upload.id, api.app.clock.now(), LEASE).await? {
         // Another request has reserved the upload, and may have queued the job by now.
         let token = parts::find(&api, &caller, upload.id).await?.token;
@@ -252,6 +254,7 @@ async fn start(api: Api, caller: Caller, upload: PartedUpload, analysis: Analysi
         (token, Enqueued::Before(_)) => Ok(token),
         (token, Enqueued::New) => {
             counted.keep();
+            counted_mails.keep();
             Ok(token)
         }
     }

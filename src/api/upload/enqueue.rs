@@ -12,6 +12,7 @@ use crate::analysis::{Notice, Options};
 use crate::api::limits::Client;
 use crate::api::{Api, AppState, Caller};
 use crate::config::MailTransport;
+use crate::confirmation;
 use crate::media::{self, ProbeError, Source};
 use crate::report::webhook::check_target;
 use crate::store::{Enqueued, NewJob, Origin, Repeatable};
@@ -48,13 +49,19 @@ pub async fn enqueue(
     let (store, token, now) = (&api.app.store, api.app.tokens.next(), api.app.clock.now());
     let AnalysisRequest { client, options, notice, recipients, webhook, idempotency_key_sha256, content_sha256 } =
         analysis;
+    let consent = match recipients.first() {
+        Some(recipient) if needs_consent(&api.app, caller) => {
+            Some(confirmation::pseudonym(store.secret().await?, recipient))
+        }
+        _ => None,
+    };
     let job = NewJob {
         token,
         video_key: key.to_owned(),
         options: *options,
         recipients: recipients.clone(),
         webhook: webhook.clone(),
-        origin: Origin { client: Some(client.stored(store).await?), size_bytes },
+        origin: Origin { client: Some(client.stored(store).await?), size_bytes, consent },
         notice: notice.clone(),
     };
     let repeatable = idempotency_key_sha256

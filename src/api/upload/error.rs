@@ -11,7 +11,7 @@ use crate::config::ByteSize;
 use crate::media::ProbeError;
 use crate::report::Unsendable;
 use crate::report::webhook::UrlError;
-use crate::store::{StoreError, UsedUp};
+use crate::store::{MailCount, StoreError, UsedUp};
 
 /// The code of the problem for an unsupported `Content-Encoding`.
 pub const UNSUPPORTED_ENCODING: &str = "unsupported_encoding";
@@ -104,6 +104,8 @@ pub enum RecipientError {
     BadAddress(#[from] Unsendable),
     #[error("there are more than {most} addresses")]
     TooMany { most: usize },
+    #[error("a request without a key names more than one address")]
+    OneWithoutKey,
     #[error("the service sends no mail")]
     MailOff,
     #[error("the service sends no webhooks")]
@@ -126,6 +128,8 @@ pub enum IdempotencyKeyError {
 pub enum LimitError {
     #[error(transparent)]
     NoPlace(#[from] NoPlace),
+    #[error("the {} has its {} mails of the day", .0.kind, .0.limit)]
+    TooManyMails(MailCount, u64),
     #[error("the stored videos have storage.quota ({} bytes)", .0.0)]
     StorageFull(ByteSize),
     #[error("the stored videos of the client have storage.quota_client ({} bytes)", .0.0)]

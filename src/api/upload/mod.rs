@@ -119,7 +119,8 @@ async fn receive(
         full = quota::watch_storage(api, &client) => return Err(full),
     };
     let notice = form.notice.record(app, form.options.language)?;
-    enqueue::check_mail(app, &form.recipients)?;
+    enqueue::check_mail(app, caller, &form.recipients)?;
+    let counted_mails = quota::count_mails(api, caller, &client, &form.recipients).await?;
     let Form { video, options, recipients, webhook, content_sha256, .. } = form;
     if let Some(url) = &webhook {
         enqueue::check_webhook(app, url).await?;
@@ -133,6 +134,7 @@ async fn receive(
     // A repeated request was counted when it was sent first.
     if queued == Enqueued::New {
         counted.keep();
+        counted_mails.keep();
     }
     Ok(token)
 }

@@ -14,7 +14,7 @@ use crate::config::ByteSize;
 use crate::media::ProbeError;
 use crate::pipeline::PipelineError;
 use crate::report::{self, Unsendable};
-use crate::store::UsedUp;
+use crate::store::{MailCount, UsedUp};
 
 impl From<UploadError> for Problem {
     fn from(error: UploadError) -> Self {
@@ -334,6 +334,14 @@ impl RecipientError {
                     format!("The report can be sent to at most {most} addresses."),
                 ),
             ),
+            Self::OneWithoutKey => (
+                "email",
+                unprocessable(
+                    "too_many_recipients",
+                    "Too many addresses",
+                    "Without a key, one address gets the report. Give one address, or send a key.",
+                ),
+            ),
             Self::MailOff => (
                 "email",
                 unprocessable(
@@ -397,6 +405,18 @@ impl LimitError {
                 ),
             )
             .with("limit", most)
+            .retry_after(wait_s),
+            Self::TooManyMails(MailCount { kind, limit, .. }, wait_s) => Problem::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "too_many_mails",
+                "Too many mails",
+                format!(
+                    "One {kind} may have {limit} mails a day. The next day begins in {wait_s} s (UTC). Or leave email out, \
+                     and get the report from the links in the answer."
+                ),
+            )
+            .with("of", kind)
+            .with("limit", limit)
             .retry_after(wait_s),
             Self::StorageFull(quota) => Problem::new(
                 StatusCode::INSUFFICIENT_STORAGE,

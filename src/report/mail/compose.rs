@@ -64,6 +64,20 @@ struct FailureHtml<'a> {
     failure: &'a FailureView,
 }
 
+#[derive(Template)]
+#[template(path = "mail_confirm.txt")]
+struct ConfirmText<'a> {
+    brand: &'a Brand,
+    confirm: &'a ConfirmView<'a>,
+}
+
+#[derive(Template)]
+#[template(path = "mail_confirm.html")]
+struct ConfirmHtml<'a> {
+    frame: Frame<'a>,
+    confirm: &'a ConfirmView<'a>,
+}
+
 /// The header and footer of every HTML mail.
 struct Frame<'a> {
     brand: &'a Brand,
@@ -93,6 +107,13 @@ struct FailureView {
     created: String,
     result_url: Option<String>,
     token: String,
+}
+
+/// The texts of a mail that asks for a confirmation. It has no token, since its recipient may be a stranger.
+struct ConfirmView<'a> {
+    words: Words,
+    created: String,
+    url: &'a str,
 }
 
 impl<'a> Frame<'a> {
@@ -161,6 +182,16 @@ pub fn draft(
             let html = FailureHtml { frame, failure: &failure }.render()?;
             let text = FailureText { brand, rights: &rights, failure: &failure }.render()?;
             (sender.subject(&sender.failure_subject, "subject.failed", context), text, html, Vec::new())
+        }
+        Message::Confirm { url } => {
+            let words = Words(context.language);
+            let confirm = ConfirmView { words, created: words.date(context.created_at), url };
+            let title = words.say("confirm.title");
+            let frame =
+                Frame { token: String::new(), ..Frame::new((brand, &rights), &title, &title, id, &domain, context) };
+            let html = ConfirmHtml { frame, confirm: &confirm }.render()?;
+            let text = ConfirmText { brand, confirm: &confirm }.render()?;
+            (sender.subject("", "subject.confirm", context), text, html, Vec::new())
         }
     };
     Ok(Draft {
