@@ -14,13 +14,13 @@ thread_local! {
 const SAMPLES: usize = 32;
 
 fuzz_target!(|input: &[u8]| {
-    if sniff(input).is_err() {
-        return;
-    }
     let path = std::env::temp_dir().join(format!("visage-fuzz-{}", std::process::id()));
-    std::fs::write(&path, input).expect("the temporary folder can be written");
     LIMITS.with(|limits| {
         let limits = limits.as_ref().expect("the settings have defaults");
+        if sniff(input, limits).is_err() {
+            return;
+        }
+        std::fs::write(&path, input).expect("the temporary folder can be written");
         let source = Source::File(path.clone());
         let _ = probe(&source, limits);
         let Ok(opened) = Opened::open(&source, limits) else { return };

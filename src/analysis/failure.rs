@@ -12,6 +12,13 @@ pub enum FailureReason {
     CodecUnknown {
         codec: String,
     },
+    /// There is a decoder for the pictures, but the service does not use it.
+    CodecNotAllowed {
+        codec: String,
+    },
+    ContainerNotAllowed {
+        container: String,
+    },
     /// No picture could be decoded.
     Undecodable {
         codec: String,
@@ -53,6 +60,8 @@ impl FailureReason {
             Self::Cancelled => "cancelled",
             Self::NotAVideo => "not_a_video",
             Self::CodecUnknown { .. } => "codec_unknown",
+            Self::CodecNotAllowed { .. } => "codec_not_allowed",
+            Self::ContainerNotAllowed { .. } => "container_not_allowed",
             Self::Undecodable { .. } => "undecodable",
             Self::Encrypted => "encrypted",
             Self::StillPicture { .. } => "still_picture",
@@ -78,6 +87,8 @@ impl FailureReason {
             Self::Cancelled,
             Self::NotAVideo,
             Self::CodecUnknown { codec: text() },
+            Self::CodecNotAllowed { codec: text() },
+            Self::ContainerNotAllowed { container: text() },
             Self::Undecodable { codec: text() },
             Self::Encrypted,
             Self::StillPicture { format: text() },

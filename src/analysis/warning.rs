@@ -52,6 +52,10 @@ pub enum Warning {
     SoundUnreadable,
     SoundUndecodable,
     SoundEncrypted,
+    /// There is a decoder for the sound, but the service does not use it.
+    SoundCodecNotAllowed {
+        codec: String,
+    },
     /// The default sound track is silent. The stream with this index was analyzed instead.
     OtherSoundTrack {
         stream: usize,
@@ -134,6 +138,7 @@ impl Warning {
             Self::SoundUnreadable,
             Self::SoundUndecodable,
             Self::SoundEncrypted,
+            Self::SoundCodecNotAllowed { codec: "dts".to_owned() },
             Self::OtherSoundTrack { stream: 2 },
             Self::SpeechModelMissing { model: model() },
             Self::SpeechModelFailed,

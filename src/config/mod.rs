@@ -24,7 +24,9 @@ pub const DEFAULTS: &str = include_str!("../../config/default.toml");
 const NON_SETTINGS: [&str; 2] = ["VISAGE_CONFIG", "VISAGE_LOG"];
 
 /// Settings that are lists. In environment variables, their values are separated by commas.
-const LISTS: [&str; 6] = [
+const LISTS: [&str; 8] = [
+    "video.extra_codecs",
+    "video.extra_containers",
     "thumbnails.model.labels",
     "vision.emotion.labels",
     "vision.emotion.mean",

@@ -17,6 +17,12 @@ fn one_of<'de, T: Deserialize<'de>, D: Deserializer<'de>>(word: D) -> Result<T, 
     T::deserialize(String::deserialize(word)?.to_lowercase().into_deserializer())
 }
 
+/// Deserializes a list of words like [`one_of`].
+fn many_of<'de, T: Deserialize<'de>, D: Deserializer<'de>>(words: D) -> Result<Vec<T>, D::Error> {
+    let words = Vec::<String>::deserialize(words)?;
+    words.into_iter().map(|word| T::deserialize(word.to_lowercase().into_deserializer())).collect()
+}
+
 /// All settings.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -192,6 +198,30 @@ pub struct Video {
     pub max_faces: u32,
     pub max_duration_s: u64,
     pub max_pixels: u64,
+    /// FFmpeg's names.
+    pub extra_codecs: Vec<String>,
+    #[serde(deserialize_with = "many_of")]
+    pub extra_containers: Vec<Container>,
+}
+
+/// A container that a setting can add. None of them can refer to other files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Container {
+    Asf,
+    Dv,
+    Ivf,
+    Mxf,
+    Nut,
+    Ogg,
+    Rm,
+    Wtv,
+    Y4m,
+}
+
+impl Container {
+    pub const ALL: [Self; 9] =
+        [Self::Asf, Self::Dv, Self::Ivf, Self::Mxf, Self::Nut, Self::Ogg, Self::Rm, Self::Wtv, Self::Y4m];
 }
 
 /// The GPU decoder, by FFmpeg's names.

@@ -17,7 +17,7 @@ use super::gop::PlannedPacket;
 use super::hardware::{FrameDownloader, HwDevice, is_input_error};
 use super::probe::check_duration;
 use super::selection::Selection;
-use super::{FramesError, ProbeError, container};
+use super::{FramesError, ProbeError, codecs};
 use crate::config::Video;
 use crate::telemetry::metrics;
 
@@ -168,7 +168,7 @@ fn open(config: &DecoderConfig, threads: usize) -> Result<decoder::Video, ffmpeg
     if let Some(device) = config.device {
         device.attach_to(&mut context);
     }
-    ffi::set_max_pixels(&mut context, container::max_decoder_pixels(&config.limits));
+    codecs::restrict(&mut context, &config.limits)?;
     let mut decoder = context.decoder();
     decoder.set_packet_time_base(config.time_base);
     decoder.video()

@@ -15,6 +15,11 @@ pub enum ProbeError {
     /// FFmpeg has no decoder for the video stream.
     #[error("there is no decoder for {codec}")]
     NoDecoder { codec: String },
+    /// FFmpeg has a decoder, but this codec is not one of those that are decoded.
+    #[error("the codec {codec} is not allowed")]
+    CodecNotAllowed { codec: String },
+    #[error("the container {container} is not allowed")]
+    ContainerNotAllowed { container: &'static str },
     /// FFmpeg has a decoder, but it returned no frame.
     #[error("no picture of {codec} could be decoded")]
     Undecodable { codec: String },
@@ -36,6 +41,8 @@ impl ProbeError {
             | Self::TooLong { .. }
             | Self::TooLarge { .. }
             | Self::NoDecoder { .. }
+            | Self::CodecNotAllowed { .. }
+            | Self::ContainerNotAllowed { .. }
             | Self::Undecodable { .. }
             | Self::Encrypted
             | Self::Picture { .. } => Fault::Video,

@@ -1,6 +1,6 @@
 //! Safe wrappers for the parts of FFmpeg that `ffmpeg-next` does not cover. All `unsafe` code of [`super`] is here.
 
-use std::ffi::{CStr, c_int};
+use std::ffi::{CStr, CString, c_int};
 use std::ptr::{NonNull, null, null_mut};
 
 use ffmpeg_next as ffmpeg;
@@ -56,6 +56,34 @@ pub(super) fn open_input(
     }
 }
 
+/// Reads the first bytes of a source, `count` at most. `stop` is called during every wait for the source.
+pub(super) fn read_start(
+    location: &CStr,
+    options: Dictionary<'_>,
+    count: usize,
+    stop: impl Fn() -> bool + Send + 'static,
+) -> Option<Vec<u8>> {
+    let interrupt = interrupt::new(Box::new(stop));
+    let mut bytes = vec![0; count];
+    let size = c_int::try_from(count).ok()?;
+    // SAFETY: FFmpeg sets the pointer only on success, and `avio_closep` frees the source. Ownership of the dictionary
+    // is taken back. The closure is owned by the guard, which outlives the source. The buffer has room for `size`
+    // bytes.
+    let read = unsafe {
+        let (mut input, mut raw) = (null_mut(), options.disown());
+        let flags = sys::AVIO_FLAG_READ as c_int;
+        let code =
+            sys::avio_open2(&raw mut input, location.as_ptr(), flags, &raw const interrupt.interrupt, &raw mut raw);
+        drop(Dictionary::own(raw));
+        check(code).ok()?;
+        let read = sys::avio_read(input, bytes.as_mut_ptr(), size);
+        sys::avio_closep(&raw mut input);
+        read
+    };
+    bytes.truncate(usize::try_from(read).ok()?);
+    Some(bytes)
+}
+
 /// Reads packets until the properties of all streams are known. The options apply to the decoders of all streams.
 pub(super) fn find_stream_info(input: &mut Input, options: &[(&str, &str)]) -> Result<(), Error> {
     let streams = input.nb_streams() as usize;
@@ -75,6 +103,24 @@ pub(super) fn find_stream_info(input: &mut Input, options: &[(&str, &str)]) -> R
 pub(super) fn has_demuxer(name: &CStr) -> bool {
     // SAFETY: the name ends with a null character.
     !unsafe { sys::av_find_input_format(name.as_ptr()) }.is_null()
+}
+
+/// The ids of all codecs that FFmpeg can decode.
+pub(super) fn decoder_ids() -> Vec<codec::Id> {
+    let mut state = null_mut();
+    // SAFETY: FFmpeg keeps its position in `state`. Codecs are constants of FFmpeg.
+    let codecs = std::iter::from_fn(|| unsafe { sys::av_codec_iterate(&raw mut state).as_ref() });
+    // SAFETY: as above.
+    let decoders = codecs.filter(|codec| unsafe { sys::av_codec_is_decoder(&raw const **codec) } != 0);
+    decoders.map(|codec| codec.id.into()).collect()
+}
+
+/// The id of the codec with FFmpeg's name.
+pub(super) fn codec_by_name(name: &str) -> Option<codec::Id> {
+    let name = CString::new(name).ok()?;
+    // SAFETY: the name ends with a null character. A descriptor is a constant of FFmpeg.
+    let descriptor = unsafe { sys::avcodec_descriptor_get_by_name(name.as_ptr()).as_ref() }?;
+    Some(descriptor.id.into())
 }
 
 /// The error of the source, or 0.
@@ -223,6 +269,13 @@ pub(super) fn is_encrypted(packet: &Packet) -> bool {
 pub(super) fn set_max_pixels(decoder: &mut codec::Context, max_pixels: i64) {
     // SAFETY: the context is valid.
     unsafe { (*decoder.as_mut_ptr()).max_pixels = max_pixels };
+}
+
+/// Makes opening fail unless the decoder's name is in this list, which is separated by commas.
+pub(super) fn set_codec_whitelist(decoder: &mut codec::Context, names: &str) -> Result<(), Error> {
+    let names = CString::new(names).map_err(|_| Error::InvalidData)?;
+    // SAFETY: the context is valid and begins with a class that has this option. FFmpeg copies the text.
+    check(unsafe { sys::av_opt_set(decoder.as_mut_ptr().cast(), c"codec_whitelist".as_ptr(), names.as_ptr(), 0) })
 }
 
 /// The number of frames that a decoder holds back to reorder them.

@@ -26,6 +26,7 @@ impl Words {
             Warning::SoundUnreadable => ("sound_unreadable", vec![]),
             Warning::SoundUndecodable => ("sound_undecodable", vec![]),
             Warning::SoundEncrypted => ("sound_encrypted", vec![]),
+            Warning::SoundCodecNotAllowed { codec } => ("sound_codec_not_allowed", vec![("codec", codec.clone())]),
             Warning::OtherSoundTrack { stream } => ("other_sound_track", vec![("stream", stream.to_string())]),
             Warning::SpeechModelMissing { model } => ("speech_model_missing", vec![("model", model.clone())]),
             Warning::SpeechModelFailed => ("speech_model_failed", vec![]),
@@ -73,9 +74,10 @@ impl Words {
             self.number(minutes, if minutes < 10.0 { 1 } else { 0 })
         };
         let values = match reason {
-            FailureReason::CodecUnknown { codec } | FailureReason::Undecodable { codec } => {
-                vec![("codec", codec.clone())]
-            }
+            FailureReason::CodecUnknown { codec }
+            | FailureReason::CodecNotAllowed { codec }
+            | FailureReason::Undecodable { codec } => vec![("codec", codec.clone())],
+            FailureReason::ContainerNotAllowed { container } => vec![("container", container.clone())],
             FailureReason::StillPicture { format } => vec![("format", format.clone())],
             FailureReason::VideoTooLong { duration_s, limit_s } => {
                 vec![("length", minutes(*duration_s)), ("limit", minutes(*limit_s))]

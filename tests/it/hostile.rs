@@ -165,6 +165,32 @@ async fn a_container_without_pictures_is_refused() {
 }
 
 #[tokio::test]
+async fn codecs_and_containers_outside_the_list_are_refused_by_name() {
+    let service = with_short_timeout().await;
+    let clips = Clips::new();
+    for (name, codec, code, named) in [
+        ("a.mkv", "-c:v libtheora", "codec_not_allowed", "theora"),
+        ("b.ogv", "-c:v libtheora", "container_not_allowed", "Ogg"),
+        ("c.wmv", "-c:v wmv2", "container_not_allowed", "ASF (WMV)"),
+    ] {
+        let video = std::fs::read(clips.moving(name, 1.0, codec)).unwrap();
+        is_refused(&service, name, video_form(video.clone()), 422, &[code]).await;
+        let immediate = service.http.post(format!("{}/process-frame", service.base)).body(video.clone());
+        let form =
+            service.http.post(format!("{}/api/facial-analysis/", service.base)).multipart(video_form(video.clone()));
+        for response in
+            [service.upload(video_form(video)).await, immediate.send().await.unwrap(), form.send().await.unwrap()]
+        {
+            let (status, body) = (response.status(), response.json::<Value>().await.unwrap());
+            assert_eq!((status.as_u16(), body["code"].as_str()), (422, Some(code)), "{name}: {body}");
+            let detail = body["detail"].as_str().or(body["error"].as_str()).unwrap();
+            assert!(detail.contains(named), "{name}: {detail}");
+        }
+    }
+    service.is_clean().await;
+}
+
+#[tokio::test]
 async fn a_video_of_hours_with_few_frames_is_too_long() {
     let service = Service::start(|settings| settings.video.max_duration_s = 7200).await;
     let clips = Clips::new();
@@ -188,7 +214,10 @@ async fn unusual_videos_are_analyzed_completely() {
     let codec = "-c:v libx264 -pix_fmt yuv420p";
     let first = clips.moving("first.mp4", 4.0, &format!("{codec} -g 10 -movflags +faststart"));
     let first = std::fs::read(first).unwrap();
-    let dot = clips.make("dot.mkv", "-f lavfi -i color=gray:size=2x2:rate=25:duration=1 -vf scale=1:1 -c:v ffv1");
+    let dot = clips.make(
+        "dot.mkv",
+        "-f lavfi -i color=gray:size=2x2:rate=25:duration=1 -vf scale=1:1,format=yuv444p -c:v libx264",
+    );
     let still = clips.make("still.mp4", &format!("-f lavfi -i color=gray:size=64x64:rate=1/60:duration=3600 {codec}"));
     let working = service.work().await;
     for (what, bytes, needs_warning) in [

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
-use visage::analysis::{Analysis, Language, Options, Speech};
+use visage::analysis::{Analysis, Language, Options, Speech, Warning};
 use visage::config::{Settings, Video};
 use visage::engine::Engine;
 use visage::media::{SOUND_RATE, Sound, SoundError, Source};
@@ -334,6 +334,17 @@ fn an_undecodable_sound_track_leaves_out_speech_but_does_not_fail_the_analysis()
     assert!(analysis.video.frames_analyzed > 0);
     let said = analysis.warnings.iter().any(|warning| warning.contains("sound track could not be"));
     assert!(analysis.speech.is_none() && said, "{:?}", analysis.warnings);
+}
+
+#[test]
+fn a_sound_codec_outside_the_list_leaves_out_speech_and_is_named() {
+    let (pipeline, _models) = pipeline();
+    let clips = Clips::new();
+    let clip = clips.make("dts.mkv", &format!("{PICTURES} -f lavfi -i sine=duration=4 -c:v mpeg4 -c:a dca -strict -2"));
+    let analysis = analyze(&pipeline, &clip);
+    assert!(analysis.video.frames_analyzed > 0 && analysis.speech.is_none());
+    assert!(analysis.warning_codes.contains(&Warning::SoundCodecNotAllowed { codec: "dts".to_owned() }));
+    assert!(analysis.warnings.iter().any(|warning| warning.contains("coded as dts")), "{:?}", analysis.warnings);
 }
 
 #[test]

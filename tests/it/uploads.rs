@@ -38,13 +38,15 @@ struct UploadService {
 
 impl UploadService {
     async fn folder() -> Self {
-        Self { service: Service::start(|_| {}).await, bucket: None, other: None }
+        let service = Service::start(|changed| changed.video.extra_codecs = vec!["rawvideo".to_owned()]);
+        Self { service: service.await, bucket: None, other: None }
     }
 
     async fn bucket(direct: bool) -> Self {
         let bucket = S3Server::start().await;
         let settings = bucket.settings();
         let service = Service::start(move |changed| {
+            changed.video.extra_codecs = vec!["rawvideo".to_owned()];
             changed.storage.kind = StorageKind::S3;
             changed.storage.s3 = settings;
             changed.storage.s3.direct_uploads = direct;
@@ -62,6 +64,7 @@ impl UploadService {
     async fn other(server: ExternalS3Server) -> Self {
         let settings = server.settings();
         let service = Service::start(move |changed| {
+            changed.video.extra_codecs = vec!["rawvideo".to_owned()];
             changed.storage.kind = StorageKind::S3;
             changed.storage.s3 = settings;
         });

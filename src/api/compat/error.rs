@@ -45,8 +45,16 @@ impl IntoResponse for CompatError {
 }
 
 /// Codes of videos that cannot be decoded, and of a missing notice. They keep status 422.
-const UNPROCESSABLE: [&str; 6] =
-    ["codec_unknown", "undecodable", "encrypted", "still_picture", "notice_missing", "notice_outdated"];
+const UNPROCESSABLE: [&str; 8] = [
+    "codec_unknown",
+    "codec_not_allowed",
+    "container_not_allowed",
+    "undecodable",
+    "encrypted",
+    "still_picture",
+    "notice_missing",
+    "notice_outdated",
+];
 
 /// A problem that is written as [`ThumbnailsErrorBody`]. An invalid request gets status 400, except for an unsupported
 /// `Content-Encoding`, a video that cannot be decoded, and a missing notice.

@@ -120,7 +120,7 @@ pub async fn with_clip<W: Send + 'static, T: Send + 'static>(
         let stated = statement.set_members(notice.as_deref(), version.as_deref());
         stated.and_then(|()| statement.record(&api.app, None)).map_err(UploadError::from)?;
         let checked = check(&request)?;
-        media::sniff(&video[..video.len().min(media::HEAD)]).map_err(VideoError::Unusable)?;
+        media::sniff(&video[..video.len().min(media::HEAD)], &settings.video).map_err(VideoError::Unusable)?;
         let mut upload = spool.begin().await?;
         upload.write(video).await?;
         upload.finish().await?;

@@ -313,14 +313,15 @@ async fn receive_and_analyze(
     let spool = Spool::new().await.map_err(CapacityError::TemporaryFile)?;
     let (upload, options) = match format {
         BodyFormat::Form => {
-            let form = form::read(head, incoming, &spool, options, UnknownFields::Ignore).await?;
+            let form =
+                form::read(head, incoming, &spool, &api.app.settings.video, options, UnknownFields::Ignore).await?;
             form.notice.record(&api.app, None).map_err(UploadError::from)?;
             (form.video, form.options)
         }
         BodyFormat::Raw => {
             incoming.in_field();
             let chunks = incoming.clone().map_err(UploadError::from);
-            (form::store(chunks, &spool).await?.0, options)
+            (form::store(chunks, &spool, &api.app.settings.video).await?.0, options)
         }
     };
     upload.finish().await?;

@@ -16,6 +16,7 @@ use crate::analysis::{Detail, Language, Options, Sampling};
 use crate::api::json_body;
 use crate::api::notice::NoticeStatement;
 use crate::blob::{BlobError, BlobStore, Upload};
+use crate::config::Video;
 use crate::media;
 use crate::report::sendable;
 
@@ -109,6 +110,7 @@ pub async fn read(
     head: &Parts,
     incoming: &IncomingBody,
     sink: &dyn VideoSink,
+    limits: &Video,
     mut options: Options,
     unknown: UnknownFields,
 ) -> Result<Form, UploadError> {
@@ -143,7 +145,7 @@ pub async fn read(
         match field.name().map(str::to_owned).as_deref() {
             Some("video") if video.is_some() => return Err(FormError::SeveralVideos.into()),
             Some("video") => {
-                let (upload, content) = store(field.map_err(unreadable), sink).await?;
+                let (upload, content) = store(field.map_err(unreadable), sink, limits).await?;
                 digest.field("video", &content);
                 video = Some(upload);
             }
@@ -205,17 +207,18 @@ pub fn boundary(headers: &HeaderMap) -> Result<String, UploadError> {
 pub async fn store(
     mut chunks: impl Stream<Item = Result<Bytes, UploadError>> + Unpin + Send,
     sink: &dyn VideoSink,
+    limits: &Video,
 ) -> Result<(Box<dyn Upload>, [u8; 32]), UploadError> {
     let mut head = BytesMut::new();
     // Most containers are recognized from the first bytes, but MPEG-TS needs more.
-    while head.len() < media::HEAD && (head.len() < SHORT_HEAD || media::sniff(&head).is_err()) {
+    while head.len() < media::HEAD && (head.len() < SHORT_HEAD || media::sniff(&head, limits).is_err()) {
         let Some(chunk) = chunks.try_next().await? else { break };
         head.extend_from_slice(&chunk);
     }
     if head.is_empty() {
         return Err(VideoError::Empty.into());
     }
-    media::sniff(&head).map_err(VideoError::Unusable)?;
+    media::sniff(&head, limits).map_err(VideoError::Unusable)?;
     let mut upload = sink.begin().await?;
     let mut digest = Sha256::new();
     digest.update(&head);

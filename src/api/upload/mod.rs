@@ -112,7 +112,7 @@ async fn receive(
     let sink = BlobSink { blobs: app.blobs.as_ref(), key: &key };
     let video = &app.settings.video;
     let options = Options { sampling: video.sampling, ..Options::new(video.sample_every, video.max_faces) };
-    let form = form::read(head, incoming, &sink, options, unknown);
+    let form = form::read(head, incoming, &sink, video, options, unknown);
     let form = tokio::time::timeout(Duration::from_secs(http.max_upload_s), form);
     let form = tokio::select! {
         form = form => form.map_err(|_| BodyError::TooSlow { limit_s: http.max_upload_s })??,

@@ -221,6 +221,8 @@ impl VideoError {
             ),
             Self::Unusable(
                 reason @ (ProbeError::NoDecoder { .. }
+                | ProbeError::CodecNotAllowed { .. }
+                | ProbeError::ContainerNotAllowed { .. }
                 | ProbeError::Undecodable { .. }
                 | ProbeError::Encrypted
                 | ProbeError::Picture { .. }),

@@ -89,10 +89,15 @@ fn a_refused_input_and_a_missing_model_have_different_exit_codes() {
     let still = clips.make("still.png", "-f lavfi -i testsrc=size=64x64 -frames:v 1");
     let (clip, text) = (clip.to_str().unwrap(), text.to_str().unwrap());
     let (unknown, still) = (unknown.to_str().unwrap(), still.to_str().unwrap());
+    let theora = clips.moving("theora.mkv", 1.0, "-c:v libtheora");
+    let windows = clips.moving("windows.wmv", 1.0, "-c:v wmv2");
+    let (theora, windows) = (theora.to_str().unwrap(), windows.to_str().unwrap());
     for (arguments, code, says) in [
         (vec![text], 3, "not a video"),
         (vec![unknown], 3, "coded as xyz1"),
         (vec![still], 3, "a single picture (PNG)"),
+        (vec![theora], 3, "coded as theora"),
+        (vec![windows], 3, "of the type ASF (WMV)"),
         (vec!["/nowhere/clip.mp4"], 3, "cannot be read"),
         (vec![clip], 4, "visage doctor"),
         (vec!["-"], 2, "standard input"),

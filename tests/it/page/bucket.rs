@@ -11,6 +11,7 @@ async fn service_with_bucket() -> (Service, S3Server) {
     let bucket = S3Server::start().await;
     let settings = bucket.settings();
     let service = Service::start(|changed| {
+        changed.video.extra_codecs = vec!["rawvideo".to_owned()];
         changed.storage.kind = StorageKind::S3;
         changed.storage.s3 = settings;
         changed.http.public_url = String::new();

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use visage::analysis::Warning;
-use visage::config::{Settings, Video};
+use visage::config::{Container, Settings, Video};
 use visage::media::{End, Every, Frames, FramesError, Opened, ProbeError, Sound, SoundError, Source, probe};
 
 use crate::support::clips::Clips;
@@ -190,5 +190,90 @@ fn still_images_are_rejected_by_format_and_animations_are_accepted() {
     let animated = clips.moving("moving.webp", 1.0, "-c:v libwebp_anim");
     for error in errors(&animated) {
         assert!(matches!(&error, ProbeError::NoDecoder { codec } if codec == "animated WebP"), "{error:?}");
+    }
+}
+
+#[test]
+fn codecs_and_containers_outside_the_list_are_rejected_by_name_unless_a_setting_adds_them() {
+    let clips = Clips::new();
+    for (name, codec) in [
+        ("a.mkv", "ffv1"),
+        ("b.mkv", "theora"),
+        ("c.avi", "huffyuv"),
+        ("d.avi", "msmpeg4v2"),
+        ("e.avi", "wmv2"),
+        ("f.avi", "cinepak"),
+        ("g.flv", "flashsv"),
+        ("h.mov", "qtrle"),
+        ("i.mov", "svq1"),
+        ("j.avi", "zmbv"),
+        ("k.avi", "snow"),
+        ("l.mov", "jpeg2000"),
+        ("m.mkv", "utvideo"),
+        ("n.mov", "v210"),
+    ] {
+        let encoder = if codec == "theora" { "libtheora" } else { codec };
+        let path = clips.moving(name, 0.4, &format!("-c:v {encoder} -strict -2"));
+        for error in errors(&path) {
+            assert!(matches!(&error, ProbeError::CodecNotAllowed { codec: named } if named == codec), "{error:?}");
+        }
+        let more = Video { extra_codecs: vec![codec.to_owned()], ..limits() };
+        assert_eq!(probe(&file(&path), &more).unwrap().codec, codec);
+    }
+    let ogg = clips.moving("a.ogv", 0.4, "-c:v libtheora");
+    for error in errors(&ogg) {
+        assert!(matches!(error, ProbeError::ContainerNotAllowed { container: "Ogg" }), "{error:?}");
+    }
+    let more = Video { extra_containers: vec![Container::Ogg], ..limits() };
+    let error = probe(&file(&ogg), &more).unwrap_err();
+    assert!(matches!(&error, ProbeError::CodecNotAllowed { codec } if codec == "theora"), "{error:?}");
+    let more = Video { extra_codecs: vec!["theora".to_owned()], ..more };
+    assert_eq!(probe(&file(&ogg), &more).unwrap().codec, "theora");
+    for (name, codec, container) in
+        [("a.wmv", "wmv2", "ASF (WMV)"), ("a.nut", "mpeg4", "NUT"), ("a.rm", "rv10", "RealMedia")]
+    {
+        for error in
+            errors(&clips.make(name, &format!("-f lavfi -i testsrc=size=176x144:rate=25:duration=0.4 -c:v {codec}")))
+        {
+            assert!(
+                matches!(&error, ProbeError::ContainerNotAllowed { container: named } if *named == container),
+                "{error:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_track_with_a_usual_codec_is_preferred() {
+    let clips = Clips::new();
+    let two = "-f lavfi -i testsrc=size=320x240:rate=25:duration=1 -f lavfi -i testsrc=size=160x120:rate=25:duration=1";
+    let path = clips.make("two.mkv", &format!("{two} -map 0 -map 1 -c:v:0 ffv1 -c:v:1 libx264 -pix_fmt yuv420p"));
+    assert_eq!(probe(&file(&path), &limits()).unwrap().codec, "h264");
+    assert_eq!(read(&path, 1).unwrap().0.len(), 25);
+}
+
+#[test]
+fn a_sound_codec_outside_the_list_is_rejected_by_name_and_the_pictures_are_read() {
+    let clips = Clips::new();
+    for (name, encoder, codec) in [
+        ("a.mkv", "dca", "dts"),
+        ("b.mkv", "truehd", "truehd"),
+        ("c.avi", "adpcm_ms", "adpcm_ms"),
+        ("d.mkv", "wavpack", "wavpack"),
+        ("e.mkv", "wmav2", "wmav2"),
+    ] {
+        let sound =
+            format!("-f lavfi -i sine=duration=1:sample_rate=48000 -c:v libx264 -pix_fmt yuv420p -c:a {encoder}");
+        let path = clips.moving(name, 1.0, &format!("{sound} -strict -2"));
+        let refused = Sound::open(&file(&path), &limits(), || false).err();
+        assert!(
+            matches!(&refused, Some(SoundError::CodecNotAllowed { codec: named }) if named == codec),
+            "{refused:?}"
+        );
+        assert!(probe(&file(&path), &limits()).unwrap().has_audio, "{name}");
+        assert_eq!(read(&path, 1).unwrap().0.len(), 25, "{name}");
+        let more = Video { extra_codecs: vec![codec.to_owned()], ..limits() };
+        let mut sound = Sound::open(&file(&path), &more, || false).unwrap().unwrap();
+        assert!(sound.next(&|| false).unwrap().is_some(), "{name}");
     }
 }
