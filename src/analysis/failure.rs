@@ -2,6 +2,18 @@
 
 use serde::{Deserialize, Serialize};
 
+/// What decoding a video takes, with its unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Resource {
+    /// Memory of the decoders, in bytes.
+    Memory,
+    /// Frames times pixels of a frame.
+    Pixels,
+    /// CPU time of the decoders, in seconds.
+    CpuTime,
+}
+
 /// Reason why there is no result. In JSON the variant is the field `code`, which clients see.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "code", rename_all = "snake_case")]
@@ -37,6 +49,13 @@ pub enum FailureReason {
         /// Most pixels of a picture.
         limit: u64,
     },
+    /// Decoding the video would take, or took, more of a resource than one video may.
+    VideoTooCostly {
+        resource: Resource,
+        /// In the unit of the resource.
+        needed: u64,
+        limit: u64,
+    },
     /// The storage failed while the video was read.
     SourceUnreadable,
     DecoderFailed,
@@ -67,6 +86,7 @@ impl FailureReason {
             Self::StillPicture { .. } => "still_picture",
             Self::VideoTooLong { .. } => "video_too_long",
             Self::PictureTooLarge { .. } => "picture_too_large",
+            Self::VideoTooCostly { .. } => "video_too_costly",
             Self::SourceUnreadable => "source_unreadable",
             Self::DecoderFailed => "decoder_failed",
             Self::VisionFailed => "vision_failed",
@@ -79,7 +99,7 @@ impl FailureReason {
         }
     }
 
-    /// Returns an example of each variant.
+    /// Returns examples of each variant.
     #[cfg(test)]
     pub fn examples() -> Vec<Self> {
         let text = || "x".to_owned();
@@ -94,6 +114,9 @@ impl FailureReason {
             Self::StillPicture { format: text() },
             Self::VideoTooLong { duration_s: 10_801.0, limit_s: 90.0 },
             Self::PictureTooLarge { width: 9000, height: 9000, limit: 36_000_000 },
+            Self::VideoTooCostly { resource: Resource::Memory, needed: 2_000_000_000, limit: 1_000_000_000 },
+            Self::VideoTooCostly { resource: Resource::Pixels, needed: 3_000_000_000_000, limit: 2_000_000_000_000 },
+            Self::VideoTooCostly { resource: Resource::CpuTime, needed: 7201, limit: 7200 },
             Self::SourceUnreadable,
             Self::DecoderFailed,
             Self::VisionFailed,

@@ -46,7 +46,7 @@ pub use contact::{GAZE_CONE_DEG, OFFSET_DEG};
 pub use emotion::{Emotion, Probabilities};
 pub use evaluation::{ClassFigures, Evaluation, Judged, evaluate};
 pub use expressions::Expressions;
-pub use failure::FailureReason;
+pub use failure::{FailureReason, Resource};
 pub use feedback::{Advice, Finding, Reason, Remark, Shown, Stretch};
 pub use five::{Five, Verdict};
 pub use geometry::{BBox, Covered, Eyes, Face, Gaze, Landmarks, Point, Pose};

@@ -22,6 +22,9 @@ impl Settings {
         positive("video.max_faces", self.video.max_faces.into())?;
         positive("video.max_duration_s", self.video.max_duration_s)?;
         positive("video.max_pixels", self.video.max_pixels)?;
+        positive("video.max_total_megapixels", self.video.max_total_megapixels)?;
+        positive("video.max_decoder_memory", self.video.max_decoder_memory.0)?;
+        positive("video.max_cpu_s", self.video.max_cpu_s)?;
         positive("sync.deadline_s", self.sync.deadline_s)?;
         positive("sync.max_upload", self.sync.max_upload.0)?;
         positive("sync.facial_analysis_every", self.sync.facial_analysis_every.into())?;

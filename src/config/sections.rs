@@ -198,6 +198,9 @@ pub struct Video {
     pub max_faces: u32,
     pub max_duration_s: u64,
     pub max_pixels: u64,
+    pub max_total_megapixels: u64,
+    pub max_decoder_memory: ByteSize,
+    pub max_cpu_s: u64,
     /// FFmpeg's names.
     pub extra_codecs: Vec<String>,
     #[serde(deserialize_with = "many_of")]

@@ -11,6 +11,7 @@
 
 mod audio;
 mod boomerang;
+mod budget;
 mod clock;
 mod codecs;
 mod container;

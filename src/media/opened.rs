@@ -10,6 +10,7 @@ use ffmpeg_next as ffmpeg;
 use ffmpeg_next::format::context::Input;
 use ffmpeg_next::{Packet, ffi as sys};
 
+use super::budget::{self, Budget};
 use super::container::{self, ReadDeadline};
 use super::discontinuity::DiscontinuityCorrector;
 use super::ffi;
@@ -86,6 +87,12 @@ impl Opened {
             input = container::open(source, limits, stop)?;
             probe.duration_s = 0.0;
             probe.frames_total = input.stream(stream).and_then(|it| u64::try_from(it.frames()).ok()).unwrap_or(0);
+        }
+        if let Some(stream) = input.stream(stream) {
+            // MP4 lists each frame. Others only state a number, which may be wrong.
+            let is_certain = stream.frames() > 0 && input.format().name().contains("mp4");
+            let frames = u64::try_from(stream.frames()).ok().filter(|_| is_certain);
+            budget::check(&stream.parameters(), frames, limits)?;
         }
         let corrector = DiscontinuityCorrector::new(&input, probe.duration_s);
         let reads_all = corrector.is_some();
@@ -188,7 +195,8 @@ impl Packets {
         let undecodable = |_| undecodable(source, codec.clone());
         let mut context = ffmpeg::codec::Context::from_parameters(parameters).map_err(undecodable)?;
         codecs::restrict(&mut context, limits).map_err(undecodable)?;
-        let mut decoder = context.decoder().video().map_err(undecodable)?;
+        let budget = Budget::with_cpu(limits, budget::FIRST_FRAME_CPU);
+        let mut decoder = ffi::open_decoder(context, None, &budget).map_err(undecodable)?;
         let mut frame = ffmpeg::frame::Video::empty();
         for packets_read in 0..MAX_PROBE_PACKETS {
             let Some(packet) = self.read()? else {
@@ -199,6 +207,7 @@ impl Packets {
             };
             // An error from a damaged packet is ignored, as in players.
             let _ = decoder.send_packet(&packet);
+            budget.check()?;
             if decoder.receive_frame(&mut frame).is_ok() {
                 return Ok(());
             }

@@ -1,7 +1,7 @@
 //! Sentences for warnings and failures, in the language of the reader.
 
 use super::words::Words;
-use crate::analysis::{Analysis, FailureReason, Warning};
+use crate::analysis::{Analysis, FailureReason, Resource, Warning};
 
 impl Words {
     /// Returns the sentence of a warning; `None` for a warning of a newer version.
@@ -85,6 +85,16 @@ impl Words {
             FailureReason::PictureTooLarge { width, height, limit } => {
                 vec![("width", width.to_string()), ("height", height.to_string()), ("limit", limit.to_string())]
             }
+            FailureReason::VideoTooCostly { resource, needed, limit } => {
+                let (key, unit, decimals) = match resource {
+                    Resource::Memory => ("video_too_costly_memory", 1e9, 1),
+                    Resource::Pixels => ("video_too_costly_pixels", 1e9, 0),
+                    Resource::CpuTime => ("video_too_costly_cpu_time", 60.0, 0),
+                };
+                #[expect(clippy::cast_precision_loss, reason = "rounded numbers for people")]
+                let number = |value: u64| self.number(value as f64 / unit, decimals);
+                return self.sentence("failure", key, &[("needed", number(*needed)), ("limit", number(*limit))]);
+            }
             FailureReason::DecoderFailed
             | FailureReason::VisionFailed
             | FailureReason::NotReady
@@ -137,8 +147,14 @@ mod tests {
             check(language, "warning", &told.collect::<Vec<_>>());
             let told = FailureReason::examples().into_iter().map(|reason| {
                 let text = words.failure(&reason);
-                let key = if text == words.sentence("failure", "service", &[]) { "service" } else { reason.code() };
-                (key.to_owned(), text)
+                let key = match &reason {
+                    _ if text == words.sentence("failure", "service", &[]) => "service".to_owned(),
+                    FailureReason::VideoTooCostly { resource, .. } => {
+                        format!("{}_{}", reason.code(), serde_json::to_value(resource).unwrap().as_str().unwrap())
+                    }
+                    _ => reason.code().to_owned(),
+                };
+                (key, text)
             });
             check(language, "failure", &told.collect::<Vec<_>>());
         }

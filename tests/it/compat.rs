@@ -186,6 +186,18 @@ async fn a_model_that_cannot_be_loaded_is_reported_and_loaded_again_later() {
     let response = facial_analysis(&service, video_form(video.clone())).await;
     assert!(response.headers().contains_key(header::RETRY_AFTER));
     refused(response, 503, "model_unavailable").await;
+    // A model file that is there and damaged.
+    std::fs::create_dir(&folder).unwrap();
+    for file in std::fs::read_dir(models.path()).unwrap() {
+        let file = file.unwrap();
+        std::os::unix::fs::symlink(file.path(), folder.join(file.file_name())).unwrap();
+    }
+    std::fs::remove_file(folder.join("emotion.onnx")).unwrap();
+    std::fs::write(folder.join("emotion.onnx"), b"no model").unwrap();
+    let response = facial_analysis(&service, video_form(video.clone())).await;
+    assert!(response.headers().contains_key(header::RETRY_AFTER));
+    refused(response, 503, "model_unavailable").await;
+    std::fs::remove_dir_all(&folder).unwrap();
     std::os::unix::fs::symlink(models.path(), folder).unwrap();
     ok(facial_analysis(&service, video_form(video)).await).await;
 }

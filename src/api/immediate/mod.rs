@@ -31,7 +31,7 @@ use super::upload::{check_announced, reject};
 use super::{Api, Caller, Problem, quota};
 use crate::analysis::{Findings, Language, Options, Verdict};
 use crate::blob::BlobError;
-use crate::fault::Fault;
+use crate::fault::{Fault, Part};
 use crate::media::{ClipFailure, FramesError, ProbeError, Source};
 use crate::pipeline::{Cancel, CancelOnDrop, ClipError, LazyPipeline, PipelineError};
 use crate::report;
@@ -224,6 +224,14 @@ impl ImmediateError {
                 let reason = error.reason();
                 let detail = report::failure(&reason, Language::EN);
                 Problem::new(status, reason.code(), "The video could not be analyzed", detail)
+            }
+            Self::Pipeline(error) if error.fault() == Fault::Ours(Part::Models) => {
+                tracing::error!(%error, "a model failed");
+                try_later(
+                    "model_unavailable",
+                    "The model cannot be loaded",
+                    "The model of this service failed. Try again later; if it stays, tell the operator.",
+                )
             }
             Self::Pipeline(error) => {
                 tracing::error!(%error, "an analysis failed");

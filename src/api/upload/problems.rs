@@ -223,6 +223,7 @@ impl VideoError {
                 reason @ (ProbeError::NoDecoder { .. }
                 | ProbeError::CodecNotAllowed { .. }
                 | ProbeError::ContainerNotAllowed { .. }
+                | ProbeError::TooCostly { .. }
                 | ProbeError::Undecodable { .. }
                 | ProbeError::Encrypted
                 | ProbeError::Picture { .. }),
