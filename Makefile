@@ -66,9 +66,11 @@ fuzz: setup ## search for inputs that make a parser fail: TARGET=NAME for one ta
 	@scripts/fuzz.sh $(SECONDS) $(TARGET)
 
 .PHONY: lint
-lint: setup ## check formatting, run clippy and shellcheck
+lint: setup ## check formatting, licences of crates and hardening, run clippy and shellcheck
 	@if command -v shellcheck >/dev/null; then shellcheck -x scripts/*.sh deploy/*.sh .ci/run && shellcheck -S warning benches/*.sh; fi
 	@scripts/settings-table.sh --check
+	@scripts/check-hardening.sh
+	@scripts/check-crates.sh
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked --no-default-features --lib --bench engine -- -D warnings

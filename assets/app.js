@@ -67,7 +67,7 @@ async function send(file, options) {
   } catch (problem) {
     if (problem.name === "AbortError") return;
     console.debug(problem);
-    const correctable = ["not_a_video", "empty_video", "upload_too_large", "video_too_long", "picture_too_large", "bad_email", "mail_off", "bad_option"];
+    const correctable = ["not_a_video", "empty_video", "upload_too_large", "video_too_long", "picture_too_large", "video_too_costly", "bad_email", "mail_off", "bad_option"];
     if (correctable.includes(problem.code)) {
       start.start();
       if (problem.code === "bad_email" || problem.code === "bad_option") start.take(file);

@@ -1,7 +1,7 @@
-//! The samples that visage takes of a video, as JSON: `samples FILE [EVERY ...]`, for `benches/corpus.py`.
+//! Prints the samples that visage takes of a video as JSON, for `benches/corpus.py`: `samples FILE [EVERY ...]`.
 //!
-//! For each interval, the time in seconds and a hash of the pixels of every sample; then the warnings. The hash tells whether two
-//! intervals saw the same picture. A refused file gives its code.
+//! For each interval, the output has the time in seconds and a hash of the pixels of each sample, and the warnings.
+//! Equal hashes mean equal pictures. For a refused file, the output is the code.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;

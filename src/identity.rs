@@ -36,7 +36,8 @@ pub enum IdentityError {
     Blob(#[from] BlobError),
     #[error(
         "the storage of the settings carries no identity, and the database belongs to the storage {expected}: this is \
-         the wrong folder or bucket, or it is not mounted; if it was moved or emptied on purpose, run `visage storage adopt`"
+         the wrong folder or bucket, or it is not mounted; if it was moved or emptied on purpose, run `visage storage \
+         adopt`"
     )]
     Missing { expected: Uuid },
     #[error(
@@ -50,8 +51,8 @@ pub enum IdentityError {
     )]
     Taken { found: Uuid },
     #[error(
-        "none of the videos for which jobs wait lies in the storage of the settings: this is the wrong folder or bucket; \
-         if they are lost, run `visage storage adopt`"
+        "none of the videos for which jobs wait lies in the storage of the settings: this is the wrong folder or \
+         bucket; if they are lost, run `visage storage adopt`"
     )]
     Empty,
     #[error("the storage of the settings cannot be marked as that of this database: {0}")]

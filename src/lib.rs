@@ -17,6 +17,7 @@
 //! - [`analysis`]: plain types and arithmetic: emotions, observations, tracks, scores, summary.
 //! - [`report`]: renders a result for people: HTML, charts, mail.
 //! - [`identity`]: ensures that storage and database belong together.
+//! - [`confirmation`]: links by which recipients of mails confirm their address.
 //! - [`secret`]: keyed hashes with the secret of the installation.
 //! - [`locale`]: picks the language of texts; the texts are in `locales/`.
 //! - [`fault`]: classifies errors by the party at fault: the service, the video or the client.
@@ -42,6 +43,7 @@ pub mod blob;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod confirmation;
 pub mod engine;
 pub mod fault;
 #[cfg(feature = "video")]

@@ -22,9 +22,14 @@ pub fn find(language: Language, key: &str) -> Option<Cow<'static, str>> {
 
 /// Returns the text of a key with each `%{name}` replaced by its value.
 pub fn fill(language: Language, key: &str, values: &[(&str, &str)]) -> String {
+    replace(&text(language, key), values)
+}
+
+/// Replaces each `%{name}` of a text by its value.
+pub fn replace(text: &str, values: &[(&str, &str)]) -> String {
     let (names, texts): (Vec<&str>, Vec<String>) =
         values.iter().map(|(name, value)| (*name, (*value).to_owned())).unzip();
-    rust_i18n::replace_patterns(&text(language, key), &names, &texts)
+    rust_i18n::replace_patterns(text, &names, &texts)
 }
 
 /// Returns the keys of a section, without the name of the section.

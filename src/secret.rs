@@ -1,10 +1,11 @@
 //! Keyed hashes with the secret of this installation, which the database stores.
 //!
-//! Limits count clients and addresses under a pseudonym, so that the database holds no address of a client. Nobody can
+//! They sign links. Limits count clients and addresses under a pseudonym, so that the database holds no address of a client. Nobody can
 //! compute a pseudonym without the secret.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
+use subtle::ConstantTimeEq;
 
 /// The secret of this installation.
 #[derive(Clone)]
@@ -15,6 +16,17 @@ impl InstallationSecret {
     pub fn pseudonym(&self, purpose: &str, text: &str) -> String {
         let hash = self.keyed(purpose, text).finalize().into_bytes();
         hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Returns the signature of `text`, in hexadecimal. It differs for each purpose.
+    pub fn sign(&self, purpose: &str, text: &str) -> String {
+        let hash = self.keyed(purpose, text).finalize().into_bytes();
+        hash.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Returns whether this is the signature of `text`. Takes the same time for every wrong signature.
+    pub fn verify(&self, purpose: &str, text: &str, signature: &str) -> bool {
+        self.sign(purpose, text).as_bytes().ct_eq(signature.as_bytes()).into()
     }
 
     /// The lengths are hashed too, so that no purpose and text are taken for another pair.

@@ -6,20 +6,21 @@ use visage::config::{Settings, Video};
 use visage::media::{Every, Frames, Opened, Source, probe, sniff};
 
 thread_local! {
-    static LIMITS: Option<Video> = Settings::defaults().ok().map(|settings| Video { max_pixels: 1 << 18, ..settings.video });
+    static LIMITS: Option<Video> =
+        Settings::defaults().ok().map(|settings| Video { max_pixels: 1 << 18, ..settings.video });
 }
 
 /// Samples that are taken of one file.
 const SAMPLES: usize = 32;
 
 fuzz_target!(|input: &[u8]| {
-    if sniff(input).is_err() {
-        return;
-    }
     let path = std::env::temp_dir().join(format!("visage-fuzz-{}", std::process::id()));
-    std::fs::write(&path, input).expect("the temporary folder can be written");
     LIMITS.with(|limits| {
         let limits = limits.as_ref().expect("the settings have defaults");
+        if sniff(input, limits).is_err() {
+            return;
+        }
+        std::fs::write(&path, input).expect("the temporary folder can be written");
         let source = Source::File(path.clone());
         let _ = probe(&source, limits);
         let Ok(opened) = Opened::open(&source, limits) else { return };

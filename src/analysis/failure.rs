@@ -2,6 +2,18 @@
 
 use serde::{Deserialize, Serialize};
 
+/// What decoding a video takes, with its unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Resource {
+    /// Memory of the decoders, in bytes.
+    Memory,
+    /// Frames times pixels of a frame.
+    Pixels,
+    /// CPU time of the decoders, in seconds.
+    CpuTime,
+}
+
 /// Reason why there is no result. In JSON the variant is the field `code`, which clients see.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "code", rename_all = "snake_case")]
@@ -11,6 +23,13 @@ pub enum FailureReason {
     /// There is no decoder for the pictures.
     CodecUnknown {
         codec: String,
+    },
+    /// There is a decoder for the pictures, but the service does not use it.
+    CodecNotAllowed {
+        codec: String,
+    },
+    ContainerNotAllowed {
+        container: String,
     },
     /// No picture could be decoded.
     Undecodable {
@@ -28,6 +47,13 @@ pub enum FailureReason {
         width: u32,
         height: u32,
         /// Most pixels of a picture.
+        limit: u64,
+    },
+    /// Decoding the video would take, or took, more of a resource than one video may.
+    VideoTooCostly {
+        resource: Resource,
+        /// In the unit of the resource.
+        needed: u64,
         limit: u64,
     },
     /// The storage failed while the video was read.
@@ -53,11 +79,14 @@ impl FailureReason {
             Self::Cancelled => "cancelled",
             Self::NotAVideo => "not_a_video",
             Self::CodecUnknown { .. } => "codec_unknown",
+            Self::CodecNotAllowed { .. } => "codec_not_allowed",
+            Self::ContainerNotAllowed { .. } => "container_not_allowed",
             Self::Undecodable { .. } => "undecodable",
             Self::Encrypted => "encrypted",
             Self::StillPicture { .. } => "still_picture",
             Self::VideoTooLong { .. } => "video_too_long",
             Self::PictureTooLarge { .. } => "picture_too_large",
+            Self::VideoTooCostly { .. } => "video_too_costly",
             Self::SourceUnreadable => "source_unreadable",
             Self::DecoderFailed => "decoder_failed",
             Self::VisionFailed => "vision_failed",
@@ -70,7 +99,7 @@ impl FailureReason {
         }
     }
 
-    /// Returns an example of each variant.
+    /// Returns examples of each variant.
     #[cfg(test)]
     pub fn examples() -> Vec<Self> {
         let text = || "x".to_owned();
@@ -78,11 +107,16 @@ impl FailureReason {
             Self::Cancelled,
             Self::NotAVideo,
             Self::CodecUnknown { codec: text() },
+            Self::CodecNotAllowed { codec: text() },
+            Self::ContainerNotAllowed { container: text() },
             Self::Undecodable { codec: text() },
             Self::Encrypted,
             Self::StillPicture { format: text() },
             Self::VideoTooLong { duration_s: 10_801.0, limit_s: 90.0 },
             Self::PictureTooLarge { width: 9000, height: 9000, limit: 36_000_000 },
+            Self::VideoTooCostly { resource: Resource::Memory, needed: 2_000_000_000, limit: 1_000_000_000 },
+            Self::VideoTooCostly { resource: Resource::Pixels, needed: 3_000_000_000_000, limit: 2_000_000_000_000 },
+            Self::VideoTooCostly { resource: Resource::CpuTime, needed: 7201, limit: 7200 },
             Self::SourceUnreadable,
             Self::DecoderFailed,
             Self::VisionFailed,

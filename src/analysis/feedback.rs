@@ -28,32 +28,32 @@ const MOST_STRETCH: f64 = 0.8;
 /// A time without a face that is longer than this, in seconds, ends a stretch.
 const GAP_S: f64 = 10.0;
 
-/// One thing to say. JSON names it by `kind`.
+/// One statement of the feedback. `kind` names the variant in JSON.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Remark {
-    /// There was little to see.
+    /// Faces were seen for a short time only.
     LittleMaterial {
         samples: u32,
         #[serde(serialize_with = "rounding::one")]
         seen_s: f64,
     },
-    /// What follows is about so many people together. Only results of earlier versions have it.
+    /// What follows is about this many people together. Only results of earlier versions have it.
     SeveralPeople { people: u32 },
-    /// What is to be said about one of several people.
+    /// The remarks about one of several people.
     Person {
         /// `id` of the face.
         face: u32,
         #[schema(no_recursion)]
         remarks: Vec<Remark>,
     },
-    /// What the faces showed most, and where that came next if it was much too.
+    /// The most frequent emotion, and the second one if it was frequent too.
     Showed { shown: Vec<Shown> },
-    /// The strongest part of the scores.
+    /// The part of the scores with the highest value.
     Strongest(Finding),
-    /// The weakest part of the scores.
+    /// The part of the scores with the lowest value.
     Weakest(Finding),
-    /// No part stands out.
+    /// All parts have about the same value.
     Even {
         parts: Vec<PartName>,
         #[serde(serialize_with = "rounding::one")]
@@ -61,22 +61,22 @@ pub enum Remark {
     },
     /// The only part that could be measured.
     Only(Finding),
-    /// One thing to try.
+    /// A piece of advice.
     Try { advice: Advice },
 }
 
-/// An emotion, its share, and the longest run of it.
+/// An emotion with its share and its longest segment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Shown {
     pub emotion: Emotion,
     #[serde(serialize_with = "rounding::one")]
     pub percent: f64,
-    /// From and to, in seconds; `None` where it was never on top for long.
+    /// Start and end of the longest segment, in seconds. Null if there is no segment of this emotion.
     #[schema(value_type = Option<Vec<f64>>, min_items = 2, max_items = 2)]
     pub longest_s: Option<[f64; 2]>,
 }
 
-/// A part and how it stands.
+/// The value of a part, with its certainty and reason.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Finding {
     pub part: PartName,
@@ -84,37 +84,37 @@ pub struct Finding {
     #[serde(serialize_with = "rounding::one")]
     pub value: f64,
     pub certainty: Certainty,
-    /// `None` where nothing is known of the spread.
+    /// Null if the spread of the value is unknown.
     pub interval: Option<Interval>,
-    /// Where it was clearly better (strongest) or worse (weakest) than elsewhere.
+    /// The time in which the value was clearly higher (strongest part) or lower (weakest part) than its mean.
     pub stretch: Option<Stretch>,
-    /// What made it so.
+    /// The cause of a low value, if known.
     pub reason: Option<Reason>,
 }
 
-/// A part of the video.
+/// A time span of the video in which a figure differs from its mean.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Stretch {
     #[serde(serialize_with = "rounding::one")]
     pub start_s: f64,
     #[serde(serialize_with = "rounding::one")]
     pub end_s: f64,
-    /// The figure there, 0 to 100.
+    /// Mean of the figure in this time, 0 to 100.
     #[serde(serialize_with = "rounding::one")]
     pub value: f64,
 }
 
-/// What made a part weak.
+/// The cause of a low value.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Reason {
     /// Eyes were shut or cast down.
     EyesShut,
-    /// Eyes were open and looked elsewhere.
+    /// The eyes were open and did not look into the camera.
     LookedAway,
-    /// The head was turned away; where the eyes looked is not known.
+    /// The head was turned away. The gaze is unknown.
     HeadTurned,
-    /// Calmness: the expression that lowered it most.
+    /// The expression that lowered calmness most.
     Expression { emotion: Emotion },
     Pauses {
         pauses: u32,
@@ -129,14 +129,14 @@ pub enum Reason {
         #[serde(serialize_with = "rounding::one")]
         syllables_per_s: f64,
     },
-    /// The recording: opinion score from 1 to 5.
+    /// Quality of the recording: an opinion score from 1 to 5.
     Recording {
         #[serde(serialize_with = "rounding::one")]
         ovr: f64,
     },
 }
 
-/// One thing to try.
+/// A piece of advice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Advice {

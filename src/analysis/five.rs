@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use super::{Emotion, Probabilities};
 
-/// One of the five.
+/// One of the five emotions of the Journaling thumbnails API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub enum Five {
     Anger,

@@ -98,24 +98,24 @@ impl Landmarks {
     }
 }
 
-/// Orientation of the head in degrees, as seen by the camera: 0, 0, 0 faces it.
+/// Head pose in degrees, relative to the camera. At 0, 0, 0 the head faces the camera.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, ToSchema)]
 pub struct Pose {
-    /// Positive turns the face towards the right edge of the picture.
+    /// Positive if the face is turned towards the right edge of the picture.
     pub yaw: f32,
-    /// Positive looks up.
+    /// Positive if it points up.
     pub pitch: f32,
-    /// Positive tilts the head clockwise in the picture.
+    /// Positive if the head is tilted clockwise in the picture.
     pub roll: f32,
 }
 
-/// Where the eyes look in degrees, as seen by the camera: 0, 0 is into it. It knows the head's orientation and the eyes'
-/// own.
+/// Gaze direction in degrees, relative to the camera, from the head pose and the position of the eyes in the head. At
+/// 0, 0 the eyes look into the camera.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, ToSchema)]
 pub struct Gaze {
-    /// Positive looks towards the right edge of the picture.
+    /// Positive if the eyes look towards the right edge of the picture.
     pub yaw: f32,
-    /// Positive looks up.
+    /// Positive if it points up.
     pub pitch: f32,
 }
 

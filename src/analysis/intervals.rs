@@ -32,10 +32,10 @@ const SPREAD: f64 = 0.4;
 /// Standard deviations on both sides of the mean that hold 95 %.
 const Z: f64 = 1.96;
 
-/// Figures of the whole video or of a person that are given with an interval.
+/// 95 % intervals of the figures of a video or of a person.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Intervals {
-    /// Percent.
+    /// Shares in percent.
     pub emotions: BTreeMap<Emotion, Interval>,
     pub calmness: Interval,
     pub eye_contact: Option<Interval>,
@@ -44,7 +44,7 @@ pub struct Intervals {
     pub valence: Interval,
     pub arousal: Interval,
     pub presence: Option<Interval>,
-    /// Of the whole video alone.
+    /// Null for a single person, because only the whole video has this score.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overall_score: Option<Interval>,
 }
@@ -57,17 +57,17 @@ pub struct Interval {
     pub high: f64,
 }
 
-/// How firmly a figure may be put. All words about figures (feedback, report, mails, page) go by this one rule.
+/// The certainty of a figure, from the width of its interval. All texts (feedback, report, mails, page) use this rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Certainty {
-    /// As it stands.
+    /// The figure can be stated as it is.
     Clear,
-    /// About so much, probably.
+    /// The figure is approximate.
     Likely,
-    /// From so much to so much, perhaps.
+    /// Only a range can be stated.
     Rough,
-    /// There is too little material to say.
+    /// There is too little material for a statement.
     Open,
 }
 

@@ -11,7 +11,7 @@ use utoipa::{PartialSchema, ToSchema};
 // `TAGS`: the names of the files of `locales/`, in alphabetical order.
 include!(concat!(env!("OUT_DIR"), "/languages.rs"));
 
-/// A language of page, report and mail. There is one for each file of `locales/`, named by its BCP 47 tag.
+/// A language of page, report and mail, as a BCP 47 tag. Each file of `locales/` is one language.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Language(&'static str);
 

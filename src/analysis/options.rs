@@ -5,39 +5,40 @@ use utoipa::ToSchema;
 
 use super::Language;
 
-/// Options of one analysis, as stored with the job. Those that an older job does not have are read as what it ran with.
+/// Options of one analysis, as stored with the job. A missing option means the behaviour before the option existed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Options {
-    /// Look at every n-th frame, from 1.
+    /// Analyze every n-th frame; at least 1.
     pub sample_every: u32,
-    /// How the frames between are passed over.
+    /// Which frames are analyzed.
     #[serde(default)]
     pub sampling: Sampling,
-    /// Read at most this many faces a frame, the largest first.
+    /// Largest number of faces to read in a frame. The largest faces are read first.
     pub max_faces: u32,
-    /// Read landmarks, and eye contact by the eyes, where the service can.
+    /// Read landmarks, and eye contact from the eyes, if the service has the models.
     #[serde(default = "on")]
     pub gaze: bool,
-    /// Listen to the sound track, where the service can.
+    /// Analyze the sound track, if the service has the models.
     #[serde(default = "on")]
     pub speech: bool,
-    /// More of each sample than is usual.
+    /// Additional details of each sample.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<Detail>,
-    /// Of report and mail; `None`: as the reader's browser asks, and English where nobody does.
+    /// Language of the report and the mail. Null: the language of the reader's browser, or English.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "Language::stored")]
     pub language: Option<Language>,
 }
 
-/// Which frames are looked at, of those that could be.
+/// Which frames are analyzed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Sampling {
-    /// Every n-th frame, the very ones.
+    /// Exactly every n-th frame.
     #[default]
     Exact,
-    /// Frames near those that cost less to decode, at the times that the result says, and a little rougher. Faces are looked
-    /// for where they were, and in the whole frame every fourth time: somebody new is seen up to three looks later.
+    /// Frames near every n-th frame that are faster to decode, at slightly lower picture quality. The result has their
+    /// times. Faces are searched near their last positions, and in the whole frame in every fourth sample, so a new
+    /// person is seen up to three samples later.
     Fast,
 }
 
@@ -52,11 +53,11 @@ impl Sampling {
     }
 }
 
-/// What a caller may ask for on top.
+/// A detail that is not part of the usual result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Detail {
-    /// The 52 movements of the face in each sample ([`super::Expressions`]).
+    /// The 52 movements of the face in each sample.
     Expressions,
 }
 
@@ -78,7 +79,7 @@ impl Options {
         }
     }
 
-    /// Whether movements of the face are asked for without the landmarks that they are read from.
+    /// Whether movements of the face are requested without the landmarks from which they are computed.
     pub fn is_contradiction(&self) -> bool {
         self.detail == Some(Detail::Expressions) && !self.gaze
     }

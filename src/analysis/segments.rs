@@ -20,7 +20,7 @@ const AWAY_S: f64 = 2.0;
 /// In sampling intervals.
 const AWAY_SAMPLES: f64 = 2.5;
 
-/// A run of one emotion.
+/// A run of samples with the same emotion.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Segment {
     pub emotion: Emotion,
@@ -29,7 +29,7 @@ pub struct Segment {
     #[serde(serialize_with = "rounding::three")]
     pub end_s: f64,
     pub samples: u32,
-    /// Mean probability of the emotion over these, 0 to 1.
+    /// Mean probability of the emotion in these samples, 0 to 1.
     #[serde(serialize_with = "rounding::three")]
     pub confidence: f64,
 }

@@ -14,15 +14,15 @@ const LESSER: f64 = 20.0;
 /// Least share of both expressions of [`Story::InTurn`] together, in percent.
 const TOGETHER: f64 = 65.0;
 
-/// What a video or a person showed. JSON names it by `kind`.
+/// The headline of a video or a person. `kind` names the variant in JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Story {
-    /// Two expressions of one person, one after the other, and not much else.
+    /// One person showed two expressions, one after the other, and little else.
     InTurn { first: Emotion, then: Emotion },
-    /// One expression for half of the time or more.
+    /// One expression was seen for at least half of the time.
     Mostly { emotion: Emotion },
-    /// Several; this one most often.
+    /// Several expressions were seen, this one most often.
     Mixed { emotion: Emotion },
 }
 

@@ -30,23 +30,23 @@ pub struct Findings {
     pub timeline: Timeline,
 }
 
-/// The result of an analysis: the thing that is stored and rendered.
+/// The result of an analysis.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Analysis {
     pub video: VideoFacts,
     pub summary: Summary,
-    /// `None` where there is no sound track or speech is not analyzed; a warning says which.
+    /// Null if speech was not analyzed, for example because there is no sound track. A warning gives the reason.
     pub speech: Option<Speech>,
-    /// One entry a person, in order of first appearance.
+    /// One entry for each person, in order of first appearance.
     pub faces: Vec<FaceSummary>,
     pub models: Vec<ModelUsed>,
     /// The version of the definitions by which the figures were computed. Results without one are of version 1.
     #[serde(default = "first_metrics_version")]
     pub metrics_version: u32,
-    /// What a reader should know before trusting the figures, in sentences: `warning_codes` in words.
+    /// Limits of the result, as sentences.
     #[serde(default)]
     pub warnings: Vec<String>,
-    /// The same as codes with their numbers, in the same order. Results of older versions have none.
+    /// The warnings as codes with their numbers, in the same order. Empty in results of older versions.
     #[serde(default)]
     pub warning_codes: Vec<Warning>,
 }
@@ -69,39 +69,39 @@ pub(super) fn sees_eyes(models: &[ModelUsed]) -> bool {
     models.iter().any(|model| model.name == LANDMARK_MODEL)
 }
 
-/// Facts of the video itself.
+/// Properties of the video file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct VideoFacts {
     #[serde(serialize_with = "rounding::three")]
     pub duration_s: f64,
-    /// Mean frames a second.
+    /// Mean number of frames per second.
     #[serde(serialize_with = "rounding::three")]
     pub fps: f64,
-    /// Width of the first picture as players show it: upright and with square pixels. Boxes are in pixels of that picture.
+    /// Width of the first frame as players show it: upright and with square pixels. Boxes are in these pixels.
     pub width: u32,
-    /// Height of the first picture as players show it.
+    /// Height of the first frame as players show it.
     pub height: u32,
     /// FFmpeg's short name of the video codec (`h264`, `hevc`, `vp9`, ...).
     pub codec: String,
-    /// Frames in the file, counted while decoding.
+    /// Number of frames in the file, as counted by the analysis.
     pub frames_total: u64,
     pub frames_analyzed: u64,
     pub has_audio: bool,
-    /// Degrees clockwise by which the pictures were turned before faces were read, because the faces lay on their side or stood
-    /// on their head: 90, 180 or 270; 0 where they were not. Boxes are in pixels of the picture as players show it, unturned;
-    /// orientation of the head and direction of the eyes are those in the turned picture.
+    /// Clockwise rotation in degrees that was applied before faces were read: 90, 180 or 270 if the faces were
+    /// sideways or upside down, otherwise 0. Boxes refer to the frame as players show it. Head pose and gaze refer to
+    /// the rotated frame.
     #[serde(default)]
     pub turned: u16,
 }
 
-/// Figures of the whole video, all people together, each weighted by time on screen. `None` where no face was found.
+/// Figures of the whole video: means over all people, weighted by their time on screen. Null if no face was found.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
 pub struct Summary {
     pub dominant_emotion: Option<Emotion>,
-    /// The headline, without words. `None` where no face was found, and in results of versions that did not have it.
+    /// The headline as data. Null if no face was found, and in results of older versions.
     #[serde(default)]
     pub story: Option<Story>,
-    /// Percent a label, 0 to 100, summing to 100.
+    /// Share of each emotion in percent. The shares sum to 100.
     #[serde(serialize_with = "rounding::maybe_percent")]
     pub emotions: Option<BTreeMap<Emotion, f64>>,
     /// 0 to 100.
@@ -110,20 +110,20 @@ pub struct Summary {
     /// 0 to 100.
     #[serde(serialize_with = "rounding::maybe_one")]
     pub eye_contact: Option<f64>,
-    /// Share of the time on screen in which eye contact could be read, 0 to 1.
+    /// Share of the time on screen in which eye contact could be measured, 0 to 1.
     #[serde(default, serialize_with = "rounding::maybe_three")]
     pub eye_contact_coverage: Option<f64>,
-    /// Share of the time in which landmarks were seen and both eyes were covered, by sunglasses for example, 0 to 1.
+    /// Share of the time with landmarks in which both eyes were covered, for example by sunglasses, 0 to 1.
     #[serde(default, serialize_with = "rounding::maybe_three")]
     pub eyes_covered: Option<f64>,
-    /// Share of the time in which landmarks were seen and the mouth was covered, by a mask for example, 0 to 1.
+    /// Share of the time with landmarks in which the mouth was covered, for example by a mask, 0 to 1.
     #[serde(default, serialize_with = "rounding::maybe_three")]
     pub mouth_covered: Option<f64>,
-    /// Blinks a minute. `None` where eyes were not seen, samples were more than an eighth of a second apart, or the eyes
-    /// could be read for less than 10 s.
+    /// Blinks per minute. Null if the eyes were readable for less than 10 seconds, or if samples were more than an
+    /// eighth of a second apart.
     #[serde(default, serialize_with = "rounding::maybe_one")]
     pub blinks_per_minute: Option<f64>,
-    /// Mean top probability, 0 to 1.
+    /// Mean of the highest probability in each sample, 0 to 1.
     #[serde(serialize_with = "rounding::maybe_three")]
     pub model_confidence: Option<f64>,
     /// -1 (unpleasant) to 1 (pleasant).
@@ -132,54 +132,54 @@ pub struct Summary {
     /// -1 (passive) to 1 (active).
     #[serde(serialize_with = "rounding::maybe_three")]
     pub arousal: Option<f64>,
-    /// How present the people were before the camera, 0 to 100: [`super::PRESENCE`].
+    /// How present the people appear before the camera, 0 to 100. `parts` has its parts and weights.
     #[serde(default, serialize_with = "rounding::maybe_whole")]
     pub presence: Option<f64>,
-    /// 0 to 100: [`super::OVERALL`].
+    /// 0 to 100. `parts` has its parts and weights.
     #[serde(default, serialize_with = "rounding::maybe_whole")]
     pub overall_score: Option<f64>,
-    /// What the scores are made of.
+    /// The parts and weights of the scores.
     #[serde(default)]
     pub parts: Option<Parts>,
-    /// How sure the figures are.
+    /// 95 % intervals of the figures.
     #[serde(default)]
     pub intervals: Option<Intervals>,
-    /// What a coach would say, in sentences: `remarks` in words.
+    /// Feedback on the recording, as sentences.
     #[serde(default)]
     pub feedback: Vec<String>,
-    /// The same without words.
+    /// The feedback as data, in the same order.
     #[serde(default)]
     pub remarks: Vec<Remark>,
 }
 
-/// What the sound track says.
+/// Figures of the sound track.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Speech {
-    /// Share of the sound track in which somebody speaks, 0 to 1.
+    /// Share of the sound track with speech, 0 to 1.
     #[serde(serialize_with = "rounding::three")]
     pub ratio: f64,
-    /// How easy it is to follow, 0 to 100. `None` where the quality is not known.
+    /// How easy the speech is to understand, 0 to 100. Null if its quality was not measured.
     #[serde(serialize_with = "rounding::maybe_one")]
     pub clarity: Option<f64>,
-    /// `None` where there is too little speech, or no model for it.
+    /// Null if there is too little speech, or if the model is not installed.
     pub quality_mos: Option<SpeechQuality>,
-    /// Syllables a second of speech, pauses left out. `None` where there is too little speech.
+    /// Syllables per second of speech, without pauses. Null if there is too little speech.
     #[serde(serialize_with = "rounding::maybe_two")]
     pub syllables_per_s: Option<f64>,
-    /// How evenly speech flows, 0 to 100: pauses and pace. `None` where there is too little speech.
+    /// Evenness of the speech, 0 to 100, from its pauses and its pace. Null if there is too little speech.
     #[serde(default, serialize_with = "rounding::maybe_one")]
     pub fluency: Option<f64>,
-    /// Silences between speech of [`super::PAUSE_S`] or longer.
+    /// Number of pauses: silences of at least 0.25 seconds between speech.
     pub pauses: u32,
     #[serde(serialize_with = "rounding::two")]
     pub longest_pause_s: f64,
-    /// When somebody speaks, in order of time; at most [`super::MOST_SPANS`], so those of a long video that are nearest to
-    /// each other are put together. `ratio` and `pauses` are of what was heard before that.
+    /// Times with speech, in order, at most 240. If a video has more, the nearest ones are merged. `ratio` and `pauses`
+    /// are computed before that.
     #[serde(default)]
     pub spans: Vec<Span>,
 }
 
-/// A part of the video's time.
+/// A time span of the video, in seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Span {
     #[serde(serialize_with = "rounding::two")]
@@ -188,16 +188,16 @@ pub struct Span {
     pub end_s: f64,
 }
 
-/// DNSMOS P.835 opinion scores, each 1 (bad) to 5 (excellent).
+/// Opinion scores of DNSMOS P.835, each from 1 (bad) to 5 (excellent).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SpeechQuality {
-    /// Of the speech itself.
+    /// Quality of the speech signal.
     #[serde(serialize_with = "rounding::two")]
     pub sig: f64,
-    /// Of the background: 5 is one that does not disturb.
+    /// Quality of the background. 5 means that no noise disturbs.
     #[serde(serialize_with = "rounding::two")]
     pub bak: f64,
-    /// Overall.
+    /// Overall quality.
     #[serde(serialize_with = "rounding::two")]
     pub ovr: f64,
 }
@@ -205,41 +205,41 @@ pub struct SpeechQuality {
 /// One person.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct FaceSummary {
-    /// From 1, in order of first appearance.
+    /// Number of the person, from 1, in order of first appearance.
     pub id: u32,
     #[serde(serialize_with = "rounding::three")]
     pub first_s: f64,
     #[serde(serialize_with = "rounding::three")]
     pub last_s: f64,
-    /// Samples in which the face was read.
+    /// Number of samples in which the face was read.
     pub frames: u32,
     pub dominant_emotion: Emotion,
-    /// Percent a label, 0 to 100, summing to 100.
+    /// Share of each emotion in percent. The shares sum to 100.
     #[serde(serialize_with = "rounding::percent")]
     pub emotions: BTreeMap<Emotion, f64>,
-    /// Samples a top emotion; labels that never came out on top are left out.
+    /// Number of samples in which each emotion was the most probable one. Emotions with 0 are left out.
     pub emotion_counts: BTreeMap<Emotion, u32>,
-    /// Mean top probability of the samples a top emotion, 0 to 1.
+    /// Mean probability of each emotion in the samples in which it was the most probable one, 0 to 1.
     #[serde(serialize_with = "rounding::map_of_three")]
     pub average_confidence: BTreeMap<Emotion, f64>,
-    /// `[frames, 7]`: shape of the per-sample probability vectors.
+    /// Shape of the probability vectors: `[frames, 7]`.
     pub embeddings_shape: [u32; 2],
-    /// The first of those vectors.
+    /// The probability vector of the first sample.
     #[serde(serialize_with = "rounding::vector")]
     pub example_embedding: [f32; 7],
     #[serde(serialize_with = "rounding::maybe_one")]
     pub eye_contact: Option<f64>,
-    /// Share of the time on screen in which eye contact could be read, 0 to 1.
+    /// Share of the time on screen in which eye contact could be measured, 0 to 1.
     #[serde(default, serialize_with = "rounding::maybe_three")]
     pub eye_contact_coverage: Option<f64>,
-    /// Share of the time in which landmarks were seen and both eyes were covered, by sunglasses for example, 0 to 1.
+    /// Share of the time with landmarks in which both eyes were covered, for example by sunglasses, 0 to 1.
     #[serde(default, serialize_with = "rounding::maybe_three")]
     pub eyes_covered: Option<f64>,
-    /// Share of the time in which landmarks were seen and the mouth was covered, by a mask for example, 0 to 1.
+    /// Share of the time with landmarks in which the mouth was covered, for example by a mask, 0 to 1.
     #[serde(default, serialize_with = "rounding::maybe_three")]
     pub mouth_covered: Option<f64>,
-    /// Blinks a minute. `None` where eyes were not seen, samples were more than an eighth of a second apart, or the eyes
-    /// could be read for less than 10 s.
+    /// Blinks per minute. Null if the eyes were readable for less than 10 seconds, or if samples were more than an
+    /// eighth of a second apart.
     #[serde(default, serialize_with = "rounding::maybe_one")]
     pub blinks_per_minute: Option<f64>,
     #[serde(serialize_with = "rounding::one")]
@@ -248,26 +248,26 @@ pub struct FaceSummary {
     pub valence: f64,
     #[serde(serialize_with = "rounding::three")]
     pub arousal: f64,
-    /// Mean top probability, 0 to 1.
+    /// Mean of the highest probability in each sample, 0 to 1.
     #[serde(default, serialize_with = "rounding::maybe_three")]
     pub model_confidence: Option<f64>,
-    /// 0 to 100; with speech only where nobody else was seen, because nobody knows who speaks.
+    /// 0 to 100. Speech is a part of it only if nobody else was seen, because the speaker is otherwise unknown.
     #[serde(default, serialize_with = "rounding::maybe_whole")]
     pub presence: Option<f64>,
     #[serde(default)]
     pub parts: Option<Parts>,
     #[serde(default)]
     pub intervals: Option<Intervals>,
-    /// Runs of one emotion, in order of time.
+    /// Runs of samples with the same emotion, in order of time.
     #[serde(default)]
     pub segments: Vec<Segment>,
 }
 
-/// A model that took part.
+/// A model that the analysis used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ModelUsed {
     pub name: String,
-    /// Lower-case hexadecimal.
+    /// SHA-256 of the model file, in lower-case hexadecimal.
     pub sha256: String,
 }
 

@@ -36,7 +36,7 @@ pub struct TimelineRow {
     pub expressions: Option<Expressions>,
 }
 
-/// One face in one sample; null where something is not known.
+/// One face in one sample. Unknown values are null.
 #[derive(Serialize, ToSchema)]
 #[schema(as = TimelineRow)]
 struct Row {
@@ -45,7 +45,7 @@ struct Row {
     /// `id` of the face in the analysis.
     face: u32,
     bbox: BBox,
-    /// 0 to 1 a label.
+    /// Probability of each emotion, 0 to 1.
     emotions: BTreeMap<Emotion, f32>,
     /// -1 (unpleasant) to 1 (pleasant).
     valence: f64,
@@ -54,15 +54,15 @@ struct Row {
     pose: Option<Pose>,
     gaze: Option<Gaze>,
     eyes_shut: Option<bool>,
-    /// Whether both eyes are covered, by sunglasses for example.
+    /// Whether both eyes are covered, for example by sunglasses.
     eyes_covered: Option<bool>,
-    /// Whether the mouth is covered, by a mask for example.
+    /// Whether the mouth is covered, for example by a mask.
     mouth_covered: Option<bool>,
-    /// Whether the face met the camera.
+    /// Whether there was eye contact with the camera.
     eye_contact: Option<bool>,
-    /// How much the sample counts in averages, above 0 to 1.
+    /// Weight of the sample in means, above 0 and at most 1.
     quality: f32,
-    /// Movements of the face, 0 to 1, those of 0 left out; where they were asked for.
+    /// Movements of the face, 0 to 1, if they were requested. Movements with 0 are left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<BTreeMap<String, f64>>)]
     expressions: Option<Expressions>,
@@ -335,7 +335,12 @@ mod tests {
         let text = serde_json::to_string(&timeline).unwrap();
         assert_eq!(
             text,
-            r#"{"interval_s":0.834,"rows":[[1.235,2,[10.0,20.1,30.0,40.0],[0.0123,0.0,0.0,0.9,0.05,0.0,0.0377],[-3.2,4.0,0.0],true,0.877,[1.3,-0.5],false,null],[1.235,2,[10.0,20.1,30.0,40.0],[0.0123,0.0,0.0,0.9,0.05,0.0,0.0377],null,null,0.877,null,null,null]]}"#
+            concat!(
+                r#"{"interval_s":0.834,"rows":["#,
+                "[1.235,2,[10.0,20.1,30.0,40.0],[0.0123,0.0,0.0,0.9,0.05,0.0,0.0377],",
+                "[-3.2,4.0,0.0],true,0.877,[1.3,-0.5],false,null],",
+                "[1.235,2,[10.0,20.1,30.0,40.0],[0.0123,0.0,0.0,0.9,0.05,0.0,0.0377],null,null,0.877,null,null,null]]}"
+            )
         );
         let back: Timeline = serde_json::from_str(&text).unwrap();
         assert_eq!(back.rows, timeline.rows.iter().map(TimelineRow::rounded).collect::<Vec<_>>());

@@ -5,13 +5,13 @@ use utoipa::ToSchema;
 
 use super::rounding;
 
-/// One thing to know about a result. JSON names it by `code`.
+/// A limit of a result. `code` names the variant in JSON.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "code", rename_all = "snake_case")]
 pub enum Warning {
     /// No face was found.
     NoFace,
-    /// The pictures were turned clockwise before faces were read.
+    /// The frames were rotated clockwise before faces were read.
     VideoTurned {
         degrees: u16,
     },
@@ -19,40 +19,44 @@ pub enum Warning {
     SmallFaces {
         pixels: u32,
     },
-    /// As `small_faces`; those below `rarely` were looked for in some of the frames only.
+    /// Like `small_faces`. Faces smaller than `rarely` were searched in only some of the frames.
     SmallFacesRarelySought {
         pixels: u32,
         rarely: u32,
     },
     /// The video has no sound track.
     NoSound,
-    /// Eye contact is judged by the head, because the landmark model is not there.
+    /// Eye contact was judged by the head pose, because the landmark model is not installed.
     EyeContactByHead,
-    /// The eyes could be read in this share of the time on screen, 0 to 1.
+    /// Share of the time on screen in which the eyes could be read, 0 to 1.
     EyesRarelyRead {
         #[serde(serialize_with = "rounding::three")]
         share: f64,
     },
-    /// Both eyes were covered in this share of the time, 0 to 1.
+    /// Share of the time in which both eyes were covered, 0 to 1.
     EyesCovered {
         #[serde(serialize_with = "rounding::three")]
         share: f64,
     },
-    /// The mouth was covered in this share of the time, 0 to 1.
+    /// Share of the time in which the mouth was covered, 0 to 1.
     MouthCovered {
         #[serde(serialize_with = "rounding::three")]
         share: f64,
     },
-    /// The call had the analysis of sound switched off.
+    /// The request switched the analysis of sound off.
     SpeechLeftOut,
-    /// The service has the analysis of sound switched off.
+    /// A setting of the service switches the analysis of sound off.
     SpeechDisabled,
-    /// The analysis of the sound broke down.
+    /// The analysis of sound failed.
     SpeechFailed,
     SoundUnreadable,
     SoundUndecodable,
     SoundEncrypted,
-    /// The default sound track is silent. The stream of this index was heard instead.
+    /// There is a decoder for the sound, but the service does not use it.
+    SoundCodecNotAllowed {
+        codec: String,
+    },
+    /// The default sound track is silent. The stream with this index was analyzed instead.
     OtherSoundTrack {
         stream: usize,
     },
@@ -67,11 +71,11 @@ pub enum Warning {
     SpeechQualityUnusable {
         model: String,
     },
-    /// Nobody speaks.
+    /// No speech was found.
     NoSpeech,
     /// There is too little speech to rate its quality.
     LittleSpeech,
-    /// Movements of the face were asked for, and the service has landmarks switched off.
+    /// Movements of the face were requested, but a setting of the service switches landmarks off.
     ExpressionsDisabled,
     ExpressionsModelMissing {
         model: String,
@@ -86,29 +90,29 @@ pub enum Warning {
         #[serde(serialize_with = "rounding::two")]
         end_s: f64,
     },
-    /// Damaged pictures were left out.
+    /// Damaged frames were left out.
     PicturesDamaged {
         damaged: u64,
-        /// Pictures that were to be looked at, those that are damaged included.
+        /// Number of frames that were to be analyzed, including the damaged ones.
         sought: u64,
         #[serde(serialize_with = "rounding::two")]
         from_s: f64,
         #[serde(serialize_with = "rounding::two")]
         to_s: f64,
     },
-    /// The header gives another duration than pictures and sound have.
+    /// The duration in the header differs from that of the streams.
     WrongDuration {
         #[serde(serialize_with = "rounding::two")]
         said_s: f64,
         #[serde(serialize_with = "rounding::two")]
         found_s: f64,
     },
-    /// Time stamps begin anew, first at this time.
+    /// Time stamps restart, for the first time at this time.
     TimeStampsRestart {
         #[serde(serialize_with = "rounding::two")]
         at_s: f64,
     },
-    /// A warning that this version does not know: a newer version stored it.
+    /// A warning that a newer version stored and this version does not know.
     #[serde(other)]
     Unknown,
 }
@@ -134,6 +138,7 @@ impl Warning {
             Self::SoundUnreadable,
             Self::SoundUndecodable,
             Self::SoundEncrypted,
+            Self::SoundCodecNotAllowed { codec: "dts".to_owned() },
             Self::OtherSoundTrack { stream: 2 },
             Self::SpeechModelMissing { model: model() },
             Self::SpeechModelFailed,

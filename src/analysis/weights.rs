@@ -34,31 +34,31 @@ pub enum PartName {
     Presence,
     /// [`super::Speech::clarity`].
     SpeechClarity,
-    /// Visible arousal, in points that it takes from calmness.
+    /// Points that visible arousal subtracts from calmness.
     Arousal,
-    /// Visible displeasure, in points that it takes from calmness.
+    /// Points that visible displeasure subtracts from calmness.
     Displeasure,
 }
 
-/// A part of a score, and what it counts there.
+/// A part of a score, with its value and weight.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Part {
     pub part: PartName,
     /// 0 to 100.
     #[serde(serialize_with = "rounding::one")]
     pub value: f64,
-    /// What it is multiplied with: its share among the parts that could be measured, or -1 for what calmness loses.
+    /// The factor of the value. The weights of the measured parts sum to 1. In calmness each weight is -1.
     #[serde(serialize_with = "rounding::three")]
     pub weight: f64,
 }
 
-/// What the scores are made of. `presence` and `overall_score` are the sums of value times weight; `calmness` is 100 and
-/// that sum, whose weights are -1.
+/// The parts of the scores. `presence` and `overall_score` are the sums of value times weight. `calmness` is 100
+/// plus that sum; its weights are -1.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
 pub struct Parts {
     pub calmness: Vec<Part>,
     pub presence: Vec<Part>,
-    /// Of the whole video alone.
+    /// Null for a single person, because only the whole video has this score.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub overall_score: Vec<Part>,
 }

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use super::access::{Access, Authorized, Rule};
 use super::limits::{ClientAddress, Peer, RateLimit, RequestPermit};
 use super::upload::body::{IncomingBody, Pace};
+use super::view::NO_STORE;
 use super::{Api, Problem};
 use crate::store::{ApiKey, Scope};
 
@@ -63,6 +64,8 @@ pub(super) async fn guard<R: Rule>(State(api): State<Api>, mut request: Request,
             let mut response = next.run(request).await;
             // For the request log.
             response.extensions_mut().insert(caller);
+            // An answer to one caller is not for others.
+            response.headers_mut().entry(header::CACHE_CONTROL).or_insert(NO_STORE);
             response
         }
         Err(problem) => {
@@ -138,20 +141,20 @@ fn record_use(api: &Api, key: Arc<ApiKey>) {
 }
 
 fn key_required() -> Problem {
-    let detail = "Send a key as Authorization: Bearer KEY, or as x-api-key: KEY. The operator makes one with visage keys \
-                  create.";
+    let detail = "Send a key as Authorization: Bearer KEY, or as x-api-key: KEY. The operator creates keys with visage \
+                  keys create.";
     Problem::new(StatusCode::UNAUTHORIZED, "key_required", "This call needs a key", detail)
 }
 
 fn wrong_key() -> Problem {
-    let detail = "The key is not known here, was revoked, or its time is over. Check that it was copied whole.";
-    Problem::new(StatusCode::UNAUTHORIZED, "wrong_key", "The key is not good", detail)
+    let detail = "The key is unknown, was revoked, or has expired. Check that it was copied completely.";
+    Problem::new(StatusCode::UNAUTHORIZED, "wrong_key", "The key is invalid", detail)
 }
 
 fn scope_required(scope: Scope) -> Problem {
     let name = scope.name();
-    let detail = format!("The key lacks the scope {name}. Ask the operator for one that has it.");
-    Problem::new(StatusCode::FORBIDDEN, "scope_required", "The key does not open this call", detail).with("scope", name)
+    let detail = format!("The key lacks the scope {name}. Ask the operator for a key with that scope.");
+    Problem::new(StatusCode::FORBIDDEN, "scope_required", "The key lacks a scope", detail).with("scope", name)
 }
 
 #[cfg(test)]

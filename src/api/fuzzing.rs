@@ -16,6 +16,7 @@ use super::{
 };
 use crate::analysis::Options;
 use crate::blob::{BlobError, Upload};
+use crate::config::Settings;
 
 /// Most decoded bytes of a body.
 const LIMIT: u64 = 1 << 20;
@@ -72,11 +73,12 @@ pub fn upload(input: &[u8]) {
         .collect();
     let unknown = if flags & 2 == 0 { UnknownFields::Reject } else { UnknownFields::Ignore };
     let sink = MemorySink::default();
+    let Ok(limits) = Settings::defaults().map(|settings| settings.video) else { return };
     run(async {
         let body = Body::from_stream(stream::iter(chunks));
         let incoming =
             IncomingBody::new(&head.headers, body, LIMIT, Pace { idle: Duration::from_secs(30), min_rate: 0 });
-        let form = form::read(&head, &incoming, &sink, Options::new(20, 5), unknown).await;
+        let form = form::read(&head, &incoming, &sink, &limits, Options::new(20, 5), unknown).await;
         if let Ok(form) = form {
             assert!(form.recipients.len() <= form::MAX_RECIPIENTS && form.content_sha256.len() == 64);
         }

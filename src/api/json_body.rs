@@ -15,7 +15,8 @@ use utoipa::openapi::schema::{ObjectBuilder, OneOf, OneOfBuilder, Schema, Type};
 use super::upload;
 use super::upload::body::{BodyError, IncomingBody, Pace};
 use super::upload::encoding::announced;
-use super::upload::error::{FileSource, UploadError};
+use super::upload::error::UploadError;
+use super::upload::problems::FileSource;
 use super::{Api, Problem};
 
 /// Most bytes of a JSON body without a video.
@@ -32,7 +33,7 @@ pub async fn json<T: DeserializeOwned>(api: &Api, request: Request) -> Result<T,
         incoming.drain(head.headers.contains_key(header::EXPECT));
         let detail = "Send a JSON object with Content-Type: application/json.";
         let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-        return Err(Problem::new(status, "not_json", "Not JSON", detail));
+        return Err(Problem::new(status, "not_json", "The body is not JSON", detail));
     }
     let bytes = bytes(api, &head.headers, &incoming, MAX_BYTES).await.map_err(|error| {
         upload::reject(&error, &head.headers, incoming);
@@ -42,14 +43,14 @@ pub async fn json<T: DeserializeOwned>(api: &Api, request: Request) -> Result<T,
         if error.is_data() {
             return wrong(&format!("{}.", first_upper(&error.to_string())));
         }
-        let detail = "The body is not a JSON object. Compare it with the documentation of the call.";
+        let detail = "The body is not a valid JSON object. Compare it with the documentation of the call.";
         Problem::new(StatusCode::BAD_REQUEST, "bad_json", "The body cannot be read", detail)
     })
 }
 
 /// The problem of a body with an invalid member.
 pub fn wrong(detail: &str) -> Problem {
-    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad_body", "A member of the body is wrong", detail)
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad_body", "A member of the body is invalid", detail)
 }
 
 /// Reads a whole body into memory.

@@ -227,6 +227,10 @@ mod tests {
             max_concurrent_key: 2,
             videos_per_day_key: 0,
             videos_per_month_key: 0,
+            mails_per_day_recipient: 0,
+            mails_per_day_domain: 0,
+            mails_per_day_address: 0,
+            mails_per_day_key: 0,
         };
         Arc::new(Limits::new(&settings, proxies.iter().map(|proxy| proxy.parse().unwrap()).collect()))
     }

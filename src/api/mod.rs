@@ -2,7 +2,8 @@
 //! `pipeline`. Answers are views of their types; nothing is computed here.
 //!
 //! - `endpoints`: the native calls. `compat`: the calls of the services that visage takes over from. `page`: HTML
-//!   pages. Each endpoint has a file with its access rule, its description and its handler. No endpoint imports another.
+//!   pages. Each endpoint has a file with its access rule, its description and its handler. No endpoint imports
+//!   another.
 //! - `upload`: receives videos, for all calls. `immediate`: analyzes a video while the client waits.
 //! - `access` and `auth`: who may call an endpoint. `limits` and `quota`: how often.
 //! - `problem`: errors (RFC 9457). `openapi`: the description of the service.
@@ -22,6 +23,7 @@ mod immediate;
 mod json_body;
 mod limits;
 mod negotiation;
+mod notice;
 mod openapi;
 mod outer;
 mod page;
@@ -153,7 +155,7 @@ pub fn operations(store: Store, clock: Arc<dyn Clock>) -> Router {
 
 /// Endpoints that answer within the timeout of [`router`].
 fn quick() -> Vec<Endpoint> {
-    vec![
+    let mut endpoints = vec![
         endpoints::root::endpoint(),
         endpoints::healthz::endpoint(),
         endpoints::readyz::endpoint(),
@@ -161,6 +163,7 @@ fn quick() -> Vec<Endpoint> {
         endpoints::openapi::endpoint(),
         endpoints::docs::endpoint(),
         endpoints::docs_file::endpoint(),
+        endpoints::notice::endpoint(),
         compat::logs::endpoint(),
         endpoints::admin_overview::endpoint(),
         endpoints::admin_retry::endpoint(),
@@ -172,7 +175,9 @@ fn quick() -> Vec<Endpoint> {
         endpoints::report::endpoint(),
         endpoints::timeline::endpoint(),
         endpoints::events::endpoint(),
-    ]
+    ];
+    endpoints.extend(endpoints::confirm_mail::endpoints());
+    endpoints
 }
 
 /// Endpoints that take as long as an upload or an analysis. They have limits of their own.
@@ -227,6 +232,6 @@ mod tests {
     fn only_operations_endpoints_are_open() {
         let open = slow().into_iter().chain(quick()).filter(Endpoint::is_open);
         let paths: Vec<String> = open.flat_map(|endpoint| endpoint.paths()).collect();
-        assert_eq!(paths, ["/", "/healthz", "/readyz", "/openapi.json", "/docs", "/docs/{file}"]);
+        assert_eq!(paths, ["/", "/healthz", "/readyz", "/openapi.json", "/docs", "/docs/{file}", "/v1/notice"]);
     }
 }

@@ -101,14 +101,14 @@ pub(super) fn add_access(operation: &mut Operation, access: Access, required: bo
             response.content.insert(kind.to_owned(), RefOr::T(content(&schema)));
         }
     }
-    let mut may = vec![("500", "Something went wrong here."), ("503", "A part of the service does not answer.")];
+    let mut may = vec![("500", "The service failed."), ("503", "A part of the service does not answer.")];
     if access == Access::Link {
-        may.push(("401", "A key was sent along, and it is not good."));
-        may.push(("429", "Too many requests; Retry-After says when the next fits."));
+        may.push(("401", "A key was sent, and it is invalid."));
+        may.push(("429", "Too many requests. `Retry-After` says when to try again."));
     } else if access != Access::Open {
-        may.push(("401", "No key, or one that is not good."));
+        may.push(("401", "The key is missing or invalid."));
         may.push(("403", "The key lacks the scope that this call needs."));
-        may.push(("429", "Too many requests; Retry-After says when the next fits."));
+        may.push(("429", "Too many requests. `Retry-After` says when to try again."));
         let keys = [HEADER, BEARER].map(|scheme| SecurityRequirement::new(scheme, Vec::<String>::new()));
         let open = matches!(access, Access::OptionalKey(_)) && !required;
         operation.security = Some(open.then(SecurityRequirement::default).into_iter().chain(keys).collect());

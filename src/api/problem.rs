@@ -20,9 +20,9 @@ pub struct Problem {
     pub status: StatusCode,
     /// Stable snake_case code.
     pub code: String,
-    /// The same for every problem of this code.
+    /// A short text that is the same for every problem with this code.
     pub title: &'static str,
-    /// What is wrong this time, and what to do.
+    /// The error in this request, and how to fix it.
     pub detail: String,
     /// Seconds after which the client should try again.
     pub retry_after_s: Option<u64>,
@@ -37,13 +37,13 @@ pub struct Problem {
 pub struct ProblemBody {
     /// `urn:visage:problem:<code>`
     r#type: String,
-    /// The same for every problem of this code.
+    /// A short text that is the same for every problem with this code.
     title: String,
     /// The HTTP status.
     status: u16,
     /// Stable snake_case code.
     code: String,
-    /// What is wrong this time, and what to do.
+    /// The error in this request, and how to fix it.
     detail: String,
     /// The id of the request in the log of the service.
     request_id: String,
@@ -60,7 +60,7 @@ pub struct FailureBody {
     status: u16,
     /// Stable snake_case code.
     code: String,
-    /// What is wrong, and what to do.
+    /// The reason, and how to avoid it.
     detail: String,
 }
 
@@ -90,8 +90,8 @@ impl Problem {
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "internal",
-            "Something went wrong here",
-            "Try again later; if it stays, report the request_id to the operator.",
+            "The service failed",
+            "Try again later. If it fails again, send the request_id to the operator.",
         )
     }
 
@@ -100,8 +100,8 @@ impl Problem {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
             format!("{part}_unavailable"),
-            "The service cannot do this now",
-            format!("The {part} does not answer at the moment. Try again in a few seconds."),
+            "A part of the service is unavailable",
+            format!("The {part} does not answer. Try again in a few seconds."),
         )
         .retry_after(5)
     }
@@ -109,20 +109,25 @@ impl Problem {
     /// The problem for an error status of the framework.
     pub fn of_status(status: StatusCode) -> Self {
         let (code, title, detail) = match status {
-            StatusCode::NOT_FOUND => ("not_found", "No such page", "GET / lists what is here."),
+            StatusCode::NOT_FOUND => ("not_found", "No such page", "GET / lists the parts of the service."),
             StatusCode::METHOD_NOT_ALLOWED => {
-                ("method_not_allowed", "Not with this method", "The Allow header lists the methods of this path.")
+                ("method_not_allowed", "The method is not allowed", "The Allow header lists the methods of this path.")
             }
-            StatusCode::PAYLOAD_TOO_LARGE => ("too_large", "Too large", "Send less."),
-            StatusCode::UNSUPPORTED_MEDIA_TYPE => {
-                ("unsupported_media_type", "Not this content type", "Send the content type that the call asks for.")
+            StatusCode::PAYLOAD_TOO_LARGE => ("too_large", "The body is too large", "Send a smaller body."),
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => (
+                "unsupported_media_type",
+                "The content type is not supported",
+                "Send a content type that the call accepts.",
+            ),
+            StatusCode::REQUEST_TIMEOUT => {
+                ("request_timeout", "The request was too slow", "Send the request without pauses.")
             }
-            StatusCode::REQUEST_TIMEOUT => ("request_timeout", "Too slow", "Send the request without pauses."),
             StatusCode::SERVICE_UNAVAILABLE => {
-                return Self::new(status, "timeout", "It took too long", "Try again in a few seconds.").retry_after(5);
+                return Self::new(status, "timeout", "The request took too long", "Try again in a few seconds.")
+                    .retry_after(5);
             }
             status if status.is_server_error() => return Self { status, ..Self::internal() },
-            _ => ("bad_request", "The request cannot be understood", "Compare it with the documentation of the call."),
+            _ => ("bad_request", "The request is invalid", "Compare it with the documentation of the call."),
         };
         Self::new(status, code, title, detail)
     }

@@ -1,5 +1,6 @@
-//! Limits the number of videos that a key may send per day and per month, and the bytes of stored videos. A video is counted when its upload begins,
-//! and uncounted if it is rejected. So two simultaneous uploads cannot both be counted as the last one.
+//! Limits the number of videos that a key may send per day and per month, the bytes of stored videos, and the mails per
+//! day. A video is counted when its upload begins, and uncounted if it is rejected. So two simultaneous uploads cannot
+//! both be counted as the last one.
 
 use std::time::Duration;
 
@@ -9,7 +10,8 @@ use super::limits::Client;
 use super::upload::error::{LimitError, UploadError};
 use super::{Api, Caller};
 use crate::config::ByteSize;
-use crate::store::{Quotas, Store};
+use crate::confirmation;
+use crate::store::{MailCount, Quotas, Store};
 
 /// A video that was counted. Dropping it uncounts the video, unless it was [kept](CountedVideo::keep).
 pub struct CountedVideo(Option<(Store, String, Timestamp)>);
@@ -49,6 +51,68 @@ pub async fn count(api: &Api, caller: &Caller) -> Result<CountedVideo, UploadErr
     match api.app.store.count_video(&key.id, quotas, now).await? {
         None => Ok(CountedVideo(Some((api.app.store.clone(), key.id.clone(), now)))),
         Some(used_up) => Err(LimitError::QuotaUsedUp(used_up).into()),
+    }
+}
+
+/// Mails that were counted. Dropping them uncounts them, unless they were [kept](CountedMails::keep).
+pub struct CountedMails(Option<(Store, Vec<MailCount>, Timestamp)>);
+
+impl CountedMails {
+    /// Keeps the mails counted, because their video was accepted.
+    pub fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for CountedMails {
+    fn drop(&mut self) {
+        let Some((store, counts, counted)) = self.0.take() else { return };
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        runtime.spawn(async move {
+            if let Err(error) = store.uncount_mails(&counts, counted).await {
+                tracing::warn!(%error, "the mails of a rejected video could not be uncounted");
+            }
+        });
+    }
+}
+
+/// Counts the mails to these recipients, or rejects them if one of the limits is reached.
+pub async fn count_mails(
+    api: &Api,
+    caller: &Caller,
+    client: &Client,
+    recipients: &[String],
+) -> Result<CountedMails, UploadError> {
+    let (store, limits) = (&api.app.store, &api.app.settings.limits);
+    if recipients.is_empty() {
+        return Ok(CountedMails(None));
+    }
+    let secret = store.secret().await?;
+    let mut counts = Vec::new();
+    let mut add = |kind: &'static str, name: String, limit: u32| {
+        let subject = format!("{kind} {name}");
+        match counts.iter_mut().find(|count: &&mut MailCount| count.subject == subject) {
+            Some(count) => count.mails += 1,
+            None if limit > 0 => counts.push(MailCount { subject, kind, mails: 1, limit }),
+            None => {}
+        }
+    };
+    let is_anonymous = caller.owner().is_none();
+    let sender = client.stored(store).await?;
+    for recipient in recipients {
+        add("recipient", confirmation::pseudonym(secret, recipient), limits.mails_per_day_recipient);
+        let domain = recipient.rsplit('@').next().unwrap_or_default().to_lowercase();
+        if is_anonymous {
+            add("domain", secret.pseudonym("domain", &domain), limits.mails_per_day_domain);
+            add("address", sender.clone(), limits.mails_per_day_address);
+        } else {
+            add("key", sender.clone(), limits.mails_per_day_key);
+        }
+    }
+    let now = api.app.clock.now();
+    match store.count_mails(&counts, now).await? {
+        None => Ok(CountedMails(Some((store.clone(), counts, now)))),
+        Some((count, wait_s)) => Err(LimitError::TooManyMails(count, wait_s).into()),
     }
 }
 

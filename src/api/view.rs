@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::analysis::{Analysis, Options};
+use crate::analysis::{Analysis, Notice, Options};
 use crate::api::problem::FailureBody;
 use crate::api::{AppState, Caller, Problem};
 use crate::store::{Job, Status, StoredAnalysis};
@@ -19,7 +19,7 @@ pub const POLL_AGAIN_S: u64 = 2;
 /// Largest fraction of a running job.
 const ALMOST: f64 = 0.99;
 
-/// The state of a job; with the result once there is one.
+/// The state of an analysis, and its result when it is done.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Result)]
 pub struct JobView {
@@ -29,23 +29,25 @@ pub struct JobView {
     status: Status,
     progress: ProgressView,
     options: Options,
-    /// Runs begun so far.
+    /// Number of runs that were started.
     attempts: u32,
     created_at: Timestamp,
     started_at: Option<Timestamp>,
     finished_at: Option<Timestamp>,
-    /// When the result is erased; null: never.
+    /// Time at which the result is erased. Null: never.
     expires_at: Option<Timestamp>,
     links: Links,
-    /// Why the analysis failed: a problem (RFC 9457); null otherwise.
+    /// The notice that the people in the video got before it was sent. Null if the sender stated none.
+    notice: Option<Notice>,
+    /// The reason for a failed analysis, as a problem (RFC 9457). Otherwise null.
     #[schema(value_type = Option<FailureBody>)]
     error: Option<Map<String, Value>>,
-    /// The result; null until `status` is `done`.
+    /// The result. Null unless `status` is `done`.
     #[schema(value_type = Option<Analysis>)]
     analysis: Option<Box<RawValue>>,
 }
 
-/// A job in a list: without its result.
+/// An analysis in a list, without its result.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Listed)]
 pub struct ListedView {
@@ -56,10 +58,10 @@ pub struct ListedView {
     progress: ProgressView,
     created_at: Timestamp,
     finished_at: Option<Timestamp>,
-    /// When the result is erased; null: never.
+    /// Time at which the result is erased. Null: never.
     expires_at: Option<Timestamp>,
     links: Links,
-    /// Why the analysis failed: a problem (RFC 9457); null otherwise.
+    /// The reason for a failed analysis, as a problem (RFC 9457). Otherwise null.
     #[schema(value_type = Option<FailureBody>)]
     error: Option<Map<String, Value>>,
 }
@@ -83,7 +85,7 @@ impl ListedView {
 #[derive(Serialize, ToSchema)]
 #[schema(as = Progress)]
 pub struct ProgressView {
-    /// 0 to 1; null where the container does not tell how many frames there are.
+    /// 0 to 1. Null if the number of frames is unknown.
     fraction: Option<f64>,
     frames_done: u64,
     frames_total: u64,
@@ -91,7 +93,7 @@ pub struct ProgressView {
     stage: &'static str,
 }
 
-/// The addresses of everything about a job.
+/// The addresses of an analysis.
 #[derive(Serialize, ToSchema)]
 pub struct Links {
     #[serde(rename = "self")]
@@ -127,6 +129,7 @@ impl JobView {
             finished_at: job.finished_at,
             expires_at: job.expires_at,
             links: Links::new(app, job.token),
+            notice: job.notice.clone(),
             error: failure(job).map(|problem| problem.body()),
             analysis,
         }
@@ -170,7 +173,7 @@ pub fn token(text: &str) -> Result<Uuid, Problem> {
 }
 
 pub fn unknown() -> Problem {
-    let detail = "No analysis has this token. It may have been erased; tokens come from POST /analyze-video.";
+    let detail = "No analysis has this token. It may have been erased. POST /analyze-video returns tokens.";
     Problem::new(StatusCode::NOT_FOUND, "unknown_token", "No such analysis", detail)
 }
 
@@ -201,7 +204,7 @@ pub async fn find_with_analysis(
 
 fn unexpired(job: Job) -> Result<Job, Problem> {
     if job.status == Status::Expired {
-        let detail = "The result was erased when its time was over. Send the video again for a new one.";
+        let detail = "The result was erased at the end of its retention. Send the video again to get a new result.";
         return Err(Problem::new(StatusCode::GONE, "expired", "The result is gone", detail));
     }
     Ok(job)
@@ -215,11 +218,11 @@ pub async fn done(app: &AppState, caller: &Caller, token: Uuid) -> Result<Job, P
         Status::Done => Ok(job),
         Status::Failed => Err(failure(&job).unwrap_or_else(Problem::internal)),
         Status::Cancelled => {
-            let detail = "The analysis was cancelled. Send the video again for a result.";
+            let detail = "The analysis was cancelled. Send the video again to get a result.";
             Err(Problem::new(StatusCode::CONFLICT, "cancelled", "There is no result", detail))
         }
         Status::Queued | Status::Running | Status::Expired => {
-            let detail = "The analysis is not finished. GET /results/{token}?wait=30 answers when it is.";
+            let detail = "The analysis is not finished. GET /results/{token}?wait=30 waits for its end.";
             let problem = Problem::new(StatusCode::CONFLICT, "not_finished", "There is no result yet", detail);
             Err(problem.retry_after(POLL_AGAIN_S))
         }
@@ -242,5 +245,5 @@ pub fn matches(headers: &HeaderMap, etag: &str) -> bool {
         .any(|tag| tag.trim() == "*" || bare(tag) == bare(etag))
 }
 
-/// `Cache-Control` of private answers that change: caches must revalidate them.
-pub const REVALIDATE: HeaderValue = HeaderValue::from_static("private, no-cache");
+/// `Cache-Control` of answers with personal data: no cache may keep them, that of the browser neither.
+pub const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");

@@ -60,8 +60,9 @@ pub fn duration(text: Option<&str>, most_s: u64) -> Result<Duration, Problem> {
 }
 
 pub fn bad_wait() -> Problem {
-    let detail = "Give wait as whole seconds up to a day, such as ?wait=30.";
-    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad_wait", "Not a time to wait", detail).with("parameter", "wait")
+    let detail = "Set wait to a whole number of seconds up to 86400, such as ?wait=30.";
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad_wait", "The waiting time is invalid", detail)
+        .with("parameter", "wait")
 }
 
 #[cfg(test)]

@@ -44,7 +44,10 @@ pub enum BlobError {
     #[error("storage: {action}: {reason}")]
     Remote { action: &'static str, reason: String },
     /// The folder or bucket does not belong to the database, or the folder is not mounted.
-    #[error("storage: expected the identity {expected}, found {}", found.map_or_else(|| "none".to_owned(), |id| id.to_string()))]
+    #[error(
+        "storage: expected the identity {expected}, found {}",
+        found.map_or_else(|| "none".to_owned(), |id| id.to_string())
+    )]
     Foreign { expected: Uuid, found: Option<Uuid> },
 }
 

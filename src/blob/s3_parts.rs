@@ -122,7 +122,8 @@ impl S3 {
         let lists = tried?;
         if !lists {
             tracing::warn!(
-                "the S3 server cannot list the parts of an upload; parts go through this program and are recorded in the database"
+                "the S3 server cannot list the parts of an upload; parts go through this program and are recorded in \
+                 the database"
             );
         }
         *known = Some((lists, Instant::now()));

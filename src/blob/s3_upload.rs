@@ -93,7 +93,7 @@ impl Upload for S3Upload {
     }
 }
 
-/// Joins the parts of an upload. If no answer comes, or one that cannot be read, the object itself tells whether it worked. Some
+/// Joins the parts of an upload. If the answer is missing or unreadable, checks whether the object exists. Some
 /// S3-compatible servers answer with an XML element that the SDK refuses (moto 5.2: `CompleteMultipartUploadResponse`).
 pub(super) async fn complete(
     bucket: &Bucket,

@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 
-use super::{ClipModel, ConfigError, EmotionModel, MailTransport, Settings, StorageKind};
+use crate::analysis::Language;
+
+use super::{ClipModel, ConfigError, EmotionModel, MailTransport, Notice, Settings, StorageKind};
 
 impl Settings {
     /// Returns an error that names the key of the first invalid value.
@@ -20,12 +22,16 @@ impl Settings {
         positive("video.max_faces", self.video.max_faces.into())?;
         positive("video.max_duration_s", self.video.max_duration_s)?;
         positive("video.max_pixels", self.video.max_pixels)?;
+        positive("video.max_total_megapixels", self.video.max_total_megapixels)?;
+        positive("video.max_decoder_memory", self.video.max_decoder_memory.0)?;
+        positive("video.max_cpu_s", self.video.max_cpu_s)?;
         positive("sync.deadline_s", self.sync.deadline_s)?;
         positive("sync.max_upload", self.sync.max_upload.0)?;
         positive("sync.facial_analysis_every", self.sync.facial_analysis_every.into())?;
         positive("sync.process_frame_every", self.sync.process_frame_every.into())?;
         positive("thumbnails.max_video", self.thumbnails.max_video.0)?;
         positive("engine.max_batch", self.engine.max_batch as u64)?;
+        positive("mail.confirm_within_h", self.mail.confirm_within_h)?;
         positive("mail.max_attempts", self.mail.max_attempts.into())?;
         positive("webhooks.timeout_s", self.webhooks.timeout_s)?;
         positive("webhooks.max_attempts", self.webhooks.max_attempts.into())?;
@@ -102,11 +108,29 @@ impl Settings {
         let url = &report.link_url;
         let is_link = url.is_empty() || ["https://", "http://", "mailto:"].iter().any(|scheme| url.starts_with(scheme));
         require(is_link, "report.link_url", url, "use an https://, http:// or mailto: address")?;
+        self.notice.check()?;
         let has_host = self.mail.transport != MailTransport::Smtp || !self.mail.smtp.host.is_empty();
         require(has_host, "mail.smtp.host", "", "mail.transport = \"smtp\" needs a server")?;
         positive("mail.smtp.timeout_s", self.mail.smtp.timeout_s)?;
         let both_or_none = self.mail.smtp.username.is_empty() == self.mail.smtp.password.expose().is_empty();
         require(both_or_none, "mail.smtp.password", "", "set both username and password, or neither")
+    }
+}
+
+impl Notice {
+    fn check(&self) -> Result<(), ConfigError> {
+        let url = &self.link;
+        let is_link = url.is_empty() || ["https://", "http://", "mailto:"].iter().any(|scheme| url.starts_with(scheme));
+        require(is_link, "notice.link", url, "use an https://, http:// or mailto: address")?;
+        let is_version = self.version.len() <= 64 && self.version.chars().all(|c| c.is_ascii_graphic());
+        require(is_version, "notice.version", &self.version, "use at most 64 ASCII characters without spaces")?;
+        for (key, texts) in [("notice.purpose", &self.purpose), ("notice.text", &self.text)] {
+            for tag in texts.keys() {
+                let is_known = Language::all().any(|language| language.tag() == tag);
+                require(is_known, key, tag, &format!("use the languages {}", Language::choice()))?;
+            }
+        }
+        Ok(())
     }
 }
 

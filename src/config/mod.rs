@@ -24,7 +24,9 @@ pub const DEFAULTS: &str = include_str!("../../config/default.toml");
 const NON_SETTINGS: [&str; 2] = ["VISAGE_CONFIG", "VISAGE_LOG"];
 
 /// Settings that are lists. In environment variables, their values are separated by commas.
-const LISTS: [&str; 6] = [
+const LISTS: [&str; 8] = [
+    "video.extra_codecs",
+    "video.extra_containers",
     "thumbnails.model.labels",
     "vision.emotion.labels",
     "vision.emotion.mean",
@@ -151,6 +153,13 @@ mod tests {
     }
 
     #[test]
+    fn the_environment_can_set_a_text_in_one_language() {
+        let notice =
+            load(&[("VISAGE_NOTICE__TEXT__DE", "Achtung"), ("VISAGE_NOTICE__REQUIRED", "true")]).unwrap().notice;
+        assert_eq!((notice.required, notice.text["de"].as_str(), notice.text["en"].as_str()), (true, "Achtung", ""));
+    }
+
+    #[test]
     fn the_short_variable_name_of_the_mirror_works() {
         assert_eq!(load(&[("VISAGE_MODELS_MIRROR", "/srv/m")]).unwrap().models.mirror, "/srv/m");
     }
@@ -179,6 +188,8 @@ mod tests {
             ("VISAGE_REPORT__ACCENT", "blue", "report.accent"),
             ("VISAGE_REPORT__LINK_URL", "https://example.org", "report.link_url"),
             ("VISAGE_MAIL__SMTP__USERNAME", "robot", "mail.smtp.password"),
+            ("VISAGE_NOTICE__TEXT__XX", "hello", "notice.text"),
+            ("VISAGE_NOTICE__LINK", "javascript:x", "notice.link"),
         ] {
             let error = load(&[(name, value)]).expect_err(name).to_string();
             assert!(error.contains(key), "{name}={value}: {error}");

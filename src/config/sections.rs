@@ -1,5 +1,6 @@
 //! The sections of the settings. `config/default.toml` documents every key.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,11 +10,17 @@ use serde::de::IntoDeserializer;
 use serde::{Deserialize, Deserializer};
 
 use super::{ByteSize, ConfigError};
-use crate::analysis::Sampling;
+use crate::analysis::{Language, Sampling};
 
 /// Deserializes one of several words. Unlike the error of the crate `config`, the error lists the allowed words.
 fn one_of<'de, T: Deserialize<'de>, D: Deserializer<'de>>(word: D) -> Result<T, D::Error> {
     T::deserialize(String::deserialize(word)?.to_lowercase().into_deserializer())
+}
+
+/// Deserializes a list of words like [`one_of`].
+fn many_of<'de, T: Deserialize<'de>, D: Deserializer<'de>>(words: D) -> Result<Vec<T>, D::Error> {
+    let words = Vec::<String>::deserialize(words)?;
+    words.into_iter().map(|word| T::deserialize(word.to_lowercase().into_deserializer())).collect()
 }
 
 /// All settings.
@@ -37,6 +44,7 @@ pub struct Settings {
     pub mail: Mail,
     pub webhooks: Webhooks,
     pub report: Report,
+    pub notice: Notice,
     pub retention: Retention,
     pub log: Log,
     pub metrics: Metrics,
@@ -102,6 +110,10 @@ pub struct Limits {
     pub max_concurrent_key: u32,
     pub videos_per_day_key: u32,
     pub videos_per_month_key: u32,
+    pub mails_per_day_recipient: u32,
+    pub mails_per_day_domain: u32,
+    pub mails_per_day_address: u32,
+    pub mails_per_day_key: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -186,6 +198,33 @@ pub struct Video {
     pub max_faces: u32,
     pub max_duration_s: u64,
     pub max_pixels: u64,
+    pub max_total_megapixels: u64,
+    pub max_decoder_memory: ByteSize,
+    pub max_cpu_s: u64,
+    /// FFmpeg's names.
+    pub extra_codecs: Vec<String>,
+    #[serde(deserialize_with = "many_of")]
+    pub extra_containers: Vec<Container>,
+}
+
+/// A container that a setting can add. None of them can refer to other files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Container {
+    Asf,
+    Dv,
+    Ivf,
+    Mxf,
+    Nut,
+    Ogg,
+    Rm,
+    Wtv,
+    Y4m,
+}
+
+impl Container {
+    pub const ALL: [Self; 9] =
+        [Self::Asf, Self::Dv, Self::Ivf, Self::Mxf, Self::Nut, Self::Ogg, Self::Rm, Self::Wtv, Self::Y4m];
 }
 
 /// The GPU decoder, by FFmpeg's names.
@@ -377,6 +416,8 @@ pub struct Mail {
     pub reply_to: String,
     pub subject: String,
     pub failure_subject: String,
+    pub confirm: bool,
+    pub confirm_within_h: u64,
     pub max_attempts: u32,
     pub backoff_base_s: u64,
     pub backoff_max_s: u64,
@@ -434,6 +475,31 @@ pub struct Report {
     pub contact: String,
     pub link_text: String,
     pub link_url: String,
+}
+
+/// What people are told before their faces and voices are analyzed.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Notice {
+    pub required: bool,
+    pub operator: String,
+    pub link: String,
+    pub version: String,
+    /// By tag of the language. Empty or missing: the built-in text.
+    pub purpose: BTreeMap<String, String>,
+    pub text: BTreeMap<String, String>,
+}
+
+impl Notice {
+    /// Returns the operator's purpose in a language; empty if there is none.
+    pub fn purpose_in(&self, language: Language) -> &str {
+        self.purpose.get(language.tag()).map_or("", |text| text.trim())
+    }
+
+    /// Returns the operator's text in a language; empty if there is none.
+    pub fn text_in(&self, language: Language) -> &str {
+        self.text.get(language.tag()).map_or("", |text| text.trim())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]

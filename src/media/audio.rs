@@ -12,7 +12,7 @@ use super::discontinuity::DiscontinuityCorrector;
 use super::ffi;
 use super::mix::Mixer;
 use super::opened::discard_others;
-use super::{ProbeError, Source, streams};
+use super::{ProbeError, Source, codecs, streams};
 use crate::config::Video;
 use crate::fault::Fault;
 
@@ -40,6 +40,8 @@ pub enum SoundError {
     Source(#[from] ProbeError),
     #[error("the sound track ({codec}) cannot be decoded: {reason}")]
     Undecodable { codec: String, reason: String },
+    #[error("the codec of the sound track ({codec}) is not allowed")]
+    CodecNotAllowed { codec: String },
     #[error("the sound track is encrypted")]
     Encrypted,
 }
@@ -50,7 +52,7 @@ impl SoundError {
         match self {
             Self::Cancelled => Fault::Client,
             Self::Source(error) => error.fault(),
-            Self::Encrypted | Self::Undecodable { .. } => Fault::Video,
+            Self::Encrypted | Self::Undecodable { .. } | Self::CodecNotAllowed { .. } => Fault::Video,
         }
     }
 }
@@ -118,7 +120,7 @@ impl Sound {
         let mut input = container::open(source, limits, move || stop() || reading.is_over())?;
         let chosen = track.map_or_else(|| streams::sound(&input), |track| input.stream(track));
         let Some(stream) = chosen else { return Ok(None) };
-        let others = if track.is_none() { streams::other_sounds(&input, &stream) } else { Vec::new() };
+        let others = if track.is_none() { streams::other_sounds(&input, &stream, limits) } else { Vec::new() };
         if streams::is_encrypted_stream(&stream) {
             return Err(SoundError::Encrypted);
         }
@@ -126,9 +128,12 @@ impl Sound {
         let codec = streams::codec_name(&stream);
         let undecodable =
             |error: ffmpeg::Error| SoundError::Undecodable { codec: codec.clone(), reason: error.to_string() };
-        let mut decoder = ffmpeg::codec::Context::from_parameters(parameters)
-            .and_then(|context| context.decoder().audio())
-            .map_err(undecodable)?;
+        if matches!(streams::check(&stream, limits), Err(ProbeError::CodecNotAllowed { .. })) {
+            return Err(SoundError::CodecNotAllowed { codec });
+        }
+        let mut context = ffmpeg::codec::Context::from_parameters(parameters).map_err(undecodable)?;
+        codecs::restrict(&mut context, limits).map_err(undecodable)?;
+        let mut decoder = context.decoder().audio().map_err(undecodable)?;
         decoder.set_packet_time_base(time_base);
         let (start_s, duration_s) = (streams::start_s(&input), streams::duration_s(&input));
         let corrector = DiscontinuityCorrector::new(&input, duration_s);

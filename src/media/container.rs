@@ -1,4 +1,4 @@
-//! Opens containers with FFmpeg. Restricts formats, protocols, waits and frame sizes.
+//! Opens containers with FFmpeg. Restricts formats, codecs, protocols, waits and frame sizes.
 
 use std::ffi::{CStr, CString};
 use std::sync::{Arc, Mutex, Once, PoisonError};
@@ -9,11 +9,10 @@ use ffmpeg_next::format::context::Input;
 use ffmpeg_next::{Dictionary, media};
 
 use super::ffi::{self, OpenError};
-use super::{ProbeError, Source, streams};
+use super::probe::HEAD;
+use super::{ProbeError, Source, codecs, streams};
 use crate::config::Video;
 
-/// The allowed demuxers, by FFmpeg's names.
-const FORMATS: &str = "mov,mp4,matroska,webm,avi,mpegts,mpeg,flv,gif,webp_anim";
 /// The demuxer for animated WebP. FFmpeg 5 to 8 do not have it.
 const ANIMATED_WEBP: &CStr = c"webp_anim";
 const FILE_PROTOCOLS: &str = "file";
@@ -70,6 +69,14 @@ fn protocol_options() -> Vec<(&'static str, String)> {
         ("reconnect_delay_max", "2".to_owned()),
         ("tls_verify", "1".to_owned()),
     ]
+}
+
+/// The allowed protocols, by FFmpeg's names.
+const fn protocols(source: &Source) -> &'static str {
+    match source {
+        Source::File(_) => FILE_PROTOCOLS,
+        Source::Url(_) => URL_PROTOCOLS,
+    }
 }
 
 /// The URL of the source. A path gets the prefix `file:`, so that FFmpeg does not parse a file name as another URL.
@@ -140,13 +147,10 @@ fn open_once(source: &Source, limits: &Video, stop: impl Fn() -> bool + Send + '
     prepare();
     let location =
         CString::new(location(source)?).map_err(|_| ProbeError::Unreadable("a null character".to_owned()))?;
-    let protocols = match source {
-        Source::File(_) => FILE_PROTOCOLS,
-        Source::Url(_) => URL_PROTOCOLS,
-    };
     let mut options: Dictionary = protocol_options().into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-    options.set("format_whitelist", FORMATS);
-    options.set("protocol_whitelist", protocols);
+    options.set("format_whitelist", &codecs::demuxers(limits));
+    options.set("codec_whitelist", &codecs::decoders(limits));
+    options.set("protocol_whitelist", protocols(source));
 
     let mut input = ffi::open_input(&location, options, stop).map_err(|error| match error {
         OpenError::OutOfMemory => ProbeError::Unreadable("out of memory".to_owned()),
@@ -159,6 +163,15 @@ fn open_once(source: &Source, limits: &Video, stop: impl Fn() -> bool + Send + '
     let max_pixels = max_decoder_pixels(limits).to_string();
     ffi::find_stream_info(&mut input, &[("max_pixels", &max_pixels)]).map_err(to_probe_error)?;
     Ok(input)
+}
+
+/// Reads the first bytes of a source. Returns `None` on failure.
+pub(super) fn read_head(source: &Source) -> Option<Vec<u8>> {
+    let mut options: Dictionary = protocol_options().into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    options.set("protocol_whitelist", protocols(source));
+    let deadline = ReadDeadline::start();
+    let location = CString::new(location(source).ok()?).ok()?;
+    ffi::read_start(&location, options, HEAD, move || deadline.is_over())
 }
 
 /// The pixel limit for decoders. It has a margin, as decoders round the sides of a frame up to whole blocks.

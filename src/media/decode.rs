@@ -5,19 +5,22 @@
 //! threads.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
+use std::time::Instant;
 
 use ffmpeg_next as ffmpeg;
 use ffmpeg_next::codec::{Parameters, decoder, discard::Discard};
 use ffmpeg_next::{Packet, Rational, ffi as sys, frame, threading};
 
+use super::budget::Budget;
 use super::clock::StreamClock;
-use super::ffi::{self, is_on_gpu};
+use super::ffi::{self, ChargedDecoder, is_on_gpu};
 use super::gop::PlannedPacket;
 use super::hardware::{FrameDownloader, HwDevice, is_input_error};
 use super::probe::check_duration;
 use super::selection::Selection;
-use super::{FramesError, ProbeError, container};
+use super::{FramesError, ProbeError, codecs};
 use crate::config::Video;
 use crate::telemetry::metrics;
 
@@ -102,38 +105,43 @@ pub(super) struct DecoderConfig {
     pub threads: usize,
     /// The GPU to decode on, if any.
     pub device: Option<&'static HwDevice>,
+    /// The cost of all decoders of the video.
+    pub budget: Arc<Budget>,
 }
 
 /// The receiver of the frames was dropped, or was told of a failure.
 struct Stopped;
 
-/// Decodes one GOP after another. Decoders are opened when the first GOP arrives and are used again.
+/// Decodes one GOP after another. The decoder is opened when the first GOP arrives and is used again, unless the next
+/// GOP needs another number of threads.
 pub(super) struct GopDecoder {
     config: DecoderConfig,
-    single_threaded: Option<decoder::Video>,
-    multi_threaded: Option<decoder::Video>,
+    /// The decoder, and its number of threads.
+    kept: Option<(ChargedDecoder, usize)>,
     downloader: FrameDownloader,
 }
 
 impl GopDecoder {
     pub fn new(config: DecoderConfig) -> Self {
-        Self { config, single_threaded: None, multi_threaded: None, downloader: FrameDownloader::default() }
+        Self { config, kept: None, downloader: FrameDownloader::default() }
     }
 
     /// Decodes a GOP to its end, or until the receiver is dropped.
     pub fn run(&mut self, job: DecodeJob) {
         let DecodeJob { gop, output, numbering, is_long } = job;
         let threads = if is_long { self.config.threads } else { 1 };
-        let kept = if is_long { &mut self.multi_threaded } else { &mut self.single_threaded };
-        let mut decoder = match kept.take().map_or_else(|| open(&self.config, threads), Ok) {
+        let kept = self.kept.take().filter(|(_, kept_threads)| *kept_threads == threads);
+        let mut decoder = match kept.map_or_else(|| open(&self.config, threads), |(decoder, _)| Ok(decoder)) {
             Ok(decoder) => decoder,
             Err(error) => {
                 let _ = output.send(Decoded::Failed(self.open_error(error)));
                 return;
             }
         };
+        let has_own_threads = threads > 1 && ffi::has_own_threads(&decoder);
         let mut run = GopRun {
             decoder: &mut decoder,
+            has_own_threads,
             config: &self.config,
             numbering,
             output: &output,
@@ -147,7 +155,7 @@ impl GopDecoder {
         };
         if run.decode(&gop).is_ok() {
             decoder.flush();
-            *kept = Some(decoder);
+            self.kept = Some((decoder, threads));
         }
     }
 
@@ -161,17 +169,30 @@ impl GopDecoder {
     }
 }
 
-fn open(config: &DecoderConfig, threads: usize) -> Result<decoder::Video, ffmpeg::Error> {
+/// Before FFmpeg 6, a program has to declare that its callbacks may be called on any thread. The bindings to FFmpeg 6 and
+/// later do not have this function of `Config`. Then this trait provides it.
+#[allow(dead_code, reason = "unused before FFmpeg 6")]
+trait SafeCallbacks {
+    fn safe(_: bool) -> threading::Config {
+        threading::Config::default()
+    }
+}
+
+impl SafeCallbacks for threading::Config {}
+
+fn open(config: &DecoderConfig, threads: usize) -> Result<ChargedDecoder, ffmpeg::Error> {
     let mut context = ffmpeg::codec::Context::from_parameters(config.parameters.clone())?;
     #[allow(clippy::needless_update, reason = "the bindings to FFmpeg before 6 have a field more")]
-    context.set_threading(threading::Config { kind: threading::Type::Frame, count: threads, ..Default::default() });
+    context.set_threading(threading::Config {
+        kind: threading::Type::Frame,
+        count: threads,
+        ..threading::Config::safe(true)
+    });
     if let Some(device) = config.device {
         device.attach_to(&mut context);
     }
-    ffi::set_max_pixels(&mut context, container::max_decoder_pixels(&config.limits));
-    let mut decoder = context.decoder();
-    decoder.set_packet_time_base(config.time_base);
-    decoder.video()
+    codecs::restrict(&mut context, &config.limits)?;
+    ffi::open_decoder(context, Some(config.time_base), &config.budget)
 }
 
 /// A packet that the decoder has not output a frame for yet.
@@ -197,6 +218,8 @@ struct HeldBack {
 /// The state of decoding one GOP.
 struct GopRun<'a> {
     decoder: &'a mut decoder::Video,
+    /// The decoder uses threads that FFmpeg does not know.
+    has_own_threads: bool,
     config: &'a DecoderConfig,
     numbering: Numbering,
     output: &'a SyncSender<Decoded>,
@@ -261,10 +284,23 @@ impl GopRun<'_> {
         // An encrypted packet is skipped. An empty packet is skipped too, as the decoder takes it for the end of the
         // stream.
         if packet.size() > 0 && !ffi::is_encrypted(&packet) {
+            let since = Instant::now();
             let sent = self.decoder.send_packet(&packet);
+            if self.has_own_threads {
+                self.config.budget.count_time(since.elapsed());
+            }
+            self.check_budget()?;
             self.check(sent)?;
         }
         self.receive()
+    }
+
+    /// Stops if decoding the video has exceeded its budget.
+    fn check_budget(&self) -> Result<(), Stopped> {
+        self.config.budget.check().map_err(|error| {
+            let _ = self.output.send(Decoded::Failed(error.into()));
+            Stopped
+        })
     }
 
     /// Ignores errors from damaged packets, as players do. Any other error of a GPU decoder ends decoding on the GPU.
@@ -294,9 +330,18 @@ impl GopRun<'_> {
     fn receive(&mut self) -> Result<(), Stopped> {
         loop {
             let mut frame = frame::Video::empty();
+            let since = Instant::now();
             let received = self.decoder.receive_frame(&mut frame);
+            if self.has_own_threads {
+                self.config.budget.count_time(since.elapsed());
+            }
+            self.check_budget()?;
             if received.is_err() {
                 return self.check(received);
+            }
+            // dav1d allocates its frames itself.
+            if !ffi::is_charged(&frame) {
+                self.config.budget.count_pixels(u64::from(frame.width()) * u64::from(frame.height()));
             }
             let is_damaged = frame.is_corrupt() || frame.has_decode_errors();
             let (sampled, references) = match &mut self.numbering {
@@ -397,7 +442,8 @@ mod tests {
         let (output, messages) = std::sync::mpsc::sync_channel(FRAMES + 1);
         let limits = Settings::defaults().unwrap().video;
         let job = DecodeJob { gop, output, numbering: Numbering::Planned, is_long: false };
-        GopDecoder::new(DecoderConfig { parameters, time_base, limits, threads: 1, device }).run(job);
+        let budget = Budget::new(&limits);
+        GopDecoder::new(DecoderConfig { parameters, time_base, limits, threads: 1, device, budget }).run(job);
         let (mut frames, mut end) = (Vec::new(), None);
         for message in messages {
             match message {

@@ -1,5 +1,6 @@
 //! The errors of opening and decoding a video.
 
+use crate::analysis::Resource;
 use crate::fault::{Fault, Part};
 
 /// Why a file is not accepted as a video.
@@ -12,9 +13,17 @@ pub enum ProbeError {
     TooLong { duration_s: f64, limit_s: u64 },
     #[error("the picture has {width} x {height} pixels; the limit is {limit} pixels")]
     TooLarge { width: u32, height: u32, limit: u64 },
+    /// Decoding would take, or took, more than the limit: bytes of memory, pixels, or seconds of CPU time.
+    #[error("decoding needs {needed} ({resource:?}); the limit is {limit}")]
+    TooCostly { resource: Resource, needed: u64, limit: u64 },
     /// FFmpeg has no decoder for the video stream.
     #[error("there is no decoder for {codec}")]
     NoDecoder { codec: String },
+    /// FFmpeg has a decoder, but this codec is not one of those that are decoded.
+    #[error("the codec {codec} is not allowed")]
+    CodecNotAllowed { codec: String },
+    #[error("the container {container} is not allowed")]
+    ContainerNotAllowed { container: &'static str },
     /// FFmpeg has a decoder, but it returned no frame.
     #[error("no picture of {codec} could be decoded")]
     Undecodable { codec: String },
@@ -35,7 +44,10 @@ impl ProbeError {
             Self::NotAVideo
             | Self::TooLong { .. }
             | Self::TooLarge { .. }
+            | Self::TooCostly { .. }
             | Self::NoDecoder { .. }
+            | Self::CodecNotAllowed { .. }
+            | Self::ContainerNotAllowed { .. }
             | Self::Undecodable { .. }
             | Self::Encrypted
             | Self::Picture { .. } => Fault::Video,

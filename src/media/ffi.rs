@@ -1,7 +1,11 @@
 //! Safe wrappers for the parts of FFmpeg that `ffmpeg-next` does not cover. All `unsafe` code of [`super`] is here.
 
-use std::ffi::{CStr, c_int};
+use std::ffi::{CStr, CString, c_int, c_void};
+use std::mem::ManuallyDrop;
+use std::ops::{Deref, DerefMut};
 use std::ptr::{NonNull, null, null_mut};
+use std::sync::Arc;
+use std::time::Duration;
 
 use ffmpeg_next as ffmpeg;
 use ffmpeg_next::codec::packet::Ref;
@@ -16,6 +20,7 @@ use ffmpeg_next::{Codec, Dictionary, Error, Packet, Rational, Stream, frame};
 use opencv::core::{CV_8UC3, Mat, MatTrait, MatTraitConst, MatTraitConstManual, Rect};
 
 use super::FramesError;
+use super::budget::{Account, Budget, Charge};
 
 /// The scaler writes complete blocks of this many pixels.
 pub(super) const SCALER_BLOCK: usize = 32;
@@ -56,6 +61,34 @@ pub(super) fn open_input(
     }
 }
 
+/// Reads the first bytes of a source, `count` at most. `stop` is called during every wait for the source.
+pub(super) fn read_start(
+    location: &CStr,
+    options: Dictionary<'_>,
+    count: usize,
+    stop: impl Fn() -> bool + Send + 'static,
+) -> Option<Vec<u8>> {
+    let interrupt = interrupt::new(Box::new(stop));
+    let mut bytes = vec![0; count];
+    let size = c_int::try_from(count).ok()?;
+    // SAFETY: FFmpeg sets the pointer only on success, and `avio_closep` frees the source. Ownership of the dictionary
+    // is taken back. The closure is owned by the guard, which outlives the source. The buffer has room for `size`
+    // bytes.
+    let read = unsafe {
+        let (mut input, mut raw) = (null_mut(), options.disown());
+        let flags = sys::AVIO_FLAG_READ as c_int;
+        let code =
+            sys::avio_open2(&raw mut input, location.as_ptr(), flags, &raw const interrupt.interrupt, &raw mut raw);
+        drop(Dictionary::own(raw));
+        check(code).ok()?;
+        let read = sys::avio_read(input, bytes.as_mut_ptr(), size);
+        sys::avio_closep(&raw mut input);
+        read
+    };
+    bytes.truncate(usize::try_from(read).ok()?);
+    Some(bytes)
+}
+
 /// Reads packets until the properties of all streams are known. The options apply to the decoders of all streams.
 pub(super) fn find_stream_info(input: &mut Input, options: &[(&str, &str)]) -> Result<(), Error> {
     let streams = input.nb_streams() as usize;
@@ -75,6 +108,24 @@ pub(super) fn find_stream_info(input: &mut Input, options: &[(&str, &str)]) -> R
 pub(super) fn has_demuxer(name: &CStr) -> bool {
     // SAFETY: the name ends with a null character.
     !unsafe { sys::av_find_input_format(name.as_ptr()) }.is_null()
+}
+
+/// The ids of all codecs that FFmpeg can decode.
+pub(super) fn decoder_ids() -> Vec<codec::Id> {
+    let mut state = null_mut();
+    // SAFETY: FFmpeg keeps its position in `state`. Codecs are constants of FFmpeg.
+    let codecs = std::iter::from_fn(|| unsafe { sys::av_codec_iterate(&raw mut state).as_ref() });
+    // SAFETY: as above.
+    let decoders = codecs.filter(|codec| unsafe { sys::av_codec_is_decoder(&raw const **codec) } != 0);
+    decoders.map(|codec| codec.id.into()).collect()
+}
+
+/// The id of the codec with FFmpeg's name.
+pub(super) fn codec_by_name(name: &str) -> Option<codec::Id> {
+    let name = CString::new(name).ok()?;
+    // SAFETY: the name ends with a null character. A descriptor is a constant of FFmpeg.
+    let descriptor = unsafe { sys::avcodec_descriptor_get_by_name(name.as_ptr()).as_ref() }?;
+    Some(descriptor.id.into())
 }
 
 /// The error of the source, or 0.
@@ -223,6 +274,135 @@ pub(super) fn is_encrypted(packet: &Packet) -> bool {
 pub(super) fn set_max_pixels(decoder: &mut codec::Context, max_pixels: i64) {
     // SAFETY: the context is valid.
     unsafe { (*decoder.as_mut_ptr()).max_pixels = max_pixels };
+}
+
+/// Makes opening fail unless the decoder's name is in this list, which is separated by commas.
+pub(super) fn set_codec_whitelist(decoder: &mut codec::Context, names: &str) -> Result<(), Error> {
+    let names = CString::new(names).map_err(|_| Error::InvalidData)?;
+    // SAFETY: the context is valid and begins with a class that has this option. FFmpeg copies the text.
+    check(unsafe { sys::av_opt_set(decoder.as_mut_ptr().cast(), c"codec_whitelist".as_ptr(), names.as_ptr(), 0) })
+}
+
+/// A decoder of pictures whose frames and threads are charged to a budget.
+pub(super) struct ChargedDecoder {
+    decoder: decoder::Video,
+    /// The decoder has a pointer to it. This field is after the decoder, so that it is dropped later.
+    _account: Arc<Account>,
+}
+
+impl Deref for ChargedDecoder {
+    type Target = decoder::Video;
+
+    fn deref(&self) -> &decoder::Video {
+        &self.decoder
+    }
+}
+
+impl DerefMut for ChargedDecoder {
+    fn deref_mut(&mut self) -> &mut decoder::Video {
+        &mut self.decoder
+    }
+}
+
+/// Opens a decoder of pictures. Its frames are allocated by [`get_buffer`].
+pub(super) fn open_decoder(
+    mut context: codec::Context,
+    time_base: Option<Rational>,
+    budget: &Arc<Budget>,
+) -> Result<ChargedDecoder, Error> {
+    let account = Account::new(budget.clone());
+    // SAFETY: the context is valid and not open yet. The account outlives it: `account` is dropped after the context if
+    // opening fails, and after the decoder otherwise.
+    unsafe {
+        let raw = context.as_mut_ptr();
+        (*raw).opaque = Arc::as_ptr(&account).cast_mut().cast();
+        (*raw).get_buffer2 = Some(get_buffer);
+    }
+    let mut decoder = context.decoder();
+    if let Some(time_base) = time_base {
+        decoder.set_packet_time_base(time_base);
+    }
+    Ok(ChargedDecoder { decoder: decoder.video()?, _account: account })
+}
+
+/// Whether the library of a decoder decodes on threads of its own, which FFmpeg does not know.
+pub(super) fn has_own_threads(decoder: &decoder::Video) -> bool {
+    // SAFETY: the decoder is open, so it has a codec, which is a constant of FFmpeg.
+    let codec = unsafe { (*decoder.as_ptr()).codec.as_ref() };
+    codec.is_some_and(|codec| codec.capabilities & sys::AV_CODEC_CAP_OTHER_THREADS as c_int != 0)
+}
+
+/// Allocates a frame as FFmpeg does by default, and charges it to the account of the decoder. FFmpeg calls it on any of
+/// the threads of the decoder.
+unsafe extern "C" fn get_buffer(context: *mut sys::AVCodecContext, frame: *mut sys::AVFrame, flags: c_int) -> c_int {
+    let out_of_memory = sys::AVERROR(ENOMEM);
+    // SAFETY: FFmpeg calls with a valid context and frame. `opaque` is the account of `open_decoder`, which outlives
+    // the decoder and its threads; its reference count is not changed here.
+    let (account, bytes, pixels) = unsafe {
+        let account = ManuallyDrop::new(Arc::from_raw((*context).opaque.cast::<Account>()));
+        let (width, height) = ((*frame).width, (*frame).height);
+        let pixels = u64::from(width.unsigned_abs()) * u64::from(height.unsigned_abs());
+        (account, picture_bytes((*frame).format, width, height), pixels)
+    };
+    let Some(charge) = account.charge(bytes, pixels) else { return out_of_memory };
+    // SAFETY: as above. FFmpeg copies `opaque_ref` with each reference to the frame, so the charge is released with the
+    // last one.
+    unsafe {
+        let code = sys::avcodec_default_get_buffer2(context, frame, flags);
+        if code < 0 {
+            return code;
+        }
+        let charge = Box::into_raw(Box::new(charge)).cast::<u8>();
+        let token = sys::av_buffer_create(charge, size_of::<Charge>(), Some(release_charge), null_mut(), 0);
+        if token.is_null() {
+            release_charge(null_mut(), charge);
+            return out_of_memory;
+        }
+        sys::av_buffer_unref(&raw mut (*frame).opaque_ref);
+        (*frame).opaque_ref = token;
+        code
+    }
+}
+
+unsafe extern "C" fn release_charge(_: *mut c_void, charge: *mut u8) {
+    // SAFETY: `get_buffer` made the pointer from a box. FFmpeg calls this once.
+    drop(unsafe { Box::from_raw(charge.cast::<Charge>()) });
+}
+
+/// Whether the frame was allocated by [`get_buffer`].
+pub(super) fn is_charged(frame: &frame::Video) -> bool {
+    // SAFETY: the frame is valid.
+    unsafe { !(*frame.as_ptr()).opaque_ref.is_null() }
+}
+
+/// The size of a picture in bytes; 0 if it is in GPU memory or its format is unknown.
+fn picture_bytes(format: c_int, width: c_int, height: c_int) -> u64 {
+    // SAFETY: the number is a pixel format of the linked FFmpeg, or -1, and the bindings have all of them. No memory is
+    // accessed.
+    let size = unsafe {
+        let format = std::mem::transmute::<c_int, sys::AVPixelFormat>(format);
+        sys::av_image_get_buffer_size(format, width, height, 1)
+    };
+    u64::try_from(size).unwrap_or(0)
+}
+
+/// The size of a decoded frame in bytes. A stream of unknown format is taken for one of 8 bits at 4:2:0.
+pub(super) fn frame_bytes(parameters: &Parameters) -> u64 {
+    let (width, height) = coded_size(parameters);
+    match picture_bytes(raw(parameters).format, width, height) {
+        0 => picture_bytes(sys::AVPixelFormat::AV_PIX_FMT_YUV420P as c_int, width, height),
+        bytes => bytes,
+    }
+}
+
+/// The number of frames that a decoder holds back to reorder them, by the first packets.
+pub(super) fn video_delay(parameters: &Parameters) -> u64 {
+    u64::try_from(raw(parameters).video_delay).unwrap_or(0)
+}
+
+/// The level in the stream, such as `general_level_idc`.
+pub(super) fn level(parameters: &Parameters) -> c_int {
+    raw(parameters).level
 }
 
 /// The number of frames that a decoder holds back to reorder them.
@@ -462,6 +642,14 @@ pub(super) fn has_driver_library(name: &str) -> bool {
 
 // Threads.
 
+/// The CPU time of this thread.
+pub(super) fn thread_cpu_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the call only writes the structure, which lives until it returns. It fails only without such a clock.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
 /// Lowers the priority of this thread by an increment of nice(2).
 pub(super) fn lower_thread_priority(increment: c_int) {
     // SAFETY: no memory is involved. On Linux, nice(2) changes the calling thread only.
@@ -483,6 +671,12 @@ pub(super) mod testing {
             ((*raw).width, (*raw).height) = (width, height);
         }
         parameters
+    }
+
+    /// Sets the level of a stream.
+    pub fn set_level(parameters: &mut Parameters, level: c_int) {
+        // SAFETY: the parameters are owned.
+        unsafe { (*parameters.as_mut_ptr()).level = level };
     }
 
     /// Copies a frame to the memory of a Vulkan device.

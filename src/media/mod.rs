@@ -4,14 +4,16 @@
 //! All functions block. Call them from dedicated threads, never on the async runtime.
 //!
 //! Files are untrusted, so the use of FFmpeg is restricted: only the supported containers (no playlists and no concat
-//! scripts, which name other files), only the protocol of the source, a time limit for slow servers, and a check of the
+//! scripts, which name other files) and codecs, only the protocol of the source, a time limit for slow servers, and a check of the
 //! frame size before memory for a frame is allocated.
 //!
 //! A packet is decoded to a frame. A sampled frame is converted to a picture: upright, with square pixels, BGR.
 
 mod audio;
 mod boomerang;
+mod budget;
 mod clock;
+mod codecs;
 mod container;
 mod decode;
 mod dependencies;
@@ -43,6 +45,7 @@ use std::path::PathBuf;
 
 pub use audio::{SOUND_RATE, Sound, SoundError};
 pub use boomerang::{Boomerang, CLIP_FPS, ClipFailure, ClipFormat, missing_encoders};
+pub use codecs::{UnknownCodec, check_extra_codecs};
 pub use container::prepare;
 pub use error::{FramesError, NoHwaccel, ProbeError};
 pub use frames::{End, Every, Frames, Sample, count_pictures};

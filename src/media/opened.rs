@@ -10,11 +10,12 @@ use ffmpeg_next as ffmpeg;
 use ffmpeg_next::format::context::Input;
 use ffmpeg_next::{Packet, ffi as sys};
 
+use super::budget::{self, Budget};
 use super::container::{self, ReadDeadline};
 use super::discontinuity::DiscontinuityCorrector;
 use super::ffi;
 use super::probe::{HEAD, check_duration, describe, max_duration_s, sniff};
-use super::{Probe, ProbeError, Source, streams};
+use super::{Probe, ProbeError, Source, codecs, streams};
 use crate::config::Video;
 
 /// The maximum number of packets that are decoded to find the first frame.
@@ -66,15 +67,17 @@ impl Opened {
             let mut head = Vec::with_capacity(HEAD);
             let unreadable = |error: std::io::Error| ProbeError::Unreadable(error.kind().to_string());
             File::open(path).map_err(unreadable)?.take(HEAD as u64).read_to_end(&mut head).map_err(unreadable)?;
-            sniff(&head)?;
+            sniff(&head, limits)?;
         }
         let (deadline, cancelled) = (ReadDeadline::start(), Arc::<AtomicBool>::default());
         let (reading, stop) = (deadline.clone(), cancelled.clone());
         let stop = move || stop.load(Ordering::Relaxed) || reading.is_over();
         let opened = container::open(source, limits, stop.clone());
-        // FFmpeg cannot open some encrypted files.
-        let mut input =
-            opened.map_err(|error| if matches!(error, ProbeError::NotAVideo) { no_video(source) } else { error })?;
+        let mut input = opened.map_err(|error| match error {
+            // FFmpeg cannot open some encrypted files.
+            ProbeError::NotAVideo => refusal(source, limits),
+            error => error,
+        })?;
         let (stream, mut probe) = describe(&input, limits)?;
         if probe.duration_s > max_duration_s(limits) {
             if has_packets_after(&mut input, probe.start_s + max_duration_s(limits)) {
@@ -84,6 +87,12 @@ impl Opened {
             input = container::open(source, limits, stop)?;
             probe.duration_s = 0.0;
             probe.frames_total = input.stream(stream).and_then(|it| u64::try_from(it.frames()).ok()).unwrap_or(0);
+        }
+        if let Some(stream) = input.stream(stream) {
+            // MP4 lists each frame. Others only state a number, which may be wrong.
+            let is_certain = stream.frames() > 0 && input.format().name().contains("mp4");
+            let frames = u64::try_from(stream.frames()).ok().filter(|_| is_certain);
+            budget::check(&stream.parameters(), frames, limits)?;
         }
         let corrector = DiscontinuityCorrector::new(&input, probe.duration_s);
         let reads_all = corrector.is_some();
@@ -111,6 +120,16 @@ pub(super) fn undecodable(source: &Source, codec: String) -> ProbeError {
 /// The error for a file without video packets.
 pub(super) fn no_video(source: &Source) -> ProbeError {
     if is_probably_encrypted(source) { ProbeError::Encrypted } else { ProbeError::NotAVideo }
+}
+
+/// The error for a source that FFmpeg cannot open as a video.
+fn refusal(source: &Source, limits: &Video) -> ProbeError {
+    let known = match source {
+        Source::File(_) => None,
+        // The first bytes were not read before.
+        Source::Url(_) => container::read_head(source).and_then(|head| sniff(&head, limits).err()),
+    };
+    known.unwrap_or_else(|| no_video(source))
 }
 
 /// Whether a file that cannot be decoded has boxes of encryption near its beginning: those of ISO/IEC 23001-7, or those
@@ -175,8 +194,9 @@ impl Packets {
         let codec = streams::codec_name(&self.stream()?);
         let undecodable = |_| undecodable(source, codec.clone());
         let mut context = ffmpeg::codec::Context::from_parameters(parameters).map_err(undecodable)?;
-        ffi::set_max_pixels(&mut context, container::max_decoder_pixels(limits));
-        let mut decoder = context.decoder().video().map_err(undecodable)?;
+        codecs::restrict(&mut context, limits).map_err(undecodable)?;
+        let budget = Budget::with_cpu(limits, budget::FIRST_FRAME_CPU);
+        let mut decoder = ffi::open_decoder(context, None, &budget).map_err(undecodable)?;
         let mut frame = ffmpeg::frame::Video::empty();
         for packets_read in 0..MAX_PROBE_PACKETS {
             let Some(packet) = self.read()? else {
@@ -187,6 +207,7 @@ impl Packets {
             };
             // An error from a damaged packet is ignored, as in players.
             let _ = decoder.send_packet(&packet);
+            budget.check()?;
             if decoder.receive_frame(&mut frame).is_ok() {
                 return Ok(());
             }

@@ -7,7 +7,7 @@ use ffmpeg_next::format::context::Input;
 
 use super::geometry::{Orientation, PixelAspect, square_pixel_size};
 use super::picture::Display;
-use super::{ProbeError, container, ffi, streams};
+use super::{ProbeError, codecs, container, ffi, streams};
 use crate::config::Video;
 
 /// The maximum frame rate. If a file states none, FFmpeg may return the rate of the time base, such as 1000.
@@ -50,8 +50,8 @@ pub const HEAD: usize = 600;
 ///
 /// # Errors
 /// [`ProbeError::Picture`] for a still image, [`ProbeError::NoDecoder`] for an animated WebP if FFmpeg cannot read it,
-/// else [`ProbeError::NotAVideo`].
-pub fn sniff(head: &[u8]) -> Result<(), ProbeError> {
+/// [`ProbeError::ContainerNotAllowed`] for a container that only a setting adds, else [`ProbeError::NotAVideo`].
+pub fn sniff(head: &[u8], limits: &Video) -> Result<(), ProbeError> {
     let at = |from: usize, magic: &[u8]| head.get(from..from + magic.len()) == Some(magic);
     let picture = |format| Err(ProbeError::Picture { format });
     if at(4, b"ftyp") {
@@ -105,14 +105,14 @@ pub fn sniff(head: &[u8]) -> Result<(), ProbeError> {
     ];
     match stills.into_iter().find(|(magic, _)| at(0, magic)) {
         Some((_, format)) => picture(format),
-        None => Err(ProbeError::NotAVideo),
+        None => codecs::sniff_extra(head, limits).unwrap_or(Err(ProbeError::NotAVideo)),
     }
 }
 
 /// Reads and checks the properties of an open container. Returns the index of its video stream and the properties.
 pub(super) fn describe(input: &Input, limits: &Video) -> Result<(usize, Probe), ProbeError> {
     let stream = streams::video(input).ok_or(ProbeError::NotAVideo)?;
-    streams::check(&stream)?;
+    streams::check(&stream, limits)?;
     let (width, height) = streams::size(&stream);
     if width == 0 || height == 0 {
         return Err(ProbeError::NotAVideo);
@@ -196,6 +196,11 @@ fn display(stream: &ffmpeg::Stream<'_>, stored: (u32, u32), limits: &Video) -> (
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Settings;
+
+    fn limits() -> Video {
+        Settings::defaults().unwrap().video
+    }
 
     fn packets(first: usize, step: usize) -> Vec<u8> {
         (0..HEAD).map(|at| if at % step == first { 0x47 } else { 0xFF }).collect()
@@ -215,7 +220,7 @@ mod tests {
             &packets(0, 188),
             &packets(4, 192),
         ] {
-            assert!(sniff(head).is_ok(), "{head:?}");
+            assert!(sniff(head, &limits()).is_ok(), "{head:?}");
         }
     }
 
@@ -228,7 +233,7 @@ mod tests {
             (b"\0\0\0\x18ftypheic", "HEIC"),
             (b"\0\0\0\x18ftypavif", "AVIF"),
         ] {
-            assert!(matches!(sniff(head), Err(ProbeError::Picture { format }) if format == name), "{name}");
+            assert!(matches!(sniff(head, &limits()), Err(ProbeError::Picture { format }) if format == name), "{name}");
         }
     }
 
@@ -245,7 +250,7 @@ mod tests {
             b"hello, I am a text named .mp4",
             &packets(1, 188),
         ] {
-            assert!(matches!(sniff(head), Err(ProbeError::NotAVideo)), "{head:?}");
+            assert!(matches!(sniff(head, &limits()), Err(ProbeError::NotAVideo)), "{head:?}");
         }
     }
 }

@@ -7,8 +7,9 @@ use ffmpeg_next::format::stream::Disposition;
 use ffmpeg_next::{Stream, ffi as sys, media};
 use h264_reader::avcc::AvcDecoderConfigurationRecord;
 
-use super::ProbeError;
 use super::ffi::{self, extradata};
+use super::{ProbeError, codecs};
+use crate::config::Video;
 
 /// Streams that start further apart than this do not share a clock, in seconds.
 const MAX_START_DIFFERENCE_S: f64 = 7200.0;
@@ -27,7 +28,7 @@ pub(super) fn is_timed(stream: &Stream<'_>) -> bool {
     }
 }
 
-/// The video stream: preferably one with several frames, then as FFmpeg chooses (the default stream, the higher bit
+/// The video stream: preferably one with several frames and a usual codec, then as FFmpeg chooses (the default stream, the higher bit
 /// rate, the first). Covers are ignored.
 pub(super) fn video(input: &Input) -> Option<Stream<'_>> {
     let candidates =
@@ -41,6 +42,7 @@ pub(super) fn video(input: &Input) -> Option<Stream<'_>> {
         (
             width > 0 && height > 0,
             has_several_frames(stream),
+            codecs::is_default(stream.parameters().id()),
             has_decoder(stream.parameters().id()),
             u8::from(!is_impaired) + u8::from(is_default),
             bit_rate,
@@ -71,7 +73,7 @@ pub(super) fn sound(input: &Input) -> Option<Stream<'_>> {
 const MAX_OTHERS: usize = 4;
 
 /// Sound streams that may replace `chosen`: first those in its language, then the others, in the order of the file.
-pub(super) fn other_sounds(input: &Input, chosen: &Stream<'_>) -> Vec<usize> {
+pub(super) fn other_sounds(input: &Input, chosen: &Stream<'_>, limits: &Video) -> Vec<usize> {
     let language = |stream: &Stream<'_>| stream.metadata().get("language").unwrap_or("und").to_owned();
     let excluded = Disposition::HEARING_IMPAIRED
         | Disposition::VISUAL_IMPAIRED
@@ -81,7 +83,7 @@ pub(super) fn other_sounds(input: &Input, chosen: &Stream<'_>) -> Vec<usize> {
     let mut others: Vec<(bool, usize)> = input
         .streams()
         .filter(|stream| stream.parameters().medium() == media::Type::Audio && stream.index() != chosen.index())
-        .filter(|stream| !stream.disposition().intersects(excluded) && check(stream).is_ok())
+        .filter(|stream| !stream.disposition().intersects(excluded) && check(stream, limits).is_ok())
         .map(|stream| (language(&stream) != language(chosen), stream.index()))
         .collect();
     others.sort_unstable();
@@ -161,15 +163,15 @@ pub(super) fn is_encrypted_stream(stream: &Stream<'_>) -> bool {
     stream.metadata().get("enc_key_id").is_some()
 }
 
-/// Returns an error if a stream cannot be decoded.
-pub(super) fn check(stream: &Stream<'_>) -> Result<(), ProbeError> {
+/// Returns an error if a stream cannot be decoded, or must not be.
+pub(super) fn check(stream: &Stream<'_>, limits: &Video) -> Result<(), ProbeError> {
     if is_encrypted_stream(stream) {
         return Err(ProbeError::Encrypted);
     }
-    if has_decoder(stream.parameters().id()) {
-        return Ok(());
-    }
+    let id = stream.parameters().id();
     match codec_name(stream) {
+        _ if has_decoder(id) && codecs::is_allowed(id, limits) => Ok(()),
+        codec if has_decoder(id) => Err(ProbeError::CodecNotAllowed { codec }),
         // The header is truncated.
         codec if codec == UNKNOWN_CODEC => Err(ProbeError::NotAVideo),
         codec => Err(ProbeError::NoDecoder { codec }),

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use super::FramesError;
+use super::budget::{self, Budget};
 use super::clock::StreamClock;
 use super::decode::{DecoderConfig, GopDecoder};
 use super::ffi;
@@ -56,14 +57,14 @@ impl Threads {
         let running = RUNNING.fetch_add(1, Ordering::Relaxed) + 1;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let max_decoders = if device.is_some() { hardware::MAX_DECODERS } else { usize::MAX };
-        let decoders = (cores / running).clamp(1, max_decoders);
+        let decoders = budget::decoders(&parameters, (cores / running).clamp(1, max_decoders), limits);
         let (events_sender, events) = sync_channel(decoders);
         let mut threads = Self { events: Some(events), cancelled, handles: Vec::new(), is_stopped: false };
 
         let frame_capacity = (MAX_BUFFERED_BYTES / frame_size.max(1)).clamp(1, MAX_BUFFERED_FRAMES);
         let frame_capacity = usize::try_from(frame_capacity).unwrap_or(1);
-        let config = DecoderConfig { parameters, time_base, limits: limits.clone(), threads: decoders, device };
-        let limits = limits.clone();
+        let (limits, budget) = (limits.clone(), Budget::new(limits));
+        let config = DecoderConfig { parameters, time_base, limits: limits.clone(), threads: decoders, device, budget };
         let (jobs_sender, jobs) = sync_channel(0);
         let jobs = Arc::new(Mutex::new(jobs));
         for _ in 0..decoders {

@@ -77,6 +77,10 @@ impl PipelineError {
             Self::Video(error) => match error {
                 ProbeError::NotAVideo => FailureReason::NotAVideo,
                 ProbeError::NoDecoder { codec } => FailureReason::CodecUnknown { codec: codec.clone() },
+                ProbeError::CodecNotAllowed { codec } => FailureReason::CodecNotAllowed { codec: codec.clone() },
+                ProbeError::ContainerNotAllowed { container } => {
+                    FailureReason::ContainerNotAllowed { container: (*container).to_owned() }
+                }
                 ProbeError::Undecodable { codec } => FailureReason::Undecodable { codec: codec.clone() },
                 ProbeError::Encrypted => FailureReason::Encrypted,
                 ProbeError::Picture { format } => FailureReason::StillPicture { format: (*format).to_owned() },
@@ -86,6 +90,9 @@ impl PipelineError {
                 }
                 ProbeError::TooLarge { width, height, limit } => {
                     FailureReason::PictureTooLarge { width: *width, height: *height, limit: *limit }
+                }
+                ProbeError::TooCostly { resource, needed, limit } => {
+                    FailureReason::VideoTooCostly { resource: *resource, needed: *needed, limit: *limit }
                 }
                 ProbeError::Unreadable(_) => FailureReason::SourceUnreadable,
             },
@@ -100,6 +107,7 @@ impl PipelineError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::analysis::Resource;
     use crate::engine::EngineError;
 
     #[test]
@@ -112,7 +120,14 @@ mod tests {
             (ProbeError::NotAVideo.into(), Fault::Video, "not_a_video"),
             (ProbeError::TooLong { duration_s: 10_801.0, limit_s: 7200 }.into(), Fault::Video, "video_too_long"),
             (ProbeError::TooLarge { width: 9, height: 9, limit: 80 }.into(), Fault::Video, "picture_too_large"),
+            (
+                ProbeError::TooCostly { resource: Resource::Memory, needed: 9, limit: 8 }.into(),
+                Fault::Video,
+                "video_too_costly",
+            ),
             (ProbeError::NoDecoder { codec: "xyz1".to_owned() }.into(), Fault::Video, "codec_unknown"),
+            (ProbeError::CodecNotAllowed { codec: "wmv3".to_owned() }.into(), Fault::Video, "codec_not_allowed"),
+            (ProbeError::ContainerNotAllowed { container: "Ogg" }.into(), Fault::Video, "container_not_allowed"),
             (ProbeError::Undecodable { codec: "h264".to_owned() }.into(), Fault::Video, "undecodable"),
             (ProbeError::Encrypted.into(), Fault::Video, "encrypted"),
             (ProbeError::Picture { format: "JPEG" }.into(), Fault::Video, "still_picture"),

@@ -111,6 +111,7 @@ impl Pipeline {
 
     fn load_wanted(settings: &Settings, wanted: FaceDetails) -> Result<Self, PipelineError> {
         media::prepare();
+        media::check_extra_codecs(&settings.video).map_err(|error| PipelineError::Missing(error.to_string()))?;
         // This comes before loading the models: FFmpeg refuses a primary CUDA context that was activated with other
         // flags.
         media::hwaccel(settings.video.hwaccel)?;

@@ -96,6 +96,9 @@ fn sound_result(
         Err(error) => {
             tracing::warn!(%error, "the sound track was not analyzed");
             return SoundResult::only(match &error {
+                Error::Sound(SoundError::CodecNotAllowed { codec }) => {
+                    Warning::SoundCodecNotAllowed { codec: codec.clone() }
+                }
                 Error::Sound(SoundError::Encrypted) => Warning::SoundEncrypted,
                 Error::Sound(_) => Warning::SoundUndecodable,
                 Error::Engine(error) if error.is_missing() => {

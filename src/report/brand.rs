@@ -93,8 +93,8 @@ impl Brand {
     }
 }
 
-/// Returns the operator's text, which is shown in every language, or the default text if it is empty.
-fn own_or(own: &str, language: Language, key: &str) -> String {
+/// Returns the operator's text, or the default text if it is empty.
+pub(super) fn own_or(own: &str, language: Language, key: &str) -> String {
     if own.is_empty() { locale::text(language, key).into_owned() } else { own.to_owned() }
 }
 

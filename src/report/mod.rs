@@ -6,6 +6,7 @@ mod chart;
 mod colour;
 mod feedback;
 mod mail;
+mod notice;
 mod page;
 mod people;
 #[cfg(test)]
@@ -23,12 +24,13 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::analysis::{Analysis, FailureReason, Findings, Language};
+use crate::analysis::{Analysis, FailureReason, Findings, Language, Notice};
 use crate::config::Settings;
 
 pub use brand::Brand;
 
 pub use mail::{MailError, Mailer, Unsendable, sendable};
+pub use notice::{NoticeTexts, paragraphs};
 
 /// An error while making a report or a mail.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +59,8 @@ pub struct Context {
     pub file_name: Option<String>,
     /// The address of the result; `None` for a report made on the command line.
     pub result_url: Option<String>,
+    /// What the people in the video were told; `None` if the sender said nothing about it.
+    pub notice: Option<Notice>,
 }
 
 /// Renders reports with the operator's branding. Cheap to clone.
@@ -64,6 +68,7 @@ pub struct Context {
 pub struct Reporter {
     brand: Arc<Brand>,
     style: Arc<page::Style>,
+    notice: Arc<NoticeTexts>,
 }
 
 impl Reporter {
@@ -73,12 +78,18 @@ impl Reporter {
     /// The logo file cannot be read, or the accent is not a colour.
     pub fn new(settings: &Settings) -> Result<Self, ReportError> {
         let brand = Brand::new(&settings.report)?;
-        Ok(Self { style: Arc::new(page::Style::new(&brand)), brand: Arc::new(brand) })
+        let (style, notice) = (page::Style::new(&brand), NoticeTexts::new(settings));
+        Ok(Self { style: Arc::new(style), brand: Arc::new(brand), notice: Arc::new(notice) })
     }
 
     /// Returns the operator's name, colours and wording, for other pages.
     pub fn brand(&self) -> &Brand {
         &self.brand
+    }
+
+    /// Returns the notice that people get before their faces are analyzed.
+    pub fn notice(&self) -> &NoticeTexts {
+        &self.notice
     }
 
     /// Returns the hash of the style sheet of a report, for the `style-src` of its content security policy.
@@ -88,7 +99,7 @@ impl Reporter {
 
     /// Renders the report as one HTML page that loads no other files.
     pub fn html(&self, findings: &Findings, context: &Context) -> Result<String, ReportError> {
-        page::render(&self.brand, &self.style, findings, context)
+        page::render(&self.brand, &self.notice, &self.style, findings, context)
     }
 }
 
@@ -116,5 +127,9 @@ pub enum Message<'a> {
         reason: Option<&'a FailureReason>,
         /// The sentence in English.
         detail: &'a str,
+    },
+    /// Asks the recipient to confirm the address at this link.
+    Confirm {
+        url: &'a str,
     },
 }

@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::brand::{Brand, LOGO_HEIGHT};
 use super::chart::Size;
+use super::notice::{NoticeTexts, Rights};
 use super::people::{self, Person};
 use super::view::{self, View};
 use super::{Context, ReportError};
@@ -26,6 +27,7 @@ struct Page<'a> {
     /// SVG made by [`super::chart`], which escapes all texts.
     bars: String,
     people: Vec<PersonCharts<'a>>,
+    rights: Rights<'a>,
 }
 
 /// The style sheet, the same for every report of an operator.
@@ -53,7 +55,13 @@ struct PersonCharts<'a> {
     narrow: String,
 }
 
-pub fn render(brand: &Brand, style: &Style, findings: &Findings, context: &Context) -> Result<String, ReportError> {
+pub fn render(
+    brand: &Brand,
+    notice: &NoticeTexts,
+    style: &Style,
+    findings: &Findings,
+    context: &Context,
+) -> Result<String, ReportError> {
     let view = View::new(findings, context, MOST_PEOPLE);
     let people = view.people.iter().map(|person| PersonCharts {
         person,
@@ -68,6 +76,7 @@ pub fn render(brand: &Brand, style: &Style, findings: &Findings, context: &Conte
         style_hash: &style.source,
         bars: view::bars(view.words, &view.shares),
         people: people.collect(),
+        rights: Rights::new(notice, context),
         view: &view,
     };
     Ok(page.render()?)

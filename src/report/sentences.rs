@@ -1,7 +1,7 @@
 //! Sentences for warnings and failures, in the language of the reader.
 
 use super::words::Words;
-use crate::analysis::{Analysis, FailureReason, Warning};
+use crate::analysis::{Analysis, FailureReason, Resource, Warning};
 
 impl Words {
     /// Returns the sentence of a warning; `None` for a warning of a newer version.
@@ -26,6 +26,7 @@ impl Words {
             Warning::SoundUnreadable => ("sound_unreadable", vec![]),
             Warning::SoundUndecodable => ("sound_undecodable", vec![]),
             Warning::SoundEncrypted => ("sound_encrypted", vec![]),
+            Warning::SoundCodecNotAllowed { codec } => ("sound_codec_not_allowed", vec![("codec", codec.clone())]),
             Warning::OtherSoundTrack { stream } => ("other_sound_track", vec![("stream", stream.to_string())]),
             Warning::SpeechModelMissing { model } => ("speech_model_missing", vec![("model", model.clone())]),
             Warning::SpeechModelFailed => ("speech_model_failed", vec![]),
@@ -73,15 +74,26 @@ impl Words {
             self.number(minutes, if minutes < 10.0 { 1 } else { 0 })
         };
         let values = match reason {
-            FailureReason::CodecUnknown { codec } | FailureReason::Undecodable { codec } => {
-                vec![("codec", codec.clone())]
-            }
+            FailureReason::CodecUnknown { codec }
+            | FailureReason::CodecNotAllowed { codec }
+            | FailureReason::Undecodable { codec } => vec![("codec", codec.clone())],
+            FailureReason::ContainerNotAllowed { container } => vec![("container", container.clone())],
             FailureReason::StillPicture { format } => vec![("format", format.clone())],
             FailureReason::VideoTooLong { duration_s, limit_s } => {
                 vec![("length", minutes(*duration_s)), ("limit", minutes(*limit_s))]
             }
             FailureReason::PictureTooLarge { width, height, limit } => {
                 vec![("width", width.to_string()), ("height", height.to_string()), ("limit", limit.to_string())]
+            }
+            FailureReason::VideoTooCostly { resource, needed, limit } => {
+                let (key, unit, decimals) = match resource {
+                    Resource::Memory => ("video_too_costly_memory", 1e9, 1),
+                    Resource::Pixels => ("video_too_costly_pixels", 1e9, 0),
+                    Resource::CpuTime => ("video_too_costly_cpu_time", 60.0, 0),
+                };
+                #[expect(clippy::cast_precision_loss, reason = "rounded numbers for people")]
+                let number = |value: u64| self.number(value as f64 / unit, decimals);
+                return self.sentence("failure", key, &[("needed", number(*needed)), ("limit", number(*limit))]);
             }
             FailureReason::DecoderFailed
             | FailureReason::VisionFailed
@@ -135,8 +147,14 @@ mod tests {
             check(language, "warning", &told.collect::<Vec<_>>());
             let told = FailureReason::examples().into_iter().map(|reason| {
                 let text = words.failure(&reason);
-                let key = if text == words.sentence("failure", "service", &[]) { "service" } else { reason.code() };
-                (key.to_owned(), text)
+                let key = match &reason {
+                    _ if text == words.sentence("failure", "service", &[]) => "service".to_owned(),
+                    FailureReason::VideoTooCostly { resource, .. } => {
+                        format!("{}_{}", reason.code(), serde_json::to_value(resource).unwrap().as_str().unwrap())
+                    }
+                    _ => reason.code().to_owned(),
+                };
+                (key, text)
             });
             check(language, "failure", &told.collect::<Vec<_>>());
         }

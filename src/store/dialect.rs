@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::any::AnyConnectOptions;
+use sqlx::migrate::MigrateError;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AnyConnection, AnyPool, ConnectOptions, Connection, Executor};
 
@@ -110,16 +111,54 @@ impl Dialect {
             return check(pool).await;
         }
         if self.migrator_locks {
-            MIGRATIONS.run(pool).await?;
-            return Ok(());
+            return migrate_with_locks(pool).await;
         }
         write_ahead(pool).await?;
         // The migrator takes no lock on SQLite, so one transaction around all migrations serves as the lock.
         let mut tx = pool.begin_with(self.begin).await?;
-        MIGRATIONS.run_direct(None, &mut *tx, false).await?;
+        MIGRATIONS.run_direct(None, &mut *tx, false).await.map_err(migration_error)?;
         tx.commit().await?;
         Ok(())
     }
+}
+
+/// Migrates a Postgres database. A statement that changes a table waits for every transaction that uses it, and all later
+/// queries wait behind that statement. So it waits for 2 seconds only, and lets the queries pass before it tries again.
+async fn migrate_with_locks(pool: &AnyPool) -> Result<(), StoreError> {
+    const TRIES: u32 = 5;
+    for _ in 0..TRIES {
+        let mut connection = pool.acquire().await?;
+        // Closing the connection ends the limit, and the lock that the migrator keeps after an error.
+        connection.close_on_drop();
+        sqlx::query("SET lock_timeout = '2s'").execute(&mut *connection).await?;
+        match MIGRATIONS.run_direct(None, &mut *connection, false).await.map_err(migration_error) {
+            Err(StoreError::Locked) => {
+                tracing::warn!("another session holds a lock on the tables that are to be migrated; trying again");
+                connection.close().await?;
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            other => return other,
+        }
+    }
+    Err(StoreError::Locked)
+}
+
+/// Tells apart the errors that an operator can do something about.
+fn migration_error(error: MigrateError) -> StoreError {
+    /// The code of Postgres for a lock that was not had in time.
+    const LOCK_NOT_AVAILABLE: &str = "55P03";
+    if let MigrateError::VersionMissing(version) = error {
+        return StoreError::NewerTables(version);
+    }
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    while let Some(this) = cause {
+        let database = this.downcast_ref::<sqlx::Error>().and_then(sqlx::Error::as_database_error);
+        if database.is_some_and(|database| database.code().as_deref() == Some(LOCK_NOT_AVAILABLE)) {
+            return StoreError::Locked;
+        }
+        cause = this.source();
+    }
+    error.into()
 }
 
 /// Switches an SQLite file to a write-ahead log, so that readers and the writer do not wait for each other. The setting
@@ -140,7 +179,7 @@ async fn write_ahead(pool: &AnyPool) -> Result<(), StoreError> {
     }
 }
 
-/// Checks that every migration of this program was applied. Migrations of a newer program are ignored.
+/// Checks that every migration of this program was applied, and none of a newer one.
 async fn check(pool: &AnyPool) -> Result<(), StoreError> {
     let applied = sqlx::query_scalar::<_, i64>("SELECT version FROM _sqlx_migrations").fetch_all(pool).await;
     let applied = match applied {
@@ -149,6 +188,10 @@ async fn check(pool: &AnyPool) -> Result<(), StoreError> {
         Err(sqlx::Error::Database(_)) => return Err(StoreError::OldTables),
         Err(error) => return Err(error.into()),
     };
+    let known = |version: &i64| MIGRATIONS.iter().any(|migration| migration.version == *version);
+    if let Some(newer) = applied.iter().find(|version| !known(version)) {
+        return Err(StoreError::NewerTables(*newer));
+    }
     let all = MIGRATIONS.iter().all(|migration| applied.contains(&migration.version));
     if all { Ok(()) } else { Err(StoreError::OldTables) }
 }

@@ -11,7 +11,12 @@ impl StoreError {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Sql(sqlx::Error::Database(error)) if is_refusal(error.as_ref()) => Fault::Unclear,
-            Self::Sql(_) | Self::Migrate(_) | Self::OldTables | Self::Folder { .. } => Fault::Ours(Part::Database),
+            Self::Sql(_)
+            | Self::Migrate(_)
+            | Self::OldTables
+            | Self::NewerTables(_)
+            | Self::Locked
+            | Self::Folder { .. } => Fault::Ours(Part::Database),
             Self::Corrupt { .. } => Fault::Unclear,
         }
     }

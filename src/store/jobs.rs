@@ -11,19 +11,19 @@ use uuid::Uuid;
 
 use super::results::StoredAnalysis;
 use super::{Store, StoreError, Wake, bigint, decode, encode, millis, time, unsigned};
-use crate::analysis::{FailureReason, Options};
+use crate::analysis::{FailureReason, Notice, Options};
 
-/// Where a job is in its life.
+/// The state of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     Queued,
     Running,
     Done,
-    /// Given up: [`Job::failure`] says why.
+    /// The analysis failed. [`Job::failure`] has the reason.
     Failed,
     Cancelled,
-    /// The result was erased when its time was over; only the token is still known.
+    /// The result was erased at the end of its retention. Only the token is still known.
     Expired,
 }
 
@@ -64,6 +64,8 @@ pub struct NewJob {
     pub recipients: Vec<String>,
     /// The address of a webhook to call when the job ends.
     pub webhook: Option<String>,
+    /// What the people in the video were told.
+    pub notice: Option<Notice>,
     pub origin: Origin,
 }
 
@@ -76,6 +78,8 @@ pub struct Origin {
     pub size_bytes: u64,
     /// The name of the client's file.
     pub file_name: Option<String>,
+    /// Pseudonym of the recipient whose confirmation mails need; `None` if they need none. Such a job has one recipient.
+    pub consent: Option<String>,
 }
 
 /// The failure of a job, as told to the person who sent the video.
@@ -119,6 +123,8 @@ pub struct Job {
     pub owner: Option<String>,
     /// The name of the client's file; `None` if it is not known or not kept.
     pub file_name: Option<String>,
+    /// What the people in the video were told; `None` if the sender said nothing about it. Erased in an expired job.
+    pub notice: Option<Notice>,
 }
 
 /// Placeholder options in the row of an expired job.
@@ -148,13 +154,15 @@ impl Store {
     ) -> Result<(), StoreError> {
         let options = encode("options", &job.options)?;
         let recipients = if job.recipients.is_empty() { None } else { Some(encode("recipients", &job.recipients)?) };
+        let notice = job.notice.as_ref().map(|notice| encode("notice", notice)).transpose()?;
         let id: i64 = sqlx::query_scalar("UPDATE counters SET value = value + 1 WHERE name = 'jobs' RETURNING value")
             .fetch_one(&mut *tx)
             .await?;
         sqlx::query(
             "INSERT INTO jobs (id, token, status, version, options, recipients, video_key, run_at, attempts, claim, \
-                               frames_done, frames_total, created_at, owner, webhook, client, video_bytes, file_name) \
-             VALUES ($1, $2, 'queued', 1, $3, $4, $5, $6, 0, 0, 0, 0, $6, $7, $8, $9, $10, $11)",
+                               frames_done, frames_total, created_at, owner, webhook, client, video_bytes, notice, \
+                               consent, file_name) \
+             VALUES ($1, $2, 'queued', 1, $3, $4, $5, $6, 0, 0, 0, 0, $6, $7, $8, $9, $10, $11, $12, $13)",
         )
         .bind(id)
         .bind(job.token.to_string())
@@ -166,17 +174,22 @@ impl Store {
         .bind(job.webhook.as_deref())
         .bind(job.origin.client.as_deref())
         .bind(bigint(job.origin.size_bytes))
+        .bind(notice)
+        .bind(job.origin.consent.as_deref())
         .bind(job.origin.file_name.as_deref())
         .execute(&mut *tx)
         .await?;
-        Ok(())
+        match &job.origin.consent {
+            Some(consent) => super::consents::ask(tx, consent, job, now).await,
+            None => Ok(()),
+        }
     }
 
     /// Returns the job of a token.
     pub async fn job(&self, token: Uuid) -> Result<Option<Job>, StoreError> {
         let row = sqlx::query(
-            "SELECT status, version, options, frames_done, frames_total, attempts, failure_code, failure_detail, failure_reason, \
-                    created_at, started_at, finished_at, expires_at, owner, file_name \
+            "SELECT status, version, options, frames_done, frames_total, attempts, failure_code, failure_detail, \
+                    failure_reason, created_at, started_at, finished_at, expires_at, owner, notice, file_name \
              FROM jobs WHERE token = $1",
         )
         .bind(token.to_string())
@@ -188,8 +201,8 @@ impl Store {
     /// Returns the jobs of these tokens, in one query. Erased jobs are left out.
     pub(super) async fn jobs_of(&self, tokens: &[Uuid]) -> Result<HashMap<Uuid, Job>, StoreError> {
         let sql = format!(
-            "SELECT token, status, version, options, frames_done, frames_total, attempts, failure_code, failure_detail, failure_reason, \
-                    created_at, started_at, finished_at, expires_at, owner, file_name \
+            "SELECT token, status, version, options, frames_done, frames_total, attempts, failure_code, \
+                    failure_detail, failure_reason, created_at, started_at, finished_at, expires_at, owner, notice, file_name \
              FROM jobs WHERE token IN ({})",
             self.dialect().json_list
         );
@@ -205,8 +218,8 @@ impl Store {
     /// Returns the job of a token, with its analysis if it is done.
     pub async fn job_with_analysis(&self, token: Uuid) -> Result<Option<(Job, Option<StoredAnalysis>)>, StoreError> {
         let row = sqlx::query(
-            "SELECT status, version, options, frames_done, frames_total, attempts, failure_code, failure_detail, failure_reason, \
-                    created_at, started_at, finished_at, expires_at, owner, file_name, analysis \
+            "SELECT status, version, options, frames_done, frames_total, attempts, failure_code, failure_detail, \
+                    failure_reason, created_at, started_at, finished_at, expires_at, owner, notice, file_name, analysis \
              FROM jobs LEFT JOIN results ON results.token = jobs.token WHERE jobs.token = $1",
         )
         .bind(token.to_string())
@@ -244,6 +257,7 @@ pub(super) fn from_row(token: Uuid, row: &AnyRow) -> Result<Job, StoreError> {
     let detail: Option<String> = row.try_get("failure_detail")?;
     let reason: Option<String> = row.try_get("failure_reason")?;
     let reason = reason.and_then(|reason| serde_json::from_str(&reason).ok());
+    let notice: Option<&str> = row.try_get("notice")?;
     let attempts: i64 = row.try_get("attempts")?;
     Ok(Job {
         token,
@@ -262,5 +276,6 @@ pub(super) fn from_row(token: Uuid, row: &AnyRow) -> Result<Job, StoreError> {
         expires_at: moment("expires_at")?,
         owner: row.try_get("owner")?,
         file_name: row.try_get("file_name")?,
+        notice: notice.map(|notice| decode("notice", notice)).transpose()?,
     })
 }

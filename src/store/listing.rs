@@ -25,7 +25,7 @@ impl Store {
     pub async fn jobs(&self, filter: &JobFilter, limit: u32) -> Result<Vec<(i64, Job)>, StoreError> {
         let rows = sqlx::query(
             "SELECT id, token, status, version, options, frames_done, frames_total, attempts, failure_code, \
-                    failure_detail, failure_reason, created_at, started_at, finished_at, expires_at, owner, file_name \
+                    failure_detail, failure_reason, created_at, started_at, finished_at, expires_at, owner, notice, file_name \
              FROM jobs \
              WHERE (CAST($1 AS TEXT) IS NULL OR owner = $1) AND (CAST($2 AS TEXT) IS NULL OR status = $2) \
                AND created_at >= $3 AND created_at < $4 AND id < $5 \

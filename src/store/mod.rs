@@ -5,6 +5,7 @@
 //! Times are milliseconds since 1970 (UTC). They come from the caller's [`crate::clock::Clock`], never from the
 //! database. The clocks of machines that share a Postgres must therefore agree to well within `queue.lease_s`.
 
+mod consents;
 mod dialect;
 mod fault;
 mod housekeeping;
@@ -57,7 +58,7 @@ pub use queue::{Backoff, Claim, ClaimState, LostRun};
 pub use request_log::{LogEntry, LogFilter};
 pub use results::{StoredAnalysis, TimelinePage};
 pub use uploads::{PartedUpload, SentPart};
-pub use usage::{Quotas, StoredBytes, UsedUp};
+pub use usage::{MailCount, Quotas, StoredBytes, UsedUp};
 pub use waiting::{Sight, Waiter};
 pub use wake::{Subscription, Wake};
 pub use workers::WorkerSeen;
@@ -71,6 +72,16 @@ pub enum StoreError {
     Migrate(#[from] sqlx::migrate::MigrateError),
     #[error("database: the tables are older than this program; run it with database.migrate = true once")]
     OldTables,
+    #[error(
+        "database: a newer version of visage has migrated the tables (migration {0}); start that version, or restore the \
+         backup made before"
+    )]
+    NewerTables(i64),
+    #[error(
+        "database: the tables cannot be migrated, because another session holds a lock on them; end its transaction, then \
+         start again"
+    )]
+    Locked,
     #[error("database: cannot create the folder {}: {source}", path.display())]
     Folder { path: std::path::PathBuf, source: std::io::Error },
     #[error("database: cannot read a stored {what}: {reason}")]

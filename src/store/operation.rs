@@ -45,7 +45,7 @@ pub enum Revived {
 }
 
 const COLUMNS: &str = "token, status, version, options, frames_done, frames_total, attempts, failure_code, \
-                       failure_detail, failure_reason, created_at, started_at, finished_at, expires_at, owner, file_name";
+                       failure_detail, failure_reason, created_at, started_at, finished_at, expires_at, owner, notice, file_name";
 
 impl Store {
     /// Returns the number of messages in the outbox that wait to be sent, mails and webhooks.
@@ -118,10 +118,9 @@ impl Store {
     async fn revive_now(&self, token: Uuid, now: Timestamp) -> Result<Revived, StoreError> {
         let mut tx = self.begin().await?;
         let changed = sqlx::query(
-            "UPDATE jobs \
-             SET status = 'queued', run_at = $2, attempts = 0, setbacks = 0, failure_code = NULL, failure_detail = NULL, failure_reason = NULL, \
-                 finished_at = NULL, expires_at = NULL, frames_done = 0, frames_total = 0, version = version + 1 \
-             WHERE token = $1 AND status = 'failed' AND video_key IS NOT NULL",
+            "UPDATE jobs SET status = 'queued', run_at = $2, attempts = 0, setbacks = 0, failure_code = NULL, \
+             failure_detail = NULL, failure_reason = NULL, finished_at = NULL, expires_at = NULL, frames_done = 0, \
+             frames_total = 0, version = version + 1 WHERE token = $1 AND status = 'failed' AND video_key IS NOT NULL",
         )
         .bind(token.to_string())
         .bind(millis(now))

@@ -30,6 +30,8 @@ pub enum MailKind {
     Report,
     /// A mail that says that the job failed.
     Failure,
+    /// A mail that asks its recipient to confirm the address.
+    Confirm,
     /// An HTTP request that tells a program how the job ended.
     Webhook,
 }
@@ -39,6 +41,7 @@ impl MailKind {
         match self {
             Self::Report => "report",
             Self::Failure => "failure",
+            Self::Confirm => "confirm",
             Self::Webhook => "webhook",
         }
     }
@@ -47,6 +50,7 @@ impl MailKind {
         match text {
             "report" => Ok(Self::Report),
             "failure" => Ok(Self::Failure),
+            "confirm" => Ok(Self::Confirm),
             "webhook" => Ok(Self::Webhook),
             other => Err(StoreError::Corrupt { what: "kind of mail", reason: format!("{other:?} is not known") }),
         }
@@ -66,24 +70,27 @@ pub struct OutgoingMail {
     pub created_at: Timestamp,
 }
 
-/// Inserts messages within the transaction that ends their job. A recipient listed twice gets one message.
+/// Inserts messages within the transaction that queues or ends their job. A recipient listed twice gets one message. The
+/// messages wait until the recipient with the pseudonym `consent` has confirmed.
 pub(super) async fn put(
     connection: &mut AnyConnection,
     token: Uuid,
     kind: MailKind,
     mails: &[NewMail],
+    consent: Option<&str>,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     for mail in mails {
         sqlx::query(
-            "INSERT INTO outbox (id, token, kind, recipient, status, run_at, attempts, created_at) \
-             VALUES ($1, $2, $3, $4, 'queued', $5, 0, $5) ON CONFLICT DO NOTHING",
+            "INSERT INTO outbox (id, token, kind, recipient, status, run_at, attempts, created_at, consent) \
+             VALUES ($1, $2, $3, $4, 'queued', $5, 0, $5, $6) ON CONFLICT DO NOTHING",
         )
         .bind(mail.id.to_string())
         .bind(token.to_string())
         .bind(kind.stored())
         .bind(&mail.recipient)
         .bind(millis(now))
+        .bind(consent)
         .execute(&mut *connection)
         .await?;
     }
@@ -101,11 +108,12 @@ pub(super) async fn put_webhook(
     // not be.
     let digest = Sha256::digest(format!("webhook {}", claim.token));
     let id = digest.first_chunk::<16>().map_or(Uuid::nil(), |bytes| Uuid::from_bytes(*bytes));
-    put(connection, claim.token, MailKind::Webhook, &[NewMail { id, recipient: url.clone() }], now).await
+    put(connection, claim.token, MailKind::Webhook, &[NewMail { id, recipient: url.clone() }], None, now).await
 }
 
 /// The conditions on `kind` for claims of mails and of webhooks.
-const MAILS: &str = "kind IN ('report', 'failure')";
+const MAILS: &str = "kind IN ('report', 'failure', 'confirm') AND (consent IS NULL OR EXISTS \
+                     (SELECT 1 FROM mail_consents WHERE address = outbox.consent AND confirmed_at IS NOT NULL))";
 const WEBHOOKS: &str = "kind = 'webhook'";
 
 impl Store {

@@ -44,6 +44,8 @@ pub struct Claim {
     pub setbacks: u32,
     /// Number of runs whose lease ran out, most likely because the process died.
     pub deaths: u32,
+    /// Pseudonym of the recipient whose confirmation mails need.
+    consent: Option<String>,
     /// The name of the worker.
     worker: String,
     /// The number of the claim; it increases with every claim of the job.
@@ -86,12 +88,11 @@ impl Store {
     pub async fn claim(&self, worker: &str, now: Timestamp, lease: Duration) -> Result<Option<Claim>, StoreError> {
         // Selects and claims in one statement, so that no other worker can claim the job in between.
         let sql = format!(
-            "UPDATE jobs \
-             SET status = 'running', worker = $2, lease_until = $3, attempts = attempts + 1, claim = claim + 1, \
-                 started_at = COALESCE(started_at, $1), frames_done = 0, frames_total = 0, version = version + 1 \
-             WHERE id = (SELECT id FROM jobs WHERE status IN ('queued', 'running') AND status = 'queued' AND run_at <= $1 \
-                         ORDER BY run_at, id LIMIT 1{skip_locked}) \
-             RETURNING id, token, attempts, setbacks, deaths, claim, video_key, options, recipients, webhook",
+            "UPDATE jobs SET status = 'running', worker = $2, lease_until = $3, attempts = attempts + 1, claim = claim \
+             + 1, started_at = COALESCE(started_at, $1), frames_done = 0, frames_total = 0, version = version + 1 \
+             WHERE id = (SELECT id FROM jobs WHERE status IN ('queued', 'running') AND status = 'queued' AND run_at <= \
+             $1 ORDER BY run_at, id LIMIT 1{skip_locked}) RETURNING id, token, attempts, setbacks, deaths, claim, \
+             video_key, options, recipients, webhook, consent",
             skip_locked = self.dialect().skip_locked,
         );
         let row = sqlx::query(AssertSqlSafe(sql))
@@ -135,15 +136,12 @@ impl Store {
         let (base, max) = (duration_ms(backoff.base), duration_ms(backoff.max));
         let mut tx = self.begin().await?;
         let rows = sqlx::query(
-            "UPDATE jobs \
-             SET status = 'queued', attempts = attempts - 1, deaths = deaths + 1, lease_until = NULL, worker = NULL, \
-                 frames_done = 0, frames_total = 0, version = version + 1, \
-                 run_at = CASE WHEN deaths = 0 THEN run_at \
-                               WHEN deaths > 20 OR CAST($2 AS BIGINT) << CAST(deaths - 1 AS INTEGER) > CAST($3 AS BIGINT) \
-                               THEN CAST($1 AS BIGINT) + CAST($3 AS BIGINT) \
-                               ELSE CAST($1 AS BIGINT) + (CAST($2 AS BIGINT) << CAST(deaths - 1 AS INTEGER)) END \
-             WHERE status = 'running' AND lease_until <= CAST($1 AS BIGINT) \
-             RETURNING id, token, deaths",
+            "UPDATE jobs SET status = 'queued', attempts = attempts - 1, deaths = deaths + 1, lease_until = NULL, \
+             worker = NULL, frames_done = 0, frames_total = 0, version = version + 1, run_at = CASE WHEN deaths = 0 \
+             THEN run_at WHEN deaths > 20 OR CAST($2 AS BIGINT) << CAST(deaths - 1 AS INTEGER) > CAST($3 AS BIGINT) \
+             THEN CAST($1 AS BIGINT) + CAST($3 AS BIGINT) ELSE CAST($1 AS BIGINT) + (CAST($2 AS BIGINT) << CAST(deaths \
+             - 1 AS INTEGER)) END WHERE status = 'running' AND lease_until <= CAST($1 AS BIGINT) RETURNING id, token, \
+             deaths",
         )
         .bind(millis(now))
         .bind(base)
@@ -224,7 +222,7 @@ impl Store {
             return self.was_ended_by(claim, "done").await;
         }
         super::results::put(&mut tx, claim.token, findings).await?;
-        super::outbox::put(&mut tx, claim.token, MailKind::Report, mails, now).await?;
+        super::outbox::put(&mut tx, claim.token, MailKind::Report, mails, claim.consent.as_deref(), now).await?;
         super::outbox::put_webhook(&mut tx, claim, now).await?;
         self.commit(tx, &[Wake::Ended(claim.token), Wake::Mail]).await?;
         Ok(ClaimState::Held)
@@ -242,10 +240,9 @@ impl Store {
     ) -> Result<ClaimState, StoreError> {
         let mut tx = self.begin().await?;
         let changed = sqlx::query(
-            "UPDATE jobs \
-             SET status = 'failed', failure_code = $3, failure_detail = $4, failure_reason = $5, finished_at = $6, expires_at = $7, \
-                 lease_until = NULL, worker = NULL, recipients = NULL, webhook = NULL, version = version + 1 \
-             WHERE token = $1 AND claim = $2 AND status IN ('queued', 'running')",
+            "UPDATE jobs SET status = 'failed', failure_code = $3, failure_detail = $4, failure_reason = $5, \
+             finished_at = $6, expires_at = $7, lease_until = NULL, worker = NULL, recipients = NULL, webhook = NULL, \
+             version = version + 1 WHERE token = $1 AND claim = $2 AND status IN ('queued', 'running')",
         )
         .bind(claim.token.to_string())
         .bind(claim.number)
@@ -261,7 +258,7 @@ impl Store {
             drop(tx);
             return self.was_ended_by(claim, "failed").await;
         }
-        super::outbox::put(&mut tx, claim.token, MailKind::Failure, mails, now).await?;
+        super::outbox::put(&mut tx, claim.token, MailKind::Failure, mails, claim.consent.as_deref(), now).await?;
         super::outbox::put_webhook(&mut tx, claim, now).await?;
         self.commit(tx, &[Wake::Ended(claim.token), Wake::Mail]).await?;
         Ok(ClaimState::Held)
@@ -334,7 +331,7 @@ impl Store {
     }
 
     /// Wakes the waiting tasks of all processes after a change that is committed already.
-    async fn wake(&self, wake: Wake) -> Result<(), StoreError> {
+    pub(super) async fn wake(&self, wake: Wake) -> Result<(), StoreError> {
         self.0.wakes.send(wake);
         if self.dialect().notifies {
             let notify = async {
@@ -378,6 +375,7 @@ fn from_row(row: &AnyRow, worker: &str) -> Result<Claim, StoreError> {
         options: decode("options", row.try_get("options")?)?,
         recipients: recipients.map_or(Ok(Vec::new()), |text| decode("recipients", text))?,
         webhook: row.try_get("webhook")?,
+        consent: row.try_get("consent")?,
         number: row.try_get("claim")?,
     })
 }

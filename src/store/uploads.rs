@@ -9,7 +9,8 @@ use sqlx::{AnyConnection, Row};
 use uuid::Uuid;
 
 use super::queue::{after, uuid};
-use super::{Store, StoreError, bigint, millis, time, unsigned};
+use super::{Store, StoreError, bigint, decode, encode, millis, time, unsigned};
+use crate::analysis::Notice;
 
 /// A multipart upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub struct PartedUpload {
     pub expires_at: Timestamp,
     /// The token of the job that it became.
     pub token: Option<Uuid>,
+    /// What the people in the video were told, if the request that began the upload said so.
+    pub notice: Option<Notice>,
 }
 
 impl PartedUpload {
@@ -50,14 +53,15 @@ pub struct SentPart {
     pub tag: Option<String>,
 }
 
-const COLUMNS: &str = "id, owner, video_key, handle, size_bytes, part_size, expires_at, token";
+const COLUMNS: &str = "id, owner, video_key, handle, size_bytes, part_size, expires_at, token, notice";
 
 impl Store {
     /// Inserts an upload of the client with this pseudonym.
     pub async fn begin_upload(&self, upload: &PartedUpload, client: &str, now: Timestamp) -> Result<(), StoreError> {
+        let notice = upload.notice.as_ref().map(|notice| encode("notice", notice)).transpose()?;
         sqlx::query(
-            "INSERT INTO uploads (id, owner, video_key, handle, size_bytes, part_size, created_at, expires_at, busy_until, client) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, $9)",
+            "INSERT INTO uploads (id, owner, video_key, handle, size_bytes, part_size, created_at, expires_at, busy_until, client, notice) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, $9, $10)",
         )
         .bind(upload.id.to_string())
         .bind(upload.owner.as_deref())
@@ -68,6 +72,7 @@ impl Store {
         .bind(millis(now))
         .bind(millis(upload.expires_at))
         .bind(client)
+        .bind(notice)
         .execute(self.pool())
         .await?;
         Ok(())
@@ -189,6 +194,7 @@ pub(super) async fn link_to_job(tx: &mut AnyConnection, id: Uuid, token: Uuid) -
 
 fn from_row(row: &AnyRow) -> Result<PartedUpload, StoreError> {
     let token: Option<&str> = row.try_get("token")?;
+    let notice: Option<&str> = row.try_get("notice")?;
     Ok(PartedUpload {
         id: uuid(row.try_get("id")?)?,
         owner: row.try_get("owner")?,
@@ -198,6 +204,7 @@ fn from_row(row: &AnyRow) -> Result<PartedUpload, StoreError> {
         part_size: unsigned(row.try_get("part_size")?),
         expires_at: time(row.try_get("expires_at")?)?,
         token: token.map(uuid).transpose()?,
+        notice: notice.map(|notice| decode("notice", notice)).transpose()?,
     })
 }
 
@@ -212,7 +219,7 @@ mod tests {
         fn part_sizes_add_up_to_the_size_of_the_upload(size_bytes in 1..10_000_u64, part_size in 1..3000_u64) {
             let upload = PartedUpload {
                 id: Uuid::nil(), owner: None, video_key: String::new(), handle: String::new(), size_bytes, part_size,
-                expires_at: Timestamp::UNIX_EPOCH, token: None,
+                expires_at: Timestamp::UNIX_EPOCH, token: None, notice: None,
             };
             let sizes: Vec<u64> = (1..=upload.parts()).map(|number| upload.size_of(number).unwrap()).collect();
             prop_assert_eq!(sizes.iter().sum::<u64>(), size_bytes);

@@ -1,5 +1,5 @@
-//! The table `key_usage`: the number of videos sent with each API key on each day (UTC), for quotas. Also counts the
-//! bytes that stored videos take.
+//! The table `key_usage`: the number of videos sent with each API key on each day (UTC), for quotas. Also the
+//! bytes that stored videos take, and the table `mail_usage`: the mails that somebody has caused on a day.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -27,6 +27,18 @@ pub struct StoredBytes {
     pub total: u64,
     /// Of one client.
     pub client: u64,
+}
+
+/// Mails to count for one subject, such as a recipient.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MailCount {
+    /// Pseudonym of the subject.
+    pub subject: String,
+    /// What it is: `recipient`, `domain`, `address` or `key`.
+    pub kind: &'static str,
+    pub mails: u32,
+    /// Most mails in a day; 0: no limit.
+    pub limit: u32,
 }
 
 /// A quota that is used up.
@@ -121,12 +133,65 @@ impl Store {
         Ok(())
     }
 
+    /// Counts mails for all these subjects at `now`. If one of them exceeds its limit, counts nothing and returns it,
+    /// with the seconds until the next day (UTC).
+    pub async fn count_mails(
+        &self,
+        counts: &[MailCount],
+        now: Timestamp,
+    ) -> Result<Option<(MailCount, u64)>, StoreError> {
+        self.within(self.count_mails_now(counts, now)).await
+    }
+
+    async fn count_mails_now(
+        &self,
+        counts: &[MailCount],
+        now: Timestamp,
+    ) -> Result<Option<(MailCount, u64)>, StoreError> {
+        let (today, mut sorted) = (day(now), counts.to_vec());
+        // In the same order in all transactions, so that none waits for another in a circle.
+        sorted.sort();
+        let mut tx = self.begin().await?;
+        for count in sorted {
+            let mails: i64 = sqlx::query_scalar(
+                "INSERT INTO mail_usage (subject, day, mails) VALUES ($1, $2, $3) \
+                 ON CONFLICT (subject, day) DO UPDATE SET mails = mail_usage.mails + excluded.mails RETURNING mails",
+            )
+            .bind(&count.subject)
+            .bind(today)
+            .bind(i64::from(count.mails))
+            .fetch_one(&mut *tx)
+            .await?;
+            if count.limit > 0 && mails > i64::from(count.limit) {
+                tx.rollback().await?;
+                let wait_s = unsigned(((today + 1) * DAY_MS - now.as_millisecond()) / 1000 + 1);
+                return Ok(Some((count, wait_s)));
+            }
+        }
+        self.commit(tx, &[]).await?;
+        Ok(None)
+    }
+
+    /// Uncounts mails that were counted at `counted` for a request that was then refused.
+    pub async fn uncount_mails(&self, counts: &[MailCount], counted: Timestamp) -> Result<(), StoreError> {
+        for count in counts {
+            sqlx::query("UPDATE mail_usage SET mails = mails - $3 WHERE subject = $1 AND day = $2 AND mails >= $3")
+                .bind(&count.subject)
+                .bind(day(counted))
+                .bind(i64::from(count.mails))
+                .execute(self.pool())
+                .await?;
+        }
+        Ok(())
+    }
+
     /// Deletes the rows of days that no quota needs any more.
     pub async fn forget_usage(&self, now: Timestamp) -> Result<u64, StoreError> {
         let forgotten = sqlx::query("DELETE FROM key_usage WHERE day < $1")
             .bind(day(now) - REMEMBERED_DAYS)
             .execute(self.pool())
             .await?;
+        sqlx::query("DELETE FROM mail_usage WHERE day < $1").bind(day(now)).execute(self.pool()).await?;
         Ok(forgotten.rows_affected())
     }
 }

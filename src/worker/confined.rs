@@ -218,7 +218,8 @@ mod tests {
         // The shell returns the request as the cause of its error.
         let script = r#"read -r order; quoted=$(printf %s "$order" | sed 's/\\/\\\\/g; s/"/\\"/g')
             echo '{"progress":{"frames_done":1,"frames_total":2}}'
-            printf '{"trouble":{"fault":"video","reason":{"code":"codec_unknown","codec":"c"},"cause":"%s"}}\n' "$quoted""#;
+            reason='{"code":"codec_unknown","codec":"c"}'
+            printf '{"trouble":{"fault":"video","reason":%s,"cause":"%s"}}\n' "$reason" "$quoted""#;
         let error = analyze(script, &Cancel::default()).unwrap_err();
         assert_eq!((error.fault, error.reason), (Fault::Video, FailureReason::CodecUnknown { codec: "c".to_owned() }));
         let request: AnalysisRequest = serde_json::from_str(&error.cause).unwrap();

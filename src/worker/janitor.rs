@@ -94,6 +94,11 @@ impl Worker {
 
     async fn forget_requests(&self, now: Timestamp) -> Result<u64, SweepError> {
         self.store.forget_usage(now).await?;
+        let confirm_h = i64::try_from(self.settings.mail.confirm_within_h).unwrap_or(i64::MAX);
+        let unconfirmed = self.store.forget_unconfirmed(hours_before(now, confirm_h)).await?;
+        if unconfirmed > 0 {
+            tracing::info!(unconfirmed, "dropped mails whose recipients did not confirm");
+        }
         Ok(self.store.forget_requests(now).await?)
     }
 

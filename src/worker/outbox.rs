@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use super::Worker;
 use super::delivery::{RetryPolicy, SendResult};
+use crate::confirmation::{self, Confirmation};
 use crate::fault::{Fault, Part};
 use crate::report::{Context, MailError, Mailer, Message};
 use crate::store::{MailKind, OutgoingMail, StoreError};
@@ -78,7 +80,7 @@ impl Worker {
         let Some(job) = self.store.job(mail.token).await? else { return Ok(gone()) };
         let findings = match mail.kind {
             MailKind::Report => self.store.findings(mail.token).await?,
-            MailKind::Failure | MailKind::Webhook => None,
+            MailKind::Failure | MailKind::Confirm | MailKind::Webhook => None,
         };
         let base = self.settings.http.base_url();
         let context = Context {
@@ -87,11 +89,17 @@ impl Worker {
             language: job.options.language.unwrap_or_default(),
             file_name: job.file_name.clone(),
             result_url: Some(format!("{base}/results/{}", mail.token)),
+            notice: job.notice.clone(),
+        };
+        let link = match mail.kind {
+            MailKind::Confirm => Some(self.confirm_link(mail, &context, &base).await?),
+            _ => None,
         };
         let (sender, id, recipient, kind) = (sender.clone(), mail.id, mail.recipient.clone(), mail.kind);
         // Runs in a task of its own, so that a panic in the renderer does not end the delivery of all other mails.
         let sending = AbortOnDropHandle::new(tokio::spawn(async move {
             let message = match (kind, &findings, &job.failure) {
+                (MailKind::Confirm, ..) => Message::Confirm { url: link.as_deref().unwrap_or_default() },
                 (MailKind::Report, Some(findings), _) => Message::Report(findings),
                 (MailKind::Failure, _, Some(failure)) => {
                     Message::Failure { reason: failure.reason.as_ref(), detail: &failure.detail }
@@ -102,5 +110,14 @@ impl Worker {
         }));
         let panicked = "composing or sending the mail panicked".to_owned();
         Ok(sending.await.unwrap_or(Err(MailError { fault: Fault::Unclear, reason: panicked })))
+    }
+
+    /// The link by which the recipient of a mail confirms the address.
+    async fn confirm_link(&self, mail: &OutgoingMail, context: &Context, base: &str) -> Result<String, StoreError> {
+        let secret = self.store.secret().await?;
+        let lifetime = Duration::from_secs(self.settings.mail.confirm_within_h.saturating_mul(3600));
+        let expires = mail.created_at.saturating_add(lifetime).unwrap_or(Timestamp::MAX);
+        let address = confirmation::pseudonym(secret, &mail.recipient);
+        Ok(Confirmation::new(secret, address, expires).link(base, context.language))
     }
 }

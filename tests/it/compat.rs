@@ -186,6 +186,18 @@ async fn a_model_that_cannot_be_loaded_is_reported_and_loaded_again_later() {
     let response = facial_analysis(&service, video_form(video.clone())).await;
     assert!(response.headers().contains_key(header::RETRY_AFTER));
     refused(response, 503, "model_unavailable").await;
+    // A model file that is there and damaged.
+    std::fs::create_dir(&folder).unwrap();
+    for file in std::fs::read_dir(models.path()).unwrap() {
+        let file = file.unwrap();
+        std::os::unix::fs::symlink(file.path(), folder.join(file.file_name())).unwrap();
+    }
+    std::fs::remove_file(folder.join("emotion.onnx")).unwrap();
+    std::fs::write(folder.join("emotion.onnx"), b"no model").unwrap();
+    let response = facial_analysis(&service, video_form(video.clone())).await;
+    assert!(response.headers().contains_key(header::RETRY_AFTER));
+    refused(response, 503, "model_unavailable").await;
+    std::fs::remove_dir_all(&folder).unwrap();
     std::os::unix::fs::symlink(models.path(), folder).unwrap();
     ok(facial_analysis(&service, video_form(video)).await).await;
 }
@@ -636,6 +648,33 @@ async fn a_saved_frame_can_be_fetched_until_it_is_erased() {
         assert_eq!(erased.status(), StatusCode::NO_CONTENT);
         refused(service.get(&location).await, 404, "unknown_frame").await;
     }
+    service.is_clean().await;
+}
+
+#[tokio::test]
+async fn another_key_neither_sees_nor_erases_a_frame() {
+    let service = Service::start(|_| {}).await;
+    let scopes = [Scope::Analyze, Scope::Read];
+    let (ann, bob) = (key(&service, &scopes).await, key(&service, &scopes).await);
+    let picture = b"\x89PNG\r\n\x1a\nand more".to_vec();
+    let save = service.http.post(format!("{}/save_frame", service.base)).bearer_auth(&ann);
+    let saved = save.multipart(frame_form("frame", picture.clone())).send().await.unwrap();
+    assert_eq!(saved.status(), StatusCode::CREATED);
+    let url = format!("{}{}", service.base, saved.headers()[header::LOCATION].to_str().unwrap());
+    let see = async |key: Option<&str>| {
+        let request = service.http.get(&url);
+        let request = if let Some(key) = key { request.bearer_auth(key) } else { request };
+        request.send().await.unwrap()
+    };
+    for stranger in [Some(bob.as_str()), None] {
+        refused(see(stranger).await, 404, "unknown_frame").await;
+    }
+    let erase = async |key: &str| service.http.delete(&url).bearer_auth(key).send().await.unwrap().status();
+    assert_eq!(erase(&bob).await, StatusCode::NO_CONTENT, "as for an id that never was");
+    assert_eq!(service.http.delete(&url).send().await.unwrap().status(), StatusCode::NO_CONTENT);
+    assert_eq!(see(Some(&ann)).await.bytes().await.unwrap(), picture);
+    assert_eq!(erase(&ann).await, StatusCode::NO_CONTENT);
+    refused(see(Some(&ann)).await, 404, "unknown_frame").await;
     service.is_clean().await;
 }
 

@@ -105,7 +105,11 @@ async fn sqlite_a_folder_and_an_outbox_give_the_result_of_the_pipeline() {
     let clip = clips::shared(CLIP);
     let models = clips::models();
     let expected = expected(&clip, &models).await;
-    let service = Service::start(|settings| with_models(settings, &models)).await;
+    let service = Service::start(|settings| {
+        with_models(settings, &models);
+        settings.mail.confirm = false;
+    })
+    .await;
     let analysis = analyze(&service, &clip).await;
     assert_same("analysis", &analysis, &expected);
     assert_eq!(analysis["summary"]["dominant_emotion"], "happy");
@@ -129,6 +133,7 @@ async fn postgres_a_bucket_and_a_mail_server_give_the_result_of_the_pipeline() {
         let before = smtp.messages().len();
         let service = Service::start(|settings| {
             with_models(settings, &models);
+            settings.mail.confirm = false;
             settings.database.url = Secret::new(database.url());
             settings.storage.kind = StorageKind::S3;
             settings.storage.s3 = bucket.settings();

@@ -165,6 +165,32 @@ async fn a_container_without_pictures_is_refused() {
 }
 
 #[tokio::test]
+async fn codecs_and_containers_outside_the_list_are_refused_by_name() {
+    let service = with_short_timeout().await;
+    let clips = Clips::new();
+    for (name, codec, code, named) in [
+        ("a.mkv", "-c:v libtheora", "codec_not_allowed", "theora"),
+        ("b.ogv", "-c:v libtheora", "container_not_allowed", "Ogg"),
+        ("c.wmv", "-c:v wmv2", "container_not_allowed", "ASF (WMV)"),
+    ] {
+        let video = std::fs::read(clips.moving(name, 1.0, codec)).unwrap();
+        is_refused(&service, name, video_form(video.clone()), 422, &[code]).await;
+        let immediate = service.http.post(format!("{}/process-frame", service.base)).body(video.clone());
+        let form =
+            service.http.post(format!("{}/api/facial-analysis/", service.base)).multipart(video_form(video.clone()));
+        for response in
+            [service.upload(video_form(video)).await, immediate.send().await.unwrap(), form.send().await.unwrap()]
+        {
+            let (status, body) = (response.status(), response.json::<Value>().await.unwrap());
+            assert_eq!((status.as_u16(), body["code"].as_str()), (422, Some(code)), "{name}: {body}");
+            let detail = body["detail"].as_str().or(body["error"].as_str()).unwrap();
+            assert!(detail.contains(named), "{name}: {detail}");
+        }
+    }
+    service.is_clean().await;
+}
+
+#[tokio::test]
 async fn a_video_of_hours_with_few_frames_is_too_long() {
     let service = Service::start(|settings| settings.video.max_duration_s = 7200).await;
     let clips = Clips::new();
@@ -188,7 +214,10 @@ async fn unusual_videos_are_analyzed_completely() {
     let codec = "-c:v libx264 -pix_fmt yuv420p";
     let first = clips.moving("first.mp4", 4.0, &format!("{codec} -g 10 -movflags +faststart"));
     let first = std::fs::read(first).unwrap();
-    let dot = clips.make("dot.mkv", "-f lavfi -i color=gray:size=2x2:rate=25:duration=1 -vf scale=1:1 -c:v ffv1");
+    let dot = clips.make(
+        "dot.mkv",
+        "-f lavfi -i color=gray:size=2x2:rate=25:duration=1 -vf scale=1:1,format=yuv444p -c:v libx264",
+    );
     let still = clips.make("still.mp4", &format!("-f lavfi -i color=gray:size=64x64:rate=1/60:duration=3600 {codec}"));
     let working = service.work().await;
     for (what, bytes, needs_warning) in [
@@ -215,6 +244,52 @@ async fn unusual_videos_are_analyzed_completely() {
     service.stop.cancel();
     timeout(PATIENCE, working).await.unwrap().unwrap();
     assert!(service.stored().is_empty(), "videos were not deleted after their analysis");
+}
+
+#[tokio::test]
+async fn a_video_that_is_too_costly_is_refused_and_its_job_is_not_repeated() {
+    let models = clips::models();
+    let service = Service::start(|settings| {
+        let with_models = models.settings();
+        settings.models = with_models.models;
+        settings.engine = with_models.engine;
+        settings.mail.transport = visage::config::MailTransport::None;
+        settings.video.max_decoder_memory = visage::config::ByteSize(40_000_000);
+    })
+    .await;
+    let clips = Clips::new();
+    let references = "-c:v libx264 -preset ultrafast -x264-params ref=16:keyint=1000:log-level=error -pix_fmt yuv420p";
+    let gray = format!("-f lavfi -i color=gray:size=1920x1080:rate=25:duration=1 {references}");
+    let bomb = std::fs::read(clips.make("bomb.mp4", &gray)).unwrap();
+    let immediate = service.http.post(format!("{}/process-frame", service.base)).body(bomb.clone());
+    let form = service.http.post(format!("{}/api/facial-analysis/", service.base)).multipart(video_form(bomb.clone()));
+    for response in
+        [service.upload(video_form(bomb)).await, immediate.send().await.unwrap(), form.send().await.unwrap()]
+    {
+        let (status, body) = (response.status(), response.json::<Value>().await.unwrap());
+        assert_eq!((status.as_u16(), body["code"].as_str()), (422, Some("video_too_costly")), "{body}");
+        let detail = body["detail"].as_str().or(body["error"].as_str()).unwrap();
+        assert!(detail.contains("needs 0.1 GB of memory; the limit is 0.0 GB"), "{detail}");
+    }
+    service.is_clean().await;
+    // The header describes small frames without references.
+    clips.moving("first.h264", 1.0, "-c:v libx264 -preset ultrafast -pix_fmt yuv420p");
+    clips.make("second.h264", &gray);
+    let both = ["first.h264", "second.h264"].map(|name| std::fs::read(clips.path(name)).unwrap()).concat();
+    clips.write("both.h264", &both);
+    let hidden = clips.make("hidden.mp4", "-r 25 -i $both.h264 -c copy -bsf:v setts=ts=N");
+    let working = service.work().await;
+    let token = service.accept(std::fs::read(hidden).unwrap()).await;
+    let result = service.finished(token).await;
+    assert_eq!(
+        (&result["status"], &result["error"]["code"]),
+        (&"failed".into(), &"video_too_costly".into()),
+        "{result}"
+    );
+    assert_eq!(service.store.job(token).await.unwrap().unwrap().attempts, 1);
+    service.stop.cancel();
+    timeout(PATIENCE, working).await.unwrap().unwrap();
+    service.is_clean().await;
 }
 
 #[tokio::test]

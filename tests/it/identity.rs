@@ -52,6 +52,7 @@ async fn add(store: &Store, blobs: &Arc<dyn BlobStore>) -> String {
         recipients: vec![],
         webhook: None,
         origin: Origin::default(),
+        notice: None,
     };
     store.enqueue(&job, SystemClock.now()).await.unwrap();
     video_key

@@ -358,6 +358,7 @@ impl Harness {
             recipients: vec![],
             webhook: None,
             origin: Origin::default(),
+            notice: None,
         };
         (token, self.store.enqueue_once(owner, Some(request), &job, self.clock.now()).await.unwrap())
     }

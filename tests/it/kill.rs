@@ -162,6 +162,7 @@ async fn queue_jobs(settings: &Settings, store: &Store, clip: &Path) -> BTreeMap
             recipients: vec![recipient.clone()],
             webhook: None,
             origin: Origin::default(),
+            notice: None,
         };
         store.enqueue(&job, clock.now()).await.unwrap();
         tokens.insert(recipient, token);

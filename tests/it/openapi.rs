@@ -111,6 +111,7 @@ async fn the_description_and_its_page_load_nothing_from_other_hosts() {
         assert_eq!(page.status(), StatusCode::OK);
         let policy = page.headers()[header::CONTENT_SECURITY_POLICY].to_str().unwrap().to_owned();
         assert!(policy.contains("default-src 'none'") && !policy.contains("http"), "{policy}");
+        assert!(!policy.contains("unsafe-inline"), "{policy}");
         let page = page.text().await.unwrap();
         assert!(!page.contains("//"), "the page loads something from another host: {page}");
         let named: Vec<_> = page.split('"').filter(|text| text.starts_with("/docs/")).collect();

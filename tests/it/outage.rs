@@ -142,7 +142,7 @@ async fn a_full_disk_fails_no_job_and_the_service_resumes_when_there_is_space() 
     let refused = upload().await;
     assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert!(refused.headers().contains_key("retry-after"));
-    // Wait for many leases of a job, to check that its failed runs do not count as attempts.
+    // In this time the lease of a job ends many times. None of its failed runs may count as an attempt.
     tokio::time::sleep(Duration::from_secs(20)).await;
     assert_eq!(ready().await, StatusCode::SERVICE_UNAVAILABLE);
 
@@ -194,6 +194,7 @@ impl Fixture {
             recipients: vec![],
             webhook: None,
             origin: Origin::default(),
+            notice: None,
         };
         store.enqueue(&job, SystemClock.now()).await.unwrap();
         let pool = PgPool::connect(&database.url()).await.unwrap();

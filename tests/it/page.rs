@@ -21,6 +21,7 @@ async fn service(models: &Models) -> Service {
         settings.models = given.models;
         settings.engine = given.engine;
         settings.http.public_url = String::new();
+        settings.mail.confirm = false;
     })
     .await
 }
@@ -33,9 +34,9 @@ async fn token(browser: &Browser) -> uuid::Uuid {
 
 /// Records the layout shifts that the browser reports, in `window.shifts`.
 async fn watch_shifts(browser: &Browser) {
-    let script = "window.shifts = []; new PerformanceObserver((list) => { for (const entry of list.getEntries()) if (!entry.hadRecentInput) \
-                  window.shifts.push([entry.value, ...entry.sources.map((source) => source.node?.outerHTML?.slice(0, 80))]); })\
-                  .observe({type: 'layout-shift', buffered: true})";
+    let script = "window.shifts = []; new PerformanceObserver((list) => { for (const entry of list.getEntries()) if \
+                  (!entry.hadRecentInput) window.shifts.push([entry.value, ...entry.sources.map((source) => \
+                  source.node?.outerHTML?.slice(0, 80))]); }).observe({type: 'layout-shift', buffered: true})";
     browser.devtools("Page.addScriptToEvaluateOnNewDocument", json!({"source": script})).await;
 }
 

@@ -355,7 +355,10 @@ fn two_people_side_by_side_have_the_same_figures_as_alone() {
     ];
     let both = clips.make(
         "both.mp4",
-        &format!("-stream_loop 8 -i $man.mp4 -i $woman.mp4 -filter_complex [0:v]fps=24[l];[1:v]fps=24[r];[l][r]hstack {coded}"),
+        &format!(
+            "-stream_loop 8 -i $man.mp4 -i $woman.mp4 -filter_complex [0:v]fps=24[l];[1:v]fps=24[r];[l][r]hstack \
+                  {coded}"
+        ),
     );
     let options = Options { sample_every: 12, ..EVERY_20TH };
     let together = analyze(&pipeline, &both, options).unwrap();

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
-use visage::analysis::{Analysis, Language, Options, Speech};
+use visage::analysis::{Analysis, Language, Options, Speech, Warning};
 use visage::config::{Settings, Video};
 use visage::engine::Engine;
 use visage::media::{SOUND_RATE, Sound, SoundError, Source};
@@ -234,7 +234,8 @@ fn silence_between_two_talks_is_one_pause_of_that_length() {
     let clips = Clips::new();
     std::fs::copy(clip, clips.path("talk.mp4")).unwrap();
     // Five seconds of talk, six of silence, five of talk.
-    let filter = "[1:a]atrim=5:10,asetpts=N/SR/TB,apad=pad_dur=6[a];[1:a]atrim=20:25,asetpts=N/SR/TB[b];[a][b]concat=n=2:v=0:a=1[s]";
+    let filter = "[1:a]atrim=5:10,asetpts=N/SR/TB,apad=pad_dur=6[a];[1:a]atrim=20:25,asetpts=N/SR/TB[b];\
+                  [a][b]concat=n=2:v=0:a=1[s]";
     let clip = clips.make(
         "pause.webm",
         &format!("{PICTURES} -i $talk.mp4 -filter_complex {filter} -map 0:v -map [s] -c:v libvpx -c:a libopus"),
@@ -336,6 +337,17 @@ fn an_undecodable_sound_track_leaves_out_speech_but_does_not_fail_the_analysis()
 }
 
 #[test]
+fn a_sound_codec_outside_the_list_leaves_out_speech_and_is_named() {
+    let (pipeline, _models) = pipeline();
+    let clips = Clips::new();
+    let clip = clips.make("dts.mkv", &format!("{PICTURES} -f lavfi -i sine=duration=4 -c:v mpeg4 -c:a dca -strict -2"));
+    let analysis = analyze(&pipeline, &clip);
+    assert!(analysis.video.frames_analyzed > 0 && analysis.speech.is_none());
+    assert!(analysis.warning_codes.contains(&Warning::SoundCodecNotAllowed { codec: "dts".to_owned() }));
+    assert!(analysis.warnings.iter().any(|warning| warning.contains("coded as dts")), "{:?}", analysis.warnings);
+}
+
+#[test]
 fn speech_and_faces_have_the_same_time_axis() {
     let (pipeline, _models) = pipeline();
     let clips = Clips::new();
@@ -371,7 +383,8 @@ fn speech_is_detected_in_any_channel_and_track() {
     assert!(plain.ratio > 0.5, "{plain:?}");
     let whole = level(&samples(&talk));
     let pan = |channels: &str| format!("-i $talk.mp4 -c:v copy -c:a aac -af pan={channels}");
-    let later = "-i $talk.mp4 -c:v copy -c:a aac -af aeval=val(0)|if(lt(t\\,4)\\,val(0)\\,-val(0)):c=stereo,aformat=channel_layouts=stereo";
+    let later = "-i $talk.mp4 -c:v copy -c:a aac -af \
+                 aeval=val(0)|if(lt(t\\,4)\\,val(0)\\,-val(0)):c=stereo,aformat=channel_layouts=stereo";
     let rumble =
         "-i $talk.mp4 -c:v copy -c:a aac -af aeval=0|0|val(0)|0.9*sin(251*t)|0|0:c=5.1,aformat=channel_layouts=5.1";
     for (name, arguments) in [

@@ -5,17 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use sqlx::{AnyPool, AssertSqlSafe};
+use sqlx::{AnyPool, AssertSqlSafe, Connection};
 use uuid::Uuid;
 use visage::analysis::{
-    Analysis, BBox, FailureReason, Findings, METRICS_VERSION, Options, Probabilities, Summary, Timeline, TimelineRow,
-    VideoFacts,
+    Analysis, BBox, FailureReason, Findings, METRICS_VERSION, Notice, Options, Probabilities, ShownNotice, Summary,
+    Timeline, TimelineRow, VideoFacts,
 };
 use visage::clock::{Clock, ManualClock, RandomTokens, Tokens};
 use visage::config::{Database, Secret, Settings};
 use visage::report::{Context, Reporter};
 use visage::store::{
-    Backoff, Claim, ClaimState, JobFailure, JobProgress, NewJob, NewMail, Origin, Status, Store, StoreError, Wake,
+    Backoff, Claim, ClaimState, JobFailure, JobProgress, MailKind, NewJob, NewMail, Origin, Status, Store, StoreError,
+    Wake,
 };
 
 use crate::support::postgres::TestDatabase;
@@ -92,7 +93,14 @@ fn new_job(token: Uuid, recipients: &[&str]) -> NewJob {
         recipients: recipients.iter().map(|&recipient| recipient.to_owned()).collect(),
         webhook: None,
         origin: Origin::default(),
+        notice: Some(notice()),
     }
+}
+
+fn notice() -> Notice {
+    let shown =
+        ShownNotice { version: "v1".to_owned(), language: "de".to_owned(), text: "Ein Computer liest mit.".to_owned() };
+    Notice { given_at: "2026-11-21T10:44:00Z".parse().unwrap(), shown: Some(shown) }
 }
 
 fn mails(claim: &Claim) -> Vec<NewMail> {
@@ -181,8 +189,12 @@ on_both! {
     a_sent_mail_is_never_due_again_and_its_recipient_is_deleted,
     a_recipient_given_twice_gets_one_mail,
     a_late_failure_of_a_mail_does_not_undo_a_later_success,
+    a_mail_waits_for_the_consent_of_its_recipient,
+    a_mail_without_consent_is_dropped_in_the_end,
+    a_recipient_is_asked_again_only_after_hours,
     ten_stores_can_start_at_the_same_time,
     old_tables_are_refused_if_migration_is_off,
+    tables_of_a_newer_version_are_refused,
     the_queue_reports_its_length,
     a_change_wakes_all_waiters,
 }
@@ -194,7 +206,7 @@ async fn a_job_is_read_back_unchanged(h: Harness) {
     let job = store.job(token).await.unwrap().unwrap();
     assert_eq!((job.token, job.status, job.attempts), (token, Status::Queued, 0));
     assert_eq!(job.options, Options::new(7, 3));
-    assert_eq!(job.created_at, h.now());
+    assert_eq!((job.created_at, job.notice), (h.now(), Some(notice())));
     assert_eq!((job.started_at, job.finished_at, job.expires_at, job.failure), (None, None, None, None));
     assert_eq!(store.findings(token).await.unwrap(), None);
 }
@@ -561,7 +573,14 @@ async fn a_result_of_an_older_version_can_be_read(h: Harness) {
     let page = reporter
         .html(
             &found,
-            &Context { token, created_at, language: visage::analysis::Language::EN, file_name: None, result_url: None },
+            &Context {
+                token,
+                created_at,
+                language: visage::analysis::Language::EN,
+                file_name: None,
+                result_url: None,
+                notice: None,
+            },
         )
         .unwrap();
     assert!(page.contains("happy"), "{page}");
@@ -660,7 +679,7 @@ async fn an_expired_job_keeps_only_its_token(h: Harness) {
     assert_eq!(store.expire(h.now(), 10).await.unwrap(), 0);
     for token in [done, failed] {
         let job = store.job(token).await.unwrap().unwrap();
-        assert_eq!((job.status, job.failure), (Status::Expired, None));
+        assert_eq!((job.status, job.failure, job.notice), (Status::Expired, None, None));
         assert_eq!(job.options, Options::new(0, 0));
         assert_eq!(store.findings(token).await.unwrap(), None);
     }
@@ -751,6 +770,52 @@ async fn a_late_failure_of_a_mail_does_not_undo_a_later_success(h: Harness) {
     assert_eq!(h.count("SELECT COUNT(*) FROM outbox WHERE status = 'sent'").await, 1);
 }
 
+/// Adds a job whose recipient must confirm, and returns its token.
+async fn add_unconfirmed(h: &Harness, store: &Store) -> Uuid {
+    let token = RandomTokens.next();
+    let origin = Origin { consent: Some("ann".to_owned()), ..Origin::default() };
+    store.enqueue(&NewJob { origin, ..new_job(token, &["ann@example.org"]) }, h.now()).await.unwrap();
+    token
+}
+
+async fn a_mail_waits_for_the_consent_of_its_recipient(h: Harness) {
+    let store = h.store().await;
+    let token = add_unconfirmed(&h, &store).await;
+    let asked = store.claim_mail(h.now(), LEASE).await.unwrap().unwrap();
+    assert_eq!((asked.kind, asked.token, asked.recipient.as_str()), (MailKind::Confirm, token, "ann@example.org"));
+    store.mail_sent(&asked, h.now()).await.unwrap();
+    let claim = h.claim(&store, "a").await.unwrap();
+    h.complete(&store, &claim).await;
+    assert!(store.claim_mail(h.now(), LEASE).await.unwrap().is_none());
+    store.confirm_recipient("bob", h.now()).await.unwrap();
+    assert!(store.claim_mail(h.now(), LEASE).await.unwrap().is_none(), "another person has confirmed");
+    store.confirm_recipient("ann", h.now()).await.unwrap();
+    let report = store.claim_mail(h.now(), LEASE).await.unwrap().unwrap();
+    assert_eq!((report.kind, report.recipient.as_str()), (MailKind::Report, "ann@example.org"));
+    add_unconfirmed(&h, &store).await;
+    assert!(store.claim_mail(h.now(), LEASE).await.unwrap().is_none(), "who has confirmed is not asked again");
+}
+
+async fn a_mail_without_consent_is_dropped_in_the_end(h: Harness) {
+    let store = h.store().await;
+    add_unconfirmed(&h, &store).await;
+    let claim = h.claim(&store, "a").await.unwrap();
+    h.complete(&store, &claim).await;
+    assert_eq!(store.forget_unconfirmed(h.now() - Duration::from_secs(1)).await.unwrap(), 0);
+    assert_eq!(store.forget_unconfirmed(h.now()).await.unwrap(), 1);
+    assert_eq!(h.count("SELECT COUNT(*) FROM outbox WHERE kind = 'report' AND recipient IS NULL").await, 1);
+    assert_eq!(h.count("SELECT COUNT(*) FROM mail_consents").await, 0);
+}
+
+async fn a_recipient_is_asked_again_only_after_hours(h: Harness) {
+    let store = h.store().await;
+    for (after_h, asked) in [(0, 1), (5, 1), (1, 2)] {
+        h.clock.advance(Duration::from_secs(after_h * 3600));
+        add_unconfirmed(&h, &store).await;
+        assert_eq!(h.count("SELECT COUNT(*) FROM outbox WHERE kind = 'confirm'").await, asked);
+    }
+}
+
 async fn ten_stores_can_start_at_the_same_time(h: Harness) {
     let mut database = h.database.clone();
     database.max_connections = 2;
@@ -766,6 +831,38 @@ async fn ten_stores_can_start_at_the_same_time(h: Harness) {
     let store = h.store().await;
     h.add(&store, &[]).await;
     assert!(h.claim(&store, "w").await.is_some());
+}
+
+async fn tables_of_a_newer_version_are_refused(mut h: Harness) {
+    drop(h.store().await);
+    let pool = AnyPool::connect(h.database.url.expose()).await.unwrap();
+    sqlx::query(
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+         SELECT 9999, description, success, checksum, execution_time FROM _sqlx_migrations WHERE version = 1",
+    )
+    .execute(&pool)
+    .await
+    .unwrap();
+    pool.close().await;
+    for migrate in [true, false] {
+        h.database.migrate = migrate;
+        let refused = Store::open(&h.database).await.err().unwrap();
+        assert!(matches!(refused, StoreError::NewerTables(9999)), "{refused}");
+        assert!(refused.to_string().contains("a newer version of visage"), "{refused}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_migration_does_not_wait_for_ever_for_a_lock() {
+    let h = Harness::postgres().await;
+    drop(h.store().await);
+    let mut other = sqlx::PgConnection::connect(h.database.url.expose()).await.unwrap();
+    let mut held = other.begin().await.unwrap();
+    sqlx::query("LOCK TABLE _sqlx_migrations IN ACCESS EXCLUSIVE MODE").execute(&mut *held).await.unwrap();
+    let refused = tokio::time::timeout(Duration::from_secs(60), Store::open(&h.database)).await;
+    assert!(matches!(refused.unwrap().err(), Some(StoreError::Locked)));
+    held.rollback().await.unwrap();
+    Store::open(&h.database).await.unwrap();
 }
 
 async fn old_tables_are_refused_if_migration_is_off(h: Harness) {

@@ -185,7 +185,8 @@ async fn a_thumbnail_is_a_boomerang_that_every_browser_plays() {
     let fixture = ThumbnailService::new(|settings| settings.thumbnails.side = 101).await;
     let clips = Clips::new();
     // An upright picture with odd sides. Every frame has a different brightness.
-    let source = "-f lavfi -i color=black:size=121x243:rate=25:duration=4,geq=lum='20+N*2':cb=128:cr=128 -c:v ffv1 -pix_fmt yuv420p";
+    let source = "-f lavfi -i color=black:size=121x243:rate=25:duration=4,geq=lum='20+N*2':cb=128:cr=128 \
+                  -c:v libx264 -qp 0 -pix_fmt yuv444p";
     let video = std::fs::read(clips.make("clip.mkv", source)).unwrap();
     let (status, told) = fixture.told("/thumbnail", &body(&video)).await;
     assert_eq!(status, 200, "{told}");

@@ -38,13 +38,15 @@ struct UploadService {
 
 impl UploadService {
     async fn folder() -> Self {
-        Self { service: Service::start(|_| {}).await, bucket: None, other: None }
+        let service = Service::start(|changed| changed.video.extra_codecs = vec!["rawvideo".to_owned()]);
+        Self { service: service.await, bucket: None, other: None }
     }
 
     async fn bucket(direct: bool) -> Self {
         let bucket = S3Server::start().await;
         let settings = bucket.settings();
         let service = Service::start(move |changed| {
+            changed.video.extra_codecs = vec!["rawvideo".to_owned()];
             changed.storage.kind = StorageKind::S3;
             changed.storage.s3 = settings;
             changed.storage.s3.direct_uploads = direct;
@@ -62,6 +64,7 @@ impl UploadService {
     async fn other(server: ExternalS3Server) -> Self {
         let settings = server.settings();
         let service = Service::start(move |changed| {
+            changed.video.extra_codecs = vec!["rawvideo".to_owned()];
             changed.storage.kind = StorageKind::S3;
             changed.storage.s3 = settings;
         });
@@ -150,18 +153,18 @@ macro_rules! on_all {
 /// Runs a test on servers that do not implement S3 completely.
 macro_rules! on_others {
     ($($name:ident,)*) => {
-        on_others!(@ bucket_without_list_parts, super::UploadService::bucket_listing(super::ListParts::NotImplemented), $($name,)*);
-        on_others!(@ bucket_that_knows_no_upload, super::UploadService::bucket_listing(super::ListParts::NoSuchUpload), $($name,)*);
-        on_others!(@ bucket_that_lists_nothing, super::UploadService::bucket_listing(super::ListParts::Nothing), $($name,)*);
-        on_others!(@ bucket_without_tags, super::UploadService::bucket_listing(super::ListParts::WithoutTags), $($name,)*);
-        on_others!(@ localbucket, super::UploadService::other(super::ExternalS3Server::localbucket().await), $($name,)*);
-        on_others!(@ moto, super::UploadService::other(super::ExternalS3Server::moto().await), $($name,)*);
+        on_others!(@ bucket_without_list_parts, bucket_listing, super::ListParts::NotImplemented, $($name,)*);
+        on_others!(@ bucket_that_knows_no_upload, bucket_listing, super::ListParts::NoSuchUpload, $($name,)*);
+        on_others!(@ bucket_that_lists_nothing, bucket_listing, super::ListParts::Nothing, $($name,)*);
+        on_others!(@ bucket_without_tags, bucket_listing, super::ListParts::WithoutTags, $($name,)*);
+        on_others!(@ localbucket, other, super::ExternalS3Server::localbucket().await, $($name,)*);
+        on_others!(@ moto, other, super::ExternalS3Server::moto().await, $($name,)*);
     };
-    (@ $server:ident, $fixture:expr, $($name:ident,)*) => {
+    (@ $server:ident, $fixture:ident, $argument:expr, $($name:ident,)*) => {
         mod $server {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $name() {
-                super::$name($fixture.await).await;
+                super::$name(super::UploadService::$fixture($argument).await).await;
             })*
         }
     };

@@ -31,6 +31,7 @@ async fn add(store: &Store) -> Uuid {
         recipients: vec![],
         webhook: None,
         origin: Origin::default(),
+        notice: None,
     };
     store.enqueue(&job, SystemClock.now()).await.unwrap();
     token

@@ -177,8 +177,13 @@ async fn private_addresses_are_refused_and_not_called() {
             "{url}"
         );
     }
+    let body = json!({"upload": "00000000-0000-4000-8000-000000000000", "webhook_url": "https://localhost/hook"});
+    let refused = service.http.post(format!("{}/v1/analyses", service.base)).json(&body).send().await.unwrap();
+    assert_eq!(refused.json::<Value>().await.unwrap()["code"], "bad_webhook_url", "a name of this machine");
+    let refused = service.upload(video_form(clip()).text("webhook_url", "https://localhost/hook")).await;
+    assert_eq!(refused.json::<Value>().await.unwrap()["code"], "bad_webhook_url", "a name of this machine");
     service.is_clean().await;
-    // A host name is checked only when it is resolved. So this address is accepted, and the call then fails.
+    // The name may resolve to another address later, so it is checked again when the webhook is sent.
     let address = format!(
         "https://localhost:{}/hook",
         TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()

@@ -87,6 +87,7 @@ impl Analyzer for Script {
             "poison" => panic!("as the video says"),
             "endless" => Err(self.wait_until_cancelled(cancel)),
             "deaf" => {
+                // An analysis that does not notice its cancellation.
                 std::thread::sleep(Duration::from_millis(1500));
                 Ok(findings())
             }
@@ -106,8 +107,8 @@ impl Analyzer for Script {
 }
 
 /// The English text of the mail about this failure.
-const NOT_A_VIDEO: &str = "The file is not a video that can be read. Send an MP4, MOV, AVI, MKV or WebM file that plays on your own \
-                           device.";
+const NOT_A_VIDEO: &str = "The file is not a video that can be read. Send an MP4, MOV, AVI, MKV or WebM file that \
+                           plays on your own device.";
 
 fn findings() -> Findings {
     let video = VideoFacts {
@@ -288,6 +289,7 @@ impl MailSender for Server {
                 format!("{} frames", findings.analysis.video.frames_analyzed)
             }
             Message::Failure { detail, .. } => detail.to_owned(),
+            Message::Confirm { url } => url.to_owned(),
         };
         self.taken.lock().unwrap().push((id, recipient.to_owned(), told));
         Ok(())
@@ -384,8 +386,15 @@ impl Harness {
         self.blobs.put(&key(token), video, self.clock.now());
         let recipients = recipients.iter().map(|&recipient| recipient.to_owned()).collect();
         let options = Options::new(20, 10);
-        let job =
-            NewJob { token, video_key: key(token), options, recipients, webhook: None, origin: Origin::default() };
+        let job = NewJob {
+            token,
+            video_key: key(token),
+            options,
+            recipients,
+            webhook: None,
+            origin: Origin::default(),
+            notice: None,
+        };
         self.store.enqueue(&job, self.clock.now()).await.unwrap();
         token
     }
@@ -663,7 +672,7 @@ async fn only_a_job_that_lost_a_worker_is_confined() {
 async fn unavailable_storage_fails_no_job_and_is_checked_rarely() {
     let h = Harness::with(|settings| settings.queue.concurrency = 4).await;
     let worker = h.start();
-    // Housekeeping reads the identity at its start. Wait until that is over.
+    // Housekeeping reads the identity at its start. No condition tells when it has read it for the last time.
     tokio::time::sleep(Duration::from_secs(1)).await;
     h.blobs.away.store(true, Ordering::SeqCst);
     h.blobs.asked.store(0, Ordering::SeqCst);
@@ -671,7 +680,7 @@ async fn unavailable_storage_fails_no_job_and_is_checked_rarely() {
     for number in 0..8 {
         tokens.push(h.add("good", &[&format!("reader{number}@example.org")]).await);
     }
-    // Wait long enough for several checks.
+    // The test measures the number of checks in this time.
     tokio::time::sleep(Duration::from_secs(8)).await;
     let asked = h.blobs.asked.load(Ordering::SeqCst);
     assert!((2..=5).contains(&asked), "{asked} checks within 8 s by 4 tasks");

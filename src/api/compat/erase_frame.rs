@@ -6,7 +6,7 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::error::CompatError;
-use super::frames::{FrameError, key};
+use super::frames::{FrameError, keys};
 use crate::api::Api;
 use crate::api::access::{Analyze, Authorized, Endpoint, OptionalKey};
 use crate::api::openapi::COMPAT;
@@ -18,16 +18,20 @@ pub(in crate::api) fn endpoint() -> Endpoint {
 }
 
 /// Erase a kept picture
+///
+/// A picture that was saved with a key is erased with that key only.
 #[utoipa::path(delete, path = "/frames/{frame}", operation_id = "erase_frame", tag = COMPAT,
-    params(("frame" = Uuid, Path, description = "From the answer to the upload")),
+    params(("frame" = Uuid, Path, description = "Id of the picture, from `POST /save_frame`")),
     responses((status = 204, description = "The picture is erased, if there was one"),
               (status = 404, description = "The id is not a UUID")))]
 pub async fn handle(
     State(api): State<Api>,
-    _: Authorized<Rule>,
+    caller: Authorized<Rule>,
     Path(frame): Path<String>,
 ) -> Result<StatusCode, CompatError> {
     let frame = Uuid::try_parse(&frame).map_err(|_| FrameError::Unknown)?;
-    api.app.blobs.delete(&key(frame)).await?;
+    for key in keys(frame, &caller) {
+        api.app.blobs.delete(&key).await?;
+    }
     Ok(StatusCode::NO_CONTENT)
 }

@@ -14,7 +14,7 @@ use crate::api::{LogDetails, Problem};
 #[schema(as = PlainError)]
 #[expect(dead_code, reason = "describes what `CompatError` writes")]
 pub struct CompatErrorBody {
-    /// What is wrong and what to do, in a sentence.
+    /// The error, and how to fix it.
     error: String,
     /// Stable snake_case code.
     code: String,
@@ -24,7 +24,7 @@ pub struct CompatErrorBody {
 #[derive(Serialize, ToSchema)]
 #[schema(as = Error)]
 pub struct ThumbnailsErrorBody {
-    /// What is wrong.
+    /// The error.
     pub error: String,
 }
 
@@ -44,11 +44,20 @@ impl IntoResponse for CompatError {
     }
 }
 
-/// Codes of videos that cannot be decoded. They keep status 422.
-const UNDECODABLE: [&str; 4] = ["codec_unknown", "undecodable", "encrypted", "still_picture"];
+/// Codes of videos that cannot be decoded, and of a missing notice. They keep status 422.
+const UNPROCESSABLE: [&str; 8] = [
+    "codec_unknown",
+    "codec_not_allowed",
+    "container_not_allowed",
+    "undecodable",
+    "encrypted",
+    "still_picture",
+    "notice_missing",
+    "notice_outdated",
+];
 
 /// A problem that is written as [`ThumbnailsErrorBody`]. An invalid request gets status 400, except for an unsupported
-/// `Content-Encoding` and a video that cannot be decoded.
+/// `Content-Encoding`, a video that cannot be decoded, and a missing notice.
 #[derive(Debug, Clone)]
 pub struct ThumbnailsError(pub Problem);
 
@@ -57,7 +66,7 @@ impl<E: Into<Problem>> From<E> for ThumbnailsError {
         let mut problem = error.into();
         let is_wrong_type = problem.status == StatusCode::UNSUPPORTED_MEDIA_TYPE && problem.accepts().is_none();
         let is_invalid = problem.status == StatusCode::UNPROCESSABLE_ENTITY || is_wrong_type;
-        if is_invalid && !UNDECODABLE.contains(&problem.code.as_str()) {
+        if is_invalid && !UNPROCESSABLE.contains(&problem.code.as_str()) {
             problem.status = StatusCode::BAD_REQUEST;
         }
         Self(problem)

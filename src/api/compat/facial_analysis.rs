@@ -66,7 +66,8 @@ impl From<Appraisal> for Figures {
               (status = 408, description = "The upload stalled or took too long"),
               (status = 413, description = "More than `sync.max_upload`"),
               (status = 422,
-                  description = "The video cannot be analyzed, exceeds a limit or shows no face, or an option is out of range"),
+                  description = "The video cannot be analyzed, exceeds a limit or shows no face, or an option is out \
+                                 of range"),
               (status = 429, description = "Too many videos at once; `Retry-After` says when to try again"),
               (status = 503, description = "The model cannot be loaded, or there is too little memory"),
               (status = 504, description = "Not analyzed within `sync.deadline_s`")))]

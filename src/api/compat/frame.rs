@@ -7,7 +7,7 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::error::CompatError;
-use super::frames::{FrameError, content_type, key};
+use super::frames::{FrameError, content_type, keys};
 use crate::api::Api;
 use crate::api::access::{Authorized, Endpoint, OptionalKey, Read};
 use crate::api::openapi::COMPAT;
@@ -21,22 +21,33 @@ pub(in crate::api) fn endpoint() -> Endpoint {
 }
 
 /// A kept picture
+///
+/// A picture that was saved with a key is shown with that key only.
 #[utoipa::path(get, path = "/frames/{frame}", operation_id = "frame", tag = COMPAT,
-    params(("frame" = Uuid, Path, description = "From the answer to the upload")),
+    params(("frame" = Uuid, Path, description = "Id of the picture, from `POST /save_frame`")),
     responses((status = 200, description = "The picture, PNG or JPEG", content(("image/png"), ("image/jpeg"))),
               (status = 404, description = "No picture has this id")))]
 pub async fn handle(
     State(api): State<Api>,
-    _: Authorized<Rule>,
+    caller: Authorized<Rule>,
     Path(frame): Path<String>,
 ) -> Result<Response, CompatError> {
     let frame = Uuid::try_parse(&frame).map_err(|_| FrameError::Unknown)?;
     let copy = tokio::task::spawn_blocking(tempfile::NamedTempFile::new).await.map_err(std::io::Error::other);
     let copy = copy.and_then(|made| made).map_err(FrameError::from)?;
-    match api.app.blobs.fetch(&key(frame), copy.path()).await {
-        Err(BlobError::NotFound) => return Err(FrameError::Unknown.into()),
-        Err(error) => return Err(UploadError::from(error).into()),
-        Ok(_) => {}
+    let mut found = false;
+    for key in keys(frame, &caller) {
+        match api.app.blobs.fetch(&key, copy.path()).await {
+            Err(BlobError::NotFound) => {}
+            Err(error) => return Err(UploadError::from(error).into()),
+            Ok(_) => {
+                found = true;
+                break;
+            }
+        }
+    }
+    if !found {
+        return Err(FrameError::Unknown.into());
     }
     let bytes = tokio::fs::read(copy.path()).await.map_err(FrameError::from)?;
     let kind = HeaderValue::from_static(content_type(&bytes).ok_or(FrameError::Unknown)?);

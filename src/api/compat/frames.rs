@@ -7,8 +7,9 @@ use axum::http::StatusCode;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::api::Problem;
-use crate::api::upload::error::{FileSource, FormError, UploadError};
+use crate::api::upload::error::{FormError, UploadError};
+use crate::api::upload::problems::FileSource;
+use crate::api::{Caller, Problem};
 
 /// Why a picture is rejected or cannot be returned.
 #[derive(Debug, thiserror::Error)]
@@ -34,26 +35,26 @@ impl From<FrameError> for Problem {
             E::Missing => Self::new(
                 StatusCode::BAD_REQUEST,
                 "missing_frame",
-                "No picture",
+                "The picture is missing",
                 "Send a JPEG or PNG file in the field frame.",
             ),
             E::Two => Self::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "two_frames",
-                "More than one picture",
-                "Send one picture a request.",
+                "There is more than one picture",
+                "Send one picture per request.",
             ),
             E::NotAPicture => Self::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "not_a_picture",
-                "Not a picture",
-                "The file in the field frame is neither JPEG nor PNG. Save it as one of these and send that.",
+                "The file is not a picture",
+                "The file in the field frame is neither JPEG nor PNG. Convert it to one of these formats.",
             ),
             E::Unknown => Self::new(
                 StatusCode::NOT_FOUND,
                 "unknown_frame",
                 "No such picture",
-                "No picture is kept under this name. It may have been erased; POST /save_frame keeps a new one.",
+                "No picture has this id. It may have been erased. POST /save_frame stores a new one.",
             ),
             E::Upload(error @ UploadError::Form(FormError::NotMultipart)) => {
                 Self { status: StatusCode::BAD_REQUEST, ..error.problem(FileSource::Frame) }
@@ -67,12 +68,23 @@ impl From<FrameError> for Problem {
     }
 }
 
-/// The storage key of a picture: a UUID, like the key of every blob that the janitor sweeps. It is derived from the id
-/// by a hash, so that the key does not reveal the id, which is enough to see and to erase the picture.
-pub fn key(frame: Uuid) -> String {
+/// The storage key of a picture: a UUID, like the key of every blob that the janitor sweeps. It is derived by a hash from
+/// the id and from the API key that saved the picture, so another API key does not find it, and a listing of the storage
+/// does not reveal the id.
+pub fn key(frame: Uuid, owner: Option<&str>) -> String {
+    let mut digest = Sha256::new();
+    digest.update(frame.as_bytes());
+    digest.update(owner.unwrap_or_default());
     let mut bytes = [0; 16];
-    bytes.copy_from_slice(&Sha256::digest(frame.as_bytes())[..16]);
+    bytes.copy_from_slice(&digest.finalize()[..16]);
     Uuid::from_bytes(bytes).to_string()
+}
+
+/// The storage keys under which a caller may find a picture: saved with its own API key, or saved without one.
+pub fn keys(frame: Uuid, caller: &Caller) -> Vec<String> {
+    let mut keys = vec![key(frame, caller.owner()), key(frame, None)];
+    keys.dedup();
+    keys
 }
 
 /// The content type of a picture, from its first bytes.
@@ -83,5 +95,19 @@ pub fn content_type(head: &[u8]) -> Option<&'static str> {
         Some("image/png")
     } else {
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_owner_has_its_own_key_for_a_picture() {
+        let frame = Uuid::from_u128(7);
+        let keys = [key(frame, None), key(frame, Some("ann")), key(frame, Some("bob")), key(Uuid::from_u128(8), None)];
+        let distinct: std::collections::HashSet<_> = keys.iter().collect();
+        assert_eq!(distinct.len(), keys.len());
+        assert_eq!(super::keys(frame, &Caller::Anonymous), [key(frame, None)]);
     }
 }

@@ -80,8 +80,9 @@ impl FaceStats {
 ///
 /// `GET /get_stats` of Emotion Detection from Video. One entry for each person, in order of appearance.
 #[utoipa::path(get, path = "/get_stats", operation_id = "get_stats", tag = COMPAT,
-    params(("token" = Uuid, Query, description = "From the answer to the upload"),
-           ("wait" = Option<u32>, Query, description = "Seconds to hold the answer back until the analysis is finished", maximum = 86_400),
+    params(("token" = Uuid, Query, description = "The token of the upload"),
+           ("wait" = Option<u32>, Query, description = "Seconds to hold the answer back until the analysis is \
+                                                        finished", maximum = 86_400),
            ("download" = Option<u8>, Query, description = "1: answer with a file to save")),
     responses((status = 200, description = "The statistics", body = Stats),
               (status = 202, description = "The analysis is not finished", body = Waiting),
@@ -114,7 +115,7 @@ pub async fn handle(
         response
     };
     let answer = response.headers_mut();
-    answer.insert(header::CACHE_CONTROL, view::REVALIDATE);
+    answer.insert(header::CACHE_CONTROL, view::NO_STORE);
     if parameter("download").is_some_and(|value| value != "0") && job.status == Status::Done {
         let name = HeaderValue::from_static("attachment; filename=\"emotion-statistics.json\"");
         answer.insert(header::CONTENT_DISPOSITION, name);
@@ -123,6 +124,6 @@ pub async fn handle(
 }
 
 fn no_token() -> Problem {
-    let detail = "Give the token of a video as ?token=TOKEN. POST /upload answers with one.";
-    Problem::new(StatusCode::BAD_REQUEST, "missing_token", "No token", detail).with("parameter", "token")
+    let detail = "Send the token of a video as ?token=TOKEN. POST /upload returns one.";
+    Problem::new(StatusCode::BAD_REQUEST, "missing_token", "The token is missing", detail).with("parameter", "token")
 }

@@ -142,7 +142,7 @@ pub(in crate::api) async fn handle(
 
 /// The filters of the query, overridden by those of the body.
 async fn filters(query: Filters, body: Body) -> Result<Filters, &'static str> {
-    let body = axum::body::to_bytes(body, BODY).await.map_err(|_| "The body is too long, or did not come whole.")?;
+    let body = axum::body::to_bytes(body, BODY).await.map_err(|_| "The body is too large or incomplete.")?;
     if body.iter().all(u8::is_ascii_whitespace) {
         return Ok(query);
     }

@@ -19,6 +19,7 @@ mod upload;
 use utoipa::ToSchema;
 
 use super::access::Endpoint;
+use super::notice::NoticeValue;
 
 /// The fields of the form. Other fields are ignored.
 #[derive(ToSchema)]
@@ -33,6 +34,8 @@ pub struct PlainVideoForm {
     /// Most faces to read in each frame.
     #[schema(minimum = 1, maximum = 100)]
     max_faces: Option<u32>,
+    /// `given`: the people in the video were told that a computer reads their faces and voices.
+    notice: Option<NoticeValue>,
 }
 
 /// The encoding of a video in JSON.
@@ -71,7 +74,8 @@ mod members {
     pub fn thumbnail_format() -> RefOr<Schema> {
         let mut names = CONTAINERS.to_vec();
         names.extend(["gif", "webp"]);
-        let description = "The container or its content type, or the format of the thumbnail. The container is recognized from the video itself.";
+        let description = "The container or its content type, or the format of the thumbnail. The container is \
+                           recognized from the video itself.";
         one_of(names, description).into()
     }
 
@@ -103,6 +107,8 @@ pub struct ClipBody {
     /// The video in base64 (standard or URL-safe), with or without `data:video/mp4;base64,` or the like in front.
     #[schema(content_encoding = "base64", content_media_type = "video/mp4")]
     content: String,
+    /// `given`: the people in the video were told that a computer reads their faces and voices.
+    notice: Option<NoticeValue>,
 }
 
 /// A video in base64, and the thumbnail to make of it. Other members are ignored.
@@ -118,6 +124,8 @@ pub struct ThumbnailBody {
     /// The video in base64 (standard or URL-safe), with or without `data:video/mp4;base64,` or the like in front.
     #[schema(content_encoding = "base64", content_media_type = "video/mp4")]
     content: String,
+    /// `given`: the people in the video were told that a computer reads their faces and voices.
+    notice: Option<NoticeValue>,
     #[schema(schema_with = members::duration)]
     duration: Option<f64>,
 }

@@ -41,7 +41,8 @@ pub struct Prediction {
     request_body(content = ClipBody),
     responses((status = 200, description = "The emotion", body = Prediction),
               (status = 400,
-                  description = "The body cannot be read or has no video, or the video has fewer than 15 frames or no face"),
+                  description = "The body cannot be read or has no video, or the video has fewer than 15 frames or no \
+                                 face"),
               (status = 408, description = "The body stalled or took too long"),
               (status = 413, description = "More than `thumbnails.max_video`"),
               (status = 422, description = "The video cannot be decoded"),

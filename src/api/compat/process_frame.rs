@@ -15,6 +15,7 @@ use crate::analysis::{Analysis, Emotion, Options, percentages};
 use crate::api::access::{Analyze, Authorized, Endpoint, OptionalKey};
 use crate::api::immediate::{self, BodyFormat, ImmediateError};
 use crate::api::json_body;
+use crate::api::notice::NoticeValue;
 use crate::api::openapi::COMPAT;
 use crate::api::upload::form::SAMPLE_EVERY;
 use crate::api::{Api, Problem};
@@ -54,19 +55,23 @@ impl Answer {
     }
 }
 
-/// Mean figures, answered at once
+/// Mean figures with an immediate answer
 ///
-/// `POST /process-frame` of the Flask Video Emotion API: the body is the video, whatever its content type says. Looks
-/// at every 30th frame (`sync.process_frame_every`).
+/// `POST /process-frame` of the Flask Video Emotion API: the body is the video, with any content type. Analyzes every
+/// 30th frame (`sync.process_frame_every`).
 #[utoipa::path(post, path = "/process-frame", operation_id = "process_frame", tag = COMPAT,
-    params(("sample_every" = Option<u32>, Query, description = "Analyze every n-th frame", minimum = 1, maximum = 10_000)),
+    params(("sample_every" = Option<u32>, Query, description = "Analyze every n-th frame",
+            minimum = 1, maximum = 10_000),
+           ("notice" = Option<NoticeValue>, Query,
+               description = "`given`: the people in the video were told that a computer reads their faces and voices")),
     request_body(content(("video/mp4"), ("application/octet-stream")), description = "The video"),
     responses((status = 200, description = "The figures", body = Answer),
               (status = 400, description = "The body is empty or was cut off"),
               (status = 408, description = "The upload stalled or took too long"),
               (status = 413, description = "More than `sync.max_upload`"),
               (status = 422,
-                  description = "The video cannot be analyzed, exceeds a limit or shows no face, or an option is out of range"),
+                  description = "The video cannot be analyzed, exceeds a limit or shows no face, or an option is out \
+                                 of range"),
               (status = 429, description = "Too many videos at once; `Retry-After` says when to try again"),
               (status = 503, description = "The model cannot be loaded, or there is too little memory"),
               (status = 504, description = "Not analyzed within `sync.deadline_s`")))]
@@ -92,7 +97,7 @@ pub async fn handle(
 
 fn bad_option() -> Problem {
     let detail = format!(
-        "Give sample_every as a whole number from {} to {}, or leave it out.",
+        "Set sample_every to a whole number from {} to {}, or leave it out.",
         SAMPLE_EVERY.start(),
         SAMPLE_EVERY.end()
     );

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::BytesMut;
 use futures_util::TryStreamExt;
@@ -18,6 +19,7 @@ use super::error::CompatError;
 use super::frames::{FrameError, content_type, key};
 use crate::api::access::{Analyze, Authorized, Endpoint, OptionalKey};
 use crate::api::limits::Client;
+use crate::api::notice::{NoticeStatement, NoticeValue};
 use crate::api::openapi::COMPAT;
 use crate::api::upload;
 use crate::api::upload::body::{BodyError, IncomingBody, Pace};
@@ -44,11 +46,13 @@ struct FrameForm {
     /// A JPEG or PNG file of at most 10 MB. The field may also be named `image`.
     #[schema(value_type = String, format = Binary, content_media_type = "image/png")]
     frame: Vec<u8>,
+    /// `given`: the people in the picture were told that a computer reads their faces and voices.
+    notice: Option<NoticeValue>,
 }
 
 #[derive(Serialize, ToSchema)]
 struct SavedFrame {
-    /// Id of the picture. It is enough to see and to erase the picture.
+    /// Id of the picture. Without a key, it is enough to see and to erase the picture.
     frame: Uuid,
     size_bytes: u64,
     links: FrameLinks,
@@ -62,7 +66,8 @@ struct FrameLinks {
 
 /// Keep a picture
 ///
-/// `POST /save_frame` of Emotion Detection from Video. Keeps a picture for an hour.
+/// `POST /save_frame` of Emotion Detection from Video. Keeps a picture for an hour. A picture that is sent with a key can
+/// be seen and erased with that key only.
 #[utoipa::path(post, path = "/save_frame", operation_id = "save_frame", tag = COMPAT,
     request_body(content = FrameForm, content_type = "multipart/form-data"),
     responses((status = 201, description = "The picture is kept", body = SavedFrame),
@@ -82,7 +87,7 @@ pub async fn handle(
     let incoming = IncomingBody::new(&head.headers, body, limit, Pace::of(http));
     let frame = api.app.tokens.next();
     let client = Client::of(&caller, &head.extensions);
-    match keep(&api, &client, &head.headers, &incoming, frame).await {
+    match keep(&api, &client, &head, &incoming, &key(frame, caller.owner())).await {
         Ok(size_bytes) => {
             let links = FrameLinks { this: format!("{}/frames/{frame}", http.base_url()) };
             let body = SavedFrame { frame, size_bytes, links };
@@ -101,25 +106,25 @@ pub async fn handle(
 }
 
 /// Streams the picture of the form to storage. Returns its size in bytes.
-async fn keep(
-    api: &Api,
-    client: &Client,
-    headers: &HeaderMap,
-    incoming: &IncomingBody,
-    frame: Uuid,
-) -> Result<u64, FrameError> {
+async fn keep(api: &Api, client: &Client, head: &Parts, incoming: &IncomingBody, key: &str) -> Result<u64, FrameError> {
     let limit_s = api.app.settings.http.max_upload_s;
-    let _place = upload::take_place(api, client, headers, incoming, true).map_err(UploadError::from)?;
+    let _place = upload::take_place(api, client, &head.headers, incoming, true).map_err(UploadError::from)?;
     quota::check_storage(api, client, 0).await?;
-    upload::check_announced(headers, MOST).map_err(UploadError::from)?;
+    upload::check_announced(&head.headers, MOST).map_err(UploadError::from)?;
     let kept = tokio::time::timeout(Duration::from_secs(limit_s), async {
-        let mut multipart = Multipart::new(incoming.clone(), form::boundary(headers)?);
+        let mut multipart = Multipart::new(incoming.clone(), form::boundary(&head.headers)?);
         let mut kept: Option<Box<dyn Upload>> = None;
+        let mut notice = NoticeStatement::from_query(&head.uri).map_err(UploadError::from)?;
         loop {
             incoming.between_fields();
             let Some(mut field) = multipart.next_field().await.map_err(form::unreadable)? else { break };
             incoming.in_field();
             form::check_plain(&field)?;
+            if let Some(name) = field.name().and_then(NoticeStatement::field) {
+                let given = form::text(&mut field, name).await?;
+                notice.set(name, &given).map_err(UploadError::from)?;
+                continue;
+            }
             if !matches!(field.name(), Some("frame" | "image")) {
                 while field.try_next().await.map_err(form::unreadable)?.is_some() {}
                 continue;
@@ -133,14 +138,16 @@ async fn keep(
                 head.extend_from_slice(&chunk);
             }
             content_type(&head).ok_or(FrameError::NotAPicture)?;
-            let mut upload = api.app.blobs.begin(&key(frame)).await.map_err(UploadError::from)?;
+            let mut upload = api.app.blobs.begin(key).await.map_err(UploadError::from)?;
             upload.write(head.freeze()).await.map_err(UploadError::from)?;
             while let Some(chunk) = field.try_next().await.map_err(form::unreadable)? {
                 upload.write(chunk).await.map_err(UploadError::from)?;
             }
             kept = Some(upload);
         }
-        kept.ok_or(FrameError::Missing)
+        let kept = kept.ok_or(FrameError::Missing)?;
+        notice.record(&api.app, None).map_err(UploadError::from)?;
+        Ok(kept)
     });
     let kept = kept.await.map_err(|_| UploadError::from(BodyError::TooSlow { limit_s }))??;
     Ok(kept.finish().await.map_err(UploadError::from)?)

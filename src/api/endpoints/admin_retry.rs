@@ -36,14 +36,14 @@ pub(in crate::api) async fn handle(
         Revived::NoVideo => conflict(
             "video_gone",
             "The video is gone",
-            "The video was erased, so it cannot be looked at again. Set retention.failed_videos_h to keep those of later \
-             failures.",
+            "The video was erased, so it cannot be analyzed again. Set retention.failed_videos_h to keep the videos of \
+             later failures.",
         ),
         Revived::NotFailed if api.app.store.job(token).await?.is_none() => Err(view::unknown()),
         Revived::NotFailed => conflict(
             "not_failed",
             "The job has not failed",
-            "Only a job that was given up can be run again. See its state at /results/{token}.",
+            "Only a failed job can run again. /results/{token} has the state of the job.",
         ),
     }
 }

@@ -11,6 +11,7 @@ use utoipa_axum::routes;
 
 use crate::analysis::{Detail, Language, Sampling};
 use crate::api::access::{Analyze, Authorized, Endpoint, OptionalKey};
+use crate::api::notice::NoticeValue;
 use crate::api::openapi::NATIVE;
 use crate::api::upload::form::UnknownFields;
 use crate::api::upload::{self, Accepted};
@@ -51,6 +52,11 @@ struct VideoForm {
     speech: Option<Switch>,
     /// Additional details of each sample. Excludes `gaze=off`.
     detail: Option<Detail>,
+    /// `given`: the people in the video were told that a computer reads their faces and voices.
+    notice: Option<NoticeValue>,
+    /// The `version` of `GET /v1/notice`, if its text was shown to them.
+    #[schema(max_length = 64)]
+    notice_version: Option<String>,
 }
 
 /// Whether a part of the analysis runs.
@@ -68,9 +74,11 @@ enum Switch {
 /// A request that repeats an `Idempotency-Key` within 24 hours gets the answer of the first request. The same key with
 /// other fields is rejected. Rejected requests do not count as the first request.
 #[utoipa::path(post, path = "/analyze-video", operation_id = "analyze_video", tag = NATIVE,
-    params(("idempotency-key" = Option<String>, Header, description = "1 to 255 printable ASCII characters, such as a UUID",
+    params(("idempotency-key" = Option<String>, Header, description = "1 to 255 printable ASCII characters, such as a \
+                                                                       UUID",
                min_length = 1, max_length = 255, pattern = "^[ -~]+$"),
-           ("detail" = Option<Detail>, Query, description = "This and every other option may be sent in the query too. A field overrides it")),
+           ("detail" = Option<Detail>, Query, description = "This and every other option may be sent in the query too. \
+                                                             A field overrides it")),
     request_body(content = VideoForm, content_type = "multipart/form-data"),
     responses((status = 202, description = "The analysis is queued", body = Accepted,
                   headers(("location" = String, description = "Address of the result"),

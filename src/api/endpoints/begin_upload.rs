@@ -13,11 +13,14 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa_axum::routes;
 
+use crate::analysis::Language;
 use crate::api::access::{Analyze, Authorized, Endpoint, OptionalKey};
 use crate::api::json_body;
 use crate::api::limits::Client;
+use crate::api::notice::{NoticeStatement, NoticeValue};
 use crate::api::openapi::NATIVE;
 use crate::api::upload::parts::{PartsError, UploadView};
+use crate::api::upload::problems::FileSource;
 use crate::api::{Api, Problem, quota};
 use crate::blob::{MAX_PARTS, PART};
 use crate::store::PartedUpload;
@@ -31,7 +34,7 @@ pub(in crate::api) fn endpoint() -> Endpoint {
 /// Hours after which an upload expires if its analysis was not started. The janitor then deletes its parts.
 const LIFETIME_H: i64 = 24;
 
-/// The size of the video.
+/// The size of the video, and whether the people in it were informed.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UploadRequest {
@@ -39,6 +42,14 @@ pub struct UploadRequest {
     #[serde(deserialize_with = "json_body::whole_number")]
     #[schema(schema_with = size_bytes)]
     size_bytes: u64,
+    /// `given`: the people in the video were told that a computer reads their faces and voices.
+    #[schema(value_type = Option<NoticeValue>)]
+    notice: Option<String>,
+    /// The `version` of `GET /v1/notice`, if its text was shown to them.
+    #[schema(max_length = 64)]
+    notice_version: Option<String>,
+    /// Language of the notice that was shown; by default English.
+    language: Option<Language>,
 }
 
 fn size_bytes() -> RefOr<Schema> {
@@ -68,7 +79,7 @@ pub(in crate::api) async fn handle(
     request: Request,
 ) -> Result<Response, Problem> {
     let client = Client::of(&caller, request.extensions());
-    let UploadRequest { size_bytes } = json_body::json(&api, request).await?;
+    let UploadRequest { size_bytes, notice, notice_version, language } = json_body::json(&api, request).await?;
     let (app, limit) = (&api.app, api.app.settings.http.max_upload.0);
     if size_bytes == 0 {
         return Err(json_body::wrong("size_bytes is 0. Give the bytes of the whole video."));
@@ -76,6 +87,10 @@ pub(in crate::api) async fn handle(
     if size_bytes > limit {
         return Err(PartsError::TooLarge { size: size_bytes, limit }.into());
     }
+    let mut statement = NoticeStatement::default();
+    let stated = statement.set_members(notice.as_deref(), notice_version.as_deref());
+    let notice = stated.and_then(|()| statement.record(app, language));
+    let notice = notice.map_err(|error| error.problem(FileSource::Upload))?;
     let now = app.clock.now();
     let (client_name, most) = (client.stored(&app.store).await?, app.settings.http.max_open_uploads_client);
     let (open, first) = app.store.open_uploads(&client_name, now).await?;
@@ -95,6 +110,7 @@ pub(in crate::api) async fn handle(
         part_size: PART.max(size_bytes.div_ceil(MAX_PARTS).next_multiple_of(1 << 20)),
         expires_at: now.checked_add(LIFETIME_H.hours()).unwrap_or(Timestamp::MAX),
         token: None,
+        notice,
     };
     app.store.begin_upload(&upload, &client_name, now).await?;
     let view = UploadView::new(&api, &upload, &BTreeMap::new()).await?;

@@ -26,7 +26,7 @@ const TRIES: u32 = 3;
 /// Cancels an unfinished analysis and erases its job, result, unsent messages and video. Afterwards the token is
 /// unknown.
 #[utoipa::path(delete, path = "/results/{token}", operation_id = "erase", tag = NATIVE,
-    params(("token" = Uuid, Path, description = "From the answer to the upload")),
+    params(("token" = Uuid, Path, description = "The token of the upload")),
     responses((status = 204, description = "The analysis is erased"),
               (status = 404, description = "No analysis has this token")))]
 pub(in crate::api) async fn handle(

@@ -65,7 +65,7 @@ enum LastSent {
 /// Server-sent events: `progress` at each change, then one of `done`, `failed`, `cancelled`, `expired` or `erased`, and
 /// the stream ends. The data of each event is `{"status", "progress"}`. The result is at `/results/{token}`.
 #[utoipa::path(get, path = "/results/{token}/events", operation_id = "events", tag = NATIVE,
-    params(("token" = Uuid, Path, description = "From the answer to the upload")),
+    params(("token" = Uuid, Path, description = "The token of the upload")),
     responses((status = 200, description = "The events", body = StreamEvent, content_type = "text/event-stream"),
               (status = 404, description = "No analysis has this token"),
               (status = 410, description = "The result has expired")))]

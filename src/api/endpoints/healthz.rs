@@ -18,11 +18,11 @@ pub struct Health {
     status: &'static str,
 }
 
-/// Whether the process lives
+/// Liveness
 ///
-/// Asks neither database nor storage; `/readyz` does.
+/// Does not check the database and the storage. `/readyz` does.
 #[utoipa::path(get, path = "/healthz", operation_id = "healthz", tag = OPERATIONS,
-    responses((status = 200, description = "It lives", body = Health)))]
+    responses((status = 200, description = "The process runs", body = Health)))]
 pub(in crate::api) async fn handle() -> Json<Health> {
     Json(Health { status: "ok" })
 }

@@ -11,7 +11,7 @@ use utoipa_axum::routes;
 use crate::api::access::{Authorized, Endpoint, Read, RequiredKey};
 use crate::api::cursor;
 use crate::api::openapi::NATIVE;
-use crate::api::view::{ListedView, REVALIDATE};
+use crate::api::view::{ListedView, NO_STORE};
 use crate::api::{Api, Problem};
 use crate::store::{JobFilter, Status};
 
@@ -73,7 +73,7 @@ pub(in crate::api) async fn handle(
     jobs.truncate(limit as usize);
     let next = jobs.last().filter(|_| more).map(|(id, _)| cursor::encode(*id));
     let analyses = jobs.iter().map(|(_, job)| ListedView::new(&api.app, job)).collect();
-    Ok(([(header::CACHE_CONTROL, REVALIDATE)], Json(Page { analyses, next })).into_response())
+    Ok(([(header::CACHE_CONTROL, NO_STORE)], Json(Page { analyses, next })).into_response())
 }
 
 impl Parameters {
@@ -92,8 +92,9 @@ impl Parameters {
 }
 
 fn bad(parameter: &str) -> Problem {
-    let detail = "Known are status (queued, running, done, failed, cancelled, expired), created_from and created_before (such \
-                  as 2026-01-02T00:00:00Z), limit (1 to 100), and cursor (the next of the page before).";
-    let title = "A parameter is wrong";
+    let detail = "The parameters are status (queued, running, done, failed, cancelled, expired), created_from and \
+                  created_before (such as 2026-01-02T00:00:00Z), limit (1 to 100), and cursor (the value next of the \
+                  previous page).";
+    let title = "A parameter is invalid";
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad_parameter", title, detail).with("parameter", parameter)
 }

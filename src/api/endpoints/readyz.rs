@@ -89,7 +89,7 @@ pub(in crate::api) async fn handle(State(api): State<Api>) -> Result<Json<Ready>
     if down.is_empty() {
         return Ok(Json(Ready { status: "ready" }));
     }
-    let detail = format!("No answer from: {}. Try again in a few seconds.", down.join(", "));
+    let detail = format!("These parts do not answer: {}. Try again in a few seconds.", down.join(", "));
     let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", "A part of the service is down", detail);
     Err(problem.with("down", down).retry_after(5))
 }

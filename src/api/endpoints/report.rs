@@ -15,6 +15,7 @@ use crate::api::openapi::NATIVE;
 use crate::api::view;
 use crate::api::{Api, Problem};
 use crate::report::Context;
+use crate::store::Job;
 
 type Rule = OptionalKey<Read>;
 
@@ -41,9 +42,9 @@ fn policy(style: &str) -> HeaderValue {
 ///
 /// The HTML report that is also mailed.
 #[utoipa::path(get, path = "/results/{token}/report", operation_id = "report", tag = NATIVE,
-    params(("token" = Uuid, Path, description = "From the answer to the upload"),
-           ("language" = Option<String>, Query, description = "Tag of a language, such as de; by default that of the upload, then that of \
-                                                                the browser")),
+    params(("token" = Uuid, Path, description = "The token of the upload"),
+           ("language" = Option<String>, Query, description = "Tag of a language, such as de; by default that of the \
+                                                               upload, then that of the browser")),
     responses((status = 200, description = "The report", body = String, content_type = "text/html"),
               (status = 404, description = "No analysis has this token"),
               (status = 409, description = "The analysis is not finished, or was cancelled"),
@@ -62,7 +63,8 @@ pub(in crate::api) async fn handle(
     let result_url = Some(format!("{}/results/{token}", api.app.settings.http.base_url()));
     let asked = parameters.language.as_deref().and_then(Language::from_tag).or(job.options.language);
     let language = asked.unwrap_or_else(|| negotiation::language(None, &headers));
-    let context = Context { token, created_at: job.created_at, language, file_name: job.file_name, result_url };
+    let Job { created_at, file_name, notice, .. } = job;
+    let context = Context { token, created_at, language, file_name, result_url, notice };
     let reporter = api.app.reporter.clone();
     let policy = policy(reporter.style_source());
     // Drawing charts blocks the thread.
@@ -78,6 +80,6 @@ pub(in crate::api) async fn handle(
             return Err(Problem::internal());
         }
     };
-    let headers = [(header::CONTENT_SECURITY_POLICY, policy), (header::CACHE_CONTROL, view::REVALIDATE)];
+    let headers = [(header::CONTENT_SECURITY_POLICY, policy), (header::CACHE_CONTROL, view::NO_STORE)];
     Ok((headers, Html(page)).into_response())
 }

@@ -40,13 +40,13 @@ pub struct Parameters {
 /// The state of an analysis, and the result once `status` is `done`. A failed analysis is a 200 too, with a problem
 /// under `error`. `Retry-After` says when to ask again; `ETag` and `If-None-Match` save unchanged answers.
 #[utoipa::path(get, path = "/results/{token}", operation_id = "result", tag = NATIVE,
-    params(("token" = Uuid, Path, description = "From the answer to the upload"), Parameters),
+    params(("token" = Uuid, Path, description = "The token of the upload"), Parameters),
     responses((status = 200, description = "The state", body = JobView,
-                  headers(("etag" = String, description = "Of this state"))),
+                  headers(("etag" = String, description = "Tag of this state"))),
               (status = 304, description = "Nothing has changed since `If-None-Match`"),
               (status = 404, description = "No analysis has this token"),
               (status = 410, description = "The result has expired"),
-              (status = 422, description = "`wait` is no number of seconds")))]
+              (status = 422, description = "`wait` is not a number of seconds")))]
 pub(in crate::api) async fn handle(
     State(api): State<Api>,
     caller: Authorized<Rule>,
@@ -72,7 +72,7 @@ pub(in crate::api) async fn handle(
         Json(JobView::new(&api.app, &job, analysis)).into_response()
     };
     let answer = response.headers_mut();
-    answer.insert(header::CACHE_CONTROL, view::REVALIDATE);
+    answer.insert(header::CACHE_CONTROL, view::NO_STORE);
     if let Ok(etag) = HeaderValue::from_str(&etag) {
         answer.insert(header::ETAG, etag);
     }

@@ -36,7 +36,7 @@ struct Links {
 ///
 /// The name and version of the service, and links to its parts.
 #[utoipa::path(get, path = "/", operation_id = "root", tag = OPERATIONS,
-    responses((status = 200, description = "It is up", body = Root)))]
+    responses((status = 200, description = "The service runs", body = Root)))]
 pub(in crate::api) async fn handle(State(api): State<Api>) -> Json<Root> {
     let base = api.app.settings.http.base_url();
     Json(Root {

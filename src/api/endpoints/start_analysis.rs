@@ -16,17 +16,19 @@ use utoipa::{PartialSchema, ToSchema};
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-use crate::analysis::{Detail, Language, Options, Sampling};
+use crate::analysis::{Detail, Language, Notice, Options, Sampling};
 use crate::api::access::{Analyze, Authorized, Endpoint, OptionalKey};
 use crate::api::json_body;
 use crate::api::limits::Client;
+use crate::api::notice::{NoticeError, NoticeStatement, NoticeValue};
 use crate::api::openapi::NATIVE;
 use crate::api::upload::enqueue::{self, AnalysisRequest};
 use crate::api::upload::error::{
-    FileSource, IdempotencyKeyError, OptionError, RecipientError, ServiceError, UploadError, VideoError,
+    IdempotencyKeyError, OptionError, RecipientError, ServiceError, UploadError, VideoError,
 };
 use crate::api::upload::form::{self, MAX_FACES, MAX_RECIPIENTS, SAMPLE_EVERY};
 use crate::api::upload::parts::{self, PartsError};
+use crate::api::upload::problems::FileSource;
 use crate::api::upload::{self, Accepted};
 use crate::api::{Api, Caller, Problem, quota};
 use crate::blob::BlobError;
@@ -80,6 +82,13 @@ pub struct StartRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 2000)]
     file_name: Option<String>,
+    /// `given`: the people in the video were told that a computer reads their faces and voices. Not needed if the
+    /// request that began the upload said so.
+    #[schema(value_type = Option<NoticeValue>)]
+    notice: Option<String>,
+    /// The `version` of `GET /v1/notice`, if its text was shown to them.
+    #[schema(max_length = 64)]
+    notice_version: Option<String>,
 }
 
 fn sample_every() -> RefOr<Schema> {
@@ -121,7 +130,8 @@ impl ToSchema for Addresses {}
 /// Queues the analysis of an upload whose parts were all sent. A repeated request for the same upload gives the same
 /// token.
 #[utoipa::path(post, path = "/v1/analyses", operation_id = "start_analysis", tag = NATIVE,
-    params(("idempotency-key" = Option<String>, Header, description = "1 to 255 printable ASCII characters, such as a UUID",
+    params(("idempotency-key" = Option<String>, Header, description = "1 to 255 printable ASCII characters, such as a \
+                                                                       UUID",
                min_length = 1, max_length = 255, pattern = "^[ -~]+$")),
     request_body(content = StartRequest),
     responses((status = 202, description = "The analysis is queued", body = Accepted,
@@ -143,17 +153,32 @@ pub(in crate::api) async fn handle(
     let client = Client::of(&caller, request.extensions());
     let idempotency_key_sha256 = enqueue::idempotency_key(request.headers());
     let request: StartRequest = json_body::json(&api, request).await?;
-    let analysis = requested_analysis(&api, client, &request, idempotency_key_sha256?)
+    let mut analysis = requested_analysis(&api, &caller, client, &request, idempotency_key_sha256?)
         .map_err(|error| error.problem(FileSource::Upload))?;
+    if let Some(url) = &analysis.webhook {
+        enqueue::check_webhook(&api.app, url).await.map_err(|error| error.problem(FileSource::Upload))?;
+    }
     let upload = parts::find(&api, &caller, request.upload).await?;
+    analysis.notice = notice(&api, &request, &upload).map_err(|error| error.problem(FileSource::Upload))?;
     // The task runs to its end even if the client leaves now.
     let started = tokio::spawn(start(api.clone(), Caller::clone(&caller), upload, analysis)).await;
     let token = started.map_err(|error| UploadError::from(ServiceError::Unopened(error.to_string())))??;
     Ok(upload::accepted(token, Json(Accepted::new(&api.app, token))))
 }
 
+/// The record of the notice: that of this request, or that of the request which began the upload.
+fn notice(api: &Api, request: &StartRequest, upload: &PartedUpload) -> Result<Option<Notice>, NoticeError> {
+    let mut statement = NoticeStatement::default();
+    statement.set_members(request.notice.as_deref(), request.notice_version.as_deref())?;
+    match statement.record(&api.app, request.language) {
+        Ok(None) | Err(NoticeError::Missing) if upload.notice.is_some() => Ok(upload.notice.clone()),
+        recorded => recorded,
+    }
+}
+
 fn requested_analysis(
     api: &Api,
+    caller: &Caller,
     client: Client,
     request: &StartRequest,
     idempotency_key_sha256: Option<String>,
@@ -191,15 +216,13 @@ fn requested_analysis(
         }
         form::add_recipient(address.trim(), &mut recipients)?;
     }
-    enqueue::check_mail(&api.app, &recipients)?;
-    if let Some(url) = &request.webhook_url {
-        enqueue::check_webhook(&api.app, url)?;
-    }
+    enqueue::check_mail(&api.app, caller, &recipients)?;
     // Hashes the parsed request, so that its spelling does not matter.
     let content_sha256 = form::hex(&Sha256::digest(serde_json::to_vec(request).unwrap_or_default()));
     Ok(AnalysisRequest {
         client,
         options,
+        notice: None,
         recipients,
         webhook: request.webhook_url.clone(),
         idempotency_key_sha256,
@@ -215,6 +238,7 @@ async fn start(api: Api, caller: Caller, upload: PartedUpload, analysis: Analysi
         return Ok(token);
     }
     let counted = quota::count(&api, &caller).await?;
+    let counted_mails = quota::count_mails(&api, &caller, &analysis.client, &analysis.recipients).await?;
     if !store.take_upload(upload.id, api.app.clock.now(), LEASE).await? {
         // Another request has reserved the upload, and may have queued the job by now.
         let token = parts::find(&api, &caller, upload.id).await?.token;
@@ -235,6 +259,7 @@ async fn start(api: Api, caller: Caller, upload: PartedUpload, analysis: Analysi
         (token, Enqueued::Before(_)) => Ok(token),
         (token, Enqueued::New) => {
             counted.keep();
+            counted_mails.keep();
             Ok(token)
         }
     }

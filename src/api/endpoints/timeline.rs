@@ -75,7 +75,7 @@ struct Page {
 /// emotions, valence, arousal and quality. JSON comes in pages. With `Accept: text/csv`, all rows are streamed as one
 /// table.
 #[utoipa::path(get, path = "/results/{token}/timeline", operation_id = "timeline", tag = NATIVE,
-    params(("token" = Uuid, Path, description = "From the answer to the upload"), Parameters),
+    params(("token" = Uuid, Path, description = "The token of the upload"), Parameters),
     responses((status = 200, description = "Rows of the timeline",
                content((Page = "application/json"), (String = "text/csv"))),
               (status = 404, description = "No analysis has this token"),
@@ -115,7 +115,7 @@ pub(in crate::api) async fn handle(
         Json(Page { interval_s: page.interval_s, rows: page.rows, next }).into_response()
     };
     let answer = response.headers_mut();
-    answer.insert(header::CACHE_CONTROL, view::REVALIDATE);
+    answer.insert(header::CACHE_CONTROL, view::NO_STORE);
     answer.insert(header::VARY, HeaderValue::from_static("accept"));
     Ok(response)
 }
@@ -152,7 +152,8 @@ fn cursor_of(row: usize) -> String {
 }
 
 fn bad(parameter: &str) -> Problem {
-    let detail = "Known are cursor (the next of the page before), limit (1 to 5000) and format (json or csv).";
-    let title = "A parameter is wrong";
+    let detail =
+        "The parameters are cursor (the value next of the previous page), limit (1 to 5000) and format (json or csv).";
+    let title = "A parameter is invalid";
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad_parameter", title, detail).with("parameter", parameter)
 }

@@ -17,10 +17,12 @@ use super::spool::Spool;
 use super::{Analyzer, CapacityError, ImmediateError, check_memory, on_thread, take_place};
 use crate::api::json_body;
 use crate::api::limits::Client;
+use crate::api::notice::NoticeStatement;
 use crate::api::upload;
 use crate::api::upload::body::{BodyError, IncomingBody, Pace};
-use crate::api::upload::error::{FileSource, VideoError};
+use crate::api::upload::error::{UploadError, VideoError};
 use crate::api::upload::form::VideoSink;
+use crate::api::upload::problems::FileSource;
 use crate::api::{Api, Caller, Problem, quota};
 use crate::media::{self, Source};
 use crate::pipeline::Cancel;
@@ -71,6 +73,10 @@ struct Members<'a> {
     /// Only `POST /thumbnail` has this member.
     #[serde(borrow, default)]
     duration: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    notice: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    notice_version: Option<Cow<'a, str>>,
 }
 
 /// The other members of a request with a clip.
@@ -80,6 +86,8 @@ pub struct ClipRequest {
     pub format: Option<String>,
     /// The member `duration` as JSON.
     duration: Option<String>,
+    /// The members `notice` and `notice_version`.
+    notice: [Option<String>; 2],
 }
 
 /// Runs `work` on the video in the body of a request. `check` validates the other members first; its result is passed
@@ -107,8 +115,12 @@ pub async fn with_clip<W: Send + 'static, T: Send + 'static>(
         if video.len() as u64 > settings.thumbnails.max_video.0 {
             return Err(too_large(settings.thumbnails.max_video.0));
         }
+        let [notice, version] = &request.notice;
+        let mut statement = NoticeStatement::from_query(&head.uri).map_err(UploadError::from)?;
+        let stated = statement.set_members(notice.as_deref(), version.as_deref());
+        stated.and_then(|()| statement.record(&api.app, None)).map_err(UploadError::from)?;
         let checked = check(&request)?;
-        media::sniff(&video[..video.len().min(media::HEAD)]).map_err(VideoError::Unusable)?;
+        media::sniff(&video[..video.len().min(media::HEAD)], &settings.video).map_err(VideoError::Unusable)?;
         let mut upload = spool.begin().await?;
         upload.write(video).await?;
         upload.finish().await?;
@@ -144,7 +156,7 @@ pub fn parse(bytes: &[u8]) -> Result<(ClipRequest, Bytes), ImmediateError> {
         let at = format!("line {}, column {}", error.line(), error.column());
         if error.is_data() {
             wrong(&format!(
-                "A member is missing or of a wrong type ({at}): content, encoding and format are text, fps is a number."
+                "A member is missing or of a wrong type ({at}): content, encoding, format and notice are text, fps is a number."
             ))
         } else {
             wrong(&format!("The body is not JSON ({at})."))
@@ -159,7 +171,8 @@ pub fn parse(bytes: &[u8]) -> Result<(ClipRequest, Bytes), ImmediateError> {
     }
     let video = decode(&members.content)?;
     let format = members.format.as_deref().and_then(short_name);
-    Ok((ClipRequest { format, duration: members.duration.map(|duration| duration.get().to_owned()) }, video))
+    let notice = [members.notice, members.notice_version].map(|member| member.map(Cow::into_owned));
+    Ok((ClipRequest { format, duration: members.duration.map(|duration| duration.get().to_owned()), notice }, video))
 }
 
 /// The short name of a format: `.MP4`, `video/mp4` and `video/mp4; codecs="avc1"` are `mp4`. `None` for empty text and
@@ -273,7 +286,7 @@ mod tests {
                 format!(r#"{{"encoding": "base64", "format": ".MP4", "fps": 30, "content": "{content}", "more": []}}"#);
             let (request, video) = parse(body.as_bytes()).unwrap();
             assert_eq!(&video[..], BYTES, "{content}");
-            assert_eq!(request, ClipRequest { format: Some("mp4".to_owned()), duration: None });
+            assert_eq!(request, ClipRequest { format: Some("mp4".to_owned()), duration: None, notice: [None, None] });
         }
     }
 
@@ -344,7 +357,8 @@ mod tests {
 
     #[test]
     fn a_format_is_a_container_or_one_of_the_others() {
-        let request = |format: &str| ClipRequest { format: Some(format.to_owned()), duration: None };
+        let request =
+            |format: &str| ClipRequest { format: Some(format.to_owned()), duration: None, notice: [None, None] };
         assert!(request("webm").check_format(&[]).is_ok() && request("gif").check_format(&["gif"]).is_ok());
         assert!(request("gif").check_format(&[]).is_err() && request("exe").check_format(&["gif"]).is_err());
     }

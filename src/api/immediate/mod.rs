@@ -21,15 +21,17 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::limits::Client;
+use super::notice::NoticeStatement;
 use super::places::{NoPlace, Place, Progress};
 use super::upload::body::{BodyError, IncomingBody, Pace};
-use super::upload::error::{FileSource, FormError, UploadError, VideoError};
+use super::upload::error::{FormError, UploadError, VideoError};
 use super::upload::form::{self, UnknownFields};
+use super::upload::problems::FileSource;
 use super::upload::{check_announced, reject};
 use super::{Api, Caller, Problem, quota};
 use crate::analysis::{Findings, Language, Options, Verdict};
 use crate::blob::BlobError;
-use crate::fault::Fault;
+use crate::fault::{Fault, Part};
 use crate::media::{ClipFailure, FramesError, ProbeError, Source};
 use crate::pipeline::{Cancel, CancelOnDrop, ClipError, LazyPipeline, PipelineError};
 use crate::report;
@@ -179,31 +181,31 @@ impl ImmediateError {
             Self::Upload(error) => error.problem(source),
             Self::Capacity(error) => error.problem(),
             Self::Request(detail) => {
-                Problem::new(StatusCode::BAD_REQUEST, "bad_request", "The request is not what the call wants", detail)
+                Problem::new(StatusCode::BAD_REQUEST, "bad_request", "The request is invalid", detail)
             }
             Self::TooShort { frames } => Problem::new(
                 StatusCode::BAD_REQUEST,
                 "too_few_frames",
-                "Too few frames",
-                format!("The clip has {frames} frames, and 15 are needed. Send a longer one."),
+                "The video has too few frames",
+                format!("The video has {frames} frames, and at least 15 are needed. Send a longer video."),
             ),
             Self::NoFace => Problem::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "no_face",
-                "No face",
-                "No face was found in the frames that were analyzed. Send a video in which a face is seen from the \
-                 front, well lit and not too small.",
+                "No face was found",
+                "No face was found in the analyzed frames. Send a video in which a face is seen from the front, well \
+                 lit and not too small.",
             ),
             Self::Deadline { limit_s } => Problem::new(
                 StatusCode::GATEWAY_TIMEOUT,
                 "deadline",
-                "It took too long",
+                "The request took too long",
                 match source {
                     FileSource::Content => {
-                        format!("The request was not done within {limit_s} s. Send a shorter video.")
+                        format!("The request was not finished within {limit_s} s. Send a shorter video.")
                     }
                     _ => format!(
-                        "The video was not analyzed within {limit_s} s. Send a shorter one, look at fewer frames \
+                        "The video was not analyzed within {limit_s} s. Send a shorter video, analyze fewer frames \
                          (sample_every), or send it to POST /analyze-video, which queues it."
                     ),
                 },
@@ -213,7 +215,8 @@ impl ImmediateError {
                 try_later(
                     "model_unavailable",
                     "The model cannot be loaded",
-                    "The model of this service cannot be loaded. Try again later; if it stays, tell the operator.",
+                    "The model of this service cannot be loaded. Try again later. If it fails again, tell the \
+                     operator.",
                 )
             }
             Self::Pipeline(error) if error.fault() == Fault::Video => {
@@ -221,6 +224,14 @@ impl ImmediateError {
                 let reason = error.reason();
                 let detail = report::failure(&reason, Language::EN);
                 Problem::new(status, reason.code(), "The video could not be analyzed", detail)
+            }
+            Self::Pipeline(error) if error.fault() == Fault::Ours(Part::Models) => {
+                tracing::error!(%error, "a model failed");
+                try_later(
+                    "model_unavailable",
+                    "The model cannot be loaded",
+                    "The model of this service failed. Try again later; if it stays, tell the operator.",
+                )
             }
             Self::Pipeline(error) => {
                 tracing::error!(%error, "an analysis failed");
@@ -231,8 +242,8 @@ impl ImmediateError {
                 match error {
                     EncoderError::Missing(_) => try_later(
                         "encoder_unavailable",
-                        "There is no encoder",
-                        "This service cannot write that format. Ask for another.",
+                        "The encoder is missing",
+                        "This service cannot write the requested format. Request another one.",
                     ),
                     EncoderError::Failed(_) => Problem::internal(),
                 }
@@ -250,16 +261,16 @@ impl CapacityError {
                 "too_busy",
                 "Too many videos at once",
                 format!(
-                    "All places for videos that are answered at once are taken. One is expected to be free in {wait_s} s. \
-                     Or send the video to POST /analyze-video, which queues it."
+                    "The service has reached its limit of immediate calls. Try again in {wait_s} s, or send the video \
+                     to POST /analyze-video, which queues it."
                 ),
             )
             .retry_after(wait_s),
             Self::Memory { .. } => try_later(
                 "too_little_memory",
                 "Too little memory",
-                "The service has too little memory left for another video. Try again in a while, or send the video to \
-                 POST /analyze-video, which queues it.",
+                "The service has too little memory for another video. Try again later, or send the video to POST \
+                 /analyze-video, which queues it.",
             ),
             Self::TemporaryFile(reason) => {
                 tracing::error!(%reason, "no temporary file can be created");
@@ -300,19 +311,25 @@ async fn receive_and_analyze(
     options: Options,
 ) -> Result<Findings, ImmediateError> {
     check_announced(&head.headers, limit)?;
+    if format == BodyFormat::Raw {
+        let statement = NoticeStatement::from_query(&head.uri).map_err(UploadError::from)?;
+        statement.record(&api.app, None).map_err(UploadError::from)?;
+    }
     let place = take_place(api, &Client::of(caller, &head.extensions))?;
     check_memory(api).await?;
     let counted = quota::count(api, caller).await?;
     let spool = Spool::new().await.map_err(CapacityError::TemporaryFile)?;
     let (upload, options) = match format {
         BodyFormat::Form => {
-            let form = form::read(head, incoming, &spool, options, UnknownFields::Ignore).await?;
+            let form =
+                form::read(head, incoming, &spool, &api.app.settings.video, options, UnknownFields::Ignore).await?;
+            form.notice.record(&api.app, None).map_err(UploadError::from)?;
             (form.video, form.options)
         }
         BodyFormat::Raw => {
             incoming.in_field();
             let chunks = incoming.clone().map_err(UploadError::from);
-            (form::store(chunks, &spool).await?.0, options)
+            (form::store(chunks, &spool, &api.app.settings.video).await?.0, options)
         }
     };
     upload.finish().await?;

@@ -7,13 +7,15 @@ pub mod assets;
 
 use askama::Template;
 use axum::extract::{MatchedPath, Query, Request, State};
-use axum::http::{HeaderValue, Method, header};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{Html, IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::json;
 
 use super::negotiation::{self, prefers_html};
+use super::problem::OwnShape;
+use super::view::NO_STORE;
 use super::{Api, Problem};
 use crate::analysis::{CERTAIN_UP_TO, Language};
 use crate::config::{MailTransport, Retention, Storage, StorageKind};
@@ -35,6 +37,8 @@ struct Start<'a> {
     /// The title and the text that tell how long the video is kept.
     privacy: (String, String),
     mails: bool,
+    /// Whether the first mail to an address needs a confirmation.
+    confirms: bool,
     /// Whether the page shows an analysis instead of the form.
     shows_analysis: bool,
 }
@@ -43,6 +47,54 @@ struct Start<'a> {
 #[template(path = "page_admin.html")]
 struct Admin<'a> {
     frame: Frame<'a>,
+}
+
+/// The steps of the page on which a recipient confirms a mail address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ConfirmStep {
+    Ask,
+    Done,
+    Invalid,
+    Expired,
+}
+
+impl ConfirmStep {
+    const fn title(self) -> &'static str {
+        match self {
+            Self::Ask => "confirm.title",
+            Self::Done => "confirm.done",
+            Self::Invalid => "confirm.invalid",
+            Self::Expired => "confirm.expired",
+        }
+    }
+
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Ask => "confirm.text",
+            Self::Done => "confirm.done_text",
+            Self::Invalid => "confirm.invalid_text",
+            Self::Expired => "confirm.expired_text",
+        }
+    }
+
+    fn asks(self) -> bool {
+        self == Self::Ask
+    }
+
+    const fn status(self) -> StatusCode {
+        match self {
+            Self::Ask | Self::Done => StatusCode::OK,
+            Self::Invalid => StatusCode::NOT_FOUND,
+            Self::Expired => StatusCode::GONE,
+        }
+    }
+}
+
+#[derive(Template)]
+#[template(path = "page_confirm.html")]
+struct Confirm<'a> {
+    frame: Frame<'a>,
+    step: ConfirmStep,
 }
 
 /// The parts that all pages share.
@@ -137,6 +189,7 @@ fn start(api: &Api, request: &Request, shows_analysis: bool) -> Result<Response,
         max_faces: settings.video.max_faces.to_string(),
         privacy: privacy(frame.language, &settings.retention),
         mails: settings.mail.transport != MailTransport::None,
+        confirms: settings.mail.confirm && !settings.auth.required,
         shows_analysis,
         frame,
     };
@@ -159,6 +212,19 @@ fn privacy(language: Language, retention: &Retention) -> (String, String) {
 pub(super) async fn admin(State(api): State<Api>, request: Request) -> Response {
     let page = Admin { frame: frame(&api, &request, assets::ADMIN) }.render();
     page.map_or_else(|error| unrendered(&error), |page| page_response(&api, page))
+}
+
+/// The page on which a recipient confirms a mail address. It has no scripts.
+pub(super) fn confirm(api: &Api, request: &Request, step: ConfirmStep) -> Response {
+    let page = Confirm { frame: frame(api, request, &[]), step }.render();
+    let mut response = page.map_or_else(|error| unrendered(&error), |page| page_response(api, page));
+    if response.status().is_success() {
+        *response.status_mut() = step.status();
+        // Otherwise the error page of an invalid link would be replaced by a problem.
+        response.extensions_mut().insert(OwnShape);
+    }
+    response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
+    response
 }
 
 /// The duration in hours if it is whole hours, otherwise in minutes.

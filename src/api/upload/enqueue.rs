@@ -8,12 +8,13 @@ use uuid::Uuid;
 
 use super::error::{IdempotencyKeyError, RecipientError, ServiceError, UploadError, VideoError};
 use super::form;
-use crate::analysis::Options;
+use crate::analysis::{Notice, Options};
 use crate::api::limits::Client;
 use crate::api::{Api, AppState, Caller};
 use crate::config::MailTransport;
+use crate::confirmation;
 use crate::media::{self, ProbeError, Source};
-use crate::report::webhook::check_url;
+use crate::report::webhook::check_target;
 use crate::store::{Enqueued, NewJob, Origin, Repeatable};
 
 /// Longest time to open a container. Opening usually takes a moment; if it takes longer than this, the storage hangs.
@@ -23,6 +24,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(60);
 pub struct AnalysisRequest {
     pub client: Client,
     pub options: Options,
+    pub notice: Option<Notice>,
     pub recipients: Vec<String>,
     pub webhook: Option<String>,
     /// SHA-256 of the `Idempotency-Key`, in hexadecimal.
@@ -33,8 +35,8 @@ pub struct AnalysisRequest {
     pub file_name: Option<String>,
 }
 
-/// Opens the video with this storage key and of this size, and queues its analysis. Returns the token, and whether the job is new.
-/// `upload` is the id of an upload in parts. If the job is not queued, the caller deletes the video.
+/// Opens the video with this storage key and of this size, and queues its analysis. Returns the token, and whether the
+/// job is new. `upload` is the id of an upload in parts. If the job is not queued, the caller deletes the video.
 pub async fn enqueue(
     api: &Api,
     caller: &Caller,
@@ -47,8 +49,22 @@ pub async fn enqueue(
     // Rejects a video that was written to the wrong storage, such as the mount point of a disk that is not mounted.
     api.app.identity.verify(api.app.blobs.as_ref()).await?;
     let (store, token, now) = (&api.app.store, api.app.tokens.next(), api.app.clock.now());
-    let AnalysisRequest { client, options, recipients, webhook, idempotency_key_sha256, content_sha256, file_name } =
-        analysis;
+    let AnalysisRequest {
+        client,
+        options,
+        notice,
+        recipients,
+        webhook,
+        idempotency_key_sha256,
+        content_sha256,
+        file_name,
+    } = analysis;
+    let consent = match recipients.first() {
+        Some(recipient) if needs_consent(&api.app, caller) => {
+            Some(confirmation::pseudonym(store.secret().await?, recipient))
+        }
+        _ => None,
+    };
     let job = NewJob {
         token,
         video_key: key.to_owned(),
@@ -58,8 +74,10 @@ pub async fn enqueue(
         origin: Origin {
             client: Some(client.stored(store).await?),
             size_bytes,
+            consent,
             file_name: file_name.clone().filter(|_| api.app.settings.retention.file_names),
         },
+        notice: notice.clone(),
     };
     let repeatable = idempotency_key_sha256
         .clone()
@@ -75,19 +93,29 @@ pub async fn enqueue(
 }
 
 /// Rejects an address to which no webhook can be sent.
-pub fn check_webhook(app: &AppState, url: &str) -> Result<(), UploadError> {
+pub async fn check_webhook(app: &AppState, url: &str) -> Result<(), UploadError> {
     let settings = &app.settings.webhooks;
     if settings.secrets().next().is_none() {
         return Err(RecipientError::WebhooksOff.into());
     }
-    check_url(url, settings.allow_private).map_err(RecipientError::BadWebhook)?;
+    check_target(url, settings.allow_private).await.map_err(RecipientError::BadWebhook)?;
     Ok(())
 }
 
-/// Rejects mail addresses if the service sends no mail.
-pub fn check_mail(app: &AppState, recipients: &[String]) -> Result<(), UploadError> {
-    let off = app.settings.mail.transport == MailTransport::None && !recipients.is_empty();
-    if off { Err(RecipientError::MailOff.into()) } else { Ok(()) }
+/// Rejects mail addresses if the service sends no mail, or if a caller without a key gives more than one.
+pub fn check_mail(app: &AppState, caller: &Caller, recipients: &[String]) -> Result<(), UploadError> {
+    if app.settings.mail.transport == MailTransport::None && !recipients.is_empty() {
+        return Err(RecipientError::MailOff.into());
+    }
+    if needs_consent(app, caller) && recipients.len() > 1 {
+        return Err(RecipientError::OneWithoutKey.into());
+    }
+    Ok(())
+}
+
+/// Whether the recipient of the mails must confirm.
+fn needs_consent(app: &AppState, caller: &Caller) -> bool {
+    app.settings.mail.confirm && caller.owner().is_none()
 }
 
 /// SHA-256 of the header `Idempotency-Key`, in hexadecimal; `None` without the header.

@@ -14,7 +14,9 @@ use super::body::{BodyError, IncomingBody};
 use super::error::{FormError, OptionError, RecipientError, UploadError, VideoError};
 use crate::analysis::{Detail, Language, Options, Sampling};
 use crate::api::json_body;
+use crate::api::notice::NoticeStatement;
 use crate::blob::{BlobError, BlobStore, Upload};
+use crate::config::Video;
 use crate::media;
 use crate::report::sendable;
 
@@ -41,6 +43,8 @@ pub struct Form {
     /// Written, but not finished. The caller finishes it if the rest of the request is valid.
     pub video: Box<dyn Upload>,
     pub options: Options,
+    /// Not yet checked against the settings.
+    pub notice: NoticeStatement,
     pub recipients: Vec<String>,
     /// The address of the webhook, not yet checked.
     pub webhook: Option<String>,
@@ -110,19 +114,24 @@ pub async fn read(
     head: &Parts,
     incoming: &IncomingBody,
     sink: &dyn VideoSink,
+    limits: &Video,
     mut options: Options,
     unknown: UnknownFields,
 ) -> Result<Form, UploadError> {
     let mut multipart = Multipart::new(incoming.clone(), boundary(&head.headers)?);
     let (mut video, mut recipients, mut webhook, mut fields) = (None, Vec::new(), None, 0);
     let mut file_name = None;
-    let mut digest = Fingerprint::default();
+    let (mut digest, mut notice) = (Fingerprint::default(), NoticeStatement::default());
     let Query(parameters) =
         Query::<Vec<(String, String)>>::try_from_uri(&head.uri).map_err(|_| OptionError::BadQuery)?;
     for (name, given) in parameters {
         match OPTIONS.into_iter().find(|known| *known == name) {
             Some(name) => {
                 set(&mut options, name, given.trim())?;
+                digest.field(name, given.as_bytes());
+            }
+            None if let Some(name) = NoticeStatement::field(&name) => {
+                notice.set(name, &given)?;
                 digest.field(name, given.as_bytes());
             }
             None if unknown == UnknownFields::Ignore => {}
@@ -142,13 +151,18 @@ pub async fn read(
             Some("video") if video.is_some() => return Err(FormError::SeveralVideos.into()),
             Some("video") => {
                 file_name = field.file_name().and_then(plain_file_name);
-                let (upload, content) = store(field.map_err(unreadable), sink).await?;
+                let (upload, content) = store(field.map_err(unreadable), sink, limits).await?;
                 digest.field("video", &content);
                 video = Some(upload);
             }
             Some(name) if let Some(name) = OPTIONS.into_iter().find(|known| *known == name) => {
                 let given = text(&mut field, name).await?;
                 set(&mut options, name, &given)?;
+                digest.field(name, given.as_bytes());
+            }
+            Some(name) if let Some(name) = NoticeStatement::field(name) => {
+                let given = text(&mut field, name).await?;
+                notice.set(name, &given)?;
                 digest.field(name, given.as_bytes());
             }
             Some("webhook_url") if unknown == UnknownFields::Reject => {
@@ -169,7 +183,7 @@ pub async fn read(
     if options.is_contradiction() {
         return Err(OptionError::Contradiction.into());
     }
-    Ok(Form { video, options, recipients, webhook, content_sha256: digest.hex(), file_name })
+    Ok(Form { video, options, notice, recipients, webhook, content_sha256: digest.hex(), file_name })
 }
 
 /// Returns the name of a file without its folders, without control characters and marks that change the direction of
@@ -215,17 +229,18 @@ pub fn boundary(headers: &HeaderMap) -> Result<String, UploadError> {
 pub async fn store(
     mut chunks: impl Stream<Item = Result<Bytes, UploadError>> + Unpin + Send,
     sink: &dyn VideoSink,
+    limits: &Video,
 ) -> Result<(Box<dyn Upload>, [u8; 32]), UploadError> {
     let mut head = BytesMut::new();
     // Most containers are recognized from the first bytes, but MPEG-TS needs more.
-    while head.len() < media::HEAD && (head.len() < SHORT_HEAD || media::sniff(&head).is_err()) {
+    while head.len() < media::HEAD && (head.len() < SHORT_HEAD || media::sniff(&head, limits).is_err()) {
         let Some(chunk) = chunks.try_next().await? else { break };
         head.extend_from_slice(&chunk);
     }
     if head.is_empty() {
         return Err(VideoError::Empty.into());
     }
-    media::sniff(&head).map_err(VideoError::Unusable)?;
+    media::sniff(&head, limits).map_err(VideoError::Unusable)?;
     let mut upload = sink.begin().await?;
     let mut digest = Sha256::new();
     digest.update(&head);
@@ -241,7 +256,7 @@ async fn chunk(field: &mut Field<'_>) -> Result<Option<Bytes>, UploadError> {
     field.chunk().await.map_err(unreadable)
 }
 
-async fn text(field: &mut Field<'_>, name: &'static str) -> Result<String, UploadError> {
+pub async fn text(field: &mut Field<'_>, name: &'static str) -> Result<String, UploadError> {
     let mut bytes = BytesMut::new();
     while let Some(chunk) = chunk(field).await? {
         if bytes.len() + chunk.len() > MAX_TEXT {

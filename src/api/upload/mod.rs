@@ -7,6 +7,7 @@ pub mod enqueue;
 pub mod error;
 pub mod form;
 pub mod parts;
+pub mod problems;
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -111,19 +112,29 @@ async fn receive(
     let sink = BlobSink { blobs: app.blobs.as_ref(), key: &key };
     let video = &app.settings.video;
     let options = Options { sampling: video.sampling, ..Options::new(video.sample_every, video.max_faces) };
-    let form = form::read(head, incoming, &sink, options, unknown);
+    let form = form::read(head, incoming, &sink, video, options, unknown);
     let form = tokio::time::timeout(Duration::from_secs(http.max_upload_s), form);
     let form = tokio::select! {
         form = form => form.map_err(|_| BodyError::TooSlow { limit_s: http.max_upload_s })??,
         full = quota::watch_storage(api, &client) => return Err(full),
     };
-    enqueue::check_mail(app, &form.recipients)?;
-    let Form { video, options, recipients, webhook, content_sha256, file_name } = form;
+    let notice = form.notice.record(app, form.options.language)?;
+    enqueue::check_mail(app, caller, &form.recipients)?;
+    let counted_mails = quota::count_mails(api, caller, &client, &form.recipients).await?;
+    let Form { video, options, recipients, webhook, content_sha256, file_name, .. } = form;
     if let Some(url) = &webhook {
-        enqueue::check_webhook(app, url)?;
+        enqueue::check_webhook(app, url).await?;
     }
-    let analysis =
-        AnalysisRequest { client, options, recipients, webhook, idempotency_key_sha256, content_sha256, file_name };
+    let analysis = AnalysisRequest {
+        client,
+        options,
+        notice,
+        recipients,
+        webhook,
+        idempotency_key_sha256,
+        content_sha256,
+        file_name,
+    };
     // The whole body has arrived. The task below runs to its end even if the client leaves now: it queues the job or
     // deletes the video.
     let finished = tokio::spawn(finish_and_enqueue(api.clone(), caller.clone(), video, analysis, key, place)).await;
@@ -131,6 +142,7 @@ async fn receive(
     // A repeated request was counted when it was sent first.
     if queued == Enqueued::New {
         counted.keep();
+        counted_mails.keep();
     }
     Ok(token)
 }

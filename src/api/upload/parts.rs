@@ -12,7 +12,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::error::{FileSource, UploadError};
+use super::error::UploadError;
+use super::problems::FileSource;
 use crate::api::{Api, Caller, Problem};
 use crate::blob::Part;
 use crate::config::ByteSize;
@@ -87,7 +88,7 @@ impl From<PartsError> for Problem {
                 StatusCode::NOT_FOUND,
                 "unknown_upload",
                 "No such upload",
-                "No upload has this id, or its time is over. POST /v1/uploads begins one.".to_owned(),
+                "No upload has this id, or the upload has expired. POST /v1/uploads begins a new one.".to_owned(),
             ),
             E::NoPart { parts } => of(
                 StatusCode::NOT_FOUND,
@@ -98,21 +99,25 @@ impl From<PartsError> for Problem {
             E::Started => of(
                 StatusCode::CONFLICT,
                 "upload_started",
-                "The upload is an analysis already",
-                "No more parts are taken. POST /v1/analyses with the same upload gives the token.".to_owned(),
+                "The analysis of the upload was started",
+                "The upload accepts no more parts. POST /v1/analyses with the same upload returns the token."
+                    .to_owned(),
             ),
             E::Size { expected } => of(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "wrong_part_size",
-                "The part has another size",
-                format!("This part has {expected} bytes. Send exactly these."),
+                "The part has the wrong size",
+                format!("This part must have exactly {expected} bytes."),
             )
             .with("expected_bytes", expected),
             E::TooMany { most, wait_s } => of(
                 StatusCode::TOO_MANY_REQUESTS,
                 "too_many_uploads",
                 "Too many uploads at once",
-                format!("You have {most} open uploads. Start or delete one of them. The first expires in {wait_s} s."),
+                format!(
+                    "You have {most} open uploads, which is the limit. Start the analysis of one of them, or \
+                         delete one. The first one expires in {wait_s} s."
+                ),
             )
             .with("limit", most)
             .retry_after(wait_s),
@@ -120,22 +125,21 @@ impl From<PartsError> for Problem {
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "upload_too_large",
                 "The upload is too large",
-                format!("A video may have {}; this one has {}.", ByteSize(limit), ByteSize(size)),
+                format!("A video may have at most {}. This one has {}.", ByteSize(limit), ByteSize(size)),
             )
             .with("limit_bytes", limit),
             E::Incomplete { missing } => of(
                 StatusCode::CONFLICT,
                 "upload_incomplete",
                 "Parts are missing",
-                "Send the parts named in missing, then try again. GET /v1/uploads/{upload} lists all of them."
-                    .to_owned(),
+                "Send the parts listed in missing, and try again. GET /v1/uploads/{upload} lists all parts.".to_owned(),
             )
             .with("missing", missing),
             E::Busy => of(
                 StatusCode::CONFLICT,
                 "upload_busy",
-                "The upload is just being started",
-                "Another request starts this upload at the moment. Try again in a few seconds.".to_owned(),
+                "The upload is being started",
+                "Another request is starting the analysis of this upload. Try again in a few seconds.".to_owned(),
             )
             .retry_after(2),
             E::Upload(error) => error.problem(FileSource::Upload),

@@ -215,6 +215,9 @@ async fn database(settings: &Settings, timeout: Duration) -> Finding {
         Ok(Err(error @ StoreError::OldTables)) => {
             Finding::missing("database", error.to_string(), "start `visage serve` once with database.migrate = true")
         }
+        Ok(Err(error @ StoreError::NewerTables(_))) => {
+            Finding::missing("database", error.to_string(), "install the newer version, or restore the backup")
+        }
         Ok(Err(error)) => Finding::missing("database", error.to_string(), cure),
         Err(_) => Finding::missing("database", format!("{kind} does not answer within {timeout:?}"), cure),
     }

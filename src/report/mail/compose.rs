@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::Sender;
 use crate::report::brand::{Brand, LOGO_HEIGHT};
 use crate::report::colour::Colour;
+use crate::report::notice::{NoticeTexts, Rights};
 use crate::report::view::{self, View};
 use crate::report::words::{self, Words};
 use crate::report::{Context, Message, ReportError};
@@ -31,6 +32,7 @@ pub struct Draft {
 #[template(path = "mail.txt")]
 struct Text<'a> {
     brand: &'a Brand,
+    rights: &'a Rights<'a>,
     view: &'a View,
 }
 
@@ -45,6 +47,7 @@ struct Html<'a> {
 #[template(path = "mail_failure.txt")]
 struct FailureText<'a> {
     brand: &'a Brand,
+    rights: &'a Rights<'a>,
     failure: &'a FailureView,
 }
 
@@ -55,9 +58,24 @@ struct FailureHtml<'a> {
     failure: &'a FailureView,
 }
 
+#[derive(Template)]
+#[template(path = "mail_confirm.txt")]
+struct ConfirmText<'a> {
+    brand: &'a Brand,
+    confirm: &'a ConfirmView<'a>,
+}
+
+#[derive(Template)]
+#[template(path = "mail_confirm.html")]
+struct ConfirmHtml<'a> {
+    frame: Frame<'a>,
+    confirm: &'a ConfirmView<'a>,
+}
+
 /// The header and footer of every HTML mail.
 struct Frame<'a> {
     brand: &'a Brand,
+    rights: &'a Rights<'a>,
     words: Words,
     title: &'a str,
     preheader: &'a str,
@@ -81,10 +99,25 @@ struct FailureView {
     token: String,
 }
 
+/// The texts of a mail that asks for a confirmation. It has no token, since its recipient may be a stranger.
+struct ConfirmView<'a> {
+    words: Words,
+    created: String,
+    url: &'a str,
+}
+
 impl<'a> Frame<'a> {
-    fn new(brand: &'a Brand, title: &'a str, preheader: &'a str, id: Uuid, domain: &str, context: &Context) -> Self {
+    fn new(
+        (brand, rights): (&'a Brand, &'a Rights<'a>),
+        title: &'a str,
+        preheader: &'a str,
+        id: Uuid,
+        domain: &str,
+        context: &Context,
+    ) -> Self {
         Self {
             brand,
+            rights,
             words: Words(context.language),
             title,
             preheader,
@@ -106,18 +139,20 @@ fn content_id(name: &str, id: Uuid, domain: &str) -> String {
 /// Renders the texts of a mail.
 pub fn draft(
     brand: &Brand,
+    notice: &NoticeTexts,
     sender: &Sender,
     id: Uuid,
     message: Message<'_>,
     context: &Context,
 ) -> Result<Draft, ReportError> {
     let domain = sender.from.email.domain().to_owned();
+    let rights = Rights::new(notice, context);
     let (subject, text, html) = match message {
         Message::Report(findings) => {
             let view = View::new(findings, context, MOST_PEOPLE);
-            let frame = Frame::new(brand, &view.headline, &view.lead, id, &domain, context);
+            let frame = Frame::new((brand, &rights), &view.headline, &view.lead, id, &domain, context);
             let html = Html { frame, view: &view }.render()?;
-            let text = Text { brand, view: &view }.render()?;
+            let text = Text { brand, rights: &rights, view: &view }.render()?;
             (sender.subject(&sender.subject, "subject.done", &view.subject, context), text, html)
         }
         Message::Failure { reason, detail } => {
@@ -130,10 +165,20 @@ pub fn draft(
                 token: context.token.to_string(),
             };
             let title = words.say("failure.title");
-            let frame = Frame::new(brand, &title, &failure.detail, id, &domain, context);
+            let frame = Frame::new((brand, &rights), &title, &failure.detail, id, &domain, context);
             let html = FailureHtml { frame, failure: &failure }.render()?;
-            let text = FailureText { brand, failure: &failure }.render()?;
+            let text = FailureText { brand, rights: &rights, failure: &failure }.render()?;
             (sender.subject(&sender.failure_subject, "subject.failed", &title, context), text, html)
+        }
+        Message::Confirm { url } => {
+            let words = Words(context.language);
+            let confirm = ConfirmView { words, created: words.date(context.created_at), url };
+            let title = words.say("confirm.title");
+            let frame =
+                Frame { token: String::new(), ..Frame::new((brand, &rights), &title, &title, id, &domain, context) };
+            let html = ConfirmHtml { frame, confirm: &confirm }.render()?;
+            let text = ConfirmText { brand, confirm: &confirm }.render()?;
+            (sender.subject("", "subject.confirm", &title, context), text, html)
         }
     };
     Ok(Draft {

@@ -101,7 +101,8 @@ impl Mailer {
         let to = sendable(recipient)
             .map_err(|error| MailError { fault: Fault::Client, reason: format!("the address is refused: {error}") })?;
         let broken = |error: ReportError| MailError { fault: Fault::Unclear, reason: error.to_string() };
-        let draft = compose::draft(&self.reporter.brand, &self.sender, id, message, context).map_err(broken)?;
+        let draft = compose::draft(&self.reporter.brand, &self.reporter.notice, &self.sender, id, message, context)
+            .map_err(broken)?;
         let mail = draft.into_mail(&self.sender, Mailbox::new(None, to.clone())).map_err(broken)?;
         self.transport.send(id, &to, mail).await
     }
@@ -109,7 +110,8 @@ impl Mailer {
     /// Returns the bytes of one mail.
     #[cfg(test)]
     pub fn compose(&self, id: Uuid, recipient: &str, message: Message<'_>, context: &Context) -> Vec<u8> {
-        let draft = compose::draft(&self.reporter.brand, &self.sender, id, message, context).unwrap();
+        let draft =
+            compose::draft(&self.reporter.brand, &self.reporter.notice, &self.sender, id, message, context).unwrap();
         draft.into_mail(&self.sender, recipient.parse().unwrap()).unwrap().formatted()
     }
 

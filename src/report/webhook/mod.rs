@@ -148,6 +148,21 @@ fn without_url(error: reqwest::Error) -> String {
     text
 }
 
+/// Longest time to resolve the name of an address when it is accepted.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Checks an address for webhooks when it is accepted: refuses a name that resolves to private addresses only. A name that
+/// does not resolve now is accepted, because the name server may be unavailable. [`Webhooks::send`] checks again.
+pub async fn check_target(text: &str, allow_private: bool) -> Result<(), UrlError> {
+    let url = check_url(text, allow_private)?;
+    let (Some(host), false) = (url.host_str(), allow_private) else { return Ok(()) };
+    let found = tokio::time::timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host((host, 443))).await;
+    let Ok(Ok(found)) = found else { return Ok(()) };
+    let found: Vec<_> = found.collect();
+    let is_private = !found.is_empty() && !found.iter().any(|address| public_network::is_public(address.ip()));
+    if is_private { Err(UrlError::Private) } else { Ok(()) }
+}
+
 /// Checks an address for webhooks, without resolving its name.
 pub fn check_url(text: &str, allow_private: bool) -> Result<Url, UrlError> {
     let url = Url::parse(text).map_err(|_| UrlError::Malformed)?;
@@ -171,6 +186,13 @@ pub fn check_url(text: &str, allow_private: bool) -> Result<Url, UrlError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_name_of_this_machine_is_refused_when_it_is_given() {
+        assert_eq!(check_target("https://localhost/hook", false).await, Err(UrlError::Private));
+        assert_eq!(check_target("https://localhost/hook", true).await, Ok(()));
+        assert_eq!(check_target("https://no-such-name.invalid/hook", false).await, Ok(()));
+    }
 
     #[test]
     fn private_and_plain_addresses_are_refused_unless_allowed() {

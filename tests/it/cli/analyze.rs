@@ -1,11 +1,11 @@
-//! `visage analyze`, as scripts use it.
+//! `visage analyze`.
 
 use std::path::Path;
 use std::process::{Command, Output};
 
 use crate::support::clips::{Clips, models, shared};
 
-/// Runs the program in the repository with the given models, or none at all.
+/// Runs the program in the repository, with these models or with none.
 fn visage(models: Option<&Path>, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_visage"))
         .current_dir(env!("CARGO_MANIFEST_DIR"))
@@ -23,7 +23,7 @@ fn words(output: &Output) -> String {
 }
 
 #[test]
-fn the_result_goes_to_standard_output_as_json_and_nothing_else_does() {
+fn standard_output_has_only_the_result_as_json() {
     let models = models();
     let clip = shared("single_face.mp4");
     let clips = Clips::new();
@@ -49,9 +49,9 @@ fn the_result_goes_to_standard_output_as_json_and_nothing_else_does() {
 }
 
 #[test]
-fn a_refusal_waits_for_the_models_that_are_being_loaded() {
+fn a_refusal_does_not_exit_while_models_are_loading() {
     let models = models();
-    // An exit in the middle of loading is a crash, now and then.
+    // An exit during loading sometimes crashes.
     for _ in 0..20 {
         let output = visage(Some(models.path()), &["/nowhere/clip.mp4"]);
         assert_eq!(output.status.code(), Some(3), "{} {}", output.status, words(&output));
@@ -59,8 +59,8 @@ fn a_refusal_waits_for_the_models_that_are_being_loaded() {
 }
 
 #[test]
-fn nothing_is_kept_in_the_home_of_whoever_analyzes() {
-    // The inference library would start a database there of what is run, to be sent to its makers.
+fn an_analysis_writes_nothing_to_the_home_folder() {
+    // With telemetry on, ONNX Runtime creates a database of its runs there, which it sends to its developers.
     let models = models();
     let clip = shared("single_face.mp4");
     let home = tempfile::tempdir().unwrap();
@@ -78,7 +78,7 @@ fn nothing_is_kept_in_the_home_of_whoever_analyzes() {
 }
 
 #[test]
-fn a_refused_input_and_a_missing_model_have_exit_codes_of_their_own() {
+fn a_refused_input_and_a_missing_model_have_different_exit_codes() {
     let clips = Clips::new();
     let clip = clips.moving("clip.mp4", 1.0, "-c:v mpeg4");
     let text = clips.write("text.mp4", b"no video");
@@ -89,10 +89,15 @@ fn a_refused_input_and_a_missing_model_have_exit_codes_of_their_own() {
     let still = clips.make("still.png", "-f lavfi -i testsrc=size=64x64 -frames:v 1");
     let (clip, text) = (clip.to_str().unwrap(), text.to_str().unwrap());
     let (unknown, still) = (unknown.to_str().unwrap(), still.to_str().unwrap());
+    let theora = clips.moving("theora.mkv", 1.0, "-c:v libtheora");
+    let windows = clips.moving("windows.wmv", 1.0, "-c:v wmv2");
+    let (theora, windows) = (theora.to_str().unwrap(), windows.to_str().unwrap());
     for (arguments, code, says) in [
         (vec![text], 3, "not a video"),
         (vec![unknown], 3, "coded as xyz1"),
         (vec![still], 3, "a single picture (PNG)"),
+        (vec![theora], 3, "coded as theora"),
+        (vec![windows], 3, "of the type ASF (WMV)"),
         (vec!["/nowhere/clip.mp4"], 3, "cannot be read"),
         (vec![clip], 4, "visage doctor"),
         (vec!["-"], 2, "standard input"),

@@ -1,4 +1,4 @@
-//! `visage eval emotion`, as somebody with pictures of their own uses it.
+//! `visage eval emotion` on a folder of labelled pictures.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -9,7 +9,7 @@ use visage::vision::{Vision, decode};
 
 use crate::support::clips::{Models, models, shared};
 
-/// Runs the program in the repository, on the folder's pictures and labels.
+/// Returns the command that measures the folder's pictures by its labels.
 fn command(models: &Path, folder: &Path, more: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_visage"));
     command
@@ -38,7 +38,8 @@ fn json(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// A folder with the photograph of five people, each of its faces cut out, a wall, and no labels yet.
+/// Returns a folder with a photograph of five people, a cropped picture of each face, and a picture of a wall. It has no
+/// labels yet.
 fn folder(photograph: &Path, vision: &Vision) -> (tempfile::TempDir, Vec<String>) {
     let folder = tempfile::tempdir().unwrap();
     let pictures = folder.path().join("pictures");
@@ -78,7 +79,7 @@ fn ready() -> (Models, tempfile::TempDir, Vec<String>) {
 }
 
 #[test]
-fn faces_that_are_cropped_are_measured_as_json_as_text_and_one_by_one() {
+fn cropped_faces_give_figures_as_json_and_text_and_a_row_each() {
     let (models, folder, faces) = ready();
     let rows: Vec<_> = faces.iter().map(|face| (face.as_str(), "happiness")).collect();
     label(folder.path(), &rows);
@@ -88,7 +89,7 @@ fn faces_that_are_cropped_are_measured_as_json_as_text_and_one_by_one() {
     assert_eq!(found["count"], 5);
     assert_eq!(found["labels"].as_array().unwrap().len(), 8, "{found}");
     assert_eq!(found["per_class"]["happy"]["support"], 5);
-    // Five people who pose for a photograph: most of them smile.
+    // Most of the five people smile at the camera.
     assert!(found["accuracy"].as_f64().unwrap() >= 0.6, "{found}");
     assert_eq!(found["accuracy"], found["per_class"]["happy"]["recall"]);
     assert_eq!(found["accuracy"], found["balanced_accuracy"]);
@@ -120,7 +121,7 @@ fn faces_that_are_cropped_are_measured_as_json_as_text_and_one_by_one() {
 }
 
 #[test]
-fn faces_are_found_first_unless_they_are_cropped() {
+fn uncropped_pictures_go_through_the_face_detector() {
     let (models, folder, _) = ready();
     label(folder.path(), &[("people.jpg", "happy"), ("wall.png", "neutral")]);
     let found = json(&visage(models.path(), folder.path(), &["--json"]));
@@ -134,7 +135,7 @@ fn faces_are_found_first_unless_they_are_cropped() {
 }
 
 #[test]
-fn a_classifier_of_seven_classes_is_measured_over_seven() {
+fn a_classifier_of_seven_classes_has_figures_of_seven_classes() {
     let (models, folder, faces) = ready();
     let seven = ("VISAGE_VISION__EMOTION__LABELS", "neutral,happy,surprise,sad,angry,disgust,fear,-");
     let run = |rows: &[(&str, &str)]| {
@@ -149,7 +150,7 @@ fn a_classifier_of_seven_classes_is_measured_over_seven() {
 }
 
 #[test]
-fn what_is_wrong_with_the_pictures_is_said_by_name() {
+fn errors_in_labels_and_pictures_name_the_cause() {
     let (models, folder, faces) = ready();
     std::fs::write(folder.path().join("pictures/notes.png"), "no picture").unwrap();
     std::fs::write(folder.path().join("pictures/empty.png"), "").unwrap();
@@ -166,7 +167,7 @@ fn what_is_wrong_with_the_pictures_is_said_by_name() {
         assert!(text(&refused.stderr).contains(said), "{file}: {}", text(&refused.stderr));
         assert!(refused.stdout.is_empty(), "{file}");
     }
-    // Where the predictions cannot go is found out before the work.
+    // An output file that cannot be written is reported before the pictures are read.
     let refused = visage(models.path(), folder.path(), &["--cropped", "--predictions", "nosuch/each.csv"]);
     assert_eq!(refused.status.code(), Some(2));
 }

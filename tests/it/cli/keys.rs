@@ -1,4 +1,4 @@
-//! `visage keys`, as an operator uses it.
+//! `visage keys`.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -19,7 +19,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn a_key_is_printed_once_and_stored_nowhere() {
+fn a_key_is_printed_once_and_not_stored() {
     let folder = tempfile::tempdir().unwrap();
     let made = visage(folder.path(), &["create", "--name", "the app", "--scope", "analyze,logs"]);
     assert!(made.status.success(), "{}", text(&made.stderr));
@@ -33,7 +33,7 @@ fn a_key_is_printed_once_and_stored_nowhere() {
     assert!(!listed.contains(parts[2]), "{listed}");
     for file in std::fs::read_dir(folder.path()).unwrap() {
         let bytes = std::fs::read(file.unwrap().path()).unwrap();
-        assert!(!bytes.windows(43).any(|window| window == parts[2].as_bytes()), "the secret lies in the database");
+        assert!(!bytes.windows(43).any(|window| window == parts[2].as_bytes()), "the database contains the secret");
     }
 
     assert!(visage(folder.path(), &["revoke", parts[1]]).status.success());

@@ -1,4 +1,4 @@
-//! `visage serve` and `visage doctor`, as an operator starts them.
+//! `visage serve` and `visage doctor`.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use crate::support::clips::models;
 
 #[test]
-fn a_clip_model_that_does_not_fit_is_told_at_start_and_by_the_doctor() {
+fn an_unsuitable_clip_model_stops_the_start_and_is_reported_by_the_doctor() {
     let models = models();
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("visage.toml");

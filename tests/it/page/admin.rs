@@ -1,4 +1,4 @@
-//! The operator's page, and the calls behind it.
+//! The operator's page and its calls.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::support::service::Service;
 
 const TROUBLE: &str = "The video could not be read from storage. Upload it again later.";
 
-/// A job that was given up, with its video still there; its token.
+/// Adds a failed job whose video still exists. Returns its token.
 async fn failed(service: &Service) -> uuid::Uuid {
     let token = service.accept(std::fs::read(Clips::new().moving("a.mp4", 1.0, "-c:v libx264")).unwrap()).await;
     let now = SystemClock.now();
@@ -30,7 +30,7 @@ async fn overview(service: &Service, key: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_the_scope_admin_opens_the_operators_calls() {
+async fn the_operators_calls_need_the_scope_admin() {
     let service = Service::start(|_| ()).await;
     let other = key(&service, &[Scope::Read, Scope::Logs, Scope::Analyze]).await;
     let path = format!("{}/v1/admin/overview", service.base);
@@ -43,7 +43,7 @@ async fn only_the_scope_admin_opens_the_operators_calls() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failed_job_runs_again_while_its_video_is_there() {
+async fn a_failed_job_can_run_again_while_its_video_exists() {
     let service = Service::start(|_| ()).await;
     let (token, admin) = (failed(&service).await, key(&service, &[Scope::Admin]).await);
     let before = overview(&service, &admin).await;
@@ -61,7 +61,7 @@ async fn a_failed_job_runs_again_while_its_video_is_there() {
     assert_eq!(refused.json::<Value>().await.unwrap()["code"], "not_failed");
 
     let claim = service.store.claim("w", SystemClock.now(), Duration::from_secs(60)).await.unwrap().unwrap();
-    assert_eq!((claim.token, claim.attempt), (token, 1), "all its runs are before it");
+    assert_eq!((claim.token, claim.attempt), (token, 1), "the number of runs starts again");
     let failure = JobFailure { code: "storage_unavailable".to_owned(), detail: TROUBLE.to_owned(), reason: None };
     service.store.give_up(&claim, &failure, &[], SystemClock.now(), None).await.unwrap();
     service.store.video_deleted(token).await.unwrap();
@@ -70,7 +70,7 @@ async fn a_failed_job_runs_again_while_its_video_is_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_operator_sees_the_service_at_work() {
+async fn the_operators_page_shows_jobs_workers_and_requests() {
     let service = Service::start(|settings| settings.retention.failed_videos_h = 24).await;
     let gone = failed(&service).await;
     service.store.video_deleted(gone).await.unwrap();
@@ -90,20 +90,21 @@ async fn an_operator_sees_the_service_at_work() {
     browser.until("the refusal", "document.querySelector('.signin .bad')?.textContent.includes('not good')").await;
     browser.write("#key", &admin).await;
     browser.click(".signin .main").await;
-    browser.until("the desk", "document.querySelector('#log table')").await;
+    browser.until("the operator's page", "document.querySelector('#log table')").await;
     let now = browser.text("#now").await;
     assert!(now.contains(TROUBLE) && now.contains("host-1") && now.contains("silent"), "{now}");
     assert!(now.contains("kept for 24 hours") && now.contains("the video is erased"), "{now}");
     let buttons = browser.eval("return document.querySelectorAll('#now td .button').length").await;
-    assert_eq!(buttons, 1, "only the job whose video is there can run again");
+    assert_eq!(buttons, 1, "only a job whose video exists can run again");
     assert!(now.contains(&other.to_string()[..8]) && now.contains(&token.to_string()[..8]), "{now}");
     browser.picture("admin").await;
     browser.check_accessibility("the operator's page").await;
 
     browser.write("input[name=status_code]", "202").await;
     browser.click(".filters button").await;
-    let shown = "[...document.querySelectorAll('#log tbody tr')].length && [...document.querySelectorAll('#log tbody tr')]\
-                 .every((row) => row.cells[3].textContent === '202' && row.cells[2].textContent === '/analyze-video')";
+    let shown = "[...document.querySelectorAll('#log tbody tr')].length && [...document.querySelectorAll('#log tbody \
+                 tr')].every((row) => row.cells[3].textContent === '202' && row.cells[2].textContent === \
+                 '/analyze-video')";
     browser.until("the filtered log", shown).await;
 
     browser.click("#now td .button").await;
@@ -115,19 +116,19 @@ async fn an_operator_sees_the_service_at_work() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_no_video_is_kept_the_page_says_why_nothing_can_run_again() {
+async fn the_page_explains_why_jobs_without_videos_cannot_run_again() {
     let service = Service::start(|_| ()).await;
     let admin = key(&service, &[Scope::Admin]).await;
     let browser = Browser::open(390, 844, &[]).await;
     browser.goto(&format!("{}/admin", service.base)).await;
     browser.write("#key", &admin).await;
     browser.click(".signin .main").await;
-    browser.until("the desk", "document.querySelector('#log table')").await;
+    browser.until("the operator's page", "document.querySelector('#log table')").await;
     browser.picture("admin-empty-phone").await;
     assert!(browser.text("#now").await.contains("Nothing has failed"));
     let token = failed(&service).await;
     service.store.video_deleted(token).await.unwrap();
-    // It comes by itself.
+    // The page refreshes itself.
     browser
         .until("the reason", "document.querySelector('#retries')?.textContent.includes('retention.failed_videos_h')")
         .await;

@@ -1,4 +1,4 @@
-//! Videos that the page sends straight to a bucket.
+//! Uploads from the page directly to a bucket.
 
 use visage::config::StorageKind;
 
@@ -7,10 +7,11 @@ use crate::support::clips::Clips;
 use crate::support::s3::S3Server;
 use crate::support::service::Service;
 
-async fn house() -> (Service, S3Server) {
+async fn service_with_bucket() -> (Service, S3Server) {
     let bucket = S3Server::start().await;
     let settings = bucket.settings();
     let service = Service::start(|changed| {
+        changed.video.extra_codecs = vec!["rawvideo".to_owned()];
         changed.storage.kind = StorageKind::S3;
         changed.storage.s3 = settings;
         changed.http.public_url = String::new();
@@ -18,7 +19,7 @@ async fn house() -> (Service, S3Server) {
     (service.await, bucket)
 }
 
-/// Sends somewhat more than two parts and waits for the queue.
+/// Sends a video of three parts, and waits until it is queued.
 async fn send(service: &Service) {
     let clips = Clips::new();
     let clip =
@@ -26,8 +27,8 @@ async fn send(service: &Service) {
     let browser = Browser::open(1000, 800, &[]).await;
     browser.goto(&service.base).await;
     browser.choose("#file", &clip).await;
-    // The browser does not play this one, and says so.
-    browser.until("the word", "document.querySelector('#preview-blind').checkVisibility()").await;
+    // The browser cannot play this video, and the page says so.
+    browser.until("the message", "document.querySelector('#preview-blind').checkVisibility()").await;
     browser.picture("preview-blind").await;
     browser.check_accessibility("a file that the browser cannot show").await;
     browser.click("#send").await;
@@ -36,8 +37,8 @@ async fn send(service: &Service) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn parts_go_straight_to_a_bucket_that_lets_the_page_in() {
-    let (service, bucket) = house().await;
+async fn parts_go_directly_to_a_bucket_with_a_cors_rule() {
+    let (service, bucket) = service_with_bucket().await;
     bucket.allow_origin(&service.base);
     send(&service).await;
     assert_eq!(bucket.cross_origin_parts(), 3);
@@ -45,8 +46,8 @@ async fn parts_go_straight_to_a_bucket_that_lets_the_page_in() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bucket_without_a_rule_for_the_page_gets_the_video_through_the_service() {
-    let (service, bucket) = house().await;
+async fn without_a_cors_rule_the_video_goes_through_the_service() {
+    let (service, bucket) = service_with_bucket().await;
     send(&service).await;
     assert_eq!(bucket.cross_origin_parts(), 0);
     assert_eq!((bucket.open_uploads(), bucket.objects().len()), (0, 1), "{:?}", bucket.objects());

@@ -1,4 +1,4 @@
-//! What goes wrong, in words that people can act on.
+//! The page's error messages.
 
 use std::time::Duration;
 
@@ -12,42 +12,43 @@ use crate::support::clips::{self, Clips};
 use crate::support::service::Service;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_will_not_do_is_refused_in_words() {
+async fn a_file_that_cannot_be_analyzed_is_refused_with_a_reason() {
     let clips = Clips::new();
     let service = Service::start(|settings| settings.http.max_upload = "200 kB".parse().unwrap()).await;
     let browser = Browser::open(1000, 800, &[]).await;
     browser.goto(&service.base).await;
-    let complaint = "document.querySelector('#start-error').checkVisibility() && document.querySelector('#start-error').textContent";
-    // By its name it is none.
+    let message = "document.querySelector('#start-error').checkVisibility() && \
+                     document.querySelector('#start-error').textContent";
+    // The page rejects the file by its name.
     browser.choose("#file", &clips.write("letter.txt", b"Dear Ann")).await;
-    browser.until("the complaint", &format!("({complaint}).includes('not a video')")).await;
-    // By its name it is one; the service finds out.
+    browser.until("the error message", &format!("({message}).includes('not a video')")).await;
+    // The name is that of a video. The service rejects the file.
     browser.choose("#file", &clips.write("false.mp4", &[b"Dear Ann".as_slice(), &[0; 4000]].concat())).await;
     browser.click("#send").await;
-    browser.until("the complaint", &format!("({complaint}).includes('not a video')")).await;
+    browser.until("the error message", &format!("({message}).includes('not a video')")).await;
     browser.picture("not-a-video").await;
     browser.check_accessibility("not a video").await;
     service.is_clean().await;
-    // Too large: known before a byte is sent.
+    // The page rejects a file that is too large before it sends anything.
     browser.choose("#file", &clips.write("large.mp4", &vec![0; 300_000])).await;
-    browser.until("the complaint", &format!("({complaint}).includes('200\\u00a0kB')")).await;
+    browser.until("the error message", &format!("({message}).includes('200\\u00a0kB')")).await;
     browser.picture("too-large").await;
     browser.check_accessibility("too large").await;
-    // And one that is fine makes the complaint go away.
+    // A good file removes the message.
     browser.choose("#file", &clips.moving("fine.mp4", 1.0, "-c:v libx264")).await;
     browser.until("the preview", "document.querySelector('#preview-facts').textContent.includes('160')").await;
     assert!(!browser.is_shown("#start-error").await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_address_without_a_result_says_so() {
+async fn a_missing_result_is_explained_on_the_page() {
     let service = Service::start(|settings| settings.retention.results_d = 1).await;
     let token = service.accept(std::fs::read(Clips::new().moving("a.mp4", 1.0, "-c:v libx264")).unwrap()).await;
     let browser = Browser::open(1000, 800, &[]).await;
     browser.goto(&format!("{}/results/{}", service.base, uuid::Uuid::nil())).await;
     browser
         .until(
-            "the word",
+            "the message",
             "document.querySelector('#trouble-text').textContent.includes('no result under this address')",
         )
         .await;
@@ -74,7 +75,7 @@ async fn an_address_without_a_result_says_so() {
     browser.refresh().await;
     browser
         .until(
-            "the end of its time",
+            "the message that the result has expired",
             "document.querySelector('#trouble-text').textContent.includes('its time is over')",
         )
         .await;
@@ -85,7 +86,7 @@ async fn an_address_without_a_result_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_upload_outlives_a_lost_connection_and_is_analyzed_once() {
+async fn an_upload_continues_after_a_lost_connection_and_is_queued_once() {
     let clip = clips::shared("sad_then_happy.mp4");
     let models = clips::models();
     let service = service(&models).await;
@@ -99,12 +100,18 @@ async fn an_upload_outlives_a_lost_connection_and_is_analyzed_once() {
             json!({"offline": offline, "latency": 0, "downloadThroughput": -1, "uploadThroughput": upload});
         browser.devtools("Network.emulateNetworkConditions", conditions)
     };
-    // Slow enough to be cut in the middle.
+    // At this rate the upload is still running when the connection is cut.
     network(false, 400_000).await;
     browser.click("#send").await;
     browser.until("some of the upload", "parseFloat(document.querySelector('.meter')?.ariaValueNow) > 5").await;
     network(true, 0).await;
-    browser.until("the word", "[...document.querySelectorAll('.story .note')].some((note) => note.checkVisibility() && note.textContent.includes('lost'))").await;
+    browser
+        .until(
+            "the message",
+            "[...document.querySelectorAll('.story .note')].some((note) => note.checkVisibility() && \
+                               note.textContent.includes('lost'))",
+        )
+        .await;
     browser.picture("connection-lost").await;
     browser.check_accessibility("connection lost").await;
     network(false, -1).await;
@@ -113,7 +120,7 @@ async fn an_upload_outlives_a_lost_connection_and_is_analyzed_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_service_that_goes_away_in_the_middle_is_waited_for() {
+async fn the_page_waits_for_a_service_that_restarts() {
     let service = Service::start(|_| ()).await;
     let token = service.accept(std::fs::read(Clips::new().moving("a.mp4", 1.0, "-c:v libx264")).unwrap()).await;
     let browser = Browser::open(1000, 800, &[]).await;
@@ -121,12 +128,12 @@ async fn a_service_that_goes_away_in_the_middle_is_waited_for() {
     browser.until("the queue", "document.querySelector('.steps .now')?.textContent.startsWith('Waiting')").await;
     let (address, folder, database) =
         (service.address().to_owned(), service.settings.storage.folder.clone(), service.settings.database.clone());
-    // The files stay: it is the process that goes.
+    // Only the process ends. Its files stay.
     let kept = service.folder.path().to_owned();
     service.stop.cancel();
     let _files = service.leave().await;
     let lost = "[...document.querySelectorAll('.story .note')].some((note) => note.checkVisibility())";
-    browser.until("the word", lost).await;
+    browser.until("the message", lost).await;
     browser.picture("service-gone").await;
     browser.check_accessibility("the service is gone").await;
     assert!(kept.is_dir());
@@ -135,11 +142,11 @@ async fn a_service_that_goes_away_in_the_middle_is_waited_for() {
         settings.storage.folder = folder;
     })
     .await;
-    browser.until("it goes on", &format!("!({lost})")).await;
+    browser.until("the page to continue", &format!("!({lost})")).await;
     again.http.delete(format!("{}/results/{token}", again.base)).send().await.unwrap();
     browser
         .until(
-            "the end",
+            "the message that the result is gone",
             "document.querySelector('#trouble-text').textContent.includes('no result under this address')",
         )
         .await;

@@ -1,4 +1,4 @@
-//! From a file to its result.
+//! The way from a file to its result on the page.
 
 use std::path::Path;
 use std::process::Command;
@@ -12,7 +12,7 @@ use crate::support::clips::{self, frame_times};
 const CLIP: &str = "sad_then_happy.mp4";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_becomes_a_result_that_shows_its_two_halves() {
+async fn a_file_is_sent_and_its_result_shows_both_expressions() {
     let clip = clips::shared(CLIP);
     let models = clips::models();
     let service = service(&models).await;
@@ -28,7 +28,7 @@ async fn a_file_becomes_a_result_that_shows_its_two_halves() {
     browser.write("input[name=email]", "ann@example.org").await;
     browser.picture("preview").await;
     browser.check_accessibility("preview").await;
-    // No worker yet: the job waits, and the page says so.
+    // There is no worker yet, so the page shows a waiting job.
     browser.click("#send").await;
     browser.until("the queue", "document.querySelector('.steps .now')?.textContent.startsWith('Waiting')").await;
     browser.picture("waiting").await;
@@ -49,42 +49,47 @@ async fn a_file_becomes_a_result_that_shows_its_two_halves() {
     browser.check_accessibility("result").await;
     assert_eq!(browser.eval("return window.shifts").await, json!([]), "the layout must not shift");
 
-    // The story at first glance.
+    // The headline and the segments.
     assert_eq!(browser.text(".story h1").await, "First sad, then happy");
-    let runs = browser.eval("return [...document.querySelectorAll('.segments button')].map((run) => [run.textContent, parseFloat(run.style.left), parseFloat(run.style.width)])").await;
+    let runs = browser
+        .eval(
+            "return [...document.querySelectorAll('.segments button')].map((run) => [run.textContent, \
+                             parseFloat(run.style.left), parseFloat(run.style.width)])",
+        )
+        .await;
     let runs: Vec<(String, f64, f64)> = serde_json::from_value(runs).unwrap();
     let share = |name: &str| runs.iter().filter(|run| run.0 == name).map(|run| run.2).sum::<f64>();
     assert!(share("Sad") > 20.0 && share("Happy") > 40.0, "{runs:?}");
     assert!(runs.first().unwrap().0 == "Sad" && runs.last().unwrap().0 == "Happy", "{runs:?}");
 
-    // The figures are those of the JSON.
+    // The page shows the figures of the JSON.
     let token = token(&browser).await;
     let result: Value = service.get(&format!("/results/{token}")).await.json().await.unwrap();
     let eye_contact = result["analysis"]["summary"]["eye_contact"].as_f64().unwrap();
     assert!(browser.text(".tiles").await.contains(&format!("{eye_contact:.0}%")));
 
-    // A click on the laughing half jumps there, and the box says so.
+    // A click on the happy segment moves the video there, and the box has its label.
     let last = "[...document.querySelectorAll('.segments button')].at(-1)";
     browser.eval(&format!("{last}.click()")).await;
     browser.until("the jump", "document.querySelector('.player video').currentTime > 8").await;
     browser.until("the box", "document.querySelector('.boxes text')?.textContent.includes('Happy')").await;
     browser.picture("result-happy").await;
 
-    // A frame is kept by the service.
+    // The service stores a frame.
     let before = service.stored().len();
     browser.click(".player > .row .button").await;
     browser.until("the frame", "document.querySelector('#toast a')?.getAttribute('href').startsWith('/frames/')").await;
     assert_eq!(service.stored().len(), before + 1);
 
-    // A boomerang is made by the browser itself: there and back again.
+    // The browser itself makes a boomerang: the clip forwards, then backwards.
     browser.click(".player > .row .button:nth-child(2)").await;
     browser
         .until("the boomerang", "document.querySelector('#toast').textContent.includes('The boomerang is saved')")
         .await;
-    is_boomerang(&browser.saved("boomerang.").await);
-    assert_eq!(service.stored().len(), before + 1, "the service has no part in it");
+    assert_boomerang(&browser.saved("boomerang.").await);
+    assert_eq!(service.stored().len(), before + 1, "the service stores nothing for a boomerang");
 
-    // A reload comes back to the result; the file is the browser's own and has to be chosen again.
+    // After a reload the page shows the result. The file has to be chosen again, because only the browser had it.
     browser.refresh().await;
     browser.until("the result after the reload", "document.querySelector('#timeline-title')").await;
     assert!(browser.is_shown(".player .empty").await);
@@ -93,7 +98,7 @@ async fn a_file_becomes_a_result_that_shows_its_two_halves() {
     browser.choose(".player input[type=file]", &clip).await;
     browser.until("the player", "document.querySelector('.player video').videoWidth").await;
 
-    // Erased: neither here nor there.
+    // After erasing, neither the page nor the service has the result.
     browser.click(".actions .danger").await;
     browser.until("the question", "document.querySelector('dialog[open]')").await;
     browser.picture("erase").await;
@@ -108,7 +113,7 @@ async fn a_file_becomes_a_result_that_shows_its_two_halves() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_shared_link_opens_on_a_phone_in_the_dark_and_in_german() {
+async fn a_shared_link_opens_on_a_phone_in_dark_mode_and_in_german() {
     let clip = clips::shared(CLIP);
     let models = clips::models();
     let service = service(&models).await;
@@ -154,10 +159,15 @@ async fn everything_can_be_done_by_keyboard() {
         }
     }
     assert!(passed.iter().any(|id| id == "choose"), "{passed:?}");
-    // The system's dialog is not the page's: that it is asked for is what counts.
-    browser.eval("window.asked = 0; document.querySelector('#file').addEventListener('click', (event) => { window.asked += 1; event.preventDefault(); })").await;
+    // The file dialog belongs to the system. The test counts the clicks that open it.
+    browser
+        .eval(
+            "window.opened = 0; document.querySelector('#file').addEventListener('click', (event) => { \
+                  window.opened += 1; event.preventDefault(); })",
+        )
+        .await;
     browser.press(ENTER).await;
-    assert_eq!(browser.eval("return window.asked").await, json!(1));
+    assert_eq!(browser.eval("return window.opened").await, json!(1));
     browser.choose("#file", &clip).await;
     browser.until("the preview has the focus", "document.activeElement.id === 'preview-title'").await;
     for _ in 0..12 {
@@ -170,7 +180,7 @@ async fn everything_can_be_done_by_keyboard() {
     browser.press(ENTER).await;
     browser.until("the result", "document.querySelector('#timeline-title')").await;
     drop(working);
-    // The heading of the card has the focus; the cursor of the timeline is on the way.
+    // The heading of the card has the focus. Tab reaches the cursor of the timeline from there.
     for _ in 0..25 {
         browser.press(TAB).await;
         if browser.eval("return document.activeElement.getAttribute('role')").await == "slider" {
@@ -186,7 +196,7 @@ async fn everything_can_be_done_by_keyboard() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_span_of_speech_is_drawn_below_the_expressions() {
+async fn every_span_of_speech_is_drawn_in_the_timeline() {
     let models = clips::models().with("silero_vad.onnx");
     let clip = clips::shared("speech_and_face.mp4");
     let service = service(&models).await;
@@ -200,7 +210,12 @@ async fn every_span_of_speech_is_drawn_below_the_expressions() {
     browser.goto(&format!("{}/results/{token}", service.base)).await;
     browser.until("the result", "document.querySelector('#timeline-title')").await;
     browser.until("the lane", "document.querySelector('.plot .talk')").await;
-    let drawn = browser.eval("return [...document.querySelectorAll('.plot .talk')].map((span) => [+span.getAttribute('x'), +span.getAttribute('width')])").await;
+    let drawn = browser
+        .eval(
+            "return [...document.querySelectorAll('.plot .talk')].map((span) => \
+                              [+span.getAttribute('x'), +span.getAttribute('width')])",
+        )
+        .await;
     let drawn: Vec<[f64; 2]> = serde_json::from_value(drawn).unwrap();
     let width = browser.eval("return document.querySelector('.plot .slider').clientWidth").await.as_f64().unwrap();
     let long = result["analysis"]["video"]["duration_s"].as_f64().unwrap();
@@ -213,8 +228,8 @@ async fn every_span_of_speech_is_drawn_below_the_expressions() {
     browser.check_accessibility("a result with speech").await;
 }
 
-/// A small silent film of three seconds forwards and the same backwards, at about ten pictures a second.
-fn is_boomerang(path: &Path) {
+/// Asserts that the file is a boomerang: about three seconds at ten frames a second, then the same frames backwards.
+fn assert_boomerang(path: &Path) {
     let times = frame_times(path);
     let (count, long) = (times.len(), times.last().copied().unwrap_or_default());
     assert!((40..=70).contains(&count) && (4.5..9.0).contains(&long), "{count} pictures in {long} s");
@@ -229,6 +244,6 @@ fn is_boomerang(path: &Path) {
         pictures[a].iter().zip(pictures[b]).map(|(a, b)| u32::from(a.abs_diff(*b))).sum::<u32>() / (32 * 18)
     };
     let last = pictures.len() - 1;
-    assert!(apart(0, last) + apart(5, last - 5) < 8, "it ends where it began");
-    assert!(apart(0, last / 2) > apart(0, last), "and was elsewhere in between");
+    assert!(apart(0, last) + apart(5, last - 5) < 8, "the last frame must resemble the first one");
+    assert!(apart(0, last / 2) > apart(0, last), "the middle frame must differ from the first one");
 }

@@ -1,4 +1,4 @@
-//! The report on screens and on paper (A4, by the browser's own printing).
+//! The report on screens and on paper (A4, printed by the browser).
 
 use std::path::Path;
 use std::process::Command;
@@ -9,10 +9,10 @@ use super::service;
 use crate::support::browser::Browser;
 use crate::support::clips::{self, Clips};
 
-/// 15 mm at the sides and 14 mm above and below, in points, less what letters reach over.
+/// Smallest distance of a word to the left and right edge, in points: the margin of 15 mm with some tolerance.
 const MARGIN: f64 = 38.0;
 
-/// What a sheet holds: its lines, and the rectangles of its words.
+/// The text of a sheet and the rectangles of its words.
 struct Sheet {
     text: String,
     words: Vec<[f64; 4]>,
@@ -25,7 +25,7 @@ fn tool(name: &str, arguments: &[&str], file: &Path) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Prints what the browser shows, keeps its sheets for eyes, and reads them.
+/// Prints the current page, stores pictures of the sheets in `target/screens`, and returns the sheets.
 async fn sheets(browser: &Browser, name: &str) -> Vec<Sheet> {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("report.pdf");
@@ -49,8 +49,8 @@ async fn sheets(browser: &Browser, name: &str) -> Vec<Sheet> {
         .collect()
 }
 
-/// Nothing is cut off, no chart is in two pieces, and no heading stands alone at the end of a sheet.
-async fn is_well_set(browser: &Browser, sheets: &[Sheet]) {
+/// Asserts that no text is cut off, no chart is split, and no heading is the last line of a sheet.
+async fn assert_layout(browser: &Browser, sheets: &[Sheet]) {
     let headings = browser.eval("return [...document.querySelectorAll('h2, h3')].map((h) => h.innerText)").await;
     let headings: Vec<String> = serde_json::from_value(headings).unwrap();
     let plain = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -59,7 +59,7 @@ async fn is_well_set(browser: &Browser, sheets: &[Sheet]) {
         assert!(whole.contains(&plain(heading)), "{heading} is missing");
     }
     for (n, sheet) in sheets.iter().enumerate() {
-        assert!(sheet.words.len() > 20, "sheet {n} is all but empty: {}", sheet.text);
+        assert!(sheet.words.len() > 20, "sheet {n} is almost empty: {}", sheet.text);
         for [left, top, right, bottom] in &sheet.words {
             let is_inside = *left >= MARGIN && *top >= 30.0 && *right <= 595.5 - MARGIN && *bottom <= 842.5 - 30.0;
             assert!(is_inside, "sheet {n}: {left} {top} {right} {bottom}");
@@ -73,7 +73,7 @@ async fn is_well_set(browser: &Browser, sheets: &[Sheet]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_report_reads_well_on_screens_and_prints_on_three_sheets() {
+async fn the_report_fits_screens_and_prints_on_three_sheets() {
     let clip = clips::shared("sad_then_happy.mp4");
     let models = clips::models();
     let service = service(&models).await;
@@ -90,21 +90,24 @@ async fn the_report_reads_well_on_screens_and_prints_on_three_sheets() {
 
     let sheets = sheets(&browser, "paper").await;
     assert_eq!(sheets.len(), 3);
-    is_well_set(&browser, &sheets).await;
+    assert_layout(&browser, &sheets).await;
     let first = &sheets[0].text;
-    assert!(first.contains("First sad, then happy") && first.contains("How pleasant"), "the story is on the first");
+    assert!(
+        first.contains("First sad, then happy") && first.contains("How pleasant"),
+        "the headline and the first chart are on the first sheet"
+    );
 
     let dark = json!({"features": [{"name": "prefers-color-scheme", "value": "dark"}]});
     browser.devtools("Emulation.setEmulatedMedia", dark).await;
     browser.resize(390, 844).await;
     browser.goto(&report).await;
     browser.picture("report-phone-dark").await;
-    browser.check_accessibility("the report on a phone in the dark").await;
+    browser.check_accessibility("the report on a phone in dark mode").await;
     assert_eq!(browser.eval("return document.documentElement.scrollWidth <= innerWidth").await, json!(true));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_report_of_many_people_comes_apart_between_them_alone() {
+async fn a_report_of_several_people_breaks_only_between_people() {
     let picture = clips::shared("multi_face.jpg");
     let models = clips::models();
     let made = Clips::new();
@@ -120,7 +123,7 @@ async fn a_report_of_many_people_comes_apart_between_them_alone() {
     let browser = Browser::open(1280, 860, &[]).await;
     browser.goto(&format!("{}/results/{token}/report", service.base)).await;
     let sheets = sheets(&browser, "paper-people").await;
-    is_well_set(&browser, &sheets).await;
+    assert_layout(&browser, &sheets).await;
     assert!(sheets.len() <= 2 + people, "{} sheets for {people} people", sheets.len());
     browser.goto(&format!("{}/results/{token}", service.base)).await;
     browser.until("the result", "document.querySelector('#timeline-title')").await;

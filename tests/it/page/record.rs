@@ -1,4 +1,4 @@
-//! Recording with a camera: Chromium's fake device, which plays a clip.
+//! Recording with a camera. Chromium's fake device plays a clip.
 
 use serde_json::json;
 
@@ -15,7 +15,7 @@ fn fake_camera(picture: &std::path::Path) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_recording_is_seen_made_anew_and_analyzed() {
+async fn a_recording_is_previewed_repeated_and_analyzed() {
     let clip = clips::shared("single_face.mp4");
     let models = clips::models();
     let made = Clips::new();
@@ -51,7 +51,7 @@ async fn a_recording_is_seen_made_anew_and_analyzed() {
     };
     record().await;
     let kind = browser.eval("return window.recordedAs[0]").await;
-    // Chromium's avc1 loses its parameter sets when the camera is turned.
+    // With avc1, Chromium loses the parameter sets when the camera is turned.
     assert!(kind.as_str().is_some_and(|kind| kind.contains("avc3") || kind.contains("vp9")), "{kind}");
     browser.picture("recording").await;
     browser.check_accessibility("recording").await;
@@ -82,7 +82,7 @@ async fn a_recording_is_seen_made_anew_and_analyzed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_camera_that_is_refused_is_no_dead_end() {
+async fn the_page_can_continue_after_a_refused_camera() {
     let service = crate::support::service::Service::start(|_| ()).await;
     let browser = Browser::open(1000, 800, &["--use-fake-device-for-media-stream".to_owned()]).await;
     browser.goto(&service.base).await;

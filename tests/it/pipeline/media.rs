@@ -151,7 +151,7 @@ fn rotated_videos_are_upright() {
             // The ffmpeg program applies the rotation.
             let plain = clips.make(&name, "-i $plain.mp4 -c copy");
             let path = clips.write(&name, &with_matrix(&plain, matrix));
-            let shown = clips.make("shown.mkv", &format!("-i ${name} -c:v ffv1"));
+            let shown = clips.make("shown.mkv", &format!("-i ${name} -c:v libx264 -qp 0"));
             let probe = probed(&path);
             assert_eq!((probe.width, probe.height), size, "{name}");
             let (_, pictures, _) = read(&path, 1);
@@ -361,8 +361,10 @@ fn video_of_one_frame_or_one_pixel_is_decoded() {
     let clips = Clips::new();
     let still = clips.make("still.mp4", "-f lavfi -i testsrc=size=64x64:rate=25 -frames:v 1 -pix_fmt yuv420p");
     assert_eq!(read(&still, 20).2.frames_total, 1);
-    let dot = clips
-        .make("dot.mkv", "-f lavfi -i color=red:size=64x64:rate=25:duration=0.2 -vf format=rgb24,crop=1:1 -c:v ffv1");
+    let dot = clips.make(
+        "dot.mkv",
+        "-f lavfi -i color=red:size=64x64:rate=25:duration=0.2 -vf format=yuv444p,crop=1:1 -c:v libx264",
+    );
     assert_eq!(read(&dot, 1).2.frames_total, 5);
 }
 

@@ -30,8 +30,8 @@ fn sampled(sampling: Sampling, scenes: &[(f64, &[(char, u32)])]) -> (Clips, Find
             filter.push_str(&format!(";{cut}[p{layer}];[room{layer}][p{layer}]overlay=x={x}:y=70[room{next}]"));
         }
         let scene = format!(
-            "-ss 0.6 -stream_loop 9 -i $man.mp4 -ss 1 -i $woman.mp4 -filter_complex {filter} -map [room{}] -t {seconds} \
-             -an -c:v libx264 -preset ultrafast -pix_fmt yuv420p",
+            "-ss 0.6 -stream_loop 9 -i $man.mp4 -ss 1 -i $woman.mp4 -filter_complex {filter} -map [room{}] -t \
+             {seconds} -an -c:v libx264 -preset ultrafast -pix_fmt yuv420p",
             people.len()
         );
         clips.make(&format!("scene{n}.mp4"), &scene);

@@ -1,9 +1,10 @@
 //! Damaged and unreadable videos: errors are specific, and damaged frames are not analyzed.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
 
-use visage::analysis::Warning;
-use visage::config::{Settings, Video};
+use visage::analysis::{Resource, Warning};
+use visage::config::{ByteSize, Container, Settings, Video};
 use visage::media::{End, Every, Frames, FramesError, Opened, ProbeError, Sound, SoundError, Source, probe};
 
 use crate::support::clips::Clips;
@@ -18,7 +19,11 @@ fn file(path: &Path) -> Source {
 
 /// Returns the times of the samples, and the facts after the last frame.
 fn read(path: &Path, every: u32) -> Result<(Vec<f64>, End), FramesError> {
-    let mut frames = Frames::start(Opened::open(&file(path), &limits())?, Every::exact(every))?;
+    read_with(path, every, &limits())
+}
+
+fn read_with(path: &Path, every: u32, limits: &Video) -> Result<(Vec<f64>, End), FramesError> {
+    let mut frames = Frames::start(Opened::open(&file(path), limits)?, Every::exact(every))?;
     let mut times = Vec::new();
     while let Some(sample) = frames.next(&|| false)? {
         times.push(sample.time_s);
@@ -191,4 +196,190 @@ fn still_images_are_rejected_by_format_and_animations_are_accepted() {
     for error in errors(&animated) {
         assert!(matches!(&error, ProbeError::NoDecoder { codec } if codec == "animated WebP"), "{error:?}");
     }
+}
+
+#[test]
+fn codecs_and_containers_outside_the_list_are_rejected_by_name_unless_a_setting_adds_them() {
+    let clips = Clips::new();
+    for (name, codec) in [
+        ("a.mkv", "ffv1"),
+        ("b.mkv", "theora"),
+        ("c.avi", "huffyuv"),
+        ("d.avi", "msmpeg4v2"),
+        ("e.avi", "wmv2"),
+        ("f.avi", "cinepak"),
+        ("g.flv", "flashsv"),
+        ("h.mov", "qtrle"),
+        ("i.mov", "svq1"),
+        ("j.avi", "zmbv"),
+        ("k.avi", "snow"),
+        ("l.mov", "jpeg2000"),
+        ("m.mkv", "utvideo"),
+        ("n.mov", "v210"),
+    ] {
+        let encoder = if codec == "theora" { "libtheora" } else { codec };
+        let path = clips.moving(name, 0.4, &format!("-c:v {encoder} -strict -2"));
+        for error in errors(&path) {
+            assert!(matches!(&error, ProbeError::CodecNotAllowed { codec: named } if named == codec), "{error:?}");
+        }
+        let more = Video { extra_codecs: vec![codec.to_owned()], ..limits() };
+        assert_eq!(probe(&file(&path), &more).unwrap().codec, codec);
+    }
+    let ogg = clips.moving("a.ogv", 0.4, "-c:v libtheora");
+    for error in errors(&ogg) {
+        assert!(matches!(error, ProbeError::ContainerNotAllowed { container: "Ogg" }), "{error:?}");
+    }
+    let more = Video { extra_containers: vec![Container::Ogg], ..limits() };
+    let error = probe(&file(&ogg), &more).unwrap_err();
+    assert!(matches!(&error, ProbeError::CodecNotAllowed { codec } if codec == "theora"), "{error:?}");
+    let more = Video { extra_codecs: vec!["theora".to_owned()], ..more };
+    assert_eq!(probe(&file(&ogg), &more).unwrap().codec, "theora");
+    for (name, codec, container) in
+        [("a.wmv", "wmv2", "ASF (WMV)"), ("a.nut", "mpeg4", "NUT"), ("a.rm", "rv10", "RealMedia")]
+    {
+        for error in
+            errors(&clips.make(name, &format!("-f lavfi -i testsrc=size=176x144:rate=25:duration=0.4 -c:v {codec}")))
+        {
+            assert!(
+                matches!(&error, ProbeError::ContainerNotAllowed { container: named } if *named == container),
+                "{error:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_track_with_a_usual_codec_is_preferred() {
+    let clips = Clips::new();
+    let two = "-f lavfi -i testsrc=size=320x240:rate=25:duration=1 -f lavfi -i testsrc=size=160x120:rate=25:duration=1";
+    let path = clips.make("two.mkv", &format!("{two} -map 0 -map 1 -c:v:0 ffv1 -c:v:1 libx264 -pix_fmt yuv420p"));
+    assert_eq!(probe(&file(&path), &limits()).unwrap().codec, "h264");
+    assert_eq!(read(&path, 1).unwrap().0.len(), 25);
+}
+
+#[test]
+fn a_sound_codec_outside_the_list_is_rejected_by_name_and_the_pictures_are_read() {
+    let clips = Clips::new();
+    for (name, encoder, codec) in [
+        ("a.mkv", "dca", "dts"),
+        ("b.mkv", "truehd", "truehd"),
+        ("c.avi", "adpcm_ms", "adpcm_ms"),
+        ("d.mkv", "wavpack", "wavpack"),
+        ("e.mkv", "wmav2", "wmav2"),
+    ] {
+        let sound =
+            format!("-f lavfi -i sine=duration=1:sample_rate=48000 -c:v libx264 -pix_fmt yuv420p -c:a {encoder}");
+        let path = clips.moving(name, 1.0, &format!("{sound} -strict -2"));
+        let refused = Sound::open(&file(&path), &limits(), || false).err();
+        assert!(
+            matches!(&refused, Some(SoundError::CodecNotAllowed { codec: named }) if named == codec),
+            "{refused:?}"
+        );
+        assert!(probe(&file(&path), &limits()).unwrap().has_audio, "{name}");
+        assert_eq!(read(&path, 1).unwrap().0.len(), 25, "{name}");
+        let more = Video { extra_codecs: vec![codec.to_owned()], ..limits() };
+        let mut sound = Sound::open(&file(&path), &more, || false).unwrap().unwrap();
+        assert!(sound.next(&|| false).unwrap().is_some(), "{name}");
+    }
+}
+
+/// A gray video of this size with few bytes a frame, and 16 reference frames.
+fn bomb(clips: &Clips, name: &str, size: &str, frames: u32) -> PathBuf {
+    let x264 = "-c:v libx264 -preset ultrafast -x264-params ref=16:keyint=1000:log-level=error -pix_fmt yuv420p";
+    clips.make(name, &format!("-f lavfi -i color=gray:size={size}:rate=25 -frames:v {frames} {x264}"))
+}
+
+#[test]
+fn video_that_needs_too_much_memory_is_rejected_before_it_is_decoded() {
+    let clips = Clips::new();
+    let path = bomb(&clips, "bomb.mp4", "5984x5984", 18);
+    assert!(std::fs::metadata(&path).unwrap().len() < 200_000);
+    for error in errors(&path) {
+        assert!(matches!(error, ProbeError::TooLarge { width: 5984, .. }), "{error:?}");
+    }
+    clips.make("bomb.mkv", "-i $bomb.mp4 -c copy");
+    clips.make("bomb.ts", "-i $bomb.mp4 -c copy");
+    let large = Video { max_pixels: 36_000_000, ..limits() };
+    for name in ["bomb.mp4", "bomb.mkv", "bomb.ts"] {
+        for error in
+            [probe(&file(&clips.path(name)), &large).unwrap_err(), opened(&clips.path(name), &large).unwrap_err()]
+        {
+            let ProbeError::TooCostly { resource: Resource::Memory, needed, limit } = error else {
+                panic!("{error:?}")
+            };
+            // 16 reference frames of 54 MB and their motion vectors.
+            assert!(
+                (1_600_000_000..2_500_000_000).contains(&needed) && limit == 1 << 30,
+                "{name}: {needed} of {limit}"
+            );
+        }
+    }
+    // The largest frames of the default limits with as many references are accepted.
+    let path = bomb(&clips, "allowed.mp4", "4000x4000", 2);
+    assert!(probe(&file(&path), &limits()).is_ok());
+}
+
+fn opened(path: &Path, limits: &Video) -> Result<(), ProbeError> {
+    Opened::open(&file(path), limits).map(|_| ())
+}
+
+#[test]
+fn memory_that_the_header_hides_is_limited_while_decoding() {
+    let clips = Clips::new();
+    // The header describes the first second. The second one has larger frames and 16 references.
+    let x264 = "-c:v libx264 -preset ultrafast -pix_fmt yuv420p";
+    clips.make("first.h264", &format!("-f lavfi -i testsrc=size=160x120:rate=25:duration=1 {x264}"));
+    let second = bomb(&clips, "second.h264", "2560x1440", 25);
+    let both = [std::fs::read(clips.path("first.h264")).unwrap(), std::fs::read(second).unwrap()].concat();
+    clips.write("both.h264", &both);
+    for (name, stamps) in [("both.mp4", "ts=N"), ("both.mkv", "ts=N*DURATION")] {
+        let path = clips.make(name, &format!("-r 25 -i $both.h264 -c copy -bsf:v setts={stamps}"));
+        assert_eq!(read(&path, 5).unwrap().0.len(), 10, "{name}");
+        let tight = Video { max_decoder_memory: ByteSize(60_000_000), ..limits() };
+        assert!(opened(&path, &tight).is_ok(), "{name}");
+        match read_with(&path, 5, &tight) {
+            Err(FramesError::Video(ProbeError::TooCostly { resource: Resource::Memory, needed, limit })) => {
+                assert!(needed > limit && needed < 2 * limit, "{name}: {needed} of {limit}");
+            }
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn frames_times_pixels_are_limited_by_the_header_and_while_decoding() {
+    let clips = Clips::new();
+    clips.moving("clip.mp4", 4.0, "-c:v libx264 -g 25 -pix_fmt yuv420p");
+    clips.make("clip.mkv", "-i $clip.mp4 -c copy");
+    // 100 frames have 1.92 million pixels, and 2.05 million with the lines that the decoder adds.
+    let tight = Video { max_total_megapixels: 1, ..limits() };
+    let ample = Video { max_total_megapixels: 3, ..limits() };
+    let is_refused = |error: &ProbeError| {
+        matches!(error, ProbeError::TooCostly { resource: Resource::Pixels, limit: 1_000_000, .. })
+    };
+    let error = opened(&clips.path("clip.mp4"), &tight).unwrap_err();
+    assert!(is_refused(&error), "{error:?}");
+    assert_eq!(read_with(&clips.path("clip.mp4"), 1, &ample).unwrap().0.len(), 100);
+    assert!(opened(&clips.path("clip.mkv"), &tight).is_ok(), "Matroska does not state the number of frames");
+    let outcome = read_with(&clips.path("clip.mkv"), 1, &tight);
+    assert!(matches!(&outcome, Err(FramesError::Video(error)) if is_refused(error)), "{outcome:?}");
+    assert_eq!(read_with(&clips.path("clip.mkv"), 1, &ample).unwrap().0.len(), 100);
+}
+
+#[test]
+fn cpu_time_of_decoding_is_limited() {
+    let clips = Clips::new();
+    // 20 frames, repeated without encoding.
+    bomb(&clips, "short.mp4", "3840x2160", 20);
+    let path = clips.make("long.mp4", "-stream_loop 100 -i $short.mp4 -c copy");
+    assert!(std::fs::metadata(&path).unwrap().len() < 6_000_000);
+    let tight = Video { max_cpu_s: 1, ..limits() };
+    assert!(probe(&file(&path), &tight).is_ok());
+    let started = Instant::now();
+    let outcome = read_with(&path, 5, &tight);
+    let Err(FramesError::Video(ProbeError::TooCostly { resource: Resource::CpuTime, needed, limit: 1 })) = outcome
+    else {
+        panic!("{outcome:?} after {:?}", started.elapsed());
+    };
+    assert!((1..10).contains(&needed), "{needed} s");
 }

@@ -87,6 +87,15 @@ fn error_status_of_a_server_is_a_source_error() {
     assert!(matches!(outcome, Err(ProbeError::NotAVideo)), "{outcome:?}");
 }
 
+#[test]
+fn refused_container_at_a_url_is_named() {
+    let limits = Settings::defaults().unwrap().video;
+    let outcome = probe(&serve(file([b"OggS\0\x02".as_slice(), &[0; 2000]].concat(), None)), &limits);
+    assert!(matches!(outcome, Err(ProbeError::ContainerNotAllowed { container: "Ogg" })), "{outcome:?}");
+    let outcome = probe(&serve(file([b"\x89PNG\r\n\x1a\n".as_slice(), &[0; 2000]].concat(), None)), &limits);
+    assert!(matches!(outcome, Err(ProbeError::Picture { format: "PNG" })), "{outcome:?}");
+}
+
 /// Decodes a source to its end and returns the warnings.
 fn decode(source: &Source) -> Result<Vec<Warning>, FramesError> {
     let limits = Settings::defaults().unwrap().video;

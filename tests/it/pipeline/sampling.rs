@@ -138,8 +138,8 @@ fn samples_equal_the_frames_of_full_decoding() {
 fn samples_are_exact_with_intra_pictures_that_are_not_idr() {
     let clips = Clips::new();
     // The whole frame changes every 0.7 s. There, x264 inserts I pictures that are not IDR pictures.
-    let cuts = "-f lavfi -i testsrc=size=160x120:rate=25:duration=8 -vf negate=enable=lt(mod(t\\,1.4)\\,0.7) -pix_fmt yuv420p \
-                -c:v libx264 -g 999";
+    let cuts = "-f lavfi -i testsrc=size=160x120:rate=25:duration=8 -vf negate=enable=lt(mod(t\\,1.4)\\,0.7) -pix_fmt \
+                yuv420p -c:v libx264 -g 999";
     for (name, codec) in [
         // With picture order count type 2, the order follows from `frame_num`, which wraps at 16.
         ("counted.mp4", "-bf 0 -refs 1 -keyint_min 400"),

@@ -148,10 +148,10 @@ impl Browser {
     /// Waits until all animations have ended and the browser has drawn two more frames, so that it has reported all
     /// layout shifts.
     pub async fn settle(&self) {
-        let script = "const done = arguments[arguments.length - 1]; \
-                      const frame = () => new Promise((resolve) => requestAnimationFrame(resolve)); \
-                      const finite = (animation) => animation.effect.getComputedTiming().endTime !== Infinity; \
-                      const ends = document.getAnimations().filter(finite).map((animation) => animation.finished.catch(() => {})); \
+        let script = "const done = arguments[arguments.length - 1]; const frame = () => new Promise((resolve) => \
+                      requestAnimationFrame(resolve)); const finite = (animation) => \
+                      animation.effect.getComputedTiming().endTime !== Infinity; const ends = \
+                      document.getAnimations().filter(finite).map((animation) => animation.finished.catch(() => {})); \
                       Promise.all(ends).then(frame).then(frame).then(() => setTimeout(done))";
         self.post("/execute/async", json!({"script": script, "args": []})).await;
     }
@@ -226,8 +226,9 @@ impl Browser {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(".runtime/axe.min.js");
         let axe = std::fs::read_to_string(script).expect("scripts/install-test-deps.sh fetches axe-core");
         self.eval(&axe).await;
-        let run = "const done = arguments[arguments.length - 1]; axe.run(document).then((found) => done(found.violations.map((rule) => \
-                   `${rule.id}: ${rule.help}: ${rule.nodes.map((node) => `${node.target} ${node.failureSummary}`).join('; ')}`)), (error) => done([String(error)]))";
+        let run = "const done = arguments[arguments.length - 1]; axe.run(document).then((found) => \
+                   done(found.violations.map((rule) => `${rule.id}: ${rule.help}: ${rule.nodes.map((node) => \
+                   `${node.target} ${node.failureSummary}`).join('; ')}`)), (error) => done([String(error)]))";
         let found = self.post("/execute/async", json!({"script": run, "args": []})).await;
         assert_eq!(found, json!([]), "{place}");
     }

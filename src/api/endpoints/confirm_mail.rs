@@ -1,0 +1,79 @@
+//! `/confirm-mail`: the page on which the recipient of a first mail confirms that it may be sent (see
+//! [`confirmation`](crate::confirmation)). Programs that open the links of a mail send GET, so only POST confirms.
+
+use axum::extract::{Query, Request, State};
+use axum::http::{Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use utoipa_axum::routes;
+
+use crate::api::access::{Authorized, Endpoint, Link};
+use crate::api::negotiation::prefers_html;
+use crate::api::openapi::NATIVE;
+use crate::api::page::{self, ConfirmStep};
+use crate::api::{Api, Problem};
+use crate::confirmation::{Confirmation, LinkError};
+
+type Rule = Link;
+
+pub(in crate::api) fn endpoints() -> [Endpoint; 2] {
+    [Endpoint::new::<Rule>(routes!(show)), Endpoint::new::<Rule>(routes!(confirm))]
+}
+
+/// Ask to confirm a mail address
+///
+/// The page that a confirmation mail links to. It has a button that confirms.
+#[utoipa::path(get, path = "/confirm-mail", operation_id = "show_confirmation", tag = NATIVE,
+    params(("address" = String, Query, description = "From the link"), ("expires" = i64, Query, description = "From the link"),
+           ("signature" = String, Query, description = "From the link")),
+    responses((status = 200, description = "The page", body = String, content_type = "text/html"),
+              (status = 404, description = "The link is not valid"),
+              (status = 410, description = "The link has expired")))]
+pub(in crate::api) async fn show(State(api): State<Api>, _: Authorized<Rule>, request: Request) -> Response {
+    step(&api, request).await.into_response()
+}
+
+/// Confirm a mail address
+///
+/// Sends the mails that wait for the confirmation. Later mails to this address do not wait.
+#[utoipa::path(post, path = "/confirm-mail", operation_id = "confirm_mail", tag = NATIVE,
+    params(("address" = String, Query, description = "From the link"), ("expires" = i64, Query, description = "From the link"),
+           ("signature" = String, Query, description = "From the link")),
+    responses((status = 200, description = "The page", body = String, content_type = "text/html"),
+              (status = 404, description = "The link is not valid"),
+              (status = 410, description = "The link has expired")))]
+pub(in crate::api) async fn confirm(State(api): State<Api>, _: Authorized<Rule>, request: Request) -> Response {
+    step(&api, request).await.into_response()
+}
+
+impl From<LinkError> for Problem {
+    fn from(error: LinkError) -> Self {
+        let (status, code, title, detail) = match error {
+            LinkError::Invalid => {
+                (StatusCode::NOT_FOUND, "unknown_link", "No such link", "Open the whole address from the mail.")
+            }
+            LinkError::Expired => {
+                (StatusCode::GONE, "link_expired", "The link has expired", "Send the video again, to get a new mail.")
+            }
+        };
+        Self::new(status, code, title, detail)
+    }
+}
+
+async fn step(api: &Api, request: Request) -> Result<Response, Problem> {
+    let (app, now) = (&api.app, api.app.clock.now());
+    let secret = app.store.secret().await?;
+    let link = Query::<Confirmation>::try_from_uri(request.uri()).map_err(|_| LinkError::Invalid);
+    let checked = link.and_then(|Query(link)| link.check(secret, now).map(|()| link));
+    let step = match checked {
+        Err(error) if !prefers_html(request.headers()) => return Err(error.into()),
+        Err(LinkError::Invalid) => ConfirmStep::Invalid,
+        Err(LinkError::Expired) => ConfirmStep::Expired,
+        Ok(_) if request.method() != Method::POST => ConfirmStep::Ask,
+        Ok(link) => {
+            app.store.confirm_recipient(&link.address, now).await?;
+            tracing::info!("a recipient has confirmed a mail address");
+            ConfirmStep::Done
+        }
+    };
+    Ok(page::confirm(api, &request, step))
+}
