@@ -26,7 +26,6 @@ async fn service(models: &Models) -> Service {
         settings.models = given.models;
         settings.engine = given.engine;
         settings.http.public_url = String::new();
-        settings.mail.confirm = false;
     })
     .await
 }

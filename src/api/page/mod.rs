@@ -248,7 +248,7 @@ fn start(api: &Api, request: &Request, shows_analysis: bool) -> Result<Response,
         max_faces: settings.video.max_faces.to_string(),
         privacy: privacy(frame.language, &settings.retention),
         mails: settings.mail.transport != MailTransport::None,
-        confirms: settings.mail.confirm && !settings.auth.required,
+        confirms: settings.mails_need_consent() && !settings.auth.required,
         shows_analysis,
         frame,
     };
