@@ -1,18 +1,26 @@
 // Controls the start page: sends a file, or opens the token in the address, and shows the result.
 
 import { call, events, json, Problem } from "./api.js";
+import { compare } from "./compare.js";
 import { byId, h, show, toast } from "./dom.js";
+import * as library from "./library.js";
 import { Player } from "./player.js";
-import { render } from "./result.js";
+import { headline, render } from "./result.js";
+import { mainFace, samplesPerSecond } from "./runs.js";
 import * as start from "./start.js";
 import { upload } from "./upload.js";
 import { Progress } from "./work.js";
 import { bytes, language, settings, t } from "./words.js";
 
+/** Errors of the form's fields: the file is fine. */
+const aboutFields = ["bad_email", "mail_off", "bad_option", "too_many_recipients"];
 const ENDS = ["done", "failed", "cancelled", "expired", "erased"];
+
+const title = document.title;
 
 let running, player;
 
+const pairOf = (hash) => hash.match(/^#compare=([0-9a-f-]{36}),([0-9a-f-]{36})$/i)?.slice(1);
 const tokenOf = (path) => path.match(/^\/results\/([0-9a-f-]{36})\/?$/i)?.[1];
 const address = (token) => (token ? `/results/${token}` : "/") + location.search;
 
@@ -28,6 +36,7 @@ function begin() {
 function toStart() {
   begin();
   history.pushState(null, "", address());
+  document.title = title;
   start.start();
 }
 
@@ -63,14 +72,15 @@ async function send(file, options) {
       signal, onProgress: (share) => progress.uploaded(share, file.size), onLost: () => progress.setLost(true), onBack: () => progress.setLost(false),
     });
     history.pushState(null, "", address(token));
+    library.remember(token, { name: file.name, status: "working" });
     await follow(token, progress, card, signal);
   } catch (problem) {
     if (problem.name === "AbortError") return;
     console.debug(problem);
-    const correctable = ["not_a_video", "empty_video", "upload_too_large", "video_too_long", "picture_too_large", "video_too_costly", "bad_email", "mail_off", "bad_option"];
+    const correctable = ["not_a_video", "empty_video", "upload_too_large", "video_too_long", "picture_too_large", "video_too_costly", ...aboutFields];
     if (correctable.includes(problem.code)) {
       start.start();
-      if (problem.code === "bad_email" || problem.code === "bad_option") start.take(file);
+      if (aboutFields.includes(problem.code)) start.take(file);
       start.complain(problem.code === "upload_too_large" ? t("error.upload_too_large", { most: bytes(settings.max_upload) }) : problem.message);
     } else trouble(problem instanceof Problem ? problem : new Problem(500), () => send(file, options));
   }
@@ -80,6 +90,7 @@ async function follow(token, progress, card, signal) {
   const cancel = async () => {
     try {
       await call(`/results/${token}`, { method: "DELETE" });
+      library.forget(token);
       toStart();
       toast(t("work.cancelled"));
     } catch (problem) {
@@ -100,14 +111,42 @@ async function follow(token, progress, card, signal) {
     job = await json(path, { signal });
   }
   if (job.status === "done") {
-    await render(job, { player, storyCard: card, signal, onErase: () => { toStart(); toast(t("take.erased")); } });
-    const heading = card.querySelector("h1");
-    document.title = `${heading.textContent} · ${document.title.split(" · ").at(-1)}`;
+    keep(job);
+    await render(job, {
+      player, storyCard: card, signal, onErase: () => { toStart(); toast(t("take.erased")); }, onNew: toStart,
+      // Only with the file can it be sent again, and only once more in finer detail.
+      onAgain: player.file && !isFine(job) ? () => send(player.file, { samples_per_second: samplesPerSecond("fine", job.analysis.video.duration_s) }) : undefined,
+    });
+    document.title = `${card.querySelector("h1").textContent} · ${title}`;
     return;
   }
+  if (library.resultOf(token)) library.remember(token, { status: "failed" });
   const problem = new Problem(422, job.status === "failed" ? job.error : { code: job.status });
   trouble(problem);
   if (job.status === "failed") byId("trouble-title").textContent = t("trouble.failed_title");
+}
+
+/** Whether a job looked as closely as the page can ask for. */
+const isFine = ({ options, analysis }) => (options.samples_per_second ?? 0) >= samplesPerSecond("fine", analysis.video.duration_s);
+
+/** Keeps a finished result in the list of this browser, if it was sent from here. */
+function keep({ token, analysis, expires_at: expires }) {
+  if (!library.resultOf(token)) return;
+  const duration = Math.max(analysis.video.duration_s, 0.001);
+  const share = (time) => Math.round((time / duration) * 1000) / 1000;
+  const runs = (mainFace(analysis.faces)?.segments ?? []).slice(0, 40).map((run) => [run.emotion, share(run.start_s), share(run.end_s)]);
+  library.remember(token, { status: "done", headline: headline(analysis), runs, expires });
+}
+
+async function showComparison(tokens) {
+  const signal = begin();
+  try {
+    await compare(tokens, signal);
+    show("compare");
+    document.title = `${byId("compare").querySelector("h1").textContent} · ${title}`;
+  } catch (problem) {
+    if (problem.name !== "AbortError") trouble(problem instanceof Problem ? problem : new Problem(500), () => showComparison(tokens));
+  }
 }
 
 async function open(token) {
@@ -119,13 +158,16 @@ async function open(token) {
   } catch (problem) {
     if (problem.name === "AbortError") return;
     const settled = problem.status === 404 || problem.status === 410;
+    if (settled) library.forget(token);
     trouble(problem instanceof Problem ? problem : new Problem(500), settled ? undefined : () => open(token));
   }
 }
 
 function route() {
-  const token = tokenOf(location.pathname);
-  if (token) open(token);
+  const [token, pair] = [tokenOf(location.pathname), pairOf(location.hash)];
+  document.title = title;
+  if (pair) showComparison(pair);
+  else if (token) open(token);
   else {
     begin();
     start.start();

@@ -2,7 +2,7 @@
 // common cursor.
 
 import { h, s } from "./dom.js";
-import { rowAt, top } from "./player.js";
+import { rowAt, shownEmotion } from "./runs.js";
 import { emotion, moment, number, percent, t } from "./words.js";
 
 // From bottom to top: pleasant emotions first, then unpleasant ones, as in the report.
@@ -39,42 +39,52 @@ function ticks(duration, most) {
   return Array.from({ length: Math.floor(duration / step + 1e-9) + 1 }, (_, n) => n * step);
 }
 
+/** Returns the place of a run in a strip that is as long as the video. */
+const place = (run, duration) => ({ left: `${(run.start_s / duration) * 100}%`, width: `${((run.end_s - run.start_s) / duration) * 100}%` });
+
+/** Draws the runs of a person at their times. While the person was not seen, the strip is empty. */
+export function ribbon(face, duration) {
+  return h("div", { class: "ribbon", "aria-hidden": "true" }, face.segments.map((run) =>
+    h("span", { class: `e-${run.emotion}`, style: place(run, duration) }, (run.end_s - run.start_s) / duration >= 0.22 && emotion(run.emotion))));
+}
+
 /** Returns a strip with a labelled button for every run of one emotion. */
 export function strip(face, duration, onJump) {
   return h("div", { class: "segments" }, face.segments.map((run) => {
     const [from, to] = [moment(run.start_s, duration), moment(run.end_s, duration)];
-    const share = (run.end_s - run.start_s) / duration;
     return h("button", {
       type: "button", class: `e-${run.emotion}`, title: `${emotion(run.emotion)}, ${from} – ${to}`,
       "aria-label": t("result.jump", { emotion: emotion(run.emotion), from, to }),
-      style: { left: `${(run.start_s / duration) * 100}%`, width: `${share * 100}%` },
+      style: place(run, duration),
       onclick: () => onJump(run.start_s + 0.01),
     }, emotion(run.emotion));
   }));
 }
 
 export class Timeline {
-  constructor({ analysis, faces, interval, onSeek }) {
+  /** `shown` are the people to draw, `rows` their rows by id, and `people` their names. */
+  constructor({ analysis, shown, rows, interval, people, onSeek }) {
     this.analysis = analysis;
+    this.people = people;
     this.duration = Math.max(analysis.video.duration_s, 0.001);
     this.interval = interval;
     this.onSeek = onSeek;
-    this.faces = faces;
+    this.rows = rows;
     this.time = 0;
     this.plots = [];
     this.readout = h("div", { class: "readout", "aria-hidden": "true" });
     const legend = h("ul", { class: "legend" }, STACK.map((name) => h("li", {}, h("i", { class: `dot e-${name}` }), emotion(name))));
-    const shown = analysis.faces.slice().sort((a, b) => b.frames - a.frames).slice(0, MOST_PEOPLE).sort((a, b) => a.id - b.id);
+    const drawn = shown.slice().sort((a, b) => b.frames - a.frames).slice(0, MOST_PEOPLE).sort((a, b) => a.id - b.id);
     this.element = h("section", { class: "card lanes", "aria-labelledby": "timeline-title" },
       h("div", { class: "head" }, h("h2", { id: "timeline-title" }, t("result.timeline")), h("p", { class: "soft small" }, t("result.timeline_note"))),
-      legend, shown.map((face, at) => this.person(face, at === 0)), this.readout);
+      legend, drawn.map((face, at) => this.person(face, at === 0)), this.readout);
     new ResizeObserver(() => this.redraw()).observe(this.element);
     this.setTime(0);
   }
 
   person(face, isFirst) {
     const story = face.segments.map((run) => `${moment(run.start_s, this.duration)} – ${moment(run.end_s, this.duration)} ${emotion(run.emotion)}`).join(", ");
-    const svg = s("svg", { role: "img", "aria-label": t("result.chart", { n: face.id, story }) });
+    const svg = s("svg", { role: "img", "aria-label": t("result.chart", { name: this.people.name(face.id), story }) });
     const slider = h("div", {
       class: "slider",
       ...(isFirst ? { role: "slider", tabindex: 0, "aria-label": t("result.cursor"), "aria-valuemin": 0, "aria-valuemax": this.duration.toFixed(2) } : {}),
@@ -88,7 +98,7 @@ export class Timeline {
     segments.append(mark);
     this.plots.push({ face, svg, slider, segments, mark });
     return h("div", { class: "person-lane" },
-      h("h3", {}, h("span", {}, t("result.person", { n: face.id }))), h("div", { class: "guttered" }, segments), h("div", { class: "plot guttered" }, svg, slider));
+      h("h3", {}, this.people.name(face.id)), h("div", { class: "guttered" }, segments), h("div", { class: "plot guttered" }, svg, slider));
   }
 
   go(time) {
@@ -119,12 +129,12 @@ export class Timeline {
       plot.mark.style.left = `${share * 100}%`;
     }
     const told = this.plots.map(({ face }) => {
-      const row = rowAt(this.faces.get(face.id) ?? [], time, this.interval);
-      const who = t("result.person", { n: face.id });
+      const row = rowAt(this.rows.get(face.id) ?? [], time, this.interval);
+      const who = this.people.name(face.id);
       if (!row) return { name: undefined, text: `${who}: ${t("result.unseen")}` };
-      const [name, p] = top(row);
+      const name = shownEmotion(face, row, time);
       const gaze = row.eye_contact === undefined || row.eye_contact === null ? "" : ` · ${t("result.gaze")}: ${t(row.eye_contact ? "result.yes" : "result.no")}`;
-      return { name, text: `${who}: ${emotion(name)} ${percent(p * 100)}${gaze}` };
+      return { name, text: `${who}: ${emotion(name)} ${percent(row.emotions[name] * 100)}${gaze}` };
     });
     const now = moment(time, this.duration);
     this.readout.replaceChildren(h("strong", {}, now), ...told.map(({ name, text }) => h("span", {}, name && h("i", { class: `dot e-${name}` }), text)));
@@ -146,7 +156,7 @@ export class Timeline {
       button.classList.toggle("small-one", (parseFloat(button.style.width) / 100) * width < button.textContent.length * 9 + 18);
     }
     const x = (time) => (Math.min(this.duration, Math.max(0, time)) / this.duration) * width;
-    const found = spansOf(this.faces.get(plot.face.id) ?? [], this.interval, width / 3);
+    const found = spansOf(this.rows.get(plot.face.id) ?? [], this.interval, width / 3);
     const parts = [];
     let y = 0;
     const label = (words, height) => {

@@ -48,6 +48,20 @@ export function toast(...content) {
   toastTimer = setTimeout(() => { box.hidden = true; }, 8000);
 }
 
+/** Asks a question in a dialog. Resolves to whether the answer was yes. */
+export function ask({ title, text, yes, no, isDangerous }) {
+  const dialog = h("dialog", { "aria-labelledby": "ask-title" }, h("form", { method: "dialog" }, h("h2", { id: "ask-title" }, title), text && h("p", { class: "soft" }, text),
+    h("div", { class: "row" }, h("button", { class: `button ${isDangerous ? "danger" : "main"}`, value: "yes" }, yes), h("button", { class: "button", value: "" }, no))));
+  document.body.append(dialog);
+  return new Promise((resolve) => {
+    dialog.addEventListener("close", () => {
+      dialog.remove();
+      resolve(dialog.returnValue === "yes");
+    });
+    dialog.showModal();
+  });
+}
+
 /** Offers a file for download. */
 export function save(blob, name) {
   const link = h("a", { href: URL.createObjectURL(blob), download: name });

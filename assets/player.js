@@ -1,41 +1,32 @@
 // Plays the browser's own copy of the video, with a box and a label on every face.
 
 import { call } from "./api.js";
-import { h, icon, s, save, toast } from "./dom.js";
-import { emotion, percent, t } from "./words.js";
+import { ask, h, icon, s, save, toast } from "./dom.js";
+import { placeLabels } from "./labels.js";
+import { boxAt, rowAt, shownEmotion } from "./runs.js";
+import { emotion, t } from "./words.js";
 
-const EMOTIONS = ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"];
+/** Size of the labels of faces on the screen, in CSS pixels. */
+const LABEL_PX = 13;
 
-export function top(row) {
-  const name = EMOTIONS.reduce((best, next) => (row.emotions[next] > row.emotions[best] ? next : best));
-  return [name, row.emotions[name]];
-}
+const pen = document.createElement("canvas").getContext("2d");
 
-/** Returns the row nearest to a time, or undefined if the face was not seen then. `rows` are sorted by time. */
-export function rowAt(rows, time, interval) {
-  let low = 0, high = rows.length - 1;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (rows[middle].time_s < time) low = middle + 1;
-    else high = middle;
-  }
-  const near = [rows[low - 1], rows[low]].filter(Boolean).sort((a, b) => Math.abs(a.time_s - time) - Math.abs(b.time_s - time))[0];
-  return near && Math.abs(near.time_s - time) <= interval * 0.9 + 0.05 ? near : undefined;
-}
-
-/** Interpolates the box of a face between two samples. */
-function boxAt(rows, row, time, interval) {
-  const at = rows.indexOf(row);
-  const other = row.time_s <= time ? rows[at + 1] : rows[at - 1];
-  if (!other || Math.abs(other.time_s - row.time_s) > interval * 1.75) return row.bbox;
-  const share = (time - row.time_s) / (other.time_s - row.time_s);
-  return Object.fromEntries(["x", "y", "width", "height"].map((side) => [side, row.bbox[side] + share * (other.bbox[side] - row.bbox[side])]));
-}
-
-/** Calls `then` if the browser cannot play a file. For large files it fires only "stalled", without an error. */
+/**
+ * Calls `then` if the browser cannot show the pictures of a file. It may fire an error, stop without one (large files),
+ * or play the sound alone.
+ */
 export function unplayable(video, then) {
   video.addEventListener("error", () => video.getAttribute("src") && then());
   video.addEventListener("stalled", () => video.readyState === 0 && then());
+  video.addEventListener("loadeddata", () => video.videoWidth === 0 && then());
+}
+
+/** Gives the screen around a video the shape of its picture, also when that changes. */
+export function shape(video) {
+  const adapt = () => {
+    if (video.videoWidth) video.parentElement.style.aspectRatio = `${video.videoWidth} / ${video.videoHeight}`;
+  };
+  for (const event of ["loadedmetadata", "resize"]) video.addEventListener(event, adapt);
 }
 
 export class Player {
@@ -44,17 +35,44 @@ export class Player {
     this.onTime = onTime;
     this.video = h("video", { controls: true, playsinline: true, preload: "auto", "aria-label": t("player.label") });
     this.boxes = s("svg", { class: "boxes", "aria-hidden": "true" });
-    this.choose = h("input", { type: "file", accept: "video/*,.mkv,.avi", class: "sr", tabindex: -1, "aria-hidden": "true", onchange: (event) => event.target.files[0] && onFile(event.target.files[0]) });
-    const again = h("button", { class: "button", type: "button", onclick: () => this.choose.click() }, t("player.choose_again"));
+    this.choose = h("input", {
+      type: "file",
+      accept: "video/*,.mkv,.avi",
+      class: "sr",
+      tabindex: -1,
+      "aria-hidden": "true",
+      onchange: (event) => event.target.files[0] && onFile(event.target.files[0]),
+    });
+    const again = h(
+      "button",
+      { class: "button", type: "button", onclick: () => this.choose.click() },
+      t("player.choose_again"),
+    );
     this.empty = h("div", { class: "empty" }, h("p", {}, t("player.no_file")), again);
     this.screen = h("div", { class: "screen" }, this.video, this.boxes, this.empty);
-    this.frameButton = h("button", { class: "button", type: "button", onclick: () => this.saveFrame() }, icon("camera"), t("player.save_frame"));
-    this.loopButton = h("button", { class: "button", type: "button", onclick: () => this.saveLoop() }, icon("loop"), t("player.save_loop"));
-    this.actions = h("div", { class: "row" }, h("div", { class: "row" }, this.frameButton, this.loopButton), this.choose);
+    const button = (name, picture, work, kind = "") =>
+      h(
+        "button",
+        { class: `button ${kind}`, type: "button", "data-action": name, onclick: () => work.call(this) },
+        icon(picture),
+        t(`player.${name}`),
+      );
+    this.buttons = [
+      button("save_frame", "camera", this.saveFrame),
+      button("save_loop", "loop", this.saveLoop),
+      button("send_frame", "up", this.sendFrame, "quiet"),
+    ];
+    this.actions = h("div", { class: "row" }, h("div", { class: "row" }, this.buttons), this.choose);
     this.element = h("section", { class: "card player", "aria-label": t("player.title") }, this.screen, this.actions);
-    for (const event of ["seeked", "timeupdate", "loadeddata"]) this.video.addEventListener(event, () => this.tick());
+    for (const event of ["seeked", "timeupdate"]) this.video.addEventListener(event, () => this.tick());
+    this.video.addEventListener("loadeddata", () => {
+      this.openAt();
+      this.tick();
+    });
     this.video.addEventListener("play", () => this.follow());
+    shape(this.video);
     unplayable(this.video, () => this.withoutFile(t("player.cannot_play")));
+    new ResizeObserver(() => this.draw(this.video.currentTime || 0)).observe(this.screen);
     this.withoutFile(t("player.no_file"));
   }
 
@@ -63,44 +81,57 @@ export class Player {
     this.empty.firstChild.textContent = reason;
     this.empty.hidden = false;
     this.video.hidden = true;
-    this.frameButton.disabled = this.loopButton.disabled = true;
+    this.screen.style.aspectRatio = "";
+    this.enable(false);
+    this.draw(0);
+  }
+
+  enable(is) {
+    for (const button of this.buttons) button.disabled = !is;
   }
 
   setFile(file) {
     if (this.url) URL.revokeObjectURL(this.url);
+    this.file = file;
     this.url = URL.createObjectURL(file);
     this.hasFile = true;
     this.empty.hidden = true;
     this.video.hidden = false;
     this.video.src = this.url;
-    this.frameButton.disabled = this.loopButton.disabled = false;
-  }
-
-  /** Sets the boxes to draw: rows by face, the sampling interval, and the facts of the video. */
-  setRows(faces, interval, facts) {
-    this.faces = faces;
-    this.interval = interval;
-    this.facts = facts;
-    this.fit();
-    this.unit = Math.max(facts.width, facts.height) / 100;
-    this.draw(this.video.currentTime || 0);
+    this.enable(true);
+    this.onNewFile?.();
   }
 
   /**
-   * Maps boxes to the picture. Boxes are in pixels of the first picture; a picture of another size is fitted into it,
-   * centred.
+   * Sets the boxes to draw. `faces` are the people of the result, `rows` their rows by id, `people` their names, and
+   * `opensAt` the time at which the player opens.
    */
-  fit() {
+  setResult({ faces, rows, interval, video, people, opensAt }) {
+    Object.assign(this, { faces, rows, interval, people, opensAt, facts: video });
+    this.openAt();
+    this.draw(this.video.currentTime || 0);
+  }
+
+  /** Goes to the telling moment, unless the person has already played the video. */
+  openAt() {
+    const { video } = this;
+    if (this.opensAt !== undefined && this.hasFile && video.readyState >= 1 && video.paused && video.currentTime === 0)
+      video.currentTime = this.opensAt;
+  }
+
+  /**
+   * Returns the part of the result's picture that a video of this size shows, as {x, y, width, height}. Boxes are in
+   * pixels of the first picture; a picture of another size is fitted into it, centred.
+   */
+  frame({ videoWidth: across, videoHeight: down }) {
     const { width, height } = this.facts;
-    const [across, down] = [this.video.videoWidth || width, this.video.videoHeight || height];
     const scale = Math.min(width / across, height / down);
     const [w, h] = [across * scale, down * scale];
-    this.boxes.setAttribute("viewBox", `${(width - w) / 2} ${(height - h) / 2} ${w} ${h}`);
+    return { x: (width - w) / 2, y: (height - h) / 2, width: w, height: h };
   }
 
   seek(time) {
     if (this.hasFile) this.video.currentTime = time;
-    else this.draw(time);
   }
 
   follow() {
@@ -117,26 +148,67 @@ export class Player {
   }
 
   draw(time) {
-    if (!this.faces || !this.hasFile) return this.boxes.replaceChildren();
-    this.fit();
-    const marks = [];
-    for (const [id, rows] of this.faces) {
-      const row = rowAt(rows, time, this.interval);
-      if (!row) continue;
-      const [name, share] = top(row);
-      const { x, y, width, height } = boxAt(rows, row, time, this.interval);
-      const size = this.unit * 2.6;
-      const label = `${id} · ${emotion(name)} ${percent(share * 100)}`;
-      const long = label.length * size * 0.63 + size;
-      const above = y > size * 1.7;
-      marks.push(
-        s("g", { class: `e-${name}` },
-          s("rect", { class: "edge", x, y, width, height, rx: this.unit, fill: "none", "stroke-width": this.unit * 0.45 }),
-          s("rect", { class: "fill", x, y: above ? y - size * 1.6 : y, width: long, height: size * 1.5, rx: this.unit * 0.6 }),
-          s("text", { x: x + size * 0.5, y: (above ? y - size * 1.6 : y) + size * 1.08, "font-size": size, "font-weight": 700, fill: name === "sad" ? "#fff" : "#10141c" }, label)),
-      );
-    }
-    this.boxes.replaceChildren(...marks);
+    const { screen, boxes } = this;
+    if (!this.faces || !this.hasFile || !this.video.videoWidth || !screen.clientWidth) return boxes.replaceChildren();
+    const frame = this.frame(this.video);
+    boxes.setAttribute("viewBox", `${frame.x} ${frame.y} ${frame.width} ${frame.height}`);
+    // Size of a CSS pixel in pixels of the picture.
+    const unit = 1 / Math.min(screen.clientWidth / frame.width, screen.clientHeight / frame.height);
+    pen.font = `700 ${LABEL_PX}px ${getComputedStyle(screen).fontFamily}`;
+    const seen = this.faces.flatMap((face) => {
+      const rows = this.rows.get(face.id) ?? [];
+      const row = this.people.isHidden(face.id) ? undefined : rowAt(rows, time, this.interval);
+      if (!row) return [];
+      const name = shownEmotion(face, row, time);
+      const label = `${this.people.short(face.id)} · ${emotion(name)}`;
+      return [
+        {
+          ...this.inside(boxAt(rows, row, time, this.interval), frame),
+          name,
+          label,
+          long: (pen.measureText(label).width + LABEL_PX) * unit,
+        },
+      ];
+    });
+    const labels = placeLabels(seen, frame, LABEL_PX * 1.5 * unit);
+    boxes.replaceChildren(
+      ...seen.map(({ x, y, width, height, name, label }, at) =>
+        s(
+          "g",
+          { class: `e-${name}` },
+          s("rect", { class: "edge", x, y, width, height, rx: 5 * unit, fill: "none", "stroke-width": 2.5 * unit }),
+          s("rect", {
+            class: "fill",
+            x: labels[at].x,
+            y: labels[at].y,
+            width: labels[at].width,
+            height: labels[at].height,
+            rx: 3 * unit,
+          }),
+          s(
+            "text",
+            {
+              x: labels[at].x + LABEL_PX * 0.5 * unit,
+              y: labels[at].y + LABEL_PX * 1.12 * unit,
+              "font-size": LABEL_PX * unit,
+              "font-weight": 700,
+              fill: name === "sad" ? "#fff" : "#10141c",
+            },
+            label,
+          ),
+        ),
+      ),
+    );
+  }
+
+  /** Cuts a box to the visible part of the picture. */
+  inside(box, frame) {
+    const [x, y] = [Math.max(box.x, frame.x), Math.max(box.y, frame.y)];
+    const [right, bottom] = [
+      Math.min(box.x + box.width, frame.x + frame.width),
+      Math.min(box.y + box.height, frame.y + frame.height),
+    ];
+    return { x, y, width: Math.max(0, right - x), height: Math.max(0, bottom - y) };
   }
 
   picture(width = this.video.videoWidth) {
@@ -145,21 +217,42 @@ export class Player {
     return canvas;
   }
 
+  jpeg() {
+    return new Promise((resolve) => this.picture().toBlob(resolve, "image/jpeg", 0.92));
+  }
+
+  /** Saves the shown frame. It does not leave the browser. */
   async saveFrame() {
     if (!this.video.videoWidth) return;
-    this.frameButton.disabled = true;
+    save(await this.jpeg(), `frame-${this.video.currentTime.toFixed(2)}s.jpg`);
+    toast(t("player.frame_saved"));
+  }
+
+  /** Sends the shown frame to the service, which keeps it for an hour, if the person agrees. */
+  async sendFrame() {
+    if (!this.video.videoWidth) return;
+    this.video.pause();
+    if (
+      !(await ask({
+        title: t("player.send_sure"),
+        text: t("player.send_note"),
+        yes: t("player.send_yes"),
+        no: t("player.send_no"),
+      }))
+    )
+      return;
     try {
-      const blob = await new Promise((resolve) => this.picture().toBlob(resolve, "image/jpeg", 0.92));
       const form = new FormData();
-      form.append("frame", blob, "frame.jpg");
+      form.append("frame", await this.jpeg(), "frame.jpg");
       const { links } = await (await call("/save_frame", { method: "POST", body: form })).json();
       const own = new URL(links.self, location.href);
-      toast(t("player.frame_saved"), " ", h("a", { href: own.pathname, target: "_blank", rel: "noreferrer" }, t("player.frame_open")));
-      save(blob, `frame-${this.video.currentTime.toFixed(2)}s.jpg`);
+      toast(
+        t("player.frame_sent"),
+        " ",
+        h("a", { href: own.pathname, target: "_blank", rel: "noreferrer" }, t("player.frame_open")),
+      );
     } catch (problem) {
       toast(problem.message);
-    } finally {
-      this.frameButton.disabled = false;
     }
   }
 
@@ -167,7 +260,7 @@ export class Player {
   async saveLoop() {
     const { video } = this;
     if (!video.videoWidth || !window.MediaRecorder) return toast(t("player.loop_impossible"));
-    this.loopButton.disabled = true;
+    this.enable(false);
     const from = Math.max(0, Math.min(video.currentTime, video.duration - 3)) || 0;
     const before = video.currentTime;
     video.pause();
@@ -181,15 +274,21 @@ export class Player {
         pictures.push(this.picture(Math.min(480, video.videoWidth)));
       }
       const canvas = h("canvas", { width: pictures[0].width, height: pictures[0].height });
-      const pen = canvas.getContext("2d");
-      const type = ["video/mp4;codecs=avc1.42E01E", "video/webm;codecs=vp9", "video/webm"].find((kind) => MediaRecorder.isTypeSupported(kind));
-      const recorder = new MediaRecorder(canvas.captureStream(10), { mimeType: type, videoBitsPerSecond: 1_500_000 });
+      const context = canvas.getContext("2d");
+      const type = ["video/mp4;codecs=avc1.42E01E", "video/webm;codecs=vp9", "video/webm"].find((kind) =>
+        MediaRecorder.isTypeSupported(kind),
+      );
+      // A busy browser skips frames of a fixed rate, so each picture is recorded on request where that is possible.
+      const onRequest = "requestFrame" in (window.CanvasCaptureMediaStreamTrack?.prototype ?? {});
+      const stream = canvas.captureStream(onRequest ? 0 : 10);
+      const recorder = new MediaRecorder(stream, { mimeType: type, videoBitsPerSecond: 1_500_000 });
       const chunks = [];
       recorder.addEventListener("dataavailable", (event) => chunks.push(event.data));
       const ended = new Promise((resolve) => recorder.addEventListener("stop", resolve, { once: true }));
       recorder.start();
       for (const picture of [...pictures, ...pictures.slice(1, -1).reverse()]) {
-        pen.drawImage(picture, 0, 0);
+        context.drawImage(picture, 0, 0);
+        if (onRequest) stream.getVideoTracks()[0].requestFrame();
         await new Promise((resolve) => setTimeout(resolve, 100));
       }
       recorder.stop();
@@ -201,7 +300,7 @@ export class Player {
       toast(t("player.loop_impossible"));
     } finally {
       video.currentTime = before;
-      this.loopButton.disabled = false;
+      this.enable(true);
     }
   }
 

@@ -2,7 +2,9 @@
 
 import * as camera from "./camera.js";
 import { byId, say, show, toast } from "./dom.js";
-import { unplayable } from "./player.js";
+import { shape, unplayable } from "./player.js";
+import { addresses, estimatedDuration, samplesPerSecond } from "./runs.js";
+import { shelf } from "./shelf.js";
 import { bytes, moment, settings, t } from "./words.js";
 
 let file, url, onSend;
@@ -30,11 +32,13 @@ export function start() {
   byId("preview-video").removeAttribute("src");
   byId("file").value = "";
   panel("choose");
+  shelf();
   show("start", false);
 }
 
 function panel(name) {
   for (const part of document.querySelectorAll("[data-panel]")) part.hidden = part.dataset.panel !== name;
+  byId("start").dataset.shows = name;
 }
 
 export function take(candidate) {
@@ -51,15 +55,42 @@ export function take(candidate) {
   const video = byId("preview-video");
   byId("preview-blind").hidden = true;
   video.hidden = false;
+  video.parentElement.style.aspectRatio = "";
   video.src = url;
   byId("preview-name").textContent = file.name;
   byId("preview-facts").textContent = bytes(file.size);
+  tellDetail();
   panel("preview");
-  byId("preview-title").focus();
+  window.scrollTo(0, 0);
+  byId("preview-title").focus({ preventScroll: true });
+}
+
+/** Returns the samples a second of the chosen level of detail. Undefined: the service decides. */
+function chosenRate() {
+  const { duration } = byId("preview-video");
+  const level = new FormData(byId("send-form")).get("detail");
+  return samplesPerSecond(level, Number.isFinite(duration) ? duration : estimatedDuration(file.size));
+}
+
+/** Says how many samples the chosen level of detail gives. */
+function tellDetail() {
+  const { duration } = byId("preview-video");
+  const rate = chosenRate();
+  const samples = Math.ceil(duration * rate);
+  byId("detail-note").textContent = !rate ? t("preview.every", { n: settings.sample_every }) : samples ? t("preview.samples", { n: samples }) : t("preview.rate", { n: rate });
+}
+
+/** Returns the options of the form, as the service takes them. */
+function options(form) {
+  const fields = new FormData(form);
+  const [mails, faces] = [addresses(fields.get("email") ?? ""), fields.get("max_faces")];
+  const rate = chosenRate();
+  return { ...(mails.length > 0 && { email: mails }), ...(rate && { samples_per_second: rate }), ...(faces && { max_faces: Number(faces) }) };
 }
 
 async function openCamera(deviceId) {
   panel("camera");
+  window.scrollTo(0, 0);
   const works = (is) => {
     for (const part of ["error", "retry"]) byId(`camera-${part}`).hidden = is;
     for (const part of ["screen", "hint", "go", "field"]) byId(`camera-${part}`).hidden = !is;
@@ -70,13 +101,13 @@ async function openCamera(deviceId) {
   try {
     await camera.open(deviceId);
     byId("camera-go").disabled = false;
-    byId("camera-go").focus();
+    byId("camera-go").focus({ preventScroll: true });
   } catch (error) {
     works(false);
     const box = byId("camera-error");
     box.textContent = t(error.name === "NotAllowedError" ? "camera.denied" : error.name === "NotFoundError" ? "camera.none" : "camera.broken");
     say(box.textContent);
-    byId("camera-retry").focus();
+    byId("camera-retry").focus({ preventScroll: true });
   }
 }
 
@@ -107,7 +138,7 @@ export function prepare(send) {
   byId("camera-go").addEventListener("click", async () => {
     byId("camera-go").hidden = true;
     byId("camera-stop").hidden = false;
-    byId("camera-stop").focus();
+    byId("camera-stop").focus({ preventScroll: true });
     say(t("camera.recording"));
     try {
       const recording = await camera.record();
@@ -122,12 +153,15 @@ export function prepare(send) {
   });
   byId("camera-stop").addEventListener("click", camera.stop);
 
+  shape(byId("camera-live"));
   const video = byId("preview-video");
+  shape(video);
   video.addEventListener("loadedmetadata", () => {
     const facts = [bytes(file.size)];
     if (Number.isFinite(video.duration)) facts.push(moment(video.duration, video.duration));
     if (video.videoWidth) facts.push(`${video.videoWidth} × ${video.videoHeight}`);
     byId("preview-facts").textContent = facts.join(" · ");
+    tellDetail();
     if (Number.isFinite(video.duration) && video.duration > settings.max_duration_s) complain(t("error.video_too_long", { detail: "" }));
   });
   // The service accepts formats that the browser may not be able to play (AVI, MKV, HEVC).
@@ -137,9 +171,9 @@ export function prepare(send) {
   });
   byId("other").addEventListener("click", () => { start(); byId("choose").focus(); });
   byId("again").addEventListener("click", () => { byId("again").hidden = true; openCamera(); });
+  byId("send-form").addEventListener("change", tellDetail);
   byId("send-form").addEventListener("submit", (event) => {
     event.preventDefault();
-    const fields = new FormData(event.target);
-    onSend(file, Object.fromEntries([...fields].filter(([, value]) => value !== "")));
+    onSend(file, options(event.target));
   });
 }

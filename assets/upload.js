@@ -89,7 +89,7 @@ async function sendParts(file, upload, { signal, onProgress }) {
 /** Sends the whole file in one request. All attempts have the same Idempotency-Key, so that it is analyzed only once. */
 async function sendWhole(file, options, follow) {
   const form = new FormData();
-  for (const [name, value] of Object.entries(options)) form.append(name, value);
+  for (const [name, value] of Object.entries(options)) for (const one of [value].flat()) form.append(name, one);
   form.append("video", file, "video");
   const id = crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`;
   const work = () => send("POST", "/analyze-video", form, {
@@ -129,7 +129,6 @@ export async function upload(file, options, follow) {
     await call(`/v1/uploads/${id}`, { method: "DELETE", signal }).catch(() => {});
     return sendWhole(file, options, follow);
   }
-  const numbers = Object.fromEntries(Object.entries(options).map(([name, value]) => [name, name === "sample_every" || name === "max_faces" ? Number(value) : value]));
-  const started = () => retried(() => post("/v1/analyses", { upload: id, ...numbers }, signal), follow);
+  const started = () => retried(() => post("/v1/analyses", { upload: id, ...options }, signal), follow);
   return (await started()).token;
 }

@@ -1,7 +1,7 @@
 // The card that shows the progress of the upload and the analysis.
 
 import { h } from "./dom.js";
-import { bytes, moment, number, percent, t } from "./words.js";
+import { bytes, moment, number, percent, rounded, t } from "./words.js";
 
 const STEPS = ["upload", "wait", "open", "analyze", "finish"];
 
@@ -36,12 +36,14 @@ export class Progress {
     this.hint.textContent = name === "upload" ? "\u00a0" : t(name === "wait" ? "work.queued" : "work.keep");
   }
 
+  /** Shows a share from 0 to 1 as bar and number, both rounded to the same whole percentage. */
   fraction(share, note) {
-    this.meter.classList.toggle("unsure", share === undefined);
-    this.bar.style.transform = share === undefined ? "" : `scaleX(${share})`;
-    this.percent.textContent = share === undefined ? "\u00a0" : percent(share * 100);
-    if (share === undefined) this.meter.removeAttribute("aria-valuenow");
-    else this.meter.setAttribute("aria-valuenow", Math.round(share * 100));
+    const whole = share === undefined ? undefined : rounded(share * 100);
+    this.meter.classList.toggle("unsure", whole === undefined);
+    this.bar.style.transform = whole === undefined ? "" : `scaleX(${whole / 100})`;
+    this.percent.textContent = whole === undefined ? "\u00a0" : percent(whole);
+    if (whole === undefined) this.meter.removeAttribute("aria-valuenow");
+    else this.meter.setAttribute("aria-valuenow", whole);
     this.note.textContent = note ?? "\u00a0";
   }
 

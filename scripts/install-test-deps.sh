@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs the packages of the tests beyond those of the build: ffmpeg makes clips, the tests start and stop Postgres
 # (unless VISAGE_TEST_POSTGRES names a server), a browser with its driver opens the pages, axe-core checks their
-# accessibility, poppler reads printed pages, Vulkan on the CPU replaces a GPU that decodes, and Python runs the
-# clients of tests/clients.
+# accessibility, Node.js runs the unit tests of their scripts, poppler reads printed pages, Vulkan on the CPU replaces a
+# GPU that decodes, and Python runs the clients of tests/clients.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"

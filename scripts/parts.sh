@@ -24,6 +24,7 @@ venv | virtual environments, for the machine's python3 | python3-venv | python3 
 wrk | wrk | wrk | wrk | - | wrk
 openssl | openssl | openssl | openssl | openssl | openssl
 shellcheck | shellcheck | shellcheck | ShellCheck | shellcheck | shellcheck
+node | Node.js 18 or newer | nodejs | nodejs | nodejs | node
 pdftotext | the tools of poppler (pdftotext, pdftoppm) | poppler-utils | poppler-utils | poppler | poppler
 chromium | Chromium or Chrome | chromium | chromium | chromium | chromium
 chromedriver | chromedriver, of the browser's version | chromium-driver | chromedriver | chromium | chromedriver
@@ -38,7 +39,7 @@ build_parts=(certificates curl make compiler pkg-config libclang opencv ffmpeg-h
 export build_parts
 
 # The further parts for the tests.
-test_parts=(ffmpeg jq python3 pip venv openssl shellcheck pdftotext chromium chromedriver dejavu lavapipe postgres)
+test_parts=(ffmpeg jq python3 pip venv openssl shellcheck node pdftotext chromium chromedriver dejavu lavapipe postgres)
 export test_parts
 
 # The oldest and the newest FFmpeg that visage was built with, as the major version of libavcodec: 5.1 and 8.
@@ -54,6 +55,7 @@ has_part() {
         opencv) has_opencv ;;
         ffmpeg-headers) pkg-config --exists "libavcodec >= $oldest_avcodec" libavformat libavutil libswscale libswresample 2>/dev/null ;;
         python3) python3 -c 'import sys; sys.exit(sys.version_info < (3, 9))' 2>/dev/null ;;
+        node) node -e 'process.exit(parseInt(process.versions.node) < 18)' 2>/dev/null ;;
         pip) python3 -m pip --version >/dev/null 2>&1 ;;
         venv) python3 -c 'import ensurepip, venv' 2>/dev/null ;;
         chromium) have chromium || have chromium-browser || have google-chrome ;;

@@ -10,6 +10,9 @@ use super::Language;
 pub struct Options {
     /// Analyze every n-th frame; at least 1.
     pub sample_every: u32,
+    /// Analyze about this many frames per second. Replaces `sample_every` if the frame rate of the video is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub samples_per_second: Option<u32>,
     /// Which frames are analyzed.
     #[serde(default)]
     pub sampling: Sampling,
@@ -70,12 +73,27 @@ impl Options {
     pub const fn new(sample_every: u32, max_faces: u32) -> Self {
         Self {
             sample_every,
+            samples_per_second: None,
             sampling: Sampling::Exact,
             max_faces,
             gaze: true,
             speech: true,
             detail: None,
             language: None,
+        }
+    }
+
+    /// Returns the options for a video with this frame rate: `sample_every` follows from `samples_per_second`. The rate
+    /// is 0 if it is unknown.
+    #[must_use]
+    pub fn for_frame_rate(self, fps: f64) -> Self {
+        match self.samples_per_second {
+            Some(wanted) if fps > 0.0 => {
+                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most a frame rate")]
+                let sample_every = (fps / f64::from(wanted.max(1))).round().max(1.0) as u32;
+                Self { sample_every, ..self }
+            }
+            _ => self,
         }
     }
 
@@ -96,6 +114,17 @@ mod tests {
             serde_json::from_str::<Options>(&json).unwrap().language
         };
         assert_eq!((read("\"de\"").map(Language::tag), read("\"tlh\""), read("null")), (Some("de"), None, None));
+    }
+
+    #[test]
+    fn samples_a_second_become_every_nth_frame() {
+        let every = |wanted, fps| {
+            let options = Options { samples_per_second: wanted, ..Options::new(20, 10) };
+            options.for_frame_rate(fps).sample_every
+        };
+        assert_eq!((every(Some(5), 30.0), every(Some(5), 23.976), every(Some(5), 240.0)), (6, 5, 48));
+        assert_eq!(every(Some(60), 25.0), 1, "there are no more frames than that");
+        assert_eq!((every(Some(5), 0.0), every(None, 30.0)), (20, 20));
     }
 
     #[test]

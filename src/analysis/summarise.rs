@@ -181,13 +181,15 @@ impl<'a> Person<'a> {
         if let Some(intervals) = &mut intervals {
             intervals.overall_score = None;
         }
+        let (emotions, segments) = (percent(&self.figures.emotions), segments(seen, &sample_spans, interval_s));
         FaceSummary {
             id: self.track.id,
             first_s: seen.first().map_or(0.0, |seen| seen.time_s),
             last_s: seen.last().map_or(0.0, |seen| seen.time_s),
             frames,
             dominant_emotion: dominant(&self.figures.emotions),
-            emotions: percent(&self.figures.emotions),
+            story: Story::of(&emotions, &segments),
+            emotions,
             emotion_counts: counts,
             average_confidence: confidence,
             embeddings_shape: [frames, 7],
@@ -204,7 +206,7 @@ impl<'a> Person<'a> {
             presence: scores.presence,
             parts: Some(Parts { overall_score: Vec::new(), ..scores.parts }),
             intervals,
-            segments: segments(seen, &sample_spans, interval_s),
+            segments,
         }
     }
 }

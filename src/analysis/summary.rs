@@ -214,6 +214,9 @@ pub struct FaceSummary {
     /// Number of samples in which the face was read.
     pub frames: u32,
     pub dominant_emotion: Emotion,
+    /// The headline of this person as data. `None` in results of versions that did not have it.
+    #[serde(default)]
+    pub story: Option<Story>,
     /// Share of each emotion in percent. The shares sum to 100.
     #[serde(serialize_with = "rounding::percent")]
     pub emotions: BTreeMap<Emotion, f64>,

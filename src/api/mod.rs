@@ -134,10 +134,11 @@ pub fn router(mut state: AppState) -> Router {
     let routes = Router::from(routes)
         .route("/admin", get(page::admin))
         .route("/assets/{version}/{file}", get(page::assets::handle))
+        .route("/favicon.ico", get(page::assets::favicon))
         .fallback(|| async { Problem::of_status(StatusCode::NOT_FOUND) })
-        .layer(CompressionLayer::new())
         .layer(CatchPanicLayer::custom(panicked))
         .layer(axum::middleware::from_fn_with_state(api.clone(), page::negotiate))
+        .layer(CompressionLayer::new())
         .layer(axum::middleware::from_fn_with_state(api.clone(), outer::middleware))
         .with_state(api);
     let routes = match cors {

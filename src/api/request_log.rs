@@ -1,7 +1,7 @@
 //! The request log: stores a row for every answer. A background task writes the rows in batches, so requests never wait
 //! for it. If the database is too slow, entries are dropped and counted.
 //!
-//! Health checks are not logged, because they would be most of the rows.
+//! Health checks and static files are not logged, because they would be most of the rows.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -81,7 +81,7 @@ async fn write(app: AppState, mut waiting: mpsc::Receiver<LogEntry>, dropped: Ar
 
 /// Whether requests of this route are logged.
 pub fn is_logged(route: &str) -> bool {
-    !matches!(route, "/healthz" | "/readyz" | "/metrics")
+    !matches!(route, "/healthz" | "/readyz" | "/metrics" | "/favicon.ico" | "/assets/{version}/{file}" | "/docs/{file}")
 }
 
 /// The name of the client (`X-Client-ID`): up to 64 letters, digits and `.`, `_`, `:`, `-`. Other names are not logged,

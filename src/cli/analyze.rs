@@ -44,6 +44,10 @@ pub struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     sample_every: Option<u32>,
 
+    /// Analyze about N frames a second, instead of every N-th.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=60), conflicts_with = "sample_every")]
+    samples_per_second: Option<u32>,
+
     /// Analyze exactly every N-th frame ("exact"), or frames near these that are faster to decode ("fast") [default:
     /// the setting video.sampling].
     #[arg(long, value_name = "HOW", value_parser = sampling)]
@@ -93,6 +97,7 @@ pub fn run(args: Args, settings: Settings) -> Result<(), Failure> {
         ));
     }
     let options = Options {
+        samples_per_second: args.samples_per_second,
         sample_every: args.sample_every.unwrap_or(settings.video.sample_every),
         sampling: args.sampling.unwrap_or(settings.video.sampling),
         max_faces: args.max_faces.unwrap_or(settings.video.max_faces),

@@ -131,6 +131,22 @@ mod tests {
     }
 
     #[test]
+    fn only_a_service_for_this_machine_sends_mails_without_consent() {
+        let needs_consent = |vars: &[(&str, &str)]| load(vars).unwrap().mails_need_consent();
+        let (listen, url, proxies) = ("VISAGE_HTTP__LISTEN", "VISAGE_HTTP__PUBLIC_URL", "VISAGE_HTTP__TRUSTED_PROXIES");
+        assert!(!needs_consent(&[]));
+        assert!(!needs_consent(&[(listen, "[::1]:80")]));
+        assert!(!needs_consent(&[(url, "http://localhost:8000")]));
+        assert!(needs_consent(&[(listen, "0.0.0.0:8000")]));
+        assert!(needs_consent(&[(listen, "0.0.0.0:8000"), (url, "http://localhost:8000")]));
+        assert!(needs_consent(&[(url, "https://visage.example")]));
+        assert!(needs_consent(&[(url, "http://localhost.example")]));
+        assert!(needs_consent(&[(proxies, "127.0.0.1")]));
+        assert!(needs_consent(&[("VISAGE_MAIL__CONFIRM", "always")]));
+        assert!(!needs_consent(&[(listen, "0.0.0.0:8000"), ("VISAGE_MAIL__CONFIRM", "never")]));
+    }
+
+    #[test]
     fn a_number_in_the_environment_can_be_the_value_of_a_text_setting() {
         let settings = load(&[
             ("VISAGE_MAIL__SMTP__USERNAME", "12"),

@@ -1,7 +1,7 @@
 //! The sections of the settings. `config/default.toml` documents every key.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -50,6 +50,17 @@ pub struct Settings {
     pub metrics: Metrics,
 }
 
+impl Settings {
+    /// Whether a person must confirm that they want the mails about videos that were sent without a key.
+    pub fn mails_need_consent(&self) -> bool {
+        match self.mail.confirm {
+            Confirm::Auto => !self.http.is_for_this_machine_only(),
+            Confirm::Always => true,
+            Confirm::Never => false,
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Http {
@@ -92,6 +103,17 @@ impl Http {
         } else {
             self.public_url.trim_end_matches('/').to_owned()
         }
+    }
+
+    /// Whether only programs on this machine reach the service: it listens on a loopback address, its links lead there,
+    /// and there is no proxy.
+    fn is_for_this_machine_only(&self) -> bool {
+        let listens = self.listen.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_loopback());
+        let url = reqwest::Url::parse(&self.base_url()).ok();
+        let host = url.as_ref().and_then(reqwest::Url::host_str).unwrap_or_default();
+        let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+        let links = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
+        listens && links && self.trusted_proxies.is_empty()
     }
 }
 
@@ -416,7 +438,8 @@ pub struct Mail {
     pub reply_to: String,
     pub subject: String,
     pub failure_subject: String,
-    pub confirm: bool,
+    #[serde(deserialize_with = "one_of")]
+    pub confirm: Confirm,
     pub confirm_within_h: u64,
     pub max_attempts: u32,
     pub backoff_base_s: u64,
@@ -430,6 +453,16 @@ pub enum SmtpSecurity {
     Starttls,
     Tls,
     None,
+}
+
+/// When the recipient of mails about videos that were sent without a key must confirm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Confirm {
+    /// Unless only programs on this machine reach the service.
+    Auto,
+    Always,
+    Never,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]

@@ -85,7 +85,9 @@ impl PendingAnalysis {
     /// The same as for [`Opened::open`].
     pub fn new(source: &Source, options: Options, limits: &Video) -> Result<Self, PipelineError> {
         let started = Instant::now();
-        let frames = Frames::start(Opened::open(source, limits)?, every(options))?;
+        let opened = Opened::open(source, limits)?;
+        let options = options.for_frame_rate(opened.probe().fps);
+        let frames = Frames::start(opened, every(options))?;
         Ok(Self { frames, options, started })
     }
 }

@@ -102,7 +102,10 @@ impl Phase {
 /// Builds the part about one person.
 pub fn person(words: Words, findings: &Findings, face: &FaceSummary) -> Person {
     let duration_s = findings.analysis.video.duration_s;
-    let story = Story::of(&face.emotions, &face.segments).unwrap_or(Story::Mixed { emotion: face.dominant_emotion });
+    let story = face
+        .story
+        .or_else(|| Story::of(&face.emotions, &face.segments))
+        .unwrap_or(Story::Mixed { emotion: face.dominant_emotion });
     let course = course(words, findings, face);
     let listed = longest(&course);
     let unlisted = course.len() - listed.len();

@@ -109,6 +109,7 @@ fn face(id: u32, rows: &[TimelineRow], reach: f64) -> FaceSummary {
         last_s: rows[rows.len() - 1].time_s,
         frames: rows.len() as u32,
         dominant_emotion: top(&emotions),
+        story: None,
         average_confidence: sums.iter().map(|(e, sum)| (*e, sum / f64::from(counts[e]))).collect(),
         emotion_counts: counts,
         emotions: emotions.clone(),

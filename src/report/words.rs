@@ -87,7 +87,8 @@ impl Words {
     pub fn figure(self, value: f64, interval: Option<Interval>, unit: Unit) -> String {
         let whole = |value: f64| match unit {
             Unit::Of100 => self.of_100(value),
-            Unit::Percent => self.share(value / 100.0),
+            // Not `share`: dividing and multiplying by 100 can move a tie.
+            Unit::Percent => self.with_sign(&self.number(value, 0)),
         };
         match (certainty(interval), interval) {
             (Certainty::Open, _) => self.say("certainty.open"),
@@ -322,6 +323,31 @@ mod tests {
 
     fn de() -> Words {
         Words(Language::from_tag("de").unwrap())
+    }
+
+    /// `tests/assets/words.test.js` has the same cases.
+    #[test]
+    fn numbers_are_rounded_as_on_the_page() {
+        let cases = [
+            (42.5, 0, "42"),
+            (43.5, 0, "44"),
+            (0.5, 0, "0"),
+            (1.5, 0, "2"),
+            (14.9, 0, "15"),
+            (54.49, 0, "54"),
+            (-42.5, 0, "-42"),
+            (3.55, 1, "3.5"),
+            (3.65, 1, "3.6"),
+            (0.25, 1, "0.2"),
+            (0.75, 1, "0.8"),
+            (1.005, 2, "1.00"),
+            (2.675, 2, "2.67"),
+            (0.125, 2, "0.12"),
+            (99.95, 1, "100.0"),
+        ];
+        for (value, decimals, wanted) in cases {
+            assert_eq!(EN.number(value, decimals), wanted, "{value}");
+        }
     }
 
     #[test]

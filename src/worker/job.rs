@@ -36,7 +36,9 @@ pub(super) enum End {
     /// A part of the service failed. The run does not count as an attempt.
     SetBack,
     HandedBack,
-    /// The claim was lost: another worker has the job, or it was erased.
+    /// A client erased the job while it ran.
+    Cancelled,
+    /// The claim was lost: the lease ran out, and another worker may have the job.
     Lost,
     /// The database refused the outcome, or the process stopped before the database accepted it. The job runs again
     /// when its lease has run out.
@@ -52,6 +54,7 @@ impl End {
             Self::WillRunAgain => "will_run_again",
             Self::SetBack => "set_back",
             Self::HandedBack => "handed_back",
+            Self::Cancelled => "cancelled",
             Self::Lost => "lost",
             Self::NotSaved => "not_saved",
         }
@@ -100,7 +103,7 @@ impl Worker {
                 if tokio::time::timeout(STOP_TIMEOUT, &mut analysis).await.is_err() {
                     tracing::warn!(job = claim.id, "a cancelled analysis does not stop");
                 }
-                End::Lost
+                self.after_lost_claim(claim).await
             }
         };
         let taken = started.elapsed();
@@ -235,10 +238,22 @@ impl Worker {
     pub(super) async fn hand_back(&self, claim: &Claim) -> End {
         match self.store.hand_back(claim).await {
             Ok(ClaimState::Held) => End::HandedBack,
-            Ok(ClaimState::Lost) => End::Lost,
+            Ok(ClaimState::Lost) => self.after_lost_claim(claim).await,
             Err(error) => {
                 tracing::warn!(job = claim.id, %error, "cannot hand back a job");
                 End::NotSaved
+            }
+        }
+    }
+
+    /// Returns why a claim is gone: a client erased the job, or another worker may have it.
+    async fn after_lost_claim(&self, claim: &Claim) -> End {
+        match self.store.job(claim.token).await {
+            Ok(None) => End::Cancelled,
+            Ok(Some(_)) => End::Lost,
+            Err(error) => {
+                tracing::warn!(job = claim.id, %error, "cannot read why the claim of a job is gone");
+                End::Lost
             }
         }
     }
@@ -247,7 +262,7 @@ impl Worker {
     async fn save(&self, claim: &Claim, outcome: RunOutcome<'_>, shared: &SharedState) -> End {
         let end = match (self.save_with_retries(claim, outcome, shared).await, outcome) {
             (None, _) => return End::NotSaved,
-            (Some(ClaimState::Lost), _) => return End::Lost,
+            (Some(ClaimState::Lost), _) => return self.after_lost_claim(claim).await,
             (Some(ClaimState::Held), RunOutcome::Again) => return End::WillRunAgain,
             (Some(ClaimState::Held), RunOutcome::SetBack) => return End::SetBack,
             (Some(ClaimState::Held), RunOutcome::Done(_)) => End::Done,

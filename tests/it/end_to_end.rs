@@ -107,7 +107,6 @@ async fn sqlite_a_folder_and_an_outbox_give_the_result_of_the_pipeline() {
     let expected = expected(&clip, &models).await;
     let service = Service::start(|settings| {
         with_models(settings, &models);
-        settings.mail.confirm = false;
     })
     .await;
     let analysis = analyze(&service, &clip).await;
@@ -133,7 +132,6 @@ async fn postgres_a_bucket_and_a_mail_server_give_the_result_of_the_pipeline() {
         let before = smtp.messages().len();
         let service = Service::start(|settings| {
             with_models(settings, &models);
-            settings.mail.confirm = false;
             settings.database.url = Secret::new(database.url());
             settings.storage.kind = StorageKind::S3;
             settings.storage.s3 = bucket.settings();

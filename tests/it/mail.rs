@@ -74,6 +74,7 @@ fn findings() -> Findings {
                 last_s: 5.5,
                 frames: 12,
                 dominant_emotion: Emotion::Happy,
+                story: None,
                 emotions,
                 emotion_counts: BTreeMap::from([(Emotion::Happy, 12)]),
                 average_confidence: BTreeMap::from([(Emotion::Happy, 0.7)]),

@@ -24,6 +24,32 @@ async fn told(service: &Service) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_analysis_is_counted_as_cancelled() {
+    let models = clips::models();
+    let service = Service::start(|settings| {
+        let with_models = models.settings();
+        (settings.models, settings.engine) = (with_models.models, with_models.engine);
+    })
+    .await;
+    let cancelled = r#"visage_jobs_ended_total{end="cancelled"}"#;
+    let before = value(&told(&service).await, cancelled);
+    let token = service.accept(std::fs::read(clips::shared("sad_then_happy.mp4")).unwrap()).await;
+    let working = service.work().await;
+    let counted = async {
+        while service.store.queue_depth().await.unwrap() != (0, 1) {
+            tokio::task::yield_now().await;
+        }
+        let erased = service.http.delete(format!("{}/results/{token}", service.base)).send().await.unwrap();
+        assert_eq!(erased.status(), StatusCode::NO_CONTENT);
+        while value(&told(&service).await, cancelled) <= before {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), counted).await.expect("the job was not counted");
+    drop(working);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_analysis_is_counted_without_its_token() {
     let models = clips::models();
     let service = Service::start(|settings| {

@@ -6,7 +6,12 @@ mod errors;
 mod flow;
 mod mail;
 mod paper;
+mod people;
+mod player;
 mod record;
+mod scripts;
+mod shape;
+mod start;
 
 use serde_json::json;
 
@@ -21,7 +26,6 @@ async fn service(models: &Models) -> Service {
         settings.models = given.models;
         settings.engine = given.engine;
         settings.http.public_url = String::new();
-        settings.mail.confirm = false;
     })
     .await
 }
@@ -70,6 +74,83 @@ async fn a_program_gets_json_and_a_browser_gets_a_page() {
     assert!(asset.headers()["cache-control"].to_str().unwrap().contains("immutable"));
     assert_eq!(asked("*/*", "/assets/0000000000000000/style.css").await.unwrap().status(), 404);
     assert_eq!(asked("*/*", &path.replace("style.css", "nothing.css")).await.unwrap().status(), 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_browser_at_a_wrong_address_gets_a_page_in_its_language() {
+    let service = Service::start(|_| ()).await;
+    let nobody = format!("/results/{}/report", uuid::Uuid::nil());
+    for (path, wanted) in
+        [("/nowhere", "There is nothing at this address"), (&nobody, "There is no result at this address")]
+    {
+        let asked = |accept: &'static str, language: &'static str| {
+            let call = service.http.get(format!("{}{path}", service.base));
+            call.header("accept", accept).header("accept-language", language).send()
+        };
+        let page = asked("text/html,*/*;q=0.8", "en").await.unwrap();
+        assert_eq!(page.status(), 404, "{path}");
+        assert!(page.headers()["content-type"].to_str().unwrap().starts_with("text/html"), "{path}");
+        let html = page.text().await.unwrap();
+        assert!(html.contains(wanted) && html.contains("href=\"/\""), "{path}: {html}");
+        let german = asked("text/html", "de").await.unwrap().text().await.unwrap();
+        assert!(german.contains("Seite nicht gefunden"), "{path}: {german}");
+        let problem = asked("application/json", "en").await.unwrap();
+        assert_eq!(problem.headers()["content-type"], "application/problem+json", "{path}");
+    }
+    let browser = Browser::open(390, 844, &[]).await;
+    browser.goto(&format!("{}/nowhere", service.base)).await;
+    browser.picture("wrong-address").await;
+    browser.check_accessibility("a wrong address").await;
+    browser.click(".card .main").await;
+    browser.until("the start page", "document.querySelector('#choose')?.checkVisibility()").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_icon_is_there_and_static_files_are_not_in_the_request_log() {
+    let service = Service::start(|_| ()).await;
+    let icon = service.get("/favicon.ico").await;
+    assert_eq!(
+        (icon.status().as_u16(), icon.headers()["content-type"].to_str().unwrap()),
+        (200, "image/vnd.microsoft.icon")
+    );
+    assert_eq!(icon.bytes().await.unwrap()[..4], [0, 0, 1, 0]);
+    let browser = Browser::open(1000, 800, &[]).await;
+    browser.goto(&service.base).await;
+    browser.until("the start page", "performance.getEntriesByName('usable').length").await;
+    let key = crate::keys::key(&service, &[visage::store::Scope::Logs, visage::store::Scope::Admin]).await;
+    let logged = async || -> Vec<String> {
+        let call = service.http.get(format!("{}/logs", service.base)).header("x-api-key", &key);
+        let body: serde_json::Value =
+            call.header("date", "2026-01-01T00:00:00Z").send().await.unwrap().json().await.unwrap();
+        let entries = body["logs"].as_array().unwrap_or_else(|| panic!("{body}"));
+        entries.iter().map(|entry| entry["endpoint"].as_str().unwrap().to_owned()).collect()
+    };
+    let page = async {
+        while !logged().await.iter().any(|endpoint| endpoint == "/") {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), page).await.expect("the page is in the log");
+    let logged = logged().await;
+    assert!(!logged.iter().any(|endpoint| endpoint.contains("assets") || endpoint.contains("favicon")), "{logged:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_is_small() {
+    let service = Service::start(|_| ()).await;
+    let html =
+        service.http.get(&service.base).header("accept", "text/html").send().await.unwrap().text().await.unwrap();
+    let links = html.split('"').filter(|part| part.starts_with("/assets/"));
+    let paths: std::collections::BTreeSet<&str> = links.chain(["/"]).collect();
+    assert!(paths.len() > 10, "{paths:?}");
+    let mut total = 0;
+    for path in paths {
+        let call = service.http.get(format!("{}{path}", service.base));
+        let answer = call.header("accept", "text/html").header("accept-encoding", "gzip").send().await.unwrap();
+        assert_eq!(answer.headers()["content-encoding"], "gzip", "{path}");
+        total += answer.bytes().await.unwrap().len();
+    }
+    assert!(total < 70_000, "{total} bytes");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -31,6 +31,9 @@ pub struct PlainVideoForm {
     /// Analyze every n-th frame.
     #[schema(minimum = 1, maximum = 10_000)]
     sample_every: Option<u32>,
+    /// Analyze about this many frames a second, instead of every n-th.
+    #[schema(minimum = 1, maximum = 60)]
+    samples_per_second: Option<u32>,
     /// Most faces to read in each frame.
     #[schema(minimum = 1, maximum = 100)]
     max_faces: Option<u32>,

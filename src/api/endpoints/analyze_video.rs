@@ -36,6 +36,9 @@ struct VideoForm {
     /// Analyze every n-th frame.
     #[schema(minimum = 1, maximum = 10_000)]
     sample_every: Option<u32>,
+    /// Analyze about this many frames a second, instead of every n-th.
+    #[schema(minimum = 1, maximum = 60)]
+    samples_per_second: Option<u32>,
     /// `exact` analyzes exactly these frames. `fast` analyzes frames near them that cost less to decode.
     sampling: Option<Sampling>,
     /// Most faces to read in each frame.

@@ -26,7 +26,7 @@ use crate::api::upload::enqueue::{self, AnalysisRequest};
 use crate::api::upload::error::{
     IdempotencyKeyError, OptionError, RecipientError, ServiceError, UploadError, VideoError,
 };
-use crate::api::upload::form::{self, MAX_FACES, MAX_RECIPIENTS, SAMPLE_EVERY};
+use crate::api::upload::form::{self, MAX_FACES, MAX_RECIPIENTS, SAMPLE_EVERY, SAMPLES_PER_SECOND};
 use crate::api::upload::parts::{self, PartsError};
 use crate::api::upload::problems::FileSource;
 use crate::api::upload::{self, Accepted};
@@ -57,6 +57,10 @@ pub struct StartRequest {
     #[serde(default, deserialize_with = "json_body::maybe_whole")]
     #[schema(schema_with = sample_every)]
     sample_every: Option<u32>,
+    /// Analyze about this many frames a second, instead of every n-th.
+    #[serde(default, deserialize_with = "json_body::maybe_whole")]
+    #[schema(schema_with = samples_per_second)]
+    samples_per_second: Option<u32>,
     /// `exact` analyzes exactly these frames. `fast` analyzes frames near them that cost less to decode.
     sampling: Option<Sampling>,
     /// Most faces to read in each frame.
@@ -93,6 +97,11 @@ pub struct StartRequest {
 
 fn sample_every() -> RefOr<Schema> {
     json_body::whole_schema(SAMPLE_EVERY, "^([1-9][0-9]{0,3}|10000)$", "Analyze every n-th frame.")
+}
+
+fn samples_per_second() -> RefOr<Schema> {
+    let description = "Analyze about this many frames a second, instead of every n-th.";
+    json_body::whole_schema(SAMPLES_PER_SECOND, "^([1-9]|[1-5][0-9]|60)$", description)
 }
 
 fn gaze() -> RefOr<Schema> {
@@ -184,14 +193,17 @@ fn requested_analysis(
     idempotency_key_sha256: Option<String>,
 ) -> Result<AnalysisRequest, UploadError> {
     let video = &api.app.settings.video;
-    let number = |field, given: Option<u32>, usual, range: std::ops::RangeInclusive<u32>| {
-        let wrong = OptionError::OutOfRange { field, least: *range.start(), most: *range.end() };
-        given.map_or(Ok(usual), |number| if range.contains(&number) { Ok(number) } else { Err(wrong) })
+    let number = |field, given: Option<u32>, range: std::ops::RangeInclusive<u32>| match given {
+        Some(number) if !range.contains(&number) => {
+            Err(OptionError::OutOfRange { field, least: *range.start(), most: *range.end() })
+        }
+        given => Ok(given),
     };
     let options = Options {
-        sample_every: number("sample_every", request.sample_every, video.sample_every, SAMPLE_EVERY)?,
+        sample_every: number("sample_every", request.sample_every, SAMPLE_EVERY)?.unwrap_or(video.sample_every),
+        samples_per_second: number("samples_per_second", request.samples_per_second, SAMPLES_PER_SECOND)?,
         sampling: request.sampling.unwrap_or(video.sampling),
-        max_faces: number("max_faces", request.max_faces, video.max_faces, MAX_FACES)?,
+        max_faces: number("max_faces", request.max_faces, MAX_FACES)?.unwrap_or(video.max_faces),
         language: request.language,
         gaze: request.gaze.unwrap_or(true),
         speech: request.speech.unwrap_or(true),

@@ -16,10 +16,19 @@ pub const START: &[&str] = &[
     "api.js",
     "camera.js",
     "chart.js",
+    "compare.js",
     "dom.js",
+    "figures.js",
+    "labels.js",
+    "library.js",
+    "person.js",
     "player.js",
     "result.js",
+    "runs.js",
+    "shelf.js",
     "start.js",
+    "take.js",
+    "thumbnails.js",
     "upload.js",
     "words.js",
     "work.js",
@@ -82,6 +91,16 @@ pub(in crate::api) async fn handle(
     }
     let file = Files::get(&name).ok_or_else(missing)?;
     Ok((headers, file.data.into_owned()).into_response())
+}
+
+/// `GET /favicon.ico`: the icon for browsers that ask for it without a link, such as on a page of JSON.
+pub(in crate::api) async fn favicon() -> Result<Response, Problem> {
+    let icon = Files::get("favicon.ico").ok_or_else(|| Problem::of_status(axum::http::StatusCode::NOT_FOUND))?;
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("image/vnd.microsoft.icon")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=86400")),
+    ];
+    Ok((headers, icon.data.into_owned()).into_response())
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! HTML pages. At `GET /` and `GET /results/{token}`, a browser that asks for HTML gets a page, and a program gets
-//! JSON. The page for operators is at `GET /admin`.
+//! JSON. The page for operators is at `GET /admin`. An error is a page too if a browser asked for one.
 //!
 //! A page itself has no personal data, so it needs no key. Its scripts fetch the data with the key of the user.
 
@@ -16,7 +16,7 @@ use serde_json::json;
 use super::negotiation::{self, prefers_html};
 use super::problem::OwnShape;
 use super::view::NO_STORE;
-use super::{Api, Problem};
+use super::{Api, LogDetails, Problem};
 use crate::analysis::{CERTAIN_UP_TO, Language};
 use crate::config::{MailTransport, Retention, Storage, StorageKind};
 use crate::locale;
@@ -32,7 +32,6 @@ struct Start<'a> {
     frame: Frame<'a>,
     /// The limits of files, as a sentence.
     limits: String,
-    sample_every: String,
     max_faces: String,
     /// The title and the text that tell how long the video is kept.
     privacy: (String, String),
@@ -97,6 +96,15 @@ struct Confirm<'a> {
     step: ConfirmStep,
 }
 
+/// An error, for a browser that asks for a page.
+#[derive(Template)]
+#[template(path = "page_error.html")]
+struct ErrorPage<'a> {
+    frame: Frame<'a>,
+    title: String,
+    text: String,
+}
+
 /// The parts that all pages share.
 struct Frame<'a> {
     brand: &'a Brand,
@@ -132,17 +140,68 @@ struct Parameters {
 
 /// The middleware: answers browsers with pages, and passes other requests on.
 pub(super) async fn negotiate(State(api): State<Api>, request: Request, next: Next) -> Response {
-    let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
-    if !NEGOTIATED.contains(&route) || !matches!(*request.method(), Method::GET | Method::HEAD) {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return next.run(request).await;
     }
-    let mut response = if prefers_html(request.headers()) {
-        start(&api, &request, route != "/").unwrap_or_else(|error| unrendered(&error))
-    } else {
+    let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    let (has_page, is_root) = (NEGOTIATED.contains(&route), route == "/");
+    let mut response = if !prefers_html(request.headers()) {
         next.run(request).await
+    } else if has_page {
+        start(&api, &request, !is_root).unwrap_or_else(|error| unrendered(&error))
+    } else {
+        let frame = frame(&api, &request, &[]);
+        let response = next.run(request).await;
+        return if is_problem(&response) { error_page(&api, frame, response) } else { response };
     };
-    response.headers_mut().append(header::VARY, HeaderValue::from_static("accept"));
+    if has_page {
+        response.headers_mut().append(header::VARY, HeaderValue::from_static("accept"));
+    }
     response
+}
+
+/// Whether the response is an error that would be rendered as `application/problem+json`.
+fn is_problem(response: &Response) -> bool {
+    let extensions = response.extensions();
+    let is_error = response.status().is_client_error() || response.status().is_server_error();
+    extensions.get::<OwnShape>().is_none() && (is_error || extensions.get::<Problem>().is_some())
+}
+
+/// The page of an error, with the status and the headers that the problem would have.
+fn error_page(api: &Api, frame: Frame<'_>, response: Response) -> Response {
+    let (mut parts, _) = response.into_parts();
+    let problem = parts.extensions.remove::<Problem>().unwrap_or_else(|| Problem::of_status(parts.status));
+    let language = frame.language;
+    let is_gone = matches!(problem.status, StatusCode::NOT_FOUND | StatusCode::GONE);
+    let text = locale::find(language, &format!("page.error.{}", problem.code)).unwrap_or_else(|| {
+        let key = if problem.status.is_server_error() { "page.error.internal" } else { "error_page.other" };
+        locale::text(language, key)
+    });
+    let page = ErrorPage {
+        title: locale::text(language, if is_gone { "error_page.gone_title" } else { "error_page.title" }).into_owned(),
+        text: text.into_owned(),
+        frame,
+    };
+    let mut page = match page.render() {
+        Ok(html) => page_response(api, html),
+        Err(error) => return unrendered(&error),
+    };
+    *page.status_mut() = problem.status;
+    let headers = page.headers_mut();
+    headers.insert(header::CACHE_CONTROL, NO_STORE);
+    if let Some(seconds) = problem.retry_after_s {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if let Some(challenge) = problem.challenge() {
+        headers.insert(header::WWW_AUTHENTICATE, challenge);
+    }
+    if let Some(allow) = parts.headers.remove(header::ALLOW) {
+        headers.insert(header::ALLOW, allow);
+    }
+    parts.extensions.insert(OwnShape);
+    parts.extensions.insert(LogDetails { error_message: Some(problem.title.to_owned()), ..LogDetails::default() });
+    *page.extensions_mut() = parts.extensions;
+    page
 }
 
 fn unrendered(error: &askama::Error) -> Response {
@@ -160,6 +219,7 @@ fn frame<'a>(api: &'a Api, request: &Request, scripts: &'static [&'static str]) 
         "max_duration_s": settings.video.max_duration_s,
         "mails": settings.mail.transport != MailTransport::None,
         "certain_up_to": CERTAIN_UP_TO,
+        "sample_every": settings.video.sample_every,
     });
     Frame {
         brand: api.app.reporter.brand(),
@@ -185,11 +245,10 @@ fn start(api: &Api, request: &Request, shows_analysis: bool) -> Result<Response,
             "start.or",
             &[("size", &settings.http.max_upload.to_string()), ("hours", &duration(settings.video.max_duration_s))],
         ),
-        sample_every: settings.video.sample_every.to_string(),
         max_faces: settings.video.max_faces.to_string(),
         privacy: privacy(frame.language, &settings.retention),
         mails: settings.mail.transport != MailTransport::None,
-        confirms: settings.mail.confirm && !settings.auth.required,
+        confirms: settings.mails_need_consent() && !settings.auth.required,
         shows_analysis,
         frame,
     };
@@ -300,9 +359,9 @@ mod tests {
     fn the_page_tells_how_long_a_video_is_kept() {
         let mut retention = crate::config::Settings::defaults().unwrap().retention;
         let told = |retention: &Retention| privacy(Language::EN, retention).1;
-        assert!(told(&retention).starts_with("The video is erased once it is analyzed. "));
+        assert!(told(&retention).starts_with("The video is erased as soon as it is analyzed. "));
         retention.failed_videos_h = 24;
-        assert!(told(&retention).contains("or 24 hours after that failed"));
+        assert!(told(&retention).contains("it is erased 24 hours later"));
         retention.videos_h = 48;
         assert!(told(&retention).contains("erased 48 hours after"));
     }

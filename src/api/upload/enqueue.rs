@@ -115,7 +115,7 @@ pub fn check_mail(app: &AppState, caller: &Caller, recipients: &[String]) -> Res
 
 /// Whether the recipient of the mails must confirm.
 fn needs_consent(app: &AppState, caller: &Caller) -> bool {
-    app.settings.mail.confirm && caller.owner().is_none()
+    app.settings.mails_need_consent() && caller.owner().is_none()
 }
 
 /// SHA-256 of the header `Idempotency-Key`, in hexadecimal; `None` without the header.

@@ -30,10 +30,13 @@ const MAX_FIELDS: usize = 32;
 pub const MAX_RECIPIENTS: usize = 10;
 /// Range of `sample_every`, in frames.
 pub const SAMPLE_EVERY: std::ops::RangeInclusive<u32> = 1..=10_000;
+/// Range of `samples_per_second`.
+pub const SAMPLES_PER_SECOND: std::ops::RangeInclusive<u32> = 1..=60;
 /// Range of `max_faces`.
 pub const MAX_FACES: std::ops::RangeInclusive<u32> = 1..=100;
 /// Names of the options, which may be fields of the form or parameters of the query.
-const OPTIONS: [&str; 7] = ["sample_every", "sampling", "max_faces", "language", "gaze", "speech", "detail"];
+const OPTIONS: [&str; 8] =
+    ["sample_every", "samples_per_second", "sampling", "max_faces", "language", "gaze", "speech", "detail"];
 
 /// Bytes from which most containers can be recognized.
 const SHORT_HEAD: usize = 64;
@@ -278,6 +281,7 @@ fn set(options: &mut Options, name: &'static str, given: &str) -> Result<(), Upl
     let switch = || json_body::switch(given).ok_or(OptionError::UnknownChoice { field: name, choices: "on or off" });
     match name {
         "sample_every" => options.sample_every = number(SAMPLE_EVERY)?,
+        "samples_per_second" => options.samples_per_second = Some(number(SAMPLES_PER_SECOND)?),
         "sampling" => {
             let unknown = OptionError::UnknownChoice { field: name, choices: "exact or fast" };
             options.sampling = Sampling::from_name(given).ok_or(unknown)?;

@@ -171,8 +171,9 @@ impl FormError {
             Self::UnknownField { field } => unprocessable(
                 "unknown_field",
                 "A field is unknown",
-                "The form may have the fields video, email, sample_every, sampling, max_faces, language, gaze, speech, \
-                 detail, notice, notice_version and webhook_url. Check the spelling, or leave the field out.",
+                "The form may have the fields video, email, sample_every, samples_per_second, sampling, max_faces, \
+                 language, gaze, speech, detail, notice, notice_version and webhook_url. Check the spelling, or leave \
+                 the field out.",
             )
             .with("field", field),
             Self::TooManyFields { most } => unprocessable(
@@ -255,8 +256,9 @@ impl OptionError {
             Self::UnknownParameter { parameter } => unprocessable(
                 "unknown_parameter",
                 "A parameter is unknown",
-                "The address may have the parameters sample_every, sampling, max_faces, language, gaze, speech, \
-                 detail, notice and notice_version. Check the spelling, or send other fields in the form.",
+                "The address may have the parameters sample_every, samples_per_second, sampling, max_faces, language, \
+                 gaze, speech, detail, notice and notice_version. Check the spelling, or send other fields in the \
+                 form.",
             )
             .with("parameter", parameter),
             Self::OutOfRange { field, least, most } => unprocessable(

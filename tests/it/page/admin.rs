@@ -87,13 +87,13 @@ async fn the_operators_page_shows_jobs_workers_and_requests() {
     browser.check_accessibility("signing in").await;
     browser.write("#key", "vis_wrong_key").await;
     browser.click(".signin .main").await;
-    browser.until("the refusal", "document.querySelector('.signin .bad')?.textContent.includes('not good')").await;
+    browser.until("the refusal", "document.querySelector('.signin .bad')?.textContent.includes('not valid')").await;
     browser.write("#key", &admin).await;
     browser.click(".signin .main").await;
     browser.until("the operator's page", "document.querySelector('#log table')").await;
     let now = browser.text("#now").await;
     assert!(now.contains(TROUBLE) && now.contains("host-1") && now.contains("silent"), "{now}");
-    assert!(now.contains("kept for 24 hours") && now.contains("the video is erased"), "{now}");
+    assert!(now.contains("kept for 24 hours") && now.contains("video erased"), "{now}");
     let buttons = browser.eval("return document.querySelectorAll('#now td .button').length").await;
     assert_eq!(buttons, 1, "only a job whose video exists can run again");
     assert!(now.contains(&other.to_string()[..8]) && now.contains(&token.to_string()[..8]), "{now}");
@@ -109,7 +109,7 @@ async fn the_operators_page_shows_jobs_workers_and_requests() {
 
     browser.click("#now td .button").await;
     browser
-        .until("the job in the queue", "document.querySelector('#toast').textContent.includes('in the queue again')")
+        .until("the job in the queue", "document.querySelector('#toast').textContent.includes('back in the queue')")
         .await;
     assert_eq!(service.store.queue_depth().await.unwrap(), (1, 1));
     assert_eq!(browser.eval("return document.cookie").await, "", "no cookie is set");

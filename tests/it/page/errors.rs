@@ -49,7 +49,7 @@ async fn a_missing_result_is_explained_on_the_page() {
     browser
         .until(
             "the message",
-            "document.querySelector('#trouble-text').textContent.includes('no result under this address')",
+            "document.querySelector('#trouble-text').textContent.includes('no result at this address')",
         )
         .await;
     browser.picture("unknown").await;
@@ -76,7 +76,7 @@ async fn a_missing_result_is_explained_on_the_page() {
     browser
         .until(
             "the message that the result has expired",
-            "document.querySelector('#trouble-text').textContent.includes('its time is over')",
+            "document.querySelector('#trouble-text').textContent.includes('retention period is over')",
         )
         .await;
     browser.picture("expired").await;
@@ -147,7 +147,7 @@ async fn the_page_waits_for_a_service_that_restarts() {
     browser
         .until(
             "the message that the result is gone",
-            "document.querySelector('#trouble-text').textContent.includes('no result under this address')",
+            "document.querySelector('#trouble-text').textContent.includes('no result at this address')",
         )
         .await;
 }

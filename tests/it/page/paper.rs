@@ -13,8 +13,8 @@ use crate::support::clips::{self, Clips};
 const MARGIN: f64 = 38.0;
 
 /// The text of a sheet and the rectangles of its words.
-struct Sheet {
-    text: String,
+pub(super) struct Sheet {
+    pub(super) text: String,
     words: Vec<[f64; 4]>,
 }
 
@@ -26,7 +26,7 @@ fn tool(name: &str, arguments: &[&str], file: &Path) -> String {
 }
 
 /// Prints the current page, stores pictures of the sheets in `target/screens`, and returns the sheets.
-async fn sheets(browser: &Browser, name: &str) -> Vec<Sheet> {
+pub(super) async fn sheets(browser: &Browser, name: &str) -> Vec<Sheet> {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("report.pdf");
     std::fs::write(&file, browser.print().await).unwrap();

@@ -6,7 +6,7 @@ use super::{service, token};
 use crate::support::browser::Browser;
 use crate::support::clips::{self, Clips};
 
-fn fake_camera(picture: &std::path::Path) -> Vec<String> {
+pub(super) fn fake_camera(picture: &std::path::Path) -> Vec<String> {
     vec![
         "--use-fake-device-for-media-stream".to_owned(),
         "--use-fake-ui-for-media-stream".to_owned(),
