@@ -77,7 +77,7 @@ async function send(file, options) {
   } catch (problem) {
     if (problem.name === "AbortError") return;
     console.debug(problem);
-    const correctable = ["not_a_video", "empty_video", "upload_too_large", "video_too_long", "picture_too_large", "video_too_costly", ...aboutFields];
+    const correctable = ["not_a_video", "empty_video", "upload_too_large", "video_too_long", "picture_too_large", "video_too_costly", "notice_outdated", ...aboutFields];
     if (correctable.includes(problem.code)) {
       start.start();
       if (aboutFields.includes(problem.code)) start.take(file);

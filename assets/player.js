@@ -244,6 +244,7 @@ export class Player {
     try {
       const form = new FormData();
       form.append("frame", await this.jpeg(), "frame.jpg");
+      form.append("notice", "given");
       const { links } = await (await call("/save_frame", { method: "POST", body: form })).json();
       const own = new URL(links.self, location.href);
       toast(

@@ -5,6 +5,7 @@ mod bucket;
 mod errors;
 mod flow;
 mod mail;
+mod notice;
 mod paper;
 mod people;
 mod player;
