@@ -22,7 +22,12 @@ let running, player;
 
 const pairOf = (hash) => hash.match(/^#compare=([0-9a-f-]{36}),([0-9a-f-]{36})$/i)?.slice(1);
 const tokenOf = (path) => path.match(/^\/results\/([0-9a-f-]{36})\/?$/i)?.[1];
-const address = (token) => (token ? `/results/${token}` : "/") + location.search;
+/** Returns the address of a result or of the start page. A share link belongs to one result, so it is left out. */
+function address(token) {
+  const query = new URLSearchParams(location.search);
+  query.delete("share");
+  return (token ? `/results/${token}` : "/") + (query.size ? `?${query}` : "");
+}
 
 /** Cancels the current task and returns the signal of the next one. */
 function begin() {

@@ -12,6 +12,7 @@ mod player;
 mod record;
 mod scripts;
 mod shape;
+mod share;
 mod start;
 
 use serde_json::json;
