@@ -7,6 +7,7 @@ use ffmpeg_next::format::sample::{Sample as Format, Type};
 use ffmpeg_next::software::resampling;
 use ffmpeg_next::{ChannelLayout, Dictionary, ffi as sys, frame};
 
+use super::clock::stamp_s;
 use super::container::{self, ReadDeadline};
 use super::discontinuity::DiscontinuityCorrector;
 use super::ffi;
@@ -263,8 +264,7 @@ impl Sound {
         let is_first = !std::mem::replace(&mut self.is_decoded, true);
         #[expect(clippy::cast_precision_loss, reason = "seconds need no 53 bits")]
         let now_s = self.total as f64 / f64::from(SOUND_RATE);
-        let stamp_s = seconds(frame.timestamp().unwrap_or(sys::AV_NOPTS_VALUE), self.time_base);
-        let gap_s = stamp_s.map_or(0.0, |stamp_s| stamp_s - self.start_s - now_s);
+        let gap_s = stamp_s(frame.timestamp(), self.time_base).map_or(0.0, |stamp_s| stamp_s - self.start_s - now_s);
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
@@ -376,11 +376,4 @@ impl Resampler {
 fn low_frequency(layout: ChannelLayout) -> Option<usize> {
     let (mask, bit) = (layout.bits(), 1_u64 << sys::AVChannel::AV_CHAN_LOW_FREQUENCY as u64);
     (mask & bit != 0).then(|| (mask & (bit - 1)).count_ones() as usize)
-}
-
-/// A time stamp in seconds; `None` if there is none.
-fn seconds(ticks: i64, base: f64) -> Option<f64> {
-    #[expect(clippy::cast_precision_loss, reason = "seconds need no 53 bits")]
-    let seconds = ticks as f64 * base;
-    (ticks != sys::AV_NOPTS_VALUE && seconds.is_finite()).then_some(seconds)
 }

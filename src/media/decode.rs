@@ -14,7 +14,7 @@ use ffmpeg_next::codec::{Parameters, decoder, discard::Discard};
 use ffmpeg_next::{Packet, Rational, ffi as sys, frame, threading};
 
 use super::budget::Budget;
-use super::clock::StreamClock;
+use super::clock::{StreamClock, stamp_s};
 use super::ffi::{self, ChargedDecoder, is_on_gpu};
 use super::gop::PlannedPacket;
 use super::hardware::{FrameDownloader, HwDevice, is_input_error};
@@ -353,9 +353,14 @@ impl GopRun<'_> {
                     (packet.shown.filter(|_| packet.is_sampled), packet.references)
                 }
                 Numbering::Counted { selection, clock } => {
+                    // The best-effort time stamp.
+                    let stamp_s = stamp_s(frame.timestamp(), f64::from(self.config.time_base));
+                    if clock.hides(stamp_s) {
+                        continue;
+                    }
                     let number = self.counted;
                     self.counted += 1;
-                    let time_s = clock.tick(stamp_s(&frame, self.config.time_base));
+                    let time_s = clock.tick(stamp_s);
                     if let Err(error) = check_duration(time_s, &self.config.limits) {
                         let _ = self.output.send(Decoded::Failed(error.into()));
                         return Err(Stopped);
@@ -399,13 +404,6 @@ impl GopRun<'_> {
         }
         Ok(())
     }
-}
-
-/// The best-effort time stamp of a decoded frame, in seconds.
-fn stamp_s(frame: &frame::Video, time_base: Rational) -> Option<f64> {
-    let ticks = frame.timestamp().filter(|ticks| *ticks != sys::AV_NOPTS_VALUE)?;
-    #[expect(clippy::cast_precision_loss, reason = "seconds need no 53 bits")]
-    Some(ticks as f64 * f64::from(time_base))
 }
 
 #[cfg(test)]
