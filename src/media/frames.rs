@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use opencv::core::Mat;
 
-use super::decode::{Damage, Decoded};
+use super::damage::Damage;
+use super::decode::Decoded;
 use super::geometry::Placement;
 use super::hardware::HwDevice;
 use super::opened::{no_video, undecodable};

@@ -203,9 +203,18 @@ impl<P> Planner<P> {
         // 35 dB.
         let skip_loop_filter = self.sampling == Sampling::Fast && packet.parsed.dependencies.is_some();
         let PendingPacket { decode_index, shown, parsed, .. } = packet;
-        let ParsedPacket { packet, is_before_first_key, dependencies, .. } = parsed;
+        let ParsedPacket { packet, is_before_first_key, follows_gap, dependencies, .. } = parsed;
         let references = dependencies.map(|dependencies| dependencies.references).unwrap_or_default();
-        PlannedPacket { packet, shown, is_sampled, skip_loop_filter, is_before_first_key, decode_index, references }
+        PlannedPacket {
+            packet,
+            shown,
+            is_sampled,
+            skip_loop_filter,
+            is_before_first_key,
+            follows_gap,
+            decode_index,
+            references,
+        }
     }
 }
 
@@ -242,6 +251,7 @@ mod tests {
                 info,
                 is_before_first_key: false,
                 dependencies: None,
+                follows_gap: false,
             }
         };
         (0..).zip(frames).map(parse).collect()

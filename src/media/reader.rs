@@ -119,8 +119,10 @@ impl Reader {
             let Some(packet) = self.next()? else { break };
             let mut parsed = parse(packet, parser, &mut previous_pts);
             let data = parsed.packet.data().unwrap_or_default();
-            parsed.dependencies =
-                self.references.as_mut().and_then(|references| references.dependencies(decode_index, data));
+            if let Some(references) = &mut self.references {
+                parsed.dependencies = references.dependencies(decode_index, data);
+                parsed.follows_gap = references.follows_gap(parsed.packet.is_key());
+            }
             if let Some(part) = planner.push(parsed) {
                 sender.send(part, Numbering::Planned)?;
             }
@@ -217,7 +219,16 @@ fn parse(packet: Packet, parser: PacketParser, previous_pts: &mut Option<i64>) -
     *previous_pts = Some(sort_pts);
     let mut info = parser.parse(packet.data().unwrap_or_default(), packet.is_key());
     info.is_shown &= !is_discarded(&packet);
-    ParsedPacket { size: packet.size(), sort_pts, pts, info, packet, is_before_first_key: false, dependencies: None }
+    ParsedPacket {
+        size: packet.size(),
+        sort_pts,
+        pts,
+        info,
+        packet,
+        is_before_first_key: false,
+        dependencies: None,
+        follows_gap: false,
+    }
 }
 
 /// Why reading stopped before the end of the file.
