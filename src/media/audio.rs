@@ -93,8 +93,6 @@ pub struct Sound {
     at_end: bool,
     /// The largest amplitude so far.
     peak: f32,
-    /// Streams to try if this one is silent.
-    others: Vec<usize>,
 }
 
 impl Sound {
@@ -105,23 +103,23 @@ impl Sound {
         limits: &Video,
         stop: impl Fn() -> bool + Clone + Send + 'static,
     ) -> Result<Option<Self>, SoundError> {
-        Self::open_track(source, limits, None, stop)
+        Self::open_choice(source, limits, 0, stop)
     }
 
-    /// Opens the given stream, one of [`Sound::others`]. Without one, opens the stream of [`Sound::open`].
-    pub fn open_track(
+    /// Opens the n-th choice of the sound streams. Choice 0 is the stream of [`Sound::open`]; the others are those that
+    /// may replace it, the best first. Commentaries and streams for the hearing or visually impaired are excluded.
+    /// Returns `None` if there are fewer streams.
+    pub fn open_choice(
         source: &Source,
         limits: &Video,
-        track: Option<usize>,
+        choice: usize,
         stop: impl Fn() -> bool + Clone + Send + 'static,
     ) -> Result<Option<Self>, SoundError> {
         // A slow server must not block the analysis: each packet has to arrive within the deadline.
         let deadline = ReadDeadline::start();
         let reading = deadline.clone();
         let mut input = container::open(source, limits, move || stop() || reading.is_over())?;
-        let chosen = track.map_or_else(|| streams::sound(&input), |track| input.stream(track));
-        let Some(stream) = chosen else { return Ok(None) };
-        let others = if track.is_none() { streams::other_sounds(&input, &stream, limits) } else { Vec::new() };
+        let Some(stream) = streams::sound_choice(&input, choice, limits) else { return Ok(None) };
         if streams::is_encrypted_stream(&stream) {
             return Err(SoundError::Encrypted);
         }
@@ -161,7 +159,6 @@ impl Sound {
             is_decoded: false,
             at_end: false,
             peak: 0.0,
-            others,
         }))
     }
 
@@ -170,10 +167,9 @@ impl Sound {
         self.peak < SILENCE_THRESHOLD
     }
 
-    /// Streams to try if this one is silent from start to end, the best first. Commentaries and streams for the hearing
-    /// or visually impaired are excluded.
-    pub fn others(&self) -> &[usize] {
-        &self.others
+    /// The index of the stream in the file.
+    pub const fn stream(&self) -> usize {
+        self.stream
     }
 
     /// Returns the next samples, about one second at most, or `None` at the end. Damaged packets are skipped, as in
