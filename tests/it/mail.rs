@@ -51,6 +51,7 @@ fn findings() -> Findings {
                 frames_total: 180,
                 frames_analyzed: 12,
                 has_audio: false,
+                start_s: 0.0,
                 turned: 0,
             },
             summary: Summary {
