@@ -30,12 +30,19 @@ export async function problemOf(response) {
   return new Problem(response.status, { ...body, retry_after: Number(response.headers.get("Retry-After")) || undefined });
 }
 
+/** The share link in the address of the page. It stands for a key. */
+export const share = () => new URLSearchParams(location.search).get("share");
+export const isShared = () => share() !== null && !key();
+/** Returns the address of a part of a result, with the share link of the page if there is one. */
+export const shared = (path) =>
+  isShared() && path.startsWith("/results/") ? `${path}${path.includes("?") ? "&" : "?"}share=${encodeURIComponent(share())}` : path;
+
 /** Returns the answer of a call, or throws a Problem. Asks for a key if it is missing or wrong. */
 export async function call(path, options = {}) {
   for (;;) {
     let response;
     try {
-      response = await fetch(path, { ...options, headers: headers({ Accept: "application/json", ...options.headers }), cache: "no-cache" });
+      response = await fetch(shared(path), { ...options, headers: headers({ Accept: "application/json", ...options.headers }), cache: "no-cache" });
     } catch (error) {
       if (error.name === "AbortError") throw error;
       throw new Problem(0);

@@ -22,7 +22,12 @@ let running, player;
 
 const pairOf = (hash) => hash.match(/^#compare=([0-9a-f-]{36}),([0-9a-f-]{36})$/i)?.slice(1);
 const tokenOf = (path) => path.match(/^\/results\/([0-9a-f-]{36})\/?$/i)?.[1];
-const address = (token) => (token ? `/results/${token}` : "/") + location.search;
+/** Returns the address of a result or of the start page. A share link belongs to one result, so it is left out. */
+function address(token) {
+  const query = new URLSearchParams(location.search);
+  query.delete("share");
+  return (token ? `/results/${token}` : "/") + (query.size ? `?${query}` : "");
+}
 
 /** Cancels the current task and returns the signal of the next one. */
 function begin() {
@@ -77,7 +82,7 @@ async function send(file, options) {
   } catch (problem) {
     if (problem.name === "AbortError") return;
     console.debug(problem);
-    const correctable = ["not_a_video", "empty_video", "upload_too_large", "video_too_long", "picture_too_large", "video_too_costly", ...aboutFields];
+    const correctable = ["not_a_video", "empty_video", "upload_too_large", "video_too_long", "picture_too_large", "video_too_costly", "notice_outdated", ...aboutFields];
     if (correctable.includes(problem.code)) {
       start.start();
       if (aboutFields.includes(problem.code)) start.take(file);

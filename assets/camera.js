@@ -11,9 +11,24 @@ const KINDS = [
 ];
 const MOST_S = 600;
 
-let stream, recorder, timer;
+let stream, recorder, timer, pageTitle;
 
 export const canRecord = () => Boolean(navigator.mediaDevices?.getUserMedia && window.MediaRecorder);
+
+/** Shows on the page and in its title that the camera is on, until it is off. */
+function indicate(state) {
+  const label = byId("camera-on");
+  label.hidden = !state;
+  label.classList.toggle("recording", state === "recording_now");
+  label.firstElementChild.textContent = state ? t(`camera.${state}`) : "";
+  if (state) {
+    pageTitle ??= document.title;
+    document.title = `\u25cf ${t(`camera.${state}`)}`;
+  } else if (pageTitle !== undefined) {
+    document.title = pageTitle;
+    pageTitle = undefined;
+  }
+}
 
 /** Shows the camera's picture. Throws the browser's error if the camera cannot be used. */
 export async function open(deviceId) {
@@ -27,6 +42,7 @@ export async function open(deviceId) {
     if (error.name !== "NotFoundError" && error.name !== "NotAllowedError" && error.name !== "NotReadableError") throw error;
     stream = await navigator.mediaDevices.getUserMedia({ video: wanted, audio: false });
   }
+  indicate("on");
   byId("camera-live").srcObject = stream;
   const inUse = stream.getVideoTracks()[0]?.getSettings().deviceId;
   const cameras = (await navigator.mediaDevices.enumerateDevices()).filter((device) => device.kind === "videoinput");
@@ -43,6 +59,7 @@ export function close() {
   stream?.getTracks().forEach((track) => track.stop());
   stream = undefined;
   byId("camera-live").srcObject = null;
+  indicate();
   byId("camera-time").hidden = true;
 }
 
@@ -67,6 +84,7 @@ export function record() {
     recorder.addEventListener("stop", () => resolve(new File(chunks, `recording.${ending}`, { type: type.split(";")[0] || "video/webm" })), { once: true });
   });
   recorder.start(1000);
+  indicate("recording_now");
   return done;
 }
 

@@ -66,13 +66,14 @@ export class Player {
     this.element = h("section", { class: "card player", "aria-label": t("player.title") }, this.screen, this.actions);
     for (const event of ["seeked", "timeupdate"]) this.video.addEventListener(event, () => this.tick());
     this.video.addEventListener("loadeddata", () => {
+      this.start ??= this.video.seeking ? 0 : this.video.currentTime;
       this.openAt();
       this.tick();
     });
     this.video.addEventListener("play", () => this.follow());
     shape(this.video);
     unplayable(this.video, () => this.withoutFile(t("player.cannot_play")));
-    new ResizeObserver(() => this.draw(this.video.currentTime || 0)).observe(this.screen);
+    new ResizeObserver(() => this.draw(this.time())).observe(this.screen);
     this.withoutFile(t("player.no_file"));
   }
 
@@ -97,6 +98,7 @@ export class Player {
     this.hasFile = true;
     this.empty.hidden = true;
     this.video.hidden = false;
+    this.start = undefined;
     this.video.src = this.url;
     this.enable(true);
     this.onNewFile?.();
@@ -109,14 +111,22 @@ export class Player {
   setResult({ faces, rows, interval, video, people, opensAt }) {
     Object.assign(this, { faces, rows, interval, people, opensAt, facts: video });
     this.openAt();
-    this.draw(this.video.currentTime || 0);
+    this.draw(this.time());
+  }
+
+  /**
+   * Returns the position in seconds from the start of the video. `currentTime` of a file whose time stamps begin at 10 s
+   * begins at 10 in some browsers and at 0 in others; `start` is where it begins.
+   */
+  time() {
+    return Math.max(0, this.video.currentTime - (this.start ?? 0)) || 0;
   }
 
   /** Goes to the telling moment, unless the person has already played the video. */
   openAt() {
     const { video } = this;
-    if (this.opensAt !== undefined && this.hasFile && video.readyState >= 1 && video.paused && video.currentTime === 0)
-      video.currentTime = this.opensAt;
+    if (this.opensAt !== undefined && this.hasFile && this.start !== undefined && video.paused && this.time() === 0)
+      video.currentTime = this.start + this.opensAt;
   }
 
   /**
@@ -131,7 +141,7 @@ export class Player {
   }
 
   seek(time) {
-    if (this.hasFile) this.video.currentTime = time;
+    if (this.hasFile) this.video.currentTime = time + (this.start ?? 0);
   }
 
   follow() {
@@ -143,8 +153,8 @@ export class Player {
   }
 
   tick() {
-    this.draw(this.video.currentTime);
-    this.onTime(this.video.currentTime);
+    this.draw(this.time());
+    this.onTime(this.time());
   }
 
   draw(time) {
@@ -224,7 +234,7 @@ export class Player {
   /** Saves the shown frame. It does not leave the browser. */
   async saveFrame() {
     if (!this.video.videoWidth) return;
-    save(await this.jpeg(), `frame-${this.video.currentTime.toFixed(2)}s.jpg`);
+    save(await this.jpeg(), `frame-${this.time().toFixed(2)}s.jpg`);
     toast(t("player.frame_saved"));
   }
 
@@ -244,6 +254,7 @@ export class Player {
     try {
       const form = new FormData();
       form.append("frame", await this.jpeg(), "frame.jpg");
+      form.append("notice", "given");
       const { links } = await (await call("/save_frame", { method: "POST", body: form })).json();
       const own = new URL(links.self, location.href);
       toast(
@@ -261,7 +272,7 @@ export class Player {
     const { video } = this;
     if (!video.videoWidth || !window.MediaRecorder) return toast(t("player.loop_impossible"));
     this.enable(false);
-    const from = Math.max(0, Math.min(video.currentTime, video.duration - 3)) || 0;
+    const from = Math.max(this.start ?? 0, Math.min(video.currentTime, video.duration - 3)) || 0;
     const before = video.currentTime;
     video.pause();
     toast(t("player.loop_working"));

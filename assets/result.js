@@ -284,7 +284,7 @@ export async function render(job, { player, storyCard, signal, ...actions }) {
     byId("more").replaceChildren(...sections(job, view));
     for (const id of open) if (byId(id)) byId(id).open = true;
     view.timeline?.setTime(time);
-    player.draw(player.video.currentTime || 0);
+    player.draw(player.time());
     if (focus) byId(focus)?.focus({ preventScroll: true });
   };
   view.onChange = draw;

@@ -8,6 +8,8 @@ import { shelf } from "./shelf.js";
 import { bytes, moment, settings, t } from "./words.js";
 
 let file, url, onSend;
+/** Whether the person has agreed to be recorded. */
+let agreed = false;
 
 /** Returns the reason why a file cannot be sent, or undefined if it can. */
 function refusal(candidate) {
@@ -26,6 +28,7 @@ export function complain(message) {
 
 export function start() {
   camera.close();
+  agreed = false;
   if (url) URL.revokeObjectURL(url);
   file = url = undefined;
   byId("start-error").hidden = true;
@@ -88,6 +91,16 @@ function options(form) {
   return { ...(mails.length > 0 && { email: mails }), ...(rate && { samples_per_second: rate }), ...(faces && { max_faces: Number(faces) }) };
 }
 
+/** Opens the camera, but only after the person has agreed. */
+function askToRecord() {
+  if (agreed) {
+    openCamera();
+    return;
+  }
+  panel("notice");
+  byId("notice-title").focus();
+}
+
 async function openCamera(deviceId) {
   panel("camera");
   window.scrollTo(0, 0);
@@ -130,8 +143,10 @@ export function prepare(send) {
     if (!byId("start").hidden && event.dataTransfer.files[0]) take(event.dataTransfer.files[0]);
   });
 
-  if (camera.canRecord()) byId("record").addEventListener("click", () => openCamera());
+  if (camera.canRecord()) byId("record").addEventListener("click", askToRecord);
   else byId("record").hidden = true;
+  byId("notice-yes").addEventListener("click", () => { agreed = true; openCamera(); });
+  byId("notice-no").addEventListener("click", () => { panel("choose"); say(t("camera.declined")); byId("record").focus(); });
   byId("camera-choice").addEventListener("change", (event) => openCamera(event.target.value));
   byId("camera-retry").addEventListener("click", () => openCamera());
   byId("camera-back").addEventListener("click", () => { camera.close(); panel("choose"); byId("record").focus(); });

@@ -1,6 +1,6 @@
 // The section with everything that can be done with a result: report, data, printing, comparing, erasing.
 
-import { call, key } from "./api.js";
+import { call, isShared, json, key, share, shared } from "./api.js";
 import { ask, h, icon, save, toast } from "./dom.js";
 import * as library from "./library.js";
 import { language, locale, t } from "./words.js";
@@ -54,7 +54,7 @@ export function take(job, onErase) {
       )
     : h(
         "a",
-        { class: "button main", href: reportPath, target: "_blank", rel: "noopener" },
+        { class: "button main", href: shared(reportPath), target: "_blank", rel: "noopener" },
         icon("doc"),
         t("take.report"),
       );
@@ -81,8 +81,10 @@ export function take(job, onErase) {
     onErase();
   });
   const link = guarded(async () => {
-    await navigator.clipboard.writeText(`${location.origin}/results/${token}`);
-    toast(t("take.link_copied"));
+    const value = isShared() ? share() : (await json(`/results/${token}/share`, { method: "POST" })).share;
+    await navigator.clipboard.writeText(`${location.origin}/results/${token}?share=${value}`);
+    const until = new Date(Number(value.split(".")[0]) * 1000);
+    toast(t("take.link_copied", { date: until.toLocaleDateString(locale, { dateStyle: "long" }) }));
   });
   return h(
     "section",
@@ -96,7 +98,7 @@ export function take(job, onErase) {
       button("csv", "down", fetched(`/results/${token}/timeline`, "text/csv", "timeline.csv")),
       button("print", "print", () => window.print()),
       button("link", "link", link),
-      button("erase", "bin", erase, "quiet danger"),
+      !isShared() && button("erase", "bin", erase, "quiet danger"),
     ),
     others(token),
     job.expires_at &&

@@ -22,11 +22,12 @@ export async function makeThumbnails({ url, faces, rows, frameOf, signal, onPict
     video.src = url;
     await loaded;
     const frame = frameOf(video);
+    const start = video.currentTime; // The time stamps of some files begin above 0.
     for (const face of faces) {
       const row = bestRow(rows.get(face.id) ?? []);
       if (!row || !video.videoWidth) continue;
       const there = happens(video, "seeked", signal);
-      video.currentTime = row.time_s + 0.001;
+      video.currentTime = start + row.time_s + 0.001;
       await there;
       const scale = video.videoWidth / frame.width;
       const { x, y, width, height } = row.bbox;

@@ -2,8 +2,11 @@
 // bucket and the bucket refuses requests of this page, the whole file is sent through the service instead.
 
 import { askForKey, call, headers, json, pause, Problem } from "./api.js";
+import { settings } from "./words.js";
 
 const AT_ONCE = 3;
+/** The page has shown this notice to the person who sends the video. */
+const NOTICE = { notice: "given", notice_version: settings.notice_version };
 
 /** Waits until the service answers again. */
 async function reachable(signal) {
@@ -89,7 +92,7 @@ async function sendParts(file, upload, { signal, onProgress }) {
 /** Sends the whole file in one request. All attempts have the same Idempotency-Key, so that it is analyzed only once. */
 async function sendWhole(file, options, follow) {
   const form = new FormData();
-  for (const [name, value] of Object.entries(options)) for (const one of [value].flat()) form.append(name, one);
+  for (const [name, value] of Object.entries({ ...options, ...NOTICE })) for (const one of [value].flat()) form.append(name, one);
   form.append("video", file, "video");
   const id = crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`;
   const work = () => send("POST", "/analyze-video", form, {
@@ -107,7 +110,8 @@ async function sendWhole(file, options, follow) {
 /** Uploads a file, starts its analysis, and returns the token. */
 export async function upload(file, options, follow) {
   const { signal } = follow;
-  let parts = await retried(() => post("/v1/uploads", { size_bytes: file.size }, signal), follow);
+  const { language } = options;
+  let parts = await retried(() => post("/v1/uploads", { size_bytes: file.size, language, ...NOTICE }, signal), follow);
   const id = parts.upload;
   const elsewhere = new URL(parts.parts[0].url, location.href).pathname.startsWith("/v1/uploads/") === false;
   let failed = 0;

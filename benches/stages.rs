@@ -110,6 +110,7 @@ fn analysis(bench: &mut Criterion) {
         frames_total: 1800,
         frames_analyzed: 90,
         has_audio: false,
+        start_s: 0.0,
         turned: 0,
     };
     bench.bench_function("summarise a minute of one face", |bench| {

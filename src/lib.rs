@@ -55,6 +55,7 @@ pub mod media;
 pub mod pipeline;
 pub mod report;
 pub mod secret;
+pub mod share;
 pub mod speech;
 pub mod store;
 pub mod telemetry;

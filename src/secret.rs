@@ -1,7 +1,7 @@
 //! Keyed hashes with the secret of this installation, which the database stores.
 //!
-//! They sign links. Limits count clients and addresses under a pseudonym, so that the database holds no address of a client. Nobody can
-//! compute a pseudonym without the secret.
+//! They sign links. Limits count clients and addresses under a pseudonym, so that the database holds no address of a
+//! client. Nobody can compute a pseudonym without the secret.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;

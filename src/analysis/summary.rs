@@ -74,6 +74,10 @@ pub(super) fn sees_eyes(models: &[ModelUsed]) -> bool {
 pub struct VideoFacts {
     #[serde(serialize_with = "rounding::three")]
     pub duration_s: f64,
+    /// Seconds from time stamp 0 of the file to time 0 of this result; 0 in most files. Live streams and cut recordings begin
+    /// later. A browser that keeps the time stamps of a file shows time `t` of this result at `currentTime` = `start_s` + `t`.
+    #[serde(default, serialize_with = "rounding::three")]
+    pub start_s: f64,
     /// Mean number of frames per second.
     #[serde(serialize_with = "rounding::three")]
     pub fps: f64,

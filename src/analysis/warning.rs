@@ -60,6 +60,10 @@ pub enum Warning {
     OtherSoundTrack {
         stream: usize,
     },
+    /// The default sound track is encrypted or cannot be decoded. The stream of this index was heard instead.
+    ReadableSoundTrack {
+        stream: usize,
+    },
     SpeechModelMissing {
         model: String,
     },
@@ -140,6 +144,7 @@ impl Warning {
             Self::SoundEncrypted,
             Self::SoundCodecNotAllowed { codec: "dts".to_owned() },
             Self::OtherSoundTrack { stream: 2 },
+            Self::ReadableSoundTrack { stream: 2 },
             Self::SpeechModelMissing { model: model() },
             Self::SpeechModelFailed,
             Self::SpeechQualityMissing { model: model() },

@@ -34,6 +34,8 @@ pub enum Access {
     Link,
     /// A key with this scope, if `auth.required` is set.
     OptionalKey(Scope),
+    /// Like `OptionalKey`, or a share link of the result whose token is in the path.
+    OptionalKeyOrShare(Scope),
     /// A key with this scope.
     RequiredKey(Scope),
 }
@@ -56,6 +58,9 @@ pub struct Link;
 
 /// [`Access::OptionalKey`]
 pub struct OptionalKey<S>(PhantomData<S>);
+
+/// [`Access::OptionalKeyOrShare`]
+pub struct OptionalKeyOrShare<S>(PhantomData<S>);
 
 /// [`Access::RequiredKey`]
 pub struct RequiredKey<S>(PhantomData<S>);
@@ -106,6 +111,10 @@ impl Rule for Link {
 
 impl<S: ScopeType> Rule for OptionalKey<S> {
     const ACCESS: Access = Access::OptionalKey(S::SCOPE);
+}
+
+impl<S: ScopeType> Rule for OptionalKeyOrShare<S> {
+    const ACCESS: Access = Access::OptionalKeyOrShare(S::SCOPE);
 }
 
 impl<S: ScopeType> Rule for RequiredKey<S> {

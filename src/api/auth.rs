@@ -9,18 +9,24 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::RequestExt;
+use axum::extract::{Query, RawPathParams, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::access::{Access, Authorized, Rule};
 use super::limits::{ClientAddress, Peer, RateLimit, RequestPermit};
 use super::upload::body::{IncomingBody, Pace};
 use super::view::NO_STORE;
 use super::{Api, Problem};
+use crate::share::{ShareError, ShareLinks};
 use crate::store::{ApiKey, Scope};
+
+/// The parameter of the query that has the share link.
+pub const SHARE: &str = "share";
 
 /// The sender of a request.
 #[derive(Debug, Clone, Default)]
@@ -29,15 +35,22 @@ pub enum Caller {
     #[default]
     Anonymous,
     Key(Arc<ApiKey>),
+    /// A reader with a share link of the result with this token.
+    Share(Uuid),
 }
 
 impl Caller {
     /// The id of the key, which is stored with the jobs and uploads of the caller.
     pub fn owner(&self) -> Option<&str> {
         match self {
-            Self::Anonymous => None,
+            Self::Anonymous | Self::Share(_) => None,
             Self::Key(key) => Some(&key.id),
         }
+    }
+
+    /// Whether the caller has a share link of the result with this token.
+    pub fn shares(&self, token: Uuid) -> bool {
+        matches!(self, Self::Share(shared) if *shared == token)
     }
 
     pub fn is_admin(&self) -> bool {
@@ -58,7 +71,11 @@ pub(super) async fn guard<R: Rule>(State(api): State<Api>, mut request: Request,
     if let Some(address) = address {
         request.extensions_mut().insert(ClientAddress(address));
     }
-    let mut response = match admit(&api, R::ACCESS, request.headers(), address, &mut left).await {
+    let share = match R::ACCESS {
+        Access::OptionalKeyOrShare(_) => share(&mut request).await,
+        _ => None,
+    };
+    let mut response = match admit(&api, R::ACCESS, share, request.headers(), address, &mut left).await {
         Ok((caller, _permit)) => {
             request.extensions_mut().insert(Authorized::<R>::new(caller.clone()));
             let mut response = next.run(request).await;
@@ -86,6 +103,7 @@ pub(super) async fn guard<R: Rule>(State(api): State<Api>, mut request: Request,
 async fn admit(
     api: &Api,
     access: Access,
+    share: Option<(Uuid, String)>,
     headers: &HeaderMap,
     address: Option<IpAddr>,
     left: &mut Option<RateLimit>,
@@ -100,11 +118,20 @@ async fn admit(
             *left = api.limits.count_address(address, Instant::now());
         }
         left.map_or(Ok(()), |left| left.check())?;
+        if let (None, Some((token, share))) = (&key, share) {
+            let links = ShareLinks::new(&api.app.settings, &api.app.store).await?;
+            links.check(token, &share, api.app.clock.now())?;
+            return Ok((Caller::Share(token), None));
+        }
         return match access {
             _ if key.is_some() => Err(wrong_key()),
             Access::RequiredKey(_) => Err(key_required()),
-            Access::OptionalKey(_) if api.app.settings.auth.required => Err(key_required()),
-            Access::OptionalKey(_) | Access::Link | Access::Open => Ok((Caller::Anonymous, None)),
+            Access::OptionalKey(_) | Access::OptionalKeyOrShare(_) if api.app.settings.auth.required => {
+                Err(key_required())
+            }
+            Access::OptionalKey(_) | Access::OptionalKeyOrShare(_) | Access::Link | Access::Open => {
+                Ok((Caller::Anonymous, None))
+            }
         };
     };
     let key = Arc::new(key);
@@ -112,10 +139,43 @@ async fn admit(
     *left = api.limits.count_key(&key, Instant::now());
     left.map_or(Ok(()), |left| left.check())?;
     match access {
-        Access::OptionalKey(scope) | Access::RequiredKey(scope) if !key.allows(scope) => Err(scope_required(scope)),
+        Access::OptionalKey(scope) | Access::OptionalKeyOrShare(scope) | Access::RequiredKey(scope)
+            if !key.allows(scope) =>
+        {
+            Err(scope_required(scope))
+        }
         _ => {
             let permit = api.limits.enter(&key)?;
             Ok((Caller::Key(key), Some(permit)))
+        }
+    }
+}
+
+/// The token in the path and the share link in the query. A request with a key does not need the link, so the key comes
+/// first.
+async fn share(request: &mut Request) -> Option<(Uuid, String)> {
+    let Query(parameters) = Query::<Vec<(String, String)>>::try_from_uri(request.uri()).ok()?;
+    let (_, share) = parameters.into_iter().find(|(name, _)| name == SHARE)?;
+    let path = request.extract_parts::<RawPathParams>().await.ok()?;
+    let (_, token) = path.iter().find(|(name, _)| *name == "token")?;
+    Some((Uuid::try_parse(token).ok()?, share))
+}
+
+impl From<ShareError> for Problem {
+    fn from(error: ShareError) -> Self {
+        match error {
+            ShareError::Invalid => Self::new(
+                StatusCode::FORBIDDEN,
+                "bad_share_link",
+                "The link is not good",
+                "The share link is not that of this result. Check that it was copied whole.",
+            ),
+            ShareError::Expired => Self::new(
+                StatusCode::GONE,
+                "share_link_expired",
+                "The link has expired",
+                "The share link is no longer valid. Ask the person who sent it for a new one.",
+            ),
         }
     }
 }

@@ -176,6 +176,7 @@ fn quick() -> Vec<Endpoint> {
         endpoints::report::endpoint(),
         endpoints::timeline::endpoint(),
         endpoints::events::endpoint(),
+        endpoints::share::endpoint(),
     ];
     endpoints.extend(endpoints::confirm_mail::endpoints());
     endpoints

@@ -5,8 +5,8 @@
 //! may give.
 
 use utoipa::openapi::link::Link;
-use utoipa::openapi::path::Operation;
-use utoipa::openapi::schema::{AdditionalProperties, Components, Object, Schema, SchemaType, Type};
+use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::{AdditionalProperties, Components, Object, ObjectBuilder, Schema, SchemaType, Type};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{
@@ -15,6 +15,7 @@ use utoipa::openapi::{
 use utoipa::{PartialSchema, ToSchema};
 
 use super::access::Access;
+use super::auth::SHARE;
 use super::compat::error::{CompatErrorBody, ThumbnailsErrorBody};
 use super::problem::ProblemBody;
 use crate::config::Settings;
@@ -110,8 +111,16 @@ pub(super) fn add_access(operation: &mut Operation, access: Access, required: bo
         may.push(("403", "The key lacks the scope that this call needs."));
         may.push(("429", "Too many requests. `Retry-After` says when to try again."));
         let keys = [HEADER, BEARER].map(|scheme| SecurityRequirement::new(scheme, Vec::<String>::new()));
-        let open = matches!(access, Access::OptionalKey(_)) && !required;
+        let open = matches!(access, Access::OptionalKey(_) | Access::OptionalKeyOrShare(_)) && !required;
         operation.security = Some(open.then(SecurityRequirement::default).into_iter().chain(keys).collect());
+    }
+    if matches!(access, Access::OptionalKeyOrShare(_)) {
+        let share = ParameterBuilder::new()
+            .name(SHARE)
+            .parameter_in(ParameterIn::Query)
+            .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
+            .description(Some("From a share link of this result: stands for a key. Not read if a key is sent."));
+        operation.parameters.get_or_insert_default().push(RefOr::T(share.build()));
     }
     for (status, text) in may {
         let answer = operation.responses.responses.entry(status.to_owned());

@@ -11,6 +11,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use tracing::Instrument;
 
+use super::auth::SHARE;
 use super::limits::RateLimit;
 use super::problem::{OwnShape, Problem};
 use super::request_log::{self, LogDetails};
@@ -28,12 +29,16 @@ pub(super) async fn middleware(State(api): State<Api>, request: Request, next: N
     let route = route.to_owned();
     let method = request.method().as_str().to_owned();
     let client_id = request_log::client_id(request.headers());
+    let has_share_link = request.uri().query().is_some_and(|query| query.contains(SHARE));
     let span = tracing::info_span!("request", method, route, request_id = id);
     let begun = Instant::now();
     let mut disconnect_log = DisconnectLog(Some(span.clone()));
     let response = next.run(request).instrument(span.clone()).await;
     disconnect_log.0 = None;
     let mut response = finish(response, &id);
+    if has_share_link {
+        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
     let (status, taken) = (response.status().as_u16(), begun.elapsed());
     metrics().answered(&method, &route, status, taken);
     let latency_ms = taken.as_millis();

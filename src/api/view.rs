@@ -184,7 +184,7 @@ pub async fn known(app: &AppState, caller: &Caller, token: Uuid) -> Result<Job, 
 
 /// The job, if it exists and the caller may see it.
 fn seen_by(caller: &Caller, job: Option<Job>) -> Result<Job, Problem> {
-    job.filter(|job| caller.may_see(job.owner.as_deref())).ok_or_else(unknown)
+    job.filter(|job| caller.may_see(job.owner.as_deref()) || caller.shares(job.token)).ok_or_else(unknown)
 }
 
 /// The job of a token, unless its result has expired. 404 like [`known`], 410 if the result has expired.

@@ -35,6 +35,7 @@ impl Settings {
         positive("mail.max_attempts", self.mail.max_attempts.into())?;
         positive("webhooks.timeout_s", self.webhooks.timeout_s)?;
         positive("webhooks.max_attempts", self.webhooks.max_attempts.into())?;
+        positive("share.valid_h", self.share.valid_h)?;
         positive("vision.emotion.width", self.vision.emotion.width.into())?;
         positive("vision.emotion.height", self.vision.emotion.height.into())?;
 
@@ -109,6 +110,8 @@ impl Settings {
         let is_link = url.is_empty() || ["https://", "http://", "mailto:"].iter().any(|scheme| url.starts_with(scheme));
         require(is_link, "report.link_url", url, "use an https://, http:// or mailto: address")?;
         self.notice.check()?;
+        let secret = self.share.secret.expose();
+        require(secret.is_empty() || secret.len() >= 32, "share.secret", "***", "use at least 32 characters")?;
         let has_host = self.mail.transport != MailTransport::Smtp || !self.mail.smtp.host.is_empty();
         require(has_host, "mail.smtp.host", "", "mail.transport = \"smtp\" needs a server")?;
         positive("mail.smtp.timeout_s", self.mail.smtp.timeout_s)?;

@@ -205,6 +205,7 @@ mod tests {
             ("VISAGE_REPORT__LINK_URL", "https://example.org", "report.link_url"),
             ("VISAGE_MAIL__SMTP__USERNAME", "robot", "mail.smtp.password"),
             ("VISAGE_NOTICE__TEXT__XX", "hello", "notice.text"),
+            ("VISAGE_SHARE__SECRET", "short", "share.secret"),
             ("VISAGE_NOTICE__LINK", "javascript:x", "notice.link"),
         ] {
             let error = load(&[(name, value)]).expect_err(name).to_string();

@@ -45,6 +45,7 @@ pub struct Settings {
     pub webhooks: Webhooks,
     pub report: Report,
     pub notice: Notice,
+    pub share: Share,
     pub retention: Retention,
     pub log: Log,
     pub metrics: Metrics,
@@ -508,6 +509,15 @@ pub struct Report {
     pub contact: String,
     pub link_text: String,
     pub link_url: String,
+}
+
+/// Links to one result for readers without a key.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Share {
+    pub valid_h: u64,
+    /// Signs the links. Empty: the database's own secret.
+    pub secret: Secret,
 }
 
 /// What people are told before their faces and voices are analyzed.

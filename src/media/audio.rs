@@ -7,6 +7,7 @@ use ffmpeg_next::format::sample::{Sample as Format, Type};
 use ffmpeg_next::software::resampling;
 use ffmpeg_next::{ChannelLayout, Dictionary, ffi as sys, frame};
 
+use super::clock::stamp_s;
 use super::container::{self, ReadDeadline};
 use super::discontinuity::DiscontinuityCorrector;
 use super::ffi;
@@ -92,8 +93,6 @@ pub struct Sound {
     at_end: bool,
     /// The largest amplitude so far.
     peak: f32,
-    /// Streams to try if this one is silent.
-    others: Vec<usize>,
 }
 
 impl Sound {
@@ -104,23 +103,23 @@ impl Sound {
         limits: &Video,
         stop: impl Fn() -> bool + Clone + Send + 'static,
     ) -> Result<Option<Self>, SoundError> {
-        Self::open_track(source, limits, None, stop)
+        Self::open_choice(source, limits, 0, stop)
     }
 
-    /// Opens the given stream, one of [`Sound::others`]. Without one, opens the stream of [`Sound::open`].
-    pub fn open_track(
+    /// Opens the n-th choice of the sound streams. Choice 0 is the stream of [`Sound::open`]; the others are those that
+    /// may replace it, the best first. Commentaries and streams for the hearing or visually impaired are excluded.
+    /// Returns `None` if there are fewer streams.
+    pub fn open_choice(
         source: &Source,
         limits: &Video,
-        track: Option<usize>,
+        choice: usize,
         stop: impl Fn() -> bool + Clone + Send + 'static,
     ) -> Result<Option<Self>, SoundError> {
         // A slow server must not block the analysis: each packet has to arrive within the deadline.
         let deadline = ReadDeadline::start();
         let reading = deadline.clone();
         let mut input = container::open(source, limits, move || stop() || reading.is_over())?;
-        let chosen = track.map_or_else(|| streams::sound(&input), |track| input.stream(track));
-        let Some(stream) = chosen else { return Ok(None) };
-        let others = if track.is_none() { streams::other_sounds(&input, &stream, limits) } else { Vec::new() };
+        let Some(stream) = streams::sound_choice(&input, choice, limits) else { return Ok(None) };
         if streams::is_encrypted_stream(&stream) {
             return Err(SoundError::Encrypted);
         }
@@ -160,7 +159,6 @@ impl Sound {
             is_decoded: false,
             at_end: false,
             peak: 0.0,
-            others,
         }))
     }
 
@@ -169,10 +167,9 @@ impl Sound {
         self.peak < SILENCE_THRESHOLD
     }
 
-    /// Streams to try if this one is silent from start to end, the best first. Commentaries and streams for the hearing
-    /// or visually impaired are excluded.
-    pub fn others(&self) -> &[usize] {
-        &self.others
+    /// The index of the stream in the file.
+    pub const fn stream(&self) -> usize {
+        self.stream
     }
 
     /// Returns the next samples, about one second at most, or `None` at the end. Damaged packets are skipped, as in
@@ -263,8 +260,7 @@ impl Sound {
         let is_first = !std::mem::replace(&mut self.is_decoded, true);
         #[expect(clippy::cast_precision_loss, reason = "seconds need no 53 bits")]
         let now_s = self.total as f64 / f64::from(SOUND_RATE);
-        let stamp_s = seconds(frame.timestamp().unwrap_or(sys::AV_NOPTS_VALUE), self.time_base);
-        let gap_s = stamp_s.map_or(0.0, |stamp_s| stamp_s - self.start_s - now_s);
+        let gap_s = stamp_s(frame.timestamp(), self.time_base).map_or(0.0, |stamp_s| stamp_s - self.start_s - now_s);
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
@@ -376,11 +372,4 @@ impl Resampler {
 fn low_frequency(layout: ChannelLayout) -> Option<usize> {
     let (mask, bit) = (layout.bits(), 1_u64 << sys::AVChannel::AV_CHAN_LOW_FREQUENCY as u64);
     (mask & bit != 0).then(|| (mask & (bit - 1)).count_ones() as usize)
-}
-
-/// A time stamp in seconds; `None` if there is none.
-fn seconds(ticks: i64, base: f64) -> Option<f64> {
-    #[expect(clippy::cast_precision_loss, reason = "seconds need no 53 bits")]
-    let seconds = ticks as f64 * base;
-    (ticks != sys::AV_NOPTS_VALUE && seconds.is_finite()).then_some(seconds)
 }

@@ -2,6 +2,8 @@
 //!
 //! Time 0 is the earliest start of video and sound ([`super::streams::start_s`]), as in players.
 
+use ffmpeg_next::ffi::AV_NOPTS_VALUE;
+
 /// The frame rate if the container states none, in frames a second.
 const FALLBACK_FPS: f64 = 25.0;
 /// Time stamps closer than this count as equal, in seconds.
@@ -12,6 +14,13 @@ pub(super) const MAX_STEP_BACK_S: f64 = 0.5;
 pub(super) const MAX_STEP_AHEAD_S: f64 = 600.0;
 /// The tolerance of the duration of the container, in seconds.
 pub(super) const DURATION_TOLERANCE_S: f64 = 10.0;
+
+/// A time stamp in seconds; `None` if it is missing. `time_base` is that of the stream, in seconds.
+pub(super) fn stamp_s(ticks: Option<i64>, time_base: f64) -> Option<f64> {
+    #[expect(clippy::cast_precision_loss, reason = "seconds need no 53 bits")]
+    let seconds = ticks.filter(|ticks| *ticks != AV_NOPTS_VALUE)? as f64 * time_base;
+    Some(seconds).filter(|seconds| seconds.is_finite())
+}
 
 /// The timing that a container states.
 #[derive(Debug, Clone, Copy, Default)]
@@ -26,6 +35,9 @@ pub(super) struct ContainerTiming {
     pub start_s: f64,
     /// The time of the first frame, if the container has decoding time stamps only, as AVI.
     pub first_frame_s: Option<f64>,
+    /// Frames with negative time stamps, down to minus this number of seconds, are hidden. It is 0 if the container has
+    /// no edit lists.
+    pub max_hidden_s: f64,
 }
 
 /// Returns finite and strictly increasing times for the frames of a stream.
@@ -67,6 +79,14 @@ impl StreamClock {
         self.first_s.get_or_insert(time);
         self.frames += 1;
         time
+    }
+
+    /// Whether an edit list hides the frame with this time stamp. FFmpeg marks most hidden frames itself, but not the
+    /// leading frames of an open GOP at which an edit begins: it gives them negative time stamps, and players do not
+    /// show them.
+    pub fn hides(&self, stamp: Option<f64>) -> bool {
+        let from_s = self.container.start_s.min(0.0);
+        stamp.is_some_and(|stamp| stamp < from_s - EQUAL_S && stamp > -self.container.max_hidden_s)
     }
 
     fn first_time(&mut self, stamp: Option<f64>) -> f64 {

@@ -4,17 +4,18 @@
 //! threads wait for each other at every frame. A GOP that is too long to be held in memory is decoded with several
 //! threads.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::Instant;
 
 use ffmpeg_next as ffmpeg;
 use ffmpeg_next::codec::{Parameters, decoder, discard::Discard};
-use ffmpeg_next::{Packet, Rational, ffi as sys, frame, threading};
+use ffmpeg_next::{Packet, Rational, ffi as sys, frame, picture, threading};
 
 use super::budget::Budget;
-use super::clock::StreamClock;
+use super::clock::{StreamClock, stamp_s};
+use super::damage::{AnchorChain, Damage, DamageChain, FrameType};
 use super::ffi::{self, ChargedDecoder, is_on_gpu};
 use super::gop::PlannedPacket;
 use super::hardware::{FrameDownloader, HwDevice, is_input_error};
@@ -23,6 +24,12 @@ use super::selection::Selection;
 use super::{FramesError, ProbeError, codecs};
 use crate::config::Video;
 use crate::telemetry::metrics;
+
+/// The size limit for frames that are held back until it is known whether they are damaged, in bytes. If there are more,
+/// the first one is taken for intact.
+const MAX_HELD_BACK_BYTES: usize = 16 << 20;
+/// At least this number of frames may be held back. Most encoders put three B pictures between two others.
+const MIN_HELD_BACK: usize = 3;
 
 /// The packets of a GOP, in parts.
 pub(super) type Gop = Receiver<Vec<PlannedPacket<Packet>>>;
@@ -65,34 +72,6 @@ pub(super) struct GopSummary {
     pub damage: Damage,
     /// The number of frames, and the clock after the last one, for [`Numbering::Counted`].
     pub counted: Option<(u64, StreamClock)>,
-}
-
-/// Sampled frames that the decoder marks as corrupt or concealed, or does not output.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(super) struct Damage {
-    pub frames: u64,
-    /// The time of the first damaged frame, in seconds.
-    pub from_s: f64,
-    /// The time of the last damaged frame, in seconds.
-    pub to_s: f64,
-}
-
-impl Damage {
-    fn add(&mut self, time_s: f64) {
-        self.merge(Self { frames: 1, from_s: time_s, to_s: time_s });
-    }
-
-    /// Adds the damage of another GOP.
-    pub fn merge(&mut self, other: Self) {
-        match (self.frames, other.frames) {
-            (_, 0) => {}
-            (0, _) => *self = other,
-            _ => {
-                self.frames += other.frames;
-                (self.from_s, self.to_s) = (self.from_s.min(other.from_s), self.to_s.max(other.to_s));
-            }
-        }
-    }
 }
 
 /// The configuration of all decoders of a video.
@@ -149,7 +128,8 @@ impl GopDecoder {
             counted: 0,
             packets_sent: 0,
             damage: Damage::default(),
-            damaged: HashSet::new(),
+            chain: DamageChain::default(),
+            anchors: AnchorChain::default(),
             held_back: VecDeque::new(),
             downloader: &mut self.downloader,
         };
@@ -201,8 +181,8 @@ struct InDecoder {
     shown: Option<(u64, f64)>,
     is_sampled: bool,
     is_before_first_key: bool,
+    follows_gap: bool,
     decode_index: u64,
-    references: Vec<u64>,
 }
 
 /// A sampled frame that is held back until all its references were output, as one of them may be damaged.
@@ -210,9 +190,19 @@ struct HeldBack {
     frame: frame::Video,
     number: u64,
     time_s: f64,
-    references: Vec<u64>,
-    /// The number of frames that the decoder output since.
-    frames_since: usize,
+    references: References,
+}
+
+/// What is known of the references of a frame.
+#[derive(Debug, Clone, Copy)]
+enum References {
+    /// They are in the [`DamageChain`], under this decode index.
+    Known(u64),
+    /// The next frame that is not of type B may be one of them.
+    Ahead,
+    /// None of them is damaged.
+    Intact,
+    Damaged,
 }
 
 /// The state of decoding one GOP.
@@ -229,8 +219,10 @@ struct GopRun<'a> {
     counted: u64,
     packets_sent: i64,
     damage: Damage,
-    /// The decode indices of damaged frames.
-    damaged: HashSet<u64>,
+    /// For [`Numbering::Planned`].
+    chain: DamageChain,
+    /// For [`Numbering::Counted`].
+    anchors: AnchorChain,
     held_back: VecDeque<HeldBack>,
     downloader: &'a mut FrameDownloader,
 }
@@ -245,7 +237,9 @@ impl GopRun<'_> {
         let ended = self.decoder.send_eof();
         self.check(ended)?;
         self.receive()?;
-        self.output_frames(0)?;
+        self.chain.finish();
+        decide_ahead(&mut self.held_back, false);
+        self.output_frames()?;
         let lost = self.in_decoder.values().filter(|packet| packet.shown.is_some()).count() as u64;
         self.check_lost(u64::MAX)?;
         for packet in self.in_decoder.values().filter(|packet| packet.is_sampled && !packet.is_before_first_key) {
@@ -268,30 +262,39 @@ impl GopRun<'_> {
             is_sampled,
             skip_loop_filter,
             is_before_first_key,
+            follows_gap,
             decode_index,
             references,
         } = planned;
-        if matches!(self.numbering, Numbering::Planned) {
+        let is_planned = matches!(self.numbering, Numbering::Planned);
+        if is_planned {
             // The index replaces the time stamp, which may be missing or not unique. The decoder copies it to the
             // frame.
             packet.set_pts(Some(self.packets_sent));
             packet.set_dts(None);
-            let packet = InDecoder { shown, is_sampled, is_before_first_key, decode_index, references };
+            self.chain.add(decode_index, references);
+            let packet = InDecoder { shown, is_sampled, is_before_first_key, follows_gap, decode_index };
             self.in_decoder.insert(self.packets_sent, packet);
             self.packets_sent += 1;
         }
         self.decoder.skip_loop_filter(if skip_loop_filter { Discard::All } else { Discard::Default });
         // An encrypted packet is skipped. An empty packet is skipped too, as the decoder takes it for the end of the
         // stream.
-        if packet.size() > 0 && !ffi::is_encrypted(&packet) {
+        let sent = if packet.size() > 0 && !ffi::is_encrypted(&packet) {
             let since = Instant::now();
             let sent = self.decoder.send_packet(&packet);
             if self.has_own_threads {
                 self.config.budget.count_time(since.elapsed());
             }
             self.check_budget()?;
-            self.check(sent)?;
+            sent
+        } else {
+            Err(ffmpeg::Error::InvalidData)
+        };
+        if sent.is_err() && is_planned {
+            self.chain.refused(decode_index);
         }
+        self.check(sent)?;
         self.receive()
     }
 
@@ -343,53 +346,71 @@ impl GopRun<'_> {
             if !ffi::is_charged(&frame) {
                 self.config.budget.count_pixels(u64::from(frame.width()) * u64::from(frame.height()));
             }
-            let is_damaged = frame.is_corrupt() || frame.has_decode_errors();
+            let mut is_damaged = frame.is_corrupt() || frame.has_decode_errors();
             let (sampled, references) = match &mut self.numbering {
                 Numbering::Planned => {
                     let Some(packet) = frame.pts().and_then(|index| self.in_decoder.remove(&index)) else { continue };
-                    if is_damaged {
-                        self.damaged.insert(packet.decode_index);
-                    }
-                    (packet.shown.filter(|_| packet.is_sampled), packet.references)
+                    is_damaged |= packet.follows_gap;
+                    self.chain.output(packet.decode_index, is_damaged);
+                    (packet.shown.filter(|_| packet.is_sampled), References::Known(packet.decode_index))
                 }
                 Numbering::Counted { selection, clock } => {
+                    // The best-effort time stamp.
+                    let stamp_s = stamp_s(frame.timestamp(), f64::from(self.config.time_base));
+                    if clock.hides(stamp_s) {
+                        continue;
+                    }
                     let number = self.counted;
                     self.counted += 1;
-                    let time_s = clock.tick(stamp_s(&frame, self.config.time_base));
+                    let time_s = clock.tick(stamp_s);
                     if let Err(error) = check_duration(time_s, &self.config.limits) {
                         let _ = self.output.send(Decoded::Failed(error.into()));
                         return Err(Stopped);
                     }
-                    (selection.selects(number).then_some((number, time_s)), Vec::new())
+                    let frame_type = frame_type(&frame);
+                    is_damaged = self.anchors.next(frame_type, is_damaged);
+                    let is_ahead = frame_type == FrameType::Bidirectional;
+                    if !is_ahead {
+                        decide_ahead(&mut self.held_back, is_damaged);
+                    }
+                    let sampled = selection.selects(number).then_some((number, time_s));
+                    (sampled, if is_ahead { References::Ahead } else { References::Intact })
                 }
             };
-            for held in &mut self.held_back {
-                held.frames_since += 1;
-            }
             match sampled {
                 Some((_, time_s)) if is_damaged => self.damage.add(time_s),
                 Some((number, time_s)) => {
                     self.check_lost(number)?;
-                    self.held_back.push_back(HeldBack { frame, number, time_s, references, frames_since: 0 });
+                    self.held_back.push_back(HeldBack { frame, number, time_s, references });
                 }
                 None => {}
             }
-            self.output_frames(ffi::reorder_delay(self.decoder))?;
+            self.output_frames()?;
         }
     }
 
-    /// Outputs the frames that were held back long enough: a reference is output at most `delay` frames after the frame
-    /// that refers to it.
-    fn output_frames(&mut self, delay: usize) -> Result<(), Stopped> {
-        let is_on_device = self.config.device.is_some();
-        let is_ready = |held: &HeldBack| held.references.is_empty() || is_on_device || held.frames_since >= delay;
-        while self.held_back.front().is_some_and(is_ready) {
-            let Some(HeldBack { frame, number, time_s, references, .. }) = self.held_back.pop_front() else { break };
-            // A frame that is predicted from a damaged one is damaged too.
-            if references.iter().any(|reference| self.damaged.contains(reference)) {
-                self.damage.add(time_s);
-                continue;
-            }
+    /// Outputs the frames that are known to be intact, up to the first one that is not decided.
+    fn output_frames(&mut self) -> Result<(), Stopped> {
+        while let Some(held) = self.held_back.pop_front() {
+            let is_damaged = match held.references {
+                // A damaged video is decoded on the CPU.
+                _ if self.config.device.is_some() => Some(false),
+                References::Known(decode_index) => self.chain.is_damaged(decode_index),
+                References::Ahead => None,
+                References::Intact => Some(false),
+                References::Damaged => Some(true),
+            };
+            let HeldBack { frame, number, time_s, .. } = match is_damaged {
+                None if self.held_back.len() < max_held_back(&held.frame) => {
+                    self.held_back.push_front(held);
+                    break;
+                }
+                Some(true) => {
+                    self.damage.add(held.time_s);
+                    continue;
+                }
+                Some(false) | None => held,
+            };
             metrics().decoded(if is_on_gpu(&frame) { "gpu" } else { "cpu" });
             let frame = match self.downloader.download(frame) {
                 Ok(frame) => frame,
@@ -401,11 +422,27 @@ impl GopRun<'_> {
     }
 }
 
-/// The best-effort time stamp of a decoded frame, in seconds.
-fn stamp_s(frame: &frame::Video, time_base: Rational) -> Option<f64> {
-    let ticks = frame.timestamp().filter(|ticks| *ticks != sys::AV_NOPTS_VALUE)?;
-    #[expect(clippy::cast_precision_loss, reason = "seconds need no 53 bits")]
-    Some(ticks as f64 * f64::from(time_base))
+/// The number of frames of this size that may be held back.
+fn max_held_back(frame: &frame::Video) -> usize {
+    let bytes = frame.width() as usize * frame.height() as usize * 3 / 2;
+    (MAX_HELD_BACK_BYTES / bytes.max(1)).max(MIN_HELD_BACK)
+}
+
+/// Decides on the frames that wait for the next frame that is not of type B.
+fn decide_ahead(held_back: &mut VecDeque<HeldBack>, is_damaged: bool) {
+    for held in held_back {
+        if matches!(held.references, References::Ahead) {
+            held.references = if is_damaged { References::Damaged } else { References::Intact };
+        }
+    }
+}
+
+fn frame_type(frame: &frame::Video) -> FrameType {
+    match frame.kind() {
+        picture::Type::I | picture::Type::SI | picture::Type::BI => FrameType::Intra,
+        picture::Type::B => FrameType::Bidirectional,
+        _ => FrameType::Predicted,
+    }
 }
 
 #[cfg(test)]
@@ -434,7 +471,7 @@ mod tests {
         let planned = packets.into_iter().enumerate().map(|(n, packet)| {
             let shown = Some((number(&packet), 0.0));
             let packet = if left_out == Some(n) { Packet::empty() } else { packet };
-            PlannedPacket { shown, ..PlannedPacket::unparsed(packet) }
+            PlannedPacket { shown, decode_index: n as u64, ..PlannedPacket::unparsed(packet) }
         });
         let (to_decoder, gop) = std::sync::mpsc::sync_channel(1);
         to_decoder.send(planned.collect()).unwrap();

@@ -405,12 +405,6 @@ pub(super) fn level(parameters: &Parameters) -> c_int {
     raw(parameters).level
 }
 
-/// The number of frames that a decoder holds back to reorder them.
-pub(super) fn reorder_delay(decoder: &decoder::Video) -> usize {
-    // SAFETY: the decoder is open.
-    usize::try_from(unsafe { (*decoder.as_ptr()).has_b_frames }).unwrap_or(0)
-}
-
 // Frames.
 
 /// The colour space and the colour range of a frame.

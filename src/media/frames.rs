@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use opencv::core::Mat;
 
-use super::clock::{ContainerTiming, StreamClock};
-use super::decode::{Damage, Decoded};
+use super::damage::Damage;
+use super::decode::Decoded;
 use super::geometry::Placement;
 use super::hardware::HwDevice;
 use super::opened::{no_video, undecodable};
@@ -117,8 +117,7 @@ impl Frames {
 
     fn select(video: Opened, selection: Selection, sampling: Sampling) -> Result<Self, FramesError> {
         let (source, limits, probe, packets) = video.into_parts();
-        let Probe { fps, coded_fps, duration_s, start_s, first_frame_s, .. } = probe;
-        let clock = StreamClock::new(ContainerTiming { fps, coded_fps, duration_s, start_s, first_frame_s });
+        let clock = probe.clock();
         // A decoded frame has 12 bits a pixel in the most common format.
         let frame_size = u64::from(probe.width) * u64::from(probe.height) * 3 / 2;
         let (threads, device) = Threads::start(packets, (selection, sampling), clock, &limits, frame_size)?;
@@ -290,8 +289,8 @@ impl Frames {
 /// # Errors
 /// Those of [`Opened::open`].
 pub fn count_pictures(source: &Source, limits: &Video, stop: &dyn Fn() -> bool) -> Result<u64, FramesError> {
-    let (_, _, _, packets) = Opened::open(source, limits)?.into_parts();
-    Reader::new(packets)?.count_frames(stop)
+    let (_, _, probe, packets) = Opened::open(source, limits)?.into_parts();
+    Reader::new(packets)?.count_frames(&probe.clock(), stop)
 }
 
 /// Receives the next message; `None` once the sender is dropped.

@@ -21,6 +21,8 @@ pub(super) struct ParsedPacket<P> {
     pub is_before_first_key: bool,
     /// The frames that it depends on; `None` if it may depend on every earlier reference frame.
     pub dependencies: Option<Dependencies>,
+    /// A reference frame before it is missing from the file, and no key frame came since.
+    pub follows_gap: bool,
 }
 
 /// A packet whose GOP is not planned yet.
@@ -44,6 +46,8 @@ pub(super) struct PlannedPacket<P> {
     pub skip_loop_filter: bool,
     /// The packet precedes the first random access point of the stream, so its references may be missing from the file.
     pub is_before_first_key: bool,
+    /// A reference frame before it is missing from the file, and no key frame came since.
+    pub follows_gap: bool,
     /// The index of the packet in the stream, in decoding order.
     pub decode_index: u64,
     /// The decode indices of its references, if its headers state them.
@@ -59,6 +63,7 @@ impl<P> PlannedPacket<P> {
             is_sampled: true,
             skip_loop_filter: false,
             is_before_first_key: false,
+            follows_gap: false,
             decode_index: 0,
             references: Vec::new(),
         }

@@ -15,6 +15,7 @@ mod budget;
 mod clock;
 mod codecs;
 mod container;
+mod damage;
 mod decode;
 mod dependencies;
 mod discontinuity;

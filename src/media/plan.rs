@@ -4,7 +4,7 @@
 //! to number the frames without decoding them. Packets that no sampled frame depends on are dropped: non-reference
 //! frames, all packets of a GOP after its last sampled frame, and whole GOPs without a sampled frame.
 
-use super::clock::StreamClock;
+use super::clock::{StreamClock, stamp_s};
 use super::dependencies::needed_packets;
 use super::fast_sampling::FastSampler;
 use super::gop::{GopPart, ParsedPacket, PendingPacket, PlannedPacket, nodes};
@@ -84,6 +84,7 @@ impl<P> Planner<P> {
         parsed.is_before_first_key = self.starts_without_key && self.is_first_gop;
         // At the start of the stream, the references of these frames are missing, and the decoder does not output them.
         parsed.info.is_shown &= !(self.is_first_gop && parsed.info.is_skipped_leading);
+        parsed.info.is_shown &= !self.clock.hides(stamp_s(parsed.pts, self.time_base));
         let mut part = None;
         if let Some(at) = self.next_gop {
             if starts_gop || parsed.sort_pts > self.pending[at].parsed.sort_pts {
@@ -166,8 +167,7 @@ impl<P> Planner<P> {
         for packet in chosen {
             packet.is_numbered = true;
             if packet.parsed.info.is_shown {
-                #[expect(clippy::cast_precision_loss, reason = "seconds need no 53 bits")]
-                let stamp_s = packet.parsed.pts.map(|ticks| ticks as f64 * self.time_base);
+                let stamp_s = stamp_s(packet.parsed.pts, self.time_base);
                 packet.shown = Some((self.frames_numbered, self.clock.tick(stamp_s)));
                 self.frames_numbered += 1;
             }
@@ -203,9 +203,18 @@ impl<P> Planner<P> {
         // 35 dB.
         let skip_loop_filter = self.sampling == Sampling::Fast && packet.parsed.dependencies.is_some();
         let PendingPacket { decode_index, shown, parsed, .. } = packet;
-        let ParsedPacket { packet, is_before_first_key, dependencies, .. } = parsed;
+        let ParsedPacket { packet, is_before_first_key, follows_gap, dependencies, .. } = parsed;
         let references = dependencies.map(|dependencies| dependencies.references).unwrap_or_default();
-        PlannedPacket { packet, shown, is_sampled, skip_loop_filter, is_before_first_key, decode_index, references }
+        PlannedPacket {
+            packet,
+            shown,
+            is_sampled,
+            skip_loop_filter,
+            is_before_first_key,
+            follows_gap,
+            decode_index,
+            references,
+        }
     }
 }
 
@@ -242,6 +251,7 @@ mod tests {
                 info,
                 is_before_first_key: false,
                 dependencies: None,
+                follows_gap: false,
             }
         };
         (0..).zip(frames).map(parse).collect()

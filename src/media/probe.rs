@@ -5,6 +5,7 @@ use ffmpeg_next::Rational;
 use ffmpeg_next::codec::packet::side_data;
 use ffmpeg_next::format::context::Input;
 
+use super::clock::{ContainerTiming, StreamClock};
 use super::geometry::{Orientation, PixelAspect, square_pixel_size};
 use super::picture::Display;
 use super::{ProbeError, codecs, container, ffi, streams};
@@ -29,6 +30,9 @@ pub struct Probe {
     pub start_s: f64,
     /// The time of the first frame in seconds, if the container has decoding time stamps only.
     pub first_frame_s: Option<f64>,
+    /// Frames with negative time stamps, down to minus this number of seconds, are hidden; 0 if the container has no
+    /// edit lists.
+    pub max_hidden_s: f64,
     /// The width as players show it: upright and with square pixels.
     pub width: u32,
     /// The height as players show it.
@@ -40,6 +44,14 @@ pub struct Probe {
     pub has_audio: bool,
     /// How decoded frames are displayed.
     pub display: Display,
+}
+
+impl Probe {
+    /// The clock of the frames.
+    pub(super) const fn clock(&self) -> StreamClock {
+        let Self { fps, coded_fps, duration_s, start_s, first_frame_s, max_hidden_s, .. } = *self;
+        StreamClock::new(ContainerTiming { fps, coded_fps, duration_s, start_s, first_frame_s, max_hidden_s })
+    }
 }
 
 /// The number of bytes at the beginning of a file that [`sniff`] needs, unless the file is shorter.
@@ -141,6 +153,11 @@ pub(super) fn describe(input: &Input, limits: &Video) -> Result<(usize, Probe), 
     let codec = stream.parameters().id().name().to_owned();
     let has_audio = streams::sound(input).is_some();
     let (header_duration_s, first_frame_s) = (duration_s, streams::first_frame_s(input));
+    let max_hidden_s = if input.format().name().contains("mov") {
+        seconds(stream.duration(), stream.time_base()).unwrap_or(duration_s)
+    } else {
+        0.0
+    };
     let probe = Probe {
         duration_s,
         header_duration_s,
@@ -148,6 +165,7 @@ pub(super) fn describe(input: &Input, limits: &Video) -> Result<(usize, Probe), 
         coded_fps,
         start_s,
         first_frame_s,
+        max_hidden_s,
         width,
         height,
         codec,

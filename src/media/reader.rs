@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use ffmpeg_next::codec::Parameters;
 use ffmpeg_next::{Packet, Rational};
 
-use super::clock::StreamClock;
+use super::clock::{StreamClock, stamp_s};
 use super::decode::{DecodeJob, Decoded, Numbering};
 use super::discontinuity::DiscontinuityCorrector;
 use super::ffi::is_discarded;
@@ -119,8 +119,10 @@ impl Reader {
             let Some(packet) = self.next()? else { break };
             let mut parsed = parse(packet, parser, &mut previous_pts);
             let data = parsed.packet.data().unwrap_or_default();
-            parsed.dependencies =
-                self.references.as_mut().and_then(|references| references.dependencies(decode_index, data));
+            if let Some(references) = &mut self.references {
+                parsed.dependencies = references.dependencies(decode_index, data);
+                parsed.follows_gap = references.follows_gap(parsed.packet.is_key());
+            }
             if let Some(part) = planner.push(parsed) {
                 sender.send(part, Numbering::Planned)?;
             }
@@ -158,12 +160,13 @@ impl Reader {
     }
 
     /// Reads to the end of the file and counts the frames that are shown.
-    pub fn count_frames(mut self, stop: &dyn Fn() -> bool) -> Result<u64, FramesError> {
+    pub fn count_frames(mut self, clock: &StreamClock, stop: &dyn Fn() -> bool) -> Result<u64, FramesError> {
         let (mut previous_pts, mut shown, mut is_first_gop) = (None, 0, true);
         while let Some(packet) = self.packets.next()? {
             if stop() {
                 return Err(FramesError::Cancelled);
             }
+            let is_hidden = clock.hides(stamp_s(packet.pts(), f64::from(self.time_base)));
             let (is_shown, is_skipped_leading) = match self.parser {
                 Some(parser) => {
                     let ParsedPacket { info, .. } = parse(packet, parser, &mut previous_pts);
@@ -175,7 +178,7 @@ impl Reader {
             self.packets_read += 1;
             // At the start of the stream, the references of these frames are missing, and the decoder does not output
             // them.
-            shown += u64::from(is_shown && !(is_first_gop && is_skipped_leading));
+            shown += u64::from(is_shown && !is_hidden && !(is_first_gop && is_skipped_leading));
         }
         Ok(shown)
     }
@@ -216,7 +219,16 @@ fn parse(packet: Packet, parser: PacketParser, previous_pts: &mut Option<i64>) -
     *previous_pts = Some(sort_pts);
     let mut info = parser.parse(packet.data().unwrap_or_default(), packet.is_key());
     info.is_shown &= !is_discarded(&packet);
-    ParsedPacket { size: packet.size(), sort_pts, pts, info, packet, is_before_first_key: false, dependencies: None }
+    ParsedPacket {
+        size: packet.size(),
+        sort_pts,
+        pts,
+        info,
+        packet,
+        is_before_first_key: false,
+        dependencies: None,
+        follows_gap: false,
+    }
 }
 
 /// Why reading stopped before the end of the file.

@@ -17,6 +17,7 @@ use h264_reader::nal::slice::{
 use h264_reader::nal::sps::{FrameMbsFlags, PicOrderCntType, SeqParameterSet};
 use h264_reader::nal::{Nal as _, RefNal};
 
+use super::damage::MAX_CHAIN;
 use super::nal::nal_units;
 
 /// The pictures that a picture depends on. Each is identified by its index in decoding order.
@@ -87,6 +88,8 @@ pub(super) struct ReferenceTracker {
     dpb: Option<Vec<ReferenceFrame>>,
     /// The previous reference picture in decoding order.
     previous: ReferenceFrame,
+    /// The number of pictures from a gap in `frame_num` on, if the stream does not allow gaps.
+    since_gap: Option<u64>,
 }
 
 /// The first slice header of a picture.
@@ -101,7 +104,7 @@ impl ReferenceTracker {
     /// For a stream with this `avcC` record. Returns `None` if the record cannot be parsed.
     pub fn new(record: &[u8], length_size: usize) -> Option<Self> {
         let context = AvcDecoderConfigurationRecord::try_from(record).ok()?.create_context().ok()?;
-        Some(Self { context, length_size, dpb: None, previous: ReferenceFrame::default() })
+        Some(Self { context, length_size, dpb: None, previous: ReferenceFrame::default(), since_gap: None })
     }
 
     /// Returns the dependencies of the picture in a packet, or `None` if it may depend on every earlier reference.
@@ -110,6 +113,13 @@ impl ReferenceTracker {
         let dependencies = self.read(decode_index, packet, &mut dpb)?;
         self.dpb = dpb;
         Some(dependencies)
+    }
+
+    /// Whether a reference picture before the last one given to [`Self::dependencies`] is missing from the stream, with
+    /// no key picture since. `is_key` is the container's flag of that picture.
+    pub fn follows_gap(&mut self, is_key: bool) -> bool {
+        self.since_gap = self.since_gap.map(|count| count + 1).filter(|count| !is_key && *count <= MAX_CHAIN);
+        self.since_gap.is_some()
     }
 
     fn read(
@@ -134,6 +144,7 @@ impl ReferenceTracker {
                 nal_unit_type @ (1 | 5) => {
                     if nal_unit_type == 5 && picture.is_none() {
                         *dpb = Some(Vec::new());
+                        self.since_gap = None;
                     }
                     let slice = self.slice(decode_index, &nal, dpb.as_deref()?, &mut dependencies)?;
                     picture.get_or_insert(slice);
@@ -166,7 +177,7 @@ impl ReferenceTracker {
 
     /// Reads a slice header and adds its references to the dependencies.
     fn slice(
-        &self,
+        &mut self,
         decode_index: u64,
         nal: &RefNal<'_>,
         dpb: &[ReferenceFrame],
@@ -185,6 +196,9 @@ impl ReferenceTracker {
         let frame_num = i64::from(header.frame_num);
         // A gap in frame_num means a lost picture, or one that was never encoded.
         if !is_idr && frame_num != (previous.frame_num + 1) % max_frame_num {
+            if !sps.gaps_in_frame_num_value_allowed_flag && frame_num != previous.frame_num {
+                self.since_gap = Some(0);
+            }
             return None;
         }
         let (poc, poc_lsb, poc_msb) = picture_order_count(&header, sps, &previous)?;

@@ -69,25 +69,27 @@ pub(super) fn sound(input: &Input) -> Option<Stream<'_>> {
     input.streams().best(media::Type::Audio)
 }
 
-/// The maximum number of streams that are tried if the default one is silent.
+/// The maximum number of streams that are tried in place of the default one.
 const MAX_OTHERS: usize = 4;
 
-/// Sound streams that may replace `chosen`: first those in its language, then the others, in the order of the file.
-pub(super) fn other_sounds(input: &Input, chosen: &Stream<'_>, limits: &Video) -> Vec<usize> {
+/// The n-th choice of the sound streams: first that of [`sound`], then those in its language, then the others, in the
+/// order of the file.
+pub(super) fn sound_choice<'a>(input: &'a Input, choice: usize, limits: &Video) -> Option<Stream<'a>> {
+    let default = sound(input)?;
+    let Some(other) = choice.checked_sub(1) else { return Some(default) };
     let language = |stream: &Stream<'_>| stream.metadata().get("language").unwrap_or("und").to_owned();
     let excluded = Disposition::HEARING_IMPAIRED
         | Disposition::VISUAL_IMPAIRED
         | Disposition::COMMENT
         | Disposition::KARAOKE
         | Disposition::LYRICS;
-    let mut others: Vec<(bool, usize)> = input
+    let mut others: Vec<Stream<'_>> = input
         .streams()
-        .filter(|stream| stream.parameters().medium() == media::Type::Audio && stream.index() != chosen.index())
+        .filter(|stream| stream.parameters().medium() == media::Type::Audio && stream.index() != default.index())
         .filter(|stream| !stream.disposition().intersects(excluded) && check(stream, limits).is_ok())
-        .map(|stream| (language(&stream) != language(chosen), stream.index()))
         .collect();
-    others.sort_unstable();
-    others.into_iter().map(|(_, index)| index).take(MAX_OTHERS).collect()
+    others.sort_by_key(|stream| (language(stream) != language(&default), stream.index()));
+    others.into_iter().take(MAX_OTHERS).nth(other)
 }
 
 /// The time stamp at which a video starts, in seconds. It is the earliest start of video and sound, as in Chromium

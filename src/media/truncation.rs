@@ -4,6 +4,7 @@ use ffmpeg_next as ffmpeg;
 use ffmpeg_next::Packet;
 use ffmpeg_next::format::context::Input;
 
+use super::clock::stamp_s;
 use super::container::{self, ReadDeadline};
 use super::discontinuity::DiscontinuityCorrector;
 use super::ffi::{self, is_discarded};
@@ -58,14 +59,14 @@ pub(super) fn find_cause(
     let is_interrupted = move || is_stopped() || reading.is_over();
     let mut input = container::open(source, limits, is_interrupted)?;
     let header_frames = streams::video(&input).and_then(|stream| u64::try_from(stream.frames()).ok()).unwrap_or(0);
-    let totals = match read_all(&mut input, probe.duration_s, &deadline) {
+    let totals = match read_all(&mut input, probe, &deadline) {
         Ok(totals) => totals,
         Err(_) if stop() => return Err(FramesError::Cancelled),
         Err(error) => return Err(container::to_probe_error(error).into()),
     };
     let ends_early = totals.end_s + TOLERANCE_S < probe.duration_s;
     let cause = match source {
-        Source::Url(_) if is_much_less(decoded, totals.video_packets - totals.discarded) => {
+        Source::Url(_) if is_much_less(decoded, totals.video_packets - totals.hidden) => {
             return Err(ProbeError::Unreadable("the connection broke off".to_owned()).into());
         }
         // The AVI demuxer shortens the duration of a truncated file, but not its number of frames.
@@ -136,18 +137,19 @@ fn is_much_less(count: u64, of: u64) -> bool {
 struct Totals {
     video_packets: u64,
     /// The video packets that an edit list hides.
-    discarded: u64,
+    hidden: u64,
     /// From the start of the video to the end of the last packet of any stream, in seconds.
     end_s: f64,
 }
 
-fn read_all(input: &mut Input, duration_s: f64, deadline: &ReadDeadline) -> Result<Totals, ffmpeg::Error> {
+fn read_all(input: &mut Input, probe: &Probe, deadline: &ReadDeadline) -> Result<Totals, ffmpeg::Error> {
+    let clock = probe.clock();
     let video_stream = streams::video(input).map(|stream| stream.index());
     let start_s = streams::start_s(input);
     let time_base =
         |stream: &ffmpeg::Stream<'_>| if streams::is_timed(stream) { f64::from(stream.time_base()) } else { 0.0 };
     let time_bases: Vec<f64> = input.streams().map(|stream| time_base(&stream)).collect();
-    let mut corrector = DiscontinuityCorrector::new(input, duration_s);
+    let mut corrector = DiscontinuityCorrector::new(input, probe.duration_s);
     let mut totals = Totals::default();
     loop {
         let mut packet = match next(input) {
@@ -161,11 +163,11 @@ fn read_all(input: &mut Input, duration_s: f64, deadline: &ReadDeadline) -> Resu
         if let Some(corrector) = &mut corrector {
             corrector.correct(&mut packet);
         }
+        let time_base = time_bases.get(packet.stream()).copied().unwrap_or(0.0);
         if Some(packet.stream()) == video_stream {
             totals.video_packets += 1;
-            totals.discarded += u64::from(is_discarded(&packet));
+            totals.hidden += u64::from(is_discarded(&packet) || clock.hides(stamp_s(packet.pts(), time_base)));
         }
-        let time_base = time_bases.get(packet.stream()).copied().unwrap_or(0.0);
         // A duration with all bits set is unknown.
         let duration = Some(packet.duration()).filter(|ticks| (0..i64::from(i32::MAX)).contains(ticks)).unwrap_or(0);
         if let (Some(stamp), false) = (packet.pts().or(packet.dts()), packet.is_corrupt()) {

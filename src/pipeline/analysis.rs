@@ -461,6 +461,8 @@ impl FacesInFrame {
 fn facts(probe: &Probe, end: &End, samples: usize) -> VideoFacts {
     VideoFacts {
         duration_s: end.duration_s,
+        // Browsers move time stamps before 0 to 0.
+        start_s: probe.start_s.max(0.0),
         fps: end.fps,
         width: end.size.0,
         height: end.size.1,

@@ -35,6 +35,14 @@ enum Error {
     Engine(#[from] EngineError),
 }
 
+impl Error {
+    /// Whether the sound track is the cause, so that another track may be readable.
+    const fn is_of_track(&self) -> bool {
+        use SoundError::{CodecNotAllowed, Encrypted, Undecodable};
+        matches!(self, Self::Sound(Undecodable { .. } | CodecNotAllowed { .. } | Encrypted))
+    }
+}
+
 /// Runs `pictures` on this thread and analyzes the sound track on another one. If `pictures` fails, the analysis of the
 /// sound stops, because its result is not needed. `wanted`: whether to analyze the sound track, or `None` without a
 /// sound track.
@@ -112,41 +120,58 @@ fn sound_result(
     SoundResult { speech: Some(speech), models, warnings, source_error: None, busy: started.elapsed() }
 }
 
+/// Analyzes the default sound track. If that is silent, encrypted or undecodable, the first other track with sound
+/// replaces it.
 fn analyze_sound(
     speech_models: &SpeechModels,
     source: &Source,
     limits: &Video,
     stop: &(impl Fn() -> bool + Clone + Send + 'static),
 ) -> Result<Option<speech::SpeechResult>, Error> {
-    let Some(mut sound) = Sound::open(source, limits, stop.clone())? else { return Ok(None) };
-    let result = analyze_track(speech_models, &mut sound, stop)?;
-    if sound.is_silent() {
-        // If the default track is silent, the first other track with sound replaces it.
-        for track in sound.others() {
-            match analyze_other_track(speech_models, source, limits, *track, stop) {
-                Ok(Some(mut result)) => {
-                    result.warnings.push(Warning::OtherSoundTrack { stream: *track });
-                    return Ok(Some(result));
-                }
-                Ok(None) | Err(Error::Sound(SoundError::Undecodable { .. } | SoundError::Encrypted)) => {}
-                Err(error) => return Err(error),
+    let choice = |choice| analyze_choice(speech_models, source, limits, choice, stop);
+    let default = match choice(0) {
+        Ok(Some(track)) if track.is_silent => Ok(track.result),
+        Ok(track) => return Ok(track.map(|track| track.result)),
+        Err(error) if error.is_of_track() => Err(error),
+        Err(error) => return Err(error),
+    };
+    for other in 1.. {
+        match choice(other) {
+            Ok(None) => break,
+            Ok(Some(track)) if track.is_silent => {}
+            Ok(Some(Track { mut result, stream, .. })) => {
+                result.warnings.push(match default {
+                    Ok(_) => Warning::OtherSoundTrack { stream },
+                    Err(_) => Warning::ReadableSoundTrack { stream },
+                });
+                return Ok(Some(result));
             }
+            Err(error) if error.is_of_track() => {}
+            Err(error) => return Err(error),
         }
     }
-    Ok(Some(result))
+    default.map(Some)
 }
 
-/// Analyzes another sound track. Returns `None` if that track is missing or silent.
-fn analyze_other_track(
+/// An analyzed sound track.
+struct Track {
+    result: speech::SpeechResult,
+    /// Its index in the file.
+    stream: usize,
+    is_silent: bool,
+}
+
+/// Analyzes the n-th choice of the sound tracks ([`Sound::open_choice`]). Returns `None` if there are fewer.
+fn analyze_choice(
     speech_models: &SpeechModels,
     source: &Source,
     limits: &Video,
-    track: usize,
+    choice: usize,
     stop: &(impl Fn() -> bool + Clone + Send + 'static),
-) -> Result<Option<speech::SpeechResult>, Error> {
-    let Some(mut sound) = Sound::open_track(source, limits, Some(track), stop.clone())? else { return Ok(None) };
+) -> Result<Option<Track>, Error> {
+    let Some(mut sound) = Sound::open_choice(source, limits, choice, stop.clone())? else { return Ok(None) };
     let result = analyze_track(speech_models, &mut sound, stop)?;
-    Ok((!sound.is_silent()).then_some(result))
+    Ok(Some(Track { result, stream: sound.stream(), is_silent: sound.is_silent() }))
 }
 
 /// Analyzes a sound track from beginning to end.

@@ -28,6 +28,7 @@ impl Words {
             Warning::SoundEncrypted => ("sound_encrypted", vec![]),
             Warning::SoundCodecNotAllowed { codec } => ("sound_codec_not_allowed", vec![("codec", codec.clone())]),
             Warning::OtherSoundTrack { stream } => ("other_sound_track", vec![("stream", stream.to_string())]),
+            Warning::ReadableSoundTrack { stream } => ("readable_sound_track", vec![("stream", stream.to_string())]),
             Warning::SpeechModelMissing { model } => ("speech_model_missing", vec![("model", model.clone())]),
             Warning::SpeechModelFailed => ("speech_model_failed", vec![]),
             Warning::SpeechQualityMissing { model } => ("speech_quality_missing", vec![("model", model.clone())]),

@@ -14,7 +14,8 @@ use super::delivery::{RetryPolicy, SendResult};
 use crate::confirmation::{self, Confirmation};
 use crate::fault::{Fault, Part};
 use crate::report::{Context, MailError, Mailer, Message};
-use crate::store::{MailKind, OutgoingMail, StoreError};
+use crate::share::{self, ShareLinks};
+use crate::store::{Job, MailKind, OutgoingMail, StoreError};
 
 /// Sends mails. It is a trait so that tests need no mail server.
 #[async_trait]
@@ -69,6 +70,18 @@ impl Worker {
         self.not_taken(&mail, failed.fault, &failed.reason, &policy).await
     }
 
+    /// The address of a result for its recipients. If a key is needed to see it, the address is a share link, because
+    /// recipients have no key. It is the same in each attempt.
+    async fn result_address(&self, job: &Job) -> Result<String, StoreError> {
+        let settings = &self.settings;
+        if !settings.auth.required && job.owner.is_none() {
+            return Ok(format!("{}/results/{}", settings.http.base_url(), job.token));
+        }
+        let expires_at = share::expiry(settings, job.finished_at.unwrap_or(job.created_at));
+        let share = ShareLinks::new(settings, &self.store).await?.sign(job.token, expires_at);
+        Ok(share::address(settings, job.token, &share))
+    }
+
     /// Makes one attempt. The outer error is of the database, the inner one of the mail.
     async fn try_to_send(
         &self,
@@ -82,17 +95,16 @@ impl Worker {
             MailKind::Report => self.store.findings(mail.token).await?,
             MailKind::Failure | MailKind::Confirm | MailKind::Webhook => None,
         };
-        let base = self.settings.http.base_url();
         let context = Context {
             token: mail.token,
             created_at: job.created_at,
             language: job.options.language.unwrap_or_default(),
             file_name: job.file_name.clone(),
-            result_url: Some(format!("{base}/results/{}", mail.token)),
+            result_url: Some(self.result_address(&job).await?),
             notice: job.notice.clone(),
         };
         let link = match mail.kind {
-            MailKind::Confirm => Some(self.confirm_link(mail, &context, &base).await?),
+            MailKind::Confirm => Some(self.confirm_link(mail, &context, &self.settings.http.base_url()).await?),
             _ => None,
         };
         let (sender, id, recipient, kind) = (sender.clone(), mail.id, mail.recipient.clone(), mail.kind);

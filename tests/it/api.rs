@@ -52,6 +52,7 @@ fn findings() -> Findings {
         frames_total: 25,
         frames_analyzed: 2,
         has_audio: false,
+        start_s: 0.0,
         turned: 0,
     };
     let summary = Summary::default();

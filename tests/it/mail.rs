@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use mail_parser::{MessageParser, MimeHeaders as _};
+use mail_parser::MessageParser;
 use uuid::Uuid;
 
 use visage::analysis::{
@@ -51,6 +51,7 @@ fn findings() -> Findings {
                 frames_total: 180,
                 frames_analyzed: 12,
                 has_audio: false,
+                start_s: 0.0,
                 turned: 0,
             },
             summary: Summary {

@@ -26,6 +26,7 @@ mod openapi;
 mod outage;
 mod page;
 mod pipeline;
+mod share;
 mod speech;
 mod store;
 mod thumbnails;

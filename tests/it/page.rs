@@ -5,12 +5,14 @@ mod bucket;
 mod errors;
 mod flow;
 mod mail;
+mod notice;
 mod paper;
 mod people;
 mod player;
 mod record;
 mod scripts;
 mod shape;
+mod share;
 mod start;
 
 use serde_json::json;

@@ -368,6 +368,55 @@ fn speech_and_faces_have_the_same_time_axis() {
     }
 }
 
+/// Renames the n-th box of this type.
+fn rename(bytes: &mut [u8], nth: usize, tag: &[u8; 4], new: &[u8; 4]) {
+    let at = (0..bytes.len() - 4).filter(|at| bytes[*at..].starts_with(tag)).nth(nth).expect("an MP4 box");
+    bytes[at..at + 4].copy_from_slice(new);
+}
+
+/// The range of the data in an MP4 file without its index.
+fn samples_of(bytes: &[u8]) -> std::ops::Range<usize> {
+    let at = bytes.windows(4).position(|four| four == b"mdat").unwrap();
+    at + 4..at - 4 + u32::from_be_bytes(bytes[at - 4..at].try_into().unwrap()) as usize
+}
+
+#[test]
+fn another_track_replaces_a_default_one_that_cannot_be_decoded() {
+    let (pipeline, _models) = pipeline();
+    let clips = Clips::new();
+    let plain = analyze(&pipeline, &talk(&clips)).speech.unwrap();
+    assert!(plain.ratio > 0.5, "{plain:?}");
+    let two = "-i $talk.mp4 -f lavfi -i sine=duration=8 -map 0:v -map 1:a -map 0:a -c:v copy -c:a aac \
+               -disposition:a:0 default -disposition:a:1 0";
+    let whole = std::fs::read(clips.make("two.mp4", two)).unwrap();
+    let mut undecodable = whole.clone();
+    rename(&mut undecodable, 0, b"mp4a", b"zzzz");
+    rename(&mut undecodable, 0, b"esds", b"zzzz");
+    let key = "-encryption_scheme cenc-aes-ctr -encryption_key 76a6c65c5ea762046bd749a2e632ccbb \
+               -encryption_kid a7e61c373e219033c21091fa607bf3b8";
+    // The marks of encryption stay at the first sound track only, and the samples are not encrypted.
+    let mut encrypted = std::fs::read(clips.make("encrypted.mp4", &format!("{two} {key}"))).unwrap();
+    encrypted[samples_of(&whole)].copy_from_slice(&whole[samples_of(&whole)]);
+    for tag in [b"senc", b"saiz", b"saio", b"tenc"] {
+        rename(&mut encrypted, 2, tag, b"free");
+        rename(&mut encrypted, 0, tag, b"free");
+    }
+    let mut both = undecodable.clone();
+    rename(&mut both, 0, b"mp4a", b"zzzz");
+    rename(&mut both, 0, b"esds", b"zzzz");
+    for (name, bytes, is_heard) in
+        [("undecodable.mp4", undecodable, true), ("sealed.mp4", encrypted, true), ("both.mp4", both, false)]
+    {
+        let analysis = analyze(&pipeline, &clips.write(name, &bytes));
+        let said = analysis.warning_codes.contains(&Warning::ReadableSoundTrack { stream: 2 });
+        assert_eq!(said, is_heard, "{name}: {:?}", analysis.warnings);
+        let ratio = analysis.speech.as_ref().map(|speech| speech.ratio);
+        let is_right = ratio.is_some_and(|ratio| (ratio - plain.ratio).abs() < 0.06);
+        assert!(if is_heard { is_right } else { ratio.is_none() }, "{name}: {ratio:?}");
+        assert_eq!(analysis.warning_codes.contains(&Warning::SoundUndecodable), !is_heard, "{name}");
+    }
+}
+
 /// Makes `talk.mp4`, eight seconds of a talk.
 fn talk(clips: &Clips) -> PathBuf {
     std::os::unix::fs::symlink(shared("speech_and_face.mp4"), clips.path("whole.mp4")).unwrap();

@@ -117,6 +117,7 @@ fn findings() -> Findings {
         frames_total: 72,
         frames_analyzed: 4,
         has_audio: true,
+        start_s: 0.0,
         turned: 0,
     };
     let summary = Summary::default();

@@ -31,6 +31,7 @@ fn findings(rows: u32) -> Findings {
         frames_total: 25,
         frames_analyzed: u64::from(rows / 2),
         has_audio: false,
+        start_s: 0.0,
         turned: 0,
     };
     let row = |n: u32| TimelineRow {

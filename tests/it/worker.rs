@@ -21,6 +21,7 @@ use visage::identity::StorageIdentity;
 use visage::media::Source;
 use visage::pipeline::{Cancel, Progress};
 use visage::report::{Context, MailError, Message};
+use visage::share::{ShareError, ShareLinks};
 use visage::store::{Backoff, Job, JobProgress, LogEntry, NewJob, Origin, Status, Store};
 use visage::worker::{AnalysisError, Analyzer, MailSender, Swept, Worker};
 
@@ -120,6 +121,7 @@ fn findings() -> Findings {
         frames_total: 72,
         frames_analyzed: 4,
         has_audio: false,
+        start_s: 0.0,
         turned: 0,
     };
     let summary = Summary::default();
@@ -265,6 +267,8 @@ impl Parts for Blobs {
 struct Server {
     /// Message-ID, recipient and content of each accepted mail.
     taken: Mutex<Vec<(Uuid, String, String)>>,
+    /// Token and address of the result, of each report that was offered.
+    addresses: Mutex<Vec<(Uuid, String)>>,
     down: Mutex<bool>,
     tries: AtomicU32,
 }
@@ -285,7 +289,7 @@ impl MailSender for Server {
         }
         let told = match message {
             Message::Report(findings) => {
-                assert!(context.result_url.as_ref().unwrap().ends_with(&context.token.to_string()));
+                self.addresses.lock().unwrap().push((context.token, context.result_url.clone().unwrap()));
                 format!("{} frames", findings.analysis.video.frames_analyzed)
             }
             Message::Failure { detail, .. } => detail.to_owned(),
@@ -791,6 +795,29 @@ async fn the_configured_number_of_jobs_runs_in_parallel() {
         assert_eq!(h.ended(token).await.status, Status::Done);
     }
     worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mail_has_a_share_link_if_a_key_is_needed_to_see_the_result() {
+    for required in [false, true] {
+        let h = Harness::with(|settings| settings.auth.required = required).await;
+        let worker = h.start();
+        let token = h.add("good", &["a@example.org"]).await;
+        eventually("the mail is sent", async || !h.server.told().is_empty()).await;
+        let (of, address) = h.server.addresses.lock().unwrap()[0].clone();
+        assert_eq!(of, token);
+        let plain = format!("{}/results/{token}", h.settings.http.base_url());
+        if required {
+            let share = address.strip_prefix(&format!("{plain}?share=")).expect("a share link");
+            let links = ShareLinks::new(&h.settings, &h.store).await.unwrap();
+            let end = h.clock.now() + Duration::from_secs(h.settings.share.valid_h * 3600);
+            assert_eq!(links.check(token, share, end - Duration::from_secs(1)), Ok(()));
+            assert_eq!(links.check(token, share, end), Err(ShareError::Expired));
+        } else {
+            assert_eq!(address, plain);
+        }
+        worker.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -28,7 +28,8 @@ pub(in crate::api) fn endpoint() -> Endpoint {
               (status = 408, description = "The upload stalled or took too long"),
               (status = 413, description = "More than `http.max_upload`"),
               (status = 422, description = "The video cannot be analyzed, or an option is out of range"),
-              (status = 429, description = "Too many uploads at once; `Retry-After` says when to try again")))]
+              (status = 429, description = "Too many uploads at once; `Retry-After` says when to try again"),
+              (status = 507, description = "The storage is full")))]
 pub async fn handle(
     State(api): State<Api>,
     caller: Authorized<Rule>,

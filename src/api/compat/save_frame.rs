@@ -75,7 +75,8 @@ struct FrameLinks {
               (status = 408, description = "The upload stalled or took too long"),
               (status = 413, description = "More than 10 MB"),
               (status = 422, description = "The file is neither JPEG nor PNG, or there is more than one"),
-              (status = 429, description = "Too many uploads at once; `Retry-After` says when to try again")))]
+              (status = 429, description = "Too many uploads at once; `Retry-After` says when to try again"),
+              (status = 507, description = "The storage is full")))]
 pub async fn handle(
     State(api): State<Api>,
     caller: Authorized<Rule>,

@@ -92,7 +92,8 @@ enum Switch {
               (status = 413, description = "More than `http.max_upload`"),
               (status = 415, description = "Not multipart/form-data"),
               (status = 422, description = "The video cannot be analyzed, or a field is wrong; `field` names it"),
-              (status = 429, description = "Too many uploads at once; `Retry-After` says when to try again")))]
+              (status = 429, description = "Too many uploads at once, or too many mails; `Retry-After` says when to try again"),
+              (status = 507, description = "The storage is full")))]
 pub(in crate::api) async fn handle(
     State(api): State<Api>,
     caller: Authorized<Rule>,

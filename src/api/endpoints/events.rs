@@ -17,13 +17,13 @@ use utoipa::ToSchema;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-use crate::api::access::{Authorized, Endpoint, OptionalKey, Read};
+use crate::api::access::{Authorized, Endpoint, OptionalKeyOrShare, Read};
 use crate::api::openapi::NATIVE;
 use crate::api::view::{self, ProgressView};
 use crate::api::{Api, AppState, Problem};
 use crate::store::{Job, Sight, Status, Waiter};
 
-type Rule = OptionalKey<Read>;
+type Rule = OptionalKeyOrShare<Read>;
 
 pub(in crate::api) fn endpoint() -> Endpoint {
     Endpoint::new::<Rule>(routes!(handle))

@@ -20,6 +20,7 @@ pub mod report;
 pub mod results;
 pub mod root;
 pub mod send_part;
+pub mod share;
 pub mod start_analysis;
 pub mod timeline;
 pub mod upload_state;

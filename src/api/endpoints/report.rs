@@ -9,15 +9,16 @@ use serde::Deserialize;
 use utoipa_axum::routes;
 
 use crate::analysis::Language;
-use crate::api::access::{Authorized, Endpoint, OptionalKey, Read};
+use crate::api::access::{Authorized, Endpoint, OptionalKeyOrShare, Read};
 use crate::api::negotiation;
 use crate::api::openapi::NATIVE;
 use crate::api::view;
 use crate::api::{Api, Problem};
 use crate::report::Context;
+use crate::share;
 use crate::store::Job;
 
-type Rule = OptionalKey<Read>;
+type Rule = OptionalKeyOrShare<Read>;
 
 pub(in crate::api) fn endpoint() -> Endpoint {
     Endpoint::new::<Rule>(routes!(handle))
@@ -26,6 +27,7 @@ pub(in crate::api) fn endpoint() -> Endpoint {
 #[derive(Deserialize)]
 pub struct Parameters {
     language: Option<String>,
+    share: Option<String>,
 }
 
 /// The `Content-Security-Policy` of the report: it loads nothing from other hosts, runs no scripts, and cannot be
@@ -60,10 +62,13 @@ pub(in crate::api) async fn handle(
     let token = view::token(&token)?;
     let job = view::done(&api.app, &caller, token).await?;
     let findings = api.app.store.findings(token).await?.ok_or_else(view::unknown)?;
-    let result_url = Some(format!("{}/results/{token}", api.app.settings.http.base_url()));
+    let result_url = match &parameters.share {
+        Some(share) if caller.shares(token) => share::address(&api.app.settings, token, share),
+        _ => format!("{}/results/{token}", api.app.settings.http.base_url()),
+    };
     let asked = parameters.language.as_deref().and_then(Language::from_tag).or(job.options.language);
     let language = asked.unwrap_or_else(|| negotiation::language(None, &headers));
-    let Job { created_at, file_name, notice, .. } = job;
+    let (result_url, Job { created_at, file_name, notice, .. }) = (Some(result_url), job);
     let context = Context { token, created_at, language, file_name, result_url, notice };
     let reporter = api.app.reporter.clone();
     let policy = policy(reporter.style_source());

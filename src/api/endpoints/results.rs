@@ -10,7 +10,7 @@ use utoipa::IntoParams;
 use utoipa_axum::routes;
 
 use crate::analysis::Language;
-use crate::api::access::{Authorized, Endpoint, OptionalKey, Read};
+use crate::api::access::{Authorized, Endpoint, OptionalKeyOrShare, Read};
 use crate::api::openapi::NATIVE;
 use crate::api::view::{self, JobView};
 use crate::api::wait;
@@ -18,7 +18,7 @@ use crate::api::{Api, Problem};
 use crate::report;
 use crate::store::StoredAnalysis;
 
-type Rule = OptionalKey<Read>;
+type Rule = OptionalKeyOrShare<Read>;
 
 pub(in crate::api) fn endpoint() -> Endpoint {
     Endpoint::new::<Rule>(routes!(handle))

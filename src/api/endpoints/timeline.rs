@@ -15,7 +15,7 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 use crate::analysis::{Detail, TimelineRow};
-use crate::api::access::{Authorized, Endpoint, OptionalKey, Read};
+use crate::api::access::{Authorized, Endpoint, OptionalKeyOrShare, Read};
 use crate::api::cursor;
 use crate::api::negotiation::prefers_csv;
 use crate::api::openapi::NATIVE;
@@ -23,7 +23,7 @@ use crate::api::view;
 use crate::api::{Api, Problem};
 use crate::store::{Store, StoreError};
 
-type Rule = OptionalKey<Read>;
+type Rule = OptionalKeyOrShare<Read>;
 
 pub(in crate::api) fn endpoint() -> Endpoint {
     Endpoint::new::<Rule>(routes!(handle))

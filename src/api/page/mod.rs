@@ -20,7 +20,7 @@ use super::{Api, LogDetails, Problem};
 use crate::analysis::{CERTAIN_UP_TO, Language};
 use crate::config::{MailTransport, Retention, Storage, StorageKind};
 use crate::locale;
-use crate::report::Brand;
+use crate::report::{Brand, NoticeTexts, paragraphs};
 use assets::Assets;
 
 /// Routes that answer browsers with a page.
@@ -35,6 +35,10 @@ struct Start<'a> {
     max_faces: String,
     /// The title and the text that tell how long the video is kept.
     privacy: (String, String),
+    /// What people are told before they record or send a video.
+    notice: Vec<&'a str>,
+    /// Address of the operator's privacy information; empty if there is none.
+    notice_link: &'a str,
     mails: bool,
     /// Whether the first mail to an address needs a confirmation.
     confirms: bool,
@@ -220,6 +224,7 @@ fn frame<'a>(api: &'a Api, request: &Request, scripts: &'static [&'static str]) 
         "mails": settings.mail.transport != MailTransport::None,
         "certain_up_to": CERTAIN_UP_TO,
         "sample_every": settings.video.sample_every,
+        "notice_version": api.app.reporter.notice().version,
     });
     Frame {
         brand: api.app.reporter.brand(),
@@ -239,7 +244,10 @@ fn in_script(value: &serde_json::Value) -> String {
 fn start(api: &Api, request: &Request, shows_analysis: bool) -> Result<Response, askama::Error> {
     let settings = &api.app.settings;
     let frame = frame(api, request, assets::START);
+    let notice: &NoticeTexts = api.app.reporter.notice();
     let page = Start {
+        notice: paragraphs(notice.text(frame.language)).collect(),
+        notice_link: &notice.link,
         limits: locale::fill(
             frame.language,
             "start.or",

@@ -103,6 +103,42 @@ async fn a_file_is_sent_and_its_result_shows_both_expressions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_player_is_in_step_with_a_file_whose_time_stamps_begin_at_10_s() {
+    let made = clips::Clips::new();
+    std::os::unix::fs::symlink(clips::shared(CLIP), made.path("whole.mp4")).unwrap();
+    let late = "-i $whole.mp4 -c copy -output_ts_offset 10 -avoid_negative_ts disabled -movflags \
+                empty_moov+default_base_moof+frag_keyframe+frag_discont";
+    let clip = made.make("late.mp4", late);
+    let models = clips::models();
+    let service = service(&models).await;
+    let working = service.work().await;
+    let browser = Browser::open(1280, 860, &[]).await;
+    browser.goto(&service.base).await;
+    browser.until("the start page", "document.readyState === 'complete'").await;
+    browser.choose("#file", &clip).await;
+    browser.until("the preview", "document.querySelector('#preview-facts').textContent.includes('640')").await;
+    browser.click("#send").await;
+    browser.until("the result", "document.querySelector('#timeline-title')").await;
+    drop(working);
+    browser.until("the video", "document.querySelector('.player video').readyState >= 2").await;
+    let token = token(&browser).await;
+    let result: serde_json::Value = service.get(&format!("/results/{token}")).await.json().await.unwrap();
+    let video = &result["analysis"]["video"];
+    let (start_s, duration_s) = (video["start_s"].as_f64().unwrap(), video["duration_s"].as_f64().unwrap());
+    assert!((start_s - 10.0).abs() < 0.1 && (duration_s - 19.7).abs() < 0.3, "{video}");
+
+    // The smile begins after 9 s.
+    browser.eval("[...document.querySelectorAll('.segments button')].at(-1).click()").await;
+    browser.until("the jump", "document.querySelector('.player video').currentTime > 18").await;
+    browser.until("the box", "document.querySelector('.boxes text')?.textContent.includes('Happy')").await;
+    browser.eval("[...document.querySelectorAll('.segments button')].at(0).click()").await;
+    browser.until("the jump back", "document.querySelector('.player video').currentTime < 18").await;
+    browser.until("the first box", "/Sad|Neutral/.test(document.querySelector('.boxes text')?.textContent)").await;
+    let seen = browser.eval("return document.querySelector('.player video').currentTime").await;
+    assert!(seen.as_f64().unwrap() >= 9.9, "{seen}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_shared_link_opens_on_a_phone_in_dark_mode_and_in_german() {
     let clip = clips::shared(CLIP);
     let models = clips::models();

@@ -26,6 +26,7 @@ async fn a_recording_is_previewed_repeated_and_analyzed() {
     let browser = Browser::open(1280, 860, &fake_camera(&camera)).await;
     browser.goto(&service.base).await;
     browser.click("#record").await;
+    browser.click("#notice-yes").await;
     browser
         .until(
             "the camera's picture",
@@ -91,6 +92,7 @@ async fn the_page_can_continue_after_a_refused_camera() {
         browser.devtools("Browser.setPermission", denied).await;
     }
     browser.click("#record").await;
+    browser.click("#notice-yes").await;
     browser.until("the reason", "document.querySelector('#camera-error').checkVisibility()").await;
     assert!(browser.text("#camera-error").await.contains("Allow it"));
     browser.picture("camera-denied").await;

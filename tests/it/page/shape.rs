@@ -99,6 +99,7 @@ async fn the_camera_and_its_button_are_in_view_at_once() {
             browser.resize(width, height).await;
             browser.goto(&service.base).await;
             browser.click("#record").await;
+            browser.click("#notice-yes").await;
             browser
                 .until("the picture", "document.querySelector('#camera-live').videoWidth && !document.querySelector('#camera-go').disabled")
                 .await;

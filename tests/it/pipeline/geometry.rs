@@ -26,6 +26,11 @@ const MATRICES: [[i32; 4]; 8] = [
     [0, 1, 1, 0],
 ];
 
+/// Makes five frames of four quarters: red and green above blue and white.
+const QUARTERS: &str = "-f lavfi -i color=red:s=80x60:r=25:d=0.2 -f lavfi -i color=lime:s=80x60:r=25:d=0.2 \
+                        -f lavfi -i color=blue:s=80x60:r=25:d=0.2 -f lavfi -i color=white:s=80x60:r=25:d=0.2 \
+                        -filter_complex [0][1]hstack[a];[2][3]hstack[b];[a][b]vstack -c:v libx264 -pix_fmt yuv420p";
+
 /// Appends `extra` to the EBML elements with this path.
 fn insert(mut bytes: &[u8], path: &[u32], extra: &[u8]) -> Vec<u8> {
     let mut all = Vec::new();
@@ -83,11 +88,7 @@ fn near(given: [u8; 3], wanted: [u8; 3]) -> bool {
 #[test]
 fn mp4_and_matroska_are_upright_in_all_eight_orientations() {
     let clips = Clips::new();
-    // Four quarters: red and green above blue and white.
-    let quarters = "-f lavfi -i color=red:s=80x60:r=25:d=0.2 -f lavfi -i color=lime:s=80x60:r=25:d=0.2 \
-                    -f lavfi -i color=blue:s=80x60:r=25:d=0.2 -f lavfi -i color=white:s=80x60:r=25:d=0.2 \
-                    -filter_complex [0][1]hstack[a];[2][3]hstack[b];[a][b]vstack -c:v libx264 -pix_fmt yuv420p";
-    let plain = clips.make("plain.mp4", quarters);
+    let plain = clips.make("plain.mp4", QUARTERS);
     let stored = [(-1, -1, [0, 0, 255]), (1, -1, [0, 255, 0]), (-1, 1, [255, 0, 0]), (1, 1, [255, 255, 255])];
     for matrix in MATRICES {
         let path = clips.write("turned.mp4", &with_matrix(&plain, matrix));
@@ -110,6 +111,38 @@ fn mp4_and_matroska_are_upright_in_all_eight_orientations() {
             assert!(near(given, wanted), "roll {roll}, yaw {yaw}: {given:?} instead of {wanted:?}");
         }
     }
+}
+
+#[test]
+fn orientation_in_an_h264_stream_is_applied_to_all_frames() {
+    let clips = Clips::new();
+    clips.make("plain.mp4", QUARTERS);
+    for (orientation, container) in [
+        ("rotate=90", "mp4"),
+        ("rotate=180", "mkv"),
+        ("rotate=270", "ts"),
+        ("flip=horizontal", "mp4"),
+        ("flip=vertical", "mov"),
+        ("rotate=90:flip=horizontal", "mp4"),
+    ] {
+        let arguments = format!("-i $plain.mp4 -c copy -bsf:v h264_metadata=display_orientation=insert:{orientation}");
+        let path = clips.make(&format!("turned.{container}"), &arguments);
+        let shown = clips.make("shown.mkv", &format!("-i $turned.{container} -c:v libx264 -qp 0"));
+        // The SEI is in the key frame and holds for the frames after it. FFmpeg 5.1 turns the key frame only.
+        let (given, wanted) = (pictures(&path), pictures(&shown).remove(0));
+        assert_eq!(given.len(), 5, "{orientation}");
+        for given in &given {
+            assert_eq!(size(given), size(&wanted), "{orientation}");
+            for (right, bottom) in [(false, false), (true, false), (false, true), (true, true)] {
+                let (given, wanted) = (colour(given, right, bottom), colour(&wanted, right, bottom));
+                assert!(near(given, wanted), "{orientation}: {given:?} instead of {wanted:?}");
+            }
+        }
+    }
+    // The orientation in the container overrides that in the stream.
+    clips.make("turned.mp4", "-i $plain.mp4 -c copy -bsf:v h264_metadata=display_orientation=insert:rotate=90");
+    let upside_down = clips.write("both.mp4", &with_matrix(&clips.path("turned.mp4"), [-1, 0, 0, -1]));
+    assert_eq!(size(&pictures(&upside_down)[0]), (160, 120));
 }
 
 #[test]

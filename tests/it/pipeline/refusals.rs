@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use opencv::prelude::*;
 use visage::analysis::{Resource, Warning};
 use visage::config::{ByteSize, Container, Settings, Video};
 use visage::media::{End, Every, Frames, FramesError, Opened, ProbeError, Sound, SoundError, Source, probe};
@@ -79,6 +80,93 @@ fn damaged_range_is_reported() {
     assert!(damaged(&end) && times.len() < 300 && times.len() > 240, "{end:?}");
     let sound = clips.moving("sound.mp4", 4.0, "-c:v libx264 -bf 2 -g 10 -pix_fmt yuv420p");
     assert_eq!(read(&sound, 3).unwrap().1.warnings, []);
+}
+
+/// Returns the time and the pixels of every frame, and the facts after the last one.
+fn pictures(path: &Path) -> (Vec<(f64, Vec<u8>)>, End) {
+    let mut frames = Frames::start(Opened::open(&file(path), &limits()).unwrap(), Every::exact(1)).unwrap();
+    let mut pictures = Vec::new();
+    while let Some(sample) = frames.next(&|| false).unwrap() {
+        pictures.push((sample.time_s, sample.picture.data_bytes().unwrap().to_vec()));
+    }
+    (pictures, frames.end(|| false).unwrap())
+}
+
+/// Returns the position and the size of each packet in the file, in decoding order.
+fn packets(path: &Path) -> Vec<(usize, usize)> {
+    let output = std::process::Command::new("ffprobe")
+        .args(["-v", "error", "-select_streams", "v:0", "-of", "csv=p=0", "-show_entries", "packet=size,pos"])
+        .arg(path)
+        .output()
+        .expect("ffprobe is installed");
+    let number = |text: &str| text.trim().parse::<usize>().unwrap();
+    let line = |line: &str| line.split_once(',').map(|(size, at)| (number(at.trim_end_matches(',')), number(size)));
+    String::from_utf8(output.stdout).unwrap().lines().filter_map(line).collect()
+}
+
+#[test]
+fn frames_predicted_from_damaged_ones_are_damaged_until_the_next_key_frame() {
+    let clips = Clips::new();
+    // Key frames every 2 s, each followed by groups of a P picture and three B pictures.
+    let whole = clips.make(
+        "whole.mp4",
+        "-f lavfi -i testsrc2=size=320x240:rate=25:duration=6 -c:v libx264 -bf 3 -g 50 -pix_fmt yuv420p -x264-params \
+         scenecut=0:b-pyramid=normal:b-adapt=0",
+    );
+    let (sound, end) = pictures(&whole);
+    assert_eq!((sound.len(), &end.warnings), (150, &vec![]));
+    let bytes = std::fs::read(&whole).unwrap();
+    let packets = packets(&whole);
+    for (name, packet, is_dropped) in
+        [("early", 55, false), ("middle", 71, false), ("late", 91, false), ("lost", 67, true), ("first lost", 5, true)]
+    {
+        let path = if is_dropped {
+            clips.make("damaged.mp4", &format!("-i $whole.mp4 -c copy -bsf:v noise=drop=eq(n\\,{packet})"))
+        } else {
+            let (mut bytes, (at, size)) = (bytes.clone(), packets[packet]);
+            bytes[at + size / 3..at + size].fill(0);
+            clips.write("damaged.mp4", &bytes)
+        };
+        let (seen, end) = pictures(&path);
+        // Each picture that is left is that of the sound file.
+        for (time_s, pixels) in &seen {
+            let original = sound.iter().find(|(time, _)| (time - time_s).abs() < 0.01).unwrap();
+            assert!(*pixels == original.1, "{name}: the frame at {time_s} s is damaged: {end:?}");
+        }
+        // The other groups of pictures are complete.
+        let first = if packet < 50 { 0.0 } else { 2.0 };
+        let outside = seen.iter().filter(|(time, _)| *time < first - 0.01 || *time > first + 1.99).count();
+        assert_eq!(outside, 100, "{name}: {end:?}");
+        let Some(Warning::PicturesDamaged { from_s, to_s, damaged, .. }) = end.warnings.first() else {
+            panic!("{name}: {end:?}")
+        };
+        assert!(*from_s >= first && *to_s < first + 2.0 && *damaged > 2, "{name}: {end:?}");
+    }
+}
+
+#[test]
+fn damage_in_a_transport_stream_reaches_the_next_key_frame() {
+    let clips = Clips::new();
+    let path = clips.make(
+        "whole.ts",
+        "-f lavfi -i testsrc2=size=320x240:rate=25:duration=6 -c:v libx264 -bf 2 -g 50 -pix_fmt yuv420p -x264-params \
+         scenecut=0:b-pyramid=none:b-adapt=0",
+    );
+    let (sound, end) = pictures(&path);
+    assert_eq!((sound.len(), &end.warnings), (150, &vec![]));
+    // The P picture at 2.6 s.
+    let (at, size) = packets(&path)[63];
+    let mut bytes = std::fs::read(&path).unwrap();
+    for packet in bytes[at / 188 * 188..at + size].chunks_exact_mut(188).skip(1) {
+        packet[12..].fill(0);
+    }
+    let (seen, end) = pictures(&clips.write("damaged.ts", &bytes));
+    assert!(damaged(&end) && (100..125).contains(&seen.len()), "{} {end:?}", seen.len());
+    assert!(seen.iter().filter(|(time, _)| *time > 3.98).count() == 50, "{end:?}");
+    for (time_s, pixels) in &seen {
+        let original = sound.iter().find(|(time, _)| (time - time_s).abs() < 0.01).unwrap();
+        assert!(*pixels == original.1, "the frame at {time_s} s is damaged: {end:?}");
+    }
 }
 
 #[test]

@@ -41,6 +41,17 @@ fn tone(path: &Path) -> (f64, f64) {
     (seconds(samples.iter().position(loud).unwrap()), seconds(samples.iter().rposition(loud).unwrap()))
 }
 
+/// The time stamps of the frames that FFmpeg outputs, in seconds.
+fn stamps(path: &Path) -> Vec<f64> {
+    let output = std::process::Command::new("ffprobe")
+        .args(["-v", "quiet", "-select_streams", "v:0", "-of", "csv=p=0", "-show_entries", "frame=pts_time"])
+        .arg(path)
+        .output()
+        .expect("ffprobe is installed");
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().filter_map(|line| line.trim_end_matches(',').parse().ok()).collect()
+}
+
 fn near(given: f64, wanted: f64) -> bool {
     (given - wanted).abs() < 0.05
 }
@@ -87,6 +98,31 @@ fn edit_list_shifts_video_and_sound_together() {
     assert!(near(times[0], 0.0), "{}", times[0]);
     // The cut copies frames from the key frame on, hides those before 1.3 s, and copies the sound from 1.3 s on.
     assert!(near(tone(&cut).0, 0.7), "{:?}", tone(&cut));
+}
+
+#[test]
+fn frames_before_the_start_of_an_edit_are_hidden_and_do_not_shift_the_others() {
+    let clips = Clips::new();
+    let pictures = "-f lavfi -i testsrc=size=64x64:rate=30:duration=4 -pix_fmt yuv420p";
+    let x264 = "-c:v libx264 -bf 3 -x264-params keyint=30:min-keyint=30:scenecut=0:open-gop=1:b-adapt=0";
+    let x265 = "-c:v libx265 -x265-params log-level=none:keyint=30:min-keyint=30:scenecut=0:open-gop=1:bframes=3";
+    for (name, coding) in [("h264", x264), ("hevc", x265)] {
+        clips.make(&format!("{name}.mp4"), &format!("{pictures} {coding}"));
+        // The file begins with a key frame whose leading frames are shown before it.
+        let cut = format!("-ss 1 -i ${name}.mp4 -c copy -movflags negative_cts_offsets");
+        let whole = std::fs::read(clips.make(&format!("cut-{name}.mp4"), &cut)).unwrap();
+        for media_time in [0, 512, 1024, 2048, 5120, -2000_i32] {
+            let mut bytes = whole.clone();
+            patch(&mut bytes, b"elst", 12, &media_time.to_be_bytes());
+            let path = clips.write("edit.mp4", &bytes);
+            let expected: Vec<f64> = stamps(&path).into_iter().filter(|stamp| *stamp > -0.001).collect();
+            let (_, times, end) = read(&path);
+            let agree = times.iter().zip(&expected).all(|(time, expected)| (time - expected).abs() < 0.002);
+            // FFmpeg does not output some of the frames whose references are missing.
+            assert!(agree && times.len() == expected.len(), "{name} {media_time}: {times:?} {expected:?}");
+            assert_eq!(count_pictures(&file(&path), &limits(), &|| false).unwrap(), end.frames_total, "{name}");
+        }
+    }
 }
 
 #[test]

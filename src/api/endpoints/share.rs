@@ -1,0 +1,55 @@
+//! `POST /results/{token}/share`: makes a share link of a result.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::routes;
+
+use crate::api::access::{Authorized, Endpoint, OptionalKey, Read};
+use crate::api::openapi::NATIVE;
+use crate::api::view;
+use crate::api::{Api, Problem};
+use crate::share::{self, ShareLinks};
+
+type Rule = OptionalKey<Read>;
+
+pub(in crate::api) fn endpoint() -> Endpoint {
+    Endpoint::new::<Rule>(routes!(handle))
+}
+
+#[derive(Serialize, ToSchema)]
+struct ShareLink {
+    /// Address of the result for a reader without a key.
+    url: String,
+    /// The parameter `share` of the address, for the other addresses of the result.
+    share: String,
+    /// When the link expires. It also ends when the result is erased.
+    expires_at: Timestamp,
+}
+
+/// Share a result
+///
+/// Makes a link with which this result, its report, timeline and events can be read without a key for `share.valid_h`
+/// hours. The link opens no other call and changes nothing. It ends early if the result is erased.
+#[utoipa::path(post, path = "/results/{token}/share", operation_id = "share", tag = NATIVE,
+    params(("token" = Uuid, Path, description = "From the answer to the upload")),
+    responses((status = 201, description = "The link", body = ShareLink),
+              (status = 404, description = "No analysis has this token"),
+              (status = 410, description = "The result has expired")))]
+pub(in crate::api) async fn handle(
+    State(api): State<Api>,
+    caller: Authorized<Rule>,
+    Path(token): Path<String>,
+) -> Result<Response, Problem> {
+    let token = view::token(&token)?;
+    view::find(&api.app, &caller, token).await?;
+    let settings = &api.app.settings;
+    let expires_at = share::expiry(settings, api.app.clock.now());
+    let share = ShareLinks::new(settings, &api.app.store).await?.sign(token, expires_at);
+    let link = ShareLink { url: share::address(settings, token, &share), share, expires_at };
+    Ok((StatusCode::CREATED, [(header::CACHE_CONTROL, "no-store")], Json(link)).into_response())
+}

@@ -1,0 +1,96 @@
+//! Share links: addresses of one result that can be read without a key until they expire.
+//!
+//! A link has the token, the time at which it expires, and a signature of both. Nothing is stored, so a link cannot be
+//! listed. It is revoked when its result is erased. A changed `share.secret` revokes all links.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::config::Settings;
+use crate::secret::InstallationSecret;
+use crate::store::{Store, StoreError};
+
+/// What the signature is for, so that no other signature of the same secret is valid here.
+const PURPOSE: &str = "share link";
+
+/// Why a share link is not accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ShareError {
+    /// The signature is not that of this result, or the link is incomplete.
+    Invalid,
+    Expired,
+}
+
+/// Makes and checks share links.
+pub struct ShareLinks {
+    secret: InstallationSecret,
+}
+
+impl ShareLinks {
+    /// Uses the secret of the settings, or that of the database if there is none.
+    pub async fn new(settings: &Settings, store: &Store) -> Result<Self, StoreError> {
+        let own = settings.share.secret.expose();
+        let secret = if own.is_empty() {
+            store.secret().await?.clone()
+        } else {
+            InstallationSecret(Sha256::digest(own.as_bytes()).into())
+        };
+        Ok(Self { secret })
+    }
+
+    /// Returns the value of the parameter `share` for a result.
+    pub fn sign(&self, token: Uuid, expires_at: Timestamp) -> String {
+        let seconds = expires_at.as_second();
+        format!("{seconds}.{}", self.secret.sign(PURPOSE, &signed(token, seconds)))
+    }
+
+    /// Checks the parameter `share` of a request for a result.
+    pub fn check(&self, token: Uuid, share: &str, now: Timestamp) -> Result<(), ShareError> {
+        let (seconds, signature) = share.split_once('.').ok_or(ShareError::Invalid)?;
+        let expires: i64 = seconds.parse().map_err(|_| ShareError::Invalid)?;
+        if !self.secret.verify(PURPOSE, &signed(token, expires), signature) {
+            return Err(ShareError::Invalid);
+        }
+        if now.as_second() < expires { Ok(()) } else { Err(ShareError::Expired) }
+    }
+}
+
+fn signed(token: Uuid, seconds: i64) -> String {
+    format!("{token} {seconds}")
+}
+
+/// Returns the time at which a link that is made now expires.
+pub fn expiry(settings: &Settings, now: Timestamp) -> Timestamp {
+    let lifetime = Duration::from_secs(settings.share.valid_h.saturating_mul(3600));
+    now.saturating_add(lifetime).unwrap_or(Timestamp::MAX)
+}
+
+/// Returns the address of a result for a reader without a key.
+pub fn address(settings: &Settings, token: Uuid, share: &str) -> String {
+    format!("{}/results/{token}?share={share}", settings.http.base_url())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_is_valid_for_its_result_until_it_expires() {
+        let links = |byte| ShareLinks { secret: InstallationSecret([byte; 32]) };
+        let (token, other) = (Uuid::from_u128(7), Uuid::from_u128(8));
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let share = links(1).sign(token, at(1000));
+        assert_eq!(links(1).check(token, &share, at(999)), Ok(()));
+        assert_eq!(links(1).check(token, &share, at(1000)), Err(ShareError::Expired));
+        assert_eq!(links(1).check(other, &share, at(999)), Err(ShareError::Invalid));
+        assert_eq!(links(2).check(token, &share, at(999)), Err(ShareError::Invalid));
+        let longer = share.replacen("1000", "2000", 1);
+        let cut = &share[..share.len() - 1];
+        for altered in [longer.as_str(), cut, &format!("{share}="), "", "1000", "1000.", "x.y"] {
+            assert_eq!(links(1).check(token, altered, at(999)), Err(ShareError::Invalid), "{altered}");
+        }
+    }
+}
