@@ -279,7 +279,8 @@ pub fn long() -> Findings {
 /// 6:30 of one person who is sad and happy in turns of ten seconds.
 pub fn alternating() -> Findings {
     let rows = (0..390).map(f64::from).map(|t| {
-        let (emotion, strength) = if (t / 10.0) as u32 % 2 == 0 { (Emotion::Sad, 0.7) } else { (Emotion::Happy, 1.1) };
+        let (emotion, strength) =
+            if ((t / 10.0) as u32).is_multiple_of(2) { (Emotion::Sad, 0.7) } else { (Emotion::Happy, 1.1) };
         row(1, t, leaning(emotion, strength, t))
     });
     findings(390.0, 1.0, rows.collect(), 5.0, &[])
