@@ -36,8 +36,8 @@ pub enum IdentityError {
     Blob(#[from] BlobError),
     #[error(
         "the storage of the settings carries no identity, and the database belongs to the storage {expected}: this is \
-         the wrong folder or bucket, or it is not mounted; if it was moved or emptied on purpose, run `visage storage \
-         adopt`"
+         the wrong folder or bucket, or it is not mounted; if it was moved or emptied on purpose, run \
+         `visage storage adopt`"
     )]
     Missing { expected: Uuid },
     #[error(

@@ -15,7 +15,7 @@ impl InstallationSecret {
     /// Returns the pseudonym of `text`, in hexadecimal. It differs for each purpose.
     pub fn pseudonym(&self, purpose: &str, text: &str) -> String {
         let hash = self.keyed(purpose, text).finalize().into_bytes();
-        hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+        hex::encode(&hash[..16])
     }
 
     /// Returns the signature of `text`, in hexadecimal. It differs for each purpose.

@@ -13,9 +13,9 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, OneOf, OneOfBuilder, Schema, Type};
 
 use super::upload;
-use super::upload::body::{BodyError, IncomingBody, Pace};
+use super::upload::body::{IncomingBody, Pace};
 use super::upload::encoding::announced;
-use super::upload::error::UploadError;
+use super::upload::error::{BodyError, UploadError};
 use super::upload::problems::FileSource;
 use super::{Api, Problem};
 

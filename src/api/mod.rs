@@ -60,7 +60,7 @@ use crate::store::Store;
 
 use access::Endpoint;
 pub use auth::Caller;
-pub use immediate::Analyzer;
+pub use immediate::ImmediateAnalyzer;
 use places::{PlaceLimits, Places};
 pub use problem::Problem;
 pub use request_log::LogDetails;
@@ -76,7 +76,7 @@ pub struct AppState {
     pub identity: StorageIdentity,
     pub reporter: Reporter,
     /// Analyzes the videos of calls that are answered with their result.
-    pub analyzer: Arc<dyn Analyzer>,
+    pub analyzer: Arc<dyn ImmediateAnalyzer>,
     pub clock: Arc<dyn Clock>,
     pub tokens: Arc<dyn Tokens>,
     /// Cancelled when the service shuts down. Waiting requests are then answered at once.

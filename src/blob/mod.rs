@@ -7,6 +7,7 @@
 //! - An interrupted write leaves nothing, or at worst a leftover that [`BlobStore::abort_abandoned`] removes.
 //! - At most one part of each running upload is in memory.
 
+mod bucket;
 mod folder;
 mod folder_parts;
 mod parts;

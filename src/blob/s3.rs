@@ -14,7 +14,7 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{
     Builder, Credentials, RequestChecksumCalculation, ResponseChecksumValidation, SharedHttpClient,
 };
-use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::error::ProvideErrorMetadata;
 use aws_sdk_s3::presigning::PresigningConfig;
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
 use aws_smithy_http_client::Connector;
@@ -27,8 +27,9 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::bucket::{Bucket, remote};
 use super::s3_upload::S3Upload;
-use super::{BlobError, BlobInfo, BlobStore, IDENTITY, PROBE, Upload, checked, identity_text, is_key, parse_identity};
+use super::{BlobError, BlobInfo, BlobStore, IDENTITY, PROBE, Upload, identity_text, parse_identity};
 use crate::clock::Clock;
 use crate::config;
 use crate::media::Source;
@@ -43,27 +44,6 @@ pub struct S3 {
     serial: AtomicU64,
     /// Whether the server can list the parts of an upload, and when this was tested.
     listing: Mutex<Option<(bool, Instant)>>,
-}
-
-/// The client and names that the store and its uploads share. Cheap to clone.
-#[derive(Clone)]
-pub(super) struct Bucket {
-    pub client: Client,
-    pub name: String,
-    /// Empty, or ends with a slash.
-    prefix: String,
-}
-
-impl Bucket {
-    /// Returns the name of the object for a key.
-    pub fn object(&self, key: &str) -> Result<String, BlobError> {
-        Ok(format!("{}{}", self.prefix, checked(key)?))
-    }
-
-    /// Returns the key of an object, if its name has the prefix and a valid key.
-    fn key(&self, object: &str) -> Option<String> {
-        object.strip_prefix(&self.prefix).filter(|key| is_key(key)).map(str::to_owned)
-    }
 }
 
 impl S3 {
@@ -281,19 +261,6 @@ impl BlobStore for S3 {
             }),
             Err(error) => Err(BlobError::Remote { action: "get", reason: error.to_string() }),
         }
-    }
-}
-
-/// Converts the error of a call. It is `NotFound` if the server says so. Otherwise it holds the server's code and
-/// message, or the whole chain of errors if the server did not answer.
-pub(super) fn remote<E>(action: &'static str, error: &SdkError<E>) -> BlobError
-where
-    E: ProvideErrorMetadata + std::error::Error + 'static,
-{
-    match error.code() {
-        Some("NoSuchKey" | "NotFound" | "NoSuchUpload") => BlobError::NotFound,
-        Some(code) => BlobError::Remote { action, reason: format!("{code}: {}", error.message().unwrap_or_default()) },
-        None => BlobError::Remote { action, reason: DisplayErrorContext(error).to_string() },
     }
 }
 

@@ -12,8 +12,9 @@ use aws_sdk_s3::types::CompletedPart;
 use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
+use super::bucket::{Bucket, remote};
 use super::parts::{Part, PartUpload, Parts};
-use super::s3::{Bucket, S3, remote};
+use super::s3::S3;
 use super::s3_upload::{abort, complete, create, failed, size_of};
 use super::{BlobError, PROBE};
 

@@ -6,7 +6,7 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use bytes::{Bytes, BytesMut};
 
-use super::s3::{Bucket, remote};
+use super::bucket::{Bucket, remote};
 use super::{BlobError, Upload};
 
 /// Size of every part but the last, in bytes. Some servers need all parts to have the same size. AWS accepts at most

@@ -165,7 +165,6 @@ mod tests {
     use sha2::{Digest, Sha256};
 
     use super::*;
-    use crate::engine::model::hex;
 
     #[test]
     fn the_manifest_has_unique_entries_with_valid_hashes() {
@@ -193,7 +192,7 @@ mod tests {
         assert!(!own.is_empty());
         for entry in own {
             let bytes = std::fs::read(folder.join(&entry.file)).unwrap();
-            assert_eq!((hex(&Sha256::digest(&bytes)), bytes.len() as u64), (entry.sha256.clone(), entry.bytes));
+            assert_eq!((hex::encode(Sha256::digest(&bytes)), bytes.len() as u64), (entry.sha256.clone(), entry.bytes));
         }
     }
 

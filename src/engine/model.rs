@@ -219,7 +219,7 @@ fn join(parts: &[Outputs]) -> Result<Outputs, ShapeError> {
 pub(super) fn file(name: &str, path: &Path) -> Result<(Vec<u8>, String), EngineError> {
     let bytes = read(name, path)?;
     // Hash the bytes in memory, not the file again: the file may change between two reads.
-    let sha256 = hex(&Sha256::digest(&bytes));
+    let sha256 = hex::encode(Sha256::digest(&bytes));
     let listed = manifest::models()?.iter().find(|entry| entry.is(name, path));
     if let Some(entry) = listed.filter(|entry| entry.sha256 != sha256) {
         let (expected, path) = (entry.sha256.clone(), path.to_owned());
@@ -245,8 +245,4 @@ fn port(outlet: &Outlet) -> Result<Port, String> {
         }
         _ => Err(format!("{name:?} is not a tensor of 32-bit floats")),
     }
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

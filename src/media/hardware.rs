@@ -108,8 +108,11 @@ impl HwDevice {
     pub fn record_failure(&self, error: ffmpeg::Error) {
         let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
         if failures >= MAX_FAILURES {
-            tracing::error!(hwaccel = self.name, %error, "the GPU failed repeatedly; the CPU decodes until the process \
-                                                          restarts");
+            tracing::error!(
+                hwaccel = self.name,
+                %error,
+                "the GPU failed repeatedly; the CPU decodes until the process restarts"
+            );
         }
     }
 

@@ -125,7 +125,7 @@ fn checksum(link: &str, texts: &[(Language, String)]) -> String {
         digest.update((part.len() as u64).to_be_bytes());
         digest.update(part);
     }
-    digest.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(&digest.finalize()[..6])
 }
 
 #[cfg(test)]

@@ -22,7 +22,8 @@ use crate::engine::{Engine, EngineError};
 use quality::{Quality, Rating};
 use spans::Spans;
 use syllables::Syllables;
-use vad::{Vad, WINDOW};
+use unrolled::WINDOW;
+use vad::Vad;
 
 pub use vad::NAME as VAD_MODEL;
 

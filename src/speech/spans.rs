@@ -6,7 +6,7 @@
 //! the original waits without a limit. Here the span ends after [`MIN_SILENCE`], so that only a limited number of
 //! samples is buffered.
 
-use super::vad::WINDOW;
+use super::unrolled::WINDOW;
 
 /// Upper threshold: a span begins at this probability.
 const START: f32 = 0.5;

@@ -12,7 +12,12 @@ use onnx_rs::ast::{
     TensorShapeDimension, TensorTypeProto, TypeProto, TypeValue, ValueInfo,
 };
 
-use super::vad::{CONTEXT, MEMORY, WINDOW};
+/// Samples in a window.
+pub(super) const WINDOW: usize = 512;
+/// Samples before the window that are part of the model's input.
+pub(super) const CONTEXT: usize = 64;
+/// Shape of the model's recurrent state.
+pub(super) const MEMORY: [usize; 3] = [2, 1, 128];
 
 /// Strides of the four convolutions after the spectrum.
 const STRIDES: [i64; 4] = [1, 2, 2, 1];

@@ -4,18 +4,12 @@ use std::path::Path;
 
 use ndarray::{ArrayD, IxDyn};
 
-use super::unrolled::unrolled;
+use super::unrolled::{CONTEXT, MEMORY, WINDOW, unrolled};
 use crate::analysis::ModelUsed;
 use crate::engine::{Engine, EngineError, Sequence};
 
 pub const NAME: &str = "silero_vad";
 const FILE: &str = "silero_vad.onnx";
-/// Samples in a window.
-pub(super) const WINDOW: usize = 512;
-/// Samples before the window that are part of the model's input.
-pub(super) const CONTEXT: usize = 64;
-/// Shape of the model's recurrent state.
-pub(super) const MEMORY: [usize; 3] = [2, 1, 128];
 
 pub(super) struct Vad(Sequence);
 

@@ -8,8 +8,7 @@ use sqlx::Row;
 use uuid::Uuid;
 
 use super::jobs::ERASED_OPTIONS;
-use super::queue::uuid;
-use super::{Store, StoreError, Wake, encode, millis, unsigned};
+use super::{Store, StoreError, Wake, encode, millis, unsigned, uuid};
 
 /// A video whose retention time is over.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,8 +8,7 @@ use jiff::Timestamp;
 use sqlx::{AnyConnection, Row};
 use uuid::Uuid;
 
-use super::queue::uuid;
-use super::{NewJob, Store, StoreError, Wake, millis};
+use super::{NewJob, Store, StoreError, Wake, millis, uuid};
 
 /// How long a repetition is recognized.
 pub const REMEMBERED: Duration = Duration::from_secs(24 * 3600);

@@ -7,8 +7,7 @@ use jiff::Timestamp;
 use sqlx::Row;
 use uuid::Uuid;
 
-use super::queue::uuid;
-use super::{Store, StoreError, millis};
+use super::{Store, StoreError, millis, uuid};
 
 /// The row of the storage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -209,7 +209,7 @@ impl Store {
         let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(encode("tokens", &tokens)?);
         let rows = query.fetch_all(self.pool()).await?;
         let job = |row: &AnyRow| {
-            let token = super::queue::uuid(row.try_get("token")?)?;
+            let token = super::uuid(row.try_get("token")?)?;
             Ok((token, from_row(token, row)?))
         };
         rows.iter().map(job).collect()

@@ -199,7 +199,7 @@ fn split(text: &str) -> Option<(&str, &str)> {
 }
 
 fn digest(secret: &str) -> String {
-    Sha256::digest(secret.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(Sha256::digest(secret.as_bytes()))
 }
 
 fn from_row(row: &AnyRow) -> Result<ApiKey, StoreError> {

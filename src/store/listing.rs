@@ -4,8 +4,7 @@ use jiff::Timestamp;
 use sqlx::Row;
 
 use super::jobs::from_row;
-use super::queue::uuid;
-use super::{Job, Status, Store, StoreError, millis};
+use super::{Job, Status, Store, StoreError, millis, uuid};
 
 /// A filter of jobs. A field that is `None` does not filter.
 #[derive(Debug, Clone, Default)]

@@ -5,6 +5,7 @@
 //! Times are milliseconds since 1970 (UTC). They come from the caller's [`crate::clock::Clock`], never from the
 //! database. The clocks of machines that share a Postgres must therefore agree to well within `queue.lease_s`.
 
+mod claim;
 mod consents;
 mod dialect;
 mod fault;
@@ -37,6 +38,7 @@ use sqlx::{Any, AnyConnection, AnyPool, Transaction};
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use uuid::Uuid;
 
 use crate::config::Database;
 use crate::secret::InstallationSecret;
@@ -46,6 +48,7 @@ use timed_pool::TimedPool;
 use waiting::Waiting;
 use wake::Wakes;
 
+pub use claim::{Backoff, Claim, ClaimState, LostRun};
 pub use housekeeping::DueVideo;
 pub use idempotency::{Enqueued, REMEMBERED, Repeatable};
 pub use identity::KnownStorage;
@@ -54,7 +57,6 @@ pub use keys::{ApiKey, NewKey, Scope};
 pub use listing::JobFilter;
 pub use operation::{FailedJob, Hour, Revived, RunningJob};
 pub use outbox::{MailKind, NewMail, OutgoingMail};
-pub use queue::{Backoff, Claim, ClaimState, LostRun};
 pub use request_log::{LogEntry, LogFilter};
 pub use results::{StoredAnalysis, TimelinePage};
 pub use uploads::{PartedUpload, SentPart};
@@ -205,6 +207,16 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// Returns `now + time`, such as the end of a lease.
+fn after(now: Timestamp, time: Duration) -> Timestamp {
+    now.saturating_add(time).unwrap_or(Timestamp::MAX)
+}
+
+/// Reads a stored token or id.
+fn uuid(text: &str) -> Result<Uuid, StoreError> {
+    text.parse().map_err(|_| StoreError::Corrupt { what: "id", reason: "not a UUID".to_owned() })
 }
 
 /// Converts a time to its stored form.

@@ -5,8 +5,7 @@ use sqlx::Row;
 use uuid::Uuid;
 
 use super::jobs::from_row;
-use super::queue::uuid;
-use super::{Job, Store, StoreError, Wake, millis, unsigned};
+use super::{Job, Store, StoreError, Wake, millis, unsigned, uuid};
 
 /// The longest list of jobs.
 const LIST_LIMIT: i64 = 100;
@@ -118,9 +117,11 @@ impl Store {
     async fn revive_now(&self, token: Uuid, now: Timestamp) -> Result<Revived, StoreError> {
         let mut tx = self.begin().await?;
         let changed = sqlx::query(
-            "UPDATE jobs SET status = 'queued', run_at = $2, attempts = 0, setbacks = 0, failure_code = NULL, \
-             failure_detail = NULL, failure_reason = NULL, finished_at = NULL, expires_at = NULL, frames_done = 0, \
-             frames_total = 0, version = version + 1 WHERE token = $1 AND status = 'failed' AND video_key IS NOT NULL",
+            "UPDATE jobs \
+             SET status = 'queued', run_at = $2, attempts = 0, setbacks = 0, failure_code = NULL, \
+                 failure_detail = NULL, failure_reason = NULL, finished_at = NULL, expires_at = NULL, \
+                 frames_done = 0, frames_total = 0, version = version + 1 \
+             WHERE token = $1 AND status = 'failed' AND video_key IS NOT NULL",
         )
         .bind(token.to_string())
         .bind(millis(now))

@@ -12,8 +12,7 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 use uuid::Uuid;
 
-use super::queue::{Claim, after, uuid};
-use super::{Store, StoreError, millis, time};
+use super::{Claim, Store, StoreError, after, millis, time, uuid};
 
 /// A message to queue in the transaction that ends a job.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -20,79 +20,26 @@ use std::time::Duration;
 use jiff::Timestamp;
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row};
-use uuid::Uuid;
 
-use super::{JobFailure, JobProgress, MailKind, NewMail, Store, StoreError, Wake, bigint, decode, encode, millis};
-use crate::analysis::{Findings, Options};
-
-/// A job claimed by this worker. Every write of the worker needs the claim. The claim is lost if another worker claims
-/// the job after the lease ran out, or if the job is erased. A write with a lost claim changes nothing and returns
-/// [`ClaimState::Lost`].
-#[derive(Debug, Clone)]
-pub struct Claim {
-    /// Identifies the job in logs, where the token must not appear.
-    pub id: i64,
-    pub token: Uuid,
-    /// The number of this attempt, from 1. Runs that do not count are left out.
-    pub attempt: u32,
-    pub video_key: String,
-    pub options: Options,
-    pub recipients: Vec<String>,
-    /// The address of a webhook to call when the job ends.
-    pub webhook: Option<String>,
-    /// Number of runs that failed because of a part of the service.
-    pub setbacks: u32,
-    /// Number of runs whose lease ran out, most likely because the process died.
-    pub deaths: u32,
-    /// Pseudonym of the recipient whose confirmation mails need.
-    consent: Option<String>,
-    /// The name of the worker.
-    worker: String,
-    /// The number of the claim; it increases with every claim of the job.
-    number: i64,
-}
-
-/// Whether the worker still holds its claim.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ClaimState {
-    Held,
-    /// Another worker has claimed the job, or it was erased: the run must stop.
-    Lost,
-}
-
-impl ClaimState {
-    const fn from_rows(changed: u64) -> Self {
-        if changed == 0 { Self::Lost } else { Self::Held }
-    }
-}
-
-/// A job that was queued again because its lease ran out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LostRun {
-    /// Identifies the job in logs.
-    pub id: i64,
-    /// Number of runs of the job whose lease ran out.
-    pub deaths: u32,
-}
-
-/// How long a job waits after its lease ran out for the second time. The wait starts at `base` and doubles each time,
-/// up to `max`.
-#[derive(Debug, Clone, Copy)]
-pub struct Backoff {
-    pub base: Duration,
-    pub max: Duration,
-}
+use super::{
+    Backoff, Claim, ClaimState, JobFailure, JobProgress, LostRun, MailKind, NewMail, Store, StoreError, Wake, after,
+    bigint, decode, encode, millis, uuid,
+};
+use crate::analysis::Findings;
 
 impl Store {
     /// Claims the job that has been due for longest, for the worker named `worker`, until `now + lease`.
     pub async fn claim(&self, worker: &str, now: Timestamp, lease: Duration) -> Result<Option<Claim>, StoreError> {
         // Selects and claims in one statement, so that no other worker can claim the job in between.
         let sql = format!(
-            "UPDATE jobs SET status = 'running', worker = $2, lease_until = $3, attempts = attempts + 1, claim = claim \
-             + 1, started_at = COALESCE(started_at, $1), frames_done = 0, frames_total = 0, version = version + 1 \
-             WHERE id = (SELECT id FROM jobs WHERE status IN ('queued', 'running') AND status = 'queued' AND run_at <= \
-             $1 ORDER BY run_at, id LIMIT 1{skip_locked}) RETURNING id, token, attempts, setbacks, deaths, claim, \
-             video_key, options, recipients, webhook, consent",
+            "UPDATE jobs \
+             SET status = 'running', worker = $2, lease_until = $3, attempts = attempts + 1, claim = claim + 1, \
+                 started_at = COALESCE(started_at, $1), frames_done = 0, frames_total = 0, version = version + 1 \
+             WHERE id = (SELECT id FROM jobs \
+                         WHERE status IN ('queued', 'running') AND status = 'queued' AND run_at <= $1 \
+                         ORDER BY run_at, id LIMIT 1{skip_locked}) \
+             RETURNING id, token, attempts, setbacks, deaths, claim, video_key, options, recipients, webhook, \
+                       consent",
             skip_locked = self.dialect().skip_locked,
         );
         let row = sqlx::query(AssertSqlSafe(sql))
@@ -136,12 +83,16 @@ impl Store {
         let (base, max) = (duration_ms(backoff.base), duration_ms(backoff.max));
         let mut tx = self.begin().await?;
         let rows = sqlx::query(
-            "UPDATE jobs SET status = 'queued', attempts = attempts - 1, deaths = deaths + 1, lease_until = NULL, \
-             worker = NULL, frames_done = 0, frames_total = 0, version = version + 1, run_at = CASE WHEN deaths = 0 \
-             THEN run_at WHEN deaths > 20 OR CAST($2 AS BIGINT) << CAST(deaths - 1 AS INTEGER) > CAST($3 AS BIGINT) \
-             THEN CAST($1 AS BIGINT) + CAST($3 AS BIGINT) ELSE CAST($1 AS BIGINT) + (CAST($2 AS BIGINT) << CAST(deaths \
-             - 1 AS INTEGER)) END WHERE status = 'running' AND lease_until <= CAST($1 AS BIGINT) RETURNING id, token, \
-             deaths",
+            "UPDATE jobs \
+             SET status = 'queued', attempts = attempts - 1, deaths = deaths + 1, lease_until = NULL, worker = NULL, \
+                 frames_done = 0, frames_total = 0, version = version + 1, \
+                 run_at = CASE WHEN deaths = 0 THEN run_at \
+                               WHEN deaths > 20 \
+                                    OR CAST($2 AS BIGINT) << CAST(deaths - 1 AS INTEGER) > CAST($3 AS BIGINT) \
+                               THEN CAST($1 AS BIGINT) + CAST($3 AS BIGINT) \
+                               ELSE CAST($1 AS BIGINT) + (CAST($2 AS BIGINT) << CAST(deaths - 1 AS INTEGER)) END \
+             WHERE status = 'running' AND lease_until <= CAST($1 AS BIGINT) \
+             RETURNING id, token, deaths",
         )
         .bind(millis(now))
         .bind(base)
@@ -240,9 +191,11 @@ impl Store {
     ) -> Result<ClaimState, StoreError> {
         let mut tx = self.begin().await?;
         let changed = sqlx::query(
-            "UPDATE jobs SET status = 'failed', failure_code = $3, failure_detail = $4, failure_reason = $5, \
-             finished_at = $6, expires_at = $7, lease_until = NULL, worker = NULL, recipients = NULL, webhook = NULL, \
-             version = version + 1 WHERE token = $1 AND claim = $2 AND status IN ('queued', 'running')",
+            "UPDATE jobs \
+             SET status = 'failed', failure_code = $3, failure_detail = $4, failure_reason = $5, finished_at = $6, \
+                 expires_at = $7, lease_until = NULL, worker = NULL, recipients = NULL, webhook = NULL, \
+                 version = version + 1 \
+             WHERE token = $1 AND claim = $2 AND status IN ('queued', 'running')",
         )
         .bind(claim.token.to_string())
         .bind(claim.number)
@@ -344,11 +297,6 @@ impl Store {
     }
 }
 
-/// Returns `now + time`, such as the end of a lease.
-pub(super) fn after(now: Timestamp, time: Duration) -> Timestamp {
-    now.saturating_add(time).unwrap_or(Timestamp::MAX)
-}
-
 /// Reads a stored number of runs.
 fn count(row: &AnyRow, column: &str) -> Result<u32, StoreError> {
     Ok(u32::try_from(row.try_get::<i64, _>(column)?).unwrap_or_default())
@@ -378,9 +326,4 @@ fn from_row(row: &AnyRow, worker: &str) -> Result<Claim, StoreError> {
         consent: row.try_get("consent")?,
         number: row.try_get("claim")?,
     })
-}
-
-/// Reads a stored token or id.
-pub(super) fn uuid(text: &str) -> Result<Uuid, StoreError> {
-    text.parse().map_err(|_| StoreError::Corrupt { what: "id", reason: "not a UUID".to_owned() })
 }

@@ -8,8 +8,7 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row};
 use uuid::Uuid;
 
-use super::queue::{after, uuid};
-use super::{Store, StoreError, bigint, decode, encode, millis, time, unsigned};
+use super::{Store, StoreError, after, bigint, decode, encode, millis, time, unsigned, uuid};
 use crate::analysis::Notice;
 
 /// A multipart upload.
@@ -60,7 +59,8 @@ impl Store {
     pub async fn begin_upload(&self, upload: &PartedUpload, client: &str, now: Timestamp) -> Result<(), StoreError> {
         let notice = upload.notice.as_ref().map(|notice| encode("notice", notice)).transpose()?;
         sqlx::query(
-            "INSERT INTO uploads (id, owner, video_key, handle, size_bytes, part_size, created_at, expires_at, busy_until, client, notice) \
+            "INSERT INTO uploads (id, owner, video_key, handle, size_bytes, part_size, created_at, expires_at, \
+                                  busy_until, client, notice) \
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, $9, $10)",
         )
         .bind(upload.id.to_string())

@@ -48,8 +48,10 @@ impl Store {
     /// Returns all known workers, the last seen first.
     pub async fn workers(&self) -> Result<Vec<WorkerSeen>, StoreError> {
         let rows = sqlx::query(
-            "SELECT name, concurrency, started_at, seen_at, (SELECT COUNT(*) FROM jobs WHERE jobs.worker = \
-             workers.name AND jobs.status = 'running') AS running FROM workers ORDER BY seen_at DESC, name LIMIT 200",
+            "SELECT name, concurrency, started_at, seen_at, \
+                    (SELECT COUNT(*) FROM jobs \
+                     WHERE jobs.worker = workers.name AND jobs.status = 'running') AS running \
+             FROM workers ORDER BY seen_at DESC, name LIMIT 200",
         )
         .fetch_all(self.pool())
         .await?;

@@ -1,20 +1,16 @@
-//! The parts that all face detectors share: choice of the detector, preparation of frames, and non-maximum suppression.
+//! The parts that all face detectors share: the trait, preparation of frames, and non-maximum suppression.
 
 use std::ops::Range;
-use std::path::Path;
-use std::sync::Arc;
 
 use ndarray::{ArrayD, IxDyn};
 use opencv::core::{Mat, MatTraitConst, MatTraitConstManual, Size, Vec3b};
 
 use super::VisionError;
-use super::blazeface::BlazeFace;
 use super::crop::Framing;
 use super::scale;
-use super::yunet::YuNet;
 use crate::analysis::{BBox, Face, Landmarks, Point};
-use crate::config::{Colour, DetectorKind, Settings};
-use crate::engine::{Engine, Model, manifest};
+use crate::config::Colour;
+use crate::engine::Model;
 
 /// Boxes with a larger intersection over union are the same face. This is the threshold that YuNet's authors publish.
 pub(super) const SAME_FACE_IOU: f32 = 0.3;
@@ -32,43 +28,6 @@ pub(super) trait Detector: Send + Sync {
     /// Finds the faces in each frame. Frames are 8-bit BGR. Returns each face once, in pixels of its frame, in no
     /// order.
     fn detect(&self, frames: &[&Mat]) -> Result<Vec<Vec<Face>>, VisionError>;
-}
-
-/// Returns the names in the manifest of the models that serve as a detector of this kind, the better one first.
-pub fn detectors(kind: DetectorKind) -> &'static [&'static str] {
-    match kind {
-        DetectorKind::Auto => &["yunet", "blazeface"],
-        DetectorKind::Yunet => &["yunet"],
-        DetectorKind::Blazeface => &["blazeface"],
-    }
-}
-
-/// Whether a model of the manifest is a face detector.
-pub fn is_detector(name: &str) -> bool {
-    detectors(DetectorKind::Auto).contains(&name)
-}
-
-/// Loads the detector that the settings name, or for `auto` the first one whose file is there.
-pub(super) fn load(engine: &Engine, settings: &Settings) -> Result<Arc<dyn Detector>, VisionError> {
-    let (folder, vision) = (&settings.models.folder, &settings.vision);
-    for name in detectors(vision.detector) {
-        let path = folder.join(&manifest::entry(name)?.file);
-        if vision.detector == DetectorKind::Auto && !path.is_file() {
-            tracing::debug!(detector = name, "the model file of this detector is missing");
-            continue;
-        }
-        let model = engine.load(name, &path)?;
-        tracing::info!(detector = name, asked = ?vision.detector, "face detector loaded");
-        return Ok(match *name {
-            "blazeface" => Arc::new(BlazeFace::new(model, vision)?),
-            _ => Arc::new(YuNet::new(model, vision)?),
-        });
-    }
-    Err(VisionError::NoDetector { folder: shown(folder) })
-}
-
-fn shown(folder: &Path) -> String {
-    std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned()).display().to_string()
 }
 
 /// Position of a frame in a detector's input: scaled to `width` x `height` in the top left corner of a canvas.

@@ -9,6 +9,7 @@ mod covered;
 mod crop;
 mod details;
 mod detector;
+mod detectors;
 mod emotion;
 mod gaze;
 mod landmarks;
@@ -36,7 +37,7 @@ pub use blendshapes::POINTS as BLENDSHAPE_POINTS;
 pub use clip_classifier::{CLIP_FRAMES, FRAME_VALUES};
 pub use crop::Crop;
 pub use details::{DetailReader, FaceDetails};
-pub use detector::{detectors, is_detector};
+pub use detectors::{detectors, is_detector};
 pub use gaze::{HeadAndEyes, head_and_eyes};
 pub use landmarks::Mesh;
 pub use pictures::{PictureClassifier, decode};
@@ -140,7 +141,7 @@ impl Vision {
         let engine = Engine::start(&settings.engine)?;
         let folder = settings.models.folder.clone();
         let (detail_models, landmarks_allowed) = (Arc::<details::DetailModels>::default(), settings.vision.gaze);
-        let detector = detector::load(&engine, settings)?;
+        let detector = detectors::load(&engine, settings)?;
         let preload = (wanted != FaceDetails::default()).then(|| {
             let (engine, folder, detail_models) = (engine.clone(), folder.clone(), detail_models.clone());
             // An analysis that needs the models waits for this load, and reports its errors.

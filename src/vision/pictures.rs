@@ -6,7 +6,8 @@ use std::sync::Arc;
 use image::{DynamicImage, ImageDecoder, ImageReader};
 use opencv::core::{Mat, MatTraitConst, Vec3b};
 
-use super::detector::{self, Detector};
+use super::detector::Detector;
+use super::detectors;
 use super::emotion::Classifier;
 use super::{Crop, VisionError};
 use crate::config::Settings;
@@ -26,7 +27,7 @@ impl PictureClassifier {
     /// The same as for [`super::Vision::load`].
     pub fn load(settings: &Settings, cropped: bool) -> Result<Self, VisionError> {
         let engine = Engine::start(&settings.engine)?;
-        let detector = if cropped { None } else { Some(detector::load(&engine, settings)?) };
+        let detector = if cropped { None } else { Some(detectors::load(&engine, settings)?) };
         let classifier = Classifier::load(&engine, &settings.models.folder, &settings.vision.emotion)?;
         Ok(Self { classifier, detector })
     }

@@ -3,7 +3,7 @@
 use crate::analysis::{FailureReason, Findings, Language, Options};
 use crate::fault::Fault;
 use crate::media::Source;
-use crate::pipeline::{Cancel, Pipeline, PipelineError, Progress};
+use crate::pipeline::{Cancel, LazyPipeline, Pipeline, PipelineError, Progress};
 use crate::report;
 
 /// Analyzes videos.
@@ -19,7 +19,8 @@ pub trait Analyzer: Send + Sync + 'static {
 }
 
 /// The error of an analysis.
-#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize, thiserror::Error)]
+#[error("{cause}")]
 pub struct AnalysisError {
     /// Decides whether the job fails or runs again.
     pub fault: Fault,
@@ -57,5 +58,17 @@ impl Analyzer for Pipeline {
         let mut findings = Self::analyze(self, source, options, progress, cancel)?;
         report::tell(&mut findings.analysis, Language::EN);
         Ok(findings)
+    }
+}
+
+impl Analyzer for LazyPipeline {
+    fn analyze(
+        &self,
+        source: &Source,
+        options: Options,
+        progress: &(dyn Fn(Progress) + Sync),
+        cancel: &Cancel,
+    ) -> Result<Findings, AnalysisError> {
+        Analyzer::analyze(&self.get()?, source, options, progress, cancel)
     }
 }

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Worker;
 use super::backoff::backoff;
-use super::outbox::MailSender;
+use super::mail_sender::MailSender;
 use crate::fault::{Fault, Part};
 use crate::report::webhook::Webhooks;
 use crate::store::{OutgoingMail, StoreError, Wake};

@@ -16,6 +16,7 @@ mod gate;
 mod heartbeat;
 mod janitor;
 mod job;
+mod mail_sender;
 mod outbox;
 mod presence;
 mod reaper;
@@ -40,7 +41,7 @@ pub use confined::{AnalysisRequest, ChildMessage, Confined};
 use delivery::Channel;
 use gate::{Closed, StorageGate};
 pub use janitor::Swept;
-pub use outbox::MailSender;
+pub use mail_sender::MailSender;
 pub use presence::SILENT_S;
 use scratch::Scratch;
 

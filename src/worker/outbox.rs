@@ -3,33 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
-use uuid::Uuid;
 
 use super::Worker;
 use super::delivery::{RetryPolicy, SendResult};
+use super::mail_sender::MailSender;
 use crate::confirmation::{self, Confirmation};
 use crate::fault::{Fault, Part};
-use crate::report::{Context, MailError, Mailer, Message};
+use crate::report::{Context, MailError, Message};
 use crate::share::{self, ShareLinks};
 use crate::store::{Job, MailKind, OutgoingMail, StoreError};
-
-/// Sends mails. It is a trait so that tests need no mail server.
-#[async_trait]
-pub trait MailSender: Send + Sync + 'static {
-    /// Composes and sends one mail. Its Message-ID is made from `id` and is the same in every attempt.
-    async fn send(&self, id: Uuid, recipient: &str, message: Message<'_>, context: &Context) -> Result<(), MailError>;
-}
-
-#[async_trait]
-impl MailSender for Mailer {
-    async fn send(&self, id: Uuid, recipient: &str, message: Message<'_>, context: &Context) -> Result<(), MailError> {
-        Self::send(self, id, recipient, message, context).await
-    }
-}
 
 impl Worker {
     /// Sends the mail that has been due for longest.

@@ -12,11 +12,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use visage::analysis::{Findings, Options, Verdict};
-use visage::api::Analyzer;
+use visage::api::ImmediateAnalyzer;
 use visage::config::{ByteSize, ClassifierOutput, Colour, Layout, Settings};
 use visage::media::Source;
-use visage::pipeline::{Cancel, ClipError, PipelineError};
+use visage::pipeline::{Cancel, ClipError, PipelineError, Progress};
 use visage::store::Scope;
+use visage::worker::{AnalysisError, Analyzer};
 
 use crate::keys::key;
 use crate::support::clips::{self, Clips, Models};
@@ -280,19 +281,27 @@ enum Event {
 struct Endless(mpsc::UnboundedSender<Event>);
 
 impl Analyzer for Endless {
-    fn analyze(&self, source: &Source, _: Options, cancel: &Cancel) -> Result<Findings, PipelineError> {
+    fn analyze(
+        &self,
+        source: &Source,
+        _: Options,
+        _: &(dyn Fn(Progress) + Sync),
+        cancel: &Cancel,
+    ) -> Result<Findings, AnalysisError> {
         let Source::File(path) = source else { panic!("the source is not a temporary file") };
         self.0.send(Event::Started(std::fs::metadata(path).unwrap().len())).unwrap();
         while !cancel.is_cancelled() {
             std::thread::sleep(Duration::from_millis(2));
         }
         let _ = self.0.send(Event::Stopped);
-        Err(PipelineError::Cancelled)
+        Err(AnalysisError::cancelled())
     }
+}
 
+impl ImmediateAnalyzer for Endless {
     fn verdict(&self, source: &Source, cancel: &Cancel) -> Result<Verdict, ClipError> {
-        let options = Options::new(1, 1);
-        Err(self.analyze(source, options, cancel).unwrap_err().into())
+        self.analyze(source, Options::new(1, 1), &|_| {}, cancel).unwrap_err();
+        Err(PipelineError::Cancelled.into())
     }
 }
 
@@ -507,10 +516,18 @@ async fn an_undecodable_video_is_a_client_error_in_every_call() {
 struct Panics;
 
 impl Analyzer for Panics {
-    fn analyze(&self, _: &Source, _: Options, _: &Cancel) -> Result<Findings, PipelineError> {
+    fn analyze(
+        &self,
+        _: &Source,
+        _: Options,
+        _: &(dyn Fn(Progress) + Sync),
+        _: &Cancel,
+    ) -> Result<Findings, AnalysisError> {
         panic!("on purpose");
     }
+}
 
+impl ImmediateAnalyzer for Panics {
     fn verdict(&self, _: &Source, _: &Cancel) -> Result<Verdict, ClipError> {
         panic!("on purpose");
     }

@@ -10,11 +10,9 @@ mod get_stats;
 pub mod logs;
 mod predict;
 mod process_frame;
-mod queue;
-mod record_video;
 mod save_frame;
+mod send_video;
 mod thumbnail;
-mod upload;
 
 use utoipa::ToSchema;
 
@@ -137,8 +135,8 @@ pub fn endpoints() -> Vec<Endpoint> {
     vec![
         facial_analysis::endpoint(),
         process_frame::endpoint(),
-        upload::endpoint(),
-        record_video::endpoint(),
+        send_video::upload_endpoint(),
+        send_video::record_video_endpoint(),
         get_stats::endpoint(),
         predict::endpoint(),
         thumbnail::endpoint(),

@@ -63,7 +63,8 @@ impl Answer {
     params(("sample_every" = Option<u32>, Query, description = "Analyze every n-th frame",
             minimum = 1, maximum = 10_000),
            ("notice" = Option<NoticeValue>, Query,
-               description = "`given`: the people in the video were told that a computer reads their faces and voices")),
+               description = "`given`: the people in the video were told that a computer reads their faces and \
+                           voices")),
     request_body(content(("video/mp4"), ("application/octet-stream")), description = "The video"),
     responses((status = 200, description = "The figures", body = Answer),
               (status = 400, description = "The body is empty or was cut off"),

@@ -230,7 +230,7 @@ fn requested_analysis(
     }
     enqueue::check_mail(&api.app, caller, &recipients)?;
     // Hashes the parsed request, so that its spelling does not matter.
-    let content_sha256 = form::hex(&Sha256::digest(serde_json::to_vec(request).unwrap_or_default()));
+    let content_sha256 = hex::encode(Sha256::digest(serde_json::to_vec(request).unwrap_or_default()));
     Ok(AnalysisRequest {
         client,
         options,

@@ -14,13 +14,13 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::spool::Spool;
-use super::{Analyzer, CapacityError, ImmediateError, check_memory, on_thread, take_place};
+use super::{CapacityError, ImmediateAnalyzer, ImmediateError, check_memory, on_thread, take_place};
 use crate::api::json_body;
 use crate::api::limits::Client;
 use crate::api::notice::NoticeStatement;
 use crate::api::upload;
-use crate::api::upload::body::{BodyError, IncomingBody, Pace};
-use crate::api::upload::error::{UploadError, VideoError};
+use crate::api::upload::body::{IncomingBody, Pace};
+use crate::api::upload::error::{BodyError, UploadError, VideoError};
 use crate::api::upload::form::VideoSink;
 use crate::api::upload::problems::FileSource;
 use crate::api::{Api, Caller, Problem, quota};
@@ -97,7 +97,7 @@ pub async fn with_clip<W: Send + 'static, T: Send + 'static>(
     caller: &Caller,
     request: Request,
     check: impl FnOnce(&ClipRequest) -> Result<W, ImmediateError>,
-    work: impl FnOnce(&dyn Analyzer, &Source, &Cancel, W) -> Result<T, ImmediateError> + Send + 'static,
+    work: impl FnOnce(&dyn ImmediateAnalyzer, &Source, &Cancel, W) -> Result<T, ImmediateError> + Send + 'static,
 ) -> Result<T, Problem> {
     let settings = &api.app.settings;
     let (head, body) = request.into_parts();
@@ -124,8 +124,9 @@ pub async fn with_clip<W: Send + 'static, T: Send + 'static>(
         let mut upload = spool.begin().await?;
         upload.write(video).await?;
         upload.finish().await?;
-        let work =
-            move |analyzer: &dyn Analyzer, source: &Source, cancel: &Cancel| work(analyzer, source, cancel, checked);
+        let work = move |analyzer: &dyn ImmediateAnalyzer, source: &Source, cancel: &Cancel| {
+            work(analyzer, source, cancel, checked)
+        };
         let result = on_thread(api, spool, place, work).await?;
         counted.keep();
         Ok(result)

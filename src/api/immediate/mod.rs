@@ -6,6 +6,7 @@
 //! `sync.deadline_s` or when its client disconnects. Its place is released when the analysis has stopped.
 
 mod clip;
+mod error;
 mod memory;
 mod spool;
 
@@ -14,7 +15,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::Request;
-use axum::http::StatusCode;
 use axum::http::request::Parts;
 use futures_util::TryStreamExt;
 use tokio::sync::oneshot;
@@ -22,41 +22,30 @@ use tokio::time::Instant;
 
 use super::limits::Client;
 use super::notice::NoticeStatement;
-use super::places::{NoPlace, Place, Progress};
-use super::upload::body::{BodyError, IncomingBody, Pace};
-use super::upload::error::{FormError, UploadError, VideoError};
+use super::places::{Place, Progress};
+use super::upload::body::{IncomingBody, Pace};
+use super::upload::error::UploadError;
 use super::upload::form::{self, UnknownFields};
 use super::upload::problems::FileSource;
 use super::upload::{check_announced, reject};
 use super::{Api, Caller, Problem, quota};
-use crate::analysis::{Findings, Language, Options, Verdict};
-use crate::blob::BlobError;
-use crate::fault::{Fault, Part};
-use crate::media::{ClipFailure, FramesError, ProbeError, Source};
-use crate::pipeline::{Cancel, CancelOnDrop, ClipError, LazyPipeline, PipelineError};
-use crate::report;
+use crate::analysis::{Findings, Options, Verdict};
+use crate::media::Source;
+use crate::pipeline::{Cancel, CancelOnDrop, ClipError, LazyPipeline};
+use crate::worker::Analyzer;
 pub use clip::{CONTAINERS, CONTENT_TYPES, ClipRequest, with_clip};
 #[cfg(fuzzing)]
 pub use clip::{decode, parse};
+pub use error::{CapacityError, ImmediateError};
 use spool::Spool;
 
-/// Analyzes a video. A trait, so that tests can replace the models.
-pub trait Analyzer: Send + Sync + 'static {
-    /// Analyzes one video. Blocks until the analysis is done, failed or cancelled. Runs on a thread of its own and may
-    /// panic.
-    fn analyze(&self, source: &Source, options: Options, cancel: &Cancel) -> Result<Findings, PipelineError>;
-
+/// Analyzes the videos of immediate calls.
+pub trait ImmediateAnalyzer: Analyzer {
     /// Classifies a clip as one of five emotions. Blocks like [`Analyzer::analyze`].
     fn verdict(&self, source: &Source, cancel: &Cancel) -> Result<Verdict, ClipError>;
 }
 
-impl Analyzer for LazyPipeline {
-    fn analyze(&self, source: &Source, options: Options, cancel: &Cancel) -> Result<Findings, PipelineError> {
-        let mut findings = self.get()?.analyze(source, options, &|_| {}, cancel)?;
-        report::tell(&mut findings.analysis, Language::EN);
-        Ok(findings)
-    }
-
+impl ImmediateAnalyzer for LazyPipeline {
     fn verdict(&self, source: &Source, cancel: &Cancel) -> Result<Verdict, ClipError> {
         self.get()?.verdict(source, cancel)
     }
@@ -69,215 +58,6 @@ pub enum BodyFormat {
     Form,
     /// The body is the video.
     Raw,
-}
-
-/// Why a call was not answered with a result. The text of each error goes to the log.
-#[derive(Debug, thiserror::Error)]
-pub enum ImmediateError {
-    /// The upload was rejected or failed.
-    #[error(transparent)]
-    Upload(#[from] UploadError),
-    /// The service cannot run another analysis now.
-    #[error(transparent)]
-    Capacity(#[from] CapacityError),
-    /// The content of the request is wrong. The client gets this text.
-    #[error("{0}")]
-    Request(String),
-    /// The video has too few frames for the call.
-    #[error("the clip has {frames} frames, fewer than the call needs")]
-    TooShort { frames: u64 },
-    #[error("no face was found in the video")]
-    NoFace,
-    #[error("the call was not done within sync.deadline_s ({limit_s} s)")]
-    Deadline { limit_s: u64 },
-    #[error(transparent)]
-    Pipeline(#[from] PipelineError),
-    /// The thumbnail could not be written.
-    #[error(transparent)]
-    Encoder(#[from] EncoderError),
-    #[error("the thread of the analysis panicked or could not be started")]
-    Thread,
-}
-
-/// Why the service cannot run another analysis now.
-#[derive(Debug, thiserror::Error)]
-pub enum CapacityError {
-    #[error(transparent)]
-    NoPlace(#[from] NoPlace),
-    #[error("{free_bytes} bytes of memory are free, less than sync.min_memory")]
-    Memory { free_bytes: u64 },
-    #[error("no temporary file can be created: {0}")]
-    TemporaryFile(std::io::Error),
-}
-
-/// Why a thumbnail could not be written.
-#[derive(Debug, thiserror::Error)]
-pub enum EncoderError {
-    #[error("FFmpeg has no encoder {0}")]
-    Missing(&'static str),
-    #[error("encoding failed: {0}")]
-    Failed(String),
-}
-
-impl From<BodyError> for ImmediateError {
-    fn from(error: BodyError) -> Self {
-        UploadError::from(error).into()
-    }
-}
-
-impl From<VideoError> for ImmediateError {
-    fn from(error: VideoError) -> Self {
-        UploadError::from(error).into()
-    }
-}
-
-impl From<BlobError> for ImmediateError {
-    fn from(error: BlobError) -> Self {
-        UploadError::from(error).into()
-    }
-}
-
-impl From<ClipError> for ImmediateError {
-    fn from(error: ClipError) -> Self {
-        match error {
-            ClipError::TooShort { frames } => Self::TooShort { frames },
-            ClipError::NoFace => Self::NoFace,
-            ClipError::Pipeline(error) => Self::Pipeline(error),
-        }
-    }
-}
-
-impl From<ClipFailure> for ImmediateError {
-    fn from(error: ClipFailure) -> Self {
-        match error {
-            ClipFailure::Frames(error) => Self::Pipeline(error.into()),
-            ClipFailure::Empty => Self::Pipeline(FramesError::Video(ProbeError::NotAVideo).into()),
-            ClipFailure::NoEncoder(name) => EncoderError::Missing(name).into(),
-            ClipFailure::Encode(reason) => EncoderError::Failed(reason).into(),
-        }
-    }
-}
-
-impl From<ImmediateError> for Problem {
-    fn from(error: ImmediateError) -> Self {
-        error.problem(FileSource::Field)
-    }
-}
-
-/// A problem with status 503 and `Retry-After`.
-fn try_later(code: &str, title: &'static str, detail: &str) -> Problem {
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, code, title, detail).retry_after(30)
-}
-
-impl ImmediateError {
-    /// The answer of a call that receives its file from this source.
-    fn problem(self, source: FileSource) -> Problem {
-        match self {
-            // The services whose calls visage takes over answer these with 400.
-            Self::Upload(
-                error @ (UploadError::Form(FormError::MissingVideo | FormError::NotMultipart)
-                | UploadError::Video(VideoError::Empty)),
-            ) => Problem { status: StatusCode::BAD_REQUEST, ..error.problem(source) },
-            Self::Upload(error) => error.problem(source),
-            Self::Capacity(error) => error.problem(),
-            Self::Request(detail) => {
-                Problem::new(StatusCode::BAD_REQUEST, "bad_request", "The request is invalid", detail)
-            }
-            Self::TooShort { frames } => Problem::new(
-                StatusCode::BAD_REQUEST,
-                "too_few_frames",
-                "The video has too few frames",
-                format!("The video has {frames} frames, and at least 15 are needed. Send a longer video."),
-            ),
-            Self::NoFace => Problem::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "no_face",
-                "No face was found",
-                "No face was found in the analyzed frames. Send a video in which a face is seen from the front, well \
-                 lit and not too small.",
-            ),
-            Self::Deadline { limit_s } => Problem::new(
-                StatusCode::GATEWAY_TIMEOUT,
-                "deadline",
-                "The request took too long",
-                match source {
-                    FileSource::Content => {
-                        format!("The request was not finished within {limit_s} s. Send a shorter video.")
-                    }
-                    _ => format!(
-                        "The video was not analyzed within {limit_s} s. Send a shorter video, analyze fewer frames \
-                         (sample_every), or send it to POST /analyze-video, which queues it."
-                    ),
-                },
-            ),
-            Self::Pipeline(PipelineError::Missing(reason)) => {
-                tracing::error!(%reason, "an analysis needs something that is missing");
-                try_later(
-                    "model_unavailable",
-                    "The model cannot be loaded",
-                    "The model of this service cannot be loaded. Try again later. If it fails again, tell the \
-                     operator.",
-                )
-            }
-            Self::Pipeline(error) if error.fault() == Fault::Video => {
-                let status = StatusCode::UNPROCESSABLE_ENTITY;
-                let reason = error.reason();
-                let detail = report::failure(&reason, Language::EN);
-                Problem::new(status, reason.code(), "The video could not be analyzed", detail)
-            }
-            Self::Pipeline(error) if error.fault() == Fault::Ours(Part::Models) => {
-                tracing::error!(%error, "a model failed");
-                try_later(
-                    "model_unavailable",
-                    "The model cannot be loaded",
-                    "The model of this service failed. Try again later; if it stays, tell the operator.",
-                )
-            }
-            Self::Pipeline(error) => {
-                tracing::error!(%error, "an analysis failed");
-                Problem { detail: report::failure(&error.reason(), Language::EN), ..Problem::internal() }
-            }
-            Self::Encoder(error) => {
-                tracing::error!(%error, "a thumbnail could not be written");
-                match error {
-                    EncoderError::Missing(_) => try_later(
-                        "encoder_unavailable",
-                        "The encoder is missing",
-                        "This service cannot write the requested format. Request another one.",
-                    ),
-                    EncoderError::Failed(_) => Problem::internal(),
-                }
-            }
-            Self::Thread => Problem::internal(),
-        }
-    }
-}
-
-impl CapacityError {
-    fn problem(self) -> Problem {
-        match self {
-            Self::NoPlace(NoPlace::Full { wait_s } | NoPlace::Client { wait_s, .. }) => Problem::new(
-                StatusCode::TOO_MANY_REQUESTS,
-                "too_busy",
-                "Too many videos at once",
-                format!(
-                    "The service has reached its limit of immediate calls. Try again in {wait_s} s, or send the video \
-                     to POST /analyze-video, which queues it."
-                ),
-            )
-            .retry_after(wait_s),
-            Self::Memory { .. } => try_later(
-                "too_little_memory",
-                "Too little memory",
-                "The service has too little memory for another video. Try again later, or send the video to POST \
-                 /analyze-video, which queues it.",
-            ),
-            Self::TemporaryFile(reason) => {
-                tracing::error!(%reason, "no temporary file can be created");
-                Problem::unavailable("storage")
-            }
-        }
-    }
 }
 
 /// Analyzes the video in this request.
@@ -333,8 +113,9 @@ async fn receive_and_analyze(
         }
     };
     upload.finish().await?;
-    let analyze =
-        move |analyzer: &dyn Analyzer, source: &Source, cancel: &Cancel| Ok(analyzer.analyze(source, options, cancel)?);
+    let analyze = move |analyzer: &dyn ImmediateAnalyzer, source: &Source, cancel: &Cancel| {
+        Ok(analyzer.analyze(source, options, &|_| {}, cancel)?)
+    };
     let findings = on_thread(api, spool, place, analyze).await?;
     counted.keep();
     Ok(findings)
@@ -364,7 +145,7 @@ async fn on_thread<T: Send + 'static>(
     api: &Api,
     spool: Spool,
     place: Place,
-    work: impl FnOnce(&dyn Analyzer, &Source, &Cancel) -> Result<T, ImmediateError> + Send + 'static,
+    work: impl FnOnce(&dyn ImmediateAnalyzer, &Source, &Cancel) -> Result<T, ImmediateError> + Send + 'static,
 ) -> Result<T, ImmediateError> {
     let (analyzer, cancel) = (api.app.analyzer.clone(), Cancel::default());
     let _stop = CancelOnDrop(cancel.clone());

@@ -59,7 +59,7 @@ impl Assets {
             digest.update(name.as_bytes());
             digest.update(Files::get(&name).map(|file| file.metadata.sha256_hash()).unwrap_or_default());
         }
-        let version = digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let version = hex::encode(&digest.finalize()[..8]);
         Self { version, brand }
     }
 

@@ -14,29 +14,8 @@ use futures_util::Stream;
 use tokio::time::{Instant, Sleep};
 
 use super::encoding::{DecodedBody, Encoding};
+use super::error::BodyError;
 use crate::config::Http;
-
-/// Why a body cannot be read to its end.
-#[derive(Debug, thiserror::Error)]
-pub enum BodyError {
-    #[error("the body has more than {limit} bytes")]
-    TooLarge { limit: u64 },
-    #[error("the client sent nothing for {0:?}")]
-    Idle(Duration),
-    #[error("the client sent fewer than {min_rate} bytes per second")]
-    BelowRate { min_rate: u64 },
-    #[error("the body did not arrive within {limit_s} s")]
-    TooSlow { limit_s: u64 },
-    /// The boundary is missing, or the headers of a field do not end.
-    #[error("the form has too many bytes outside of its fields")]
-    Stray,
-    #[error("the client closed the connection before the end of the body")]
-    Left,
-    #[error("the Content-Encoding is not supported")]
-    UnknownEncoding,
-    #[error("the body is not what its Content-Encoding announces, or it is cut off")]
-    BrokenEncoding,
-}
 
 /// Most bytes between the data of two fields: the boundary, the headers and the line ends.
 const BETWEEN_FIELDS: usize = 16 << 10;

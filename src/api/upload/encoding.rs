@@ -12,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt};
 use tokio_util::io::{StreamReader, poll_read_buf};
 
-use super::body::BodyError;
+use super::error::BodyError;
 
 /// The supported encodings, for the header `Accept-Encoding` of a rejection.
 pub const ACCEPTED: &str = "gzip, identity";

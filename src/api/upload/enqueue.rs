@@ -7,7 +7,6 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::error::{IdempotencyKeyError, RecipientError, ServiceError, UploadError, VideoError};
-use super::form;
 use crate::analysis::{Notice, Options};
 use crate::api::limits::Client;
 use crate::api::{Api, AppState, Caller};
@@ -126,7 +125,7 @@ pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, UploadErro
     if given.next().is_some() || !(1..=255).contains(&text.len()) {
         return Err(IdempotencyKeyError::Invalid.into());
     }
-    Ok(Some(form::hex(&Sha256::digest(text.as_bytes()))))
+    Ok(Some(hex::encode(Sha256::digest(text.as_bytes()))))
 }
 
 /// Checks that the container can be opened and is within the limits. If the decoder cannot read from the address of the

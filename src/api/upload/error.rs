@@ -3,7 +3,8 @@
 //! [`UploadError`] groups the reasons by what the client has to change: the form, the video, an option, and so on.
 //! Every call that takes a video or a picture uses it. [`super::problems`] has the answer for each of them.
 
-use super::body::BodyError;
+use std::time::Duration;
+
 use crate::api::notice::NoticeError;
 use crate::api::places::NoPlace;
 use crate::blob::BlobError;
@@ -46,6 +47,28 @@ pub enum UploadError {
     /// A part of the service failed.
     #[error(transparent)]
     Service(#[from] ServiceError),
+}
+
+/// Why a body cannot be read to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    #[error("the body has more than {limit} bytes")]
+    TooLarge { limit: u64 },
+    #[error("the client sent nothing for {0:?}")]
+    Idle(Duration),
+    #[error("the client sent fewer than {min_rate} bytes per second")]
+    BelowRate { min_rate: u64 },
+    #[error("the body did not arrive within {limit_s} s")]
+    TooSlow { limit_s: u64 },
+    /// The boundary is missing, or the headers of a field do not end.
+    #[error("the form has too many bytes outside of its fields")]
+    Stray,
+    #[error("the client closed the connection before the end of the body")]
+    Left,
+    #[error("the Content-Encoding is not supported")]
+    UnknownEncoding,
+    #[error("the body is not what its Content-Encoding announces, or it is cut off")]
+    BrokenEncoding,
 }
 
 /// Why a form is rejected.

@@ -10,8 +10,8 @@ use futures_util::{Stream, TryStreamExt};
 use multer::{Field, Multipart};
 use sha2::{Digest, Sha256};
 
-use super::body::{BodyError, IncomingBody};
-use super::error::{FormError, OptionError, RecipientError, UploadError, VideoError};
+use super::body::IncomingBody;
+use super::error::{BodyError, FormError, OptionError, RecipientError, UploadError, VideoError};
 use crate::analysis::{Detail, Language, Options, Sampling};
 use crate::api::json_body;
 use crate::api::notice::NoticeStatement;
@@ -72,13 +72,8 @@ impl Fingerprint {
     }
 
     fn hex(self) -> String {
-        hex(&self.0.finalize())
+        hex::encode(self.0.finalize())
     }
-}
-
-/// The bytes in hexadecimal.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Where the video of a form is written.

@@ -28,10 +28,10 @@ use super::{Api, AppState, Caller, quota};
 use crate::analysis::Options;
 use crate::blob::Upload;
 use crate::store::{Enqueued, Status};
-use body::{BodyError, IncomingBody, Pace};
+use body::{IncomingBody, Pace};
 use encoding::announced;
 use enqueue::AnalysisRequest;
-use error::{IdempotencyKeyError, ServiceError, UploadError};
+use error::{BodyError, IdempotencyKeyError, ServiceError, UploadError};
 use form::{BlobSink, Form, UnknownFields};
 
 /// The answer to an accepted video.

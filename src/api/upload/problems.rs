@@ -2,10 +2,9 @@
 
 use axum::http::StatusCode;
 
-use super::body::BodyError;
 use super::error::{
-    FormError, IdempotencyKeyError, LimitError, OptionError, RecipientError, ServiceError, UNSUPPORTED_ENCODING,
-    UploadError, VideoError,
+    BodyError, FormError, IdempotencyKeyError, LimitError, OptionError, RecipientError, ServiceError,
+    UNSUPPORTED_ENCODING, UploadError, VideoError,
 };
 use crate::analysis::Language;
 use crate::api::Problem;

@@ -100,7 +100,7 @@ fn listed(name: &str, folder: &Path) -> Result<(), String> {
         return Err(format!("{} is not there", path.display()));
     }
     let bytes = std::fs::read(&path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
-    let found: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    let found = hex::encode(Sha256::digest(&bytes));
     if found == entry.sha256 {
         return Ok(());
     }

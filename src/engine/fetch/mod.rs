@@ -18,7 +18,6 @@ use sha2::{Digest, Sha256};
 
 use self::part::PartialFile;
 use super::manifest::{self, Conversion, Entry, Origin, Pin};
-use super::model::hex;
 use super::tflite;
 
 /// State of a model file in the models folder.
@@ -88,7 +87,7 @@ fn state_of(pin: &Pin<'_>, folder: &Path) -> std::io::Result<State> {
         }
         hash.update(&buffer[..read]);
     }
-    Ok(if hex(&hash.finalize()) == pin.sha256 { State::Present } else { State::Changed })
+    Ok(if hex::encode(hash.finalize()) == pin.sha256 { State::Present } else { State::Changed })
 }
 
 /// Returns the folder of the setting `models.mirror`, or `None` if the setting is empty.
@@ -247,7 +246,7 @@ mod tests {
             name: "model".to_owned(),
             file: "model.onnx".to_owned(),
             bytes: CONTENT.len() as u64,
-            sha256: hex(&Sha256::digest(CONTENT)),
+            sha256: hex::encode(Sha256::digest(CONTENT)),
             licence: "MIT".to_owned(),
             purpose: String::new(),
             input: String::new(),

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use crate::engine::manifest::Pin;
-use crate::engine::model::hex;
 
 /// A file that is written under a temporary name. It gets its final name only if its checksum is correct; otherwise it
 /// is deleted.
@@ -47,7 +46,7 @@ impl<'a> PartialFile<'a> {
     }
 
     pub(super) fn finish(mut self) -> Result<(), String> {
-        let found = hex(&std::mem::take(&mut self.hash).finalize());
+        let found = hex::encode(std::mem::take(&mut self.hash).finalize());
         if found != self.pin.sha256 {
             return Err(format!("sha256 is {found}, expected {}", self.pin.sha256));
         }

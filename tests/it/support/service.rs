@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-use visage::api::{self, Analyzer, AppState};
+use visage::api::{self, AppState, ImmediateAnalyzer};
 use visage::blob::{self, BlobStore};
 use visage::clock::{RandomTokens, SystemClock};
 use visage::config::{Secret, Settings};
@@ -45,7 +45,7 @@ impl Service {
     /// Starts a service with this analyzer for immediate calls.
     pub async fn start_with(
         change: impl FnOnce(&mut Settings),
-        analyzer: impl FnOnce(Arc<Settings>) -> Arc<dyn Analyzer>,
+        analyzer: impl FnOnce(Arc<Settings>) -> Arc<dyn ImmediateAnalyzer>,
     ) -> Self {
         Self::start_on(TcpListener::bind("127.0.0.1:0").await.unwrap(), change, analyzer).await
     }
@@ -59,7 +59,7 @@ impl Service {
     async fn start_on(
         listener: TcpListener,
         change: impl FnOnce(&mut Settings),
-        analyzer: impl FnOnce(Arc<Settings>) -> Arc<dyn Analyzer>,
+        analyzer: impl FnOnce(Arc<Settings>) -> Arc<dyn ImmediateAnalyzer>,
     ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut settings = Settings::defaults().unwrap();

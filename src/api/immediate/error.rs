@@ -1,0 +1,229 @@
+//! Why an immediate call has no result, and the answer that its client gets.
+
+use axum::http::StatusCode;
+
+use crate::analysis::{FailureReason, Language};
+use crate::api::Problem;
+use crate::api::places::NoPlace;
+use crate::api::upload::error::{BodyError, FormError, UploadError, VideoError};
+use crate::api::upload::problems::FileSource;
+use crate::blob::BlobError;
+use crate::fault::{Fault, Part};
+use crate::media::{ClipFailure, ProbeError};
+use crate::pipeline::{ClipError, PipelineError};
+use crate::report;
+use crate::worker::AnalysisError;
+
+/// Why a call was not answered with a result. The text of each error goes to the log.
+#[derive(Debug, thiserror::Error)]
+pub enum ImmediateError {
+    /// The upload was rejected or failed.
+    #[error(transparent)]
+    Upload(#[from] UploadError),
+    /// The service cannot run another analysis now.
+    #[error(transparent)]
+    Capacity(#[from] CapacityError),
+    /// The content of the request is wrong. The client gets this text.
+    #[error("{0}")]
+    Request(String),
+    /// The video has too few frames for the call.
+    #[error("the clip has {frames} frames, fewer than the call needs")]
+    TooShort { frames: u64 },
+    #[error("no face was found in the video")]
+    NoFace,
+    #[error("the call was not done within sync.deadline_s ({limit_s} s)")]
+    Deadline { limit_s: u64 },
+    #[error(transparent)]
+    Analysis(#[from] AnalysisError),
+    /// The thumbnail could not be written.
+    #[error(transparent)]
+    Encoder(#[from] EncoderError),
+    #[error("the thread of the analysis panicked or could not be started")]
+    Thread,
+}
+
+/// Why the service cannot run another analysis now.
+#[derive(Debug, thiserror::Error)]
+pub enum CapacityError {
+    #[error(transparent)]
+    NoPlace(#[from] NoPlace),
+    #[error("{free_bytes} bytes of memory are free, less than sync.min_memory")]
+    Memory { free_bytes: u64 },
+    #[error("no temporary file can be created: {0}")]
+    TemporaryFile(std::io::Error),
+}
+
+/// Why a thumbnail could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum EncoderError {
+    #[error("FFmpeg has no encoder {0}")]
+    Missing(&'static str),
+    #[error("encoding failed: {0}")]
+    Failed(String),
+}
+
+impl From<BodyError> for ImmediateError {
+    fn from(error: BodyError) -> Self {
+        UploadError::from(error).into()
+    }
+}
+
+impl From<VideoError> for ImmediateError {
+    fn from(error: VideoError) -> Self {
+        UploadError::from(error).into()
+    }
+}
+
+impl From<BlobError> for ImmediateError {
+    fn from(error: BlobError) -> Self {
+        UploadError::from(error).into()
+    }
+}
+
+impl From<PipelineError> for ImmediateError {
+    fn from(error: PipelineError) -> Self {
+        AnalysisError::from(error).into()
+    }
+}
+
+impl From<ClipError> for ImmediateError {
+    fn from(error: ClipError) -> Self {
+        match error {
+            ClipError::TooShort { frames } => Self::TooShort { frames },
+            ClipError::NoFace => Self::NoFace,
+            ClipError::Pipeline(error) => Self::Analysis(error.into()),
+        }
+    }
+}
+
+impl From<ClipFailure> for ImmediateError {
+    fn from(error: ClipFailure) -> Self {
+        match error {
+            ClipFailure::Frames(error) => PipelineError::from(error).into(),
+            ClipFailure::Empty => PipelineError::Video(ProbeError::NotAVideo).into(),
+            ClipFailure::NoEncoder(name) => EncoderError::Missing(name).into(),
+            ClipFailure::Encode(reason) => EncoderError::Failed(reason).into(),
+        }
+    }
+}
+
+impl From<ImmediateError> for Problem {
+    fn from(error: ImmediateError) -> Self {
+        error.problem(FileSource::Field)
+    }
+}
+
+/// A problem with status 503 and `Retry-After`.
+fn try_later(code: &str, title: &'static str, detail: &str) -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, code, title, detail).retry_after(30)
+}
+
+impl ImmediateError {
+    /// The answer of a call that receives its file from this source.
+    pub fn problem(self, source: FileSource) -> Problem {
+        match self {
+            // The services whose calls visage takes over answer these with 400.
+            Self::Upload(
+                error @ (UploadError::Form(FormError::MissingVideo | FormError::NotMultipart)
+                | UploadError::Video(VideoError::Empty)),
+            ) => Problem { status: StatusCode::BAD_REQUEST, ..error.problem(source) },
+            Self::Upload(error) => error.problem(source),
+            Self::Capacity(error) => error.problem(),
+            Self::Request(detail) => {
+                Problem::new(StatusCode::BAD_REQUEST, "bad_request", "The request is invalid", detail)
+            }
+            Self::TooShort { frames } => Problem::new(
+                StatusCode::BAD_REQUEST,
+                "too_few_frames",
+                "The video has too few frames",
+                format!("The video has {frames} frames, and at least 15 are needed. Send a longer video."),
+            ),
+            Self::NoFace => Problem::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "no_face",
+                "No face was found",
+                "No face was found in the analyzed frames. Send a video in which a face is seen from the front, well \
+                 lit and not too small.",
+            ),
+            Self::Deadline { limit_s } => Problem::new(
+                StatusCode::GATEWAY_TIMEOUT,
+                "deadline",
+                "The request took too long",
+                match source {
+                    FileSource::Content => {
+                        format!("The request was not finished within {limit_s} s. Send a shorter video.")
+                    }
+                    _ => format!(
+                        "The video was not analyzed within {limit_s} s. Send a shorter video, analyze fewer frames \
+                         (sample_every), or send it to POST /analyze-video, which queues it."
+                    ),
+                },
+            ),
+            Self::Analysis(error) if error.reason == FailureReason::NotReady => {
+                tracing::error!(%error, "an analysis needs something that is missing");
+                try_later(
+                    "model_unavailable",
+                    "The model cannot be loaded",
+                    "The model of this service cannot be loaded. Try again later. If it fails again, tell the \
+                     operator.",
+                )
+            }
+            Self::Analysis(error) if error.fault == Fault::Ours(Part::Models) => {
+                tracing::error!(%error, "a model failed");
+                try_later(
+                    "model_unavailable",
+                    "The model cannot be loaded",
+                    "The model of this service failed. Try again later. If it fails again, tell the operator.",
+                )
+            }
+            Self::Analysis(AnalysisError { fault: Fault::Video, reason, .. }) => {
+                let status = StatusCode::UNPROCESSABLE_ENTITY;
+                let detail = report::failure(&reason, Language::EN);
+                Problem::new(status, reason.code(), "The video could not be analyzed", detail)
+            }
+            Self::Analysis(error) => {
+                tracing::error!(%error, "an analysis failed");
+                Problem { detail: report::failure(&error.reason, Language::EN), ..Problem::internal() }
+            }
+            Self::Encoder(error) => {
+                tracing::error!(%error, "a thumbnail could not be written");
+                match error {
+                    EncoderError::Missing(_) => try_later(
+                        "encoder_unavailable",
+                        "The encoder is missing",
+                        "This service cannot write the requested format. Request another one.",
+                    ),
+                    EncoderError::Failed(_) => Problem::internal(),
+                }
+            }
+            Self::Thread => Problem::internal(),
+        }
+    }
+}
+
+impl CapacityError {
+    fn problem(self) -> Problem {
+        match self {
+            Self::NoPlace(NoPlace::Full { wait_s } | NoPlace::Client { wait_s, .. }) => Problem::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "too_busy",
+                "Too many videos at once",
+                format!(
+                    "The service has reached its limit of immediate calls. Try again in {wait_s} s, or send the video \
+                     to POST /analyze-video, which queues it."
+                ),
+            )
+            .retry_after(wait_s),
+            Self::Memory { .. } => try_later(
+                "too_little_memory",
+                "Too little memory",
+                "The service has too little memory for another video. Try again later, or send the video to POST \
+                 /analyze-video, which queues it.",
+            ),
+            Self::TemporaryFile(reason) => {
+                tracing::error!(%reason, "no temporary file can be created");
+                Problem::unavailable("storage")
+            }
+        }
+    }
+}
