@@ -20,8 +20,7 @@ impl InstallationSecret {
 
     /// Returns the signature of `text`, in hexadecimal. It differs for each purpose.
     pub fn sign(&self, purpose: &str, text: &str) -> String {
-        let hash = self.keyed(purpose, text).finalize().into_bytes();
-        hash.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex::encode(self.keyed(purpose, text).finalize().into_bytes())
     }
 
     /// Returns whether this is the signature of `text`. Takes the same time for every wrong signature.

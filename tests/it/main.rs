@@ -21,6 +21,7 @@ mod limits;
 mod lockout;
 mod mail;
 mod metrics;
+mod modules;
 mod notice;
 mod openapi;
 mod outage;
