@@ -3,6 +3,8 @@
 
 use std::io::{BufRead, Write};
 
+use rustix::process::{Resource, Rlimit, setrlimit};
+
 use super::Failure;
 use crate::config::{Device, Settings};
 use crate::fault::{Fault, Part};
@@ -66,10 +68,7 @@ fn limit_memory() {
     let limits = [total_memory(&read("/proc/meminfo")), read("/sys/fs/cgroup/memory.max").trim().parse().ok()];
     let Some(all) = limits.into_iter().flatten().min() else { return };
     let max = all / MEMORY_SHARE.1 * MEMORY_SHARE.0;
-    let limit = libc::rlimit { rlim_cur: max, rlim_max: max };
-    // SAFETY: the call only reads the structure, which lives until it returns.
-    if unsafe { libc::setrlimit(libc::RLIMIT_DATA, &raw const limit) } != 0 {
-        let error = std::io::Error::last_os_error();
+    if let Err(error) = setrlimit(Resource::Data, Rlimit { current: Some(max), maximum: Some(max) }) {
         tracing::warn!(%error, "cannot limit the memory of an analysis");
     }
 }

@@ -644,12 +644,6 @@ pub(super) fn thread_cpu_time() -> Duration {
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-/// Lowers the priority of this thread by an increment of nice(2).
-pub(super) fn lower_thread_priority(increment: c_int) {
-    // SAFETY: no memory is involved. On Linux, nice(2) changes the calling thread only.
-    unsafe { libc::nice(increment) };
-}
-
 #[cfg(test)]
 pub(super) mod testing {
     use super::*;

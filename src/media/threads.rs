@@ -9,7 +9,6 @@ use super::FramesError;
 use super::budget::{self, Budget};
 use super::clock::StreamClock;
 use super::decode::{DecoderConfig, GopDecoder};
-use super::ffi;
 use super::hardware::{self, HwDevice};
 use super::opened::Packets;
 use super::reader::{Reader, ReaderEvent};
@@ -70,7 +69,8 @@ impl Threads {
         for _ in 0..decoders {
             let (config, jobs) = (config.clone(), jobs.clone());
             threads.spawn("decoder", move || {
-                ffi::lower_thread_priority(NICE_INCREMENT);
+                // On Linux, nice(2) changes the calling thread only. If it fails, the thread keeps its priority.
+                let _ = rustix::process::nice(NICE_INCREMENT);
                 let mut decoder = GopDecoder::new(config);
                 loop {
                     let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
