@@ -1,4 +1,5 @@
-//! The five emotions of the Journaling thumbnails API.
+//! The five emotions of the Journaling thumbnails API. They are here and not in `api/compat`, because `vision` and
+//! `pipeline` compute them: a classifier of five emotions can be configured.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
