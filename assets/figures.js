@@ -32,7 +32,7 @@ const signed = (value) => (value > 0 ? "+" : "") + number(value * 100).replace("
 export const KINDS = {
   overall_score: {},
   presence: {},
-  eye_contact: { show: (v) => percent(v), exact: (v) => percent(v, 1), unit: "" },
+  eye_contact: { show: (v) => percent(v), unit: "" },
   calmness: {},
   valence: { show: signed, unit: "", spread: (v) => 50 + v * 50 },
   model_confidence: { show: (v) => percent(v * 100), unit: "", spread: (v) => v * 100 },
@@ -45,7 +45,6 @@ function tile(
   {
     interval,
     show = (v) => number(v),
-    exact = show,
     unit = t("result.of100"),
     spread = (v) => v,
     coverage,
@@ -71,7 +70,7 @@ function tile(
     h(
       "p",
       { class: `value ${sure}` },
-      known ? figure(value, interval, { show, exact, spread }) : "–",
+      known ? figure(value, interval, { show, spread }) : "–",
       " ",
       h("small", {}, !known ? t("result.unread") : sure === "open" ? "" : unit),
     ),

@@ -52,10 +52,10 @@ export function certainty(interval) {
 }
 
 /**
- * Formats a figure by the certainty of its interval. `show` formats a value, `exact` a certain one, and `spread` maps a
- * value to 0 to 100. Same rules as on the server.
+ * Formats a figure by the certainty of its interval. `show` formats a value, and `spread` maps it to 0 to
+ * 100. Same rules as on the server.
  */
-export function figure(value, interval, { show = (v) => number(v), exact = show, spread = (v) => v } = {}) {
+export function figure(value, interval, { show = (v) => number(v), spread = (v) => v } = {}) {
   switch (certainty(interval?.map(spread))) {
     case "likely":
       return t("result.about", { value: show(value) });
@@ -64,7 +64,7 @@ export function figure(value, interval, { show = (v) => number(v), exact = show,
     case "open":
       return t("result.open");
     default:
-      return exact(value);
+      return show(value);
   }
 }
 

@@ -133,7 +133,8 @@ fn soonest<'a>(running: impl Iterator<Item = &'a Running>, limits: &PlaceLimits,
 
 impl Running {
     /// Estimates the time until the upload ends: from its rate if its size is known, otherwise as much as it has taken
-    /// so far. It does not exceed the time at which the service ends the upload.
+    /// so far. It does not exceed the time at which the service ends the upload. The rate of an upload that has just
+    /// begun says little, so it may be ended as a slow one.
     fn remaining(&self, limits: &PlaceLimits, now: Instant) -> Duration {
         let taken = now.saturating_duration_since(self.since);
         let received = self.progress.received.load(Ordering::Relaxed);
@@ -148,7 +149,7 @@ impl Running {
         };
         #[expect(clippy::cast_precision_loss, reason = "an estimate")]
         let is_slow = (received as f64) < limits.min_rate as f64 * taken.as_secs_f64();
-        let slow = if is_slow { limits.slow } else { Duration::MAX };
+        let slow = if is_slow || taken < limits.slow { limits.slow } else { Duration::MAX };
         left.min(slow).min(self.progress.limit.saturating_sub(taken))
     }
 }
@@ -206,6 +207,8 @@ mod tests {
         assert_eq!(wait(&[(4_000_000, Some(4_000_000))], 10), full(1), "it is being checked");
         assert_eq!(wait(&[(1_000_000, None)], 20), full(20), "the size is unknown");
         assert_eq!(wait(&[(10, Some(1_000_000_000))], 30), full(60), "it is too slow, so it is ended soon");
+        assert_eq!(wait(&[(90_000, Some(1_000_000_000))], 30), full(60), "it has just begun and may be too slow");
+        assert_eq!(wait(&[(90_000, Some(1_000_000_000))], 80), full(3520), "it is fast enough");
         assert_eq!(wait(&[(1_000_000_000, Some(u64::MAX))], 3500), full(100), "it reaches its time limit first");
     }
 

@@ -293,7 +293,11 @@ fn missing_and_disabled_models_leave_out_figures_with_a_warning() {
     let said = |analysis: &Analysis, words: &str| analysis.warnings.iter().any(|warning| warning.contains(words));
 
     let without = analyze(&Pipeline::load(&models.settings()).unwrap(), &clip);
-    assert!(without.speech.is_none() && said(&without, "silero_vad, is not installed"), "{:?}", without.warnings);
+    assert!(
+        without.speech.is_none() && said(&without, "silero_vad, which finds speech, is not installed"),
+        "{:?}",
+        without.warnings
+    );
 
     let models = models.with("silero_vad.onnx");
     let talk = shared("speech_and_face.mp4");
@@ -344,7 +348,11 @@ fn a_sound_codec_outside_the_list_leaves_out_speech_and_is_named() {
     let analysis = analyze(&pipeline, &clip);
     assert!(analysis.video.frames_analyzed > 0 && analysis.speech.is_none());
     assert!(analysis.warning_codes.contains(&Warning::SoundCodecNotAllowed { codec: "dts".to_owned() }));
-    assert!(analysis.warnings.iter().any(|warning| warning.contains("coded as dts")), "{:?}", analysis.warnings);
+    assert!(
+        analysis.warnings.iter().any(|warning| warning.contains("the codec dts, which this service does not decode")),
+        "{:?}",
+        analysis.warnings
+    );
 }
 
 #[test]
@@ -480,7 +488,8 @@ fn another_track_replaces_the_default_one_only_if_that_is_silent() {
         ("hum.mkv", hum, "-disposition:a:1 0", false),
     ] {
         let analysis = analyze(&pipeline, &clips.make(name, &format!("-i $talk.mp4 {first} {maps} {marks}")));
-        let said = analysis.warnings.iter().any(|warning| warning.contains("stream 2 of the file was heard instead"));
+        let said =
+            analysis.warnings.iter().any(|warning| warning.contains("stream 2 of the file was analyzed instead"));
         let ratio = analysis.speech.as_ref().unwrap().ratio;
         let expected = if is_heard { plain.ratio } else { 0.0 };
         assert!((ratio - expected).abs() < 0.06 && said == is_heard, "{name}: {ratio} {:?}", analysis.warnings);

@@ -135,12 +135,12 @@ async fn an_unusable_clip_is_refused_in_the_error_format_of_that_service() {
         ("/predict", body(&moving(0.56)), "14 frames"),
         ("/predict", body(&moving(0.6)), "No face"),
         ("/predict", body(&no_face), "No face"),
-        ("/predict", body(b"just some text"), "not an MP4"),
+        ("/predict", body(b"just some text"), "not a readable video"),
         ("/predict", body(&truncated), "not a video"),
         ("/predict", with(body(&no_face), "format", json!("gif")), "format"),
         ("/predict", json!({"content": "%%%"}), "not base64"),
         ("/predict", json!({"format": "mp4"}), "content"),
-        ("/thumbnail", body(b"just some text"), "not an MP4"),
+        ("/thumbnail", body(b"just some text"), "not a readable video"),
         ("/thumbnail", body(&truncated), "not a video"),
         ("/thumbnail", with(body(&no_face), "duration", json!(0.05)), "duration"),
         ("/thumbnail", with(body(&no_face), "duration", json!(10.5)), "duration"),
@@ -341,5 +341,5 @@ async fn a_custom_model_gets_the_landmarks_of_fifteen_frames() {
     let fixture =
         ThumbnailService::with(&models, |settings| settings.thumbnails.model.file = "emotion.onnx".into()).await;
     let (status, refused) = fixture.told("/predict", &body(&video)).await;
-    assert_eq!(status, 500, "a model with the wrong input: {refused}");
+    assert_eq!(status, 503, "a model with the wrong input is the fault of the service: {refused}");
 }

@@ -46,12 +46,10 @@ struct Links {
     native: view::Links,
 }
 
-/// The answers of both calls.
+/// The refusals of both calls.
 #[derive(IntoResponses)]
-#[expect(dead_code, reason = "describes what `accept` answers")]
-enum Answers {
-    #[response(status = 202, description = "The analysis is queued")]
-    Queued(Accepted),
+#[expect(dead_code, reason = "describes the refusals of `accept`")]
+enum Refusal {
     #[response(status = 400, description = "The body is not a form, has no file, or was cut off")]
     BadForm,
     #[response(status = 408, description = "The upload stalled or took too long")]
@@ -80,7 +78,7 @@ async fn accept(api: &Api, caller: &Caller, request: Request) -> Result<Response
 /// of the statistics.
 #[utoipa::path(post, path = "/upload", operation_id = "upload", tag = COMPAT,
     request_body(content = PlainVideoForm, content_type = "multipart/form-data"),
-    responses(Answers))]
+    responses((status = 202, description = "The analysis is queued", body = Accepted), Refusal))]
 async fn upload(State(api): State<Api>, caller: Authorized<Rule>, request: Request) -> Result<Response, CompatError> {
     accept(&api, &caller, request).await
 }
@@ -91,7 +89,7 @@ async fn upload(State(api): State<Api>, caller: Authorized<Rule>, request: Reque
 /// address of the statistics.
 #[utoipa::path(post, path = "/record_video", operation_id = "record_video", tag = COMPAT,
     request_body(content = PlainVideoForm, content_type = "multipart/form-data"),
-    responses(Answers))]
+    responses((status = 202, description = "The analysis is queued", body = Accepted), Refusal))]
 async fn record_video(
     State(api): State<Api>,
     caller: Authorized<Rule>,

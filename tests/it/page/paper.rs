@@ -93,8 +93,8 @@ async fn the_report_fits_screens_and_prints_on_three_sheets() {
     assert_layout(&browser, &sheets).await;
     let first = &sheets[0].text;
     assert!(
-        first.contains("First sad, then happy") && first.contains("How pleasant"),
-        "the headline and the first chart are on the first sheet"
+        first.contains("First sad, then happy") && first.contains("One thing to try"),
+        "the headline, the figures and the advice are on the first sheet: {first}"
     );
 
     let dark = json!({"features": [{"name": "prefers-color-scheme", "value": "dark"}]});

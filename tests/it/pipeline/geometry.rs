@@ -264,7 +264,7 @@ fn video_filmed_sideways_or_upside_down_is_turned_with_a_warning() {
             assert_eq!((analysis.video.turned, analysis.faces.len()), (turned, 1), "{name}");
             assert_eq!(analysis.summary.dominant_emotion, Some(Emotion::Happy), "{name}");
             assert!(analysis.summary.eye_contact.unwrap() > 90.0, "{name}: {:?}", analysis.summary);
-            let word = format!("turned clockwise by {turned} degrees");
+            let word = format!("rotated clockwise by {turned} degrees");
             assert!(analysis.warnings.iter().any(|warning| warning.contains(&word)), "{:?}", analysis.warnings);
             assert_eq!(timeline.rows.len(), 72_usize.div_ceil(every as usize), "{name}: nothing is read twice");
             for row in &timeline.rows {
