@@ -55,7 +55,7 @@ has_part() {
         opencv) has_opencv ;;
         ffmpeg-headers) pkg-config --exists "libavcodec >= $oldest_avcodec" libavformat libavutil libswscale libswresample 2>/dev/null ;;
         python3) python3 -c 'import sys; sys.exit(sys.version_info < (3, 9))' 2>/dev/null ;;
-        node) node -e 'process.exit(parseInt(process.versions.node) < 18)' 2>/dev/null ;;
+        node) node -e 'process.exit(parseInt(process.versions.node) < 18 ? 1 : 0)' 2>/dev/null ;;
         pip) python3 -m pip --version >/dev/null 2>&1 ;;
         venv) python3 -c 'import ensurepip, venv' 2>/dev/null ;;
         chromium) have chromium || have chromium-browser || have google-chrome ;;
