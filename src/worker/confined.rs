@@ -232,7 +232,7 @@ mod tests {
         let cancel = Cancel::default();
         cancel.cancel();
         let started = std::time::Instant::now();
-        let error = analyze("sleep 600", &cancel).unwrap_err();
+        let error = analyze("exec sleep 600", &cancel).unwrap_err();
         assert_eq!(error.fault, Fault::Client);
         assert!(started.elapsed() < Duration::from_secs(60));
     }
