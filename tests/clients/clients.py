@@ -89,7 +89,8 @@ def analysis(found):
     """The result, field by field."""
     assert set(found) >= {"video", "summary", "speech", "faces", "models", "warnings"}, found
     video = found["video"]
-    members(video, ["duration_s", "fps", "width", "height", "codec", "frames_total", "frames_analyzed", "has_audio", "turned"])
+    members(video, ["duration_s", "fps", "width", "height", "codec", "frames_total", "frames_analyzed", "has_audio", "start_s",
+                    "turned"])
     assert (video["width"], video["height"], video["codec"], video["has_audio"]) == (640, 480, "h264", False)
     assert abs(video["duration_s"] - 9) < 0.1 and video["fps"] == 25
     assert (video["frames_total"], video["frames_analyzed"]) == (225, 12), video
