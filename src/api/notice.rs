@@ -86,16 +86,15 @@ impl NoticeStatement {
 
     /// Checks the statement, and returns the record to store. `language` is the language of the request.
     pub fn record(&self, app: &AppState, language: Option<Language>) -> Result<Option<Notice>, NoticeError> {
+        let notice = app.reporter.notice();
+        if self.version.as_ref().is_some_and(|version| *version != notice.version) {
+            return Err(NoticeError::Outdated { current: notice.version.clone() });
+        }
         if !self.given {
             let is_required = app.settings.notice.required;
             return if is_required { Err(NoticeError::Missing) } else { Ok(None) };
         }
-        let notice = app.reporter.notice();
-        let shown = match &self.version {
-            None => None,
-            Some(version) if *version == notice.version => Some(notice.shown(language.unwrap_or_default())),
-            Some(_) => return Err(NoticeError::Outdated { current: notice.version.clone() }),
-        };
+        let shown = self.version.as_ref().map(|_| notice.shown(language.unwrap_or_default()));
         Ok(Some(Notice { given_at: app.clock.now(), shown }))
     }
 }

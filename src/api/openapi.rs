@@ -245,7 +245,8 @@ fn add_constraints(components: &mut Components, settings: &Settings) {
 }
 
 /// Members of answers that are absent, not null, if they have no value.
-const OPTIONAL_MEMBERS: [(&str, &str); 6] = [
+const OPTIONAL_MEMBERS: [(&str, &str); 7] = [
+    ("Options", "samples_per_second"),
     ("Options", "language"),
     ("Options", "detail"),
     ("TimelineRow", "expressions"),
