@@ -84,7 +84,6 @@ pub struct StartRequest {
     detail: Option<Detail>,
     /// Name of the file, for page, report, mail and the list of analyses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(max_length = 2000)]
     file_name: Option<String>,
     /// `given`: the people in the video were told that a computer reads their faces and voices. Not needed if the
     /// request that began the upload said so.
