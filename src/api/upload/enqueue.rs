@@ -122,7 +122,8 @@ pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, UploadErro
     let mut given = headers.get_all("idempotency-key").iter();
     let Some(key) = given.next() else { return Ok(None) };
     let text = key.to_str().unwrap_or_default();
-    if given.next().is_some() || !(1..=255).contains(&text.len()) {
+    let is_text = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    if given.next().is_some() || !is_text || !(1..=255).contains(&text.len()) {
         return Err(IdempotencyKeyError::Invalid.into());
     }
     Ok(Some(hex::encode(Sha256::digest(text.as_bytes()))))
