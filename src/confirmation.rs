@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::analysis::Language;
-use crate::secret::InstallationSecret;
+use crate::secret::{InstallationSecret, LinkError};
 
 /// The path of the page.
 pub const PATH: &str = "/confirm-mail";
@@ -24,15 +24,6 @@ pub struct Confirmation {
     signature: String,
 }
 
-/// Why a link does not confirm an address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum LinkError {
-    #[error("the signature is wrong")]
-    Invalid,
-    #[error("the link has expired")]
-    Expired,
-}
-
 /// Returns the pseudonym under which the consent of a recipient is stored. Upper and lower case are the same.
 pub fn pseudonym(secret: &InstallationSecret, recipient: &str) -> String {
     secret.pseudonym("recipient", &recipient.to_lowercase())
@@ -42,7 +33,7 @@ impl Confirmation {
     /// Makes the confirmation of the recipient with this pseudonym.
     pub fn new(secret: &InstallationSecret, address: String, expires: Timestamp) -> Self {
         let expires = expires.as_second();
-        let signature = secret.sign(PURPOSE, &signed(&address, expires));
+        let signature = secret.sign_link(PURPOSE, &address, expires);
         Self { address, expires, signature }
     }
 
@@ -55,15 +46,8 @@ impl Confirmation {
 
     /// Checks the signature, then the time.
     pub fn check(&self, secret: &InstallationSecret, now: Timestamp) -> Result<(), LinkError> {
-        if !secret.verify(PURPOSE, &signed(&self.address, self.expires), &self.signature) {
-            return Err(LinkError::Invalid);
-        }
-        if now.as_second() >= self.expires { Err(LinkError::Expired) } else { Ok(()) }
+        secret.check_link(PURPOSE, &self.address, self.expires, &self.signature, now)
     }
-}
-
-fn signed(address: &str, expires: i64) -> String {
-    format!("{address} {expires}")
 }
 
 #[cfg(test)]

@@ -4,8 +4,18 @@
 //! client. Nobody can compute a pseudonym without the secret.
 
 use hmac::{Hmac, KeyInit, Mac};
+use jiff::Timestamp;
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
+
+/// Why a signed link is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum LinkError {
+    #[error("the signature is wrong")]
+    Invalid,
+    #[error("the link has expired")]
+    Expired,
+}
 
 /// The secret of this installation.
 #[derive(Clone)]
@@ -18,14 +28,26 @@ impl InstallationSecret {
         hex::encode(&hash[..16])
     }
 
-    /// Returns the signature of `text`, in hexadecimal. It differs for each purpose.
-    pub fn sign(&self, purpose: &str, text: &str) -> String {
-        hex::encode(self.keyed(purpose, text).finalize().into_bytes())
+    /// Signs a link to `subject` that expires at this second since 1970. Returns the signature in hexadecimal. It differs
+    /// for each purpose.
+    pub fn sign_link(&self, purpose: &str, subject: &str, expires: i64) -> String {
+        hex::encode(self.keyed(purpose, &format!("{subject} {expires}")).finalize().into_bytes())
     }
 
-    /// Returns whether this is the signature of `text`. Takes the same time for every wrong signature.
-    pub fn verify(&self, purpose: &str, text: &str, signature: &str) -> bool {
-        self.sign(purpose, text).as_bytes().ct_eq(signature.as_bytes()).into()
+    /// Checks the signature of a link, then the time. Takes the same time for every wrong signature.
+    pub fn check_link(
+        &self,
+        purpose: &str,
+        subject: &str,
+        expires: i64,
+        signature: &str,
+        now: Timestamp,
+    ) -> Result<(), LinkError> {
+        let expected = self.sign_link(purpose, subject, expires);
+        if !bool::from(expected.as_bytes().ct_eq(signature.as_bytes())) {
+            return Err(LinkError::Invalid);
+        }
+        if now.as_second() < expires { Ok(()) } else { Err(LinkError::Expired) }
     }
 
     /// The lengths are hashed too, so that no purpose and text are taken for another pair.

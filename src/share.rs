@@ -10,19 +10,11 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::config::Settings;
-use crate::secret::InstallationSecret;
+use crate::secret::{InstallationSecret, LinkError};
 use crate::store::{Store, StoreError};
 
 /// What the signature is for, so that no other signature of the same secret is valid here.
 const PURPOSE: &str = "share link";
-
-/// Why a share link is not accepted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ShareError {
-    /// The signature is not that of this result, or the link is incomplete.
-    Invalid,
-    Expired,
-}
 
 /// Makes and checks share links.
 pub struct ShareLinks {
@@ -44,22 +36,15 @@ impl ShareLinks {
     /// Returns the value of the parameter `share` for a result.
     pub fn sign(&self, token: Uuid, expires_at: Timestamp) -> String {
         let seconds = expires_at.as_second();
-        format!("{seconds}.{}", self.secret.sign(PURPOSE, &signed(token, seconds)))
+        format!("{seconds}.{}", self.secret.sign_link(PURPOSE, &token.to_string(), seconds))
     }
 
     /// Checks the parameter `share` of a request for a result.
-    pub fn check(&self, token: Uuid, share: &str, now: Timestamp) -> Result<(), ShareError> {
-        let (seconds, signature) = share.split_once('.').ok_or(ShareError::Invalid)?;
-        let expires: i64 = seconds.parse().map_err(|_| ShareError::Invalid)?;
-        if !self.secret.verify(PURPOSE, &signed(token, expires), signature) {
-            return Err(ShareError::Invalid);
-        }
-        if now.as_second() < expires { Ok(()) } else { Err(ShareError::Expired) }
+    pub fn check(&self, token: Uuid, share: &str, now: Timestamp) -> Result<(), LinkError> {
+        let (seconds, signature) = share.split_once('.').ok_or(LinkError::Invalid)?;
+        let expires: i64 = seconds.parse().map_err(|_| LinkError::Invalid)?;
+        self.secret.check_link(PURPOSE, &token.to_string(), expires, signature, now)
     }
-}
-
-fn signed(token: Uuid, seconds: i64) -> String {
-    format!("{token} {seconds}")
 }
 
 /// Returns the time at which a link that is made now expires.
@@ -84,13 +69,13 @@ mod tests {
         let at = |second| Timestamp::from_second(second).unwrap();
         let share = links(1).sign(token, at(1000));
         assert_eq!(links(1).check(token, &share, at(999)), Ok(()));
-        assert_eq!(links(1).check(token, &share, at(1000)), Err(ShareError::Expired));
-        assert_eq!(links(1).check(other, &share, at(999)), Err(ShareError::Invalid));
-        assert_eq!(links(2).check(token, &share, at(999)), Err(ShareError::Invalid));
+        assert_eq!(links(1).check(token, &share, at(1000)), Err(LinkError::Expired));
+        assert_eq!(links(1).check(other, &share, at(999)), Err(LinkError::Invalid));
+        assert_eq!(links(2).check(token, &share, at(999)), Err(LinkError::Invalid));
         let longer = share.replacen("1000", "2000", 1);
         let cut = &share[..share.len() - 1];
         for altered in [longer.as_str(), cut, &format!("{share}="), "", "1000", "1000.", "x.y"] {
-            assert_eq!(links(1).check(token, altered, at(999)), Err(ShareError::Invalid), "{altered}");
+            assert_eq!(links(1).check(token, altered, at(999)), Err(LinkError::Invalid), "{altered}");
         }
     }
 }

@@ -22,7 +22,8 @@ use super::limits::{ClientAddress, Peer, RateLimit, RequestPermit};
 use super::upload::body::{IncomingBody, Pace};
 use super::view::NO_STORE;
 use super::{Api, Problem};
-use crate::share::{ShareError, ShareLinks};
+use crate::secret::LinkError;
+use crate::share::ShareLinks;
 use crate::store::{ApiKey, Scope};
 
 /// The parameter of the query that has the share link.
@@ -120,7 +121,7 @@ async fn admit(
         left.map_or(Ok(()), |left| left.check())?;
         if let (None, Some((token, share))) = (&key, share) {
             let links = ShareLinks::new(&api.app.settings, &api.app.store).await?;
-            links.check(token, &share, api.app.clock.now())?;
+            links.check(token, &share, api.app.clock.now()).map_err(bad_share_link)?;
             return Ok((Caller::Share(token), None));
         }
         return match access {
@@ -161,22 +162,20 @@ async fn share(request: &mut Request) -> Option<(Uuid, String)> {
     Some((Uuid::try_parse(token).ok()?, share))
 }
 
-impl From<ShareError> for Problem {
-    fn from(error: ShareError) -> Self {
-        match error {
-            ShareError::Invalid => Self::new(
-                StatusCode::FORBIDDEN,
-                "bad_share_link",
-                "The link is not good",
-                "The share link is not that of this result. Check that it was copied whole.",
-            ),
-            ShareError::Expired => Self::new(
-                StatusCode::GONE,
-                "share_link_expired",
-                "The link has expired",
-                "The share link is no longer valid. Ask the person who sent it for a new one.",
-            ),
-        }
+fn bad_share_link(error: LinkError) -> Problem {
+    match error {
+        LinkError::Invalid => Problem::new(
+            StatusCode::FORBIDDEN,
+            "bad_share_link",
+            "The link is not valid",
+            "The share link is not that of this result. Check that it was copied whole.",
+        ),
+        LinkError::Expired => Problem::new(
+            StatusCode::GONE,
+            "share_link_expired",
+            "The link has expired",
+            "The share link is no longer valid. Ask the person who sent it for a new one.",
+        ),
     }
 }
 

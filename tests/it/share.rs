@@ -127,5 +127,5 @@ async fn a_secret_of_the_settings_signs_the_links() {
     settings.share.secret = secret("efgh");
     let links = visage::share::ShareLinks::new(&settings, &one.service.store).await.unwrap();
     let checked = links.check(one.token.parse().unwrap(), &share, SystemClock.now());
-    assert_eq!(checked, Err(visage::share::ShareError::Invalid), "a new secret ends all links");
+    assert_eq!(checked, Err(visage::secret::LinkError::Invalid), "a new secret ends all links");
 }

@@ -21,7 +21,8 @@ use visage::identity::StorageIdentity;
 use visage::media::Source;
 use visage::pipeline::{Cancel, Progress};
 use visage::report::{Context, MailError, Message};
-use visage::share::{ShareError, ShareLinks};
+use visage::secret::LinkError;
+use visage::share::ShareLinks;
 use visage::store::{Backoff, Job, JobProgress, LogEntry, NewJob, Origin, Status, Store};
 use visage::worker::{AnalysisError, Analyzer, MailSender, Swept, Worker};
 
@@ -812,7 +813,7 @@ async fn a_mail_has_a_share_link_if_a_key_is_needed_to_see_the_result() {
             let links = ShareLinks::new(&h.settings, &h.store).await.unwrap();
             let end = h.clock.now() + Duration::from_secs(h.settings.share.valid_h * 3600);
             assert_eq!(links.check(token, share, end - Duration::from_secs(1)), Ok(()));
-            assert_eq!(links.check(token, share, end), Err(ShareError::Expired));
+            assert_eq!(links.check(token, share, end), Err(LinkError::Expired));
         } else {
             assert_eq!(address, plain);
         }

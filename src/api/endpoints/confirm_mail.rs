@@ -11,7 +11,8 @@ use crate::api::negotiation::prefers_html;
 use crate::api::openapi::NATIVE;
 use crate::api::page::{self, ConfirmStep};
 use crate::api::{Api, Problem};
-use crate::confirmation::{Confirmation, LinkError};
+use crate::confirmation::Confirmation;
+use crate::secret::LinkError;
 
 type Rule = Link;
 
@@ -45,18 +46,16 @@ pub(in crate::api) async fn confirm(State(api): State<Api>, _: Authorized<Rule>,
     step(&api, request).await.into_response()
 }
 
-impl From<LinkError> for Problem {
-    fn from(error: LinkError) -> Self {
-        let (status, code, title, detail) = match error {
-            LinkError::Invalid => {
-                (StatusCode::NOT_FOUND, "unknown_link", "No such link", "Open the whole address from the mail.")
-            }
-            LinkError::Expired => {
-                (StatusCode::GONE, "link_expired", "The link has expired", "Send the video again, to get a new mail.")
-            }
-        };
-        Self::new(status, code, title, detail)
-    }
+fn problem(error: LinkError) -> Problem {
+    let (status, code, title, detail) = match error {
+        LinkError::Invalid => {
+            (StatusCode::NOT_FOUND, "unknown_link", "No such link", "Open the whole address from the mail.")
+        }
+        LinkError::Expired => {
+            (StatusCode::GONE, "link_expired", "The link has expired", "Send the video again, to get a new mail.")
+        }
+    };
+    Problem::new(status, code, title, detail)
 }
 
 async fn step(api: &Api, request: Request) -> Result<Response, Problem> {
@@ -65,7 +64,7 @@ async fn step(api: &Api, request: Request) -> Result<Response, Problem> {
     let link = Query::<Confirmation>::try_from_uri(request.uri()).map_err(|_| LinkError::Invalid);
     let checked = link.and_then(|Query(link)| link.check(secret, now).map(|()| link));
     let step = match checked {
-        Err(error) if !prefers_html(request.headers()) => return Err(error.into()),
+        Err(error) if !prefers_html(request.headers()) => return Err(problem(error)),
         Err(LinkError::Invalid) => ConfirmStep::Invalid,
         Err(LinkError::Expired) => ConfirmStep::Expired,
         Ok(_) if request.method() != Method::POST => ConfirmStep::Ask,
