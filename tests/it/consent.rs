@@ -7,34 +7,15 @@ use std::time::Duration;
 use reqwest::{Response, StatusCode, header};
 use serde_json::Value;
 use tokio::task::JoinHandle;
-use visage::analysis::{FailureReason, Findings, Options};
 use visage::clock::{Clock, RandomTokens, SystemClock};
 use visage::config::{MailTransport, Settings, SmtpSecurity};
-use visage::fault::Fault;
-use visage::media::Source;
-use visage::pipeline::{Cancel, Progress};
 use visage::report::{Mailer, Reporter};
 use visage::store::Scope;
-use visage::worker::{AnalysisError, Analyzer, MailSender, Worker};
+use visage::worker::{MailSender, Worker};
 
 use crate::keys::{clip, key};
-use crate::support::service::{Service, video_form};
+use crate::support::service::{RefusingAnalyzer, Service, video_form};
 use crate::support::smtp::SmtpServer;
-
-/// An analyzer that refuses every video, so that a mail about the failure is due at once.
-struct Refusing;
-
-impl Analyzer for Refusing {
-    fn analyze(
-        &self,
-        _: &Source,
-        _: Options,
-        _: &(dyn Fn(Progress) + Sync),
-        _: &Cancel,
-    ) -> Result<Findings, AnalysisError> {
-        Err(AnalysisError::new(Fault::Video, FailureReason::NotAVideo, "refused"))
-    }
-}
 
 /// Starts a service that sends mails to this server.
 async fn service(smtp: &SmtpServer, change: impl FnOnce(&mut Settings)) -> Service {
@@ -60,7 +41,7 @@ fn work(service: &Service) -> JoinHandle<()> {
         store: service.store.clone(),
         blobs: service.blobs.clone(),
         identity: service.identity,
-        analyzer: Arc::new(Refusing),
+        analyzer: Arc::new(RefusingAnalyzer),
         confined: None,
         mail_sender: mailer.map(|mailer| Arc::new(mailer) as Arc<dyn MailSender>),
         clock: Arc::new(SystemClock),

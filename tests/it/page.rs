@@ -15,10 +15,12 @@ mod shape;
 mod share;
 mod start;
 
+use std::path::Path;
+
 use serde_json::json;
 
 use crate::support::browser::Browser;
-use crate::support::clips::Models;
+use crate::support::clips::{self, Models};
 use crate::support::service::Service;
 
 /// Starts a service with the models of the tests.
@@ -30,6 +32,27 @@ async fn service(models: &Models) -> Service {
         settings.http.public_url = String::new();
     })
     .await
+}
+
+/// Sends a file by the page and waits for its result.
+async fn result_of(browser: &Browser, base: &str, clip: &Path) {
+    browser.goto(base).await;
+    browser.choose("#file", clip).await;
+    let known = "document.querySelector('#preview-video').readyState >= 2 || document.querySelector('#preview-blind').checkVisibility()";
+    browser.until("the preview", known).await;
+    browser.click("#send").await;
+    browser.until("the result", "document.querySelector('.pair .plain')").await;
+}
+
+/// Sends a file by the page and waits for its result. Then nothing else is analyzed.
+async fn analyzed(clip: &Path) -> (Models, Service, Browser) {
+    let models = clips::models();
+    let service = service(&models).await;
+    let working = service.work().await;
+    let browser = Browser::open(1280, 860, &[]).await;
+    result_of(&browser, &service.base, clip).await;
+    drop(working);
+    (models, service, browser)
 }
 
 /// Returns the token in the address of the page.

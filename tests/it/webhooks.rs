@@ -12,16 +12,12 @@ use axum::routing::post;
 use serde_json::{Value, json};
 use standardwebhooks::Webhook;
 use tokio::net::TcpListener;
-use visage::analysis::{FailureReason, Findings, Options};
 use visage::clock::{RandomTokens, SystemClock};
 use visage::config::{Secret, Settings};
-use visage::fault::Fault;
-use visage::media::Source;
-use visage::pipeline::{Cancel, Progress};
-use visage::worker::{AnalysisError, Analyzer, Worker};
+use visage::worker::Worker;
 
 use crate::keys::clip;
-use crate::support::service::{Service, video_form};
+use crate::support::service::{RefusingAnalyzer, Service, video_form};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8G";
 
@@ -64,21 +60,6 @@ impl Receiver {
     }
 }
 
-/// Refuses every video as `not_a_video`.
-struct Refuses;
-
-impl Analyzer for Refuses {
-    fn analyze(
-        &self,
-        _: &Source,
-        _: Options,
-        _: &(dyn Fn(Progress) + Sync),
-        _: &Cancel,
-    ) -> Result<Findings, AnalysisError> {
-        Err(AnalysisError::new(Fault::Video, FailureReason::NotAVideo, "as the test wants"))
-    }
-}
-
 fn work(service: &Service) {
     let worker = Worker {
         name: "test".to_owned(),
@@ -87,7 +68,7 @@ fn work(service: &Service) {
         blobs: service.blobs.clone(),
         identity: service.identity,
         confined: None,
-        analyzer: Arc::new(Refuses),
+        analyzer: Arc::new(RefusingAnalyzer),
         mail_sender: None,
         clock: Arc::new(SystemClock),
         tokens: Arc::new(RandomTokens),

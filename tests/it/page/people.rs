@@ -2,8 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::player::result_of;
-use super::service;
+use super::{analyzed, result_of, service};
 use crate::support::browser::Browser;
 use crate::support::clips::{self, Clips};
 
@@ -13,12 +12,7 @@ async fn each_of_five_people_has_a_line_a_picture_and_a_label_of_its_own() {
     std::os::unix::fs::symlink(clips::shared("multi_face.jpg"), made.path("people.jpg")).unwrap();
     let clip =
         made.make("people.mp4", "-loop 1 -i $people.jpg -t 2 -r 10 -vf scale=960:-2 -c:v libx264 -pix_fmt yuv420p");
-    let models = clips::models();
-    let service = service(&models).await;
-    let working = service.work().await;
-    let browser = Browser::open(1280, 860, &[]).await;
-    result_of(&browser, &service.base, &clip).await;
-    drop(working);
+    let (_models, service, browser) = analyzed(&clip).await;
     assert_eq!(browser.text(".story h1").await, "5 people");
     for n in 1..=5 {
         let line = browser.text(&format!("[data-line='{n}']")).await;
@@ -83,12 +77,7 @@ async fn each_of_five_people_has_a_line_a_picture_and_a_label_of_its_own() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_ribbon_is_empty_while_the_face_is_away() {
-    let models = clips::models();
-    let service = service(&models).await;
-    let working = service.work().await;
-    let browser = Browser::open(1280, 860, &[]).await;
-    result_of(&browser, &service.base, &clips::shared("face_then_none.mov")).await;
-    drop(working);
+    let (_models, service, browser) = analyzed(&clips::shared("face_then_none.mov")).await;
     let token = super::token(&browser).await;
     let job: Value = service.get(&format!("/results/{token}")).await.json().await.unwrap();
     let face = &job["analysis"]["faces"][0];
@@ -191,12 +180,7 @@ async fn page_and_report_give_the_same_figures() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_result_is_printed_without_buttons() {
-    let models = clips::models();
-    let service = service(&models).await;
-    let working = service.work().await;
-    let browser = Browser::open(1280, 860, &[]).await;
-    result_of(&browser, &service.base, &clips::shared("sad_then_happy.mp4")).await;
-    drop(working);
+    let (_models, _service, browser) = analyzed(&clips::shared("sad_then_happy.mp4")).await;
     assert!(browser.is_shown("[data-action=print]").await);
     let sheets = super::paper::sheets(&browser, "page-on-paper").await;
     let text: String = sheets.iter().map(|sheet| sheet.text.as_str()).collect();

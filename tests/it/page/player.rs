@@ -2,28 +2,13 @@
 
 use serde_json::{Value, json};
 
-use super::service;
+use super::{analyzed, service};
 use crate::support::browser::Browser;
 use crate::support::clips::{self, Clips};
 
-/// Sends a file by the page and waits for its result.
-pub(super) async fn result_of(browser: &Browser, base: &str, clip: &std::path::Path) {
-    browser.goto(base).await;
-    browser.choose("#file", clip).await;
-    let known = "document.querySelector('#preview-video').readyState >= 2 || document.querySelector('#preview-blind').checkVisibility()";
-    browser.until("the preview", known).await;
-    browser.click("#send").await;
-    browser.until("the result", "document.querySelector('.pair .plain')").await;
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_player_opens_at_a_telling_moment_and_never_contradicts_the_ribbon() {
-    let models = clips::models();
-    let service = service(&models).await;
-    let working = service.work().await;
-    let browser = Browser::open(1280, 860, &[]).await;
-    result_of(&browser, &service.base, &clips::shared("sad_then_happy.mp4")).await;
-    drop(working);
+    let (_models, service, browser) = analyzed(&clips::shared("sad_then_happy.mp4")).await;
     assert_eq!(browser.text(".story h1").await, "First sad, then happy");
     browser.until("the telling moment", "document.querySelector('.player video').currentTime > 9").await;
     browser.until("its box", "document.querySelector('.boxes text')?.textContent.endsWith('Happy')").await;
@@ -62,12 +47,7 @@ async fn the_player_opens_at_a_telling_moment_and_never_contradicts_the_ribbon()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frame_is_saved_here_and_sent_only_if_asked() {
-    let models = clips::models();
-    let service = service(&models).await;
-    let working = service.work().await;
-    let browser = Browser::open(1280, 860, &[]).await;
-    result_of(&browser, &service.base, &clips::shared("single_face.mp4")).await;
-    drop(working);
+    let (_models, service, browser) = analyzed(&clips::shared("single_face.mp4")).await;
     browser.until("the video", "document.querySelector('.player video').readyState >= 2").await;
     let before = service.stored().len();
     browser.click("[data-action=save_frame]").await;

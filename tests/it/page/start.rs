@@ -2,8 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::player::result_of;
-use super::service;
+use super::{analyzed, result_of, service};
 use crate::support::browser::Browser;
 use crate::support::clips::{self, Clips};
 use crate::support::service::Service;
@@ -143,12 +142,7 @@ async fn silence_is_no_warning() {
     let made = Clips::new();
     std::os::unix::fs::symlink(clips::shared("single_face.mp4"), made.path("face.mp4")).unwrap();
     let clip = made.make("silent.mp4", "-i $face.mp4 -an -c:v copy");
-    let models = clips::models();
-    let service = service(&models).await;
-    let working = service.work().await;
-    let browser = Browser::open(1280, 860, &[]).await;
-    result_of(&browser, &service.base, &clip).await;
-    drop(working);
+    let (_models, service, browser) = analyzed(&clip).await;
     let token = super::token(&browser).await;
     let job: Value = service.get(&format!("/results/{token}")).await.json().await.unwrap();
     let sentence = job["analysis"]["warnings"][0].as_str().unwrap();

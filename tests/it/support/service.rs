@@ -12,15 +12,18 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+use visage::analysis::{FailureReason, Findings, Options};
 use visage::api::{self, AppState, ImmediateAnalyzer};
 use visage::blob::{self, BlobStore};
 use visage::clock::{RandomTokens, SystemClock};
 use visage::config::{Secret, Settings};
+use visage::fault::Fault;
 use visage::identity::StorageIdentity;
-use visage::pipeline::{LazyPipeline, Pipeline};
+use visage::media::Source;
+use visage::pipeline::{Cancel, LazyPipeline, Pipeline, Progress};
 use visage::report::{Mailer, Reporter};
 use visage::store::Store;
-use visage::worker::{MailSender, Worker};
+use visage::worker::{AnalysisError, Analyzer, MailSender, Worker};
 
 /// A running service. It ends on drop.
 pub struct Service {
@@ -188,4 +191,19 @@ impl Drop for Service {
 /// Returns a form with only a video.
 pub fn video_form(video: Vec<u8>) -> Form {
     Form::new().part("video", Part::bytes(video).file_name("clip.mp4"))
+}
+
+/// Refuses every video as `not_a_video`, so that its job ends at once.
+pub struct RefusingAnalyzer;
+
+impl Analyzer for RefusingAnalyzer {
+    fn analyze(
+        &self,
+        _: &Source,
+        _: Options,
+        _: &(dyn Fn(Progress) + Sync),
+        _: &Cancel,
+    ) -> Result<Findings, AnalysisError> {
+        Err(AnalysisError::new(Fault::Video, FailureReason::NotAVideo, "refused by the test"))
+    }
 }
