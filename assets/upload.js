@@ -5,7 +5,7 @@ import { askForKey, call, headers, json, pause, Problem } from "./api.js";
 import { settings } from "./words.js";
 
 const AT_ONCE = 3;
-/** The page has shown this notice to the person who sends the video. */
+/** What the page sends with each video: its notice was shown, in this version. */
 const NOTICE = { notice: "given", notice_version: settings.notice_version };
 
 /** Waits until the service answers again. */
