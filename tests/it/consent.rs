@@ -91,6 +91,9 @@ async fn without_a_key_mails_wait_until_their_one_recipient_has_confirmed() {
     let working = work(&service);
     refused(send(&service, "192.0.2.1", &["ann@example.org", "bob@example.org"]).await, 422, "too_many_recipients")
         .await;
+    let page = service.http.get(&service.base).header(header::ACCEPT, "text/html").send().await.unwrap();
+    let page = page.text().await.unwrap();
+    assert!(page.contains("get a mail to confirm it") && !page.contains(" multiple"), "the page asks for one address");
     let first = accepted(send(&service, "192.0.2.1", &["ann@example.org"]).await).await;
     service.finished(first).await;
     let second = accepted(send(&service, "192.0.2.2", &["Ann@example.org"]).await).await;
