@@ -30,7 +30,7 @@ fn clip() -> PathBuf {
 
 fn samples(settings: &Settings, some: usize) -> Vec<Sample> {
     let video = Opened::open(&Source::File(clip()), &settings.video).unwrap();
-    let mut frames = Frames::start(video, Every::exact(EVERY)).unwrap();
+    let mut frames = Frames::start(video, Every::exact(EVERY), 2).unwrap();
     std::iter::from_fn(|| frames.next(&|| false).unwrap()).take(some).collect()
 }
 

@@ -40,7 +40,7 @@ fn main() -> Result<(), Error> {
 }
 
 fn taken(source: &Source, limits: &Video, frames: u32) -> Result<(Vec<Value>, End), FramesError> {
-    let mut frames = Frames::start(Opened::open(source, limits)?, Every::exact(frames))?;
+    let mut frames = Frames::start(Opened::open(source, limits)?, Every::exact(frames), 2)?;
     let mut taken = Vec::new();
     while let Some(sample) = frames.next(&|| false)? {
         let mut hasher = DefaultHasher::new();

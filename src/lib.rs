@@ -9,6 +9,7 @@
 //! - [`store`]: the database: jobs (the queue), results, outgoing mail, keys. All SQL is here.
 //! - [`worker`]: one job from claim to clean-up, and periodic housekeeping.
 //! - [`pipeline`]: turns one video into [`analysis::Findings`]; used by worker, API and command line.
+//! - [`isolation`]: decodes videos in confined child processes.
 //! - [`media`]: opens video files: probing, frames and sound.
 //! - [`engine`]: ONNX Runtime: models, sessions, devices, batching. Handles tensors and knows nothing of faces or
 //!   sound.
@@ -26,7 +27,7 @@
 //! - [`telemetry`]: the log, and the counters of `GET /metrics`.
 //!
 //! Imports point down only. `analysis` and `engine` import no other module. `vision`, `speech` and `media` stand on
-//! them, and `pipeline` on those. `blob`, `store` and `report` stand beside `pipeline`. `worker` and `api` stand on
+//! them, `isolation` on `media`, and `pipeline` on those. `blob`, `store` and `report` stand beside `pipeline`. `worker` and `api` stand on
 //! top, `cli` last.
 //!
 //! The feature `video` is on by default. Without it, all modules that need OpenCV or FFmpeg are left out; the engine
@@ -48,6 +49,8 @@ pub mod engine;
 pub mod fault;
 #[cfg(feature = "video")]
 pub mod identity;
+#[cfg(feature = "video")]
+pub mod isolation;
 pub mod locale;
 #[cfg(feature = "video")]
 pub mod media;

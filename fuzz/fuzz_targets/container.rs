@@ -24,7 +24,7 @@ fuzz_target!(|input: &[u8]| {
         let source = Source::File(path.clone());
         let _ = probe(&source, limits);
         let Ok(opened) = Opened::open(&source, limits) else { return };
-        let Ok(mut frames) = Frames::start(opened, Every::exact(1 + u32::from(input[input.len() - 1] & 7))) else {
+        let Ok(mut frames) = Frames::start(opened, Every::exact(1 + u32::from(input[input.len() - 1] & 7)), 2) else {
             return;
         };
         let mut last = None;

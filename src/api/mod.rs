@@ -55,6 +55,7 @@ use crate::blob::BlobStore;
 use crate::clock::{Clock, Tokens};
 use crate::config::{Cors, Settings};
 use crate::identity::StorageIdentity;
+use crate::isolation::Decoders;
 use crate::report::Reporter;
 use crate::store::Store;
 
@@ -75,6 +76,8 @@ pub struct AppState {
     /// The identity of the storage that belongs to the database.
     pub identity: StorageIdentity,
     pub reporter: Reporter,
+    /// Opens uploaded videos.
+    pub decoders: Decoders,
     /// Analyzes the videos of calls that are answered with their result.
     pub analyzer: Arc<dyn ImmediateAnalyzer>,
     pub clock: Arc<dyn Clock>,

@@ -7,10 +7,11 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use uuid::Uuid;
 
-use super::Failure;
+use super::{Failure, PROGRAM};
 use crate::analysis::{Detail, Findings, Language, Options, Sampling, Timeline, TimelineRow};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Settings;
+use crate::isolation::Decoders;
 use crate::media::{ProbeError, Source};
 use crate::pipeline::{Cancel, PendingAnalysis, Pipeline, PipelineError, Progress, StageTimes};
 use crate::report::{self, Context, Reporter};
@@ -114,11 +115,13 @@ pub fn run(args: Args, settings: Settings) -> Result<(), Failure> {
     for file in [&args.html, &args.csv].into_iter().flatten() {
         super::writable(file)?;
     }
+    let decoders = Decoders::new(&settings.video, PROGRAM.into(), false);
+    let decoders = decoders.map_err(|error| Failure::Missing(error.to_string()))?;
     // Load the models and decode the first pictures at the same time.
     let source = Source::File(args.file.clone());
     let (pending, pipeline) = std::thread::scope(|scope| {
-        let loading = scope.spawn(|| Pipeline::load_for(&settings, options));
-        let pending = PendingAnalysis::new(&source, options, &settings.video);
+        let loading = scope.spawn(|| Pipeline::load_for(&settings, &decoders, options));
+        let pending = PendingAnalysis::new(decoders.video(&source), options);
         (pending, loading.join().unwrap_or(Err(PipelineError::StageFailed("load"))))
     });
     let pending = pending.map_err(|error| failure(&args.file, error))?;

@@ -5,14 +5,12 @@ use std::io::{BufRead, Write};
 
 use rustix::process::{Resource, Rlimit, setrlimit};
 
-use super::Failure;
+use super::{Failure, PROGRAM};
 use crate::config::{Device, Settings};
 use crate::fault::{Fault, Part};
+use crate::isolation::{self, Decoders};
 use crate::pipeline::{Cancel, Pipeline, Progress};
 use crate::worker::{AnalysisError, AnalysisRequest, Analyzer, ChildMessage};
-
-/// The share of the available memory that the process may use, as numerator and denominator.
-const MEMORY_SHARE: (u64, u64) = (3, 4);
 
 pub fn run(settings: &Settings) -> Result<(), Failure> {
     let mut text = String::new();
@@ -33,7 +31,8 @@ pub fn run(settings: &Settings) -> Result<(), Failure> {
     if let Err(error) = std::fs::write("/proc/self/oom_score_adj", "500") {
         tracing::debug!(%error, "cannot raise the OOM score of this process");
     }
-    let analysis = Pipeline::load(settings).map_err(AnalysisError::from).and_then(|pipeline| {
+    let decoders = Decoders::new(&settings.video, PROGRAM.into(), false).map_err(|error| failed(&error))?;
+    let analysis = Pipeline::load(settings, &decoders).map_err(AnalysisError::from).and_then(|pipeline| {
         if settings.engine.device == Device::Cpu {
             limit_memory();
         }
@@ -64,17 +63,8 @@ fn send(line: &ChildMessage) {
 /// Limits the memory of this process to a share of the memory of the machine or its control group. An analysis that
 /// needs more fails without taking memory from other processes.
 fn limit_memory() {
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let limits = [total_memory(&read("/proc/meminfo")), read("/sys/fs/cgroup/memory.max").trim().parse().ok()];
-    let Some(all) = limits.into_iter().flatten().min() else { return };
-    let max = all / MEMORY_SHARE.1 * MEMORY_SHARE.0;
+    let Some(max) = isolation::share_of_memory() else { return };
     if let Err(error) = setrlimit(Resource::Data, Rlimit { current: Some(max), maximum: Some(max) }) {
         tracing::warn!(%error, "cannot limit the memory of an analysis");
     }
-}
-
-/// Reads `MemTotal` from the text of /proc/meminfo, in bytes.
-fn total_memory(text: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }

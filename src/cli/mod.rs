@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::{ConfigError, Settings};
-use crate::{media, telemetry};
+use crate::{isolation, media, telemetry};
 
 /// Analyze the faces in a video: emotion, calmness and eye contact, per person and over time.
 ///
@@ -100,8 +100,14 @@ impl From<ConfigError> for Failure {
     }
 }
 
+/// The program of this process, even if its file has been replaced or deleted.
+const PROGRAM: &str = "/proc/self/exe";
+
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == isolation::SUBCOMMAND) {
+        return decode_child();
+    }
     match dispatch(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -109,6 +115,17 @@ pub fn run() -> ExitCode {
             ExitCode::from(failure.code())
         }
     }
+}
+
+/// `visage decode-child`: decodes a video for another process of visage. It reads no settings and writes no log.
+fn decode_child() -> ExitCode {
+    media::close_inherited_files();
+    limit_free_memory();
+    let arguments: Vec<String> = std::env::args().skip(2).collect();
+    if arguments.is_empty() {
+        return isolation::run_child();
+    }
+    Settings::defaults().map_or(ExitCode::FAILURE, |settings| isolation::run_attempt(&settings.video, &arguments))
 }
 
 fn dispatch(cli: Cli) -> Result<(), Failure> {

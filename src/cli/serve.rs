@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::Failure;
+use super::{Failure, PROGRAM};
 use crate::api::{self, AppState};
 use crate::blob::{self, BlobStore};
 use crate::clock::{Clock, RandomTokens, SystemClock, Tokens};
-use crate::config::Settings;
+use crate::config::{Settings, Video};
 use crate::identity::StorageIdentity;
+use crate::isolation::{Decoders, Place};
 use crate::pipeline::{LazyPipeline, Pipeline};
 use crate::report::{Mailer, Reporter};
 use crate::store::Store;
@@ -68,7 +69,7 @@ pub fn work(settings: Settings, config: Option<&Path>) -> Result<(), Failure> {
 
 /// Answers HTTP requests until `stop`. Running uploads then get the same grace period as running jobs.
 async fn listen(services: Services, stop: CancellationToken) -> Result<(), Failure> {
-    let Services { mut settings, store, blobs, identity, reporter, pipeline, clock, tokens, .. } = services;
+    let Services { mut settings, store, blobs, identity, reporter, decoders, pipeline, clock, tokens, .. } = services;
     let address = settings.http.listen.clone();
     let failed = |error| Failure::Run(format!("cannot listen on http.listen = {address}: {error}"));
     let listener = tokio::net::TcpListener::bind(&address).await.map_err(failed)?;
@@ -78,7 +79,8 @@ async fn listen(services: Services, stop: CancellationToken) -> Result<(), Failu
     Arc::make_mut(&mut settings).http.listen = address;
     let (http, grace) = (settings.http.clone(), Duration::from_secs(settings.queue.shutdown_grace_s));
     let analyzer = Arc::new(pipeline);
-    let state = AppState { settings, store, blobs, identity, reporter, analyzer, clock, tokens, stop: stop.clone() };
+    let state =
+        AppState { settings, store, blobs, identity, reporter, decoders, analyzer, clock, tokens, stop: stop.clone() };
     let router = api::router(state);
     api::serve(listener, router, &http, stop, grace).await;
     Ok(())
@@ -95,6 +97,7 @@ struct Services {
     /// so that a process without such calls needs no models. With a clip model of the operator's own, it loads them at
     /// start.
     pipeline: LazyPipeline,
+    decoders: Decoders,
     confined: Confined,
     clock: Arc<dyn Clock>,
     tokens: Arc<dyn Tokens>,
@@ -111,9 +114,10 @@ impl Services {
         let (settings, tokens) = (Arc::new(settings), Arc::new(RandomTokens));
         let identity = StorageIdentity::establish(&store, &blobs, clock.as_ref(), tokens.as_ref());
         let identity = identity.await.map_err(|error| missing(&error))?;
-        let pipeline = LazyPipeline::new(settings.clone());
+        let decoders = decoders(&settings.video)?;
+        let pipeline = LazyPipeline::new(settings.clone(), decoders.clone());
         let confined = confined(config);
-        Ok(Self { settings, store, blobs, identity, reporter, pipeline, confined, clock, tokens })
+        Ok(Self { settings, store, blobs, identity, reporter, pipeline, decoders, confined, clock, tokens })
     }
 
     /// Serves metrics on `metrics.listen` until `stop`, if that is set.
@@ -163,8 +167,17 @@ impl Services {
 fn confined(config: Option<&Path>) -> Confined {
     let config = config.map(|path| [OsString::from("--config"), path.as_os_str().to_owned()]);
     let arguments = config.into_iter().flatten().chain([OsString::from("analyze-confined")]).collect();
-    // This path works even if the program's file has been replaced or deleted.
-    Confined::new("/proc/self/exe".into(), arguments)
+    Confined::new(PROGRAM.into(), arguments)
+}
+
+/// Prepares the decoding of videos. Says in the log if it is not isolated completely.
+fn decoders(limits: &Video) -> Result<Decoders, Failure> {
+    let decoders = Decoders::new(limits, PROGRAM.into(), true).map_err(|error| Failure::Missing(error.to_string()))?;
+    match decoders.place() {
+        Place::Children(confinement) if confinement.is_complete() => tracing::info!("decoding is isolated"),
+        place => tracing::warn!("decoding is not isolated completely: {place}; see docs/SECURITY.md"),
+    }
+    Ok(decoders)
 }
 
 /// Returns the name of the worker: host name and process id, and a random part that makes it unique.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::de::IntoDeserializer;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{ByteSize, ConfigError};
 use crate::analysis::{Language, Sampling};
@@ -210,7 +210,7 @@ pub struct Queue {
     pub shutdown_grace_s: u64,
 }
 
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Video {
     pub sample_every: u32,
@@ -218,6 +218,8 @@ pub struct Video {
     pub sampling: Sampling,
     #[serde(deserialize_with = "one_of")]
     pub hwaccel: Hwaccel,
+    #[serde(deserialize_with = "one_of")]
+    pub isolation: Isolation,
     pub max_faces: u32,
     pub max_duration_s: u64,
     pub max_pixels: u64,
@@ -231,7 +233,7 @@ pub struct Video {
 }
 
 /// A container that a setting can add. None of them can refer to other files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Container {
     Asf,
@@ -250,8 +252,19 @@ impl Container {
         [Self::Asf, Self::Dv, Self::Ivf, Self::Mxf, Self::Nut, Self::Ogg, Self::Rm, Self::Wtv, Self::Y4m];
 }
 
+/// Whether videos are decoded in confined processes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Isolation {
+    /// visage does not start without all barriers.
+    Require,
+    /// With the barriers that the system has.
+    Prefer,
+    Off,
+}
+
 /// The GPU decoder, by FFmpeg's names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Hwaccel {
     None,

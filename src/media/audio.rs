@@ -2,15 +2,15 @@
 
 use ffmpeg_next as ffmpeg;
 use ffmpeg_next::codec::decoder;
-use ffmpeg_next::format::context::Input;
 use ffmpeg_next::format::sample::{Sample as Format, Type};
 use ffmpeg_next::software::resampling;
 use ffmpeg_next::{ChannelLayout, Dictionary, ffi as sys, frame};
+use serde::{Deserialize, Serialize};
 
 use super::clock::stamp_s;
 use super::container::{self, ReadDeadline};
 use super::discontinuity::DiscontinuityCorrector;
-use super::ffi;
+use super::ffi::{self, OpenInput};
 use super::mix::Mixer;
 use super::opened::discard_others;
 use super::{ProbeError, Source, codecs, streams};
@@ -33,7 +33,7 @@ const SILENCE_THRESHOLD: f32 = 1e-4;
 const MAX_PACKET_BYTES: usize = 16 << 20;
 
 /// Why the sound cannot be read.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, Serialize, Deserialize)]
 pub enum SoundError {
     #[error("cancelled")]
     Cancelled,
@@ -62,7 +62,7 @@ impl SoundError {
 /// first sample, are filled with silence, so the index of a sample gives its time. The samples end at the limit on the
 /// duration of a video. One block is in memory at a time.
 pub struct Sound {
-    input: Input,
+    input: OpenInput,
     stream: usize,
     codec: String,
     /// In seconds.

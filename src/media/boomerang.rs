@@ -11,8 +11,7 @@ use opencv::core::{BORDER_CONSTANT, Mat, MatTraitConst, MatTraitConstManual, Siz
 use opencv::imgproc::{INTER_AREA, INTER_LINEAR, resize};
 
 use super::ffi::scale;
-use super::{Every, Frames, FramesError, Opened, Source, prepare};
-use crate::config::Video;
+use super::{FramesError, Probe, Sample, prepare};
 
 /// The frame rate of a clip.
 pub const CLIP_FPS: u32 = 10;
@@ -76,33 +75,29 @@ pub struct Boomerang {
 }
 
 impl Boomerang {
-    /// Decodes the first `duration_s / 2` seconds of a video, or all of a shorter one. Frames are scaled down to a
-    /// longer side of `side` pixels. The first frame sets the size of the clip. A later frame of another aspect ratio
-    /// gets black bars. Blocks.
+    /// Takes the first `duration_s / 2` seconds of a video, or all of a shorter one. `next` returns its frames, all of
+    /// them in order. Frames are scaled down to a longer side of `side` pixels. The first frame sets the size of the
+    /// clip. A later frame of another aspect ratio gets black bars. Blocks.
     pub fn read(
-        source: &Source,
-        limits: &Video,
+        probe: &Probe,
+        mut next: impl FnMut() -> Result<Option<Sample>, FramesError>,
         duration_s: f64,
         side: u32,
-        stop: &dyn Fn() -> bool,
     ) -> Result<Self, ClipFailure> {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "seconds, checked by the caller")]
         let clip_frames = (duration_s * f64::from(CLIP_FPS)).round().max(1.0) as usize;
         let order = order(clip_frames);
         let needed = order.iter().max().map_or(1, |last| last + 1);
-        let video = Opened::open(source, limits).map_err(FramesError::from)?;
-        let probe = video.probe();
         // A shorter video is slowed down, so that the clip has the requested duration.
         let last_frame_s = if probe.fps > 0.0 { probe.duration_s - 1.0 / probe.fps } else { probe.duration_s };
         let mut step_s = 1.0 / f64::from(CLIP_FPS);
         if needed > 1 && probe.duration_s > 0.0 {
             step_s = step_s.min(last_frame_s.max(0.0) / (needed - 1) as f64);
         }
-        let mut frames = Frames::start(video, Every::exact(1))?;
         let mut pictures: Vec<Mat> = Vec::with_capacity(needed);
         let (mut size, mut first_s) = (None, None);
         while pictures.len() < needed {
-            let Some(sample) = frames.next(stop)? else { break };
+            let Some(sample) = next()? else { break };
             let size = *size.get_or_insert_with(|| shrunk(&sample.picture, side));
             let small = fit(&sample.picture, size)?;
             // A frame that is shown for several steps is repeated.

@@ -1,6 +1,6 @@
 //! Opens containers with FFmpeg. Restricts formats, codecs, protocols, waits and frame sizes.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -8,15 +8,16 @@ use ffmpeg_next as ffmpeg;
 use ffmpeg_next::format::context::Input;
 use ffmpeg_next::{Dictionary, media};
 
-use super::ffi::{self, OpenError};
-use super::probe::HEAD;
+use super::ffi::{self, OpenError, OpenInput};
 use super::{ProbeError, Source, codecs, streams};
 use crate::config::Video;
 
 /// The demuxer for animated WebP. FFmpeg 5 to 8 do not have it.
 const ANIMATED_WEBP: &CStr = c"webp_anim";
-const FILE_PROTOCOLS: &str = "file";
+/// The protocols that FFmpeg may use to open the URL of a source.
 const URL_PROTOCOLS: &str = "http,https,tcp,tls";
+/// The protocols that a container may use to open other files: a name that no protocol has.
+const NO_PROTOCOLS: &str = "none";
 /// The maximum number of packets that are read to tell a poster from a video, if the header has no number of frames.
 const MAX_PACKETS_COUNTED: usize = 1000;
 /// A connection without data for this long is closed.
@@ -26,7 +27,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The deadline of the read in progress. Clones share it.
 #[derive(Clone)]
-pub(super) struct ReadDeadline(Arc<Mutex<Instant>>);
+pub struct ReadDeadline(Arc<Mutex<Instant>>);
 
 impl ReadDeadline {
     /// Begins with the opening of the file.
@@ -61,38 +62,15 @@ pub(super) fn reads_animated_webp() -> bool {
     ffi::has_demuxer(ANIMATED_WEBP)
 }
 
-/// The options of FFmpeg's protocols: timeouts, and verification of TLS certificates.
-fn protocol_options() -> Vec<(&'static str, String)> {
+/// The options for a URL: protocols, timeouts, and verification of TLS certificates.
+pub(super) fn protocol_options() -> Vec<(&'static str, String)> {
     vec![
         ("rw_timeout", STALL_TIMEOUT.as_micros().to_string()),
         ("reconnect", "1".to_owned()),
         ("reconnect_delay_max", "2".to_owned()),
         ("tls_verify", "1".to_owned()),
+        ("protocol_whitelist", URL_PROTOCOLS.to_owned()),
     ]
-}
-
-/// The allowed protocols, by FFmpeg's names.
-const fn protocols(source: &Source) -> &'static str {
-    match source {
-        Source::File(_) => FILE_PROTOCOLS,
-        Source::Url(_) => URL_PROTOCOLS,
-    }
-}
-
-/// The URL of the source. A path gets the prefix `file:`, so that FFmpeg does not parse a file name as another URL.
-fn location(source: &Source) -> Result<String, ProbeError> {
-    let location = match source {
-        Source::File(path) => {
-            let path = path.to_str().ok_or_else(|| ProbeError::Unreadable("the path is not UTF-8".to_owned()))?;
-            format!("file:{path}")
-        }
-        Source::Url(url) if url.starts_with("http://") || url.starts_with("https://") => url.clone(),
-        Source::Url(_) => return Err(ProbeError::Unreadable("not an http or https address".to_owned())),
-    };
-    if location.contains('\0') {
-        return Err(ProbeError::Unreadable("the name holds a null character".to_owned()));
-    }
-    Ok(location)
 }
 
 /// Opens a container and reads the properties of its streams. No frame larger than the limit is allocated: the header
@@ -102,7 +80,7 @@ pub(super) fn open(
     source: &Source,
     limits: &Video,
     stop: impl Fn() -> bool + Clone + Send + 'static,
-) -> Result<Input, ProbeError> {
+) -> Result<OpenInput, ProbeError> {
     let mut input = open_once(source, limits, stop.clone())?;
     let lacks_frame_count = |stream: &ffmpeg::Stream<'_>| {
         stream.parameters().medium() == media::Type::Video && streams::is_timed(stream) && stream.frames() == 0
@@ -143,16 +121,18 @@ fn still_streams(input: &mut Input) -> Vec<usize> {
     counts.iter().enumerate().filter(|(_, count)| count.is_some_and(|count| count < 2)).map(|(at, _)| at).collect()
 }
 
-fn open_once(source: &Source, limits: &Video, stop: impl Fn() -> bool + Send + 'static) -> Result<Input, ProbeError> {
-    prepare();
-    let location =
-        CString::new(location(source)?).map_err(|_| ProbeError::Unreadable("a null character".to_owned()))?;
-    let mut options: Dictionary = protocol_options().into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+fn open_once(
+    source: &Source,
+    limits: &Video,
+    stop: impl Fn() -> bool + Clone + Send + 'static,
+) -> Result<OpenInput, ProbeError> {
+    let mut options = Dictionary::new();
     options.set("format_whitelist", &codecs::demuxers(limits));
     options.set("codec_whitelist", &codecs::decoders(limits));
-    options.set("protocol_whitelist", protocols(source));
+    options.set("protocol_whitelist", NO_PROTOCOLS);
 
-    let mut input = ffi::open_input(&location, options, stop).map_err(|error| match error {
+    let bytes = source.open(stop.clone())?;
+    let mut input = ffi::open_input(bytes, options, stop).map_err(|error| match error {
         OpenError::OutOfMemory => ProbeError::Unreadable("out of memory".to_owned()),
         OpenError::FFmpeg(error) => to_probe_error(error),
     })?;
@@ -163,15 +143,6 @@ fn open_once(source: &Source, limits: &Video, stop: impl Fn() -> bool + Send + '
     let max_pixels = max_decoder_pixels(limits).to_string();
     ffi::find_stream_info(&mut input, &[("max_pixels", &max_pixels)]).map_err(to_probe_error)?;
     Ok(input)
-}
-
-/// Reads the first bytes of a source. Returns `None` on failure.
-pub(super) fn read_head(source: &Source) -> Option<Vec<u8>> {
-    let mut options: Dictionary = protocol_options().into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-    options.set("protocol_whitelist", protocols(source));
-    let deadline = ReadDeadline::start();
-    let location = CString::new(location(source).ok()?).ok()?;
-    ffi::read_start(&location, options, HEAD, move || deadline.is_over())
 }
 
 /// The pixel limit for decoders. It has a margin, as decoders round the sides of a frame up to whole blocks.

@@ -1,10 +1,14 @@
 //! The errors of opening and decoding a video.
 
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
 use crate::analysis::Resource;
 use crate::fault::{Fault, Part};
 
 /// Why a file is not accepted as a video.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, Serialize, Deserialize)]
 pub enum ProbeError {
     /// The container is unknown, or it has no video stream or no frame.
     #[error("not a video")]
@@ -23,7 +27,7 @@ pub enum ProbeError {
     #[error("the codec {codec} is not allowed")]
     CodecNotAllowed { codec: String },
     #[error("the container {container} is not allowed")]
-    ContainerNotAllowed { container: &'static str },
+    ContainerNotAllowed { container: Cow<'static, str> },
     /// FFmpeg has a decoder, but it returned no frame.
     #[error("no picture of {codec} could be decoded")]
     Undecodable { codec: String },
@@ -31,10 +35,16 @@ pub enum ProbeError {
     Encrypted,
     /// The file is a still image of this format.
     #[error("a picture ({format}) and no video")]
-    Picture { format: &'static str },
+    Picture { format: Cow<'static, str> },
     /// The file or the server could not be read. The video may be fine, and a retry may help.
     #[error("the source cannot be read: {0}")]
     Unreadable(String),
+    /// The process that decoded the video ended. It is unclear whether the video is the cause.
+    #[error("the decoder process ended: {0}")]
+    DecoderEnded(String),
+    /// Something outside killed the process that decoded the video, such as the kernel when memory ran out.
+    #[error("the decoder process was killed: {0}")]
+    DecoderKilled(String),
 }
 
 impl ProbeError {
@@ -52,22 +62,24 @@ impl ProbeError {
             | Self::Encrypted
             | Self::Picture { .. } => Fault::Video,
             Self::Unreadable(_) => Fault::Ours(Part::Storage),
+            Self::DecoderEnded(_) => Fault::Unclear,
+            Self::DecoderKilled(_) => Fault::Ours(Part::Memory),
         }
     }
 }
 
 /// The GPU of the setting `video.hwaccel` cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[error(
     "video.hwaccel = {requested:?}, but it cannot be used: {reason}; fix this, or set video.hwaccel to auto or none"
 )]
 pub struct NoHwaccel {
-    pub(super) requested: &'static str,
+    pub(super) requested: Cow<'static, str>,
     pub(super) reason: String,
 }
 
 /// Why decoding ended before the end of the video.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, Serialize, Deserialize)]
 pub enum FramesError {
     #[error("cancelled")]
     Cancelled,

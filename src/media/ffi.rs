@@ -15,12 +15,13 @@ use ffmpeg_next::format::context::Input;
 use ffmpeg_next::format::sample::{Sample, Type};
 use ffmpeg_next::software::{resampling, scaling};
 use ffmpeg_next::util::error::ENOMEM;
-use ffmpeg_next::util::interrupt;
+use ffmpeg_next::util::interrupt::{self, InterruptGuard};
 use ffmpeg_next::{Codec, Dictionary, Error, Packet, Rational, Stream, frame};
 use opencv::core::{CV_8UC3, Mat, MatTrait, MatTraitConst, MatTraitConstManual, Rect};
 
 use super::FramesError;
 use super::budget::{Account, Budget, Charge};
+use super::source::{ReadAt, ReadError};
 
 /// The scaler writes complete blocks of this many pixels.
 pub(super) const SCALER_BLOCK: usize = 32;
@@ -37,56 +38,221 @@ pub(super) enum OpenError {
     FFmpeg(Error),
 }
 
-/// Opens a container. `stop` is called during every wait for the source, as long as the container is open.
+/// Opens a container. `stop` is called before every read, and during every wait for a server, as long as the container
+/// is open.
 pub(super) fn open_input(
-    location: &CStr,
+    source: Arc<dyn ReadAt>,
     options: Dictionary<'_>,
-    stop: impl Fn() -> bool + Send + 'static,
-) -> Result<Input, OpenError> {
-    let interrupt = interrupt::new(Box::new(stop));
-    // SAFETY: the context is allocated here and checked. If opening fails, FFmpeg frees it and sets the pointer to
-    // null. Otherwise `Input` becomes its only owner. Ownership of the dictionary, as FFmpeg left it, is taken back, so
-    // it is freed once. The closure is owned by the guard, which `Input` keeps.
+    stop: impl Fn() -> bool + Clone + Send + 'static,
+) -> Result<OpenInput, OpenError> {
+    let interrupt = interrupt::new(Box::new(stop.clone()));
+    let bytes = SourceBytes::new(source, Box::new(stop)).ok_or(OpenError::OutOfMemory)?;
+    // SAFETY: the context is allocated here and checked. If opening fails, FFmpeg frees it, but not the bytes, and sets
+    // the pointer to null. Otherwise `Input` becomes its only owner, and is dropped before the bytes. Ownership of the
+    // dictionary, as FFmpeg left it, is taken back, so it is freed once. The closure is owned by the guard, which
+    // `Input` keeps.
     unsafe {
         let mut context = sys::avformat_alloc_context();
         if context.is_null() {
             return Err(OpenError::OutOfMemory);
         }
         (*context).interrupt_callback = interrupt.interrupt;
+        (*context).pb = bytes.context.as_ptr();
         let mut raw = options.disown();
-        let code = sys::avformat_open_input(&raw mut context, location.as_ptr(), null(), &raw mut raw);
+        let code = sys::avformat_open_input(&raw mut context, c"".as_ptr(), null(), &raw mut raw);
         drop(Dictionary::own(raw));
         check(code).map_err(OpenError::FFmpeg)?;
-        Ok(Input::wrap_with_interrupt(context, interrupt.guard))
+        Ok(OpenInput { input: Input::wrap_with_interrupt(context, interrupt.guard), _bytes: bytes })
     }
 }
 
-/// Reads the first bytes of a source, `count` at most. `stop` is called during every wait for the source.
-pub(super) fn read_start(
-    location: &CStr,
-    options: Dictionary<'_>,
-    count: usize,
-    stop: impl Fn() -> bool + Send + 'static,
-) -> Option<Vec<u8>> {
-    let interrupt = interrupt::new(Box::new(stop));
-    let mut bytes = vec![0; count];
-    let size = c_int::try_from(count).ok()?;
-    // SAFETY: FFmpeg sets the pointer only on success, and `avio_closep` frees the source. Ownership of the dictionary
-    // is taken back. The closure is owned by the guard, which outlives the source. The buffer has room for `size`
-    // bytes.
-    let read = unsafe {
-        let (mut input, mut raw) = (null_mut(), options.disown());
-        let flags = sys::AVIO_FLAG_READ as c_int;
-        let code =
-            sys::avio_open2(&raw mut input, location.as_ptr(), flags, &raw const interrupt.interrupt, &raw mut raw);
-        drop(Dictionary::own(raw));
-        check(code).ok()?;
-        let read = sys::avio_read(input, bytes.as_mut_ptr(), size);
-        sys::avio_closep(&raw mut input);
-        read
+/// An open container that reads from a [`ReadAt`].
+pub(super) struct OpenInput {
+    input: Input,
+    /// The container has a pointer to it. This field is after the container, so that it is dropped later.
+    _bytes: SourceBytes,
+}
+
+impl Deref for OpenInput {
+    type Target = Input;
+
+    fn deref(&self) -> &Input {
+        &self.input
+    }
+}
+
+impl DerefMut for OpenInput {
+    fn deref_mut(&mut self) -> &mut Input {
+        &mut self.input
+    }
+}
+
+/// The buffer of a source, as large as those of FFmpeg's own protocols.
+const SOURCE_BUFFER: usize = 32_768;
+
+/// Gives the bytes of a source to FFmpeg.
+struct SourceBytes {
+    context: NonNull<sys::AVIOContext>,
+    /// From `Box::into_raw`. The context has a pointer to it.
+    state: NonNull<SourceState>,
+}
+
+struct SourceState {
+    source: Arc<dyn ReadAt>,
+    at: u64,
+    stop: Box<dyn Fn() -> bool + Send>,
+    /// The bytes of the last read. The allocation is used again.
+    read: Vec<u8>,
+}
+
+// SAFETY: the state is `Send`, and only the context, which has a single owner, uses it. FFmpeg does not bind a context
+// to a thread.
+unsafe impl Send for SourceBytes {}
+
+impl SourceBytes {
+    /// Returns `None` if memory is missing.
+    fn new(source: Arc<dyn ReadAt>, stop: Box<dyn Fn() -> bool + Send>) -> Option<Self> {
+        let state = NonNull::from(Box::leak(Box::new(SourceState { source, at: 0, stop, read: Vec::new() })));
+        let size = SOURCE_BUFFER as c_int;
+        // SAFETY: the buffer has this size, and the context takes ownership of it. The callbacks get the state, which
+        // outlives the context.
+        let context = unsafe {
+            let buffer = sys::av_malloc(SOURCE_BUFFER).cast::<u8>();
+            let opaque = state.as_ptr().cast();
+            let context = if buffer.is_null() {
+                null_mut()
+            } else {
+                sys::avio_alloc_context(buffer, size, 0, opaque, Some(read_source), None, Some(seek_source))
+            };
+            if context.is_null() {
+                sys::av_free(buffer.cast());
+                drop(Box::from_raw(state.as_ptr()));
+            }
+            context
+        };
+        NonNull::new(context).map(|context| Self { context, state })
+    }
+}
+
+impl Drop for SourceBytes {
+    fn drop(&mut self) {
+        let mut context = self.context.as_ptr();
+        // SAFETY: no container uses the context any more. FFmpeg may have replaced the buffer, and the context has the
+        // current one. The state came from a box and is freed once.
+        unsafe {
+            sys::av_freep((&raw mut (*context).buffer).cast());
+            sys::avio_context_free(&raw mut context);
+            drop(Box::from_raw(self.state.as_ptr()));
+        }
+    }
+}
+
+unsafe extern "C" fn read_source(state: *mut c_void, buffer: *mut u8, size: c_int) -> c_int {
+    // SAFETY: FFmpeg calls with the state of the context. The calls of one context do not overlap.
+    let state = unsafe { &mut *state.cast::<SourceState>() };
+    if (state.stop)() {
+        return sys::AVERROR_EXIT;
+    }
+    // The bytes are read elsewhere first: the buffer may be uninitialised, and at the end of the source FFmpeg still
+    // needs what it holds.
+    state.read.resize(usize::try_from(size).unwrap_or(0), 0);
+    match state.source.read_at(&mut state.read, state.at) {
+        Ok(0) => sys::AVERROR_EOF,
+        Ok(read) => {
+            let bytes = &state.read[..read];
+            // SAFETY: FFmpeg's buffer has room for `size` bytes, and `bytes` is not longer.
+            unsafe { buffer.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+            state.at += read as u64;
+            c_int::try_from(read).unwrap_or(size)
+        }
+        Err(ReadError(code)) => code,
+    }
+}
+
+unsafe extern "C" fn seek_source(state: *mut c_void, offset: i64, whence: c_int) -> i64 {
+    // SAFETY: FFmpeg calls with the state of the context. The calls of one context do not overlap.
+    let state = unsafe { &mut *state.cast::<SourceState>() };
+    let size = state.source.size().and_then(|size| i64::try_from(size).ok());
+    let from = match whence & !(sys::AVSEEK_FORCE as c_int) {
+        libc::SEEK_SET => Some(0),
+        libc::SEEK_CUR => i64::try_from(state.at).ok(),
+        libc::SEEK_END => size,
+        whence if whence == sys::AVSEEK_SIZE as c_int => {
+            return size.unwrap_or(sys::AVERROR(libc::ENOSYS).into());
+        }
+        _ => None,
     };
-    bytes.truncate(usize::try_from(read).ok()?);
-    Some(bytes)
+    let to = from.and_then(|from| from.checked_add(offset)).filter(|to| *to >= 0);
+    let Some(to) = to else { return sys::AVERROR(libc::EINVAL).into() };
+    state.at = to.unsigned_abs();
+    to
+}
+
+/// A source that FFmpeg reads over the network.
+pub(super) struct UrlReader {
+    context: NonNull<sys::AVIOContext>,
+    /// The context has a pointer to its closure. This field is after the context, so that it is dropped later.
+    _interrupt: InterruptGuard,
+}
+
+// SAFETY: the context has a single owner, and FFmpeg does not bind it to a thread.
+unsafe impl Send for UrlReader {}
+
+impl UrlReader {
+    /// Connects. `stop` is called during every wait, as long as the connection is open.
+    pub fn open(
+        location: &CStr,
+        options: Dictionary<'_>,
+        stop: impl Fn() -> bool + Send + 'static,
+    ) -> Result<Self, Error> {
+        let interrupt = interrupt::new(Box::new(stop));
+        let (mut context, flags) = (null_mut(), sys::AVIO_FLAG_READ as c_int);
+        // SAFETY: FFmpeg sets the pointer only on success. Ownership of the dictionary is taken back. The closure is
+        // owned by the guard, which is dropped after the context.
+        let code = unsafe {
+            let mut raw = options.disown();
+            let (location, callback) = (location.as_ptr(), &raw const interrupt.interrupt);
+            let code = sys::avio_open2(&raw mut context, location, flags, callback, &raw mut raw);
+            drop(Dictionary::own(raw));
+            code
+        };
+        check(code)?;
+        let context = NonNull::new(context).ok_or(Error::Unknown)?;
+        Ok(Self { context, _interrupt: interrupt.guard })
+    }
+
+    /// The size in bytes, if the server states it.
+    pub fn size(&mut self) -> Option<u64> {
+        // SAFETY: the context is open.
+        u64::try_from(unsafe { sys::avio_size(self.context.as_ptr()) }).ok()
+    }
+
+    /// Reads bytes from this position on, at most as many as the buffer holds; none at the end.
+    pub fn read_at(&mut self, buffer: &mut [u8], at: u64) -> Result<usize, ReadError> {
+        let size = c_int::try_from(buffer.len()).unwrap_or(c_int::MAX);
+        let at = i64::try_from(at).map_err(|_| ReadError(sys::AVERROR(libc::EINVAL)))?;
+        // SAFETY: the context is open, and the buffer has room for `size` bytes.
+        let read = unsafe {
+            let context = self.context.as_ptr();
+            // Without an offset, `avio_seek` returns the position.
+            if sys::avio_seek(context, 0, libc::SEEK_CUR) != at {
+                let moved = sys::avio_seek(context, at, libc::SEEK_SET);
+                if moved < 0 {
+                    return Err(ReadError(c_int::try_from(moved).unwrap_or(sys::AVERROR(libc::EIO))));
+                }
+            }
+            sys::avio_read_partial(context, buffer.as_mut_ptr(), size)
+        };
+        if read == sys::AVERROR_EOF { Ok(0) } else { usize::try_from(read).map_err(|_| ReadError(read)) }
+    }
+}
+
+impl Drop for UrlReader {
+    fn drop(&mut self) {
+        let mut context = self.context.as_ptr();
+        // SAFETY: the context is open, and is not used after this call.
+        unsafe { sys::avio_closep(&raw mut context) };
+    }
 }
 
 /// Reads packets until the properties of all streams are known. The options apply to the decoders of all streams.
@@ -635,6 +801,14 @@ pub(super) fn has_driver_library(name: &str) -> bool {
 }
 
 // Threads.
+
+/// Closes all files that this process inherited, but the standard ones. Call this first in a process, before it opens a
+/// file.
+pub fn close_inherited_files() {
+    // SAFETY: no part of this process uses a file with such a number yet. An older kernel has no such call; then the
+    // files stay open.
+    unsafe { libc::close_range(3, u32::MAX, 0) };
+}
 
 /// The CPU time of this thread.
 pub(super) fn thread_cpu_time() -> Duration {

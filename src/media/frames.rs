@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use opencv::core::Mat;
+use serde::{Deserialize, Serialize};
 
 use super::damage::Damage;
 use super::decode::Decoded;
@@ -30,7 +31,7 @@ const SHORT_S: f64 = 0.05;
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Which frames are sampled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Every {
     /// Every n-th frame, beginning with the first.
     pub frames: u32,
@@ -42,6 +43,11 @@ impl Every {
     /// Exactly every n-th frame.
     pub const fn exact(frames: u32) -> Self {
         Self { frames, sampling: Sampling::Exact }
+    }
+
+    /// The selection of frames by number.
+    pub fn selection(self) -> Selection {
+        Selection::EveryNth(self.frames.max(1).into())
     }
 }
 
@@ -59,7 +65,7 @@ pub struct Sample {
 }
 
 /// Facts about a video that are known after its last frame.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct End {
     /// Frames of the video, whether or not they were decoded.
     pub frames_total: u64,
@@ -81,6 +87,7 @@ pub struct Frames {
     source: Source,
     selection: Selection,
     sampling: Sampling,
+    cores: usize,
     limits: Video,
     probe: Probe,
     /// The frames of the current GOP. This field is before `threads`, so that it is dropped first: a decoder that waits
@@ -105,22 +112,22 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// Starts to decode an open video.
-    pub fn start(video: Opened, every: Every) -> Result<Self, FramesError> {
-        Self::select(video, Selection::EveryNth(every.frames.max(1).into()), every.sampling)
+    /// Starts to decode an open video, on this number of CPU cores at most.
+    pub fn start(video: Opened, every: Every, cores: usize) -> Result<Self, FramesError> {
+        Self::select(video, every.selection(), every.sampling, cores)
     }
 
     /// Like [`Frames::start`], for `count` frames that are spread evenly over the first `of` frames of the video.
-    pub fn spread(video: Opened, count: u64, of: u64) -> Result<Self, FramesError> {
-        Self::select(video, Selection::Spread { count, of }, Sampling::Exact)
+    pub fn spread(video: Opened, count: u64, of: u64, cores: usize) -> Result<Self, FramesError> {
+        Self::select(video, Selection::Spread { count, of }, Sampling::Exact, cores)
     }
 
-    fn select(video: Opened, selection: Selection, sampling: Sampling) -> Result<Self, FramesError> {
+    pub fn select(video: Opened, selection: Selection, sampling: Sampling, cores: usize) -> Result<Self, FramesError> {
         let (source, limits, probe, packets) = video.into_parts();
         let clock = probe.clock();
         // A decoded frame has 12 bits a pixel in the most common format.
         let frame_size = u64::from(probe.width) * u64::from(probe.height) * 3 / 2;
-        let (threads, device) = Threads::start(packets, (selection, sampling), clock, &limits, frame_size)?;
+        let (threads, device) = Threads::start(packets, (selection, sampling), clock, &limits, (cores, frame_size))?;
         let converter = Converter::new(probe.display, limits.max_pixels);
         Ok(Self {
             source,
@@ -131,6 +138,7 @@ impl Frames {
             converter,
             selection,
             sampling,
+            cores,
             device,
             gpu_error: None,
             last_number: None,
@@ -148,10 +156,6 @@ impl Frames {
     /// turn.
     pub const fn turn(&mut self, quarter_turns: u8) {
         self.converter.turn(quarter_turns);
-    }
-
-    pub const fn source(&self) -> &Source {
-        &self.source
     }
 
     pub const fn probe(&self) -> &Probe {
@@ -233,7 +237,7 @@ impl Frames {
         let video = Opened::open(&self.source, &limits)?;
         self.current_gop = None;
         self.threads.stop();
-        let mut restarted = Self::select(video, self.selection, self.sampling)?;
+        let mut restarted = Self::select(video, self.selection, self.sampling, self.cores)?;
         // The converter keeps the size of the first frame.
         std::mem::swap(&mut restarted.converter, &mut self.converter);
         let Self { device, samples, last_number, frames_passed, .. } = *self;
@@ -320,7 +324,7 @@ mod tests {
     fn start() -> Frames {
         let clip = test_files::clip("single_face.mp4");
         let video = Opened::open(&Source::File(clip), &Settings::defaults().unwrap().video).unwrap();
-        Frames::start(video, Every::exact(5)).unwrap()
+        Frames::start(video, Every::exact(5), 2).unwrap()
     }
 
     fn rest(frames: &mut Frames) -> Vec<(u32, f64, Vec<u8>)> {

@@ -1,6 +1,7 @@
 //! The display of frames: their orientation, their pixel aspect ratio, and their placement in the video.
 
 use ffmpeg_next::Rational;
+use serde::{Deserialize, Serialize};
 
 use crate::analysis::{Face, Point};
 
@@ -105,7 +106,7 @@ impl PixelAspect {
 ///
 /// A picture of another size is scaled to fit into the first frame and centred, with its aspect ratio kept, as in a
 /// player whose window keeps its size. An additional turn of the picture is undone.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Placement {
     /// The position of the top left corner of the picture.
     origin: Point,

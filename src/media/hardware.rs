@@ -69,7 +69,7 @@ fn cuda() -> Result<&'static HwDevice, NoHwaccel> {
         if !ffi::has_driver_library(NVDEC) {
             let reason =
                 format!("{NVDEC} of NVIDIA's driver is missing; a container needs NVIDIA_DRIVER_CAPABILITIES=video");
-            return Err(NoHwaccel { requested: "cuda", reason });
+            return Err(NoHwaccel { requested: "cuda".into(), reason });
         }
         // Models run in the primary context too. A second context would take additional memory.
         HwDevice::open(sys::AVHWDeviceType::AV_HWDEVICE_TYPE_CUDA, "cuda", &[("primary_ctx", "1")])
@@ -87,7 +87,7 @@ impl HwDevice {
     fn open(kind: sys::AVHWDeviceType, name: &'static str, options: &[(&str, &str)]) -> Result<Self, NoHwaccel> {
         prepare();
         let context = HwContext::open(kind, options).map_err(|error| NoHwaccel {
-            requested: name,
+            requested: name.into(),
             reason: format!("FFmpeg cannot open the device: {error}"),
         })?;
         tracing::info!(hwaccel = name, "videos are decoded on a GPU");

@@ -38,37 +38,22 @@ mod probe;
 mod reader;
 mod references;
 mod selection;
+mod source;
 mod streams;
 mod threads;
 mod truncation;
 
-use std::path::PathBuf;
-
 pub use audio::{SOUND_RATE, Sound, SoundError};
 pub use boomerang::{Boomerang, CLIP_FPS, ClipFailure, ClipFormat, missing_encoders};
 pub use codecs::{UnknownCodec, check_extra_codecs};
+pub use container::ReadDeadline;
 pub use container::prepare;
 pub use error::{FramesError, NoHwaccel, ProbeError};
+pub use ffi::close_inherited_files;
 pub use frames::{End, Every, Frames, Sample, count_pictures};
 pub use geometry::Placement;
 pub use hardware::hwaccel;
 pub use opened::{Opened, probe};
 pub use probe::{HEAD, Probe, sniff};
-pub use selection::is_in_spread;
-
-/// The location of a video.
-#[derive(Clone, PartialEq, Eq)]
-pub enum Source {
-    File(PathBuf),
-    /// An http(s) URL that supports range requests, such as a presigned one. It is never logged.
-    Url(String),
-}
-
-impl std::fmt::Debug for Source {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::File(path) => f.debug_tuple("File").field(path).finish(),
-            Self::Url(_) => f.write_str("Url(..)"),
-        }
-    }
-}
+pub use selection::{Selection, is_in_spread};
+pub use source::{OpenFile, ReadAt, ReadError, Source};

@@ -1,8 +1,6 @@
 //! Opens a video file and reads the packets of its video stream.
 
 use std::collections::VecDeque;
-use std::fs::File;
-use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,7 +11,7 @@ use ffmpeg_next::{Packet, ffi as sys};
 use super::budget::{self, Budget};
 use super::container::{self, ReadDeadline};
 use super::discontinuity::DiscontinuityCorrector;
-use super::ffi;
+use super::ffi::{self, OpenInput};
 use super::probe::{HEAD, check_duration, describe, max_duration_s, sniff};
 use super::{Probe, ProbeError, Source, codecs, streams};
 use crate::config::Video;
@@ -21,7 +19,7 @@ use crate::config::Video;
 /// The maximum number of packets that are decoded to find the first frame.
 const MAX_PROBE_PACKETS: usize = 1000;
 /// The number of bytes at the beginning of a file that are searched for boxes of encryption.
-const ENCRYPTION_SEARCH_BYTES: u64 = 1 << 20;
+const ENCRYPTION_SEARCH_BYTES: usize = 1 << 20;
 /// The maximum number of packets that are read after a seek to find a packet after the duration limit.
 const MAX_PACKETS_AFTER_SEEK: usize = 20_000;
 
@@ -35,7 +33,7 @@ pub struct Opened {
 
 /// The packets of the video stream of an open file.
 pub(super) struct Packets {
-    input: Input,
+    input: OpenInput,
     stream: usize,
     /// A read that takes longer is interrupted.
     deadline: ReadDeadline,
@@ -63,11 +61,8 @@ impl Opened {
     /// # Errors
     /// [`ProbeError::Unreadable`] if the source cannot be read. All other errors are caused by the video.
     pub fn open(source: &Source, limits: &Video) -> Result<Self, ProbeError> {
-        if let Source::File(path) = source {
-            let mut head = Vec::with_capacity(HEAD);
-            let unreadable = |error: std::io::Error| ProbeError::Unreadable(error.kind().to_string());
-            File::open(path).map_err(unreadable)?.take(HEAD as u64).read_to_end(&mut head).map_err(unreadable)?;
-            sniff(&head, limits)?;
+        if !source.is_remote() {
+            sniff(&source.head(HEAD, || false)?, limits)?;
         }
         let (deadline, cancelled) = (ReadDeadline::start(), Arc::<AtomicBool>::default());
         let (reading, stop) = (deadline.clone(), cancelled.clone());
@@ -124,12 +119,12 @@ pub(super) fn no_video(source: &Source) -> ProbeError {
 
 /// The error for a source that FFmpeg cannot open as a video.
 fn refusal(source: &Source, limits: &Video) -> ProbeError {
-    let known = match source {
-        Source::File(_) => None,
-        // The first bytes were not read before.
-        Source::Url(_) => container::read_head(source).and_then(|head| sniff(&head, limits).err()),
-    };
-    known.unwrap_or_else(|| no_video(source))
+    // The first bytes of other sources were checked before.
+    let known = source.is_remote().then(|| {
+        let deadline = ReadDeadline::start();
+        source.head(HEAD, move || deadline.is_over()).ok().and_then(|head| sniff(&head, limits).err())
+    });
+    known.flatten().unwrap_or_else(|| no_video(source))
 }
 
 /// Whether a file that cannot be decoded has boxes of encryption near its beginning: those of ISO/IEC 23001-7, or those
@@ -140,11 +135,12 @@ fn is_probably_encrypted(source: &Source) -> bool {
         &[0xD0, 0x8A, 0x4F, 0x18, 0x10, 0xF3, 0x4A, 0x82, 0xB6, 0xC8, 0x32, 0xD8, 0xAB, 0xA1, 0x83, 0xD3],
         &[0x89, 0x74, 0xDB, 0xCE, 0x7B, 0xE7, 0x4C, 0x51, 0x84, 0xF9, 0x71, 0x48, 0xF9, 0x88, 0x25, 0x54],
     ];
-    let Source::File(path) = source else { return false };
-    let mut head = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(ENCRYPTION_SEARCH_BYTES).read_to_end(&mut head));
+    if source.is_remote() {
+        return false;
+    }
+    let Ok(head) = source.head(ENCRYPTION_SEARCH_BYTES, || false) else { return false };
     let has = |word: &[u8]| head.windows(word.len()).any(|bytes| bytes == word);
-    read.is_ok() && head.get(4..8) == Some(b"ftyp") && (has(b"encv") || has(b"pssh") || PIFF.into_iter().any(has))
+    head.get(4..8) == Some(b"ftyp") && (has(b"encv") || has(b"pssh") || PIFF.into_iter().any(has))
 }
 
 /// Makes the demuxer discard the packets of all other streams.
@@ -228,7 +224,7 @@ impl Packets {
         self.lookahead = lookahead;
         match self.lookahead.front() {
             Some(first) if ffi::is_encrypted(first) => Err(ProbeError::Encrypted),
-            Some(_) if is_gif && self.lookahead.len() == 1 => Err(ProbeError::Picture { format: "GIF" }),
+            Some(_) if is_gif && self.lookahead.len() == 1 => Err(ProbeError::Picture { format: "GIF".into() }),
             _ => Ok(()),
         }
     }

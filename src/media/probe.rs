@@ -4,6 +4,7 @@ use ffmpeg_next as ffmpeg;
 use ffmpeg_next::Rational;
 use ffmpeg_next::codec::packet::side_data;
 use ffmpeg_next::format::context::Input;
+use serde::{Deserialize, Serialize};
 
 use super::clock::{ContainerTiming, StreamClock};
 use super::geometry::{Orientation, PixelAspect, square_pixel_size};
@@ -15,7 +16,7 @@ use crate::config::Video;
 const MAX_FPS: f64 = 500.0;
 
 /// The properties of a video, from the header of its container.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Probe {
     /// From the start of the video to the end of its longest stream, in seconds; 0 if unknown, or if the header is
     /// wrong.
@@ -42,8 +43,9 @@ pub struct Probe {
     /// The number of frames, by the header or estimated from the duration; 0 if unknown.
     pub frames_total: u64,
     pub has_audio: bool,
-    /// How decoded frames are displayed.
-    pub display: Display,
+    /// How decoded frames are displayed. Only the process that decodes them needs it.
+    #[serde(skip)]
+    pub(super) display: Display,
 }
 
 impl Probe {
@@ -65,7 +67,7 @@ pub const HEAD: usize = 600;
 /// [`ProbeError::ContainerNotAllowed`] for a container that only a setting adds, else [`ProbeError::NotAVideo`].
 pub fn sniff(head: &[u8], limits: &Video) -> Result<(), ProbeError> {
     let at = |from: usize, magic: &[u8]| head.get(from..from + magic.len()) == Some(magic);
-    let picture = |format| Err(ProbeError::Picture { format });
+    let picture = |format: &'static str| Err(ProbeError::Picture { format: format.into() });
     if at(4, b"ftyp") {
         return match head.get(8..12) {
             Some(b"heic" | b"heix" | b"heim" | b"heis" | b"mif1") => picture("HEIC"),
@@ -105,7 +107,7 @@ pub fn sniff(head: &[u8], limits: &Video) -> Result<(), ProbeError> {
             true => Err(ProbeError::NoDecoder { codec: "animated WebP".to_owned() }),
         };
     }
-    let stills: [(&[u8], &str); 8] = [
+    let stills: [(&[u8], &'static str); 8] = [
         (&[0xFF, 0xD8, 0xFF], "JPEG"),
         (b"\x89PNG\r\n\x1a\n", "PNG"),
         (b"BM", "BMP"),

@@ -1,8 +1,10 @@
 //! Which frames of a video are sampled, by their numbers in presentation order.
 
+use serde::{Deserialize, Serialize};
+
 /// A rule that selects frames by number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Selection {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Selection {
     /// Every n-th frame, beginning with the first.
     EveryNth(u64),
     /// `count` frames, spread evenly over the first `of` frames: if these are divided into `count` parts of equal

@@ -1,6 +1,6 @@
 //! The threads that read and decode a video.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -25,9 +25,6 @@ const MAX_BUFFERED_FRAMES: u64 = 16;
 /// frees a place in the buffer, and a late one delays the end of the video.
 const NICE_INCREMENT: i32 = 10;
 
-/// The number of videos that this process decodes. They share the CPU cores.
-static RUNNING: AtomicUsize = AtomicUsize::new(0);
-
 /// The reader thread and the decoder threads of a video. They are stopped and joined on drop.
 pub(super) struct Threads {
     /// `None` after the last event.
@@ -38,14 +35,14 @@ pub(super) struct Threads {
 }
 
 impl Threads {
-    /// Starts the threads. Returns them, and the GPU that they decode on, if any. `frame_size` is the size of a decoded
-    /// frame in bytes.
+    /// Starts the threads. Returns them, and the GPU that they decode on, if any. `cores` is the number of CPU cores that
+    /// the video may use, and `frame_size` the size of a decoded frame in bytes.
     pub fn start(
         packets: Packets,
         selection: (Selection, Sampling),
         clock: StreamClock,
         limits: &Video,
-        frame_size: u64,
+        (cores, frame_size): (usize, u64),
     ) -> Result<(Self, Option<&'static HwDevice>), FramesError> {
         let cancelled = packets.cancelled().clone();
         let reader = Reader::new(packets)?;
@@ -53,10 +50,8 @@ impl Threads {
         let device =
             hardware::device(limits.hwaccel)?.filter(|device| reader.parses_packets() && device.supports(&parameters));
 
-        let running = RUNNING.fetch_add(1, Ordering::Relaxed) + 1;
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let max_decoders = if device.is_some() { hardware::MAX_DECODERS } else { usize::MAX };
-        let decoders = budget::decoders(&parameters, (cores / running).clamp(1, max_decoders), limits);
+        let decoders = budget::decoders(&parameters, cores.clamp(1, max_decoders), limits);
         let (events_sender, events) = sync_channel(decoders);
         let mut threads = Self { events: Some(events), cancelled, handles: Vec::new(), is_stopped: false };
 
@@ -105,7 +100,6 @@ impl Threads {
         for handle in self.handles.drain(..) {
             let _ = handle.join();
         }
-        RUNNING.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

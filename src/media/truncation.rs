@@ -65,19 +65,20 @@ pub(super) fn find_cause(
         Err(error) => return Err(container::to_probe_error(error).into()),
     };
     let ends_early = totals.end_s + TOLERANCE_S < probe.duration_s;
-    let cause = match source {
-        Source::Url(_) if is_much_less(decoded, totals.video_packets - totals.hidden) => {
-            return Err(ProbeError::Unreadable("the connection broke off".to_owned()).into());
-        }
-        // The AVI demuxer shortens the duration of a truncated file, but not its number of frames.
-        _ if is_much_less(totals.video_packets, header_frames) => {
-            #[expect(clippy::cast_precision_loss, reason = "seconds need no 53 bits")]
-            let frames_s = if probe.fps > 0.0 { header_frames as f64 / probe.fps } else { 0.0 };
-            Cause::Truncated { expected_s: probe.duration_s.max(frames_s) }
-        }
-        _ if ends_early && is_truncated(&mut input) => Cause::Truncated { expected_s: probe.duration_s },
-        _ if ends_early => Cause::HeaderIsWrong,
-        _ => Cause::HeaderIsRight,
+    if source.is_remote() && is_much_less(decoded, totals.video_packets - totals.hidden) {
+        return Err(ProbeError::Unreadable("the connection broke off".to_owned()).into());
+    }
+    // The AVI demuxer shortens the duration of a truncated file, but not its number of frames.
+    let cause = if is_much_less(totals.video_packets, header_frames) {
+        #[expect(clippy::cast_precision_loss, reason = "seconds need no 53 bits")]
+        let frames_s = if probe.fps > 0.0 { header_frames as f64 / probe.fps } else { 0.0 };
+        Cause::Truncated { expected_s: probe.duration_s.max(frames_s) }
+    } else if !ends_early {
+        Cause::HeaderIsRight
+    } else if is_truncated(&mut input) {
+        Cause::Truncated { expected_s: probe.duration_s }
+    } else {
+        Cause::HeaderIsWrong
     };
     Ok(EarlyEnd { cause, end_s: totals.end_s })
 }

@@ -11,9 +11,9 @@ use crate::analysis::{
     Appearance, Detail, Expressions, Face, Findings, Observation, Options, Probabilities, Sampling, Sighting, Track,
     Tracker, VideoFacts, Warning, quality, summarise,
 };
-use crate::config::Video;
 use crate::engine::ActiveDevice;
-use crate::media::{End, Every, Frames, Opened, Placement, Probe, Sample, Source};
+use crate::isolation::{Frames, VideoFile};
+use crate::media::{End, Every, Placement, Probe, Sample};
 use crate::vision::{
     Crop, DetailReader, FaceDetails, HeadAndEyes, Mesh, TiledDetector, TurnVotes, Vision, VisionError, WindowDetector,
     head_and_eyes, head_pose,
@@ -73,6 +73,7 @@ struct ReadFaces {
 /// An analysis whose video is opened and being decoded. [`Pipeline::finish`] does the rest. Decoding pauses when the
 /// channel for its pictures is full.
 pub struct PendingAnalysis {
+    video: VideoFile,
     frames: Frames,
     options: Options,
     started: Instant,
@@ -82,13 +83,13 @@ impl PendingAnalysis {
     /// Opens a video and begins to decode it, which needs no models. Blocks until the video is opened.
     ///
     /// # Errors
-    /// The same as for [`Opened::open`].
-    pub fn new(source: &Source, options: Options, limits: &Video) -> Result<Self, PipelineError> {
+    /// The same as for [`VideoFile::open`].
+    pub fn new(video: VideoFile, options: Options) -> Result<Self, PipelineError> {
         let started = Instant::now();
-        let opened = Opened::open(source, limits)?;
+        let opened = video.open()?;
         let options = options.for_frame_rate(opened.probe().fps);
-        let frames = Frames::start(opened, every(options))?;
-        Ok(Self { frames, options, started })
+        let frames = opened.start(every(options), 0)?;
+        Ok(Self { video, frames, options, started })
     }
 }
 
@@ -123,10 +124,10 @@ pub(super) fn run(
     progress: &(dyn Fn(Progress) + Sync),
     cancel: &Cancel,
 ) -> Result<(Findings, StageTimes), PipelineError> {
-    let PendingAnalysis { frames, options, started } = begun;
+    let PendingAnalysis { video, frames, options, started } = begun;
     let every = every(options);
-    let Pipeline { vision, speech_models, limits } = pipeline;
-    let (source, probe) = (frames.source().clone(), frames.probe().clone());
+    let Pipeline { vision, speech_models, .. } = pipeline;
+    let probe = frames.probe().clone();
     // If the pictures have to be turned, decoding starts again. The reported progress must not go back.
     let most = AtomicU64::new(0);
     let progress = &|now: Progress| {
@@ -156,18 +157,14 @@ pub(super) fn run(
     let pictures = || match once(frames, Some(TurnVotes::default())) {
         Ok(seen) => Ok((seen, 0)),
         Err(Stop::Failed(error)) => Err(error),
-        Err(Stop::Turn(turns)) => {
-            let mut frames = Frames::start(Opened::open(&source, limits)?, every)?;
-            frames.turn(turns);
-            match once(frames, None) {
-                Ok(seen) => Ok((seen, turns)),
-                Err(Stop::Failed(error)) => Err(error),
-                Err(Stop::Turn(_)) => Err(PipelineError::Decoder("the pictures were turned twice".to_owned())),
-            }
-        }
+        Err(Stop::Turn(turns)) => match once(video.open()?.start(every, turns)?, None) {
+            Ok(seen) => Ok((seen, turns)),
+            Err(Stop::Failed(error)) => Err(error),
+            Err(Stop::Turn(_)) => Err(PipelineError::Decoder("the pictures were turned twice".to_owned())),
+        },
     };
     let has_sound = probe.has_audio.then_some(options.speech);
-    let (seen, sound) = sound::run_beside(speech_models, &source, limits, has_sound, cancel, pictures);
+    let (seen, sound) = sound::run_beside(speech_models, &video, has_sound, cancel, pictures);
     let (((end, decode), detect, (DetailTimes { crops, landmarks, expressions }, details), read), turns) = seen?;
     if cancel.is_cancelled() {
         return Err(PipelineError::Cancelled);

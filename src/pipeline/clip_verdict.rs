@@ -2,7 +2,8 @@
 
 use super::{Cancel, Pipeline, PipelineError};
 use crate::analysis::{Face, Probabilities, Verdict, quality};
-use crate::media::{Every, Frames, Opened, Sample, Source, count_pictures, is_in_spread};
+use crate::isolation::Frames;
+use crate::media::{Every, Sample, Source, is_in_spread};
 use crate::vision::{CLIP_FRAMES, Crop, FaceDetails, Mesh, TiledDetector, TurnVotes, head_and_eyes, head_pose};
 
 /// Reason why a clip has no emotion.
@@ -21,29 +22,30 @@ impl Pipeline {
     pub fn verdict(&self, source: &Source, cancel: &Cancel) -> Result<Verdict, ClipError> {
         // The packets are counted, because the number in the header may be wrong.
         let stop = || cancel.is_cancelled();
-        let of = count_pictures(source, &self.limits, &stop).map_err(PipelineError::from)?;
+        let video = self.decoders.video(source);
+        let of = video.count_pictures(&stop).map_err(PipelineError::from)?;
         if (1..CLIP_FRAMES as u64).contains(&of) {
             return Err(ClipError::TooShort { frames: of });
         }
-        let open = || Opened::open(source, &self.limits).map_err(PipelineError::from);
-        let spread = || Frames::spread(open()?, CLIP_FRAMES as u64, of).map_err(PipelineError::from);
-        let mut seen = self.read_frames(spread()?, |_| true, 0, cancel)?;
+        let open = || video.open().map_err(PipelineError::from);
+        let spread = |turns| open()?.spread(CLIP_FRAMES as u64, of, turns).map_err(PipelineError::from);
+        let mut seen = self.read_frames(spread(0)?, |_| true, cancel)?;
         if seen.frames.len() == CLIP_FRAMES {
             if let Some(turns) = seen.votes.decide_at_end() {
-                seen = self.read_frames(spread()?, |_| true, turns, cancel)?;
+                seen = self.read_frames(spread(turns)?, |_| true, cancel)?;
             }
         } else {
             // Some of the frames could not be decoded. Counts the frames that can be decoded, and spreads 15 over
             // those.
-            let all = || Frames::start(open()?, Every::exact(1)).map_err(PipelineError::from);
-            let (mut frames, mut decodable) = (all()?, 0);
+            let all = |turns| open()?.start(Every::exact(1), turns).map_err(PipelineError::from);
+            let (mut frames, mut decodable) = (all(0)?, 0);
             while frames.next(&stop).map_err(PipelineError::from)?.is_some() {
                 decodable += 1;
             }
             let is_chosen = |number: u32| is_in_spread(CLIP_FRAMES as u64, decodable, number.into());
-            seen = self.read_frames(all()?, is_chosen, 0, cancel)?;
+            seen = self.read_frames(all(0)?, is_chosen, cancel)?;
             if let Some(turns) = seen.votes.decide_at_end() {
-                seen = self.read_frames(all()?, is_chosen, turns, cancel)?;
+                seen = self.read_frames(all(turns)?, is_chosen, cancel)?;
             }
             if seen.frames.len() < CLIP_FRAMES {
                 return Err(ClipError::TooShort { frames: decodable });
@@ -71,10 +73,8 @@ impl Pipeline {
         &self,
         mut frames: Frames,
         choose: impl Fn(u32) -> bool,
-        turns: u8,
         cancel: &Cancel,
     ) -> Result<ClipFrames, PipelineError> {
-        frames.turn(turns);
         let mut tiles = TiledDetector::default();
         let mut seen = ClipFrames { frames: Vec::with_capacity(CLIP_FRAMES), votes: TurnVotes::default() };
         while seen.frames.len() < CLIP_FRAMES

@@ -79,11 +79,11 @@ impl PipelineError {
                 ProbeError::NoDecoder { codec } => FailureReason::CodecUnknown { codec: codec.clone() },
                 ProbeError::CodecNotAllowed { codec } => FailureReason::CodecNotAllowed { codec: codec.clone() },
                 ProbeError::ContainerNotAllowed { container } => {
-                    FailureReason::ContainerNotAllowed { container: (*container).to_owned() }
+                    FailureReason::ContainerNotAllowed { container: container.to_string() }
                 }
                 ProbeError::Undecodable { codec } => FailureReason::Undecodable { codec: codec.clone() },
                 ProbeError::Encrypted => FailureReason::Encrypted,
-                ProbeError::Picture { format } => FailureReason::StillPicture { format: (*format).to_owned() },
+                ProbeError::Picture { format } => FailureReason::StillPicture { format: format.to_string() },
                 ProbeError::TooLong { duration_s, limit_s } => {
                     let limit_s = Duration::from_secs(*limit_s).as_secs_f64();
                     FailureReason::VideoTooLong { duration_s: *duration_s, limit_s }
@@ -95,6 +95,7 @@ impl PipelineError {
                     FailureReason::VideoTooCostly { resource: *resource, needed: *needed, limit: *limit }
                 }
                 ProbeError::Unreadable(_) => FailureReason::SourceUnreadable,
+                ProbeError::DecoderEnded(_) | ProbeError::DecoderKilled(_) => FailureReason::DecoderFailed,
             },
             Self::Decoder(_) => FailureReason::DecoderFailed,
             Self::Vision(_) => FailureReason::VisionFailed,
@@ -127,14 +128,16 @@ mod tests {
             ),
             (ProbeError::NoDecoder { codec: "xyz1".to_owned() }.into(), Fault::Video, "codec_unknown"),
             (ProbeError::CodecNotAllowed { codec: "wmv3".to_owned() }.into(), Fault::Video, "codec_not_allowed"),
-            (ProbeError::ContainerNotAllowed { container: "Ogg" }.into(), Fault::Video, "container_not_allowed"),
+            (ProbeError::ContainerNotAllowed { container: "Ogg".into() }.into(), Fault::Video, "container_not_allowed"),
             (ProbeError::Undecodable { codec: "h264".to_owned() }.into(), Fault::Video, "undecodable"),
             (ProbeError::Encrypted.into(), Fault::Video, "encrypted"),
-            (ProbeError::Picture { format: "JPEG" }.into(), Fault::Video, "still_picture"),
+            (ProbeError::Picture { format: "JPEG".into() }.into(), Fault::Video, "still_picture"),
             (unreadable().into(), storage, "source_unreadable"),
             (FramesError::Video(unreadable()).into(), storage, "source_unreadable"),
             (VisionError::Engine(lost).into(), Fault::Ours(Part::Models), "vision_failed"),
             (PipelineError::Decoder("/secret/path".to_owned()), Fault::Unclear, "decoder_failed"),
+            (ProbeError::DecoderEnded("/secret/path".to_owned()).into(), Fault::Unclear, "decoder_failed"),
+            (ProbeError::DecoderKilled("/secret/path".to_owned()).into(), Fault::Ours(Part::Memory), "decoder_failed"),
             (StageFailed("read").into(), Fault::Unclear, "internal_error"),
         ] {
             let reason = error.reason();

@@ -4,17 +4,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Pipeline, PipelineError};
 use crate::config::Settings;
+use crate::isolation::Decoders;
 
 /// The one pipeline of a process, loaded at its first use. Cheap to clone.
 #[derive(Clone)]
 pub struct LazyPipeline {
     settings: Arc<Settings>,
+    decoders: Decoders,
     loaded: Arc<Mutex<Option<Pipeline>>>,
 }
 
 impl LazyPipeline {
-    pub fn new(settings: Arc<Settings>) -> Self {
-        Self { settings, loaded: Arc::default() }
+    pub fn new(settings: Arc<Settings>, decoders: Decoders) -> Self {
+        Self { settings, decoders, loaded: Arc::default() }
     }
 
     /// Returns the pipeline, and loads its models first if needed. Blocks. A call during a load waits for it.
@@ -27,7 +29,7 @@ impl LazyPipeline {
         if let Some(pipeline) = loaded.as_ref() {
             return Ok(pipeline.clone());
         }
-        let pipeline = Pipeline::load(&self.settings)?;
+        let pipeline = Pipeline::load(&self.settings, &self.decoders)?;
         *loaded = Some(pipeline.clone());
         Ok(pipeline)
     }

@@ -18,8 +18,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::analysis::{Findings, Options};
-use crate::config::{Settings, Video};
+use crate::config::Settings;
 use crate::engine::ActiveDevice;
+use crate::isolation::Decoders;
 use crate::media::{self, Source};
 use crate::speech::SpeechModels;
 use crate::vision::{FaceDetails, Vision};
@@ -85,7 +86,7 @@ pub struct StageTimes {
 pub struct Pipeline {
     vision: Vision,
     speech_models: SpeechModels,
-    limits: Video,
+    decoders: Decoders,
 }
 
 impl Pipeline {
@@ -95,8 +96,8 @@ impl Pipeline {
     /// # Errors
     /// [`PipelineError::Missing`] if a library, a device or a model file is missing, otherwise
     /// [`PipelineError::Vision`]. The text of both is for the operator.
-    pub fn load(settings: &Settings) -> Result<Self, PipelineError> {
-        let pipeline = Self::load_wanted(settings, FaceDetails::default())?;
+    pub fn load(settings: &Settings, decoders: &Decoders) -> Result<Self, PipelineError> {
+        let pipeline = Self::load_wanted(settings, decoders, FaceDetails::default())?;
         if pipeline.vision.engine().device() == Some(ActiveDevice::Cuda) {
             pipeline.vision.warm_up()?;
         }
@@ -105,11 +106,11 @@ impl Pipeline {
 
     /// Does the same as [`Pipeline::load`], and begins to load the models for the details of faces that these options
     /// ask for.
-    pub fn load_for(settings: &Settings, options: Options) -> Result<Self, PipelineError> {
-        Self::load_wanted(settings, analysis::wanted(options))
+    pub fn load_for(settings: &Settings, decoders: &Decoders, options: Options) -> Result<Self, PipelineError> {
+        Self::load_wanted(settings, decoders, analysis::wanted(options))
     }
 
-    fn load_wanted(settings: &Settings, wanted: FaceDetails) -> Result<Self, PipelineError> {
+    fn load_wanted(settings: &Settings, decoders: &Decoders, wanted: FaceDetails) -> Result<Self, PipelineError> {
         media::prepare();
         media::check_extra_codecs(&settings.video).map_err(|error| PipelineError::Missing(error.to_string()))?;
         // This comes before loading the models: FFmpeg refuses a primary CUDA context that was activated with other
@@ -119,7 +120,7 @@ impl Pipeline {
             if error.is_missing() { PipelineError::Missing(error.to_string()) } else { PipelineError::Vision(error) }
         })?;
         let speech_models = SpeechModels::new(vision.engine(), settings);
-        Ok(Self { vision, speech_models, limits: settings.video.clone() })
+        Ok(Self { vision, speech_models, decoders: decoders.clone() })
     }
 
     /// Analyzes one video. Blocks until it is done, has failed or is cancelled. Calls `progress` repeatedly, on any
@@ -131,7 +132,7 @@ impl Pipeline {
         progress: &(dyn Fn(Progress) + Sync),
         cancel: &Cancel,
     ) -> Result<Findings, PipelineError> {
-        let begun = PendingAnalysis::new(source, options, &self.limits)?;
+        let begun = PendingAnalysis::new(self.decoders.video(source), options)?;
         self.finish(begun, progress, cancel).map(|(findings, _)| findings)
     }
 

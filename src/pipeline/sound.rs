@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use super::Cancel;
 use crate::analysis::{ModelUsed, Speech, Warning};
-use crate::config::Video;
 use crate::engine::EngineError;
 use crate::fault::Fault;
-use crate::media::{ProbeError, SOUND_RATE, Sound, SoundError, Source};
+use crate::isolation::{Sound, VideoFile};
+use crate::media::{ProbeError, SOUND_RATE, SoundError};
 use crate::speech::{self, SpeechModels};
 
 // Decoded sound has the sample rate that the speech models need.
@@ -48,8 +48,7 @@ impl Error {
 /// sound track.
 pub(super) fn run_beside<T, E>(
     speech_models: &SpeechModels,
-    source: &Source,
-    limits: &Video,
+    video: &VideoFile,
     wanted: Option<bool>,
     cancel: &Cancel,
     pictures: impl FnOnce() -> Result<T, E>,
@@ -67,7 +66,7 @@ pub(super) fn run_beside<T, E>(
         move || pictures_failed.load(Ordering::Relaxed) || cancel.is_cancelled()
     };
     std::thread::scope(|scope| {
-        let analyze = move || sound_result(speech_models, source, limits, &stop);
+        let analyze = move || sound_result(speech_models, video, &stop);
         let thread = std::thread::Builder::new().name("sound".to_owned()).spawn_scoped(scope, analyze);
         let seen = pictures();
         pictures_failed.store(seen.is_err(), Ordering::Relaxed);
@@ -88,12 +87,11 @@ impl SoundResult {
 
 fn sound_result(
     speech_models: &SpeechModels,
-    source: &Source,
-    limits: &Video,
+    video: &VideoFile,
     stop: &(impl Fn() -> bool + Clone + Send + 'static),
 ) -> SoundResult {
     let started = Instant::now();
-    let result = match analyze_sound(speech_models, source, limits, stop) {
+    let result = match analyze_sound(speech_models, video, stop) {
         Ok(Some(result)) => result,
         // The probe found a sound track, but it could not be opened.
         Ok(None) => return SoundResult::only(Warning::SoundUnreadable),
@@ -124,11 +122,10 @@ fn sound_result(
 /// replaces it.
 fn analyze_sound(
     speech_models: &SpeechModels,
-    source: &Source,
-    limits: &Video,
+    video: &VideoFile,
     stop: &(impl Fn() -> bool + Clone + Send + 'static),
 ) -> Result<Option<speech::SpeechResult>, Error> {
-    let choice = |choice| analyze_choice(speech_models, source, limits, choice, stop);
+    let choice = |choice| analyze_choice(speech_models, video, choice, stop);
     let default = match choice(0) {
         Ok(Some(track)) if track.is_silent => Ok(track.result),
         Ok(track) => return Ok(track.map(|track| track.result)),
@@ -161,15 +158,14 @@ struct Track {
     is_silent: bool,
 }
 
-/// Analyzes the n-th choice of the sound tracks ([`Sound::open_choice`]). Returns `None` if there are fewer.
+/// Analyzes the n-th choice of the sound tracks ([`VideoFile::sound`]). Returns `None` if there are fewer.
 fn analyze_choice(
     speech_models: &SpeechModels,
-    source: &Source,
-    limits: &Video,
+    video: &VideoFile,
     choice: usize,
     stop: &(impl Fn() -> bool + Clone + Send + 'static),
 ) -> Result<Option<Track>, Error> {
-    let Some(mut sound) = Sound::open_choice(source, limits, choice, stop.clone())? else { return Ok(None) };
+    let Some(mut sound) = video.sound(choice, stop.clone())? else { return Ok(None) };
     let result = analyze_track(speech_models, &mut sound, stop)?;
     Ok(Some(Track { result, stream: sound.stream(), is_silent: sound.is_silent() }))
 }

@@ -73,6 +73,7 @@ pub struct Metrics {
     frames: Counter,
     video_s: Counter<f64, std::sync::atomic::AtomicU64>,
     decoded: Family<By, Counter>,
+    decoders: Family<End, Counter>,
     call_rows: Histograms<Named>,
     call_s: Histograms<Named>,
 }
@@ -116,6 +117,7 @@ impl Metrics {
             frames: Counter::default(),
             video_s: Counter::default(),
             decoded: Family::default(),
+            decoders: Family::default(),
             call_rows: Family::new_with_constructor(|| Histogram::new(exponential_buckets(1.0, 2.0, 8))),
             call_s: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.0005, 2.0, 14))),
             registry: Registry::default(),
@@ -145,6 +147,8 @@ impl Metrics {
         registry.register_with_unit("videos_analyzed", help, Unit::Seconds, metrics.video_s.clone());
         let help = "Frames analyzed, by decoder: cpu or gpu";
         registry.register("frames_decoded", help, metrics.decoded.clone());
+        let help = "Decoder processes that ended, by cause; all but done cost their video an attempt";
+        registry.register("decoder_processes_ended", help, metrics.decoders.clone());
         registry.register("model_call_rows", "Rows in a call of a model (batch size)", metrics.call_rows.clone());
         let help = "Duration of a call of a model; the rate of its sum is the share of time that the model is busy";
         registry.register_with_unit("model_call", help, Unit::Seconds, metrics.call_s.clone());
@@ -200,6 +204,11 @@ impl Metrics {
         self.decoded.get_or_create(&By { by }).inc();
     }
 
+    /// Counts a decoder process that ended, by cause.
+    pub fn decoder_ended(&self, end: &'static str) {
+        self.decoders.get_or_create(&End { end }).inc();
+    }
+
     /// Returns the counters of a model.
     pub fn model(&self, name: &str) -> ModelMeter {
         let named = Named { model: name.to_owned() };
@@ -244,6 +253,7 @@ mod tests {
         metrics.set_back(Part::Storage);
         metrics.paused(Part::Storage, true);
         metrics.decoded("cpu");
+        metrics.decoder_ended("crashed");
         metrics.decoded("gpu");
         metrics.model("emotion").called(8, Duration::from_millis(6));
         metrics.model("emotion").called(2, Duration::from_millis(2));
@@ -257,6 +267,7 @@ mod tests {
             r#"visage_claims_paused{part="storage"} 1"#,
             "visage_runs_lost_total 0",
             "visage_frames_analyzed_total 24",
+            r#"visage_decoder_processes_ended_total{end="crashed"} 1"#,
             "visage_videos_analyzed_seconds_total 19.5",
             r#"visage_frames_decoded_total{by="gpu"} 1"#,
             r#"visage_model_call_rows_sum{model="emotion"} 10.0"#,

@@ -43,12 +43,13 @@ enum RequestSource {
 }
 
 impl AnalysisRequest {
-    fn new(source: &Source, options: Options) -> Self {
+    fn new(source: &Source, options: Options) -> std::io::Result<Self> {
         let source = match source {
             Source::File(path) => RequestSource::File(path.clone()),
             Source::Url(url) => RequestSource::Url(url.clone()),
+            Source::Opened(_) => return Err(std::io::Error::other("an open file cannot be handed to a child")),
         };
-        Self { source, options }
+        Ok(Self { source, options })
     }
 
     pub fn source(&self) -> Source {
@@ -140,7 +141,9 @@ impl Analyzer for Confined {
         progress: &(dyn Fn(Progress) + Sync),
         cancel: &Cancel,
     ) -> Result<Findings, AnalysisError> {
-        let mut running = self.start(&AnalysisRequest::new(source, options)).map_err(|error| not_started(&error))?;
+        let mut running = AnalysisRequest::new(source, options)
+            .and_then(|request| self.start(&request))
+            .map_err(|error| not_started(&error))?;
         let Some(lines) = running.lines.take() else { return Err(not_started(&"no pipes")) };
         loop {
             if cancel.is_cancelled() {

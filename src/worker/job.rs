@@ -138,7 +138,7 @@ impl Worker {
                 Ok(false) => return Err(failed(BlobError::NotFound).await),
                 Err(error) => return Err(failed(error.into()).await),
             },
-            Source::Url(_) => match self.on_thread(claim, source, cancel, progress).await {
+            Source::Url(_) | Source::Opened(_) => match self.on_thread(claim, source, cancel, progress).await {
                 Err(AnalysisError { fault: Fault::Ours(Part::Storage), cause, .. }) if !cancel.is_cancelled() => {
                     tracing::warn!(job = claim.id, cause, "cannot stream the video; copying it first");
                 }

@@ -266,6 +266,7 @@ async fn the_source_of_a_blob_can_be_read(fixture: TestStore) {
                 "the signature is for one object"
             );
         }
+        Source::Opened(_) => panic!("storage opens no files"),
     }
 }
 

@@ -307,7 +307,7 @@ impl ImmediateAnalyzer for Endless {
 
 async fn endless(change: impl FnOnce(&mut Settings)) -> (Service, mpsc::UnboundedReceiver<Event>) {
     let (events, heard) = mpsc::unbounded_channel();
-    (Service::start_with(change, |_| Arc::new(Endless(events))).await, heard)
+    (Service::start_with(change, |_, _| Arc::new(Endless(events))).await, heard)
 }
 
 async fn next(heard: &mut mpsc::UnboundedReceiver<Event>) -> Event {
@@ -535,7 +535,7 @@ impl ImmediateAnalyzer for Panics {
 
 #[tokio::test]
 async fn an_analysis_that_panics_is_an_error_and_frees_its_place() {
-    let service = Service::start_with(|settings| settings.sync.max_concurrent = 1, |_| Arc::new(Panics)).await;
+    let service = Service::start_with(|settings| settings.sync.max_concurrent = 1, |_, _| Arc::new(Panics)).await;
     for _ in 0..3 {
         refused(process_frame(&service, small_clip()).await, 500, "internal").await;
     }

@@ -12,6 +12,7 @@ use visage::media::Source;
 use visage::pipeline::{Cancel, Pipeline};
 
 use crate::support::clips::{self, Models};
+use crate::support::decoders;
 use crate::support::postgres::TestDatabase;
 use crate::support::s3::S3Server;
 use crate::support::service::{Service, video_form};
@@ -30,7 +31,7 @@ fn with_models(settings: &mut Settings, models: &Models) {
 async fn expected(clip: &Path, models: &Models) -> Value {
     let (settings, source) = (models.settings(), Source::File(clip.to_owned()));
     let findings = tokio::task::spawn_blocking(move || {
-        let pipeline = Pipeline::load(&settings).unwrap();
+        let pipeline = Pipeline::load(&settings, &decoders(&settings)).unwrap();
         let mut findings = pipeline.analyze(&source, OPTIONS, &|_| {}, &Cancel::default()).unwrap();
         visage::report::tell(&mut findings.analysis, Language::EN);
         findings

@@ -15,6 +15,7 @@ mod encodings;
 mod end_to_end;
 mod hostile;
 mod identity;
+mod isolation;
 mod keys;
 mod kill;
 mod limits;

@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 const GROUND: [&str; 9] = ["analysis", "clock", "config", "engine", "fault", "locale", "secret", "telemetry", "tls"];
 
 /// The other modules, and what each of them may import in addition to [`GROUND`].
-const ALLOWED: [(&str, &[&str]); 13] = [
+const ALLOWED: [(&str, &[&str]); 14] = [
     ("confirmation", &[]),
     ("media", &[]),
+    ("isolation", &["media"]),
     ("vision", &[]),
     // A test of voice activity reads its recording with `media`.
     ("speech", &["media"]),
-    ("pipeline", &["media", "speech", "vision"]),
+    ("pipeline", &["isolation", "media", "speech", "vision"]),
     // The source of a video is a type of `media`.
     ("blob", &["media"]),
     ("store", &["confirmation"]),
@@ -21,7 +22,10 @@ const ALLOWED: [(&str, &[&str]); 13] = [
     ("share", &["store"]),
     ("identity", &["blob", "store"]),
     ("worker", &["blob", "confirmation", "identity", "media", "pipeline", "report", "share", "store"]),
-    ("api", &["blob", "confirmation", "identity", "media", "pipeline", "report", "share", "store", "worker"]),
+    (
+        "api",
+        &["blob", "confirmation", "identity", "isolation", "media", "pipeline", "report", "share", "store", "worker"],
+    ),
     (
         "cli",
         &[
@@ -29,6 +33,7 @@ const ALLOWED: [(&str, &[&str]); 13] = [
             "blob",
             "confirmation",
             "identity",
+            "isolation",
             "media",
             "pipeline",
             "report",

@@ -221,8 +221,8 @@ impl Fixture {
     }
 }
 
-/// Returns the child processes that analyze a video.
-fn children(parent: &Process) -> Vec<Pid> {
+/// Returns the child processes that run this command.
+fn children(parent: &Process, command: &str) -> Vec<Pid> {
     let path = format!("/proc/{0}/task/{0}/children", parent.0.id());
     let of_main = std::fs::read_to_string(path).unwrap_or_default();
     let tasks = std::fs::read_dir(format!("/proc/{}/task", parent.0.id())).into_iter().flatten().flatten();
@@ -232,7 +232,7 @@ fn children(parent: &Process) -> Vec<Pid> {
     let mut found: Vec<i32> = pids
         .filter(|pid| {
             let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            line.contains("analyze-confined")
+            line.contains(command)
         })
         .collect();
     found.sort_unstable();
@@ -278,7 +278,7 @@ async fn a_confined_run_counts_if_it_crashes_and_not_if_it_is_killed() {
     let worker = fixture.worker(&models);
     let next_child = async |before: &[Pid]| {
         until(fixture.home.path(), "a confined analysis runs", async || {
-            children(&worker).into_iter().find(|child| !before.contains(child))
+            children(&worker, "analyze-confined").into_iter().find(|child| !before.contains(child))
         })
         .await
     };
@@ -301,5 +301,46 @@ async fn a_confined_run_counts_if_it_crashes_and_not_if_it_is_killed() {
     assert_eq!(failure.code, "analysis_crashed");
     assert!(!failure.detail.contains("Convert"), "{}", failure.detail);
     assert_eq!(fixture.deaths().await, 1, "the worker itself must not die");
-    assert_eq!(children(&worker), []);
+    assert_eq!(children(&worker, "analyze-confined"), []);
+}
+
+/// Kills processes that decode, and not those that wait for a video.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_decoder_that_crashes_costs_its_job_one_attempt_and_one_that_is_killed_none() {
+    let models = clips::models();
+    let clips = Clips::new();
+    let fixture = Fixture::new(&clips.moving("clip.mp4", 30.0, "-c:v mpeg4")).await;
+    let (home, vars) = (fixture.home.path(), [("VISAGE_METRICS__LISTEN", "127.0.0.1:0")]);
+    let mut worker = Process::start(home, &models, &fixture.database.url(), &["work"], &vars);
+    let mut seen = Vec::new();
+    for signal in [Signal::SIGKILL, Signal::SIGABRT, Signal::SIGABRT] {
+        let child = until(home, "a decoder works", async || {
+            let is_busy = |child: &Pid| {
+                let threads = std::fs::read_dir(format!("/proc/{child}/task")).map_or(0, Iterator::count);
+                threads > 1 && !seen.contains(child)
+            };
+            children(&worker, "decode-child").into_iter().find(is_busy)
+        })
+        .await;
+        kill(child, signal).unwrap();
+        seen.push(child);
+    }
+    let job = fixture.ended().await;
+    assert_eq!((job.status, job.failure), (Status::Done, None));
+    assert_eq!(job.attempts, 3, "two crashes and the run that was done");
+    assert!(worker.0.try_wait().unwrap().is_none(), "the worker goes on");
+    assert_eq!(fixture.deaths().await, 0);
+
+    let base = until(home, "the worker serves metrics", async || {
+        let log = std::fs::read_to_string(home.join("log")).unwrap_or_default();
+        let line = log.lines().find(|line| line.contains("serving metrics"))?.to_owned();
+        let port = line.split("127.0.0.1:").nth(1)?.split(|c: char| !c.is_ascii_digit()).next()?.to_owned();
+        Some(format!("http://127.0.0.1:{port}"))
+    })
+    .await;
+    let text = crate::support::http().get(format!("{base}/metrics")).send().await.unwrap().text().await.unwrap();
+    for (end, count) in [("crashed", 2), ("killed", 1), ("done", 1)] {
+        let line = format!("visage_decoder_processes_ended_total{{end=\"{end}\"}} {count}\n");
+        assert!(text.contains(&line), "{line} is not in {text}");
+    }
 }

@@ -21,10 +21,11 @@ use visage::media::Source;
 use visage::pipeline::{Cancel, Pipeline, PipelineError, Progress};
 
 use crate::support::clips::{Clips, Models, models, shared, with_matrix};
+use crate::support::decoders;
 
 fn pipeline() -> (Pipeline, Models) {
     let models = models();
-    let pipeline = Pipeline::load(&models.settings()).unwrap();
+    let pipeline = Pipeline::load(&models.settings(), &decoders(&models.settings())).unwrap();
     (pipeline, models)
 }
 
@@ -114,7 +115,7 @@ fn shut_eyes_and_eyes_that_look_past_the_camera_are_not_eye_contact() {
     // Without the model, or with `gaze=off`, only the head pose is used, and a warning says so.
     let mut settings = models.settings();
     settings.vision.gaze = false;
-    let blind = Pipeline::load(&settings).unwrap();
+    let blind = Pipeline::load(&settings, &decoders(&settings)).unwrap();
     let found = analyze(&blind, &man, EVERY_20TH).unwrap();
     assert!(!found.analysis.sees_eyes() && found.analysis.summary.eye_contact.unwrap() > 80.0);
     assert!(found.analysis.warnings.iter().any(|warning| warning.contains("the direction of the head only")));
@@ -332,7 +333,7 @@ fn a_missing_model_file_is_reported_as_missing() {
     let models = models();
     let mut settings = models.settings();
     settings.vision.emotion.file = "elsewhere.onnx".into();
-    let outcome = Pipeline::load(&settings).map(|_| ());
+    let outcome = Pipeline::load(&settings, &decoders(&settings)).map(|_| ());
     assert!(
         matches!(&outcome, Err(error) if error.is_missing() && error.reason() == FailureReason::NotReady),
         "{outcome:?}"

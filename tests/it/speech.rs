@@ -11,13 +11,14 @@ use visage::pipeline::{Cancel, Pipeline};
 use visage::speech::SpeechModels;
 
 use crate::support::clips::{Clips, Models, models, shared};
+use crate::support::decoders;
 
 const EVERY_40TH: Options = Options::new(40, 10);
 
 /// Loads the pipeline with all models of sound.
 fn pipeline() -> (Pipeline, Models) {
     let models = models().with("silero_vad.onnx").with("dnsmos_sig_bak_ovr.onnx");
-    (Pipeline::load(&models.settings()).unwrap(), models)
+    (Pipeline::load(&models.settings(), &decoders(&models.settings())).unwrap(), models)
 }
 
 fn analyze(pipeline: &Pipeline, path: &Path) -> Analysis {
@@ -292,7 +293,7 @@ fn missing_and_disabled_models_leave_out_figures_with_a_warning() {
     let clip = shared("single_face.mp4");
     let said = |analysis: &Analysis, words: &str| analysis.warnings.iter().any(|warning| warning.contains(words));
 
-    let without = analyze(&Pipeline::load(&models.settings()).unwrap(), &clip);
+    let without = analyze(&Pipeline::load(&models.settings(), &decoders(&models.settings())).unwrap(), &clip);
     assert!(
         without.speech.is_none() && said(&without, "silero_vad, which finds speech, is not installed"),
         "{:?}",
@@ -301,7 +302,7 @@ fn missing_and_disabled_models_leave_out_figures_with_a_warning() {
 
     let models = models.with("silero_vad.onnx");
     let talk = shared("speech_and_face.mp4");
-    let partly = analyze(&Pipeline::load(&models.settings()).unwrap(), &talk);
+    let partly = analyze(&Pipeline::load(&models.settings(), &decoders(&models.settings())).unwrap(), &talk);
     let speech = partly.speech.as_ref().unwrap();
     assert!(speech.ratio > 0.5 && speech.clarity.is_none() && speech.quality_mos.is_none(), "{speech:?}");
     assert!(said(&partly, "dnsmos is not installed"), "{:?}", partly.warnings);
@@ -310,7 +311,7 @@ fn missing_and_disabled_models_leave_out_figures_with_a_warning() {
     std::fs::write(models.path().join("dnsmos_sig_bak_ovr.onnx"), b"not a model").unwrap();
     let mut settings = models.settings();
     settings.speech.enabled = false;
-    let off = analyze(&Pipeline::load(&settings).unwrap(), &talk);
+    let off = analyze(&Pipeline::load(&settings, &decoders(&settings)).unwrap(), &talk);
     assert!(off.speech.is_none() && said(&off, "switched off"), "{:?}", off.warnings);
     assert!(
         !off.models.iter().any(|model| ["silero_vad", "dnsmos"].contains(&model.name.as_str())),

@@ -47,7 +47,7 @@ fn people() -> Mat {
 fn frames(clip: &str, every: u32) -> Vec<(f64, Mat)> {
     let limits = Settings::defaults().unwrap().video;
     let video = Opened::open(&Source::File(shared(clip)), &limits).unwrap();
-    let mut frames = Frames::start(video, Every::exact(every)).unwrap();
+    let mut frames = Frames::start(video, Every::exact(every), 2).unwrap();
     let next = || frames.next(&|| false).unwrap().map(|sample| (sample.time_s, sample.picture));
     std::iter::from_fn(next).collect()
 }

@@ -15,7 +15,7 @@ use crate::api::Api;
 use crate::api::access::{Analyze, Authorized, Endpoint, ThumbnailsKey};
 use crate::api::immediate::{ClipRequest, ImmediateError, with_clip};
 use crate::api::openapi::THUMBNAILS;
-use crate::media::{Boomerang, ClipFormat};
+use crate::media::{Boomerang, ClipFailure, ClipFormat, Every, FramesError};
 
 type Rule = ThumbnailsKey<Analyze>;
 
@@ -58,9 +58,12 @@ pub async fn handle(
     request: Request,
 ) -> Result<Json<Thumbnail>, ThumbnailsError> {
     let begun = Instant::now();
-    let (limits, side) = (api.app.settings.video.clone(), api.app.settings.thumbnails.side);
+    let (decoders, side) = (api.app.decoders.clone(), api.app.settings.thumbnails.side);
     let made = with_clip(&api, &caller, request, requested, move |_, source, cancel, (duration_s, format)| {
-        let clip = Boomerang::read(source, &limits, duration_s, side, &|| cancel.is_cancelled())?;
+        let opened = decoders.video(source).open().map_err(FramesError::from).map_err(ClipFailure::from)?;
+        let probe = opened.probe().clone();
+        let mut frames = opened.start(Every::exact(1), 0).map_err(ClipFailure::from)?;
+        let clip = Boomerang::read(&probe, || frames.next(&|| cancel.is_cancelled()), duration_s, side)?;
         let video = clip.encode(ClipFormat::Mp4)?;
         let thumbnail = if format == ClipFormat::Mp4 { None } else { Some(clip.encode(format)?) };
         Ok((clip.duration_s(), video, thumbnail))

@@ -176,7 +176,11 @@ impl ImmediateError {
                     "The model of this service failed. Try again later. If it fails again, tell the operator.",
                 )
             }
-            Self::Analysis(AnalysisError { fault: Fault::Video, reason, .. }) => {
+            // A decoder that ended or failed may do so with the next try as well, so the client has to know.
+            Self::Analysis(
+                AnalysisError { fault: Fault::Video, reason, .. }
+                | AnalysisError { fault: Fault::Unclear, reason: reason @ FailureReason::DecoderFailed, .. },
+            ) => {
                 let status = StatusCode::UNPROCESSABLE_ENTITY;
                 let detail = report::failure(&reason, Language::EN);
                 Problem::new(status, reason.code(), "The video could not be analyzed", detail)

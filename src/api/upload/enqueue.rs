@@ -12,7 +12,8 @@ use crate::api::limits::Client;
 use crate::api::{Api, AppState, Caller};
 use crate::config::MailTransport;
 use crate::confirmation;
-use crate::media::{self, ProbeError, Source};
+use crate::fault::Fault;
+use crate::media::{ProbeError, Source};
 use crate::report::webhook::check_target;
 use crate::store::{Enqueued, NewJob, Origin, Repeatable};
 
@@ -135,15 +136,17 @@ async fn open(api: &Api, key: &str) -> Result<(), UploadError> {
     let source = api.app.blobs.source(key).await?;
     let is_remote = matches!(source, Source::Url(_));
     let _permit = api.probes.acquire().await.map_err(|error| ServiceError::Unopened(error.to_string()))?;
-    let limits = api.app.settings.video.clone();
-    let probed = tokio::task::spawn_blocking(move || media::probe(&source, &limits));
+    let decoders = api.app.decoders.clone();
+    let probed = tokio::task::spawn_blocking(move || decoders.probe(&source));
     match tokio::time::timeout(PROBE_TIMEOUT, probed).await {
         Ok(Ok(Ok(_))) => Ok(()),
         Ok(Ok(Err(ProbeError::Unreadable(reason)))) if is_remote => {
             tracing::warn!(reason, "an uploaded video cannot be streamed from storage; the worker copies it first");
             Ok(())
         }
-        Ok(Ok(Err(ProbeError::Unreadable(reason)))) => Err(ServiceError::Unopened(reason).into()),
+        Ok(Ok(Err(error))) if matches!(error.fault(), Fault::Ours(_)) => {
+            Err(ServiceError::Unopened(error.to_string()).into())
+        }
         Ok(Ok(Err(error))) => Err(VideoError::Unusable(error).into()),
         Ok(Err(error)) => Err(ServiceError::Unopened(error.to_string()).into()),
         Err(_) => Err(ServiceError::Unopened(format!("no answer within {} s", PROBE_TIMEOUT.as_secs())).into()),

@@ -225,6 +225,7 @@ impl VideoError {
                 | ProbeError::ContainerNotAllowed { .. }
                 | ProbeError::TooCostly { .. }
                 | ProbeError::Undecodable { .. }
+                | ProbeError::DecoderEnded(_)
                 | ProbeError::Encrypted
                 | ProbeError::Picture { .. }),
             ) => {

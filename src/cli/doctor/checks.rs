@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Finding, models};
-use crate::cli::Failure;
+use crate::cli::{Failure, PROGRAM};
 use crate::clock::SystemClock;
 use crate::config::{Device, Hwaccel, MailTransport, Precision, Settings, StorageKind};
 use crate::engine::{ActiveDevice, Engine, library};
+use crate::isolation::{self, Decoders, Place};
 use crate::media;
 use crate::report::webhook::Webhooks;
 use crate::report::{Mailer, Reporter};
@@ -29,6 +30,7 @@ pub fn all(settings: &Settings, config: Option<&Path>) -> Result<Vec<Finding>, F
     findings.extend(device(settings));
     findings.push(video_libraries());
     findings.extend(hwaccel);
+    findings.push(isolation(settings));
     findings.push(encoders(&media::missing_encoders()));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -156,6 +158,33 @@ fn hwaccel(settings: &Settings) -> Option<Finding> {
             "check that the GPU's driver is installed and that this user may use it",
         ),
     })
+}
+
+/// Reports whether decoding is isolated, and tries whether the barriers hold.
+fn isolation(settings: &Settings) -> Finding {
+    const CURE: &str = "use a kernel with seccomp and landlock (Linux 5.13), and a container that does not forbid them";
+    let decoders = match Decoders::new(&settings.video, PROGRAM.into(), false) {
+        Ok(decoders) => decoders,
+        Err(error) => return Finding::missing("isolation", error.to_string(), CURE),
+    };
+    let place = decoders.place();
+    let Place::Children(barriers) = place else {
+        return Finding::warn("isolation", format!("videos are decoded without isolation: {place}"), CURE);
+    };
+    let attempts = match isolation::try_attempts(Path::new(PROGRAM), barriers) {
+        Ok(attempts) => attempts,
+        Err(error) => return Finding::warn("isolation", format!("{place}, but they cannot be tried: {error}"), CURE),
+    };
+    let succeeded: Vec<&str> =
+        attempts.iter().filter(|(_, outcome)| *outcome == Some(true)).map(|(attempt, _)| attempt.name()).collect();
+    match succeeded.as_slice() {
+        [] if barriers.is_complete() => Finding::ok(
+            "isolation",
+            format!("{place}; reading files, connecting, executing and sending signals were tried and failed"),
+        ),
+        [] => Finding::warn("isolation", place.to_string(), CURE),
+        _ => Finding::warn("isolation", format!("{place}, but these attempts succeed: {}", succeeded.join(", ")), CURE),
+    }
 }
 
 /// Reports the encoders for thumbnails. Debian's FFmpeg has all of them.

@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 use super::Finding;
 use crate::config::{DetectorKind, Settings};
 use crate::engine::manifest;
+use crate::isolation::Decoders;
 use crate::pipeline::Pipeline;
 
 /// How to fix a missing model.
@@ -26,7 +27,7 @@ fn clip(settings: &Settings) -> Option<Finding> {
         return None;
     }
     let path = settings.models.folder.join(&described.file);
-    Some(match Pipeline::load(settings) {
+    Some(match Pipeline::load(settings, &Decoders::in_this_process(&settings.video)) {
         _ if !path.is_file() => Finding::missing(
             "clip model",
             format!("{} is not there", path.display()),

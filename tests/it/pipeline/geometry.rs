@@ -11,6 +11,7 @@ use visage::pipeline::Cancel;
 use super::media::{colour, limits};
 use super::{EVERY_20TH, analyze, pipeline};
 use crate::support::clips::{Clips, shared, with_matrix};
+use crate::support::decoders;
 
 const EVERY_10TH: Options = Options { sample_every: 10, speech: false, ..EVERY_20TH };
 
@@ -72,7 +73,7 @@ fn with_projection(path: &Path, roll: f32, yaw: f32) -> Vec<u8> {
 /// Decodes all frames of a video.
 fn pictures(path: &Path) -> Vec<Mat> {
     let video = Opened::open(&Source::File(path.to_owned()), &limits()).unwrap();
-    let mut frames = Frames::start(video, Every::exact(1)).unwrap();
+    let mut frames = Frames::start(video, Every::exact(1), 2).unwrap();
     let next = || frames.next(&|| false).unwrap().map(|sample| sample.picture);
     std::iter::from_fn(next).collect()
 }
@@ -295,7 +296,12 @@ fn small_face_in_a_large_frame_is_found_by_the_second_detection() {
                libx264 -preset ultrafast -crf 20";
     let path = clips.make("far_away_4k.mp4", far);
     let options = Options { sample_every: 5, ..EVERY_10TH };
-    let found = analyze(&visage::pipeline::Pipeline::load(&models.settings()).unwrap(), &path, options).unwrap();
+    let found = analyze(
+        &visage::pipeline::Pipeline::load(&models.settings(), &decoders(&models.settings())).unwrap(),
+        &path,
+        options,
+    )
+    .unwrap();
     assert_eq!(found.analysis.faces.len(), 1, "{:?}", found.analysis);
     assert_eq!(u64::from(found.analysis.faces[0].frames), found.analysis.video.frames_analyzed, "in every sample");
     assert_eq!(found.analysis.summary.dominant_emotion, Some(Emotion::Happy));
@@ -307,7 +313,7 @@ fn small_face_in_a_large_frame_is_found_by_the_second_detection() {
 
     let mut settings = models.settings();
     settings.vision.second_side = 0;
-    let pipeline = visage::pipeline::Pipeline::load(&settings).unwrap();
+    let pipeline = visage::pipeline::Pipeline::load(&settings, &decoders(&settings)).unwrap();
     let found = analyze(&pipeline, &path, options).unwrap().analysis;
     assert_eq!(found.faces, [], "without it, nobody");
     let word = "Faces below 144 pixels cannot be found in this video.";

@@ -26,7 +26,7 @@ fn probed(path: &Path) -> Probe {
 fn read(path: &Path, every: u32) -> (Vec<f64>, Vec<Mat>, End) {
     let video = Opened::open(&file(path), &limits()).unwrap();
     let probe = video.probe().clone();
-    let mut frames = Frames::start(video, Every::exact(every)).unwrap();
+    let mut frames = Frames::start(video, Every::exact(every), 2).unwrap();
     let (mut times, mut pictures) = (Vec::new(), Vec::new());
     while let Some(sample) = frames.next(&|| false).unwrap() {
         assert_eq!(sample.index as usize, times.len());
@@ -338,7 +338,7 @@ fn limits_on_duration_and_pixels_are_applied() {
     let recorded = clips.moving("recorded.webm", 3.0, "-c:v libvpx -live 1");
     let recorded = Opened::open(&file(&recorded), &short).unwrap();
     assert!(recorded.probe().duration_s < 2.0, "{:?}", recorded.probe());
-    let mut frames = Frames::start(recorded, Every::exact(1)).unwrap();
+    let mut frames = Frames::start(recorded, Every::exact(1), 2).unwrap();
     let error = loop {
         match frames.next(&|| false) {
             Ok(Some(_)) => {}

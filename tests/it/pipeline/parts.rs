@@ -5,12 +5,13 @@ use visage::pipeline::Pipeline;
 
 use super::{EVERY_20TH, analyze};
 use crate::support::clips::{Models, models, shared};
+use crate::support::decoders;
 
 const EXPRESSIONS: Options = Options { detail: Some(Detail::Expressions), ..EVERY_20TH };
 
 fn with_movements() -> (Pipeline, Models) {
     let models = models().with("face_blendshapes.onnx");
-    let pipeline = Pipeline::load(&models.settings()).unwrap();
+    let pipeline = Pipeline::load(&models.settings(), &decoders(&models.settings())).unwrap();
     (pipeline, models)
 }
 
@@ -64,7 +65,7 @@ fn movements_are_omitted_unless_requested() {
     assert!(!found.timeline.has_expressions() && said, "{:?}", found.analysis.warnings);
     let mut settings = models.settings();
     settings.vision.gaze = false;
-    let found = analyze(&Pipeline::load(&settings).unwrap(), &man, EXPRESSIONS).unwrap();
+    let found = analyze(&Pipeline::load(&settings, &decoders(&settings)).unwrap(), &man, EXPRESSIONS).unwrap();
     let said = found.analysis.warnings.iter().any(|said| said.contains("landmarks switched off"));
     assert!(said, "{:?}", found.analysis.warnings);
 }
@@ -79,7 +80,7 @@ fn models_of_omitted_parts_are_not_loaded() {
         std::fs::remove_file(&path).unwrap();
         std::fs::write(&path, b"not a model").unwrap();
     }
-    let pipeline = Pipeline::load(&models.settings()).unwrap();
+    let pipeline = Pipeline::load(&models.settings(), &decoders(&models.settings())).unwrap();
     let sparse = Options { sample_every: 200, ..EVERY_20TH };
     let plain = analyze(&pipeline, &talk, Options { gaze: false, speech: false, ..sparse }).unwrap().analysis;
     let names: Vec<&str> = plain.models.iter().map(|model| model.name.as_str()).collect();

@@ -24,7 +24,7 @@ fn read(path: &Path, every: u32) -> Result<(Vec<f64>, End), FramesError> {
 }
 
 fn read_with(path: &Path, every: u32, limits: &Video) -> Result<(Vec<f64>, End), FramesError> {
-    let mut frames = Frames::start(Opened::open(&file(path), limits)?, Every::exact(every))?;
+    let mut frames = Frames::start(Opened::open(&file(path), limits)?, Every::exact(every), 2)?;
     let mut times = Vec::new();
     while let Some(sample) = frames.next(&|| false)? {
         times.push(sample.time_s);
@@ -84,7 +84,7 @@ fn damaged_range_is_reported() {
 
 /// Returns the time and the pixels of every frame, and the facts after the last one.
 fn pictures(path: &Path) -> (Vec<(f64, Vec<u8>)>, End) {
-    let mut frames = Frames::start(Opened::open(&file(path), &limits()).unwrap(), Every::exact(1)).unwrap();
+    let mut frames = Frames::start(Opened::open(&file(path), &limits()).unwrap(), Every::exact(1), 2).unwrap();
     let mut pictures = Vec::new();
     while let Some(sample) = frames.next(&|| false).unwrap() {
         pictures.push((sample.time_s, sample.picture.data_bytes().unwrap().to_vec()));
@@ -275,7 +275,7 @@ fn still_images_are_rejected_by_format_and_animations_are_accepted() {
         ("f.tiff", "TIFF"),
     ] {
         for error in errors(&clips.make(name, one)) {
-            assert!(matches!(error, ProbeError::Picture { format: told } if told == format), "{name}: {error:?}");
+            assert!(matches!(error, ProbeError::Picture { format: ref told } if told == format), "{name}: {error:?}");
         }
     }
     let moving = clips.moving("moving.gif", 2.0, "-c:v gif");
@@ -315,7 +315,7 @@ fn codecs_and_containers_outside_the_list_are_rejected_by_name_unless_a_setting_
     }
     let ogg = clips.moving("a.ogv", 0.4, "-c:v libtheora");
     for error in errors(&ogg) {
-        assert!(matches!(error, ProbeError::ContainerNotAllowed { container: "Ogg" }), "{error:?}");
+        assert!(matches!(error, ProbeError::ContainerNotAllowed { ref container } if container == "Ogg"), "{error:?}");
     }
     let more = Video { extra_containers: vec![Container::Ogg], ..limits() };
     let error = probe(&file(&ogg), &more).unwrap_err();

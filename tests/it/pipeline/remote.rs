@@ -91,15 +91,18 @@ fn error_status_of_a_server_is_a_source_error() {
 fn refused_container_at_a_url_is_named() {
     let limits = Settings::defaults().unwrap().video;
     let outcome = probe(&serve(file([b"OggS\0\x02".as_slice(), &[0; 2000]].concat(), None)), &limits);
-    assert!(matches!(outcome, Err(ProbeError::ContainerNotAllowed { container: "Ogg" })), "{outcome:?}");
+    assert!(
+        matches!(outcome, Err(ProbeError::ContainerNotAllowed { ref container }) if container == "Ogg"),
+        "{outcome:?}"
+    );
     let outcome = probe(&serve(file([b"\x89PNG\r\n\x1a\n".as_slice(), &[0; 2000]].concat(), None)), &limits);
-    assert!(matches!(outcome, Err(ProbeError::Picture { format: "PNG" })), "{outcome:?}");
+    assert!(matches!(outcome, Err(ProbeError::Picture { ref format }) if format == "PNG"), "{outcome:?}");
 }
 
 /// Decodes a source to its end and returns the warnings.
 fn decode(source: &Source) -> Result<Vec<Warning>, FramesError> {
     let limits = Settings::defaults().unwrap().video;
-    let mut frames = Frames::start(Opened::open(source, &limits)?, Every::exact(10))?;
+    let mut frames = Frames::start(Opened::open(source, &limits)?, Every::exact(10), 2)?;
     while frames.next(&|| false)?.is_some() {}
     frames.end(|| false).map(|end| end.warnings)
 }

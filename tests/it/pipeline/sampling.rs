@@ -24,7 +24,7 @@ fn read(path: &Path, frames: u32, sampling: Sampling) -> (Vec<Picture>, End) {
 fn read_on(hwaccel: Hwaccel, path: &Path, frames: u32, sampling: Sampling) -> (Vec<Picture>, End) {
     let limits = Video { hwaccel, ..Settings::defaults().unwrap().video };
     let video = Opened::open(&Source::File(path.to_owned()), &limits).unwrap();
-    let mut frames = Frames::start(video, Every { frames, sampling }).unwrap();
+    let mut frames = Frames::start(video, Every { frames, sampling }, 2).unwrap();
     let mut pictures = Vec::new();
     while let Some(sample) = frames.next(&|| false).unwrap() {
         pictures.push((sample.time_s, bytes(&sample.picture)));

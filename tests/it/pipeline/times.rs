@@ -23,7 +23,7 @@ fn file(path: &Path) -> Source {
 fn read(path: &Path) -> (Probe, Vec<f64>, End) {
     let video = Opened::open(&file(path), &limits()).unwrap();
     let told = video.probe().clone();
-    let mut frames = Frames::start(video, Every::exact(1)).unwrap();
+    let mut frames = Frames::start(video, Every::exact(1), 2).unwrap();
     let mut times = Vec::new();
     while let Some(sample) = frames.next(&|| false).unwrap() {
         times.push(sample.time_s);
@@ -251,7 +251,7 @@ fn duration_limit_applies_to_the_measured_duration() {
     ] {
         let path = clips.moving(name, 4.0, coding);
         let outcome = Opened::open(&file(&path), &short).map_err(FramesError::from).and_then(|video| {
-            let mut frames = Frames::start(video, Every::exact(5))?;
+            let mut frames = Frames::start(video, Every::exact(5), 2)?;
             while frames.next(&|| false)?.is_some() {}
             Ok(())
         });
@@ -275,7 +275,7 @@ fn spread_covers_the_whole_clip_even_if_the_header_is_wrong() {
     ] {
         assert_eq!(count_pictures(&file(&path), &limits(), &|| false).unwrap(), pictures, "{}", path.display());
         let video = Opened::open(&file(&path), &limits()).unwrap();
-        let mut frames = Frames::spread(video, 15, pictures).unwrap();
+        let mut frames = Frames::spread(video, 15, pictures, 2).unwrap();
         let mut numbers = Vec::new();
         while let Some(sample) = frames.next(&|| false).unwrap() {
             numbers.push((sample.time_s * 25.0).round() as u64);

@@ -12,6 +12,14 @@ pub mod s3_external;
 pub mod service;
 pub mod smtp;
 
+use visage::config::Settings;
+use visage::isolation::Decoders;
+
+/// Returns what opens the videos of a test: child processes of the program, as in service.
+pub fn decoders(settings: &Settings) -> Decoders {
+    Decoders::new(&settings.video, env!("CARGO_BIN_EXE_visage").into(), false).unwrap()
+}
+
 /// Returns a client for servers on this machine.
 pub fn http() -> reqwest::Client {
     visage::tls::use_ring();

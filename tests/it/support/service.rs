@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::decoders;
 use reqwest::multipart::{Form, Part};
 use reqwest::{Client, Response, StatusCode};
 use serde_json::Value;
@@ -19,6 +20,7 @@ use visage::clock::{RandomTokens, SystemClock};
 use visage::config::{Secret, Settings};
 use visage::fault::Fault;
 use visage::identity::StorageIdentity;
+use visage::isolation::Decoders;
 use visage::media::Source;
 use visage::pipeline::{Cancel, LazyPipeline, Pipeline, Progress};
 use visage::report::{Mailer, Reporter};
@@ -42,13 +44,13 @@ pub struct Service {
 impl Service {
     /// Starts a service on SQLite and a folder, with these changes to the default settings.
     pub async fn start(change: impl FnOnce(&mut Settings)) -> Self {
-        Self::start_with(change, |settings| Arc::new(LazyPipeline::new(settings))).await
+        Self::start_with(change, |settings, decoders| Arc::new(LazyPipeline::new(settings, decoders))).await
     }
 
     /// Starts a service with this analyzer for immediate calls.
     pub async fn start_with(
         change: impl FnOnce(&mut Settings),
-        analyzer: impl FnOnce(Arc<Settings>) -> Arc<dyn ImmediateAnalyzer>,
+        analyzer: impl FnOnce(Arc<Settings>, Decoders) -> Arc<dyn ImmediateAnalyzer>,
     ) -> Self {
         Self::start_on(TcpListener::bind("127.0.0.1:0").await.unwrap(), change, analyzer).await
     }
@@ -56,13 +58,13 @@ impl Service {
     /// Starts a service at the address of an earlier one.
     pub async fn start_at(address: &str, change: impl FnOnce(&mut Settings)) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
-        Self::start_on(listener, change, |settings| Arc::new(LazyPipeline::new(settings))).await
+        Self::start_on(listener, change, |settings, decoders| Arc::new(LazyPipeline::new(settings, decoders))).await
     }
 
     async fn start_on(
         listener: TcpListener,
         change: impl FnOnce(&mut Settings),
-        analyzer: impl FnOnce(Arc<Settings>) -> Arc<dyn ImmediateAnalyzer>,
+        analyzer: impl FnOnce(Arc<Settings>, Decoders) -> Arc<dyn ImmediateAnalyzer>,
     ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut settings = Settings::defaults().unwrap();
@@ -75,13 +77,15 @@ impl Service {
         let blobs = blob::open(&settings.storage, Arc::new(SystemClock)).await.unwrap();
         let identity = StorageIdentity::establish(&store, &blobs, &SystemClock, &RandomTokens).await.unwrap();
         let (settings, stop) = (Arc::new(settings), CancellationToken::new());
+        let decoders = decoders(&settings);
         let router = api::router(AppState {
             settings: settings.clone(),
             store: store.clone(),
             blobs: blobs.clone(),
             identity,
             reporter: Reporter::new(&settings).unwrap(),
-            analyzer: analyzer(settings.clone()),
+            analyzer: analyzer(settings.clone(), decoders.clone()),
+            decoders,
             clock: Arc::new(SystemClock),
             tokens: Arc::new(RandomTokens),
             stop: stop.clone(),
@@ -138,7 +142,9 @@ impl Service {
     /// Starts a worker of this service. It ends with the service.
     pub async fn work(&self) -> JoinHandle<()> {
         let settings = self.settings.clone();
-        let pipeline = tokio::task::spawn_blocking(move || Pipeline::load(&settings).unwrap()).await.unwrap();
+        let pipeline = tokio::task::spawn_blocking(move || Pipeline::load(&settings, &decoders(&settings)).unwrap())
+            .await
+            .unwrap();
         let mailer = Mailer::new(&self.settings, Reporter::new(&self.settings).unwrap()).unwrap();
         let worker = Worker {
             name: "test".to_owned(),

@@ -1,0 +1,199 @@
+//! Decodes videos of strangers where their bytes can do nothing else: in child processes without files, network and
+//! other processes. A decoder that is taken over by a hostile file reaches the video it decodes, and nothing more.
+//!
+//! [`Decoders`] opens videos, in a child for each, or in this process if isolation is switched off or impossible. The
+//! parent hands a child an open file, or serves it the bytes of a bucket over a socket. The child sends the properties
+//! of the video, and pictures and sound that are decoded already. Models run in the parent.
+//!
+//! A child is started before it is needed, so that a video does not wait for it. It decodes one video and is killed.
+
+mod bytes;
+mod child;
+mod confine;
+mod cores;
+mod link;
+mod memory;
+mod message;
+mod probes;
+mod process;
+mod remote;
+mod video;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use crate::config::{Hwaccel, Isolation, Video};
+use crate::media::{self, NoHwaccel, Probe, ProbeError, Source};
+
+pub use child::run as run_child;
+pub use confine::Confinement;
+use cores::Cores;
+pub use memory::share_of_memory;
+pub use probes::{Attempt, run_attempt, try_attempts};
+use process::{Child, Launcher, Patience};
+pub use process::{EndCause, SUBCOMMAND};
+pub use video::{Frames, OpenVideo, Sound, VideoFile};
+
+/// Why videos cannot be decoded as the settings ask.
+#[derive(Debug, thiserror::Error)]
+pub enum IsolationError {
+    #[error(transparent)]
+    NoHwaccel(#[from] NoHwaccel),
+    #[error(
+        "video.isolation = \"require\", but a GPU decodes in this process: set video.hwaccel to none, or isolation to prefer"
+    )]
+    Gpu,
+    #[error(
+        "video.isolation = \"require\", but decoder processes have {0}: use a kernel with both, or set it to prefer"
+    )]
+    Incomplete(Confinement),
+    #[error("video.isolation = \"require\", but no decoder process starts: {0}")]
+    NotStarted(String),
+}
+
+/// Where videos are decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// In children with these barriers.
+    Children(Confinement),
+    /// In this process, because isolation is off.
+    HereByChoice,
+    /// In this process, because a GPU decodes.
+    HereForGpu,
+    /// In this process, because children do not start.
+    HereByNeed,
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Children(confinement) => write!(f, "decoder processes have {confinement}"),
+            Self::HereByChoice => f.write_str("video.isolation is off"),
+            Self::HereForGpu => f.write_str("a GPU decodes in this process"),
+            Self::HereByNeed => f.write_str("decoder processes do not start, so this process decodes"),
+        }
+    }
+}
+
+/// Opens videos. One for a process; cheap to clone.
+#[derive(Clone)]
+pub struct Decoders(Arc<Inner>);
+
+struct Inner {
+    limits: Video,
+    /// Known once the first child is ready.
+    place: OnceLock<Place>,
+    cores: Cores,
+    /// `None` if videos are decoded in this process.
+    children: Option<Children>,
+}
+
+impl Decoders {
+    /// Decodes as the settings ask. `program` is visage itself. `keep_spare`: whether the next child is started while
+    /// one is in use. If isolation is required, this blocks until the first child is ready.
+    pub fn new(limits: &Video, program: PathBuf, keep_spare: bool) -> Result<Self, IsolationError> {
+        media::prepare();
+        let is_required = limits.isolation == Isolation::Require;
+        if limits.isolation == Isolation::Off {
+            return Ok(Self::here(limits, Place::HereByChoice));
+        }
+        if media::hwaccel(limits.hwaccel)?.is_some() {
+            return if is_required { Err(IsolationError::Gpu) } else { Ok(Self::here(limits, Place::HereForGpu)) };
+        }
+        // Without a GPU here, a child does not look for one.
+        let limits_of_child = Video { hwaccel: Hwaccel::None, ..limits.clone() };
+        let launcher = Launcher { program, limits: limits_of_child, patience: Patience::default() };
+        let first = match launcher.start() {
+            Ok(first) => first,
+            Err(error) if is_required => return Err(IsolationError::NotStarted(error.to_string())),
+            Err(error) => {
+                tracing::warn!(%error, "no decoder process starts");
+                return Ok(Self::here(limits, Place::HereByNeed));
+            }
+        };
+        let children = Children { launcher, keep_spare, spare: Mutex::new(Some(first)) };
+        let (limits, place, cores) = (limits.clone(), OnceLock::new(), Cores::new());
+        let decoders = Self(Arc::new(Inner { limits, place, cores, children: Some(children) }));
+        match is_required.then(|| decoders.place()) {
+            Some(Place::Children(confinement)) if !confinement.is_complete() => {
+                Err(IsolationError::Incomplete(confinement))
+            }
+            Some(Place::HereByNeed) => Err(IsolationError::NotStarted("it ended; see the log".to_owned())),
+            _ => Ok(decoders),
+        }
+    }
+
+    /// Decodes in this process.
+    pub fn in_this_process(limits: &Video) -> Self {
+        Self::here(limits, Place::HereByChoice)
+    }
+
+    fn here(limits: &Video, place: Place) -> Self {
+        let place = OnceLock::from(place);
+        Self(Arc::new(Inner { limits: limits.clone(), place, cores: Cores::new(), children: None }))
+    }
+
+    pub fn limits(&self) -> &Video {
+        &self.0.limits
+    }
+
+    /// Where videos are decoded. Blocks until the first child is ready.
+    pub fn place(&self) -> Place {
+        *self.0.place.get_or_init(|| {
+            let Some(children) = &self.0.children else { return Place::HereByNeed };
+            match children.wait_for_spare() {
+                Ok(confinement) => Place::Children(confinement),
+                Err(error) => {
+                    tracing::warn!(%error, "no decoder process starts");
+                    Place::HereByNeed
+                }
+            }
+        })
+    }
+
+    /// What starts children, if they decode.
+    fn children(&self) -> Option<&Children> {
+        self.0.children.as_ref().filter(|_| matches!(self.place(), Place::Children(_)))
+    }
+
+    /// A video of a stranger. Nothing is opened yet.
+    pub fn video(&self, source: &Source) -> VideoFile {
+        VideoFile::new(self.clone(), source.clone())
+    }
+
+    /// Reads the properties of a video file. Decodes its first frame to check that it can be decoded. Blocks.
+    ///
+    /// # Errors
+    /// Those of [`media::probe`], and [`ProbeError::DecoderEnded`].
+    pub fn probe(&self, source: &Source) -> Result<Probe, ProbeError> {
+        self.video(source).probe()
+    }
+}
+
+/// Starts children.
+struct Children {
+    launcher: Launcher,
+    keep_spare: bool,
+    /// A child that waits for its video.
+    spare: Mutex<Option<Child>>,
+}
+
+impl Children {
+    /// Waits until the child that was started first is ready.
+    fn wait_for_spare(&self) -> Result<Confinement, ProbeError> {
+        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        spare.as_ref().map_or_else(|| Err(ProbeError::DecoderEnded("none is left".to_owned())), Child::wait_until_ready)
+    }
+
+    /// Takes a child.
+    fn take(&self) -> std::io::Result<Child> {
+        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let child = spare.filter(Child::is_alive).map_or_else(|| self.launcher.start(), Ok)?;
+        if self.keep_spare {
+            // Started here and not on another thread, because it takes about a millisecond. The child gets ready by
+            // itself.
+            *self.spare.lock().unwrap_or_else(PoisonError::into_inner) = self.launcher.start().ok();
+        }
+        Ok(child)
+    }
+}
