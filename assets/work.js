@@ -1,9 +1,21 @@
 // The card that shows the progress of the upload and the analysis.
 
 import { h } from "./dom.js";
-import { bytes, moment, number, percent, rounded, t } from "./words.js";
+import { bytes, count, moment, number, percent, rounded, t } from "./words.js";
 
 const STEPS = ["upload", "wait", "open", "analyze", "finish"];
+
+/** Returns the place of a waiting video in the queue in words, with the estimated time until its analysis starts. */
+export function placeInWords(queue) {
+  if (!queue) return undefined;
+  const place = queue.ahead === 0 ? t("work.next") : count("work.ahead", queue.ahead);
+  if (queue.starts_in_s === null) return place;
+  const minutes = Math.round(queue.starts_in_s / 60);
+  const start = queue.starts_in_s < 60 ? t("work.starts_soon")
+    : minutes < 90 ? count("work.starts_minutes", minutes)
+    : count("work.starts_hours", Math.round(minutes / 60));
+  return `${place} ${start}`;
+}
 
 export class Progress {
   constructor({ uploads, onCancel }) {
@@ -57,10 +69,10 @@ export class Progress {
   }
 
   /** Shows the progress of the analysis that the service reports. */
-  analyzed({ status, progress }) {
+  analyzed({ status, progress, queue }) {
     if (status === "queued") {
       this.step("wait");
-      this.fraction(undefined);
+      this.fraction(undefined, placeInWords(queue));
     } else if (progress.stage === "opening") {
       this.step("open");
       this.fraction(undefined);

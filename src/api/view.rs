@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::analysis::{Analysis, Notice, Options};
 use crate::api::problem::FailureBody;
 use crate::api::{AppState, Caller, Problem};
-use crate::store::{Job, Status, StoredAnalysis};
+use crate::store::{Job, QueuePlace, Status, StoredAnalysis};
 
 /// Seconds after which asking again makes sense, while a job is unfinished.
 pub const POLL_AGAIN_S: u64 = 2;
@@ -28,6 +28,8 @@ pub struct JobView {
     file_name: Option<String>,
     status: Status,
     progress: ProgressView,
+    /// The place in the queue. Null unless `status` is `queued`, and for a moment after the video was sent.
+    queue: Option<QueueView>,
     options: Options,
     /// Number of runs that were started.
     attempts: u32,
@@ -56,6 +58,8 @@ pub struct ListedView {
     file_name: Option<String>,
     status: Status,
     progress: ProgressView,
+    /// The place in the queue. Null unless `status` is `queued`, and for a moment after the video was sent.
+    queue: Option<QueueView>,
     created_at: Timestamp,
     finished_at: Option<Timestamp>,
     /// Time at which the result is erased. Null: never.
@@ -67,12 +71,13 @@ pub struct ListedView {
 }
 
 impl ListedView {
-    pub fn new(app: &AppState, job: &Job) -> Self {
+    pub fn new(app: &AppState, job: &Job, place: Option<QueuePlace>) -> Self {
         Self {
             token: job.token,
             file_name: job.file_name.clone(),
             status: job.status,
             progress: ProgressView::new(job),
+            queue: place.map(QueueView::from),
             created_at: job.created_at,
             finished_at: job.finished_at,
             expires_at: job.expires_at,
@@ -91,6 +96,24 @@ pub struct ProgressView {
     frames_total: u64,
     /// `waiting`, `opening`, `analyzing` or `finished`.
     stage: &'static str,
+}
+
+/// The place of a waiting analysis in the queue.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = QueuePlace)]
+pub struct QueueView {
+    /// Number of videos that are analyzed before this one and wait too. Exact up to 1000, then rounded down to hundreds.
+    ahead: u64,
+    /// Estimated seconds until the analysis starts, from the running times of the last analyses and the number of workers.
+    /// Null if no worker is active or there is nothing to estimate from.
+    starts_in_s: Option<u64>,
+}
+
+impl From<QueuePlace> for QueueView {
+    fn from(place: QueuePlace) -> Self {
+        let starts_in_s = place.starts_in.map(|time| time.as_millis().div_ceil(1000));
+        Self { ahead: place.ahead, starts_in_s: starts_in_s.map(|seconds| u64::try_from(seconds).unwrap_or(u64::MAX)) }
+    }
 }
 
 /// The addresses of an analysis.
@@ -116,12 +139,13 @@ impl Links {
 }
 
 impl JobView {
-    pub fn new(app: &AppState, job: &Job, analysis: Option<Box<RawValue>>) -> Self {
+    pub fn new(app: &AppState, job: &Job, place: Option<QueuePlace>, analysis: Option<Box<RawValue>>) -> Self {
         Self {
             token: job.token,
             file_name: job.file_name.clone(),
             status: job.status,
             progress: ProgressView::new(job),
+            queue: place.map(QueueView::from),
             options: job.options,
             attempts: job.attempts,
             created_at: job.created_at,

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sqlx::any::AnyRow;
-use sqlx::{AnyConnection, Row};
+use sqlx::{AnyConnection, AssertSqlSafe, Row};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -76,6 +76,8 @@ pub struct Origin {
     pub client: Option<String>,
     /// Size of the stored video.
     pub size_bytes: u64,
+    /// Length of the video by its header; `None` if unknown.
+    pub video_ms: Option<u64>,
     /// The name of the client's file.
     pub file_name: Option<String>,
     /// Pseudonym of the recipient whose confirmation mails need; `None` if they need none. Such a job has one recipient.
@@ -103,6 +105,8 @@ pub struct JobProgress {
 /// A job as stored.
 #[derive(Debug, Clone)]
 pub struct Job {
+    /// Increases from job to job.
+    pub id: i64,
     pub token: Uuid,
     pub status: Status,
     /// Increases with every change of the job.
@@ -114,6 +118,8 @@ pub struct Job {
     pub attempts: u32,
     pub failure: Option<JobFailure>,
     pub created_at: Timestamp,
+    /// Time at which a waiting job is due. Jobs are claimed in the order of this time and their id.
+    pub run_at: Timestamp,
     /// Start of the first run.
     pub started_at: Option<Timestamp>,
     pub finished_at: Option<Timestamp>,
@@ -126,6 +132,11 @@ pub struct Job {
     /// What the people in the video were told; `None` if the sender said nothing about it. Erased in an expired job.
     pub notice: Option<Notice>,
 }
+
+/// The columns that [`from_row`] reads.
+pub(super) const COLUMNS: &str = "id, status, version, options, frames_done, frames_total, attempts, failure_code, \
+                                  failure_detail, failure_reason, created_at, run_at, started_at, finished_at, \
+                                  expires_at, owner, notice, file_name";
 
 /// Placeholder options in the row of an expired job.
 pub(super) const ERASED_OPTIONS: Options = Options::new(0, 0);
@@ -161,8 +172,8 @@ impl Store {
         sqlx::query(
             "INSERT INTO jobs (id, token, status, version, options, recipients, video_key, run_at, attempts, claim, \
                                frames_done, frames_total, created_at, owner, webhook, client, video_bytes, notice, \
-                               consent, file_name) \
-             VALUES ($1, $2, 'queued', 1, $3, $4, $5, $6, 0, 0, 0, 0, $6, $7, $8, $9, $10, $11, $12, $13)",
+                               consent, file_name, video_ms) \
+             VALUES ($1, $2, 'queued', 1, $3, $4, $5, $6, 0, 0, 0, 0, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
         )
         .bind(id)
         .bind(job.token.to_string())
@@ -177,6 +188,7 @@ impl Store {
         .bind(notice)
         .bind(job.origin.consent.as_deref())
         .bind(job.origin.file_name.as_deref())
+        .bind(job.origin.video_ms.map(bigint))
         .execute(&mut *tx)
         .await?;
         match &job.origin.consent {
@@ -187,26 +199,15 @@ impl Store {
 
     /// Returns the job of a token.
     pub async fn job(&self, token: Uuid) -> Result<Option<Job>, StoreError> {
-        let row = sqlx::query(
-            "SELECT status, version, options, frames_done, frames_total, attempts, failure_code, failure_detail, \
-                    failure_reason, created_at, started_at, finished_at, expires_at, owner, notice, file_name \
-             FROM jobs WHERE token = $1",
-        )
-        .bind(token.to_string())
-        .fetch_optional(self.pool())
-        .await?;
+        let sql = format!("SELECT {COLUMNS} FROM jobs WHERE token = $1");
+        let row = sqlx::query(AssertSqlSafe(sql)).bind(token.to_string()).fetch_optional(self.pool()).await?;
         row.map(|row| from_row(token, &row)).transpose()
     }
 
     /// Returns the jobs of these tokens, in one query. Erased jobs are left out.
     pub(super) async fn jobs_of(&self, tokens: &[Uuid]) -> Result<HashMap<Uuid, Job>, StoreError> {
-        let sql = format!(
-            "SELECT token, status, version, options, frames_done, frames_total, attempts, failure_code, \
-                    failure_detail, failure_reason, created_at, started_at, finished_at, expires_at, owner, notice, file_name \
-             FROM jobs WHERE token IN ({})",
-            self.dialect().json_list
-        );
-        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(encode("tokens", &tokens)?);
+        let sql = format!("SELECT token, {COLUMNS} FROM jobs WHERE token IN ({})", self.dialect().json_list);
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(encode("tokens", &tokens)?);
         let rows = query.fetch_all(self.pool()).await?;
         let job = |row: &AnyRow| {
             let token = super::uuid(row.try_get("token")?)?;
@@ -217,14 +218,10 @@ impl Store {
 
     /// Returns the job of a token, with its analysis if it is done.
     pub async fn job_with_analysis(&self, token: Uuid) -> Result<Option<(Job, Option<StoredAnalysis>)>, StoreError> {
-        let row = sqlx::query(
-            "SELECT status, version, options, frames_done, frames_total, attempts, failure_code, failure_detail, \
-                    failure_reason, created_at, started_at, finished_at, expires_at, owner, notice, file_name, analysis \
-             FROM jobs LEFT JOIN results ON results.token = jobs.token WHERE jobs.token = $1",
-        )
-        .bind(token.to_string())
-        .fetch_optional(self.pool())
-        .await?;
+        let sql = format!(
+            "SELECT {COLUMNS}, analysis FROM jobs LEFT JOIN results ON results.token = jobs.token WHERE jobs.token = $1"
+        );
+        let row = sqlx::query(AssertSqlSafe(sql)).bind(token.to_string()).fetch_optional(self.pool()).await?;
         let both = |row: AnyRow| {
             let analysis: Option<String> = row.try_get("analysis")?;
             Ok((from_row(token, &row)?, analysis.map(StoredAnalysis)))
@@ -260,6 +257,7 @@ pub(super) fn from_row(token: Uuid, row: &AnyRow) -> Result<Job, StoreError> {
     let notice: Option<&str> = row.try_get("notice")?;
     let attempts: i64 = row.try_get("attempts")?;
     Ok(Job {
+        id: row.try_get("id")?,
         token,
         status: Status::from_stored(row.try_get("status")?)?,
         version: row.try_get("version")?,
@@ -271,6 +269,7 @@ pub(super) fn from_row(token: Uuid, row: &AnyRow) -> Result<Job, StoreError> {
         attempts: u32::try_from(attempts).unwrap_or_default(),
         failure: code.map(|code| JobFailure { code, detail: detail.unwrap_or_default(), reason }),
         created_at: time(row.try_get("created_at")?)?,
+        run_at: time(row.try_get("run_at")?)?,
         started_at: moment("started_at")?,
         finished_at: moment("finished_at")?,
         expires_at: moment("expires_at")?,

@@ -1,9 +1,9 @@
 //! Lists jobs by filter, a page at a time.
 
 use jiff::Timestamp;
-use sqlx::Row;
+use sqlx::{AssertSqlSafe, Row};
 
-use super::jobs::from_row;
+use super::jobs::{COLUMNS, from_row};
 use super::{Job, Status, Store, StoreError, millis, uuid};
 
 /// A filter of jobs. A field that is `None` does not filter.
@@ -20,16 +20,15 @@ pub struct JobFilter {
 }
 
 impl Store {
-    /// Returns at most `limit` jobs that match the filter, with their ids, newest first.
-    pub async fn jobs(&self, filter: &JobFilter, limit: u32) -> Result<Vec<(i64, Job)>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT id, token, status, version, options, frames_done, frames_total, attempts, failure_code, \
-                    failure_detail, failure_reason, created_at, started_at, finished_at, expires_at, owner, notice, file_name \
-             FROM jobs \
+    /// Returns at most `limit` jobs that match the filter, newest first.
+    pub async fn jobs(&self, filter: &JobFilter, limit: u32) -> Result<Vec<Job>, StoreError> {
+        let sql = format!(
+            "SELECT token, {COLUMNS} FROM jobs \
              WHERE (CAST($1 AS TEXT) IS NULL OR owner = $1) AND (CAST($2 AS TEXT) IS NULL OR status = $2) \
                AND created_at >= $3 AND created_at < $4 AND id < $5 \
-             ORDER BY id DESC LIMIT $6",
-        )
+             ORDER BY id DESC LIMIT $6"
+        );
+        let rows = sqlx::query(AssertSqlSafe(sql))
         .bind(filter.owner.as_deref())
         .bind(filter.status.map(Status::name))
         .bind(filter.created_from.map_or(i64::MIN, millis))
@@ -38,11 +37,6 @@ impl Store {
         .bind(i64::from(limit))
         .fetch_all(self.pool())
         .await?;
-        rows.iter()
-            .map(|row| {
-                let token = uuid(row.try_get("token")?)?;
-                Ok((row.try_get("id")?, from_row(token, row)?))
-            })
-            .collect()
+        rows.iter().map(|row| from_row(uuid(row.try_get("token")?)?, row)).collect()
     }
 }

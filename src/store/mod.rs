@@ -9,6 +9,7 @@ mod claim;
 mod consents;
 mod dialect;
 mod fault;
+mod forecast;
 mod housekeeping;
 mod idempotency;
 mod identity;
@@ -44,11 +45,13 @@ use crate::config::Database;
 use crate::secret::InstallationSecret;
 
 use dialect::Dialect;
+use forecast::Forecast;
 use timed_pool::TimedPool;
 use waiting::Waiting;
 use wake::Wakes;
 
 pub use claim::{Backoff, Claim, ClaimState, LostRun};
+pub use forecast::QueuePlace;
 pub use housekeeping::DueVideo;
 pub use idempotency::{Enqueued, REMEMBERED, Repeatable};
 pub use identity::KnownStorage;
@@ -63,7 +66,7 @@ pub use uploads::{PartedUpload, SentPart};
 pub use usage::{MailCount, Quotas, StoredBytes, UsedUp};
 pub use waiting::{Sight, Waiter};
 pub use wake::{Subscription, Wake};
-pub use workers::WorkerSeen;
+pub use workers::{SILENT_S, WorkerSeen};
 
 /// An error of the database. Its text is for logs and is never sent to clients.
 #[derive(Debug, thiserror::Error)]
@@ -99,6 +102,7 @@ struct Inner {
     dialect: &'static Dialect,
     wakes: Wakes,
     waiting: Waiting,
+    forecast: Forecast,
     secret: OnceCell<InstallationSecret>,
     /// Stops the task that listens on Postgres when the last clone is dropped.
     _listening: DropGuard,
@@ -126,8 +130,8 @@ impl Store {
         if dialect.notifies {
             wake::listen(database.url.clone(), wakes.clone(), stop.clone()).await;
         }
-        let (waiting, secret) = (Waiting::default(), OnceCell::new());
-        let inner = Inner { pool, dialect, wakes, waiting, secret, _listening: stop.drop_guard() };
+        let (waiting, forecast, secret) = (Waiting::default(), Forecast::default(), OnceCell::new());
+        let inner = Inner { pool, dialect, wakes, waiting, forecast, secret, _listening: stop.drop_guard() };
         Ok(Self(Arc::new(inner), timed_pool::WORKER_TIMEOUT))
     }
 

@@ -4,7 +4,7 @@ use jiff::{Timestamp, ToSpan};
 use sqlx::Row;
 use uuid::Uuid;
 
-use super::jobs::from_row;
+use super::jobs::{COLUMNS, from_row};
 use super::{Job, Store, StoreError, Wake, millis, unsigned, uuid};
 
 /// The longest list of jobs.
@@ -43,9 +43,6 @@ pub enum Revived {
     NotFailed,
 }
 
-const COLUMNS: &str = "token, status, version, options, frames_done, frames_total, attempts, failure_code, \
-                       failure_detail, failure_reason, created_at, started_at, finished_at, expires_at, owner, notice, file_name";
-
 impl Store {
     /// Returns the number of messages in the outbox that wait to be sent, mails and webhooks.
     pub async fn mails_waiting(&self) -> Result<u64, StoreError> {
@@ -56,7 +53,7 @@ impl Store {
 
     /// Returns the running jobs, oldest first.
     pub async fn running_jobs(&self) -> Result<Vec<RunningJob>, StoreError> {
-        let sql = format!("SELECT {COLUMNS}, worker FROM jobs WHERE status = 'running' ORDER BY started_at LIMIT $1");
+        let sql = format!("SELECT token, {COLUMNS}, worker FROM jobs WHERE status = 'running' ORDER BY started_at LIMIT $1");
         let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(LIST_LIMIT).fetch_all(self.pool()).await?;
         rows.iter()
             .map(|row| {
@@ -69,7 +66,7 @@ impl Store {
     /// Returns the failed jobs, latest first.
     pub async fn failed_jobs(&self) -> Result<Vec<FailedJob>, StoreError> {
         let sql = format!(
-            "SELECT {COLUMNS}, CASE WHEN video_key IS NULL THEN 0 ELSE 1 END AS has_video \
+            "SELECT token, {COLUMNS}, CASE WHEN video_key IS NULL THEN 0 ELSE 1 END AS has_video \
              FROM jobs WHERE status = 'failed' ORDER BY finished_at DESC LIMIT $1"
         );
         let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(LIST_LIMIT).fetch_all(self.pool()).await?;

@@ -5,6 +5,9 @@ use sqlx::Row;
 
 use super::{Store, StoreError, bigint, millis, time, unsigned};
 
+/// Seconds without a record after which a worker counts as dead.
+pub const SILENT_S: i64 = 30;
+
 /// A worker process.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WorkerSeen {

@@ -42,7 +42,6 @@ use delivery::Channel;
 use gate::{Closed, StorageGate};
 pub use janitor::Swept;
 pub use mail_sender::MailSender;
-pub use presence::SILENT_S;
 use scratch::Scratch;
 
 /// After the grace period of a shutdown, this much time is left to hand jobs back to the queue.

@@ -6,10 +6,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::Worker;
 
-/// Seconds between two records.
+/// Seconds between two records. After [`SILENT_S`](crate::store::SILENT_S) without one, the worker counts as dead.
 const INTERVAL_S: u64 = 10;
-/// Seconds without a record after which a worker counts as dead.
-pub const SILENT_S: i64 = 30;
 
 pub(super) async fn run(worker: Worker, stop: CancellationToken) {
     let concurrency = worker.settings.queue.concurrency();

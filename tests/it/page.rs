@@ -9,6 +9,7 @@ mod notice;
 mod paper;
 mod people;
 mod player;
+mod queue;
 mod record;
 mod scripts;
 mod shape;

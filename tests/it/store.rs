@@ -198,6 +198,9 @@ on_both! {
     tables_of_a_newer_version_are_refused,
     the_queue_reports_its_length,
     a_change_wakes_all_waiters,
+    the_place_in_the_queue_follows_the_order_of_claims,
+    the_place_in_a_long_queue_is_rounded_down,
+    a_reading_of_the_queue_serves_for_some_seconds,
 }
 
 async fn a_job_is_read_back_unchanged(h: Harness) {
@@ -878,6 +881,93 @@ async fn old_tables_are_refused_if_migration_is_off(h: Harness) {
     sqlx::query("DELETE FROM _sqlx_migrations WHERE version = 3").execute(&pool).await.unwrap();
     pool.close().await;
     assert!(matches!(Store::open(&fixed).await, Err(StoreError::OldTables)));
+}
+
+impl Harness {
+    /// Adds a job with a video of this length.
+    async fn add_video(&self, store: &Store, video_ms: Option<u64>) -> Uuid {
+        let token = RandomTokens.next();
+        let origin = Origin { video_ms, ..Origin::default() };
+        store.enqueue(&NewJob { origin, ..new_job(token, &[]) }, self.now()).await.unwrap();
+        token
+    }
+
+    /// Returns the number of jobs before this one and the estimated seconds until it starts, as a new process sees them.
+    async fn place(&self, token: Uuid) -> Option<(u64, Option<f64>)> {
+        let store = self.store().await;
+        let job = store.job(token).await.unwrap().unwrap();
+        let place = store.queue_place(&job, self.now()).await?;
+        store.close().await;
+        Some((place.ahead, place.starts_in.map(|time| time.as_secs_f64())))
+    }
+}
+
+async fn the_place_in_the_queue_follows_the_order_of_claims(h: Harness) {
+    let store = h.store().await;
+    let mut tokens = Vec::new();
+    for video_ms in [Some(10_000), Some(20_000), None, Some(30_000)] {
+        tokens.push(h.add_video(&store, video_ms).await);
+        h.clock.advance(Duration::from_secs(1));
+    }
+    for (ahead, token) in (0..).zip(&tokens) {
+        assert_eq!(h.place(*token).await, Some((ahead, None)), "nothing was measured yet");
+    }
+    let first = h.claim(&store, "w").await.unwrap();
+    h.clock.advance(Duration::from_secs(5));
+    h.complete(&store, &first).await;
+    assert_eq!(h.place(tokens[1]).await, Some((0, None)), "no worker is alive");
+
+    store.worker_seen("w", 1, h.now()).await.unwrap();
+    assert_eq!(h.place(tokens[1]).await, Some((0, Some(0.0))), "a place is free");
+    let second = h.claim(&store, "w").await.unwrap();
+    let half = JobProgress { frames_done: 5, frames_total: 10 };
+    store.heartbeat(&second, half, h.now(), LEASE).await.unwrap();
+    assert_eq!(h.place(tokens[0]).await, None, "it is done");
+    assert_eq!(h.place(tokens[1]).await, None, "it is running");
+    // 5 s for a video of 10 s; 10 s are left of the running video, and the video of unknown length counts as 10 s.
+    assert_eq!(h.place(tokens[2]).await, Some((0, Some(5.0))));
+    assert_eq!(h.place(tokens[3]).await, Some((1, Some(10.0))));
+    store.worker_seen("v", 1, h.now()).await.unwrap();
+    assert_eq!(h.place(tokens[3]).await, Some((1, Some(5.0))), "two workers share the work");
+
+    let due = h.now() + Duration::from_secs(60);
+    assert_eq!(store.retry(&second, due).await.unwrap(), ClaimState::Held);
+    assert_eq!(h.place(tokens[3]).await, Some((1, Some(0.0))));
+    assert_eq!(h.place(tokens[1]).await, Some((2, Some(60.0))), "a job that runs again later waits for its time");
+    let order: Vec<_> = [h.claim(&store, "w").await, h.claim(&store, "w").await].into_iter().flatten().collect();
+    assert_eq!(order.iter().map(|claim| claim.token).collect::<Vec<_>>(), [tokens[2], tokens[3]]);
+}
+
+async fn the_place_in_a_long_queue_is_rounded_down(h: Harness) {
+    let store = h.store().await;
+    let mut tokens = Vec::new();
+    for _ in 0..1250 {
+        tokens.push(h.add_video(&store, Some(1000)).await);
+    }
+    for (at, ahead) in [(0, 0), (999, 999), (1000, 1000), (1001, 1000), (1234, 1200), (1249, 1200)] {
+        assert_eq!(h.place(tokens[at]).await, Some((ahead, None)), "{at}");
+    }
+}
+
+async fn a_reading_of_the_queue_serves_for_some_seconds(h: Harness) {
+    let store = h.store().await;
+    let ahead = async |token| {
+        let job = store.job(token).await.unwrap().unwrap();
+        store.queue_place(&job, h.now()).await.map(|place| place.ahead)
+    };
+    let first = h.add(&store, &[]).await;
+    assert_eq!(ahead(first).await, Some(0));
+    let second = h.add(&store, &[]).await;
+    assert_eq!(ahead(second).await, None, "newer than the reading");
+    assert_eq!(ahead(first).await, Some(0));
+    // Longer if the reading was slow.
+    let waited = async {
+        while ahead(second).await.is_none() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), waited).await.expect("the queue is not read again");
+    assert_eq!(ahead(second).await, Some(1));
 }
 
 async fn the_queue_reports_its_length(h: Harness) {

@@ -184,3 +184,34 @@ async fn an_unavailable_database_gives_503_within_three_seconds_until_it_is_back
     server.ended().await;
     unanswered("down").await;
 }
+
+#[tokio::test]
+async fn results_events_and_lists_show_the_place_in_the_queue() {
+    let service = Service::start(|_| {}).await;
+    let key = crate::keys::key(&service, &[visage::store::Scope::Admin]).await;
+    let mut tokens = Vec::new();
+    for _ in 0..3 {
+        tokens.push(add(&service.store).await);
+    }
+    for (ahead, token) in tokens.iter().enumerate() {
+        let result: Value = service.get(&format!("/results/{token}")).await.json().await.unwrap();
+        assert_eq!(result["queue"], serde_json::json!({"ahead": ahead, "starts_in_s": null}));
+    }
+    let mut events = service.get(&format!("/results/{}/events", tokens[2])).await;
+    let mut next = async || {
+        let mut text = String::new();
+        while !text.contains("data:") {
+            text += &String::from_utf8_lossy(&events.chunk().await.unwrap().unwrap());
+        }
+        text
+    };
+    assert!(next().await.contains(r#""queue":{"ahead":2,"starts_in_s":null}"#));
+    service.store.worker_seen("w", 1, SystemClock.now()).await.unwrap();
+    service.store.claim("w", SystemClock.now(), LEASE).await.unwrap().unwrap();
+    let told = next().await;
+    assert!(told.contains(r#""queue":{"ahead":1,"starts_in_s":null}"#), "{told}");
+    let list = service.http.get(format!("{}/v1/analyses", service.base)).bearer_auth(key);
+    let list: Value = list.send().await.unwrap().json().await.unwrap();
+    let places: Vec<_> = list["analyses"].as_array().unwrap().iter().map(|job| &job["queue"]["ahead"]).collect();
+    assert_eq!(places, [&Value::from(1), &Value::from(0), &Value::Null], "newest first; the oldest runs");
+}

@@ -14,8 +14,7 @@ use crate::api::access::{Admin, Authorized, Endpoint, RequiredKey};
 use crate::api::openapi::NATIVE;
 use crate::api::view::ProgressView;
 use crate::api::{Api, Problem};
-use crate::store::{FailedJob, Hour, RunningJob, WorkerSeen};
-use crate::worker::SILENT_S;
+use crate::store::{FailedJob, Hour, RunningJob, SILENT_S, WorkerSeen};
 
 type Rule = RequiredKey<Admin>;
 

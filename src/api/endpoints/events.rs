@@ -1,6 +1,6 @@
 //! `GET /results/{token}/events`: the progress of an analysis as server-sent events.
 //!
-//! The stream sends `progress` at each change, then one of `done`, `failed`, `cancelled`, `expired` or `erased`, and
+//! The stream sends `progress` at each change of the job or of its place in the queue, then one of `done`, `failed`, `cancelled`, `expired` or `erased`, and
 //! ends. It also ends when the service shuts down; the client then connects again.
 
 use std::convert::Infallible;
@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use crate::api::access::{Authorized, Endpoint, OptionalKeyOrShare, Read};
 use crate::api::openapi::NATIVE;
-use crate::api::view::{self, ProgressView};
+use crate::api::view::{self, ProgressView, QueueView};
 use crate::api::{Api, AppState, Problem};
 use crate::store::{Job, Sight, Status, Waiter};
 
@@ -31,6 +31,8 @@ pub(in crate::api) fn endpoint() -> Endpoint {
 
 /// Interval of comments that keep proxies from closing an idle stream.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// Interval of checks whether the place of a waiting job in the queue has changed.
+const PLACE_INTERVAL: Duration = Duration::from_secs(2);
 
 /// One event of the stream, as a browser's `EventSource` gives it.
 #[derive(ToSchema)]
@@ -38,9 +40,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 struct StreamEvent {
     /// `progress`, `done`, `failed`, `cancelled`, `expired` or `erased`.
     event: String,
-    /// Increases with every change. Absent for `erased`.
+    /// Increases with every change of the job. Absent for `erased`.
     id: String,
-    /// `{"status", "progress"}` as JSON; `{}` for `erased`.
+    /// `{"status", "progress", "queue"}` as JSON, as in `GET /results/{token}`; `{}` for `erased`.
     #[schema(content_media_type = "application/json")]
     data: String,
 }
@@ -49,13 +51,14 @@ struct StreamEvent {
 struct Data {
     status: Status,
     progress: ProgressView,
+    queue: Option<QueueView>,
 }
 
 /// The last event that a stream has sent.
 enum LastSent {
     None,
-    /// The state of the job with this version.
-    Version(i64),
+    /// This state of the job and this place in the queue.
+    State(Arc<Job>, Option<QueueView>),
     /// The final event.
     Final,
 }
@@ -63,7 +66,7 @@ enum LastSent {
 /// Progress of an analysis
 ///
 /// Server-sent events: `progress` at each change, then one of `done`, `failed`, `cancelled`, `expired` or `erased`, and
-/// the stream ends. The data of each event is `{"status", "progress"}`. The result is at `/results/{token}`.
+/// the stream ends. The data of each event is `{"status", "progress", "queue"}`. The result is at `/results/{token}`.
 #[utoipa::path(get, path = "/results/{token}/events", operation_id = "events", tag = NATIVE,
     params(("token" = Uuid, Path, description = "The token of the upload")),
     responses((status = 200, description = "The events", body = StreamEvent, content_type = "text/event-stream"),
@@ -95,19 +98,26 @@ async fn next(
     let last = match last_sent {
         LastSent::Final => return None,
         LastSent::None => None,
-        LastSent::Version(version) => Some(version),
+        LastSent::State(job, queue) => Some((job, queue)),
     };
     loop {
-        let sight = match last {
+        let sight = match &last {
             // The first event has the current state.
             None => Sight::Ended,
-            Some(version) => tokio::select! {
-                sight = waiter.changed(version, KEEP_ALIVE) => sight,
-                () = app.stop.cancelled() => return None,
-            },
+            Some((job, _)) => {
+                let at_most = if job.status == Status::Queued { PLACE_INTERVAL } else { KEEP_ALIVE };
+                tokio::select! {
+                    sight = waiter.changed(job.version, at_most) => sight,
+                    () = app.stop.cancelled() => return None,
+                }
+            }
         };
         let job = match sight {
-            Sight::None | Sight::Unknown => continue,
+            Sight::Unknown => continue,
+            Sight::None => match &last {
+                Some((job, _)) => job.clone(),
+                None => continue,
+            },
             Sight::Job(job) => job,
             Sight::Ended => match app.store.job(token).await {
                 Ok(Some(job)) => Arc::new(job),
@@ -118,15 +128,17 @@ async fn next(
                 }
             },
         };
-        if last == Some(job.version) {
+        let queue = app.store.queue_place(&job, app.clock.now()).await.map(QueueView::from);
+        if last.as_ref().is_some_and(|(sent, place)| sent.version == job.version && *place == queue) {
             continue;
         }
-        let then = if view::is_settled(&job) { LastSent::Final } else { LastSent::Version(job.version) };
-        return Some((Ok(event(&job)), (waiter, then)));
+        let event = event(&job, queue);
+        let then = if view::is_settled(&job) { LastSent::Final } else { LastSent::State(job, queue) };
+        return Some((Ok(event), (waiter, then)));
     }
 }
 
-fn event(job: &Job) -> Event {
+fn event(job: &Job, queue: Option<QueueView>) -> Event {
     let name = match job.status {
         Status::Queued | Status::Running => "progress",
         Status::Done => "done",
@@ -134,7 +146,7 @@ fn event(job: &Job) -> Event {
         Status::Cancelled => "cancelled",
         Status::Expired => "expired",
     };
-    let data = Data { status: job.status, progress: ProgressView::new(job) };
+    let data = Data { status: job.status, progress: ProgressView::new(job), queue };
     let event = Event::default().event(name).id(job.version.to_string());
     event.clone().json_data(data).unwrap_or(event)
 }

@@ -71,8 +71,12 @@ pub(in crate::api) async fn handle(
     let mut jobs = api.app.store.jobs(&filter, limit + 1).await?;
     let more = jobs.len() > limit as usize;
     jobs.truncate(limit as usize);
-    let next = jobs.last().filter(|_| more).map(|(id, _)| cursor::encode(*id));
-    let analyses = jobs.iter().map(|(_, job)| ListedView::new(&api.app, job)).collect();
+    let next = jobs.last().filter(|_| more).map(|job| cursor::encode(job.id));
+    let mut analyses = Vec::with_capacity(jobs.len());
+    for job in &jobs {
+        let place = api.app.store.queue_place(job, api.app.clock.now()).await;
+        analyses.push(ListedView::new(&api.app, job, place));
+    }
     Ok(([(header::CACHE_CONTROL, NO_STORE)], Json(Page { analyses, next })).into_response())
 }
 

@@ -9,9 +9,8 @@ use utoipa_axum::routes;
 use crate::api::access::{Authorized, Endpoint, Logs, OptionalKey};
 use crate::api::openapi::OPERATIONS;
 use crate::api::{Api, Problem};
-use crate::store::{Store, StoreError};
+use crate::store::{SILENT_S, Store, StoreError};
 use crate::telemetry::{Queues, metrics};
-use crate::worker::SILENT_S;
 
 type Rule = OptionalKey<Logs>;
 

@@ -38,7 +38,8 @@ pub struct Parameters {
 /// State and result
 ///
 /// The state of an analysis, and the result once `status` is `done`. A failed analysis is a 200 too, with a problem
-/// under `error`. `Retry-After` says when to ask again; `ETag` and `If-None-Match` save unchanged answers.
+/// under `error`. `Retry-After` says when to ask again; `ETag` and `If-None-Match` save unchanged answers; a
+/// change of `queue` alone changes neither the tag nor ends `wait`.
 #[utoipa::path(get, path = "/results/{token}", operation_id = "result", tag = NATIVE,
     params(("token" = Uuid, Path, description = "The token of the upload"), Parameters),
     responses((status = 200, description = "The state", body = JobView,
@@ -69,7 +70,8 @@ pub(in crate::api) async fn handle(
         {
             failure.detail = report::failure(reason, language);
         }
-        Json(JobView::new(&api.app, &job, analysis)).into_response()
+        let place = api.app.store.queue_place(&job, api.app.clock.now()).await;
+        Json(JobView::new(&api.app, &job, place, analysis)).into_response()
     };
     let answer = response.headers_mut();
     answer.insert(header::CACHE_CONTROL, view::NO_STORE);

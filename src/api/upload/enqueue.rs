@@ -45,7 +45,7 @@ pub async fn enqueue(
     size_bytes: u64,
     upload: Option<Uuid>,
 ) -> Result<(Uuid, Enqueued), UploadError> {
-    open(api, key).await?;
+    let video_ms = open(api, key).await?;
     // Rejects a video that was written to the wrong storage, such as the mount point of a disk that is not mounted.
     api.app.identity.verify(api.app.blobs.as_ref()).await?;
     let (store, token, now) = (&api.app.store, api.app.tokens.next(), api.app.clock.now());
@@ -74,6 +74,7 @@ pub async fn enqueue(
         origin: Origin {
             client: Some(client.stored(store).await?),
             size_bytes,
+            video_ms,
             consent,
             file_name: file_name.clone().filter(|_| api.app.settings.retention.file_names),
         },
@@ -130,19 +131,19 @@ pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, UploadErro
     Ok(Some(hex::encode(Sha256::digest(text.as_bytes()))))
 }
 
-/// Checks that the container can be opened and is within the limits. If the decoder cannot read from the address of the
+/// Checks that the container can be opened and is within the limits. Returns the length of the video, if it is known. If the decoder cannot read from the address of the
 /// bucket, the worker checks that instead, after it has copied the video.
-async fn open(api: &Api, key: &str) -> Result<(), UploadError> {
+async fn open(api: &Api, key: &str) -> Result<Option<u64>, UploadError> {
     let source = api.app.blobs.source(key).await?;
     let is_remote = matches!(source, Source::Url(_));
     let _permit = api.probes.acquire().await.map_err(|error| ServiceError::Unopened(error.to_string()))?;
     let decoders = api.app.decoders.clone();
     let probed = tokio::task::spawn_blocking(move || decoders.probe(&source));
     match tokio::time::timeout(PROBE_TIMEOUT, probed).await {
-        Ok(Ok(Ok(_))) => Ok(()),
+        Ok(Ok(Ok(probe))) => Ok(video_ms(probe.duration_s)),
         Ok(Ok(Err(ProbeError::Unreadable(reason)))) if is_remote => {
             tracing::warn!(reason, "an uploaded video cannot be streamed from storage; the worker copies it first");
-            Ok(())
+            Ok(None)
         }
         Ok(Ok(Err(error))) if matches!(error.fault(), Fault::Ours(_)) => {
             Err(ServiceError::Unopened(error.to_string()).into())
@@ -151,4 +152,10 @@ async fn open(api: &Api, key: &str) -> Result<(), UploadError> {
         Ok(Err(error)) => Err(ServiceError::Unopened(error.to_string()).into()),
         Err(_) => Err(ServiceError::Unopened(format!("no answer within {} s", PROBE_TIMEOUT.as_secs())).into()),
     }
+}
+
+/// The length of a video in milliseconds; `None` if it is unknown.
+fn video_ms(duration_s: f64) -> Option<u64> {
+    let length = Duration::try_from_secs_f64(duration_s).ok().filter(|length| !length.is_zero())?;
+    u64::try_from(length.as_millis()).ok()
 }
