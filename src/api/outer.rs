@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderName, HeaderValue, header};
+use axum::http::{Extensions, HeaderName, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use tracing::Instrument;
@@ -19,10 +19,21 @@ use super::{Api, Caller};
 use crate::store::LogEntry;
 use crate::telemetry::metrics;
 
+/// The id of a request. The log and the answer have it, and the job of a video that the request sends.
+#[derive(Debug, Clone)]
+pub(super) struct RequestId(pub String);
+
+impl RequestId {
+    /// The id of the request with these extensions.
+    pub fn of(extensions: &Extensions) -> Option<String> {
+        extensions.get::<Self>().map(|id| id.0.clone())
+    }
+}
+
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The middleware.
-pub(super) async fn middleware(State(api): State<Api>, request: Request, next: Next) -> Response {
+pub(super) async fn middleware(State(api): State<Api>, mut request: Request, next: Next) -> Response {
     let id = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()).filter(|id| is_sane(id));
     let id = id.map_or_else(|| api.app.tokens.next().to_string(), str::to_owned);
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str);
@@ -30,6 +41,7 @@ pub(super) async fn middleware(State(api): State<Api>, request: Request, next: N
     let method = request.method().as_str().to_owned();
     let client_id = request_log::client_id(request.headers());
     let has_share_link = request.uri().query().is_some_and(|query| query.contains(SHARE));
+    request.extensions_mut().insert(RequestId(id.clone()));
     let span = tracing::info_span!("request", method, route, request_id = id);
     let begun = Instant::now();
     let mut disconnect_log = DisconnectLog(Some(span.clone()));
@@ -41,9 +53,8 @@ pub(super) async fn middleware(State(api): State<Api>, request: Request, next: N
     }
     let (status, taken) = (response.status().as_u16(), begun.elapsed());
     metrics().answered(&method, &route, status, taken);
-    let latency_ms = taken.as_millis();
+    let latency_ms = u64::try_from(taken.as_millis()).unwrap_or(u64::MAX);
     if request_log::is_logged(&route) {
-        let latency_ms = u64::try_from(latency_ms).unwrap_or(u64::MAX);
         let details = response.extensions_mut().remove::<LogDetails>().unwrap_or_default();
         let caller = response.extensions_mut().remove::<Caller>().unwrap_or_default();
         let failed = || response.status().canonical_reason().filter(|_| status >= 400).map(str::to_owned);

@@ -14,6 +14,8 @@ pub struct Claim {
     /// Identifies the job in logs, where the token must not appear.
     pub id: i64,
     pub token: Uuid,
+    /// Id of the request that sent the video.
+    pub request_id: Option<String>,
     /// The number of this attempt, from 1. Runs that do not count are left out.
     pub attempt: u32,
     pub video_key: String,
@@ -48,10 +50,12 @@ impl ClaimState {
 }
 
 /// A job that was queued again because its lease ran out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LostRun {
     /// Identifies the job in logs.
     pub id: i64,
+    /// Id of the request that sent the video.
+    pub request_id: Option<String>,
     /// Number of runs of the job whose lease ran out.
     pub deaths: u32,
 }

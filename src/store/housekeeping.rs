@@ -18,14 +18,15 @@ pub struct DueVideo {
 }
 
 impl Store {
-    /// Erases results, mails, options, file names, notices and failure reasons of jobs that expired by `now`, for at most
-    /// `limit` jobs. Returns their number. Their tokens stay, with the status [`super::Status::Expired`].
+    /// Erases results, mails, options, file names, request ids, notices and failure reasons of jobs that expired by
+    /// `now`, for at most `limit` jobs. Returns their number. Their tokens stay, with the status [`super::Status::Expired`].
     pub async fn expire(&self, now: Timestamp, limit: u32) -> Result<u64, StoreError> {
         let mut tx = self.begin().await?;
         let rows = sqlx::query(
             "UPDATE jobs \
              SET status = 'expired', options = $2, failure_code = NULL, failure_detail = NULL, failure_reason = NULL, \
-                 recipients = NULL, webhook = NULL, consent = NULL, notice = NULL, file_name = NULL, expires_at = NULL, \
+                 recipients = NULL, webhook = NULL, consent = NULL, notice = NULL, file_name = NULL, request_id = NULL, \
+                 expires_at = NULL, \
                  version = version + 1 \
              WHERE id IN (SELECT id FROM jobs WHERE expires_at <= $1 AND status IN ('done', 'failed') \
                           ORDER BY expires_at LIMIT $3) \

@@ -76,6 +76,8 @@ pub struct Origin {
     pub client: Option<String>,
     /// Size of the stored video.
     pub size_bytes: u64,
+    /// Id of the request that sent the video, for the log.
+    pub request_id: Option<String>,
     /// Length of the video by its header; `None` if unknown.
     pub video_ms: Option<u64>,
     /// The name of the client's file.
@@ -172,8 +174,8 @@ impl Store {
         sqlx::query(
             "INSERT INTO jobs (id, token, status, version, options, recipients, video_key, run_at, attempts, claim, \
                                frames_done, frames_total, created_at, owner, webhook, client, video_bytes, notice, \
-                               consent, file_name, video_ms) \
-             VALUES ($1, $2, 'queued', 1, $3, $4, $5, $6, 0, 0, 0, 0, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+                               consent, file_name, video_ms, request_id) \
+             VALUES ($1, $2, 'queued', 1, $3, $4, $5, $6, 0, 0, 0, 0, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
         )
         .bind(id)
         .bind(job.token.to_string())
@@ -189,6 +191,7 @@ impl Store {
         .bind(job.origin.consent.as_deref())
         .bind(job.origin.file_name.as_deref())
         .bind(job.origin.video_ms.map(bigint))
+        .bind(job.origin.request_id.as_deref())
         .execute(&mut *tx)
         .await?;
         match &job.origin.consent {

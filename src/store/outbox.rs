@@ -62,6 +62,10 @@ pub struct OutgoingMail {
     pub id: Uuid,
     /// The token of its job.
     pub token: Uuid,
+    /// Identifies its job in logs.
+    pub job: i64,
+    /// Id of the request that sent the video.
+    pub request_id: Option<String>,
     pub kind: MailKind,
     pub recipient: String,
     /// The number of this attempt, from 1.
@@ -137,7 +141,9 @@ impl Store {
             "UPDATE outbox SET run_at = $2, attempts = attempts + 1 \
              WHERE id = (SELECT id FROM outbox WHERE status = 'queued' AND run_at <= $1 AND {kinds} \
                          ORDER BY run_at, id LIMIT 1{skip_locked}) \
-             RETURNING id, token, kind, recipient, attempts, created_at",
+             RETURNING id, token, kind, recipient, attempts, created_at, \
+                       (SELECT jobs.id FROM jobs WHERE jobs.token = outbox.token) AS job, \
+                       (SELECT request_id FROM jobs WHERE jobs.token = outbox.token) AS request_id",
             skip_locked = self.dialect().skip_locked,
         );
         let row = sqlx::query(AssertSqlSafe(sql))
@@ -204,6 +210,8 @@ fn from_row(row: &AnyRow) -> Result<OutgoingMail, StoreError> {
     Ok(OutgoingMail {
         id: uuid(row.try_get("id")?)?,
         token: uuid(row.try_get("token")?)?,
+        job: row.try_get("job")?,
+        request_id: row.try_get("request_id")?,
         kind: MailKind::from_stored(row.try_get("kind")?)?,
         recipient: row.try_get("recipient")?,
         attempt: u32::try_from(attempts).unwrap_or_default(),

@@ -39,7 +39,7 @@ impl Store {
                          WHERE status IN ('queued', 'running') AND status = 'queued' AND run_at <= $1 \
                          ORDER BY run_at, id LIMIT 1{skip_locked}) \
              RETURNING id, token, attempts, setbacks, deaths, claim, video_key, options, recipients, webhook, \
-                       consent",
+                       consent, request_id",
             skip_locked = self.dialect().skip_locked,
         );
         let row = sqlx::query(AssertSqlSafe(sql))
@@ -92,7 +92,7 @@ impl Store {
                                THEN CAST($1 AS BIGINT) + CAST($3 AS BIGINT) \
                                ELSE CAST($1 AS BIGINT) + (CAST($2 AS BIGINT) << CAST(deaths - 1 AS INTEGER)) END \
              WHERE status = 'running' AND lease_until <= CAST($1 AS BIGINT) \
-             RETURNING id, token, deaths",
+             RETURNING id, token, deaths, request_id",
         )
         .bind(millis(now))
         .bind(base)
@@ -103,7 +103,8 @@ impl Store {
         let mut lost = Vec::with_capacity(rows.len());
         for row in &rows {
             wakes.push(Wake::Job(uuid(row.try_get("token")?)?));
-            lost.push(LostRun { id: row.try_get("id")?, deaths: count(row, "deaths")? });
+            let request_id = row.try_get("request_id")?;
+            lost.push(LostRun { id: row.try_get("id")?, request_id, deaths: count(row, "deaths")? });
         }
         if !lost.is_empty() {
             wakes.push(Wake::Work);
@@ -314,6 +315,7 @@ fn from_row(row: &AnyRow, worker: &str) -> Result<Claim, StoreError> {
     Ok(Claim {
         id: row.try_get("id")?,
         token: uuid(token)?,
+        request_id: row.try_get("request_id")?,
         attempt: count(row, "attempts")?,
         setbacks: count(row, "setbacks")?,
         deaths: count(row, "deaths")?,

@@ -98,6 +98,13 @@ pub(super) async fn run(worker: Worker, channel: Channel, stop: CancellationToke
     }
 }
 
+/// The span of an attempt to send a message. Its log lines have the id of the message and of the request that sent the
+/// video.
+pub(super) fn message_span(message: &OutgoingMail) -> tracing::Span {
+    let OutgoingMail { id, kind, job, attempt, request_id, .. } = message;
+    tracing::info_span!("message", %id, ?kind, job, attempt, request_id)
+}
+
 impl Worker {
     /// Records an attempt in which the message was not accepted: schedules the next attempt or gives the message up.
     pub(super) async fn not_taken(
@@ -107,7 +114,7 @@ impl Worker {
         reason: &str,
         policy: &RetryPolicy,
     ) -> Result<SendResult, StoreError> {
-        let OutgoingMail { id, kind, attempt, created_at, .. } = message;
+        let OutgoingMail { attempt, created_at, .. } = message;
         let now = self.clock.now();
         let (base, max) = (Duration::from_secs(policy.backoff_base_s), Duration::from_secs(policy.backoff_max_s));
         let due = |wait| now.saturating_add(wait).unwrap_or(Timestamp::MAX);
@@ -115,7 +122,7 @@ impl Worker {
         if let Fault::Ours(part) = fault
             && age < policy.outage_limit
         {
-            tracing::warn!(message = %id, ?kind, part = part.name(), reason, "a message reached no server");
+            tracing::warn!(part = part.name(), reason, "a message reached no server");
             metrics().message_put_off(part);
             // Uncounted attempts leave no count for the backoff, so the wait grows with the age of the message.
             let wait = if part == Part::Mail { base } else { (age / 2).clamp(base.min(max), max) };
@@ -123,10 +130,10 @@ impl Worker {
             return Ok(SendResult::Unreached);
         }
         if fault == Fault::Client || *attempt >= policy.max_attempts {
-            tracing::warn!(message = %id, ?kind, attempt, reason, "gave up a message");
+            tracing::warn!(reason, "gave up a message");
             self.store.mail_given_up(message, reason).await?;
         } else {
-            tracing::warn!(message = %id, ?kind, attempt, reason, "a message was not accepted; it will be tried again");
+            tracing::warn!(reason, "a message was not accepted; it will be tried again");
             self.store.mail_failed(message, reason, due(backoff(*attempt, base, max)), true).await?;
         }
         Ok(SendResult::Answered)
@@ -142,7 +149,7 @@ impl Worker {
                 Err(error) => error,
             };
             tried += 1;
-            tracing::warn!(message = %message.id, tried, %error, "cannot record yet that a message was sent");
+            tracing::warn!(tried, %error, "cannot record yet that a message was sent");
             let wait = backoff(tried, Duration::from_millis(250), Duration::from_secs(5));
             if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
                 return Err(error);

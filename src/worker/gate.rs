@@ -66,7 +66,8 @@ impl StorageGate {
                 state.failed = state.failed.saturating_add(1);
                 let wait = backoff(state.failed, RETRY.0, RETRY.1);
                 state.retry_at = Some(Instant::now() + wait);
-                let (part, wait_ms) = (Part::Storage.name(), wait.as_millis());
+                let part = Part::Storage.name();
+                let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
                 tracing::error!(part, %error, wait_ms, "the storage fails its check; claiming no jobs");
                 metrics().paused(Part::Storage, true);
                 Err(Closed(wait))

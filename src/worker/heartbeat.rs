@@ -50,7 +50,7 @@ impl Worker {
                 Ok(ClaimState::Held) => stored = (Instant::now(), current),
                 Ok(ClaimState::Lost) => return,
                 // Continues the analysis. If the claim was lost meanwhile, the next heartbeat reports it.
-                Err(error) => tracing::warn!(job = claim.id, %error, "cannot renew the lease of a job"),
+                Err(error) => tracing::warn!(%error, "cannot renew the lease of a job"),
             }
         }
     }

@@ -101,7 +101,7 @@ impl Worker {
                 cancel.cancel();
                 // Waits until its threads and its copy of the video are freed, since the next job needs the same.
                 if tokio::time::timeout(STOP_TIMEOUT, &mut analysis).await.is_err() {
-                    tracing::warn!(job = claim.id, "a cancelled analysis does not stop");
+                    tracing::warn!("a cancelled analysis does not stop");
                 }
                 self.after_lost_claim(claim).await
             }
@@ -114,7 +114,7 @@ impl Worker {
         }
         let duration_ms = u64::try_from(taken.as_millis()).unwrap_or(u64::MAX);
         let frames = video.map(|video| video.frames_analyzed);
-        tracing::info!(job = claim.id, attempt = claim.attempt, duration_ms, frames, ?end, "job ended");
+        tracing::info!(duration_ms, frames, ?end, "job ended");
     }
 
     /// Analyzes the video of a job. Reads a file directly. Streams a video from a bucket, or copies it first if
@@ -140,7 +140,7 @@ impl Worker {
             },
             Source::Url(_) | Source::Opened(_) => match self.on_thread(claim, source, cancel, progress).await {
                 Err(AnalysisError { fault: Fault::Ours(Part::Storage), cause, .. }) if !cancel.is_cancelled() => {
-                    tracing::warn!(job = claim.id, cause, "cannot stream the video; copying it first");
+                    tracing::warn!(cause, "cannot stream the video; copying it first");
                 }
                 result => return result,
             },
@@ -185,10 +185,12 @@ impl Worker {
         let analyzer = confined.unwrap_or(&self.analyzer).clone();
         let (cancel, progress, options) = (cancel.clone(), progress.clone(), claim.options);
         let (answer, answered) = oneshot::channel();
+        let span = tracing::Span::current();
         let crashed = |fault, reason: &str| AnalysisError::new(fault, FailureReason::AnalysisCrashed, reason);
         std::thread::Builder::new()
             .name(format!("analyze-{}", claim.id))
             .spawn(move || {
+                let _in_job = span.entered();
                 let analysis = || analyzer.analyze(&source, options, &|at| progress.set(at), &cancel);
                 // Ignores a closed channel: then the result is not needed.
                 let _ = answer.send(catch_unwind(AssertUnwindSafe(analysis)));
@@ -204,22 +206,21 @@ impl Worker {
     async fn fail(&self, claim: &Claim, error: &AnalysisError, shared: &SharedState) -> End {
         let AnalysisError { fault, reason, cause } = error;
         let failure = &failure(reason.clone());
-        let (job, attempt, code) = (claim.id, claim.attempt, reason.code());
+        let code = reason.code();
         match fault {
             Fault::Client => self.hand_back(claim).await,
             Fault::Video => {
-                tracing::info!(job, code, "the video cannot be analyzed");
+                tracing::info!(code, "the video cannot be analyzed");
                 self.save(claim, RunOutcome::Failed(failure), shared).await
             }
             Fault::Unclear => {
-                tracing::warn!(job, attempt, code, cause, "a run failed");
+                tracing::warn!(code, cause, "a run failed");
                 let last = claim.attempt >= self.settings.queue.max_attempts;
                 self.save(claim, if last { RunOutcome::Failed(failure) } else { RunOutcome::Again }, shared).await
             }
             Fault::Ours(part) => {
                 let (part_name, setbacks) = (part.name(), claim.setbacks + 1);
                 tracing::error!(
-                    job,
                     part = part_name,
                     code,
                     cause,
@@ -240,7 +241,7 @@ impl Worker {
             Ok(ClaimState::Held) => End::HandedBack,
             Ok(ClaimState::Lost) => self.after_lost_claim(claim).await,
             Err(error) => {
-                tracing::warn!(job = claim.id, %error, "cannot hand back a job");
+                tracing::warn!(%error, "cannot hand back a job");
                 End::NotSaved
             }
         }
@@ -252,7 +253,7 @@ impl Worker {
             Ok(None) => End::Cancelled,
             Ok(Some(_)) => End::Lost,
             Err(error) => {
-                tracing::warn!(job = claim.id, %error, "cannot read why the claim of a job is gone");
+                tracing::warn!(%error, "cannot read why the claim of a job is gone");
                 End::Lost
             }
         }
@@ -274,7 +275,7 @@ impl Worker {
             && let Err(reason) = self.delete_video(claim).await
         {
             // The next round of housekeeping deletes it.
-            tracing::warn!(job = claim.id, reason, "cannot delete a video yet");
+            tracing::warn!(reason, "cannot delete a video yet");
         }
         end
     }
@@ -289,24 +290,24 @@ impl Worker {
         shared: &SharedState,
     ) -> Option<ClaimState> {
         let mails = self.mails(claim);
-        let (lease, job) = (self.settings.queue.lease(), claim.id);
+        let lease = self.settings.queue.lease();
         let unsaved = failure(FailureReason::ResultNotStored);
         let mut outcome = outcome;
         for tried in 1_u32.. {
             match self.write(claim, outcome, &mails).await {
                 Ok(held) => return Some(held),
                 Err(error) if matches!(error.fault(), Fault::Ours(_)) => {
-                    tracing::warn!(job, tried, %error, "cannot save the outcome of a run yet");
+                    tracing::warn!(tried, %error, "cannot save the outcome of a run yet");
                 }
                 // The database answers, and refuses this result.
                 Err(error) if matches!(outcome, RunOutcome::Done(_)) => {
-                    tracing::error!(job, %error, "the database refuses a result");
+                    tracing::error!(%error, "the database refuses a result");
                     let last = claim.attempt >= self.settings.queue.max_attempts;
                     outcome = if last { RunOutcome::Failed(&unsaved) } else { RunOutcome::Again };
                     continue;
                 }
                 Err(error) => {
-                    tracing::error!(job, %error, "the database refuses the outcome of a run");
+                    tracing::error!(%error, "the database refuses the outcome of a run");
                     return None;
                 }
             }
@@ -317,7 +318,7 @@ impl Worker {
             // Ignores the returned claim state: the next write reports a lost claim, and recognizes an earlier write of
             // its own.
             if let Err(error) = self.store.heartbeat(claim, JobProgress::default(), self.clock.now(), lease).await {
-                tracing::warn!(job, %error, "cannot renew the lease of a job");
+                tracing::warn!(%error, "cannot renew the lease of a job");
             }
         }
         None

@@ -28,6 +28,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::blob::BlobStore;
 use crate::clock::{Clock, Tokens};
@@ -168,13 +169,18 @@ impl Worker {
         }
         let claim = self.store.claim(&self.name, self.clock.now(), self.settings.queue.lease()).await?;
         let Some(claim) = claim else { return Ok(Step::NoJob) };
-        // Checks only when there is a job, so that an idle worker sends no requests to the storage.
-        if let Err(Closed(wait)) = check().await {
-            self.hand_back(&claim).await;
-            return Ok(Step::Paused(wait));
-        }
-        self.run_job(&claim, shared).await;
-        Ok(Step::Ran)
+        let request_id = claim.request_id.as_deref();
+        let span = tracing::info_span!("job", job = claim.id, attempt = claim.attempt, request_id);
+        let step = async {
+            // Checks only when there is a job, so that an idle worker sends no requests to the storage.
+            if let Err(Closed(wait)) = check().await {
+                self.hand_back(&claim).await;
+                return Step::Paused(wait);
+            }
+            self.run_job(&claim, shared).await;
+            Step::Ran
+        };
+        Ok(step.instrument(span).await)
     }
 }
 

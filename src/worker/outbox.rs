@@ -6,9 +6,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument;
 
 use super::Worker;
-use super::delivery::{RetryPolicy, SendResult};
+use super::delivery::{RetryPolicy, SendResult, message_span};
 use super::mail_sender::MailSender;
 use crate::confirmation::{self, Confirmation};
 use crate::fault::{Fault, Part};
@@ -30,19 +31,32 @@ impl Worker {
         let Some(mail) = self.store.claim_mail(self.clock.now(), lease).await? else {
             return Ok(SendResult::NoMessage);
         };
+        let span = message_span(&mail);
+        self.send_mail(&mail, limit, sender, stop).instrument(span).await
+    }
+
+    /// Makes one attempt within the time limit, and records its result.
+    async fn send_mail(
+        &self,
+        mail: &OutgoingMail,
+        limit: Duration,
+        sender: &Arc<dyn MailSender>,
+        stop: &CancellationToken,
+    ) -> Result<SendResult, StoreError> {
+        let mail_settings = &self.settings.mail;
         let policy = RetryPolicy::of_mails(
             mail_settings.max_attempts,
             mail_settings.backoff_base_s,
             mail_settings.backoff_max_s,
         );
         if mail.attempt > policy.max_attempts {
-            return self.not_taken(&mail, Fault::Unclear, "the process died during the last attempt", &policy).await;
+            return self.not_taken(mail, Fault::Unclear, "the process died during the last attempt", &policy).await;
         }
-        let failed = match tokio::time::timeout(limit, self.try_to_send(&mail, sender)).await {
+        let failed = match tokio::time::timeout(limit, self.try_to_send(mail, sender)).await {
             Ok(sent) => match sent? {
                 Ok(()) => {
-                    self.record_sent(&mail, stop).await?;
-                    tracing::info!(mail = %mail.id, attempt = mail.attempt, "mail sent");
+                    self.record_sent(mail, stop).await?;
+                    tracing::info!("mail sent");
                     return Ok(SendResult::Answered);
                 }
                 Err(failed) => failed,
@@ -52,7 +66,7 @@ impl Worker {
                 MailError { fault: Fault::Ours(Part::Mail), reason }
             }
         };
-        self.not_taken(&mail, failed.fault, &failed.reason, &policy).await
+        self.not_taken(mail, failed.fault, &failed.reason, &policy).await
     }
 
     /// The address of a result for its recipients. If a key is needed to see it, the address is a share link, because
@@ -94,7 +108,7 @@ impl Worker {
         };
         let (sender, id, recipient, kind) = (sender.clone(), mail.id, mail.recipient.clone(), mail.kind);
         // Runs in a task of its own, so that a panic in the renderer does not end the delivery of all other mails.
-        let sending = AbortOnDropHandle::new(tokio::spawn(async move {
+        let sending = async move {
             let message = match (kind, &findings, &job.failure) {
                 (MailKind::Confirm, ..) => Message::Confirm { url: link.as_deref().unwrap_or_default() },
                 (MailKind::Report, Some(findings), _) => Message::Report(findings),
@@ -104,7 +118,8 @@ impl Worker {
                 _ => return gone(),
             };
             sender.send(id, &recipient, message, &context).await
-        }));
+        };
+        let sending = AbortOnDropHandle::new(tokio::spawn(sending.in_current_span()));
         let panicked = "composing or sending the mail panicked".to_owned();
         Ok(sending.await.unwrap_or(Err(MailError { fault: Fault::Unclear, reason: panicked })))
     }

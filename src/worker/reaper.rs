@@ -38,6 +38,7 @@ pub(super) async fn run(worker: Worker, stop: CancellationToken) {
                     metrics().run_lost();
                     tracing::warn!(
                         job = run.id,
+                        request_id = run.request_id,
                         deaths = run.deaths,
                         "the lease of a job ran out; the job is queued again"
                     );

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use super::Worker;
-use super::delivery::{RetryPolicy, SendResult};
+use super::delivery::{RetryPolicy, SendResult, message_span};
 use crate::fault::Fault;
 use crate::report::webhook::{Event, EventData, EventError, WebhookError, Webhooks};
 use crate::store::{OutgoingMail, Status, StoreError};
@@ -22,18 +23,30 @@ impl Worker {
         let Some(hook) = self.store.claim_webhook(self.clock.now(), lease).await? else {
             return Ok(SendResult::NoMessage);
         };
+        let span = message_span(&hook);
+        self.send_webhook(&hook, webhooks, stop).instrument(span).await
+    }
+
+    /// Makes one attempt, and records its result.
+    async fn send_webhook(
+        &self,
+        hook: &OutgoingMail,
+        webhooks: &Webhooks,
+        stop: &CancellationToken,
+    ) -> Result<SendResult, StoreError> {
+        let settings = &self.settings.webhooks;
         let policy = RetryPolicy::of_webhooks(settings.max_attempts, settings.backoff_base_s, settings.backoff_max_s);
         let sent = if hook.attempt > policy.max_attempts {
             Err(WebhookError { fault: Fault::Unclear, reason: "the process died during the last attempt".to_owned() })
         } else {
-            self.try_webhook(&hook, webhooks).await?
+            self.try_webhook(hook, webhooks).await?
         };
         let Err(failed) = sent else {
-            self.record_sent(&hook, stop).await?;
-            tracing::info!(webhook = %hook.id, attempt = hook.attempt, "webhook sent");
+            self.record_sent(hook, stop).await?;
+            tracing::info!("webhook sent");
             return Ok(SendResult::Answered);
         };
-        self.not_taken(&hook, failed.fault, &failed.reason, &policy).await
+        self.not_taken(hook, failed.fault, &failed.reason, &policy).await
     }
 
     /// Makes one attempt. The outer error is of the database, the inner one of the webhook.

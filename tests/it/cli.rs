@@ -3,4 +3,5 @@
 mod analyze;
 mod eval;
 mod keys;
+mod log;
 mod serve;

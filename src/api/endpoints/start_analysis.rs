@@ -10,6 +10,7 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use tracing::Instrument;
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ArrayBuilder, KnownFormat, ObjectBuilder, OneOf, Schema, SchemaFormat, Type};
 use utoipa::{PartialSchema, ToSchema};
@@ -22,6 +23,7 @@ use crate::api::json_body;
 use crate::api::limits::Client;
 use crate::api::notice::{NoticeError, NoticeStatement, NoticeValue};
 use crate::api::openapi::NATIVE;
+use crate::api::outer::RequestId;
 use crate::api::upload::enqueue::{self, AnalysisRequest};
 use crate::api::upload::error::{
     IdempotencyKeyError, OptionError, RecipientError, ServiceError, UploadError, VideoError,
@@ -159,6 +161,7 @@ pub(in crate::api) async fn handle(
     request: Request,
 ) -> Result<Response, Problem> {
     let client = Client::of(&caller, request.extensions());
+    let request_id = RequestId::of(request.extensions());
     let idempotency_key_sha256 = enqueue::idempotency_key(request.headers());
     let request: StartRequest = json_body::json(&api, request).await?;
     let mut analysis = requested_analysis(&api, &caller, client, &request, idempotency_key_sha256?)
@@ -166,10 +169,12 @@ pub(in crate::api) async fn handle(
     if let Some(url) = &analysis.webhook {
         enqueue::check_webhook(&api.app, url).await.map_err(|error| error.problem(FileSource::Upload))?;
     }
+    analysis.request_id = request_id;
     let upload = parts::find(&api, &caller, request.upload).await?;
     analysis.notice = notice(&api, &request, &upload).map_err(|error| error.problem(FileSource::Upload))?;
     // The task runs to its end even if the client leaves now.
-    let started = tokio::spawn(start(api.clone(), Caller::clone(&caller), upload, analysis)).await;
+    let starting = start(api.clone(), Caller::clone(&caller), upload, analysis);
+    let started = tokio::spawn(starting.in_current_span()).await;
     let token = started.map_err(|error| UploadError::from(ServiceError::Unopened(error.to_string())))??;
     Ok(upload::accepted(token, Json(Accepted::new(&api.app, token))))
 }
@@ -239,6 +244,7 @@ fn requested_analysis(
         idempotency_key_sha256,
         content_sha256,
         file_name: request.file_name.as_deref().and_then(form::plain_file_name),
+        request_id: None,
     })
 }
 

@@ -150,7 +150,9 @@ async fn on_thread<T: Send + 'static>(
     let (analyzer, cancel) = (api.app.analyzer.clone(), Cancel::default());
     let _stop = CancelOnDrop(cancel.clone());
     let (result_tx, result_rx) = oneshot::channel();
+    let span = tracing::Span::current();
     let work = move || {
+        let _in_request = span.entered();
         let result = catch_unwind(AssertUnwindSafe(|| work(analyzer.as_ref(), &spool.source(), &cancel)));
         drop(spool);
         drop(place);

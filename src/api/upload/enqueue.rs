@@ -33,6 +33,7 @@ pub struct AnalysisRequest {
     pub content_sha256: String,
     /// The name of the client's file.
     pub file_name: Option<String>,
+    pub request_id: Option<String>,
 }
 
 /// Opens the video with this storage key and of this size, and queues its analysis. Returns the token, and whether the
@@ -58,6 +59,7 @@ pub async fn enqueue(
         idempotency_key_sha256,
         content_sha256,
         file_name,
+        request_id,
     } = analysis;
     let consent = match recipients.first() {
         Some(recipient) if needs_consent(&api.app, caller) => {
@@ -74,6 +76,7 @@ pub async fn enqueue(
         origin: Origin {
             client: Some(client.stored(store).await?),
             size_bytes,
+            request_id: request_id.clone(),
             video_ms,
             consent,
             file_name: file_name.clone().filter(|_| api.app.settings.retention.file_names),

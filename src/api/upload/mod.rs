@@ -18,10 +18,12 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use tokio::time::Instant;
+use tracing::Instrument;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::limits::Client;
+use super::outer::RequestId;
 use super::places::{NoPlace, Place, Progress};
 use super::view::{Links, POLL_AGAIN_S};
 use super::{Api, AppState, Caller, quota};
@@ -134,10 +136,12 @@ async fn receive(
         idempotency_key_sha256,
         content_sha256,
         file_name,
+        request_id: RequestId::of(&head.extensions),
     };
     // The whole body has arrived. The task below runs to its end even if the client leaves now: it queues the job or
     // deletes the video.
-    let finished = tokio::spawn(finish_and_enqueue(api.clone(), caller.clone(), video, analysis, key, place)).await;
+    let finishing = finish_and_enqueue(api.clone(), caller.clone(), video, analysis, key, place);
+    let finished = tokio::spawn(finishing.in_current_span()).await;
     let (token, queued) = finished.map_err(|error| ServiceError::Unopened(error.to_string()))??;
     // A repeated request was counted when it was sent first.
     if queued == Enqueued::New {

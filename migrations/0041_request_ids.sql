@@ -1,0 +1,2 @@
+-- Id of the request that sent the video, for the log.
+ALTER TABLE jobs ADD COLUMN request_id TEXT;
