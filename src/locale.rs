@@ -84,6 +84,40 @@ mod tests {
     }
 
     #[test]
+    fn french_has_typographic_apostrophes_and_spanish_spells_video_as_in_spain() {
+        let of = |tag| all(Language::from_tag(tag).unwrap());
+        for (key, text) in of("fr") {
+            assert!(!text.contains('\''), "{key}: {text}");
+        }
+        let is_word = |text: &str, word: &str| {
+            text.to_lowercase().split(|c: char| !c.is_alphanumeric() && c != '_' && c != '/').any(|own| own == word)
+        };
+        for (key, text) in of("es") {
+            assert!(!is_word(&text, "video") && !is_word(&text, "videos"), "{key}: {text}");
+        }
+    }
+
+    /// Errors that a person can meet on the page, besides those of its own making.
+    #[test]
+    fn errors_of_uploads_and_share_links_have_words() {
+        let codes = [
+            "quota_used_up",
+            "storage_full",
+            "storage_quota_used_up",
+            "too_many_mails",
+            "upload_broken_off",
+            "upload_stalled",
+            "upload_too_slow",
+            "bad_share_link",
+            "share_link_expired",
+        ];
+        let english = keys(Language::EN, "page.error");
+        for code in codes {
+            assert!(english.iter().any(|key| key == code), "{code}");
+        }
+    }
+
+    #[test]
     fn placeholders_are_replaced_by_values() {
         let text = fill(Language::from_tag("de").unwrap(), "page.result.mostly", &[("emotion", "%{x} & <b>")]);
         assert_eq!(text, "Meist %{x} & <b>");
