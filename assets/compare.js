@@ -73,7 +73,7 @@ function table(faces, isSame) {
 }
 
 /** One side: the file, the person to compare, the headline and the ribbon. */
-function side({ token, analysis, people }, at, chosen, onChoose) {
+function side({ token, name, analysis, people }, at, chosen, onChoose) {
   const entry = library.resultOf(token);
   const { faces, video } = analysis;
   const face = faces[chosen];
@@ -92,7 +92,7 @@ function side({ token, analysis, people }, at, chosen, onChoose) {
   return h(
     "section",
     { class: "card stack" },
-    h("h2", {}, `${t(at === 0 ? "compare.first" : "compare.second")}: ${entry?.name || t("library.unnamed")}`),
+    h("h2", {}, `${t(at === 0 ? "compare.first" : "compare.second")}: ${name || entry?.name || t("library.unnamed")}`),
     h("p", { class: "soft" }, moment(video.duration_s, video.duration_s)),
     choice,
     face
@@ -109,7 +109,7 @@ export async function compare(tokens, signal) {
       const job = await json(`/results/${token}?language=${language}`, { signal });
       const people = new library.People(token, (id) => t("result.person", { n: id }));
       for (const face of job.analysis?.faces ?? []) face.segments ??= [];
-      return { token, analysis: job.analysis ?? { faces: [], video: { duration_s: 0 } }, people };
+      return { token, name: job.file_name, analysis: job.analysis ?? { faces: [], video: { duration_s: 0 } }, people };
     }),
   );
   const chosen = sides.map(({ analysis }) => Math.max(0, analysis.faces.indexOf(mainFace(analysis.faces))));

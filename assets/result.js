@@ -46,10 +46,11 @@ function lead({ summary, faces, video }) {
 }
 
 /** Returns the content of the card beside the player. */
-function story(analysis, { token, people, pictures }) {
+function story(analysis, { token, fileName, people, pictures }) {
   const { summary, faces, video } = analysis;
   const duration = Math.max(video.duration_s, 0.001);
-  const file = library.resultOf(token)?.name;
+  // The service may keep no names. Then this browser knows the name of a file that it sent.
+  const file = fileName ?? library.resultOf(token)?.name;
   const shown = faces.filter((face) => !people.isHidden(face.id));
   const one =
     faces.length === 1
@@ -269,7 +270,7 @@ export async function render(job, { player, storyCard, signal, ...actions }) {
   const people = new library.People(token, (id) => t("result.person", { n: id }));
   const pictures = new Map();
   const opensAt = tellingMoment(analysis.faces, (id) => rows.get(id) ?? []);
-  const view = { token, people, pictures, ...actions };
+  const view = { token, fileName: job.file_name, people, pictures, ...actions };
 
   /** Draws everything again after a change, and focuses the element with this id. */
   const draw = (focus) => {

@@ -14,6 +14,8 @@ async fn a_share_link_shows_the_result_without_a_question_for_a_key() {
     browser.goto(&format!("{}/results/{token}?share={share}", shared.service.base)).await;
     browser.until("the result", "document.querySelector('#take-title')").await;
     assert!(!browser.is_shown("dialog[open]").await, "no key is asked for");
+    // This browser did not send the file, so the service tells its name.
+    assert_eq!(browser.text("#stage .name").await, "clip.mp4");
     let actions = browser.text(".actions").await;
     assert!(!actions.contains("Erase"), "{actions}");
     let report = browser.eval("return document.querySelector('.actions a').getAttribute('href')").await;
