@@ -1,11 +1,15 @@
-// The operator's page: queue, workers, failures, throughput, and the request log. The key is kept until the tab is
-// closed.
+// The operator's page: queue, workers, failures, throughput, analyses, messages, keys, versions, and the request log. The
+// key is kept until the tab is closed.
 
 import { call, forgetKey, json, keepKey, key, pause } from "./api.js";
 import { byId, h, s, say, toast } from "./dom.js";
-import { locale, number, percent, t } from "./words.js";
+import { bytes, locale, number, percent, t } from "./words.js";
 
 const EVERY_MS = 3000;
+/** Refreshes of the overview for each refresh of the messages and of versions and storage. */
+const SLOWER = 5;
+const SCOPES = ["analyze", "read", "logs", "admin"];
+const STATES = ["queued", "running", "done", "failed", "cancelled", "expired"];
 const root = byId("admin");
 
 const when = (time) => (time ? h("time", { datetime: time }, new Date(time).toLocaleString(locale, { dateStyle: "short", timeStyle: "medium" })) : "–");
@@ -90,6 +94,112 @@ async function refresh() {
   byId("stale").hidden = true;
 }
 
+/** Returns a button that acts when it is clicked for the second time. */
+function sureButton(name, label, act) {
+  const button = h("button", { class: "button", type: "button", "aria-label": `${name} ${label}` }, name);
+  button.addEventListener("click", async () => {
+    if (!button.classList.contains("danger")) {
+      button.classList.add("danger");
+      button.textContent = t("admin.sure");
+      button.setAttribute("aria-label", `${name} ${label}: ${t("admin.sure")}`);
+      return;
+    }
+    button.disabled = true;
+    try {
+      await act();
+    } catch (problem) {
+      button.disabled = false;
+      toast(problem.message);
+    }
+  });
+  return button;
+}
+
+/** Calls and shows the result in a box; an error too. */
+async function into(id, path, drawn) {
+  const box = byId(id);
+  try {
+    const answer = await json(path);
+    box.replaceChildren(...drawn(answer).filter(Boolean));
+  } catch (problem) {
+    box.replaceChildren(h("p", { class: "note bad", role: "alert" }, problem.message));
+  }
+}
+
+async function find(form) {
+  const query = new URLSearchParams([...new FormData(form)].filter(([, value]) => value !== ""));
+  await into("found", `/v1/admin/jobs?${query}`, ({ analyses, next }) => [
+    h("p", { class: "soft small" }, t(next ? "admin.newest" : "admin.found", { n: number(analyses.length) })),
+    table(["job", "file", "state", "owner", "sent", "action"].map((name) => t(`admin.${name}`)), analyses.map((job) => [
+      link(job.token), h("span", { class: "reason" }, job.file_name ?? "–"),
+      h("span", {}, t(`admin.status_${job.status}`), " ", job.queue && h("span", { class: "soft small" }, t("admin.ahead", { n: number(job.queue.ahead) })), job.code && short(job.code)),
+      job.key ? short(job.key) : "–", when(job.created_at),
+      sureButton(t(job.finished_at ? "admin.erase" : "admin.cancel"), job.token.slice(0, 8), async () => {
+        await call(`/results/${job.token}`, { method: "DELETE" });
+        toast(t("admin.erased"));
+        await find(form);
+      })]), t("admin.no_analyses"))]);
+}
+
+const messages = () => into("messages", "/v1/admin/messages", ({ messages: failed, kept_h: hours }) => [
+  failed.length > 0 && h("p", { class: "soft small" }, t(hours > 0 ? "admin.addresses_kept" : "admin.addresses_not_kept", { hours: number(hours) })),
+  table(["kind", "job", "state", "time", "reason", "attempt", "action"].map((name) => t(`admin.${name}`)), failed.map((message) => {
+    const again = h("button", { class: "button", type: "button", "aria-label": `${t("admin.resend")} ${message.id.slice(0, 8)}` }, t("admin.resend"));
+    again.addEventListener("click", async () => {
+      again.disabled = true;
+      try {
+        await call(`/v1/admin/messages/${message.id}/retry`, { method: "POST" });
+        toast(t("admin.resent"));
+        await messages();
+      } catch (problem) {
+        again.disabled = false;
+        toast(problem.message);
+      }
+    });
+    return [t(`admin.kind_${message.kind}`), link(message.token), t(message.state === "given_up" ? "admin.given_up" : "admin.tried_again"), when(message.at),
+      h("span", { class: "reason" }, message.error), number(message.attempts), message.can_retry ? again : h("span", { class: "soft small" }, t("admin.address_gone"))];
+  }), t("admin.no_messages"))]);
+
+const keys = () => into("keys", "/v1/admin/keys", ({ keys: all }) => [
+  table(["owner", "name", "scopes", "state", "expires", "last_used", "action"].map((name) => t(`admin.${name}`)), all.map((own) => [
+    short(own.id), h("span", { class: "reason" }, own.name), own.scopes.join(", "), h("strong", { class: own.state === "good" ? "good" : "bad" }, t(`admin.key_${own.state}`)),
+    own.expires_at ? when(own.expires_at) : t("admin.never"), own.last_used_at ? when(own.last_used_at) : t("admin.never"),
+    own.state === "revoked" ? "–" : sureButton(t("admin.revoke"), own.id, async () => {
+      await call(`/v1/admin/keys/${own.id}`, { method: "DELETE" });
+      toast(t("admin.revoked"));
+      await keys();
+    })]), t("admin.no_keys"))]);
+
+async function createKey(form) {
+  const given = new FormData(form);
+  const days = given.get("days");
+  const wanted = { name: given.get("name"), scopes: given.getAll("scope"), expires_in_days: days ? Number(days) : null };
+  const box = byId("created");
+  try {
+    const answer = await json("/v1/admin/keys", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(wanted) });
+    box.replaceChildren(h("p", { class: "note", role: "status" }, t("admin.created"), " ", h("code", { class: "reason", tabindex: 0 }, answer.key)));
+    form.reset();
+    await keys();
+  } catch (problem) {
+    box.replaceChildren(h("p", { class: "note bad", role: "alert" }, problem.message));
+  }
+}
+
+const system = () => into("system", "/v1/admin/system", (now) => {
+  const { storage, database } = now;
+  const space = { n: number(storage.videos), size: bytes(storage.video_bytes), quota: bytes(storage.quota_bytes ?? 0) };
+  const facts = [
+    [t("admin.program"), now.version],
+    [t("admin.database"), t("admin.migration", { kind: database.kind, n: database.migration })],
+    ...now.libraries.map((library) => [library.name, library.version ?? t("admin.unusable")]),
+    ...now.models.map((model) => [t("admin.model", { name: model.name }), short(model.sha256.slice(0, 16))]),
+    now.metrics_version !== null && [t("admin.metrics"), number(now.metrics_version)],
+    [t("admin.stored"), t(storage.quota_bytes === null ? "admin.stored_value" : "admin.of_quota", space)],
+    storage.free_bytes !== null && [t("admin.free"), t("admin.free_value", { free: bytes(storage.free_bytes), all: bytes(storage.disk_bytes) })],
+  ];
+  return [h("dl", { class: "plain" }, facts.filter(Boolean).map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]))];
+});
+
 async function logs(form) {
   const query = new URLSearchParams([...new FormData(form)].filter(([, value]) => value !== ""));
   query.set("limit", "200");
@@ -124,18 +234,33 @@ let session = 0;
 
 function dashboard() {
   const field = (name, type, more = {}) => h("label", { class: "field" }, t(`admin.${name}`), h("input", { type, name, ...more }));
-  const filters = h("form", { class: "filters" },
+  const filters = h("form", { class: "filters", id: "log-filters" },
     field("start_date", "date"), field("end_date", "date"), field("status_code", "number", { min: 100, max: 599 }),
     h("label", { class: "field" }, t("admin.success"), h("select", { name: "success" }, h("option", { value: "" }, t("admin.any")), h("option", { value: "True" }, t("admin.good")), h("option", { value: "False" }, t("admin.bad")))),
     field("client_id", "text"), h("button", { class: "button" }, t("admin.filter")));
   filters.addEventListener("submit", (event) => { event.preventDefault(); logs(filters); });
+  const search = h("form", { class: "filters", id: "search" },
+    field("search", "text", { maxlength: 200 }),
+    h("label", { class: "field" }, t("admin.state"), h("select", { name: "status" }, h("option", { value: "" }, t("admin.any")), STATES.map((state) => h("option", { value: state }, t(`admin.status_${state}`))))),
+    h("label", { class: "field" }, t("admin.owner"), h("input", { type: "text", name: "key" })), h("button", { class: "button" }, t("admin.filter")));
+  search.addEventListener("submit", (event) => { event.preventDefault(); find(search); });
+  const maker = h("form", { class: "filters", id: "new-key" },
+    h("label", { class: "field" }, t("admin.name"), h("input", { type: "text", name: "name", required: true, maxlength: 200, autocomplete: "off" })),
+    h("label", { class: "field" }, t("admin.days"), h("input", { type: "number", name: "days", min: 1, max: 36500 }), h("small", {}, t("admin.days_note"))),
+    h("fieldset", { class: "field" }, h("legend", {}, t("admin.scopes")), SCOPES.map((scope) => h("label", { class: "scope" }, h("input", { type: "checkbox", name: "scope", value: scope, checked: scope === "analyze" || scope === "read" }), scope))),
+    h("button", { class: "button" }, t("admin.create")));
+  maker.addEventListener("submit", (event) => { event.preventDefault(); createKey(maker); });
   const out = h("button", { class: "button quiet", type: "button", onclick: () => { session += 1; forgetKey(); signIn(); } }, t("admin.sign_out"));
   root.replaceChildren(
     h("div", { class: "row head" }, h("h1", {}, t("admin.title")), out),
     h("p", { class: "note", id: "stale", role: "status", hidden: true }, t("work.lost")),
     h("div", { class: "stack", id: "now" }),
+    section(t("admin.find"), search, h("div", { id: "found" })),
+    section(t("admin.messages"), h("div", { id: "messages" })),
+    section(t("admin.keys"), h("div", { id: "keys" }), h("h3", {}, t("admin.new_key")), maker, h("div", { id: "created" })),
+    section(t("admin.system"), h("div", { id: "system" })),
     section(t("admin.log"), filters, h("div", { id: "log" })));
-  return filters;
+  return { filters, search };
 }
 
 /** Shows the overview if the key is valid, and refreshes it. */
@@ -154,13 +279,20 @@ async function enter() {
   } catch (error) {
     return signIn(error instanceof TypeError ? t("error.connection") : t("error.internal"));
   }
-  const filters = dashboard();
+  const { filters, search } = dashboard();
   draw(now);
   logs(filters);
-  while (session === own) {
+  find(search);
+  messages();
+  keys();
+  system();
+  for (let round = 1; session === own; round += 1) {
     await pause(EVERY_MS);
+    const isUsed = (id) => document.hidden || session !== own || byId(id)?.contains(document.activeElement);
+    if (round % SLOWER === 0 && !isUsed("messages")) messages();
+    if (round % SLOWER === 0 && !isUsed("system")) system();
     // A refresh would take the focus away from a person who uses the keyboard in the overview.
-    if (document.hidden || session !== own || byId("now")?.contains(document.activeElement)) continue;
+    if (isUsed("now")) continue;
     try {
       await refresh();
     } catch {

@@ -171,6 +171,8 @@ fn quick() -> Vec<Endpoint> {
         compat::logs::endpoint(),
         endpoints::admin_overview::endpoint(),
         endpoints::admin_retry::endpoint(),
+        endpoints::admin_jobs::endpoint(),
+        endpoints::admin_system::endpoint(),
         endpoints::begin_upload::endpoint(),
         endpoints::upload_state::endpoint(),
         endpoints::abort_upload::endpoint(),
@@ -181,6 +183,8 @@ fn quick() -> Vec<Endpoint> {
         endpoints::events::endpoint(),
         endpoints::share::endpoint(),
     ];
+    endpoints.extend(endpoints::admin_keys::endpoints());
+    endpoints.extend(endpoints::admin_messages::endpoints());
     endpoints.extend(endpoints::confirm_mail::endpoints());
     endpoints
 }

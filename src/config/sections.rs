@@ -563,6 +563,7 @@ impl Notice {
 pub struct Retention {
     pub videos_h: u64,
     pub failed_videos_h: u64,
+    pub failed_messages_h: u64,
     pub results_d: u64,
     pub file_names: bool,
     pub request_log_d: u64,

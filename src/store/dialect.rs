@@ -16,6 +16,8 @@ use crate::config::Database;
 /// One database system's side of each difference.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Dialect {
+    /// The name of the database system.
+    pub name: &'static str,
     /// The statement that starts a writing transaction.
     pub begin: &'static str,
     /// Appended to a `SELECT ... LIMIT 1` that picks a row to claim, to skip rows locked by other transactions. Empty
@@ -34,6 +36,7 @@ pub(super) struct Dialect {
 }
 
 const SQLITE: Dialect = Dialect {
+    name: "SQLite",
     begin: "BEGIN IMMEDIATE",
     skip_locked: "",
     json_list: "SELECT value FROM json_each($1)",
@@ -44,6 +47,7 @@ const SQLITE: Dialect = Dialect {
 };
 
 const POSTGRES: Dialect = Dialect {
+    name: "Postgres",
     begin: "BEGIN",
     skip_locked: " FOR UPDATE SKIP LOCKED",
     json_list: "SELECT json_array_elements_text(CAST($1 AS JSON))",

@@ -90,6 +90,17 @@ impl Store {
         Ok(unsigned(count))
     }
 
+    /// Returns the number and the total size of the stored videos.
+    pub async fn video_space(&self) -> Result<(u64, u64), StoreError> {
+        let row = sqlx::query(
+            "SELECT COUNT(*) AS videos, CAST(COALESCE(SUM(video_bytes), 0) AS BIGINT) AS bytes \
+             FROM jobs WHERE video_key IS NOT NULL",
+        )
+        .fetch_one(self.pool())
+        .await?;
+        Ok((unsigned(row.try_get("videos")?), unsigned(row.try_get("bytes")?)))
+    }
+
     /// Returns the keys of all stored videos.
     pub async fn video_keys(&self) -> Result<HashSet<String>, StoreError> {
         let keys =

@@ -59,7 +59,7 @@ pub use jobs::{Job, JobFailure, JobProgress, NewJob, Origin, Status};
 pub use keys::{ApiKey, NewKey, Scope};
 pub use listing::JobFilter;
 pub use operation::{FailedJob, Hour, Revived, RunningJob};
-pub use outbox::{MailKind, NewMail, OutgoingMail};
+pub use outbox::{FailedMessage, MailKind, NewMail, OutgoingMail, Resent};
 pub use request_log::{LogEntry, LogFilter};
 pub use results::{StoredAnalysis, TimelinePage};
 pub use uploads::{PartedUpload, SentPart};

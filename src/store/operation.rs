@@ -5,6 +5,7 @@ use sqlx::Row;
 use uuid::Uuid;
 
 use super::jobs::{COLUMNS, from_row};
+use super::results::StoredAnalysis;
 use super::{Job, Store, StoreError, Wake, millis, unsigned, uuid};
 
 /// The longest list of jobs.
@@ -53,7 +54,8 @@ impl Store {
 
     /// Returns the running jobs, oldest first.
     pub async fn running_jobs(&self) -> Result<Vec<RunningJob>, StoreError> {
-        let sql = format!("SELECT token, {COLUMNS}, worker FROM jobs WHERE status = 'running' ORDER BY started_at LIMIT $1");
+        let sql =
+            format!("SELECT token, {COLUMNS}, worker FROM jobs WHERE status = 'running' ORDER BY started_at LIMIT $1");
         let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(LIST_LIMIT).fetch_all(self.pool()).await?;
         rows.iter()
             .map(|row| {
@@ -76,6 +78,24 @@ impl Store {
                 Ok(FailedJob { job: from_row(token, row)?, has_video: row.try_get::<i32, _>("has_video")? == 1 })
             })
             .collect()
+    }
+
+    /// Returns the name of the database system and the number of the last migration.
+    pub async fn version(&self) -> Result<(&'static str, i64), StoreError> {
+        let migration = sqlx::query_scalar("SELECT MAX(version) FROM _sqlx_migrations").fetch_one(self.pool()).await?;
+        Ok((self.dialect().name, migration))
+    }
+
+    /// Returns the last analysis that was finished.
+    pub async fn last_analysis(&self) -> Result<Option<StoredAnalysis>, StoreError> {
+        let analysis: Option<String> = sqlx::query_scalar(
+            "SELECT analysis FROM results \
+             WHERE token = (SELECT token FROM jobs WHERE finished_at IS NOT NULL AND status = 'done' \
+                            ORDER BY finished_at DESC LIMIT 1)",
+        )
+        .fetch_optional(self.pool())
+        .await?;
+        Ok(analysis.map(StoredAnalysis))
     }
 
     /// Counts the jobs that ended in each of the 24 hours before `now`, oldest hour first.

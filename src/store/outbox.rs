@@ -12,7 +12,7 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 use uuid::Uuid;
 
-use super::{Claim, Store, StoreError, after, millis, time, uuid};
+use super::{Claim, Store, StoreError, Wake, after, millis, time, uuid};
 
 /// A message to queue in the transaction that ends a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +36,8 @@ pub enum MailKind {
 }
 
 impl MailKind {
-    const fn stored(self) -> &'static str {
+    /// The name in the database and in the API.
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Report => "report",
             Self::Failure => "failure",
@@ -73,6 +74,37 @@ pub struct OutgoingMail {
     pub created_at: Timestamp,
 }
 
+/// A message that was not accepted, for the operator's page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailedMessage {
+    pub id: Uuid,
+    /// The token of its job.
+    pub token: Uuid,
+    pub kind: MailKind,
+    /// Whether it was given up. Otherwise it will be tried again.
+    pub is_given_up: bool,
+    pub attempts: u32,
+    /// The reason of the last failure.
+    pub error: String,
+    pub created_at: Timestamp,
+    /// When it was given up, or when it is tried again.
+    pub run_at: Timestamp,
+    /// Whether the recipient is still stored, so that the message can be sent again.
+    pub has_recipient: bool,
+}
+
+/// The result of a request to send a message again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resent {
+    Queued,
+    /// Its recipient has been erased.
+    NoRecipient,
+    /// It was sent, or has not been tried yet.
+    NotFailed,
+    /// There is no such message.
+    Unknown,
+}
+
 /// Inserts messages within the transaction that queues or ends their job. A recipient listed twice gets one message. The
 /// messages wait until the recipient with the pseudonym `consent` has confirmed.
 pub(super) async fn put(
@@ -90,7 +122,7 @@ pub(super) async fn put(
         )
         .bind(mail.id.to_string())
         .bind(token.to_string())
-        .bind(kind.stored())
+        .bind(kind.name())
         .bind(&mail.recipient)
         .bind(millis(now))
         .bind(consent)
@@ -189,19 +221,97 @@ impl Store {
         Ok(())
     }
 
-    /// Marks the message as undeliverable (a dead letter), and erases the recipient. Changes nothing if a later attempt
-    /// has begun.
-    pub async fn mail_given_up(&self, mail: &OutgoingMail, reason: &str) -> Result<(), StoreError> {
+    /// Marks the message as undeliverable (a dead letter) at `now`. [`Store::forget_recipients`] erases the recipient
+    /// later. Changes nothing if a later attempt has begun.
+    pub async fn mail_given_up(&self, mail: &OutgoingMail, reason: &str, now: Timestamp) -> Result<(), StoreError> {
         sqlx::query(
-            "UPDATE outbox SET status = 'dead', recipient = NULL, last_error = $3 \
+            "UPDATE outbox SET status = 'dead', run_at = $4, last_error = $3 \
              WHERE id = $1 AND attempts = $2 AND status = 'queued'",
         )
         .bind(mail.id.to_string())
         .bind(i64::from(mail.attempt))
         .bind(reason)
+        .bind(millis(now))
         .execute(self.pool())
         .await?;
         Ok(())
+    }
+
+    /// Erases the recipients of messages that were given up by `given_up_by`. Returns their number. They cannot be sent
+    /// again.
+    pub async fn forget_recipients(&self, given_up_by: Timestamp) -> Result<u64, StoreError> {
+        let forgotten = sqlx::query(
+            "UPDATE outbox SET recipient = NULL WHERE status = 'dead' AND run_at <= $1 AND recipient IS NOT NULL",
+        )
+        .bind(millis(given_up_by))
+        .execute(self.pool())
+        .await?;
+        Ok(forgotten.rows_affected())
+    }
+
+    /// Returns messages that were given up, the last ones first, then those that failed and are tried again, the next
+    /// ones first; at most `limit` of each.
+    pub async fn failed_messages(&self, limit: u32) -> Result<Vec<FailedMessage>, StoreError> {
+        let columns = "id, token, kind, status, attempts, last_error, created_at, run_at, \
+                       CASE WHEN recipient IS NULL THEN 0 ELSE 1 END AS has_recipient";
+        let mut messages = Vec::new();
+        for rest in [
+            "WHERE status = 'dead' ORDER BY run_at DESC, id LIMIT $1",
+            "WHERE status = 'queued' AND last_error IS NOT NULL ORDER BY run_at, id LIMIT $1",
+        ] {
+            let sql = format!("SELECT {columns} FROM outbox {rest}");
+            let rows = sqlx::query(AssertSqlSafe(sql)).bind(i64::from(limit)).fetch_all(self.pool()).await?;
+            for row in &rows {
+                let (attempts, has_recipient): (i64, i32) = (row.try_get("attempts")?, row.try_get("has_recipient")?);
+                messages.push(FailedMessage {
+                    id: uuid(row.try_get("id")?)?,
+                    token: uuid(row.try_get("token")?)?,
+                    kind: MailKind::from_stored(row.try_get("kind")?)?,
+                    is_given_up: row.try_get::<&str, _>("status")? == "dead",
+                    attempts: u32::try_from(attempts).unwrap_or_default(),
+                    error: row.try_get::<Option<String>, _>("last_error")?.unwrap_or_default(),
+                    created_at: time(row.try_get("created_at")?)?,
+                    run_at: time(row.try_get("run_at")?)?,
+                    has_recipient: has_recipient == 1,
+                });
+            }
+        }
+        Ok(messages)
+    }
+
+    /// Queues a message that was given up, or that waits for another attempt, to be sent at once. Its attempts start
+    /// again at 0.
+    pub async fn resend(&self, id: Uuid, now: Timestamp) -> Result<Resent, StoreError> {
+        self.within(self.resend_now(id, now)).await
+    }
+
+    async fn resend_now(&self, id: Uuid, now: Timestamp) -> Result<Resent, StoreError> {
+        let mut tx = self.begin().await?;
+        let changed = sqlx::query(
+            "UPDATE outbox SET status = 'queued', run_at = $2, attempts = 0 \
+             WHERE id = $1 AND recipient IS NOT NULL \
+               AND (status = 'dead' OR status = 'queued' AND last_error IS NOT NULL)",
+        )
+        .bind(id.to_string())
+        .bind(millis(now))
+        .execute(&mut *tx)
+        .await?
+        .rows_affected();
+        if changed > 0 {
+            self.commit(tx, &[Wake::Mail]).await?;
+            return Ok(Resent::Queued);
+        }
+        drop(tx);
+        let row = sqlx::query("SELECT status FROM outbox WHERE id = $1")
+            .bind(id.to_string())
+            .fetch_optional(self.pool())
+            .await?;
+        let status = row.map(|row| row.try_get::<String, _>("status")).transpose()?;
+        Ok(match status.as_deref() {
+            None => Resent::Unknown,
+            Some("dead") => Resent::NoRecipient,
+            Some(_) => Resent::NotFailed,
+        })
     }
 }
 

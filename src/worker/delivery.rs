@@ -131,7 +131,10 @@ impl Worker {
         }
         if fault == Fault::Client || *attempt >= policy.max_attempts {
             tracing::warn!(reason, "gave up a message");
-            self.store.mail_given_up(message, reason).await?;
+            self.store.mail_given_up(message, reason, now).await?;
+            if self.settings.retention.failed_messages_h == 0 {
+                self.store.forget_recipients(now).await?;
+            }
         } else {
             tracing::warn!(reason, "a message was not accepted; it will be tried again");
             self.store.mail_failed(message, reason, due(backoff(*attempt, base, max)), true).await?;

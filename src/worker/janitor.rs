@@ -96,6 +96,8 @@ impl Worker {
         self.store.forget_usage(now).await?;
         let confirm_h = i64::try_from(self.settings.mail.confirm_within_h).unwrap_or(i64::MAX);
         let unconfirmed = self.store.forget_unconfirmed(hours_before(now, confirm_h)).await?;
+        let kept_h = i64::try_from(self.settings.retention.failed_messages_h).unwrap_or(i64::MAX);
+        self.store.forget_recipients(hours_before(now, kept_h)).await?;
         if unconfirmed > 0 {
             tracing::info!(unconfirmed, "dropped mails whose recipients did not confirm");
         }

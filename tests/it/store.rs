@@ -15,8 +15,8 @@ use visage::clock::{Clock, ManualClock, RandomTokens, Tokens};
 use visage::config::{Database, Secret, Settings};
 use visage::report::{Context, Reporter};
 use visage::store::{
-    Backoff, Claim, ClaimState, JobFailure, JobProgress, MailKind, NewJob, NewMail, Origin, Status, Store, StoreError,
-    Wake,
+    Backoff, Claim, ClaimState, JobFailure, JobProgress, MailKind, NewJob, NewMail, Origin, Resent, Status, Store,
+    StoreError, Wake,
 };
 
 use crate::support::postgres::TestDatabase;
@@ -731,11 +731,26 @@ async fn mails_are_leased_and_sent_again_after_the_lease(h: Harness) {
     h.clock.advance(LEASE);
     let third = store.claim_mail(h.now(), LEASE).await.unwrap().unwrap();
     assert_eq!((third.id, third.attempt), (first.id, 3));
-    store.mail_given_up(&third, "refused").await.unwrap();
+    store.mail_given_up(&third, "refused", h.now()).await.unwrap();
     h.clock.advance(LEASE * 100);
     assert!(store.claim_mail(h.now(), LEASE).await.unwrap().is_none());
-    let dead = "SELECT COUNT(*) FROM outbox WHERE status = 'dead' AND recipient IS NULL AND last_error = 'refused'";
-    assert_eq!(h.count(dead).await, 1);
+    let [failed] = &store.failed_messages(10).await.unwrap()[..] else { panic!("one message failed") };
+    assert_eq!((failed.id, failed.attempts, failed.error.as_str()), (first.id, 3, "refused"));
+    assert!(failed.is_given_up && failed.has_recipient, "{failed:?}");
+    assert_eq!(store.resend(first.id, h.now()).await.unwrap(), Resent::Queued);
+    let again = store.claim_mail(h.now(), LEASE).await.unwrap().unwrap();
+    assert_eq!((again.recipient.as_str(), again.attempt), ("a@example.org", 1), "the attempts start again");
+    store.mail_failed(&again, "down", h.now() + LEASE * 2, true).await.unwrap();
+    let [failed] = &store.failed_messages(10).await.unwrap()[..] else { panic!("one message failed") };
+    assert_eq!((failed.is_given_up, failed.run_at), (false, h.now() + LEASE * 2));
+    assert_eq!(store.resend(first.id, h.now()).await.unwrap(), Resent::Queued, "it need not wait");
+    let again = store.claim_mail(h.now(), LEASE).await.unwrap().unwrap();
+    store.mail_given_up(&again, "refused", h.now()).await.unwrap();
+    h.clock.advance(LEASE);
+    assert_eq!(store.forget_recipients(h.now() - LEASE * 2).await.unwrap(), 0);
+    assert_eq!(store.forget_recipients(h.now() - LEASE).await.unwrap(), 1);
+    assert_eq!(store.resend(first.id, h.now()).await.unwrap(), Resent::NoRecipient);
+    assert_eq!(store.resend(RandomTokens.next(), h.now()).await.unwrap(), Resent::Unknown);
 }
 
 async fn a_sent_mail_is_never_due_again_and_its_recipient_is_deleted(h: Harness) {
@@ -768,7 +783,7 @@ async fn a_late_failure_of_a_mail_does_not_undo_a_later_success(h: Harness) {
     h.clock.advance(LEASE);
     let second = store.claim_mail(h.now(), LEASE).await.unwrap().unwrap();
     store.mail_failed(&first, "slow", h.now(), true).await.unwrap();
-    store.mail_given_up(&first, "slow").await.unwrap();
+    store.mail_given_up(&first, "slow", h.now()).await.unwrap();
     assert!(store.claim_mail(h.now(), LEASE).await.unwrap().is_none());
     store.mail_sent(&second, h.now()).await.unwrap();
     assert_eq!(h.count("SELECT COUNT(*) FROM outbox WHERE status = 'sent'").await, 1);

@@ -845,6 +845,7 @@ async fn a_refused_mail_is_given_up_immediately_and_any_other_after_the_last_att
     let h = Harness::with(|settings| {
         settings.mail.backoff_base_s = 0;
         settings.mail.max_attempts = 3;
+        settings.retention.failed_messages_h = 0;
     })
     .await;
     let worker = h.start();

@@ -86,6 +86,7 @@ impl Parameters {
         let limit = self.limit.map_or(Some(DEFAULT_LIMIT), |text| text.parse().ok());
         let filter = JobFilter {
             owner: None,
+            text: None,
             status: self.status.map(|text| Status::from_name(&text).ok_or_else(|| bad("status"))).transpose()?,
             created_from: time("created_from", self.created_from)?,
             created_before: time("created_before", self.created_before)?,

@@ -1,8 +1,12 @@
 //! The native calls. Each endpoint has a file of its own.
 
 pub mod abort_upload;
+pub mod admin_jobs;
+pub mod admin_keys;
+pub mod admin_messages;
 pub mod admin_overview;
 pub mod admin_retry;
+pub mod admin_system;
 pub mod analyze_video;
 pub mod begin_upload;
 pub mod confirm_mail;

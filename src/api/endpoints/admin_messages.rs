@@ -1,0 +1,117 @@
+//! `/v1/admin/messages`: mails and webhooks that were not accepted, and sending one again.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+use crate::api::access::{Admin, Authorized, Endpoint, RequiredKey};
+use crate::api::openapi::NATIVE;
+use crate::api::view::NO_STORE;
+use crate::api::{Api, Problem};
+use crate::store::{FailedMessage, Resent};
+
+type Rule = RequiredKey<Admin>;
+
+pub(in crate::api) fn endpoints() -> [Endpoint; 2] {
+    [Endpoint::new::<Rule>(routes!(list)), Endpoint::new::<Rule>(routes!(retry))]
+}
+
+/// Most messages of each state in the list.
+const LIMIT: u32 = 100;
+
+#[derive(Serialize, ToSchema)]
+struct FailedMessages {
+    /// Those that were given up, the last ones first, then those that are tried again, the next ones first; at most 100
+    /// of each.
+    messages: Vec<MessageView>,
+    /// Hours for which the address of a message that was given up is kept (`retention.failed_messages_h`).
+    kept_h: u64,
+}
+
+/// A mail or webhook that was not accepted. Its address is not shown.
+#[derive(Serialize, ToSchema)]
+#[schema(as = FailedMessage)]
+struct MessageView {
+    /// The id of the message in the log; also the left part of the Message-ID of a mail.
+    id: Uuid,
+    /// The token of the analysis.
+    token: Uuid,
+    /// `report`, `failure`, `confirm` or `webhook`.
+    kind: &'static str,
+    /// `waiting` for another attempt, or `given_up`.
+    state: &'static str,
+    attempts: u32,
+    /// The reason of the last failure.
+    error: String,
+    created_at: Timestamp,
+    /// When it was given up, or when it is tried again.
+    at: Timestamp,
+    /// Whether its address still exists, so that it can be sent again.
+    can_retry: bool,
+}
+
+impl From<FailedMessage> for MessageView {
+    fn from(message: FailedMessage) -> Self {
+        Self {
+            id: message.id,
+            token: message.token,
+            kind: message.kind.name(),
+            state: if message.is_given_up { "given_up" } else { "waiting" },
+            attempts: message.attempts,
+            error: message.error,
+            created_at: message.created_at,
+            at: message.run_at,
+            can_retry: message.has_recipient,
+        }
+    }
+}
+
+/// Failed mails and webhooks
+///
+/// Mails and webhooks whose last attempt failed, with the reason.
+#[utoipa::path(get, path = "/v1/admin/messages", operation_id = "admin_messages", tag = NATIVE,
+    responses((status = 200, description = "The messages", body = FailedMessages)))]
+pub(in crate::api) async fn list(State(api): State<Api>, _: Authorized<Rule>) -> Result<Response, Problem> {
+    let messages = api.app.store.failed_messages(LIMIT).await?.into_iter().map(MessageView::from).collect();
+    let kept_h = api.app.settings.retention.failed_messages_h;
+    Ok(([(header::CACHE_CONTROL, NO_STORE)], Json(FailedMessages { messages, kept_h })).into_response())
+}
+
+/// Send a failed mail or webhook again
+///
+/// Queues the message to be sent at once. The number of its attempts starts again at 0.
+#[utoipa::path(post, path = "/v1/admin/messages/{id}/retry", operation_id = "admin_retry_message", tag = NATIVE,
+    params(("id" = String, Path, description = "Id of the message")),
+    responses((status = 202, description = "The message is queued"), (status = 404, description = "No such message"),
+              (status = 409, description = "The message has not failed, or its address is erased")))]
+pub(in crate::api) async fn retry(
+    State(api): State<Api>,
+    _: Authorized<Rule>,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Problem> {
+    let unknown = || {
+        let detail = "No message has this id. Its analysis may have been erased.";
+        Problem::new(StatusCode::NOT_FOUND, "unknown_message", "No such message", detail)
+    };
+    let id = Uuid::try_parse(&id).map_err(|_| unknown())?;
+    let conflict = |code: &str, title, detail: &str| Err(Problem::new(StatusCode::CONFLICT, code, title, detail));
+    match api.app.store.resend(id, api.app.clock.now()).await? {
+        Resent::Queued => Ok(StatusCode::ACCEPTED),
+        Resent::Unknown => Err(unknown()),
+        Resent::NoRecipient => conflict(
+            "recipient_gone",
+            "The address is gone",
+            "The address was erased after the message was given up. retention.failed_messages_h keeps those of later \
+             messages.",
+        ),
+        Resent::NotFailed => {
+            conflict("not_failed", "The message has not failed", "The message was sent, or has not been tried yet.")
+        }
+    }
+}
