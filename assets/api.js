@@ -32,7 +32,7 @@ export async function problemOf(response) {
 
 /** The share link in the address of the page. It stands for a key. */
 export const share = () => new URLSearchParams(location.search).get("share");
-export const isShared = () => share() !== null && !key();
+export const isShared = () => share() !== null;
 /** Returns the address of a part of a result, with the share link of the page if there is one. */
 export const shared = (path) =>
   isShared() && path.startsWith("/results/") ? `${path}${path.includes("?") ? "&" : "?"}share=${encodeURIComponent(share())}` : path;

@@ -45,7 +45,7 @@ export function take(job, onErase) {
   const fetched = (path, accept, name) =>
     guarded(async () => save(await (await call(path, { headers: { Accept: accept } })).blob(), name));
   const reportPath = `/results/${token}/report?language=${language}`;
-  const report = key()
+  const report = key() && !isShared()
     ? h(
         "button",
         { class: "button main", type: "button", onclick: fetched(reportPath, "text/html", "report.html") },
@@ -81,8 +81,8 @@ export function take(job, onErase) {
     onErase();
   });
   const link = guarded(async () => {
-    const value = isShared() ? share() : (await json(`/results/${token}/share`, { method: "POST" })).share;
-    await navigator.clipboard.writeText(`${location.origin}/results/${token}?share=${value}`);
+    const { pathname, search } = isShared() ? { pathname: `/results/${token}`, search: `?share=${share()}` } : new URL((await json(`/results/${token}/share`, { method: "POST" })).url);
+    await navigator.clipboard.writeText(`${location.origin}${pathname}${search}`);
     const until = new Date(Number(value.split(".")[0]) * 1000);
     toast(t("take.link_copied", { date: until.toLocaleDateString(locale, { dateStyle: "long" }) }));
   });

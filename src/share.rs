@@ -1,7 +1,9 @@
 //! Share links: addresses of one result that can be read without a key until they expire.
 //!
-//! A link has the token, the time at which it expires, and a signature of both. Nothing is stored, so a link cannot be
-//! listed. It is revoked when its result is erased. A changed `share.secret` revokes all links.
+//! A link has the share id of the result, the time at which it expires, and a signature of both. The share id is random and
+//! stored with the job. It stands for the token, with which a result without a key can also be erased. Links are not
+//! stored, so they cannot be listed. A link is revoked when its result is erased. A changed `share.secret` revokes all
+//! links.
 
 use std::time::Duration;
 
@@ -33,17 +35,17 @@ impl ShareLinks {
         Ok(Self { secret })
     }
 
-    /// Returns the value of the parameter `share` for a result.
-    pub fn sign(&self, token: Uuid, expires_at: Timestamp) -> String {
+    /// Returns the value of the parameter `share` for the result with this share id.
+    pub fn sign(&self, id: Uuid, expires_at: Timestamp) -> String {
         let seconds = expires_at.as_second();
-        format!("{seconds}.{}", self.secret.sign_link(PURPOSE, &token.to_string(), seconds))
+        format!("{seconds}.{}", self.secret.sign_link(PURPOSE, &id.to_string(), seconds))
     }
 
-    /// Checks the parameter `share` of a request for a result.
-    pub fn check(&self, token: Uuid, share: &str, now: Timestamp) -> Result<(), LinkError> {
+    /// Checks the parameter `share` of a request for the result with this share id.
+    pub fn check(&self, id: Uuid, share: &str, now: Timestamp) -> Result<(), LinkError> {
         let (seconds, signature) = share.split_once('.').ok_or(LinkError::Invalid)?;
         let expires: i64 = seconds.parse().map_err(|_| LinkError::Invalid)?;
-        self.secret.check_link(PURPOSE, &token.to_string(), expires, signature, now)
+        self.secret.check_link(PURPOSE, &id.to_string(), expires, signature, now)
     }
 }
 
@@ -54,8 +56,8 @@ pub fn expiry(settings: &Settings, now: Timestamp) -> Timestamp {
 }
 
 /// Returns the address of a result for a reader without a key.
-pub fn address(settings: &Settings, token: Uuid, share: &str) -> String {
-    format!("{}/results/{token}?share={share}", settings.http.base_url())
+pub fn address(settings: &Settings, id: Uuid, share: &str) -> String {
+    format!("{}/results/{id}?share={share}", settings.http.base_url())
 }
 
 #[cfg(test)]

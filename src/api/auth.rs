@@ -20,7 +20,7 @@ use uuid::Uuid;
 use super::access::{Access, Authorized, Rule};
 use super::limits::{ClientAddress, Peer, RateLimit, RequestPermit};
 use super::upload::body::{IncomingBody, Pace};
-use super::view::NO_STORE;
+use super::view::{self, NO_STORE};
 use super::{Api, Problem};
 use crate::secret::LinkError;
 use crate::share::ShareLinks;
@@ -36,22 +36,44 @@ pub enum Caller {
     #[default]
     Anonymous,
     Key(Arc<ApiKey>),
-    /// A reader with a share link of the result with this token.
-    Share(Uuid),
+    /// A reader with a share link.
+    Share {
+        /// The share id, which stands for the token in the link.
+        id: Uuid,
+        /// The token of the shared result, which the reader must not see.
+        token: Uuid,
+    },
 }
 
 impl Caller {
     /// The id of the key, which is stored with the jobs and uploads of the caller.
     pub fn owner(&self) -> Option<&str> {
         match self {
-            Self::Anonymous | Self::Share(_) => None,
+            Self::Anonymous | Self::Share { .. } => None,
             Self::Key(key) => Some(&key.id),
         }
     }
 
     /// Whether the caller has a share link of the result with this token.
     pub fn shares(&self, token: Uuid) -> bool {
-        matches!(self, Self::Share(shared) if *shared == token)
+        matches!(self, Self::Share { token: shared, .. } if *shared == token)
+    }
+
+    /// The token that an id in a path stands for: for a reader with a share link the id is the share id, for all others
+    /// it is the token itself.
+    pub fn token_of(&self, path_id: Uuid) -> Uuid {
+        match self {
+            Self::Share { id, token } if *id == path_id => *token,
+            _ => path_id,
+        }
+    }
+
+    /// The id by which this caller knows the result with this token.
+    pub fn id_of(&self, token: Uuid) -> Uuid {
+        match self {
+            Self::Share { id, token: shared } if *shared == token => *id,
+            _ => token,
+        }
     }
 
     pub fn is_admin(&self) -> bool {
@@ -109,7 +131,8 @@ async fn admit(
     address: Option<IpAddr>,
     left: &mut Option<RateLimit>,
 ) -> Result<(Caller, Option<RequestPermit>), Problem> {
-    let key = match sent_key(headers) {
+    // A share link decides alone, because its id is not a token that the key could open.
+    let key = match sent_key(headers).filter(|_| share.is_none()) {
         None => None,
         Some(text) => Some(api.app.store.key(text, api.app.clock.now()).await?),
     };
@@ -119,10 +142,11 @@ async fn admit(
             *left = api.limits.count_address(address, Instant::now());
         }
         left.map_or(Ok(()), |left| left.check())?;
-        if let (None, Some((token, share))) = (&key, share) {
+        if let Some((id, share)) = share {
             let links = ShareLinks::new(&api.app.settings, &api.app.store).await?;
-            links.check(token, &share, api.app.clock.now()).map_err(bad_share_link)?;
-            return Ok((Caller::Share(token), None));
+            links.check(id, &share, api.app.clock.now()).map_err(bad_share_link)?;
+            let token = api.app.store.shared_token(id).await?.ok_or_else(view::unknown)?;
+            return Ok((Caller::Share { id, token }, None));
         }
         return match access {
             _ if key.is_some() => Err(wrong_key()),
@@ -152,14 +176,13 @@ async fn admit(
     }
 }
 
-/// The token in the path and the share link in the query. A request with a key does not need the link, so the key comes
-/// first.
+/// The share id in the path and the share link in the query.
 async fn share(request: &mut Request) -> Option<(Uuid, String)> {
     let Query(parameters) = Query::<Vec<(String, String)>>::try_from_uri(request.uri()).ok()?;
     let (_, share) = parameters.into_iter().find(|(name, _)| name == SHARE)?;
     let path = request.extract_parts::<RawPathParams>().await.ok()?;
-    let (_, token) = path.iter().find(|(name, _)| *name == "token")?;
-    Some((Uuid::try_parse(token).ok()?, share))
+    let (_, id) = path.iter().find(|(name, _)| *name == "token")?;
+    Some((Uuid::try_parse(id).ok()?, share))
 }
 
 fn bad_share_link(error: LinkError) -> Problem {

@@ -23,6 +23,7 @@ const ALMOST: f64 = 0.99;
 #[derive(Serialize, ToSchema)]
 #[schema(as = Result)]
 pub struct JobView {
+    /// The token; for a reader with a share link the id in that link.
     token: Uuid,
     /// The name of the sent file; null if it is not known or not kept.
     file_name: Option<String>,
@@ -139,9 +140,16 @@ impl Links {
 }
 
 impl JobView {
-    pub fn new(app: &AppState, job: &Job, place: Option<QueuePlace>, analysis: Option<Box<RawValue>>) -> Self {
+    /// `id` is the token, or the share id for a reader with a share link.
+    pub fn new(
+        app: &AppState,
+        id: Uuid,
+        job: &Job,
+        place: Option<QueuePlace>,
+        analysis: Option<Box<RawValue>>,
+    ) -> Self {
         Self {
-            token: job.token,
+            token: id,
             file_name: job.file_name.clone(),
             status: job.status,
             progress: ProgressView::new(job),
@@ -152,7 +160,7 @@ impl JobView {
             started_at: job.started_at,
             finished_at: job.finished_at,
             expires_at: job.expires_at,
-            links: Links::new(app, job.token),
+            links: Links::new(app, id),
             notice: job.notice.clone(),
             error: failure(job).map(|problem| problem.body()),
             analysis,
@@ -189,6 +197,12 @@ pub fn failure(job: &Job) -> Option<Problem> {
     let failure = job.failure.as_ref().filter(|_| job.status == Status::Failed)?;
     let status = StatusCode::UNPROCESSABLE_ENTITY;
     Some(Problem::new(status, failure.code.clone(), "The video could not be analyzed", failure.detail.clone()))
+}
+
+/// Parses the token of a path, or the share id of a reader with a share link, and returns the token. Invalid text gives the
+/// same problem as an unknown token.
+pub fn shared_token(caller: &Caller, text: &str) -> Result<Uuid, Problem> {
+    Ok(caller.token_of(token(text)?))
 }
 
 /// Parses the token of a path. Invalid text gives the same problem as an unknown token.

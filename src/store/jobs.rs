@@ -207,6 +207,26 @@ impl Store {
         row.map(|row| from_row(token, &row)).transpose()
     }
 
+    /// Returns the share id of a job; `fresh` if it has none yet. `None` if there is no such job.
+    pub async fn share_id(&self, token: Uuid, fresh: Uuid) -> Result<Option<Uuid>, StoreError> {
+        let id: Option<String> =
+            sqlx::query_scalar("UPDATE jobs SET share_id = COALESCE(share_id, $2) WHERE token = $1 RETURNING share_id")
+                .bind(token.to_string())
+                .bind(fresh.to_string())
+                .fetch_optional(self.pool())
+                .await?;
+        id.map(|id| super::uuid(&id)).transpose()
+    }
+
+    /// Returns the token of the job with this share id.
+    pub async fn shared_token(&self, id: Uuid) -> Result<Option<Uuid>, StoreError> {
+        let token: Option<String> = sqlx::query_scalar("SELECT token FROM jobs WHERE share_id = $1")
+            .bind(id.to_string())
+            .fetch_optional(self.pool())
+            .await?;
+        token.map(|token| super::uuid(&token)).transpose()
+    }
+
     /// Returns the jobs of these tokens, in one query. Erased jobs are left out.
     pub(super) async fn jobs_of(&self, tokens: &[Uuid]) -> Result<HashMap<Uuid, Job>, StoreError> {
         let sql = format!("SELECT token, {COLUMNS} FROM jobs WHERE token IN ({})", self.dialect().json_list);

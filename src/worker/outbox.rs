@@ -77,8 +77,10 @@ impl Worker {
             return Ok(format!("{}/results/{}", settings.http.base_url(), job.token));
         }
         let expires_at = share::expiry(settings, job.finished_at.unwrap_or(job.created_at));
-        let share = ShareLinks::new(settings, &self.store).await?.sign(job.token, expires_at);
-        Ok(share::address(settings, job.token, &share))
+        // An erased job gets no mail, so the link of a missing id is never sent.
+        let id = self.store.share_id(job.token, self.tokens.next()).await?.unwrap_or_default();
+        let share = ShareLinks::new(settings, &self.store).await?.sign(id, expires_at);
+        Ok(share::address(settings, id, &share))
     }
 
     /// Makes one attempt. The outer error is of the database, the inner one of the mail.

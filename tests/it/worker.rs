@@ -809,11 +809,14 @@ async fn a_mail_has_a_share_link_if_a_key_is_needed_to_see_the_result() {
         assert_eq!(of, token);
         let plain = format!("{}/results/{token}", h.settings.http.base_url());
         if required {
-            let share = address.strip_prefix(&format!("{plain}?share=")).expect("a share link");
+            let (path, share) = address.split_once("?share=").expect("a share link");
+            let id: Uuid = path.rsplit('/').next().unwrap().parse().unwrap();
+            assert_eq!(h.store.shared_token(id).await.unwrap(), Some(token));
+            assert!(!address.contains(&token.to_string()), "{address}");
             let links = ShareLinks::new(&h.settings, &h.store).await.unwrap();
             let end = h.clock.now() + Duration::from_secs(h.settings.share.valid_h * 3600);
-            assert_eq!(links.check(token, share, end - Duration::from_secs(1)), Ok(()));
-            assert_eq!(links.check(token, share, end), Err(LinkError::Expired));
+            assert_eq!(links.check(id, share, end - Duration::from_secs(1)), Ok(()));
+            assert_eq!(links.check(id, share, end), Err(LinkError::Expired));
         } else {
             assert_eq!(address, plain);
         }

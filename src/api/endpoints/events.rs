@@ -77,7 +77,7 @@ pub(in crate::api) async fn handle(
     caller: Authorized<Rule>,
     Path(token): Path<String>,
 ) -> Result<Response, Problem> {
-    let token = view::token(&token)?;
+    let token = view::shared_token(&caller, &token)?;
     // Rejects an unknown token before the stream begins, with an error status.
     view::find(&api.app, &caller, token).await?;
     let waiter = api.app.store.wait_for(token);

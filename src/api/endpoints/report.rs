@@ -59,17 +59,17 @@ pub(in crate::api) async fn handle(
     Query(parameters): Query<Parameters>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let token = view::token(&token)?;
+    let token = view::shared_token(&caller, &token)?;
     let job = view::done(&api.app, &caller, token).await?;
     let findings = api.app.store.findings(token).await?.ok_or_else(view::unknown)?;
     let result_url = match &parameters.share {
-        Some(share) if caller.shares(token) => share::address(&api.app.settings, token, share),
+        Some(share) if caller.shares(token) => share::address(&api.app.settings, caller.id_of(token), share),
         _ => format!("{}/results/{token}", api.app.settings.http.base_url()),
     };
     let asked = parameters.language.as_deref().and_then(Language::from_tag).or(job.options.language);
     let language = asked.unwrap_or_else(|| negotiation::language(None, &headers));
     let (result_url, Job { created_at, file_name, notice, .. }) = (Some(result_url), job);
-    let context = Context { token, created_at, language, file_name, result_url, notice };
+    let context = Context { token: caller.id_of(token), created_at, language, file_name, result_url, notice };
     let reporter = api.app.reporter.clone();
     let policy = policy(reporter.style_source());
     // Drawing charts blocks the thread.

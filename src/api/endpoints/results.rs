@@ -55,7 +55,7 @@ pub(in crate::api) async fn handle(
     parameters: Result<Query<Parameters>, axum::extract::rejection::QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let token = view::token(&token)?;
+    let token = view::shared_token(&caller, &token)?;
     let Query(Parameters { wait, language }) = parameters.map_err(|_| wait::bad_wait())?;
     let longest = wait::duration(wait.as_deref(), api.app.settings.http.max_wait_s)?;
     let language = language.as_deref().and_then(Language::from_tag);
@@ -71,7 +71,7 @@ pub(in crate::api) async fn handle(
             failure.detail = report::failure(reason, language);
         }
         let place = api.app.store.queue_place(&job, api.app.clock.now()).await;
-        Json(JobView::new(&api.app, &job, place, analysis)).into_response()
+        Json(JobView::new(&api.app, caller.id_of(token), &job, place, analysis)).into_response()
     };
     let answer = response.headers_mut();
     answer.insert(header::CACHE_CONTROL, view::NO_STORE);

@@ -34,7 +34,7 @@ struct ShareLink {
 /// Share a result
 ///
 /// Makes a link with which this result, its report, timeline and events can be read without a key for `share.valid_h`
-/// hours. The link opens no other call and changes nothing. It ends early if the result is erased.
+/// hours. The link opens no other call and changes nothing. It does not contain the token. It ends early if the result is erased.
 #[utoipa::path(post, path = "/results/{token}/share", operation_id = "share", tag = NATIVE,
     params(("token" = Uuid, Path, description = "From the answer to the upload")),
     responses((status = 201, description = "The link", body = ShareLink),
@@ -49,7 +49,8 @@ pub(in crate::api) async fn handle(
     view::find(&api.app, &caller, token).await?;
     let settings = &api.app.settings;
     let expires_at = share::expiry(settings, api.app.clock.now());
-    let share = ShareLinks::new(settings, &api.app.store).await?.sign(token, expires_at);
-    let link = ShareLink { url: share::address(settings, token, &share), share, expires_at };
+    let id = api.app.store.share_id(token, api.app.tokens.next()).await?.ok_or_else(view::unknown)?;
+    let share = ShareLinks::new(settings, &api.app.store).await?.sign(id, expires_at);
+    let link = ShareLink { url: share::address(settings, id, &share), share, expires_at };
     Ok((StatusCode::CREATED, [(header::CACHE_CONTROL, "no-store")], Json(link)).into_response())
 }

@@ -90,7 +90,7 @@ pub(in crate::api) async fn handle(
     parameters: Result<Query<Parameters>, axum::extract::rejection::QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let token = view::token(&token)?;
+    let token = view::shared_token(&caller, &token)?;
     let Query(Parameters { cursor, limit, format }) = parameters.map_err(|_| bad("query"))?;
     let from = cursor.map(|text| row(&text).ok_or_else(|| bad("cursor"))).transpose()?.unwrap_or(0);
     let limit = limit

@@ -3,15 +3,15 @@
 use reqwest::Method;
 use serde_json::json;
 
-use crate::share::Shared;
+use crate::share::{Link, Shared};
 use crate::support::browser::Browser;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_share_link_shows_the_result_without_a_question_for_a_key() {
     let shared = Shared::start(|_| ()).await;
-    let (share, token) = (shared.link().await, &shared.token);
+    let Link { id, share } = shared.link().await;
     let browser = Browser::open(1280, 860, &[]).await;
-    browser.goto(&format!("{}/results/{token}?share={share}", shared.service.base)).await;
+    browser.goto(&format!("{}/results/{id}?share={share}", shared.service.base)).await;
     browser.until("the result", "document.querySelector('#take-title')").await;
     assert!(!browser.is_shown("dialog[open]").await, "no key is asked for");
     // This browser did not send the file, so the service tells its name.
