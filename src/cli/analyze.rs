@@ -121,9 +121,12 @@ pub fn run(args: Args, settings: Settings) -> Result<(), Failure> {
     let source = Source::File(args.file.clone());
     let (pending, pipeline) = std::thread::scope(|scope| {
         let loading = scope.spawn(|| Pipeline::load_for(&settings, &decoders, options));
+        let checked = decoders.check();
         let pending = PendingAnalysis::new(decoders.video(&source), options);
-        (pending, loading.join().unwrap_or(Err(PipelineError::StageFailed("load"))))
-    });
+        let loaded = loading.join().unwrap_or(Err(PipelineError::StageFailed("load")));
+        checked.map(|_| (pending, loaded))
+    })
+    .map_err(|error| Failure::Missing(error.to_string()))?;
     let pending = pending.map_err(|error| failure(&args.file, error))?;
     let pipeline = pipeline.map_err(|error| failure(&args.file, error))?;
     let reporter = args.html.is_some().then(|| Reporter::new(&settings)).transpose();

@@ -173,7 +173,7 @@ fn confined(config: Option<&Path>) -> Confined {
 /// Prepares the decoding of videos. Says in the log if it is not isolated completely.
 fn decoders(limits: &Video) -> Result<Decoders, Failure> {
     let decoders = Decoders::new(limits, PROGRAM.into(), true).map_err(|error| Failure::Missing(error.to_string()))?;
-    match decoders.place() {
+    match decoders.check().map_err(|error| Failure::Missing(error.to_string()))? {
         Place::Children(confinement) if confinement.is_complete() => tracing::info!("decoding is isolated"),
         place => tracing::warn!("decoding is not isolated completely: {place}; see docs/SECURITY.md"),
     }

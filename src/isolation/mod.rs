@@ -90,7 +90,7 @@ struct Inner {
 
 impl Decoders {
     /// Decodes as the settings ask. `program` is visage itself. `keep_spare`: whether the next child is started while
-    /// one is in use. If isolation is required, this blocks until the first child is ready.
+    /// one is in use. The first child gets ready while this process goes on; see [`Decoders::check`].
     pub fn new(limits: &Video, program: PathBuf, keep_spare: bool) -> Result<Self, IsolationError> {
         media::prepare();
         let is_required = limits.isolation == Isolation::Require;
@@ -113,13 +113,19 @@ impl Decoders {
         };
         let children = Children { launcher, keep_spare, spare: Mutex::new(Some(first)) };
         let (limits, place, cores) = (limits.clone(), OnceLock::new(), Cores::new());
-        let decoders = Self(Arc::new(Inner { limits, place, cores, children: Some(children) }));
-        match is_required.then(|| decoders.place()) {
-            Some(Place::Children(confinement)) if !confinement.is_complete() => {
+        Ok(Self(Arc::new(Inner { limits, place, cores, children: Some(children) })))
+    }
+
+    /// Checks whether videos are decoded where the settings ask. Blocks until the first child is ready. Without this
+    /// check, a child that is confined less than required ends, and the first video fails.
+    pub fn check(&self) -> Result<Place, IsolationError> {
+        let is_required = self.0.limits.isolation == Isolation::Require;
+        match self.place() {
+            Place::Children(confinement) if is_required && !confinement.is_complete() => {
                 Err(IsolationError::Incomplete(confinement))
             }
-            Some(Place::HereByNeed) => Err(IsolationError::NotStarted("it ended; see the log".to_owned())),
-            _ => Ok(decoders),
+            Place::HereByNeed if is_required => Err(IsolationError::NotStarted("it ended; see the log".to_owned())),
+            place => Ok(place),
         }
     }
 
@@ -151,9 +157,10 @@ impl Decoders {
         })
     }
 
-    /// What starts children, if they decode.
-    fn children(&self) -> Option<&Children> {
-        self.0.children.as_ref().filter(|_| matches!(self.place(), Place::Children(_)))
+    /// What starts children, if they decode. An error if they should, but cannot.
+    fn children(&self) -> Result<Option<&Children>, ProbeError> {
+        let place = self.check().map_err(|error| ProbeError::DecoderKilled(error.to_string()))?;
+        Ok(self.0.children.as_ref().filter(|_| matches!(place, Place::Children(_))))
     }
 
     /// A video of a stranger. Nothing is opened yet.

@@ -113,7 +113,8 @@ impl Launcher {
         command.stdin(theirs.into_socket()).stdout(Stdio::null()).stderr(Stdio::null());
         // Keeps signals of the terminal from the child: the parent handles them.
         let child = command.process_group(0).spawn()?;
-        control.send(&Setup { limits: self.limits.clone() }, &[])?;
+        // Ignores the error of a child that has ended already: the next message to it finds that.
+        let _ = control.send(&Setup { limits: self.limits.clone() }, &[]);
         let id = child.id();
         let process = Mutex::new(Process { child, end: None });
         Ok(Child { control, process, id, limits: self.limits.clone(), patience: self.patience })

@@ -23,7 +23,7 @@ impl VideoFile {
 
     /// The child that decodes the video; `None` if this process does.
     fn decoding(&self) -> Result<Option<Decoding>, ProbeError> {
-        let Some(children) = self.decoders.children() else { return Ok(None) };
+        let Some(children) = self.decoders.children()? else { return Ok(None) };
         let mut decoding = self.decoding.lock().unwrap_or_else(PoisonError::into_inner);
         if decoding.is_none() {
             let child = children.take();

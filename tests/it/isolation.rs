@@ -142,12 +142,22 @@ fn without_children_the_setting_decides() {
     for (isolation, expected) in [(Isolation::Prefer, Place::HereByNeed), (Isolation::Off, Place::HereByChoice)] {
         limits.isolation = isolation;
         let decoders = Decoders::new(&limits, "/nowhere/visage".into(), false).unwrap();
-        assert_eq!(decoders.place(), expected);
+        assert_eq!(decoders.check().unwrap(), expected);
         assert!(decoders.probe(&clip("single_face.mp4")).is_ok());
     }
     limits.isolation = Isolation::Require;
     let refused = Decoders::new(&limits, "/nowhere/visage".into(), false);
     assert!(matches!(refused, Err(IsolationError::NotStarted(_))));
+    // This program starts, and ends.
+    limits.isolation = Isolation::Prefer;
+    let decoders = Decoders::new(&limits, "/bin/false".into(), false).unwrap();
+    assert_eq!(decoders.check().unwrap(), Place::HereByNeed);
+    assert!(decoders.probe(&clip("single_face.mp4")).is_ok());
+    limits.isolation = Isolation::Require;
+    let decoders = Decoders::new(&limits, "/bin/false".into(), false).unwrap();
+    assert!(matches!(decoders.check(), Err(IsolationError::NotStarted(_))));
+    let refused = decoders.probe(&clip("single_face.mp4")).unwrap_err();
+    assert!(matches!(refused.fault(), Fault::Ours(_)), "{refused}");
 }
 
 #[test]

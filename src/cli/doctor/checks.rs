@@ -167,7 +167,10 @@ fn isolation(settings: &Settings) -> Finding {
         Ok(decoders) => decoders,
         Err(error) => return Finding::missing("isolation", error.to_string(), CURE),
     };
-    let place = decoders.place();
+    let place = match decoders.check() {
+        Ok(place) => place,
+        Err(error) => return Finding::missing("isolation", error.to_string(), CURE),
+    };
     let Place::Children(barriers) = place else {
         return Finding::warn("isolation", format!("videos are decoded without isolation: {place}"), CURE);
     };
