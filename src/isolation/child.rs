@@ -11,9 +11,8 @@ use opencv::prelude::{MatTraitConst, MatTraitConstManual};
 use super::bytes::ServedBytes;
 use super::confine::confine;
 use super::link::{Link, Received};
-use super::message::{
-    Answer, Block, Handed, Operation, PictureInSlot, Ready, Request, SLOTS, Setup, Start, slot_bytes,
-};
+use super::message::{Answer, Block, Handed, Operation, PictureInSlot, Ready, Request, Setup, Start};
+use super::slots::{SLOTS, slot_bytes};
 use crate::config::{Isolation, Video};
 use crate::media::{
     self, Frames, FramesError, OpenFile, Opened, ProbeError, ReadAt, Sample, Sound, SoundError, Source,

@@ -16,7 +16,7 @@ use seccompiler::{
 use serde::{Deserialize, Serialize};
 
 use super::memory::share_of_memory;
-use super::message::{SLOTS, slot_bytes};
+use super::slots::{SLOTS, slot_bytes};
 use crate::config::Video;
 
 /// Memory for everything but the frames of the decoders: packets, the index of the container, sound, pictures.

@@ -147,14 +147,6 @@ impl Block {
     }
 }
 
-/// The number of slots for pictures. While one is read, the next picture is written.
-pub const SLOTS: usize = 2;
-
-/// The size of a slot in bytes.
-pub const fn slot_bytes(limits: &Video) -> u64 {
-    limits.max_pixels.saturating_mul(3)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

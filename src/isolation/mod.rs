@@ -17,6 +17,7 @@ mod message;
 mod probes;
 mod process;
 mod remote;
+mod slots;
 mod video;
 
 use std::path::PathBuf;
