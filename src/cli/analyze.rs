@@ -161,7 +161,7 @@ pub fn run(args: Args, settings: Settings) -> Result<(), Failure> {
         eprintln!("{}", in_seconds(&times));
     }
     print(&findings)?;
-    super::exit_now()
+    super::process::exit_now()
 }
 
 fn language(text: &str) -> Result<Language, String> {

@@ -8,6 +8,7 @@ mod eval;
 mod keys;
 mod models;
 mod openapi;
+mod process;
 mod serve;
 mod storage;
 
@@ -120,7 +121,7 @@ pub fn run() -> ExitCode {
 /// `visage decode-child`: decodes a video for another process of visage. It reads no settings and writes no log.
 fn decode_child() -> ExitCode {
     media::close_inherited_files();
-    limit_free_memory();
+    process::limit_free_memory();
     let arguments: Vec<String> = std::env::args().skip(2).collect();
     if arguments.is_empty() {
         return isolation::run_child();
@@ -136,9 +137,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
     if !matches!(cli.command, Command::Doctor(_)) {
         telemetry::start(&settings.log).map_err(Failure::Settings)?;
     }
-    // These change settings of the whole process, so they must run before any thread is started.
-    limit_free_memory();
-    disable_runtime_telemetry();
+    process::prepare();
     media::prepare();
     match cli.command {
         Command::Serve(args) => serve::serve(args, settings, cli.config.as_deref()),
@@ -163,40 +162,10 @@ fn writable(path: &Path) -> Result<(), Failure> {
     Err(Failure::Settings(format!("{} cannot be written: give a file in a folder that exists", path.display())))
 }
 
-/// Ends the process at once. Call it when all output is written: it is faster than unloading the models first.
-fn exit_now() -> ! {
-    // SAFETY: all output is written, so other threads may be stopped at any point.
-    unsafe { libc::_exit(0) }
-}
-
 /// Writes to standard output. A reader that closes the pipe early (`| head`) is not an error.
 fn print(text: &str) -> Result<(), Failure> {
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::Run(error.to_string())),
         _ => Ok(()),
-    }
-}
-
-/// Switches off the telemetry of ONNX Runtime. Some builds record usage in a database in the user's cache folder and
-/// send it to Microsoft. The switch in its API is too late: the database is created when the library is loaded.
-fn disable_runtime_telemetry() {
-    // SAFETY: no other thread runs yet that could read the environment.
-    unsafe { std::env::set_var("ORT_DISABLE_TELEMETRY", "1") };
-}
-
-/// Limits the free memory that glibc keeps instead of returning it to the system.
-///
-/// Blocks of 8 MiB and more are returned when they are freed. By default, glibc raises this threshold to the size of
-/// the largest freed block, so that a process would keep the memory of one long video's index. Frames and model inputs
-/// are smaller than the threshold and are reused: returning them would cost a sixth of the time of an analysis.
-///
-/// For smaller blocks, glibc keeps at most 16 MiB at the end of the heap, in at most two arenas.
-fn limit_free_memory() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: only sets parameters of the allocator, and no other thread runs yet.
-    unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, 8 << 20);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, 16 << 20);
-        libc::mallopt(libc::M_ARENA_MAX, 2);
     }
 }
