@@ -6,18 +6,21 @@
 //! A caller sees the analyses that were sent without a key and those that were sent with its own key. A key with the
 //! scope `admin` sees all analyses.
 
+use std::marker::PhantomData;
 use std::net::IpAddr;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use axum::RequestExt;
-use axum::extract::{Query, RawPathParams, Request, State};
+use axum::extract::{FromRequestParts, Query, RawPathParams, Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::access::{Access, Authorized, Rule};
+use super::access::{Access, Rule};
 use super::limits::{ClientAddress, Peer, RateLimit, RequestPermit};
 use super::upload::body::{IncomingBody, Pace};
 use super::view::{self, NO_STORE};
@@ -83,6 +86,44 @@ impl Caller {
     /// Whether the caller may see a job or an upload with this owner.
     pub fn may_see(&self, owner: Option<&str>) -> bool {
         owner.is_none() || owner == self.owner() || self.is_admin()
+    }
+}
+
+/// The caller of a request that the guard of this rule has let through.
+pub struct Authorized<R> {
+    caller: Caller,
+    rule: PhantomData<fn() -> R>,
+}
+
+impl<R> Authorized<R> {
+    fn new(caller: Caller) -> Self {
+        Self { caller, rule: PhantomData }
+    }
+}
+
+// Derived, it would need `R: Clone`.
+impl<R> Clone for Authorized<R> {
+    fn clone(&self) -> Self {
+        Self::new(self.caller.clone())
+    }
+}
+
+impl<R> Deref for Authorized<R> {
+    type Target = Caller;
+
+    fn deref(&self) -> &Caller {
+        &self.caller
+    }
+}
+
+impl<R: Rule, S: Sync> FromRequestParts<S> for Authorized<R> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        parts.extensions.get::<Self>().cloned().ok_or_else(|| {
+            tracing::error!("a handler is not guarded by its access rule");
+            Problem::internal()
+        })
     }
 }
 
@@ -241,7 +282,13 @@ fn scope_required(scope: Scope) -> Problem {
 
 #[cfg(test)]
 mod tests {
+    use axum::Router;
+    use axum::body::Body;
+    use axum::routing::get;
+    use tower::ServiceExt;
+
     use super::*;
+    use crate::api::access::{Admin, OptionalKey, Read, RequiredKey};
 
     fn headers(name: &'static str, value: &str) -> HeaderMap {
         HeaderMap::from_iter([(header::HeaderName::from_static(name), value.parse().unwrap())])
@@ -254,5 +301,17 @@ mod tests {
         assert_eq!(sent_key(&headers("authorization", "bearer  k")), Some("k"));
         assert_eq!(sent_key(&headers("authorization", "Basic dTpw")), None);
         assert_eq!(sent_key(&HeaderMap::new()), None);
+    }
+
+    #[tokio::test]
+    async fn a_handler_without_the_guard_of_its_rule_answers_500() {
+        let handler = |_: Authorized<RequiredKey<Admin>>| async {};
+        let router: Router = Router::new().route("/", get(handler));
+        let mut request = Request::new(Body::empty());
+        request.extensions_mut().insert(Authorized::<OptionalKey<Read>>::new(Caller::Anonymous));
+        assert_eq!(router.clone().oneshot(request).await.unwrap().status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let mut request = Request::new(Body::empty());
+        request.extensions_mut().insert(Authorized::<RequiredKey<Admin>>::new(Caller::Anonymous));
+        assert_eq!(router.oneshot(request).await.unwrap().status(), StatusCode::OK);
     }
 }

@@ -12,11 +12,11 @@ use serde::{Deserialize, Deserializer};
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, OneOf, OneOfBuilder, Schema, Type};
 
+use super::file_source::FileSource;
 use super::upload;
 use super::upload::body::{IncomingBody, Pace};
 use super::upload::encoding::announced;
 use super::upload::error::{BodyError, UploadError};
-use super::upload::problems::FileSource;
 use super::{Api, Problem};
 
 /// Most bytes of a JSON body without a video.

@@ -5,7 +5,7 @@
 //!   pages. Each endpoint has a file with its access rule, its description and its handler. No endpoint imports
 //!   another.
 //! - `upload`: receives videos, for all calls. `immediate`: analyzes a video while the client waits.
-//! - `access` and `auth`: who may call an endpoint. `limits` and `quota`: how often.
+//! - `endpoint`: the type of endpoints. `access` and `auth`: who may call one. `limits` and `quota`: how often.
 //! - `problem`: errors (RFC 9457). `openapi`: the description of the service.
 //!
 //! Every path works with and without a slash at its end.
@@ -16,7 +16,9 @@ mod access;
 mod auth;
 mod compat;
 mod cursor;
+mod endpoint;
 mod endpoints;
+mod file_source;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod immediate;
@@ -59,8 +61,8 @@ use crate::isolation::Decoders;
 use crate::report::Reporter;
 use crate::store::Store;
 
-use access::Endpoint;
 pub use auth::Caller;
+use endpoint::Endpoint;
 pub use immediate::ImmediateAnalyzer;
 use places::{PlaceLimits, Places};
 pub use problem::Problem;

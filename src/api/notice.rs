@@ -6,7 +6,7 @@ use axum::extract::Query;
 use axum::http::{StatusCode, Uri};
 use utoipa::ToSchema;
 
-use super::upload::problems::FileSource;
+use super::file_source::FileSource;
 use super::{AppState, Problem};
 use crate::analysis::{Language, Notice};
 

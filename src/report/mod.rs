@@ -12,6 +12,7 @@ mod people;
 #[cfg(test)]
 mod sample;
 mod sentences;
+mod shares;
 #[cfg(test)]
 mod tests;
 mod view;

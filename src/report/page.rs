@@ -9,7 +9,8 @@ use super::brand::{Brand, LOGO_HEIGHT};
 use super::chart::Size;
 use super::notice::{NoticeTexts, Rights};
 use super::people::{self, Person};
-use super::view::{self, View};
+use super::shares;
+use super::view::View;
 use super::{Context, ReportError};
 use crate::analysis::Findings;
 
@@ -74,7 +75,7 @@ pub fn render(
         logo_height: LOGO_HEIGHT,
         style: &style.text,
         style_hash: &style.source,
-        bars: view::bars(view.words, &view.shares),
+        bars: shares::bars(view.words, &view.shares),
         people: people.collect(),
         rights: Rights::new(notice, context),
         view: &view,

@@ -2,7 +2,7 @@
 
 use super::chart::{self, Size, stretches};
 use super::colour;
-use super::view::{Share, shares};
+use super::shares::{Share, shares};
 use super::words::{Unit, Words};
 use crate::analysis::{Emotion, FaceSummary, Findings, Segment, Story};
 

@@ -2,12 +2,11 @@
 //! the same.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
 
-use super::chart;
 use super::people::{self, Person};
+use super::shares::{Share, shares};
 use super::words::{Meaning, Note, ReportContents, Unit, Words};
-use super::{Context, colour, feedback};
+use super::{Context, feedback};
 use crate::analysis::{
     Analysis, Certainty, Emotion, FaceSummary, Findings, Interval, Speech, SpeechQuality, Story, Warning, percentages,
 };
@@ -60,21 +59,6 @@ pub struct Tile {
     pub label: String,
     pub value: String,
     pub note: String,
-}
-
-/// The share of one of the seven expressions.
-pub struct Share {
-    pub emotion: Emotion,
-    pub name: String,
-    pub colour: &'static str,
-    /// The percentage with its sign.
-    pub value: String,
-    /// 0 to 100.
-    pub percent: f64,
-    /// The number of samples in which it was the strongest, and the number of all samples.
-    pub samples: String,
-    /// The mean confidence of the model in those samples.
-    pub sure: String,
 }
 
 const NO_FACE_ADVICE: [&str; 4] = ["size", "light", "hidden", "brief"];
@@ -260,37 +244,6 @@ fn speech_tiles(words: Words, speech: &Speech) -> Vec<Tile> {
     tiles
 }
 
-/// Returns the shares of the seven expressions, largest first.
-pub(super) fn shares(words: Words, emotions: &BTreeMap<Emotion, f64>, faces: &[FaceSummary]) -> Vec<Share> {
-    // Rounds like the JSON, so that report and JSON show the same figures.
-    let emotions = percentages(emotions);
-    let mut shares: Vec<Share> = Emotion::ALL
-        .into_iter()
-        .map(|emotion| {
-            let percent = emotions.get(&emotion).copied().unwrap_or_default();
-            let counts = faces.iter().map(|face| face.emotion_counts.get(&emotion).copied().unwrap_or_default());
-            let (n, all) = (counts.sum::<u32>(), faces.iter().map(|face| face.frames).sum::<u32>());
-            let samples = words.fill("samples_of", &[("n", &n.to_string()), ("all", &all.to_string())]);
-            // Shown for one person only; with several people it is in the table of each.
-            let sure = match faces {
-                [face] => face.average_confidence.get(&emotion).copied(),
-                _ => None,
-            };
-            Share {
-                emotion,
-                name: words.label(emotion),
-                colour: colour::of_emotion(emotion),
-                value: words.percent(percent),
-                percent,
-                samples,
-                sure: sure.map_or_else(|| "–".to_owned(), |sure| words.share(sure)),
-            }
-        })
-        .collect();
-    shares.sort_by(|a, b| b.percent.total_cmp(&a.percent));
-    shares
-}
-
 fn warnings(words: Words, findings: &Findings) -> Vec<String> {
     let mut warnings = words.warnings(&findings.analysis);
     let samples = findings.timeline.rows.len();
@@ -344,19 +297,4 @@ fn codec(name: &str) -> String {
         ("gif", "GIF"),
     ];
     known.iter().find(|(short, _)| *short == name).map_or(name, |(_, usual)| usual).to_owned()
-}
-
-/// Draws the bars of a person or of a video.
-pub fn bars(words: Words, shares: &[Share]) -> String {
-    let told: Vec<String> = shares.iter().map(|share| format!("{} {}", share.name, share.value)).collect();
-    let bars: Vec<chart::Bar<'_>> = shares
-        .iter()
-        .map(|share| chart::Bar {
-            label: &share.name,
-            value: &share.value,
-            percent: share.percent,
-            colour: share.colour,
-        })
-        .collect();
-    chart::bars(&bars, &words.fill("shares", &[("list", &told.join(", "))]))
 }

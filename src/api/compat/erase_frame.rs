@@ -8,7 +8,9 @@ use uuid::Uuid;
 use super::error::CompatError;
 use super::frames::{FrameError, keys};
 use crate::api::Api;
-use crate::api::access::{Analyze, Authorized, Endpoint, OptionalKey};
+use crate::api::access::{Analyze, OptionalKey};
+use crate::api::auth::Authorized;
+use crate::api::endpoint::Endpoint;
 use crate::api::openapi::COMPAT;
 
 type Rule = OptionalKey<Analyze>;

@@ -12,7 +12,9 @@ use super::PlainVideoForm;
 use super::error::CompatError;
 use crate::analysis::{Appraisal, Emotion, Options, appraise};
 use crate::api::Api;
-use crate::api::access::{Analyze, Authorized, Endpoint, OptionalKey};
+use crate::api::access::{Analyze, OptionalKey};
+use crate::api::auth::Authorized;
+use crate::api::endpoint::Endpoint;
 use crate::api::immediate::{self, BodyFormat, ImmediateError};
 use crate::api::openapi::COMPAT;
 

@@ -7,8 +7,8 @@ use axum::http::StatusCode;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use crate::api::file_source::FileSource;
 use crate::api::upload::error::{FormError, UploadError};
-use crate::api::upload::problems::FileSource;
 use crate::api::{Caller, Problem};
 
 /// Why a picture is rejected or cannot be returned.

@@ -13,7 +13,9 @@ use uuid::Uuid;
 
 use super::error::CompatError;
 use crate::analysis::{Analysis, Emotion, FaceSummary, rounding};
-use crate::api::access::{Authorized, Endpoint, OptionalKey, Read};
+use crate::api::access::{OptionalKey, Read};
+use crate::api::auth::Authorized;
+use crate::api::endpoint::Endpoint;
 use crate::api::openapi::COMPAT;
 use crate::api::view;
 use crate::api::wait;

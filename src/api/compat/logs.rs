@@ -17,7 +17,9 @@ use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, OneOf, Schema, SchemaF
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::routes;
 
-use crate::api::access::{Authorized, Endpoint, Logs, ThumbnailsKey};
+use crate::api::access::{Logs, ThumbnailsKey};
+use crate::api::auth::Authorized;
+use crate::api::endpoint::Endpoint;
 use crate::api::json_body::without_byte_order_mark;
 use crate::api::openapi::THUMBNAILS;
 use crate::api::problem::OwnShape;

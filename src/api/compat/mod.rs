@@ -16,7 +16,7 @@ mod thumbnail;
 
 use utoipa::ToSchema;
 
-use super::access::Endpoint;
+use super::endpoint::Endpoint;
 use super::notice::NoticeValue;
 
 /// The fields of the form. Other fields are ignored.

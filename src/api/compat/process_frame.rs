@@ -12,7 +12,9 @@ use utoipa_axum::routes;
 
 use super::error::CompatError;
 use crate::analysis::{Analysis, Emotion, Options, percentages};
-use crate::api::access::{Analyze, Authorized, Endpoint, OptionalKey};
+use crate::api::access::{Analyze, OptionalKey};
+use crate::api::auth::Authorized;
+use crate::api::endpoint::Endpoint;
 use crate::api::immediate::{self, BodyFormat, ImmediateError};
 use crate::api::json_body;
 use crate::api::notice::NoticeValue;

@@ -17,7 +17,9 @@ use uuid::Uuid;
 
 use super::error::CompatError;
 use super::frames::{FrameError, content_type, key};
-use crate::api::access::{Analyze, Authorized, Endpoint, OptionalKey};
+use crate::api::access::{Analyze, OptionalKey};
+use crate::api::auth::Authorized;
+use crate::api::endpoint::Endpoint;
 use crate::api::limits::Client;
 use crate::api::notice::{NoticeStatement, NoticeValue};
 use crate::api::openapi::COMPAT;

@@ -11,7 +11,9 @@ use uuid::Uuid;
 
 use super::PlainVideoForm;
 use super::error::CompatError;
-use crate::api::access::{Analyze, Authorized, Endpoint, OptionalKey};
+use crate::api::access::{Analyze, OptionalKey};
+use crate::api::auth::Authorized;
+use crate::api::endpoint::Endpoint;
 use crate::api::immediate::ImmediateError;
 use crate::api::openapi::COMPAT;
 use crate::api::upload;

@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::routes;
 
-use crate::api::access::{Admin, Authorized, Endpoint, RequiredKey};
+use crate::api::access::{Admin, RequiredKey};
+use crate::api::auth::Authorized;
+use crate::api::endpoint::Endpoint;
 use crate::api::json_body;
 use crate::api::openapi::NATIVE;
 use crate::api::view::NO_STORE;

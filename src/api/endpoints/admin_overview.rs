@@ -10,7 +10,9 @@ use utoipa::ToSchema;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-use crate::api::access::{Admin, Authorized, Endpoint, RequiredKey};
+use crate::api::access::{Admin, RequiredKey};
+use crate::api::auth::Authorized;
+use crate::api::endpoint::Endpoint;
 use crate::api::openapi::NATIVE;
 use crate::api::view::ProgressView;
 use crate::api::{Api, Problem};

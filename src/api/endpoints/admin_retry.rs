@@ -4,7 +4,9 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use utoipa_axum::routes;
 
-use crate::api::access::{Admin, Authorized, Endpoint, RequiredKey};
+use crate::api::access::{Admin, RequiredKey};
+use crate::api::auth::Authorized;
+use crate::api::endpoint::Endpoint;
 use crate::api::openapi::NATIVE;
 use crate::api::view;
 use crate::api::{Api, Problem};

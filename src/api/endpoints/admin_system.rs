@@ -9,7 +9,9 @@ use utoipa::ToSchema;
 use utoipa_axum::routes;
 
 use crate::analysis::ModelUsed;
-use crate::api::access::{Admin, Authorized, Endpoint, RequiredKey};
+use crate::api::access::{Admin, RequiredKey};
+use crate::api::auth::Authorized;
+use crate::api::endpoint::Endpoint;
 use crate::api::openapi::NATIVE;
 use crate::api::view::NO_STORE;
 use crate::api::{Api, Problem};

@@ -10,7 +10,9 @@ use utoipa::ToSchema;
 use utoipa_axum::routes;
 
 use crate::analysis::{Detail, Language, Sampling};
-use crate::api::access::{Analyze, Authorized, Endpoint, OptionalKey};
+use crate::api::access::{Analyze, OptionalKey};
+use crate::api::auth::Authorized;
+use crate::api::endpoint::Endpoint;
 use crate::api::notice::NoticeValue;
 use crate::api::openapi::NATIVE;
 use crate::api::upload::form::UnknownFields;

@@ -14,13 +14,15 @@ use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa_axum::routes;
 
 use crate::analysis::Language;
-use crate::api::access::{Analyze, Authorized, Endpoint, OptionalKey};
+use crate::api::access::{Analyze, OptionalKey};
+use crate::api::auth::Authorized;
+use crate::api::endpoint::Endpoint;
+use crate::api::file_source::FileSource;
 use crate::api::json_body;
 use crate::api::limits::Client;
 use crate::api::notice::{NoticeStatement, NoticeValue};
 use crate::api::openapi::NATIVE;
 use crate::api::upload::parts::{PartsError, UploadView};
-use crate::api::upload::problems::FileSource;
 use crate::api::{Api, Problem, quota};
 use crate::blob::{MAX_PARTS, PART};
 use crate::store::PartedUpload;

@@ -6,7 +6,9 @@ use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use utoipa_axum::routes;
 
-use crate::api::access::{Authorized, Endpoint, Link};
+use crate::api::access::Link;
+use crate::api::auth::Authorized;
+use crate::api::endpoint::Endpoint;
 use crate::api::negotiation::prefers_html;
 use crate::api::openapi::NATIVE;
 use crate::api::page::{self, ConfirmStep};

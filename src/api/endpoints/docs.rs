@@ -6,7 +6,8 @@ use axum::http::{HeaderValue, header};
 use axum::response::{Html, IntoResponse, Response};
 use utoipa_axum::routes;
 
-use crate::api::access::{Endpoint, Open};
+use crate::api::access::Open;
+use crate::api::endpoint::Endpoint;
 use crate::api::openapi::OPERATIONS;
 
 pub(in crate::api) fn endpoint() -> Endpoint {

@@ -9,7 +9,8 @@ use utoipa_axum::routes;
 use utoipa_swagger_ui::Config;
 
 use crate::api::Problem;
-use crate::api::access::{Endpoint, Open};
+use crate::api::access::Open;
+use crate::api::endpoint::Endpoint;
 use crate::api::openapi::OPERATIONS;
 
 pub(in crate::api) fn endpoint() -> Endpoint {

@@ -17,7 +17,9 @@ use utoipa::ToSchema;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-use crate::api::access::{Authorized, Endpoint, OptionalKeyOrShare, Read};
+use crate::api::access::{OptionalKeyOrShare, Read};
+use crate::api::auth::Authorized;
+use crate::api::endpoint::Endpoint;
 use crate::api::openapi::NATIVE;
 use crate::api::view::{self, ProgressView, QueueView};
 use crate::api::{Api, AppState, Problem};

@@ -5,7 +5,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::routes;
 
-use crate::api::access::{Endpoint, Open};
+use crate::api::access::Open;
+use crate::api::endpoint::Endpoint;
 use crate::api::openapi::OPERATIONS;
 
 pub(in crate::api) fn endpoint() -> Endpoint {

@@ -8,8 +8,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::routes;
 
-use crate::api::access::{Authorized, Endpoint, Read, RequiredKey};
+use crate::api::access::{Read, RequiredKey};
+use crate::api::auth::Authorized;
 use crate::api::cursor;
+use crate::api::endpoint::Endpoint;
 use crate::api::openapi::NATIVE;
 use crate::api::view::{ListedView, NO_STORE};
 use crate::api::{Api, Problem};

@@ -6,7 +6,9 @@ use axum::response::{IntoResponse, Response};
 use jiff::{Timestamp, ToSpan};
 use utoipa_axum::routes;
 
-use crate::api::access::{Authorized, Endpoint, Logs, OptionalKey};
+use crate::api::access::{Logs, OptionalKey};
+use crate::api::auth::Authorized;
+use crate::api::endpoint::Endpoint;
 use crate::api::openapi::OPERATIONS;
 use crate::api::{Api, Problem};
 use crate::store::{SILENT_S, Store, StoreError};

@@ -10,7 +10,8 @@ use utoipa_axum::routes;
 
 use crate::analysis::Language;
 use crate::api::Api;
-use crate::api::access::{Endpoint, Open};
+use crate::api::access::Open;
+use crate::api::endpoint::Endpoint;
 use crate::api::negotiation;
 use crate::api::openapi::OPERATIONS;
 

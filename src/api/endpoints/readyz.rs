@@ -13,7 +13,8 @@ use tokio::time::{Instant, timeout};
 use utoipa::ToSchema;
 use utoipa_axum::routes;
 
-use crate::api::access::{Endpoint, Open};
+use crate::api::access::Open;
+use crate::api::endpoint::Endpoint;
 use crate::api::openapi::OPERATIONS;
 use crate::api::{Api, AppState, Problem};
 use crate::blob::BlobError;

@@ -9,7 +9,9 @@ use serde::Deserialize;
 use utoipa_axum::routes;
 
 use crate::analysis::Language;
-use crate::api::access::{Authorized, Endpoint, OptionalKeyOrShare, Read};
+use crate::api::access::{OptionalKeyOrShare, Read};
+use crate::api::auth::Authorized;
+use crate::api::endpoint::Endpoint;
 use crate::api::negotiation;
 use crate::api::openapi::NATIVE;
 use crate::api::view;

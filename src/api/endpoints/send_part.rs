@@ -9,7 +9,9 @@ use futures_util::TryStreamExt;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-use crate::api::access::{Authorized, Endpoint, Link};
+use crate::api::access::Link;
+use crate::api::auth::Authorized;
+use crate::api::endpoint::Endpoint;
 use crate::api::limits::Client;
 use crate::api::openapi::NATIVE;
 use crate::api::upload::body::{IncomingBody, Pace};

@@ -9,7 +9,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::routes;
 
-use crate::api::access::{Authorized, Endpoint, OptionalKey, Read};
+use crate::api::access::{OptionalKey, Read};
+use crate::api::auth::Authorized;
+use crate::api::endpoint::Endpoint;
 use crate::api::openapi::NATIVE;
 use crate::api::view;
 use crate::api::{Api, Problem};

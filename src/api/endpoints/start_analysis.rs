@@ -18,7 +18,10 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 use crate::analysis::{Detail, Language, Notice, Options, Sampling};
-use crate::api::access::{Analyze, Authorized, Endpoint, OptionalKey};
+use crate::api::access::{Analyze, OptionalKey};
+use crate::api::auth::Authorized;
+use crate::api::endpoint::Endpoint;
+use crate::api::file_source::FileSource;
 use crate::api::json_body;
 use crate::api::limits::Client;
 use crate::api::notice::{NoticeError, NoticeStatement, NoticeValue};
@@ -30,7 +33,6 @@ use crate::api::upload::error::{
 };
 use crate::api::upload::form::{self, MAX_FACES, MAX_RECIPIENTS, SAMPLE_EVERY, SAMPLES_PER_SECOND};
 use crate::api::upload::parts::{self, PartsError};
-use crate::api::upload::problems::FileSource;
 use crate::api::upload::{self, Accepted};
 use crate::api::{Api, Caller, Problem, quota};
 use crate::blob::BlobError;

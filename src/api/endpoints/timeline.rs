@@ -15,8 +15,10 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 use crate::analysis::{Detail, TimelineRow};
-use crate::api::access::{Authorized, Endpoint, OptionalKeyOrShare, Read};
+use crate::api::access::{OptionalKeyOrShare, Read};
+use crate::api::auth::Authorized;
 use crate::api::cursor;
+use crate::api::endpoint::Endpoint;
 use crate::api::negotiation::prefers_csv;
 use crate::api::openapi::NATIVE;
 use crate::api::view;

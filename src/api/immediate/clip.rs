@@ -15,6 +15,7 @@ use serde_json::value::RawValue;
 
 use super::spool::Spool;
 use super::{CapacityError, ImmediateAnalyzer, ImmediateError, check_memory, on_thread, take_place};
+use crate::api::file_source::FileSource;
 use crate::api::json_body;
 use crate::api::limits::Client;
 use crate::api::notice::NoticeStatement;
@@ -22,7 +23,6 @@ use crate::api::upload;
 use crate::api::upload::body::{IncomingBody, Pace};
 use crate::api::upload::error::{BodyError, UploadError, VideoError};
 use crate::api::upload::form::VideoSink;
-use crate::api::upload::problems::FileSource;
 use crate::api::{Api, Caller, Problem, quota};
 use crate::media::{self, Source};
 use crate::pipeline::Cancel;

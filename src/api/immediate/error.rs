@@ -4,9 +4,9 @@ use axum::http::StatusCode;
 
 use crate::analysis::{FailureReason, Language};
 use crate::api::Problem;
+use crate::api::file_source::FileSource;
 use crate::api::places::NoPlace;
 use crate::api::upload::error::{BodyError, FormError, UploadError, VideoError};
-use crate::api::upload::problems::FileSource;
 use crate::blob::BlobError;
 use crate::fault::{Fault, Part};
 use crate::media::{ClipFailure, ProbeError};

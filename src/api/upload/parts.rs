@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::error::UploadError;
-use super::problems::FileSource;
+use crate::api::file_source::FileSource;
 use crate::api::{Api, Caller, Problem};
 use crate::blob::Part;
 use crate::config::ByteSize;

@@ -8,6 +8,7 @@ use super::error::{
 };
 use crate::analysis::Language;
 use crate::api::Problem;
+use crate::api::file_source::FileSource;
 use crate::api::places::NoPlace;
 use crate::config::ByteSize;
 use crate::media::ProbeError;
@@ -18,43 +19,6 @@ use crate::store::{MailCount, UsedUp};
 impl From<UploadError> for Problem {
     fn from(error: UploadError) -> Self {
         error.problem(FileSource::Field)
-    }
-}
-
-/// How a call receives its file. Messages name the field or the member that the call has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FileSource {
-    /// The form field `video`.
-    Field,
-    /// The whole body.
-    Body,
-    /// The JSON member `content`, in base64.
-    Content,
-    /// An upload in parts, or a JSON body that refers to one.
-    Upload,
-    /// A picture in the form field `frame`.
-    Frame,
-}
-
-impl FileSource {
-    /// The file as the subject of a sentence, and the field or member that holds it.
-    const fn subject(self) -> (&'static str, Option<&'static str>) {
-        match self {
-            Self::Field => ("The file in the field video", Some("video")),
-            Self::Body => ("The body", None),
-            Self::Content => ("The video in content", Some("content")),
-            Self::Upload => ("The uploaded file", Some("upload")),
-            Self::Frame => ("The file in the field frame", Some("frame")),
-        }
-    }
-
-    /// Tells the client how to send fewer bytes.
-    const fn smaller(self) -> &'static str {
-        match self {
-            Self::Field | Self::Body | Self::Content => "Send a shorter or smaller video.",
-            Self::Upload => "Send only the members that the call has.",
-            Self::Frame => "Send a smaller picture.",
-        }
     }
 }
 
