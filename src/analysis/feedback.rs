@@ -1,13 +1,11 @@
-//! Chooses the feedback on a video: facts about the figures and one piece of advice, as data without words.
-//! [`crate::report`] turns them into sentences. They describe the recording and never judge the person.
+//! Chooses the feedback on a video: facts about the figures, and one piece of advice. The [remarks](super::remark)
+//! describe the recording and never judge the person.
 
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
-
+use super::remark::{Advice, Finding, Reason, Remark, Shown, Stretch};
 use super::scores::tense_arousal;
 use super::speech::EASY_PACE;
 use super::tally::Tally;
-use super::{Certainty, Emotion, FaceSummary, Interval, PartName, Parts, Speech, rounding};
+use super::{Certainty, Emotion, FaceSummary, PartName, Parts, Speech, rounding};
 
 /// With faces seen for less than this, in seconds, the feedback says that there was little input.
 const LITTLE_S: f64 = 5.0;
@@ -28,132 +26,6 @@ const MOST_STRETCH: f64 = 0.8;
 /// A time without a face that is longer than this, in seconds, ends a stretch.
 const GAP_S: f64 = 10.0;
 
-/// One statement of the feedback. `kind` names the variant in JSON.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Remark {
-    /// Faces were seen for a short time only.
-    LittleMaterial {
-        samples: u32,
-        #[serde(serialize_with = "rounding::one")]
-        seen_s: f64,
-    },
-    /// What follows is about this many people together. Only results of earlier versions have it.
-    SeveralPeople { people: u32 },
-    /// The remarks about one of several people.
-    Person {
-        /// `id` of the face.
-        face: u32,
-        #[schema(no_recursion)]
-        remarks: Vec<Remark>,
-    },
-    /// The most frequent emotion, and the second one if it was frequent too.
-    Showed { shown: Vec<Shown> },
-    /// The part of the scores with the highest value.
-    Strongest(Finding),
-    /// The part of the scores with the lowest value.
-    Weakest(Finding),
-    /// All parts have about the same value.
-    Even {
-        parts: Vec<PartName>,
-        #[serde(serialize_with = "rounding::one")]
-        value: f64,
-    },
-    /// The only part that could be measured.
-    Only(Finding),
-    /// A piece of advice.
-    Try { advice: Advice },
-}
-
-/// An emotion with its share and its longest segment.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct Shown {
-    pub emotion: Emotion,
-    #[serde(serialize_with = "rounding::one")]
-    pub percent: f64,
-    /// Start and end of the longest segment, in seconds. Null if there is no segment of this emotion.
-    #[schema(value_type = Option<Vec<f64>>, min_items = 2, max_items = 2)]
-    pub longest_s: Option<[f64; 2]>,
-}
-
-/// The value of a part, with its certainty and reason.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct Finding {
-    pub part: PartName,
-    /// 0 to 100.
-    #[serde(serialize_with = "rounding::one")]
-    pub value: f64,
-    pub certainty: Certainty,
-    /// Null if the spread of the value is unknown.
-    pub interval: Option<Interval>,
-    /// The time in which the value was clearly higher (strongest part) or lower (weakest part) than its mean.
-    pub stretch: Option<Stretch>,
-    /// The cause of a low value, if known.
-    pub reason: Option<Reason>,
-}
-
-/// A time span of the video in which a figure differs from its mean.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct Stretch {
-    #[serde(serialize_with = "rounding::one")]
-    pub start_s: f64,
-    #[serde(serialize_with = "rounding::one")]
-    pub end_s: f64,
-    /// Mean of the figure in this time, 0 to 100.
-    #[serde(serialize_with = "rounding::one")]
-    pub value: f64,
-}
-
-/// The cause of a low value.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Reason {
-    /// Eyes were shut or cast down.
-    EyesShut,
-    /// The eyes were open and did not look into the camera.
-    LookedAway,
-    /// The head was turned away. The gaze is unknown.
-    HeadTurned,
-    /// The expression that lowered calmness most.
-    Expression { emotion: Emotion },
-    Pauses {
-        pauses: u32,
-        #[serde(serialize_with = "rounding::one")]
-        longest_s: f64,
-    },
-    SlowPace {
-        #[serde(serialize_with = "rounding::one")]
-        syllables_per_s: f64,
-    },
-    FastPace {
-        #[serde(serialize_with = "rounding::one")]
-        syllables_per_s: f64,
-    },
-    /// Quality of the recording: an opinion score from 1 to 5.
-    Recording {
-        #[serde(serialize_with = "rounding::one")]
-        ovr: f64,
-    },
-}
-
-/// A piece of advice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Advice {
-    LookIntoTheLens,
-    KeepEyesUp,
-    FaceTheCamera,
-    RelaxTheFace,
-    HoldTheHeadStill,
-    ShortenPauses,
-    SpeakFaster,
-    SpeakSlower,
-    BetterSound,
-    /// Results of `metrics_version` 1 advised lively faces to be quieter (`quieter_face`). Nobody is told so any more.
-    #[serde(alias = "quieter_face")]
-    KeepItUp,
-}
-
 /// The input for the remarks about one person.
 pub(super) struct FeedbackInput<'a> {
     pub face: &'a FaceSummary,
@@ -167,30 +39,30 @@ pub(super) struct FeedbackInput<'a> {
 }
 
 /// Returns the remarks about the only person, in order.
-pub(super) fn remarks(input: &FeedbackInput<'_>) -> Vec<Remark> {
+pub(super) fn remarks_on_one(input: &FeedbackInput<'_>) -> Vec<Remark> {
     let Some(parts) = input.parts else { return Vec::new() };
-    let mut said = Vec::new();
+    let mut remarks = Vec::new();
     let samples = input.face.frames;
     let seen_s: f64 = input.moments.iter().map(|(from, to, _)| to - from).sum();
     if samples < FEW_SAMPLES || seen_s < LITTLE_S {
-        said.push(Remark::LittleMaterial { samples, seen_s });
+        remarks.push(Remark::LittleMaterial { samples, seen_s });
     }
-    said.push(Remark::Showed { shown: shown(input.face) });
+    remarks.push(Remark::Showed { shown: shown(input.face) });
 
     let clarity = parts.overall_score.iter().filter(|part| part.part == PartName::SpeechClarity);
     let measured: Vec<(PartName, f64)> =
         parts.presence.iter().chain(clarity).map(|part| (part.part, part.value)).collect();
-    let Some((first, rest)) = measured.split_first() else { return said };
+    let Some((first, rest)) = measured.split_first() else { return remarks };
     let strongest = rest.iter().fold(first, |best, part| if part.1 > best.1 { part } else { best });
     let weakest = rest.iter().fold(first, |worst, part| if part.1 < worst.1 { part } else { worst });
     let (high, low) = (input.finding(*strongest, true), input.finding(*weakest, false));
     let advice = low.advice();
     if rest.is_empty() {
-        said.push(Remark::Only(low));
+        remarks.push(Remark::Only(low));
     } else if high.value - low.value < EVEN {
         #[expect(clippy::cast_precision_loss, reason = "at most five")]
         let value = measured.iter().map(|(_, value)| value).sum::<f64>() / measured.len() as f64;
-        said.push(Remark::Even { parts: measured.iter().map(|(part, _)| *part).collect(), value });
+        remarks.push(Remark::Even { parts: measured.iter().map(|(part, _)| *part).collect(), value });
     } else {
         let apart = |a: &Finding, b: &Finding| match (a.interval, b.interval) {
             (Some(a), Some(b)) => a.low > b.high,
@@ -201,25 +73,25 @@ pub(super) fn remarks(input: &FeedbackInput<'_>) -> Vec<Remark> {
             certainty: if overlap { finding.certainty.max(Certainty::Likely) } else { finding.certainty },
             ..finding
         };
-        said.push(Remark::Strongest(limit_certainty(high)));
-        said.push(Remark::Weakest(limit_certainty(low)));
+        remarks.push(Remark::Strongest(limit_certainty(high)));
+        remarks.push(Remark::Weakest(limit_certainty(low)));
     }
-    said.push(Remark::Try { advice });
-    said
+    remarks.push(Remark::Try { advice });
+    remarks
 }
 
 /// Returns the remarks about one of several people: what the face showed, the weakest part unless it is good, and one
 /// thing to try.
 pub(super) fn remarks_on_one_of_several(input: &FeedbackInput<'_>) -> Remark {
-    let mut said = remarks(input);
+    let mut remarks = remarks_on_one(input);
     let is_good = |finding: &Finding| finding.value >= GOOD;
-    said.retain(|remark| match remark {
+    remarks.retain(|remark| match remark {
         Remark::Showed { .. } => true,
         Remark::Weakest(finding) | Remark::Only(finding) => !is_good(finding),
         Remark::Try { advice } => *advice != Advice::KeepItUp,
         _ => false,
     });
-    Remark::Person { face: input.face.id, remarks: said }
+    Remark::Person { face: input.face.id, remarks }
 }
 
 /// Returns the emotion shown most, and the next one if its share is large enough.
@@ -249,14 +121,13 @@ impl FeedbackInput<'_> {
             _ => None,
         });
         let certainty = interval.map_or(Certainty::Clear, |interval| interval.certainty());
-        let (stretch, there) =
-            self.stretch(part, strong).map_or((None, None), |(stretch, tally)| (Some(stretch), Some(tally)));
-        let reason = if strong { None } else { self.reason(part, there) };
+        let (stretch, tally) = self.stretch(part, strong).unzip();
+        let reason = if strong { None } else { self.reason(part, tally) };
         Finding { part, value, certainty, interval, stretch, reason }
     }
 
     /// Finds the stretch in which a part was better (`strong`) or worse than its mean: the one with the largest sum of
-    /// differences times duration.
+    /// differences times duration. Also returns its sums.
     fn stretch(&self, part: PartName, strong: bool) -> Option<(Stretch, Tally)> {
         let value = |tally: &Tally| {
             let figures = tally.figures()?;
@@ -267,46 +138,34 @@ impl FeedbackInput<'_> {
                 _ => None,
             }
         };
-        let sum = |moments: &[(f64, f64, Tally)]| {
-            let mut all = Tally::default();
-            for (_, _, tally) in moments {
-                all.add(tally, 1.0);
-            }
-            all
-        };
-        let mean = value(&sum(self.moments))?;
+        let mean = value(&total(self.moments))?;
         let sign = if strong { 1.0 } else { -1.0 };
-        let (mut best, mut run) = ((0.0, 0..0), (0.0, 0));
+        let (mut largest_sum, mut largest) = (0.0, 0..0);
+        let (mut sum, mut start) = (0.0, 0);
         for (at, (from_s, to_s, tally)) in self.moments.iter().enumerate() {
             let after_gap = at > 0 && from_s - self.moments[at - 1].1 > GAP_S;
-            if run.0 <= 0.0 || after_gap {
-                run = (0.0, at);
+            if sum <= 0.0 || after_gap {
+                (sum, start) = (0.0, at);
             }
-            run.0 += value(tally).map_or(0.0, |value| sign * (value - mean) * (to_s - from_s));
-            if run.0 > best.0 {
-                best = (run.0, run.1..at + 1);
+            sum += value(tally).map_or(0.0, |value| sign * (value - mean) * (to_s - from_s));
+            if sum > largest_sum {
+                (largest_sum, largest) = (sum, start..at + 1);
             }
         }
-        let there = self.moments.get(best.1).filter(|there| there.len() > 1)?;
-        let (start_s, end_s) = (there.first()?.0, there.last()?.1);
+        let moments = self.moments.get(largest).filter(|moments| moments.len() > 1)?;
+        let (start_s, end_s) = (moments.first()?.0, moments.last()?.1);
         let whole_s = self.moments.last()?.1 - self.moments.first()?.0;
-        let tally = sum(there);
+        let tally = total(moments);
         let found = value(&tally)?;
         let is_notable = (found - mean).abs() >= MIN_DIFFERENCE
             && (LEAST_STRETCH_S..=MOST_STRETCH * whole_s).contains(&(end_s - start_s));
         is_notable.then_some((Stretch { start_s, end_s, value: found }, tally))
     }
 
-    /// Finds the reason for a weak part in the stretch in which it was weakest, or in the whole video without such a
-    /// stretch.
-    fn reason(&self, part: PartName, there: Option<Tally>) -> Option<Reason> {
-        let tally = there.unwrap_or_else(|| {
-            let mut all = Tally::default();
-            for (_, _, tally) in self.moments {
-                all.add(tally, 1.0);
-            }
-            all
-        });
+    /// Finds the reason for a low value of a part, from the sums of the stretch in which it was lowest. Without such a
+    /// stretch, the sums of the whole video are used.
+    fn reason(&self, part: PartName, stretch: Option<Tally>) -> Option<Reason> {
+        let tally = stretch.unwrap_or_else(|| total(self.moments));
         match part {
             PartName::EyeContact if !self.by_eyes => Some(Reason::HeadTurned),
             PartName::EyeContact if 2.0 * tally.shut_s() > tally.missed_s() => Some(Reason::EyesShut),
@@ -334,6 +193,16 @@ impl FeedbackInput<'_> {
     }
 }
 
+/// Returns the sums of all moments.
+fn total(moments: &[(f64, f64, Tally)]) -> Tally {
+    let mut total = Tally::default();
+    for (_, _, tally) in moments {
+        total.add(tally, 1.0);
+    }
+    total
+}
+
+/// Returns the pace as a reason if it is not easy to follow.
 fn pace(speech: &Speech) -> Option<Reason> {
     let syllables_per_s = speech.syllables_per_s?;
     if syllables_per_s < EASY_PACE.0 {
@@ -492,12 +361,6 @@ mod tests {
             (PartName::Calmness, Some(Reason::Expression { emotion: Emotion::Fear }))
         );
         assert_eq!(advice(&found), Advice::RelaxTheFace);
-    }
-
-    #[test]
-    fn the_advice_of_earlier_versions_to_smile_less_is_read_as_another_one() {
-        let json = serde_json::json!({"kind": "try", "advice": "quieter_face"});
-        assert_eq!(serde_json::from_value::<Remark>(json).unwrap(), Remark::Try { advice: Advice::KeepItUp });
     }
 
     #[test]

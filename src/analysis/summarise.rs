@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::blinks::Blinks;
 use super::contact::{Contact, contacts};
-use super::feedback::{FeedbackInput, remarks, remarks_on_one_of_several};
+use super::feedback::{FeedbackInput, remarks_on_one, remarks_on_one_of_several};
 use super::intervals::{Block, blocks, intervals};
 use super::segments::segments;
 use super::steadiness::steadiness;
@@ -67,7 +67,7 @@ pub fn summarise(
         ([face], [_]) => {
             let moments = moments(&people[0], &sample_spans);
             let (parts, speech) = (summary.parts.as_ref(), speech.as_ref());
-            remarks(&FeedbackInput { face, parts, speech, moments: &moments, by_eyes })
+            remarks_on_one(&FeedbackInput { face, parts, speech, moments: &moments, by_eyes })
         }
         _ => {
             let one = |(face, person): (&FaceSummary, &Person)| {

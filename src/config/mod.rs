@@ -6,6 +6,7 @@
 //! and does not open files that settings name.
 
 mod checks;
+mod secret;
 mod sections;
 mod size;
 
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use config::{Config, Environment, File, FileFormat};
 
+pub use secret::Secret;
 pub use sections::*;
 pub use size::ByteSize;
 

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use serde::de::IntoDeserializer;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{ByteSize, ConfigError};
+use super::{ByteSize, ConfigError, Secret};
 use crate::analysis::{Language, Sampling};
 
 /// Deserializes one of several words. Unlike the error of the crate `config`, the error lists the allowed words.
@@ -208,6 +208,17 @@ pub struct Queue {
     pub backoff_max_s: u64,
     pub poll_s: u64,
     pub shutdown_grace_s: u64,
+}
+
+impl Queue {
+    /// Maximum number of videos analyzed at the same time in this process. A setting of 0 means half the cores.
+    pub fn concurrency(&self) -> usize {
+        if self.concurrency > 0 { self.concurrency } else { half_the_cores() }
+    }
+
+    pub fn lease(&self) -> Duration {
+        Duration::from_secs(self.lease_s)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -428,6 +439,16 @@ pub struct EmotionModel {
     pub prior: f32,
 }
 
+impl EmotionModel {
+    /// Number of colour channels.
+    pub const fn channels(&self) -> usize {
+        match self.colour {
+            Colour::Gray => 1,
+            Colour::Rgb | Colour::Bgr => 3,
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Speech {
@@ -569,6 +590,13 @@ pub struct Retention {
     pub request_log_d: u64,
 }
 
+impl Retention {
+    /// Hours that the video of a failed analysis is kept. Never less than for a successful one.
+    pub fn failed_videos_h(&self) -> u64 {
+        self.failed_videos_h.max(self.videos_h)
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
@@ -588,55 +616,6 @@ pub struct Log {
 #[serde(deny_unknown_fields)]
 pub struct Metrics {
     pub listen: String,
-}
-
-/// Text that must not be printed.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-impl Secret {
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("\"***\"")
-    }
-}
-
-impl Retention {
-    /// Hours that the video of a failed analysis is kept. Never less than for a successful one.
-    pub fn failed_videos_h(&self) -> u64 {
-        self.failed_videos_h.max(self.videos_h)
-    }
-}
-
-impl Queue {
-    /// Maximum number of videos analyzed at the same time in this process. A setting of 0 means half the cores.
-    pub fn concurrency(&self) -> usize {
-        if self.concurrency > 0 { self.concurrency } else { half_the_cores() }
-    }
-
-    pub fn lease(&self) -> Duration {
-        Duration::from_secs(self.lease_s)
-    }
-}
-
-impl EmotionModel {
-    /// Number of colour channels.
-    pub const fn channels(&self) -> usize {
-        match self.colour {
-            Colour::Gray => 1,
-            Colour::Rgb | Colour::Bgr => 3,
-        }
-    }
 }
 
 /// Returns half the number of cores, but at least 1.

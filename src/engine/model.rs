@@ -12,7 +12,7 @@ use ort::value::{Outlet, TensorElementType, TensorRef};
 use sha2::{Digest, Sha256};
 
 use super::bound::BoundSession;
-use super::queue::{Outputs, Queue, Rules, Run, Ticket};
+use super::queue::{Limits, Outputs, Queue, Run, Ticket};
 use super::{ActiveDevice, Engine, EngineError, manifest};
 use crate::telemetry::metrics;
 
@@ -60,13 +60,13 @@ impl Model {
 
         // On a GPU, throughput comes from larger batches, not from more sessions.
         let sessions = if engine.device() == Some(ActiveDevice::Cuda) { 1 } else { engine.threads() };
-        let rules = Rules { max_rows, max_wait: engine.max_wait(), depth: 2 * engine.max_batch(), sessions };
+        let limits = Limits { max_rows, max_wait: engine.max_wait(), depth: 2 * engine.max_batch(), sessions };
         let run = batch_runner(engine.clone(), name.to_owned(), session);
         let new_session = {
             let (engine, name) = (engine.clone(), name.to_owned());
             move || Ok(batch_runner(engine.clone(), name.clone(), engine.session(&name, &bytes)?))
         };
-        let queue = Queue::start(name, rules, run, new_session)
+        let queue = Queue::start(name, limits, run, new_session)
             .map_err(|error| refused(format!("cannot start its thread: {error}")))?;
         Ok(Self(Arc::new(Inner { name: name.to_owned(), sha256, input, outputs, metadata, max_rows, queue })))
     }

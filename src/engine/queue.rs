@@ -26,7 +26,7 @@ pub(super) type Run = Box<dyn FnMut(&ArrayD<f32>) -> Result<Outputs, EngineError
 
 /// The limits of a queue and its batches.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Rules {
+pub(super) struct Limits {
     /// Maximum number of rows in one call. No request has more.
     pub max_rows: usize,
     /// Maximum wait for more rows when several callers are active.
@@ -71,7 +71,7 @@ pub(super) struct Queue {
 
 struct Shared {
     model: String,
-    rules: Rules,
+    limits: Limits,
     state: Mutex<State>,
     /// Signals that a request has arrived or that the queue is closed.
     arrived: Condvar,
@@ -85,7 +85,7 @@ struct State {
     threads: usize,
     /// Number of threads that are running a batch.
     busy: usize,
-    /// Lower than [`Rules::sessions`] if another session could not be created.
+    /// Lower than [`Limits::sessions`] if another session could not be created.
     max_threads: usize,
     is_closed: bool,
 }
@@ -95,24 +95,24 @@ impl Queue {
     /// for each further thread.
     pub fn start(
         model: &str,
-        rules: Rules,
+        limits: Limits,
         run: Run,
         new_session: impl Fn() -> Result<Run, EngineError> + Send + Sync + 'static,
     ) -> std::io::Result<Self> {
-        let max_threads = rules.sessions.max(1);
+        let max_threads = limits.sessions.max(1);
         let state = State { waiting: VecDeque::new(), threads: 1, busy: 0, max_threads, is_closed: false };
         let (state, arrived, capacity_freed) = (Mutex::new(state), Condvar::new(), Condvar::new());
-        let shared = Arc::new(Shared { model: model.to_owned(), rules, state, arrived, capacity_freed });
+        let shared = Arc::new(Shared { model: model.to_owned(), limits, state, arrived, capacity_freed });
         let first = spawn(SessionThread { shared: shared.clone(), run })?;
         Ok(Self { shared, new_session: Arc::new(new_session), threads: Mutex::new(vec![first]) })
     }
 
     /// Submits one request with 1 to `max_rows` rows. Blocks while the queue is full.
     pub fn submit(&self, rows: ArrayD<f32>) -> Result<Ticket, EngineError> {
-        let Shared { model, rules, capacity_freed, arrived, .. } = &*self.shared;
+        let Shared { model, limits, capacity_freed, arrived, .. } = &*self.shared;
         let (reply, receiver) = oneshot::channel();
         let mut state = self.shared.state();
-        while state.waiting.len() >= rules.depth && !state.is_closed {
+        while state.waiting.len() >= limits.depth && !state.is_closed {
             state = capacity_freed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         if state.is_closed {
@@ -196,7 +196,7 @@ impl Shared {
                 state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
-            if wait.is_zero() || state.is_closed || Self::batchable_rows(&state.waiting) >= self.rules.max_rows {
+            if wait.is_zero() || state.is_closed || Self::batchable_rows(&state.waiting) >= self.limits.max_rows {
                 break;
             }
             let since = Instant::now();
@@ -208,7 +208,7 @@ impl Shared {
         let mut later = VecDeque::new();
         for request in state.waiting.drain(..) {
             let fits = batch.first().is_none_or(|first| same_row_shape(first, &request))
-                && rows + request.rows.len_of(Axis(0)) <= self.rules.max_rows;
+                && rows + request.rows.len_of(Axis(0)) <= self.limits.max_rows;
             if fits {
                 rows += request.rows.len_of(Axis(0));
                 batch.push(request);
@@ -253,13 +253,13 @@ impl SessionThread {
     fn run_batches(mut self) {
         let shared = self.shared.clone();
         let _guard = PanicGuard(&shared);
-        let mut has_company = false;
-        while let Some(batch) = shared.next_batch(if has_company { shared.rules.max_wait } else { Duration::ZERO }) {
+        let mut others_wait = false;
+        while let Some(batch) = shared.next_batch(if others_wait { shared.limits.max_wait } else { Duration::ZERO }) {
             let several = batch.len() > 1;
             let answers = self.serve(batch);
             let mut state = shared.state();
             state.busy -= 1;
-            has_company = several || !state.waiting.is_empty();
+            others_wait = several || !state.waiting.is_empty();
             drop(state);
             // Reply only after `busy` was lowered: a caller may submit its next request at once, and that request must
             // not start another session.
@@ -319,7 +319,7 @@ mod tests {
 
     use super::*;
 
-    const RULES: Rules = Rules { max_rows: 4, max_wait: Duration::from_millis(1), depth: 8, sessions: 1 };
+    const LIMITS: Limits = Limits { max_rows: 4, max_wait: Duration::from_millis(1), depth: 8, sessions: 1 };
 
     fn rows(values: &[f32]) -> ArrayD<f32> {
         ArrayD::from_shape_vec(IxDyn(&[values.len(), 1]), values.to_vec()).unwrap()
@@ -328,18 +328,18 @@ mod tests {
     /// Starts a queue with one thread.
     fn single_session(
         model: &str,
-        rules: Rules,
+        limits: Limits,
         run: impl FnMut(&ArrayD<f32>) -> Result<Outputs, EngineError> + Send + 'static,
     ) -> std::io::Result<Queue> {
-        Queue::start(model, rules, Box::new(run), || panic!("one session is enough"))
+        Queue::start(model, limits, Box::new(run), || panic!("one session is enough"))
     }
 
     /// Starts a queue whose model doubles every value. It sends the shape of each call to the returned receiver, and
     /// waits before each call until the returned sender sends or is dropped.
-    fn gated(rules: Rules) -> (Queue, mpsc::Sender<()>, Receiver<Vec<usize>>) {
+    fn gated(limits: Limits) -> (Queue, mpsc::Sender<()>, Receiver<Vec<usize>>) {
         let (go, gate) = mpsc::channel();
         let (seen, calls) = mpsc::channel();
-        let queue = single_session("double", rules, move |rows| {
+        let queue = single_session("double", limits, move |rows| {
             let _ = seen.send(rows.shape().to_vec());
             let _ = gate.recv();
             Ok(vec![rows.mapv(|value| value * 2.0)])
@@ -349,7 +349,7 @@ mod tests {
 
     #[test]
     fn requests_that_arrive_during_a_call_share_the_next_call_up_to_its_limit() {
-        let (queue, go, calls) = gated(RULES);
+        let (queue, go, calls) = gated(LIMITS);
         let first = queue.submit(rows(&[1.0])).unwrap();
         assert_eq!(calls.recv().unwrap(), [1, 1]);
         let others: Vec<Ticket> =
@@ -363,7 +363,7 @@ mod tests {
 
     #[test]
     fn a_single_caller_with_requests_in_a_row_never_starts_a_second_session() {
-        let rules = Rules { sessions: 8, ..RULES };
+        let limits = Limits { sessions: 8, ..LIMITS };
         let run = |rows: &ArrayD<f32>| Ok(vec![rows.clone()]);
         let started = Arc::new(Mutex::new(0));
         let new_session = {
@@ -373,7 +373,7 @@ mod tests {
                 Ok::<Run, _>(Box::new(run))
             }
         };
-        let queue = Queue::start("same", rules, Box::new(run), new_session).unwrap();
+        let queue = Queue::start("same", limits, Box::new(run), new_session).unwrap();
         for n in 0..5000_u16 {
             queue.submit(rows(&[f32::from(n)])).unwrap().wait().unwrap();
         }
@@ -383,7 +383,7 @@ mod tests {
 
     #[test]
     fn rows_of_different_shapes_run_in_separate_calls() {
-        let (queue, go, calls) = gated(RULES);
+        let (queue, go, calls) = gated(LIMITS);
         let first = queue.submit(rows(&[1.0])).unwrap();
         calls.recv().unwrap();
         let narrow = queue.submit(rows(&[2.0])).unwrap();
@@ -398,7 +398,7 @@ mod tests {
 
     #[test]
     fn a_request_whose_ticket_was_dropped_is_not_run() {
-        let (queue, go, calls) = gated(RULES);
+        let (queue, go, calls) = gated(LIMITS);
         let first = queue.submit(rows(&[1.0])).unwrap();
         calls.recv().unwrap();
         drop(queue.submit(rows(&[2.0])).unwrap());
@@ -413,7 +413,7 @@ mod tests {
     fn a_failing_call_returns_its_error_to_every_caller_of_its_batch_only() {
         let (seen, calls) = mpsc::channel();
         let (go, gate) = mpsc::channel::<()>();
-        let queue = single_session("fussy", RULES, move |rows: &ArrayD<f32>| {
+        let queue = single_session("fussy", LIMITS, move |rows: &ArrayD<f32>| {
             let _ = seen.send(());
             let _ = gate.recv();
             match rows.iter().any(|&value| value < 0.0) {
@@ -434,7 +434,8 @@ mod tests {
 
     #[test]
     fn an_output_with_another_number_of_rows_is_an_error() {
-        let queue = single_session("sum", RULES, |rows: &ArrayD<f32>| Ok(vec![array![rows.sum()].into_dyn()])).unwrap();
+        let queue =
+            single_session("sum", LIMITS, |rows: &ArrayD<f32>| Ok(vec![array![rows.sum()].into_dyn()])).unwrap();
         assert!(queue.submit(rows(&[1.0])).unwrap().wait().is_ok());
         let error = queue.submit(rows(&[1.0, 2.0])).unwrap().wait().unwrap_err();
         assert!(error.to_string().contains("2 input rows gave"), "{error}");
@@ -444,7 +445,7 @@ mod tests {
     fn dropping_a_queue_runs_its_requests_and_ends_its_thread() {
         let held = Arc::new(Mutex::new(()));
         let inside = Arc::clone(&held);
-        let queue = single_session("echo", RULES, move |rows: &ArrayD<f32>| {
+        let queue = single_session("echo", LIMITS, move |rows: &ArrayD<f32>| {
             let _alive = inside.lock();
             Ok(vec![rows.clone()])
         })
@@ -459,14 +460,14 @@ mod tests {
 
     #[test]
     fn a_model_that_panics_returns_a_stopped_error() {
-        let queue = single_session("broken", RULES, |_: &ArrayD<f32>| panic!("meant")).unwrap();
+        let queue = single_session("broken", LIMITS, |_: &ArrayD<f32>| panic!("meant")).unwrap();
         let ticket = queue.submit(rows(&[1.0])).unwrap();
         assert!(matches!(ticket.wait(), Err(EngineError::Stopped { model }) if model == "broken"));
     }
 
     #[test]
     fn concurrent_callers_each_get_the_outputs_of_their_own_rows() {
-        let queue = single_session("double", RULES, |rows: &ArrayD<f32>| Ok(vec![rows.mapv(|v| v * 2.0)])).unwrap();
+        let queue = single_session("double", LIMITS, |rows: &ArrayD<f32>| Ok(vec![rows.mapv(|v| v * 2.0)])).unwrap();
         std::thread::scope(|scope| {
             for caller in 0..8_u16 {
                 let queue = &queue;
@@ -503,7 +504,7 @@ mod tests {
             move || Ok(numbered(2.0, seen.clone(), gate.clone()))
         };
         let queue =
-            Queue::start("two", Rules { sessions: 2, ..RULES }, numbered(1.0, seen, gate), new_session).unwrap();
+            Queue::start("two", Limits { sessions: 2, ..LIMITS }, numbered(1.0, seen, gate), new_session).unwrap();
         let first = queue.submit(rows(&[0.0])).unwrap();
         assert_eq!(calls.recv(), Ok(1.0));
         let second = queue.submit(rows(&[0.0])).unwrap();
@@ -523,7 +524,7 @@ mod tests {
         let (go, gate) = mpsc::channel();
         let run = numbered(1.0, seen, Arc::new(Mutex::new(gate)));
         let new_session = || Err(EngineError::Run { model: "one".to_owned(), reason: "no memory".to_owned() });
-        let queue = Queue::start("one", Rules { sessions: 2, ..RULES }, run, new_session).unwrap();
+        let queue = Queue::start("one", Limits { sessions: 2, ..LIMITS }, run, new_session).unwrap();
         let first = queue.submit(rows(&[0.0])).unwrap();
         calls.recv().unwrap();
         let second = queue.submit(rows(&[0.0])).unwrap();
