@@ -1,6 +1,6 @@
 //! Entry points for coverage-guided fuzzing (`fuzz/`) of the code that parses bodies and parameters of requests.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -8,6 +8,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request, header};
 use bytes::Bytes;
 use futures_util::stream;
+use parking_lot::Mutex;
 
 use super::upload::form::{self, UnknownFields, VideoSink};
 use super::{
@@ -35,12 +36,12 @@ impl VideoSink for MemorySink {
 #[async_trait]
 impl Upload for MemorySink {
     async fn write(&mut self, bytes: Bytes) -> Result<(), BlobError> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&bytes);
+        self.0.lock().extend_from_slice(&bytes);
         Ok(())
     }
 
     async fn finish(self: Box<Self>) -> Result<u64, BlobError> {
-        Ok(self.0.lock().unwrap_or_else(PoisonError::into_inner).len() as u64)
+        Ok(self.0.lock().len() as u64)
     }
 
     async fn abort(self: Box<Self>) -> Result<(), BlobError> {
@@ -83,7 +84,7 @@ pub fn upload(input: &[u8]) {
             assert!(form.recipients.len() <= form::MAX_RECIPIENTS && form.content_sha256.len() == 64);
         }
     });
-    assert!(sink.0.lock().unwrap_or_else(PoisonError::into_inner).len() as u64 <= LIMIT);
+    assert!(sink.0.lock().len() as u64 <= LIMIT);
 }
 
 fn run(future: impl Future<Output = ()>) {

@@ -8,12 +8,13 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::{Extensions, HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
 use ipnet::IpNet;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{Caller, Problem};
@@ -119,7 +120,7 @@ impl Limits {
             return None;
         }
         let (policy, cost) = (owner.policy(), WINDOW / quota);
-        let mut full_at = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut full_at = self.full_at.lock();
         if full_at.len() >= MAX_BUCKETS {
             full_at.retain(|_, at| *at > now);
         }
@@ -142,7 +143,7 @@ impl Limits {
         if most == 0 {
             return Ok(RequestPermit(None));
         }
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = self.running.lock();
         let now = running.entry(key.id.clone()).or_default();
         if *now >= most {
             let detail = format!("This key may have {most} requests running at the same time. Wait for one to end.");
@@ -178,7 +179,7 @@ impl Limits {
 impl Drop for RequestPermit {
     fn drop(&mut self) {
         let Some((limits, id)) = &self.0 else { return };
-        let mut running = limits.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = limits.running.lock();
         if let Some(count) = running.get_mut(id) {
             *count -= 1;
             if *count == 0 {

@@ -4,10 +4,11 @@
 //! rejection estimates from the progress of the running uploads when the next place is free.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::limits::Client;
@@ -114,7 +115,7 @@ impl Places {
     }
 
     fn with<T>(&self, with: impl FnOnce(&mut (u64, HashMap<u64, Running>)) -> T) -> T {
-        with(&mut self.running.lock().unwrap_or_else(PoisonError::into_inner))
+        with(&mut self.running.lock())
     }
 }
 

@@ -9,11 +9,12 @@
 //! up.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use ndarray::{ArrayD, Axis, Slice, concatenate};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
 use super::EngineError;
@@ -113,7 +114,7 @@ impl Queue {
         let (reply, receiver) = oneshot::channel();
         let mut state = self.shared.state();
         while state.waiting.len() >= limits.depth && !state.is_closed {
-            state = capacity_freed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            capacity_freed.wait(&mut state);
         }
         if state.is_closed {
             return Err(EngineError::Stopped { model: model.clone() });
@@ -137,7 +138,7 @@ impl Queue {
             Err(error) => shared.stop_growing(&error),
         };
         match std::thread::Builder::new().name(format!("model {}", self.shared.model)).spawn(run) {
-            Ok(thread) => self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread),
+            Ok(thread) => self.threads.lock().push(thread),
             Err(error) => self.shared.stop_growing(&error),
         }
     }
@@ -146,7 +147,7 @@ impl Queue {
 impl Drop for Queue {
     fn drop(&mut self) {
         self.shared.close();
-        for thread in self.threads.get_mut().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        for thread in self.threads.get_mut().drain(..) {
             if thread.join().is_err() {
                 tracing::error!(model = self.shared.model, "a thread of the model panicked");
             }
@@ -156,7 +157,7 @@ impl Drop for Queue {
 
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     fn close(&self) {
@@ -193,14 +194,14 @@ impl Shared {
                 if state.is_closed {
                     return None;
                 }
-                state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
+                self.arrived.wait(&mut state);
                 continue;
             }
             if wait.is_zero() || state.is_closed || Self::batchable_rows(&state.waiting) >= self.limits.max_rows {
                 break;
             }
             let since = Instant::now();
-            (state, _) = self.arrived.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner);
+            self.arrived.wait_for(&mut state, wait);
             wait = wait.saturating_sub(since.elapsed());
         }
         let mut batch: Vec<Request> = Vec::new();
@@ -313,7 +314,6 @@ fn same_row_shape(a: &Request, b: &Request) -> bool {
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc::{self, Receiver};
-    use std::sync::{Arc, Mutex};
 
     use ndarray::{IxDyn, array};
 
@@ -369,7 +369,7 @@ mod tests {
         let new_session = {
             let started = started.clone();
             move || {
-                *started.lock().unwrap() += 1;
+                *started.lock() += 1;
                 Ok::<Run, _>(Box::new(run))
             }
         };
@@ -378,7 +378,7 @@ mod tests {
             queue.submit(rows(&[f32::from(n)])).unwrap().wait().unwrap();
         }
         drop(queue);
-        assert_eq!(*started.lock().unwrap(), 0, "unneeded sessions were started");
+        assert_eq!(*started.lock(), 0, "unneeded sessions were started");
     }
 
     #[test]
@@ -489,7 +489,7 @@ mod tests {
     fn numbered(session: f32, seen: mpsc::Sender<f32>, gate: Arc<Mutex<Receiver<()>>>) -> Run {
         Box::new(move |rows: &ArrayD<f32>| {
             let _ = seen.send(session);
-            let _ = gate.lock().unwrap().recv();
+            let _ = gate.lock().recv();
             Ok(vec![rows.mapv(|_| session)])
         })
     }
@@ -510,7 +510,7 @@ mod tests {
         let second = queue.submit(rows(&[0.0])).unwrap();
         assert_eq!(calls.recv(), Ok(2.0), "the second request does not wait for the first");
         let third = queue.submit(rows(&[0.0])).unwrap();
-        assert_eq!(queue.threads.lock().unwrap().len(), 2);
+        assert_eq!(queue.threads.lock().len(), 2);
         for _ in 0..3 {
             go.send(()).unwrap();
         }

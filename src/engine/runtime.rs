@@ -1,12 +1,13 @@
 //! Starts ONNX Runtime, once per process, and creates sessions.
 
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ort::environment::{Environment, GlobalThreadPoolOptions};
 use ort::ep::{self, ExecutionProvider};
 use ort::session::Session;
+use parking_lot::{Condvar, Mutex};
 
 use super::library::{self, Library};
 use super::{EngineError, Model, Sequence, half_precision, rewrite};
@@ -41,7 +42,7 @@ pub struct CpuPermit(&'static CpuPermits);
 
 impl Drop for CpuPermit {
     fn drop(&mut self) {
-        *lock(&self.0.free) += 1;
+        *self.0.free.lock() += 1;
         self.0.released.notify_one();
     }
 }
@@ -53,9 +54,9 @@ impl CpuPermits {
 
     /// Waits for a permit.
     fn acquire(&'static self) -> CpuPermit {
-        let mut free = lock(&self.free);
+        let mut free = self.free.lock();
         while *free == 0 {
-            free = self.released.wait(free).unwrap_or_else(PoisonError::into_inner);
+            self.released.wait(&mut free);
         }
         *free -= 1;
         CpuPermit(self)
@@ -85,7 +86,7 @@ impl Engine {
     /// # Errors
     /// Fails with `device = "cuda"` if the runtime was built without CUDA.
     pub fn start(settings: &config::Engine) -> Result<Self, EngineError> {
-        let _one_at_a_time = lock(&STARTING);
+        let _one_at_a_time = STARTING.lock();
         let library = library::find(&settings.library)?;
         let runtime = match RUNTIME.get() {
             Some(runtime) => runtime,
@@ -177,7 +178,7 @@ impl Engine {
         let is_for_cpu = half.is_none() && self.device() != Some(ActiveDevice::Cuda);
         let for_cpu = is_for_cpu.then(|| rewrite::for_cpu(model)).flatten();
         let model = half.as_deref().unwrap_or(model);
-        let _one_at_a_time = lock(&STARTING);
+        let _one_at_a_time = STARTING.lock();
         let refused = |reason: String| EngineError::ModelRefused { name: name.to_owned(), reason };
         let session = |device| {
             let rewritten = if device == ActiveDevice::Cpu { for_cpu.as_deref() } else { None };
@@ -203,7 +204,7 @@ impl Engine {
     /// Creates a session on the CPU, whatever device is configured.
     pub(super) fn cpu_session(&self, name: &str, model: &[u8]) -> Result<Session, EngineError> {
         let for_cpu = rewrite::for_cpu(model);
-        let _one_at_a_time = lock(&STARTING);
+        let _one_at_a_time = STARTING.lock();
         session(&self.runtime.environment, ActiveDevice::Cpu, for_cpu.as_deref().unwrap_or(model))
             .map_err(|reason| EngineError::ModelRefused { name: name.to_owned(), reason })
     }
@@ -260,10 +261,6 @@ fn session(environment: &Environment, device: ActiveDevice, model: &[u8]) -> Res
     builder.commit_from_memory(model).map_err(|error| error.to_string())
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 #[cfg(test)]
 mod tests {
     use ndarray::{ArrayD, IxDyn};
@@ -280,7 +277,7 @@ mod tests {
         let engine = Engine::start(&Settings::defaults().unwrap().engine).unwrap();
         let mut rewritten = engine.cpu_session("face_landmarks", &model).unwrap();
         let mut published = {
-            let _one_at_a_time = lock(&STARTING);
+            let _one_at_a_time = STARTING.lock();
             Session::builder(&engine.runtime.environment).unwrap().commit_from_memory(&model).unwrap()
         };
         for (batch, seed) in [(1, 3), (2, 5)] {

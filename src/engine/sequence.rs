@@ -1,11 +1,11 @@
 //! A loaded model whose calls cannot be batched.
 
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ndarray::{ArrayD, ArrayViewD};
 use ort::session::{Session, SessionInputValue};
 use ort::value::TensorRef;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::runtime::CpuPermit;
 use super::{Engine, EngineError, model};
@@ -47,7 +47,7 @@ impl Sequence {
     /// Waits for exclusive use of the session. Other callers wait until the turn is dropped.
     pub fn turn(&self) -> Turn<'_> {
         // Lock the session first and take the CPU permit second. Another order could deadlock.
-        let session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        let session = self.session.lock();
         Turn { model: &self.name, session, _permit: self.engine.cpu_permit() }
     }
 }

@@ -13,12 +13,13 @@ mod unrolled;
 mod vad;
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use crate::analysis::{ModelUsed, Speech, SpeechTally, Warning};
 use crate::config::Settings;
 use crate::engine::{Engine, EngineError};
 
+use parking_lot::Mutex;
 use quality::{Quality, Rating};
 use spans::Spans;
 use syllables::Syllables;
@@ -81,7 +82,7 @@ impl SpeechModels {
     /// The model for voice activity detection could not be loaded.
     pub fn analyzer(&self) -> Result<SpeechAnalyzer, EngineError> {
         let Inner { engine, folder, models, .. } = &*self.0;
-        let mut models = models.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut models = models.lock();
         let vad = match &models.vad {
             Some(vad) => vad.clone(),
             None => models.vad.insert(Arc::new(Vad::load(engine, folder)?)).clone(),

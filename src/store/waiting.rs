@@ -7,9 +7,10 @@
 //! When a job ends, the task informs its clients without a query, since they read the result themselves.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{broadcast::error::RecvError, watch};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use uuid::Uuid;
@@ -51,7 +52,7 @@ struct State {
 
 impl Waiting {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -2,9 +2,10 @@
 //! Their models are loaded when the first analysis asks for them.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use opencv::core::Mat;
+use parking_lot::Mutex;
 
 use super::blendshapes::{self, Blendshapes};
 use super::landmarks::{Landmarker, Mesh};
@@ -25,7 +26,7 @@ impl<T> OnDemand<T> {
     /// Returns the model, and loads it first if needed. A call during a load waits for it. After a failed load the next
     /// call tries again.
     fn get(&self, load: impl FnOnce() -> Result<T, VisionError>) -> Result<Arc<T>, VisionError> {
-        let mut model = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut model = self.0.lock();
         match &*model {
             Some(model) => Ok(model.clone()),
             None => Ok(model.insert(Arc::new(load()?)).clone()),

@@ -2,8 +2,8 @@
 //! memory. A gzip body is decompressed first (see [`encoding`](super::encoding)).
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use axum::body::Body;
 use axum::http::HeaderMap;
 use bytes::Bytes;
 use futures_util::Stream;
+use parking_lot::Mutex;
 use tokio::time::{Instant, Sleep};
 
 use super::encoding::{DecodedBody, Encoding};
@@ -120,7 +121,7 @@ impl IncomingBody {
     }
 
     fn state<T>(&self, with: impl FnOnce(&mut State) -> T) -> T {
-        with(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        with(&mut self.0.lock())
     }
 }
 

@@ -3,7 +3,7 @@
 //! This module makes each step of a session itself instead of using lettre's pool, because it must know which step the
 //! server refuses. A refusal before the mail itself (greeting, EHLO, STARTTLS, login) says nothing about the mail.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lettre::address::Envelope;
@@ -11,6 +11,7 @@ use lettre::transport::smtp::Error as SmtpError;
 use lettre::transport::smtp::authentication::{Credentials, DEFAULT_MECHANISMS};
 use lettre::transport::smtp::client::{AsyncSmtpConnection, Certificate, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
+use parking_lot::Mutex;
 
 use super::helo;
 use crate::config::{Smtp, SmtpSecurity};
@@ -135,7 +136,7 @@ impl Server {
     /// Keeps a connection for the next mail. Closes it after [`IDLE_TIME`] if it is not used.
     fn keep(&self, connection: AsyncSmtpConnection) {
         let since = Instant::now();
-        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(IdleConnection { connection, since });
+        *self.kept.lock() = Some(IdleConnection { connection, since });
         let kept = Arc::downgrade(&self.kept);
         tokio::spawn(async move {
             tokio::time::sleep(IDLE_TIME).await;
@@ -152,7 +153,7 @@ fn take(
     kept: &Mutex<Option<IdleConnection>>,
     is_meant: impl FnOnce(&IdleConnection) -> bool,
 ) -> Option<IdleConnection> {
-    let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut kept = kept.lock();
     if kept.as_ref().is_some_and(is_meant) { kept.take() } else { None }
 }
 
