@@ -1,5 +1,7 @@
 //! Predicts the motion of a face with a Kalman filter of constant velocity (Kalman 1960), and assigns faces to people.
 
+use pathfinding::prelude::{Matrix, kuhn_munkres};
+
 use super::{BBox, Point};
 
 /// Process noise: standard deviation of the change of velocity in a second, in sides of the face a second.
@@ -88,59 +90,22 @@ impl Motion {
 }
 
 /// Assigns each row to at most one column so that the sum of the affinities is largest, with the Hungarian method
-/// with potentials (Kuhn 1955, Munkres 1957). Rows and columns with an affinity of 0 or less are never assigned to
-/// each other.
+/// (Kuhn 1955, Munkres 1957). Rows and columns with an affinity of 0 or less are never assigned to each other.
 pub(super) fn assign(affinities: &[Vec<f32>]) -> Vec<Option<usize>> {
+    // The method assigns every row, so it needs a column for each. A column of zeros stands for none.
     let (rows, columns) = (affinities.len(), affinities.first().map_or(0, Vec::len));
-    let size = rows.max(columns);
-    let cost = |row: usize, column: usize| {
-        let affinity = affinities.get(row).and_then(|affinities| affinities.get(column)).copied().unwrap_or(0.0);
-        -f64::from(affinity.max(0.0))
-    };
-    // Rows and columns count from 1; 0 stands for none.
-    let (mut of_row, mut of_column) = (vec![0.0; size + 1], vec![0.0; size + 1]);
-    let mut owner = vec![0; size + 1];
-    for row in 1..=size {
-        owner[0] = row;
-        let mut column = 0;
-        let (mut least, mut before, mut done) = (vec![f64::MAX; size + 1], vec![0; size + 1], vec![false; size + 1]);
-        while owner[column] != 0 {
-            done[column] = true;
-            let (from, mut delta, mut next) = (owner[column], f64::MAX, 0);
-            for to in 1..=size {
-                if done[to] {
-                    continue;
-                }
-                let reduced = cost(from - 1, to - 1) - of_row[from] - of_column[to];
-                if reduced < least[to] {
-                    (least[to], before[to]) = (reduced, column);
-                }
-                if least[to] < delta {
-                    (delta, next) = (least[to], to);
-                }
-            }
-            for to in 0..=size {
-                if done[to] {
-                    of_row[owner[to]] += delta;
-                    of_column[to] -= delta;
-                } else {
-                    least[to] -= delta;
-                }
-            }
-            column = next;
-        }
-        while column != 0 {
-            owner[column] = owner[before[column]];
-            column = before[column];
-        }
-    }
-    let mut given = vec![None; rows];
-    for (column, row) in owner.iter().enumerate().skip(1) {
-        if *row >= 1 && *row <= rows && column <= columns && affinities[row - 1][column - 1] > 0.0 {
-            given[row - 1] = Some(column - 1);
-        }
-    }
-    given
+    let affinity = |row: usize, column: usize| affinities[row].get(column).copied().unwrap_or(0.0).max(0.0);
+    let weights = Matrix::from_fn(rows, columns.max(rows), |(row, column)| weight(affinity(row, column)));
+    let (_, assigned) = kuhn_munkres(&weights);
+    let assigned = assigned.into_iter().enumerate();
+    assigned.map(|(row, column)| (affinity(row, column) > 0.0).then_some(column)).collect()
+}
+
+/// Returns an affinity as an integer, because the sums of the method have to be exact.
+#[expect(clippy::cast_possible_truncation, reason = "an affinity is at most 3")]
+fn weight(affinity: f32) -> i64 {
+    const UNIT: f64 = 4_294_967_296.0;
+    (f64::from(affinity) * UNIT) as i64
 }
 
 #[cfg(test)]
