@@ -12,8 +12,19 @@ import { upload } from "./upload.js";
 import { Progress } from "./work.js";
 import { bytes, language, settings, t } from "./words.js";
 
-/** Errors of the form's fields: the file is fine. */
-const aboutFields = ["bad_email", "mail_off", "bad_option", "too_many_recipients"];
+/** Errors of the form's fields. The file is fine. */
+const FIELD_ERRORS = ["bad_email", "mail_off", "bad_option", "too_many_recipients"];
+/** Errors that the person can correct on the start page. */
+const START_ERRORS = [
+  "not_a_video",
+  "empty_video",
+  "upload_too_large",
+  "video_too_long",
+  "picture_too_large",
+  "video_too_costly",
+  "notice_outdated",
+  ...FIELD_ERRORS,
+];
 const ENDS = ["done", "failed", "cancelled", "expired", "erased"];
 
 const title = document.title;
@@ -82,10 +93,9 @@ async function send(file, options) {
   } catch (problem) {
     if (problem.name === "AbortError") return;
     console.debug(problem);
-    const correctable = ["not_a_video", "empty_video", "upload_too_large", "video_too_long", "picture_too_large", "video_too_costly", "notice_outdated", ...aboutFields];
-    if (correctable.includes(problem.code)) {
+    if (START_ERRORS.includes(problem.code)) {
       start.start();
-      if (aboutFields.includes(problem.code)) start.take(file);
+      if (FIELD_ERRORS.includes(problem.code)) start.take(file);
       start.complain(problem.code === "upload_too_large" ? t("error.upload_too_large", { most: bytes(settings.max_upload) }) : problem.message);
     } else trouble(problem instanceof Problem ? problem : new Problem(500), () => send(file, options));
   }

@@ -11,8 +11,7 @@
 //! - [`pipeline`]: turns one video into [`analysis::Findings`]; used by worker, API and command line.
 //! - [`isolation`]: decodes videos in confined child processes.
 //! - [`media`]: opens video files: probing, frames and sound.
-//! - [`engine`]: ONNX Runtime: models, sessions, devices, batching. Handles tensors and knows nothing of faces or
-//!   sound.
+//! - [`engine`]: ONNX Runtime: models, sessions, devices, batching. Handles tensors only.
 //! - [`vision`]: reads pictures: face detector, landmarks, emotion classifier, head pose, gaze.
 //! - [`speech`]: reads sound: voice activity, sound quality, syllable rate.
 //! - [`analysis`]: plain types and arithmetic: emotions, observations, tracks, scores, summary.
@@ -26,9 +25,7 @@
 //! - [`tls`]: the TLS implementation of all clients in the process.
 //! - [`telemetry`]: the log, and the counters of `GET /metrics`.
 //!
-//! Imports point down only. `analysis` and `engine` import no other module. `vision`, `speech` and `media` stand on
-//! them, `isolation` on `media`, and `pipeline` on those. `blob`, `store` and `report` stand beside `pipeline`. `worker` and `api` stand on
-//! top, `cli` last.
+//! Imports go in one direction only, which docs/ARCHITECTURE.md describes and `tests/it/modules.rs` checks.
 //!
 //! The feature `video` is on by default. Without it, all modules that need OpenCV or FFmpeg are left out; the engine
 //! and the plain types remain.

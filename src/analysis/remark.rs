@@ -127,7 +127,7 @@ pub enum Advice {
     SpeakFaster,
     SpeakSlower,
     BetterSound,
-    /// Results of `metrics_version` 1 advised lively faces to be quieter (`quieter_face`). Nobody is told so any more.
+    /// Also read from `quieter_face`, the advice to lively faces in results of `metrics_version` 1.
     #[serde(alias = "quieter_face")]
     KeepItUp,
 }

@@ -1,4 +1,4 @@
-//! Where a request carries its file, which problems name.
+//! The part of a request that holds its file. Problems name it.
 
 /// How a call receives its file. Messages name the field or the member that the call has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

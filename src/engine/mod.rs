@@ -1,4 +1,5 @@
-//! ONNX Runtime: models, sessions, devices, batching. Handles tensors and knows nothing of faces, sound or OpenCV.
+//! ONNX Runtime: models, sessions, devices, batching. Handles tensors only, and
+//! uses neither OpenCV nor FFmpeg.
 //!
 //! - [`library`] finds ONNX Runtime's shared library and checks its version before it is used.
 //! - [`manifest`] lists the known model files. [`fetch`] downloads them. [`tflite`] converts some of them from

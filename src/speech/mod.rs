@@ -1,5 +1,5 @@
 //! Analyzes speech with models that run on the engine: when somebody speaks, the quality of the recording, and the
-//! syllable rate. It takes samples of sound and returns [`crate::analysis`] types. It knows no files and no pictures.
+//! syllable rate. It takes samples of sound and returns [`crate::analysis`] types. It reads no files.
 //!
 //! [`SpeechModels`] holds the models and loads them for the first sound track. A [`SpeechAnalyzer`] takes one track
 //! from start to end. Voice activity detection ([`vad`]) decides which samples are speech ([`spans`]). Quality

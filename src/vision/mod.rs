@@ -1,5 +1,5 @@
 //! Reads faces from pictures with models that run on the engine: face detector, landmarks, emotion classifier, head
-//! pose and gaze. It takes pictures and returns [`crate::analysis`] types. It knows nothing of videos and time.
+//! pose and gaze. It takes single pictures and returns [`crate::analysis`] types.
 
 mod appearance;
 mod blazeface;

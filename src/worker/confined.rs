@@ -3,8 +3,8 @@
 //! status gives the reason. A crash counts against the video. A kill from outside, such as by the kernel when memory
 //! runs out, does not.
 //!
-//! The two processes exchange lines of JSON. The worker writes one [`AnalysisRequest`] and keeps the pipe open as long
-//! as it wants the answer. The child writes [`ChildMessage`]s.
+//! The two processes exchange lines of JSON. The worker writes one [`AnalysisRequest`]. If it closes the pipe, the
+//! analysis is cancelled. The child writes [`ChildMessage`]s.
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};

@@ -107,7 +107,7 @@ pub(super) fn message_span(message: &OutgoingMail) -> tracing::Span {
 
 impl Worker {
     /// Records an attempt in which the message was not accepted: schedules the next attempt or gives the message up.
-    pub(super) async fn not_taken(
+    pub(super) async fn record_failure(
         &self,
         message: &OutgoingMail,
         fault: Fault,

@@ -50,7 +50,9 @@ impl Worker {
             mail_settings.backoff_max_s,
         );
         if mail.attempt > policy.max_attempts {
-            return self.not_taken(mail, Fault::Unclear, "the process died during the last attempt", &policy).await;
+            return self
+                .record_failure(mail, Fault::Unclear, "the process died during the last attempt", &policy)
+                .await;
         }
         let failed = match tokio::time::timeout(limit, self.try_to_send(mail, sender)).await {
             Ok(sent) => match sent? {
@@ -66,7 +68,7 @@ impl Worker {
                 MailError { fault: Fault::Ours(Part::Mail), reason }
             }
         };
-        self.not_taken(mail, failed.fault, &failed.reason, &policy).await
+        self.record_failure(mail, failed.fault, &failed.reason, &policy).await
     }
 
     /// The address of a result for its recipients. If a key is needed to see it, the address is a share link, because

@@ -46,7 +46,7 @@ impl Worker {
             tracing::info!("webhook sent");
             return Ok(SendResult::Answered);
         };
-        self.not_taken(hook, failed.fault, &failed.reason, &policy).await
+        self.record_failure(hook, failed.fault, &failed.reason, &policy).await
     }
 
     /// Makes one attempt. The outer error is of the database, the inner one of the webhook.

@@ -209,8 +209,8 @@ fn another_person_after_a_cut_gets_another_identity() {
          [man][woman]concat=n=2:v=1 -an -c:v libx264 -preset ultrafast -pix_fmt yuv420p",
     );
     let faces = analyze(&pipeline, &clip, Options { sample_every: 10, ..EVERY_20TH }).unwrap().analysis.faces;
-    let told: Vec<_> = faces.iter().map(|face| (face.id, face.dominant_emotion)).collect();
-    assert_eq!(told, [(1, Emotion::Happy), (2, Emotion::Sad)], "{faces:#?}");
+    let people: Vec<_> = faces.iter().map(|face| (face.id, face.dominant_emotion)).collect();
+    assert_eq!(people, [(1, Emotion::Happy), (2, Emotion::Sad)], "{faces:#?}");
     assert!(faces[0].last_s < 2.0 && faces[1].first_s >= 2.0, "{faces:#?}");
 }
 
@@ -253,13 +253,13 @@ fn the_same_video_gives_the_same_findings_every_time() {
 fn progress_rises_to_the_end() {
     let (pipeline, _models) = pipeline();
     let clip = shared("sad_then_happy.mp4");
-    let told = Mutex::new(Vec::new());
-    let tell = |progress: Progress| told.lock().unwrap().push(progress);
-    pipeline.analyze(&Source::File(clip), EVERY_20TH, &tell, &Cancel::default()).unwrap();
-    let told = told.into_inner().unwrap();
-    assert!(told.is_sorted_by_key(|progress| progress.frames_done), "{told:?}");
-    assert_eq!(told.first(), Some(&Progress { frames_done: 0, frames_total: 472 }));
-    assert_eq!(told.last(), Some(&Progress { frames_done: 472, frames_total: 472 }));
+    let reports = Mutex::new(Vec::new());
+    let report = |progress: Progress| reports.lock().unwrap().push(progress);
+    pipeline.analyze(&Source::File(clip), EVERY_20TH, &report, &Cancel::default()).unwrap();
+    let reports = reports.into_inner().unwrap();
+    assert!(reports.is_sorted_by_key(|progress| progress.frames_done), "{reports:?}");
+    assert_eq!(reports.first(), Some(&Progress { frames_done: 0, frames_total: 472 }));
+    assert_eq!(reports.last(), Some(&Progress { frames_done: 472, frames_total: 472 }));
 }
 
 #[test]
@@ -271,13 +271,16 @@ fn progress_of_a_video_of_unknown_length_is_not_complete_before_the_end() {
     let at = bytes.windows(3).position(|found| found == [0x44, 0x89, 0x88]).unwrap() + 3;
     bytes[at..at + 8].copy_from_slice(&3000.0_f64.to_be_bytes());
     for path in [recorded, clips.write("lying.webm", &bytes)] {
-        let told = Mutex::new(Vec::new());
-        let tell = |progress: Progress| told.lock().unwrap().push(progress);
-        pipeline.analyze(&Source::File(path), EVERY_20TH, &tell, &Cancel::default()).unwrap();
-        let told = told.into_inner().unwrap();
-        let (last, before) = told.split_last().unwrap();
+        let reports = Mutex::new(Vec::new());
+        let report = |progress: Progress| reports.lock().unwrap().push(progress);
+        pipeline.analyze(&Source::File(path), EVERY_20TH, &report, &Cancel::default()).unwrap();
+        let reports = reports.into_inner().unwrap();
+        let (last, before) = reports.split_last().unwrap();
         assert_eq!(*last, Progress { frames_done: 1500, frames_total: 1500 });
-        assert!(before.iter().all(|told| told.frames_total == 0 || told.frames_done < told.frames_total), "{told:?}");
+        assert!(
+            before.iter().all(|report| report.frames_total == 0 || report.frames_done < report.frames_total),
+            "{reports:?}"
+        );
     }
 }
 
@@ -288,13 +291,13 @@ fn a_cancelled_analysis_stops_early() {
     let clip = clips.moving("long.mp4", 120.0, "-c:v mpeg4");
     let (cancel, most) = (Cancel::default(), AtomicU64::new(0));
     // The first progress report after the start cancels the analysis.
-    let tell = |progress: Progress| {
+    let report = |progress: Progress| {
         most.fetch_max(progress.frames_done, Ordering::SeqCst);
         if progress.frames_done > 0 {
             cancel.cancel();
         }
     };
-    let outcome = pipeline.analyze(&Source::File(clip.clone()), EVERY_20TH, &tell, &cancel);
+    let outcome = pipeline.analyze(&Source::File(clip.clone()), EVERY_20TH, &report, &cancel);
     assert!(matches!(outcome, Err(PipelineError::Cancelled)), "{outcome:?}");
     assert!((1..3000).contains(&most.load(Ordering::SeqCst)), "{most:?} of 3000 frames");
     let outcome = pipeline.analyze(&Source::File(clip), EVERY_20TH, &|_| {}, &cancel);

@@ -1,4 +1,4 @@
-//! `GET /healthz`: the process lives. Asks nobody, so that a slow database does not get the process restarted.
+//! `GET /healthz`: the process runs. Queries no other part, so that a slow database does not cause a restart.
 
 use axum::Json;
 use serde::Serialize;

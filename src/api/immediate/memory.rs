@@ -6,7 +6,7 @@ const MACHINE: &str = "/proc/meminfo";
 /// The folder of control groups (version 2), as a container sees it.
 const GROUP: &str = "/sys/fs/cgroup";
 
-/// Free memory in bytes. `None` if the system does not tell.
+/// Free memory in bytes. `None` if it cannot be read.
 pub async fn free() -> Option<u64> {
     let machine = read_to_string(MACHINE).await.ok().and_then(|text| of_machine(&text));
     let of = async |name: &str| read_to_string(format!("{GROUP}/{name}")).await.unwrap_or_default();

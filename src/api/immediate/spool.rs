@@ -20,8 +20,8 @@ impl Spool {
         tokio::task::spawn_blocking(tempfile::tempfile).await.map_err(io::Error::other)?.map(Self)
     }
 
-    /// The path from which the decoder reads the file. Linux gives such a path to open files. It is valid as long as
-    /// this value lives.
+    /// The path from which the decoder reads the file. Linux gives such a path to open files. It is valid until this
+    /// value is dropped.
     pub fn source(&self) -> Source {
         Source::File(format!("/proc/self/fd/{}", self.0.as_raw_fd()).into())
     }

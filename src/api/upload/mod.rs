@@ -77,7 +77,7 @@ pub fn reject(reason: &impl Display, headers: &HeaderMap, incoming: IncomingBody
     incoming.drain(headers.contains_key(header::EXPECT));
 }
 
-/// Takes a place for an upload of this client. `is_new` tells whether its bytes are new to the storage.
+/// Takes a place for an upload of this client. `is_new`: its bytes are not in the storage yet.
 pub fn take_place(
     api: &Api,
     client: &Client,

@@ -29,7 +29,7 @@ impl Bin {
 /// If two samples are further apart than this many sampling intervals, the face was not seen in between.
 const GAP: f64 = 1.75;
 
-/// Returns the stretches in which a face was seen without a gap, with at most about `most` bins in all.
+/// Returns the stretches in which a face was seen without a gap, with at most `most` + 1 bins in all.
 pub fn stretches(timeline: &Timeline, face: u32, duration_s: f64, most: usize) -> Vec<Vec<Bin>> {
     let rows: Vec<&TimelineRow> = timeline.rows.iter().filter(|row| row.face == face).collect();
     let Some(last) = rows.last() else { return Vec::new() };
@@ -168,7 +168,7 @@ mod tests {
             let times = seen.iter().enumerate().filter(|(_, seen)| **seen).map(|(n, _)| n as f64);
             let end = seen.len() as f64;
             let bins: Vec<Bin> = stretches(&timeline(times), 1, end, most).into_iter().flatten().collect();
-            proptest::prop_assert!(bins.len() <= most.max(seen.len()));
+            proptest::prop_assert!(bins.len() <= most + 1);
             proptest::prop_assert_eq!(bins.is_empty(), !seen.contains(&true));
             for bin in &bins {
                 proptest::prop_assert!(0.0 <= bin.from_s && bin.from_s <= bin.at_s + 1e-9);

@@ -30,9 +30,11 @@ const MAX_URL: usize = 2000;
 pub enum UrlError {
     #[error("Give one address that begins with https:// and has a host, no user and at most 2000 characters.")]
     Malformed,
-    #[error("Give an address that begins with https://; this service sends nothing in the clear.")]
+    #[error("Give an address that begins with https://; this service sends webhooks over TLS only.")]
     Plain,
-    #[error("Give an address that can be reached from the internet; this service sends nothing into private networks.")]
+    #[error(
+        "Give an address that can be reached from the internet; this service sends no webhooks to private networks."
+    )]
     Private,
 }
 

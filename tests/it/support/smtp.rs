@@ -98,7 +98,7 @@ impl SmtpServer {
                 let behaviour = proxy_state.behaviour.lock().unwrap().clone();
                 if let SmtpBehaviour::RefuseSession(code) = behaviour {
                     let mut client = client;
-                    let _ = client.write_all(format!("{code} not today\r\n").as_bytes());
+                    let _ = client.write_all(format!("{code} service not available\r\n").as_bytes());
                     continue;
                 }
                 let server = TcpStream::connect((Ipv4Addr::LOCALHOST, inner_port)).unwrap();
