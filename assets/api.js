@@ -17,9 +17,12 @@ export const headers = (more = {}) => ({ ...(key() && { Authorization: `Bearer $
 export class Problem extends Error {
   constructor(status, body = {}) {
     const values = { detail: body.detail ?? "", ...body };
-    super(text(`error.${body.code}`, values) ?? (status === 0 ? t("error.connection") : body.detail ?? body.error ?? t("error.internal")));
+    super(
+      text(`error.${body.code}`, values) ??
+        (status === 0 ? t("error.connection") : (body.detail ?? body.error ?? t("error.internal"))),
+    );
     this.status = status;
-    this.code = status === 0 ? "connection" : body.code ?? "internal";
+    this.code = status === 0 ? "connection" : (body.code ?? "internal");
     this.requestId = body.request_id;
     this.retryAfter = body.retry_after;
   }
@@ -27,7 +30,10 @@ export class Problem extends Error {
 
 export async function problemOf(response) {
   const body = await response.json().catch(() => ({}));
-  return new Problem(response.status, { ...body, retry_after: Number(response.headers.get("Retry-After")) || undefined });
+  return new Problem(response.status, {
+    ...body,
+    retry_after: Number(response.headers.get("Retry-After")) || undefined,
+  });
 }
 
 /** The share link in the address of the page. It stands for a key. */
@@ -35,14 +41,20 @@ export const share = () => new URLSearchParams(location.search).get("share");
 export const isShared = () => share() !== null;
 /** Returns the address of a part of a result, with the share link of the page if there is one. */
 export const shared = (path) =>
-  isShared() && path.startsWith("/results/") ? `${path}${path.includes("?") ? "&" : "?"}share=${encodeURIComponent(share())}` : path;
+  isShared() && path.startsWith("/results/")
+    ? `${path}${path.includes("?") ? "&" : "?"}share=${encodeURIComponent(share())}`
+    : path;
 
 /** Returns the answer of a call, or throws a Problem. Asks for a key if it is missing or wrong. */
 export async function call(path, options = {}) {
   for (;;) {
     let response;
     try {
-      response = await fetch(shared(path), { ...options, headers: headers({ Accept: "application/json", ...options.headers }), cache: "no-cache" });
+      response = await fetch(shared(path), {
+        ...options,
+        headers: headers({ Accept: "application/json", ...options.headers }),
+        cache: "no-cache",
+      });
     } catch (error) {
       if (error.name === "AbortError") throw error;
       throw new Problem(0);
@@ -62,14 +74,18 @@ export function askForKey() {
   if (!dialog) return Promise.resolve(false);
   asking ??= new Promise((resolve) => {
     dialog.returnValue = "";
-    dialog.addEventListener("close", () => {
-      asking = undefined;
-      const given = byId("key-field").value.trim();
-      byId("key-field").value = "";
-      const taken = dialog.returnValue === "ok" && given !== "";
-      if (taken) keepKey(given);
-      resolve(taken);
-    }, { once: true });
+    dialog.addEventListener(
+      "close",
+      () => {
+        asking = undefined;
+        const given = byId("key-field").value.trim();
+        byId("key-field").value = "";
+        const taken = dialog.returnValue === "ok" && given !== "";
+        if (taken) keepKey(given);
+        resolve(taken);
+      },
+      { once: true },
+    );
     dialog.showModal();
   });
   return asking;
@@ -102,7 +118,11 @@ export async function* events(path, ends, { signal, onLost, onBack }) {
         const blocks = buffer.split("\n\n");
         buffer = blocks.pop();
         for (const block of blocks) {
-          const fields = Object.fromEntries(block.split("\n").map((line) => [line.slice(0, line.indexOf(":")), line.slice(line.indexOf(":") + 1).trim()]));
+          const fields = Object.fromEntries(
+            block
+              .split("\n")
+              .map((line) => [line.slice(0, line.indexOf(":")), line.slice(line.indexOf(":") + 1).trim()]),
+          );
           if (!fields.event) continue;
           if (tried > 0) onBack?.();
           tried = 0;
@@ -111,7 +131,8 @@ export async function* events(path, ends, { signal, onLost, onBack }) {
         }
       }
     } catch (error) {
-      if (error.name === "AbortError" || (error instanceof Problem && error.status >= 400 && error.status < 500)) throw error;
+      if (error.name === "AbortError" || (error instanceof Problem && error.status >= 400 && error.status < 500))
+        throw error;
     }
     tried += 1;
     onLost?.();

@@ -63,14 +63,20 @@ function trouble(problem, again) {
   byId("trouble-request").textContent = problem.requestId ? t("trouble.request", { id: problem.requestId }) : "";
   byId("trouble-request").hidden = !problem.requestId;
   byId("trouble-actions").replaceChildren(
-    ...[again && h("button", { class: "button main", type: "button", onclick: again }, t("trouble.again")),
-      h("button", { class: `button ${again ? "" : "main"}`, type: "button", onclick: toStart }, t("trouble.new"))].filter(Boolean));
+    ...[
+      again && h("button", { class: "button main", type: "button", onclick: again }, t("trouble.again")),
+      h("button", { class: `button ${again ? "" : "main"}`, type: "button", onclick: toStart }, t("trouble.new")),
+    ].filter(Boolean),
+  );
   show("trouble");
 }
 
 /** Shows the player and the card side by side. They stay there from the upload to the result. */
 function stage(progress, file) {
-  player = new Player(() => {}, (chosen) => player.setFile(chosen));
+  player = new Player(
+    () => {},
+    (chosen) => player.setFile(chosen),
+  );
   if (file) player.setFile(file);
   const card = h("section", { class: "card story" }, progress.content);
   byId("stage").replaceChildren(player.element, card);
@@ -84,9 +90,16 @@ async function send(file, options) {
   const progress = new Progress({ uploads: true, onCancel: toStart });
   const card = stage(progress, file);
   try {
-    const token = await upload(file, { ...options, language }, {
-      signal, onProgress: (share) => progress.uploaded(share, file.size), onLost: () => progress.setLost(true), onBack: () => progress.setLost(false),
-    });
+    const token = await upload(
+      file,
+      { ...options, language },
+      {
+        signal,
+        onProgress: (share) => progress.uploaded(share, file.size),
+        onLost: () => progress.setLost(true),
+        onBack: () => progress.setLost(false),
+      },
+    );
     history.pushState(null, "", address(token));
     library.remember(token, { name: file.name, status: "working" });
     await follow(token, progress, card, signal);
@@ -96,7 +109,11 @@ async function send(file, options) {
     if (START_ERRORS.includes(problem.code)) {
       start.start();
       if (FIELD_ERRORS.includes(problem.code)) start.take(file);
-      start.complain(problem.code === "upload_too_large" ? t("error.upload_too_large", { most: bytes(settings.max_upload) }) : problem.message);
+      start.complain(
+        problem.code === "upload_too_large"
+          ? t("error.upload_too_large", { most: bytes(settings.max_upload) })
+          : problem.message,
+      );
     } else trouble(problem instanceof Problem ? problem : new Problem(500), () => send(file, options));
   }
 }
@@ -112,12 +129,19 @@ async function follow(token, progress, card, signal) {
       toast(problem.message);
     }
   };
-  card.querySelector(".row button").onclick = (event) => { event.stopImmediatePropagation(); cancel(); };
+  card.querySelector(".row button").onclick = (event) => {
+    event.stopImmediatePropagation();
+    cancel();
+  };
   const path = `/results/${token}?language=${language}`;
   let job = await json(path, { signal });
   if (!ENDS.includes(job.status)) {
     progress.analyzed(job);
-    const told = events(`/results/${token}/events`, ENDS, { signal, onLost: () => progress.setLost(true), onBack: () => progress.setLost(false) });
+    const told = events(`/results/${token}/events`, ENDS, {
+      signal,
+      onLost: () => progress.setLost(true),
+      onBack: () => progress.setLost(false),
+    });
     for await (const { event, data } of told) {
       progress.setLost(false);
       if (event === "erased") throw new Problem(404, { code: "unknown_token" });
@@ -128,9 +152,19 @@ async function follow(token, progress, card, signal) {
   if (job.status === "done") {
     keep(job);
     await render(job, {
-      player, storyCard: card, signal, onErase: () => { toStart(); toast(t("take.erased")); }, onNew: toStart,
+      player,
+      storyCard: card,
+      signal,
+      onErase: () => {
+        toStart();
+        toast(t("take.erased"));
+      },
+      onNew: toStart,
       // Only with the file can it be sent again, and only once more in finer detail.
-      onAgain: player.file && !isFine(job) ? () => send(player.file, { samples_per_second: samplesPerSecond("fine", job.analysis.video.duration_s) }) : undefined,
+      onAgain:
+        player.file && !isFine(job)
+          ? () => send(player.file, { samples_per_second: samplesPerSecond("fine", job.analysis.video.duration_s) })
+          : undefined,
     });
     document.title = `${card.querySelector("h1").textContent} · ${title}`;
     return;
@@ -142,14 +176,17 @@ async function follow(token, progress, card, signal) {
 }
 
 /** Whether a job looked as closely as the page can ask for. */
-const isFine = ({ options, analysis }) => (options.samples_per_second ?? 0) >= samplesPerSecond("fine", analysis.video.duration_s);
+const isFine = ({ options, analysis }) =>
+  (options.samples_per_second ?? 0) >= samplesPerSecond("fine", analysis.video.duration_s);
 
 /** Keeps a finished result in the list of this browser, if it was sent from here. */
 function keep({ token, analysis, expires_at: expires }) {
   if (!library.resultOf(token)) return;
   const duration = Math.max(analysis.video.duration_s, 0.001);
   const share = (time) => Math.round((time / duration) * 1000) / 1000;
-  const runs = (mainFace(analysis.faces)?.segments ?? []).slice(0, 40).map((run) => [run.emotion, share(run.start_s), share(run.end_s)]);
+  const runs = (mainFace(analysis.faces)?.segments ?? [])
+    .slice(0, 40)
+    .map((run) => [run.emotion, share(run.start_s), share(run.end_s)]);
   library.remember(token, { status: "done", headline: headline(analysis), runs, expires });
 }
 
@@ -160,7 +197,8 @@ async function showComparison(tokens) {
     show("compare");
     document.title = `${byId("compare").querySelector("h1").textContent} · ${title}`;
   } catch (problem) {
-    if (problem.name !== "AbortError") trouble(problem instanceof Problem ? problem : new Problem(500), () => showComparison(tokens));
+    if (problem.name !== "AbortError")
+      trouble(problem instanceof Problem ? problem : new Problem(500), () => showComparison(tokens));
   }
 }
 

@@ -6,8 +6,12 @@ import { moment, t } from "./words.js";
 // Chromium writes MP4 with avc1 and only the parameter sets of the first picture size. If a phone is rotated, the
 // following pictures cannot be decoded. With avc3 and in WebM, each picture size has its own parameter sets.
 const KINDS = [
-  ["video/mp4;codecs=avc3.42E01E,mp4a.40.2", "mp4"], ["video/webm;codecs=vp9,opus", "webm"], ["video/webm;codecs=vp8,opus", "webm"],
-  ["video/webm", "webm"], ["video/mp4;codecs=avc1.42E01E,mp4a.40.2", "mp4"], ["video/mp4", "mp4"],
+  ["video/mp4;codecs=avc3.42E01E,mp4a.40.2", "mp4"],
+  ["video/webm;codecs=vp9,opus", "webm"],
+  ["video/webm;codecs=vp8,opus", "webm"],
+  ["video/webm", "webm"],
+  ["video/mp4;codecs=avc1.42E01E,mp4a.40.2", "mp4"],
+  ["video/mp4", "mp4"],
 ];
 const MOST_S = 600;
 
@@ -39,7 +43,8 @@ export async function open(deviceId) {
     stream = await navigator.mediaDevices.getUserMedia({ video: wanted, audio: true });
   } catch (error) {
     // Without a microphone, or without permission to use it, record the picture alone.
-    if (error.name !== "NotFoundError" && error.name !== "NotAllowedError" && error.name !== "NotReadableError") throw error;
+    if (error.name !== "NotFoundError" && error.name !== "NotAllowedError" && error.name !== "NotReadableError")
+      throw error;
     stream = await navigator.mediaDevices.getUserMedia({ video: wanted, audio: false });
   }
   indicate("on");
@@ -48,7 +53,12 @@ export async function open(deviceId) {
   const cameras = (await navigator.mediaDevices.enumerateDevices()).filter((device) => device.kind === "videoinput");
   byId("camera-choice").replaceChildren(
     ...cameras.map((camera, at) =>
-      h("option", { value: camera.deviceId, selected: camera.deviceId === inUse }, camera.label || t("camera.numbered", { n: at + 1 }))),
+      h(
+        "option",
+        { value: camera.deviceId, selected: camera.deviceId === inUse },
+        camera.label || t("camera.numbered", { n: at + 1 }),
+      ),
+    ),
   );
 }
 
@@ -81,7 +91,11 @@ export function record() {
   const done = new Promise((resolve, reject) => {
     recorder.addEventListener("dataavailable", (event) => event.data.size && chunks.push(event.data));
     recorder.addEventListener("error", (event) => reject(event.error));
-    recorder.addEventListener("stop", () => resolve(new File(chunks, `recording.${ending}`, { type: type.split(";")[0] || "video/webm" })), { once: true });
+    recorder.addEventListener(
+      "stop",
+      () => resolve(new File(chunks, `recording.${ending}`, { type: type.split(";")[0] || "video/webm" })),
+      { once: true },
+    );
   });
   recorder.start(1000);
   indicate("recording_now");

@@ -19,9 +19,12 @@ function spansOf(rows, interval, most) {
     const mean = (of) => group.reduce((sum, row) => sum + of(row), 0) / group.length;
     const read = group.filter((row) => row.eye_contact !== undefined && row.eye_contact !== null);
     const point = {
-      time: mean((row) => row.time_s), from: group[0].time_s - interval / 2, to: group[group.length - 1].time_s + interval / 2,
+      time: mean((row) => row.time_s),
+      from: group[0].time_s - interval / 2,
+      to: group[group.length - 1].time_s + interval / 2,
       shares: STACK.map((name) => mean((row) => row.emotions[name])),
-      valence: mean((row) => row.valence), arousal: mean((row) => row.arousal),
+      valence: mean((row) => row.valence),
+      arousal: mean((row) => row.arousal),
       gaze: read.length ? read.filter((row) => row.eye_contact).length / read.length : undefined,
     };
     const last = found.at(-1)?.at(-1);
@@ -40,25 +43,47 @@ function ticks(duration, most) {
 }
 
 /** Returns the place of a run in a strip that is as long as the video. */
-const place = (run, duration) => ({ left: `${(run.start_s / duration) * 100}%`, width: `${((run.end_s - run.start_s) / duration) * 100}%` });
+const place = (run, duration) => ({
+  left: `${(run.start_s / duration) * 100}%`,
+  width: `${((run.end_s - run.start_s) / duration) * 100}%`,
+});
 
 /** Draws the runs of a person at their times. While the person was not seen, the strip is empty. */
 export function ribbon(face, duration) {
-  return h("div", { class: "ribbon", "aria-hidden": "true" }, face.segments.map((run) =>
-    h("span", { class: `e-${run.emotion}`, style: place(run, duration) }, (run.end_s - run.start_s) / duration >= 0.22 && emotion(run.emotion))));
+  return h(
+    "div",
+    { class: "ribbon", "aria-hidden": "true" },
+    face.segments.map((run) =>
+      h(
+        "span",
+        { class: `e-${run.emotion}`, style: place(run, duration) },
+        (run.end_s - run.start_s) / duration >= 0.22 && emotion(run.emotion),
+      ),
+    ),
+  );
 }
 
 /** Returns a strip with a labelled button for every run of one emotion. */
 export function strip(face, duration, onJump) {
-  return h("div", { class: "segments" }, face.segments.map((run) => {
-    const [from, to] = [moment(run.start_s, duration), moment(run.end_s, duration)];
-    return h("button", {
-      type: "button", class: `e-${run.emotion}`, title: `${emotion(run.emotion)}, ${from} – ${to}`,
-      "aria-label": t("result.jump", { emotion: emotion(run.emotion), from, to }),
-      style: place(run, duration),
-      onclick: () => onJump(run.start_s + 0.01),
-    }, emotion(run.emotion));
-  }));
+  return h(
+    "div",
+    { class: "segments" },
+    face.segments.map((run) => {
+      const [from, to] = [moment(run.start_s, duration), moment(run.end_s, duration)];
+      return h(
+        "button",
+        {
+          type: "button",
+          class: `e-${run.emotion}`,
+          title: `${emotion(run.emotion)}, ${from} – ${to}`,
+          "aria-label": t("result.jump", { emotion: emotion(run.emotion), from, to }),
+          style: place(run, duration),
+          onclick: () => onJump(run.start_s + 0.01),
+        },
+        emotion(run.emotion),
+      );
+    }),
+  );
 }
 
 export class Timeline {
@@ -73,21 +98,51 @@ export class Timeline {
     this.time = 0;
     this.plots = [];
     this.readout = h("div", { class: "readout", "aria-hidden": "true" });
-    const legend = h("ul", { class: "legend" }, STACK.map((name) => h("li", {}, h("i", { class: `dot e-${name}` }), emotion(name))));
-    const drawn = shown.slice().sort((a, b) => b.frames - a.frames).slice(0, MOST_PEOPLE).sort((a, b) => a.id - b.id);
-    this.element = h("section", { class: "card lanes", "aria-labelledby": "timeline-title" },
-      h("div", { class: "head" }, h("h2", { id: "timeline-title" }, t("result.timeline")), h("p", { class: "soft small" }, t("result.timeline_note"))),
-      legend, drawn.map((face, at) => this.person(face, at === 0)), this.readout);
+    const legend = h(
+      "ul",
+      { class: "legend" },
+      STACK.map((name) => h("li", {}, h("i", { class: `dot e-${name}` }), emotion(name))),
+    );
+    const drawn = shown
+      .slice()
+      .sort((a, b) => b.frames - a.frames)
+      .slice(0, MOST_PEOPLE)
+      .sort((a, b) => a.id - b.id);
+    this.element = h(
+      "section",
+      { class: "card lanes", "aria-labelledby": "timeline-title" },
+      h(
+        "div",
+        { class: "head" },
+        h("h2", { id: "timeline-title" }, t("result.timeline")),
+        h("p", { class: "soft small" }, t("result.timeline_note")),
+      ),
+      legend,
+      drawn.map((face, at) => this.person(face, at === 0)),
+      this.readout,
+    );
     new ResizeObserver(() => this.redraw()).observe(this.element);
     this.setTime(0);
   }
 
   person(face, isFirst) {
-    const story = face.segments.map((run) => `${moment(run.start_s, this.duration)} – ${moment(run.end_s, this.duration)} ${emotion(run.emotion)}`).join(", ");
+    const story = face.segments
+      .map(
+        (run) => `${moment(run.start_s, this.duration)} – ${moment(run.end_s, this.duration)} ${emotion(run.emotion)}`,
+      )
+      .join(", ");
     const svg = s("svg", { role: "img", "aria-label": t("result.chart", { name: this.people.name(face.id), story }) });
     const slider = h("div", {
       class: "slider",
-      ...(isFirst ? { role: "slider", tabindex: 0, "aria-label": t("result.cursor"), "aria-valuemin": 0, "aria-valuemax": this.duration.toFixed(2) } : {}),
+      ...(isFirst
+        ? {
+            role: "slider",
+            tabindex: 0,
+            "aria-label": t("result.cursor"),
+            "aria-valuemin": 0,
+            "aria-valuemax": this.duration.toFixed(2),
+          }
+        : {}),
       onkeydown: isFirst ? (event) => this.key(event) : undefined,
       onpointermove: (event) => event.pointerType === "mouse" && this.point(event, event.buttons === 1),
       onpointerdown: (event) => this.point(event, true),
@@ -97,8 +152,13 @@ export class Timeline {
     const mark = h("i", { class: "mark" });
     segments.append(mark);
     this.plots.push({ face, svg, slider, segments, mark });
-    return h("div", { class: "person-lane" },
-      h("h3", {}, this.people.name(face.id)), h("div", { class: "guttered" }, segments), h("div", { class: "plot guttered" }, svg, slider));
+    return h(
+      "div",
+      { class: "person-lane" },
+      h("h3", {}, this.people.name(face.id)),
+      h("div", { class: "guttered" }, segments),
+      h("div", { class: "plot guttered" }, svg, slider),
+    );
   }
 
   go(time) {
@@ -115,7 +175,14 @@ export class Timeline {
 
   key(event) {
     const step = event.shiftKey ? this.duration / 20 : Math.max(this.interval, this.duration / 200);
-    const target = { ArrowLeft: this.time - step, ArrowRight: this.time + step, ArrowDown: this.time - step, ArrowUp: this.time + step, Home: 0, End: this.duration }[event.key];
+    const target = {
+      ArrowLeft: this.time - step,
+      ArrowRight: this.time + step,
+      ArrowDown: this.time - step,
+      ArrowUp: this.time + step,
+      Home: 0,
+      End: this.duration,
+    }[event.key];
     if (target === undefined) return;
     event.preventDefault();
     this.go(Math.min(this.duration, Math.max(0, target)));
@@ -133,11 +200,17 @@ export class Timeline {
       const who = this.people.name(face.id);
       if (!row) return { name: undefined, text: `${who}: ${t("result.unseen")}` };
       const name = shownEmotion(face, row, time);
-      const gaze = row.eye_contact === undefined || row.eye_contact === null ? "" : ` · ${t("result.gaze")}: ${t(row.eye_contact ? "result.yes" : "result.no")}`;
+      const gaze =
+        row.eye_contact === undefined || row.eye_contact === null
+          ? ""
+          : ` · ${t("result.gaze")}: ${t(row.eye_contact ? "result.yes" : "result.no")}`;
       return { name, text: `${who}: ${emotion(name)} ${percent(row.emotions[name] * 100)}${gaze}` };
     });
     const now = moment(time, this.duration);
-    this.readout.replaceChildren(h("strong", {}, now), ...told.map(({ name, text }) => h("span", {}, name && h("i", { class: `dot e-${name}` }), text)));
+    this.readout.replaceChildren(
+      h("strong", {}, now),
+      ...told.map(({ name, text }) => h("span", {}, name && h("i", { class: `dot e-${name}` }), text)),
+    );
     this.slider?.setAttribute("aria-valuenow", time.toFixed(2));
     this.slider?.setAttribute("aria-valuetext", `${now}. ${told.map(({ text }) => text).join(". ")}`);
   }
@@ -153,7 +226,10 @@ export class Timeline {
   draw(plot, width) {
     const inside = width < 560;
     for (const button of plot.segments.querySelectorAll("button")) {
-      button.classList.toggle("small-one", (parseFloat(button.style.width) / 100) * width < button.textContent.length * 9 + 18);
+      button.classList.toggle(
+        "small-one",
+        (parseFloat(button.style.width) / 100) * width < button.textContent.length * 9 + 18,
+      );
     }
     const x = (time) => (Math.min(this.duration, Math.max(0, time)) / this.duration) * width;
     const found = spansOf(this.rows.get(plot.face.id) ?? [], this.interval, width / 3);
@@ -171,28 +247,46 @@ export class Timeline {
     for (const span of found) {
       const [first, last] = [span[0], span.at(-1)];
       for (let depth = STACK.length - 1; depth >= 0; depth -= 1) {
-        const height = (point) => (y + tall - point.shares.slice(0, depth + 1).reduce((sum, share) => sum + share, 0) * tall).toFixed(1);
+        const height = (point) =>
+          (y + tall - point.shares.slice(0, depth + 1).reduce((sum, share) => sum + share, 0) * tall).toFixed(1);
         const line = span.map((point) => `L${x(point.time).toFixed(1)},${height(point)}`).join("");
-        const path = `M${x(first.from).toFixed(1)},${height(first)}${line}L${x(last.to).toFixed(1)},${height(last)}V${y + tall}H${x(first.from).toFixed(1)}Z`;
+        const [left, right] = [x(first.from).toFixed(1), x(last.to).toFixed(1)];
+        const path = `M${left},${height(first)}${line}L${right},${height(last)}V${y + tall}H${left}Z`;
         parts.push(s("path", { d: path, class: `fill e-${STACK[depth]}` }));
       }
     }
     if (!inside) {
-      parts.push(s("text", { x: -12, y: y + 10, "text-anchor": "end" }, percent(100)), s("text", { x: -12, y: y + tall, "text-anchor": "end" }, percent(0)));
+      parts.push(
+        s("text", { x: -12, y: y + 10, "text-anchor": "end" }, percent(100)),
+        s("text", { x: -12, y: y + tall, "text-anchor": "end" }, percent(0)),
+      );
     }
     y += tall + 14;
 
-    const valence = `${t("result.valence")} —`, arousal = `${t("result.arousal")} ┄`;
+    const valence = `${t("result.valence")} —`,
+      arousal = `${t("result.arousal")} ┄`;
     if (inside) label(`${valence}   ${arousal}`, 44);
-    else parts.push(s("text", { x: -12, y: y + 18, "text-anchor": "end" }, valence), s("text", { x: -12, y: y + 36, "text-anchor": "end" }, arousal));
+    else
+      parts.push(
+        s("text", { x: -12, y: y + 18, "text-anchor": "end" }, valence),
+        s("text", { x: -12, y: y + 36, "text-anchor": "end" }, arousal),
+      );
     const lane = (key, className) => {
       for (const span of found) {
         const height = (point) => (y + 22 - point[key] * 22).toFixed(1);
         const line = span.map((point) => `L${x(point.time).toFixed(1)},${height(point)}`).join("");
-        parts.push(s("path", { d: `M${x(span[0].from).toFixed(1)},${height(span[0])}${line}H${x(span.at(-1).to).toFixed(1)}`, class: className }));
+        parts.push(
+          s("path", {
+            d: `M${x(span[0].from).toFixed(1)},${height(span[0])}${line}H${x(span.at(-1).to).toFixed(1)}`,
+            class: className,
+          }),
+        );
       }
     };
-    parts.push(s("rect", { x: 0, y, width, height: 44, rx: 6, class: "ground" }), s("path", { d: `M0,${y + 22}H${width}`, class: "zero" }));
+    parts.push(
+      s("rect", { x: 0, y, width, height: 44, rx: 6, class: "ground" }),
+      s("path", { d: `M0,${y + 22}H${width}`, class: "zero" }),
+    );
     lane("valence", "line");
     lane("arousal", "line dashed");
     y += 44 + 12;
@@ -201,7 +295,16 @@ export class Timeline {
     parts.push(s("rect", { x: 0, y, width, height: 14, rx: 4, class: "ground" }));
     for (const point of found.flat()) {
       if (point.gaze === undefined || point.gaze === 0) continue;
-      parts.push(s("rect", { x: x(point.from), y, width: Math.max(1, x(point.to) - x(point.from) + 0.3), height: 14, class: "gaze", "fill-opacity": point.gaze.toFixed(2) }));
+      parts.push(
+        s("rect", {
+          x: x(point.from),
+          y,
+          width: Math.max(1, x(point.to) - x(point.from) + 0.3),
+          height: 14,
+          class: "gaze",
+          "fill-opacity": point.gaze.toFixed(2),
+        }),
+      );
     }
     y += 14 + 10;
 
@@ -209,14 +312,22 @@ export class Timeline {
     if (spans) {
       label(t(this.analysis.faces.length > 1 ? "result.talk_any" : "result.talk"), 14);
       parts.push(s("rect", { x: 0, y, width, height: 14, rx: 4, class: "ground" }));
-      for (const { start_s: from, end_s: to } of spans) parts.push(s("rect", { x: x(from), y, width: Math.max(1, x(to) - x(from)), height: 14, rx: 2, class: "talk" }));
+      for (const { start_s: from, end_s: to } of spans)
+        parts.push(s("rect", { x: x(from), y, width: Math.max(1, x(to) - x(from)), height: 14, rx: 2, class: "talk" }));
       y += 14 + 10;
     }
 
     const times = ticks(this.duration, Math.max(2, width / 80));
     times.forEach((time, at) => {
       const last = x(time) > width - 24;
-      parts.push(s("path", { d: `M${x(time)},${y - 4}v5`, class: "zero" }), s("text", { x: x(time), y: y + 13, "text-anchor": at === 0 ? "start" : last ? "end" : "middle" }, this.duration < 60 ? `${number(time, time % 1 ? 1 : 0)} s` : moment(time, this.duration)));
+      parts.push(
+        s("path", { d: `M${x(time)},${y - 4}v5`, class: "zero" }),
+        s(
+          "text",
+          { x: x(time), y: y + 13, "text-anchor": at === 0 ? "start" : last ? "end" : "middle" },
+          this.duration < 60 ? `${number(time, time % 1 ? 1 : 0)} s` : moment(time, this.duration),
+        ),
+      );
     });
     const height = y + 18;
     plot.line = s("path", { d: `M0,0V${y}`, class: "cursor" });

@@ -20,7 +20,8 @@ export const s = (name, attributes, ...children) => fill(document.createElementN
 export const byId = (id) => document.getElementById(id);
 
 /** Returns the icon with that name from the page's sprite sheet. */
-export const icon = (name) => s("svg", { viewBox: "0 0 24 24", "aria-hidden": "true" }, s("use", { href: `#i-${name}` }));
+export const icon = (name) =>
+  s("svg", { viewBox: "0 0 24 24", "aria-hidden": "true" }, s("use", { href: `#i-${name}` }));
 
 /** Shows one of the page's views, and focuses its heading so that a screen reader starts there. */
 export function show(id, focus = true) {
@@ -45,13 +46,29 @@ export function toast(...content) {
   box.replaceChildren(...content);
   box.hidden = false;
   clearTimeout(toastTimer);
-  toastTimer = setTimeout(() => { box.hidden = true; }, 8000);
+  toastTimer = setTimeout(() => {
+    box.hidden = true;
+  }, 8000);
 }
 
 /** Asks a question in a dialog. Resolves to whether the answer was yes. */
 export function ask({ title, text, yes, no, isDangerous }) {
-  const dialog = h("dialog", { "aria-labelledby": "ask-title" }, h("form", { method: "dialog" }, h("h2", { id: "ask-title" }, title), text && h("p", { class: "soft" }, text),
-    h("div", { class: "row" }, h("button", { class: `button ${isDangerous ? "danger" : "main"}`, value: "yes" }, yes), h("button", { class: "button", value: "" }, no))));
+  const dialog = h(
+    "dialog",
+    { "aria-labelledby": "ask-title" },
+    h(
+      "form",
+      { method: "dialog" },
+      h("h2", { id: "ask-title" }, title),
+      text && h("p", { class: "soft" }, text),
+      h(
+        "div",
+        { class: "row" },
+        h("button", { class: `button ${isDangerous ? "danger" : "main"}`, value: "yes" }, yes),
+        h("button", { class: "button", value: "" }, no),
+      ),
+    ),
+  );
   document.body.append(dialog);
   return new Promise((resolve) => {
     dialog.addEventListener("close", () => {

@@ -42,15 +42,7 @@ export const KINDS = {
 function tile(
   name,
   value,
-  {
-    interval,
-    show = (v) => number(v),
-    unit = t("result.of100"),
-    spread = (v) => v,
-    coverage,
-    note,
-    bar = true,
-  } = {},
+  { interval, show = (v) => number(v), unit = t("result.of100"), spread = (v) => v, coverage, note, bar = true } = {},
 ) {
   const known = value !== null && value !== undefined;
   const sure = certainty(interval?.map(spread));

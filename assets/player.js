@@ -115,8 +115,8 @@ export class Player {
   }
 
   /**
-   * Returns the position in seconds from the start of the video. `currentTime` of a file whose time stamps begin at 10 s
-   * begins at 10 in some browsers and at 0 in others; `start` is where it begins.
+   * Returns the position in seconds from the start of the video. If the time stamps of a file begin at 10 s,
+   * `currentTime` begins at 10 in some browsers and at 0 in others. `start` is its first value.
    */
   time() {
     return Math.max(0, this.video.currentTime - (this.start ?? 0)) || 0;

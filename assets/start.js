@@ -80,7 +80,11 @@ function tellDetail() {
   const { duration } = byId("preview-video");
   const rate = chosenRate();
   const samples = Math.ceil(duration * rate);
-  byId("detail-note").textContent = !rate ? t("preview.every", { n: settings.sample_every }) : samples ? t("preview.samples", { n: samples }) : t("preview.rate", { n: rate });
+  byId("detail-note").textContent = !rate
+    ? t("preview.every", { n: settings.sample_every })
+    : samples
+      ? t("preview.samples", { n: samples })
+      : t("preview.rate", { n: rate });
 }
 
 /** Returns the options of the form, as the service takes them. */
@@ -88,7 +92,11 @@ function options(form) {
   const fields = new FormData(form);
   const [mails, faces] = [addresses(fields.get("email") ?? ""), fields.get("max_faces")];
   const rate = chosenRate();
-  return { ...(mails.length > 0 && { email: mails }), ...(rate && { samples_per_second: rate }), ...(faces && { max_faces: Number(faces) }) };
+  return {
+    ...(mails.length > 0 && { email: mails }),
+    ...(rate && { samples_per_second: rate }),
+    ...(faces && { max_faces: Number(faces) }),
+  };
 }
 
 /** Opens the camera, but only after the person has agreed. */
@@ -118,7 +126,13 @@ async function openCamera(deviceId) {
   } catch (error) {
     works(false);
     const box = byId("camera-error");
-    box.textContent = t(error.name === "NotAllowedError" ? "camera.denied" : error.name === "NotFoundError" ? "camera.none" : "camera.broken");
+    box.textContent = t(
+      error.name === "NotAllowedError"
+        ? "camera.denied"
+        : error.name === "NotFoundError"
+          ? "camera.none"
+          : "camera.broken",
+    );
     say(box.textContent);
     byId("camera-retry").focus({ preventScroll: true });
   }
@@ -133,8 +147,16 @@ export function prepare(send) {
   // A file can be dropped anywhere in the window.
   let depth = 0;
   const carriesFile = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
-  window.addEventListener("dragenter", (event) => { if (carriesFile(event)) { depth += 1; drop.classList.add("over"); } });
-  window.addEventListener("dragleave", () => { depth = Math.max(0, depth - 1); if (depth === 0) drop.classList.remove("over"); });
+  window.addEventListener("dragenter", (event) => {
+    if (carriesFile(event)) {
+      depth += 1;
+      drop.classList.add("over");
+    }
+  });
+  window.addEventListener("dragleave", () => {
+    depth = Math.max(0, depth - 1);
+    if (depth === 0) drop.classList.remove("over");
+  });
   window.addEventListener("dragover", (event) => event.preventDefault());
   window.addEventListener("drop", (event) => {
     event.preventDefault();
@@ -145,11 +167,22 @@ export function prepare(send) {
 
   if (camera.canRecord()) byId("record").addEventListener("click", askToRecord);
   else byId("record").hidden = true;
-  byId("notice-yes").addEventListener("click", () => { agreed = true; openCamera(); });
-  byId("notice-no").addEventListener("click", () => { panel("choose"); say(t("camera.declined")); byId("record").focus(); });
+  byId("notice-yes").addEventListener("click", () => {
+    agreed = true;
+    openCamera();
+  });
+  byId("notice-no").addEventListener("click", () => {
+    panel("choose");
+    say(t("camera.declined"));
+    byId("record").focus();
+  });
   byId("camera-choice").addEventListener("change", (event) => openCamera(event.target.value));
   byId("camera-retry").addEventListener("click", () => openCamera());
-  byId("camera-back").addEventListener("click", () => { camera.close(); panel("choose"); byId("record").focus(); });
+  byId("camera-back").addEventListener("click", () => {
+    camera.close();
+    panel("choose");
+    byId("record").focus();
+  });
   byId("camera-go").addEventListener("click", async () => {
     byId("camera-go").hidden = true;
     byId("camera-stop").hidden = false;
@@ -177,15 +210,22 @@ export function prepare(send) {
     if (video.videoWidth) facts.push(`${video.videoWidth} × ${video.videoHeight}`);
     byId("preview-facts").textContent = facts.join(" · ");
     tellDetail();
-    if (Number.isFinite(video.duration) && video.duration > settings.max_duration_s) complain(t("error.video_too_long", { detail: "" }));
+    if (Number.isFinite(video.duration) && video.duration > settings.max_duration_s)
+      complain(t("error.video_too_long", { detail: "" }));
   });
   // The service accepts formats that the browser may not be able to play (AVI, MKV, HEVC).
   unplayable(video, () => {
     video.hidden = true;
     byId("preview-blind").hidden = false;
   });
-  byId("other").addEventListener("click", () => { start(); byId("choose").focus(); });
-  byId("again").addEventListener("click", () => { byId("again").hidden = true; openCamera(); });
+  byId("other").addEventListener("click", () => {
+    start();
+    byId("choose").focus();
+  });
+  byId("again").addEventListener("click", () => {
+    byId("again").hidden = true;
+    openCamera();
+  });
   byId("send-form").addEventListener("change", tellDetail);
   byId("send-form").addEventListener("submit", (event) => {
     event.preventDefault();

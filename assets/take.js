@@ -45,19 +45,20 @@ export function take(job, onErase) {
   const fetched = (path, accept, name) =>
     guarded(async () => save(await (await call(path, { headers: { Accept: accept } })).blob(), name));
   const reportPath = `/results/${token}/report?language=${language}`;
-  const report = key() && !isShared()
-    ? h(
-        "button",
-        { class: "button main", type: "button", onclick: fetched(reportPath, "text/html", "report.html") },
-        icon("doc"),
-        t("take.report"),
-      )
-    : h(
-        "a",
-        { class: "button main", href: shared(reportPath), target: "_blank", rel: "noopener" },
-        icon("doc"),
-        t("take.report"),
-      );
+  const report =
+    key() && !isShared()
+      ? h(
+          "button",
+          { class: "button main", type: "button", onclick: fetched(reportPath, "text/html", "report.html") },
+          icon("doc"),
+          t("take.report"),
+        )
+      : h(
+          "a",
+          { class: "button main", href: shared(reportPath), target: "_blank", rel: "noopener" },
+          icon("doc"),
+          t("take.report"),
+        );
   const button = (name, picture, onclick, kind = "") =>
     h(
       "button",
@@ -81,7 +82,9 @@ export function take(job, onErase) {
     onErase();
   });
   const link = guarded(async () => {
-    const { pathname, search } = isShared() ? { pathname: `/results/${token}`, search: `?share=${share()}` } : new URL((await json(`/results/${token}/share`, { method: "POST" })).url);
+    const { pathname, search } = isShared()
+      ? { pathname: `/results/${token}`, search: `?share=${share()}` }
+      : new URL((await json(`/results/${token}/share`, { method: "POST" })).url);
     await navigator.clipboard.writeText(`${location.origin}${pathname}${search}`);
     const until = new Date(Number(value.split(".")[0]) * 1000);
     toast(t("take.link_copied", { date: until.toLocaleDateString(locale, { dateStyle: "long" }) }));

@@ -34,8 +34,15 @@ function send(method, url, body, { signal, named = {}, onProgress }) {
       let told = {};
       try {
         told = JSON.parse(request.responseText);
-      } catch { /* a bucket answers with XML */ }
-      reject(new Problem(request.status, { ...told, retry_after: Number(request.getResponseHeader("Retry-After")) || undefined }));
+      } catch {
+        /* a bucket answers with XML */
+      }
+      reject(
+        new Problem(request.status, {
+          ...told,
+          retry_after: Number(request.getResponseHeader("Retry-After")) || undefined,
+        }),
+      );
     });
     for (const end of ["error", "timeout"]) request.addEventListener(end, () => reject(new Problem(0)));
     request.addEventListener("abort", () => reject(new DOMException("aborted", "AbortError")));
@@ -76,8 +83,14 @@ async function sendParts(file, upload, { signal, onProgress }) {
       const url = new URL(part.url, location.href);
       // The host in the URL of the service may differ from the one in the address bar, so keep the path only.
       const target = url.pathname.startsWith("/v1/uploads/") ? url.pathname + url.search : url.href;
-      const onPart = (bytes) => { sent.set(part.number, bytes); tell(); };
-      await send("PUT", target, file.slice(part.offset, part.offset + part.size_bytes), { signal: either, onProgress: onPart });
+      const onPart = (bytes) => {
+        sent.set(part.number, bytes);
+        tell();
+      };
+      await send("PUT", target, file.slice(part.offset, part.offset + part.size_bytes), {
+        signal: either,
+        onProgress: onPart,
+      });
       onPart(part.size_bytes);
     }
   };
@@ -89,15 +102,19 @@ async function sendParts(file, upload, { signal, onProgress }) {
   }
 }
 
-/** Sends the whole file in one request. All attempts have the same Idempotency-Key, so that it is analyzed only once. */
+/** Sends the whole file in one request. All attempts have the same Idempotency-Key, so it is analyzed only once. */
 async function sendWhole(file, options, follow) {
   const form = new FormData();
-  for (const [name, value] of Object.entries({ ...options, ...NOTICE })) for (const one of [value].flat()) form.append(name, one);
+  for (const [name, value] of Object.entries({ ...options, ...NOTICE }))
+    for (const one of [value].flat()) form.append(name, one);
   form.append("video", file, "video");
   const id = crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`;
-  const work = () => send("POST", "/analyze-video", form, {
-    ...follow, named: headers({ Accept: "application/json", "Idempotency-Key": id }), onProgress: (bytes) => follow.onProgress(Math.min(1, bytes / file.size)),
-  });
+  const work = () =>
+    send("POST", "/analyze-video", form, {
+      ...follow,
+      named: headers({ Accept: "application/json", "Idempotency-Key": id }),
+      onProgress: (bytes) => follow.onProgress(Math.min(1, bytes / file.size)),
+    });
   for (;;) {
     try {
       return JSON.parse(await retried(work, follow)).token;

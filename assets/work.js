@@ -11,9 +11,12 @@ export function placeInWords(queue) {
   const place = queue.ahead === 0 ? t("work.next") : count("work.ahead", queue.ahead);
   if (queue.starts_in_s === null) return place;
   const minutes = Math.round(queue.starts_in_s / 60);
-  const start = queue.starts_in_s < 60 ? t("work.starts_soon")
-    : minutes < 90 ? count("work.starts_minutes", minutes)
-    : count("work.starts_hours", Math.round(minutes / 60));
+  const start =
+    queue.starts_in_s < 60
+      ? t("work.starts_soon")
+      : minutes < 90
+        ? count("work.starts_minutes", minutes)
+        : count("work.starts_hours", Math.round(minutes / 60));
   return `${place} ${start}`;
 }
 
@@ -23,13 +26,31 @@ export class Progress {
     this.title = h("h1", { tabindex: -1 });
     this.percent = h("p", { class: "percent", "aria-hidden": "true" });
     this.bar = h("i");
-    this.meter = h("div", { class: "meter", role: "progressbar", "aria-label": t("work.progress"), "aria-valuemin": 0, "aria-valuemax": 100 }, this.bar);
+    this.meter = h(
+      "div",
+      {
+        class: "meter",
+        role: "progressbar",
+        "aria-label": t("work.progress"),
+        "aria-valuemin": 0,
+        "aria-valuemax": 100,
+      },
+      this.bar,
+    );
     this.note = h("p", { class: "soft" }, "\u00a0");
     this.items = Object.fromEntries(this.steps.map((step) => [step, h("li", {}, t(`step.${step}`))]));
     this.lost = h("p", { class: "note", role: "status", hidden: true }, t("work.lost"));
     this.hint = h("p", { class: "soft small hint" }, uploads ? "\u00a0" : t("work.keep"));
-    this.content = [this.title, h("ol", { class: "steps" }, Object.values(this.items)), this.percent, this.meter, this.note, this.lost, this.hint,
-      h("div", { class: "row" }, h("button", { class: "button", type: "button", onclick: onCancel }, t("work.cancel")))];
+    this.content = [
+      this.title,
+      h("ol", { class: "steps" }, Object.values(this.items)),
+      this.percent,
+      this.meter,
+      this.note,
+      this.lost,
+      this.hint,
+      h("div", { class: "row" }, h("button", { class: "button", type: "button", onclick: onCancel }, t("work.cancel"))),
+    ];
     this.step(this.steps[0]);
     this.fraction(undefined);
   }
@@ -79,7 +100,10 @@ export class Progress {
     } else {
       this.step(progress.stage === "finished" ? "finish" : "analyze");
       const values = { done: number(progress.frames_done), total: number(progress.frames_total) };
-      this.fraction(progress.fraction ?? undefined, t(progress.frames_total ? "work.frames" : "work.frames_unknown", values));
+      this.fraction(
+        progress.fraction ?? undefined,
+        t(progress.frames_total ? "work.frames" : "work.frames_unknown", values),
+      );
     }
   }
 

@@ -52,8 +52,8 @@ pub struct Analysis {
 }
 
 impl Analysis {
-    /// Returns the analysis with its figures rounded as in JSON. Report and mail show these, so that they agree with the
-    /// JSON and with the page to the digit, even before the result is stored.
+    /// Returns the analysis with its figures rounded as in JSON. Report and mail show these, so that they agree with
+    /// the JSON and with the page to the digit, even before the result is stored.
     #[must_use]
     pub fn rounded(&self) -> Self {
         serde_json::to_value(self).and_then(serde_json::from_value).unwrap_or_else(|_| self.clone())
@@ -74,8 +74,9 @@ pub(super) fn sees_eyes(models: &[ModelUsed]) -> bool {
 pub struct VideoFacts {
     #[serde(serialize_with = "rounding::three")]
     pub duration_s: f64,
-    /// Seconds from time stamp 0 of the file to time 0 of this result; 0 in most files. Live streams and cut recordings begin
-    /// later. A browser that keeps the time stamps of a file shows time `t` of this result at `currentTime` = `start_s` + `t`.
+    /// Seconds from time stamp 0 of the file to time 0 of this result; 0 in most files. Live streams and cut recordings
+    /// begin later. A browser that keeps the time stamps of a file shows time `t` of this result at `currentTime` =
+    /// `start_s` + `t`.
     #[serde(default, serialize_with = "rounding::three")]
     pub start_s: f64,
     /// Mean number of frames per second.

@@ -82,7 +82,8 @@ pub struct Origin {
     pub video_ms: Option<u64>,
     /// The name of the client's file.
     pub file_name: Option<String>,
-    /// Pseudonym of the recipient whose confirmation mails need; `None` if they need none. Such a job has one recipient.
+    /// Pseudonym of the recipient who has to confirm before mails are sent; `None` if nobody has to. Such a job has one
+    /// recipient.
     pub consent: Option<String>,
 }
 

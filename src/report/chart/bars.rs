@@ -27,21 +27,18 @@ pub fn bars(bars: &[Bar<'_>], label: &str) -> String {
     let mut y = 0.0;
     for bar in bars {
         let width = (bar.percent.clamp(0.0, 100.0) / 100.0 * longest).max(1.5);
-        let text = y + ROW / 2.0 + FONT * 0.35;
-        let _ = write!(
-            svg,
-            r#"<text x="{label_x}" y="{text}" text-anchor="end">{label}</text><rect x="{x}" y="{top}" width="{longest}" height="{thick}" rx="3" fill-opacity=".07"/><rect x="{x}" y="{top}" width="{width}" height="{thick}" rx="3" fill="{colour}"/><text x="{WIDTH}" y="{text}" text-anchor="end">{value}</text>"#,
-            label_x = at(LEFT - 10.0),
-            text = at(text),
-            label = escape(bar.label),
-            x = at(LEFT),
-            top = at(y + 5.0),
-            longest = at(longest),
-            thick = at(ROW - 10.0),
-            width = at(width),
-            colour = escape(bar.colour),
-            value = escape(bar.value),
-        );
+        let baseline = at(y + ROW / 2.0 + FONT * 0.35);
+        let (x, top, height) = (at(LEFT), at(y + 5.0), at(ROW - 10.0));
+        let (label, value, colour) = (escape(bar.label), escape(bar.value), escape(bar.colour));
+        let mut rect = |width: f64, fill: &str| {
+            let width = at(width);
+            let _ = write!(svg, r#"<rect x="{x}" y="{top}" width="{width}" height="{height}" rx="3" {fill}/>"#);
+        };
+        rect(longest, r#"fill-opacity=".07""#);
+        rect(width, &format!(r#"fill="{colour}""#));
+        let label_x = at(LEFT - 10.0);
+        let _ = write!(svg, r#"<text x="{label_x}" y="{baseline}" text-anchor="end">{label}</text>"#);
+        let _ = write!(svg, r#"<text x="{WIDTH}" y="{baseline}" text-anchor="end">{value}</text>"#);
         y += ROW;
     }
     svg.push_str("</svg>");

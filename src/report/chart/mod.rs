@@ -71,10 +71,8 @@ fn at(value: f64) -> String {
 
 /// Returns the opening tag of a chart, with a text alternative.
 fn open(width: f64, height: f64, font: f64, label: &str) -> String {
-    format!(
-        r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {} {}" role="img" aria-label="{}" font-size="{font}" color="#1c2430" fill="currentColor">"##,
-        at(width),
-        at(height),
-        escape(label),
-    )
+    let (width, height, label) = (at(width), at(height), escape(label));
+    let picture = format!(r#"viewBox="0 0 {width} {height}" role="img" aria-label="{label}""#);
+    let style = format!(r##"font-size="{font}" color="#1c2430" fill="currentColor""##);
+    format!(r#"<svg xmlns="http://www.w3.org/2000/svg" {picture} {style}>"#)
 }

@@ -101,10 +101,11 @@ fn legend(words: Words, size: Size) -> (String, f64) {
             let (near, far) = (at(x + square / 2.0), at(x + square));
             let (upper, middle, lower) =
                 (sy.clone(), at(y + 0.15 * size.font + square / 2.0), at(y + 0.15 * size.font + square));
-            let _ = write!(
-                svg,
-                r#"<rect x="{sx}" y="{sy}" width="{side}" height="{side}" rx="2" fill-opacity=".07"/><path d="M{sx},{middle}L{near},{upper}M{sx},{lower}L{far},{upper}M{near},{lower}L{far},{middle}" stroke="currentColor" stroke-opacity=".35"/>"#
-            );
+            let lines =
+                format!("M{sx},{middle}L{near},{upper}M{sx},{lower}L{far},{upper}M{near},{lower}L{far},{middle}");
+            let _ =
+                write!(svg, r#"<rect x="{sx}" y="{sy}" width="{side}" height="{side}" rx="2" fill-opacity=".07"/>"#);
+            let _ = write!(svg, r#"<path d="{lines}" stroke="currentColor" stroke-opacity=".35"/>"#);
         } else {
             let _ = write!(svg, r#"<rect x="{sx}" y="{sy}" width="{side}" height="{side}" rx="2" fill="{fill}"/>"#);
         }
@@ -126,10 +127,10 @@ fn background(svg: &mut String, layout: &Layout, face: u32) {
     let (y, height) = (at(layout.top), at(layout.bottom - layout.top));
     // The id must be unique: a page has charts of several people, each in two sizes.
     let id = format!("gap-{face}-{}", at(layout.size.width));
-    let _ = write!(
-        svg,
-        r##"<pattern id="{id}" width="7" height="7" patternUnits="userSpaceOnUse"><path d="M-1,1L1,-1M0,7L7,0M6,8L8,6" stroke="currentColor" stroke-opacity=".2"/></pattern><rect x="{x}" y="{y}" width="{width}" height="{height}" fill-opacity=".03"/><rect x="{x}" y="{y}" width="{width}" height="{height}" fill="url(#{id})"/>"##
-    );
+    let lines = r#"<path d="M-1,1L1,-1M0,7L7,0M6,8L8,6" stroke="currentColor" stroke-opacity=".2"/>"#;
+    let pattern = format!(r#"<pattern id="{id}" width="7" height="7" patternUnits="userSpaceOnUse">{lines}</pattern>"#);
+    let area = format!(r#"x="{x}" y="{y}" width="{width}" height="{height}""#);
+    let _ = write!(svg, r##"{pattern}<rect {area} fill-opacity=".03"/><rect {area} fill="url(#{id})"/>"##);
 }
 
 /// Draws the seven shares of a stretch. Each area reaches down to the axis and is partly covered by the next one, so
@@ -165,18 +166,20 @@ fn valence(svg: &mut String, layout: &Layout, stretch: &[Bin]) {
     );
 }
 
+/// Writes the name of a strip above its upper edge.
+fn caption(svg: &mut String, layout: &Layout, top: f64, text: &str) {
+    let font = layout.size.font;
+    let (x, y, size, text) = (at(layout.left), at(top - 0.5 * font), at(0.9 * font), escape(text));
+    let _ = write!(svg, r#"<text x="{x}" y="{y}" fill-opacity=".75" font-size="{size}">{text}</text>"#);
+}
+
 /// Draws the spans of speech.
 fn speech(svg: &mut String, layout: &Layout, spans: &[Span], label: &str) {
     let Some(top) = layout.speech_top else { return };
     let (x, width, height) = (at(layout.left), at(layout.right - layout.left), at(SPEECH * layout.size.font));
-    let _ = write!(
-        svg,
-        r#"<text x="{x}" y="{}" fill-opacity=".75" font-size="{}">{}</text><rect x="{x}" y="{y}" width="{width}" height="{height}" rx="2" fill-opacity=".07"/>"#,
-        at(top - 0.5 * layout.size.font),
-        at(0.9 * layout.size.font),
-        escape(label),
-        y = at(top),
-    );
+    caption(svg, layout, top, label);
+    let y = at(top);
+    let _ = write!(svg, r#"<rect x="{x}" y="{y}" width="{width}" height="{height}" rx="2" fill-opacity=".07"/>"#);
     let mut path = String::new();
     for span in spans {
         let (from, to) = (layout.x(span.start_s), layout.x(span.end_s));
@@ -192,13 +195,9 @@ fn axes(svg: &mut String, words: Words, layout: &Layout) {
     for share in [0.0, 0.5, 1.0] {
         let text = words.share(share);
         let y = layout.y(share);
-        let _ = write!(
-            svg,
-            r#"<path d="M{left},{y}H{right}" stroke="currentColor" stroke-opacity=".25"/><text x="{}" y="{}" text-anchor="end">{text}</text>"#,
-            at(layout.left - 0.5 * font),
-            at(y + 0.35 * font),
-            y = at(y),
-        );
+        let (line_y, x, baseline) = (at(y), at(layout.left - 0.5 * font), at(y + 0.35 * font));
+        let _ = write!(svg, r#"<path d="M{left},{line_y}H{right}" stroke="currentColor" stroke-opacity=".25"/>"#);
+        let _ = write!(svg, r#"<text x="{x}" y="{baseline}" text-anchor="end">{text}</text>"#);
     }
     // Each tick needs the space of one and a half labels, because the last label is moved inwards.
     #[expect(clippy::cast_precision_loss, reason = "a short label")]
@@ -220,14 +219,9 @@ fn axes(svg: &mut String, words: Words, layout: &Layout) {
     }
     let _ = write!(svg, r#"<path d="{marks}" stroke="currentColor" stroke-opacity=".5"/>"#);
 
-    let _ = write!(
-        svg,
-        r#"<path d="M{left},{}H{right}" stroke="currentColor" stroke-opacity=".35" stroke-dasharray="3 3"/><text x="{left}" y="{}" fill-opacity=".75" font-size="{}">{}</text>"#,
-        at(layout.strip_y(0.0)),
-        at(layout.strip_top - 0.5 * font),
-        at(0.9 * font),
-        escape(&words.say("pleasant")),
-    );
+    let style = r#"stroke="currentColor" stroke-opacity=".35" stroke-dasharray="3 3""#;
+    let _ = write!(svg, r#"<path d="M{left},{}H{right}" {style}/>"#, at(layout.strip_y(0.0)));
+    caption(svg, layout, layout.strip_top, &words.say("pleasant"));
     for (valence, sign) in [(0.8, "+"), (-0.8, "−")] {
         let y = at(layout.strip_y(valence) + 0.35 * font);
         let _ = write!(svg, r#"<text x="{}" y="{y}" text-anchor="end">{sign}</text>"#, at(layout.left - 0.5 * font));

@@ -193,8 +193,8 @@ pub fn draft(
 }
 
 impl Draft {
-    /// Assembles the mail. The same draft gives the same bytes: date, ids and boundaries are derived from the id and the
-    /// context.
+    /// Assembles the mail. The same draft gives the same bytes, because date, ids and boundaries are derived from the
+    /// id and the context.
     pub fn into_mail(self, sender: &Sender, to: Mailbox) -> Result<lettre::Message, ReportError> {
         let inline = |name: &str, png: Vec<u8>| -> Result<SinglePart, ReportError> {
             let cid = content_id(name, self.id, &self.domain);

@@ -48,8 +48,8 @@ struct Sender {
 }
 
 impl Sender {
-    /// Returns the operator's subject, or the default one. `{file}` stands for the name of the client's file, or for the
-    /// product if that is not known, and `{headline}` for what was found.
+    /// Returns the operator's subject, or the default one. `{file}` is replaced by the name of the client's file, or by
+    /// the product if that is not known, and `{headline}` by the headline of the result.
     fn subject(&self, own: &str, key: &str, headline: &str, context: &Context) -> String {
         let file = context.file_name.as_deref().unwrap_or(&self.product);
         let values = [("product", &*self.product), ("file", file), ("headline", headline)];

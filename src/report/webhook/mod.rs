@@ -153,8 +153,8 @@ fn without_url(error: reqwest::Error) -> String {
 /// Longest time to resolve the name of an address when it is accepted.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Checks an address for webhooks when it is accepted: refuses a name that resolves to private addresses only. A name that
-/// does not resolve now is accepted, because the name server may be unavailable. [`Webhooks::send`] checks again.
+/// Checks an address for webhooks when it is accepted: refuses a name that resolves to private addresses only. A name
+/// that does not resolve now is accepted, because the name server may be unavailable. [`Webhooks::send`] checks again.
 pub async fn check_target(text: &str, allow_private: bool) -> Result<(), UrlError> {
     let url = check_url(text, allow_private)?;
     let (Some(host), false) = (url.host_str(), allow_private) else { return Ok(()) };
