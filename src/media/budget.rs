@@ -18,7 +18,6 @@ use std::thread::ThreadId;
 use std::time::Duration;
 
 use ffmpeg_next::codec::Parameters;
-use h264_reader::avcc::AvcDecoderConfigurationRecord;
 use h264_reader::nal::sps::SeqParameterSet;
 use h264_reader::nal::{Nal as _, RefNal};
 
@@ -26,6 +25,7 @@ use super::ProbeError;
 use super::ffi;
 use crate::analysis::Resource;
 use crate::config::Video;
+use super::nal::parameter_sets;
 
 /// The largest number of reference frames in H.264, HEVC and VVC.
 const MAX_REFERENCES: u64 = 16;
@@ -271,9 +271,7 @@ fn h264_frames(parameters: &Parameters) -> u64 {
 /// The sequence parameter sets in an `avcC` record or in Annex B format.
 fn sequence_parameter_sets(extradata: &[u8]) -> Vec<SeqParameterSet> {
     if extradata.first() == Some(&1) {
-        let record = AvcDecoderConfigurationRecord::try_from(extradata).ok();
-        let context = record.and_then(|record| record.create_context().ok());
-        return context.map(|context| context.sps().cloned().collect()).unwrap_or_default();
+        return parameter_sets(extradata).map(|context| context.sps().cloned().collect()).unwrap_or_default();
     }
     let starts: Vec<usize> =
         extradata.windows(3).enumerate().filter(|(_, bytes)| bytes == &[0, 0, 1]).map(|(at, _)| at).collect();

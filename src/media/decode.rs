@@ -131,6 +131,7 @@ impl GopDecoder {
             chain: DamageChain::default(),
             anchors: AnchorChain::default(),
             held_back: VecDeque::new(),
+            last_output: None,
             downloader: &mut self.downloader,
         };
         if run.decode(&gop).is_ok() {
@@ -224,6 +225,8 @@ struct GopRun<'a> {
     /// For [`Numbering::Counted`].
     anchors: AnchorChain,
     held_back: VecDeque<HeldBack>,
+    /// The number of the last frame that was output.
+    last_output: Option<u64>,
     downloader: &'a mut FrameDownloader,
 }
 
@@ -411,6 +414,12 @@ impl GopRun<'_> {
                 }
                 Some(false) | None => held,
             };
+            // The order of the frames in the stream contradicts their time stamps.
+            if self.last_output.is_some_and(|last| number < last) {
+                self.damage.add(time_s);
+                continue;
+            }
+            self.last_output = Some(number);
             metrics().decoded(if is_on_gpu(&frame) { "gpu" } else { "cpu" });
             let frame = match self.downloader.download(frame) {
                 Ok(frame) => frame,

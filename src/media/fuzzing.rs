@@ -89,8 +89,10 @@ pub fn plan(input: &[u8]) {
             _ => pts.saturating_add(i64::from(flags >> 3)),
         };
         let packet = input.block();
-        let info = parser.parse(packet, flags & 1 == 1);
+        let is_key = flags & 1 == 1;
+        let info = parser.parse(packet, is_key);
         let dependencies = references.as_mut().and_then(|references| references.dependencies(decode_index, packet));
+        let follows_gap = references.as_mut().is_some_and(|references| references.follows_gap(is_key));
         let parsed = ParsedPacket {
             packet: decode_index,
             size: packet.len(),
@@ -99,6 +101,7 @@ pub fn plan(input: &[u8]) {
             info,
             is_before_first_key: false,
             dependencies,
+            follows_gap,
         };
         planner.push(parsed).into_iter().for_each(&mut take);
         decode_index += 1;

@@ -8,7 +8,6 @@
 //! Only progressive frames and short-term references are tracked.
 
 use h264_reader::Context;
-use h264_reader::avcc::AvcDecoderConfigurationRecord;
 use h264_reader::nal::pps::PicParameterSet;
 use h264_reader::nal::slice::{
     DecRefPicMarking, FieldPic, MemoryManagementControlOperation as Mmco, ModificationOfPicNums as Modification,
@@ -18,7 +17,7 @@ use h264_reader::nal::sps::{FrameMbsFlags, PicOrderCntType, SeqParameterSet};
 use h264_reader::nal::{Nal as _, RefNal};
 
 use super::damage::MAX_CHAIN;
-use super::nal::nal_units;
+use super::nal::{nal_units, parameter_sets};
 
 /// The pictures that a picture depends on. Each is identified by its index in decoding order.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -103,7 +102,7 @@ struct Picture {
 impl ReferenceTracker {
     /// For a stream with this `avcC` record. Returns `None` if the record cannot be parsed.
     pub fn new(record: &[u8], length_size: usize) -> Option<Self> {
-        let context = AvcDecoderConfigurationRecord::try_from(record).ok()?.create_context().ok()?;
+        let context = parameter_sets(record)?;
         Some(Self { context, length_size, dpb: None, previous: ReferenceFrame::default(), since_gap: None })
     }
 

@@ -5,9 +5,9 @@ use ffmpeg_next::codec::Id;
 use ffmpeg_next::format::context::Input;
 use ffmpeg_next::format::stream::Disposition;
 use ffmpeg_next::{Stream, ffi as sys, media};
-use h264_reader::avcc::AvcDecoderConfigurationRecord;
 
 use super::ffi::{self, extradata};
+use super::nal::parameter_sets;
 use super::{ProbeError, codecs};
 use crate::config::Video;
 
@@ -135,7 +135,7 @@ pub(super) fn coded_fps(stream: &Stream<'_>) -> Option<f64> {
     if parameters.id() != Id::H264 {
         return None;
     }
-    let context = AvcDecoderConfigurationRecord::try_from(extradata(&parameters)).ok()?.create_context().ok()?;
+    let context = parameter_sets(extradata(&parameters))?;
     let timing = context.sps().next()?.vui_parameters.as_ref()?.timing_info.as_ref()?;
     let fps = f64::from(timing.time_scale) / (2.0 * f64::from(timing.num_units_in_tick));
     (1.0..=240.0).contains(&fps).then_some(fps)

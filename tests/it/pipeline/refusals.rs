@@ -147,6 +147,17 @@ fn frames_predicted_from_damaged_ones_are_damaged_until_the_next_key_frame() {
 #[test]
 fn damage_in_a_transport_stream_reaches_the_next_key_frame() {
     let clips = Clips::new();
+#[test]
+fn a_frame_whose_time_stamp_contradicts_its_order_is_damaged() {
+    let clips = Clips::new();
+    clips.moving("whole.mp4", 1.0, "-c:v libx264 -bf 0 -g 25 -pix_fmt yuv420p");
+    // Frame 5 states the time of frame 10.
+    let path = clips.make("late.mp4", "-i $whole.mp4 -c copy -bsf:v setts=pts=PTS+eq(N\\,5)*5*DURATION");
+    let (times, end) = read(&path, 1).unwrap();
+    assert!(times.is_sorted_by(|earlier, later| earlier < later), "{times:?}");
+    assert!(damaged(&end) && times.len() > 18, "{} {end:?}", times.len());
+}
+
     let path = clips.make(
         "whole.ts",
         "-f lavfi -i testsrc2=size=320x240:rate=25:duration=6 -c:v libx264 -bf 2 -g 50 -pix_fmt yuv420p -x264-params \
