@@ -7,7 +7,7 @@ use super::packet_info::PacketParser;
 use super::plan::Planner;
 use super::references::ReferenceTracker;
 use super::selection::Selection;
-use super::truncation;
+use super::{matroska, truncation};
 use crate::analysis::Sampling;
 
 /// Reads values from the front of the fuzzer's input. Missing bytes are read as zeros.
@@ -114,12 +114,12 @@ pub fn plan(input: &[u8]) {
     }
 }
 
-/// Parses lengths of boxes and elements, display matrices, and pixel aspect ratios.
+/// Parses lengths of boxes, elements of Matroska, display matrices, and pixel aspect ratios.
 ///
 /// # Panics
 /// If a picture would be empty, or larger than the limit.
 pub fn headers(input: &[u8]) {
-    let _ = (truncation::box_length(input), truncation::element_length(input));
+    let _ = (truncation::box_length(input), matroska::element(input), matroska::codec_of(input, 0));
     let orientation = Orientation::of_matrix(input.get(..36).unwrap_or(input)).unwrap_or_default();
     let mut input = Input(input);
     let mut ratio = || ffmpeg_next::Rational(i32::from_be_bytes(input.word()), i32::from_be_bytes(input.word()));

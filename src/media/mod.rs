@@ -28,6 +28,7 @@ pub mod fuzzing;
 mod geometry;
 mod gop;
 mod hardware;
+mod matroska;
 mod mix;
 mod nal;
 mod opened;

@@ -13,7 +13,7 @@ use super::container::{self, ReadDeadline};
 use super::discontinuity::DiscontinuityCorrector;
 use super::ffi::{self, OpenInput};
 use super::probe::{HEAD, check_duration, describe, max_duration_s, sniff};
-use super::{Probe, ProbeError, Source, codecs, streams};
+use super::{Probe, ProbeError, Source, codecs, matroska, streams};
 use crate::config::Video;
 
 /// The maximum number of packets that are decoded to find the first frame.
@@ -73,7 +73,8 @@ impl Opened {
             ProbeError::NotAVideo => refusal(source, limits),
             error => error,
         })?;
-        let (stream, mut probe) = describe(&input, limits)?;
+        let described = describe(&input, limits);
+        let (stream, mut probe) = described.map_err(|error| with_codec_name(error, &mut input))?;
         if probe.duration_s > max_duration_s(limits) {
             if has_packets_after(&mut input, probe.start_s + max_duration_s(limits)) {
                 check_duration(probe.duration_s, limits)?;
@@ -125,6 +126,21 @@ fn refusal(source: &Source, limits: &Video) -> ProbeError {
         source.head(HEAD, move || deadline.is_over()).ok().and_then(|head| sniff(&head, limits).err())
     });
     known.flatten().unwrap_or_else(|| no_video(source))
+}
+
+/// Names the codec of a Matroska file if FFmpeg does not know it.
+fn with_codec_name(error: ProbeError, input: &mut Input) -> ProbeError {
+    if !matches!(error, ProbeError::NotAVideo) || !input.format().name().contains("matroska") {
+        return error;
+    }
+    let video = streams::video(input).filter(|stream| stream.parameters().id() == ffmpeg::codec::Id::None);
+    let Some(index) = video.map(|stream| stream.index()) else { return error };
+    let earlier =
+        input.streams().take(index).filter(|it| it.parameters().medium() == ffmpeg::media::Type::Video).count();
+    match matroska::video_codec(input, earlier) {
+        Some(codec) => ProbeError::NoDecoder { codec },
+        None => error,
+    }
 }
 
 /// Whether a file that cannot be decoded has boxes of encryption near its beginning: those of ISO/IEC 23001-7, or those

@@ -8,7 +8,7 @@ use super::clock::stamp_s;
 use super::container::{self, ReadDeadline};
 use super::discontinuity::DiscontinuityCorrector;
 use super::ffi::{self, is_discarded};
-use super::{FramesError, Probe, ProbeError, Source, streams};
+use super::{FramesError, Probe, ProbeError, Source, matroska, streams};
 use crate::config::Video;
 
 /// A stream that ends this close to the end of the container is complete, in seconds.
@@ -91,7 +91,7 @@ fn is_truncated(input: &mut Input) -> bool {
     for _ in 0..MAX_ELEMENTS {
         let mut bytes = [0; HEADER];
         let Some(bytes) = ffi::read_source_at(input, at, &mut bytes) else { return false };
-        let length = if is_matroska { element_length(bytes) } else { box_length(bytes) };
+        let length = if is_matroska { matroska::element(bytes).and_then(|it| it.length()) } else { box_length(bytes) };
         // A box or element of unknown length extends to the end of the file.
         let Some(end) = length.and_then(|length| length.checked_add(at)).filter(|end| *end > at) else { return false };
         if end >= size {
@@ -109,21 +109,6 @@ pub(super) fn box_length(bytes: &[u8]) -> Option<u64> {
         1 => Some(u64::from_be_bytes(bytes.get(8..16)?.try_into().ok()?)),
         length => Some(length.into()),
     }
-}
-
-/// The length of an EBML element, including its header (RFC 8794, sections 4 to 6).
-pub(super) fn element_length(bytes: &[u8]) -> Option<u64> {
-    let id_width = bytes.first()?.leading_zeros() as usize + 1;
-    let first = *bytes.get(id_width)?;
-    let width = first.leading_zeros() as usize + 1;
-    if id_width > 4 || width > 8 {
-        return None;
-    }
-    let rest = bytes.get(id_width + 1..id_width + width)?;
-    let value =
-        rest.iter().fold(u64::from(first) & ((1 << (8 - width)) - 1), |value, byte| value << 8 | u64::from(*byte));
-    let unknown = (1 << (7 * width)) - 1;
-    (value != unknown).then_some(value + (id_width + width) as u64)
 }
 
 fn is_much_less(count: u64, of: u64) -> bool {
@@ -192,18 +177,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lengths_of_boxes_and_elements_are_read() {
+    fn the_length_of_a_box_is_read() {
         assert_eq!(box_length(b"\0\0\0\x20ftypisom"), Some(32));
         assert_eq!(box_length(b"\0\0\0\x01mdat\0\0\0\x02\0\0\0\0"), Some(2 << 32));
         assert_eq!(box_length(b"\0\0\0\0mdat"), None);
         assert_eq!(box_length(b"\0\0"), None);
-        assert_eq!(element_length(&[0x1A, 0x45, 0xDF, 0xA3, 0x9F]), Some(5 + 31));
-        assert_eq!(element_length(&[0x18, 0x53, 0x80, 0x67, 0x01, 0, 0, 0, 0, 0, 0x10, 0]), Some(12 + 4096));
-        assert_eq!(element_length(&[0x18, 0x53, 0x80, 0x67, 0x01, 255, 255, 255, 255, 255, 255, 255]), None, "live");
-        for broken in
-            [&[][..], &[0], &[0x1A], &[0x1A, 0x45, 0xDF, 0xA3], &[0x1A, 0x45, 0xDF, 0xA3, 0], &[0x42, 0x86, 0x40]]
-        {
-            assert_eq!(element_length(broken), None, "{broken:?}");
-        }
     }
 }

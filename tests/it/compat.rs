@@ -498,12 +498,17 @@ async fn an_undecodable_video_is_a_client_error_in_every_call() {
     let entry = whole.windows(4).rposition(|found| found == b"avc1").unwrap();
     let mut unknown = whole.clone();
     unknown[entry..entry + 4].copy_from_slice(b"xyz1");
+    let clips = Clips::new();
+    clips.write("whole.mp4", &whole);
+    let mut track = std::fs::read(clips.make("whole.mkv", "-i $whole.mp4 -c copy")).unwrap();
+    let name = track.windows(15).position(|found| found == b"V_MPEG4/ISO/AVC").unwrap();
+    track[name..name + 15].copy_from_slice(b"V_MPEG9/ISO/XYZ");
     let mut broken = whole.clone();
     let record = whole.windows(4).position(|found| found == b"avcC").unwrap();
     broken[record + 9..record + 40].fill(0xFF);
     let data = whole.windows(4).position(|found| found == b"mdat").unwrap();
     broken[data + 4..data + 400].fill(0);
-    for (video, codec) in [(unknown, "xyz1"), (broken, "h264")] {
+    for (video, codec) in [(unknown, "xyz1"), (track, "V_MPEG9/ISO/XYZ"), (broken, "h264")] {
         for (index, request) in immediate_calls(&service, &key, &video).into_iter().enumerate() {
             let answer = request.send().await.unwrap();
             assert_eq!(answer.status(), StatusCode::UNPROCESSABLE_ENTITY, "{codec}, call {index}");

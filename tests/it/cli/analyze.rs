@@ -86,15 +86,21 @@ fn a_refused_input_and_a_missing_model_have_different_exit_codes() {
     let entry = bytes.windows(4).rposition(|found| found == b"avc1").unwrap();
     bytes[entry..entry + 4].copy_from_slice(b"xyz1");
     let unknown = clips.write("unknown.mp4", &bytes);
+    let mut bytes = std::fs::read(clips.make("whole.mkv", "-i $whole.mp4 -c copy")).unwrap();
+    let name = bytes.windows(15).position(|found| found == b"V_MPEG4/ISO/AVC").unwrap();
+    bytes[name..name + 15].copy_from_slice(b"V_MPEG9/ISO/XYZ");
+    let track = clips.write("unknown.mkv", &bytes);
     let still = clips.make("still.png", "-f lavfi -i testsrc=size=64x64 -frames:v 1");
     let (clip, text) = (clip.to_str().unwrap(), text.to_str().unwrap());
     let (unknown, still) = (unknown.to_str().unwrap(), still.to_str().unwrap());
+    let track = track.to_str().unwrap();
     let theora = clips.moving("theora.mkv", 1.0, "-c:v libtheora");
     let windows = clips.moving("windows.wmv", 1.0, "-c:v wmv2");
     let (theora, windows) = (theora.to_str().unwrap(), windows.to_str().unwrap());
     for (arguments, code, says) in [
         (vec![text], 3, "not a video"),
         (vec![unknown], 3, "coded as xyz1"),
+        (vec![track], 3, "coded as V_MPEG9/ISO/XYZ"),
         (vec![still], 3, "a single picture (PNG)"),
         (vec![theora], 3, "coded as theora"),
         (vec![windows], 3, "of the type ASF (WMV)"),

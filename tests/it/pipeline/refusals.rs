@@ -216,6 +216,12 @@ fn unknown_codec_and_damaged_header_have_their_own_errors() {
     let mut bytes = whole.clone();
     let record = whole.windows(4).position(|found| found == b"avcC").unwrap();
     bytes[record + 9..record + 40].fill(0xFF);
+    let mut bytes = std::fs::read(clips.make("whole.mkv", "-i $whole.mp4 -c copy")).unwrap();
+    let name = bytes.windows(15).position(|found| found == b"V_MPEG4/ISO/AVC").unwrap();
+    bytes[name..name + 15].copy_from_slice(b"V_MPEG9/ISO/XYZ");
+    for error in errors(&clips.write("unknown.mkv", &bytes)) {
+        assert!(matches!(&error, ProbeError::NoDecoder { codec } if codec == "V_MPEG9/ISO/XYZ"), "{error:?}");
+    }
     let data = whole.windows(4).position(|found| found == b"mdat").unwrap();
     bytes[data + 4..data + 400].fill(0);
     for error in errors(&clips.write("broken.mp4", &bytes)) {
