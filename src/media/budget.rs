@@ -235,6 +235,15 @@ fn estimate(parameters: &Parameters, decoders: u64) -> u64 {
 }
 
 /// The number of frames that a decoder holds: references, frames that wait to be output in order, and the current one.
+/// Checks the memory for decoding a stream of H.264 by the parameter sets in the header of the container, before FFmpeg
+/// decodes frames to find the other properties.
+pub(super) fn check_h264(parameters: &Parameters, limits: &Video) -> Result<(), ProbeError> {
+    if parameters.id().name() != "h264" || ffi::extradata(parameters).is_empty() {
+        return Ok(());
+    }
+    check(parameters, None, limits)
+}
+
 fn held_frames(parameters: &Parameters) -> u64 {
     let references_and_delay = match parameters.id().name() {
         "h264" => h264_frames(parameters),

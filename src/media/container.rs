@@ -1,6 +1,7 @@
 //! Opens containers with FFmpeg. Restricts formats, codecs, protocols, waits and frame sizes.
 
 use std::ffi::CStr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,8 @@ use ffmpeg_next::format::context::Input;
 use ffmpeg_next::{Dictionary, media};
 
 use super::ffi::{self, OpenError, OpenInput};
-use super::{ProbeError, Source, codecs, streams};
+use super::{ProbeError, Source, budget, codecs, rehearsal, streams};
+use crate::analysis::Resource;
 use crate::config::Video;
 
 /// The demuxer for animated WebP. FFmpeg 5 to 8 do not have it.
@@ -126,23 +128,93 @@ fn open_once(
     limits: &Video,
     stop: impl Fn() -> bool + Clone + Send + 'static,
 ) -> Result<OpenInput, ProbeError> {
+    let cpu = OpeningCpu::start(limits);
+    let opened = open_limited(source, limits, {
+        let cpu = cpu.clone();
+        move || stop() || cpu.is_over()
+    });
+    cpu.end().and(opened)
+}
+
+fn open_limited(
+    source: &Source,
+    limits: &Video,
+    stop: impl Fn() -> bool + Clone + Send + 'static,
+) -> Result<OpenInput, ProbeError> {
+    let mut input = open_demuxer(source, limits, stop.clone())?;
+    if rehearsal::is_needed(&input) {
+        rehearsal::decode(input, limits)?;
+        input = open_demuxer(source, limits, stop)?;
+    }
+    let max_pixels = max_decoder_pixels(limits).to_string();
+    ffi::find_stream_info(&mut input, &[("max_pixels", &max_pixels)]).map_err(to_probe_error)?;
+    Ok(input)
+}
+
+/// Opens a container without decoding anything, and checks the streams of its header.
+pub(super) fn open_demuxer(
+    source: &Source,
+    limits: &Video,
+    stop: impl Fn() -> bool + Clone + Send + 'static,
+) -> Result<OpenInput, ProbeError> {
     let mut options = Dictionary::new();
     options.set("format_whitelist", &codecs::demuxers(limits));
     options.set("codec_whitelist", &codecs::decoders(limits));
     options.set("protocol_whitelist", NO_PROTOCOLS);
+    options.set("probesize", &rehearsal::PROBE_BYTES.to_string());
 
     let bytes = source.open(stop.clone())?;
-    let mut input = ffi::open_input(bytes, options, stop).map_err(|error| match error {
+    let input = ffi::open_input(bytes, options, stop).map_err(|error| match error {
         OpenError::OutOfMemory => ProbeError::Unreadable("out of memory".to_owned()),
         OpenError::FFmpeg(error) => to_probe_error(error),
     })?;
     for stream in input.streams() {
         let (width, height) = streams::size(&stream);
         check_pixels(width, height, limits)?;
+        budget::check_h264(&stream.parameters(), limits)?;
     }
-    let max_pixels = max_decoder_pixels(limits).to_string();
-    ffi::find_stream_info(&mut input, &[("max_pixels", &max_pixels)]).map_err(to_probe_error)?;
     Ok(input)
+}
+
+/// Limits the CPU time of opening a file, because FFmpeg decodes frames to find the properties of streams. FFmpeg asks
+/// before each packet whether to stop.
+#[derive(Clone)]
+struct OpeningCpu {
+    begun: Duration,
+    limit: Duration,
+    /// Later reads are on other threads, and are not limited.
+    is_opening: Arc<AtomicBool>,
+    is_exceeded: Arc<AtomicBool>,
+}
+
+impl OpeningCpu {
+    fn start(limits: &Video) -> Self {
+        Self {
+            begun: ffi::thread_cpu_time(),
+            limit: budget::FIRST_FRAME_CPU.min(Duration::from_secs(limits.max_cpu_s)),
+            is_opening: Arc::new(AtomicBool::new(true)),
+            is_exceeded: Arc::default(),
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        let is_over =
+            self.is_opening.load(Ordering::Relaxed) && ffi::thread_cpu_time().saturating_sub(self.begun) > self.limit;
+        if is_over {
+            self.is_exceeded.store(true, Ordering::Relaxed);
+        }
+        is_over
+    }
+
+    /// Ends the measurement. Returns an error if the limit was exceeded.
+    fn end(&self) -> Result<(), ProbeError> {
+        self.is_opening.store(false, Ordering::Relaxed);
+        if self.is_exceeded.load(Ordering::Relaxed) {
+            let limit = self.limit.as_secs();
+            return Err(ProbeError::TooCostly { resource: Resource::CpuTime, needed: limit + 1, limit });
+        }
+        Ok(())
+    }
 }
 
 /// The pixel limit for decoders. It has a margin, as decoders round the sides of a frame up to whole blocks.

@@ -270,6 +270,12 @@ pub(super) fn find_stream_info(input: &mut Input, options: &[(&str, &str)]) -> R
     check(code)
 }
 
+/// Whether the demuxer finds streams while it reads packets, because the container has no header that lists them.
+pub(super) fn finds_streams_late(input: &Input) -> bool {
+    // SAFETY: the container is open.
+    unsafe { (*input.as_ptr()).ctx_flags & sys::AVFMTCTX_NOHEADER as c_int != 0 }
+}
+
 /// Whether FFmpeg has a demuxer of this name.
 pub(super) fn has_demuxer(name: &CStr) -> bool {
     // SAFETY: the name ends with a null character.
@@ -489,6 +495,12 @@ pub(super) fn open_decoder(
         decoder.set_packet_time_base(time_base);
     }
     Ok(ChargedDecoder { decoder: decoder.video()?, _account: account })
+}
+
+/// The number of frames that a decoder holds back to reorder them, as far as it knows.
+pub(super) fn reorder_delay(decoder: &decoder::Video) -> c_int {
+    // SAFETY: the decoder is open.
+    unsafe { (*decoder.as_ptr()).has_b_frames }
 }
 
 /// Whether the library of a decoder decodes on threads of its own, which FFmpeg does not know.

@@ -38,6 +38,7 @@ mod plan;
 mod probe;
 mod reader;
 mod references;
+mod rehearsal;
 mod selection;
 mod source;
 mod streams;

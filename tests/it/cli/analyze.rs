@@ -119,3 +119,40 @@ fn a_refused_input_and_a_missing_model_have_different_exit_codes() {
         assert!(output.stdout.is_empty());
     }
 }
+
+#[test]
+fn looking_at_a_small_file_takes_little_memory() {
+    let clips = Clips::new();
+    let source = "-f lavfi -i color=gray:size=8192x8192:rate=25 -frames:v 12 -c:v libx264 -preset ultrafast -pix_fmt \
+                  yuv420p -x264-params ref=16:keyint=1000:log-level=none";
+    let large = clips.make("large.mp4", source);
+    for (name, arguments) in [("bomb.flv", "-i $large.mp4 -c copy"), ("bomb.ts", "-i $large.mp4 -c copy")] {
+        clips.make(name, arguments);
+    }
+    clips.make("bomb.mpg", source);
+    // As many packets as FFmpeg reads of the header, with nothing in them.
+    let empty = [&[0x47, 0x1F, 0xFF, 0x10][..], &[0xFF; 184]].concat().repeat(28_000);
+    let late = clips.write("late.ts", &[empty, std::fs::read(clips.path("bomb.ts")).unwrap()].concat());
+    // Prints the peak memory of a command in megabytes, behind its errors.
+    let measure = "import os, subprocess, sys
+child = subprocess.Popen(sys.argv[1:])
+_, status, usage = os.wait4(child.pid, 0)
+print(usage.ru_maxrss // 1000, file=sys.stderr)
+sys.exit(os.waitstatus_to_exitcode(status))";
+    for path in [large, clips.path("bomb.flv"), clips.path("bomb.ts"), clips.path("bomb.mpg"), late] {
+        let output = Command::new("python3")
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .env("VISAGE_MODELS__FOLDER", "/nowhere")
+            .env("VISAGE_LOG", "error")
+            .args(["-c", measure, env!("CARGO_BIN_EXE_visage"), "analyze"])
+            .arg(&path)
+            .output()
+            .unwrap();
+        let said = words(&output);
+        assert_eq!(output.status.code(), Some(3), "{}: {said}", path.display());
+        assert!(said.contains("8192"), "{}: {said}", path.display());
+        // One frame of 100 MB. All references would take more than 1 GB.
+        let megabytes: u32 = said.lines().last().unwrap().parse().unwrap();
+        assert!(megabytes < 600, "{}: {megabytes} MB", path.display());
+    }
+}
