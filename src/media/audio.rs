@@ -7,6 +7,7 @@ use ffmpeg_next::software::resampling;
 use ffmpeg_next::{ChannelLayout, Dictionary, ffi as sys, frame};
 use serde::{Deserialize, Serialize};
 
+use super::budget::SoundBudget;
 use super::clock::stamp_s;
 use super::container::{self, ReadDeadline};
 use super::discontinuity::DiscontinuityCorrector;
@@ -75,6 +76,7 @@ pub struct Sound {
     resampler: Option<Resampler>,
     /// A read that takes longer is interrupted.
     deadline: ReadDeadline,
+    budget: SoundBudget,
     /// Samples of the last packet.
     buffer: Vec<f32>,
     /// The number of samples in `buffer` that were returned.
@@ -148,6 +150,7 @@ impl Sound {
             decoder,
             resampler: None,
             deadline,
+            budget: SoundBudget::new(limits),
             buffer: Vec::new(),
             returned: 0,
             silence: 0,
@@ -185,7 +188,8 @@ impl Sound {
             if self.at_end || self.total >= self.max_total {
                 return Ok(None);
             }
-            self.decode(stop)?;
+            let budget = self.budget.clone();
+            budget.charge(|| self.decode(stop))??;
         }
     }
 

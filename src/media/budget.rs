@@ -10,6 +10,8 @@
 //!   of the machine, so a video does not fail because of its neighbours. Decoders of other libraries (dav1d) have threads
 //!   that visage cannot ask; for them, the time on the wall counts while visage waits for them.
 //! - pixels, at each frame that is decoded.
+//!
+//! Each sound track has a budget of CPU time of its own ([`SoundBudget`]).
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,9 +25,9 @@ use h264_reader::nal::{Nal as _, RefNal};
 
 use super::ProbeError;
 use super::ffi;
+use super::nal::parameter_sets;
 use crate::analysis::Resource;
 use crate::config::Video;
-use super::nal::parameter_sets;
 
 /// The largest number of reference frames in H.264, HEVC and VVC.
 const MAX_REFERENCES: u64 = 16;
@@ -95,6 +97,11 @@ impl Budget {
     /// decoder.
     pub fn check(&self) -> Result<(), ProbeError> {
         self.count_thread();
+        self.result()
+    }
+
+    /// Returns an error if a limit was exceeded.
+    fn result(&self) -> Result<(), ProbeError> {
         self.exceeded.get().map_or(Ok(()), |excess| Err((*excess).into()))
     }
 
@@ -111,7 +118,7 @@ impl Budget {
         self.check_cpu(total);
     }
 
-    /// Counts time that another library took for decoding on its own threads.
+    /// Counts CPU time that was measured by the caller, or time that another library took for decoding on its own threads.
     pub fn count_time(&self, time: Duration) {
         let total = {
             let mut cpu = self.cpu.lock().unwrap_or_else(PoisonError::into_inner);
@@ -139,6 +146,24 @@ impl Budget {
     fn exceed(&self, excess: Excess) {
         // Only the first one is reported.
         let _ = self.exceeded.set(excess);
+    }
+}
+
+/// The CPU time that decoding a sound track may take. Clones share it.
+#[derive(Clone)]
+pub(super) struct SoundBudget(Arc<Budget>);
+
+impl SoundBudget {
+    pub fn new(limits: &Video) -> Self {
+        Self(Budget::new(limits))
+    }
+
+    /// Runs `work` and counts the CPU time of this thread meanwhile. Returns an error if the limit is exceeded.
+    pub fn charge<T>(&self, work: impl FnOnce() -> T) -> Result<T, ProbeError> {
+        let begun = ffi::thread_cpu_time();
+        let result = work();
+        self.0.count_time(ffi::thread_cpu_time().saturating_sub(begun));
+        self.0.result().map(|()| result)
     }
 }
 
@@ -210,6 +235,15 @@ pub(super) fn check(parameters: &Parameters, frames: Option<u64>, limits: &Video
     Ok(())
 }
 
+/// Checks the memory for decoding a stream of H.264 by the parameter sets in the header of the container, before FFmpeg
+/// decodes frames to find the other properties.
+pub(super) fn check_h264(parameters: &Parameters, limits: &Video) -> Result<(), ProbeError> {
+    if parameters.id().name() != "h264" || ffi::extradata(parameters).is_empty() {
+        return Ok(());
+    }
+    check(parameters, None, limits)
+}
+
 /// The number of decoders for a stream, `most` at most.
 pub(super) fn decoders(parameters: &Parameters, most: usize, limits: &Video) -> usize {
     let (numerator, denominator) = SHARE_OF_SEVERAL;
@@ -235,15 +269,6 @@ fn estimate(parameters: &Parameters, decoders: u64) -> u64 {
 }
 
 /// The number of frames that a decoder holds: references, frames that wait to be output in order, and the current one.
-/// Checks the memory for decoding a stream of H.264 by the parameter sets in the header of the container, before FFmpeg
-/// decodes frames to find the other properties.
-pub(super) fn check_h264(parameters: &Parameters, limits: &Video) -> Result<(), ProbeError> {
-    if parameters.id().name() != "h264" || ffi::extradata(parameters).is_empty() {
-        return Ok(());
-    }
-    check(parameters, None, limits)
-}
-
 fn held_frames(parameters: &Parameters) -> u64 {
     let references_and_delay = match parameters.id().name() {
         "h264" => h264_frames(parameters),
@@ -435,5 +460,24 @@ mod tests {
         idle.check().unwrap();
         idle.count_time(Duration::from_secs(1));
         assert!(idle.check().is_err());
+    }
+
+    #[test]
+    fn only_the_time_of_the_charged_work_counts_for_sound() {
+        let work = |time: Duration| {
+            let begun = ffi::thread_cpu_time();
+            while ffi::thread_cpu_time().saturating_sub(begun) < time {
+                std::hint::black_box((0..10_000).sum::<u64>());
+            }
+        };
+        let budget = SoundBudget::new(&Video { max_cpu_s: 1, ..limits() });
+        work(Duration::from_secs(1));
+        let half = Duration::from_millis(400);
+        assert!(budget.charge(|| work(half)).is_ok() && budget.clone().charge(|| work(half)).is_ok());
+        let error = budget.charge(|| work(half)).unwrap_err();
+        assert!(
+            matches!(error, ProbeError::TooCostly { resource: Resource::CpuTime, needed: 1, limit: 1 }),
+            "{error:?}"
+        );
     }
 }

@@ -172,7 +172,7 @@ pub(super) fn run(
     let frames_done = end.frames_total;
     progress(Progress { frames_done, frames_total: frames_done });
 
-    if let Some(error) = sound.source_error {
+    if let Some(error) = sound.error {
         return Err(error.into());
     }
     let facts = VideoFacts { turned: 90 * u16::from(turns), ..facts(&probe, &end, read.times.len()) };

@@ -1,5 +1,6 @@
-//! Analyzes the sound on one thread beside those of the pictures. Defects of the sound become warnings. Only an error
-//! of the storage fails the analysis, because another run may read the whole sound track.
+//! Analyzes the sound on one thread beside those of the pictures. Defects of the sound become warnings. An error of the
+//! storage fails the analysis, because another run may read the whole sound track. So does sound that takes too much CPU
+//! time to decode.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,8 +23,9 @@ pub(super) struct SoundResult {
     pub speech: Option<Speech>,
     pub models: Vec<ModelUsed>,
     pub warnings: Vec<Warning>,
-    /// Storage failed while the sound was read. The analysis fails, because the sound read until then is incomplete.
-    pub source_error: Option<ProbeError>,
+    /// Storage failed while the sound was read, so that it is incomplete, or decoding the sound is too costly. The
+    /// analysis fails.
+    pub error: Option<ProbeError>,
     pub busy: Duration,
 }
 
@@ -96,8 +98,8 @@ fn sound_result(
         // The probe found a sound track, but it could not be opened.
         Ok(None) => return SoundResult::only(Warning::SoundUnreadable),
         Err(Error::Sound(SoundError::Cancelled)) => return SoundResult::default(),
-        Err(Error::Sound(SoundError::Source(error))) if matches!(error.fault(), Fault::Ours(_)) => {
-            return SoundResult { source_error: Some(error), ..SoundResult::default() };
+        Err(Error::Sound(SoundError::Source(error))) if fails_analysis(&error) => {
+            return SoundResult { error: Some(error), ..SoundResult::default() };
         }
         Err(error) => {
             tracing::warn!(%error, "the sound track was not analyzed");
@@ -115,7 +117,12 @@ fn sound_result(
         }
     };
     let speech::SpeechResult { speech, models, warnings } = result;
-    SoundResult { speech: Some(speech), models, warnings, source_error: None, busy: started.elapsed() }
+    SoundResult { speech: Some(speech), models, warnings, error: None, busy: started.elapsed() }
+}
+
+/// Whether an error of reading the sound fails the whole analysis.
+const fn fails_analysis(error: &ProbeError) -> bool {
+    matches!(error, ProbeError::TooCostly { .. }) || matches!(error.fault(), Fault::Ours(_))
 }
 
 /// Analyzes the default sound track. If that is silent, encrypted or undecodable, the first other track with sound

@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use opencv::prelude::*;
-use visage::analysis::{Resource, Warning};
+use visage::analysis::{Options, Resource, Warning};
 use visage::config::{ByteSize, Container, Settings, Video};
 use visage::media::{End, Every, Frames, FramesError, Opened, ProbeError, Sound, SoundError, Source, probe};
+use visage::pipeline::{Cancel, Pipeline, PipelineError};
 
-use crate::support::clips::Clips;
+use crate::support::clips::{Clips, models};
+use crate::support::decoders;
 
 fn limits() -> Video {
     Settings::defaults().unwrap().video
@@ -145,9 +147,6 @@ fn frames_predicted_from_damaged_ones_are_damaged_until_the_next_key_frame() {
 }
 
 #[test]
-fn damage_in_a_transport_stream_reaches_the_next_key_frame() {
-    let clips = Clips::new();
-#[test]
 fn a_frame_whose_time_stamp_contradicts_its_order_is_damaged() {
     let clips = Clips::new();
     clips.moving("whole.mp4", 1.0, "-c:v libx264 -bf 0 -g 25 -pix_fmt yuv420p");
@@ -158,6 +157,9 @@ fn a_frame_whose_time_stamp_contradicts_its_order_is_damaged() {
     assert!(damaged(&end) && times.len() > 18, "{} {end:?}", times.len());
 }
 
+#[test]
+fn damage_in_a_transport_stream_reaches_the_next_key_frame() {
+    let clips = Clips::new();
     let path = clips.make(
         "whole.ts",
         "-f lavfi -i testsrc2=size=320x240:rate=25:duration=6 -c:v libx264 -bf 2 -g 50 -pix_fmt yuv420p -x264-params \
@@ -213,15 +215,15 @@ fn unknown_codec_and_damaged_header_have_their_own_errors() {
     for error in errors(&clips.write("unknown.mp4", &bytes)) {
         assert!(matches!(&error, ProbeError::NoDecoder { codec } if codec == "xyz1"), "{error:?}");
     }
-    let mut bytes = whole.clone();
-    let record = whole.windows(4).position(|found| found == b"avcC").unwrap();
-    bytes[record + 9..record + 40].fill(0xFF);
     let mut bytes = std::fs::read(clips.make("whole.mkv", "-i $whole.mp4 -c copy")).unwrap();
     let name = bytes.windows(15).position(|found| found == b"V_MPEG4/ISO/AVC").unwrap();
     bytes[name..name + 15].copy_from_slice(b"V_MPEG9/ISO/XYZ");
     for error in errors(&clips.write("unknown.mkv", &bytes)) {
         assert!(matches!(&error, ProbeError::NoDecoder { codec } if codec == "V_MPEG9/ISO/XYZ"), "{error:?}");
     }
+    let mut bytes = whole.clone();
+    let record = whole.windows(4).position(|found| found == b"avcC").unwrap();
+    bytes[record + 9..record + 40].fill(0xFF);
     let data = whole.windows(4).position(|found| found == b"mdat").unwrap();
     bytes[data + 4..data + 400].fill(0);
     for error in errors(&clips.write("broken.mp4", &bytes)) {
@@ -487,4 +489,40 @@ fn cpu_time_of_decoding_is_limited() {
         panic!("{outcome:?} after {:?}", started.elapsed());
     };
     assert!((1..10).contains(&needed), "{needed} s");
+}
+
+#[test]
+fn cpu_time_of_decoding_sound_is_limited() {
+    let clips = Clips::new();
+    let source = "-f lavfi -i testsrc=size=64x48:rate=1:duration=200 -f lavfi -i sine=duration=200:sample_rate=48000";
+    // Eight channels at 192 kHz: more than a second of CPU time for decoding and resampling.
+    let path = clips.make("costly.mkv", &format!("{source} -c:v mpeg4 -c:a flac -ar 192000 -ac 8 -sample_fmt s16"));
+    let read = |limits: &Video| -> Result<usize, SoundError> {
+        let mut sound = Sound::open(&file(&path), limits, || false)?.unwrap();
+        let mut samples = 0;
+        while let Some(block) = sound.next(&|| false)? {
+            samples += block.len();
+        }
+        Ok(samples)
+    };
+    // Without limits, to know the cost on this machine.
+    let started = Instant::now();
+    let samples = read(&limits()).unwrap();
+    assert!((3_190_000..=3_200_500).contains(&samples), "{samples} in {:?}", started.elapsed());
+    let tight = Video { max_cpu_s: 1, ..limits() };
+    let outcome = read(&tight);
+    let is_refused =
+        |error: &ProbeError| matches!(error, ProbeError::TooCostly { resource: Resource::CpuTime, limit: 1, .. });
+    assert!(matches!(&outcome, Err(SoundError::Source(error)) if is_refused(error)), "{outcome:?}");
+
+    // The whole analysis fails for this reason. Its pictures take little time.
+    let models = models().with("silero_vad.onnx").with("dnsmos_sig_bak_ovr.onnx");
+    let mut settings = models.settings();
+    settings.video.max_cpu_s = 1;
+    let pipeline = Pipeline::load(&settings, &decoders(&settings)).unwrap();
+    let outcome = pipeline.analyze(&file(&path), Options::new(100, 1), &|_| {}, &Cancel::default());
+    match outcome {
+        Err(PipelineError::Video(error)) => assert!(is_refused(&error), "{error:?}"),
+        other => panic!("{:?}", other.map(|found| found.analysis.warnings)),
+    }
 }
