@@ -188,6 +188,7 @@ fn quick() -> Vec<Endpoint> {
     endpoints.extend(endpoints::admin_keys::endpoints());
     endpoints.extend(endpoints::admin_messages::endpoints());
     endpoints.extend(endpoints::confirm_mail::endpoints());
+    endpoints.extend(endpoints::withdraw_mail::endpoints());
     endpoints
 }
 

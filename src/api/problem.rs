@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 use super::upload::encoding::ACCEPTED;
 use super::upload::error::UNSUPPORTED_ENCODING;
 use crate::blob::BlobError;
+use crate::secret::LinkError;
 use crate::store::StoreError;
 
 /// Why a request was not done.
@@ -186,6 +187,21 @@ impl Problem {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
+    }
+}
+
+impl Problem {
+    /// The problem of a link in a mail, for a program. A browser gets a page.
+    pub fn of_mail_link(error: LinkError) -> Self {
+        let (status, code, title, detail) = match error {
+            LinkError::Invalid => {
+                (StatusCode::NOT_FOUND, "unknown_link", "No such link", "Open the whole address from the mail.")
+            }
+            LinkError::Expired => {
+                (StatusCode::GONE, "link_expired", "The link has expired", "Send the video again, to get a new mail.")
+            }
+        };
+        Self::new(status, code, title, detail)
     }
 }
 

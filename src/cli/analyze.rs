@@ -149,6 +149,7 @@ pub fn run(args: Args, settings: Settings) -> Result<(), Failure> {
             language: args.language,
             file_name: args.file.file_name().map(|name| name.to_string_lossy().into_owned()),
             result_url: None,
+            withdraw_url: None,
             notice: None,
         };
         let page = reporter.html(&findings, &context).map_err(|error| Failure::Run(error.to_string()))?;

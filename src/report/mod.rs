@@ -60,6 +60,8 @@ pub struct Context {
     pub file_name: Option<String>,
     /// The address of the result; `None` for a report made on the command line.
     pub result_url: Option<String>,
+    /// The address at which the recipient of a mail withdraws the consent; `None` if no consent is needed.
+    pub withdraw_url: Option<String>,
     /// What the people in the video were told; `None` if the sender said nothing about it.
     pub notice: Option<Notice>,
 }

@@ -13,6 +13,7 @@ fn context() -> Context {
         language: Language::EN,
         file_name: Some("talk <1>.mp4".to_owned()),
         result_url: Some("https://visage.example/results/3f2b8c1e-5d4a-4e6f-9a7b-0c1d2e3f4a5b".to_owned()),
+        withdraw_url: None,
         notice: None,
     }
 }

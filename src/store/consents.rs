@@ -15,13 +15,14 @@ use super::{MailKind, NewJob, NewMail, Store, StoreError, Wake, millis};
 const ASK_AGAIN: Duration = Duration::from_secs(6 * 3600);
 
 /// Queues a confirmation mail to the recipients of a new job, within the transaction that queues the job. Does nothing
-/// if the address with this pseudonym has confirmed, or was asked a short time ago.
+/// if the address with this pseudonym has confirmed or withdrawn, or was asked a short time ago.
 pub(super) async fn ask(tx: &mut AnyConnection, consent: &str, job: &NewJob, now: Timestamp) -> Result<(), StoreError> {
     let again = millis(now).saturating_sub(i64::try_from(ASK_AGAIN.as_millis()).unwrap_or(i64::MAX));
     let asked = sqlx::query(
         "INSERT INTO mail_consents (address, asked_at) VALUES ($1, $2) \
          ON CONFLICT (address) DO UPDATE SET asked_at = excluded.asked_at \
-         WHERE mail_consents.confirmed_at IS NULL AND mail_consents.asked_at <= $3",
+         WHERE mail_consents.confirmed_at IS NULL AND mail_consents.withdrawn_at IS NULL \
+           AND mail_consents.asked_at <= $3",
     )
     .bind(consent)
     .bind(millis(now))
@@ -35,7 +36,7 @@ pub(super) async fn ask(tx: &mut AnyConnection, consent: &str, job: &NewJob, now
     let digest = Sha256::digest(format!("confirm {}", job.token));
     let id = digest.first_chunk::<16>().map_or(Uuid::nil(), |bytes| Uuid::from_bytes(*bytes));
     let mails: Vec<_> = job.recipients.iter().map(|to| NewMail { id, recipient: to.clone() }).collect();
-    outbox::put(tx, job.token, MailKind::Confirm, &mails, None, now).await
+    outbox::put(tx, job.token, MailKind::Confirm, &mails, Some(consent), now).await
 }
 
 impl Store {
@@ -43,13 +44,49 @@ impl Store {
     pub async fn confirm_recipient(&self, address: &str, now: Timestamp) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO mail_consents (address, asked_at, confirmed_at) VALUES ($1, $2, $2) \
-             ON CONFLICT (address) DO UPDATE SET confirmed_at = COALESCE(mail_consents.confirmed_at, excluded.confirmed_at)",
+             ON CONFLICT (address) DO UPDATE SET withdrawn_at = NULL, \
+               confirmed_at = COALESCE(mail_consents.confirmed_at, excluded.confirmed_at)",
         )
         .bind(address)
         .bind(millis(now))
         .execute(self.pool())
         .await?;
         self.wake(Wake::Mail).await
+    }
+
+    /// Records that the recipient with this pseudonym wants no mails, and drops the mails that wait.
+    pub async fn withdraw_recipient(&self, address: &str, now: Timestamp) -> Result<(), StoreError> {
+        self.within(self.withdraw_recipient_now(address, now)).await
+    }
+
+    async fn withdraw_recipient_now(&self, address: &str, now: Timestamp) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        sqlx::query(
+            "INSERT INTO mail_consents (address, asked_at, withdrawn_at) VALUES ($1, $2, $2) \
+             ON CONFLICT (address) DO UPDATE SET confirmed_at = NULL, \
+               withdrawn_at = COALESCE(mail_consents.withdrawn_at, excluded.withdrawn_at)",
+        )
+        .bind(address)
+        .bind(millis(now))
+        .execute(&mut *tx)
+        .await?;
+        sqlx::query(
+            "UPDATE outbox SET status = 'dead', recipient = NULL, last_error = 'the recipient withdrew the consent' \
+             WHERE status = 'queued' AND consent = $1",
+        )
+        .bind(address)
+        .execute(&mut *tx)
+        .await?;
+        self.commit(tx, &[]).await
+    }
+
+    /// Whether the recipient with this pseudonym has withdrawn the consent.
+    pub async fn has_withdrawn(&self, address: &str) -> Result<bool, StoreError> {
+        let withdrawn = sqlx::query("SELECT 1 FROM mail_consents WHERE address = $1 AND withdrawn_at IS NOT NULL")
+            .bind(address)
+            .fetch_optional(self.pool())
+            .await?;
+        Ok(withdrawn.is_some())
     }
 
     /// Drops the mails queued by `before` whose recipients have not confirmed, and forgets who was asked by then.
@@ -62,7 +99,7 @@ impl Store {
         .bind(millis(before))
         .execute(self.pool())
         .await?;
-        sqlx::query("DELETE FROM mail_consents WHERE confirmed_at IS NULL AND asked_at <= $1")
+        sqlx::query("DELETE FROM mail_consents WHERE confirmed_at IS NULL AND withdrawn_at IS NULL AND asked_at <= $1")
             .bind(millis(before))
             .execute(self.pool())
             .await?;

@@ -72,6 +72,8 @@ pub struct OutgoingMail {
     /// The number of this attempt, from 1.
     pub attempt: u32,
     pub created_at: Timestamp,
+    /// The pseudonym of a recipient who must consent.
+    pub consent: Option<String>,
 }
 
 /// A message that was not accepted, for the operator's page.
@@ -106,7 +108,7 @@ pub enum Resent {
 }
 
 /// Inserts messages within the transaction that queues or ends their job. A recipient listed twice gets one message. The
-/// messages wait until the recipient with the pseudonym `consent` has confirmed.
+/// messages wait until the recipient with the pseudonym `consent` has confirmed, unless they ask for that.
 pub(super) async fn put(
     connection: &mut AnyConnection,
     token: Uuid,
@@ -147,7 +149,7 @@ pub(super) async fn put_webhook(
 }
 
 /// The conditions on `kind` for claims of mails and of webhooks.
-const MAILS: &str = "kind IN ('report', 'failure', 'confirm') AND (consent IS NULL OR EXISTS \
+const MAILS: &str = "kind IN ('report', 'failure', 'confirm') AND (consent IS NULL OR kind = 'confirm' OR EXISTS \
                      (SELECT 1 FROM mail_consents WHERE address = outbox.consent AND confirmed_at IS NOT NULL))";
 const WEBHOOKS: &str = "kind = 'webhook'";
 
@@ -173,7 +175,7 @@ impl Store {
             "UPDATE outbox SET run_at = $2, attempts = attempts + 1 \
              WHERE id = (SELECT id FROM outbox WHERE status = 'queued' AND run_at <= $1 AND {kinds} \
                          ORDER BY run_at, id LIMIT 1{skip_locked}) \
-             RETURNING id, token, kind, recipient, attempts, created_at, \
+             RETURNING id, token, kind, recipient, attempts, created_at, consent, \
                        (SELECT jobs.id FROM jobs WHERE jobs.token = outbox.token) AS job, \
                        (SELECT request_id FROM jobs WHERE jobs.token = outbox.token) AS request_id",
             skip_locked = self.dialect().skip_locked,
@@ -326,5 +328,6 @@ fn from_row(row: &AnyRow) -> Result<OutgoingMail, StoreError> {
         recipient: row.try_get("recipient")?,
         attempt: u32::try_from(attempts).unwrap_or_default(),
         created_at: time(row.try_get("created_at")?)?,
+        consent: row.try_get("consent")?,
     })
 }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
@@ -11,7 +10,7 @@ use tracing::Instrument;
 use super::Worker;
 use super::delivery::{RetryPolicy, SendResult, message_span};
 use super::mail_sender::MailSender;
-use crate::confirmation::{self, Confirmation};
+use crate::confirmation::{self, Confirmation, Withdrawal};
 use crate::fault::{Fault, Part};
 use crate::report::{Context, MailError, Message};
 use crate::share::{self, ShareLinks};
@@ -98,23 +97,33 @@ impl Worker {
             MailKind::Report => self.store.findings(mail.token).await?,
             MailKind::Failure | MailKind::Confirm | MailKind::Webhook => None,
         };
+        let base = self.settings.http.base_url();
+        let language = job.options.language.unwrap_or_default();
+        let secret = self.store.secret().await?;
+        // A question that an older version queued has no pseudonym.
+        let asked = (mail.kind == MailKind::Confirm).then(|| confirmation::pseudonym(secret, &mail.recipient));
+        let (confirm_url, withdraw_url) = match mail.consent.clone().or(asked) {
+            Some(address) => {
+                let expires = confirmation::expiry(&self.settings, mail.created_at);
+                let confirm = Confirmation::new(secret, address.clone(), expires).link(&base, language);
+                (confirm, Some(Withdrawal::new(secret, address.clone()).link(&base, language)))
+            }
+            None => (String::new(), None),
+        };
         let context = Context {
             token: mail.token,
             created_at: job.created_at,
-            language: job.options.language.unwrap_or_default(),
+            language,
             file_name: job.file_name.clone(),
             result_url: Some(self.result_address(&job).await?),
+            withdraw_url,
             notice: job.notice.clone(),
-        };
-        let link = match mail.kind {
-            MailKind::Confirm => Some(self.confirm_link(mail, &context, &self.settings.http.base_url()).await?),
-            _ => None,
         };
         let (sender, id, recipient, kind) = (sender.clone(), mail.id, mail.recipient.clone(), mail.kind);
         // Runs in a task of its own, so that a panic in the renderer does not end the delivery of all other mails.
         let sending = async move {
             let message = match (kind, &findings, &job.failure) {
-                (MailKind::Confirm, ..) => Message::Confirm { url: link.as_deref().unwrap_or_default() },
+                (MailKind::Confirm, ..) => Message::Confirm { url: &confirm_url },
                 (MailKind::Report, Some(findings), _) => Message::Report(findings),
                 (MailKind::Failure, _, Some(failure)) => {
                     Message::Failure { reason: failure.reason.as_ref(), detail: &failure.detail }
@@ -126,14 +135,5 @@ impl Worker {
         let sending = AbortOnDropHandle::new(tokio::spawn(sending.in_current_span()));
         let panicked = "composing or sending the mail panicked".to_owned();
         Ok(sending.await.unwrap_or(Err(MailError { fault: Fault::Unclear, reason: panicked })))
-    }
-
-    /// The link by which the recipient of a mail confirms the address.
-    async fn confirm_link(&self, mail: &OutgoingMail, context: &Context, base: &str) -> Result<String, StoreError> {
-        let secret = self.store.secret().await?;
-        let lifetime = Duration::from_secs(self.settings.mail.confirm_within_h.saturating_mul(3600));
-        let expires = mail.created_at.saturating_add(lifetime).unwrap_or(Timestamp::MAX);
-        let address = confirmation::pseudonym(secret, &mail.recipient);
-        Ok(Confirmation::new(secret, address, expires).link(base, context.language))
     }
 }

@@ -137,6 +137,83 @@ async fn without_a_key_mails_wait_until_their_one_recipient_has_confirmed() {
     drop(working);
 }
 
+/// The headers of the n-th mail.
+fn header(smtp: &SmtpServer, mail: usize, name: &str) -> Option<String> {
+    let raw = smtp.messages()[mail].raw.clone();
+    let parsed = mail_parser::MessageParser::default().parse(&raw).unwrap();
+    parsed.header_raw(name).map(|value| value.split_whitespace().collect::<String>())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recipient_withdraws_the_consent_by_a_link_of_each_mail() {
+    let smtp = SmtpServer::start();
+    let service = service(&smtp, |settings| settings.http.public_url = "https://visage.example/faces".to_owned()).await;
+    let working = work(&service);
+    let here = |link: &str| link.replace("https://visage.example/faces", &service.base);
+    let link = |text: &str, path: &str| {
+        let link = text.split_whitespace().find(|word| word.contains(path));
+        here(link.unwrap_or_else(|| panic!("no link to {path}: {text}")))
+    };
+    let finish = async |address: &str| {
+        let token = accepted(send(&service, address, &["ann@example.org"]).await).await;
+        service.finished(token).await;
+        token
+    };
+    finish("192.0.2.1").await;
+    let (_, asked) = mails(&smtp, 1).await.remove(0);
+    link(&asked, "/withdraw-mail?");
+    service.http.post(link(&asked, "/confirm-mail?")).send().await.unwrap();
+    let (_, report) = mails(&smtp, 2).await.remove(1);
+    let withdraw = link(&report, "/withdraw-mail?");
+    // Programs for mail send one request (RFC 8058).
+    for mail in 0..2 {
+        let one_click = header(&smtp, mail, "List-Unsubscribe").unwrap();
+        assert_eq!(here(one_click.trim_matches(['<', '>'])), withdraw, "mail {mail}");
+        assert_eq!(header(&smtp, mail, "List-Unsubscribe-Post").as_deref(), Some("List-Unsubscribe=One-Click"));
+    }
+
+    let html = |request: reqwest::RequestBuilder| request.header(header::ACCEPT, "text/html").send();
+    let page = html(service.http.get(&withdraw)).await.unwrap();
+    assert_eq!(page.status(), StatusCode::OK);
+    let page = page.text().await.unwrap();
+    assert!(page.contains("Send no more mails") && page.contains("<form method=\"post\">"), "{page}");
+    finish("192.0.2.2").await;
+    mails(&smtp, 3).await;
+    let forged = service.http.post(withdraw.replace("signature=", "signature=0")).send().await.unwrap();
+    refused(forged, 404, "unknown_link").await;
+    let confirms = service.http.post(withdraw.replace("/withdraw-mail?", "/confirm-mail?expires=9999999999&"));
+    refused(confirms.send().await.unwrap(), 404, "unknown_link").await;
+
+    let one_click = service.http.post(&withdraw).header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+    let one_click = one_click.body("List-Unsubscribe=One-Click").send().await.unwrap();
+    assert_eq!((one_click.status(), one_click.url().as_str()), (StatusCode::OK, withdraw.as_str()));
+    let waiting = finish("192.0.2.3").await;
+    // Reports of a key need no consent.
+    let key = key(&service, &[Scope::Analyze]).await;
+    let form = video_form(clip()).text("email", "ann@example.org");
+    let request = service.http.post(format!("{}/analyze-video", service.base)).bearer_auth(&key);
+    accepted(request.multipart(form).send().await.unwrap()).await;
+    let all = mails(&smtp, 4).await;
+    assert!(!all[3].1.contains("/withdraw-mail?"), "{}", all[3].1);
+    assert_eq!(header(&smtp, 3, "List-Unsubscribe"), None);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(smtp.messages().len(), 4, "neither a question nor a report");
+
+    // The same page confirms again.
+    let page = html(service.http.get(&withdraw)).await.unwrap().text().await.unwrap();
+    let (_, again) = page.split_once("action=\"./confirm-mail?").expect("a form");
+    let again = again.split('"').next().unwrap().replace("&#38;", "&").replace("&amp;", "&");
+    let done = service.http.post(format!("{}/confirm-mail?{again}", service.base)).send().await.unwrap();
+    assert_eq!(done.status(), StatusCode::OK);
+    let last = finish("192.0.2.4").await;
+    let later = mails(&smtp, 6).await.split_off(4);
+    // That of the video which was sent after the withdrawal waited.
+    for token in [waiting, last] {
+        assert!(later.iter().any(|(_, text)| text.contains(&token.to_string())), "{later:?}");
+    }
+    drop(working);
+}
+
 #[tokio::test]
 async fn mails_are_limited_by_recipient_domain_address_and_key() {
     let smtp = SmtpServer::start();

@@ -110,6 +110,7 @@ fn context() -> Context {
         language: visage::analysis::Language::EN,
         file_name: Some("clip.mp4".to_owned()),
         result_url: Some("http://127.0.0.1:8000/results/x".to_owned()),
+        withdraw_url: None,
         notice: None,
     }
 }

@@ -219,6 +219,7 @@ async fn mails_say_whom_to_ask() {
         language: visage::analysis::Language::EN,
         file_name: None,
         result_url: None,
+        withdraw_url: None,
         notice: None,
     };
     let message = visage::report::Message::Failure { reason: None, detail: "It could not be read." };

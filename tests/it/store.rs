@@ -192,6 +192,7 @@ on_both! {
     a_late_failure_of_a_mail_does_not_undo_a_later_success,
     a_mail_waits_for_the_consent_of_its_recipient,
     a_mail_without_consent_is_dropped_in_the_end,
+    nothing_is_sent_to_a_recipient_who_has_withdrawn_until_the_next_confirmation,
     a_recipient_is_asked_again_only_after_hours,
     ten_stores_can_start_at_the_same_time,
     old_tables_are_refused_if_migration_is_off,
@@ -583,6 +584,7 @@ async fn a_result_of_an_older_version_can_be_read(h: Harness) {
                 language: visage::analysis::Language::EN,
                 file_name: None,
                 result_url: None,
+                withdraw_url: None,
                 notice: None,
             },
         )
@@ -821,9 +823,39 @@ async fn a_mail_without_consent_is_dropped_in_the_end(h: Harness) {
     let claim = h.claim(&store, "a").await.unwrap();
     h.complete(&store, &claim).await;
     assert_eq!(store.forget_unconfirmed(h.now() - Duration::from_secs(1)).await.unwrap(), 0);
-    assert_eq!(store.forget_unconfirmed(h.now()).await.unwrap(), 1);
+    assert_eq!(store.forget_unconfirmed(h.now()).await.unwrap(), 2, "the report and the question");
     assert_eq!(h.count("SELECT COUNT(*) FROM outbox WHERE kind = 'report' AND recipient IS NULL").await, 1);
     assert_eq!(h.count("SELECT COUNT(*) FROM mail_consents").await, 0);
+}
+
+async fn nothing_is_sent_to_a_recipient_who_has_withdrawn_until_the_next_confirmation(h: Harness) {
+    let store = h.store().await;
+    add_unconfirmed(&h, &store).await;
+    store.confirm_recipient("ann", h.now()).await.unwrap();
+    let claim = h.claim(&store, "a").await.unwrap();
+    h.complete(&store, &claim).await;
+    assert!(!store.has_withdrawn("ann").await.unwrap());
+    // The question and the report wait.
+    for _ in 0..2 {
+        store.withdraw_recipient("ann", h.now()).await.unwrap();
+        assert!(store.has_withdrawn("ann").await.unwrap() && !store.has_withdrawn("bob").await.unwrap());
+        assert_eq!(h.count("SELECT COUNT(*) FROM outbox WHERE status = 'dead' AND recipient IS NULL").await, 2);
+    }
+    h.clock.advance(Duration::from_secs(48 * 3600));
+    add_unconfirmed(&h, &store).await;
+    let claim = h.claim(&store, "a").await.unwrap();
+    h.complete(&store, &claim).await;
+    assert!(store.claim_mail(h.now(), LEASE).await.unwrap().is_none(), "neither a question nor a report");
+    // The withdrawal outlives the mails.
+    assert_eq!(store.forget_unconfirmed(h.now()).await.unwrap(), 1);
+    assert!(store.has_withdrawn("ann").await.unwrap());
+    store.confirm_recipient("ann", h.now()).await.unwrap();
+    assert!(!store.has_withdrawn("ann").await.unwrap());
+    add_unconfirmed(&h, &store).await;
+    let claim = h.claim(&store, "a").await.unwrap();
+    h.complete(&store, &claim).await;
+    let report = store.claim_mail(h.now(), LEASE).await.unwrap().unwrap();
+    assert_eq!((report.kind, report.consent.as_deref()), (MailKind::Report, Some("ann")));
 }
 
 async fn a_recipient_is_asked_again_only_after_hours(h: Harness) {

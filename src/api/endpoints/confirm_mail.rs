@@ -2,7 +2,7 @@
 //! [`confirmation`](crate::confirmation)). Programs that open the links of a mail send GET, so only POST confirms.
 
 use axum::extract::{Query, Request, State};
-use axum::http::{Method, StatusCode};
+use axum::http::Method;
 use axum::response::{IntoResponse, Response};
 use utoipa_axum::routes;
 
@@ -11,7 +11,7 @@ use crate::api::auth::Authorized;
 use crate::api::endpoint::Endpoint;
 use crate::api::negotiation::prefers_html;
 use crate::api::openapi::NATIVE;
-use crate::api::page::{self, ConfirmStep};
+use crate::api::page::{self, ConsentStep};
 use crate::api::{Api, Problem};
 use crate::confirmation::Confirmation;
 use crate::secret::LinkError;
@@ -48,33 +48,21 @@ pub(in crate::api) async fn confirm(State(api): State<Api>, _: Authorized<Rule>,
     step(&api, request).await.into_response()
 }
 
-fn problem(error: LinkError) -> Problem {
-    let (status, code, title, detail) = match error {
-        LinkError::Invalid => {
-            (StatusCode::NOT_FOUND, "unknown_link", "No such link", "Open the whole address from the mail.")
-        }
-        LinkError::Expired => {
-            (StatusCode::GONE, "link_expired", "The link has expired", "Send the video again, to get a new mail.")
-        }
-    };
-    Problem::new(status, code, title, detail)
-}
-
 async fn step(api: &Api, request: Request) -> Result<Response, Problem> {
     let (app, now) = (&api.app, api.app.clock.now());
     let secret = app.store.secret().await?;
     let link = Query::<Confirmation>::try_from_uri(request.uri()).map_err(|_| LinkError::Invalid);
     let checked = link.and_then(|Query(link)| link.check(secret, now).map(|()| link));
     let step = match checked {
-        Err(error) if !prefers_html(request.headers()) => return Err(problem(error)),
-        Err(LinkError::Invalid) => ConfirmStep::Invalid,
-        Err(LinkError::Expired) => ConfirmStep::Expired,
-        Ok(_) if request.method() != Method::POST => ConfirmStep::Ask,
+        Err(error) if !prefers_html(request.headers()) => return Err(Problem::of_mail_link(error)),
+        Err(LinkError::Invalid) => ConsentStep::Invalid,
+        Err(LinkError::Expired) => ConsentStep::Expired,
+        Ok(_) if request.method() != Method::POST => ConsentStep::AskToConfirm,
         Ok(link) => {
             app.store.confirm_recipient(&link.address, now).await?;
             tracing::info!("a recipient has confirmed a mail address");
-            ConfirmStep::Done
+            ConsentStep::Confirmed
         }
     };
-    Ok(page::confirm(api, &request, step))
+    Ok(page::consent(api, &request, &step))
 }

@@ -28,3 +28,4 @@ pub mod share;
 pub mod start_analysis;
 pub mod timeline;
 pub mod upload_state;
+pub mod withdraw_mail;

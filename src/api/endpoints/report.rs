@@ -71,7 +71,8 @@ pub(in crate::api) async fn handle(
     let asked = parameters.language.as_deref().and_then(Language::from_tag).or(job.options.language);
     let language = asked.unwrap_or_else(|| negotiation::language(None, &headers));
     let (result_url, Job { created_at, file_name, notice, .. }) = (Some(result_url), job);
-    let context = Context { token: caller.id_of(token), created_at, language, file_name, result_url, notice };
+    let context =
+        Context { token: caller.id_of(token), created_at, language, file_name, result_url, withdraw_url: None, notice };
     let reporter = api.app.reporter.clone();
     let policy = policy(reporter.style_source());
     // Drawing charts blocks the thread.

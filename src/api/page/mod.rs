@@ -52,41 +52,54 @@ struct Admin<'a> {
     frame: Frame<'a>,
 }
 
-/// The steps of the page on which a recipient confirms a mail address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ConfirmStep {
-    Ask,
-    Done,
+/// The steps of the pages on which a recipient confirms a mail address or withdraws the consent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum ConsentStep {
+    AskToConfirm,
+    Confirmed,
+    AskToWithdraw,
+    /// With the link, relative to the page, by which the recipient confirms again.
+    Withdrawn(String),
     Invalid,
     Expired,
 }
 
-impl ConfirmStep {
-    const fn title(self) -> &'static str {
+impl ConsentStep {
+    const fn title(&self) -> &'static str {
         match self {
-            Self::Ask => "confirm.title",
-            Self::Done => "confirm.done",
+            Self::AskToConfirm => "confirm.title",
+            Self::Confirmed => "confirm.done",
+            Self::AskToWithdraw => "withdraw.title",
+            Self::Withdrawn(_) => "withdraw.done",
             Self::Invalid => "confirm.invalid",
             Self::Expired => "confirm.expired",
         }
     }
 
-    const fn text(self) -> &'static str {
+    const fn text(&self) -> &'static str {
         match self {
-            Self::Ask => "confirm.text",
-            Self::Done => "confirm.done_text",
+            Self::AskToConfirm => "confirm.text",
+            Self::Confirmed => "confirm.done_text",
+            Self::AskToWithdraw => "withdraw.text",
+            Self::Withdrawn(_) => "withdraw.done_text",
             Self::Invalid => "confirm.invalid_text",
             Self::Expired => "confirm.expired_text",
         }
     }
 
-    fn asks(self) -> bool {
-        self == Self::Ask
+    /// The text of the button, and the address to which it posts. An empty one is the address of the page.
+    fn button(&self) -> Option<(&'static str, &str)> {
+        match self {
+            Self::AskToConfirm => Some(("confirm.ok", "")),
+            Self::AskToWithdraw => Some(("withdraw.ok", "")),
+            Self::Withdrawn(link) => Some(("withdraw.again", link)),
+            Self::Confirmed | Self::Invalid | Self::Expired => None,
+        }
     }
 
-    const fn status(self) -> StatusCode {
+    const fn status(&self) -> StatusCode {
         match self {
-            Self::Ask | Self::Done => StatusCode::OK,
+            Self::AskToConfirm | Self::Confirmed | Self::AskToWithdraw | Self::Withdrawn(_) => StatusCode::OK,
             Self::Invalid => StatusCode::NOT_FOUND,
             Self::Expired => StatusCode::GONE,
         }
@@ -94,10 +107,10 @@ impl ConfirmStep {
 }
 
 #[derive(Template)]
-#[template(path = "page_confirm.html")]
-struct Confirm<'a> {
+#[template(path = "page_consent.html")]
+struct Consent<'a> {
     frame: Frame<'a>,
-    step: ConfirmStep,
+    step: &'a ConsentStep,
 }
 
 /// An error, for a browser that asks for a page.
@@ -214,9 +227,7 @@ fn unrendered(error: &askama::Error) -> Response {
 }
 
 fn frame<'a>(api: &'a Api, request: &Request, scripts: &'static [&'static str]) -> Frame<'a> {
-    let query = Query::<Parameters>::try_from_uri(request.uri()).ok();
-    let asked = query.and_then(|Query(parameters)| parameters.language);
-    let language = negotiation::language(asked.as_deref(), request.headers());
+    let language = language(request);
     let settings = &api.app.settings;
     let limits = json!({
         "max_upload": settings.http.max_upload.0,
@@ -234,6 +245,13 @@ fn frame<'a>(api: &'a Api, request: &Request, scripts: &'static [&'static str]) 
         settings: in_script(&limits),
         scripts,
     }
+}
+
+/// The language that a request for a page asks for.
+pub(super) fn language(request: &Request) -> Language {
+    let query = Query::<Parameters>::try_from_uri(request.uri()).ok();
+    let asked = query.and_then(|Query(parameters)| parameters.language);
+    negotiation::language(asked.as_deref(), request.headers())
 }
 
 /// JSON that cannot end the `script` element that contains it.
@@ -281,9 +299,9 @@ pub(super) async fn admin(State(api): State<Api>, request: Request) -> Response 
     page.map_or_else(|error| unrendered(&error), |page| page_response(&api, page))
 }
 
-/// The page on which a recipient confirms a mail address. It has no scripts.
-pub(super) fn confirm(api: &Api, request: &Request, step: ConfirmStep) -> Response {
-    let page = Confirm { frame: frame(api, request, &[]), step }.render();
+/// The page on which a recipient confirms a mail address or withdraws the consent. It has no scripts.
+pub(super) fn consent(api: &Api, request: &Request, step: &ConsentStep) -> Response {
+    let page = Consent { frame: frame(api, request, &[]), step }.render();
     let mut response = page.map_or_else(|error| unrendered(&error), |page| page_response(api, page));
     if response.status().is_success() {
         *response.status_mut() = step.status();

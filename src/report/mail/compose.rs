@@ -26,6 +26,7 @@ pub struct Draft {
     text: String,
     html: String,
     logo: Option<Vec<u8>>,
+    withdraw_url: Option<String>,
 }
 
 #[derive(Template)]
@@ -34,6 +35,7 @@ struct Text<'a> {
     brand: &'a Brand,
     rights: &'a Rights<'a>,
     view: &'a View,
+    withdraw_url: Option<&'a str>,
 }
 
 #[derive(Template)]
@@ -49,6 +51,7 @@ struct FailureText<'a> {
     brand: &'a Brand,
     rights: &'a Rights<'a>,
     failure: &'a FailureView,
+    withdraw_url: Option<&'a str>,
 }
 
 #[derive(Template)]
@@ -63,6 +66,7 @@ struct FailureHtml<'a> {
 struct ConfirmText<'a> {
     brand: &'a Brand,
     confirm: &'a ConfirmView<'a>,
+    withdraw_url: Option<&'a str>,
 }
 
 #[derive(Template)]
@@ -87,6 +91,7 @@ struct Frame<'a> {
     /// The accent for text in dark mode.
     accent_night: Colour,
     token: String,
+    withdraw_url: Option<&'a str>,
 }
 
 /// The texts of a mail about a failed analysis.
@@ -113,7 +118,7 @@ impl<'a> Frame<'a> {
         preheader: &'a str,
         id: Uuid,
         domain: &str,
-        context: &Context,
+        context: &'a Context,
     ) -> Self {
         Self {
             brand,
@@ -128,6 +133,7 @@ impl<'a> Frame<'a> {
             accent_text: brand.accent.readable_on(Colour::WHITE),
             accent_night: brand.accent.readable_on(Colour::NIGHT),
             token: context.token.to_string(),
+            withdraw_url: context.withdraw_url.as_deref(),
         }
     }
 }
@@ -147,12 +153,13 @@ pub fn draft(
 ) -> Result<Draft, ReportError> {
     let domain = sender.from.email.domain().to_owned();
     let rights = Rights::new(notice, context);
+    let withdraw_url = context.withdraw_url.as_deref();
     let (subject, text, html) = match message {
         Message::Report(findings) => {
             let view = View::new(findings, context, MOST_PEOPLE);
             let frame = Frame::new((brand, &rights), &view.headline, &view.lead, id, &domain, context);
             let html = Html { frame, view: &view }.render()?;
-            let text = Text { brand, rights: &rights, view: &view }.render()?;
+            let text = Text { brand, rights: &rights, view: &view, withdraw_url }.render()?;
             (sender.subject(&sender.subject, "subject.done", &view.subject, context), text, html)
         }
         Message::Failure { reason, detail } => {
@@ -167,7 +174,7 @@ pub fn draft(
             let title = words.say("failure.title");
             let frame = Frame::new((brand, &rights), &title, &failure.detail, id, &domain, context);
             let html = FailureHtml { frame, failure: &failure }.render()?;
-            let text = FailureText { brand, rights: &rights, failure: &failure }.render()?;
+            let text = FailureText { brand, rights: &rights, failure: &failure, withdraw_url }.render()?;
             (sender.subject(&sender.failure_subject, "subject.failed", &title, context), text, html)
         }
         Message::Confirm { url } => {
@@ -177,7 +184,7 @@ pub fn draft(
             let frame =
                 Frame { token: String::new(), ..Frame::new((brand, &rights), &title, &title, id, &domain, context) };
             let html = ConfirmHtml { frame, confirm: &confirm }.render()?;
-            let text = ConfirmText { brand, confirm: &confirm }.render()?;
+            let text = ConfirmText { brand, confirm: &confirm, withdraw_url }.render()?;
             (sender.subject("", "subject.confirm", &title, context), text, html)
         }
     };
@@ -188,6 +195,7 @@ pub fn draft(
         text: tidy(&text),
         html,
         logo: brand.logo.as_ref().map(|logo| logo.png.clone()),
+        withdraw_url: context.withdraw_url.clone(),
         domain,
     })
 }
@@ -221,6 +229,13 @@ impl Draft {
         if let Some(reply_to) = &sender.reply_to {
             mail = mail.reply_to(reply_to.clone());
         }
+        if let Some(url) = self.withdraw_url {
+            // One click needs HTTPS (RFC 8058, section 3.1).
+            if url.starts_with("https://") {
+                mail = mail.header(ListUnsubscribePost);
+            }
+            mail = mail.header(ListUnsubscribe(url));
+        }
         Ok(mail.multipart(body)?)
     }
 }
@@ -253,6 +268,43 @@ impl Header for AutoSubmitted {
 
     fn display(&self) -> HeaderValue {
         HeaderValue::new(Self::name(), "auto-generated".to_owned())
+    }
+}
+
+/// The address at which the recipient withdraws the consent (RFC 2369, section 3.2). Programs for mail show a button for
+/// it.
+#[derive(Clone)]
+struct ListUnsubscribe(String);
+
+impl Header for ListUnsubscribe {
+    fn name() -> HeaderName {
+        HeaderName::new_from_ascii_str("List-Unsubscribe")
+    }
+
+    fn parse(text: &str) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(Self(text.trim_matches(['<', '>']).to_owned()))
+    }
+
+    fn display(&self) -> HeaderValue {
+        HeaderValue::new(Self::name(), format!("<{}>", self.0))
+    }
+}
+
+/// Says that a POST request to that address withdraws the consent (RFC 8058).
+#[derive(Clone)]
+struct ListUnsubscribePost;
+
+impl Header for ListUnsubscribePost {
+    fn name() -> HeaderName {
+        HeaderName::new_from_ascii_str("List-Unsubscribe-Post")
+    }
+
+    fn parse(_: &str) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(Self)
+    }
+
+    fn display(&self) -> HeaderValue {
+        HeaderValue::new(Self::name(), "List-Unsubscribe=One-Click".to_owned())
     }
 }
 
