@@ -22,6 +22,7 @@ mod outbox;
 mod queue;
 mod request_log;
 mod results;
+mod saved_frames;
 mod secrets;
 mod timed_pool;
 mod uploads;

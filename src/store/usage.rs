@@ -21,7 +21,7 @@ pub struct Quotas {
     pub per_month: u32,
 }
 
-/// The bytes of stored videos, and those reserved for open uploads in parts.
+/// The bytes of stored videos and saved pictures, and those reserved for open uploads in parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoredBytes {
     pub total: u64,
@@ -107,14 +107,16 @@ impl Store {
         Ok(used_up)
     }
 
-    /// Returns the bytes that videos take in the storage, in total and of the client with this pseudonym.
+    /// Returns the bytes that videos and saved pictures take in the storage, in total and of the client with this pseudonym.
     pub async fn stored_bytes(&self, client: &str, now: Timestamp) -> Result<StoredBytes, StoreError> {
         let row = sqlx::query(
             "SELECT CAST(COALESCE(SUM(bytes), 0) AS BIGINT) AS total, \
                     CAST(COALESCE(SUM(CASE WHEN client = $1 THEN bytes ELSE 0 END), 0) AS BIGINT) AS own \
              FROM (SELECT client, video_bytes AS bytes FROM jobs WHERE video_key IS NOT NULL \
                    UNION ALL \
-                   SELECT client, size_bytes FROM uploads WHERE token IS NULL AND expires_at > $2) AS videos",
+                   SELECT client, size_bytes FROM uploads WHERE token IS NULL AND expires_at > $2 \
+                   UNION ALL \
+                   SELECT client, size_bytes FROM saved_frames) AS stored",
         )
         .bind(client)
         .bind(millis(now))

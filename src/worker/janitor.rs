@@ -144,10 +144,18 @@ impl Worker {
     }
 
     async fn delete_orphans(&self, now: Timestamp) -> Result<u64, SweepError> {
+        let before = hours_before(now, ORPHAN_AGE_H);
+        let deleted = self.delete_orphans_of(before).await?;
+        // No job refers to a saved picture.
+        self.store.forget_saved_frames(before).await?;
+        Ok(deleted)
+    }
+
+    async fn delete_orphans_of(&self, before: Timestamp) -> Result<u64, SweepError> {
         let known = usize::try_from(self.store.video_count().await?).unwrap_or(usize::MAX);
         // Lists more blobs than there are known videos, so that the list contains orphans if there are any.
         let limit = known.saturating_add(BATCH as usize);
-        let blobs = self.blobs.list_older(hours_before(now, ORPHAN_AGE_H), limit).await?;
+        let blobs = self.blobs.list_older(before, limit).await?;
         // Reads the keys after listing the blobs, so that jobs queued meanwhile are among them.
         let known = if blobs.is_empty() { return Ok(0) } else { self.store.video_keys().await? };
         // In the storage of another database, every blob would look like an orphan.

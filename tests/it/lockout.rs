@@ -155,6 +155,32 @@ async fn stored_videos_have_a_quota_for_each_client_and_one_for_all() {
 }
 
 #[tokio::test]
+async fn saved_pictures_count_against_the_quotas_of_stored_videos() {
+    let picture = [b"\x89PNG\r\n\x1a\n".as_slice(), &vec![0; 100_000]].concat();
+    let service = behind_proxy(|settings| {
+        settings.storage.quota_client = ByteSize(250_000);
+        settings.storage.quota = ByteSize(350_000);
+    })
+    .await;
+    let save = async |address: &str| {
+        let part = reqwest::multipart::Part::bytes(picture.clone()).file_name("face.png");
+        let request = service.http.post(format!("{}/save_frame", service.base)).header("x-forwarded-for", address);
+        request.multipart(reqwest::multipart::Form::new().part("frame", part)).send().await.unwrap()
+    };
+    let first: Value = save("192.0.2.1").await.json().await.unwrap();
+    assert_eq!(first["size_bytes"], picture.len());
+    assert_eq!(save("192.0.2.1").await.status(), StatusCode::CREATED);
+    refused(save("192.0.2.1").await, 429, "storage_quota_used_up").await;
+    refused(begin(&service, "192.0.2.1", 100_000).await, 429, "storage_quota_used_up").await;
+    assert_eq!(save("192.0.2.2").await.status(), StatusCode::CREATED);
+    refused(save("192.0.2.2").await, 507, "storage_full").await;
+    assert_eq!(service.stored().len(), 3, "nothing of a refused picture stays");
+    let erased = service.http.delete(format!("{}/frames/{}", service.base, first["frame"].as_str().unwrap()));
+    assert_eq!(erased.send().await.unwrap().status(), StatusCode::NO_CONTENT);
+    assert_eq!(save("192.0.2.1").await.status(), StatusCode::CREATED, "there is room again");
+}
+
+#[tokio::test]
 async fn an_upload_without_a_length_is_ended_when_it_exceeds_the_quota() {
     let service = behind_proxy(|settings| settings.storage.quota = ByteSize(2_000_000)).await;
     let boundary = "--b\r\nContent-Disposition: form-data; name=\"video\"\r\n\r\n";

@@ -34,6 +34,7 @@ pub async fn handle(
     let frame = Uuid::try_parse(&frame).map_err(|_| FrameError::Unknown)?;
     for key in keys(frame, &caller) {
         api.app.blobs.delete(&key).await?;
+        api.app.store.forget_saved_frame(&key).await?;
     }
     Ok(StatusCode::NO_CONTENT)
 }

@@ -77,7 +77,7 @@ struct FrameLinks {
               (status = 408, description = "The upload stalled or took too long"),
               (status = 413, description = "More than 10 MB"),
               (status = 422, description = "The file is neither JPEG nor PNG, or there is more than one"),
-              (status = 429, description = "Too many uploads at once; `Retry-After` says when to try again"),
+              (status = 429, description = "Too many uploads at once (`Retry-After` says when to try again), or the client's quota of stored bytes is used up"),
               (status = 507, description = "The storage is full")))]
 pub async fn handle(
     State(api): State<Api>,
@@ -149,9 +149,20 @@ async fn keep(api: &Api, client: &Client, head: &Parts, incoming: &IncomingBody,
             kept = Some(upload);
         }
         let kept = kept.ok_or(FrameError::Missing)?;
+        quota::check_storage(api, client, 0).await?;
         notice.record(&api.app, None).map_err(UploadError::from)?;
         Ok(kept)
     });
     let kept = kept.await.map_err(|_| UploadError::from(BodyError::TooSlow { limit_s }))??;
-    Ok(kept.finish().await.map_err(UploadError::from)?)
+    let (store, now) = (&api.app.store, api.app.clock.now());
+    let owner = client.stored(store).await.map_err(UploadError::from)?;
+    let size_bytes = kept.finish().await.map_err(UploadError::from)?;
+    if let Err(error) = store.add_saved_frame(key, &owner, size_bytes, now).await {
+        // A picture that no quota counts must not stay.
+        if let Err(error) = api.app.blobs.delete(key).await {
+            tracing::warn!(%error, "a picture could not be deleted; the janitor deletes it");
+        }
+        return Err(UploadError::from(error).into());
+    }
+    Ok(size_bytes)
 }
