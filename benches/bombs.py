@@ -3,8 +3,8 @@
 
     benches/bombs.py [--binary target/release/visage] [--models models]
 
-Makes videos of a few hundred kilobytes with ffmpeg: 16 reference frames of 36 and 16 million pixels in H.264, frames
-that are repeated a hundred times, and small frames whose stream changes to large ones. Analyzes each without limits and
+Makes videos of a few hundred kilobytes with ffmpeg: 16 reference frames of 36 million pixels in H.264 (in MP4, FLV and
+MPEG-TS) and of 16 million, frames that are repeated a hundred times, and small frames whose stream changes to large ones. Analyzes each without limits and
 with the default limits (but 5 s of CPU time for decoding), and prints the exit code, the peak memory, the CPU time and
 the error. An analysis is stopped after a minute. Exits with 1 if an analysis with limits takes more than --memory
 megabytes, or is stopped. Needs ffmpeg and the models.
@@ -40,7 +40,13 @@ def gray(path: pathlib.Path, size: str, frames: int) -> pathlib.Path:
 
 
 def bombs(folder: pathlib.Path):
-    yield "16 references of 5984x5984", gray(folder / "large.mp4", "5984x5984", 20)
+    large = gray(folder / "large.mp4", "5984x5984", 20)
+    yield "16 references of 5984x5984", large
+    # FFmpeg finds the streams of these containers late, and takes no limits for them.
+    for container in ("flv", "ts"):
+        late = large.with_suffix("." + container)
+        ffmpeg("-i", str(large), "-c", "copy", str(late))
+        yield f"the same in {container.upper()}", late
     allowed = gray(folder / "allowed.mp4", "4000x4000", 40)
     yield "16 references of 4000x4000", allowed
     long = folder / "long.mp4"

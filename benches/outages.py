@@ -1,15 +1,16 @@
 #!/usr/bin/env python3
 """Stops the parts of a running service, one after another, and counts the losses.
 
-    benches/outages.py [--binary target/release/visage] [--jobs 24] [--seconds 20]
+    benches/outages.py [--binary target/release/visage] [--jobs 24] [--seconds 20] [--only NAME] [--bucket]
 
 Starts Postgres, a mail server, `visage serve --no-workers` and two `visage work` on loopback, in a temporary folder.
 Uploads videos before and during each outage. The outages last --seconds each: storage unavailable (its folder is
-replaced, as if a disk is not mounted), database frozen, database down, mail server down, full disk (no file may
-grow), workers killed. Then waits until all jobs have ended and prints: jobs accepted, done, failed and lost; uploads
+replaced, as if a disk is not mounted; with --bucket, an S3 server refuses every request), database frozen, database down, mail server down, full disk (no file may
+grow), workers killed (at random times, from the first upload on until all jobs have ended). --only runs one of them, with
+all jobs: `--only "workers killed" --jobs 300`. Then waits until all jobs have ended and prints: jobs accepted, done, failed and lost; uploads
 refused with 503; addresses without a mail; mails that arrived twice with the same Message-ID (a kill may cause this)
 and with two different ones (an error). Exits with 1 if a job is lost or failed, a mail is missing, or a mail arrived
-with two ids. Needs Postgres, ffmpeg, curl and prlimit.
+with two ids. Needs Postgres, ffmpeg, curl and prlimit; --bucket needs scripts/install-s3-servers.sh.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import glob
 import json
 import os
 import pathlib
+import random
 import re
 import shutil
 import signal
@@ -82,6 +84,67 @@ class Mail:
         self.server.server_close()
 
 
+class Bucket:
+    """An S3 server behind a door that can refuse all requests."""
+
+    def __init__(self):
+        self.port, self.refuses, self.refused, behind = free_port(), False, 0, free_port()
+        program = ROOT / ".runtime/s3-servers/bin/moto_server"
+        self.server = subprocess.Popen([program, "--port", str(behind)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        bucket = self
+
+        class Door(socketserver.BaseRequestHandler):
+            def handle(self):
+                if bucket.refuses:
+                    self.refuse()
+                    return
+                try:
+                    other = socket.create_connection(("127.0.0.1", behind))
+                except OSError:
+                    # The server is starting or has ended.
+                    return
+                with other:
+                    threading.Thread(target=self.copy, args=(other, self.request), daemon=True).start()
+                    self.copy(self.request, other)
+
+            def copy(self, source, target):
+                try:
+                    while (part := source.recv(65536)) and not bucket.refuses:
+                        target.sendall(part)
+                except OSError:
+                    pass
+                for line in (source, target):
+                    try:
+                        line.shutdown(socket.SHUT_RDWR)
+                    except OSError:
+                        pass
+
+            def refuse(self):
+                bucket.refused += 1
+                try:
+                    self.request.recv(65536)
+                    self.request.sendall(b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                except OSError:
+                    pass
+
+        class Server(socketserver.ThreadingTCPServer):
+            allow_reuse_address, daemon_threads = True, True
+
+        threading.Thread(target=Server(("127.0.0.1", self.port), Door).serve_forever, daemon=True).start()
+        for _ in range(600):
+            made = subprocess.run(["curl", "-s", "-f", "-X", "PUT", f"http://127.0.0.1:{self.port}/videos"],
+                                  stdout=subprocess.DEVNULL)
+            if made.returncode == 0:
+                return
+            time.sleep(0.1)
+        sys.exit("the S3 server does not start")
+
+    def settings(self) -> dict[str, object]:
+        return {"STORAGE__KIND": "s3", "STORAGE__S3__BUCKET": "videos", "STORAGE__S3__PATH_STYLE": "true",
+                "STORAGE__S3__ENDPOINT": f"http://127.0.0.1:{self.port}", "STORAGE__S3__ACCESS_KEY": "outages",
+                "STORAGE__S3__SECRET_KEY": "outages"}
+
+
 class Postgres:
     def __init__(self, home: pathlib.Path):
         self.folder, self.port = home / "postgres", free_port()
@@ -124,8 +187,10 @@ class Postgres:
 
 
 class Drill:
-    def __init__(self, binary: pathlib.Path, home: pathlib.Path):
-        self.binary, self.home = binary, home
+    def __init__(self, binary: pathlib.Path, home: pathlib.Path, bucket: Bucket | None):
+        self.binary, self.home, self.bucket = binary, home, bucket
+        self.kills, self.ended = 0, threading.Event()
+        self.killer = threading.Thread(target=self.kill_workers, daemon=True)
         self.mail, self.database = Mail(), Postgres(home)
         self.mail.start()
         self.database.start()
@@ -146,7 +211,9 @@ class Drill:
             "QUEUE__BACKOFF_BASE_S": 1, "QUEUE__BACKOFF_MAX_S": 10, "MAIL__TRANSPORT": "smtp", "MAIL__SMTP__HOST": "127.0.0.1",
             "MAIL__SMTP__PORT": self.mail.port, "MAIL__SMTP__SECURITY": "none", "MAIL__SMTP__TIMEOUT_S": 3,
             "MAIL__BACKOFF_BASE_S": 1, "LOG__FORMAT": "json", "RETENTION__FAILED_VIDEOS_H": 1,
+            "LIMITS__MAILS_PER_DAY_ADDRESS": 0,
         }
+        settings |= self.bucket.settings() if self.bucket else {}
         environment = {**os.environ, **{f"VISAGE_{key}": str(value) for key, value in settings.items()}}
         shell = ["sh", "-c", "trap '' XFSZ; exec \"$@\"", "sh", str(self.binary), *command]
         return subprocess.Popen(shell, cwd=ROOT, env=environment, stderr=self.log.open("a"))
@@ -190,6 +257,9 @@ class Drill:
             subprocess.run(["prlimit", "--pid", str(process.pid), f"--fsize={limit}:"], check=True)
 
     def mount(self, away: bool) -> None:
+        if self.bucket:
+            self.bucket.refuses = away
+            return
         kept = self.home / "videos.kept"
         if away:
             self.videos.rename(kept)
@@ -204,13 +274,16 @@ class Drill:
                 except OSError:
                     time.sleep(0.01)
 
-    def kill_workers(self, seconds: float) -> None:
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
+    def kill_workers(self) -> None:
+        """Kills and restarts the workers, one after another, at random times, ever more slowly."""
+        chance = random.Random(1)
+        while True:
             for number, worker in enumerate(self.workers):
-                time.sleep(seconds / 8)
+                if self.ended.wait(chance.uniform(0.2, 3) + self.kills / 100):
+                    return
                 worker.kill()
                 worker.wait()
+                self.kills += 1
                 self.workers[number] = self.spawn("work")
 
     def states(self) -> collections.Counter:
@@ -225,7 +298,10 @@ class Drill:
         return found
 
     def end(self) -> None:
-        for process in [self.api, *self.workers]:
+        self.ended.set()
+        if self.killer.is_alive():
+            self.killer.join()
+        for process in [self.api, *self.workers, *([self.bucket.server] if self.bucket else [])]:
             process.kill()
             process.wait()
         self.database.stop()
@@ -236,38 +312,48 @@ def main() -> None:
     parser.add_argument("--binary", type=pathlib.Path, default=ROOT / "target/release/visage")
     parser.add_argument("--jobs", type=int, default=24)
     parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--only", help="the name of one outage")
+    parser.add_argument("--bucket", action="store_true", help="store videos in a bucket, and run its outage only")
     wanted = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="visage-outages-") as home:
-        drill = Drill(wanted.binary.resolve(), pathlib.Path(home))
+        drill = Drill(wanted.binary.resolve(), pathlib.Path(home), Bucket() if wanted.bucket else None)
         try:
-            failed = run(drill, wanted.jobs // 6, wanted.seconds)
+            failed = run(drill, wanted)
         finally:
             drill.end()
     sys.exit(1 if failed else 0)
 
 
-def run(drill: Drill, jobs: int, seconds: float) -> bool:
-    mail, database, nothing = drill.mail, drill.database, lambda: None
-    drill.outage("storage down", jobs, seconds, lambda: drill.mount(True), lambda: drill.mount(False))
-    drill.outage("database frozen", jobs, seconds, lambda: database.signal(signal.SIGSTOP),
-                 lambda: database.signal(signal.SIGCONT))
-    drill.outage("database down", jobs, seconds, database.stop, database.start)
-    drill.outage("mail down", jobs, seconds, mail.stop, mail.start)
-    drill.outage("disk full", jobs, seconds, lambda: drill.bound_files("1000"), lambda: drill.bound_files("unlimited"))
-    drill.outage("workers killed", jobs, 0, nothing, lambda: drill.kill_workers(seconds))
-    until = time.monotonic() + 600
+def run(drill: Drill, wanted) -> bool:
+    mail, database, seconds = drill.mail, drill.database, wanted.seconds
+    outages = {
+        "storage down": (lambda: drill.mount(True), lambda: drill.mount(False)),
+        "database frozen": (lambda: database.signal(signal.SIGSTOP), lambda: database.signal(signal.SIGCONT)),
+        "database down": (database.stop, database.start),
+        "mail down": (mail.stop, mail.start),
+        "disk full": (lambda: drill.bound_files("1000"), lambda: drill.bound_files("unlimited")),
+        "workers killed": (drill.killer.start, lambda: None),
+    }
+    chosen = [wanted.only] if wanted.only else list(outages)
+    if drill.bucket and not wanted.only:
+        chosen = ["storage down"]
+    for name in chosen:
+        drill.outage(name, wanted.jobs // len(chosen), seconds, *outages[name])
+    until = time.monotonic() + 600 + 5 * len(drill.tokens)
     states = drill.states()
     missing = set(drill.tokens.values())
     while time.monotonic() < until and (states["done"] + states["failed"] < len(drill.tokens) or missing):
         time.sleep(1)
         states = drill.states()
         missing = set(drill.tokens.values()) - {recipient for recipient, _ in mail.taken}
+    drill.ended.set()
     ids = collections.defaultdict(collections.Counter)
     for recipient, message in mail.taken:
         ids[recipient][message] += 1
     again = sum(count - 1 for of_one in ids.values() for count in of_one.values())
     under_two = sum(len(of_one) > 1 for of_one in ids.values())
     lost = len(drill.tokens) - states["done"] - states["failed"]
+    print(f"workers killed: {drill.kills}" + (f"; requests that the bucket refused: {drill.bucket.refused}" if drill.bucket else ""))
     print(f"jobs: accepted {len(drill.tokens)}, done {states['done']}, failed {states['failed']}, lost {lost}; "
           f"uploads refused {drill.refused}")
     print(f"mails: taken {len(mail.taken)}, missing {len(missing)}, repeated with the same id {again}, with two ids {under_two}")
