@@ -143,6 +143,16 @@ pub fn maybe_whole<'de, D: Deserializer<'de>, T: TryFrom<u64>>(from: D) -> Resul
     Option::<Written>::deserialize(from)?.as_ref().map(whole_of).transpose()
 }
 
+/// Deserializes a whole number or null. Unlike [`maybe_whole`], it accepts no text. `20` and `20.0` are the same number.
+pub fn maybe_integer<'de, D: Deserializer<'de>, T: TryFrom<u64>>(from: D) -> Result<Option<T>, D::Error> {
+    let given = Option::<serde_json::Number>::deserialize(from)?;
+    let written = given.map(|number| match number.as_u64() {
+        Some(whole) => Written::Whole(whole),
+        None => Written::Fraction(number.as_f64().unwrap_or(f64::NAN)),
+    });
+    written.as_ref().map(whole_of).transpose()
+}
+
 fn whole_of<T: TryFrom<u64>, E: Error>(given: &Written) -> Result<T, E> {
     let whole = match *given {
         Written::Whole(whole) => Some(whole),
@@ -225,6 +235,22 @@ fn first_upper(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_integer_is_no_text() {
+        #[derive(Deserialize)]
+        struct Body {
+            #[serde(default, deserialize_with = "maybe_integer")]
+            count: Option<u32>,
+        }
+        let count = |text: &str| serde_json::from_str::<Body>(text).map(|body| body.count).ok();
+        assert_eq!(count(r#"{"count": 20}"#), Some(Some(20)));
+        assert_eq!(count(r#"{"count": 20.0}"#), Some(Some(20)));
+        assert_eq!((count(r#"{"count": null}"#), count("{}")), (Some(None), Some(None)));
+        for wrong in ["20.5", "-1", "4294967296", "\"20\"", "true"] {
+            assert_eq!(count(&format!(r#"{{"count": {wrong}}}"#)), None, "{wrong}");
+        }
+    }
 
     #[test]
     fn a_whole_number_may_be_written_in_several_ways() {

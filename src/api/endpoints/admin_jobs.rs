@@ -1,6 +1,7 @@
 //! `GET /v1/admin/jobs`: finds analyses by token, file name, state and key.
 
 use axum::Json;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -26,6 +27,8 @@ pub(in crate::api) fn endpoint() -> Endpoint {
 
 /// Analyses on a page.
 const PAGE: u32 = 50;
+/// Most characters of a search.
+const MAX_SEARCH: usize = 200;
 
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -80,8 +83,12 @@ struct Found {
 pub(in crate::api) async fn handle(
     State(api): State<Api>,
     _: Authorized<Rule>,
-    Query(parameters): Query<Parameters>,
+    parameters: Result<Query<Parameters>, QueryRejection>,
 ) -> Result<Response, Problem> {
+    let Query(parameters) = parameters.map_err(|_| bad("query"))?;
+    if parameters.search.as_ref().is_some_and(|search| search.chars().count() > MAX_SEARCH) {
+        return Err(bad("search"));
+    }
     let given = |text: Option<String>| text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
     let status = given(parameters.status).map(|text| Status::from_name(&text).ok_or_else(|| bad("status")));
     let filter = JobFilter {
@@ -116,8 +123,8 @@ pub(in crate::api) async fn handle(
 }
 
 fn bad(parameter: &str) -> Problem {
-    let detail = "status is queued, running, done, failed, cancelled or expired. cursor is the value next of the previous \
-                  page.";
+    let detail = "search has at most 200 characters. status is queued, running, done, failed, cancelled or expired. \
+                  cursor is the value next of the previous page. Give each of them once.";
     let title = "A parameter is invalid";
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad_parameter", title, detail).with("parameter", parameter)
 }

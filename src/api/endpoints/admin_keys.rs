@@ -29,6 +29,8 @@ pub(in crate::api) fn endpoints() -> [Endpoint; 2] {
 const MAX_NAME: usize = 200;
 /// Most days until a key expires.
 const MAX_DAYS: u32 = 36_500;
+/// The largest limit of a key.
+const MAX_LIMIT: u32 = 1_000_000_000;
 
 #[derive(Serialize, ToSchema)]
 struct Keys {
@@ -72,14 +74,21 @@ struct KeyRequest {
     scopes: Vec<Scope>,
     /// Days until the key expires. Null: it does not expire.
     #[schema(minimum = 1, maximum = 36_500)]
+    #[serde(default, deserialize_with = "json_body::maybe_integer")]
     expires_in_days: Option<u32>,
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 1_000_000_000)]
+    #[serde(default, deserialize_with = "json_body::maybe_integer")]
     rate_per_minute: Option<u32>,
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 1_000_000_000)]
+    #[serde(default, deserialize_with = "json_body::maybe_integer")]
     max_concurrent: Option<u32>,
     /// 0: no limit.
+    #[schema(maximum = 1_000_000_000)]
+    #[serde(default, deserialize_with = "json_body::maybe_integer")]
     videos_per_day: Option<u32>,
     /// 0: no limit.
+    #[schema(maximum = 1_000_000_000)]
+    #[serde(default, deserialize_with = "json_body::maybe_integer")]
     videos_per_month: Option<u32>,
 }
 
@@ -186,6 +195,10 @@ impl KeyRequest {
         }
         if self.rate_per_minute == Some(0) || self.max_concurrent == Some(0) {
             return Err(json_body::wrong("rate_per_minute and max_concurrent are at least 1."));
+        }
+        let limits = [self.rate_per_minute, self.max_concurrent, self.videos_per_day, self.videos_per_month];
+        if limits.into_iter().flatten().any(|limit| limit > MAX_LIMIT) {
+            return Err(json_body::wrong("A limit is at most 1000000000."));
         }
         if self.expires_in_days.is_some_and(|days| !(1..=MAX_DAYS).contains(&days)) {
             return Err(json_body::wrong("expires_in_days is 1 to 36500."));
