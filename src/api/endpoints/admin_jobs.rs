@@ -90,7 +90,7 @@ pub(in crate::api) async fn handle(
         return Err(bad("search"));
     }
     let given = |text: Option<String>| text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
-    let status = given(parameters.status).map(|text| Status::from_name(&text).ok_or_else(|| bad("status")));
+    let status = parameters.status.map(|text| Status::from_name(&text).ok_or_else(|| bad("status")));
     let filter = JobFilter {
         owner: given(parameters.key),
         status: status.transpose()?,
