@@ -290,13 +290,11 @@ export async function render(job, { player, storyCard, signal, ...actions }) {
   };
   view.onChange = draw;
   player.onTime = (time) => view.timeline?.setTime(time);
-  // Boxes and pictures of faces do not fit a video that the browser shows with another orientation.
-  const fits = !analysis.warning_codes.some(({ code }) => code === "orientation_in_stream");
-  player.setResult({ faces: fits ? analysis.faces : [], rows, interval, video: analysis.video, people, opensAt });
+  player.setResult({ faces: analysis.faces, rows, interval, video: analysis.video, people, opensAt });
   draw();
 
   player.onNewFile = () => {
-    if (!player.url || !fits || analysis.faces.length === 0) return;
+    if (!player.url || analysis.faces.length === 0) return;
     const onPicture = (id, address) => {
       pictures.set(id, address);
       for (const place of document.querySelectorAll(`[data-line="${id}"] .badge, [data-person="${id}"] .badge`))

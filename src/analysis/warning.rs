@@ -15,9 +15,6 @@ pub enum Warning {
     VideoTurned {
         degrees: u16,
     },
-    /// The orientation of the pictures is in the stream, and not in the container. Browsers ignore it, so that boxes do not
-    /// fit their picture.
-    OrientationInStream,
     /// Faces smaller than this cannot be found in a video of this size.
     SmallFaces {
         pixels: u32,
@@ -132,7 +129,6 @@ impl Warning {
         vec![
             Self::NoFace,
             Self::VideoTurned { degrees: 90 },
-            Self::OrientationInStream,
             Self::SmallFaces { pixels: 36 },
             Self::SmallFacesRarelySought { pixels: 27, rarely: 72 },
             Self::NoSound,

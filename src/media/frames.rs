@@ -251,15 +251,13 @@ impl Frames {
     /// (a warning each), or a longer sound stream (no warning).
     pub fn end(self, stop: impl Fn() -> bool + Clone + Send + 'static) -> Result<End, FramesError> {
         let size = self.converter.video().unwrap_or((self.probe.width, self.probe.height));
-        let is_turned_by_stream = self.converter.is_turned_by_stream();
         let Self { probe, frames_passed: frames_total, end_s, fps, read, damage, .. } = self;
         let header_s = probe.duration_s;
         let mut longest_s = read.streams_end_s.unwrap_or(0.0).max(end_s);
         let has_fewer_frames = frames_total + frames_total / 10 < probe.frames_total;
         let is_duration_unknown = header_s <= 0.0 && probe.has_audio && read.streams_end_s.is_none();
         let ends_early = longest_s + EARLY_END_S < header_s;
-        let mut warnings: Vec<Warning> =
-            is_turned_by_stream.then_some(Warning::OrientationInStream).into_iter().collect();
+        let mut warnings = Vec::new();
         let mut is_truncated = false;
         if frames_total == 0 || has_fewer_frames || is_duration_unknown || ends_early {
             let found = find_cause(&self.source, &self.limits, &probe, frames_total, stop)?;

@@ -57,11 +57,6 @@ impl Converter {
         self.video
     }
 
-    /// Whether pictures are turned or mirrored by an orientation that is in the stream only.
-    pub fn is_turned_by_stream(&self) -> bool {
-        self.display.orientation.is_none() && self.stream_orientation.is_some_and(|it| it != Orientation::default())
-    }
-
     /// Converts a frame to BGR, 8 bits a channel, upright and with square pixels. Also returns its placement in the
     /// video.
     pub fn picture(&mut self, frame: &frame::Video) -> Result<(Mat, Placement), FramesError> {

@@ -10,7 +10,6 @@ impl Words {
         let (key, values): (&str, Vec<(&str, String)>) = match warning {
             Warning::NoFace => ("no_face", vec![]),
             Warning::VideoTurned { degrees } => ("video_turned", vec![("degrees", degrees.to_string())]),
-            Warning::OrientationInStream => ("orientation_in_stream", vec![]),
             Warning::SmallFaces { pixels } => ("small_faces", vec![("pixels", pixels.to_string())]),
             Warning::SmallFacesRarelySought { pixels, rarely } => {
                 let values = vec![("pixels", pixels.to_string()), ("rarely", rarely.to_string())];

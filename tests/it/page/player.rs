@@ -73,24 +73,6 @@ async fn a_frame_is_saved_here_and_sent_only_if_asked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_boxes_are_drawn_over_a_video_that_the_browser_does_not_turn() {
-    let made = Clips::new();
-    std::os::unix::fs::symlink(clips::shared("single_face.mp4"), made.path("face.mp4")).unwrap();
-    // The pictures are stored upside down, and the stream says that they are to be turned.
-    let turned = made.make(
-        "turned.mp4",
-        "-i $face.mp4 -t 2 -an -vf hflip,vflip -c:v libx264 -pix_fmt yuv420p -bsf:v h264_metadata=display_orientation=insert:rotate=180",
-    );
-    let (_models, _service, browser) = analyzed(&turned).await;
-    let shown = "document.querySelector('.player video').videoWidth > 0 && document.querySelector('.note')";
-    browser.until("the picture", shown).await;
-    let told = "document.querySelector('.note').textContent.includes('Browsers show them as they are stored')";
-    browser.until("the warning", told).await;
-    assert_eq!(browser.eval("return document.querySelectorAll('.boxes *').length").await, json!(0));
-    assert_eq!(browser.eval("return document.querySelectorAll('.badge img').length").await, json!(0));
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_video_that_the_browser_cannot_show_has_no_boxes_over_a_black_screen() {
     let made = Clips::new();
     std::os::unix::fs::symlink(clips::shared("single_face.mp4"), made.path("face.mp4")).unwrap();
