@@ -10,6 +10,7 @@ use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::Instant;
 
 use ffmpeg_next as ffmpeg;
+use ffmpeg_next::codec::Id;
 use ffmpeg_next::codec::{Parameters, decoder, discard::Discard};
 use ffmpeg_next::{Packet, Rational, ffi as sys, frame, picture, threading};
 
@@ -108,7 +109,10 @@ impl GopDecoder {
     /// Decodes a GOP to its end, or until the receiver is dropped.
     pub fn run(&mut self, job: DecodeJob) {
         let DecodeJob { gop, output, numbering, is_long } = job;
-        let threads = if is_long { self.config.threads } else { 1 };
+        // With several threads, FFmpeg 5.1 sometimes outputs a concealed frame of H.264 before its error flags are set.
+        // Where frames are not parsed, nothing else tells of the damage.
+        let is_flag_needed = matches!(numbering, Numbering::Counted { .. }) && self.config.parameters.id() == Id::H264;
+        let threads = if is_long && !is_flag_needed { self.config.threads } else { 1 };
         let kept = self.kept.take().filter(|(_, kept_threads)| *kept_threads == threads);
         let mut decoder = match kept.map_or_else(|| open(&self.config, threads), |(decoder, _)| Ok(decoder)) {
             Ok(decoder) => decoder,
