@@ -26,11 +26,8 @@ pub fn run() -> ExitCode {
     // Nothing may be loaded later.
     media::prepare();
     let confinement = confine(&limits, true);
-    if limits.isolation == Isolation::Require && !confinement.is_complete() {
-        let _ = control.send(&Ready { confinement }, &[]);
-        return ExitCode::FAILURE;
-    }
-    if control.send(&Ready { confinement }, &[]).is_err() {
+    let is_enough = confinement.is_complete() || limits.isolation != Isolation::Require;
+    if control.send(&Ready { confinement }, &[]).is_err() || !is_enough {
         return ExitCode::FAILURE;
     }
     while let Ok(Received::Message(start, files)) = control.receive(None) {

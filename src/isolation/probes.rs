@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
 use super::confine::{Confinement, confine};
-use super::process::SUBCOMMAND;
+use super::process::{SUBCOMMAND, command};
 use crate::config::Video;
 
 /// Something that a child must not be able to do.
@@ -96,10 +96,8 @@ pub fn try_attempts(program: &Path, barriers: Confinement) -> std::io::Result<Ve
     Attempt::ALL
         .into_iter()
         .map(|attempt| {
-            let mut command = Command::new(program);
-            command.args([SUBCOMMAND, attempt.name(), barriers, &port]).env_clear();
-            command.envs(std::env::var_os("LD_LIBRARY_PATH").map(|path| ("LD_LIBRARY_PATH", path)));
-            let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status()?;
+            let mut command = command(program);
+            let status = command.args([attempt.name(), barriers, &port]).stdin(Stdio::null()).status()?;
             let code = status.code().and_then(|code| u8::try_from(code).ok());
             match (code, status.signal()) {
                 (Some(SUCCEEDED), _) => Ok((attempt, Some(true))),

@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -77,6 +77,14 @@ impl EndCause {
     }
 }
 
+/// Returns the command that runs a child. No secret of the parent is in its environment, and its output is dropped.
+pub fn command(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.arg(SUBCOMMAND).env_clear().stdout(Stdio::null()).stderr(Stdio::null());
+    command.envs(std::env::var_os("LD_LIBRARY_PATH").map(|path| ("LD_LIBRARY_PATH", path)));
+    command
+}
+
 /// How to start children.
 #[derive(Debug)]
 pub struct Launcher {
@@ -106,11 +114,8 @@ impl Launcher {
     /// Starts a child. It loads its libraries and confines itself while this process goes on.
     pub fn start(&self) -> std::io::Result<Child> {
         let (control, theirs) = Link::pair()?;
-        let mut command = Command::new(&self.program);
-        // No secret of the parent is in the environment of a child.
-        command.arg(SUBCOMMAND).env_clear();
-        command.envs(std::env::var_os("LD_LIBRARY_PATH").map(|path| ("LD_LIBRARY_PATH", path)));
-        command.stdin(theirs.into_socket()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut command = command(&self.program);
+        command.stdin(theirs.into_socket());
         // Keeps signals of the terminal from the child: the parent handles them.
         let child = command.process_group(0).spawn()?;
         // Ignores the error of a child that has ended already: the next message to it finds that.
