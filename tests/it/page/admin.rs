@@ -131,8 +131,11 @@ async fn an_operator_finds_analyses_by_token_name_state_and_key_and_cancels_one(
     assert_eq!(found(&format!("search={}", tokens[2].to_uppercase())).await, ["work.mp4"]);
     assert_eq!(found("status=running").await, ["Holiday_1.mp4"]);
     let own = sender.split('_').nth(1).unwrap();
-    assert_eq!(found(&format!("key={own}&status=")).await, ["work.mp4"]);
-    assert_eq!(ask(&service, Method::GET, "/v1/admin/jobs?status=lost", &admin, None).await.0, 422);
+    assert_eq!(found(&format!("key={own}&search=")).await, ["work.mp4"]);
+    for wrong in ["lost", ""] {
+        let path = format!("/v1/admin/jobs?status={wrong}");
+        assert_eq!(ask(&service, Method::GET, &path, &admin, None).await.0, 422, "{wrong}");
+    }
 
     assert_eq!(ask(&service, Method::DELETE, &format!("/results/{}", tokens[0]), &admin, None).await.0, 204);
     let beat = service.store.heartbeat(&claim, JobProgress::default(), now, Duration::from_secs(60)).await.unwrap();
