@@ -5,12 +5,14 @@
 
 Starts Postgres, a mail server, `visage serve --no-workers` and two `visage work` on loopback, in a temporary folder.
 Uploads videos before and during each outage. The outages last --seconds each: storage unavailable (its folder is
-replaced, as if a disk is not mounted; with --bucket, an S3 server refuses every request), database frozen, database down, mail server down, full disk (no file may
-grow), workers killed (at random times, from the first upload on until all jobs have ended). --only runs one of them, with
-all jobs: `--only "workers killed" --jobs 300`. Then waits until all jobs have ended and prints: jobs accepted, done, failed and lost; uploads
-refused with 503; addresses without a mail; mails that arrived twice with the same Message-ID (a kill may cause this)
-and with two different ones (an error). Exits with 1 if a job is lost or failed, a mail is missing, or a mail arrived
-with two ids. Needs Postgres, ffmpeg, curl and prlimit; --bucket needs scripts/install-s3-servers.sh.
+replaced, as if a disk is not mounted; with --bucket, an S3 server refuses every request), database frozen, database
+down, mail server down, full disk (no file may grow), processes killed (workers and, less often, the API, at random
+times, from the first upload on until all jobs have ended). --only runs one of them, with all jobs:
+`--only "processes killed" --jobs 300`. Then waits until all jobs have ended and prints: jobs accepted, done, failed and
+lost; uploads refused with 503; uploads that a kill cut off, which are repeated with the same Idempotency-Key;
+addresses without a mail; mails that arrived twice with the same Message-ID (a kill may cause this) and with two
+different ones (an error). Exits with 1 if a job is lost or failed, a mail is missing, or a mail arrived with two ids.
+Needs Postgres, ffmpeg, curl and prlimit; --bucket needs scripts/install-s3-servers.sh.
 """
 
 import argparse
@@ -189,8 +191,8 @@ class Postgres:
 class Drill:
     def __init__(self, binary: pathlib.Path, home: pathlib.Path, bucket: Bucket | None):
         self.binary, self.home, self.bucket = binary, home, bucket
-        self.kills, self.ended = 0, threading.Event()
-        self.killer = threading.Thread(target=self.kill_workers, daemon=True)
+        self.kills, self.api_kills, self.ended = 0, 0, threading.Event()
+        self.killer = threading.Thread(target=self.kill_processes, daemon=True)
         self.mail, self.database = Mail(), Postgres(home)
         self.mail.start()
         self.database.start()
@@ -199,14 +201,16 @@ class Drill:
         self.clip = home / "clip.mp4"
         subprocess.run(["ffmpeg", "-hide_banner", "-loglevel", "error", "-f", "lavfi", "-i",
                         "testsrc=size=320x240:rate=25:duration=3", "-c:v", "mpeg4", self.clip], check=True)
-        self.tokens, self.refused, self.added = {}, 0, 0
+        self.tokens, self.refused, self.repeated, self.added = {}, 0, 0, 0
+        self.port = free_port()
+        self.base = f"http://127.0.0.1:{self.port}"
         self.api = self.spawn("serve", "--no-workers")
-        self.base = self.address()
+        self.wait_for_api()
         self.workers = [self.spawn("work"), self.spawn("work")]
 
     def spawn(self, *command: str) -> subprocess.Popen:
         settings = {
-            "CONFIG": self.home / "settings.toml", "HTTP__LISTEN": "127.0.0.1:0", "DATABASE__URL": self.database.url,
+            "CONFIG": self.home / "settings.toml", "HTTP__LISTEN": f"127.0.0.1:{self.port}", "DATABASE__URL": self.database.url,
             "STORAGE__FOLDER": self.videos, "MODELS__FOLDER": ROOT / "models", "QUEUE__CONCURRENCY": 1, "QUEUE__LEASE_S": 5,
             "QUEUE__BACKOFF_BASE_S": 1, "QUEUE__BACKOFF_MAX_S": 10, "MAIL__TRANSPORT": "smtp", "MAIL__SMTP__HOST": "127.0.0.1",
             "MAIL__SMTP__PORT": self.mail.port, "MAIL__SMTP__SECURITY": "none", "MAIL__SMTP__TIMEOUT_S": 3,
@@ -218,25 +222,32 @@ class Drill:
         shell = ["sh", "-c", "trap '' XFSZ; exec \"$@\"", "sh", str(self.binary), *command]
         return subprocess.Popen(shell, cwd=ROOT, env=environment, stderr=self.log.open("a"))
 
-    def address(self) -> str:
+    def wait_for_api(self) -> None:
         for _ in range(600):
-            if found := re.search(r'"address":"([^"]+)"', self.log.read_text()):
-                return f"http://{found[1]}"
+            with socket.socket() as line:
+                if line.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
             time.sleep(0.1)
         sys.exit(f"the service does not start:\n{self.log.read_text()[-2000:]}")
 
     def add(self) -> None:
-        """Uploads a video once, and counts the answer as accepted or refused."""
+        """Uploads a video once, and counts the answer as accepted or refused. Repeats a call that a kill cut off."""
         self.added += 1
         recipient = f"reader{self.added}@example.org"
-        answer = subprocess.run(["curl", "-s", "-m", "60", "-w", "\n%{http_code}", "-F", f"video=@{self.clip}", "-F",
-                                 f"email={recipient}", f"{self.base}/analyze-video"], capture_output=True, text=True)
-        body, _, status = answer.stdout.rpartition("\n")
+        call = ["curl", "-s", "-m", "60", "-w", "\n%{http_code}", "-H", f"Idempotency-Key: {self.added}",
+                "-F", f"video=@{self.clip}", "-F", f"email={recipient}", f"{self.base}/analyze-video"]
+        for _ in range(20):
+            answer = subprocess.run(call, capture_output=True, text=True)
+            body, _, status = answer.stdout.rpartition("\n")
+            if status != "000":
+                break
+            self.repeated += 1
+            self.wait_for_api()
         if status == "202":
             self.tokens[json.loads(body)["token"]] = recipient
         else:
             self.refused += 1
-            assert status in ("503", "000"), f"{status}: {body}"
+            assert status == "503", f"{status}: {body}"
 
     def outage(self, name: str, jobs: int, seconds: float, begin, end) -> None:
         before = (len(self.tokens), self.refused)
@@ -274,16 +285,20 @@ class Drill:
                 except OSError:
                     time.sleep(0.01)
 
-    def kill_workers(self) -> None:
-        """Kills and restarts the workers, one after another, at random times, ever more slowly."""
+    def kill_processes(self) -> None:
+        """Kills and restarts a worker, or once in ten times the API, at random times, ever more slowly."""
         chance = random.Random(1)
-        while True:
-            for number, worker in enumerate(self.workers):
-                if self.ended.wait(chance.uniform(0.2, 3) + self.kills / 100):
-                    return
-                worker.kill()
-                worker.wait()
+        while not self.ended.wait(chance.uniform(0.2, 3) + self.kills / 100):
+            if chance.random() < 0.1:
+                self.api_kills += 1
+                self.api.kill()
+                self.api.wait()
+                self.api = self.spawn("serve", "--no-workers")
+            else:
                 self.kills += 1
+                number = chance.randrange(len(self.workers))
+                self.workers[number].kill()
+                self.workers[number].wait()
                 self.workers[number] = self.spawn("work")
 
     def states(self) -> collections.Counter:
@@ -332,7 +347,7 @@ def run(drill: Drill, wanted) -> bool:
         "database down": (database.stop, database.start),
         "mail down": (mail.stop, mail.start),
         "disk full": (lambda: drill.bound_files("1000"), lambda: drill.bound_files("unlimited")),
-        "workers killed": (drill.killer.start, lambda: None),
+        "processes killed": (drill.killer.start, lambda: None),
     }
     chosen = [wanted.only] if wanted.only else list(outages)
     if drill.bucket and not wanted.only:
@@ -353,9 +368,11 @@ def run(drill: Drill, wanted) -> bool:
     again = sum(count - 1 for of_one in ids.values() for count in of_one.values())
     under_two = sum(len(of_one) > 1 for of_one in ids.values())
     lost = len(drill.tokens) - states["done"] - states["failed"]
-    print(f"workers killed: {drill.kills}" + (f"; requests that the bucket refused: {drill.bucket.refused}" if drill.bucket else ""))
+    print(f"kills: {drill.kills} of workers, {drill.api_kills} of the API")
+    if drill.bucket:
+        print(f"requests that the bucket refused: {drill.bucket.refused}")
     print(f"jobs: accepted {len(drill.tokens)}, done {states['done']}, failed {states['failed']}, lost {lost}; "
-          f"uploads refused {drill.refused}")
+          f"uploads refused {drill.refused}, cut off and repeated {drill.repeated}")
     print(f"mails: taken {len(mail.taken)}, missing {len(missing)}, repeated with the same id {again}, with two ids {under_two}")
     return bool(lost or states["failed"] or missing or under_two)
 
