@@ -68,7 +68,8 @@ pub(super) fn run_beside<T, E>(
         move || pictures_failed.load(Ordering::Relaxed) || cancel.is_cancelled()
     };
     std::thread::scope(|scope| {
-        let analyze = move || sound_result(speech_models, video, &stop);
+        let span = tracing::Span::current();
+        let analyze = move || span.in_scope(|| sound_result(speech_models, video, &stop));
         let thread = std::thread::Builder::new().name("sound".to_owned()).spawn_scoped(scope, analyze);
         let seen = pictures();
         pictures_failed.store(seen.is_err(), Ordering::Relaxed);

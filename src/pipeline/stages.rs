@@ -55,6 +55,9 @@ fn spawn<'scope, T: Send + 'scope, E: Send + 'scope>(
     name: &'static str,
     stage: impl FnOnce() -> Result<T, E> + Send + 'scope,
 ) -> Handle<'scope, T, E> {
+    // Log lines of all threads name the job.
+    let span = tracing::Span::current();
+    let stage = move || span.in_scope(stage);
     (name, std::thread::Builder::new().name(name.to_owned()).spawn_scoped(scope, stage).ok())
 }
 

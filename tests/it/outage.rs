@@ -331,13 +331,15 @@ async fn a_decoder_that_crashes_costs_its_job_one_attempt_and_one_that_is_killed
     assert!(worker.0.try_wait().unwrap().is_none(), "the worker goes on");
     assert_eq!(fixture.deaths().await, 0);
 
-    let base = until(home, "the worker serves metrics", async || {
-        let log = std::fs::read_to_string(home.join("log")).unwrap_or_default();
-        let line = log.lines().find(|line| line.contains("serving metrics"))?.to_owned();
-        let port = line.split("127.0.0.1:").nth(1)?.split(|c: char| !c.is_ascii_digit()).next()?.to_owned();
-        Some(format!("http://127.0.0.1:{port}"))
-    })
-    .await;
+    let log = std::fs::read_to_string(home.join("log")).unwrap();
+    let ends: Vec<&str> = log.lines().filter(|line| line.contains("a decoder process ended")).collect();
+    assert_eq!(ends.len(), 3, "{log}");
+    assert!(ends.iter().all(|line| line.contains(&format!("job={}", job.id))), "the lines name the job: {ends:#?}");
+
+    let metrics =
+        log.lines().find_map(|line| line.split("serving metrics").nth(1)?.split("127.0.0.1:").nth(1)).unwrap();
+    let port = metrics.split(|c: char| !c.is_ascii_digit()).next().unwrap();
+    let base = format!("http://127.0.0.1:{port}");
     let text = crate::support::http().get(format!("{base}/metrics")).send().await.unwrap().text().await.unwrap();
     for (end, count) in [("crashed", 2), ("killed", 1), ("done", 1)] {
         let line = format!("visage_decoder_processes_ended_total{{end=\"{end}\"}} {count}\n");

@@ -140,8 +140,8 @@ async fn open(api: &Api, key: &str) -> Result<Option<u64>, UploadError> {
     let source = api.app.blobs.source(key).await?;
     let is_remote = matches!(source, Source::Url(_));
     let _permit = api.probes.acquire().await.map_err(|error| ServiceError::Unopened(error.to_string()))?;
-    let decoders = api.app.decoders.clone();
-    let probed = tokio::task::spawn_blocking(move || decoders.probe(&source));
+    let (decoders, span) = (api.app.decoders.clone(), tracing::Span::current());
+    let probed = tokio::task::spawn_blocking(move || span.in_scope(|| decoders.probe(&source)));
     match tokio::time::timeout(PROBE_TIMEOUT, probed).await {
         Ok(Ok(Ok(probe))) => Ok(video_ms(probe.duration_s)),
         Ok(Ok(Err(ProbeError::Unreadable(reason)))) if is_remote => {
