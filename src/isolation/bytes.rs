@@ -1,6 +1,8 @@
 //! Hands the bytes of a video on a server to a child, which has no network.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use super::link::{Link, MAX_MESSAGE, Received};
 use super::message::ReadRequest;
@@ -65,7 +67,7 @@ impl ServedBytes {
 
 impl ReadAt for ServedBytes {
     fn read_at(&self, buffer: &mut [u8], at: u64) -> Result<usize, ReadError> {
-        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        let socket = self.socket.lock();
         let (_, bytes) = request(&socket, ReadRequest::Bytes { at, length: buffer.len() })?;
         let bytes = bytes.get(STATUS..).unwrap_or_default();
         let read = bytes.len().min(buffer.len());

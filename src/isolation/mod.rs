@@ -21,7 +21,7 @@ mod slots;
 mod video;
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use crate::config::{Hwaccel, Isolation, Video};
 use crate::media::{self, NoHwaccel, Probe, ProbeError, Source};
@@ -30,6 +30,7 @@ pub use child::run as run_child;
 pub use confine::Confinement;
 use cores::Cores;
 pub use memory::share_of_memory;
+use parking_lot::Mutex;
 pub use probes::{Attempt, run_attempt, try_attempts};
 use process::{Child, Launcher, Patience};
 pub use process::{EndCause, SUBCOMMAND};
@@ -189,18 +190,18 @@ struct Children {
 impl Children {
     /// Waits until the child that was started first is ready.
     fn wait_for_spare(&self) -> Result<Confinement, ProbeError> {
-        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        let spare = self.spare.lock();
         spare.as_ref().map_or_else(|| Err(ProbeError::DecoderEnded("none is left".to_owned())), Child::wait_until_ready)
     }
 
     /// Takes a child.
     fn take(&self) -> std::io::Result<Child> {
-        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let spare = self.spare.lock().take();
         let child = spare.filter(Child::is_alive).map_or_else(|| self.launcher.start(), Ok)?;
         if self.keep_spare {
             // Started here and not on another thread, because it takes about a millisecond. The child gets ready by
             // itself.
-            *self.spare.lock().unwrap_or_else(PoisonError::into_inner) = self.launcher.start().ok();
+            *self.spare.lock() = self.launcher.start().ok();
         }
         Ok(child)
     }

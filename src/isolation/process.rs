@@ -4,8 +4,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use super::confine::Confinement;
 use super::link::{Link, Received};
@@ -129,7 +130,7 @@ impl Launcher {
 impl Child {
     /// Whether it has not ended yet.
     pub fn is_alive(&self) -> bool {
-        let mut process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut process = self.process.lock();
         process.end.is_none() && wait(&mut process.child, Duration::ZERO).is_none()
     }
 
@@ -172,7 +173,7 @@ impl Child {
 
     /// Waits a moment for the end of the process and kills it if it goes on. The arguments are the cause in that case.
     fn end(&self, cause: EndCause, reason: &str) -> ProbeError {
-        let mut process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut process = self.process.lock();
         if process.end.is_none() {
             let patience = if cause == EndCause::Hung { Duration::ZERO } else { END_TIMEOUT };
             let (found, reason) = match wait(&mut process.child, patience) {
@@ -200,7 +201,7 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        let process = self.process.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let process = self.process.get_mut();
         if process.end.is_none() {
             let ended = wait(&mut process.child, Duration::ZERO);
             kill(&mut process.child);

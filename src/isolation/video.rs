@@ -1,6 +1,8 @@
 //! A video that is opened and decoded in a child or in this process.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use super::Decoders;
 use super::cores::Share;
@@ -24,7 +26,7 @@ impl VideoFile {
     /// The child that decodes the video; `None` if this process does.
     fn decoding(&self) -> Result<Option<Decoding>, ProbeError> {
         let Some(children) = self.decoders.children()? else { return Ok(None) };
-        let mut decoding = self.decoding.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut decoding = self.decoding.lock();
         if decoding.is_none() {
             let child = children.take();
             let child = child.map_err(|error| ProbeError::Unreadable(format!("a decoder process: {error}")))?;
@@ -35,7 +37,7 @@ impl VideoFile {
 
     /// The process that decodes the video, if one does.
     pub fn process_id(&self) -> Option<u32> {
-        self.decoding.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(Decoding::process_id)
+        self.decoding.lock().as_ref().map(Decoding::process_id)
     }
 
     /// Reads the properties of the video, and decodes its first frame to check that it can be decoded. Blocks.

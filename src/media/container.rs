@@ -1,29 +1,25 @@
 //! Opens containers with FFmpeg. Restricts formats, codecs, protocols, waits and frame sizes.
 
-use std::ffi::CStr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::{Duration, Instant};
 
 use ffmpeg_next as ffmpeg;
 use ffmpeg_next::format::context::Input;
 use ffmpeg_next::{Dictionary, media};
+use parking_lot::Mutex;
 
+use super::error::{is_source_failure, to_probe_error};
 use super::ffi::{self, OpenError, OpenInput};
-use super::{ProbeError, Source, budget, codecs, rehearsal, streams};
+use super::limits::{check_pixels, max_decoder_pixels};
+use super::{ProbeError, Source, budget, codecs, cost, rehearsal, streams};
 use crate::analysis::Resource;
 use crate::config::Video;
 
-/// The demuxer for animated WebP. FFmpeg 5 to 8 do not have it.
-const ANIMATED_WEBP: &CStr = c"webp_anim";
-/// The protocols that FFmpeg may use to open the URL of a source.
-const URL_PROTOCOLS: &str = "http,https,tcp,tls";
 /// The protocols that a container may use to open other files: a name that no protocol has.
 const NO_PROTOCOLS: &str = "none";
 /// The maximum number of packets that are read to tell a poster from a video, if the header has no number of frames.
 const MAX_PACKETS_COUNTED: usize = 1000;
-/// A connection without data for this long is closed.
-const STALL_TIMEOUT: Duration = Duration::from_secs(20);
 /// The time limit for opening a file, and for each later read, even if the server sends data slowly.
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -39,40 +35,12 @@ impl ReadDeadline {
 
     /// Begins anew with the next read.
     pub fn restart(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *self.0.lock() = Instant::now();
     }
 
     pub fn is_over(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).elapsed() > DEADLINE
+        self.0.lock().elapsed() > DEADLINE
     }
-}
-
-/// Sets up FFmpeg. Further calls do nothing.
-pub fn prepare() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        ffmpeg::format::network::init();
-        // Without this, FFmpeg's errors have no text.
-        ffmpeg::util::error::register_all();
-        // FFmpeg's messages about damaged files do not help operators, and may contain a URL.
-        ffmpeg::util::log::set_level(ffmpeg::util::log::Level::Quiet);
-    });
-}
-
-/// Whether this FFmpeg has a demuxer for animated WebP.
-pub(super) fn reads_animated_webp() -> bool {
-    ffi::has_demuxer(ANIMATED_WEBP)
-}
-
-/// The options for a URL: protocols, timeouts, and verification of TLS certificates.
-pub(super) fn protocol_options() -> Vec<(&'static str, String)> {
-    vec![
-        ("rw_timeout", STALL_TIMEOUT.as_micros().to_string()),
-        ("reconnect", "1".to_owned()),
-        ("reconnect_delay_max", "2".to_owned()),
-        ("tls_verify", "1".to_owned()),
-        ("protocol_whitelist", URL_PROTOCOLS.to_owned()),
-    ]
 }
 
 /// Opens a container and reads the properties of its streams. No frame larger than the limit is allocated: the header
@@ -171,7 +139,7 @@ pub(super) fn open_demuxer(
     for stream in input.streams() {
         let (width, height) = streams::size(&stream);
         check_pixels(width, height, limits)?;
-        budget::check_h264(&stream.parameters(), limits)?;
+        cost::check_h264(&stream.parameters(), limits)?;
     }
     Ok(input)
 }
@@ -190,7 +158,7 @@ struct OpeningCpu {
 impl OpeningCpu {
     fn start(limits: &Video) -> Self {
         Self {
-            begun: ffi::thread_cpu_time(),
+            begun: budget::thread_cpu_time(),
             limit: budget::FIRST_FRAME_CPU.min(Duration::from_secs(limits.max_cpu_s)),
             is_opening: Arc::new(AtomicBool::new(true)),
             is_exceeded: Arc::default(),
@@ -198,8 +166,8 @@ impl OpeningCpu {
     }
 
     fn is_over(&self) -> bool {
-        let is_over =
-            self.is_opening.load(Ordering::Relaxed) && ffi::thread_cpu_time().saturating_sub(self.begun) > self.limit;
+        let is_over = self.is_opening.load(Ordering::Relaxed)
+            && budget::thread_cpu_time().saturating_sub(self.begun) > self.limit;
         if is_over {
             self.is_exceeded.store(true, Ordering::Relaxed);
         }
@@ -217,54 +185,6 @@ impl OpeningCpu {
     }
 }
 
-/// The pixel limit for decoders. It has a margin, as decoders round the sides of a frame up to whole blocks.
-pub(super) fn max_decoder_pixels(limits: &Video) -> i64 {
-    let pixels = limits.max_pixels.saturating_add(limits.max_pixels / 8).saturating_add(1 << 16);
-    i64::try_from(pixels.min(i32::MAX as u64)).unwrap_or(i64::MAX)
-}
-
-/// Returns an error if a frame has more pixels than the limit.
-pub(super) fn check_pixels(width: u32, height: u32, limits: &Video) -> Result<(), ProbeError> {
-    if u64::from(width) * u64::from(height) > limits.max_pixels {
-        return Err(ProbeError::TooLarge { width, height, limit: limits.max_pixels });
-    }
-    Ok(())
-}
-
-/// Whether an error of FFmpeg is caused by the source (the disk, the network, the server) and not by the video.
-pub(super) fn is_source_failure(error: ffmpeg::Error) -> bool {
-    use ffmpeg::Error as E;
-    use ffmpeg::util::error as errno;
-    match error {
-        E::HttpBadRequest
-        | E::HttpUnauthorized
-        | E::HttpForbidden
-        | E::HttpNotFound
-        | E::HttpOther4xx
-        | E::HttpServerError
-        | E::Exit => true,
-        E::Other { errno } => matches!(
-            errno,
-            errno::EIO
-                | errno::ENOENT
-                | errno::EACCES
-                | errno::EPERM
-                | errno::EISDIR
-                | errno::EMFILE
-                | errno::ENFILE
-                | errno::ECONNREFUSED
-                | errno::ECONNRESET
-                | errno::ECONNABORTED
-                | errno::ETIMEDOUT
-                | errno::EHOSTUNREACH
-                | errno::ENETUNREACH
-                | errno::ENETDOWN
-                | errno::EPIPE
-        ),
-        _ => false,
-    }
-}
-
 /// The error of the source, if a read from it failed. Some demuxers report such a failure as the end of the file.
 pub(super) fn source_failure(input: &Input) -> Option<ffmpeg::Error> {
     let code = ffi::source_error(input);
@@ -274,21 +194,4 @@ pub(super) fn source_failure(input: &Input) -> Option<ffmpeg::Error> {
 /// Returns an error if the file ended because a read from the source failed.
 pub(super) fn check_source(input: &Input) -> Result<(), ProbeError> {
     source_failure(input).map_or(Ok(()), |error| Err(to_probe_error(error)))
-}
-
-/// Converts an error of FFmpeg.
-pub(super) fn to_probe_error(error: ffmpeg::Error) -> ProbeError {
-    if !is_source_failure(error) {
-        return ProbeError::NotAVideo;
-    }
-    ProbeError::Unreadable(match error {
-        ffmpeg::Error::Exit => "no answer in time".to_owned(),
-        ffmpeg::Error::Other { errno } => std::io::Error::from_raw_os_error(errno).to_string(),
-        ffmpeg::Error::HttpBadRequest => "the server answered 400".to_owned(),
-        ffmpeg::Error::HttpUnauthorized => "the server answered 401".to_owned(),
-        ffmpeg::Error::HttpForbidden => "the server answered 403".to_owned(),
-        ffmpeg::Error::HttpNotFound => "the server answered 404".to_owned(),
-        ffmpeg::Error::HttpServerError => "the server failed".to_owned(),
-        _ => "the server refused".to_owned(),
-    })
 }

@@ -20,7 +20,7 @@ use super::damage::{AnchorChain, Damage, DamageChain, FrameType};
 use super::ffi::{self, ChargedDecoder, is_on_gpu};
 use super::gop::PlannedPacket;
 use super::hardware::{FrameDownloader, HwDevice, is_input_error};
-use super::probe::check_duration;
+use super::limits::check_duration;
 use super::selection::Selection;
 use super::{FramesError, ProbeError, codecs};
 use crate::config::Video;

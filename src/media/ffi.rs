@@ -5,7 +5,6 @@ use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::ptr::{NonNull, null, null_mut};
 use std::sync::Arc;
-use std::time::Duration;
 
 use ffmpeg_next as ffmpeg;
 use ffmpeg_next::codec::packet::Ref;
@@ -21,7 +20,7 @@ use opencv::core::{CV_8UC3, Mat, MatTrait, MatTraitConst, MatTraitConstManual, R
 
 use super::FramesError;
 use super::budget::{Account, Budget, Charge};
-use super::source::{ReadAt, ReadError};
+use super::read_at::{ReadAt, ReadError};
 
 /// The scaler writes complete blocks of this many pixels.
 pub(super) const SCALER_BLOCK: usize = 32;
@@ -820,14 +819,6 @@ pub fn close_inherited_files() {
     // SAFETY: no part of this process uses a file with such a number yet. An older kernel has no such call; then the
     // files stay open.
     unsafe { libc::close_range(3, u32::MAX, 0) };
-}
-
-/// The CPU time of this thread.
-pub(super) fn thread_cpu_time() -> Duration {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the call only writes the structure, which lives until it returns. It fails only without such a clock.
-    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
-    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use super::damage::Damage;
 use super::decode::Decoded;
 use super::geometry::Placement;
 use super::hardware::HwDevice;
+use super::limits::check_pixels;
 use super::opened::{no_video, undecodable};
 use super::picture::Converter;
 use super::reader::{ReadSummary, Reader, ReaderEvent};
@@ -178,7 +179,7 @@ impl Frames {
                         if self.gpu_error.is_some() && Some(number) <= self.last_number => {}
                     Some(Decoded::Frame { frame, number, time_s }) => {
                         self.frames_passed = self.frames_passed.max(number + 1);
-                        super::container::check_pixels(frame.width(), frame.height(), &self.limits)?;
+                        check_pixels(frame.width(), frame.height(), &self.limits)?;
                         let (index, (picture, placement)) = (self.samples, self.converter.picture(&frame)?);
                         (self.last_number, self.samples) = (Some(number), self.samples + 1);
                         return Ok(Some(Sample { index, time_s, picture, placement }));

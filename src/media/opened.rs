@@ -11,9 +11,11 @@ use ffmpeg_next::{Packet, ffi as sys};
 use super::budget::{self, Budget};
 use super::container::{self, ReadDeadline};
 use super::discontinuity::DiscontinuityCorrector;
+use super::error::{is_source_failure, to_probe_error};
 use super::ffi::{self, OpenInput};
-use super::probe::{HEAD, check_duration, describe, max_duration_s, sniff};
-use super::{Probe, ProbeError, Source, codecs, matroska, streams};
+use super::limits::{check_duration, max_duration_s};
+use super::probe::{HEAD, describe, sniff};
+use super::{Probe, ProbeError, Source, codecs, cost, matroska, streams};
 use crate::config::Video;
 
 /// The maximum number of packets that are decoded to find the first frame.
@@ -88,7 +90,7 @@ impl Opened {
             // MP4 lists each frame. Others only state a number, which may be wrong.
             let is_certain = stream.frames() > 0 && input.format().name().contains("mp4");
             let frames = u64::try_from(stream.frames()).ok().filter(|_| is_certain);
-            budget::check(&stream.parameters(), frames, limits)?;
+            cost::check(&stream.parameters(), frames, limits)?;
         }
         let corrector = DiscontinuityCorrector::new(&input, probe.duration_s);
         let reads_all = corrector.is_some();
@@ -268,7 +270,7 @@ impl Packets {
                     }
                 }
                 Err(ffmpeg::Error::Other { errno: ffmpeg::util::error::EAGAIN }) => {}
-                Err(error) if container::is_source_failure(error) => return Err(container::to_probe_error(error)),
+                Err(error) if is_source_failure(error) => return Err(to_probe_error(error)),
                 Err(_) => return container::check_source(&self.input).map(|()| None),
             }
         }

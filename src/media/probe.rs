@@ -1,5 +1,7 @@
 //! The properties of a video file, from its first bytes and its container.
 
+use std::ffi::CStr;
+
 use ffmpeg_next as ffmpeg;
 use ffmpeg_next::Rational;
 use ffmpeg_next::codec::packet::side_data;
@@ -8,10 +10,13 @@ use serde::{Deserialize, Serialize};
 
 use super::clock::{ContainerTiming, StreamClock};
 use super::geometry::{Orientation, PixelAspect, square_pixel_size};
+use super::limits::check_pixels;
 use super::picture::Display;
-use super::{ProbeError, codecs, container, ffi, streams};
+use super::{ProbeError, codecs, ffi, streams};
 use crate::config::Video;
 
+/// The demuxer for animated WebP. FFmpeg 5 to 8 do not have it.
+const ANIMATED_WEBP: &CStr = c"webp_anim";
 /// The maximum frame rate. If a file states none, FFmpeg may return the rate of the time base, such as 1000.
 const MAX_FPS: f64 = 500.0;
 
@@ -103,7 +108,7 @@ pub fn sniff(head: &[u8], limits: &Video) -> Result<(), ProbeError> {
         let is_animated = at(12, b"VP8X") && head.get(20).is_some_and(|flags| flags & 2 != 0);
         return match is_animated {
             false => picture("WebP"),
-            true if container::reads_animated_webp() => Ok(()),
+            true if ffi::has_demuxer(ANIMATED_WEBP) => Ok(()),
             true => Err(ProbeError::NoDecoder { codec: "animated WebP".to_owned() }),
         };
     }
@@ -131,7 +136,7 @@ pub(super) fn describe(input: &Input, limits: &Video) -> Result<(usize, Probe), 
     if width == 0 || height == 0 {
         return Err(ProbeError::NotAVideo);
     }
-    container::check_pixels(width, height, limits)?;
+    check_pixels(width, height, limits)?;
 
     let start_s = streams::start_s(input);
     let duration_s = match streams::duration_s(input) {
@@ -176,22 +181,6 @@ pub(super) fn describe(input: &Input, limits: &Video) -> Result<(usize, Probe), 
         display,
     };
     Ok((stream.index(), probe))
-}
-
-/// The limit on a video's duration, in seconds.
-pub(super) const fn max_duration_s(limits: &Video) -> f64 {
-    #[expect(clippy::cast_precision_loss, reason = "no limit is that long")]
-    {
-        limits.max_duration_s as f64
-    }
-}
-
-/// Returns an error if a video is longer than the limit.
-pub(super) fn check_duration(duration_s: f64, limits: &Video) -> Result<(), ProbeError> {
-    if duration_s > max_duration_s(limits) {
-        return Err(ProbeError::TooLong { duration_s, limit_s: limits.max_duration_s });
-    }
-    Ok(())
 }
 
 /// A duration of a stream in seconds; `None` if unknown.

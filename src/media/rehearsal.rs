@@ -16,7 +16,8 @@ use ffmpeg_next::{Packet, Stream, media};
 
 use super::budget::{self, Budget};
 use super::ffi::{self, ChargedDecoder, OpenInput};
-use super::{ProbeError, codecs, container};
+use super::limits::check_pixels;
+use super::{ProbeError, codecs};
 use crate::config::Video;
 
 /// FFmpeg reads packets of this size in total to find the properties of streams (its option `probesize`).
@@ -97,7 +98,7 @@ impl StreamDecoder {
         while self.decoder.receive_frame(&mut frame).is_ok() {
             self.frames += 1;
         }
-        container::check_pixels(self.decoder.width(), self.decoder.height(), limits)?;
+        check_pixels(self.decoder.width(), self.decoder.height(), limits)?;
         budget.check()
     }
 
@@ -118,7 +119,7 @@ mod tests {
     use std::path::{Path, PathBuf};
     use std::process::Command;
 
-    use super::super::{Source, probe};
+    use super::super::{Source, container, probe};
     use super::*;
     use crate::analysis::Resource;
     use crate::config::{ByteSize, Settings};

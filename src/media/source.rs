@@ -4,13 +4,20 @@ use std::ffi::CString;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::time::Duration;
 
-use ffmpeg_next as ffmpeg;
 use ffmpeg_next::Dictionary;
+use parking_lot::Mutex;
 
 use super::ffi::UrlReader;
-use super::{ProbeError, container};
+use super::read_at::{ReadAt, ReadError};
+use super::{ProbeError, setup};
+
+/// The protocols that FFmpeg may use to open the URL of a source.
+const URL_PROTOCOLS: &str = "http,https,tcp,tls";
+/// A connection without data for this long is closed.
+const STALL_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The location of a video.
 #[derive(Clone)]
@@ -43,36 +50,6 @@ impl PartialEq for Source {
     }
 }
 
-/// An error of opening or reading bytes, as FFmpeg's number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ReadError(pub i32);
-
-impl From<ReadError> for ProbeError {
-    fn from(ReadError(code): ReadError) -> Self {
-        container::to_probe_error(ffmpeg::Error::from(code))
-    }
-}
-
-impl From<std::io::Error> for ReadError {
-    fn from(error: std::io::Error) -> Self {
-        Self(-error.raw_os_error().unwrap_or(libc::EIO))
-    }
-}
-
-/// Bytes that can be read from any position.
-pub trait ReadAt: Send + Sync {
-    /// Reads bytes from this position on, at most as many as the buffer holds; none at the end. Blocks.
-    fn read_at(&self, buffer: &mut [u8], at: u64) -> Result<usize, ReadError>;
-
-    /// The size in bytes, if known.
-    fn size(&self) -> Option<u64>;
-
-    /// Whether a server sends the bytes, so that a connection may break off.
-    fn is_remote(&self) -> bool {
-        false
-    }
-}
-
 impl Source {
     /// Whether a server sends the bytes, so that a connection may break off.
     pub(super) fn is_remote(&self) -> bool {
@@ -85,7 +62,7 @@ impl Source {
 
     /// Opens the bytes. `stop` is called during every wait for a server.
     pub fn open(&self, stop: impl Fn() -> bool + Send + 'static) -> Result<Arc<dyn ReadAt>, ReadError> {
-        container::prepare();
+        setup::prepare();
         match self {
             Self::File(path) => Ok(Arc::new(OpenFile::new(File::open(path)?))),
             Self::Url(url) => Ok(Arc::new(OpenUrl::new(url, stop)?)),
@@ -156,8 +133,7 @@ impl OpenUrl {
         let location = CString::new(url).ok();
         let is_http = url.starts_with("http://") || url.starts_with("https://");
         let location = location.filter(|_| is_http).ok_or(ReadError(-libc::EPERM))?;
-        let options: Dictionary<'_> =
-            container::protocol_options().into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        let options: Dictionary<'_> = url_options().into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
         let mut reader = UrlReader::open(&location, options, stop).map_err(|error| ReadError(error.into()))?;
         let size = reader.size();
         Ok(Self { reader: Mutex::new(reader), size })
@@ -166,7 +142,7 @@ impl OpenUrl {
 
 impl ReadAt for OpenUrl {
     fn read_at(&self, buffer: &mut [u8], at: u64) -> Result<usize, ReadError> {
-        self.reader.lock().unwrap_or_else(PoisonError::into_inner).read_at(buffer, at)
+        self.reader.lock().read_at(buffer, at)
     }
 
     fn size(&self) -> Option<u64> {
@@ -176,4 +152,15 @@ impl ReadAt for OpenUrl {
     fn is_remote(&self) -> bool {
         true
     }
+}
+
+/// The options for a URL: protocols, timeouts, and verification of TLS certificates.
+fn url_options() -> Vec<(&'static str, String)> {
+    vec![
+        ("rw_timeout", STALL_TIMEOUT.as_micros().to_string()),
+        ("reconnect", "1".to_owned()),
+        ("reconnect_delay_max", "2".to_owned()),
+        ("tls_verify", "1".to_owned()),
+        ("protocol_whitelist", URL_PROTOCOLS.to_owned()),
+    ]
 }

@@ -1,13 +1,16 @@
 //! The threads that read and decode a video.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use parking_lot::Mutex;
+
 use super::FramesError;
-use super::budget::{self, Budget};
+use super::budget::Budget;
 use super::clock::StreamClock;
+use super::cost;
 use super::decode::{DecoderConfig, GopDecoder};
 use super::hardware::{self, HwDevice};
 use super::opened::Packets;
@@ -51,7 +54,7 @@ impl Threads {
             hardware::device(limits.hwaccel)?.filter(|device| reader.parses_packets() && device.supports(&parameters));
 
         let max_decoders = if device.is_some() { hardware::MAX_DECODERS } else { usize::MAX };
-        let decoders = budget::decoders(&parameters, cores.clamp(1, max_decoders), limits);
+        let decoders = cost::decoders(&parameters, cores.clamp(1, max_decoders), limits);
         let (events_sender, events) = sync_channel(decoders);
         let mut threads = Self { events: Some(events), cancelled, handles: Vec::new(), is_stopped: false };
 
@@ -68,7 +71,7 @@ impl Threads {
                 let _ = rustix::process::nice(NICE_INCREMENT);
                 let mut decoder = GopDecoder::new(config);
                 loop {
-                    let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                    let job = jobs.lock().recv();
                     let Ok(job) = job else { return };
                     decoder.run(job);
                 }

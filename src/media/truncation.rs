@@ -7,6 +7,7 @@ use ffmpeg_next::format::context::Input;
 use super::clock::stamp_s;
 use super::container::{self, ReadDeadline};
 use super::discontinuity::DiscontinuityCorrector;
+use super::error::{is_source_failure, to_probe_error};
 use super::ffi::{self, is_discarded};
 use super::{FramesError, Probe, ProbeError, Source, matroska, streams};
 use crate::config::Video;
@@ -62,7 +63,7 @@ pub(super) fn find_cause(
     let totals = match read_all(&mut input, probe, &deadline) {
         Ok(totals) => totals,
         Err(_) if stop() => return Err(FramesError::Cancelled),
-        Err(error) => return Err(container::to_probe_error(error).into()),
+        Err(error) => return Err(to_probe_error(error).into()),
     };
     let ends_early = totals.end_s + TOLERANCE_S < probe.duration_s;
     if source.is_remote() && is_much_less(decoded, totals.video_packets - totals.hidden) {
@@ -141,7 +142,7 @@ fn read_all(input: &mut Input, probe: &Probe, deadline: &ReadDeadline) -> Result
         let mut packet = match next(input) {
             Ok(packet) => packet,
             Err(ffmpeg::Error::Other { errno: ffmpeg::util::error::EAGAIN }) => continue,
-            Err(error) if container::is_source_failure(error) => return Err(error),
+            Err(error) if is_source_failure(error) => return Err(error),
             // The end of the file, or damage at which the demuxer stops.
             Err(_) => return container::source_failure(input).map_or(Ok(totals), Err),
         };

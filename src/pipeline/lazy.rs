@@ -1,6 +1,8 @@
 //! A pipeline that is loaded at its first use.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use super::{Pipeline, PipelineError};
 use crate::config::Settings;
@@ -25,7 +27,7 @@ impl LazyPipeline {
     /// The same as for [`Pipeline::load`]. The next call tries again, so that missing files can be added without a
     /// restart.
     pub fn get(&self) -> Result<Pipeline, PipelineError> {
-        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut loaded = self.loaded.lock();
         if let Some(pipeline) = loaded.as_ref() {
             return Ok(pipeline.clone());
         }

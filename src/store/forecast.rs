@@ -3,10 +3,11 @@
 //! A process reads the queue for all its clients together, and only if a client asks. It reads again after
 //! [`SHORTEST_AGE`], or later if the queue is so long that reading it takes longer.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{Timestamp, ToSpan};
+use parking_lot::{Mutex, MutexGuard};
 use sqlx::Row;
 use tokio::time::Instant;
 
@@ -128,7 +129,7 @@ impl Queue {
 
 impl Forecast {
     fn last(&self) -> MutexGuard<'_, Last> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+        self.last.lock()
     }
 }
 
