@@ -2,7 +2,7 @@
 //!
 //! Two single-threaded decoders that work on different GOPs are 20 % faster than one decoder with two threads, as frame
 //! threads wait for each other at every frame. A GOP that is too long to be held in memory is decoded with several
-//! threads.
+//! threads, unless that hides damage.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -109,10 +109,7 @@ impl GopDecoder {
     /// Decodes a GOP to its end, or until the receiver is dropped.
     pub fn run(&mut self, job: DecodeJob) {
         let DecodeJob { gop, output, numbering, is_long } = job;
-        // With several threads, FFmpeg 5.1 sometimes outputs a concealed frame of H.264 before its error flags are set.
-        // Where frames are not parsed, nothing else tells of the damage.
-        let is_flag_needed = matches!(numbering, Numbering::Counted { .. }) && self.config.parameters.id() == Id::H264;
-        let threads = if is_long && !is_flag_needed { self.config.threads } else { 1 };
+        let threads = if is_long && !needs_one_thread(self.config.parameters.id()) { self.config.threads } else { 1 };
         let kept = self.kept.take().filter(|(_, kept_threads)| *kept_threads == threads);
         let mut decoder = match kept.map_or_else(|| open(&self.config, threads), |(decoder, _)| Ok(decoder)) {
             Ok(decoder) => decoder,
@@ -164,6 +161,18 @@ trait SafeCallbacks {
 }
 
 impl SafeCallbacks for threading::Config {}
+
+/// Whether only one thread tells reliably which frames are damaged. A decoder that conceals damage sets flags of the
+/// frame, but those of a frame that another thread outputs are lost. FFmpeg 7 shares the flags between the threads of
+/// the H.264 decoder.
+fn needs_one_thread(id: Id) -> bool {
+    const FFMPEG_7: u32 = 61 << 16;
+    match id {
+        Id::H264 => ffmpeg::codec::version() < FFMPEG_7,
+        Id::MPEG4 | Id::H263 | Id::FLV1 => true,
+        _ => false,
+    }
+}
 
 fn open(config: &DecoderConfig, threads: usize) -> Result<ChargedDecoder, ffmpeg::Error> {
     let mut context = ffmpeg::codec::Context::from_parameters(config.parameters.clone())?;

@@ -183,6 +183,32 @@ fn damage_in_a_transport_stream_reaches_the_next_key_frame() {
 }
 
 #[test]
+fn damage_in_a_group_of_pictures_that_does_not_fit_into_memory_is_found() {
+    let clips = Clips::new();
+    for codec in ["libx264 -x264-params keyint=1000:scenecut=0 -bf 3 -pix_fmt yuv420p", "mpeg4 -g 600 -bf 2"] {
+        let source = format!("-f lavfi -i testsrc2=size=320x240:rate=25:duration=24 -c:v {codec}");
+        let whole = clips.make("whole.mp4", &source);
+        let (sound, end) = pictures(&whole);
+        assert_eq!((sound.len(), &end.warnings), (600, &vec![]));
+        let packets = packets(&whole);
+        // A P picture is larger than the B pictures beside it.
+        let (at, size) = *packets[300..306].iter().max_by_key(|(_, size)| size).unwrap();
+        let mut bytes = std::fs::read(&whole).unwrap();
+        bytes[at + size / 3..at + size].fill(0);
+        let path = clips.write("damaged.mp4", &bytes);
+        // Threads find the damage in an order that depends on chance.
+        for _ in 0..4 {
+            let (seen, end) = pictures(&path);
+            assert!(damaged(&end) && (280..310).contains(&seen.len()), "{codec}: {} {end:?}", seen.len());
+            for (time_s, pixels) in &seen {
+                let original = sound.iter().find(|(time, _)| (time - time_s).abs() < 0.01).unwrap();
+                assert!(*pixels == original.1, "{codec}: the frame at {time_s} s is damaged: {end:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn stream_that_starts_between_key_frames_is_not_damaged() {
     let clips = Clips::new();
     let ts = std::fs::read(clips.moving("whole.ts", 6.0, "-c:v libx264 -bf 2 -g 25 -pix_fmt yuv420p")).unwrap();
