@@ -65,6 +65,10 @@ SECONDS ?= 60
 fuzz: setup ## search for inputs that make a parser fail: TARGET=NAME for one target, SECONDS=N for each
 	@scripts/fuzz.sh $(SECONDS) $(TARGET)
 
+.PHONY: sanitize
+sanitize: fixtures ## run unit tests under AddressSanitizer
+	@scripts/sanitize.sh
+
 .PHONY: lint
 lint: setup ## check formatting, licences of crates and hardening, run clippy and shellcheck
 	@if command -v shellcheck >/dev/null; then shellcheck -x scripts/*.sh deploy/*.sh .ci/run && shellcheck -S warning benches/*.sh; fi

@@ -162,7 +162,7 @@ pub fn run(args: Args, settings: Settings) -> Result<(), Failure> {
         eprintln!("{}", in_seconds(&times));
     }
     print(&findings)?;
-    super::process::exit_now()
+    crate::media::exit_now()
 }
 
 fn language(text: &str) -> Result<Language, String> {

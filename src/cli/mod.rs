@@ -8,7 +8,6 @@ mod eval;
 mod keys;
 mod models;
 mod openapi;
-mod process;
 mod serve;
 mod storage;
 
@@ -19,6 +18,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::{ConfigError, Settings};
+use crate::engine::library;
 use crate::{isolation, media, telemetry};
 
 /// Analyze the faces in a video: emotion, calmness and eye contact, per person and over time.
@@ -121,7 +121,7 @@ pub fn run() -> ExitCode {
 /// `visage decode-child`: decodes a video for another process of visage. It reads no settings and writes no log.
 fn decode_child() -> ExitCode {
     media::close_inherited_files();
-    process::limit_free_memory();
+    media::limit_free_memory();
     let arguments: Vec<String> = std::env::args().skip(2).collect();
     if arguments.is_empty() {
         return isolation::run_child();
@@ -137,7 +137,8 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
     if !matches!(cli.command, Command::Doctor(_)) {
         telemetry::start(&settings.log).map_err(Failure::Settings)?;
     }
-    process::prepare();
+    media::limit_free_memory();
+    library::disable_telemetry();
     media::prepare();
     match cli.command {
         Command::Serve(args) => serve::serve(args, settings, cli.config.as_deref()),
