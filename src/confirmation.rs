@@ -1,11 +1,12 @@
-//! Confirmations of mail addresses: a mail about a video that was sent without a key needs the consent of its recipient.
+//! Confirmations of mail addresses: a mail about a video that was sent without a key needs the consent of its
+//! recipient.
 //!
 //! The first such mail to an address waits. The address gets a mail with a link instead. The link is signed with the
 //! secret of this installation and expires. When the person confirms on the page of the link, the mails that wait are
 //! sent, and later ones do not wait. The database holds only a pseudonym of the address.
 //!
-//! Each of these mails has a second link, by which the person withdraws the consent. Then nothing is sent to the address,
-//! not even a question, until the person confirms again on the page of that link.
+//! Each of these mails has a second link, by which the person withdraws the consent. Then nothing is sent to the
+//! address, not even a question, until the person confirms again on the page of that link.
 
 use std::time::Duration;
 

@@ -28,8 +28,8 @@ impl InstallationSecret {
         hex::encode(&hash[..16])
     }
 
-    /// Signs a link to `subject` that expires at this second since 1970. Returns the signature in hexadecimal. It differs
-    /// for each purpose.
+    /// Signs a link to `subject` that expires at this second since 1970. Returns the signature in hexadecimal. It
+    /// differs for each purpose.
     pub fn sign_link(&self, purpose: &str, subject: &str, expires: i64) -> String {
         hex::encode(self.keyed(purpose, &format!("{subject} {expires}")).finalize().into_bytes())
     }

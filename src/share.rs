@@ -1,9 +1,9 @@
 //! Share links: addresses of one result that can be read without a key until they expire.
 //!
-//! A link has the share id of the result, the time at which it expires, and a signature of both. The share id is random and
-//! stored with the job. It stands for the token, with which a result without a key can also be erased. Links are not
-//! stored, so they cannot be listed. A link is revoked when its result is erased. A changed `share.secret` revokes all
-//! links.
+//! A link has the share id of the result, the time at which it expires, and a signature of both. The share id is random
+//! and stored with the job. It stands for the token, with which a result without a key can also be erased. Links are
+//! not stored, so they cannot be listed. A link is revoked when its result is erased. A changed `share.secret` revokes
+//! all links.
 
 use std::time::Duration;
 

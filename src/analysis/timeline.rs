@@ -160,7 +160,8 @@ impl TimelineRow {
         line
     }
 
-    /// Returns valence, -1 (unpleasant) to 1 (pleasant), and arousal, -1 (passive) to 1 (active), rounded to three decimals.
+    /// Returns valence, -1 (unpleasant) to 1 (pleasant), and arousal, -1 (passive) to 1 (active), rounded to three
+    /// decimals.
     fn valence_arousal(&self) -> (f64, f64) {
         let (valence, arousal) = self.emotions.valence_arousal();
         (to(valence, 3), to(arousal, 3))

@@ -82,8 +82,9 @@ fn candidates(folder: &Path) -> Vec<PathBuf> {
     found.into_iter().map(|(_, path)| path).collect()
 }
 
-/// Switches off the telemetry of ONNX Runtime. Call it before any thread is started. Some builds record usage in a database in the user's cache folder and
-/// send it to Microsoft. The switch in its API is too late: the database is created when the library is loaded.
+/// Switches off the telemetry of ONNX Runtime. Call it before any thread is started. Some builds record usage in a
+/// database in the user's cache folder and send it to Microsoft. The switch in its API is too late: the database is
+/// created when the library is loaded.
 pub fn disable_telemetry() {
     // SAFETY: no other thread runs yet that could read the environment.
     unsafe { std::env::set_var("ORT_DISABLE_TELEMETRY", "1") };

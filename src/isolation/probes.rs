@@ -84,8 +84,8 @@ pub fn run_attempt(limits: &Video, arguments: &[String]) -> ExitCode {
     ExitCode::from(if attempt.succeeds(port) { SUCCEEDED } else { FAILED })
 }
 
-/// Makes each attempt in a child with these barriers. Returns what each child did: `None` if the kernel has not got these
-/// barriers, else whether the attempt succeeded.
+/// Makes each attempt in a child with these barriers. Returns what each child did: `None` if the kernel has not got
+/// these barriers, else whether the attempt succeeded.
 ///
 /// # Errors
 /// An error if a child could not be started, or ended in another way.

@@ -102,8 +102,8 @@ impl OpenVideo {
         }
     }
 
-    /// Starts to decode. Pictures are turned clockwise by this many quarter turns, in addition to the orientation of the
-    /// video. Their placements undo the turn.
+    /// Starts to decode. Pictures are turned clockwise by this many quarter turns, in addition to the orientation of
+    /// the video. Their placements undo the turn.
     pub fn start(self, every: Every, turns: u8) -> Result<Frames, FramesError> {
         self.select(every.selection(), every.sampling, turns)
     }

@@ -6,9 +6,9 @@
 //!
 //! - memory, at each frame that a decoder allocates: the largest number of bytes that each decoder held so far. FFmpeg
 //!   keeps the memory of released frames for later ones.
-//! - CPU time, by the CPU clocks of the threads that decode. Unlike the time on the wall, it does not depend on the load
-//!   of the machine, so a video does not fail because of its neighbours. Decoders of other libraries (dav1d) have threads
-//!   that visage cannot ask; for them, the time on the wall counts while visage waits for them.
+//! - CPU time, by the CPU clocks of the threads that decode. Unlike the time on the wall, it does not depend on the
+//!   load of the machine, so a video does not fail because of its neighbours. Decoders of other libraries (dav1d) have
+//!   threads that visage cannot ask; for them, the time on the wall counts while visage waits for them.
 //! - pixels, at each frame that is decoded.
 //!
 //! Each sound track has a budget of CPU time of its own ([`SoundBudget`]).
@@ -109,7 +109,8 @@ impl Budget {
         self.check_cpu(total);
     }
 
-    /// Counts CPU time that was measured by the caller, or time that another library took for decoding on its own threads.
+    /// Counts CPU time that was measured by the caller, or time that another library took for decoding on its own
+    /// threads.
     pub fn count_time(&self, time: Duration) {
         let total = {
             let mut cpu = self.cpu.lock();

@@ -102,8 +102,8 @@ impl DamageChain {
         }
     }
 
-    /// Whether a frame is damaged, or predicted from a damaged one. `None` while frames that it may be predicted from are
-    /// in the decoder.
+    /// Whether a frame is damaged, or predicted from a damaged one. `None` while frames that it may be predicted from
+    /// are in the decoder.
     pub fn is_damaged(&self, decode_index: u64) -> Option<bool> {
         let is_resolved = self.unresolved.front().is_none_or(|link| decode_index < link.decode_index);
         is_resolved.then(|| self.origins.contains_key(&decode_index))

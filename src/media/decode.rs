@@ -26,8 +26,8 @@ use super::{FramesError, ProbeError, codecs};
 use crate::config::Video;
 use crate::telemetry::metrics;
 
-/// The size limit for frames that are held back until it is known whether they are damaged, in bytes. If there are more,
-/// the first one is taken for intact.
+/// The size limit for frames that are held back until it is known whether they are damaged, in bytes. If there are
+/// more, the first one is taken for intact.
 const MAX_HELD_BACK_BYTES: usize = 16 << 20;
 /// At least this number of frames may be held back. Most encoders put three B pictures between two others.
 const MIN_HELD_BACK: usize = 3;
@@ -151,8 +151,8 @@ impl GopDecoder {
     }
 }
 
-/// Before FFmpeg 6, a program has to declare that its callbacks may be called on any thread. The bindings to FFmpeg 6 and
-/// later do not have this function of `Config`. Then this trait provides it.
+/// Before FFmpeg 6, a program has to declare that its callbacks may be called on any thread. The bindings to FFmpeg 6
+/// and later do not have this function of `Config`. Then this trait provides it.
 #[allow(dead_code, reason = "unused before FFmpeg 6")]
 trait SafeCallbacks {
     fn safe(_: bool) -> threading::Config {

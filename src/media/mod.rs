@@ -4,8 +4,8 @@
 //! All functions block. Call them from dedicated threads, never on the async runtime.
 //!
 //! Files are untrusted, so the use of FFmpeg is restricted: only the supported containers (no playlists and no concat
-//! scripts, which name other files) and codecs, only the protocol of the source, a time limit for slow servers, and a check of the
-//! frame size before memory for a frame is allocated.
+//! scripts, which name other files) and codecs, only the protocol of the source, a time limit for slow servers, and a
+//! check of the frame size before memory for a frame is allocated.
 //!
 //! A packet is decoded to a frame. A sampled frame is converted to a picture: upright, with square pixels, BGR.
 

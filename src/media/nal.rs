@@ -3,8 +3,8 @@
 use h264_reader::Context;
 use h264_reader::avcc::AvcDecoderConfigurationRecord;
 
-/// The parameter sets in an `avcC` record (ISO/IEC 14496-15, section 5.3.3.1). Returns `None` if the record or one of them
-/// cannot be parsed.
+/// The parameter sets in an `avcC` record (ISO/IEC 14496-15, section 5.3.3.1). Returns `None` if the record or one of
+/// them cannot be parsed.
 pub(super) fn parameter_sets(record: &[u8]) -> Option<Context> {
     let parsed = AvcDecoderConfigurationRecord::try_from(record).ok()?;
     // The crate panics at an empty unit.

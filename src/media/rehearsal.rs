@@ -1,10 +1,10 @@
 //! Decodes the first packets of a file within the limits, before FFmpeg decodes the same packets to find the properties
 //! of the streams.
 //!
-//! FFmpeg takes limits for the decoders of streams that are in the header of the container. MPEG-TS, MPEG-PS and FLV have
-//! no such header: FFmpeg finds their streams while it reads packets, and opens decoders without limits. 200 kB of H.264
-//! then take more than a gigabyte. In a file with many video streams, each decoder alone is within the limits, but not
-//! their sum.
+//! FFmpeg takes limits for the decoders of streams that are in the header of the container. MPEG-TS, MPEG-PS and FLV
+//! have no such header: FFmpeg finds their streams while it reads packets, and opens decoders without limits. 200 kB of
+//! H.264 then take more than a gigabyte. In a file with many video streams, each decoder alone is within the limits,
+//! but not their sum.
 
 use std::collections::HashMap;
 use std::sync::Arc;

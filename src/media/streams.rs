@@ -28,8 +28,8 @@ pub(super) fn is_timed(stream: &Stream<'_>) -> bool {
     }
 }
 
-/// The video stream: preferably one with several frames and a usual codec, then as FFmpeg chooses (the default stream, the higher bit
-/// rate, the first). Covers are ignored.
+/// The video stream: preferably one with several frames and a usual codec, then as FFmpeg chooses (the default stream,
+/// the higher bit rate, the first). Covers are ignored.
 pub(super) fn video(input: &Input) -> Option<Stream<'_>> {
     let candidates =
         input.streams().filter(|stream| stream.parameters().medium() == media::Type::Video && is_timed(stream));

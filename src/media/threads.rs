@@ -38,8 +38,8 @@ pub(super) struct Threads {
 }
 
 impl Threads {
-    /// Starts the threads. Returns them, and the GPU that they decode on, if any. `cores` is the number of CPU cores that
-    /// the video may use, and `frame_size` the size of a decoded frame in bytes.
+    /// Starts the threads. Returns them, and the GPU that they decode on, if any. `cores` is the number of CPU cores
+    /// that the video may use, and `frame_size` the size of a decoded frame in bytes.
     pub fn start(
         packets: Packets,
         selection: (Selection, Sampling),

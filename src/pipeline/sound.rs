@@ -1,6 +1,6 @@
 //! Analyzes the sound on one thread beside those of the pictures. Defects of the sound become warnings. An error of the
-//! storage fails the analysis, because another run may read the whole sound track. So does sound that takes too much CPU
-//! time to decode.
+//! storage fails the analysis, because another run may read the whole sound track. So does sound that takes too much
+//! CPU time to decode.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

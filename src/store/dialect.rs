@@ -126,8 +126,9 @@ impl Dialect {
     }
 }
 
-/// Migrates a Postgres database. A statement that changes a table waits for every transaction that uses it, and all later
-/// queries wait behind that statement. So it waits for 2 seconds only, and lets the queries pass before it tries again.
+/// Migrates a Postgres database. A statement that changes a table waits for every transaction that uses it, and all
+/// later queries wait behind that statement. So it waits for 2 seconds only, and lets the queries pass before it tries
+/// again.
 async fn migrate_with_locks(pool: &AnyPool) -> Result<(), StoreError> {
     const TRIES: u32 = 5;
     for _ in 0..TRIES {

@@ -16,8 +16,8 @@ use super::{Job, Status, Store, StoreError, millis, unsigned};
 
 /// The shortest time between two readings of the queue.
 const SHORTEST_AGE: Duration = Duration::from_secs(2);
-/// A reading serves for this many times the time that it took, so that readings load the database by at most 2%, but not
-/// longer than [`LONGEST_AGE`].
+/// A reading serves for this many times the time that it took, so that readings load the database by at most 2%, but
+/// not longer than [`LONGEST_AGE`].
 const AGE_PER_READING: u32 = 50;
 const LONGEST_AGE: Duration = Duration::from_secs(30);
 
@@ -134,8 +134,8 @@ impl Forecast {
 }
 
 impl Store {
-    /// Returns the place of a job in the queue. `None` if the job does not wait, if it was queued after the last reading
-    /// of the queue and the next one is not due, or if the queue cannot be read.
+    /// Returns the place of a job in the queue. `None` if the job does not wait, if it was queued after the last
+    /// reading of the queue and the next one is not due, or if the queue cannot be read.
     pub async fn queue_place(&self, job: &Job, now: Timestamp) -> Option<QueuePlace> {
         if job.status != Status::Queued {
             return None;

@@ -19,7 +19,8 @@ pub struct DueVideo {
 
 impl Store {
     /// Erases results, mails, options, file names, request ids, notices and failure reasons of jobs that expired by
-    /// `now`, for at most `limit` jobs. Returns their number. Their tokens stay, with the status [`super::Status::Expired`].
+    /// `now`, for at most `limit` jobs. Returns their number. Their tokens stay, with the status
+    /// [`super::Status::Expired`].
     pub async fn expire(&self, now: Timestamp, limit: u32) -> Result<u64, StoreError> {
         let mut tx = self.begin().await?;
         let rows = sqlx::query(

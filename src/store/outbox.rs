@@ -107,8 +107,8 @@ pub enum Resent {
     Unknown,
 }
 
-/// Inserts messages within the transaction that queues or ends their job. A recipient listed twice gets one message. The
-/// messages wait until the recipient with the pseudonym `consent` has confirmed, unless they ask for that.
+/// Inserts messages within the transaction that queues or ends their job. A recipient listed twice gets one message.
+/// The messages wait until the recipient with the pseudonym `consent` has confirmed, unless they ask for that.
 pub(super) async fn put(
     connection: &mut AnyConnection,
     token: Uuid,

@@ -1,5 +1,5 @@
-//! The table `saved_frames`: the pictures that `POST /save_frame` keeps in the storage. They count against the quotas of
-//! the storage.
+//! The table `saved_frames`: the pictures that `POST /save_frame` keeps in the storage. They count against the quotas
+//! of the storage.
 
 use jiff::Timestamp;
 

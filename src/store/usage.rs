@@ -107,7 +107,8 @@ impl Store {
         Ok(used_up)
     }
 
-    /// Returns the bytes that videos and saved pictures take in the storage, in total and of the client with this pseudonym.
+    /// Returns the bytes that videos and saved pictures take in the storage, in total and of the client with this
+    /// pseudonym.
     pub async fn stored_bytes(&self, client: &str, now: Timestamp) -> Result<StoredBytes, StoreError> {
         let row = sqlx::query(
             "SELECT CAST(COALESCE(SUM(bytes), 0) AS BIGINT) AS total, \

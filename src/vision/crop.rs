@@ -1,9 +1,10 @@
 //! Cuts faces out of frames with the same framing as the classifier's training pictures.
 //!
-//! A classifier reads a face best in the framing that it was trained with. The constants of this module are the position
-//! of a training picture (FER2013 with FER+ votes, 48 x 48) relative to the box that each detector finds in it: the
-//! inverse of the mean box in 4,000 pictures (`models/training/crop_framing.py`). The table gives the accuracy of the
-//! classifier on validation pictures that were placed on a plain canvas, detected there, and cut out in three ways:
+//! A classifier reads a face best in the framing that it was trained with. The constants of this module are the
+//! position of a training picture (FER2013 with FER+ votes, 48 x 48) relative to the box that each detector finds in
+//! it: the inverse of the mean box in 4,000 pictures (`models/training/crop_framing.py`). The table gives the accuracy
+//! of the classifier on validation pictures that were placed on a plain canvas, detected there, and cut out in three
+//! ways:
 //!
 //! | cut | YuNet | BlazeFace |
 //! | --- | --- | --- |

@@ -92,7 +92,8 @@ async fn every_call_with_a_video_or_picture_is_refused_without_a_required_notice
     // Starts an upload that was begun with a statement, see below.
     tested.push("/v1/analyses");
     tested.sort_unstable();
-    // No call is forgotten: these are all that take a body of their own, besides parts of an upload and calls of operators.
+    // No call is forgotten: these are all that take a body of their own, besides parts of an upload and calls of
+    // operators.
     let document: Value = service.get("/openapi.json").await.json().await.unwrap();
     let paths = document["paths"].as_object().unwrap().iter();
     let mut taking: Vec<&str> =

@@ -939,7 +939,8 @@ impl Harness {
         token
     }
 
-    /// Returns the number of jobs before this one and the estimated seconds until it starts, as a new process sees them.
+    /// Returns the number of jobs before this one and the estimated seconds until it starts, as a new process sees
+    /// them.
     async fn place(&self, token: Uuid) -> Option<(u64, Option<f64>)> {
         let store = self.store().await;
         let job = store.job(token).await.unwrap().unwrap();

@@ -271,8 +271,8 @@ impl Header for AutoSubmitted {
     }
 }
 
-/// The address at which the recipient withdraws the consent (RFC 2369, section 3.2). Programs for mail show a button for
-/// it.
+/// The address at which the recipient withdraws the consent (RFC 2369, section 3.2). Programs for mail show a button
+/// for it.
 #[derive(Clone)]
 struct ListUnsubscribe(String);
 

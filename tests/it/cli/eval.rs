@@ -38,8 +38,8 @@ fn json(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// Returns a folder with a photograph of five people, a cropped picture of each face, and a picture of a wall. It has no
-/// labels yet.
+/// Returns a folder with a photograph of five people, a cropped picture of each face, and a picture of a wall. It has
+/// no labels yet.
 fn folder(photograph: &Path, vision: &Vision) -> (tempfile::TempDir, Vec<String>) {
     let folder = tempfile::tempdir().unwrap();
     let pictures = folder.path().join("pictures");
