@@ -91,8 +91,9 @@ impl Link {
             let mut parts = [io::IoSliceMut::new(&mut bytes)];
             match recvmsg(&self.0, &mut parts, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
                 Ok(message) => break message,
-                Err(Errno::INTR) => {}
-                Err(Errno::CONNRESET) => return Ok(Received::Closed),
+                // The other end was closed with messages that it had not read. Linux reports this once, before messages
+                // that it sent are received.
+                Err(Errno::INTR | Errno::CONNRESET) => {}
                 Err(error) => return Err(error.into()),
             }
         };
@@ -174,6 +175,16 @@ mod tests {
         assert!(matches!(other.receive::<u32>(None).unwrap(), Received::Message(1, _)));
         assert!(matches!(other.receive::<u32>(None).unwrap(), Received::Closed));
         assert!(other.send(&1, &[]).is_err());
+    }
+
+    #[test]
+    fn the_last_message_of_an_end_that_read_nothing_arrives() {
+        let (one, other) = Link::pair().unwrap();
+        other.send(&"unread", &[]).unwrap();
+        one.send(&1, &[]).unwrap();
+        drop(one);
+        assert!(matches!(other.receive::<u32>(SOON).unwrap(), Received::Message(1, _)));
+        assert!(matches!(other.receive::<u32>(SOON).unwrap(), Received::Closed));
     }
 
     #[test]
