@@ -93,8 +93,11 @@ impl Words {
                     Resource::CpuTime => ("video_too_costly_cpu_time", 60.0, 0),
                 };
                 #[expect(clippy::cast_precision_loss, reason = "rounded numbers for people")]
-                let number = |value: u64| self.number(value as f64 / unit, decimals);
-                return self.sentence("failure", key, &[("needed", number(*needed)), ("limit", number(*limit))]);
+                let [needed, limit] = [*needed, *limit].map(|value| value as f64 / unit);
+                // A limit below one unit would be rounded to 0.
+                let decimals = if limit < 1.0 { decimals.max(2) } else { decimals };
+                let number = |value| self.number(value, decimals);
+                return self.sentence("failure", key, &[("needed", number(needed)), ("limit", number(limit))]);
             }
             FailureReason::DecoderFailed
             | FailureReason::VisionFailed
@@ -172,5 +175,14 @@ mod tests {
         let long = FailureReason::VideoTooLong { duration_s: 10_801.0, limit_s: 90.0 };
         let text = Words(Language::EN).failure(&long);
         assert!(text.contains("180 minutes") && text.contains("1.5 minutes"), "{text}");
+        let costly = |resource, needed, limit| {
+            Words(Language::EN).failure(&FailureReason::VideoTooCostly { resource, needed, limit })
+        };
+        let memory = costly(Resource::Memory, 1_611_000_000, 1 << 30);
+        assert!(memory.contains("needs 1.6 GB of memory; the limit is 1.1 GB"), "{memory}");
+        let memory = costly(Resource::Memory, 104_000_000, 40_000_000);
+        assert!(memory.contains("needs 0.10 GB of memory; the limit is 0.04 GB"), "{memory}");
+        let time = costly(Resource::CpuTime, 31, 30);
+        assert!(time.contains("more than 0.50 minutes"), "{time}");
     }
 }

@@ -269,7 +269,7 @@ async fn a_video_that_is_too_costly_is_refused_and_its_job_is_not_repeated() {
         let (status, body) = (response.status(), response.json::<Value>().await.unwrap());
         assert_eq!((status.as_u16(), body["code"].as_str()), (422, Some("video_too_costly")), "{body}");
         let detail = body["detail"].as_str().or(body["error"].as_str()).unwrap();
-        assert!(detail.contains("needs 0.1 GB of memory; the limit is 0.0 GB"), "{detail}");
+        assert!(detail.contains("GB of memory; the limit is 0.04 GB"), "{detail}");
     }
     service.is_clean().await;
     // The header describes small frames without references.
