@@ -102,7 +102,7 @@ def main() -> int:
         print(f"{os.path.basename(clip)} ({duration:.1f} s)")
         for name in figures:
             print(f"  {name:8} {walls[name]:7.3f} s  CPU {cpus[name]:7.3f} s  memory {peaks[name]:6.0f} MB")
-        print(f"  time x {factor:.3f} ({more_ms:+.0f} ms), CPU x {cpus['require'] / cpus['off']:.3f}, memory {more_mb:+.0f} MB")
+        print(f"  time x {factor:.3f} ({more_ms:+.0f} ms), CPU x {cpus['prefer'] / cpus['off']:.3f}, memory {more_mb:+.0f} MB")
         if results["off"] != results["prefer"]:
             print("  the results differ")
             failed = True
