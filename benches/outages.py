@@ -78,6 +78,9 @@ class Mail:
         class Server(socketserver.ThreadingTCPServer):
             allow_reuse_address, daemon_threads = True, True
 
+            def handle_error(self, request, address):
+                """Says nothing of a connection that a kill cut off."""
+
         self.server = Server(("127.0.0.1", self.port), Session)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
@@ -288,7 +291,7 @@ class Drill:
     def kill_processes(self) -> None:
         """Kills and restarts a worker, or once in ten times the API, at random times, ever more slowly."""
         chance = random.Random(1)
-        while not self.ended.wait(chance.uniform(0.2, 3) + self.kills / 100):
+        while not self.ended.wait(chance.uniform(0.2, 1) + self.kills / 200):
             if chance.random() < 0.1:
                 self.api_kills += 1
                 self.api.kill()
