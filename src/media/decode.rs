@@ -163,12 +163,12 @@ trait SafeCallbacks {
 impl SafeCallbacks for threading::Config {}
 
 /// Whether only one thread tells reliably which frames are damaged. A decoder that conceals damage sets flags of the
-/// frame, but those of a frame that another thread outputs are lost. FFmpeg 7 shares the flags between the threads of
-/// the H.264 decoder.
+/// frame, but those of a frame that another thread outputs may be lost. FFmpeg 6.1 shares the flags between the threads
+/// of the H.264 decoder.
 fn needs_one_thread(id: Id) -> bool {
-    const FFMPEG_7: u32 = 61 << 16;
+    const FFMPEG_6_1: u32 = 60 << 16 | 31 << 8;
     match id {
-        Id::H264 => ffmpeg::codec::version() < FFMPEG_7,
+        Id::H264 => ffmpeg::codec::version() < FFMPEG_6_1,
         Id::MPEG4 | Id::H263 | Id::FLV1 => true,
         _ => false,
     }
