@@ -6,8 +6,8 @@
 Makes clips of several containers and codecs with ffmpeg, or takes the files of --corpus. Makes --files mutations of them
 with a fixed seed: changed bits, overwritten and repeated runs of bytes, extreme numbers, files that are cut off, and two
 files joined. Starts `visage serve` with its workers on loopback, in a temporary folder, and uploads each file as a video.
-Waits for the results. Prints the answers by code, the results by code, the process id of the service, and its memory
-(with all child processes) after sound clips, at the peak, and at the end. Exits with 1 if the process was replaced, if an
+Waits for the results. Prints the answers by code, the results by code, the decoder processes that ended by themselves,
+the process id of the service, and its memory (with all child processes) after sound clips, at the peak, and at the end. Exits with 1 if the process was replaced, if an
 answer is neither 202 nor 4xx, if a job did not end, or if the service keeps more than --memory megabytes. Needs ffmpeg and
 the models.
 """
@@ -151,6 +151,11 @@ class Service:
             time.sleep(1)
         return status, answer
 
+    def decoder_ends(self) -> collections.Counter:
+        """How decoder processes ended that the service did not end, by the log."""
+        lines = (json.loads(line) for line in self.log.read_text().splitlines() if "a decoder process ended" in line)
+        return collections.Counter(f"{line['cause']} ({line['reason']})" for line in lines)
+
     def result(self, token: str) -> str:
         """Waits for a job. Returns its status, or the code of its error."""
         until = time.monotonic() + JOB_SECONDS
@@ -214,7 +219,7 @@ def run(service: Service, sound: list[bytes], files: list[bytes], wanted) -> int
     wrong = sum(status != 202 and not 400 <= status < 500 for status, _, _ in found) + results["not ended"]
     is_alive = service.process.poll() is None and service.request("/healthz")[0] == 200
     print(f"{wanted.files} files of seed {wanted.seed} in {seconds:.0f} s")
-    for name, counts in (("answers", answers), ("results", results)):
+    for name, counts in (("answers", answers), ("results", results), ("decoder processes", service.decoder_ends())):
         print(f"{name}: " + ", ".join(f"{code} {count}" for code, count in counts.most_common()))
     print(f"process {pid}: {'the same, and answers' if is_alive else 'gone'}; answers or jobs that are wrong: {wrong}")
     print(f"memory: {before:.0f} MB after sound clips, {peak[0]:.0f} MB at the peak, {after:.0f} MB at the end")

@@ -11,7 +11,6 @@ use super::budget::SoundBudget;
 use super::clock::stamp_s;
 use super::container::{self, ReadDeadline};
 use super::discontinuity::DiscontinuityCorrector;
-use super::error::{is_source_failure, to_probe_error};
 use super::ffi::{self, OpenInput};
 use super::mix::Mixer;
 use super::opened::discard_others;
@@ -229,10 +228,9 @@ impl Sound {
             }
             Err(ffmpeg::Error::Other { errno: ffmpeg::util::error::EAGAIN }) => return Ok(()),
             Err(_) if stop() => return Err(SoundError::Cancelled),
-            Err(error) if is_source_failure(error) => return Err(to_probe_error(error).into()),
             // The end of the file, or damage at which the demuxer stops.
-            Err(_) => {
-                container::check_source(&self.input)?;
+            Err(error) => {
+                container::check_source(&self.input, error)?;
                 self.at_end = true;
                 let _ = self.decoder.send_eof();
             }

@@ -9,7 +9,7 @@ use ffmpeg_next::format::context::Input;
 use ffmpeg_next::{Dictionary, media};
 use parking_lot::Mutex;
 
-use super::error::{is_source_failure, to_probe_error};
+use super::error::unreadable;
 use super::ffi::{self, OpenError, OpenInput};
 use super::limits::{check_pixels, max_decoder_pixels};
 use super::{ProbeError, Source, budget, codecs, cost, rehearsal, streams};
@@ -115,8 +115,10 @@ fn open_limited(
         input = open_demuxer(source, limits, stop)?;
     }
     let max_pixels = max_decoder_pixels(limits).to_string();
-    ffi::find_stream_info(&mut input, &[("max_pixels", &max_pixels)]).map_err(to_probe_error)?;
-    Ok(input)
+    match ffi::find_stream_info(&mut input, &[("max_pixels", &max_pixels)]) {
+        Ok(()) => Ok(input),
+        Err(error) => check_source(&input, error).and(Err(ProbeError::NotAVideo)),
+    }
 }
 
 /// Opens a container without decoding anything, and checks the streams of its header.
@@ -134,7 +136,8 @@ pub(super) fn open_demuxer(
     let bytes = source.open(stop.clone())?;
     let input = ffi::open_input(bytes, options, stop).map_err(|error| match error {
         OpenError::OutOfMemory => ProbeError::Unreadable("out of memory".to_owned()),
-        OpenError::FFmpeg(error) => to_probe_error(error),
+        OpenError::Source(error) | OpenError::Demuxer(error @ ffmpeg::Error::Exit) => unreadable(error),
+        OpenError::Demuxer(_) => ProbeError::NotAVideo,
     })?;
     for stream in input.streams() {
         let (width, height) = streams::size(&stream);
@@ -185,13 +188,9 @@ impl OpeningCpu {
     }
 }
 
-/// The error of the source, if a read from it failed. Some demuxers report such a failure as the end of the file.
-pub(super) fn source_failure(input: &Input) -> Option<ffmpeg::Error> {
-    let code = ffi::source_error(input);
-    (code < 0).then(|| ffmpeg::Error::from(code)).filter(|error| is_source_failure(*error))
-}
-
-/// Returns an error if the file ended because a read from the source failed.
-pub(super) fn check_source(input: &Input) -> Result<(), ProbeError> {
-    source_failure(input).map_or(Ok(()), |error| Err(to_probe_error(error)))
+/// Returns an error if a failed read from the source is the cause of this error of the demuxer.
+pub(super) fn check_source(input: &OpenInput, error: ffmpeg::Error) -> Result<(), ProbeError> {
+    // FFmpeg asks whether to stop between reads, too.
+    let interrupted = Some(error).filter(|error| *error == ffmpeg::Error::Exit);
+    input.source_failure().or(interrupted).map_or(Ok(()), |failure| Err(unreadable(failure)))
 }

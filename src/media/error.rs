@@ -69,11 +69,8 @@ impl ProbeError {
     }
 }
 
-/// Converts an error of FFmpeg.
-pub(super) fn to_probe_error(error: ffmpeg::Error) -> ProbeError {
-    if !is_source_failure(error) {
-        return ProbeError::NotAVideo;
-    }
+/// The error for a source that cannot be read, from FFmpeg's error.
+pub(super) fn unreadable(error: ffmpeg::Error) -> ProbeError {
     ProbeError::Unreadable(match error {
         ffmpeg::Error::Exit => "no answer in time".to_owned(),
         ffmpeg::Error::Other { errno } => std::io::Error::from_raw_os_error(errno).to_string(),
@@ -84,40 +81,6 @@ pub(super) fn to_probe_error(error: ffmpeg::Error) -> ProbeError {
         ffmpeg::Error::HttpServerError => "the server failed".to_owned(),
         _ => "the server refused".to_owned(),
     })
-}
-
-/// Whether an error of FFmpeg is caused by the source (the disk, the network, the server) and not by the video.
-pub(super) fn is_source_failure(error: ffmpeg::Error) -> bool {
-    use ffmpeg::Error as E;
-    use ffmpeg::util::error as errno;
-    match error {
-        E::HttpBadRequest
-        | E::HttpUnauthorized
-        | E::HttpForbidden
-        | E::HttpNotFound
-        | E::HttpOther4xx
-        | E::HttpServerError
-        | E::Exit => true,
-        E::Other { errno } => matches!(
-            errno,
-            errno::EIO
-                | errno::ENOENT
-                | errno::EACCES
-                | errno::EPERM
-                | errno::EISDIR
-                | errno::EMFILE
-                | errno::ENFILE
-                | errno::ECONNREFUSED
-                | errno::ECONNRESET
-                | errno::ECONNABORTED
-                | errno::ETIMEDOUT
-                | errno::EHOSTUNREACH
-                | errno::ENETUNREACH
-                | errno::ENETDOWN
-                | errno::EPIPE
-        ),
-        _ => false,
-    }
 }
 
 /// The GPU of the setting `video.hwaccel` cannot be used.

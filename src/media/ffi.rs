@@ -35,7 +35,10 @@ fn check(code: c_int) -> Result<(), Error> {
 /// Why a container could not be opened.
 pub(super) enum OpenError {
     OutOfMemory,
-    FFmpeg(Error),
+    /// A read from the source failed.
+    Source(Error),
+    /// The demuxer failed.
+    Demuxer(Error),
 }
 
 /// Opens a container. `stop` is called before every read, and during every wait for a server, as long as the container
@@ -61,8 +64,8 @@ pub(super) fn open_input(
         let mut raw = options.disown();
         let code = sys::avformat_open_input(&raw mut context, c"".as_ptr(), null(), &raw mut raw);
         drop(Dictionary::own(raw));
-        check(code).map_err(OpenError::FFmpeg)?;
-        Ok(OpenInput { input: Input::wrap_with_interrupt(context, interrupt.guard), _bytes: bytes })
+        check(code).map_err(|error| bytes.failure().map_or(OpenError::Demuxer(error), OpenError::Source))?;
+        Ok(OpenInput { input: Input::wrap_with_interrupt(context, interrupt.guard), bytes })
     }
 }
 
@@ -70,7 +73,15 @@ pub(super) fn open_input(
 pub(super) struct OpenInput {
     input: Input,
     /// The container has a pointer to it. This field is after the container, so that it is dropped later.
-    _bytes: SourceBytes,
+    bytes: SourceBytes,
+}
+
+impl OpenInput {
+    /// The error of the first read from the source that failed, if one did. The errors of a demuxer do not tell: it may
+    /// report a failed read as the end of the file, and a file that is cut off as a failed read.
+    pub fn source_failure(&self) -> Option<Error> {
+        self.bytes.failure()
+    }
 }
 
 impl Deref for OpenInput {
@@ -103,6 +114,8 @@ struct SourceState {
     stop: Box<dyn Fn() -> bool + Send>,
     /// The bytes of the last read. The allocation is used again.
     read: Vec<u8>,
+    /// The first error of a read.
+    failure: Option<Error>,
 }
 
 // SAFETY: the state is `Send`, and only the context, which has a single owner, uses it. FFmpeg does not bind a context
@@ -112,7 +125,8 @@ unsafe impl Send for SourceBytes {}
 impl SourceBytes {
     /// Returns `None` if memory is missing.
     fn new(source: Arc<dyn ReadAt>, stop: Box<dyn Fn() -> bool + Send>) -> Option<Self> {
-        let state = NonNull::from(Box::leak(Box::new(SourceState { source, at: 0, stop, read: Vec::new() })));
+        let state =
+            NonNull::from(Box::leak(Box::new(SourceState { source, at: 0, stop, read: Vec::new(), failure: None })));
         let size = SOURCE_BUFFER as c_int;
         // SAFETY: the buffer has this size, and the context takes ownership of it. The callbacks get the state, which
         // outlives the context.
@@ -131,6 +145,11 @@ impl SourceBytes {
             context
         };
         NonNull::new(context).map(|context| Self { context, state })
+    }
+
+    fn failure(&self) -> Option<Error> {
+        // SAFETY: the state lives as long as this value. FFmpeg changes it only while one of its functions runs.
+        unsafe { self.state.as_ref() }.failure
     }
 }
 
@@ -151,6 +170,7 @@ unsafe extern "C" fn read_source(state: *mut c_void, buffer: *mut u8, size: c_in
     // SAFETY: FFmpeg calls with the state of the context. The calls of one context do not overlap.
     let state = unsafe { &mut *state.cast::<SourceState>() };
     if (state.stop)() {
+        state.failure.get_or_insert(Error::Exit);
         return sys::AVERROR_EXIT;
     }
     // The bytes are read elsewhere first: the buffer may be uninitialised, and at the end of the source FFmpeg still
@@ -165,7 +185,10 @@ unsafe extern "C" fn read_source(state: *mut c_void, buffer: *mut u8, size: c_in
             state.at += read as u64;
             c_int::try_from(read).unwrap_or(size)
         }
-        Err(ReadError(code)) => code,
+        Err(ReadError(code)) => {
+            state.failure.get_or_insert(code.into());
+            code
+        }
     }
 }
 
@@ -298,15 +321,6 @@ pub(super) fn codec_by_name(name: &str) -> Option<codec::Id> {
     // SAFETY: the name ends with a null character. A descriptor is a constant of FFmpeg.
     let descriptor = unsafe { sys::avcodec_descriptor_get_by_name(name.as_ptr()).as_ref() }?;
     Some(descriptor.id.into())
-}
-
-/// The error of the source, or 0.
-pub(super) fn source_error(input: &Input) -> c_int {
-    // SAFETY: the container is open. The pointer is null if the demuxer does not use it.
-    unsafe {
-        let source = (*input.as_ptr()).pb;
-        if source.is_null() { 0 } else { (*source).error }
-    }
 }
 
 /// The size of the source in bytes, if known.

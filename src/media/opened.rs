@@ -11,7 +11,6 @@ use ffmpeg_next::{Packet, ffi as sys};
 use super::budget::{self, Budget};
 use super::container::{self, ReadDeadline};
 use super::discontinuity::DiscontinuityCorrector;
-use super::error::{is_source_failure, to_probe_error};
 use super::ffi::{self, OpenInput};
 use super::limits::{check_duration, max_duration_s};
 use super::probe::{HEAD, describe, sniff};
@@ -270,8 +269,7 @@ impl Packets {
                     }
                 }
                 Err(ffmpeg::Error::Other { errno: ffmpeg::util::error::EAGAIN }) => {}
-                Err(error) if is_source_failure(error) => return Err(to_probe_error(error)),
-                Err(_) => return container::check_source(&self.input).map(|()| None),
+                Err(error) => return container::check_source(&self.input, error).map(|()| None),
             }
         }
     }

@@ -3,7 +3,7 @@
 use ffmpeg_next as ffmpeg;
 
 use super::ProbeError;
-use super::error::to_probe_error;
+use super::error::unreadable;
 
 /// An error of opening or reading bytes, as FFmpeg's number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,7 +11,7 @@ pub struct ReadError(pub i32);
 
 impl From<ReadError> for ProbeError {
     fn from(ReadError(code): ReadError) -> Self {
-        to_probe_error(ffmpeg::Error::from(code))
+        unreadable(ffmpeg::Error::from(code))
     }
 }
 

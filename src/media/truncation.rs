@@ -7,8 +7,7 @@ use ffmpeg_next::format::context::Input;
 use super::clock::stamp_s;
 use super::container::{self, ReadDeadline};
 use super::discontinuity::DiscontinuityCorrector;
-use super::error::{is_source_failure, to_probe_error};
-use super::ffi::{self, is_discarded};
+use super::ffi::{self, OpenInput, is_discarded};
 use super::{FramesError, Probe, ProbeError, Source, matroska, streams};
 use crate::config::Video;
 
@@ -63,7 +62,7 @@ pub(super) fn find_cause(
     let totals = match read_all(&mut input, probe, &deadline) {
         Ok(totals) => totals,
         Err(_) if stop() => return Err(FramesError::Cancelled),
-        Err(error) => return Err(to_probe_error(error).into()),
+        Err(error) => return Err(error.into()),
     };
     let ends_early = totals.end_s + TOLERANCE_S < probe.duration_s;
     if source.is_remote() && is_much_less(decoded, totals.video_packets - totals.hidden) {
@@ -129,7 +128,7 @@ struct Totals {
     end_s: f64,
 }
 
-fn read_all(input: &mut Input, probe: &Probe, deadline: &ReadDeadline) -> Result<Totals, ffmpeg::Error> {
+fn read_all(input: &mut OpenInput, probe: &Probe, deadline: &ReadDeadline) -> Result<Totals, ProbeError> {
     let clock = probe.clock();
     let video_stream = streams::video(input).map(|stream| stream.index());
     let start_s = streams::start_s(input);
@@ -142,9 +141,8 @@ fn read_all(input: &mut Input, probe: &Probe, deadline: &ReadDeadline) -> Result
         let mut packet = match next(input) {
             Ok(packet) => packet,
             Err(ffmpeg::Error::Other { errno: ffmpeg::util::error::EAGAIN }) => continue,
-            Err(error) if is_source_failure(error) => return Err(error),
             // The end of the file, or damage at which the demuxer stops.
-            Err(_) => return container::source_failure(input).map_or(Ok(totals), Err),
+            Err(error) => return container::check_source(input, error).map(|()| totals),
         };
         deadline.restart();
         if let Some(corrector) = &mut corrector {

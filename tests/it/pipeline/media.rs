@@ -393,4 +393,10 @@ fn source_errors_are_distinguished_from_video_errors() {
         let outcome = probe(&Source::Url(other.to_owned()), &limits());
         assert!(matches!(outcome, Err(ProbeError::Unreadable(_))), "{other}: {outcome:?}");
     }
+    // FFmpeg reports a Matroska header that is cut off as a read that failed.
+    let whole = std::fs::read(clips.moving("whole.mkv", 1.0, "-c:v libx264 -pix_fmt yuv420p")).unwrap();
+    for size in [60, 200, 500] {
+        let cut_off = probe(&Source::File(clips.write("cut_off.mkv", &whole[..size])), &limits());
+        assert!(matches!(cut_off, Err(ProbeError::NotAVideo)), "{size} bytes: {cut_off:?}");
+    }
 }
