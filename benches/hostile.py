@@ -7,9 +7,9 @@ Makes clips of several containers and codecs with ffmpeg, or takes the files of 
 with a fixed seed: changed bits, overwritten and repeated runs of bytes, extreme numbers, files that are cut off, and two
 files joined. Starts `visage serve` with its workers on loopback, in a temporary folder, and uploads each file as a video.
 Waits for the results. Prints the answers by code, the results by code, the decoder processes that ended by themselves,
-the process id of the service, and its memory (with all child processes) after sound clips, at the peak, and at the end. Exits with 1 if the process was replaced, if an
-answer is neither 202 nor 4xx, if a job did not end, or if the service keeps more than --memory megabytes. Needs ffmpeg and
-the models.
+the process id of the service, and its memory (with all child processes) after sound clips, at the peak, and at the end.
+Exits with 1 if the process was replaced, if an answer is neither 202 nor 4xx, if a job did not end, or if the service
+keeps more than --memory megabytes. Needs ffmpeg and the models.
 """
 
 import argparse
