@@ -14,7 +14,7 @@ use crate::blob::{self, BlobStore};
 use crate::clock::{Clock, RandomTokens, SystemClock, Tokens};
 use crate::config::{Settings, Video};
 use crate::identity::StorageIdentity;
-use crate::isolation::{Decoders, Place};
+use crate::isolation::{DecoderMode, Decoders};
 use crate::pipeline::{LazyPipeline, Pipeline};
 use crate::report::{Mailer, Reporter};
 use crate::store::Store;
@@ -170,12 +170,12 @@ fn confined(config: Option<&Path>) -> Confined {
     Confined::new(PROGRAM.into(), arguments)
 }
 
-/// Prepares the decoding of videos. Says in the log if it is not isolated completely.
+/// Prepares the decoding of videos. Logs a warning if it is not isolated completely.
 fn decoders(limits: &Video) -> Result<Decoders, Failure> {
     let decoders = Decoders::new(limits, PROGRAM.into(), true).map_err(|error| Failure::Missing(error.to_string()))?;
     match decoders.check().map_err(|error| Failure::Missing(error.to_string()))? {
-        Place::Children(confinement) if confinement.is_complete() => tracing::info!("decoding is isolated"),
-        place => tracing::warn!("decoding is not isolated completely: {place}; see docs/SECURITY.md"),
+        DecoderMode::Children(confinement) if confinement.is_complete() => tracing::info!("decoding is isolated"),
+        mode => tracing::warn!("decoding is not isolated completely: {mode}; see docs/SECURITY.md"),
     }
     Ok(decoders)
 }

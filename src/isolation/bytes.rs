@@ -1,4 +1,4 @@
-//! Hands the bytes of a video on a server to a child, which has no network.
+//! Gives a child, which has no network, the bytes of a video on a server.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use super::link::{Link, MAX_MESSAGE, Received};
 use super::message::ReadRequest;
 use crate::media::{ReadAt, ReadDeadline, ReadError, Source};
 
-/// The number before the bytes of an answer.
+/// The size of the status, a number at the start of each answer.
 const STATUS: usize = size_of::<i64>();
 /// The status for a size that is unknown.
 const UNKNOWN: i64 = i64::MIN;

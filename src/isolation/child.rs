@@ -1,4 +1,4 @@
-//! The child: `visage decode-child`. Confines itself, and then opens and decodes one video, as the parent asks.
+//! The child: `visage decode-child`. It confines itself, and then opens and decodes one video at the parent's requests.
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -23,7 +23,7 @@ pub fn run() -> ExitCode {
     let Ok(socket) = std::io::stdin().as_fd().try_clone_to_owned() else { return ExitCode::FAILURE };
     let control = Link::new(socket);
     let Ok(Received::Message(Setup { limits }, _)) = control.receive(None) else { return ExitCode::FAILURE };
-    // Nothing may be loaded later.
+    // The confined process cannot load anything.
     media::prepare();
     let confinement = confine(&limits, true);
     let is_enough = confinement.is_complete() || limits.isolation != Isolation::Require;
@@ -42,7 +42,7 @@ pub fn run() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Runs an operation to its end. Errors of sending are ignored: the parent needs the answer no more.
+/// Runs an operation to its end. Errors of sending are ignored: the parent no longer needs the answer.
 fn begin(Start { operation, handed }: Start, files: Vec<OwnedFd>, limits: &Video) {
     let mut files = files.into_iter();
     let (Some(socket), Some(video)) = (files.next(), files.next()) else { return };
@@ -62,7 +62,7 @@ fn begin(Start { operation, handed }: Start, files: Vec<OwnedFd>, limits: &Video
         }
         Operation::Count => {
             let stop = || link.is_closed();
-            let count = source.map_err(FramesError::from).and_then(|it| media::count_pictures(&it, limits, &stop));
+            let count = source.map_err(FramesError::from).and_then(|it| media::count_frames(&it, limits, &stop));
             let _ = link.send(&Answer::Count(count), &[]);
         }
         Operation::Frames => {
@@ -142,7 +142,7 @@ impl Slots {
                 return Ok(Some(slot));
             }
             match link.receive(None)? {
-                Received::Message(Request::Taken { slot }, _) => self.free.push(slot),
+                Received::Message(Request::FreeSlot { slot }, _) => self.free.push(slot),
                 Received::Message(_, _) => {}
                 Received::Closed | Received::TimedOut => return Ok(None),
             }

@@ -1,4 +1,4 @@
-//! Takes away from this process everything that decoding does not need. What is taken away cannot be had back.
+//! Removes from this process all rights that decoding does not need. This cannot be undone.
 //!
 //! - `no_new_privs`, and no core dumps or tracing by other processes of the user.
 //! - Resource limits: memory, CPU time, open files, and the size of files, which is that of the shared pictures.
@@ -24,12 +24,12 @@ const MEMORY_BESIDE_FRAMES: u64 = 1 << 30;
 /// Address space beside that memory, for libraries and for reservations of the allocator.
 const ADDRESS_SPACE: u64 = 8 << 30;
 /// The CPU time limit is this many times `video.max_cpu_s`, and some seconds more. It stops a decoder that does not
-/// return. A video that takes too long is refused by `media::Budget` before, with its figures.
+/// return. `media::Budget` refuses other videos earlier, when they reach `video.max_cpu_s`.
 const CPU_FACTOR: u64 = 2;
 const CPU_BESIDE_S: u64 = 60;
 const MAX_OPEN_FILES: u64 = 64;
 
-/// Which barriers stand around a child.
+/// The barriers that confine a child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Confinement {
     pub seccomp: bool,
@@ -55,7 +55,7 @@ impl std::fmt::Display for Confinement {
 
 /// Confines this process, which must have one thread. Returns the barriers that the kernel supports.
 pub fn confine(limits: &Video, with_landlock: bool) -> Confinement {
-    // Errors of these are ignored: they are barriers behind the others.
+    // Their errors are ignored, because they only add to the other barriers.
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     // If the system runs out of memory, it should end this process first.
     let _ = std::fs::write("/proc/self/oom_score_adj", "900");
@@ -64,7 +64,8 @@ pub fn confine(limits: &Video, with_landlock: bool) -> Confinement {
 }
 
 fn limit_resources(limits: &Video) {
-    // The kernel must not end this process for lack of memory, because then its video would not be charged.
+    // This limit must be reached before the kernel ends the process for lack of memory: an end by the kernel does not
+    // count against the video.
     let memory = limits.max_decoder_memory.0.saturating_add(MEMORY_BESIDE_FRAMES);
     let memory = share_of_memory().map_or(memory, |share| share.min(memory));
     let cpu = limits.max_cpu_s.saturating_mul(CPU_FACTOR).saturating_add(CPU_BESIDE_S);
@@ -80,7 +81,7 @@ fn limit_resources(limits: &Video) {
     }
 }
 
-/// Forbids all paths, TCP ports and signals. Returns whether the kernel does so for paths at least.
+/// Forbids all paths, TCP ports and signals to other processes. Returns whether the kernel forbids paths at least.
 fn restrict_paths() -> Result<bool, RulesetError> {
     let newest = ABI::V6;
     let status = Ruleset::default()
@@ -116,7 +117,7 @@ fn filter_calls() -> Result<(), FilterError> {
     let mut allowed = any(ALLOWED);
     allowed.extend(conditional()?);
     let allowed = compile(allowed, errno(libc::EPERM), SeccompAction::Allow)?;
-    // The last one forbids installing further ones.
+    // The last filter forbids to install further filters.
     for filter in [no_clone3, hostile, allowed] {
         seccompiler::apply_filter(&filter)?;
     }

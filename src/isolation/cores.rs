@@ -22,7 +22,7 @@ impl Cores {
     }
 }
 
-/// A share of the cores. Dropped when the video is decoded.
+/// The share of the cores that one video uses. Dropping it ends the use.
 #[derive(Debug)]
 pub struct Share {
     pub cores: usize,

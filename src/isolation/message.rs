@@ -19,7 +19,7 @@ pub struct Ready {
     pub confinement: Confinement,
 }
 
-/// What a child does with the video. The message carries the socket for this operation, the video (see [`Handed`]), and
+/// Starts an operation on the video. The message carries the socket for this operation, the video (see [`Handed`]), and
 /// for [`Operation::Frames`] the file for pictures.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Start {
@@ -35,7 +35,7 @@ pub enum Operation {
     Count,
     /// Answers with [`Answer::Opened`], waits for [`Request::Select`], and sends the samples.
     Frames,
-    /// Answers with [`Answer::Sound`], and sends the samples of the n-th choice of the sound streams.
+    /// Answers with [`Answer::Sound`], and sends the samples of the n-th choice among the sound streams.
     Sound { choice: usize },
 }
 
@@ -48,8 +48,8 @@ pub enum Handed {
     Socket,
 }
 
-/// A request for bytes of the video. The answer is a number of 8 bytes, and then the bytes. The number is the number of
-/// bytes, the size of the video, or FFmpeg's number of an error.
+/// A request for the size or for bytes of the video. The answer is a status of 8 bytes, followed by the bytes. The
+/// status is the size, the number of bytes, or FFmpeg's number of an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ReadRequest {
     Size,
@@ -67,8 +67,8 @@ pub enum Request {
         /// The CPU cores that the video may use.
         cores: usize,
     },
-    /// The picture in this slot was taken, so that the slot is free.
-    Taken { slot: usize },
+    /// The parent has copied the picture in this slot, so the slot is free.
+    FreeSlot { slot: usize },
     /// Asks for [`Answer::End`].
     End,
 }
@@ -102,7 +102,7 @@ pub struct PictureInSlot {
     pub passed: u64,
 }
 
-/// A message of a child that decodes sound. It is sent as one byte, and then as 32-bit numbers or as JSON.
+/// A message of a child that decodes sound. One byte gives its kind, and 32-bit numbers or JSON follow.
 #[derive(Debug)]
 pub enum Block {
     Samples(Vec<f32>),

@@ -1,9 +1,9 @@
-//! Decodes videos of strangers where their bytes can do nothing else: in child processes without files, network and
-//! other processes. A decoder that is taken over by a hostile file reaches the video it decodes, and nothing more.
+//! Decodes untrusted videos in child processes, which have no access to files, network and other processes. A hostile
+//! file that exploits a decoder reaches nothing but the video that it came with.
 //!
 //! [`Decoders`] opens videos, in a child for each, or in this process if isolation is switched off or impossible. The
 //! parent hands a child an open file, or serves it the bytes of a bucket over a socket. The child sends the properties
-//! of the video, and pictures and sound that are decoded already. Models run in the parent.
+//! of the video, decoded pictures and decoded sound. Models run in the parent.
 //!
 //! A child is started before it is needed, so that a video does not wait for it. It decodes one video and is killed.
 
@@ -32,11 +32,11 @@ use cores::Cores;
 pub use memory::share_of_memory;
 use parking_lot::Mutex;
 pub use probes::{Attempt, run_attempt, try_attempts};
-use process::{Child, Launcher, Patience};
+use process::{Child, Launcher, Timeouts};
 pub use process::{EndCause, SUBCOMMAND};
 pub use video::{Frames, OpenVideo, Sound, VideoFile};
 
-/// Why videos cannot be decoded as the settings ask.
+/// The settings of decoding cannot be applied.
 #[derive(Debug, thiserror::Error)]
 pub enum IsolationError {
     #[error(transparent)]
@@ -53,38 +53,38 @@ pub enum IsolationError {
     NotStarted(String),
 }
 
-/// Where videos are decoded.
+/// The processes that decode videos.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
-    /// In children with these barriers.
+pub enum DecoderMode {
+    /// Children with these barriers.
     Children(Confinement),
-    /// In this process, because isolation is off.
-    HereByChoice,
-    /// In this process, because a GPU decodes.
-    HereForGpu,
-    /// In this process, because children do not start.
-    HereByNeed,
+    /// This process, because isolation is off.
+    Off,
+    /// This process, because a GPU decodes.
+    Gpu,
+    /// This process, because children do not start.
+    NoChildren,
 }
 
-impl std::fmt::Display for Place {
+impl std::fmt::Display for DecoderMode {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Children(confinement) => write!(f, "decoder processes have {confinement}"),
-            Self::HereByChoice => f.write_str("video.isolation is off"),
-            Self::HereForGpu => f.write_str("a GPU decodes in this process"),
-            Self::HereByNeed => f.write_str("decoder processes do not start, so this process decodes"),
+            Self::Off => f.write_str("video.isolation is off"),
+            Self::Gpu => f.write_str("a GPU decodes in this process"),
+            Self::NoChildren => f.write_str("decoder processes do not start, so this process decodes"),
         }
     }
 }
 
-/// Opens videos. One for a process; cheap to clone.
+/// Opens videos. A process needs one; clones are cheap and share their state.
 #[derive(Clone)]
 pub struct Decoders(Arc<Inner>);
 
 struct Inner {
     limits: Video,
     /// Known once the first child is ready.
-    place: OnceLock<Place>,
+    mode: OnceLock<DecoderMode>,
     cores: Cores,
     /// `None` if videos are decoded in this process.
     children: Option<Children>,
@@ -97,75 +97,78 @@ impl Decoders {
         media::prepare();
         let is_required = limits.isolation == Isolation::Require;
         if limits.isolation == Isolation::Off {
-            return Ok(Self::here(limits, Place::HereByChoice));
+            return Ok(Self::here(limits, DecoderMode::Off));
         }
         if media::hwaccel(limits.hwaccel)?.is_some() {
-            return if is_required { Err(IsolationError::Gpu) } else { Ok(Self::here(limits, Place::HereForGpu)) };
+            return if is_required { Err(IsolationError::Gpu) } else { Ok(Self::here(limits, DecoderMode::Gpu)) };
         }
         // Without a GPU here, a child does not look for one.
         let limits_of_child = Video { hwaccel: Hwaccel::None, ..limits.clone() };
-        let launcher = Launcher { program, limits: limits_of_child, patience: Patience::default() };
+        let launcher = Launcher { program, limits: limits_of_child, timeouts: Timeouts::default() };
         let first = match launcher.start() {
             Ok(first) => first,
             Err(error) if is_required => return Err(IsolationError::NotStarted(error.to_string())),
             Err(error) => {
                 tracing::warn!(%error, "no decoder process starts");
-                return Ok(Self::here(limits, Place::HereByNeed));
+                return Ok(Self::here(limits, DecoderMode::NoChildren));
             }
         };
         let children = Children { launcher, keep_spare, spare: Mutex::new(Some(first)) };
-        let (limits, place, cores) = (limits.clone(), OnceLock::new(), Cores::new());
-        Ok(Self(Arc::new(Inner { limits, place, cores, children: Some(children) })))
+        let (limits, mode, cores) = (limits.clone(), OnceLock::new(), Cores::new());
+        Ok(Self(Arc::new(Inner { limits, mode, cores, children: Some(children) })))
     }
 
-    /// Checks whether videos are decoded where the settings ask. Blocks until the first child is ready. Without this
-    /// check, a child that is confined less than required ends, and the first video fails.
-    pub fn check(&self) -> Result<Place, IsolationError> {
+    /// Returns an error if the settings require more isolation than this machine has. Blocks until the first child is
+    /// ready. Without this check, a child that is confined less than required ends, and the first video fails.
+    pub fn check(&self) -> Result<DecoderMode, IsolationError> {
         let is_required = self.0.limits.isolation == Isolation::Require;
-        match self.place() {
-            Place::Children(confinement) if is_required && !confinement.is_complete() => {
+        match self.mode() {
+            DecoderMode::Children(confinement) if is_required && !confinement.is_complete() => {
                 Err(IsolationError::Incomplete(confinement))
             }
-            Place::HereByNeed if is_required => Err(IsolationError::NotStarted("it ended; see the log".to_owned())),
-            place => Ok(place),
+            DecoderMode::NoChildren if is_required => {
+                Err(IsolationError::NotStarted("it ended; see the log".to_owned()))
+            }
+            mode => Ok(mode),
         }
     }
 
     /// Decodes in this process.
     pub fn in_this_process(limits: &Video) -> Self {
-        Self::here(limits, Place::HereByChoice)
+        Self::here(limits, DecoderMode::Off)
     }
 
-    fn here(limits: &Video, place: Place) -> Self {
-        let place = OnceLock::from(place);
-        Self(Arc::new(Inner { limits: limits.clone(), place, cores: Cores::new(), children: None }))
+    fn here(limits: &Video, mode: DecoderMode) -> Self {
+        let mode = OnceLock::from(mode);
+        Self(Arc::new(Inner { limits: limits.clone(), mode, cores: Cores::new(), children: None }))
     }
 
     pub fn limits(&self) -> &Video {
         &self.0.limits
     }
 
-    /// Where videos are decoded. Blocks until the first child is ready.
-    pub fn place(&self) -> Place {
-        *self.0.place.get_or_init(|| {
-            let Some(children) = &self.0.children else { return Place::HereByNeed };
+    /// Returns which processes decode. Blocks until the first child is ready.
+    pub fn mode(&self) -> DecoderMode {
+        *self.0.mode.get_or_init(|| {
+            let Some(children) = &self.0.children else { return DecoderMode::NoChildren };
             match children.wait_for_spare() {
-                Ok(confinement) => Place::Children(confinement),
+                Ok(confinement) => DecoderMode::Children(confinement),
                 Err(error) => {
                     tracing::warn!(%error, "no decoder process starts");
-                    Place::HereByNeed
+                    DecoderMode::NoChildren
                 }
             }
         })
     }
 
-    /// What starts children, if they decode. An error if they should, but cannot.
+    /// Returns the children, or `None` if this process decodes. Returns an error if children are required and do not
+    /// start.
     fn children(&self) -> Result<Option<&Children>, ProbeError> {
-        let place = self.check().map_err(|error| ProbeError::DecoderKilled(error.to_string()))?;
-        Ok(self.0.children.as_ref().filter(|_| matches!(place, Place::Children(_))))
+        let mode = self.check().map_err(|error| ProbeError::DecoderKilled(error.to_string()))?;
+        Ok(self.0.children.as_ref().filter(|_| matches!(mode, DecoderMode::Children(_))))
     }
 
-    /// A video of a stranger. Nothing is opened yet.
+    /// Returns a handle to a video. Does not open it.
     pub fn video(&self, source: &Source) -> VideoFile {
         VideoFile::new(self.clone(), source.clone())
     }
@@ -179,7 +182,7 @@ impl Decoders {
     }
 }
 
-/// Starts children.
+/// Starts children, one before it is needed.
 struct Children {
     launcher: Launcher,
     keep_spare: bool,

@@ -1,5 +1,5 @@
-//! Tries harmlessly, in a confined process, what an exploit would do. So `visage doctor` and the tests know that the
-//! barriers hold on this machine.
+//! Makes harmless attempts in a confined process at what an exploit would do. With them, `visage doctor` and the tests
+//! check the barriers on this machine.
 
 use std::fs::File;
 use std::net::TcpStream;
@@ -34,7 +34,7 @@ impl Attempt {
         }
     }
 
-    /// Returns whether it succeeded. `port` is one on which somebody listens.
+    /// Makes the attempt. Returns whether it succeeded. `port` is an open TCP port of this machine.
     fn succeeds(self, port: u16) -> bool {
         match self {
             Self::ReadFile => ["/proc/self/exe", "/etc/passwd"].into_iter().any(|path| File::open(path).is_ok()),
@@ -62,7 +62,7 @@ const FAILED: u8 = 11;
 /// The exit code of a process that was confined less than it should be.
 const NOT_CONFINED: u8 = 12;
 
-/// Which barriers an attempt meets.
+/// The sets of barriers, by the name in the arguments.
 const BARRIERS: [(&str, Confinement); 3] = [
     ("none", Confinement { seccomp: false, landlock: false }),
     ("seccomp", Confinement { seccomp: true, landlock: false }),
@@ -84,8 +84,8 @@ pub fn run_attempt(limits: &Video, arguments: &[String]) -> ExitCode {
     ExitCode::from(if attempt.succeeds(port) { SUCCEEDED } else { FAILED })
 }
 
-/// Makes each attempt in a child with these barriers. Returns what each child did: `None` if the kernel has not got
-/// these barriers, else whether the attempt succeeded.
+/// Makes each attempt in a child with these barriers. Returns whether each one succeeded, or `None` if the kernel does
+/// not have these barriers.
 ///
 /// # Errors
 /// An error if a child could not be started, or ended in another way.

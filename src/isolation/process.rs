@@ -23,16 +23,16 @@ const END_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often the CPU time of a child that does not answer is read.
 const CPU_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long children may do nothing.
+/// Times after which a child counts as hung.
 #[derive(Debug, Clone, Copy)]
-pub struct Patience {
-    /// A child that is not ready by then does not work.
+pub struct Timeouts {
+    /// From its start until it is ready.
     pub start: Duration,
-    /// A child that uses no CPU time for this long, while an answer is expected, hangs.
+    /// Time without use of the CPU while an answer is expected.
     pub hang: Duration,
 }
 
-impl Default for Patience {
+impl Default for Timeouts {
     fn default() -> Self {
         // A read from a server may take 60 s.
         Self { start: Duration::from_secs(30), hang: Duration::from_secs(120) }
@@ -42,7 +42,7 @@ impl Default for Patience {
 /// How a child ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EndCause {
-    /// The parent ended it, because it needed it no more.
+    /// The parent ended it, because it was no longer needed.
     Done,
     /// It crashed or panicked.
     Crashed,
@@ -78,7 +78,8 @@ impl EndCause {
     }
 }
 
-/// Returns the command that runs a child. No secret of the parent is in its environment, and its output is dropped.
+/// Returns the command that runs a child. Its environment is empty except for `LD_LIBRARY_PATH`, and its output is
+/// discarded.
 pub fn command(program: &Path) -> Command {
     let mut command = Command::new(program);
     command.arg(SUBCOMMAND).env_clear().stdout(Stdio::null()).stderr(Stdio::null());
@@ -91,7 +92,7 @@ pub fn command(program: &Path) -> Command {
 pub struct Launcher {
     pub program: PathBuf,
     pub limits: Video,
-    pub patience: Patience,
+    pub timeouts: Timeouts,
 }
 
 /// A child: a process that decodes one video. It is killed on drop.
@@ -101,7 +102,7 @@ pub struct Child {
     process: Mutex<Process>,
     id: u32,
     limits: Video,
-    patience: Patience,
+    timeouts: Timeouts,
 }
 
 #[derive(Debug)]
@@ -123,7 +124,7 @@ impl Launcher {
         let _ = control.send(&Setup { limits: self.limits.clone() }, &[]);
         let id = child.id();
         let process = Mutex::new(Process { child, end: None });
-        Ok(Child { control, process, id, limits: self.limits.clone(), patience: self.patience })
+        Ok(Child { control, process, id, limits: self.limits.clone(), timeouts: self.timeouts })
     }
 }
 
@@ -140,7 +141,7 @@ impl Child {
 
     /// Waits until the child accepts operations. Returns its barriers.
     pub fn wait_until_ready(&self) -> Result<Confinement, ProbeError> {
-        match self.control.receive::<Ready>(Some(self.patience.start)) {
+        match self.control.receive::<Ready>(Some(self.timeouts.start)) {
             Ok(Received::Message(ready, _)) => Ok(ready.confinement),
             Ok(Received::TimedOut) => Err(self.kill_hung()),
             Ok(Received::Closed) | Err(_) => Err(self.ended()),
@@ -162,7 +163,7 @@ impl Child {
         Ok(ours)
     }
 
-    /// The error for a child that ended, with the cause. If it still runs, it sent nonsense, and is killed.
+    /// Returns the error for a child that ended or broke the protocol, with the cause. Kills the child if it still runs.
     pub fn ended(&self) -> ProbeError {
         self.end(EndCause::Crashed, "it broke the protocol")
     }
@@ -171,12 +172,12 @@ impl Child {
         self.end(EndCause::Hung, "it hung")
     }
 
-    /// Waits a moment for the end of the process and kills it if it goes on. The arguments are the cause in that case.
+    /// Waits for the end of the process, and kills it after a timeout, with this cause and reason.
     fn end(&self, cause: EndCause, reason: &str) -> ProbeError {
         let mut process = self.process.lock();
         if process.end.is_none() {
-            let patience = if cause == EndCause::Hung { Duration::ZERO } else { END_TIMEOUT };
-            let (found, reason) = match wait(&mut process.child, patience) {
+            let timeout = if cause == EndCause::Hung { Duration::ZERO } else { END_TIMEOUT };
+            let (found, reason) = match wait(&mut process.child, timeout) {
                 Some(status) => (EndCause::of(status), status.to_string()),
                 None => {
                     kill(&mut process.child);
@@ -210,14 +211,14 @@ impl Drop for Child {
     }
 }
 
-/// Waits for the end of a process. Returns `None` if it goes on.
-fn wait(child: &mut std::process::Child, patience: Duration) -> Option<ExitStatus> {
+/// Waits for the end of a process. Returns `None` if it still runs after the timeout.
+fn wait(child: &mut std::process::Child, timeout: Duration) -> Option<ExitStatus> {
     let started = Instant::now();
     loop {
         if let Ok(Some(status)) = child.try_wait() {
             return Some(status);
         }
-        if started.elapsed() >= patience {
+        if started.elapsed() >= timeout {
             return None;
         }
         std::thread::sleep(Duration::from_millis(5));
@@ -230,7 +231,7 @@ fn kill(child: &mut std::process::Child) {
     let _ = child.wait();
 }
 
-/// Notices a child that neither answers nor works.
+/// Detects a child that hangs: it neither answers nor uses the CPU.
 #[derive(Debug)]
 pub struct Watch {
     checked: Instant,
@@ -254,7 +255,7 @@ impl Watch {
         if ticks != self.cpu_ticks {
             (self.cpu_ticks, self.worked) = (ticks, Instant::now());
         }
-        if self.worked.elapsed() > child.patience.hang { Err(child.kill_hung()) } else { Ok(()) }
+        if self.worked.elapsed() > child.timeouts.hang { Err(child.kill_hung()) } else { Ok(()) }
     }
 }
 
@@ -287,13 +288,13 @@ mod tests {
     }
 
     /// A child that runs a shell script instead of visage.
-    fn child(script: &str, patience: Patience) -> (tempfile::TempDir, Child) {
+    fn child(script: &str, timeouts: Timeouts) -> (tempfile::TempDir, Child) {
         let folder = tempfile::tempdir().unwrap();
         let program = folder.path().join("program");
         std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
         std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
         let limits = crate::config::Settings::defaults().unwrap().video;
-        let child = Launcher { program, limits, patience }.start().unwrap();
+        let child = Launcher { program, limits, timeouts }.start().unwrap();
         (folder, child)
     }
 
@@ -303,7 +304,7 @@ mod tests {
 
     #[test]
     fn the_end_of_a_child_is_the_error_of_its_video() {
-        let ended = |script: &str| child(script, Patience::default()).1.wait_until_ready().unwrap_err();
+        let ended = |script: &str| child(script, Timeouts::default()).1.wait_until_ready().unwrap_err();
         assert!(matches!(ended("kill -SEGV $$"), ProbeError::DecoderEnded(_)));
         assert!(matches!(ended("exit 101"), ProbeError::DecoderEnded(_)));
         assert!(matches!(ended("kill -SYS $$"), ProbeError::DecoderEnded(_)));
@@ -313,12 +314,12 @@ mod tests {
 
     #[test]
     fn a_child_that_does_nothing_is_killed() {
-        let impatient = Patience { start: Duration::from_millis(50), hang: Duration::from_millis(50) };
-        let (_folder, silent) = child("exec sleep 600", impatient);
+        let short = Timeouts { start: Duration::from_millis(50), hang: Duration::from_millis(50) };
+        let (_folder, silent) = child("exec sleep 600", short);
         let error = silent.wait_until_ready().unwrap_err();
         assert!(matches!(error, ProbeError::DecoderEnded(reason) if reason == "it hung"));
         assert!(!is_alive(silent.id()));
-        let (_folder, silent) = child("exec sleep 600", impatient);
+        let (_folder, silent) = child("exec sleep 600", short);
         let mut watch = Watch::start();
         let error = loop {
             if let Err(error) = watch.check(&silent) {
@@ -332,7 +333,7 @@ mod tests {
 
     #[test]
     fn a_child_ends_with_its_owner_and_sees_no_environment() {
-        let (folder, child) = child("env > $0.env; exec sleep 600", Patience::default());
+        let (folder, child) = child("env > $0.env; exec sleep 600", Timeouts::default());
         let written = folder.path().join("program.env");
         while !std::fs::read_to_string(&written).is_ok_and(|text| text.contains("PWD=")) {
             std::thread::yield_now();

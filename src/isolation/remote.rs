@@ -1,4 +1,4 @@
-//! The parent's ends of the operations of a child.
+//! The parent's side of the operations that a child runs.
 
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -135,16 +135,16 @@ impl Decoding {
         self.child.id()
     }
 
-    /// The error for an answer that does not fit.
-    fn nonsense(&self) -> ProbeError {
+    /// Returns the error for an answer that the protocol does not allow here.
+    fn broke_protocol(&self) -> ProbeError {
         self.child.ended()
     }
 
-    /// Checks an error that a child claims. A child that is taken over must not make a job run for ever, or count as
-    /// cancelled.
+    /// Checks an error that a child claims. An exploited child must not cause endless attempts at a job, or a
+    /// job that counts as cancelled.
     fn claimed(&self, error: ProbeError) -> ProbeError {
         match error {
-            ProbeError::DecoderEnded(_) | ProbeError::DecoderKilled(_) => self.nonsense(),
+            ProbeError::DecoderEnded(_) | ProbeError::DecoderKilled(_) => self.broke_protocol(),
             ProbeError::Unreadable(reason) => match self.video.as_ref() {
                 HandedVideo::File { file, .. } if is_readable(file) => {
                     ProbeError::DecoderEnded(format!("it could not read the file: {reason}"))
@@ -159,14 +159,14 @@ impl Decoding {
         match error {
             FramesError::Video(error) => self.claimed(error).into(),
             FramesError::Decoder(reason) => FramesError::Decoder(reason),
-            FramesError::Cancelled | FramesError::NoHwaccel(_) => self.nonsense().into(),
+            FramesError::Cancelled | FramesError::NoHwaccel(_) => self.broke_protocol().into(),
         }
     }
 
     fn claimed_of_sound(&self, error: SoundError) -> SoundError {
         match error {
             SoundError::Source(error) => self.claimed(error).into(),
-            SoundError::Cancelled => self.nonsense().into(),
+            SoundError::Cancelled => self.broke_protocol().into(),
             error => error,
         }
     }
@@ -175,15 +175,15 @@ impl Decoding {
         let link = self.run(Operation::Probe, None)?;
         match self.answer(&link, &|| false)? {
             Answer::Opened(probe) => probe.map_err(|error| self.claimed(error)),
-            _ => Err(self.nonsense()),
+            _ => Err(self.broke_protocol()),
         }
     }
 
-    pub fn count_pictures(&self, stop: &dyn Fn() -> bool) -> Result<u64, FramesError> {
+    pub fn count_frames(&self, stop: &dyn Fn() -> bool) -> Result<u64, FramesError> {
         let link = self.run(Operation::Count, None)?;
         match self.answer(&link, stop)? {
             Answer::Count(count) => count.map_err(|error| self.claimed_of_frames(error)),
-            _ => Err(self.nonsense().into()),
+            _ => Err(self.broke_protocol().into()),
         }
     }
 
@@ -194,7 +194,7 @@ impl Decoding {
         match self.answer(&link, &|| false)? {
             Answer::Opened(Ok(probe)) => Ok(RemoteVideo { decoding: self.clone(), link, pictures, probe }),
             Answer::Opened(Err(error)) => Err(self.claimed(error)),
-            _ => Err(self.nonsense()),
+            _ => Err(self.broke_protocol()),
         }
     }
 
@@ -206,7 +206,7 @@ impl Decoding {
                 Ok(Some(RemoteSound { decoding: self.clone(), link, stream, end: OnceLock::new() }))
             }
             Answer::Sound(Err(error)) => Err(self.claimed_of_sound(error)),
-            _ => Err(self.nonsense().into()),
+            _ => Err(self.broke_protocol().into()),
         }
     }
 }
@@ -272,11 +272,11 @@ impl RemoteFrames {
             Answer::Sample(sample) => {
                 let follows = self.last.is_none_or(|(index, time_s)| sample.index > index && sample.time_s > time_s);
                 let picture = if follows { self.picture(&sample) } else { None };
-                let Some(picture) = picture else { return Err(self.decoding.nonsense().into()) };
+                let Some(picture) = picture else { return Err(self.decoding.broke_protocol().into()) };
                 let PictureInSlot { slot, index, time_s, placement, passed, .. } = sample;
                 metrics().decoded("cpu");
                 // Ignores the error of a child that ended: the next call returns it.
-                let _ = self.link.send(&Request::Taken { slot }, &[]);
+                let _ = self.link.send(&Request::FreeSlot { slot }, &[]);
                 (self.last, self.passed) = (Some((index, time_s)), passed);
                 Ok(Some(Sample { index, time_s, picture, placement }))
             }
@@ -285,7 +285,7 @@ impl RemoteFrames {
                 Ok(None)
             }
             Answer::Failed(error) => Err(self.decoding.claimed_of_frames(error)),
-            _ => Err(self.decoding.nonsense().into()),
+            _ => Err(self.decoding.broke_protocol().into()),
         }
     }
 
@@ -309,7 +309,7 @@ impl RemoteFrames {
         }
         match self.decoding.answer(&self.link, stop)? {
             Answer::End(end) => end.map_err(|error| self.decoding.claimed_of_frames(error)),
-            _ => Err(self.decoding.nonsense().into()),
+            _ => Err(self.decoding.broke_protocol().into()),
         }
     }
 }
@@ -336,7 +336,7 @@ impl RemoteSound {
                 Ok(None)
             }
             Some(Block::Failed(error)) => Err(self.decoding.claimed_of_sound(error)),
-            _ => Err(self.decoding.nonsense().into()),
+            _ => Err(self.decoding.broke_protocol().into()),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::config::Video;
 
-/// The number of slots for pictures. While one is read, the next picture is written.
+/// The number of slots for pictures. The parent reads one while the child writes the next.
 pub const SLOTS: usize = 2;
 
 /// The size of a slot in bytes.

@@ -52,10 +52,10 @@ impl VideoFile {
     }
 
     /// Counts the frames of the video from its packets, without decoding. Blocks.
-    pub fn count_pictures(&self, stop: &dyn Fn() -> bool) -> Result<u64, FramesError> {
+    pub fn count_frames(&self, stop: &dyn Fn() -> bool) -> Result<u64, FramesError> {
         match self.decoding()? {
-            Some(decoding) => decoding.count_pictures(stop),
-            None => media::count_pictures(&self.source, self.decoders.limits(), stop),
+            Some(decoding) => decoding.count_frames(stop),
+            None => media::count_frames(&self.source, self.decoders.limits(), stop),
         }
     }
 

@@ -293,7 +293,7 @@ impl Frames {
 ///
 /// # Errors
 /// Those of [`Opened::open`].
-pub fn count_pictures(source: &Source, limits: &Video, stop: &dyn Fn() -> bool) -> Result<u64, FramesError> {
+pub fn count_frames(source: &Source, limits: &Video, stop: &dyn Fn() -> bool) -> Result<u64, FramesError> {
     let (_, _, probe, packets) = Opened::open(source, limits)?.into_parts();
     Reader::new(packets)?.count_frames(&probe.clock(), stop)
 }

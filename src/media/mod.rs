@@ -55,7 +55,7 @@ pub use codecs::{UnknownCodec, check_extra_codecs};
 pub use container::ReadDeadline;
 pub use error::{FramesError, NoHwaccel, ProbeError};
 pub use ffi::{close_inherited_files, exit_now, limit_free_memory};
-pub use frames::{End, Every, Frames, Sample, count_pictures};
+pub use frames::{End, Every, Frames, Sample, count_frames};
 pub use geometry::Placement;
 pub use hardware::hwaccel;
 pub use opened::{Opened, probe};

@@ -23,7 +23,7 @@ impl Pipeline {
         // The packets are counted, because the number in the header may be wrong.
         let stop = || cancel.is_cancelled();
         let video = self.decoders.video(source);
-        let of = video.count_pictures(&stop).map_err(PipelineError::from)?;
+        let of = video.count_frames(&stop).map_err(PipelineError::from)?;
         if (1..CLIP_FRAMES as u64).contains(&of) {
             return Err(ClipError::TooShort { frames: of });
         }

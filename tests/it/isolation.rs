@@ -1,4 +1,4 @@
-//! Decodes videos in confined child processes, and breaks these.
+//! Decoding of videos in confined child processes, and the ends of such processes.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use visage::config::{Isolation, Settings};
 use visage::fault::{Fault, Part};
-use visage::isolation::{Attempt, Confinement, Decoders, IsolationError, Place, VideoFile, try_attempts};
+use visage::isolation::{Attempt, Confinement, DecoderMode, Decoders, IsolationError, VideoFile, try_attempts};
 use visage::media::{Every, FramesError, ProbeError, Source};
 
 use crate::support::clips::shared;
@@ -32,15 +32,15 @@ fn samples(video: &VideoFile, every: u32) -> Vec<(u32, f64, Vec<u8>)> {
 }
 
 #[test]
-fn what_an_exploit_would_do_fails_behind_the_barriers() {
+fn attempts_of_an_exploit_fail_in_a_confined_process() {
     let outcomes = |seccomp, landlock| try_attempts(Path::new(PROGRAM), Confinement { seccomp, landlock }).unwrap();
     let all = |outcome| Attempt::ALL.map(|attempt| (attempt, outcome)).to_vec();
     assert_eq!(outcomes(false, false), all(Some(true)), "the attempts are real");
     assert_eq!(outcomes(true, false), all(Some(false)), "seccomp alone");
     let both = outcomes(true, true);
-    match decoders(&settings()).place() {
-        Place::Children(barriers) if barriers.is_complete() => assert_eq!(both, all(Some(false))),
-        place => assert_eq!(both, all(None), "{place}"),
+    match decoders(&settings()).mode() {
+        DecoderMode::Children(barriers) if barriers.is_complete() => assert_eq!(both, all(Some(false))),
+        mode => assert_eq!(both, all(None), "{mode}"),
     }
 }
 
@@ -48,7 +48,7 @@ fn what_an_exploit_would_do_fails_behind_the_barriers() {
 fn a_child_returns_the_same_pictures_sound_and_facts_as_this_process() {
     let settings = settings();
     let (here, child) = (Decoders::in_this_process(&settings.video), decoders(&settings));
-    assert!(matches!(child.place(), Place::Children(Confinement { seccomp: true, .. })), "{}", child.place());
+    assert!(matches!(child.mode(), DecoderMode::Children(Confinement { seccomp: true, .. })), "{}", child.mode());
     for name in ["single_face.mp4", "face_then_none.mov", "speech_and_face.mp4"] {
         let (here, child) = (here.video(&clip(name)), child.video(&clip(name)));
         let (expected, probe) = (here.probe().unwrap(), child.probe().unwrap());
@@ -57,7 +57,7 @@ fn a_child_returns_the_same_pictures_sound_and_facts_as_this_process() {
             (duration_s, fps, width, height, frames_total, has_audio, probe.codec.clone())
         };
         assert_eq!(facts(&probe), facts(&expected), "{name}");
-        assert_eq!(child.count_pictures(&|| false).unwrap(), here.count_pictures(&|| false).unwrap(), "{name}");
+        assert_eq!(child.count_frames(&|| false).unwrap(), here.count_frames(&|| false).unwrap(), "{name}");
         assert!(samples(&child, 7) == samples(&here, 7), "{name}");
         let end = |video: &VideoFile| {
             let mut frames = video.open().unwrap().start(Every::exact(50), 1).unwrap();
@@ -139,7 +139,7 @@ fn what_a_child_refuses_is_refused_with_the_same_reason() {
 #[test]
 fn without_children_the_setting_decides() {
     let mut limits = settings().video;
-    for (isolation, expected) in [(Isolation::Prefer, Place::HereByNeed), (Isolation::Off, Place::HereByChoice)] {
+    for (isolation, expected) in [(Isolation::Prefer, DecoderMode::NoChildren), (Isolation::Off, DecoderMode::Off)] {
         limits.isolation = isolation;
         let decoders = Decoders::new(&limits, "/nowhere/visage".into(), false).unwrap();
         assert_eq!(decoders.check().unwrap(), expected);
@@ -148,10 +148,10 @@ fn without_children_the_setting_decides() {
     limits.isolation = Isolation::Require;
     let refused = Decoders::new(&limits, "/nowhere/visage".into(), false);
     assert!(matches!(refused, Err(IsolationError::NotStarted(_))));
-    // This program starts, and ends.
+    // This program starts and ends at once.
     limits.isolation = Isolation::Prefer;
     let decoders = Decoders::new(&limits, "/bin/false".into(), false).unwrap();
-    assert_eq!(decoders.check().unwrap(), Place::HereByNeed);
+    assert_eq!(decoders.check().unwrap(), DecoderMode::NoChildren);
     assert!(decoders.probe(&clip("single_face.mp4")).is_ok());
     limits.isolation = Isolation::Require;
     let decoders = Decoders::new(&limits, "/bin/false".into(), false).unwrap();

@@ -9,7 +9,7 @@ use crate::cli::{Failure, PROGRAM};
 use crate::clock::SystemClock;
 use crate::config::{Device, Hwaccel, MailTransport, Precision, Settings, StorageKind};
 use crate::engine::{ActiveDevice, Engine, library};
-use crate::isolation::{self, Decoders, Place};
+use crate::isolation::{self, DecoderMode, Decoders};
 use crate::media;
 use crate::report::webhook::Webhooks;
 use crate::report::{Mailer, Reporter};
@@ -160,33 +160,33 @@ fn hwaccel(settings: &Settings) -> Option<Finding> {
     })
 }
 
-/// Reports whether decoding is isolated, and tries whether the barriers hold.
+/// Reports whether decoding is isolated, and tests whether the barriers hold.
 fn isolation(settings: &Settings) -> Finding {
     const CURE: &str = "use a kernel with seccomp and landlock (Linux 5.13), and a container that does not forbid them";
     let decoders = match Decoders::new(&settings.video, PROGRAM.into(), false) {
         Ok(decoders) => decoders,
         Err(error) => return Finding::missing("isolation", error.to_string(), CURE),
     };
-    let place = match decoders.check() {
-        Ok(place) => place,
+    let mode = match decoders.check() {
+        Ok(mode) => mode,
         Err(error) => return Finding::missing("isolation", error.to_string(), CURE),
     };
-    let Place::Children(barriers) = place else {
-        return Finding::warn("isolation", format!("videos are decoded without isolation: {place}"), CURE);
+    let DecoderMode::Children(barriers) = mode else {
+        return Finding::warn("isolation", format!("videos are decoded without isolation: {mode}"), CURE);
     };
     let attempts = match isolation::try_attempts(Path::new(PROGRAM), barriers) {
         Ok(attempts) => attempts,
-        Err(error) => return Finding::warn("isolation", format!("{place}, but they cannot be tried: {error}"), CURE),
+        Err(error) => return Finding::warn("isolation", format!("{mode}, but they cannot be tried: {error}"), CURE),
     };
     let succeeded: Vec<&str> =
         attempts.iter().filter(|(_, outcome)| *outcome == Some(true)).map(|(attempt, _)| attempt.name()).collect();
     match succeeded.as_slice() {
         [] if barriers.is_complete() => Finding::ok(
             "isolation",
-            format!("{place}; reading files, connecting, executing and sending signals were tried and failed"),
+            format!("{mode}; reading files, connecting, executing and sending signals were tried and failed"),
         ),
-        [] => Finding::warn("isolation", place.to_string(), CURE),
-        _ => Finding::warn("isolation", format!("{place}, but these attempts succeed: {}", succeeded.join(", ")), CURE),
+        [] => Finding::warn("isolation", mode.to_string(), CURE),
+        _ => Finding::warn("isolation", format!("{mode}, but these attempts succeed: {}", succeeded.join(", ")), CURE),
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use visage::analysis::Warning;
 use visage::config::{Settings, Video};
-use visage::media::{End, Every, Frames, FramesError, Opened, Probe, SOUND_RATE, Sound, Source, count_pictures, probe};
+use visage::media::{End, Every, Frames, FramesError, Opened, Probe, SOUND_RATE, Sound, Source, count_frames, probe};
 
 use crate::support::clips::Clips;
 
@@ -120,7 +120,7 @@ fn frames_before_the_start_of_an_edit_are_hidden_and_do_not_shift_the_others() {
             let agree = times.iter().zip(&expected).all(|(time, expected)| (time - expected).abs() < 0.002);
             // FFmpeg does not output some of the frames whose references are missing.
             assert!(agree && times.len() == expected.len(), "{name} {media_time}: {times:?} {expected:?}");
-            assert_eq!(count_pictures(&file(&path), &limits(), &|| false).unwrap(), end.frames_total, "{name}");
+            assert_eq!(count_frames(&file(&path), &limits(), &|| false).unwrap(), end.frames_total, "{name}");
         }
     }
 }
@@ -273,7 +273,7 @@ fn spread_covers_the_whole_clip_even_if_the_header_is_wrong() {
         (clips.moving("least.mp4", 0.6, "-c:v libx264 -pix_fmt yuv420p"), 15),
         (clips.moving("asp.avi", 4.0, "-c:v mpeg4 -bf 2"), 100),
     ] {
-        assert_eq!(count_pictures(&file(&path), &limits(), &|| false).unwrap(), pictures, "{}", path.display());
+        assert_eq!(count_frames(&file(&path), &limits(), &|| false).unwrap(), pictures, "{}", path.display());
         let video = Opened::open(&file(&path), &limits()).unwrap();
         let mut frames = Frames::spread(video, 15, pictures, 2).unwrap();
         let mut numbers = Vec::new();
