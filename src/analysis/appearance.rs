@@ -1,19 +1,19 @@
-//! The appearance of a person: the colours of hair, skin and clothes, as far as they are in the picture.
+//! The appearance of a person: the colours of hair, skin and clothes, if the picture shows them.
 //!
 //! It distinguishes the people of one video where positions do not: after a cut, and when two people cross. It is
-//! coarse on purpose. It holds for minutes and for one set of clothes, and nobody can be recognised by it later. It
-//! exists only while a video is analyzed, and is neither stored nor given out.
+//! coarse on purpose: it is valid for minutes and for one set of clothes, so nobody can be recognised by it later. It
+//! exists only while a video is analyzed. It is not stored and not part of the result.
 //!
 //! The picture is first scaled to a fixed brightness of the skin, so that lamps and exposure make no difference.
-//! Measured values of [`Appearance::likeness`]:
+//! Measured values of [`Appearance::similarity`]:
 //!
-//! | compared | likeness |
+//! | compared | similarity |
 //! | --- | --- |
-//! | a woman who weeps behind a hand and laughs, from sample to sample | at least 0.84 |
-//! | the same, any two samples | at least 0.80 |
-//! | a man, also in a second recording of another size | at least 0.89 |
-//! | pictures made darker by 0.7 or brighter by 1.25 | at least 0.92 |
-//! | seven different people | at most 0.57, one pair of a group photograph 0.70 |
+//! | consecutive samples of a woman who weeps behind a hand and laughs | at least 0.84 |
+//! | any two samples of this woman | at least 0.80 |
+//! | samples of a man, some of them from a second recording of another size | at least 0.89 |
+//! | a picture and its copy with 0.7 or 1.25 times the brightness | at least 0.92 |
+//! | any two of seven people | at most 0.57; one pair of a group photograph 0.70 |
 
 /// Number of bins along each axis of CIE L*a*b*: lightness, green to red, blue to yellow.
 const BINS: [usize; 3] = [6, 7, 7];
@@ -38,9 +38,9 @@ impl Appearance {
         Self { parts: parts.map(histogram) }
     }
 
-    /// Returns the share of equal colours, 0 to 1: the mean over the parts that both have. `None` if they have no
-    /// part in common.
-    pub fn likeness(&self, other: &Self) -> Option<f32> {
+    /// Returns the similarity of the colours, 0 to 1: the intersection of the histograms, as the mean over the parts
+    /// that both have. `None` if they have no part in common.
+    pub fn similarity(&self, other: &Self) -> Option<f32> {
         let shared = self.parts.iter().zip(&other.parts).filter_map(|(a, b)| Some((a.as_ref()?, b.as_ref()?)));
         let (mut sum, mut parts) = (0.0, 0.0);
         for (a, b) in shared {
@@ -66,26 +66,26 @@ impl Appearance {
     }
 }
 
-/// Computes the histogram of some pixels. A pixel counts for the nearest bins on both sides, weighted by distance, so
-/// that a small change of colour never changes the histogram by much.
+/// Computes the histogram of some pixels. Each pixel is distributed over the eight nearest bins by trilinear
+/// interpolation, so a small change of colour changes the histogram only a little.
 fn histogram(pixels: &[[f32; 3]]) -> Option<Histogram> {
     let mut bins = vec![0.0; BINS.iter().product()];
     let each = 1.0 / pixels.len() as f32;
     for pixel in pixels {
-        let mut places = [(0, 0.0); 3];
+        let mut positions = [(0, 0.0); 3];
         for axis in 0..3 {
             let ((low, high), last) = (RANGES[axis], BINS[axis] - 1);
             let at = ((pixel[axis] - low) / (high - low)).clamp(0.0, 1.0) * last as f32;
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to the last bin")]
             let bin = (at as usize).min(last - 1);
-            places[axis] = (bin, at - bin as f32);
+            positions[axis] = (bin, at - bin as f32);
         }
         for corner in 0..8 {
             let (mut index, mut weight) = (0, each);
-            for (axis, (bin, beyond)) in places.into_iter().enumerate() {
+            for (axis, (bin, fraction)) in positions.into_iter().enumerate() {
                 let upper = corner >> axis & 1;
                 index = index * BINS[axis] + bin + upper;
-                weight *= if upper == 1 { beyond } else { 1.0 - beyond };
+                weight *= if upper == 1 { fraction } else { 1.0 - fraction };
             }
             bins[index] += weight;
         }
@@ -105,16 +105,16 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn likeness_is_high_for_equal_colours_and_lower_for_others() {
+    fn similarity_is_high_for_equal_colours_and_lower_for_others() {
         let (dark, light, red, blue) = ([20.0, 0.0, 0.0], [60.0, 12.0, 15.0], [45.0, 45.0, 30.0], [35.0, 5.0, -30.0]);
         let one = wearing(dark, light, red);
-        assert!((one.likeness(&one).unwrap() - 1.0).abs() < 1e-5);
-        let changed = one.likeness(&wearing(dark, light, blue)).unwrap();
+        assert!((one.similarity(&one).unwrap() - 1.0).abs() < 1e-5);
+        let changed = one.similarity(&wearing(dark, light, blue)).unwrap();
         assert!((changed - 2.0 / 3.0).abs() < 0.02, "{changed}");
         // Only parts that both have are compared.
         let close = Appearance::of([&[dark], &[light], &[]]);
-        assert!((one.likeness(&close).unwrap() - 1.0).abs() < 1e-5);
-        assert_eq!(Appearance::default().likeness(&one), None);
+        assert!((one.similarity(&close).unwrap() - 1.0).abs() < 1e-5);
+        assert_eq!(Appearance::default().similarity(&one), None);
     }
 
     #[test]
@@ -122,21 +122,21 @@ pub(super) mod tests {
         let mut known = Appearance::of([&[], &[[60.0, 12.0, 15.0]], &[]]);
         known.update(&wearing([20.0, 0.0, 0.0], [70.0, 12.0, 15.0], [40.0, 0.0, 0.0]));
         let same = Appearance::of([&[[20.0, 0.0, 0.0]], &[[60.0, 12.0, 15.0]], &[[40.0, 0.0, 0.0]]]);
-        let likeness = known.likeness(&same).unwrap();
-        assert!(likeness > 0.9 && likeness < 1.0, "{likeness}");
+        let similarity = known.similarity(&same).unwrap();
+        assert!(similarity > 0.9 && similarity < 1.0, "{similarity}");
     }
 
     proptest! {
         #[test]
-        fn likeness_is_symmetric_and_between_0_and_1(
+        fn similarity_is_symmetric_and_between_0_and_1(
             a in prop::collection::vec(prop::array::uniform3(-60.0_f32..110.0), 1..40),
             b in prop::collection::vec(prop::array::uniform3(-60.0_f32..110.0), 1..40),
         ) {
             let (one, other) = (Appearance::of([&a, &b, &[]]), Appearance::of([&b, &a, &a]));
-            let likeness = one.likeness(&other).unwrap();
-            prop_assert!((0.0..=1.0 + 1e-4).contains(&likeness));
-            prop_assert!((likeness - other.likeness(&one).unwrap()).abs() < 1e-5);
-            prop_assert!((one.likeness(&one).unwrap() - 1.0).abs() < 1e-4);
+            let similarity = one.similarity(&other).unwrap();
+            prop_assert!((0.0..=1.0 + 1e-4).contains(&similarity));
+            prop_assert!((similarity - other.similarity(&one).unwrap()).abs() < 1e-5);
+            prop_assert!((one.similarity(&one).unwrap() - 1.0).abs() < 1e-4);
         }
     }
 }

@@ -33,12 +33,12 @@ const LAST_POSITION_PENALTY: f32 = 0.4;
 /// Smallest affinity. A face with it is assigned if nothing else competes.
 const MIN_AFFINITY: f32 = 0.01;
 
-/// Appearances with a smaller [`Appearance::likeness`] are different people. The same person has 0.8 or more, two
+/// Appearances with a smaller [`Appearance::similarity`] are different people. The same person has 0.8 or more, two
 /// people mostly less than 0.6.
 const DIFFERENT_PERSON: f32 = 0.68;
-/// Affinity that appearance adds to the one by position: 0 at that likeness, and this value at likeness 1.
+/// Affinity that appearance adds to the one by position: 0 at that similarity, and this value at similarity 1.
 const APPEARANCE_WEIGHT: f32 = 1.0;
-/// Least likeness for an affinity by appearance alone, at any position.
+/// Least similarity for an affinity by appearance alone, at any position.
 const SAME_APPEARANCE: f32 = 0.8;
 /// Largest affinity by appearance alone. It is small, so that near people come first.
 const APPEARANCE_ALONE: f32 = 0.4;
@@ -119,11 +119,11 @@ impl Tracker {
     /// Returns the affinity of a person to a face, or 0 for none.
     fn affinity(&self, track: usize, Sighting { seen, appearance }: &Sighting) -> f32 {
         let Some(last) = self.tracks[track].last() else { return 0.0 };
-        let likeness = self.appearances[track]
+        let similarity = self.appearances[track]
             .as_ref()
             .zip(appearance.as_ref())
-            .and_then(|(known, appearance)| known.likeness(appearance));
-        if likeness.is_some_and(|likeness| likeness < DIFFERENT_PERSON) {
+            .and_then(|(known, appearance)| known.similarity(appearance));
+        if similarity.is_some_and(|similarity| similarity < DIFFERENT_PERSON) {
             return 0.0;
         }
         #[expect(clippy::cast_possible_truncation, reason = "at most APPEARANCE_LASTS_S")]
@@ -134,13 +134,13 @@ impl Tracker {
         let by_position =
             predicted.into_iter().chain(last.map(|affinity| affinity - LAST_POSITION_PENALTY)).reduce(f32::max);
         let by_position = by_position.map(|affinity| affinity.max(MIN_AFFINITY));
-        match (by_position, likeness) {
-            (Some(affinity), Some(likeness)) => {
-                affinity + APPEARANCE_WEIGHT * (likeness - DIFFERENT_PERSON) / (1.0 - DIFFERENT_PERSON)
+        match (by_position, similarity) {
+            (Some(affinity), Some(similarity)) => {
+                affinity + APPEARANCE_WEIGHT * (similarity - DIFFERENT_PERSON) / (1.0 - DIFFERENT_PERSON)
             }
             (Some(affinity), None) => affinity,
-            (None, Some(likeness)) if likeness >= SAME_APPEARANCE => {
-                MIN_AFFINITY + APPEARANCE_ALONE * (likeness - SAME_APPEARANCE) / (1.0 - SAME_APPEARANCE)
+            (None, Some(similarity)) if similarity >= SAME_APPEARANCE => {
+                MIN_AFFINITY + APPEARANCE_ALONE * (similarity - SAME_APPEARANCE) / (1.0 - SAME_APPEARANCE)
             }
             (None, _) => 0.0,
         }

@@ -98,7 +98,7 @@ mod tests {
         let appearance = |hair, clothes, light| appearance(&person(hair, clothes, light), &FACE).unwrap();
         let (brown, blond, blue, red) = ([30, 40, 50], [120, 190, 210], [160, 60, 30], [40, 40, 190]);
         let known = appearance(brown, blue, 1.0);
-        let like = |other: &Appearance| known.likeness(other).unwrap();
+        let like = |other: &Appearance| known.similarity(other).unwrap();
         assert!(like(&appearance(brown, blue, 0.7)) > 0.9 && like(&appearance(brown, blue, 1.15)) > 0.9);
         assert!(like(&appearance(brown, red, 1.0)) < 0.75 && like(&appearance(blond, red, 1.0)) < 0.5);
     }
@@ -108,7 +108,7 @@ mod tests {
         let frame = person([30, 40, 50], [160, 60, 30], 1.0);
         let at = |y: f32| appearance(&frame, &BBox { y, ..FACE }).unwrap();
         let (inside, low) = (at(60.0), at(205.0));
-        assert!(inside.likeness(&low).is_some());
+        assert!(inside.similarity(&low).is_some());
         assert_eq!(appearance(&frame, &BBox { x: 500.0, y: 500.0, ..FACE }).unwrap(), Appearance::default());
     }
 
