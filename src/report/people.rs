@@ -6,11 +6,11 @@ use super::shares::{Share, shares};
 use super::words::{Unit, Words};
 use crate::analysis::{Emotion, FaceSummary, Findings, Segment, Story};
 
-/// Number of steps for the course of a result of an older version, which has no segments.
+/// Number of equal steps in the course of a result without segments, which an older version stored.
 const COURSE_STEPS: usize = 60;
-/// The most phases that are listed one by one. The ribbon shows all.
+/// Maximum number of phases that are listed. The ribbon shows all phases.
 const MOST_LISTED: usize = 10;
-/// The number of cells of the ribbon in a mail, which consists of table cells.
+/// Number of equal steps of the ribbon in a mail, which is made of table cells.
 const CELLS: usize = 100;
 
 /// One person.
@@ -30,24 +30,24 @@ pub struct Person {
     pub listed: Vec<Phase>,
     /// A sentence about the phases that are not in [`Person::listed`].
     pub unlisted: Option<String>,
-    /// The expressions of the course, for the key of the ribbon: name, colour, and from when to when, or the number of
-    /// phases and their time if there are several.
-    pub key: Vec<Key>,
+    /// The legend of the ribbon: each expression of the course once.
+    pub legend: Vec<LegendEntry>,
     /// The description of the chart in words.
     pub label: String,
 }
 
-/// An entry of the key of a ribbon.
-pub struct Key {
+/// One expression in the legend of a ribbon.
+pub struct LegendEntry {
     pub emotion: Emotion,
     pub name: String,
     pub colour: &'static str,
-    /// When, or for how long.
+    /// Start and end of the only phase, or the number of phases and their total time.
     pub time: String,
 }
 
-/// A cell of the ribbon in a mail: `None` if the face was not seen.
+/// A cell of the ribbon in a mail.
 pub struct Cell {
+    /// Name and colour of the expression, or `None` if the face was not seen.
     pub emotion: Option<(String, &'static str)>,
     /// In percent of the length of the video.
     pub width: usize,
@@ -73,7 +73,8 @@ impl Person {
         words.fill("line.figures", &[("calmness", &self.calmness), ("eye_contact", &self.eye_contact)])
     }
 
-    /// Returns the ribbon as table cells. Each shows the expression of most of its time, or that the face was not seen.
+    /// Returns the ribbon as table cells. Each step shows the expression that lasts longest in it, or that the face was
+    /// not seen for most of it. Adjacent steps with the same content are one cell.
     pub fn cells(&self) -> Vec<Cell> {
         #[expect(clippy::cast_precision_loss, reason = "at most CELLS")]
         let at = |index: usize| {
@@ -114,22 +115,22 @@ pub fn person(words: Words, findings: &Findings, face: &FaceSummary) -> Person {
         .map(|phase| words.fill("told", &[("from", &phase.from), ("to", &phase.to), ("emotion", &phase.name)]))
         .collect();
     let id = face.id.to_string();
-    let sure = face.intervals.as_ref();
+    let intervals = face.intervals.as_ref();
     Person {
         id: face.id,
         name: words.fill("person", &[("n", &id)]),
-        headline: words.story(story, sure.and_then(|all| all.emotions.get(&face.dominant_emotion).copied())),
+        headline: words.story(story, intervals.and_then(|all| all.emotions.get(&face.dominant_emotion).copied())),
         label: words.fill("chart", &[("n", &id), ("story", &told.join(", "))]),
         first: words.moment(face.first_s, duration_s),
         last: words.moment(face.last_s, duration_s),
         samples: face.frames,
-        calmness: words.figure(face.calmness, sure.map(|all| all.calmness), Unit::Of100),
+        calmness: words.figure(face.calmness, intervals.map(|all| all.calmness), Unit::Of100),
         eye_contact: face.eye_contact.map_or_else(
             || words.say("unread"),
-            |v| words.figure(v, sure.and_then(|all| all.eye_contact), Unit::Percent),
+            |v| words.figure(v, intervals.and_then(|all| all.eye_contact), Unit::Percent),
         ),
         shares: shares(words, &face.emotions, std::slice::from_ref(face)),
-        key: key(words, &course, duration_s),
+        legend: legend(words, &course, duration_s),
         unlisted: (unlisted > 0).then(|| words.count("unlisted", unlisted as u64, &[])),
         listed,
         course,
@@ -157,11 +158,11 @@ fn longest(course: &[Phase]) -> Vec<Phase> {
     order.into_iter().map(|index| course[index].clone()).collect()
 }
 
-/// Returns the key of the ribbon: each expression once, in the order of appearance.
-fn key(words: Words, course: &[Phase], duration_s: f64) -> Vec<Key> {
-    let mut keys: Vec<Key> = Vec::new();
+/// Returns the legend of the ribbon: each expression once, in the order of appearance.
+fn legend(words: Words, course: &[Phase], duration_s: f64) -> Vec<LegendEntry> {
+    let mut legend: Vec<LegendEntry> = Vec::new();
     for phase in course {
-        if keys.iter().any(|key| key.emotion == phase.emotion) {
+        if legend.iter().any(|entry| entry.emotion == phase.emotion) {
             continue;
         }
         let same: Vec<&Phase> = course.iter().filter(|other| other.emotion == phase.emotion).collect();
@@ -174,9 +175,9 @@ fn key(words: Words, course: &[Phase], duration_s: f64) -> Vec<Key> {
             }
         };
         let Phase { emotion, ref name, colour, .. } = *phase;
-        keys.push(Key { emotion, name: name.clone(), colour, time });
+        legend.push(LegendEntry { emotion, name: name.clone(), colour, time });
     }
-    keys
+    legend
 }
 
 fn phase(words: Words, duration_s: f64, emotion: Emotion, from_s: f64, to_s: f64) -> Phase {
