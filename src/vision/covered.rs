@@ -1,9 +1,9 @@
-//! Tells covered eyes and mouths from bare ones. The landmark network puts points on a bar, on sunglasses or on a mask
-//! as if the face were bare.
+//! Detects covered eyes and mouths. The landmark network does not report them: it also places points on a bar, on
+//! sunglasses or on a mask.
 //!
-//! An eye has white, iris and lashes, a mouth has lips and a gap: their brightness varies. What covers them is mostly
-//! even. So a part counts as covered if the standard deviation of the brightness around it is small against the
-//! brightness of the skin.
+//! The brightness of a bare eye varies between white, iris and lashes, and that of a bare mouth between lips and gap.
+//! The brightness of a cover is nearly constant. So an eye or a mouth counts as covered if the standard deviation of
+//! its brightness is small in relation to the brightness of the skin.
 
 use opencv::core::{Mat, MatTraitConst, MatTraitConstManual};
 use opencv::imgproc::{COLOR_BGR2GRAY, cvt_color_def};
@@ -11,7 +11,7 @@ use opencv::imgproc::{COLOR_BGR2GRAY, cvt_color_def};
 use super::VisionError;
 use crate::analysis::Covered;
 
-/// Which parts of a face nothing covers.
+/// The parts of a face that are not covered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Bare {
     /// The person's right eye and left eye.
@@ -28,46 +28,47 @@ impl Bare {
     }
 }
 
-/// A rectangle on a face, in units of the distance between two of its points and along their line.
-struct Part {
-    /// The two points.
-    across: [usize; 2],
-    /// Points whose mean is the middle of the rectangle.
-    middle: [usize; 2],
+/// A rectangle on a face.
+struct Region {
+    /// Two points of the face. Their line is the direction of the rectangle's width, and their distance is its unit of
+    /// length.
+    axis: [usize; 2],
+    /// Two points of the face. The rectangle is centred between them.
+    centre: [usize; 2],
     /// Half the width and half the height.
     half: [f32; 2],
-    /// The part is covered if the standard deviation of its brightness is below this, in shares of the skin's
-    /// brightness.
-    least: f32,
+    /// The region is covered if the standard deviation of its brightness, divided by the brightness of the skin, is
+    /// below this.
+    min_deviation: f32,
 }
 
-const EYES: [Part; 2] = [eye([33, 133]), eye([362, 263])];
-const MOUTH: Part = Part { across: [61, 291], middle: [13, 14], half: [0.4, 0.2], least: 0.03 };
+const EYES: [Region; 2] = [eye([33, 133]), eye([362, 263])];
+const MOUTH: Region = Region { axis: [61, 291], centre: [13, 14], half: [0.4, 0.2], min_deviation: 0.03 };
 
-const fn eye(corners: [usize; 2]) -> Part {
-    Part { across: corners, middle: corners, half: [0.5, 0.25], least: 0.05 }
+const fn eye(corners: [usize; 2]) -> Region {
+    Region { axis: corners, centre: corners, half: [0.5, 0.25], min_deviation: 0.05 }
 }
 
 /// Points in the middle of both cheeks and of the forehead. The brightest of them is taken as the skin: hair, a beard
 /// or a shadow may darken the others.
 const SKIN: [usize; 3] = [50, 280, 151];
-/// Half the side of a patch of skin, in distances between the outer corners of the eyes.
+/// Half the side of a patch of skin. The unit is the distance between the outer corners of the eyes.
 const PATCH: f32 = 0.06;
-/// Pixels that are read along each side of a rectangle.
-const ACROSS: usize = 25;
-const DOWN: usize = 13;
+/// Number of pixels that are read along the width and along the height of a region.
+const COLUMNS: usize = 25;
+const ROWS: usize = 13;
 
-/// Looks at the parts of a face in the picture that its points were read from. `points` are in pixels of that picture.
-/// A part with points that are not finite counts as bare.
+/// Decides which parts of a face are bare. `points` are the points of the face, in pixels of the picture. A part with
+/// points that are not finite counts as bare.
 pub(super) fn bare(picture: &Mat, points: &[[f32; 3]]) -> Result<Bare, VisionError> {
     let mut grey = Mat::default();
     cvt_color_def(picture, &mut grey, COLOR_BGR2GRAY)?;
     let grey = Grey { width: grey.cols().unsigned_abs() as usize, pixels: grey.data_typed::<u8>()? };
-    let patch = |middle: usize| Part { across: [33, 263], middle: [middle; 2], half: [PATCH; 2], least: 0.0 };
-    let skin = SKIN.iter().filter_map(|middle| grey.brightness(&patch(*middle), points)).map(|(mean, _)| mean);
+    let patch = |centre: usize| Region { axis: [33, 263], centre: [centre; 2], half: [PATCH; 2], min_deviation: 0.0 };
+    let skin = SKIN.iter().filter_map(|centre| grey.brightness(&patch(*centre), points)).map(|(mean, _)| mean);
     let skin = skin.fold(1.0, f32::max);
     let is_bare =
-        |part: &Part| grey.brightness(part, points).is_none_or(|(_, deviation)| deviation >= part.least * skin);
+        |region: &Region| grey.brightness(region, points).is_none_or(|(_, it)| it >= region.min_deviation * skin);
     Ok(Bare { eyes: EYES.map(|eye| is_bare(&eye)), mouth: is_bare(&MOUTH) })
 }
 
@@ -77,20 +78,20 @@ struct Grey<'a> {
 }
 
 impl Grey<'_> {
-    /// Mean and standard deviation of the brightness in a part of a face; `None` where most of it lies outside the
-    /// picture.
-    fn brightness(&self, part: &Part, points: &[[f32; 3]]) -> Option<(f32, f32)> {
-        let [from, to] = part.across.map(|n| points[n]);
+    /// Returns the mean and the standard deviation of the brightness in a region, or `None` if most of the region lies
+    /// outside the picture.
+    fn brightness(&self, region: &Region, points: &[[f32; 3]]) -> Option<(f32, f32)> {
+        let [from, to] = region.axis.map(|n| points[n]);
         let along = [to[0] - from[0], to[1] - from[1]];
-        let [a, b] = part.middle.map(|n| points[n]);
-        let middle = [f32::midpoint(a[0], b[0]), f32::midpoint(a[1], b[1])];
+        let [a, b] = region.centre.map(|n| points[n]);
+        let centre = [f32::midpoint(a[0], b[0]), f32::midpoint(a[1], b[1])];
         let steps =
             |count: usize, half: f32| (0..count).map(move |n| half * (2.0 * n as f32 / (count - 1) as f32 - 1.0));
         let (mut sum, mut squares, mut count) = (0.0_f32, 0.0_f32, 0.0_f32);
-        for v in steps(DOWN, part.half[1]) {
-            for u in steps(ACROSS, part.half[0]) {
-                let x = middle[0] + u * along[0] - v * along[1];
-                let y = middle[1] + u * along[1] + v * along[0];
+        for v in steps(ROWS, region.half[1]) {
+            for u in steps(COLUMNS, region.half[0]) {
+                let x = centre[0] + u * along[0] - v * along[1];
+                let y = centre[1] + u * along[1] + v * along[0];
                 if let Some(value) = self.pixel(x, y) {
                     sum += value;
                     squares += value * value;
@@ -100,14 +101,14 @@ impl Grey<'_> {
         }
         let mean = sum / count;
         let deviation = (squares / count - mean * mean).max(0.0).sqrt();
-        (2.0 * count >= (ACROSS * DOWN) as f32).then_some((mean, deviation))
+        (2.0 * count >= (COLUMNS * ROWS) as f32).then_some((mean, deviation))
     }
 
     fn pixel(&self, x: f32, y: f32) -> Option<f32> {
         let inside = x >= 0.0 && y >= 0.0 && x < self.width as f32;
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "inside the picture")]
-        let place = inside.then(|| y as usize * self.width + x as usize)?;
-        self.pixels.get(place).map(|value| f32::from(*value))
+        let index = inside.then(|| y as usize * self.width + x as usize)?;
+        self.pixels.get(index).map(|value| f32::from(*value))
     }
 }
 
@@ -147,7 +148,7 @@ mod tests {
         (picture, points)
     }
 
-    /// Covers a rectangle of the face with this brightness, and reads which parts are bare.
+    /// Covers a rectangle of the face with this brightness, and returns the bare parts.
     fn with_cover(rect: Rect, brightness: f64) -> Bare {
         let (mut picture, points) = face(180.0);
         rectangle(&mut picture, rect, Scalar::all(brightness), FILLED, LINE_8, 0).unwrap();
@@ -163,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bar_covers_both_eyes_a_patch_one_and_a_mask_the_mouth() {
+    fn a_bar_covers_both_eyes_a_patch_covers_one_and_a_mask_covers_the_mouth() {
         for brightness in [0.0, 120.0, 255.0] {
             let bar = with_cover(Rect::new(50, 75, 156, 50), brightness);
             assert_eq!(bar, Bare { eyes: [false; 2], mouth: true }, "{brightness}");
@@ -178,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn points_outside_the_picture_or_without_numbers_count_as_bare() {
+    fn parts_with_points_outside_the_picture_or_not_finite_count_as_bare() {
         let (picture, points) = face(180.0);
         for place in [[-900.0; 3], [900.0; 3], [f32::NAN; 3], [f32::INFINITY; 3]] {
             assert_eq!(bare(&picture, &vec![place; points.len()]).unwrap(), Bare::ALL, "{place:?}");
