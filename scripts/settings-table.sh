@@ -13,9 +13,14 @@ table() {
 <!-- Written by scripts/settings-table.sh from config/default.toml; change that file. -->
 # Settings
 
-Later wins: the built-in defaults below, then `config/*.toml` in order of name (or the one file given by `--config`),
-then environment variables: `VISAGE_` + section + `__` + key. A wrong key or value stops the program at start, by name.
-Sizes are in bytes or as `"2 GiB"`; times carry their unit in the name; lists in the environment are separated by commas.
+visage reads settings from three sources, and each source overrides the ones before it:
+
+1. the built-in defaults in the tables below
+2. `config/*.toml` in order of name, or only the file given by `--config`
+3. environment variables: `VISAGE_` + section + `__` + key
+
+If a key or a value is wrong, visage names it and does not start. Sizes are in bytes or such as `"2 GiB"`. The key of a
+time ends in its unit. Lists in environment variables are separated by commas.
 END
     awk '
         /^$/ { comment = "" }
