@@ -2,14 +2,15 @@
 //!
 //! The modules, in the order in which a video passes through them:
 //!
-//! - [`cli`]: one file per subcommand (`serve`, `work`, `analyze`, `models`, `keys`, `doctor`).
+//! - [`cli`]: one file per subcommand (`serve`, `work`, `analyze`, `models`, `eval`, `keys`, `openapi`,
+//!   `doctor`).
 //! - [`config`]: the settings, one struct per concern; the defaults are embedded from `config/default.toml`.
-//! - [`api`]: HTTP: takes uploads, answers with states and reports.
+//! - [`api`]: HTTP: receives uploads, returns states and reports.
 //! - [`blob`]: storage of videos until they are analyzed: a folder or an S3 bucket.
 //! - [`store`]: the database: jobs (the queue), results, outgoing mail, keys. All SQL is here.
 //! - [`worker`]: one job from claim to clean-up, and periodic housekeeping.
 //! - [`pipeline`]: turns one video into [`analysis::Findings`]; used by worker, API and command line.
-//! - [`isolation`]: decodes videos in confined child processes.
+//! - [`isolation`]: runs [`media`] in confined child processes.
 //! - [`media`]: opens video files: probing, frames and sound.
 //! - [`engine`]: ONNX Runtime: models, sessions, devices, batching. Handles tensors only.
 //! - [`vision`]: reads pictures: face detector, landmarks, emotion classifier, head pose, gaze.
@@ -19,6 +20,7 @@
 //! - [`identity`]: ensures that storage and database belong together.
 //! - [`confirmation`]: links by which recipients of mails confirm their address.
 //! - [`secret`]: keyed hashes with the secret of the installation.
+//! - [`share`]: signed links by which a reader without a key sees one result.
 //! - [`locale`]: picks the language of texts; the texts are in `locales/`.
 //! - [`fault`]: classifies errors by the party at fault: the service, the video or the client.
 //! - [`clock`]: time and random tokens, passed in so that tests can fix them.
