@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
-# Checks that the systemd units are exposed to less than 2.0 of 10 by systemd-analyze security, and that every service
-# of docker-compose.yml is confined. Without systemd-analyze, only the latter.
+# Checks that `systemd-analyze security` gives every systemd unit an exposure level below 2.0 (of 10), and that every
+# service of docker-compose.yml is confined. Without systemd-analyze, it checks docker-compose.yml only.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
 
 require python3
-most=2.0
+limit=2.0
 if have systemd-analyze; then
     for unit in "$root"/deploy/systemd/*.service; do
         score=$(systemd-analyze security --offline=true --no-pager "$unit" 2>&1 |
             sed -n 's/.*Overall exposure level for .*: \([0-9.]*\) .*/\1/p')
-        [ -n "$score" ] || die "systemd-analyze gives no score for $unit"
-        awk -v score="$score" -v most="$most" 'BEGIN { exit !(score < most) }' ||
-            die "$unit has a score of $score, which is not below $most (systemd-analyze security --offline=true $unit)"
+        [ -n "$score" ] || die "systemd-analyze gives no exposure level for $unit"
+        awk -v score="$score" -v limit="$limit" 'BEGIN { exit !(score < limit) }' ||
+            die "$unit has an exposure level of $score, which is not below $limit (systemd-analyze security --offline=true $unit)"
     done
 else
     say "systemd-analyze is not installed, so the systemd units were not checked"
@@ -33,9 +33,9 @@ names = re.findall(r"^  (\w+):\n((?:    .*\n|\n|  #.*\n)*)", services, re.M)
 for name, body in names:
     if not re.search(r"^    <<: \*(visage|confined)$", body, re.M):
         sys.exit(f"docker-compose.yml: the service {name} is not confined")
-    for open_again in ["privileged:", "read_only: false", "cap_drop: []"]:
-        if open_again in body:
-            sys.exit(f"docker-compose.yml: the service {name} has {open_again}")
+    for setting in ["privileged:", "read_only: false", "cap_drop: []"]:
+        if setting in body:
+            sys.exit(f"docker-compose.yml: the service {name} has {setting}")
 if len(names) < 6:
     sys.exit("docker-compose.yml: services were not found")
 PYTHON

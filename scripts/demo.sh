@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # usage: demo.sh [VIDEO]
 #
-# Runs the whole way from a fresh clone to a result: installs missing packages, builds, starts the service with default
+# Gets from a fresh clone to a result: installs missing packages, builds, starts the service with default
 # settings, uploads a video over HTTP, follows the analysis, prints the result, and stops the service. Without
 # VIDEO it makes and analyzes a short clip. All its output is written to data/.
 set -euo pipefail
@@ -14,11 +14,11 @@ video=${1:-}
 [ -z "$video" ] || video=$(realpath "$video")
 cd "$root"
 
-server='' fetching='' started='' words=''
+server='' fetching='' started='' curl_errors=''
 
 stop() {
     local process
-    rm -f "$started" "$words"
+    rm -f "$started" "$curl_errors"
     for process in $fetching $server; do
         if kill "$process" 2>/dev/null; then wait "$process" 2>/dev/null || true; fi
     done
@@ -53,7 +53,7 @@ base=http://127.0.0.1:$port
 mkdir -p data
 log=data/demo.log
 started=$(mktemp)
-words=$(mktemp)
+curl_errors=$(mktemp)
 
 # Prints an error and the end of the service's log, and ends the demo.
 fail() {
@@ -69,11 +69,11 @@ fail() {
 # Prints the answer of the service. After an error, ends with the message of the service or of curl.
 ask() {
     local answer problem
-    if answer=$(curl --silent --show-error --fail-with-body "$@" 2>"$words"); then
+    if answer=$(curl --silent --show-error --fail-with-body "$@" 2>"$curl_errors"); then
         printf '%s' "$answer"
     else
         problem=$(jq -r '.detail // empty' <<<"$answer" 2>/dev/null || true)
-        fail "${problem:-$(cat "$words")}"
+        fail "${problem:-$(cat "$curl_errors")}"
     fi
 }
 

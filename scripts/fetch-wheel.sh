@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # usage: fetch-wheel.sh DEST NAME==VERSION PLATFORM SHA256
 #
-# Downloads one file of a Python package into DEST, and accepts it only with that checksum. PLATFORM is that of the
-# wheel ("any" for a wheel without machine code), or "sdist" for the source archive. The script installs pip if it is
-# missing. It neither installs nor runs the package, which may be for another Python and another processor.
+# Downloads one file of a Python package into DEST, and accepts it only with this checksum. PLATFORM is the platform tag
+# of the wheel ("any" for a wheel without machine code), or "sdist" for the source archive. The script installs pip if it is
+# missing. It neither installs nor runs the package. The package may be for another Python and another processor.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -21,7 +21,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 if [ "$platform" != sdist ]; then
-    # pip is used because it has the machine's settings of the package index. The Python version is given, because pip
+    # pip is used because it knows the machine's package index. The Python version is given, because pip
     # would otherwise refuse packages that are not released for its own version.
     printf '%s --hash=sha256:%s\n' "$requirement" "$sha256" >"$work/list"
     python3 -m pip download --quiet --disable-pip-version-check --no-input --no-deps --require-hashes --only-binary=:all: \

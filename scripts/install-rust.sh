@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs cargo, rustfmt and clippy, unless they exist in at least the rust-version of Cargo.toml. The Rust of Debian
-# 12 is too old, so rustup, the installer of the Rust project, puts it into the user's home.
+# Installs cargo, rustfmt and clippy, unless they are there in the rust-version of Cargo.toml or a newer one. The Rust of
+# Debian 12 is too old, so rustup, the installer of the Rust project, installs Rust in the user's home.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
