@@ -3,12 +3,12 @@
 use super::Observation;
 use super::contact::Contact;
 
-/// Most seconds between samples: with larger intervals, blinks are missed. A blink takes 0.1 to 0.4 s (Schiffman 2001,
-/// "Sensation and Perception"), and the lids are down for only a part of that.
+/// Maximum interval between samples, in seconds. With larger intervals, blinks are missed: a blink takes 0.1 to 0.4 s
+/// (Schiffman 2001, "Sensation and Perception"), and the lids are down for only a part of that.
 pub const MAX_INTERVAL_S: f64 = 0.125;
-/// Longest blink in seconds. Eyes that stay shut for longer are not counted.
+/// Maximum duration of a blink, in seconds.
 const LONGEST_S: f64 = 0.5;
-/// Fewest seconds with readable eyes from which a rate is computed. People blink every 3 to 4 seconds.
+/// Minimum time with readable eyes from which a rate is computed, in seconds. People blink every 3 to 4 seconds.
 const MIN_WATCHED_S: f64 = 10.0;
 
 /// The blinks of one or more people.
@@ -43,8 +43,8 @@ impl Blinks {
             } else if shut && shut_since.is_none() {
                 shut_since = Some(Some(seen.time_s));
             } else if !shut {
-                let moment = shut_since.flatten().is_some_and(|since| seen.time_s - since <= LONGEST_S);
-                blinks.count += u32::from(moment);
+                let is_blink = shut_since.flatten().is_some_and(|since| seen.time_s - since <= LONGEST_S);
+                blinks.count += u32::from(is_blink);
                 shut_since = None;
             }
             last = Some(seen.time_s);
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn eyes_that_shut_for_a_moment_blink_and_eyes_that_stay_shut_do_not() {
+    fn eyes_that_shut_briefly_are_a_blink_and_eyes_that_stay_shut_are_not() {
         for (eyes, count) in [
             ("...-....--...-..", 3),
             // The duration is unknown for eyes that are shut at the start or the end.

@@ -8,15 +8,15 @@
 
 use super::{Gaze, Observation, eye_contact};
 
-/// Largest angle in degrees between the gaze and the person's calibrated line to the camera that is eye contact.
+/// A gaze within this angle of the person's calibrated line to the camera is eye contact, in degrees.
 pub const GAZE_CONE_DEG: f32 = 12.0;
 /// Largest offset of the calibrated line from the measured one, in degrees. Among six people who look into the
 /// camera, one is measured this far from it, and the others up to 5.
 pub const OFFSET_DEG: f32 = 10.0;
-/// Gazes within this angle of the camera, in degrees, are used for calibration: the largest offset, and the noise of
-/// the measurement (mirroring a picture changes the gaze by 4 degrees on average).
+/// Gazes within this angle of the camera are used for calibration, in degrees. It is the largest offset plus a margin
+/// for the noise of the measurement (mirroring a picture changes the gaze by 4 degrees on average).
 const NEAR_DEG: f32 = OFFSET_DEG + 5.0;
-/// Fewest samples with open eyes near the camera from which an offset is computed.
+/// Minimum number of gazes near the camera from which an offset is computed.
 const OFFSET_SAMPLES: usize = 6;
 
 /// Eyes are shut below this share of their usual openness.
@@ -43,11 +43,11 @@ pub(super) fn contacts(seen: &[Observation], by_eyes: bool) -> Vec<Contact> {
     let least = SHUT_SHARE * usual_openness(seen);
     let open = |seen: &&Observation| seen.eyes.is_some_and(|eyes| eyes.openness >= least);
     let gazes: Vec<Gaze> = seen.iter().filter(open).filter_map(|seen| seen.eyes.map(|eyes| eyes.gaze)).collect();
-    let own = offset(&gazes);
+    let offset = offset(&gazes);
     seen.iter()
         .map(|seen| {
             let shut = seen.eyes.map(|eyes| eyes.openness < least);
-            let met = seen.eyes.map(|eyes| shut == Some(false) && angle(eyes.gaze, own) <= GAZE_CONE_DEG);
+            let met = seen.eyes.map(|eyes| shut == Some(false) && angle(eyes.gaze, offset) <= GAZE_CONE_DEG);
             Contact { met, eyes_shut: shut }
         })
         .collect()
@@ -76,12 +76,12 @@ fn offset(gazes: &[Gaze]) -> Gaze {
         values[values.len() / 2]
     };
     let middle = Gaze { yaw: median(|gaze| gaze.yaw), pitch: median(|gaze| gaze.pitch) };
-    // The medians of yaw and pitch together may lie outside the circle, by less than half its radius.
+    // The point of both medians may lie outside the circle of the largest offset.
     let shrink = (OFFSET_DEG / angle(middle, Gaze::default()).max(OFFSET_DEG)).min(1.0);
     Gaze { yaw: middle.yaw * shrink, pitch: middle.pitch * shrink }
 }
 
-/// Returns the angle in degrees between two directions near the direction of the camera.
+/// Returns the angle in degrees between two gazes. It is exact only near the direction of the camera.
 fn angle(a: Gaze, b: Gaze) -> f32 {
     (a.yaw - b.yaw).hypot(a.pitch - b.pitch)
 }

@@ -44,9 +44,9 @@ impl Emotion {
         Self::ALL.into_iter().find(|emotion| emotion.label() == label)
     }
 
-    /// Returns pleasure and arousal of the emotion word, each -1 to 1. These are the mean ratings of Russell &
+    /// Returns valence and arousal of the emotion word, each -1 to 1. These are the mean ratings of Russell &
     /// Mehrabian (1977), "Evidence for a three-factor theory of emotions", Journal of Research in Personality 11,
-    /// 273-294 (angry, disgusted, fearful, happy, sad, surprised). Neutral is the origin.
+    /// 273-294 (angry, disgusted, fearful, happy, sad, surprised), who call valence pleasure. Neutral is the origin.
     pub const fn valence_arousal(self) -> (f64, f64) {
         match self {
             Self::Angry => (-0.51, 0.59),
@@ -76,7 +76,7 @@ impl Probabilities {
         self.0[emotion.index()]
     }
 
-    /// Returns the most probable emotion and its probability. On a tie it is the earlier label.
+    /// Returns the most probable emotion and its probability. On a tie, the first in order wins.
     pub fn top(&self) -> (Emotion, f32) {
         Emotion::ALL.into_iter().fold((Emotion::Angry, f32::MIN), |best, emotion| {
             let p = self.of(emotion);
@@ -84,7 +84,7 @@ impl Probabilities {
         })
     }
 
-    /// Returns the expected pleasure and arousal over the probabilities, each -1 to 1.
+    /// Returns the expected valence and arousal over the probabilities, each -1 to 1.
     pub fn valence_arousal(&self) -> (f64, f64) {
         Emotion::ALL.into_iter().fold((0.0, 0.0), |(v, a), emotion| {
             let (ev, ea) = emotion.valence_arousal();

@@ -2,13 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What decoding a video takes, with its unit.
+/// A resource that is limited for the decoding of a video.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Resource {
     /// Memory of the decoders, in bytes.
     Memory,
-    /// Frames times pixels of a frame.
+    /// Number of frames times pixels per frame.
     Pixels,
     /// CPU time of the decoders, in seconds.
     CpuTime,
@@ -46,10 +46,10 @@ pub enum FailureReason {
     PictureTooLarge {
         width: u32,
         height: u32,
-        /// Most pixels of a picture.
+        /// Maximum number of pixels.
         limit: u64,
     },
-    /// Decoding the video would take, or took, more of a resource than one video may.
+    /// Decoding the video needs more of a resource than the limit allows.
     VideoTooCostly {
         resource: Resource,
         /// In the unit of the resource.

@@ -68,8 +68,8 @@ impl Verdict {
         best.map(|(emotion, share)| Self { emotion, confidence: share / sum })
     }
 
-    /// Returns the emotion of a clip from the probabilities in its frames, each with a weight. Returns `None` without
-    /// a frame.
+    /// Returns the emotion of a clip from the probabilities in its frames, each with a weight. Returns `None` if there
+    /// are no frames.
     pub fn of_frames(frames: &[(Probabilities, f32)]) -> Option<Self> {
         let mut shares = [0.0; 5];
         for (probabilities, weight) in frames {

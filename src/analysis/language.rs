@@ -1,4 +1,4 @@
-//! The languages of page, report and mail. Field names, labels and codes are not translated.
+//! The languages of pages, reports and mails. Field names, labels and codes are not translated.
 
 use std::borrow::Cow;
 
@@ -11,7 +11,7 @@ use utoipa::{PartialSchema, ToSchema};
 // `TAGS`: the names of the files of `locales/`, in alphabetical order.
 include!(concat!(env!("OUT_DIR"), "/languages.rs"));
 
-/// A language of page, report and mail, as a BCP 47 tag. Each file of `locales/` is one language.
+/// A language of pages, reports and mails, as a BCP 47 tag. Each file of `locales/` is one language.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Language(&'static str);
 
@@ -34,7 +34,7 @@ impl Language {
         Self::all().find(|language| language.tag().eq_ignore_ascii_case(primary))
     }
 
-    /// Reads a stored language. A language that was removed becomes `None`, because stored jobs outlive versions.
+    /// Reads a stored language. Returns `None` for a language that this version no longer has.
     pub(super) fn stored<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Self>, D::Error> {
         let tag = Option::<Cow<'de, str>>::deserialize(deserializer)?;
         Ok(tag.and_then(|tag| Self::from_tag(&tag)))
@@ -81,14 +81,14 @@ impl Serialize for Language {
 impl<'de> Deserialize<'de> for Language {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let tag = Cow::<'de, str>::deserialize(deserializer)?;
-        Self::from_tag(&tag).ok_or_else(|| D::Error::custom(format!("no language of {}", Self::choice())))
+        Self::from_tag(&tag).ok_or_else(|| D::Error::custom(format!("the language must be {}", Self::choice())))
     }
 }
 
 impl PartialSchema for Language {
     fn schema() -> RefOr<Schema> {
         let tags = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(TAGS));
-        tags.description(Some("A language that page, report and mail can be had in.")).into()
+        tags.description(Some("A language of pages, reports and mails.")).into()
     }
 }
 

@@ -69,7 +69,7 @@ const fn on() -> bool {
 }
 
 impl Options {
-    /// Returns the default options.
+    /// Returns options with these values and the defaults of all others.
     pub const fn new(sample_every: u32, max_faces: u32) -> Self {
         Self {
             sample_every,
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_language_that_is_no_longer_there_is_left_out() {
+    fn a_language_that_this_version_no_longer_has_is_read_as_none() {
         let read = |language: &str| {
             let json = format!(r#"{{"sample_every": 20, "max_faces": 10, "language": {language}}}"#);
             serde_json::from_str::<Options>(&json).unwrap().language
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn samples_a_second_become_every_nth_frame() {
+    fn samples_per_second_are_converted_to_every_nth_frame() {
         let every = |wanted, fps| {
             let options = Options { samples_per_second: wanted, ..Options::new(20, 10) };
             options.for_frame_rate(fps).sample_every
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn options_of_older_jobs_read_as_what_they_ran_with() {
+    fn missing_options_of_older_jobs_get_the_values_that_were_used_then() {
         let old: Options = serde_json::from_str(r#"{"sample_every": 5, "max_faces": 3}"#).unwrap();
         assert_eq!(old, Options::new(5, 3));
         let asked = Options { speech: false, detail: Some(Detail::Expressions), ..old };

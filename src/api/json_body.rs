@@ -143,7 +143,8 @@ pub fn maybe_whole<'de, D: Deserializer<'de>, T: TryFrom<u64>>(from: D) -> Resul
     Option::<Written>::deserialize(from)?.as_ref().map(whole_of).transpose()
 }
 
-/// Deserializes a whole number or null. Unlike [`maybe_whole`], it accepts no text. `20` and `20.0` are the same number.
+/// Deserializes a whole number or null. Unlike [`maybe_whole`], it does not accept text. `20` and `20.0` are the same
+/// number.
 pub fn maybe_integer<'de, D: Deserializer<'de>, T: TryFrom<u64>>(from: D) -> Result<Option<T>, D::Error> {
     let given = Option::<serde_json::Number>::deserialize(from)?;
     let written = given.map(|number| match number.as_u64() {

@@ -139,8 +139,8 @@ pub async fn check_storage(api: &Api, client: &Client, more: u64) -> Result<(), 
     Ok(())
 }
 
-/// Ends with an error as soon as the running uploads exceed a quota. The bytes of an upload without a Content-Length are
-/// not known before they arrive.
+/// Waits until the running uploads exceed a quota, and returns the error. It is needed for uploads without a
+/// Content-Length, whose size is not known before they arrive.
 pub async fn watch_storage(api: &Api, client: &Client) -> UploadError {
     loop {
         tokio::time::sleep(CHECK_PAUSE).await;

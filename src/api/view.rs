@@ -199,8 +199,8 @@ pub fn failure(job: &Job) -> Option<Problem> {
     Some(Problem::new(status, failure.code.clone(), "The video could not be analyzed", failure.detail.clone()))
 }
 
-/// Parses the token of a path, or the share id of a reader with a share link, and returns the token. Invalid text gives the
-/// same problem as an unknown token.
+/// Parses the token in a path, or the share id of a reader with a share link, and returns the token. The problem of
+/// invalid text is the same as that of an unknown token.
 pub fn shared_token(caller: &Caller, text: &str) -> Result<Uuid, Problem> {
     Ok(caller.token_of(token(text)?))
 }

@@ -46,7 +46,8 @@ pub struct Args {
     sample_every: Option<u32>,
 
     /// Analyze about N frames a second, instead of every N-th.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=60), conflicts_with = "sample_every")]
+    #[arg(long, value_name = "N", conflicts_with = "sample_every")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=60))]
     samples_per_second: Option<u32>,
 
     /// Analyze exactly every N-th frame ("exact"), or frames near these that are faster to decode ("fast") [default:

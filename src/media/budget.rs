@@ -1,14 +1,14 @@
 //! Limits the memory and the CPU time that decoding one video takes.
 //!
 //! A file of 100 kB can make a decoder hold 34 frames of any size, and a decoder repeats an unchanged frame for a few
-//! bytes. So the size of a file says nothing about the cost of decoding it. [`super::cost`] estimates the cost from the
+//! bytes. So the size of a file does not limit the cost of decoding it. [`super::cost`] estimates the cost from the
 //! headers before anything is decoded. Headers can lie, so a [`Budget`] measures the cost while frames are decoded:
 //!
 //! - memory, at each frame that a decoder allocates: the largest number of bytes that each decoder held so far. FFmpeg
 //!   keeps the memory of released frames for later ones.
-//! - CPU time, by the CPU clocks of the threads that decode. Unlike the time on the wall, it does not depend on the
-//!   load of the machine, so a video does not fail because of its neighbours. Decoders of other libraries (dav1d) have
-//!   threads that visage cannot ask; for them, the time on the wall counts while visage waits for them.
+//! - CPU time, by the CPU clocks of the threads that decode. Unlike wall-clock time, it does not depend on the load of
+//!   the machine, so a video does not fail because other programs run. Decoders of other libraries (dav1d) have threads
+//!   whose CPU clocks visage cannot read. For them, the wall-clock time that visage waits for them counts.
 //! - pixels, at each frame that is decoded.
 //!
 //! Each sound track has a budget of CPU time of its own ([`SoundBudget`]).

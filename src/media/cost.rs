@@ -15,8 +15,8 @@ use crate::config::Video;
 const MAX_REFERENCES: u64 = 16;
 /// Frames of a decoder that are decoded and wait to be converted.
 const WAITING_FRAMES: u64 = 3;
-/// Several decoders are used only if they are estimated to need at most this share of the limit, as numerator and
-/// denominator. The rest is for the error of the estimate.
+/// Several decoders are used only if their estimated memory is at most this share of the limit, as numerator and
+/// denominator. The rest is a margin for the error of the estimate.
 const SHARE_OF_SEVERAL: (u64, u64) = (2, 3);
 
 /// Checks the cost of decoding a stream, by its headers. `frames` is the number of frames, if it is certain.
@@ -43,7 +43,7 @@ pub(super) fn check_h264(parameters: &Parameters, limits: &Video) -> Result<(), 
     check(parameters, None, limits)
 }
 
-/// The number of decoders for a stream, `most` at most.
+/// The number of decoders for a stream, at most `most`.
 pub(super) fn decoders(parameters: &Parameters, most: usize, limits: &Video) -> usize {
     let (numerator, denominator) = SHARE_OF_SEVERAL;
     let limit = limits.max_decoder_memory.0 / denominator * numerator;
@@ -76,8 +76,8 @@ fn held_frames(parameters: &Parameters) -> u64 {
     references_and_delay + 1
 }
 
-/// The reference frames of an H.264 stream (`max_num_ref_frames`) and its delay, by its sequence parameter sets. The
-/// maximum, if there are none.
+/// The reference frames of an H.264 stream (`max_num_ref_frames`) and its delay, by its sequence parameter sets. Without
+/// these, the maximum.
 fn h264_frames(parameters: &Parameters) -> u64 {
     let extradata = ffi::extradata(parameters);
     let found: Vec<(u64, Option<u64>)> = sequence_parameter_sets(extradata)

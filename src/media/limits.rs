@@ -3,7 +3,7 @@
 use super::ProbeError;
 use crate::config::Video;
 
-/// The pixel limit for decoders. It has a margin, as decoders round the sides of a frame up to whole blocks.
+/// The pixel limit for decoders. It has a margin, because decoders round the sides of a frame up to whole blocks.
 pub(super) fn max_decoder_pixels(limits: &Video) -> i64 {
     let pixels = limits.max_pixels.saturating_add(limits.max_pixels / 8).saturating_add(1 << 16);
     i64::try_from(pixels.min(i32::MAX as u64)).unwrap_or(i64::MAX)

@@ -83,7 +83,7 @@ mod tests {
         }
     }
 
-    /// Sends the numbers below `n`, or without end for `None`.
+    /// Sends the numbers below `n`, or endless numbers if `n` is `None`.
     fn count(n: Option<u32>) -> impl FnOnce(SyncSender<u32>) -> Result<u32, Error> + Send {
         move |to| {
             for i in 0..n.unwrap_or(u32::MAX) {

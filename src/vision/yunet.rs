@@ -115,7 +115,7 @@ mod tests {
         // A canvas of 64 x 32 in cells of 16: four columns, two lines. The face is in column 2 of line 1, cell 6.
         let (mut cls, mut obj) = (Array2::zeros((8, 1)), Array2::zeros((8, 1)));
         (cls[[6, 0]], obj[[6, 0]]) = (0.81, 1.0);
-        (cls[[1, 0]], obj[[1, 0]]) = (0.9, 0.3); // sqrt(0.27) = 0.52: too little
+        (cls[[1, 0]], obj[[1, 0]]) = (0.9, 0.3); // sqrt(0.27) = 0.52: too low
         let mut bbox = Array2::zeros((8, 4));
         bbox.row_mut(6).assign(&ndarray::arr1(&[0.5, 0.25, 2_f32.ln(), 3_f32.ln()]));
         let mut kps = Array2::zeros((8, 10));

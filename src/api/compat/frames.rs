@@ -68,9 +68,9 @@ impl From<FrameError> for Problem {
     }
 }
 
-/// The storage key of a picture: a UUID, like the key of every blob that the janitor sweeps. It is derived by a hash from
-/// the id and from the API key that saved the picture, so another API key does not find it, and a listing of the storage
-/// does not reveal the id.
+/// Returns the storage key of a picture: a hash of the picture's id and of the API key that saved it, in the form of a
+/// UUID. So another API key does not find the picture, and a listing of the storage does not reveal the id. The janitor
+/// removes only blobs whose key is a UUID.
 pub fn key(frame: Uuid, owner: Option<&str>) -> String {
     let mut digest = Sha256::new();
     digest.update(frame.as_bytes());

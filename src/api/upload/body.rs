@@ -1,5 +1,5 @@
-//! Reads the body of a request as a stream. Limits its size, its pauses and its slowness, and holds at most two chunks in
-//! memory. A gzip body is decompressed first (see [`encoding`](super::encoding)).
+//! Reads the body of a request as a stream. Enforces its maximum size, its longest pause and its minimum rate. Holds at
+//! most two chunks in memory. A gzip body is decompressed first (see [`encoding`](super::encoding)).
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::encoding::{DecodedBody, Encoding};
 use super::error::BodyError;
 use crate::config::Http;
 
-/// Most bytes between the data of two fields: the boundary, the headers and the line ends.
+/// Maximum number of bytes between the data of two fields: the boundary, the headers and the line ends.
 const BETWEEN_FIELDS: usize = 16 << 10;
 
 /// How long the rest of a rejected body is read and discarded. Without that, the client would see a connection reset
@@ -27,13 +27,13 @@ const DRAIN: Duration = Duration::from_secs(10);
 
 /// How fast a body has to arrive.
 ///
-/// Each second of waiting for the client uses up one second of an allowance, and the bytes of `min_rate` give one second
-/// back. So a client may pause, but a client that sends slowly all the time runs out of the allowance.
+/// Each second of waiting for the client takes one second from an allowance, and each `min_rate` bytes add one second.
+/// So a client may pause, but a client that is always slow runs out of its allowance.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
     /// Longest pause.
     pub idle: Duration,
-    /// Bytes per second; 0: no limit.
+    /// Minimum rate in bytes per second; 0: no limit.
     pub min_rate: u64,
 }
 
@@ -42,7 +42,7 @@ impl Pace {
         Self { idle: Duration::from_secs(http.idle_timeout_s), min_rate: http.min_upload_rate.0 }
     }
 
-    /// The largest allowance, with which an upload begins.
+    /// The maximum of the allowance. An upload begins with it.
     pub const fn allowance(&self) -> Duration {
         self.idle.saturating_mul(2)
     }
@@ -58,9 +58,9 @@ struct State {
     /// Bytes read so far.
     read: Arc<AtomicU64>,
     pace: Pace,
-    /// Time that the client may still make this side wait.
+    /// The rest of the allowance (see [`Pace`]).
     allowance: Duration,
-    /// Since when this side waits for the client, and the end of the longest wait.
+    /// Set while the service waits for the client: the start of the wait, and a timer for its longest duration.
     pause: Option<(Instant, Pin<Box<Sleep>>)>,
     /// Bytes that may still come before the data of the next field; `None` within a field.
     between: Option<usize>,
@@ -97,12 +97,12 @@ impl IncomingBody {
         self.1.clone()
     }
 
-    /// Tells that the parser looks for the next field.
+    /// Records that the parser looks for the next field.
     pub fn between_fields(&self) {
         self.state(|state| state.between = Some(BETWEEN_FIELDS));
     }
 
-    /// Tells that the parser reads the data of a field.
+    /// Records that the parser reads the data of a field.
     pub fn in_field(&self) {
         self.state(|state| state.between = None);
     }
@@ -146,7 +146,7 @@ impl State {
             let Pace { idle, min_rate } = self.pace;
             let is_behind = min_rate > 0 && self.allowance < idle;
             let longest = if is_behind { self.allowance } else { idle };
-            // The timer runs only while this side waits for the client, not while storage is slow.
+            // The timer runs only while the service waits for the client, not while storage is slow.
             let (_, pause) = self.pause.get_or_insert_with(|| {
                 let now = Instant::now();
                 (now, Box::pin(tokio::time::sleep_until(now + longest)))

@@ -27,7 +27,7 @@ const MATRICES: [[i32; 4]; 8] = [
     [0, 1, 1, 0],
 ];
 
-/// Makes five frames of four quarters: red and green above blue and white.
+/// Makes five frames, each of four quarters: red and green above blue and white.
 const QUARTERS: &str = "-f lavfi -i color=red:s=80x60:r=25:d=0.2 -f lavfi -i color=lime:s=80x60:r=25:d=0.2 \
                         -f lavfi -i color=blue:s=80x60:r=25:d=0.2 -f lavfi -i color=white:s=80x60:r=25:d=0.2 \
                         -filter_complex [0][1]hstack[a];[2][3]hstack[b];[a][b]vstack -c:v libx264 -pix_fmt yuv420p";
@@ -178,8 +178,8 @@ fn pixel_aspect_ratio_and_orientation_do_not_change_the_figures() {
         if matrix != none {
             path = clips.write(name, &with_matrix(&path, matrix));
         }
-        let told = probe(&Source::File(path.clone()), &limits()).unwrap();
-        assert_eq!((told.width, told.height), shown, "{name}");
+        let probe = probe(&Source::File(path.clone()), &limits()).unwrap();
+        assert_eq!((probe.width, probe.height), shown, "{name}");
         let found = analyze(&pipeline, &path, EVERY_10TH).unwrap();
         let Findings { analysis, timeline } = &found;
         assert_eq!((analysis.video.width, analysis.video.height), shown, "{name}");
@@ -265,11 +265,11 @@ fn video_filmed_sideways_or_upside_down_is_turned_with_a_warning() {
             assert_eq!((analysis.video.turned, analysis.faces.len()), (turned, 1), "{name}");
             assert_eq!(analysis.summary.dominant_emotion, Some(Emotion::Happy), "{name}");
             assert!(analysis.summary.eye_contact.unwrap() > 90.0, "{name}: {:?}", analysis.summary);
-            let word = format!("rotated clockwise by {turned} degrees");
-            assert!(analysis.warnings.iter().any(|warning| warning.contains(&word)), "{:?}", analysis.warnings);
-            assert_eq!(timeline.rows.len(), 72_usize.div_ceil(every as usize), "{name}: nothing is read twice");
+            let part = format!("rotated clockwise by {turned} degrees");
+            assert!(analysis.warnings.iter().any(|warning| warning.contains(&part)), "{:?}", analysis.warnings);
+            assert_eq!(timeline.rows.len(), 72_usize.div_ceil(every as usize), "{name}: each sample is read once");
             for row in &timeline.rows {
-                // Boxes are in the frame as players show it, which is turned.
+                // Boxes are in the frame as players show it, in which the face is not upright.
                 let is_high = row.bbox.height > row.bbox.width;
                 assert_eq!(is_high, turned == 180, "{name}: {row:?}");
                 let (right, bottom) = (row.bbox.x + row.bbox.width, row.bbox.y + row.bbox.height);
@@ -315,7 +315,7 @@ fn small_face_in_a_large_frame_is_found_by_the_second_detection() {
     settings.vision.second_side = 0;
     let pipeline = visage::pipeline::Pipeline::load(&settings, &decoders(&settings)).unwrap();
     let found = analyze(&pipeline, &path, options).unwrap().analysis;
-    assert_eq!(found.faces, [], "without it, nobody");
-    let word = "Faces below 144 pixels cannot be found in this video.";
-    assert!(found.warnings.iter().any(|warning| warning == word), "{:?}", found.warnings);
+    assert_eq!(found.faces, [], "no face is found without the second detection");
+    let sentence = "Faces below 144 pixels cannot be found in this video.";
+    assert!(found.warnings.iter().any(|warning| warning == sentence), "{:?}", found.warnings);
 }

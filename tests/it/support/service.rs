@@ -127,7 +127,7 @@ impl Service {
         paths.filter(|path| !path.ends_with(".visage-storage")).collect()
     }
 
-    /// Waits until the storage folder is empty, and checks that the database has no job.
+    /// Waits until the storage folder is empty, and checks that the database has no job. Panics if videos are left.
     pub async fn is_clean(&self) {
         for _ in 0..500 {
             if self.stored().is_empty() {
@@ -174,7 +174,7 @@ impl Service {
         tokio::time::timeout(Duration::from_secs(300), waiting).await.expect("the analysis does not end")
     }
 
-    /// Ends the service as a restart does. The returned value keeps its files.
+    /// Ends the service as a restart does. Returns the folder, which is removed on drop.
     pub async fn leave(mut self) -> TempDir {
         self.stop.cancel();
         (&mut self.task).await.unwrap();
