@@ -69,8 +69,7 @@ impl Expressions {
         "noseSneerRight",
     ];
 
-    /// Converts shares of 1, which are clamped to 0 and 1 and rounded to hundredths. Returns `None` if one is not
-    /// finite.
+    /// Converts shares of 1. Clamps them to 0 and 1 and rounds them to hundredths. Returns `None` if one is not finite.
     pub fn of_shares(shares: &[f32; 52]) -> Option<Self> {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 100")]
         let percent = |share: f32| (100.0 * share.clamp(0.0, 1.0)).round() as u8;
@@ -82,7 +81,7 @@ impl Expressions {
         Self::NAMES.iter().position(|known| *known == name).map(|n| share(self.0[n]))
     }
 
-    /// Sets the movements of covered parts to 0, because the network invents them.
+    /// Sets the movements of covered parts to 0, because the network cannot see them.
     pub fn without(mut self, covered: Covered) -> Self {
         for (name, percent) in Self::NAMES.iter().zip(&mut self.0) {
             let of = |parts: &[&str]| parts.iter().any(|part| name.starts_with(part));
@@ -112,9 +111,9 @@ pub(super) fn share(percent: u8) -> f64 {
 
 impl Serialize for Expressions {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let moved = || Self::NAMES.iter().zip(self.0).filter(|(_, percent)| *percent > 0);
-        let mut map = serializer.serialize_map(Some(moved().count()))?;
-        for (name, percent) in moved() {
+        let nonzero = || Self::NAMES.iter().zip(self.0).filter(|(_, percent)| *percent > 0);
+        let mut map = serializer.serialize_map(Some(nonzero().count()))?;
+        for (name, percent) in nonzero() {
             map.serialize_entry(name, &share(percent))?;
         }
         map.end()

@@ -2,7 +2,7 @@
 //!
 //! A [`Face`] found in a frame becomes an [`Observation`] (one face in one sample). The observations of one person
 //! become a [`Track`]. The tracks become [`Findings`]: the [`Analysis`], which is stored and rendered, and its
-//! [`Timeline`]. JSON, HTML, CSV and mail are views of these and compute nothing.
+//! [`Timeline`]. JSON, HTML, CSV and mail present these and compute no figures.
 
 #![allow(unused_qualifications, reason = "the derive macro of ToSchema writes full paths")]
 

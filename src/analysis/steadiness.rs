@@ -1,15 +1,15 @@
 //! Computes how still a head is held.
 //!
-//! Each sample is compared with the person's mean orientation in the seconds around it. So a lasting change of
-//! posture counts only while it happens, and the sampling rate has little influence. Turning, nodding and tilting
-//! count. Walking and leaning do not.
+//! The orientation in each sample is compared with the person's mean orientation in the seconds around it. So a lasting
+//! change of posture counts only while it happens, and the sampling rate has little influence. Turning, nodding and
+//! tilting count, but walking and leaning do not.
 
 use super::{Observation, Pose};
 
 /// Seconds before and after a sample over which the mean orientation is taken.
 const AROUND_S: f64 = 5.0;
-/// Fewest orientations for a mean.
-const LEAST: usize = 3;
+/// Minimum number of orientations for a mean.
+const MIN_SAMPLES: usize = 3;
 /// Largest deviation in degrees with full steadiness. It is the noise of the measurement.
 const STILL_DEG: f64 = 3.0;
 /// Smallest deviation in degrees with a steadiness of 0.
@@ -42,8 +42,9 @@ pub(super) fn steadiness(seen: &[Observation]) -> Vec<Option<f64>> {
         }
         #[expect(clippy::cast_precision_loss, reason = "samples of ten seconds")]
         let count = (to - from) as f64;
-        let off: f64 = parts(&pose).iter().zip(sum).map(|(part, sum)| (part - sum / count).powi(2)).sum::<f64>().sqrt();
-        steady.push((to - from >= LEAST).then(|| still(off)));
+        let deviation: f64 =
+            parts(&pose).iter().zip(sum).map(|(part, sum)| (part - sum / count).powi(2)).sum::<f64>().sqrt();
+        steady.push((to - from >= MIN_SAMPLES).then(|| score(deviation)));
     }
     steady
 }
@@ -53,8 +54,8 @@ fn parts(pose: &Pose) -> [f64; 3] {
 }
 
 /// Returns the steadiness for a deviation in degrees, 0 to 100.
-fn still(off_deg: f64) -> f64 {
-    100.0 * (1.0 - (off_deg - STILL_DEG) / (RESTLESS_DEG - STILL_DEG)).clamp(0.0, 1.0)
+fn score(deviation_deg: f64) -> f64 {
+    100.0 * (1.0 - (deviation_deg - STILL_DEG) / (RESTLESS_DEG - STILL_DEG)).clamp(0.0, 1.0)
 }
 
 #[cfg(test)]

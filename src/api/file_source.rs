@@ -1,6 +1,6 @@
-//! The part of a request that holds its file. Problems name it.
+//! The part of a request that holds its file, and its name in problems.
 
-/// How a call receives its file. Messages name the field or the member that the call has.
+/// The part of a request that holds its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileSource {
     /// The form field `video`.

@@ -32,10 +32,10 @@ pub(in crate::api) fn endpoint() -> Endpoint {
     Endpoint::new::<Rule>(routes!(handle))
 }
 
-/// Most entries in an answer.
+/// Maximum number of entries in an answer.
 const LIMIT: u32 = 1000;
-/// Most bytes of a body with filters.
-const BODY: usize = 16 << 10;
+/// Maximum size of a body with filters, in bytes.
+const MAX_BODY: usize = 16 << 10;
 
 /// The filters of a request. In a query, all values are text; in JSON, they may also be numbers and booleans.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -142,9 +142,9 @@ pub(in crate::api) async fn handle(
     Ok(Json(LogPage { count: logs.len(), logs, more, latency_ms }).into_response())
 }
 
-/// The filters of the query, overridden by those of the body.
+/// Returns the filters of the query, overridden by those of the body.
 async fn filters(query: Filters, body: Body) -> Result<Filters, &'static str> {
-    let body = axum::body::to_bytes(body, BODY).await.map_err(|_| "The body is too large or incomplete.")?;
+    let body = axum::body::to_bytes(body, MAX_BODY).await.map_err(|_| "The body is too large or incomplete.")?;
     if body.iter().all(u8::is_ascii_whitespace) {
         return Ok(query);
     }
@@ -163,8 +163,8 @@ async fn filters(query: Filters, body: Body) -> Result<Filters, &'static str> {
 impl Filters {
     fn parse(self) -> Result<(LogFilter, u32), &'static str> {
         let filter = LogFilter {
-            from: moment(self.start_date, false).ok_or("start_date is not a date or time in ISO 8601.")?,
-            before: moment(self.end_date, true).ok_or("end_date is not a date or time in ISO 8601.")?,
+            from: time(self.start_date, false).ok_or("start_date is not a date or time in ISO 8601.")?,
+            before: time(self.end_date, true).ok_or("end_date is not a date or time in ISO 8601.")?,
             status_code: parsed(self.status_code, |text| text.parse().ok().filter(|code| (100..1000).contains(code)))
                 .ok_or("status_code is not an HTTP status.")?,
             success: parsed(self.success, |text| text.to_ascii_lowercase().parse().ok())
@@ -178,7 +178,7 @@ impl Filters {
     }
 }
 
-/// Parses a filter that may be missing. `None` if it is invalid. Empty text counts as missing.
+/// Parses a filter. Returns `Some(None)` if it is missing or empty, and `None` if it is invalid.
 #[expect(clippy::option_option, reason = "missing is not wrong")]
 fn parsed<T>(given: Option<Value>, parse: impl FnOnce(&str) -> Option<T>) -> Option<Option<T>> {
     let text = match given {
@@ -191,10 +191,10 @@ fn parsed<T>(given: Option<Value>, parse: impl FnOnce(&str) -> Option<T>) -> Opt
     parse(text.trim()).map(Some)
 }
 
-/// Parses a time or a day. A day gives its beginning, or its end if `is_end`. An end is exclusive, so it lies just
-/// after the given time.
+/// Parses a time or a day. Of a day, returns the start, or the start of the next day if `is_end`. An end is exclusive,
+/// so a time is moved by 1 ms if `is_end`.
 #[expect(clippy::option_option, reason = "missing is not wrong")]
-fn moment(given: Option<Value>, is_end: bool) -> Option<Option<Timestamp>> {
+fn time(given: Option<Value>, is_end: bool) -> Option<Option<Timestamp>> {
     parsed(given, |text| {
         if let Ok(time) = text.parse::<Timestamp>() {
             return if is_end { time.checked_add(1.millisecond()).ok() } else { Some(time) };

@@ -1,6 +1,6 @@
-//! The Postgres server of the tests: the one at `VISAGE_TEST_POSTGRES`, otherwise the one on 127.0.0.1:5432,
-//! otherwise one that is started here and ends with this process (always, with `VISAGE_TEST_POSTGRES=own`). Each test
-//! has a new database.
+//! The Postgres server of the tests. Each test has a new database on it. `VISAGE_TEST_POSTGRES` is the address of the
+//! server. With `VISAGE_TEST_POSTGRES=own`, this process starts a server, which ends with it. Without the variable, the
+//! tests use the server on 127.0.0.1:5432, or start one if none answers there.
 
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -191,8 +191,8 @@ async fn start() -> (String, PathBuf) {
     panic!("Postgres on port {port} does not answer");
 }
 
-/// Returns the folder of the server's programs: the newest of Debian, otherwise that of `pg_config`, otherwise the
-/// first in PATH.
+/// Returns the folder of the server's programs: that of Debian's newest version, otherwise that of `pg_config`,
+/// otherwise the first one in PATH.
 fn programs() -> PathBuf {
     let mut versions: Vec<(u32, PathBuf)> = std::fs::read_dir("/usr/lib/postgresql")
         .into_iter()
@@ -204,7 +204,7 @@ fn programs() -> PathBuf {
         .collect();
     versions.sort();
     let configured = Command::new("pg_config").arg("--bindir").output().ok();
-    let configured = configured.map(|told| PathBuf::from(String::from_utf8_lossy(&told.stdout).trim()));
+    let configured = configured.map(|output| PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = versions.into_iter().rev().map(|(_, folder)| folder);
     folders

@@ -59,16 +59,16 @@ pub(super) fn reshape(builder: &mut Builder<'_>, operator: &Operator<'_>) -> Res
         Some(input) => builder.read_integers(builder.constant(Some(input))?, MAX_AXES)?,
         None => Options::of(operator, 17)?.numbers(0, MAX_AXES)?,
     };
-    let numbers: usize = value.shape.iter().product();
+    let count: usize = value.shape.iter().product();
     let known = target
         .iter()
         .filter(|size| **size >= 0)
         .try_fold(1usize, |all, size| all.checked_mul(usize::try_from(*size).ok()?));
-    let rest = known.filter(|known| *known > 0).map(|known| numbers / known);
+    let rest = known.filter(|known| *known > 0).map(|known| count / known);
     let size = |size: &i64| if *size == -1 { rest } else { usize::try_from(*size).ok() };
     let shape = target.iter().map(size).collect::<Option<Vec<usize>>>();
     let product = |shape: &Vec<usize>| shape.iter().try_fold(1usize, |all, size| all.checked_mul(*size));
-    let shape = shape.filter(|shape| product(shape) == Some(numbers));
+    let shape = shape.filter(|shape| product(shape) == Some(count));
     let shape = shape.ok_or_else(|| format!("an input of {:?} cannot be reshaped to {target:?}", value.shape))?;
     if value.dynamic_batch && shape.first() != Some(&1) {
         return Err(format!("it reshapes the batch axis: {:?} to {target:?}", value.shape));
@@ -84,8 +84,8 @@ pub(super) fn pad(builder: &mut Builder<'_>, operator: &Operator<'_>) -> Result<
     let amounts = builder.read_integers(amounts, MAX_AXES)?;
     let (pairs, rest) = amounts.as_chunks::<2>();
     let axes = value.shape.len();
-    let is_sound = pairs.len() == axes && rest.is_empty() && amounts.iter().all(|amount| (0..1 << 26).contains(amount));
-    if !is_sound || (value.dynamic_batch && pairs[0] != [0, 0]) {
+    let is_valid = pairs.len() == axes && rest.is_empty() && amounts.iter().all(|amount| (0..1 << 26).contains(amount));
+    if !is_valid || (value.dynamic_batch && pairs[0] != [0, 0]) {
         return Err(format!("amounts of {amounts:?} do not fit an input of {:?}", value.shape));
     }
     let grown = value.shape.iter().zip(pairs).map(|(size, [before, after])| size + (before + after) as usize);
@@ -103,13 +103,13 @@ pub(super) fn transpose(builder: &mut Builder<'_>, operator: &Operator<'_>) -> R
     let order = builder.constant(operator.inputs.get(1))?;
     let order = builder.read_integers(order, MAX_AXES)?;
     let axes = value.shape.len();
-    let taken: Vec<usize> = order.iter().map(|n| axis(*n, axes)).collect::<Result<_, _>>()?;
-    let is_sound = taken.len() == axes && (0..axes).all(|axis| taken.contains(&axis));
-    if !is_sound || (value.dynamic_batch && taken.first() != Some(&0)) {
+    let permutation: Vec<usize> = order.iter().map(|n| axis(*n, axes)).collect::<Result<_, _>>()?;
+    let is_valid = permutation.len() == axes && (0..axes).all(|axis| permutation.contains(&axis));
+    if !is_valid || (value.dynamic_batch && permutation.first() != Some(&0)) {
         return Err(format!("the axes of {:?} cannot be put in the order {order:?}", value.shape));
     }
-    let shape = taken.iter().map(|axis| value.shape[*axis]).collect();
-    let order = value.order.iter().map(|axis| position(&taken, *axis)).collect();
+    let shape = permutation.iter().map(|axis| value.shape[*axis]).collect();
+    let order = value.order.iter().map(|axis| position(&permutation, *axis)).collect();
     Ok(Value { name: value.name, shape, order, dynamic_batch: value.dynamic_batch })
 }
 
@@ -166,7 +166,7 @@ pub(super) fn strided_slice(builder: &mut Builder<'_>, operator: &Operator<'_>) 
         }
     }
     let [begins, ends, steps] = numbers;
-    let (mut shape, mut gone) = (value.shape.clone(), Vec::new());
+    let (mut shape, mut removed) = (value.shape.clone(), Vec::new());
     // Starts, ends and positions of the axes that are cut.
     let mut cut: [Vec<i64>; 3] = Default::default();
     for n in 0..axes {
@@ -192,7 +192,7 @@ pub(super) fn strided_slice(builder: &mut Builder<'_>, operator: &Operator<'_>) 
             }
         }
         if is_set(single) {
-            gone.push(n);
+            removed.push(n);
         }
     }
     let mut name = value.name.clone();
@@ -201,12 +201,12 @@ pub(super) fn strided_slice(builder: &mut Builder<'_>, operator: &Operator<'_>) 
         name = builder.node(OpType::Slice, [name].into_iter().chain(numbers).collect(), vec![]);
     }
     let sliced = Value { name, shape, order: value.order, dynamic_batch: value.dynamic_batch };
-    if gone.is_empty() {
+    if removed.is_empty() {
         return Ok(sliced);
     }
-    let positions = gone.iter().map(|axis| position(&sliced.order, *axis) as i64).collect();
+    let positions = removed.iter().map(|axis| position(&sliced.order, *axis) as i64).collect();
     let positions = builder.integers(positions);
     let name = builder.node(OpType::Squeeze, vec![sliced.name, positions], vec![]);
-    let left = (0..axes).filter(|axis| !gone.contains(axis)).map(|axis| sliced.shape[axis]).collect();
-    Ok(Value { name, shape: left, order: without(&sliced.order, &gone), dynamic_batch: sliced.dynamic_batch })
+    let left = (0..axes).filter(|axis| !removed.contains(axis)).map(|axis| sliced.shape[axis]).collect();
+    Ok(Value { name, shape: left, order: without(&sliced.order, &removed), dynamic_batch: sliced.dynamic_batch })
 }
