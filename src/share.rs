@@ -15,7 +15,7 @@ use crate::config::Settings;
 use crate::secret::{InstallationSecret, LinkError};
 use crate::store::{Store, StoreError};
 
-/// What the signature is for, so that no other signature of the same secret is valid here.
+/// The purpose that is signed too, so that signatures for other purposes are not valid here.
 const PURPOSE: &str = "share link";
 
 /// Makes and checks share links.

@@ -15,9 +15,9 @@ const FEW_SAMPLES: u32 = 5;
 const EVEN: f64 = 3.0;
 /// A part with at least this value needs no advice.
 const GOOD: f64 = 80.0;
-/// Least share of the second emotion that is named, in percent.
+/// Minimum share of the second emotion that is named, in percent.
 const WORTH_NAMING: f64 = 20.0;
-/// Least difference between a stretch and the whole, in points.
+/// Minimum difference between a stretch and the whole, in points.
 const MIN_DIFFERENCE: f64 = 10.0;
 /// Shortest stretch in seconds.
 const LEAST_STRETCH_S: f64 = 1.0;

@@ -20,7 +20,7 @@ use super::weights::{Scores, SpeechScores};
 
 /// Length of a block in seconds: about the duration of an expression (0.5 to 4: Ekman 2003, "Emotions Revealed").
 const BLOCK_S: f64 = 2.0;
-/// Most blocks. The blocks of long videos are longer.
+/// Maximum number of blocks. The blocks of long videos are longer.
 const MOST_BLOCKS: f64 = 150.0;
 /// Number of videos that are drawn.
 const DRAWS: usize = 500;

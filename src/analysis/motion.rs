@@ -14,7 +14,7 @@ const MAX_PREDICTION_S: f32 = 2.0;
 /// State of the filter along one axis: position and velocity in sides of the face, with their covariance.
 #[derive(Debug, Clone, Copy)]
 struct Axis {
-    place: f32,
+    position: f32,
     velocity: f32,
     /// Variance of the position, covariance of position and velocity, variance of the velocity.
     covariance: [f32; 3],
@@ -22,8 +22,8 @@ struct Axis {
 
 impl Axis {
     /// Returns the state after the first measurement, with velocity 0.
-    const fn at(place: f32) -> Self {
-        Self { place, velocity: 0.0, covariance: [BOX_NOISE * BOX_NOISE, 0.0, 1.0] }
+    const fn at(position: f32) -> Self {
+        Self { position, velocity: 0.0, covariance: [BOX_NOISE * BOX_NOISE, 0.0, 1.0] }
     }
 
     /// The prediction step.
@@ -35,16 +35,16 @@ impl Axis {
             pv + time_s * vv + noise * time_s / 2.0,
             vv + noise,
         ];
-        Self { place: self.place + self.velocity * time_s, velocity: self.velocity, covariance }
+        Self { position: self.position + self.velocity * time_s, velocity: self.velocity, covariance }
     }
 
     /// The update step with a measured position.
-    fn update(self, place: f32) -> Self {
+    fn update(self, position: f32) -> Self {
         let [pp, pv, vv] = self.covariance;
         let (gain, velocity_gain) = (pp / (pp + BOX_NOISE * BOX_NOISE), pv / (pp + BOX_NOISE * BOX_NOISE));
-        let off = place - self.place;
+        let off = position - self.position;
         Self {
-            place: self.place + gain * off,
+            position: self.position + gain * off,
             velocity: self.velocity + velocity_gain * off,
             covariance: [(1.0 - gain) * pp, (1.0 - gain) * pv, vv - velocity_gain * pv],
         }
@@ -65,7 +65,7 @@ impl Motion {
     pub fn new(bbox: BBox, time_s: f64) -> Self {
         let side = bbox.area().sqrt().max(1.0);
         let Point { x, y } = bbox.centre();
-        Self { axes: [x, y].map(|place| Axis::at(place / side)), last: bbox, time_s, side }
+        Self { axes: [x, y].map(|position| Axis::at(position / side)), last: bbox, time_s, side }
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "seconds between samples")]
@@ -76,11 +76,11 @@ impl Motion {
 
     /// Predicts the box of the face at a time. Its size is that of the last box.
     pub fn predict(&self, time_s: f64) -> BBox {
-        let [x, y] = self.axes_at(time_s).map(|axis| axis.place * self.side);
+        let [x, y] = self.axes_at(time_s).map(|axis| axis.position * self.side);
         BBox { x: x - self.last.width / 2.0, y: y - self.last.height / 2.0, ..self.last }
     }
 
-    /// Takes the next box of the face.
+    /// Updates the motion with the next box of the face.
     pub fn update(&mut self, bbox: BBox, time_s: f64) {
         let [x, y] = self.axes_at(time_s);
         let centre = bbox.centre();
@@ -92,7 +92,8 @@ impl Motion {
 /// Assigns each row to at most one column so that the sum of the affinities is largest, with the Hungarian method
 /// (Kuhn 1955, Munkres 1957). Rows and columns with an affinity of 0 or less are never assigned to each other.
 pub(super) fn assign(affinities: &[Vec<f32>]) -> Vec<Option<usize>> {
-    // The method assigns every row, so it needs a column for each. A column of zeros stands for none.
+    // The method assigns every row, so it needs a column for each. A column of zeros means that the row
+    // is not assigned.
     let (rows, columns) = (affinities.len(), affinities.first().map_or(0, Vec::len));
     let affinity = |row: usize, column: usize| affinities[row].get(column).copied().unwrap_or(0.0).max(0.0);
     let weights = Matrix::from_fn(rows, columns.max(rows), |(row, column)| weight(affinity(row, column)));

@@ -16,7 +16,7 @@ const FULL_SIZE_PX: f32 = 96.0;
 const FULL_SHARPNESS: f32 = 0.12;
 /// Factor for a face without a pose, between those of frontal and of turned faces.
 const UNKNOWN_FRONTAL: f32 = 0.75;
-/// Least quality of a sample.
+/// Minimum quality of a sample.
 const MIN_QUALITY: f32 = 0.05;
 
 /// Returns the calmness of one sample, 0 to 100: an estimate of the absence of visible tension.

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use super::{Emotion, Observation, rounding};
 
-/// Fewest samples of a run.
+/// Minimum number of samples of a run.
 const LEAST_SAMPLES: usize = 2;
 /// Shortest run in seconds.
 const LEAST_S: f64 = 0.5;

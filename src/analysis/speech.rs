@@ -5,9 +5,9 @@ use super::{Span, Speech, SpeechQuality};
 /// Shortest pause in seconds. Shorter silences belong to articulation (de Jong & Bosker 2013, "Choosing a threshold
 /// for silent pauses to measure second language fluency").
 pub const PAUSE_S: f64 = 0.25;
-/// Most spans in a result: enough for a chart of any width.
+/// Maximum number of spans in a result: enough for a chart of any width.
 pub const MOST_SPANS: usize = 240;
-/// Least speech in seconds from which a syllable rate is computed.
+/// Minimum speech in seconds from which a syllable rate is computed.
 const MIN_RATE_S: f64 = 3.0;
 /// Range of syllables a second of speech, without pauses, that is easy to follow. Ordinary speech has 3 to 6.
 pub(super) const EASY_PACE: (f64, f64) = (2.5, 6.5);

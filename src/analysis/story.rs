@@ -7,11 +7,11 @@ use utoipa::ToSchema;
 
 use super::{Emotion, Segment, percentages};
 
-/// Least share of [`Story::Mostly`], in percent.
+/// Minimum share of [`Story::Mostly`], in percent.
 const MOSTLY: f64 = 50.0;
-/// Least share of the second expression of [`Story::InTurn`], in percent.
+/// Minimum share of the second expression of [`Story::InTurn`], in percent.
 const LESSER: f64 = 20.0;
-/// Least share of both expressions of [`Story::InTurn`] together, in percent.
+/// Minimum share of both expressions of [`Story::InTurn`] together, in percent.
 const TOGETHER: f64 = 65.0;
 
 /// The headline of a video or a person. `kind` names the variant in JSON.

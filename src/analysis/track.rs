@@ -17,7 +17,7 @@
 use super::motion::{Motion, assign};
 use super::{Appearance, BBox, Observation};
 
-/// Least intersection over union for an affinity by overlap.
+/// Minimum intersection over union for an affinity by overlap.
 const SAME_IOU: f32 = 0.2;
 /// Largest distance of the centres for an affinity without overlap, in sides of the face. It doubles over the first
 /// second between the samples.
@@ -38,7 +38,7 @@ const MIN_AFFINITY: f32 = 0.01;
 const DIFFERENT_PERSON: f32 = 0.68;
 /// Affinity that appearance adds to the one by position: 0 at that similarity, and this value at similarity 1.
 const APPEARANCE_WEIGHT: f32 = 1.0;
-/// Least similarity for an affinity by appearance alone, at any position.
+/// Minimum similarity for an affinity by appearance alone, at any position.
 const SAME_APPEARANCE: f32 = 0.8;
 /// Largest affinity by appearance alone. It is small, so that near people come first.
 const APPEARANCE_ALONE: f32 = 0.4;

@@ -14,7 +14,7 @@ use serde_json::json;
 use super::problem::{OwnShape, Problem};
 use crate::store::Scope;
 
-/// What a request needs to be let through.
+/// The condition on which an endpoint accepts a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     /// Nothing. Keys are not checked, and requests are not counted.

@@ -19,7 +19,7 @@ use crate::analysis::Options;
 use crate::blob::{BlobError, Upload};
 use crate::config::Settings;
 
-/// Most decoded bytes of a body.
+/// Maximum number of decoded bytes of a body.
 const LIMIT: u64 = 1 << 20;
 
 /// Writes a video to memory.

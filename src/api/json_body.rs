@@ -19,7 +19,7 @@ use super::upload::encoding::announced;
 use super::upload::error::{BodyError, UploadError};
 use super::{Api, Problem};
 
-/// Most bytes of a JSON body without a video.
+/// Maximum number of bytes of a JSON body without a video.
 const MAX_BYTES: u64 = 64 << 10;
 
 /// Up to this limit, a floating-point number represents every whole number exactly.

@@ -21,7 +21,7 @@ pub enum NoticeValue {
     Given,
 }
 
-/// What a request says about the notice.
+/// The statement of a request about the notice.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NoticeStatement {
     given: bool,

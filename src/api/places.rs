@@ -1,6 +1,6 @@
 //! Limits the number of uploads, or of immediate calls, that run at the same time: in all, and of one client.
 //!
-//! The last places are kept for clients that hold none, so a client that sends much cannot lock out the others. A
+//! The last places are kept for clients that hold none, so a client with many requests cannot lock out the others. A
 //! rejection estimates from the progress of the running uploads when the next place is free.
 
 use std::collections::HashMap;
@@ -13,15 +13,15 @@ use tokio::time::Instant;
 
 use super::limits::Client;
 
-/// Numbers of places.
+/// The limits on places.
 #[derive(Debug, Clone, Copy)]
 pub struct PlaceLimits {
     pub total: usize,
-    /// Most places of one client; 0: no limit.
+    /// Maximum number of places of one client; 0: no limit.
     pub per_client: usize,
-    /// Free places from which on only clients without a place get one.
+    /// Number of places that are kept for clients that hold none.
     pub reserved: usize,
-    /// An upload below this rate in bytes per second ends within `slow`; 0: no limit.
+    /// The service ends an upload below this rate (bytes per second) within `slow`; 0: no limit.
     pub min_rate: u64,
     pub slow: Duration,
 }
@@ -46,7 +46,7 @@ pub struct Progress {
     pub is_new: bool,
 }
 
-/// Why there is no place.
+/// The reason why a client gets no place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NoPlace {
     #[error("all places are taken")]
@@ -134,8 +134,8 @@ fn soonest<'a>(running: impl Iterator<Item = &'a Running>, limits: &PlaceLimits,
 
 impl Running {
     /// Estimates the time until the upload ends: from its rate if its size is known, otherwise as much as it has taken
-    /// so far. It does not exceed the time at which the service ends the upload. The rate of an upload that has just
-    /// begun says little, so it may be ended as a slow one.
+    /// so far. It does not exceed the time at which the service ends the upload. An upload that has just begun has
+    /// no reliable rate. It counts as one that may be ended as too slow.
     fn remaining(&self, limits: &PlaceLimits, now: Instant) -> Duration {
         let taken = now.saturating_duration_since(self.since);
         let received = self.progress.received.load(Ordering::Relaxed);

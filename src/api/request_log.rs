@@ -13,13 +13,13 @@ use tokio::sync::mpsc;
 use super::AppState;
 use crate::store::LogEntry;
 
-/// Most entries that wait to be written. Further entries are dropped.
+/// Maximum number of entries that wait to be written. Further entries are dropped.
 const CAPACITY: usize = 4096;
-/// Most entries of one transaction.
+/// Maximum number of entries of one transaction.
 const BATCH: usize = 256;
 /// Pause between two writes, so that few requests share a transaction. There is no pause after a full batch.
 const PAUSE: Duration = Duration::from_millis(250);
-/// Most characters of `X-Client-ID`.
+/// Maximum number of characters of `X-Client-ID`.
 const MAX_CLIENT_ID: usize = 64;
 
 /// Details of an answer for the request log. A handler puts them into the extensions of its response.

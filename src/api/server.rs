@@ -15,7 +15,7 @@ use tower::Service;
 use super::limits::Peer;
 use crate::config::Http;
 
-/// Most bytes of the head of a request, and of a body that are read at once.
+/// Maximum number of bytes of the head of a request, and of a body that are read at once.
 const BUFFER: usize = 64 << 10;
 
 /// Serves until `stop` is cancelled. Then accepts no more connections and waits up to `grace` for running requests.

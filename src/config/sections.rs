@@ -554,7 +554,7 @@ pub struct Share {
     pub secret: Secret,
 }
 
-/// What people are told before their faces and voices are analyzed.
+/// The notice that people get before their faces and voices are analyzed.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Notice {

@@ -23,7 +23,7 @@ const MAX_FILES: usize = 3;
 #[derive(Debug)]
 pub struct Link(OwnedFd);
 
-/// What arrived.
+/// The outcome of waiting for a message.
 pub enum Received<T> {
     Message(T, Vec<OwnedFd>),
     /// The other end is closed.

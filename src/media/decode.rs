@@ -207,7 +207,7 @@ struct HeldBack {
     references: References,
 }
 
-/// What is known of the references of a frame.
+/// The state of the reference frames of a frame.
 #[derive(Debug, Clone, Copy)]
 enum References {
     /// They are in the [`DamageChain`], under this decode index.

@@ -19,10 +19,10 @@ use crate::vision::{
     head_and_eyes, head_pose,
 };
 
-/// Most frames in one call of the detector. On a CPU it is 1, because larger batches are no faster there.
+/// Maximum number of frames in one call of the detector. On a CPU it is 1, because larger batches are no faster there.
 const FRAMES_TOGETHER_ON_A_GPU: usize = 4;
-/// Most bytes of frames in one call of the detector; a single frame may be larger. The same amount may wait before the
-/// detector and between it and the next stage, and both stages hold as much.
+/// Maximum size in bytes of the frames in one call of the detector. A single frame may be larger. The same amount may
+/// wait before the detector and between it and the next stage, and both stages hold as much.
 const FRAME_BYTES: usize = 32 << 20;
 /// A call of the classifier waits until it has this many faces, because each call has to load the weights into the
 /// cache again.

@@ -62,7 +62,7 @@ pub struct Context {
     pub result_url: Option<String>,
     /// The address at which the recipient of a mail withdraws the consent; `None` if no consent is needed.
     pub withdraw_url: Option<String>,
-    /// What the people in the video were told; `None` if the sender said nothing about it.
+    /// The notice that the people in the video got; `None` if the sender did not state that they got one.
     pub notice: Option<Notice>,
 }
 

@@ -50,7 +50,7 @@ impl NoticeTexts {
     }
 }
 
-/// What a report tells the people in the video about their rights.
+/// The part of a report about the rights of the people in the video.
 pub struct Rights<'a> {
     /// The entitlements, one a sentence.
     pub sentences: Vec<String>,
@@ -59,13 +59,13 @@ pub struct Rights<'a> {
     pub operator: &'a str,
     /// Address of the operator's privacy information; empty if there is none.
     pub link: &'a str,
-    /// What the people were told before the video was sent.
+    /// The notice that the people got before the video was sent.
     pub told: Option<Told<'a>>,
 }
 
-/// What the people in the video were told.
+/// The record of a notice that the people in the video got.
 pub struct Told<'a> {
-    /// When, and in which version.
+    /// The time and the version, as text.
     pub when: String,
     /// The text that they were shown; empty if the sender informed them in another way.
     pub paragraphs: Vec<&'a str>,

@@ -19,9 +19,9 @@ const WINDOW: usize = 144_160;
 /// on one core), so few windows are rated. Pieces of 3 s spread over the speech are closer to the mean of all windows
 /// than 9 s in one piece (standard deviations of 0.1 and 0.19 in half a minute of speech).
 const PIECES: usize = 3;
-/// Most samples of speech that one window represents: 90 s.
+/// Maximum number of samples of speech that one window represents: 90 s.
 const SPAN: usize = 10 * WINDOW;
-/// Fewest samples of speech that are rated: 1 s.
+/// Minimum number of samples of speech that are rated: 1 s.
 const MIN: usize = RATE as usize;
 
 #[derive(Clone)]

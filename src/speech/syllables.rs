@@ -6,7 +6,7 @@
 const WINDOW: usize = 1024;
 /// Samples between two measurements of loudness: 16 ms.
 const STEP: usize = 256;
-/// Least depth of the dips on both sides of a peak, in dB.
+/// Minimum depth of the dips on both sides of a peak, in dB.
 const DIP_DB: f64 = 2.0;
 /// Peaks further below the loudest speech (the 99th percentile) are not counted, in dB.
 const RANGE_DB: f64 = 25.0;

@@ -17,7 +17,7 @@ use crate::analysis::Face;
 const OVERLAP: f64 = 1.0 / 8.0;
 /// Tiles in one call of the detector. A tile takes as much memory there as a frame.
 const BATCH: usize = 3;
-/// Most frames without faces between two searches by tiles.
+/// Maximum number of frames without faces between two searches by tiles.
 const MOST_WAIT: u32 = 15;
 /// While faces are followed in windows, every n-th frame is searched by tiles, to find other faces.
 const TILES_EVERY: u32 = 16;

@@ -16,10 +16,10 @@ use crate::analysis::Face;
 const SURE_SCORE: f32 = 0.93;
 /// The score of a face must rise by at least this much when it is turned.
 const MARGIN: f32 = 0.02;
-/// Least presence that the landmarks of the turned face must have.
+/// Minimum presence that the landmarks of the turned face must have.
 const PRESENCE: f32 = 0.9;
 
-/// Fewest faces that decide whether the video is turned.
+/// Minimum number of faces that decide whether the video is turned.
 const FEWEST: usize = 6;
 /// After this many faces without a decision, the video counts as upright.
 const MOST: usize = 24;

@@ -36,7 +36,7 @@ pub(in crate::api) fn endpoint() -> Endpoint {
     Endpoint::new::<Rule>(routes!(handle))
 }
 
-/// Most bytes of a request with a picture.
+/// Maximum number of bytes of a request with a picture.
 const MOST: u64 = 10_000_000;
 /// Bytes from which the format of a picture is recognized.
 const HEAD: usize = 8;

@@ -27,7 +27,7 @@ use crate::api::{Api, Caller, Problem, quota};
 use crate::media::{self, Source};
 use crate::pipeline::Cancel;
 
-/// Most bytes of a body besides the base64: other members, and line breaks in the base64.
+/// Maximum number of bytes of a body besides the base64: other members, and line breaks in the base64.
 const MAX_OTHER: u64 = 1 << 20;
 /// Containers that a client may name.
 pub const CONTAINERS: [&str; 8] = ["mp4", "mov", "m4v", "3gp", "3g2", "avi", "mkv", "webm"];

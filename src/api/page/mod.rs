@@ -35,7 +35,7 @@ struct Start<'a> {
     max_faces: String,
     /// The title and the text that tell how long the video is kept.
     privacy: (String, String),
-    /// What people are told before they record or send a video.
+    /// The notice that people get before they record or send a video.
     notice: Vec<&'a str>,
     /// Address of the operator's privacy information; empty if there is none.
     notice_link: &'a str,

@@ -20,13 +20,13 @@ use crate::config::Video;
 use crate::media;
 use crate::report::sendable;
 
-/// Most bytes of a text field.
+/// Maximum number of bytes of a text field.
 const MAX_TEXT: usize = 2048;
-/// Most characters of the name of a file.
+/// Maximum number of characters of the name of a file.
 pub const MAX_FILE_NAME: usize = 120;
-/// Most fields of a form.
+/// Maximum number of fields of a form.
 const MAX_FIELDS: usize = 32;
-/// Most mail addresses of a request.
+/// Maximum number of mail addresses of a request.
 pub const MAX_RECIPIENTS: usize = 10;
 /// Range of `sample_every`, in frames.
 pub const SAMPLE_EVERY: std::ops::RangeInclusive<u32> = 1..=10_000;
