@@ -117,7 +117,7 @@ fn dropping_a_video_ends_its_child_and_cancelling_ends_a_wait() {
 }
 
 #[test]
-fn a_child_refuses_a_video_with_the_same_reason_as_this_process() {
+fn a_child_reports_the_reason_of_a_refusal() {
     let decoders = decoders(&settings());
     let folder = tempfile::tempdir().unwrap();
     let refusal = |name: &str, bytes: &[u8]| {
