@@ -163,7 +163,8 @@ impl Child {
         Ok(ours)
     }
 
-    /// Returns the error for a child that ended or broke the protocol, with the cause. Kills the child if it still runs.
+    /// Returns the error for a child that ended or broke the protocol, with the cause. Kills the child if it still
+    /// runs.
     pub fn ended(&self) -> ProbeError {
         self.end(EndCause::Crashed, "it broke the protocol")
     }

@@ -76,8 +76,8 @@ fn held_frames(parameters: &Parameters) -> u64 {
     references_and_delay + 1
 }
 
-/// The reference frames of an H.264 stream (`max_num_ref_frames`) and its delay, by its sequence parameter sets. Without
-/// these, the maximum.
+/// The reference frames of an H.264 stream (`max_num_ref_frames`) and its delay, by its sequence parameter sets.
+/// Without these, the maximum.
 fn h264_frames(parameters: &Parameters) -> u64 {
     let extradata = ffi::extradata(parameters);
     let found: Vec<(u64, Option<u64>)> = sequence_parameter_sets(extradata)

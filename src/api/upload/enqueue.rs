@@ -135,7 +135,8 @@ pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, UploadErro
 }
 
 /// Checks that the container can be opened and is within the limits. Returns the length of the video, if it is known.
-/// If the decoder cannot read from the address of the bucket, the worker makes this check after it has copied the video.
+/// If the decoder cannot read from the address of the bucket, the worker makes this check after it has copied the
+/// video.
 async fn open(api: &Api, key: &str) -> Result<Option<u64>, UploadError> {
     let source = api.app.blobs.source(key).await?;
     let is_remote = matches!(source, Source::Url(_));
