@@ -11,8 +11,7 @@ use visage::media::{Every, FramesError, ProbeError, Source};
 
 use crate::support::clips::shared;
 use crate::support::decoders;
-
-const PROGRAM: &str = env!("CARGO_BIN_EXE_visage");
+use crate::support::program::PROGRAM;
 
 fn settings() -> Settings {
     Settings::defaults().unwrap()

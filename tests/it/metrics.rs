@@ -1,13 +1,14 @@
 //! `GET /metrics`, at the address of the service and at a separate one.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use reqwest::StatusCode;
 use visage::store::Scope;
 
 use crate::keys;
 use crate::support::clips;
+use crate::support::program::{Process, visage};
 use crate::support::service::Service;
 
 /// Returns the value of a metric, or 0 if it is missing. Other tests in the same process increase it as well.
@@ -129,21 +130,12 @@ async fn if_keys_are_required_metrics_need_the_scope_logs() {
 async fn a_worker_process_serves_metrics_at_a_separate_address() {
     let models = clips::models();
     let folder = tempfile::tempdir().unwrap();
-    let settings = folder.path().join("visage.toml");
-    std::fs::write(&settings, "").unwrap();
-    let mut process = Command::new(env!("CARGO_BIN_EXE_visage"))
-        .arg("work")
-        .env("VISAGE_CONFIG", &settings)
-        .env("VISAGE_DATABASE__URL", format!("sqlite://{}/visage.db", folder.path().display()))
-        .env("VISAGE_STORAGE__FOLDER", folder.path().join("videos"))
-        .env("VISAGE_MODELS__FOLDER", models.path())
-        .env("VISAGE_METRICS__LISTEN", "127.0.0.1:0")
-        .env("VISAGE_LOG__FORMAT", "json")
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut worker = visage(folder.path(), &models, &["work"]);
+    let worker =
+        worker.env("VISAGE_METRICS__LISTEN", "127.0.0.1:0").env("VISAGE_LOG__FORMAT", "json").stderr(Stdio::piped());
+    let mut process = Process(worker.spawn().unwrap());
     // The reader is kept, because a closed pipe would end the process.
-    let mut log = BufReader::new(process.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let mut log = BufReader::new(process.0.stderr.take().unwrap()).lines().map_while(Result::ok);
     let address = log.find_map(|line| {
         let line: serde_json::Value = serde_json::from_str(&line).ok()?;
         (line["message"] == "serving metrics").then(|| line["address"].as_str().unwrap().to_owned())
@@ -154,6 +146,4 @@ async fn a_worker_process_serves_metrics_at_a_separate_address() {
     assert_eq!(get("/healthz").await.status(), StatusCode::OK);
     assert!(get("/metrics").await.text().await.unwrap().contains("visage_jobs_waiting 0"));
     assert_eq!(get("/results/x").await.status(), StatusCode::NOT_FOUND);
-    process.kill().unwrap();
-    process.wait().unwrap();
 }

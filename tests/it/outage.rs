@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -22,37 +22,21 @@ use visage::store::{Job, NewJob, Origin, Status, Store};
 
 use crate::support::clips::{self, Clips, Models};
 use crate::support::postgres::TestDatabase;
+use crate::support::program::{self, PROGRAM, Process};
 
 /// Time limit for any single step, long enough for a busy machine.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// A process of the service with its own folder. It is killed at the end of the test.
-struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 impl Process {
     /// Starts `visage` with this command. A file above the size limit causes an error and no signal.
     fn start(home: &Path, models: &Models, database: &str, command: &[&str], vars: &[(&str, &str)]) -> Self {
-        std::fs::write(home.join("settings.toml"), "").unwrap();
         let log = File::options().create(true).append(true).open(home.join("log")).unwrap();
         let mut shell = Command::new("sh");
+        program::set_up(&mut shell, home, models);
         shell
-            .args(["-c", "trap '' XFSZ; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_visage")])
+            .args(["-c", "trap '' XFSZ; exec \"$@\"", "sh", PROGRAM])
             .args(command)
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .env("VISAGE_CONFIG", home.join("settings.toml"))
             .env("VISAGE_DATABASE__URL", database)
-            .env("VISAGE_STORAGE__FOLDER", home.join("videos"))
-            .env("VISAGE_MAIL__OUTBOX", home.join("outbox"))
-            .env("VISAGE_HTTP__LISTEN", "127.0.0.1:0")
-            .env("VISAGE_MODELS__FOLDER", models.path())
-            .env("VISAGE_ENGINE__DEVICE", "cpu")
             .env("VISAGE_ENGINE__THREADS", "1")
             .env("VISAGE_QUEUE__LEASE_S", "2")
             .env("VISAGE_QUEUE__POLL_S", "1")
@@ -61,7 +45,6 @@ impl Process {
             .env("VISAGE_QUEUE__BACKOFF_MAX_S", "2")
             .envs(vars.iter().copied())
             .env("VISAGE_LOG__FILTER", "visage=info")
-            .env_remove("VISAGE_LOG")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)

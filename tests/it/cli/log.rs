@@ -1,7 +1,7 @@
 //! The log of `visage serve`, as JSON.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -9,16 +9,7 @@ use reqwest::multipart::{Form, Part};
 use serde_json::Value;
 
 use crate::support::clips::{Clips, models};
-
-/// Ends the process on drop.
-struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
+use crate::support::program::{Process, visage};
 
 /// Returns the log lines up to the first one with this message.
 fn up_to(lines: &Receiver<String>, message: &str) -> Vec<String> {
@@ -43,23 +34,11 @@ fn field<'l>(line: &'l Value, name: &str) -> &'l Value {
 #[tokio::test]
 async fn one_request_id_is_in_every_line_from_the_upload_to_the_mail() {
     let (models, folder, clips) = (models(), tempfile::tempdir().unwrap(), Clips::new());
-    let config = folder.path().join("visage.toml");
-    std::fs::write(&config, "").unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_visage"));
+    let mut command = visage(folder.path(), &models, &["serve"]);
     command
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .arg("serve")
-        .env("VISAGE_CONFIG", &config)
-        .env("VISAGE_DATABASE__URL", format!("sqlite://{}/visage.db", folder.path().display()))
-        .env("VISAGE_STORAGE__FOLDER", folder.path().join("videos"))
-        .env("VISAGE_MAIL__OUTBOX", folder.path().join("outbox"))
-        .env("VISAGE_HTTP__LISTEN", "127.0.0.1:0")
-        .env("VISAGE_MODELS__FOLDER", models.path())
-        .env("VISAGE_ENGINE__DEVICE", "cpu")
         .env("VISAGE_WEBHOOKS__SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8G")
         .env("VISAGE_WEBHOOKS__ALLOW_PRIVATE", "true")
         .env("VISAGE_LOG__FORMAT", "json")
-        .env_remove("VISAGE_LOG")
         .stdout(Stdio::null())
         .stderr(Stdio::piped());
     let mut process = Process(command.spawn().unwrap());

@@ -1,29 +1,18 @@
 //! `visage serve` and `visage doctor`.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use crate::support::clips::models;
+use crate::support::program::visage;
 
 #[test]
 fn an_unsuitable_clip_model_stops_the_start_and_is_reported_by_the_doctor() {
     let models = models();
     let folder = tempfile::tempdir().unwrap();
-    let config = folder.path().join("visage.toml");
-    std::fs::write(&config, "").unwrap();
     let run = |arguments: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_visage"));
-        command
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .args(arguments)
-            .env("VISAGE_CONFIG", &config)
-            .env("VISAGE_DATABASE__URL", format!("sqlite://{}/visage.db", folder.path().display()))
-            .env("VISAGE_STORAGE__FOLDER", folder.path().join("videos"))
-            .env("VISAGE_MAIL__OUTBOX", folder.path().join("outbox"))
-            .env("VISAGE_HTTP__LISTEN", "127.0.0.1:0")
-            .env("VISAGE_MODELS__FOLDER", models.path())
-            .env("VISAGE_ENGINE__DEVICE", "cpu")
-            .env("VISAGE_THUMBNAILS__MODEL__FILE", "emotion.onnx");
+        let mut command = visage(folder.path(), &models, arguments);
+        command.env("VISAGE_THUMBNAILS__MODEL__FILE", "emotion.onnx");
         command
     };
     let doctor = run(&["doctor"]).output().unwrap();

@@ -7,6 +7,7 @@ pub mod clips;
 pub mod log;
 pub mod onnx;
 pub mod postgres;
+pub mod program;
 pub mod s3;
 pub mod s3_external;
 pub mod service;
@@ -17,7 +18,7 @@ use visage::isolation::Decoders;
 
 /// Returns what opens the videos of a test: child processes of the program, as in service.
 pub fn decoders(settings: &Settings) -> Decoders {
-    Decoders::new(&settings.video, env!("CARGO_BIN_EXE_visage").into(), false).unwrap()
+    Decoders::new(&settings.video, program::PROGRAM.into(), false).unwrap()
 }
 
 /// Returns a client for servers on this machine.
