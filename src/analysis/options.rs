@@ -56,13 +56,16 @@ impl Sampling {
     }
 }
 
-/// A detail that is not part of the usual result.
+/// An additional detail of each sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Detail {
     /// The 52 movements of the face in each sample.
     Expressions,
 }
+
+/// Decoding a second of video takes about as long as analyzing this many samples with one face (docs/PERFORMANCE.md).
+const SAMPLES_PER_DECODED_SECOND: f64 = 4.0;
 
 const fn on() -> bool {
     true
@@ -97,6 +100,15 @@ impl Options {
         }
     }
 
+    /// Returns the expected cost of the analysis of a video: the number of samples, and [`SAMPLES_PER_DECODED_SECOND`]
+    /// for each second. `None` if the length or the frame rate of the video is unknown.
+    pub fn cost(self, duration_s: f64, fps: f64) -> Option<u64> {
+        let is_known = duration_s > 0.0 && duration_s.is_finite() && fps > 0.0 && fps.is_finite();
+        let samples = duration_s * fps / f64::from(self.for_frame_rate(fps).sample_every.max(1));
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, and the cast saturates")]
+        is_known.then(|| (samples + duration_s * SAMPLES_PER_DECODED_SECOND).ceil() as u64)
+    }
+
     /// Whether movements of the face are requested without the landmarks from which they are computed.
     pub fn is_contradiction(&self) -> bool {
         self.detail == Some(Detail::Expressions) && !self.gaze
@@ -125,6 +137,21 @@ mod tests {
         assert_eq!((every(Some(5), 30.0), every(Some(5), 23.976), every(Some(5), 240.0)), (6, 5, 48));
         assert_eq!(every(Some(60), 25.0), 1, "there are no more frames than that");
         assert_eq!((every(Some(5), 0.0), every(None, 30.0)), (20, 20));
+    }
+
+    #[test]
+    fn the_cost_grows_with_the_length_and_with_the_number_of_samples() {
+        let cost = |per_second, duration_s, fps| {
+            Options { samples_per_second: per_second, ..Options::new(20, 10) }.cost(duration_s, fps)
+        };
+        // A minute of 30 frames a second: 240 for decoding, and 90, 300 or 900 samples.
+        assert_eq!(cost(None, 60.0, 30.0), Some(330));
+        assert_eq!((cost(Some(5), 60.0, 30.0), cost(Some(15), 60.0, 30.0)), (Some(540), Some(1140)));
+        assert_eq!(cost(Some(5), 600.0, 30.0), Some(5400));
+        assert_eq!(cost(None, 0.01, 25.0), Some(1), "no job is without cost");
+        for (duration_s, fps) in [(0.0, 30.0), (60.0, 0.0), (f64::INFINITY, 30.0), (f64::NAN, 30.0)] {
+            assert_eq!(cost(None, duration_s, fps), None, "{duration_s} {fps}");
+        }
     }
 
     #[test]

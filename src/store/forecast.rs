@@ -72,12 +72,12 @@ struct WaitingJob {
     work: Work,
 }
 
-/// Videos to analyze.
+/// Jobs to run, with their cost as [`Options::cost`](crate::analysis::Options::cost) expects it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Work {
-    /// The total length of the videos whose length is known.
-    video_ms: u64,
-    /// Number of videos of unknown length.
+    /// The total cost of the jobs whose cost is known.
+    cost: u64,
+    /// Number of jobs of unknown cost.
     unknown: u64,
 }
 
@@ -90,9 +90,9 @@ struct Rate {
     running: u64,
     /// The work that is left of them.
     left: Work,
-    /// Total running time of the jobs that ended last, the total length of their videos, and their number.
+    /// Total running time of the jobs that ended last, their total cost, and their number.
     recent_run_ms: u64,
-    recent_video_ms: u64,
+    recent_cost: u64,
     recent: u64,
 }
 
@@ -100,16 +100,16 @@ impl Rate {
     /// Estimates the time until a job starts that has `ahead` jobs with this work before it.
     #[expect(clippy::cast_precision_loss, reason = "an estimate needs no more than 52 bits")]
     fn starts_in_ms(&self, ahead: u64, work: Work) -> Option<u64> {
-        let &Self { places, running, left, recent_run_ms, recent_video_ms, recent } = self;
-        if places == 0 || recent == 0 || recent_video_ms == 0 {
+        let &Self { places, running, left, recent_run_ms, recent_cost, recent } = self;
+        if places == 0 || recent == 0 || recent_cost == 0 {
             return None;
         }
         if running + ahead < places {
             return Some(0);
         }
-        let mean_video_ms = recent_video_ms as f64 / recent as f64;
-        let length = |work: Work| work.video_ms as f64 + work.unknown as f64 * mean_video_ms;
-        let run_ms = (length(left) + length(work)) * recent_run_ms as f64 / recent_video_ms as f64;
+        let mean_cost = recent_cost as f64 / recent as f64;
+        let cost = |work: Work| work.cost as f64 + work.unknown as f64 * mean_cost;
+        let run_ms = (cost(left) + cost(work)) * recent_run_ms as f64 / recent_cost as f64;
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, and the cast saturates")]
         Some((run_ms / places as f64).round() as u64)
     }
@@ -161,10 +161,10 @@ impl Store {
         let newest =
             sqlx::query_scalar("SELECT value FROM counters WHERE name = 'jobs'").fetch_one(self.pool()).await?;
         let rows = sqlx::query(
-            "SELECT run_at, id, number, CAST(video_ms AS BIGINT) AS video_ms, unknown \
+            "SELECT run_at, id, number, CAST(cost AS BIGINT) AS cost, unknown \
              FROM (SELECT run_at, id, ROW_NUMBER() OVER ahead AS number, \
-                          SUM(COALESCE(video_ms, 0)) OVER ahead AS video_ms, \
-                          COUNT(*) OVER ahead - COUNT(video_ms) OVER ahead AS unknown \
+                          SUM(COALESCE(cost, 0)) OVER ahead AS cost, \
+                          COUNT(*) OVER ahead - COUNT(cost) OVER ahead AS unknown \
                    FROM jobs WHERE status IN ('queued', 'running') AND status = 'queued' \
                    WINDOW ahead AS (ORDER BY run_at, id ROWS UNBOUNDED PRECEDING)) AS waiting \
              WHERE number <= 1000 OR number % 100 = 0 \
@@ -173,33 +173,32 @@ impl Store {
         .fetch_all(self.pool())
         .await?;
         let count = |row: &sqlx::any::AnyRow, column| Ok::<_, StoreError>(unsigned(row.try_get(column)?));
-        let work = |row, video_ms, unknown| {
-            Ok::<_, StoreError>(Work { video_ms: count(row, video_ms)?, unknown: count(row, unknown)? })
-        };
+        let work =
+            |row, cost, unknown| Ok::<_, StoreError>(Work { cost: count(row, cost)?, unknown: count(row, unknown)? });
         let waiting = rows.iter().map(|row| {
             Ok(WaitingJob {
                 order: (row.try_get("run_at")?, row.try_get("id")?),
                 number: count(row, "number")?,
-                work: work(row, "video_ms", "unknown")?,
+                work: work(row, "cost", "unknown")?,
             })
         });
         let waiting = waiting.collect::<Result<Vec<_>, StoreError>>()?;
         // Only jobs that ended in their first run: of others, the time between the runs would count too.
         let row = sqlx::query(
             "SELECT (SELECT CAST(COALESCE(SUM(concurrency), 0) AS BIGINT) FROM workers WHERE seen_at >= $1) AS places, \
-                    running, left_ms, left_unknown, run_ms, recent_ms, recent \
-             FROM (SELECT COUNT(*) AS running, COUNT(*) - COUNT(video_ms) AS left_unknown, \
-                          CAST(COALESCE(SUM(video_ms * CASE WHEN frames_total <= 0 THEN 1.0 \
+                    running, left_cost, left_unknown, run_ms, recent_cost, recent \
+             FROM (SELECT COUNT(*) AS running, COUNT(*) - COUNT(cost) AS left_unknown, \
+                          CAST(COALESCE(SUM(cost * CASE WHEN frames_total <= 0 THEN 1.0 \
                                                             WHEN frames_done >= frames_total THEN 0.0 \
                                                             ELSE 1.0 - 1.0 * frames_done / frames_total END), 0) \
-                               AS BIGINT) AS left_ms \
+                               AS BIGINT) AS left_cost \
                    FROM jobs WHERE status = 'running') AS runs, \
                   (SELECT COUNT(*) AS recent, \
                           CAST(COALESCE(SUM(finished_at - started_at), 0) AS BIGINT) AS run_ms, \
-                          CAST(COALESCE(SUM(video_ms), 0) AS BIGINT) AS recent_ms \
-                   FROM (SELECT status, claim, started_at, finished_at, video_ms FROM jobs \
+                          CAST(COALESCE(SUM(cost), 0) AS BIGINT) AS recent_cost \
+                   FROM (SELECT status, claim, started_at, finished_at, cost FROM jobs \
                          WHERE finished_at IS NOT NULL ORDER BY finished_at DESC LIMIT 100) AS ended \
-                   WHERE status = 'done' AND claim = 1 AND video_ms > 0) AS done",
+                   WHERE status = 'done' AND claim = 1 AND cost > 0) AS done",
         )
         .bind(millis(now.saturating_sub(SILENT_S.seconds()).unwrap_or(Timestamp::MIN)))
         .fetch_one(self.pool())
@@ -207,9 +206,9 @@ impl Store {
         let rate = Rate {
             places: count(&row, "places")?,
             running: count(&row, "running")?,
-            left: work(&row, "left_ms", "left_unknown")?,
+            left: work(&row, "left_cost", "left_unknown")?,
             recent_run_ms: count(&row, "run_ms")?,
-            recent_video_ms: count(&row, "recent_ms")?,
+            recent_cost: count(&row, "recent_cost")?,
             recent: count(&row, "recent")?,
         };
         Ok(Queue { waiting, newest, rate })
@@ -220,22 +219,22 @@ impl Store {
 mod tests {
     use super::*;
 
-    /// Two places. The last four jobs took 20 s for 40 s of video.
+    /// Two places. The last four jobs took 20 s and cost 40 samples.
     const RATE: Rate = Rate {
         places: 2,
         running: 2,
-        left: Work { video_ms: 10_000, unknown: 0 },
+        left: Work { cost: 10, unknown: 0 },
         recent_run_ms: 20_000,
-        recent_video_ms: 40_000,
+        recent_cost: 40,
         recent: 4,
     };
 
     #[test]
     fn the_estimate_is_the_work_ahead_at_the_measured_speed_shared_by_the_places() {
-        let work = Work { video_ms: 50_000, unknown: 0 };
-        // (10 s + 50 s of video) / 2 places, at half a second for each second of video.
+        let work = Work { cost: 50, unknown: 0 };
+        // (10 + 50 samples) / 2 places, at half a second a sample.
         assert_eq!(RATE.starts_in_ms(3, work), Some(15_000));
-        // A video of unknown length counts as long as the mean of the last ones, 10 s.
+        // A job of unknown cost counts as much as the mean of the last ones, 10 samples.
         assert_eq!(RATE.starts_in_ms(4, Work { unknown: 1, ..work }), Some(17_500));
         assert_eq!(RATE.starts_in_ms(0, Work::default()), Some(2500), "only the running jobs are ahead");
     }
@@ -243,16 +242,16 @@ mod tests {
     #[test]
     fn a_job_starts_at_once_if_a_place_is_free_for_it() {
         let rate = Rate { running: 0, left: Work::default(), ..RATE };
-        assert_eq!(rate.starts_in_ms(1, Work { video_ms: 90_000, unknown: 0 }), Some(0));
-        assert_eq!(rate.starts_in_ms(2, Work { video_ms: 90_000, unknown: 0 }), Some(22_500));
+        assert_eq!(rate.starts_in_ms(1, Work { cost: 90, unknown: 0 }), Some(0));
+        assert_eq!(rate.starts_in_ms(2, Work { cost: 90, unknown: 0 }), Some(22_500));
     }
 
     #[test]
     fn without_workers_or_measurements_there_is_no_estimate() {
         for rate in [
             Rate { places: 0, ..RATE },
-            Rate { recent: 0, recent_run_ms: 0, recent_video_ms: 0, ..RATE },
-            Rate { recent_video_ms: 0, ..RATE },
+            Rate { recent: 0, recent_run_ms: 0, recent_cost: 0, ..RATE },
+            Rate { recent_cost: 0, ..RATE },
         ] {
             assert_eq!(rate.starts_in_ms(0, Work::default()), None, "{rate:?}");
         }

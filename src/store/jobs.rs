@@ -78,8 +78,8 @@ pub struct Origin {
     pub size_bytes: u64,
     /// Id of the request that sent the video, for the log.
     pub request_id: Option<String>,
-    /// Length of the video by its header; `None` if unknown.
-    pub video_ms: Option<u64>,
+    /// Expected cost of the analysis, see [`Options::cost`]; `None` if unknown.
+    pub cost: Option<u64>,
     /// The name of the client's file.
     pub file_name: Option<String>,
     /// Pseudonym of the recipient who has to confirm before mails are sent; `None` if nobody has to. Such a job has one
@@ -175,7 +175,7 @@ impl Store {
         sqlx::query(
             "INSERT INTO jobs (id, token, status, version, options, recipients, video_key, run_at, attempts, claim, \
                                frames_done, frames_total, created_at, owner, webhook, client, video_bytes, notice, \
-                               consent, file_name, video_ms, request_id) \
+                               consent, file_name, cost, request_id) \
              VALUES ($1, $2, 'queued', 1, $3, $4, $5, $6, 0, 0, 0, 0, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
         )
         .bind(id)
@@ -191,7 +191,7 @@ impl Store {
         .bind(notice)
         .bind(job.origin.consent.as_deref())
         .bind(job.origin.file_name.as_deref())
-        .bind(job.origin.video_ms.map(bigint))
+        .bind(job.origin.cost.map(bigint))
         .bind(job.origin.request_id.as_deref())
         .execute(&mut *tx)
         .await?;

@@ -931,10 +931,10 @@ async fn old_tables_are_refused_if_migration_is_off(h: Harness) {
 }
 
 impl Harness {
-    /// Adds a job with a video of this length.
-    async fn add_video(&self, store: &Store, video_ms: Option<u64>) -> Uuid {
+    /// Adds a job of this cost.
+    async fn add_costing(&self, store: &Store, cost: Option<u64>) -> Uuid {
         let token = RandomTokens.next();
-        let origin = Origin { video_ms, ..Origin::default() };
+        let origin = Origin { cost, ..Origin::default() };
         store.enqueue(&NewJob { origin, ..new_job(token, &[]) }, self.now()).await.unwrap();
         token
     }
@@ -953,8 +953,8 @@ impl Harness {
 async fn the_place_in_the_queue_follows_the_order_of_claims(h: Harness) {
     let store = h.store().await;
     let mut tokens = Vec::new();
-    for video_ms in [Some(10_000), Some(20_000), None, Some(30_000)] {
-        tokens.push(h.add_video(&store, video_ms).await);
+    for cost in [Some(10), Some(20), None, Some(30)] {
+        tokens.push(h.add_costing(&store, cost).await);
         h.clock.advance(Duration::from_secs(1));
     }
     for (ahead, token) in (0..).zip(&tokens) {
@@ -972,7 +972,7 @@ async fn the_place_in_the_queue_follows_the_order_of_claims(h: Harness) {
     store.heartbeat(&second, half, h.now(), LEASE).await.unwrap();
     assert_eq!(h.place(tokens[0]).await, None, "it is done");
     assert_eq!(h.place(tokens[1]).await, None, "it is running");
-    // 5 s for a video of 10 s; 10 s are left of the running video, and the video of unknown length counts as 10 s.
+    // 5 s for a cost of 10; 10 are left of the running job, and the job of unknown cost counts as 10.
     assert_eq!(h.place(tokens[2]).await, Some((0, Some(5.0))));
     assert_eq!(h.place(tokens[3]).await, Some((1, Some(10.0))));
     store.worker_seen("v", 1, h.now()).await.unwrap();
@@ -990,7 +990,7 @@ async fn the_place_in_a_long_queue_is_rounded_down(h: Harness) {
     let store = h.store().await;
     let mut tokens = Vec::new();
     for _ in 0..1250 {
-        tokens.push(h.add_video(&store, Some(1000)).await);
+        tokens.push(h.add_costing(&store, Some(1)).await);
     }
     for (at, ahead) in [(0, 0), (999, 999), (1000, 1000), (1001, 1000), (1234, 1200), (1249, 1200)] {
         assert_eq!(h.place(tokens[at]).await, Some((ahead, None)), "{at}");

@@ -13,7 +13,7 @@ use crate::api::{Api, AppState, Caller};
 use crate::config::MailTransport;
 use crate::confirmation;
 use crate::fault::Fault;
-use crate::media::{ProbeError, Source};
+use crate::media::{Probe, ProbeError, Source};
 use crate::report::webhook::check_target;
 use crate::store::{Enqueued, NewJob, Origin, Repeatable};
 
@@ -46,7 +46,7 @@ pub async fn enqueue(
     size_bytes: u64,
     upload: Option<Uuid>,
 ) -> Result<(Uuid, Enqueued), UploadError> {
-    let video_ms = open(api, key).await?;
+    let cost = open(api, key).await?.and_then(|probe| analysis.options.cost(probe.duration_s, probe.fps));
     // Rejects a video that was written to the wrong storage, such as the mount point of a disk that is not mounted.
     api.app.identity.verify(api.app.blobs.as_ref()).await?;
     let (store, token, now) = (&api.app.store, api.app.tokens.next(), api.app.clock.now());
@@ -77,7 +77,7 @@ pub async fn enqueue(
             client: Some(client.stored(store).await?),
             size_bytes,
             request_id: request_id.clone(),
-            video_ms,
+            cost,
             consent,
             file_name: file_name.clone().filter(|_| api.app.settings.retention.file_names),
         },
@@ -134,17 +134,16 @@ pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, UploadErro
     Ok(Some(hex::encode(Sha256::digest(text.as_bytes()))))
 }
 
-/// Checks that the container can be opened and is within the limits. Returns the length of the video, if it is known.
-/// If the decoder cannot read from the address of the bucket, the worker makes this check after it has copied the
-/// video.
-async fn open(api: &Api, key: &str) -> Result<Option<u64>, UploadError> {
+/// Checks that the container can be opened and is within the limits, and returns its properties. If the decoder cannot
+/// read from the address of the bucket, it returns `None`, and the worker checks the video after it has copied it.
+async fn open(api: &Api, key: &str) -> Result<Option<Probe>, UploadError> {
     let source = api.app.blobs.source(key).await?;
     let is_remote = matches!(source, Source::Url(_));
     let _permit = api.probes.acquire().await.map_err(|error| ServiceError::Unopened(error.to_string()))?;
     let (decoders, span) = (api.app.decoders.clone(), tracing::Span::current());
     let probed = tokio::task::spawn_blocking(move || span.in_scope(|| decoders.probe(&source)));
     match tokio::time::timeout(PROBE_TIMEOUT, probed).await {
-        Ok(Ok(Ok(probe))) => Ok(video_ms(probe.duration_s)),
+        Ok(Ok(Ok(probe))) => Ok(Some(probe)),
         Ok(Ok(Err(ProbeError::Unreadable(reason)))) if is_remote => {
             tracing::warn!(reason, "an uploaded video cannot be streamed from storage; the worker copies it first");
             Ok(None)
@@ -156,10 +155,4 @@ async fn open(api: &Api, key: &str) -> Result<Option<u64>, UploadError> {
         Ok(Err(error)) => Err(ServiceError::Unopened(error.to_string()).into()),
         Err(_) => Err(ServiceError::Unopened(format!("no answer within {} s", PROBE_TIMEOUT.as_secs())).into()),
     }
-}
-
-/// The length of a video in milliseconds; `None` if it is unknown.
-fn video_ms(duration_s: f64) -> Option<u64> {
-    let length = Duration::try_from_secs_f64(duration_s).ok().filter(|length| !length.is_zero())?;
-    u64::try_from(length.as_millis()).ok()
 }
