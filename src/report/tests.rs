@@ -214,6 +214,34 @@ fn mails_are_small_and_the_same_in_every_attempt() {
 }
 
 #[test]
+fn every_text_of_a_mail_has_a_colour_for_dark_mode() {
+    let several = sample::two();
+    let mails = [
+        ("report", Message::Report(&several)),
+        ("failure", Message::Failure { reason: None, detail: "Not read." }),
+        ("confirmation", Message::Confirm { url: "https://visage.example/confirm-mail?x" }),
+    ];
+    for (name, message) in mails {
+        let (_, html) = bodies(&mail(&settings(), message));
+        let mut texts = 0;
+        for tag in html.split('<') {
+            let tag = tag.split('>').next().unwrap_or_default();
+            for (colour, classes) in [("color:#1c2430", &["ink", "warn"][..]), ("color:#566173", &["soft"])] {
+                if tag.contains(colour) {
+                    let has = |class: &&str| tag.contains(&format!("class=\"{class}"));
+                    assert!(classes.iter().any(has), "{name}: {tag}");
+                    texts += 1;
+                }
+            }
+            // The address of a button stands on the accent, which dark mode keeps.
+            let is_link = tag.starts_with("a ") && !tag.contains("text-decoration:none");
+            assert!(!is_link || tag.contains("class=\"link\""), "{name}: {tag}");
+        }
+        assert!(texts >= 2, "{name}: {html}");
+    }
+}
+
+#[test]
 fn ribbons_show_every_run_and_no_time_without_a_face() {
     // 39 runs of ten seconds: all are in the ribbon, and the longest ten in the list.
     let findings = sample::alternating();
