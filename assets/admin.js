@@ -3,7 +3,7 @@
 
 import { call, forgetKey, json, keepKey, key, pause } from "./api.js";
 import { byId, h, s, say, toast } from "./dom.js";
-import { bytes, locale, number, percent, t } from "./words.js";
+import { bytes, count, locale, number, percent, t } from "./words.js";
 
 const EVERY_MS = 3000;
 /** Refreshes of the overview for each refresh of the messages and of versions and storage. */
@@ -177,7 +177,7 @@ function draw(now) {
         h(
           "p",
           { class: "soft small", id: "retries" },
-          t(now.failed_videos_h > 0 ? "admin.kept" : "admin.not_kept", { hours: number(now.failed_videos_h) }),
+          now.failed_videos_h > 0 ? count("admin.kept", now.failed_videos_h) : t("admin.not_kept"),
         ),
       table(
         [t("admin.job"), t("admin.time"), t("admin.reason"), t("admin.attempt"), t("admin.retry")],
@@ -248,7 +248,11 @@ async function into(id, path, drawn) {
 async function find(form) {
   const query = new URLSearchParams([...new FormData(form)].filter(([, value]) => value !== ""));
   await into("found", `/v1/admin/jobs?${query}`, ({ analyses, next }) => [
-    h("p", { class: "soft small" }, t(next ? "admin.newest" : "admin.found", { n: number(analyses.length) })),
+    h(
+      "p",
+      { class: "soft small" },
+      next ? t("admin.newest", { n: number(analyses.length) }) : count("admin.found", analyses.length),
+    ),
     table(
       ["job", "file", "state", "owner", "sent", "action"].map((name) => t(`admin.${name}`)),
       analyses.map((job) => [
@@ -281,7 +285,7 @@ const messages = () =>
       h(
         "p",
         { class: "soft small" },
-        t(hours > 0 ? "admin.addresses_kept" : "admin.addresses_not_kept", { hours: number(hours) }),
+        hours > 0 ? count("admin.addresses_kept", hours) : t("admin.addresses_not_kept"),
       ),
     table(
       ["kind", "job", "state", "time", "reason", "attempt", "action"].map((name) => t(`admin.${name}`)),
@@ -374,7 +378,6 @@ const system = () =>
   into("system", "/v1/admin/system", (now) => {
     const { storage, database } = now;
     const space = {
-      n: number(storage.videos),
       size: bytes(storage.video_bytes),
       quota: bytes(storage.quota_bytes ?? 0),
     };
@@ -384,7 +387,10 @@ const system = () =>
       ...now.libraries.map((library) => [library.name, library.version ?? t("admin.unusable")]),
       ...now.models.map((model) => [t("admin.model", { name: model.name }), short(model.sha256.slice(0, 16))]),
       now.metrics_version !== null && [t("admin.metrics"), number(now.metrics_version)],
-      [t("admin.stored"), t(storage.quota_bytes === null ? "admin.stored_value" : "admin.of_quota", space)],
+      [
+        t("admin.stored"),
+        count(storage.quota_bytes === null ? "admin.stored_value" : "admin.of_quota", storage.videos, space),
+      ],
       storage.free_bytes !== null && [
         t("admin.free"),
         t("admin.free_value", { free: bytes(storage.free_bytes), all: bytes(storage.disk_bytes) }),
@@ -404,9 +410,9 @@ async function logs(form) {
   query.set("limit", "200");
   const box = byId("log");
   try {
-    const { logs: entries, count, more } = await json(`/logs?${query}`);
+    const { logs: entries, count: found, more } = await json(`/logs?${query}`);
     box.replaceChildren(
-      h("p", { class: "soft small" }, t(more ? "admin.first" : "admin.entries", { n: number(count) })),
+      h("p", { class: "soft small" }, more ? t("admin.first", { n: number(found) }) : count("admin.entries", found)),
       table(
         ["timestamp", "method", "endpoint", "status", "latency", "client", "error"].map((name) => t(`admin.${name}`)),
         entries.map((entry) => [
@@ -421,7 +427,7 @@ async function logs(form) {
         t("admin.no_entries"),
       ),
     );
-    say(t("admin.entries", { n: number(count) }));
+    say(count("admin.entries", found));
   } catch (problem) {
     box.replaceChildren(h("p", { class: "note bad", role: "alert" }, problem.message));
   }

@@ -2,7 +2,7 @@
 
 import { h } from "./dom.js";
 import { KINDS, phrase } from "./figures.js";
-import { certainty, emotion, figure, moment, number, percent, t } from "./words.js";
+import { certainty, count, emotion, figure, moment, number, percent, t } from "./words.js";
 
 /** The headline of one person. Results of older versions have none. */
 export function personPhrase(face) {
@@ -172,7 +172,7 @@ export function personCard(face, duration, own) {
       h(
         "p",
         { class: "small" },
-        t("result.vectors_value", { rows: face.embeddings_shape[0], columns: face.embeddings_shape[1] }),
+        count("result.vectors_value", face.embeddings_shape[0], { columns: face.embeddings_shape[1] }),
       ),
       h("p", { class: "vector" }, `[${face.example_embedding.map((p) => p.toFixed(4)).join(", ")}]`),
     ),

@@ -5,7 +5,7 @@ import { byId, say, show, toast } from "./dom.js";
 import { shape, unplayable } from "./player.js";
 import { addresses, estimatedDuration, samplesPerSecond } from "./runs.js";
 import { shelf } from "./shelf.js";
-import { bytes, moment, settings, t } from "./words.js";
+import { bytes, count, moment, settings, t } from "./words.js";
 
 let file, url, onSend;
 /** Whether the person has agreed to be recorded. */
@@ -83,8 +83,8 @@ function tellDetail() {
   byId("detail-note").textContent = !rate
     ? t("preview.every", { n: settings.sample_every })
     : samples
-      ? t("preview.samples", { n: samples })
-      : t("preview.rate", { n: rate });
+      ? count("preview.samples", samples)
+      : count("preview.rate", rate);
 }
 
 /** Returns the options of the form, as the service takes them. */

@@ -25,6 +25,13 @@ pub fn fill(language: Language, key: &str, values: &[(&str, &str)]) -> String {
     replace(&text(language, key), values)
 }
 
+/// Returns the text of `{key}_one` or `{key}_many` with each `%{name}` replaced by its value, and `%{n}` by the number.
+pub fn count(language: Language, key: &str, n: u64, values: &[(&str, &str)]) -> String {
+    let number = n.to_string();
+    let values: Vec<_> = values.iter().copied().chain([("n", number.as_str())]).collect();
+    fill(language, &format!("{key}_{}", if n == 1 { "one" } else { "many" }), &values)
+}
+
 /// Replaces each `%{name}` of a text by its value.
 pub fn replace(text: &str, values: &[(&str, &str)]) -> String {
     let (names, texts): (Vec<&str>, Vec<String>) =
@@ -80,6 +87,21 @@ mod tests {
                 assert!(!text.trim().is_empty(), "{key}");
                 assert_eq!(placeholders(text), placeholders(&english[key]), "{}: {key}", language.tag());
             }
+        }
+    }
+
+    /// Texts in which the number is never 1, or has decimals.
+    const NEVER_ONE: [&str; 5] =
+        ["page.admin.first", "page.admin.newest", "report.runs", "report.seconds", "report.feedback.several"];
+
+    #[test]
+    fn a_number_of_things_has_a_text_for_one_thing() {
+        for (key, text) in all(Language::EN) {
+            let mut nouns = ["%{n}", "%{hours}", "%{days}", "%{rows}"].iter().flat_map(|number| {
+                text.split(number).skip(1).filter_map(|rest| rest.strip_prefix(' ')?.split([' ', '.', ',']).next())
+            });
+            let is_plural = nouns.any(|noun| noun.ends_with('s') || noun == "people");
+            assert!(!is_plural || key.ends_with("_many") || NEVER_ONE.contains(&key.as_str()), "{key}: {text}");
         }
     }
 

@@ -137,7 +137,7 @@ impl FeedbackText {
             }
             Reason::Pauses { pauses, longest_s } => {
                 let longest = self.words.number(longest_s, 1);
-                self.fill("why.pauses", &[("n", &pauses.to_string()), ("longest", &longest)])
+                self.words.count("feedback.why.pauses", u64::from(pauses), &[("longest", &longest)])
             }
             Reason::SlowPace { syllables_per_s } => rate("why.slow", syllables_per_s),
             Reason::FastPace { syllables_per_s } => rate("why.fast", syllables_per_s),

@@ -104,16 +104,15 @@ pub fn paragraphs(text: &str) -> impl Iterator<Item = &str> {
 
 /// Tells how long the video and the result are kept, according to the settings.
 fn kept(language: Language, retention: &Retention) -> String {
-    let (video, hours) = match (retention.videos_h, retention.failed_videos_h()) {
-        (0, 0) => ("kept_at_once", 0),
-        (0, failed_h) => ("kept_if_failed", failed_h),
-        (videos_h, failed_h) if failed_h == videos_h => ("kept_for", videos_h),
-        (_, failed_h) => ("kept_for_at_most", failed_h),
+    let video = match (retention.videos_h, retention.failed_videos_h()) {
+        (0, 0) => locale::text(language, "notice.kept_at_once").into_owned(),
+        (0, failed_h) => locale::count(language, "notice.kept_if_failed", failed_h, &[]),
+        (videos_h, failed_h) if failed_h == videos_h => locale::count(language, "notice.kept_for", videos_h, &[]),
+        (_, failed_h) => locale::count(language, "notice.kept_for_at_most", failed_h, &[]),
     };
-    let video = locale::fill(language, &format!("notice.{video}"), &[("hours", &hours.to_string())]);
     let result = match retention.results_d {
         0 => locale::text(language, "notice.kept_result").into_owned(),
-        days => locale::fill(language, "notice.kept_result_for", &[("days", &days.to_string())]),
+        days => locale::count(language, "notice.kept_result_for", days, &[]),
     };
     format!("{video} {result}")
 }

@@ -169,9 +169,7 @@ impl Words {
 
     /// Returns the singular text for one, or the plural text with the number.
     pub fn count(self, key: &str, n: u64, values: &[(&str, &str)]) -> String {
-        let number = n.to_string();
-        let values: Vec<_> = values.iter().copied().chain([("n", number.as_str())]).collect();
-        self.fill(&format!("{key}_{}", if n == 1 { "one" } else { "many" }), &values)
+        locale::count(self.0, &format!("report.{key}"), n, values)
     }
 
     /// Formats a time in the video as `4.5 s`, `1:07` or `1:02:07`, depending on the length of the video.

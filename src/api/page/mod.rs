@@ -284,12 +284,15 @@ fn start(api: &Api, request: &Request, shows_analysis: bool) -> Result<Response,
 /// The title and the text that tell how long a video is kept, according to the settings.
 fn privacy(language: Language, retention: &Retention) -> (String, String) {
     let (always_h, failed_h) = (retention.videos_h, retention.failed_videos_h());
-    let (title, text, hours) = match (always_h, failed_h) {
-        (0, 0) => ("private_title", "private", 0),
-        (0, _) => ("private_title", "private_failed", failed_h),
-        (_, _) => ("private_kept_title", "private_kept", failed_h),
+    let (title, text) = match (always_h, failed_h) {
+        (0, 0) => ("private_title", None),
+        (0, _) => ("private_title", Some("start.private_failed")),
+        (_, _) => ("private_kept_title", Some("start.private_kept")),
     };
-    let text = locale::fill(language, &format!("start.{text}"), &[("hours", &hours.to_string())]);
+    let text = match text {
+        None => locale::text(language, "start.private").into_owned(),
+        Some(text) => locale::count(language, text, failed_h, &[]),
+    };
     (locale::text(language, &format!("start.{title}")).into_owned(), text)
 }
 
@@ -390,6 +393,8 @@ mod tests {
         assert!(told(&retention).contains("it is erased 24 hours later"));
         retention.videos_h = 48;
         assert!(told(&retention).contains("erased 48 hours after"));
+        (retention.videos_h, retention.failed_videos_h) = (1, 0);
+        assert!(told(&retention).contains("erased 1 hour after"));
     }
 
     #[test]

@@ -24,7 +24,7 @@ async fn detail_has_three_levels_and_a_short_video_is_sampled_five_times_a_secon
         (&short, None, json!(5), "20 samples"),
         (&short, Some("quick"), json!(2), "8 samples"),
         (&short, Some("fine"), json!(15), "60 samples"),
-        (&long, None, Value::Null, "Every 20th frame"),
+        (&long, None, Value::Null, "1 frame in 20"),
         (&long, Some("fine"), json!(5), "375 samples"),
     ] {
         browser.goto(&service.base).await;
