@@ -35,9 +35,9 @@ const FORM: &str = "multipart/form-data";
 const BEARER: &str = "bearer";
 const HEADER: &str = "x-api-key";
 
-const DESCRIPTION: &str = "Upload a video, get back what the faces in it showed: emotion, calmness, eye contact, per \
-                           person and over time. Every path answers with and without a slash at its end; every answer \
-                           carries an X-Request-Id.";
+const DESCRIPTION: &str = "Upload a video and get a report on the faces in it: expressions, calmness and eye contact, \
+                           for each person and over time. Each path may end with a slash. Each answer has the id of \
+                           its request in the header `X-Request-Id`.";
 
 /// Completes the document that the endpoints describe, for a service with these settings.
 pub(super) fn complete(mut document: OpenApi, settings: &Settings) -> OpenApi {
@@ -51,10 +51,10 @@ pub(super) fn complete(mut document: OpenApi, settings: &Settings) -> OpenApi {
     document.servers = Some(vec![Server::new(if url.is_empty() { "/" } else { url })]);
     let tag = |(name, text): (&str, &str)| TagBuilder::new().name(name).description(Some(text)).build();
     let tags = [
-        (NATIVE, "visage's own calls. Errors are problems (RFC 9457)."),
-        (COMPAT, "Calls of other services, in the shapes that their clients know. Errors are {\"error\", \"code\"}."),
-        (THUMBNAILS, "Calls of the Journaling thumbnails API. They always need a key. Errors are {\"error\"}."),
-        (OPERATIONS, "Health and documentation. They never need a key."),
+        (NATIVE, "The calls of visage. Errors are problem details (RFC 9457)."),
+        (COMPAT, "Calls of other services. Their clients change only the base URL. Errors are {\"error\", \"code\"}."),
+        (THUMBNAILS, "Calls of the Journaling thumbnails API. Each needs a key. Errors are {\"error\"}."),
+        (OPERATIONS, "State of the service, and documentation. Only `/metrics` may need a key."),
     ];
     document.tags = Some(tags.map(tag).into());
     let components = document.components.get_or_insert_default();
@@ -67,7 +67,8 @@ pub(super) fn complete(mut document: OpenApi, settings: &Settings) -> OpenApi {
     ] {
         components.schemas.insert(name.into_owned(), schema);
     }
-    let key = ApiKeyValue::with_description(HEADER, "A key that visage keys create made.");
+    let key =
+        ApiKeyValue::with_description(HEADER, "An API key. `visage keys create` or an operator on `/admin` makes it.");
     components.security_schemes.insert(HEADER.to_owned(), RefOr::T(SecurityScheme::ApiKey(ApiKey::Header(key))));
     let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
     components.security_schemes.insert(BEARER.to_owned(), RefOr::T(bearer));
@@ -102,14 +103,14 @@ pub(super) fn add_access(operation: &mut Operation, access: Access, required: bo
             response.content.insert(kind.to_owned(), RefOr::T(content(&schema)));
         }
     }
-    let mut may = vec![("500", "The service failed."), ("503", "A part of the service does not answer.")];
+    let mut may = vec![("500", "The service failed"), ("503", "A part of the service does not answer")];
     if access == Access::Link {
-        may.push(("401", "A key was sent, and it is invalid."));
-        may.push(("429", "Too many requests. `Retry-After` says when to try again."));
+        may.push(("401", "The key is invalid"));
+        may.push(("429", "Too many requests; `Retry-After` says when to try again"));
     } else if access != Access::Open {
-        may.push(("401", "The key is missing or invalid."));
-        may.push(("403", "The key lacks the scope that this call needs."));
-        may.push(("429", "Too many requests. `Retry-After` says when to try again."));
+        may.push(("401", "The key is missing or invalid"));
+        may.push(("403", "The key lacks the scope that this call needs"));
+        may.push(("429", "Too many requests; `Retry-After` says when to try again"));
         let keys = [HEADER, BEARER].map(|scheme| SecurityRequirement::new(scheme, Vec::<String>::new()));
         let open = matches!(access, Access::OptionalKey(_) | Access::OptionalKeyOrShare(_)) && !required;
         operation.security = Some(open.then(SecurityRequirement::default).into_iter().chain(keys).collect());
@@ -119,7 +120,9 @@ pub(super) fn add_access(operation: &mut Operation, access: Access, required: bo
             .name(SHARE)
             .parameter_in(ParameterIn::Query)
             .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
-            .description(Some("From a share link of this result: stands for a key. Not read if a key is sent."));
+            .description(Some(
+                "The parameter `share` of a share link of this result. It replaces a key. Ignored if a key is sent",
+            ));
         operation.parameters.get_or_insert_default().push(RefOr::T(share.build()));
     }
     for (status, text) in may {

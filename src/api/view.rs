@@ -23,7 +23,7 @@ const ALMOST: f64 = 0.99;
 #[derive(Serialize, ToSchema)]
 #[schema(as = Result)]
 pub struct JobView {
-    /// The token; for a reader with a share link the id in that link.
+    /// The token of the analysis. With a share link: the id in that link.
     token: Uuid,
     /// The name of the sent file; null if it is not known or not kept.
     file_name: Option<String>,
@@ -40,7 +40,7 @@ pub struct JobView {
     /// Time at which the result is erased. Null: never.
     expires_at: Option<Timestamp>,
     links: Links,
-    /// The notice that the people in the video got before it was sent. Null if the sender stated none.
+    /// What the sender stated about informing the people in the video. Null if the sender stated nothing.
     notice: Option<Notice>,
     /// The reason for a failed analysis, as a problem (RFC 9457). Otherwise null.
     #[schema(value_type = Option<FailureBody>)]
@@ -103,10 +103,10 @@ pub struct ProgressView {
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = QueuePlace)]
 pub struct QueueView {
-    /// Number of videos that are analyzed before this one and wait too. Exact up to 1000, then rounded down to hundreds.
+    /// Number of waiting videos that will be analyzed before this one. Exact up to 1000, then rounded down to hundreds.
     ahead: u64,
-    /// Estimated seconds until the analysis starts, from the running times of the last analyses and the number of workers.
-    /// Null if no worker is active or there is nothing to estimate from.
+    /// Estimated seconds until the analysis starts, from the running times of the last analyses, the number of workers,
+    /// and the lengths and samples of the videos before it. Null if no worker is active or nothing was measured yet.
     starts_in_s: Option<u64>,
 }
 
@@ -117,7 +117,7 @@ impl From<QueuePlace> for QueueView {
     }
 }
 
-/// The addresses of an analysis.
+/// Addresses of the calls about an analysis.
 #[derive(Serialize, ToSchema)]
 pub struct Links {
     #[serde(rename = "self")]

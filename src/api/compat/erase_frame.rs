@@ -19,9 +19,9 @@ pub(in crate::api) fn endpoint() -> Endpoint {
     Endpoint::new::<Rule>(routes!(handle))
 }
 
-/// Erase a kept picture
+/// Erase a stored picture
 ///
-/// A picture that was saved with a key is erased with that key only.
+/// If the picture was sent with a key, only that key can erase it.
 #[utoipa::path(delete, path = "/frames/{frame}", operation_id = "erase_frame", tag = COMPAT,
     params(("frame" = Uuid, Path, description = "Id of the picture, from `POST /save_frame`")),
     responses((status = 204, description = "The picture is erased, if there was one"),

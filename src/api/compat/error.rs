@@ -14,7 +14,7 @@ use crate::api::{LogDetails, Problem};
 #[schema(as = PlainError)]
 #[expect(dead_code, reason = "describes what `CompatError` writes")]
 pub struct CompatErrorBody {
-    /// The error, and how to fix it.
+    /// What is wrong, and how to fix it.
     error: String,
     /// Stable snake_case code.
     code: String,

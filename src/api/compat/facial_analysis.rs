@@ -57,9 +57,9 @@ impl From<Appraisal> for Figures {
     }
 }
 
-/// Facial analysis with an immediate answer
+/// Analyze a video and wait for the scores
 ///
-/// `POST /api/facial-analysis/` of the Facial Emotion Analysis API. Analyzes every 5th frame
+/// The call `POST /api/facial-analysis/` of the Facial Emotion Analysis API. Analyzes every 5th frame
 /// (`sync.facial_analysis_every`). The figures are whole numbers from 0 to 100.
 #[utoipa::path(post, path = "/api/facial-analysis", operation_id = "facial_analysis", tag = COMPAT,
     request_body(content = PlainVideoForm, content_type = "multipart/form-data"),

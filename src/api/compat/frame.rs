@@ -22,9 +22,9 @@ pub(in crate::api) fn endpoint() -> Endpoint {
     Endpoint::new::<Rule>(routes!(handle))
 }
 
-/// A kept picture
+/// Get a stored picture
 ///
-/// A picture that was saved with a key is shown with that key only.
+/// If the picture was sent with a key, only that key can get it.
 #[utoipa::path(get, path = "/frames/{frame}", operation_id = "frame", tag = COMPAT,
     params(("frame" = Uuid, Path, description = "Id of the picture, from `POST /save_frame`")),
     responses((status = 200, description = "The picture, PNG or JPEG", content(("image/png"), ("image/jpeg"))),

@@ -78,17 +78,17 @@ impl FaceStats {
     }
 }
 
-/// Statistics of each face
+/// Get the statistics of each face
 ///
-/// `GET /get_stats` of Emotion Detection from Video. One entry for each person, in order of appearance.
+/// The call `GET /get_stats` of Emotion Detection from Video. Returns an entry for each person, in order of appearance.
 #[utoipa::path(get, path = "/get_stats", operation_id = "get_stats", tag = COMPAT,
-    params(("token" = Uuid, Query, description = "The token of the upload"),
-           ("wait" = Option<u32>, Query, description = "Seconds to hold the answer back until the analysis is \
-                                                        finished", maximum = 86_400),
-           ("download" = Option<u8>, Query, description = "1: answer with a file to save")),
+    params(("token" = Uuid, Query, description = "The token of the analysis"),
+           ("wait" = Option<u32>, Query, description = "Wait up to this many seconds for the end of the \
+                                                        analysis", maximum = 86_400),
+           ("download" = Option<u8>, Query, description = "1: return the statistics as a file to save")),
     responses((status = 200, description = "The statistics", body = Stats),
               (status = 202, description = "The analysis is not finished", body = Waiting),
-              (status = 400, description = "No token"),
+              (status = 400, description = "The token is missing"),
               (status = 404, description = "No analysis has this token"),
               (status = 410, description = "The result has expired"),
               (status = 422, description = "The video could not be analyzed, or `wait` is not a number of seconds")))]

@@ -55,7 +55,7 @@ pub struct Filters {
     /// Name of the client, from `X-Client-ID`.
     #[param(value_type = Option<String>)]
     client_id: Option<Value>,
-    /// Most entries in the answer.
+    /// At most this many entries are returned.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000, default = 1000)]
     limit: Option<Value>,
 }
@@ -109,10 +109,11 @@ impl From<LogEntry> for Entry {
     }
 }
 
-/// The request log
+/// List requests
 ///
-/// Needs a key with the scope `logs`. Lists the requests that were sent with the key; with the scope `admin`, those of
-/// all callers. Filters are query parameters or members of a JSON body. The body overrides the query.
+/// Lists the requests that were sent with the key, newest first. A key with the scope `admin` lists those of all
+/// callers. The key needs the scope `logs`. Filters are query parameters or members of a JSON body; the body takes
+/// precedence.
 #[utoipa::path(get, path = "/logs", operation_id = "logs", tag = THUMBNAILS, params(Filters),
     responses((status = 200, description = "The entries", body = LogPage),
               (status = 400, description = "A filter is invalid")))]

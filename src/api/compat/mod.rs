@@ -32,10 +32,10 @@ pub struct PlainVideoForm {
     /// Analyze about this many frames a second, instead of every n-th.
     #[schema(minimum = 1, maximum = 60)]
     samples_per_second: Option<u32>,
-    /// Most faces to read in each frame.
+    /// Largest number of faces to read in a frame. The largest faces are read first.
     #[schema(minimum = 1, maximum = 100)]
     max_faces: Option<u32>,
-    /// `given`: the people in the video were told that a computer reads their faces and voices.
+    /// `given` states that the people in the video were told that a computer reads their faces and voices.
     notice: Option<NoticeValue>,
 }
 
@@ -67,7 +67,7 @@ mod members {
     pub fn container() -> RefOr<Schema> {
         one_of(
             CONTAINERS.to_vec(),
-            "The container or its content type. The container is recognized from the video itself.",
+            "The container, or its content type. It need not match: the content of the video decides.",
         )
         .into()
     }
@@ -75,17 +75,15 @@ mod members {
     pub fn thumbnail_format() -> RefOr<Schema> {
         let mut names = CONTAINERS.to_vec();
         names.extend(["gif", "webp"]);
-        let description = "The container or its content type, or the format of the thumbnail. The container is \
-                           recognized from the video itself.";
+        let description = "`gif` or `webp`: the format of the thumbnail. Another value: the container of the video, or \
+                           its content type, which need not match.";
         one_of(names, description).into()
     }
 
     pub fn fps() -> RefOr<Schema> {
         let number = ObjectBuilder::new().schema_type(Type::Number).exclusive_minimum(Some(0.0));
         let pattern = "^[1-9][0-9]{0,3}([.][0-9]{1,6})?$";
-        written_schema(number, pattern, "Frames per second. Not used, because the video itself tells them.")
-            .item(null())
-            .into()
+        written_schema(number, pattern, "Ignored. The frame rate is read from the video.").item(null()).into()
     }
 
     pub fn duration() -> RefOr<Schema> {
@@ -108,7 +106,7 @@ pub struct ClipBody {
     /// The video in base64 (standard or URL-safe), with or without `data:video/mp4;base64,` or the like in front.
     #[schema(content_encoding = "base64", content_media_type = "video/mp4")]
     content: String,
-    /// `given`: the people in the video were told that a computer reads their faces and voices.
+    /// `given` states that the people in the video were told that a computer reads their faces and voices.
     notice: Option<NoticeValue>,
 }
 
@@ -125,7 +123,7 @@ pub struct ThumbnailBody {
     /// The video in base64 (standard or URL-safe), with or without `data:video/mp4;base64,` or the like in front.
     #[schema(content_encoding = "base64", content_media_type = "video/mp4")]
     content: String,
-    /// `given`: the people in the video were told that a computer reads their faces and voices.
+    /// `given` states that the people in the video were told that a computer reads their faces and voices.
     notice: Option<NoticeValue>,
     #[schema(schema_with = members::duration)]
     duration: Option<f64>,

@@ -27,7 +27,7 @@ pub(in crate::api) fn endpoint() -> Endpoint {
 #[derive(Serialize, ToSchema)]
 pub struct Prediction {
     emotion: Five,
-    /// Its share of the five emotions, 0 to 1.
+    /// Probability of the emotion among the five, 0 to 1.
     #[schema(minimum = 0, maximum = 1)]
     confidence: f64,
     /// The same as `emotion`.
@@ -35,10 +35,10 @@ pub struct Prediction {
     latency_ms: u64,
 }
 
-/// One of five emotions
+/// Predict one of five emotions
 ///
-/// `POST /predict` of the Journaling thumbnails API. Reads 15 frames spread over the clip. Shock combines surprise and
-/// fear, and Anger combines anger and disgust. The operator may configure another model (`thumbnails.model`).
+/// The call `POST /predict` of the Journaling thumbnails API. Analyzes 15 frames spread over the clip. Shock stands for
+/// surprise and fear, Anger for anger and disgust. The operator can configure another model (`thumbnails.model`).
 #[utoipa::path(post, path = "/predict", operation_id = "predict", tag = THUMBNAILS,
     request_body(content = ClipBody),
     responses((status = 200, description = "The emotion", body = Prediction),

@@ -57,10 +57,10 @@ impl Answer {
     }
 }
 
-/// Mean figures with an immediate answer
+/// Analyze a video and wait for the mean scores
 ///
-/// `POST /process-frame` of the Flask Video Emotion API: the body is the video, with any content type. Analyzes every
-/// 30th frame (`sync.process_frame_every`).
+/// The call `POST /process-frame` of the Flask Video Emotion API. The body is the video, with any content type.
+/// Analyzes every 30th frame (`sync.process_frame_every`).
 #[utoipa::path(post, path = "/process-frame", operation_id = "process_frame", tag = COMPAT,
     params(("sample_every" = Option<u32>, Query, description = "Analyze every n-th frame",
             minimum = 1, maximum = 10_000),

@@ -48,13 +48,13 @@ struct FrameForm {
     /// A JPEG or PNG file of at most 10 MB. The field may also be named `image`.
     #[schema(value_type = String, format = Binary, content_media_type = "image/png")]
     frame: Vec<u8>,
-    /// `given`: the people in the picture were told that a computer reads their faces and voices.
+    /// `given` states that the people in the picture were told that a computer reads their faces and voices.
     notice: Option<NoticeValue>,
 }
 
 #[derive(Serialize, ToSchema)]
 struct SavedFrame {
-    /// Id of the picture. Without a key, it is enough to see and to erase the picture.
+    /// Id of the picture. If the picture was sent without a key, anyone who knows the id can get and erase it.
     frame: Uuid,
     size_bytes: u64,
     links: FrameLinks,
@@ -66,13 +66,13 @@ struct FrameLinks {
     this: String,
 }
 
-/// Keep a picture
+/// Store a picture
 ///
-/// `POST /save_frame` of Emotion Detection from Video. Keeps a picture for an hour. A picture that is sent with a key can
-/// be seen and erased with that key only.
+/// The call `POST /save_frame` of Emotion Detection from Video. Stores a picture for an hour. If it was sent with a
+/// key, only that key can get and erase it.
 #[utoipa::path(post, path = "/save_frame", operation_id = "save_frame", tag = COMPAT,
     request_body(content = FrameForm, content_type = "multipart/form-data"),
-    responses((status = 201, description = "The picture is kept", body = SavedFrame),
+    responses((status = 201, description = "The picture is stored", body = SavedFrame),
               (status = 400, description = "The body is not a form, has no file, or was cut off"),
               (status = 408, description = "The upload stalled or took too long"),
               (status = 413, description = "More than 10 MB"),

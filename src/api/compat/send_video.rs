@@ -74,10 +74,10 @@ async fn accept(api: &Api, caller: &Caller, request: Request) -> Result<Response
     Ok(upload::accepted(token, Json(Accepted { token, status: Status::Queued, links })))
 }
 
-/// Send a video from a disk
+/// Send a video file
 ///
-/// `POST /upload` of Emotion Detection from Video. Stores a video and queues its analysis. `links.stats` is the address
-/// of the statistics.
+/// The call `POST /upload` of Emotion Detection from Video. Stores a video and queues its analysis. `links.stats` is
+/// the address of the statistics.
 #[utoipa::path(post, path = "/upload", operation_id = "upload", tag = COMPAT,
     request_body(content = PlainVideoForm, content_type = "multipart/form-data"),
     responses((status = 202, description = "The analysis is queued", body = Accepted), Refusal))]
@@ -85,10 +85,10 @@ async fn upload(State(api): State<Api>, caller: Authorized<Rule>, request: Reque
     accept(&api, &caller, request).await
 }
 
-/// Send a video from a camera
+/// Send a recorded video
 ///
-/// `POST /record_video` of Emotion Detection from Video. Stores a video and queues its analysis. `links.stats` is the
-/// address of the statistics.
+/// The call `POST /record_video` of Emotion Detection from Video. Stores a video and queues its analysis. `links.stats`
+/// is the address of the statistics.
 #[utoipa::path(post, path = "/record_video", operation_id = "record_video", tag = COMPAT,
     request_body(content = PlainVideoForm, content_type = "multipart/form-data"),
     responses((status = 202, description = "The analysis is queued", body = Accepted), Refusal))]

@@ -34,16 +34,17 @@ pub struct Thumbnail {
     thumbnail: String,
     /// The thumbnail as H.264 in MP4, regardless of `format`.
     video: String,
-    /// Its duration in seconds.
+    /// Duration of the thumbnail in seconds.
     #[schema(minimum = 0.1, maximum = 10)]
     duration: f64,
     latency_ms: u64,
 }
 
-/// A moving thumbnail
+/// Make a moving thumbnail
 ///
-/// `POST /thumbnail` of the Journaling thumbnails API. Plays the beginning of the video forwards and then backwards,
-/// half of `duration` each, at 10 frames per second. Width and height are even and at most `thumbnails.side`.
+/// The call `POST /thumbnail` of the Journaling thumbnails API. The thumbnail plays the beginning of the video forwards
+/// and then backwards, half of `duration` each, at 10 frames per second. Width and height are even and at most
+/// `thumbnails.side`.
 #[utoipa::path(post, path = "/thumbnail", operation_id = "thumbnail", tag = THUMBNAILS,
     request_body(content = ThumbnailBody),
     responses((status = 200, description = "The thumbnail", body = Thumbnail),

@@ -18,8 +18,10 @@ pub(in crate::api) fn endpoint() -> Endpoint {
 }
 
 /// Delete an upload
+///
+/// Deletes an upload whose analysis was not started, and its parts.
 #[utoipa::path(delete, path = "/v1/uploads/{upload}", operation_id = "abort_upload", tag = NATIVE,
-    params(("upload" = Uuid, Path, description = "From the answer that began it")),
+    params(("upload" = Uuid, Path, description = "The id of the upload")),
     responses((status = 204, description = "The upload and its parts are deleted"),
               (status = 404, description = "No upload has this id, or it has expired"),
               (status = 409, description = "Its analysis was started; `DELETE /results/{token}` erases it")))]

@@ -76,7 +76,8 @@ struct Found {
 
 /// Find analyses
 ///
-/// The analyses of all keys and of callers without one. `DELETE /results/{token}` cancels and erases one.
+/// Lists the analyses of all keys, and those that were sent without a key. `DELETE /results/{token}` cancels and erases
+/// one.
 #[utoipa::path(get, path = "/v1/admin/jobs", operation_id = "admin_jobs", tag = NATIVE, params(Parameters),
     responses((status = 200, description = "A page of analyses", body = Page),
               (status = 422, description = "A parameter is wrong; `parameter` names it")))]

@@ -34,7 +34,7 @@ const MAX_LIMIT: u32 = 1_000_000_000;
 
 #[derive(Serialize, ToSchema)]
 struct Keys {
-    /// Oldest first, with the revoked and expired ones.
+    /// Oldest first. Revoked and expired keys are included.
     keys: Vec<KeyView>,
 }
 
@@ -123,7 +123,7 @@ impl KeyView {
 
 /// List keys
 ///
-/// All keys, without their secret parts.
+/// Lists all keys without their secret parts.
 #[utoipa::path(get, path = "/v1/admin/keys", operation_id = "admin_keys", tag = NATIVE,
     responses((status = 200, description = "The keys", body = Keys)))]
 pub(in crate::api) async fn list(State(api): State<Api>, _: Authorized<Rule>) -> Result<Response, Problem> {
@@ -134,7 +134,7 @@ pub(in crate::api) async fn list(State(api): State<Api>, _: Authorized<Rule>) ->
 
 /// Create a key
 ///
-/// The answer has the key. Only a hash of it is stored, so it cannot be shown again.
+/// Returns a new key. Only its hash is stored, so the key cannot be shown again.
 #[utoipa::path(post, path = "/v1/admin/keys", operation_id = "admin_create_key", tag = NATIVE,
     request_body(content = KeyRequest),
     responses((status = 201, description = "The key", body = CreatedKey),
@@ -160,13 +160,13 @@ pub(in crate::api) async fn create(
 
 /// Revoke a key
 ///
-/// The key is invalid from now on, for good. An operator cannot revoke the key of the request, so that nobody locks
-/// themselves out.
+/// Makes a key invalid for good. The key that was sent with the request cannot be revoked, so that operators do not
+/// lock themselves out.
 #[utoipa::path(delete, path = "/v1/admin/keys/{id}", operation_id = "admin_revoke_key", tag = NATIVE,
     params(("id" = String, Path, description = "The public id of the key")),
     responses((status = 204, description = "The key is revoked"),
               (status = 404, description = "No valid or expired key has this id"),
-              (status = 409, description = "It is the key of this request")))]
+              (status = 409, description = "The request was sent with this key")))]
 pub(in crate::api) async fn revoke(
     State(api): State<Api>,
     caller: Authorized<Rule>,

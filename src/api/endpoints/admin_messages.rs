@@ -29,8 +29,8 @@ const LIMIT: u32 = 100;
 
 #[derive(Serialize, ToSchema)]
 struct FailedMessages {
-    /// Those that were given up, the last ones first, then those that are tried again, the next ones first; at most 100
-    /// of each.
+    /// First at most 100 messages that were given up, latest first. Then at most 100 that will be tried again, next one
+    /// first.
     messages: Vec<MessageView>,
     /// Hours for which the address of a message that was given up is kept (`retention.failed_messages_h`).
     kept_h: u64,
@@ -52,7 +52,7 @@ struct MessageView {
     /// The reason of the last failure.
     error: String,
     created_at: Timestamp,
-    /// When it was given up, or when it is tried again.
+    /// When the message was given up, or when it will be tried again.
     at: Timestamp,
     /// Whether its address still exists, so that it can be sent again.
     can_retry: bool,
@@ -74,9 +74,9 @@ impl From<FailedMessage> for MessageView {
     }
 }
 
-/// Failed mails and webhooks
+/// List failed mails and webhooks
 ///
-/// Mails and webhooks whose last attempt failed, with the reason.
+/// Lists the mails and webhooks whose last attempt failed, with the reason.
 #[utoipa::path(get, path = "/v1/admin/messages", operation_id = "admin_messages", tag = NATIVE,
     responses((status = 200, description = "The messages", body = FailedMessages)))]
 pub(in crate::api) async fn list(State(api): State<Api>, _: Authorized<Rule>) -> Result<Response, Problem> {
@@ -87,7 +87,7 @@ pub(in crate::api) async fn list(State(api): State<Api>, _: Authorized<Rule>) ->
 
 /// Send a failed mail or webhook again
 ///
-/// Queues the message to be sent at once. The number of its attempts starts again at 0.
+/// Queues the message to be sent at once. `attempts` starts again at 0.
 #[utoipa::path(post, path = "/v1/admin/messages/{id}/retry", operation_id = "admin_retry_message", tag = NATIVE,
     params(("id" = String, Path, description = "Id of the message")),
     responses((status = 202, description = "The message is queued"), (status = 404, description = "No such message"),

@@ -36,7 +36,7 @@ struct Overview {
     /// (`retention.failed_videos_h`).
     failed_videos_h: u64,
     workers: Vec<WorkerView>,
-    /// Finished jobs of the last 24 hours by hour, oldest first.
+    /// Numbers of jobs that ended in each of the last 24 hours, oldest first.
     throughput: Vec<HourView>,
 }
 
@@ -55,7 +55,7 @@ struct QueueView {
 struct RunningView {
     token: Uuid,
     started_at: Option<Timestamp>,
-    /// Number of runs so far, this one included.
+    /// Number of runs so far, including this one.
     attempts: u32,
     worker: Option<String>,
     progress: ProgressView,
@@ -80,7 +80,7 @@ struct WorkerView {
     name: String,
     /// Seen within the last 30 seconds.
     alive: bool,
-    /// Number of its running jobs; `concurrency` is the limit.
+    /// Number of jobs that it runs, at most `concurrency`.
     running: u64,
     concurrency: u64,
     started_at: Timestamp,
@@ -122,9 +122,10 @@ impl From<Hour> for HourView {
     }
 }
 
-/// State of the service
+/// Get the state of the service
 ///
-/// The queue, the running and the failed jobs, the workers, and the jobs finished in the last 24 hours.
+/// Returns the queue, the running and the failed jobs, the workers, and the numbers of jobs that ended in the last 24
+/// hours.
 #[utoipa::path(get, path = "/v1/admin/overview", operation_id = "admin_overview", tag = NATIVE,
     responses((status = 200, description = "The current state", body = Overview)))]
 pub(in crate::api) async fn handle(State(api): State<Api>, _: Authorized<Rule>) -> Result<Response, Problem> {

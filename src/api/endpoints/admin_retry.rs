@@ -20,8 +20,8 @@ pub(in crate::api) fn endpoint() -> Endpoint {
 
 /// Run a failed job again
 ///
-/// Queues the job again, if its video still exists (`retention.failed_videos_h`). The number of runs starts again at 0.
-/// The new run sends no mail.
+/// Queues the job again, if its video still exists (`retention.failed_videos_h`). `attempts` starts again at 0. The new
+/// run sends no mail.
 #[utoipa::path(post, path = "/v1/admin/jobs/{token}/retry", operation_id = "admin_retry", tag = NATIVE,
     params(("token" = String, Path, description = "Token of the job")),
     responses((status = 202, description = "The job is queued"), (status = 404, description = "No such job"),

@@ -34,7 +34,7 @@ struct System {
     libraries: Vec<LibraryView>,
     /// The models of the analysis that was finished last. Empty if there is none.
     models: Vec<ModelUsed>,
-    /// Version of the definitions of the figures of that analysis.
+    /// Version of the definitions of the figures of the analysis that was finished last.
     metrics_version: Option<u32>,
 }
 
@@ -52,12 +52,12 @@ struct DatabaseView {
 struct StorageView {
     /// `folder` or `s3`.
     kind: &'static str,
-    /// Number and bytes of the stored videos, as the database knows them.
+    /// Number of stored videos, by the database. `video_bytes` is their total size.
     videos: u64,
     video_bytes: u64,
     /// `storage.quota`. Null: none.
     quota_bytes: Option<u64>,
-    /// Bytes that are free for this process and bytes in all, on the disk of the folder. Null for a bucket.
+    /// Free bytes on the disk of the folder. Null for a bucket. `disk_bytes` is the size of that disk.
     free_bytes: Option<u64>,
     disk_bytes: Option<u64>,
 }
@@ -70,9 +70,9 @@ struct LibraryView {
     version: Option<String>,
 }
 
-/// Versions and storage
+/// Get versions and storage
 ///
-/// The versions of this process and its parts, and the space that stored videos take.
+/// Returns the versions of this process and its parts, and the space that stored videos take.
 #[utoipa::path(get, path = "/v1/admin/system", operation_id = "admin_system", tag = NATIVE,
     responses((status = 200, description = "Versions and storage", body = System)))]
 pub(in crate::api) async fn handle(State(api): State<Api>, _: Authorized<Rule>) -> Result<Response, Problem> {

@@ -29,7 +29,8 @@ pub(in crate::api) fn endpoint() -> Endpoint {
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes what `form` reads")]
 struct VideoForm {
-    /// The video file: MP4/MOV, Matroska/WebM or AVI. Its name is ignored.
+    /// The video file, such as MP4, MOV, WebM, MKV or AVI. The format is recognized from the content, not from the
+    /// name.
     #[schema(value_type = String, format = Binary, content_media_type = "video/mp4")]
     video: Vec<u8>,
     /// Mail address that gets the report. The field may be repeated, up to 10 times.
@@ -43,7 +44,7 @@ struct VideoForm {
     samples_per_second: Option<u32>,
     /// `exact` analyzes exactly these frames. `fast` analyzes frames near them that cost less to decode.
     sampling: Option<Sampling>,
-    /// Most faces to read in each frame.
+    /// Largest number of faces to read in a frame. The largest faces are read first.
     #[schema(minimum = 1, maximum = 100)]
     max_faces: Option<u32>,
     /// Language of the report and the mail; by default that of the reader's browser.
@@ -57,7 +58,7 @@ struct VideoForm {
     speech: Option<Switch>,
     /// Additional details of each sample. Excludes `gaze=off`.
     detail: Option<Detail>,
-    /// `given`: the people in the video were told that a computer reads their faces and voices.
+    /// `given` states that the people in the video were told that a computer reads their faces and voices.
     notice: Option<NoticeValue>,
     /// The `version` of `GET /v1/notice`, if its text was shown to them.
     #[schema(max_length = 64)]
@@ -75,15 +76,16 @@ enum Switch {
 
 /// Send a video
 ///
-/// Stores a video and queues its analysis. An unknown field is rejected by name, so that a misspelt option is noticed.
-/// A request that repeats an `Idempotency-Key` within 24 hours gets the answer of the first request. The same key with
-/// other fields is rejected. Rejected requests do not count as the first request.
+/// Stores a video and queues its analysis. A form with an unknown field is rejected, and the error names the field.
+///
+/// With an `Idempotency-Key`, a request can be repeated within 24 hours without a second analysis: the repetition gets
+/// the answer of the first request that was accepted. If its video or its fields differ, it is rejected.
 #[utoipa::path(post, path = "/analyze-video", operation_id = "analyze_video", tag = NATIVE,
-    params(("idempotency-key" = Option<String>, Header, description = "1 to 255 printable ASCII characters, such as a \
-                                                                       UUID",
+    params(("idempotency-key" = Option<String>, Header, description = "Any 1 to 255 printable ASCII characters, \
+                                                                       such as a UUID",
                min_length = 1, max_length = 255, pattern = "^[ -~]+$"),
-           ("detail" = Option<Detail>, Query, description = "This and every other option may be sent in the query too. \
-                                                             A field overrides it")),
+           ("detail" = Option<Detail>, Query, description = "Each option can also be sent in the query, such as this \
+                                                             one. A field of the form takes precedence")),
     request_body(content = VideoForm, content_type = "multipart/form-data"),
     responses((status = 202, description = "The analysis is queued", body = Accepted,
                   headers(("location" = String, description = "Address of the result"),

@@ -44,7 +44,7 @@ pub struct UploadRequest {
     #[serde(deserialize_with = "json_body::whole_number")]
     #[schema(schema_with = size_bytes)]
     size_bytes: u64,
-    /// `given`: the people in the video were told that a computer reads their faces and voices.
+    /// `given` states that the people in the video were told that a computer reads their faces and voices.
     #[schema(value_type = Option<NoticeValue>)]
     notice: Option<String>,
     /// The `version` of `GET /v1/notice`, if its text was shown to them.
@@ -61,9 +61,9 @@ fn size_bytes() -> RefOr<Schema> {
 
 /// Begin an upload in parts
 ///
-/// Answers with an address for each part. PUT the parts there, in any order, and send a part again if its connection
-/// broke. Then start the analysis with `POST /v1/analyses`. If videos are stored in a bucket, the parts go straight to
-/// the bucket.
+/// Returns an address for each part of the video. PUT the parts there, in any order. If a connection breaks, send that
+/// part again. Then start the analysis with `POST /v1/analyses`. If videos are stored in a bucket, the addresses are
+/// those of the bucket.
 #[utoipa::path(post, path = "/v1/uploads", operation_id = "begin_upload", tag = NATIVE,
     request_body(content = UploadRequest),
     responses((status = 201, description = "The upload has begun", body = UploadView,

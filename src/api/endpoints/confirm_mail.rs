@@ -22,12 +22,13 @@ pub(in crate::api) fn endpoints() -> [Endpoint; 2] {
     [Endpoint::new::<Rule>(routes!(show)), Endpoint::new::<Rule>(routes!(confirm))]
 }
 
-/// Ask to confirm a mail address
+/// Show the page that confirms a mail address
 ///
-/// The page that a confirmation mail links to. It has a button that confirms.
+/// Confirmation mails link to this page. Its button sends the confirmation.
 #[utoipa::path(get, path = "/confirm-mail", operation_id = "show_confirmation", tag = NATIVE,
-    params(("address" = String, Query, description = "From the link"), ("expires" = i64, Query, description = "From the link"),
-           ("signature" = String, Query, description = "From the link")),
+    params(("address" = String, Query, description = "From the link in the mail"),
+           ("expires" = i64, Query, description = "From the link in the mail"),
+           ("signature" = String, Query, description = "From the link in the mail")),
     responses((status = 200, description = "The page", body = String, content_type = "text/html"),
               (status = 404, description = "The link is not valid"),
               (status = 410, description = "The link has expired")))]
@@ -37,10 +38,11 @@ pub(in crate::api) async fn show(State(api): State<Api>, _: Authorized<Rule>, re
 
 /// Confirm a mail address
 ///
-/// Sends the mails that wait for the confirmation. Later mails to this address do not wait.
+/// Confirms the address, and sends the mails that waited for it. Later mails to this address are sent at once.
 #[utoipa::path(post, path = "/confirm-mail", operation_id = "confirm_mail", tag = NATIVE,
-    params(("address" = String, Query, description = "From the link"), ("expires" = i64, Query, description = "From the link"),
-           ("signature" = String, Query, description = "From the link")),
+    params(("address" = String, Query, description = "From the link in the mail"),
+           ("expires" = i64, Query, description = "From the link in the mail"),
+           ("signature" = String, Query, description = "From the link in the mail")),
     responses((status = 200, description = "The page", body = String, content_type = "text/html"),
               (status = 404, description = "The link is not valid"),
               (status = 410, description = "The link has expired")))]

@@ -24,9 +24,9 @@ const POLICY: HeaderValue = HeaderValue::from_static(
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 );
 
-/// `GET /docs`
+/// Open the documentation
 ///
-/// A page that shows the description of the service and can send requests. It loads nothing from other hosts.
+/// Returns this page, which shows the calls of the service and can send requests. It loads nothing from other hosts.
 #[utoipa::path(get, path = "/docs", operation_id = "docs", tag = OPERATIONS,
     responses((status = 200, description = "The page", body = String, content_type = "text/html")))]
 pub(in crate::api) async fn handle() -> Response {

@@ -17,9 +17,9 @@ pub(in crate::api) fn endpoint() -> Endpoint {
     Endpoint::new::<Open>(routes!(handle))
 }
 
-/// A file of the viewer.
+/// Get a file of the documentation page
 #[utoipa::path(get, path = "/docs/{file}", operation_id = "docs_file", tag = OPERATIONS,
-    params(("file" = String, Path, description = "Its name")),
+    params(("file" = String, Path, description = "The name of the file")),
     responses((status = 200, description = "The file", body = String, content_type = "*/*"),
               (status = 404, description = "No such file")))]
 pub(in crate::api) async fn handle(Path(name): Path<String>) -> Result<Response, Problem> {

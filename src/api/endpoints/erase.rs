@@ -25,10 +25,10 @@ const TRIES: u32 = 3;
 
 /// Cancel and erase
 ///
-/// Cancels an unfinished analysis and erases its job, result, unsent messages and video. Afterwards the token is
-/// unknown.
+/// Cancels the analysis if it is not finished, and erases its video, result and unsent messages. Afterwards the token
+/// is unknown.
 #[utoipa::path(delete, path = "/results/{token}", operation_id = "erase", tag = NATIVE,
-    params(("token" = Uuid, Path, description = "The token of the upload")),
+    params(("token" = Uuid, Path, description = "The token of the analysis")),
     responses((status = 204, description = "The analysis is erased"),
               (status = 404, description = "No analysis has this token")))]
 pub(in crate::api) async fn handle(

@@ -1,7 +1,8 @@
 //! `GET /results/{token}/events`: the progress of an analysis as server-sent events.
 //!
-//! The stream sends `progress` at each change of the job or of its place in the queue, then one of `done`, `failed`, `cancelled`, `expired` or `erased`, and
-//! ends. It also ends when the service shuts down; the client then connects again.
+//! The stream sends `progress` at each change of the job or of its place in the queue, then one of `done`, `failed`,
+//! `cancelled`, `expired` or `erased`, and ends. It also ends when the service shuts down; the client then connects
+//! again.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -65,12 +66,12 @@ enum LastSent {
     Final,
 }
 
-/// Progress of an analysis
+/// Follow the progress
 ///
-/// Server-sent events: `progress` at each change, then one of `done`, `failed`, `cancelled`, `expired` or `erased`, and
-/// the stream ends. The data of each event is `{"status", "progress", "queue"}`. The result is at `/results/{token}`.
+/// Sends server-sent events: `progress` at each change, and at the end one of `done`, `failed`, `cancelled`, `expired`
+/// and `erased`. The data of each event is `{"status", "progress", "queue"}`. Get the result from `/results/{token}`.
 #[utoipa::path(get, path = "/results/{token}/events", operation_id = "events", tag = NATIVE,
-    params(("token" = Uuid, Path, description = "The token of the upload")),
+    params(("token" = Uuid, Path, description = "The token of the analysis")),
     responses((status = 200, description = "The events", body = StreamEvent, content_type = "text/event-stream"),
               (status = 404, description = "No analysis has this token"),
               (status = 410, description = "The result has expired")))]

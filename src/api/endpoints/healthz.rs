@@ -19,9 +19,9 @@ pub struct Health {
     status: &'static str,
 }
 
-/// Liveness
+/// Check that the process runs
 ///
-/// Does not check the database and the storage. `/readyz` does.
+/// Does not check the database and the storage; `/readyz` checks them.
 #[utoipa::path(get, path = "/healthz", operation_id = "healthz", tag = OPERATIONS,
     responses((status = 200, description = "The process runs", body = Health)))]
 pub(in crate::api) async fn handle() -> Json<Health> {

@@ -37,7 +37,7 @@ pub struct Parameters {
     /// Sent before this time; ISO 8601 with a zone.
     #[param(value_type = Option<Timestamp>)]
     created_before: Option<String>,
-    /// Most analyses in the answer.
+    /// At most this many analyses are returned.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 100, default = 20)]
     limit: Option<String>,
     /// The `next` of the previous page.
@@ -55,8 +55,8 @@ struct Page {
 
 /// List analyses
 ///
-/// The analyses that were sent with the key, newest first. A key with the scope `admin` sees the analyses of all keys.
-/// The `next` of an answer stays valid while new analyses are sent.
+/// Lists the analyses that were sent with the key, newest first. A key with the scope `admin` lists those of all keys.
+/// Analyses that are sent meanwhile do not change the following pages.
 #[utoipa::path(get, path = "/v1/analyses", operation_id = "list_analyses", tag = NATIVE, params(Parameters),
     responses((status = 200, description = "A page of analyses", body = Page),
               (status = 422, description = "A parameter is wrong; `parameter` names it")))]

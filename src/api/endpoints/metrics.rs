@@ -23,10 +23,10 @@ pub(in crate::api) fn endpoint() -> Endpoint {
 /// The content type of the text format that Prometheus reads.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Metrics for Prometheus
+/// Get metrics for Prometheus
 ///
-/// Counts of answers, jobs, frames and model calls since this process started, and the lengths of the queues that all
-/// processes share. Needs a key with the scope `logs` if keys are required.
+/// Returns the numbers of answers, jobs, frames and model calls since this process started, and the lengths of the
+/// queues that all processes share. If the service requires keys, the key needs the scope `logs`.
 #[utoipa::path(get, path = "/metrics", operation_id = "metrics", tag = OPERATIONS,
     responses((status = 200, description = "In the text format of OpenMetrics", body = String,
                   content_type = "application/openmetrics-text")))]

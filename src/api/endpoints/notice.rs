@@ -22,7 +22,7 @@ pub(in crate::api) fn endpoint() -> Endpoint {
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct Parameters {
-    /// Tag of the language, such as `de`; by default that of the browser.
+    /// Language of the text, such as `de`; by default that of the browser.
     language: Option<String>,
 }
 
@@ -42,10 +42,11 @@ struct Body {
     link: Option<String>,
 }
 
-/// The notice
+/// Get the notice
 ///
-/// What people must be told before their faces and voices are analyzed: what is read, for what, by whom, how long it is
-/// kept, and that they may say no. Show it, then send the video with `notice=given` and `notice_version`.
+/// Returns the text that people must be told before their faces and voices are analyzed: what is measured, for which
+/// purpose and by whom, how long it is kept, and that they may say no. Show it to them, then send the video with
+/// `notice=given` and `notice_version`.
 #[utoipa::path(get, path = "/v1/notice", operation_id = "notice", tag = OPERATIONS, params(Parameters),
     responses((status = 200, description = "The notice", body = Body)))]
 pub(in crate::api) async fn handle(

@@ -14,9 +14,9 @@ pub(in crate::api) fn endpoint() -> Endpoint {
     Endpoint::new::<Open>(routes!(handle))
 }
 
-/// `GET /openapi.json`
+/// Get the OpenAPI document
 ///
-/// This document.
+/// Returns the description of all calls as an OpenAPI 3.1 document. `visage openapi` prints it too.
 #[utoipa::path(get, path = "/openapi.json", operation_id = "openapi", tag = OPERATIONS,
     responses((status = 200, description = "The document", body = serde_json::Value)))]
 pub(in crate::api) async fn handle(State(api): State<Api>) -> Response {

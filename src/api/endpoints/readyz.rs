@@ -78,10 +78,10 @@ pub struct Ready {
     status: &'static str,
 }
 
-/// Readiness
+/// Check that the service can take requests
 ///
-/// Whether the service can receive requests. Writes to the database and the storage, once a second at most. A 503 lists
-/// the parts that cannot be written under `down`.
+/// Writes to the database and the storage, at most once a second. If one of them fails, the answer is 503 and `down`
+/// lists it.
 #[utoipa::path(get, path = "/readyz", operation_id = "readyz", tag = OPERATIONS,
     responses((status = 200, description = "All parts answer", body = Ready),
               (status = 503, description = "A part does not answer")))]

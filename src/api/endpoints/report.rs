@@ -42,13 +42,13 @@ fn policy(style: &str) -> HeaderValue {
     HeaderValue::try_from(policy).unwrap_or_else(|_| HeaderValue::from_static("default-src 'none'"))
 }
 
-/// The report
+/// Get the report
 ///
-/// The HTML report that is also mailed.
+/// Returns the report as an HTML page. The mail has its headline, figures and advice, and a link to it.
 #[utoipa::path(get, path = "/results/{token}/report", operation_id = "report", tag = NATIVE,
-    params(("token" = Uuid, Path, description = "The token of the upload"),
-           ("language" = Option<String>, Query, description = "Tag of a language, such as de; by default that of the \
-                                                               upload, then that of the browser")),
+    params(("token" = Uuid, Path, description = "The token of the analysis"),
+           ("language" = Option<String>, Query, description = "Language of the report, such as `de`; by default that \
+                                                               of the upload, then that of the browser")),
     responses((status = 200, description = "The report", body = String, content_type = "text/html"),
               (status = 404, description = "No analysis has this token"),
               (status = 409, description = "The analysis is not finished, or was cancelled"),

@@ -29,21 +29,23 @@ pub(in crate::api) fn endpoint() -> Endpoint {
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct Parameters {
-    /// Seconds to hold the answer back until the analysis is finished or, with `If-None-Match`, until anything has
-    /// changed; at most `http.max_wait_s`.
+    /// Wait up to this many seconds for the end of the analysis or, with `If-None-Match`, for the next change. At most
+    /// `http.max_wait_s`.
     #[param(value_type = Option<u32>, maximum = 86_400)]
     wait: Option<String>,
-    /// Tag of the language of sentences (`feedback`, `warnings`, `error.detail`), such as `de`; by default English.
+    /// Language of the sentences in `feedback`, `warnings` and `error.detail`, such as `de`. English by default.
     language: Option<String>,
 }
 
-/// State and result
+/// Get the state and the result
 ///
-/// The state of an analysis, and the result once `status` is `done`. A failed analysis is a 200 too, with a problem
-/// under `error`. `Retry-After` says when to ask again; `ETag` and `If-None-Match` save unchanged answers; a
-/// change of `queue` alone changes neither the tag nor ends `wait`.
+/// Returns the state of an analysis, and its result when `status` is `done`. If the analysis failed, the HTTP status is
+/// 200 too, and `error` gives the reason. `Retry-After` says when to ask again.
+///
+/// With the `ETag` of an earlier answer in `If-None-Match`, an unchanged state is answered with 304 and no body. A
+/// change of `queue` alone does not change the `ETag` and does not end `wait`.
 #[utoipa::path(get, path = "/results/{token}", operation_id = "result", tag = NATIVE,
-    params(("token" = Uuid, Path, description = "The token of the upload"), Parameters),
+    params(("token" = Uuid, Path, description = "The token of the analysis"), Parameters),
     responses((status = 200, description = "The state", body = JobView,
                   headers(("etag" = String, description = "Tag of this state"))),
               (status = 304, description = "Nothing has changed since `If-None-Match`"),

@@ -33,9 +33,9 @@ struct Links {
     docs: String,
 }
 
-/// Service information
+/// Get name and version
 ///
-/// The name and version of the service, and links to its parts.
+/// Returns the name and the version of the service, and links to its parts. A browser gets the page instead.
 #[utoipa::path(get, path = "/", operation_id = "root", tag = OPERATIONS,
     responses((status = 200, description = "The service runs", body = Root)))]
 pub(in crate::api) async fn handle(State(api): State<Api>) -> Json<Root> {

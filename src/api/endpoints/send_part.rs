@@ -31,10 +31,10 @@ pub(in crate::api) fn endpoint() -> Endpoint {
 
 /// Send a part
 ///
-/// Stores a part of an upload, if the address of the part is one of this service. The address is enough; no key is
-/// needed.
+/// Stores a part of an upload, at the address that the answer to `POST /v1/uploads` gives for it. Needs no key. If
+/// videos are stored in a bucket, send the parts to the addresses of the bucket instead.
 #[utoipa::path(put, path = "/v1/uploads/{upload}/parts/{number}", operation_id = "send_part", tag = NATIVE,
-    params(("upload" = Uuid, Path, description = "From the answer that began it"),
+    params(("upload" = Uuid, Path, description = "The id of the upload"),
            ("number" = u32, Path, description = "Number of the part, from 1", minimum = 1, maximum = 10_000)),
     request_body(content(("application/octet-stream")), description = "The bytes of the part"),
     responses((status = 204, description = "The part is stored",

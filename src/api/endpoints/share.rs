@@ -27,7 +27,7 @@ pub(in crate::api) fn endpoint() -> Endpoint {
 struct ShareLink {
     /// Address of the result for a reader without a key.
     url: String,
-    /// The parameter `share` of the address, for the other addresses of the result.
+    /// The parameter `share` of the address. Append it to the addresses of report, timeline and events.
     share: String,
     /// When the link expires. It also ends when the result is erased.
     expires_at: Timestamp,
@@ -35,10 +35,11 @@ struct ShareLink {
 
 /// Share a result
 ///
-/// Makes a link with which this result, its report, timeline and events can be read without a key for `share.valid_h`
-/// hours. The link opens no other call and changes nothing. It does not contain the token. It ends early if the result is erased.
+/// Makes a link to this result, its report, its timeline and its events. Anyone who has the link can read them without
+/// a key for `share.valid_h` hours, or until the result is erased. The link allows nothing else, and does not contain
+/// the token.
 #[utoipa::path(post, path = "/results/{token}/share", operation_id = "share", tag = NATIVE,
-    params(("token" = Uuid, Path, description = "From the answer to the upload")),
+    params(("token" = Uuid, Path, description = "The token of the analysis")),
     responses((status = 201, description = "The link", body = ShareLink),
               (status = 404, description = "No analysis has this token"),
               (status = 410, description = "The result has expired")))]

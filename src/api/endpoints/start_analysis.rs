@@ -67,7 +67,7 @@ pub struct StartRequest {
     samples_per_second: Option<u32>,
     /// `exact` analyzes exactly these frames. `fast` analyzes frames near them that cost less to decode.
     sampling: Option<Sampling>,
-    /// Most faces to read in each frame.
+    /// Largest number of faces to read in a frame. The largest faces are read first.
     #[serde(default, deserialize_with = "json_body::maybe_whole")]
     #[schema(schema_with = max_faces)]
     max_faces: Option<u32>,
@@ -89,8 +89,8 @@ pub struct StartRequest {
     /// Name of the file, for page, report, mail and the list of analyses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     file_name: Option<String>,
-    /// `given`: the people in the video were told that a computer reads their faces and voices. Not needed if the
-    /// request that began the upload said so.
+    /// `given` states that the people in the video were told that a computer reads their faces and voices. Not needed
+    /// if the request that began the upload said so.
     #[schema(value_type = Option<NoticeValue>)]
     notice: Option<String>,
     /// The `version` of `GET /v1/notice`, if its text was shown to them.
@@ -139,11 +139,11 @@ impl ToSchema for Addresses {}
 
 /// Start an analysis
 ///
-/// Queues the analysis of an upload whose parts were all sent. A repeated request for the same upload gives the same
+/// Queues the analysis of an upload. All its parts must have been sent. A repeated request is answered with the same
 /// token.
 #[utoipa::path(post, path = "/v1/analyses", operation_id = "start_analysis", tag = NATIVE,
-    params(("idempotency-key" = Option<String>, Header, description = "1 to 255 printable ASCII characters, such as a \
-                                                                       UUID",
+    params(("idempotency-key" = Option<String>, Header, description = "Any 1 to 255 printable ASCII characters, \
+                                                                       such as a UUID",
                min_length = 1, max_length = 255, pattern = "^[ -~]+$")),
     request_body(content = StartRequest),
     responses((status = 202, description = "The analysis is queued", body = Accepted,

@@ -44,7 +44,7 @@ pub struct Parameters {
     /// The `next` of the previous page.
     #[param(pattern = "^[A-Za-z0-9_-]{10}[AEIMQUYcgkosw048]$")]
     cursor: Option<String>,
-    /// Most rows in the answer. Without it, CSV has all rows.
+    /// At most this many rows are returned. Without it, CSV has all rows.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 5000, default = 500)]
     limit: Option<String>,
     /// `json` or `csv`. Overrides `Accept`.
@@ -64,20 +64,20 @@ enum Format {
 #[derive(Serialize, ToSchema)]
 #[schema(as = TimelinePage)]
 struct Page {
-    /// The usual time between samples.
+    /// The usual time between samples, in seconds.
     interval_s: f64,
     rows: Vec<TimelineRow>,
     /// The `cursor` of the next page; null on the last one.
     next: Option<String>,
 }
 
-/// The timeline
+/// Get the timeline
 ///
-/// One row for each face in each sample, ordered by time and then by face: box, head pose, gaze, probabilities of the
-/// emotions, valence, arousal and quality. JSON comes in pages. With `Accept: text/csv`, all rows are streamed as one
-/// table.
+/// Returns a row for each face in each sample: box, head pose, gaze, probabilities of the emotions, valence, arousal
+/// and quality. Rows are ordered by time, then by face. JSON is returned in pages, CSV as one table (`Accept:
+/// text/csv`).
 #[utoipa::path(get, path = "/results/{token}/timeline", operation_id = "timeline", tag = NATIVE,
-    params(("token" = Uuid, Path, description = "The token of the upload"), Parameters),
+    params(("token" = Uuid, Path, description = "The token of the analysis"), Parameters),
     responses((status = 200, description = "Rows of the timeline",
                content((Page = "application/json"), (String = "text/csv"))),
               (status = 404, description = "No analysis has this token"),

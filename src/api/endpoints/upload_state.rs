@@ -19,11 +19,11 @@ pub(in crate::api) fn endpoint() -> Endpoint {
     Endpoint::new::<Rule>(routes!(handle))
 }
 
-/// State of an upload
+/// Get the state of an upload
 ///
-/// Tells which parts were sent, and gives new addresses for all parts, so that a client can resume the upload.
+/// Returns which parts were sent, and new addresses for all parts, so that a client can resume the upload.
 #[utoipa::path(get, path = "/v1/uploads/{upload}", operation_id = "upload_state", tag = NATIVE,
-    params(("upload" = Uuid, Path, description = "From the answer that began it")),
+    params(("upload" = Uuid, Path, description = "The id of the upload")),
     responses((status = 200, description = "The state", body = UploadView),
               (status = 404, description = "No upload has this id, or it has expired"),
               (status = 409, description = "Its analysis was started")))]

@@ -23,25 +23,25 @@ pub(in crate::api) fn endpoints() -> [Endpoint; 2] {
     [Endpoint::new::<Rule>(routes!(show)), Endpoint::new::<Rule>(routes!(withdraw))]
 }
 
-/// Ask to withdraw the consent to mails
+/// Show the page that stops mails
 ///
-/// The page that a mail links to. It has a button that withdraws, or that confirms again.
+/// Mails link to this page. Its button stops mails to the address, or allows them again.
 #[utoipa::path(get, path = "/withdraw-mail", operation_id = "show_withdrawal", tag = NATIVE,
-    params(("address" = String, Query, description = "From the link"),
-           ("signature" = String, Query, description = "From the link")),
+    params(("address" = String, Query, description = "From the link in the mail"),
+           ("signature" = String, Query, description = "From the link in the mail")),
     responses((status = 200, description = "The page", body = String, content_type = "text/html"),
               (status = 404, description = "The link is not valid")))]
 pub(in crate::api) async fn show(State(api): State<Api>, _: Authorized<Rule>, request: Request) -> Response {
     step(&api, request).await.into_response()
 }
 
-/// Withdraw the consent to mails
+/// Stop mails to an address
 ///
-/// Drops the mails that wait for this address. Nothing is sent to it for videos without a key until it is confirmed again.
-/// The header `List-Unsubscribe` of mails has this address. The body is ignored.
+/// Deletes the mails that wait for this address. Mails about videos that were sent without a key are no longer sent to
+/// it, until it is confirmed again. The header `List-Unsubscribe` of mails names this call. The body is ignored.
 #[utoipa::path(post, path = "/withdraw-mail", operation_id = "withdraw_mail", tag = NATIVE,
-    params(("address" = String, Query, description = "From the link"),
-           ("signature" = String, Query, description = "From the link")),
+    params(("address" = String, Query, description = "From the link in the mail"),
+           ("signature" = String, Query, description = "From the link in the mail")),
     responses((status = 200, description = "The page", body = String, content_type = "text/html"),
               (status = 404, description = "The link is not valid")))]
 pub(in crate::api) async fn withdraw(State(api): State<Api>, _: Authorized<Rule>, request: Request) -> Response {

@@ -44,7 +44,7 @@ struct PartView {
     size_bytes: u64,
     /// Whether the part was sent.
     done: bool,
-    /// PUT the bytes of the part here, without any header of visage's. Sending a part again replaces it.
+    /// PUT the bytes of the part here, without a key. Sending a part again replaces it.
     url: String,
 }
 
