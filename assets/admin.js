@@ -257,7 +257,7 @@ async function find(form) {
       ["job", "file", "state", "owner", "sent", "action"].map((name) => t(`admin.${name}`)),
       analyses.map((job) => [
         link(job.token),
-        h("span", { class: "reason" }, job.file_name ?? "–"),
+        h("span", { class: "reason file" }, job.file_name ?? "–"),
         h(
           "span",
           {},

@@ -6,7 +6,7 @@ import { byId, h, show, toast } from "./dom.js";
 import * as library from "./library.js";
 import { Player } from "./player.js";
 import { headline, render } from "./result.js";
-import { mainFace, samplesPerSecond } from "./runs.js";
+import { mainFace, samplesPerSecond, shortened } from "./runs.js";
 import * as start from "./start.js";
 import { upload } from "./upload.js";
 import { Progress } from "./work.js";
@@ -25,6 +25,8 @@ const START_ERRORS = [
   "notice_outdated",
   ...FIELD_ERRORS,
 ];
+/** Errors of share links. Another try would give the same error. */
+const LINK_ERRORS = ["bad_share_link", "share_link_expired"];
 const ENDS = ["done", "failed", "cancelled", "expired", "erased"];
 
 const title = document.title;
@@ -183,10 +185,7 @@ const isFine = ({ options, analysis }) =>
 function keep({ token, analysis, expires_at: expires }) {
   if (!library.resultOf(token)) return;
   const duration = Math.max(analysis.video.duration_s, 0.001);
-  const share = (time) => Math.round((time / duration) * 1000) / 1000;
-  const runs = (mainFace(analysis.faces)?.segments ?? [])
-    .slice(0, 40)
-    .map((run) => [run.emotion, share(run.start_s), share(run.end_s)]);
+  const runs = shortened(mainFace(analysis.faces)?.segments ?? [], duration, 100);
   library.remember(token, { status: "done", headline: headline(analysis), runs, expires });
 }
 
@@ -210,8 +209,9 @@ async function open(token) {
     await follow(token, progress, card, signal);
   } catch (problem) {
     if (problem.name === "AbortError") return;
-    const settled = problem.status === 404 || problem.status === 410;
-    if (settled) library.forget(token);
+    const isGone = problem.status === 404 || problem.status === 410;
+    if (isGone) library.forget(token);
+    const settled = isGone || LINK_ERRORS.includes(problem.code);
     trouble(problem instanceof Problem ? problem : new Problem(500), settled ? undefined : () => open(token));
   }
 }

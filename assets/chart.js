@@ -54,27 +54,34 @@ export function ribbon(face, duration) {
     "div",
     { class: "ribbon", "aria-hidden": "true" },
     face.segments.map((run) =>
-      h(
-        "span",
-        { class: `e-${run.emotion}`, style: place(run, duration) },
-        (run.end_s - run.start_s) / duration >= 0.22 && emotion(run.emotion),
-      ),
+      h("span", { class: `e-${run.emotion}`, style: place(run, duration) }, emotion(run.emotion)),
     ),
   );
 }
 
+/** Moves the focus along the buttons of a toolbar, of which only one can be reached with Tab. */
+function rove(event) {
+  const { target, key } = event;
+  const next = { ArrowLeft: target.previousElementSibling, ArrowRight: target.nextElementSibling }[key];
+  if (next?.tagName !== "BUTTON") return;
+  event.preventDefault();
+  [target.tabIndex, next.tabIndex] = [-1, 0];
+  next.focus();
+}
+
 /** Returns a strip with a labelled button for every run of one emotion. */
-export function strip(face, duration, onJump) {
+function strip(face, duration, name, onJump) {
   return h(
     "div",
-    { class: "segments" },
-    face.segments.map((run) => {
+    { class: "segments", role: "toolbar", "aria-label": name, onkeydown: rove },
+    face.segments.map((run, at) => {
       const [from, to] = [moment(run.start_s, duration), moment(run.end_s, duration)];
       return h(
         "button",
         {
           type: "button",
           class: `e-${run.emotion}`,
+          tabindex: at === 0 ? 0 : -1,
           title: `${emotion(run.emotion)}, ${from} – ${to}`,
           "aria-label": t("result.jump", { emotion: emotion(run.emotion), from, to }),
           style: place(run, duration),
@@ -148,7 +155,7 @@ export class Timeline {
       onpointerdown: (event) => this.point(event, true),
     });
     if (isFirst) this.slider = slider;
-    const segments = strip(face, this.duration, (time) => this.go(time));
+    const segments = strip(face, this.duration, this.people.name(face.id), (time) => this.go(time));
     const mark = h("i", { class: "mark" });
     segments.append(mark);
     this.plots.push({ face, svg, slider, segments, mark });
@@ -225,12 +232,6 @@ export class Timeline {
 
   draw(plot, width) {
     const inside = width < 560;
-    for (const button of plot.segments.querySelectorAll("button")) {
-      button.classList.toggle(
-        "small-one",
-        (parseFloat(button.style.width) / 100) * width < button.textContent.length * 9 + 18,
-      );
-    }
     const x = (time) => (Math.min(this.duration, Math.max(0, time)) / this.duration) * width;
     const found = spansOf(this.rows.get(plot.face.id) ?? [], this.interval, width / 3);
     const parts = [];

@@ -36,6 +36,24 @@ export function shownEmotion(face, row, time) {
   return run?.emotion ?? EMOTIONS.reduce((best, next) => (row.emotions[next] > row.emotions[best] ? next : best));
 }
 
+/**
+ * Returns runs as [emotion, start, end] in shares of the video. More than `most` runs are drawn into `most` cells of
+ * equal length, each with the run in its middle.
+ */
+export function shortened(runs, duration, most) {
+  const share = (time) => Math.round((time / duration) * 1000) / 1000;
+  if (runs.length <= most) return runs.map((run) => [run.emotion, share(run.start_s), share(run.end_s)]);
+  const cells = [];
+  for (let n = 0; n < most; n += 1) {
+    const middle = ((n + 0.5) / most) * duration;
+    const run = runs.find(({ start_s: start, end_s: end }) => start <= middle && middle < end);
+    const last = cells.at(-1);
+    if (run && last?.[0] === run.emotion && last[2] === n / most) last[2] = (n + 1) / most;
+    else if (run) cells.push([run.emotion, n / most, (n + 1) / most]);
+  }
+  return cells;
+}
+
 /** Returns the person who was seen in most samples. */
 export const mainFace = (faces) =>
   faces.reduce((most, face) => (face.frames > (most?.frames ?? 0) ? face : most), undefined);

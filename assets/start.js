@@ -79,7 +79,7 @@ function chosenRate() {
 function tellDetail() {
   const { duration } = byId("preview-video");
   const rate = chosenRate();
-  const samples = Math.ceil(duration * rate);
+  const samples = Number.isFinite(duration) && Math.ceil(duration * rate);
   byId("detail-note").textContent = !rate
     ? t("preview.every", { n: settings.sample_every })
     : samples

@@ -9,6 +9,7 @@ import {
   mainFace,
   rowAt,
   samplesPerSecond,
+  shortened,
   shownEmotion,
   tellingMoment,
 } from "../../assets/runs.js";
@@ -124,4 +125,19 @@ test("two figures differ if their intervals do not overlap", () => {
   assert.equal(compareFigures({ value: 50 }, of(80, 61, 90)), "unknown");
   assert.equal(compareFigures(undefined, of(80, 61, 90)), "unknown");
   assert.equal(compareFigures({ value: null, interval: [0, 1] }, of(80, 61, 90)), "unknown");
+});
+
+test("the runs of a long video are shortened to its whole length", () => {
+  const alternating = (count) => Array.from({ length: count }, (_, n) => run(n % 2 ? "happy" : "sad", n, n + 1));
+  assert.deepEqual(shortened(alternating(4), 5, 10), [
+    ["sad", 0, 0.2],
+    ["happy", 0.2, 0.4],
+    ["sad", 0.4, 0.6],
+    ["happy", 0.6, 0.8],
+  ]);
+  const long = shortened(alternating(200), 210, 100);
+  assert.ok(long.length <= 100, long.length);
+  assert.ok(long[0][1] < 0.01 && Math.abs(long.at(-1)[2] - 200 / 210) < 0.011, "from the first run to the last");
+  const [once] = shortened([run("fear", 0, 1), run("fear", 1, 1.5), run("fear", 1.5, 1.8), run("fear", 1.8, 2)], 2, 3);
+  assert.deepEqual(once, ["fear", 0, 1], "neighbours with the same emotion are one");
 });

@@ -4,6 +4,7 @@ mod admin;
 mod bucket;
 mod errors;
 mod flow;
+mod long;
 mod mail;
 mod notice;
 mod paper;

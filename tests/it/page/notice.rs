@@ -54,7 +54,8 @@ async fn the_camera_starts_only_after_a_yes_and_shows_that_it_runs() {
     assert!(browser.eval("return document.title").await.as_str().unwrap().starts_with('\u{25cf}'));
     browser.eval("window.scrollTo(0, document.body.scrollHeight)").await;
     let seen = "const box = document.querySelector('#camera-on').getBoundingClientRect(); \
-                return box.top >= 0 && box.bottom <= innerHeight && box.left >= 0 && box.right <= innerWidth";
+                return box.top >= 0 && box.bottom <= innerHeight && box.left >= 0 && box.right <= innerWidth \
+                && box.width > innerWidth * 0.6";
     assert_eq!(browser.eval(seen).await, json!(true), "the sign stays in view");
     browser.picture("camera-on").await;
     browser.check_accessibility("the camera is on").await;
@@ -88,6 +89,8 @@ async fn the_notice_is_shown_before_a_file_is_sent_and_stands_with_its_result() 
         browser.until("the start page", "document.readyState === 'complete'").await;
         browser.choose("#file", &clip).await;
         browser.until("the preview", "document.querySelector('#send-notice').checkVisibility()").await;
+        let in_view = "return document.querySelector('#send').getBoundingClientRect().bottom <= innerHeight";
+        assert_eq!(browser.eval(in_view).await, json!(true), "{language}: the notice does not push the button away");
         let told = browser.text("#send-notice").await;
         for paragraph in notice["text"].as_str().unwrap().split("\n\n") {
             assert!(told.contains(paragraph.trim()), "{language}: {paragraph}: {told}");

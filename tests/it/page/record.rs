@@ -73,6 +73,9 @@ async fn a_recording_is_previewed_repeated_and_analyzed() {
     record().await;
     browser.click("#camera-stop").await;
     browser.until("the preview", "document.querySelector('#preview-video').videoWidth").await;
+    // A recording has no duration in its header.
+    let detail = browser.text("#detail-note").await;
+    assert!(detail.starts_with("About ") && !detail.contains("Infinity"), "{detail}");
     browser.picture("recorded").await;
     browser.click("#send").await;
     browser.until("the result", "document.querySelector('#timeline-title')").await;

@@ -26,6 +26,11 @@ async fn a_share_link_shows_the_result_without_a_question_for_a_key() {
     browser.click("#new").await;
     browser.until("the start page", "document.querySelector('#choose').checkVisibility()").await;
     assert_eq!(browser.eval("return location.pathname + location.search").await, json!("/"));
+    // For a damaged link, the page offers no second try.
+    browser.goto(&format!("{}/results/{id}?share={share}x", shared.service.base)).await;
+    browser.until("the error", "document.querySelector('#trouble').checkVisibility()").await;
+    assert!(browser.text("#trouble-text").await.starts_with("This link is not valid"));
+    assert_eq!(browser.eval("return document.querySelectorAll('#trouble-actions button').length").await, json!(1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
