@@ -9,7 +9,7 @@ import { badge, personCard, personPhrase } from "./person.js";
 import { tellingMoment } from "./runs.js";
 import { take } from "./take.js";
 import { makeThumbnails } from "./thumbnails.js";
-import { count, moment, number, t } from "./words.js";
+import { count, moment, number, rounded, t } from "./words.js";
 
 /** Warnings that only say why there are no figures of speech. They stand there, not among the warnings. */
 const ABOUT_SPEECH = ["no_sound", "no_speech", "little_speech", "speech_left_out", "speech_disabled"];
@@ -106,6 +106,9 @@ function tips(analysis, { onAgain, onNew }) {
   );
 }
 
+/** Returns how many of two decimals a figure needs. */
+const decimals = (value) => [0, 1].find((digits) => rounded(value, digits) === rounded(value, 2)) ?? 2;
+
 function facts({ video }) {
   const fact = (name, value) => [h("dt", {}, t(`facts.${name}`)), h("dd", {}, value)];
   return h(
@@ -118,7 +121,11 @@ function facts({ video }) {
       fact("length", moment(video.duration_s, video.duration_s)),
       fact(
         "picture",
-        t("facts.picture_value", { width: video.width, height: video.height, fps: number(video.fps, 2) }),
+        t("facts.picture_value", {
+          width: video.width,
+          height: video.height,
+          fps: number(video.fps, decimals(video.fps)),
+        }),
       ),
       fact("codec", CODECS[video.codec] ?? video.codec.toUpperCase()),
       fact("sound", t(video.has_audio ? "facts.sound_yes" : "facts.sound_no")),

@@ -165,7 +165,7 @@ fn findings(duration_s: f64, interval_s: f64, rows: Vec<TimelineRow>, reach: f64
         height: 720,
         codec: "h264".to_owned(),
         frames_total: (duration_s * 23.976) as u64,
-        frames_analyzed: (duration_s / interval_s) as u64,
+        frames_analyzed: (duration_s / interval_s).ceil() as u64,
         has_audio: true,
         turned: 0,
         start_s: 0.0,

@@ -328,7 +328,7 @@ fn report_json_and_mail_agree_to_the_digit() {
                 Some((_, ..=20.0)) | None => unit(&whole(value)),
                 Some((_, ..=40.0)) => format!("about {}", unit(&whole(value))),
                 Some((ends, ..=70.0)) => format!("{} to {}", whole(&ends[0]), unit(&whole(&ends[1]))),
-                Some(_) => "too little video".to_owned(),
+                Some(_) => "too little data".to_owned(),
             }
         };
         let of_100 = |whole: &str| format!("{whole} of 100");

@@ -156,15 +156,14 @@ fn headline(words: Words, analysis: &Analysis) -> (String, String) {
     (words.story(story, interval), lead)
 }
 
-/// Returns how many people were seen, how long the video is, and how many samples were read.
+/// Returns how many people were seen, how long the video is, and how many samples were taken.
 fn about(words: Words, findings: &Findings) -> String {
     let (video, faces) = (&findings.analysis.video, &findings.analysis.faces);
     let mut told = vec![words.length(video.duration_s)];
     if !faces.is_empty() {
-        let samples: u64 = faces.iter().map(|face| u64::from(face.frames)).sum();
         // With several people, the headline has their number.
         told.splice(0..0, (faces.len() == 1).then(|| words.count("people", 1, &[])));
-        told.push(words.count("samples", samples, &[]));
+        told.push(words.count("samples", video.frames_analyzed, &[]));
     }
     told.join(" · ")
 }

@@ -386,7 +386,7 @@ mod tests {
                 told("58%", "50 to 70; some of the time", "X"),
                 told("about 58%", "45 to 72; probably some of the time", "X (likely)"),
                 told("28 to 90%", "perhaps some of the time", "X (likely)"),
-                told("too little video", "anything from 3 to 97 is possible", "X (uncertain)"),
+                told("too little data", "anything from 3 to 97 is possible", "X (little data)"),
             ]
         );
         let german = all(de());

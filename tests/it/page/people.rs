@@ -168,10 +168,12 @@ async fn page_and_report_give_the_same_figures() {
         let figures: Vec<String> =
             figures.into_iter().filter(|figure| figure.contains(|letter: char| letter.is_ascii_digit())).collect();
         assert!(figures.len() > 7, "{figures:?}");
+        let samples = "return document.querySelector('.story .lead').innerText.match(/[0-9]+ samples/)[0]";
+        let samples = browser.eval(samples).await.as_str().unwrap().to_owned();
         let token = super::token(&browser).await;
         browser.goto(&format!("{}/results/{token}/report", service.base)).await;
         let report = browser.text("body").await.split_whitespace().collect::<Vec<_>>().join(" ");
-        for figure in &figures {
+        for figure in figures.iter().chain([&samples]) {
             assert!(report.contains(figure), "{clip}: {figure} is not in the report: {report}");
         }
     }
