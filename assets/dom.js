@@ -65,7 +65,7 @@ export function ask({ title, text, yes, no, isDangerous }) {
         "div",
         { class: "row" },
         h("button", { class: `button ${isDangerous ? "danger" : "main"}`, value: "yes" }, yes),
-        h("button", { class: "button", value: "" }, no),
+        h("button", { class: "button", value: "", autofocus: isDangerous }, no),
       ),
     ),
   );

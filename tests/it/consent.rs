@@ -176,7 +176,7 @@ async fn a_recipient_withdraws_the_consent_by_a_link_of_each_mail() {
     let page = html(service.http.get(&withdraw)).await.unwrap();
     assert_eq!(page.status(), StatusCode::OK);
     let page = page.text().await.unwrap();
-    assert!(page.contains("Send no more mails") && page.contains("<form method=\"post\">"), "{page}");
+    assert!(page.contains("Stop the mails") && page.contains("<form method=\"post\">"), "{page}");
     finish("192.0.2.2").await;
     mails(&smtp, 3).await;
     let forged = service.http.post(withdraw.replace("signature=", "signature=0")).send().await.unwrap();

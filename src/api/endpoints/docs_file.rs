@@ -24,7 +24,7 @@ pub(in crate::api) fn endpoint() -> Endpoint {
               (status = 404, description = "No such file")))]
 pub(in crate::api) async fn handle(Path(name): Path<String>) -> Result<Response, Problem> {
     // Without "none", the page would load a badge from the host of a validator.
-    let config = Arc::new(Config::from("/openapi.json").validator_url("none"));
+    let config = Arc::new(Config::from("/openapi.json").validator_url("none").use_base_layout());
     let unknown = || Problem::of_status(StatusCode::NOT_FOUND);
     let file = utoipa_swagger_ui::serve(&name, config).ok().flatten().ok_or_else(unknown)?;
     let kind = HeaderValue::from_str(&file.content_type).map_err(|_| unknown())?;

@@ -91,6 +91,7 @@ async fn a_file_is_sent_and_its_result_shows_both_expressions() {
     // After erasing, neither the page nor the service has the result.
     browser.click(".actions .danger").await;
     browser.until("the question", "document.querySelector('dialog[open]')").await;
+    assert_eq!(browser.eval("return document.activeElement.value").await, json!(""), "the Enter key erases nothing");
     browser.picture("erase").await;
     browser.check_accessibility("erase").await;
     browser.click("dialog[open] .danger").await;

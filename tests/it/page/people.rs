@@ -157,8 +157,29 @@ async fn page_and_report_give_the_same_figures() {
     let service = service(&models).await;
     let working = service.work().await;
     let browser = Browser::open(1280, 860, &[]).await;
-    for clip in ["sad_then_happy.mp4", "single_face.mp4", "speech_and_face.mp4"] {
-        result_of(&browser, &service.base, &clips::shared(clip)).await;
+    let made = Clips::new();
+    for name in ["sad_then_happy.mp4", "single_face.mp4"] {
+        std::os::unix::fs::symlink(clips::shared(name), made.path(name)).unwrap();
+    }
+    let h264 = "-an -c:v libx264 -pix_fmt yuv420p";
+    let clips = [
+        clips::shared("sad_then_happy.mp4"),
+        clips::shared("single_face.mp4"),
+        clips::shared("speech_and_face.mp4"),
+        clips::shared("noisy_speech_and_face.mp4"),
+        clips::shared("face_then_none.mov"),
+        made.make("portrait.mp4", &format!("-i $single_face.mp4 -vf crop=trunc(ih/4)*2:ih {h264}")),
+        made.make(
+            "grainy.mp4",
+            &format!("-i $sad_then_happy.mp4 -t 8 -vf noise=alls=12:allf=t,eq=brightness=-0.05 {h264}"),
+        ),
+        made.make("slow.mp4", &format!("-i $sad_then_happy.mp4 -t 4 -vf setpts=3*PTS -r 10 {h264}")),
+        made.make("short.mp4", &format!("-i $single_face.mp4 -t 0.6 {h264}")),
+        made.make("mirrored.webm", "-i $single_face.mp4 -an -vf hflip -c:v libvpx -b:v 1M"),
+    ];
+    for clip in clips {
+        result_of(&browser, &service.base, &clip).await;
+        let clip = clip.file_name().unwrap().to_string_lossy();
         // `5% to 30%` here is `5 to 30%` there.
         let figures = "return [...document.querySelectorAll('[data-figure=eye_contact] .value, [data-figure=calmness] .value, \
                        [data-figure=presence] .value, [data-figure=overall_score] .value, .story .shares dd')] \
@@ -167,8 +188,8 @@ async fn page_and_report_give_the_same_figures() {
         // Where there is too little data, there is no figure.
         let figures: Vec<String> =
             figures.into_iter().filter(|figure| figure.contains(|letter: char| letter.is_ascii_digit())).collect();
-        assert!(figures.len() > 7, "{figures:?}");
-        let samples = "return document.querySelector('.story .lead').innerText.match(/[0-9]+ samples/)[0]";
+        assert!(figures.len() > 7, "{clip}: {figures:?}");
+        let samples = "return document.querySelector('.story .lead').innerText.match(/[0-9]+ samples?/)[0]";
         let samples = browser.eval(samples).await.as_str().unwrap().to_owned();
         let token = super::token(&browser).await;
         browser.goto(&format!("{}/results/{token}/report", service.base)).await;
