@@ -29,10 +29,11 @@ trap 'echo; exit 130' INT TERM
 
 scripts/install-demo-deps.sh
 scripts/install-rust.sh
-# These files are fetched while the compiler runs, because it does not use the network.
+# These files are fetched while the compiler runs, because it does not use the network. With `nice` the work on them
+# waits for the end of the build, where the compiler uses one core.
 {
-    scripts/fetch-onnxruntime.sh
-    [ -n "$video" ] || scripts/demo-clip.sh data/demo.mp4
+    nice scripts/fetch-onnxruntime.sh
+    [ -n "$video" ] || nice scripts/demo-clip.sh data/demo.mp4
 } &
 fetching=$!
 cargo build --locked --bin visage --profile "$profile"

@@ -32,8 +32,6 @@
 //! The feature `video` is on by default. Without it, all modules that need OpenCV or FFmpeg are left out; the engine
 //! and the plain types remain.
 
-rust_i18n::i18n!("locales", fallback = "en");
-
 pub mod analysis;
 #[cfg(feature = "video")]
 pub mod api;

@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 
 use crate::analysis::Language;
 
+// `TEXTS`: for each language its tag and its texts by key, in alphabetical order.
+include!(concat!(env!("OUT_DIR"), "/texts.rs"));
+
 /// The prefix of keys that the scripts of the page need.
 const PAGE: &str = "page.";
 /// Prefixes of further keys that the scripts need; these keep their prefix.
@@ -17,7 +20,13 @@ pub fn text(language: Language, key: &str) -> Cow<'static, str> {
 
 /// Returns the text of a key, if there is one.
 pub fn find(language: Language, key: &str) -> Option<Cow<'static, str>> {
-    crate::_rust_i18n_backend().translate(language.tag(), key)
+    let texts = of(language);
+    texts.binary_search_by_key(&key, |(own, _)| own).ok().map(|at| Cow::Borrowed(texts[at].1))
+}
+
+/// Returns all texts of a language.
+fn of(language: Language) -> &'static [(&'static str, &'static str)] {
+    TEXTS.iter().find(|(tag, _)| *tag == language.tag()).map_or(&[], |(_, texts)| texts)
 }
 
 /// Returns the text of a key with each `%{name}` replaced by its value.
@@ -32,29 +41,37 @@ pub fn count(language: Language, key: &str, n: u64, values: &[(&str, &str)]) -> 
     fill(language, &format!("{key}_{}", if n == 1 { "one" } else { "many" }), &values)
 }
 
-/// Replaces each `%{name}` of a text by its value.
+/// Replaces each `%{name}` of a text by its value. A name without a value stays as it is.
 pub fn replace(text: &str, values: &[(&str, &str)]) -> String {
-    let (names, texts): (Vec<&str>, Vec<String>) =
-        values.iter().map(|(name, value)| (*name, (*value).to_owned())).unzip();
-    rust_i18n::replace_patterns(text, &names, &texts)
+    let mut pieces = text.split("%{");
+    let mut filled = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let value = piece.split_once('}').and_then(|(name, rest)| {
+            let (_, value) = values.iter().find(|(own, _)| *own == name)?;
+            Some((value, rest))
+        });
+        match value {
+            Some((value, rest)) => filled.extend([value, rest]),
+            None => filled.extend(["%{", piece]),
+        }
+    }
+    filled
 }
 
 /// Returns the keys of a section, without the name of the section.
 #[cfg(test)]
 pub fn keys(language: Language, section: &str) -> Vec<String> {
-    let messages = crate::_rust_i18n_backend().messages_for_locale(language.tag()).unwrap_or_default();
     let own = |key: &str| Some(key.strip_prefix(section)?.strip_prefix('.')?.to_owned());
-    messages.into_iter().filter_map(|(key, _)| own(&key)).collect()
+    of(language).iter().filter_map(|(key, _)| own(key)).collect()
 }
 
 /// Returns the texts that the scripts of the page need. Keys that start with `page.` lose that prefix.
 pub fn for_page(language: Language) -> BTreeMap<String, String> {
-    let messages = crate::_rust_i18n_backend().messages_for_locale(language.tag()).unwrap_or_default();
     let shown = |key: &str| match key.strip_prefix(PAGE) {
         Some(rest) => Some(rest.to_owned()),
         None => SHARED_PREFIXES.iter().any(|section| key.starts_with(section)).then(|| key.to_owned()),
     };
-    messages.into_iter().filter_map(|(key, text)| Some((shown(&key)?, text.into_owned()))).collect()
+    of(language).iter().filter_map(|(key, text)| Some((shown(key)?, (*text).to_owned()))).collect()
 }
 
 #[cfg(test)]
@@ -62,8 +79,7 @@ mod tests {
     use super::*;
 
     fn all(language: Language) -> BTreeMap<String, String> {
-        let messages = crate::_rust_i18n_backend().messages_for_locale(language.tag()).unwrap();
-        messages.into_iter().map(|(key, text)| (key.into_owned(), text.into_owned())).collect()
+        of(language).iter().map(|(key, text)| ((*key).to_owned(), (*text).to_owned())).collect()
     }
 
     /// Returns the `%{name}`s of a text.
@@ -143,6 +159,7 @@ mod tests {
     fn placeholders_are_replaced_by_values() {
         let text = fill(Language::from_tag("de").unwrap(), "page.result.mostly", &[("emotion", "%{x} & <b>")]);
         assert_eq!(text, "Meist %{x} & <b>");
+        assert_eq!(replace("%{a}%{b}: %{c} %{", &[("a", "1"), ("c", "%{a}")]), "1%{b}: %{a} %{");
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod brand;
 mod chart;
 mod colour;
 mod feedback;
+mod logo;
 mod mail;
 mod notice;
 mod page;
@@ -42,8 +43,6 @@ pub enum ReportError {
     Accent(String),
     #[error("report: cannot render the page: {0}")]
     Page(#[from] askama::Error),
-    #[error("report: cannot draw a chart: {0}")]
-    Chart(#[from] chart::RasterError),
     #[error("mail.{key}: {reason}")]
     Mail { key: &'static str, reason: String },
     #[error("mail: cannot assemble the message: {0}")]

@@ -5,8 +5,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 
-use super::brand::{Brand, LOGO_HEIGHT};
+use super::brand::Brand;
 use super::chart::Size;
+use super::logo;
 use super::notice::{NoticeTexts, Rights};
 use super::people::{self, Person};
 use super::shares;
@@ -72,7 +73,7 @@ pub fn render(
     });
     let page = Page {
         brand,
-        logo_height: LOGO_HEIGHT,
+        logo_height: logo::HEIGHT,
         style: &style.text,
         style_hash: &style.source,
         bars: shares::bars(view.words, &view.shares),

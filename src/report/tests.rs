@@ -461,7 +461,7 @@ fn page_and_mail_contain_the_logo() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(
         file.path(),
-        r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 120 40"><circle cx="20" cy="20" r="18" fill="#333"/><text x="46" y="28" font-size="22">Acme</text></svg>"##,
+        r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 120 40"><circle cx="20" cy="20" r="18" fill="#333"/><rect x="46" y="8" width="70" height="24"/></svg>"##,
     )
     .unwrap();
     let mut settings = settings();

@@ -3,8 +3,9 @@
 //! OpenCV is not used for this: Debian's build averages colour pictures one value at a time, which takes about as long
 //! as the detector needs for the whole frame. The crate `fast_image_resize` needs a tenth of that.
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::U8x3;
+use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use opencv::core::{Mat, MatTraitConst, MatTraitConstManual, MatTraitManual, Rect, Size};
 
 use super::VisionError;
@@ -23,13 +24,19 @@ pub(super) fn scaled(picture: &Mat, part: Rect, size: Size) -> Result<Mat, Visio
     let [left, top, width, height] = [part.x, part.y, part.width, part.height].map(f64::from);
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter)).crop(left, top, width, height);
 
-    let from = ImageRef::new(picture.cols() as u32, picture.rows() as u32, picture.data_bytes()?, PixelType::U8x3)
-        .map_err(refused)?;
+    // The crate takes a part that begins left of the picture or above it, and writes nothing for an empty part.
+    if part.empty() || (part & Rect::new(0, 0, picture.cols(), picture.rows())) != part {
+        return Err(refused(format!("{part:?} is not a part of {}x{}", picture.cols(), picture.rows())));
+    }
+    // The crate's functions for images of any type would compile its code for 13 types of pixels.
+    let from: TypedImageRef<'_, U8x3> =
+        TypedImageRef::from_buffer(picture.cols() as u32, picture.rows() as u32, picture.data_bytes()?)
+            .map_err(refused)?;
     // SAFETY: every value is written below, or the picture is not returned.
     let mut sized = unsafe { Mat::new_rows_cols(size.height, size.width, picture.typ()) }?;
-    let mut to = Image::from_slice_u8(size.width as u32, size.height as u32, sized.data_bytes_mut()?, PixelType::U8x3)
-        .map_err(refused)?;
-    Resizer::new().resize(&from, &mut to, &options).map_err(refused)?;
+    let mut to: TypedImage<'_, U8x3> =
+        TypedImage::from_buffer(size.width as u32, size.height as u32, sized.data_bytes_mut()?).map_err(refused)?;
+    Resizer::new().resize_typed(&from, &mut to, &options).map_err(refused)?;
     Ok(sized)
 }
 
@@ -69,7 +76,9 @@ mod tests {
     }
 
     #[test]
-    fn a_part_beyond_the_picture_is_an_error() {
-        assert!(scaled(&ramp(10, 10), Rect::new(5, 5, 10, 10), Size::new(2, 2)).is_err());
+    fn a_part_beyond_the_picture_or_an_empty_part_is_an_error() {
+        for part in [Rect::new(5, 5, 10, 10), Rect::new(5, 5, 0, 3), Rect::new(-1, 0, 5, 5)] {
+            assert!(scaled(&ramp(10, 10), part, Size::new(2, 2)).is_err(), "{part:?}");
+        }
     }
 }

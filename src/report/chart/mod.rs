@@ -3,7 +3,6 @@
 
 mod bars;
 mod bins;
-mod raster;
 mod ribbon;
 mod timeline;
 
@@ -11,7 +10,6 @@ use crate::analysis::Emotion;
 
 pub use bars::{Bar, bars};
 pub use bins::stretches;
-pub use raster::{RasterError, svg_to_png};
 pub use ribbon::ribbon;
 pub use timeline::timeline;
 

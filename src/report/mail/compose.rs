@@ -7,8 +7,9 @@ use lettre::message::{Attachment, Mailbox, MultiPart, SinglePart};
 use uuid::Uuid;
 
 use super::Sender;
-use crate::report::brand::{Brand, LOGO_HEIGHT};
+use crate::report::brand::Brand;
 use crate::report::colour::Colour;
+use crate::report::logo;
 use crate::report::notice::{NoticeTexts, Rights};
 use crate::report::view::{self, View};
 use crate::report::words::{self, Words};
@@ -127,7 +128,7 @@ impl<'a> Frame<'a> {
             title,
             preheader,
             logo_cid: content_id("logo", id, domain),
-            logo_height: LOGO_HEIGHT,
+            logo_height: logo::HEIGHT,
             accent: brand.accent,
             accent_ink: brand.accent.ink(),
             accent_text: brand.accent.readable_on(Colour::WHITE),
