@@ -5,6 +5,7 @@ import { ribbon, Timeline } from "./chart.js";
 import { byId, h, say } from "./dom.js";
 import { heard, phrase, shares, tiles } from "./figures.js";
 import * as library from "./library.js";
+import { asShown } from "./orientation.js";
 import { badge, personCard, personPhrase } from "./person.js";
 import { tellingMoment } from "./runs.js";
 import { take } from "./take.js";
@@ -271,7 +272,9 @@ function sections(job, view) {
 /** Shows the result of a job in the page, and passes the boxes to `player`. */
 export async function render(job, { player, storyCard, signal, ...actions }) {
   const { analysis, token } = job;
-  const { rows, interval } = analysis.faces.length ? await fetchRows(token, signal) : { rows: new Map(), interval: 1 };
+  const fetched = analysis.faces.length ? await fetchRows(token, signal) : { rows: new Map(), interval: 1 };
+  const { interval } = fetched;
+  const { video, rows } = asShown(analysis.video, fetched.rows);
   for (const face of analysis.faces) face.segments ??= [];
   analysis.warning_codes ??= [];
   const people = new library.People(token, (id) => t("result.person", { n: id }));
@@ -297,7 +300,7 @@ export async function render(job, { player, storyCard, signal, ...actions }) {
   };
   view.onChange = draw;
   player.onTime = (time) => view.timeline?.setTime(time);
-  player.setResult({ faces: analysis.faces, rows, interval, video: analysis.video, people, opensAt });
+  player.setResult({ faces: analysis.faces, rows, interval, video, people, opensAt });
   draw();
 
   player.onNewFile = () => {
@@ -311,7 +314,7 @@ export async function render(job, { player, storyCard, signal, ...actions }) {
       url: player.url,
       faces: analysis.faces,
       rows,
-      frameOf: (video) => player.frame(video),
+      frameOf: (own) => player.frame(own),
       signal,
       onPicture,
     }).catch(() => {

@@ -112,6 +112,7 @@ fn analysis(bench: &mut Criterion) {
         has_audio: false,
         start_s: 0.0,
         turned: 0,
+        stream_orientation: None,
     };
     bench.bench_function("summarise a minute of one face", |bench| {
         bench.iter(|| summarise(facts.clone(), &times, &tracks, None, Vec::new(), Vec::new()));

@@ -63,8 +63,8 @@ pub use speech::{MOST_SPANS, PAUSE_S, SpeechTally};
 pub use story::Story;
 pub use summarise::summarise;
 pub use summary::{
-    Analysis, FaceSummary, Findings, LANDMARK_MODEL, METRICS_VERSION, ModelUsed, Span, Speech, SpeechQuality, Summary,
-    VideoFacts,
+    Analysis, FaceSummary, Findings, LANDMARK_MODEL, METRICS_VERSION, ModelUsed, Span, Speech, SpeechQuality,
+    StreamOrientation, Summary, VideoFacts,
 };
 pub use timeline::{Timeline, TimelineRow};
 pub use track::{Sighting, Track, Tracker};

@@ -97,6 +97,18 @@ pub struct VideoFacts {
     /// the rotated frame.
     #[serde(default)]
     pub turned: u16,
+    /// The orientation that the video stream gives where the container gives none. It was applied before faces were
+    /// read, and boxes refer to the upright frame. Chromium ignores it. Left out in all other videos.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream_orientation: Option<StreamOrientation>,
+}
+
+/// How a frame is made upright: first it is mirrored left to right, then turned clockwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StreamOrientation {
+    pub mirrored: bool,
+    /// 0, 90, 180 or 270.
+    pub degrees: u16,
 }
 
 /// Figures of the whole video: means over all people, weighted by their time on screen. Null if no face was found.

@@ -40,6 +40,7 @@ pub fn facts(duration_s: f64, has_audio: bool) -> VideoFacts {
         frames_analyzed: 25,
         has_audio,
         turned: 0,
+        stream_orientation: None,
         start_s: 0.0,
     }
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::damage::Damage;
 use super::decode::Decoded;
-use super::geometry::Placement;
+use super::geometry::{Orientation, Placement};
 use super::hardware::HwDevice;
 use super::limits::check_pixels;
 use super::opened::{no_video, undecodable};
@@ -79,6 +79,8 @@ pub struct End {
     pub duration_s: f64,
     /// Mean frames a second. This is the rate in the container header, unless that is wrong.
     pub fps: f64,
+    /// The last orientation in the stream, if the container has none and it turns or mirrors the frames.
+    pub stream_orientation: Option<Orientation>,
     /// Damage, and wrong statements in the file.
     pub warnings: Vec<Warning>,
 }
@@ -252,6 +254,7 @@ impl Frames {
     /// (a warning each), or a longer sound stream (no warning).
     pub fn end(self, stop: impl Fn() -> bool + Clone + Send + 'static) -> Result<End, FramesError> {
         let size = self.converter.video().unwrap_or((self.probe.width, self.probe.height));
+        let stream_orientation = self.converter.stream_orientation();
         let Self { probe, frames_passed: frames_total, end_s, fps, read, damage, .. } = self;
         let header_s = probe.duration_s;
         let mut longest_s = read.streams_end_s.unwrap_or(0.0).max(end_s);
@@ -285,7 +288,7 @@ impl Frames {
             let sought = damaged + u64::from(self.samples);
             warnings.push(Warning::PicturesDamaged { damaged, sought, from_s, to_s });
         }
-        Ok(End { frames_total, end_s, size, duration_s, fps, warnings })
+        Ok(End { frames_total, end_s, size, duration_s, fps, stream_orientation, warnings })
     }
 }
 

@@ -13,7 +13,7 @@ const MAX_ASPECT: f64 = 5.0;
 const SQUARE_TOLERANCE: f64 = 0.01;
 
 /// One of the eight orientations of a frame: first mirrored left to right, then turned clockwise.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Orientation {
     pub mirrored: bool,
     /// The number of clockwise quarter turns, from 0 to 3.

@@ -56,7 +56,7 @@ pub use container::ReadDeadline;
 pub use error::{FramesError, NoHwaccel, ProbeError};
 pub use ffi::{close_inherited_files, exit_now, limit_free_memory};
 pub use frames::{End, Every, Frames, Sample, count_frames};
-pub use geometry::Placement;
+pub use geometry::{Orientation, Placement};
 pub use hardware::hwaccel;
 pub use opened::{Opened, probe};
 pub use probe::{HEAD, Probe, sniff};

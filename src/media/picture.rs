@@ -57,6 +57,12 @@ impl Converter {
         self.video
     }
 
+    /// The last orientation in the stream, if it is applied and changes the frames.
+    pub fn stream_orientation(&self) -> Option<Orientation> {
+        let applied = if self.display.orientation.is_none() { self.stream_orientation } else { None };
+        applied.filter(|orientation| *orientation != Orientation::default())
+    }
+
     /// Converts a frame to BGR, 8 bits a channel, upright and with square pixels. Also returns its placement in the
     /// video.
     pub fn picture(&mut self, frame: &frame::Video) -> Result<(Mat, Placement), FramesError> {
@@ -239,9 +245,12 @@ mod tests {
         let mut converter = Converter::new(Display::default(), 1000);
         let mut seen = |frame: &frame::Video| values(&converter.picture(frame).unwrap().0);
         assert_eq!([seen(&plain), seen(&turned), seen(&plain)], [[10, 20], [20, 10], [20, 10]]);
+        let upside_down = Orientation { mirrored: false, quarter_turns: 2 };
+        assert_eq!(converter.stream_orientation(), Some(upside_down));
         let upright = Some(Orientation::default());
         let mut converter = Converter::new(Display { orientation: upright, ..Display::default() }, 1000);
         assert_eq!(values(&converter.picture(&turned).unwrap().0), [10, 20]);
+        assert_eq!(converter.stream_orientation(), None);
     }
 
     #[test]

@@ -8,12 +8,12 @@ use opencv::core::{Mat, MatTraitConst};
 
 use super::{Cancel, Pipeline, PipelineError, Progress, StageTimes, sound, stages};
 use crate::analysis::{
-    Appearance, Detail, Expressions, Face, Findings, Observation, Options, Probabilities, Sampling, Sighting, Track,
-    Tracker, VideoFacts, Warning, quality, summarise,
+    Appearance, Detail, Expressions, Face, Findings, Observation, Options, Probabilities, Sampling, Sighting,
+    StreamOrientation, Track, Tracker, VideoFacts, Warning, quality, summarise,
 };
 use crate::engine::ActiveDevice;
 use crate::isolation::{Frames, VideoFile};
-use crate::media::{End, Every, Placement, Probe, Sample};
+use crate::media::{End, Every, Orientation, Placement, Probe, Sample};
 use crate::vision::{
     Crop, DetailReader, FaceDetails, HeadAndEyes, Mesh, TiledDetector, TurnVotes, Vision, VisionError, WindowDetector,
     head_and_eyes, head_pose,
@@ -468,5 +468,9 @@ fn facts(probe: &Probe, end: &End, samples: usize) -> VideoFacts {
         frames_analyzed: samples as u64,
         has_audio: probe.has_audio,
         turned: 0,
+        stream_orientation: end.stream_orientation.map(|Orientation { mirrored, quarter_turns }| StreamOrientation {
+            mirrored,
+            degrees: 90 * u16::from(quarter_turns),
+        }),
     }
 }

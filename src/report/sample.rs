@@ -168,6 +168,7 @@ fn findings(duration_s: f64, interval_s: f64, rows: Vec<TimelineRow>, reach: f64
         frames_analyzed: (duration_s / interval_s).ceil() as u64,
         has_audio: true,
         turned: 0,
+        stream_orientation: None,
         start_s: 0.0,
     };
     let models = [("yunet", 'a'), ("emotion", 'b')]

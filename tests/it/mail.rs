@@ -53,6 +53,7 @@ fn findings() -> Findings {
                 has_audio: false,
                 start_s: 0.0,
                 turned: 0,
+                stream_orientation: None,
             },
             summary: Summary {
                 dominant_emotion: Some(Emotion::Happy),

@@ -119,6 +119,7 @@ fn findings() -> Findings {
         has_audio: true,
         start_s: 0.0,
         turned: 0,
+        stream_orientation: None,
     };
     let summary = Summary::default();
     let warnings = vec!["no \"face\" — 顔 \u{1f642}".to_owned()];

@@ -33,6 +33,7 @@ fn findings(rows: u32) -> Findings {
         has_audio: false,
         start_s: 0.0,
         turned: 0,
+        stream_orientation: None,
     };
     let row = |n: u32| TimelineRow {
         time_s: f64::from(n / 2) * 0.5,

@@ -124,6 +124,7 @@ fn findings() -> Findings {
         has_audio: false,
         start_s: 0.0,
         turned: 0,
+        stream_orientation: None,
     };
     let summary = Summary::default();
     let analysis = Analysis {

@@ -21,6 +21,7 @@ pub const START: &[&str] = &[
     "figures.js",
     "labels.js",
     "library.js",
+    "orientation.js",
     "person.js",
     "player.js",
     "result.js",

@@ -98,3 +98,47 @@ async fn a_video_that_the_browser_cannot_show_has_no_boxes_over_a_black_screen()
     browser.picture("undecodable").await;
     browser.check_accessibility("a video that cannot be shown").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn boxes_are_on_the_face_if_the_browser_ignores_the_orientation_in_the_stream() {
+    let made = Clips::new();
+    std::os::unix::fs::symlink(clips::shared("single_face.mp4"), made.path("face.mp4")).unwrap();
+    let x264 = "-an -c:v libx264 -preset veryfast -pix_fmt yuv420p";
+    let plain = made.make("plain.mp4", &format!("-i $face.mp4 -t 1 {x264}"));
+    made.make("lying.mp4", &format!("-i $face.mp4 -t 1 -vf transpose=0 {x264}"));
+    // The stored picture is turned and mirrored, and the stream says how it becomes upright.
+    let lying = made.make(
+        "turned.mp4",
+        "-i $lying.mp4 -c copy -bsf:v h264_metadata=display_orientation=insert:rotate=90:flip=horizontal",
+    );
+    let models = clips::models();
+    let service = service(&models).await;
+    let working = service.work().await;
+    let browser = Browser::open(1280, 860, &[]).await;
+    let script = "const box = document.querySelector('.boxes rect.edge'); const video = document.querySelector('.player video'); \
+                  return { box: ['x', 'y', 'width', 'height'].map((side) => Number(box.getAttribute(side))), \
+                  view: document.querySelector('.boxes').getAttribute('viewBox'), size: [video.videoWidth, video.videoHeight] };";
+    let mut seen = Vec::new();
+    for clip in [&plain, &lying] {
+        browser.goto(&service.base).await;
+        browser.choose("#file", clip).await;
+        browser.click("#send").await;
+        browser.until("a box", "document.querySelector('.boxes rect.edge')").await;
+        let token = super::token(&browser).await;
+        let job: Value = service.get(&format!("/results/{token}")).await.json().await.unwrap();
+        seen.push((job["analysis"]["video"].clone(), browser.eval(script).await));
+        browser.picture("orientation").await;
+    }
+    drop(working);
+    let [(upright, plain), (turned, lying)] = &seen[..] else { panic!("{seen:?}") };
+    assert_eq!((&upright["width"], &upright["height"]), (&turned["width"], &turned["height"]));
+    assert_eq!(upright.get("stream_orientation"), None);
+    assert_eq!((&plain["size"], &lying["size"]), (&json!([640, 360]), &json!([360, 640])), "the browser turns nothing");
+    assert_eq!(lying["view"], json!("0 0 360 640"));
+    // FFmpeg's filter transpose=0 swaps rows and columns.
+    let number = |value: &Value, at: usize| value["box"][at].as_f64().unwrap();
+    for (at, swapped) in [(0, 1), (1, 0), (2, 3), (3, 2)] {
+        let (given, wanted) = (number(lying, at), number(plain, swapped));
+        assert!((given - wanted).abs() < 8.0, "{lying} instead of {plain} with rows and columns swapped");
+    }
+}
