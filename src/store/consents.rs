@@ -51,7 +51,8 @@ impl Store {
         .bind(millis(now))
         .execute(self.pool())
         .await?;
-        self.wake(Wake::Mail).await
+        self.wake(Wake::Mail);
+        Ok(())
     }
 
     /// Records that the recipient with this pseudonym wants no mails, and drops the mails that wait.

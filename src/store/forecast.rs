@@ -165,7 +165,7 @@ impl Store {
              FROM (SELECT run_at, id, ROW_NUMBER() OVER ahead AS number, \
                           SUM(COALESCE(cost, 0)) OVER ahead AS cost, \
                           COUNT(*) OVER ahead - COUNT(cost) OVER ahead AS unknown \
-                   FROM jobs WHERE status IN ('queued', 'running') AND status = 'queued' \
+                   FROM jobs WHERE status = 'queued' \
                    WINDOW ahead AS (ORDER BY run_at, id ROWS UNBOUNDED PRECEDING)) AS waiting \
              WHERE number <= 1000 OR number % 100 = 0 \
              ORDER BY number",

@@ -70,8 +70,12 @@ impl Store {
     /// Returns the keys of at most `limit` videos of waiting and running jobs.
     pub async fn needed_videos(&self, limit: u32) -> Result<Vec<String>, StoreError> {
         let keys = sqlx::query_scalar(
-            "SELECT video_key FROM jobs WHERE status IN ('queued', 'running') AND video_key IS NOT NULL \
-             ORDER BY run_at, id LIMIT $1",
+            "SELECT video_key FROM (SELECT video_key FROM jobs WHERE status = 'running' AND video_key IS NOT NULL \
+                                    ORDER BY id LIMIT $1) AS running \
+             UNION ALL \
+             SELECT video_key FROM (SELECT video_key FROM jobs WHERE status = 'queued' AND video_key IS NOT NULL \
+                                    ORDER BY run_at, id LIMIT $1) AS waiting \
+             LIMIT $1",
         )
         .bind(i64::from(limit))
         .fetch_all(self.pool())

@@ -5,6 +5,7 @@
 //! Times are milliseconds since 1970 (UTC). They come from the caller's [`crate::clock::Clock`], never from the
 //! database. The clocks of machines that share a Postgres must therefore agree to well within `queue.lease_s`.
 
+mod announcer;
 mod claim;
 mod consents;
 mod dialect;
@@ -36,7 +37,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use sqlx::any::AnyPoolOptions;
-use sqlx::{Any, AnyConnection, AnyPool, Transaction};
+use sqlx::{Any, AnyConnection, AnyPool, Connection, Transaction};
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -45,6 +46,7 @@ use uuid::Uuid;
 use crate::config::Database;
 use crate::secret::InstallationSecret;
 
+use announcer::Announcer;
 use dialect::Dialect;
 use forecast::Forecast;
 use timed_pool::TimedPool;
@@ -94,6 +96,9 @@ pub enum StoreError {
     Corrupt { what: &'static str, reason: String },
 }
 
+/// A connection that was used within this time is used again without a check.
+const UNCHECKED: Duration = Duration::from_secs(1);
+
 /// A handle to the database, with the time limit of each statement. Cheap to clone.
 #[derive(Clone)]
 pub struct Store(Arc<Inner>, Duration);
@@ -102,10 +107,12 @@ struct Inner {
     pool: AnyPool,
     dialect: &'static Dialect,
     wakes: Wakes,
+    /// `None` if the database has no notifications.
+    announcer: Option<Arc<Announcer>>,
     waiting: Waiting,
     forecast: Forecast,
     secret: OnceCell<InstallationSecret>,
-    /// Stops the task that listens on Postgres when the last clone is dropped.
+    /// Stops the tasks that listen and announce on Postgres when the last clone is dropped.
     _listening: DropGuard,
 }
 
@@ -121,6 +128,9 @@ impl Store {
             // A database in memory is lost when its only connection closes.
             .idle_timeout((!address.in_memory).then_some(Duration::from_secs(600)))
             .max_lifetime((!address.in_memory).then_some(Duration::from_secs(1800)))
+            // Without this, the pool asks before each statement whether the connection is alive.
+            .test_before_acquire(false)
+            .before_acquire(|connection, meta| Box::pin(is_alive(connection, meta.idle_for)))
             .after_connect(|connection, _| Box::pin(dialect.prepare(connection)))
             .after_release(move |connection, _| Box::pin(dialect.is_reusable(connection)))
             .connect_with(address.options)
@@ -128,11 +138,13 @@ impl Store {
         dialect.migrate(&pool, database.migrate).await?;
         let wakes = Wakes::default();
         let stop = CancellationToken::new();
+        let mut announcer = None;
         if dialect.notifies {
             wake::listen(database.url.clone(), wakes.clone(), stop.clone()).await;
+            announcer = Some(Announcer::start(pool.clone(), stop.clone()));
         }
         let (waiting, forecast, secret) = (Waiting::default(), Forecast::default(), OnceCell::new());
-        let inner = Inner { pool, dialect, wakes, waiting, forecast, secret, _listening: stop.drop_guard() };
+        let inner = Inner { pool, dialect, wakes, announcer, waiting, forecast, secret, _listening: stop.drop_guard() };
         Ok(Self(Arc::new(inner), timed_pool::WORKER_TIMEOUT))
     }
 
@@ -164,6 +176,9 @@ impl Store {
 
     /// Closes all connections, those of every clone too. SQLite then merges its write-ahead log into the database file.
     pub async fn close(&self) {
+        if let Some(announcer) = &self.0.announcer {
+            announcer.flush(&self.0.pool).await;
+        }
         self.0.pool.close().await;
     }
 
@@ -189,29 +204,30 @@ impl Store {
         Ok(begun.unwrap_or(Err(sqlx::Error::PoolTimedOut))?)
     }
 
-    /// Notifies other processes. Postgres delivers the notification when the transaction of `connection` commits.
-    async fn announce(&self, connection: &mut AnyConnection, wake: Wake) -> Result<(), StoreError> {
-        if self.dialect().notifies {
-            sqlx::query("SELECT pg_notify($1, $2)")
-                .bind(wake::CHANNEL)
-                .bind(wake.to_payload())
-                .execute(connection)
-                .await?;
+    /// Commits, and wakes the waiting tasks of all processes.
+    async fn commit(&self, tx: Transaction<'static, Any>, wakes: &[Wake]) -> Result<(), StoreError> {
+        tx.commit().await?;
+        for wake in wakes {
+            self.wake(*wake);
         }
         Ok(())
     }
 
-    /// Commits, and wakes the waiting tasks of all processes.
-    async fn commit(&self, mut tx: Transaction<'static, Any>, wakes: &[Wake]) -> Result<(), StoreError> {
-        for wake in wakes {
-            self.announce(&mut tx, *wake).await?;
+    /// Wakes the waiting tasks of all processes.
+    fn wake(&self, wake: Wake) {
+        self.0.wakes.send(wake);
+        if let Some(announcer) = &self.0.announcer {
+            announcer.push(wake);
         }
-        tx.commit().await?;
-        for wake in wakes {
-            self.0.wakes.send(*wake);
-        }
-        Ok(())
     }
+}
+
+/// Checks a connection that was not used for a while. The server may have closed it meanwhile.
+async fn is_alive(connection: &mut AnyConnection, idle_for: Duration) -> Result<bool, sqlx::Error> {
+    if idle_for > UNCHECKED {
+        connection.ping().await?;
+    }
+    Ok(true)
 }
 
 /// Returns `now + time`, such as the end of a lease.

@@ -36,7 +36,7 @@ impl Store {
              SET status = 'running', worker = $2, lease_until = $3, attempts = attempts + 1, claim = claim + 1, \
                  started_at = COALESCE(started_at, $1), frames_done = 0, frames_total = 0, version = version + 1 \
              WHERE id = (SELECT id FROM jobs \
-                         WHERE status IN ('queued', 'running') AND status = 'queued' AND run_at <= $1 \
+                         WHERE status = 'queued' AND run_at <= $1 \
                          ORDER BY run_at, id LIMIT 1{skip_locked}) \
              RETURNING id, token, attempts, setbacks, deaths, claim, video_key, options, recipients, webhook, \
                        consent, request_id",
@@ -56,7 +56,7 @@ impl Store {
                 return Err(error);
             }
         };
-        self.wake(Wake::Job(claim.token)).await?;
+        self.wake(Wake::Job(claim.token));
         Ok(Some(claim))
     }
 
@@ -75,6 +75,23 @@ impl Store {
         .execute(self.pool())
         .await?;
         Ok(())
+    }
+
+    /// Returns whether it is this process's turn to look for lost jobs. Of all processes, one has it in each `every`.
+    pub async fn takes_turn_at_lost_jobs(&self, now: Timestamp, every: Duration) -> Result<bool, StoreError> {
+        // A later time than the next turn was written by a clock that was wrong.
+        let changed = sqlx::query(
+            "INSERT INTO counters (name, value) VALUES ('lost_jobs', $1) \
+             ON CONFLICT (name) DO UPDATE SET value = excluded.value \
+             WHERE counters.value <= $2 OR counters.value > $3",
+        )
+        .bind(millis(now))
+        .bind(millis(now) - duration_ms(every))
+        .bind(millis(after(now, every)))
+        .execute(self.pool())
+        .await?
+        .rows_affected();
+        Ok(changed > 0)
     }
 
     /// Queues the jobs again whose lease has run out at `now`. The lost run does not count as an attempt. The first
@@ -140,7 +157,7 @@ impl Store {
         .execute(self.pool())
         .await?
         .rows_affected();
-        self.wake(Wake::Job(claim.token)).await?;
+        self.wake(Wake::Job(claim.token));
         Ok(ClaimState::from_rows(changed))
     }
 
@@ -255,18 +272,17 @@ impl Store {
         claim: &Claim,
         query: sqlx::query::Query<'_, sqlx::Any, sqlx::any::AnyArguments>,
     ) -> Result<ClaimState, StoreError> {
-        let mut tx = self.begin().await?;
-        let changed = query.execute(&mut *tx).await?.rows_affected();
-        self.commit(tx, &[Wake::Job(claim.token), Wake::Work]).await?;
+        let changed = query.execute(self.pool()).await?.rows_affected();
+        self.wake(Wake::Job(claim.token));
+        self.wake(Wake::Work);
         Ok(ClaimState::from_rows(changed))
     }
 
     /// Returns the number of waiting and of running jobs.
     pub async fn queue_depth(&self) -> Result<(u64, u64), StoreError> {
         let row = sqlx::query(
-            "SELECT COUNT(CASE WHEN status = 'queued' THEN 1 END) AS queued, \
-                    COUNT(CASE WHEN status = 'running' THEN 1 END) AS running \
-             FROM jobs WHERE status IN ('queued', 'running')",
+            "SELECT (SELECT COUNT(*) FROM jobs WHERE status = 'queued') AS queued, \
+                    (SELECT COUNT(*) FROM jobs WHERE status = 'running') AS running",
         )
         .fetch_one(self.pool())
         .await?;
@@ -282,19 +298,6 @@ impl Store {
             .fetch_optional(self.pool())
             .await?;
         Ok(if ours.is_some() { ClaimState::Held } else { ClaimState::Lost })
-    }
-
-    /// Wakes the waiting tasks of all processes after a change that is committed already.
-    pub(super) async fn wake(&self, wake: Wake) -> Result<(), StoreError> {
-        self.0.wakes.send(wake);
-        if self.dialect().notifies {
-            let notify = async {
-                let mut connection = self.0.pool.acquire().await?;
-                self.announce(&mut connection, wake).await
-            };
-            self.within(notify).await?;
-        }
-        Ok(())
     }
 }
 

@@ -22,7 +22,7 @@ const RECONNECT_PAUSE: Duration = Duration::from_secs(2);
 const ENDED_PREFIX: &str = "ended ";
 
 /// A kind of change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Wake {
     /// The job with this token changed.
     Job(Uuid),

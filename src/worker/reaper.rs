@@ -1,5 +1,5 @@
 //! Queues jobs again whose leases have run out because their workers were killed, frozen or cut off from the database.
-//! Every worker process does it.
+//! The worker processes take turns.
 //!
 //! While the database is down, no worker can renew its lease. So after an error of the database, and after a pause of
 //! this process itself, the reaper waits for the length of a lease, to let every worker renew first.
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Worker;
-use crate::store::Backoff;
+use crate::store::{Backoff, StoreError};
 use crate::telemetry::metrics;
 
 /// Checks during the time of a lease.
@@ -32,21 +32,7 @@ pub(super) async fn run(worker: Worker, stop: CancellationToken) {
         }
         checked = Instant::now();
         let is_settled = returned.is_none_or(|returned| returned.elapsed() >= lease);
-        let answer = if is_settled {
-            worker.store.release_lost(worker.clock.now(), backoff).await.map(|lost| {
-                for run in lost {
-                    metrics().run_lost();
-                    tracing::warn!(
-                        job = run.id,
-                        request_id = run.request_id,
-                        deaths = run.deaths,
-                        "the lease of a job ran out; the job is queued again"
-                    );
-                }
-            })
-        } else {
-            worker.store.ping().await
-        };
+        let answer = if is_settled { look(&worker, every, backoff).await } else { worker.store.ping().await };
         if let Err(error) = answer {
             tracing::warn!(%error, "cannot look for lost jobs now");
             returned = Some(Instant::now());
@@ -55,4 +41,22 @@ pub(super) async fn run(worker: Worker, stop: CancellationToken) {
             return;
         }
     }
+}
+
+/// Looks for lost jobs if it is the turn of this process.
+async fn look(worker: &Worker, every: Duration, backoff: Backoff) -> Result<(), StoreError> {
+    let now = worker.clock.now();
+    if !worker.store.takes_turn_at_lost_jobs(now, every).await? {
+        return Ok(());
+    }
+    for run in worker.store.release_lost(now, backoff).await? {
+        metrics().run_lost();
+        tracing::warn!(
+            job = run.id,
+            request_id = run.request_id,
+            deaths = run.deaths,
+            "the lease of a job ran out; the job is queued again"
+        );
+    }
+    Ok(())
 }

@@ -198,6 +198,7 @@ on_both! {
     ten_stores_can_start_at_the_same_time,
     old_tables_are_refused_if_migration_is_off,
     tables_of_a_newer_version_are_refused,
+    one_process_at_a_time_looks_for_lost_jobs,
     the_queue_reports_its_length,
     a_change_wakes_all_waiters,
     the_place_in_the_queue_follows_the_order_of_claims,
@@ -1017,6 +1018,21 @@ async fn a_reading_of_the_queue_serves_for_some_seconds(h: Harness) {
     };
     tokio::time::timeout(Duration::from_secs(60), waited).await.expect("the queue is not read again");
     assert_eq!(ahead(second).await, Some(1));
+}
+
+async fn one_process_at_a_time_looks_for_lost_jobs(h: Harness) {
+    let (one, other, every) = (h.store().await, h.store().await, Duration::from_secs(10));
+    assert!(one.takes_turn_at_lost_jobs(h.now(), every).await.unwrap());
+    assert!(!other.takes_turn_at_lost_jobs(h.now(), every).await.unwrap());
+    h.clock.advance(Duration::from_secs(9));
+    assert!(!one.takes_turn_at_lost_jobs(h.now(), every).await.unwrap());
+    h.clock.advance(Duration::from_secs(1));
+    assert!(other.takes_turn_at_lost_jobs(h.now(), every).await.unwrap());
+    assert!(!one.takes_turn_at_lost_jobs(h.now(), every).await.unwrap());
+    // A process whose clock was an hour ahead does not keep the others from looking.
+    let ahead = h.now().saturating_add(Duration::from_secs(3600)).unwrap();
+    assert!(other.takes_turn_at_lost_jobs(ahead, every).await.unwrap());
+    assert!(one.takes_turn_at_lost_jobs(h.now(), every).await.unwrap());
 }
 
 async fn the_queue_reports_its_length(h: Harness) {
