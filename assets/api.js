@@ -2,7 +2,7 @@
 // sent as a header. The browser never sends it by itself, so no other page can use it.
 
 import { byId } from "./dom.js";
-import { t, text } from "./words.js";
+import { language, t, text } from "./words.js";
 
 const KEY = "visage-key";
 
@@ -10,10 +10,17 @@ export const key = () => sessionStorage.getItem(KEY) ?? "";
 export const forgetKey = () => sessionStorage.removeItem(KEY);
 export const keepKey = (value) => sessionStorage.setItem(KEY, value);
 
-/** Returns the headers of a call, with the key if there is one. */
-export const headers = (more = {}) => ({ ...(key() && { Authorization: `Bearer ${key()}` }), ...more });
+/** Returns the headers of a call: the language of errors, and the key if there is one. */
+export const headers = (more = {}) => ({
+  "Accept-Language": language,
+  ...(key() && { Authorization: `Bearer ${key()}` }),
+  ...more,
+});
 
-/** An error answer of the service, or a lost connection (status 0), with a message in the reader's language. */
+/**
+ * An error answer of the service, or a lost connection (status 0), with a message in the reader's language: that of the
+ * page for this code, otherwise that of the service.
+ */
 export class Problem extends Error {
   constructor(status, body = {}) {
     const values = { detail: body.detail ?? "", ...body };

@@ -130,7 +130,10 @@ mod tests {
         let is_word = |text: &str, word: &str| {
             text.to_lowercase().split(|c: char| !c.is_alphanumeric() && c != '_' && c != '/').any(|own| own == word)
         };
+        // Names of fields, paths and parameters are not words.
+        let literals = ["campo video", "video=@", "/analyze-video"];
         for (key, text) in of("es") {
+            let text = literals.iter().fold(text, |text, literal| text.replace(literal, ""));
             assert!(!is_word(&text, "video") && !is_word(&text, "videos"), "{key}: {text}");
         }
     }
@@ -140,14 +143,12 @@ mod tests {
     fn errors_of_uploads_and_share_links_have_words() {
         let codes = [
             "quota_used_up",
-            "storage_full",
             "storage_quota_used_up",
             "too_many_mails",
             "upload_broken_off",
             "upload_stalled",
             "upload_too_slow",
             "bad_share_link",
-            "share_link_expired",
         ];
         let english = keys(Language::EN, "page.error");
         for code in codes {

@@ -134,7 +134,7 @@ mod tests {
 
     #[tokio::test]
     async fn thumbnails_rejections_keep_their_shape() {
-        let problem = |status| Problem::new(status, "wrong_key", "", "");
+        let problem = |status| Problem::new(status, crate::api::problem::detail::wrong_key());
         let response = ThumbnailsKey::<Logs>::rejection(problem(StatusCode::UNAUTHORIZED));
         assert!(response.headers().contains_key(header::WWW_AUTHENTICATE));
         let body = axum::body::to_bytes(response.into_body(), 100).await.unwrap();

@@ -22,6 +22,7 @@ use uuid::Uuid;
 
 use super::access::{Access, Rule};
 use super::limits::{ClientAddress, Peer, RateLimit, RequestPermit};
+use super::problem::detail;
 use super::upload::body::{IncomingBody, Pace};
 use super::view::{self, NO_STORE};
 use super::{Api, Problem};
@@ -228,18 +229,8 @@ async fn share(request: &mut Request) -> Option<(Uuid, String)> {
 
 fn bad_share_link(error: LinkError) -> Problem {
     match error {
-        LinkError::Invalid => Problem::new(
-            StatusCode::FORBIDDEN,
-            "bad_share_link",
-            "The link is not valid",
-            "The share link is not that of this result. Check that it was copied whole.",
-        ),
-        LinkError::Expired => Problem::new(
-            StatusCode::GONE,
-            "share_link_expired",
-            "The link has expired",
-            "The share link is no longer valid. Ask the person who sent it for a new one.",
-        ),
+        LinkError::Invalid => Problem::new(StatusCode::FORBIDDEN, detail::bad_share_link()),
+        LinkError::Expired => Problem::new(StatusCode::GONE, detail::share_link_expired()),
     }
 }
 
@@ -264,20 +255,16 @@ fn record_use(api: &Api, key: Arc<ApiKey>) {
 }
 
 fn key_required() -> Problem {
-    let detail = "Send a key as Authorization: Bearer KEY, or as x-api-key: KEY. The operator creates keys with visage \
-                  keys create.";
-    Problem::new(StatusCode::UNAUTHORIZED, "key_required", "This call needs a key", detail)
+    Problem::new(StatusCode::UNAUTHORIZED, detail::key_required())
 }
 
 fn wrong_key() -> Problem {
-    let detail = "The key is unknown, was revoked, or has expired. Check that it was copied completely.";
-    Problem::new(StatusCode::UNAUTHORIZED, "wrong_key", "The key is invalid", detail)
+    Problem::new(StatusCode::UNAUTHORIZED, detail::wrong_key())
 }
 
 fn scope_required(scope: Scope) -> Problem {
     let name = scope.name();
-    let detail = format!("The key lacks the scope {name}. Ask the operator for a key with that scope.");
-    Problem::new(StatusCode::FORBIDDEN, "scope_required", "The key lacks a scope", detail).with("scope", name)
+    Problem::new(StatusCode::FORBIDDEN, detail::scope_required(name)).with("scope", name)
 }
 
 #[cfg(test)]

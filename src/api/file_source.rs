@@ -16,23 +16,26 @@ pub enum FileSource {
 }
 
 impl FileSource {
-    /// The file as the subject of a sentence, and the field or member that holds it.
+    /// The key of the file as the subject of a sentence, and the field or member that holds it.
     pub const fn subject(self) -> (&'static str, Option<&'static str>) {
         match self {
-            Self::Field => ("The file in the field video", Some("video")),
-            Self::Body => ("The body", None),
-            Self::Content => ("The video in content", Some("content")),
-            Self::Upload => ("The uploaded file", Some("upload")),
-            Self::Frame => ("The file in the field frame", Some("frame")),
+            Self::Field => ("file_field", Some("video")),
+            Self::Body => ("file_body", None),
+            Self::Content => ("file_content", Some("content")),
+            Self::Upload => ("file_upload", Some("upload")),
+            Self::Frame => ("file_frame", Some("frame")),
         }
     }
 
-    /// Tells the client how to send fewer bytes.
+    /// The key of a sentence that tells the client how to send fewer bytes.
     pub const fn smaller(self) -> &'static str {
         match self {
-            Self::Field | Self::Body | Self::Content => "Send a shorter or smaller video.",
-            Self::Upload => "Send only the members that the call has.",
-            Self::Frame => "Send a smaller picture.",
+            Self::Field | Self::Body | Self::Content => "smaller_video",
+            Self::Upload => "smaller_json",
+            Self::Frame => "smaller_frame",
         }
     }
+
+    #[cfg(test)]
+    pub const ALL: [Self; 5] = [Self::Field, Self::Body, Self::Content, Self::Upload, Self::Frame];
 }

@@ -13,6 +13,7 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, OneOf, OneOfBuilder, Schema, Type};
 
 use super::file_source::FileSource;
+use super::problem::detail::{self, Detail};
 use super::upload;
 use super::upload::body::{IncomingBody, Pace};
 use super::upload::encoding::announced;
@@ -31,9 +32,7 @@ pub async fn json<T: DeserializeOwned>(api: &Api, request: Request) -> Result<T,
     let incoming = IncomingBody::new(&head.headers, body, MAX_BYTES, Pace::of(&api.app.settings.http));
     if !is_json(&head.headers) {
         incoming.drain(head.headers.contains_key(header::EXPECT));
-        let detail = "Send a JSON object with Content-Type: application/json.";
-        let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-        return Err(Problem::new(status, "not_json", "The body is not JSON", detail));
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail::not_json()));
     }
     let bytes = bytes(api, &head.headers, &incoming, MAX_BYTES).await.map_err(|error| {
         upload::reject(&error, &head.headers, incoming);
@@ -41,16 +40,15 @@ pub async fn json<T: DeserializeOwned>(api: &Api, request: Request) -> Result<T,
     })?;
     serde_json::from_slice(without_byte_order_mark(&bytes)).map_err(|error| {
         if error.is_data() {
-            return wrong(&format!("{}.", first_upper(&error.to_string())));
+            return wrong(detail::bad_body(first_upper(&error.to_string())));
         }
-        let detail = "The body is not a valid JSON object. Compare it with the documentation of the call.";
-        Problem::new(StatusCode::BAD_REQUEST, "bad_json", "The body cannot be read", detail)
+        Problem::new(StatusCode::BAD_REQUEST, detail::bad_json())
     })
 }
 
 /// The problem of a body with an invalid member.
-pub fn wrong(detail: &str) -> Problem {
-    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad_body", "A member of the body is invalid", detail)
+pub fn wrong(detail: Detail) -> Problem {
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
 }
 
 /// Reads a whole body into memory.

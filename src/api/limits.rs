@@ -17,6 +17,7 @@ use ipnet::IpNet;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::problem::detail;
 use super::{Caller, Problem};
 use crate::config::Limits as Settings;
 use crate::store::{ApiKey, Store, StoreError};
@@ -65,10 +66,26 @@ impl Client {
         caller.owner().map_or_else(|| Self::at(address), |key| Self::Key(key.to_owned()))
     }
 
-    const fn policy(&self) -> &'static str {
+    const fn policy(&self) -> Policy {
         match self {
-            Self::Key(_) => "key",
-            Self::Address(_) => "address",
+            Self::Key(_) => Policy::Key,
+            Self::Address(_) => Policy::Address,
+        }
+    }
+}
+
+/// The kind of client whose requests a bucket counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Policy {
+    Key,
+    Address,
+}
+
+impl Policy {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Key => "key",
+            Self::Address => "address",
         }
     }
 }
@@ -76,7 +93,7 @@ impl Client {
 /// The state of a bucket after a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RateLimit {
-    policy: &'static str,
+    policy: Policy,
     quota: u32,
     remaining: u32,
     /// Seconds until the bucket is full again.
@@ -146,9 +163,7 @@ impl Limits {
         let mut running = self.running.lock();
         let now = running.entry(key.id.clone()).or_default();
         if *now >= most {
-            let detail = format!("This key may have {most} requests running at the same time. Wait for one to end.");
-            let title = "Too many requests at once";
-            let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_at_once", title, detail);
+            let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, detail::too_many_at_once(most));
             return Err(problem.with("limit", most).retry_after(1));
         }
         *now += 1;
@@ -193,15 +208,18 @@ impl RateLimit {
     /// Rejects a request that exceeds the limit.
     pub fn check(&self) -> Result<(), Problem> {
         let Some(wait_s) = self.wait_s else { return Ok(()) };
-        let Self { policy, quota, .. } = self;
-        let detail = format!("This {policy} may send {quota} requests a minute. Wait {wait_s} s for the next.");
-        let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", "Too many requests", detail);
-        Err(problem.with("limit", *quota).retry_after(wait_s))
+        let detail = match self.policy {
+            Policy::Key => detail::rate_limited_key(self.quota, wait_s),
+            Policy::Address => detail::rate_limited_address(self.quota, wait_s),
+        };
+        let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, detail);
+        Err(problem.with("limit", self.quota).retry_after(wait_s))
     }
 
     /// Writes the state into the headers of the answer.
     pub fn write_headers(&self, response: &mut Response) {
-        let Self { policy, quota, remaining, reset_s, .. } = self;
+        let Self { quota, remaining, reset_s, .. } = self;
+        let policy = self.policy.name();
         let policy_text = format!("\"{policy}\";q={quota};w={}", WINDOW.as_secs());
         let left = format!("\"{policy}\";r={remaining};t={reset_s}");
         for (name, text) in [("ratelimit-policy", policy_text), ("ratelimit", left)] {

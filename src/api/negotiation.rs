@@ -1,6 +1,8 @@
 //! Content negotiation: the format and the language that a request prefers (RFC 9110, section 12.5).
 
+use axum::extract::{Query, Request};
 use axum::http::{HeaderMap, header};
+use serde::Deserialize;
 
 use crate::analysis::Language;
 
@@ -33,6 +35,18 @@ pub fn prefers_csv(headers: &HeaderMap) -> bool {
     };
     let csv = quality(&["text/csv"]);
     csv > 0.0 && csv >= quality(&["application/json"])
+}
+
+#[derive(Deserialize)]
+struct Parameters {
+    language: Option<String>,
+}
+
+/// The language that a request asks for, by the parameter `language` or by `Accept-Language`.
+pub fn language_of(request: &Request) -> Language {
+    let query = Query::<Parameters>::try_from_uri(request.uri()).ok();
+    let asked = query.and_then(|Query(parameters)| parameters.language);
+    language(asked.as_deref(), request.headers())
 }
 
 /// The language of the query; without one, the most preferred language of `Accept-Language`; otherwise English.

@@ -7,6 +7,7 @@ use axum::http::{StatusCode, Uri};
 use utoipa::ToSchema;
 
 use super::file_source::FileSource;
+use super::problem::detail;
 use super::{AppState, Problem};
 use crate::analysis::{Language, Notice};
 
@@ -107,26 +108,11 @@ impl NoticeError {
             FileSource::Body => "?notice=given",
             FileSource::Field | FileSource::Frame => "notice=given",
         };
-        let of = |code: &str, title, detail| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, code, title, detail);
+        let of = |detail| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail);
         let problem = match self {
-            Self::Missing => of(
-                "notice_missing",
-                "The people in the video were not informed",
-                format!(
-                    "Tell the people in it that a computer reads their faces and voices, as the notice of GET /v1/notice \
-                     does. Then send it with {statement}."
-                ),
-            ),
-            Self::UnknownValue => {
-                of("bad_option", "An option is not known", format!("Send {statement}, or leave notice out."))
-            }
-            Self::Outdated { current } => of(
-                "notice_outdated",
-                "The notice has changed",
-                "Show the people in the video the notice of GET /v1/notice, and send its version as notice_version."
-                    .to_owned(),
-            )
-            .with("version", current),
+            Self::Missing => of(detail::notice_missing(statement)),
+            Self::UnknownValue => of(detail::bad_option_notice(statement)),
+            Self::Outdated { current } => of(detail::notice_outdated()).with("version", current),
         };
         problem.with("field", "notice")
     }

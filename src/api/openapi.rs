@@ -37,7 +37,8 @@ const HEADER: &str = "x-api-key";
 
 const DESCRIPTION: &str = "Upload a video and get a report on the faces in it: expressions, calmness and eye contact, \
                            for each person and over time. Each path may end with a slash. Each answer has the id of \
-                           its request in the header `X-Request-Id`.";
+                           its request in the header `X-Request-Id`. Errors are in the language of the parameter \
+                           `language`, otherwise in that of `Accept-Language`, otherwise in English.";
 
 /// Completes the document that the endpoints describe, for a service with these settings.
 pub(super) fn complete(mut document: OpenApi, settings: &Settings) -> OpenApi {

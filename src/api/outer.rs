@@ -15,7 +15,8 @@ use super::auth::SHARE;
 use super::limits::RateLimit;
 use super::problem::{OwnShape, Problem};
 use super::request_log::{self, LogDetails};
-use super::{Api, Caller};
+use super::{Api, Caller, negotiation};
+use crate::analysis::Language;
 use crate::store::LogEntry;
 use crate::telemetry::metrics;
 
@@ -40,6 +41,7 @@ pub(super) async fn middleware(State(api): State<Api>, mut request: Request, nex
     let route = route.to_owned();
     let method = request.method().as_str().to_owned();
     let client_id = request_log::client_id(request.headers());
+    let language = negotiation::language_of(&request);
     let has_share_link = request.uri().query().is_some_and(|query| query.contains(SHARE));
     request.extensions_mut().insert(RequestId(id.clone()));
     let span = tracing::info_span!("request", method, route, request_id = id);
@@ -47,7 +49,7 @@ pub(super) async fn middleware(State(api): State<Api>, mut request: Request, nex
     let mut disconnect_log = DisconnectLog(Some(span.clone()));
     let response = next.run(request).instrument(span.clone()).await;
     disconnect_log.0 = None;
-    let mut response = finish(response, &id);
+    let mut response = finish(response, &id, language);
     if has_share_link {
         response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
@@ -97,8 +99,8 @@ fn is_sane(id: &str) -> bool {
     (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
 
-/// Renders the problem of a response and sets the headers of every answer.
-fn finish(mut response: Response, request_id: &str) -> Response {
+/// Renders the problem of a response in this language, and sets the headers of every answer.
+fn finish(mut response: Response, request_id: &str, language: Language) -> Response {
     let status = response.status();
     let problem = response.extensions_mut().remove::<Problem>();
     let own_shape = response.extensions_mut().remove::<OwnShape>().is_some();
@@ -106,7 +108,7 @@ fn finish(mut response: Response, request_id: &str) -> Response {
     let is_bare = !own_shape && (status.is_client_error() || status.is_server_error());
     let bare = || is_bare.then(|| Problem::of_status(status));
     if let Some(problem) = problem.or_else(bare) {
-        let plain = std::mem::replace(&mut response, problem.render(request_id));
+        let plain = std::mem::replace(&mut response, problem.render(request_id, language));
         if let Some(left) = plain.extensions().get::<RateLimit>() {
             response.extensions_mut().insert(*left);
         }
@@ -114,7 +116,8 @@ fn finish(mut response: Response, request_id: &str) -> Response {
             response.extensions_mut().insert(caller.clone());
         }
         // The title is the same for every problem with this code, so it has no personal data.
-        let details = LogDetails { error_message: Some(problem.title.to_owned()), ..LogDetails::default() };
+        let title = problem.title(Language::EN).into_owned();
+        let details = LogDetails { error_message: Some(title), ..LogDetails::default() };
         response.extensions_mut().insert(details);
         if let Some(allow) = plain.headers().get(header::ALLOW) {
             response.headers_mut().insert(header::ALLOW, allow.clone());

@@ -11,7 +11,7 @@ use super::upload::error::{LimitError, UploadError};
 use super::{Api, Caller};
 use crate::config::ByteSize;
 use crate::confirmation;
-use crate::store::{MailCount, Quotas, Store};
+use crate::store::{MailCount, MailSubject, Quotas, Store};
 
 /// A video that was counted. Dropping it uncounts the video, unless it was [kept](CountedVideo::keep).
 pub struct CountedVideo(Option<(Store, String, Timestamp)>);
@@ -89,8 +89,8 @@ pub async fn count_mails(
     }
     let secret = store.secret().await?;
     let mut counts = Vec::new();
-    let mut add = |kind: &'static str, name: String, limit: u32| {
-        let subject = format!("{kind} {name}");
+    let mut add = |kind: MailSubject, name: String, limit: u32| {
+        let subject = format!("{} {name}", kind.name());
         match counts.iter_mut().find(|count: &&mut MailCount| count.subject == subject) {
             Some(count) => count.mails += 1,
             None if limit > 0 => counts.push(MailCount { subject, kind, mails: 1, limit }),
@@ -100,13 +100,13 @@ pub async fn count_mails(
     let is_anonymous = caller.owner().is_none();
     let sender = client.stored(store).await?;
     for recipient in recipients {
-        add("recipient", confirmation::pseudonym(secret, recipient), limits.mails_per_day_recipient);
+        add(MailSubject::Recipient, confirmation::pseudonym(secret, recipient), limits.mails_per_day_recipient);
         let domain = recipient.rsplit('@').next().unwrap_or_default().to_lowercase();
         if is_anonymous {
-            add("domain", secret.pseudonym("domain", &domain), limits.mails_per_day_domain);
-            add("address", sender.clone(), limits.mails_per_day_address);
+            add(MailSubject::Domain, secret.pseudonym("domain", &domain), limits.mails_per_day_domain);
+            add(MailSubject::Address, sender.clone(), limits.mails_per_day_address);
         } else {
-            add("key", sender.clone(), limits.mails_per_day_key);
+            add(MailSubject::Key, sender.clone(), limits.mails_per_day_key);
         }
     }
     let now = api.app.clock.now();

@@ -8,8 +8,8 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::analysis::{Analysis, Notice, Options};
-use crate::api::problem::FailureBody;
+use crate::analysis::{Analysis, Language, Notice, Options};
+use crate::api::problem::{FailureBody, detail};
 use crate::api::{AppState, Caller, Problem};
 use crate::store::{Job, QueuePlace, Status, StoredAnalysis};
 
@@ -83,7 +83,7 @@ impl ListedView {
             finished_at: job.finished_at,
             expires_at: job.expires_at,
             links: Links::new(app, job.token),
-            error: failure(job).map(|problem| problem.body()),
+            error: failure_body(job, None),
         }
     }
 }
@@ -140,13 +140,15 @@ impl Links {
 }
 
 impl JobView {
-    /// `id` is the token, or the share id for a reader with a share link.
+    /// `id` is the token, or the share id for a reader with a share link. `language` is that of the error; by default
+    /// English.
     pub fn new(
         app: &AppState,
         id: Uuid,
         job: &Job,
         place: Option<QueuePlace>,
         analysis: Option<Box<RawValue>>,
+        language: Option<Language>,
     ) -> Self {
         Self {
             token: id,
@@ -162,7 +164,7 @@ impl JobView {
             expires_at: job.expires_at,
             links: Links::new(app, id),
             notice: job.notice.clone(),
-            error: failure(job).map(|problem| problem.body()),
+            error: failure_body(job, language),
             analysis,
         }
     }
@@ -192,11 +194,25 @@ pub fn is_settled(job: &Job) -> bool {
     !matches!(job.status, Status::Queued | Status::Running)
 }
 
-/// The problem inside a failed job.
+/// The problem of a failed job.
 pub fn failure(job: &Job) -> Option<Problem> {
     let failure = job.failure.as_ref().filter(|_| job.status == Status::Failed)?;
     let status = StatusCode::UNPROCESSABLE_ENTITY;
-    Some(Problem::new(status, failure.code.clone(), "The video could not be analyzed", failure.detail.clone()))
+    Some(match &failure.reason {
+        Some(reason) => Problem::of_failure(status, reason.clone()),
+        None => Problem::of_stored_failure(status, failure),
+    })
+}
+
+/// The problem inside a failed job: in the given language, or in English as it is stored.
+fn failure_body(job: &Job, language: Option<Language>) -> Option<Map<String, Value>> {
+    let problem = match (language, &job.failure) {
+        (None, Some(stored)) => {
+            failure(job).map(|_| Problem::of_stored_failure(StatusCode::UNPROCESSABLE_ENTITY, stored))
+        }
+        _ => failure(job),
+    };
+    Some(problem?.body(language.unwrap_or_default()))
 }
 
 /// Parses the token in a path, or the share id of a reader with a share link, and returns the token. The problem of
@@ -211,8 +227,7 @@ pub fn token(text: &str) -> Result<Uuid, Problem> {
 }
 
 pub fn unknown() -> Problem {
-    let detail = "No analysis has this token. It may have been erased. POST /analyze-video returns tokens.";
-    Problem::new(StatusCode::NOT_FOUND, "unknown_token", "No such analysis", detail)
+    Problem::new(StatusCode::NOT_FOUND, detail::unknown_token())
 }
 
 /// The job of a token in any state. 404 if the token is unknown or the caller may not see the job.
@@ -242,8 +257,7 @@ pub async fn find_with_analysis(
 
 fn unexpired(job: Job) -> Result<Job, Problem> {
     if job.status == Status::Expired {
-        let detail = "The result was erased at the end of its retention. Send the video again to get a new result.";
-        return Err(Problem::new(StatusCode::GONE, "expired", "The result is gone", detail));
+        return Err(Problem::new(StatusCode::GONE, detail::expired()));
     }
     Ok(job)
 }
@@ -255,13 +269,9 @@ pub async fn done(app: &AppState, caller: &Caller, token: Uuid) -> Result<Job, P
     match job.status {
         Status::Done => Ok(job),
         Status::Failed => Err(failure(&job).unwrap_or_else(Problem::internal)),
-        Status::Cancelled => {
-            let detail = "The analysis was cancelled. Send the video again to get a result.";
-            Err(Problem::new(StatusCode::CONFLICT, "cancelled", "There is no result", detail))
-        }
+        Status::Cancelled => Err(Problem::new(StatusCode::CONFLICT, detail::cancelled())),
         Status::Queued | Status::Running | Status::Expired => {
-            let detail = "The analysis is not finished. GET /results/{token}?wait=30 waits for its end.";
-            let problem = Problem::new(StatusCode::CONFLICT, "not_finished", "There is no result yet", detail);
+            let problem = Problem::new(StatusCode::CONFLICT, detail::not_finished());
             Err(problem.retry_after(POLL_AGAIN_S))
         }
     }

@@ -6,6 +6,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::problem::detail;
 use super::view;
 use super::{AppState, Caller, Problem};
 use crate::store::{Job, Sight, StoredAnalysis};
@@ -60,9 +61,7 @@ pub fn duration(text: Option<&str>, most_s: u64) -> Result<Duration, Problem> {
 }
 
 pub fn bad_wait() -> Problem {
-    let detail = "Set wait to a whole number of seconds up to 86400, such as ?wait=30.";
-    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad_wait", "The waiting time is invalid", detail)
-        .with("parameter", "wait")
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail::bad_wait()).with("parameter", "wait")
 }
 
 #[cfg(test)]

@@ -66,7 +66,7 @@ pub use outbox::{FailedMessage, MailKind, NewMail, OutgoingMail, Resent};
 pub use request_log::{LogEntry, LogFilter};
 pub use results::{StoredAnalysis, TimelinePage};
 pub use uploads::{PartedUpload, SentPart};
-pub use usage::{MailCount, Quotas, StoredBytes, UsedUp};
+pub use usage::{MailCount, MailSubject, Period, Quotas, StoredBytes, UsedUp};
 pub use waiting::{Sight, Waiter};
 pub use wake::{Subscription, Wake};
 pub use workers::{SILENT_S, WorkerSeen};

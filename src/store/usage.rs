@@ -34,17 +34,45 @@ pub struct StoredBytes {
 pub struct MailCount {
     /// Pseudonym of the subject.
     pub subject: String,
-    /// What it is: `recipient`, `domain`, `address` or `key`.
-    pub kind: &'static str,
+    pub kind: MailSubject,
     pub mails: u32,
     /// Most mails in a day; 0: no limit.
     pub limit: u32,
 }
 
+/// The kind of subject for which mails are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum MailSubject {
+    Recipient,
+    /// The domain of a recipient.
+    Domain,
+    /// The network address of the sender.
+    Address,
+    Key,
+}
+
+impl MailSubject {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Recipient => "recipient",
+            Self::Domain => "domain",
+            Self::Address => "address",
+            Self::Key => "key",
+        }
+    }
+}
+
+/// The period of a quota, in UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Period {
+    Day,
+    Month,
+}
+
 /// A quota that is used up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UsedUp {
-    pub period: &'static str,
+    pub period: Period,
     pub limit: u32,
     /// Seconds until the next day or month begins (UTC).
     pub wait_s: u64,
@@ -93,9 +121,9 @@ impl Store {
         let is_over = |used: i64, limit: u32| limit > 0 && used > i64::from(limit);
         let used_up = if is_over(of_month, quotas.per_month) {
             let wait_s = until(first + i64::from(date.days_in_month()));
-            Some(UsedUp { period: "month", limit: quotas.per_month, wait_s })
+            Some(UsedUp { period: Period::Month, limit: quotas.per_month, wait_s })
         } else if is_over(of_day, quotas.per_day) {
-            Some(UsedUp { period: "day", limit: quotas.per_day, wait_s: until(today + 1) })
+            Some(UsedUp { period: Period::Day, limit: quotas.per_day, wait_s: until(today + 1) })
         } else {
             None
         };

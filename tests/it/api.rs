@@ -678,6 +678,36 @@ async fn unknown_paths_and_methods_get_problem_details() {
 }
 
 #[tokio::test]
+async fn errors_are_in_the_language_of_the_request() {
+    let service = Service::start(|settings| settings.http.max_upload = ByteSize(500_000)).await;
+    let post =
+        |query: &str, form: Form| service.http.post(format!("{}/analyze-video{query}", service.base)).multipart(form);
+    let large = || video_form(vec![0; 600_000]);
+    let german = post("", large()).header(header::ACCEPT_LANGUAGE, "de-AT, en;q=0.5").send().await.unwrap();
+    assert_eq!(german.headers()[header::CONTENT_LANGUAGE], "de");
+    let body = refused(german, 413, "upload_too_large").await;
+    assert_eq!(body["title"], "Der Upload ist zu groß");
+    let limit = "Eine Anfrage darf höchstens 500 kB haben. Senden Sie ein kürzeres oder kleineres Video.";
+    assert_eq!(body["detail"], limit);
+    let key = service.get("/v1/analyses?language=de").await;
+    let body = refused(key, 401, "key_required").await;
+    assert!(body["detail"].as_str().unwrap().starts_with("Senden Sie einen Schlüssel als"), "{body}");
+    // The query precedes the header, and English is the default.
+    let french = post("?language=fr", Form::new()).header(header::ACCEPT_LANGUAGE, "de").send().await.unwrap();
+    let body = refused(french, 422, "missing_video").await;
+    assert_eq!(body["detail"], "Envoyez le fichier dans le champ video.");
+    let english = post("", Form::new()).send().await.unwrap();
+    assert_eq!(english.headers()[header::CONTENT_LANGUAGE], "en");
+    assert_eq!(refused(english, 422, "missing_video").await["detail"], "Send the file in the field video.");
+    // The calls of other services keep their shape.
+    let url = format!("{}/process-frame?sample_every=0", service.base);
+    let answer = service.http.post(url).header(header::ACCEPT_LANGUAGE, "de").send().await.unwrap();
+    let body: Value = answer.json().await.unwrap();
+    let sentence = "Setzen Sie sample_every auf eine ganze Zahl von 1 bis 10000, oder lassen Sie es weg.";
+    assert_eq!(body, json!({"error": sentence, "code": "bad_option"}));
+}
+
+#[tokio::test]
 async fn a_harmless_request_id_is_returned_and_any_other_replaced() {
     let service = Service::start(|_| {}).await;
     let ask = |id: &str| service.http.get(format!("{}/healthz", service.base)).header("x-request-id", id).send();

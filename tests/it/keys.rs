@@ -10,7 +10,7 @@ use visage::analysis::Options;
 use visage::clock::{Clock, ManualClock, RandomTokens, SystemClock, Tokens, random_secret};
 use visage::config::{Secret, Settings};
 use visage::store::{
-    ApiKey, Enqueued, LogEntry, LogFilter, NewJob, NewKey, Origin, REMEMBERED, Repeatable, Scope, Store,
+    ApiKey, Enqueued, LogEntry, LogFilter, NewJob, NewKey, Origin, Period, REMEMBERED, Repeatable, Scope, Store,
 };
 
 use crate::support::clips::Clips;
@@ -520,15 +520,15 @@ async fn quotas_are_counted_by_day_and_month(h: Harness) {
     let day = visage::store::Quotas { per_day: 2, per_month: 3 };
     let count =
         async || h.store.count_video("k", day, h.clock.now()).await.unwrap().map(|used| (used.period, used.limit));
-    assert_eq!((count().await, count().await, count().await), (None, None, Some(("day", 2))));
+    assert_eq!((count().await, count().await, count().await), (None, None, Some((Period::Day, 2))));
     assert_eq!(h.store.count_video("other", day, h.clock.now()).await.unwrap(), None);
     let used_up = h.store.count_video("k", day, h.clock.now()).await.unwrap().unwrap();
     // It is 03:04:05 of the second of January.
     assert_eq!(used_up.wait_s, 24 * 3600 - (3 * 3600 + 4 * 60 + 5) + 1);
     h.clock.advance(Duration::from_secs(24 * 3600));
-    assert_eq!((count().await, count().await), (None, Some(("month", 3))));
+    assert_eq!((count().await, count().await), (None, Some((Period::Month, 3))));
     h.store.uncount_video("k", h.clock.now()).await.unwrap();
-    assert_eq!((count().await, count().await), (None, Some(("month", 3))));
+    assert_eq!((count().await, count().await), (None, Some((Period::Month, 3))));
     h.clock.advance(Duration::from_secs(31 * 24 * 3600));
     assert_eq!(count().await, None);
     assert_eq!(h.store.forget_usage(h.clock.now()).await.unwrap(), 0);

@@ -1,18 +1,16 @@
 //! The errors of the services whose calls visage takes over, in the shapes that their clients expect.
 
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
-use serde_json::json;
 use utoipa::ToSchema;
 
-use crate::api::problem::OwnShape;
-use crate::api::{LogDetails, Problem};
+use crate::api::Problem;
+use crate::api::problem::Shape;
 
 /// An error of a call that visage takes over from another service.
 #[derive(ToSchema)]
 #[schema(as = PlainError)]
-#[expect(dead_code, reason = "describes what `CompatError` writes")]
+#[expect(dead_code, reason = "describes what `Problem::render` writes")]
 pub struct CompatErrorBody {
     /// What is wrong, and how to fix it.
     error: String,
@@ -21,14 +19,15 @@ pub struct CompatErrorBody {
 }
 
 /// An error of the Journaling thumbnails API.
-#[derive(Serialize, ToSchema)]
+#[derive(ToSchema)]
 #[schema(as = Error)]
+#[expect(dead_code, reason = "describes what `Problem::render` writes")]
 pub struct ThumbnailsErrorBody {
     /// The error.
-    pub error: String,
+    error: String,
 }
 
-/// A problem that is written as [`CompatErrorBody`].
+/// A problem that is rendered as [`CompatErrorBody`].
 #[derive(Debug, Clone)]
 pub struct CompatError(pub Problem);
 
@@ -40,7 +39,7 @@ impl<E: Into<Problem>> From<E> for CompatError {
 
 impl IntoResponse for CompatError {
     fn into_response(self) -> Response {
-        respond(&self.0, json!({"error": self.0.detail, "code": self.0.code}))
+        self.0.shaped(Shape::ErrorAndCode).into_response()
     }
 }
 
@@ -56,7 +55,7 @@ const UNPROCESSABLE: [&str; 8] = [
     "notice_outdated",
 ];
 
-/// A problem that is written as [`ThumbnailsErrorBody`]. An invalid request gets status 400, except for an unsupported
+/// A problem that is rendered as [`ThumbnailsErrorBody`]. An invalid request gets status 400, except for an unsupported
 /// `Content-Encoding`, a video that cannot be decoded, and a missing notice.
 #[derive(Debug, Clone)]
 pub struct ThumbnailsError(pub Problem);
@@ -66,7 +65,7 @@ impl<E: Into<Problem>> From<E> for ThumbnailsError {
         let mut problem = error.into();
         let is_wrong_type = problem.status == StatusCode::UNSUPPORTED_MEDIA_TYPE && problem.accepts().is_none();
         let is_invalid = problem.status == StatusCode::UNPROCESSABLE_ENTITY || is_wrong_type;
-        if is_invalid && !UNPROCESSABLE.contains(&problem.code.as_str()) {
+        if is_invalid && !UNPROCESSABLE.contains(&problem.code.as_ref()) {
             problem.status = StatusCode::BAD_REQUEST;
         }
         Self(problem)
@@ -75,24 +74,6 @@ impl<E: Into<Problem>> From<E> for ThumbnailsError {
 
 impl IntoResponse for ThumbnailsError {
     fn into_response(self) -> Response {
-        let body = ThumbnailsErrorBody { error: self.0.detail.clone() };
-        respond(&self.0, body)
+        self.0.shaped(Shape::Error).into_response()
     }
-}
-
-/// The response to a problem, with this body instead of the document of RFC 9457.
-fn respond(problem: &Problem, body: impl Serialize) -> Response {
-    let mut response = (problem.status, axum::Json(body)).into_response();
-    let details = LogDetails { error_message: Some(problem.title.to_owned()), ..LogDetails::default() };
-    response.extensions_mut().insert(details);
-    response.extensions_mut().insert(OwnShape);
-    let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if let Some(accepted) = problem.accepts() {
-        headers.insert(header::ACCEPT_ENCODING, accepted);
-    }
-    if let Some(seconds) = problem.retry_after_s {
-        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-    }
-    response
 }

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::api::file_source::FileSource;
+use crate::api::problem::detail;
 use crate::api::upload::error::{FormError, UploadError};
 use crate::api::{Caller, Problem};
 
@@ -32,37 +33,17 @@ impl From<FrameError> for Problem {
     fn from(error: FrameError) -> Self {
         use FrameError as E;
         match error {
-            E::Missing => Self::new(
-                StatusCode::BAD_REQUEST,
-                "missing_frame",
-                "The picture is missing",
-                "Send a JPEG or PNG file in the field frame.",
-            ),
-            E::Two => Self::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "two_frames",
-                "There is more than one picture",
-                "Send one picture per request.",
-            ),
-            E::NotAPicture => Self::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "not_a_picture",
-                "The file is not a picture",
-                "The file in the field frame is neither JPEG nor PNG. Convert it to one of these formats.",
-            ),
-            E::Unknown => Self::new(
-                StatusCode::NOT_FOUND,
-                "unknown_frame",
-                "No such picture",
-                "No picture has this id. It may have been erased. POST /save_frame stores a new one.",
-            ),
+            E::Missing => Self::new(StatusCode::BAD_REQUEST, detail::missing_frame()),
+            E::Two => Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail::two_frames()),
+            E::NotAPicture => Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail::not_a_picture()),
+            E::Unknown => Self::new(StatusCode::NOT_FOUND, detail::unknown_frame()),
             E::Upload(error @ UploadError::Form(FormError::NotMultipart)) => {
-                Self { status: StatusCode::BAD_REQUEST, ..error.problem(FileSource::Frame) }
+                error.problem(FileSource::Frame).with_status(StatusCode::BAD_REQUEST)
             }
             E::Upload(error) => error.problem(FileSource::Frame),
             E::File(reason) => {
                 tracing::error!(%reason, "a picture could not be read back");
-                Self::unavailable("storage")
+                Self::unavailable(detail::storage_unavailable())
             }
         }
     }

@@ -17,6 +17,7 @@ use crate::api::access::{OptionalKey, Read};
 use crate::api::auth::Authorized;
 use crate::api::endpoint::Endpoint;
 use crate::api::openapi::COMPAT;
+use crate::api::problem::detail;
 use crate::api::view;
 use crate::api::wait;
 use crate::api::{Api, Problem};
@@ -126,6 +127,5 @@ pub async fn handle(
 }
 
 fn no_token() -> Problem {
-    let detail = "Send the token of a video as ?token=TOKEN. POST /upload returns one.";
-    Problem::new(StatusCode::BAD_REQUEST, "missing_token", "The token is missing", detail).with("parameter", "token")
+    Problem::new(StatusCode::BAD_REQUEST, detail::missing_token()).with("parameter", "token")
 }

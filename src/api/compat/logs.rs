@@ -11,18 +11,19 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::time::Instant;
 use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, OneOf, Schema, SchemaFormat, Type};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::routes;
 
+use super::error::ThumbnailsError;
 use crate::api::access::{Logs, ThumbnailsKey};
 use crate::api::auth::Authorized;
 use crate::api::endpoint::Endpoint;
 use crate::api::json_body::without_byte_order_mark;
 use crate::api::openapi::THUMBNAILS;
-use crate::api::problem::OwnShape;
+use crate::api::problem::detail::{self, Detail};
 use crate::api::{Api, Problem};
 use crate::store::{LogEntry, LogFilter};
 
@@ -126,11 +127,11 @@ pub(in crate::api) async fn handle(
     let begun = Instant::now();
     let filters = match query {
         Ok(Query(query)) => filters(query, body).await,
-        Err(_) => Err("The query cannot be read."),
+        Err(_) => Err(detail::filter_query()),
     };
     let (mut filter, limit) = match filters.and_then(Filters::parse) {
         Ok(parsed) => parsed,
-        Err(reason) => return Ok(rejection(reason)),
+        Err(detail) => return Ok(ThumbnailsError(Problem::new(StatusCode::BAD_REQUEST, detail)).into_response()),
     };
     if !caller.is_admin() {
         filter.key_id = caller.owner().map(str::to_owned);
@@ -144,13 +145,12 @@ pub(in crate::api) async fn handle(
 }
 
 /// Returns the filters of the query, overridden by those of the body.
-async fn filters(query: Filters, body: Body) -> Result<Filters, &'static str> {
-    let body = axum::body::to_bytes(body, MAX_BODY).await.map_err(|_| "The body is too large or incomplete.")?;
+async fn filters(query: Filters, body: Body) -> Result<Filters, Detail> {
+    let body = axum::body::to_bytes(body, MAX_BODY).await.map_err(|_| detail::filter_body())?;
     if body.iter().all(u8::is_ascii_whitespace) {
         return Ok(query);
     }
-    let body: Filters = serde_json::from_slice(without_byte_order_mark(&body))
-        .map_err(|_| "The body is not a JSON object with filters.")?;
+    let body: Filters = serde_json::from_slice(without_byte_order_mark(&body)).map_err(|_| detail::filter_json())?;
     Ok(Filters {
         start_date: body.start_date.or(query.start_date),
         end_date: body.end_date.or(query.end_date),
@@ -162,19 +162,19 @@ async fn filters(query: Filters, body: Body) -> Result<Filters, &'static str> {
 }
 
 impl Filters {
-    fn parse(self) -> Result<(LogFilter, u32), &'static str> {
+    fn parse(self) -> Result<(LogFilter, u32), Detail> {
         let filter = LogFilter {
-            from: time(self.start_date, false).ok_or("start_date is not a date or time in ISO 8601.")?,
-            before: time(self.end_date, true).ok_or("end_date is not a date or time in ISO 8601.")?,
+            from: time(self.start_date, false).ok_or_else(|| detail::filter_date("start_date"))?,
+            before: time(self.end_date, true).ok_or_else(|| detail::filter_date("end_date"))?,
             status_code: parsed(self.status_code, |text| text.parse().ok().filter(|code| (100..1000).contains(code)))
-                .ok_or("status_code is not an HTTP status.")?,
+                .ok_or_else(detail::filter_status_code)?,
             success: parsed(self.success, |text| text.to_ascii_lowercase().parse().ok())
-                .ok_or("success is neither True nor False.")?,
-            client_id: parsed(self.client_id, |text| Some(text.to_owned())).ok_or("client_id is not text.")?,
+                .ok_or_else(detail::filter_success)?,
+            client_id: parsed(self.client_id, |text| Some(text.to_owned())).ok_or_else(detail::filter_client_id)?,
             key_id: None,
         };
         let limit = parsed(self.limit, |text| text.parse().ok().filter(|limit| (1..=LIMIT).contains(limit)))
-            .ok_or("limit is not a whole number from 1 to 1000.")?;
+            .ok_or_else(|| detail::filter_limit(LIMIT))?;
         Ok((filter, limit.unwrap_or(LIMIT)))
     }
 }
@@ -212,17 +212,13 @@ fn time(given: Option<Value>, is_end: bool) -> Option<Option<Timestamp>> {
     })
 }
 
-fn rejection(reason: &str) -> Response {
-    let mut response = (StatusCode::BAD_REQUEST, Json(json!({"error": reason}))).into_response();
-    response.extensions_mut().insert(OwnShape);
-    response
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
-    fn parse(filters: Value) -> Result<(LogFilter, u32), &'static str> {
+    fn parse(filters: Value) -> Result<(LogFilter, u32), Detail> {
         serde_json::from_value::<Filters>(filters).unwrap().parse()
     }
 
@@ -259,7 +255,7 @@ mod tests {
             ("client_id", json!(["a"])),
             ("limit", json!(1001)),
         ] {
-            let reason = parse(json!({ name: value })).unwrap_err();
+            let reason = parse(json!({ name: value })).unwrap_err().to_string();
             assert!(reason.starts_with(name), "{reason}");
         }
     }

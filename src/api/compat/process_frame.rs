@@ -19,6 +19,7 @@ use crate::api::immediate::{self, BodyFormat, ImmediateError};
 use crate::api::json_body;
 use crate::api::notice::NoticeValue;
 use crate::api::openapi::COMPAT;
+use crate::api::problem::detail;
 use crate::api::upload::form::SAMPLE_EVERY;
 use crate::api::{Api, Problem};
 
@@ -99,11 +100,6 @@ pub async fn handle(
 }
 
 fn bad_option() -> Problem {
-    let detail = format!(
-        "Set sample_every to a whole number from {} to {}, or leave it out.",
-        SAMPLE_EVERY.start(),
-        SAMPLE_EVERY.end()
-    );
-    let status = StatusCode::UNPROCESSABLE_ENTITY;
-    Problem::new(status, "bad_option", "An option is out of range", detail).with("parameter", "sample_every")
+    let detail = detail::bad_option_range("sample_every", *SAMPLE_EVERY.start(), *SAMPLE_EVERY.end());
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail).with("parameter", "sample_every")
 }

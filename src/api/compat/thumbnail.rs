@@ -17,6 +17,7 @@ use crate::api::auth::Authorized;
 use crate::api::endpoint::Endpoint;
 use crate::api::immediate::{ClipRequest, ImmediateError, with_clip};
 use crate::api::openapi::THUMBNAILS;
+use crate::api::problem::detail;
 use crate::media::{Boomerang, ClipFailure, ClipFormat, Every, FramesError};
 
 type Rule = ThumbnailsKey<Analyze>;
@@ -83,7 +84,7 @@ fn requested(request: &ClipRequest) -> Result<(f64, ClipFormat), ImmediateError>
     request.check_format(&["gif", "webp"])?;
     let duration_s = request.duration_s()?.unwrap_or(DEFAULT_S);
     if !DURATION_S.contains(&duration_s) {
-        return Err(ImmediateError::Request("duration must be a number of seconds from 0.1 to 10.".to_owned()));
+        return Err(ImmediateError::Request(detail::clip_duration_range()));
     }
     let format = match request.format.as_deref() {
         Some("gif") => ClipFormat::Gif,

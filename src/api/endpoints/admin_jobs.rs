@@ -15,6 +15,7 @@ use crate::api::access::{Admin, RequiredKey};
 use crate::api::auth::Authorized;
 use crate::api::endpoint::Endpoint;
 use crate::api::openapi::NATIVE;
+use crate::api::problem::detail;
 use crate::api::view::{NO_STORE, ProgressView, QueueView};
 use crate::api::{Api, Problem, cursor};
 use crate::store::{JobFilter, Status};
@@ -124,8 +125,5 @@ pub(in crate::api) async fn handle(
 }
 
 fn bad(parameter: &str) -> Problem {
-    let detail = "search has at most 200 characters. status is queued, running, done, failed, cancelled or expired. \
-                  cursor is the value next of the previous page. Give each of them once.";
-    let title = "A parameter is invalid";
-    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad_parameter", title, detail).with("parameter", parameter)
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail::bad_parameter_jobs()).with("parameter", parameter)
 }

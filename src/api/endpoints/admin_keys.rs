@@ -14,6 +14,7 @@ use crate::api::auth::Authorized;
 use crate::api::endpoint::Endpoint;
 use crate::api::json_body;
 use crate::api::openapi::NATIVE;
+use crate::api::problem::detail;
 use crate::api::view::NO_STORE;
 use crate::api::{Api, Problem};
 use crate::clock;
@@ -173,12 +174,10 @@ pub(in crate::api) async fn revoke(
     Path(id): Path<String>,
 ) -> Result<StatusCode, Problem> {
     if caller.owner() == Some(&id) {
-        let detail = "This is the key of your request. Revoke it with another key, or with visage keys revoke.";
-        return Err(Problem::new(StatusCode::CONFLICT, "own_key", "A key cannot revoke itself", detail));
+        return Err(Problem::new(StatusCode::CONFLICT, detail::own_key()));
     }
     if !api.app.store.revoke_key(&id, api.app.clock.now()).await? {
-        let detail = "No key has this id, or it is revoked already. GET /v1/admin/keys lists all keys.";
-        return Err(Problem::new(StatusCode::NOT_FOUND, "unknown_key", "No such key", detail));
+        return Err(Problem::new(StatusCode::NOT_FOUND, detail::unknown_key()));
     }
     tracing::info!(key = id, "an operator has revoked a key");
     Ok(StatusCode::NO_CONTENT)
@@ -188,20 +187,20 @@ impl KeyRequest {
     fn checked(self, now: Timestamp) -> Result<NewKey, Problem> {
         let name = self.name.trim().to_owned();
         if name.is_empty() || name.chars().count() > MAX_NAME {
-            return Err(json_body::wrong("name needs 1 to 200 characters."));
+            return Err(json_body::wrong(detail::bad_body_name()));
         }
         if self.scopes.is_empty() {
-            return Err(json_body::wrong("scopes needs at least one of analyze, read, logs and admin."));
+            return Err(json_body::wrong(detail::bad_body_scopes()));
         }
         if self.rate_per_minute == Some(0) || self.max_concurrent == Some(0) {
-            return Err(json_body::wrong("rate_per_minute and max_concurrent are at least 1."));
+            return Err(json_body::wrong(detail::bad_body_rates()));
         }
         let limits = [self.rate_per_minute, self.max_concurrent, self.videos_per_day, self.videos_per_month];
         if limits.into_iter().flatten().any(|limit| limit > MAX_LIMIT) {
-            return Err(json_body::wrong("A limit is at most 1000000000."));
+            return Err(json_body::wrong(detail::bad_body_limit(MAX_LIMIT)));
         }
         if self.expires_in_days.is_some_and(|days| !(1..=MAX_DAYS).contains(&days)) {
-            return Err(json_body::wrong("expires_in_days is 1 to 36500."));
+            return Err(json_body::wrong(detail::bad_body_days(MAX_DAYS)));
         }
         let mut scopes = self.scopes;
         scopes.sort_by_key(|scope| scope.name());

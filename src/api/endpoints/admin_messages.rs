@@ -14,6 +14,7 @@ use crate::api::access::{Admin, RequiredKey};
 use crate::api::auth::Authorized;
 use crate::api::endpoint::Endpoint;
 use crate::api::openapi::NATIVE;
+use crate::api::problem::detail;
 use crate::api::view::NO_STORE;
 use crate::api::{Api, Problem};
 use crate::store::{FailedMessage, Resent};
@@ -97,23 +98,13 @@ pub(in crate::api) async fn retry(
     _: Authorized<Rule>,
     Path(id): Path<String>,
 ) -> Result<StatusCode, Problem> {
-    let unknown = || {
-        let detail = "No message has this id. Its analysis may have been erased.";
-        Problem::new(StatusCode::NOT_FOUND, "unknown_message", "No such message", detail)
-    };
+    let unknown = || Problem::new(StatusCode::NOT_FOUND, detail::unknown_message());
     let id = Uuid::try_parse(&id).map_err(|_| unknown())?;
-    let conflict = |code: &str, title, detail: &str| Err(Problem::new(StatusCode::CONFLICT, code, title, detail));
+    let conflict = |detail| Err(Problem::new(StatusCode::CONFLICT, detail));
     match api.app.store.resend(id, api.app.clock.now()).await? {
         Resent::Queued => Ok(StatusCode::ACCEPTED),
         Resent::Unknown => Err(unknown()),
-        Resent::NoRecipient => conflict(
-            "recipient_gone",
-            "The address is gone",
-            "The address was erased after the message was given up. retention.failed_messages_h keeps those of later \
-             messages.",
-        ),
-        Resent::NotFailed => {
-            conflict("not_failed", "The message has not failed", "The message was sent, or has not been tried yet.")
-        }
+        Resent::NoRecipient => conflict(detail::recipient_gone()),
+        Resent::NotFailed => conflict(detail::not_failed_message()),
     }
 }

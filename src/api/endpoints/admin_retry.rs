@@ -8,6 +8,7 @@ use crate::api::access::{Admin, RequiredKey};
 use crate::api::auth::Authorized;
 use crate::api::endpoint::Endpoint;
 use crate::api::openapi::NATIVE;
+use crate::api::problem::detail;
 use crate::api::view;
 use crate::api::{Api, Problem};
 use crate::store::Revived;
@@ -32,20 +33,11 @@ pub(in crate::api) async fn handle(
     Path(token): Path<String>,
 ) -> Result<StatusCode, Problem> {
     let token = view::token(&token)?;
-    let conflict = |code: &str, title, detail: &str| Err(Problem::new(StatusCode::CONFLICT, code, title, detail));
+    let conflict = |detail| Err(Problem::new(StatusCode::CONFLICT, detail));
     match api.app.store.revive(token, api.app.clock.now()).await? {
         Revived::Queued => Ok(StatusCode::ACCEPTED),
-        Revived::NoVideo => conflict(
-            "video_gone",
-            "The video is gone",
-            "The video was erased, so it cannot be analyzed again. Set retention.failed_videos_h to keep the videos of \
-             later failures.",
-        ),
+        Revived::NoVideo => conflict(detail::video_gone()),
         Revived::NotFailed if api.app.store.job(token).await?.is_none() => Err(view::unknown()),
-        Revived::NotFailed => conflict(
-            "not_failed",
-            "The job has not failed",
-            "Only a failed job can run again. /results/{token} has the state of the job.",
-        ),
+        Revived::NotFailed => conflict(detail::not_failed_job()),
     }
 }

@@ -22,6 +22,7 @@ use crate::api::json_body;
 use crate::api::limits::Client;
 use crate::api::notice::{NoticeStatement, NoticeValue};
 use crate::api::openapi::NATIVE;
+use crate::api::problem::detail;
 use crate::api::upload::parts::{PartsError, UploadView};
 use crate::api::{Api, Problem, quota};
 use crate::blob::{MAX_PARTS, PART};
@@ -84,7 +85,7 @@ pub(in crate::api) async fn handle(
     let UploadRequest { size_bytes, notice, notice_version, language } = json_body::json(&api, request).await?;
     let (app, limit) = (&api.app, api.app.settings.http.max_upload.0);
     if size_bytes == 0 {
-        return Err(json_body::wrong("size_bytes is 0. Give the bytes of the whole video."));
+        return Err(json_body::wrong(detail::bad_body_size()));
     }
     if size_bytes > limit {
         return Err(PartsError::TooLarge { size: size_bytes, limit }.into());

@@ -11,6 +11,7 @@ use crate::api::access::{Analyze, OptionalKey};
 use crate::api::auth::Authorized;
 use crate::api::endpoint::Endpoint;
 use crate::api::openapi::NATIVE;
+use crate::api::problem::detail;
 use crate::api::view;
 use crate::api::{Api, Problem};
 
@@ -44,9 +45,7 @@ pub(in crate::api) async fn handle(
     while let Err(error) = api.app.blobs.delete(&key).await {
         tracing::error!(%error, tries, "the video of an erased analysis could not be deleted");
         if tries == TRIES {
-            let detail =
-                "The result is erased. The storage does not answer, so the video is deleted as soon as it does.";
-            return Err(Problem { detail: detail.to_owned(), ..Problem::unavailable("storage") });
+            return Err(Problem::unavailable(detail::storage_unavailable_erased()));
         }
         tries += 1;
     }

@@ -13,6 +13,7 @@ use crate::api::auth::Authorized;
 use crate::api::cursor;
 use crate::api::endpoint::Endpoint;
 use crate::api::openapi::NATIVE;
+use crate::api::problem::detail;
 use crate::api::view::{ListedView, NO_STORE};
 use crate::api::{Api, Problem};
 use crate::store::{JobFilter, Status};
@@ -99,9 +100,5 @@ impl Parameters {
 }
 
 fn bad(parameter: &str) -> Problem {
-    let detail = "The parameters are status (queued, running, done, failed, cancelled, expired), created_from and \
-                  created_before (such as 2026-01-02T00:00:00Z), limit (1 to 100), and cursor (the value next of the \
-                  previous page).";
-    let title = "A parameter is invalid";
-    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad_parameter", title, detail).with("parameter", parameter)
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail::bad_parameter_analyses()).with("parameter", parameter)
 }

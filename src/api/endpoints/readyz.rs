@@ -16,6 +16,7 @@ use utoipa_axum::routes;
 use crate::api::access::Open;
 use crate::api::endpoint::Endpoint;
 use crate::api::openapi::OPERATIONS;
+use crate::api::problem::detail;
 use crate::api::{Api, AppState, Problem};
 use crate::blob::BlobError;
 
@@ -90,7 +91,6 @@ pub(in crate::api) async fn handle(State(api): State<Api>) -> Result<Json<Ready>
     if down.is_empty() {
         return Ok(Json(Ready { status: "ready" }));
     }
-    let detail = format!("These parts do not answer: {}. Try again in a few seconds.", down.join(", "));
-    let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", "A part of the service is down", detail);
+    let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail::not_ready(down.join(", ")));
     Err(problem.with("down", down).retry_after(5))
 }

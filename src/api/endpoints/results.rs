@@ -33,7 +33,7 @@ pub struct Parameters {
     /// `http.max_wait_s`.
     #[param(value_type = Option<u32>, maximum = 86_400)]
     wait: Option<String>,
-    /// Language of the sentences in `feedback`, `warnings` and `error.detail`, such as `de`. English by default.
+    /// Language of the sentences in `feedback`, `warnings` and `error`, such as `de`. English by default.
     language: Option<String>,
 }
 
@@ -63,19 +63,14 @@ pub(in crate::api) async fn handle(
     let Query(Parameters { wait, language }) = parameters.map_err(|_| wait::bad_wait())?;
     let longest = wait::duration(wait.as_deref(), api.app.settings.http.max_wait_s)?;
     let language = language.as_deref().and_then(Language::from_tag);
-    let (mut job, stored) = wait::job_after(&api.app, &caller, token, longest, &headers).await?;
+    let (job, stored) = wait::job_after(&api.app, &caller, token, longest, &headers).await?;
     let etag = view::etag(&job);
     let mut response = if view::matches(&headers, &etag) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
         let analysis = stored.map(|stored| in_language(stored, language)).transpose()?;
-        if let (Some(language), Some(failure)) = (language, &mut job.failure)
-            && let Some(reason) = &failure.reason
-        {
-            failure.detail = report::failure(reason, language);
-        }
         let place = api.app.store.queue_place(&job, api.app.clock.now()).await;
-        Json(JobView::new(&api.app, caller.id_of(token), &job, place, analysis)).into_response()
+        Json(JobView::new(&api.app, caller.id_of(token), &job, place, analysis, language)).into_response()
     };
     let answer = response.headers_mut();
     answer.insert(header::CACHE_CONTROL, view::NO_STORE);

@@ -21,6 +21,7 @@ use crate::api::cursor;
 use crate::api::endpoint::Endpoint;
 use crate::api::negotiation::prefers_csv;
 use crate::api::openapi::NATIVE;
+use crate::api::problem::detail;
 use crate::api::view;
 use crate::api::{Api, Problem};
 use crate::store::{Store, StoreError};
@@ -154,8 +155,5 @@ fn cursor_of(row: usize) -> String {
 }
 
 fn bad(parameter: &str) -> Problem {
-    let detail =
-        "The parameters are cursor (the value next of the previous page), limit (1 to 5000) and format (json or csv).";
-    let title = "A parameter is invalid";
-    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad_parameter", title, detail).with("parameter", parameter)
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail::bad_parameter_timeline()).with("parameter", parameter)
 }

@@ -10,7 +10,7 @@ use utoipa_axum::routes;
 use crate::api::access::Link;
 use crate::api::auth::Authorized;
 use crate::api::endpoint::Endpoint;
-use crate::api::negotiation::prefers_html;
+use crate::api::negotiation::{self, prefers_html};
 use crate::api::openapi::NATIVE;
 use crate::api::page::{self, ConsentStep};
 use crate::api::{Api, Problem};
@@ -62,7 +62,7 @@ async fn step(api: &Api, request: Request) -> Result<Response, Problem> {
             }
             if app.store.has_withdrawn(&address).await? {
                 let expires = confirmation::expiry(&app.settings, now);
-                let language = page::language(&request);
+                let language = negotiation::language_of(&request);
                 ConsentStep::Withdrawn(Confirmation::new(secret, address, expires).link(".", language))
             } else {
                 ConsentStep::AskToWithdraw

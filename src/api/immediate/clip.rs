@@ -19,6 +19,7 @@ use crate::api::file_source::FileSource;
 use crate::api::json_body;
 use crate::api::limits::Client;
 use crate::api::notice::NoticeStatement;
+use crate::api::problem::detail;
 use crate::api::upload;
 use crate::api::upload::body::{IncomingBody, Pace};
 use crate::api::upload::error::{BodyError, UploadError, VideoError};
@@ -151,24 +152,18 @@ async fn read(api: &Api, headers: &HeaderMap, incoming: &IncomingBody, limit: u6
 
 /// Parses the members and decodes the video of a body.
 pub fn parse(bytes: &[u8]) -> Result<(ClipRequest, Bytes), ImmediateError> {
-    let wrong = |reason: &str| ImmediateError::Request(reason.to_owned());
+    let wrong = ImmediateError::Request;
     let members: Members<'_> = serde_json::from_slice(json_body::without_byte_order_mark(bytes)).map_err(|error| {
         // The message gives the place of the error, but does not repeat the text of the client.
-        let at = format!("line {}, column {}", error.line(), error.column());
-        if error.is_data() {
-            wrong(&format!(
-                "A member is missing or of a wrong type ({at}): content, encoding, format and notice are text, fps is a number."
-            ))
-        } else {
-            wrong(&format!("The body is not JSON ({at})."))
-        }
+        let (line, column) = (error.line(), error.column());
+        wrong(if error.is_data() { detail::clip_member(line, column) } else { detail::clip_not_json(line, column) })
     })?;
     let encoding = members.encoding.unwrap_or_default().trim().to_ascii_lowercase();
     if !matches!(encoding.as_str(), "" | "base64" | "base64url") {
-        return Err(wrong("encoding must be base64 or base64url."));
+        return Err(wrong(detail::clip_encoding()));
     }
     if members.fps.is_some_and(|fps| !(fps.is_finite() && fps > 0.0)) {
-        return Err(wrong("fps must be a number above 0."));
+        return Err(wrong(detail::clip_fps()));
     }
     let video = decode(&members.content)?;
     let format = members.format.as_deref().and_then(short_name);
@@ -190,27 +185,27 @@ fn short_name(format: &str) -> Option<String> {
 
 /// Decodes a video in base64, with or without `data:...;base64,` in front, and with or without line breaks.
 pub fn decode(content: &str) -> Result<Bytes, ImmediateError> {
-    let wrong = |reason: &str| ImmediateError::Request(reason.to_owned());
+    let wrong = ImmediateError::Request;
     let text = payload(content.trim())?;
     if text.is_empty() {
-        return Err(wrong("content is empty. Send the video in base64."));
+        return Err(wrong(detail::clip_empty()));
     }
     let alphabet = if text.bytes().any(|byte| matches!(byte, b'-' | b'_')) { &BASE64_URL } else { &BASE64 };
     let decoded = alphabet.decode(text.as_bytes());
-    decoded.map(Bytes::from).map_err(|_| wrong("content is not base64. Encode the bytes of the video, all of them."))
+    decoded.map(Bytes::from).map_err(|_| wrong(detail::clip_not_base64()))
 }
 
 /// The base64 in a text, without white space. In a data: address (RFC 2397), the base64 follows the media type, whose
 /// parameters may contain commas (`codecs=vp8,opus`).
 fn payload(text: &str) -> Result<Cow<'_, str>, ImmediateError> {
-    let wrong = |reason: &str| ImmediateError::Request(reason.to_owned());
+    let wrong = ImmediateError::Request;
     let is_address = text.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("data:"));
     let mut payload = Cow::Borrowed(text);
     if is_address {
         let data = match data_of(text) {
             Some(data) => data,
-            None if text.contains(',') => return Err(wrong("content is a data: address that is not in base64.")),
-            None => return Err(wrong("content begins as a data: address and has no comma.")),
+            None if text.contains(',') => return Err(wrong(detail::clip_data_not_base64())),
+            None => return Err(wrong(detail::clip_data_no_comma())),
         };
         // An address may have percent-encoded `+`, `/` and `=`. Base64 itself has no percent sign.
         let is_escaped = data.contains('%');
@@ -237,7 +232,7 @@ impl ClipRequest {
     pub fn duration_s(&self) -> Result<Option<f64>, ImmediateError> {
         let Some(duration) = &self.duration else { return Ok(None) };
         let read = json_body::maybe_number(&mut serde_json::Deserializer::from_str(duration));
-        read.map_err(|_| ImmediateError::Request("duration must be a number of seconds.".to_owned()))
+        read.map_err(|_| ImmediateError::Request(detail::clip_duration()))
     }
 
     /// Rejects a format that is neither a container nor one of `others`.
@@ -247,10 +242,7 @@ impl ClipRequest {
             Some(format) if CONTAINERS.contains(&format) || others.contains(&format) => Ok(()),
             Some(_) => {
                 let known: Vec<_> = CONTAINERS.iter().chain(others).copied().collect();
-                let known = known.join(", ");
-                Err(ImmediateError::Request(format!(
-                    "format must be one of {known}, or a content type such as video/mp4."
-                )))
+                Err(ImmediateError::Request(detail::clip_format(known.join(", "))))
             }
         }
     }

@@ -2,16 +2,16 @@
 
 use axum::http::StatusCode;
 
-use crate::analysis::{FailureReason, Language};
+use crate::analysis::FailureReason;
 use crate::api::Problem;
 use crate::api::file_source::FileSource;
 use crate::api::places::NoPlace;
+use crate::api::problem::detail::{self, Detail};
 use crate::api::upload::error::{BodyError, FormError, UploadError, VideoError};
 use crate::blob::BlobError;
 use crate::fault::{Fault, Part};
 use crate::media::{ClipFailure, ProbeError};
 use crate::pipeline::{ClipError, PipelineError};
-use crate::report;
 use crate::worker::AnalysisError;
 
 /// Why a call was not answered with a result. The text of each error goes to the log.
@@ -25,7 +25,7 @@ pub enum ImmediateError {
     Capacity(#[from] CapacityError),
     /// The content of the request is wrong. The client gets this text.
     #[error("{0}")]
-    Request(String),
+    Request(Detail),
     /// The video has too few frames for the call.
     #[error("the clip has {frames} frames, fewer than the call needs")]
     TooShort { frames: u64 },
@@ -114,8 +114,8 @@ impl From<ImmediateError> for Problem {
 }
 
 /// A problem with status 503 and `Retry-After`.
-fn try_later(code: &str, title: &'static str, detail: &str) -> Problem {
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, code, title, detail).retry_after(30)
+fn try_later(detail: Detail) -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(30)
 }
 
 impl ImmediateError {
@@ -126,77 +126,40 @@ impl ImmediateError {
             Self::Upload(
                 error @ (UploadError::Form(FormError::MissingVideo | FormError::NotMultipart)
                 | UploadError::Video(VideoError::Empty)),
-            ) => Problem { status: StatusCode::BAD_REQUEST, ..error.problem(source) },
+            ) => error.problem(source).with_status(StatusCode::BAD_REQUEST),
             Self::Upload(error) => error.problem(source),
             Self::Capacity(error) => error.problem(),
-            Self::Request(detail) => {
-                Problem::new(StatusCode::BAD_REQUEST, "bad_request", "The request is invalid", detail)
+            Self::Request(detail) => Problem::new(StatusCode::BAD_REQUEST, detail),
+            Self::TooShort { frames } => Problem::new(StatusCode::BAD_REQUEST, detail::too_few_frames(frames)),
+            Self::NoFace => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail::no_face()),
+            Self::Deadline { limit_s } => {
+                let detail = match source {
+                    FileSource::Content => detail::deadline_content(limit_s),
+                    _ => detail::deadline(limit_s),
+                };
+                Problem::new(StatusCode::GATEWAY_TIMEOUT, detail)
             }
-            Self::TooShort { frames } => Problem::new(
-                StatusCode::BAD_REQUEST,
-                "too_few_frames",
-                "The video has too few frames",
-                format!("The video has {frames} frames, and at least 15 are needed. Send a longer video."),
-            ),
-            Self::NoFace => Problem::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "no_face",
-                "No face was found",
-                "No face was found in the analyzed frames. Send a video in which a face is seen from the front, well \
-                 lit and not too small.",
-            ),
-            Self::Deadline { limit_s } => Problem::new(
-                StatusCode::GATEWAY_TIMEOUT,
-                "deadline",
-                "The request took too long",
-                match source {
-                    FileSource::Content => {
-                        format!("The request was not finished within {limit_s} s. Send a shorter video.")
-                    }
-                    _ => format!(
-                        "The video was not analyzed within {limit_s} s. Send a shorter video, analyze fewer frames \
-                         (sample_every), or send it to POST /analyze-video, which queues it."
-                    ),
-                },
-            ),
             Self::Analysis(error) if error.reason == FailureReason::NotReady => {
                 tracing::error!(%error, "an analysis needs something that is missing");
-                try_later(
-                    "model_unavailable",
-                    "The model cannot be loaded",
-                    "The model of this service cannot be loaded. Try again later. If it fails again, tell the \
-                     operator.",
-                )
+                try_later(detail::model_unavailable())
             }
             Self::Analysis(error) if error.fault == Fault::Ours(Part::Models) => {
                 tracing::error!(%error, "a model failed");
-                try_later(
-                    "model_unavailable",
-                    "The model cannot be loaded",
-                    "The model of this service failed. Try again later. If it fails again, tell the operator.",
-                )
+                try_later(detail::model_unavailable_failed())
             }
             // A decoder that ended or failed may do so with the next try as well, so the client has to know.
             Self::Analysis(
                 AnalysisError { fault: Fault::Video, reason, .. }
                 | AnalysisError { fault: Fault::Unclear, reason: reason @ FailureReason::DecoderFailed, .. },
-            ) => {
-                let status = StatusCode::UNPROCESSABLE_ENTITY;
-                let detail = report::failure(&reason, Language::EN);
-                Problem::new(status, reason.code(), "The video could not be analyzed", detail)
-            }
+            ) => Problem::of_failure(StatusCode::UNPROCESSABLE_ENTITY, reason),
             Self::Analysis(error) => {
                 tracing::error!(%error, "an analysis failed");
-                Problem { detail: report::failure(&error.reason, Language::EN), ..Problem::internal() }
+                Problem::internal().because(error.reason)
             }
             Self::Encoder(error) => {
                 tracing::error!(%error, "a thumbnail could not be written");
                 match error {
-                    EncoderError::Missing(_) => try_later(
-                        "encoder_unavailable",
-                        "The encoder is missing",
-                        "This service cannot write the requested format. Request another one.",
-                    ),
+                    EncoderError::Missing(_) => try_later(detail::encoder_unavailable()),
                     EncoderError::Failed(_) => Problem::internal(),
                 }
             }
@@ -208,25 +171,13 @@ impl ImmediateError {
 impl CapacityError {
     fn problem(self) -> Problem {
         match self {
-            Self::NoPlace(NoPlace::Full { wait_s } | NoPlace::Client { wait_s, .. }) => Problem::new(
-                StatusCode::TOO_MANY_REQUESTS,
-                "too_busy",
-                "Too many videos at once",
-                format!(
-                    "The service has reached its limit of immediate calls. Try again in {wait_s} s, or send the video \
-                     to POST /analyze-video, which queues it."
-                ),
-            )
-            .retry_after(wait_s),
-            Self::Memory { .. } => try_later(
-                "too_little_memory",
-                "Too little memory",
-                "The service has too little memory for another video. Try again later, or send the video to POST \
-                 /analyze-video, which queues it.",
-            ),
+            Self::NoPlace(NoPlace::Full { wait_s } | NoPlace::Client { wait_s, .. }) => {
+                Problem::new(StatusCode::TOO_MANY_REQUESTS, detail::too_busy(wait_s)).retry_after(wait_s)
+            }
+            Self::Memory { .. } => try_later(detail::too_little_memory()),
             Self::TemporaryFile(reason) => {
                 tracing::error!(%reason, "no temporary file can be created");
-                Problem::unavailable("storage")
+                Problem::unavailable(detail::storage_unavailable())
             }
         }
     }

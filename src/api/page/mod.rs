@@ -6,15 +6,14 @@
 pub mod assets;
 
 use askama::Template;
-use axum::extract::{MatchedPath, Query, Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{Html, IntoResponse, Response};
-use serde::Deserialize;
 use serde_json::json;
 
 use super::negotiation::{self, prefers_html};
-use super::problem::OwnShape;
+use super::problem::{OwnShape, Shape};
 use super::view::NO_STORE;
 use super::{Api, LogDetails, Problem};
 use crate::analysis::{CERTAIN_UP_TO, Language};
@@ -150,11 +149,6 @@ impl Frame<'_> {
     }
 }
 
-#[derive(Deserialize)]
-struct Parameters {
-    language: Option<String>,
-}
-
 /// The middleware: answers browsers with pages, and passes other requests on.
 pub(super) async fn negotiate(State(api): State<Api>, request: Request, next: Next) -> Response {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
@@ -181,7 +175,10 @@ pub(super) async fn negotiate(State(api): State<Api>, request: Request, next: Ne
 fn is_problem(response: &Response) -> bool {
     let extensions = response.extensions();
     let is_error = response.status().is_client_error() || response.status().is_server_error();
-    extensions.get::<OwnShape>().is_none() && (is_error || extensions.get::<Problem>().is_some())
+    match extensions.get::<Problem>() {
+        Some(problem) => problem.shape() == Shape::Problem,
+        None => is_error && extensions.get::<OwnShape>().is_none(),
+    }
 }
 
 /// The page of an error, with the status and the headers that the problem would have.
@@ -190,13 +187,15 @@ fn error_page(api: &Api, frame: Frame<'_>, response: Response) -> Response {
     let problem = parts.extensions.remove::<Problem>().unwrap_or_else(|| Problem::of_status(parts.status));
     let language = frame.language;
     let is_gone = matches!(problem.status, StatusCode::NOT_FOUND | StatusCode::GONE);
-    let text = locale::find(language, &format!("page.error.{}", problem.code)).unwrap_or_else(|| {
-        let key = if problem.status.is_server_error() { "page.error.internal" } else { "error_page.other" };
-        locale::text(language, key)
-    });
+    // The texts of the page are for people, the details of problems for programmers.
+    let text = match locale::find(language, &format!("page.error.{}", problem.code)) {
+        Some(text) => text.into_owned(),
+        None if problem.status.is_server_error() => locale::text(language, "page.error.internal").into_owned(),
+        None => problem.detail(language),
+    };
     let page = ErrorPage {
         title: locale::text(language, if is_gone { "error_page.gone_title" } else { "error_page.title" }).into_owned(),
-        text: text.into_owned(),
+        text,
         frame,
     };
     let mut page = match page.render() {
@@ -216,7 +215,9 @@ fn error_page(api: &Api, frame: Frame<'_>, response: Response) -> Response {
         headers.insert(header::ALLOW, allow);
     }
     parts.extensions.insert(OwnShape);
-    parts.extensions.insert(LogDetails { error_message: Some(problem.title.to_owned()), ..LogDetails::default() });
+    parts
+        .extensions
+        .insert(LogDetails { error_message: Some(problem.title(Language::EN).into_owned()), ..LogDetails::default() });
     *page.extensions_mut() = parts.extensions;
     page
 }
@@ -227,7 +228,7 @@ fn unrendered(error: &askama::Error) -> Response {
 }
 
 fn frame<'a>(api: &'a Api, request: &Request, scripts: &'static [&'static str]) -> Frame<'a> {
-    let language = language(request);
+    let language = negotiation::language_of(request);
     let settings = &api.app.settings;
     let limits = json!({
         "max_upload": settings.http.max_upload.0,
@@ -245,13 +246,6 @@ fn frame<'a>(api: &'a Api, request: &Request, scripts: &'static [&'static str]) 
         settings: in_script(&limits),
         scripts,
     }
-}
-
-/// The language that a request for a page asks for.
-pub(super) fn language(request: &Request) -> Language {
-    let query = Query::<Parameters>::try_from_uri(request.uri()).ok();
-    let asked = query.and_then(|Query(parameters)| parameters.language);
-    negotiation::language(asked.as_deref(), request.headers())
 }
 
 /// JSON that cannot end the `script` element that contains it.

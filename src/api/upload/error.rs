@@ -14,9 +14,6 @@ use crate::report::Unsendable;
 use crate::report::webhook::UrlError;
 use crate::store::{MailCount, StoreError, UsedUp};
 
-/// The code of the problem for an unsupported `Content-Encoding`.
-pub const UNSUPPORTED_ENCODING: &str = "unsupported_encoding";
-
 /// Why an upload is rejected or fails. The text of each error goes to the log.
 #[derive(Debug, thiserror::Error)]
 pub enum UploadError {
@@ -112,10 +109,8 @@ pub enum OptionError {
     UnknownParameter { parameter: String },
     #[error("the option {field} is not a whole number from {least} to {most}")]
     OutOfRange { field: &'static str, least: u32, most: u32 },
-    #[error("the option {field} is not {choices}")]
-    UnknownChoice { field: &'static str, choices: &'static str },
-    #[error("the language is not supported")]
-    UnknownLanguage,
+    #[error("the option {field} is not one of {choices:?}")]
+    UnknownChoice { field: &'static str, choices: Vec<&'static str> },
     #[error("detail=expressions and gaze=off exclude each other")]
     Contradiction,
 }
@@ -151,13 +146,13 @@ pub enum IdempotencyKeyError {
 pub enum LimitError {
     #[error(transparent)]
     NoPlace(#[from] NoPlace),
-    #[error("the {} has its {} mails of the day", .0.kind, .0.limit)]
+    #[error("the {} has its {} mails of the day", .0.kind.name(), .0.limit)]
     TooManyMails(MailCount, u64),
     #[error("the stored videos have storage.quota ({} bytes)", .0.0)]
     StorageFull(ByteSize),
     #[error("the stored videos of the client have storage.quota_client ({} bytes)", .0.0)]
     ClientStorageFull(ByteSize),
-    #[error("the key has sent its {} videos of the {}", .0.limit, .0.period)]
+    #[error("the key has sent its {} videos of the period ({:?})", .0.limit, .0.period)]
     QuotaUsedUp(UsedUp),
 }
 

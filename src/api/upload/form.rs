@@ -273,25 +273,28 @@ fn set(options: &mut Options, name: &'static str, given: &str) -> Result<(), Upl
         let number = number.filter(|number| range.contains(number));
         number.ok_or(OptionError::OutOfRange { field: name, least: *range.start(), most: *range.end() })
     };
-    let switch = || json_body::switch(given).ok_or(OptionError::UnknownChoice { field: name, choices: "on or off" });
+    let unknown = |choices: &[&'static str]| OptionError::UnknownChoice { field: name, choices: choices.to_vec() };
+    let switch = || json_body::switch(given).ok_or_else(|| unknown(&["on", "off"]));
     match name {
         "sample_every" => options.sample_every = number(SAMPLE_EVERY)?,
         "samples_per_second" => options.samples_per_second = Some(number(SAMPLES_PER_SECOND)?),
         "sampling" => {
-            let unknown = OptionError::UnknownChoice { field: name, choices: "exact or fast" };
-            options.sampling = Sampling::from_name(given).ok_or(unknown)?;
+            options.sampling = Sampling::from_name(given).ok_or_else(|| unknown(&["exact", "fast"]))?;
         }
         "max_faces" => options.max_faces = number(MAX_FACES)?,
         "gaze" => options.gaze = switch()?,
         "speech" => options.speech = switch()?,
         // A web form sends an empty field if nothing was chosen.
         "language" if given.is_empty() => options.language = None,
-        "language" => options.language = Some(Language::from_tag(given).ok_or(OptionError::UnknownLanguage)?),
+        "language" => {
+            let tags: Vec<_> = Language::all().map(Language::tag).collect();
+            options.language = Some(Language::from_tag(given).ok_or_else(|| unknown(&tags))?);
+        }
         _ => {
             options.detail = match given {
                 "" => None,
                 "expressions" => Some(Detail::Expressions),
-                _ => return Err(OptionError::UnknownChoice { field: name, choices: "expressions" }.into()),
+                _ => return Err(unknown(&["expressions"]).into()),
             }
         }
     }

@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::error::UploadError;
 use crate::api::file_source::FileSource;
+use crate::api::problem::detail;
 use crate::api::{Api, Caller, Problem};
 use crate::blob::Part;
 use crate::config::ByteSize;
@@ -82,66 +83,26 @@ pub enum PartsError {
 impl From<PartsError> for Problem {
     fn from(error: PartsError) -> Self {
         use PartsError as E;
-        let of = |status, code: &str, title, detail: String| Self::new(status, code, title, detail);
         match error {
-            E::Unknown => of(
-                StatusCode::NOT_FOUND,
-                "unknown_upload",
-                "No such upload",
-                "No upload has this id, or the upload has expired. POST /v1/uploads begins a new one.".to_owned(),
-            ),
-            E::NoPart { parts } => of(
-                StatusCode::NOT_FOUND,
-                "unknown_part",
-                "No such part",
-                format!("The parts of this upload are numbered from 1 to {parts}."),
-            ),
-            E::Started => of(
-                StatusCode::CONFLICT,
-                "upload_started",
-                "The analysis of the upload was started",
-                "The upload accepts no more parts. POST /v1/analyses with the same upload returns the token."
-                    .to_owned(),
-            ),
-            E::Size { expected } => of(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "wrong_part_size",
-                "The part has the wrong size",
-                format!("This part must have exactly {expected} bytes."),
-            )
-            .with("expected_bytes", expected),
-            E::TooMany { most, wait_s } => of(
-                StatusCode::TOO_MANY_REQUESTS,
-                "too_many_uploads",
-                "Too many uploads at once",
-                format!(
-                    "You have {most} open uploads, which is the limit. Start the analysis of one of them, or \
-                         delete one. The first one expires in {wait_s} s."
-                ),
-            )
-            .with("limit", most)
-            .retry_after(wait_s),
-            E::TooLarge { size, limit } => of(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "upload_too_large",
-                "The upload is too large",
-                format!("A video may have at most {}. This one has {}.", ByteSize(limit), ByteSize(size)),
-            )
-            .with("limit_bytes", limit),
-            E::Incomplete { missing } => of(
-                StatusCode::CONFLICT,
-                "upload_incomplete",
-                "Parts are missing",
-                "Send the parts listed in missing, and try again. GET /v1/uploads/{upload} lists all parts.".to_owned(),
-            )
-            .with("missing", missing),
-            E::Busy => of(
-                StatusCode::CONFLICT,
-                "upload_busy",
-                "The upload is being started",
-                "Another request is starting the analysis of this upload. Try again in a few seconds.".to_owned(),
-            )
-            .retry_after(2),
+            E::Unknown => Self::new(StatusCode::NOT_FOUND, detail::unknown_upload()),
+            E::NoPart { parts } => Self::new(StatusCode::NOT_FOUND, detail::unknown_part(parts)),
+            E::Started => Self::new(StatusCode::CONFLICT, detail::upload_started()),
+            E::Size { expected } => {
+                let problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail::wrong_part_size(expected));
+                problem.with("expected_bytes", expected)
+            }
+            E::TooMany { most, wait_s } => {
+                let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, detail::too_many_uploads_open(most, wait_s));
+                problem.with("limit", most).retry_after(wait_s)
+            }
+            E::TooLarge { size, limit } => {
+                let detail = detail::upload_too_large_video(ByteSize(limit), ByteSize(size));
+                Self::new(StatusCode::PAYLOAD_TOO_LARGE, detail).with("limit_bytes", limit)
+            }
+            E::Incomplete { missing } => {
+                Self::new(StatusCode::CONFLICT, detail::upload_incomplete()).with("missing", missing)
+            }
+            E::Busy => Self::new(StatusCode::CONFLICT, detail::upload_busy()).retry_after(2),
             E::Upload(error) => error.problem(FileSource::Upload),
         }
     }
