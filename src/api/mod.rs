@@ -29,12 +29,12 @@ mod notice;
 mod openapi;
 mod outer;
 mod page;
-mod places;
 mod problem;
 mod quota;
 mod request_log;
 mod server;
 mod upload;
+mod upload_permits;
 mod view;
 mod wait;
 
@@ -64,10 +64,10 @@ use crate::store::Store;
 pub use auth::Caller;
 use endpoint::Endpoint;
 pub use immediate::ImmediateAnalyzer;
-use places::{PlaceLimits, Places};
 pub use problem::Problem;
 pub use request_log::LogDetails;
 pub use server::serve;
+use upload_permits::{PermitLimits, UploadPermits};
 
 /// The state of the service. Cheap to clone.
 #[derive(Clone)]
@@ -92,12 +92,12 @@ pub struct AppState {
 #[derive(Clone)]
 struct Api {
     app: AppState,
-    /// The places of running uploads.
-    uploads: Arc<places::Places>,
+    /// The permits of running uploads.
+    uploads: Arc<UploadPermits>,
     /// One permit for each video that is being opened. Opening a video needs a core, so there are as many as cores.
     probes: Arc<Semaphore>,
-    /// The places of calls that are answered with their result.
-    immediate: Arc<places::Places>,
+    /// The permits of calls that are answered with their result.
+    immediate: Arc<UploadPermits>,
     readiness: Arc<endpoints::readyz::Readiness>,
     log: request_log::RequestLog,
     limits: Arc<limits::Limits>,
@@ -116,14 +116,19 @@ pub fn router(mut state: AppState) -> Router {
     let timeout = Duration::from_secs(http.max_wait_s + 30);
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let api = Api {
-        uploads: Places::new(PlaceLimits::new(
+        uploads: UploadPermits::new(PermitLimits::new(
             http.max_concurrent_uploads,
             http.max_concurrent_uploads_client,
             http.min_upload_rate.0,
             allowance,
         )),
         probes: Arc::new(Semaphore::new(cores)),
-        immediate: Places::new(PlaceLimits::new(sync.max_concurrent(), sync.max_concurrent_client, 0, allowance)),
+        immediate: UploadPermits::new(PermitLimits::new(
+            sync.max_concurrent(),
+            sync.max_concurrent_client,
+            0,
+            allowance,
+        )),
         readiness: Arc::default(),
         log: request_log::RequestLog::start(&state),
         // The proxies were parsed before, when the settings were checked.

@@ -1,7 +1,7 @@
 //! Limits the number of uploads, or of immediate calls, that run at the same time: in all, and of one client.
 //!
-//! The last places are kept for clients that hold none, so a client with many requests cannot lock out the others. A
-//! rejection estimates from the progress of the running uploads when the next place is free.
+//! The last permits are kept for clients that hold none, so a client with many requests cannot lock out the others. A
+//! rejection estimates from the progress of the running uploads when the next permit is free.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,21 +13,21 @@ use tokio::time::Instant;
 
 use super::limits::Client;
 
-/// The limits on places.
+/// The limits on permits.
 #[derive(Debug, Clone, Copy)]
-pub struct PlaceLimits {
+pub struct PermitLimits {
     pub total: usize,
-    /// Maximum number of places of one client; 0: no limit.
+    /// Maximum number of permits of one client; 0: no limit.
     pub per_client: usize,
-    /// Number of places that are kept for clients that hold none.
+    /// Number of permits that are kept for clients that hold none.
     pub reserved: usize,
     /// The service ends an upload below this rate (bytes per second) within `slow`; 0: no limit.
     pub min_rate: u64,
     pub slow: Duration,
 }
 
-impl PlaceLimits {
-    /// Keeps a quarter of the places for others if the places of a client are limited.
+impl PermitLimits {
+    /// Keeps a quarter of the permits for others if the permits of a client are limited.
     pub const fn new(total: usize, per_client: usize, min_rate: u64, slow: Duration) -> Self {
         Self { total, per_client, reserved: if per_client == 0 { 0 } else { total / 4 }, min_rate, slow }
     }
@@ -46,12 +46,12 @@ pub struct Progress {
     pub is_new: bool,
 }
 
-/// The reason why a client gets no place.
+/// The reason why a client gets no permit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum NoPlace {
-    #[error("all places are taken")]
+pub enum NoPermit {
+    #[error("all permits are taken")]
     Full { wait_s: u64 },
-    #[error("the client has {most} places, the most that it gets")]
+    #[error("the client has {most} permits, the most that it gets")]
     Client { most: usize, wait_s: u64 },
 }
 
@@ -61,45 +61,45 @@ struct Running {
     progress: Progress,
 }
 
-/// All places of a kind in this process.
-pub struct Places {
-    limits: PlaceLimits,
+/// All permits of a kind in this process.
+pub struct UploadPermits {
+    limits: PermitLimits,
     running: Mutex<(u64, HashMap<u64, Running>)>,
 }
 
-/// A place. It is free again when this value is dropped.
-pub struct Place {
-    places: Arc<Places>,
+/// A permit. It is free again when this value is dropped.
+pub struct UploadPermit {
+    permits: Arc<UploadPermits>,
     number: u64,
 }
 
-impl Drop for Place {
+impl Drop for UploadPermit {
     fn drop(&mut self) {
-        self.places.with(|running| drop(running.1.remove(&self.number)));
+        self.permits.with(|running| drop(running.1.remove(&self.number)));
     }
 }
 
-impl Places {
-    pub fn new(limits: PlaceLimits) -> Arc<Self> {
+impl UploadPermits {
+    pub fn new(limits: PermitLimits) -> Arc<Self> {
         Arc::new(Self { limits, running: Mutex::default() })
     }
 
-    /// Takes a place for an upload of this client.
-    pub fn take(self: &Arc<Self>, client: &Client, progress: Progress, now: Instant) -> Result<Place, NoPlace> {
+    /// Takes a permit for an upload of this client.
+    pub fn take(self: &Arc<Self>, client: &Client, progress: Progress, now: Instant) -> Result<UploadPermit, NoPermit> {
         let limits = self.limits;
         self.with(|(next, running)| {
             let free = limits.total.saturating_sub(running.len());
             let held = running.values().filter(|other| other.client == *client).count();
             if limits.per_client > 0 && held >= limits.per_client {
                 let own = running.values().filter(|other| other.client == *client);
-                return Err(NoPlace::Client { most: limits.per_client, wait_s: soonest(own, &limits, now) });
+                return Err(NoPermit::Client { most: limits.per_client, wait_s: soonest(own, &limits, now) });
             }
             if free == 0 || held > 0 && free <= limits.reserved {
-                return Err(NoPlace::Full { wait_s: soonest(running.values(), &limits, now) });
+                return Err(NoPermit::Full { wait_s: soonest(running.values(), &limits, now) });
             }
             *next += 1;
             running.insert(*next, Running { client: client.clone(), since: now, progress });
-            Ok(Place { places: self.clone(), number: *next })
+            Ok(UploadPermit { permits: self.clone(), number: *next })
         })
     }
 
@@ -127,7 +127,7 @@ impl Progress {
 }
 
 /// Estimates the seconds until the first of these uploads ends.
-fn soonest<'a>(running: impl Iterator<Item = &'a Running>, limits: &PlaceLimits, now: Instant) -> u64 {
+fn soonest<'a>(running: impl Iterator<Item = &'a Running>, limits: &PermitLimits, now: Instant) -> u64 {
     let soonest = running.map(|running| running.remaining(limits, now)).min().unwrap_or_default();
     (soonest.as_secs() + u64::from(soonest.subsec_nanos() > 0)).max(1)
 }
@@ -136,7 +136,7 @@ impl Running {
     /// Estimates the time until the upload ends: from its rate if its size is known, otherwise as much as it has taken
     /// so far. It does not exceed the time at which the service ends the upload. An upload that has just begun has
     /// no reliable rate. It counts as one that may be ended as too slow.
-    fn remaining(&self, limits: &PlaceLimits, now: Instant) -> Duration {
+    fn remaining(&self, limits: &PermitLimits, now: Instant) -> Duration {
         let taken = now.saturating_duration_since(self.since);
         let received = self.progress.received.load(Ordering::Relaxed);
         let left = match self.progress.announced {
@@ -161,8 +161,8 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(3600);
 
-    fn places(total: usize, per_client: usize) -> Arc<Places> {
-        Places::new(PlaceLimits::new(total, per_client, 1000, Duration::from_secs(60)))
+    fn permits(total: usize, per_client: usize) -> Arc<UploadPermits> {
+        UploadPermits::new(PermitLimits::new(total, per_client, 1000, Duration::from_secs(60)))
     }
 
     fn client(name: &str) -> Client {
@@ -175,14 +175,14 @@ mod tests {
 
     #[test]
     fn one_client_cannot_take_all_places() {
-        let (places, now) = (places(8, 4), Instant::now());
-        let take = |name| places.take(&client(name), progress(0, None), now);
+        let (permits, now) = (permits(8, 4), Instant::now());
+        let take = |name| permits.take(&client(name), progress(0, None), now);
         let ann: Vec<_> = (0..4).map(|_| take("ann").unwrap()).collect();
-        assert!(matches!(take("ann"), Err(NoPlace::Client { most: 4, .. })));
+        assert!(matches!(take("ann"), Err(NoPermit::Client { most: 4, .. })));
         let bob = [take("bob").unwrap(), take("bob").unwrap()];
-        assert!(matches!(take("bob"), Err(NoPlace::Full { .. })), "the last quarter is kept for others");
+        assert!(matches!(take("bob"), Err(NoPermit::Full { .. })), "the last quarter is kept for others");
         let (eve, joe) = (take("eve").unwrap(), take("joe").unwrap());
-        assert!(matches!(take("kim"), Err(NoPlace::Full { .. })));
+        assert!(matches!(take("kim"), Err(NoPermit::Full { .. })));
         drop((ann, bob, eve, joe));
         assert!(take("kim").is_ok());
     }
@@ -191,18 +191,18 @@ mod tests {
     fn the_wait_is_that_of_the_upload_that_ends_first() {
         let begun = Instant::now();
         let wait = |uploads: &[(u64, Option<u64>)], after_s| {
-            let places = places(uploads.len(), 0);
+            let permits = permits(uploads.len(), 0);
             let held: Vec<_> = (uploads.iter())
                 .map(|(received, announced)| {
-                    places.take(&client("ann"), progress(*received, *announced), begun).unwrap()
+                    permits.take(&client("ann"), progress(*received, *announced), begun).unwrap()
                 })
                 .collect();
             let now = begun + Duration::from_secs(after_s);
-            let refused = places.take(&client("bob"), progress(0, None), now).err();
+            let refused = permits.take(&client("bob"), progress(0, None), now).err();
             drop(held);
             refused
         };
-        let full = |wait_s| Some(NoPlace::Full { wait_s });
+        let full = |wait_s| Some(NoPermit::Full { wait_s });
         assert_eq!(wait(&[(1_000_000, Some(4_000_000))], 10), full(30), "three times as much is left");
         assert_eq!(wait(&[(1_000_000, Some(4_000_000)), (3_000_000, Some(4_000_000))], 9), full(3));
         assert_eq!(wait(&[(4_000_000, Some(4_000_000))], 10), full(1), "it is being checked");
@@ -215,13 +215,13 @@ mod tests {
 
     #[test]
     fn bytes_on_their_way_are_counted_by_client() {
-        let (places, now) = (places(8, 0), Instant::now());
+        let (permits, now) = (permits(8, 0), Instant::now());
         let part = Progress { is_new: false, ..progress(5, None) };
         let _held = [
-            places.take(&client("ann"), progress(10, Some(100)), now),
-            places.take(&client("bob"), progress(7, None), now),
-            places.take(&client("bob"), part, now),
+            permits.take(&client("ann"), progress(10, Some(100)), now),
+            permits.take(&client("bob"), progress(7, None), now),
+            permits.take(&client("bob"), part, now),
         ];
-        assert_eq!((places.incoming(&client("ann")), places.incoming(&client("bob"))), ((107, 100), (107, 7)));
+        assert_eq!((permits.incoming(&client("ann")), permits.incoming(&client("bob"))), ((107, 100), (107, 7)));
     }
 }

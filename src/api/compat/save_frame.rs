@@ -111,7 +111,7 @@ pub async fn handle(
 /// Streams the picture of the form to storage. Returns its size in bytes.
 async fn keep(api: &Api, client: &Client, head: &Parts, incoming: &IncomingBody, key: &str) -> Result<u64, FrameError> {
     let limit_s = api.app.settings.http.max_upload_s;
-    let _place = upload::take_place(api, client, &head.headers, incoming, true).map_err(UploadError::from)?;
+    let _permit = upload::take_permit(api, client, &head.headers, incoming, true).map_err(UploadError::from)?;
     quota::check_storage(api, client, 0).await?;
     upload::check_announced(&head.headers, MOST).map_err(UploadError::from)?;
     let kept = tokio::time::timeout(Duration::from_secs(limit_s), async {

@@ -18,7 +18,7 @@ use crate::api::upload::body::{IncomingBody, Pace};
 use crate::api::upload::encoding::announced;
 use crate::api::upload::error::{BodyError, UploadError};
 use crate::api::upload::parts::PartsError;
-use crate::api::upload::{reject, take_place};
+use crate::api::upload::{reject, take_permit};
 use crate::api::{Api, Problem};
 use crate::blob::Part;
 use crate::store::SentPart;
@@ -85,7 +85,7 @@ async fn receive(
     if announced(headers).is_some_and(|bytes| bytes != expected) {
         return Err(PartsError::Size { expected });
     }
-    let _place = take_place(api, client, headers, incoming, false).map_err(UploadError::from)?;
+    let _permit = take_permit(api, client, headers, incoming, false).map_err(UploadError::from)?;
     let mut part = app.blobs.begin_part(&upload.video_key, &upload.handle, number).await.map_err(UploadError::from)?;
     incoming.in_field();
     let write = async {

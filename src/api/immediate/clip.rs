@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::spool::Spool;
-use super::{CapacityError, ImmediateAnalyzer, ImmediateError, check_memory, on_thread, take_place};
+use super::{CapacityError, ImmediateAnalyzer, ImmediateError, check_memory, on_thread, take_permit};
 use crate::api::file_source::FileSource;
 use crate::api::json_body;
 use crate::api::limits::Client;
@@ -106,7 +106,7 @@ pub async fn with_clip<W: Send + 'static, T: Send + 'static>(
     let incoming = IncomingBody::new(&head.headers, body, limit, Pace::of(&settings.http));
     let limit_s = settings.sync.deadline_s;
     let done = async {
-        let place = take_place(api, &Client::of(caller, &head.extensions))?;
+        let permit = take_permit(api, &Client::of(caller, &head.extensions))?;
         check_memory(api).await?;
         let counted = quota::count(api, caller).await?;
         let spool = Spool::new().await.map_err(CapacityError::TemporaryFile)?;
@@ -128,7 +128,7 @@ pub async fn with_clip<W: Send + 'static, T: Send + 'static>(
         let work = move |analyzer: &dyn ImmediateAnalyzer, source: &Source, cancel: &Cancel| {
             work(analyzer, source, cancel, checked)
         };
-        let result = on_thread(api, spool, place, work).await?;
+        let result = on_thread(api, spool, permit, work).await?;
         counted.keep();
         Ok(result)
     };
@@ -154,7 +154,7 @@ async fn read(api: &Api, headers: &HeaderMap, incoming: &IncomingBody, limit: u6
 pub fn parse(bytes: &[u8]) -> Result<(ClipRequest, Bytes), ImmediateError> {
     let wrong = ImmediateError::Request;
     let members: Members<'_> = serde_json::from_slice(json_body::without_byte_order_mark(bytes)).map_err(|error| {
-        // The message gives the place of the error, but does not repeat the text of the client.
+        // The message gives the line of the error, but does not repeat the text of the client.
         let (line, column) = (error.line(), error.column());
         wrong(if error.is_data() { detail::clip_member(line, column) } else { detail::clip_not_json(line, column) })
     })?;

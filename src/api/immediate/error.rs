@@ -5,9 +5,9 @@ use axum::http::StatusCode;
 use crate::analysis::FailureReason;
 use crate::api::Problem;
 use crate::api::file_source::FileSource;
-use crate::api::places::NoPlace;
 use crate::api::problem::detail::{self, Detail};
 use crate::api::upload::error::{BodyError, FormError, UploadError, VideoError};
+use crate::api::upload_permits::NoPermit;
 use crate::blob::BlobError;
 use crate::fault::{Fault, Part};
 use crate::media::{ClipFailure, ProbeError};
@@ -46,7 +46,7 @@ pub enum ImmediateError {
 #[derive(Debug, thiserror::Error)]
 pub enum CapacityError {
     #[error(transparent)]
-    NoPlace(#[from] NoPlace),
+    NoPermit(#[from] NoPermit),
     #[error("{free_bytes} bytes of memory are free, less than sync.min_memory")]
     Memory { free_bytes: u64 },
     #[error("no temporary file can be created: {0}")]
@@ -171,7 +171,7 @@ impl ImmediateError {
 impl CapacityError {
     fn problem(self) -> Problem {
         match self {
-            Self::NoPlace(NoPlace::Full { wait_s } | NoPlace::Client { wait_s, .. }) => {
+            Self::NoPermit(NoPermit::Full { wait_s } | NoPermit::Client { wait_s, .. }) => {
                 Problem::new(StatusCode::TOO_MANY_REQUESTS, detail::too_busy(wait_s)).retry_after(wait_s)
             }
             Self::Memory { .. } => try_later(detail::too_little_memory()),

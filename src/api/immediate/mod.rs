@@ -3,7 +3,7 @@
 //!
 //! At most `sync.max_concurrent` calls run at once; further ones are rejected, not queued. The video streams to an
 //! unnamed temporary file ([`spool`]), which the system deletes with its last handle. A call stops its analysis at
-//! `sync.deadline_s` or when its client disconnects. Its place is released when the analysis has stopped.
+//! `sync.deadline_s` or when its client disconnects. Its permit is released when the analysis has stopped.
 
 mod clip;
 mod error;
@@ -22,11 +22,11 @@ use tokio::time::Instant;
 
 use super::limits::Client;
 use super::notice::NoticeStatement;
-use super::places::{Place, Progress};
 use super::upload::body::{IncomingBody, Pace};
 use super::upload::error::UploadError;
 use super::upload::form::{self, UnknownFields};
 use super::upload::{check_announced, reject};
+use super::upload_permits::{Progress, UploadPermit};
 use super::{Api, Caller, Problem, quota};
 use crate::analysis::{Findings, Options, Verdict};
 use crate::api::file_source::FileSource;
@@ -95,7 +95,7 @@ async fn receive_and_analyze(
         let statement = NoticeStatement::from_query(&head.uri).map_err(UploadError::from)?;
         statement.record(&api.app, None).map_err(UploadError::from)?;
     }
-    let place = take_place(api, &Client::of(caller, &head.extensions))?;
+    let permit = take_permit(api, &Client::of(caller, &head.extensions))?;
     check_memory(api).await?;
     let counted = quota::count(api, caller).await?;
     let spool = Spool::new().await.map_err(CapacityError::TemporaryFile)?;
@@ -116,14 +116,14 @@ async fn receive_and_analyze(
     let analyze = move |analyzer: &dyn ImmediateAnalyzer, source: &Source, cancel: &Cancel| {
         Ok(analyzer.analyze(source, options, &|_| {}, cancel)?)
     };
-    let findings = on_thread(api, spool, place, analyze).await?;
+    let findings = on_thread(api, spool, permit, analyze).await?;
     counted.keep();
     Ok(findings)
 }
 
-/// Takes a place for a call of this client. How long the call takes depends on its video, not on its size, so the size
+/// Takes a permit for a call of this client. How long the call takes depends on its video, not on its size, so the size
 /// is not used for the estimate.
-fn take_place(api: &Api, client: &Client) -> Result<Place, CapacityError> {
+fn take_permit(api: &Api, client: &Client) -> Result<UploadPermit, CapacityError> {
     let limit = Duration::from_secs(api.app.settings.sync.deadline_s);
     let progress = Progress { received: Arc::default(), announced: None, limit, is_new: false };
     Ok(api.immediate.take(client, progress, Instant::now())?)
@@ -139,12 +139,12 @@ async fn check_memory(api: &Api) -> Result<(), CapacityError> {
     }
 }
 
-/// Runs `work` on a thread of its own. The thread owns the video and the place and releases both when the work has
+/// Runs `work` on a thread of its own. The thread owns the video and the permit and releases both when the work has
 /// stopped. That may be some time after the call was cancelled.
 async fn on_thread<T: Send + 'static>(
     api: &Api,
     spool: Spool,
-    place: Place,
+    permit: UploadPermit,
     work: impl FnOnce(&dyn ImmediateAnalyzer, &Source, &Cancel) -> Result<T, ImmediateError> + Send + 'static,
 ) -> Result<T, ImmediateError> {
     let (analyzer, cancel) = (api.app.analyzer.clone(), Cancel::default());
@@ -155,7 +155,7 @@ async fn on_thread<T: Send + 'static>(
         let _in_request = span.entered();
         let result = catch_unwind(AssertUnwindSafe(|| work(analyzer.as_ref(), &spool.source(), &cancel)));
         drop(spool);
-        drop(place);
+        drop(permit);
         // Fails if the call has ended meanwhile: then nothing needs the result.
         let _ = result_tx.send(result);
     };

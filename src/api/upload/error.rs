@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use crate::api::notice::NoticeError;
-use crate::api::places::NoPlace;
+use crate::api::upload_permits::NoPermit;
 use crate::blob::BlobError;
 use crate::config::ByteSize;
 use crate::media::ProbeError;
@@ -145,7 +145,7 @@ pub enum IdempotencyKeyError {
 #[derive(Debug, thiserror::Error)]
 pub enum LimitError {
     #[error(transparent)]
-    NoPlace(#[from] NoPlace),
+    NoPermit(#[from] NoPermit),
     #[error("the {} has its {} mails of the day", .0.kind.name(), .0.limit)]
     TooManyMails(MailCount, u64),
     #[error("the stored videos have storage.quota ({} bytes)", .0.0)]
@@ -173,8 +173,8 @@ impl From<BlobError> for UploadError {
     }
 }
 
-impl From<NoPlace> for UploadError {
-    fn from(error: NoPlace) -> Self {
+impl From<NoPermit> for UploadError {
+    fn from(error: NoPermit) -> Self {
         LimitError::from(error).into()
     }
 }

@@ -24,7 +24,7 @@ use uuid::Uuid;
 
 use super::limits::Client;
 use super::outer::RequestId;
-use super::places::{NoPlace, Place, Progress};
+use super::upload_permits::{NoPermit, Progress, UploadPermit};
 use super::view::{Links, POLL_AGAIN_S};
 use super::{Api, AppState, Caller, quota};
 use crate::analysis::Options;
@@ -77,14 +77,14 @@ pub fn reject(reason: &impl Display, headers: &HeaderMap, incoming: IncomingBody
     incoming.drain(headers.contains_key(header::EXPECT));
 }
 
-/// Takes a place for an upload of this client. `is_new`: its bytes are not in the storage yet.
-pub fn take_place(
+/// Takes a permit for an upload of this client. `is_new`: its bytes are not in the storage yet.
+pub fn take_permit(
     api: &Api,
     client: &Client,
     headers: &HeaderMap,
     incoming: &IncomingBody,
     is_new: bool,
-) -> Result<Place, NoPlace> {
+) -> Result<UploadPermit, NoPermit> {
     let limit = Duration::from_secs(api.app.settings.http.max_upload_s);
     let progress = Progress { received: incoming.received(), announced: announced(headers), limit, is_new };
     api.uploads.take(client, progress, Instant::now())
@@ -106,7 +106,7 @@ async fn receive(
     check_announced(&head.headers, http.max_upload.0)?;
     let idempotency_key_sha256 = enqueue::idempotency_key(&head.headers)?;
     let client = Client::of(caller, &head.extensions);
-    let place = take_place(api, &client, &head.headers, incoming, true)?;
+    let permit = take_permit(api, &client, &head.headers, incoming, true)?;
     quota::check_storage(api, &client, 0).await?;
     let counted = quota::count(api, caller).await?;
     // The key differs from the token, so that a listing of the storage reveals no tokens.
@@ -140,7 +140,7 @@ async fn receive(
     };
     // The whole body has arrived. The task below runs to its end even if the client leaves now: it queues the job or
     // deletes the video.
-    let finishing = finish_and_enqueue(api.clone(), caller.clone(), video, analysis, key, place);
+    let finishing = finish_and_enqueue(api.clone(), caller.clone(), video, analysis, key, permit);
     let finished = tokio::spawn(finishing.in_current_span()).await;
     let (token, queued) = finished.map_err(|error| ServiceError::Unopened(error.to_string()))??;
     // A repeated request was counted when it was sent first.
@@ -158,7 +158,7 @@ async fn finish_and_enqueue(
     video: Box<dyn Upload>,
     analysis: AnalysisRequest,
     key: String,
-    place: Place,
+    permit: UploadPermit,
 ) -> Result<(Uuid, Enqueued), UploadError> {
     let size_bytes = video.finish().await?;
     let queued = async {
@@ -166,7 +166,7 @@ async fn finish_and_enqueue(
         enqueue::enqueue(&api, &caller, &analysis, &key, size_bytes, None).await
     };
     let queued = queued.await;
-    drop(place);
+    drop(permit);
     // If the database gave no answer, it may still have stored the job, which then needs the video. If it did not, the
     // sweep deletes the video, because no job refers to it.
     if !matches!(queued, Ok((_, Enqueued::New)) | Err(UploadError::Service(ServiceError::Store(_))))

@@ -8,8 +8,8 @@ use super::error::{
 };
 use crate::api::Problem;
 use crate::api::file_source::FileSource;
-use crate::api::places::NoPlace;
 use crate::api::problem::detail::{self, Detail, Value};
+use crate::api::upload_permits::NoPermit;
 use crate::config::ByteSize;
 use crate::media::ProbeError;
 use crate::pipeline::PipelineError;
@@ -169,8 +169,8 @@ impl LimitError {
     fn problem(self) -> Problem {
         let too_many = |detail| Problem::new(StatusCode::TOO_MANY_REQUESTS, detail);
         match self {
-            Self::NoPlace(NoPlace::Full { wait_s }) => too_many(detail::too_many_uploads(wait_s)).retry_after(wait_s),
-            Self::NoPlace(NoPlace::Client { most, wait_s }) => {
+            Self::NoPermit(NoPermit::Full { wait_s }) => too_many(detail::too_many_uploads(wait_s)).retry_after(wait_s),
+            Self::NoPermit(NoPermit::Client { most, wait_s }) => {
                 let problem = too_many(detail::too_many_uploads_client(most, wait_s));
                 problem.with("limit", most).retry_after(wait_s)
             }
