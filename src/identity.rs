@@ -49,7 +49,7 @@ pub enum IdentityError {
         "the storage of the settings is {found} and belongs to another database; to join it to this one on purpose \
          (after a restore, say), run `visage storage adopt`"
     )]
-    Taken { found: Uuid },
+    OfAnotherDatabase { found: Uuid },
     #[error(
         "none of the videos for which jobs wait lies in the storage of the settings: this is the wrong folder or \
          bucket; if they are lost, run `visage storage adopt`"
@@ -80,7 +80,7 @@ impl StorageIdentity {
                 (Some(KnownStorage { id: expected, is_written: true }), None) => {
                     return Err(IdentityError::Missing { expected });
                 }
-                (None, Some(found)) => return Err(IdentityError::Taken { found }),
+                (None, Some(found)) => return Err(IdentityError::OfAnotherDatabase { found }),
                 // The id is in the storage. The process that wrote it has not recorded that yet, or died before.
                 (Some(KnownStorage { id, .. }), Some(found)) if found == id => {
                     if store.storage_written(id).await? {
@@ -88,7 +88,7 @@ impl StorageIdentity {
                     }
                 }
                 (Some(KnownStorage { is_written: false, .. }), Some(found)) => {
-                    return Err(IdentityError::Taken { found });
+                    return Err(IdentityError::OfAnotherDatabase { found });
                 }
                 (None | Some(KnownStorage { is_written: false, .. }), None) => {
                     if known.is_none() {

@@ -1,7 +1,7 @@
 //! Chooses the feedback on a video: facts about the figures, and one piece of advice. The [remarks](super::remark)
 //! describe the recording and never judge the person.
 
-use super::remark::{Advice, Finding, Reason, Remark, Shown, Stretch};
+use super::remark::{Advice, Finding, FindingSpan, Reason, Remark, Shown};
 use super::scores::tense_arousal;
 use super::speech::EASY_PACE;
 use super::tally::Tally;
@@ -17,13 +17,13 @@ const EVEN: f64 = 3.0;
 const GOOD: f64 = 80.0;
 /// Minimum share of the second emotion that is named, in percent.
 const WORTH_NAMING: f64 = 20.0;
-/// Minimum difference between a stretch and the whole, in points.
+/// Minimum difference between a span and the whole, in points.
 const MIN_DIFFERENCE: f64 = 10.0;
-/// Shortest stretch in seconds.
-const LEAST_STRETCH_S: f64 = 1.0;
-/// Longest stretch as a share of the whole.
-const MOST_STRETCH: f64 = 0.8;
-/// A time without a face that is longer than this, in seconds, ends a stretch.
+/// Shortest span in seconds.
+const LEAST_SPAN_S: f64 = 1.0;
+/// Longest span as a share of the whole.
+const MOST_SPAN: f64 = 0.8;
+/// A time without a face that is longer than this, in seconds, ends a span.
 const GAP_S: f64 = 10.0;
 
 /// The input for the remarks about one person.
@@ -121,14 +121,14 @@ impl FeedbackInput<'_> {
             _ => None,
         });
         let certainty = interval.map_or(Certainty::Clear, |interval| interval.certainty());
-        let (stretch, tally) = self.stretch(part, strong).unzip();
+        let (span, tally) = self.span(part, strong).unzip();
         let reason = if strong { None } else { self.reason(part, tally) };
-        Finding { part, value, certainty, interval, stretch, reason }
+        Finding { part, value, certainty, interval, span, reason }
     }
 
-    /// Finds the stretch in which a part was better (`strong`) or worse than its mean: the one with the largest sum of
+    /// Finds the span in which a part was better (`strong`) or worse than its mean: the one with the largest sum of
     /// differences times duration. Also returns its sums.
-    fn stretch(&self, part: PartName, strong: bool) -> Option<(Stretch, Tally)> {
+    fn span(&self, part: PartName, strong: bool) -> Option<(FindingSpan, Tally)> {
         let value = |tally: &Tally| {
             let figures = tally.figures()?;
             match part {
@@ -157,15 +157,15 @@ impl FeedbackInput<'_> {
         let whole_s = self.moments.last()?.1 - self.moments.first()?.0;
         let tally = total(moments);
         let found = value(&tally)?;
-        let is_notable = (found - mean).abs() >= MIN_DIFFERENCE
-            && (LEAST_STRETCH_S..=MOST_STRETCH * whole_s).contains(&(end_s - start_s));
-        is_notable.then_some((Stretch { start_s, end_s, value: found }, tally))
+        let is_notable =
+            (found - mean).abs() >= MIN_DIFFERENCE && (LEAST_SPAN_S..=MOST_SPAN * whole_s).contains(&(end_s - start_s));
+        is_notable.then_some((FindingSpan { start_s, end_s, value: found }, tally))
     }
 
-    /// Finds the reason for a low value of a part, from the sums of the stretch in which it was lowest. Without such a
-    /// stretch, the sums of the whole video are used.
-    fn reason(&self, part: PartName, stretch: Option<Tally>) -> Option<Reason> {
-        let tally = stretch.unwrap_or_else(|| total(self.moments));
+    /// Finds the reason for a low value of a part, from the sums of the span in which it was lowest. Without such a
+    /// span, the sums of the whole video are used.
+    fn reason(&self, part: PartName, span: Option<Tally>) -> Option<Reason> {
+        let tally = span.unwrap_or_else(|| total(self.moments));
         match part {
             PartName::EyeContact if !self.by_eyes => Some(Reason::HeadTurned),
             PartName::EyeContact if 2.0 * tally.shut_s() > tally.missed_s() => Some(Reason::EyesShut),
@@ -295,11 +295,11 @@ mod tests {
     }
 
     #[test]
-    fn the_weakest_part_has_a_value_a_stretch_and_a_reason() {
+    fn the_weakest_part_has_a_value_a_span_and_a_reason() {
         let away = analysis(&[talker(300, false)], 300, None);
         let found = weakest(&away);
         assert_eq!((found.part, found.reason), (PartName::EyeContact, Some(Reason::LookedAway)));
-        let Stretch { start_s, end_s, value } = found.stretch.unwrap();
+        let FindingSpan { start_s, end_s, value } = found.span.unwrap();
         assert!((start_s - 99.5).abs() < 1.1 && (end_s - 199.5).abs() < 1.1 && value < 5.0, "{found:?}");
         assert_eq!(advice(&away), Advice::LookIntoTheLens);
         assert!((found.value - 66.7).abs() < 0.5, "{found:?}");

@@ -55,7 +55,7 @@ pub use language::Language;
 pub use notice::{Notice, ShownNotice};
 pub use observation::Observation;
 pub use options::{Detail, Options, Sampling};
-pub use remark::{Advice, Finding, Reason, Remark, Shown, Stretch};
+pub use remark::{Advice, Finding, FindingSpan, Reason, Remark, Shown};
 pub use rounding::percentages;
 pub use scores::{Clarity, FACING_PITCH_DEG, FACING_YAW_DEG, calmness, eye_contact, quality};
 pub use segments::Segment;
@@ -69,4 +69,4 @@ pub use summary::{
 pub use timeline::{Timeline, TimelineRow};
 pub use track::{Sighting, Track, Tracker};
 pub use warning::Warning;
-pub use weights::{OVERALL, PRESENCE, Part, PartName, Parts};
+pub use weights::{OVERALL, PRESENCE, PartName, Parts, WeightedPart};

@@ -65,14 +65,16 @@ pub struct Finding {
     /// Null if the spread of the value is unknown.
     pub interval: Option<Interval>,
     /// The time in which the value was clearly higher (strongest part) or lower (weakest part) than its mean.
-    pub stretch: Option<Stretch>,
+    #[serde(rename = "stretch")]
+    pub span: Option<FindingSpan>,
     /// The cause of a low value, if known.
     pub reason: Option<Reason>,
 }
 
 /// A time span of the video in which a figure differs from its mean.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct Stretch {
+#[schema(as = Stretch)]
+pub struct FindingSpan {
     #[serde(serialize_with = "rounding::one")]
     pub start_s: f64,
     #[serde(serialize_with = "rounding::one")]

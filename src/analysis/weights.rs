@@ -42,7 +42,8 @@ pub enum PartName {
 
 /// A part of a score, with its value and weight.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct Part {
+#[schema(as = Part)]
+pub struct WeightedPart {
     pub part: PartName,
     /// 0 to 100.
     #[serde(serialize_with = "rounding::one")]
@@ -56,11 +57,11 @@ pub struct Part {
 /// plus that sum; its weights are -1.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
 pub struct Parts {
-    pub calmness: Vec<Part>,
-    pub presence: Vec<Part>,
+    pub calmness: Vec<WeightedPart>,
+    pub presence: Vec<WeightedPart>,
     /// Null for a single person, because only the whole video has this score.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub overall_score: Vec<Part>,
+    pub overall_score: Vec<WeightedPart>,
 }
 
 /// The figures of speech that are parts of scores, each 0 to 100.
@@ -82,7 +83,7 @@ pub(super) struct Scores {
 
 impl Scores {
     pub fn of(figures: &Figures, speech_scores: SpeechScores) -> Self {
-        let lost = |part, value| Part { part, value, weight: -1.0 };
+        let lost = |part, value| WeightedPart { part, value, weight: -1.0 };
         let calmness =
             vec![lost(PartName::Arousal, figures.arousal_loss), lost(PartName::Displeasure, figures.displeasure_loss)];
         let value = |part| match part {
@@ -104,12 +105,12 @@ impl Scores {
 }
 
 /// Returns the parts that could be measured, with weights that sum to 1.
-fn weigh(weights: &[(PartName, f64)], value: impl Fn(PartName) -> Option<f64>) -> Vec<Part> {
+fn weigh(weights: &[(PartName, f64)], value: impl Fn(PartName) -> Option<f64>) -> Vec<WeightedPart> {
     let measured = weights.iter().filter_map(|&(part, weight)| {
         let value = value(part)?.clamp(0.0, 100.0);
-        Some(Part { part, value, weight })
+        Some(WeightedPart { part, value, weight })
     });
-    let mut parts: Vec<Part> = measured.collect();
+    let mut parts: Vec<WeightedPart> = measured.collect();
     let all: f64 = parts.iter().map(|part| part.weight).sum();
     for part in &mut parts {
         part.weight /= all;
@@ -117,7 +118,7 @@ fn weigh(weights: &[(PartName, f64)], value: impl Fn(PartName) -> Option<f64>) -
     parts
 }
 
-fn sum(parts: &[Part]) -> Option<f64> {
+fn sum(parts: &[WeightedPart]) -> Option<f64> {
     (!parts.is_empty()).then(|| parts.iter().map(|part| part.value * part.weight).sum::<f64>().clamp(0.0, 100.0))
 }
 
@@ -233,8 +234,8 @@ mod tests {
         ) {
             let figures = tally(&samples).figures().unwrap();
             let scores = Scores::of(&figures, SpeechScores { fluency: clarity, clarity });
-            let sum = |parts: &[Part]| parts.iter().map(|part| part.value * part.weight).sum::<f64>();
-            let weights = |parts: &[Part]| parts.iter().map(|part| part.weight).sum::<f64>();
+            let sum = |parts: &[WeightedPart]| parts.iter().map(|part| part.value * part.weight).sum::<f64>();
+            let weights = |parts: &[WeightedPart]| parts.iter().map(|part| part.weight).sum::<f64>();
             prop_assert!((sum(&scores.parts.presence) - scores.presence.unwrap()).abs() < 1e-9);
             prop_assert!((sum(&scores.parts.overall_score) - scores.overall.unwrap()).abs() < 1e-9);
             prop_assert!((100.0 + sum(&scores.parts.calmness) - figures.calmness).abs() < 1e-9);

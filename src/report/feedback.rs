@@ -89,7 +89,7 @@ impl FeedbackText {
         text
     }
 
-    /// Returns a sentence about a part. `extreme` is `lowest` or `highest`, for its stretch.
+    /// Returns a sentence about a part. `extreme` is `lowest` or `highest`, for its span.
     fn finding(self, extreme: &str, finding: &Finding) -> String {
         if finding.certainty == Certainty::Open {
             return self.fill("open", &[("part", &self.part(finding.part))]);
@@ -104,12 +104,12 @@ impl FeedbackText {
         let level = self.say(&format!("level.{level}"));
         let values = [("part", &*part), ("level", &*level), ("value", &*self.value(finding))];
         let mut text = self.fill(key, &values);
-        if let Some(stretch) = finding.stretch {
-            let (from, to) = (self.moment(stretch.start_s), self.moment(stretch.end_s));
+        if let Some(span) = finding.span {
+            let (from, to) = (self.moment(span.start_s), self.moment(span.end_s));
             text.push_str(&self.fill(extreme, &[("from", &from), ("to", &to)]));
         }
         if let Some(reason) = finding.reason.filter(|reason| !is_smile(*reason)) {
-            text.push_str(&if finding.stretch.is_some() { self.say("where") } else { self.say("because") });
+            text.push_str(&if finding.span.is_some() { self.say("where") } else { self.say("because") });
             text.push_str(&self.why(reason));
         }
         text.push('.');
@@ -168,7 +168,7 @@ fn name(variant: &impl serde::Serialize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analysis::{Advice, Interval, Language, Stretch};
+    use crate::analysis::{Advice, FindingSpan, Interval, Language};
 
     /// Returns at least one remark of each kind.
     fn every_remark() -> Vec<Remark> {
@@ -204,17 +204,14 @@ mod tests {
             Some(Reason::FastPace { syllables_per_s: 7.2 }),
             Some(Reason::Recording { ovr: 1.7 }),
         ];
-        let stretch = Some(Stretch { start_s: 1.2, end_s: 7.9, value: 12.0 });
+        let span = Some(FindingSpan { start_s: 1.2, end_s: 7.9, value: 12.0 });
         for reason in reasons {
-            for (certainty, stretch) in [
-                (Certainty::Clear, stretch),
-                (Certainty::Likely, None),
-                (Certainty::Rough, stretch),
-                (Certainty::Open, None),
-            ] {
+            for (certainty, span) in
+                [(Certainty::Clear, span), (Certainty::Likely, None), (Certainty::Rough, span), (Certainty::Open, None)]
+            {
                 let interval = Some(Interval { low: 8.0, high: 55.0 });
                 let part = PartName::SpeechClarity;
-                let finding = Finding { part, value: 22.4, certainty, interval, stretch, reason };
+                let finding = Finding { part, value: 22.4, certainty, interval, span, reason };
                 said.extend([
                     Remark::Strongest(finding.clone()),
                     Remark::Weakest(finding.clone()),
@@ -254,7 +251,7 @@ mod tests {
                 value: 42.0,
                 certainty: Certainty::Clear,
                 interval: None,
-                stretch: None,
+                span: None,
                 reason,
             }))
         };
@@ -275,7 +272,7 @@ mod tests {
             value: 62.0,
             certainty: Certainty::Clear,
             interval: None,
-            stretch: Some(Stretch { start_s: 2.1, end_s: 9.0, value: 74.0 }),
+            span: Some(FindingSpan { start_s: 2.1, end_s: 9.0, value: 74.0 }),
             reason: None,
         });
         let german = FeedbackText { words: Words(Language::from_tag("de").unwrap()), duration_s: 19.7 };

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::analysis::{
     Advice, Analysis, BBox, Certainty, Emotion, FaceSummary, Finding, Findings, Interval, Intervals, METRICS_VERSION,
-    ModelUsed, Part, PartName, Parts, Probabilities, Remark, Segment, Span, Speech, SpeechQuality, Story, Summary,
-    Timeline, TimelineRow, VideoFacts, Warning,
+    ModelUsed, PartName, Parts, Probabilities, Remark, Segment, Span, Speech, SpeechQuality, Story, Summary, Timeline,
+    TimelineRow, VideoFacts, Warning, WeightedPart,
 };
 
 /// Returns probabilities with one strong emotion that vary over time, like those of a real classifier.
@@ -69,7 +69,7 @@ fn intervals(emotions: &BTreeMap<Emotion, f64>, reach: f64) -> Intervals {
 
 /// Returns the parts of the scores, with their weights without sound.
 fn parts() -> Parts {
-    let part = |part, value, weight| Part { part, value, weight };
+    let part = |part, value, weight| WeightedPart { part, value, weight };
     Parts {
         calmness: vec![part(PartName::Arousal, 21.7, -1.0), part(PartName::Displeasure, 20.0, -1.0)],
         presence: vec![
@@ -218,7 +218,7 @@ pub fn one() -> Findings {
     let summary = &mut found.analysis.summary;
     (summary.presence, summary.overall_score) = (Some(61.0), Some(59.0));
     if let (Some(parts), Some(intervals)) = (&mut summary.parts, &mut summary.intervals) {
-        let part = |part, value, weight| Part { part, value, weight };
+        let part = |part, value, weight| WeightedPart { part, value, weight };
         parts.presence = vec![
             part(PartName::EyeContact, 41.7, 0.4),
             part(PartName::Calmness, 58.3, 0.25),
@@ -236,7 +236,7 @@ pub fn one() -> Findings {
             value: 58.3,
             certainty: Certainty::Clear,
             interval: None,
-            stretch: None,
+            span: None,
             reason: None,
         }),
         Remark::Try { advice: Advice::KeepEyesUp },

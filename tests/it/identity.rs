@@ -76,7 +76,7 @@ async fn one_storage_belongs_to_one_database(store: &Store, (ours, other): (Arc<
     // A new database refuses a storage that belongs to another one.
     let home = tempfile::tempdir().unwrap();
     let fresh = database(home.path()).await;
-    assert!(matches!(establish(&fresh, &ours).await, Err(IdentityError::Taken { .. })));
+    assert!(matches!(establish(&fresh, &ours).await, Err(IdentityError::OfAnotherDatabase { .. })));
 
     // After `adopt`, processes with the other database find that their storage has another identity.
     assert_eq!(adopt(store, &other).await, identity);
