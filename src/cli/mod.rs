@@ -2,12 +2,12 @@
 //! modules do the work.
 
 mod analyze;
-mod confined;
 mod doctor;
 mod eval;
 mod keys;
 mod models;
 mod openapi;
+mod run_job;
 mod serve;
 mod storage;
 
@@ -54,7 +54,7 @@ enum Command {
     Storage(storage::Args),
     /// Run one analysis in a process of its own, for a worker.
     #[command(hide = true)]
-    AnalyzeConfined,
+    RunJob,
     /// Measure the configured classifier on your own labelled pictures.
     Eval(eval::Args),
     /// Create, list and revoke keys for the service.
@@ -144,7 +144,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Serve(args) => serve::serve(args, settings, cli.config.as_deref()),
         Command::Work => serve::work(settings, cli.config.as_deref()),
         Command::Storage(args) => storage::run(args, settings),
-        Command::AnalyzeConfined => confined::run(&settings),
+        Command::RunJob => run_job::run(&settings),
         Command::Analyze(args) => analyze::run(args, settings),
         Command::Models(args) => models::run(args, settings),
         Command::Eval(args) => eval::run(args, settings),

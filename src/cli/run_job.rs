@@ -1,4 +1,4 @@
-//! `visage analyze-confined`: runs one analysis in a process of its own, see [`crate::worker::Confined`]. Only workers
+//! `visage run-job`: runs one analysis in a process of its own, see [`crate::worker::JobProcess`]. Only workers
 //! call it.
 
 use std::io::{BufRead, Write};

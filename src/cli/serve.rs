@@ -18,7 +18,7 @@ use crate::isolation::{DecoderMode, Decoders};
 use crate::pipeline::{LazyPipeline, Pipeline};
 use crate::report::{Mailer, Reporter};
 use crate::store::Store;
-use crate::worker::{Confined, MailSender, Worker};
+use crate::worker::{JobProcess, MailSender, Worker};
 
 #[derive(Debug, clap::Args)]
 pub struct ServeArgs {
@@ -98,7 +98,7 @@ struct Services {
     /// start.
     pipeline: LazyPipeline,
     decoders: Decoders,
-    confined: Confined,
+    job_process: JobProcess,
     clock: Arc<dyn Clock>,
     tokens: Arc<dyn Tokens>,
 }
@@ -116,8 +116,8 @@ impl Services {
         let identity = identity.await.map_err(|error| missing(&error))?;
         let decoders = decoders(&settings.video)?;
         let pipeline = LazyPipeline::new(settings.clone(), decoders.clone());
-        let confined = confined(config);
-        Ok(Self { settings, store, blobs, identity, reporter, pipeline, decoders, confined, clock, tokens })
+        let job_process = job_process(config);
+        Ok(Self { settings, store, blobs, identity, reporter, pipeline, decoders, job_process, clock, tokens })
     }
 
     /// Serves metrics on `metrics.listen` until `stop`, if that is set.
@@ -154,7 +154,7 @@ impl Services {
             blobs: self.blobs.clone(),
             identity: self.identity,
             analyzer: Arc::new(pipeline),
-            confined: Some(Arc::new(self.confined.clone())),
+            job_process: Some(Arc::new(self.job_process.clone())),
             mail_sender: mailer.map(|mailer| Arc::new(mailer) as Arc<dyn MailSender>),
             clock: self.clock.clone(),
             tokens: self.tokens.clone(),
@@ -164,10 +164,10 @@ impl Services {
 
 /// Describes how to run this program with the same settings in a child process. The child inherits the environment and
 /// the working directory.
-fn confined(config: Option<&Path>) -> Confined {
+fn job_process(config: Option<&Path>) -> JobProcess {
     let config = config.map(|path| [OsString::from("--config"), path.as_os_str().to_owned()]);
-    let arguments = config.into_iter().flatten().chain([OsString::from("analyze-confined")]).collect();
-    Confined::new(PROGRAM.into(), arguments)
+    let arguments = config.into_iter().flatten().chain([OsString::from("run-job")]).collect();
+    JobProcess::new(PROGRAM.into(), arguments)
 }
 
 /// Prepares the decoding of videos. Logs a warning if it is not isolated completely.

@@ -181,8 +181,8 @@ impl Worker {
         cancel: &Cancel,
         progress: &Arc<SharedProgress>,
     ) -> Result<Findings, AnalysisError> {
-        let confined = self.confined.as_ref().filter(|_| claim.deaths > 0);
-        let analyzer = confined.unwrap_or(&self.analyzer).clone();
+        let job_process = self.job_process.as_ref().filter(|_| claim.deaths > 0);
+        let analyzer = job_process.unwrap_or(&self.analyzer).clone();
         let (cancel, progress, options) = (cancel.clone(), progress.clone(), claim.options);
         let (answer, answered) = oneshot::channel();
         let span = tracing::Span::current();

@@ -1,4 +1,4 @@
-//! Analyzes a video in a child process: `visage analyze-confined` loads the models, does one analysis and exits. A
+//! Analyzes a video in a child process: `visage run-job` loads the models, does one analysis and exits. A
 //! worker uses it for jobs during which a process died before. If it dies again, only the child dies, and its exit
 //! status gives the reason. A crash counts against the video. A kill from outside, such as by the kernel when memory
 //! runs out, does not.
@@ -75,13 +75,13 @@ pub enum ChildMessage {
 
 /// Starts a child process for each analysis.
 #[derive(Debug, Clone)]
-pub struct Confined {
+pub struct JobProcess {
     program: PathBuf,
     arguments: Vec<OsString>,
 }
 
-impl Confined {
-    /// `program` and `arguments` must run `visage analyze-confined` with the settings of this process.
+impl JobProcess {
+    /// `program` and `arguments` must run `visage run-job` with the settings of this process.
     pub const fn new(program: PathBuf, arguments: Vec<OsString>) -> Self {
         Self { program, arguments }
     }
@@ -104,7 +104,7 @@ impl Confined {
         // Ignores the error of a child that is dead already: its exit status gives the reason.
         let _ = stdin.write_all(&text);
         let (to, lines) = channel();
-        std::thread::Builder::new().name("confined".to_owned()).spawn(move || {
+        std::thread::Builder::new().name("job-process".to_owned()).spawn(move || {
             for line in BufReader::new(stdout).lines() {
                 let Ok(line) = line else { return };
                 if to.send(line).is_err() {
@@ -133,7 +133,7 @@ impl Drop for Running {
     }
 }
 
-impl Analyzer for Confined {
+impl Analyzer for JobProcess {
     fn analyze(
         &self,
         source: &Source,
@@ -198,7 +198,7 @@ mod tests {
     fn analyze(script: &str, cancel: &Cancel) -> Result<Findings, AnalysisError> {
         let arguments = ["-c", script].map(OsString::from).to_vec();
         let source = Source::File("/videos/it's \"quoted\"".into());
-        Confined::new("/bin/sh".into(), arguments).analyze(&source, Options::new(5, 10), &|_| {}, cancel)
+        JobProcess::new("/bin/sh".into(), arguments).analyze(&source, Options::new(5, 10), &|_| {}, cancel)
     }
 
     #[test]
@@ -242,9 +242,9 @@ mod tests {
 
     #[test]
     fn a_missing_program_does_not_count_against_the_video() {
-        let confined = Confined::new("/nowhere/visage".into(), Vec::new());
+        let process = JobProcess::new("/nowhere/visage".into(), Vec::new());
         let source = Source::File("/video".into());
-        let error = confined.analyze(&source, Options::new(5, 10), &|_| {}, &Cancel::default()).unwrap_err();
+        let error = process.analyze(&source, Options::new(5, 10), &|_| {}, &Cancel::default()).unwrap_err();
         assert_eq!(error.fault, Fault::Ours(Part::Memory));
     }
 }

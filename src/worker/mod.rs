@@ -10,12 +10,12 @@
 
 mod analyzer;
 mod backoff;
-mod confined;
 mod delivery;
 mod gate;
 mod heartbeat;
 mod janitor;
 mod job;
+mod job_process;
 mod mail_sender;
 mod outbox;
 mod presence;
@@ -38,10 +38,10 @@ use crate::report::webhook::Webhooks;
 use crate::store::{Store, StoreError, Wake};
 
 pub use analyzer::{AnalysisError, Analyzer};
-pub use confined::{AnalysisRequest, ChildMessage, Confined};
 use delivery::Channel;
 use gate::{Closed, StorageGate};
 pub use janitor::Swept;
+pub use job_process::{AnalysisRequest, ChildMessage, JobProcess};
 pub use mail_sender::MailSender;
 use scratch::Scratch;
 
@@ -82,7 +82,7 @@ pub struct Worker {
     pub analyzer: Arc<dyn Analyzer>,
     /// Analyzes a video in a child process if a process died during an earlier run of its job. `None`: such videos are
     /// analyzed like all others.
-    pub confined: Option<Arc<dyn Analyzer>>,
+    pub job_process: Option<Arc<dyn Analyzer>>,
     /// `None` if mail is switched off.
     pub mail_sender: Option<Arc<dyn MailSender>>,
     pub clock: Arc<dyn Clock>,

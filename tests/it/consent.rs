@@ -42,7 +42,7 @@ fn work(service: &Service) -> JoinHandle<()> {
         blobs: service.blobs.clone(),
         identity: service.identity,
         analyzer: Arc::new(RefusingAnalyzer),
-        confined: None,
+        job_process: None,
         mail_sender: mailer.map(|mailer| Arc::new(mailer) as Arc<dyn MailSender>),
         clock: Arc::new(SystemClock),
         tokens: Arc::new(RandomTokens),

@@ -252,7 +252,7 @@ async fn a_job_is_done_after_any_number_of_killed_workers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_confined_run_counts_if_it_crashes_and_not_if_it_is_killed() {
+async fn a_run_in_a_process_of_its_own_counts_if_it_crashes_and_not_if_it_is_killed() {
     let models = clips::models();
     let clips = Clips::new();
     let fixture = Fixture::new(&clips.moving("clip.mp4", 60.0, "-c:v mpeg4")).await;
@@ -260,8 +260,8 @@ async fn a_confined_run_counts_if_it_crashes_and_not_if_it_is_killed() {
     sqlx::query("UPDATE jobs SET deaths = 1").execute(&fixture.pool).await.unwrap();
     let worker = fixture.worker(&models);
     let next_child = async |before: &[Pid]| {
-        until(fixture.home.path(), "a confined analysis runs", async || {
-            children(&worker, "analyze-confined").into_iter().find(|child| !before.contains(child))
+        until(fixture.home.path(), "an analysis runs in a process of its own", async || {
+            children(&worker, "run-job").into_iter().find(|child| !before.contains(child))
         })
         .await
     };
@@ -284,7 +284,7 @@ async fn a_confined_run_counts_if_it_crashes_and_not_if_it_is_killed() {
     assert_eq!(failure.code, "analysis_crashed");
     assert!(!failure.detail.contains("Convert"), "{}", failure.detail);
     assert_eq!(fixture.deaths().await, 1, "the worker itself must not die");
-    assert_eq!(children(&worker, "analyze-confined"), []);
+    assert_eq!(children(&worker, "run-job"), []);
 }
 
 /// Kills processes that decode, and not those that wait for a video.

@@ -281,7 +281,7 @@ async fn an_expired_upload_is_removed(fixture: UploadService) {
         store: service.store.clone(),
         blobs: service.blobs.clone(),
         identity: service.identity,
-        confined: None,
+        job_process: None,
         analyzer: Arc::new(Idle),
         mail_sender: None,
         clock: Arc::new(clock.clone()),

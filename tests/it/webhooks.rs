@@ -67,7 +67,7 @@ fn work(service: &Service) {
         store: service.store.clone(),
         blobs: service.blobs.clone(),
         identity: service.identity,
-        confined: None,
+        job_process: None,
         analyzer: Arc::new(RefusingAnalyzer),
         mail_sender: None,
         clock: Arc::new(SystemClock),

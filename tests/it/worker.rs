@@ -374,7 +374,7 @@ impl Harness {
             blobs: self.blobs.clone(),
             identity: self.identity,
             analyzer: self.script.clone(),
-            confined: None,
+            job_process: None,
             mail_sender: Some(self.server.clone()),
             clock: Arc::new(self.clock.clone()),
             tokens: Arc::new(RandomTokens),
@@ -657,11 +657,11 @@ async fn a_job_of_a_killed_worker_runs_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_a_job_that_lost_a_worker_is_confined() {
+async fn only_a_job_that_lost_a_worker_runs_in_a_process_of_its_own() {
     let h = Harness::new().await;
-    let confined = Arc::new(Script::default());
+    let process = Arc::new(Script::default());
     let (stop, mut worker) = (CancellationToken::new(), h.worker("w"));
-    worker.confined = Some(confined.clone());
+    worker.job_process = Some(process.clone());
     let suspect = h.add("good", &[]).await;
     h.store.claim("killed", h.clock.now(), h.settings.queue.lease()).await.unwrap().unwrap();
     h.clock.advance(h.settings.queue.lease());
@@ -671,7 +671,7 @@ async fn only_a_job_that_lost_a_worker_is_confined() {
         assert_eq!(h.ended(token).await.status, Status::Done);
     }
     running.stop().await;
-    assert_eq!((confined.seen(), h.script.runs()), (vec![Source::File(h.blobs.path(&key(suspect)))], 1));
+    assert_eq!((process.seen(), h.script.runs()), (vec![Source::File(h.blobs.path(&key(suspect)))], 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]

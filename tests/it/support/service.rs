@@ -153,7 +153,7 @@ impl Service {
             blobs: self.blobs.clone(),
             identity: self.identity,
             analyzer: Arc::new(pipeline),
-            confined: None,
+            job_process: None,
             mail_sender: mailer.map(|mailer| Arc::new(mailer) as Arc<dyn MailSender>),
             clock: Arc::new(SystemClock),
             tokens: Arc::new(RandomTokens),
