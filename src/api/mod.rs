@@ -54,7 +54,7 @@ use tower_http::normalize_path::NormalizePath;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::blob::BlobStore;
-use crate::clock::{Clock, Tokens};
+use crate::clock::{Clock, RandomTokens, Tokens};
 use crate::config::{Cors, Settings};
 use crate::identity::StorageIdentity;
 use crate::isolation::Decoders;
@@ -63,6 +63,7 @@ use crate::store::Store;
 
 pub use auth::Caller;
 use endpoint::Endpoint;
+pub use endpoints::readyz::Readiness;
 pub use immediate::ImmediateAnalyzer;
 pub use problem::Problem;
 pub use request_log::LogDetails;
@@ -98,7 +99,7 @@ struct Api {
     probes: Arc<Semaphore>,
     /// The permits of calls that are answered with their result.
     immediate: Arc<UploadPermits>,
-    readiness: Arc<endpoints::readyz::Readiness>,
+    readiness: Arc<Readiness>,
     log: request_log::RequestLog,
     limits: Arc<limits::Limits>,
     document: Arc<utoipa::openapi::OpenApi>,
@@ -129,7 +130,12 @@ pub fn router(mut state: AppState) -> Router {
             0,
             allowance,
         )),
-        readiness: Arc::default(),
+        readiness: Arc::new(Readiness::new(
+            state.store.clone(),
+            state.blobs.clone(),
+            state.identity,
+            state.clock.clone(),
+        )),
         log: request_log::RequestLog::start(&state),
         // The proxies were parsed before, when the settings were checked.
         limits: Arc::new(limits::Limits::new(&state.settings.limits, http.proxies().unwrap_or_default())),
@@ -158,10 +164,16 @@ pub fn router(mut state: AppState) -> Router {
     Router::new().fallback_service(NormalizePath::trim_trailing_slash(routes))
 }
 
-/// The service on `metrics.listen`, which workers have too: `/metrics` and `/healthz`.
-pub fn operations(store: Store, clock: Arc<dyn Clock>) -> Router {
+/// The service on `metrics.listen`, which workers have too: `/metrics`, `/healthz` and `/readyz`.
+pub fn operations(store: Store, clock: Arc<dyn Clock>, readiness: Readiness) -> Router {
     let metrics = move || async move { endpoints::metrics::text(&store, clock.now()).await.map_err(Problem::from) };
-    Router::new().route("/metrics", get(metrics)).route("/healthz", get(endpoints::healthz::handle))
+    let readiness = Arc::new(readiness);
+    let ready = move || async move { readiness.answer().await };
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(endpoints::healthz::handle))
+        .route("/readyz", get(ready))
+        .layer(axum::middleware::map_response(|response| async { outer::in_english(response, RandomTokens.next()) }))
 }
 
 /// Endpoints that answer within the timeout of [`router`].

@@ -10,6 +10,7 @@ use axum::http::{Extensions, HeaderName, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use tracing::Instrument;
+use uuid::Uuid;
 
 use super::auth::SHARE;
 use super::limits::RateLimit;
@@ -97,6 +98,11 @@ impl Drop for DisconnectLog {
 /// Whether an id sent by a client may be written to the log.
 fn is_sane(id: &str) -> bool {
     (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}
+
+/// Renders the problem of a response on `metrics.listen`, in English.
+pub(super) fn in_english(response: Response, request_id: Uuid) -> Response {
+    finish(response, &request_id.to_string(), Language::EN)
 }
 
 /// Renders the problem of a response in this language, and sets the headers of every answer.

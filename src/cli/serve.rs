@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::{Failure, PROGRAM};
-use crate::api::{self, AppState};
+use crate::api::{self, AppState, Readiness};
 use crate::blob::{self, BlobStore};
 use crate::clock::{Clock, RandomTokens, SystemClock, Tokens};
 use crate::config::{Settings, Video};
@@ -129,7 +129,10 @@ impl Services {
         let failed = |error| Failure::Run(format!("cannot listen on metrics.listen = {address}: {error}"));
         let listener = tokio::net::TcpListener::bind(address).await.map_err(failed)?;
         tracing::info!(address = %listener.local_addr().map_err(failed)?, "serving metrics");
-        let (router, http) = (api::operations(self.store.clone(), self.clock.clone()), self.settings.http.clone());
+        let readiness =
+            Readiness::new(self.store.for_requests(), self.blobs.clone(), self.identity, self.clock.clone());
+        let router = api::operations(self.store.clone(), self.clock.clone(), readiness);
+        let http = self.settings.http.clone();
         tokio::spawn(async move { api::serve(listener, router, &http, stop, Duration::ZERO).await });
         Ok(())
     }

@@ -144,6 +144,19 @@ async fn a_worker_process_serves_metrics_at_a_separate_address() {
     let http = crate::support::http();
     let get = async |path: &str| http.get(format!("http://{address}{path}")).send().await.unwrap();
     assert_eq!(get("/healthz").await.status(), StatusCode::OK);
+    assert_eq!(get("/readyz").await.json::<serde_json::Value>().await.unwrap()["status"], "ready");
     assert!(get("/metrics").await.text().await.unwrap().contains("visage_jobs_waiting 0"));
     assert_eq!(get("/results/x").await.status(), StatusCode::NOT_FOUND);
+    // Without its storage, the worker is not ready. The last answer holds for a second.
+    std::fs::remove_dir_all(folder.path().join("videos")).unwrap();
+    let lost = async {
+        while get("/readyz").await.status() == StatusCode::OK {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+        get("/readyz").await
+    };
+    let answer = tokio::time::timeout(std::time::Duration::from_secs(30), lost).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(answer.json::<serde_json::Value>().await.unwrap()["down"], serde_json::json!(["storage"]));
+    assert_eq!(get("/healthz").await.status(), StatusCode::OK);
 }

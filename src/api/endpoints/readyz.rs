@@ -2,6 +2,7 @@
 //!
 //! The parts are checked once a second at most, regardless of the number of requests.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
@@ -17,8 +18,11 @@ use crate::api::access::Open;
 use crate::api::endpoint::Endpoint;
 use crate::api::openapi::OPERATIONS;
 use crate::api::problem::detail;
-use crate::api::{Api, AppState, Problem};
-use crate::blob::BlobError;
+use crate::api::{Api, Problem};
+use crate::blob::{BlobError, BlobStore};
+use crate::clock::Clock;
+use crate::identity::StorageIdentity;
+use crate::store::Store;
 
 pub(in crate::api) fn endpoint() -> Endpoint {
     Endpoint::new::<Open>(routes!(handle))
@@ -29,23 +33,43 @@ const FRESH: Duration = Duration::from_secs(1);
 /// Longest time to wait for a part.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// The time of the last check, and the parts that failed it.
-#[derive(Default)]
-pub struct Readiness(Mutex<Option<(Instant, Vec<&'static str>)>>);
+/// Checks the parts of the service, and keeps the time and result of the last check.
+pub struct Readiness {
+    store: Store,
+    blobs: Arc<dyn BlobStore>,
+    identity: StorageIdentity,
+    clock: Arc<dyn Clock>,
+    /// The time of the last check, and the parts that failed it.
+    last: Mutex<Option<(Instant, Vec<&'static str>)>>,
+}
 
 impl Readiness {
-    /// The parts that cannot be written.
-    async fn down(&self, app: &AppState) -> Vec<&'static str> {
+    pub fn new(store: Store, blobs: Arc<dyn BlobStore>, identity: StorageIdentity, clock: Arc<dyn Clock>) -> Self {
+        Self { store, blobs, identity, clock, last: Mutex::default() }
+    }
+
+    /// Answers `GET /readyz`.
+    pub(in crate::api) async fn answer(&self) -> Result<Json<Ready>, Problem> {
+        let down = self.down().await;
+        if down.is_empty() {
+            return Ok(Json(Ready { status: "ready" }));
+        }
+        let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail::not_ready(down.join(", ")));
+        Err(problem.with("down", down).retry_after(5))
+    }
+
+    /// Returns the parts that cannot be written.
+    async fn down(&self) -> Vec<&'static str> {
         // The lock is held during the check, so that concurrent requests share its result.
-        let mut last = self.0.lock().await;
+        let mut last = self.last.lock().await;
         if let Some((asked, down)) = last.as_ref()
             && asked.elapsed() < FRESH
         {
             return down.clone();
         }
-        let now = app.clock.now();
+        let now = self.clock.now();
         let (database, storage) =
-            tokio::join!(timeout(PATIENCE, app.store.check(now)), timeout(PATIENCE, storage(app)));
+            tokio::join!(timeout(PATIENCE, self.store.check(now)), timeout(PATIENCE, self.check_storage()));
         let down = [("database", failure(database)), ("storage", failure(storage))]
             .into_iter()
             .filter_map(|(part, failure)| {
@@ -57,12 +81,12 @@ impl Readiness {
         *last = Some((Instant::now(), down.clone()));
         down
     }
-}
 
-/// Checks that the storage can be written and belongs to the database.
-async fn storage(app: &AppState) -> Result<(), BlobError> {
-    app.identity.verify(app.blobs.as_ref()).await?;
-    app.blobs.check().await
+    /// Checks that the storage can be written and belongs to the database.
+    async fn check_storage(&self) -> Result<(), BlobError> {
+        self.identity.verify(self.blobs.as_ref()).await?;
+        self.blobs.check().await
+    }
 }
 
 fn failure<E: std::fmt::Display>(answer: Result<Result<(), E>, tokio::time::error::Elapsed>) -> Option<String> {
@@ -87,10 +111,5 @@ pub struct Ready {
     responses((status = 200, description = "All parts answer", body = Ready),
               (status = 503, description = "A part does not answer")))]
 pub(in crate::api) async fn handle(State(api): State<Api>) -> Result<Json<Ready>, Problem> {
-    let down = api.readiness.down(&api.app).await;
-    if down.is_empty() {
-        return Ok(Json(Ready { status: "ready" }));
-    }
-    let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail::not_ready(down.join(", ")));
-    Err(problem.with("down", down).retry_after(5))
+    api.readiness.answer().await
 }
