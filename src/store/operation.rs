@@ -52,6 +52,22 @@ impl Store {
         Ok(unsigned(count))
     }
 
+    /// Returns the seconds for which the first waiting job has been due, and the age in seconds of the oldest message in
+    /// the outbox. Messages that wait for a confirmation do not count. 0 stands for none.
+    pub async fn longest_waits(&self, now: Timestamp) -> Result<(u64, u64), StoreError> {
+        let row = sqlx::query(
+            "SELECT (SELECT MIN(run_at) FROM jobs WHERE status = 'queued') AS job, \
+                    (SELECT MIN(created_at) FROM outbox WHERE status = 'queued' AND consent IS NULL) AS message",
+        )
+        .fetch_one(self.pool())
+        .await?;
+        let seconds = |column| {
+            let since: Option<i64> = row.try_get(column)?;
+            Ok::<_, StoreError>(since.map_or(0, |since| unsigned(millis(now).saturating_sub(since)) / 1000))
+        };
+        Ok((seconds("job")?, seconds("message")?))
+    }
+
     /// Returns the running jobs, oldest first.
     pub async fn running_jobs(&self) -> Result<Vec<RunningJob>, StoreError> {
         let sql =

@@ -50,12 +50,16 @@ struct By {
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 
 /// The state of the queues in the database, for all processes together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Queues {
     pub jobs_waiting: u64,
     pub jobs_running: u64,
     pub mails_waiting: u64,
     pub workers: u64,
+    /// Seconds for which the first waiting job has been due; 0 if none is due.
+    pub oldest_waiting_job_s: u64,
+    /// Age of the oldest unsent mail or webhook in seconds; 0 if there is none.
+    pub oldest_waiting_message_s: u64,
 }
 
 /// The counters of this process.
@@ -152,6 +156,14 @@ impl Metrics {
         registry.register("model_call_rows", "Rows in a call of a model (batch size)", metrics.call_rows.clone());
         let help = "Duration of a call of a model; the rate of its sum is the share of time that the model is busy";
         registry.register_with_unit("model_call", help, Unit::Seconds, metrics.call_s.clone());
+        // A counter that begins with its first event hides that event from `increase()`.
+        for part in Part::ALL {
+            metrics.setbacks.get_or_create(&Of { part: part.name() }).inc_by(0);
+            metrics.messages_put_off.get_or_create(&Of { part: part.name() }).inc_by(0);
+        }
+        for end in ["done", "failed"] {
+            metrics.jobs.get_or_create(&End { end }).inc_by(0);
+        }
         Self { registry, ..metrics }
     }
 
@@ -221,7 +233,11 @@ impl Metrics {
     /// Writes all counters and the state of the queues in the OpenMetrics text format.
     pub fn text(&self, queues: Queues) -> String {
         let mut now = Registry::with_prefix("visage");
+        let job_age = "Time for which the first waiting job has been due, of all processes";
+        let message_age = "Age of the oldest unsent mail or webhook, of all processes";
         for (name, help, value) in [
+            ("oldest_waiting_job_seconds", job_age, queues.oldest_waiting_job_s),
+            ("oldest_waiting_message_seconds", message_age, queues.oldest_waiting_message_s),
             ("jobs_waiting", "Waiting jobs, of all processes", queues.jobs_waiting),
             ("jobs_running", "Running jobs, of all processes", queues.jobs_running),
             ("mails_waiting", "Unsent mails, of all processes", queues.mails_waiting),
@@ -257,7 +273,14 @@ mod tests {
         metrics.decoded("gpu");
         metrics.model("emotion").called(8, Duration::from_millis(6));
         metrics.model("emotion").called(2, Duration::from_millis(2));
-        let text = metrics.text(Queues { jobs_waiting: 7, jobs_running: 2, mails_waiting: 1, workers: 3 });
+        let text = metrics.text(Queues {
+            jobs_waiting: 7,
+            jobs_running: 2,
+            mails_waiting: 1,
+            workers: 3,
+            oldest_waiting_job_s: 90,
+            oldest_waiting_message_s: 5,
+        });
         for line in [
             r#"visage_http_answers_total{method="GET",route="/results/{token}",status="200"} 1"#,
             r#"visage_http_answer_seconds_bucket{le="0.004",route="/results/{token}"} 1"#,
@@ -274,6 +297,8 @@ mod tests {
             r#"visage_model_call_rows_count{model="emotion"} 2"#,
             "visage_jobs_waiting 7",
             "visage_workers 3",
+            "visage_oldest_waiting_job_seconds 90",
+            "visage_oldest_waiting_message_seconds 5",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n\n{text}");
         }

@@ -160,3 +160,46 @@ async fn a_worker_process_serves_metrics_at_a_separate_address() {
     assert_eq!(answer.json::<serde_json::Value>().await.unwrap()["down"], serde_json::json!(["storage"]));
     assert_eq!(get("/healthz").await.status(), StatusCode::OK);
 }
+
+/// The rules of `deploy/prometheus` use names and labels that exist, and the handbook says what to do for each alert.
+#[tokio::test]
+async fn alerts_use_metrics_that_exist_and_are_explained() {
+    let repository = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let rules = std::fs::read_to_string(repository.join("deploy/prometheus/rules.yml")).unwrap();
+    let handbook = std::fs::read_to_string(repository.join("docs/OPERATIONS.md")).unwrap();
+    let service = Service::start(|_| {}).await;
+    service.accept(keys::clip()).await;
+    let text = told(&service).await;
+    let families: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
+    let mut used = 0;
+    for name in rules.split(|c| !is_name(c)).filter(|name| name.starts_with("visage_")) {
+        let family = ["_total", "_sum", "_count", "_bucket"].iter().find_map(|end| name.strip_suffix(end));
+        assert!(families.contains(&family.unwrap_or(name)), "{name} is not among {families:?}");
+        used += 1;
+    }
+    assert!(used >= 20, "{used}");
+    let own: Vec<&str> = rules.lines().filter_map(|line| line.trim().strip_prefix("- record: ")).collect();
+    for name in rules.split(|c| !is_name(c)).filter(|name| name.starts_with("visage:")) {
+        assert!(own.contains(&name), "{name} is not recorded");
+    }
+    let alerts: Vec<&str> = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    assert_eq!(alerts.len(), 12);
+    for alert in alerts {
+        assert!(handbook.contains(&format!("\n**{alert}.** ")), "docs/OPERATIONS.md does not explain {alert}");
+    }
+}
+
+#[tokio::test]
+async fn the_age_of_the_oldest_waiting_job_is_told() {
+    let service = Service::start(|_| {}).await;
+    let age = "visage_oldest_waiting_job_seconds";
+    assert_eq!(value(&told(&service).await, age), 0.0);
+    service.accept(keys::clip()).await;
+    let grown = async {
+        while value(&told(&service).await, age) < 1.0 {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), grown).await.expect("the age does not grow");
+}

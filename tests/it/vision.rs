@@ -363,7 +363,7 @@ fn a_warm_up_runs_the_installed_models_and_ignores_missing_ones() {
     let mut settings = settings(DetectorKind::Yunet);
     settings.vision.emotion.name = "warmed".to_owned();
     let calls = |model: &str| {
-        let text = metrics().text(Queues { jobs_waiting: 0, jobs_running: 0, mails_waiting: 0, workers: 0 });
+        let text = metrics().text(Queues::default());
         let wanted = format!(r#"call_rows_count{{model="{model}"}}"#);
         let line = text.lines().find(|line| line.contains(&wanted));
         line.map_or(0, |line| line.rsplit(' ').next().unwrap().parse::<u32>().unwrap())

@@ -40,6 +40,14 @@ pub async fn text(store: &Store, now: Timestamp) -> Result<Response, StoreError>
     let mails_waiting = store.mails_waiting().await?;
     let alive = now.saturating_sub(SILENT_S.seconds()).unwrap_or(Timestamp::MIN);
     let workers = store.workers().await?.iter().filter(|worker| worker.seen_at >= alive).count() as u64;
-    let text = metrics().text(Queues { jobs_waiting, jobs_running, mails_waiting, workers });
+    let (oldest_waiting_job_s, oldest_waiting_message_s) = store.longest_waits(now).await?;
+    let text = metrics().text(Queues {
+        jobs_waiting,
+        jobs_running,
+        mails_waiting,
+        workers,
+        oldest_waiting_job_s,
+        oldest_waiting_message_s,
+    });
     Ok(([(header::CONTENT_TYPE, OPEN_METRICS), (header::CACHE_CONTROL, "no-store")], text).into_response())
 }
