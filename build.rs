@@ -1,5 +1,5 @@
-//! Generates the embedded list of migrations, the list of languages and the table of texts. Cargo runs it again when a file in `migrations`
-//! or `locales` changes.
+//! Generates the embedded list of migrations, the list of languages and the table of texts. Cargo runs it again when a
+//! file in `migrations` or `locales` changes.
 
 use std::collections::BTreeMap;
 use std::error::Error;

@@ -1,8 +1,10 @@
 //! Measures the queue at size: claim, heartbeat and completion of jobs, through the store's own code.
 //!
-//!     createdb visage_queue
-//!     cargo bench --bench queue -- postgres:///visage_queue --waiting 1000000 --done 1000000 --claimers 128 --seconds 60
-//!     cargo bench --bench queue -- sqlite:/tmp/queue.db --waiting 1000000 --done 1000000 --claimers 8 --seconds 60
+//! ```sh
+//! createdb queue
+//! cargo bench --bench queue -- postgres:///queue --waiting 1000000 --done 1000000 --claimers 128 --seconds 60
+//! cargo bench --bench queue -- sqlite:/tmp/queue.db --waiting 1000000 --done 1000000 --claimers 8 --seconds 60
+//! ```
 //!
 //! The database must be empty. Rows are written first, then the claimers work at the same time. `--reader` keeps a
 //! transaction open meanwhile, so that Postgres cannot remove old versions of rows. Prints cycles a second for each
@@ -75,7 +77,8 @@ async fn fill(url: &str, status: &str, first: u32, number: u32, options: &str) {
         "WITH RECURSIVE numbers (n) AS (SELECT {first} UNION ALL SELECT n + 1 FROM numbers WHERE n < {last}) \
          INSERT INTO jobs (id, token, status, version, options, video_key, run_at, attempts, claim, frames_done, \
                            frames_total, created_at, finished_at, cost) \
-         SELECT n, '00000000-0000-0000-0000-' || {padded}, '{status}', 1, '{options}', {video}, n, 0, 0, 0, 0, n, {finished}, 100 \
+         SELECT n, '00000000-0000-0000-0000-' || {padded}, '{status}', 1, '{options}', {video}, n, 0, 0, 0, \
+                0, n, {finished}, 100 \
          FROM numbers",
         last = first + number - 1,
         padded = if url.starts_with("sqlite") { "printf('%012d', n)" } else { "lpad(CAST(n AS TEXT), 12, '0')" },

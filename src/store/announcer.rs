@@ -1,8 +1,8 @@
 //! Announces wake-ups to other processes, on Postgres by NOTIFY.
 //!
 //! One task of each process sends the wake-ups of all its transactions, many in one statement, after these have been
-//! committed. NOTIFY in the transactions themselves would make the commits of all processes wait for each other:
-//! Postgres holds one lock for the whole server from a NOTIFY until the end of the commit.
+//! committed. Postgres commits transactions with a NOTIFY one after the other, so a NOTIFY in the transactions themselves
+//! would make all processes wait for each other.
 //!
 //! A process that is killed between a commit and its wake-up announces nothing. Receivers then find the change when
 //! they poll.
