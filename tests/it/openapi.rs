@@ -115,7 +115,7 @@ async fn the_description_and_its_page_load_nothing_from_other_hosts() {
         let page = page.text().await.unwrap();
         assert!(!page.contains("//"), "the page loads something from another host: {page}");
         let named: Vec<_> = page.split('"').filter(|text| text.starts_with("/docs/")).collect();
-        assert_eq!(named.len(), 4);
+        assert_eq!(named.len(), 6);
         for path in named {
             let file = service.get(path).await;
             assert_eq!(file.status(), StatusCode::OK, "{path}");

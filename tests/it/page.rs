@@ -2,6 +2,7 @@
 
 mod admin;
 mod bucket;
+mod docs;
 mod errors;
 mod flow;
 mod long;
