@@ -279,8 +279,9 @@ fn several_people_have_a_line_each_and_no_average_comes_first() {
     assert!(!mail_html.contains("All people together"));
 }
 
-/// Results of ten kinds, with figures that are rounded in different directions.
-fn ten() -> Vec<(&'static str, Findings)> {
+/// Made-up results with figures that are rounded in different directions. `tests/it/page/agreement.rs` compares real
+/// ones, the page included.
+fn rounded() -> Vec<(&'static str, Findings)> {
     let uneven = |mut findings: Findings, shift: f64| {
         for face in &mut findings.analysis.faces {
             face.calmness = 42.449 + shift;
@@ -313,8 +314,8 @@ fn ten() -> Vec<(&'static str, Findings)> {
 }
 
 #[test]
-fn report_json_and_mail_agree_to_the_digit() {
-    for (name, findings) in ten() {
+fn figures_that_are_hard_to_round_agree_in_report_json_and_mail() {
+    for (name, findings) in rounded() {
         let json = serde_json::to_value(&findings.analysis).unwrap();
         let html = outline(&page(&findings));
         let (text, mail_html) = bodies(&mail(&settings(), Message::Report(&findings)));

@@ -1,6 +1,7 @@
 //! The web page, in a real browser. Screenshots are stored in `target/screens` for inspection.
 
 mod admin;
+mod agreement;
 mod bucket;
 mod docs;
 mod errors;

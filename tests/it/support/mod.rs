@@ -12,6 +12,7 @@ pub mod s3;
 pub mod s3_external;
 pub mod service;
 pub mod smtp;
+pub mod ten;
 
 use visage::config::Settings;
 use visage::isolation::Decoders;
