@@ -58,9 +58,12 @@ function toStart() {
   start.start();
 }
 
-function trouble(problem, again) {
+/** Shows a problem: `again` tries once more, `file` is the name of the file that it is about. */
+function trouble(problem, again, file) {
   const titles = { unknown_token: "trouble.gone_title", expired: "trouble.gone_title" };
   byId("trouble-title").textContent = t(titles[problem.code] ?? "trouble.title");
+  byId("trouble-file").textContent = file ?? "";
+  byId("trouble-file").hidden = !file;
   byId("trouble-text").textContent = problem.message;
   byId("trouble-request").textContent = problem.requestId ? t("trouble.request", { id: problem.requestId }) : "";
   byId("trouble-request").hidden = !problem.requestId;
@@ -116,7 +119,7 @@ async function send(file, options) {
           ? t("error.upload_too_large", { most: bytes(settings.max_upload) })
           : problem.message,
       );
-    } else trouble(problem instanceof Problem ? problem : new Problem(500), () => send(file, options));
+    } else trouble(problem instanceof Problem ? problem : new Problem(500), () => send(file, options), file.name);
   }
 }
 
@@ -173,7 +176,7 @@ async function follow(token, progress, card, signal) {
   }
   if (library.resultOf(token)) library.remember(token, { status: "failed" });
   const problem = new Problem(422, job.status === "failed" ? job.error : { code: job.status });
-  trouble(problem);
+  trouble(problem, undefined, job.file_name);
   if (job.status === "failed") byId("trouble-title").textContent = t("trouble.failed_title");
 }
 

@@ -69,6 +69,7 @@ async fn a_missing_result_is_explained_on_the_page() {
         .until("the failure", "document.querySelector('#trouble-title').textContent.includes('could not be analyzed')")
         .await;
     assert!(browser.text("#trouble-text").await.contains("The file is damaged"));
+    assert_eq!(browser.text("#trouble-file").await, "clip.mp4");
     browser.picture("failed").await;
     browser.check_accessibility("failed").await;
     service.store.expire(SystemClock.now(), 10).await.unwrap();

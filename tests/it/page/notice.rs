@@ -57,6 +57,16 @@ async fn the_camera_starts_only_after_a_yes_and_shows_that_it_runs() {
                 return box.top >= 0 && box.bottom <= innerHeight && box.left >= 0 && box.right <= innerWidth \
                 && box.width > innerWidth * 0.6";
     assert_eq!(browser.eval(seen).await, json!(true), "the sign stays in view");
+    for language in ["en", "de", "fr", "es"] {
+        let lines = "const page = await fetch(`/?language=LANGUAGE`, { headers: { Accept: 'text/html' } }); \
+                     const words = new DOMParser().parseFromString(await page.text(), 'text/html').getElementById('words'); \
+                     const sign = document.querySelector('#camera-on span'), told = sign.textContent; \
+                     sign.textContent = JSON.parse(words.textContent)['camera.on']; \
+                     const seen = [sign.getClientRects().length, sign.scrollWidth <= sign.parentElement.clientWidth, \
+                     sign.parentElement.getBoundingClientRect().height < 40]; sign.textContent = told; return seen;";
+        let lines = format!("return (async () => {{ {} }})()", lines.replace("LANGUAGE", language));
+        assert_eq!(browser.eval(&lines).await, json!([1, true, true]), "the sign has one line: {language}");
+    }
     browser.picture("camera-on").await;
     browser.check_accessibility("the camera is on").await;
     browser.click("#camera-go").await;
