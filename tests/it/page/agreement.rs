@@ -117,8 +117,11 @@ async fn page_report_json_and_mail_agree_to_the_digit_on_ten_results() {
         let lead = shown(".story .lead".to_owned()).await;
         let n = analysis["video"]["frames_analyzed"].as_u64().unwrap();
         let samples = format!("{n} sample{}", if n == 1 { "" } else { "s" });
-        is_in("page", &lead, &samples);
-        is_in("report", &report, &samples);
+        // Without a face, page and report say what may help instead.
+        if *people > 0 {
+            is_in("page", &lead, &samples);
+            is_in("report", &report, &samples);
+        }
         let headline = shown(".story h1".to_owned()).await;
         is_in("report", &report, &headline);
         is_in("mail", mail, &headline);
