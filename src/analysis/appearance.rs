@@ -2,7 +2,8 @@
 //!
 //! It distinguishes the people of one video where positions do not: after a cut, and when two people cross. It is
 //! coarse on purpose: it is valid for minutes and for one set of clothes, so nobody can be recognised by it later. It
-//! exists only while a video is analyzed. It is not stored and not part of the result.
+//! exists only while a video is analyzed. It is not stored and not part of the result. Only a client that sends single
+//! pictures gets it back ([`super::People`]), and the service does not keep it.
 //!
 //! The picture is first scaled to a fixed brightness of the skin, so that lamps and exposure make no difference.
 //! Measured values of [`Appearance::similarity`]:
@@ -21,6 +22,11 @@ const BINS: [usize; 3] = [6, 7, 7];
 const RANGES: [(f32, f32); 3] = [(0.0, 100.0), (-30.0, 50.0), (-30.0, 50.0)];
 /// Weight of a new observation in the running average.
 const UPDATE_WEIGHT: f32 = 0.2;
+
+/// Number of bins of a histogram.
+const ALL_BINS: usize = BINS[0] * BINS[1] * BINS[2];
+/// Bytes with a bit for each bin.
+const BITMAP: usize = ALL_BINS.div_ceil(8);
 
 /// Shares of the colours. They sum to 1.
 type Histogram = Box<[f32]>;
@@ -64,12 +70,59 @@ impl Appearance {
             }
         }
     }
+
+    /// Appends the appearance to some bytes: for each part a byte that says whether it is known, then a bit for each
+    /// bin that says whether it is above 0, and those bins in units of the largest one divided by 255.
+    pub(super) fn write(&self, to: &mut Vec<u8>) {
+        for part in &self.parts {
+            to.push(u8::from(part.is_some()));
+            let Some(part) = part else { continue };
+            let largest = part.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 255")]
+            let units: Vec<u8> = part.iter().map(|share| (255.0 * share / largest).round() as u8).collect();
+            let mut bitmap = [0; BITMAP];
+            for (bin, _) in units.iter().enumerate().filter(|(_, unit)| **unit > 0) {
+                bitmap[bin / 8] |= 1 << (bin % 8);
+            }
+            to.extend(bitmap);
+            to.extend(units.into_iter().filter(|unit| *unit > 0));
+        }
+    }
+
+    /// Reads an appearance from the start of some bytes and removes it from them. Returns `None` if they are not what
+    /// [`Appearance::write`] wrote.
+    pub(super) fn read(from: &mut &[u8]) -> Option<Self> {
+        let mut parts = [None, None, None];
+        for part in &mut parts {
+            match from.split_off_first()? {
+                0 => continue,
+                1 => {}
+                _ => return None,
+            }
+            let bitmap = from.split_off(..BITMAP)?;
+            let mut bins = vec![0.0; ALL_BINS];
+            let is_set = |bin: usize| bitmap[bin / 8] >> (bin % 8) & 1 == 1;
+            if (ALL_BINS..8 * BITMAP).any(is_set) {
+                return None;
+            }
+            for (_, share) in bins.iter_mut().enumerate().filter(|(bin, _)| is_set(*bin)) {
+                *share = f32::from(*from.split_off_first().filter(|unit| **unit > 0)?);
+            }
+            let sum: f32 = bins.iter().sum();
+            if sum <= 0.0 {
+                return None;
+            }
+            bins.iter_mut().for_each(|share| *share /= sum);
+            *part = Some(bins.into());
+        }
+        Some(Self { parts })
+    }
 }
 
 /// Computes the histogram of some pixels. Each pixel is distributed over the eight nearest bins by trilinear
 /// interpolation, so a small change of colour changes the histogram only a little.
 fn histogram(pixels: &[[f32; 3]]) -> Option<Histogram> {
-    let mut bins = vec![0.0; BINS.iter().product()];
+    let mut bins = vec![0.0; ALL_BINS];
     let each = 1.0 / pixels.len() as f32;
     for pixel in pixels {
         let mut positions = [(0, 0.0); 3];
@@ -126,7 +179,38 @@ pub(super) mod tests {
         assert!(similarity > 0.9 && similarity < 1.0, "{similarity}");
     }
 
+    #[test]
+    fn bytes_that_are_no_appearance_are_not_read() {
+        let mut bytes = Vec::new();
+        wearing([20.0, 0.0, 0.0], [60.0, 12.0, 15.0], [45.0, 45.0, 30.0]).write(&mut bytes);
+        for end in 0..bytes.len() {
+            assert_eq!(Appearance::read(&mut &bytes[..end]), None, "{end}");
+        }
+        // An unknown mark, no bin at all, a bin beyond the last one, and a bin of 0.
+        let empty = [&[1][..], &[0; BITMAP]].concat();
+        let beyond = [&[1][..], &[0; BITMAP - 1], &[0x80, 255, 0, 0]].concat();
+        let zero = [&[1, 1][..], &[0; BITMAP - 1], &[0, 0, 0]].concat();
+        for wrong in [vec![2, 0, 0], [&empty[..], &[0, 0]].concat(), beyond, zero] {
+            assert_eq!(Appearance::read(&mut &wrong[..]), None, "{wrong:?}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn a_written_appearance_is_read_almost_unchanged(
+            a in prop::collection::vec(prop::array::uniform3(-60.0_f32..110.0), 0..200),
+            b in prop::collection::vec(prop::array::uniform3(-60.0_f32..110.0), 1..40),
+        ) {
+            let written = Appearance::of([&a, &b, &[]]);
+            let mut bytes = Vec::new();
+            written.write(&mut bytes);
+            bytes.push(7);
+            let mut rest = &bytes[..];
+            let read = Appearance::read(&mut rest).unwrap();
+            prop_assert_eq!(rest, &[7][..]);
+            prop_assert!(written.similarity(&read).unwrap() > 0.98);
+        }
+
         #[test]
         fn similarity_is_symmetric_and_between_0_and_1(
             a in prop::collection::vec(prop::array::uniform3(-60.0_f32..110.0), 1..40),

@@ -257,24 +257,10 @@ fn moments(person: &Person, sample_spans: &[(f64, f64)]) -> Vec<(f64, f64, Tally
 }
 
 fn rows(people: &[Person]) -> Vec<TimelineRow> {
-    let row = |id: u32, seen: &Observation, contact: &Contact| TimelineRow {
-        time_s: seen.time_s,
-        face: id,
-        bbox: seen.face.bbox,
-        emotions: seen.emotions,
-        pose: seen.pose,
-        eye_contact: contact.met,
-        quality: seen.quality,
-        // The network invents a gaze for shut eyes.
-        gaze: seen.eyes.map(|eyes| eyes.gaze).filter(|_| contact.eyes_shut == Some(false)),
-        eyes_shut: contact.eyes_shut,
-        covered: seen.covered,
-        expressions: seen.expressions,
-    };
     let mut rows: Vec<TimelineRow> = people
         .iter()
         .flat_map(|Person { track, contacts, .. }| {
-            track.observations.iter().zip(contacts).map(|(seen, contact)| row(track.id, seen, contact))
+            track.observations.iter().zip(contacts).map(|(seen, contact)| TimelineRow::of(track.id, seen, contact))
         })
         .collect();
     rows.sort_by(|a, b| a.time_s.total_cmp(&b.time_s).then(a.face.cmp(&b.face)));

@@ -8,9 +8,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
+use super::contact::Contact;
 use super::expressions::share;
 use super::rounding::{to, to_f32};
-use super::{BBox, Covered, Emotion, Expressions, Gaze, Pose, Probabilities};
+use super::{BBox, Covered, Emotion, Expressions, Gaze, Observation, Pose, Probabilities};
 
 /// One face in one sample. The JSON and CSV for clients have names and derived values. The stored form is short
 /// ([`Timeline`]).
@@ -111,6 +112,24 @@ impl Serialize for TimelineRow {
 }
 
 impl TimelineRow {
+    /// The row of one observation of the person with this id.
+    pub(super) fn of(face: u32, seen: &Observation, contact: &Contact) -> Self {
+        Self {
+            time_s: seen.time_s,
+            face,
+            bbox: seen.face.bbox,
+            emotions: seen.emotions,
+            pose: seen.pose,
+            eye_contact: contact.met,
+            quality: seen.quality,
+            // The network invents a gaze for shut eyes.
+            gaze: seen.eyes.map(|eyes| eyes.gaze).filter(|_| contact.eyes_shut == Some(false)),
+            eyes_shut: contact.eyes_shut,
+            covered: seen.covered,
+            expressions: seen.expressions,
+        }
+    }
+
     /// First line of the CSV, without movements of the face.
     const CSV_HEADER: &str = "time_s,face,x,y,width,height,angry,disgust,fear,happy,sad,surprise,neutral,\
                                   valence,arousal,yaw,pitch,roll,eye_contact,quality,gaze_yaw,gaze_pitch,eyes_shut,\
@@ -162,13 +181,13 @@ impl TimelineRow {
 
     /// Returns valence, -1 (unpleasant) to 1 (pleasant), and arousal, -1 (passive) to 1 (active), rounded to three
     /// decimals.
-    fn valence_arousal(&self) -> (f64, f64) {
+    pub(super) fn valence_arousal(&self) -> (f64, f64) {
         let (valence, arousal) = self.emotions.valence_arousal();
         (to(valence, 3), to(arousal, 3))
     }
 
     /// Rounds all values to their significant digits: milliseconds, tenths of pixels and degrees.
-    fn rounded(&self) -> Self {
+    pub(super) fn rounded(&self) -> Self {
         let BBox { x, y, width, height } = self.bbox;
         Self {
             time_s: to(self.time_s, 3),

@@ -39,7 +39,7 @@ const DIFFERENT_PERSON: f32 = 0.68;
 /// Affinity that appearance adds to the one by position: 0 at that similarity, and this value at similarity 1.
 const APPEARANCE_WEIGHT: f32 = 1.0;
 /// Minimum similarity for an affinity by appearance alone, at any position.
-const SAME_APPEARANCE: f32 = 0.8;
+pub(super) const SAME_APPEARANCE: f32 = 0.8;
 /// Largest affinity by appearance alone. It is small, so that near people come first.
 const APPEARANCE_ALONE: f32 = 0.4;
 /// A person who was not seen for longer than this, in seconds, has no affinity by appearance either. It is longer than
