@@ -59,7 +59,7 @@ done
 
 export VISAGE_TEST_BASE=$base VISAGE_TEST_KEY=$key VISAGE_TEST_CLIP=$work/clip.mp4 VISAGE_TEST_PICTURE=$work/picture.png
 export VISAGE_TEST_LONG_CLIP=$root/data/demo.mp4 VISAGE_TEST_FACELESS_CLIP=$work/faceless.avi
-say "ordinary clients of the five services, and of visage itself"
+say "ordinary clients of the five services, of DeepFace, and of visage itself"
 "$venv/bin/python" "$checks/clients.py"
 say "schemathesis"
 cd "$checks"

@@ -57,6 +57,9 @@ pub struct RequiredKey<S>(PhantomData<S>);
 /// [`Access::RequiredKey`], with rejections in the shape of the Journaling thumbnails API.
 pub struct ThumbnailsKey<S>(PhantomData<S>);
 
+/// [`Access::OptionalKey`], with rejections in the shape of DeepFace's own REST service.
+pub struct DeepFaceKey<S>(PhantomData<S>);
+
 /// A scope of a key, as a type.
 pub trait ScopeType: Send + Sync + 'static {
     const SCOPE: Scope;
@@ -118,14 +121,31 @@ impl<S: ScopeType> Rule for ThumbnailsKey<S> {
         if !matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
             return problem.into_response();
         }
-        let error = status.canonical_reason().unwrap_or_default();
-        let mut response = (status, axum::Json(json!({"error": error}))).into_response();
-        if let Some(challenge) = problem.challenge() {
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
-        }
-        response.extensions_mut().insert(OwnShape);
-        response
+        own_shape(&problem, json!({"error": status.canonical_reason().unwrap_or_default()}))
     }
+}
+
+impl<S: ScopeType> Rule for DeepFaceKey<S> {
+    const ACCESS: Access = Access::OptionalKey(S::SCOPE);
+
+    fn rejection(problem: Problem) -> Response {
+        let message = match problem.status {
+            StatusCode::UNAUTHORIZED => "Invalid or missing authentication token",
+            StatusCode::FORBIDDEN => "The key lacks the scope that this call needs",
+            _ => return problem.into_response(),
+        };
+        own_shape(&problem, json!({"message": message}))
+    }
+}
+
+/// The response to a problem with a key, with this body.
+fn own_shape(problem: &Problem, body: serde_json::Value) -> Response {
+    let mut response = (problem.status, axum::Json(body)).into_response();
+    if let Some(challenge) = problem.challenge() {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+    }
+    response.extensions_mut().insert(OwnShape);
+    response
 }
 
 #[cfg(test)]

@@ -126,7 +126,7 @@ pub fn base64(input: &[u8]) {
 pub fn values(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     let _ = (json_body::number(text), json_body::whole(text), json_body::switch(text));
-    let _ = super::cursor::decode(text);
+    let _ = (super::cursor::decode(text), immediate::decode_face_state(text));
     let _ = crate::analysis::Language::from_tag(text);
     let _ = text.parse::<crate::config::ByteSize>();
     for name in [header::CONTENT_TYPE, header::CONTENT_ENCODING, header::ACCEPT, header::CONTENT_LENGTH] {

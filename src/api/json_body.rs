@@ -23,6 +23,9 @@ use super::{Api, Problem};
 /// Maximum number of bytes of a JSON body without a video.
 const MAX_BYTES: u64 = 64 << 10;
 
+/// Maximum number of bytes of an error of the parser that is repeated in an answer.
+const MAX_ERROR: usize = 300;
+
 /// Up to this limit, a floating-point number represents every whole number exactly.
 const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
 
@@ -38,9 +41,19 @@ pub async fn json<T: DeserializeOwned>(api: &Api, request: Request) -> Result<T,
         upload::reject(&error, &head.headers, incoming);
         UploadError::from(error).problem(FileSource::Upload)
     })?;
-    serde_json::from_slice(without_byte_order_mark(&bytes)).map_err(|error| {
+    parse(&bytes)
+}
+
+/// Parses a JSON body.
+pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(without_byte_order_mark(bytes)).map_err(|error| {
         if error.is_data() {
-            return wrong(detail::bad_body(first_upper(&error.to_string())));
+            let text = error.to_string();
+            // The text repeats a value of a wrong type, which may be a whole file.
+            if text.len() > MAX_ERROR {
+                return wrong(detail::bad_body_type(error.line(), error.column()));
+            }
+            return wrong(detail::bad_body(first_upper(&text)));
         }
         Problem::new(StatusCode::BAD_REQUEST, detail::bad_json())
     })
@@ -219,7 +232,7 @@ pub fn null() -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::Null)
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
+pub fn is_json(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"))

@@ -216,6 +216,7 @@ fn slow() -> Vec<Endpoint> {
         endpoints::list_analyses::endpoint(),
         endpoints::start_analysis::endpoint(),
         endpoints::send_part::endpoint(),
+        endpoints::pictures::endpoint(),
     ];
     native.into_iter().chain(compat::endpoints()).collect()
 }

@@ -16,7 +16,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 use super::access::Access;
 use super::auth::SHARE;
-use super::compat::error::{CompatErrorBody, ThumbnailsErrorBody};
+use super::compat::error::{CompatErrorBody, DeepFaceErrorBody, ThumbnailsErrorBody};
 use super::problem::ProblemBody;
 use crate::config::Settings;
 
@@ -26,6 +26,8 @@ pub const NATIVE: &str = "native";
 pub const COMPAT: &str = "compat";
 /// Calls taken over from the Journaling thumbnails API: errors are [`ThumbnailsErrorBody`].
 pub const THUMBNAILS: &str = "thumbnails";
+/// The call taken over from DeepFace's own REST service: errors are [`DeepFaceErrorBody`].
+pub const DEEPFACE: &str = "deepface";
 /// Health and documentation.
 pub const OPERATIONS: &str = "operations";
 
@@ -55,6 +57,10 @@ pub(super) fn complete(mut document: OpenApi, settings: &Settings) -> OpenApi {
         (NATIVE, "The calls of visage. Errors are problem details (RFC 9457)."),
         (COMPAT, "Calls of other services. Their clients change only the base URL. Errors are {\"error\", \"code\"}."),
         (THUMBNAILS, "Calls of the Journaling thumbnails API. Each needs a key. Errors are {\"error\"}."),
+        (
+            DEEPFACE,
+            "The call of DeepFace's own REST service. Errors are {\"error\", \"code\"} or {\"exception\", \"code\"}.",
+        ),
         (OPERATIONS, "State of the service, and documentation. Only `/metrics` may need a key."),
     ];
     document.tags = Some(tags.map(tag).into());
@@ -89,12 +95,15 @@ pub(super) fn add_access(operation: &mut Operation, access: Access, required: bo
     let is = |tag: &str| operation.tags.iter().flatten().any(|given| given == tag);
     let (kind, schema) = if is(COMPAT) {
         (JSON, CompatErrorBody::name())
+    } else if is(DEEPFACE) {
+        (JSON, DeepFaceErrorBody::name())
     } else if is(THUMBNAILS) {
         (JSON, ThumbnailsErrorBody::name())
     } else {
         (PROBLEM_JSON, ProblemBody::name())
     };
     let is_thumbnails = is(THUMBNAILS);
+    let has_own_rejections = is_thumbnails || is(DEEPFACE);
     let content = |name: &str| ContentBuilder::new().schema(Some(Ref::from_schema_name(name))).build();
     for (status, response) in &mut operation.responses.responses {
         if let RefOr::T(response) = response
@@ -130,7 +139,7 @@ pub(super) fn add_access(operation: &mut Operation, access: Access, required: bo
         let answer = operation.responses.responses.entry(status.to_owned());
         let answer = answer.or_insert_with(|| RefOr::T(ResponseBuilder::new().description(text).build()));
         let RefOr::T(answer) = answer else { continue };
-        let is_rejection = matches!(status, "401" | "403") && is_thumbnails;
+        let is_rejection = matches!(status, "401" | "403") && has_own_rejections;
         let (kind, name) =
             if is_rejection { (JSON, ThumbnailsErrorBody::name()) } else { (PROBLEM_JSON, ProblemBody::name()) };
         answer.content.entry(kind.to_owned()).or_insert_with(|| RefOr::T(content(&name)));
@@ -215,9 +224,9 @@ fn mark_required(components: &mut Components, requests: &[(String, String)]) {
 }
 
 /// The forms that reject unknown fields.
-const CLOSED: [&str; 1] = ["VideoForm"];
+const CLOSED: [&str; 2] = ["VideoForm", "PictureForm"];
 /// Requests in which `detail=expressions` and `gaze=off` exclude each other.
-const EXCLUSIVE: [&str; 2] = ["VideoForm", "StartRequest"];
+const EXCLUSIVE: [&str; 4] = ["VideoForm", "StartRequest", "PictureForm", "PicturesRequest"];
 
 /// Adds constraints to requests that their types cannot express: no other fields, members that exclude each other, and
 /// limits from the settings.
@@ -239,6 +248,13 @@ fn add_constraints(components: &mut Components, settings: &Settings) {
             request.extensions.get_or_insert_default().insert("not".to_owned(), both.clone());
         });
     }
+    for (name, member) in [("PictureForm", "picture"), ("PicturesRequest", "pictures")] {
+        object(name, &|request| {
+            if let Some(RefOr::T(Schema::Array(pictures))) = request.properties.get_mut(member) {
+                pictures.max_items = Some(settings.pictures.max_count);
+            }
+        });
+    }
     object("UploadRequest", &|request| {
         if let Some(RefOr::T(Schema::OneOf(size))) = request.properties.get_mut("size_bytes")
             && let Some(RefOr::T(Schema::Object(size))) = size.items.first_mut()
@@ -249,11 +265,14 @@ fn add_constraints(components: &mut Components, settings: &Settings) {
 }
 
 /// Members of answers that are absent, not null, if they have no value.
-const OPTIONAL_MEMBERS: [(&str, &str); 7] = [
+const OPTIONAL_MEMBERS: [(&str, &str); 10] = [
     ("Options", "samples_per_second"),
     ("Options", "language"),
     ("Options", "detail"),
     ("TimelineRow", "expressions"),
+    ("PictureFace", "expressions"),
+    ("DeepFaceError", "error"),
+    ("DeepFaceError", "exception"),
     ("Intervals", "overall_score"),
     ("Parts", "overall_score"),
     ("StreamEvent", "id"),

@@ -1,4 +1,4 @@
-//! `visage analyze`: analyzes a video on disk and prints the result.
+//! `visage analyze`: analyzes a video or a picture on disk and prints the result.
 
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use uuid::Uuid;
 
-use super::{Failure, PROGRAM};
+use super::{Failure, PROGRAM, picture};
 use crate::analysis::{Detail, Findings, Language, Options, Sampling, Timeline, TimelineRow};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Settings;
@@ -24,13 +24,15 @@ Examples:
   visage analyze clip.mp4 --csv rows.csv --detail expressions
   visage analyze clip.mp4 --gaze off --speech off
   visage analyze clip.mp4 --sample-every 5 | jq .summary.dominant_emotion
+  visage analyze picture.jpg | jq '.faces[].dominant_emotion'
 
-Formats: MP4, MOV, MKV, WebM, AVI, MPEG-TS, MPEG-PS, FLV and animated GIF. On a terminal, a progress bar is shown.";
+Formats: MP4, MOV, MKV, WebM, AVI, MPEG-TS, MPEG-PS, FLV and animated GIF; pictures: JPEG, PNG and WebP. On a terminal,
+a progress bar is shown.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The video.
+    /// The video, or a picture. Of the options, --max-faces, --gaze and --detail apply to pictures.
     file: PathBuf,
 
     /// Also write the report to this file, as one self-contained HTML page.
@@ -71,8 +73,8 @@ pub struct Args {
     #[arg(long, value_enum, value_name = "WHETHER")]
     speech: Option<Switch>,
 
-    /// Add more columns to the rows of --csv.
-    #[arg(long, value_enum, value_name = "WHAT", requires = "csv")]
+    /// Add more columns to the rows of --csv, or more members to the faces of a picture.
+    #[arg(long, value_enum, value_name = "WHAT")]
     detail: Option<More>,
 
     /// Print how many seconds each stage worked, as a line of JSON on standard error.
@@ -112,6 +114,16 @@ pub fn run(args: Args, settings: Settings) -> Result<(), Failure> {
         return Err(Failure::Settings(
             "--detail expressions needs the landmarks that --gaze off switches off: use only one of the two".to_owned(),
         ));
+    }
+    let is_picture = picture::is_picture(&args.file, &settings);
+    if is_picture && (args.html.is_some() || args.csv.is_some()) {
+        return Err(Failure::Settings("a picture has no report and no rows: leave out --html and --csv".to_owned()));
+    }
+    if is_picture {
+        return picture::run(&args.file, options, &settings);
+    }
+    if args.detail.is_some() && args.csv.is_none() {
+        return Err(Failure::Settings("--detail adds columns to the rows of --csv: give --csv, too".to_owned()));
     }
     for file in [&args.html, &args.csv].into_iter().flatten() {
         super::writable(file)?;

@@ -7,6 +7,7 @@ mod eval;
 mod keys;
 mod models;
 mod openapi;
+mod picture;
 mod run_job;
 mod serve;
 mod storage;
@@ -46,7 +47,7 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Run only workers. Any number of processes on any machines can share one Postgres database and one bucket.
     Work,
-    /// Analyze a video on disk and print the result as JSON.
+    /// Analyze a video or a picture on disk and print the result as JSON.
     Analyze(analyze::Args),
     /// Fetch the model files, or list them.
     Models(models::Args),

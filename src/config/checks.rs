@@ -29,6 +29,9 @@ impl Settings {
         positive("sync.max_upload", self.sync.max_upload.0)?;
         positive("sync.facial_analysis_every", self.sync.facial_analysis_every.into())?;
         positive("sync.process_frame_every", self.sync.process_frame_every.into())?;
+        positive("pictures.max_count", self.pictures.max_count as u64)?;
+        positive("pictures.max_upload", self.pictures.max_upload.0)?;
+        positive("pictures.max_pixels", self.pictures.max_pixels)?;
         positive("thumbnails.max_video", self.thumbnails.max_video.0)?;
         positive("engine.max_batch", self.engine.max_batch as u64)?;
         positive("mail.confirm_within_h", self.mail.confirm_within_h)?;

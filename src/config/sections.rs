@@ -36,6 +36,7 @@ pub struct Settings {
     pub queue: Queue,
     pub video: Video,
     pub sync: Synchronous,
+    pub pictures: Pictures,
     pub thumbnails: Thumbnails,
     pub engine: Engine,
     pub models: Models,
@@ -302,6 +303,15 @@ impl Synchronous {
     pub fn max_concurrent(&self) -> usize {
         if self.max_concurrent > 0 { self.max_concurrent } else { half_the_cores() }
     }
+}
+
+/// The calls `POST /v1/pictures` and `POST /analyze`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pictures {
+    pub max_count: usize,
+    pub max_upload: ByteSize,
+    pub max_pixels: u64,
 }
 
 /// The calls `POST /predict` and `POST /thumbnail`.

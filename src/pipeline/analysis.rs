@@ -35,26 +35,26 @@ const ROOM_FOR_FACES: usize = 16;
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 
 /// Some samples, and the faces that the detector found in each.
-struct DetectedFaces {
-    samples: Vec<Sample>,
-    faces: Vec<Vec<Face>>,
+pub(super) struct DetectedFaces {
+    pub samples: Vec<Sample>,
+    pub faces: Vec<Vec<Face>>,
 }
 
 /// The faces of one sample, cut out.
-struct FacesInFrame {
+pub(super) struct FacesInFrame {
     sample: u32,
     time_s: f64,
     placement: Placement,
     /// Size of the picture.
     width: i32,
     height: i32,
-    faces: Vec<FaceInFrame>,
+    pub faces: Vec<FaceInFrame>,
 }
 
 /// One face of a sample, with everything but its emotion.
-struct FaceInFrame {
+pub(super) struct FaceInFrame {
     face: Face,
-    crop: Crop,
+    pub crop: Crop,
     appearance: Appearance,
     /// `None` if the landmarks could not be read.
     head: Option<HeadAndEyes>,
@@ -94,7 +94,7 @@ impl PendingAnalysis {
 }
 
 /// Reason why the stages end early.
-enum Stop {
+pub(super) enum Stop {
     Failed(PipelineError),
     /// The faces show that the pictures have to be turned clockwise by this many quarter turns.
     Turn(u8),
@@ -289,14 +289,14 @@ fn detect(
 }
 
 /// Reads the details of faces.
-struct FaceReader<'a> {
-    vision: &'a Vision,
-    details: &'a DetailReader,
+pub(super) struct FaceReader<'a> {
+    pub vision: &'a Vision,
+    pub details: &'a DetailReader,
 }
 
 /// Time spent in the parts of the third stage.
 #[derive(Default)]
-struct DetailTimes {
+pub(super) struct DetailTimes {
     crops: Duration,
     landmarks: Duration,
     expressions: Duration,
@@ -329,7 +329,7 @@ fn read_details(
 }
 
 impl FaceReader<'_> {
-    fn read(
+    pub fn read(
         &self,
         DetectedFaces { samples, faces: detected }: DetectedFaces,
         votes: Option<&mut TurnVotes>,
@@ -436,7 +436,7 @@ fn read_emotions(vision: &Vision, cancel: &Cancel, from: &Receiver<FacesInFrame>
 }
 
 impl FacesInFrame {
-    fn sighting(&self, read: &FaceInFrame, emotions: Probabilities) -> Sighting {
+    pub fn sighting(&self, read: &FaceInFrame, emotions: Probabilities) -> Sighting {
         let FaceInFrame { face, appearance, head, expressions, .. } = read;
         let pose = head.map(|head| head.pose).or_else(|| head_pose(face, self.width, self.height));
         let quality = quality(face, pose.as_ref(), head.as_ref().map(|head| &head.clarity));

@@ -10,6 +10,7 @@ mod analysis;
 mod clip_verdict;
 mod error;
 mod lazy;
+mod pictures;
 mod sound;
 mod stages;
 
@@ -29,6 +30,7 @@ pub use analysis::PendingAnalysis;
 pub use clip_verdict::ClipError;
 pub use error::PipelineError;
 pub use lazy::LazyPipeline;
+pub use pictures::{PictureError, PictureOptions, ReadPicture, WholePicture};
 
 /// Progress of an analysis.
 #[derive(Debug, Clone, Copy, PartialEq)]

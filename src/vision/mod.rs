@@ -40,7 +40,7 @@ pub use details::{DetailReader, FaceDetails};
 pub use detectors::{detectors, is_detector};
 pub use gaze::{HeadAndEyes, head_and_eyes};
 pub use landmarks::Mesh;
-pub use pictures::{PictureClassifier, decode};
+pub use pictures::{PictureClassifier, PictureFileError, decode, decode_picture};
 pub use pose::head_pose;
 pub use tiles::TiledDetector;
 pub use turned::TurnVotes;
@@ -243,6 +243,12 @@ impl Vision {
     pub fn crop(&self, frame: &Mat, face: &Face) -> Result<Crop, VisionError> {
         is_frame(frame)?;
         self.classifier.crop(frame, face, self.detector.framing())
+    }
+
+    /// Prepares a whole picture as input for the classifier, as if it were a face.
+    pub fn whole(&self, picture: &Mat) -> Result<Crop, VisionError> {
+        is_frame(picture)?;
+        self.classifier.whole(picture)
     }
 
     /// Whether the settings name a model that classifies whole clips instead of single frames.

@@ -1,4 +1,4 @@
-"""Ordinary clients of the five services, written from what those services document, and one of visage itself.
+"""Ordinary clients of the five services and of DeepFace, written from what these document, and one of visage itself.
 
 Each does what a client of its service does, with nothing changed but the base URL, and looks at every field: that it is
 there, its type and its range.
@@ -6,6 +6,7 @@ there, its type and its range.
 
 import base64
 import datetime
+import json
 import os
 import time
 import uuid
@@ -330,8 +331,48 @@ def emotion_detection_from_video():
     assert session.get(kept.url, timeout=60).status_code == 404
 
 
+def deepface():
+    """As the README and the Postman collection of DeepFace call its own REST service."""
+
+    def check(answer):
+        assert answer.status_code == 200, answer.text
+        members(answer.json(), ["results"])
+        assert len(answer.json()["results"]) == 1, answer.text
+        result = answer.json()["results"][0]
+        members(result, ["emotion", "dominant_emotion", "region", "face_confidence"])
+        share_of_hundred(result["emotion"])
+        assert result["dominant_emotion"] == max(result["emotion"], key=result["emotion"].get)
+        members(result["region"], ["x", "y", "w", "h", "left_eye", "right_eye"])
+        for side in "xywh":
+            whole(result["region"][side], 0, 160)
+        for eye in ("left_eye", "right_eye"):
+            for place in result["region"][eye]:
+                whole(place, 0, 160)
+        number(result["face_confidence"], 0.5, 1)
+        return result
+
+    encoded = "data:image/png;base64," + base64.b64encode(PICTURE.read_bytes()).decode()
+    by_json = check(session.post(BASE + "/analyze", json={"img": encoded, "actions": ["emotion"]}, timeout=60))
+    form = {"actions": '["emotion"]', "detector_backend": "mtcnn"}
+    files = {"img": ("test_image.png", PICTURE.read_bytes())}
+    assert check(session.post(BASE + "/analyze", files=files, data=form, timeout=60)) == by_json
+    body = json.dumps({"img": encoded, "actions": ["emotion"]})
+    plain = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert check(session.post(BASE + "/analyze", data=body, headers=plain, timeout=60)) == by_json
+    other = session.post(BASE + "/analyze", json={"img": encoded, "actions": ["age", "gender"]}, timeout=60)
+    assert other.status_code == 400 and "age, gender" in other.json()["error"], other.text
+    url = "https://raw.githubusercontent.com/serengil/deepface/refs/heads/master/tests/unit/dataset/img2.jpg"
+    address = session.post(BASE + "/analyze", json={"img": url, "actions": ["emotion"]}, timeout=60)
+    assert address.status_code == 400 and address.json()["error"], address.text
+    missing = session.post(BASE + "/analyze", json={"actions": ["emotion"]}, timeout=60)
+    assert missing.status_code == 400 and "'img' not found" in missing.json()["exception"], missing.text
+    refused = requests.post(BASE + "/analyze", json={"img": encoded}, timeout=60)
+    assert (refused.status_code, list(refused.json())) == (401, ["message"]), refused.text
+
+
 for client in (
-    gamma, facial_emotion_analysis, flask_video_emotion, journaling_thumbnails, emotion_detection_from_video, native
+    gamma, facial_emotion_analysis, flask_video_emotion, journaling_thumbnails, emotion_detection_from_video, deepface,
+    native,
 ):
     client()
     print(f"{client.__name__}: ok")

@@ -15,7 +15,7 @@ use visage::analysis::{Findings, Options, Verdict};
 use visage::api::ImmediateAnalyzer;
 use visage::config::{ByteSize, ClassifierOutput, Colour, Layout, Settings};
 use visage::media::Source;
-use visage::pipeline::{Cancel, ClipError, PipelineError, Progress};
+use visage::pipeline::{Cancel, ClipError, PictureError, PictureOptions, PipelineError, Progress, ReadPicture};
 use visage::store::Scope;
 use visage::worker::{AnalysisError, Analyzer};
 
@@ -303,6 +303,10 @@ impl ImmediateAnalyzer for Endless {
         self.analyze(source, Options::new(1, 1), &|_| {}, cancel).unwrap_err();
         Err(PipelineError::Cancelled.into())
     }
+
+    fn read_picture(&self, _: &[u8], _: PictureOptions) -> Result<ReadPicture, PictureError> {
+        Err(PictureError::Empty)
+    }
 }
 
 async fn endless(change: impl FnOnce(&mut Settings)) -> (Service, mpsc::UnboundedReceiver<Event>) {
@@ -326,6 +330,15 @@ async fn one_call_too_many_is_refused_and_a_disconnected_one_frees_its_place() {
     assert!(response.headers()[header::RETRY_AFTER].to_str().unwrap().parse::<u32>().unwrap() > 0);
     let body = json(response).await;
     assert_eq!(body["code"], "too_busy", "{body}");
+    // Calls with pictures share the places, and say nothing of videos.
+    for (path, body) in [("/v1/pictures", r#"{"pictures": ["AAAA"]}"#), ("/analyze", r#"{"img": "AAAA"}"#)] {
+        let request = service.http.post(format!("{}{path}", service.base)).body(body);
+        let response = request.header(header::CONTENT_TYPE, "application/json").send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS, "{path}");
+        assert!(response.headers().contains_key(header::RETRY_AFTER), "{path}");
+        let text = response.text().await.unwrap();
+        assert!(text.contains("too_busy") && !text.contains("/analyze-video"), "{text}");
+    }
 
     call.abort();
     assert_eq!(next(&mut heard).await, Event::Stopped);
@@ -534,6 +547,10 @@ impl Analyzer for Panics {
 
 impl ImmediateAnalyzer for Panics {
     fn verdict(&self, _: &Source, _: &Cancel) -> Result<Verdict, ClipError> {
+        panic!("on purpose");
+    }
+
+    fn read_picture(&self, _: &[u8], _: PictureOptions) -> Result<ReadPicture, PictureError> {
         panic!("on purpose");
     }
 }

@@ -64,6 +64,8 @@ fn calls(service: &Service, key: &str) -> Vec<(&'static str, [RequestBuilder; 2]
             "/save_frame",
             [post("/save_frame").multipart(frame()), post("/save_frame").multipart(frame().text("notice", "given"))],
         ),
+        ("/v1/pictures", member("/v1/pictures", json!({"pictures": [STANDARD.encode(picture())]}))),
+        ("/analyze", member("/analyze", json!({"img": STANDARD.encode(picture())}))),
     ]
 }
 

@@ -2,10 +2,13 @@
 
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::api::Problem;
 use crate::api::problem::Shape;
+use crate::api::problem::detail::{self, Detail};
+use crate::api::upload::form::MAX_FACES;
 
 /// An error of a call that visage takes over from another service.
 #[derive(ToSchema)]
@@ -40,6 +43,93 @@ impl<E: Into<Problem>> From<E> for CompatError {
 impl IntoResponse for CompatError {
     fn into_response(self) -> Response {
         self.0.shaped(Shape::ErrorAndCode).into_response()
+    }
+}
+
+/// An error of DeepFace's own REST service: `exception` if the request has no picture, else `error`.
+#[derive(ToSchema)]
+#[schema(as = DeepFaceError)]
+#[expect(dead_code, reason = "describes what `DeepFaceError` writes")]
+pub struct DeepFaceErrorBody {
+    /// What is wrong, and how to fix it.
+    #[schema(value_type = String)]
+    error: Option<String>,
+    /// What is wrong, and how to fix it.
+    #[schema(value_type = String)]
+    exception: Option<String>,
+    /// Stable snake_case code.
+    code: String,
+}
+
+/// The answer of DeepFace's own REST service to a missing or wrong key.
+#[derive(Serialize, ToSchema)]
+#[schema(as = DeepFaceRejection)]
+pub struct DeepFaceRejectionBody {
+    pub message: &'static str,
+}
+
+/// A problem that is rendered as [`DeepFaceErrorBody`].
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{0}")]
+pub struct DeepFaceError(Problem);
+
+impl<E: Into<Problem>> From<E> for DeepFaceError {
+    fn from(error: E) -> Self {
+        let problem = error.into();
+        // DeepFace answers a body that it cannot parse with 400.
+        let is_unreadable = matches!(&*problem.code, "bad_body" | "bad_json" | "bad_form");
+        let status = if is_unreadable { StatusCode::BAD_REQUEST } else { problem.status };
+        Self(problem.with_status(status).shaped(Shape::DeepFaceError))
+    }
+}
+
+impl DeepFaceError {
+    fn new(detail: Detail) -> Self {
+        Self(Problem::new(StatusCode::BAD_REQUEST, detail).shaped(Shape::DeepFaceError))
+    }
+
+    /// The error of a picture that cannot be read.
+    pub fn of_picture(problem: Problem) -> Self {
+        Self(problem.with_status(StatusCode::BAD_REQUEST).shaped(Shape::DeepFaceError))
+    }
+
+    pub fn missing() -> Self {
+        Self(Self::new(detail::missing_picture_img()).0.shaped(Shape::DeepFaceException))
+    }
+
+    pub fn address() -> Self {
+        Self::new(detail::address_not_supported())
+    }
+
+    pub fn refused_actions(names: &[&str]) -> Self {
+        Self::new(detail::action_not_supported(names.join(", ")))
+    }
+
+    pub fn unknown_action() -> Self {
+        Self::new(detail::bad_option_actions())
+    }
+
+    pub fn no_anti_spoofing() -> Self {
+        Self::new(detail::anti_spoofing_not_supported())
+    }
+
+    pub fn bad_switch(name: &str) -> Self {
+        Self::new(detail::bad_option_choice(name.to_owned(), detail::Value::Choice(vec!["true", "false"])))
+    }
+
+    pub fn bad_max_faces() -> Self {
+        Self::new(detail::bad_option_range("max_faces", *MAX_FACES.start(), *MAX_FACES.end()))
+    }
+
+    /// In English the first sentences are DeepFace's own, because clients search for them.
+    pub fn no_face() -> Self {
+        Self::new(detail::no_face_detected())
+    }
+}
+
+impl IntoResponse for DeepFaceError {
+    fn into_response(self) -> Response {
+        self.0.into_response()
     }
 }
 

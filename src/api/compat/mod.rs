@@ -1,6 +1,7 @@
 //! The calls of the services that visage takes over from, in the shapes that their clients expect. Each endpoint has a
 //! file of its own. [`error`] has the shapes of errors. `docs/MIGRATING.md` lists the differences.
 
+mod deepface;
 mod erase_frame;
 pub mod error;
 mod facial_analysis;
@@ -141,5 +142,6 @@ pub fn endpoints() -> Vec<Endpoint> {
         save_frame::endpoint(),
         frame::endpoint(),
         erase_frame::endpoint(),
+        deepface::endpoint(),
     ]
 }

@@ -19,6 +19,7 @@ pub mod list_analyses;
 pub mod metrics;
 pub mod notice;
 pub mod openapi;
+pub mod pictures;
 pub mod readyz;
 pub mod report;
 pub mod results;

@@ -7,7 +7,10 @@
 
 mod clip;
 mod error;
+mod face_state;
 mod memory;
+mod picture_problems;
+mod pictures;
 mod spool;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -31,23 +34,33 @@ use super::{Api, Caller, Problem, quota};
 use crate::analysis::{Findings, Options, Verdict};
 use crate::api::file_source::FileSource;
 use crate::media::Source;
-use crate::pipeline::{Cancel, CancelOnDrop, ClipError, LazyPipeline};
+use crate::pipeline::{Cancel, CancelOnDrop, ClipError, LazyPipeline, PictureError, PictureOptions, ReadPicture};
 use crate::worker::Analyzer;
 pub use clip::{CONTAINERS, CONTENT_TYPES, ClipRequest, with_clip};
 #[cfg(fuzzing)]
 pub use clip::{decode, parse};
 pub use error::{CapacityError, ImmediateError};
+pub use face_state::{FACE_STATE_PATTERN, MAX_FACE_STATE, decode as decode_face_state, encode as encode_face_state};
+pub use picture_problems::{base64_problem, picture_problem};
+pub use pictures::{Content, FormPicture, PictureBody, PicturesError, RequestShape, base64_picture, with_pictures};
 use spool::Spool;
 
 /// Analyzes the videos of immediate calls.
 pub trait ImmediateAnalyzer: Analyzer {
     /// Classifies a clip as one of five emotions. Blocks like [`Analyzer::analyze`].
     fn verdict(&self, source: &Source, cancel: &Cancel) -> Result<Verdict, ClipError>;
+
+    /// Reads the faces in a picture file. Blocks.
+    fn read_picture(&self, file: &[u8], options: PictureOptions) -> Result<ReadPicture, PictureError>;
 }
 
 impl ImmediateAnalyzer for LazyPipeline {
     fn verdict(&self, source: &Source, cancel: &Cancel) -> Result<Verdict, ClipError> {
         self.get()?.verdict(source, cancel)
+    }
+
+    fn read_picture(&self, file: &[u8], options: PictureOptions) -> Result<ReadPicture, PictureError> {
+        self.get()?.read_picture(file, options)
     }
 }
 
@@ -139,13 +152,23 @@ async fn check_memory(api: &Api) -> Result<(), CapacityError> {
     }
 }
 
-/// Runs `work` on a thread of its own. The thread owns the video and the permit and releases both when the work has
-/// stopped. That may be some time after the call was cancelled.
+/// Runs `work` on the video of a spool on a thread of its own. The thread owns the video and releases it when the work
+/// has stopped.
 async fn on_thread<T: Send + 'static>(
     api: &Api,
     spool: Spool,
     permit: UploadPermit,
     work: impl FnOnce(&dyn ImmediateAnalyzer, &Source, &Cancel) -> Result<T, ImmediateError> + Send + 'static,
+) -> Result<T, ImmediateError> {
+    run(api, permit, move |analyzer, cancel| work(analyzer, &spool.source(), cancel)).await
+}
+
+/// Runs `work` on a thread of its own. The thread owns the permit and releases it when the work has stopped. That may be
+/// some time after the call was cancelled.
+async fn run<T: Send + 'static>(
+    api: &Api,
+    permit: UploadPermit,
+    work: impl FnOnce(&dyn ImmediateAnalyzer, &Cancel) -> Result<T, ImmediateError> + Send + 'static,
 ) -> Result<T, ImmediateError> {
     let (analyzer, cancel) = (api.app.analyzer.clone(), Cancel::default());
     let _stop = CancelOnDrop(cancel.clone());
@@ -153,8 +176,7 @@ async fn on_thread<T: Send + 'static>(
     let span = tracing::Span::current();
     let work = move || {
         let _in_request = span.entered();
-        let result = catch_unwind(AssertUnwindSafe(|| work(analyzer.as_ref(), &spool.source(), &cancel)));
-        drop(spool);
+        let result = catch_unwind(AssertUnwindSafe(|| work(analyzer.as_ref(), &cancel)));
         drop(permit);
         // Fails if the call has ended meanwhile: then nothing needs the result.
         let _ = result_tx.send(result);

@@ -255,6 +255,29 @@ details! {
     filter_success() = bad_request;
     filter_client_id() = bad_request;
     filter_limit(limit) = bad_request;
+    bad_body_notice() = bad_body;
+    bad_body_type(line, column) = bad_body;
+    unsupported_media_type_pictures() = unsupported_media_type;
+    missing_picture();
+    missing_picture_img() = missing_picture;
+    too_many_pictures(limit);
+    unknown_field_pictures() = unknown_field;
+    bad_face_state();
+    deadline_pictures(seconds) = deadline;
+    too_busy_pictures(seconds) = too_busy;
+    too_little_memory_pictures() = too_little_memory;
+    upload_too_large_pictures(limit) = upload_too_large;
+    empty_picture();
+    not_a_picture_format() = not_a_picture;
+    not_a_picture_video() = not_a_picture;
+    picture_format_not_supported(format);
+    picture_damaged();
+    not_base64();
+    address_not_supported();
+    action_not_supported(actions);
+    bad_option_actions() = bad_option;
+    anti_spoofing_not_supported();
+    no_face_detected() = no_face;
 }
 
 #[cfg(test)]

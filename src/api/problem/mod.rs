@@ -7,6 +7,7 @@
 pub mod detail;
 
 use std::borrow::Cow;
+use std::fmt;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -63,6 +64,10 @@ pub enum Shape {
     ErrorAndCode,
     /// [`ThumbnailsErrorBody`](super::compat::error::ThumbnailsErrorBody)
     Error,
+    /// [`DeepFaceErrorBody`](super::compat::error::DeepFaceErrorBody) with `error`
+    DeepFaceError,
+    /// [`DeepFaceErrorBody`](super::compat::error::DeepFaceErrorBody) with `exception`
+    DeepFaceException,
 }
 
 /// An error (RFC 9457). Further members may name the field at fault or the limit that was exceeded. `title` and `detail`
@@ -128,6 +133,13 @@ impl Problem {
     #[must_use]
     pub fn because(mut self, reason: FailureReason) -> Self {
         *self.cause = Cause::Failure(reason);
+        self
+    }
+
+    /// Replaces the detail, and keeps the code.
+    #[must_use]
+    pub fn telling(mut self, detail: Detail) -> Self {
+        *self.cause = Cause::Detail(detail);
         self
     }
 
@@ -242,6 +254,11 @@ impl Problem {
             }
             Shape::ErrorAndCode => ("application/json", json!({"error": detail(), "code": self.code})),
             Shape::Error => ("application/json", json!({"error": detail()})),
+            Shape::DeepFaceError => {
+                let error = format!("Exception while analyzing: {}", detail());
+                ("application/json", json!({"error": error, "code": self.code}))
+            }
+            Shape::DeepFaceException => ("application/json", json!({"exception": detail(), "code": self.code})),
         };
         let mut response = (self.status, axum::Json(body)).into_response();
         let headers = response.headers_mut();
@@ -268,6 +285,13 @@ impl Problem {
             LinkError::Invalid => Self::new(StatusCode::NOT_FOUND, detail::unknown_link()),
             LinkError::Expired => Self::new(StatusCode::GONE, detail::link_expired()),
         }
+    }
+}
+
+/// In English, for the log.
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.detail(Language::EN))
     }
 }
 

@@ -21,11 +21,11 @@ use crate::media;
 use crate::report::sendable;
 
 /// Maximum number of bytes of a text field.
-const MAX_TEXT: usize = 2048;
+pub const MAX_TEXT: usize = 2048;
 /// Maximum number of characters of the name of a file.
 pub const MAX_FILE_NAME: usize = 120;
 /// Maximum number of fields of a form.
-const MAX_FIELDS: usize = 32;
+pub const MAX_FIELDS: usize = 32;
 /// Maximum number of mail addresses of a request.
 pub const MAX_RECIPIENTS: usize = 10;
 /// Range of `sample_every`, in frames.
@@ -255,10 +255,15 @@ async fn chunk(field: &mut Field<'_>) -> Result<Option<Bytes>, UploadError> {
 }
 
 pub async fn text(field: &mut Field<'_>, name: &'static str) -> Result<String, UploadError> {
+    text_up_to(field, name, MAX_TEXT).await
+}
+
+/// Reads a text field of at most this many bytes.
+pub async fn text_up_to(field: &mut Field<'_>, name: &'static str, most: usize) -> Result<String, UploadError> {
     let mut bytes = BytesMut::new();
     while let Some(chunk) = chunk(field).await? {
-        if bytes.len() + chunk.len() > MAX_TEXT {
-            return Err(FormError::FieldTooLarge { field: name, most: MAX_TEXT }.into());
+        if bytes.len() + chunk.len() > most {
+            return Err(FormError::FieldTooLarge { field: name, most }.into());
         }
         bytes.extend_from_slice(&chunk);
     }
@@ -267,7 +272,7 @@ pub async fn text(field: &mut Field<'_>, name: &'static str) -> Result<String, U
 }
 
 /// Parses the text of one of [`OPTIONS`].
-fn set(options: &mut Options, name: &'static str, given: &str) -> Result<(), UploadError> {
+pub fn set(options: &mut Options, name: &'static str, given: &str) -> Result<(), UploadError> {
     let number = |range: std::ops::RangeInclusive<u32>| {
         let number = json_body::whole(given).and_then(|number| u32::try_from(number).ok());
         let number = number.filter(|number| range.contains(number));
@@ -318,7 +323,7 @@ pub fn add_recipient(address: &str, recipients: &mut Vec<String>) -> Result<(), 
 }
 
 /// The name of a field, shortened and without special characters, for an answer.
-fn printable(name: &str) -> String {
+pub fn printable(name: &str) -> String {
     name.chars().filter(char::is_ascii_graphic).take(40).collect()
 }
 

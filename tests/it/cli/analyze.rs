@@ -49,6 +49,32 @@ fn standard_output_has_only_the_result_as_json() {
 }
 
 #[test]
+fn a_picture_is_printed_with_its_faces() {
+    let models = models();
+    let clips = Clips::new();
+    let picture = shared("multi_face.jpg");
+    let output = visage(Some(models.path()), &[picture.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", words(&output));
+    let printed: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&printed["width"], &printed["height"]), (&1000.into(), &667.into()));
+    let faces = printed["faces"].as_array().unwrap();
+    assert_eq!(faces.len(), 5, "{printed}");
+    let mut ids: Vec<u64> = faces.iter().map(|face| face["id"].as_u64().unwrap()).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, [1, 2, 3, 4, 5]);
+    let largest = visage(Some(models.path()), &[picture.to_str().unwrap(), "--max-faces", "1", "--gaze", "off"]);
+    let printed: serde_json::Value = serde_json::from_slice(&largest.stdout).unwrap();
+    assert_eq!(printed["faces"].as_array().unwrap().len(), 1);
+    assert_eq!((&printed["faces"][0]["bbox"], &printed["faces"][0]["gaze"]), (&faces[0]["bbox"], &().into()));
+    assert_eq!(printed["warning_codes"][0]["code"], "eye_contact_by_head");
+
+    let damaged = clips.write("damaged.jpg", &std::fs::read(picture).unwrap()[..300]);
+    let output = visage(Some(models.path()), &[damaged.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(3), "{}", words(&output));
+    assert!(words(&output).contains("damaged"), "{}", words(&output));
+}
+
+#[test]
 fn a_refusal_does_not_exit_while_models_are_loading() {
     let models = models();
     // An exit during loading sometimes crashes.
@@ -90,7 +116,9 @@ fn a_refused_input_and_a_missing_model_have_different_exit_codes() {
     let name = bytes.windows(15).position(|found| found == b"V_MPEG4/ISO/AVC").unwrap();
     bytes[name..name + 15].copy_from_slice(b"V_MPEG9/ISO/XYZ");
     let track = clips.write("unknown.mkv", &bytes);
-    let still = clips.make("still.png", "-f lavfi -i testsrc=size=64x64 -frames:v 1");
+    let still = clips.make("still.bmp", "-f lavfi -i testsrc=size=64x64 -frames:v 1");
+    let picture = clips.make("picture.png", "-f lavfi -i testsrc=size=64x64 -frames:v 1");
+    let picture = picture.to_str().unwrap();
     let (clip, text) = (clip.to_str().unwrap(), text.to_str().unwrap());
     let (unknown, still) = (unknown.to_str().unwrap(), still.to_str().unwrap());
     let track = track.to_str().unwrap();
@@ -101,7 +129,10 @@ fn a_refused_input_and_a_missing_model_have_different_exit_codes() {
         (vec![text], 3, "not a video"),
         (vec![unknown], 3, "coded as xyz1"),
         (vec![track], 3, "coded as V_MPEG9/ISO/XYZ"),
-        (vec![still], 3, "a single picture (PNG)"),
+        (vec![still], 3, "a single picture (BMP)"),
+        (vec![picture], 4, "visage doctor"),
+        (vec![picture, "--csv", "rows.csv"], 2, "--csv"),
+        (vec![picture, "--html", "report.html"], 2, "--html"),
         (vec![theora], 3, "coded as theora"),
         (vec![windows], 3, "of the type ASF (WMV)"),
         (vec!["/nowhere/clip.mp4"], 3, "cannot be read"),
