@@ -168,13 +168,17 @@ async fn other_actions_addresses_and_bad_pictures_are_refused_by_name() {
     let json = |body: Value| post(&service).json(&body);
     let text = error(json(json!({"img": img, "actions": ["age", "gender"]})), "error", "action_not_supported").await;
     assert!(text.contains("age, gender") && text.contains("\"emotion\""), "{text}");
+    // The call of the README.
+    let by_path = json!({"img": "img2.jpg", "actions": ["age", "gender"]});
+    error(json(by_path), "error", "action_not_supported").await;
     let text = error(json(json!({"img": img, "actions": ["emotion", "race"]})), "error", "action_not_supported").await;
     assert!(text.contains("race") && !text.contains("gender"), "{text}");
     error(json(json!({"img": img, "actions": ["mood"]})), "error", "bad_option").await;
     let url = "https://raw.githubusercontent.com/serengil/deepface/refs/heads/master/tests/unit/dataset/img2.jpg";
     let text = error(json(json!({"img": url, "actions": ["emotion"]})), "error", "address_not_supported").await;
     assert!(text.contains("does not fetch"), "{text}");
-    error(json(json!({"img": "dataset/img1.jpg", "actions": ["emotion"]})), "error", "not_base64").await;
+    let text = error(json(json!({"img": "dataset/img1.jpg", "actions": ["emotion"]})), "error", "not_base64").await;
+    assert!(text.contains("path"), "{text}");
     error(json(json!({"img": "file:///etc/passwd"})), "error", "not_base64").await;
     error(json(json!({"img": img, "anti_spoofing": true})), "error", "anti_spoofing_not_supported").await;
     error(json(json!({"img": img, "max_faces": 0})), "error", "bad_option").await;

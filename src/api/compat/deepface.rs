@@ -18,8 +18,8 @@ use crate::api::access::{Analyze, DeepFaceKey};
 use crate::api::auth::Authorized;
 use crate::api::endpoint::Endpoint;
 use crate::api::immediate::{
-    Content, FormPicture, ImmediateAnalyzer, PictureBody, PicturesError, RequestShape, base64_picture, base64_problem,
-    picture_problem, with_pictures,
+    Content, FormPicture, ImmediateAnalyzer, PictureBody, PicturesError, RequestShape, base64_picture, picture_problem,
+    with_pictures,
 };
 use crate::api::json_body;
 use crate::api::notice::{NoticeStatement, NoticeValue};
@@ -107,11 +107,11 @@ fn any_value(description: &str) -> RefOr<Schema> {
 fn enforce_detection() -> RefOr<Schema> {
     let description = "Whether a picture without a face is an error; true by default. With `false`, the whole picture \
                        is read as one face, with a `face_confidence` of 0.";
-    switch_schema([true, false].as_slice(), "^([Tt]rue|[Ff]alse)$", description)
+    switch_schema([true, false].as_slice(), "^([Tt]rue|[Ff]alse)?$", description)
 }
 
 fn anti_spoofing() -> RefOr<Schema> {
-    switch_schema(&[false], "^[Ff]alse$", "Only `false`, which is also the default.")
+    switch_schema(&[false], "^([Ff]alse)?$", "Only `false`, which is also the default.")
 }
 
 /// The schema of a switch that is one of these values, text with this pattern, or null.
@@ -269,6 +269,7 @@ impl Asked {
             };
             *place = Value::String(text);
         }
+        check_actions(&parameters.actions)?;
         let picture = match picture.file_name {
             Some(_) => picture.bytes,
             None => match std::str::from_utf8(&picture.bytes) {
@@ -285,12 +286,13 @@ impl Asked {
         let parameters = parameters.map_err(|_| json_body::wrong(detail::bad_body_notice()))?;
         let given = statement.set_members(parameters.notice.as_deref(), parameters.notice_version.as_deref());
         given.map_err(PicturesError::from)?;
+        check_actions(&parameters.actions)?;
         let img = parameters.img.as_str().filter(|img| !img.trim().is_empty()).ok_or_else(DeepFaceError::missing)?;
         Self::new(content(img)?, &parameters)
     }
 
+    /// `actions` was checked before the picture, as in DeepFace.
     fn new(picture: bytes::Bytes, parameters: &Parameters) -> Result<Self, DeepFaceError> {
-        check_actions(&parameters.actions)?;
         if switch("anti_spoofing", &parameters.anti_spoofing)? == Some(true) {
             return Err(DeepFaceError::no_anti_spoofing());
         }
@@ -339,7 +341,7 @@ fn content(img: &str) -> Result<bytes::Bytes, DeepFaceError> {
     }
     match base64_picture(img) {
         Content::Bytes(bytes) => Ok(bytes),
-        Content::NotBase64 => Err(DeepFaceError::of_picture(base64_problem())),
+        Content::NotBase64 => Err(DeepFaceError::not_base64()),
     }
 }
 

@@ -101,6 +101,10 @@ impl DeepFaceError {
         Self::new(detail::address_not_supported())
     }
 
+    pub fn not_base64() -> Self {
+        Self::new(detail::not_base64_img())
+    }
+
     pub fn refused_actions(names: &[&str]) -> Self {
         Self::new(detail::action_not_supported(names.join(", ")))
     }

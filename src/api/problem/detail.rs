@@ -273,6 +273,7 @@ details! {
     picture_format_not_supported(format);
     picture_damaged();
     not_base64();
+    not_base64_img() = not_base64;
     address_not_supported();
     action_not_supported(actions);
     bad_option_actions() = bad_option;

@@ -70,8 +70,8 @@ pub enum Shape {
     DeepFaceException,
 }
 
-/// An error (RFC 9457). Further members may name the field at fault or the limit that was exceeded. `title` and `detail`
-/// are in the language of the parameter `language` or of `Accept-Language`, and otherwise in English.
+/// An error (RFC 9457). Further members may name the field at fault or the limit that was exceeded. `title` and
+/// `detail` are in the language of the parameter `language` or of `Accept-Language`, and otherwise in English.
 #[derive(ToSchema)]
 #[schema(as = Problem)]
 #[expect(dead_code, reason = "describes what `Problem::render` writes")]

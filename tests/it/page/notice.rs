@@ -59,7 +59,8 @@ async fn the_camera_starts_only_after_a_yes_and_shows_that_it_runs() {
     assert_eq!(browser.eval(seen).await, json!(true), "the sign stays in view");
     for language in ["en", "de", "fr", "es"] {
         let lines = "const page = await fetch(`/?language=LANGUAGE`, { headers: { Accept: 'text/html' } }); \
-                     const words = new DOMParser().parseFromString(await page.text(), 'text/html').getElementById('words'); \
+                     const html = new DOMParser().parseFromString(await page.text(), 'text/html'); \
+                     const words = html.getElementById('words'); \
                      const sign = document.querySelector('#camera-on span'), told = sign.textContent; \
                      sign.textContent = JSON.parse(words.textContent)['camera.on']; \
                      const seen = [sign.getClientRects().length, sign.scrollWidth <= sign.parentElement.clientWidth, \
