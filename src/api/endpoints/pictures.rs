@@ -74,6 +74,8 @@ struct PictureForm {
 enum Switch {
     On,
     Off,
+    True,
+    False,
 }
 
 fn picture_files() -> RefOr<Schema> {
