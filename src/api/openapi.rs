@@ -265,7 +265,7 @@ fn add_constraints(components: &mut Components, settings: &Settings) {
 }
 
 /// Members of answers that are absent, not null, if they have no value.
-const OPTIONAL_MEMBERS: [(&str, &str); 10] = [
+const OPTIONAL_MEMBERS: [(&str, &str); 11] = [
     ("Options", "samples_per_second"),
     ("Options", "language"),
     ("Options", "detail"),
@@ -276,6 +276,7 @@ const OPTIONAL_MEMBERS: [(&str, &str); 10] = [
     ("Intervals", "overall_score"),
     ("Parts", "overall_score"),
     ("StreamEvent", "id"),
+    ("VideoFacts", "stream_orientation"),
 ];
 
 fn require_all(name: &str, schema: &mut Schema) {

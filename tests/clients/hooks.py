@@ -85,6 +85,8 @@ def before_load_schema(context, raw_schema):
                 what["enum"] = [notice_version]
     # Cannot be judged where a member is bytes; see before_call.
     del schemas["VideoForm"]["not"], schemas["PictureForm"]["not"]
+    # `detail` excludes it, and it cannot be taken out of a request with pictures later; see before_call.
+    del schemas["PictureForm"]["properties"]["gaze"]
     schemas["StartRequest"]["properties"]["upload"]["format"] = "an-upload"
     for path, methods in raw_schema["paths"].items():
         for method, operation in methods.items():
@@ -104,10 +106,11 @@ def before_call(context, case, kwargs):
     if case.meta is None:
         return
     if not case.meta.generation.mode.is_positive:
-        # In a form, one picture and a list of one are the same: this request is made wrong in another way.
+        # In a form, one picture and a list of one are the same, and no field is sent for null or an empty list. Such a
+        # request is made wrong in another way.
         body = case.body
         if case.media_type == "multipart/form-data" and isinstance(body, dict) and "picture" in body:
-            if not isinstance(body["picture"], list):
+            if not isinstance(body["picture"], list) or any(value is None or value == [] for value in body.values()):
                 case.body = {**body, "unknown": "field"}
         return
     # A name that stands for another request already.
@@ -118,11 +121,14 @@ def before_call(context, case, kwargs):
         used.add(case.headers[name])
     operation = case.operation.definition.raw["operationId"]
     if isinstance(case.body, dict) and case.media_type == "multipart/form-data":
-        # Two options that exclude each other, and may stand in the address, too.
-        if "detail" in case.body or "detail" in (case.query or {}):
-            case.body.pop("gaze", None)
         # Quotes and line ends would break the head of a field.
-        case.body = {name: value for name, value in case.body.items() if re.fullmatch(r"\w{1,40}", name, re.ASCII)}
+        body = {name: value for name, value in case.body.items() if re.fullmatch(r"\w{1,40}", name, re.ASCII)}
+        # Two options that exclude each other, and may stand in the address, too.
+        if "detail" in body or "detail" in (case.query or {}):
+            body.pop("gaze", None)
+        # A body that is set is judged again, which fails for a list of bytes.
+        if body != case.body:
+            case.body = body
     if operation == "send_part":
         state = session.get(f"{BASE}/v1/uploads/{case.path_parameters['upload']}", timeout=60)
         parts = state.json().get("parts", [])
