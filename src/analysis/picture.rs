@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::contact::contacts;
 use super::rounding::to_f32;
-use super::{BBox, Emotion, Expressions, Gaze, Observation, Pose, TimelineRow};
+use super::{BBox, Emotion, Expressions, Gaze, Observation, People, Pose, Sighting, TimelineRow};
 
 /// One face of a picture. Unknown values are null.
 #[derive(Debug, Serialize, ToSchema)]
@@ -49,9 +49,15 @@ pub struct PictureFace {
 }
 
 impl PictureFace {
+    /// Returns the faces of the next picture, in the order of `seen`, with the ids of their people.
+    pub fn of_picture(people: &mut People, seen: &[Sighting], by_eyes: bool) -> Vec<Self> {
+        let appearances: Vec<_> = seen.iter().map(|face| face.appearance.clone().unwrap_or_default()).collect();
+        people.assign(&appearances).into_iter().zip(seen).map(|(id, face)| Self::new(id, &face.seen, by_eyes)).collect()
+    }
+
     /// `by_eyes`: whether the landmark model was used. There is only one picture of the person, so eye contact is not
     /// calibrated as it is in a video.
-    pub fn new(id: u32, seen: &Observation, by_eyes: bool) -> Self {
+    fn new(id: u32, seen: &Observation, by_eyes: bool) -> Self {
         let contact = contacts(std::slice::from_ref(seen), by_eyes).first().copied().unwrap_or_default();
         let row = TimelineRow::of(id, seen, &contact);
         let (valence, arousal) = row.valence_arousal();

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::Failure;
-use crate::analysis::{Appearance, Detail, FailureReason, Language, ModelUsed, Options, People, PictureFace, Warning};
+use crate::analysis::{Detail, FailureReason, Language, ModelUsed, Options, People, PictureFace, Warning};
 use crate::config::Settings;
 use crate::isolation::Decoders;
 use crate::media::{self, ProbeError};
@@ -65,14 +65,10 @@ pub fn run(file: &Path, options: Options, settings: &Settings) -> Result<(), Fai
         }
         error => input(error.to_string()),
     })?;
-    let appearances: Vec<Appearance> =
-        read.faces.iter().map(|face| face.appearance.clone().unwrap_or_default()).collect();
-    let ids = People::default().assign(&appearances);
-    let faces = ids.into_iter().zip(&read.faces).map(|(id, face)| PictureFace::new(id, &face.seen, read.by_eyes));
     let printed = Printed {
         width: read.width,
         height: read.height,
-        faces: faces.collect(),
+        faces: PictureFace::of_picture(&mut People::default(), &read.faces, read.by_eyes),
         models: read.models,
         warning_codes: read.warnings,
     };

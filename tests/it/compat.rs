@@ -29,14 +29,6 @@ const LABELS: [&str; 7] = ["angry", "disgust", "fear", "happy", "sad", "surprise
 /// Time limit for any single step of a test.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-fn with(models: &Models) -> impl FnOnce(&mut Settings) {
-    let given = models.settings();
-    move |settings| {
-        settings.models = given.models;
-        settings.engine = given.engine;
-    }
-}
-
 /// Returns the bytes of a test clip, and the models to analyze it.
 fn clip_and_models(name: &str) -> (Vec<u8>, Models) {
     (std::fs::read(clips::shared(name)).unwrap(), clips::models())
@@ -94,7 +86,7 @@ fn sorted_labels() -> Vec<&'static str> {
 #[tokio::test]
 async fn a_facial_analysis_is_answered_immediately_in_whole_numbers() {
     let (video, models) = clip_and_models("single_face.mp4");
-    let service = Service::start(with(&models)).await;
+    let service = Service::start(models.select()).await;
     // Clients of that service send further fields, such as a CSRF token.
     let response = facial_analysis(&service, video_form(video).text("csrfmiddlewaretoken", "abc")).await;
     let body = ok(response).await;
@@ -125,7 +117,7 @@ async fn a_facial_analysis_is_answered_immediately_in_whole_numbers() {
 async fn a_classifier_exported_by_keras_can_be_configured() {
     let (video, models) = clip_and_models("single_face.mp4");
     std::fs::write(models.path().join("keras.onnx"), onnx::keras_model()).unwrap();
-    let given = with(&models);
+    let given = models.select();
     let service = Service::start(|settings| {
         given(settings);
         let model = &mut settings.vision.emotion;
@@ -150,7 +142,7 @@ async fn a_video_without_sound_has_no_speech_clarity() {
     let from = clips::shared("single_face.mp4");
     std::fs::copy(from, clips.path("sound.mp4")).unwrap();
     let silent = clips.make("silent.mp4", "-i $sound.mp4 -c:v copy -an");
-    let service = Service::start(with(&models)).await;
+    let service = Service::start(models.select()).await;
     let body = ok(facial_analysis(&service, video_form(std::fs::read(silent).unwrap())).await).await;
     assert!(body["facialAnalysisResult"]["speechClarity"].is_null(), "{body}");
 }
@@ -158,7 +150,7 @@ async fn a_video_without_sound_has_no_speech_clarity() {
 #[tokio::test]
 async fn a_failed_facial_analysis_gives_the_reason_in_a_sentence() {
     let (no_face, models) = clip_and_models("no_face.mp4");
-    let service = Service::start(with(&models)).await;
+    let service = Service::start(models.select()).await;
     refused(facial_analysis(&service, Form::new().text("name", "Ann")).await, 400, "missing_video").await;
     refused(facial_analysis(&service, video_form(vec![])).await, 400, "empty_video").await;
     let no_form = service.http.post(format!("{}/api/facial-analysis", service.base)).body("video").send();
@@ -221,7 +213,7 @@ async fn a_video_too_large_for_an_immediate_call_is_refused() {
 #[tokio::test]
 async fn raw_bytes_are_answered_with_mean_scores() {
     let (video, models) = clip_and_models("sad_then_happy.mp4");
-    let service = Service::start(with(&models)).await;
+    let service = Service::start(models.select()).await;
     let body = ok(process_frame(&service, video.clone()).await).await;
     assert_eq!(
         keys(&body),
@@ -487,7 +479,7 @@ async fn an_idle_immediate_call_is_closed_and_frees_its_place() {
 #[tokio::test]
 async fn the_limits_of_videos_apply_to_immediate_calls() {
     let models = clips::models();
-    let with_models = with(&models);
+    let with_models = models.select();
     let service = Service::start(|settings| {
         with_models(settings);
         settings.video.max_pixels = 160 * 119;
@@ -505,7 +497,7 @@ async fn the_limits_of_videos_apply_to_immediate_calls() {
 #[tokio::test]
 async fn an_undecodable_video_is_a_client_error_in_every_call() {
     let models = clips::models();
-    let service = Service::start(with(&models)).await;
+    let service = Service::start(models.select()).await;
     let key = key(&service, &[Scope::Analyze]).await;
     let whole = small_clip();
     let entry = whole.windows(4).rposition(|found| found == b"avc1").unwrap();
@@ -581,7 +573,7 @@ async fn stats_link(service: &Service, path: &str, video: Vec<u8>) -> String {
 #[tokio::test]
 async fn an_uploaded_video_has_statistics_for_each_face() {
     let (video, models) = clip_and_models("sad_then_happy.mp4");
-    let service = Service::start(with(&models)).await;
+    let service = Service::start(models.select()).await;
     let link = stats_link(&service, "/upload", video).await;
 
     let early = service.http.get(&link).send().await.unwrap();
@@ -641,7 +633,7 @@ async fn a_recorded_video_without_a_face_has_empty_statistics() {
     let models = clips::models();
     let clips = Clips::new();
     let recorded = clips.moving("clip.webm", 1.0, "-c:v libvpx -live 1");
-    let service = Service::start(with(&models)).await;
+    let service = Service::start(models.select()).await;
     let link = stats_link(&service, "/record_video/", std::fs::read(recorded).unwrap()).await;
     let _worker = service.work().await;
     let body = loop {

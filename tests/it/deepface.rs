@@ -5,22 +5,14 @@ use base64::engine::general_purpose::STANDARD;
 use reqwest::multipart::{Form, Part};
 use reqwest::{RequestBuilder, StatusCode, header};
 use serde_json::{Value, json};
-use visage::config::{ByteSize, Settings};
+use visage::config::ByteSize;
 use visage::store::Scope;
 
 use crate::keys::key;
-use crate::support::clips::{self, Clips, Models};
+use crate::support::clips::{self, Clips};
 use crate::support::service::Service;
 
 const LABELS: [&str; 7] = ["angry", "disgust", "fear", "happy", "neutral", "sad", "surprise"];
-
-fn with(models: &Models) -> impl FnOnce(&mut Settings) {
-    let given = models.settings();
-    move |settings| {
-        settings.models = given.models;
-        settings.engine = given.engine;
-    }
-}
 
 /// Five people, 1000 x 667 pixels.
 fn people() -> Vec<u8> {
@@ -85,7 +77,7 @@ fn check_shape(result: &Value) {
 #[tokio::test]
 async fn a_picture_in_json_is_answered_in_the_shape_of_deepface() {
     let models = clips::models();
-    let service = Service::start(with(&models)).await;
+    let service = Service::start(models.select()).await;
     let img = data(&people());
     let found = results(post(&service).json(&json!({"img": img, "actions": ["emotion"]}))).await;
     assert_eq!(found.len(), 5);
@@ -119,7 +111,7 @@ async fn a_picture_in_json_is_answered_in_the_shape_of_deepface() {
 #[tokio::test]
 async fn a_form_with_a_file_or_base64_is_answered_like_json() {
     let models = clips::models();
-    let service = Service::start(with(&models)).await;
+    let service = Service::start(models.select()).await;
     let file = || Form::new().part("img", Part::bytes(people()).file_name("test_image.jpg"));
     let found = results(post(&service).multipart(file().text("actions", r#"["emotion"]"#))).await;
     assert_eq!(found.len(), 5);
@@ -136,7 +128,7 @@ async fn a_form_with_a_file_or_base64_is_answered_like_json() {
 #[tokio::test]
 async fn a_picture_without_a_face_is_an_error_unless_detection_is_not_enforced() {
     let models = clips::models();
-    let service = Service::start(with(&models)).await;
+    let service = Service::start(models.select()).await;
     let body = |more: Value| {
         let mut body = json!({"img": STANDARD.encode(faceless()), "actions": ["emotion"]});
         body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -201,7 +193,7 @@ async fn other_actions_addresses_and_bad_pictures_are_refused_by_name() {
 #[tokio::test]
 async fn unreadable_pictures_are_errors_of_the_request() {
     let models = clips::models();
-    let given = with(&models);
+    let given = models.select();
     let service = Service::start(|settings| {
         given(settings);
         settings.pictures.max_upload = ByteSize(1_000_000);

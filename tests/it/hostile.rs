@@ -204,9 +204,7 @@ async fn a_video_of_hours_with_few_frames_is_too_long() {
 async fn unusual_videos_are_analyzed_completely() {
     let models = clips::models();
     let service = Service::start(|settings| {
-        let with_models = models.settings();
-        settings.models = with_models.models;
-        settings.engine = with_models.engine;
+        models.select()(settings);
         settings.mail.transport = visage::config::MailTransport::None;
     })
     .await;
@@ -250,9 +248,7 @@ async fn unusual_videos_are_analyzed_completely() {
 async fn a_video_that_is_too_costly_is_refused_and_its_job_is_not_repeated() {
     let models = clips::models();
     let service = Service::start(|settings| {
-        let with_models = models.settings();
-        settings.models = with_models.models;
-        settings.engine = with_models.engine;
+        models.select()(settings);
         settings.mail.transport = visage::config::MailTransport::None;
         settings.video.max_decoder_memory = visage::config::ByteSize(40_000_000);
     })

@@ -27,11 +27,7 @@ async fn told(service: &Service) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_analysis_is_counted_as_cancelled() {
     let models = clips::models();
-    let service = Service::start(|settings| {
-        let with_models = models.settings();
-        (settings.models, settings.engine) = (with_models.models, with_models.engine);
-    })
-    .await;
+    let service = Service::start(models.select()).await;
     let cancelled = r#"visage_jobs_ended_total{end="cancelled"}"#;
     let before = value(&told(&service).await, cancelled);
     let token = service.accept(std::fs::read(clips::shared("sad_then_happy.mp4")).unwrap()).await;
@@ -53,11 +49,7 @@ async fn a_cancelled_analysis_is_counted_as_cancelled() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_analysis_is_counted_without_its_token() {
     let models = clips::models();
-    let service = Service::start(|settings| {
-        let with_models = models.settings();
-        (settings.models, settings.engine) = (with_models.models, with_models.engine);
-    })
-    .await;
+    let service = Service::start(models.select()).await;
     let before = told(&service).await;
     let working = service.work().await;
     let clip = clips::shared("single_face.mp4");

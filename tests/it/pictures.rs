@@ -5,23 +5,15 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use reqwest::multipart::{Form, Part};
 use reqwest::{Response, StatusCode, header};
 use serde_json::{Value, json};
-use visage::config::{ByteSize, Settings};
+use visage::config::ByteSize;
 use visage::store::Scope;
 
 use crate::api::refused;
 use crate::keys::key;
-use crate::support::clips::{self, Clips, Models};
+use crate::support::clips::{self, Clips};
 use crate::support::service::Service;
 
 const LABELS: [&str; 7] = ["angry", "disgust", "fear", "happy", "neutral", "sad", "surprise"];
-
-fn with(models: &Models) -> impl FnOnce(&mut Settings) {
-    let given = models.settings();
-    move |settings| {
-        settings.models = given.models;
-        settings.engine = given.engine;
-    }
-}
 
 /// A group of five people, 1000 x 667 pixels.
 fn group() -> Vec<u8> {
@@ -86,7 +78,7 @@ fn failed(picture: &Value, code: &str) {
 #[tokio::test]
 async fn each_picture_is_answered_with_its_faces_and_a_bad_one_fails_only_itself() {
     let models = clips::models();
-    let service = Service::start(with(&models)).await;
+    let service = Service::start(models.select()).await;
     let (group, man) = (group(), man("man.png", "null"));
     let bmp = self::man("man.bmp", "null");
     let pictures: [(&str, &[u8]); 8] = [
@@ -145,7 +137,7 @@ async fn each_picture_is_answered_with_its_faces_and_a_bad_one_fails_only_itself
 #[tokio::test]
 async fn people_keep_their_ids_by_the_returned_state_and_other_states_are_refused() {
     let models = clips::models();
-    let service = Service::start(with(&models)).await;
+    let service = Service::start(models.select()).await;
     let group = group();
     let first = ok(send(&service, form(&[("a.jpg", &group)])).await).await;
     let state = first["face_state"].as_str().unwrap().to_owned();
@@ -191,7 +183,7 @@ async fn people_keep_their_ids_by_the_returned_state_and_other_states_are_refuse
 #[tokio::test]
 async fn pictures_are_turned_by_their_exif_data() {
     let models = clips::models();
-    let service = Service::start(with(&models)).await;
+    let service = Service::start(models.select()).await;
     let upright = man("upright.jpg", "null");
     // Turned counterclockwise, so that a viewer has to turn it clockwise (orientation 6); mirrored; upside down.
     let turned = [
@@ -217,7 +209,7 @@ async fn pictures_are_turned_by_their_exif_data() {
 #[tokio::test]
 async fn pictures_may_come_as_base64_in_json_with_options() {
     let models = clips::models().with("face_blendshapes.onnx");
-    let service = Service::start(with(&models)).await;
+    let service = Service::start(models.select()).await;
     let (group, man) = (group(), man("man.webp", "null"));
     let in_base64 = [
         STANDARD.encode(&man),
@@ -300,7 +292,7 @@ async fn wrong_requests_are_refused_with_the_reason() {
 #[tokio::test]
 async fn a_picture_with_too_many_pixels_fails_only_itself() {
     let models = clips::models();
-    let given = with(&models);
+    let given = models.select();
     let service = Service::start(|settings| {
         given(settings);
         settings.pictures.max_pixels = 640 * 360;
@@ -316,7 +308,7 @@ async fn a_picture_with_too_many_pixels_fails_only_itself() {
 #[tokio::test]
 async fn a_key_is_asked_for_and_each_request_counts_against_its_quota() {
     let models = clips::models();
-    let given = with(&models);
+    let given = models.select();
     let service = Service::start(|settings| {
         given(settings);
         settings.auth.required = true;

@@ -12,7 +12,7 @@ use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
 use utoipa_axum::routes;
 
 use super::error::{DeepFaceError, DeepFaceErrorBody, DeepFaceRejectionBody};
-use crate::analysis::{BBox, Emotion, Face, Point, Probabilities};
+use crate::analysis::{BBox, Emotion, Face, Point, Probabilities, Sighting};
 use crate::api::Api;
 use crate::api::access::{Analyze, DeepFaceKey};
 use crate::api::auth::Authorized;
@@ -44,10 +44,10 @@ const TEXTS: [(&str, usize); 7] = [
     ("notice", MAX_TEXT),
     ("notice_version", MAX_TEXT),
 ];
-/// The actions that DeepFace has.
-const DEEPFACE_ACTIONS: [&str; 4] = ["age", "emotion", "gender", "race"];
 /// The action that this service has.
 const EMOTION: &str = "emotion";
+/// The actions that only DeepFace has.
+const OTHER_ACTIONS: [&str; 3] = ["age", "gender", "race"];
 /// The `detector_backend` that searches no face.
 const SKIP: &str = "skip";
 
@@ -359,9 +359,7 @@ fn check_actions(given: &Value) -> Result<(), DeepFaceError> {
         }
         _ => Vec::new(),
     };
-    let refused: Vec<&str> =
-        DEEPFACE_ACTIONS.into_iter().filter(|name| names.iter().any(|given| given == name)).collect();
-    let refused: Vec<&str> = refused.into_iter().filter(|name| *name != EMOTION).collect();
+    let refused: Vec<&str> = OTHER_ACTIONS.into_iter().filter(|name| names.iter().any(|given| given == name)).collect();
     if !refused.is_empty() {
         return Err(DeepFaceError::refused_actions(&refused));
     }
@@ -390,7 +388,7 @@ fn results(read: &ReadPicture, (width, height): (i64, i64)) -> Vec<FaceResult> {
         let region = Region { x: 0, y: 0, w: width - 1, h: height - 1, left_eye: None, right_eye: None };
         return vec![FaceResult::new(emotions, region, 0.0)];
     }
-    let result = |face: &crate::analysis::Sighting| {
+    let result = |face: &Sighting| {
         let region = Region::new(&face.seen.face, width, height);
         FaceResult::new(&face.seen.emotions, region, f64::from(face.seen.face.score))
     };

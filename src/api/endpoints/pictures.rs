@@ -12,7 +12,7 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ArrayBuilder, KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
 use utoipa_axum::routes;
 
-use crate::analysis::{Appearance, Detail, Language, ModelUsed, Options, People, PictureFace, Warning};
+use crate::analysis::{Detail, Language, ModelUsed, Options, People, PictureFace, Warning};
 use crate::api::access::{Analyze, OptionalKey};
 use crate::api::auth::Authorized;
 use crate::api::endpoint::Endpoint;
@@ -305,15 +305,11 @@ fn answer(
                 continue;
             }
         };
-        let appearances: Vec<Appearance> =
-            read.faces.iter().map(|face| face.appearance.clone().unwrap_or_default()).collect();
-        let ids = people.assign(&appearances);
-        let faces = ids.into_iter().zip(&read.faces).map(|(id, face)| PictureFace::new(id, &face.seen, read.by_eyes));
         answers.push(Picture {
             file_name: file_name.clone(),
             width: Some(read.width),
             height: Some(read.height),
-            faces: faces.collect(),
+            faces: PictureFace::of_picture(&mut people, &read.faces, read.by_eyes),
             problem: None,
         });
         models = read.models;

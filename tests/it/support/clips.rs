@@ -100,6 +100,15 @@ impl Models {
         settings.engine.device = Device::Cpu;
         settings
     }
+
+    /// Returns a change of settings that selects these models, on the CPU.
+    pub fn select(&self) -> impl FnOnce(&mut Settings) + use<> {
+        let given = self.settings();
+        move |settings| {
+            settings.models = given.models;
+            settings.engine = given.engine;
+        }
+    }
 }
 
 /// Replaces the display matrix of the first track of an MP4 file.
