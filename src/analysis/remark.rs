@@ -28,9 +28,9 @@ pub enum Remark {
     /// The most frequent emotion, and the second one if it was frequent too.
     Showed { shown: Vec<Shown> },
     /// The part of the scores with the highest value.
-    Strongest(Finding),
+    Strongest(#[schema(inline)] Finding),
     /// The part of the scores with the lowest value.
-    Weakest(Finding),
+    Weakest(#[schema(inline)] Finding),
     /// All parts have about the same value.
     Even {
         parts: Vec<PartName>,
@@ -38,7 +38,7 @@ pub enum Remark {
         value: f64,
     },
     /// The only part that could be measured.
-    Only(Finding),
+    Only(#[schema(inline)] Finding),
     /// A piece of advice.
     Try { advice: Advice },
 }

@@ -2,11 +2,17 @@
 //!
 //! Each endpoint describes its path, its parameters, its body and its own answers. This module adds what many endpoints
 //! share: the keys that their [access rules](super::access) need, the shapes of errors, and the answers that every call
-//! may give.
+//! may give. It also adds samples of calls and the webhook, and writes schemas in a form that generators of clients read.
+
+mod samples;
+mod unions;
+mod webhooks;
 
 use utoipa::openapi::link::Link;
 use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn};
-use utoipa::openapi::schema::{AdditionalProperties, Components, Object, ObjectBuilder, Schema, SchemaType, Type};
+use utoipa::openapi::schema::{
+    AdditionalProperties, Components, KnownFormat, Object, ObjectBuilder, Schema, SchemaFormat, SchemaType, Type,
+};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{
@@ -64,7 +70,9 @@ pub(super) fn complete(mut document: OpenApi, settings: &Settings) -> OpenApi {
         (OPERATIONS, "State of the service, and documentation. Only `/metrics` may need a key."),
     ];
     document.tags = Some(tags.map(tag).into());
+    webhooks::add_to(&mut document);
     let components = document.components.get_or_insert_default();
+    unions::name_variants(components);
     mark_required(components, &request_schemas(&document.paths.paths));
     add_constraints(components, settings);
     for (name, schema) in [
@@ -81,8 +89,29 @@ pub(super) fn complete(mut document: OpenApi, settings: &Settings) -> OpenApi {
     components.security_schemes.insert(BEARER.to_owned(), RefOr::T(bearer));
     for operation in document.paths.paths.values_mut().flat_map(operations) {
         add_links(operation);
+        samples::add_to(operation, url);
+        describe_bytes(operation);
     }
     document
+}
+
+/// Gives a schema to bodies of bytes, such as pictures. Without one, generators of clients leave these bodies out.
+fn describe_bytes(operation: &mut Operation) {
+    let bytes =
+        || ObjectBuilder::new().schema_type(Type::String).format(Some(SchemaFormat::KnownFormat(KnownFormat::Binary)));
+    let describe = |content: &mut RefOr<Content>| {
+        if let RefOr::T(content) = content {
+            content.schema.get_or_insert_with(|| bytes().into());
+        }
+    };
+    if let Some(RefOr::T(body)) = &mut operation.request_body {
+        body.content.values_mut().for_each(describe);
+    }
+    for answer in operation.responses.responses.values_mut() {
+        if let RefOr::T(answer) = answer {
+            answer.content.values_mut().for_each(describe);
+        }
+    }
 }
 
 /// The operations of a path.
@@ -125,6 +154,8 @@ pub(super) fn add_access(operation: &mut Operation, access: Access, required: bo
         let open = matches!(access, Access::OptionalKey(_) | Access::OptionalKeyOrShare(_)) && !required;
         operation.security = Some(open.then(SecurityRequirement::default).into_iter().chain(keys).collect());
     }
+    // An empty list: no key is needed.
+    operation.security.get_or_insert_default();
     if matches!(access, Access::OptionalKeyOrShare(_)) {
         let share = ParameterBuilder::new()
             .name(SHARE)
@@ -281,16 +312,8 @@ const OPTIONAL_MEMBERS: [(&str, &str); 11] = [
 
 fn require_all(name: &str, schema: &mut Schema) {
     let always = |member: &&String| !OPTIONAL_MEMBERS.contains(&(name, member.as_str()));
-    match schema {
-        Schema::Object(object) => object.required = object.properties.keys().filter(always).cloned().collect(),
-        Schema::AllOf(parts) => {
-            for part in &mut parts.items {
-                if let RefOr::T(part) = part {
-                    require_all(name, part);
-                }
-            }
-        }
-        _ => {}
+    if let Schema::Object(object) = schema {
+        object.required = object.properties.keys().filter(always).cloned().collect();
     }
 }
 

@@ -8,7 +8,7 @@ use tracing::Instrument;
 use super::Worker;
 use super::delivery::{RetryPolicy, SendResult, message_span};
 use crate::fault::Fault;
-use crate::report::webhook::{Event, EventData, EventError, WebhookError, Webhooks};
+use crate::report::webhook::{Event, EventData, EventError, EventStatus, EventType, WebhookError, Webhooks};
 use crate::store::{OutgoingMail, Status, StoreError};
 
 impl Worker {
@@ -59,13 +59,13 @@ impl Worker {
             || WebhookError { fault: Fault::Client, reason: "there is no outcome to report any more".to_owned() };
         let Some(job) = self.store.job(hook.token).await? else { return Ok(Err(gone())) };
         let analysis = self.store.analysis(hook.token).await?;
-        let (name, status) = match job.status {
-            Status::Done => ("analysis.done", "done"),
-            Status::Failed => ("analysis.failed", "failed"),
+        let (kind, status) = match job.status {
+            Status::Done => (EventType::Done, EventStatus::Done),
+            Status::Failed => (EventType::Failed, EventStatus::Failed),
             _ => return Ok(Err(gone())),
         };
         let event = Event {
-            r#type: name,
+            r#type: kind,
             timestamp: job.finished_at.unwrap_or(hook.created_at),
             data: EventData {
                 token: hook.token,

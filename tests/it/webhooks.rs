@@ -172,13 +172,16 @@ async fn private_addresses_are_refused_and_not_called() {
     let hooks = visage::report::webhook::Webhooks::new(&service.settings.webhooks).unwrap().unwrap();
     let data = visage::report::webhook::EventData {
         token: uuid::Uuid::nil(),
-        status: "done",
+        status: visage::report::webhook::EventStatus::Done,
         result: String::new(),
         summary: None,
         error: None,
     };
-    let event =
-        visage::report::webhook::Event { r#type: "analysis.done", timestamp: jiff::Timestamp::UNIX_EPOCH, data };
+    let event = visage::report::webhook::Event {
+        r#type: visage::report::webhook::EventType::Done,
+        timestamp: jiff::Timestamp::UNIX_EPOCH,
+        data,
+    };
     let refused = hooks.send(uuid::Uuid::nil(), &address, &event, jiff::Timestamp::UNIX_EPOCH).await.unwrap_err();
     assert!(refused.reason.contains("no public address") && !refused.reason.contains("localhost"), "{refused}");
 }

@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use reqwest::{Client, StatusCode, Url, redirect};
 use serde::Serialize;
 use standardwebhooks::Webhook;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::analysis::Summary;
@@ -49,31 +50,53 @@ pub struct WebhookError {
 }
 
 /// The payload of a webhook.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = WebhookEvent)]
 pub struct Event<'a> {
-    /// `analysis.done` or `analysis.failed`
-    pub r#type: &'static str,
+    pub r#type: EventType,
     /// When the analysis ended.
     pub timestamp: Timestamp,
     pub data: EventData<'a>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[schema(as = WebhookEventType)]
+pub enum EventType {
+    #[serde(rename = "analysis.done")]
+    Done,
+    #[serde(rename = "analysis.failed")]
+    Failed,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = WebhookData)]
 pub struct EventData<'a> {
     pub token: Uuid,
-    /// `done` or `failed`
-    pub status: &'static str,
+    pub status: EventStatus,
     /// The address of the result.
     pub result: String,
     /// The figures of the whole video; null if the analysis failed.
+    #[schema(value_type = Option<Summary>)]
     pub summary: Option<&'a Summary>,
     /// The reason of a failure; null otherwise.
     pub error: Option<EventError<'a>>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[schema(as = WebhookStatus)]
+#[serde(rename_all = "lowercase")]
+pub enum EventStatus {
+    Done,
+    Failed,
+}
+
+/// The reason of a failure.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = WebhookError)]
 pub struct EventError<'a> {
+    /// One of the codes of problems.
     pub code: &'a str,
+    /// A sentence in English.
     pub detail: &'a str,
 }
 
