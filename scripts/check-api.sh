@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # usage: check-api.sh [SCHEMATHESIS OPTIONS]
 #
-# Checks a running service against its OpenAPI description. First, ordinary clients of the five services call it. Then
-# schemathesis generates valid and invalid requests from /openapi.json. It fails if an answer is not described there,
-# or is a 5xx. Needs target/debug/visage and the models. Installs Python packages into .runtime/api-checks.
+# Checks a running service against its OpenAPI description. First, ordinary clients of the five services call it, then
+# the client libraries of clients/, a client that is generated from /openapi.json, and the samples in it. Then
+# schemathesis generates valid and invalid requests from it. It fails if an answer is not described there, or is a 5xx.
+# Needs target/debug/visage and the models. Installs what it needs with scripts/install-api-checks.sh.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -11,13 +12,13 @@ cd "$root"
 
 checks=tests/clients
 venv=.runtime/api-checks
-if ! cmp -s "$checks/requirements.txt" "$venv/requirements.txt"; then
-    say "installing schemathesis and requests in $venv"
-    rm -rf "$venv"
-    python3 -m venv "$venv"
-    "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$checks/requirements.txt"
-    cp "$checks/requirements.txt" "$venv/requirements.txt"
-fi
+scripts/install-api-checks.sh
+PATH=$root/$venv/bin:$PATH
+
+say "the types of the client libraries"
+scripts/client-types.sh --check
+(cd clients/python && mypy --no-error-summary --cache-dir "$root/.runtime/mypy" src)
+"$checks/node_modules/.bin/tsc" --project "$checks"
 
 scripts/demo-clip.sh data/demo.mp4
 work=$(mktemp -d)
@@ -33,6 +34,8 @@ trap stop EXIT
 # Sixteen frames of a smiling face, and one picture of it.
 ffmpeg -hide_banner -loglevel error -y -ss 5 -i data/demo.mp4 -t 0.64 -vf scale=160:120 -pix_fmt yuv420p "$work/clip.mp4"
 ffmpeg -hide_banner -loglevel error -y -i "$work/clip.mp4" -frames:v 1 "$work/picture.png"
+# The whole clip in more than 8 MiB, which clients send in parts.
+ffmpeg -hide_banner -loglevel error -y -i data/demo.mp4 -c:v mjpeg -q:v 1 -vf scale=1280:-2 -an "$work/large.avi"
 # Ten frames without a face.
 ffmpeg -hide_banner -loglevel error -y -f lavfi -i testsrc=size=160x120:rate=25:duration=0.4 -c:v mpeg4 "$work/faceless.avi"
 
@@ -59,8 +62,16 @@ done
 
 export VISAGE_TEST_BASE=$base VISAGE_TEST_KEY=$key VISAGE_TEST_CLIP=$work/clip.mp4 VISAGE_TEST_PICTURE=$work/picture.png
 export VISAGE_TEST_LONG_CLIP=$root/data/demo.mp4 VISAGE_TEST_FACELESS_CLIP=$work/faceless.avi
+export VISAGE_TEST_LARGE_CLIP=$work/large.avi
 say "ordinary clients of the five services, of DeepFace, and of visage itself"
-"$venv/bin/python" "$checks/clients.py"
+python "$checks/clients.py"
+say "client libraries, a generated client, and the samples"
+python "$checks/python_client.py"
+node "$checks/javascript_client.mjs"
+python "$checks/generated.py"
+python "$checks/samples.py"
+curl --silent --fail "$base/openapi.json" >"$work/openapi.json"
+node "$checks/lint.mjs" "$work/openapi.json"
 say "schemathesis"
 cd "$checks"
 "$root/$venv/bin/schemathesis" --config-file schemathesis.toml run "$base/openapi.json" --header "x-api-key: $key" "$@" || {

@@ -1,0 +1,90 @@
+import type { components } from "./schema.js";
+
+type Schemas = components["schemas"];
+export type Result = Schemas["Result"];
+export type Analysis = Schemas["Analysis"];
+export type TimelineRow = Schemas["TimelineRow"];
+export type Listed = Schemas["Listed"];
+export type Pictures = Schemas["Pictures"];
+export type Upload = Schemas["Upload"];
+export type ShareLink = Schemas["ShareLink"];
+export type NoticeText = Schemas["NoticeText"];
+export type { components };
+
+/** Options of an analysis. The documentation of visage (API.md) describes them. */
+export interface Options {
+  email?: string | string[];
+  webhook_url?: string;
+  sample_every?: number;
+  samples_per_second?: number;
+  sampling?: "exact" | "fast";
+  max_faces?: number;
+  language?: "de" | "en" | "es" | "fr";
+  gaze?: boolean;
+  speech?: boolean;
+  detail?: "expressions";
+  notice?: "given";
+  notice_version?: string;
+}
+
+/** Options of pictures. `face_state` is that of the last answer, so that people keep their ids. */
+export interface PictureOptions extends Pick<Options, "max_faces" | "gaze" | "detail" | "notice" | "notice_version"> {
+  face_state?: string;
+}
+
+export interface Abortable {
+  signal?: AbortSignal;
+}
+
+export interface Sending extends Abortable {
+  /** The file name that results show. */
+  name?: string;
+  /** Gets the bytes sent and the size. */
+  onProgress?: (sent: number, size: number) => void;
+}
+
+export interface Retries {
+  attempts?: number;
+  firstPauseS?: number;
+  longestPauseS?: number;
+}
+
+/** The service refused a request. */
+export class ProblemError extends Error {
+  readonly status: number;
+  /** The stable name of the problem; null if something in between answered. */
+  readonly code: string | null;
+  readonly requestId: string | null;
+  /** All members of the problem. */
+  readonly members: Record<string, unknown>;
+}
+
+/** The analysis ended without a result. */
+export class AnalysisFailed extends Error {
+  readonly result: Result;
+}
+
+export class Client {
+  /** `base` is the address of the service; in a page of the service itself, leave it empty. */
+  constructor(base?: string, settings?: { key?: string; fetch?: typeof fetch; retries?: Retries });
+  analyze(video: Blob, options?: Options & Sending & { timeoutS?: number }): Promise<Result>;
+  upload(video: Blob, options?: Options & Sending): Promise<string>;
+  beginUpload(sizeBytes: number, options?: Pick<Options, "notice" | "notice_version"> & Abortable): Promise<Upload>;
+  sendParts(video: Blob, upload: string, options?: Omit<Sending, "name">): Promise<void>;
+  start(upload: string, options?: Options & { name?: string } & Abortable): Promise<string>;
+  wait(
+    token: string,
+    options?: { timeoutS?: number; onProgress?: (result: Result) => void } & Abortable,
+  ): Promise<Result>;
+  result(token: string, options?: Abortable): Promise<Result>;
+  timeline(token: string, options?: Abortable): AsyncGenerator<TimelineRow, void, void>;
+  timelineCsv(token: string, options?: Abortable): Promise<string>;
+  report(token: string, options?: { language?: string } & Abortable): Promise<string>;
+  share(token: string, options?: Abortable): Promise<ShareLink>;
+  erase(token: string, options?: Abortable): Promise<void>;
+  analyses(
+    filters?: { status?: Listed["status"]; created_from?: string; created_before?: string } & Abortable,
+  ): AsyncGenerator<Listed, void, void>;
+  pictures(pictures: Iterable<Blob>, options?: PictureOptions & Abortable): Promise<Pictures>;
+  notice(options?: { language?: string } & Abortable): Promise<NoticeText>;
+}

@@ -1,0 +1,35 @@
+// Compiled, not run: what users of the types write.
+import { Client, type Result, type TimelineRow, type components } from "visage-client";
+
+type Remark = components["schemas"]["Remark"];
+
+// The member `kind` tells the variants of a union apart.
+function sentence(remark: Remark): string {
+  switch (remark.kind) {
+    case "showed":
+      return remark.shown.map((shown) => `${shown.emotion}: ${shown.percent}`).join();
+    case "strongest":
+    case "weakest":
+    case "only":
+      return `${remark.part}: ${remark.value} (${remark.interval?.[0] ?? "unknown"})`;
+    case "person":
+      return remark.remarks.map(sentence).join();
+    case "try":
+      return remark.advice;
+    default:
+      return remark.kind;
+  }
+}
+
+export async function read(video: File): Promise<string[]> {
+  const visage = new Client("http://127.0.0.1:8000", { key: "vis_..." });
+  const result: Result = await visage.analyze(video, { sample_every: 10, email: ["ann@example.org"], timeoutS: 60 });
+  const rows: TimelineRow[] = [];
+  for await (const row of visage.timeline(result.token)) rows.push(row);
+  const happiest = Math.max(...rows.map((row) => row.emotions.happy));
+  // @ts-expect-error: no such option
+  await visage.upload(video, { sample_evry: 10 });
+  // @ts-expect-error: the result may be missing
+  result.analysis.summary;
+  return [...(result.analysis?.summary.remarks ?? []).map(sentence), `${happiest}`];
+}
