@@ -8,7 +8,7 @@ import { bytes, count, locale, number, percent, t } from "./words.js";
 const EVERY_MS = 3000;
 /** Refreshes of the overview for each refresh of the messages and of versions and storage. */
 const SLOWER = 5;
-const SCOPES = ["analyze", "read", "logs", "admin"];
+const SCOPES = ["analyze", "read", "logs", "urgent", "admin"];
 const STATES = ["queued", "running", "done", "failed", "cancelled", "expired"];
 const root = byId("admin");
 

@@ -76,11 +76,13 @@ async fn fill(url: &str, status: &str, first: u32, number: u32, options: &str) {
     let sql = format!(
         "WITH RECURSIVE numbers (n) AS (SELECT {first} UNION ALL SELECT n + 1 FROM numbers WHERE n < {last}) \
          INSERT INTO jobs (id, token, status, version, options, video_key, run_at, attempts, claim, frames_done, \
-                           frames_total, created_at, finished_at, cost) \
+                           frames_total, created_at, finished_at, cost, client, rank) \
          SELECT n, '00000000-0000-0000-0000-' || {padded}, '{status}', 1, '{options}', {video}, n, 0, 0, 0, \
-                0, n, {finished}, 100 \
+                0, n, {finished}, 100, 'sender-' || (n % 1000), {first_rank} + n / 1000 * 256 \
          FROM numbers",
         last = first + number - 1,
+        // The priority `normal`, and a turn for each thousand jobs.
+        first_rank = 2_i64 << 48,
         padded = if url.starts_with("sqlite") { "printf('%012d', n)" } else { "lpad(CAST(n AS TEXT), 12, '0')" },
     );
     sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();

@@ -19,6 +19,7 @@ export interface Options {
   samples_per_second?: number;
   sampling?: "exact" | "fast";
   max_faces?: number;
+  priority?: "high" | "normal" | "low";
   language?: "de" | "en" | "es" | "fr";
   gaze?: boolean;
   speech?: boolean;

@@ -1798,6 +1798,11 @@ export interface components {
             latency_ms: number;
         };
         /**
+         * @description Which of the waiting jobs go first.
+         * @enum {string}
+         */
+        Priority: "high" | "normal" | "low";
+        /**
          * @description An error (RFC 9457). Further members may name the field at fault or the limit that was exceeded. `title` and
          *     `detail` are in the language of the parameter `language` or of `Accept-Language`, and otherwise in English.
          */
@@ -1849,7 +1854,8 @@ export interface components {
         QueuePlace: {
             /**
              * Format: int64
-             * @description Number of waiting videos that will be analyzed before this one. Exact up to 1000, then rounded down to hundreds.
+             * @description Number of waiting videos that would be analyzed before this one. Exact up to 1000, then rounded down to hundreds.
+             *     It can grow: videos of other senders, and more urgent ones, may go first.
              */
             ahead: number;
             /**
@@ -2071,6 +2077,7 @@ export interface components {
             progress: components["schemas"]["Progress"];
             queue: components["schemas"]["QueuePlace"] | null;
             options: components["schemas"]["Options"];
+            priority: components["schemas"]["Priority"];
             /**
              * Format: int32
              * @description Number of runs that were started.
@@ -2137,7 +2144,7 @@ export interface components {
          * @description A permission of a key.
          * @enum {string}
          */
-        Scope: "analyze" | "read" | "logs" | "admin";
+        Scope: "analyze" | "read" | "logs" | "urgent" | "admin";
         /** @description A run of samples with the same emotion. */
         Segment: {
             emotion: components["schemas"]["Emotion"];
@@ -2267,6 +2274,7 @@ export interface components {
             /** @description `false` skips the sound track. */
             speech?: boolean | ("on" | "off" | "true" | "false") | null;
             detail?: components["schemas"]["Detail"] | null;
+            priority?: components["schemas"]["Priority"] | null;
             /** @description Name of the file, for page, report, mail and the list of analyses. */
             file_name?: string | null;
             notice?: components["schemas"]["NoticeStatement"] | null;
@@ -2698,6 +2706,11 @@ export interface components {
             speech?: components["schemas"]["Switch"];
             /** @description Additional details of each sample. Excludes `gaze=off`. */
             detail?: components["schemas"]["Detail"];
+            /**
+             * @description Which of the waiting videos go first: `high` before all others, `low` when no other waits. `high` needs a key with
+             *     the scope `urgent`. By default `normal`.
+             */
+            priority?: components["schemas"]["Priority"];
             /** @description `given` states that the people in the video were told that a computer reads their faces and voices. */
             notice?: components["schemas"]["NoticeStatement"];
             /** @description The `version` of `GET /v1/notice`, if its text was shown to them. */

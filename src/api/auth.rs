@@ -209,7 +209,7 @@ async fn admit(
         Access::OptionalKey(scope) | Access::OptionalKeyOrShare(scope) | Access::RequiredKey(scope)
             if !key.allows(scope) =>
         {
-            Err(scope_required(scope))
+            Err(Problem::scope_required(scope))
         }
         _ => {
             let permit = api.limits.enter(&key)?;
@@ -260,11 +260,6 @@ fn key_required() -> Problem {
 
 fn wrong_key() -> Problem {
     Problem::new(StatusCode::UNAUTHORIZED, detail::wrong_key())
-}
-
-fn scope_required(scope: Scope) -> Problem {
-    let name = scope.name();
-    Problem::new(StatusCode::FORBIDDEN, detail::scope_required(name)).with("scope", name)
 }
 
 #[cfg(test)]

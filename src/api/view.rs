@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::analysis::{Analysis, Language, Notice, Options};
 use crate::api::problem::{FailureBody, detail};
 use crate::api::{AppState, Caller, Problem};
-use crate::store::{Job, QueuePlace, Status, StoredAnalysis};
+use crate::store::{Job, Priority, QueuePlace, Status, StoredAnalysis};
 
 /// Seconds after which asking again makes sense, while a job is unfinished.
 pub const POLL_AGAIN_S: u64 = 2;
@@ -32,6 +32,7 @@ pub struct JobView {
     /// The place in the queue. Null unless `status` is `queued`, and for a moment after the video was sent.
     queue: Option<QueueView>,
     options: Options,
+    priority: Priority,
     /// Number of runs that were started.
     attempts: u32,
     created_at: Timestamp,
@@ -103,7 +104,8 @@ pub struct ProgressView {
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = QueuePlace)]
 pub struct QueueView {
-    /// Number of waiting videos that will be analyzed before this one. Exact up to 1000, then rounded down to hundreds.
+    /// Number of waiting videos that would be analyzed before this one. Exact up to 1000, then rounded down to hundreds.
+    /// It can grow: videos of other senders, and more urgent ones, may go first.
     ahead: u64,
     /// Estimated seconds until the analysis starts, from the running times of the last analyses, the number of workers,
     /// and the lengths and samples of the videos before it. Null if no worker is active or nothing was measured yet.
@@ -157,6 +159,7 @@ impl JobView {
             progress: ProgressView::new(job),
             queue: place.map(QueueView::from),
             options: job.options,
+            priority: job.priority,
             attempts: job.attempts,
             created_at: job.created_at,
             started_at: job.started_at,

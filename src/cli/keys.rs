@@ -32,7 +32,7 @@ struct Create {
     #[arg(long)]
     name: String,
     /// Permissions of the key. `analyze`: send and erase videos; `read`: read results; `logs`: read the request log;
-    /// `admin`: everything, including the videos and results of other keys.
+    /// `urgent`: send videos with the priority `high`; `admin`: everything, including the videos and results of other keys.
     #[arg(long = "scope", value_enum, value_delimiter = ',', default_value = "analyze,read")]
     scopes: Vec<Scope>,
     /// Maximum requests per minute, instead of the setting limits.rate_per_minute_key.

@@ -23,6 +23,9 @@ pub(super) struct Dialect {
     /// Appended to a `SELECT ... LIMIT 1` that picks a row to claim, to skip rows locked by other transactions. Empty
     /// for SQLite, which has one writer at a time.
     pub skip_locked: &'static str,
+    /// Appended to `jobs` in a `SELECT` that reads waiting jobs by rank. SQLite would choose the index of due times, and
+    /// sort.
+    pub by_rank: &'static str,
     /// A query for the strings of a JSON list that is bound as `$1`.
     pub json_list: &'static str,
     /// Statements that run on every new connection.
@@ -39,6 +42,7 @@ const SQLITE: Dialect = Dialect {
     name: "SQLite",
     begin: "BEGIN IMMEDIATE",
     skip_locked: "",
+    by_rank: " INDEXED BY jobs_ranked",
     json_list: "SELECT value FROM json_each($1)",
     prepare: &["PRAGMA busy_timeout = 15000", "PRAGMA foreign_keys = ON"],
     notifies: false,
@@ -50,6 +54,7 @@ const POSTGRES: Dialect = Dialect {
     name: "Postgres",
     begin: "BEGIN",
     skip_locked: " FOR UPDATE SKIP LOCKED",
+    by_rank: "",
     json_list: "SELECT json_array_elements_text(CAST($1 AS JSON))",
     prepare: &[],
     notifies: true,

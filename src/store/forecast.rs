@@ -57,15 +57,30 @@ impl Last {
 struct Queue {
     /// The first 1000 waiting jobs and every hundredth of the others, in the order of claims.
     waiting: Vec<WaitingJob>,
+    read_at: i64,
     /// The largest id of a job, waiting or not. A job with a larger id is newer than the reading.
     newest: i64,
     rate: Rate,
 }
 
+/// The order of claims. Jobs that are due come first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Order {
+    /// The rank of a job that is due, and its id.
+    Due(i64, i64),
+    /// The time from which on a job is due, and its id.
+    Later(i64, i64),
+}
+
+impl Order {
+    const fn new(rank: i64, run_at: i64, id: i64, now: i64) -> Self {
+        if run_at <= now { Self::Due(rank, id) } else { Self::Later(run_at, id) }
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 struct WaitingJob {
-    /// The order of claims: when the job is due, and its id.
-    order: (i64, i64),
+    order: Order,
     /// Its number in this order, from 1.
     number: u64,
     /// The work of all jobs up to this one.
@@ -117,11 +132,12 @@ impl Rate {
 
 impl Queue {
     fn place(&self, job: &Job, now: Timestamp) -> QueuePlace {
-        let order = (millis(job.run_at), job.id);
+        let run_at = millis(job.run_at);
+        let order = Order::new(job.rank, run_at, job.id, self.read_at);
         let before = self.waiting.partition_point(|waiting| waiting.order < order);
         let last = before.checked_sub(1).and_then(|at| self.waiting.get(at));
         let (ahead, work) = last.map_or((0, Work::default()), |last| (last.number, last.work));
-        let due_in_ms = unsigned(order.0.saturating_sub(millis(now)));
+        let due_in_ms = unsigned(run_at.saturating_sub(millis(now)));
         let starts_in = self.rate.starts_in_ms(ahead, work).map(|ms| Duration::from_millis(ms.max(due_in_ms)));
         QueuePlace { ahead, starts_in }
     }
@@ -157,19 +173,23 @@ impl Store {
     }
 
     async fn read_queue(&self, now: Timestamp) -> Result<Queue, StoreError> {
+        let read_at = millis(now);
         // Read first: jobs that are queued meanwhile are then in the list, and at worst count as newer than it.
         let newest =
             sqlx::query_scalar("SELECT value FROM counters WHERE name = 'jobs'").fetch_one(self.pool()).await?;
         let rows = sqlx::query(
-            "SELECT run_at, id, number, CAST(cost AS BIGINT) AS cost, unknown \
-             FROM (SELECT run_at, id, ROW_NUMBER() OVER ahead AS number, \
+            "SELECT rank, run_at, id, number, CAST(cost AS BIGINT) AS cost, unknown \
+             FROM (SELECT rank, run_at, id, ROW_NUMBER() OVER ahead AS number, \
                           SUM(COALESCE(cost, 0)) OVER ahead AS cost, \
                           COUNT(*) OVER ahead - COUNT(cost) OVER ahead AS unknown \
                    FROM jobs WHERE status = 'queued' \
-                   WINDOW ahead AS (ORDER BY run_at, id ROWS UNBOUNDED PRECEDING)) AS waiting \
+                   WINDOW ahead AS (ORDER BY CASE WHEN run_at <= $1 THEN 0 ELSE 1 END, \
+                                             CASE WHEN run_at <= $1 THEN rank ELSE run_at END, id \
+                                    ROWS UNBOUNDED PRECEDING)) AS waiting \
              WHERE number <= 1000 OR number % 100 = 0 \
              ORDER BY number",
         )
+        .bind(read_at)
         .fetch_all(self.pool())
         .await?;
         let count = |row: &sqlx::any::AnyRow, column| Ok::<_, StoreError>(unsigned(row.try_get(column)?));
@@ -177,7 +197,7 @@ impl Store {
             |row, cost, unknown| Ok::<_, StoreError>(Work { cost: count(row, cost)?, unknown: count(row, unknown)? });
         let waiting = rows.iter().map(|row| {
             Ok(WaitingJob {
-                order: (row.try_get("run_at")?, row.try_get("id")?),
+                order: Order::new(row.try_get("rank")?, row.try_get("run_at")?, row.try_get("id")?, read_at),
                 number: count(row, "number")?,
                 work: work(row, "cost", "unknown")?,
             })
@@ -211,7 +231,7 @@ impl Store {
             recent_cost: count(&row, "recent_cost")?,
             recent: count(&row, "recent")?,
         };
-        Ok(Queue { waiting, newest, rate })
+        Ok(Queue { waiting, read_at, newest, rate })
     }
 }
 

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::results::StoredAnalysis;
-use super::{Store, StoreError, Wake, bigint, decode, encode, millis, time, unsigned};
+use super::{Priority, Store, StoreError, Wake, bigint, decode, encode, millis, rank, time, unsigned};
 use crate::analysis::{FailureReason, Notice, Options};
 
 /// The state of a job.
@@ -66,6 +66,7 @@ pub struct NewJob {
     pub webhook: Option<String>,
     /// What the people in the video were told.
     pub notice: Option<Notice>,
+    pub priority: Priority,
     pub origin: Origin,
 }
 
@@ -121,8 +122,11 @@ pub struct Job {
     pub attempts: u32,
     pub failure: Option<JobFailure>,
     pub created_at: Timestamp,
-    /// Time at which a waiting job is due. Jobs are claimed in the order of this time and their id.
+    /// Time at which a waiting job is due.
     pub run_at: Timestamp,
+    pub priority: Priority,
+    /// Its place in the [order of claims](super::rank).
+    pub(super) rank: i64,
     /// Start of the first run.
     pub started_at: Option<Timestamp>,
     pub finished_at: Option<Timestamp>,
@@ -139,13 +143,13 @@ pub struct Job {
 /// The columns that [`from_row`] reads.
 pub(super) const COLUMNS: &str = "id, status, version, options, frames_done, frames_total, attempts, failure_code, \
                                   failure_detail, failure_reason, created_at, run_at, started_at, finished_at, \
-                                  expires_at, owner, notice, file_name";
+                                  expires_at, owner, notice, file_name, rank";
 
 /// Placeholder options in the row of an expired job.
 pub(super) const ERASED_OPTIONS: Options = Options::new(0, 0);
 
 impl Store {
-    /// Adds a job to the end of the queue.
+    /// Adds a job to the queue.
     ///
     /// # Errors
     /// The database does not answer, or another job has the token.
@@ -172,11 +176,12 @@ impl Store {
         let id: i64 = sqlx::query_scalar("UPDATE counters SET value = value + 1 WHERE name = 'jobs' RETURNING value")
             .fetch_one(&mut *tx)
             .await?;
+        let rank = rank::of_new(tx, job, now).await?;
         sqlx::query(
             "INSERT INTO jobs (id, token, status, version, options, recipients, video_key, run_at, attempts, claim, \
                                frames_done, frames_total, created_at, owner, webhook, client, video_bytes, notice, \
-                               consent, file_name, cost, request_id) \
-             VALUES ($1, $2, 'queued', 1, $3, $4, $5, $6, 0, 0, 0, 0, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+                               consent, file_name, cost, request_id, rank) \
+             VALUES ($1, $2, 'queued', 1, $3, $4, $5, $6, 0, 0, 0, 0, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
         )
         .bind(id)
         .bind(job.token.to_string())
@@ -193,6 +198,7 @@ impl Store {
         .bind(job.origin.file_name.as_deref())
         .bind(job.origin.cost.map(bigint))
         .bind(job.origin.request_id.as_deref())
+        .bind(rank)
         .execute(&mut *tx)
         .await?;
         match &job.origin.consent {
@@ -279,7 +285,7 @@ pub(super) fn from_row(token: Uuid, row: &AnyRow) -> Result<Job, StoreError> {
     let reason: Option<String> = row.try_get("failure_reason")?;
     let reason = reason.and_then(|reason| serde_json::from_str(&reason).ok());
     let notice: Option<&str> = row.try_get("notice")?;
-    let attempts: i64 = row.try_get("attempts")?;
+    let (attempts, rank): (i64, i64) = (row.try_get("attempts")?, row.try_get("rank")?);
     Ok(Job {
         id: row.try_get("id")?,
         token,
@@ -294,6 +300,8 @@ pub(super) fn from_row(token: Uuid, row: &AnyRow) -> Result<Job, StoreError> {
         failure: code.map(|code| JobFailure { code, detail: detail.unwrap_or_default(), reason }),
         created_at: time(row.try_get("created_at")?)?,
         run_at: time(row.try_get("run_at")?)?,
+        priority: Priority::of_rank(rank),
+        rank,
         started_at: moment("started_at")?,
         finished_at: moment("finished_at")?,
         expires_at: moment("expires_at")?,

@@ -32,18 +32,21 @@ pub enum Scope {
     Read,
     /// Read the request log.
     Logs,
+    /// Send videos with the priority `high`.
+    Urgent,
     /// All of the above, for the videos of all keys.
     Admin,
 }
 
 impl Scope {
-    pub const ALL: [Self; 4] = [Self::Analyze, Self::Read, Self::Logs, Self::Admin];
+    pub const ALL: [Self; 5] = [Self::Analyze, Self::Read, Self::Logs, Self::Urgent, Self::Admin];
 
     pub const fn name(self) -> &'static str {
         match self {
             Self::Analyze => "analyze",
             Self::Read => "read",
             Self::Logs => "logs",
+            Self::Urgent => "urgent",
             Self::Admin => "admin",
         }
     }

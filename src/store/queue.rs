@@ -28,18 +28,19 @@ use super::{
 use crate::analysis::Findings;
 
 impl Store {
-    /// Claims the job that has been due for longest, for the worker named `worker`, until `now + lease`.
+    /// Claims the first of the due jobs in the [order of claims](super::rank), for the worker named `worker`, until `now + lease`.
     pub async fn claim(&self, worker: &str, now: Timestamp, lease: Duration) -> Result<Option<Claim>, StoreError> {
         // Selects and claims in one statement, so that no other worker can claim the job in between.
         let sql = format!(
             "UPDATE jobs \
              SET status = 'running', worker = $2, lease_until = $3, attempts = attempts + 1, claim = claim + 1, \
                  started_at = COALESCE(started_at, $1), frames_done = 0, frames_total = 0, version = version + 1 \
-             WHERE id = (SELECT id FROM jobs \
+             WHERE id = (SELECT id FROM jobs{by_rank} \
                          WHERE status = 'queued' AND run_at <= $1 \
-                         ORDER BY run_at, id LIMIT 1{skip_locked}) \
+                         ORDER BY rank, id LIMIT 1{skip_locked}) \
              RETURNING id, token, attempts, setbacks, deaths, claim, video_key, options, recipients, webhook, \
                        consent, request_id",
+            by_rank = self.dialect().by_rank,
             skip_locked = self.dialect().skip_locked,
         );
         let row = sqlx::query(AssertSqlSafe(sql))

@@ -9,7 +9,7 @@ use visage::blob::{self, BlobStore};
 use visage::clock::{Clock, RandomTokens, SystemClock, Tokens};
 use visage::config::{Secret, Settings, Storage, StorageKind};
 use visage::identity::{IdentityError, StorageIdentity};
-use visage::store::{NewJob, Origin, Store};
+use visage::store::{NewJob, Origin, Priority, Store};
 
 use crate::support::postgres::TestDatabase;
 use crate::support::s3::S3Server;
@@ -53,6 +53,7 @@ async fn add(store: &Store, blobs: &Arc<dyn BlobStore>) -> String {
         webhook: None,
         origin: Origin::default(),
         notice: None,
+        priority: Priority::Normal,
     };
     store.enqueue(&job, SystemClock.now()).await.unwrap();
     video_key

@@ -10,7 +10,8 @@ use visage::analysis::Options;
 use visage::clock::{Clock, ManualClock, RandomTokens, SystemClock, Tokens, random_secret};
 use visage::config::{Secret, Settings};
 use visage::store::{
-    ApiKey, Enqueued, LogEntry, LogFilter, NewJob, NewKey, Origin, Period, REMEMBERED, Repeatable, Scope, Store,
+    ApiKey, Enqueued, LogEntry, LogFilter, NewJob, NewKey, Origin, Period, Priority, REMEMBERED, Repeatable, Scope,
+    Store,
 };
 
 use crate::support::clips::Clips;
@@ -359,6 +360,7 @@ impl Harness {
             webhook: None,
             origin: Origin::default(),
             notice: None,
+            priority: Priority::Normal,
         };
         (token, self.store.enqueue_once(owner, Some(request), &job, self.clock.now()).await.unwrap())
     }
@@ -534,4 +536,42 @@ async fn quotas_are_counted_by_day_and_month(h: Harness) {
     assert_eq!(h.store.forget_usage(h.clock.now()).await.unwrap(), 0);
     h.clock.advance(Duration::from_secs(60 * 24 * 3600));
     assert_eq!(h.store.forget_usage(h.clock.now()).await.unwrap(), 4);
+}
+
+#[tokio::test]
+async fn only_keys_with_the_scope_urgent_send_videos_that_go_first() {
+    let service = Service::start(|_| {}).await;
+    let clip = clip();
+    let (ann, bob) =
+        (key(&service, &[Scope::Analyze]).await, key(&service, &[Scope::Analyze, Scope::Read, Scope::Urgent]).await);
+    let send = async |priority: &'static str, key: Option<&str>| {
+        let form = video_form(clip.clone()).text("priority", priority);
+        let mut request = service.http.post(format!("{}/analyze-video", service.base)).multipart(form);
+        if let Some(key) = key {
+            request = request.header("x-api-key", key);
+        }
+        request.send().await.unwrap()
+    };
+    let refused = send("high", None).await;
+    assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(refused.json::<Value>().await.unwrap()["code"], "key_required");
+    let refused = send("high", Some(&ann)).await;
+    assert_eq!(refused.status(), StatusCode::FORBIDDEN);
+    let problem: Value = refused.json().await.unwrap();
+    assert_eq!((&problem["code"], &problem["scope"]), (&"scope_required".into(), &"urgent".into()));
+    let unknown = send("soon", Some(&bob)).await;
+    assert_eq!(unknown.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    let problem: Value = unknown.json().await.unwrap();
+    assert_eq!((&problem["code"], &problem["field"]), (&"bad_option".into(), &"priority".into()));
+    for (priority, key, shown) in [
+        ("high", Some(bob.as_str()), "high"),
+        ("low", None, "low"),
+        ("", Some(&ann), "normal"),
+        ("normal", None, "normal"),
+    ] {
+        let accepted = send(priority, key).await;
+        assert_eq!(accepted.status(), StatusCode::ACCEPTED, "{priority}");
+        let token: Uuid = accepted.json::<Value>().await.unwrap()["token"].as_str().unwrap().parse().unwrap();
+        assert_eq!(service.store.job(token).await.unwrap().unwrap().priority.name(), shown);
+    }
 }

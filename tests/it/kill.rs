@@ -19,7 +19,7 @@ use visage::analysis::Options;
 use visage::blob;
 use visage::clock::{Clock, RandomTokens, SystemClock, Tokens};
 use visage::config::{Settings, StorageKind};
-use visage::store::{NewJob, Origin, Status, Store};
+use visage::store::{NewJob, Origin, Priority, Status, Store};
 
 use crate::support::clips::{self, Models};
 use crate::support::postgres::TestDatabase;
@@ -163,6 +163,7 @@ async fn queue_jobs(settings: &Settings, store: &Store, clip: &Path) -> BTreeMap
             webhook: None,
             origin: Origin::default(),
             notice: None,
+            priority: Priority::Normal,
         };
         store.enqueue(&job, clock.now()).await.unwrap();
         tokens.insert(recipient, token);

@@ -18,7 +18,7 @@ use visage::analysis::Options;
 use visage::blob;
 use visage::clock::{Clock, RandomTokens, SystemClock, Tokens};
 use visage::config::{Secret, Settings};
-use visage::store::{Job, NewJob, Origin, Status, Store};
+use visage::store::{Job, NewJob, Origin, Priority, Status, Store};
 
 use crate::support::clips::{self, Clips, Models};
 use crate::support::postgres::TestDatabase;
@@ -178,6 +178,7 @@ impl Fixture {
             webhook: None,
             origin: Origin::default(),
             notice: None,
+            priority: Priority::Normal,
         };
         store.enqueue(&job, SystemClock.now()).await.unwrap();
         let pool = PgPool::connect(&database.url()).await.unwrap();

@@ -15,8 +15,8 @@ use visage::clock::{Clock, ManualClock, RandomTokens, Tokens};
 use visage::config::{Database, Secret, Settings};
 use visage::report::{Context, Reporter};
 use visage::store::{
-    Backoff, Claim, ClaimState, JobFailure, JobProgress, MailKind, NewJob, NewMail, Origin, Resent, Status, Store,
-    StoreError, Wake,
+    Backoff, Claim, ClaimState, JobFailure, JobProgress, MailKind, NewJob, NewMail, Origin, Priority, Resent, Status,
+    Store, StoreError, Wake,
 };
 
 use crate::support::postgres::TestDatabase;
@@ -94,6 +94,7 @@ fn new_job(token: Uuid, recipients: &[&str]) -> NewJob {
         webhook: None,
         origin: Origin::default(),
         notice: Some(notice()),
+        priority: Priority::Normal,
     }
 }
 
@@ -202,6 +203,11 @@ on_both! {
     the_queue_reports_its_length,
     a_change_wakes_all_waiters,
     the_place_in_the_queue_follows_the_order_of_claims,
+    a_sender_with_many_jobs_holds_up_others_by_one_job_a_turn,
+    of_the_jobs_of_a_turn_the_short_ones_go_first,
+    urgent_jobs_go_before_all_others_and_unimportant_ones_last,
+    a_job_that_runs_again_keeps_its_turn,
+    jobs_of_an_earlier_version_go_first,
     the_place_in_a_long_queue_is_rounded_down,
     a_reading_of_the_queue_serves_for_some_seconds,
 }
@@ -457,12 +463,11 @@ async fn a_retry_waits_until_it_is_due(h: Harness) {
     assert_eq!(store.job(token).await.unwrap().unwrap().status, Status::Queued);
     h.clock.advance(Duration::from_millis(59_999));
     assert!(h.claim(&store, "w").await.is_none());
-    // A later job that is due earlier is claimed first.
     let other = h.add(&store, &[]).await;
     h.clock.advance(Duration::from_millis(1));
-    assert_eq!(h.claim(&store, "w").await.unwrap().token, other);
     let again = h.claim(&store, "w").await.unwrap();
     assert_eq!((again.token, again.attempt), (token, 2));
+    assert_eq!(h.claim(&store, "w").await.unwrap().token, other);
 }
 
 async fn a_returned_job_keeps_its_attempts_and_its_place_in_the_queue(h: Harness) {
@@ -936,7 +941,7 @@ impl Harness {
     /// Adds a job of this cost.
     async fn add_costing(&self, store: &Store, cost: Option<u64>) -> Uuid {
         let token = RandomTokens.next();
-        let origin = Origin { cost, ..Origin::default() };
+        let origin = Origin { cost, client: Some("ann".to_owned()), ..Origin::default() };
         store.enqueue(&NewJob { origin, ..new_job(token, &[]) }, self.now()).await.unwrap();
         token
     }
@@ -986,6 +991,104 @@ async fn the_place_in_the_queue_follows_the_order_of_claims(h: Harness) {
     assert_eq!(h.place(tokens[1]).await, Some((2, Some(60.0))), "a job that runs again later waits for its time");
     let order: Vec<_> = [h.claim(&store, "w").await, h.claim(&store, "w").await].into_iter().flatten().collect();
     assert_eq!(order.iter().map(|claim| claim.token).collect::<Vec<_>>(), [tokens[2], tokens[3]]);
+}
+
+impl Harness {
+    /// Adds jobs of this sender, cost and priority. Each is known by `name` and its number.
+    async fn send(&self, store: &Store, sender: &str, jobs: usize, cost: u64, priority: Priority) {
+        for _ in 0..jobs {
+            let origin = Origin {
+                cost: Some(cost),
+                client: Some(sender.to_owned()),
+                request_id: Some(sender.to_owned()),
+                ..Origin::default()
+            };
+            let job = NewJob { origin, priority, ..new_job(RandomTokens.next(), &[]) };
+            store.enqueue(&job, self.now()).await.unwrap();
+        }
+    }
+
+    /// Claims this many jobs, and returns the first letters of their senders in the order of the claims.
+    async fn served(&self, store: &Store, jobs: usize) -> String {
+        let mut senders = String::new();
+        for _ in 0..jobs {
+            let Some(claim) = self.claim(store, "w").await else { break };
+            senders.push_str(&claim.request_id.unwrap()[..1]);
+        }
+        senders
+    }
+}
+
+async fn a_sender_with_many_jobs_holds_up_others_by_one_job_a_turn(h: Harness) {
+    let store = h.store().await;
+    h.send(&store, "ann", 200, 100, Priority::Normal).await;
+    assert_eq!(h.served(&store, 5).await, "aaaaa");
+    h.send(&store, "bob", 3, 100, Priority::Normal).await;
+    h.send(&store, "cora", 2, 100, Priority::Normal).await;
+    assert_eq!(h.served(&store, 10).await, "abcabcabaa");
+    // Who has had nothing for a while gets no more than a fair share afterwards.
+    h.send(&store, "cora", 4, 100, Priority::Normal).await;
+    assert_eq!(h.served(&store, 9).await, "acacacaca");
+    // One who sends the next video only when the last one has begun loses nothing by that.
+    for _ in 0..3 {
+        h.send(&store, "dan", 1, 100, Priority::Normal).await;
+        assert_eq!(h.served(&store, 2).await, "ad");
+    }
+    while h.claim(&store, "w").await.is_some() {}
+    h.send(&store, "ann", 2, 100, Priority::Normal).await;
+    h.send(&store, "bob", 2, 100, Priority::Normal).await;
+    assert_eq!(h.served(&store, 5).await, "abab", "an empty queue forgets the past");
+}
+
+async fn of_the_jobs_of_a_turn_the_short_ones_go_first(h: Harness) {
+    let store = h.store().await;
+    h.send(&store, "long", 2, 100_000, Priority::Normal).await;
+    h.send(&store, "middle", 2, 1_000, Priority::Normal).await;
+    h.send(&store, "short", 3, 10, Priority::Normal).await;
+    // Others wait for one long job a turn, and it waits for one of theirs.
+    assert_eq!(h.served(&store, 9).await, "smlsmls");
+    // Lengths that differ by less than a factor of 2 are alike: the older job goes first.
+    h.send(&store, "older", 1, 127, Priority::Normal).await;
+    h.send(&store, "newer", 1, 64, Priority::Normal).await;
+    assert_eq!(h.served(&store, 2).await, "on");
+}
+
+async fn urgent_jobs_go_before_all_others_and_unimportant_ones_last(h: Harness) {
+    let store = h.store().await;
+    h.send(&store, "low", 2, 1, Priority::Low).await;
+    h.send(&store, "normal", 3, 10, Priority::Normal).await;
+    assert_eq!(h.served(&store, 1).await, "n");
+    h.send(&store, "high", 2, 1_000, Priority::High).await;
+    h.send(&store, "urgent", 1, 1_000, Priority::High).await;
+    assert_eq!(h.served(&store, 9).await, "huhnnll");
+    let token = RandomTokens.next();
+    store.enqueue(&NewJob { priority: Priority::Low, ..new_job(token, &[]) }, h.now()).await.unwrap();
+    assert_eq!(store.job(token).await.unwrap().unwrap().priority, Priority::Low);
+}
+
+async fn a_job_that_runs_again_keeps_its_turn(h: Harness) {
+    let store = h.store().await;
+    h.send(&store, "ann", 1, 100, Priority::Normal).await;
+    let failed = h.claim(&store, "w").await.unwrap();
+    let due = h.now() + Duration::from_secs(60);
+    assert_eq!(store.set_back(&failed, due).await.unwrap(), ClaimState::Held);
+    h.send(&store, "bob", 40, 100, Priority::Normal).await;
+    assert_eq!(h.served(&store, 20).await, "b".repeat(20));
+    // Jobs that are not due count for nobody's turn: cora comes in at that of bob's next job.
+    h.send(&store, "cora", 2, 100, Priority::Normal).await;
+    assert_eq!(h.served(&store, 4).await, "bcbc");
+    h.clock.advance(Duration::from_secs(60));
+    assert_eq!(h.served(&store, 3).await, "abb");
+}
+
+async fn jobs_of_an_earlier_version_go_first(h: Harness) {
+    let store = h.store().await;
+    h.send(&store, "ann", 2, 100, Priority::Normal).await;
+    h.send(&store, "old", 1, 100, Priority::Low).await;
+    let pool = AnyPool::connect(h.database.url.expose()).await.unwrap();
+    sqlx::query("UPDATE jobs SET rank = 0 WHERE request_id = 'old'").execute(&pool).await.unwrap();
+    pool.close().await;
+    assert_eq!(h.served(&store, 3).await, "oaa");
 }
 
 async fn the_place_in_a_long_queue_is_rounded_down(h: Harness) {

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use visage::analysis::Options;
 use visage::clock::{Clock, RandomTokens, SystemClock, Tokens};
 use visage::config::{Secret, Settings};
-use visage::store::{JobFailure, JobProgress, NewJob, Origin, Sight, Store};
+use visage::store::{JobFailure, JobProgress, NewJob, Origin, Priority, Sight, Store};
 
 use crate::support::postgres::{PrivateServer, TestDatabase};
 use crate::support::service::Service;
@@ -32,6 +32,7 @@ async fn add(store: &Store) -> Uuid {
         webhook: None,
         origin: Origin::default(),
         notice: None,
+        priority: Priority::Normal,
     };
     store.enqueue(&job, SystemClock.now()).await.unwrap();
     token

@@ -23,7 +23,7 @@ use visage::pipeline::{Cancel, Progress};
 use visage::report::{Context, MailError, Message};
 use visage::secret::LinkError;
 use visage::share::ShareLinks;
-use visage::store::{Backoff, Job, JobProgress, LogEntry, NewJob, Origin, Status, Store};
+use visage::store::{Backoff, Job, JobProgress, LogEntry, NewJob, Origin, Priority, Status, Store};
 use visage::worker::{AnalysisError, Analyzer, MailSender, Swept, Worker};
 
 /// Time limit for any single step of a test.
@@ -400,6 +400,7 @@ impl Harness {
             webhook: None,
             origin: Origin::default(),
             notice: None,
+            priority: Priority::Normal,
         };
         self.store.enqueue(&job, self.clock.now()).await.unwrap();
         token

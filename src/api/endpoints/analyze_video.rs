@@ -18,6 +18,7 @@ use crate::api::openapi::NATIVE;
 use crate::api::upload::form::UnknownFields;
 use crate::api::upload::{self, Accepted};
 use crate::api::{Api, Problem};
+use crate::store::Priority;
 
 type Rule = OptionalKey<Analyze>;
 
@@ -58,6 +59,9 @@ struct VideoForm {
     speech: Option<Switch>,
     /// Additional details of each sample. Excludes `gaze=off`.
     detail: Option<Detail>,
+    /// Which of the waiting videos go first: `high` before all others, `low` when no other waits. `high` needs a key with
+    /// the scope `urgent`. By default `normal`.
+    priority: Option<Priority>,
     /// `given` states that the people in the video were told that a computer reads their faces and voices.
     notice: Option<NoticeValue>,
     /// The `version` of `GET /v1/notice`, if its text was shown to them.

@@ -37,7 +37,7 @@ use crate::api::upload::{self, Accepted};
 use crate::api::{Api, Caller, Problem, quota};
 use crate::blob::BlobError;
 use crate::report::Unsendable;
-use crate::store::{Enqueued, PartedUpload};
+use crate::store::{Enqueued, PartedUpload, Priority};
 
 type Rule = OptionalKey<Analyze>;
 
@@ -86,6 +86,10 @@ pub struct StartRequest {
     speech: Option<bool>,
     /// Additional details of each sample. Excludes `"gaze": false`.
     detail: Option<Detail>,
+    /// Which of the waiting videos go first: `high` before all others, `low` when no other waits. `high` needs a key with
+    /// the scope `urgent`. By default `normal`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    priority: Option<Priority>,
     /// Name of the file, for page, report, mail and the list of analyses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     file_name: Option<String>,
@@ -234,6 +238,8 @@ fn requested_analysis(
         }
         form::add_recipient(address.trim(), &mut recipients)?;
     }
+    let priority = request.priority.unwrap_or_default();
+    enqueue::check_priority(caller, priority)?;
     enqueue::check_mail(&api.app, caller, &recipients)?;
     // Hashes the parsed request, so that its spelling does not matter.
     let content_sha256 = hex::encode(Sha256::digest(serde_json::to_vec(request).unwrap_or_default()));
@@ -241,6 +247,7 @@ fn requested_analysis(
         client,
         options,
         notice: None,
+        priority,
         recipients,
         webhook: request.webhook_url.clone(),
         idempotency_key_sha256,

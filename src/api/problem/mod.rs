@@ -20,7 +20,7 @@ use crate::blob::BlobError;
 use crate::locale;
 use crate::report;
 use crate::secret::LinkError;
-use crate::store::{JobFailure, StoreError};
+use crate::store::{JobFailure, Scope, StoreError};
 use detail::Detail;
 
 /// The code of the problem for an unsupported `Content-Encoding`.
@@ -166,6 +166,12 @@ impl Problem {
     pub fn with(mut self, member: &str, value: impl Into<Value>) -> Self {
         self.members.insert(member.to_owned(), value.into());
         self
+    }
+
+    /// The key of the request lacks this scope.
+    pub fn scope_required(scope: Scope) -> Self {
+        let name = scope.name();
+        Self::new(StatusCode::FORBIDDEN, detail::scope_required(name)).with("scope", name)
     }
 
     /// The service failed. The log has the cause.

@@ -6,7 +6,7 @@ use axum::http::HeaderMap;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::error::{IdempotencyKeyError, RecipientError, ServiceError, UploadError, VideoError};
+use super::error::{IdempotencyKeyError, OptionError, RecipientError, ServiceError, UploadError, VideoError};
 use crate::analysis::{Notice, Options};
 use crate::api::limits::Client;
 use crate::api::{Api, AppState, Caller};
@@ -15,7 +15,7 @@ use crate::confirmation;
 use crate::fault::Fault;
 use crate::media::{Probe, ProbeError, Source};
 use crate::report::webhook::check_target;
-use crate::store::{Enqueued, NewJob, Origin, Repeatable};
+use crate::store::{Enqueued, NewJob, Origin, Priority, Repeatable, Scope};
 
 /// Longest time to open a container. Opening usually takes a moment; if it takes longer than this, the storage hangs.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -25,6 +25,7 @@ pub struct AnalysisRequest {
     pub client: Client,
     pub options: Options,
     pub notice: Option<Notice>,
+    pub priority: Priority,
     pub recipients: Vec<String>,
     pub webhook: Option<String>,
     /// SHA-256 of the `Idempotency-Key`, in hexadecimal.
@@ -54,6 +55,7 @@ pub async fn enqueue(
         client,
         options,
         notice,
+        priority,
         recipients,
         webhook,
         idempotency_key_sha256,
@@ -82,6 +84,7 @@ pub async fn enqueue(
             file_name: file_name.clone().filter(|_| api.app.settings.retention.file_names),
         },
         notice: notice.clone(),
+        priority: *priority,
     };
     let repeatable = idempotency_key_sha256
         .clone()
@@ -104,6 +107,15 @@ pub async fn check_webhook(app: &AppState, url: &str) -> Result<(), UploadError>
     }
     check_target(url, settings.allow_private).await.map_err(RecipientError::BadWebhook)?;
     Ok(())
+}
+
+/// Rejects the priority `high` if the caller has no key that allows it.
+pub fn check_priority(caller: &Caller, priority: Priority) -> Result<(), OptionError> {
+    match caller {
+        _ if priority != Priority::High => Ok(()),
+        Caller::Key(key) if key.allows(Scope::Urgent) => Ok(()),
+        _ => Err(OptionError::NotUrgent { has_key: caller.owner().is_some() }),
+    }
 }
 
 /// Rejects mail addresses if the service sends no mail, or if a caller without a key gives more than one.

@@ -107,6 +107,9 @@ pub enum OptionError {
     BadQuery,
     #[error("the query has the unknown parameter {parameter:?}")]
     UnknownParameter { parameter: String },
+    /// The priority `high` needs a key with the scope `urgent`.
+    #[error("the caller may not send videos with the priority high")]
+    NotUrgent { has_key: bool },
     #[error("the option {field} is not a whole number from {least} to {most}")]
     OutOfRange { field: &'static str, least: u32, most: u32 },
     #[error("the option {field} is not one of {choices:?}")]

@@ -19,6 +19,7 @@ use crate::blob::{BlobError, BlobStore, Upload};
 use crate::config::Video;
 use crate::media;
 use crate::report::sendable;
+use crate::store::Priority;
 
 /// Maximum number of bytes of a text field.
 pub const MAX_TEXT: usize = 2048;
@@ -38,6 +39,9 @@ pub const MAX_FACES: std::ops::RangeInclusive<u32> = 1..=100;
 const OPTIONS: [&str; 8] =
     ["sample_every", "samples_per_second", "sampling", "max_faces", "language", "gaze", "speech", "detail"];
 
+/// The field or parameter with the priority. It is not an option of the analysis.
+const PRIORITY: &str = "priority";
+
 /// Bytes from which most containers can be recognized.
 const SHORT_HEAD: usize = 64;
 
@@ -46,6 +50,8 @@ pub struct Form {
     /// Written, but not finished. The caller finishes it if the rest of the request is valid.
     pub video: Box<dyn Upload>,
     pub options: Options,
+    /// Not yet checked against the scopes of the caller.
+    pub priority: Priority,
     /// Not yet checked against the settings.
     pub notice: NoticeStatement,
     pub recipients: Vec<String>,
@@ -118,7 +124,7 @@ pub async fn read(
 ) -> Result<Form, UploadError> {
     let mut multipart = Multipart::new(incoming.clone(), boundary(&head.headers)?);
     let (mut video, mut recipients, mut webhook, mut fields) = (None, Vec::new(), None, 0);
-    let mut file_name = None;
+    let (mut file_name, mut priority) = (None, Priority::default());
     let (mut digest, mut notice) = (Fingerprint::default(), NoticeStatement::default());
     let Query(parameters) =
         Query::<Vec<(String, String)>>::try_from_uri(&head.uri).map_err(|_| OptionError::BadQuery)?;
@@ -133,6 +139,10 @@ pub async fn read(
                 digest.field(name, given.as_bytes());
             }
             None if unknown == UnknownFields::Ignore => {}
+            None if name == PRIORITY => {
+                priority = read_priority(&given)?;
+                digest.field(PRIORITY, given.as_bytes());
+            }
             None => return Err(OptionError::UnknownParameter { parameter: printable(&name) }.into()),
         }
     }
@@ -169,6 +179,11 @@ pub async fn read(
                 webhook = Some(url).filter(|url| !url.is_empty());
             }
             _ if unknown == UnknownFields::Ignore => while chunk(&mut field).await?.is_some() {},
+            Some(PRIORITY) => {
+                let given = text(&mut field, PRIORITY).await?;
+                priority = read_priority(&given)?;
+                digest.field(PRIORITY, given.as_bytes());
+            }
             Some("email") => {
                 let address = text(&mut field, "email").await?;
                 digest.field("email", address.as_bytes());
@@ -181,7 +196,7 @@ pub async fn read(
     if options.is_contradiction() {
         return Err(OptionError::Contradiction.into());
     }
-    Ok(Form { video, options, notice, recipients, webhook, content_sha256: digest.hex(), file_name })
+    Ok(Form { video, options, priority, notice, recipients, webhook, content_sha256: digest.hex(), file_name })
 }
 
 /// Returns the name of a file without its folders, without control characters and marks that change the direction of
@@ -304,6 +319,16 @@ pub fn set(options: &mut Options, name: &'static str, given: &str) -> Result<(),
         }
     }
     Ok(())
+}
+
+/// A web form sends an empty field if nothing was chosen.
+fn read_priority(given: &str) -> Result<Priority, OptionError> {
+    let given = given.trim();
+    if given.is_empty() {
+        return Ok(Priority::default());
+    }
+    let choices = || Priority::ALL.map(Priority::name).to_vec();
+    Priority::from_name(given).ok_or_else(|| OptionError::UnknownChoice { field: PRIORITY, choices: choices() })
 }
 
 /// Checks and adds a mail address. Ignores an empty one, which a web form sends if nothing was typed.

@@ -121,9 +121,10 @@ async fn receive(
         full = quota::watch_storage(api, &client) => return Err(full),
     };
     let notice = form.notice.record(app, form.options.language)?;
+    enqueue::check_priority(caller, form.priority)?;
     enqueue::check_mail(app, caller, &form.recipients)?;
     let counted_mails = quota::count_mails(api, caller, &client, &form.recipients).await?;
-    let Form { video, options, recipients, webhook, content_sha256, file_name, .. } = form;
+    let Form { video, options, priority, recipients, webhook, content_sha256, file_name, .. } = form;
     if let Some(url) = &webhook {
         enqueue::check_webhook(app, url).await?;
     }
@@ -131,6 +132,7 @@ async fn receive(
         client,
         options,
         notice,
+        priority,
         recipients,
         webhook,
         idempotency_key_sha256,

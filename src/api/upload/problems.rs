@@ -15,7 +15,7 @@ use crate::media::ProbeError;
 use crate::pipeline::PipelineError;
 use crate::report::Unsendable;
 use crate::report::webhook::UrlError;
-use crate::store::{MailCount, MailSubject, Period, UsedUp};
+use crate::store::{MailCount, MailSubject, Period, Scope, UsedUp};
 
 impl From<UploadError> for Problem {
     fn from(error: UploadError) -> Self {
@@ -122,6 +122,8 @@ impl OptionError {
             Self::UnknownChoice { field, choices } => {
                 unprocessable(detail::bad_option_choice(field, Value::Choice(choices))).with("field", field)
             }
+            Self::NotUrgent { has_key: false } => Problem::new(StatusCode::UNAUTHORIZED, detail::key_required()),
+            Self::NotUrgent { has_key: true } => Problem::scope_required(Scope::Urgent),
             Self::Contradiction => {
                 let detail = match source {
                     FileSource::Upload => detail::contradiction_json(),

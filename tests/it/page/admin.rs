@@ -7,7 +7,7 @@ use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 use visage::analysis::Options;
 use visage::clock::{Clock, RandomTokens, SystemClock, Tokens};
-use visage::store::{ClaimState, JobFailure, JobProgress, NewJob, NewMail, Origin, Scope};
+use visage::store::{ClaimState, JobFailure, JobProgress, NewJob, NewMail, Origin, Priority, Scope};
 
 use crate::keys::key;
 use crate::support::browser::Browser;
@@ -154,6 +154,7 @@ async fn failed_messages(service: &Service) -> (uuid::Uuid, uuid::Uuid) {
         recipients: vec!["ann@example.org".to_owned()],
         webhook: Some("https://example.org/hook".to_owned()),
         notice: None,
+        priority: Priority::Normal,
         origin: Origin::default(),
     };
     service.store.enqueue(&job, now).await.unwrap();

@@ -37,6 +37,7 @@ class Options(TypedDict, total=False):
     samples_per_second: int
     sampling: Literal["exact", "fast"]
     max_faces: int
+    priority: Literal["high", "normal", "low"]
     language: Literal["de", "en", "es", "fr"]
     gaze: bool
     speech: bool

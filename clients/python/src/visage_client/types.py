@@ -263,6 +263,9 @@ class Prediction(TypedDict):
     latency_ms: int
 
 
+Priority: TypeAlias = Literal["high", "normal", "low"]
+
+
 class Problem(TypedDict):
     type: str
     title: str
@@ -379,7 +382,7 @@ class SavedFrame(TypedDict):
     links: FrameLinks
 
 
-Scope: TypeAlias = Literal["analyze", "read", "logs", "admin"]
+Scope: TypeAlias = Literal["analyze", "read", "logs", "urgent", "admin"]
 
 
 class Segment(TypedDict):
@@ -431,6 +434,7 @@ class StartRequest(TypedDict, closed=True):
     gaze: NotRequired[bool | Literal["on", "off", "true", "false"] | None]
     speech: NotRequired[bool | Literal["on", "off", "true", "false"] | None]
     detail: NotRequired[Detail | None]
+    priority: NotRequired[Priority | None]
     file_name: NotRequired[str | None]
     notice: NotRequired[NoticeStatement | None]
     notice_version: NotRequired[str | None]
@@ -580,6 +584,7 @@ class VideoForm(TypedDict, closed=True):
     gaze: NotRequired[Switch]
     speech: NotRequired[Switch]
     detail: NotRequired[Detail]
+    priority: NotRequired[Priority]
     notice: NotRequired[NoticeStatement]
     notice_version: NotRequired[str]
 
@@ -1116,6 +1121,7 @@ class Result(TypedDict):
     progress: Progress
     queue: QueuePlace | None
     options: Options
+    priority: Priority
     attempts: int
     created_at: str
     started_at: str | None
