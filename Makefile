@@ -36,6 +36,7 @@ test: setup ## install missing packages, check formatting and lints, run every t
 	@# Without backtraces, the output ends with the list of failed tests. Tests run with default settings, so the mirror is unset.
 	env -u VISAGE_MODELS__MIRROR -u VISAGE_MODELS_MIRROR RUST_BACKTRACE=0 cargo test --locked
 	env -u VISAGE_MODELS__MIRROR -u VISAGE_MODELS_MIRROR scripts/check-api.sh
+	scripts/check-chart.sh
 
 .PHONY: fixtures
 fixtures: models ## fetch the clips and models of the tests

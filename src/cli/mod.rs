@@ -5,6 +5,7 @@ mod analyze;
 mod doctor;
 mod eval;
 mod keys;
+mod migrate;
 mod models;
 mod openapi;
 mod picture;
@@ -51,6 +52,8 @@ enum Command {
     Analyze(analyze::Args),
     /// Fetch the model files, or list them.
     Models(models::Args),
+    /// Update the tables of the database. `visage serve` does it at start if the setting database.migrate is true.
+    Migrate(migrate::Args),
     /// Show which storage belongs to the database, or assign another one to it.
     Storage(storage::Args),
     /// Run one analysis in a process of its own, for a worker.
@@ -144,6 +147,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Serve(args) => serve::serve(args, settings, cli.config.as_deref()),
         Command::Work => serve::work(settings, cli.config.as_deref()),
+        Command::Migrate(args) => migrate::run(args, settings),
         Command::Storage(args) => storage::run(args, settings),
         Command::RunJob => run_job::run(&settings),
         Command::Analyze(args) => analyze::run(args, settings),

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::any::AnyConnectOptions;
-use sqlx::migrate::MigrateError;
+use sqlx::migrate::{MigrateError, Migration};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AnyConnection, AnyPool, ConnectOptions, Connection, Executor};
 
@@ -191,17 +191,22 @@ async fn write_ahead(pool: &AnyPool) -> Result<(), StoreError> {
 
 /// Checks that every migration of this program was applied, and none of a newer one.
 async fn check(pool: &AnyPool) -> Result<(), StoreError> {
-    let applied = sqlx::query_scalar::<_, i64>("SELECT version FROM _sqlx_migrations").fetch_all(pool).await;
+    let mut connection = pool.acquire().await?;
+    if missing(&mut connection).await?.is_empty() { Ok(()) } else { Err(StoreError::OldTables) }
+}
+
+/// Returns the migrations of this program that were not applied. Fails if one of a newer program was.
+pub(super) async fn missing(connection: &mut AnyConnection) -> Result<Vec<&'static Migration>, StoreError> {
+    let applied = sqlx::query_scalar::<_, i64>("SELECT version FROM _sqlx_migrations").fetch_all(connection).await;
     let applied = match applied {
         Ok(applied) => applied,
         // The table of migrations does not exist: none was ever applied.
-        Err(sqlx::Error::Database(_)) => return Err(StoreError::OldTables),
+        Err(sqlx::Error::Database(_)) => Vec::new(),
         Err(error) => return Err(error.into()),
     };
     let known = |version: &i64| MIGRATIONS.iter().any(|migration| migration.version == *version);
     if let Some(newer) = applied.iter().find(|version| !known(version)) {
         return Err(StoreError::NewerTables(*newer));
     }
-    let all = MIGRATIONS.iter().all(|migration| applied.contains(&migration.version));
-    if all { Ok(()) } else { Err(StoreError::OldTables) }
+    Ok(MIGRATIONS.iter().filter(|migration| !applied.contains(&migration.version)).collect())
 }

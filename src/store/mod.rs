@@ -150,6 +150,18 @@ impl Store {
         Ok(Self(Arc::new(inner), timed_pool::WORKER_TIMEOUT))
     }
 
+    /// Returns number, description and SQL of the migrations that the tables lack. Changes no table.
+    pub async fn missing_migrations(database: &Database) -> Result<Vec<(i64, String, String)>, StoreError> {
+        let (dialect, address) = Dialect::of(database)?;
+        let mut connection = AnyConnection::connect_with(&address.options).await?;
+        dialect.prepare(&mut connection).await?;
+        let missing = dialect::missing(&mut connection).await?;
+        connection.close().await?;
+        let described =
+            |one: &&sqlx::migrate::Migration| (one.version, one.description.to_string(), one.sql.as_str().to_owned());
+        Ok(missing.iter().map(described).collect())
+    }
+
     /// Returns a handle for HTTP requests. Its time limit is short, so that a client learns within three seconds that
     /// the database does not answer.
     #[must_use]

@@ -4,4 +4,5 @@ mod analyze;
 mod eval;
 mod keys;
 mod log;
+mod migrate;
 mod serve;
