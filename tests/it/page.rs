@@ -3,6 +3,7 @@
 mod admin;
 mod agreement;
 mod bucket;
+mod client_library;
 mod docs;
 mod errors;
 mod flow;
