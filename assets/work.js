@@ -94,6 +94,9 @@ export class Progress {
     if (status === "queued") {
       this.step("wait");
       this.fraction(undefined, placeInWords(queue));
+    } else if (progress.stage === "fetching") {
+      this.step("wait");
+      this.fraction(undefined, t("work.fetching"));
     } else if (progress.stage === "opening") {
       this.step("open");
       this.fraction(undefined);

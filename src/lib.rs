@@ -7,6 +7,7 @@
 //! - [`config`]: the settings, one struct per concern; the defaults are embedded from `config/default.toml`.
 //! - [`api`]: HTTP: receives uploads, returns states and reports.
 //! - [`blob`]: storage of videos until they are analyzed: a folder or an S3 bucket.
+//! - [`sources`]: videos that clients name by address: checks addresses, and fetches from them.
 //! - [`store`]: the database: jobs (the queue), results, outgoing mail, keys. All SQL is here.
 //! - [`worker`]: one job from claim to clean-up, and periodic housekeeping.
 //! - [`pipeline`]: turns one video into [`analysis::Findings`]; used by worker, API and command line.
@@ -23,6 +24,7 @@
 //! - [`share`]: signed links by which a reader without a key sees one result.
 //! - [`locale`]: picks the language of texts; the texts are in `locales/`.
 //! - [`fault`]: classifies errors by the party at fault: the service, the video or the client.
+//! - [`public_network`]: tells public IP addresses from private ones.
 //! - [`clock`]: time and random tokens, passed in so that tests can fix them.
 //! - [`tls`]: the TLS implementation of all clients in the process.
 //! - [`telemetry`]: the log, and the counters of `GET /metrics`.
@@ -53,9 +55,11 @@ pub mod locale;
 pub mod media;
 #[cfg(feature = "video")]
 pub mod pipeline;
+pub mod public_network;
 pub mod report;
 pub mod secret;
 pub mod share;
+pub mod sources;
 pub mod speech;
 pub mod store;
 pub mod telemetry;

@@ -66,6 +66,36 @@ pub enum FailureReason {
     /// The video is no longer in storage.
     VideoGone,
     StorageUnavailable,
+    /// The address of the video, or one to which it redirects, is not allowed.
+    AddressRefused {
+        host: String,
+    },
+    TooManyRedirects {
+        host: String,
+        limit: u64,
+    },
+    /// The server of the video does not answer, or the connection breaks.
+    VideoUnreachable {
+        host: String,
+    },
+    /// The server of the video answers with an error.
+    VideoRefused {
+        host: String,
+        /// HTTP status.
+        status: u16,
+    },
+    /// The server of the video sends too slowly.
+    VideoTooSlow {
+        host: String,
+        limit_s: u64,
+    },
+    /// The video at the address is larger than an upload may be.
+    VideoTooLarge {
+        /// In bytes.
+        limit: u64,
+    },
+    /// There is no room for the video at the address.
+    StorageFull,
     /// The process crashed or was killed in every run.
     AnalysisCrashed,
     /// The database refused the result.
@@ -94,6 +124,13 @@ impl FailureReason {
             Self::InternalError => "internal_error",
             Self::VideoGone => "video_gone",
             Self::StorageUnavailable => "storage_unavailable",
+            Self::AddressRefused { .. } => "address_refused",
+            Self::TooManyRedirects { .. } => "too_many_redirects",
+            Self::VideoUnreachable { .. } => "video_unreachable",
+            Self::VideoRefused { .. } => "video_refused",
+            Self::VideoTooSlow { .. } => "video_too_slow",
+            Self::VideoTooLarge { .. } => "video_too_large",
+            Self::StorageFull => "storage_full",
             Self::AnalysisCrashed => "analysis_crashed",
             Self::ResultNotStored => "result_not_stored",
         }
@@ -124,6 +161,13 @@ impl FailureReason {
             Self::InternalError,
             Self::VideoGone,
             Self::StorageUnavailable,
+            Self::AddressRefused { host: text() },
+            Self::TooManyRedirects { host: text(), limit: 5 },
+            Self::VideoUnreachable { host: text() },
+            Self::VideoRefused { host: text(), status: 404 },
+            Self::VideoTooSlow { host: text(), limit_s: 1800 },
+            Self::VideoTooLarge { limit: 2 << 30 },
+            Self::StorageFull,
             Self::AnalysisCrashed,
             Self::ResultNotStored,
         ]

@@ -279,6 +279,19 @@ fn add_constraints(components: &mut Components, settings: &Settings) {
             request.extensions.get_or_insert_default().insert("not".to_owned(), both.clone());
         });
     }
+    for (name, file) in [("VideoForm", "video"), ("StartRequest", "upload")] {
+        // A member of a JSON body may also be null.
+        let only = |given: &str, other: &str| {
+            serde_json::json!({
+                "required": [given],
+                "properties": {given: {"type": "string"}, other: {"type": "null"}},
+            })
+        };
+        let one = serde_json::json!([only(file, "video_url"), only("video_url", file)]);
+        object(name, &|request| {
+            request.extensions.get_or_insert_default().insert("oneOf".to_owned(), one.clone());
+        });
+    }
     for (name, member) in [("PictureForm", "picture"), ("PicturesRequest", "pictures")] {
         object(name, &|request| {
             if let Some(RefOr::T(Schema::Array(pictures))) = request.properties.get_mut(member) {

@@ -96,7 +96,7 @@ pub struct ProgressView {
     fraction: Option<f64>,
     frames_done: u64,
     frames_total: u64,
-    /// `waiting`, `opening`, `analyzing` or `finished`.
+    /// `waiting`, `fetching` (from the address that was sent), `opening`, `analyzing` or `finished`.
     stage: &'static str,
 }
 
@@ -180,6 +180,7 @@ impl ProgressView {
         let share = |done: u64, total: u64| (done as f64 / total as f64).min(1.0);
         let (stage, fraction) = match job.status {
             Status::Queued => ("waiting", Some(0.0)),
+            Status::Running if job.is_unfetched => ("fetching", Some(0.0)),
             Status::Running if frames_done == 0 => ("opening", Some(0.0)),
             // After the last frame, the results still have to be summarised.
             Status::Running => ("analyzing", (frames_total > 0).then(|| share(frames_done, frames_total).min(ALMOST))),

@@ -1,5 +1,5 @@
 //! Storage of videos between upload and analysis: a folder ([`Folder`]) or a bucket ([`S3`]). It stores bytes under
-//! keys, and imports neither the jobs nor the database.
+//! keys, and imports neither the jobs nor the database. [`Objects`] reads from buckets of others.
 //!
 //! Both stores give the same guarantees, and one test suite checks both:
 //!
@@ -10,6 +10,7 @@
 mod bucket;
 mod folder;
 mod folder_parts;
+mod objects;
 mod parts;
 mod s3;
 mod s3_parts;
@@ -30,6 +31,7 @@ use crate::fault::{self, Fault};
 use crate::media::Source;
 
 pub use folder::Folder;
+pub use objects::{ObjectError, Objects};
 pub use parts::{MAX_PARTS, PART, Part, PartUpload, Parts};
 pub use s3::S3;
 

@@ -49,35 +49,7 @@ pub struct S3 {
 impl S3 {
     /// Sets up the client. It sends no request; [`BlobStore::check`] does.
     pub async fn open(settings: &config::S3, clock: Arc<dyn Clock>) -> Self {
-        let timeouts = TimeoutConfig::builder()
-            .connect_timeout(Duration::from_secs(5))
-            .read_timeout(Duration::from_secs(60))
-            // Enough for one part of an upload over a slow connection. It does not include the body of a download.
-            .operation_attempt_timeout(Duration::from_secs(120))
-            .build();
-        let mut chain = aws_config::defaults(BehaviorVersion::latest())
-            .region(Region::new(settings.region.clone()))
-            .http_client(http_client())
-            .timeout_config(timeouts)
-            .retry_config(RetryConfig::standard().with_max_attempts(4));
-        if !settings.access_key.is_empty() {
-            let secret = settings.secret_key.expose();
-            chain = chain.credentials_provider(Credentials::new(
-                &settings.access_key,
-                secret,
-                None,
-                None,
-                "visage settings",
-            ));
-        }
-        let mut builder = Builder::from(&chain.load().await)
-            .force_path_style(settings.path_style)
-            // Many S3-compatible servers refuse the newer checksum trailers.
-            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
-            .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
-        if !settings.endpoint.is_empty() {
-            builder = builder.endpoint_url(&settings.endpoint);
-        }
+        let builder = client_config(settings).await;
         let public = settings.direct_uploads.then(|| {
             let builder = builder.clone();
             let own = &settings.public_endpoint;
@@ -115,6 +87,35 @@ impl S3 {
     pub(super) const fn public(&self) -> Option<&Client> {
         self.public.as_ref()
     }
+}
+
+/// The configuration of a client: endpoint, region, credentials and timeouts.
+pub(super) async fn client_config(settings: &config::S3) -> Builder {
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(Duration::from_secs(5))
+        .read_timeout(Duration::from_secs(60))
+        // Enough for one part of an upload over a slow connection. It does not include the body of a download.
+        .operation_attempt_timeout(Duration::from_secs(120))
+        .build();
+    let mut chain = aws_config::defaults(BehaviorVersion::latest())
+        .region(Region::new(settings.region.clone()))
+        .http_client(http_client())
+        .timeout_config(timeouts)
+        .retry_config(RetryConfig::standard().with_max_attempts(4));
+    if !settings.access_key.is_empty() {
+        let secret = settings.secret_key.expose();
+        chain =
+            chain.credentials_provider(Credentials::new(&settings.access_key, secret, None, None, "visage settings"));
+    }
+    let mut builder = Builder::from(&chain.load().await)
+        .force_path_style(settings.path_style)
+        // Many S3-compatible servers refuse the newer checksum trailers.
+        .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+        .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
+    if !settings.endpoint.is_empty() {
+        builder = builder.endpoint_url(&settings.endpoint);
+    }
+    builder
 }
 
 /// Builds the SDK's HTTP client, with the proxies of the environment and with TLS by ring.

@@ -17,6 +17,7 @@ use crate::identity::StorageIdentity;
 use crate::isolation::{DecoderMode, Decoders};
 use crate::pipeline::{LazyPipeline, Pipeline};
 use crate::report::{Mailer, Reporter};
+use crate::sources::Downloads;
 use crate::store::Store;
 use crate::worker::{JobProcess, MailSender, Worker};
 
@@ -150,6 +151,8 @@ impl Services {
         let pipeline = self.models().await?;
         let mailer =
             Mailer::new(&self.settings, self.reporter.clone()).map_err(|error| Failure::Settings(error.to_string()))?;
+        // The worker makes its own, but a wrong setting should stop the start.
+        Downloads::new(&self.settings).map_err(|error| Failure::Settings(error.to_string()))?;
         Ok(Worker {
             name: worker_name(self.tokens.as_ref()),
             settings: self.settings.clone(),

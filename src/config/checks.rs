@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use crate::analysis::Language;
 
-use super::{ClipModel, ConfigError, EmotionModel, MailTransport, Notice, Settings, StorageKind};
+use super::{ClipModel, ConfigError, EmotionModel, MailTransport, Notice, Settings, Sources, StorageKind};
 
 impl Settings {
     /// Returns an error that names the key of the first invalid value.
@@ -79,6 +79,11 @@ impl Settings {
             let both_or_none = storage.s3.access_key.is_empty() == storage.s3.secret_key.expose().is_empty();
             require(both_or_none, "storage.s3.secret_key", "", "set both access_key and secret_key, or neither")?;
         }
+        self.sources.check()?;
+        // visage deletes videos of its own bucket, and nobody may analyze those of others there.
+        let own = (storage.kind == StorageKind::S3).then_some(&storage.s3.bucket);
+        let own = own.filter(|own| self.sources.s3_buckets.contains(own)).map_or("", |own| own.as_str());
+        require(own.is_empty(), "sources.s3_buckets", own, "use other buckets than storage.s3.bucket")?;
         let side = vision.analysis_side;
         require(
             (64..=4096).contains(&side),
@@ -120,6 +125,25 @@ impl Settings {
         positive("mail.smtp.timeout_s", self.mail.smtp.timeout_s)?;
         let both_or_none = self.mail.smtp.username.is_empty() == self.mail.smtp.password.expose().is_empty();
         require(both_or_none, "mail.smtp.password", "", "set both username and password, or neither")
+    }
+}
+
+impl Sources {
+    fn check(&self) -> Result<(), ConfigError> {
+        positive("sources.max_fetch_s", self.max_fetch_s)?;
+        positive("sources.max_concurrent", self.max_concurrent as u64)?;
+        self.networks()?;
+        let is_name = |name: &str| {
+            !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-'))
+        };
+        for host in &self.hosts {
+            let reason = "use names such as media.example.org, or *.example.org for all names below it";
+            require(is_name(host.strip_prefix("*.").unwrap_or(host)), "sources.hosts", host, reason)?;
+        }
+        for bucket in &self.s3_buckets {
+            require(is_name(bucket), "sources.s3_buckets", bucket, "use names of buckets, without s3://")?;
+        }
+        Ok(())
     }
 }
 

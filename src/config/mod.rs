@@ -26,7 +26,7 @@ pub const DEFAULTS: &str = include_str!("../../config/default.toml");
 const NON_SETTINGS: [&str; 2] = ["VISAGE_CONFIG", "VISAGE_LOG"];
 
 /// Settings that are lists. In environment variables, their values are separated by commas.
-const LISTS: [&str; 8] = [
+const LISTS: [&str; 11] = [
     "video.extra_codecs",
     "video.extra_containers",
     "thumbnails.model.labels",
@@ -35,6 +35,9 @@ const LISTS: [&str; 8] = [
     "vision.emotion.std",
     "http.trusted_proxies",
     "cors.origins",
+    "sources.hosts",
+    "sources.private_networks",
+    "sources.s3_buckets",
 ];
 
 /// The reason why settings are invalid.
@@ -171,6 +174,16 @@ mod tests {
     }
 
     #[test]
+    fn the_bucket_that_stores_videos_cannot_also_be_a_source() {
+        let own = [("VISAGE_STORAGE__KIND", "s3"), ("VISAGE_STORAGE__S3__BUCKET", "videos")];
+        let with = |buckets: &'static str| load(&[own[0], own[1], ("VISAGE_SOURCES__S3_BUCKETS", buckets)]);
+        assert_eq!(with("films,talks").unwrap().sources.s3_buckets, ["films", "talks"]);
+        let error = with("films,videos").unwrap_err().to_string();
+        assert!(error.contains("sources.s3_buckets") && error.contains("videos"), "{error}");
+        assert!(load(&[own[1], ("VISAGE_SOURCES__S3_BUCKETS", "videos")]).is_ok(), "videos are stored in a folder");
+    }
+
+    #[test]
     fn the_environment_can_set_a_text_in_one_language() {
         let notice =
             load(&[("VISAGE_NOTICE__TEXT__DE", "Achtung"), ("VISAGE_NOTICE__REQUIRED", "true")]).unwrap().notice;
@@ -191,6 +204,12 @@ mod tests {
             ("VISAGE_HTTP__LISTEN", "nowhere", "http.listen"),
             ("VISAGE_METRICS__LISTEN", "nowhere", "metrics.listen"),
             ("VISAGE_HTTP__TRUSTED_PROXIES", "10.0.0.0/8,localhost", "http.trusted_proxies"),
+            ("VISAGE_SOURCES__HOSTS", "https://a.example", "sources.hosts"),
+            ("VISAGE_SOURCES__HOSTS", "a.example:8443", "sources.hosts"),
+            ("VISAGE_SOURCES__HOSTS", "a.*.example", "sources.hosts"),
+            ("VISAGE_SOURCES__PRIVATE_NETWORKS", "10.0.0.0/8,intranet", "sources.private_networks"),
+            ("VISAGE_SOURCES__S3_BUCKETS", "s3://films", "sources.s3_buckets"),
+            ("VISAGE_SOURCES__MAX_FETCH_S", "0", "sources.max_fetch_s"),
             ("VISAGE_CORS__ORIGINS", "https://a.example,https://b.example/", "cors.origins"),
             ("VISAGE_HTTP__MAX_UPLOAD", "2 furlongs", "http.max_upload"),
             ("VISAGE_DATABASE__URL", "mysql://x", "database.url"),

@@ -23,6 +23,19 @@ fn many_of<'de, T: Deserialize<'de>, D: Deserializer<'de>>(words: D) -> Result<V
     words.into_iter().map(|word| T::deserialize(word.to_lowercase().into_deserializer())).collect()
 }
 
+/// Parses addresses and networks.
+fn networks(key: &'static str, texts: &[String]) -> Result<Vec<IpNet>, ConfigError> {
+    let parse = |text: &String| {
+        let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+        network.map_err(|_| ConfigError::Value {
+            key,
+            value: text.clone(),
+            reason: "use addresses or networks such as 10.0.0.0/8".to_owned(),
+        })
+    };
+    texts.iter().map(parse).collect()
+}
+
 /// All settings.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -33,6 +46,7 @@ pub struct Settings {
     pub cors: Cors,
     pub database: Database,
     pub storage: Storage,
+    pub sources: Sources,
     pub queue: Queue,
     pub video: Video,
     pub sync: Synchronous,
@@ -87,15 +101,7 @@ impl Http {
     /// # Errors
     /// Fails if an entry is neither an address nor a network.
     pub fn proxies(&self) -> Result<Vec<IpNet>, ConfigError> {
-        let parse = |text: &String| {
-            let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-            network.map_err(|_| ConfigError::Value {
-                key: "http.trusted_proxies",
-                value: text.clone(),
-                reason: "use addresses or networks such as 10.0.0.0/8".to_owned(),
-            })
-        };
-        self.trusted_proxies.iter().map(parse).collect()
+        networks("http.trusted_proxies", &self.trusted_proxies)
     }
 
     /// The start of links in responses and mails, without a slash at the end.
@@ -197,6 +203,34 @@ pub struct S3 {
     pub read: S3Read,
     pub direct_uploads: bool,
     pub public_endpoint: String,
+}
+
+/// Videos that clients give by address.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sources {
+    pub enabled: bool,
+    /// Names, or `*.example.org` for all names below it. Empty: all hosts.
+    pub hosts: Vec<String>,
+    /// Networks such as `10.0.0.0/8`.
+    pub private_networks: Vec<String>,
+    pub max_redirects: usize,
+    pub max_fetch_s: u64,
+    pub max_concurrent: usize,
+    pub max_concurrent_client: u32,
+    pub ca_file: String,
+    pub s3_buckets: Vec<String>,
+    pub s3_delete: bool,
+}
+
+impl Sources {
+    /// Parses [`Sources::private_networks`].
+    ///
+    /// # Errors
+    /// Fails if an entry is neither an address nor a network.
+    pub fn networks(&self) -> Result<Vec<IpNet>, ConfigError> {
+        networks("sources.private_networks", &self.private_networks)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]

@@ -2,6 +2,7 @@
 
 use super::words::Words;
 use crate::analysis::{Analysis, FailureReason, Resource, Warning};
+use crate::config::ByteSize;
 
 impl Words {
     /// Returns the sentence of a warning; `None` for a warning of a newer version.
@@ -99,6 +100,21 @@ impl Words {
                 let number = |value| self.number(value, decimals);
                 return self.sentence("failure", key, &[("needed", number(needed)), ("limit", number(limit))]);
             }
+            FailureReason::AddressRefused { host } | FailureReason::VideoUnreachable { host } => {
+                vec![("host", host.clone())]
+            }
+            FailureReason::TooManyRedirects { host, limit } => {
+                vec![("host", host.clone()), ("limit", limit.to_string())]
+            }
+            FailureReason::VideoRefused { host, status } => {
+                vec![("host", host.clone()), ("status", status.to_string())]
+            }
+            FailureReason::VideoTooSlow { host, limit_s } => {
+                #[expect(clippy::cast_precision_loss, reason = "a rounded number for people")]
+                let limit = minutes(*limit_s as f64);
+                vec![("host", host.clone()), ("limit", limit)]
+            }
+            FailureReason::VideoTooLarge { limit } => vec![("limit", ByteSize(*limit).to_string())],
             FailureReason::DecoderFailed
             | FailureReason::VisionFailed
             | FailureReason::NotReady
@@ -109,6 +125,7 @@ impl Words {
             | FailureReason::SourceUnreadable
             | FailureReason::VideoGone
             | FailureReason::StorageUnavailable
+            | FailureReason::StorageFull
             | FailureReason::AnalysisCrashed
             | FailureReason::ResultNotStored => vec![],
         };

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::JobVideo;
 use crate::analysis::Options;
 
 /// A job claimed by this worker. Every write of the worker needs the claim. The claim is lost if another worker claims
@@ -18,7 +19,7 @@ pub struct Claim {
     pub request_id: Option<String>,
     /// The number of this attempt, from 1. Runs that do not count are left out.
     pub attempt: u32,
-    pub video_key: String,
+    pub video: JobVideo,
     pub options: Options,
     pub recipients: Vec<String>,
     /// The address of a webhook to call when the job ends.
@@ -27,6 +28,8 @@ pub struct Claim {
     pub setbacks: u32,
     /// Number of runs whose lease ran out, most likely because the process died.
     pub deaths: u32,
+    /// Pseudonym of the client that sent the video.
+    pub client: Option<String>,
     /// Pseudonym of the recipient whose confirmation mails need.
     pub(super) consent: Option<String>,
     /// The name of the worker.

@@ -212,7 +212,7 @@ impl Store {
                                                             WHEN frames_done >= frames_total THEN 0.0 \
                                                             ELSE 1.0 - 1.0 * frames_done / frames_total END), 0) \
                                AS BIGINT) AS left_cost \
-                   FROM jobs WHERE status = 'running') AS runs, \
+                   FROM jobs WHERE status = 'running' AND video_url IS NULL) AS runs, \
                   (SELECT COUNT(*) AS recent, \
                           CAST(COALESCE(SUM(finished_at - started_at), 0) AS BIGINT) AS run_ms, \
                           CAST(COALESCE(SUM(cost), 0) AS BIGINT) AS recent_cost \

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::results::StoredAnalysis;
 use super::{Priority, Store, StoreError, Wake, bigint, decode, encode, millis, rank, time, unsigned};
 use crate::analysis::{FailureReason, Notice, Options};
+use crate::config::Secret;
 
 /// The state of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -53,12 +54,43 @@ impl Status {
     }
 }
 
+/// Where the video of a job is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JobVideo {
+    /// In the blob store, under this key.
+    Stored(String),
+    /// At this address, from which a worker has yet to fetch it.
+    Remote(Secret),
+    /// In another bucket, as `s3://BUCKET/KEY`. It is read there, and is not visage's to delete.
+    Object(String),
+}
+
+impl JobVideo {
+    /// The values of the columns `video_key`, `video_url` and `video_object`.
+    fn columns(&self) -> [Option<&str>; 3] {
+        match self {
+            Self::Stored(key) => [Some(key), None, None],
+            Self::Remote(url) => [None, Some(url.expose()), None],
+            Self::Object(object) => [None, None, Some(object)],
+        }
+    }
+
+    /// Reads the columns `video_key`, `video_url` and `video_object`. `None` if all are NULL.
+    pub(super) fn from_row(row: &AnyRow) -> Result<Option<Self>, StoreError> {
+        if let Some(key) = row.try_get("video_key")? {
+            return Ok(Some(Self::Stored(key)));
+        }
+        let url: Option<String> = row.try_get("video_url")?;
+        let object: Option<String> = row.try_get("video_object")?;
+        Ok(url.map(|url| Self::Remote(Secret::new(url))).or(object.map(Self::Object)))
+    }
+}
+
 /// A job to queue.
 #[derive(Debug, Clone)]
 pub struct NewJob {
     pub token: Uuid,
-    /// The key of the video in the blob store.
-    pub video_key: String,
+    pub video: JobVideo,
     pub options: Options,
     /// Mail addresses to which the report is sent.
     pub recipients: Vec<String>,
@@ -138,12 +170,18 @@ pub struct Job {
     pub file_name: Option<String>,
     /// What the people in the video were told; `None` if the sender said nothing about it. Erased in an expired job.
     pub notice: Option<Notice>,
+    /// Whether a worker has yet to fetch the video from its address.
+    pub is_unfetched: bool,
 }
 
 /// The columns that [`from_row`] reads.
 pub(super) const COLUMNS: &str = "id, status, version, options, frames_done, frames_total, attempts, failure_code, \
                                   failure_detail, failure_reason, created_at, run_at, started_at, finished_at, \
-                                  expires_at, owner, notice, file_name, rank";
+                                  expires_at, owner, notice, file_name, rank, \
+                                  CASE WHEN video_url IS NULL THEN 0 ELSE 1 END AS unfetched";
+
+/// Whether the video of a job is stored, or still known by its address.
+pub(super) const HAS_VIDEO: &str = "(video_key IS NOT NULL OR video_url IS NOT NULL OR video_object IS NOT NULL)";
 
 /// Placeholder options in the row of an expired job.
 pub(super) const ERASED_OPTIONS: Options = Options::new(0, 0);
@@ -177,17 +215,19 @@ impl Store {
             .fetch_one(&mut *tx)
             .await?;
         let rank = rank::of_new(tx, job, now).await?;
+        let [key, url, object] = job.video.columns();
         sqlx::query(
             "INSERT INTO jobs (id, token, status, version, options, recipients, video_key, run_at, attempts, claim, \
                                frames_done, frames_total, created_at, owner, webhook, client, video_bytes, notice, \
-                               consent, file_name, cost, request_id, rank) \
-             VALUES ($1, $2, 'queued', 1, $3, $4, $5, $6, 0, 0, 0, 0, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
+                               consent, file_name, cost, request_id, video_url, video_object, rank) \
+             VALUES ($1, $2, 'queued', 1, $3, $4, $5, $6, 0, 0, 0, 0, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, \
+                     $16, $17, $18)",
         )
         .bind(id)
         .bind(job.token.to_string())
         .bind(options)
         .bind(recipients)
-        .bind(&job.video_key)
+        .bind(key)
         .bind(millis(now))
         .bind(owner)
         .bind(job.webhook.as_deref())
@@ -198,6 +238,8 @@ impl Store {
         .bind(job.origin.file_name.as_deref())
         .bind(job.origin.cost.map(bigint))
         .bind(job.origin.request_id.as_deref())
+        .bind(url)
+        .bind(object)
         .bind(rank)
         .execute(&mut *tx)
         .await?;
@@ -308,5 +350,6 @@ pub(super) fn from_row(token: Uuid, row: &AnyRow) -> Result<Job, StoreError> {
         owner: row.try_get("owner")?,
         file_name: row.try_get("file_name")?,
         notice: notice.map(|notice| decode("notice", notice)).transpose()?,
+        is_unfetched: row.try_get::<i32, _>("unfetched")? == 1,
     })
 }

@@ -59,7 +59,7 @@ pub use forecast::QueuePlace;
 pub use housekeeping::DueVideo;
 pub use idempotency::{Enqueued, REMEMBERED, Repeatable};
 pub use identity::KnownStorage;
-pub use jobs::{Job, JobFailure, JobProgress, NewJob, Origin, Status};
+pub use jobs::{Job, JobFailure, JobProgress, JobVideo, NewJob, Origin, Status};
 pub use keys::{ApiKey, NewKey, Scope};
 pub use listing::JobFilter;
 pub use operation::{FailedJob, Hour, Revived, RunningJob};

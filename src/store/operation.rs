@@ -4,7 +4,7 @@ use jiff::{Timestamp, ToSpan};
 use sqlx::Row;
 use uuid::Uuid;
 
-use super::jobs::{COLUMNS, from_row};
+use super::jobs::{COLUMNS, HAS_VIDEO, from_row};
 use super::results::StoredAnalysis;
 use super::{Job, Store, StoreError, Wake, millis, unsigned, uuid};
 
@@ -22,7 +22,7 @@ pub struct RunningJob {
 #[derive(Debug, Clone)]
 pub struct FailedJob {
     pub job: Job,
-    /// Whether its video is still stored, so that the job can run again.
+    /// Whether its video is still stored or can be fetched, so that the job can run again.
     pub has_video: bool,
 }
 
@@ -84,7 +84,7 @@ impl Store {
     /// Returns the failed jobs, latest first.
     pub async fn failed_jobs(&self) -> Result<Vec<FailedJob>, StoreError> {
         let sql = format!(
-            "SELECT token, {COLUMNS}, CASE WHEN video_key IS NULL THEN 0 ELSE 1 END AS has_video \
+            "SELECT token, {COLUMNS}, CASE WHEN {HAS_VIDEO} THEN 1 ELSE 0 END AS has_video \
              FROM jobs WHERE status = 'failed' ORDER BY finished_at DESC LIMIT $1"
         );
         let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(LIST_LIMIT).fetch_all(self.pool()).await?;
@@ -149,13 +149,13 @@ impl Store {
 
     async fn revive_now(&self, token: Uuid, now: Timestamp) -> Result<Revived, StoreError> {
         let mut tx = self.begin().await?;
-        let changed = sqlx::query(
+        let changed = sqlx::query(sqlx::AssertSqlSafe(format!(
             "UPDATE jobs \
              SET status = 'queued', run_at = $2, attempts = 0, setbacks = 0, failure_code = NULL, \
                  failure_detail = NULL, failure_reason = NULL, finished_at = NULL, expires_at = NULL, \
                  frames_done = 0, frames_total = 0, version = version + 1 \
-             WHERE token = $1 AND status = 'failed' AND video_key IS NOT NULL",
-        )
+             WHERE token = $1 AND status = 'failed' AND {HAS_VIDEO}",
+        )))
         .bind(token.to_string())
         .bind(millis(now))
         .execute(&mut *tx)

@@ -22,25 +22,66 @@ use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row};
 
 use super::{
-    Backoff, Claim, ClaimState, JobFailure, JobProgress, LostRun, MailKind, NewMail, Store, StoreError, Wake, after,
-    bigint, decode, encode, millis, uuid,
+    Backoff, Claim, ClaimState, JobFailure, JobProgress, JobVideo, LostRun, MailKind, NewMail, Store, StoreError, Wake,
+    after, bigint, decode, encode, millis, uuid,
 };
 use crate::analysis::Findings;
 
 impl Store {
-    /// Claims the first of the due jobs in the [order of claims](super::rank), for the worker named `worker`, until `now + lease`.
+    /// Claims the first of the due jobs in the [order of claims](super::rank), for the worker named `worker`, until
+    /// `now + lease`. Leaves jobs out whose video has yet to be fetched.
     pub async fn claim(&self, worker: &str, now: Timestamp, lease: Duration) -> Result<Option<Claim>, StoreError> {
+        self.claim_first(self.dialect().by_rank, "video_url IS NULL", worker, now, lease).await
+    }
+
+    /// Claims the first job that [`Store::claim`] leaves out, to fetch its video. Leaves jobs out of clients of which
+    /// `most_of_client` videos are being fetched (0: no limit).
+    pub async fn claim_unfetched(
+        &self,
+        worker: &str,
+        most_of_client: u32,
+        now: Timestamp,
+        lease: Duration,
+    ) -> Result<Option<Claim>, StoreError> {
+        // Most of the time there is none. A look at an index then spares an attempt to write.
+        let waiting = sqlx::query(
+            "SELECT id FROM jobs WHERE video_url IS NOT NULL AND status = 'queued' AND run_at <= $1 LIMIT 1",
+        );
+        if waiting.bind(millis(now)).fetch_optional(self.pool()).await?.is_none() {
+            return Ok(None);
+        }
+        let fits = match most_of_client {
+            0 => "video_url IS NOT NULL".to_owned(),
+            most => format!(
+                "video_url IS NOT NULL \
+                 AND (client IS NULL \
+                      OR {most} > (SELECT COUNT(*) FROM jobs AS other \
+                                   WHERE other.status = 'running' AND other.video_url IS NOT NULL \
+                                     AND other.client = jobs.client))"
+            ),
+        };
+        self.claim_first("", &fits, worker, now, lease).await
+    }
+
+    /// Claims the first of the due jobs that meet a condition. `index` says to SQLite which index to use.
+    async fn claim_first(
+        &self,
+        index: &str,
+        condition: &str,
+        worker: &str,
+        now: Timestamp,
+        lease: Duration,
+    ) -> Result<Option<Claim>, StoreError> {
         // Selects and claims in one statement, so that no other worker can claim the job in between.
         let sql = format!(
             "UPDATE jobs \
              SET status = 'running', worker = $2, lease_until = $3, attempts = attempts + 1, claim = claim + 1, \
                  started_at = COALESCE(started_at, $1), frames_done = 0, frames_total = 0, version = version + 1 \
-             WHERE id = (SELECT id FROM jobs{by_rank} \
-                         WHERE status = 'queued' AND run_at <= $1 \
+             WHERE id = (SELECT id FROM jobs{index} \
+                         WHERE status = 'queued' AND run_at <= $1 AND {condition} \
                          ORDER BY rank, id LIMIT 1{skip_locked}) \
-             RETURNING id, token, attempts, setbacks, deaths, claim, video_key, options, recipients, webhook, \
-                       consent, request_id",
-            by_rank = self.dialect().by_rank,
+             RETURNING id, token, attempts, setbacks, deaths, claim, video_key, video_url, video_object, options, \
+                       recipients, webhook, consent, request_id, client",
             skip_locked = self.dialect().skip_locked,
         );
         let row = sqlx::query(AssertSqlSafe(sql))
@@ -279,6 +320,37 @@ impl Store {
         Ok(ClaimState::from_rows(changed))
     }
 
+    /// Records that the video of a job was fetched into the blob store, and queues the job for its analysis, at its old
+    /// place and as if it had not run. A repeated call with the same claim and key changes nothing and returns
+    /// [`ClaimState::Held`].
+    pub async fn fetched(&self, claim: &Claim, key: &str, size_bytes: u64) -> Result<ClaimState, StoreError> {
+        let changed = sqlx::query(
+            "UPDATE jobs \
+             SET status = 'queued', video_key = $3, video_url = NULL, video_bytes = $4, attempts = 0, setbacks = 0, \
+                 deaths = 0, started_at = NULL, lease_until = NULL, worker = NULL, version = version + 1 \
+             WHERE token = $1 AND claim = $2 AND video_url IS NOT NULL AND status IN ('queued', 'running')",
+        )
+        .bind(claim.token.to_string())
+        .bind(claim.number)
+        .bind(key)
+        .bind(bigint(size_bytes))
+        .execute(self.pool())
+        .await?
+        .rows_affected();
+        if changed == 0 {
+            // An earlier call may have recorded it, and the job may be running or done since.
+            let recorded = sqlx::query("SELECT id FROM jobs WHERE token = $1 AND video_key = $2")
+                .bind(claim.token.to_string())
+                .bind(key)
+                .fetch_optional(self.pool())
+                .await?;
+            return Ok(if recorded.is_some() { ClaimState::Held } else { ClaimState::Lost });
+        }
+        self.wake(Wake::Job(claim.token));
+        self.wake(Wake::Work);
+        Ok(ClaimState::Held)
+    }
+
     /// Returns the number of waiting and of running jobs.
     pub async fn queue_depth(&self) -> Result<(u64, u64), StoreError> {
         let row = sqlx::query(
@@ -315,7 +387,6 @@ fn duration_ms(time: Duration) -> i64 {
 fn from_row(row: &AnyRow, worker: &str) -> Result<Claim, StoreError> {
     let token: &str = row.try_get("token")?;
     let recipients: Option<&str> = row.try_get("recipients")?;
-    let video_key: Option<String> = row.try_get("video_key")?;
     Ok(Claim {
         id: row.try_get("id")?,
         token: uuid(token)?,
@@ -324,11 +395,12 @@ fn from_row(row: &AnyRow, worker: &str) -> Result<Claim, StoreError> {
         setbacks: count(row, "setbacks")?,
         deaths: count(row, "deaths")?,
         worker: worker.to_owned(),
-        video_key: video_key
+        video: JobVideo::from_row(row)?
             .ok_or_else(|| StoreError::Corrupt { what: "job", reason: "open, but without a video".to_owned() })?,
         options: decode("options", row.try_get("options")?)?,
         recipients: recipients.map_or(Ok(Vec::new()), |text| decode("recipients", text))?,
         webhook: row.try_get("webhook")?,
+        client: row.try_get("client")?,
         consent: row.try_get("consent")?,
         number: row.try_get("claim")?,
     })

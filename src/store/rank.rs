@@ -78,7 +78,8 @@ pub(super) async fn of_new(tx: &mut AnyConnection, job: &NewJob, now: Timestamp)
     let base = job.priority.first_rank();
     let row = sqlx::query(
         "SELECT (SELECT rank FROM jobs \
-                 WHERE status = 'queued' AND rank >= $1 AND rank < $2 AND run_at <= $3 ORDER BY rank LIMIT 1) AS next, \
+                 WHERE status = 'queued' AND video_url IS NULL AND rank >= $1 AND rank < $2 AND run_at <= $3 \
+                 ORDER BY rank LIMIT 1) AS next, \
                 (SELECT rank FROM jobs \
                  WHERE status = 'queued' AND client = $4 AND rank >= $1 AND rank < $2 \
                  ORDER BY rank DESC LIMIT 1) AS own",

@@ -53,7 +53,8 @@ impl Store {
         let rows = sqlx::query(
             "SELECT name, concurrency, started_at, seen_at, \
                     (SELECT COUNT(*) FROM jobs \
-                     WHERE jobs.worker = workers.name AND jobs.status = 'running') AS running \
+                     WHERE jobs.worker = workers.name AND jobs.status = 'running' \
+                       AND jobs.video_url IS NULL) AS running \
              FROM workers ORDER BY seen_at DESC, name LIMIT 200",
         )
         .fetch_all(self.pool())

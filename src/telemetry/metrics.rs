@@ -185,6 +185,11 @@ impl Metrics {
         self.job_s.observe(taken.as_secs_f64());
     }
 
+    /// Counts a run that fetched a video from its address. Its time is that of another server.
+    pub fn fetch_ended(&self, end: &'static str) {
+        self.jobs.get_or_create(&End { end }).inc();
+    }
+
     /// Counts a run that failed because of a part of the service.
     pub fn set_back(&self, part: Part) {
         self.setbacks.get_or_create(&Of { part: part.name() }).inc();

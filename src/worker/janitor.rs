@@ -8,8 +8,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Worker;
-use crate::blob::BlobError;
-use crate::store::StoreError;
+use crate::blob::{BlobError, ObjectError, Objects};
+use crate::store::{JobVideo, StoreError};
 
 /// Pause between two rounds.
 const PAUSE: Duration = Duration::from_secs(300);
@@ -47,6 +47,8 @@ enum SweepError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Blob(#[from] BlobError),
+    #[error(transparent)]
+    Object(#[from] ObjectError),
 }
 
 /// Does a round of housekeeping at once and after each pause, until `stop`.
@@ -132,9 +134,16 @@ impl Worker {
         self.identity.verify(self.blobs.as_ref()).await?;
         loop {
             let due = self.store.due_videos(ended_by, failed_by, BATCH).await?;
-            for video in &due {
-                self.blobs.delete(&video.video_key).await?;
-                self.store.video_deleted(video.token).await?;
+            for due in &due {
+                match &due.video {
+                    JobVideo::Stored(key) => self.blobs.delete(key).await?,
+                    JobVideo::Object(object) if due.is_done && self.settings.sources.s3_delete => {
+                        let objects = Objects::open(&self.settings.storage.s3).await;
+                        self.delete_object(object, &objects).await?;
+                    }
+                    JobVideo::Object(_) | JobVideo::Remote(_) => {}
+                }
+                self.store.video_deleted(due.token).await?;
             }
             deleted += due.len() as u64;
             if due.len() < BATCH as usize {

@@ -19,18 +19,20 @@ use crate::fault::{Fault, Part};
 use crate::media::Source;
 use crate::pipeline::{Cancel, CancelOnDrop};
 use crate::report;
-use crate::store::{Claim, ClaimState, JobFailure, JobProgress, NewMail, StoreError};
+use crate::store::{Claim, ClaimState, JobFailure, JobProgress, JobVideo, NewMail, StoreError};
 use crate::telemetry::metrics;
 
 /// How long a worker waits for a cancelled analysis to stop before it claims the next job.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 /// The longest wait between two attempts to save the outcome of a run.
-const LONGEST_SAVE_WAIT: Duration = Duration::from_secs(5);
+pub(super) const LONGEST_SAVE_WAIT: Duration = Duration::from_secs(5);
 
 /// How a run of a job ended, for log and metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
     Done,
+    /// The video is stored, and the job waits for its analysis.
+    Fetched,
     Failed,
     WillRunAgain,
     /// A part of the service failed. The run does not count as an attempt.
@@ -47,9 +49,10 @@ pub(super) enum End {
 
 impl End {
     /// The label in the metrics.
-    const fn label(self) -> &'static str {
+    pub(super) const fn label(self) -> &'static str {
         match self {
             Self::Done => "done",
+            Self::Fetched => "fetched",
             Self::Failed => "failed",
             Self::WillRunAgain => "will_run_again",
             Self::SetBack => "set_back",
@@ -117,8 +120,7 @@ impl Worker {
         tracing::info!(duration_ms, frames, ?end, "job ended");
     }
 
-    /// Analyzes the video of a job. Reads a file directly. Streams a video from a bucket, or copies it first if
-    /// streaming is switched off or fails.
+    /// Analyzes the video of a job.
     async fn analyze(
         &self,
         claim: &Claim,
@@ -126,8 +128,28 @@ impl Worker {
         cancel: &Cancel,
         progress: &Arc<SharedProgress>,
     ) -> Result<Findings, AnalysisError> {
+        match &claim.video {
+            JobVideo::Stored(key) => self.analyze_stored(claim, key, shared, cancel, progress).await,
+            JobVideo::Object(object) => self.analyze_object(claim, object, shared, cancel, progress).await,
+            JobVideo::Remote(_) => {
+                let cause = "the video is not fetched yet";
+                Err(AnalysisError::new(Fault::Unclear, FailureReason::InternalError, cause))
+            }
+        }
+    }
+
+    /// Analyzes a stored video. Reads a file directly. Streams a video from a bucket, or copies it first if streaming is
+    /// switched off or fails.
+    async fn analyze_stored(
+        &self,
+        claim: &Claim,
+        key: &str,
+        shared: &SharedState,
+        cancel: &Cancel,
+        progress: &Arc<SharedProgress>,
+    ) -> Result<Findings, AnalysisError> {
         let failed = async |error: BlobError| self.storage_error(&error, shared).await;
-        let source = match self.blobs.source(&claim.video_key).await {
+        let source = match self.blobs.source(key).await {
             Ok(source) => source,
             Err(error) => return Err(failed(error).await),
         };
@@ -149,7 +171,7 @@ impl Worker {
             Ok(copy) => copy,
             Err(error) => return Err(failed(error.into()).await),
         };
-        if let Err(error) = self.blobs.fetch(&claim.video_key, copy.path()).await {
+        if let Err(error) = self.blobs.fetch(key, copy.path()).await {
             return Err(failed(error).await);
         }
         self.on_thread(claim, Source::File(copy.path().to_owned()), cancel, progress).await
@@ -174,7 +196,7 @@ impl Worker {
 
     /// Runs the analysis on a thread of its own, or in a child process if a process died during an earlier run. A panic
     /// is returned as an error.
-    async fn on_thread(
+    pub(super) async fn on_thread(
         &self,
         claim: &Claim,
         source: Source,
@@ -203,7 +225,7 @@ impl Worker {
     }
 
     /// Ends a run without findings. The fault decides whether the job fails or runs again.
-    async fn fail(&self, claim: &Claim, error: &AnalysisError, shared: &SharedState) -> End {
+    pub(super) async fn fail(&self, claim: &Claim, error: &AnalysisError, shared: &SharedState) -> End {
         let AnalysisError { fault, reason, cause } = error;
         let failure = &failure(reason.clone());
         let code = reason.code();
@@ -248,7 +270,7 @@ impl Worker {
     }
 
     /// Returns why a claim is gone: a client erased the job, or another worker may have it.
-    async fn after_lost_claim(&self, claim: &Claim) -> End {
+    pub(super) async fn after_lost_claim(&self, claim: &Claim) -> End {
         match self.store.job(claim.token).await {
             Ok(None) => End::Cancelled,
             Ok(Some(_)) => End::Lost,
@@ -272,7 +294,7 @@ impl Worker {
         let retention = &self.settings.retention;
         let kept_h = if end == End::Failed { retention.failed_videos_h() } else { retention.videos_h };
         if kept_h == 0
-            && let Err(reason) = self.delete_video(claim).await
+            && let Err(reason) = self.delete_video(claim, end, shared).await
         {
             // The next round of housekeeping deletes it.
             tracing::warn!(reason, "cannot delete a video yet");
@@ -338,8 +360,16 @@ impl Worker {
         }
     }
 
-    async fn delete_video(&self, claim: &Claim) -> Result<(), String> {
-        self.blobs.delete(&claim.video_key).await.map_err(|error| error.to_string())?;
+    /// Deletes the stored video of a job that has ended, and forgets its address.
+    async fn delete_video(&self, claim: &Claim, end: End, shared: &SharedState) -> Result<(), String> {
+        match &claim.video {
+            JobVideo::Stored(key) => self.blobs.delete(key).await.map_err(|error| error.to_string())?,
+            JobVideo::Object(object) if end == End::Done && self.settings.sources.s3_delete => {
+                let objects = self.objects(shared).await;
+                self.delete_object(object, objects).await.map_err(|error| error.to_string())?;
+            }
+            JobVideo::Object(_) | JobVideo::Remote(_) => {}
+        }
         self.store.video_deleted(claim.token).await.map_err(|error| error.to_string())
     }
 

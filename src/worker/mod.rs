@@ -11,12 +11,14 @@
 mod analyzer;
 mod backoff;
 mod delivery;
+mod fetch;
 mod gate;
 mod heartbeat;
 mod janitor;
 mod job;
 mod job_process;
 mod mail_sender;
+mod object;
 mod outbox;
 mod presence;
 mod reaper;
@@ -26,15 +28,17 @@ mod webhooks;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use crate::blob::BlobStore;
+use crate::blob::{BlobStore, Objects};
 use crate::clock::{Clock, Tokens};
 use crate::config::Settings;
 use crate::identity::StorageIdentity;
 use crate::report::webhook::Webhooks;
+use crate::sources::Downloads;
 use crate::store::{Store, StoreError, Wake};
 
 pub use analyzer::{AnalysisError, Analyzer};
@@ -55,6 +59,8 @@ const WEBHOOK_TASKS: usize = 4;
 struct SharedState {
     scratch: Scratch,
     gate: StorageGate,
+    /// Reads videos from buckets of others.
+    objects: OnceCell<Objects>,
     /// Cancelled when the grace period of a shutdown is over.
     abort: CancellationToken,
 }
@@ -95,7 +101,12 @@ impl Worker {
     pub async fn run(self, stop: CancellationToken) {
         let scratch = Scratch::open(&std::env::temp_dir(), self.tokens.next());
         let abort = CancellationToken::new();
-        let shared = Arc::new(SharedState { scratch, gate: StorageGate::default(), abort: abort.clone() });
+        let shared = Arc::new(SharedState {
+            scratch,
+            gate: StorageGate::default(),
+            objects: OnceCell::new(),
+            abort: abort.clone(),
+        });
         // The background tasks stop after the jobs, since ending jobs still queue mails.
         let jobs_ended = CancellationToken::new();
         let grace = Duration::from_secs(self.settings.queue.shutdown_grace_s);
@@ -105,6 +116,12 @@ impl Worker {
         let mut jobs = JoinSet::new();
         for _ in 0..concurrency {
             jobs.spawn(self.clone().work(shared.clone(), stop.clone()));
+        }
+        match Downloads::new(&self.settings) {
+            Ok(downloads) => {
+                jobs.spawn(fetch::run(self.clone(), shared.clone(), downloads, stop.clone()));
+            }
+            Err(error) => tracing::error!(%error, "cannot set up downloads; videos given by address wait"),
         }
         let mut background = JoinSet::new();
         background.spawn(presence::run(self.clone(), jobs_ended.clone()));

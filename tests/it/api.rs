@@ -15,7 +15,7 @@ use visage::analysis::{
 };
 use visage::clock::{Clock, SystemClock};
 use visage::config::{ByteSize, MailTransport};
-use visage::store::{Claim, ClaimState, JobFailure, JobProgress};
+use visage::store::{Claim, ClaimState, JobFailure, JobProgress, JobVideo};
 
 use crate::support::clips::Clips;
 use crate::support::service::{Service, video_form};
@@ -117,7 +117,8 @@ async fn a_video_is_accepted_and_its_job_is_queued() {
     assert_eq!(claim.options.sampling, Sampling::Fast);
     assert_eq!(claim.recipients, ["ann@example.org", "bob@example.org"]);
     assert_eq!(service.stored().len(), 1);
-    assert!(!claim.video_key.contains(&token), "the storage key contains the token");
+    let JobVideo::Stored(key) = &claim.video else { panic!("{:?}", claim.video) };
+    assert!(!key.contains(&token), "the storage key contains the token");
     let stored = std::fs::read(&service.stored()[0]).unwrap();
     assert_eq!(stored, clip(), "the stored bytes are those that were sent");
 }

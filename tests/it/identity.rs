@@ -9,7 +9,7 @@ use visage::blob::{self, BlobStore};
 use visage::clock::{Clock, RandomTokens, SystemClock, Tokens};
 use visage::config::{Secret, Settings, Storage, StorageKind};
 use visage::identity::{IdentityError, StorageIdentity};
-use visage::store::{NewJob, Origin, Priority, Store};
+use visage::store::{JobVideo, NewJob, Origin, Priority, Store};
 
 use crate::support::postgres::TestDatabase;
 use crate::support::s3::S3Server;
@@ -47,7 +47,7 @@ async fn add(store: &Store, blobs: &Arc<dyn BlobStore>) -> String {
     let options = Options::new(5, 10);
     let job = NewJob {
         token,
-        video_key: video_key.clone(),
+        video: JobVideo::Stored(video_key.clone()),
         options,
         recipients: vec![],
         webhook: None,

@@ -10,8 +10,8 @@ use visage::analysis::Options;
 use visage::clock::{Clock, ManualClock, RandomTokens, SystemClock, Tokens, random_secret};
 use visage::config::{Secret, Settings};
 use visage::store::{
-    ApiKey, Enqueued, LogEntry, LogFilter, NewJob, NewKey, Origin, Period, Priority, REMEMBERED, Repeatable, Scope,
-    Store,
+    ApiKey, Enqueued, JobVideo, LogEntry, LogFilter, NewJob, NewKey, Origin, Period, Priority, REMEMBERED, Repeatable,
+    Scope, Store,
 };
 
 use crate::support::clips::Clips;
@@ -354,7 +354,7 @@ impl Harness {
         let options = Options::new(7, 3);
         let job = NewJob {
             token,
-            video_key: token.to_string(),
+            video: JobVideo::Stored(token.to_string()),
             options,
             recipients: vec![],
             webhook: None,

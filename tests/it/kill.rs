@@ -19,7 +19,7 @@ use visage::analysis::Options;
 use visage::blob;
 use visage::clock::{Clock, RandomTokens, SystemClock, Tokens};
 use visage::config::{Settings, StorageKind};
-use visage::store::{NewJob, Origin, Priority, Status, Store};
+use visage::store::{JobVideo, NewJob, Origin, Priority, Status, Store};
 
 use crate::support::clips::{self, Models};
 use crate::support::postgres::TestDatabase;
@@ -157,7 +157,7 @@ async fn queue_jobs(settings: &Settings, store: &Store, clip: &Path) -> BTreeMap
         let options = Options::new(5, 10);
         let job = NewJob {
             token,
-            video_key,
+            video: JobVideo::Stored(video_key),
             options,
             recipients: vec![recipient.clone()],
             webhook: None,

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
-use std::process::Command;
 
 use mail_parser::MessageParser;
 use uuid::Uuid;
@@ -300,24 +298,10 @@ async fn no_mail_is_sent_unencrypted_if_starttls_is_required() {
     assert!(server.messages().is_empty());
 }
 
-/// Makes a certificate for `localhost`.
-fn certificate(folder: &Path) -> Certificate {
-    let path = |name: &str| folder.join(name).to_str().unwrap().to_owned();
-    let made = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"])
-        .args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"])
-        .args(["-addext", "basicConstraints=critical,CA:FALSE"])
-        .args(["-keyout", &path("key.pem"), "-out", &path("cert.pem")])
-        .output()
-        .expect("openssl is installed");
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    Certificate { certificate: path("cert.pem"), key: path("key.pem") }
-}
-
 #[tokio::test]
 async fn starttls_needs_the_certificate_authority_of_the_server() {
     let folder = tempfile::tempdir().unwrap();
-    let certificate = certificate(folder.path());
+    let certificate = Certificate::make(folder.path());
     let server = SmtpServer::start_with_starttls(&certificate);
     let mut settings = settings(server.port());
     settings.mail.smtp.security = SmtpSecurity::Starttls;

@@ -31,6 +31,7 @@ mod page;
 mod pictures;
 mod pipeline;
 mod share;
+mod sources;
 mod speech;
 mod store;
 mod thumbnails;

@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Modules that any other module may import. They import no module that is not listed here, and `analysis` none at all.
-const GROUND: [&str; 9] = ["analysis", "clock", "config", "engine", "fault", "locale", "secret", "telemetry", "tls"];
+const GROUND: [&str; 10] =
+    ["analysis", "clock", "config", "engine", "fault", "locale", "public_network", "secret", "telemetry", "tls"];
 
 /// The other modules, and what each of them may import in addition to [`GROUND`].
-const ALLOWED: [(&str, &[&str]); 14] = [
+const ALLOWED: [(&str, &[&str]); 15] = [
     ("confirmation", &[]),
     ("media", &[]),
     ("isolation", &["media"]),
@@ -20,12 +21,25 @@ const ALLOWED: [(&str, &[&str]); 14] = [
     ("blob", &["media"]),
     ("store", &["confirmation"]),
     ("report", &[]),
+    ("sources", &[]),
     ("share", &["store"]),
     ("identity", &["blob", "store"]),
-    ("worker", &["blob", "confirmation", "identity", "media", "pipeline", "report", "share", "store"]),
+    ("worker", &["blob", "confirmation", "identity", "media", "pipeline", "report", "share", "sources", "store"]),
     (
         "api",
-        &["blob", "confirmation", "identity", "isolation", "media", "pipeline", "report", "share", "store", "worker"],
+        &[
+            "blob",
+            "confirmation",
+            "identity",
+            "isolation",
+            "media",
+            "pipeline",
+            "report",
+            "share",
+            "sources",
+            "store",
+            "worker",
+        ],
     ),
     (
         "cli",
@@ -38,6 +52,7 @@ const ALLOWED: [(&str, &[&str]); 14] = [
             "media",
             "pipeline",
             "report",
+            "sources",
             "speech",
             "store",
             "vision",

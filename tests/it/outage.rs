@@ -18,7 +18,7 @@ use visage::analysis::Options;
 use visage::blob;
 use visage::clock::{Clock, RandomTokens, SystemClock, Tokens};
 use visage::config::{Secret, Settings};
-use visage::store::{Job, NewJob, Origin, Priority, Status, Store};
+use visage::store::{Job, JobVideo, NewJob, Origin, Priority, Status, Store};
 
 use crate::support::clips::{self, Clips, Models};
 use crate::support::postgres::TestDatabase;
@@ -172,7 +172,7 @@ impl Fixture {
         upload.finish().await.unwrap();
         let job = NewJob {
             token,
-            video_key,
+            video: JobVideo::Stored(video_key),
             options: Options::new(1, 10),
             recipients: vec![],
             webhook: None,

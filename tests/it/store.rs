@@ -15,8 +15,8 @@ use visage::clock::{Clock, ManualClock, RandomTokens, Tokens};
 use visage::config::{Database, Secret, Settings};
 use visage::report::{Context, Reporter};
 use visage::store::{
-    Backoff, Claim, ClaimState, JobFailure, JobProgress, MailKind, NewJob, NewMail, Origin, Priority, Resent, Status,
-    Store, StoreError, Wake,
+    Backoff, Claim, ClaimState, JobFailure, JobProgress, JobVideo, MailKind, NewJob, NewMail, Origin, Priority, Resent,
+    Revived, Status, Store, StoreError, Wake,
 };
 
 use crate::support::postgres::TestDatabase;
@@ -88,7 +88,7 @@ impl Harness {
 fn new_job(token: Uuid, recipients: &[&str]) -> NewJob {
     NewJob {
         token,
-        video_key: format!("videos/{token}"),
+        video: JobVideo::Stored(format!("videos/{token}")),
         options: Options::new(7, 3),
         recipients: recipients.iter().map(|&recipient| recipient.to_owned()).collect(),
         webhook: None,
@@ -188,6 +188,9 @@ on_both! {
     erasing_a_running_job_invalidates_its_claim,
     an_expired_job_keeps_only_its_token,
     videos_are_due_for_deletion_some_time_after_their_job_has_ended,
+    a_video_given_by_address_is_fetched_before_its_job_is_analyzed,
+    of_one_client_only_some_videos_are_fetched_at_the_same_time,
+    addresses_of_videos_are_forgotten,
     mails_are_leased_and_sent_again_after_the_lease,
     a_sent_mail_is_never_due_again_and_its_recipient_is_deleted,
     a_recipient_given_twice_gets_one_mail,
@@ -297,7 +300,7 @@ async fn another_worker_gets_the_job_after_the_lease_has_expired(h: Harness) {
     // The lost run counts as a death and not as an attempt.
     assert_eq!((second.token, second.attempt, second.deaths), (token, 1, 1));
     assert_eq!(second.recipients, ["a@example.org"]);
-    assert_eq!(second.video_key, first.video_key);
+    assert_eq!(second.video, first.video);
 }
 
 async fn a_heartbeat_renews_the_lease_and_records_progress(h: Harness) {
@@ -718,7 +721,92 @@ async fn videos_are_due_for_deletion_some_time_after_their_job_has_ended(h: Harn
     store.video_deleted(token).await.unwrap();
     assert!(store.due_videos(ended, ended, 10).await.unwrap().is_empty());
     assert_eq!(store.video_count().await.unwrap(), 1);
-    assert!(!store.video_keys().await.unwrap().contains(&due[0].video_key));
+    let JobVideo::Stored(key) = &due[0].video else { panic!("{due:?}") };
+    assert!(!store.video_keys().await.unwrap().contains(key));
+}
+
+/// Queues a job whose video is at an address.
+async fn add_remote(h: &Harness, store: &Store, client: &str) -> Uuid {
+    let token = RandomTokens.next();
+    let origin = Origin { client: Some(client.to_owned()), ..Origin::default() };
+    let video = JobVideo::Remote(Secret::new(format!("https://example.org/{token}")));
+    store.enqueue(&NewJob { video, origin, ..new_job(token, &[]) }, h.now()).await.unwrap();
+    token
+}
+
+async fn a_video_given_by_address_is_fetched_before_its_job_is_analyzed(h: Harness) {
+    let store = h.store().await;
+    let token = add_remote(&h, &store, "ann").await;
+    assert!(h.claim(&store, "w").await.is_none(), "a worker analyzed a job without a video");
+    let fetch = async |worker: &str| store.claim_unfetched(worker, 0, h.now(), LEASE).await.unwrap();
+    let killed = fetch("killed").await.unwrap();
+    assert_eq!(killed.video, JobVideo::Remote(Secret::new(format!("https://example.org/{token}"))));
+    assert!(store.job(token).await.unwrap().unwrap().is_unfetched);
+    assert!(fetch("other").await.is_none());
+    h.clock.advance(LEASE);
+    store.release_lost(h.now(), BACKOFF).await.unwrap();
+    let claim = fetch("w").await.unwrap();
+    assert_eq!(store.fetched(&killed, "old", 5).await.unwrap(), ClaimState::Lost);
+    assert_eq!(store.fetched(&claim, "new", 7).await.unwrap(), ClaimState::Held);
+    assert_eq!(store.fetched(&claim, "new", 7).await.unwrap(), ClaimState::Held, "the first answer may be lost");
+    assert_eq!(store.stored_bytes("ann", h.now()).await.unwrap().client, 7);
+    let job = store.job(token).await.unwrap().unwrap();
+    assert_eq!((job.status, job.attempts, job.started_at, job.is_unfetched), (Status::Queued, 0, None, false));
+    assert!(fetch("w").await.is_none());
+    let analysis = h.claim(&store, "w").await.unwrap();
+    assert_eq!((analysis.video.clone(), analysis.attempt, analysis.deaths), (JobVideo::Stored("new".to_owned()), 1, 0));
+    assert_eq!(store.fetched(&claim, "new", 7).await.unwrap(), ClaimState::Held, "also when it runs already");
+    assert_eq!(store.fetched(&claim, "another", 7).await.unwrap(), ClaimState::Lost);
+    h.complete(&store, &analysis).await;
+    assert_eq!(store.fetched(&claim, "new", 7).await.unwrap(), ClaimState::Held);
+}
+
+async fn of_one_client_only_some_videos_are_fetched_at_the_same_time(h: Harness) {
+    let store = h.store().await;
+    let mut tokens = Vec::new();
+    for client in ["ann", "ann", "ann", "bob"] {
+        tokens.push(add_remote(&h, &store, client).await);
+    }
+    let fetch = async |most| store.claim_unfetched("w", most, h.now(), LEASE).await.unwrap();
+    let first = fetch(2).await.unwrap();
+    let claimed = [first.token, fetch(2).await.unwrap().token, fetch(2).await.unwrap().token];
+    assert_eq!(claimed, [tokens[0], tokens[1], tokens[3]]);
+    assert!(fetch(2).await.is_none());
+    store.fetched(&first, "key", 1).await.unwrap();
+    assert_eq!(fetch(2).await.unwrap().token, tokens[2]);
+}
+
+async fn addresses_of_videos_are_forgotten(h: Harness) {
+    let store = h.store().await;
+    let known =
+        async || h.count("SELECT COUNT(*) FROM jobs WHERE video_url IS NOT NULL OR video_object IS NOT NULL").await;
+    let mut tokens = Vec::new();
+    for video in ["a", "b"].map(|name| JobVideo::Object(format!("s3://films/{name}"))) {
+        let token = RandomTokens.next();
+        store.enqueue(&NewJob { video, ..new_job(token, &[]) }, h.now()).await.unwrap();
+        tokens.push(token);
+    }
+    tokens.push(add_remote(&h, &store, "ann").await);
+    let done = h.claim(&store, "w").await.unwrap();
+    h.complete(&store, &done).await;
+    let expires_at = Some(h.now() + Duration::from_secs(10));
+    let failed = h.claim(&store, "w").await.unwrap();
+    store.give_up(&failed, &failure(), &mails(&failed), h.now(), expires_at).await.unwrap();
+    let unfetched = store.claim_unfetched("w", 0, h.now(), LEASE).await.unwrap().unwrap();
+    store.give_up(&unfetched, &failure(), &[], h.now(), expires_at).await.unwrap();
+    let due = store.due_videos(h.now(), h.now(), 10).await.unwrap();
+    assert_eq!((due.len(), store.video_count().await.unwrap()), (3, 0));
+    let done: Vec<_> = due.iter().filter(|due| due.is_done).map(|due| &due.video).collect();
+    assert_eq!(done, [&JobVideo::Object("s3://films/a".to_owned())]);
+    assert_eq!(store.failed_jobs().await.unwrap().iter().filter(|job| job.has_video).count(), 2);
+    store.video_deleted(tokens[0]).await.unwrap();
+    assert_eq!(known().await, 2);
+    assert_eq!(store.revive(tokens[2], h.now()).await.unwrap(), Revived::Queued);
+    let again = store.claim_unfetched("w", 0, h.now(), LEASE).await.unwrap().unwrap();
+    store.give_up(&again, &failure(), &[], h.now(), expires_at).await.unwrap();
+    h.clock.advance(Duration::from_secs(10));
+    assert_eq!(store.expire(h.now(), 10).await.unwrap(), 2);
+    assert_eq!(known().await, 0);
 }
 
 async fn mails_are_leased_and_sent_again_after_the_lease(h: Harness) {

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use visage::analysis::Options;
 use visage::clock::{Clock, RandomTokens, SystemClock, Tokens};
 use visage::config::{Secret, Settings};
-use visage::store::{JobFailure, JobProgress, NewJob, Origin, Priority, Sight, Store};
+use visage::store::{JobFailure, JobProgress, JobVideo, NewJob, Origin, Priority, Sight, Store};
 
 use crate::support::postgres::{PrivateServer, TestDatabase};
 use crate::support::service::Service;
@@ -26,7 +26,7 @@ async fn add(store: &Store) -> Uuid {
     let options = Options::new(5, 10);
     let job = NewJob {
         token,
-        video_key: format!("videos/{token}"),
+        video: JobVideo::Stored(format!("videos/{token}")),
         options,
         recipients: vec![],
         webhook: None,

@@ -23,7 +23,7 @@ use visage::pipeline::{Cancel, Progress};
 use visage::report::{Context, MailError, Message};
 use visage::secret::LinkError;
 use visage::share::ShareLinks;
-use visage::store::{Backoff, Job, JobProgress, LogEntry, NewJob, Origin, Priority, Status, Store};
+use visage::store::{Backoff, Job, JobProgress, JobVideo, LogEntry, NewJob, Origin, Priority, Status, Store};
 use visage::worker::{AnalysisError, Analyzer, MailSender, Swept, Worker};
 
 /// Time limit for any single step of a test.
@@ -394,7 +394,7 @@ impl Harness {
         let options = Options::new(20, 10);
         let job = NewJob {
             token,
-            video_key: key(token),
+            video: JobVideo::Stored(key(token)),
             options,
             recipients,
             webhook: None,

@@ -32,8 +32,12 @@ pub(in crate::api) fn endpoint() -> Endpoint {
 struct VideoForm {
     /// The video file, such as MP4, MOV, WebM, MKV or AVI. The format is recognized from the content, not from the
     /// name.
-    #[schema(value_type = String, format = Binary, content_media_type = "video/mp4")]
-    video: Vec<u8>,
+    #[schema(value_type = Option<String>, format = Binary, content_media_type = "video/mp4")]
+    video: Option<Vec<u8>>,
+    /// Address of the video instead of the file: `https://...`, from which the service fetches it, or `s3://BUCKET/KEY`,
+    /// if the operator allows the bucket.
+    #[schema(format = "uri", pattern = "^(https|s3)://", max_length = 2000)]
+    video_url: Option<String>,
     /// Mail address that gets the report. The field may be repeated, up to 10 times.
     #[schema(format = Email)]
     email: Option<String>,
@@ -80,7 +84,8 @@ enum Switch {
 
 /// Send a video
 ///
-/// Stores a video and queues its analysis. A form with an unknown field is rejected, and the error names the field.
+/// Stores a video and queues its analysis. Instead of the file in `video`, a form may have the address of a video in
+/// `video_url`. It is fetched after the answer. If that fails, the analysis fails, and its `error` says why. A form with an unknown field is rejected, and the error names the field.
 ///
 /// With an `Idempotency-Key`, a request can be repeated within 24 hours without a second analysis: the repetition gets
 /// the answer of the first request that was accepted. If its video or its fields differ, it is rejected.

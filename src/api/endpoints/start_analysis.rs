@@ -1,6 +1,8 @@
-//! `POST /v1/analyses`: starts the analysis of an upload in parts (see [`parts`](crate::api::upload::parts)).
+//! `POST /v1/analyses`: starts the analysis of an upload in parts (see [`parts`](crate::api::upload::parts)), or of the
+//! video at an address.
 //!
-//! A repeated request gives the same token, so a client that got no answer can send it again.
+//! A repeated request for an upload gives the same token, so a client that got no answer can send it again. For an
+//! address, an `Idempotency-Key` does the same.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -29,7 +31,7 @@ use crate::api::openapi::NATIVE;
 use crate::api::outer::RequestId;
 use crate::api::upload::enqueue::{self, AnalysisRequest};
 use crate::api::upload::error::{
-    IdempotencyKeyError, OptionError, RecipientError, ServiceError, UploadError, VideoError,
+    FormError, IdempotencyKeyError, OptionError, RecipientError, ServiceError, UploadError, VideoError,
 };
 use crate::api::upload::form::{self, MAX_FACES, MAX_RECIPIENTS, SAMPLE_EVERY, SAMPLES_PER_SECOND};
 use crate::api::upload::parts::{self, PartsError};
@@ -49,12 +51,18 @@ pub(in crate::api) fn endpoint() -> Endpoint {
 /// process that reserved it must have ended.
 const LEASE: Duration = Duration::from_secs(600);
 
-/// The upload to analyze, and the options of the analysis.
+/// The video to analyze, as an upload or by its address, and the options of the analysis.
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StartRequest {
-    /// Id of the upload, from `POST /v1/uploads`.
-    upload: Uuid,
+    /// Id of the upload, from `POST /v1/uploads`. Either this or `video_url` is needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    upload: Option<Uuid>,
+    /// Address of the video instead of an upload: `https://...`, from which the service fetches it, or
+    /// `s3://BUCKET/KEY`, if the operator allows the bucket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(format = "uri", pattern = "^(https|s3)://", max_length = 2000)]
+    video_url: Option<String>,
     /// Mail address that gets the report, or a list of at most 10.
     email: Option<Addresses>,
     /// Analyze every n-th frame.
@@ -143,8 +151,10 @@ impl ToSchema for Addresses {}
 
 /// Start an analysis
 ///
-/// Queues the analysis of an upload. All its parts must have been sent. A repeated request is answered with the same
-/// token.
+/// Queues the analysis of an upload, or of the video at an address (`video_url`). All parts of an upload must have been
+/// sent. A repeated request for an upload is answered with the same token.
+///
+/// The video at an address is fetched after the answer. If that fails, the analysis fails, and its `error` says why.
 #[utoipa::path(post, path = "/v1/analyses", operation_id = "start_analysis", tag = NATIVE,
     params(("idempotency-key" = Option<String>, Header, description = "Any 1 to 255 printable ASCII characters, \
                                                                        such as a UUID",
@@ -176,21 +186,50 @@ pub(in crate::api) async fn handle(
         enqueue::check_webhook(&api.app, url).await.map_err(|error| error.problem(FileSource::Upload))?;
     }
     analysis.request_id = request_id;
-    let upload = parts::find(&api, &caller, request.upload).await?;
-    analysis.notice = notice(&api, &request, &upload).map_err(|error| error.problem(FileSource::Upload))?;
-    // The task runs to its end even if the client leaves now.
-    let starting = start(api.clone(), Caller::clone(&caller), upload, analysis);
-    let started = tokio::spawn(starting.in_current_span()).await;
-    let token = started.map_err(|error| UploadError::from(ServiceError::Unopened(error.to_string())))??;
+    let token = match (request.upload, &request.video_url) {
+        (Some(upload), None) => {
+            let upload = parts::find(&api, &caller, upload).await?;
+            analysis.notice =
+                notice(&api, &request, Some(&upload)).map_err(|error| error.problem(FileSource::Upload))?;
+            // The task runs to its end even if the client leaves now.
+            let starting = start(api.clone(), Caller::clone(&caller), upload, analysis);
+            let started = tokio::spawn(starting.in_current_span()).await;
+            started.map_err(|error| UploadError::from(ServiceError::Unopened(error.to_string())))??
+        }
+        (None, Some(address)) => {
+            analysis.notice = notice(&api, &request, None).map_err(|error| error.problem(FileSource::Upload))?;
+            let queued = start_from_address(&api, &caller, address, analysis).await;
+            queued.map_err(|error| error.problem(FileSource::Upload))?
+        }
+        (Some(_), Some(_)) => return Err(UploadError::from(FormError::VideoAndAddress).problem(FileSource::Upload)),
+        (None, None) => return Err(UploadError::from(FormError::MissingUpload).problem(FileSource::Upload)),
+    };
     Ok(upload::accepted(token, Json(Accepted::new(&api.app, token))))
 }
 
+/// Queues the job of the video at an address. Returns its token.
+async fn start_from_address(
+    api: &Api,
+    caller: &Caller,
+    address: &str,
+    analysis: AnalysisRequest,
+) -> Result<Uuid, UploadError> {
+    let address = enqueue::check_address(&api.app, address)?;
+    quota::check_storage(api, &analysis.client, 0).await?;
+    let counted = quota::count(api, caller).await?;
+    let counted_mails = quota::count_mails(api, caller, &analysis.client, &analysis.recipients).await?;
+    let counted = (counted, counted_mails);
+    upload::in_task(enqueue::enqueue_address(api.clone(), caller.clone(), analysis, address, counted)).await
+}
+
 /// The record of the notice: that of this request, or that of the request which began the upload.
-fn notice(api: &Api, request: &StartRequest, upload: &PartedUpload) -> Result<Option<Notice>, NoticeError> {
+fn notice(api: &Api, request: &StartRequest, upload: Option<&PartedUpload>) -> Result<Option<Notice>, NoticeError> {
     let mut statement = NoticeStatement::default();
     statement.set_members(request.notice.as_deref(), request.notice_version.as_deref())?;
     match statement.record(&api.app, request.language) {
-        Ok(None) | Err(NoticeError::Missing) if upload.notice.is_some() => Ok(upload.notice.clone()),
+        Ok(None) | Err(NoticeError::Missing) if let Some(earlier) = upload.and_then(|upload| upload.notice.clone()) => {
+            Ok(Some(earlier))
+        }
         recorded => recorded,
     }
 }

@@ -117,7 +117,7 @@ async fn receive_and_analyze(
             let form =
                 form::read(head, incoming, &spool, &api.app.settings.video, options, UnknownFields::Ignore).await?;
             form.notice.record(&api.app, None).map_err(UploadError::from)?;
-            (form.video, form.options)
+            (form.video.file()?, form.options)
         }
         BodyFormat::Raw => {
             incoming.in_field();

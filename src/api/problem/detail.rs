@@ -188,7 +188,16 @@ details! {
     not_a_form();
     not_a_form_frame() = not_a_form;
     missing_video();
+    missing_video_json() = missing_video;
     two_videos();
+    two_videos_address() = two_videos;
+    two_videos_json() = two_videos;
+    video_urls_off();
+    bad_video_url();
+    bad_video_url_plain() = bad_video_url;
+    bad_video_url_private() = bad_video_url;
+    bad_video_url_host(host) = bad_video_url;
+    bad_video_url_bucket(bucket) = bad_video_url;
     unknown_field();
     too_many_fields(limit);
     encoded_field();

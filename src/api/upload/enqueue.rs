@@ -7,15 +7,18 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::error::{IdempotencyKeyError, OptionError, RecipientError, ServiceError, UploadError, VideoError};
+use super::form;
 use crate::analysis::{Notice, Options};
 use crate::api::limits::Client;
+use crate::api::quota::{CountedMails, CountedVideo};
 use crate::api::{Api, AppState, Caller};
-use crate::config::MailTransport;
+use crate::config::{MailTransport, Secret};
 use crate::confirmation;
 use crate::fault::Fault;
 use crate::media::{Probe, ProbeError, Source};
 use crate::report::webhook::check_target;
-use crate::store::{Enqueued, NewJob, Origin, Priority, Repeatable, Scope};
+use crate::sources::{AddressRules, VideoAddress};
+use crate::store::{Enqueued, JobVideo, NewJob, Origin, Priority, Repeatable, Scope};
 
 /// Longest time to open a container. Opening usually takes a moment; if it takes longer than this, the storage hangs.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -50,6 +53,53 @@ pub async fn enqueue(
     let cost = open(api, key).await?.and_then(|probe| analysis.options.cost(probe.duration_s, probe.fps));
     // Rejects a video that was written to the wrong storage, such as the mount point of a disk that is not mounted.
     api.app.identity.verify(api.app.blobs.as_ref()).await?;
+    let video = Video { place: JobVideo::Stored(key.to_owned()), size_bytes, cost };
+    queue(api, caller, analysis, video, upload).await
+}
+
+/// Queues the analysis of the video at an address, and returns the token. A worker fetches the video and checks it then.
+pub async fn enqueue_address(
+    api: Api,
+    caller: Caller,
+    mut analysis: AnalysisRequest,
+    address: VideoAddress,
+    (counted, counted_mails): (CountedVideo, CountedMails),
+) -> Result<Uuid, UploadError> {
+    let place = match address {
+        VideoAddress::Web(url) => JobVideo::Remote(Secret::new(url)),
+        VideoAddress::Object(object) => {
+            analysis.file_name = analysis.file_name.or_else(|| form::plain_file_name(object.file_name()));
+            JobVideo::Object(object.to_string())
+        }
+    };
+    let (token, queued) = queue(&api, &caller, &analysis, Video { place, size_bytes: 0, cost: None }, None).await?;
+    match queued {
+        Enqueued::New => {
+            counted.keep();
+            counted_mails.keep();
+        }
+        Enqueued::Before(_) => {}
+        Enqueued::Reused => return Err(IdempotencyKeyError::Reused.into()),
+    }
+    tracing::info!(is_new = queued == Enqueued::New, "the address of a video was accepted");
+    Ok(token)
+}
+
+/// The video of a job to queue.
+struct Video {
+    place: JobVideo,
+    size_bytes: u64,
+    /// Expected cost of the analysis; `None` if unknown.
+    cost: Option<u64>,
+}
+
+async fn queue(
+    api: &Api,
+    caller: &Caller,
+    analysis: &AnalysisRequest,
+    video: Video,
+    upload: Option<Uuid>,
+) -> Result<(Uuid, Enqueued), UploadError> {
     let (store, token, now) = (&api.app.store, api.app.tokens.next(), api.app.clock.now());
     let AnalysisRequest {
         client,
@@ -71,15 +121,15 @@ pub async fn enqueue(
     };
     let job = NewJob {
         token,
-        video_key: key.to_owned(),
+        video: video.place,
         options: *options,
         recipients: recipients.clone(),
         webhook: webhook.clone(),
         origin: Origin {
             client: Some(client.stored(store).await?),
-            size_bytes,
+            size_bytes: video.size_bytes,
             request_id: request_id.clone(),
-            cost,
+            cost: video.cost,
             consent,
             file_name: file_name.clone().filter(|_| api.app.settings.retention.file_names),
         },
@@ -97,6 +147,13 @@ pub async fn enqueue(
         Enqueued::Before(before) => (before, queued),
         Enqueued::New | Enqueued::Reused => (token, queued),
     })
+}
+
+/// Checks the address of a video, without connecting to it.
+pub fn check_address(app: &AppState, address: &str) -> Result<VideoAddress, UploadError> {
+    let rules = AddressRules::new(&app.settings.sources);
+    let rules = rules.map_err(|error| ServiceError::Unopened(error.to_string()))?;
+    Ok(rules.parse(address)?)
 }
 
 /// Rejects an address to which no webhook can be sent.

@@ -12,6 +12,7 @@ use crate::config::ByteSize;
 use crate::media::ProbeError;
 use crate::report::Unsendable;
 use crate::report::webhook::UrlError;
+use crate::sources::AddressError;
 use crate::store::{MailCount, StoreError, UsedUp};
 
 /// Why an upload is rejected or fails. The text of each error goes to the log.
@@ -26,6 +27,9 @@ pub enum UploadError {
     /// The file is not a video that can be analyzed.
     #[error(transparent)]
     Video(#[from] VideoError),
+    /// No video is taken from the given address.
+    #[error(transparent)]
+    Address(#[from] AddressError),
     /// An option is unknown or its value is invalid.
     #[error(transparent)]
     Option(#[from] OptionError),
@@ -77,8 +81,12 @@ pub enum FormError {
     Malformed,
     #[error("the form has no field video")]
     MissingVideo,
+    #[error("the request has neither an upload nor the address of a video")]
+    MissingUpload,
     #[error("the form has more than one field video")]
     SeveralVideos,
+    #[error("the request has a video and the address of another one")]
+    VideoAndAddress,
     #[error("the form has the unknown field {field:?}")]
     UnknownField { field: String },
     #[error("the form has more than {most} fields")]

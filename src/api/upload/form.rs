@@ -45,10 +45,27 @@ const PRIORITY: &str = "priority";
 /// Bytes from which most containers can be recognized.
 const SHORT_HEAD: usize = 64;
 
+/// The video of a form.
+pub enum FormVideo {
+    /// Written, but not finished. The caller finishes it if the rest of the request is valid.
+    File(Box<dyn Upload>),
+    /// Not yet checked.
+    Address(String),
+}
+
+impl FormVideo {
+    /// The file, for calls that take no address.
+    pub fn file(self) -> Result<Box<dyn Upload>, UploadError> {
+        match self {
+            Self::File(upload) => Ok(upload),
+            Self::Address(_) => Err(FormError::MissingVideo.into()),
+        }
+    }
+}
+
 /// The content of a form.
 pub struct Form {
-    /// Written, but not finished. The caller finishes it if the rest of the request is valid.
-    pub video: Box<dyn Upload>,
+    pub video: FormVideo,
     pub options: Options,
     /// Not yet checked against the scopes of the caller.
     pub priority: Priority,
@@ -107,8 +124,8 @@ impl VideoSink for BlobSink<'_> {
 pub enum UnknownFields {
     /// Reject the request and name the field, so that the client notices a misspelt option.
     Reject,
-    /// Ignore them, as the services do whose calls visage takes over. Of the known fields, `email` and `webhook_url`
-    /// are ignored too.
+    /// Ignore them, as the services do whose calls visage takes over. Of the known fields, `email`, `webhook_url` and
+    /// `video_url` are ignored too.
     Ignore,
 }
 
@@ -124,7 +141,8 @@ pub async fn read(
 ) -> Result<Form, UploadError> {
     let mut multipart = Multipart::new(incoming.clone(), boundary(&head.headers)?);
     let (mut video, mut recipients, mut webhook, mut fields) = (None, Vec::new(), None, 0);
-    let (mut file_name, mut priority) = (None, Priority::default());
+    let (mut address, mut is_empty, mut file_name) = (None, false, None);
+    let mut priority = Priority::default();
     let (mut digest, mut notice) = (Fingerprint::default(), NoticeStatement::default());
     let Query(parameters) =
         Query::<Vec<(String, String)>>::try_from_uri(&head.uri).map_err(|_| OptionError::BadQuery)?;
@@ -158,10 +176,16 @@ pub async fn read(
         match field.name().map(str::to_owned).as_deref() {
             Some("video") if video.is_some() => return Err(FormError::SeveralVideos.into()),
             Some("video") => {
-                file_name = field.file_name().and_then(plain_file_name);
-                let (upload, content) = store(field.map_err(unreadable), sink, limits).await?;
-                digest.field("video", &content);
-                video = Some(upload);
+                let name = field.file_name().and_then(plain_file_name);
+                match store(field.map_err(unreadable), sink, limits).await {
+                    Ok((upload, content)) => {
+                        digest.field("video", &content);
+                        (video, file_name) = (Some(upload), name);
+                    }
+                    // A web form sends an empty file if none was chosen. That is no error beside an address.
+                    Err(UploadError::Video(VideoError::Empty)) => is_empty = true,
+                    Err(error) => return Err(error),
+                }
             }
             Some(name) if let Some(name) = OPTIONS.into_iter().find(|known| *known == name) => {
                 let given = text(&mut field, name).await?;
@@ -178,6 +202,13 @@ pub async fn read(
                 digest.field("webhook_url", url.as_bytes());
                 webhook = Some(url).filter(|url| !url.is_empty());
             }
+            Some("video_url") if unknown == UnknownFields::Reject => {
+                let given = text(&mut field, "video_url").await?;
+                digest.field("video_url", given.as_bytes());
+                if !given.is_empty() && address.replace(given).is_some() {
+                    return Err(FormError::SeveralVideos.into());
+                }
+            }
             _ if unknown == UnknownFields::Ignore => while chunk(&mut field).await?.is_some() {},
             Some(PRIORITY) => {
                 let given = text(&mut field, PRIORITY).await?;
@@ -192,7 +223,13 @@ pub async fn read(
             name => return Err(FormError::UnknownField { field: name.map_or_else(String::new, printable) }.into()),
         }
     }
-    let video = video.ok_or(FormError::MissingVideo)?;
+    let video = match (video, address) {
+        (Some(_), Some(_)) => return Err(FormError::VideoAndAddress.into()),
+        (Some(upload), None) => FormVideo::File(upload),
+        (None, Some(address)) => FormVideo::Address(address),
+        (None, None) if is_empty => return Err(VideoError::Empty.into()),
+        (None, None) => return Err(FormError::MissingVideo.into()),
+    };
     if options.is_contradiction() {
         return Err(OptionError::Contradiction.into());
     }

@@ -34,7 +34,7 @@ use body::{IncomingBody, Pace};
 use encoding::announced;
 use enqueue::AnalysisRequest;
 use error::{BodyError, IdempotencyKeyError, ServiceError, UploadError};
-use form::{BlobSink, Form, UnknownFields};
+use form::{BlobSink, Form, FormVideo, UnknownFields};
 
 /// The answer to an accepted video.
 #[derive(Serialize, ToSchema)]
@@ -140,17 +140,31 @@ async fn receive(
         file_name,
         request_id: RequestId::of(&head.extensions),
     };
-    // The whole body has arrived. The task below runs to its end even if the client leaves now: it queues the job or
-    // deletes the video.
+    let video = match video {
+        FormVideo::File(upload) => upload,
+        FormVideo::Address(address) => {
+            let address = enqueue::check_address(app, &address)?;
+            let counted = (counted, counted_mails);
+            return in_task(enqueue::enqueue_address(api.clone(), caller.clone(), analysis, address, counted)).await;
+        }
+    };
+    // The whole body has arrived, and the task queues the job or deletes the video.
     let finishing = finish_and_enqueue(api.clone(), caller.clone(), video, analysis, key, permit);
-    let finished = tokio::spawn(finishing.in_current_span()).await;
-    let (token, queued) = finished.map_err(|error| ServiceError::Unopened(error.to_string()))??;
+    let (token, queued) = in_task(finishing).await?;
     // A repeated request was counted when it was sent first.
     if queued == Enqueued::New {
         counted.keep();
         counted_mails.keep();
     }
     Ok(token)
+}
+
+/// Runs work in a task of its own, to its end even if the client leaves now.
+pub async fn in_task<T: Send + 'static>(
+    work: impl Future<Output = Result<T, UploadError>> + Send + 'static,
+) -> Result<T, UploadError> {
+    let done = tokio::spawn(work.in_current_span()).await;
+    done.unwrap_or_else(|error| Err(ServiceError::Unopened(error.to_string()).into()))
 }
 
 /// Finishes the stored video, opens it and queues its job. Deletes the video if it is rejected.

@@ -15,6 +15,7 @@ use crate::media::ProbeError;
 use crate::pipeline::PipelineError;
 use crate::report::Unsendable;
 use crate::report::webhook::UrlError;
+use crate::sources::AddressError;
 use crate::store::{MailCount, MailSubject, Period, Scope, UsedUp};
 
 impl From<UploadError> for Problem {
@@ -30,6 +31,7 @@ impl UploadError {
             Self::Body(error) => error.problem(source),
             Self::Form(error) => error.problem(source),
             Self::Video(error) => error.problem(source),
+            Self::Address(error) => address_problem(error),
             Self::Option(error) => error.problem(source),
             Self::Notice(error) => error.problem(source),
             Self::Recipient(error) => error.problem(source),
@@ -38,6 +40,19 @@ impl UploadError {
             Self::Service(error) => error.problem(),
         }
     }
+}
+
+/// The problem of an address from which no video is taken.
+fn address_problem(error: AddressError) -> Problem {
+    let detail = match error {
+        AddressError::Off => detail::video_urls_off(),
+        AddressError::Malformed => detail::bad_video_url(),
+        AddressError::Plain => detail::bad_video_url_plain(),
+        AddressError::Private => detail::bad_video_url_private(),
+        AddressError::Host { host } => detail::bad_video_url_host(host),
+        AddressError::Bucket { bucket } => detail::bad_video_url_bucket(bucket),
+    };
+    unprocessable(detail).with("field", "video_url")
 }
 
 /// A problem with status 422.
@@ -78,6 +93,14 @@ impl FormError {
             }
             Self::Malformed => Problem::new(StatusCode::BAD_REQUEST, detail::bad_form()),
             Self::MissingVideo => unprocessable(detail::missing_video()).with("field", "video"),
+            Self::MissingUpload => unprocessable(detail::missing_video_json()).with("field", "upload"),
+            Self::VideoAndAddress => {
+                let detail = match source {
+                    FileSource::Upload => detail::two_videos_json(),
+                    _ => detail::two_videos_address(),
+                };
+                unprocessable(detail).with("field", "video_url")
+            }
             Self::SeveralVideos => unprocessable(detail::two_videos()).with("field", "video"),
             Self::UnknownField { field } => unprocessable(detail::unknown_field()).with("field", field),
             Self::TooManyFields { most } => unprocessable(detail::too_many_fields(most)),

@@ -2,10 +2,8 @@
 //! specifies (<https://www.standardwebhooks.com>), with the headers `webhook-id`, `webhook-timestamp` and
 //! `webhook-signature`.
 //!
-//! The addresses come from untrusted clients. So nothing is sent to private networks ([`public_network`]), redirects
+//! The addresses come from untrusted clients. So nothing is sent to private networks ([`crate::public_network`]), redirects
 //! are not followed, and the body of the response is not read.
-
-mod public_network;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,8 +18,7 @@ use uuid::Uuid;
 use crate::analysis::Summary;
 use crate::config;
 use crate::fault::{Fault, Part};
-
-use public_network::PublicResolver;
+use crate::public_network::{self, PublicResolver};
 
 /// The longest address, in bytes.
 const MAX_URL: usize = 2000;

@@ -7,7 +7,7 @@ use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 use visage::analysis::Options;
 use visage::clock::{Clock, RandomTokens, SystemClock, Tokens};
-use visage::store::{ClaimState, JobFailure, JobProgress, NewJob, NewMail, Origin, Priority, Scope};
+use visage::store::{ClaimState, JobFailure, JobProgress, JobVideo, NewJob, NewMail, Origin, Priority, Scope};
 
 use crate::keys::key;
 use crate::support::browser::Browser;
@@ -149,7 +149,7 @@ async fn failed_messages(service: &Service) -> (uuid::Uuid, uuid::Uuid) {
     let now = SystemClock.now();
     let job = NewJob {
         token: RandomTokens.next(),
-        video_key: "none".to_owned(),
+        video: JobVideo::Stored("none".to_owned()),
         options: Options::new(5, 10),
         recipients: vec!["ann@example.org".to_owned()],
         webhook: Some("https://example.org/hook".to_owned()),

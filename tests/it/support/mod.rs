@@ -13,6 +13,7 @@ pub mod s3_external;
 pub mod service;
 pub mod smtp;
 pub mod ten;
+pub mod web;
 
 use visage::config::Settings;
 use visage::isolation::Decoders;

@@ -157,6 +157,18 @@ impl S3Server {
         std::fs::write(path, b"not ours").unwrap();
     }
 
+    /// Puts an object into another bucket, which is made if it is missing.
+    pub fn put(&self, bucket: &str, name: &str, bytes: &[u8]) {
+        let path = self.folder.path().join(bucket).join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+
+    /// Returns whether a bucket has an object.
+    pub fn has(&self, bucket: &str, name: &str) -> bool {
+        self.folder.path().join(bucket).join(name).exists()
+    }
+
     /// Begins an upload that does not belong to visage.
     pub fn begin_foreign(&self, name: &str) {
         let id = (name.to_owned(), "foreign".to_owned());

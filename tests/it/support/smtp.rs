@@ -2,6 +2,8 @@
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -57,6 +59,22 @@ pub struct SmtpServer {
 pub struct Certificate {
     pub certificate: String,
     pub key: String,
+}
+
+impl Certificate {
+    /// Makes a certificate for `localhost`.
+    pub fn make(folder: &Path) -> Self {
+        let path = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+        let made = Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"])
+            .args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"])
+            .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+            .args(["-keyout", &path("key.pem"), "-out", &path("cert.pem")])
+            .output()
+            .expect("openssl is installed");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        Self { certificate: path("cert.pem"), key: path("key.pem") }
+    }
 }
 
 impl SmtpServer {

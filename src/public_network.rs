@@ -1,4 +1,4 @@
-//! Tells public addresses from private ones.
+//! Tells public addresses from private ones, for connections to addresses that untrusted clients give.
 //!
 //! The resolver checks the addresses of a name, and the connection uses exactly these addresses. So a name that later
 //! resolves to a private address is no danger.
