@@ -770,7 +770,8 @@ async fn of_one_client_only_some_videos_are_fetched_at_the_same_time(h: Harness)
     let fetch = async |most| store.claim_unfetched("w", most, h.now(), LEASE).await.unwrap();
     let first = fetch(2).await.unwrap();
     let claimed = [first.token, fetch(2).await.unwrap().token, fetch(2).await.unwrap().token];
-    assert_eq!(claimed, [tokens[0], tokens[1], tokens[3]]);
+    // The clients take turns.
+    assert_eq!(claimed, [tokens[0], tokens[3], tokens[1]]);
     assert!(fetch(2).await.is_none());
     store.fetched(&first, "key", 1).await.unwrap();
     assert_eq!(fetch(2).await.unwrap().token, tokens[2]);
