@@ -38,7 +38,9 @@ pub struct Objects {
 impl Objects {
     /// Sets up the client. It sends no request.
     pub async fn open(settings: &config::S3) -> Self {
-        let client = Client::from_conf(s3::client_config(settings).await.build());
+        // The future of the chain of credentials is large.
+        let config = Box::pin(s3::client_config(settings)).await;
+        let client = Client::from_conf(config.build());
         Self { client, presign_ttl: Duration::from_secs(settings.presign_ttl_s) }
     }
 

@@ -17,7 +17,7 @@ use crate::identity::StorageIdentity;
 use crate::isolation::{DecoderMode, Decoders};
 use crate::pipeline::{LazyPipeline, Pipeline};
 use crate::report::{Mailer, Reporter};
-use crate::sources::Downloads;
+use crate::sources::{Downloads, SetupError};
 use crate::store::Store;
 use crate::worker::{JobProcess, MailSender, Worker};
 
@@ -152,7 +152,9 @@ impl Services {
         let mailer =
             Mailer::new(&self.settings, self.reporter.clone()).map_err(|error| Failure::Settings(error.to_string()))?;
         // The worker makes its own, but a wrong setting should stop the start.
-        Downloads::new(&self.settings).map_err(|error| Failure::Settings(error.to_string()))?;
+        if let Err(error @ (SetupError::Config(_) | SetupError::Certificates { .. })) = Downloads::new(&self.settings) {
+            return Err(Failure::Settings(error.to_string()));
+        }
         Ok(Worker {
             name: worker_name(self.tokens.as_ref()),
             settings: self.settings.clone(),

@@ -32,6 +32,10 @@ use crate::telemetry::metrics;
 /// Bytes from which most containers can be recognized.
 const SHORT_HEAD: usize = 64;
 
+/// The longest time between two renewals of a lease. A download has no progress that would be stored, and should end
+/// soon after its job was erased.
+const RENEWAL: Duration = Duration::from_secs(3);
+
 /// A video that was fetched and is in the blob store.
 struct Fetched {
     key: String,
@@ -116,7 +120,7 @@ impl Worker {
         // Dropping it closes the connection, and discards what was written.
         let result = tokio::select! {
             result = self.fetch(claim, downloads) => Some(result),
-            () = self.keep_alive(claim, &progress) => None,
+            () = self.keep_alive(claim, &progress, RENEWAL) => None,
             () = shared.abort.cancelled() => Some(Err(AnalysisError::cancelled())),
         };
         let (end, size_bytes) = match result {

@@ -34,11 +34,11 @@ impl SharedProgress {
 }
 
 impl Worker {
-    /// Renews the lease of a job after every third of its length, or sooner if there is progress to store. Returns when
-    /// the claim is lost.
-    pub(super) async fn keep_alive(&self, claim: &Claim, progress: &SharedProgress) {
+    /// Renews the lease of a job after every third of its length, but at least once in `longest`, and sooner if there is
+    /// progress to store. Returns when the claim is lost.
+    pub(super) async fn keep_alive(&self, claim: &Claim, progress: &SharedProgress, longest: Duration) {
         let lease = self.settings.queue.lease();
-        let renew = lease / 3;
+        let renew = (lease / 3).min(longest);
         let mut stored = (Instant::now(), JobProgress::default());
         loop {
             tokio::time::sleep(renew.min(MIN_INTERVAL)).await;

@@ -88,7 +88,7 @@ impl Worker {
         let mut analysis = Box::pin(self.analyze(claim, shared, &cancel, &progress));
         let result = tokio::select! {
             result = &mut analysis => Some(result),
-            () = self.keep_alive(claim, &progress) => None,
+            () = self.keep_alive(claim, &progress, Duration::MAX) => None,
             () = shared.abort.cancelled() => Some(Err(AnalysisError::cancelled())),
         };
         let end = match &result {

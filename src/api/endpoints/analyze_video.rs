@@ -85,7 +85,9 @@ enum Switch {
 /// Send a video
 ///
 /// Stores a video and queues its analysis. Instead of the file in `video`, a form may have the address of a video in
-/// `video_url`. It is fetched after the answer. If that fails, the analysis fails, and its `error` says why. A form with an unknown field is rejected, and the error names the field.
+/// `video_url`. That video is fetched after the answer. If that fails, the analysis fails, and its `error` says why.
+///
+/// A form with an unknown field is rejected, and the error names the field.
 ///
 /// With an `Idempotency-Key`, a request can be repeated within 24 hours without a second analysis: the repetition gets
 /// the answer of the first request that was accepted. If its video or its fields differ, it is rejected.
