@@ -58,7 +58,7 @@ pub use notice::{Notice, ShownNotice};
 pub use observation::Observation;
 pub use options::{Detail, Options, Sampling};
 pub use people::People;
-pub use picture::PictureFace;
+pub use picture::{PictureFace, picture_rows};
 pub use remark::{Advice, Finding, FindingSpan, Reason, Remark, Shown};
 pub use rounding::percentages;
 pub use scores::{Clarity, FACING_PITCH_DEG, FACING_YAW_DEG, calmness, eye_contact, quality};

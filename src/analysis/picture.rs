@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::contact::contacts;
 use super::rounding::to_f32;
-use super::{BBox, Emotion, Expressions, Gaze, Observation, People, Pose, Sighting, TimelineRow};
+use super::{BBox, Emotion, Expressions, Gaze, People, Pose, Sighting, TimelineRow};
 
 /// One face of a picture. Unknown values are null.
 #[derive(Debug, Serialize, ToSchema)]
@@ -51,22 +51,21 @@ pub struct PictureFace {
 impl PictureFace {
     /// Returns the faces of the next picture, in the order of `seen`, with the ids of their people.
     pub fn of_picture(people: &mut People, seen: &[Sighting], by_eyes: bool) -> Vec<Self> {
-        let appearances: Vec<_> = seen.iter().map(|face| face.appearance.clone().unwrap_or_default()).collect();
-        people.assign(&appearances).into_iter().zip(seen).map(|(id, face)| Self::new(id, &face.seen, by_eyes)).collect()
+        picture_rows(people, seen, by_eyes)
+            .iter()
+            .zip(seen)
+            .map(|(row, face)| Self::new(row, face.seen.face.score))
+            .collect()
     }
 
-    /// `by_eyes`: whether the landmark model was used. There is only one picture of the person, so eye contact is not
-    /// calibrated as it is in a video.
-    fn new(id: u32, seen: &Observation, by_eyes: bool) -> Self {
-        let contact = contacts(std::slice::from_ref(seen), by_eyes).first().copied().unwrap_or_default();
-        let row = TimelineRow::of(id, seen, &contact);
+    fn new(row: &TimelineRow, score: f32) -> Self {
         let (valence, arousal) = row.valence_arousal();
         let dominant_emotion = row.emotions.top().0;
         let row = row.rounded();
         Self {
-            id,
+            id: row.face,
             bbox: row.bbox,
-            score: to_f32(seen.face.score, 3),
+            score: to_f32(score, 3),
             emotions: Emotion::ALL.into_iter().map(|emotion| (emotion, row.emotions.of(emotion))).collect(),
             dominant_emotion,
             valence,
@@ -81,4 +80,16 @@ impl PictureFace {
             expressions: row.expressions,
         }
     }
+}
+
+/// Returns the rows of the next picture, at time 0, in the order of `seen`, with the ids of their people. `by_eyes`:
+/// whether the landmark model was used. There is only one picture of each person, so eye contact is not calibrated as it
+/// is in a video.
+pub fn picture_rows(people: &mut People, seen: &[Sighting], by_eyes: bool) -> Vec<TimelineRow> {
+    let appearances: Vec<_> = seen.iter().map(|face| face.appearance.clone().unwrap_or_default()).collect();
+    let row = |(id, face): (u32, &Sighting)| {
+        let contact = contacts(std::slice::from_ref(&face.seen), by_eyes).first().copied().unwrap_or_default();
+        TimelineRow::of(id, &face.seen, &contact)
+    };
+    people.assign(&appearances).into_iter().zip(seen).map(row).collect()
 }

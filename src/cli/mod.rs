@@ -1,4 +1,4 @@
-//! The command line, with one file per subcommand. It parses arguments, prints results and chooses the exit code. Other
+//! The command line, with one file or folder per subcommand. It parses arguments, prints results and chooses the exit code. Other
 //! modules do the work.
 
 mod analyze;
@@ -8,7 +8,6 @@ mod keys;
 mod migrate;
 mod models;
 mod openapi;
-mod picture;
 mod run_job;
 mod serve;
 mod storage;
@@ -30,7 +29,8 @@ use crate::{isolation, media, telemetry};
 ///           visage doctor                    check what is missing on this machine, and how to fix it
 ///
 /// Exit codes: 0 success, 1 failed while running, 2 wrong usage or settings, 3 the input was refused (not a video, too
-/// long, ...), 4 a requirement is missing (a library, a model, the database, ...).
+/// long, ...), 4 a requirement is missing (a library, a model, the database, ...), 5 some of many inputs failed, 130
+/// stopped by a signal.
 #[derive(Debug, Parser)]
 #[command(name = "visage", version, verbatim_doc_comment, arg_required_else_help = true)]
 struct Cli {
@@ -48,7 +48,7 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Run only workers. Any number of processes on any machines can share one Postgres database and one bucket.
     Work,
-    /// Analyze a video or a picture on disk and print the result as JSON.
+    /// Analyze a video or a picture on disk and print the result as JSON, or analyze many.
     Analyze(analyze::Args),
     /// Fetch the model files, or list them.
     Models(models::Args),
@@ -80,7 +80,14 @@ pub enum Failure {
     Input(String),
     /// Exit code 4.
     Missing(String),
+    /// Exit code 5: some of many inputs failed.
+    Partly(String),
+    /// Exit code 130: a signal stopped the command.
+    Interrupted(String),
 }
+
+/// The exit code after a signal, as a shell gives it for SIGINT.
+const INTERRUPTED: u8 = 130;
 
 impl Failure {
     const fn code(&self) -> u8 {
@@ -89,12 +96,19 @@ impl Failure {
             Self::Settings(_) => 2,
             Self::Input(_) => 3,
             Self::Missing(_) => 4,
+            Self::Partly(_) => 5,
+            Self::Interrupted(_) => INTERRUPTED,
         }
     }
 
     fn message(&self) -> &str {
         match self {
-            Self::Run(text) | Self::Settings(text) | Self::Input(text) | Self::Missing(text) => text,
+            Self::Run(text)
+            | Self::Settings(text)
+            | Self::Input(text)
+            | Self::Missing(text)
+            | Self::Partly(text)
+            | Self::Interrupted(text) => text,
         }
     }
 }

@@ -25,7 +25,7 @@ pub fn run(settings: &Settings) -> Result<(), Failure> {
         while std::io::stdin().lock().read_line(&mut rest).is_ok_and(|read| read > 0) {
             rest.clear();
         }
-        crate::media::exit_now();
+        crate::media::exit_now(0);
     });
     // If the system runs out of memory, it should kill this process before its worker.
     if let Err(error) = std::fs::write("/proc/self/oom_score_adj", "500") {
@@ -48,7 +48,7 @@ pub fn run(settings: &Settings) -> Result<(), Failure> {
         }
         Err(error) => send(&ChildMessage::Error(error)),
     }
-    crate::media::exit_now()
+    crate::media::exit_now(0)
 }
 
 /// Writes a message to the worker. Errors are ignored: a worker that no longer reads ends this process anyway.

@@ -853,10 +853,11 @@ pub fn limit_free_memory() {
     }
 }
 
-/// Ends the process at once. Call it when all output is written: it is faster than unloading the models first.
-pub fn exit_now() -> ! {
+/// Ends the process at once with this exit code. Call it when all output is written: it is faster than unloading the
+/// models first.
+pub fn exit_now(code: u8) -> ! {
     // SAFETY: all output is written, so other threads may be stopped at any point.
-    unsafe { libc::_exit(0) }
+    unsafe { libc::_exit(code.into()) }
 }
 
 #[cfg(test)]

@@ -4,5 +4,6 @@ mod analyze;
 mod eval;
 mod keys;
 mod log;
+mod many;
 mod migrate;
 mod serve;

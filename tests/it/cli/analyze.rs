@@ -137,7 +137,7 @@ fn a_refused_input_and_a_missing_model_have_different_exit_codes() {
         (vec![windows], 3, "of the type ASF (WMV)"),
         (vec!["/nowhere/clip.mp4"], 3, "cannot be read"),
         (vec![clip], 4, "visage doctor"),
-        (vec!["-"], 2, "standard input"),
+        (vec!["-"], 3, "standard input"),
         (vec![clip, "--csv", "/nowhere/rows.csv"], 2, "cannot be written"),
         (vec![clip, "--sample-every", "0"], 2, "sample-every"),
         (vec![clip, "--detail", "expressions"], 2, "--csv"),
