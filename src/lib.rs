@@ -2,7 +2,7 @@
 //!
 //! The modules, in the order in which a video passes through them:
 //!
-//! - [`cli`]: one file per subcommand (`serve`, `work`, `analyze`, `models`, `eval`, `keys`, `openapi`,
+//! - [`cli`]: one file per subcommand (`serve`, `work`, `analyze`, `compare`, `models`, `eval`, `keys`, `openapi`,
 //!   `doctor`).
 //! - [`config`]: the settings, one struct per concern; the defaults are embedded from `config/default.toml`.
 //! - [`api`]: HTTP: receives uploads, returns states and reports.

@@ -2,6 +2,7 @@
 //! modules do the work.
 
 mod analyze;
+mod compare;
 mod doctor;
 mod eval;
 mod keys;
@@ -50,6 +51,8 @@ enum Command {
     Work,
     /// Analyze a video or a picture on disk and print the result as JSON, or analyze many.
     Analyze(analyze::Args),
+    /// Compare one person in several results, or groups of results, and mark the differences beyond chance.
+    Compare(compare::Args),
     /// Fetch the model files, or list them.
     Models(models::Args),
     /// Update the tables of the database. `visage serve` does it at start if the setting database.migrate is true.
@@ -165,6 +168,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Storage(args) => storage::run(args, settings),
         Command::RunJob => run_job::run(&settings),
         Command::Analyze(args) => analyze::run(args, settings),
+        Command::Compare(args) => compare::run(&args),
         Command::Models(args) => models::run(args, settings),
         Command::Eval(args) => eval::run(args, settings),
         Command::Keys(args) => keys::run(args, settings),

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod analyze;
+mod compare;
 mod eval;
 mod keys;
 mod log;
