@@ -70,6 +70,7 @@ export class Client {
   constructor(base?: string, settings?: { key?: string; fetch?: typeof fetch; retries?: Retries });
   analyze(video: Blob, options?: Options & Sending & { timeoutS?: number }): Promise<Result>;
   upload(video: Blob, options?: Options & Sending): Promise<string>;
+  uploadAddress(address: string, options?: Options & Abortable): Promise<string>;
   beginUpload(sizeBytes: number, options?: Pick<Options, "notice" | "notice_version"> & Abortable): Promise<Upload>;
   sendParts(video: Blob, upload: string, options?: Omit<Sending, "name">): Promise<void>;
   start(upload: string, options?: Options & { name?: string } & Abortable): Promise<string>;

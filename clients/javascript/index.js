@@ -63,6 +63,13 @@ export class Client {
     return (await response.json()).token;
   }
 
+  /** Has the service fetch a video (`https://...`, or `s3://BUCKET/KEY`), and returns the token of its analysis. */
+  async uploadAddress(address, { signal, ...options } = {}) {
+    const body = asForm({ video_url: address, ...options });
+    const headers = { "idempotency-key": globalThis.crypto.randomUUID() };
+    return (await this.#json("POST", "/analyze-video", { body, headers, signal })).token;
+  }
+
   /** Begins an upload in parts. Keep `upload` of the answer to resume it later. */
   async beginUpload(sizeBytes, { signal, ...options } = {}) {
     return this.#json("POST", "/v1/uploads", { json: { size_bytes: sizeBytes, ...options }, signal });

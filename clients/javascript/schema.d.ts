@@ -15,7 +15,10 @@ export interface paths {
         put?: never;
         /**
          * Send a video
-         * @description Stores a video and queues its analysis. A form with an unknown field is rejected, and the error names the field.
+         * @description Stores a video and queues its analysis. Instead of the file in `video`, a form may have the address of a video in
+         *     `video_url`. That video is fetched after the answer. If that fails, the analysis fails, and its `error` says why.
+         *
+         *     A form with an unknown field is rejected, and the error names the field.
          *
          *     With an `Idempotency-Key`, a request can be repeated within 24 hours without a second analysis: the repetition gets
          *     the answer of the first request that was accepted. If its video or its fields differ, it is rejected.
@@ -43,8 +46,10 @@ export interface paths {
         put?: never;
         /**
          * Start an analysis
-         * @description Queues the analysis of an upload. All its parts must have been sent. A repeated request is answered with the same
-         *     token.
+         * @description Queues the analysis of an upload, or of the video at an address (`video_url`). All parts of an upload must have been
+         *     sent. A repeated request for an upload is answered with the same token.
+         *
+         *     The video at an address is fetched after the answer. If that fails, the analysis fails, and its `error` says why.
          */
         post: operations["start_analysis"];
         delete?: never;
@@ -1833,7 +1838,7 @@ export interface components {
             frames_done: number;
             /** Format: int64 */
             frames_total: number;
-            /** @description `waiting`, `opening`, `analyzing` or `finished`. */
+            /** @description `waiting`, `fetching` (from the address that was sent), `opening`, `analyzing` or `finished`. */
             stage: string;
         };
         Queue: {
@@ -2248,13 +2253,19 @@ export interface components {
              */
             ovr: number;
         };
-        /** @description The upload to analyze, and the options of the analysis. */
+        /** @description The video to analyze, as an upload or by its address, and the options of the analysis. */
         StartRequest: {
             /**
              * Format: uuid
-             * @description Id of the upload, from `POST /v1/uploads`.
+             * @description Id of the upload, from `POST /v1/uploads`. Either this or `video_url` is needed.
              */
-            upload: string;
+            upload?: string | null;
+            /**
+             * Format: uri
+             * @description Address of the video instead of an upload: `https://...`, from which the service fetches it, or
+             *     `s3://BUCKET/KEY`, if the operator allows the bucket.
+             */
+            video_url?: string | null;
             email?: components["schemas"]["Addresses"] | null;
             /** @description Analyze every n-th frame. */
             sample_every?: number | string | null;
@@ -2670,7 +2681,13 @@ export interface components {
              * @description The video file, such as MP4, MOV, WebM, MKV or AVI. The format is recognized from the content, not from the
              *     name.
              */
-            video: string;
+            video?: string;
+            /**
+             * Format: uri
+             * @description Address of the video instead of the file: `https://...`, from which the service fetches it, or `s3://BUCKET/KEY`,
+             *     if the operator allows the bucket.
+             */
+            video_url?: string;
             /**
              * Format: email
              * @description Mail address that gets the report. The field may be repeated, up to 10 times.

@@ -60,6 +60,7 @@ assert.deepEqual(
 );
 await assert.rejects(visage.upload(new Blob(["nothing"])), code("not_a_video"));
 await assert.rejects(visage.upload(shortClip, { max_faces: 0 }), code("bad_option"));
+await assert.rejects(visage.uploadAddress("https://10.0.0.1/talk.mp4", { gaze: false }), code("bad_video_url"));
 await visage.erase(token);
 await assert.rejects(visage.result(token), code("unknown_token"));
 

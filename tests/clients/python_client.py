@@ -99,6 +99,7 @@ def blocking():
 
         refusal(lambda: visage.upload(b"nothing"), "not_a_video")
         assert refusal(lambda: visage.upload(SHORT_CLIP, sample_every=0), "bad_option").members["field"] == "sample_every"
+        refusal(lambda: visage.upload_address("https://10.0.0.1/talk.mp4", gaze=False), "bad_video_url")
         visage.erase(token)
         refusal(lambda: visage.result(token), "unknown_token")
     with Client(BASE, "vis_000000000000_wrong") as stranger:

@@ -95,6 +95,10 @@ class Client:
         """Sends a video and returns the token of its analysis. `progress` gets the bytes sent and the size."""
         return self._run(flows.upload(video, name, options, self._retries, progress))
 
+    def upload_address(self, address: str, **options: Unpack[Options]) -> str:
+        """Has the service fetch a video (`https://...`, or `s3://BUCKET/KEY`), and returns the token of its analysis."""
+        return self._run(flows.upload_address(address, options, self._retries))
+
     def analyze(self, video: Source, *, name: str | None = None, timeout: float | None = None,
                 **options: Unpack[Options]) -> types.Result:
         """Sends a video and waits for its result."""
@@ -219,6 +223,10 @@ class AsyncClient:
                      **options: Unpack[Options]) -> str:
         """Sends a video and returns the token of its analysis. `progress` gets the bytes sent and the size."""
         return await self._run(flows.upload(video, name, options, self._retries, progress))
+
+    async def upload_address(self, address: str, **options: Unpack[Options]) -> str:
+        """Has the service fetch a video (`https://...`, or `s3://BUCKET/KEY`), and returns the token of its analysis."""
+        return await self._run(flows.upload_address(address, options, self._retries))
 
     async def analyze(self, video: Source, *, name: str | None = None, timeout: float | None = None,
                       **options: Unpack[Options]) -> types.Result:

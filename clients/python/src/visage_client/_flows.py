@@ -67,7 +67,7 @@ class Call:
     params: Mapping[str, Any] = field(default_factory=dict)
     json: Any = None
     form: Mapping[str, Any] | None = None
-    files: list[tuple[str, tuple[str, bytes]]] | None = None
+    files: list[tuple[str, tuple[str | None, bytes]]] | None = None
     content: bytes | None = None
     wait_s: float = 0
     """How long the service may wait before it answers, beside the time limit of the client."""
@@ -158,6 +158,17 @@ def upload(video: Source, name: str | None, options: Options, retries: Retries,
     )
     if progress is not None:
         progress(size, size)
+    return cast(str, response.json()["token"])
+
+
+def upload_address(address: str, options: Options, retries: Retries) -> Flow[str]:
+    # Parts without a file name, because httpx makes another kind of form of fields alone.
+    fields: list[tuple[str, tuple[str | None, bytes]]] = [
+        (name, (None, str(value).encode())) for name, value in _fields({"video_url": address, **options})
+    ]
+    response = yield from attempt(
+        Call("POST", "/analyze-video", headers={"Idempotency-Key": str(uuid.uuid4())}, files=fields), retries
+    )
     return cast(str, response.json()["token"])
 
 
@@ -254,7 +265,7 @@ def analyses_page(filters: Mapping[str, Any], cursor: str | None, retries: Retri
 
 
 def pictures(sources: Iterable[Source], options: Mapping[str, Any], retries: Retries) -> Flow[types.Pictures]:
-    files = []
+    files: list[tuple[str, tuple[str | None, bytes]]] = []
     for source in sources:
         file = Video.of(source)
         content: bytes = yield Work(lambda file=file: file.read(0, file.size()))  # type: ignore[misc]
@@ -272,3 +283,9 @@ def _form(options: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a form. Lists become repeated fields."""
     words = {True: "on", False: "off"}
     return {name: words[value] if isinstance(value, bool) else value for name, value in options.items()}
+
+
+def _fields(options: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """The fields of a form, one for each value."""
+    values = ((name, value if isinstance(value, list) else [value]) for name, value in _form(options).items())
+    return [(name, one) for name, several in values for one in several]

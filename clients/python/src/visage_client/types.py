@@ -423,7 +423,8 @@ class SpeechQuality(TypedDict):
 
 
 class StartRequest(TypedDict, closed=True):
-    upload: str
+    upload: NotRequired[str | None]
+    video_url: NotRequired[str | None]
     email: NotRequired[Addresses | None]
     sample_every: NotRequired[int | str | None]
     samples_per_second: NotRequired[int | str | None]
@@ -573,7 +574,8 @@ class VideoFacts(TypedDict):
 
 
 class VideoForm(TypedDict, closed=True):
-    video: bytes
+    video: NotRequired[bytes]
+    video_url: NotRequired[str]
     email: NotRequired[str]
     sample_every: NotRequired[int]
     samples_per_second: NotRequired[int]
