@@ -112,8 +112,8 @@ struct SourceState {
     source: Arc<dyn ReadAt>,
     at: u64,
     stop: Box<dyn Fn() -> bool + Send>,
-    /// The bytes of the last read. The allocation is used again.
-    read: Vec<u8>,
+    /// The bytes of the last read.
+    read: Box<[u8; SOURCE_BUFFER]>,
     /// The first error of a read.
     failure: Option<Error>,
 }
@@ -125,8 +125,13 @@ unsafe impl Send for SourceBytes {}
 impl SourceBytes {
     /// Returns `None` if memory is missing.
     fn new(source: Arc<dyn ReadAt>, stop: Box<dyn Fn() -> bool + Send>) -> Option<Self> {
-        let state =
-            NonNull::from(Box::leak(Box::new(SourceState { source, at: 0, stop, read: Vec::new(), failure: None })));
+        let state = NonNull::from(Box::leak(Box::new(SourceState {
+            source,
+            at: 0,
+            stop,
+            read: Box::new([0; SOURCE_BUFFER]),
+            failure: None,
+        })));
         let size = SOURCE_BUFFER as c_int;
         // SAFETY: the buffer has this size, and the context takes ownership of it. The callbacks get the state, which
         // outlives the context.
@@ -175,8 +180,9 @@ unsafe extern "C" fn read_source(state: *mut c_void, buffer: *mut u8, size: c_in
     }
     // The bytes are read elsewhere first: the buffer may be uninitialised, and at the end of the source FFmpeg still
     // needs what it holds.
-    state.read.resize(usize::try_from(size).unwrap_or(0), 0);
-    match state.source.read_at(&mut state.read, state.at) {
+    // FFmpeg asks for as many bytes as a box of the file says that it has. It asks again for the rest.
+    let room = usize::try_from(size).unwrap_or(0).min(SOURCE_BUFFER);
+    match state.source.read_at(&mut state.read[..room], state.at) {
         Ok(0) => sys::AVERROR_EOF,
         Ok(read) => {
             let bytes = &state.read[..read];
@@ -917,5 +923,42 @@ pub(super) mod testing {
         let side = frame.new_side_data(frame::side_data::Type::DisplayMatrix, matrix.len()).unwrap();
         // SAFETY: FFmpeg allocated `matrix.len()` bytes.
         unsafe { std::slice::from_raw_parts_mut((*side.as_ptr()).data, matrix.len()) }.copy_from_slice(matrix);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    /// A megabyte. Notes how many bytes each read has room for.
+    struct Source(Mutex<Vec<usize>>);
+
+    impl ReadAt for Source {
+        fn read_at(&self, buffer: &mut [u8], at: u64) -> Result<usize, ReadError> {
+            self.0.lock().push(buffer.len());
+            let left = usize::try_from((1_u64 << 20).saturating_sub(at)).unwrap();
+            let read = left.min(buffer.len());
+            buffer[..read].fill(7);
+            Ok(read)
+        }
+
+        fn size(&self) -> Option<u64> {
+            Some(1 << 20)
+        }
+    }
+
+    #[test]
+    fn a_file_that_claims_a_large_box_costs_no_more_memory_than_the_buffer() {
+        let source = Arc::new(Source(Mutex::default()));
+        let bytes = SourceBytes::new(source.clone(), Box::new(|| false)).unwrap();
+        let mut large = vec![0; 64 << 20];
+        // SAFETY: the context lives as long as `bytes`, and `large` has this size.
+        let read = unsafe { sys::avio_read(bytes.context.as_ptr(), large.as_mut_ptr(), 64 << 20) };
+        assert_eq!(read, 1 << 20);
+        assert!(large[..1 << 20].iter().all(|byte| *byte == 7));
+        let reads = source.0.lock();
+        assert!(reads.iter().all(|room| *room <= SOURCE_BUFFER), "{reads:?}");
     }
 }
