@@ -59,7 +59,7 @@ pub use frames::{End, Every, Frames, Sample, count_frames};
 pub use geometry::{Orientation, Placement};
 pub use hardware::hwaccel;
 pub use opened::{Opened, probe};
-pub use probe::{HEAD, Probe, sniff};
+pub use probe::{HEAD, Probe, needs_more, sniff};
 pub use read_at::{ReadAt, ReadError};
 pub use selection::{Selection, is_in_spread};
 pub use setup::prepare;

@@ -63,6 +63,13 @@ impl Probe {
 
 /// The number of bytes at the beginning of a file that [`sniff`] needs, unless the file is shorter.
 pub const HEAD: usize = 600;
+/// Bytes from which most containers can be recognized. MPEG-TS needs more.
+const SHORT_HEAD: usize = 64;
+
+/// Whether [`sniff`] may accept a file with more than these first bytes of it.
+pub fn needs_more(head: &[u8], limits: &Video) -> bool {
+    head.len() < HEAD && (head.len() < SHORT_HEAD || sniff(head, limits).is_err())
+}
 
 /// Checks whether the first bytes of a file are those of a supported container: MP4/MOV, Matroska/WebM, AVI, MPEG-TS,
 /// M2TS, MPEG-PS, FLV or GIF. This is a quick check before [`super::probe`].

@@ -29,9 +29,6 @@ use crate::sources::{Download, DownloadError, Downloads};
 use crate::store::{Claim, ClaimState, JobVideo, StoreError, Wake};
 use crate::telemetry::metrics;
 
-/// Bytes from which most containers can be recognized.
-const SHORT_HEAD: usize = 64;
-
 /// The longest time between two renewals of a lease. A download has no progress that would be stored, and should end
 /// soon after its job was erased.
 const RENEWAL: Duration = Duration::from_secs(3);
@@ -168,8 +165,7 @@ impl Worker {
     /// Reads the first bytes, and refuses the file at once if they are not those of a video.
     async fn head(&self, download: &mut Download) -> Result<Bytes, AnalysisError> {
         let (limits, mut head) = (&self.settings.video, BytesMut::new());
-        // Most containers are recognized from the first bytes, but MPEG-TS needs more.
-        while head.len() < media::HEAD && (head.len() < SHORT_HEAD || media::sniff(&head, limits).is_err()) {
+        while media::needs_more(&head, limits) {
             let Some(chunk) = download.chunk().await.map_err(failure_of)? else { break };
             head.extend_from_slice(&chunk);
         }

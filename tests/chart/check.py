@@ -87,7 +87,7 @@ def check(values):
     status, text, error = template("--values", str(values))
     assert status == 0, error
     documents = [document for document in yaml.safe_load_all(text) if document]
-    names = set()
+    names, checked_pods, checked_settings = set(), 0, 0
     for document in documents:
         kind, name = document["kind"], document["metadata"]["name"]
         assert (kind, name) not in names, (kind, name)
@@ -99,12 +99,16 @@ def check(values):
                 kubernetes_validate.validate(document, version, strict=True)
         for pod in pods(document):
             check_policy(f"{values.name}: {kind} {name}", pod)
+            checked_pods += 1
         if kind == "ConfigMap" and "visage.toml" in document["data"]:
             check_settings(values.name, document["data"]["visage.toml"], secret_variables(documents))
+            checked_settings += 1
         if kind in ("Deployment", "Job"):
             labels = document["spec"]["template"]["metadata"]["labels"]
             chosen = document["spec"].get("selector", {}).get("matchLabels", {})
             assert chosen.items() <= labels.items(), (chosen, labels)
+    # At least the API and one kind of workers.
+    assert checked_pods >= 2 and checked_settings == 1, (values.name, checked_pods, checked_settings)
     # What scales something scales a Deployment that exists and has no number of its own.
     for document in documents:
         if document["kind"] in ("ScaledObject", "HorizontalPodAutoscaler"):

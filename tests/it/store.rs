@@ -1118,7 +1118,7 @@ async fn a_sender_with_many_jobs_holds_up_others_by_one_job_a_turn(h: Harness) {
     // Who has had nothing for a while gets no more than a fair share afterwards.
     h.send(&store, "cora", 4, 100, Priority::Normal).await;
     assert_eq!(h.served(&store, 9).await, "acacacaca");
-    // One who sends the next video only when the last one has begun loses nothing by that.
+    // A sender whose next video comes only when the last one runs gets its turn, too.
     for _ in 0..3 {
         h.send(&store, "dan", 1, 100, Priority::Normal).await;
         assert_eq!(h.served(&store, 2).await, "ad");

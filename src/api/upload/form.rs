@@ -42,9 +42,6 @@ const OPTIONS: [&str; 8] =
 /// The field or parameter with the priority. It is not an option of the analysis.
 const PRIORITY: &str = "priority";
 
-/// Bytes from which most containers can be recognized.
-const SHORT_HEAD: usize = 64;
-
 /// The video of a form.
 pub enum FormVideo {
     /// Written, but not finished. The caller finishes it if the rest of the request is valid.
@@ -124,8 +121,8 @@ impl VideoSink for BlobSink<'_> {
 pub enum UnknownFields {
     /// Reject the request and name the field, so that the client notices a misspelt option.
     Reject,
-    /// Ignore them, as the services do whose calls visage takes over. Of the known fields, `email`, `webhook_url` and
-    /// `video_url` are ignored too.
+    /// Ignore them, as the services do whose calls visage takes over. Of the known fields, `email`, `webhook_url`,
+    /// `video_url` and `priority` are ignored too.
     Ignore,
 }
 
@@ -282,8 +279,7 @@ pub async fn store(
     limits: &Video,
 ) -> Result<(Box<dyn Upload>, [u8; 32]), UploadError> {
     let mut head = BytesMut::new();
-    // Most containers are recognized from the first bytes, but MPEG-TS needs more.
-    while head.len() < media::HEAD && (head.len() < SHORT_HEAD || media::sniff(&head, limits).is_err()) {
+    while media::needs_more(&head, limits) {
         let Some(chunk) = chunks.try_next().await? else { break };
         head.extend_from_slice(&chunk);
     }
