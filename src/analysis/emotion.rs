@@ -84,6 +84,14 @@ impl Probabilities {
         })
     }
 
+    /// Returns the probabilities at this share of the way from these to others.
+    #[must_use]
+    pub fn towards(&self, others: &Self, share: f64) -> Self {
+        #[expect(clippy::cast_possible_truncation, reason = "0 to 1")]
+        let share = share as f32;
+        Self(std::array::from_fn(|at| self.0[at] + share * (others.0[at] - self.0[at])))
+    }
+
     /// Returns the expected valence and arousal over the probabilities, each -1 to 1.
     pub fn valence_arousal(&self) -> (f64, f64) {
         Emotion::ALL.into_iter().fold((0.0, 0.0), |(v, a), emotion| {

@@ -98,6 +98,10 @@ pub enum FailureReason {
     StorageFull,
     /// The process crashed or was killed in every run.
     AnalysisCrashed,
+    /// The process of a live session ended, or could not reach the database.
+    LiveSessionLost,
+    /// No picture of a live session could be read.
+    LiveWithoutPictures,
     /// The database refused the result.
     ResultNotStored,
 }
@@ -132,6 +136,8 @@ impl FailureReason {
             Self::VideoTooLarge { .. } => "video_too_large",
             Self::StorageFull => "storage_full",
             Self::AnalysisCrashed => "analysis_crashed",
+            Self::LiveSessionLost => "live_session_lost",
+            Self::LiveWithoutPictures => "live_without_pictures",
             Self::ResultNotStored => "result_not_stored",
         }
     }
@@ -169,6 +175,8 @@ impl FailureReason {
             Self::VideoTooLarge { limit: 2 << 30 },
             Self::StorageFull,
             Self::AnalysisCrashed,
+            Self::LiveSessionLost,
+            Self::LiveWithoutPictures,
             Self::ResultNotStored,
         ]
     }

@@ -58,7 +58,7 @@ impl PictureFace {
             .collect()
     }
 
-    fn new(row: &TimelineRow, score: f32) -> Self {
+    pub(super) fn new(row: &TimelineRow, score: f32) -> Self {
         let (valence, arousal) = row.valence_arousal();
         let dominant_emotion = row.emotions.top().0;
         let row = row.rounded();

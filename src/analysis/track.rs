@@ -77,6 +77,8 @@ pub struct Tracker {
     motions: Vec<Motion>,
     /// Appearance of the person of each track.
     appearances: Vec<Option<Appearance>>,
+    /// Whether the last observation of each track is dropped when the track continues.
+    is_passing: Vec<bool>,
     /// Indices of the tracks that may continue.
     active: Vec<usize>,
     /// Number of samples so far.
@@ -84,35 +86,76 @@ pub struct Tracker {
 }
 
 impl Tracker {
-    /// Takes the faces of the next sample, in order of time. It has to be called for samples without faces, too.
-    pub fn push(&mut self, faces: Vec<Sighting>) {
+    /// Takes the faces of the next sample, in order of time. It has to be called for samples without faces, too. Returns
+    /// the number of each face's track, from 1. It counts false alarms, too, so it is not the id of the finished track.
+    pub fn push(&mut self, faces: Vec<Sighting>) -> Vec<u32> {
         self.samples += 1;
-        let Some(now) = faces.first().map(|face| face.seen.time_s) else { return };
+        self.assign(faces, false)
+    }
+
+    /// Takes the faces of a picture between two samples, like [`Tracker::push`]. They are used to follow the people, but
+    /// are not in the finished tracks.
+    pub fn pass(&mut self, faces: Vec<Sighting>) -> Vec<u32> {
+        self.assign(faces, true)
+    }
+
+    /// Returns the last observations of the track with this number, at most `most`.
+    pub fn recent(&self, number: u32, most: usize) -> &[Observation] {
+        let track = self.tracks.get((number as usize).wrapping_sub(1)).map_or(&[][..], Vec::as_slice);
+        &track[track.len().saturating_sub(most)..]
+    }
+
+    /// Assigns faces to tracks. Returns the number of each face's track.
+    fn assign(&mut self, faces: Vec<Sighting>, is_passing: bool) -> Vec<u32> {
+        let Some(now) = faces.first().map(|face| face.seen.time_s) else { return Vec::new() };
         let tracks = &self.tracks;
         let last = |track: usize| tracks[track].last();
-        self.active.retain(|&track| last(track).is_some_and(|last| now - last.time_s <= APPEARANCE_LASTS_S));
+        let (active, ended): (Vec<_>, Vec<_>) = std::mem::take(&mut self.active)
+            .into_iter()
+            .partition(|&track| last(track).is_some_and(|last| now - last.time_s <= APPEARANCE_LASTS_S));
+        self.active = active;
+        for track in ended {
+            self.appearances[track] = None;
+            self.drop_passing(track);
+        }
 
         let affinities: Vec<Vec<f32>> =
             faces.iter().map(|seen| self.active.iter().map(|&track| self.affinity(track, seen)).collect()).collect();
         let owners = assign(&affinities);
         // `owners` are indices into the active tracks before new ones are added.
         let active = self.active.clone();
+        let mut numbers = Vec::with_capacity(faces.len());
         for (Sighting { seen, appearance }, owner) in faces.into_iter().zip(owners) {
             let (bbox, time_s) = (seen.face.bbox, seen.time_s);
-            if let Some(track) = owner.map(|owner| active[owner]) {
+            let track = if let Some(track) = owner.map(|owner| active[owner]) {
                 self.motions[track].update(bbox, time_s);
+                self.drop_passing(track);
                 self.tracks[track].push(seen);
+                self.is_passing[track] = is_passing;
                 match (&mut self.appearances[track], appearance) {
                     (Some(known), Some(appearance)) => known.update(&appearance),
                     (known @ None, appearance) => *known = appearance,
                     (Some(_), None) => {}
                 }
+                track
             } else {
-                self.active.push(self.tracks.len());
+                let track = self.tracks.len();
+                self.active.push(track);
                 self.motions.push(Motion::new(bbox, time_s));
                 self.tracks.push(vec![seen]);
                 self.appearances.push(appearance);
-            }
+                self.is_passing.push(is_passing);
+                track
+            };
+            numbers.push(u32::try_from(track + 1).unwrap_or(u32::MAX));
+        }
+        numbers
+    }
+
+    /// Drops the last observation of a track if it is not one of a sample.
+    fn drop_passing(&mut self, track: usize) {
+        if std::mem::take(&mut self.is_passing[track]) {
+            self.tracks[track].pop();
         }
     }
 
@@ -149,18 +192,26 @@ impl Tracker {
     /// Returns the tracks in order of first appearance. Drops false alarms of the detector: tracks with fewer than 3
     /// samples, less than 2 % of all samples, and no score of 0.85 or more.
     pub fn finish(self) -> Vec<Track> {
+        self.finish_with_numbers().into_iter().map(|(_, track)| track).collect()
+    }
+
+    /// Does the same as [`Tracker::finish`]. Returns the number of each track, too.
+    pub fn finish_with_numbers(mut self) -> Vec<(u32, Track)> {
+        for track in 0..self.tracks.len() {
+            self.drop_passing(track);
+        }
         let samples = f64::from(self.samples);
         let is_person = |track: &Vec<Observation>| {
             #[expect(clippy::cast_precision_loss, reason = "less than FEW_SAMPLES matters")]
             let share = track.len() as f64 / samples.max(1.0);
             let sure = track.iter().any(|seen| seen.face.score >= SURE_SCORE);
-            track.len() >= FEW_SAMPLES || share >= SMALL_SHARE || sure
+            !track.is_empty() && (track.len() >= FEW_SAMPLES || share >= SMALL_SHARE || sure)
         };
-        self.tracks
-            .into_iter()
-            .filter(is_person)
+        (1..)
+            .zip(self.tracks)
+            .filter(|(_, track)| is_person(track))
             .zip(1..)
-            .map(|(observations, id)| Track { id, observations })
+            .map(|((number, observations), id)| (number, Track { id, observations }))
             .collect()
     }
 }
@@ -252,6 +303,30 @@ mod tests {
         // Without an appearance, a face at a distant position is a second person.
         let at = |i: u32, x| vec![seen(i, f64::from(i), (x, 100.0), 80.0)];
         assert_eq!(tracks_of(vec![at(0, 100.0), at(1, 100.0), at(2, 420.0)]).len(), 2);
+    }
+
+    #[test]
+    fn pictures_between_samples_guide_the_tracks_and_are_not_in_them() {
+        let face = |sample: u32, time_s: f64, x: f32, score: f32| {
+            let mut seen = seen(sample, time_s, (x, 100.0), 80.0);
+            seen.face.score = score;
+            vec![Sighting { seen, appearance: None }]
+        };
+        let mut tracker = Tracker::default();
+        // A false alarm, then somebody who moves too far between two samples to be followed by the samples alone.
+        assert_eq!(tracker.pass(face(0, 0.0, 900.0, 0.6)), [1]);
+        assert_eq!(tracker.push(face(0, 0.1, 100.0, 0.9)), [2]);
+        for (n, x) in (1..=5_u8).zip([160.0, 220.0, 280.0, 340.0, 400.0]) {
+            assert_eq!(tracker.pass(face(1, 0.1 + 0.1 * f64::from(n), x, 0.9)), [2]);
+        }
+        assert_eq!(tracker.recent(2, 5).iter().map(|seen| seen.face.bbox.x).collect::<Vec<_>>(), [100.0, 400.0]);
+        assert_eq!(tracker.push(face(1, 0.7, 460.0, 0.9)), [2]);
+        assert_eq!(tracker.pass(face(2, 0.8, 520.0, 0.9)), [2]);
+        assert_eq!((tracker.recent(2, 1).len(), tracker.recent(0, 9).len(), tracker.recent(9, 9).len()), (1, 0, 0));
+        let tracks = tracker.finish_with_numbers();
+        let found: Vec<_> =
+            tracks.iter().map(|(number, track)| (*number, track.id, track.observations.len())).collect();
+        assert_eq!(found, [(2, 1, 2)]);
     }
 
     #[test]

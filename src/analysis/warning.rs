@@ -116,6 +116,11 @@ pub enum Warning {
         #[serde(serialize_with = "rounding::two")]
         at_s: f64,
     },
+    /// Pictures of a live session that were passed over or could not be read.
+    LivePicturesLost {
+        lost: u64,
+        received: u64,
+    },
     /// A warning that a newer version stored and this version does not know.
     #[serde(other)]
     Unknown,
@@ -158,6 +163,7 @@ impl Warning {
             Self::PicturesDamaged { damaged: 3, sought: 40, from_s: 1.0, to_s: 2.5 },
             Self::WrongDuration { said_s: 3.0, found_s: 19.7 },
             Self::TimeStampsRestart { at_s: 4.0 },
+            Self::LivePicturesLost { lost: 30, received: 90 },
         ]
     }
 }

@@ -25,6 +25,8 @@ pub enum Access {
     OptionalKey(Scope),
     /// Like `OptionalKey`, or a share link of the result whose token is in the path.
     OptionalKeyOrShare(Scope),
+    /// Like `OptionalKey`, or a [ticket](super::live::ticket) instead of a key.
+    OptionalKeyOrTicket(Scope),
     /// A key with this scope.
     RequiredKey(Scope),
 }
@@ -50,6 +52,9 @@ pub struct OptionalKey<S>(PhantomData<S>);
 
 /// [`Access::OptionalKeyOrShare`]
 pub struct OptionalKeyOrShare<S>(PhantomData<S>);
+
+/// [`Access::OptionalKeyOrTicket`]
+pub struct OptionalKeyOrTicket<S>(PhantomData<S>);
 
 /// [`Access::RequiredKey`]
 pub struct RequiredKey<S>(PhantomData<S>);
@@ -107,6 +112,10 @@ impl<S: ScopeType> Rule for OptionalKey<S> {
 
 impl<S: ScopeType> Rule for OptionalKeyOrShare<S> {
     const ACCESS: Access = Access::OptionalKeyOrShare(S::SCOPE);
+}
+
+impl<S: ScopeType> Rule for OptionalKeyOrTicket<S> {
+    const ACCESS: Access = Access::OptionalKeyOrTicket(S::SCOPE);
 }
 
 impl<S: ScopeType> Rule for RequiredKey<S> {

@@ -22,6 +22,7 @@ use uuid::Uuid;
 
 use super::access::{Access, Rule};
 use super::limits::{ClientAddress, Peer, RateLimit, RequestPermit};
+use super::live::ticket;
 use super::problem::detail;
 use super::upload::body::{IncomingBody, Pace};
 use super::view::{self, NO_STORE};
@@ -174,9 +175,21 @@ async fn admit(
     left: &mut Option<RateLimit>,
 ) -> Result<(Caller, Option<RequestPermit>), Problem> {
     // A share link decides alone, because its id is not a token that the key could open.
-    let key = match sent_key(headers).filter(|_| share.is_none()) {
-        None => None,
-        Some(text) => Some(api.app.store.key(text, api.app.clock.now()).await?),
+    let (store, now) = (&api.app.store, api.app.clock.now());
+    let ticket = match access {
+        Access::OptionalKeyOrTicket(_) => ticket::offered(headers),
+        _ => None,
+    };
+    let key = match (ticket, sent_key(headers).filter(|_| share.is_none())) {
+        (Some(ticket), _) => match ticket::check(store.secret().await?, ticket, now) {
+            Ok(id) => Some(store.key_by_id(id, now).await?),
+            Err(error) => {
+                tracing::info!(%error, "the ticket of a live session is refused");
+                Some(None)
+            }
+        },
+        (None, Some(text)) => Some(store.key(text, now).await?),
+        (None, None) => None,
     };
     let Some(Some(key)) = key else {
         // Requests with an invalid key are counted by address, which limits guessing.
@@ -191,14 +204,19 @@ async fn admit(
             return Ok((Caller::Share { id, token }, None));
         }
         return match access {
+            _ if ticket.is_some() => Err(Problem::new(StatusCode::UNAUTHORIZED, detail::bad_ticket())),
             _ if key.is_some() => Err(wrong_key()),
             Access::RequiredKey(_) => Err(key_required()),
-            Access::OptionalKey(_) | Access::OptionalKeyOrShare(_) if api.app.settings.auth.required => {
+            Access::OptionalKey(_) | Access::OptionalKeyOrShare(_) | Access::OptionalKeyOrTicket(_)
+                if api.app.settings.auth.required =>
+            {
                 Err(key_required())
             }
-            Access::OptionalKey(_) | Access::OptionalKeyOrShare(_) | Access::Link | Access::Open => {
-                Ok((Caller::Anonymous, None))
-            }
+            Access::OptionalKey(_)
+            | Access::OptionalKeyOrShare(_)
+            | Access::OptionalKeyOrTicket(_)
+            | Access::Link
+            | Access::Open => Ok((Caller::Anonymous, None)),
         };
     };
     let key = Arc::new(key);
@@ -206,7 +224,10 @@ async fn admit(
     *left = api.limits.count_key(&key, Instant::now());
     left.map_or(Ok(()), |left| left.check())?;
     match access {
-        Access::OptionalKey(scope) | Access::OptionalKeyOrShare(scope) | Access::RequiredKey(scope)
+        Access::OptionalKey(scope)
+        | Access::OptionalKeyOrShare(scope)
+        | Access::OptionalKeyOrTicket(scope)
+        | Access::RequiredKey(scope)
             if !key.allows(scope) =>
         {
             Err(Problem::scope_required(scope))

@@ -4,6 +4,7 @@
 //! - `endpoints`: the native calls. `compat`: the calls of the services that visage takes over from. `page`: HTML
 //!   pages. Each endpoint has a file with its access rule, its description and its handler. No endpoint imports
 //!   another.
+//! - `live`: live sessions over a WebSocket.
 //! - `upload`: receives videos, for all calls. `immediate`: analyzes a video while the client waits.
 //! - `endpoint`: the type of endpoints. `access` and `auth`: who may call one. `limits` and `quota`: how often.
 //! - `problem`: errors (RFC 9457). `openapi`: the description of the service.
@@ -24,6 +25,7 @@ pub mod fuzzing;
 mod immediate;
 mod json_body;
 mod limits;
+mod live;
 mod negotiation;
 mod notice;
 mod openapi;
@@ -47,6 +49,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
@@ -85,6 +88,8 @@ pub struct AppState {
     pub analyzer: Arc<dyn ImmediateAnalyzer>,
     pub clock: Arc<dyn Clock>,
     pub tokens: Arc<dyn Tokens>,
+    /// The live sessions. They end when the service shuts down, and their results are stored then.
+    pub sessions: TaskTracker,
     /// Cancelled when the service shuts down. Waiting requests are then answered at once.
     pub stop: CancellationToken,
 }
@@ -99,6 +104,8 @@ struct Api {
     probes: Arc<Semaphore>,
     /// The permits of calls that are answered with their result.
     immediate: Arc<UploadPermits>,
+    /// The permits of live sessions.
+    live: Arc<UploadPermits>,
     readiness: Arc<Readiness>,
     log: request_log::RequestLog,
     limits: Arc<limits::Limits>,
@@ -130,6 +137,7 @@ pub fn router(mut state: AppState) -> Router {
             0,
             allowance,
         )),
+        live: live::permits(&state.settings),
         readiness: Arc::new(Readiness::new(
             state.store.clone(),
             state.blobs.clone(),
@@ -201,6 +209,7 @@ fn quick() -> Vec<Endpoint> {
         endpoints::timeline::endpoint(),
         endpoints::events::endpoint(),
         endpoints::share::endpoint(),
+        endpoints::live_tickets::endpoint(),
     ];
     endpoints.extend(endpoints::admin_keys::endpoints());
     endpoints.extend(endpoints::admin_messages::endpoints());
@@ -217,6 +226,7 @@ fn slow() -> Vec<Endpoint> {
         endpoints::start_analysis::endpoint(),
         endpoints::send_part::endpoint(),
         endpoints::pictures::endpoint(),
+        endpoints::live::endpoint(),
     ];
     native.into_iter().chain(compat::endpoints()).collect()
 }

@@ -23,6 +23,7 @@ use utoipa::{PartialSchema, ToSchema};
 use super::access::Access;
 use super::auth::SHARE;
 use super::compat::error::{CompatErrorBody, DeepFaceErrorBody, ThumbnailsErrorBody};
+use super::live::message::{Answer, Command};
 use super::problem::ProblemBody;
 use crate::config::Settings;
 
@@ -72,6 +73,8 @@ pub(super) fn complete(mut document: OpenApi, settings: &Settings) -> OpenApi {
     document.tags = Some(tags.map(tag).into());
     webhooks::add_to(&mut document);
     let components = document.components.get_or_insert_default();
+    add_schema::<Command>(components);
+    add_schema::<Answer>(components);
     unions::name_variants(components);
     mark_required(components, &request_schemas(&document.paths.paths));
     add_constraints(components, settings);
@@ -93,6 +96,15 @@ pub(super) fn complete(mut document: OpenApi, settings: &Settings) -> OpenApi {
         describe_bytes(operation);
     }
     document
+}
+
+/// Adds the schema of a message that is neither a body nor an answer.
+fn add_schema<T: ToSchema>(components: &mut Components) {
+    let mut used = Vec::new();
+    T::schemas(&mut used);
+    for (name, schema) in used.into_iter().chain([(T::name().into_owned(), T::schema())]) {
+        components.schemas.entry(name).or_insert(schema);
+    }
 }
 
 /// Gives a schema to bodies of bytes, such as pictures. Without one, generators of clients leave these bodies out.
@@ -151,7 +163,9 @@ pub(super) fn add_access(operation: &mut Operation, access: Access, required: bo
         may.push(("403", "The key lacks the scope that this call needs"));
         may.push(("429", "Too many requests; `Retry-After` says when to try again"));
         let keys = [HEADER, BEARER].map(|scheme| SecurityRequirement::new(scheme, Vec::<String>::new()));
-        let open = matches!(access, Access::OptionalKey(_) | Access::OptionalKeyOrShare(_)) && !required;
+        let open =
+            matches!(access, Access::OptionalKey(_) | Access::OptionalKeyOrShare(_) | Access::OptionalKeyOrTicket(_))
+                && !required;
         operation.security = Some(open.then(SecurityRequirement::default).into_iter().chain(keys).collect());
     }
     // An empty list: no key is needed.

@@ -1,15 +1,16 @@
 //! The listener: serves HTTP/1.1, limits the time and size of request heads, and lets running requests finish on
 //! shutdown.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tower::Service;
 
 use super::limits::Peer;
@@ -24,7 +25,7 @@ pub async fn serve(listener: TcpListener, router: Router, http: &Http, stop: Can
     // The timeout also closes connections on which no next request arrives.
     let idle = Duration::from_secs(http.idle_timeout_s);
     server.timer(TokioTimer::new()).header_read_timeout(idle).max_buf_size(BUFFER);
-    let graceful = GracefulShutdown::new();
+    let connections = TaskTracker::new();
     loop {
         let (socket, peer) = tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -46,15 +47,24 @@ pub async fn serve(listener: TcpListener, router: Router, http: &Http, stop: Can
             router.clone().call(request)
         });
         let connection = server.serve_connection(TokioIo::new(socket), TowerToHyperService::new(service));
-        let connection = graceful.watch(connection);
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
+        let stop = stop.clone();
+        connections.spawn(async move {
+            let mut connection = pin!(connection.with_upgrades());
+            let served = tokio::select! {
+                served = connection.as_mut() => served,
+                () = stop.cancelled() => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
+            if let Err(error) = served {
                 tracing::debug!(%error, "a connection ended early");
             }
         });
     }
     drop(listener);
-    if tokio::time::timeout(grace, graceful.shutdown()).await.is_err() {
+    connections.close();
+    if tokio::time::timeout(grace, connections.wait()).await.is_err() {
         tracing::warn!(grace_s = grace.as_secs(), "requests were still running after the grace period");
     }
 }

@@ -120,7 +120,7 @@ impl From<QueuePlace> for QueueView {
 }
 
 /// Addresses of the calls about an analysis.
-#[derive(Serialize, ToSchema)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Links {
     #[serde(rename = "self")]
     this: String,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::{Failure, PROGRAM};
 use crate::api::{self, AppState, Readiness};
@@ -80,10 +81,30 @@ async fn listen(services: Services, stop: CancellationToken) -> Result<(), Failu
     Arc::make_mut(&mut settings).http.listen = address;
     let (http, grace) = (settings.http.clone(), Duration::from_secs(settings.queue.shutdown_grace_s));
     let analyzer = Arc::new(pipeline);
-    let state =
-        AppState { settings, store, blobs, identity, reporter, decoders, analyzer, clock, tokens, stop: stop.clone() };
+    let (sessions, stop_requests) = (TaskTracker::new(), stop.clone());
+    let state = AppState {
+        settings,
+        store,
+        blobs,
+        identity,
+        reporter,
+        decoders,
+        analyzer,
+        clock,
+        tokens,
+        sessions: sessions.clone(),
+        stop: stop.clone(),
+    };
     let router = api::router(state);
-    api::serve(listener, router, &http, stop, grace).await;
+    let serve = api::serve(listener, router, &http, stop, grace);
+    let store_sessions = async {
+        stop_requests.cancelled().await;
+        sessions.close();
+        if tokio::time::timeout(grace, sessions.wait()).await.is_err() {
+            tracing::warn!("the results of some live sessions could not be stored in time");
+        }
+    };
+    tokio::join!(serve, store_sessions);
     Ok(())
 }
 

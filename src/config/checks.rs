@@ -32,6 +32,11 @@ impl Settings {
         positive("pictures.max_count", self.pictures.max_count as u64)?;
         positive("pictures.max_upload", self.pictures.max_upload.0)?;
         positive("pictures.max_pixels", self.pictures.max_pixels)?;
+        positive("live.max_session_s", self.live.max_session_s)?;
+        positive("live.idle_s", self.live.idle_s)?;
+        positive("live.max_message", self.live.max_message.0)?;
+        positive("live.max_pixels", self.live.max_pixels)?;
+        positive("live.ticket_s", self.live.ticket_s)?;
         positive("thumbnails.max_video", self.thumbnails.max_video.0)?;
         positive("engine.max_batch", self.engine.max_batch as u64)?;
         positive("mail.confirm_within_h", self.mail.confirm_within_h)?;

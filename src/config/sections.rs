@@ -51,6 +51,7 @@ pub struct Settings {
     pub video: Video,
     pub sync: Synchronous,
     pub pictures: Pictures,
+    pub live: Live,
     pub thumbnails: Thumbnails,
     pub engine: Engine,
     pub models: Models,
@@ -346,6 +347,19 @@ pub struct Pictures {
     pub max_count: usize,
     pub max_upload: ByteSize,
     pub max_pixels: u64,
+}
+
+/// The call `GET /v1/live`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Live {
+    pub max_sessions: usize,
+    pub max_sessions_client: usize,
+    pub max_session_s: u64,
+    pub idle_s: u64,
+    pub max_message: ByteSize,
+    pub max_pixels: u64,
+    pub ticket_s: u64,
 }
 
 /// The calls `POST /predict` and `POST /thumbnail`.

@@ -31,6 +31,6 @@ pub mod tflite;
 
 pub use error::EngineError;
 pub use model::{Model, Port};
-pub use queue::Ticket;
+pub use queue::{Ticket, live};
 pub use runtime::{ActiveDevice, Engine};
 pub use sequence::{Sequence, Turn};

@@ -7,7 +7,11 @@
 //! A single caller never waits for a batch to fill. A thread waits for more rows only if its last call served several
 //! requests, or if requests arrived during that call. The queue is bounded: callers block when the model cannot keep
 //! up.
+//!
+//! Requests of [live pictures](live) run first. They never block, and a batch that has one does not wait for more rows.
+//! Other requests share its batch.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -44,7 +48,26 @@ type Answer = (Reply, Result<Outputs, EngineError>);
 
 struct Request {
     rows: ArrayD<f32>,
+    is_live: bool,
     reply: Reply,
+}
+
+thread_local! {
+    /// Whether this thread analyzes live pictures.
+    static IS_LIVE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `work` on this thread. Its requests to models go before those of other threads.
+pub fn live<T>(work: impl FnOnce() -> T) -> T {
+    /// Restores the earlier value even if `work` panics.
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            IS_LIVE.set(self.0);
+        }
+    }
+    let _restore = Restore(IS_LIVE.replace(true));
+    work()
 }
 
 /// A submitted request. Dropping it cancels the request if it has not run yet.
@@ -81,7 +104,7 @@ struct Shared {
 }
 
 struct State {
-    /// In order of arrival.
+    /// Live requests first, and both kinds in order of arrival.
     waiting: VecDeque<Request>,
     threads: usize,
     /// Number of threads that are running a batch.
@@ -108,18 +131,25 @@ impl Queue {
         Ok(Self { shared, new_session: Arc::new(new_session), threads: Mutex::new(vec![first]) })
     }
 
-    /// Submits one request with 1 to `max_rows` rows. Blocks while the queue is full.
+    /// Submits one request with 1 to `max_rows` rows. Blocks while the queue is full, unless the request is live.
     pub fn submit(&self, rows: ArrayD<f32>) -> Result<Ticket, EngineError> {
         let Shared { model, limits, capacity_freed, arrived, .. } = &*self.shared;
         let (reply, receiver) = oneshot::channel();
+        let is_live = IS_LIVE.get();
         let mut state = self.shared.state();
-        while state.waiting.len() >= limits.depth && !state.is_closed {
+        while !is_live && state.waiting.len() >= limits.depth && !state.is_closed {
             capacity_freed.wait(&mut state);
         }
         if state.is_closed {
             return Err(EngineError::Stopped { model: model.clone() });
         }
-        state.waiting.push_back(Request { rows, reply });
+        let request = Request { rows, is_live, reply };
+        if is_live {
+            let place = state.waiting.partition_point(|other| other.is_live);
+            state.waiting.insert(place, request);
+        } else {
+            state.waiting.push_back(request);
+        }
         let needs_thread = state.waiting.len() + state.busy > state.threads && state.threads < state.max_threads;
         state.threads += usize::from(needs_thread);
         drop(state);
@@ -184,7 +214,7 @@ impl Shared {
             .sum()
     }
 
-    /// Waits for the next batch: the oldest request and as many others of the same row shape as fit. Drops requests
+    /// Waits for the next batch: the first request and as many others of the same row shape as fit. Drops requests
     /// whose caller has gone. Returns `None` when the queue is closed and empty.
     fn next_batch(&self, mut wait: Duration) -> Option<Vec<Request>> {
         let mut state = self.state();
@@ -197,7 +227,12 @@ impl Shared {
                 self.arrived.wait(&mut state);
                 continue;
             }
-            if wait.is_zero() || state.is_closed || Self::batchable_rows(&state.waiting) >= self.limits.max_rows {
+            let is_live = state.waiting.front().is_some_and(|first| first.is_live);
+            if wait.is_zero()
+                || is_live
+                || state.is_closed
+                || Self::batchable_rows(&state.waiting) >= self.limits.max_rows
+            {
                 break;
             }
             let since = Instant::now();
@@ -274,7 +309,7 @@ impl SessionThread {
     /// Runs a batch and splits the outputs by caller.
     fn serve(&mut self, mut batch: Vec<Request>) -> Vec<Answer> {
         if batch.len() == 1 {
-            let one = batch.pop().map(|Request { rows, reply }| {
+            let one = batch.pop().map(|Request { rows, reply, .. }| {
                 let outputs = (self.run)(&rows).and_then(|outputs| self.check_rows(outputs, rows.len_of(Axis(0))));
                 (reply, outputs)
             });
@@ -285,7 +320,7 @@ impl SessionThread {
         drop(views);
         let outputs = (self.run)(&rows).and_then(|outputs| self.check_rows(outputs, rows.len_of(Axis(0))));
         let mut start = 0;
-        let answers = batch.into_iter().map(|Request { rows, reply }| {
+        let answers = batch.into_iter().map(|Request { rows, reply, .. }| {
             let end = start + rows.len_of(Axis(0));
             let part = |output: &ArrayD<f32>| output.slice_axis(Axis(0), Slice::from(start..end)).to_owned();
             let share = outputs.as_ref().map(|outputs| outputs.iter().map(part).collect()).map_err(Clone::clone);
@@ -379,6 +414,33 @@ mod tests {
         }
         drop(queue);
         assert_eq!(*started.lock(), 0, "unneeded sessions were started");
+    }
+
+    #[test]
+    fn live_requests_run_first_share_the_batch_and_do_not_wait_for_a_full_queue() {
+        let limits = Limits { depth: 2, ..LIMITS };
+        let (queue, go, calls) = gated(limits);
+        let first = queue.submit(rows(&[1.0])).unwrap();
+        calls.recv().unwrap();
+        // The queue is full now.
+        let others = [[2.0, 3.0, 4.0], [5.0, 6.0, 7.0]].map(|values| queue.submit(rows(&values)).unwrap());
+        let urgent = [8.0, 9.0].map(|value| live(|| queue.submit(rows(&[value]))).unwrap());
+        assert!(!IS_LIVE.get());
+        drop(go);
+        assert_eq!(first.wait().unwrap(), [rows(&[2.0])]);
+        assert_eq!(urgent.map(|ticket| ticket.wait().unwrap()), [[rows(&[16.0])], [rows(&[18.0])]]);
+        assert_eq!(others.map(|ticket| ticket.wait().unwrap().len()), [1, 1]);
+        // Two rows of live requests leave no room for three others, and the next calls have three rows each.
+        assert_eq!(calls.iter().take(3).collect::<Vec<_>>(), [[2, 1], [3, 1], [3, 1]]);
+        let (queue, go, calls) = gated(LIMITS);
+        let first = queue.submit(rows(&[1.0])).unwrap();
+        calls.recv().unwrap();
+        let other = queue.submit(rows(&[2.0, 3.0])).unwrap();
+        let urgent = live(|| queue.submit(rows(&[4.0]))).unwrap();
+        drop(go);
+        assert_eq!(urgent.wait().unwrap(), [rows(&[8.0])]);
+        assert_eq!((first.wait().unwrap(), other.wait().unwrap()), (vec![rows(&[2.0])], vec![rows(&[4.0, 6.0])]));
+        assert_eq!(calls.recv().unwrap(), [3, 1]);
     }
 
     #[test]

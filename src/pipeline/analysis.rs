@@ -196,7 +196,7 @@ pub(super) fn run(
 }
 
 /// Returns the warning of a video without faces: how small faces are that could have been missed.
-fn too_small(vision: &Vision, facts: &VideoFacts) -> Warning {
+pub(super) fn too_small(vision: &Vision, facts: &VideoFacts) -> Warning {
     match vision.smallest_faces(facts.width, facts.height) {
         (rarely, Some(pixels)) => Warning::SmallFacesRarelySought { pixels, rarely },
         (pixels, None) => Warning::SmallFaces { pixels },

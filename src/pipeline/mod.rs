@@ -10,6 +10,8 @@ mod analysis;
 mod clip_verdict;
 mod error;
 mod lazy;
+mod live;
+mod live_sound;
 mod pictures;
 mod sound;
 mod stages;
@@ -30,6 +32,8 @@ pub use analysis::PendingAnalysis;
 pub use clip_verdict::ClipError;
 pub use error::PipelineError;
 pub use lazy::LazyPipeline;
+pub use live::{LiveAnalysis, LiveFindings, LiveLosses, LiveOptions, LivePicture, LiveSound};
+pub use live_sound::{LIVE_SOUND_RATE, LiveSoundTrack, SoundOverlap};
 pub use pictures::{PictureError, PictureOptions, ReadPicture, WholePicture};
 
 /// Progress of an analysis.

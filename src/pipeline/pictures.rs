@@ -87,10 +87,7 @@ impl From<VisionError> for PictureError {
 impl Pipeline {
     /// Reads the faces in a JPEG, PNG or WebP file. Blocks.
     pub fn read_picture(&self, file: &[u8], options: PictureOptions) -> Result<ReadPicture, PictureError> {
-        let picture = decode_picture(file, options.max_pixels).map_err(|error| match error {
-            PictureFileError::UnknownFormat => self.other_format(file),
-            error => error.into(),
-        })?;
+        let picture = decode_picture(file, options.max_pixels).map_err(|error| self.picture_error(error, file))?;
         let max_faces = options.max_faces as usize;
         let mut faces = Vec::new();
         if options.whole != WholePicture::Always {
@@ -139,6 +136,14 @@ impl Pipeline {
             models: self.vision.models().into_iter().chain(details.models()).collect(),
             warnings,
         })
+    }
+
+    /// Converts an error of decoding this file.
+    pub(super) fn picture_error(&self, error: PictureFileError, file: &[u8]) -> PictureError {
+        match error {
+            PictureFileError::UnknownFormat => self.other_format(file),
+            error => error.into(),
+        }
     }
 
     /// Returns the reason why a file is not read that is neither JPEG nor PNG nor WebP.

@@ -52,6 +52,9 @@ impl Words {
                 ("wrong_duration", vec![("said", seconds(said_s)), ("found", seconds(found_s))])
             }
             Warning::TimeStampsRestart { at_s } => ("time_stamps_restart", vec![("at", seconds(at_s))]),
+            Warning::LivePicturesLost { lost, received } => {
+                ("live_pictures_lost", vec![("lost", lost.to_string()), ("received", received.to_string())])
+            }
             Warning::Unknown => return None,
         };
         Some(self.sentence("warning", key, &values))
@@ -127,6 +130,8 @@ impl Words {
             | FailureReason::StorageUnavailable
             | FailureReason::StorageFull
             | FailureReason::AnalysisCrashed
+            | FailureReason::LiveSessionLost
+            | FailureReason::LiveWithoutPictures
             | FailureReason::ResultNotStored => vec![],
         };
         self.sentence("failure", reason.code(), &values)

@@ -63,6 +63,8 @@ pub enum JobVideo {
     Remote(Secret),
     /// In another bucket, as `s3://BUCKET/KEY`. It is read there, and is not visage's to delete.
     Object(String),
+    /// Nowhere. The pictures come in a live session and are not stored.
+    Live,
 }
 
 impl JobVideo {
@@ -72,6 +74,7 @@ impl JobVideo {
             Self::Stored(key) => [Some(key), None, None],
             Self::Remote(url) => [None, Some(url.expose()), None],
             Self::Object(object) => [None, None, Some(object)],
+            Self::Live => [None; 3],
         }
     }
 

@@ -156,6 +156,14 @@ impl Store {
         Ok(Some(key).filter(|key| same && key.is_good(now)))
     }
 
+    /// Returns the key with this id if it exists and is valid at `now`. For a caller that has proved otherwise that it
+    /// has the key.
+    pub async fn key_by_id(&self, id: &str, now: Timestamp) -> Result<Option<ApiKey>, StoreError> {
+        let sql = format!("SELECT {COLUMNS} FROM api_keys WHERE id = $1");
+        let row = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(id).fetch_optional(self.pool()).await?;
+        Ok(row.as_ref().map(from_row).transpose()?.filter(|key| key.is_good(now)))
+    }
+
     /// Records the use of a key, unless a use within the last minute is recorded.
     pub async fn key_used(&self, key: &ApiKey, now: Timestamp) -> Result<(), StoreError> {
         let now = millis(now);

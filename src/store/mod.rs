@@ -17,6 +17,7 @@ mod identity;
 mod jobs;
 mod keys;
 mod listing;
+mod live;
 mod migrations;
 mod operation;
 mod outbox;

@@ -27,6 +27,10 @@ use super::{
 };
 use crate::analysis::Findings;
 
+/// The columns that [`from_row`] reads.
+pub(super) const CLAIMED: &str = "id, token, attempts, setbacks, deaths, claim, video_key, video_url, video_object, \
+                                  live_until, options, recipients, webhook, consent, request_id, client";
+
 impl Store {
     /// Claims the first of the due jobs in the [order of claims](super::rank), for the worker named `worker`, until
     /// `now + lease`. Leaves jobs out whose video has yet to be fetched.
@@ -80,8 +84,7 @@ impl Store {
              WHERE id = (SELECT id FROM jobs{index} \
                          WHERE status = 'queued' AND run_at <= $1 AND {condition} \
                          ORDER BY rank, id LIMIT 1{skip_locked}) \
-             RETURNING id, token, attempts, setbacks, deaths, claim, video_key, video_url, video_object, options, \
-                       recipients, webhook, consent, request_id, client",
+             RETURNING {CLAIMED}",
             skip_locked = self.dialect().skip_locked,
         );
         let row = sqlx::query(AssertSqlSafe(sql))
@@ -150,7 +153,7 @@ impl Store {
                                     OR CAST($2 AS BIGINT) << CAST(deaths - 1 AS INTEGER) > CAST($3 AS BIGINT) \
                                THEN CAST($1 AS BIGINT) + CAST($3 AS BIGINT) \
                                ELSE CAST($1 AS BIGINT) + (CAST($2 AS BIGINT) << CAST(deaths - 1 AS INTEGER)) END \
-             WHERE status = 'running' AND lease_until <= CAST($1 AS BIGINT) \
+             WHERE status = 'running' AND lease_until <= CAST($1 AS BIGINT) AND live_until IS NULL \
              RETURNING id, token, deaths, request_id",
         )
         .bind(millis(now))
@@ -384,8 +387,9 @@ fn duration_ms(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX >> 24)
 }
 
-fn from_row(row: &AnyRow, worker: &str) -> Result<Claim, StoreError> {
+pub(super) fn from_row(row: &AnyRow, worker: &str) -> Result<Claim, StoreError> {
     let token: &str = row.try_get("token")?;
+    let live_until: Option<i64> = row.try_get("live_until")?;
     let recipients: Option<&str> = row.try_get("recipients")?;
     Ok(Claim {
         id: row.try_get("id")?,
@@ -396,6 +400,7 @@ fn from_row(row: &AnyRow, worker: &str) -> Result<Claim, StoreError> {
         deaths: count(row, "deaths")?,
         worker: worker.to_owned(),
         video: JobVideo::from_row(row)?
+            .or_else(|| live_until.map(|_| JobVideo::Live))
             .ok_or_else(|| StoreError::Corrupt { what: "job", reason: "open, but without a video".to_owned() })?,
         options: decode("options", row.try_get("options")?)?,
         recipients: recipients.map_or(Ok(Vec::new()), |text| decode("recipients", text))?,

@@ -47,6 +47,11 @@ struct By {
     by: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Live {
+    answer: &'static str,
+}
+
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 
 /// The state of the queues in the database, for all processes together.
@@ -80,6 +85,19 @@ pub struct Metrics {
     decoders: Family<End, Counter>,
     call_rows: Histograms<Named>,
     call_s: Histograms<Named>,
+    live_sessions: Gauge,
+    live_answers: Family<Live, Counter>,
+    live_s: Histogram,
+}
+
+/// Counts a live session until it is dropped.
+#[derive(Debug)]
+pub struct LiveSessionCount(Gauge);
+
+impl Drop for LiveSessionCount {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 /// The counters of one model.
@@ -124,6 +142,9 @@ impl Metrics {
             decoders: Family::default(),
             call_rows: Family::new_with_constructor(|| Histogram::new(exponential_buckets(1.0, 2.0, 8))),
             call_s: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.0005, 2.0, 14))),
+            live_sessions: Gauge::default(),
+            live_answers: Family::default(),
+            live_s: Histogram::new(exponential_buckets(0.002, 2.0, 11)),
             registry: Registry::default(),
         };
         registry.register("http_answers", "Responses to HTTP requests", metrics.answers.clone());
@@ -156,6 +177,14 @@ impl Metrics {
         registry.register("model_call_rows", "Rows in a call of a model (batch size)", metrics.call_rows.clone());
         let help = "Duration of a call of a model; the rate of its sum is the share of time that the model is busy";
         registry.register_with_unit("model_call", help, Unit::Seconds, metrics.call_s.clone());
+        registry.register("live_sessions", "Open live sessions", metrics.live_sessions.clone());
+        let help = "Answers to pictures of live sessions: faces, skipped or error";
+        registry.register("live_answers", help, metrics.live_answers.clone());
+        let help = "Time from the arrival of a live picture to its faces";
+        registry.register_with_unit("live_answer", help, Unit::Seconds, metrics.live_s.clone());
+        for answer in ["faces", "skipped", "error"] {
+            metrics.live_answers.get_or_create(&Live { answer }).inc_by(0);
+        }
         // A counter that begins with its first event hides that event from `increase()`.
         for part in Part::ALL {
             metrics.setbacks.get_or_create(&Of { part: part.name() }).inc_by(0);
@@ -226,6 +255,20 @@ impl Metrics {
         self.decoders.get_or_create(&End { end }).inc();
     }
 
+    /// Counts an open live session.
+    pub fn live_session(&self) -> LiveSessionCount {
+        self.live_sessions.inc();
+        LiveSessionCount(self.live_sessions.clone())
+    }
+
+    /// Counts an answer to a live picture, and the time that it took if it has faces.
+    pub fn live_answer(&self, answer: &'static str, taken: Option<Duration>) {
+        self.live_answers.get_or_create(&Live { answer }).inc();
+        if let Some(taken) = taken {
+            self.live_s.observe(taken.as_secs_f64());
+        }
+    }
+
     /// Returns the counters of a model.
     pub fn model(&self, name: &str) -> ModelMeter {
         let named = Named { model: name.to_owned() };
@@ -278,6 +321,9 @@ mod tests {
         metrics.decoded("gpu");
         metrics.model("emotion").called(8, Duration::from_millis(6));
         metrics.model("emotion").called(2, Duration::from_millis(2));
+        let _first = metrics.live_session();
+        drop(metrics.live_session());
+        metrics.live_answer("faces", Some(Duration::from_millis(9)));
         let text = metrics.text(Queues {
             jobs_waiting: 7,
             jobs_running: 2,
@@ -300,6 +346,10 @@ mod tests {
             r#"visage_frames_decoded_total{by="gpu"} 1"#,
             r#"visage_model_call_rows_sum{model="emotion"} 10.0"#,
             r#"visage_model_call_rows_count{model="emotion"} 2"#,
+            "visage_live_sessions 1",
+            r#"visage_live_answers_total{answer="faces"} 1"#,
+            r#"visage_live_answers_total{answer="skipped"} 0"#,
+            r#"visage_live_answer_seconds_bucket{le="0.016"} 1"#,
             "visage_jobs_waiting 7",
             "visage_workers 3",
             "visage_oldest_waiting_job_seconds 90",

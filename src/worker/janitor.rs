@@ -141,7 +141,7 @@ impl Worker {
                         let objects = Objects::open(&self.settings.storage.s3).await;
                         self.delete_object(object, &objects).await?;
                     }
-                    JobVideo::Object(_) | JobVideo::Remote(_) => {}
+                    JobVideo::Object(_) | JobVideo::Remote(_) | JobVideo::Live => {}
                 }
                 self.store.video_deleted(due.token).await?;
             }

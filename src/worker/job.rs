@@ -14,7 +14,7 @@ use super::heartbeat::SharedProgress;
 use super::{SharedState, Worker};
 use crate::analysis::{FailureReason, Findings, Language};
 use crate::blob::BlobError;
-use crate::config::S3Read;
+use crate::config::{Retention, S3Read};
 use crate::fault::{Fault, Part};
 use crate::media::Source;
 use crate::pipeline::{Cancel, CancelOnDrop};
@@ -76,7 +76,7 @@ enum RunOutcome<'a> {
 }
 
 /// Returns the failure to store for a reason.
-fn failure(reason: FailureReason) -> JobFailure {
+pub fn failure(reason: FailureReason) -> JobFailure {
     JobFailure { code: reason.code().to_owned(), detail: report::failure(&reason, Language::EN), reason: Some(reason) }
 }
 
@@ -131,8 +131,8 @@ impl Worker {
         match &claim.video {
             JobVideo::Stored(key) => self.analyze_stored(claim, key, shared, cancel, progress).await,
             JobVideo::Object(object) => self.analyze_object(claim, object, shared, cancel, progress).await,
-            JobVideo::Remote(_) => {
-                let cause = "the video is not fetched yet";
+            JobVideo::Remote(_) | JobVideo::Live => {
+                let cause = "the video is not stored";
                 Err(AnalysisError::new(Fault::Unclear, FailureReason::InternalError, cause))
             }
         }
@@ -352,9 +352,10 @@ impl Worker {
             let (base, max) = (Duration::from_secs(queue.backoff_base_s), Duration::from_secs(queue.backoff_max_s));
             now.saturating_add(backoff(tried, base, max)).unwrap_or(Timestamp::MAX)
         };
+        let expiry = result_expiry(&self.settings.retention, now);
         match outcome {
-            RunOutcome::Done(findings) => self.store.complete(claim, findings, mails, now, self.expiry(now)).await,
-            RunOutcome::Failed(failure) => self.store.give_up(claim, failure, mails, now, self.expiry(now)).await,
+            RunOutcome::Done(findings) => self.store.complete(claim, findings, mails, now, expiry).await,
+            RunOutcome::Failed(failure) => self.store.give_up(claim, failure, mails, now, expiry).await,
             RunOutcome::Again => self.store.retry(claim, due(claim.attempt)).await,
             RunOutcome::SetBack => self.store.set_back(claim, due(claim.setbacks.saturating_add(1))).await,
         }
@@ -368,7 +369,7 @@ impl Worker {
                 let objects = self.objects(shared).await;
                 self.delete_object(object, objects).await.map_err(|error| error.to_string())?;
             }
-            JobVideo::Object(_) | JobVideo::Remote(_) => {}
+            JobVideo::Object(_) | JobVideo::Remote(_) | JobVideo::Live => {}
         }
         self.store.video_deleted(claim.token).await.map_err(|error| error.to_string())
     }
@@ -380,10 +381,10 @@ impl Worker {
         let mail = |recipient: &String| NewMail { id: self.tokens.next(), recipient: recipient.clone() };
         claim.recipients.iter().map(mail).collect()
     }
+}
 
-    /// Returns the time at which a result stored at `now` will be erased.
-    fn expiry(&self, now: Timestamp) -> Option<Timestamp> {
-        let days = i64::try_from(self.settings.retention.results_d).ok().filter(|&days| days > 0)?;
-        now.checked_add(days.checked_mul(24)?.hours()).ok()
-    }
+/// Returns the time at which a result stored at `now` will be erased.
+pub fn result_expiry(retention: &Retention, now: Timestamp) -> Option<Timestamp> {
+    let days = i64::try_from(retention.results_d).ok().filter(|&days| days > 0)?;
+    now.checked_add(days.checked_mul(24)?.hours()).ok()
 }

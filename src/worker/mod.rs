@@ -45,6 +45,7 @@ pub use analyzer::{AnalysisError, Analyzer};
 use delivery::Channel;
 use gate::{Closed, StorageGate};
 pub use janitor::Swept;
+pub use job::{failure, result_expiry};
 pub use job_process::{AnalysisRequest, ChildMessage, JobProcess};
 pub use mail_sender::MailSender;
 use scratch::Scratch;
@@ -126,7 +127,7 @@ impl Worker {
         let mut background = JoinSet::new();
         background.spawn(presence::run(self.clone(), jobs_ended.clone()));
         background.spawn(janitor::run(self.clone(), jobs_ended.clone()));
-        background.spawn(reaper::run(self.clone(), jobs_ended.clone()));
+        background.spawn(reaper::run(self.clone(), shared.clone(), jobs_ended.clone()));
         if let Some(sender) = self.mail_sender.clone() {
             background.spawn(delivery::run(self.clone(), Channel::Mails(sender), jobs_ended.clone()));
         }

@@ -1,15 +1,20 @@
 //! Queues jobs again whose leases have run out because their workers were killed, frozen or cut off from the database.
-//! The worker processes take turns.
+//! Live sessions that were lost in the same way fail, because their pictures are not stored. The worker processes take
+//! turns.
 //!
 //! While the database is down, no worker can renew its lease. So after an error of the database, and after a pause of
 //! this process itself, the reaper waits for the length of a lease, to let every worker renew first.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::Worker;
+use super::analyzer::AnalysisError;
+use super::{SharedState, Worker};
+use crate::analysis::FailureReason;
+use crate::fault::Fault;
 use crate::store::{Backoff, StoreError};
 use crate::telemetry::metrics;
 
@@ -18,7 +23,7 @@ const CHECKS_PER_LEASE: u32 = 6;
 /// The shortest time between two checks.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
 
-pub(super) async fn run(worker: Worker, stop: CancellationToken) {
+pub(super) async fn run(worker: Worker, shared: Arc<SharedState>, stop: CancellationToken) {
     let queue = &worker.settings.queue;
     let (lease, every) = (queue.lease(), (queue.lease() / CHECKS_PER_LEASE).max(MIN_INTERVAL));
     let backoff =
@@ -32,7 +37,7 @@ pub(super) async fn run(worker: Worker, stop: CancellationToken) {
         }
         checked = Instant::now();
         let is_settled = returned.is_none_or(|returned| returned.elapsed() >= lease);
-        let answer = if is_settled { look(&worker, every, backoff).await } else { worker.store.ping().await };
+        let answer = if is_settled { look(&worker, &shared, every, backoff).await } else { worker.store.ping().await };
         if let Err(error) = answer {
             tracing::warn!(%error, "cannot look for lost jobs now");
             returned = Some(Instant::now());
@@ -44,7 +49,7 @@ pub(super) async fn run(worker: Worker, stop: CancellationToken) {
 }
 
 /// Looks for lost jobs if it is the turn of this process.
-async fn look(worker: &Worker, every: Duration, backoff: Backoff) -> Result<(), StoreError> {
+async fn look(worker: &Worker, shared: &SharedState, every: Duration, backoff: Backoff) -> Result<(), StoreError> {
     let now = worker.clock.now();
     if !worker.store.takes_turn_at_lost_jobs(now, every).await? {
         return Ok(());
@@ -57,6 +62,12 @@ async fn look(worker: &Worker, every: Duration, backoff: Backoff) -> Result<(), 
             deaths = run.deaths,
             "the lease of a job ran out; the job is queued again"
         );
+    }
+    while let Some(claim) = worker.store.claim_lost_live(&worker.name, now, worker.settings.queue.lease()).await? {
+        metrics().run_lost();
+        tracing::warn!(job = claim.id, request_id = claim.request_id, "a live session was lost");
+        let lost = AnalysisError::new(Fault::Video, FailureReason::LiveSessionLost, "its process no longer keeps it");
+        worker.fail(&claim, &lost, shared).await;
     }
     Ok(())
 }

@@ -15,7 +15,10 @@ use visage::analysis::{Findings, Options, Verdict};
 use visage::api::ImmediateAnalyzer;
 use visage::config::{ByteSize, ClassifierOutput, Colour, Layout, Settings};
 use visage::media::Source;
-use visage::pipeline::{Cancel, ClipError, PictureError, PictureOptions, PipelineError, Progress, ReadPicture};
+use visage::pipeline::{
+    Cancel, ClipError, LiveAnalysis, LiveOptions, LiveSoundTrack, PictureError, PictureOptions, PipelineError,
+    Progress, ReadPicture,
+};
 use visage::store::Scope;
 use visage::worker::{AnalysisError, Analyzer};
 
@@ -299,6 +302,14 @@ impl ImmediateAnalyzer for Endless {
     fn read_picture(&self, _: &[u8], _: PictureOptions) -> Result<ReadPicture, PictureError> {
         Err(PictureError::Empty)
     }
+
+    fn live(&self, _: LiveOptions) -> Result<LiveAnalysis, PipelineError> {
+        Err(PipelineError::Cancelled)
+    }
+
+    fn live_sound(&self) -> Result<LiveSoundTrack, PipelineError> {
+        Err(PipelineError::Cancelled)
+    }
 }
 
 async fn endless(change: impl FnOnce(&mut Settings)) -> (Service, mpsc::UnboundedReceiver<Event>) {
@@ -544,6 +555,14 @@ impl ImmediateAnalyzer for Panics {
 
     fn read_picture(&self, _: &[u8], _: PictureOptions) -> Result<ReadPicture, PictureError> {
         panic!("on purpose");
+    }
+
+    fn live(&self, _: LiveOptions) -> Result<LiveAnalysis, PipelineError> {
+        Err(PipelineError::Cancelled)
+    }
+
+    fn live_sound(&self) -> Result<LiveSoundTrack, PipelineError> {
+        Err(PipelineError::Cancelled)
     }
 }
 

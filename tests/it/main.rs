@@ -20,6 +20,7 @@ mod isolation;
 mod keys;
 mod kill;
 mod limits;
+mod live;
 mod lockout;
 mod mail;
 mod metrics;

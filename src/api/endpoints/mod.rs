@@ -16,6 +16,8 @@ pub mod erase;
 pub mod events;
 pub mod healthz;
 pub mod list_analyses;
+pub mod live;
+pub mod live_tickets;
 pub mod metrics;
 pub mod notice;
 pub mod openapi;

@@ -34,7 +34,10 @@ use super::{Api, Caller, Problem, quota};
 use crate::analysis::{Findings, Options, Verdict};
 use crate::api::file_source::FileSource;
 use crate::media::Source;
-use crate::pipeline::{Cancel, CancelOnDrop, ClipError, LazyPipeline, PictureError, PictureOptions, ReadPicture};
+use crate::pipeline::{
+    Cancel, CancelOnDrop, ClipError, LazyPipeline, LiveAnalysis, LiveOptions, LiveSoundTrack, PictureError,
+    PictureOptions, PipelineError, ReadPicture,
+};
 use crate::worker::Analyzer;
 pub use clip::{CONTAINERS, CONTENT_TYPES, ClipRequest, with_clip};
 #[cfg(fuzzing)]
@@ -52,6 +55,12 @@ pub trait ImmediateAnalyzer: Analyzer {
 
     /// Reads the faces in a picture file. Blocks.
     fn read_picture(&self, file: &[u8], options: PictureOptions) -> Result<ReadPicture, PictureError>;
+
+    /// Begins the analysis of a live session. Blocks while models are loaded.
+    fn live(&self, options: LiveOptions) -> Result<LiveAnalysis, PipelineError>;
+
+    /// Begins the analysis of the sound of a live session. Blocks while models are loaded.
+    fn live_sound(&self) -> Result<LiveSoundTrack, PipelineError>;
 }
 
 impl ImmediateAnalyzer for LazyPipeline {
@@ -61,6 +70,14 @@ impl ImmediateAnalyzer for LazyPipeline {
 
     fn read_picture(&self, file: &[u8], options: PictureOptions) -> Result<ReadPicture, PictureError> {
         self.get()?.read_picture(file, options)
+    }
+
+    fn live(&self, options: LiveOptions) -> Result<LiveAnalysis, PipelineError> {
+        Ok(self.get()?.live(options))
+    }
+
+    fn live_sound(&self) -> Result<LiveSoundTrack, PipelineError> {
+        Ok(self.get()?.live_sound())
     }
 }
 
@@ -143,7 +160,7 @@ fn take_permit(api: &Api, client: &Client) -> Result<UploadPermit, CapacityError
 }
 
 /// Rejects a call while less memory is free than `sync.min_memory`.
-async fn check_memory(api: &Api) -> Result<(), CapacityError> {
+pub async fn check_memory(api: &Api) -> Result<(), CapacityError> {
     match memory::free().await {
         Some(free_bytes) if free_bytes < api.app.settings.sync.min_memory.0 => {
             Err(CapacityError::Memory { free_bytes })

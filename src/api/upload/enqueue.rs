@@ -85,12 +85,12 @@ pub async fn enqueue_address(
     Ok(token)
 }
 
-/// The video of a job to queue.
-struct Video {
-    place: JobVideo,
-    size_bytes: u64,
+/// The video of a new job.
+pub struct Video {
+    pub place: JobVideo,
+    pub size_bytes: u64,
     /// Expected cost of the analysis; `None` if unknown.
-    cost: Option<u64>,
+    pub cost: Option<u64>,
 }
 
 async fn queue(
@@ -100,27 +100,40 @@ async fn queue(
     video: Video,
     upload: Option<Uuid>,
 ) -> Result<(Uuid, Enqueued), UploadError> {
-    let (store, token, now) = (&api.app.store, api.app.tokens.next(), api.app.clock.now());
-    let AnalysisRequest {
-        client,
-        options,
-        notice,
-        priority,
-        recipients,
-        webhook,
-        idempotency_key_sha256,
-        content_sha256,
-        file_name,
-        request_id,
-    } = analysis;
+    let (store, now) = (&api.app.store, api.app.clock.now());
+    let job = new_job(api, caller, analysis, video).await?;
+    let AnalysisRequest { idempotency_key_sha256, content_sha256, .. } = analysis;
+    let repeatable = idempotency_key_sha256
+        .clone()
+        .map(|name_sha256| Repeatable { name_sha256, body_sha256: content_sha256.clone() });
+    let queued = match upload {
+        None => store.enqueue_once(caller.owner(), repeatable.as_ref(), &job, now).await?,
+        Some(upload) => store.enqueue_upload(caller.owner(), repeatable.as_ref(), &job, upload, now).await?,
+    };
+    Ok(match queued {
+        Enqueued::Before(before) => (before, queued),
+        Enqueued::New | Enqueued::Reused => (job.token, queued),
+    })
+}
+
+/// Makes the job of a request, with a new token.
+pub async fn new_job(
+    api: &Api,
+    caller: &Caller,
+    analysis: &AnalysisRequest,
+    video: Video,
+) -> Result<NewJob, UploadError> {
+    let store = &api.app.store;
+    let AnalysisRequest { client, options, notice, priority, recipients, webhook, file_name, request_id, .. } =
+        analysis;
     let consent = match recipients.first() {
         Some(recipient) if needs_consent(&api.app, caller) => {
             Some(confirmation::pseudonym(store.secret().await?, recipient))
         }
         _ => None,
     };
-    let job = NewJob {
-        token,
+    Ok(NewJob {
+        token: api.app.tokens.next(),
         video: video.place,
         options: *options,
         recipients: recipients.clone(),
@@ -135,17 +148,6 @@ async fn queue(
         },
         notice: notice.clone(),
         priority: *priority,
-    };
-    let repeatable = idempotency_key_sha256
-        .clone()
-        .map(|name_sha256| Repeatable { name_sha256, body_sha256: content_sha256.clone() });
-    let queued = match upload {
-        None => store.enqueue_once(caller.owner(), repeatable.as_ref(), &job, now).await?,
-        Some(upload) => store.enqueue_upload(caller.owner(), repeatable.as_ref(), &job, upload, now).await?,
-    };
-    Ok(match queued {
-        Enqueued::Before(before) => (before, queued),
-        Enqueued::New | Enqueued::Reused => (token, queued),
     })
 }
 

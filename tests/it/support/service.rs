@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 use visage::analysis::{FailureReason, Findings, Options};
 use visage::api::{self, AppState, ImmediateAnalyzer};
@@ -78,7 +79,9 @@ impl Service {
         let identity = StorageIdentity::establish(&store, &blobs, &SystemClock, &RandomTokens).await.unwrap();
         let (settings, stop) = (Arc::new(settings), CancellationToken::new());
         let decoders = decoders(&settings);
+        let sessions = TaskTracker::new();
         let router = api::router(AppState {
+            sessions: sessions.clone(),
             settings: settings.clone(),
             store: store.clone(),
             blobs: blobs.clone(),
@@ -93,6 +96,8 @@ impl Service {
         let (http, ended) = (settings.http.clone(), stop.clone());
         let task = tokio::spawn(async move {
             api::serve(listener, router, &http, ended, Duration::from_secs(10)).await;
+            sessions.close();
+            sessions.wait().await;
         });
         let base = format!("http://{}", settings.http.listen);
         let http = super::http();
