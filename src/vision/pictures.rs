@@ -81,6 +81,10 @@ pub fn decode_picture(file: &[u8], max_pixels: u64) -> Result<Mat, PictureFileEr
         return Err(PictureFileError::UnknownFormat);
     }
     let damaged = |error: ImageError| PictureFileError::Damaged { reason: error.to_string() };
+    // The decoder fills the missing part of a JPEG file with grey and reports no error.
+    if format == ImageFormat::Jpeg && !has_end(file) {
+        return Err(PictureFileError::Damaged { reason: "the file ends before the end of the picture".to_owned() });
+    }
     let mut reader = ImageReader::with_format(Cursor::new(file), format);
     let mut limits = Limits::default();
     limits.max_alloc = Some(max_pixels.saturating_mul(BYTES_PER_PIXEL).max(LEAST_MEMORY));
@@ -95,6 +99,23 @@ pub fn decode_picture(file: &[u8], max_pixels: u64) -> Result<Mat, PictureFileEr
     let mut picture = DynamicImage::from_decoder(decoder).map_err(damaged)?;
     picture.apply_orientation(orientation);
     bgr(picture).ok_or_else(|| PictureFileError::Damaged { reason: "it has no pixels".to_owned() })
+}
+
+/// Whether a JPEG file has an end-of-image marker after the beginning of its first scan (ITU-T T.81, section B). In the
+/// data of a scan, the byte FF is followed by 0 or a restart marker. Segments before the scan may have pictures of their
+/// own, and any bytes may follow the end.
+fn has_end(jpeg: &[u8]) -> bool {
+    let mut at = 2;
+    while let Some([0xFF, marker, rest @ ..]) = jpeg.get(at..) {
+        match (marker, rest) {
+            (0xDA, scan) => return scan.windows(2).any(|pair| pair == [0xFF, 0xD9]),
+            // A byte FF may be repeated before a marker.
+            (0xFF, _) => at += 1,
+            (_, [high, low, ..]) => at += 2 + usize::from(u16::from_be_bytes([*high, *low])),
+            _ => return false,
+        }
+    }
+    false
 }
 
 /// Decodes a picture file (PNG, JPEG, WebP, ...) to an upright BGR picture. Returns `None` if it cannot be read.
@@ -178,6 +199,23 @@ mod tests {
         for end in [8, 20, 40, file.len() - 20] {
             assert!(matches!(decode_picture(&file[..end], 8), Err(PictureFileError::Damaged { .. })), "{end}");
         }
+    }
+
+    #[test]
+    fn a_jpeg_file_that_is_cut_off_anywhere_is_refused() {
+        let noise = RgbImage::from_fn(64, 64, |x, y| Rgb([(x * 37 + y * 91) as u8, (x * y) as u8, (x ^ y) as u8]));
+        let mut file = Cursor::new(Vec::new());
+        noise.write_to(&mut file, ImageFormat::Jpeg).unwrap();
+        let file = file.into_inner();
+        assert!(decode_picture(&file, 4096).is_ok());
+        for end in (4..file.len()).step_by(7).chain([file.len() - 1]) {
+            let cut = decode_picture(&file[..end], 4096);
+            assert!(matches!(cut, Err(PictureFileError::Damaged { .. })), "{end} of {}: {cut:?}", file.len());
+        }
+        // Some cameras append a video, and the preview in the EXIF data has an end of its own.
+        let preview = [&[0xFF, 0xD8, 0xFF, 0xE1, 0, 8, 0xFF, 0xD8, 0xFF, 0xDA, 0xFF, 0xD9], &file[2..]].concat();
+        assert!(decode_picture(&[&preview[..], b"\0\0\0\x18ftyp"].concat(), 4096).is_ok());
+        assert!(decode_picture(&preview[..preview.len() - 9], 4096).is_err());
     }
 
     #[test]

@@ -46,7 +46,7 @@ async fn a_refused_message_leaves_the_session_open() {
     refused(&mut client, picture(1e9, &good[0]), "live_time_out_of_range").await;
     refused(&mut client, picture(1.0, b""), "empty_picture").await;
     refused(&mut client, picture(1.0, &good[0]), "live_out_of_order").await;
-    refused(&mut client, picture(1.1, &good[0][..60]), "picture_damaged").await;
+    refused(&mut client, picture(1.1, &good[0][..good[0].len() / 3]), "picture_damaged").await;
     refused(&mut client, picture(1.2, b"GIF89a\x01\0\x01\0"), "picture_format_not_supported").await;
     refused(&mut client, picture(1.3, &vec![0; 250_000]), "live_message_too_large").await;
     let large = pictures_of_size("1000:600");
