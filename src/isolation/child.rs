@@ -15,7 +15,7 @@ use super::message::{Answer, Block, Handed, Operation, PictureInSlot, Ready, Req
 use super::slots::{SLOTS, slot_bytes};
 use crate::config::{Isolation, Video};
 use crate::media::{
-    self, Frames, FramesError, OpenFile, Opened, ProbeError, ReadAt, Sample, Sound, SoundError, Source,
+    self, Frames, FramesError, OpenFile, Opened, ProbeError, ReadAt, Sample, Sound, SoundError, SoundFormat, Source,
 };
 
 /// Runs the child until the parent closes the connection.
@@ -69,8 +69,8 @@ fn begin(Start { operation, handed }: Start, files: Vec<OwnedFd>, limits: &Video
             let Some(pictures) = files.next() else { return };
             let _ = frames(source, limits, &link, &File::from(pictures));
         }
-        Operation::Sound { choice } => {
-            let _ = sound(source, limits, choice, &link);
+        Operation::Sound { choice, format } => {
+            let _ = sound(source, limits, (choice, format), &link);
         }
     }
 }
@@ -166,13 +166,18 @@ impl Slots {
 }
 
 /// Decodes sound. Returns early if the parent closes the socket.
-fn sound(source: Result<Source, ProbeError>, limits: &Video, choice: usize, link: &Arc<Link>) -> std::io::Result<()> {
+fn sound(
+    source: Result<Source, ProbeError>,
+    limits: &Video,
+    (choice, format): (usize, SoundFormat),
+    link: &Arc<Link>,
+) -> std::io::Result<()> {
     let stop = {
         let link = link.clone();
         move || link.is_closed()
     };
     let opened = source.map_err(SoundError::from);
-    let opened = opened.and_then(|source| Sound::open_choice(&source, limits, choice, stop.clone()));
+    let opened = opened.and_then(|source| Sound::open_choice(&source, limits, choice, format, stop.clone()));
     let mut sound = match opened {
         Ok(Some(sound)) => sound,
         Ok(None) => return link.send(&Answer::Sound(Ok(None)), &[]),

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::confine::Confinement;
 use crate::analysis::Sampling;
 use crate::config::Video;
-use crate::media::{End, FramesError, Placement, Probe, ProbeError, Selection, SoundError};
+use crate::media::{End, FramesError, Placement, Probe, ProbeError, Selection, SoundError, SoundFormat};
 
 /// The first message to a child.
 #[derive(Debug, Serialize, Deserialize)]
@@ -36,7 +36,7 @@ pub enum Operation {
     /// Answers with [`Answer::Opened`], waits for [`Request::Select`], and sends the samples.
     Frames,
     /// Answers with [`Answer::Sound`], and sends the samples of the n-th choice among the sound streams.
-    Sound { choice: usize },
+    Sound { choice: usize, format: SoundFormat },
 }
 
 /// How a child gets the bytes of the video.

@@ -18,7 +18,7 @@ use super::process::{Child, Watch};
 use super::slots::{SLOTS, slot_bytes};
 use crate::analysis::Sampling;
 use crate::config::Video;
-use crate::media::{End, FramesError, Probe, ProbeError, Sample, Selection, SoundError, Source};
+use crate::media::{End, FramesError, Probe, ProbeError, Sample, Selection, SoundError, SoundFormat, Source};
 use crate::telemetry::metrics;
 
 /// How often a wait is interrupted to check for cancellation.
@@ -198,12 +198,17 @@ impl Decoding {
         }
     }
 
-    pub fn sound(&self, choice: usize, stop: &dyn Fn() -> bool) -> Result<Option<RemoteSound>, SoundError> {
-        let link = self.run(Operation::Sound { choice }, None)?;
+    pub fn sound(
+        &self,
+        choice: usize,
+        format: SoundFormat,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Option<RemoteSound>, SoundError> {
+        let link = self.run(Operation::Sound { choice, format }, None)?;
         match self.answer(&link, stop)? {
             Answer::Sound(Ok(None)) => Ok(None),
             Answer::Sound(Ok(Some(stream))) => {
-                Ok(Some(RemoteSound { decoding: self.clone(), link, stream, end: OnceLock::new() }))
+                Ok(Some(RemoteSound { decoding: self.clone(), link, format, stream, end: OnceLock::new() }))
             }
             Answer::Sound(Err(error)) => Err(self.claimed_of_sound(error)),
             _ => Err(self.broke_protocol().into()),
@@ -318,6 +323,7 @@ impl RemoteFrames {
 pub struct RemoteSound {
     decoding: Decoding,
     link: Link,
+    format: SoundFormat,
     pub stream: usize,
     /// Whether the track was silent, once its end was reached.
     end: OnceLock<bool>,
@@ -329,8 +335,11 @@ impl RemoteSound {
             return Ok(None);
         }
         let bytes = self.decoding.receive(stop, |timeout| self.link.receive_bytes(Some(timeout)))?;
+        let is_valid = |samples: &[f32]| {
+            samples.len().is_multiple_of(self.format.channels()) && samples.iter().all(|sample| sample.abs() <= 1.0)
+        };
         match Block::from_bytes(&bytes) {
-            Some(Block::Samples(samples)) if samples.iter().all(|sample| sample.abs() <= 1.0) => Ok(Some(samples)),
+            Some(Block::Samples(samples)) if is_valid(&samples) => Ok(Some(samples)),
             Some(Block::End { is_silent }) => {
                 let _ = self.end.set(is_silent);
                 Ok(None)

@@ -8,7 +8,9 @@ use super::Decoders;
 use super::cores::Share;
 use super::remote::{Decoding, RemoteFrames, RemoteSound, RemoteVideo};
 use crate::analysis::Sampling;
-use crate::media::{self, End, Every, FramesError, Probe, ProbeError, Sample, Selection, SoundError, Source};
+use crate::media::{
+    self, End, Every, FramesError, Probe, ProbeError, Sample, Selection, SoundError, SoundFormat, Source,
+};
 
 /// The file of a video. All clones are decoded in the same child, which ends with the last of them.
 #[derive(Clone)]
@@ -69,15 +71,25 @@ impl VideoFile {
         Ok(OpenVideo { decoders, opened })
     }
 
-    /// Opens the n-th choice of the sound streams, see [`media::Sound::open_choice`]. Blocks.
+    /// Opens the n-th choice of the sound streams as [`SoundFormat::Speech`], see [`media::Sound::open_choice`]. Blocks.
     pub fn sound(
         &self,
         choice: usize,
         stop: impl Fn() -> bool + Clone + Send + 'static,
     ) -> Result<Option<Sound>, SoundError> {
+        self.sound_in(SoundFormat::Speech, choice, stop)
+    }
+
+    /// Like [`Self::sound`], in any format.
+    pub fn sound_in(
+        &self,
+        format: SoundFormat,
+        choice: usize,
+        stop: impl Fn() -> bool + Clone + Send + 'static,
+    ) -> Result<Option<Sound>, SoundError> {
         Ok(match self.decoding()? {
-            Some(decoding) => decoding.sound(choice, &stop)?.map(|sound| Sound(SoundPlace::Child(sound))),
-            None => media::Sound::open_choice(&self.source, self.decoders.limits(), choice, stop)?
+            Some(decoding) => decoding.sound(choice, format, &stop)?.map(|sound| Sound(SoundPlace::Child(sound))),
+            None => media::Sound::open_choice(&self.source, self.decoders.limits(), choice, format, stop)?
                 .map(|sound| Sound(SoundPlace::Here(Box::new(sound)))),
         })
     }

@@ -1,4 +1,4 @@
-//! Decodes the sound of a video to mono samples, a block at a time.
+//! Decodes the sound of a video, a block at a time.
 
 use ffmpeg_next as ffmpeg;
 use ffmpeg_next::codec::decoder;
@@ -18,9 +18,9 @@ use super::{ProbeError, Source, codecs, streams};
 use crate::config::Video;
 use crate::fault::Fault;
 
-/// The sample rate of [`Sound`], in hertz.
+/// The sample rate of [`SoundFormat::Speech`], in hertz.
 pub const SOUND_RATE: u32 = 16_000;
-/// The maximum number of samples in a block.
+/// The maximum number of samples of all channels in a block. It is a multiple of the channels of each format.
 const BLOCK: usize = 16_384;
 /// A gap in the time stamps is filled with silence if it is longer than this, in seconds. A shorter one is a rounding
 /// error.
@@ -32,6 +32,32 @@ const MAX_EARLY_S: f64 = 10.0;
 const SILENCE_THRESHOLD: f32 = 1e-4;
 /// The maximum size of a sound packet. A larger one is damaged or malicious.
 const MAX_PACKET_BYTES: usize = 16 << 20;
+
+/// The form of decoded samples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SoundFormat {
+    /// One channel at [`SOUND_RATE`], mixed so that no voice is lost. For models.
+    Speech,
+    /// Two channels at 48 kHz, interleaved and mixed as in players. For listeners.
+    Playback,
+}
+
+impl SoundFormat {
+    /// Samples a second of each channel.
+    pub const fn rate(self) -> u32 {
+        match self {
+            Self::Speech => SOUND_RATE,
+            Self::Playback => 48_000,
+        }
+    }
+
+    pub const fn channels(self) -> usize {
+        match self {
+            Self::Speech => 1,
+            Self::Playback => 2,
+        }
+    }
+}
 
 /// Why the sound cannot be read.
 #[derive(Debug, thiserror::Error, Serialize, Deserialize)]
@@ -59,11 +85,14 @@ impl SoundError {
     }
 }
 
-/// Reads the samples of a sound stream: mono, 16 kHz, from -1 to 1. Gaps in the time stamps, and the time before the
-/// first sample, are filled with silence, so the index of a sample gives its time. The samples end at the limit on the
-/// duration of a video. One block is in memory at a time.
+/// Reads the samples of a sound stream, from -1 to 1. Gaps in the time stamps, and the time before the first sample, are
+/// filled with silence, so the index of a sample gives its time. The samples end at the limit on the duration of a
+/// video. One block is in memory at a time.
+///
+/// Numbers of samples are those of one channel.
 pub struct Sound {
     input: OpenInput,
+    format: SoundFormat,
     stream: usize,
     codec: String,
     /// In seconds.
@@ -77,9 +106,9 @@ pub struct Sound {
     /// A read that takes longer is interrupted.
     deadline: ReadDeadline,
     budget: SoundBudget,
-    /// Samples of the last packet.
+    /// Samples of the last packet, of all channels.
     buffer: Vec<f32>,
-    /// The number of samples in `buffer` that were returned.
+    /// The number of values in `buffer` that were returned.
     returned: usize,
     /// The number of silent samples to return before `buffer`.
     silence: u64,
@@ -98,14 +127,14 @@ pub struct Sound {
 }
 
 impl Sound {
-    /// Opens the sound stream that a player would choose. Returns `None` if the video has no sound. Blocks. `stop` is
-    /// called during every wait for the source, as long as the stream is open.
+    /// Opens the sound stream that a player would choose, as [`SoundFormat::Speech`]. Returns `None` if the video has no
+    /// sound. Blocks. `stop` is called during every wait for the source, as long as the stream is open.
     pub fn open(
         source: &Source,
         limits: &Video,
         stop: impl Fn() -> bool + Clone + Send + 'static,
     ) -> Result<Option<Self>, SoundError> {
-        Self::open_choice(source, limits, 0, stop)
+        Self::open_choice(source, limits, 0, SoundFormat::Speech, stop)
     }
 
     /// Opens the n-th choice of the sound streams. Choice 0 is the stream of [`Sound::open`]; the others are those that
@@ -115,6 +144,7 @@ impl Sound {
         source: &Source,
         limits: &Video,
         choice: usize,
+        format: SoundFormat,
         stop: impl Fn() -> bool + Clone + Send + 'static,
     ) -> Result<Option<Self>, SoundError> {
         // A slow server must not block the analysis: each packet has to arrive within the deadline.
@@ -142,6 +172,7 @@ impl Sound {
         discard_others(&mut input, |other| other.index() == index || reads_all && streams::is_timed(other));
         Ok(Some(Self {
             input,
+            format,
             stream: index,
             codec,
             time_base: f64::from(time_base),
@@ -156,7 +187,7 @@ impl Sound {
             silence: 0,
             early: 0,
             total: 0,
-            max_total: limits.max_duration_s.saturating_mul(SOUND_RATE.into()),
+            max_total: limits.max_duration_s.saturating_mul(format.rate().into()),
             packets: 0,
             has_encrypted_packets: false,
             is_decoded: false,
@@ -175,7 +206,7 @@ impl Sound {
         self.stream
     }
 
-    /// Returns the next samples, about one second at most, or `None` at the end. Damaged packets are skipped, as in
+    /// Returns the next samples, about one second at most, or `None` at the end. Channels are interleaved. Damaged packets are skipped, as in
     /// players.
     pub fn next(&mut self, stop: &dyn Fn() -> bool) -> Result<Option<Vec<f32>>, SoundError> {
         loop {
@@ -196,9 +227,10 @@ impl Sound {
     /// Returns the next block, if there are samples.
     fn block(&mut self) -> Option<Vec<f32>> {
         if self.silence > 0 {
-            let count = self.silence.min(BLOCK as u64);
+            let channels = self.format.channels();
+            let count = self.silence.min((BLOCK / channels) as u64);
             self.silence -= count;
-            return Some(vec![0.0; usize::try_from(count).unwrap_or(BLOCK)]);
+            return Some(vec![0.0; usize::try_from(count).unwrap_or(BLOCK / channels) * channels]);
         }
         let left = self.buffer.get(self.returned..).filter(|left| !left.is_empty())?;
         let block = left[..left.len().min(BLOCK)].to_vec();
@@ -262,7 +294,7 @@ impl Sound {
         }
         let is_first = !std::mem::replace(&mut self.is_decoded, true);
         #[expect(clippy::cast_precision_loss, reason = "seconds need no 53 bits")]
-        let now_s = self.total as f64 / f64::from(SOUND_RATE);
+        let now_s = self.total as f64 / f64::from(self.format.rate());
         let gap_s = stamp_s(frame.timestamp(), self.time_base).map_or(0.0, |stamp_s| stamp_s - self.start_s - now_s);
         #[expect(
             clippy::cast_possible_truncation,
@@ -270,7 +302,7 @@ impl Sound {
             reason = "positive, and at most `MAX_EARLY_S`"
         )]
         if is_first && (-MAX_EARLY_S..0.0).contains(&gap_s) {
-            self.early = (-gap_s * f64::from(SOUND_RATE)).round() as u64;
+            self.early = (-gap_s * f64::from(self.format.rate())).round() as u64;
         }
         // Silence is returned before the buffer, so it is added only while the buffer is empty.
         if (gap_s > GAP_S || is_first && gap_s > 0.0) && self.buffer.is_empty() {
@@ -279,7 +311,7 @@ impl Sound {
                 clippy::cast_sign_loss,
                 reason = "positive, and limited by `max_total`"
             )]
-            let gap = (gap_s * f64::from(SOUND_RATE)) as u64;
+            let gap = (gap_s * f64::from(self.format.rate())) as u64;
             self.silence = gap.min(self.max_total.saturating_sub(self.total));
             self.total += self.silence;
         }
@@ -289,7 +321,7 @@ impl Sound {
             if let Some(old) = &mut self.resampler {
                 old.flush(&mut self.buffer)?;
             }
-            self.resampler = Some(Resampler::new(frame)?);
+            self.resampler = Some(Resampler::new(frame, self.format)?);
         }
         if let Some(resampler) = &mut self.resampler {
             resampler.convert(frame, &mut self.buffer)?;
@@ -301,16 +333,17 @@ impl Sound {
     /// Finishes the samples of the buffer from `before` on: drops those before the start of the video and after the
     /// limit, clamps the others, and counts them. NaN and infinity, which a damaged stream may contain, become 0.
     fn count(&mut self, before: usize) {
-        let early = usize::try_from(self.early).unwrap_or(usize::MAX).min(self.buffer.len() - before);
-        self.buffer.drain(before..before + early);
+        let channels = self.format.channels();
+        let early = usize::try_from(self.early).unwrap_or(usize::MAX).min((self.buffer.len() - before) / channels);
+        self.buffer.drain(before..before + early * channels);
         self.early -= early as u64;
         let left = usize::try_from(self.max_total.saturating_sub(self.total)).unwrap_or(usize::MAX);
-        self.buffer.truncate(before.saturating_add(left));
+        self.buffer.truncate(before.saturating_add(left.saturating_mul(channels)));
         for sample in &mut self.buffer[before..] {
             *sample = if sample.is_finite() { sample.clamp(-1.0, 1.0) } else { 0.0 };
             self.peak = self.peak.max(sample.abs());
         }
-        self.total += (self.buffer.len() - before) as u64;
+        self.total += ((self.buffer.len() - before) / channels) as u64;
     }
 
     fn undecodable(&self, reason: &str) -> SoundError {
@@ -323,24 +356,49 @@ struct Resampler {
     context: resampling::Context,
     /// The input format.
     input: (Format, ChannelLayout, u32),
-    mixer: Mixer,
+    mix: Mix,
     /// Interleaved samples of all channels. The allocation is used again.
     interleaved: Vec<f32>,
 }
 
+/// What is done with resampled channels.
+enum Mix {
+    /// All channels of the frame are mixed to one.
+    Voice(Mixer),
+    /// A single channel is played on both sides.
+    Double,
+    /// The resampler mixed the channels to two.
+    Stereo,
+}
+
+impl Mix {
+    /// The channels that the resampler returns.
+    fn channels(&self) -> usize {
+        match self {
+            Self::Voice(mixer) => mixer.channels(),
+            Self::Double => 1,
+            Self::Stereo => 2,
+        }
+    }
+}
+
 impl Resampler {
-    fn new(frame: &frame::Audio) -> Result<Self, ffmpeg::Error> {
+    fn new(frame: &frame::Audio, output: SoundFormat) -> Result<Self, ffmpeg::Error> {
         let input = Self::format(frame);
         let (format, layout, rate) = input;
-        let output = Format::F32(Type::Packed);
-        let context =
-            resampling::Context::get_with(format, layout, rate, output, layout, SOUND_RATE, Dictionary::new())?;
-        Ok(Self {
-            context,
-            input,
-            mixer: Mixer::new(frame.channels().into(), low_frequency(layout)),
-            interleaved: Vec::new(),
-        })
+        let mut options = Dictionary::new();
+        let (mix, to) = match output {
+            SoundFormat::Speech => (Mix::Voice(Mixer::new(frame.channels().into(), low_frequency(layout))), layout),
+            SoundFormat::Playback if frame.channels() == 1 => (Mix::Double, layout),
+            SoundFormat::Playback => {
+                // Makes the mix quieter instead of clipping it.
+                options.set("rematrix_maxval", "1.0");
+                (Mix::Stereo, ChannelLayout::STEREO)
+            }
+        };
+        let floats = Format::F32(Type::Packed);
+        let context = resampling::Context::get_with(format, layout, rate, floats, to, output.rate(), options)?;
+        Ok(Self { context, input, mix, interleaved: Vec::new() })
     }
 
     fn format(frame: &frame::Audio) -> (Format, ChannelLayout, u32) {
@@ -364,9 +422,14 @@ impl Resampler {
     }
 
     fn run(&mut self, frame: Option<&frame::Audio>, to: &mut Vec<f32>) -> Result<(), ffmpeg::Error> {
-        let channels = self.mixer.channels();
+        let channels = self.mix.channels();
         let samples = ffi::resample(&mut self.context, frame, channels, &mut self.interleaved)?;
-        self.mixer.mix(&mut self.interleaved[..samples * channels], to);
+        let resampled = &mut self.interleaved[..samples * channels];
+        match &mut self.mix {
+            Mix::Voice(mixer) => mixer.mix(resampled, to),
+            Mix::Double => to.extend(resampled.iter().flat_map(|sample| [*sample; 2])),
+            Mix::Stereo => to.extend_from_slice(resampled),
+        }
         Ok(())
     }
 }

@@ -49,7 +49,7 @@ mod streams;
 mod threads;
 mod truncation;
 
-pub use audio::{SOUND_RATE, Sound, SoundError};
+pub use audio::{SOUND_RATE, Sound, SoundError, SoundFormat};
 pub use boomerang::{Boomerang, CLIP_FPS, ClipFailure, ClipFormat, missing_encoders};
 pub use codecs::{UnknownCodec, check_extra_codecs};
 pub use container::ReadDeadline;
