@@ -649,6 +649,17 @@ pub(super) fn set_colour_space(scaler: &mut scaling::Context, space: sys::AVColo
     }
 }
 
+/// Sets the colour space of the output to BT.709 with values from 16 to 235. The input has to be RGB.
+pub(super) fn set_output_colour_space(scaler: &mut scaling::Context) {
+    let (full, limited, one) = (1, 0, 1 << 16);
+    // SAFETY: the context is initialised, and the coefficients are constants of the library.
+    unsafe {
+        let coefficients = sys::sws_getCoefficients(sys::SWS_CS_ITU709);
+        let context = scaler.as_mut_ptr();
+        sys::sws_setColorspaceDetails(context, coefficients, full, coefficients, limited, 0, one, one);
+    }
+}
+
 fn is_input_of(scaler: &scaling::Context, frame: &frame::Video) -> bool {
     let input = scaler.input();
     (frame.format(), frame.width(), frame.height()) == (input.format, input.width, input.height)

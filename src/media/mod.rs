@@ -1,5 +1,5 @@
-//! Opens video files: reads their properties ([`probe`]), their frames ([`Frames`]) and their sound ([`Sound`]). This
-//! module must not import faces or the database.
+//! Opens video files: reads their properties ([`probe`]), their frames ([`Frames`]) and their sound ([`Sound`]). Also
+//! writes videos ([`VideoWriter`]). This module must not import faces or the database.
 //!
 //! All functions block. Call them from dedicated threads, never on the async runtime.
 //!
@@ -23,6 +23,7 @@ mod discontinuity;
 mod error;
 mod fast_sampling;
 mod ffi;
+mod fit;
 mod frames;
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -48,6 +49,7 @@ mod source;
 mod streams;
 mod threads;
 mod truncation;
+mod writer;
 
 pub use audio::{SOUND_RATE, Sound, SoundError, SoundFormat};
 pub use boomerang::{Boomerang, CLIP_FPS, ClipFailure, ClipFormat, missing_encoders};
@@ -55,6 +57,7 @@ pub use codecs::{UnknownCodec, check_extra_codecs};
 pub use container::ReadDeadline;
 pub use error::{FramesError, NoHwaccel, ProbeError};
 pub use ffi::{close_inherited_files, exit_now, limit_free_memory};
+pub use fit::fit;
 pub use frames::{End, Every, Frames, Sample, count_frames};
 pub use geometry::{Orientation, Placement};
 pub use hardware::hwaccel;
@@ -64,3 +67,4 @@ pub use read_at::{ReadAt, ReadError};
 pub use selection::{Selection, is_in_spread};
 pub use setup::prepare;
 pub use source::{OpenFile, Source};
+pub use writer::{VideoForm, VideoWriter, WriteError, check_encoders};

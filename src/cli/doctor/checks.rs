@@ -190,13 +190,16 @@ fn isolation(settings: &Settings) -> Finding {
     }
 }
 
-/// Reports the encoders for thumbnails. Debian's FFmpeg has all of them.
+/// Reports the encoders for thumbnails and overlays. Debian's FFmpeg has all of them.
 fn encoders(missing: &[&str]) -> Finding {
     if missing.is_empty() {
-        return Finding::ok("encoders", "H.264, GIF and WebP, for POST /thumbnail");
+        return Finding::ok("encoders", "H.264, GIF and WebP for POST /thumbnail, H.264 and AAC for overlays");
     }
-    let found = format!("FFmpeg lacks {}; POST /thumbnail answers 503 for formats that need it", missing.join(", "));
-    Finding::warn("encoders", found, "link an FFmpeg with libx264 and libwebp, as Debian packages it")
+    let found = format!(
+        "FFmpeg lacks {}; POST /thumbnail answers 503 for formats that need it, and overlays need libx264 and aac",
+        missing.join(", ")
+    );
+    Finding::warn("encoders", found, "link an FFmpeg with libx264, libwebp and aac, as Debian packages it")
 }
 
 /// Checks whether webhooks can be sent.
