@@ -9,6 +9,7 @@
 mod appearance;
 mod appraisal;
 mod blinks;
+mod boxes;
 mod contact;
 mod difference;
 mod emotion;
@@ -47,6 +48,7 @@ mod weights;
 pub use appearance::Appearance;
 pub use appraisal::{Appraisal, appraise};
 pub use blinks::MAX_INTERVAL_S as BLINKS_INTERVAL_S;
+pub use boxes::{Boxes, LabelledBox};
 pub use contact::{GAZE_CONE_DEG, OFFSET_DEG};
 pub use difference::{Difference, Estimate};
 pub use emotion::{Emotion, Probabilities};

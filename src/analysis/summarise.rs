@@ -104,7 +104,7 @@ fn median_interval(samples: &[f64]) -> f64 {
 
 /// Returns the time that each sample stands for, from and to, in seconds. The first and the last one extend to the
 /// start and the end of the video, but by at most one interval, because a longer part without samples was not seen.
-fn sample_spans(samples: &[f64], duration_s: f64, interval_s: f64) -> Vec<(f64, f64)> {
+pub(super) fn sample_spans(samples: &[f64], duration_s: f64, interval_s: f64) -> Vec<(f64, f64)> {
     let (Some(first), Some(last)) = (samples.first(), samples.last()) else { return Vec::new() };
     if samples.len() == 1 {
         return vec![(0.0, duration_s.max(MIN_SPAN_S))];
