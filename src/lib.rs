@@ -11,8 +11,9 @@
 //! - [`store`]: the database: jobs (the queue), results, outgoing mail, keys. All SQL is here.
 //! - [`worker`]: one job from claim to clean-up, and periodic housekeeping.
 //! - [`pipeline`]: turns one video into [`analysis::Findings`]; used by worker, API and command line.
+//! - [`overlay`]: writes a video again with the boxes and labels of its analysis.
 //! - [`isolation`]: runs [`media`] in confined child processes.
-//! - [`media`]: opens video files: probing, frames and sound.
+//! - [`media`]: opens video files: probing, frames and sound; writes videos.
 //! - [`engine`]: ONNX Runtime: models, sessions, devices, batching. Handles tensors only.
 //! - [`vision`]: reads pictures: face detector, landmarks, emotion classifier, head pose, gaze.
 //! - [`speech`]: reads sound: voice activity, sound quality, syllable rate.
@@ -53,6 +54,8 @@ pub mod isolation;
 pub mod locale;
 #[cfg(feature = "video")]
 pub mod media;
+#[cfg(feature = "video")]
+pub mod overlay;
 #[cfg(feature = "video")]
 pub mod pipeline;
 pub mod public_network;

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use opencv::core::{Mat, MatTraitConst};
 
-use super::{Cancel, Pipeline, PipelineError, Progress, StageTimes, sound, stages};
+use super::{Analyzed, Cancel, Pipeline, PipelineError, Progress, StageTimes, sound, stages};
 use crate::analysis::{
-    Appearance, Detail, Expressions, Face, Findings, Observation, Options, Probabilities, Sampling, Sighting,
-    StreamOrientation, Track, Tracker, VideoFacts, Warning, quality, summarise,
+    Appearance, Detail, Expressions, Face, Observation, Options, Probabilities, Sampling, Sighting, StreamOrientation,
+    Track, Tracker, VideoFacts, Warning, quality, summarise,
 };
 use crate::engine::ActiveDevice;
 use crate::isolation::{Frames, VideoFile};
@@ -123,7 +123,7 @@ pub(super) fn run(
     begun: PendingAnalysis,
     progress: &(dyn Fn(Progress) + Sync),
     cancel: &Cancel,
-) -> Result<(Findings, StageTimes), PipelineError> {
+) -> Result<Analyzed, PipelineError> {
     let PendingAnalysis { video, frames, options, started } = begun;
     let every = every(options);
     let Pipeline { vision, speech_models, .. } = pipeline;
@@ -190,9 +190,9 @@ pub(super) fn run(
     let models = vision.models().into_iter().chain(details.models()).chain(sound.models).collect();
     let findings = summarise(facts, &read.times, &read.tracks, sound.speech, models, warnings);
     let detect = detect + crops;
-    let (read, speech, whole) = (read.busy, sound.busy, started.elapsed());
+    let (samples, read, speech, whole) = (read.times, read.busy, sound.busy, started.elapsed());
     let times = StageTimes { decode, detect, landmarks, expressions, read, speech, whole };
-    Ok((findings, times))
+    Ok(Analyzed { findings, samples, times })
 }
 
 /// Returns the warning of a video without faces: how small faces are that could have been missed.

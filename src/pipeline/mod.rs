@@ -87,6 +87,15 @@ pub struct StageTimes {
     pub whole: Duration,
 }
 
+/// A completed analysis.
+#[derive(Debug, Clone)]
+pub struct Analyzed {
+    pub findings: Findings,
+    /// Times of all samples in seconds, including those without a face.
+    pub samples: Vec<f64>,
+    pub times: StageTimes,
+}
+
 /// The models and limits that an analysis needs, loaded once in a process. Cheap to clone.
 #[derive(Clone)]
 pub struct Pipeline {
@@ -139,16 +148,16 @@ impl Pipeline {
         cancel: &Cancel,
     ) -> Result<Findings, PipelineError> {
         let begun = PendingAnalysis::new(self.decoders.video(source), options)?;
-        self.finish(begun, progress, cancel).map(|(findings, _)| findings)
+        self.finish(begun, progress, cancel).map(|analyzed| analyzed.findings)
     }
 
-    /// Completes an analysis whose video is being decoded already. Returns the findings and the times of the stages.
+    /// Completes an analysis whose video is being decoded already.
     pub fn finish(
         &self,
         begun: PendingAnalysis,
         progress: &(dyn Fn(Progress) + Sync),
         cancel: &Cancel,
-    ) -> Result<(Findings, StageTimes), PipelineError> {
+    ) -> Result<Analyzed, PipelineError> {
         analysis::run(self, begun, progress, cancel)
     }
 }

@@ -7,4 +7,5 @@ mod keys;
 mod log;
 mod many;
 mod migrate;
+mod overlay;
 mod serve;

@@ -3,6 +3,8 @@
 
 mod interrupt;
 mod many;
+mod overlay;
+mod part;
 mod picture;
 mod rows;
 mod single;
@@ -22,6 +24,7 @@ Examples:
   visage analyze clip.mp4
   visage analyze clip.mp4 --html report.html --csv rows.csv
   visage analyze clip.mp4 --csv rows.csv --detail expressions
+  visage analyze clip.mp4 --overlay boxes.mp4
   visage analyze clip.mp4 --gaze off --speech off
   visage analyze clip.mp4 --sample-every 5 | jq .summary.dominant_emotion
   visage analyze picture.jpg | jq '.faces[].dominant_emotion'
@@ -51,6 +54,10 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
 
+    /// Also write the video with boxes and labels to this file, which is an MP4 file.
+    #[arg(long, value_name = "FILE")]
+    overlay: Option<PathBuf>,
+
     /// Write the results to this folder instead of standard output: a JSON and a CSV file for each input.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["html", "csv", "stage_times"])]
     out: Option<PathBuf>,
@@ -58,6 +65,10 @@ pub struct Args {
     /// Also write a table with one row for each person in each input: CSV, or Parquet if the name ends in .parquet.
     #[arg(long, value_name = "FILE", requires = "out")]
     table: Option<PathBuf>,
+
+    /// Also write each video with boxes and labels to the folder, as an MP4 file.
+    #[arg(long, requires = "out")]
+    overlays: bool,
 
     /// Analyze N inputs at the same time [default: the setting queue.concurrency].
     #[arg(long, value_name = "N", requires = "out", value_parser = clap::value_parser!(u16).range(1..=256))]
@@ -121,9 +132,14 @@ pub fn run(args: Args, settings: Settings) -> Result<(), Failure> {
             "--detail expressions needs the landmarks that --gaze off switches off: use only one of the two".to_owned(),
         ));
     }
+    if args.out.is_some() && args.overlay.is_some() {
+        return Err(Failure::Settings(
+            "with --out, give --overlays instead of --overlay FILE: it writes one for each video".to_owned(),
+        ));
+    }
     if let Some(out) = args.out {
         let jobs = args.jobs.map_or_else(|| settings.queue.concurrency(), usize::from);
-        let batch = Batch { inputs: args.inputs, out, table: args.table, jobs, options };
+        let batch = Batch { inputs: args.inputs, out, table: args.table, overlays: args.overlays, jobs, options };
         return many::run(&batch, &settings);
     }
     let [file] = &args.inputs[..] else {
@@ -135,8 +151,10 @@ pub fn run(args: Args, settings: Settings) -> Result<(), Failure> {
     }
     let input = Input::open(file, &settings)?;
     let is_picture = picture::is_picture(&input.path, &settings);
-    if is_picture && (args.html.is_some() || args.csv.is_some()) {
-        return Err(Failure::Settings("a picture has no report and no rows: leave out --html and --csv".to_owned()));
+    if is_picture && (args.html.is_some() || args.csv.is_some() || args.overlay.is_some()) {
+        return Err(Failure::Settings(
+            "a picture has no report, no rows and no overlay: leave out --html, --csv and --overlay".to_owned(),
+        ));
     }
     if is_picture {
         return single::print_picture(&input, options, &settings);

@@ -10,14 +10,16 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::overlay::OverlayFile;
 use super::picture::{self, Picture};
-use super::{Args, rows, standard_input};
+use super::{Args, interrupt, overlay, rows, standard_input};
 use crate::analysis::{Language, Options, Timeline};
 use crate::cli::{self, Failure, PROGRAM};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Settings;
 use crate::isolation::Decoders;
-use crate::media::{self, ProbeError, Source};
+use crate::media::{self, ProbeError, Source, WriteError};
+use crate::overlay::OverlayError;
 use crate::pipeline::{Cancel, PendingAnalysis, PictureError, Pipeline, PipelineError, Progress, StageTimes};
 use crate::report::{self, Context, Reporter};
 
@@ -65,14 +67,17 @@ pub fn print_video(input: &Input, args: &Args, options: Options, settings: &Sett
     for file in [&args.html, &args.csv].into_iter().flatten() {
         cli::writable(file)?;
     }
+    let wanted = args.overlay.as_ref().map(|path| OverlayFile::create(path, &input.path)).transpose()?;
+    // An overlay has a temporary file, which has to be removed.
+    let cancel = if wanted.is_some() { interrupt::cancel_on_signals()? } else { Cancel::default() };
     let decoders = Decoders::new(&settings.video, PROGRAM.into(), false);
     let decoders = decoders.map_err(|error| Failure::Missing(error.to_string()))?;
     // Load the models and decode the first pictures at the same time.
-    let source = Source::File(input.path.clone());
+    let video = decoders.video(&Source::File(input.path.clone()));
     let (pending, pipeline) = std::thread::scope(|scope| {
         let loading = scope.spawn(|| Pipeline::load_for(settings, &decoders, options));
         let checked = decoders.check();
-        let pending = PendingAnalysis::new(decoders.video(&source), options);
+        let pending = PendingAnalysis::new(video.clone(), options);
         let loaded = loading.join().unwrap_or(Err(PipelineError::StageFailed("load")));
         checked.map(|_| (pending, loaded))
     })
@@ -87,10 +92,11 @@ pub fn print_video(input: &Input, args: &Args, options: Options, settings: &Sett
         bar.set_length(progress.frames_total);
         bar.set_position(progress.frames_done);
     };
-    let outcome = pipeline.finish(pending, &show, &Cancel::default());
+    let outcome = pipeline.finish(pending, &show, &cancel);
     bar.finish_and_clear();
-    let (mut findings, times) = outcome.map_err(|error| failure(&input.shown, error))?;
-    report::tell(&mut findings.analysis, Language::EN);
+    let mut analyzed = outcome.map_err(|error| failure(&input.shown, error))?;
+    report::tell(&mut analyzed.findings.analysis, Language::EN);
+    let findings = &analyzed.findings;
 
     if let (Some(path), Some(reporter)) = (&args.html, reporter) {
         let context = Context {
@@ -102,14 +108,24 @@ pub fn print_video(input: &Input, args: &Args, options: Options, settings: &Sett
             withdraw_url: None,
             notice: None,
         };
-        let page = reporter.html(&findings, &context).map_err(|error| Failure::Run(error.to_string()))?;
+        let page = reporter.html(findings, &context).map_err(|error| Failure::Run(error.to_string()))?;
         std::fs::write(path, page).map_err(|error| unwritten(path, &error))?;
     }
     if let Some(path) = &args.csv {
         write_csv(path, &findings.timeline).map_err(|error| unwritten(path, &error))?;
     }
+    if let Some(file) = wanted {
+        bar.reset();
+        show(Progress { frames_done: 0, frames_total: findings.analysis.video.frames_total });
+        let written = overlay::write(&analyzed, &video, file.file(), 1, &|done| bar.set_position(done), &cancel);
+        bar.finish_and_clear();
+        if let Some(error) = written.map_err(|error| overlay_failure(&input.shown, file.path(), error))? {
+            eprintln!("visage: {}", overlay::without_sound(&error));
+        }
+        file.finish()?;
+    }
     if args.stage_times {
-        eprintln!("{}", in_seconds(&times));
+        eprintln!("{}", in_seconds(&analyzed.times));
     }
     print(&findings.analysis)
 }
@@ -153,6 +169,15 @@ fn in_seconds(times: &StageTimes) -> serde_json::Value {
     })
 }
 
+/// The failure for an error of the overlay of a file with this name.
+fn overlay_failure(file: &str, path: &Path, error: OverlayError) -> Failure {
+    match error {
+        OverlayError::Frames(error) => failure(file, error.into()),
+        OverlayError::Write(WriteError::File(error)) => unwritten(path, &error),
+        error => Failure::Run(format!("{} was not written: {error}", path.display())),
+    }
+}
+
 /// The failure for an error of a file with this name.
 fn failure(file: &str, error: PipelineError) -> Failure {
     match error {
@@ -163,6 +188,7 @@ fn failure(file: &str, error: PipelineError) -> Failure {
         PipelineError::Video(_) => {
             Failure::Input(format!("{file}: {}", report::failure(&error.reason(), Language::EN)))
         }
+        PipelineError::Cancelled => Failure::Interrupted("stopped".to_owned()),
         PipelineError::Missing(_) => Failure::Missing(format!("{error}; run `visage doctor` for details")),
         _ => Failure::Run(error.to_string()),
     }

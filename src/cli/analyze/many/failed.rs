@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::analysis::Language;
 use crate::cli::analyze::picture;
 use crate::media::ProbeError;
+use crate::overlay::OverlayError;
 use crate::pipeline::{PictureError, PipelineError};
 use crate::report;
 
@@ -28,6 +29,11 @@ impl Failed {
     /// The input was written to while it was analyzed.
     pub fn changed() -> Self {
         Self { code: "source_changed", text: "changed while it was analyzed: run the command again".to_owned() }
+    }
+
+    /// The overlay could not be drawn or encoded.
+    pub fn no_overlay(error: &OverlayError) -> Self {
+        Self { code: "internal_error", text: format!("no overlay could be made: {error}") }
     }
 
     /// The program panicked.

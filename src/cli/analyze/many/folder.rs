@@ -1,23 +1,22 @@
 //! The folder of the results.
 //!
-//! A result is a JSON file and a CSV file. Both are written under a temporary name, and renamed when they are complete.
-//! The JSON file comes last, so a result whose JSON file is there is finished. A process that is killed leaves at most
+//! A result is a JSON file and a CSV file, and an overlay if it is asked for. All are written under a temporary name, and
+//! renamed when they are complete. The JSON file comes last, so a result whose JSON file is there is finished. A process that is killed leaves at most
 //! files with temporary names, which the next one removes.
 
 use std::fs::{File, TryLockError};
-use std::io::{self, BufReader, BufWriter, Write};
+use std::io::{self, BufReader, Write};
 use std::path::{Path, PathBuf};
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::identity::{Identity, Setup};
 use crate::analysis::TimelineRow;
 use crate::cli::Failure;
-use crate::cli::analyze::rows;
-
-/// The end of temporary names, which begin with a dot.
-const PART: &str = ".visage-part";
+use crate::cli::analyze::part::{PART, Part};
+use crate::cli::analyze::{overlay, rows};
 
 /// The folder, locked against other processes that write results to it.
 pub struct ResultFolder {
@@ -38,6 +37,8 @@ struct Stored<'a, R> {
 #[derive(Deserialize)]
 struct Belongs {
     input: Identity,
+    /// `None` for a picture.
+    video: Option<IgnoredAny>,
 }
 
 impl ResultFolder {
@@ -72,12 +73,25 @@ impl ResultFolder {
         self.path.join(format!("{result}.csv"))
     }
 
-    /// Whether the folder has a finished result of this file with the same setup.
-    pub fn has(&self, result: &str, file: &Path, setup: &Setup) -> bool {
+    fn overlay(&self, result: &str) -> PathBuf {
+        self.path.join(format!("{result}.{}", overlay::ENDING))
+    }
+
+    /// Creates the empty file of an overlay. It becomes a part of the result in [`ResultFolder::write`].
+    pub fn create_overlay(&self, result: &str) -> io::Result<Part> {
+        Part::open(&self.overlay(result))
+    }
+
+    /// Whether the folder has a finished result of this file with the same setup. `overlays`: whether the result of a
+    /// video needs an overlay.
+    pub fn has(&self, result: &str, file: &Path, setup: &Setup, overlays: bool) -> bool {
         let Ok(now) = Identity::of(file, setup) else { return false };
         let stored = File::open(self.json(result)).ok().map(BufReader::new);
         let stored: Option<Belongs> = stored.and_then(|file| serde_json::from_reader(file).ok());
-        stored.is_some_and(|stored| stored.input.is_same(&now)) && self.csv(result).is_file()
+        stored.is_some_and(|stored| {
+            let needs_overlay = overlays && stored.video.is_some();
+            stored.input.is_same(&now) && (!needs_overlay || self.overlay(result).is_file())
+        }) && self.csv(result).is_file()
     }
 
     /// Returns the JSON of a finished result.
@@ -85,7 +99,7 @@ impl ResultFolder {
         serde_json::from_slice(&std::fs::read(self.json(result)).ok()?).ok()
     }
 
-    /// Writes a finished result, in the place of an older one.
+    /// Writes a finished result, in the place of an older one. Without an overlay, that of an older result is removed.
     pub fn write(
         &self,
         result: &str,
@@ -93,6 +107,7 @@ impl ResultFolder {
         json: &impl Serialize,
         rows: &[TimelineRow],
         expressions: bool,
+        overlay: Option<Part>,
     ) -> io::Result<()> {
         let (json_path, csv_path) = (self.json(result), self.csv(result));
         let csv_part = Part::create(&csv_path, |file| rows::write(file, rows, expressions))?;
@@ -101,46 +116,21 @@ impl ResultFolder {
             file.write_all(b"\n")
         })?;
         // Otherwise a process that is killed between the two leaves the new CSV file beside an older JSON file.
-        match std::fs::remove_file(&json_path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+        remove(&json_path)?;
+        match overlay {
+            Some(overlay) => overlay.finish()?,
+            None => remove(&self.overlay(result))?,
         }
         csv_part.finish()?;
         json_part.finish()
     }
 }
 
-/// A file under a temporary name in the folder of its final name. It is removed on drop, unless it is finished.
-pub struct Part {
-    part: PathBuf,
-    path: PathBuf,
-}
-
-impl Part {
-    /// Creates the file and writes its content to the disk.
-    pub fn create(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> io::Result<Self> {
-        let mut name = std::ffi::OsString::from(".");
-        name.push(path.file_name().unwrap_or_default());
-        name.push(PART);
-        let part = path.with_file_name(name);
-        let file = File::create(&part)?;
-        let created = Self { part, path: path.to_owned() };
-        let mut file = BufWriter::new(file);
-        write(&mut file)?;
-        file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-        Ok(created)
-    }
-
-    /// Gives the file its final name.
-    pub fn finish(self) -> io::Result<()> {
-        std::fs::rename(&self.part, &self.path)
-    }
-}
-
-impl Drop for Part {
-    fn drop(&mut self) {
-        // Finds nothing if the file was renamed.
-        let _ = std::fs::remove_file(&self.part);
+/// Removes a file, if it is there.
+fn remove(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 
@@ -164,10 +154,10 @@ mod tests {
         let out = home.path().join("new/out");
         let folder = ResultFolder::open(&out).unwrap();
         let input = Identity::of(&clip, &setup(20)).unwrap();
-        assert!(!folder.has("clip", &clip, &setup(20)));
-        folder.write("clip", &input, &json!({"faces": []}), &[], false).unwrap();
-        assert!(folder.has("clip", &clip, &setup(20)));
-        assert!(!folder.has("clip", &clip, &setup(5)));
+        assert!(!folder.has("clip", &clip, &setup(20), false));
+        folder.write("clip", &input, &json!({"faces": []}), &[], false, None).unwrap();
+        assert!(folder.has("clip", &clip, &setup(20), false));
+        assert!(!folder.has("clip", &clip, &setup(5), false));
         let stored = folder.read("clip").unwrap();
         assert_eq!((&stored["faces"], &stored["input"]["bytes"]), (&json!([]), &json!(5)));
         let mut names: Vec<_> =
@@ -177,11 +167,11 @@ mod tests {
 
         let json = std::fs::read(out.join("clip.json")).unwrap();
         std::fs::write(out.join("clip.json"), &json[..json.len() / 2]).unwrap();
-        assert!(!folder.has("clip", &clip, &setup(20)), "half a file");
+        assert!(!folder.has("clip", &clip, &setup(20), false), "half a file");
         std::fs::write(out.join("clip.json"), &json).unwrap();
-        assert!(folder.has("clip", &clip, &setup(20)));
+        assert!(folder.has("clip", &clip, &setup(20), false));
         std::fs::remove_file(out.join("clip.csv")).unwrap();
-        assert!(!folder.has("clip", &clip, &setup(20)), "no rows");
+        assert!(!folder.has("clip", &clip, &setup(20), false), "no rows");
     }
 
     #[test]
@@ -196,19 +186,5 @@ mod tests {
         assert!(matches!(ResultFolder::open(out.path()), Err(Failure::Settings(text)) if text.contains("another")));
         drop(first);
         ResultFolder::open(out.path()).unwrap();
-    }
-
-    #[test]
-    fn a_part_that_is_not_finished_leaves_nothing() {
-        let out = tempfile::tempdir().unwrap();
-        let path = out.path().join("clip.json");
-        std::fs::write(&path, "old").unwrap();
-        let failed = Part::create(&path, |_| Err(io::Error::other("the disk is full")));
-        assert!(failed.is_err());
-        drop(Part::create(&path, |file| file.write_all(b"new")).unwrap());
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "old");
-        assert_eq!(std::fs::read_dir(out.path()).unwrap().count(), 1);
-        Part::create(&path, |file| file.write_all(b"new")).unwrap().finish().unwrap();
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "new");
     }
 }

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 
 use super::failed::Failed;
 use super::media_names::{Named, named};
-use super::names::result_name;
+use super::names::{is_result_name, result_name};
+use crate::cli::analyze::overlay;
 use crate::config::Video;
 use crate::media::{self, ProbeError};
 
@@ -25,9 +26,11 @@ pub struct Input {
 
 /// Lists the given files in their order, and in the place of each folder the videos and pictures in it and in the
 /// folders below, in the order of their names as bytes. Files and folders whose names begin with a dot are passed over,
-/// unless they are given. A file that is reached twice is listed once.
-pub fn list(given: &[PathBuf], limits: &Video) -> Vec<Input> {
-    let mut walk = Walk { limits, folders: HashSet::new(), results: HashSet::new(), found: Vec::new() };
+/// unless they are given, and so are overlays beside their results. A file that is reached twice is listed once. `out` is
+/// the folder of the results.
+pub fn list(given: &[PathBuf], out: &Path, limits: &Video) -> Vec<Input> {
+    let out = fs::metadata(out).ok().map(|about| (about.dev(), about.ino()));
+    let mut walk = Walk { limits, out, folders: HashSet::new(), results: HashSet::new(), found: Vec::new() };
     for path in given {
         walk.given(path);
     }
@@ -36,6 +39,8 @@ pub fn list(given: &[PathBuf], limits: &Video) -> Vec<Input> {
 
 struct Walk<'a> {
     limits: &'a Video,
+    /// Device and inode of the folder of the results, if it is there.
+    out: Option<(u64, u64)>,
     /// Device and inode of each folder so far. A symbolic link may lead to a folder again, even to one that is being
     /// walked.
     folders: HashSet<(u64, u64)>,
@@ -63,11 +68,14 @@ impl Walk<'_> {
             Err(error) => return self.add(path, Some(Failed::unreadable(&error))),
         };
         entries.sort();
+        let is_out = self.out == Some((about.dev(), about.ino()));
         for name in entries.iter().filter(|name| !name.as_bytes().starts_with(b".")) {
             let path = path.join(name);
             match fs::metadata(&path) {
                 Ok(about) if about.is_dir() => self.folder(&path, &about),
-                Ok(about) if about.is_file() && self.is_media(&path) => self.add(&path, None),
+                Ok(about) if about.is_file() && !is_overlay(&path, is_out) && self.is_media(&path) => {
+                    self.add(&path, None);
+                }
                 Ok(_) => {}
                 // For example a link to a file that is gone.
                 Err(error) if named(&path) == Named::Media => self.add(&path, Some(Failed::unreadable(&error))),
@@ -100,6 +108,14 @@ impl Walk<'_> {
     }
 }
 
+/// Whether a file in a folder is an overlay: its name is that of a result, and it is in the folder of the results or
+/// beside its result.
+fn is_overlay(path: &Path, is_out: bool) -> bool {
+    let result = path.extension().filter(|ending| *ending == overlay::ENDING).and_then(|_| path.file_stem());
+    let is_result = result.is_some_and(|name| is_result_name(&name.to_string_lossy()));
+    is_result && (is_out || path.with_extension("json").is_file())
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
@@ -109,7 +125,7 @@ mod tests {
 
     fn listed(given: &[&Path]) -> Vec<(PathBuf, Option<&'static str>)> {
         let given: Vec<PathBuf> = given.iter().map(|path| path.to_path_buf()).collect();
-        let found = list(&given, &Settings::defaults().unwrap().video);
+        let found = list(&given, Path::new("/nowhere"), &Settings::defaults().unwrap().video);
         found.into_iter().map(|input| (input.path, input.problem.map(|problem| problem.code))).collect()
     }
 
@@ -168,8 +184,28 @@ mod tests {
         let about = fs::metadata(&inner).unwrap();
         fs::remove_dir(&inner).unwrap();
         let limits = Settings::defaults().unwrap().video;
-        let mut walk = Walk { limits: &limits, folders: HashSet::new(), results: HashSet::new(), found: Vec::new() };
+        let mut walk =
+            Walk { limits: &limits, out: None, folders: HashSet::new(), results: HashSet::new(), found: Vec::new() };
         walk.folder(&inner, &about);
         assert_eq!(walk.found[0].problem.as_ref().unwrap().code, "source_unreadable");
+    }
+
+    #[test]
+    fn overlays_are_no_inputs_unless_they_are_given() {
+        let folder = tempfile::tempdir().unwrap();
+        let (out, other) = (folder.path().join("out"), folder.path().join("other"));
+        for dir in [&out, &other] {
+            fs::create_dir(dir).unwrap();
+            for name in ["a.mov-0123456789ab.mp4", "b.mov-0123456789ab.mp4", "b.mov-0123456789ab.json", "c-1.mp4"] {
+                fs::write(dir.join(name), "").unwrap();
+            }
+        }
+        let listed = |given: PathBuf| -> Vec<PathBuf> {
+            let found = list(&[given], &out, &Settings::defaults().unwrap().video).into_iter();
+            found.map(|input| input.path.strip_prefix(folder.path()).unwrap().to_owned()).collect()
+        };
+        let expected = ["other/a.mov-0123456789ab.mp4", "other/c-1.mp4", "out/c-1.mp4"].map(PathBuf::from);
+        assert_eq!(listed(folder.path().to_owned()), expected);
+        assert_eq!(listed(out.join("a.mov-0123456789ab.mp4")), [Path::new("out/a.mov-0123456789ab.mp4")]);
     }
 }

@@ -20,8 +20,8 @@ use self::folder::ResultFolder;
 use self::identity::Setup;
 use self::progress::Board;
 use self::table::{Entry, Table};
-use self::work::{Outcome, Work};
-use super::interrupt;
+use self::work::{Outcome, Tools, Work};
+use super::{interrupt, overlay};
 use crate::analysis::Options;
 use crate::cli::{Failure, PROGRAM};
 use crate::config::Settings;
@@ -36,6 +36,8 @@ pub struct Batch {
     /// The folder for the results.
     pub out: PathBuf,
     pub table: Option<PathBuf>,
+    /// Whether each video is also written with boxes and labels.
+    pub overlays: bool,
     /// Number of inputs to analyze at the same time.
     pub jobs: usize,
     pub options: Options,
@@ -48,14 +50,19 @@ pub fn run(batch: &Batch, settings: &Settings) -> Result<(), Failure> {
         ));
     }
     let table = batch.table.as_ref().map(|path| Table::open(path)).transpose()?;
+    if batch.overlays {
+        overlay::check()?;
+    }
     let setup = Setup::of(batch.options, settings)?;
-    let inputs = inputs::list(&batch.inputs, &settings.video);
+    let inputs = inputs::list(&batch.inputs, &batch.out, &settings.video);
     if inputs.is_empty() {
         return Err(Failure::Input("the folders have no video and no picture".to_owned()));
     }
     let folder = ResultFolder::open(&batch.out)?;
 
-    let is_done = |input: &inputs::Input| input.problem.is_none() && folder.has(&input.result, &input.path, &setup);
+    let is_done = |input: &inputs::Input| {
+        input.problem.is_none() && folder.has(&input.result, &input.path, &setup, batch.overlays)
+    };
     let outcomes: Vec<Outcome> =
         inputs.iter().map(|input| if is_done(input) { Outcome::DoneBefore } else { Outcome::NotReached }).collect();
     let waiting: Vec<usize> =
@@ -63,13 +70,12 @@ pub fn run(batch: &Batch, settings: &Settings) -> Result<(), Failure> {
     let cancel = interrupt::cancel_on_signals()?;
     let board = Board::new(inputs.len(), inputs.len() - waiting.len());
     // A folder whose inputs are all done or missing costs no loading of models.
-    let pipeline = match waiting.iter().any(|at| inputs[*at].problem.is_none()) {
+    let tools = match waiting.iter().any(|at| inputs[*at].problem.is_none()) {
         true => Some(load(settings, batch.options)?),
         false => None,
     };
-    let work =
-        Work { inputs: &inputs, folder: &folder, setup: &setup, options: batch.options, settings, board: &board };
-    let (outcomes, stopped) = work.run(pipeline.as_ref(), outcomes, waiting, batch.jobs, &cancel);
+    let work = Work { inputs: &inputs, folder: &folder, setup: &setup, batch, settings, board: &board };
+    let (outcomes, stopped) = work.run(tools.as_ref(), outcomes, waiting, &cancel);
     board.finish();
 
     let tabulated = table.map_or(Ok(()), |table| {
@@ -92,7 +98,7 @@ pub fn run(batch: &Batch, settings: &Settings) -> Result<(), Failure> {
 }
 
 /// Starts the decoders and loads the models.
-fn load(settings: &Settings, options: Options) -> Result<Pipeline, Failure> {
+fn load(settings: &Settings, options: Options) -> Result<Tools, Failure> {
     let missing = |error: String| Failure::Missing(format!("{error}; run `visage doctor` for details"));
     let decoders = Decoders::new(&settings.video, PROGRAM.into(), true).map_err(|error| missing(error.to_string()))?;
     let pipeline = Pipeline::load_for(settings, &decoders, options).map_err(|error| match error {
@@ -100,7 +106,7 @@ fn load(settings: &Settings, options: Options) -> Result<Pipeline, Failure> {
         error => Failure::Run(error.to_string()),
     })?;
     decoders.check().map_err(|error| missing(error.to_string()))?;
-    Ok(pipeline)
+    Ok(Tools { pipeline, decoders })
 }
 
 /// Says how many inputs have a result. An input without one is a failure.

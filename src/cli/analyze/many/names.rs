@@ -27,6 +27,12 @@ pub fn result_name(path: &Path) -> String {
     format!("{name}-{}", &digits[..DIGITS])
 }
 
+/// Whether a name ends as those of results do.
+pub fn is_result_name(name: &str) -> bool {
+    let is_digit = |c: u8| c.is_ascii_digit() || (b'a'..=b'f').contains(&c);
+    name.rsplit_once('-').is_some_and(|(_, digits)| digits.len() == DIGITS && digits.bytes().all(is_digit))
+}
+
 /// Whether every system and program takes this character in a name of a file.
 fn is_safe(c: char) -> bool {
     !c.is_control() && c != char::REPLACEMENT_CHARACTER && !"/\\:*?\"<>|".contains(c)

@@ -80,6 +80,11 @@ impl Board {
         self.show(&state);
     }
 
+    /// Says something about an input that does not fail.
+    pub fn note(&self, path: &Path, text: &str) {
+        self.line(&format!("{}: {text}", shown(path)));
+    }
+
     fn line(&self, text: &str) {
         self.bar.suspend(|| say(text));
     }

@@ -6,17 +6,22 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
+use super::Batch;
 use super::failed::Failed;
 use super::folder::ResultFolder;
 use super::identity::{Identity, Setup};
 use super::inputs::Input;
 use super::progress::Board;
-use crate::analysis::{Detail, Language, Options};
+use crate::analysis::{Detail, Language};
 use crate::cli::Failure;
+use crate::cli::analyze::overlay;
+use crate::cli::analyze::part::Part;
 use crate::cli::analyze::picture::{self, Picture};
 use crate::config::Settings;
-use crate::media::Source;
-use crate::pipeline::{Cancel, PictureError, Pipeline, PipelineError, Progress};
+use crate::isolation::{Decoders, VideoFile};
+use crate::media::{Source, WriteError};
+use crate::overlay::OverlayError;
+use crate::pipeline::{Analyzed, Cancel, PendingAnalysis, PictureError, Pipeline, PipelineError, Progress};
 use crate::report;
 
 /// What became of an input.
@@ -70,25 +75,40 @@ impl From<PictureError> for Stop {
     }
 }
 
+impl From<OverlayError> for Stop {
+    fn from(error: OverlayError) -> Self {
+        match error {
+            OverlayError::Frames(error) => PipelineError::from(error).into(),
+            OverlayError::Write(WriteError::File(error)) => Self::Unwritten(error),
+            error => Self::Failed(Failed::no_overlay(&error)),
+        }
+    }
+}
+
+/// The models, and the processes that decode.
+pub struct Tools {
+    pub pipeline: Pipeline,
+    pub decoders: Decoders,
+}
+
 /// Everything that the threads share.
 pub struct Work<'a> {
     pub inputs: &'a [Input],
     pub folder: &'a ResultFolder,
     pub setup: &'a Setup,
-    pub options: Options,
+    pub batch: &'a Batch,
     pub settings: &'a Settings,
     pub board: &'a Board,
 }
 
 impl Work<'_> {
-    /// Analyzes the inputs with these indices, `jobs` at a time. Returns the completed outcomes, and the failure that
-    /// ended the work early. Without a pipeline, only inputs that have a problem already are waiting.
+    /// Analyzes the inputs with these indices, several at a time. Returns the completed outcomes, and the failure that
+    /// ended the work early. Without tools, only inputs that have a problem already are waiting.
     pub fn run(
         &self,
-        pipeline: Option<&Pipeline>,
+        tools: Option<&Tools>,
         outcomes: Vec<Outcome>,
         waiting: Vec<usize>,
-        jobs: usize,
         cancel: &Cancel,
     ) -> (Vec<Outcome>, Option<Failure>) {
         let (outcomes, failure) = (Mutex::new(outcomes), Mutex::new(None));
@@ -97,7 +117,7 @@ impl Work<'_> {
             while !cancel.is_cancelled() {
                 let Some(at) = waiting.get(next.fetch_add(1, Ordering::Relaxed)).copied() else { break };
                 let (input, started) = (&self.inputs[at], Instant::now());
-                let analyzed = catch_unwind(AssertUnwindSafe(|| self.analyze(pipeline, thread, input, cancel)));
+                let analyzed = catch_unwind(AssertUnwindSafe(|| self.analyze(tools, thread, input, cancel)));
                 let outcome = match analyzed.unwrap_or_else(|_| Err(Failed::panicked().into())) {
                     Ok(()) => Outcome::Done,
                     Err(Stop::Failed(failed)) => Outcome::Failed(failed),
@@ -114,7 +134,7 @@ impl Work<'_> {
             }
         };
         std::thread::scope(|scope| {
-            for thread in 0..jobs.min(waiting.len()) {
+            for thread in 0..self.batch.jobs.min(waiting.len()) {
                 let work = &work;
                 scope.spawn(move || work(thread));
             }
@@ -122,25 +142,55 @@ impl Work<'_> {
         (outcomes.into_inner(), failure.into_inner())
     }
 
-    fn analyze(&self, pipeline: Option<&Pipeline>, thread: usize, input: &Input, cancel: &Cancel) -> Result<(), Stop> {
-        let (Some(pipeline), None) = (pipeline, &input.problem) else {
+    fn analyze(&self, tools: Option<&Tools>, thread: usize, input: &Input, cancel: &Cancel) -> Result<(), Stop> {
+        let (Some(Tools { pipeline, decoders }), None) = (tools, &input.problem) else {
             let failed = input.problem.clone();
             return Err(Stop::Failed(failed.unwrap_or_else(|| PipelineError::StageFailed("load").into())));
         };
         let identity = Identity::of(&input.path, self.setup)?;
-        let expressions = self.options.detail == Some(Detail::Expressions);
+        let options = self.batch.options;
+        let expressions = options.detail == Some(Detail::Expressions);
         if picture::is_picture(&input.path, self.settings) {
             let bytes = picture::bytes(&input.path, self.settings).map_err(|error| Failed::unreadable(&error))?;
-            let Picture { printed, rows } = Picture::read(pipeline, &bytes, self.options, self.settings)?;
+            let Picture { printed, rows } = Picture::read(pipeline, &bytes, options, self.settings)?;
             self.check_unchanged(input, &identity)?;
-            return self.folder.write(&input.result, &identity, &printed, &rows, expressions).map_err(Stop::Unwritten);
+            let written = self.folder.write(&input.result, &identity, &printed, &rows, expressions, None);
+            return written.map_err(Stop::Unwritten);
         }
-        let show = |progress: Progress| self.board.advance(thread, progress.frames_done, progress.frames_total);
-        let mut found = pipeline.analyze(&Source::File(input.path.clone()), self.options, &show, cancel)?;
-        report::tell(&mut found.analysis, Language::EN);
+        // An overlay takes the second half of the progress.
+        let parts = if self.batch.overlays { 2 } else { 1 };
+        let show = |progress: Progress| self.board.advance(thread, progress.frames_done, parts * progress.frames_total);
+        let video = decoders.video(&Source::File(input.path.clone()));
+        let pending = PendingAnalysis::new(video.clone(), options)?;
+        let mut analyzed = pipeline.finish(pending, &show, cancel)?;
+        report::tell(&mut analyzed.findings.analysis, Language::EN);
+        let overlay = match self.batch.overlays {
+            true => Some(self.write_overlay(input, &analyzed, &video, thread, cancel)?),
+            false => None,
+        };
         self.check_unchanged(input, &identity)?;
-        let rows = &found.timeline.rows;
-        self.folder.write(&input.result, &identity, &found.analysis, rows, expressions).map_err(Stop::Unwritten)
+        let (analysis, rows) = (&analyzed.findings.analysis, &analyzed.findings.timeline.rows);
+        let written = self.folder.write(&input.result, &identity, analysis, rows, expressions, overlay);
+        written.map_err(Stop::Unwritten)
+    }
+
+    /// Writes the overlay of a video under a temporary name.
+    fn write_overlay(
+        &self,
+        input: &Input,
+        analyzed: &Analyzed,
+        video: &VideoFile,
+        thread: usize,
+        cancel: &Cancel,
+    ) -> Result<Part, Stop> {
+        let frames = analyzed.findings.analysis.video.frames_total;
+        let part = self.folder.create_overlay(&input.result).map_err(Stop::Unwritten)?;
+        let show = |done: u64| self.board.advance(thread, frames + done, 2 * frames);
+        if let Some(error) = overlay::write(analyzed, video, part.file(), self.batch.jobs, &show, cancel)? {
+            self.board.note(&input.path, &overlay::without_sound(&error));
+        }
+        part.file().sync_all().map_err(Stop::Unwritten)?;
+        Ok(part)
     }
 
     fn check_unchanged(&self, input: &Input, before: &Identity) -> Result<(), Failed> {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use self::columns::columns;
 pub use self::row::Entry;
-use super::folder::Part;
+use crate::cli::analyze::part::Part;
 use crate::cli::{self, Failure};
 
 /// The file of the table.
