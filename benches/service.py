@@ -138,4 +138,5 @@ def main() -> None:
     results(binary, clip, options.connections, options.rounds)
 
 
-main()
+if __name__ == "__main__":
+    main()
