@@ -1,15 +1,10 @@
 // Plays the browser's own copy of the video, with a box and a label on every face.
 
 import { call } from "./api.js";
+import { drawBoxes } from "./boxes.js";
 import { ask, h, icon, s, save, toast } from "./dom.js";
-import { placeLabels } from "./labels.js";
 import { boxAt, rowAt, shownEmotion } from "./runs.js";
 import { emotion, t } from "./words.js";
-
-/** Size of the labels of faces on the screen, in CSS pixels. */
-const LABEL_PX = 13;
-
-const pen = document.createElement("canvas").getContext("2d");
 
 /**
  * Calls `then` if the browser cannot show the pictures of a file. It may fire an error, stop without one (large files),
@@ -161,64 +156,16 @@ export class Player {
     const { screen, boxes } = this;
     if (!this.faces || !this.hasFile || !this.video.videoWidth || !screen.clientWidth) return boxes.replaceChildren();
     const frame = this.frame(this.video);
-    boxes.setAttribute("viewBox", `${frame.x} ${frame.y} ${frame.width} ${frame.height}`);
-    // Size of a CSS pixel in pixels of the picture.
-    const unit = 1 / Math.min(screen.clientWidth / frame.width, screen.clientHeight / frame.height);
-    pen.font = `700 ${LABEL_PX}px ${getComputedStyle(screen).fontFamily}`;
     const seen = this.faces.flatMap((face) => {
       const rows = this.rows.get(face.id) ?? [];
       const row = this.people.isHidden(face.id) ? undefined : rowAt(rows, time, this.interval);
       if (!row) return [];
       const name = shownEmotion(face, row, time);
       const label = `${this.people.short(face.id)} · ${emotion(name)}`;
-      return [
-        {
-          ...this.inside(boxAt(rows, row, time, this.interval), frame),
-          name,
-          label,
-          long: (pen.measureText(label).width + LABEL_PX) * unit,
-        },
-      ];
+      const box = boxAt(rows, row, time, this.interval);
+      return [{ box, label, paint: `e-${name}`, ink: name === "sad" ? "#fff" : "#10141c" }];
     });
-    const labels = placeLabels(seen, frame, LABEL_PX * 1.5 * unit);
-    boxes.replaceChildren(
-      ...seen.map(({ x, y, width, height, name, label }, at) =>
-        s(
-          "g",
-          { class: `e-${name}` },
-          s("rect", { class: "edge", x, y, width, height, rx: 5 * unit, fill: "none", "stroke-width": 2.5 * unit }),
-          s("rect", {
-            class: "fill",
-            x: labels[at].x,
-            y: labels[at].y,
-            width: labels[at].width,
-            height: labels[at].height,
-            rx: 3 * unit,
-          }),
-          s(
-            "text",
-            {
-              x: labels[at].x + LABEL_PX * 0.5 * unit,
-              y: labels[at].y + LABEL_PX * 1.12 * unit,
-              "font-size": LABEL_PX * unit,
-              "font-weight": 700,
-              fill: name === "sad" ? "#fff" : "#10141c",
-            },
-            label,
-          ),
-        ),
-      ),
-    );
-  }
-
-  /** Cuts a box to the visible part of the picture. */
-  inside(box, frame) {
-    const [x, y] = [Math.max(box.x, frame.x), Math.max(box.y, frame.y)];
-    const [right, bottom] = [
-      Math.min(box.x + box.width, frame.x + frame.width),
-      Math.min(box.y + box.height, frame.y + frame.height),
-    ];
-    return { x, y, width: Math.max(0, right - x), height: Math.max(0, bottom - y) };
+    drawBoxes(boxes, screen, frame, seen);
   }
 
   picture(width = this.video.videoWidth) {

@@ -14,6 +14,7 @@ use crate::api::{Api, Problem};
 pub const START: &[&str] = &[
     "app.js",
     "api.js",
+    "boxes.js",
     "camera.js",
     "chart.js",
     "compare.js",
