@@ -10,7 +10,7 @@ import { mainFace, samplesPerSecond, shortened } from "./runs.js";
 import * as start from "./start.js";
 import { upload } from "./upload.js";
 import { Progress } from "./work.js";
-import { bytes, language, settings, t } from "./words.js";
+import { bytes, language, settings, t, text } from "./words.js";
 
 /** Errors of the form's fields. The file is fine. */
 const FIELD_ERRORS = ["bad_email", "mail_off", "bad_option", "too_many_recipients"];
@@ -44,6 +44,7 @@ function address(token) {
 
 /** Cancels the current task and returns the signal of the next one. */
 function begin() {
+  start.leave();
   running?.abort();
   running = new AbortController();
   player?.close();
@@ -230,7 +231,24 @@ function route() {
   }
 }
 
-start.prepare(send);
+/** Shows the result of a live session, and says why it ended if the person did not end it. */
+function showLive(token, reason) {
+  if (reason === "erased") {
+    library.forget(token);
+    toStart();
+    toast(t("take.erased"));
+    return;
+  }
+  history.pushState(null, "", address(token));
+  open(token);
+  const words = text(`live.ended_${reason}`);
+  if (words) toast(words);
+}
+
+start.prepare(send, {
+  onLive: (token, name) => library.remember(token, { name, status: "working" }),
+  onLiveEnd: showLive,
+});
 for (const id of ["home", "new"]) {
   byId(id).addEventListener("click", (event) => {
     if (event.ctrlKey || event.metaKey || event.shiftKey) return;

@@ -1,4 +1,4 @@
-// Records a video with the camera: choose a camera, preview, record, stop.
+// Records a video with the camera, or shows it live: choose a camera, preview, record, stop.
 
 import { byId, h } from "./dom.js";
 import { moment, t } from "./words.js";
@@ -15,6 +15,9 @@ const KINDS = [
 ];
 const MOST_S = 600;
 
+/** The states in which pictures of the camera are kept or sent. */
+const BUSY = ["recording_now", "live_now"];
+
 let stream, recorder, timer, pageTitle;
 
 export const canRecord = () => Boolean(navigator.mediaDevices?.getUserMedia && window.MediaRecorder);
@@ -23,7 +26,7 @@ export const canRecord = () => Boolean(navigator.mediaDevices?.getUserMedia && w
 function indicate(state) {
   const label = byId("camera-on");
   label.hidden = !state;
-  label.classList.toggle("recording", state === "recording_now");
+  label.classList.toggle("recording", BUSY.includes(state));
   label.firstElementChild.textContent = state ? t(`camera.${state}`) : "";
   if (state) {
     pageTitle ??= document.title;
@@ -73,21 +76,36 @@ export function close() {
   byId("camera-time").hidden = true;
 }
 
-/** Records until `stop`, and resolves to the file. */
-export function record() {
-  const [type, ending] = KINDS.find(([kind]) => MediaRecorder.isTypeSupported(kind)) ?? ["", "webm"];
-  const chunks = [];
+/** Shows the time since now, and calls `onTick` with it four times a second. */
+function clock(onTick) {
   const begun = performance.now();
-  recorder = new MediaRecorder(stream, { ...(type && { mimeType: type }), videoBitsPerSecond: 2_500_000 });
   const label = byId("camera-time");
   const tick = () => {
     const seconds = (performance.now() - begun) / 1000;
     label.textContent = moment(seconds, 60);
-    if (seconds >= MOST_S) stop();
+    onTick?.(seconds);
   };
   tick();
   label.hidden = false;
   timer = setInterval(tick, 250);
+}
+
+/** The stream of the open camera. */
+export const current = () => stream;
+
+/** Shows that the pictures are analyzed live, and for how long. Calls `onGone` if the camera is disconnected. */
+export function showLive(onGone) {
+  clock();
+  indicate("live_now");
+  stream.getVideoTracks()[0]?.addEventListener("ended", onGone, { once: true });
+}
+
+/** Records until `stop`, and resolves to the file. */
+export function record() {
+  const [type, ending] = KINDS.find(([kind]) => MediaRecorder.isTypeSupported(kind)) ?? ["", "webm"];
+  const chunks = [];
+  recorder = new MediaRecorder(stream, { ...(type && { mimeType: type }), videoBitsPerSecond: 2_500_000 });
+  clock((seconds) => seconds >= MOST_S && stop());
   const done = new Promise((resolve, reject) => {
     recorder.addEventListener("dataavailable", (event) => event.data.size && chunks.push(event.data));
     recorder.addEventListener("error", (event) => reject(event.error));

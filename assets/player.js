@@ -82,6 +82,12 @@ export class Player {
     this.draw(0);
   }
 
+  /** Says that there is no video to play, because none is kept of a live session. */
+  withoutVideo() {
+    this.withoutFile(t("player.live"));
+    this.empty.lastChild.hidden = this.actions.hidden = true;
+  }
+
   enable(is) {
     for (const button of this.buttons) button.disabled = !is;
   }

@@ -161,6 +161,9 @@ function method(analysis) {
   );
 }
 
+/** Whether a result is that of a live session of a page, which sends JPEG files. No video has this codec. */
+const isLive = ({ video }) => video.codec === "jpeg";
+
 /** Fetches all rows of a result, page by page. */
 async function fetchRows(token, signal) {
   const rows = new Map();
@@ -301,6 +304,7 @@ export async function render(job, { player, storyCard, signal, ...actions }) {
   view.onChange = draw;
   player.onTime = (time) => view.timeline?.setTime(time);
   player.setResult({ faces: analysis.faces, rows, interval, video, people, opensAt });
+  if (isLive(analysis)) player.withoutVideo();
   draw();
 
   player.onNewFile = () => {

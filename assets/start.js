@@ -7,9 +7,23 @@ import { addresses, estimatedDuration, samplesPerSecond } from "./runs.js";
 import { shelf } from "./shelf.js";
 import { bytes, count, moment, settings, t } from "./words.js";
 
-let file, url, onSend;
+let file, url, onSend, onLive, onLiveEnd;
 /** Whether the person has agreed to be recorded. */
 let agreed = false;
+/** What the camera is for: "record" or "live". */
+let purpose = "record";
+/** The scripts of live sessions, which are fetched when someone wants one. */
+let live;
+
+const canGoLive = () => settings.live.on && Boolean(navigator.mediaDevices?.getUserMedia && window.WebSocket);
+
+/** Returns the scripts of live sessions. */
+async function fetchLive() {
+  const scripts = await import("./live_panel.js");
+  if (!live) scripts.prepare({ onBegun: onLive, onEnd: onLiveEnd, onProblem: (problem) => complain(problem.message) });
+  live = scripts;
+  return live;
+}
 
 /** Returns the reason why a file cannot be sent, or undefined if it can. */
 function refusal(candidate) {
@@ -26,8 +40,14 @@ export function complain(message) {
   say(message);
 }
 
-export function start() {
+/** Switches the camera off, and leaves a live session. */
+export function leave() {
+  live?.leave();
   camera.close();
+}
+
+export function start() {
+  leave();
   agreed = false;
   if (url) URL.revokeObjectURL(url);
   file = url = undefined;
@@ -99,8 +119,11 @@ function options(form) {
   };
 }
 
-/** Opens the camera, but only after the person has agreed. */
-function askToRecord() {
+/** Opens the camera to record a video or for a live session, but only after the person has agreed. */
+function askToUseCamera(wanted) {
+  purpose = wanted;
+  // Fetched while the person reads. If this fails, it is tried again when the session begins.
+  if (purpose === "live") fetchLive().catch(() => {});
   if (agreed) {
     openCamera();
     return;
@@ -112,6 +135,8 @@ function askToRecord() {
 async function openCamera(deviceId) {
   panel("camera");
   window.scrollTo(0, 0);
+  byId("start-error").hidden = true;
+  for (const part of document.querySelectorAll("[data-purpose]")) part.hidden = part.dataset.purpose !== purpose;
   const works = (is) => {
     for (const part of ["error", "retry"]) byId(`camera-${part}`).hidden = is;
     for (const part of ["screen", "hint", "go", "field"]) byId(`camera-${part}`).hidden = !is;
@@ -138,9 +163,13 @@ async function openCamera(deviceId) {
   }
 }
 
-/** Registers the event handlers. `send(file, options)` is called to analyze a file. */
-export function prepare(send) {
+/**
+ * Registers the event handlers. `send(file, options)` is called to analyze a file, and `onLive` and `onLiveEnd` when a
+ * live session has begun and ended.
+ */
+export function prepare(send, events) {
   onSend = send;
+  ({ onLive, onLiveEnd } = events);
   const drop = byId("drop");
   byId("choose").addEventListener("click", () => byId("file").click());
   byId("file").addEventListener("change", (event) => event.target.files[0] && take(event.target.files[0]));
@@ -165,8 +194,13 @@ export function prepare(send) {
     if (!byId("start").hidden && event.dataTransfer.files[0]) take(event.dataTransfer.files[0]);
   });
 
-  if (camera.canRecord()) byId("record").addEventListener("click", askToRecord);
-  else byId("record").hidden = true;
+  for (const [id, can] of [
+    ["record", camera.canRecord()],
+    ["live", canGoLive()],
+  ]) {
+    byId(id).hidden = !can;
+    byId(id).addEventListener("click", () => askToUseCamera(id));
+  }
   byId("notice-yes").addEventListener("click", () => {
     agreed = true;
     openCamera();
@@ -174,16 +208,24 @@ export function prepare(send) {
   byId("notice-no").addEventListener("click", () => {
     panel("choose");
     say(t("camera.declined"));
-    byId("record").focus();
+    byId(purpose).focus();
   });
   byId("camera-choice").addEventListener("change", (event) => openCamera(event.target.value));
   byId("camera-retry").addEventListener("click", () => openCamera());
   byId("camera-back").addEventListener("click", () => {
-    camera.close();
+    leave();
     panel("choose");
-    byId("record").focus();
+    byId(purpose).focus();
   });
   byId("camera-go").addEventListener("click", async () => {
+    byId("start-error").hidden = true;
+    if (purpose === "live") {
+      fetchLive().then(
+        (scripts) => scripts.begin(),
+        () => complain(t("error.connection")),
+      );
+      return;
+    }
     byId("camera-go").hidden = true;
     byId("camera-stop").hidden = false;
     byId("camera-stop").focus({ preventScroll: true });
@@ -199,7 +241,7 @@ export function prepare(send) {
       panel("choose");
     }
   });
-  byId("camera-stop").addEventListener("click", camera.stop);
+  byId("camera-stop").addEventListener("click", () => (purpose === "live" ? live.finish() : camera.stop()));
 
   shape(byId("camera-live"));
   const video = byId("preview-video");
@@ -224,6 +266,7 @@ export function prepare(send) {
   });
   byId("again").addEventListener("click", () => {
     byId("again").hidden = true;
+    purpose = "record";
     openCamera();
   });
   byId("send-form").addEventListener("change", tellDetail);

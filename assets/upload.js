@@ -5,8 +5,8 @@ import { askForKey, call, headers, json, pause, Problem } from "./api.js";
 import { settings } from "./words.js";
 
 const AT_ONCE = 3;
-/** What the page sends with each video: its notice was shown, in this version. */
-const NOTICE = { notice: "given", notice_version: settings.notice_version };
+/** What the page sends with each video and session: its notice was shown, in this version. */
+export const NOTICE = { notice: "given", notice_version: settings.notice_version };
 
 /** Waits until the service answers again. */
 async function reachable(signal) {

@@ -7,6 +7,7 @@ mod client_library;
 mod docs;
 mod errors;
 mod flow;
+mod live;
 mod long;
 mod mail;
 mod notice;

@@ -237,6 +237,7 @@ fn frame<'a>(api: &'a Api, request: &Request, scripts: &'static [&'static str]) 
         "certain_up_to": CERTAIN_UP_TO,
         "sample_every": settings.video.sample_every,
         "notice_version": api.app.reporter.notice().version,
+        "live": {"on": settings.live.max_sessions > 0, "needs_key": settings.auth.required},
     });
     Frame {
         brand: api.app.reporter.brand(),
