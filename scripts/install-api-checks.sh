@@ -17,7 +17,7 @@ say "installing programs that check the API in $venv"
 rm -rf "$venv"
 python3 -m venv "$venv"
 "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$checks/requirements.txt" \
-    --editable 'clients/python[pandas]'
+    --editable 'clients/python[live,pandas]'
 (
     # npm starts the Node.js that it came with.
     PATH=$PWD/$venv/bin:$PATH

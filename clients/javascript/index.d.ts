@@ -9,6 +9,10 @@ export type Pictures = Schemas["Pictures"];
 export type Upload = Schemas["Upload"];
 export type ShareLink = Schemas["ShareLink"];
 export type NoticeText = Schemas["NoticeText"];
+export type LiveConfigured = Schemas["LiveConfigured"];
+export type LiveFaces = Schemas["LiveFaces"] & { type: "faces" };
+export type LiveSkipped = Schemas["LiveSkipped"] & { type: "skipped" };
+export type LiveFinished = Schemas["LiveFinished"];
 export type { components };
 
 /** Options of an analysis. The documentation of visage (API.md) describes them. */
@@ -31,6 +35,17 @@ export interface Options {
 /** Options of pictures. `face_state` is that of the last answer, so that people keep their ids. */
 export interface PictureOptions extends Pick<Options, "max_faces" | "gaze" | "detail" | "notice" | "notice_version"> {
   face_state?: string;
+}
+
+/** Options of a live session. */
+export interface LiveOptions extends Pick<
+  Options,
+  "max_faces" | "gaze" | "detail" | "speech" | "language" | "webhook_url" | "notice" | "notice_version"
+> {
+  name?: string;
+  email?: string;
+  /** Gets errors of messages that have no answer, such as sound. */
+  onRefused?: (error: ProblemError) => void;
 }
 
 export interface Abortable {
@@ -65,6 +80,24 @@ export class AnalysisFailed extends Error {
   readonly result: Result;
 }
 
+/** A live session has ended, so there is no answer. If it had begun, its result is under the token. */
+export class SessionEnded extends Error {
+  readonly token: string | null;
+}
+
+/** A live session. `Client.live` opens it. */
+export class LiveSession {
+  private constructor();
+  readonly configured: LiveConfigured;
+  /** Null until the session has ended. */
+  readonly finished: LiveFinished | null;
+  /** Sends a JPEG, PNG or WebP file with the time at which it was taken, by any clock. */
+  picture(file: Blob, timeS?: number): Promise<LiveFaces | LiveSkipped>;
+  /** Sends samples of sound, 16,000 a second, with the time of the first one. */
+  sound(samples: Int16Array, timeS: number): void;
+  finish(): Promise<LiveFinished>;
+}
+
 export class Client {
   /** `base` is the address of the service; in a page of the service itself, leave it empty. */
   constructor(base?: string, settings?: { key?: string; fetch?: typeof fetch; retries?: Retries });
@@ -88,5 +121,6 @@ export class Client {
     filters?: { status?: Listed["status"]; created_from?: string; created_before?: string } & Abortable,
   ): AsyncGenerator<Listed, void, void>;
   pictures(pictures: Iterable<Blob>, options?: PictureOptions & Abortable): Promise<Pictures>;
+  live(options?: LiveOptions & Abortable): Promise<LiveSession>;
   notice(options?: { language?: string } & Abortable): Promise<NoticeText>;
 }

@@ -1,4 +1,5 @@
-// The client of visage, for browsers and Node. It needs `fetch`, `FormData` and `Blob`, and nothing else.
+// The client of visage, for browsers and Node. It needs `fetch`, `FormData` and `Blob`, live sessions `WebSocket`, and
+// nothing else.
 
 /** Larger videos are sent in parts, so that a broken connection costs one part. */
 const FORM_LIMIT = 8 * 1024 * 1024;
@@ -23,6 +24,108 @@ export class AnalysisFailed extends Error {
     super(result.error?.detail ?? `The analysis was ${result.status}.`);
     this.name = "AnalysisFailed";
     this.result = result;
+  }
+}
+
+/** A live session has ended, so there is no answer. */
+export class SessionEnded extends Error {
+  constructor(token) {
+    super("The live session has ended.");
+    this.name = "SessionEnded";
+    this.token = token;
+  }
+}
+
+/** A live session. `Client.live` opens it. */
+export class LiveSession {
+  /** The first answer: token, links, models and limits. */
+  configured = null;
+  /** The last answer. */
+  finished = null;
+  #socket;
+  #sent = 0;
+  /** What waits for an answer, by the number of its picture; `begin` and `end` wait for those of the session. */
+  #waiting = new Map();
+  #onRefused;
+
+  /** Opens a session. `address` begins with `ws:` or `wss:`. */
+  static async open(address, protocols, { onRefused, ...options }) {
+    const session = new LiveSession();
+    session.#onRefused = onRefused;
+    const socket = new WebSocket(address, protocols);
+    session.#socket = socket;
+    socket.addEventListener("message", ({ data }) => session.#take(JSON.parse(data)));
+    // Some versions of Node fire no `close` if the connection cannot be opened. Neither event tells a reason.
+    for (const event of ["close", "error"])
+      socket.addEventListener(event, () => session.#fail(new SessionEnded(session.configured?.token ?? null)));
+    socket.addEventListener("open", () => socket.send(JSON.stringify({ type: "configure", ...options })));
+    session.configured = await session.#answer("begin");
+    return session;
+  }
+
+  /** Sends a picture (a Blob with a JPEG, PNG or WebP file). Resolves to its answer, `faces` or `skipped`. */
+  async picture(file, timeS = now()) {
+    this.#send(1, timeS, file);
+    this.#sent += 1;
+    return this.#answer(this.#sent);
+  }
+
+  /** Sends sound: an Int16Array with 16,000 samples a second. `timeS` is the time of the first one. It has no answer. */
+  sound(samples, timeS) {
+    const bytes = new DataView(new ArrayBuffer(samples.length * 2));
+    samples.forEach((sample, at) => bytes.setInt16(at * 2, sample, true));
+    this.#send(2, timeS, bytes);
+  }
+
+  /** Ends the session. Resolves to its last answer when the result is stored. */
+  finish() {
+    if (this.finished) return Promise.resolve(this.finished);
+    const answer = this.#answer("end");
+    if (this.#socket.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify({ type: "finish" }));
+    return answer;
+  }
+
+  #send(kind, timeS, content) {
+    if (this.#socket.readyState !== WebSocket.OPEN) throw new SessionEnded(this.configured.token);
+    const header = new DataView(new ArrayBuffer(9));
+    header.setUint8(0, kind);
+    header.setFloat64(1, timeS);
+    this.#socket.send(new Blob([header, content]));
+  }
+
+  #answer(to) {
+    return new Promise((resolve, reject) => {
+      if (this.#socket.readyState > WebSocket.OPEN) reject(new SessionEnded(this.configured?.token ?? null));
+      else this.#waiting.set(to, { resolve, reject });
+    });
+  }
+
+  #take(answer) {
+    const settle = (to, how, value) => {
+      this.#waiting.get(to)?.[how](value);
+      this.#waiting.delete(to);
+    };
+    switch (answer.type) {
+      case "configured":
+        return settle("begin", "resolve", answer);
+      case "finished":
+        this.finished = answer;
+        return settle("end", "resolve", answer);
+      case "error": {
+        const error = new ProblemError({ status: answer.problem.status, headers: new Headers() }, answer.problem);
+        if (answer.picture !== null) return settle(answer.picture, "reject", error);
+        if (this.configured !== null) return this.#onRefused?.(error);
+        settle("begin", "reject", error);
+        return this.#socket.close();
+      }
+      default:
+        return settle(answer.picture, "resolve", answer);
+    }
+  }
+
+  #fail(error) {
+    for (const { reject } of this.#waiting.values()) reject(error);
+    this.#waiting.clear();
   }
 }
 
@@ -170,6 +273,21 @@ export class Client {
     const form = asForm(options);
     for (const picture of pictures) form.append("picture", picture, picture.name ?? "picture");
     return this.#json("POST", "/v1/pictures", { body: form, signal });
+  }
+
+  /**
+   * Opens a live session. It needs a global `WebSocket`, which browsers and Node 22 have. `onRefused` gets errors of
+   * messages that have no answer, such as sound.
+   */
+  async live({ signal, ...options } = {}) {
+    const protocols = ["visage.live"];
+    if (this.#key) {
+      const { ticket } = await this.#json("POST", "/v1/live/tickets", { signal });
+      protocols.push(`ticket.${ticket}`);
+    }
+    const address = new URL(`${this.#base}/v1/live`, globalThis.location?.href);
+    address.protocol = address.protocol === "https:" ? "wss:" : "ws:";
+    return LiveSession.open(address.href, protocols, options);
   }
 
   /** The text that people get before their faces and voices are analyzed. */

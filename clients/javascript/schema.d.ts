@@ -102,6 +102,37 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/live": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Open a live session
+         * @description Upgrades the connection to a WebSocket (RFC 6455). The client sends a text message with a `LiveCommand`, first
+         *     `configure` and at the end `finish`. In between it sends pictures and, if it asked for `speech`, sound as binary
+         *     messages: a byte with the kind (1: picture, 2: sound), the time of the capture in seconds as a 64-bit floating-point
+         *     number (high byte first), and the content. A picture is a JPEG, PNG or WebP file. Sound is mono with 16,000 samples a
+         *     second, each a 16-bit integer (low byte first), at most 10 s a message.
+         *
+         *     The service sends `LiveAnswer`s as text messages: exactly one of `faces`, `skipped` and `error` for each picture, and
+         *     at the end `finished`. If pictures arrive faster than they are read, the newest goes first. When the client finishes,
+         *     or when the connection breaks, the session becomes an ordinary result under the token in `configured`. No picture is
+         *     stored.
+         *
+         *     A browser offers the protocols `visage.live` and `ticket.TICKET` instead of a key.
+         */
+        get: operations["live"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/facial-analysis": {
         parameters: {
             query?: never;
@@ -734,6 +765,27 @@ export interface paths {
          *     the token.
          */
         post: operations["share"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/live/tickets": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Make a ticket for live sessions
+         * @description A browser cannot send a key when it opens a WebSocket, and a key does not belong into an address. The ticket stands
+         *     for the key of this request for `live.ticket_s` seconds.
+         */
+        post: operations["live_ticket"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1493,6 +1545,365 @@ export interface components {
             expires_at: string | null;
             links: components["schemas"]["Links"];
             error: components["schemas"]["Failure"] | null;
+        };
+        /** @description A message of the service. */
+        LiveAnswer: components["schemas"]["LiveAnswerConfigured"] | components["schemas"]["LiveAnswerFaces"] | components["schemas"]["LiveAnswerSkipped"] | components["schemas"]["LiveAnswerError"] | components["schemas"]["LiveAnswerFinished"];
+        /** @description The session has begun. Pictures can be sent. */
+        LiveAnswerConfigured: {
+            /**
+             * Format: uuid
+             * @description The token of the result.
+             */
+            token: string;
+            links: components["schemas"]["Links"];
+            /** @description The models that are used. */
+            models: components["schemas"]["ModelUsed"][];
+            limits: components["schemas"]["LiveLimits"];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "configured";
+        };
+        /** @description A message was refused. The session goes on. */
+        LiveAnswerError: {
+            /**
+             * Format: int64
+             * @description Number of the picture; null if the message was no picture.
+             */
+            picture: number | null;
+            problem: components["schemas"]["Failure"];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "error";
+        };
+        /** @description The faces of a picture. */
+        LiveAnswerFaces: {
+            /**
+             * Format: int64
+             * @description Number of the picture in the session, from 1.
+             */
+            picture: number;
+            /**
+             * Format: double
+             * @description Seconds since the first picture or block of sound, by the times of the client.
+             */
+            time_s: number;
+            /**
+             * Format: int32
+             * @description In pixels, upright (EXIF orientation applied).
+             */
+            width: number;
+            /** Format: int32 */
+            height: number;
+            /** @description The largest face first. */
+            faces: components["schemas"]["LiveFace"][];
+            /**
+             * Format: double
+             * @description Milliseconds from the arrival of the picture to this answer.
+             */
+            latency_ms: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "faces";
+        };
+        /** @description The session has ended. The connection is closed after this message. */
+        LiveAnswerFinished: {
+            reason: components["schemas"]["LiveEndReason"];
+            /** Format: uuid */
+            token: string;
+            status: components["schemas"]["Status"] | null;
+            links: components["schemas"]["Links"];
+            /** @description The people in the result. False alarms of the detector are left out. */
+            people: components["schemas"]["LivePerson"][];
+            /** @description Limits of the figures. */
+            warning_codes: components["schemas"]["Warning"][];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "finished";
+        };
+        /** @description The picture was passed over, because a newer one arrived before it could be read. */
+        LiveAnswerSkipped: {
+            /** Format: int64 */
+            picture: number;
+            /** Format: double */
+            time_s: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "skipped";
+        };
+        /** @description A text message of the client. */
+        LiveCommand: components["schemas"]["LiveCommandConfigure"] | components["schemas"]["LiveCommandFinish"];
+        /** @description Begins the session. It is the first message. */
+        LiveCommandConfigure: {
+            /** @description Largest number of faces to read in a picture. */
+            max_faces: number | string | null;
+            /** @description `false` skips the landmarks. Eye contact then depends on the head pose only. */
+            gaze: boolean | ("on" | "off" | "true" | "false") | null;
+            detail: components["schemas"]["Detail"] | null;
+            /** @description `true` analyzes the sound that the session sends. Without it, sound is refused. */
+            speech: boolean | ("on" | "off" | "true" | "false") | null;
+            language: components["schemas"]["Language"] | null;
+            /** @description A name for the session, for page, report, mail and the list of analyses. */
+            name: string | null;
+            /**
+             * Format: email
+             * @description Mail address that gets the report.
+             */
+            email: string | null;
+            /**
+             * Format: uri
+             * @description The https:// address to which a webhook is sent when the session has ended.
+             */
+            webhook_url: string | null;
+            notice: components["schemas"]["NoticeStatement"] | null;
+            /** @description The `version` of `GET /v1/notice`, if its text was shown to them. */
+            notice_version: string | null;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "configure";
+        };
+        /** @description Ends the session and stores its result. */
+        LiveCommandFinish: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "finish";
+        };
+        /** @description What the session reads, and who gets its result. */
+        LiveConfigure: {
+            /** @description Largest number of faces to read in a picture. */
+            max_faces: number | string | null;
+            /** @description `false` skips the landmarks. Eye contact then depends on the head pose only. */
+            gaze: boolean | ("on" | "off" | "true" | "false") | null;
+            detail: components["schemas"]["Detail"] | null;
+            /** @description `true` analyzes the sound that the session sends. Without it, sound is refused. */
+            speech: boolean | ("on" | "off" | "true" | "false") | null;
+            language: components["schemas"]["Language"] | null;
+            /** @description A name for the session, for page, report, mail and the list of analyses. */
+            name: string | null;
+            /**
+             * Format: email
+             * @description Mail address that gets the report.
+             */
+            email: string | null;
+            /**
+             * Format: uri
+             * @description The https:// address to which a webhook is sent when the session has ended.
+             */
+            webhook_url: string | null;
+            notice: components["schemas"]["NoticeStatement"] | null;
+            /** @description The `version` of `GET /v1/notice`, if its text was shown to them. */
+            notice_version: string | null;
+        };
+        /** @description The session has begun. Pictures can be sent. */
+        LiveConfigured: {
+            /**
+             * Format: uuid
+             * @description The token of the result.
+             */
+            token: string;
+            links: components["schemas"]["Links"];
+            /** @description The models that are used. */
+            models: components["schemas"]["ModelUsed"][];
+            limits: components["schemas"]["LiveLimits"];
+        };
+        /**
+         * @description Why a session ended.
+         * @enum {string}
+         */
+        LiveEndReason: "finish" | "line_lost" | "idle" | "too_long" | "shutdown" | "erased" | "failed";
+        /** @description A message was refused. The session goes on. */
+        LiveError: {
+            /**
+             * Format: int64
+             * @description Number of the picture; null if the message was no picture.
+             */
+            picture: number | null;
+            problem: components["schemas"]["Failure"];
+        };
+        /** @description One face of a live picture. */
+        LiveFace: {
+            /**
+             * Format: int32
+             * @description Number of the person, from 1. It is the same in all pictures of the request, and in those of later requests with
+             *     `face_state`.
+             */
+            id: number;
+            /** @description In pixels of the upright picture. */
+            bbox: components["schemas"]["BBox"];
+            /**
+             * Format: float
+             * @description The detector's score.
+             */
+            score: number;
+            /** @description Probability of each emotion, 0 to 1. */
+            emotions: {
+                [key: string]: number;
+            };
+            /** @description The emotion with the highest probability. */
+            dominant_emotion: components["schemas"]["Emotion"];
+            /**
+             * Format: double
+             * @description -1 (unpleasant) to 1 (pleasant).
+             */
+            valence: number;
+            /**
+             * Format: double
+             * @description -1 (passive) to 1 (active).
+             */
+            arousal: number;
+            pose: components["schemas"]["Pose"] | null;
+            gaze: components["schemas"]["Gaze"] | null;
+            eyes_shut: boolean | null;
+            /** @description Whether both eyes are covered, for example by sunglasses. */
+            eyes_covered: boolean | null;
+            /** @description Whether the mouth is covered, for example by a mask. */
+            mouth_covered: boolean | null;
+            /** @description Whether there was eye contact with the camera. */
+            eye_contact: boolean | null;
+            /**
+             * Format: float
+             * @description Visibility of the face, above 0 and at most 1: its size, sharpness and how far it is turned.
+             */
+            quality: number;
+            /** @description Movements of the face, 0 to 1, if they were requested. Movements with 0 are left out. */
+            expressions: {
+                [key: string]: number;
+            } | null;
+            state: components["schemas"]["LiveState"];
+        };
+        /** @description The faces of a picture. */
+        LiveFaces: {
+            /**
+             * Format: int64
+             * @description Number of the picture in the session, from 1.
+             */
+            picture: number;
+            /**
+             * Format: double
+             * @description Seconds since the first picture or block of sound, by the times of the client.
+             */
+            time_s: number;
+            /**
+             * Format: int32
+             * @description In pixels, upright (EXIF orientation applied).
+             */
+            width: number;
+            /** Format: int32 */
+            height: number;
+            /** @description The largest face first. */
+            faces: components["schemas"]["LiveFace"][];
+            /**
+             * Format: double
+             * @description Milliseconds from the arrival of the picture to this answer.
+             */
+            latency_ms: number;
+        };
+        /** @description The session has ended. The connection is closed after this message. */
+        LiveFinished: {
+            reason: components["schemas"]["LiveEndReason"];
+            /** Format: uuid */
+            token: string;
+            status: components["schemas"]["Status"] | null;
+            links: components["schemas"]["Links"];
+            /** @description The people in the result. False alarms of the detector are left out. */
+            people: components["schemas"]["LivePerson"][];
+            /** @description Limits of the figures. */
+            warning_codes: components["schemas"]["Warning"][];
+        };
+        /** @description The limits of a session. */
+        LiveLimits: {
+            /**
+             * Format: int64
+             * @description Seconds after which the session ends.
+             */
+            max_session_s: number;
+            /**
+             * Format: int64
+             * @description Seconds without a message after which it ends.
+             */
+            idle_s: number;
+            /**
+             * Format: int64
+             * @description Maximum number of bytes of a message.
+             */
+            max_message: number;
+            /**
+             * Format: int64
+             * @description Maximum width times height of a picture.
+             */
+            max_pixels: number;
+        };
+        /** @description A person of a session. */
+        LivePerson: {
+            /**
+             * Format: int32
+             * @description `id` in the answers of the session.
+             */
+            id: number;
+            /**
+             * Format: int32
+             * @description `id` in the result.
+             */
+            face: number;
+        };
+        /** @description The picture was passed over, because a newer one arrived before it could be read. */
+        LiveSkipped: {
+            /** Format: int64 */
+            picture: number;
+            /** Format: double */
+            time_s: number;
+        };
+        /** @description The smoothed state of a person. */
+        LiveState: {
+            /** @description The emotion with the highest smoothed probability. */
+            emotion: components["schemas"]["Emotion"];
+            /**
+             * Format: double
+             * @description Time of the picture from which on it has been this emotion, in seconds of the session.
+             */
+            since_s: number;
+            /**
+             * Format: double
+             * @description Smoothed probability of this emotion, 0 to 1.
+             */
+            confidence: number;
+            /**
+             * Format: double
+             * @description Smoothed valence, -1 to 1.
+             */
+            valence: number;
+            /**
+             * Format: double
+             * @description Smoothed arousal, -1 to 1.
+             */
+            arousal: number;
+            /**
+             * Format: double
+             * @description Smoothed share of the time with eye contact, 0 to 1. Null if it could not be read yet.
+             */
+            eye_contact: number | null;
+        };
+        LiveTicket: {
+            /** @description Offer it as the protocol `ticket.TICKET`, beside `visage.live`. */
+            ticket: string;
+            /**
+             * Format: date-time
+             * @description When the ticket expires. A session that was opened before goes on.
+             */
+            expires_at: string;
         };
         LogEntry: {
             /** Format: date-time */
@@ -2741,7 +3152,7 @@ export interface components {
             progress: components["schemas"]["Progress"];
         };
         /** @description A limit of a result. `code` names the variant in JSON. */
-        Warning: components["schemas"]["WarningNoFace"] | components["schemas"]["WarningVideoTurned"] | components["schemas"]["WarningSmallFaces"] | components["schemas"]["WarningSmallFacesRarelySought"] | components["schemas"]["WarningNoSound"] | components["schemas"]["WarningEyeContactByHead"] | components["schemas"]["WarningEyesRarelyRead"] | components["schemas"]["WarningEyesCovered"] | components["schemas"]["WarningMouthCovered"] | components["schemas"]["WarningSpeechLeftOut"] | components["schemas"]["WarningSpeechDisabled"] | components["schemas"]["WarningSpeechFailed"] | components["schemas"]["WarningSoundUnreadable"] | components["schemas"]["WarningSoundUndecodable"] | components["schemas"]["WarningSoundEncrypted"] | components["schemas"]["WarningSoundCodecNotAllowed"] | components["schemas"]["WarningOtherSoundTrack"] | components["schemas"]["WarningReadableSoundTrack"] | components["schemas"]["WarningSpeechModelMissing"] | components["schemas"]["WarningSpeechModelFailed"] | components["schemas"]["WarningSpeechQualityMissing"] | components["schemas"]["WarningSpeechQualityUnusable"] | components["schemas"]["WarningNoSpeech"] | components["schemas"]["WarningLittleSpeech"] | components["schemas"]["WarningExpressionsDisabled"] | components["schemas"]["WarningExpressionsModelMissing"] | components["schemas"]["WarningExpressionsModelUnusable"] | components["schemas"]["WarningVideoCutOff"] | components["schemas"]["WarningPicturesDamaged"] | components["schemas"]["WarningWrongDuration"] | components["schemas"]["WarningTimeStampsRestart"] | components["schemas"]["WarningUnknown"];
+        Warning: components["schemas"]["WarningNoFace"] | components["schemas"]["WarningVideoTurned"] | components["schemas"]["WarningSmallFaces"] | components["schemas"]["WarningSmallFacesRarelySought"] | components["schemas"]["WarningNoSound"] | components["schemas"]["WarningEyeContactByHead"] | components["schemas"]["WarningEyesRarelyRead"] | components["schemas"]["WarningEyesCovered"] | components["schemas"]["WarningMouthCovered"] | components["schemas"]["WarningSpeechLeftOut"] | components["schemas"]["WarningSpeechDisabled"] | components["schemas"]["WarningSpeechFailed"] | components["schemas"]["WarningSoundUnreadable"] | components["schemas"]["WarningSoundUndecodable"] | components["schemas"]["WarningSoundEncrypted"] | components["schemas"]["WarningSoundCodecNotAllowed"] | components["schemas"]["WarningOtherSoundTrack"] | components["schemas"]["WarningReadableSoundTrack"] | components["schemas"]["WarningSpeechModelMissing"] | components["schemas"]["WarningSpeechModelFailed"] | components["schemas"]["WarningSpeechQualityMissing"] | components["schemas"]["WarningSpeechQualityUnusable"] | components["schemas"]["WarningNoSpeech"] | components["schemas"]["WarningLittleSpeech"] | components["schemas"]["WarningExpressionsDisabled"] | components["schemas"]["WarningExpressionsModelMissing"] | components["schemas"]["WarningExpressionsModelUnusable"] | components["schemas"]["WarningVideoCutOff"] | components["schemas"]["WarningPicturesDamaged"] | components["schemas"]["WarningWrongDuration"] | components["schemas"]["WarningTimeStampsRestart"] | components["schemas"]["WarningLivePicturesLost"] | components["schemas"]["WarningUnknown"];
         /** @description Movements of the face were requested, but a setting of the service switches landmarks off. */
         WarningExpressionsDisabled: {
             /**
@@ -2801,6 +3212,18 @@ export interface components {
              * @enum {string}
              */
             code: "little_speech";
+        };
+        /** @description Pictures of a live session that were passed over or could not be read. */
+        WarningLivePicturesLost: {
+            /** Format: int64 */
+            lost: number;
+            /** Format: int64 */
+            received: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            code: "live_pictures_lost";
         };
         /** @description Share of the time in which the mouth was covered, 0 to 1. */
         WarningMouthCovered: {
@@ -3673,6 +4096,90 @@ export interface operations {
             };
             /** @description Not analyzed within `sync.deadline_s` */
             504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    live: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description `visage.live`, and `ticket.TICKET` with a ticket of `POST /v1/live/tickets` */
+                "sec-websocket-protocol"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The session is open */
+            101: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The key is missing or invalid */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The page of another site asks (see `cors.origins`) */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Live sessions are switched off (`live.max_sessions`) */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request is no handshake of a WebSocket */
+            426: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many live sessions; `Retry-After` says when the next one ends at the latest */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The service failed */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is too little memory */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -6469,6 +6976,71 @@ export interface operations {
             };
             /** @description The result has expired */
             410: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many requests; `Retry-After` says when to try again */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The service failed */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A part of the service does not answer */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    live_ticket: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The ticket */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LiveTicket"];
+                };
+            };
+            /** @description The key is missing or invalid */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key lacks the scope that this call needs */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { basename } from "node:path";
 
-import { AnalysisFailed, Client, ProblemError } from "../../clients/javascript/index.js";
+import { AnalysisFailed, Client, ProblemError, SessionEnded } from "../../clients/javascript/index.js";
 
 const { VISAGE_TEST_BASE: base, VISAGE_TEST_KEY: key } = process.env;
 const blob = async (variable, type) => {
@@ -83,6 +83,29 @@ assert.equal(await visage.start(upload, { sample_every: 100, name: "again.avi" }
 assert.equal((await visage.wait(started)).file_name, "again.avi");
 await assert.rejects(visage.sendParts(shortClip, (await visage.beginUpload(largeClip.size)).upload), RangeError);
 assert.equal((await visage.analyze(shortClip, { detail: "expressions" })).status, "done");
+
+const refused = [];
+const live = await visage.live({
+  name: "Call",
+  speech: true,
+  notice: "given",
+  onRefused: (error) => refused.push(error),
+});
+const one = await live.picture(picture, 5);
+assert.deepEqual([one.type, one.picture, one.time_s, one.faces[0].id], ["faces", 1, 0, 1]);
+// The first of two may be skipped, the last one never.
+const two = await Promise.all([live.picture(picture, 5.5), live.picture(picture, 6)]);
+assert.deepEqual([two[0].picture, two[1].picture, two[1].type, two[1].faces?.[0].id], [2, 3, "faces", 1]);
+await assert.rejects(live.picture(new Blob(["nothing"]), 7), (error) => error.code === "not_a_picture");
+live.sound(new Int16Array(16000), 5);
+live.sound(new Int16Array(16000), 1);
+const ended = await live.finish();
+assert.deepEqual([ended.reason, ended.status, ended.people], ["finish", "done", [{ id: 1, face: 1 }]]);
+assert.deepEqual(refused.length, 1);
+assert.equal((await visage.result(ended.token)).file_name, "Call");
+await assert.rejects(live.picture(picture, 8), (error) => error instanceof SessionEnded && error.token === ended.token);
+await assert.rejects(visage.live({ max_faces: 0 }), (error) => error.code === "bad_option");
+await assert.rejects(new Client("http://127.0.0.1:9").live(), SessionEnded);
 
 // What a service answers that fails or is busy. A real one cannot be made to.
 const answers = [

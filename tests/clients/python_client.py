@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import httpx
-from visage_client import AnalysisFailed, AsyncClient, Client, ProblemError, Retries, Video, WaitTimeout
+from visage_client import AnalysisFailed, AsyncClient, Client, ProblemError, Retries, SessionEnded, Video, WaitTimeout
 
 BASE = os.environ["VISAGE_TEST_BASE"]
 KEY = os.environ["VISAGE_TEST_KEY"]
@@ -180,6 +180,41 @@ async def many_at_once():
         await visage.erase(token)
 
 
+def live():
+    picture = PICTURE.read_bytes()
+    with Client(BASE, KEY) as visage:
+        with visage.live(name="Call", speech=True, notice="given") as session:
+            first = session.picture(picture, 5.0)
+            assert (first["type"], first["picture"], first["time_s"], first["faces"][0]["id"]) == ("faces", 1, 0.0, 1), first
+            numbers = [session.send_picture(picture, 5.0 + n / 2) for n in (1, 2)]
+            assert [session.answer(number)["picture"] for number in reversed(numbers)] == [3, 2]
+            try:
+                session.picture(b"nothing", 7.0)
+            except ProblemError as problem:
+                assert problem.code and problem.detail, problem.members
+            else:
+                raise AssertionError("bytes that are no picture were accepted")
+            session.sound(bytes(32000), 5.0)
+            session.sound(bytes(32000), 1.0)
+        assert (session.finished["reason"], session.finished["people"]) == ("finish", [{"id": 1, "face": 1}])
+        assert [problem.status for problem in session.refused] == [422], session.refused
+        result = visage.result(session.token)
+        assert (result["status"], result["file_name"]) == ("done", "Call"), result
+        try:
+            session.picture(picture, 8.0)
+        except SessionEnded as ended:
+            assert ended.token == session.token
+        else:
+            raise AssertionError("a picture was sent after the end")
+        try:
+            visage.live(max_faces=0)
+        except ProblemError as problem:
+            assert problem.code == "bad_option", problem.members
+        else:
+            raise AssertionError("no face was accepted")
+    refusal(lambda: Client(BASE, "vis_wrong").live(), "wrong_key")
+
+
 def endings_without_a_result():
     """What a service answers that fails or is busy. A real one cannot be made to."""
     failed = {"status": "failed", "error": {"code": "decoder_failed", "detail": "The decoder crashed."}}
@@ -221,5 +256,6 @@ def endings_without_a_result():
 blocking()
 in_parts()
 asyncio.run(many_at_once())
+live()
 endings_without_a_result()
 print("visage-client for Python: ok")

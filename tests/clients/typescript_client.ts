@@ -33,3 +33,13 @@ export async function read(video: File): Promise<string[]> {
   result.analysis.summary;
   return [...(result.analysis?.summary.remarks ?? []).map(sentence), `${happiest}`];
 }
+
+export async function watch(pictures: AsyncIterable<Blob>): Promise<string[]> {
+  const session = await new Client().live({ max_faces: 1 });
+  const seen: string[] = [];
+  for await (const picture of pictures) {
+    const answer = await session.picture(picture);
+    if (answer.type === "faces") seen.push(...answer.faces.map((face) => face.state.emotion));
+  }
+  return [...seen, (await session.finish()).token];
+}

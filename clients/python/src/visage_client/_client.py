@@ -15,6 +15,7 @@ from typing_extensions import Self, Unpack
 from . import _flows as flows
 from . import types
 from ._flows import Call, Flow, Options, Pause, Retries, Step
+from ._live import LiveOptions, LiveSession, connect
 from ._video import Source, Video
 
 if TYPE_CHECKING:
@@ -178,9 +179,14 @@ class Client:
         """The text that people get before their faces and voices are analyzed."""
         return self._run(flows.notice(language, self._retries))
 
+    def live(self, **options: Unpack[LiveOptions]) -> LiveSession:
+        """Opens a live session. Needs websockets (`pip install 'visage-client[live]'`)."""
+        address = self._base.replace("http", "ws", 1) + "/v1/live"
+        return LiveSession(connect(address, _headers(self._key), self._timeout), options, self._timeout)
+
 
 class AsyncClient:
-    """The same as `Client`, for asyncio. Files are read in threads."""
+    """The same as `Client`, for asyncio, without live sessions. Files are read in threads."""
 
     def __init__(
         self, base: str = "http://127.0.0.1:8000", key: str | None = None, *, timeout: float = 60,

@@ -49,6 +49,14 @@ class WaitTimeout(VisageError, TimeoutError):
         super().__init__(f"the analysis {token} has not ended yet")
 
 
+class SessionEnded(VisageError):
+    """A live session has ended, so there is no answer. If it had begun, its result is under the token."""
+
+    def __init__(self, token: str | None) -> None:
+        self.token = token
+        super().__init__("the live session has ended")
+
+
 def _body(response: httpx.Response) -> dict[str, Any]:
     try:
         body = response.json()

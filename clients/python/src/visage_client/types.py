@@ -184,6 +184,61 @@ class Links(TypedDict):
     events: str
 
 
+class LiveAnswerError(TypedDict):
+    picture: int | None
+    problem: Failure
+    type: Literal["error"]
+
+
+class LiveAnswerSkipped(TypedDict):
+    picture: int
+    time_s: float
+    type: Literal["skipped"]
+
+
+class LiveCommandFinish(TypedDict):
+    type: Literal["finish"]
+
+
+LiveEndReason: TypeAlias = Literal["finish", "line_lost", "idle", "too_long", "shutdown", "erased", "failed"]
+
+
+class LiveError(TypedDict):
+    picture: int | None
+    problem: Failure
+
+
+class LiveLimits(TypedDict):
+    max_session_s: int
+    idle_s: int
+    max_message: int
+    max_pixels: int
+
+
+class LivePerson(TypedDict):
+    id: int
+    face: int
+
+
+class LiveSkipped(TypedDict):
+    picture: int
+    time_s: float
+
+
+class LiveState(TypedDict):
+    emotion: Emotion
+    since_s: float
+    confidence: float
+    valence: float
+    arousal: float
+    eye_contact: float | None
+
+
+class LiveTicket(TypedDict):
+    ticket: str
+    expires_at: str
+
+
 class LogEntry(TypedDict):
     timestamp: str
     request_method: str
@@ -629,6 +684,12 @@ class WarningLittleSpeech(TypedDict):
     code: Literal["little_speech"]
 
 
+class WarningLivePicturesLost(TypedDict):
+    lost: int
+    received: int
+    code: Literal["live_pictures_lost"]
+
+
 class WarningMouthCovered(TypedDict):
     share: float
     code: Literal["mouth_covered"]
@@ -875,6 +936,76 @@ class Listed(TypedDict):
     error: Failure | None
 
 
+class LiveAnswerConfigured(TypedDict):
+    token: str
+    links: Links
+    models: list[ModelUsed]
+    limits: LiveLimits
+    type: Literal["configured"]
+
+
+class LiveCommandConfigure(TypedDict):
+    max_faces: int | str | None
+    gaze: bool | Literal["on", "off", "true", "false"] | None
+    detail: Detail | None
+    speech: bool | Literal["on", "off", "true", "false"] | None
+    language: Language | None
+    name: str | None
+    email: str | None
+    webhook_url: str | None
+    notice: NoticeStatement | None
+    notice_version: str | None
+    type: Literal["configure"]
+
+
+class LiveConfigure(TypedDict, closed=True):
+    max_faces: int | str | None
+    gaze: bool | Literal["on", "off", "true", "false"] | None
+    detail: Detail | None
+    speech: bool | Literal["on", "off", "true", "false"] | None
+    language: Language | None
+    name: str | None
+    email: str | None
+    webhook_url: str | None
+    notice: NoticeStatement | None
+    notice_version: str | None
+
+
+class LiveConfigured(TypedDict):
+    token: str
+    links: Links
+    models: list[ModelUsed]
+    limits: LiveLimits
+
+
+class LiveFace(TypedDict):
+    id: int
+    bbox: BBox
+    score: float
+    emotions: dict[Literal["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"], float]
+    dominant_emotion: Emotion
+    valence: float
+    arousal: float
+    pose: Pose | None
+    gaze: Gaze | None
+    eyes_shut: bool | None
+    eyes_covered: bool | None
+    mouth_covered: bool | None
+    eye_contact: bool | None
+    quality: float
+    expressions: dict[str, float] | None
+    state: LiveState
+
+
+class LiveFaces(TypedDict):
+    picture: int
+    time_s: float
+    width: int
+    height: int
+    faces: list[LiveFace]
+    latency_ms: float
+
+
 class Notice(TypedDict):
     given_at: str
     shown: ShownNotice | None
@@ -1027,7 +1158,7 @@ class Uploaded(TypedDict):
     links: UploadedLinks
 
 
-Warning: TypeAlias = WarningNoFace | WarningVideoTurned | WarningSmallFaces | WarningSmallFacesRarelySought | WarningNoSound | WarningEyeContactByHead | WarningEyesRarelyRead | WarningEyesCovered | WarningMouthCovered | WarningSpeechLeftOut | WarningSpeechDisabled | WarningSpeechFailed | WarningSoundUnreadable | WarningSoundUndecodable | WarningSoundEncrypted | WarningSoundCodecNotAllowed | WarningOtherSoundTrack | WarningReadableSoundTrack | WarningSpeechModelMissing | WarningSpeechModelFailed | WarningSpeechQualityMissing | WarningSpeechQualityUnusable | WarningNoSpeech | WarningLittleSpeech | WarningExpressionsDisabled | WarningExpressionsModelMissing | WarningExpressionsModelUnusable | WarningVideoCutOff | WarningPicturesDamaged | WarningWrongDuration | WarningTimeStampsRestart | WarningUnknown
+Warning: TypeAlias = WarningNoFace | WarningVideoTurned | WarningSmallFaces | WarningSmallFacesRarelySought | WarningNoSound | WarningEyeContactByHead | WarningEyesRarelyRead | WarningEyesCovered | WarningMouthCovered | WarningSpeechLeftOut | WarningSpeechDisabled | WarningSpeechFailed | WarningSoundUnreadable | WarningSoundUndecodable | WarningSoundEncrypted | WarningSoundCodecNotAllowed | WarningOtherSoundTrack | WarningReadableSoundTrack | WarningSpeechModelMissing | WarningSpeechModelFailed | WarningSpeechQualityMissing | WarningSpeechQualityUnusable | WarningNoSpeech | WarningLittleSpeech | WarningExpressionsDisabled | WarningExpressionsModelMissing | WarningExpressionsModelUnusable | WarningVideoCutOff | WarningPicturesDamaged | WarningWrongDuration | WarningTimeStampsRestart | WarningLivePicturesLost | WarningUnknown
 
 
 class Analyses(TypedDict):
@@ -1071,6 +1202,38 @@ class FoundAnalyses(TypedDict):
     next: str | None
 
 
+class LiveAnswerFaces(TypedDict):
+    picture: int
+    time_s: float
+    width: int
+    height: int
+    faces: list[LiveFace]
+    latency_ms: float
+    type: Literal["faces"]
+
+
+class LiveAnswerFinished(TypedDict):
+    reason: LiveEndReason
+    token: str
+    status: Status | None
+    links: Links
+    people: list[LivePerson]
+    warning_codes: list[Warning]
+    type: Literal["finished"]
+
+
+LiveCommand: TypeAlias = LiveCommandConfigure | LiveCommandFinish
+
+
+class LiveFinished(TypedDict):
+    reason: LiveEndReason
+    token: str
+    status: Status | None
+    links: Links
+    people: list[LivePerson]
+    warning_codes: list[Warning]
+
+
 class Picture(TypedDict):
     file_name: str | None
     width: int | None
@@ -1084,6 +1247,9 @@ class Pictures(TypedDict):
     face_state: str
     models: list[ModelUsed]
     warning_codes: list[Warning]
+
+
+LiveAnswer: TypeAlias = LiveAnswerConfigured | LiveAnswerFaces | LiveAnswerSkipped | LiveAnswerError | LiveAnswerFinished
 
 
 class Analysis(TypedDict):
