@@ -21,7 +21,7 @@ use super::upload::error::{BodyError, UploadError};
 use super::{Api, Problem};
 
 /// Maximum number of bytes of a JSON body without a video.
-const MAX_BYTES: u64 = 64 << 10;
+pub const MAX_BYTES: u64 = 64 << 10;
 
 /// Maximum number of bytes of an error of the parser that is repeated in an answer.
 const MAX_ERROR: usize = 300;
@@ -31,13 +31,18 @@ const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
 
 /// Reads the JSON body of a request.
 pub async fn json<T: DeserializeOwned>(api: &Api, request: Request) -> Result<T, Problem> {
+    json_up_to(api, request, MAX_BYTES).await
+}
+
+/// Reads the JSON body of a request, of at most this many bytes.
+pub async fn json_up_to<T: DeserializeOwned>(api: &Api, request: Request, limit: u64) -> Result<T, Problem> {
     let (head, body) = request.into_parts();
-    let incoming = IncomingBody::new(&head.headers, body, MAX_BYTES, Pace::of(&api.app.settings.http));
+    let incoming = IncomingBody::new(&head.headers, body, limit, Pace::of(&api.app.settings.http));
     if !is_json(&head.headers) {
         incoming.drain(head.headers.contains_key(header::EXPECT));
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail::not_json()));
     }
-    let bytes = bytes(api, &head.headers, &incoming, MAX_BYTES).await.map_err(|error| {
+    let bytes = bytes(api, &head.headers, &incoming, limit).await.map_err(|error| {
         upload::reject(&error, &head.headers, incoming);
         UploadError::from(error).problem(FileSource::Upload)
     })?;

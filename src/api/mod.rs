@@ -15,10 +15,12 @@
 
 mod access;
 mod auth;
+mod batch_view;
 mod compat;
 mod cursor;
 mod endpoint;
 mod endpoints;
+mod erasure;
 mod file_source;
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -205,6 +207,9 @@ fn quick() -> Vec<Endpoint> {
         endpoints::abort_upload::endpoint(),
         endpoints::results::endpoint(),
         endpoints::erase::endpoint(),
+        endpoints::batch::endpoint(),
+        endpoints::list_batches::endpoint(),
+        endpoints::cancel_batch::endpoint(),
         endpoints::report::endpoint(),
         endpoints::timeline::endpoint(),
         endpoints::events::endpoint(),
@@ -224,6 +229,7 @@ fn slow() -> Vec<Endpoint> {
         endpoints::analyze_video::endpoint(),
         endpoints::list_analyses::endpoint(),
         endpoints::start_analysis::endpoint(),
+        endpoints::start_batch::endpoint(),
         endpoints::send_part::endpoint(),
         endpoints::pictures::endpoint(),
         endpoints::live::endpoint(),

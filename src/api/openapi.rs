@@ -271,7 +271,7 @@ fn mark_required(components: &mut Components, requests: &[(String, String)]) {
 /// The forms that reject unknown fields.
 const CLOSED: [&str; 2] = ["VideoForm", "PictureForm"];
 /// Requests in which `detail=expressions` and `gaze=off` exclude each other.
-const EXCLUSIVE: [&str; 4] = ["VideoForm", "StartRequest", "PictureForm", "PicturesRequest"];
+const EXCLUSIVE: [&str; 5] = ["VideoForm", "StartRequest", "BatchRequest", "PictureForm", "PicturesRequest"];
 
 /// Adds constraints to requests that their types cannot express: no other fields, members that exclude each other, and
 /// limits from the settings.
@@ -313,6 +313,11 @@ fn add_constraints(components: &mut Components, settings: &Settings) {
             }
         });
     }
+    object("BatchRequest", &|request| {
+        if let Some(RefOr::T(Schema::Array(items))) = request.properties.get_mut("items") {
+            items.max_items = Some(settings.sources.max_batch_items);
+        }
+    });
     object("UploadRequest", &|request| {
         if let Some(RefOr::T(Schema::OneOf(size))) = request.properties.get_mut("size_bytes")
             && let Some(RefOr::T(Schema::Object(size))) = size.items.first_mut()

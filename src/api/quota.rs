@@ -13,43 +13,48 @@ use crate::config::ByteSize;
 use crate::confirmation;
 use crate::store::{MailCount, MailSubject, Quotas, Store};
 
-/// A video that was counted. Dropping it uncounts the video, unless it was [kept](CountedVideo::keep).
-pub struct CountedVideo(Option<(Store, String, Timestamp)>);
+/// Videos that were counted. Dropping this uncounts them, unless they were [kept](CountedVideos::keep).
+pub struct CountedVideos(Option<(Store, String, u32, Timestamp)>);
 
-impl CountedVideo {
-    /// Keeps the video counted, because it was accepted.
+impl CountedVideos {
+    /// Keeps the videos counted, because they were accepted.
     pub fn keep(mut self) {
         self.0 = None;
     }
 }
 
-impl Drop for CountedVideo {
+impl Drop for CountedVideos {
     fn drop(&mut self) {
-        let Some((store, key, counted)) = self.0.take() else { return };
+        let Some((store, key, videos, counted)) = self.0.take() else { return };
         // There is no runtime only while the process ends.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         runtime.spawn(async move {
-            if let Err(error) = store.uncount_video(&key, counted).await {
-                tracing::warn!(%error, "a rejected video could not be uncounted");
+            if let Err(error) = store.uncount_videos(&key, videos, counted).await {
+                tracing::warn!(%error, "rejected videos could not be uncounted");
             }
         });
     }
 }
 
 /// Counts a video of this caller, or rejects it if the quota is used up. Callers without a key have no quota.
-pub async fn count(api: &Api, caller: &Caller) -> Result<CountedVideo, UploadError> {
-    let Caller::Key(key) = caller else { return Ok(CountedVideo(None)) };
+pub async fn count(api: &Api, caller: &Caller) -> Result<CountedVideos, UploadError> {
+    count_several(api, caller, 1).await
+}
+
+/// Counts videos of this caller like [`count`], or rejects all of them.
+pub async fn count_several(api: &Api, caller: &Caller, videos: u32) -> Result<CountedVideos, UploadError> {
+    let Caller::Key(key) = caller else { return Ok(CountedVideos(None)) };
     let limits = &api.app.settings.limits;
     let quotas = Quotas {
         per_day: key.videos_per_day.unwrap_or(limits.videos_per_day_key),
         per_month: key.videos_per_month.unwrap_or(limits.videos_per_month_key),
     };
     if quotas == Quotas::default() {
-        return Ok(CountedVideo(None));
+        return Ok(CountedVideos(None));
     }
     let now = api.app.clock.now();
-    match api.app.store.count_video(&key.id, quotas, now).await? {
-        None => Ok(CountedVideo(Some((api.app.store.clone(), key.id.clone(), now)))),
+    match api.app.store.count_videos(&key.id, videos, quotas, now).await? {
+        None => Ok(CountedVideos(Some((api.app.store.clone(), key.id.clone(), videos, now)))),
         Some(used_up) => Err(LimitError::QuotaUsedUp(used_up).into()),
     }
 }

@@ -174,6 +174,11 @@ impl JobView {
 }
 
 impl ProgressView {
+    /// 0 to 1; `None` if the number of frames is unknown.
+    pub const fn fraction(&self) -> Option<f64> {
+        self.fraction
+    }
+
     pub fn new(job: &Job) -> Self {
         let (frames_done, frames_total) = (job.progress.frames_done, job.progress.frames_total);
         #[expect(clippy::cast_precision_loss, reason = "no video has 2^52 frames")]
@@ -209,7 +214,7 @@ pub fn failure(job: &Job) -> Option<Problem> {
 }
 
 /// The problem inside a failed job: in the given language, or in English as it is stored.
-fn failure_body(job: &Job, language: Option<Language>) -> Option<Map<String, Value>> {
+pub fn failure_body(job: &Job, language: Option<Language>) -> Option<Map<String, Value>> {
     let problem = match (language, &job.failure) {
         (None, Some(stored)) => {
             failure(job).map(|_| Problem::of_stored_failure(StatusCode::UNPROCESSABLE_ENTITY, stored))

@@ -137,6 +137,8 @@ impl Sources {
     fn check(&self) -> Result<(), ConfigError> {
         positive("sources.max_fetch_s", self.max_fetch_s)?;
         positive("sources.max_concurrent", self.max_concurrent as u64)?;
+        let items = self.max_batch_items;
+        require((1..=1000).contains(&items), "sources.max_batch_items", &items.to_string(), "must be from 1 to 1000")?;
         self.networks()?;
         let is_name = |name: &str| {
             !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-'))

@@ -219,6 +219,7 @@ pub struct Sources {
     pub max_fetch_s: u64,
     pub max_concurrent: usize,
     pub max_concurrent_client: u32,
+    pub max_batch_items: usize,
     pub ca_file: String,
     pub s3_buckets: Vec<String>,
     pub s3_delete: bool,

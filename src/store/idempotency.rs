@@ -1,11 +1,11 @@
-//! The table `idempotency`: a client may repeat a request if it did not get the answer. The repetition gets the token
+//! The tables `idempotency` and `batch_requests`: a client may repeat a request if it did not get the answer. The repetition gets the token
 //! of the first request. The row is written in the transaction that queues the job. If the same request arrives twice
 //! at the same moment, one of them queues the job and the other finds its token.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
-use sqlx::{AnyConnection, Row};
+use sqlx::{AnyConnection, AssertSqlSafe, Row};
 use uuid::Uuid;
 
 use super::{NewJob, Store, StoreError, Wake, millis, uuid};
@@ -81,9 +81,12 @@ impl Store {
             self.commit(tx, &[Wake::Work]).await?;
             return Ok(Enqueued::New);
         };
-        if let Some((body, token)) = remembered(&mut tx, owner.unwrap_or_default(), &request.name_sha256, now).await? {
+        if let Some(earlier) = remembered(&mut tx, owner.unwrap_or_default(), &request.name_sha256, now).await? {
             tx.rollback().await?;
-            return Ok(if body == request.body_sha256 { Enqueued::Before(token) } else { Enqueued::Reused });
+            return Ok(match earlier {
+                Earlier::Job { body_sha256, token } if body_sha256 == request.body_sha256 => Enqueued::Before(token),
+                Earlier::Job { .. } | Earlier::Batch { .. } => Enqueued::Reused,
+            });
         }
         sqlx::query(
             "INSERT INTO idempotency (owner, name_sha256, body_sha256, token, created_at) VALUES ($1, $2, $3, $4, $5)",
@@ -105,29 +108,49 @@ impl Store {
             .bind(cutoff(now))
             .execute(self.pool())
             .await?;
-        Ok(forgotten.rows_affected())
+        let batches = sqlx::query("DELETE FROM batch_requests WHERE created_at <= $1")
+            .bind(cutoff(now))
+            .execute(self.pool())
+            .await?;
+        Ok(forgotten.rows_affected() + batches.rows_affected())
     }
 }
 
-/// Returns the body hash and token of an earlier request with the same key.
-async fn remembered(
+/// An earlier request with the same key.
+pub(super) enum Earlier {
+    Job { body_sha256: String, token: Uuid },
+    Batch { body_sha256: String, id: Uuid },
+}
+
+/// Returns the earlier request with the same key. Forgets it if it is too old.
+pub(super) async fn remembered(
     tx: &mut AnyConnection,
     owner: &str,
     name: &str,
     now: Timestamp,
-) -> Result<Option<(String, Uuid)>, StoreError> {
-    sqlx::query("DELETE FROM idempotency WHERE owner = $1 AND name_sha256 = $2 AND created_at <= $3")
-        .bind(owner)
-        .bind(name)
-        .bind(cutoff(now))
-        .execute(&mut *tx)
-        .await?;
+) -> Result<Option<Earlier>, StoreError> {
+    for table in ["idempotency", "batch_requests"] {
+        let sql = format!("DELETE FROM {table} WHERE owner = $1 AND name_sha256 = $2 AND created_at <= $3");
+        sqlx::query(AssertSqlSafe(sql)).bind(owner).bind(name).bind(cutoff(now)).execute(&mut *tx).await?;
+    }
     let row = sqlx::query("SELECT body_sha256, token FROM idempotency WHERE owner = $1 AND name_sha256 = $2")
         .bind(owner)
         .bind(name)
         .fetch_optional(&mut *tx)
         .await?;
-    row.map(|row| Ok((row.try_get("body_sha256")?, uuid(row.try_get("token")?)?))).transpose()
+    if let Some(row) = row {
+        return Ok(Some(Earlier::Job {
+            body_sha256: row.try_get("body_sha256")?,
+            token: uuid(row.try_get("token")?)?,
+        }));
+    }
+    let row = sqlx::query("SELECT body_sha256, batch FROM batch_requests WHERE owner = $1 AND name_sha256 = $2")
+        .bind(owner)
+        .bind(name)
+        .fetch_optional(&mut *tx)
+        .await?;
+    row.map(|row| Ok(Earlier::Batch { body_sha256: row.try_get("body_sha256")?, id: uuid(row.try_get("batch")?)? }))
+        .transpose()
 }
 
 /// Requests from this time or before are no longer recognized.

@@ -48,7 +48,7 @@ impl Status {
         Self::ALL.into_iter().find(|status| status.name() == name)
     }
 
-    fn from_stored(text: &str) -> Result<Self, StoreError> {
+    pub(super) fn from_stored(text: &str) -> Result<Self, StoreError> {
         let unknown = || StoreError::Corrupt { what: "status", reason: format!("{text:?} is not known") };
         Self::from_name(text).ok_or_else(unknown)
     }
@@ -306,19 +306,25 @@ impl Store {
 
     /// Erases everything of a token: job, result, mail rows. Returns the key of its video if that is still stored, and
     /// `None` if there was no such job. A worker that runs the job gets [`super::ClaimState::Lost`] at its next
-    /// heartbeat; this is how a running job is cancelled.
-    pub async fn erase(&self, token: Uuid) -> Result<Option<Option<String>>, StoreError> {
-        self.within(self.erase_all_of(token)).await
+    /// heartbeat; this is how a running job is cancelled. The batch of the job ends if this was its last one.
+    pub async fn erase(&self, token: Uuid, now: Timestamp) -> Result<Option<Option<String>>, StoreError> {
+        self.within(self.erase_all_of(token, now)).await
     }
 
-    async fn erase_all_of(&self, token: Uuid) -> Result<Option<Option<String>>, StoreError> {
+    async fn erase_all_of(&self, token: Uuid, now: Timestamp) -> Result<Option<Option<String>>, StoreError> {
         let mut tx = self.begin().await?;
         // Results and mails are deleted by ON DELETE CASCADE.
-        let row = sqlx::query("DELETE FROM jobs WHERE token = $1 RETURNING video_key")
+        let row = sqlx::query("DELETE FROM jobs WHERE token = $1 RETURNING video_key, batch")
             .bind(token.to_string())
             .fetch_optional(&mut *tx)
             .await?;
-        self.commit(tx, &[Wake::Ended(token)]).await?;
+        let batch: Option<String> = row.as_ref().map(|row| row.try_get("batch")).transpose()?.flatten();
+        if let Some(batch) = batch {
+            super::batches::job_ended(&mut tx, &batch, now).await?;
+            self.commit(tx, &[Wake::Ended(token), Wake::Mail]).await?;
+        } else {
+            self.commit(tx, &[Wake::Ended(token)]).await?;
+        }
         Ok(row.map(|row| row.try_get("video_key")).transpose()?)
     }
 }

@@ -6,6 +6,7 @@
 //! database. The clocks of machines that share a Postgres must therefore agree to well within `queue.lease_s`.
 
 mod announcer;
+mod batches;
 mod claim;
 mod consents;
 mod dialect;
@@ -55,6 +56,7 @@ use timed_pool::TimedPool;
 use waiting::Waiting;
 use wake::Wakes;
 
+pub use batches::{Batch, BatchItem, EnqueuedBatch, ItemState, NewBatch, NewItem};
 pub use claim::{Backoff, Claim, ClaimState, LostRun};
 pub use forecast::QueuePlace;
 pub use housekeeping::DueVideo;

@@ -47,8 +47,12 @@ pub enum Revived {
 impl Store {
     /// Returns the number of messages in the outbox that wait to be sent, mails and webhooks.
     pub async fn mails_waiting(&self) -> Result<u64, StoreError> {
-        let count: i64 =
-            sqlx::query_scalar("SELECT COUNT(*) FROM outbox WHERE status = 'queued'").fetch_one(self.pool()).await?;
+        let count: i64 = sqlx::query_scalar(
+            "SELECT (SELECT COUNT(*) FROM outbox WHERE status = 'queued') \
+                  + (SELECT COUNT(*) FROM batch_outbox WHERE status = 'queued')",
+        )
+        .fetch_one(self.pool())
+        .await?;
         Ok(unsigned(count))
     }
 
@@ -57,7 +61,10 @@ impl Store {
     pub async fn longest_waits(&self, now: Timestamp) -> Result<(u64, u64), StoreError> {
         let row = sqlx::query(
             "SELECT (SELECT MIN(run_at) FROM jobs WHERE status = 'queued') AS job, \
-                    (SELECT MIN(created_at) FROM outbox WHERE status = 'queued' AND consent IS NULL) AS message",
+                    (SELECT MIN(created_at) FROM \
+                       (SELECT created_at FROM outbox WHERE status = 'queued' AND consent IS NULL \
+                        UNION ALL \
+                        SELECT created_at FROM batch_outbox WHERE status = 'queued') AS unsent) AS message",
         )
         .fetch_one(self.pool())
         .await?;

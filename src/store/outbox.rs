@@ -1,5 +1,5 @@
-//! The table `outbox`: one row for each message, a mail or a webhook. A message is sent at least once, under a fixed
-//! id.
+//! The tables `outbox` and `batch_outbox`: one row for each message, a mail or a webhook. A message is sent at least once,
+//! under a fixed id. A message of `outbox` is about a job, and one of `batch_outbox` about a batch.
 //!
 //! A message is sent twice only if the process dies after the server accepted it and before that is recorded. The
 //! Message-ID is the same both times.
@@ -33,6 +33,8 @@ pub enum MailKind {
     Confirm,
     /// An HTTP request that tells a program how the job ended.
     Webhook,
+    /// An HTTP request that tells a program how the batch ended.
+    Batch,
 }
 
 impl MailKind {
@@ -43,6 +45,15 @@ impl MailKind {
             Self::Failure => "failure",
             Self::Confirm => "confirm",
             Self::Webhook => "webhook",
+            Self::Batch => "batch",
+        }
+    }
+
+    /// The table of its messages.
+    const fn table(self) -> &'static str {
+        match self {
+            Self::Report | Self::Failure | Self::Confirm | Self::Webhook => "outbox",
+            Self::Batch => "batch_outbox",
         }
     }
 
@@ -52,6 +63,7 @@ impl MailKind {
             "failure" => Ok(Self::Failure),
             "confirm" => Ok(Self::Confirm),
             "webhook" => Ok(Self::Webhook),
+            "batch" => Ok(Self::Batch),
             other => Err(StoreError::Corrupt { what: "kind of mail", reason: format!("{other:?} is not known") }),
         }
     }
@@ -61,9 +73,9 @@ impl MailKind {
 #[derive(Debug, Clone)]
 pub struct OutgoingMail {
     pub id: Uuid,
-    /// The token of its job.
+    /// The token of its job, or the id of its batch.
     pub token: Uuid,
-    /// Identifies its job in logs.
+    /// Identifies its job or its batch in logs.
     pub job: i64,
     /// Id of the request that sent the video.
     pub request_id: Option<String>,
@@ -80,7 +92,7 @@ pub struct OutgoingMail {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailedMessage {
     pub id: Uuid,
-    /// The token of its job.
+    /// The token of its job, or the id of its batch.
     pub token: Uuid,
     pub kind: MailKind,
     /// Whether it was given up. Otherwise it will be tried again.
@@ -141,11 +153,35 @@ pub(super) async fn put_webhook(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let Some(url) = &claim.webhook else { return Ok(()) };
-    // A job has one webhook, so its id is derived from the token. It is a hash, since ids are logged and tokens must
-    // not be.
-    let digest = Sha256::digest(format!("webhook {}", claim.token));
-    let id = digest.first_chunk::<16>().map_or(Uuid::nil(), |bytes| Uuid::from_bytes(*bytes));
+    let id = webhook_id(&claim.token.to_string());
     put(connection, claim.token, MailKind::Webhook, &[NewMail { id, recipient: url.clone() }], None, now).await
+}
+
+/// Inserts the webhook message of a batch within the transaction that ends the batch.
+pub(super) async fn put_batch_webhook(
+    connection: &mut AnyConnection,
+    batch: &str,
+    url: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO batch_outbox (id, batch, recipient, status, run_at, attempts, created_at) \
+         VALUES ($1, $2, $3, 'queued', $4, 0, $4) ON CONFLICT DO NOTHING",
+    )
+    .bind(webhook_id(batch).to_string())
+    .bind(batch)
+    .bind(url)
+    .bind(millis(now))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The id of the webhook of a job or batch, which has only one. It is a hash, since ids are logged and tokens must not
+/// be.
+fn webhook_id(token: &str) -> Uuid {
+    let digest = Sha256::digest(format!("webhook {token}"));
+    digest.first_chunk::<16>().map_or(Uuid::nil(), |bytes| Uuid::from_bytes(*bytes))
 }
 
 /// The conditions on `kind` for claims of mails and of webhooks.
@@ -153,10 +189,40 @@ const MAILS: &str = "kind IN ('report', 'failure', 'confirm') AND (consent IS NU
                      (SELECT 1 FROM mail_consents WHERE address = outbox.consent AND confirmed_at IS NOT NULL))";
 const WEBHOOKS: &str = "kind = 'webhook'";
 
+/// The tables of messages.
+const TABLES: [&str; 2] = ["outbox", "batch_outbox"];
+
 impl Store {
     /// Like [`Store::claim_mail`], for webhooks.
     pub async fn claim_webhook(&self, now: Timestamp, lease: Duration) -> Result<Option<OutgoingMail>, StoreError> {
-        self.claim_message(WEBHOOKS, now, lease).await
+        match self.claim_message(WEBHOOKS, now, lease).await? {
+            None => self.claim_batch_webhook(now, lease).await,
+            hook => Ok(hook),
+        }
+    }
+
+    async fn claim_batch_webhook(&self, now: Timestamp, lease: Duration) -> Result<Option<OutgoingMail>, StoreError> {
+        // Most of the time there is none. A look at an index then spares an attempt to write.
+        let due = sqlx::query("SELECT id FROM batch_outbox WHERE status = 'queued' AND run_at <= $1 LIMIT 1");
+        if due.bind(millis(now)).fetch_optional(self.pool()).await?.is_none() {
+            return Ok(None);
+        }
+        let sql = format!(
+            "UPDATE batch_outbox SET run_at = $2, attempts = attempts + 1 \
+             WHERE id = (SELECT id FROM batch_outbox WHERE status = 'queued' AND run_at <= $1 \
+                         ORDER BY run_at, id LIMIT 1{skip_locked}) \
+             RETURNING id, batch AS token, 'batch' AS kind, recipient, attempts, created_at, \
+                       CAST(NULL AS TEXT) AS consent, \
+                       (SELECT number FROM batches WHERE batches.id = batch_outbox.batch) AS job, \
+                       (SELECT request_id FROM batches WHERE batches.id = batch_outbox.batch) AS request_id",
+            skip_locked = self.dialect().skip_locked,
+        );
+        let row = sqlx::query(AssertSqlSafe(sql))
+            .bind(millis(now))
+            .bind(millis(after(now, lease)))
+            .fetch_optional(self.pool())
+            .await?;
+        row.map(|row| from_row(&row)).transpose()
     }
 
     /// Claims the mail that has been due for longest. It becomes due again at `now + lease` unless the result is
@@ -190,9 +256,10 @@ impl Store {
 
     /// Records that the server accepted the message, and erases the recipient. Also valid after the lease has run out.
     pub async fn mail_sent(&self, mail: &OutgoingMail, now: Timestamp) -> Result<(), StoreError> {
-        sqlx::query(
-            "UPDATE outbox SET status = 'sent', recipient = NULL, last_error = NULL, sent_at = $2 WHERE id = $1",
-        )
+        sqlx::query(AssertSqlSafe(format!(
+            "UPDATE {} SET status = 'sent', recipient = NULL, last_error = NULL, sent_at = $2 WHERE id = $1",
+            mail.kind.table()
+        )))
         .bind(mail.id.to_string())
         .bind(millis(now))
         .execute(self.pool())
@@ -209,10 +276,11 @@ impl Store {
         due: Timestamp,
         counted: bool,
     ) -> Result<(), StoreError> {
-        sqlx::query(
-            "UPDATE outbox SET run_at = $3, last_error = $4, attempts = attempts - $5 \
+        sqlx::query(AssertSqlSafe(format!(
+            "UPDATE {} SET run_at = $3, last_error = $4, attempts = attempts - $5 \
              WHERE id = $1 AND attempts = $2 AND status = 'queued'",
-        )
+            mail.kind.table()
+        )))
         .bind(mail.id.to_string())
         .bind(i64::from(mail.attempt))
         .bind(millis(due))
@@ -226,10 +294,11 @@ impl Store {
     /// Marks the message as undeliverable (a dead letter) at `now`. [`Store::forget_recipients`] erases the recipient
     /// later. Changes nothing if a later attempt has begun.
     pub async fn mail_given_up(&self, mail: &OutgoingMail, reason: &str, now: Timestamp) -> Result<(), StoreError> {
-        sqlx::query(
-            "UPDATE outbox SET status = 'dead', run_at = $4, last_error = $3 \
+        sqlx::query(AssertSqlSafe(format!(
+            "UPDATE {} SET status = 'dead', run_at = $4, last_error = $3 \
              WHERE id = $1 AND attempts = $2 AND status = 'queued'",
-        )
+            mail.kind.table()
+        )))
         .bind(mail.id.to_string())
         .bind(i64::from(mail.attempt))
         .bind(reason)
@@ -242,18 +311,25 @@ impl Store {
     /// Erases the recipients of messages that were given up by `given_up_by`. Returns their number. They cannot be sent
     /// again.
     pub async fn forget_recipients(&self, given_up_by: Timestamp) -> Result<u64, StoreError> {
-        let forgotten = sqlx::query(
-            "UPDATE outbox SET recipient = NULL WHERE status = 'dead' AND run_at <= $1 AND recipient IS NOT NULL",
-        )
-        .bind(millis(given_up_by))
-        .execute(self.pool())
-        .await?;
-        Ok(forgotten.rows_affected())
+        let mut forgotten = 0;
+        for table in TABLES {
+            let sql = format!(
+                "UPDATE {table} SET recipient = NULL WHERE status = 'dead' AND run_at <= $1 AND recipient IS NOT NULL"
+            );
+            let query = sqlx::query(AssertSqlSafe(sql)).bind(millis(given_up_by));
+            forgotten += query.execute(self.pool()).await?.rows_affected();
+        }
+        Ok(forgotten)
     }
 
     /// Returns messages that were given up, the last ones first, then those that failed and are tried again, the next
     /// ones first; at most `limit` of each.
     pub async fn failed_messages(&self, limit: u32) -> Result<Vec<FailedMessage>, StoreError> {
+        // The messages of both tables.
+        let all = "(SELECT id, token, kind, status, attempts, last_error, created_at, run_at, recipient FROM outbox \
+                    UNION ALL \
+                    SELECT id, batch AS token, 'batch' AS kind, status, attempts, last_error, created_at, run_at, \
+                           recipient FROM batch_outbox) AS messages";
         let columns = "id, token, kind, status, attempts, last_error, created_at, run_at, \
                        CASE WHEN recipient IS NULL THEN 0 ELSE 1 END AS has_recipient";
         let mut messages = Vec::new();
@@ -261,7 +337,7 @@ impl Store {
             "WHERE status = 'dead' ORDER BY run_at DESC, id LIMIT $1",
             "WHERE status = 'queued' AND last_error IS NOT NULL ORDER BY run_at, id LIMIT $1",
         ] {
-            let sql = format!("SELECT {columns} FROM outbox {rest}");
+            let sql = format!("SELECT {columns} FROM {all} {rest}");
             let rows = sqlx::query(AssertSqlSafe(sql)).bind(i64::from(limit)).fetch_all(self.pool()).await?;
             for row in &rows {
                 let (attempts, has_recipient): (i64, i32) = (row.try_get("attempts")?, row.try_get("has_recipient")?);
@@ -289,25 +365,27 @@ impl Store {
 
     async fn resend_now(&self, id: Uuid, now: Timestamp) -> Result<Resent, StoreError> {
         let mut tx = self.begin().await?;
-        let changed = sqlx::query(
-            "UPDATE outbox SET status = 'queued', run_at = $2, attempts = 0 \
-             WHERE id = $1 AND recipient IS NOT NULL \
-               AND (status = 'dead' OR status = 'queued' AND last_error IS NOT NULL)",
-        )
-        .bind(id.to_string())
-        .bind(millis(now))
-        .execute(&mut *tx)
-        .await?
-        .rows_affected();
+        let mut changed = 0;
+        for table in TABLES {
+            let sql = format!(
+                "UPDATE {table} SET status = 'queued', run_at = $2, attempts = 0 \
+                 WHERE id = $1 AND recipient IS NOT NULL \
+                   AND (status = 'dead' OR status = 'queued' AND last_error IS NOT NULL)"
+            );
+            let query = sqlx::query(AssertSqlSafe(sql)).bind(id.to_string()).bind(millis(now));
+            changed += query.execute(&mut *tx).await?.rows_affected();
+        }
         if changed > 0 {
             self.commit(tx, &[Wake::Mail]).await?;
             return Ok(Resent::Queued);
         }
         drop(tx);
-        let row = sqlx::query("SELECT status FROM outbox WHERE id = $1")
-            .bind(id.to_string())
-            .fetch_optional(self.pool())
-            .await?;
+        let row = sqlx::query(
+            "SELECT status FROM outbox WHERE id = $1 UNION ALL SELECT status FROM batch_outbox WHERE id = $1",
+        )
+        .bind(id.to_string())
+        .fetch_optional(self.pool())
+        .await?;
         let status = row.map(|row| row.try_get::<String, _>("status")).transpose()?;
         Ok(match status.as_deref() {
             None => Resent::Unknown,

@@ -217,27 +217,29 @@ impl Store {
         expires_at: Option<Timestamp>,
     ) -> Result<ClaimState, StoreError> {
         let mut tx = self.begin().await?;
-        let changed = sqlx::query(
+        let row = sqlx::query(
             "UPDATE jobs \
              SET status = 'done', finished_at = $3, expires_at = $4, lease_until = NULL, worker = NULL, \
                  recipients = NULL, webhook = NULL, frames_done = $5, frames_total = $5, version = version + 1 \
-             WHERE token = $1 AND claim = $2 AND status IN ('queued', 'running')",
+             WHERE token = $1 AND claim = $2 AND status IN ('queued', 'running') RETURNING batch",
         )
         .bind(claim.token.to_string())
         .bind(claim.number)
         .bind(millis(now))
         .bind(expires_at.map(millis))
         .bind(bigint(findings.analysis.video.frames_total))
-        .execute(&mut *tx)
-        .await?
-        .rows_affected();
-        if changed == 0 {
+        .fetch_optional(&mut *tx)
+        .await?;
+        let Some(row) = row else {
             drop(tx);
             return self.was_ended_by(claim, "done").await;
-        }
+        };
         super::results::put(&mut tx, claim.token, findings).await?;
         super::outbox::put(&mut tx, claim.token, MailKind::Report, mails, claim.consent.as_deref(), now).await?;
         super::outbox::put_webhook(&mut tx, claim, now).await?;
+        if let Some(batch) = row.try_get("batch")? {
+            super::batches::job_ended(&mut tx, batch, now).await?;
+        }
         self.commit(tx, &[Wake::Ended(claim.token), Wake::Mail]).await?;
         Ok(ClaimState::Held)
     }
@@ -253,12 +255,12 @@ impl Store {
         expires_at: Option<Timestamp>,
     ) -> Result<ClaimState, StoreError> {
         let mut tx = self.begin().await?;
-        let changed = sqlx::query(
+        let row = sqlx::query(
             "UPDATE jobs \
              SET status = 'failed', failure_code = $3, failure_detail = $4, failure_reason = $5, finished_at = $6, \
                  expires_at = $7, lease_until = NULL, worker = NULL, recipients = NULL, webhook = NULL, \
                  version = version + 1 \
-             WHERE token = $1 AND claim = $2 AND status IN ('queued', 'running')",
+             WHERE token = $1 AND claim = $2 AND status IN ('queued', 'running') RETURNING batch",
         )
         .bind(claim.token.to_string())
         .bind(claim.number)
@@ -267,15 +269,17 @@ impl Store {
         .bind(failure.reason.as_ref().map(|reason| encode("failure reason", reason)).transpose()?)
         .bind(millis(now))
         .bind(expires_at.map(millis))
-        .execute(&mut *tx)
-        .await?
-        .rows_affected();
-        if changed == 0 {
+        .fetch_optional(&mut *tx)
+        .await?;
+        let Some(row) = row else {
             drop(tx);
             return self.was_ended_by(claim, "failed").await;
-        }
+        };
         super::outbox::put(&mut tx, claim.token, MailKind::Failure, mails, claim.consent.as_deref(), now).await?;
         super::outbox::put_webhook(&mut tx, claim, now).await?;
+        if let Some(batch) = row.try_get("batch")? {
+            super::batches::job_ended(&mut tx, batch, now).await?;
+        }
         self.commit(tx, &[Wake::Ended(claim.token), Wake::Mail]).await?;
         Ok(ClaimState::Held)
     }

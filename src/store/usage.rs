@@ -84,19 +84,21 @@ fn day(now: Timestamp) -> i64 {
 }
 
 impl Store {
-    /// Counts a video of a key at `now`. If a quota is used up, counts nothing and returns that quota.
-    pub async fn count_video(
+    /// Counts videos of a key at `now`. If they exceed a quota, counts nothing and returns that quota.
+    pub async fn count_videos(
         &self,
         key_id: &str,
+        videos: u32,
         quotas: Quotas,
         now: Timestamp,
     ) -> Result<Option<UsedUp>, StoreError> {
-        self.within(self.count_video_now(key_id, quotas, now)).await
+        self.within(self.count_videos_now(key_id, videos, quotas, now)).await
     }
 
-    async fn count_video_now(
+    async fn count_videos_now(
         &self,
         key_id: &str,
+        videos: u32,
         quotas: Quotas,
         now: Timestamp,
     ) -> Result<Option<UsedUp>, StoreError> {
@@ -104,11 +106,12 @@ impl Store {
         let (today, first) = (day(now), day(now) - i64::from(date.day()) + 1);
         let mut tx = self.begin().await?;
         let of_day: i64 = sqlx::query_scalar(
-            "INSERT INTO key_usage (key_id, day, videos) VALUES ($1, $2, 1) \
-             ON CONFLICT (key_id, day) DO UPDATE SET videos = key_usage.videos + 1 RETURNING videos",
+            "INSERT INTO key_usage (key_id, day, videos) VALUES ($1, $2, $3) \
+             ON CONFLICT (key_id, day) DO UPDATE SET videos = key_usage.videos + excluded.videos RETURNING videos",
         )
         .bind(key_id)
         .bind(today)
+        .bind(i64::from(videos))
         .fetch_one(&mut *tx)
         .await?;
         let of_month: i64 =
@@ -154,11 +157,12 @@ impl Store {
         Ok(StoredBytes { total: unsigned(row.try_get("total")?), client: unsigned(row.try_get("own")?) })
     }
 
-    /// Uncounts a video that was counted at `counted` and then refused.
-    pub async fn uncount_video(&self, key_id: &str, counted: Timestamp) -> Result<(), StoreError> {
-        sqlx::query("UPDATE key_usage SET videos = videos - 1 WHERE key_id = $1 AND day = $2 AND videos > 0")
+    /// Uncounts videos that were counted at `counted` and then refused.
+    pub async fn uncount_videos(&self, key_id: &str, videos: u32, counted: Timestamp) -> Result<(), StoreError> {
+        sqlx::query("UPDATE key_usage SET videos = videos - $3 WHERE key_id = $1 AND day = $2 AND videos >= $3")
             .bind(key_id)
             .bind(day(counted))
+            .bind(i64::from(videos))
             .execute(self.pool())
             .await?;
         Ok(())

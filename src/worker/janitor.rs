@@ -26,6 +26,8 @@ const BATCH: u32 = 500;
 pub struct Swept {
     /// Expired results.
     pub expired: u64,
+    /// Batches whose last analysis was ended by a process of an older version.
+    pub batches: u64,
     /// Videos whose retention time was over.
     pub videos: u64,
     /// Blobs that no job refers to.
@@ -57,8 +59,8 @@ pub(super) async fn run(worker: Worker, stop: CancellationToken) {
         let round = async {
             let swept = worker.sweep().await;
             if swept != Swept::default() {
-                let Swept { expired, videos, orphans, uploads, requests, log_entries, workers } = swept;
-                tracing::info!(expired, videos, orphans, uploads, requests, log_entries, workers, "swept");
+                let Swept { expired, batches, videos, orphans, uploads, requests, log_entries, workers } = swept;
+                tracing::info!(expired, batches, videos, orphans, uploads, requests, log_entries, workers, "swept");
             }
             tokio::time::sleep(PAUSE).await;
         };
@@ -74,6 +76,7 @@ impl Worker {
         let now = self.clock.now();
         Swept {
             expired: done("erasing expired results", self.expire(now).await),
+            batches: done("ending batches", self.store.end_batches(now, BATCH).await.map_err(SweepError::from)),
             videos: done("deleting videos", self.delete_videos(now).await),
             orphans: done("deleting blobs that no job refers to", self.delete_orphans(now).await),
             requests: done("deleting old requests", self.forget_requests(now).await),

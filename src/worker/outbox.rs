@@ -95,7 +95,7 @@ impl Worker {
         let Some(job) = self.store.job(mail.token).await? else { return Ok(gone()) };
         let findings = match mail.kind {
             MailKind::Report => self.store.findings(mail.token).await?,
-            MailKind::Failure | MailKind::Confirm | MailKind::Webhook => None,
+            MailKind::Failure | MailKind::Confirm | MailKind::Webhook | MailKind::Batch => None,
         };
         let base = self.settings.http.base_url();
         let language = job.options.language.unwrap_or_default();

@@ -8,8 +8,11 @@ use tracing::Instrument;
 use super::Worker;
 use super::delivery::{RetryPolicy, SendResult, message_span};
 use crate::fault::Fault;
-use crate::report::webhook::{Event, EventData, EventError, EventStatus, EventType, WebhookError, Webhooks};
-use crate::store::{OutgoingMail, Status, StoreError};
+use crate::report::webhook::{
+    BatchData, BatchEvent, BatchEventItem, BatchEventType, BatchItemOutcome, BatchOutcome, Event, EventData,
+    EventError, EventStatus, EventType, WebhookError, Webhooks,
+};
+use crate::store::{BatchItem, ItemState, MailKind, OutgoingMail, Status, StoreError};
 
 impl Worker {
     /// Sends the webhook that has been due for longest.
@@ -39,7 +42,10 @@ impl Worker {
         let sent = if hook.attempt > policy.max_attempts {
             Err(WebhookError { fault: Fault::Unclear, reason: "the process died during the last attempt".to_owned() })
         } else {
-            self.try_webhook(hook, webhooks).await?
+            match hook.kind {
+                MailKind::Batch => self.try_batch_webhook(hook, webhooks).await?,
+                _ => self.try_webhook(hook, webhooks).await?,
+            }
         };
         let Err(failed) = sent else {
             self.record_sent(hook, stop).await?;
@@ -55,8 +61,6 @@ impl Worker {
         hook: &OutgoingMail,
         webhooks: &Webhooks,
     ) -> Result<Result<(), WebhookError>, StoreError> {
-        let gone =
-            || WebhookError { fault: Fault::Client, reason: "there is no outcome to report any more".to_owned() };
         let Some(job) = self.store.job(hook.token).await? else { return Ok(Err(gone())) };
         let analysis = self.store.analysis(hook.token).await?;
         let (kind, status) = match job.status {
@@ -77,4 +81,48 @@ impl Worker {
         };
         Ok(webhooks.send(hook.id, &hook.recipient, &event, self.clock.now()).await)
     }
+
+    /// Like [`Worker::try_webhook`], for the webhook of a batch.
+    async fn try_batch_webhook(
+        &self,
+        hook: &OutgoingMail,
+        webhooks: &Webhooks,
+    ) -> Result<Result<(), WebhookError>, StoreError> {
+        let Some(batch) = self.store.batch(hook.token).await? else { return Ok(Err(gone())) };
+        let items = self.store.batch_items(hook.token).await?;
+        let event = BatchEvent {
+            r#type: BatchEventType::Ended,
+            timestamp: batch.ended_at.unwrap_or(hook.created_at),
+            data: BatchData {
+                batch: batch.id,
+                status: if batch.cancelled_at.is_some() { BatchOutcome::Cancelled } else { BatchOutcome::Ended },
+                result: format!("{}/v1/batches/{}", self.settings.http.base_url(), batch.id),
+                items: items.iter().enumerate().map(|(index, item)| event_item(index, item)).collect(),
+            },
+        };
+        Ok(webhooks.send(hook.id, &hook.recipient, &event, self.clock.now()).await)
+    }
+}
+
+fn gone() -> WebhookError {
+    WebhookError { fault: Fault::Client, reason: "there is no outcome to report any more".to_owned() }
+}
+
+fn event_item(index: usize, item: &BatchItem) -> BatchEventItem<'_> {
+    let status = match item.state {
+        ItemState::Refused => BatchItemOutcome::Refused,
+        ItemState::Cancelled | ItemState::Job(Status::Cancelled) => BatchItemOutcome::Cancelled,
+        ItemState::Erased => BatchItemOutcome::Erased,
+        ItemState::Job(Status::Queued) => BatchItemOutcome::Queued,
+        ItemState::Job(Status::Running) => BatchItemOutcome::Running,
+        ItemState::Job(Status::Done) => BatchItemOutcome::Done,
+        ItemState::Job(Status::Failed) => BatchItemOutcome::Failed,
+        ItemState::Job(Status::Expired) => BatchItemOutcome::Expired,
+    };
+    let refusal = item.refusal.as_ref().and_then(|refusal| {
+        Some(EventError { code: refusal.get("code")?.as_str()?, detail: refusal.get("detail")?.as_str()? })
+    });
+    let failure = item.job.as_ref().and_then(|job| job.failure.as_ref());
+    let failure = failure.map(|failure| EventError { code: &failure.code, detail: &failure.detail });
+    BatchEventItem { index, token: item.token, status, error: refusal.or(failure) }
 }

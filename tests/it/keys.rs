@@ -521,15 +521,15 @@ async fn a_key_can_send_as_many_videos_as_its_quota_without_the_refused_ones() {
 async fn quotas_are_counted_by_day_and_month(h: Harness) {
     let day = visage::store::Quotas { per_day: 2, per_month: 3 };
     let count =
-        async || h.store.count_video("k", day, h.clock.now()).await.unwrap().map(|used| (used.period, used.limit));
+        async || h.store.count_videos("k", 1, day, h.clock.now()).await.unwrap().map(|used| (used.period, used.limit));
     assert_eq!((count().await, count().await, count().await), (None, None, Some((Period::Day, 2))));
-    assert_eq!(h.store.count_video("other", day, h.clock.now()).await.unwrap(), None);
-    let used_up = h.store.count_video("k", day, h.clock.now()).await.unwrap().unwrap();
+    assert_eq!(h.store.count_videos("other", 1, day, h.clock.now()).await.unwrap(), None);
+    let used_up = h.store.count_videos("k", 1, day, h.clock.now()).await.unwrap().unwrap();
     // It is 03:04:05 of the second of January.
     assert_eq!(used_up.wait_s, 24 * 3600 - (3 * 3600 + 4 * 60 + 5) + 1);
     h.clock.advance(Duration::from_secs(24 * 3600));
     assert_eq!((count().await, count().await), (None, Some((Period::Month, 3))));
-    h.store.uncount_video("k", h.clock.now()).await.unwrap();
+    h.store.uncount_videos("k", 1, h.clock.now()).await.unwrap();
     assert_eq!((count().await, count().await), (None, Some((Period::Month, 3))));
     h.clock.advance(Duration::from_secs(31 * 24 * 3600));
     assert_eq!(count().await, None);

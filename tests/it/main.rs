@@ -6,6 +6,7 @@
 mod support;
 
 mod api;
+mod batches;
 mod blob;
 mod cli;
 mod compat;

@@ -27,16 +27,16 @@ use crate::support::web::OUTSIDE;
 mod buckets;
 mod guard;
 mod jobs;
-mod killed;
+pub mod killed;
 mod requests;
 
 /// Lets videos be fetched from the web server of the tests, and from no other address of this machine.
-fn allow_outside(settings: &mut Settings) {
+pub fn allow_outside(settings: &mut Settings) {
     settings.sources.private_networks = vec![OUTSIDE.to_string()];
 }
 
 /// Settings with which failed jobs run again soon, and for the last time at the second attempt.
-fn quick(settings: &mut Settings) {
+pub fn quick(settings: &mut Settings) {
     allow_outside(settings);
     settings.queue.poll_s = 1;
     settings.queue.lease_s = 1;
@@ -105,10 +105,10 @@ impl Names for Answers {
 
 /// Records the bytes of the videos, and finds nothing in them.
 #[derive(Clone, Default)]
-struct Recorder(Arc<Mutex<Vec<Vec<u8>>>>);
+pub struct Recorder(Arc<Mutex<Vec<Vec<u8>>>>);
 
 impl Recorder {
-    fn seen(&self) -> Vec<Vec<u8>> {
+    pub fn seen(&self) -> Vec<Vec<u8>> {
         self.0.lock().unwrap().clone()
     }
 }
@@ -157,7 +157,7 @@ fn findings() -> Findings {
 }
 
 /// Starts a worker of a service. It ends with the service.
-fn work(service: &Service, analyzer: impl Analyzer) -> tokio::task::JoinHandle<()> {
+pub fn work(service: &Service, analyzer: impl Analyzer) -> tokio::task::JoinHandle<()> {
     tokio::spawn(worker(service, analyzer).run(service.stop.clone()))
 }
 
@@ -189,7 +189,7 @@ async fn accept(service: &Service, address: &str) -> Uuid {
     body["token"].as_str().unwrap().parse().unwrap()
 }
 
-async fn eventually(what: &str, holds: impl AsyncFn() -> bool) {
+pub async fn eventually(what: &str, holds: impl AsyncFn() -> bool) {
     let looking = async {
         while !holds().await {
             tokio::time::sleep(Duration::from_millis(20)).await;

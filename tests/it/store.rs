@@ -241,7 +241,7 @@ async fn an_unknown_token_has_no_job(h: Harness) {
     assert!(store.job(token).await.unwrap().is_none());
     assert!(store.findings(token).await.unwrap().is_none());
     assert!(store.analysis(token).await.unwrap().is_none());
-    assert_eq!(store.erase(token).await.unwrap(), None);
+    assert_eq!(store.erase(token, h.clock.now()).await.unwrap(), None);
 }
 
 async fn jobs_are_claimed_in_the_order_of_arrival(h: Harness) {
@@ -543,7 +543,7 @@ async fn a_long_timeline_is_written_once_and_read_in_pages(h: Harness) {
         assert_eq!((page.rows, page.more), (expected, from + limit < 2500), "{from} {limit}");
     }
     assert_eq!(h.count("SELECT COUNT(*) FROM timeline_parts").await, 3);
-    store.erase(token).await.unwrap();
+    store.erase(token, h.clock.now()).await.unwrap();
     assert_eq!(h.count("SELECT COUNT(*) FROM timeline_parts").await, 0);
 }
 
@@ -653,22 +653,22 @@ async fn erasing_deletes_all_rows_of_a_token(h: Harness) {
         let claim = h.claim(&store, "w").await.unwrap();
         h.complete(&store, &claim).await;
     }
-    assert_eq!(store.erase(token).await.unwrap(), Some(Some(format!("videos/{token}"))));
+    assert_eq!(store.erase(token, h.clock.now()).await.unwrap(), Some(Some(format!("videos/{token}"))));
     assert!(store.job(token).await.unwrap().is_none());
     for table in ["jobs", "results", "outbox"] {
         assert_eq!(h.count(&format!("SELECT COUNT(*) FROM {table}")).await, 1, "{table}");
         assert_eq!(h.count(&format!("SELECT COUNT(*) FROM {table} WHERE token = '{kept}'")).await, 1, "{table}");
     }
-    assert_eq!(store.erase(token).await.unwrap(), None);
+    assert_eq!(store.erase(token, h.clock.now()).await.unwrap(), None);
     store.video_deleted(kept).await.unwrap();
-    assert_eq!(store.erase(kept).await.unwrap(), Some(None));
+    assert_eq!(store.erase(kept, h.clock.now()).await.unwrap(), Some(None));
 }
 
 async fn erasing_a_running_job_invalidates_its_claim(h: Harness) {
     let store = h.store().await;
     let token = h.add(&store, &["a@example.org"]).await;
     let claim = h.claim(&store, "w").await.unwrap();
-    assert!(store.erase(token).await.unwrap().is_some());
+    assert!(store.erase(token, h.clock.now()).await.unwrap().is_some());
     assert_eq!(store.heartbeat(&claim, JobProgress::default(), h.now(), LEASE).await.unwrap(), ClaimState::Lost);
     assert_eq!(h.complete(&store, &claim).await, ClaimState::Lost);
     for table in ["jobs", "results", "outbox"] {
@@ -1255,7 +1255,7 @@ async fn a_change_wakes_all_waiters(h: Harness) {
     assert!(mail.wait(Wake::Mail, LONG).await);
     assert!(job.wait(Wake::Job(token), LONG).await);
     assert_eq!(waiting.job(token).await.unwrap().unwrap().status, Status::Done);
-    here.erase(token).await.unwrap();
+    here.erase(token, h.clock.now()).await.unwrap();
     assert!(job.wait(Wake::Job(token), LONG).await);
     assert!(waiting.job(token).await.unwrap().is_none());
 }

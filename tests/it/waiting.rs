@@ -133,7 +133,7 @@ async fn a_change_by_another_process_is_seen_without_notifications() {
     assert!(job.version > version);
     // A change is reported only once.
     assert!(matches!(waiter.changed(job.version, Duration::from_millis(1500)).await, Sight::None));
-    there.erase(token).await.unwrap();
+    there.erase(token, SystemClock.now()).await.unwrap();
     assert!(matches!(waiter.changed(job.version, Duration::from_secs(30)).await, Sight::Ended));
     drop((waiter, claim));
     assert_eq!(here.waiters(), 0);

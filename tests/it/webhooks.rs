@@ -19,13 +19,13 @@ use visage::worker::Worker;
 use crate::keys::clip;
 use crate::support::service::{RefusingAnalyzer, Service, video_form};
 
-const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8G";
+pub const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8G";
 
 /// A receiver that answers with given statuses and records the requests.
 #[derive(Clone, Default)]
-struct Receiver {
+pub struct Receiver {
     answers: Arc<Mutex<Vec<u16>>>,
-    came: Arc<Mutex<Vec<(HeaderMap, Bytes)>>>,
+    pub came: Arc<Mutex<Vec<(HeaderMap, Bytes)>>>,
 }
 
 async fn receive(State(receiver): State<Receiver>, headers: HeaderMap, body: Bytes) -> Response {
@@ -39,7 +39,7 @@ async fn receive(State(receiver): State<Receiver>, headers: HeaderMap, body: Byt
 
 impl Receiver {
     /// Starts the receiver and returns its address.
-    async fn start(&self, answers: &[u16]) -> String {
+    pub async fn start(&self, answers: &[u16]) -> String {
         *self.answers.lock().unwrap() = answers.to_vec();
         let router =
             Router::new().route("/hook", post(receive)).route("/elsewhere", post(receive)).with_state(self.clone());
@@ -49,7 +49,7 @@ impl Receiver {
         address
     }
 
-    async fn got(&self, count: usize) -> Vec<(HeaderMap, Bytes)> {
+    pub async fn got(&self, count: usize) -> Vec<(HeaderMap, Bytes)> {
         let waiting = async {
             while self.came.lock().unwrap().len() < count {
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -76,7 +76,7 @@ fn work(service: &Service) {
     tokio::spawn(worker.run(service.stop.clone()));
 }
 
-fn open(settings: &mut Settings) {
+pub fn open(settings: &mut Settings) {
     settings.webhooks.secret = Secret::new(SECRET);
     settings.webhooks.allow_private = true;
     settings.webhooks.backoff_base_s = 0;

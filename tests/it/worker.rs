@@ -514,7 +514,7 @@ async fn progress_is_reported_while_a_job_runs() {
     let job = h.until(token, |job| job.progress.frames_done > 0).await;
     assert_eq!(job.status, Status::Running);
     assert_eq!(job.progress, JobProgress { frames_done: 30, frames_total: 72 });
-    h.store.erase(token).await.unwrap();
+    h.store.erase(token, h.clock.now()).await.unwrap();
     worker.stop().await;
 }
 
@@ -584,7 +584,7 @@ async fn erasing_a_running_job_stops_its_analysis() {
     let worker = h.start();
     let token = h.add("endless", &["a@example.org"]).await;
     h.until(token, |job| job.status == Status::Running).await;
-    let video = h.store.erase(token).await.unwrap().unwrap().unwrap();
+    let video = h.store.erase(token, h.clock.now()).await.unwrap().unwrap().unwrap();
     h.blobs.delete(&video).await.unwrap();
     let next = h.add("good", &[]).await;
     assert_eq!(h.ended(next).await.status, Status::Done);

@@ -43,9 +43,9 @@ struct FailedMessages {
 struct MessageView {
     /// The id of the message in the log; also the left part of the Message-ID of a mail.
     id: Uuid,
-    /// The token of the analysis.
+    /// The token of the analysis, or the id of the batch.
     token: Uuid,
-    /// `report`, `failure`, `confirm` or `webhook`.
+    /// `report`, `failure`, `confirm`, `webhook` or `batch` (the webhook of a batch).
     kind: &'static str,
     /// `waiting` for another attempt, or `given_up`.
     state: &'static str,

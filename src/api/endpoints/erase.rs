@@ -10,8 +10,8 @@ use utoipa_axum::routes;
 use crate::api::access::{Analyze, OptionalKey};
 use crate::api::auth::Authorized;
 use crate::api::endpoint::Endpoint;
+use crate::api::erasure::delete_video;
 use crate::api::openapi::NATIVE;
-use crate::api::problem::detail;
 use crate::api::view;
 use crate::api::{Api, Problem};
 
@@ -20,9 +20,6 @@ type Rule = OptionalKey<Analyze>;
 pub(in crate::api) fn endpoint() -> Endpoint {
     Endpoint::new::<Rule>(routes!(handle))
 }
-
-/// Number of tries to delete the video. After that, the sweep deletes it.
-const TRIES: u32 = 3;
 
 /// Cancel and erase
 ///
@@ -39,15 +36,8 @@ pub(in crate::api) async fn handle(
 ) -> Result<StatusCode, Problem> {
     let token = view::token(&token)?;
     view::known(&api.app, &caller, token).await?;
-    let video = api.app.store.erase(token).await?.ok_or_else(view::unknown)?;
+    let video = api.app.store.erase(token, api.app.clock.now()).await?.ok_or_else(view::unknown)?;
     let Some(key) = video else { return Ok(StatusCode::NO_CONTENT) };
-    let mut tries = 1;
-    while let Err(error) = api.app.blobs.delete(&key).await {
-        tracing::error!(%error, tries, "the video of an erased analysis could not be deleted");
-        if tries == TRIES {
-            return Err(Problem::unavailable(detail::storage_unavailable_erased()));
-        }
-        tries += 1;
-    }
+    delete_video(&api.app, &key).await?;
     Ok(StatusCode::NO_CONTENT)
 }

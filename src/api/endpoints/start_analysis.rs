@@ -19,7 +19,7 @@ use utoipa::{PartialSchema, ToSchema};
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-use crate::analysis::{Detail, Language, Notice, Options, Sampling};
+use crate::analysis::{Detail, Language, Notice, Sampling};
 use crate::api::access::{Analyze, OptionalKey};
 use crate::api::auth::Authorized;
 use crate::api::endpoint::Endpoint;
@@ -31,9 +31,10 @@ use crate::api::openapi::NATIVE;
 use crate::api::outer::RequestId;
 use crate::api::upload::enqueue::{self, AnalysisRequest};
 use crate::api::upload::error::{
-    FormError, IdempotencyKeyError, OptionError, RecipientError, ServiceError, UploadError, VideoError,
+    FormError, IdempotencyKeyError, RecipientError, ServiceError, UploadError, VideoError,
 };
-use crate::api::upload::form::{self, MAX_FACES, MAX_RECIPIENTS, SAMPLE_EVERY, SAMPLES_PER_SECOND};
+use crate::api::upload::form::{self, MAX_RECIPIENTS};
+use crate::api::upload::members::{self, OptionMembers};
 use crate::api::upload::parts::{self, PartsError};
 use crate::api::upload::{self, Accepted};
 use crate::api::{Api, Caller, Problem, quota};
@@ -67,17 +68,17 @@ pub struct StartRequest {
     email: Option<Addresses>,
     /// Analyze every n-th frame.
     #[serde(default, deserialize_with = "json_body::maybe_whole")]
-    #[schema(schema_with = sample_every)]
+    #[schema(schema_with = members::sample_every)]
     sample_every: Option<u32>,
     /// Analyze about this many frames a second, instead of every n-th.
     #[serde(default, deserialize_with = "json_body::maybe_whole")]
-    #[schema(schema_with = samples_per_second)]
+    #[schema(schema_with = members::samples_per_second)]
     samples_per_second: Option<u32>,
     /// `exact` analyzes exactly these frames. `fast` analyzes frames near them that cost less to decode.
     sampling: Option<Sampling>,
     /// Largest number of faces to read in a frame. The largest faces are read first.
     #[serde(default, deserialize_with = "json_body::maybe_whole")]
-    #[schema(schema_with = max_faces)]
+    #[schema(schema_with = members::max_faces)]
     max_faces: Option<u32>,
     /// Language of the report and the mail; by default that of the reader's browser.
     language: Option<Language>,
@@ -86,11 +87,11 @@ pub struct StartRequest {
     webhook_url: Option<String>,
     /// `false` skips the landmarks. Eye contact then depends on the head pose only.
     #[serde(default, deserialize_with = "json_body::maybe_switch")]
-    #[schema(schema_with = gaze)]
+    #[schema(schema_with = members::gaze)]
     gaze: Option<bool>,
     /// `false` skips the sound track.
     #[serde(default, deserialize_with = "json_body::maybe_switch")]
-    #[schema(schema_with = speech)]
+    #[schema(schema_with = members::speech)]
     speech: Option<bool>,
     /// Additional details of each sample. Excludes `"gaze": false`.
     detail: Option<Detail>,
@@ -108,27 +109,6 @@ pub struct StartRequest {
     /// The `version` of `GET /v1/notice`, if its text was shown to them.
     #[schema(max_length = 64)]
     notice_version: Option<String>,
-}
-
-fn sample_every() -> RefOr<Schema> {
-    json_body::whole_schema(SAMPLE_EVERY, "^([1-9][0-9]{0,3}|10000)$", "Analyze every n-th frame.")
-}
-
-fn samples_per_second() -> RefOr<Schema> {
-    let description = "Analyze about this many frames a second, instead of every n-th.";
-    json_body::whole_schema(SAMPLES_PER_SECOND, "^([1-9]|[1-5][0-9]|60)$", description)
-}
-
-fn gaze() -> RefOr<Schema> {
-    json_body::switch_schema("`false` skips the landmarks. Eye contact then depends on the head pose only.")
-}
-
-fn speech() -> RefOr<Schema> {
-    json_body::switch_schema("`false` skips the sound track.")
-}
-
-fn max_faces() -> RefOr<Schema> {
-    json_body::whole_schema(MAX_FACES, "^([1-9][0-9]?|100)$", "Most faces to read in each frame.")
 }
 
 #[derive(Serialize, Deserialize)]
@@ -241,26 +221,17 @@ fn requested_analysis(
     request: &StartRequest,
     idempotency_key_sha256: Option<String>,
 ) -> Result<AnalysisRequest, UploadError> {
-    let video = &api.app.settings.video;
-    let number = |field, given: Option<u32>, range: std::ops::RangeInclusive<u32>| match given {
-        Some(number) if !range.contains(&number) => {
-            Err(OptionError::OutOfRange { field, least: *range.start(), most: *range.end() })
-        }
-        given => Ok(given),
-    };
-    let options = Options {
-        sample_every: number("sample_every", request.sample_every, SAMPLE_EVERY)?.unwrap_or(video.sample_every),
-        samples_per_second: number("samples_per_second", request.samples_per_second, SAMPLES_PER_SECOND)?,
-        sampling: request.sampling.unwrap_or(video.sampling),
-        max_faces: number("max_faces", request.max_faces, MAX_FACES)?.unwrap_or(video.max_faces),
+    let members = OptionMembers {
+        sample_every: request.sample_every,
+        samples_per_second: request.samples_per_second,
+        sampling: request.sampling,
+        max_faces: request.max_faces,
         language: request.language,
-        gaze: request.gaze.unwrap_or(true),
-        speech: request.speech.unwrap_or(true),
+        gaze: request.gaze,
+        speech: request.speech,
         detail: request.detail,
     };
-    if options.is_contradiction() {
-        return Err(OptionError::Contradiction.into());
-    }
+    let options = members.options(&api.app.settings.video)?;
     let mut recipients = Vec::new();
     let addresses = match &request.email {
         None => &[][..],

@@ -190,6 +190,12 @@ details! {
     bad_parameter_jobs() = bad_parameter;
     bad_parameter_timeline() = bad_parameter;
     bad_parameter_analyses() = bad_parameter;
+    bad_parameter_batches() = bad_parameter;
+    bad_parameter_erase() = bad_parameter;
+    unknown_batch();
+    empty_batch();
+    too_many_items(limit);
+    no_item_accepted();
     missing_token();
     bad_form();
     bad_form_stray() = bad_form;

@@ -10,7 +10,7 @@ use super::error::{IdempotencyKeyError, OptionError, RecipientError, ServiceErro
 use super::form;
 use crate::analysis::{Notice, Options};
 use crate::api::limits::Client;
-use crate::api::quota::{CountedMails, CountedVideo};
+use crate::api::quota::{CountedMails, CountedVideos};
 use crate::api::{Api, AppState, Caller};
 use crate::config::{MailTransport, Secret};
 use crate::confirmation;
@@ -63,15 +63,9 @@ pub async fn enqueue_address(
     caller: Caller,
     mut analysis: AnalysisRequest,
     address: VideoAddress,
-    (counted, counted_mails): (CountedVideo, CountedMails),
+    (counted, counted_mails): (CountedVideos, CountedMails),
 ) -> Result<Uuid, UploadError> {
-    let place = match address {
-        VideoAddress::Web(url) => JobVideo::Remote(Secret::new(url)),
-        VideoAddress::Object(object) => {
-            analysis.file_name = analysis.file_name.or_else(|| form::plain_file_name(object.file_name()));
-            JobVideo::Object(object.to_string())
-        }
-    };
+    let place = place_of(address, &mut analysis);
     let (token, queued) = queue(&api, &caller, &analysis, Video { place, size_bytes: 0, cost: None }, None).await?;
     match queued {
         Enqueued::New => {
@@ -83,6 +77,29 @@ pub async fn enqueue_address(
     }
     tracing::info!(is_new = queued == Enqueued::New, "the address of a video was accepted");
     Ok(token)
+}
+
+/// The job of the analysis of the video at an address.
+pub async fn job_of_address(
+    api: &Api,
+    caller: &Caller,
+    analysis: &mut AnalysisRequest,
+    address: VideoAddress,
+) -> Result<NewJob, UploadError> {
+    let place = place_of(address, analysis);
+    new_job(api, caller, analysis, Video { place, size_bytes: 0, cost: None }).await
+}
+
+/// The place of the video at an address. An object names the file if the request does not.
+fn place_of(address: VideoAddress, analysis: &mut AnalysisRequest) -> JobVideo {
+    match address {
+        VideoAddress::Web(url) => JobVideo::Remote(Secret::new(url)),
+        VideoAddress::Object(object) => {
+            let named = || form::plain_file_name(object.file_name());
+            analysis.file_name = analysis.file_name.take().or_else(named);
+            JobVideo::Object(object.to_string())
+        }
+    }
 }
 
 /// The video of a new job.
@@ -102,10 +119,10 @@ async fn queue(
 ) -> Result<(Uuid, Enqueued), UploadError> {
     let (store, now) = (&api.app.store, api.app.clock.now());
     let job = new_job(api, caller, analysis, video).await?;
-    let AnalysisRequest { idempotency_key_sha256, content_sha256, .. } = analysis;
-    let repeatable = idempotency_key_sha256
+    let repeatable = analysis
+        .idempotency_key_sha256
         .clone()
-        .map(|name_sha256| Repeatable { name_sha256, body_sha256: content_sha256.clone() });
+        .map(|name_sha256| Repeatable { name_sha256, body_sha256: analysis.content_sha256.clone() });
     let queued = match upload {
         None => store.enqueue_once(caller.owner(), repeatable.as_ref(), &job, now).await?,
         Some(upload) => store.enqueue_upload(caller.owner(), repeatable.as_ref(), &job, upload, now).await?,
@@ -124,9 +141,7 @@ pub async fn new_job(
     video: Video,
 ) -> Result<NewJob, UploadError> {
     let store = &api.app.store;
-    let AnalysisRequest { client, options, notice, priority, recipients, webhook, file_name, request_id, .. } =
-        analysis;
-    let consent = match recipients.first() {
+    let consent = match analysis.recipients.first() {
         Some(recipient) if needs_consent(&api.app, caller) => {
             Some(confirmation::pseudonym(store.secret().await?, recipient))
         }
@@ -135,19 +150,19 @@ pub async fn new_job(
     Ok(NewJob {
         token: api.app.tokens.next(),
         video: video.place,
-        options: *options,
-        recipients: recipients.clone(),
-        webhook: webhook.clone(),
+        options: analysis.options,
+        recipients: analysis.recipients.clone(),
+        webhook: analysis.webhook.clone(),
         origin: Origin {
-            client: Some(client.stored(store).await?),
+            client: Some(analysis.client.stored(store).await?),
             size_bytes: video.size_bytes,
-            request_id: request_id.clone(),
+            request_id: analysis.request_id.clone(),
             cost: video.cost,
             consent,
-            file_name: file_name.clone().filter(|_| api.app.settings.retention.file_names),
+            file_name: analysis.file_name.clone().filter(|_| api.app.settings.retention.file_names),
         },
-        notice: notice.clone(),
-        priority: *priority,
+        notice: analysis.notice.clone(),
+        priority: analysis.priority,
     })
 }
 

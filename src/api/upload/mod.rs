@@ -6,6 +6,7 @@ pub mod encoding;
 pub mod enqueue;
 pub mod error;
 pub mod form;
+pub mod members;
 pub mod parts;
 pub mod problems;
 

@@ -1,9 +1,11 @@
-//! Sends webhooks: HTTP requests that tell a program that an analysis ended. They are signed as Standard Webhooks
+//! Sends webhooks: HTTP requests that tell a program that an analysis or a batch ended. They are signed as Standard Webhooks
 //! specifies (<https://www.standardwebhooks.com>), with the headers `webhook-id`, `webhook-timestamp` and
 //! `webhook-signature`.
 //!
 //! The addresses come from untrusted clients. So nothing is sent to private networks ([`crate::public_network`]), redirects
 //! are not followed, and the body of the response is not read.
+
+mod batch;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +21,8 @@ use crate::analysis::Summary;
 use crate::config;
 use crate::fault::{Fault, Part};
 use crate::public_network::{self, PublicResolver};
+
+pub use batch::{BatchData, BatchEvent, BatchEventItem, BatchEventType, BatchItemOutcome, BatchOutcome};
 
 /// The longest address, in bytes.
 const MAX_URL: usize = 2000;
@@ -132,7 +136,7 @@ impl Webhooks {
     }
 
     /// Sends an event. `id` is the same in every attempt. `now` is part of the signature.
-    pub async fn send(&self, id: Uuid, url: &str, event: &Event<'_>, now: Timestamp) -> Result<(), WebhookError> {
+    pub async fn send(&self, id: Uuid, url: &str, event: &impl Serialize, now: Timestamp) -> Result<(), WebhookError> {
         let permanent = |reason: String| WebhookError { fault: Fault::Client, reason };
         let url = check_url(url, self.allow_private).map_err(|error| permanent(error.to_string()))?;
         let body = serde_json::to_vec(event).map_err(|error| permanent(error.to_string()))?;

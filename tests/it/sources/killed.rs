@@ -12,7 +12,7 @@ use crate::support::program::{Process, visage};
 use crate::support::web::{OUTSIDE, WebServer};
 
 /// Starts the service, and returns it with its address.
-fn serve(home: &std::path::Path, models: &Models) -> (Process, String) {
+pub fn serve(home: &std::path::Path, models: &Models) -> (Process, String) {
     let mut command = visage(home, models, &["serve"]);
     command
         .env("VISAGE_SOURCES__PRIVATE_NETWORKS", OUTSIDE.to_string())
