@@ -79,8 +79,8 @@ async fn a_live_session_shows_people_as_they_are_and_ends_in_a_result() {
                  document.querySelector('#live-boxes').getAttribute('viewBox').split(' ').map(Number); return \
                  [width, (of('x') + of('width') / 2) / width, of('height') / height]";
     let place = browser.eval(place).await;
-    println!("{place}");
     assert_eq!(place[0], 640, "pictures are at most 640 wide");
+    assert!(place[1].as_f64().unwrap() > 0.5 && place[2].as_f64().unwrap() > 0.3, "{place}");
     browser.until("the clock", "document.querySelector('#camera-time').textContent >= '0:08'").await;
     let line = browser.text("[data-live='1']").await;
     assert!(line.contains("Person 1") && line.to_lowercase().contains("eye contact"), "{line}");
@@ -134,7 +134,7 @@ async fn with_a_key_the_page_opens_a_live_session_by_a_ticket() {
         settings.auth.required = true;
     })
     .await;
-    let key = crate::keys::key(&service, &[Scope::Analyze]).await;
+    let key = crate::keys::key(&service, &[Scope::Analyze, Scope::Results]).await;
     let browser = browser(&made).await;
     open_camera(&browser, &service).await;
     browser.click("#camera-go").await;
