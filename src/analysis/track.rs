@@ -319,7 +319,7 @@ mod tests {
         for (n, x) in (1..=5_u8).zip([160.0, 220.0, 280.0, 340.0, 400.0]) {
             assert_eq!(tracker.pass(face(1, 0.1 + 0.1 * f64::from(n), x, 0.9)), [2]);
         }
-        assert_eq!(tracker.recent(2, 5).iter().map(|seen| seen.face.bbox.x).collect::<Vec<_>>(), [100.0, 400.0]);
+        assert_eq!(tracker.recent(2, 5).iter().map(|seen| seen.face.bbox.x).collect::<Vec<_>>(), [60.0, 360.0]);
         assert_eq!(tracker.push(face(1, 0.7, 460.0, 0.9)), [2]);
         assert_eq!(tracker.pass(face(2, 0.8, 520.0, 0.9)), [2]);
         assert_eq!((tracker.recent(2, 1).len(), tracker.recent(0, 9).len(), tracker.recent(9, 9).len()), (1, 0, 0));

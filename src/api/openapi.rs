@@ -23,7 +23,7 @@ use utoipa::{PartialSchema, ToSchema};
 use super::access::Access;
 use super::auth::SHARE;
 use super::compat::error::{CompatErrorBody, DeepFaceErrorBody, ThumbnailsErrorBody};
-use super::live::message::{Answer, Command};
+use super::live::message::{Answer, Command, Configure};
 use super::problem::ProblemBody;
 use crate::config::Settings;
 
@@ -252,7 +252,9 @@ fn request_schemas(paths: &utoipa::openapi::path::PathsMap<String, PathItem>) ->
         }
         _ => None,
     };
-    contents.flatten().filter_map(named).collect()
+    // The first message of a live session is no body, but its members may be left out as well.
+    let live = (Configure::name().into_owned(), JSON.to_owned());
+    contents.flatten().filter_map(named).chain([live]).collect()
 }
 
 /// Marks the members of answers as required, because they are always present and may be null. Removes null from the

@@ -65,6 +65,7 @@ fn calls(service: &Service, key: &str) -> Vec<(&'static str, [RequestBuilder; 2]
             [post("/save_frame").multipart(frame()), post("/save_frame").multipart(frame().text("notice", "given"))],
         ),
         ("/v1/pictures", member("/v1/pictures", json!({"pictures": [STANDARD.encode(picture())]}))),
+        ("/v1/batches", member("/v1/batches", json!({"items": [{"video_url": "https://example.org/clip.mp4"}]}))),
         ("/analyze", member("/analyze", json!({"img": STANDARD.encode(picture())}))),
     ]
 }

@@ -243,7 +243,7 @@ impl Capture {
             1 => Ok(Self::Picture { at_s, file: content }),
             2 => {
                 let most = MAX_SOUND_S * LIVE_SOUND_RATE * 2;
-                if content.len() % 2 != 0 || content.len() > most as usize {
+                if !content.len().is_multiple_of(2) || content.len() > most as usize {
                     return Err(wrong(detail::bad_live_message_sound(MAX_SOUND_S)));
                 }
                 let sample = |bytes: &[u8]| f32::from(i16::from_le_bytes([bytes[0], bytes[1]])) / 32768.0;

@@ -134,7 +134,7 @@ async fn with_a_key_the_page_opens_a_live_session_by_a_ticket() {
         settings.auth.required = true;
     })
     .await;
-    let key = crate::keys::key(&service, &[Scope::Analyze, Scope::Results]).await;
+    let key = crate::keys::key(&service, &[Scope::Analyze, Scope::Read]).await;
     let browser = browser(&made).await;
     open_camera(&browser, &service).await;
     browser.click("#camera-go").await;
