@@ -53,7 +53,8 @@ impl Service {
         change: impl FnOnce(&mut Settings),
         analyzer: impl FnOnce(Arc<Settings>, Decoders) -> Arc<dyn ImmediateAnalyzer>,
     ) -> Self {
-        Self::start_on(TcpListener::bind("127.0.0.1:0").await.unwrap(), change, analyzer).await
+        // The settings make the future large.
+        Box::pin(Self::start_on(TcpListener::bind("127.0.0.1:0").await.unwrap(), change, analyzer)).await
     }
 
     /// Starts a service at the address of an earlier one.
