@@ -58,6 +58,35 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/batches": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List batches
+         * @description Lists the batches that were sent with the key, newest first. A key with the scope `admin` lists those of all keys.
+         *     Batches that are sent meanwhile do not change the following pages.
+         */
+        get: operations["list_batches"];
+        put?: never;
+        /**
+         * Start a batch
+         * @description Queues the analyses of several videos, each by its address. Each accepted item is an analysis of its own, with a
+         *     token. An item that is refused does not stop the others: its `status` is `refused`, and its `error` says why.
+         *
+         *     `webhook_url` gets one webhook when the last analysis has ended. A repeated request with the same `Idempotency-Key` is
+         *     answered with the same batch.
+         */
+        post: operations["start_batch"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/uploads/{upload}/parts/{number}": {
         parameters: {
             query?: never;
@@ -686,6 +715,34 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/batches/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get the state of a batch
+         * @description Returns the progress of a batch, and the token, the state and the failure of each item. While the batch runs,
+         *     `Retry-After` says when to ask again.
+         */
+        get: operations["batch"];
+        put?: never;
+        post?: never;
+        /**
+         * Cancel a batch
+         * @description Erases the analyses of the batch that have not ended, and keeps the results of the others. The batch ends, and its
+         *     webhook is sent. A batch that has ended stays as it is.
+         *
+         *     With `erase=true`, all its analyses, their results and the batch are erased, and no webhook is sent.
+         */
+        delete: operations["cancel_batch"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/results/{token}/report": {
         parameters: {
             query?: never;
@@ -948,6 +1005,26 @@ export interface webhooks {
         patch?: never;
         trace?: never;
     };
+    batch_ended: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * The last analysis of a batch has ended
+         * @description Sent to the `webhook_url` of a batch when its last analysis has ended, or when it is cancelled. It is signed like the webhook of an analysis, and is sent at least once.
+         */
+        post: operations["batch_ended"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export interface components {
     schemas: {
@@ -997,6 +1074,176 @@ export interface components {
             width: number;
             /** Format: float */
             height: number;
+        };
+        /** @description A batch with its items. */
+        Batch: {
+            /** Format: uuid */
+            id: string;
+            status: components["schemas"]["BatchStatus"];
+            /**
+             * Format: double
+             * @description 0 to 1: the mean progress of the items that were accepted.
+             */
+            fraction: number;
+            counts: components["schemas"]["BatchCounts"];
+            /** Format: date-time */
+            created_at: string;
+            /**
+             * Format: date-time
+             * @description When the last analysis ended. Null before.
+             */
+            ended_at: string | null;
+            links: components["schemas"]["BatchLinks"];
+            /** @description In the order of the request. */
+            items: components["schemas"]["BatchItem"][];
+        };
+        /** @description The number of items in each state. */
+        BatchCounts: {
+            /** Format: int64 */
+            total: number;
+            /** Format: int64 */
+            queued: number;
+            /** Format: int64 */
+            running: number;
+            /** Format: int64 */
+            done: number;
+            /** Format: int64 */
+            failed: number;
+            /**
+             * Format: int64
+             * @description Not accepted, for the reason in `error`.
+             */
+            refused: number;
+            /**
+             * Format: int64
+             * @description Not ended when the batch was cancelled.
+             */
+            cancelled: number;
+            /**
+             * Format: int64
+             * @description Erased with `DELETE /results/{token}`.
+             */
+            erased: number;
+            /** Format: int64 */
+            expired: number;
+        };
+        /** @description A video of a batch. */
+        BatchItem: {
+            /** @description The place in the request, from 0. */
+            index: number;
+            /**
+             * Format: uuid
+             * @description The token of the analysis. Null if the item was refused.
+             */
+            token: string | null;
+            /** @description Null if it is not known or not kept. */
+            file_name: string | null;
+            status: components["schemas"]["BatchItemStatus"];
+            progress: components["schemas"]["Progress"] | null;
+            links: components["schemas"]["Links"] | null;
+            error: components["schemas"]["Failure"] | null;
+        };
+        /** @description A video of a batch. */
+        BatchItemRequest: {
+            /**
+             * Format: uri
+             * @description Address of the video: `https://...`, from which the service fetches it, or `s3://BUCKET/KEY`, if the operator
+             *     allows the bucket.
+             */
+            video_url: string;
+            /** @description Name of the file, for page, report and the list of analyses. */
+            file_name: string | null;
+        };
+        /**
+         * @description The state of an item: that of its analysis, or `refused` or `erased` if there is none.
+         * @enum {string}
+         */
+        BatchItemStatus: "queued" | "running" | "done" | "failed" | "refused" | "cancelled" | "erased" | "expired";
+        /** @description Addresses of the calls about a batch. */
+        BatchLinks: {
+            self: string;
+        };
+        /** @description The videos of a batch, and the options of all their analyses. */
+        BatchRequest: {
+            /** @description The videos. At most `sources.max_batch_items`. */
+            items: components["schemas"]["BatchItemRequest"][];
+            /**
+             * Format: uri
+             * @description The https:// address to which one webhook is sent when the last analysis has ended.
+             */
+            webhook_url?: string | null;
+            /** @description Analyze every n-th frame. */
+            sample_every?: number | string | null;
+            /** @description Analyze about this many frames a second, instead of every n-th. */
+            samples_per_second?: number | string | null;
+            sampling?: components["schemas"]["Sampling"] | null;
+            /** @description Most faces to read in each frame. */
+            max_faces?: number | string | null;
+            language?: components["schemas"]["Language"] | null;
+            /** @description `false` skips the landmarks. Eye contact then depends on the head pose only. */
+            gaze?: boolean | ("on" | "off" | "true" | "false") | null;
+            /** @description `false` skips the sound track. */
+            speech?: boolean | ("on" | "off" | "true" | "false") | null;
+            detail?: components["schemas"]["Detail"] | null;
+            priority?: components["schemas"]["Priority"] | null;
+            notice?: components["schemas"]["NoticeStatement"] | null;
+            /** @description The `version` of `GET /v1/notice`, if its text was shown to them. */
+            notice_version?: string | null;
+        };
+        /**
+         * @description `ended` does not mean that each analysis is done: `counts` tells how they ended.
+         * @enum {string}
+         */
+        BatchStatus: "running" | "ended" | "cancelled";
+        BatchWebhookData: {
+            /**
+             * Format: uuid
+             * @description The id of the batch.
+             */
+            batch: string;
+            status: components["schemas"]["BatchWebhookStatus"];
+            /** @description The address of the batch. */
+            result: string;
+            /** @description In the order of the request. */
+            items: components["schemas"]["BatchWebhookItem"][];
+        };
+        /** @description The payload of the webhook of a batch. */
+        BatchWebhookEvent: {
+            type: components["schemas"]["BatchWebhookEventType"];
+            /**
+             * Format: date-time
+             * @description When the batch ended.
+             */
+            timestamp: string;
+            data: components["schemas"]["BatchWebhookData"];
+        };
+        /** @enum {string} */
+        BatchWebhookEventType: "batch.ended";
+        BatchWebhookItem: {
+            /** @description The place in the request, from 0. */
+            index: number;
+            /**
+             * Format: uuid
+             * @description The token of the analysis. Null if the item was refused.
+             */
+            token: string | null;
+            status: components["schemas"]["BatchWebhookItemStatus"];
+            error: components["schemas"]["WebhookError"] | null;
+        };
+        /**
+         * @description The state of an item when the webhook is sent. An analysis that an operator runs again is `queued` or `running`.
+         * @enum {string}
+         */
+        BatchWebhookItemStatus: "queued" | "running" | "done" | "failed" | "refused" | "cancelled" | "erased" | "expired";
+        /**
+         * @description How a batch ended.
+         * @enum {string}
+         */
+        BatchWebhookStatus: "ended" | "cancelled";
+        Batches: {
+            batches: components["schemas"]["ListedBatch"][];
+            /** @description The `cursor` of the next page; null on the last one. */
+            next: string | null;
         };
         /**
          * @description The certainty of a figure, from the width of its interval. All texts (feedback, report, mails, page) use this rule.
@@ -1283,10 +1530,10 @@ export interface components {
             id: string;
             /**
              * Format: uuid
-             * @description The token of the analysis.
+             * @description The token of the analysis, or the id of the batch.
              */
             token: string;
-            /** @description `report`, `failure`, `confirm` or `webhook`. */
+            /** @description `report`, `failure`, `confirm`, `webhook` or `batch` (the webhook of a batch). */
             kind: string;
             /** @description `waiting` for another attempt, or `given_up`. */
             state: string;
@@ -1546,6 +1793,21 @@ export interface components {
             links: components["schemas"]["Links"];
             error: components["schemas"]["Failure"] | null;
         };
+        /** @description A batch in a list, without its items. */
+        ListedBatch: {
+            /** Format: uuid */
+            id: string;
+            status: components["schemas"]["BatchStatus"];
+            counts: components["schemas"]["BatchCounts"];
+            /** Format: date-time */
+            created_at: string;
+            /**
+             * Format: date-time
+             * @description When the last analysis ended. Null before.
+             */
+            ended_at: string | null;
+            links: components["schemas"]["BatchLinks"];
+        };
         /** @description A message of the service. */
         LiveAnswer: components["schemas"]["LiveAnswerConfigured"] | components["schemas"]["LiveAnswerFaces"] | components["schemas"]["LiveAnswerSkipped"] | components["schemas"]["LiveAnswerError"] | components["schemas"]["LiveAnswerFinished"];
         /** @description The session has begun. Pictures can be sent. */
@@ -1684,28 +1946,28 @@ export interface components {
         /** @description What the session reads, and who gets its result. */
         LiveConfigure: {
             /** @description Largest number of faces to read in a picture. */
-            max_faces: number | string | null;
+            max_faces?: number | string | null;
             /** @description `false` skips the landmarks. Eye contact then depends on the head pose only. */
-            gaze: boolean | ("on" | "off" | "true" | "false") | null;
-            detail: components["schemas"]["Detail"] | null;
+            gaze?: boolean | ("on" | "off" | "true" | "false") | null;
+            detail?: components["schemas"]["Detail"] | null;
             /** @description `true` analyzes the sound that the session sends. Without it, sound is refused. */
-            speech: boolean | ("on" | "off" | "true" | "false") | null;
-            language: components["schemas"]["Language"] | null;
+            speech?: boolean | ("on" | "off" | "true" | "false") | null;
+            language?: components["schemas"]["Language"] | null;
             /** @description A name for the session, for page, report, mail and the list of analyses. */
-            name: string | null;
+            name?: string | null;
             /**
              * Format: email
              * @description Mail address that gets the report.
              */
-            email: string | null;
+            email?: string | null;
             /**
              * Format: uri
              * @description The https:// address to which a webhook is sent when the session has ended.
              */
-            webhook_url: string | null;
-            notice: components["schemas"]["NoticeStatement"] | null;
+            webhook_url?: string | null;
+            notice?: components["schemas"]["NoticeStatement"] | null;
             /** @description The `version` of `GET /v1/notice`, if its text was shown to them. */
-            notice_version: string | null;
+            notice_version?: string | null;
         };
         /** @description The session has begun. Pictures can be sent. */
         LiveConfigured: {
@@ -3858,6 +4120,215 @@ export interface operations {
             };
             /** @description A part of the service does not answer */
             503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_batches: {
+        parameters: {
+            query?: {
+                /** @description At most this many batches are returned. */
+                limit?: number;
+                /** @description The `next` of the previous page. */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of batches */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Batches"];
+                };
+            };
+            /** @description The key is missing or invalid */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key lacks the scope that this call needs */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A parameter is wrong; `parameter` names it */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many requests; `Retry-After` says when to try again */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The service failed */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A part of the service does not answer */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    start_batch: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Any 1 to 255 printable ASCII characters, such as a UUID */
+                "idempotency-key"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["BatchRequest"];
+            };
+        };
+        responses: {
+            /** @description The analyses of the accepted items are queued */
+            202: {
+                headers: {
+                    /** @description Address of the batch */
+                    location?: string;
+                    /** @description Seconds after which to ask for its state */
+                    "retry-after"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Batch"];
+                };
+            };
+            /** @description The body is not JSON or was cut off, or the Idempotency-Key is invalid */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key is missing or invalid */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key lacks the scope that this call needs */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body stalled */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not application/json */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No item was accepted (`items` lists their errors), or a member is wrong */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many requests; `Retry-After` says when to try again */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The service failed */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A part of the service does not answer */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The storage is full */
+            507: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -6614,6 +7085,170 @@ export interface operations {
             };
         };
     };
+    batch: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id of the batch */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The state */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Batch"];
+                };
+            };
+            /** @description The key is missing or invalid */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key lacks the scope that this call needs */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No batch has this id */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many requests; `Retry-After` says when to try again */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The service failed */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A part of the service does not answer */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    cancel_batch: {
+        parameters: {
+            query?: {
+                /** @description `true` also erases the results of the batch, and the batch itself. */
+                erase?: boolean;
+            };
+            header?: never;
+            path: {
+                /** @description The id of the batch */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The batch has ended, or is erased */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The key is missing or invalid */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key lacks the scope that this call needs */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No batch has this id */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `erase` is not `true` or `false` */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many requests; `Retry-After` says when to try again */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The service failed */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A part of the service does not answer */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     report: {
         parameters: {
             query?: {
@@ -7790,6 +8425,49 @@ export interface operations {
         requestBody: {
             content: {
                 "application/json": components["schemas"]["WebhookEvent"];
+            };
+        };
+        responses: {
+            /** @description Nobody wants this message: it is not sent again */
+            410: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The message has arrived */
+            "2XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The message is sent again later */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
+    batch_ended: {
+        parameters: {
+            query?: never;
+            header: {
+                /** @description Id of the message, the same in every attempt. Use it to recognize a repetition */
+                "webhook-id": string;
+                /** @description When this attempt was made, in seconds since 1970 */
+                "webhook-timestamp": string;
+                /** @description A signature for each secret of the service, separated by blanks */
+                "webhook-signature": string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["BatchWebhookEvent"];
             };
         };
         responses: {

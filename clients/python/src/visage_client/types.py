@@ -20,6 +20,42 @@ class BBox(TypedDict):
     height: float
 
 
+class BatchCounts(TypedDict):
+    total: int
+    queued: int
+    running: int
+    done: int
+    failed: int
+    refused: int
+    cancelled: int
+    erased: int
+    expired: int
+
+
+class BatchItemRequest(TypedDict, closed=True):
+    video_url: str
+    file_name: str | None
+
+
+BatchItemStatus: TypeAlias = Literal["queued", "running", "done", "failed", "refused", "cancelled", "erased", "expired"]
+
+
+class BatchLinks(TypedDict):
+    self: str
+
+
+BatchStatus: TypeAlias = Literal["running", "ended", "cancelled"]
+
+
+BatchWebhookEventType: TypeAlias = Literal["batch.ended"]
+
+
+BatchWebhookItemStatus: TypeAlias = Literal["queued", "running", "done", "failed", "refused", "cancelled", "erased", "expired"]
+
+
+BatchWebhookStatus: TypeAlias = Literal["ended", "cancelled"]
+
+
 Certainty: TypeAlias = Literal["clear", "likely", "rough", "open"]
 
 
@@ -182,6 +218,15 @@ class Links(TypedDict):
     report: str
     timeline: str
     events: str
+
+
+class ListedBatch(TypedDict):
+    id: str
+    status: BatchStatus
+    counts: BatchCounts
+    created_at: str
+    ended_at: str | None
+    links: BatchLinks
 
 
 class LiveAnswerError(TypedDict):
@@ -836,6 +881,44 @@ class Accepted(TypedDict):
     links: Links
 
 
+class BatchItem(TypedDict):
+    index: int
+    token: str | None
+    file_name: str | None
+    status: BatchItemStatus
+    progress: Progress | None
+    links: Links | None
+    error: Failure | None
+
+
+class BatchRequest(TypedDict, closed=True):
+    items: list[BatchItemRequest]
+    webhook_url: NotRequired[str | None]
+    sample_every: NotRequired[int | str | None]
+    samples_per_second: NotRequired[int | str | None]
+    sampling: NotRequired[Sampling | None]
+    max_faces: NotRequired[int | str | None]
+    language: NotRequired[Language | None]
+    gaze: NotRequired[bool | Literal["on", "off", "true", "false"] | None]
+    speech: NotRequired[bool | Literal["on", "off", "true", "false"] | None]
+    detail: NotRequired[Detail | None]
+    priority: NotRequired[Priority | None]
+    notice: NotRequired[NoticeStatement | None]
+    notice_version: NotRequired[str | None]
+
+
+class BatchWebhookItem(TypedDict):
+    index: int
+    token: str | None
+    status: BatchWebhookItemStatus
+    error: WebhookError | None
+
+
+class Batches(TypedDict):
+    batches: list[ListedBatch]
+    next: str | None
+
+
 class ClipBody(TypedDict):
     encoding: NotRequired[Encoding | None]
     format: NotRequired[Literal["mp4", "mov", "m4v", "3gp", "3g2", "avi", "mkv", "webm"] | str | None]
@@ -959,16 +1042,16 @@ class LiveCommandConfigure(TypedDict):
 
 
 class LiveConfigure(TypedDict, closed=True):
-    max_faces: int | str | None
-    gaze: bool | Literal["on", "off", "true", "false"] | None
-    detail: Detail | None
-    speech: bool | Literal["on", "off", "true", "false"] | None
-    language: Language | None
-    name: str | None
-    email: str | None
-    webhook_url: str | None
-    notice: NoticeStatement | None
-    notice_version: str | None
+    max_faces: NotRequired[int | str | None]
+    gaze: NotRequired[bool | Literal["on", "off", "true", "false"] | None]
+    detail: NotRequired[Detail | None]
+    speech: NotRequired[bool | Literal["on", "off", "true", "false"] | None]
+    language: NotRequired[Language | None]
+    name: NotRequired[str | None]
+    email: NotRequired[str | None]
+    webhook_url: NotRequired[str | None]
+    notice: NotRequired[NoticeStatement | None]
+    notice_version: NotRequired[str | None]
 
 
 class LiveConfigured(TypedDict):
@@ -1164,6 +1247,30 @@ Warning: TypeAlias = WarningNoFace | WarningVideoTurned | WarningSmallFaces | Wa
 class Analyses(TypedDict):
     analyses: list[Listed]
     next: str | None
+
+
+class Batch(TypedDict):
+    id: str
+    status: BatchStatus
+    fraction: float
+    counts: BatchCounts
+    created_at: str
+    ended_at: str | None
+    links: BatchLinks
+    items: list[BatchItem]
+
+
+class BatchWebhookData(TypedDict):
+    batch: str
+    status: BatchWebhookStatus
+    result: str
+    items: list[BatchWebhookItem]
+
+
+class BatchWebhookEvent(TypedDict):
+    type: BatchWebhookEventType
+    timestamp: str
+    data: BatchWebhookData
 
 
 class DeepFaceAnswer(TypedDict):
