@@ -9,6 +9,9 @@ const [, , file] = process.argv;
 const rules = {
   // The root, the documentation and the health checks refuse nothing.
   "operation-4xx-response": "off",
+  // The answer of a live session is 101, and its messages are no bodies.
+  "operation-2xx-response": "off",
+  "no-unused-components": "off",
 };
 const config = await createConfig({ extends: ["recommended"], rules });
 const problems = await lintFromString({ source: await readFile(file, "utf8"), absoluteRef: file, config });
