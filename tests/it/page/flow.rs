@@ -67,7 +67,7 @@ async fn a_file_is_sent_and_its_result_shows_both_expressions() {
     let last = "[...document.querySelectorAll('.segments button')].at(-1)";
     browser.eval(&format!("{last}.click()")).await;
     browser.until("the jump", "document.querySelector('.player video').currentTime > 8").await;
-    browser.until("the box", "document.querySelector('.boxes text')?.textContent.includes('Happy')").await;
+    browser.until("the box", "document.querySelector('.player .boxes text')?.textContent.includes('Happy')").await;
     browser.picture("result-happy").await;
 
     // The browser itself makes a boomerang: the clip forwards, then backwards.
@@ -131,10 +131,10 @@ async fn the_player_is_in_step_with_a_file_whose_time_stamps_begin_at_10_s() {
     // The smile begins after 9 s.
     browser.eval("[...document.querySelectorAll('.segments button')].at(-1).click()").await;
     browser.until("the jump", "document.querySelector('.player video').currentTime > 18").await;
-    browser.until("the box", "document.querySelector('.boxes text')?.textContent.includes('Happy')").await;
+    browser.until("the box", "document.querySelector('.player .boxes text')?.textContent.includes('Happy')").await;
     browser.eval("[...document.querySelectorAll('.segments button')].at(0).click()").await;
     browser.until("the jump back", "document.querySelector('.player video').currentTime < 18").await;
-    browser.until("the first box", "/Sad|Neutral/.test(document.querySelector('.boxes text')?.textContent)").await;
+    browser.until("the first box", "/Sad|Neutral/.test(document.querySelector('.player .boxes text')?.textContent)").await;
     let seen = browser.eval("return document.querySelector('.player video').currentTime").await;
     assert!(seen.as_f64().unwrap() >= 9.9, "{seen}");
 }

@@ -100,7 +100,7 @@ async fn a_video_of_six_and_a_half_minutes_shows_the_same_runs_everywhere() {
             runs[at].1 / 100.0 * duration_s
         );
         browser.until(&format!("run {at}"), &moved).await;
-        for place in [".boxes text", ".readout"] {
+        for place in [".player .boxes text", ".readout"] {
             let shows = format!("document.querySelector({place:?})?.textContent.includes({name:?})");
             browser.until(&format!("{name} in {place} at run {at}"), &shows).await;
         }

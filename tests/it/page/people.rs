@@ -31,7 +31,7 @@ async fn each_of_five_people_has_a_line_a_picture_and_a_label_of_its_own() {
         browser.eval("return [...document.querySelectorAll('.lines img.badge')].map((img) => img.src)").await;
     let pictures: std::collections::HashSet<String> = serde_json::from_value(pictures).unwrap();
     assert_eq!(pictures.len(), 5, "each shows another face");
-    let overlaps = "return (() => { const boxes = [...document.querySelectorAll('.boxes .fill')].map((label) => label.getBoundingClientRect()); \
+    let overlaps = "return (() => { const boxes = [...document.querySelectorAll('.player .boxes .fill')].map((label) => label.getBoundingClientRect()); \
                     const screen = document.querySelector('.player .screen').getBoundingClientRect(); \
                     const over = boxes.flatMap((a, n) => boxes.slice(n + 1).filter((b) => a.left < b.right - 0.5 && b.left < a.right - 0.5 && a.top < b.bottom - 0.5 && b.top < a.bottom - 0.5)); \
                     const out = boxes.filter((a) => a.left < screen.left - 1 || a.right > screen.right + 1 || a.top < screen.top - 1 || a.bottom > screen.bottom + 1); \
@@ -49,7 +49,7 @@ async fn each_of_five_people_has_a_line_a_picture_and_a_label_of_its_own() {
     browser.click("#rename-2").await;
     browser.write("[data-person='2'] .who input", "Anna\u{e007}").await;
     browser.until("the name", "document.querySelector('[data-line=\"2\"]').textContent.includes('Anna')").await;
-    for place in [".boxes", ".readout", ".lanes", "[data-person='2']"] {
+    for place in [".player .boxes", ".readout", ".lanes", "[data-person='2']"] {
         let text = browser.eval(&format!("return document.querySelector({place:?}).textContent")).await;
         assert!(text.as_str().unwrap().contains("Anna"), "{place}: {text}");
     }
@@ -59,7 +59,7 @@ async fn each_of_five_people_has_a_line_a_picture_and_a_label_of_its_own() {
     for gone in ["[data-line='3']", "[data-person='3']"] {
         assert!(!browser.is_shown(gone).await, "{gone}");
     }
-    assert_eq!(browser.eval("return document.querySelectorAll('.boxes .edge').length").await, json!(4));
+    assert_eq!(browser.eval("return document.querySelectorAll('.player .boxes .edge').length").await, json!(4));
     browser.picture("renamed-and-hidden").await;
     browser.check_accessibility("a renamed and a hidden person").await;
     browser.refresh().await;

@@ -11,7 +11,7 @@ async fn the_player_opens_at_a_telling_moment_and_never_contradicts_the_ribbon()
     let (_models, service, browser) = analyzed(&clips::shared("sad_then_happy.mp4")).await;
     assert_eq!(browser.text(".story h1").await, "First sad, then happy");
     browser.until("the telling moment", "document.querySelector('.player video').currentTime > 9").await;
-    browser.until("its box", "document.querySelector('.boxes text')?.textContent.endsWith('Happy')").await;
+    browser.until("its box", "document.querySelector('.player .boxes text')?.textContent.endsWith('Happy')").await;
     // At every moment, box, ribbon and readout name the same emotion.
     let token = super::token(&browser).await;
     let job: Value = service.get(&format!("/results/{token}")).await.json().await.unwrap();
@@ -34,9 +34,9 @@ async fn the_player_opens_at_a_telling_moment_and_never_contradicts_the_ribbon()
         browser.eval(&format!("document.querySelector('.player video').currentTime = {time}")).await;
         let there = "(() => { const video = document.querySelector('.player video'); return !video.seeking; })()";
         browser.until("the frame", there).await;
-        let shown = format!("document.querySelector('.boxes g')?.getAttribute('class') === 'e-{smoothed}'");
+        let shown = format!("document.querySelector('.player .boxes g')?.getAttribute('class') === 'e-{smoothed}'");
         browser.until(&format!("the box at {time}"), &shown).await;
-        let text = browser.eval("return document.querySelector('.boxes text').textContent").await;
+        let text = browser.eval("return document.querySelector('.player .boxes text').textContent").await;
         let text = text.as_str().unwrap();
         let readout = browser.text(".readout").await;
         let name = text.split(" · ").nth(1).unwrap();
@@ -92,7 +92,7 @@ async fn a_video_that_the_browser_cannot_show_has_no_boxes_over_a_black_screen()
     let told = "document.querySelector('.player .empty').checkVisibility() && document.querySelector('.player .empty').textContent.includes('cannot play')";
     browser.until("the word in the player", told).await;
     assert!(!browser.is_shown(".player video").await);
-    let marks = browser.eval("return document.querySelectorAll('.boxes *').length").await;
+    let marks = browser.eval("return document.querySelectorAll('.player .boxes *').length").await;
     assert_eq!(marks, json!(0), "no box and no label");
     assert_eq!(browser.eval("return document.querySelector('[data-action=save_frame]').disabled").await, json!(true));
     browser.picture("undecodable").await;
@@ -115,15 +115,15 @@ async fn boxes_are_on_the_face_if_the_browser_ignores_the_orientation_in_the_str
     let service = service(&models).await;
     let working = service.work().await;
     let browser = Browser::open(1280, 860, &[]).await;
-    let script = "const box = document.querySelector('.boxes rect.edge'); const video = document.querySelector('.player video'); \
+    let script = "const box = document.querySelector('.player .boxes rect.edge'); const video = document.querySelector('.player video'); \
                   return { box: ['x', 'y', 'width', 'height'].map((side) => Number(box.getAttribute(side))), \
-                  view: document.querySelector('.boxes').getAttribute('viewBox'), size: [video.videoWidth, video.videoHeight] };";
+                  view: document.querySelector('.player .boxes').getAttribute('viewBox'), size: [video.videoWidth, video.videoHeight] };";
     let mut seen = Vec::new();
     for clip in [&plain, &lying] {
         browser.goto(&service.base).await;
         browser.choose("#file", clip).await;
         browser.click("#send").await;
-        browser.until("a box", "document.querySelector('.boxes rect.edge')").await;
+        browser.until("a box", "document.querySelector('.player .boxes rect.edge')").await;
         let token = super::token(&browser).await;
         let job: Value = service.get(&format!("/results/{token}")).await.json().await.unwrap();
         seen.push((job["analysis"]["video"].clone(), browser.eval(script).await));

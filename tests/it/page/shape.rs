@@ -67,12 +67,12 @@ async fn a_video_of_any_shape_is_shown_whole_with_its_boxes() {
         }
         browser.picture(&format!("preview-{name}-phone")).await;
         browser.click("#send").await;
-        browser.until("the box", "document.querySelector('.boxes text')").await;
+        browser.until("the box", "document.querySelector('.player .boxes text')").await;
         for width in [1440, 1280, 820, 390] {
             browser.resize(width, 860).await;
             browser.settle().await;
             is_whole(&browser, ".player video", size, &format!("{name} in {width}")).await;
-            let outside = "return [...document.querySelectorAll('.boxes rect, .boxes text')].filter((mark) => { \
+            let outside = "return [...document.querySelectorAll('.player .boxes rect, .player .boxes text')].filter((mark) => { \
                            const [a, b] = [mark, document.querySelector('.player .screen')].map((e) => e.getBoundingClientRect()); \
                            return a.left < b.left - 2 || a.top < b.top - 2 || a.right > b.right + 2 || a.bottom > b.bottom + 2; }).length";
             assert_eq!(browser.eval(outside).await, json!(0), "{name} in {width}");
