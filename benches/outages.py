@@ -2,14 +2,15 @@
 """Stops the parts of a running service, one after another, and counts the losses.
 
     benches/outages.py [--binary target/release/visage] [--jobs 24] [--seconds 20] [--only NAME] [--bucket]
+                       [--workers 2] [--clip-s 3]
 
-Starts Postgres, a mail server, `visage serve --no-workers` and two `visage work` on loopback, in a temporary folder.
-Uploads videos before and during each outage. The outages last --seconds each: storage unavailable (its folder is
+Starts Postgres, a mail server, `visage serve --no-workers` and some `visage work` on loopback, in a temporary folder.
+Uploads a half of the videos before each outage, and the others evenly during it. The outages last --seconds each: storage unavailable (its folder is
 replaced, as if a disk is not mounted; with --bucket, an S3 server refuses every request), database frozen, database
 down, mail server down, full disk (no file may grow), processes killed (workers and, less often, the API, at random
 times, from the first upload on until all jobs have ended). --only runs one of them, with all jobs:
-`--only "processes killed" --jobs 300`. Then waits until all jobs have ended and prints: jobs accepted, done, failed and
-lost; uploads refused with 503; uploads that a kill cut off, which are repeated with the same Idempotency-Key;
+`--only "processes killed" --jobs 10000 --workers 6 --clip-s 0.7`. Then waits until all jobs have ended and prints: jobs
+accepted, done, failed and lost; uploads refused with 503 and Retry-After; uploads that a kill cut off, which are repeated with the same Idempotency-Key;
 addresses without a mail; mails that arrived twice with the same Message-ID (a kill may cause this) and with two
 different ones (an error). Exits with 1 if a job is lost or failed, a mail is missing, or a mail arrived with two ids.
 Needs Postgres, ffmpeg, curl and prlimit; --bucket needs scripts/install-s3-servers.sh.
@@ -32,6 +33,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -192,7 +194,7 @@ class Postgres:
 
 
 class Drill:
-    def __init__(self, binary: pathlib.Path, home: pathlib.Path, bucket: Bucket | None):
+    def __init__(self, binary: pathlib.Path, home: pathlib.Path, bucket: Bucket | None, workers: int, clip_s: float):
         self.binary, self.home, self.bucket = binary, home, bucket
         self.kills, self.api_kills, self.ended = 0, 0, threading.Event()
         self.killer = threading.Thread(target=self.kill_processes, daemon=True)
@@ -203,13 +205,13 @@ class Drill:
         (home / "settings.toml").write_text("")
         self.clip = home / "clip.mp4"
         subprocess.run(["ffmpeg", "-hide_banner", "-loglevel", "error", "-f", "lavfi", "-i",
-                        "testsrc=size=320x240:rate=25:duration=3", "-c:v", "mpeg4", self.clip], check=True)
-        self.tokens, self.refused, self.repeated, self.added = {}, 0, 0, 0
+                        f"testsrc=size=320x240:rate=25:duration={clip_s}", "-c:v", "mpeg4", self.clip], check=True)
+        self.tokens, self.ended_as, self.refused, self.repeated, self.added = {}, {}, 0, 0, 0
         self.port = free_port()
         self.base = f"http://127.0.0.1:{self.port}"
         self.api = self.spawn("serve", "--no-workers")
         self.wait_for_api()
-        self.workers = [self.spawn("work"), self.spawn("work")]
+        self.workers = [self.spawn("work") for _ in range(workers)]
 
     def spawn(self, *command: str) -> subprocess.Popen:
         settings = {
@@ -237,11 +239,12 @@ class Drill:
         """Uploads a video once, and counts the answer as accepted or refused. Repeats a call that a kill cut off."""
         self.added += 1
         recipient = f"reader{self.added}@example.org"
-        call = ["curl", "-s", "-m", "60", "-w", "\n%{http_code}", "-H", f"Idempotency-Key: {self.added}",
+        call = ["curl", "-s", "-m", "60", "-w", "\n%header{retry-after} %{http_code}", "-H", f"Idempotency-Key: {self.added}",
                 "-F", f"video=@{self.clip}", "-F", f"email={recipient}", f"{self.base}/analyze-video"]
         for _ in range(20):
             answer = subprocess.run(call, capture_output=True, text=True)
-            body, _, status = answer.stdout.rpartition("\n")
+            body, _, told = answer.stdout.rpartition("\n")
+            retry_after, _, status = told.rpartition(" ")
             if status != "000":
                 break
             self.repeated += 1
@@ -250,18 +253,17 @@ class Drill:
             self.tokens[json.loads(body)["token"]] = recipient
         else:
             self.refused += 1
-            assert status == "503", f"{status}: {body}"
+            assert status == "503" and retry_after.isdigit(), f"{status}, Retry-After {retry_after}: {body}"
 
     def outage(self, name: str, jobs: int, seconds: float, begin, end) -> None:
         before = (len(self.tokens), self.refused)
         for _ in range(jobs // 2):
             self.add()
         begin()
-        until = time.monotonic() + seconds
-        for _ in range(jobs - jobs // 2):
+        start, during = time.monotonic(), jobs - jobs // 2
+        for number in range(during):
             self.add()
-        while time.monotonic() < until:
-            time.sleep(0.2)
+            time.sleep(max(0, start + seconds * (number + 1) / during - time.monotonic()))
         end()
         print(f"{name:<16} {seconds:4.0f} s   accepted {len(self.tokens) - before[0]:3}   refused {self.refused - before[1]:3}",
               flush=True)
@@ -305,14 +307,16 @@ class Drill:
                 self.workers[number] = self.spawn("work")
 
     def states(self) -> collections.Counter:
-        found = collections.Counter()
-        for token in self.tokens:
-            answer = subprocess.run(["curl", "-s", "-m", "10", f"{self.base}/results/{token}"], capture_output=True, text=True)
+        found = collections.Counter(self.ended_as.values())
+        for token in self.tokens.keys() - self.ended_as.keys():
             try:
-                result = json.loads(answer.stdout)
-            except ValueError:
-                result = {}
-            found[result["status"] if "status" in result and "token" in result else result.get("code", "unanswered")] += 1
+                with urllib.request.urlopen(f"{self.base}/results/{token}", timeout=10) as answer:
+                    status = json.load(answer)["status"]
+            except (OSError, ValueError) as error:
+                status = f"unanswered: {error}"
+            found[status] += 1
+            if status in ("done", "failed"):
+                self.ended_as[token] = status
         return found
 
     def end(self) -> None:
@@ -332,9 +336,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--only", help="the name of one outage")
     parser.add_argument("--bucket", action="store_true", help="store videos in a bucket, and run its outage only")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--clip-s", type=float, default=3, help="length of the videos")
     wanted = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="visage-outages-") as home:
-        drill = Drill(wanted.binary.resolve(), pathlib.Path(home), Bucket() if wanted.bucket else None)
+        drill = Drill(wanted.binary.resolve(), pathlib.Path(home), Bucket() if wanted.bucket else None,
+                      wanted.workers, wanted.clip_s)
         try:
             failed = run(drill, wanted)
         finally:
