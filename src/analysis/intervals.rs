@@ -10,13 +10,13 @@ use std::collections::BTreeMap;
 
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use utoipa::openapi::{ArrayBuilder, RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
-use super::Emotion;
 use super::tally::{Figures, Tally};
 use super::weights::{Scores, SpeechScores};
+use super::{Emotion, rounding};
 
 /// Length of a block in seconds: about the duration of an expression (0.5 to 4: Ekman 2003, "Emotions Revealed").
 const BLOCK_S: f64 = 2.0;
@@ -88,6 +88,10 @@ impl Interval {
             Some(_) => Certainty::Rough,
             None => Certainty::Open,
         }
+    }
+
+    pub fn with_three_decimals<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        [self.low, self.high].map(|end| rounding::to(end, 3)).serialize(serializer)
     }
 
     pub fn holds(&self, value: f64) -> bool {

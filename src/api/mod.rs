@@ -210,6 +210,7 @@ fn quick() -> Vec<Endpoint> {
         endpoints::batch::endpoint(),
         endpoints::list_batches::endpoint(),
         endpoints::cancel_batch::endpoint(),
+        endpoints::compare::endpoint(),
         endpoints::report::endpoint(),
         endpoints::timeline::endpoint(),
         endpoints::events::endpoint(),

@@ -9,6 +9,7 @@ mod api;
 mod batches;
 mod blob;
 mod cli;
+mod compare;
 mod compat;
 mod consent;
 mod converter;

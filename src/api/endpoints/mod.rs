@@ -11,6 +11,7 @@ pub mod analyze_video;
 pub mod batch;
 pub mod begin_upload;
 pub mod cancel_batch;
+pub mod compare;
 pub mod confirm_mail;
 pub mod docs;
 pub mod docs_file;

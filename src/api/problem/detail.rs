@@ -192,6 +192,10 @@ details! {
     bad_parameter_analyses() = bad_parameter;
     bad_parameter_batches() = bad_parameter;
     bad_parameter_erase() = bad_parameter;
+    bad_parameter_compare(limit) = bad_parameter;
+    not_comparable_no_face() = not_comparable;
+    not_comparable_person(person) = not_comparable;
+    not_comparable_intervals() = not_comparable;
     unknown_batch();
     empty_batch();
     too_many_items(limit);

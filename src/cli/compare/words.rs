@@ -2,38 +2,36 @@
 
 use std::fmt::Write;
 
-use super::Compared;
-use super::figures::FIGURES;
-use super::subject::Subject;
-use crate::analysis::Interval;
+use crate::analysis::{Comparison, FIGURES, Interval, Subject, Take};
 
 /// Longest name in the heading of a column.
 const LONGEST: usize = 28;
 
-pub fn table(subjects: &[Subject], compared: &[Compared<'_>]) -> String {
+pub fn table(comparison: &Comparison) -> String {
     let mut text = String::new();
     // Writing to a string does not fail.
-    for subject in subjects {
+    for subject in &comparison.subjects {
         let _ = writeln!(text, "{}", about(subject));
     }
-    for Compared { from, to, differences } in compared {
+    let [from, others @ ..] = &comparison.subjects[..] else { return text };
+    for (to, differences) in others.iter().zip(&comparison.differences) {
         let _ = writeln!(text, "\n{:16}  {:28}  {:28}  difference", "", short(&from.name), short(&to.name));
         for (at, figure) in FIGURES.iter().enumerate() {
             let shown = |value: f64, interval: Interval| {
                 let decimals = figure.decimals;
                 format!("{value:.decimals$} ({:.decimals$} to {:.decimals$})", interval.low, interval.high)
             };
-            let side = |subject: &Subject| match &subject.figures[at] {
+            let side = |subject: &Subject| match &subject.figures.0[at] {
                 Some(figure) => shown(figure.value, figure.interval),
                 None => "not measured".to_owned(),
             };
-            let difference = match &differences[at] {
+            let difference = match &differences.figures.0[at] {
                 Some(difference) => {
                     let sign = if difference.value >= 0.0 { "+" } else { "" };
                     let mark = if difference.beyond_chance { " *" } else { "" };
                     format!("{sign}{}{mark}", shown(difference.value, difference.interval))
                 }
-                None if from.figures[at].is_some() && to.figures[at].is_some() => {
+                None if from.figures.0[at].is_some() && to.figures.0[at].is_some() => {
                     "not comparable: other metrics_version".to_owned()
                 }
                 None => String::new(),
@@ -49,7 +47,7 @@ pub fn table(subjects: &[Subject], compared: &[Compared<'_>]) -> String {
 /// Says of which files and people a subject consists.
 fn about(subject: &Subject) -> String {
     match &subject.takes[..] {
-        [(file, person, people)] => format!("{file}: person {person} of {people}"),
+        [Take { result, person, people, .. }] => format!("{result}: person {person} of {people}"),
         takes => format!("{}: {} results", subject.name, takes.len()),
     }
 }

@@ -86,7 +86,7 @@ fn takes_and_groups_are_compared_and_differences_beyond_chance_are_marked() {
         json!({"value": 60.0, "interval": [45.858, 74.142], "beyond_chance": true})
     );
     assert_eq!(differences[0]["figures"]["happy"]["beyond_chance"], false);
-    assert_eq!(json["subjects"][0]["takes"], json!([{"file": low, "person": 1, "people": 1}]));
+    assert_eq!(json["subjects"][0]["takes"], json!([{"result": low, "person": 1, "people": 1}]));
 
     let pattern = |name: &str| format!("{name}={}", path(&clips.path(&format!("{name}-?.json"))));
     let (before, after) = (pattern("before"), pattern("after"));

@@ -1,5 +1,7 @@
 //! The figures that are compared: those of a person that have an interval.
 
+use serde::{Serialize, Serializer};
+
 use crate::analysis::{Emotion, FaceSummary, Interval, Intervals};
 
 /// A figure of a person.
@@ -55,6 +57,17 @@ pub static FIGURES: [Figure; 13] = [
         face.model_confidence.map(|value| (value, intervals.model_confidence))
     }),
 ];
+
+/// A value for each of the [`FIGURES`], in their order. In JSON, an object with the names of those that are there.
+#[derive(Debug, Clone)]
+pub struct ByFigure<T>(pub Vec<Option<T>>);
+
+impl<T: Serialize> Serialize for ByFigure<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let named = FIGURES.iter().zip(&self.0);
+        serializer.collect_map(named.filter_map(|(figure, value)| Some((figure.name, value.as_ref()?))))
+    }
+}
 
 impl Figure {
     /// Returns the figure of a person and its interval, if it was measured.

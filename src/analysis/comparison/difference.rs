@@ -5,8 +5,9 @@
 //! for intervals that are not symmetric, such as those of shares near 0 or 100 %. docs/METRICS.md has the formulas.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::Interval;
+use crate::analysis::{Interval, rounding};
 
 /// Student's t for 95 % with 1 to 30 degrees of freedom. Beyond, the last value is at most 4 % too high.
 const STUDENT: [f64; 30] = [
@@ -15,18 +16,24 @@ const STUDENT: [f64; 30] = [
 ];
 
 /// A figure, of one take or as the mean of several.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
 pub struct Estimate {
+    #[serde(serialize_with = "rounding::three")]
     pub value: f64,
+    /// The 95 % interval.
+    #[serde(serialize_with = "Interval::with_three_decimals")]
     pub interval: Interval,
-    /// Number of takes.
+    /// Number of results with this figure.
     pub takes: usize,
 }
 
 /// How much a figure is higher than another.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
 pub struct Difference {
+    #[serde(serialize_with = "rounding::three")]
     pub value: f64,
+    /// The 95 % interval.
+    #[serde(serialize_with = "Interval::with_three_decimals")]
     pub interval: Interval,
     /// Whether the interval is on one side of 0.
     pub beyond_chance: bool,
