@@ -743,6 +743,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/compare": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Compare results
+         * @description Compares the figures of one person in several results, or in groups of results, and marks the differences beyond
+         *     chance: those whose 95 % interval does not hold 0. About one in twenty differences without a cause gets a mark.
+         */
+        get: operations["compare"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/results/{token}/report": {
         parameters: {
             query?: never;
@@ -1152,7 +1173,7 @@ export interface components {
              */
             video_url: string;
             /** @description Name of the file, for page, report and the list of analyses. */
-            file_name: string | null;
+            file_name?: string | null;
         };
         /**
          * @description The state of an item: that of its analysis, or `refused` or `erased` if there is none.
@@ -1260,6 +1281,22 @@ export interface components {
             /** @description The video in base64 (standard or URL-safe), with or without `data:video/mp4;base64,` or the like in front. */
             content: string;
             notice?: components["schemas"]["NoticeStatement"] | null;
+        };
+        /** @description A result, or a group of results. */
+        ComparedSubject: {
+            /** @description The name of the group. Of a single result: its token or its file. */
+            name: string;
+            /** @description The person in each result. */
+            takes: components["schemas"]["Take"][];
+            /** @description The figures that were measured: of a group, the mean of its results. */
+            figures: {
+                [key: string]: components["schemas"]["Estimate"];
+            };
+        };
+        /** @description Results or groups of results, and the differences of the others from the first. */
+        Comparison: {
+            subjects: components["schemas"]["ComparedSubject"][];
+            differences: components["schemas"]["Differences"][];
         };
         CreatedKey: {
             /** @description The key. It cannot be shown again. */
@@ -1370,6 +1407,29 @@ export interface components {
          * @enum {string}
          */
         Detail: "expressions";
+        /** @description How much a figure is higher than another. */
+        Difference: {
+            /** Format: double */
+            value: number;
+            /** @description The 95 % interval. */
+            interval: components["schemas"]["Interval"];
+            /** @description Whether the interval is on one side of 0. */
+            beyond_chance: boolean;
+        };
+        /** @description The differences of a subject from the first one. */
+        Differences: {
+            /** @description The name of the first subject. */
+            from: string;
+            /** @description The name of the other subject. */
+            to: string;
+            /**
+             * @description How much each figure is higher in `to`. Without those that one of the two does not have, and those of different
+             *     definitions.
+             */
+            figures: {
+                [key: string]: components["schemas"]["Difference"];
+            };
+        };
         /**
          * @description One of the seven emotions. All arrays and tables use this order.
          * @enum {string}
@@ -1384,6 +1444,15 @@ export interface components {
         Error: {
             /** @description The error. */
             error: string;
+        };
+        /** @description A figure, of one take or as the mean of several. */
+        Estimate: {
+            /** Format: double */
+            value: number;
+            /** @description The 95 % interval. */
+            interval: components["schemas"]["Interval"];
+            /** @description Number of results with this figure. */
+            takes: number;
         };
         FaceStats: {
             /** Format: int32 */
@@ -3151,6 +3220,18 @@ export interface components {
              * @description Version of the definitions of the figures of the analysis that was finished last.
              */
             metrics_version: number | null;
+        };
+        /** @description One person in one result. */
+        Take: {
+            /** @description The token of the result, or its file. */
+            result: string;
+            /**
+             * Format: int32
+             * @description The number of the person in the result.
+             */
+            person: number;
+            /** @description Number of people in the result. */
+            people: number;
         };
         Thumbnail: {
             /** @description The thumbnail in base64: H.264 in MP4, or GIF or WebP if `format` asks for it. */
@@ -7212,6 +7293,120 @@ export interface operations {
                 };
             };
             /** @description `erase` is not `true` or `false` */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many requests; `Retry-After` says when to try again */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The service failed */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A part of the service does not answer */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    compare: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Tokens of results, separated by commas. The results after the first are compared with it. A token may be followed
+                 *     by a colon and the number of a person in this result. Tokens and groups together are at least two.
+                 */
+                tokens?: string[];
+                /**
+                 * @description A group of results: a name, a colon, and tokens as above. Give it for each group. The groups after the first are
+                 *     compared with it.
+                 */
+                group?: string[];
+                /** @description The number of the person in results whose token names none. By default the person who was seen in most samples. */
+                person?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The figures and their differences */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Comparison"];
+                };
+            };
+            /** @description The key is missing or invalid */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The key lacks the scope that this call needs */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No analysis has this `token` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The analysis of `token` is not finished, or was cancelled */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The result of `token` has expired */
+            410: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A parameter is wrong; `parameter` names it. Or the result of `token` has no such person, or the analysis failed */
             422: {
                 headers: {
                     [name: string]: unknown;

@@ -209,6 +209,9 @@ const AFTER_FRAME: [(&str, &str, &str); 2] =
     [("frame", "frame", "$response.body#/frame"), ("erase_frame", "frame", "$response.body#/frame")];
 const AFTER_TIMELINE: [(&str, &str, &str); 1] = [("timeline", "cursor", "$response.body#/next")];
 const AFTER_LIST: [(&str, &str, &str); 1] = [("list_analyses", "cursor", "$response.body#/next")];
+const AFTER_BATCH: [(&str, &str, &str); 2] =
+    [("batch", "id", "$response.body#/id"), ("cancel_batch", "id", "$response.body#/id")];
+const AFTER_BATCHES: [(&str, &str, &str); 1] = [("list_batches", "cursor", "$response.body#/next")];
 
 /// Adds the links from the answer of an operation to the operations that may follow.
 fn add_links(operation: &mut Operation) {
@@ -218,6 +221,8 @@ fn add_links(operation: &mut Operation) {
         Some("save_frame") => ("201", &AFTER_FRAME),
         Some("timeline") => ("200", &AFTER_TIMELINE),
         Some("list_analyses") => ("200", &AFTER_LIST),
+        Some("start_batch") => ("202", &AFTER_BATCH),
+        Some("list_batches") => ("200", &AFTER_BATCHES),
         _ => return,
     };
     let is_upload = operation.operation_id.as_deref() == Some("begin_upload");
@@ -239,7 +244,7 @@ fn add_links(operation: &mut Operation) {
     }
 }
 
-/// The names of the schemas of request bodies, each with its content type.
+/// The names of the schemas of requests, each with its content type.
 fn request_schemas(paths: &utoipa::openapi::path::PathsMap<String, PathItem>) -> Vec<(String, String)> {
     let bodies = paths.values().flat_map(|item| [&item.post, &item.put, &item.get]).flatten();
     let contents = bodies.filter_map(|operation| match operation.request_body.as_ref()? {
@@ -252,9 +257,9 @@ fn request_schemas(paths: &utoipa::openapi::path::PathsMap<String, PathItem>) ->
         }
         _ => None,
     };
-    // The first message of a live session is no body, but its members may be left out as well.
-    let live = (Configure::name().into_owned(), JSON.to_owned());
-    contents.flatten().filter_map(named).chain([live]).collect()
+    // Their members may be left out as well: the first message of a live session, and the items of a batch.
+    let parts = [Configure::name().into_owned(), "BatchItemRequest".to_owned()];
+    contents.flatten().filter_map(named).chain(parts.map(|name| (name, JSON.to_owned()))).collect()
 }
 
 /// Marks the members of answers as required, because they are always present and may be null. Removes null from the

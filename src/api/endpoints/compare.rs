@@ -33,13 +33,13 @@ const LONGEST_NAME: usize = 100;
 #[expect(dead_code, reason = "describes what `parse` reads")]
 pub struct Parameters {
     /// Tokens of results, separated by commas. The results after the first are compared with it. A token may be followed
-    /// by a colon and the number of a person in this result.
-    #[param(style = Form, explode = false, min_items = 2, max_items = 100, pattern = "^[0-9a-f-]{36}(:[1-9][0-9]{0,4})?$")]
+    /// by a colon and the number of a person in this result. Tokens and groups together are at least two.
+    #[param(style = Form, explode = false, min_items = 1, max_items = 100, pattern = "^[0-9a-f-]{36}(:[1-9][0-9]{0,4})?$")]
     tokens: Option<Vec<String>>,
     /// A group of results: a name, a colon, and tokens as above. Give it for each group. The groups after the first are
     /// compared with it.
     #[param(
-        min_items = 2,
+        min_items = 1,
         max_items = 100,
         pattern = "^[^:]{1,100}:[0-9a-f-]{36}(:[1-9][0-9]{0,4})?(,[0-9a-f-]{36}(:[1-9][0-9]{0,4})?)*$"
     )]

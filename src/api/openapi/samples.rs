@@ -21,9 +21,10 @@ macro_rules! samples {
     };
 }
 
-const SAMPLES: [Sample; 11] = samples![
+const SAMPLES: [Sample; 13] = samples![
     "analyze_video",
     "begin_upload",
+    "compare",
     "deepface_analyze",
     "erase",
     "events",
@@ -32,6 +33,7 @@ const SAMPLES: [Sample; 11] = samples![
     "report",
     "result",
     "share",
+    "start_batch",
     "timeline",
 ];
 

@@ -34,7 +34,7 @@ class BatchCounts(TypedDict):
 
 class BatchItemRequest(TypedDict, closed=True):
     video_url: str
-    file_name: str | None
+    file_name: NotRequired[str | None]
 
 
 BatchItemStatus: TypeAlias = Literal["queued", "running", "done", "failed", "refused", "cancelled", "erased", "expired"]
@@ -598,6 +598,12 @@ class System(TypedDict):
     metrics_version: int | None
 
 
+class Take(TypedDict):
+    result: str
+    person: int
+    people: int
+
+
 class Thumbnail(TypedDict):
     thumbnail: str
     video: str
@@ -955,6 +961,28 @@ class DeepFaceResult(TypedDict):
     face_confidence: float
 
 
+class Difference(TypedDict):
+    value: float
+    interval: Interval
+    beyond_chance: bool
+
+
+Differences = TypedDict(
+    "Differences",
+    {
+        "from": str,
+        "to": str,
+        "figures": dict[str, Difference],
+    },
+)
+
+
+class Estimate(TypedDict):
+    value: float
+    interval: Interval
+    takes: int
+
+
 class FacialAnalysis(TypedDict):
     facialAnalysisResult: FacialAnalysisResult
 
@@ -1271,6 +1299,17 @@ class BatchWebhookEvent(TypedDict):
     type: BatchWebhookEventType
     timestamp: str
     data: BatchWebhookData
+
+
+class ComparedSubject(TypedDict):
+    name: str
+    takes: list[Take]
+    figures: dict[str, Estimate]
+
+
+class Comparison(TypedDict):
+    subjects: list[ComparedSubject]
+    differences: list[Differences]
 
 
 class DeepFaceAnswer(TypedDict):
