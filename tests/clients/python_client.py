@@ -13,6 +13,9 @@ CLIP = Path(os.environ["VISAGE_TEST_LONG_CLIP"])
 SHORT_CLIP = Path(os.environ["VISAGE_TEST_CLIP"])
 LARGE_CLIP = Path(os.environ["VISAGE_TEST_LARGE_CLIP"])
 PICTURE = Path(os.environ["VISAGE_TEST_PICTURE"])
+VIDEOS = os.environ["VISAGE_TEST_VIDEOS"]
+# Accepted, and refused when the name is resolved.
+PRIVATE = "https://localhost/a.mp4"
 QUICK = Retries(first_pause_s=0.01)
 
 
@@ -158,6 +161,95 @@ def in_parts():
             assert str(size) in str(error)
 
 
+def compared():
+    with Client(BASE, KEY) as visage:
+        one, two = visage.upload(CLIP, sample_every=5), visage.upload(CLIP, sample_every=7)
+        for token in (one, two):
+            visage.wait(token)
+        found = visage.compare([one, (one, 1), two])
+        assert [subject["name"] for subject in found["subjects"]] == [one, one, two]
+        same, other = found["differences"]
+        assert (other["from"], other["to"]) == (one, two)
+        assert {figure["value"] for figure in same["figures"].values()} == {0.0}
+        groups = {"before: it": [one]}
+        assert refusal(lambda: visage.compare(groups=groups), "bad_parameter").members["parameter"] == "group"
+        found = visage.compare(groups={"before it": [one, (two, 1)], "after & all": (token for token in [two])})
+        assert [(subject["name"], len(subject["takes"])) for subject in found["subjects"]] == [("before it", 2), ("after & all", 1)]
+        found = visage.compare([one], groups={"both": [one, two]})
+        assert [(difference["from"], difference["to"]) for difference in found["differences"]] == [(one, "both")]
+        assert refusal(lambda: visage.compare([one, two], person=9), "not_comparable").members["token"] == one
+        try:
+            visage.compare(one)
+            raise AssertionError("a text was taken for a list of tokens")
+        except TypeError as error:
+            assert one in str(error)
+
+
+def batches():
+    transport = lossy(LossyTransport)
+    with Client(BASE, KEY, retries=QUICK, transport=transport) as visage:
+        before = {batch["id"] for batch in visage.batches()}
+        items = [f"{VIDEOS}/a.mp4", {"video_url": f"{VIDEOS}/b.mp4", "file_name": "two.avi"}, PRIVATE, "https://10.0.0.1/c.mp4"]
+        started = visage.start_batch(items, max_faces=2, notice="given")
+        assert [item["status"] == "refused" for item in started["items"]] == [False, False, False, True], started
+        seen = []
+        ended = visage.wait_batch(started["id"], timeout=120, progress=lambda batch: seen.append(batch["fraction"]))
+        assert (ended["status"], ended["fraction"]) == ("ended", 1.0) and seen == sorted(seen) and seen[-1] == 1.0, seen
+        assert [item["status"] for item in ended["items"]] == ["done", "done", "failed", "refused"], ended
+        assert [item["error"] and item["error"]["code"] for item in ended["items"]] == \
+            [None, None, "address_refused", "bad_video_url"]
+        result = visage.result(ended["items"][1]["token"])
+        assert (result["file_name"], result["options"]["max_faces"], result["notice"] is not None) == ("two.avi", 2, True)
+        # Its first answer was lost, so it was sent twice, and started once.
+        assert transport.losses.calls.count(("POST", "/v1/batches")) == 2
+        assert [batch["id"] for batch in visage.batches() if batch["id"] not in before] == [started["id"]]
+
+        again = [visage.start_batch([PRIVATE], idempotency_key=f"batch of {started['id']}")["id"] for _ in range(2)]
+        assert again[0] == again[1] and again[0] != started["id"]
+        problem = refusal(lambda: visage.start_batch(["https://10.0.0.1/c.mp4"]), "no_item_accepted")
+        assert [item["index"] for item in problem.members["items"]] == [0]
+        refusal(lambda: visage.start_batch([]), "empty_batch")
+        try:
+            visage.start_batch(PRIVATE)
+            raise AssertionError("a text was taken for a list of addresses")
+        except TypeError as error:
+            assert PRIVATE in str(error)
+
+        # More videos than can be analyzed before the next call.
+        long = visage.start_batch([f"{VIDEOS}/a.mp4"] * 30)["id"]
+        try:
+            visage.wait_batch(long, timeout=0)
+            raise AssertionError("a batch of this size takes longer")
+        except WaitTimeout as error:
+            assert error.token == long and "batch" in str(error)
+        visage.cancel_batch(long)
+        cancelled = visage.wait_batch(long, timeout=30)
+        assert cancelled["status"] == "cancelled" and cancelled["counts"]["cancelled"] > 0, cancelled
+        # The answer of its first attempt is lost, and the second one finds nothing.
+        for batch in (long, started["id"]):
+            visage.cancel_batch(batch, erase=True)
+            refusal(lambda: visage.batch(batch), "unknown_batch")
+        refusal(lambda: visage.result(result["token"]), "unknown_token")
+
+
+async def batches_at_once():
+    async with AsyncClient(BASE, KEY, retries=QUICK, transport=lossy(AsyncLossyTransport)) as visage:
+        started = await asyncio.gather(*(visage.start_batch([f"{VIDEOS}/{name}.mp4", PRIVATE]) for name in "ac"))
+        seen = []
+        ended = [await visage.wait_batch(batch["id"], timeout=120, progress=seen.append) for batch in started]
+        assert seen[-1] == ended[-1]
+        assert [[item["status"] for item in batch["items"]] for batch in ended] == [["done", "failed"], ["failed", "failed"]]
+        assert (await visage.batch(started[1]["id"]))["items"][0]["error"]["code"] == "video_refused"
+        token = ended[0]["items"][0]["token"]
+        found = await visage.compare([token], groups={"group": [(token, 1)]})
+        assert [subject["name"] for subject in found["subjects"]] == [token, "group"]
+        ids = {batch["id"] for batch in started}
+        assert ids <= {batch["id"] async for batch in visage.batches()}
+        for batch in ids:
+            await visage.cancel_batch(batch, erase=True)
+        assert not ids & {batch["id"] async for batch in visage.batches()}
+
+
 async def many_at_once():
     async with AsyncClient(BASE, KEY, retries=QUICK, transport=lossy(AsyncLossyTransport)) as visage:
         with SHORT_CLIP.open("rb") as file:
@@ -215,6 +307,65 @@ def live():
     refusal(lambda: Client(BASE, "vis_wrong").live(), "wrong_key")
 
 
+async def live_without_blocking():
+    picture = PICTURE.read_bytes()
+    async with AsyncClient(BASE, KEY) as visage:
+        async with visage.live(name="Call", speech=True, notice="given") as session:
+            first = await session.picture(picture, 5.0)
+            assert (first["type"], first["picture"], first["time_s"], first["faces"][0]["id"]) == ("faces", 1, 0.0, 1), first
+            # Tasks that wait at once get the answers of their own pictures.
+            answers = await asyncio.gather(*(session.picture(picture, 5.0 + n / 2) for n in range(1, 6)))
+            assert [answer["picture"] for answer in answers] == [2, 3, 4, 5, 6], answers
+            numbers = [await session.send_picture(picture, 8.0 + n / 2) for n in (1, 2)]
+            assert [(await session.answer(number))["picture"] for number in reversed(numbers)] == [8, 7]
+            # One that is cancelled does not take the answers of the others.
+            waiting = asyncio.create_task(session.answer(99))
+            other = asyncio.create_task(session.picture(picture, 10.0))
+            await asyncio.sleep(0)
+            waiting.cancel()
+            assert (await other)["picture"] == 9 and waiting.cancelled()
+            try:
+                await session.picture(b"nothing", 11.0)
+            except ProblemError as problem:
+                assert problem.code == "not_a_picture", problem.members
+            else:
+                raise AssertionError("bytes that are no picture were accepted")
+            await session.sound(bytes(32000), 5.0)
+            await session.sound(bytes(32000), 1.0)
+        assert (session.finished["reason"], session.finished["people"]) == ("finish", [{"id": 1, "face": 1}])
+        assert [problem.status for problem in session.refused] == [422], session.refused
+        result = await visage.result(session.token)
+        assert (result["status"], result["file_name"]) == ("done", "Call"), result
+        for call in (session.picture(picture, 12.0), session.answer(99)):
+            try:
+                await call
+            except SessionEnded as ended:
+                assert ended.token == session.token
+            else:
+                raise AssertionError("an answer came after the end")
+        session = await visage.live()
+        await session.picture(picture)
+        assert (await session.finish())["token"] == session.token
+        try:
+            await visage.live(max_faces=0)
+        except ProblemError as problem:
+            assert problem.code == "bad_option", problem.members
+        else:
+            raise AssertionError("no face was accepted")
+        try:
+            await visage.live().picture(picture)
+        except RuntimeError as error:
+            assert "async with" in str(error)
+        else:
+            raise AssertionError("a session that was not opened sent a picture")
+    async with AsyncClient(BASE, "vis_wrong") as stranger:
+        try:
+            async with stranger.live():
+                raise AssertionError("a wrong key was accepted")
+        except ProblemError as problem:
+            assert (problem.status, problem.code) == (401, "wrong_key"), problem.members
+
+
 def endings_without_a_result():
     """What a service answers that fails or is busy. A real one cannot be made to."""
     failed = {"status": "failed", "error": {"code": "decoder_failed", "detail": "The decoder crashed."}}
@@ -255,7 +406,11 @@ def endings_without_a_result():
 
 blocking()
 in_parts()
+compared()
+batches()
+asyncio.run(batches_at_once())
 asyncio.run(many_at_once())
 live()
+asyncio.run(live_without_blocking())
 endings_without_a_result()
 print("visage-client for Python: ok")

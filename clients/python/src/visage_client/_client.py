@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -14,8 +14,8 @@ from typing_extensions import Self, Unpack
 
 from . import _flows as flows
 from . import types
-from ._flows import Call, Flow, Options, Pause, Retries, Step
-from ._live import LiveOptions, LiveSession, connect
+from ._flows import BatchOptions, Call, Flow, Options, Pause, Retries, Step, Take
+from ._live import AsyncLiveSession, LiveOptions, LiveSession, connect
 from ._video import Source, Video
 
 if TYPE_CHECKING:
@@ -38,6 +38,10 @@ def _request(http: httpx.Client | httpx.AsyncClient, base: str, key: str | None,
         call.method, address, headers=headers, params=call.params or None, json=call.json, data=call.form,
         files=call.files, content=call.content, timeout=limits,
     )
+
+
+def _live_address(base: str) -> str:
+    return base.replace("http", "ws", 1) + "/v1/live"
 
 
 def _frame(table: str) -> pandas.DataFrame:
@@ -171,6 +175,51 @@ class Client:
             if cursor is None:
                 return
 
+    def compare(self, tokens: Iterable[Take] = (), *, groups: Mapping[str, Iterable[Take]] | None = None,
+                person: int | None = None) -> types.Comparison:
+        """Compares one person in several results with the first of them, and marks differences beyond chance.
+
+        `groups` has lists of results by name, of which the means are compared. In both, a result is its token, or
+        `(token, person)`. `person` is the number of the person in results without one; by default it is the person who
+        was seen in most samples.
+        """
+        return self._run(flows.compare(tokens, groups or {}, person, self._retries))
+
+    def start_batch(self, items: Iterable[str | types.BatchItemRequest], *, idempotency_key: str | None = None,
+                    **options: Unpack[BatchOptions]) -> types.Batch:
+        """Starts the analyses of videos at addresses (`https://...`, `s3://BUCKET/KEY`).
+
+        An item is an address, or `{"video_url": address, "file_name": name}`. A refused item does not stop the others:
+        its `status` is `refused`. Repeated with the same `idempotency_key`, it returns the same batch.
+        """
+        return self._run(flows.start_batch(items, idempotency_key, options, self._retries))
+
+    def batch(self, batch: str) -> types.Batch:
+        """The state of a batch (by its `id`) and of its items."""
+        return self._run(flows.batch(batch, self._retries))
+
+    def wait_batch(self, batch: str, *, timeout: float | None = None,
+                   progress: Callable[[types.Batch], None] | None = None) -> types.Batch:
+        """Waits for the end of a batch. Raises `WaitTimeout` after `timeout` seconds.
+
+        A failed item raises no error: `status` and `error` of each item of the answer tell how it ended.
+        """
+        return self._run(flows.wait_batch(batch, timeout, self._retries, progress))
+
+    def batches(self) -> Iterator[types.ListedBatch]:
+        """The batches of this key, the newest first."""
+        cursor = None
+        while True:
+            page = self._run(flows.batches_page(cursor, self._retries))
+            yield from page["batches"]
+            cursor = page["next"]
+            if cursor is None:
+                return
+
+    def cancel_batch(self, batch: str, *, erase: bool = False) -> None:
+        """Erases the analyses of a batch that have not ended. With `erase`, erases all of them and the batch."""
+        self._run(flows.cancel_batch(batch, erase, self._retries))
+
     def pictures(self, pictures: Iterable[Source], **options: Unpack[flows.PictureOptions]) -> types.Pictures:
         """Reads the faces of pictures (JPEG, PNG, WebP)."""
         return self._run(flows.pictures(pictures, options, self._retries))
@@ -181,12 +230,11 @@ class Client:
 
     def live(self, **options: Unpack[LiveOptions]) -> LiveSession:
         """Opens a live session. Needs websockets (`pip install 'visage-client[live]'`)."""
-        address = self._base.replace("http", "ws", 1) + "/v1/live"
-        return LiveSession(connect(address, _headers(self._key), self._timeout), options, self._timeout)
+        return LiveSession(connect(_live_address(self._base), _headers(self._key), self._timeout), options, self._timeout)
 
 
 class AsyncClient:
-    """The same as `Client`, for asyncio, without live sessions. Files are read in threads."""
+    """The same as `Client`, for asyncio. Files are read in threads."""
 
     def __init__(
         self, base: str = "http://127.0.0.1:8000", key: str | None = None, *, timeout: float = 60,
@@ -307,6 +355,52 @@ class AsyncClient:
             if cursor is None:
                 return
 
+    async def compare(self, tokens: Iterable[Take] = (), *, groups: Mapping[str, Iterable[Take]] | None = None,
+                      person: int | None = None) -> types.Comparison:
+        """Compares one person in several results with the first of them, and marks differences beyond chance.
+
+        `groups` has lists of results by name, of which the means are compared. In both, a result is its token, or
+        `(token, person)`. `person` is the number of the person in results without one; by default it is the person who
+        was seen in most samples.
+        """
+        return await self._run(flows.compare(tokens, groups or {}, person, self._retries))
+
+    async def start_batch(self, items: Iterable[str | types.BatchItemRequest], *, idempotency_key: str | None = None,
+                          **options: Unpack[BatchOptions]) -> types.Batch:
+        """Starts the analyses of videos at addresses (`https://...`, `s3://BUCKET/KEY`).
+
+        An item is an address, or `{"video_url": address, "file_name": name}`. A refused item does not stop the others:
+        its `status` is `refused`. Repeated with the same `idempotency_key`, it returns the same batch.
+        """
+        return await self._run(flows.start_batch(items, idempotency_key, options, self._retries))
+
+    async def batch(self, batch: str) -> types.Batch:
+        """The state of a batch (by its `id`) and of its items."""
+        return await self._run(flows.batch(batch, self._retries))
+
+    async def wait_batch(self, batch: str, *, timeout: float | None = None,
+                         progress: Callable[[types.Batch], None] | None = None) -> types.Batch:
+        """Waits for the end of a batch. Raises `WaitTimeout` after `timeout` seconds.
+
+        A failed item raises no error: `status` and `error` of each item of the answer tell how it ended.
+        """
+        return await self._run(flows.wait_batch(batch, timeout, self._retries, progress))
+
+    async def batches(self) -> AsyncIterator[types.ListedBatch]:
+        """The batches of this key, the newest first."""
+        cursor = None
+        while True:
+            page = await self._run(flows.batches_page(cursor, self._retries))
+            for batch in page["batches"]:
+                yield batch
+            cursor = page["next"]
+            if cursor is None:
+                return
+
+    async def cancel_batch(self, batch: str, *, erase: bool = False) -> None:
+        """Erases the analyses of a batch that have not ended. With `erase`, erases all of them and the batch."""
+        await self._run(flows.cancel_batch(batch, erase, self._retries))
+
     async def pictures(self, pictures: Iterable[Source], **options: Unpack[flows.PictureOptions]) -> types.Pictures:
         """Reads the faces of pictures (JPEG, PNG, WebP)."""
         return await self._run(flows.pictures(pictures, options, self._retries))
@@ -314,3 +408,10 @@ class AsyncClient:
     async def notice(self, language: str | None = None) -> types.NoticeText:
         """The text that people get before their faces and voices are analyzed."""
         return await self._run(flows.notice(language, self._retries))
+
+    def live(self, **options: Unpack[LiveOptions]) -> AsyncLiveSession:
+        """Opens a live session: `async with visage.live() as session`, or `session = await visage.live()`.
+
+        Needs websockets (`pip install 'visage-client[live]'`).
+        """
+        return AsyncLiveSession(_live_address(self._base), _headers(self._key), options, self._timeout)

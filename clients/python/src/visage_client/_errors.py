@@ -42,11 +42,12 @@ class AnalysisFailed(VisageError):
 
 
 class WaitTimeout(VisageError, TimeoutError):
-    """The analysis had not ended when the time to wait was over. It goes on; wait again with the same token."""
+    """The analysis or batch had not ended when the time to wait was over. It goes on; wait again for the same."""
 
-    def __init__(self, token: str) -> None:
+    def __init__(self, token: str, of: str = "analysis") -> None:
         self.token = token
-        super().__init__(f"the analysis {token} has not ended yet")
+        """The token of the analysis, or the id of the batch."""
+        super().__init__(f"the {of} {token} has not ended yet")
 
 
 class SessionEnded(VisageError):

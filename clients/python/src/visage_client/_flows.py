@@ -20,11 +20,15 @@ from ._errors import AnalysisFailed, ProblemError, WaitTimeout
 from ._video import Source, Video
 
 T = TypeVar("T")
+Take = Union[str, tuple[str, int]]
+"""The token of a result, or the token and the number of a person in it."""
 
 FORM_LIMIT = 8 * 1024 * 1024
 """Larger videos are sent in parts, so that a broken connection costs one part."""
 
 LONGEST_WAIT_S = 30
+BATCH_PAUSE_S = 2
+"""Seconds until a batch is asked for again, if the service does not say."""
 RETRIED = frozenset({429, 502, 503, 504})
 
 
@@ -32,6 +36,23 @@ class Options(TypedDict, total=False):
     """Options of an analysis. The documentation of visage (API.md) describes them."""
 
     email: str | list[str]
+    webhook_url: str
+    sample_every: int
+    samples_per_second: int
+    sampling: Literal["exact", "fast"]
+    max_faces: int
+    priority: Literal["high", "normal", "low"]
+    language: Literal["de", "en", "es", "fr"]
+    gaze: bool
+    speech: bool
+    detail: Literal["expressions"]
+    notice: Literal["given"]
+    notice_version: str
+
+
+class BatchOptions(TypedDict, total=False):
+    """Options of all analyses of a batch. `webhook_url` gets one webhook when the batch has ended."""
+
     webhook_url: str
     sample_every: int
     samples_per_second: int
@@ -262,6 +283,72 @@ def analyses_page(filters: Mapping[str, Any], cursor: str | None, retries: Retri
     params = {**filters, **({"cursor": cursor} if cursor else {})}
     response = yield from attempt(Call("GET", "/v1/analyses", params=params), retries)
     return cast(types.Analyses, response.json())
+
+
+def compare(tokens: Iterable[Take], groups: Mapping[str, Iterable[Take]], person: int | None,
+            retries: Retries) -> Flow[types.Comparison]:
+    params: dict[str, Any] = {}
+    if joined := _takes(tokens):
+        params["tokens"] = joined
+    if groups:
+        params["group"] = [f"{name}:{_takes(takes)}" for name, takes in groups.items()]
+    if person is not None:
+        params["person"] = person
+    response = yield from attempt(Call("GET", "/v1/compare", params=params), retries)
+    return cast(types.Comparison, response.json())
+
+
+def _takes(takes: Iterable[Take]) -> str:
+    if isinstance(takes, str):
+        raise TypeError(f"expected a list of tokens, not the text {takes!r}")
+    return ",".join(take if isinstance(take, str) else f"{take[0]}:{take[1]}" for take in takes)
+
+
+def start_batch(items: Iterable[str | types.BatchItemRequest], idempotency_key: str | None, options: BatchOptions,
+                retries: Retries) -> Flow[types.Batch]:
+    if isinstance(items, str):
+        raise TypeError(f"expected a list of addresses, not the text {items!r}")
+    given = [{"video_url": item} if isinstance(item, str) else item for item in items]
+    # With the key the service recognises a repeated request.
+    headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
+    response = yield from attempt(Call("POST", "/v1/batches", headers=headers, json={"items": given, **options}), retries)
+    return cast(types.Batch, response.json())
+
+
+def batch(batch: str, retries: Retries) -> Flow[types.Batch]:
+    response = yield from attempt(Call("GET", f"/v1/batches/{batch}"), retries)
+    return cast(types.Batch, response.json())
+
+
+def wait_batch(batch: str, timeout: float | None, retries: Retries,
+               progress: Callable[[types.Batch], None] | None) -> Flow[types.Batch]:
+    """Waits for the end of a batch."""
+    end = None if timeout is None else time.monotonic() + timeout
+    while True:
+        response = yield from attempt(Call("GET", f"/v1/batches/{batch}"), retries)
+        found = cast(types.Batch, response.json())
+        if progress is not None:
+            progress(found)
+        if found["status"] != "running":
+            return found
+        asked = response.headers.get("retry-after", "")
+        pause = float(asked) if asked.isdigit() else BATCH_PAUSE_S
+        if end is not None:
+            left = end - time.monotonic()
+            if left <= 0:
+                raise WaitTimeout(batch, "batch")
+            pause = min(pause, left)
+        yield Pause(pause)
+
+
+def batches_page(cursor: str | None, retries: Retries) -> Flow[types.Batches]:
+    response = yield from attempt(Call("GET", "/v1/batches", params={"cursor": cursor} if cursor else {}), retries)
+    return cast(types.Batches, response.json())
+
+
+def cancel_batch(batch: str, erase: bool, retries: Retries) -> Flow[None]:
+    params = {"erase": "true"} if erase else {}
+    yield from attempt(Call("DELETE", f"/v1/batches/{batch}", params=params, erases=erase), retries)
 
 
 def pictures(sources: Iterable[Source], options: Mapping[str, Any], retries: Retries) -> Flow[types.Pictures]:
