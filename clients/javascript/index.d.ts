@@ -9,6 +9,10 @@ export type Pictures = Schemas["Pictures"];
 export type Upload = Schemas["Upload"];
 export type ShareLink = Schemas["ShareLink"];
 export type NoticeText = Schemas["NoticeText"];
+export type Comparison = Schemas["Comparison"];
+export type Batch = Schemas["Batch"];
+export type BatchItemRequest = Schemas["BatchItemRequest"];
+export type ListedBatch = Schemas["ListedBatch"];
 export type LiveConfigured = Schemas["LiveConfigured"];
 export type LiveFaces = Schemas["LiveFaces"] & { type: "faces" };
 export type LiveSkipped = Schemas["LiveSkipped"] & { type: "skipped" };
@@ -31,6 +35,12 @@ export interface Options {
   notice?: "given";
   notice_version?: string;
 }
+
+/** Options of all analyses of a batch. `webhook_url` gets one webhook when the batch has ended. */
+export type BatchOptions = Omit<Options, "email">;
+
+/** The token of a result, or the token and the number of a person in it. */
+export type Take = string | readonly [token: string, person: number];
 
 /** Options of pictures. `face_state` is that of the last answer, so that people keep their ids. */
 export interface PictureOptions extends Pick<Options, "max_faces" | "gaze" | "detail" | "notice" | "notice_version"> {
@@ -120,6 +130,26 @@ export class Client {
   analyses(
     filters?: { status?: Listed["status"]; created_from?: string; created_before?: string } & Abortable,
   ): AsyncGenerator<Listed, void, void>;
+  compare(
+    tokens?: readonly Take[],
+    options?: {
+      /** Results by the name of their group. The first group is that with which the others are compared. */
+      groups?: Record<string, readonly Take[]> | ReadonlyMap<string, readonly Take[]>;
+      /** The person in results without one. By default the person who was seen in most samples. */
+      person?: number;
+    } & Abortable,
+  ): Promise<Comparison>;
+  startBatch(
+    items: readonly (string | BatchItemRequest)[],
+    options?: BatchOptions & { idempotencyKey?: string } & Abortable,
+  ): Promise<Batch>;
+  batch(id: string, options?: Abortable): Promise<Batch>;
+  waitBatch(
+    id: string,
+    options?: { timeoutS?: number; onProgress?: (batch: Batch) => void } & Abortable,
+  ): Promise<Batch>;
+  batches(options?: Abortable): AsyncGenerator<ListedBatch, void, void>;
+  cancelBatch(id: string, options?: { erase?: boolean } & Abortable): Promise<void>;
   pictures(pictures: Iterable<Blob>, options?: PictureOptions & Abortable): Promise<Pictures>;
   live(options?: LiveOptions & Abortable): Promise<LiveSession>;
   notice(options?: { language?: string } & Abortable): Promise<NoticeText>;

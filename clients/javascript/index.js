@@ -4,6 +4,8 @@
 /** Larger videos are sent in parts, so that a broken connection costs one part. */
 const FORM_LIMIT = 8 * 1024 * 1024;
 const LONGEST_WAIT_S = 30;
+/** Seconds until a batch is asked for again, if the service does not say. */
+const BATCH_PAUSE_S = 2;
 const RETRIED = new Set([429, 502, 503, 504]);
 
 /** The service refused a request. */
@@ -268,6 +270,67 @@ export class Client {
     } while (cursor !== null);
   }
 
+  /**
+   * Compares one person in several results with the first of them, and marks differences beyond chance. `groups` has
+   * lists of results by name, of which the means are compared. In both, a result is its token, or `[token, person]`.
+   */
+  async compare(tokens = [], { groups = {}, person, signal } = {}) {
+    const named = groups instanceof Map ? [...groups] : Object.entries(groups);
+    const query = {
+      tokens: tokens.length > 0 ? joined(tokens) : undefined,
+      group: named.map(([name, takes]) => `${name}:${joined(takes)}`),
+      person,
+    };
+    return this.#json("GET", "/v1/compare", { query, signal });
+  }
+
+  /**
+   * Starts the analyses of videos at addresses. An item is an address, or an object with `video_url` and `file_name`.
+   * Repeated with the same `idempotencyKey`, it returns the same batch.
+   */
+  async startBatch(items, { idempotencyKey = globalThis.crypto.randomUUID(), signal, ...options } = {}) {
+    const given = items.map((item) => (typeof item === "string" ? { video_url: item } : item));
+    // With this the service recognises a repeated request.
+    const headers = { "idempotency-key": idempotencyKey };
+    return this.#json("POST", "/v1/batches", { json: { items: given, ...options }, headers, signal });
+  }
+
+  /** The state of a batch (by its `id`) and of its items. */
+  async batch(id, { signal } = {}) {
+    return this.#json("GET", `/v1/batches/${id}`, { signal });
+  }
+
+  /** Waits for the end of a batch. Throws a DOMException named TimeoutError. A failed item throws nothing. */
+  async waitBatch(id, { timeoutS = Infinity, onProgress, signal } = {}) {
+    const end = now() + timeoutS;
+    for (;;) {
+      const response = await this.#call("GET", `/v1/batches/${id}`, { signal });
+      const batch = await response.json();
+      onProgress?.(batch);
+      if (batch.status !== "running") return batch;
+      const left = end - now();
+      if (left <= 0) throw new DOMException(`The batch ${id} has not ended yet.`, "TimeoutError");
+      const asked = Number(response.headers.get("retry-after")) || BATCH_PAUSE_S;
+      await pause(Math.min(asked, left), signal);
+    }
+  }
+
+  /** The batches of this key, the newest first. */
+  async *batches({ signal } = {}) {
+    let cursor = null;
+    do {
+      const page = await this.#json("GET", "/v1/batches", { query: { cursor }, signal });
+      yield* page.batches;
+      cursor = page.next;
+    } while (cursor !== null);
+  }
+
+  /** Erases the analyses of a batch that have not ended. With `erase`, erases all of them and the batch. */
+  async cancelBatch(id, { erase = false, signal } = {}) {
+    const query = erase ? { erase: true } : {};
+    await this.#call("DELETE", `/v1/batches/${id}`, { query, signal, erases: erase });
+  }
+
   /** Reads the faces of pictures (Blobs or Files: JPEG, PNG, WebP). */
   async pictures(pictures, { signal, ...options } = {}) {
     const form = asForm(options);
@@ -301,7 +364,9 @@ export class Client {
 
   // Makes a call until it succeeds, is refused, or no attempts are left.
   async #call(method, path, { headers = {}, query = {}, json, body, signal, withKey = true, erases = false }) {
-    const given = Object.entries(query).filter(([, value]) => value !== undefined && value !== null);
+    const given = Object.entries(query)
+      .flatMap(([name, value]) => (Array.isArray(value) ? value : [value]).map((one) => [name, one]))
+      .filter(([, value]) => value !== undefined && value !== null);
     const search = given.length > 0 ? `?${new URLSearchParams(given)}` : "";
     const address = /^https?:/.test(path) ? path : this.#base + path + search;
     const init = { method, signal, redirect: "error", body, headers: { ...headers } };
@@ -342,6 +407,11 @@ export class Client {
     }
     return Math.min(firstPauseS * 2 ** (attempt - 1), longestPauseS) * (0.5 + Math.random() / 2);
   }
+}
+
+// Results in a parameter. Each is a token, or `[token, person]`.
+function joined(takes) {
+  return takes.map((take) => (typeof take === "string" ? take : take.join(":"))).join(",");
 }
 
 function now() {

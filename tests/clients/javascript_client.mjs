@@ -5,7 +5,7 @@ import { basename } from "node:path";
 
 import { AnalysisFailed, Client, ProblemError, SessionEnded } from "../../clients/javascript/index.js";
 
-const { VISAGE_TEST_BASE: base, VISAGE_TEST_KEY: key } = process.env;
+const { VISAGE_TEST_BASE: base, VISAGE_TEST_KEY: key, VISAGE_TEST_VIDEOS: videos } = process.env;
 const blob = async (variable, type) => {
   const path = process.env[variable];
   return new File([await readFile(path)], basename(path), { type });
@@ -84,6 +84,67 @@ assert.equal((await visage.wait(started)).file_name, "again.avi");
 await assert.rejects(visage.sendParts(shortClip, (await visage.beginUpload(largeClip.size)).upload), RangeError);
 assert.equal((await visage.analyze(shortClip, { detail: "expressions" })).status, "done");
 
+const pair = await Promise.all([5, 7].map((sample_every) => visage.upload(clip, { sample_every })));
+for (const one of pair) await visage.wait(one);
+const [same, other] = (await visage.compare([pair[0], [pair[0], 1], pair[1]])).differences;
+assert.deepEqual([other.from, other.to], pair);
+assert.deepEqual(new Set(Object.values(same.figures).map(({ value }) => value)), new Set([0]));
+const bothGroups = [
+  ["before it", pair],
+  ["2", [pair[1]]],
+];
+for (const groups of [new Map(bothGroups), { "before it": pair, after: [[pair[1], 1]] }]) {
+  const { subjects } = await visage.compare([], { groups });
+  assert.deepEqual(
+    subjects.map(({ takes }) => takes.length),
+    [2, 1],
+  );
+}
+await assert.rejects(visage.compare(pair, { person: 9 }), code("not_comparable"));
+await assert.rejects(visage.compare(pair.slice(1)), code("bad_parameter"));
+
+// Accepted, and refused when the name is resolved.
+const hidden = "https://localhost/a.mp4";
+const startedBatch = await visage.startBatch(
+  [`${videos}/a.mp4`, { video_url: `${videos}/b.mp4`, file_name: "two.avi" }, hidden, "https://10.0.0.1/c.mp4"],
+  { max_faces: 2, notice: "given" },
+);
+const fractions = [];
+const ended = await visage.waitBatch(startedBatch.id, {
+  timeoutS: 120,
+  onProgress: ({ fraction }) => fractions.push(fraction),
+});
+assert.deepEqual([ended.status, fractions.at(-1)], ["ended", 1]);
+assert.deepEqual(
+  ended.items.map(({ status, error }) => [status, error?.code]),
+  [
+    ["done", undefined],
+    ["done", undefined],
+    ["failed", "address_refused"],
+    ["refused", "bad_video_url"],
+  ],
+);
+assert.equal((await visage.result(ended.items[1].token)).file_name, "two.avi");
+assert.equal(calls.filter((call) => call === "POST /v1/batches").length, 2);
+assert.equal((await all(visage.batches())).filter(({ created_at }) => created_at >= ended.created_at).length, 1);
+const idempotencyKey = `batch of ${ended.id}`;
+const again = [
+  await visage.startBatch([hidden], { idempotencyKey }),
+  await visage.startBatch([hidden], { idempotencyKey }),
+];
+assert.equal(again[0].id, again[1].id);
+await assert.rejects(visage.startBatch(["https://10.0.0.1/c.mp4"]), code("no_item_accepted"));
+// More videos than can be analyzed before the next call.
+const { id: long } = await visage.startBatch(Array(30).fill(`${videos}/a.mp4`));
+await assert.rejects(visage.waitBatch(long, { timeoutS: 0 }), { name: "TimeoutError" });
+await visage.cancelBatch(long);
+const cancelled = await visage.batch(long);
+assert.ok(cancelled.status === "cancelled" && cancelled.counts.cancelled > 0);
+for (const id of [long, ended.id]) {
+  await visage.cancelBatch(id, { erase: true });
+  await assert.rejects(visage.batch(id), code("unknown_batch"));
+}
+
 const refused = [];
 const live = await visage.live({
   name: "Call",
@@ -99,11 +160,11 @@ assert.deepEqual([two[0].picture, two[1].picture, two[1].type, two[1].faces?.[0]
 await assert.rejects(live.picture(new Blob(["nothing"]), 7), (error) => error.code === "not_a_picture");
 live.sound(new Int16Array(16000), 5);
 live.sound(new Int16Array(16000), 1);
-const ended = await live.finish();
-assert.deepEqual([ended.reason, ended.status, ended.people], ["finish", "done", [{ id: 1, face: 1 }]]);
+const last = await live.finish();
+assert.deepEqual([last.reason, last.status, last.people], ["finish", "done", [{ id: 1, face: 1 }]]);
 assert.deepEqual(refused.length, 1);
-assert.equal((await visage.result(ended.token)).file_name, "Call");
-await assert.rejects(live.picture(picture, 8), (error) => error instanceof SessionEnded && error.token === ended.token);
+assert.equal((await visage.result(last.token)).file_name, "Call");
+await assert.rejects(live.picture(picture, 8), (error) => error instanceof SessionEnded && error.token === last.token);
 await assert.rejects(visage.live({ max_faces: 0 }), (error) => error.code === "bad_option");
 await assert.rejects(new Client("http://127.0.0.1:9").live(), SessionEnded);
 

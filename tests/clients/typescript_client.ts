@@ -34,6 +34,20 @@ export async function read(video: File): Promise<string[]> {
   return [...(result.analysis?.summary.remarks ?? []).map(sentence), `${happiest}`];
 }
 
+export async function several(addresses: string[]): Promise<number> {
+  const visage = new Client();
+  const started = await visage.startBatch([...addresses, { video_url: "s3://films/b.mp4" }], { max_faces: 1 });
+  const batch = await visage.waitBatch(started.id, { onProgress: ({ fraction }) => console.log(fraction) });
+  // @ts-expect-error: no mails are sent for a batch
+  await visage.startBatch(addresses, { email: "ann@example.org" });
+  const [first, ...others] = batch.items.flatMap(({ token }) => token ?? []);
+  // @ts-expect-error: a person is a number
+  await visage.compare([[first, "2"]]);
+  const groups = new Map([["after", others]]);
+  const { differences } = await visage.compare([[first, 2]], { groups, person: 1 });
+  return differences[0]?.figures["happy"]?.value ?? 0;
+}
+
 export async function watch(pictures: AsyncIterable<Blob>): Promise<string[]> {
   const session = await new Client().live({ max_faces: 1 });
   const seen: string[] = [];
