@@ -22,11 +22,13 @@ scripts/client-types.sh --check
 
 scripts/demo-clip.sh data/demo.mp4
 work=$(mktemp -d)
-server=
+servers=()
 stop() {
-    if [ -n "$server" ] && kill "$server" 2>/dev/null; then
-        wait "$server" 2>/dev/null || true
-    fi
+    for server in "${servers[@]}"; do
+        if kill "$server" 2>/dev/null; then
+            wait "$server" 2>/dev/null || true
+        fi
+    done
     rm -rf "$work"
 }
 trap stop EXIT
@@ -39,6 +41,22 @@ ffmpeg -hide_banner -loglevel error -y -i data/demo.mp4 -c:v mjpeg -q:v 1 -vf sc
 # Ten frames without a face.
 ffmpeg -hide_banner -loglevel error -y -f lavfi -i testsrc=size=160x120:rate=25:duration=0.4 -c:v mpeg4 "$work/faceless.avi"
 
+# A web server from which the service fetches the videos of batches. It is the only address of this machine that may be used.
+mkdir "$work/web"
+cp "$work/clip.mp4" "$work/web/a.mp4"
+cp "$work/faceless.avi" "$work/web/b.mp4"
+: >"$work/web.log"
+python -u -m http.server 0 --bind 127.0.0.2 --directory "$work/web" >"$work/web.log" 2>&1 &
+servers+=($!)
+videos=
+for ((tries = 0; tries < 40; tries++)); do
+    videos=$(sed -n 's/.*(\(http:[^)]*[0-9]\)\/).*/\1/p' "$work/web.log")
+    [ -z "$videos" ] || break
+    sleep 0.25
+done
+[ -n "$videos" ] || die "the web server did not start: $(cat "$work/web.log")"
+
+export VISAGE_SOURCES__PRIVATE_NETWORKS=127.0.0.2/32
 export VISAGE_DATABASE__URL=sqlite://$work/visage.db VISAGE_STORAGE__FOLDER=$work/videos VISAGE_MAIL__OUTBOX=$work/outbox
 export VISAGE_AUTH__REQUIRED=true VISAGE_HTTP__LISTEN=127.0.0.1:0 VISAGE_HTTP__MAX_WAIT_S=1 VISAGE_LOG__FORMAT=json
 VISAGE_WEBHOOKS__SECRET=whsec_$(head -c 32 /dev/urandom | base64)
@@ -51,6 +69,7 @@ key=$("$visage" keys create --name checks --scope admin 2>/dev/null | tail -n 1)
 : >"$work/log"
 "$visage" serve >>"$work/log" 2>&1 &
 server=$!
+servers+=("$server")
 base=
 for ((tries = 0; tries < 480; tries++)); do
     kill -0 "$server" 2>/dev/null || { tail -n 5 "$work/log" >&2; die "the service ended during its start"; }
@@ -62,7 +81,7 @@ done
 
 export VISAGE_TEST_BASE=$base VISAGE_TEST_KEY=$key VISAGE_TEST_CLIP=$work/clip.mp4 VISAGE_TEST_PICTURE=$work/picture.png
 export VISAGE_TEST_LONG_CLIP=$root/data/demo.mp4 VISAGE_TEST_FACELESS_CLIP=$work/faceless.avi
-export VISAGE_TEST_LARGE_CLIP=$work/large.avi
+export VISAGE_TEST_LARGE_CLIP=$work/large.avi VISAGE_TEST_VIDEOS=$videos
 say "ordinary clients of the five services, of DeepFace, and of visage itself"
 python "$checks/clients.py"
 say "client libraries, a generated client, and the samples"
