@@ -2,9 +2,11 @@
 
 use std::net::SocketAddr;
 
+use reqwest::header::{HeaderName, HeaderValue};
+
 use crate::analysis::Language;
 
-use super::{ClipModel, ConfigError, EmotionModel, MailTransport, Notice, Settings, Sources, StorageKind};
+use super::{ClipModel, ConfigError, EmotionModel, MailTransport, Notice, Settings, Sources, StorageKind, Tracing};
 
 impl Settings {
     /// Returns an error that names the key of the first invalid value.
@@ -123,6 +125,7 @@ impl Settings {
         let is_link = url.is_empty() || ["https://", "http://", "mailto:"].iter().any(|scheme| url.starts_with(scheme));
         require(is_link, "report.link_url", url, "use an https://, http:// or mailto: address")?;
         self.notice.check()?;
+        self.tracing.check()?;
         let secret = self.share.secret.expose();
         require(secret.is_empty() || secret.len() >= 32, "share.secret", "***", "use at least 32 characters")?;
         let has_host = self.mail.transport != MailTransport::Smtp || !self.mail.smtp.host.is_empty();
@@ -130,6 +133,30 @@ impl Settings {
         positive("mail.smtp.timeout_s", self.mail.smtp.timeout_s)?;
         let both_or_none = self.mail.smtp.username.is_empty() == self.mail.smtp.password.expose().is_empty();
         require(both_or_none, "mail.smtp.password", "", "set both username and password, or neither")
+    }
+}
+
+impl Tracing {
+    fn check(&self) -> Result<(), ConfigError> {
+        let is_base = |url: reqwest::Url| {
+            let has_login = !url.username().is_empty() || url.password().is_some();
+            let is_plain = !has_login && url.query().is_none() && url.fragment().is_none();
+            matches!(url.scheme(), "http" | "https") && url.has_host() && is_plain
+        };
+        let is_address = self.endpoint.is_empty() || self.endpoint.parse().is_ok_and(is_base);
+        let reason = "use an http:// or https:// address without user and query, or leave it empty";
+        // The value may have a password.
+        require(is_address, "tracing.endpoint", "***", reason)?;
+        let is_header = |(name, value): (&str, &str)| {
+            HeaderName::from_bytes(name.as_bytes()).is_ok() && HeaderValue::from_str(value).is_ok()
+        };
+        let reason = "use NAME=VALUE, separated by commas, or leave it empty";
+        require(self.header_list().all(is_header), "tracing.headers", "***", reason)?;
+        let ratio = self.sample_ratio;
+        let reason = "must be from 0 to 1";
+        require((0.0..=1.0).contains(&ratio), "tracing.sample_ratio", &ratio.to_string(), reason)?;
+        let name = &self.service_name;
+        require(!name.trim().is_empty(), "tracing.service_name", name, "must not be empty")
     }
 }
 

@@ -228,9 +228,18 @@ mod tests {
             ("VISAGE_NOTICE__TEXT__XX", "hello", "notice.text"),
             ("VISAGE_SHARE__SECRET", "short", "share.secret"),
             ("VISAGE_NOTICE__LINK", "javascript:x", "notice.link"),
+            ("VISAGE_TRACING__ENDPOINT", "127.0.0.1:4318", "tracing.endpoint"),
+            ("VISAGE_TRACING__ENDPOINT", "http://ann:secret@collector", "tracing.endpoint"),
+            ("VISAGE_TRACING__ENDPOINT", "grpc://collector:4317", "tracing.endpoint"),
+            ("VISAGE_TRACING__HEADERS", "authorization", "tracing.headers"),
+            ("VISAGE_TRACING__HEADERS", "x=1,not a name=2", "tracing.headers"),
+            ("VISAGE_TRACING__SAMPLE_RATIO", "1.1", "tracing.sample_ratio"),
+            ("VISAGE_TRACING__SAMPLE_RATIO", "NaN", "tracing.sample_ratio"),
+            ("VISAGE_TRACING__SERVICE_NAME", " ", "tracing.service_name"),
         ] {
             let error = load(&[(name, value)]).expect_err(name).to_string();
             assert!(error.contains(key), "{name}={value}: {error}");
+            assert!(!error.contains("secret@"), "{error}");
         }
     }
 

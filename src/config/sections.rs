@@ -65,6 +65,7 @@ pub struct Settings {
     pub retention: Retention,
     pub log: Log,
     pub metrics: Metrics,
+    pub tracing: Tracing,
 }
 
 impl Settings {
@@ -675,6 +676,29 @@ pub struct Log {
 #[serde(deny_unknown_fields)]
 pub struct Metrics {
     pub listen: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tracing {
+    /// Address of the collector. Empty if traces are switched off.
+    pub endpoint: String,
+    pub headers: Secret,
+    pub sample_ratio: f64,
+    pub service_name: String,
+}
+
+impl Tracing {
+    /// Whether traces are sent.
+    pub const fn is_on(&self) -> bool {
+        !self.endpoint.is_empty()
+    }
+
+    /// The names and values of `headers`. The name is empty in an entry without `=`.
+    pub fn header_list(&self) -> impl Iterator<Item = (&str, &str)> {
+        let entries = self.headers.expose().split(',').map(str::trim).filter(|entry| !entry.is_empty());
+        entries.map(|entry| entry.split_once('=').map_or(("", entry), |(name, value)| (name.trim(), value.trim())))
+    }
 }
 
 /// Returns half the number of cores, but at least 1.
