@@ -28,7 +28,7 @@
 //! - [`public_network`]: tells public IP addresses from private ones.
 //! - [`clock`]: time and random tokens, passed in so that tests can fix them.
 //! - [`tls`]: the TLS implementation of all clients in the process.
-//! - [`telemetry`]: the log, and the counters of `GET /metrics`.
+//! - [`telemetry`]: the log, the counters of `GET /metrics`, and traces.
 //!
 //! Imports go in one direction only, which docs/ARCHITECTURE.md describes and `tests/it/modules.rs` checks.
 //!

@@ -254,8 +254,17 @@ fn cors(settings: &Cors) -> Option<CorsLayer> {
         origins if origins.iter().any(|origin| origin == "*") => AllowOrigin::any(),
         origins => AllowOrigin::list(origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok())),
     };
-    let request_headers =
-        ["authorization", "x-api-key", "content-type", "idempotency-key", "if-none-match", "x-client-id", "date"];
+    let request_headers = [
+        "authorization",
+        "x-api-key",
+        "content-type",
+        "idempotency-key",
+        "if-none-match",
+        "x-client-id",
+        "date",
+        "traceparent",
+        "tracestate",
+    ];
     let response_headers = ["location", "retry-after", "etag", "x-request-id", "ratelimit", "ratelimit-policy"];
     let layer = CorsLayer::new()
         .allow_origin(origins)

@@ -6,10 +6,11 @@
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{Extensions, HeaderName, HeaderValue, header};
+use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use tracing::Instrument;
+use tracing::field::Empty;
 use uuid::Uuid;
 
 use super::auth::SHARE;
@@ -19,7 +20,8 @@ use super::request_log::{self, LogDetails};
 use super::{Api, Caller, negotiation};
 use crate::analysis::Language;
 use crate::store::LogEntry;
-use crate::telemetry::metrics;
+use crate::telemetry::trace::{self, TraceContext};
+use crate::telemetry::{self, metrics};
 
 /// The id of a request. The log and the answer have it, and the job of a video that the request sends.
 #[derive(Debug, Clone)]
@@ -45,7 +47,7 @@ pub(super) async fn middleware(State(api): State<Api>, mut request: Request, nex
     let language = negotiation::language_of(&request);
     let has_share_link = request.uri().query().is_some_and(|query| query.contains(SHARE));
     request.extensions_mut().insert(RequestId(id.clone()));
-    let span = tracing::info_span!("request", method, route, request_id = id);
+    let span = span(&method, &route, &id, request.headers());
     let begun = Instant::now();
     let mut disconnect_log = DisconnectLog(Some(span.clone()));
     let response = next.run(request).instrument(span.clone()).await;
@@ -56,6 +58,10 @@ pub(super) async fn middleware(State(api): State<Api>, mut request: Request, nex
     }
     let (status, taken) = (response.status().as_u16(), begun.elapsed());
     metrics().answered(&method, &route, status, taken);
+    trace::attribute(&span, "http.response.status_code", i64::from(status));
+    if response.status().is_server_error() && trace::is_on() {
+        trace::failed(&span, status.to_string());
+    }
     let latency_ms = u64::try_from(taken.as_millis()).unwrap_or(u64::MAX);
     if request_log::is_logged(&route) {
         let details = response.extensions_mut().remove::<LogDetails>().unwrap_or_default();
@@ -82,6 +88,37 @@ pub(super) async fn middleware(State(api): State<Api>, mut request: Request, nex
         }
     });
     response
+}
+
+/// The span of a request. Its trace is that of the client, if the request names one. Requests that are not worth a row of
+/// the request log are not worth a trace either.
+fn span(method: &str, route: &str, request_id: &str, headers: &HeaderMap) -> tracing::Span {
+    if !request_log::is_logged(route) {
+        return tracing::info_span!(target: telemetry::LOG_ONLY, "request", method, route, request_id);
+    }
+    let span = tracing::info_span!("request", method, route, request_id, trace_id = Empty);
+    if trace::is_on() {
+        trace::join(&span, trace_of(headers).as_ref());
+        // Clients can send any text as the method.
+        let (name, method) = if is_known(method) { (method, method) } else { ("HTTP", "_OTHER") };
+        trace::rename(&span, format!("{name} {route}"));
+        trace::attribute(&span, "http.request.method", method.to_owned());
+        trace::attribute(&span, "http.route", route.to_owned());
+    }
+    span
+}
+
+/// The trace that the headers `traceparent` and `tracestate` name (W3C Trace Context).
+fn trace_of(headers: &HeaderMap) -> Option<TraceContext> {
+    let values = |name| headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect::<Vec<_>>();
+    match values("traceparent").as_slice() {
+        [parent] => TraceContext::parse(parent, &values("tracestate").join(",")),
+        _ => None,
+    }
+}
+
+fn is_known(method: &str) -> bool {
+    matches!(method, "GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "OPTIONS" | "PATCH")
 }
 
 /// Logs that the client disconnected, if it is dropped before the answer is ready.
@@ -144,13 +181,28 @@ fn finish(mut response: Response, request_id: &str, language: Language) -> Respo
 
 #[cfg(test)]
 mod tests {
-    use super::is_sane;
+    use super::*;
 
     #[test]
     fn ids_that_could_forge_a_log_line_are_rejected() {
         assert!(is_sane("req-1.A_b"));
         for id in ["", "a b", "a\"b", "é", &"x".repeat(65)] {
             assert!(!is_sane(id), "{id}");
+        }
+    }
+
+    #[test]
+    fn a_trace_is_taken_from_one_header_only() {
+        const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let of = |headers: &[(&'static str, &str)]| {
+            let header = |&(name, value): &(_, &str)| (HeaderName::from_static(name), value.parse().unwrap());
+            trace_of(&headers.iter().map(header).collect()).map(|context| context.to_string())
+        };
+        let (parent, state) = (("traceparent", PARENT), "tracestate");
+        assert_eq!(of(&[parent]).as_deref(), Some(PARENT));
+        assert_eq!(of(&[parent, (state, "a=1"), (state, "b=2")]), Some(format!("{PARENT} a=1,b=2")));
+        for none in [&[][..], &[parent, parent], &[("traceparent", "00-1-2-01")], &[(state, "a=1")]] {
+            assert_eq!(of(none), None, "{none:?}");
         }
     }
 }

@@ -21,7 +21,8 @@ use clap::{Parser, Subcommand};
 
 use crate::config::{ConfigError, Settings};
 use crate::engine::library;
-use crate::{isolation, media, telemetry};
+use crate::telemetry::{self, Telemetry};
+use crate::{isolation, media};
 
 /// Analyze the faces in a video: emotion, calmness and eye contact, per person and over time.
 ///
@@ -154,10 +155,13 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
     let vars =
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let settings = Settings::load(cli.config.as_deref(), vars)?;
+    let has_traces = matches!(cli.command, Command::Serve(_) | Command::Work | Command::RunJob);
+    let tracing = has_traces.then_some(&settings.tracing);
     // `visage doctor` prints findings instead of a log.
-    if !matches!(cli.command, Command::Doctor(_)) {
-        telemetry::start(&settings.log).map_err(Failure::Settings)?;
-    }
+    let telemetry = match cli.command {
+        Command::Doctor(_) => Telemetry::default(),
+        _ => telemetry::start(&settings.log, tracing).map_err(Failure::Settings)?,
+    };
     media::limit_free_memory();
     library::disable_telemetry();
     media::prepare();
@@ -166,7 +170,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Work => serve::work(settings, cli.config.as_deref()),
         Command::Migrate(args) => migrate::run(args, settings),
         Command::Storage(args) => storage::run(args, settings),
-        Command::RunJob => run_job::run(&settings),
+        Command::RunJob => run_job::run(&settings, telemetry),
         Command::Analyze(args) => analyze::run(args, settings),
         Command::Compare(args) => compare::run(&args),
         Command::Models(args) => models::run(args, settings),

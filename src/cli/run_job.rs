@@ -2,17 +2,23 @@
 //! call it.
 
 use std::io::{BufRead, Write};
+use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, setrlimit};
+use tracing::field::Empty;
 
 use super::{Failure, PROGRAM};
 use crate::config::{Device, Settings};
 use crate::fault::{Fault, Part};
 use crate::isolation::{self, Decoders};
 use crate::pipeline::{Cancel, Pipeline, Progress};
+use crate::telemetry::{Telemetry, step, trace};
 use crate::worker::{AnalysisError, AnalysisRequest, Analyzer, ChildMessage};
 
-pub fn run(settings: &Settings) -> Result<(), Failure> {
+/// Time in which the spans of the analysis are sent before its result. The worker ends this process when it has that.
+const LAST_SPANS_TIMEOUT: Duration = Duration::from_secs(1);
+
+pub fn run(settings: &Settings, telemetry: Telemetry) -> Result<(), Failure> {
     let mut text = String::new();
     let mut stdin = std::io::stdin().lock();
     let failed = |error: &dyn std::fmt::Display| Failure::Run(error.to_string());
@@ -31,8 +37,12 @@ pub fn run(settings: &Settings) -> Result<(), Failure> {
     if let Err(error) = std::fs::write("/proc/self/oom_score_adj", "500") {
         tracing::debug!(%error, "cannot raise the OOM score of this process");
     }
+    let span = tracing::info_span!("run-job", trace_id = Empty);
+    trace::join(&span, request.trace.as_ref().and_then(|trace| trace.parse().ok()).as_ref());
+    let in_span = span.entered();
     let decoders = Decoders::new(&settings.video, PROGRAM.into(), false).map_err(|error| failed(&error))?;
-    let analysis = Pipeline::load(settings, &decoders).map_err(AnalysisError::from).and_then(|pipeline| {
+    let pipeline = step!("load models").in_scope(|| Pipeline::load(settings, &decoders));
+    let analysis = pipeline.map_err(AnalysisError::from).and_then(|pipeline| {
         if settings.engine.device == Device::Cpu {
             limit_memory();
         }
@@ -40,6 +50,8 @@ pub fn run(settings: &Settings) -> Result<(), Failure> {
             |Progress { frames_done, frames_total }| send(&ChildMessage::Progress { frames_done, frames_total });
         Analyzer::analyze(&pipeline, &request.source(), request.options, &progress, &Cancel::default())
     });
+    drop(in_span);
+    telemetry.end(LAST_SPANS_TIMEOUT);
     match analysis {
         Ok(findings) => send(&ChildMessage::Findings(Box::new(findings))),
         // This process has a memory limit, so exceeding it may be caused by the video.

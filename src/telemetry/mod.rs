@@ -1,25 +1,76 @@
-//! The log and the [`metrics`] of the program.
+//! The log, the [`metrics`] and the [traces](trace) of the program.
 //!
 //! `tracing` writes the log to standard error, as text or JSON. Names of fields end in their unit. A field never
 //! contains an address, a key or a token.
 
+mod export;
 mod metrics;
+pub mod trace;
 
 use std::io::IsTerminal;
+use std::time::Duration;
 
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use tracing::Metadata;
 use tracing_subscriber::Layer;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets, filter_fn};
 use tracing_subscriber::fmt::layer;
 use tracing_subscriber::prelude::*;
 
-use crate::config::{Log, LogFormat};
+use crate::config::{Log, LogFormat, Tracing};
 
 pub use metrics::{Metrics, ModelMeter, Queues, metrics};
 
-/// Starts logging for the whole process. The variable `VISAGE_LOG` overrides the setting `log.filter`.
-pub fn start(log: &Log) -> Result<(), String> {
+/// The target of the spans that [`step!`] makes. Without traces they are disabled.
+const STEPS: &str = "visage::step";
+/// The target of spans that are for the log only.
+pub const LOG_ONLY: &str = "visage::log_only";
+/// Time in which the last spans are sent when the program ends.
+const LAST_SPANS_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Makes a span of a step for [`trace`].
+#[cfg(feature = "video")]
+macro_rules! step {
+    ($name:literal) => {
+        tracing::info_span!(target: "visage::step", $name)
+    };
+}
+#[cfg(feature = "video")]
+pub(crate) use step;
+
+/// Sends traces until it is dropped.
+#[derive(Debug, Default)]
+pub struct Telemetry {
+    provider: Option<SdkTracerProvider>,
+}
+
+impl Telemetry {
+    /// Sends the last spans, and waits for that up to `timeout`.
+    pub fn end(mut self, timeout: Duration) {
+        self.end_within(timeout);
+    }
+
+    fn end_within(&mut self, timeout: Duration) {
+        if let Some(provider) = self.provider.take() {
+            // The exporter has logged what it could not send.
+            let _ = provider.shutdown_with_timeout(timeout);
+        }
+    }
+}
+
+impl Drop for Telemetry {
+    fn drop(&mut self) {
+        self.end_within(LAST_SPANS_TIMEOUT);
+    }
+}
+
+/// Starts logging for the whole process, and traces if `tracing` is given and names a collector. The variable
+/// `VISAGE_LOG` overrides the setting `log.filter`.
+pub fn start(log: &Log, tracing: Option<&Tracing>) -> Result<Telemetry, String> {
     let filter = std::env::var("VISAGE_LOG").unwrap_or_else(|_| log.filter.clone());
     let filter: Targets = filter.parse().map_err(|error| format!("log.filter = {filter:?}: {error}"))?;
+    let export = tracing.filter(|tracing| tracing.is_on()).map(export::start).transpose()?;
+    let filter = if export.is_some() { filter } else { filter.with_target(STEPS, LevelFilter::OFF) };
     let lines = layer().with_writer(std::io::stderr);
     // Drop lines that cannot be written, for example because the disk is full. Reporting that on standard error would
     // panic.
@@ -29,5 +80,32 @@ pub fn start(log: &Log) -> Result<(), String> {
         // The list of spans has the current span too.
         LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).boxed(),
     };
-    tracing_subscriber::registry().with(lines.with_filter(filter)).try_init().map_err(|error| error.to_string())
+    let (provider, tracer) = export.unzip();
+    let traces = tracer.map(|tracer| {
+        tracing_opentelemetry::layer()
+            .with_tracer(tracer)
+            .with_location(false)
+            .with_threads(false)
+            .with_target(false)
+            .with_tracked_inactivity(false)
+            // Spans have the parents that they have in the log, also in other threads.
+            .with_context_activation(false)
+            .with_filter(filter_fn(is_traced).with_max_level_hint(LevelFilter::INFO))
+    });
+    // The layer of traces comes first, since it looks up its spans in the registry itself.
+    tracing_subscriber::registry()
+        .with(traces)
+        .with(lines.with_filter(filter))
+        .try_init()
+        .map_err(|error| error.to_string())?;
+    if provider.is_some() {
+        trace::switch_on();
+    }
+    Ok(Telemetry { provider })
+}
+
+/// Whether this is a span of visage that is part of traces. Lines of the log are not: they may hold texts of errors.
+fn is_traced(metadata: &Metadata<'_>) -> bool {
+    let (root, _) = metadata.target().split_once("::").unwrap_or((metadata.target(), ""));
+    metadata.is_span() && root == "visage" && metadata.target() != LOG_ONLY
 }

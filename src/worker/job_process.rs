@@ -21,6 +21,7 @@ use crate::analysis::{FailureReason, Findings, Options};
 use crate::fault::{Fault, Part};
 use crate::media::Source;
 use crate::pipeline::{Cancel, Progress};
+use crate::telemetry::trace::TraceContext;
 
 /// How often the worker checks whether the analysis was cancelled.
 const CANCEL_CHECK_INTERVAL: Duration = Duration::from_millis(100);
@@ -32,6 +33,9 @@ const PANICKED: i32 = 101;
 pub struct AnalysisRequest {
     source: RequestSource,
     pub options: Options,
+    /// The span of the run in the worker, as text.
+    #[serde(default)]
+    pub trace: Option<String>,
 }
 
 /// A [`Source`] in serialized form.
@@ -49,7 +53,7 @@ impl AnalysisRequest {
             Source::Url(url) => RequestSource::Url(url.clone()),
             Source::Opened(_) => return Err(std::io::Error::other("an open file cannot be handed to a child")),
         };
-        Ok(Self { source, options })
+        Ok(Self { source, options, trace: TraceContext::current().map(|context| context.to_string()) })
     }
 
     pub fn source(&self) -> Source {
