@@ -17,6 +17,7 @@ use super::idempotency::{Earlier, remembered};
 use super::{
     Job, NewJob, Repeatable, Status, Store, StoreError, Wake, decode, encode, millis, outbox, time, unsigned, uuid,
 };
+use crate::telemetry::trace::TraceContext;
 
 /// Additional time that each item of a new batch may take to store.
 const TIME_PER_ITEM: Duration = Duration::from_millis(20);
@@ -40,6 +41,8 @@ pub struct NewBatch {
     pub webhook: Option<String>,
     /// Id of the request that sent the batch, for the log.
     pub request_id: Option<String>,
+    /// The span that queues the batch, for the span of its webhook.
+    pub trace: Option<TraceContext>,
     /// In the order of the request. At least one is a job.
     pub items: Vec<NewItem>,
 }
@@ -130,8 +133,8 @@ impl Store {
                 .await?;
         let id = batch.id.to_string();
         sqlx::query(
-            "INSERT INTO batches (id, number, owner, version, webhook, request_id, created_at) \
-             VALUES ($1, $2, $3, 1, $4, $5, $6)",
+            "INSERT INTO batches (id, number, owner, version, webhook, request_id, created_at, trace) \
+             VALUES ($1, $2, $3, 1, $4, $5, $6, $7)",
         )
         .bind(&id)
         .bind(number)
@@ -139,6 +142,7 @@ impl Store {
         .bind(batch.webhook.as_deref())
         .bind(batch.request_id.as_deref())
         .bind(millis(now))
+        .bind(batch.trace.as_ref().map(ToString::to_string))
         .execute(&mut *tx)
         .await?;
         let mut tokens = Vec::with_capacity(batch.items.len());

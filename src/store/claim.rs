@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::JobVideo;
 use crate::analysis::Options;
+use crate::telemetry::trace::TraceContext;
 
 /// A job claimed by this worker. Every write of the worker needs the claim. The claim is lost if another worker claims
 /// the job after the lease ran out, or if the job is erased. A write with a lost claim changes nothing and returns
@@ -17,6 +18,8 @@ pub struct Claim {
     pub token: Uuid,
     /// Id of the request that sent the video.
     pub request_id: Option<String>,
+    /// The span that queued the job.
+    pub trace: Option<TraceContext>,
     /// The number of this attempt, from 1. Runs that do not count are left out.
     pub attempt: u32,
     pub video: JobVideo,

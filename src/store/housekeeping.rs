@@ -20,7 +20,7 @@ pub struct DueVideo {
 }
 
 impl Store {
-    /// Erases results, mails, options, file names, request ids, notices, failure reasons and addresses of videos of jobs
+    /// Erases results, mails, options, file names, request ids, traces, notices, failure reasons and addresses of videos of jobs
     /// that expired by `now`, for at most `limit` jobs. Returns their number. Their tokens stay, with the status
     /// [`super::Status::Expired`].
     pub async fn expire(&self, now: Timestamp, limit: u32) -> Result<u64, StoreError> {
@@ -29,7 +29,7 @@ impl Store {
             "UPDATE jobs \
              SET status = 'expired', options = $2, failure_code = NULL, failure_detail = NULL, failure_reason = NULL, \
                  recipients = NULL, webhook = NULL, consent = NULL, notice = NULL, file_name = NULL, request_id = NULL, \
-                 expires_at = NULL, video_url = NULL, video_object = NULL, \
+                 trace = NULL, expires_at = NULL, video_url = NULL, video_object = NULL, \
                  version = version + 1 \
              WHERE id IN (SELECT id FROM jobs WHERE expires_at <= $1 AND status IN ('done', 'failed') \
                           ORDER BY expires_at LIMIT $3) \

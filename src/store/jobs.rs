@@ -13,6 +13,7 @@ use super::results::StoredAnalysis;
 use super::{Priority, Store, StoreError, Wake, bigint, decode, encode, millis, rank, time, unsigned};
 use crate::analysis::{FailureReason, Notice, Options};
 use crate::config::Secret;
+use crate::telemetry::trace::TraceContext;
 
 /// The state of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -114,6 +115,8 @@ pub struct Origin {
     pub size_bytes: u64,
     /// Id of the request that sent the video, for the log.
     pub request_id: Option<String>,
+    /// The span that queues the job, for the spans of its runs.
+    pub trace: Option<TraceContext>,
     /// Expected cost of the analysis, see [`Options::cost`]; `None` if unknown.
     pub cost: Option<u64>,
     /// The name of the client's file.
@@ -222,9 +225,9 @@ impl Store {
         sqlx::query(
             "INSERT INTO jobs (id, token, status, version, options, recipients, video_key, run_at, attempts, claim, \
                                frames_done, frames_total, created_at, owner, webhook, client, video_bytes, notice, \
-                               consent, file_name, cost, request_id, video_url, video_object, rank) \
+                               consent, file_name, cost, request_id, video_url, video_object, rank, trace) \
              VALUES ($1, $2, 'queued', 1, $3, $4, $5, $6, 0, 0, 0, 0, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, \
-                     $16, $17, $18)",
+                     $16, $17, $18, $19)",
         )
         .bind(id)
         .bind(job.token.to_string())
@@ -244,6 +247,7 @@ impl Store {
         .bind(url)
         .bind(object)
         .bind(rank)
+        .bind(job.origin.trace.as_ref().map(ToString::to_string))
         .execute(&mut *tx)
         .await?;
         match &job.origin.consent {

@@ -39,8 +39,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use sqlx::any::AnyPoolOptions;
-use sqlx::{Any, AnyConnection, AnyPool, Connection, Transaction};
+use sqlx::any::{AnyPoolOptions, AnyRow};
+use sqlx::{Any, AnyConnection, AnyPool, Connection, Row, Transaction};
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -48,6 +48,7 @@ use uuid::Uuid;
 
 use crate::config::Database;
 use crate::secret::InstallationSecret;
+use crate::telemetry::trace::TraceContext;
 
 use announcer::Announcer;
 use dialect::Dialect;
@@ -255,6 +256,12 @@ fn after(now: Timestamp, time: Duration) -> Timestamp {
 /// Reads a stored token or id.
 fn uuid(text: &str) -> Result<Uuid, StoreError> {
     text.parse().map_err(|_| StoreError::Corrupt { what: "id", reason: "not a UUID".to_owned() })
+}
+
+/// Reads the column `trace`. A value that this program cannot read counts as none.
+fn trace(row: &AnyRow) -> Result<Option<TraceContext>, StoreError> {
+    let text: Option<&str> = row.try_get("trace")?;
+    Ok(text.and_then(|text| text.parse().ok()))
 }
 
 /// Converts a time to its stored form.

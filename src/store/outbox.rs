@@ -12,7 +12,8 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 use uuid::Uuid;
 
-use super::{Claim, Store, StoreError, Wake, after, millis, time, uuid};
+use super::{Claim, Store, StoreError, Wake, after, millis, time, trace, uuid};
+use crate::telemetry::trace::TraceContext;
 
 /// A message to queue in the transaction that ends a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,6 +80,8 @@ pub struct OutgoingMail {
     pub job: i64,
     /// Id of the request that sent the video.
     pub request_id: Option<String>,
+    /// The span that queued the job or the batch.
+    pub trace: Option<TraceContext>,
     pub kind: MailKind,
     pub recipient: String,
     /// The number of this attempt, from 1.
@@ -214,7 +217,8 @@ impl Store {
              RETURNING id, batch AS token, 'batch' AS kind, recipient, attempts, created_at, \
                        CAST(NULL AS TEXT) AS consent, \
                        (SELECT number FROM batches WHERE batches.id = batch_outbox.batch) AS job, \
-                       (SELECT request_id FROM batches WHERE batches.id = batch_outbox.batch) AS request_id",
+                       (SELECT request_id FROM batches WHERE batches.id = batch_outbox.batch) AS request_id, \
+                       (SELECT trace FROM batches WHERE batches.id = batch_outbox.batch) AS trace",
             skip_locked = self.dialect().skip_locked,
         );
         let row = sqlx::query(AssertSqlSafe(sql))
@@ -243,7 +247,8 @@ impl Store {
                          ORDER BY run_at, id LIMIT 1{skip_locked}) \
              RETURNING id, token, kind, recipient, attempts, created_at, consent, \
                        (SELECT jobs.id FROM jobs WHERE jobs.token = outbox.token) AS job, \
-                       (SELECT request_id FROM jobs WHERE jobs.token = outbox.token) AS request_id",
+                       (SELECT request_id FROM jobs WHERE jobs.token = outbox.token) AS request_id, \
+                       (SELECT trace FROM jobs WHERE jobs.token = outbox.token) AS trace",
             skip_locked = self.dialect().skip_locked,
         );
         let row = sqlx::query(AssertSqlSafe(sql))
@@ -402,6 +407,7 @@ fn from_row(row: &AnyRow) -> Result<OutgoingMail, StoreError> {
         token: uuid(row.try_get("token")?)?,
         job: row.try_get("job")?,
         request_id: row.try_get("request_id")?,
+        trace: trace(row)?,
         kind: MailKind::from_stored(row.try_get("kind")?)?,
         recipient: row.try_get("recipient")?,
         attempt: u32::try_from(attempts).unwrap_or_default(),

@@ -23,13 +23,13 @@ use sqlx::{AssertSqlSafe, Row};
 
 use super::{
     Backoff, Claim, ClaimState, JobFailure, JobProgress, JobVideo, LostRun, MailKind, NewMail, Store, StoreError, Wake,
-    after, bigint, decode, encode, millis, uuid,
+    after, bigint, decode, encode, millis, trace, uuid,
 };
 use crate::analysis::Findings;
 
 /// The columns that [`from_row`] reads.
 pub(super) const CLAIMED: &str = "id, token, attempts, setbacks, deaths, claim, video_key, video_url, video_object, \
-                                  live_until, options, recipients, webhook, consent, request_id, client";
+                                  live_until, options, recipients, webhook, consent, request_id, trace, client";
 
 impl Store {
     /// Claims the first of the due jobs in the [order of claims](super::rank), for the worker named `worker`, until
@@ -399,6 +399,7 @@ pub(super) fn from_row(row: &AnyRow, worker: &str) -> Result<Claim, StoreError> 
         id: row.try_get("id")?,
         token: uuid(token)?,
         request_id: row.try_get("request_id")?,
+        trace: trace(row)?,
         attempt: count(row, "attempts")?,
         setbacks: count(row, "setbacks")?,
         deaths: count(row, "deaths")?,

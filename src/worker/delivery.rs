@@ -9,14 +9,16 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
+use tracing::Span;
+use tracing::field::Empty;
 
 use super::Worker;
 use super::backoff::backoff;
 use super::mail_sender::MailSender;
 use crate::fault::{Fault, Part};
 use crate::report::webhook::Webhooks;
-use crate::store::{OutgoingMail, StoreError, Wake};
-use crate::telemetry::metrics;
+use crate::store::{MailKind, OutgoingMail, StoreError, Wake};
+use crate::telemetry::{metrics, trace};
 
 /// After this time, attempts to send a mail count even if they reach no server (RFC 5321, 4.5.4.1).
 const MAIL_OUTAGE_LIMIT: Duration = Duration::from_secs(5 * 24 * 3600);
@@ -99,10 +101,19 @@ pub(super) async fn run(worker: Worker, channel: Channel, stop: CancellationToke
 }
 
 /// The span of an attempt to send a message. Its log lines have the id of the message and of the request that sent the
-/// video.
-pub(super) fn message_span(message: &OutgoingMail) -> tracing::Span {
+/// video. It belongs to the trace of that request.
+pub(super) fn message_span(message: &OutgoingMail) -> Span {
     let OutgoingMail { id, kind, job, attempt, request_id, .. } = message;
-    tracing::info_span!("message", %id, ?kind, job, attempt, request_id)
+    let span = tracing::info_span!("message", %id, ?kind, job, attempt, request_id, trace_id = Empty);
+    trace::join(&span, message.trace.as_ref());
+    let name = match kind {
+        MailKind::Webhook | MailKind::Batch => "send webhook",
+        MailKind::Report | MailKind::Failure | MailKind::Confirm => "send mail",
+    };
+    trace::rename(&span, name.to_owned());
+    trace::attribute(&span, "visage.message.kind", kind.name());
+    trace::attribute(&span, "visage.message.attempt", i64::from(*attempt));
+    span
 }
 
 impl Worker {
@@ -118,6 +129,8 @@ impl Worker {
         let now = self.clock.now();
         let (base, max) = (Duration::from_secs(policy.backoff_base_s), Duration::from_secs(policy.backoff_max_s));
         let due = |wait| now.saturating_add(wait).unwrap_or(Timestamp::MAX);
+        let part = if let Fault::Ours(part) = fault { part.name() } else { "refused" };
+        trace::failed(&Span::current(), part);
         let age = Duration::try_from(now.duration_since(*created_at)).unwrap_or_default();
         if let Fault::Ours(part) = fault
             && age < policy.outage_limit
@@ -126,17 +139,20 @@ impl Worker {
             metrics().message_put_off(part);
             // Uncounted attempts leave no count for the backoff, so the wait grows with the age of the message.
             let wait = if part == Part::Mail { base } else { (age / 2).clamp(base.min(max), max) };
+            trace::attribute(&Span::current(), "visage.outcome", "put_off");
             self.store.mail_failed(message, reason, due(wait), false).await?;
             return Ok(SendResult::Unreached);
         }
         if fault == Fault::Client || *attempt >= policy.max_attempts {
             tracing::warn!(reason, "gave up a message");
+            trace::attribute(&Span::current(), "visage.outcome", "given_up");
             self.store.mail_given_up(message, reason, now).await?;
             if self.settings.retention.failed_messages_h == 0 {
                 self.store.forget_recipients(now).await?;
             }
         } else {
             tracing::warn!(reason, "a message was not accepted; it will be tried again");
+            trace::attribute(&Span::current(), "visage.outcome", "will_be_sent_again");
             self.store.mail_failed(message, reason, due(backoff(*attempt, base, max)), true).await?;
         }
         Ok(SendResult::Answered)
@@ -148,7 +164,10 @@ impl Worker {
         let mut tried = 0;
         loop {
             let error = match self.store.mail_sent(message, self.clock.now()).await {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    trace::attribute(&Span::current(), "visage.outcome", "sent");
+                    return Ok(());
+                }
                 Err(error) => error,
             };
             tried += 1;

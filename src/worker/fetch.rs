@@ -12,13 +12,14 @@ use bytes::{Bytes, BytesMut};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument;
+use tracing::field::Empty;
+use tracing::{Instrument, Span};
 
 use super::analyzer::AnalysisError;
 use super::backoff::backoff;
 use super::gate::Closed;
 use super::heartbeat::SharedProgress;
-use super::job::{End, LONGEST_SAVE_WAIT};
+use super::job::{End, LONGEST_SAVE_WAIT, join_trace, trace_end};
 use super::{SharedState, Worker, wait_for_all};
 use crate::analysis::FailureReason;
 use crate::config::ByteSize;
@@ -27,7 +28,7 @@ use crate::media;
 use crate::pipeline::PipelineError;
 use crate::sources::{Download, DownloadError, Downloads};
 use crate::store::{Claim, ClaimState, JobVideo, StoreError, Wake};
-use crate::telemetry::metrics;
+use crate::telemetry::{metrics, step, trace};
 
 /// The longest time between two renewals of a lease. A download has no progress that would be stored, and should end
 /// soon after its job was erased.
@@ -54,7 +55,9 @@ pub(super) async fn run(worker: Worker, shared: Arc<SharedState>, downloads: Dow
         let wait = match worker.next_to_fetch(&shared).await {
             Ok(Next::Claimed(claim)) => {
                 let request_id = claim.request_id.as_deref();
-                let span = tracing::info_span!("fetch", job = claim.id, attempt = claim.attempt, request_id);
+                let span =
+                    tracing::info_span!("fetch", job = claim.id, attempt = claim.attempt, request_id, trace_id = Empty);
+                join_trace(&span, &claim);
                 let (worker, shared, downloads) = (worker.clone(), shared.clone(), downloads.clone());
                 running.spawn(async move { worker.run_fetch(&claim, &downloads, &shared).await }.instrument(span));
                 continue;
@@ -116,15 +119,19 @@ impl Worker {
         let (started, progress) = (Instant::now(), SharedProgress::default());
         // Dropping it closes the connection, and discards what was written.
         let result = tokio::select! {
-            result = self.fetch(claim, downloads) => Some(result),
+            result = self.fetch(claim, downloads).instrument(step!("download")) => Some(result),
             () = self.keep_alive(claim, &progress, RENEWAL) => None,
             () = shared.abort.cancelled() => Some(Err(AnalysisError::cancelled())),
         };
-        let (end, size_bytes) = match result {
-            Some(Ok(fetched)) => (self.save_fetched(claim, &fetched, shared).await, Some(fetched.size_bytes)),
-            Some(Err(error)) => (self.fail(claim, &error, shared).await, None),
-            None => (self.after_lost_claim(claim).await, None),
+        let (end, size_bytes, error) = match result {
+            Some(Ok(fetched)) => (self.save_fetched(claim, &fetched, shared).await, Some(fetched.size_bytes), None),
+            Some(Err(error)) => (self.fail(claim, &error, shared).await, None, Some(error)),
+            None => (self.after_lost_claim(claim).await, None, None),
         };
+        trace_end(end, error.as_ref());
+        if let Some(bytes) = size_bytes {
+            trace::attribute(&Span::current(), "visage.video.bytes", i64::try_from(bytes).unwrap_or(i64::MAX));
+        }
         metrics().fetch_ended(end.label());
         let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         tracing::info!(duration_ms, size_bytes, ?end, "fetch ended");

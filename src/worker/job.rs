@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::{Timestamp, ToSpan};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+use tracing::{Instrument, Span};
 
 use super::analyzer::AnalysisError;
 use super::backoff::backoff;
@@ -20,7 +21,7 @@ use crate::media::Source;
 use crate::pipeline::{Cancel, CancelOnDrop};
 use crate::report;
 use crate::store::{Claim, ClaimState, JobFailure, JobProgress, JobVideo, NewMail, StoreError};
-use crate::telemetry::metrics;
+use crate::telemetry::{metrics, step, trace};
 
 /// How long a worker waits for a cancelled analysis to stop before it claims the next job.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
@@ -80,6 +81,23 @@ pub fn failure(reason: FailureReason) -> JobFailure {
     JobFailure { code: reason.code().to_owned(), detail: report::failure(&reason, Language::EN), reason: Some(reason) }
 }
 
+/// Puts the span of a run into the trace of the request that queued its job.
+pub(super) fn join_trace(span: &Span, claim: &Claim) {
+    trace::join(span, claim.trace.as_ref());
+    trace::attribute(span, "visage.job.id", claim.id);
+    trace::attribute(span, "visage.job.attempt", i64::from(claim.attempt));
+}
+
+/// Tells the current span, which is that of a run, how the run ended.
+pub(super) fn trace_end(end: End, error: Option<&AnalysisError>) {
+    let span = Span::current();
+    trace::attribute(&span, "visage.outcome", end.label());
+    // A run that a shutdown or a client breaks off has not failed.
+    if let Some(error) = error.filter(|error| error.fault != Fault::Client) {
+        trace::failed(&span, error.reason.code());
+    }
+}
+
 impl Worker {
     /// Runs a claimed job and saves its outcome.
     pub(super) async fn run_job(&self, claim: &Claim, shared: &SharedState) {
@@ -109,11 +127,14 @@ impl Worker {
                 self.after_lost_claim(claim).await
             }
         };
+        trace_end(end, result.as_ref().and_then(|result| result.as_ref().err()));
         let taken = started.elapsed();
         metrics().job_ended(end.label(), taken);
         let video = result.and_then(Result::ok).map(|findings| findings.analysis.video);
         if let Some(video) = video.as_ref().filter(|_| end == End::Done) {
             metrics().analyzed(video.frames_analyzed, video.duration_s);
+            let frames = i64::try_from(video.frames_analyzed).unwrap_or(i64::MAX);
+            trace::attribute(&Span::current(), "visage.video.frames", frames);
         }
         let duration_ms = u64::try_from(taken.as_millis()).unwrap_or(u64::MAX);
         let frames = video.map(|video| video.frames_analyzed);
@@ -171,7 +192,7 @@ impl Worker {
             Ok(copy) => copy,
             Err(error) => return Err(failed(error.into()).await),
         };
-        if let Err(error) = self.blobs.fetch(key, copy.path()).await {
+        if let Err(error) = self.blobs.fetch(key, copy.path()).instrument(step!("copy video")).await {
             return Err(failed(error).await);
         }
         self.on_thread(claim, Source::File(copy.path().to_owned()), cancel, progress).await
@@ -207,13 +228,14 @@ impl Worker {
         let analyzer = job_process.unwrap_or(&self.analyzer).clone();
         let (cancel, progress, options) = (cancel.clone(), progress.clone(), claim.options);
         let (answer, answered) = oneshot::channel();
-        let span = tracing::Span::current();
+        let span = Span::current();
         let crashed = |fault, reason: &str| AnalysisError::new(fault, FailureReason::AnalysisCrashed, reason);
         std::thread::Builder::new()
             .name(format!("analyze-{}", claim.id))
             .spawn(move || {
                 let _in_job = span.entered();
-                let analysis = || analyzer.analyze(&source, options, &|at| progress.set(at), &cancel);
+                let analyze = || analyzer.analyze(&source, options, &|at| progress.set(at), &cancel);
+                let analysis = || step!("analyze").in_scope(analyze);
                 // Ignores a closed channel: then the result is not needed.
                 let _ = answer.send(catch_unwind(AssertUnwindSafe(analysis)));
             })
@@ -283,7 +305,8 @@ impl Worker {
 
     /// Saves the outcome of a run, and deletes the video of a job that has ended, unless a setting keeps it.
     async fn save(&self, claim: &Claim, outcome: RunOutcome<'_>, shared: &SharedState) -> End {
-        let end = match (self.save_with_retries(claim, outcome, shared).await, outcome) {
+        let saved = self.save_with_retries(claim, outcome, shared).instrument(step!("save outcome")).await;
+        let end = match (saved, outcome) {
             (None, _) => return End::NotSaved,
             (Some(ClaimState::Lost), _) => return self.after_lost_claim(claim).await,
             (Some(ClaimState::Held), RunOutcome::Again) => return End::WillRunAgain,
@@ -294,7 +317,7 @@ impl Worker {
         let retention = &self.settings.retention;
         let kept_h = if end == End::Failed { retention.failed_videos_h() } else { retention.videos_h };
         if kept_h == 0
-            && let Err(reason) = self.delete_video(claim, end, shared).await
+            && let Err(reason) = self.delete_video(claim, end, shared).instrument(step!("delete video")).await
         {
             // The next round of housekeeping deletes it.
             tracing::warn!(reason, "cannot delete a video yet");

@@ -32,6 +32,7 @@ use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
+use tracing::field::Empty;
 
 use crate::blob::{BlobStore, Objects};
 use crate::clock::{Clock, Tokens};
@@ -188,7 +189,8 @@ impl Worker {
         let claim = self.store.claim(&self.name, self.clock.now(), self.settings.queue.lease()).await?;
         let Some(claim) = claim else { return Ok(Step::NoJob) };
         let request_id = claim.request_id.as_deref();
-        let span = tracing::info_span!("job", job = claim.id, attempt = claim.attempt, request_id);
+        let span = tracing::info_span!("job", job = claim.id, attempt = claim.attempt, request_id, trace_id = Empty);
+        job::join_trace(&span, &claim);
         let step = async {
             // Checks only when there is a job, so that an idle worker sends no requests to the storage.
             if let Err(Closed(wait)) = check().await {

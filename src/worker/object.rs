@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use tracing::Instrument;
+
 use super::analyzer::AnalysisError;
 use super::heartbeat::SharedProgress;
 use super::{SharedState, Worker};
@@ -14,6 +16,7 @@ use crate::media::Source;
 use crate::pipeline::Cancel;
 use crate::sources::{AddressRules, ObjectAddress};
 use crate::store::Claim;
+use crate::telemetry::step;
 
 impl Worker {
     /// The client for buckets of others. It is made when the first job needs it.
@@ -52,7 +55,8 @@ impl Worker {
             AnalysisError::new(Fault::Ours(Part::Storage), FailureReason::StorageUnavailable, error)
         };
         let copy = shared.scratch.copy(self.tokens.next()).map_err(local)?;
-        objects.fetch(&object.bucket, &object.key, copy.path()).await.map_err(failed)?;
+        let fetching = objects.fetch(&object.bucket, &object.key, copy.path());
+        fetching.instrument(step!("copy video")).await.map_err(failed)?;
         self.on_thread(claim, Source::File(copy.path().to_owned()), cancel, progress).await
     }
 

@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
+use tracing::Instrument;
 use utoipa::ToSchema;
 use utoipa_axum::routes;
 use uuid::Uuid;
@@ -34,6 +35,8 @@ use crate::api::view::{NO_STORE, POLL_AGAIN_S};
 use crate::api::{Api, Caller, Problem, quota};
 use crate::sources::VideoAddress;
 use crate::store::{EnqueuedBatch, NewBatch, NewItem, Priority, Repeatable};
+use crate::telemetry::step;
+use crate::telemetry::trace::TraceContext;
 
 type Rule = OptionalKey<Analyze>;
 
@@ -159,7 +162,7 @@ pub(in crate::api) async fn handle(
     let items = checked(&api, &request.items)?;
     quota::check_storage(&api, &analysis.client, 0).await.map_err(problem)?;
     let starting = start(api.clone(), Caller::clone(&caller), analysis, request.webhook_url, items, repeatable);
-    let id = upload::in_task(starting).await.map_err(problem)?;
+    let id = upload::in_task(starting.instrument(step!("enqueue"))).await.map_err(problem)?;
     accepted(&api, id).await
 }
 
@@ -249,7 +252,8 @@ async fn start(
         });
     }
     let id = api.app.tokens.next();
-    let batch = NewBatch { id, webhook, request_id: analysis.request_id.clone(), items: jobs };
+    let (request_id, trace) = (analysis.request_id.clone(), TraceContext::current());
+    let batch = NewBatch { id, webhook, request_id, trace, items: jobs };
     let stored = api.app.store.enqueue_batch(caller.owner(), repeatable.as_ref(), &batch, api.app.clock.now()).await?;
     match stored {
         EnqueuedBatch::New => {

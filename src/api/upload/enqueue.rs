@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::http::HeaderMap;
 use sha2::{Digest, Sha256};
+use tracing::Instrument;
 use uuid::Uuid;
 
 use super::error::{IdempotencyKeyError, OptionError, RecipientError, ServiceError, UploadError, VideoError};
@@ -19,6 +20,8 @@ use crate::media::{Probe, ProbeError, Source};
 use crate::report::webhook::check_target;
 use crate::sources::{AddressRules, VideoAddress};
 use crate::store::{Enqueued, JobVideo, NewJob, Origin, Priority, Repeatable, Scope};
+use crate::telemetry::step;
+use crate::telemetry::trace::TraceContext;
 
 /// Longest time to open a container. Opening usually takes a moment; if it takes longer than this, the storage hangs.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -50,11 +53,12 @@ pub async fn enqueue(
     size_bytes: u64,
     upload: Option<Uuid>,
 ) -> Result<(Uuid, Enqueued), UploadError> {
-    let cost = open(api, key).await?.and_then(|probe| analysis.options.cost(probe.duration_s, probe.fps));
+    let probe = open(api, key).instrument(step!("probe video")).await?;
+    let cost = probe.and_then(|probe| analysis.options.cost(probe.duration_s, probe.fps));
     // Rejects a video that was written to the wrong storage, such as the mount point of a disk that is not mounted.
     api.app.identity.verify(api.app.blobs.as_ref()).await?;
     let video = Video { place: JobVideo::Stored(key.to_owned()), size_bytes, cost };
-    queue(api, caller, analysis, video, upload).await
+    queue(api, caller, analysis, video, upload).instrument(step!("enqueue")).await
 }
 
 /// Queues the analysis of the video at an address, and returns the token. A worker fetches the video and checks it then.
@@ -66,7 +70,8 @@ pub async fn enqueue_address(
     (counted, counted_mails): (CountedVideos, CountedMails),
 ) -> Result<Uuid, UploadError> {
     let place = place_of(address, &mut analysis);
-    let (token, queued) = queue(&api, &caller, &analysis, Video { place, size_bytes: 0, cost: None }, None).await?;
+    let video = Video { place, size_bytes: 0, cost: None };
+    let (token, queued) = queue(&api, &caller, &analysis, video, None).instrument(step!("enqueue")).await?;
     match queued {
         Enqueued::New => {
             counted.keep();
@@ -133,7 +138,7 @@ async fn queue(
     })
 }
 
-/// Makes the job of a request, with a new token.
+/// Makes the job of a request, with a new token. The current span becomes the parent of its runs.
 pub async fn new_job(
     api: &Api,
     caller: &Caller,
@@ -157,6 +162,7 @@ pub async fn new_job(
             client: Some(analysis.client.stored(store).await?),
             size_bytes: video.size_bytes,
             request_id: analysis.request_id.clone(),
+            trace: TraceContext::current(),
             cost: video.cost,
             consent,
             file_name: analysis.file_name.clone().filter(|_| api.app.settings.retention.file_names),

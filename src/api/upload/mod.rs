@@ -31,6 +31,7 @@ use super::{Api, AppState, Caller, quota};
 use crate::analysis::Options;
 use crate::blob::Upload;
 use crate::store::{Enqueued, Status};
+use crate::telemetry::step;
 use body::{IncomingBody, Pace};
 use encoding::announced;
 use enqueue::AnalysisRequest;
@@ -115,7 +116,7 @@ async fn receive(
     let sink = BlobSink { blobs: app.blobs.as_ref(), key: &key };
     let video = &app.settings.video;
     let options = Options { sampling: video.sampling, ..Options::new(video.sample_every, video.max_faces) };
-    let form = form::read(head, incoming, &sink, video, options, unknown);
+    let form = form::read(head, incoming, &sink, video, options, unknown).instrument(step!("receive form"));
     let form = tokio::time::timeout(Duration::from_secs(http.max_upload_s), form);
     let form = tokio::select! {
         form = form => form.map_err(|_| BodyError::TooSlow { limit_s: http.max_upload_s })??,
@@ -177,7 +178,7 @@ async fn finish_and_enqueue(
     key: String,
     permit: UploadPermit,
 ) -> Result<(Uuid, Enqueued), UploadError> {
-    let size_bytes = video.finish().await?;
+    let size_bytes = video.finish().instrument(step!("finish storing")).await?;
     let queued = async {
         quota::check_storage(&api, &analysis.client, 0).await?;
         enqueue::enqueue(&api, &caller, &analysis, &key, size_bytes, None).await

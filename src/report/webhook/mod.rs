@@ -21,6 +21,7 @@ use crate::analysis::Summary;
 use crate::config;
 use crate::fault::{Fault, Part};
 use crate::public_network::{self, PublicResolver};
+use crate::telemetry::trace::TraceContext;
 
 pub use batch::{BatchData, BatchEvent, BatchEventItem, BatchEventType, BatchItemOutcome, BatchOutcome};
 
@@ -151,6 +152,9 @@ impl Webhooks {
             .header("webhook-timestamp", seconds)
             .header("webhook-signature", signatures)
             .body(body);
+        // The receiver can continue the trace.
+        let headers = TraceContext::current().into_iter().flat_map(|context| context.headers().collect::<Vec<_>>());
+        let request = headers.fold(request, |request, (name, value)| request.header(name, value));
         // Removes the address from the library's error.
         let unanswered = |error| WebhookError { fault: Fault::Ours(Part::Network), reason: without_url(error) };
         let answer = request.send().await.map_err(unanswered)?;
