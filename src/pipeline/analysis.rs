@@ -5,6 +5,7 @@ use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
 use opencv::core::{Mat, MatTraitConst};
+use tracing::Span;
 
 use super::{Analyzed, Cancel, Pipeline, PipelineError, Progress, StageTimes, sound, stages};
 use crate::analysis::{
@@ -14,6 +15,7 @@ use crate::analysis::{
 use crate::engine::ActiveDevice;
 use crate::isolation::{Frames, VideoFile};
 use crate::media::{End, Every, Orientation, Placement, Probe, Sample};
+use crate::telemetry::{step, trace};
 use crate::vision::{
     Crop, DetailReader, FaceDetails, HeadAndEyes, Mesh, TiledDetector, TurnVotes, Vision, VisionError, WindowDetector,
     head_and_eyes, head_pose,
@@ -86,7 +88,7 @@ impl PendingAnalysis {
     /// The same as for [`VideoFile::open`].
     pub fn new(video: VideoFile, options: Options) -> Result<Self, PipelineError> {
         let started = Instant::now();
-        let opened = video.open()?;
+        let opened = step!("open video").in_scope(|| video.open())?;
         let options = options.for_frame_rate(opened.probe().fps);
         let frames = opened.start(every(options), 0)?;
         Ok(Self { video, frames, options, started })
@@ -140,18 +142,21 @@ pub(super) fn run(
     let once = |frames: Frames, mut votes: Option<TurnVotes>| {
         stages::run(
             (together, 1, ROOM_FOR_FACES),
-            |to| Ok(decode(frames, &probe, progress, cancel, &to)?),
+            |to| Ok(traced(step!("decode"), || decode(frames, &probe, progress, cancel, &to), |(_, busy)| *busy)?),
             |from, to| {
                 let windows = (options.sampling == Sampling::Fast).then(WindowDetector::default);
-                Ok(detect(vision, options.max_faces as usize, together, windows, cancel, &from, &to)?)
+                let detect = || detect(vision, options.max_faces as usize, together, windows, cancel, &from, &to);
+                Ok(traced(step!("detect faces"), detect, |busy| *busy)?)
             },
             |from, to| {
                 // Models that no analysis has used yet are loaded while the first frames are decoded.
-                let details = vision.detail_reader(wanted(options));
-                let busy = read_details(&FaceReader { vision, details: &details }, votes.as_mut(), cancel, &from, &to)?;
+                let details = step!("load models").in_scope(|| vision.detail_reader(wanted(options)));
+                let reader = FaceReader { vision, details: &details };
+                let read = || read_details(&reader, votes.as_mut(), cancel, &from, &to);
+                let busy = traced(step!("read details"), read, DetailTimes::sum)?;
                 Ok((busy, details))
             },
-            |from| Ok(read_emotions(vision, cancel, &from)?),
+            |from| Ok(traced(step!("read emotions"), || read_emotions(vision, cancel, &from), |read| read.busy)?),
         )
     };
     let pictures = || match once(frames, Some(TurnVotes::default())) {
@@ -188,11 +193,21 @@ pub(super) fn run(
         .chain(sound.warnings)
         .collect();
     let models = vision.models().into_iter().chain(details.models()).chain(sound.models).collect();
-    let findings = summarise(facts, &read.times, &read.tracks, sound.speech, models, warnings);
+    let summary = || summarise(facts, &read.times, &read.tracks, sound.speech, models, warnings);
+    let findings = step!("summarise").in_scope(summary);
     let detect = detect + crops;
     let (samples, read, speech, whole) = (read.times, read.busy, sound.busy, started.elapsed());
     let times = StageTimes { decode, detect, landmarks, expressions, read, speech, whole };
     Ok(Analyzed { findings, samples, times })
+}
+
+/// Runs a stage in its span, which gets the time that the stage worked. The stages run side by side and wait for each
+/// other, so the length of the span says less.
+fn traced<T, E>(span: Span, stage: impl FnOnce() -> Result<T, E>, busy: impl FnOnce(&T) -> Duration) -> Result<T, E> {
+    let result = span.in_scope(stage)?;
+    let busy_ms = i64::try_from(busy(&result).as_millis()).unwrap_or(i64::MAX);
+    trace::attribute(&span, "visage.busy_ms", busy_ms);
+    Ok(result)
 }
 
 /// Returns the warning of a video without faces: how small faces are that could have been missed.
@@ -300,6 +315,12 @@ pub(super) struct DetailTimes {
     crops: Duration,
     landmarks: Duration,
     expressions: Duration,
+}
+
+impl DetailTimes {
+    fn sum(&self) -> Duration {
+        self.crops + self.landmarks + self.expressions
+    }
 }
 
 /// The third stage: cuts faces out and reads their details. While `votes` are open, the largest face of each sample

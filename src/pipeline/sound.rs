@@ -13,6 +13,7 @@ use crate::fault::Fault;
 use crate::isolation::{Sound, VideoFile};
 use crate::media::{ProbeError, SOUND_RATE, SoundError};
 use crate::speech::{self, SpeechModels};
+use crate::telemetry::step;
 
 // Decoded sound has the sample rate that the speech models need.
 const _: () = assert!(SOUND_RATE == speech::RATE);
@@ -69,7 +70,8 @@ pub(super) fn run_beside<T, E>(
     };
     std::thread::scope(|scope| {
         let span = tracing::Span::current();
-        let analyze = move || span.in_scope(|| sound_result(speech_models, video, &stop));
+        let analyze = || sound_result(speech_models, video, &stop);
+        let analyze = move || span.in_scope(|| step!("analyze sound").in_scope(analyze));
         let thread = std::thread::Builder::new().name("sound".to_owned()).spawn_scoped(scope, analyze);
         let seen = pictures();
         pictures_failed.store(seen.is_err(), Ordering::Relaxed);

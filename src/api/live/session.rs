@@ -28,7 +28,7 @@ use crate::api::upload_permits::UploadPermit;
 use crate::api::view::Links;
 use crate::pipeline::{LiveAnalysis, LiveLosses, LivePicture, LiveSound, PictureError};
 use crate::store::{Claim, ClaimState};
-use crate::telemetry::metrics;
+use crate::telemetry::{metrics, trace};
 
 /// A client that does not take an answer for this time has lost its connection.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
@@ -112,6 +112,7 @@ impl Session {
         self.language = asked.language.unwrap_or(self.language);
         let claim = begun.claim.clone();
         let span = tracing::info_span!("live", job = claim.id);
+        trace::attribute(&span, "visage.job.id", claim.id);
         self.serve(line, begun).instrument(span).await;
     }
 
