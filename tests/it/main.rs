@@ -39,6 +39,7 @@ mod speech;
 mod store;
 mod thumbnails;
 mod timeline;
+mod traces;
 mod uploads;
 mod vision;
 mod waiting;

@@ -4,6 +4,7 @@
 
 pub mod browser;
 pub mod clips;
+pub mod collector;
 pub mod log;
 pub mod onnx;
 pub mod postgres;
