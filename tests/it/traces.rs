@@ -235,8 +235,13 @@ async fn every_step_from_the_request_to_the_mail_is_under_the_trace_of_the_clien
         assert_eq!(headers["traceparent"].to_str().unwrap(), format!("00-{TRACE}-{}-01", attempt.id));
         assert_eq!(headers["tracestate"], "client=1");
     }
-    // Every span of the trace has a place in the tree.
+    // Every span of the trace has a place in the tree, and the documentation names it and its attributes.
+    let operations = include_str!("../../docs/OPERATIONS.md");
+    let documented = operations.split("\n## ").find(|section| section.starts_with("Traces\n")).unwrap();
     for span in &tree.0 {
+        for name in span.attributes.keys().chain([&span.name].into_iter().filter(|_| span.id != request.id)) {
+            assert!(documented.contains(&format!("`{name}`")), "{name} is not documented");
+        }
         let has_place = span.parent == CLIENT || tree.0.iter().any(|other| other.id == span.parent);
         assert!(has_place && span.resource["service.name"] == "faces", "{span:?}");
     }
