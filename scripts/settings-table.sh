@@ -20,7 +20,9 @@ visage reads settings from three sources, and each source overrides the ones bef
 3. environment variables: `VISAGE_` + section + `__` + key
 
 If a key or a value is wrong, visage names it and does not start. Sizes are in bytes or such as `"2 GiB"`. The key of a
-time ends in its unit. Lists in environment variables are separated by commas.
+time ends in its unit. Lists in environment variables are separated by commas. On SIGHUP, `limits.*`, `log.filter`,
+`webhooks.secret`, `share.secret`, `mail.smtp.username` and `mail.smtp.password` are read again; all others are read at
+start.
 END
     awk '
         /^$/ { comment = "" }

@@ -2,8 +2,8 @@
 //!
 //! A link has the share id of the result, the time at which it expires, and a signature of both. The share id is random
 //! and stored with the job. It stands for the token, with which a result without a key can also be erased. Links are
-//! not stored, so they cannot be listed. A link is revoked when its result is erased. A changed `share.secret` revokes
-//! all links.
+//! not stored, so they cannot be listed. A link is revoked when its result is erased. Removing a secret from
+//! `share.secret` revokes all links that it signed.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::config::Settings;
+use crate::config::{Secret, Settings};
 use crate::secret::{InstallationSecret, LinkError};
 use crate::store::{Store, StoreError};
 
@@ -20,32 +20,39 @@ const PURPOSE: &str = "share link";
 
 /// Makes and checks share links.
 pub struct ShareLinks {
-    secret: InstallationSecret,
+    signs: InstallationSecret,
+    /// Signed earlier links.
+    signed: Vec<InstallationSecret>,
 }
 
 impl ShareLinks {
-    /// Uses the secret of the settings, or that of the database if there is none.
+    /// Uses the secrets of the settings, or that of the database if there are none.
     pub async fn new(settings: &Settings, store: &Store) -> Result<Self, StoreError> {
-        let own = settings.share.secret.expose();
-        let secret = if own.is_empty() {
-            store.secret().await?.clone()
-        } else {
-            InstallationSecret(Sha256::digest(own.as_bytes()).into())
-        };
-        Ok(Self { secret })
+        let own = settings.share.secret.get().parts();
+        let hash = |secret: &Secret| InstallationSecret(Sha256::digest(secret.expose().as_bytes()).into());
+        match own.split_first() {
+            Some((first, others)) => Ok(Self { signs: hash(first), signed: others.iter().map(hash).collect() }),
+            None => Ok(Self { signs: store.secret().await?.clone(), signed: Vec::new() }),
+        }
     }
 
     /// Returns the value of the parameter `share` for the result with this share id.
     pub fn sign(&self, id: Uuid, expires_at: Timestamp) -> String {
         let seconds = expires_at.as_second();
-        format!("{seconds}.{}", self.secret.sign_link(PURPOSE, &id.to_string(), seconds))
+        format!("{seconds}.{}", self.signs.sign_link(PURPOSE, &id.to_string(), seconds))
     }
 
     /// Checks the parameter `share` of a request for the result with this share id.
     pub fn check(&self, id: Uuid, share: &str, now: Timestamp) -> Result<(), LinkError> {
         let (seconds, signature) = share.split_once('.').ok_or(LinkError::Invalid)?;
         let expires: i64 = seconds.parse().map_err(|_| LinkError::Invalid)?;
-        self.secret.check_link(PURPOSE, &id.to_string(), expires, signature, now)
+        let id = id.to_string();
+        let check = |secret: &InstallationSecret| secret.check_link(PURPOSE, &id, expires, signature, now);
+        let older = self.signed.iter().map(check).find(|found| *found != Err(LinkError::Invalid));
+        match check(&self.signs) {
+            Err(LinkError::Invalid) => older.unwrap_or(Err(LinkError::Invalid)),
+            found => found,
+        }
     }
 }
 
@@ -66,7 +73,7 @@ mod tests {
 
     #[test]
     fn a_link_is_valid_for_its_result_until_it_expires() {
-        let links = |byte| ShareLinks { secret: InstallationSecret([byte; 32]) };
+        let links = |byte| ShareLinks { signs: InstallationSecret([byte; 32]), signed: Vec::new() };
         let (token, other) = (Uuid::from_u128(7), Uuid::from_u128(8));
         let at = |second| Timestamp::from_second(second).unwrap();
         let share = links(1).sign(token, at(1000));
@@ -79,5 +86,11 @@ mod tests {
         for altered in [longer.as_str(), cut, &format!("{share}="), "", "1000", "1000.", "x.y"] {
             assert_eq!(links(1).check(token, altered, at(999)), Err(LinkError::Invalid), "{altered}");
         }
+        // After a change of secret, earlier links are valid until they expire.
+        let changed = ShareLinks { signs: InstallationSecret([2; 32]), signed: vec![InstallationSecret([1; 32])] };
+        assert_eq!(changed.check(token, &share, at(999)), Ok(()));
+        assert_eq!(changed.check(token, &share, at(1000)), Err(LinkError::Expired));
+        assert_eq!(changed.check(other, &share, at(999)), Err(LinkError::Invalid));
+        assert_eq!(links(2).check(token, &changed.sign(token, at(1000)), at(999)), Ok(()));
     }
 }

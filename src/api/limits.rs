@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use super::problem::detail;
 use super::{Caller, Problem};
-use crate::config::Limits as Settings;
+use crate::config::{Changeable, Limits as Settings};
 use crate::store::{ApiKey, Store, StoreError};
 
 /// Time in which an empty bucket fills.
@@ -104,7 +104,7 @@ pub struct RateLimit {
 
 /// All buckets of this process.
 pub struct Limits {
-    settings: Settings,
+    settings: Changeable<Settings>,
     proxies: Vec<IpNet>,
     /// The time at which each bucket is full again (generic cell rate algorithm).
     full_at: Mutex<HashMap<Client, Instant>>,
@@ -116,19 +116,19 @@ pub struct Limits {
 pub struct RequestPermit(Option<(Arc<Limits>, String)>);
 
 impl Limits {
-    pub fn new(settings: &Settings, proxies: Vec<IpNet>) -> Self {
+    pub fn new(settings: &Changeable<Settings>, proxies: Vec<IpNet>) -> Self {
         Self { settings: settings.clone(), proxies, full_at: Mutex::default(), running: Mutex::default() }
     }
 
     /// Counts a request of a key.
     pub fn count_key(&self, key: &ApiKey, now: Instant) -> Option<RateLimit> {
-        let quota = key.rate_per_minute.unwrap_or(self.settings.rate_per_minute_key);
+        let quota = key.rate_per_minute.unwrap_or_else(|| self.settings.get().rate_per_minute_key);
         self.count(Client::Key(key.id.clone()), quota, now)
     }
 
     /// Counts a request of an address.
     pub fn count_address(&self, address: IpAddr, now: Instant) -> Option<RateLimit> {
-        self.count(Client::at(address), self.settings.rate_per_minute_address, now)
+        self.count(Client::at(address), self.settings.get().rate_per_minute_address, now)
     }
 
     /// Counts a request of this client. `None` if there is no limit.
@@ -156,7 +156,7 @@ impl Limits {
 
     /// Counts a running request of this key, or rejects it if too many are running.
     pub fn enter(self: &Arc<Self>, key: &ApiKey) -> Result<RequestPermit, Problem> {
-        let most = key.max_concurrent.unwrap_or(self.settings.max_concurrent_key);
+        let most = key.max_concurrent.unwrap_or_else(|| self.settings.get().max_concurrent_key);
         if most == 0 {
             return Ok(RequestPermit(None));
         }
@@ -251,7 +251,7 @@ mod tests {
             mails_per_day_address: 0,
             mails_per_day_key: 0,
         };
-        Arc::new(Limits::new(&settings, proxies.iter().map(|proxy| proxy.parse().unwrap()).collect()))
+        Arc::new(Limits::new(&settings.into(), proxies.iter().map(|proxy| proxy.parse().unwrap()).collect()))
     }
 
     fn key(max_concurrent: Option<u32>) -> ApiKey {

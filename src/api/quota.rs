@@ -44,7 +44,7 @@ pub async fn count(api: &Api, caller: &Caller) -> Result<CountedVideos, UploadEr
 /// Counts videos of this caller like [`count`], or rejects all of them.
 pub async fn count_several(api: &Api, caller: &Caller, videos: u32) -> Result<CountedVideos, UploadError> {
     let Caller::Key(key) = caller else { return Ok(CountedVideos(None)) };
-    let limits = &api.app.settings.limits;
+    let limits = api.app.settings.limits.get();
     let quotas = Quotas {
         per_day: key.videos_per_day.unwrap_or(limits.videos_per_day_key),
         per_month: key.videos_per_month.unwrap_or(limits.videos_per_month_key),
@@ -88,7 +88,7 @@ pub async fn count_mails(
     client: &Client,
     recipients: &[String],
 ) -> Result<CountedMails, UploadError> {
-    let (store, limits) = (&api.app.store, &api.app.settings.limits);
+    let (store, limits) = (&api.app.store, api.app.settings.limits.get());
     if recipients.is_empty() {
         return Ok(CountedMails(None));
     }

@@ -13,13 +13,14 @@ use super::{Failure, PROGRAM};
 use crate::api::{self, AppState, Readiness};
 use crate::blob::{self, BlobStore};
 use crate::clock::{Clock, RandomTokens, SystemClock, Tokens};
-use crate::config::{Settings, Video};
+use crate::config::{Changes, Settings, Video};
 use crate::identity::StorageIdentity;
 use crate::isolation::{DecoderMode, Decoders};
 use crate::pipeline::{LazyPipeline, Pipeline};
 use crate::report::{Mailer, Reporter};
 use crate::sources::{Downloads, SetupError};
 use crate::store::Store;
+use crate::telemetry;
 use crate::worker::{JobProcess, MailSender, Worker};
 
 #[derive(Debug, clap::Args)]
@@ -31,6 +32,7 @@ pub struct ServeArgs {
 
 pub fn serve(args: ServeArgs, settings: Settings, config: Option<&Path>) -> Result<(), Failure> {
     run(async {
+        reload_on_hangup(settings.clone(), config)?;
         let services = Services::open(settings, config).await?;
         let worker = if args.no_workers { None } else { Some(services.worker().await?) };
         if worker.is_none() && !services.settings.thumbnails.model.file.as_os_str().is_empty() {
@@ -60,6 +62,7 @@ pub fn serve(args: ServeArgs, settings: Settings, config: Option<&Path>) -> Resu
 
 pub fn work(settings: Settings, config: Option<&Path>) -> Result<(), Failure> {
     run(async {
+        reload_on_hangup(settings.clone(), config)?;
         let services = Services::open(settings, config).await?;
         let stop = stop_on_signals()?;
         services.serve_metrics(stop.clone()).await?;
@@ -223,6 +226,33 @@ pub(super) fn run(work: impl Future<Output = Result<(), Failure>>) -> Result<(),
         .build()
         .map_err(|error| Failure::Run(format!("cannot start the async runtime: {error}")))?
         .block_on(work)
+}
+
+/// Reads the settings again at each SIGHUP, and takes over those that may change while the program runs. `settings`
+/// share these with their clones. Invalid settings are logged and have no effect.
+fn reload_on_hangup(settings: Settings, config: Option<&Path>) -> Result<(), Failure> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let failed = |error: std::io::Error| Failure::Run(format!("cannot handle signals: {error}"));
+    let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
+    let config = config.map(Path::to_owned);
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            match reload(&settings, config.as_deref()) {
+                Ok(Changes { taken_over, need_restart }) => {
+                    tracing::info!(?taken_over, ?need_restart, "the settings were read again");
+                }
+                Err(error) => tracing::error!(error, "the settings cannot be read again; nothing changes"),
+            }
+        }
+    });
+    Ok(())
+}
+
+fn reload(settings: &Settings, config: Option<&Path>) -> Result<Changes, String> {
+    let new = Settings::load(config, std::env::vars()).map_err(|error| error.to_string())?;
+    let changes = settings.take_over(&new).map_err(|error| error.to_string())?;
+    telemetry::filter_again(&settings.log)?;
+    Ok(changes)
 }
 
 /// Returns a token that the first SIGINT or SIGTERM cancels. A second signal ends the process at once.

@@ -6,7 +6,9 @@ use reqwest::header::{HeaderName, HeaderValue};
 
 use crate::analysis::Language;
 
-use super::{ClipModel, ConfigError, EmotionModel, MailTransport, Notice, Settings, Sources, StorageKind, Tracing};
+use super::{
+    ClipModel, ConfigError, EmotionModel, MailTransport, Notice, Secret, Settings, Sources, StorageKind, Tracing,
+};
 
 impl Settings {
     /// Returns an error that names the key of the first invalid value.
@@ -112,9 +114,10 @@ impl Settings {
         let reply_to = &self.mail.reply_to;
         let is_address = reply_to.is_empty() || reply_to.parse::<lettre::message::Mailbox>().is_ok();
         require(is_address, "mail.reply_to", reply_to, "use a mail address, or leave it empty")?;
-        let is_valid = |secret| webhook_key_bytes(secret).is_some_and(|bytes| (24..=64).contains(&bytes));
+        let is_valid =
+            |secret: &Secret| webhook_key_bytes(secret.expose()).is_some_and(|bytes| (24..=64).contains(&bytes));
         let form = "use whsec_ and 24 to 64 random bytes in base64; separate several by spaces, or leave it empty";
-        require(self.webhooks.secrets().all(is_valid), "webhooks.secret", "***", form)?;
+        require(self.webhooks.secrets().iter().all(is_valid), "webhooks.secret", "***", form)?;
         let accent = self.report.accent.strip_prefix('#').unwrap_or_default();
         let is_colour = accent.len() == 6 && accent.chars().all(|c| c.is_ascii_hexdigit());
         require(is_colour, "report.accent", &self.report.accent, "use a colour such as #3457d5")?;
@@ -126,12 +129,17 @@ impl Settings {
         require(is_link, "report.link_url", url, "use an https://, http:// or mailto: address")?;
         self.notice.check()?;
         self.tracing.check()?;
-        let secret = self.share.secret.expose();
-        require(secret.is_empty() || secret.len() >= 32, "share.secret", "***", "use at least 32 characters")?;
+        let is_long = |secret: &Secret| secret.expose().len() >= 32;
+        let form = "use at least 32 characters without spaces; separate several secrets by spaces, or leave it empty";
+        require(self.share.secret.get().parts().iter().all(is_long), "share.secret", "***", form)?;
+        let filter = self.log.filter.get();
+        let is_filter = filter.parse::<tracing_subscriber::filter::Targets>().is_ok();
+        require(is_filter, "log.filter", &filter, "use levels such as info or visage=debug,sqlx=warn")?;
         let has_host = self.mail.transport != MailTransport::Smtp || !self.mail.smtp.host.is_empty();
         require(has_host, "mail.smtp.host", "", "mail.transport = \"smtp\" needs a server")?;
         positive("mail.smtp.timeout_s", self.mail.smtp.timeout_s)?;
-        let both_or_none = self.mail.smtp.username.is_empty() == self.mail.smtp.password.expose().is_empty();
+        let both_or_none =
+            self.mail.smtp.username.get().is_empty() == self.mail.smtp.password.get().expose().is_empty();
         require(both_or_none, "mail.smtp.password", "", "set both username and password, or neither")
     }
 }

@@ -5,7 +5,9 @@
 //! or out of range, stops the program at start with an error that names the key. This module does not use the network
 //! and does not open files that settings name.
 
+mod changeable;
 mod checks;
+mod reload;
 mod secret;
 mod sections;
 mod size;
@@ -15,6 +17,8 @@ use std::path::{Path, PathBuf};
 
 use config::{Config, Environment, File, FileFormat};
 
+pub use changeable::Changeable;
+pub use reload::Changes;
 pub use secret::Secret;
 pub use sections::*;
 pub use size::ByteSize;
@@ -159,7 +163,7 @@ mod tests {
             ("VISAGE_STORAGE__S3__BUCKET", "true"),
         ])
         .unwrap();
-        assert_eq!(settings.mail.smtp.password.expose(), "0123");
+        assert_eq!(settings.mail.smtp.password.get().expose(), "0123");
         assert_eq!(settings.storage.s3.bucket, "true");
     }
 

@@ -15,6 +15,11 @@ impl Secret {
     pub fn expose(&self) -> &str {
         &self.0
     }
+
+    /// Returns the parts of a list that is separated by spaces.
+    pub fn parts(&self) -> Vec<Self> {
+        self.0.split_whitespace().map(Self::new).collect()
+    }
 }
 
 impl std::fmt::Debug for Secret {

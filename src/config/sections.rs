@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use serde::de::IntoDeserializer;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{ByteSize, ConfigError, Secret};
+use super::{ByteSize, Changeable, ConfigError, Secret};
 use crate::analysis::{Language, Sampling};
 
 /// Deserializes one of several words. Unlike the error of the crate `config`, the error lists the allowed words.
@@ -42,7 +42,7 @@ fn networks(key: &'static str, texts: &[String]) -> Result<Vec<IpNet>, ConfigErr
 pub struct Settings {
     pub http: Http,
     pub auth: Auth,
-    pub limits: Limits,
+    pub limits: Changeable<Limits>,
     pub cors: Cors,
     pub database: Database,
     pub storage: Storage,
@@ -567,8 +567,8 @@ pub struct Smtp {
     pub port: u16,
     #[serde(deserialize_with = "one_of")]
     pub security: SmtpSecurity,
-    pub username: String,
-    pub password: Secret,
+    pub username: Changeable<String>,
+    pub password: Changeable<Secret>,
     pub ca_file: String,
     pub timeout_s: u64,
 }
@@ -577,7 +577,7 @@ pub struct Smtp {
 #[serde(deny_unknown_fields)]
 pub struct Webhooks {
     /// One secret, or several separated by spaces. Empty if webhooks are switched off.
-    pub secret: Secret,
+    pub secret: Changeable<Secret>,
     pub allow_private: bool,
     pub timeout_s: u64,
     pub max_attempts: u32,
@@ -587,8 +587,12 @@ pub struct Webhooks {
 
 impl Webhooks {
     /// Returns the secrets, the newest first. There are none if webhooks are switched off.
-    pub fn secrets(&self) -> impl Iterator<Item = &str> {
-        self.secret.expose().split_whitespace()
+    pub fn secrets(&self) -> Vec<Secret> {
+        self.secret.get().parts()
+    }
+
+    pub fn is_on(&self) -> bool {
+        !self.secrets().is_empty()
     }
 }
 
@@ -610,8 +614,8 @@ pub struct Report {
 #[serde(deny_unknown_fields)]
 pub struct Share {
     pub valid_h: u64,
-    /// Signs the links. Empty: the database's own secret.
-    pub secret: Secret,
+    /// One secret, or several separated by spaces. The first one signs links. Empty: the database's own secret.
+    pub secret: Changeable<Secret>,
 }
 
 /// The notice that people get before their faces and voices are analyzed.
@@ -669,7 +673,7 @@ pub enum LogFormat {
 pub struct Log {
     #[serde(deserialize_with = "one_of")]
     pub format: LogFormat,
-    pub filter: String,
+    pub filter: Changeable<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

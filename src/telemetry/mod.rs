@@ -8,14 +8,15 @@ mod metrics;
 pub mod trace;
 
 use std::io::IsTerminal;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing::Metadata;
-use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{LevelFilter, Targets, filter_fn};
 use tracing_subscriber::fmt::layer;
 use tracing_subscriber::prelude::*;
+use tracing_subscriber::{Layer, reload};
 
 use crate::config::{Log, LogFormat, Tracing};
 
@@ -37,6 +38,9 @@ macro_rules! step {
 }
 #[cfg(feature = "video")]
 pub(crate) use step;
+
+/// Replaces the filter of the log.
+static REPLACE_FILTER: OnceLock<Box<dyn Fn(Targets) -> Result<(), reload::Error> + Send + Sync>> = OnceLock::new();
 
 /// Sends traces until it is dropped.
 #[derive(Debug, Default)]
@@ -67,10 +71,8 @@ impl Drop for Telemetry {
 /// Starts logging for the whole process, and traces if `tracing` is given and names a collector. The variable
 /// `VISAGE_LOG` overrides the setting `log.filter`.
 pub fn start(log: &Log, tracing: Option<&Tracing>) -> Result<Telemetry, String> {
-    let filter = std::env::var("VISAGE_LOG").unwrap_or_else(|_| log.filter.clone());
-    let filter: Targets = filter.parse().map_err(|error| format!("log.filter = {filter:?}: {error}"))?;
     let export = tracing.filter(|tracing| tracing.is_on()).map(export::start).transpose()?;
-    let filter = if export.is_some() { filter } else { filter.with_target(STEPS, LevelFilter::OFF) };
+    let (filter, handle) = reload::Layer::new(filter(log, export.is_some())?);
     let lines = layer().with_writer(std::io::stderr);
     // Drop lines that cannot be written, for example because the disk is full. Reporting that on standard error would
     // panic.
@@ -98,10 +100,24 @@ pub fn start(log: &Log, tracing: Option<&Tracing>) -> Result<Telemetry, String> 
         .with(lines.with_filter(filter))
         .try_init()
         .map_err(|error| error.to_string())?;
+    let _ = REPLACE_FILTER.set(Box::new(move |filter| handle.reload(filter)));
     if provider.is_some() {
         trace::switch_on();
     }
     Ok(Telemetry { provider })
+}
+
+/// Filters the log by a changed `log.filter` from now on.
+pub fn filter_again(log: &Log) -> Result<(), String> {
+    let filter = filter(log, trace::is_on())?;
+    REPLACE_FILTER.get().map_or(Ok(()), |replace| replace(filter)).map_err(|error| error.to_string())
+}
+
+/// The filter of the log. It also switches off the spans of steps, unless they are traced.
+fn filter(log: &Log, is_traced: bool) -> Result<Targets, String> {
+    let text = std::env::var("VISAGE_LOG").unwrap_or_else(|_| (*log.filter.get()).clone());
+    let filter: Targets = text.parse().map_err(|error| format!("log.filter = {text:?}: {error}"))?;
+    Ok(if is_traced { filter } else { filter.with_target(STEPS, LevelFilter::OFF) })
 }
 
 /// Whether this is a span of visage that is part of traces. Lines of the log are not: they may hold texts of errors.

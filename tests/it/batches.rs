@@ -230,7 +230,7 @@ async fn a_repeated_request_gives_the_same_batch() {
 async fn batches_are_listed_by_key_and_hidden_from_other_keys() {
     let service = Service::start(|settings| {
         quick(settings);
-        settings.limits.videos_per_day_key = 7;
+        settings.limits.change(|limits| limits.videos_per_day_key = 7);
     })
     .await;
     let (own, other) =

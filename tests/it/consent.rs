@@ -218,10 +218,10 @@ async fn a_recipient_withdraws_the_consent_by_a_link_of_each_mail() {
 async fn mails_are_limited_by_recipient_domain_address_and_key() {
     let smtp = SmtpServer::start();
     let service = service(&smtp, |settings| {
-        settings.limits.mails_per_day_recipient = 2;
-        settings.limits.mails_per_day_domain = 3;
-        settings.limits.mails_per_day_address = 2;
-        settings.limits.mails_per_day_key = 3;
+        settings.limits.change(|limits| limits.mails_per_day_recipient = 2);
+        settings.limits.change(|limits| limits.mails_per_day_domain = 3);
+        settings.limits.change(|limits| limits.mails_per_day_address = 2);
+        settings.limits.change(|limits| limits.mails_per_day_key = 3);
     })
     .await;
     let ask = async |address: &str, email: &str| send(&service, address, &[email]).await;

@@ -492,7 +492,7 @@ async fn a_key_lists_its_analyses_page_by_page() {
 
 #[tokio::test]
 async fn a_key_can_send_as_many_videos_as_its_quota_without_the_refused_ones() {
-    let service = Service::start(|settings| settings.limits.videos_per_month_key = 2).await;
+    let service = Service::start(|settings| settings.limits.change(|limits| limits.videos_per_month_key = 2)).await;
     let key = create(&service.store, &NewKey { videos_per_day: Some(0), ..new_key(&[Scope::Analyze]) }).await;
     let send = |video: Vec<u8>| {
         let upload = service.http.post(format!("{}/analyze-video", service.base)).bearer_auth(&key);

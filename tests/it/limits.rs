@@ -140,8 +140,8 @@ async fn filters_may_be_query_parameters_or_the_body_of_a_get() {
 #[tokio::test]
 async fn addresses_and_keys_have_separate_rates_and_answers_give_the_rest() {
     let service = Service::start(|settings| {
-        settings.limits.rate_per_minute_address = 2;
-        settings.limits.rate_per_minute_key = 3;
+        settings.limits.change(|limits| limits.rate_per_minute_address = 2);
+        settings.limits.change(|limits| limits.rate_per_minute_key = 3);
     })
     .await;
     let key = key(&service, &[Scope::Read]).await;
@@ -172,7 +172,7 @@ async fn addresses_and_keys_have_separate_rates_and_answers_give_the_rest() {
 #[tokio::test]
 async fn behind_a_trusted_proxy_the_address_is_the_one_it_names() {
     let service = Service::start(|settings| {
-        settings.limits.rate_per_minute_address = 1;
+        settings.limits.change(|limits| limits.rate_per_minute_address = 1);
         settings.http.trusted_proxies = vec!["127.0.0.0/8".to_owned()];
     })
     .await;
@@ -186,7 +186,7 @@ async fn behind_a_trusted_proxy_the_address_is_the_one_it_names() {
 
 #[tokio::test]
 async fn the_number_of_simultaneous_requests_of_a_key_is_limited() {
-    let service = Service::start(|settings| settings.limits.max_concurrent_key = 1).await;
+    let service = Service::start(|settings| settings.limits.change(|limits| limits.max_concurrent_key = 1)).await;
     let key = key(&service, &[Scope::Analyze, Scope::Read]).await;
     let sent = service.http.post(format!("{}/analyze-video", service.base)).bearer_auth(&key);
     let sent: Value = sent.multipart(video_form(clip())).send().await.unwrap().json().await.unwrap();
@@ -249,7 +249,7 @@ async fn pages_may_read_the_ratelimit_and_retry_after_headers() {
     let origin = "https://app.example.org";
     let service = Service::start(|settings| {
         settings.cors.origins = vec![origin.to_owned()];
-        settings.limits.rate_per_minute_address = 1;
+        settings.limits.change(|limits| limits.rate_per_minute_address = 1);
     })
     .await;
     let ask = async || {
@@ -267,7 +267,7 @@ async fn pages_may_read_the_ratelimit_and_retry_after_headers() {
 
 #[tokio::test]
 async fn every_answer_has_the_security_headers() {
-    let service = Service::start(|settings| settings.limits.rate_per_minute_address = 4).await;
+    let service = Service::start(|settings| settings.limits.change(|limits| limits.rate_per_minute_address = 4)).await;
     let page = service.http.get(format!("{}/", service.base)).header(header::ACCEPT, "text/html").send().await.unwrap();
     let mut answers = vec![page, service.get("/").await, service.get("/healthz").await, service.get("/nowhere").await];
     answers.push(service.get("/logs").await);

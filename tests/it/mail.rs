@@ -325,8 +325,8 @@ fn a_missing_ca_file_is_named_at_start() {
 
 #[test]
 fn the_password_is_not_printed() {
-    let mut settings = settings(25);
-    settings.mail.smtp.password = Secret::new("hunter2");
+    let settings = settings(25);
+    settings.mail.smtp.password.set(Secret::new("hunter2"));
     assert!(!format!("{settings:?}").contains("hunter2"));
 }
 

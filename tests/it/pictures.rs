@@ -312,7 +312,7 @@ async fn a_key_is_asked_for_and_each_request_counts_against_its_quota() {
     let service = Service::start(|settings| {
         given(settings);
         settings.auth.required = true;
-        settings.limits.videos_per_day_key = 1;
+        settings.limits.change(|limits| limits.videos_per_day_key = 1);
     })
     .await;
     let picture = man("man.jpg", "null");

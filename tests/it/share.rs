@@ -138,15 +138,19 @@ async fn a_share_link_ends_with_its_time_and_with_its_result() {
 #[tokio::test]
 async fn a_secret_of_the_settings_signs_the_links() {
     let secret = |text: &str| visage::config::Secret::new(text.repeat(8));
-    let one = Shared::start(|settings| settings.share.secret = secret("abcd")).await;
+    let one = Shared::start(|settings| settings.share.secret.set(secret("abcd"))).await;
     let Link { id, share } = one.link().await;
     let path = format!("/results/{id}?share={share}");
     assert_eq!(one.ask(Method::GET, &path).await.status(), 200);
-    let mut settings = (*one.service.settings).clone();
-    settings.share.secret = secret("efgh");
-    let links = visage::share::ShareLinks::new(&settings, &one.service.store).await.unwrap();
-    let checked = links.check(id.parse().unwrap(), &share, SystemClock.now());
-    assert_eq!(checked, Err(visage::secret::LinkError::Invalid), "a new secret ends all links");
+    // The running service takes over new secrets.
+    let (old, new) = (secret("abcd"), secret("efgh"));
+    let both = visage::config::Secret::new(format!("{} {}", new.expose(), old.expose()));
+    one.service.settings.share.secret.set(both);
+    assert_eq!(one.ask(Method::GET, &path).await.status(), 200, "earlier links stay valid");
+    let Link { id, share } = one.link().await;
+    one.service.settings.share.secret.set(new);
+    refused(one.ask(Method::GET, &path).await, 403, "bad_share_link").await;
+    assert_eq!(one.ask(Method::GET, &format!("/results/{id}?share={share}")).await.status(), 200);
 }
 
 #[tokio::test]

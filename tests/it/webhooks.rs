@@ -77,7 +77,7 @@ fn work(service: &Service) {
 }
 
 pub fn open(settings: &mut Settings) {
-    settings.webhooks.secret = Secret::new(SECRET);
+    settings.webhooks.secret.set(Secret::new(SECRET));
     settings.webhooks.allow_private = true;
     settings.webhooks.backoff_base_s = 0;
     settings.queue.poll_s = 1;
@@ -127,7 +127,7 @@ async fn during_a_change_of_secret_both_the_old_and_the_new_secret_verify_a_webh
     let receiver = Receiver::default();
     let service = Service::start(|settings| {
         open(settings);
-        settings.webhooks.secret = Secret::new(format!("{new} {SECRET}"));
+        settings.webhooks.secret.set(Secret::new(format!("{new} {SECRET}")));
     })
     .await;
     let address = receiver.start(&[204]).await;
@@ -146,7 +146,7 @@ async fn during_a_change_of_secret_both_the_old_and_the_new_secret_verify_a_webh
 
 #[tokio::test]
 async fn private_addresses_are_refused_and_not_called() {
-    let service = Service::start(|settings| settings.webhooks.secret = Secret::new(SECRET)).await;
+    let service = Service::start(|settings| settings.webhooks.secret.set(Secret::new(SECRET))).await;
     for url in
         ["https://127.0.0.1/", "https://[::1]/", "https://169.254.169.254/latest", "http://example.org/", "example.org"]
     {

@@ -182,7 +182,7 @@ pub fn check_address(app: &AppState, address: &str) -> Result<VideoAddress, Uplo
 /// Rejects an address to which no webhook can be sent.
 pub async fn check_webhook(app: &AppState, url: &str) -> Result<(), UploadError> {
     let settings = &app.settings.webhooks;
-    if settings.secrets().next().is_none() {
+    if !settings.is_on() {
         return Err(RecipientError::WebhooksOff.into());
     }
     check_target(url, settings.allow_private).await.map_err(RecipientError::BadWebhook)?;

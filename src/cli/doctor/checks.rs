@@ -211,7 +211,7 @@ fn webhooks(settings: &Settings) -> Finding {
             "also sent to private networks: every caller can make this machine send requests to machines there",
             "set webhooks.allow_private = false, unless you trust every caller",
         ),
-        Ok(Some(_)) => match settings.webhooks.secrets().count() {
+        Ok(Some(_)) => match settings.webhooks.secrets().len() {
             1 => Finding::ok("webhooks", "signed with one secret"),
             several => Finding::ok("webhooks", format!("signed with each of {several} secrets")),
         },
@@ -431,13 +431,13 @@ mod tests {
         let mut settings = settings();
         assert!(webhooks(&settings).found.contains("switched off"));
         let secret = format!("whsec_{}", "A".repeat(32));
-        settings.webhooks.secret = crate::config::Secret::new(format!("{secret} {secret}"));
+        settings.webhooks.secret.set(crate::config::Secret::new(format!("{secret} {secret}")));
         let finding = webhooks(&settings);
         assert!(finding.state == State::Ok && finding.found.contains("2 secrets"), "{finding:?}");
         assert!(!finding.found.contains("whsec_"));
         settings.webhooks.allow_private = true;
         assert_eq!(webhooks(&settings).state, State::Warn);
-        settings.webhooks.secret = crate::config::Secret::new("whsec_?".to_owned());
+        settings.webhooks.secret.set(crate::config::Secret::new("whsec_?".to_owned()));
         assert_eq!(webhooks(&settings).state, State::Missing);
     }
 

@@ -14,7 +14,7 @@ use lettre::transport::smtp::extension::ClientId;
 use parking_lot::Mutex;
 
 use super::helo;
-use crate::config::{Smtp, SmtpSecurity};
+use crate::config::{Changeable, Secret, Smtp, SmtpSecurity};
 use crate::report::ReportError;
 
 /// How long an idle connection is kept open for the next mail.
@@ -32,7 +32,8 @@ pub struct Server {
     host: String,
     port: u16,
     security: Security,
-    credentials: Option<Credentials>,
+    username: Changeable<String>,
+    password: Changeable<Secret>,
     timeout: Duration,
     kept: Arc<Mutex<Option<IdleConnection>>>,
 }
@@ -59,13 +60,12 @@ impl Server {
             SmtpSecurity::Starttls => Security::Starttls(tls(settings)?),
             SmtpSecurity::Tls => Security::Tls(tls(settings)?),
         };
-        let credentials = (!settings.username.is_empty())
-            .then(|| Credentials::new(settings.username.clone(), settings.password.expose().to_owned()));
         Ok(Self {
             host: settings.host.clone(),
             port: settings.port,
             security,
-            credentials,
+            username: settings.username.clone(),
+            password: settings.password.clone(),
             timeout: Duration::from_secs(settings.timeout_s),
             kept: Arc::default(),
         })
@@ -123,8 +123,10 @@ impl Server {
                 connection
             }
         };
-        if let Some(credentials) = &self.credentials {
-            connection.auth(DEFAULT_MECHANISMS, credentials).await?;
+        let (username, password) = (self.username.get(), self.password.get());
+        if !username.is_empty() {
+            let credentials = Credentials::new((*username).clone(), password.expose().to_owned());
+            connection.auth(DEFAULT_MECHANISMS, &credentials).await?;
         }
         Ok(connection)
     }

@@ -7,7 +7,6 @@
 
 mod batch;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -106,10 +105,7 @@ pub struct EventError<'a> {
 #[derive(Clone)]
 pub struct Webhooks {
     client: Client,
-    /// One signer for each secret. Every message has the signatures of all, so that receivers can change to a new
-    /// secret.
-    signers: Arc<[Webhook]>,
-    allow_private: bool,
+    settings: config::Webhooks,
 }
 
 impl Webhooks {
@@ -119,9 +115,7 @@ impl Webhooks {
     /// A secret is invalid, or the HTTP client cannot be built.
     pub fn new(settings: &config::Webhooks) -> Result<Option<Self>, WebhookError> {
         let broken = |reason: String| WebhookError { fault: Fault::Client, reason };
-        let signers = settings.secrets().map(Webhook::new).collect::<Result<Arc<[_]>, _>>();
-        let signers = signers.map_err(|error| broken(error.to_string()))?;
-        if signers.is_empty() {
+        if signers(settings)?.is_empty() {
             return Ok(None);
         }
         crate::tls::use_ring();
@@ -133,16 +127,17 @@ impl Webhooks {
             .user_agent(concat!("visage/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| broken(error.to_string()))?;
-        Ok(Some(Self { client, signers, allow_private: settings.allow_private }))
+        Ok(Some(Self { client, settings: settings.clone() }))
     }
 
     /// Sends an event. `id` is the same in every attempt. `now` is part of the signature.
     pub async fn send(&self, id: Uuid, url: &str, event: &impl Serialize, now: Timestamp) -> Result<(), WebhookError> {
         let permanent = |reason: String| WebhookError { fault: Fault::Client, reason };
-        let url = check_url(url, self.allow_private).map_err(|error| permanent(error.to_string()))?;
+        let url = check_url(url, self.settings.allow_private).map_err(|error| permanent(error.to_string()))?;
         let body = serde_json::to_vec(event).map_err(|error| permanent(error.to_string()))?;
         let (id, seconds) = (format!("msg_{}", id.simple()), now.as_second());
-        let signatures: Result<Vec<_>, _> = self.signers.iter().map(|hook| hook.sign(&id, seconds, &body)).collect();
+        let signers = signers(&self.settings)?;
+        let signatures: Result<Vec<_>, _> = signers.iter().map(|hook| hook.sign(&id, seconds, &body)).collect();
         let signatures = signatures.map_err(|error| permanent(error.to_string()))?.join(" ");
         let request = self
             .client
@@ -165,6 +160,13 @@ impl Webhooks {
             status => Err(WebhookError { fault: Fault::Unclear, reason: format!("the receiver answered {status}") }),
         }
     }
+}
+
+/// Returns a signer for each secret. Every message has the signatures of all, so that receivers can change to a new
+/// secret.
+fn signers(settings: &config::Webhooks) -> Result<Vec<Webhook>, WebhookError> {
+    let signers = settings.secrets().iter().map(|secret| Webhook::new(secret.expose())).collect::<Result<_, _>>();
+    signers.map_err(|error| WebhookError { fault: Fault::Client, reason: error.to_string() })
 }
 
 fn without_url(error: reqwest::Error) -> String {

@@ -134,7 +134,9 @@ async fn the_player_is_in_step_with_a_file_whose_time_stamps_begin_at_10_s() {
     browser.until("the box", "document.querySelector('.player .boxes text')?.textContent.includes('Happy')").await;
     browser.eval("[...document.querySelectorAll('.segments button')].at(0).click()").await;
     browser.until("the jump back", "document.querySelector('.player video').currentTime < 18").await;
-    browser.until("the first box", "/Sad|Neutral/.test(document.querySelector('.player .boxes text')?.textContent)").await;
+    browser
+        .until("the first box", "/Sad|Neutral/.test(document.querySelector('.player .boxes text')?.textContent)")
+        .await;
     let seen = browser.eval("return document.querySelector('.player video').currentTime").await;
     assert!(seen.as_f64().unwrap() >= 9.9, "{seen}");
 }
