@@ -1369,8 +1369,8 @@ export interface components {
         /** @description The picture and the parameters. Other members are ignored. */
         DeepFaceRequest: {
             /**
-             * @description A JPEG, PNG or WebP file in base64, with or without `data:image/jpeg;base64,` or the like in front. Addresses
-             *     and paths are refused.
+             * @description A JPEG, PNG or WebP file in base64, with or without `data:image/jpeg;base64,` or the like in front, or the
+             *     `https://` address of one. Paths are refused.
              */
             img: string;
             /** @description Only `emotion`, which is also the default. `age`, `gender` and `race` are refused. */

@@ -111,6 +111,8 @@ struct Api {
     readiness: Arc<Readiness>,
     log: request_log::RequestLog,
     limits: Arc<limits::Limits>,
+    /// Fetches pictures that are given by address.
+    pictures: immediate::PictureDownloads,
     document: Arc<utoipa::openapi::OpenApi>,
     assets: Arc<page::assets::Assets>,
     /// The `Content-Security-Policy` of pages.
@@ -149,6 +151,7 @@ pub fn router(mut state: AppState) -> Router {
         log: request_log::RequestLog::start(&state),
         // The proxies were parsed before, when the settings were checked.
         limits: Arc::new(limits::Limits::new(&state.settings.limits, http.proxies().unwrap_or_default())),
+        pictures: immediate::PictureDownloads::default(),
         document: Arc::new(description(&state.settings)),
         assets: Arc::new(page::files(state.reporter.brand())),
         policy: page::policy(&state.settings.storage),

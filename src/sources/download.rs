@@ -117,6 +117,12 @@ impl Downloads {
         Ok(Self { client: client(false)?, plain_client: client(true)?, rules, limits })
     }
 
+    /// Fetches at most `bytes`, in at most this time.
+    pub fn limited(&self, bytes: u64, total: Duration) -> Self {
+        let limits = Limits { bytes: self.limits.bytes.min(bytes), total: self.limits.total.min(total), ..self.limits };
+        Self { limits, ..self.clone() }
+    }
+
     /// Connects, follows redirects, and returns the download of an answer with status 200.
     pub async fn open(&self, address: &str) -> Result<Download, DownloadError> {
         let deadline = Instant::now() + self.limits.total;

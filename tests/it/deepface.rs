@@ -5,12 +5,15 @@ use base64::engine::general_purpose::STANDARD;
 use reqwest::multipart::{Form, Part};
 use reqwest::{RequestBuilder, StatusCode, header};
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 use visage::config::ByteSize;
 use visage::store::Scope;
 
 use crate::keys::key;
+use crate::sources::allow_outside;
 use crate::support::clips::{self, Clips};
 use crate::support::service::Service;
+use crate::support::web::WebServer;
 
 const LABELS: [&str; 7] = ["angry", "disgust", "fear", "happy", "neutral", "sad", "surprise"];
 
@@ -154,6 +157,55 @@ async fn a_picture_without_a_face_is_an_error_unless_detection_is_not_enforced()
 }
 
 #[tokio::test]
+async fn a_picture_is_fetched_from_its_address_but_from_no_private_network() {
+    let (models, server) = (clips::models(), WebServer::start(people()).await);
+    let select = models.select();
+    let service = Service::start(|settings| {
+        select(settings);
+        allow_outside(settings);
+        settings.http.idle_timeout_s = 1;
+    })
+    .await;
+    let json = |address: &str| post(&service).json(&json!({"img": address, "actions": ["emotion"]}));
+    let picture = server.url("/video.mp4");
+    assert_eq!(results(json(&picture)).await.len(), 5);
+    assert_eq!(results(json(&server.url(&format!("/redirect?{picture}")))).await.len(), 5);
+    assert_eq!(results(post(&service).multipart(Form::new().text("img", picture))).await.len(), 5);
+    for (path, code, says) in [
+        ("/missing.jpg", "picture_refused", "404"),
+        ("/busy.mp4", "picture_refused", "503"),
+        ("/silent.mp4", "picture_unreachable", "127.0.0.2"),
+        ("/short.mp4", "picture_unreachable", "127.0.0.2"),
+        ("/loop", "picture_address_refused", "redirects"),
+        ("/page.html", "not_a_picture", "JPEG"),
+    ] {
+        let text = error(json(&server.url(path)), "error", code).await;
+        assert!(text.contains(says), "{path}: {text}");
+    }
+    let (status, body) = answer(json(&server.url("/huge.mp4"))).await;
+    assert_eq!((status, body["code"].as_str()), (413, Some("upload_too_large")), "{body}");
+
+    let own = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = own.local_addr().unwrap().port();
+    let asked = server.requests("/redirect");
+    for host in
+        ["127.0.0.1", "localhost", "2130706433", "0x7f.1", "[::1]", "[::ffff:127.0.0.1]", "10.0.0.1", "127.0.0.3"]
+    {
+        let address = format!("https://{host}:{port}/a.jpg");
+        for address in [address.clone(), server.url(&format!("/redirect?{address}"))] {
+            error(json(&address), "error", "picture_address_refused").await;
+        }
+    }
+    assert_eq!(server.requests("/redirect"), asked + 8);
+    let reached = tokio::time::timeout(std::time::Duration::from_millis(100), own.accept()).await;
+    assert!(reached.is_err(), "the service connected to this machine");
+
+    let off = Service::start(|settings| settings.sources.enabled = false).await;
+    let body = json!({"img": "https://example.org/a.jpg"});
+    error(off.http.post(format!("{}/analyze", off.base)).json(&body), "error", "picture_urls_off").await;
+}
+
+#[tokio::test]
 async fn other_actions_addresses_and_bad_pictures_are_refused_by_name() {
     let service = Service::start(|settings| settings.models.folder = "/nowhere".into()).await;
     let img = data(b"\xFF\xD8\xFF");
@@ -166,9 +218,8 @@ async fn other_actions_addresses_and_bad_pictures_are_refused_by_name() {
     let text = error(json(json!({"img": img, "actions": ["emotion", "race"]})), "error", "action_not_supported").await;
     assert!(text.contains("race") && !text.contains("gender"), "{text}");
     error(json(json!({"img": img, "actions": ["mood"]})), "error", "bad_option").await;
-    let url = "https://raw.githubusercontent.com/serengil/deepface/refs/heads/master/tests/unit/dataset/img2.jpg";
-    let text = error(json(json!({"img": url, "actions": ["emotion"]})), "error", "address_not_supported").await;
-    assert!(text.contains("does not fetch"), "{text}");
+    let text = error(json(json!({"img": "http://example.org/img2.jpg"})), "error", "picture_address_refused").await;
+    assert!(text.contains("https://"), "{text}");
     let text = error(json(json!({"img": "dataset/img1.jpg", "actions": ["emotion"]})), "error", "not_base64").await;
     assert!(text.contains("path"), "{text}");
     error(json(json!({"img": "file:///etc/passwd"})), "error", "not_base64").await;

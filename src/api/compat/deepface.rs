@@ -18,8 +18,8 @@ use crate::api::access::{Analyze, DeepFaceKey};
 use crate::api::auth::Authorized;
 use crate::api::endpoint::Endpoint;
 use crate::api::immediate::{
-    Content, FormPicture, ImmediateAnalyzer, PictureBody, PicturesError, RequestShape, base64_picture, picture_problem,
-    with_pictures,
+    Content, FormPicture, GivenPicture, ImmediateAnalyzer, MayFetch, PictureBody, PicturesError, RequestShape,
+    base64_picture, picture_problem, with_pictures,
 };
 use crate::api::json_body;
 use crate::api::notice::{NoticeStatement, NoticeValue};
@@ -62,8 +62,8 @@ enum Action {
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes what `Asked::of_json` reads")]
 struct DeepFaceRequest {
-    /// A JPEG, PNG or WebP file in base64, with or without `data:image/jpeg;base64,` or the like in front. Addresses
-    /// and paths are refused.
+    /// A JPEG, PNG or WebP file in base64, with or without `data:image/jpeg;base64,` or the like in front, or the
+    /// `https://` address of one. Paths are refused.
     #[schema(content_encoding = "base64", content_media_type = "image/jpeg")]
     img: String,
     /// Only `emotion`, which is also the default. `age`, `gender` and `race` are refused.
@@ -188,7 +188,7 @@ struct Region {
 /// A request that was taken apart.
 #[derive(Debug)]
 struct Asked {
-    picture: bytes::Bytes,
+    picture: GivenPicture,
     max_faces: u32,
     enforces_detection: bool,
     skips_detection: bool,
@@ -255,6 +255,12 @@ struct Parameters {
     notice_version: Option<String>,
 }
 
+impl MayFetch for Asked {
+    fn by_address(&mut self) -> Option<&mut GivenPicture> {
+        Some(&mut self.picture)
+    }
+}
+
 impl Asked {
     fn of_form(pictures: Vec<FormPicture>, texts: Vec<(&'static str, String)>) -> Result<Self, DeepFaceError> {
         let picture = pictures.into_iter().next().ok_or_else(DeepFaceError::missing)?;
@@ -271,10 +277,10 @@ impl Asked {
         }
         check_actions(&parameters.actions)?;
         let picture = match picture.file_name {
-            Some(_) => picture.bytes,
+            Some(_) => GivenPicture::Bytes(picture.bytes),
             None => match std::str::from_utf8(&picture.bytes) {
                 Ok(text) => content(text)?,
-                Err(_) => picture.bytes,
+                Err(_) => GivenPicture::Bytes(picture.bytes),
             },
         };
         Self::new(picture, &parameters)
@@ -292,7 +298,7 @@ impl Asked {
     }
 
     /// `actions` was checked before the picture, as in DeepFace.
-    fn new(picture: bytes::Bytes, parameters: &Parameters) -> Result<Self, DeepFaceError> {
+    fn new(picture: GivenPicture, parameters: &Parameters) -> Result<Self, DeepFaceError> {
         if switch("anti_spoofing", &parameters.anti_spoofing)? == Some(true) {
             return Err(DeepFaceError::no_anti_spoofing());
         }
@@ -322,7 +328,8 @@ impl Asked {
             (false, false) => WholePicture::WithoutFace,
         };
         let options = PictureOptions { max_faces: self.max_faces, gaze: false, expressions: false, whole, max_pixels };
-        let read = match analyzer.read_picture(&self.picture, options) {
+        let GivenPicture::Bytes(picture) = self.picture else { return Err(DeepFaceError::missing()) };
+        let read = match analyzer.read_picture(&picture, options) {
             Ok(read) => read,
             Err(error) => return Err(DeepFaceError::of_picture(picture_problem(error)?)),
         };
@@ -333,14 +340,14 @@ impl Asked {
 }
 
 /// The picture in the text `img`.
-fn content(img: &str) -> Result<bytes::Bytes, DeepFaceError> {
+fn content(img: &str) -> Result<GivenPicture, DeepFaceError> {
     let img = img.trim();
     let start = img.get(..8).unwrap_or(img).to_ascii_lowercase();
     if start.starts_with("http://") || start.starts_with("https://") {
-        return Err(DeepFaceError::address());
+        return Ok(GivenPicture::Address(img.to_owned()));
     }
     match base64_picture(img) {
-        Content::Bytes(bytes) => Ok(bytes),
+        Content::Bytes(bytes) => Ok(GivenPicture::Bytes(bytes)),
         Content::NotBase64 => Err(DeepFaceError::not_base64()),
     }
 }
@@ -495,15 +502,14 @@ mod tests {
     }
 
     #[test]
-    fn addresses_and_paths_are_refused() {
-        for (img, says) in [
-            ("https://example.org/a.jpg", "address"),
-            ("HTTP://127.0.0.1/a.jpg", "address"),
-            ("dataset/img1.jpg", "base64"),
-            ("data:image/jpeg,abc", "base64"),
-        ] {
+    fn a_picture_is_base64_or_an_address_and_no_path() {
+        for address in ["https://example.org/a.jpg", "HTTP://127.0.0.1/a.jpg"] {
+            assert_eq!(content(&format!(" {address}\n")).unwrap(), GivenPicture::Address(address.to_owned()));
+        }
+        for (img, says) in [("dataset/img1.jpg", "base64"), ("data:image/jpeg,abc", "base64")] {
             assert!(content(img).unwrap_err().to_string().contains(says), "{img}");
         }
-        assert_eq!(content(" data:image/png;base64,AP8C ").unwrap(), &[0, 255, 2][..]);
+        let bytes = GivenPicture::Bytes(bytes::Bytes::from_static(&[0, 255, 2]));
+        assert_eq!(content(" data:image/png;base64,AP8C ").unwrap(), bytes);
     }
 }

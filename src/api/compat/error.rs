@@ -97,10 +97,6 @@ impl DeepFaceError {
         Self(Self::new(detail::missing_picture_img()).0.shaped(Shape::DeepFaceException))
     }
 
-    pub fn address() -> Self {
-        Self::new(detail::address_not_supported())
-    }
-
     pub fn not_base64() -> Self {
         Self::new(detail::not_base64_img())
     }

@@ -17,7 +17,7 @@ use crate::api::access::{Analyze, OptionalKey};
 use crate::api::auth::Authorized;
 use crate::api::endpoint::Endpoint;
 use crate::api::immediate::{
-    Content, FACE_STATE_PATTERN, ImmediateAnalyzer, MAX_FACE_STATE, PictureBody, PicturesError, RequestShape,
+    Content, FACE_STATE_PATTERN, ImmediateAnalyzer, MAX_FACE_STATE, MayFetch, PictureBody, PicturesError, RequestShape,
     base64_picture, base64_problem, decode_face_state, encode_face_state, picture_problem, with_pictures,
 };
 use crate::api::json_body;
@@ -171,6 +171,8 @@ struct Asked {
     options: Options,
     people: People,
 }
+
+impl MayFetch for Asked {}
 
 /// Read the faces of pictures
 ///

@@ -11,6 +11,7 @@ mod face_state;
 mod memory;
 mod picture_problems;
 mod pictures;
+mod remote;
 mod spool;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -46,6 +47,7 @@ pub use error::{CapacityError, ImmediateError};
 pub use face_state::{FACE_STATE_PATTERN, MAX_FACE_STATE, decode as decode_face_state, encode as encode_face_state};
 pub use picture_problems::{base64_problem, picture_problem};
 pub use pictures::{Content, FormPicture, PictureBody, PicturesError, RequestShape, base64_picture, with_pictures};
+pub use remote::{GivenPicture, MayFetch, PictureDownloads};
 use spool::Spool;
 
 /// Analyzes the videos of immediate calls.

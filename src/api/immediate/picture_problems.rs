@@ -2,6 +2,7 @@
 
 use axum::http::StatusCode;
 
+use super::remote::download_problem;
 use super::{CapacityError, ImmediateError, PicturesError};
 use crate::analysis::FailureReason;
 use crate::api::Problem;
@@ -29,6 +30,7 @@ impl From<PicturesError> for Problem {
             PicturesError::UnknownField { field } => {
                 unprocessable(detail::unknown_field_pictures()).with("field", field)
             }
+            PicturesError::Download(error) => download_problem(error),
             PicturesError::BadFaceState => unprocessable(detail::bad_face_state()).with("field", "face_state"),
             PicturesError::Immediate(error) => of_immediate(error),
         }

@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::TryStreamExt;
 use multer::Multipart;
 
+use super::remote::MayFetch;
 use super::{CapacityError, ImmediateAnalyzer, ImmediateError, check_memory, clip, run, take_permit};
 use crate::api::json_body;
 use crate::api::limits::Client;
@@ -20,6 +21,7 @@ use crate::api::upload::error::{BodyError, FormError, OptionError, UploadError};
 use crate::api::upload::form::{self, UnknownFields};
 use crate::api::{Api, Caller, Problem, quota};
 use crate::pipeline::Cancel;
+use crate::sources::DownloadError;
 
 /// Why a request with pictures has no result. The text of each error goes to the log.
 /// [`picture_problems`](super::picture_problems) has the answers.
@@ -38,6 +40,8 @@ pub enum PicturesError {
     TooMany { most: usize },
     #[error("the form has the unknown field {field:?}")]
     UnknownField { field: String },
+    #[error("{0}")]
+    Download(#[from] DownloadError),
     #[error("the face_state was not made by this version, or was changed")]
     BadFaceState,
 }
@@ -147,7 +151,7 @@ pub async fn with_pictures<R, T, E>(
     work: impl FnOnce(&dyn ImmediateAnalyzer, R, &Cancel) -> Result<T, E> + Send + 'static,
 ) -> Result<T, E>
 where
-    R: Send + 'static,
+    R: MayFetch + Send + 'static,
     T: Send + 'static,
     E: From<PicturesError> + std::fmt::Display + Send + 'static,
 {
@@ -171,8 +175,11 @@ where
             parse(body, &mut statement).map(|request| (request, statement))
         };
         let parsed = tokio::task::spawn_blocking(parse).await;
-        let (request, statement) = parsed.map_err(|_| PicturesError::from(ImmediateError::Thread))??;
+        let (mut request, statement) = parsed.map_err(|_| PicturesError::from(ImmediateError::Thread))??;
         statement.record(&api.app, None).map_err(PicturesError::from)?;
+        if let Some(picture) = request.by_address() {
+            api.pictures.fetch(&api.app, picture, limit).await?;
+        }
         let result = run(api, permit, move |analyzer, cancel| Ok(work(analyzer, request, cancel)));
         let result = result.await.map_err(PicturesError::from)??;
         counted.keep();

@@ -309,7 +309,10 @@ details! {
     picture_damaged();
     not_base64();
     not_base64_img() = not_base64;
-    address_not_supported();
+    picture_urls_off();
+    picture_address_refused();
+    picture_unreachable(host);
+    picture_refused(host, status);
     action_not_supported(actions);
     bad_option_actions() = bad_option;
     anti_spoofing_not_supported();
