@@ -93,13 +93,11 @@ pub fn start(log: &Log, tracing: Option<&Tracing>) -> Result<Telemetry, String> 
             // Spans have the parents that they have in the log, also in other threads.
             .with_context_activation(false)
             .with_filter(filter_fn(is_traced).with_max_level_hint(LevelFilter::INFO))
+            .boxed()
     });
-    // The layer of traces comes first, since it looks up its spans in the registry itself.
-    tracing_subscriber::registry()
-        .with(traces)
-        .with(lines.with_filter(filter))
-        .try_init()
-        .map_err(|error| error.to_string())?;
+    // A list, because beside an absent layer (`None`) the spans exist that the filter switches off (findings/).
+    let layers = traces.into_iter().chain([lines.with_filter(filter).boxed()]).collect::<Vec<_>>();
+    tracing_subscriber::registry().with(layers).try_init().map_err(|error| error.to_string())?;
     let _ = REPLACE_FILTER.set(Box::new(move |filter| handle.reload(filter)));
     if provider.is_some() {
         trace::switch_on();
