@@ -16,7 +16,7 @@ use tracing::Metadata;
 use tracing_subscriber::filter::{LevelFilter, Targets, filter_fn};
 use tracing_subscriber::fmt::layer;
 use tracing_subscriber::prelude::*;
-use tracing_subscriber::{Layer, reload};
+use tracing_subscriber::{Layer, Registry, reload};
 
 use crate::config::{Log, LogFormat, Tracing};
 
@@ -40,7 +40,7 @@ macro_rules! step {
 pub(crate) use step;
 
 /// Replaces the filter of the log.
-static REPLACE_FILTER: OnceLock<Box<dyn Fn(Targets) -> Result<(), reload::Error> + Send + Sync>> = OnceLock::new();
+static FILTER: OnceLock<reload::Handle<Targets, Registry>> = OnceLock::new();
 
 /// Sends traces until it is dropped.
 #[derive(Debug, Default)]
@@ -98,7 +98,7 @@ pub fn start(log: &Log, tracing: Option<&Tracing>) -> Result<Telemetry, String> 
     // A list, because beside an absent layer (`None`) the spans exist that the filter switches off (findings/).
     let layers = traces.into_iter().chain([lines.with_filter(filter).boxed()]).collect::<Vec<_>>();
     tracing_subscriber::registry().with(layers).try_init().map_err(|error| error.to_string())?;
-    let _ = REPLACE_FILTER.set(Box::new(move |filter| handle.reload(filter)));
+    let _ = FILTER.set(handle);
     if provider.is_some() {
         trace::switch_on();
     }
@@ -108,7 +108,7 @@ pub fn start(log: &Log, tracing: Option<&Tracing>) -> Result<Telemetry, String> 
 /// Filters the log by a changed `log.filter` from now on.
 pub fn filter_again(log: &Log) -> Result<(), String> {
     let filter = filter(log, trace::is_on())?;
-    REPLACE_FILTER.get().map_or(Ok(()), |replace| replace(filter)).map_err(|error| error.to_string())
+    FILTER.get().map_or(Ok(()), |handle| handle.reload(filter)).map_err(|error| error.to_string())
 }
 
 /// The filter of the log. It also switches off the spans of steps, unless they are traced.
