@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use standardwebhooks::Webhook;
 use uuid::Uuid;
 use visage::clock::{Clock, SystemClock};
-use visage::config::Settings;
+use visage::config::{Secret, Settings};
 use visage::store::Scope;
 
 use crate::keys::{clip, key};
@@ -15,6 +15,7 @@ use crate::sources::killed::serve;
 use crate::sources::{Recorder, eventually, quick, work};
 use crate::support::clips::{self, models};
 use crate::support::http;
+use crate::support::postgres::TestDatabase;
 use crate::support::service::Service;
 use crate::support::web::WebServer;
 use crate::webhooks::{Receiver, SECRET, open};
@@ -23,6 +24,21 @@ use crate::webhooks::{Receiver, SECRET, open};
 fn settings(settings: &mut Settings) {
     quick(settings);
     open(settings);
+}
+
+/// Runs a test with SQLite, then with Postgres. The test gets the change of the settings that says where its database is.
+async fn with_both(test: impl AsyncFn(&dyn Fn(&mut Settings))) {
+    test(&|_| ()).await;
+    let database = TestDatabase::create().await;
+    test(&|settings| settings.database.url = Secret::new(database.url())).await;
+}
+
+async fn start(change: impl FnOnce(&mut Settings), database: &dyn Fn(&mut Settings)) -> Service {
+    Service::start(|settings| {
+        change(settings);
+        database(settings);
+    })
+    .await
 }
 
 fn items(urls: &[String]) -> Value {
@@ -73,7 +89,11 @@ async fn no_webhook_is_left(service: &Service) {
 
 #[tokio::test]
 async fn a_batch_fails_item_by_item_and_ends_with_one_webhook() {
-    let (server, service) = (WebServer::start(clip()).await, Service::start(settings).await);
+    with_both(fails_item_by_item).await;
+}
+
+async fn fails_item_by_item(database: &dyn Fn(&mut Settings)) {
+    let (server, service) = (WebServer::start(clip()).await, start(settings, database).await);
     let receiver = Receiver::default();
     let hook = receiver.start(&[500, 204]).await;
     let body = json!({
@@ -153,7 +173,11 @@ async fn a_batch_of_wrong_items_is_refused_with_the_error_of_each() {
 
 #[tokio::test]
 async fn a_cancelled_batch_keeps_ended_results_and_erases_the_rest() {
-    let (server, service) = (WebServer::start(clip()).await, Service::start(settings).await);
+    with_both(cancelled).await;
+}
+
+async fn cancelled(database: &dyn Fn(&mut Settings)) {
+    let (server, service) = (WebServer::start(clip()).await, start(settings, database).await);
     let receiver = Receiver::default();
     let hook = receiver.start(&[]).await;
     let urls = [server.url("/video.mp4"), server.url("/held.mp4")];
@@ -183,7 +207,11 @@ async fn a_cancelled_batch_keeps_ended_results_and_erases_the_rest() {
 
 #[tokio::test]
 async fn erased_and_expired_items_leave_the_batch_whole() {
-    let (server, service) = (WebServer::start(clip()).await, Service::start(settings).await);
+    with_both(erased_and_expired).await;
+}
+
+async fn erased_and_expired(database: &dyn Fn(&mut Settings)) {
+    let (server, service) = (WebServer::start(clip()).await, start(settings, database).await);
     let receiver = Receiver::default();
     let hook = receiver.start(&[]).await;
     let urls = [server.url("/video.mp4"), server.url("/video.mp4")];
@@ -206,7 +234,11 @@ async fn erased_and_expired_items_leave_the_batch_whole() {
 
 #[tokio::test]
 async fn a_repeated_request_gives_the_same_batch() {
-    let service = Service::start(quick).await;
+    with_both(repeated).await;
+}
+
+async fn repeated(database: &dyn Fn(&mut Settings)) {
+    let service = start(quick, database).await;
     let body = json!({"items": [{"video_url": "https://media.example.org/x.mp4"}]});
     let first: Value = send(&service, &body, Some("name"), None).await.json().await.unwrap();
     let again: Value = send(&service, &body, Some("name"), None).await.json().await.unwrap();
@@ -228,11 +260,15 @@ async fn a_repeated_request_gives_the_same_batch() {
 
 #[tokio::test]
 async fn batches_are_listed_by_key_and_hidden_from_other_keys() {
-    let service = Service::start(|settings| {
+    with_both(listed).await;
+}
+
+async fn listed(database: &dyn Fn(&mut Settings)) {
+    let limited = |settings: &mut Settings| {
         quick(settings);
         settings.limits.change(|limits| limits.videos_per_day_key = 7);
-    })
-    .await;
+    };
+    let service = start(limited, database).await;
     let (own, other) =
         (key(&service, &[Scope::Analyze, Scope::Read]).await, key(&service, &[Scope::Analyze, Scope::Read]).await);
     let body = |count: usize| json!({"items": items(&vec!["https://media.example.org/x.mp4".to_owned(); count])});
