@@ -203,6 +203,9 @@ async fn a_picture_is_fetched_from_its_address_but_from_no_private_network() {
     let off = Service::start(|settings| settings.sources.enabled = false).await;
     let body = json!({"img": "https://example.org/a.jpg"});
     error(off.http.post(format!("{}/analyze", off.base)).json(&body), "error", "picture_urls_off").await;
+    let broken = Service::start(|settings| settings.sources.ca_file = "/nowhere".into()).await;
+    let (status, body) = answer(broken.http.post(format!("{}/analyze", broken.base)).json(&body)).await;
+    assert_eq!((status, body["code"].as_str()), (500, Some("internal")), "{body}");
 }
 
 #[tokio::test]

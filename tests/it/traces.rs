@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -15,8 +14,6 @@ use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use tokio::net::TcpListener;
-use visage::clock::{RandomTokens, SystemClock};
-use visage::worker::Worker;
 
 use crate::keys::clip;
 use crate::support::clips::{self, Models};
@@ -24,10 +21,10 @@ use crate::support::collector::{Collector, Received};
 use crate::support::http;
 use crate::support::postgres::TestDatabase;
 use crate::support::program::{Process, visage};
-use crate::support::service::{RefusingAnalyzer, Service, video_form};
+use crate::support::service::{Service, video_form};
 use crate::support::smtp::SmtpServer;
 use crate::support::web::{OUTSIDE, WebServer};
-use crate::webhooks::{Receiver, SECRET, open};
+use crate::webhooks::{Receiver, SECRET, open, work};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CLIENT: &str = "00f067aa0ba902b7";
@@ -422,19 +419,7 @@ async fn without_traces_a_webhook_has_no_header_and_a_job_no_trace() {
     let request = service.http.post(format!("{}/analyze-video", service.base)).multipart(form);
     let accepted = request.header("traceparent", traceparent()).send().await.unwrap();
     assert_eq!(accepted.status(), StatusCode::ACCEPTED);
-    let worker = Worker {
-        name: "test".to_owned(),
-        settings: service.settings.clone(),
-        store: service.store.clone(),
-        blobs: service.blobs.clone(),
-        identity: service.identity,
-        job_process: None,
-        analyzer: Arc::new(RefusingAnalyzer),
-        mail_sender: None,
-        clock: Arc::new(SystemClock),
-        tokens: Arc::new(RandomTokens),
-    };
-    tokio::spawn(worker.run(service.stop.clone()));
+    work(&service);
     let (headers, _) = receiver.got(1).await.remove(0);
     assert!(!headers.contains_key("traceparent") && !headers.contains_key("tracestate"), "{headers:?}");
     let pool = sqlx::SqlitePool::connect(service.settings.database.url.expose()).await.unwrap();

@@ -60,7 +60,7 @@ impl Receiver {
     }
 }
 
-fn work(service: &Service) {
+pub fn work(service: &Service) {
     let worker = Worker {
         name: "test".to_owned(),
         settings: service.settings.clone(),

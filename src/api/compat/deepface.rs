@@ -26,6 +26,7 @@ use crate::api::notice::{NoticeStatement, NoticeValue};
 use crate::api::openapi::DEEPFACE;
 use crate::api::problem::detail;
 use crate::api::upload::form::{MAX_FACES, MAX_TEXT, UnknownFields};
+use crate::config::Secret;
 use crate::pipeline::{Cancel, PictureOptions, ReadPicture, WholePicture};
 
 type Rule = DeepFaceKey<Analyze>;
@@ -344,7 +345,7 @@ fn content(img: &str) -> Result<GivenPicture, DeepFaceError> {
     let img = img.trim();
     let start = img.get(..8).unwrap_or(img).to_ascii_lowercase();
     if start.starts_with("http://") || start.starts_with("https://") {
-        return Ok(GivenPicture::Address(img.to_owned()));
+        return Ok(GivenPicture::Address(Secret::new(img)));
     }
     match base64_picture(img) {
         Content::Bytes(bytes) => Ok(GivenPicture::Bytes(bytes)),
@@ -504,7 +505,7 @@ mod tests {
     #[test]
     fn a_picture_is_base64_or_an_address_and_no_path() {
         for address in ["https://example.org/a.jpg", "HTTP://127.0.0.1/a.jpg"] {
-            assert_eq!(content(&format!(" {address}\n")).unwrap(), GivenPicture::Address(address.to_owned()));
+            assert_eq!(content(&format!(" {address}\n")).unwrap(), GivenPicture::Address(Secret::new(address)));
         }
         for (img, says) in [("dataset/img1.jpg", "base64"), ("data:image/jpeg,abc", "base64")] {
             assert!(content(img).unwrap_err().to_string().contains(says), "{img}");

@@ -68,6 +68,17 @@ pub struct DeepFaceRejectionBody {
     pub message: &'static str,
 }
 
+/// Codes of requests that DeepFace answers with 400: a body that cannot be parsed, a picture that cannot be fetched.
+const BAD_REQUEST: [&str; 7] = [
+    "bad_body",
+    "bad_json",
+    "bad_form",
+    "picture_urls_off",
+    "picture_address_refused",
+    "picture_unreachable",
+    "picture_refused",
+];
+
 /// A problem that is rendered as [`DeepFaceErrorBody`].
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{0}")]
@@ -76,9 +87,7 @@ pub struct DeepFaceError(Problem);
 impl<E: Into<Problem>> From<E> for DeepFaceError {
     fn from(error: E) -> Self {
         let problem = error.into();
-        // DeepFace answers a body that it cannot parse with 400.
-        let is_unreadable = matches!(&*problem.code, "bad_body" | "bad_json" | "bad_form");
-        let status = if is_unreadable { StatusCode::BAD_REQUEST } else { problem.status };
+        let status = if BAD_REQUEST.contains(&&*problem.code) { StatusCode::BAD_REQUEST } else { problem.status };
         Self(problem.with_status(status).shaped(Shape::DeepFaceError))
     }
 }

@@ -31,6 +31,7 @@ impl From<PicturesError> for Problem {
                 unprocessable(detail::unknown_field_pictures()).with("field", field)
             }
             PicturesError::Download(error) => download_problem(error),
+            PicturesError::Downloads(_) => Self::internal(),
             PicturesError::BadFaceState => unprocessable(detail::bad_face_state()).with("field", "face_state"),
             PicturesError::Immediate(error) => of_immediate(error),
         }

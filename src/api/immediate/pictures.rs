@@ -21,7 +21,7 @@ use crate::api::upload::error::{BodyError, FormError, OptionError, UploadError};
 use crate::api::upload::form::{self, UnknownFields};
 use crate::api::{Api, Caller, Problem, quota};
 use crate::pipeline::Cancel;
-use crate::sources::DownloadError;
+use crate::sources::{DownloadError, SetupError};
 
 /// Why a request with pictures has no result. The text of each error goes to the log.
 /// [`picture_problems`](super::picture_problems) has the answers.
@@ -42,6 +42,8 @@ pub enum PicturesError {
     UnknownField { field: String },
     #[error("{0}")]
     Download(#[from] DownloadError),
+    #[error("no picture can be fetched: {0}")]
+    Downloads(#[from] SetupError),
     #[error("the face_state was not made by this version, or was changed")]
     BadFaceState,
 }

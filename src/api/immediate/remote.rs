@@ -7,10 +7,10 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use bytes::{Bytes, BytesMut};
 
-use super::{ImmediateError, PicturesError};
+use super::PicturesError;
 use crate::api::problem::detail;
 use crate::api::{AppState, Problem};
-use crate::config::ByteSize;
+use crate::config::{ByteSize, Secret};
 use crate::sources::{AddressError, DownloadError, Downloads};
 
 /// Longest time of a download. The client waits for it.
@@ -20,8 +20,8 @@ const LONGEST: Duration = Duration::from_secs(20);
 #[derive(Debug, PartialEq, Eq)]
 pub enum GivenPicture {
     Bytes(Bytes),
-    /// It has to be fetched.
-    Address(String),
+    /// It has to be fetched. The address may have a signature.
+    Address(Secret),
 }
 
 /// A parsed request, whose picture may have to be fetched.
@@ -33,18 +33,20 @@ pub trait MayFetch {
 
 /// Fetches pictures. Cheap to clone. Reads certificates at the first use.
 #[derive(Clone, Default)]
-pub struct PictureDownloads(Arc<OnceLock<Option<Downloads>>>);
+pub struct PictureDownloads(Arc<OnceLock<Downloads>>);
 
 impl PictureDownloads {
     /// Replaces the address of a picture by its bytes, at most `limit`.
     pub async fn fetch(&self, app: &AppState, picture: &mut GivenPicture, limit: u64) -> Result<(), PicturesError> {
         let GivenPicture::Address(address) = picture else { return Ok(()) };
-        let downloads = self.0.get_or_init(|| {
-            let downloads = Downloads::new(&app.settings);
-            downloads.inspect_err(|error| tracing::error!(%error, "no picture can be fetched")).ok()
-        });
-        let downloads = downloads.as_ref().ok_or(PicturesError::Immediate(ImmediateError::Thread))?;
-        let mut download = downloads.limited(limit, LONGEST).open(address).await?;
+        let downloads = match self.0.get() {
+            Some(downloads) => downloads,
+            None => {
+                let new = Downloads::new(&app.settings)?;
+                self.0.get_or_init(|| new)
+            }
+        };
+        let mut download = downloads.limited(limit, LONGEST).open(address.expose()).await?;
         let mut bytes = BytesMut::new();
         while let Some(chunk) = download.chunk().await? {
             bytes.extend_from_slice(&chunk);
@@ -57,8 +59,7 @@ impl PictureDownloads {
 
 /// The problem of a picture that could not be fetched.
 pub fn download_problem(error: DownloadError) -> Problem {
-    // As DeepFace answers.
-    let mut status = StatusCode::BAD_REQUEST;
+    let mut status = StatusCode::UNPROCESSABLE_ENTITY;
     let detail = match error {
         DownloadError::Refused { reason: AddressError::Off, .. } => detail::picture_urls_off(),
         DownloadError::Refused { .. } | DownloadError::TooManyRedirects { .. } => detail::picture_address_refused(),

@@ -32,39 +32,27 @@ BATCH_PAUSE_S = 2
 RETRIED = frozenset({429, 502, 503, 504})
 
 
-class Options(TypedDict, total=False):
-    """Options of an analysis. The documentation of visage (API.md) describes them."""
+class BatchOptions(TypedDict, total=False):
+    """Options of all analyses of a batch. The documentation of visage (API.md) describes them."""
+
+    webhook_url: str
+    sample_every: int
+    samples_per_second: int
+    sampling: Literal["exact", "fast"]
+    max_faces: int
+    priority: Literal["high", "normal", "low"]
+    language: Literal["de", "en", "es", "fr"]
+    gaze: bool
+    speech: bool
+    detail: Literal["expressions"]
+    notice: Literal["given"]
+    notice_version: str
+
+
+class Options(BatchOptions, total=False):
+    """Options of an analysis."""
 
     email: str | list[str]
-    webhook_url: str
-    sample_every: int
-    samples_per_second: int
-    sampling: Literal["exact", "fast"]
-    max_faces: int
-    priority: Literal["high", "normal", "low"]
-    language: Literal["de", "en", "es", "fr"]
-    gaze: bool
-    speech: bool
-    detail: Literal["expressions"]
-    notice: Literal["given"]
-    notice_version: str
-
-
-class BatchOptions(TypedDict, total=False):
-    """Options of all analyses of a batch. `webhook_url` gets one webhook when the batch has ended."""
-
-    webhook_url: str
-    sample_every: int
-    samples_per_second: int
-    sampling: Literal["exact", "fast"]
-    max_faces: int
-    priority: Literal["high", "normal", "low"]
-    language: Literal["de", "en", "es", "fr"]
-    gaze: bool
-    speech: bool
-    detail: Literal["expressions"]
-    notice: Literal["given"]
-    notice_version: str
 
 
 class PictureOptions(TypedDict, total=False):
