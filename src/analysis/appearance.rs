@@ -2,7 +2,8 @@
 //!
 //! It distinguishes the people of one video where positions do not: after a cut, and when two people cross. It is
 //! coarse on purpose: it is valid for minutes and for one set of clothes, so nobody can be recognised by it later. It
-//! exists only while a video is analyzed. It is not stored and not part of the result. Only a client that sends single
+//! exists only until the end of the analysis of a video: an analysis that is broken off stores it, and erases it when it
+//! ends. It is not part of the result. Only a client that sends single
 //! pictures gets it back ([`super::People`]), and the service does not keep it.
 //!
 //! The picture is first scaled to a fixed brightness of the skin, so that lamps and exposure make no difference.
@@ -15,6 +16,8 @@
 //! | samples of a man, some of them from a second recording of another size | at least 0.89 |
 //! | a picture and its copy with 0.7 or 1.25 times the brightness | at least 0.92 |
 //! | any two of seven people | at most 0.57; one pair of a group photograph 0.70 |
+
+use serde::{Deserialize, Serialize};
 
 /// Number of bins along each axis of CIE L*a*b*: lightness, green to red, blue to yellow.
 const BINS: [usize; 3] = [6, 7, 7];
@@ -31,8 +34,12 @@ const BITMAP: usize = ALL_BINS.div_ceil(8);
 /// Shares of the colours. They sum to 1.
 type Histogram = Box<[f32]>;
 
+/// The bins above 0 of the parts, with their numbers.
+type SparseParts = [Option<Vec<(usize, f32)>>; 3];
+
 /// Colours of hair, skin and clothes.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(into = "SparseParts", try_from = "SparseParts")]
 pub struct Appearance {
     parts: [Option<Histogram>; 3],
 }
@@ -116,6 +123,30 @@ impl Appearance {
             *part = Some(bins.into());
         }
         Some(Self { parts })
+    }
+}
+
+impl From<Appearance> for SparseParts {
+    fn from(appearance: Appearance) -> Self {
+        let above_0 = |part: Histogram| part.iter().copied().enumerate().filter(|(_, share)| *share > 0.0).collect();
+        appearance.parts.map(|part| part.map(above_0))
+    }
+}
+
+impl TryFrom<SparseParts> for Appearance {
+    type Error = &'static str;
+
+    fn try_from(sparse: SparseParts) -> Result<Self, Self::Error> {
+        let mut parts = [None, None, None];
+        for (part, sparse) in parts.iter_mut().zip(sparse) {
+            let Some(sparse) = sparse else { continue };
+            let mut bins = vec![0.0; ALL_BINS];
+            for (bin, share) in sparse {
+                *bins.get_mut(bin).ok_or("there is no such bin")? = share;
+            }
+            *part = Some(bins.into());
+        }
+        Ok(Self { parts })
     }
 }
 

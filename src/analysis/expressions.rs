@@ -109,6 +109,25 @@ pub(super) fn share(percent: u8) -> f64 {
     f64::from(percent) / 100.0
 }
 
+/// Expressions in the form of a list without names.
+pub(super) mod unnamed {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::Expressions;
+
+    pub fn serialize<S: Serializer>(expressions: &Option<Expressions>, serializer: S) -> Result<S::Ok, S::Error> {
+        expressions.as_ref().map(|expressions| expressions.0.as_slice()).serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Expressions>, D::Error> {
+        let list = Option::<Vec<u8>>::deserialize(deserializer)?;
+        let expressions =
+            |list: Vec<u8>| list.try_into().map(Expressions).map_err(|_| Error::custom("not 52 movements"));
+        list.map(expressions).transpose()
+    }
+}
+
 impl Serialize for Expressions {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let nonzero = || Self::NAMES.iter().zip(self.0).filter(|(_, percent)| *percent > 0);

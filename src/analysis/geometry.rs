@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// Parts of a face that something covers: a bar, sunglasses, a mask, a hand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Covered {
     /// Whether both eyes are covered. If one eye is bare, its gaze counts for both.
     pub eyes: bool,
@@ -120,7 +120,7 @@ pub struct Gaze {
 }
 
 /// The eyes of one face.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Eyes {
     /// Distance of the lids divided by the width of the eye, as the mean of both eyes: about 0.3 for open and 0.1 for
     /// shut eyes (the eye aspect ratio of Soukupova and Cech 2016, "Real-Time Eye Blink Detection using Facial

@@ -1,9 +1,11 @@
 //! One face in one sampled frame.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Covered, Expressions, Eyes, Face, Pose, Probabilities};
 
 /// Everything that was read from one face in one sample.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Observation {
     /// Index of the sample, from 0.
     pub sample: u32,
@@ -20,6 +22,7 @@ pub struct Observation {
     /// Whether eyes or mouth are covered, or `None` if the landmark model did not read the face.
     pub covered: Option<Covered>,
     /// Movements of the face, or `None` if they were not asked for or not read.
+    #[serde(with = "super::expressions::unnamed")]
     pub expressions: Option<Expressions>,
     /// Weight of the sample in averages, above 0 and up to 1. Small or turned faces have less weight.
     pub quality: f32,

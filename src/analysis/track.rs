@@ -14,6 +14,8 @@
 //! cross, when one hides the other for a while, and when they change places at a cut. A person who is not seen for a
 //! while (a hand before the face, a head turned away) stays the same person.
 
+use serde::{Deserialize, Serialize};
+
 use super::motion::{Motion, assign};
 use super::{Appearance, BBox, Observation};
 
@@ -63,7 +65,7 @@ pub struct Track {
 }
 
 /// A face of one sample and the appearance of the person. The appearance is dropped with the tracker.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sighting {
     pub seen: Observation,
     pub appearance: Option<Appearance>,

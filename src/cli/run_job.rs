@@ -11,7 +11,7 @@ use super::{Failure, PROGRAM};
 use crate::config::{Device, Settings};
 use crate::fault::{Fault, Part};
 use crate::isolation::{self, Decoders};
-use crate::pipeline::{Cancel, Pipeline, Progress};
+use crate::pipeline::{AnalysisPart, AnalysisParts, Cancel, Pipeline, Progress};
 use crate::telemetry::{Telemetry, step, trace};
 use crate::worker::{AnalysisError, AnalysisRequest, Analyzer, ChildMessage};
 
@@ -23,7 +23,7 @@ pub fn run(settings: &Settings, telemetry: Telemetry) -> Result<(), Failure> {
     let mut stdin = std::io::stdin().lock();
     let failed = |error: &dyn std::fmt::Display| Failure::Run(error.to_string());
     stdin.read_line(&mut text).map_err(|error| failed(&error))?;
-    let request: AnalysisRequest = serde_json::from_str(&text).map_err(|error| failed(&error))?;
+    let mut request: AnalysisRequest = serde_json::from_str(&text).map_err(|error| failed(&error))?;
     drop(stdin);
     // The worker closes the pipe when it ends or no longer needs the result.
     std::thread::spawn(|| {
@@ -48,7 +48,13 @@ pub fn run(settings: &Settings, telemetry: Telemetry) -> Result<(), Failure> {
         }
         let progress =
             |Progress { frames_done, frames_total }| send(&ChildMessage::Progress { frames_done, frames_total });
-        Analyzer::analyze(&pipeline, &request.source(), request.options, &progress, &Cancel::default())
+        let keep = |part: AnalysisPart| send(&ChildMessage::Part(Box::new(part)));
+        let parts = AnalysisParts {
+            earlier: std::mem::take(&mut request.earlier),
+            every: Duration::from_secs(request.keep_every_s.unwrap_or(u64::MAX)),
+            keep: request.keep_every_s.is_some().then_some(&keep),
+        };
+        Analyzer::analyze(&pipeline, &request.source(), request.options, parts, &progress, &Cancel::default())
     });
     drop(in_span);
     telemetry.end(LAST_SPANS_TIMEOUT);

@@ -246,6 +246,7 @@ pub struct Queue {
     pub backoff_max_s: u64,
     pub poll_s: u64,
     pub shutdown_grace_s: u64,
+    pub keep_progress_s: u64,
 }
 
 impl Queue {

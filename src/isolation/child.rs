@@ -87,14 +87,14 @@ fn frames(
         Err(error) => return link.send(&Answer::Opened(Err(error)), &[]),
     };
     link.send(&Answer::Opened(Ok(opened.probe().clone())), &[])?;
-    let Received::Message(Request::Select { selection, sampling, turns, cores }, _) = link.receive(None)? else {
+    let Received::Message(Request::Select { selection, sampling, turns, start, cores }, _) = link.receive(None)? else {
         return Ok(());
     };
     let stop = {
         let link = link.clone();
         move || link.is_closed()
     };
-    let mut frames = match Frames::select(opened, selection, sampling, cores) {
+    let mut frames = match Frames::select(opened, selection, sampling, start, cores) {
         Ok(frames) => frames,
         Err(error) => return link.send(&Answer::Failed(error), &[]),
     };
@@ -110,8 +110,8 @@ fn frames(
                 }
                 let Sample { index, time_s, picture, placement } = sample;
                 let (rows, columns) = (picture.rows(), picture.cols());
-                let passed = frames.passed();
-                let sample = PictureInSlot { slot, rows, columns, index, time_s, placement, passed };
+                let (passed, position) = (frames.passed(), frames.position());
+                let sample = PictureInSlot { slot, rows, columns, index, time_s, placement, passed, position };
                 link.send(&Answer::Sample(sample), &[])?;
             }
             Ok(None) => break,

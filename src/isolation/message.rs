@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::confine::Confinement;
 use crate::analysis::Sampling;
 use crate::config::Video;
-use crate::media::{End, FramesError, Placement, Probe, ProbeError, Selection, SoundError, SoundFormat};
+use crate::media::{End, FramesError, Placement, Position, Probe, ProbeError, Selection, SoundError, SoundFormat};
 
 /// The first message to a child.
 #[derive(Debug, Serialize, Deserialize)]
@@ -57,13 +57,15 @@ pub enum ReadRequest {
 }
 
 /// A message to a child during an operation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub enum Request {
     Select {
         selection: Selection,
         sampling: Sampling,
         /// Further quarter turns of the pictures, clockwise.
         turns: u8,
+        /// Where to begin.
+        start: Position,
         /// The CPU cores that the video may use.
         cores: usize,
     },
@@ -100,6 +102,8 @@ pub struct PictureInSlot {
     pub placement: Placement,
     /// Frames passed so far.
     pub passed: u64,
+    /// Where decoding can continue after this sample.
+    pub position: Position,
 }
 
 /// A message of a child that decodes sound. One byte gives its kind, and 32-bit numbers or JSON follow.

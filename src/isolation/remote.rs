@@ -18,7 +18,7 @@ use super::process::{Child, Watch};
 use super::slots::{SLOTS, slot_bytes};
 use crate::analysis::Sampling;
 use crate::config::Video;
-use crate::media::{End, FramesError, Probe, ProbeError, Sample, Selection, SoundError, SoundFormat, Source};
+use crate::media::{End, FramesError, Position, Probe, ProbeError, Sample, Selection, SoundError, SoundFormat, Source};
 use crate::telemetry::metrics;
 
 /// How often a wait is interrupted to check for cancellation.
@@ -244,14 +244,26 @@ impl RemoteVideo {
         selection: Selection,
         sampling: Sampling,
         turns: u8,
+        start: Position,
         share: Share,
     ) -> Result<RemoteFrames, FramesError> {
         let Self { decoding, link, pictures, probe } = self;
-        let select = Request::Select { selection, sampling, turns, cores: share.cores };
+        let select = Request::Select { selection, sampling, turns, start, cores: share.cores };
         if link.send(&select, &[]).is_err() {
             return Err(decoding.child.ended().into());
         }
-        Ok(RemoteFrames { decoding, link, pictures, probe, passed: 0, last: None, is_over: false, _share: share })
+        let (passed, position) = (start.passed(), start);
+        Ok(RemoteFrames {
+            decoding,
+            link,
+            pictures,
+            probe,
+            passed,
+            position,
+            last: None,
+            is_over: false,
+            _share: share,
+        })
     }
 }
 
@@ -262,6 +274,7 @@ pub struct RemoteFrames {
     pictures: File,
     pub probe: Probe,
     pub passed: u64,
+    pub position: Position,
     /// Index and time of the last sample.
     last: Option<(u32, f64)>,
     is_over: bool,
@@ -278,11 +291,11 @@ impl RemoteFrames {
                 let follows = self.last.is_none_or(|(index, time_s)| sample.index > index && sample.time_s > time_s);
                 let picture = if follows { self.picture(&sample) } else { None };
                 let Some(picture) = picture else { return Err(self.decoding.broke_protocol().into()) };
-                let PictureInSlot { slot, index, time_s, placement, passed, .. } = sample;
+                let PictureInSlot { slot, index, time_s, placement, passed, position, .. } = sample;
                 metrics().decoded("cpu");
                 // Ignores the error of a child that ended: the next call returns it.
                 let _ = self.link.send(&Request::FreeSlot { slot }, &[]);
-                (self.last, self.passed) = (Some((index, time_s)), passed);
+                (self.last, self.passed, self.position) = (Some((index, time_s)), passed, position);
                 Ok(Some(Sample { index, time_s, picture, placement }))
             }
             Answer::Last { passed } => {

@@ -9,7 +9,7 @@ use super::cores::Share;
 use super::remote::{Decoding, RemoteFrames, RemoteSound, RemoteVideo};
 use crate::analysis::Sampling;
 use crate::media::{
-    self, End, Every, FramesError, Probe, ProbeError, Sample, Selection, SoundError, SoundFormat, Source,
+    self, End, Every, FramesError, Position, Probe, ProbeError, Sample, Selection, SoundError, SoundFormat, Source,
 };
 
 /// The file of a video. All clones are decoded in the same child, which ends with the last of them.
@@ -117,23 +117,36 @@ impl OpenVideo {
     /// Starts to decode. Pictures are turned clockwise by this many quarter turns, in addition to the orientation of
     /// the video. Their placements undo the turn.
     pub fn start(self, every: Every, turns: u8) -> Result<Frames, FramesError> {
-        self.select(every.selection(), every.sampling, turns)
+        self.start_at(Position::default(), every, turns)
+    }
+
+    /// Does the same as [`Self::start`], and continues at another place than the beginning.
+    pub fn start_at(self, position: Position, every: Every, turns: u8) -> Result<Frames, FramesError> {
+        self.select(every.selection(), every.sampling, turns, position)
     }
 
     /// Like [`Self::start`], for `count` frames that are spread evenly over the first `of` frames of the video.
     pub fn spread(self, count: u64, of: u64, turns: u8) -> Result<Frames, FramesError> {
-        self.select(Selection::Spread { count, of }, Sampling::Exact, turns)
+        self.select(Selection::Spread { count, of }, Sampling::Exact, turns, Position::default())
     }
 
-    fn select(self, selection: Selection, sampling: Sampling, turns: u8) -> Result<Frames, FramesError> {
+    fn select(
+        self,
+        selection: Selection,
+        sampling: Sampling,
+        turns: u8,
+        start: Position,
+    ) -> Result<Frames, FramesError> {
         let share = self.decoders.0.cores.take();
         Ok(Frames(match self.opened {
             Opened::Here(opened) => {
-                let mut frames = media::Frames::select(*opened, selection, sampling, share.cores)?;
+                let mut frames = media::Frames::select(*opened, selection, sampling, start, share.cores)?;
                 frames.turn(turns);
                 FramesPlace::Here(Box::new((frames, share)))
             }
-            Opened::Child(opened) => FramesPlace::Child(Box::new(opened.start(selection, sampling, turns, share)?)),
+            Opened::Child(opened) => {
+                FramesPlace::Child(Box::new(opened.start(selection, sampling, turns, start, share)?))
+            }
         }))
     }
 }
@@ -159,6 +172,14 @@ impl Frames {
         match &self.0 {
             FramesPlace::Here(here) => here.0.passed(),
             FramesPlace::Child(frames) => frames.passed,
+        }
+    }
+
+    /// Where decoding can continue, after the last sample that was returned.
+    pub fn position(&self) -> Position {
+        match &self.0 {
+            FramesPlace::Here(here) => here.0.position(),
+            FramesPlace::Child(frames) => frames.position,
         }
     }
 

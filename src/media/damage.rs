@@ -5,6 +5,8 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use serde::{Deserialize, Serialize};
+
 /// Damage ends this many packets after it began, if no key frame came. Then the encoder has renewed most of the frame,
 /// and streams without further key frames exist.
 pub(super) const MAX_CHAIN: u64 = 300;
@@ -13,7 +15,7 @@ pub(super) const MAX_CHAIN: u64 = 300;
 const MAX_OUTPUTS: u64 = 32;
 
 /// Sampled frames that were dropped because they are damaged.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Damage {
     pub frames: u64,
     /// The time of the first damaged frame, in seconds.

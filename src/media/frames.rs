@@ -16,6 +16,7 @@ use super::hardware::HwDevice;
 use super::limits::check_pixels;
 use super::opened::{no_video, undecodable};
 use super::picture::Converter;
+use super::position::Position;
 use super::reader::{ReadSummary, Reader, ReaderEvent};
 use super::selection::Selection;
 use super::threads::Threads;
@@ -102,13 +103,11 @@ pub struct Frames {
     device: Option<&'static HwDevice>,
     /// The error of the GPU, after which the CPU decodes.
     gpu_error: Option<ffmpeg_next::Error>,
-    samples: u32,
-    /// The number of the last frame that was returned.
-    last_number: Option<u64>,
+    /// Where decoding began.
+    start: Position,
+    position: Position,
     /// Frames passed so far; all frames after the end.
     frames_passed: u64,
-    lost: u64,
-    damage: Damage,
     end_s: f64,
     fps: f64,
     read: ReadSummary,
@@ -117,21 +116,31 @@ pub struct Frames {
 impl Frames {
     /// Starts to decode an open video, on this number of CPU cores at most.
     pub fn start(video: Opened, every: Every, cores: usize) -> Result<Self, FramesError> {
-        Self::select(video, every.selection(), every.sampling, cores)
+        Self::select(video, every.selection(), every.sampling, Position::default(), cores)
     }
 
     /// Like [`Frames::start`], for `count` frames that are spread evenly over the first `of` frames of the video.
     pub fn spread(video: Opened, count: u64, of: u64, cores: usize) -> Result<Self, FramesError> {
-        Self::select(video, Selection::Spread { count, of }, Sampling::Exact, cores)
+        Self::select(video, Selection::Spread { count, of }, Sampling::Exact, Position::default(), cores)
     }
 
-    pub fn select(video: Opened, selection: Selection, sampling: Sampling, cores: usize) -> Result<Self, FramesError> {
+    /// Continues after the sample at which `start` was taken, or begins with the first one. The samples are the same as
+    /// if the video was decoded from its beginning.
+    pub fn select(
+        video: Opened,
+        selection: Selection,
+        sampling: Sampling,
+        start: Position,
+        cores: usize,
+    ) -> Result<Self, FramesError> {
         let (source, limits, probe, packets) = video.into_parts();
         let clock = probe.clock();
         // A decoded frame has 12 bits a pixel in the most common format.
         let frame_size = u64::from(probe.width) * u64::from(probe.height) * 3 / 2;
-        let (threads, device) = Threads::start(packets, (selection, sampling), clock, &limits, (cores, frame_size))?;
-        let converter = Converter::new(probe.display, limits.max_pixels);
+        let (threads, device) =
+            Threads::start(packets, (selection, sampling), start.gops, clock, &limits, (cores, frame_size))?;
+        let mut converter = Converter::new(probe.display, limits.max_pixels);
+        converter.continue_at(&start);
         Ok(Self {
             source,
             limits,
@@ -144,11 +153,9 @@ impl Frames {
             cores,
             device,
             gpu_error: None,
-            last_number: None,
-            samples: 0,
-            frames_passed: 0,
-            lost: 0,
-            damage: Damage::default(),
+            start,
+            position: start,
+            frames_passed: start.passed(),
             end_s: 0.0,
             fps: 0.0,
             read: ReadSummary::default(),
@@ -170,25 +177,32 @@ impl Frames {
         self.frames_passed
     }
 
+    /// Where decoding can continue, after the last sample that was returned.
+    pub const fn position(&self) -> Position {
+        self.position
+    }
+
     /// Returns the next sampled frame, or `None` at the end. A video without a single sample is an error. `stop` is
     /// called from time to time.
     pub fn next(&mut self, stop: &dyn Fn() -> bool) -> Result<Option<Sample>, FramesError> {
         loop {
             if let Some(gop) = &self.current_gop {
                 match receive(gop, stop)? {
-                    // This frame was returned before the GPU failed.
-                    Some(Decoded::Frame { number, .. })
-                        if self.gpu_error.is_some() && Some(number) <= self.last_number => {}
+                    Some(Decoded::Frame { number, .. }) if self.was_returned(number) => {}
                     Some(Decoded::Frame { frame, number, time_s }) => {
                         self.frames_passed = self.frames_passed.max(number + 1);
                         check_pixels(frame.width(), frame.height(), &self.limits)?;
-                        let (index, (picture, placement)) = (self.samples, self.converter.picture(&frame)?);
-                        (self.last_number, self.samples) = (Some(number), self.samples + 1);
+                        let (picture, placement) = self.converter.picture(&frame)?;
+                        let index = self.position.samples;
+                        self.position.samples += 1;
+                        self.position.last_number = Some(number);
+                        self.converter.write_to(&mut self.position);
                         return Ok(Some(Sample { index, time_s, picture, placement }));
                     }
                     Some(Decoded::Done(summary)) => {
-                        self.lost += summary.lost;
-                        self.damage.merge(summary.damage);
+                        self.position.gops += 1;
+                        self.position.lost += summary.lost;
+                        self.position.damage.merge(summary.damage);
                         if let Some((frames, clock)) = summary.counted {
                             (self.frames_passed, self.end_s, self.fps) = (frames, clock.end(), clock.fps());
                         }
@@ -205,7 +219,7 @@ impl Frames {
                 Some(ReaderEvent::End(read)) => {
                     self.finish(read);
                     // The first frame is always selected, so a video without samples has no decodable frame.
-                    return match (self.samples, self.read.packets) {
+                    return match (self.position.samples, self.read.packets) {
                         (0, 0) => Err(no_video(&self.source).into()),
                         (0, _) => Err(undecodable(&self.source, self.probe.codec.clone()).into()),
                         _ => Ok(None),
@@ -221,14 +235,15 @@ impl Frames {
     /// Takes over the totals after the last packet.
     fn finish(&mut self, read: ReadSummary) {
         if let Some((frames, clock)) = &read.numbered {
-            (self.frames_passed, self.end_s, self.fps) = (frames.saturating_sub(self.lost), clock.end(), clock.fps());
+            (self.frames_passed, self.end_s, self.fps) =
+                (frames.saturating_sub(self.position.lost), clock.end(), clock.fps());
         }
         self.read = read;
         self.threads.events = None;
         match (self.device, self.gpu_error) {
             (Some(device), None) => device.record_success(),
             // The CPU decoded every frame, so the video is not the cause.
-            (Some(device), Some(error)) if self.lost == 0 => device.record_failure(error),
+            (Some(device), Some(error)) if self.position.lost == 0 => device.record_failure(error),
             _ => {}
         }
     }
@@ -240,13 +255,21 @@ impl Frames {
         let video = Opened::open(&self.source, &limits)?;
         self.current_gop = None;
         self.threads.stop();
-        let mut restarted = Self::select(video, self.selection, self.sampling, self.cores)?;
+        let mut restarted = Self::select(video, self.selection, self.sampling, self.start, self.cores)?;
         // The converter keeps the size of the first frame.
         std::mem::swap(&mut restarted.converter, &mut self.converter);
-        let Self { device, samples, last_number, frames_passed, .. } = *self;
+        let Self { device, position, frames_passed, .. } = *self;
         // Damage is counted again from the start.
-        *self = Self { device, gpu_error: Some(error), samples, last_number, frames_passed, ..restarted };
+        let position = Position { gops: self.start.gops, lost: self.start.lost, damage: self.start.damage, ..position };
+        *self = Self { device, gpu_error: Some(error), position, frames_passed, ..restarted };
         Ok(())
+    }
+
+    /// Whether this frame was returned before the GPU failed, or belongs to the beginning of the first GOP, which was
+    /// returned before `start`.
+    fn was_returned(&self, number: u64) -> bool {
+        let may_be = self.gpu_error.is_some() || self.position.gops == self.start.gops;
+        may_be && Some(number) <= self.position.last_number
     }
 
     /// Returns the facts that are known after the last frame. If the frames ended early, this reads the file again
@@ -255,7 +278,7 @@ impl Frames {
     pub fn end(self, stop: impl Fn() -> bool + Clone + Send + 'static) -> Result<End, FramesError> {
         let size = self.converter.video().unwrap_or((self.probe.width, self.probe.height));
         let stream_orientation = self.converter.stream_orientation();
-        let Self { probe, frames_passed: frames_total, end_s, fps, read, damage, .. } = self;
+        let Self { probe, frames_passed: frames_total, end_s, fps, read, position, .. } = self;
         let header_s = probe.duration_s;
         let mut longest_s = read.streams_end_s.unwrap_or(0.0).max(end_s);
         let has_fewer_frames = frames_total + frames_total / 10 < probe.frames_total;
@@ -283,9 +306,9 @@ impl Frames {
             warnings.push(Warning::WrongDuration { said_s, found_s: duration_s });
         }
         warnings.extend(read.discontinuities.first().map(|at_s| Warning::TimeStampsRestart { at_s: *at_s }));
-        if damage.frames > 0 {
-            let Damage { frames: damaged, from_s, to_s } = damage;
-            let sought = damaged + u64::from(self.samples);
+        let Damage { frames: damaged, from_s, to_s } = position.damage;
+        if damaged > 0 {
+            let sought = damaged + u64::from(position.samples);
             warnings.push(Warning::PicturesDamaged { damaged, sought, from_s, to_s });
         }
         Ok(End { frames_total, end_s, size, duration_s, fps, stream_orientation, warnings })

@@ -7,6 +7,7 @@ use opencv::core::{self, Mat};
 use super::FramesError;
 use super::ffi::{self, Scaler};
 use super::geometry::{Orientation, PixelAspect, Placement, square_pixel_size};
+use super::position::Position;
 
 /// How the frames of a stream are displayed, by the header of the container.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -50,6 +51,16 @@ impl Converter {
     /// Turns all further pictures clockwise, in addition to their orientation.
     pub const fn turn(&mut self, quarter_turns: u8) {
         self.turns = quarter_turns;
+    }
+
+    /// Converts frames as if those before this place had been converted.
+    pub const fn continue_at(&mut self, position: &Position) {
+        (self.video, self.stream_orientation) = (position.size, position.stream_orientation);
+    }
+
+    /// Writes what [`Self::continue_at`] needs.
+    pub const fn write_to(&self, position: &mut Position) {
+        (position.size, position.stream_orientation) = (self.video, self.stream_orientation);
     }
 
     /// The display size of the first frame; `None` before the first frame.

@@ -54,6 +54,8 @@ pub(super) struct Reader {
     parser: Option<PacketParser>,
     references: Option<ReferenceTracker>,
     packets_read: u64,
+    /// This many GOPs are not sent to the decoders.
+    skipped_gops: u64,
 }
 
 impl Reader {
@@ -62,7 +64,12 @@ impl Reader {
         let (time_base, parameters) = (stream.time_base(), stream.parameters());
         let parser = PacketParser::new(&stream, &packets.container());
         let references = parser.and_then(|parser| parser.references(&parameters));
-        Ok(Self { packets, time_base, parameters, parser, references, packets_read: 0 })
+        Ok(Self { packets, time_base, parameters, parser, references, packets_read: 0, skipped_gops: 0 })
+    }
+
+    /// Leaves out the first GOPs, which were decoded before.
+    pub const fn skip_gops(&mut self, gops: u64) {
+        self.skipped_gops = gops;
     }
 
     /// The codec parameters of the stream.
@@ -90,7 +97,7 @@ impl Reader {
         jobs: &SyncSender<DecodeJob>,
         events: &SyncSender<ReaderEvent>,
     ) {
-        let mut sender = GopSender { jobs, events, frame_capacity, open_gop: None };
+        let mut sender = GopSender { jobs, events, frame_capacity, open_gop: None, skipped_gops: self.skipped_gops };
         let end = match self.parser {
             Some(parser) => self.read_planned(parser, (selection, sampling), clock, limits, &mut sender),
             None => self.read_unparsed(selection, clock, &mut sender),
@@ -251,10 +258,16 @@ struct GopSender<'a> {
     frame_capacity: usize,
     /// The channel to the decoder of the current GOP, if it is sent in parts.
     open_gop: Option<SyncSender<Vec<PlannedPacket<Packet>>>>,
+    /// This many GOPs are still to be skipped.
+    skipped_gops: u64,
 }
 
 impl GopSender<'_> {
     fn send(&mut self, part: GopPart<Packet>, numbering: Numbering) -> Result<(), Stopped> {
+        if self.skipped_gops > 0 {
+            self.skipped_gops -= u64::from(part.ends_gop);
+            return Ok(());
+        }
         let open_gop = match self.open_gop.take() {
             Some(open_gop) => open_gop,
             None => {

@@ -39,16 +39,19 @@ pub(super) struct Threads {
 
 impl Threads {
     /// Starts the threads. Returns them, and the GPU that they decode on, if any. `cores` is the number of CPU cores
-    /// that the video may use, and `frame_size` the size of a decoded frame in bytes.
+    /// that the video may use, and `frame_size` the size of a decoded frame in bytes. The first `skipped_gops` GOPs are
+    /// not decoded.
     pub fn start(
         packets: Packets,
         selection: (Selection, Sampling),
+        skipped_gops: u64,
         clock: StreamClock,
         limits: &Video,
         (cores, frame_size): (usize, u64),
     ) -> Result<(Self, Option<&'static HwDevice>), FramesError> {
         let cancelled = packets.cancelled().clone();
-        let reader = Reader::new(packets)?;
+        let mut reader = Reader::new(packets)?;
+        reader.skip_gops(skipped_gops);
         let (parameters, time_base) = (reader.parameters(), reader.time_base());
         let device =
             hardware::device(limits.hwaccel)?.filter(|device| reader.parses_packets() && device.supports(&parameters));

@@ -7,18 +7,18 @@ use std::time::{Duration, Instant};
 use opencv::core::{Mat, MatTraitConst};
 use tracing::Span;
 
-use super::{Analyzed, Cancel, Pipeline, PipelineError, Progress, StageTimes, sound, stages};
+use super::part::{AnalysisPart, Beginning, Detectors, Keeper, Place, ReadSample};
+use super::{AnalysisParts, Analyzed, Cancel, Pipeline, PipelineError, Progress, StageTimes, sound, stages};
 use crate::analysis::{
-    Appearance, Detail, Expressions, Face, Observation, Options, Probabilities, Sampling, Sighting, StreamOrientation,
-    Track, Tracker, VideoFacts, Warning, quality, summarise,
+    Appearance, Detail, Expressions, Face, Observation, Options, Probabilities, Sighting, StreamOrientation, Tracker,
+    VideoFacts, Warning, quality, summarise,
 };
 use crate::engine::ActiveDevice;
 use crate::isolation::{Frames, VideoFile};
-use crate::media::{End, Every, Orientation, Placement, Probe, Sample};
+use crate::media::{End, Every, Orientation, Placement, Position, Probe, Sample};
 use crate::telemetry::{step, trace};
 use crate::vision::{
-    Crop, DetailReader, FaceDetails, HeadAndEyes, Mesh, TiledDetector, TurnVotes, Vision, VisionError, WindowDetector,
-    head_and_eyes, head_pose,
+    Crop, DetailReader, FaceDetails, HeadAndEyes, Mesh, TurnVotes, Vision, VisionError, head_and_eyes, head_pose,
 };
 
 /// Maximum number of frames in one call of the detector. On a CPU it is 1, because larger batches are no faster there.
@@ -42,6 +42,9 @@ pub(super) struct DetectedFaces {
     pub faces: Vec<Vec<Face>>,
 }
 
+/// The place after some samples, and the detectors there.
+type DetectedTo = (Position, Detectors);
+
 /// The faces of one sample, cut out.
 pub(super) struct FacesInFrame {
     sample: u32,
@@ -64,9 +67,9 @@ pub(super) struct FaceInFrame {
     expressions: Option<Expressions>,
 }
 
-/// Result of the last stage.
+/// State and result of the last stage.
 struct ReadFaces {
-    tracks: Vec<Track>,
+    tracker: Tracker,
     /// Times of all samples, including those without a face.
     times: Vec<f64>,
     busy: Duration,
@@ -78,6 +81,11 @@ pub struct PendingAnalysis {
     video: VideoFile,
     frames: Frames,
     options: Options,
+    /// The options before they were adapted to the frame rate of the video.
+    requested: Options,
+    beginning: Beginning,
+    /// The number of parts before the beginning.
+    earlier: u32,
     started: Instant,
 }
 
@@ -87,11 +95,21 @@ impl PendingAnalysis {
     /// # Errors
     /// The same as for [`VideoFile::open`].
     pub fn new(video: VideoFile, options: Options) -> Result<Self, PipelineError> {
+        Self::after(Vec::new(), video, options)
+    }
+
+    /// Does the same as [`Self::new`], and continues after these parts.
+    pub(super) fn after(parts: Vec<AnalysisPart>, video: VideoFile, requested: Options) -> Result<Self, PipelineError> {
         let started = Instant::now();
         let opened = step!("open video").in_scope(|| video.open())?;
-        let options = options.for_frame_rate(opened.probe().fps);
-        let frames = opened.start(every(options), 0)?;
-        Ok(Self { video, frames, options, started })
+        let options = requested.for_frame_rate(opened.probe().fps);
+        let earlier = u32::try_from(parts.len()).unwrap_or(u32::MAX);
+        if let Some(samples) = parts.last().map(AnalysisPart::samples_so_far) {
+            tracing::info!(samples, "the analysis continues after these samples of an earlier run");
+        }
+        let beginning = Beginning::after(parts, options);
+        let frames = opened.start_at(beginning.place.position, every(options), beginning.turns)?;
+        Ok(Self { video, frames, options, requested, beginning, earlier, started })
     }
 }
 
@@ -123,10 +141,13 @@ impl From<stages::StageFailed> for Stop {
 pub(super) fn run(
     pipeline: &Pipeline,
     begun: PendingAnalysis,
+    parts: &AnalysisParts<'_>,
     progress: &(dyn Fn(Progress) + Sync),
     cancel: &Cancel,
 ) -> Result<Analyzed, PipelineError> {
-    let PendingAnalysis { video, frames, options, started } = begun;
+    let PendingAnalysis { video, frames, options, requested, beginning, earlier, started } = begun;
+    let keeper = pipeline.keeper(parts, requested, earlier, beginning.turns);
+    let keeper = keeper.as_ref();
     let every = every(options);
     let Pipeline { vision, speech_models, .. } = pipeline;
     let probe = frames.probe().clone();
@@ -136,16 +157,17 @@ pub(super) fn run(
         let before = most.fetch_max(now.frames_done, Ordering::Relaxed);
         progress(Progress { frames_done: now.frames_done.max(before), ..now });
     };
-    progress(Progress { frames_done: 0, frames_total: probe.frames_total });
+    progress(Progress { frames_done: frames.passed(), frames_total: probe.frames_total });
 
     let together = frames_together(&probe, vision.engine().device() == Some(ActiveDevice::Cuda));
-    let once = |frames: Frames, mut votes: Option<TurnVotes>| {
-        stages::run(
+    let once = |frames: Frames, beginning: Beginning| {
+        let Beginning { place: Place { detectors, mut votes, .. }, turns, tracker, times } = beginning;
+        let read = ReadFaces { tracker, times, busy: Duration::ZERO };
+        let ended = stages::run(
             (together, 1, ROOM_FOR_FACES),
             |to| Ok(traced(step!("decode"), || decode(frames, &probe, progress, cancel, &to), |(_, busy)| *busy)?),
             |from, to| {
-                let windows = (options.sampling == Sampling::Fast).then(WindowDetector::default);
-                let detect = || detect(vision, options.max_faces as usize, together, windows, cancel, &from, &to);
+                let detect = || detect(vision, options.max_faces as usize, together, detectors, cancel, &from, &to);
                 Ok(traced(step!("detect faces"), detect, |busy| *busy)?)
             },
             |from, to| {
@@ -156,33 +178,47 @@ pub(super) fn run(
                 let busy = traced(step!("read details"), read, DetailTimes::sum)?;
                 Ok((busy, details))
             },
-            |from| Ok(traced(step!("read emotions"), || read_emotions(vision, cancel, &from), |read| read.busy)?),
-        )
+            |from| {
+                let read = || read_emotions(vision, read, keeper, cancel, &from);
+                Ok(traced(step!("read emotions"), read, |read| read.busy)?)
+            },
+        );
+        ended.map(|seen| (seen, turns))
     };
-    let pictures = || match once(frames, Some(TurnVotes::default())) {
-        Ok(seen) => Ok((seen, 0)),
+    let pictures = || match once(frames, beginning) {
+        Ok(seen) => Ok(seen),
         Err(Stop::Failed(error)) => Err(error),
-        Err(Stop::Turn(turns)) => match once(video.open()?.start(every, turns)?, None) {
-            Ok(seen) => Ok((seen, turns)),
-            Err(Stop::Failed(error)) => Err(error),
-            Err(Stop::Turn(_)) => Err(PipelineError::Decoder("the pictures were turned twice".to_owned())),
-        },
+        Err(Stop::Turn(turns)) => {
+            if let Some(keeper) = keeper {
+                keeper.turn(turns);
+            }
+            match once(video.open()?.start(every, turns)?, Beginning::first(options, turns)) {
+                Ok(seen) => Ok(seen),
+                Err(Stop::Failed(error)) => Err(error),
+                Err(Stop::Turn(_)) => Err(PipelineError::Decoder("the pictures were turned twice".to_owned())),
+            }
+        }
     };
     let has_sound = probe.has_audio.then_some(options.speech);
     let (seen, sound) = sound::run_beside(speech_models, &video, has_sound, cancel, pictures);
+    if let Some(keeper) = keeper.filter(|_| seen.is_err() || cancel.is_cancelled()) {
+        keeper.keep_rest();
+    }
     let (((end, decode), detect, (DetailTimes { crops, landmarks, expressions }, details), read), turns) = seen?;
     if cancel.is_cancelled() {
         return Err(PipelineError::Cancelled);
     }
+    let ReadFaces { tracker, times: samples, busy: read } = read;
+    let tracks = tracker.finish();
     let frames_done = end.frames_total;
     progress(Progress { frames_done, frames_total: frames_done });
 
     if let Some(error) = sound.error {
         return Err(error.into());
     }
-    let facts = VideoFacts { turned: 90 * u16::from(turns), ..facts(&probe, &end, read.times.len()) };
+    let facts = VideoFacts { turned: 90 * u16::from(turns), ..facts(&probe, &end, samples.len()) };
     let turned = (turns > 0).then_some(Warning::VideoTurned { degrees: facts.turned });
-    let too_small = read.tracks.is_empty().then(|| too_small(vision, &facts));
+    let too_small = tracks.is_empty().then(|| too_small(vision, &facts));
     let warnings = end
         .warnings
         .iter()
@@ -193,10 +229,10 @@ pub(super) fn run(
         .chain(sound.warnings)
         .collect();
     let models = vision.models().into_iter().chain(details.models()).chain(sound.models).collect();
-    let summary = || summarise(facts, &read.times, &read.tracks, sound.speech, models, warnings);
+    let summary = || summarise(facts, &samples, &tracks, sound.speech, models, warnings);
     let findings = step!("summarise").in_scope(summary);
     let detect = detect + crops;
-    let (samples, read, speech, whole) = (read.times, read.busy, sound.busy, started.elapsed());
+    let (speech, whole) = (sound.busy, started.elapsed());
     let times = StageTimes { decode, detect, landmarks, expressions, read, speech, whole };
     Ok(Analyzed { findings, samples, times })
 }
@@ -240,7 +276,7 @@ fn decode(
     probe: &Probe,
     progress: &(dyn Fn(Progress) + Sync),
     cancel: &Cancel,
-    to: &SyncSender<Sample>,
+    to: &SyncSender<(Sample, Position)>,
 ) -> Result<(End, Duration), PipelineError> {
     let mut busy = Duration::ZERO;
     let mut last_progress = Instant::now();
@@ -249,7 +285,7 @@ fn decode(
         let sample = frames.next(&|| cancel.is_cancelled())?;
         busy += since.elapsed();
         let Some(sample) = sample else { break };
-        if to.send(sample).is_err() {
+        if to.send((sample, frames.position())).is_err() {
             // The next stage has failed and reports its error, so the result of this one is not used.
             return Ok((End { frames_total: frames.passed(), ..End::default() }, busy));
         }
@@ -265,28 +301,28 @@ fn decode(
     Ok((frames.end(move || stop.is_cancelled())?, busy))
 }
 
-/// The second stage: finds the faces of each frame. With `windows`, searches around the faces of the previous frame.
-/// Returns the time that detection took.
+/// The second stage: finds the faces of each frame. Returns the time that detection took.
 fn detect(
     vision: &Vision,
     max_faces: usize,
     together: usize,
-    mut windows: Option<WindowDetector>,
+    mut detectors: Detectors,
     cancel: &Cancel,
-    from: &Receiver<Sample>,
-    to: &SyncSender<DetectedFaces>,
+    from: &Receiver<(Sample, Position)>,
+    to: &SyncSender<(DetectedFaces, DetectedTo)>,
 ) -> Result<Duration, PipelineError> {
     let mut busy = Duration::ZERO;
-    let mut tiles = TiledDetector::default();
     while let Ok(first) = from.recv() {
         if cancel.is_cancelled() {
             return Err(PipelineError::Cancelled);
         }
         // Takes the frames that are waiting already, without waiting for more.
-        let samples: Vec<Sample> = std::iter::once(first).chain(from.try_iter().take(together - 1)).collect();
+        let (samples, positions): (Vec<Sample>, Vec<Position>) =
+            std::iter::once(first).chain(from.try_iter().take(together - 1)).unzip();
+        let Detectors { windows, tiles } = &mut detectors;
         let since = Instant::now();
         let pictures: Vec<_> = samples.iter().map(|sample| &sample.picture).collect();
-        let mut faces: Vec<Vec<Face>> = match &mut windows {
+        let mut faces: Vec<Vec<Face>> = match windows {
             Some(windows) => {
                 pictures.iter().map(|picture| windows.detect(vision, picture, max_faces)).collect::<Result<_, _>>()?
             }
@@ -296,7 +332,8 @@ fn detect(
             *faces = tiles.detect(vision, picture, max_faces)?;
         }
         busy += since.elapsed();
-        if to.send(DetectedFaces { samples, faces }).is_err() {
+        let position = positions.last().copied().unwrap_or_default();
+        if to.send((DetectedFaces { samples, faces }, (position, detectors.clone()))).is_err() {
             break;
         }
     }
@@ -329,16 +366,20 @@ fn read_details(
     reader: &FaceReader<'_>,
     mut votes: Option<&mut TurnVotes>,
     cancel: &Cancel,
-    from: &Receiver<DetectedFaces>,
-    to: &SyncSender<FacesInFrame>,
+    from: &Receiver<(DetectedFaces, DetectedTo)>,
+    to: &SyncSender<(FacesInFrame, Option<Place>)>,
 ) -> Result<DetailTimes, Stop> {
     let mut times = DetailTimes::default();
-    while let Ok(detected) = from.recv() {
+    while let Ok((detected, (position, detectors))) = from.recv() {
         if cancel.is_cancelled() {
             return Err(PipelineError::Cancelled.into());
         }
-        for faces in reader.read(detected, votes.as_deref_mut(), &mut times)? {
-            if to.send(faces).is_err() {
+        let frames = reader.read(detected, votes.as_deref_mut(), &mut times)?;
+        // The analysis can continue after the last of them.
+        let mut place = Some(Place { position, detectors, votes: votes.as_deref().cloned() });
+        let last = frames.len().saturating_sub(1);
+        for (n, faces) in frames.into_iter().enumerate() {
+            if to.send((faces, place.take_if(|_| n == last))).is_err() {
                 return Ok(times);
             }
         }
@@ -424,36 +465,43 @@ impl FaceReader<'_> {
     }
 }
 
-/// The fourth stage: reads the emotions of all faces and assigns the faces to people.
-fn read_emotions(vision: &Vision, cancel: &Cancel, from: &Receiver<FacesInFrame>) -> Result<ReadFaces, PipelineError> {
-    let mut tracker = Tracker::default();
-    let mut times = Vec::new();
-    let mut busy = Duration::ZERO;
+/// The fourth stage: reads the emotions of all faces and assigns the faces to people. Continues what was read before.
+fn read_emotions(
+    vision: &Vision,
+    mut read: ReadFaces,
+    keeper: Option<&Keeper<'_>>,
+    cancel: &Cancel,
+    from: &Receiver<(FacesInFrame, Option<Place>)>,
+) -> Result<ReadFaces, PipelineError> {
     while let Ok(first) = from.recv() {
         if cancel.is_cancelled() {
             return Err(PipelineError::Cancelled);
         }
-        let mut faces = first.faces.len();
+        let mut faces = first.0.faces.len();
         let mut frames = vec![first];
         while faces.max(frames.len()) < FACES_TOGETHER {
             let more = if faces < FACES_WORTH_A_CALL { from.recv().ok() } else { from.try_recv().ok() };
             let Some(more) = more else { break };
-            faces += more.faces.len();
+            faces += more.0.faces.len();
             frames.push(more);
         }
         let since = Instant::now();
-        let crops: Vec<&Crop> = frames.iter().flat_map(|frame| &frame.faces).map(|face| &face.crop).collect();
+        let crops: Vec<&Crop> = frames.iter().flat_map(|(frame, _)| &frame.faces).map(|face| &face.crop).collect();
         let emotions = if crops.is_empty() { Vec::new() } else { vision.classify(&crops)? };
         let mut emotions = emotions.into_iter();
-        for frame in frames {
-            times.push(frame.time_s);
-            let sightings =
-                frame.faces.iter().zip(emotions.by_ref()).map(|(face, emotions)| frame.sighting(face, emotions));
-            tracker.push(sightings.collect());
+        for (frame, place) in frames {
+            let time_s = frame.time_s;
+            read.times.push(time_s);
+            let sightings = frame.faces.iter().zip(emotions.by_ref());
+            let faces: Vec<_> = sightings.map(|(face, emotions)| frame.sighting(face, emotions)).collect();
+            if let Some(keeper) = keeper {
+                keeper.push(ReadSample { time_s, faces: faces.clone() }, place);
+            }
+            read.tracker.push(faces);
         }
-        busy += since.elapsed();
+        read.busy += since.elapsed();
     }
-    Ok(ReadFaces { tracks: tracker.finish(), times, busy })
+    Ok(read)
 }
 
 impl FacesInFrame {

@@ -12,6 +12,7 @@ mod error;
 mod lazy;
 mod live;
 mod live_sound;
+mod part;
 mod pictures;
 mod sound;
 mod stages;
@@ -34,6 +35,7 @@ pub use error::PipelineError;
 pub use lazy::LazyPipeline;
 pub use live::{LiveAnalysis, LiveFindings, LiveLosses, LiveOptions, LivePicture, LiveSound};
 pub use live_sound::{LIVE_SOUND_RATE, LiveSoundTrack, SoundOverlap};
+pub use part::{AnalysisPart, AnalysisParts};
 pub use pictures::{PictureError, PictureOptions, ReadPicture, WholePicture};
 
 /// Progress of an analysis.
@@ -147,8 +149,22 @@ impl Pipeline {
         progress: &(dyn Fn(Progress) + Sync),
         cancel: &Cancel,
     ) -> Result<Findings, PipelineError> {
-        let begun = PendingAnalysis::new(self.decoders.video(source), options)?;
-        self.finish(begun, progress, cancel).map(|analyzed| analyzed.findings)
+        self.analyze_in_parts(source, options, AnalysisParts::none(), progress, cancel)
+    }
+
+    /// Does the same as [`Self::analyze`], continues after earlier parts, and keeps parts, also if it fails or is
+    /// cancelled.
+    pub fn analyze_in_parts(
+        &self,
+        source: &Source,
+        options: Options,
+        mut parts: AnalysisParts<'_>,
+        progress: &(dyn Fn(Progress) + Sync),
+        cancel: &Cancel,
+    ) -> Result<Findings, PipelineError> {
+        let earlier = self.usable(std::mem::take(&mut parts.earlier), options);
+        let begun = PendingAnalysis::after(earlier, self.decoders.video(source), options)?;
+        analysis::run(self, begun, &parts, progress, cancel).map(|analyzed| analyzed.findings)
     }
 
     /// Completes an analysis whose video is being decoded already.
@@ -158,6 +174,6 @@ impl Pipeline {
         progress: &(dyn Fn(Progress) + Sync),
         cancel: &Cancel,
     ) -> Result<Analyzed, PipelineError> {
-        analysis::run(self, begun, progress, cancel)
+        analysis::run(self, begun, &AnalysisParts::none(), progress, cancel)
     }
 }

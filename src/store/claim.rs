@@ -31,6 +31,8 @@ pub struct Claim {
     pub setbacks: u32,
     /// Number of runs whose lease ran out, most likely because the process died.
     pub deaths: u32,
+    /// Number of parts that earlier runs have kept.
+    pub parts: u32,
     /// Pseudonym of the client that sent the video.
     pub client: Option<String>,
     /// Pseudonym of the recipient whose confirmation mails need.

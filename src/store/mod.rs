@@ -5,6 +5,7 @@
 //! Times are milliseconds since 1970 (UTC). They come from the caller's [`crate::clock::Clock`], never from the
 //! database. The clocks of machines that share a Postgres must therefore agree to well within `queue.lease_s`.
 
+mod analysis_parts;
 mod announcer;
 mod batches;
 mod claim;

@@ -28,7 +28,7 @@ use super::{
 use crate::analysis::Findings;
 
 /// The columns that [`from_row`] reads.
-pub(super) const CLAIMED: &str = "id, token, attempts, setbacks, deaths, claim, video_key, video_url, video_object, \
+pub(super) const CLAIMED: &str = "id, token, attempts, setbacks, deaths, parts, claim, video_key, video_url, video_object, \
                                   live_until, options, recipients, webhook, consent, request_id, trace, client";
 
 impl Store {
@@ -221,7 +221,7 @@ impl Store {
             "UPDATE jobs \
              SET status = 'done', finished_at = $3, expires_at = $4, lease_until = NULL, worker = NULL, \
                  recipients = NULL, webhook = NULL, frames_done = $5, frames_total = $5, version = version + 1 \
-             WHERE token = $1 AND claim = $2 AND status IN ('queued', 'running') RETURNING batch",
+             WHERE token = $1 AND claim = $2 AND status IN ('queued', 'running') RETURNING batch, parts",
         )
         .bind(claim.token.to_string())
         .bind(claim.number)
@@ -234,6 +234,7 @@ impl Store {
             drop(tx);
             return self.was_ended_by(claim, "done").await;
         };
+        super::analysis_parts::erase(&mut tx, claim, row.try_get("parts")?).await?;
         super::results::put(&mut tx, claim.token, findings).await?;
         super::outbox::put(&mut tx, claim.token, MailKind::Report, mails, claim.consent.as_deref(), now).await?;
         super::outbox::put_webhook(&mut tx, claim, now).await?;
@@ -260,7 +261,7 @@ impl Store {
              SET status = 'failed', failure_code = $3, failure_detail = $4, failure_reason = $5, finished_at = $6, \
                  expires_at = $7, lease_until = NULL, worker = NULL, recipients = NULL, webhook = NULL, \
                  version = version + 1 \
-             WHERE token = $1 AND claim = $2 AND status IN ('queued', 'running') RETURNING batch",
+             WHERE token = $1 AND claim = $2 AND status IN ('queued', 'running') RETURNING batch, parts",
         )
         .bind(claim.token.to_string())
         .bind(claim.number)
@@ -275,6 +276,7 @@ impl Store {
             drop(tx);
             return self.was_ended_by(claim, "failed").await;
         };
+        super::analysis_parts::erase(&mut tx, claim, row.try_get("parts")?).await?;
         super::outbox::put(&mut tx, claim.token, MailKind::Failure, mails, claim.consent.as_deref(), now).await?;
         super::outbox::put_webhook(&mut tx, claim, now).await?;
         if let Some(batch) = row.try_get("batch")? {
@@ -403,6 +405,7 @@ pub(super) fn from_row(row: &AnyRow, worker: &str) -> Result<Claim, StoreError> 
         attempt: count(row, "attempts")?,
         setbacks: count(row, "setbacks")?,
         deaths: count(row, "deaths")?,
+        parts: count(row, "parts")?,
         worker: worker.to_owned(),
         video: JobVideo::from_row(row)?
             .or_else(|| live_until.map(|_| JobVideo::Live))

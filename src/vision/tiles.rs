@@ -6,6 +6,7 @@
 //! no face is found. Faces that are found are followed in small windows around them.
 
 use opencv::core::{Mat, MatTraitConst, Rect, Size};
+use serde::{Deserialize, Serialize};
 
 use super::detector::SAME_FACE_IOU;
 use super::windows::{detect_in_windows, in_frame};
@@ -25,7 +26,7 @@ const TILES_EVERY: u32 = 16;
 const CUT_OFF: f32 = 2.0;
 
 /// Detects faces by tiles in the frames of one video in which detection in the whole frame found none.
-#[derive(Default)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct TiledDetector {
     /// Faces in the previous frame that was searched.
     last: Vec<Face>,

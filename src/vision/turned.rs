@@ -7,6 +7,7 @@
 use opencv::core::{
     Mat, MatTraitConst, ROTATE_90_CLOCKWISE, ROTATE_90_COUNTERCLOCKWISE, ROTATE_180, Rect, Size, rotate,
 };
+use serde::{Deserialize, Serialize};
 
 use super::windows::{SIDE, is_in_the_middle, window};
 use super::{DetailReader, Mesh, Vision, VisionError, is_frame, scale};
@@ -81,7 +82,7 @@ impl Vision {
 }
 
 /// Decides from the faces of one video by how many quarter turns it has to be turned.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct TurnVotes {
     /// Number of faces for each number of quarter turns that brings them upright.
     faces: [usize; 4],

@@ -2,6 +2,7 @@
 //! detection in the whole frame.
 
 use opencv::core::{Mat, MatTraitConst, Rect, Size};
+use serde::{Deserialize, Serialize};
 
 use super::detector::SAME_FACE_IOU;
 use super::{Vision, VisionError, is_frame, scale};
@@ -20,7 +21,7 @@ pub(super) const SIDE: i32 = 160;
 const FEW: usize = 3;
 
 /// Detects the faces of one video, frame by frame.
-#[derive(Default)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct WindowDetector {
     /// Faces in the previous frame.
     last: Vec<Face>,

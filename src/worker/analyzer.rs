@@ -3,16 +3,18 @@
 use crate::analysis::{FailureReason, Findings, Language, Options};
 use crate::fault::Fault;
 use crate::media::Source;
-use crate::pipeline::{Cancel, LazyPipeline, Pipeline, PipelineError, Progress};
+use crate::pipeline::{AnalysisParts, Cancel, LazyPipeline, Pipeline, PipelineError, Progress};
 use crate::report;
 
 /// Analyzes videos.
 pub trait Analyzer: Send + Sync + 'static {
     /// Analyzes one video. Blocks until it is done, failed or cancelled. It runs on a thread of its own and may panic.
+    /// Continues after earlier parts if it can, and may keep parts.
     fn analyze(
         &self,
         source: &Source,
         options: Options,
+        parts: AnalysisParts<'_>,
         progress: &(dyn Fn(Progress) + Sync),
         cancel: &Cancel,
     ) -> Result<Findings, AnalysisError>;
@@ -52,10 +54,11 @@ impl Analyzer for Pipeline {
         &self,
         source: &Source,
         options: Options,
+        parts: AnalysisParts<'_>,
         progress: &(dyn Fn(Progress) + Sync),
         cancel: &Cancel,
     ) -> Result<Findings, AnalysisError> {
-        let mut findings = Self::analyze(self, source, options, progress, cancel)?;
+        let mut findings = self.analyze_in_parts(source, options, parts, progress, cancel)?;
         report::tell(&mut findings.analysis, Language::EN);
         Ok(findings)
     }
@@ -66,9 +69,10 @@ impl Analyzer for LazyPipeline {
         &self,
         source: &Source,
         options: Options,
+        parts: AnalysisParts<'_>,
         progress: &(dyn Fn(Progress) + Sync),
         cancel: &Cancel,
     ) -> Result<Findings, AnalysisError> {
-        Analyzer::analyze(&self.get()?, source, options, progress, cancel)
+        Analyzer::analyze(&self.get()?, source, options, parts, progress, cancel)
     }
 }

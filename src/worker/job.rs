@@ -1,7 +1,6 @@
 //! Runs one job: analyzes the video, saves the result, cleans up.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{Timestamp, ToSpan};
@@ -11,20 +10,22 @@ use tracing::{Instrument, Span};
 
 use super::analyzer::AnalysisError;
 use super::backoff::backoff;
-use super::heartbeat::SharedProgress;
+use super::parts::Run;
 use super::{SharedState, Worker};
 use crate::analysis::{FailureReason, Findings, Language};
 use crate::blob::BlobError;
 use crate::config::{Retention, S3Read};
 use crate::fault::{Fault, Part};
 use crate::media::Source;
-use crate::pipeline::{Cancel, CancelOnDrop};
+use crate::pipeline::{AnalysisPart, AnalysisParts, CancelOnDrop};
 use crate::report;
 use crate::store::{Claim, ClaimState, JobFailure, JobProgress, JobVideo, NewMail, StoreError};
 use crate::telemetry::{metrics, step, trace};
 
 /// How long a worker waits for a cancelled analysis to stop before it claims the next job.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a worker that shuts down waits for a cancelled analysis to stop. Then it hands the job back.
+const ABORT_TIMEOUT: Duration = Duration::from_secs(4);
 /// The longest wait between two attempts to save the outcome of a run.
 pub(super) const LONGEST_SAVE_WAIT: Duration = Duration::from_secs(5);
 
@@ -101,13 +102,20 @@ pub(super) fn trace_end(end: End, error: Option<&AnalysisError>) {
 impl Worker {
     /// Runs a claimed job and saves its outcome.
     pub(super) async fn run_job(&self, claim: &Claim, shared: &SharedState) {
-        let (started, cancel, progress) = (Instant::now(), Cancel::default(), Arc::new(SharedProgress::default()));
-        let _cancel_on_drop = CancelOnDrop(cancel.clone());
-        let mut analysis = Box::pin(self.analyze(claim, shared, &cancel, &progress));
+        let started = Instant::now();
+        let (run, mut parts) = Run::new(claim, &self.settings.queue);
+        let _cancel_on_drop = CancelOnDrop(run.cancel.clone());
+        let mut analysis = Box::pin(self.analyze(claim, shared, &run));
         let result = tokio::select! {
             result = &mut analysis => Some(result),
-            () = self.keep_alive(claim, &progress, Duration::MAX) => None,
-            () = shared.abort.cancelled() => Some(Err(AnalysisError::cancelled())),
+            () = self.keep_alive(claim, &run.progress, Duration::MAX) => None,
+            () = self.keep_parts(claim, &mut parts) => None,
+            () = shared.abort.cancelled() => {
+                run.cancel.cancel();
+                // The analysis keeps its last part when it stops.
+                let stopped = tokio::time::timeout(ABORT_TIMEOUT, &mut analysis).await;
+                Some(stopped.unwrap_or_else(|_| Err(AnalysisError::cancelled())))
+            }
         };
         let end = match &result {
             Some(Ok(findings)) => {
@@ -115,11 +123,12 @@ impl Worker {
                 self.save(claim, RunOutcome::Done(findings), shared).await
             }
             Some(Err(error)) => {
-                cancel.cancel();
+                run.cancel.cancel();
+                self.keep_last_parts(claim, &mut parts).await;
                 self.fail(claim, error, shared).await
             }
             None => {
-                cancel.cancel();
+                run.cancel.cancel();
                 // Waits until its threads and its copy of the video are freed, since the next job needs the same.
                 if tokio::time::timeout(STOP_TIMEOUT, &mut analysis).await.is_err() {
                     tracing::warn!("a cancelled analysis does not stop");
@@ -142,16 +151,10 @@ impl Worker {
     }
 
     /// Analyzes the video of a job.
-    async fn analyze(
-        &self,
-        claim: &Claim,
-        shared: &SharedState,
-        cancel: &Cancel,
-        progress: &Arc<SharedProgress>,
-    ) -> Result<Findings, AnalysisError> {
+    async fn analyze(&self, claim: &Claim, shared: &SharedState, run: &Run) -> Result<Findings, AnalysisError> {
         match &claim.video {
-            JobVideo::Stored(key) => self.analyze_stored(claim, key, shared, cancel, progress).await,
-            JobVideo::Object(object) => self.analyze_object(claim, object, shared, cancel, progress).await,
+            JobVideo::Stored(key) => self.analyze_stored(claim, key, shared, run).await,
+            JobVideo::Object(object) => self.analyze_object(claim, object, shared, run).await,
             JobVideo::Remote(_) | JobVideo::Live => {
                 let cause = "the video is not stored";
                 Err(AnalysisError::new(Fault::Unclear, FailureReason::InternalError, cause))
@@ -166,8 +169,7 @@ impl Worker {
         claim: &Claim,
         key: &str,
         shared: &SharedState,
-        cancel: &Cancel,
-        progress: &Arc<SharedProgress>,
+        run: &Run,
     ) -> Result<Findings, AnalysisError> {
         let failed = async |error: BlobError| self.storage_error(&error, shared).await;
         let source = match self.blobs.source(key).await {
@@ -177,12 +179,12 @@ impl Worker {
         match &source {
             Source::Url(_) if self.settings.storage.s3.read == S3Read::Download => {}
             Source::File(path) => match tokio::fs::try_exists(path).await {
-                Ok(true) => return self.on_thread(claim, source, cancel, progress).await,
+                Ok(true) => return self.on_thread(claim, source, run).await,
                 Ok(false) => return Err(failed(BlobError::NotFound).await),
                 Err(error) => return Err(failed(error.into()).await),
             },
-            Source::Url(_) | Source::Opened(_) => match self.on_thread(claim, source, cancel, progress).await {
-                Err(AnalysisError { fault: Fault::Ours(Part::Storage), cause, .. }) if !cancel.is_cancelled() => {
+            Source::Url(_) | Source::Opened(_) => match self.on_thread(claim, source, run).await {
+                Err(AnalysisError { fault: Fault::Ours(Part::Storage), cause, .. }) if !run.cancel.is_cancelled() => {
                     tracing::warn!(cause, "cannot stream the video; copying it first");
                 }
                 result => return result,
@@ -195,7 +197,7 @@ impl Worker {
         if let Err(error) = self.blobs.fetch(key, copy.path()).instrument(step!("copy video")).await {
             return Err(failed(error).await);
         }
-        self.on_thread(claim, Source::File(copy.path().to_owned()), cancel, progress).await
+        self.on_thread(claim, Source::File(copy.path().to_owned()), run).await
     }
 
     /// Converts an error of the storage to an error of the analysis. A video counts as missing only if the storage has
@@ -217,16 +219,10 @@ impl Worker {
 
     /// Runs the analysis on a thread of its own, or in a child process if a process died during an earlier run. A panic
     /// is returned as an error.
-    pub(super) async fn on_thread(
-        &self,
-        claim: &Claim,
-        source: Source,
-        cancel: &Cancel,
-        progress: &Arc<SharedProgress>,
-    ) -> Result<Findings, AnalysisError> {
+    pub(super) async fn on_thread(&self, claim: &Claim, source: Source, run: &Run) -> Result<Findings, AnalysisError> {
         let job_process = self.job_process.as_ref().filter(|_| claim.deaths > 0);
         let analyzer = job_process.unwrap_or(&self.analyzer).clone();
-        let (cancel, progress, options) = (cancel.clone(), progress.clone(), claim.options);
+        let (run, options, earlier) = (run.clone(), claim.options, self.earlier_parts(claim, run).await);
         let (answer, answered) = oneshot::channel();
         let span = Span::current();
         let crashed = |fault, reason: &str| AnalysisError::new(fault, FailureReason::AnalysisCrashed, reason);
@@ -234,7 +230,13 @@ impl Worker {
             .name(format!("analyze-{}", claim.id))
             .spawn(move || {
                 let _in_job = span.entered();
-                let analyze = || analyzer.analyze(&source, options, &|at| progress.set(at), &cancel);
+                let keep = |part: AnalysisPart| run.keep(&part);
+                let parts = AnalysisParts {
+                    earlier,
+                    every: run.keep_every().unwrap_or(Duration::MAX),
+                    keep: run.keep_every().map(|_| &keep as _),
+                };
+                let analyze = || analyzer.analyze(&source, options, parts, &|at| run.progress.set(at), &run.cancel);
                 let analysis = || step!("analyze").in_scope(analyze);
                 // Ignores a closed channel: then the result is not needed.
                 let _ = answer.send(catch_unwind(AssertUnwindSafe(analysis)));

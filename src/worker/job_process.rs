@@ -20,7 +20,7 @@ use super::analyzer::{AnalysisError, Analyzer};
 use crate::analysis::{FailureReason, Findings, Options};
 use crate::fault::{Fault, Part};
 use crate::media::Source;
-use crate::pipeline::{Cancel, Progress};
+use crate::pipeline::{AnalysisPart, AnalysisParts, Cancel, Progress};
 use crate::telemetry::trace::TraceContext;
 
 /// How often the worker checks whether the analysis was cancelled.
@@ -33,6 +33,12 @@ const PANICKED: i32 = 101;
 pub struct AnalysisRequest {
     source: RequestSource,
     pub options: Options,
+    /// The parts that earlier runs have kept.
+    #[serde(default)]
+    pub earlier: Vec<AnalysisPart>,
+    /// The time in seconds between the parts to keep, if any are kept.
+    #[serde(default)]
+    pub keep_every_s: Option<u64>,
     /// The span of the run in the worker, as text.
     #[serde(default)]
     pub trace: Option<String>,
@@ -47,13 +53,21 @@ enum RequestSource {
 }
 
 impl AnalysisRequest {
-    fn new(source: &Source, options: Options) -> std::io::Result<Self> {
+    fn new(source: &Source, options: Options, parts: &mut AnalysisParts<'_>) -> std::io::Result<Self> {
         let source = match source {
             Source::File(path) => RequestSource::File(path.clone()),
             Source::Url(url) => RequestSource::Url(url.clone()),
             Source::Opened(_) => return Err(std::io::Error::other("an open file cannot be handed to a child")),
         };
-        Ok(Self { source, options, trace: TraceContext::current().map(|context| context.to_string()) })
+        let earlier = std::mem::take(&mut parts.earlier);
+        let keep_every_s = parts.keep.map(|_| parts.every.as_secs());
+        Ok(Self {
+            source,
+            options,
+            earlier,
+            keep_every_s,
+            trace: TraceContext::current().map(|context| context.to_string()),
+        })
     }
 
     pub fn source(&self) -> Source {
@@ -72,6 +86,8 @@ pub enum ChildMessage {
         frames_done: u64,
         frames_total: u64,
     },
+    /// A part to keep.
+    Part(Box<AnalysisPart>),
     Findings(Box<Findings>),
     #[serde(rename = "trouble")]
     Error(AnalysisError),
@@ -142,10 +158,11 @@ impl Analyzer for JobProcess {
         &self,
         source: &Source,
         options: Options,
+        mut parts: AnalysisParts<'_>,
         progress: &(dyn Fn(Progress) + Sync),
         cancel: &Cancel,
     ) -> Result<Findings, AnalysisError> {
-        let mut running = AnalysisRequest::new(source, options)
+        let mut running = AnalysisRequest::new(source, options, &mut parts)
             .and_then(|request| self.start(&request))
             .map_err(|error| not_started(&error))?;
         let Some(lines) = running.lines.take() else { return Err(not_started(&"no pipes")) };
@@ -161,6 +178,11 @@ impl Analyzer for JobProcess {
             match serde_json::from_str(&line) {
                 Ok(ChildMessage::Progress { frames_done, frames_total }) => {
                     progress(Progress { frames_done, frames_total });
+                }
+                Ok(ChildMessage::Part(part)) => {
+                    if let Some(keep) = parts.keep {
+                        keep(*part);
+                    }
                 }
                 Ok(ChildMessage::Findings(findings)) => return Ok(*findings),
                 Ok(ChildMessage::Error(error)) => return Err(error),
@@ -202,7 +224,13 @@ mod tests {
     fn analyze(script: &str, cancel: &Cancel) -> Result<Findings, AnalysisError> {
         let arguments = ["-c", script].map(OsString::from).to_vec();
         let source = Source::File("/videos/it's \"quoted\"".into());
-        JobProcess::new("/bin/sh".into(), arguments).analyze(&source, Options::new(5, 10), &|_| {}, cancel)
+        JobProcess::new("/bin/sh".into(), arguments).analyze(
+            &source,
+            Options::new(5, 10),
+            AnalysisParts::none(),
+            &|_| {},
+            cancel,
+        )
     }
 
     #[test]
@@ -248,7 +276,9 @@ mod tests {
     fn a_missing_program_does_not_count_against_the_video() {
         let process = JobProcess::new("/nowhere/visage".into(), Vec::new());
         let source = Source::File("/video".into());
-        let error = process.analyze(&source, Options::new(5, 10), &|_| {}, &Cancel::default()).unwrap_err();
+        let error = process
+            .analyze(&source, Options::new(5, 10), AnalysisParts::none(), &|_| {}, &Cancel::default())
+            .unwrap_err();
         assert_eq!(error.fault, Fault::Ours(Part::Memory));
     }
 }

@@ -20,6 +20,7 @@ mod job_process;
 mod mail_sender;
 mod object;
 mod outbox;
+mod parts;
 mod presence;
 mod reaper;
 mod scratch;

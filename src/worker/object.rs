@@ -1,19 +1,16 @@
 //! Analyzes videos that are objects of buckets of others (`s3://BUCKET/KEY`): streams them from there, like those of
 //! visage's own bucket, and deletes them only if `sources.s3_delete` is set.
 
-use std::sync::Arc;
-
 use tracing::Instrument;
 
 use super::analyzer::AnalysisError;
-use super::heartbeat::SharedProgress;
+use super::parts::Run;
 use super::{SharedState, Worker};
 use crate::analysis::{FailureReason, Findings};
 use crate::blob::{ObjectError, Objects};
 use crate::config::S3Read;
 use crate::fault::{Fault, Part};
 use crate::media::Source;
-use crate::pipeline::Cancel;
 use crate::sources::{AddressRules, ObjectAddress};
 use crate::store::Claim;
 use crate::telemetry::step;
@@ -30,8 +27,7 @@ impl Worker {
         claim: &Claim,
         object: &str,
         shared: &SharedState,
-        cancel: &Cancel,
-        progress: &Arc<SharedProgress>,
+        run: &Run,
     ) -> Result<Findings, AnalysisError> {
         let object = self.listed(object)?;
         let failed = |error| failure_of(&object, error);
@@ -44,8 +40,8 @@ impl Worker {
         }
         if self.settings.storage.s3.read == S3Read::Stream {
             let source = objects.source(&object.bucket, &object.key).await.map_err(failed)?;
-            match self.on_thread(claim, source, cancel, progress).await {
-                Err(AnalysisError { fault: Fault::Ours(Part::Storage), cause, .. }) if !cancel.is_cancelled() => {
+            match self.on_thread(claim, source, run).await {
+                Err(AnalysisError { fault: Fault::Ours(Part::Storage), cause, .. }) if !run.cancel.is_cancelled() => {
                     tracing::warn!(cause, "cannot stream the video; copying it first");
                 }
                 result => return result,
@@ -57,7 +53,7 @@ impl Worker {
         let copy = shared.scratch.copy(self.tokens.next()).map_err(local)?;
         let fetching = objects.fetch(&object.bucket, &object.key, copy.path());
         fetching.instrument(step!("copy video")).await.map_err(failed)?;
-        self.on_thread(claim, Source::File(copy.path().to_owned()), cancel, progress).await
+        self.on_thread(claim, Source::File(copy.path().to_owned()), run).await
     }
 
     /// Deletes the object of a job that is done, for `sources.s3_delete`. Leaves it if its bucket is not listed any more.

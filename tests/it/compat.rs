@@ -16,8 +16,8 @@ use visage::api::ImmediateAnalyzer;
 use visage::config::{ByteSize, ClassifierOutput, Colour, Layout, Settings};
 use visage::media::Source;
 use visage::pipeline::{
-    Cancel, ClipError, LiveAnalysis, LiveOptions, LiveSoundTrack, PictureError, PictureOptions, PipelineError,
-    Progress, ReadPicture,
+    AnalysisParts, Cancel, ClipError, LiveAnalysis, LiveOptions, LiveSoundTrack, PictureError, PictureOptions,
+    PipelineError, Progress, ReadPicture,
 };
 use visage::store::Scope;
 use visage::worker::{AnalysisError, Analyzer};
@@ -280,6 +280,7 @@ impl Analyzer for Endless {
         &self,
         source: &Source,
         _: Options,
+        _: AnalysisParts<'_>,
         _: &(dyn Fn(Progress) + Sync),
         cancel: &Cancel,
     ) -> Result<Findings, AnalysisError> {
@@ -295,7 +296,7 @@ impl Analyzer for Endless {
 
 impl ImmediateAnalyzer for Endless {
     fn verdict(&self, source: &Source, cancel: &Cancel) -> Result<Verdict, ClipError> {
-        self.analyze(source, Options::new(1, 1), &|_| {}, cancel).unwrap_err();
+        self.analyze(source, Options::new(1, 1), AnalysisParts::none(), &|_| {}, cancel).unwrap_err();
         Err(PipelineError::Cancelled.into())
     }
 
@@ -541,6 +542,7 @@ impl Analyzer for Panics {
         &self,
         _: &Source,
         _: Options,
+        _: AnalysisParts<'_>,
         _: &(dyn Fn(Progress) + Sync),
         _: &Cancel,
     ) -> Result<Findings, AnalysisError> {

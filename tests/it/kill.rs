@@ -95,12 +95,18 @@ impl Fixture {
     }
 
     fn start_worker(&self) -> Worker {
+        self.start_worker_with(&[])
+    }
+
+    /// Starts a worker with further settings.
+    fn start_worker_with(&self, settings: &[(&str, &str)]) -> Worker {
         let log = File::options().create(true).append(true).open(self.log()).unwrap();
         let process = Command::new(env!("CARGO_BIN_EXE_visage"))
             .arg("work")
             .arg("--config")
             .arg(self.config())
             .envs(self.vars())
+            .envs(settings.iter().map(|(key, value)| (format!("VISAGE_{key}"), value)))
             .env("VISAGE_LOG", "visage=info")
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .stdin(Stdio::null())
@@ -143,12 +149,12 @@ async fn count(pool: &PgPool, sql: &str) -> i64 {
 }
 
 /// Queues jobs for copies of one clip, each with its own mail address. Returns the tokens by address.
-async fn queue_jobs(settings: &Settings, store: &Store, clip: &Path) -> BTreeMap<String, Uuid> {
+async fn queue_jobs(settings: &Settings, store: &Store, clip: &Path, jobs: usize) -> BTreeMap<String, Uuid> {
     let clock = Arc::new(SystemClock);
     let blobs = blob::open(&settings.storage, clock.clone()).await.unwrap();
     let video = Bytes::from(std::fs::read(clip).unwrap());
     let mut tokens = BTreeMap::new();
-    for number in 0..JOBS {
+    for number in 0..jobs {
         let (token, recipient) = (RandomTokens.next(), format!("reader{number}@example.org"));
         let video_key = format!("videos/{token}");
         let mut upload = blobs.begin(&video_key).await.unwrap();
@@ -223,7 +229,7 @@ async fn killed_workers_lose_no_job_and_send_no_mail_with_two_ids() {
     let store = Store::open(&settings.database).await.unwrap();
     let pool = PgPool::connect(settings.database.url.expose()).await.unwrap();
     let clip = clips::shared("single_face.mp4");
-    let tokens = queue_jobs(&settings, &store, &clip).await;
+    let tokens = queue_jobs(&settings, &store, &clip, JOBS).await;
 
     let killing = tokio::time::timeout(PATIENCE, kill_until_all_jobs_are_done(&fixture, &pool)).await;
     let killed = killing.unwrap_or_else(|_| panic!("not done yet:\n{}", fixture.end_of_log()));
@@ -280,4 +286,66 @@ async fn killed_workers_lose_no_job_and_send_no_mail_with_two_ids() {
     assert!(last.process.wait().unwrap().success(), "{}", fixture.end_of_log());
     assert_eq!(fixture.smtp.messages().len(), taken.len());
     println!("{killed} workers killed, {runs} runs of {JOBS} jobs, {repeated} mails repeated");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn progress_survives_a_stopped_and_a_killed_worker() {
+    let models = clips::models();
+    let (database, smtp) = (TestDatabase::create().await, SmtpServer::start());
+    let fixture = Fixture { database, smtp, folder: tempfile::tempdir().unwrap(), models };
+    std::fs::write(fixture.config(), "").unwrap();
+    let settings = Settings::load(Some(&fixture.config()), fixture.vars()).unwrap();
+    let store = Store::open(&settings.database).await.unwrap();
+    let pool = PgPool::connect(settings.database.url.expose()).await.unwrap();
+    let made = clips::Clips::new();
+    let once = clips::shared("sad_then_happy.mp4");
+    let long = made.make("long.mp4", &format!("-stream_loop 5 -i {} -an -c copy", once.display()));
+    let token = *queue_jobs(&settings, &store, &long, 1).await.values().next().unwrap();
+    let start = || fixture.start_worker_with(&[("QUEUE__SHUTDOWN_GRACE_S", "0"), ("QUEUE__KEEP_PROGRESS_S", "1")]);
+    let kept = async || count(&pool, "SELECT COUNT(*) FROM analysis_parts").await;
+    let until = async |what: &str, sql: &str| {
+        let holds = async {
+            while count(&pool, sql).await == 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let held = tokio::time::timeout(PATIENCE, holds).await;
+        assert!(held.is_ok(), "{what}:\n{}", fixture.end_of_log());
+    };
+
+    // A worker that is stopped keeps all that it has read, and hands its job back.
+    let mut worker = start();
+    until("no progress", "SELECT COUNT(*) FROM jobs WHERE frames_done > 20").await;
+    let before = kept().await;
+    kill(Pid::from_raw(worker.process.id() as i32), Signal::SIGTERM).unwrap();
+    assert!(worker.process.wait().unwrap().success(), "{}", fixture.end_of_log());
+    until("not handed back", "SELECT COUNT(*) FROM jobs WHERE status = 'queued' AND attempts = 0").await;
+    let stopped = kept().await;
+    assert!(stopped > before, "{before} parts, then {stopped}");
+
+    // A worker that is killed keeps what it has read up to its last part.
+    let mut worker = start();
+    until("no part", &format!("SELECT COUNT(*) FROM jobs WHERE status = 'running' AND parts > {}", stopped + 1)).await;
+    worker.kill();
+    let killed = kept().await;
+    let mut worker = start();
+    until("not done", "SELECT COUNT(*) FROM jobs WHERE status = 'done'").await;
+    assert_eq!(kept().await, 0);
+    let log = std::fs::read_to_string(fixture.log()).unwrap();
+    let continued: Vec<u32> = log
+        .lines()
+        .filter(|line| line.contains("the analysis continues after"))
+        .filter_map(|line| line.split("samples=").nth(1)?.split_whitespace().next()?.parse().ok())
+        .collect();
+    assert!(continued.len() == 2 && continued[0] > 0 && continued[1] > continued[0], "{continued:?}\n{log}");
+    println!("continued after {continued:?} samples; {stopped} and {killed} parts");
+
+    // The result is the same as in one run.
+    let broken_off = store.findings(token).await.unwrap().unwrap();
+    queue_jobs(&settings, &store, &long, 1).await;
+    until("not done again", "SELECT COUNT(*) FROM (SELECT 1 FROM jobs WHERE status = 'done' OFFSET 1) AS second").await;
+    worker.kill();
+    let tokens: Vec<String> = sqlx::query_scalar("SELECT token FROM results").fetch_all(&pool).await.unwrap();
+    let other = tokens.iter().map(|other| other.parse::<Uuid>().unwrap()).find(|other| *other != token).unwrap();
+    assert_eq!(store.findings(other).await.unwrap().unwrap(), broken_off);
 }

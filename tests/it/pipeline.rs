@@ -1,5 +1,6 @@
 //! Analyzes real clips with the pipeline.
 
+mod continued;
 mod facts;
 mod geometry;
 mod media;

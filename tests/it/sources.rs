@@ -17,7 +17,7 @@ use visage::clock::{RandomTokens, SystemClock};
 use visage::config::Settings;
 use visage::fault::Fault;
 use visage::media::Source;
-use visage::pipeline::{Cancel, Progress};
+use visage::pipeline::{AnalysisParts, Cancel, Progress};
 use visage::sources::Names;
 use visage::worker::{AnalysisError, Analyzer, Worker};
 
@@ -118,6 +118,7 @@ impl Analyzer for Recorder {
         &self,
         source: &Source,
         _: Options,
+        _: AnalysisParts<'_>,
         _: &(dyn Fn(Progress) + Sync),
         _: &Cancel,
     ) -> Result<Findings, AnalysisError> {

@@ -179,6 +179,7 @@ on_both! {
     a_retry_waits_until_it_is_due,
     a_returned_job_keeps_its_attempts_and_its_place_in_the_queue,
     completing_twice_changes_nothing,
+    parts_of_an_analysis_are_kept_until_its_job_ends,
     findings_are_read_back_unchanged,
     a_long_timeline_is_written_once_and_read_in_pages,
     a_result_of_an_older_version_can_be_read,
@@ -495,6 +496,43 @@ async fn completing_twice_changes_nothing(h: Harness) {
     assert_eq!(store.job(token).await.unwrap().unwrap().version, version);
     assert_eq!(h.count("SELECT COUNT(*) FROM results").await, 1);
     assert_eq!(h.count("SELECT COUNT(*) FROM outbox").await, 2);
+}
+
+async fn parts_of_an_analysis_are_kept_until_its_job_ends(h: Harness) {
+    let store = h.store().await;
+    let rows = async || h.count("SELECT COUNT(*) FROM analysis_parts").await;
+    let done = h.add(&store, &[]).await;
+    let first = h.claim(&store, "w").await.unwrap();
+    assert_eq!(first.parts, 0);
+    for (number, content) in [(0, "a"), (1, "b"), (2, "c"), (1, "d")] {
+        assert_eq!(store.keep_part(&first, number, content).await.unwrap(), ClaimState::Held);
+    }
+    assert_eq!(store.parts(done).await.unwrap(), ["a", "d"], "a part replaces all later ones");
+    store.hand_back(&first).await.unwrap();
+    let second = h.claim(&store, "v").await.unwrap();
+    assert_eq!((second.token, second.parts), (done, 2));
+    assert_eq!(store.keep_part(&first, 2, "late").await.unwrap(), ClaimState::Lost);
+    // A part of a claim whose lease ran out is kept, until another worker has the job.
+    h.clock.advance(2 * LEASE);
+    store.release_lost(h.now(), BACKOFF).await.unwrap();
+    assert_eq!(store.keep_part(&second, 2, "e").await.unwrap(), ClaimState::Held);
+    assert_eq!(rows().await, 3);
+    assert_eq!(h.complete(&store, &second).await, ClaimState::Held);
+    assert_eq!(rows().await, 0);
+
+    let failed = h.add(&store, &[]).await;
+    let claim = h.claim(&store, "w").await.unwrap();
+    store.keep_part(&claim, 0, "a").await.unwrap();
+    let failure = JobFailure { code: "c".to_owned(), detail: "d".to_owned(), reason: None };
+    assert_eq!(store.give_up(&claim, &failure, &[], h.now(), None).await.unwrap(), ClaimState::Held);
+    assert_eq!((store.parts(failed).await.unwrap().len(), rows().await), (0, 0));
+
+    let erased = h.add(&store, &[]).await;
+    let claim = h.claim(&store, "w").await.unwrap();
+    store.keep_part(&claim, 0, "a").await.unwrap();
+    store.erase(erased, h.now()).await.unwrap();
+    assert_eq!(rows().await, 0);
+    assert_eq!(store.keep_part(&claim, 1, "b").await.unwrap(), ClaimState::Lost);
 }
 
 async fn findings_are_read_back_unchanged(h: Harness) {

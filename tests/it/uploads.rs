@@ -10,7 +10,7 @@ use visage::analysis::{Findings, Options};
 use visage::clock::{Clock, ManualClock, RandomTokens, SystemClock};
 use visage::config::{ByteSize, StorageKind};
 use visage::media::Source;
-use visage::pipeline::{Cancel, Progress};
+use visage::pipeline::{AnalysisParts, Cancel, Progress};
 use visage::store::Scope;
 use visage::worker::{AnalysisError, Analyzer, Worker};
 
@@ -258,6 +258,7 @@ impl Analyzer for Idle {
         &self,
         _: &Source,
         _: Options,
+        _: AnalysisParts<'_>,
         _: &(dyn Fn(Progress) + Sync),
         _: &Cancel,
     ) -> Result<Findings, AnalysisError> {

@@ -19,7 +19,7 @@ use visage::config::{S3Read, Secret, Settings};
 use visage::fault::{self, Fault};
 use visage::identity::StorageIdentity;
 use visage::media::Source;
-use visage::pipeline::{Cancel, Progress};
+use visage::pipeline::{AnalysisParts, Cancel, Progress};
 use visage::report::{Context, MailError, Message};
 use visage::secret::LinkError;
 use visage::share::ShareLinks;
@@ -63,6 +63,7 @@ impl Analyzer for Script {
         &self,
         source: &Source,
         _options: Options,
+        _: AnalysisParts<'_>,
         progress: &(dyn Fn(Progress) + Sync),
         cancel: &Cancel,
     ) -> Result<Findings, AnalysisError> {

@@ -36,8 +36,8 @@ use crate::analysis::{Findings, Options, Verdict};
 use crate::api::file_source::FileSource;
 use crate::media::Source;
 use crate::pipeline::{
-    Cancel, CancelOnDrop, ClipError, LazyPipeline, LiveAnalysis, LiveOptions, LiveSoundTrack, PictureError,
-    PictureOptions, PipelineError, ReadPicture,
+    AnalysisParts, Cancel, CancelOnDrop, ClipError, LazyPipeline, LiveAnalysis, LiveOptions, LiveSoundTrack,
+    PictureError, PictureOptions, PipelineError, ReadPicture,
 };
 use crate::worker::Analyzer;
 pub use clip::{CONTAINERS, CONTENT_TYPES, ClipRequest, with_clip};
@@ -146,7 +146,7 @@ async fn receive_and_analyze(
     };
     upload.finish().await?;
     let analyze = move |analyzer: &dyn ImmediateAnalyzer, source: &Source, cancel: &Cancel| {
-        Ok(analyzer.analyze(source, options, &|_| {}, cancel)?)
+        Ok(analyzer.analyze(source, options, AnalysisParts::none(), &|_| {}, cancel)?)
     };
     let findings = on_thread(api, spool, permit, analyze).await?;
     counted.keep();

@@ -23,7 +23,7 @@ use visage::fault::Fault;
 use visage::identity::StorageIdentity;
 use visage::isolation::Decoders;
 use visage::media::Source;
-use visage::pipeline::{Cancel, LazyPipeline, Pipeline, Progress};
+use visage::pipeline::{AnalysisParts, Cancel, LazyPipeline, Pipeline, Progress};
 use visage::report::{Mailer, Reporter};
 use visage::store::Store;
 use visage::worker::{AnalysisError, Analyzer, MailSender, Worker};
@@ -213,6 +213,7 @@ impl Analyzer for RefusingAnalyzer {
         &self,
         _: &Source,
         _: Options,
+        _: AnalysisParts<'_>,
         _: &(dyn Fn(Progress) + Sync),
         _: &Cancel,
     ) -> Result<Findings, AnalysisError> {

@@ -76,7 +76,7 @@ spec:
   serviceAccountName: {{ include "visage.serviceAccount" $root }}
   # visage does not call Kubernetes.
   automountServiceAccountToken: false
-  terminationGracePeriodSeconds: {{ add .pods.gracePeriodSeconds 10 }}
+  terminationGracePeriodSeconds: {{ add .pods.gracePeriodSeconds 20 }}
   {{- with $root.Values.imagePullSecrets }}
   imagePullSecrets: {{- toYaml . | nindent 4 }}
   {{- end }}

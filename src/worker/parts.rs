@@ -1,0 +1,125 @@
+//! Keeps parts of running analyses in the database, so that another run can continue after a shutdown or the end of a
+//! process.
+
+use std::io::{Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use flate2::Compression;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use super::Worker;
+use super::heartbeat::SharedProgress;
+use crate::config::Queue;
+use crate::pipeline::{AnalysisPart, Cancel};
+use crate::store::{Claim, ClaimState};
+
+/// What a run shares with the thread of its analysis. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Run {
+    pub cancel: Cancel,
+    pub progress: Arc<SharedProgress>,
+    /// The time between two parts, and where they go; `None` if no parts are kept.
+    keep: Option<(Duration, UnboundedSender<KeptPart>)>,
+    has_parts: Arc<AtomicBool>,
+}
+
+/// A part in the form in which it is stored.
+pub(super) struct KeptPart {
+    number: u32,
+    content: String,
+}
+
+impl Run {
+    /// Prepares the run of a job. Its parts arrive at the receiver.
+    pub fn new(claim: &Claim, queue: &Queue) -> (Self, UnboundedReceiver<KeptPart>) {
+        let (sender, parts) = unbounded_channel();
+        let keep = (queue.keep_progress_s > 0).then(|| (Duration::from_secs(queue.keep_progress_s), sender));
+        let has_parts = Arc::new(AtomicBool::new(claim.parts > 0));
+        (Self { cancel: Cancel::default(), progress: Arc::default(), keep, has_parts }, parts)
+    }
+
+    /// The time between two parts; `None` if no parts are kept.
+    pub fn keep_every(&self) -> Option<Duration> {
+        self.keep.as_ref().map(|(every, _)| *every)
+    }
+
+    /// Passes a part on to the task that stores it.
+    pub fn keep(&self, part: &AnalysisPart) {
+        let Some((_, keep)) = &self.keep else { return };
+        match pack(part) {
+            Ok(content) => {
+                self.has_parts.store(true, Ordering::Relaxed);
+                // Ignores a closed channel: then the run has ended.
+                let _ = keep.send(KeptPart { number: part.number, content });
+            }
+            Err(error) => tracing::warn!(%error, "cannot keep a part of an analysis"),
+        }
+    }
+}
+
+impl Worker {
+    /// Reads the parts that earlier runs of a job have kept. If they cannot be read, the analysis begins anew.
+    pub(super) async fn earlier_parts(&self, claim: &Claim, run: &Run) -> Vec<AnalysisPart> {
+        if !run.has_parts.load(Ordering::Relaxed) {
+            return Vec::new();
+        }
+        let stored = self.store.parts(claim.token).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot read the kept parts of an analysis; it begins anew");
+            Vec::new()
+        });
+        let mut earlier = Vec::with_capacity(stored.len());
+        for content in stored {
+            match unpack(&content) {
+                Ok(part) => earlier.push(part),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot read a kept part of an analysis; it begins there");
+                    break;
+                }
+            }
+        }
+        earlier
+    }
+
+    /// Stores the parts of a running analysis. Does not return.
+    pub(super) async fn keep_parts(&self, claim: &Claim, parts: &mut UnboundedReceiver<KeptPart>) {
+        while let Some(part) = parts.recv().await {
+            self.keep_part(claim, part).await;
+        }
+        std::future::pending::<()>().await;
+    }
+
+    /// Stores the parts of an analysis that has stopped.
+    pub(super) async fn keep_last_parts(&self, claim: &Claim, parts: &mut UnboundedReceiver<KeptPart>) {
+        while let Ok(part) = parts.try_recv() {
+            self.keep_part(claim, part).await;
+        }
+    }
+
+    /// Stores a part. If that fails, a later run analyzes its samples again.
+    async fn keep_part(&self, claim: &Claim, KeptPart { number, content }: KeptPart) {
+        match self.store.keep_part(claim, number, &content).await {
+            Ok(ClaimState::Held) => tracing::debug!(number, bytes = content.len(), "kept a part of an analysis"),
+            Ok(ClaimState::Lost) => {}
+            Err(error) => tracing::warn!(%error, "cannot keep a part of an analysis"),
+        }
+    }
+}
+
+fn pack(part: &AnalysisPart) -> std::io::Result<String> {
+    let mut zip = GzEncoder::new(Vec::new(), Compression::fast());
+    serde_json::to_writer(&mut zip, part)?;
+    zip.flush()?;
+    Ok(BASE64_STANDARD.encode(zip.finish()?))
+}
+
+fn unpack(content: &str) -> std::io::Result<AnalysisPart> {
+    let zip = BASE64_STANDARD.decode(content).map_err(std::io::Error::other)?;
+    let mut json = Vec::new();
+    GzDecoder::new(zip.as_slice()).read_to_end(&mut json)?;
+    Ok(serde_json::from_slice(&json)?)
+}
