@@ -628,6 +628,20 @@ async fn a_shutdown_returns_unfinished_jobs_to_the_queue() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_analysis_begins_anew_if_its_stored_progress_cannot_be_read() {
+    let h = Harness::new().await;
+    let token = h.add("good", &[]).await;
+    let claim = h.store.claim("other", h.clock.now(), h.settings.queue.lease()).await.unwrap().unwrap();
+    h.store.keep_part(&claim, 0, "of a newer version").await.unwrap();
+    h.store.hand_back(&claim).await.unwrap();
+    let worker = h.start();
+    let job = h.ended(token).await;
+    assert_eq!((job.status, job.attempts), (Status::Done, 1));
+    assert_eq!(h.store.parts(token).await.unwrap(), [""; 0]);
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_lost_many_workers_is_done_and_its_owner_gets_only_the_result() {
     let h = Harness::with(|settings| settings.queue.backoff_max_s = 60).await;
     let token = h.add("good", &["a@example.org"]).await;
