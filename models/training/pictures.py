@@ -1,6 +1,6 @@
-"""Writes a split of the data as pictures and labels for `visage eval emotion --cropped`, and holds its answers against Python.
+"""Writes a split of the data as pictures and votes for `visage eval emotion --cropped`, and holds its answers against Python.
 
-usage: python pictures.py FERPLUS.npz FOLDER                      valid as FOLDER/pictures/*.png and FOLDER/labels.csv
+usage: python pictures.py FERPLUS.npz FOLDER                      valid as FOLDER/pictures/*.png and FOLDER/votes.csv
        python pictures.py FERPLUS.npz FOLDER MODEL.onnx EACH.csv  compares with --predictions EACH.csv, which was written with
                                                                   vision.emotion.prior = PRIOR (environment PRIOR, else 0)
 """
@@ -22,14 +22,15 @@ COMPARED = 500
 
 
 def write(path, folder):
-    pictures, _, truth = data.load(path, "valid")
+    with np.load(path) as file:
+        pictures, votes = file["valid_images"], file["valid_votes"]
     (folder / "pictures").mkdir(parents=True, exist_ok=True)
-    with open(folder / "labels.csv", "w", newline="") as file:
+    with open(folder / "votes.csv", "w", newline="") as file:
         rows = csv.writer(file)
-        rows.writerow(["file", "label"])
-        for n, (picture, label) in enumerate(zip((pictures[:, 0] * 255).round().byte().numpy(), truth.tolist())):
+        rows.writerow(["file", *NAMES, "unknown", "NF"])
+        for n, (picture, of_picture) in enumerate(zip(pictures, votes.tolist())):
             cv2.imwrite(str(folder / "pictures" / f"{n:04}.png"), picture)
-            rows.writerow([f"{n:04}.png", NAMES[label]])
+            rows.writerow([f"{n:04}.png", *of_picture])
     print(f"{len(pictures)} pictures in {folder}")
 
 

@@ -52,7 +52,7 @@ pub use boxes::{Boxes, LabelledBox};
 pub use comparison::{ByFigure, Comparison, Difference, Differences, Estimate, FIGURES, Figure, NoTake, Subject, Take};
 pub use contact::{GAZE_CONE_DEG, OFFSET_DEG};
 pub use emotion::{Emotion, Probabilities};
-pub use evaluation::{ClassFigures, Evaluation, Judged, evaluate};
+pub use evaluation::{ClassFigures, Evaluation, EvaluationIntervals, Judged, evaluate};
 pub use expressions::Expressions;
 pub use failure::{FailureReason, Resource};
 pub use five::{Five, Verdict};

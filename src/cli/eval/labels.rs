@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::Failure;
+use super::votes::{Rule, VoteColumns};
 
 /// A picture of the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,12 +17,22 @@ pub struct Picture {
     pub class: usize,
 }
 
-/// Reads a CSV file with the columns `file` and `label`. Each file must be in the folder. Other columns are ignored.
+/// The pictures of a list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Listed {
+    pub pictures: Vec<Picture>,
+    /// Number of pictures that have votes, but no class by the rule.
+    pub without_class: usize,
+}
+
+/// Reads a CSV file with the column `file` (or `Image name`), and either the column `label` or a column of votes for each
+/// class. Each file must be in the folder. Other columns are ignored. `rule` is for votes; `None` is [`Rule::Most`], and
+/// admits labels.
 ///
 /// # Errors
 /// [`Failure::Input`] with the line of the error: an unknown label, or a file that is missing, outside the folder or
 /// listed twice.
-pub fn read(list: &Path, folder: &Path, known: &[&str]) -> Result<Vec<Picture>, Failure> {
+pub fn read(list: &Path, folder: &Path, known: &[&str], rule: Option<Rule>) -> Result<Listed, Failure> {
     let unreadable = |path: &Path, error: &dyn std::fmt::Display| {
         Failure::Input(format!("{} cannot be read: {error}", path.display()))
     };
@@ -30,11 +41,12 @@ pub fn read(list: &Path, folder: &Path, known: &[&str]) -> Result<Vec<Picture>, 
         return Err(Failure::Input(format!("{} is no folder", folder.display())));
     }
     let text = std::fs::read_to_string(list).map_err(|error| unreadable(list, &error))?;
-    let rows = rows(&text).map_err(|reason| Failure::Input(format!("{}: {reason}", list.display())))?;
+    let rows = rows(&text, known, rule).map_err(|reason| Failure::Input(format!("{}: {reason}", list.display())))?;
 
-    let class = |label: &str| known.iter().position(|known| *known == normalized(label));
-    let unknown: BTreeSet<&str> =
-        rows.iter().filter(|row| class(&row.label).is_none()).map(|row| &*row.label).collect();
+    let unknown: BTreeSet<&str> = rows
+        .iter()
+        .filter_map(|row| if let Class::Unknown(label) = &row.class { Some(&**label) } else { None })
+        .collect();
     if !unknown.is_empty() {
         let unknown: Vec<_> = unknown.into_iter().map(|label| format!("{label:?}")).collect();
         return Err(Failure::Input(format!(
@@ -44,44 +56,56 @@ pub fn read(list: &Path, folder: &Path, known: &[&str]) -> Result<Vec<Picture>, 
             known.join(", ")
         )));
     }
-    let mut lines = BTreeMap::new();
-    rows.into_iter()
-        .map(|row| {
-            let at = |reason: String| {
-                Failure::Input(format!("{}, line {}: {} {reason}", list.display(), row.line, row.file))
-            };
-            let path = root.join(&row.file).canonicalize();
-            let path = path.map_err(|error| at(format!("cannot be read in {}: {error}", folder.display())))?;
-            if !path.starts_with(&root) || !path.is_file() {
-                return Err(at(format!("is no file in {}", folder.display())));
-            }
-            if let Some(line) = lines.insert(path.clone(), row.line) {
-                return Err(at(format!("is listed on line {line} already")));
-            }
-            // Unknown labels are refused above.
-            let class = class(&row.label).ok_or_else(|| at(format!("has the unknown label {:?}", row.label)))?;
-            Ok(Picture { name: row.file.clone(), path, class })
-        })
-        .collect()
+    let (mut lines, mut listed) = (BTreeMap::new(), Listed::default());
+    for row in rows {
+        let Class::Known(class) = row.class else {
+            listed.without_class += 1;
+            continue;
+        };
+        let at =
+            |reason: String| Failure::Input(format!("{}, line {}: {} {reason}", list.display(), row.line, row.file));
+        let path = root.join(&row.file).canonicalize();
+        let path = path.map_err(|error| at(format!("cannot be read in {}: {error}", folder.display())))?;
+        if !path.starts_with(&root) || !path.is_file() {
+            return Err(at(format!("is no file in {}", folder.display())));
+        }
+        if let Some(line) = lines.insert(path.clone(), row.line) {
+            return Err(at(format!("is listed on line {line} already")));
+        }
+        listed.pictures.push(Picture { name: row.file, path, class });
+    }
+    Ok(listed)
 }
 
 #[derive(Debug, PartialEq, Eq)]
 struct Row {
     file: String,
-    label: String,
+    class: Class,
     line: u64,
 }
 
-fn rows(text: &str) -> Result<Vec<Row>, String> {
+#[derive(Debug, PartialEq, Eq)]
+enum Class {
+    Known(usize),
+    /// The label is none of the classifier's.
+    Unknown(String),
+    /// The votes give no class.
+    None,
+}
+
+fn rows(text: &str, known: &[&str], rule: Option<Rule>) -> Result<Vec<Row>, String> {
     // Spreadsheet programs write a byte order mark at the start of the file.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes());
     let header = reader.headers().map_err(|error| error.to_string())?.clone();
-    let column = |name: &str| {
-        let found = header.iter().position(|column| column.eq_ignore_ascii_case(name));
-        found.ok_or_else(|| format!("the first line must name the columns file and label, and has no {name}"))
-    };
-    let (file, label) = (column("file")?, column("label")?);
+    let column = |name: &str| header.iter().position(|column| column.eq_ignore_ascii_case(name));
+    let missing = |name: &str| format!("the first line must name the columns file and label, and has no {name}");
+    let file = column("file").or_else(|| column("image name")).ok_or_else(|| missing("file"))?;
+    let label = column("label");
+    let votes = if label.is_none() { VoteColumns::of(header.iter(), known) } else { None };
+    if rule.is_some() && votes.is_none() {
+        return Err("--majority needs votes: a column for each class instead of the column label".to_owned());
+    }
     let mut rows = Vec::new();
     for record in reader.records() {
         let record = record.map_err(|error| error.to_string())?;
@@ -90,7 +114,24 @@ fn rows(text: &str) -> Result<Vec<Row>, String> {
             Some(text) if !text.is_empty() => Ok(text.to_owned()),
             _ => Err(format!("line {line} has no {name}")),
         };
-        rows.push(Row { file: cell(file, "file")?, label: cell(label, "label")?, line });
+        let class = match (label, &votes) {
+            (Some(label), _) => {
+                let label = cell(label, "label")?;
+                let class = known.iter().position(|known| *known == normalized(&label));
+                class.map_or(Class::Unknown(label), Class::Known)
+            }
+            (None, Some(votes)) => {
+                let class = votes.class(&record, rule.unwrap_or(Rule::Most)).map_err(|column| {
+                    let name = header.get(column).unwrap_or_default();
+                    format!("line {line}: the number of votes for {name} is missing")
+                })?;
+                class.map_or(Class::None, Class::Known)
+            }
+            (None, None) => return Err(missing("label")),
+        };
+        // FER+ has no file names for pictures that show no face.
+        let file = if class == Class::None { String::new() } else { cell(file, "file")? };
+        rows.push(Row { file, class, line });
     }
     if rows.is_empty() {
         return Err("it lists no picture".to_owned());
@@ -99,7 +140,7 @@ fn rows(text: &str) -> Result<Vec<Row>, String> {
 }
 
 /// Converts a label to the spelling of the settings: lower case, and adjectives for the nouns of FER+ and AffectNet.
-fn normalized(label: &str) -> String {
+pub fn normalized(label: &str) -> String {
     let label = label.to_lowercase();
     match label.as_str() {
         "happiness" => "happy".to_owned(),
@@ -115,7 +156,11 @@ mod tests {
 
     const KNOWN: [&str; 3] = ["happy", "sad", "contempt"];
 
-    fn list(text: &str) -> Result<Vec<Picture>, String> {
+    fn list(text: &str) -> Result<Listed, String> {
+        list_by(text, None)
+    }
+
+    fn list_by(text: &str, rule: Option<Rule>) -> Result<Listed, String> {
         let folder = tempfile::tempdir().unwrap();
         let images = folder.path().join("images");
         std::fs::create_dir_all(images.join("more")).unwrap();
@@ -125,12 +170,12 @@ mod tests {
         std::fs::write(folder.path().join("outside.png"), "").unwrap();
         let csv = folder.path().join("labels.csv");
         std::fs::write(&csv, text).unwrap();
-        let read = read(&csv, &images, &KNOWN);
+        let read = read(&csv, &images, &KNOWN, rule);
         read.map_err(|failure| failure.message().to_owned())
     }
 
     fn classes(text: &str) -> Vec<(String, usize)> {
-        list(text).unwrap().into_iter().map(|picture| (picture.name, picture.class)).collect()
+        list(text).unwrap().pictures.into_iter().map(|picture| (picture.name, picture.class)).collect()
     }
 
     #[test]
@@ -142,6 +187,21 @@ mod tests {
         let text =
             "\u{feff}Label,note,File\r\nHappiness,x,a.png\r\n sadness ,,\"b, c.png\"\r\ncontempt,,more/d.png\r\n";
         assert_eq!(classes(text), wanted);
+    }
+
+    #[test]
+    fn votes_take_the_place_of_labels() {
+        // As in FER+: a picture without a face has no name. Votes for a class that the classifier lacks do not count.
+        let text = "Usage,Image name,happiness,sadness,fear,unknown,NF\n\
+                    Test,a.png,6,0,0,2,0\nTest,\"b, c.png\",4,4,0,2,0\nTest,,0,0,0,0,10\n";
+        assert_eq!(classes(text), [("a.png".to_owned(), 0), ("b, c.png".to_owned(), 0)]);
+        assert_eq!(list(text).unwrap().without_class, 1);
+        let majority = list_by(text, Some(Rule::Majority)).unwrap();
+        assert_eq!((majority.pictures.len(), majority.without_class), (1, 2));
+        let message = list_by("file,label\na.png,happy\n", Some(Rule::Majority)).unwrap_err();
+        assert!(message.contains("--majority needs votes"), "{message}");
+        let message = list("file,happy,sad\na.png,6,x\n").unwrap_err();
+        assert!(message.contains("line 2: the number of votes for sad"), "{message}");
     }
 
     #[test]
@@ -174,9 +234,9 @@ mod tests {
     fn a_missing_folder_or_list_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let missing = folder.path().join("nosuch");
-        let failure = read(&missing, folder.path(), &KNOWN).unwrap_err();
+        let failure = read(&missing, folder.path(), &KNOWN, None).unwrap_err();
         assert!(matches!(&failure, Failure::Input(text) if text.contains("nosuch")), "{failure:?}");
-        let failure = read(folder.path(), &missing, &KNOWN).unwrap_err();
+        let failure = read(folder.path(), &missing, &KNOWN, None).unwrap_err();
         assert!(matches!(&failure, Failure::Input(text) if text.contains("nosuch")), "{failure:?}");
     }
 }

@@ -1,6 +1,7 @@
 //! `visage eval`: measures the configured classifier on labelled pictures.
 
 mod labels;
+mod votes;
 mod words;
 
 use std::path::PathBuf;
@@ -9,8 +10,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, Value, json};
 
 use self::labels::Picture;
+use self::votes::Rule;
 use super::Failure;
-use crate::analysis::{Evaluation, Judged, evaluate};
+use crate::analysis::{Evaluation, EvaluationIntervals, Interval, Judged, evaluate};
 use crate::config::Settings;
 use crate::vision::{PictureClassifier, VisionError, decode};
 
@@ -38,7 +40,10 @@ Examples:
   VISAGE_VISION__EMOTION__PRIOR=0 visage eval emotion --images faces --labels faces.csv --cropped
 
 labels.csv begins with the line file,label. File names are relative to the folder of --images. Labels are those of the
-setting vision.emotion.labels; happiness, sadness and anger stand for happy, sad and angry.";
+setting vision.emotion.labels; happiness, sadness and anger stand for happy, sad and angry.
+
+Instead of the column label there may be a column for each class with the number of votes, and the columns unknown and NF
+(not a face), as in fer2013new.csv of FER+. A class with a single vote gets none. A picture without a class is left out.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -47,9 +52,13 @@ struct EmotionArgs {
     #[arg(long, value_name = "DIR")]
     images: PathBuf,
 
-    /// CSV with the columns file and label.
+    /// CSV with the columns file and label, or file and votes.
     #[arg(long, value_name = "FILE")]
     labels: PathBuf,
+
+    /// Of pictures with votes, only use those of which one class has more than half.
+    #[arg(long)]
+    majority: bool,
 
     /// Use each picture as a face. By default, the largest face in each picture is detected and cut out.
     #[arg(long)]
@@ -76,7 +85,11 @@ fn emotion(args: &EmotionArgs, settings: &Settings) -> Result<(), Failure> {
     // Check the labels before loading the models, which takes longer.
     let known = settings.vision.emotion.labels.iter().map(String::as_str).filter(|label| *label != "-");
     let known: Vec<&str> = known.collect();
-    let listed = labels::read(&args.labels, &args.images, &known)?;
+    let rule = args.majority.then_some(Rule::Majority);
+    let labels::Listed { pictures: listed, without_class } = labels::read(&args.labels, &args.images, &known, rule)?;
+    if listed.is_empty() {
+        return Err(Failure::Input(format!("{}: no picture has a class by its votes", args.labels.display())));
+    }
     let pictures = PictureClassifier::load(settings, args.cropped).map_err(failure)?;
     let found = judge(&pictures, &listed)?;
     if found.judged.is_empty() {
@@ -92,6 +105,8 @@ fn emotion(args: &EmotionArgs, settings: &Settings) -> Result<(), Failure> {
     let judged: Vec<Judged> = found.judged.iter().map(|(_, judged)| judged.clone()).collect();
     let report = Report {
         figures: evaluate(known.len(), &judged),
+        intervals: EvaluationIntervals::of(known.len(), &judged),
+        without_class,
         labels: known,
         without_face: found.without_face.iter().map(|&at| listed[at].name.as_str()).collect(),
         faces_per_second: judged.len() as f64 / found.took.as_secs_f64().max(f64::EPSILON),
@@ -142,6 +157,9 @@ fn open(picture: &Picture) -> Result<opencv::core::Mat, Failure> {
 struct Report<'a> {
     labels: Vec<&'a str>,
     figures: Evaluation,
+    intervals: EvaluationIntervals,
+    /// Number of pictures whose votes give no class. They are not part of any figure.
+    without_class: usize,
     /// Names of the pictures without a detected face. They are not part of any figure.
     without_face: Vec<&'a str>,
     faces_per_second: f64,
@@ -150,6 +168,7 @@ struct Report<'a> {
 impl Report<'_> {
     fn json(&self) -> Value {
         let round = |value: f64| (value * 1e6).round() / 1e6;
+        let interval = |Interval { low, high }: Interval| json!([round(low), round(high)]);
         let figures = &self.figures;
         let classes = self.labels.iter().zip(&figures.per_class).map(|(label, class)| {
             let each = json!({
@@ -166,10 +185,17 @@ impl Report<'_> {
             "balanced_accuracy": round(figures.balanced_accuracy),
             "macro_f1": round(figures.macro_f1),
             "ece": round(figures.ece),
+            "intervals": {
+                "accuracy": interval(self.intervals.accuracy),
+                "balanced_accuracy": interval(self.intervals.balanced_accuracy),
+                "macro_f1": interval(self.intervals.macro_f1),
+                "ece": interval(self.intervals.ece),
+            },
             "faces_per_second": (self.faces_per_second * 10.0).round() / 10.0,
             "labels": self.labels,
             "per_class": classes.collect::<Map<_, _>>(),
             "confusion": figures.confusion,
+            "without_class": self.without_class,
             "without_face": self.without_face,
         })
     }

@@ -5,27 +5,28 @@ use std::path::Path;
 
 use super::Report;
 use super::labels::Picture;
-use crate::analysis::Judged;
+use crate::analysis::{Interval, Judged};
 
 /// Maximum number of pictures without a face that are listed by name.
 const NAMED: usize = 10;
 
 /// Formats the report as text.
 pub fn report(report: &Report<'_>) -> String {
-    let figures = &report.figures;
+    let (figures, intervals) = (&report.figures, &report.intervals);
     let percent = |share: f64| format!("{:.2} %", 100.0 * share);
+    let share = |share: f64| format!("{share:.4}");
     let mut text = String::new();
-    for (name, value) in [
-        ("pictures", figures.count.to_string()),
-        ("accuracy", percent(figures.accuracy)),
-        ("balanced accuracy", percent(figures.balanced_accuracy)),
-        ("macro F1", format!("{:.4}", figures.macro_f1)),
-        ("calibration error", format!("{:.4}", figures.ece)),
-        ("faces a second", format!("{:.0}", report.faces_per_second)),
+    // Writing to a string does not fail.
+    let _ = writeln!(text, "{:18} {:>9}   95 % interval", "pictures", figures.count);
+    for (name, value, Interval { low, high }, format) in [
+        ("accuracy", figures.accuracy, intervals.accuracy, &percent as &dyn Fn(f64) -> String),
+        ("balanced accuracy", figures.balanced_accuracy, intervals.balanced_accuracy, &percent),
+        ("macro F1", figures.macro_f1, intervals.macro_f1, &share),
+        ("calibration error", figures.ece, intervals.ece, &share),
     ] {
-        // Writing to a string does not fail.
-        let _ = writeln!(text, "{name:18} {value:>9}");
+        let _ = writeln!(text, "{name:18} {:>9}   {} to {}", format(value), format(low), format(high));
     }
+    let _ = writeln!(text, "{:18} {:>9.0}", "faces a second", report.faces_per_second);
     let width = report.labels.iter().map(|label| label.chars().count()).max().unwrap_or(0).max(8);
     let _ = writeln!(text, "\n{:width$}  precision     recall         F1  pictures", "class");
     for (label, class) in report.labels.iter().zip(&figures.per_class) {
@@ -38,6 +39,13 @@ pub fn report(report: &Report<'_>) -> String {
     for (label, row) in report.labels.iter().zip(&figures.confusion) {
         let cells: String = row.iter().map(|count| format!("  {count:>width$}")).collect();
         let _ = writeln!(text, "{label:width$}{cells}");
+    }
+    if report.without_class > 0 {
+        let _ = writeln!(
+            text,
+            "\n{} more pictures have no class by their votes, and no figure counts them",
+            report.without_class
+        );
     }
     if !report.without_face.is_empty() {
         let some = &report.without_face[..report.without_face.len().min(NAMED)];
@@ -70,7 +78,7 @@ pub fn predictions(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analysis::evaluate;
+    use crate::analysis::{EvaluationIntervals, evaluate};
 
     fn judged() -> Vec<Judged> {
         [(0, [0.75, 0.25]), (0, [0.25, 0.75]), (1, [0.25, 0.75])]
@@ -80,10 +88,14 @@ mod tests {
 
     #[test]
     fn the_report_reads_well() {
-        let figures = evaluate(2, &judged());
-        let faceless = vec!["wall.png"];
-        let shown =
-            Report { labels: vec!["happy", "contempt"], figures, without_face: faceless, faces_per_second: 1234.56 };
+        let shown = Report {
+            labels: vec!["happy", "contempt"],
+            figures: evaluate(2, &judged()),
+            intervals: EvaluationIntervals::of(2, &judged()),
+            without_class: 4,
+            without_face: vec!["wall.png"],
+            faces_per_second: 1234.56,
+        };
         insta::assert_snapshot!(report(&shown));
         insta::assert_json_snapshot!(shown.json());
     }

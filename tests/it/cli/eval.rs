@@ -121,6 +121,29 @@ fn cropped_faces_give_figures_as_json_and_text_and_a_row_each() {
 }
 
 #[test]
+fn votes_give_the_classes_and_a_majority_can_be_asked_for() {
+    let (models, folder, faces) = ready();
+    let votes = ["9,1", "5,5", "6,4", "1,9", "1,1"];
+    let rows: String = faces.iter().zip(votes).map(|(face, votes)| format!("{face},{votes},0\n")).collect();
+    std::fs::write(folder.path().join("labels.csv"), format!("Image name,happiness,sadness,unknown\n{rows}")).unwrap();
+    let all = json(&visage(models.path(), folder.path(), &["--cropped", "--json"]));
+    assert_eq!((&all["count"], &all["without_class"]), (&4.into(), &1.into()), "{all}");
+    assert_eq!((&all["per_class"]["happy"]["support"], &all["per_class"]["sad"]["support"]), (&3.into(), &1.into()));
+    let interval = &all["intervals"]["accuracy"];
+    assert!(
+        interval[0].as_f64() <= all["accuracy"].as_f64() && all["accuracy"].as_f64() <= interval[1].as_f64(),
+        "{all}"
+    );
+    let majority = json(&visage(models.path(), folder.path(), &["--cropped", "--json", "--majority"]));
+    assert_eq!((&majority["count"], &majority["without_class"]), (&3.into(), &2.into()), "{majority}");
+
+    label(folder.path(), &[(&faces[0], "happy")]);
+    let refused = visage(models.path(), folder.path(), &["--cropped", "--majority"]);
+    assert_eq!(refused.status.code(), Some(3));
+    assert!(text(&refused.stderr).contains("--majority needs votes"), "{}", text(&refused.stderr));
+}
+
+#[test]
 fn uncropped_pictures_go_through_the_face_detector() {
     let (models, folder, _) = ready();
     label(folder.path(), &[("people.jpg", "happy"), ("wall.png", "neutral")]);
