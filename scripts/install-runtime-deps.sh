@@ -9,7 +9,7 @@ set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
 
-have apt-get || die "this system has no apt-get. Install curl, certificates, OpenCV (core, imgproc, calib3d) and FFmpeg's \
+have apt-get || die "this system has no apt-get. Install curl, certificates, OpenCV (core, imgproc) and FFmpeg's \
 libraries (libavformat, libavcodec, libavutil, libswscale, libswresample) in the versions that visage was built with"
 apt_update
 
@@ -22,7 +22,7 @@ library_of() {
 }
 
 packages=()
-for library in libopencv-{core,imgproc,calib3d} libavformat libavcodec libavutil libswscale libswresample; do
+for library in libopencv-{core,imgproc} libavformat libavcodec libavutil libswscale libswresample; do
     packages+=("$(library_of "$library")")
 done
 apt_install ca-certificates curl "${packages[@]}"

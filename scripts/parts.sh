@@ -14,7 +14,7 @@ make | make | make | make | make | make
 compiler | a compiler of C and C++ with the headers of its libraries | gcc g++ libc6-dev | gcc gcc-c++ glibc-devel | gcc | gcc
 pkg-config | pkg-config | pkg-config | pkgconf-pkg-config | pkgconf | pkgconf
 libclang | clang and libclang, version 14 or newer | @clang | clang clang-libs | clang | llvm
-opencv | OpenCV 4.6 or newer with headers (core, imgproc, calib3d) | libopencv-core-dev libopencv-imgproc-dev libopencv-calib3d-dev | opencv-devel | opencv | opencv
+opencv | OpenCV 4.6 or newer with headers (core, imgproc) | libopencv-core-dev libopencv-imgproc-dev | opencv-devel | opencv | opencv
 ffmpeg-headers | FFmpeg 5.1 to 8 with headers (libavformat, libavcodec, libavutil, libswscale, libswresample) | libavformat-dev libavcodec-dev libavutil-dev libswscale-dev libswresample-dev | ffmpeg-free-devel | ffmpeg | ffmpeg
 ffmpeg | the program ffmpeg, with libx264 | ffmpeg | ffmpeg-free | ffmpeg | ffmpeg
 jq | jq | jq | jq | jq | jq
@@ -87,7 +87,7 @@ has_opencv() {
     for folder in ${folders//,/ }; do
         version=$(sed -nE 's/^#define CV_VERSION_(MAJOR|MINOR) +([0-9]+)$/\2/p' "$folder/opencv2/core/version.hpp" 2>/dev/null | paste -sd.) || continue
         [ -n "$version" ] && [ "$(printf '4.6\n%s\n' "$version" | sort -V | head -n 1)" = 4.6 ] &&
-            [ -e "$folder/opencv2/imgproc.hpp" ] && [ -e "$folder/opencv2/calib3d.hpp" ] && return 0
+            [ -e "$folder/opencv2/imgproc.hpp" ] && return 0
     done
     return 1
 }

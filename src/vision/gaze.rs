@@ -8,7 +8,8 @@
 use opencv::core::Point3d;
 
 use super::landmarks::Mesh;
-use super::pose::{Head, at, dot};
+use super::pnp::dot;
+use super::pose::{Head, at};
 use crate::analysis::{Clarity, Covered, Eyes, Gaze, Point, Pose};
 
 /// Points on bone or close to it: number in the mesh, and position in MediaPipe's canonical face model

@@ -14,6 +14,7 @@ mod emotion;
 mod gaze;
 mod landmarks;
 mod pictures;
+mod pnp;
 mod pose;
 mod scale;
 mod tiles;

@@ -1,8 +1,8 @@
 //! Computes the orientation of the head from a few points of the face.
 
-use opencv::calib3d::{SOLVEPNP_SQPNP, rodrigues_def, solve_pnp};
-use opencv::core::{Mat, Matx33d, Point2d, Point3d, Vec3d, Vector};
+use opencv::core::Point3d;
 
+use super::pnp::{self, dot};
 use crate::analysis::{Face, Landmarks, Point, Pose};
 
 /// A point of the head in centimetres: x to the person's left (the picture's right), y down, z away from the camera.
@@ -31,9 +31,8 @@ const LEFT_EAR: Point3d = at(7.4, -0.9, 3.0);
 /// looks into the camera has the angles 0. The face turns up or down by `pitch`, then to the side by `yaw`, and about
 /// its own direction by `roll`.
 ///
-/// The solver is SQPnP (Terzakis & Lourakis 2020, "A consistently fast and globally optimal solution to the
-/// perspective-n-point problem"). With points that are off by 2 % of the face's height, half of its results are within
-/// 2 degrees and all within 5. EPnP is off by up to 30.
+/// With points that are off by 2 % of the face's height, half of the results of [`pnp::solve`] are within 2 degrees and
+/// all within 5. EPnP is off by up to 30.
 pub fn head_pose(face: &Face, width: i32, height: i32) -> Option<Pose> {
     let (points, model): (&[Point], &[Point3d]) = match &face.landmarks {
         None => return None,
@@ -59,11 +58,11 @@ impl Head {
     /// Fits the model to points of a frame of the given size, in the order of the model. Returns `None` if no head
     /// fits.
     pub fn of(points: &[Point], model: &[Point3d], width: i32, height: i32) -> Option<Self> {
-        let (rotation, place) = solve(points, model, width, height).ok().flatten()?;
+        let (rotation, place) = solve(points, model, width, height)?;
         let distance = dot(place, place).sqrt();
         let onto_axis = onto_axis(place.map(|value| value / distance));
         let axes = [0, 1, 2].map(|axis| {
-            let axis = [0, 1, 2].map(|row| rotation[(row, axis)]);
+            let axis = rotation.map(|row| row[axis]);
             onto_axis.map(|row| dot(row, axis))
         });
         axes.iter().flatten().all(|value| value.is_finite()).then_some(Self { axes, onto_axis, distance })
@@ -97,31 +96,18 @@ fn camera(width: i32, height: i32) -> (f64, [f64; 2]) {
 }
 
 /// Returns the rotation and the position of the head in the camera's coordinate system.
-fn solve(points: &[Point], model: &[Point3d], width: i32, height: i32) -> opencv::Result<Option<(Matx33d, [f64; 3])>> {
-    let image: Vector<Point2d> = points.iter().map(|p| Point2d::new(p.x.into(), p.y.into())).collect();
-    let model: Vector<Point3d> = model.iter().copied().collect();
+fn solve(points: &[Point], model: &[Point3d], width: i32, height: i32) -> Option<(pnp::Matrix, [f64; 3])> {
     let (focal, [x, y]) = camera(width, height);
-    let camera = Matx33d::from_array([focal, 0.0, x, 0.0, focal, y, 0.0, 0.0, 1.0]);
-    let (mut turn, mut place) = (Vec3d::default(), Vec3d::default());
-    let undistorted = Mat::default();
-    if !solve_pnp(&model, &image, &camera, &undistorted, &mut turn, &mut place, false, SOLVEPNP_SQPNP)? {
-        return Ok(None);
-    }
-    let mut rotation = Matx33d::default();
-    rodrigues_def(&turn, &mut rotation)?;
-    let length = dot(place.0, place.0).sqrt();
+    let sights: Vec<_> = points.iter().map(|p| [(f64::from(p.x) - x) / focal, (f64::from(p.y) - y) / focal]).collect();
+    let (rotation, place) = pnp::solve(model, &sights)?;
     // Solutions behind the camera are rejected.
-    Ok((place[2] > 0.0 && length.is_finite()).then_some((rotation, place.0)))
+    (place[2] > 0.0 && dot(place, place).is_finite()).then_some((rotation, place))
 }
 
 /// Returns the smallest rotation from a direction in front of the camera to the camera's axis, row by row.
 pub(super) fn onto_axis([x, y, z]: [f64; 3]) -> [[f64; 3]; 3] {
     let k = 1.0 / (1.0 + z);
     [[1.0 - k * x * x, -k * x * y, -x], [-k * x * y, 1.0 - k * y * y, -y], [x, y, z]]
-}
-
-pub(super) fn dot(a: [f64; 3], b: [f64; 3]) -> f64 {
-    a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 }
 
 #[cfg(test)]
