@@ -30,46 +30,30 @@
 //! - [`tls`]: the TLS implementation of all clients in the process.
 //! - [`telemetry`]: the log, the counters of `GET /metrics`, and traces.
 //!
+//! The modules that need neither the database nor S3 nor the HTTP server are in the crate `visage_core`
+//! (`src/core.rs`). They are exported here as well.
+//!
 //! Imports go in one direction only, which docs/ARCHITECTURE.md describes and `tests/it/modules.rs` checks.
 //!
 //! The feature `video` is on by default. Without it, all modules that need OpenCV or FFmpeg are left out; the engine
 //! and the plain types remain.
 
-pub mod analysis;
+pub use visage_core::{
+    analysis, clock, config, confirmation, engine, fault, locale, public_network, report, secret, sources, speech,
+    telemetry, tls,
+};
+#[cfg(feature = "video")]
+pub use visage_core::{isolation, media, overlay, pipeline, vision};
+
 #[cfg(feature = "video")]
 pub mod api;
 #[cfg(feature = "video")]
 pub mod blob;
 #[cfg(feature = "video")]
 pub mod cli;
-pub mod clock;
-pub mod config;
-pub mod confirmation;
-pub mod engine;
-pub mod fault;
 #[cfg(feature = "video")]
 pub mod identity;
-#[cfg(feature = "video")]
-pub mod isolation;
-pub mod locale;
-#[cfg(feature = "video")]
-pub mod media;
-#[cfg(feature = "video")]
-pub mod overlay;
-#[cfg(feature = "video")]
-pub mod pipeline;
-pub mod public_network;
-pub mod report;
-pub mod secret;
 pub mod share;
-pub mod sources;
-pub mod speech;
 pub mod store;
-pub mod telemetry;
-#[cfg(test)]
-mod test_files;
-pub mod tls;
-#[cfg(feature = "video")]
-pub mod vision;
 #[cfg(feature = "video")]
 pub mod worker;

@@ -59,7 +59,6 @@ pub fn replace(text: &str, values: &[(&str, &str)]) -> String {
 }
 
 /// Returns the keys of a section, without the name of the section.
-#[cfg(test)]
 pub fn keys(language: Language, section: &str) -> Vec<String> {
     let own = |key: &str| Some(key.strip_prefix(section)?.strip_prefix('.')?.to_owned());
     of(language).iter().filter_map(|(key, _)| own(key)).collect()

@@ -15,7 +15,10 @@ pub fn model(name: &str) -> PathBuf {
 }
 
 fn existing(folder: &str, name: &str, hint: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder).join(name);
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    // One of the two packages is in a folder of the other.
+    let root = package.ancestors().find(|folder| folder.join("models").is_dir()).unwrap_or(package);
+    let path = root.join(folder).join(name);
     assert!(path.is_file(), "{} is missing: `make fixtures` fetches it{hint}", path.display());
     path
 }

@@ -29,7 +29,7 @@ mod options;
 mod people;
 mod picture;
 mod remark;
-pub(crate) mod rounding;
+pub mod rounding;
 mod scores;
 mod segments;
 mod speech;

@@ -57,7 +57,8 @@ fn find_in(folders: &[PathBuf]) -> Result<Library, EngineError> {
 }
 
 fn folders() -> Vec<PathBuf> {
-    let mut folders = vec![PathBuf::from(".runtime")];
+    // Cargo runs the unit tests of this crate in the folder `core`.
+    let mut folders = vec![PathBuf::from(if cfg!(test) { "../.runtime" } else { ".runtime" })];
     if let Some(own) = std::env::current_exe().ok().as_deref().and_then(Path::parent) {
         folders.extend([own.to_owned(), own.join("lib"), own.join(".runtime")]);
     }

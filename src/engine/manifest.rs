@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn model_files_of_the_source_tree_match_the_manifest() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models");
         let own: Vec<_> = models().unwrap().iter().filter(|entry| entry.is_built_in()).collect();
         assert!(!own.is_empty());
         for entry in own {

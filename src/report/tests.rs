@@ -143,7 +143,7 @@ fn a_report_in_another_language_holds_no_english_sentence() {
 
 /// Returns the texts of a language, by key.
 fn texts(tag: &str) -> std::collections::BTreeMap<String, String> {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("locales/{tag}.toml"));
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../locales/{tag}.toml"));
     leaves(&std::fs::read_to_string(path).unwrap())
 }
 
@@ -370,7 +370,7 @@ fn figures_that_are_hard_to_round_agree_in_report_json_and_mail() {
 
 /// Writes a file below `target/`, for viewing.
 fn keep(name: &str, bytes: &[u8]) {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("target/report-preview");
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/report-preview");
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::write(folder.join(name), bytes).unwrap();
 }

@@ -30,14 +30,13 @@ pub const LOG_ONLY: &str = "visage::log_only";
 const LAST_SPANS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Makes a span of a step for [`trace`].
-#[cfg(feature = "video")]
+#[macro_export]
 macro_rules! step {
     ($name:literal) => {
         tracing::info_span!(target: "visage::step", $name)
     };
 }
-#[cfg(feature = "video")]
-pub(crate) use step;
+pub use step;
 
 /// Replaces the filter of the log.
 static FILTER: OnceLock<reload::Handle<Targets, Registry>> = OnceLock::new();
@@ -121,5 +120,5 @@ fn filter(log: &Log, is_traced: bool) -> Result<Targets, String> {
 /// Whether this is a span of visage that is part of traces. Lines of the log are not: they may hold texts of errors.
 fn is_traced(metadata: &Metadata<'_>) -> bool {
     let (root, _) = metadata.target().split_once("::").unwrap_or((metadata.target(), ""));
-    metadata.is_span() && root == "visage" && metadata.target() != LOG_ONLY
+    metadata.is_span() && matches!(root, "visage" | "visage_core") && metadata.target() != LOG_ONLY
 }
