@@ -201,7 +201,7 @@ pub(super) fn run(
     };
     let has_sound = probe.has_audio.then_some(options.speech);
     let (seen, sound) = sound::run_beside(speech_models, &video, has_sound, cancel, pictures);
-    if let Some(keeper) = keeper.filter(|_| seen.is_err() || cancel.is_cancelled()) {
+    if let Some(keeper) = keeper.filter(|_| seen.is_err() || sound.error.is_some() || cancel.is_cancelled()) {
         keeper.keep_rest();
     }
     let (((end, decode), detect, (DetailTimes { crops, landmarks, expressions }, details), read), turns) = seen?;

@@ -69,13 +69,21 @@ pub(super) struct Address {
     pub in_memory: bool,
 }
 
+impl Address {
+    /// sqlx would ask whether slow statements are to be logged. If they are not, tracing-subscriber 0.3.23 leaves the next
+    /// span of the thread out of the log, which is mostly that of a job.
+    fn new(options: AnyConnectOptions, in_memory: bool) -> Self {
+        Self { options: options.disable_statement_logging(), in_memory }
+    }
+}
+
 impl Dialect {
     /// Returns the dialect and address for the settings. Creates the folder of an SQLite file.
     pub fn of(database: &Database) -> Result<(&'static Self, Address), StoreError> {
         sqlx::any::install_default_drivers();
         let url = database.url.expose();
         if !url.starts_with("sqlite:") {
-            return Ok((&POSTGRES, Address { options: url.parse()?, in_memory: false }));
+            return Ok((&POSTGRES, Address::new(url.parse()?, false)));
         }
         let options = SqliteConnectOptions::from_str(url)?;
         let in_memory = url.contains(":memory:") || url.contains("mode=memory");
@@ -88,7 +96,7 @@ impl Dialect {
         } else {
             options.create_if_missing(true).to_url_lossy()
         };
-        Ok((&SQLITE, Address { options: AnyConnectOptions::from_url(&url)?, in_memory }))
+        Ok((&SQLITE, Address::new(AnyConnectOptions::from_url(&url)?, in_memory)))
     }
 
     pub async fn prepare(&self, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {

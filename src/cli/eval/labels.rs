@@ -102,7 +102,8 @@ fn rows(text: &str, known: &[&str], rule: Option<Rule>) -> Result<Vec<Row>, Stri
     let missing = |name: &str| format!("the first line must name the columns file and label, and has no {name}");
     let file = column("file").or_else(|| column("image name")).ok_or_else(|| missing("file"))?;
     let label = column("label");
-    let votes = if label.is_none() { VoteColumns::of(header.iter(), known) } else { None };
+    let class = |label: &str| known.iter().position(|known| *known == normalized(label));
+    let votes = if label.is_none() { VoteColumns::of(header.iter(), class) } else { None };
     if rule.is_some() && votes.is_none() {
         return Err("--majority needs votes: a column for each class instead of the column label".to_owned());
     }
@@ -117,8 +118,7 @@ fn rows(text: &str, known: &[&str], rule: Option<Rule>) -> Result<Vec<Row>, Stri
         let class = match (label, &votes) {
             (Some(label), _) => {
                 let label = cell(label, "label")?;
-                let class = known.iter().position(|known| *known == normalized(&label));
-                class.map_or(Class::Unknown(label), Class::Known)
+                class(&label).map_or(Class::Unknown(label), Class::Known)
             }
             (None, Some(votes)) => {
                 let class = votes.class(&record, rule.unwrap_or(Rule::Most)).map_err(|column| {
@@ -140,7 +140,7 @@ fn rows(text: &str, known: &[&str], rule: Option<Rule>) -> Result<Vec<Row>, Stri
 }
 
 /// Converts a label to the spelling of the settings: lower case, and adjectives for the nouns of FER+ and AffectNet.
-pub fn normalized(label: &str) -> String {
+fn normalized(label: &str) -> String {
     let label = label.to_lowercase();
     match label.as_str() {
         "happiness" => "happy".to_owned(),

@@ -4,8 +4,6 @@
 //! Distribution", and the code of its authors: a class that only one person names counts as noise and gets no votes. By
 //! their majority rule, a picture counts if one class has more than half of the remaining votes.
 
-use super::labels::normalized;
-
 /// Which pictures count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rule {
@@ -24,10 +22,10 @@ pub struct VoteColumns {
 impl VoteColumns {
     /// Finds the columns that are named like a class, and those of FER+ for "unknown" and "not a face". Returns `None`
     /// if there is no column of a class.
-    pub fn of<'a>(header: impl Iterator<Item = &'a str>, known: &[&str]) -> Option<Self> {
-        let class = |name: &str| match normalized(name).as_str() {
+    pub fn of<'a>(header: impl Iterator<Item = &'a str>, class: impl Fn(&str) -> Option<usize>) -> Option<Self> {
+        let class = |name: &str| match name.to_lowercase().as_str() {
             "unknown" | "nf" => Some(None),
-            name => known.iter().position(|known| *known == name).map(Some),
+            name => class(name).map(Some),
         };
         let columns: Vec<_> = header.enumerate().filter_map(|(at, name)| Some((at, class(name)?))).collect();
         columns.iter().any(|(_, class)| class.is_some()).then_some(Self { columns })
@@ -54,11 +52,15 @@ mod tests {
     use super::*;
 
     const HEADER: &str = "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF";
-    const KNOWN: [&str; 8] = ["neutral", "happy", "surprise", "sad", "angry", "disgust", "fear", "contempt"];
+    const NAMES: [&str; 8] = ["neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt"];
+
+    fn class(name: &str) -> Option<usize> {
+        NAMES.iter().position(|known| *known == name)
+    }
 
     /// The classes by both rules.
     fn classes(votes: &str) -> (Option<usize>, Option<usize>) {
-        let columns = VoteColumns::of(HEADER.split(','), &KNOWN).unwrap();
+        let columns = VoteColumns::of(HEADER.split(','), class).unwrap();
         let row: csv::StringRecord = format!("PublicTest,a.png,{votes}").split(',').collect();
         (columns.class(&row, Rule::Most).unwrap(), columns.class(&row, Rule::Majority).unwrap())
     }
@@ -85,8 +87,8 @@ mod tests {
 
     #[test]
     fn a_table_without_classes_has_no_votes_and_a_cell_without_a_number_is_named() {
-        assert!(VoteColumns::of("file,label,unknown".split(','), &KNOWN).is_none());
-        let columns = VoteColumns::of(HEADER.split(','), &KNOWN).unwrap();
+        assert!(VoteColumns::of("file,label,unknown".split(','), class).is_none());
+        let columns = VoteColumns::of(HEADER.split(','), class).unwrap();
         let row: csv::StringRecord = "PublicTest,a.png,0,x,0,0,0,0,0,0,0,0".split(',').collect();
         assert_eq!(columns.class(&row, Rule::Most), Err(3));
     }
