@@ -6,8 +6,8 @@
 Loops VIDEO to the given length without encoding it. Analyzes it with one `visage work` (SQLite, a temporary folder) in
 several ways: without a stop; stopped by SIGTERM in equal distances, with `queue.shutdown_grace_s = 0`, and replaced at
 once; killed by SIGKILL likewise; and each of both without stored progress (`queue.keep_progress_s = 0`), where a run begins
-anew. Prints the CPU time of each, that of one stop, and the size of the stored progress. Exits with 1 if a result
-differs from the first one.
+anew. Prints the CPU time (unless a worker is killed) and the time of each, what a stop adds, and the size of the stored
+progress. The time of a killed worker includes the lease of 3 s. Exits with 1 if a result differs from the first one.
 """
 
 import argparse
@@ -134,8 +134,11 @@ def measure(binary: pathlib.Path, clip: pathlib.Path, wanted) -> int:
         run.analyze(stop, wanted.stops, distance_s)
         differs = run.result != whole.result
         differing += differs
-        print(f"{way}, keep_progress_s = {keep_s}: {run.cpu_s:.1f} s of CPU (x {run.cpu_s / whole.cpu_s:.2f}), "
-              f"{(run.cpu_s - whole.cpu_s) / wanted.stops:.2f} s a stop; stored at most {run.kept_bytes / 1e6:.2f} MB"
+        # The processes of a killed worker are not counted.
+        cpu = (f"{run.cpu_s:.1f} s of CPU, {(run.cpu_s - whole.cpu_s) / wanted.stops:.2f} s more a stop; "
+               if stop == signal.SIGTERM else "")
+        print(f"{way}, keep_progress_s = {keep_s}: {cpu}{run.wall_s:.1f} s, {(run.wall_s - whole.wall_s) / wanted.stops:.1f} s "
+              f"more a stop; stored at most {run.kept_bytes / 1e6:.2f} MB"
               f"{'; THE RESULT DIFFERS' if differs else ''}")
     return differing
 
