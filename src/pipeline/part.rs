@@ -95,22 +95,13 @@ impl AnalysisParts<'_> {
     }
 }
 
-impl Place {
-    /// The beginning of a video.
-    pub fn first(options: Options) -> Self {
-        let windows = (options.sampling == Sampling::Fast).then(WindowDetector::default);
-        let detectors = Detectors { windows, tiles: TiledDetector::default() };
-        Self { position: Position::default(), detectors, votes: Some(TurnVotes::default()) }
-    }
-}
-
 impl Beginning {
     /// The state before the first sample, with pictures turned by so many quarter turns.
     pub fn first(options: Options, turns: u8) -> Self {
-        let mut place = Place::first(options);
-        if turns > 0 {
-            place.votes = None;
-        }
+        let windows = (options.sampling == Sampling::Fast).then(WindowDetector::default);
+        let detectors = Detectors { windows, tiles: TiledDetector::default() };
+        let votes = (turns == 0).then(TurnVotes::default);
+        let place = Place { position: Position::default(), detectors, votes };
         Self { place, turns, tracker: Tracker::default(), times: Vec::new() }
     }
 
@@ -152,8 +143,8 @@ impl Pipeline {
         turns: u8,
     ) -> Option<Keeper<'a>> {
         let keep = parts.keep?;
-        let rest = Rest { number: earlier, turns, samples: Vec::new(), faces: 0, last: None, since: Instant::now() };
-        Some(Keeper { keep, every: parts.every, made_with: self.made_with(options), rest: Mutex::new(rest) })
+        let rest = Mutex::new(Rest::new(earlier, turns));
+        Some(Keeper { keep, every: parts.every, made_with: self.made_with(options), rest })
     }
 }
 
@@ -177,6 +168,12 @@ struct Rest {
     since: Instant,
 }
 
+impl Rest {
+    fn new(number: u32, turns: u8) -> Self {
+        Self { number, turns, samples: Vec::new(), faces: 0, last: None, since: Instant::now() }
+    }
+}
+
 impl Keeper<'_> {
     /// Adds the next sample. `place` is the place after it, if the analysis can continue there.
     pub fn push(&self, sample: ReadSample, place: Option<Place>) {
@@ -197,7 +194,7 @@ impl Keeper<'_> {
 
     /// Begins again with turned pictures.
     pub fn turn(&self, turns: u8) {
-        *self.rest.lock() = Rest { number: 0, turns, samples: Vec::new(), faces: 0, last: None, since: Instant::now() };
+        *self.rest.lock() = Rest::new(0, turns);
     }
 
     fn keep(&self, rest: &mut Rest) {

@@ -1,7 +1,7 @@
 //! Keeps parts of running analyses in the database, so that another run can continue after a shutdown or the end of a
 //! process.
 
-use std::io::{Read, Write};
+use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -113,7 +113,6 @@ impl Worker {
 fn pack(part: &AnalysisPart) -> std::io::Result<String> {
     let mut zip = GzEncoder::new(Vec::new(), Compression::fast());
     serde_json::to_writer(&mut zip, part)?;
-    zip.flush()?;
     Ok(BASE64_STANDARD.encode(zip.finish()?))
 }
 
