@@ -109,6 +109,13 @@ impl Options {
         is_known.then(|| (samples + duration_s * SAMPLES_PER_DECODED_SECOND).ceil() as u64)
     }
 
+    /// Returns the longest duration in seconds that a video can have whose analysis has this cost.
+    pub fn longest_s(cost: u64) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+        let cost = cost as f64;
+        cost / SAMPLES_PER_DECODED_SECOND
+    }
+
     /// Whether movements of the face are requested without the landmarks from which they are computed.
     pub fn is_contradiction(&self) -> bool {
         self.detail == Some(Detail::Expressions) && !self.gaze

@@ -14,6 +14,7 @@ impl Settings {
     /// Returns an error that names the key of the first invalid value.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         positive("http.max_upload", self.http.max_upload.0)?;
+        positive("video.piece_s", self.video.piece_s.into())?;
         positive("http.idle_timeout_s", self.http.idle_timeout_s)?;
         positive("http.max_upload_s", self.http.max_upload_s)?;
         positive("http.max_concurrent_uploads", self.http.max_concurrent_uploads as u64)?;

@@ -247,6 +247,7 @@ pub struct Queue {
     pub poll_s: u64,
     pub shutdown_grace_s: u64,
     pub keep_progress_s: u64,
+    pub split_from_s: u64,
 }
 
 impl Queue {
@@ -271,6 +272,7 @@ pub struct Video {
     #[serde(deserialize_with = "one_of")]
     pub isolation: Isolation,
     pub max_faces: u32,
+    pub piece_s: u32,
     pub max_duration_s: u64,
     pub max_pixels: u64,
     pub max_total_megapixels: u64,

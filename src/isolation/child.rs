@@ -87,14 +87,15 @@ fn frames(
         Err(error) => return link.send(&Answer::Opened(Err(error)), &[]),
     };
     link.send(&Answer::Opened(Ok(opened.probe().clone())), &[])?;
-    let Received::Message(Request::Select { selection, sampling, turns, start, cores }, _) = link.receive(None)? else {
+    let Received::Message(Request::Select { selection, sampling, turns, stretch, cores }, _) = link.receive(None)?
+    else {
         return Ok(());
     };
     let stop = {
         let link = link.clone();
         move || link.is_closed()
     };
-    let mut frames = match Frames::select(opened, selection, sampling, start, cores) {
+    let mut frames = match Frames::select(opened, selection, sampling, stretch, cores) {
         Ok(frames) => frames,
         Err(error) => return link.send(&Answer::Failed(error), &[]),
     };
@@ -108,17 +109,17 @@ fn frames(
                     Ok(()) => {}
                     Err(error) => return link.send(&Answer::Failed(FramesError::Decoder(error.to_string())), &[]),
                 }
-                let Sample { index, time_s, picture, placement } = sample;
+                let Sample { index, time_s, picture, placement, piece } = sample;
                 let (rows, columns) = (picture.rows(), picture.cols());
                 let (passed, position) = (frames.passed(), frames.position());
-                let sample = PictureInSlot { slot, rows, columns, index, time_s, placement, passed, position };
+                let sample = PictureInSlot { slot, rows, columns, index, time_s, placement, piece, passed, position };
                 link.send(&Answer::Sample(sample), &[])?;
             }
             Ok(None) => break,
             Err(error) => return link.send(&Answer::Failed(error), &[]),
         }
     }
-    link.send(&Answer::Last { passed: frames.passed() }, &[])?;
+    link.send(&Answer::Last { passed: frames.passed(), position: frames.position() }, &[])?;
     loop {
         match link.receive(None)? {
             Received::Message(Request::End, _) => return link.send(&Answer::End(frames.end(stop)), &[]),

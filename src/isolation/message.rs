@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::confine::Confinement;
 use crate::analysis::Sampling;
 use crate::config::Video;
-use crate::media::{End, FramesError, Placement, Position, Probe, ProbeError, Selection, SoundError, SoundFormat};
+use crate::media::{
+    End, FramesError, Placement, Position, Probe, ProbeError, Selection, SoundError, SoundFormat, Stretch,
+};
 
 /// The first message to a child.
 #[derive(Debug, Serialize, Deserialize)]
@@ -64,8 +66,7 @@ pub enum Request {
         sampling: Sampling,
         /// Further quarter turns of the pictures, clockwise.
         turns: u8,
-        /// Where to begin.
-        start: Position,
+        stretch: Stretch,
         /// The CPU cores that the video may use.
         cores: usize,
     },
@@ -84,6 +85,7 @@ pub enum Answer {
     /// All samples were sent.
     Last {
         passed: u64,
+        position: Position,
     },
     Failed(FramesError),
     End(Result<End, FramesError>),
@@ -102,6 +104,8 @@ pub struct PictureInSlot {
     pub placement: Placement,
     /// Frames passed so far.
     pub passed: u64,
+    /// The piece of the video to which it belongs.
+    pub piece: u32,
     /// Where decoding can continue after this sample.
     pub position: Position,
 }

@@ -18,7 +18,9 @@ use super::process::{Child, Watch};
 use super::slots::{SLOTS, slot_bytes};
 use crate::analysis::Sampling;
 use crate::config::Video;
-use crate::media::{End, FramesError, Position, Probe, ProbeError, Sample, Selection, SoundError, SoundFormat, Source};
+use crate::media::{
+    End, FramesError, Position, Probe, ProbeError, Sample, Selection, SoundError, SoundFormat, Source, Stretch,
+};
 use crate::telemetry::metrics;
 
 /// How often a wait is interrupted to check for cancellation.
@@ -244,15 +246,15 @@ impl RemoteVideo {
         selection: Selection,
         sampling: Sampling,
         turns: u8,
-        start: Position,
+        stretch: Stretch,
         share: Share,
     ) -> Result<RemoteFrames, FramesError> {
         let Self { decoding, link, pictures, probe } = self;
-        let select = Request::Select { selection, sampling, turns, start, cores: share.cores };
+        let select = Request::Select { selection, sampling, turns, stretch, cores: share.cores };
         if link.send(&select, &[]).is_err() {
             return Err(decoding.child.ended().into());
         }
-        let (passed, position) = (start.passed(), start);
+        let (passed, position) = (stretch.start.passed(), stretch.start);
         Ok(RemoteFrames {
             decoding,
             link,
@@ -291,15 +293,15 @@ impl RemoteFrames {
                 let follows = self.last.is_none_or(|(index, time_s)| sample.index > index && sample.time_s > time_s);
                 let picture = if follows { self.picture(&sample) } else { None };
                 let Some(picture) = picture else { return Err(self.decoding.broke_protocol().into()) };
-                let PictureInSlot { slot, index, time_s, placement, passed, position, .. } = sample;
+                let PictureInSlot { slot, index, time_s, placement, piece, passed, position, .. } = sample;
                 metrics().decoded("cpu");
                 // Ignores the error of a child that ended: the next call returns it.
                 let _ = self.link.send(&Request::FreeSlot { slot }, &[]);
                 (self.last, self.passed, self.position) = (Some((index, time_s)), passed, position);
-                Ok(Some(Sample { index, time_s, picture, placement }))
+                Ok(Some(Sample { index, time_s, picture, placement, piece }))
             }
-            Answer::Last { passed } => {
-                (self.is_over, self.passed) = (true, passed);
+            Answer::Last { passed, position } => {
+                (self.is_over, self.passed, self.position) = (true, passed, position);
                 Ok(None)
             }
             Answer::Failed(error) => Err(self.decoding.claimed_of_frames(error)),

@@ -10,6 +10,7 @@ use super::remote::{Decoding, RemoteFrames, RemoteSound, RemoteVideo};
 use crate::analysis::Sampling;
 use crate::media::{
     self, End, Every, FramesError, Position, Probe, ProbeError, Sample, Selection, SoundError, SoundFormat, Source,
+    Stretch,
 };
 
 /// The file of a video. All clones are decoded in the same child, which ends with the last of them.
@@ -117,17 +118,17 @@ impl OpenVideo {
     /// Starts to decode. Pictures are turned clockwise by this many quarter turns, in addition to the orientation of
     /// the video. Their placements undo the turn.
     pub fn start(self, every: Every, turns: u8) -> Result<Frames, FramesError> {
-        self.start_at(Position::default(), every, turns)
+        self.start_at(Stretch::default(), every, turns)
     }
 
-    /// Does the same as [`Self::start`], and continues at another place than the beginning.
-    pub fn start_at(self, position: Position, every: Every, turns: u8) -> Result<Frames, FramesError> {
-        self.select(every.selection(), every.sampling, turns, position)
+    /// Does the same as [`Self::start`] for a stretch of the video.
+    pub fn start_at(self, stretch: Stretch, every: Every, turns: u8) -> Result<Frames, FramesError> {
+        self.select(every.selection(), every.sampling, turns, stretch)
     }
 
     /// Like [`Self::start`], for `count` frames that are spread evenly over the first `of` frames of the video.
     pub fn spread(self, count: u64, of: u64, turns: u8) -> Result<Frames, FramesError> {
-        self.select(Selection::Spread { count, of }, Sampling::Exact, turns, Position::default())
+        self.select(Selection::Spread { count, of }, Sampling::Exact, turns, Stretch::default())
     }
 
     fn select(
@@ -135,17 +136,17 @@ impl OpenVideo {
         selection: Selection,
         sampling: Sampling,
         turns: u8,
-        start: Position,
+        stretch: Stretch,
     ) -> Result<Frames, FramesError> {
         let share = self.decoders.0.cores.take();
         Ok(Frames(match self.opened {
             Opened::Here(opened) => {
-                let mut frames = media::Frames::select(*opened, selection, sampling, start, share.cores)?;
+                let mut frames = media::Frames::select(*opened, selection, sampling, stretch, share.cores)?;
                 frames.turn(turns);
                 FramesPlace::Here(Box::new((frames, share)))
             }
             Opened::Child(opened) => {
-                FramesPlace::Child(Box::new(opened.start(selection, sampling, turns, start, share)?))
+                FramesPlace::Child(Box::new(opened.start(selection, sampling, turns, stretch, share)?))
             }
         }))
     }

@@ -16,6 +16,7 @@ use super::hardware::HwDevice;
 use super::limits::check_pixels;
 use super::opened::{no_video, undecodable};
 use super::picture::Converter;
+use super::pieces::Stretch;
 use super::position::Position;
 use super::reader::{ReadSummary, Reader, ReaderEvent};
 use super::selection::Selection;
@@ -64,6 +65,8 @@ pub struct Sample {
     pub picture: Mat,
     /// Maps the picture to the first frame of the video. Frames of a video may differ in size.
     pub placement: Placement,
+    /// The [piece](super::Pieces) of the video to which it belongs.
+    pub piece: u32,
 }
 
 /// Facts about a video that are known after its last frame.
@@ -103,9 +106,11 @@ pub struct Frames {
     device: Option<&'static HwDevice>,
     /// The error of the GPU, after which the CPU decodes.
     gpu_error: Option<ffmpeg_next::Error>,
-    /// Where decoding began.
-    start: Position,
+    /// What is decoded.
+    stretch: Stretch,
     position: Position,
+    /// The piece of the current GOP.
+    piece: u32,
     /// Frames passed so far; all frames after the end.
     frames_passed: u64,
     end_s: f64,
@@ -116,21 +121,20 @@ pub struct Frames {
 impl Frames {
     /// Starts to decode an open video, on this number of CPU cores at most.
     pub fn start(video: Opened, every: Every, cores: usize) -> Result<Self, FramesError> {
-        Self::select(video, every.selection(), every.sampling, Position::default(), cores)
+        Self::select(video, every.selection(), every.sampling, Stretch::default(), cores)
     }
 
     /// Like [`Frames::start`], for `count` frames that are spread evenly over the first `of` frames of the video.
     pub fn spread(video: Opened, count: u64, of: u64, cores: usize) -> Result<Self, FramesError> {
-        Self::select(video, Selection::Spread { count, of }, Sampling::Exact, Position::default(), cores)
+        Self::select(video, Selection::Spread { count, of }, Sampling::Exact, Stretch::default(), cores)
     }
 
-    /// Continues after the sample at which `start` was taken, or begins with the first one. The samples are the same as
-    /// if the video was decoded from its beginning.
+    /// Decodes only this stretch. Its samples are the same as if the whole video was decoded.
     pub fn select(
         video: Opened,
         selection: Selection,
         sampling: Sampling,
-        start: Position,
+        stretch: Stretch,
         cores: usize,
     ) -> Result<Self, FramesError> {
         let (source, limits, probe, packets) = video.into_parts();
@@ -138,14 +142,14 @@ impl Frames {
         // A decoded frame has 12 bits a pixel in the most common format.
         let frame_size = u64::from(probe.width) * u64::from(probe.height) * 3 / 2;
         let (threads, device) =
-            Threads::start(packets, (selection, sampling), start.gops, clock, &limits, (cores, frame_size))?;
+            Threads::start(packets, (selection, sampling), stretch, clock, &limits, (cores, frame_size))?;
+        let start = stretch.start;
         let mut converter = Converter::new(probe.display, limits.max_pixels);
         converter.continue_at(&start);
         Ok(Self {
             source,
             limits,
             probe,
-            threads,
             current_gop: None,
             converter,
             selection,
@@ -153,9 +157,11 @@ impl Frames {
             cores,
             device,
             gpu_error: None,
-            start,
-            position: start,
+            stretch,
+            position: Position { is_counted: !threads.numbers_frames, ..start },
+            piece: 0,
             frames_passed: start.passed(),
+            threads,
             end_s: 0.0,
             fps: 0.0,
             read: ReadSummary::default(),
@@ -197,7 +203,7 @@ impl Frames {
                         self.position.samples += 1;
                         self.position.last_number = Some(number);
                         self.converter.write_to(&mut self.position);
-                        return Ok(Some(Sample { index, time_s, picture, placement }));
+                        return Ok(Some(Sample { index, time_s, picture, placement, piece: self.piece }));
                     }
                     Some(Decoded::Done(summary)) => {
                         self.position.gops += 1;
@@ -215,11 +221,12 @@ impl Frames {
             }
             let Some(events) = &self.threads.events else { return Ok(None) };
             match receive(events, stop)? {
-                Some(ReaderEvent::Gop(frames)) => self.current_gop = Some(frames),
+                Some(ReaderEvent::Gop(frames, piece)) => (self.current_gop, self.piece) = (Some(frames), piece),
                 Some(ReaderEvent::End(read)) => {
                     self.finish(read);
                     // The first frame is always selected, so a video without samples has no decodable frame.
                     return match (self.position.samples, self.read.packets) {
+                        _ if self.stretch.pieces.may_be_empty() => Ok(None),
                         (0, 0) => Err(no_video(&self.source).into()),
                         (0, _) => Err(undecodable(&self.source, self.probe.codec.clone()).into()),
                         _ => Ok(None),
@@ -255,12 +262,13 @@ impl Frames {
         let video = Opened::open(&self.source, &limits)?;
         self.current_gop = None;
         self.threads.stop();
-        let mut restarted = Self::select(video, self.selection, self.sampling, self.start, self.cores)?;
+        let mut restarted = Self::select(video, self.selection, self.sampling, self.stretch, self.cores)?;
         // The converter keeps the size of the first frame.
         std::mem::swap(&mut restarted.converter, &mut self.converter);
         let Self { device, position, frames_passed, .. } = *self;
         // Damage is counted again from the start.
-        let position = Position { gops: self.start.gops, lost: self.start.lost, damage: self.start.damage, ..position };
+        let start = self.stretch.start;
+        let position = Position { gops: start.gops, lost: start.lost, damage: start.damage, ..position };
         *self = Self { device, gpu_error: Some(error), position, frames_passed, ..restarted };
         Ok(())
     }
@@ -268,7 +276,7 @@ impl Frames {
     /// Whether this frame was returned before the GPU failed, or belongs to the beginning of the first GOP, which was
     /// returned before `start`.
     fn was_returned(&self, number: u64) -> bool {
-        let may_be = self.gpu_error.is_some() || self.position.gops == self.start.gops;
+        let may_be = self.gpu_error.is_some() || self.position.gops == self.stretch.start.gops;
         may_be && Some(number) <= self.position.last_number
     }
 
@@ -321,7 +329,7 @@ impl Frames {
 /// Those of [`Opened::open`].
 pub fn count_frames(source: &Source, limits: &Video, stop: &dyn Fn() -> bool) -> Result<u64, FramesError> {
     let (_, _, probe, packets) = Opened::open(source, limits)?.into_parts();
-    Reader::new(packets)?.count_frames(&probe.clock(), stop)
+    Reader::new(packets, Stretch::default())?.count_frames(&probe.clock(), stop)
 }
 
 /// Receives the next message; `None` once the sender is dropped.

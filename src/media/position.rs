@@ -24,12 +24,35 @@ pub struct Position {
     pub(super) size: Option<(u32, u32)>,
     /// The last orientation in the stream.
     pub(super) stream_orientation: Option<Orientation>,
+    /// The frames are numbered only while they are decoded, so a piece of the video cannot be decoded alone.
+    #[serde(default)]
+    pub(super) is_counted: bool,
 }
 
 impl Position {
     /// The number of samples before this place.
     pub const fn samples(&self) -> u32 {
         self.samples
+    }
+
+    /// Whether pieces of the video can be decoded alone.
+    pub const fn allows_pieces(&self) -> bool {
+        !self.is_counted
+    }
+
+    /// The state in which a piece is decoded that begins here.
+    pub fn at_piece(&self) -> Self {
+        Self { size: self.size, stream_orientation: self.stream_orientation, ..Self::default() }
+    }
+
+    /// Moves on over a piece that was decoded alone. `after` is the place at its end.
+    pub fn pass_piece(&mut self, after: &Self) {
+        self.gops += after.gops;
+        self.samples += after.samples;
+        self.last_number = after.last_number.or(self.last_number);
+        self.lost += after.lost;
+        self.damage.merge(after.damage);
+        (self.size, self.stream_orientation) = (after.size, after.stream_orientation);
     }
 
     /// The number of frames before this place, whether or not they were decoded.

@@ -14,6 +14,7 @@ use super::gop::{GopPart, ParsedPacket, PlannedPacket};
 use super::limits::check_duration;
 use super::opened::Packets;
 use super::packet_info::{PacketParser, RandomAccess};
+use super::pieces::{Pieces, Stretch, piece_at};
 use super::plan::Planner;
 use super::references::ReferenceTracker;
 use super::selection::Selection;
@@ -26,8 +27,8 @@ const PACKETS_PER_PART: usize = 8;
 
 /// A message of the reader to [`super::Frames`]. GOPs are in presentation order.
 pub(super) enum ReaderEvent {
-    /// The receiver of the decoded frames of the next GOP.
-    Gop(Receiver<Decoded>),
+    /// The receiver of the decoded frames of the next GOP, and the piece of the video to which it belongs.
+    Gop(Receiver<Decoded>, u32),
     End(ReadSummary),
     Failed(FramesError),
 }
@@ -54,22 +55,17 @@ pub(super) struct Reader {
     parser: Option<PacketParser>,
     references: Option<ReferenceTracker>,
     packets_read: u64,
-    /// This many GOPs are not sent to the decoders.
-    skipped_gops: u64,
+    stretch: Stretch,
 }
 
 impl Reader {
-    pub fn new(packets: Packets) -> Result<Self, ProbeError> {
+    /// Only the packets of this stretch are sent to the decoders.
+    pub fn new(packets: Packets, stretch: Stretch) -> Result<Self, ProbeError> {
         let stream = packets.stream()?;
         let (time_base, parameters) = (stream.time_base(), stream.parameters());
         let parser = PacketParser::new(&stream, &packets.container());
         let references = parser.and_then(|parser| parser.references(&parameters));
-        Ok(Self { packets, time_base, parameters, parser, references, packets_read: 0, skipped_gops: 0 })
-    }
-
-    /// Leaves out the first GOPs, which were decoded before.
-    pub const fn skip_gops(&mut self, gops: u64) {
-        self.skipped_gops = gops;
+        Ok(Self { packets, time_base, parameters, parser, references, packets_read: 0, stretch })
     }
 
     /// The codec parameters of the stream.
@@ -86,7 +82,7 @@ impl Reader {
         self.time_base
     }
 
-    /// Reads to the end of the file. Sends each GOP to a decoder through `jobs`, and the receiver of its frames through
+    /// Reads to the end of the file, or of the stretch. Sends each GOP to a decoder through `jobs`, and the receiver of its frames through
     /// `events`. Up to `frame_capacity` decoded frames of a GOP are buffered.
     pub fn run(
         mut self,
@@ -97,7 +93,18 @@ impl Reader {
         jobs: &SyncSender<DecodeJob>,
         events: &SyncSender<ReaderEvent>,
     ) {
-        let mut sender = GopSender { jobs, events, frame_capacity, open_gop: None, skipped_gops: self.skipped_gops };
+        let Stretch { start, pieces } = self.stretch;
+        let mut sender = GopSender {
+            jobs,
+            events,
+            frame_capacity,
+            open_gop: None,
+            pieces,
+            piece_s: limits.piece_s,
+            before: start.gops,
+            piece: 0,
+            is_inside: false,
+        };
         let end = match self.parser {
             Some(parser) => self.read_planned(parser, (selection, sampling), clock, limits, &mut sender),
             None => self.read_unparsed(selection, clock, &mut sender),
@@ -107,6 +114,7 @@ impl Reader {
         let _ = match end {
             Ok(event) => events.send(event),
             Err(Stopped::Failed(error)) => events.send(ReaderEvent::Failed(error)),
+            Err(Stopped::PiecesRead) => events.send(ReaderEvent::End(self.summary())),
             Err(Stopped::ReceiverGone) => Ok(()),
         };
     }
@@ -242,6 +250,8 @@ fn parse(packet: Packet, parser: PacketParser, previous_pts: &mut Option<i64>) -
 enum Stopped {
     /// The receiver of the frames was dropped.
     ReceiverGone,
+    /// The rest of the file belongs to pieces that are not decoded.
+    PiecesRead,
     Failed(FramesError),
 }
 
@@ -258,14 +268,33 @@ struct GopSender<'a> {
     frame_capacity: usize,
     /// The channel to the decoder of the current GOP, if it is sent in parts.
     open_gop: Option<SyncSender<Vec<PlannedPacket<Packet>>>>,
-    /// This many GOPs are still to be skipped.
-    skipped_gops: u64,
+    /// The pieces to decode.
+    pieces: Pieces,
+    /// Length of a piece in seconds.
+    piece_s: u32,
+    /// This many GOPs of these pieces are left out, because they were decoded before.
+    before: u64,
+    /// The piece of the current GOP.
+    piece: u32,
+    /// The current GOP has further parts.
+    is_inside: bool,
 }
 
 impl GopSender<'_> {
     fn send(&mut self, part: GopPart<Packet>, numbering: Numbering) -> Result<(), Stopped> {
-        if self.skipped_gops > 0 {
-            self.skipped_gops -= u64::from(part.ends_gop);
+        if !std::mem::replace(&mut self.is_inside, !part.ends_gop) {
+            let samples = part.packets.iter().filter(|packet| packet.is_sampled);
+            let first_s = samples.filter_map(|packet| packet.shown).map(|(_, time_s)| time_s).reduce(f64::min);
+            self.piece = first_s.map_or(0, |first_s| piece_at(first_s, self.piece_s)).max(self.piece);
+        }
+        if self.pieces.until.is_some_and(|until| self.piece >= until) {
+            return Err(Stopped::PiecesRead);
+        }
+        if self.piece < self.pieces.from {
+            return Ok(());
+        }
+        if self.before > 0 {
+            self.before -= u64::from(part.ends_gop);
             return Ok(());
         }
         let open_gop = match self.open_gop.take() {
@@ -273,7 +302,7 @@ impl GopSender<'_> {
             None => {
                 let (open_gop, gop) = sync_channel(1);
                 let (output, decoded) = sync_channel(self.frame_capacity);
-                self.events.send(ReaderEvent::Gop(decoded)).map_err(|_| Stopped::ReceiverGone)?;
+                self.events.send(ReaderEvent::Gop(decoded, self.piece)).map_err(|_| Stopped::ReceiverGone)?;
                 let job = DecodeJob { gop, output, numbering, is_long: !part.ends_gop };
                 self.jobs.send(job).map_err(|_| Stopped::ReceiverGone)?;
                 open_gop

@@ -14,6 +14,7 @@ use super::cost;
 use super::decode::{DecoderConfig, GopDecoder};
 use super::hardware::{self, HwDevice};
 use super::opened::Packets;
+use super::pieces::Stretch;
 use super::reader::{Reader, ReaderEvent};
 use super::selection::Selection;
 use crate::analysis::Sampling;
@@ -32,6 +33,8 @@ const NICE_INCREMENT: i32 = 10;
 pub(super) struct Threads {
     /// `None` after the last event.
     pub events: Option<Receiver<ReaderEvent>>,
+    /// Whether frames are numbered before they are decoded.
+    pub numbers_frames: bool,
     cancelled: Arc<AtomicBool>,
     handles: Vec<JoinHandle<()>>,
     is_stopped: bool,
@@ -39,27 +42,26 @@ pub(super) struct Threads {
 
 impl Threads {
     /// Starts the threads. Returns them, and the GPU that they decode on, if any. `cores` is the number of CPU cores
-    /// that the video may use, and `frame_size` the size of a decoded frame in bytes. The first `skipped_gops` GOPs are
-    /// not decoded.
+    /// that the video may use, and `frame_size` the size of a decoded frame in bytes. Only the stretch is decoded.
     pub fn start(
         packets: Packets,
         selection: (Selection, Sampling),
-        skipped_gops: u64,
+        stretch: Stretch,
         clock: StreamClock,
         limits: &Video,
         (cores, frame_size): (usize, u64),
     ) -> Result<(Self, Option<&'static HwDevice>), FramesError> {
         let cancelled = packets.cancelled().clone();
-        let mut reader = Reader::new(packets)?;
-        reader.skip_gops(skipped_gops);
+        let reader = Reader::new(packets, stretch)?;
+        let numbers_frames = reader.parses_packets();
         let (parameters, time_base) = (reader.parameters(), reader.time_base());
-        let device =
-            hardware::device(limits.hwaccel)?.filter(|device| reader.parses_packets() && device.supports(&parameters));
+        let device = hardware::device(limits.hwaccel)?.filter(|device| numbers_frames && device.supports(&parameters));
 
         let max_decoders = if device.is_some() { hardware::MAX_DECODERS } else { usize::MAX };
         let decoders = cost::decoders(&parameters, cores.clamp(1, max_decoders), limits);
         let (events_sender, events) = sync_channel(decoders);
-        let mut threads = Self { events: Some(events), cancelled, handles: Vec::new(), is_stopped: false };
+        let mut threads =
+            Self { events: Some(events), numbers_frames, cancelled, handles: Vec::new(), is_stopped: false };
 
         let frame_capacity = (MAX_BUFFERED_BYTES / frame_size.max(1)).clamp(1, MAX_BUFFERED_FRAMES);
         let frame_capacity = usize::try_from(frame_capacity).unwrap_or(1);

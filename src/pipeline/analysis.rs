@@ -7,18 +7,20 @@ use std::time::{Duration, Instant};
 use opencv::core::{Mat, MatTraitConst};
 use tracing::Span;
 
-use super::part::{AnalysisPart, Beginning, Detectors, Keeper, Place, ReadSample};
+use super::part::{AnalysisPart, Beginning, Detectors, Place, ReadSample};
+use super::sound::SoundResult;
 use super::{AnalysisParts, Analyzed, Cancel, Pipeline, PipelineError, Progress, StageTimes, sound, stages};
 use crate::analysis::{
-    Appearance, Detail, Expressions, Face, Observation, Options, Probabilities, Sighting, StreamOrientation, Tracker,
-    VideoFacts, Warning, quality, summarise,
+    Appearance, Detail, Expressions, Face, Findings, Observation, Options, Probabilities, Sighting, StreamOrientation,
+    Tracker, VideoFacts, Warning, quality, summarise,
 };
 use crate::engine::ActiveDevice;
 use crate::isolation::{Frames, VideoFile};
 use crate::media::{End, Every, Orientation, Placement, Position, Probe, Sample};
 use crate::telemetry::{step, trace};
 use crate::vision::{
-    Crop, DetailReader, FaceDetails, HeadAndEyes, Mesh, TurnVotes, Vision, VisionError, head_and_eyes, head_pose,
+    Crop, DetailReader, FaceDetails, HeadAndEyes, Mesh, TiledDetector, TurnVotes, Vision, VisionError, WindowDetector,
+    head_and_eyes, head_pose,
 };
 
 /// Maximum number of frames in one call of the detector. On a CPU it is 1, because larger batches are no faster there.
@@ -67,12 +69,22 @@ pub(super) struct FaceInFrame {
     expressions: Option<Expressions>,
 }
 
-/// State and result of the last stage.
-struct ReadFaces {
-    tracker: Tracker,
-    /// Times of all samples, including those without a face.
-    times: Vec<f64>,
-    busy: Duration,
+/// What the stages return. `E` is what is known after the last frame.
+pub(super) struct Ended<E> {
+    /// `None` if a later stage failed. Then its error is returned.
+    pub end: Option<E>,
+    pub details: DetailReader,
+    /// Without the times of the sound.
+    times: StageTimes,
+}
+
+/// What the stages of an analysis need.
+pub(super) struct Stages<'a> {
+    pub vision: &'a Vision,
+    pub options: Options,
+    pub probe: &'a Probe,
+    pub progress: &'a (dyn Fn(Progress) + Sync),
+    pub cancel: &'a Cancel,
 }
 
 /// An analysis whose video is opened and being decoded. [`Pipeline::finish`] does the rest. Decoding pauses when the
@@ -108,7 +120,7 @@ impl PendingAnalysis {
             tracing::info!(samples, "the analysis continues after these samples of an earlier run");
         }
         let beginning = Beginning::after(parts, options);
-        let frames = opened.start_at(beginning.place.position, every(options), beginning.turns)?;
+        let frames = opened.start_at(beginning.place.position.into(), every(options), beginning.turns)?;
         Ok(Self { video, frames, options, requested, beginning, earlier, started })
     }
 }
@@ -159,31 +171,20 @@ pub(super) fn run(
     };
     progress(Progress { frames_done: frames.passed(), frames_total: probe.frames_total });
 
-    let together = frames_together(&probe, vision.engine().device() == Some(ActiveDevice::Cuda));
+    let stages = Stages { vision, options, probe: &probe, progress, cancel };
     let once = |frames: Frames, beginning: Beginning| {
-        let Beginning { place: Place { detectors, mut votes, .. }, turns, tracker, times } = beginning;
-        let read = ReadFaces { tracker, times, busy: Duration::ZERO };
-        let ended = stages::run(
-            (together, 1, ROOM_FOR_FACES),
-            |to| Ok(traced(step!("decode"), || decode(frames, &probe, progress, cancel, &to), |(_, busy)| *busy)?),
-            |from, to| {
-                let detect = || detect(vision, options.max_faces as usize, together, detectors, cancel, &from, &to);
-                Ok(traced(step!("detect faces"), detect, |busy| *busy)?)
-            },
-            |from, to| {
-                // Models that no analysis has used yet are loaded while the first frames are decoded.
-                let details = step!("load models").in_scope(|| vision.detail_reader(wanted(options)));
-                let reader = FaceReader { vision, details: &details };
-                let read = || read_details(&reader, votes.as_mut(), cancel, &from, &to);
-                let busy = traced(step!("read details"), read, DetailTimes::sum)?;
-                Ok((busy, details))
-            },
-            |from| {
-                let read = || read_emotions(vision, read, keeper, cancel, &from);
-                Ok(traced(step!("read emotions"), read, |read| read.busy)?)
-            },
-        );
-        ended.map(|seen| (seen, turns))
+        let Beginning { place, turns, mut tracker, mut times } = beginning;
+        let mut take = |sample: ReadSample, place| {
+            times.push(sample.time_s);
+            if let Some(keeper) = keeper {
+                keeper.push(sample.clone(), place);
+            }
+            tracker.push(sample.faces);
+        };
+        let stop = cancel.clone();
+        let finish = |frames: Frames| Ok(frames.end(move || stop.is_cancelled())?);
+        let ended = stages.run(frames, place, &mut take, finish)?;
+        Ok((ended, tracker, times, turns))
     };
     let pictures = || match once(frames, beginning) {
         Ok(seen) => Ok(seen),
@@ -204,37 +205,88 @@ pub(super) fn run(
     if let Some(keeper) = keeper.filter(|_| seen.is_err() || sound.error.is_some() || cancel.is_cancelled()) {
         keeper.keep_rest();
     }
-    let (((end, decode), detect, (DetailTimes { crops, landmarks, expressions }, details), read), turns) = seen?;
-    if cancel.is_cancelled() {
-        return Err(PipelineError::Cancelled);
-    }
-    let ReadFaces { tracker, times: samples, busy: read } = read;
-    let tracks = tracker.finish();
-    let frames_done = end.frames_total;
-    progress(Progress { frames_done, frames_total: frames_done });
-
+    let (Ended { end, details, times }, tracker, samples, turns) = seen?;
+    let Some(end) = end.filter(|_| !cancel.is_cancelled()) else { return Err(PipelineError::Cancelled) };
     if let Some(error) = sound.error {
         return Err(error.into());
     }
-    let facts = VideoFacts { turned: 90 * u16::from(turns), ..facts(&probe, &end, samples.len()) };
-    let turned = (turns > 0).then_some(Warning::VideoTurned { degrees: facts.turned });
-    let too_small = tracks.is_empty().then(|| too_small(vision, &facts));
-    let warnings = end
-        .warnings
-        .iter()
-        .cloned()
-        .chain(turned)
-        .chain(too_small)
-        .chain(details.warnings.iter().cloned())
-        .chain(sound.warnings)
-        .collect();
-    let models = vision.models().into_iter().chain(details.models()).chain(sound.models).collect();
-    let summary = || summarise(facts, &samples, &tracks, sound.speech, models, warnings);
-    let findings = step!("summarise").in_scope(summary);
-    let detect = detect + crops;
-    let (speech, whole) = (sound.busy, started.elapsed());
-    let times = StageTimes { decode, detect, landmarks, expressions, read, speech, whole };
+    let times = StageTimes { speech: sound.busy, ..times };
+    let findings = stages.summarise(&end, &samples, tracker, turns, &details, &sound);
+    let times = StageTimes { whole: started.elapsed(), ..times };
     Ok(Analyzed { findings, samples, times })
+}
+
+impl Stages<'_> {
+    /// Runs the stages from a place on. `take` gets every sample, and the place after it if the analysis can continue
+    /// there. `finish` is called after the last frame.
+    pub fn run<E: Send>(
+        &self,
+        frames: Frames,
+        place: Place,
+        take: &mut (dyn FnMut(ReadSample, Option<Place>) + Send),
+        finish: impl FnOnce(Frames) -> Result<E, PipelineError> + Send,
+    ) -> Result<Ended<E>, Stop> {
+        let Self { vision, options, probe, progress, cancel } = *self;
+        let together = frames_together(probe, vision.engine().device() == Some(ActiveDevice::Cuda));
+        let Place { detectors, mut votes, .. } = place;
+        let ((end, decode), detect, (DetailTimes { crops, landmarks, expressions }, details), read) = stages::run(
+            (together, 1, ROOM_FOR_FACES),
+            |to| {
+                let decode = || decode(frames, probe, progress, cancel, &to, finish);
+                Ok(traced(step!("decode"), decode, |(_, busy)| *busy)?)
+            },
+            |from, to| {
+                let detect = || detect(vision, options.max_faces as usize, together, detectors, cancel, &from, &to);
+                Ok(traced(step!("detect faces"), detect, |busy| *busy)?)
+            },
+            |from, to| {
+                // Models that no analysis has used yet are loaded while the first frames are decoded.
+                let details = step!("load models").in_scope(|| vision.detail_reader(wanted(options)));
+                let reader = FaceReader { vision, details: &details };
+                let read = || read_details(&reader, votes.as_mut(), cancel, &from, &to);
+                let busy = traced(step!("read details"), read, DetailTimes::sum)?;
+                Ok::<_, Stop>((busy, details))
+            },
+            |from| {
+                let read = || read_emotions(vision, take, cancel, &from);
+                Ok(traced(step!("read emotions"), read, |busy| *busy)?)
+            },
+        )?;
+        let detect = detect + crops;
+        let times = StageTimes { decode, detect, landmarks, expressions, read, ..StageTimes::default() };
+        Ok(Ended { end, details, times })
+    }
+
+    /// Summarises what was seen and heard in the whole video.
+    pub fn summarise(
+        &self,
+        end: &End,
+        samples: &[f64],
+        tracker: Tracker,
+        turns: u8,
+        details: &DetailReader,
+        sound: &SoundResult,
+    ) -> Findings {
+        let Self { vision, probe, progress, .. } = *self;
+        let tracks = tracker.finish();
+        let frames_done = end.frames_total;
+        progress(Progress { frames_done, frames_total: frames_done });
+        let facts = VideoFacts { turned: 90 * u16::from(turns), ..facts(probe, end, samples.len()) };
+        let turned = (turns > 0).then_some(Warning::VideoTurned { degrees: facts.turned });
+        let too_small = tracks.is_empty().then(|| too_small(vision, &facts));
+        let warnings = end
+            .warnings
+            .iter()
+            .cloned()
+            .chain(turned)
+            .chain(too_small)
+            .chain(details.warnings.iter().cloned())
+            .chain(sound.warnings.iter().cloned())
+            .collect();
+        let models = vision.models().into_iter().chain(details.models()).chain(sound.models.iter().cloned()).collect();
+        let summary = || summarise(facts, samples, &tracks, sound.speech.clone(), models, warnings);
+        step!("summarise").in_scope(summary)
+    }
 }
 
 /// Runs a stage in its span, which gets the time that the stage worked. The stages run side by side and wait for each
@@ -255,7 +307,7 @@ pub(super) fn too_small(vision: &Vision, facts: &VideoFacts) -> Warning {
 }
 
 /// Returns which frames are sampled.
-const fn every(options: Options) -> Every {
+pub(super) const fn every(options: Options) -> Every {
     Every { frames: options.sample_every, sampling: options.sampling }
 }
 
@@ -270,14 +322,15 @@ fn frames_together(probe: &Probe, on_gpu: bool) -> usize {
     if on_gpu { (FRAME_BYTES / bytes).clamp(1, FRAMES_TOGETHER_ON_A_GPU) } else { 1 }
 }
 
-/// The first stage: decodes the video to its end. Returns what is known at the end, and the time that decoding took.
-fn decode(
+/// The first stage: decodes the frames to their end. Returns what is known at the end, and the time that decoding took.
+fn decode<E>(
     mut frames: Frames,
     probe: &Probe,
     progress: &(dyn Fn(Progress) + Sync),
     cancel: &Cancel,
     to: &SyncSender<(Sample, Position)>,
-) -> Result<(End, Duration), PipelineError> {
+    finish: impl FnOnce(Frames) -> Result<E, PipelineError>,
+) -> Result<(Option<E>, Duration), PipelineError> {
     let mut busy = Duration::ZERO;
     let mut last_progress = Instant::now();
     loop {
@@ -286,8 +339,8 @@ fn decode(
         busy += since.elapsed();
         let Some(sample) = sample else { break };
         if to.send((sample, frames.position())).is_err() {
-            // The next stage has failed and reports its error, so the result of this one is not used.
-            return Ok((End { frames_total: frames.passed(), ..End::default() }, busy));
+            // The next stage has failed and reports its error.
+            return Ok((None, busy));
         }
         if last_progress.elapsed() >= PROGRESS_EVERY {
             last_progress = Instant::now();
@@ -297,8 +350,7 @@ fn decode(
             progress(Progress { frames_done, frames_total });
         }
     }
-    let stop = cancel.clone();
-    Ok((frames.end(move || stop.is_cancelled())?, busy))
+    Ok((Some(finish(frames)?), busy))
 }
 
 /// The second stage: finds the faces of each frame. Returns the time that detection took.
@@ -319,18 +371,8 @@ fn detect(
         // Takes the frames that are waiting already, without waiting for more.
         let (samples, positions): (Vec<Sample>, Vec<Position>) =
             std::iter::once(first).chain(from.try_iter().take(together - 1)).unzip();
-        let Detectors { windows, tiles } = &mut detectors;
         let since = Instant::now();
-        let pictures: Vec<_> = samples.iter().map(|sample| &sample.picture).collect();
-        let mut faces: Vec<Vec<Face>> = match windows {
-            Some(windows) => {
-                pictures.iter().map(|picture| windows.detect(vision, picture, max_faces)).collect::<Result<_, _>>()?
-            }
-            None => vision.detect(&pictures, max_faces)?,
-        };
-        for (picture, faces) in pictures.iter().zip(&mut faces).filter(|(_, faces)| faces.is_empty()) {
-            *faces = tiles.detect(vision, picture, max_faces)?;
-        }
+        let faces = detectors.detect(vision, &samples, max_faces)?;
         busy += since.elapsed();
         let position = positions.last().copied().unwrap_or_default();
         if to.send((DetectedFaces { samples, faces }, (position, detectors.clone()))).is_err() {
@@ -338,6 +380,38 @@ fn detect(
         }
     }
     Ok(busy)
+}
+
+impl Detectors {
+    /// Detects the faces of the next samples. The detectors begin anew with each piece of the video, so that a piece
+    /// that is analyzed alone has the same faces.
+    fn detect(
+        &mut self,
+        vision: &Vision,
+        samples: &[Sample],
+        max_faces: usize,
+    ) -> Result<Vec<Vec<Face>>, PipelineError> {
+        let mut found = Vec::with_capacity(samples.len());
+        for of_piece in samples.chunk_by(|a, b| a.piece == b.piece) {
+            if std::mem::replace(&mut self.piece, of_piece[0].piece) != self.piece {
+                self.windows = self.windows.as_ref().map(|_| WindowDetector::default());
+                self.tiles = TiledDetector::default();
+            }
+            let pictures: Vec<_> = of_piece.iter().map(|sample| &sample.picture).collect();
+            let mut faces: Vec<Vec<Face>> = match &mut self.windows {
+                Some(windows) => pictures
+                    .iter()
+                    .map(|picture| windows.detect(vision, picture, max_faces))
+                    .collect::<Result<_, _>>()?,
+                None => vision.detect(&pictures, max_faces)?,
+            };
+            for (picture, faces) in pictures.iter().zip(&mut faces).filter(|(_, faces)| faces.is_empty()) {
+                *faces = self.tiles.detect(vision, picture, max_faces)?;
+            }
+            found.extend(faces);
+        }
+        Ok(found)
+    }
 }
 
 /// Reads the details of faces.
@@ -465,14 +539,14 @@ impl FaceReader<'_> {
     }
 }
 
-/// The fourth stage: reads the emotions of all faces and assigns the faces to people. Continues what was read before.
+/// The fourth stage: reads the emotions of all faces. Returns the time that this and `take` took.
 fn read_emotions(
     vision: &Vision,
-    mut read: ReadFaces,
-    keeper: Option<&Keeper<'_>>,
+    take: &mut (dyn FnMut(ReadSample, Option<Place>) + Send),
     cancel: &Cancel,
     from: &Receiver<(FacesInFrame, Option<Place>)>,
-) -> Result<ReadFaces, PipelineError> {
+) -> Result<Duration, PipelineError> {
+    let mut busy = Duration::ZERO;
     while let Ok(first) = from.recv() {
         if cancel.is_cancelled() {
             return Err(PipelineError::Cancelled);
@@ -490,18 +564,13 @@ fn read_emotions(
         let emotions = if crops.is_empty() { Vec::new() } else { vision.classify(&crops)? };
         let mut emotions = emotions.into_iter();
         for (frame, place) in frames {
-            let time_s = frame.time_s;
-            read.times.push(time_s);
             let sightings = frame.faces.iter().zip(emotions.by_ref());
-            let faces: Vec<_> = sightings.map(|(face, emotions)| frame.sighting(face, emotions)).collect();
-            if let Some(keeper) = keeper {
-                keeper.push(ReadSample { time_s, faces: faces.clone() }, place);
-            }
-            read.tracker.push(faces);
+            let faces = sightings.map(|(face, emotions)| frame.sighting(face, emotions)).collect();
+            take(ReadSample { time_s: frame.time_s, faces }, place);
         }
-        read.busy += since.elapsed();
+        busy += since.elapsed();
     }
-    Ok(read)
+    Ok(busy)
 }
 
 impl FacesInFrame {

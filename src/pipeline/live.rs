@@ -126,7 +126,7 @@ impl LiveAnalysis {
         let boxes: Vec<_> = faces.iter().map(|face| face.bbox).collect();
         let (width, height) = (picture.cols().unsigned_abs(), picture.rows().unsigned_abs());
         let placement = Placement::new((width, height), 0, *self.size.get_or_insert((width, height)));
-        let sample = Sample { index: self.people.next_sample(), time_s, picture, placement };
+        let sample = Sample { index: self.people.next_sample(), time_s, picture, placement, piece: 0 };
         let detected = DetectedFaces { samples: vec![sample], faces: vec![faces] };
         let reader = FaceReader { vision, details: &self.details };
         let read = reader.read(detected, None, &mut DetailTimes::default()).map_err(|stop| match stop {

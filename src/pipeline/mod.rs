@@ -14,6 +14,7 @@ mod live;
 mod live_sound;
 mod part;
 mod pictures;
+mod piece;
 mod sound;
 mod stages;
 
@@ -37,6 +38,8 @@ pub use live::{LiveAnalysis, LiveFindings, LiveLosses, LiveOptions, LivePicture,
 pub use live_sound::{LIVE_SOUND_RATE, LiveSoundTrack, SoundOverlap};
 pub use part::{AnalysisPart, AnalysisParts};
 pub use pictures::{PictureError, PictureOptions, ReadPicture, WholePicture};
+pub use piece::{Again, AnalyzedPiece, Joined, Piece};
+pub use sound::SoundResult;
 
 /// Progress of an analysis.
 #[derive(Debug, Clone, Copy, PartialEq)]

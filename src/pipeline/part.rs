@@ -38,11 +38,22 @@ impl AnalysisPart {
 
 /// The conditions of a part. Parts with different conditions do not fit together.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct MadeWith {
+pub(super) struct MadeWith {
     version: String,
     options: Options,
     /// The models that every analysis uses.
     models: Vec<ModelUsed>,
+    /// Length of the pieces of a video in seconds.
+    #[serde(default)]
+    piece_s: u32,
+}
+
+impl MadeWith {
+    /// Adds further models.
+    pub fn and(mut self, models: Vec<ModelUsed>) -> Self {
+        self.models.extend(models);
+        self
+    }
 }
 
 /// One sample and its faces.
@@ -67,6 +78,8 @@ pub(super) struct Detectors {
     /// Searches around the faces of the previous frame, for `fast` sampling.
     pub windows: Option<WindowDetector>,
     pub tiles: TiledDetector,
+    /// The piece of the video in which they are.
+    pub piece: u32,
 }
 
 /// The state of all stages where an analysis begins or continues.
@@ -99,7 +112,7 @@ impl Beginning {
     /// The state before the first sample, with pictures turned by so many quarter turns.
     pub fn first(options: Options, turns: u8) -> Self {
         let windows = (options.sampling == Sampling::Fast).then(WindowDetector::default);
-        let detectors = Detectors { windows, tiles: TiledDetector::default() };
+        let detectors = Detectors { windows, tiles: TiledDetector::default(), piece: 0 };
         let votes = (turns == 0).then(TurnVotes::default);
         let place = Place { position: Position::default(), detectors, votes };
         Self { place, turns, tracker: Tracker::default(), times: Vec::new() }
@@ -120,8 +133,13 @@ impl Beginning {
 }
 
 impl Pipeline {
-    fn made_with(&self, options: Options) -> MadeWith {
-        MadeWith { version: env!("CARGO_PKG_VERSION").to_owned(), options, models: self.vision.models() }
+    pub(super) fn made_with(&self, options: Options) -> MadeWith {
+        MadeWith {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            options,
+            models: self.vision.models(),
+            piece_s: self.decoders.limits().piece_s,
+        }
     }
 
     /// Returns the parts that can be continued: the first ones without a gap, if they were made with this version, these

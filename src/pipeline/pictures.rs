@@ -109,7 +109,7 @@ impl Pipeline {
         let details = self.vision.detail_reader(wanted);
         let (width, height) = (picture.cols().unsigned_abs(), picture.rows().unsigned_abs());
         let placement = Placement::new((width, height), 0, (width, height));
-        let sample = Sample { index: 0, time_s: 0.0, picture, placement };
+        let sample = Sample { index: 0, time_s: 0.0, picture, placement, piece: 0 };
         let detected = DetectedFaces { samples: vec![sample], faces: vec![faces] };
         let reader = FaceReader { vision: &self.vision, details: &details };
         let read = reader.read(detected, None, &mut DetailTimes::default()).map_err(|stop| match stop {

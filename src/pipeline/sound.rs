@@ -20,14 +20,14 @@ const _: () = assert!(SOUND_RATE == speech::RATE);
 
 /// Result of the sound stage.
 #[derive(Debug, Default)]
-pub(super) struct SoundResult {
-    pub speech: Option<Speech>,
-    pub models: Vec<ModelUsed>,
-    pub warnings: Vec<Warning>,
+pub struct SoundResult {
+    pub(super) speech: Option<Speech>,
+    pub(super) models: Vec<ModelUsed>,
+    pub(super) warnings: Vec<Warning>,
     /// Storage failed while the sound was read, so that it is incomplete, or decoding the sound is too costly. The
     /// analysis fails.
-    pub error: Option<ProbeError>,
-    pub busy: Duration,
+    pub(super) error: Option<ProbeError>,
+    pub(super) busy: Duration,
 }
 
 #[derive(Debug, thiserror::Error)]

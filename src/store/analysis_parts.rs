@@ -47,13 +47,14 @@ impl Store {
     }
 }
 
-/// Erases the parts of a job that has ended. `parts` is the number that the job has kept.
+/// Erases the parts and the pieces of a job that has ended. `parts` is the number that the job has kept.
 pub(super) async fn erase(connection: &mut AnyConnection, claim: &Claim, parts: i64) -> Result<(), StoreError> {
     if parts > 0 {
         sqlx::query("DELETE FROM analysis_parts WHERE token = $1")
             .bind(claim.token.to_string())
-            .execute(connection)
+            .execute(&mut *connection)
             .await?;
+        super::analysis_pieces::erase(connection, &claim.token.to_string()).await?;
     }
     Ok(())
 }

@@ -33,6 +33,8 @@ pub struct Claim {
     pub deaths: u32,
     /// Number of parts that earlier runs have kept.
     pub parts: u32,
+    /// Expected cost of the analysis, see [`Options::cost`]; `None` if unknown.
+    pub cost: Option<u64>,
     /// Pseudonym of the client that sent the video.
     pub client: Option<String>,
     /// Pseudonym of the recipient whose confirmation mails need.

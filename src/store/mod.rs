@@ -6,6 +6,7 @@
 //! database. The clocks of machines that share a Postgres must therefore agree to well within `queue.lease_s`.
 
 mod analysis_parts;
+mod analysis_pieces;
 mod announcer;
 mod batches;
 mod claim;
@@ -58,6 +59,7 @@ use timed_pool::TimedPool;
 use waiting::Waiting;
 use wake::Wakes;
 
+pub use analysis_pieces::{PieceClaim, PieceCounts};
 pub use batches::{Batch, BatchItem, EnqueuedBatch, ItemState, NewBatch, NewItem};
 pub use claim::{Backoff, Claim, ClaimState, LostRun};
 pub use forecast::QueuePlace;

@@ -20,16 +20,17 @@ use std::time::Duration;
 use jiff::Timestamp;
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row};
+use uuid::Uuid;
 
 use super::{
     Backoff, Claim, ClaimState, JobFailure, JobProgress, JobVideo, LostRun, MailKind, NewMail, Store, StoreError, Wake,
-    after, bigint, decode, encode, millis, trace, uuid,
+    after, bigint, decode, encode, millis, trace, unsigned, uuid,
 };
 use crate::analysis::Findings;
 
 /// The columns that [`from_row`] reads.
 pub(super) const CLAIMED: &str = "id, token, attempts, setbacks, deaths, parts, claim, video_key, video_url, video_object, \
-                                  live_until, options, recipients, webhook, consent, request_id, trace, client";
+                                  live_until, options, recipients, webhook, consent, request_id, trace, client, cost";
 
 impl Store {
     /// Claims the first of the due jobs in the [order of claims](super::rank), for the worker named `worker`, until
@@ -360,6 +361,14 @@ impl Store {
         Ok(ClaimState::Held)
     }
 
+    /// Returns a job whose tasks other workers do, to read its video and options. `None` if it was erased. The worker of
+    /// the job still holds its claim.
+    pub async fn job_of_piece(&self, token: Uuid) -> Result<Option<Claim>, StoreError> {
+        let sql = format!("SELECT {CLAIMED} FROM jobs WHERE token = $1");
+        let row = sqlx::query(AssertSqlSafe(sql)).bind(token.to_string()).fetch_optional(self.pool()).await?;
+        row.map(|row| from_row(&row, "")).transpose()
+    }
+
     /// Returns the number of waiting and of running jobs.
     pub async fn queue_depth(&self) -> Result<(u64, u64), StoreError> {
         let row = sqlx::query(
@@ -368,7 +377,7 @@ impl Store {
         )
         .fetch_one(self.pool())
         .await?;
-        Ok((super::unsigned(row.try_get("queued")?), super::unsigned(row.try_get("running")?)))
+        Ok((unsigned(row.try_get("queued")?), unsigned(row.try_get("running")?)))
     }
 
     /// Returns whether an earlier call with this claim already gave the job the status `status`.
@@ -414,6 +423,7 @@ pub(super) fn from_row(row: &AnyRow, worker: &str) -> Result<Claim, StoreError> 
         recipients: recipients.map_or(Ok(Vec::new()), |text| decode("recipients", text))?,
         webhook: row.try_get("webhook")?,
         client: row.try_get("client")?,
+        cost: row.try_get::<Option<i64>, _>("cost")?.map(unsigned),
         consent: row.try_get("consent")?,
         number: row.try_get("claim")?,
     })

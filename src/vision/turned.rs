@@ -87,9 +87,23 @@ pub struct TurnVotes {
     /// Number of faces for each number of quarter turns that brings them upright.
     faces: [usize; 4],
     is_settled: bool,
+    /// The votes in order, if others decide.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    recorded: Option<Vec<u8>>,
 }
 
 impl TurnVotes {
+    /// Records the votes and decides nothing. The faces may be those of a later part of the video, so as many are
+    /// recorded as a decision can take.
+    pub fn recording() -> Self {
+        Self { recorded: Some(Vec::new()), ..Self::default() }
+    }
+
+    /// The recorded votes.
+    pub fn into_recorded(self) -> Vec<u8> {
+        self.recorded.unwrap_or_default()
+    }
+
     /// Whether the decision is still open.
     pub const fn is_open(&self) -> bool {
         !self.is_settled
@@ -103,6 +117,11 @@ impl TurnVotes {
     /// Counts a face. Returns the quarter turns for the whole video once they are decided.
     pub fn add_and_decide(&mut self, turns: u8) -> Option<u8> {
         self.add(turns);
+        if let Some(recorded) = &mut self.recorded {
+            recorded.push(turns);
+            self.is_settled = recorded.len() >= MOST;
+            return None;
+        }
         let all: usize = self.faces.iter().sum();
         if all < FEWEST {
             return None;
@@ -115,7 +134,7 @@ impl TurnVotes {
     /// Decides at the end of the video, with any number of faces. Returns `None` if the video needs no turn or the
     /// decision was made before.
     pub fn decide_at_end(&self) -> Option<u8> {
-        if self.is_settled { None } else { self.agreed() }
+        if self.is_settled || self.recorded.is_some() { None } else { self.agreed() }
     }
 
     fn agreed(&self) -> Option<u8> {

@@ -3,7 +3,9 @@
 use crate::analysis::{FailureReason, Findings, Language, Options};
 use crate::fault::Fault;
 use crate::media::Source;
-use crate::pipeline::{AnalysisParts, Cancel, LazyPipeline, Pipeline, PipelineError, Progress};
+use crate::pipeline::{
+    AnalysisParts, AnalyzedPiece, Cancel, Joined, LazyPipeline, Piece, Pipeline, PipelineError, Progress, SoundResult,
+};
 use crate::report;
 
 /// Analyzes videos.
@@ -18,6 +20,46 @@ pub trait Analyzer: Send + Sync + 'static {
         progress: &(dyn Fn(Progress) + Sync),
         cancel: &Cancel,
     ) -> Result<Findings, AnalysisError>;
+
+    /// Returns what analyzes long videos in pieces, if this can. Blocks.
+    fn splitter(&self) -> Result<Option<Box<dyn Splitter>>, AnalysisError> {
+        Ok(None)
+    }
+}
+
+/// Analyzes long videos in pieces, see [`Pipeline`]. All calls block.
+pub trait Splitter {
+    /// Returns the pieces of a video of at least `from_s` seconds; `None` if it has to be analyzed as a whole.
+    fn pieces(
+        &self,
+        source: &Source,
+        options: Options,
+        from_s: u64,
+        cancel: &Cancel,
+    ) -> Result<Option<Vec<Piece>>, AnalysisError>;
+
+    /// Analyzes one piece.
+    fn analyze_piece(
+        &self,
+        source: &Source,
+        options: Options,
+        piece: Piece,
+        progress: &(dyn Fn(Progress) + Sync),
+        cancel: &Cancel,
+    ) -> Result<AnalyzedPiece, AnalysisError>;
+
+    /// Analyzes the sound.
+    fn hear(&self, source: &Source, options: Options, cancel: &Cancel) -> Result<SoundResult, AnalysisError>;
+
+    /// Joins all pieces and the sound.
+    fn join(
+        &self,
+        source: &Source,
+        options: Options,
+        pieces: &[AnalyzedPiece],
+        sound: &SoundResult,
+        cancel: &Cancel,
+    ) -> Result<Joined, AnalysisError>;
 }
 
 /// The error of an analysis.
@@ -62,6 +104,52 @@ impl Analyzer for Pipeline {
         report::tell(&mut findings.analysis, Language::EN);
         Ok(findings)
     }
+
+    fn splitter(&self) -> Result<Option<Box<dyn Splitter>>, AnalysisError> {
+        Ok(Some(Box::new(self.clone())))
+    }
+}
+
+impl Splitter for Pipeline {
+    fn pieces(
+        &self,
+        source: &Source,
+        options: Options,
+        from_s: u64,
+        cancel: &Cancel,
+    ) -> Result<Option<Vec<Piece>>, AnalysisError> {
+        Ok(self.pieces(source, options, from_s, cancel)?)
+    }
+
+    fn analyze_piece(
+        &self,
+        source: &Source,
+        options: Options,
+        piece: Piece,
+        progress: &(dyn Fn(Progress) + Sync),
+        cancel: &Cancel,
+    ) -> Result<AnalyzedPiece, AnalysisError> {
+        Ok(self.analyze_piece(source, options, piece, progress, cancel)?)
+    }
+
+    fn hear(&self, source: &Source, options: Options, cancel: &Cancel) -> Result<SoundResult, AnalysisError> {
+        Ok(self.hear(source, options, cancel)?)
+    }
+
+    fn join(
+        &self,
+        source: &Source,
+        options: Options,
+        pieces: &[AnalyzedPiece],
+        sound: &SoundResult,
+        cancel: &Cancel,
+    ) -> Result<Joined, AnalysisError> {
+        let mut joined = self.join(source, options, pieces, sound, cancel)?;
+        if let Joined::Findings(findings) = &mut joined {
+            report::tell(&mut findings.analysis, Language::EN);
+        }
+        Ok(joined)
+    }
 }
 
 impl Analyzer for LazyPipeline {
@@ -74,5 +162,9 @@ impl Analyzer for LazyPipeline {
         cancel: &Cancel,
     ) -> Result<Findings, AnalysisError> {
         Analyzer::analyze(&self.get()?, source, options, parts, progress, cancel)
+    }
+
+    fn splitter(&self) -> Result<Option<Box<dyn Splitter>>, AnalysisError> {
+        self.get()?.splitter()
     }
 }

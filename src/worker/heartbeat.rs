@@ -10,7 +10,7 @@ use crate::pipeline::Progress;
 use crate::store::{Claim, ClaimState, JobProgress};
 
 /// The shortest time between two updates of the progress.
-const MIN_INTERVAL: Duration = Duration::from_secs(1);
+pub(super) const MIN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The progress of an analysis, set by its threads and read by the heartbeat.
 #[derive(Debug, Default)]
@@ -23,6 +23,10 @@ impl SharedProgress {
     pub fn set(&self, progress: Progress) {
         self.frames_done.store(progress.frames_done, Ordering::Relaxed);
         self.frames_total.store(progress.frames_total, Ordering::Relaxed);
+    }
+
+    pub fn frames_done(&self) -> u64 {
+        self.frames_done.load(Ordering::Relaxed)
     }
 
     fn read(&self) -> JobProgress {

@@ -1,6 +1,7 @@
 //! Runs one job: analyzes the video, saves the result, cleans up.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{Timestamp, ToSpan};
@@ -23,7 +24,7 @@ use crate::store::{Claim, ClaimState, JobFailure, JobProgress, JobVideo, NewMail
 use crate::telemetry::{metrics, step, trace};
 
 /// How long a worker waits for a cancelled analysis to stop before it claims the next job.
-const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a worker that shuts down waits for a cancelled analysis to stop. Then it hands the job back.
 const ABORT_TIMEOUT: Duration = Duration::from_secs(4);
 /// The longest wait between two attempts to save the outcome of a run.
@@ -99,6 +100,28 @@ pub(super) fn trace_end(end: End, error: Option<&AnalysisError>) {
     }
 }
 
+type Doing<T> = dyn Fn(&Source, Vec<AnalysisPart>) -> Result<T, AnalysisError> + Send + Sync;
+
+/// Work with a video. It gets the source of the video, and the parts that earlier runs have kept.
+pub(super) struct Work<T> {
+    run: Run,
+    does: Arc<Doing<T>>,
+}
+
+impl<T> Work<T> {
+    /// Work that is part of a run. It stops when the run is cancelled.
+    pub fn new(
+        run: &Run,
+        does: impl Fn(&Source, Vec<AnalysisPart>) -> Result<T, AnalysisError> + Send + Sync + 'static,
+    ) -> Self {
+        Self { run: run.clone(), does: Arc::new(does) }
+    }
+
+    pub const fn run(&self) -> &Run {
+        &self.run
+    }
+}
+
 impl Worker {
     /// Runs a claimed job and saves its outcome.
     pub(super) async fn run_job(&self, claim: &Claim, shared: &SharedState) {
@@ -150,11 +173,40 @@ impl Worker {
         tracing::info!(duration_ms, frames, ?end, "job ended");
     }
 
-    /// Analyzes the video of a job.
+    /// Analyzes the video of a job, together with other workers if it is long.
     async fn analyze(&self, claim: &Claim, shared: &SharedState, run: &Run) -> Result<Findings, AnalysisError> {
+        if let Some(findings) = Box::pin(self.analyze_together(claim, shared, run)).await? {
+            return Ok(findings);
+        }
+        self.with_video(claim, shared, &self.whole_analysis(claim, run)).await
+    }
+
+    /// The analysis of a whole video, in a child process if a process died during an earlier run.
+    fn whole_analysis(&self, claim: &Claim, run: &Run) -> Work<Findings> {
+        let job_process = self.job_process.as_ref().filter(|_| claim.deaths > 0);
+        let (analyzer, options, run) = (job_process.unwrap_or(&self.analyzer).clone(), claim.options, run.clone());
+        Work::new(&run.clone(), move |source, earlier| {
+            let keep = |part: AnalysisPart| run.keep(&part);
+            let parts = AnalysisParts {
+                earlier,
+                every: run.keep_every().unwrap_or(Duration::MAX),
+                keep: run.keep_every().map(|_| &keep as _),
+            };
+            let analyze = || analyzer.analyze(source, options, parts, &|at| run.progress.set(at), &run.cancel);
+            step!("analyze").in_scope(analyze)
+        })
+    }
+
+    /// Does some work with the video of a job, on a thread.
+    pub(super) async fn with_video<T: Send + 'static>(
+        &self,
+        claim: &Claim,
+        shared: &SharedState,
+        work: &Work<T>,
+    ) -> Result<T, AnalysisError> {
         match &claim.video {
-            JobVideo::Stored(key) => self.analyze_stored(claim, key, shared, run).await,
-            JobVideo::Object(object) => self.analyze_object(claim, object, shared, run).await,
+            JobVideo::Stored(key) => self.with_stored(claim, key, shared, work).await,
+            JobVideo::Object(object) => self.with_object(claim, object, shared, work).await,
             JobVideo::Remote(_) | JobVideo::Live => {
                 let cause = "the video is not stored";
                 Err(AnalysisError::new(Fault::Unclear, FailureReason::InternalError, cause))
@@ -162,15 +214,15 @@ impl Worker {
         }
     }
 
-    /// Analyzes a stored video. Reads a file directly. Streams a video from a bucket, or copies it first if streaming is
-    /// switched off or fails.
-    async fn analyze_stored(
+    /// Does some work with a stored video. Reads a file directly. Streams a video from a bucket, or copies it first if
+    /// streaming is switched off or fails.
+    async fn with_stored<T: Send + 'static>(
         &self,
         claim: &Claim,
         key: &str,
         shared: &SharedState,
-        run: &Run,
-    ) -> Result<Findings, AnalysisError> {
+        work: &Work<T>,
+    ) -> Result<T, AnalysisError> {
         let failed = async |error: BlobError| self.storage_error(&error, shared).await;
         let source = match self.blobs.source(key).await {
             Ok(source) => source,
@@ -179,12 +231,14 @@ impl Worker {
         match &source {
             Source::Url(_) if self.settings.storage.s3.read == S3Read::Download => {}
             Source::File(path) => match tokio::fs::try_exists(path).await {
-                Ok(true) => return self.on_thread(claim, source, run).await,
+                Ok(true) => return self.on_thread(claim, source, work).await,
                 Ok(false) => return Err(failed(BlobError::NotFound).await),
                 Err(error) => return Err(failed(error.into()).await),
             },
-            Source::Url(_) | Source::Opened(_) => match self.on_thread(claim, source, run).await {
-                Err(AnalysisError { fault: Fault::Ours(Part::Storage), cause, .. }) if !run.cancel.is_cancelled() => {
+            Source::Url(_) | Source::Opened(_) => match self.on_thread(claim, source, work).await {
+                Err(AnalysisError { fault: Fault::Ours(Part::Storage), cause, .. })
+                    if !work.run.cancel.is_cancelled() =>
+                {
                     tracing::warn!(cause, "cannot stream the video; copying it first");
                 }
                 result => return result,
@@ -197,7 +251,7 @@ impl Worker {
         if let Err(error) = self.blobs.fetch(key, copy.path()).instrument(step!("copy video")).await {
             return Err(failed(error).await);
         }
-        self.on_thread(claim, Source::File(copy.path().to_owned()), run).await
+        self.on_thread(claim, Source::File(copy.path().to_owned()), work).await
     }
 
     /// Converts an error of the storage to an error of the analysis. A video counts as missing only if the storage has
@@ -217,12 +271,14 @@ impl Worker {
         AnalysisError::new(fault, FailureReason::VideoGone, error)
     }
 
-    /// Runs the analysis on a thread of its own, or in a child process if a process died during an earlier run. A panic
-    /// is returned as an error.
-    pub(super) async fn on_thread(&self, claim: &Claim, source: Source, run: &Run) -> Result<Findings, AnalysisError> {
-        let job_process = self.job_process.as_ref().filter(|_| claim.deaths > 0);
-        let analyzer = job_process.unwrap_or(&self.analyzer).clone();
-        let (run, options, earlier) = (run.clone(), claim.options, self.earlier_parts(claim, run).await);
+    /// Does some work on a thread of its own. A panic is returned as an error.
+    pub(super) async fn on_thread<T: Send + 'static>(
+        &self,
+        claim: &Claim,
+        source: Source,
+        work: &Work<T>,
+    ) -> Result<T, AnalysisError> {
+        let (does, earlier) = (work.does.clone(), self.earlier_parts(claim, &work.run).await);
         let (answer, answered) = oneshot::channel();
         let span = Span::current();
         let crashed = |fault, reason: &str| AnalysisError::new(fault, FailureReason::AnalysisCrashed, reason);
@@ -230,16 +286,8 @@ impl Worker {
             .name(format!("analyze-{}", claim.id))
             .spawn(move || {
                 let _in_job = span.entered();
-                let keep = |part: AnalysisPart| run.keep(&part);
-                let parts = AnalysisParts {
-                    earlier,
-                    every: run.keep_every().unwrap_or(Duration::MAX),
-                    keep: run.keep_every().map(|_| &keep as _),
-                };
-                let analyze = || analyzer.analyze(&source, options, parts, &|at| run.progress.set(at), &run.cancel);
-                let analysis = || step!("analyze").in_scope(analyze);
                 // Ignores a closed channel: then the result is not needed.
-                let _ = answer.send(catch_unwind(AssertUnwindSafe(analysis)));
+                let _ = answer.send(catch_unwind(AssertUnwindSafe(|| does(&source, earlier))));
             })
             .map_err(|error| crashed(Fault::Ours(Part::Memory), &error.to_string()))?;
         match answered.await {

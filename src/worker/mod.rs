@@ -24,6 +24,7 @@ mod parts;
 mod presence;
 mod reaper;
 mod scratch;
+mod together;
 mod webhooks;
 
 use std::sync::Arc;
@@ -43,7 +44,7 @@ use crate::report::webhook::Webhooks;
 use crate::sources::Downloads;
 use crate::store::{Store, StoreError, Wake};
 
-pub use analyzer::{AnalysisError, Analyzer};
+pub use analyzer::{AnalysisError, Analyzer, Splitter};
 use delivery::Channel;
 use gate::{Closed, StorageGate};
 pub use janitor::Swept;
@@ -188,7 +189,9 @@ impl Worker {
             return Ok(Step::Paused(wait));
         }
         let claim = self.store.claim(&self.name, self.clock.now(), self.settings.queue.lease()).await?;
-        let Some(claim) = claim else { return Ok(Step::NoJob) };
+        let Some(claim) = claim else {
+            return Ok(if self.help(shared).await? { Step::Ran } else { Step::NoJob });
+        };
         let request_id = claim.request_id.as_deref();
         let span = tracing::info_span!("job", job = claim.id, attempt = claim.attempt, request_id, trace_id = Empty);
         job::join_trace(&span, &claim);

@@ -4,9 +4,9 @@
 use tracing::Instrument;
 
 use super::analyzer::AnalysisError;
-use super::parts::Run;
+use super::job::Work;
 use super::{SharedState, Worker};
-use crate::analysis::{FailureReason, Findings};
+use crate::analysis::FailureReason;
 use crate::blob::{ObjectError, Objects};
 use crate::config::S3Read;
 use crate::fault::{Fault, Part};
@@ -21,14 +21,14 @@ impl Worker {
         shared.objects.get_or_init(|| Objects::open(&self.settings.storage.s3)).await
     }
 
-    /// Analyzes an object. Streams it, or copies it first if streaming is switched off or fails.
-    pub(super) async fn analyze_object(
+    /// Does some work with an object. Streams it, or copies it first if streaming is switched off or fails.
+    pub(super) async fn with_object<T: Send + 'static>(
         &self,
         claim: &Claim,
         object: &str,
         shared: &SharedState,
-        run: &Run,
-    ) -> Result<Findings, AnalysisError> {
+        work: &Work<T>,
+    ) -> Result<T, AnalysisError> {
         let object = self.listed(object)?;
         let failed = |error| failure_of(&object, error);
         let objects = self.objects(shared).await;
@@ -40,8 +40,10 @@ impl Worker {
         }
         if self.settings.storage.s3.read == S3Read::Stream {
             let source = objects.source(&object.bucket, &object.key).await.map_err(failed)?;
-            match self.on_thread(claim, source, run).await {
-                Err(AnalysisError { fault: Fault::Ours(Part::Storage), cause, .. }) if !run.cancel.is_cancelled() => {
+            match self.on_thread(claim, source, work).await {
+                Err(AnalysisError { fault: Fault::Ours(Part::Storage), cause, .. })
+                    if !work.run().cancel.is_cancelled() =>
+                {
                     tracing::warn!(cause, "cannot stream the video; copying it first");
                 }
                 result => return result,
@@ -53,7 +55,7 @@ impl Worker {
         let copy = shared.scratch.copy(self.tokens.next()).map_err(local)?;
         let fetching = objects.fetch(&object.bucket, &object.key, copy.path());
         fetching.instrument(step!("copy video")).await.map_err(failed)?;
-        self.on_thread(claim, Source::File(copy.path().to_owned()), run).await
+        self.on_thread(claim, Source::File(copy.path().to_owned()), work).await
     }
 
     /// Deletes the object of a job that is done, for `sources.s3_delete`. Leaves it if its bucket is not listed any more.

@@ -10,6 +10,8 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::Worker;
@@ -41,6 +43,16 @@ impl Run {
         let keep = (queue.keep_progress_s > 0).then(|| (Duration::from_secs(queue.keep_progress_s), sender));
         let has_parts = Arc::new(AtomicBool::new(claim.parts > 0));
         (Self { cancel: Cancel::default(), progress: Arc::default(), keep, has_parts }, parts)
+    }
+
+    /// A piece in this run. It is cancelled with the run, and has progress of its own.
+    pub fn of_piece(&self) -> Self {
+        Self { cancel: self.cancel.clone(), ..Self::of_helper() }
+    }
+
+    /// A run that does one piece of another worker's job.
+    pub fn of_helper() -> Self {
+        Self { cancel: Cancel::default(), progress: Arc::default(), keep: None, has_parts: Arc::default() }
     }
 
     /// The time between two parts; `None` if no parts are kept.
@@ -110,13 +122,14 @@ impl Worker {
     }
 }
 
-fn pack(part: &AnalysisPart) -> std::io::Result<String> {
+/// Writes a value in the form in which it is stored.
+pub(super) fn pack(value: &impl Serialize) -> std::io::Result<String> {
     let mut zip = GzEncoder::new(Vec::new(), Compression::fast());
-    serde_json::to_writer(&mut zip, part)?;
+    serde_json::to_writer(&mut zip, value)?;
     Ok(BASE64_STANDARD.encode(zip.finish()?))
 }
 
-fn unpack(content: &str) -> std::io::Result<AnalysisPart> {
+pub(super) fn unpack<T: DeserializeOwned>(content: &str) -> std::io::Result<T> {
     let zip = BASE64_STANDARD.decode(content).map_err(std::io::Error::other)?;
     let mut json = Vec::new();
     GzDecoder::new(zip.as_slice()).read_to_end(&mut json)?;

@@ -98,6 +98,17 @@ impl Fixture {
         self.start_worker_with(&[])
     }
 
+    /// Waits until a query counts at least one row.
+    async fn until(&self, pool: &PgPool, what: &str, sql: &str) {
+        let holds = async {
+            while count(pool, sql).await == 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let held = tokio::time::timeout(PATIENCE, holds).await;
+        assert!(held.is_ok(), "{what}:\n{}", self.end_of_log());
+    }
+
     /// Starts a worker with further settings.
     fn start_worker_with(&self, settings: &[(&str, &str)]) -> Worker {
         let log = File::options().create(true).append(true).open(self.log()).unwrap();
@@ -303,15 +314,7 @@ async fn progress_survives_a_stopped_and_a_killed_worker() {
     let token = *queue_jobs(&settings, &store, &long, 1).await.values().next().unwrap();
     let start = || fixture.start_worker_with(&[("QUEUE__SHUTDOWN_GRACE_S", "0"), ("QUEUE__KEEP_PROGRESS_S", "1")]);
     let kept = async || count(&pool, "SELECT COUNT(*) FROM analysis_parts").await;
-    let until = async |what: &str, sql: &str| {
-        let holds = async {
-            while count(&pool, sql).await == 0 {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        let held = tokio::time::timeout(PATIENCE, holds).await;
-        assert!(held.is_ok(), "{what}:\n{}", fixture.end_of_log());
-    };
+    let until = async |what: &str, sql: &str| fixture.until(&pool, what, sql).await;
 
     // A worker that is stopped keeps all that it has read, and hands its job back.
     let mut worker = start();
@@ -348,4 +351,64 @@ async fn progress_survives_a_stopped_and_a_killed_worker() {
     let tokens: Vec<String> = sqlx::query_scalar("SELECT token FROM results").fetch_all(&pool).await.unwrap();
     let other = tokens.iter().map(|other| other.parse::<Uuid>().unwrap()).find(|other| *other != token).unwrap();
     assert_eq!(store.findings(other).await.unwrap().unwrap(), broken_off);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_workers_analyze_a_long_video_and_two_of_them_die() {
+    let models = clips::models();
+    let (database, smtp) = (TestDatabase::create().await, SmtpServer::start());
+    let fixture = Fixture { database, smtp, folder: tempfile::tempdir().unwrap(), models };
+    std::fs::write(fixture.config(), "").unwrap();
+    let settings = Settings::load(Some(&fixture.config()), fixture.vars()).unwrap();
+    let store = Store::open(&settings.database).await.unwrap();
+    let pool = PgPool::connect(settings.database.url.expose()).await.unwrap();
+    let made = clips::Clips::new();
+    let once = clips::shared("sad_then_happy.mp4");
+    let long = made.make("long.mp4", &format!("-stream_loop 5 -i {} -an -c copy", once.display()));
+    let token = *queue_jobs(&settings, &store, &long, 1).await.values().next().unwrap();
+    let start = |split_from_s: &'static str| {
+        let variables = [("QUEUE__CONCURRENCY", "1"), ("VIDEO__PIECE_S", "10"), ("QUEUE__SPLIT_FROM_S", split_from_s)];
+        fixture.start_worker_with(&variables)
+    };
+    let until = async |what: &str, sql: &str| fixture.until(&pool, what, sql).await;
+
+    // The first worker has the job, the others help.
+    let mut first = start("60");
+    until("no pieces", "SELECT COUNT(*) FROM analysis_pieces WHERE status = 'running'").await;
+    let (mut second, mut third) = (start("60"), start("60"));
+    until("no help", "SELECT COUNT(*) / 3 FROM analysis_pieces WHERE status = 'running'").await;
+    until("no progress", "SELECT COUNT(*) FROM jobs WHERE frames_done > 0 AND frames_total > frames_done").await;
+    // The worker of the job dies, then one that helps.
+    first.kill();
+    until("nothing done by those that help", "SELECT COUNT(*) / 4 FROM analysis_pieces WHERE status = 'done'").await;
+    second.kill();
+    until("not done", "SELECT COUNT(*) FROM jobs WHERE status = 'done'").await;
+    third.kill();
+    assert_eq!(count(&pool, "SELECT COUNT(*) FROM analysis_pieces").await, 0);
+    let log = std::fs::read_to_string(fixture.log()).unwrap();
+    let ended: Vec<(u32, bool)> = log
+        .lines()
+        .filter(|line| line.contains("a piece of a job ended"))
+        .filter_map(|line| {
+            let number = line.split(" ended").nth(1)?.split("piece=").nth(1)?.split_whitespace().next()?;
+            Some((number.parse().ok()?, line.contains("doer=Other")))
+        })
+        .collect();
+    let mut numbers: Vec<u32> = ended.iter().map(|(number, _)| *number).collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    // Twelve pieces. The line of a worker that was killed just after it had stored a result is missing.
+    assert!(numbers.len() == ended.len() && numbers.len() >= 11, "pieces done twice, or not at all: {ended:?}\n{log}");
+    let helped = ended.iter().filter(|(_, by_other)| *by_other).count();
+    assert!((2..12).contains(&helped), "{ended:?}");
+
+    // The result is that of one worker.
+    let together = store.findings(token).await.unwrap().unwrap();
+    queue_jobs(&settings, &store, &long, 1).await;
+    let mut alone = start("0");
+    until("not done again", "SELECT COUNT(*) FROM (SELECT 1 FROM jobs WHERE status = 'done' OFFSET 1) AS second").await;
+    alone.kill();
+    let tokens: Vec<String> = sqlx::query_scalar("SELECT token FROM results").fetch_all(&pool).await.unwrap();
+    let other = tokens.iter().map(|other| other.parse::<Uuid>().unwrap()).find(|other| *other != token).unwrap();
+    assert_eq!(store.findings(other).await.unwrap().unwrap(), together);
 }

@@ -6,6 +6,7 @@ mod geometry;
 mod media;
 mod parts;
 mod people;
+mod pieces;
 mod refusals;
 mod remote;
 mod sampling;

@@ -15,8 +15,8 @@ use visage::clock::{Clock, ManualClock, RandomTokens, Tokens};
 use visage::config::{Database, Secret, Settings};
 use visage::report::{Context, Reporter};
 use visage::store::{
-    Backoff, Claim, ClaimState, JobFailure, JobProgress, JobVideo, MailKind, NewJob, NewMail, Origin, Priority, Resent,
-    Revived, Status, Store, StoreError, Wake,
+    Backoff, Claim, ClaimState, JobFailure, JobProgress, JobVideo, MailKind, NewJob, NewMail, Origin, PieceCounts,
+    Priority, Resent, Revived, Status, Store, StoreError, Wake,
 };
 
 use crate::support::postgres::TestDatabase;
@@ -180,6 +180,8 @@ on_both! {
     a_returned_job_keeps_its_attempts_and_its_place_in_the_queue,
     completing_twice_changes_nothing,
     parts_of_an_analysis_are_kept_until_its_job_ends,
+    pieces_of_a_job_are_done_once_each_by_any_worker,
+    pieces_of_dead_and_failing_workers_are_left_to_the_worker_of_the_job,
     findings_are_read_back_unchanged,
     a_long_timeline_is_written_once_and_read_in_pages,
     a_result_of_an_older_version_can_be_read,
@@ -533,6 +535,85 @@ async fn parts_of_an_analysis_are_kept_until_its_job_ends(h: Harness) {
     store.erase(erased, h.now()).await.unwrap();
     assert_eq!(rows().await, 0);
     assert_eq!(store.keep_part(&claim, 1, "b").await.unwrap(), ClaimState::Lost);
+}
+
+async fn pieces_of_a_job_are_done_once_each_by_any_worker(h: Harness) {
+    let store = h.store().await;
+    let claim_shared = async || store.claim_shared_piece(h.now(), LEASE).await.unwrap();
+    assert!(claim_shared().await.is_none());
+    let token = h.add(&store, &[]).await;
+    let job = h.claim(&store, "w").await.unwrap();
+    assert_eq!(store.put_pieces(&job, &["a", "b", "c"].map(str::to_owned)).await.unwrap(), ClaimState::Held);
+    assert_eq!(store.put_pieces(&job, &["other".to_owned()]).await.unwrap(), ClaimState::Held);
+    assert_eq!(store.pieces(token).await.unwrap(), ["a", "b", "c"], "those that are there stay");
+
+    let own = store.claim_own_piece(&job, h.now(), LEASE).await.unwrap().unwrap();
+    let others = claim_shared().await.unwrap();
+    assert_eq!((own.number, own.piece.as_str(), others.number, others.piece.as_str()), (0, "a", 1, "b"));
+    let of_piece = store.job_of_piece(others.token).await.unwrap().unwrap();
+    assert_eq!((of_piece.token, of_piece.video.clone(), of_piece.options), (token, job.video.clone(), job.options));
+    assert_eq!(store.renew_piece(&others, 70, h.now(), LEASE).await.unwrap(), ClaimState::Held);
+    assert_eq!(store.finish_piece(&own, "A").await.unwrap(), ClaimState::Held);
+    let counts = PieceCounts { all: 3, done: 1, frames_done: 70 };
+    assert_eq!(store.piece_counts(token).await.unwrap(), counts);
+    assert_eq!(store.piece_results(token).await.unwrap(), None, "two are missing");
+
+    // A worker that stops gives its task back, and another one may do it.
+    assert_eq!(store.release_piece(&others, true).await.unwrap(), ClaimState::Held);
+    let (second, third) = (claim_shared().await.unwrap(), claim_shared().await.unwrap());
+    assert_eq!((second.number, third.number), (1, 2));
+    assert!(claim_shared().await.is_none() && store.claim_own_piece(&job, h.now(), LEASE).await.unwrap().is_none());
+    assert_eq!(store.finish_piece(&others, "late").await.unwrap(), ClaimState::Lost);
+    for (task, result) in [(second, "B"), (third, "C")] {
+        assert_eq!(store.finish_piece(&task, result).await.unwrap(), ClaimState::Held);
+    }
+    assert_eq!(store.piece_results(token).await.unwrap().unwrap(), ["A", "B", "C"]);
+
+    // A task that did not fit is done again.
+    store.redo_piece(&job, 1, "b again", true).await.unwrap();
+    assert_eq!(store.piece_results(token).await.unwrap(), None);
+    let again = claim_shared().await.unwrap();
+    assert_eq!((again.number, again.piece.as_str()), (1, "b again"));
+    store.finish_piece(&again, "B again").await.unwrap();
+    assert_eq!(store.piece_results(token).await.unwrap().unwrap(), ["A", "B again", "C"]);
+
+    let rows = async || h.count("SELECT COUNT(*) FROM analysis_pieces").await;
+    assert_eq!(h.complete(&store, &job).await, ClaimState::Held);
+    assert_eq!(rows().await, 0);
+    let erased = h.add(&store, &[]).await;
+    let job = h.claim(&store, "w").await.unwrap();
+    store.put_pieces(&job, &["a".to_owned()]).await.unwrap();
+    let task = claim_shared().await.unwrap();
+    store.erase(erased, h.now()).await.unwrap();
+    assert_eq!(store.renew_piece(&task, 0, h.now(), LEASE).await.unwrap(), ClaimState::Lost);
+    assert_eq!(store.put_pieces(&job, &["a".to_owned()]).await.unwrap(), ClaimState::Lost);
+    assert_eq!(rows().await, 0);
+}
+
+async fn pieces_of_dead_and_failing_workers_are_left_to_the_worker_of_the_job(h: Harness) {
+    let store = h.store().await;
+    let claim_shared = async || store.claim_shared_piece(h.now(), LEASE).await.unwrap();
+    h.add(&store, &[]).await;
+    let job = h.claim(&store, "w").await.unwrap();
+    let tasks: Vec<String> = (0..8).map(|number| number.to_string()).collect();
+    store.put_pieces(&job, &tasks).await.unwrap();
+    // A task that failed.
+    let failing = claim_shared().await.unwrap();
+    assert_eq!(store.release_piece(&failing, false).await.unwrap(), ClaimState::Held);
+    // Three tasks whose workers died.
+    let dead = [claim_shared().await.unwrap(), claim_shared().await.unwrap(), claim_shared().await.unwrap()];
+    assert_eq!(dead.each_ref().map(|task| task.number), [1, 2, 3]);
+    h.clock.advance(2 * LEASE);
+    let next = claim_shared().await.unwrap();
+    assert_eq!(next.number, 4, "other workers leave them");
+    for number in 0..4 {
+        let own = store.claim_own_piece(&job, h.now(), LEASE).await.unwrap().unwrap();
+        assert_eq!(own.number, number);
+    }
+    assert_eq!(store.finish_piece(&dead[0], "late").await.unwrap(), ClaimState::Lost);
+    assert!(claim_shared().await.is_none(), "three workers have died");
+    assert_eq!(store.finish_piece(&next, "in time").await.unwrap(), ClaimState::Held);
+    assert_eq!(store.claim_own_piece(&job, h.now(), LEASE).await.unwrap().unwrap().number, 5);
 }
 
 async fn findings_are_read_back_unchanged(h: Harness) {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use serde_json::json;
 use sqlx::{AnyPool, AssertSqlSafe};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -18,13 +19,13 @@ use visage::clock::{Clock, ManualClock, RandomTokens, Tokens};
 use visage::config::{S3Read, Secret, Settings};
 use visage::fault::{self, Fault};
 use visage::identity::StorageIdentity;
-use visage::media::Source;
-use visage::pipeline::{AnalysisParts, Cancel, Progress};
+use visage::media::{Pieces, Position, Source};
+use visage::pipeline::{AnalysisParts, AnalyzedPiece, Cancel, Joined, Piece, Progress, SoundResult};
 use visage::report::{Context, MailError, Message};
 use visage::secret::LinkError;
 use visage::share::ShareLinks;
 use visage::store::{Backoff, Job, JobProgress, JobVideo, LogEntry, NewJob, Origin, Priority, Status, Store};
-use visage::worker::{AnalysisError, Analyzer, MailSender, Swept, Worker};
+use visage::worker::{AnalysisError, Analyzer, MailSender, Splitter, Swept, Worker};
 
 /// Time limit for any single step of a test.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -38,6 +39,67 @@ struct Script {
     running: AtomicU32,
     cancelled: AtomicU32,
     is_device_back: AtomicBool,
+    /// How pieces of long videos are analyzed. `None`: all videos are short.
+    pieces: Option<ScriptedPieces>,
+}
+
+/// A scripted analysis of pieces.
+#[derive(Clone)]
+struct ScriptedPieces {
+    /// The error of each piece. `None`: it lasts until it is cancelled.
+    error: Option<AnalysisError>,
+    begun: Arc<AtomicU32>,
+    cancelled: Arc<AtomicU32>,
+}
+
+impl ScriptedPieces {
+    fn new(error: Option<AnalysisError>) -> Self {
+        Self { error, begun: Arc::default(), cancelled: Arc::default() }
+    }
+}
+
+impl Splitter for ScriptedPieces {
+    fn pieces(&self, _: &Source, _: Options, _: u64, _: &Cancel) -> Result<Option<Vec<Piece>>, AnalysisError> {
+        let piece = |from: u32| {
+            let pieces = Pieces { from, until: Some(from + 1) };
+            let piece = json!({"pieces": pieces, "turns": 0, "start": Position::default(), "frames_total": 72});
+            serde_json::from_value(piece).unwrap()
+        };
+        Ok(Some((0..3).map(piece).collect()))
+    }
+
+    fn analyze_piece(
+        &self,
+        _: &Source,
+        _: Options,
+        _: Piece,
+        _: &(dyn Fn(Progress) + Sync),
+        cancel: &Cancel,
+    ) -> Result<AnalyzedPiece, AnalysisError> {
+        self.begun.fetch_add(1, Ordering::SeqCst);
+        while self.error.is_none() && !cancel.is_cancelled() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        if self.error.is_none() {
+            self.cancelled.fetch_add(1, Ordering::SeqCst);
+        }
+        Err(self.error.clone().unwrap_or_else(AnalysisError::cancelled))
+    }
+
+    fn hear(&self, _: &Source, _: Options, _: &Cancel) -> Result<SoundResult, AnalysisError> {
+        Ok(SoundResult::default())
+    }
+
+    fn join(
+        &self,
+        _: &Source,
+        _: Options,
+        _: &[AnalyzedPiece],
+        _: &SoundResult,
+        _: &Cancel,
+    ) -> Result<Joined, AnalysisError> {
+        panic!("no piece is ever done")
+    }
 }
 
 impl Script {
@@ -106,6 +168,10 @@ impl Analyzer for Script {
             }
             other => panic!("unknown script {other:?}"),
         }
+    }
+
+    fn splitter(&self) -> Result<Option<Box<dyn Splitter>>, AnalysisError> {
+        Ok(self.pieces.clone().map(|pieces| Box::new(pieces) as _))
     }
 }
 
@@ -383,8 +449,18 @@ impl Harness {
     }
 
     fn start(&self) -> Running {
+        Self::run(self.worker("w"))
+    }
+
+    /// Starts a worker that analyzes pieces by this script.
+    fn start_with(&self, name: &str, pieces: &ScriptedPieces) -> Running {
+        let script = Script { pieces: Some(pieces.clone()), ..Script::default() };
+        Self::run(Worker { analyzer: Arc::new(script), ..self.worker(name) })
+    }
+
+    fn run(worker: Worker) -> Running {
         let stop = CancellationToken::new();
-        Running { task: tokio::spawn(self.worker("w").run(stop.clone())), stop }
+        Running { task: tokio::spawn(worker.run(stop.clone())), stop }
     }
 
     /// Uploads a video and puts its job into the queue.
@@ -638,6 +714,68 @@ async fn an_analysis_begins_anew_if_its_stored_progress_cannot_be_read() {
     let job = h.ended(token).await;
     assert_eq!((job.status, job.attempts), (Status::Done, 1));
     assert_eq!(h.store.parts(token).await.unwrap(), [""; 0]);
+    worker.stop().await;
+}
+
+const WAITING: &str = "SELECT COUNT(*) FROM analysis_pieces WHERE status = 'waiting' AND shared = 1 AND deaths = 0";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_stops_gives_its_piece_of_a_long_video_back() {
+    let h = Harness::with(|settings| settings.queue.shutdown_grace_s = 0).await;
+    let (own, others) = (ScriptedPieces::new(None), ScriptedPieces::new(None));
+    let token = h.add("long", &[]).await;
+    let worker = h.start_with("w", &own);
+    eventually("the worker of the job begins", async || own.begun.load(Ordering::SeqCst) == 1).await;
+    let helper = h.start_with("h", &others);
+    eventually("the other one helps", async || others.begun.load(Ordering::SeqCst) == 1).await;
+    assert_eq!(h.count(WAITING).await, 1, "the third piece");
+    helper.stop().await;
+    assert_eq!((others.cancelled.load(Ordering::SeqCst), h.count(WAITING).await), (1, 2));
+    assert_eq!(h.store.job(token).await.unwrap().unwrap().status, Status::Running);
+    // The worker of the job hands it back, with its piece.
+    worker.stop().await;
+    let job = h.store.job(token).await.unwrap().unwrap();
+    assert_eq!((job.status, job.attempts, h.count(WAITING).await), (Status::Queued, 0, 3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_workers_stop_when_a_long_video_is_erased() {
+    let h = Harness::new().await;
+    let (own, others) = (ScriptedPieces::new(None), ScriptedPieces::new(None));
+    let token = h.add("long", &[]).await;
+    let worker = h.start_with("w", &own);
+    eventually("the worker of the job begins", async || own.begun.load(Ordering::SeqCst) == 1).await;
+    let helper = h.start_with("h", &others);
+    eventually("the other one helps", async || others.begun.load(Ordering::SeqCst) == 1).await;
+    h.store.erase(token, h.clock.now()).await.unwrap();
+    let cancelled = |script: &ScriptedPieces| script.cancelled.load(Ordering::SeqCst);
+    eventually("both are cancelled", async || (cancelled(&own), cancelled(&others)) == (1, 1)).await;
+    assert_eq!(h.count("SELECT COUNT(*) FROM analysis_pieces").await, 0);
+    worker.stop().await;
+    helper.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_piece_that_fails_elsewhere_is_decided_by_the_worker_of_the_job() {
+    let h = Harness::with(|settings| settings.queue.shutdown_grace_s = 0).await;
+    let failing = |fault, reason| ScriptedPieces::new(Some(AnalysisError::new(fault, reason, "as the script says")));
+    let token = h.add("long", &[]).await;
+    let (own, others) = (ScriptedPieces::new(None), failing(Fault::Unclear, FailureReason::DecoderFailed));
+    let worker = h.start_with("w", &own);
+    eventually("the worker of the job begins", async || own.begun.load(Ordering::SeqCst) == 1).await;
+    let helper = h.start_with("h", &others);
+    let failed = "SELECT COUNT(*) FROM analysis_pieces WHERE status = 'waiting' AND shared = 0";
+    eventually("both others failed", async || h.count(failed).await == 2).await;
+    assert_eq!(others.begun.load(Ordering::SeqCst), 2, "each is tried once");
+    let job = h.store.job(token).await.unwrap().unwrap();
+    assert_eq!((job.status, job.attempts, job.failure), (Status::Running, 1, None));
+    helper.stop().await;
+    worker.stop().await;
+
+    let worker = h.start_with("v", &failing(Fault::Video, FailureReason::NotAVideo));
+    let job = h.ended(token).await;
+    assert_eq!((job.status, job.failure.unwrap().code.as_str()), (Status::Failed, "not_a_video"));
+    assert_eq!(h.count("SELECT COUNT(*) FROM analysis_pieces").await, 0);
     worker.stop().await;
 }
 

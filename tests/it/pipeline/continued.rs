@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use opencv::prelude::*;
 use visage::analysis::{Findings, Options, Sampling};
-use visage::config::{DetectorKind, Settings};
-use visage::media::{End, Every, Frames, Opened, Position, Source};
+use visage::config::{DetectorKind, Settings, Video};
+use visage::media::{End, Every, Frames, Opened, Position, Source, Stretch};
 use visage::pipeline::{AnalysisPart, AnalysisParts, Cancel, Pipeline, PipelineError, Progress};
 
 use super::{EVERY_20TH, pipeline};
@@ -15,14 +15,22 @@ use crate::support::clips::{Clips, models, shared};
 use crate::support::decoders;
 
 /// A sample: its index, its time and its picture.
-type Picture = (u32, f64, Vec<u8>);
+pub(super) type Picture = (u32, f64, Vec<u8>);
 
-/// Reads the samples of a video from a place on, at most `most`. Also returns the place after them, and the facts at
+/// Length of the pieces of a video.
+pub(super) const PIECE_S: u32 = 2;
+
+/// Reads the samples of a stretch of a video, at most `most`. Also returns the place after them, and the facts at
 /// the end.
-fn read(path: &Path, every: Every, start: Position, most: usize) -> (Vec<Picture>, Position, Option<End>) {
-    let limits = Settings::defaults().unwrap().video;
+pub(super) fn read(
+    path: &Path,
+    every: Every,
+    stretch: impl Into<Stretch>,
+    most: usize,
+) -> (Vec<Picture>, Position, Option<End>) {
+    let limits = Video { piece_s: PIECE_S, ..Settings::defaults().unwrap().video };
     let video = Opened::open(&Source::File(path.to_owned()), &limits).unwrap();
-    let mut frames = Frames::select(video, every.selection(), every.sampling, start, 2).unwrap();
+    let mut frames = Frames::select(video, every.selection(), every.sampling, stretch.into(), 2).unwrap();
     let mut pictures = Vec::new();
     while pictures.len() < most {
         let Some(sample) = frames.next(&|| false).unwrap() else {
@@ -36,7 +44,7 @@ fn read(path: &Path, every: Every, start: Position, most: usize) -> (Vec<Picture
 }
 
 /// The clips whose frames are numbered and decoded in different ways.
-fn clips(clips: &Clips) -> Vec<std::path::PathBuf> {
+pub(super) fn clips(clips: &Clips) -> Vec<std::path::PathBuf> {
     let mut paths: Vec<_> = [
         ("closed.mp4", "-c:v libx264 -g 25 -bf 3 -pix_fmt yuv420p"),
         ("open.mp4", "-c:v libx264 -g 25 -bf 3 -x264-params open-gop=1 -pix_fmt yuv420p"),
@@ -58,6 +66,12 @@ fn clips(clips: &Clips) -> Vec<std::path::PathBuf> {
     paths
 }
 
+/// A clip of a man, filmed sideways.
+pub(super) fn sideways(made: &Clips) -> std::path::PathBuf {
+    let filter = "-vf transpose=1 -an -g 12 -c:v libx264 -preset ultrafast -crf 18";
+    made.make("sideways.mp4", &format!("-i {} {filter}", shared("single_face.mp4").display()))
+}
+
 #[test]
 fn frames_continue_after_any_sample() {
     let made = Clips::new();
@@ -67,7 +81,7 @@ fn frames_continue_after_any_sample() {
             assert!(all.len() > 10, "{} samples of {}", all.len(), path.display());
             for broken_off in [1, 2, all.len() / 2, all.len() - 1, all.len()] {
                 let (first, place, _) = read(&path, every, Position::default(), broken_off);
-                let place = serde_json::from_str(&serde_json::to_string(&place).unwrap()).unwrap();
+                let place: Position = serde_json::from_str(&serde_json::to_string(&place).unwrap()).unwrap();
                 let (rest, _, continued_end) = read(&path, every, place, usize::MAX);
                 let whole: Vec<_> = first.into_iter().chain(rest).collect();
                 assert!(whole == all, "{} {every:?} after {broken_off}", path.display());
@@ -123,9 +137,10 @@ fn findings_are_the_same_after_any_part() {
         "-i {woman} -i {man} -filter_complex [0:v]fps=25,scale=640:360[a];[1:v]fps=25,scale=640:360[b];[a][b]hstack -an -t 8 -preset ultrafast"
     );
     assert_continues(&pipeline, &made.make("two.mp4", &two), EVERY_20TH);
-    let turned =
-        made.make("sideways.mp4", &format!("-i {woman} -vf scale=640:360,transpose=1 -an -t 8 -preset ultrafast"));
-    assert_continues(&pipeline, &turned, EVERY_20TH);
+    let options = Options { sample_every: 5, ..EVERY_20TH };
+    let turned = sideways(&made);
+    assert_continues(&pipeline, &turned, options);
+    assert_eq!(analyze_after(&pipeline, &turned, options, &[]).0.analysis.video.turned, 270);
 }
 
 #[test]

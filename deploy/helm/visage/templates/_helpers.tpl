@@ -176,9 +176,11 @@ spec:
     - type: postgresql
       metadata:
         # Running videos count, so that a worker is not stopped while it works. Videos that are tried again later do not.
+        # Pieces of long videos count, because each can have a worker of its own.
         query: >-
-          SELECT COUNT(*) FROM jobs WHERE status = 'running'
-          OR (status = 'queued' AND run_at <= extract(epoch FROM now()) * 1000)
+          SELECT (SELECT COUNT(*) FROM jobs WHERE status = 'running'
+          OR (status = 'queued' AND run_at <= extract(epoch FROM now()) * 1000))
+          + (SELECT COUNT(*) FROM analysis_pieces WHERE status <> 'done' AND shared = 1)
         targetQueryValue: {{ .pods.autoscaling.videosPerWorker | quote }}
         activationTargetQueryValue: "0"
       authenticationRef: {name: {{ include "visage.name" $root }}}
