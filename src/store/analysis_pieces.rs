@@ -205,11 +205,18 @@ impl Store {
         Ok(ClaimState::from_rows(changed))
     }
 
-    /// Has a piece of a claimed job done again, in this form. `is_shared`: whether other workers may do it.
-    pub async fn redo_piece(&self, job: &Claim, number: u32, piece: &str, is_shared: bool) -> Result<(), StoreError> {
+    /// Has a piece of a claimed job done again, in another form if one is given. `is_shared`: whether other workers may do
+    /// it.
+    pub async fn redo_piece(
+        &self,
+        job: &Claim,
+        number: u32,
+        piece: Option<&str>,
+        is_shared: bool,
+    ) -> Result<(), StoreError> {
         sqlx::query(
             "UPDATE analysis_pieces \
-             SET status = 'waiting', piece = $3, shared = $4, lease_until = NULL, frames_done = 0, result = NULL \
+             SET status = 'waiting', piece = COALESCE($3, piece), shared = $4, lease_until = NULL, frames_done = 0, result = NULL \
              WHERE token = $1 AND number = $2 AND status = 'done'",
         )
         .bind(job.token.to_string())

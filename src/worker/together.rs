@@ -22,7 +22,7 @@ use crate::config::{S3Read, StorageKind};
 use crate::fault::Fault;
 use crate::media::Source;
 use crate::pipeline::{Again, AnalyzedPiece, Joined, Piece, Progress, SoundResult};
-use crate::store::{Claim, ClaimState, PieceClaim, StoreError, Wake};
+use crate::store::{Claim, ClaimState, JobVideo, PieceClaim, StoreError, Wake};
 
 /// After so many deaths of the worker of a job, its video is analyzed as a whole, in a child process.
 const MOST_DEATHS: u32 = 1;
@@ -46,31 +46,15 @@ impl Worker {
         let from_s = self.settings.queue.split_from_s;
         #[expect(clippy::cast_precision_loss, reason = "seconds of a video")]
         let may_be_long = job.cost.is_none_or(|cost| Options::longest_s(cost) >= from_s as f64);
+        let storage = &self.settings.storage;
+        let is_in_bucket = storage.kind == StorageKind::S3 || matches!(job.video, JobVideo::Object(_));
         // Each piece would copy the whole video.
-        let copies = self.settings.storage.kind == StorageKind::S3 && self.settings.storage.s3.read == S3Read::Download;
+        let copies = is_in_bucket && storage.s3.read == S3Read::Download;
         if from_s == 0 || !may_be_long || copies {
             return Ok(None);
         }
-        let abort = &shared.abort;
-        let mut pieces = Vec::new();
-        if job.parts > 0 {
-            pieces = self.stored(abort, || self.store.pieces(job.token)).await?;
-            if pieces.is_empty() {
-                // An earlier run has begun to analyze it as a whole.
-                return Ok(None);
-            }
-        }
-        if job.deaths > MOST_DEATHS {
-            self.stored(abort, || self.store.drop_pieces(job)).await?;
-            return Ok(None);
-        }
-        if pieces.is_empty() {
-            let Some(planned) = self.plan(job, shared, run).await? else { return Ok(None) };
-            pieces = planned;
-        }
-        let frames_total =
-            pieces.iter().filter_map(|piece| serde_json::from_str(piece).ok()).map(|piece: Piece| piece.frames_total());
-        let frames_total = frames_total.max().unwrap_or(0);
+        let Some(pieces) = self.pieces(job, shared, run).await? else { return Ok(None) };
+        let frames_total = pieces.first().map_or(0, Piece::frames_total);
         let pictures = async {
             tokio::select! {
                 done = self.do_all_pieces(job, shared, run) => done,
@@ -94,8 +78,27 @@ impl Worker {
         self.with_video(job, shared, &Work::new(run, hear)).await
     }
 
-    /// Cuts the analysis of a video into pieces, and stores them for all workers.
-    async fn plan(&self, job: &Claim, shared: &SharedState, run: &Run) -> Result<Option<Vec<String>>, AnalysisError> {
+    /// Returns the pieces of a job: those that an earlier run has stored, or new ones. `None` if the video has to be
+    /// analyzed as a whole.
+    async fn pieces(&self, job: &Claim, shared: &SharedState, run: &Run) -> Result<Option<Vec<Piece>>, AnalysisError> {
+        if job.parts == 0 {
+            return if job.deaths > MOST_DEATHS { Ok(None) } else { self.plan(job, shared, run).await };
+        }
+        let stored = self.stored(&shared.abort, || self.store.pieces(job.token)).await?;
+        let pieces: Result<Vec<Piece>, _> = stored.iter().map(|piece| serde_json::from_str(piece)).collect();
+        match pieces {
+            // An earlier run has begun to analyze it as a whole.
+            Ok(pieces) if pieces.is_empty() => return Ok(None),
+            Ok(pieces) if job.deaths <= MOST_DEATHS => return Ok(Some(pieces)),
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "cannot read the pieces of a video; it is analyzed as a whole"),
+        }
+        self.stored(&shared.abort, || self.store.drop_pieces(job)).await?;
+        Ok(None)
+    }
+
+    /// Cuts a video into pieces, and stores them for all workers.
+    async fn plan(&self, job: &Claim, shared: &SharedState, run: &Run) -> Result<Option<Vec<Piece>>, AnalysisError> {
         let (analyzer, options, cancel) = (self.analyzer.clone(), job.options, run.cancel.clone());
         let from_s = self.settings.queue.split_from_s;
         let plan = Work::new(run, move |source, _| match analyzer.splitter()? {
@@ -103,10 +106,10 @@ impl Worker {
             None => Ok(None),
         });
         let Some(pieces) = self.with_video(job, shared, &plan).await? else { return Ok(None) };
-        let pieces = pieces.iter().map(to_json).collect::<Result<Vec<_>, _>>()?;
         tracing::info!(pieces = pieces.len(), "the video is long; workers without a job do some of its pieces");
+        let texts = pieces.iter().map(to_json).collect::<Result<Vec<_>, _>>()?;
         // A lost claim is noticed by the heartbeat.
-        self.stored(&shared.abort, || self.store.put_pieces(job, &pieces)).await?;
+        self.stored(&shared.abort, || self.store.put_pieces(job, &texts)).await?;
         Ok(Some(pieces))
     }
 
@@ -158,8 +161,17 @@ impl Worker {
         let stored = self.stored(&shared.abort, || self.store.piece_results(job.token)).await?;
         // If one is missing, it was claimed again meanwhile.
         let Some(stored) = stored else { return Ok(None) };
-        let pieces: Result<Vec<AnalyzedPiece>, _> = stored.iter().map(|content| unpack(content)).collect();
-        let pieces = pieces.map_err(|error| internal(&error))?;
+        let mut pieces: Vec<AnalyzedPiece> = Vec::with_capacity(stored.len());
+        for (number, content) in (0..).zip(&stored) {
+            match unpack(content) {
+                Ok(piece) => pieces.push(piece),
+                Err(error) => {
+                    tracing::warn!(%error, piece = number, "cannot read a stored piece; it is analyzed again");
+                    self.stored(&shared.abort, || self.store.redo_piece(job, number, None, false)).await?;
+                    return Ok(None);
+                }
+            }
+        }
         let (analyzer, options, cancel, sound) =
             (self.analyzer.clone(), job.options, run.cancel.clone(), sound.clone());
         let joining = Work::new(run, move |source, _| {
@@ -171,7 +183,7 @@ impl Worker {
                 tracing::info!(pieces = pieces.len(), is_shared, "some pieces of a job have to be done again");
                 for (number, piece) in pieces {
                     let (number, piece) = (u32::try_from(number).unwrap_or(u32::MAX), to_json(&piece)?);
-                    let redo = || self.store.redo_piece(job, number, &piece, is_shared);
+                    let redo = || self.store.redo_piece(job, number, Some(&piece), is_shared);
                     self.stored(&shared.abort, redo).await?;
                 }
                 Ok(None)

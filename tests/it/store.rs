@@ -570,12 +570,17 @@ async fn pieces_of_a_job_are_done_once_each_by_any_worker(h: Harness) {
     assert_eq!(store.piece_results(token).await.unwrap().unwrap(), ["A", "B", "C"]);
 
     // A task that did not fit is done again.
-    store.redo_piece(&job, 1, "b again", true).await.unwrap();
+    store.redo_piece(&job, 1, Some("b again"), true).await.unwrap();
     assert_eq!(store.piece_results(token).await.unwrap(), None);
     let again = claim_shared().await.unwrap();
     assert_eq!((again.number, again.piece.as_str()), (1, "b again"));
     store.finish_piece(&again, "B again").await.unwrap();
     assert_eq!(store.piece_results(token).await.unwrap().unwrap(), ["A", "B again", "C"]);
+
+    store.redo_piece(&job, 2, None, false).await.unwrap();
+    assert!(claim_shared().await.is_none(), "only for the worker of the job");
+    let again = store.claim_own_piece(&job, h.now(), LEASE).await.unwrap().unwrap();
+    assert_eq!((again.number, again.piece.as_str()), (2, "c"));
 
     let rows = async || h.count("SELECT COUNT(*) FROM analysis_pieces").await;
     assert_eq!(h.complete(&store, &job).await, ClaimState::Held);

@@ -780,6 +780,38 @@ async fn a_piece_that_fails_elsewhere_is_decided_by_the_worker_of_the_job() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn pieces_that_cannot_be_read_are_analyzed_again() {
+    let h = Harness::new().await;
+    let lease = h.settings.queue.lease();
+    let claim = async || h.store.claim("other", h.clock.now(), lease).await.unwrap().unwrap();
+    let reason = AnalysisError::new(Fault::Video, FailureReason::NotAVideo, "as the script says");
+    let script = ScriptedPieces::new(Some(reason));
+    let pieces = script.pieces(&Source::Url(String::new()), Options::new(20, 10), 0, &Cancel::default());
+    let pieces = pieces.unwrap().unwrap().iter().map(|piece| serde_json::to_string(piece).unwrap()).collect::<Vec<_>>();
+    // The results are of another version.
+    let token = h.add("long", &[]).await;
+    let job = claim().await;
+    h.store.put_pieces(&job, &pieces).await.unwrap();
+    while let Some(piece) = h.store.claim_own_piece(&job, h.clock.now(), lease).await.unwrap() {
+        h.store.finish_piece(&piece, "of a newer version").await.unwrap();
+    }
+    h.store.hand_back(&job).await.unwrap();
+    let worker = h.start_with("w", &script);
+    assert_eq!(h.ended(token).await.failure.unwrap().code, "not_a_video");
+    assert_eq!(script.begun.load(Ordering::SeqCst), 1);
+    worker.stop().await;
+    // The pieces themselves are of another version.
+    let token = h.add("good", &[]).await;
+    let job = claim().await;
+    h.store.put_pieces(&job, &["of a newer version".to_owned()]).await.unwrap();
+    h.store.hand_back(&job).await.unwrap();
+    let worker = h.start_with("w", &script);
+    assert_eq!(h.ended(token).await.status, Status::Done, "as a whole");
+    assert_eq!(script.begun.load(Ordering::SeqCst), 1);
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_lost_many_workers_is_done_and_its_owner_gets_only_the_result() {
     let h = Harness::with(|settings| settings.queue.backoff_max_s = 60).await;
     let token = h.add("good", &["a@example.org"]).await;
