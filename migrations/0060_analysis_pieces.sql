@@ -3,7 +3,7 @@ CREATE TABLE analysis_pieces (
     token       TEXT    NOT NULL REFERENCES jobs (token) ON DELETE CASCADE,
     number      INTEGER NOT NULL,
     -- JSON.
-    piece        TEXT    NOT NULL,
+    piece       TEXT    NOT NULL,
     -- waiting, running or done.
     status      TEXT    NOT NULL DEFAULT 'waiting',
     -- 1: any worker may do it. 0: only the worker of the job.
@@ -14,6 +14,8 @@ CREATE TABLE analysis_pieces (
     -- Number of claims whose lease ran out.
     deaths      INTEGER NOT NULL DEFAULT 0,
     frames_done BIGINT  NOT NULL DEFAULT 0,
+    -- What was read of a piece that is not done: JSON, gzip, base64.
+    begun       TEXT,
     -- JSON, gzip, base64.
     result      TEXT,
     PRIMARY KEY (token, number)

@@ -38,7 +38,7 @@ pub use live::{LiveAnalysis, LiveFindings, LiveLosses, LiveOptions, LivePicture,
 pub use live_sound::{LIVE_SOUND_RATE, LiveSoundTrack, SoundOverlap};
 pub use part::{AnalysisPart, AnalysisParts};
 pub use pictures::{PictureError, PictureOptions, ReadPicture, WholePicture};
-pub use piece::{Again, AnalyzedPiece, Joined, Piece};
+pub use piece::{Again, AnalyzedPiece, BegunPiece, Joined, Piece, PieceProgress};
 pub use sound::SoundResult;
 
 /// Progress of an analysis.

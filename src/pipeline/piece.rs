@@ -4,6 +4,7 @@
 //! votes on turning the video).
 
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +48,32 @@ pub struct AnalyzedPiece {
     votes: Vec<u8>,
     /// The place after the piece, as if the video began with it.
     after: Position,
+}
+
+/// What was read of a piece before its analysis was broken off.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BegunPiece {
+    piece: Piece,
+    made_with: MadeWith,
+    samples: Vec<ReadSample>,
+    /// Where it continues.
+    next: Place,
+}
+
+/// What an earlier run has read of a piece, and how this run keeps what it reads.
+pub struct PieceProgress<'a> {
+    pub begun: Option<BegunPiece>,
+    /// Time between two calls of `keep`.
+    pub every: Duration,
+    /// Receives all that was read so far, on any thread. `None`: nothing is kept.
+    pub keep: Option<&'a (dyn Fn(BegunPiece) + Sync)>,
+}
+
+impl PieceProgress<'_> {
+    /// A piece from its beginning, of which nothing is kept.
+    pub const fn none() -> Self {
+        Self { begun: None, every: Duration::MAX, keep: None }
+    }
 }
 
 /// What became of joining the pieces of a video.
@@ -101,45 +128,68 @@ impl Pipeline {
         Ok(Some((0..count).map(piece).collect()))
     }
 
-    /// Analyzes one piece of a video, without its sound. Blocks.
+    /// Analyzes one piece of a video, without its sound. Continues what an earlier run has begun. Keeps what it has read,
+    /// also if it fails or is cancelled. Blocks.
     pub fn analyze_piece(
         &self,
         source: &Source,
         requested: Options,
         piece: Piece,
+        PieceProgress { begun, every: keep_every, keep }: PieceProgress<'_>,
         progress: &(dyn Fn(Progress) + Sync),
         cancel: &Cancel,
     ) -> Result<AnalyzedPiece, PipelineError> {
         let opened = self.decoders.video(source).open()?;
         let options = requested.for_frame_rate(opened.probe().fps);
+        let made_with = self.made_with(requested).and(self.vision.detail_reader(wanted(options)).models());
         let Piece { pieces, turns, start, .. } = piece;
-        let frames = opened.start_at(Stretch { start, pieces }, every(options), turns)?;
+        let begun = begun.filter(|begun| begun.piece == piece && begun.made_with == made_with);
+        let (mut samples, place) = match begun {
+            Some(BegunPiece { samples, next, .. }) => {
+                tracing::info!(samples = samples.len(), "the piece continues after these samples of an earlier run");
+                (samples, next)
+            }
+            None => {
+                let votes = (turns == 0).then(TurnVotes::recording);
+                (Vec::new(), Place { position: start, votes, ..Beginning::first(options, turns).place })
+            }
+        };
+        let frames = opened.start_at(Stretch { start: place.position, pieces }, every(options), turns)?;
         let probe = frames.probe().clone();
-        let votes = (turns == 0).then(TurnVotes::recording);
-        let place = Place { votes, ..Beginning::first(options, turns).place };
         // Progress is counted from the first frame of the piece.
         let first = OnceLock::new();
         let progress = &|now: Progress| {
             let frames_done = now.frames_done - first.get_or_init(|| now.frames_done).min(&now.frames_done);
             progress(Progress { frames_done, ..now });
         };
-        let mut samples = Vec::new();
-        let mut votes = None;
+        let mut last = (place.clone(), samples.len());
+        let mut kept = Instant::now();
+        let begun = |samples: &[ReadSample], (next, count): &(Place, usize)| BegunPiece {
+            piece,
+            made_with: made_with.clone(),
+            samples: samples[..*count].to_vec(),
+            next: next.clone(),
+        };
         let mut take = |sample, place: Option<Place>| {
             samples.push(sample);
-            if let Some(place) = place {
-                votes = place.votes;
+            let Some(place) = place else { return };
+            last = (place, samples.len());
+            if let Some(keep) = keep.filter(|_| kept.elapsed() >= keep_every) {
+                keep(begun(&samples, &last));
+                kept = Instant::now();
             }
         };
         let stages = Stages { vision: &self.vision, options, probe: &probe, progress, cancel };
         let ended = stages.run(frames, place, &mut take, |frames: Frames| Ok(frames.position()));
+        if let Some(keep) = keep.filter(|_| ended.is_err() || cancel.is_cancelled()) {
+            keep(begun(&samples, &last));
+        }
         let ended = ended.map_err(|stop| match stop {
             Stop::Failed(error) => error,
             Stop::Turn(_) => PipelineError::Decoder("a piece was turned alone".to_owned()),
         })?;
         let Some(after) = ended.end.filter(|_| !cancel.is_cancelled()) else { return Err(PipelineError::Cancelled) };
-        let made_with = self.made_with(requested).and(ended.details.models());
-        let votes = votes.map(TurnVotes::into_recorded).unwrap_or_default();
+        let votes = last.0.votes.map(TurnVotes::into_recorded).unwrap_or_default();
         Ok(AnalyzedPiece { piece, made_with, samples, votes, after })
     }
 

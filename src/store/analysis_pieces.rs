@@ -21,6 +21,8 @@ pub struct PieceClaim {
     pub number: u32,
     /// As the worker of the job has written it.
     pub piece: String,
+    /// What an earlier worker has read of it.
+    pub begun: Option<String>,
     claim: i64,
 }
 
@@ -113,7 +115,7 @@ impl Store {
                       AND {MOST_DEATHS} > (SELECT COALESCE(SUM(other.deaths), 0) FROM analysis_pieces AS other \
                                            WHERE other.token = open.token) \
                     ORDER BY token, number LIMIT 1{skip_locked}) \
-             RETURNING token, number, piece, claim",
+             RETURNING token, number, piece, begun, claim",
             skip_locked = self.dialect().skip_locked,
         );
         let row = sqlx::query(AssertSqlSafe(sql)).bind(millis(after(now, lease))).fetch_optional(self.pool()).await?;
@@ -135,7 +137,7 @@ impl Store {
                    (SELECT token, number FROM analysis_pieces \
                     WHERE token = $1 AND (status = 'waiting' OR status = 'running' AND lease_until <= $2) \
                     ORDER BY number LIMIT 1{skip_locked}) \
-             RETURNING token, number, piece, claim",
+             RETURNING token, number, piece, begun, claim",
             skip_locked = self.dialect().skip_locked,
         );
         let row = sqlx::query(AssertSqlSafe(sql))
@@ -170,10 +172,25 @@ impl Store {
         Ok(ClaimState::from_rows(changed))
     }
 
+    /// Keeps what was read of a piece, for a worker that continues.
+    pub async fn keep_begun(&self, piece: &PieceClaim, begun: &str) -> Result<ClaimState, StoreError> {
+        let changed = sqlx::query(
+            "UPDATE analysis_pieces SET begun = $4 WHERE token = $1 AND number = $2 AND claim = $3 AND status = 'running'",
+        )
+        .bind(piece.token.to_string())
+        .bind(i64::from(piece.number))
+        .bind(piece.claim)
+        .bind(begun)
+        .execute(self.pool())
+        .await?
+        .rows_affected();
+        Ok(ClaimState::from_rows(changed))
+    }
+
     /// Saves the result of a piece.
     pub async fn finish_piece(&self, piece: &PieceClaim, result: &str) -> Result<ClaimState, StoreError> {
         let changed = sqlx::query(
-            "UPDATE analysis_pieces SET status = 'done', lease_until = NULL, result = $4 \
+            "UPDATE analysis_pieces SET status = 'done', lease_until = NULL, begun = NULL, result = $4 \
              WHERE token = $1 AND number = $2 AND claim = $3 AND status = 'running'",
         )
         .bind(piece.token.to_string())
@@ -187,7 +204,7 @@ impl Store {
         Ok(ClaimState::from_rows(changed))
     }
 
-    /// Gives a piece back. `is_shared`: whether other workers may do it.
+    /// Gives a piece back, with what was kept of it. `is_shared`: whether other workers may do it.
     pub async fn release_piece(&self, piece: &PieceClaim, is_shared: bool) -> Result<ClaimState, StoreError> {
         let changed = sqlx::query(
             "UPDATE analysis_pieces SET status = 'waiting', shared = $4, lease_until = NULL, frames_done = 0 \
@@ -216,7 +233,8 @@ impl Store {
     ) -> Result<(), StoreError> {
         sqlx::query(
             "UPDATE analysis_pieces \
-             SET status = 'waiting', piece = COALESCE($3, piece), shared = $4, lease_until = NULL, frames_done = 0, result = NULL \
+             SET status = 'waiting', piece = COALESCE($3, piece), shared = $4, lease_until = NULL, frames_done = 0, begun = NULL, \
+                 result = NULL \
              WHERE token = $1 AND number = $2 AND status = 'done'",
         )
         .bind(job.token.to_string())
@@ -248,6 +266,7 @@ fn piece(row: &sqlx::any::AnyRow) -> Result<PieceClaim, StoreError> {
         token: uuid(row.try_get("token")?)?,
         number: u32::try_from(row.try_get::<i64, _>("number")?).unwrap_or_default(),
         piece: row.try_get("piece")?,
+        begun: row.try_get("begun")?,
         claim: row.try_get("claim")?,
     })
 }

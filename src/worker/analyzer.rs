@@ -4,7 +4,8 @@ use crate::analysis::{FailureReason, Findings, Language, Options};
 use crate::fault::Fault;
 use crate::media::Source;
 use crate::pipeline::{
-    AnalysisParts, AnalyzedPiece, Cancel, Joined, LazyPipeline, Piece, Pipeline, PipelineError, Progress, SoundResult,
+    AnalysisParts, AnalyzedPiece, Cancel, Joined, LazyPipeline, Piece, PieceProgress, Pipeline, PipelineError,
+    Progress, SoundResult,
 };
 use crate::report;
 
@@ -38,12 +39,13 @@ pub trait Splitter {
         cancel: &Cancel,
     ) -> Result<Option<Vec<Piece>>, AnalysisError>;
 
-    /// Analyzes one piece.
+    /// Analyzes one piece. Continues an earlier run if it can, and may keep what it reads.
     fn analyze_piece(
         &self,
         source: &Source,
         options: Options,
         piece: Piece,
+        earlier: PieceProgress<'_>,
         progress: &(dyn Fn(Progress) + Sync),
         cancel: &Cancel,
     ) -> Result<AnalyzedPiece, AnalysisError>;
@@ -126,10 +128,11 @@ impl Splitter for Pipeline {
         source: &Source,
         options: Options,
         piece: Piece,
+        earlier: PieceProgress<'_>,
         progress: &(dyn Fn(Progress) + Sync),
         cancel: &Cancel,
     ) -> Result<AnalyzedPiece, AnalysisError> {
-        Ok(self.analyze_piece(source, options, piece, progress, cancel)?)
+        Ok(self.analyze_piece(source, options, piece, earlier, progress, cancel)?)
     }
 
     fn hear(&self, source: &Source, options: Options, cancel: &Cancel) -> Result<SoundResult, AnalysisError> {

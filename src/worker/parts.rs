@@ -17,7 +17,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use super::Worker;
 use super::heartbeat::SharedProgress;
 use crate::config::Queue;
-use crate::pipeline::{AnalysisPart, Cancel};
+use crate::pipeline::{AnalysisPart, BegunPiece, Cancel};
 use crate::store::{Claim, ClaimState};
 
 /// What a run shares with the thread of its analysis. Cheap to clone.
@@ -33,26 +33,22 @@ pub(super) struct Run {
 /// A part in the form in which it is stored.
 pub(super) struct KeptPart {
     number: u32,
-    content: String,
+    pub content: String,
 }
 
 impl Run {
     /// Prepares the run of a job. Its parts arrive at the receiver.
     pub fn new(claim: &Claim, queue: &Queue) -> (Self, UnboundedReceiver<KeptPart>) {
+        let (run, parts) = Self::of_piece(Cancel::default(), queue);
+        run.has_parts.store(claim.parts > 0, Ordering::Relaxed);
+        (run, parts)
+    }
+
+    /// Prepares to analyze one piece of a video, until this is cancelled. What it keeps arrives at the receiver.
+    pub fn of_piece(cancel: Cancel, queue: &Queue) -> (Self, UnboundedReceiver<KeptPart>) {
         let (sender, parts) = unbounded_channel();
         let keep = (queue.keep_progress_s > 0).then(|| (Duration::from_secs(queue.keep_progress_s), sender));
-        let has_parts = Arc::new(AtomicBool::new(claim.parts > 0));
-        (Self { cancel: Cancel::default(), progress: Arc::default(), keep, has_parts }, parts)
-    }
-
-    /// A piece in this run. It is cancelled with the run, and has progress of its own.
-    pub fn of_piece(&self) -> Self {
-        Self { cancel: self.cancel.clone(), ..Self::of_helper() }
-    }
-
-    /// A run that does one piece of another worker's job.
-    pub fn of_helper() -> Self {
-        Self { cancel: Cancel::default(), progress: Arc::default(), keep: None, has_parts: Arc::default() }
+        (Self { cancel, progress: Arc::default(), keep, has_parts: Arc::default() }, parts)
     }
 
     /// The time between two parts; `None` if no parts are kept.
@@ -62,13 +58,20 @@ impl Run {
 
     /// Passes a part on to the task that stores it.
     pub fn keep(&self, part: &AnalysisPart) {
+        self.has_parts.store(true, Ordering::Relaxed);
+        self.pass_on(part.number, part);
+    }
+
+    /// Passes what was read of a piece on to the task that stores it.
+    pub fn keep_begun(&self, begun: &BegunPiece) {
+        self.pass_on(0, begun);
+    }
+
+    fn pass_on(&self, number: u32, value: &impl Serialize) {
         let Some((_, keep)) = &self.keep else { return };
-        match pack(part) {
-            Ok(content) => {
-                self.has_parts.store(true, Ordering::Relaxed);
-                // Ignores a closed channel: then the run has ended.
-                let _ = keep.send(KeptPart { number: part.number, content });
-            }
+        match pack(value) {
+            // Ignores a closed channel: then the run has ended.
+            Ok(content) => drop(keep.send(KeptPart { number, content })),
             Err(error) => tracing::warn!(%error, "cannot keep a part of an analysis"),
         }
     }

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 use tracing::field::Empty;
@@ -15,13 +16,15 @@ use super::analyzer::{AnalysisError, Analyzer, Splitter};
 use super::backoff::backoff;
 use super::heartbeat::MIN_INTERVAL;
 use super::job::{LONGEST_SAVE_WAIT, STOP_TIMEOUT, Work, join_trace};
-use super::parts::{Run, pack, unpack};
+use super::parts::{KeptPart, Run, pack, unpack};
 use super::{SharedState, Worker};
 use crate::analysis::{FailureReason, Findings, Options};
 use crate::config::{S3Read, StorageKind};
 use crate::fault::Fault;
 use crate::media::Source;
-use crate::pipeline::{Again, AnalyzedPiece, Joined, Piece, Progress, SoundResult};
+use crate::pipeline::{
+    Again, AnalyzedPiece, BegunPiece, Cancel, CancelOnDrop, Joined, Piece, PieceProgress, Progress, SoundResult,
+};
 use crate::store::{Claim, ClaimState, JobVideo, PieceClaim, StoreError, Wake};
 
 /// After so many deaths of the worker of a job, its video is analyzed as a whole, in a child process.
@@ -120,7 +123,7 @@ impl Worker {
         loop {
             let claim = || self.store.claim_own_piece(job, self.clock.now(), lease);
             if let Some(piece) = self.stored(&shared.abort, claim).await? {
-                self.do_piece(job, &piece, Doer::Own, shared, &run.of_piece()).await?;
+                self.do_piece(job, &piece, Doer::Own, shared, &run.cancel).await?;
                 continue;
             }
             let counts = self.stored(&shared.abort, || self.store.piece_counts(job.token)).await?;
@@ -211,13 +214,14 @@ impl Worker {
         let (number, trace_id) = (piece.number, Empty);
         let span = tracing::info_span!("piece", job = job.id, piece = number, request_id, trace_id);
         join_trace(&span, &job);
-        let run = Run::of_helper();
-        let doing = self.do_piece(&job, &piece, Doer::Other, shared, &run).instrument(span);
+        let cancel = Cancel::default();
+        let _cancel_on_drop = CancelOnDrop(cancel.clone());
+        let doing = self.do_piece(&job, &piece, Doer::Other, shared, &cancel).instrument(span);
         tokio::pin!(doing);
         let ended = tokio::select! {
             ended = &mut doing => ended,
             () = shared.abort.cancelled() => {
-                run.cancel.cancel();
+                cancel.cancel();
                 doing.await
             }
         };
@@ -235,10 +239,11 @@ impl Worker {
         piece: &PieceClaim,
         doer: Doer,
         shared: &SharedState,
-        run: &Run,
+        cancel: &Cancel,
     ) -> Result<(), AnalysisError> {
         let started = tokio::time::Instant::now();
-        let result = self.result_of(job, piece, doer, shared, run).await;
+        let (run, mut begun) = Run::of_piece(cancel.clone(), &self.settings.queue);
+        let result = self.result_of(job, piece, doer, shared, &run, &mut begun).await;
         let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let store = &self.store;
         match result {
@@ -256,6 +261,9 @@ impl Worker {
                 Ok(())
             }
             Err(error) => {
+                while let Ok(begun) = begun.try_recv() {
+                    self.keep_begun(piece, &begun).await;
+                }
                 let is_shared = error.fault == Fault::Client;
                 // If the database is away, the lease runs out.
                 if let Err(error) = store.release_piece(piece, is_shared).await {
@@ -273,18 +281,26 @@ impl Worker {
         doer: Doer,
         shared: &SharedState,
         run: &Run,
+        begun: &mut UnboundedReceiver<KeptPart>,
     ) -> Result<AnalyzedPiece, AnalysisError> {
         let todo: Piece = serde_json::from_str(&piece.piece).map_err(|error| internal(&error))?;
+        let earlier: Option<BegunPiece> = piece.begun.as_ref().and_then(|begun| unpack(begun).ok());
         let (analyzer, options, in_run) = (self.analyzer.clone(), job.options, run.clone());
         let work = Work::new(run, move |source, _| {
             let progress = &|at| in_run.progress.set(at);
-            splitter(analyzer.as_ref())?.analyze_piece(source, options, todo, progress, &in_run.cancel)
+            let keep = |begun: BegunPiece| in_run.keep_begun(&begun);
+            let earlier = PieceProgress {
+                begun: earlier.clone(),
+                every: in_run.keep_every().unwrap_or(Duration::MAX),
+                keep: in_run.keep_every().map(|_| &keep as _),
+            };
+            splitter(analyzer.as_ref())?.analyze_piece(source, options, todo, earlier, progress, &in_run.cancel)
         });
         let working = self.with_video(job, shared, &work);
         tokio::pin!(working);
         tokio::select! {
             result = &mut working => result,
-            () = self.keep_piece(piece, run) => {
+            () = self.keep_piece(piece, run, begun) => {
                 if doer == Doer::Own {
                     // Another run of the job may do it. The heartbeat of the job says so.
                     return working.await;
@@ -299,17 +315,31 @@ impl Worker {
         }
     }
 
-    /// Renews the lease of a piece. Returns when the claim is lost.
-    async fn keep_piece(&self, piece: &PieceClaim, run: &Run) {
+    /// Renews the lease of a piece and stores what was read of it. Returns when the claim is lost.
+    async fn keep_piece(&self, piece: &PieceClaim, run: &Run, begun: &mut UnboundedReceiver<KeptPart>) {
         let lease = self.settings.queue.lease();
+        let mut renewals = tokio::time::interval((lease / 3).min(MIN_INTERVAL));
         loop {
-            tokio::time::sleep((lease / 3).min(MIN_INTERVAL)).await;
+            tokio::select! {
+                Some(begun) = begun.recv() => {
+                    self.keep_begun(piece, &begun).await;
+                    continue;
+                }
+                _ = renewals.tick() => {}
+            }
             let frames_done = run.progress.frames_done();
             match self.store.renew_piece(piece, frames_done, self.clock.now(), lease).await {
                 Ok(ClaimState::Held) => {}
                 Ok(ClaimState::Lost) => return,
                 Err(error) => tracing::warn!(%error, "cannot renew the lease of a piece"),
             }
+        }
+    }
+
+    /// Stores what was read of a piece. If that fails, it is read again later.
+    async fn keep_begun(&self, piece: &PieceClaim, begun: &KeptPart) {
+        if let Err(error) = self.store.keep_begun(piece, &begun.content).await {
+            tracing::warn!(%error, "cannot keep what was read of a piece");
         }
     }
 

@@ -558,10 +558,12 @@ async fn pieces_of_a_job_are_done_once_each_by_any_worker(h: Harness) {
     assert_eq!(store.piece_counts(token).await.unwrap(), counts);
     assert_eq!(store.piece_results(token).await.unwrap(), None, "two are missing");
 
-    // A worker that stops gives its task back, and another one may do it.
+    // A worker that stops gives its piece back with what it has read, and another one may do it.
+    assert_eq!((others.begun.as_deref(), store.keep_begun(&others, "half").await.unwrap()), (None, ClaimState::Held));
     assert_eq!(store.release_piece(&others, true).await.unwrap(), ClaimState::Held);
     let (second, third) = (claim_shared().await.unwrap(), claim_shared().await.unwrap());
-    assert_eq!((second.number, third.number), (1, 2));
+    assert_eq!((second.number, second.begun.as_deref(), third.number), (1, Some("half"), 2));
+    assert_eq!(store.keep_begun(&others, "late").await.unwrap(), ClaimState::Lost);
     assert!(claim_shared().await.is_none() && store.claim_own_piece(&job, h.now(), LEASE).await.unwrap().is_none());
     assert_eq!(store.finish_piece(&others, "late").await.unwrap(), ClaimState::Lost);
     for (task, result) in [(second, "B"), (third, "C")] {
@@ -573,7 +575,7 @@ async fn pieces_of_a_job_are_done_once_each_by_any_worker(h: Harness) {
     store.redo_piece(&job, 1, Some("b again"), true).await.unwrap();
     assert_eq!(store.piece_results(token).await.unwrap(), None);
     let again = claim_shared().await.unwrap();
-    assert_eq!((again.number, again.piece.as_str()), (1, "b again"));
+    assert_eq!((again.number, again.piece.as_str(), &again.begun), (1, "b again", &None));
     store.finish_piece(&again, "B again").await.unwrap();
     assert_eq!(store.piece_results(token).await.unwrap().unwrap(), ["A", "B again", "C"]);
 

@@ -20,7 +20,7 @@ use visage::config::{S3Read, Secret, Settings};
 use visage::fault::{self, Fault};
 use visage::identity::StorageIdentity;
 use visage::media::{Pieces, Position, Source};
-use visage::pipeline::{AnalysisParts, AnalyzedPiece, Cancel, Joined, Piece, Progress, SoundResult};
+use visage::pipeline::{AnalysisParts, AnalyzedPiece, Cancel, Joined, Piece, PieceProgress, Progress, SoundResult};
 use visage::report::{Context, MailError, Message};
 use visage::secret::LinkError;
 use visage::share::ShareLinks;
@@ -73,6 +73,7 @@ impl Splitter for ScriptedPieces {
         _: &Source,
         _: Options,
         _: Piece,
+        _: PieceProgress<'_>,
         _: &(dyn Fn(Progress) + Sync),
         cancel: &Cancel,
     ) -> Result<AnalyzedPiece, AnalysisError> {

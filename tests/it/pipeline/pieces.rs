@@ -1,11 +1,13 @@
 //! Analyzes videos in pieces and joins them. The result is the same as in one piece.
 
 use std::path::Path;
+use std::sync::Mutex;
+use std::time::Duration;
 
 use visage::analysis::{Findings, Options, Sampling, Warning};
 use visage::config::Settings;
 use visage::media::{Every, Pieces, Position, Source, Stretch};
-use visage::pipeline::{Again, AnalyzedPiece, Cancel, Joined, Piece, Pipeline};
+use visage::pipeline::{Again, AnalyzedPiece, BegunPiece, Cancel, Joined, Piece, PieceProgress, Pipeline};
 
 use super::EVERY_20TH;
 use super::continued::{PIECE_S, clips, read, sideways};
@@ -65,7 +67,8 @@ fn in_pieces(does: &Pipeline, joins: &Pipeline, path: &Path, options: Options) -
     let pieces = does.pieces(&source, options, 1, &cancel).unwrap().unwrap();
     let run = |pipeline: &Pipeline, piece: &Piece| {
         let piece = serde_json::from_str(&serde_json::to_string(piece).unwrap()).unwrap();
-        let analyzed = pipeline.analyze_piece(&source, options, piece, &|_| {}, &cancel).unwrap();
+        let analyzed =
+            pipeline.analyze_piece(&source, options, piece, PieceProgress::none(), &|_| {}, &cancel).unwrap();
         serde_json::from_str(&serde_json::to_string(&analyzed).unwrap()).unwrap()
     };
     let mut analyzed: Vec<AnalyzedPiece> = pieces.iter().map(|piece| run(does, piece)).collect();
@@ -108,6 +111,43 @@ fn findings_are_the_same_in_pieces() {
     );
     let (findings, again) = assert_same(&made.make("two.mp4", &two), EVERY_20TH);
     assert_eq!((findings.analysis.faces.len(), again.len()), (2, 0));
+}
+
+#[test]
+fn a_piece_is_the_same_after_it_was_broken_off() {
+    let (pipeline, _models) = pipeline();
+    let (source, cancel) = (Source::File(shared("sad_then_happy.mp4")), Cancel::default());
+    let options = Options { sampling: Sampling::Fast, sample_every: 3, ..EVERY_20TH };
+    let pieces = pipeline.pieces(&source, options, 1, &cancel).unwrap().unwrap();
+    // The second and the last piece begin in different states.
+    for piece in [pieces[1], *pieces.last().unwrap()] {
+        let analyze = |begun: Option<&BegunPiece>| {
+            let kept = Mutex::new(Vec::new());
+            let keep = |begun: BegunPiece| kept.lock().unwrap().push(begun);
+            let begun = begun.map(|begun| serde_json::from_str(&serde_json::to_string(begun).unwrap()).unwrap());
+            let earlier = PieceProgress { begun, every: Duration::ZERO, keep: Some(&keep) };
+            let analyzed = pipeline.analyze_piece(&source, options, piece, earlier, &|_| {}, &cancel).unwrap();
+            (analyzed, kept.into_inner().unwrap())
+        };
+        let (whole, kept) = analyze(None);
+        assert!(kept.len() > 5, "{} samples", kept.len());
+        for broken_off in [0, kept.len() / 2, kept.len() - 1] {
+            let (continued, rest) = analyze(Some(&kept[broken_off]));
+            assert!(continued == whole, "after {broken_off}");
+            assert_eq!(rest.len(), kept.len() - 1 - broken_off, "only the rest is analyzed");
+        }
+    }
+    // What was read of another piece is of no use.
+    let kept = Mutex::new(Vec::new());
+    let keep = |begun: BegunPiece| kept.lock().unwrap().push(begun);
+    let earlier = PieceProgress { begun: None, every: Duration::ZERO, keep: Some(&keep) };
+    let first = pipeline.analyze_piece(&source, options, pieces[0], earlier, &|_| {}, &cancel).unwrap();
+    let begun = kept.lock().unwrap().pop();
+    let earlier = PieceProgress { begun, ..PieceProgress::none() };
+    let second = pipeline.analyze_piece(&source, options, pieces[1], earlier, &|_| {}, &cancel).unwrap();
+    assert!(second != first);
+    let again = pipeline.analyze_piece(&source, options, pieces[1], PieceProgress::none(), &|_| {}, &cancel).unwrap();
+    assert!(second == again);
 }
 
 #[test]
