@@ -294,8 +294,9 @@ async fn a_decoder_that_crashes_costs_its_job_one_attempt_and_one_that_is_killed
     let models = clips::models();
     let clips = Clips::new();
     let fixture = Fixture::new(&clips.moving("clip.mp4", 30.0, "-c:v mpeg4")).await;
-    // Each run begins anew, so that it lasts long enough to be killed.
-    let vars = [("VISAGE_METRICS__LISTEN", "127.0.0.1:0"), ("VISAGE_QUEUE__KEEP_PROGRESS_S", "0")];
+    // Each run begins anew, so that it lasts long enough to be killed. No decoder looks for the length of the video before.
+    let queue = [("VISAGE_QUEUE__KEEP_PROGRESS_S", "0"), ("VISAGE_QUEUE__SPLIT_FROM_S", "0")];
+    let vars = [[("VISAGE_METRICS__LISTEN", "127.0.0.1:0")].as_slice(), &queue].concat();
     let home = fixture.home.path();
     let mut worker = Process::start(home, &models, &fixture.database.url(), &["work"], &vars);
     let mut seen = Vec::new();
