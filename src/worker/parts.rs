@@ -31,23 +31,55 @@ pub(super) struct Run {
 }
 
 /// A part in the form in which it is stored.
+#[derive(Debug, PartialEq)]
 pub(super) struct KeptPart {
     number: u32,
     pub content: String,
 }
 
+/// The parts of a run that have to be stored. A part stays here until it is stored, so that none is lost if the task
+/// that stores it is dropped.
+pub(super) struct KeptParts {
+    receiver: UnboundedReceiver<KeptPart>,
+    current: Option<KeptPart>,
+}
+
+impl KeptParts {
+    /// Waits for the next part. `None`: there will be no more.
+    pub async fn next(&mut self) -> Option<&KeptPart> {
+        if self.current.is_none() {
+            self.current = self.receiver.recv().await;
+        }
+        self.current.as_ref()
+    }
+
+    /// Returns the next part if there is one.
+    pub fn rest(&mut self) -> Option<&KeptPart> {
+        if self.current.is_none() {
+            self.current = self.receiver.try_recv().ok();
+        }
+        self.current.as_ref()
+    }
+
+    /// Moves on to the next part, after this one was stored.
+    pub fn stored(&mut self) {
+        self.current = None;
+    }
+}
+
 impl Run {
-    /// Prepares the run of a job. Its parts arrive at the receiver.
-    pub fn new(claim: &Claim, queue: &Queue) -> (Self, UnboundedReceiver<KeptPart>) {
+    /// Prepares the run of a job, and returns its parts.
+    pub fn new(claim: &Claim, queue: &Queue) -> (Self, KeptParts) {
         let (run, parts) = Self::of_piece(Cancel::default(), queue);
         run.has_parts.store(claim.parts > 0, Ordering::Relaxed);
         (run, parts)
     }
 
-    /// Prepares to analyze one piece of a video, until this is cancelled. What it keeps arrives at the receiver.
-    pub fn of_piece(cancel: Cancel, queue: &Queue) -> (Self, UnboundedReceiver<KeptPart>) {
-        let (sender, parts) = unbounded_channel();
+    /// Prepares to analyze one piece of a video, until this is cancelled. Also returns what is kept of it.
+    pub fn of_piece(cancel: Cancel, queue: &Queue) -> (Self, KeptParts) {
+        let (sender, receiver) = unbounded_channel();
         let keep = (queue.keep_progress_s > 0).then(|| (Duration::from_secs(queue.keep_progress_s), sender));
+        let parts = KeptParts { receiver, current: None };
         (Self { cancel, progress: Arc::default(), keep, has_parts: Arc::default() }, parts)
     }
 
@@ -101,23 +133,25 @@ impl Worker {
     }
 
     /// Stores the parts of a running analysis. Does not return.
-    pub(super) async fn keep_parts(&self, claim: &Claim, parts: &mut UnboundedReceiver<KeptPart>) {
-        while let Some(part) = parts.recv().await {
+    pub(super) async fn keep_parts(&self, claim: &Claim, parts: &mut KeptParts) {
+        while let Some(part) = parts.next().await {
             self.keep_part(claim, part).await;
+            parts.stored();
         }
         std::future::pending::<()>().await;
     }
 
     /// Stores the parts of an analysis that has stopped.
-    pub(super) async fn keep_last_parts(&self, claim: &Claim, parts: &mut UnboundedReceiver<KeptPart>) {
-        while let Ok(part) = parts.try_recv() {
+    pub(super) async fn keep_last_parts(&self, claim: &Claim, parts: &mut KeptParts) {
+        while let Some(part) = parts.rest() {
             self.keep_part(claim, part).await;
+            parts.stored();
         }
     }
 
     /// Stores a part. If that fails, a later run analyzes its samples again.
-    async fn keep_part(&self, claim: &Claim, KeptPart { number, content }: KeptPart) {
-        match self.store.keep_part(claim, number, &content).await {
+    async fn keep_part(&self, claim: &Claim, KeptPart { number, content }: &KeptPart) {
+        match self.store.keep_part(claim, *number, content).await {
             Ok(ClaimState::Held) => tracing::debug!(number, bytes = content.len(), "kept a part of an analysis"),
             Ok(ClaimState::Lost) => {}
             Err(error) => tracing::warn!(%error, "cannot keep a part of an analysis"),
@@ -137,4 +171,28 @@ pub(super) fn unpack<T: DeserializeOwned>(content: &str) -> std::io::Result<T> {
     let mut json = Vec::new();
     GzDecoder::new(zip.as_slice()).read_to_end(&mut json)?;
     Ok(serde_json::from_slice(&json)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_part_stays_until_it_is_stored() {
+        let (sender, receiver) = unbounded_channel();
+        let mut parts = KeptParts { receiver, current: None };
+        for number in 0..2 {
+            sender.send(KeptPart { number, content: String::new() }).unwrap();
+        }
+        assert_eq!(parts.next().await.unwrap().number, 0);
+        // The task that stores it is dropped.
+        assert_eq!(parts.rest().unwrap().number, 0);
+        parts.stored();
+        assert_eq!(parts.rest().unwrap().number, 1);
+        assert_eq!(parts.next().await.unwrap().number, 1);
+        parts.stored();
+        assert_eq!(parts.rest(), None);
+        drop(sender);
+        assert_eq!(parts.next().await, None);
+    }
 }

@@ -7,7 +7,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 use tracing::field::Empty;
@@ -16,7 +15,7 @@ use super::analyzer::{AnalysisError, Analyzer, Splitter};
 use super::backoff::backoff;
 use super::heartbeat::MIN_INTERVAL;
 use super::job::{LONGEST_SAVE_WAIT, STOP_TIMEOUT, Work, join_trace};
-use super::parts::{KeptPart, Run, pack, unpack};
+use super::parts::{KeptPart, KeptParts, Run, pack, unpack};
 use super::{SharedState, Worker};
 use crate::analysis::{FailureReason, Findings, Options};
 use crate::config::{S3Read, StorageKind};
@@ -261,8 +260,9 @@ impl Worker {
                 Ok(())
             }
             Err(error) => {
-                while let Ok(begun) = begun.try_recv() {
-                    self.keep_begun(piece, &begun).await;
+                while let Some(part) = begun.rest() {
+                    self.keep_begun(piece, part).await;
+                    begun.stored();
                 }
                 let is_shared = error.fault == Fault::Client;
                 // If the database is away, the lease runs out.
@@ -281,7 +281,7 @@ impl Worker {
         doer: Doer,
         shared: &SharedState,
         run: &Run,
-        begun: &mut UnboundedReceiver<KeptPart>,
+        begun: &mut KeptParts,
     ) -> Result<AnalyzedPiece, AnalysisError> {
         let todo: Piece = serde_json::from_str(&piece.piece).map_err(|error| internal(&error))?;
         let earlier: Option<BegunPiece> = piece.begun.as_ref().and_then(|begun| unpack(begun).ok());
@@ -316,13 +316,14 @@ impl Worker {
     }
 
     /// Renews the lease of a piece and stores what was read of it. Returns when the claim is lost.
-    async fn keep_piece(&self, piece: &PieceClaim, run: &Run, begun: &mut UnboundedReceiver<KeptPart>) {
+    async fn keep_piece(&self, piece: &PieceClaim, run: &Run, begun: &mut KeptParts) {
         let lease = self.settings.queue.lease();
         let mut renewals = tokio::time::interval((lease / 3).min(MIN_INTERVAL));
         loop {
             tokio::select! {
-                Some(begun) = begun.recv() => {
-                    self.keep_begun(piece, &begun).await;
+                Some(part) = begun.next() => {
+                    self.keep_begun(piece, part).await;
+                    begun.stored();
                     continue;
                 }
                 _ = renewals.tick() => {}

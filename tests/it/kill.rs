@@ -383,15 +383,18 @@ async fn several_workers_analyze_a_long_video_and_two_of_them_die() {
     // The next worker has the job, the others help.
     let mut first = start("60");
     until("no pieces", "SELECT COUNT(*) FROM analysis_pieces WHERE status = 'running'").await;
-    let (mut second, mut third) = (start("60"), start("60"));
+    let mut others = [start("60"), start("60")];
     until("no help", "SELECT COUNT(*) / 3 FROM analysis_pieces WHERE status = 'running'").await;
     until("no progress", "SELECT COUNT(*) FROM jobs WHERE frames_done > 0 AND frames_total > frames_done").await;
-    // The worker of the job dies, then one that helps.
+    // The worker of the job dies, then one that helps. The name of a worker has the id of its process.
     first.kill();
     until("nothing done by those that help", "SELECT COUNT(*) / 3 FROM analysis_pieces WHERE status = 'done'").await;
-    second.kill();
+    until("no worker of the job", "SELECT COUNT(*) FROM jobs WHERE status = 'running'").await;
+    let worker: String = sqlx::query_scalar("SELECT worker FROM jobs").fetch_one(&pool).await.unwrap();
+    let helps = |other: &Worker| !worker.contains(&format!("-{}-", other.process.id()));
+    others.iter_mut().find(|other| helps(other)).unwrap().kill();
     until("not done", "SELECT COUNT(*) FROM jobs WHERE status = 'done'").await;
-    third.kill();
+    others.iter_mut().for_each(Worker::kill);
     assert_eq!(count(&pool, "SELECT COUNT(*) FROM analysis_pieces").await, 0);
     let log = std::fs::read_to_string(fixture.log()).unwrap();
     assert!(log.contains("the piece continues after these samples"), "{log}");
