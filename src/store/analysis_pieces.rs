@@ -6,7 +6,9 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use sqlx::{AnyConnection, AssertSqlSafe, Row};
+use sqlx::any::AnyArguments;
+use sqlx::query::Query;
+use sqlx::{Any, AnyConnection, AssertSqlSafe, Row};
 use uuid::Uuid;
 
 use super::{Claim, ClaimState, Store, StoreError, Wake, after, bigint, millis, unsigned, uuid};
@@ -157,69 +159,34 @@ impl Store {
         now: Timestamp,
         lease: Duration,
     ) -> Result<ClaimState, StoreError> {
-        let changed = sqlx::query(
-            "UPDATE analysis_pieces SET lease_until = $4, frames_done = $5 \
-             WHERE token = $1 AND number = $2 AND claim = $3 AND status = 'running'",
-        )
-        .bind(piece.token.to_string())
-        .bind(i64::from(piece.number))
-        .bind(piece.claim)
-        .bind(millis(after(now, lease)))
-        .bind(bigint(frames_done))
-        .execute(self.pool())
-        .await?
-        .rows_affected();
-        Ok(ClaimState::from_rows(changed))
+        let change = change(piece, "lease_until = $4, frames_done = $5");
+        self.execute(change.bind(millis(after(now, lease))).bind(bigint(frames_done))).await
     }
 
     /// Keeps what was read of a piece, for a worker that continues.
     pub async fn keep_begun(&self, piece: &PieceClaim, begun: &str) -> Result<ClaimState, StoreError> {
-        let changed = sqlx::query(
-            "UPDATE analysis_pieces SET begun = $4 WHERE token = $1 AND number = $2 AND claim = $3 AND status = 'running'",
-        )
-        .bind(piece.token.to_string())
-        .bind(i64::from(piece.number))
-        .bind(piece.claim)
-        .bind(begun)
-        .execute(self.pool())
-        .await?
-        .rows_affected();
-        Ok(ClaimState::from_rows(changed))
+        self.execute(change(piece, "begun = $4").bind(begun)).await
     }
 
     /// Saves the result of a piece.
     pub async fn finish_piece(&self, piece: &PieceClaim, result: &str) -> Result<ClaimState, StoreError> {
-        let changed = sqlx::query(
-            "UPDATE analysis_pieces SET status = 'done', lease_until = NULL, begun = NULL, result = $4 \
-             WHERE token = $1 AND number = $2 AND claim = $3 AND status = 'running'",
-        )
-        .bind(piece.token.to_string())
-        .bind(i64::from(piece.number))
-        .bind(piece.claim)
-        .bind(result)
-        .execute(self.pool())
-        .await?
-        .rows_affected();
+        let change = change(piece, "status = 'done', lease_until = NULL, begun = NULL, result = $4");
+        let state = self.execute(change.bind(result)).await?;
         self.wake(Wake::Job(piece.token));
-        Ok(ClaimState::from_rows(changed))
+        Ok(state)
     }
 
     /// Gives a piece back, with what was kept of it. `is_shared`: whether other workers may do it.
     pub async fn release_piece(&self, piece: &PieceClaim, is_shared: bool) -> Result<ClaimState, StoreError> {
-        let changed = sqlx::query(
-            "UPDATE analysis_pieces SET status = 'waiting', shared = $4, lease_until = NULL, frames_done = 0 \
-             WHERE token = $1 AND number = $2 AND claim = $3 AND status = 'running'",
-        )
-        .bind(piece.token.to_string())
-        .bind(i64::from(piece.number))
-        .bind(piece.claim)
-        .bind(i64::from(is_shared))
-        .execute(self.pool())
-        .await?
-        .rows_affected();
+        let change = change(piece, "status = 'waiting', shared = $4, lease_until = NULL, frames_done = 0");
+        let state = self.execute(change.bind(i64::from(is_shared))).await?;
         self.wake(Wake::Job(piece.token));
         self.wake(Wake::Work);
-        Ok(ClaimState::from_rows(changed))
+        Ok(state)
+    }
+
+    async fn execute(&self, query: Query<'_, Any, AnyArguments>) -> Result<ClaimState, StoreError> {
+        Ok(ClaimState::from_rows(query.execute(self.pool()).await?.rows_affected()))
     }
 
     /// Has a piece of a claimed job done again, in another form if one is given. `is_shared`: whether other workers may do
@@ -259,6 +226,15 @@ impl Store {
 pub(super) async fn erase(connection: &mut AnyConnection, token: &str) -> Result<(), StoreError> {
     sqlx::query("DELETE FROM analysis_pieces WHERE token = $1").bind(token).execute(connection).await?;
     Ok(())
+}
+
+/// Changes columns of a claimed piece. Their values begin with `$4`.
+fn change<'q>(piece: &PieceClaim, columns: &str) -> Query<'q, Any, AnyArguments> {
+    let sql = format!(
+        "UPDATE analysis_pieces SET {columns} WHERE token = $1 AND number = $2 AND claim = $3 AND status = 'running'"
+    );
+    let query = sqlx::query(AssertSqlSafe(sql));
+    query.bind(piece.token.to_string()).bind(i64::from(piece.number)).bind(piece.claim)
 }
 
 fn piece(row: &sqlx::any::AnyRow) -> Result<PieceClaim, StoreError> {

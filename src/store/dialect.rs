@@ -70,8 +70,8 @@ pub(super) struct Address {
 }
 
 impl Address {
-    /// sqlx would ask whether slow statements are to be logged. If they are not, tracing-subscriber 0.3.23 leaves the next
-    /// span of the thread out of the log, which is mostly that of a job.
+    /// Statements are not logged, not even slow ones. While sqlx asked for the log filter after each slow one, log lines
+    /// of a test under load lacked the span of their job.
     fn new(options: AnyConnectOptions, in_memory: bool) -> Self {
         Self { options: options.disable_statement_logging(), in_memory }
     }

@@ -299,22 +299,51 @@ async fn killed_workers_lose_no_job_and_send_no_mail_with_two_ids() {
     println!("{killed} workers killed, {runs} runs of {JOBS} jobs, {repeated} mails repeated");
 }
 
+/// A long video whose job is queued.
+struct LongVideo {
+    fixture: Fixture,
+    settings: Settings,
+    store: Store,
+    pool: PgPool,
+    clip: PathBuf,
+    _made: clips::Clips,
+    token: Uuid,
+}
+
+impl LongVideo {
+    /// A clip of 20 seconds, and this many repetitions.
+    async fn queue(repetitions: u32) -> Self {
+        let models = clips::models();
+        let (database, smtp) = (TestDatabase::create().await, SmtpServer::start());
+        let fixture = Fixture { database, smtp, folder: tempfile::tempdir().unwrap(), models };
+        std::fs::write(fixture.config(), "").unwrap();
+        let settings = Settings::load(Some(&fixture.config()), fixture.vars()).unwrap();
+        let store = Store::open(&settings.database).await.unwrap();
+        let pool = PgPool::connect(settings.database.url.expose()).await.unwrap();
+        let made = clips::Clips::new();
+        let once = clips::shared("sad_then_happy.mp4");
+        let clip = made.make("long.mp4", &format!("-stream_loop {repetitions} -i {} -an -c copy", once.display()));
+        let token = *queue_jobs(&settings, &store, &clip, 1).await.values().next().unwrap();
+        Self { fixture, settings, store, pool, clip, _made: made, token }
+    }
+
+    /// Has a worker analyze the video once more, and kills it. Returns the findings.
+    async fn findings_again(&self, worker: &mut Worker) -> visage::analysis::Findings {
+        let token = *queue_jobs(&self.settings, &self.store, &self.clip, 1).await.values().next().unwrap();
+        let again = format!("SELECT COUNT(*) FROM jobs WHERE status = 'done' AND token = '{token}'");
+        self.fixture.until(&self.pool, "not done again", &again).await;
+        worker.kill();
+        self.store.findings(token).await.unwrap().unwrap()
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn progress_survives_a_stopped_and_a_killed_worker() {
-    let models = clips::models();
-    let (database, smtp) = (TestDatabase::create().await, SmtpServer::start());
-    let fixture = Fixture { database, smtp, folder: tempfile::tempdir().unwrap(), models };
-    std::fs::write(fixture.config(), "").unwrap();
-    let settings = Settings::load(Some(&fixture.config()), fixture.vars()).unwrap();
-    let store = Store::open(&settings.database).await.unwrap();
-    let pool = PgPool::connect(settings.database.url.expose()).await.unwrap();
-    let made = clips::Clips::new();
-    let once = clips::shared("sad_then_happy.mp4");
-    let long = made.make("long.mp4", &format!("-stream_loop 5 -i {} -an -c copy", once.display()));
-    let token = *queue_jobs(&settings, &store, &long, 1).await.values().next().unwrap();
+    let long = LongVideo::queue(5).await;
+    let LongVideo { fixture, store, pool, token, .. } = &long;
     let start = || fixture.start_worker_with(&[("QUEUE__SHUTDOWN_GRACE_S", "0"), ("QUEUE__KEEP_PROGRESS_S", "1")]);
-    let kept = async || count(&pool, "SELECT COUNT(*) FROM analysis_parts").await;
-    let until = async |what: &str, sql: &str| fixture.until(&pool, what, sql).await;
+    let kept = async || count(pool, "SELECT COUNT(*) FROM analysis_parts").await;
+    let until = async |what: &str, sql: &str| fixture.until(pool, what, sql).await;
 
     // A worker that is stopped keeps all that it has read, and hands its job back.
     let mut worker = start();
@@ -344,34 +373,20 @@ async fn progress_survives_a_stopped_and_a_killed_worker() {
     println!("continued after {continued:?} samples; {stopped} and {killed} parts");
 
     // The result is the same as in one run.
-    let broken_off = store.findings(token).await.unwrap().unwrap();
-    queue_jobs(&settings, &store, &long, 1).await;
-    until("not done again", "SELECT COUNT(*) FROM (SELECT 1 FROM jobs WHERE status = 'done' OFFSET 1) AS second").await;
-    worker.kill();
-    let tokens: Vec<String> = sqlx::query_scalar("SELECT token FROM results").fetch_all(&pool).await.unwrap();
-    let other = tokens.iter().map(|other| other.parse::<Uuid>().unwrap()).find(|other| *other != token).unwrap();
-    assert_eq!(store.findings(other).await.unwrap().unwrap(), broken_off);
+    let broken_off = store.findings(*token).await.unwrap().unwrap();
+    assert_eq!(long.findings_again(&mut worker).await, broken_off);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn several_workers_analyze_a_long_video_and_two_of_them_die() {
-    let models = clips::models();
-    let (database, smtp) = (TestDatabase::create().await, SmtpServer::start());
-    let fixture = Fixture { database, smtp, folder: tempfile::tempdir().unwrap(), models };
-    std::fs::write(fixture.config(), "").unwrap();
-    let settings = Settings::load(Some(&fixture.config()), fixture.vars()).unwrap();
-    let store = Store::open(&settings.database).await.unwrap();
-    let pool = PgPool::connect(settings.database.url.expose()).await.unwrap();
-    let made = clips::Clips::new();
-    let once = clips::shared("sad_then_happy.mp4");
-    let long = made.make("long.mp4", &format!("-stream_loop 8 -i {} -an -c copy", once.display()));
-    let token = *queue_jobs(&settings, &store, &long, 1).await.values().next().unwrap();
+    let long = LongVideo::queue(8).await;
+    let LongVideo { fixture, store, pool, token, .. } = &long;
     let start = |split_from_s: &'static str| {
         let progress = [("QUEUE__SHUTDOWN_GRACE_S", "0"), ("QUEUE__KEEP_PROGRESS_S", "1")];
         fixture
             .start_worker_with(&[progress, [("VIDEO__PIECE_S", "20"), ("QUEUE__SPLIT_FROM_S", split_from_s)]].concat())
     };
-    let until = async |what: &str, sql: &str| fixture.until(&pool, what, sql).await;
+    let until = async |what: &str, sql: &str| fixture.until(pool, what, sql).await;
 
     // A worker that stops keeps what it has read of its piece.
     let begun = "SELECT COUNT(*) FROM analysis_pieces WHERE begun IS NOT NULL AND status =";
@@ -390,12 +405,12 @@ async fn several_workers_analyze_a_long_video_and_two_of_them_die() {
     first.kill();
     until("nothing done by those that help", "SELECT COUNT(*) / 3 FROM analysis_pieces WHERE status = 'done'").await;
     until("no worker of the job", "SELECT COUNT(*) FROM jobs WHERE status = 'running'").await;
-    let worker: String = sqlx::query_scalar("SELECT worker FROM jobs").fetch_one(&pool).await.unwrap();
+    let worker: String = sqlx::query_scalar("SELECT worker FROM jobs").fetch_one(pool).await.unwrap();
     let helps = |other: &Worker| !worker.contains(&format!("-{}-", other.process.id()));
     others.iter_mut().find(|other| helps(other)).unwrap().kill();
     until("not done", "SELECT COUNT(*) FROM jobs WHERE status = 'done'").await;
     others.iter_mut().for_each(Worker::kill);
-    assert_eq!(count(&pool, "SELECT COUNT(*) FROM analysis_pieces").await, 0);
+    assert_eq!(count(pool, "SELECT COUNT(*) FROM analysis_pieces").await, 0);
     let log = std::fs::read_to_string(fixture.log()).unwrap();
     assert!(log.contains("the piece continues after these samples"), "{log}");
     let ended: Vec<(u32, bool)> = log
@@ -415,12 +430,6 @@ async fn several_workers_analyze_a_long_video_and_two_of_them_die() {
     assert!((1..9).contains(&helped), "{ended:?}");
 
     // The result is that of one worker.
-    let together = store.findings(token).await.unwrap().unwrap();
-    queue_jobs(&settings, &store, &long, 1).await;
-    let mut alone = start("0");
-    until("not done again", "SELECT COUNT(*) FROM (SELECT 1 FROM jobs WHERE status = 'done' OFFSET 1) AS second").await;
-    alone.kill();
-    let tokens: Vec<String> = sqlx::query_scalar("SELECT token FROM results").fetch_all(&pool).await.unwrap();
-    let other = tokens.iter().map(|other| other.parse::<Uuid>().unwrap()).find(|other| *other != token).unwrap();
-    assert_eq!(store.findings(other).await.unwrap().unwrap(), together);
+    let together = store.findings(*token).await.unwrap().unwrap();
+    assert_eq!(long.findings_again(&mut start("0")).await, together);
 }

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use visage::analysis::{Analysis, FailureReason, Findings, METRICS_VERSION, Options, Summary, Timeline, VideoFacts};
 use visage::blob::{BlobError, BlobInfo, BlobStore, Part, PartUpload, Parts, Upload};
 use visage::clock::{Clock, ManualClock, RandomTokens, Tokens};
-use visage::config::{S3Read, Secret, Settings};
+use visage::config::{S3Read, Secret, Settings, StorageKind};
 use visage::fault::{self, Fault};
 use visage::identity::StorageIdentity;
 use visage::media::{Pieces, Position, Source};
@@ -809,6 +809,41 @@ async fn pieces_that_cannot_be_read_are_analyzed_again() {
     let worker = h.start_with("w", &script);
     assert_eq!(h.ended(token).await.status, Status::Done, "as a whole");
     assert_eq!(script.begun.load(Ordering::SeqCst), 1);
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_video_is_analyzed_as_a_whole_after_the_second_death_of_its_worker() {
+    let h = Harness::new().await;
+    let (lease, none) = (h.settings.queue.lease(), Backoff { base: Duration::ZERO, max: Duration::ZERO });
+    let script = ScriptedPieces::new(None);
+    let pieces = script.pieces(&Source::Url(String::new()), Options::new(20, 10), 0, &Cancel::default());
+    let pieces = pieces.unwrap().unwrap().iter().map(|piece| serde_json::to_string(piece).unwrap()).collect::<Vec<_>>();
+    let token = h.add("good", &[]).await;
+    for death in 1..=2 {
+        let job = h.store.claim("killed", h.clock.now(), lease).await.unwrap().unwrap();
+        h.store.put_pieces(&job, &pieces).await.unwrap();
+        h.clock.advance(lease);
+        assert_eq!(h.store.release_lost(h.clock.now(), none).await.unwrap()[0].deaths, death);
+    }
+    let worker = h.start_with("w", &script);
+    assert_eq!(h.ended(token).await.status, Status::Done);
+    assert_eq!(script.begun.load(Ordering::SeqCst), 0);
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_video_that_workers_copy_is_analyzed_as_a_whole() {
+    let h = Harness::with(|settings| {
+        settings.storage.kind = StorageKind::S3;
+        settings.storage.s3.read = S3Read::Download;
+    })
+    .await;
+    let script = ScriptedPieces::new(None);
+    let token = h.add("good", &[]).await;
+    let worker = h.start_with("w", &script);
+    assert_eq!(h.ended(token).await.status, Status::Done);
+    assert_eq!(script.begun.load(Ordering::SeqCst), 0);
     worker.stop().await;
 }
 
