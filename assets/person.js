@@ -89,6 +89,35 @@ function nameLine(face, { people, pictures, canHide, onChange }) {
   return line;
 }
 
+/** Maximum number of rises that a card lists. */
+const MOST_RISES = 5;
+
+/** The longest spans in which an expression was clearly above the usual level of this person. */
+function rises({ kind, rises: all }, duration) {
+  if (kind === "too_brief") return t("result.rises_brief");
+  if (all.length === 0) return t("result.rises_none");
+  const length = (rise) => rise.end_s - rise.start_s;
+  const least = all.map(length).sort((a, b) => b - a)[MOST_RISES - 1] ?? 0;
+  const listed = all.filter((rise) => length(rise) >= least).slice(0, MOST_RISES);
+  return h(
+    "ul",
+    { class: "rises" },
+    listed.map((rise) =>
+      h(
+        "li",
+        { class: `e-${rise.emotion}` },
+        h("i", { class: "dot" }),
+        t("result.rise", {
+          emotion: emotion(rise.emotion),
+          from: moment(rise.start_s, duration),
+          to: moment(rise.end_s, duration),
+        }),
+      ),
+    ),
+    all.length > listed.length && h("li", { class: "soft" }, count("result.rises_more", all.length - listed.length)),
+  );
+}
+
 export function personCard(face, duration, own) {
   const rows = Object.entries(face.emotions).sort((a, b) => b[1] - a[1]);
   const fact = (name, value) => [h("dt", {}, name), h("dd", {}, value)];
@@ -113,6 +142,7 @@ export function personCard(face, duration, own) {
         t("result.seen_value", { from: moment(face.first_s, duration), to: moment(face.last_s, duration) }),
       ),
       fact(t("result.samples"), number(face.frames)),
+      face.relative && fact(t("result.rises"), rises(face.relative, duration)),
       face.presence !== undefined &&
         fact(
           t("tile.presence"),

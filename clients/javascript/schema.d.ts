@@ -1552,6 +1552,7 @@ export interface components {
             intervals: components["schemas"]["Intervals"] | null;
             /** @description Runs of samples with the same emotion, in order of time. */
             segments: components["schemas"]["Segment"][];
+            relative: components["schemas"]["Relative"] | null;
         };
         FacialAnalysis: {
             facialAnalysisResult: components["schemas"]["FacialAnalysisResult"];
@@ -2690,6 +2691,32 @@ export interface components {
              */
             kind: "slow_pace";
         };
+        /**
+         * @description The expressions of a person against the usual ones of the same person in this video. `kind` names the variant in
+         *     JSON.
+         */
+        Relative: components["schemas"]["RelativeTooBrief"] | components["schemas"]["RelativeCompared"];
+        RelativeCompared: {
+            /** @description The usual probability of each emotion, 0 to 1: the median over the video. The seven need not sum to 1. */
+            usual: {
+                [key: string]: number;
+            };
+            /** @description Spans in which an expression was clearly above its usual level, in order of time. Never `neutral`. */
+            rises: components["schemas"]["Rise"][];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "compared";
+        };
+        /** @description The person was seen for less than 30 seconds, or in less than 30 samples. */
+        RelativeTooBrief: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "too_brief";
+        };
         /** @description One statement of the feedback. `kind` names the variant in JSON. */
         Remark: components["schemas"]["RemarkLittleMaterial"] | components["schemas"]["RemarkSeveralPeople"] | components["schemas"]["RemarkPerson"] | components["schemas"]["RemarkShowed"] | components["schemas"]["RemarkStrongest"] | components["schemas"]["RemarkWeakest"] | components["schemas"]["RemarkEven"] | components["schemas"]["RemarkOnly"] | components["schemas"]["RemarkTry"];
         /** @description All parts have about the same value. */
@@ -2846,6 +2873,21 @@ export interface components {
             error: components["schemas"]["Failure"] | null;
             analysis: components["schemas"]["Analysis"] | null;
         };
+        /** @description A span in which an expression was clearly above its usual level. */
+        Rise: {
+            emotion: components["schemas"]["Emotion"];
+            /** Format: double */
+            start_s: number;
+            /** Format: double */
+            end_s: number;
+            /** Format: int32 */
+            samples: number;
+            /**
+             * Format: double
+             * @description Mean of `relative` of this emotion in these samples.
+             */
+            relative: number;
+        };
         Root: {
             service: string;
             version: string;
@@ -2906,6 +2948,12 @@ export interface components {
              * @description Mean probability of the emotion in these samples, 0 to 1.
              */
             confidence: number;
+            /**
+             * Format: double
+             * @description How far the emotion is above the usual level of this person in this video: the mean of `relative` in the timeline.
+             *     Null if the person was seen too briefly, and in results of older versions.
+             */
+            relative: number | null;
         };
         ShareLink: {
             /** @description Address of the result for a reader without a key. */
@@ -3286,6 +3334,14 @@ export interface components {
             emotions: {
                 [key: string]: number;
             };
+            /**
+             * @description How far each emotion is above its usual level of this person in this video: the natural logarithm of the ratio of
+             *     its odds. 0: as usual; 1: clearly more. Null if the person was seen for less than 30 seconds or in less than 30
+             *     samples.
+             */
+            relative: {
+                [key: string]: number;
+            } | null;
             /**
              * Format: double
              * @description -1 (unpleasant) to 1 (pleasant).

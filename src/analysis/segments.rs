@@ -9,6 +9,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::usual::Usual;
 use super::{Emotion, Observation, rounding};
 
 /// Minimum number of samples of a run.
@@ -19,6 +20,12 @@ const LEAST_S: f64 = 0.5;
 const AWAY_S: f64 = 2.0;
 /// In sampling intervals.
 const AWAY_SAMPLES: f64 = 2.5;
+
+/// Returns for how long a face may be out of sight within a segment, in seconds. `interval_s` is the usual time between
+/// samples.
+pub(super) fn away_s(interval_s: f64) -> f64 {
+    AWAY_S.max(AWAY_SAMPLES * interval_s)
+}
 
 /// A run of samples with the same emotion.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -32,6 +39,10 @@ pub struct Segment {
     /// Mean probability of the emotion in these samples, 0 to 1.
     #[serde(serialize_with = "rounding::three")]
     pub confidence: f64,
+    /// How far the emotion is above the usual level of this person in this video: the mean of `relative` in the timeline.
+    /// Null if the person was seen too briefly, and in results of older versions.
+    #[serde(default, serialize_with = "rounding::maybe_two")]
+    pub relative: Option<f64>,
 }
 
 /// Consecutive samples.
@@ -45,14 +56,13 @@ struct Run {
 }
 
 /// Returns the segments of one person, in order of time. `spans` are the times that the observations stand for, from
-/// and to, in seconds. `interval_s` is the usual time between samples.
-pub(super) fn segments(seen: &[Observation], spans: &[(f64, f64)], interval_s: f64) -> Vec<Segment> {
-    let away_s = AWAY_S.max(AWAY_SAMPLES * interval_s);
+/// and to, in seconds. A segment ends if the face is not seen for longer than `away_s`.
+pub(super) fn segments(seen: &[Observation], spans: &[(f64, f64)], away_s: f64, usual: Option<&Usual>) -> Vec<Segment> {
     let mut found = Vec::new();
     let mut from = 0;
     for to in 1..=seen.len() {
         if to == seen.len() || seen[to].time_s - seen[to - 1].time_s > away_s {
-            found.extend(segments_without_gap(&seen[from..to], &spans[from..to]));
+            found.extend(segments_without_gap(&seen[from..to], &spans[from..to], usual));
             from = to;
         }
     }
@@ -60,7 +70,7 @@ pub(super) fn segments(seen: &[Observation], spans: &[(f64, f64)], interval_s: f
 }
 
 /// Returns the segments of observations between which the face was never away.
-fn segments_without_gap(seen: &[Observation], spans: &[(f64, f64)]) -> Vec<Segment> {
+fn segments_without_gap(seen: &[Observation], spans: &[(f64, f64)], usual: Option<&Usual>) -> Vec<Segment> {
     let is_short = |run: &Run| run.to - run.from < LEAST_SAMPLES || spans[run.to - 1].1 - spans[run.from].0 < LEAST_S;
     let top = |from: usize, to: usize| {
         let sum =
@@ -107,11 +117,21 @@ fn segments_without_gap(seen: &[Observation], spans: &[(f64, f64)]) -> Vec<Segme
     merged.extend(early);
     let segment = |run: &Run| {
         let seen = &seen[run.from..run.to];
-        let sum: f64 = seen.iter().map(|seen| f64::from(seen.emotions.of(run.emotion))).sum();
-        #[expect(clippy::cast_precision_loss, reason = "samples of a video")]
-        let confidence = sum / seen.len() as f64;
-        let samples = u32::try_from(seen.len()).unwrap_or(u32::MAX);
-        Segment { emotion: run.emotion, start_s: spans[run.from].0, end_s: spans[run.to - 1].1, samples, confidence }
+        let mean = |of: &dyn Fn(&Observation) -> f32| {
+            let sum: f64 = seen.iter().map(|seen| f64::from(of(seen))).sum();
+            #[expect(clippy::cast_precision_loss, reason = "samples of a video")]
+            {
+                sum / seen.len() as f64
+            }
+        };
+        Segment {
+            emotion: run.emotion,
+            start_s: spans[run.from].0,
+            end_s: spans[run.to - 1].1,
+            samples: u32::try_from(seen.len()).unwrap_or(u32::MAX),
+            confidence: mean(&|seen| seen.emotions.of(run.emotion)),
+            relative: usual.map(|usual| mean(&|seen| usual.relative(&seen.emotions)[run.emotion.index()])),
+        }
     };
     merged.iter().map(segment).collect()
 }
@@ -139,7 +159,7 @@ mod tests {
     fn runs(shown: &[Emotion]) -> Vec<(Emotion, f64, f64, u32)> {
         let times: Vec<f64> = (0..shown.len()).map(|n| n as f64).collect();
         let spans: Vec<(f64, f64)> = times.iter().map(|t| (t - 0.5, t + 0.5)).collect();
-        let found = segments(&observe(&times, shown), &spans, 1.0);
+        let found = segments(&observe(&times, shown), &spans, away_s(1.0), None);
         found.iter().map(|run| (run.emotion, run.start_s, run.end_s, run.samples)).collect()
     }
 
@@ -167,16 +187,16 @@ mod tests {
         let times: Vec<f64> = (0..60).map(|n| f64::from(n) / 30.0).collect();
         let spans: Vec<(f64, f64)> = times.iter().map(|t| (*t, t + 1.0 / 30.0)).collect();
         let shown: Vec<Emotion> = (0..60).map(|n| if (20..30).contains(&n) { B } else { A }).collect();
-        assert_eq!(segments(&observe(&times, &shown), &spans, 1.0 / 30.0).len(), 1);
+        assert_eq!(segments(&observe(&times, &shown), &spans, away_s(1.0 / 30.0), None).len(), 1);
         let shown: Vec<Emotion> = (0..60).map(|n| if (20..40).contains(&n) { B } else { A }).collect();
-        assert_eq!(segments(&observe(&times, &shown), &spans, 1.0 / 30.0).len(), 3);
+        assert_eq!(segments(&observe(&times, &shown), &spans, away_s(1.0 / 30.0), None).len(), 3);
     }
 
     #[test]
     fn a_run_ends_when_the_face_is_away() {
         let times = [0.0, 1.0, 2.0, 12.0, 13.0];
         let spans = times.map(|t| (t - 0.5, t + 0.5));
-        let found = segments(&observe(&times, &[A; 5]), &spans, 1.0);
+        let found = segments(&observe(&times, &[A; 5]), &spans, away_s(1.0), None);
         assert_eq!(found.iter().map(|run| (run.start_s, run.end_s)).collect::<Vec<_>>(), [(-0.5, 2.5), (11.5, 13.5)]);
     }
 
@@ -191,7 +211,7 @@ mod tests {
             for (seen, emotions) in seen.iter_mut().zip(&shown) {
                 seen.emotions = *emotions;
             }
-            let found = segments(&seen, &spans, 0.8);
+            let found = segments(&seen, &spans, away_s(0.8), None);
             prop_assert_eq!(found.iter().map(|run| run.samples as usize).sum::<usize>(), shown.len());
             for pair in found.windows(2) {
                 prop_assert!(pair[0].emotion != pair[1].emotion);

@@ -70,7 +70,7 @@ mod tests {
     }
 
     fn run(emotion: Emotion, start_s: f64, end_s: f64) -> Segment {
-        Segment { emotion, start_s, end_s, samples: 4, confidence: 0.8 }
+        Segment { emotion, start_s, end_s, samples: 4, confidence: 0.8, relative: None }
     }
 
     #[test]

@@ -10,14 +10,15 @@ use super::blinks::Blinks;
 use super::contact::{Contact, contacts};
 use super::feedback::{FeedbackInput, remarks_on_one, remarks_on_one_of_several};
 use super::intervals::{Block, blocks, intervals};
-use super::segments::segments;
+use super::segments::{away_s, segments};
 use super::steadiness::steadiness;
 use super::summary::sees_eyes;
 use super::tally::{Figures, Tally};
+use super::usual::Usual;
 use super::weights::{Scores, SpeechScores};
 use super::{
-    Analysis, Emotion, FaceSummary, Findings, METRICS_VERSION, ModelUsed, Observation, Parts, Speech, Story, Summary,
-    Timeline, TimelineRow, Track, VideoFacts, Warning,
+    Analysis, Emotion, FaceSummary, Findings, METRICS_VERSION, ModelUsed, Observation, Parts, Relative, Speech, Story,
+    Summary, Timeline, TimelineRow, Track, VideoFacts, Warning,
 };
 
 /// Shortest time that a sample stands for, in seconds. It protects against wrong time stamps.
@@ -59,19 +60,19 @@ pub fn summarise(
     // If there are several people, it is unknown who speaks.
     let own_speech_scores = if people.len() == 1 { speech_scores } else { SpeechScores::default() };
     let faces: Vec<FaceSummary> =
-        people.iter().map(|person| person.summary(own_speech_scores, &sample_spans, interval_s)).collect();
+        people.iter().map(|person| person.summary(own_speech_scores, away_s(interval_s))).collect();
     let mut summary = whole(&people, speech_scores);
     let runs = if let [face] = faces.as_slice() { face.segments.as_slice() } else { &[] };
     summary.story = summary.emotions.as_ref().and_then(|emotions| Story::of(emotions, runs));
     summary.remarks = match (faces.as_slice(), people.as_slice()) {
         ([face], [_]) => {
-            let moments = moments(&people[0], &sample_spans);
+            let moments = moments(&people[0]);
             let (parts, speech) = (summary.parts.as_ref(), speech.as_ref());
             remarks_on_one(&FeedbackInput { face, parts, speech, moments: &moments, by_eyes })
         }
         _ => {
             let one = |(face, person): (&FaceSummary, &Person)| {
-                let (parts, moments) = (face.parts.as_ref(), moments(person, &sample_spans));
+                let (parts, moments) = (face.parts.as_ref(), moments(person));
                 remarks_on_one_of_several(&FeedbackInput { face, parts, speech: None, moments: &moments, by_eyes })
             };
             faces.iter().zip(&people).map(one).collect()
@@ -131,6 +132,10 @@ struct Person<'a> {
     tally: Tally,
     figures: Figures,
     blinks: Blinks,
+    /// The time that each sample stands for.
+    spans: Vec<(f64, f64)>,
+    /// `None` if the person was seen too briefly.
+    usual: Option<Usual>,
 }
 
 impl<'a> Person<'a> {
@@ -143,14 +148,13 @@ impl<'a> Person<'a> {
     ) -> Option<Self> {
         let seen = &track.observations;
         let contacts = contacts(seen, by_eyes);
+        let spans: Vec<(f64, f64)> = seen.iter().map(|seen| sample_span(sample_spans, seen)).collect();
         let tallies: Vec<Tally> = seen
             .iter()
             .zip(&contacts)
             .zip(steadiness(seen))
-            .map(|((seen, contact), steadiness)| {
-                let (from, to) = sample_span(sample_spans, seen);
-                Tally::of(seen, *contact, steadiness, to - from)
-            })
+            .zip(&spans)
+            .map(|(((seen, contact), steadiness), (from, to))| Tally::of(seen, *contact, steadiness, to - from))
             .collect();
         let mut tally = Tally::default();
         for sample in &tallies {
@@ -159,10 +163,11 @@ impl<'a> Person<'a> {
         let timed = seen.iter().zip(&tallies).map(|(seen, tally)| (seen.time_s, *tally));
         let blocks = blocks(timed, length_s);
         let blinks = Blinks::count(seen, &contacts, interval_s);
-        Some(Self { track, contacts, blocks, tally, figures: tally.figures()?, blinks, tallies })
+        let usual = Usual::of(seen, &spans);
+        Some(Self { track, contacts, blocks, tally, figures: tally.figures()?, blinks, tallies, spans, usual })
     }
 
-    fn summary(&self, speech_scores: SpeechScores, all: &[(f64, f64)], interval_s: f64) -> FaceSummary {
+    fn summary(&self, speech_scores: SpeechScores, away_s: f64) -> FaceSummary {
         let seen = &self.track.observations;
         let mut counts: BTreeMap<Emotion, u32> = BTreeMap::new();
         let mut confidence: BTreeMap<Emotion, f64> = BTreeMap::new();
@@ -175,13 +180,13 @@ impl<'a> Person<'a> {
             *sum /= f64::from(counts[emotion]);
         }
         let frames = u32::try_from(seen.len()).unwrap_or(u32::MAX);
-        let sample_spans: Vec<(f64, f64)> = seen.iter().map(|seen| sample_span(all, seen)).collect();
         let scores = Scores::of(&self.figures, speech_scores);
         let mut intervals = intervals(&[&self.blocks], speech_scores, SEED);
         if let Some(intervals) = &mut intervals {
             intervals.overall_score = None;
         }
-        let (emotions, segments) = (percent(&self.figures.emotions), segments(seen, &sample_spans, interval_s));
+        let emotions = percent(&self.figures.emotions);
+        let segments = segments(seen, &self.spans, away_s, self.usual.as_ref());
         FaceSummary {
             id: self.track.id,
             first_s: seen.first().map_or(0.0, |seen| seen.time_s),
@@ -207,6 +212,7 @@ impl<'a> Person<'a> {
             parts: Some(Parts { overall_score: Vec::new(), ..scores.parts }),
             intervals,
             segments,
+            relative: Some(self.usual.map_or(Relative::TooBrief, |usual| usual.compared(seen, &self.spans, away_s))),
         }
     }
 }
@@ -248,19 +254,18 @@ fn whole(people: &[Person], speech_scores: SpeechScores) -> Summary {
 }
 
 /// Returns the time from and to, and the sums, for each sample with the person.
-fn moments(person: &Person, sample_spans: &[(f64, f64)]) -> Vec<(f64, f64, Tally)> {
-    let of = |(seen, tally): (&Observation, &Tally)| {
-        let (from, to) = sample_span(sample_spans, seen);
-        (from, to, *tally)
-    };
-    person.track.observations.iter().zip(&person.tallies).map(of).collect()
+fn moments(person: &Person) -> Vec<(f64, f64, Tally)> {
+    person.spans.iter().zip(&person.tallies).map(|((from, to), tally)| (*from, *to, *tally)).collect()
 }
 
 fn rows(people: &[Person]) -> Vec<TimelineRow> {
     let mut rows: Vec<TimelineRow> = people
         .iter()
-        .flat_map(|Person { track, contacts, .. }| {
-            track.observations.iter().zip(contacts).map(|(seen, contact)| TimelineRow::of(track.id, seen, contact))
+        .flat_map(|Person { track, contacts, usual, .. }| {
+            track.observations.iter().zip(contacts).map(|(seen, contact)| TimelineRow {
+                relative: usual.map(|usual| usual.relative(&seen.emotions)),
+                ..TimelineRow::of(track.id, seen, contact)
+            })
         })
         .collect();
     rows.sort_by(|a, b| a.time_s.total_cmp(&b.time_s).then(a.face.cmp(&b.face)));

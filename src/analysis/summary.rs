@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Emotion, Intervals, Parts, Remark, Segment, Story, Timeline, Warning, rounding};
+use super::{Emotion, Intervals, Parts, Relative, Remark, Segment, Story, Timeline, Warning, rounding};
 
 /// Name of the landmark model, from which the gaze is computed. An analysis that lists it judges eye contact by the
 /// eyes.
@@ -281,6 +281,9 @@ pub struct FaceSummary {
     /// Runs of samples with the same emotion, in order of time.
     #[serde(default)]
     pub segments: Vec<Segment>,
+    /// The expressions against the usual ones of this person in this video. Null in results of older versions.
+    #[serde(default)]
+    pub relative: Option<Relative>,
 }
 
 /// A model that the analysis used.

@@ -35,6 +35,9 @@ pub struct TimelineRow {
     pub covered: Option<Covered>,
     /// `None` if they were not asked for, or the landmarks could not be read.
     pub expressions: Option<Expressions>,
+    /// How far each emotion is above its usual level ([`super::Relative`]), or `None` if the person was seen too
+    /// briefly, and in pictures.
+    pub relative: Option<[f32; 7]>,
 }
 
 /// One face in one sample. Unknown values are null.
@@ -48,6 +51,10 @@ struct Row {
     bbox: BBox,
     /// Probability of each emotion, 0 to 1.
     emotions: BTreeMap<Emotion, f32>,
+    /// How far each emotion is above its usual level of this person in this video: the natural logarithm of the ratio of
+    /// its odds. 0: as usual; 1: clearly more. Null if the person was seen for less than 30 seconds or in less than 30
+    /// samples.
+    relative: Option<BTreeMap<Emotion, f32>>,
     /// -1 (unpleasant) to 1 (pleasant).
     valence: f64,
     /// -1 (passive) to 1 (active).
@@ -88,14 +95,29 @@ impl ToSchema for TimelineRow {
 impl Serialize for TimelineRow {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let (valence, arousal) = self.valence_arousal();
-        let Self { time_s, face, bbox, emotions, pose, eye_contact, quality, gaze, eyes_shut, covered, expressions } =
-            self.rounded();
-        let emotions = Emotion::ALL.into_iter().map(|emotion| (emotion, emotions.of(emotion))).collect();
-        let row = Row {
+        let Self {
             time_s,
             face,
             bbox,
             emotions,
+            pose,
+            eye_contact,
+            quality,
+            gaze,
+            eyes_shut,
+            covered,
+            expressions,
+            relative,
+        } = self.rounded();
+        let by_emotion = |values: &[f32; 7]| {
+            Emotion::ALL.into_iter().map(|emotion| (emotion, values[emotion.index()])).collect::<BTreeMap<_, _>>()
+        };
+        let row = Row {
+            time_s,
+            face,
+            bbox,
+            emotions: by_emotion(&emotions.0),
+            relative: relative.as_ref().map(by_emotion),
             valence,
             arousal,
             pose,
@@ -127,13 +149,15 @@ impl TimelineRow {
             eyes_shut: contact.eyes_shut,
             covered: seen.covered,
             expressions: seen.expressions,
+            relative: None,
         }
     }
 
     /// First line of the CSV, without movements of the face.
     const CSV_HEADER: &str = "time_s,face,x,y,width,height,angry,disgust,fear,happy,sad,surprise,neutral,\
                                   valence,arousal,yaw,pitch,roll,eye_contact,quality,gaze_yaw,gaze_pitch,eyes_shut,\
-                                  eyes_covered,mouth_covered";
+                                  eyes_covered,mouth_covered,relative_angry,relative_disgust,relative_fear,\
+                                  relative_happy,relative_sad,relative_surprise,relative_neutral";
 
     /// Returns the first line of the CSV. `expressions`: with a column for each movement of the face.
     pub fn csv_header(expressions: bool) -> String {
@@ -167,6 +191,12 @@ impl TimelineRow {
         }
         let (eyes, mouth) = (row.covered.map(|covered| covered.eyes), row.covered.map(|covered| covered.mouth));
         let _ = write!(line, ",{},{},{}", text(row.eyes_shut), text(eyes), text(mouth));
+        for at in 0..Emotion::ALL.len() {
+            line.push(',');
+            if let Some(relative) = row.relative {
+                let _ = write!(line, "{}", relative[at]);
+            }
+        }
         match row.expressions {
             Some(seen) if expressions => {
                 for percent in seen.percent() {
@@ -205,6 +235,8 @@ impl TimelineRow {
             eyes_shut: self.eyes_shut,
             covered: self.covered,
             expressions: self.expressions,
+            // Adding 0 turns -0 into 0.
+            relative: self.relative.map(|relative| relative.map(|it| to_f32(it, 2) + 0.0)),
         }
     }
 }
@@ -214,8 +246,9 @@ impl TimelineRow {
 ///
 /// For the same reason the rows in its JSON have no names: `[time_s, face, [x, y, width, height], [seven
 /// probabilities], [yaw, pitch, roll] or null, eye_contact or null, quality, [gaze's yaw, pitch] or null, eyes_shut
-/// or null, [52 movements of the face in percent] or null]`. Rows with landmarks have one more element: `[eyes
-/// covered, mouth covered]`. Rows of older versions, which have fewer elements, are read too.
+/// or null, [52 movements of the face in percent] or null, [eyes covered, mouth covered] or null, [seven values of
+/// `relative` in hundredths] or null]`. The last two elements are left out if they and those after them are null. Rows
+/// of older versions, which have fewer elements, are read too.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Timeline {
     /// Seconds between samples (the median).
@@ -243,8 +276,16 @@ struct StoredRow(
     #[serde(default)] Option<[f32; 2]>,
     #[serde(default)] Option<bool>,
     #[serde(default)] Option<Vec<u8>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")] Option<[bool; 2]>,
+    /// `Some(None)` is null, and `None` is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    Option<Option<[bool; 2]>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")] Option<[i16; 7]>,
 );
+
+#[expect(clippy::cast_possible_truncation, reason = "a value of `relative` is at most 10")]
+fn hundredths(value: f32) -> i16 {
+    (100.0 * value).round() as i16
+}
 
 impl Serialize for Timeline {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -256,6 +297,7 @@ impl Serialize for Timeline {
                     let BBox { x, y, width, height } = row.bbox;
                     let pose = row.pose.map(|pose| [pose.yaw, pose.pitch, pose.roll]);
                     let gaze = row.gaze.map(|gaze| [gaze.yaw, gaze.pitch]);
+                    let covered = row.covered.map(|covered| [covered.eyes, covered.mouth]);
                     StoredRow(
                         row.time_s,
                         row.face,
@@ -267,7 +309,8 @@ impl Serialize for Timeline {
                         gaze,
                         row.eyes_shut,
                         row.expressions.map(|seen| seen.percent().to_vec()),
-                        row.covered.map(|covered| [covered.eyes, covered.mouth]),
+                        (covered.is_some() || row.relative.is_some()).then_some(covered),
+                        row.relative.map(|relative| relative.map(hundredths)),
                     )
                 }))
             }
@@ -302,6 +345,7 @@ impl<'de> Deserialize<'de> for Timeline {
                 eyes_shut,
                 expressions,
                 covered,
+                relative,
             ) = row;
             let [x, y, width, height] = bbox;
             TimelineRow {
@@ -314,8 +358,9 @@ impl<'de> Deserialize<'de> for Timeline {
                 quality,
                 gaze: gaze.map(|[yaw, pitch]| Gaze { yaw, pitch }),
                 eyes_shut,
-                covered: covered.map(|[eyes, mouth]| Covered { eyes, mouth }),
+                covered: covered.flatten().map(|[eyes, mouth]| Covered { eyes, mouth }),
                 expressions: expressions.and_then(|percent| Expressions::of_percent(&percent)),
+                relative: relative.map(|relative| relative.map(|it| f32::from(it) / 100.0)),
             }
         };
         Ok(Self { interval_s: stored.interval_s, rows: stored.rows.into_iter().map(row).collect() })
@@ -339,6 +384,7 @@ mod tests {
             eyes_shut: Some(false),
             covered: None,
             expressions: None,
+            relative: None,
         }
     }
 
@@ -387,8 +433,25 @@ mod tests {
         assert_eq!(back.rows, [masked.rounded(), row().rounded()]);
         let json = serde_json::to_value(&masked).unwrap();
         assert_eq!((&json["eyes_covered"], &json["mouth_covered"]), (&false.into(), &true.into()));
-        assert!(masked.csv(false).ends_with(",false,false,true"), "{}", masked.csv(false));
+        assert!(masked.csv(false).ends_with(",false,false,true,,,,,,,"), "{}", masked.csv(false));
         assert!(serde_json::to_value(row()).unwrap()["mouth_covered"].is_null());
+    }
+
+    #[test]
+    fn differences_from_the_usual_level_are_in_the_stored_form_in_json_and_in_csv() {
+        let relative = Some([0.0, -0.004, 1.234, 2.0, -9.215, 0.01, -1.0]);
+        let smiling = TimelineRow { relative, ..row() };
+        let masked = TimelineRow { covered: Some(Covered { eyes: false, mouth: true }), ..smiling.clone() };
+        let timeline = Timeline { interval_s: 0.5, rows: vec![smiling.clone(), masked.clone(), row()] };
+        let text = serde_json::to_string(&timeline).unwrap();
+        assert!(text.contains(",null,null,[0,0,123,200,-922,1,-100]],"), "{text}");
+        assert!(text.contains(",null,[false,true],[0,0,123,200,-922,1,-100]],") && text.ends_with(",false,null]]}"));
+        let back: Timeline = serde_json::from_str(&text).unwrap();
+        assert_eq!(back.rows, [smiling.rounded(), masked.rounded(), row().rounded()]);
+        let json = serde_json::to_value(&smiling).unwrap();
+        assert_eq!(json["relative"]["happy"], 2.0);
+        assert!(serde_json::to_value(row()).unwrap()["relative"].is_null());
+        assert!(smiling.csv(false).ends_with(",false,,,0,0,1.23,2,-9.22,0.01,-1"), "{}", smiling.csv(false));
     }
 
     #[test]
@@ -415,15 +478,14 @@ mod tests {
 
     #[test]
     fn a_csv_line_has_a_field_for_each_column() {
-        let plain =
-            "1.235,2,10,20.1,30,40,0.0123,0,0,0.9,0.05,0,0.0377,0.691,0.453,-3.2,4,0,true,0.877,1.3,-0.5,false,,";
+        let plain = "1.235,2,10,20.1,30,40,0.0123,0,0,0.9,0.05,0,0.0377,0.691,0.453,-3.2,4,0,true,0.877,1.3,-0.5,false,,,,,,,,,";
         assert_eq!((row().csv(false), smiling().csv(false)), (plain.to_owned(), plain.to_owned()));
         let line = smiling().csv(true);
         assert!(line.starts_with(&format!("{plain},0,0,")) && line.ends_with(",0,0,0,0,0,0,1"), "{line}");
         let blind = TimelineRow { pose: None, eye_contact: None, gaze: None, eyes_shut: None, ..row() };
         for expressions in [false, true] {
             let columns = TimelineRow::csv_header(expressions).split(',').count();
-            assert_eq!(columns, if expressions { 77 } else { 25 });
+            assert_eq!(columns, if expressions { 84 } else { 32 });
             for row in [row(), smiling(), blind.clone()] {
                 assert_eq!(row.csv(expressions).split(',').count(), columns);
             }

@@ -4,12 +4,16 @@ use super::chart::{self, Size, stretches};
 use super::colour;
 use super::shares::{Share, shares};
 use super::words::{Unit, Words};
-use crate::analysis::{Emotion, FaceSummary, Findings, Segment, Story};
+use crate::analysis::{
+    AgainstUsual, Emotion, FaceSummary, Findings, Relative, Rise, Segment, Story, USUAL_S, USUAL_SAMPLES,
+};
 
 /// Number of equal steps in the course of a result without segments, which an older version stored.
 const COURSE_STEPS: usize = 60;
-/// Maximum number of phases that are listed. The ribbon shows all phases.
+/// Maximum number of phases that are listed, and of rises. The ribbon shows all phases.
 const MOST_LISTED: usize = 10;
+/// An expression belongs to the usual face from this probability on.
+const USUAL: f64 = 0.1;
 /// Number of equal steps of the ribbon in a mail, which is made of table cells.
 const CELLS: usize = 100;
 
@@ -30,10 +34,22 @@ pub struct Person {
     pub listed: Vec<Phase>,
     /// A sentence about the phases that are not in [`Person::listed`].
     pub unlisted: Option<String>,
+    /// How the expressions compare with the usual ones of this person. `None` in results of older versions.
+    pub against: Option<Against>,
     /// The legend of the ribbon: each expression of the course once.
     pub legend: Vec<LegendEntry>,
     /// The description of the chart in words.
     pub label: String,
+}
+
+/// How the expressions of a person compare with the usual ones of this person.
+pub struct Against {
+    /// What is usual, and whether anything rose above it. Or why nothing is compared.
+    pub sentences: Vec<String>,
+    /// The longest rises above the usual level, in order of time.
+    pub rises: Vec<Phase>,
+    /// A sentence about the rises that are not in [`Against::rises`].
+    pub unlisted: Option<String>,
 }
 
 /// One expression in the legend of a ribbon.
@@ -65,12 +81,19 @@ pub struct Phase {
     pub from_percent: f64,
     /// Its length, in percent of the length of the video.
     pub percent: f64,
+    /// How the expression compares with the usual one of this person. `None` if the result does not have that.
+    pub against: Option<String>,
 }
 
 impl Person {
     /// Returns a line with the figures.
     pub fn figures(&self, words: &Words) -> String {
         words.fill("line.figures", &[("calmness", &self.calmness), ("eye_contact", &self.eye_contact)])
+    }
+
+    /// Whether the phases are compared with the usual expressions of this person.
+    pub fn has_comparison(&self) -> bool {
+        self.listed.iter().any(|phase| phase.against.is_some())
     }
 
     /// Returns the ribbon as table cells. Each step shows the expression that lasts longest in it, or that the face was
@@ -130,6 +153,7 @@ pub fn person(words: Words, findings: &Findings, face: &FaceSummary) -> Person {
             |v| words.figure(v, intervals.and_then(|all| all.eye_contact), Unit::Percent),
         ),
         shares: shares(words, &face.emotions, std::slice::from_ref(face)),
+        against: face.relative.as_ref().map(|relative| against(words, relative, duration_s)),
         legend: legend(words, &course, duration_s),
         unlisted: (unlisted > 0).then(|| words.count("unlisted", unlisted as u64, &[])),
         listed,
@@ -141,7 +165,16 @@ pub fn person(words: Words, findings: &Findings, face: &FaceSummary) -> Person {
 /// no segments.
 fn course(words: Words, findings: &Findings, face: &FaceSummary) -> Vec<Phase> {
     let duration_s = findings.analysis.video.duration_s;
-    let of_segment = |segment: &Segment| phase(words, duration_s, segment.emotion, segment.start_s, segment.end_s);
+    let of_segment = |segment: &Segment| Phase {
+        against: segment.relative.map(|relative| {
+            words.say(match AgainstUsual::of(relative) {
+                AgainstUsual::Less => "relative.less",
+                AgainstUsual::Same => "relative.same",
+                AgainstUsual::More => "relative.more",
+            })
+        }),
+        ..phase(words, duration_s, segment.emotion, segment.start_s, segment.end_s)
+    };
     if face.segments.is_empty() {
         phases(words, findings, face.id, COURSE_STEPS)
     } else {
@@ -156,6 +189,38 @@ fn longest(course: &[Phase]) -> Vec<Phase> {
     order.truncate(MOST_LISTED);
     order.sort_unstable();
     order.into_iter().map(|index| course[index].clone()).collect()
+}
+
+/// Tells how the expressions of a person compare with the usual ones.
+fn against(words: Words, relative: &Relative, duration_s: f64) -> Against {
+    let (usual, rises) = match relative {
+        Relative::Compared { usual, rises } => (usual, rises),
+        Relative::TooBrief => {
+            let least = [("seconds", &*words.number(USUAL_S, 0)), ("samples", &*USUAL_SAMPLES.to_string())];
+            let sentences = vec![words.fill("relative.brief", &least)];
+            return Against { sentences, rises: Vec::new(), unlisted: None };
+        }
+    };
+    let mut shares: Vec<(Emotion, f64)> = usual.iter().map(|(emotion, p)| (*emotion, *p)).collect();
+    shares.retain(|(_, p)| *p >= USUAL);
+    shares.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let shares: Vec<String> =
+        shares.iter().map(|(emotion, p)| format!("{} {}", words.adjective(*emotion), words.share(*p))).collect();
+    let usual = if shares.is_empty() {
+        words.say("relative.varied")
+    } else {
+        words.fill("relative.usual", &[("list", &shares.join(", "))])
+    };
+    let told = words.say(if rises.is_empty() { "relative.none" } else { "relative.some" });
+    let of_rise = |rise: &Rise| phase(words, duration_s, rise.emotion, rise.start_s, rise.end_s);
+    let all: Vec<Phase> = rises.iter().map(of_rise).collect();
+    let listed = longest(&all);
+    let unlisted = all.len() - listed.len();
+    Against {
+        sentences: vec![usual, told],
+        unlisted: (unlisted > 0).then(|| words.count("relative.unlisted", unlisted as u64, &[])),
+        rises: listed,
+    }
 }
 
 /// Returns the legend of the ribbon: each expression once, in the order of appearance.
@@ -190,6 +255,7 @@ fn phase(words: Words, duration_s: f64, emotion: Emotion, from_s: f64, to_s: f64
         colour: colour::of_emotion(emotion),
         from_percent: percent(from_s),
         percent: percent(to_s - from_s),
+        against: None,
     }
 }
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::analysis::{
     Advice, Analysis, BBox, Certainty, Emotion, FaceSummary, Finding, Findings, Interval, Intervals, METRICS_VERSION,
-    ModelUsed, PartName, Parts, Probabilities, Remark, Segment, Span, Speech, SpeechQuality, Story, Summary, Timeline,
-    TimelineRow, VideoFacts, Warning, WeightedPart,
+    ModelUsed, PartName, Parts, Probabilities, Relative, Remark, Rise, Segment, Span, Speech, SpeechQuality, Story,
+    Summary, Timeline, TimelineRow, VideoFacts, Warning, WeightedPart,
 };
 
 /// Returns probabilities with one strong emotion that vary over time, like those of a real classifier.
@@ -37,6 +37,7 @@ fn row(face: u32, time_s: f64, emotions: Probabilities) -> TimelineRow {
         eyes_shut: None,
         covered: None,
         expressions: None,
+        relative: None,
     }
 }
 
@@ -90,6 +91,7 @@ fn segments(rows: &[&TimelineRow]) -> Vec<Segment> {
         end_s: run[run.len() - 1].time_s + 0.4,
         samples: run.len() as u32,
         confidence: run.iter().map(|row| f64::from(row.emotions.top().1)).sum::<f64>() / run.len() as f64,
+        relative: None,
     };
     runs.filter(|rows| rows.len() > 1).map(run).collect()
 }
@@ -128,6 +130,7 @@ fn face(id: u32, rows: &[TimelineRow], reach: f64) -> FaceSummary {
         parts: Some(Parts { overall_score: Vec::new(), ..parts() }),
         intervals: Some(intervals(&emotions, reach)),
         segments: segments(&rows),
+        relative: None,
     }
 }
 
@@ -215,6 +218,7 @@ pub fn one() -> Findings {
         longest_pause_s: 2.5,
         spans: [(0.3, 6.1), (8.6, 12.0), (12.9, 19.5)].map(|(start_s, end_s)| Span { start_s, end_s }).into(),
     });
+    found.analysis.faces[0].relative = Some(Relative::TooBrief);
     let summary = &mut found.analysis.summary;
     (summary.presence, summary.overall_score) = (Some(61.0), Some(59.0));
     if let (Some(parts), Some(intervals)) = (&mut summary.parts, &mut summary.intervals) {
@@ -277,21 +281,42 @@ pub fn long() -> Findings {
     findings(5400.0, 1.0, rows.collect(), 1.5, &[])
 }
 
-/// 6:30 of one person who is sad and happy in turns of ten seconds.
+/// 6:30 of one person who is usually sad, and happy in turns of ten seconds.
 pub fn alternating() -> Findings {
     let rows = (0..390).map(f64::from).map(|t| {
         let (emotion, strength) =
             if ((t / 10.0) as u32).is_multiple_of(2) { (Emotion::Sad, 0.7) } else { (Emotion::Happy, 1.1) };
         row(1, t, leaning(emotion, strength, t))
     });
-    findings(390.0, 1.0, rows.collect(), 5.0, &[])
+    let mut found = findings(390.0, 1.0, rows.collect(), 5.0, &[]);
+    let face = &mut found.analysis.faces[0];
+    for segment in &mut face.segments {
+        segment.relative = Some(if segment.emotion == Emotion::Sad { 0.2 } else { 2.6 });
+    }
+    let rises = face.segments.iter().filter(|segment| segment.emotion == Emotion::Happy);
+    let rise = |&Segment { emotion, start_s, end_s, samples, .. }: &Segment| Rise {
+        emotion,
+        start_s,
+        end_s,
+        samples,
+        relative: 2.6,
+    };
+    let usual = [(Emotion::Sad, 0.62), (Emotion::Neutral, 0.147), (Emotion::Happy, 0.058)];
+    face.relative = Some(Relative::Compared { usual: usual.into(), rises: rises.map(rise).collect() });
+    found
 }
 
 /// A face that is seen for 2 of 6.4 seconds.
 pub fn brief() -> Findings {
     let rows = (0..8).map(|n| row(1, f64::from(n) * 0.2, leaning(Emotion::Happy, 1.1, f64::from(n) * 0.2)));
     let mut found = findings(6.4, 0.2, rows.collect(), 30.0, &[]);
-    found.analysis.faces[0].segments =
-        vec![Segment { emotion: Emotion::Happy, start_s: 0.0, end_s: 2.0, samples: 8, confidence: 0.8 }];
+    found.analysis.faces[0].segments = vec![Segment {
+        emotion: Emotion::Happy,
+        start_s: 0.0,
+        end_s: 2.0,
+        samples: 8,
+        confidence: 0.8,
+        relative: None,
+    }];
     found
 }

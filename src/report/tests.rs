@@ -3,7 +3,7 @@
 use mail_parser::{MessageParser, MimeHeaders as _};
 
 use super::{Context, Mailer, Message, Reporter, sample};
-use crate::analysis::{FailureReason, Findings, Language, Warning};
+use crate::analysis::{Emotion, FailureReason, Findings, Language, Relative, Warning};
 use crate::config::Settings;
 
 fn context() -> Context {
@@ -185,6 +185,31 @@ fn the_mail_about_a_failure_contains_the_reason() {
 
 fn all() -> [(&'static str, Findings); 4] {
     [("one", sample::one()), ("two", sample::two()), ("nobody", sample::nobody()), ("short", sample::short())]
+}
+
+#[test]
+fn a_page_compares_expressions_with_the_usual_ones_of_the_person() {
+    let page = outline(&page(&sample::alternating()));
+    for line in [
+        "td: as usual",
+        "td: more",
+        "p: Usual for this person in this video: sad 62%, neutral 15%. These expressions rose clearly above their usual \
+         level, though others may have been stronger:",
+        "p: 9 shorter rises are not listed.",
+        "dt: Usual expressions",
+    ] {
+        assert!(page.lines().any(|told| told == line), "{line}: {page}");
+    }
+    assert_eq!(page.matches("td: more").count(), 5, "half of the ten phases that are listed");
+
+    let mut calm = sample::alternating();
+    calm.analysis.faces[0].relative =
+        Some(Relative::Compared { usual: [(Emotion::Neutral, 0.9)].into(), rises: Vec::new() });
+    let page = outline(&self::page(&calm));
+    assert!(page.contains("neutral 90%. No expression rose clearly above its usual level."), "{page}");
+    // Results of older versions have no comparison.
+    let page = outline(&self::page(&sample::gap()));
+    assert!(!page.to_lowercase().contains("usual level") && !page.contains("Compared with usual"), "{page}");
 }
 
 #[test]

@@ -8,7 +8,8 @@ use super::shares::{Share, shares};
 use super::words::{Meaning, Note, ReportContents, Unit, Words};
 use super::{Context, feedback};
 use crate::analysis::{
-    Analysis, Certainty, Emotion, FaceSummary, Findings, Interval, Speech, SpeechQuality, Story, Warning, percentages,
+    Analysis, Certainty, Emotion, FaceSummary, Findings, Interval, Relative, Speech, SpeechQuality, Story, Warning,
+    percentages,
 };
 
 /// Below this number of samples, a warning says that the figures are rough.
@@ -83,6 +84,7 @@ impl View {
         let nobody = analysis.faces.is_empty();
         let contents = ReportContents {
             by_eyes: analysis.sees_eyes(),
+            relative: analysis.faces.iter().any(|face| matches!(face.relative, Some(Relative::Compared { .. }))),
             scores: analysis.summary.presence.is_some(),
             intervals: analysis.summary.intervals.is_some(),
             metrics_version: analysis.metrics_version,

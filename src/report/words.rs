@@ -231,6 +231,7 @@ impl Words {
         let plain = |name: &'static str, is_shown: bool| is_shown.then(|| meaning(name, name));
         [
             plain("expressions", true),
+            plain("relative", contents.relative),
             plain("sure", true),
             Some(meaning("calm", if contents.metrics_version == 1 { "calm_1" } else { "calm" })),
             Some(meaning("gaze", if contents.by_eyes { "gaze" } else { "head" })),
@@ -272,6 +273,8 @@ fn certainty(interval: Option<Interval>) -> Certainty {
 pub struct ReportContents {
     /// Whether eye contact was measured by the eyes, and not by the head alone.
     pub by_eyes: bool,
+    /// Whether expressions were compared with the usual ones of a person.
+    pub relative: bool,
     pub scores: bool,
     pub intervals: bool,
     /// The version of the definitions of the figures.
@@ -421,8 +424,13 @@ mod tests {
     fn the_explanation_of_eye_contact_depends_on_whether_the_eyes_were_seen() {
         for words in [EN, de()] {
             let of = |by_eyes| {
-                let meanings =
-                    words.meanings(ReportContents { by_eyes, scores: true, intervals: true, metrics_version: 2 });
+                let meanings = words.meanings(ReportContents {
+                    by_eyes,
+                    relative: true,
+                    scores: true,
+                    intervals: true,
+                    metrics_version: 2,
+                });
                 meanings.into_iter().find(|meaning| meaning.term == words.say("meaning.gaze")).unwrap().text
             };
             assert!(of(true).contains("12") && of(true).to_lowercase().contains("iris"), "{}", of(true));

@@ -36,6 +36,7 @@ fn findings() -> Findings {
         eyes_shut: None,
         covered: None,
         expressions: None,
+        relative: None,
     });
     Findings {
         timeline: Timeline { interval_s: 0.5, rows: rows.collect() },
@@ -93,6 +94,7 @@ fn findings() -> Findings {
                 parts: None,
                 intervals: None,
                 segments: Vec::new(),
+                relative: None,
             }],
             models: vec![ModelUsed { name: "emotion".to_owned(), sha256: "0".repeat(64) }],
             metrics_version: METRICS_VERSION,

@@ -651,6 +651,7 @@ fn with_rows(rows: u32) -> Findings {
         eyes_shut: None,
         covered: None,
         expressions: None,
+        relative: None,
     };
     Findings { timeline: Timeline { interval_s: 1.0, rows: (0..rows).map(row).collect() }, ..findings() }
 }

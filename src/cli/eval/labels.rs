@@ -15,6 +15,19 @@ pub struct Picture {
     pub path: PathBuf,
     /// Index of its label among the known labels.
     pub class: usize,
+    /// Its group in each of the columns of groups.
+    pub groups: Vec<String>,
+}
+
+/// What is read from the list.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Columns<'a> {
+    /// The labels of the classifier.
+    pub known: &'a [&'a str],
+    /// For votes. `None` is [`Rule::Most`], and admits labels.
+    pub rule: Option<Rule>,
+    /// Columns whose values divide the pictures into groups.
+    pub groups: &'a [String],
 }
 
 /// The pictures of a list.
@@ -26,13 +39,13 @@ pub struct Listed {
 }
 
 /// Reads a CSV file with the column `file` (or `Image name`), and either the column `label` or a column of votes for each
-/// class. Each file must be in the folder. Other columns are ignored. `rule` is for votes; `None` is [`Rule::Most`], and
-/// admits labels.
+/// class. Each file must be in the folder. Columns that are not asked for are ignored.
 ///
 /// # Errors
-/// [`Failure::Input`] with the line of the error: an unknown label, or a file that is missing, outside the folder or
-/// listed twice.
-pub fn read(list: &Path, folder: &Path, known: &[&str], rule: Option<Rule>) -> Result<Listed, Failure> {
+/// [`Failure::Input`] with the line of the error: an unknown label, a missing group, or a file that is missing, outside
+/// the folder or listed twice.
+pub fn read(list: &Path, folder: &Path, columns: &Columns<'_>) -> Result<Listed, Failure> {
+    let known = columns.known;
     let unreadable = |path: &Path, error: &dyn std::fmt::Display| {
         Failure::Input(format!("{} cannot be read: {error}", path.display()))
     };
@@ -41,7 +54,7 @@ pub fn read(list: &Path, folder: &Path, known: &[&str], rule: Option<Rule>) -> R
         return Err(Failure::Input(format!("{} is no folder", folder.display())));
     }
     let text = std::fs::read_to_string(list).map_err(|error| unreadable(list, &error))?;
-    let rows = rows(&text, known, rule).map_err(|reason| Failure::Input(format!("{}: {reason}", list.display())))?;
+    let rows = rows(&text, columns).map_err(|reason| Failure::Input(format!("{}: {reason}", list.display())))?;
 
     let unknown: BTreeSet<&str> = rows
         .iter()
@@ -72,7 +85,7 @@ pub fn read(list: &Path, folder: &Path, known: &[&str], rule: Option<Rule>) -> R
         if let Some(line) = lines.insert(path.clone(), row.line) {
             return Err(at(format!("is listed on line {line} already")));
         }
-        listed.pictures.push(Picture { name: row.file, path, class });
+        listed.pictures.push(Picture { name: row.file, path, class, groups: row.groups });
     }
     Ok(listed)
 }
@@ -81,6 +94,7 @@ pub fn read(list: &Path, folder: &Path, known: &[&str], rule: Option<Rule>) -> R
 struct Row {
     file: String,
     class: Class,
+    groups: Vec<String>,
     line: u64,
 }
 
@@ -93,7 +107,8 @@ enum Class {
     None,
 }
 
-fn rows(text: &str, known: &[&str], rule: Option<Rule>) -> Result<Vec<Row>, String> {
+fn rows(text: &str, columns: &Columns<'_>) -> Result<Vec<Row>, String> {
+    let Columns { known, rule, groups } = *columns;
     // Spreadsheet programs write a byte order mark at the start of the file.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes());
@@ -102,6 +117,11 @@ fn rows(text: &str, known: &[&str], rule: Option<Rule>) -> Result<Vec<Row>, Stri
     let missing = |name: &str| format!("the first line must name the columns file and label, and has no {name}");
     let file = column("file").or_else(|| column("image name")).ok_or_else(|| missing("file"))?;
     let label = column("label");
+    let groups = groups.iter().map(|name| {
+        let at = column(name).ok_or_else(|| format!("the first line names no column {name}"))?;
+        Ok((at, name.as_str()))
+    });
+    let groups = groups.collect::<Result<Vec<_>, String>>()?;
     let class = |label: &str| known.iter().position(|known| *known == normalized(label));
     let votes = if label.is_none() { VoteColumns::of(header.iter(), class) } else { None };
     if rule.is_some() && votes.is_none() {
@@ -130,8 +150,13 @@ fn rows(text: &str, known: &[&str], rule: Option<Rule>) -> Result<Vec<Row>, Stri
             (None, None) => return Err(missing("label")),
         };
         // FER+ has no file names for pictures that show no face.
-        let file = if class == Class::None { String::new() } else { cell(file, "file")? };
-        rows.push(Row { file, class, line });
+        let (file, groups) = if class == Class::None {
+            (String::new(), Vec::new())
+        } else {
+            let groups = groups.iter().map(|(at, name)| cell(*at, name));
+            (cell(file, "file")?, groups.collect::<Result<_, _>>()?)
+        };
+        rows.push(Row { file, class, groups, line });
     }
     if rows.is_empty() {
         return Err("it lists no picture".to_owned());
@@ -161,6 +186,10 @@ mod tests {
     }
 
     fn list_by(text: &str, rule: Option<Rule>) -> Result<Listed, String> {
+        list_columns(text, &Columns { known: &KNOWN, rule, groups: &[] })
+    }
+
+    fn list_columns(text: &str, columns: &Columns<'_>) -> Result<Listed, String> {
         let folder = tempfile::tempdir().unwrap();
         let images = folder.path().join("images");
         std::fs::create_dir_all(images.join("more")).unwrap();
@@ -170,7 +199,7 @@ mod tests {
         std::fs::write(folder.path().join("outside.png"), "").unwrap();
         let csv = folder.path().join("labels.csv");
         std::fs::write(&csv, text).unwrap();
-        let read = read(&csv, &images, &KNOWN, rule);
+        let read = read(&csv, &images, columns);
         read.map_err(|failure| failure.message().to_owned())
     }
 
@@ -205,6 +234,24 @@ mod tests {
     }
 
     #[test]
+    fn pictures_have_the_groups_of_the_columns_that_were_asked_for() {
+        let asked = ["Age".to_owned(), "light".to_owned()];
+        let columns = Columns { known: &KNOWN, rule: None, groups: &asked };
+        let text = "file,light,label,age,more\na.png,dim,sad,old,x\n\"b, c.png\",bright,happy,young,\n";
+        let listed = list_columns(text, &columns).unwrap();
+        let groups: Vec<_> = listed.pictures.into_iter().map(|picture| picture.groups).collect();
+        assert_eq!(groups, [["old", "dim"], ["young", "bright"]]);
+        let message = list_columns("file,label,age\na.png,sad,old\n", &columns).unwrap_err();
+        assert!(message.contains("names no column light"), "{message}");
+        let message = list_columns("file,label,age,light\na.png,sad,,dim\n", &columns).unwrap_err();
+        assert!(message.contains("line 2 has no Age"), "{message}");
+        // A row without a class needs no group.
+        let votes = "file,happiness,sadness,age,light\n,1,1,,\na.png,6,0,old,dim\n";
+        let listed = list_columns(votes, &columns).unwrap();
+        assert_eq!((listed.pictures.len(), listed.without_class), (1, 1));
+    }
+
+    #[test]
     fn labels_that_the_classifier_lacks_are_an_error_that_names_them() {
         let message = list("file,label\na.png,joy\n\"b, c.png\",sad\nmore/d.png,fear\n").unwrap_err();
         assert!(message.contains("\"fear\", \"joy\"") && message.contains("happy, sad, contempt"), "{message}");
@@ -234,9 +281,10 @@ mod tests {
     fn a_missing_folder_or_list_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let missing = folder.path().join("nosuch");
-        let failure = read(&missing, folder.path(), &KNOWN, None).unwrap_err();
+        let columns = Columns::default();
+        let failure = read(&missing, folder.path(), &columns).unwrap_err();
         assert!(matches!(&failure, Failure::Input(text) if text.contains("nosuch")), "{failure:?}");
-        let failure = read(folder.path(), &missing, &KNOWN, None).unwrap_err();
+        let failure = read(folder.path(), &missing, &columns).unwrap_err();
         assert!(matches!(&failure, Failure::Input(text) if text.contains("nosuch")), "{failure:?}");
     }
 }

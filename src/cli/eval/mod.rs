@@ -9,10 +9,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 
-use self::labels::Picture;
+use self::labels::{Columns, Picture};
 use self::votes::Rule;
 use super::Failure;
-use crate::analysis::{Evaluation, EvaluationIntervals, Interval, Judged, evaluate};
+use crate::analysis::{
+    Difference, Evaluation, EvaluationIntervals, GroupFigures, GroupShare, Interval, Judged, evaluate,
+};
 use crate::config::Settings;
 use crate::vision::{PictureClassifier, VisionError, decode};
 
@@ -37,13 +39,16 @@ const EXAMPLES: &str = "\
 Examples:
   visage eval emotion --images pictures --labels labels.csv
   visage eval emotion --images faces --labels faces.csv --cropped --json | jq .accuracy
+  visage eval emotion --images pictures --labels labels.csv --by age --by skin
   VISAGE_VISION__EMOTION__PRIOR=0 visage eval emotion --images faces --labels faces.csv --cropped
 
 labels.csv begins with the line file,label. File names are relative to the folder of --images. Labels are those of the
 setting vision.emotion.labels; happiness, sadness and anger stand for happy, sad and angry.
 
 Instead of the column label there may be a column for each class with the number of votes, and the columns unknown and NF
-(not a face), as in fer2013new.csv of FER+. A class with a single vote gets none. A picture without a class is left out.";
+(not a face), as in fer2013new.csv of FER+. A class with a single vote gets none. A picture without a class is left out.
+
+--by COLUMN divides the pictures into groups by the values of a column, and compares each group with all others.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -59,6 +64,11 @@ struct EmotionArgs {
     /// Of pictures with votes, only use those of which one class has more than half.
     #[arg(long)]
     majority: bool,
+
+    /// Also give the figures of each group of pictures with the same value in this column of the list. Can be given
+    /// several times.
+    #[arg(long, value_name = "COLUMN")]
+    by: Vec<String>,
 
     /// Use each picture as a face. By default, the largest face in each picture is detected and cut out.
     #[arg(long)]
@@ -86,7 +96,8 @@ fn emotion(args: &EmotionArgs, settings: &Settings) -> Result<(), Failure> {
     let known = settings.vision.emotion.labels.iter().map(String::as_str).filter(|label| *label != "-");
     let known: Vec<&str> = known.collect();
     let rule = args.majority.then_some(Rule::Majority);
-    let labels::Listed { pictures: listed, without_class } = labels::read(&args.labels, &args.images, &known, rule)?;
+    let columns = Columns { known: &known, rule, groups: &args.by };
+    let labels::Listed { pictures: listed, without_class } = labels::read(&args.labels, &args.images, &columns)?;
     if listed.is_empty() {
         return Err(Failure::Input(format!("{}: no picture has a class by its votes", args.labels.display())));
     }
@@ -103,9 +114,16 @@ fn emotion(args: &EmotionArgs, settings: &Settings) -> Result<(), Failure> {
         written.map_err(|error| Failure::Run(format!("{} was not written: {error}", path.display())))?;
     }
     let judged: Vec<Judged> = found.judged.iter().map(|(_, judged)| judged.clone()).collect();
+    let groups = args.by.iter().enumerate().map(|(column, name)| {
+        let pictures: Vec<(&str, &Judged)> =
+            found.judged.iter().map(|(at, judged)| (listed[*at].groups[column].as_str(), judged)).collect();
+        (name.as_str(), GroupFigures::of(known.len(), &pictures))
+    });
+    let groups = groups.collect();
     let report = Report {
         figures: evaluate(known.len(), &judged),
         intervals: EvaluationIntervals::of(known.len(), &judged),
+        groups,
         without_class,
         labels: known,
         without_face: found.without_face.iter().map(|&at| listed[at].name.as_str()).collect(),
@@ -158,6 +176,8 @@ struct Report<'a> {
     labels: Vec<&'a str>,
     figures: Evaluation,
     intervals: EvaluationIntervals,
+    /// For each column of groups, the figures of its groups.
+    groups: Vec<(&'a str, Vec<GroupFigures>)>,
     /// Number of pictures whose votes give no class. They are not part of any figure.
     without_class: usize,
     /// Names of the pictures without a detected face. They are not part of any figure.
@@ -195,9 +215,38 @@ impl Report<'_> {
             "labels": self.labels,
             "per_class": classes.collect::<Map<_, _>>(),
             "confusion": figures.confusion,
+            "groups": self.groups.iter().map(|(column, groups)| ((*column).to_owned(), self.groups_json(groups)))
+                .collect::<Map<_, _>>(),
             "without_class": self.without_class,
             "without_face": self.without_face,
         })
+    }
+
+    fn groups_json(&self, groups: &[GroupFigures]) -> Value {
+        let round = |value: f64| (value * 1e6).round() / 1e6;
+        let interval = |Interval { low, high }: Interval| json!([round(low), round(high)]);
+        let difference = |it: Difference| {
+            json!({
+                "value": round(it.value),
+                "interval": interval(it.interval),
+                "beyond_chance": it.beyond_chance,
+            })
+        };
+        let share = |it: &GroupShare| {
+            json!({
+                "value": round(it.share.value),
+                "interval": interval(it.share.interval),
+                "pictures": it.pictures,
+                "more_than_others": it.more_than_others.map(difference),
+            })
+        };
+        let group = |group: &GroupFigures| {
+            let recall = self.labels.iter().zip(&group.recall);
+            let recall = recall.filter_map(|(label, it)| Some(((*label).to_owned(), share(it.as_ref()?))));
+            let figures = json!({ "accuracy": share(&group.accuracy), "recall": recall.collect::<Map<_, _>>() });
+            (group.name.clone(), figures)
+        };
+        Value::Object(groups.iter().map(group).collect())
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::Report;
 use super::labels::Picture;
-use crate::analysis::{Interval, Judged};
+use crate::analysis::{GroupFigures, GroupShare, Interval, Judged};
 
 /// Maximum number of pictures without a face that are listed by name.
 const NAMED: usize = 10;
@@ -40,6 +40,9 @@ pub fn report(report: &Report<'_>) -> String {
         let cells: String = row.iter().map(|count| format!("  {count:>width$}")).collect();
         let _ = writeln!(text, "{label:width$}{cells}");
     }
+    for (column, groups) in &report.groups {
+        text.push_str(&by_group(column, groups, &report.labels));
+    }
     if report.without_class > 0 {
         let _ = writeln!(
             text,
@@ -53,6 +56,42 @@ pub fn report(report: &Report<'_>) -> String {
         let (count, names) = (report.without_face.len(), some.join(", "));
         let _ = writeln!(text, "\nno face was found in {count} more pictures, which no figure counts: {names}{rest}");
     }
+    text
+}
+
+/// Formats the figures of the groups of a column.
+fn by_group(column: &str, groups: &[GroupFigures], labels: &[&str]) -> String {
+    let width = groups.iter().map(|group| group.name.chars().count()).max().unwrap_or(0).max(column.chars().count());
+    let of = labels.iter().map(|label| label.chars().count() + "recall of ".len()).max().unwrap_or(0);
+    let mut text = format!(
+        "\n{column:width$}  {:of$}  pictures      share   95 % interval      more than all others, points\n",
+        "figure"
+    );
+    let mut line = |name: &str, figure: &str, it: &GroupShare| {
+        let Interval { low, high } = it.share.interval;
+        let interval = format!("{:.1} to {:.1} %", 100.0 * low, 100.0 * high);
+        let difference = it.more_than_others.map_or_else(
+            || "there are no others".to_owned(),
+            |it| {
+                let Interval { low, high } = it.interval;
+                let told = if it.beyond_chance { "beyond chance" } else { "no difference shown" };
+                let (value, low, high) = (100.0 * it.value, 100.0 * low, 100.0 * high);
+                format!("{value:+.1} ({low:+.1} to {high:+.1}): {told}")
+            },
+        );
+        let (pictures, share) = (it.pictures, 100.0 * it.share.value);
+        let _ =
+            writeln!(text, "{name:width$}  {figure:of$}  {pictures:>8}  {share:>7.1} %   {interval:16}   {difference}");
+    };
+    for group in groups {
+        line(&group.name, "accuracy", &group.accuracy);
+        for (label, recall) in labels.iter().zip(&group.recall) {
+            if let Some(recall) = recall {
+                line("", &format!("recall of {label}"), recall);
+            }
+        }
+    }
+    text.push_str("A difference that is not shown may still be there, as large as its interval allows.\n");
     text
 }
 
@@ -88,10 +127,12 @@ mod tests {
 
     #[test]
     fn the_report_reads_well() {
+        let all = judged();
         let shown = Report {
             labels: vec!["happy", "contempt"],
             figures: evaluate(2, &judged()),
             intervals: EvaluationIntervals::of(2, &judged()),
+            groups: vec![("age", GroupFigures::of(2, &[("old", &all[0]), ("young", &all[1]), ("young", &all[2])]))],
             without_class: 4,
             without_face: vec!["wall.png"],
             faces_per_second: 1234.56,
@@ -104,7 +145,7 @@ mod tests {
     fn predictions_list_each_picture_with_its_probabilities() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out.csv");
-        let picture = |name: &str, class| Picture { name: name.to_owned(), path: name.into(), class };
+        let picture = |name: &str, class| Picture { name: name.to_owned(), path: name.into(), class, groups: vec![] };
         let listed = [picture("a.png", 0), picture("wall.png", 0), picture("b, c.png", 1)];
         let all = judged();
         predictions(&path, &["happy", "sad"], &listed, &[(0, all[1].clone()), (2, all[2].clone())]).unwrap();

@@ -137,6 +137,7 @@ mod tests {
             eyes_shut: None,
             covered: None,
             expressions: None,
+            relative: None,
         });
         Timeline { interval_s: 1.0, rows: rows.collect() }
     }

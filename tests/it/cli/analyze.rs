@@ -42,7 +42,7 @@ fn standard_output_has_only_the_result_as_json() {
     }
     let rows = std::fs::read_to_string(csv).unwrap();
     let columns: Vec<usize> = rows.lines().map(|line| line.split(',').count()).collect();
-    assert_eq!(columns, [25; 9], "{rows}");
+    assert_eq!(columns, [32; 9], "{rows}");
     assert!(rows.starts_with("time_s,face,"), "{rows}");
     let page = std::fs::read_to_string(html).unwrap();
     assert!(page.contains("<html") && page.to_lowercase().contains("happy"), "{page}");

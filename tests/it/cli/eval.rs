@@ -144,6 +144,29 @@ fn votes_give_the_classes_and_a_majority_can_be_asked_for() {
 }
 
 #[test]
+fn groups_of_pictures_are_compared_with_all_others() {
+    let (models, folder, faces) = ready();
+    // The labels of the second group are wrong on purpose.
+    let rows = faces.iter().zip(["happy,a", "happy,a", "happy,a", "fear,b", "fear,b"]);
+    let rows: String = rows.map(|(face, rest)| format!("{face},{rest}\n")).collect();
+    std::fs::write(folder.path().join("labels.csv"), format!("file,label,Light\n{rows}")).unwrap();
+    let found = json(&visage(models.path(), folder.path(), &["--cropped", "--json", "--by", "light"]));
+    let groups = &found["groups"]["light"];
+    let right = groups["a"]["accuracy"]["value"].as_f64().unwrap();
+    assert!(right >= 0.6, "{groups}");
+    let worse = &groups["b"]["accuracy"];
+    assert_eq!((&worse["value"], &worse["pictures"]), (&0.0.into(), &2.into()), "{groups}");
+    assert_eq!(worse["more_than_others"]["value"].as_f64(), Some(-right));
+    assert!(worse["interval"][1].as_f64() > Some(0.6), "two pictures say little: {worse}");
+    assert!(groups["a"]["recall"]["fear"].is_null() && groups["b"]["recall"]["fear"]["pictures"] == 2, "{groups}");
+    assert!(groups["b"]["recall"]["fear"]["more_than_others"].is_null(), "no other picture shows fear: {groups}");
+
+    let refused = visage(models.path(), folder.path(), &["--cropped", "--by", "age"]);
+    assert_eq!(refused.status.code(), Some(3));
+    assert!(text(&refused.stderr).contains("names no column age"), "{}", text(&refused.stderr));
+}
+
+#[test]
 fn uncropped_pictures_go_through_the_face_detector() {
     let (models, folder, _) = ready();
     label(folder.path(), &[("people.jpg", "happy"), ("wall.png", "neutral")]);

@@ -54,6 +54,14 @@ async fn a_video_of_six_and_a_half_minutes_shows_the_same_runs_everywhere() {
                    sum + +row.cells[2].innerText, 0)";
     assert_eq!(browser.eval(samples).await.as_f64(), face["frames"].as_f64());
 
+    // She laughs in less than half of the time, so laughing is above her usual level in each of the twenty turns.
+    let rises = face["relative"]["rises"].as_array().unwrap();
+    let laughs = rises.iter().filter(|rise| rise["emotion"] == "happy").count();
+    assert!((15..=25).contains(&laughs), "{rises:?}");
+    let listed = browser.text(".person .rises").await;
+    let more = format!("{} more", rises.len() - 5);
+    assert!(listed.lines().count() == 6 && listed.contains(&more) && listed.contains("Happy"), "{listed}");
+
     // A label is whole, or hidden if its run is too short for it.
     for run in [".story .ribbon span", ".segments button"] {
         let labels = format!(
@@ -117,9 +125,11 @@ async fn a_video_of_six_and_a_half_minutes_shows_the_same_runs_everywhere() {
     let drawn = "return [...document.querySelector('svg.course').querySelectorAll('path')].reduce((sum, path) => \
                  sum + path.getAttribute('d').match(/M/g).length, 0)";
     assert_eq!(browser.eval(drawn).await, json!(runs.len()), "the ribbon of the report");
-    let listed = browser
-        .eval("return [...document.querySelectorAll('.person table')].at(-1).querySelectorAll('tbody tr').length")
-        .await;
+    let rows = |table: usize| {
+        format!("return document.querySelectorAll('.person table')[{table}].querySelectorAll('tbody tr').length")
+    };
+    let listed = browser.eval(&rows(1)).await;
+    assert_eq!(browser.eval(&rows(2)).await, json!(10), "the rises");
     let told = browser.text(".person").await;
     let unlisted = format!("{} shorter spans are not listed", runs.len() as u64 - listed.as_u64().unwrap());
     assert!(told.contains(&unlisted), "{unlisted}: {told}");

@@ -435,6 +435,10 @@ class ReasonSlowPace(TypedDict):
     kind: Literal["slow_pace"]
 
 
+class RelativeTooBrief(TypedDict):
+    kind: Literal["too_brief"]
+
+
 class RemarkEven(TypedDict):
     parts: list[PartName]
     value: float
@@ -455,6 +459,14 @@ class RemarkSeveralPeople(TypedDict):
 class RemarkTry(TypedDict):
     advice: Advice
     kind: Literal["try"]
+
+
+class Rise(TypedDict):
+    emotion: Emotion
+    start_s: float
+    end_s: float
+    samples: int
+    relative: float
 
 
 class RootLinks(TypedDict):
@@ -491,6 +503,7 @@ class Segment(TypedDict):
     end_s: float
     samples: int
     confidence: float
+    relative: float | None
 
 
 class ShareLink(TypedDict):
@@ -625,6 +638,7 @@ class TimelineRow(TypedDict):
     face: int
     bbox: BBox
     emotions: dict[Literal["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"], float]
+    relative: dict[Literal["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"], float] | None
     valence: float
     arousal: float
     pose: Pose | None
@@ -1185,6 +1199,12 @@ class PictureForm(TypedDict, closed=True):
 Reason: TypeAlias = ReasonEyesShut | ReasonLookedAway | ReasonHeadTurned | ReasonExpression | ReasonPauses | ReasonSlowPace | ReasonFastPace | ReasonRecording
 
 
+class RelativeCompared(TypedDict):
+    usual: dict[Literal["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"], float]
+    rises: list[Rise]
+    kind: Literal["compared"]
+
+
 class RemarkOnly(TypedDict):
     part: PartName
     value: float
@@ -1316,33 +1336,6 @@ class DeepFaceAnswer(TypedDict):
     results: list[DeepFaceResult]
 
 
-class FaceSummary(TypedDict):
-    id: int
-    first_s: float
-    last_s: float
-    frames: int
-    dominant_emotion: Emotion
-    story: Story | None
-    emotions: dict[Literal["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"], float]
-    emotion_counts: dict[Literal["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"], int]
-    average_confidence: dict[Literal["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"], float]
-    embeddings_shape: list[int]
-    example_embedding: list[float]
-    eye_contact: float | None
-    eye_contact_coverage: float | None
-    eyes_covered: float | None
-    mouth_covered: float | None
-    blinks_per_minute: float | None
-    calmness: float
-    valence: float
-    arousal: float
-    model_confidence: float | None
-    presence: float | None
-    parts: Parts | None
-    intervals: Intervals | None
-    segments: list[Segment]
-
-
 class FoundAnalyses(TypedDict):
     analyses: list[FoundAnalysis]
     next: str | None
@@ -1393,6 +1386,37 @@ class Pictures(TypedDict):
     face_state: str
     models: list[ModelUsed]
     warning_codes: list[Warning]
+
+
+Relative: TypeAlias = RelativeTooBrief | RelativeCompared
+
+
+class FaceSummary(TypedDict):
+    id: int
+    first_s: float
+    last_s: float
+    frames: int
+    dominant_emotion: Emotion
+    story: Story | None
+    emotions: dict[Literal["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"], float]
+    emotion_counts: dict[Literal["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"], int]
+    average_confidence: dict[Literal["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"], float]
+    embeddings_shape: list[int]
+    example_embedding: list[float]
+    eye_contact: float | None
+    eye_contact_coverage: float | None
+    eyes_covered: float | None
+    mouth_covered: float | None
+    blinks_per_minute: float | None
+    calmness: float
+    valence: float
+    arousal: float
+    model_confidence: float | None
+    presence: float | None
+    parts: Parts | None
+    intervals: Intervals | None
+    segments: list[Segment]
+    relative: Relative | None
 
 
 LiveAnswer: TypeAlias = LiveAnswerConfigured | LiveAnswerFaces | LiveAnswerSkipped | LiveAnswerError | LiveAnswerFinished
