@@ -78,7 +78,7 @@ fn tracks(settings: &Settings) -> (Vec<f64>, Vec<Track>) {
     let face = vision.detect(&[&sample.picture], 1).unwrap().remove(0).remove(0);
     let emotions = vision.classify(&[vision.crop(&sample.picture, &face).unwrap()]).unwrap().remove(0);
     let pose = head_pose(&face, 1280, 720);
-    let quality = quality(&face, pose.as_ref(), None);
+    let quality = quality(&face, pose.as_ref(), None, None);
     let mut tracker = Tracker::default();
     let times: Vec<f64> = (0..90).map(|sample| f64::from(sample) * 2.0 / 3.0).collect();
     for (sample, time_s) in times.iter().enumerate() {

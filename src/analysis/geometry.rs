@@ -12,6 +12,13 @@ pub struct Covered {
     pub mouth: bool,
 }
 
+impl Covered {
+    /// Whether a part is covered, so that the expression cannot be read well.
+    pub const fn any(self) -> bool {
+        self.eyes || self.mouth
+    }
+}
+
 /// A point in pixels of the frame.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Point {

@@ -2,7 +2,7 @@
 
 use std::f64::consts::FRAC_1_SQRT_2;
 
-use super::{Emotion, Face, Pose, Probabilities};
+use super::{Covered, Emotion, Face, Pose, Probabilities};
 
 /// Largest yaw of a head that faces the camera, in degrees.
 pub const FACING_YAW_DEG: f32 = 15.0;
@@ -16,6 +16,9 @@ const FULL_SIZE_PX: f32 = 96.0;
 const FULL_SHARPNESS: f32 = 0.12;
 /// Factor for a face without a pose, between those of frontal and of turned faces.
 const UNKNOWN_FRONTAL: f32 = 0.75;
+/// Factor for a face with covered eyes or a covered mouth. Under a mask more than half of the smiles are missed, and under
+/// sunglasses two of three sad faces (docs/METRICS.md).
+const COVERED: f32 = 0.1;
 /// Minimum quality of a sample.
 const MIN_QUALITY: f32 = 0.05;
 
@@ -75,13 +78,15 @@ pub struct Clarity {
 /// - score: the score of the detector
 /// - presence: [`Clarity::presence`], or 1 if it is unknown
 /// - sharpness: [`Clarity::sharpness`] divided by 0.12, at most 1, or 1 if it is unknown
-pub fn quality(face: &Face, pose: Option<&Pose>, clarity: Option<&Clarity>) -> f32 {
+/// - bare: 0.1 if the eyes or the mouth are covered, otherwise 1
+pub fn quality(face: &Face, pose: Option<&Pose>, clarity: Option<&Clarity>, covered: Option<Covered>) -> f32 {
     let size = (face.bbox.width.min(face.bbox.height) / FULL_SIZE_PX).clamp(0.0, 1.0);
     let frontal = pose
         .map_or(UNKNOWN_FRONTAL, |pose| pose.yaw.to_radians().cos().max(0.0) * pose.pitch.to_radians().cos().max(0.0));
     let clear =
         clarity.map_or(1.0, |seen| seen.presence.clamp(0.0, 1.0) * (seen.sharpness / FULL_SHARPNESS).clamp(0.0, 1.0));
-    let quality = size * frontal * face.score.clamp(0.0, 1.0) * clear;
+    let bare = if covered.is_some_and(Covered::any) { COVERED } else { 1.0 };
+    let quality = size * frontal * face.score.clamp(0.0, 1.0) * clear * bare;
     if quality.is_finite() { quality.clamp(MIN_QUALITY, 1.0) } else { MIN_QUALITY }
 }
 
@@ -127,21 +132,25 @@ mod tests {
             |side, score| Face { bbox: BBox { x: 0.0, y: 0.0, width: side, height: side }, score, landmarks: None };
         let frontal = Pose::default();
         let turned = Pose { yaw: 60.0, ..frontal };
-        let best = quality(&face(200.0, 1.0), Some(&frontal), None);
+        let best = quality(&face(200.0, 1.0), Some(&frontal), None, None);
         assert!((best - 1.0).abs() < 1e-6);
-        let clear =
-            |presence, sharpness| quality(&face(200.0, 1.0), Some(&frontal), Some(&Clarity { presence, sharpness }));
+        let clear = |presence, sharpness| {
+            quality(&face(200.0, 1.0), Some(&frontal), Some(&Clarity { presence, sharpness }), Some(Covered::default()))
+        };
         assert!((clear(1.0, 0.3) - 1.0).abs() < 1e-6);
+        for covered in [Covered { eyes: true, mouth: false }, Covered { eyes: false, mouth: true }] {
+            assert!((quality(&face(200.0, 1.0), Some(&frontal), None, Some(covered)) - 0.1).abs() < 1e-6);
+        }
         for less in [
-            quality(&face(48.0, 1.0), Some(&frontal), None),
-            quality(&face(200.0, 0.5), Some(&frontal), None),
-            quality(&face(200.0, 1.0), Some(&turned), None),
+            quality(&face(48.0, 1.0), Some(&frontal), None, None),
+            quality(&face(200.0, 0.5), Some(&frontal), None, None),
+            quality(&face(200.0, 1.0), Some(&turned), None, None),
             clear(0.5, 0.3),
             clear(1.0, 0.06),
         ] {
             assert!((less - 0.5).abs() < 1e-3, "{less}");
         }
-        assert_eq!(quality(&face(0.0, 0.0), None, None), MIN_QUALITY);
+        assert_eq!(quality(&face(0.0, 0.0), None, None, None), MIN_QUALITY);
     }
 
     proptest! {
@@ -186,7 +195,7 @@ mod tests {
             side in 0.0_f32..1e4, score in -1.0_f32..2.0, yaw in -180.0_f32..180.0,
         ) {
             let face = Face { bbox: BBox { x: 0.0, y: 0.0, width: side, height: side }, score, landmarks: None };
-            let quality = quality(&face, Some(&Pose { yaw, ..Pose::default() }), None);
+            let quality = quality(&face, Some(&Pose { yaw, ..Pose::default() }), None, None);
             prop_assert!((MIN_QUALITY..=1.0).contains(&quality));
         }
     }

@@ -3,7 +3,7 @@
 
 use super::contact::Contact;
 use super::scores::calmness_loss;
-use super::{Emotion, Observation};
+use super::{Covered, Emotion, Observation};
 
 /// Indices of the sums. These are weighted by time.
 const SCREEN: usize = 0;
@@ -13,15 +13,16 @@ const SHUT: usize = 3;
 const LANDMARKS: usize = 4;
 const EYES_COVERED: usize = 5;
 const MOUTH_COVERED: usize = 6;
+const PART_COVERED: usize = 7;
 /// The sums from this index on are weighted by time and quality.
-const WEIGHT: usize = 7;
-const EMOTIONS: usize = 8;
-const AROUSAL_LOSS: usize = 15;
-const DISPLEASURE_LOSS: usize = 16;
-const CONFIDENCE: usize = 17;
-const POSED: usize = 18;
-const STEADY: usize = 19;
-const SUMS: usize = 20;
+const WEIGHT: usize = 8;
+const EMOTIONS: usize = 9;
+const AROUSAL_LOSS: usize = 16;
+const DISPLEASURE_LOSS: usize = 17;
+const CONFIDENCE: usize = 18;
+const POSED: usize = 19;
+const STEADY: usize = 20;
+const SUMS: usize = 21;
 
 /// Sums over some samples.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -46,6 +47,7 @@ impl Tally {
         sums[LANDMARKS] = seconds(seen.covered.is_some());
         sums[EYES_COVERED] = seconds(seen.covered.is_some_and(|covered| covered.eyes));
         sums[MOUTH_COVERED] = seconds(seen.covered.is_some_and(|covered| covered.mouth));
+        sums[PART_COVERED] = seconds(seen.covered.is_some_and(Covered::any));
         let weight = span_s * f64::from(seen.quality);
         sums[WEIGHT] = weight;
         for emotion in Emotion::ALL {
@@ -130,6 +132,7 @@ impl Tally {
             eye_contact_coverage: ratio(sums[READABLE], sums[SCREEN]).map(|share| share.min(1.0)),
             eyes_covered: ratio(sums[EYES_COVERED], sums[LANDMARKS]),
             mouth_covered: ratio(sums[MOUTH_COVERED], sums[LANDMARKS]),
+            emotions_coverage: ratio(sums[PART_COVERED], sums[LANDMARKS]).map(|covered| (1.0 - covered).max(0.0)),
             steadiness: ratio(sums[STEADY], sums[POSED]),
         })
     }
@@ -157,5 +160,6 @@ pub(super) struct Figures {
     pub eye_contact_coverage: Option<f64>,
     pub eyes_covered: Option<f64>,
     pub mouth_covered: Option<f64>,
+    pub emotions_coverage: Option<f64>,
     pub steadiness: Option<f64>,
 }

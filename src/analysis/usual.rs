@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Emotion, Observation, Probabilities, rounding};
+use super::{Covered, Emotion, Observation, Probabilities, rounding};
 
 /// A person has a usual level from so many samples and so many seconds on screen on.
 pub const USUAL_SAMPLES: usize = 30;
@@ -133,8 +133,12 @@ impl Usual {
 
     fn rises(&self, emotion: Emotion, seen: &[Observation], spans: &[(f64, f64)], away_s: f64) -> Vec<Rise> {
         let clear = self.clear[emotion.index()];
-        let above: Vec<f64> =
-            seen.iter().map(|seen| f64::from(self.relative(&seen.emotions)[emotion.index()])).collect();
+        // A mask that is put on changes the level as well.
+        let above = |seen: &Observation| {
+            let is_read = !seen.covered.is_some_and(Covered::any);
+            if is_read { f64::from(self.relative(&seen.emotions)[emotion.index()]) } else { f64::MIN }
+        };
+        let above: Vec<f64> = seen.iter().map(above).collect();
         let mut found = Vec::new();
         let mut from = 0;
         while from < seen.len() {
@@ -268,6 +272,18 @@ mod tests {
         let found = found(&seen, &spans).unwrap();
         let times: Vec<(f64, f64)> = found.rises.iter().map(|rise| (rise.start_s, rise.end_s)).collect();
         assert_eq!(times, [(19.75, 21.75), (31.75, 33.75)]);
+    }
+
+    #[test]
+    fn a_face_with_covered_parts_has_no_rise() {
+        let (mut seen, spans) = observed(&minute(Emotion::Surprise, 0.02, 0.6));
+        for seen in &mut seen[40..48] {
+            seen.covered = Some(Covered { eyes: false, mouth: true });
+        }
+        assert_eq!(found(&seen, &spans).unwrap().rises, []);
+        seen[44].covered = Some(Covered::default());
+        seen[45].covered = Some(Covered::default());
+        assert_eq!(found(&seen, &spans).unwrap().rises.len(), 1);
     }
 
     #[test]

@@ -577,7 +577,8 @@ impl FacesInFrame {
     pub fn sighting(&self, read: &FaceInFrame, emotions: Probabilities) -> Sighting {
         let FaceInFrame { face, appearance, head, expressions, .. } = read;
         let pose = head.map(|head| head.pose).or_else(|| head_pose(face, self.width, self.height));
-        let quality = quality(face, pose.as_ref(), head.as_ref().map(|head| &head.clarity));
+        let covered = head.map(|head| head.covered);
+        let quality = quality(face, pose.as_ref(), head.as_ref().map(|head| &head.clarity), covered);
         let seen = Observation {
             sample: self.sample,
             time_s: self.time_s,
@@ -585,7 +586,7 @@ impl FacesInFrame {
             emotions,
             pose,
             eyes: head.and_then(|head| head.eyes),
-            covered: head.map(|head| head.covered),
+            covered,
             expressions: *expressions,
             quality,
         };

@@ -131,5 +131,5 @@ fn size(sample: &Sample) -> (i32, i32) {
 fn weight(face: &Face, mesh: Option<&Mesh>, width: i32, height: i32) -> f32 {
     let head = mesh.and_then(|mesh| head_and_eyes(mesh, width, height));
     let pose = head.as_ref().map(|head| head.pose).or_else(|| head_pose(face, width, height));
-    quality(face, pose.as_ref(), head.as_ref().map(|head| &head.clarity))
+    quality(face, pose.as_ref(), head.as_ref().map(|head| &head.clarity), head.map(|head| head.covered))
 }

@@ -1,6 +1,6 @@
 //! The same clips mirrored, smaller, tilted and darker. These changes must not change the figures of the person.
 
-use visage::analysis::{BBox, Emotion, Findings, Options};
+use visage::analysis::{BBox, Covered, Emotion, Findings, Options};
 
 use super::{EVERY_20TH, analyze, pipeline};
 use crate::support::clips::{Clips, shared};
@@ -108,6 +108,8 @@ fn covered_eyes_and_mouths_are_reported_and_covered_eyes_have_no_gaze() {
     let bare = analyze(&pipeline, &clips.path("original.mp4"), options).unwrap();
     let seen = bare.analysis.summary;
     assert_eq!((seen.eyes_covered, seen.mouth_covered), (Some(0.0), Some(0.0)));
+    assert_eq!(seen.emotions_coverage, Some(1.0));
+    let usual_width = bare.analysis.faces[0].intervals.as_ref().unwrap().emotions[&Emotion::Happy].width();
     let boxes = || bare.timeline.rows.iter().map(|row| row.bbox);
     let edge = |of: fn(&BBox) -> f32, pick: fn(f32, f32) -> f32| boxes().map(|bbox| of(&bbox)).reduce(pick).unwrap();
     let (left, right) = (edge(|b| b.x, f32::min), edge(|b| b.x + b.width, f32::max));
@@ -130,6 +132,7 @@ fn covered_eyes_and_mouths_are_reported_and_covered_eyes_have_no_gaze() {
         assert!(summary.eyes_covered > Some(0.9), "{colour}: {summary:?}");
         assert_eq!(summary.mouth_covered, Some(0.0), "{colour}");
         assert!(summary.eye_contact_coverage < Some(0.1), "{colour}: {summary:?}");
+        assert!(summary.emotions_coverage < Some(0.1), "{colour}: {summary:?}");
         let hidden = found.timeline.rows.iter().filter(|row| row.covered.is_some_and(|covered| covered.eyes));
         for row in hidden {
             assert_eq!((row.gaze, row.eye_contact, row.eyes_shut), (None, None, None), "{colour}: {row:?}");
@@ -146,5 +149,26 @@ fn covered_eyes_and_mouths_are_reported_and_covered_eyes_have_no_gaze() {
         assert!(summary.eye_contact >= Some(80.0), "{colour}: {summary:?}");
         let told = |warning: &String| warning.starts_with("The mouth was covered in");
         assert!(found.analysis.warnings.iter().any(told), "{colour}: {:?}", found.analysis.warnings);
+        // Nothing is claimed about the expression: neither calm neutrality nor anything else.
+        assert!(summary.emotions_coverage < Some(0.1), "{colour}: {summary:?}");
+        assert!(found.timeline.rows.iter().all(|row| row.quality <= 0.1), "{colour}");
+        let width = found.analysis.faces[0].intervals.as_ref().unwrap().emotions[&Emotion::Happy].width();
+        println!("{colour}: {width} points wide instead of {usual_width}");
+        assert!(width > 70.0 && width > usual_width, "{colour}: {width}");
     }
+    // A mask in half of the time: the other half decides.
+    let masked = band(0.6, 1.05, "white");
+    let half = under("half", format!("{masked}:enable='gte(t,1.2)'"));
+    let summary = &half.analysis.summary;
+    let coverage = summary.emotions_coverage.unwrap();
+    assert!((0.35..0.65).contains(&coverage), "{summary:?}");
+    let rows =
+        |is_bare: bool| half.timeline.rows.iter().filter(move |row| row.covered.is_some_and(Covered::any) != is_bare);
+    let mean = |is_bare| {
+        rows(is_bare).map(|row| f64::from(row.emotions.of(Emotion::Happy))).sum::<f64>() * 100.0
+            / rows(is_bare).count() as f64
+    };
+    let happy = summary.emotions.as_ref().unwrap()[&Emotion::Happy];
+    println!("happy: {happy} in all, {} without and {} with the mask", mean(true), mean(false));
+    assert!((happy - mean(true)).abs() < (happy - mean(false)).abs(), "{happy}, {}, {}", mean(true), mean(false));
 }

@@ -69,7 +69,8 @@ const PERSON: [(&str, Kind, &str); 5] = [
 const FIGURES: [&str; 6] = ["valence", "arousal", "calmness", "eye_contact", "presence", "model_confidence"];
 
 /// Figures of one person without an interval.
-const OTHERS: [&str; 4] = ["eye_contact_coverage", "eyes_covered", "mouth_covered", "blinks_per_minute"];
+const OTHERS: [&str; 5] =
+    ["eye_contact_coverage", "eyes_covered", "mouth_covered", "emotions_coverage", "blinks_per_minute"];
 
 pub fn columns() -> Vec<Column> {
     let column = |name: &str, kind, place| Column { name: name.to_owned(), kind, place };

@@ -99,6 +99,8 @@ fn as_video(picture: &Value) -> Value {
             "eye_contact": share(&face["eye_contact"]).map(|share| share * 100.0),
             "eyes_covered": share(&face["eyes_covered"]),
             "mouth_covered": share(&face["mouth_covered"]),
+            "emotions_coverage": face["eyes_covered"].as_bool().zip(face["mouth_covered"].as_bool())
+                .map(|(eyes, mouth)| if eyes || mouth { 0.0 } else { 1.0 }),
         })
     };
     json!({
