@@ -1528,6 +1528,13 @@ export interface components {
             mouth_covered: number | null;
             /**
              * Format: double
+             * @description Share of the time on screen in which the landmark model saw a whole face with bare eyes and a bare mouth, 0 to 1.
+             *     Other expressions are uncertain and count little. Null without the landmark model, and in results of older
+             *     versions.
+             */
+            emotions_coverage: number | null;
+            /**
+             * Format: double
              * @description Blinks per minute. Null if the eyes were readable for less than 10 seconds, or if samples were more than an
              *     eighth of a second apart.
              */
@@ -2718,7 +2725,7 @@ export interface components {
             kind: "too_brief";
         };
         /** @description One statement of the feedback. `kind` names the variant in JSON. */
-        Remark: components["schemas"]["RemarkLittleMaterial"] | components["schemas"]["RemarkSeveralPeople"] | components["schemas"]["RemarkPerson"] | components["schemas"]["RemarkShowed"] | components["schemas"]["RemarkStrongest"] | components["schemas"]["RemarkWeakest"] | components["schemas"]["RemarkEven"] | components["schemas"]["RemarkOnly"] | components["schemas"]["RemarkTry"];
+        Remark: components["schemas"]["RemarkLittleMaterial"] | components["schemas"]["RemarkSeveralPeople"] | components["schemas"]["RemarkPerson"] | components["schemas"]["RemarkShowed"] | components["schemas"]["RemarkMayBeAtRest"] | components["schemas"]["RemarkStrongest"] | components["schemas"]["RemarkWeakest"] | components["schemas"]["RemarkEven"] | components["schemas"]["RemarkOnly"] | components["schemas"]["RemarkTry"];
         /** @description All parts have about the same value. */
         RemarkEven: {
             parts: components["schemas"]["PartName"][];
@@ -2741,6 +2748,18 @@ export interface components {
              * @enum {string}
              */
             kind: "little_material";
+        };
+        /**
+         * @description The most frequent emotion may be the look of this face at rest: it is unpleasant, it was the usual one, and it never
+         *     rose clearly above its usual level.
+         */
+        RemarkMayBeAtRest: {
+            emotion: components["schemas"]["Emotion"];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "may_be_at_rest";
         };
         /** @description The only part that could be measured. */
         RemarkOnly: {
@@ -3211,6 +3230,13 @@ export interface components {
              * @description Share of the time with landmarks in which the mouth was covered, for example by a mask, 0 to 1.
              */
             mouth_covered: number | null;
+            /**
+             * Format: double
+             * @description Share of the time on screen in which the landmark model saw a whole face with bare eyes and a bare mouth, 0 to 1.
+             *     Other expressions are uncertain and count little. Null without the landmark model, and in results of older
+             *     versions.
+             */
+            emotions_coverage: number | null;
             /**
              * Format: double
              * @description Blinks per minute. Null if the eyes were readable for less than 10 seconds, or if samples were more than an

@@ -5,7 +5,7 @@ use super::remark::{Advice, Finding, FindingSpan, Reason, Remark, Shown};
 use super::scores::tense_arousal;
 use super::speech::EASY_PACE;
 use super::tally::Tally;
-use super::{Certainty, Emotion, FaceSummary, PartName, Parts, Speech, rounding};
+use super::{Certainty, Emotion, FaceSummary, PartName, Parts, Relative, Speech, rounding};
 
 /// With faces seen for less than this, in seconds, the feedback says that there was little input.
 const LITTLE_S: f64 = 5.0;
@@ -17,6 +17,8 @@ const EVEN: f64 = 3.0;
 const GOOD: f64 = 80.0;
 /// Minimum share of the second emotion that is named, in percent.
 const WORTH_NAMING: f64 = 20.0;
+/// From this usual probability on, an emotion may be the look of a face at rest.
+const AT_REST: f64 = 0.5;
 /// Minimum difference between a span and the whole, in points.
 const MIN_DIFFERENCE: f64 = 10.0;
 /// Shortest span in seconds.
@@ -48,6 +50,7 @@ pub(super) fn remarks_on_one(input: &FeedbackInput<'_>) -> Vec<Remark> {
         remarks.push(Remark::LittleMaterial { samples, seen_s });
     }
     remarks.push(Remark::Showed { shown: shown(input.face) });
+    remarks.extend(may_be_at_rest(input.face).map(|emotion| Remark::MayBeAtRest { emotion }));
 
     let clarity = parts.overall_score.iter().filter(|part| part.part == PartName::SpeechClarity);
     let measured: Vec<(PartName, f64)> =
@@ -86,7 +89,7 @@ pub(super) fn remarks_on_one_of_several(input: &FeedbackInput<'_>) -> Remark {
     let mut remarks = remarks_on_one(input);
     let is_good = |finding: &Finding| finding.value >= GOOD;
     remarks.retain(|remark| match remark {
-        Remark::Showed { .. } => true,
+        Remark::Showed { .. } | Remark::MayBeAtRest { .. } => true,
         Remark::Weakest(finding) | Remark::Only(finding) => !is_good(finding),
         Remark::Try { advice } => *advice != Advice::KeepItUp,
         _ => false,
@@ -109,6 +112,16 @@ fn shown(face: &FaceSummary) -> Vec<Shown> {
     let next = next.filter(|(_, percent)| **percent >= WORTH_NAMING);
     let first = shown(top, emotions.get(&top).copied().unwrap_or_default());
     std::iter::once(first).chain(next.map(|(emotion, percent)| shown(*emotion, *percent))).collect()
+}
+
+/// Returns the most frequent emotion if it may be the look of the face at rest.
+fn may_be_at_rest(face: &FaceSummary) -> Option<Emotion> {
+    let Some(Relative::Compared { usual, rises }) = &face.relative else { return None };
+    let emotion = face.dominant_emotion;
+    let is_unpleasant = emotion.valence_arousal().0 < 0.0;
+    let is_usual = usual.get(&emotion).is_some_and(|usual| *usual >= AT_REST);
+    let rose = rises.iter().any(|rise| rise.emotion == emotion);
+    (is_unpleasant && is_usual && !rose).then_some(emotion)
 }
 
 impl FeedbackInput<'_> {
@@ -346,6 +359,27 @@ mod tests {
         let mut calm = talker(count, false);
         calm.observations.retain(|seen| seen.sample >= 2 * count / 3);
         assert_eq!(advice(&analysis(&[calm], count, None)), Advice::KeepItUp);
+    }
+
+    #[test]
+    fn a_face_that_always_looks_sad_may_look_so_at_rest() {
+        let times: Vec<f64> = (0..60).map(f64::from).collect();
+        let at_rest = |shown: &[Probabilities]| {
+            let found = analysis(&[track(1, &times[..shown.len()], shown)], shown.len() as u32, None);
+            let find = |remark: &Remark| match remark {
+                Remark::MayBeAtRest { emotion } => Some(*emotion),
+                _ => None,
+            };
+            found.summary.remarks.iter().find_map(find)
+        };
+        let sad = |p: f32| Probabilities([0.0, 0.0, 0.0, 0.0, p, 0.0, 1.0 - p]);
+        let mut shown = vec![sad(0.7); 60];
+        assert_eq!(at_rest(&shown), Some(Emotion::Sad));
+        assert_eq!(at_rest(&shown[..29]), None, "too brief to know what is usual");
+        shown[40..44].fill(sad(0.98));
+        assert_eq!(at_rest(&shown), None, "sadder than usual");
+        assert_eq!(at_rest(&[all(Emotion::Happy); 60]), None);
+        assert_eq!(at_rest(&[all(Emotion::Neutral); 60]), None);
     }
 
     #[test]

@@ -27,6 +27,9 @@ pub enum Remark {
     },
     /// The most frequent emotion, and the second one if it was frequent too.
     Showed { shown: Vec<Shown> },
+    /// The most frequent emotion may be the look of this face at rest: it is unpleasant, it was the usual one, and it never
+    /// rose clearly above its usual level.
+    MayBeAtRest { emotion: Emotion },
     /// The part of the scores with the highest value.
     Strongest(#[schema(inline)] Finding),
     /// The part of the scores with the lowest value.

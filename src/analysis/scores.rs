@@ -71,12 +71,17 @@ pub struct Clarity {
     pub sharpness: f32,
 }
 
+impl Clarity {
+    /// That of a face that the landmark network refused, because it saw a whole face with a probability below 0.5.
+    pub const REFUSED: Self = Self { presence: 0.25, sharpness: FULL_SHARPNESS };
+}
+
 /// Returns the weight of a sample in averages, [`MIN_QUALITY`] to 1. It is the product of these factors:
 ///
 /// - size: the face's shorter side divided by 96 pixels, at most 1
 /// - frontal: the cosine of yaw times the cosine of pitch, or 0.75 if the pose is unknown
 /// - score: the score of the detector
-/// - presence: [`Clarity::presence`], or 1 if it is unknown
+/// - presence: [`Clarity::presence`], or 1 if it is unknown ([`Clarity::REFUSED`] if the face was refused)
 /// - sharpness: [`Clarity::sharpness`] divided by 0.12, at most 1, or 1 if it is unknown
 /// - bare: 0.1 if the eyes or the mouth are covered, otherwise 1
 pub fn quality(face: &Face, pose: Option<&Pose>, clarity: Option<&Clarity>, covered: Option<Covered>) -> f32 {

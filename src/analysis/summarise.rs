@@ -60,8 +60,8 @@ pub fn summarise(
     // If there are several people, it is unknown who speaks.
     let own_speech_scores = if people.len() == 1 { speech_scores } else { SpeechScores::default() };
     let faces: Vec<FaceSummary> =
-        people.iter().map(|person| person.summary(own_speech_scores, away_s(interval_s))).collect();
-    let mut summary = whole(&people, speech_scores);
+        people.iter().map(|person| person.summary(own_speech_scores, away_s(interval_s), by_eyes)).collect();
+    let mut summary = whole(&people, speech_scores, by_eyes);
     let runs = if let [face] = faces.as_slice() { face.segments.as_slice() } else { &[] };
     summary.story = summary.emotions.as_ref().and_then(|emotions| Story::of(emotions, runs));
     summary.remarks = match (faces.as_slice(), people.as_slice()) {
@@ -167,7 +167,7 @@ impl<'a> Person<'a> {
         Some(Self { track, contacts, blocks, tally, figures: tally.figures()?, blinks, tallies, spans, usual })
     }
 
-    fn summary(&self, speech_scores: SpeechScores, away_s: f64) -> FaceSummary {
+    fn summary(&self, speech_scores: SpeechScores, away_s: f64, by_eyes: bool) -> FaceSummary {
         let seen = &self.track.observations;
         let mut counts: BTreeMap<Emotion, u32> = BTreeMap::new();
         let mut confidence: BTreeMap<Emotion, f64> = BTreeMap::new();
@@ -203,7 +203,7 @@ impl<'a> Person<'a> {
             eye_contact_coverage: self.figures.eye_contact_coverage,
             eyes_covered: self.figures.eyes_covered,
             mouth_covered: self.figures.mouth_covered,
-            emotions_coverage: self.figures.emotions_coverage,
+            emotions_coverage: self.figures.bare.filter(|_| by_eyes),
             blinks_per_minute: self.blinks.per_minute(),
             calmness: self.figures.calmness,
             valence: self.figures.valence,
@@ -224,7 +224,7 @@ fn sample_span(sample_spans: &[(f64, f64)], seen: &Observation) -> (f64, f64) {
 }
 
 /// Summarises all people together, each weighted by time on screen.
-fn whole(people: &[Person], speech_scores: SpeechScores) -> Summary {
+fn whole(people: &[Person], speech_scores: SpeechScores, by_eyes: bool) -> Summary {
     let mut all = Tally::default();
     for person in people {
         all.add(&person.tally.among_others(), 1.0);
@@ -241,7 +241,7 @@ fn whole(people: &[Person], speech_scores: SpeechScores) -> Summary {
         eye_contact_coverage: figures.and_then(|figures| figures.eye_contact_coverage),
         eyes_covered: figures.and_then(|figures| figures.eyes_covered),
         mouth_covered: figures.and_then(|figures| figures.mouth_covered),
-        emotions_coverage: figures.and_then(|figures| figures.emotions_coverage),
+        emotions_coverage: figures.and_then(|figures| figures.bare).filter(|_| by_eyes),
         blinks_per_minute: people.iter().map(|person| person.blinks).fold(Blinks::default(), Blinks::plus).per_minute(),
         model_confidence: figures.map(|figures| figures.confidence),
         valence: figures.map(|figures| figures.valence),
@@ -291,7 +291,7 @@ mod tests {
 
     use super::*;
     use crate::analysis::testing::{all, facts, probabilities, track};
-    use crate::analysis::{Pose, Probabilities};
+    use crate::analysis::{Covered, LANDMARK_MODEL, Pose, Probabilities};
 
     #[test]
     fn a_sample_stands_for_the_time_around_it() {
@@ -349,6 +349,23 @@ mod tests {
         }
         let found = summarise(facts(3.5, true), &times, &[person], None, vec![], vec![]);
         assert_eq!((found.analysis.summary.eye_contact, found.analysis.faces[0].eye_contact), (None, None));
+    }
+
+    #[test]
+    fn expressions_count_as_read_if_the_landmarks_show_bare_eyes_and_a_bare_mouth() {
+        let times = [0.0, 1.0, 2.0, 3.0];
+        let mut person = track(1, &times, &[all(Emotion::Neutral); 4]);
+        let covered = [Some(Covered::default()), Some(Covered { eyes: false, mouth: true }), None, None];
+        for (seen, covered) in person.observations.iter_mut().zip(covered) {
+            seen.covered = covered;
+        }
+        let coverage = |models: Vec<ModelUsed>| {
+            let found = summarise(facts(3.5, true), &times, std::slice::from_ref(&person), None, models, vec![]);
+            (found.analysis.summary.emotions_coverage, found.analysis.faces[0].emotions_coverage)
+        };
+        let landmarks = ModelUsed { name: LANDMARK_MODEL.to_owned(), sha256: String::new() };
+        assert_eq!(coverage(vec![landmarks]), (Some(0.5 / 3.5), Some(0.5 / 3.5)));
+        assert_eq!(coverage(vec![]), (None, None));
     }
 
     #[test]

@@ -136,8 +136,9 @@ pub struct Summary {
     /// Share of the time with landmarks in which the mouth was covered, for example by a mask, 0 to 1.
     #[serde(default, serialize_with = "rounding::maybe_three")]
     pub mouth_covered: Option<f64>,
-    /// Share of the time with landmarks in which neither eyes nor mouth were covered, 0 to 1. Expressions of covered faces
-    /// are uncertain, and count a tenth. Null without landmarks, and in results of older versions.
+    /// Share of the time on screen in which the landmark model saw a whole face with bare eyes and a bare mouth, 0 to 1.
+    /// Other expressions are uncertain and count little. Null without the landmark model, and in results of older
+    /// versions.
     #[serde(default, serialize_with = "rounding::maybe_three")]
     pub emotions_coverage: Option<f64>,
     /// Blinks per minute. Null if the eyes were readable for less than 10 seconds, or if samples were more than an
@@ -262,8 +263,9 @@ pub struct FaceSummary {
     /// Share of the time with landmarks in which the mouth was covered, for example by a mask, 0 to 1.
     #[serde(default, serialize_with = "rounding::maybe_three")]
     pub mouth_covered: Option<f64>,
-    /// Share of the time with landmarks in which neither eyes nor mouth were covered, 0 to 1. Expressions of covered faces
-    /// are uncertain, and count a tenth. Null without landmarks, and in results of older versions.
+    /// Share of the time on screen in which the landmark model saw a whole face with bare eyes and a bare mouth, 0 to 1.
+    /// Other expressions are uncertain and count little. Null without the landmark model, and in results of older
+    /// versions.
     #[serde(default, serialize_with = "rounding::maybe_three")]
     pub emotions_coverage: Option<f64>,
     /// Blinks per minute. Null if the eyes were readable for less than 10 seconds, or if samples were more than an

@@ -132,7 +132,7 @@ impl Tally {
             eye_contact_coverage: ratio(sums[READABLE], sums[SCREEN]).map(|share| share.min(1.0)),
             eyes_covered: ratio(sums[EYES_COVERED], sums[LANDMARKS]),
             mouth_covered: ratio(sums[MOUTH_COVERED], sums[LANDMARKS]),
-            emotions_coverage: ratio(sums[PART_COVERED], sums[LANDMARKS]).map(|covered| (1.0 - covered).max(0.0)),
+            bare: ratio((sums[LANDMARKS] - sums[PART_COVERED]).max(0.0), sums[SCREEN]).map(|share| share.min(1.0)),
             steadiness: ratio(sums[STEADY], sums[POSED]),
         })
     }
@@ -160,6 +160,7 @@ pub(super) struct Figures {
     pub eye_contact_coverage: Option<f64>,
     pub eyes_covered: Option<f64>,
     pub mouth_covered: Option<f64>,
-    pub emotions_coverage: Option<f64>,
+    /// Share of the time on screen with landmarks and without covered parts.
+    pub bare: Option<f64>,
     pub steadiness: Option<f64>,
 }

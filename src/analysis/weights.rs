@@ -145,7 +145,7 @@ mod tests {
             eye_contact,
             eyes_covered: None,
             mouth_covered: None,
-            emotions_coverage: None,
+            bare: None,
             eye_contact_coverage: None,
             steadiness,
         }

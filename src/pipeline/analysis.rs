@@ -11,8 +11,8 @@ use super::part::{AnalysisPart, Beginning, Detectors, Place, ReadSample};
 use super::sound::SoundResult;
 use super::{AnalysisParts, Analyzed, Cancel, Pipeline, PipelineError, Progress, StageTimes, sound, stages};
 use crate::analysis::{
-    Appearance, Detail, Expressions, Face, Findings, Observation, Options, Probabilities, Sighting, StreamOrientation,
-    Tracker, VideoFacts, Warning, quality, summarise,
+    Appearance, Clarity, Detail, Expressions, Face, Findings, Observation, Options, Probabilities, Sighting,
+    StreamOrientation, Tracker, VideoFacts, Warning, quality, summarise,
 };
 use crate::engine::ActiveDevice;
 use crate::isolation::{Frames, VideoFile};
@@ -65,6 +65,8 @@ pub(super) struct FaceInFrame {
     appearance: Appearance,
     /// `None` if the landmarks could not be read.
     head: Option<HeadAndEyes>,
+    /// `None` without the landmark model.
+    clarity: Option<Clarity>,
     /// `None` if they were not asked for, or the landmarks could not be read.
     expressions: Option<Expressions>,
 }
@@ -508,7 +510,9 @@ impl FaceReader<'_> {
                 .map(|(face, (((crop, appearance), head), expressions))| {
                     let covered = head.map(|head| head.covered).unwrap_or_default();
                     let expressions = expressions.map(|seen| seen.without(covered));
-                    FaceInFrame { face, crop, appearance, head, expressions }
+                    let refused = details.has_landmarks().then_some(Clarity::REFUSED);
+                    let clarity = head.map(|head| head.clarity).or(refused);
+                    FaceInFrame { face, crop, appearance, head, clarity, expressions }
                 })
                 .collect(),
         });
@@ -575,10 +579,10 @@ fn read_emotions(
 
 impl FacesInFrame {
     pub fn sighting(&self, read: &FaceInFrame, emotions: Probabilities) -> Sighting {
-        let FaceInFrame { face, appearance, head, expressions, .. } = read;
+        let FaceInFrame { face, appearance, head, clarity, expressions, .. } = read;
         let pose = head.map(|head| head.pose).or_else(|| head_pose(face, self.width, self.height));
         let covered = head.map(|head| head.covered);
-        let quality = quality(face, pose.as_ref(), head.as_ref().map(|head| &head.clarity), covered);
+        let quality = quality(face, pose.as_ref(), clarity.as_ref(), covered);
         let seen = Observation {
             sample: self.sample,
             time_s: self.time_s,

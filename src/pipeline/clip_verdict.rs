@@ -1,7 +1,7 @@
 //! Reads one emotion of a clip from 15 frames spread over it, for the Journaling thumbnails API.
 
 use super::{Cancel, Pipeline, PipelineError};
-use crate::analysis::{Face, Probabilities, Verdict, quality};
+use crate::analysis::{Clarity, Face, Probabilities, Verdict, quality};
 use crate::isolation::Frames;
 use crate::media::{Every, Sample, Source, is_in_spread};
 use crate::vision::{CLIP_FRAMES, Crop, FaceDetails, Mesh, TiledDetector, TurnVotes, head_and_eyes, head_pose};
@@ -104,7 +104,8 @@ impl Pipeline {
         votes.add(self.vision.turns(&details, picture, face, mesh.as_ref())?);
         let crop = self.vision.crop(picture, face)?;
         let (width, height) = size(sample);
-        let weight = weight(face, mesh.as_ref(), width, height);
+        let refused = details.has_landmarks().then_some(Clarity::REFUSED);
+        let weight = weight(face, mesh.as_ref(), refused, (width, height));
         Ok(ClipFrame { mesh: mesh.map(|mesh| (mesh, width, height)), face: Some((crop, weight)) })
     }
 }
@@ -128,8 +129,10 @@ fn size(sample: &Sample) -> (i32, i32) {
     (sample.picture.cols(), sample.picture.rows())
 }
 
-fn weight(face: &Face, mesh: Option<&Mesh>, width: i32, height: i32) -> f32 {
+/// Returns the weight of a face. `refused`: what holds if its landmarks could not be read.
+fn weight(face: &Face, mesh: Option<&Mesh>, refused: Option<Clarity>, (width, height): (i32, i32)) -> f32 {
     let head = mesh.and_then(|mesh| head_and_eyes(mesh, width, height));
     let pose = head.as_ref().map(|head| head.pose).or_else(|| head_pose(face, width, height));
-    quality(face, pose.as_ref(), head.as_ref().map(|head| &head.clarity), head.map(|head| head.covered))
+    let clarity = head.as_ref().map(|head| head.clarity).or(refused);
+    quality(face, pose.as_ref(), clarity.as_ref(), head.map(|head| head.covered))
 }

@@ -65,6 +65,7 @@ impl FeedbackText {
             Remark::SeveralPeople { people } => self.fill("several", &[("n", &people.to_string())]),
             Remark::Person { face, remarks } => self.person(*face, remarks),
             Remark::Showed { shown } => self.showed(shown),
+            Remark::MayBeAtRest { emotion } => self.fill("at_rest", &[("emotion", &self.words.adjective(*emotion))]),
             Remark::Strongest(finding) => self.finding("highest", finding),
             Remark::Weakest(finding) | Remark::Only(finding) => self.finding("lowest", finding),
             Remark::Even { parts, value } => {
@@ -191,6 +192,7 @@ mod tests {
                     shown(Emotion::Sad, 41.0, Some([0.0, 8.4])),
                 ],
             },
+            Remark::MayBeAtRest { emotion: Emotion::Sad },
             Remark::Even { parts: vec![PartName::EyeContact, PartName::Calmness, PartName::Fluency], value: 61.0 },
         ];
         let reasons = [

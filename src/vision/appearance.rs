@@ -57,7 +57,7 @@ fn colours(part: &Mat, gain: f32) -> Result<Vec<[f32; 3]>, VisionError> {
 }
 
 /// Converts an sRGB colour (IEC 61966-2-1, white D65), given as blue, green and red from 0 to 1, to CIE L*a*b*.
-fn lab(bgr: [f32; 3]) -> [f32; 3] {
+pub(super) fn lab(bgr: [f32; 3]) -> [f32; 3] {
     let [b, g, r] =
         bgr.map(|value| if value <= 0.040_45 { value / 12.92 } else { ((value + 0.055) / 1.055).powf(2.4) });
     let x = (0.412_453 * r + 0.357_580 * g + 0.180_423 * b) / 0.950_456;

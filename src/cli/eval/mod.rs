@@ -187,8 +187,6 @@ struct Report<'a> {
 
 impl Report<'_> {
     fn json(&self) -> Value {
-        let round = |value: f64| (value * 1e6).round() / 1e6;
-        let interval = |Interval { low, high }: Interval| json!([round(low), round(high)]);
         let figures = &self.figures;
         let classes = self.labels.iter().zip(&figures.per_class).map(|(label, class)| {
             let each = json!({
@@ -223,8 +221,6 @@ impl Report<'_> {
     }
 
     fn groups_json(&self, groups: &[GroupFigures]) -> Value {
-        let round = |value: f64| (value * 1e6).round() / 1e6;
-        let interval = |Interval { low, high }: Interval| json!([round(low), round(high)]);
         let difference = |it: Difference| {
             json!({
                 "value": round(it.value),
@@ -248,6 +244,14 @@ impl Report<'_> {
         };
         Value::Object(groups.iter().map(group).collect())
     }
+}
+
+fn round(value: f64) -> f64 {
+    (value * 1e6).round() / 1e6
+}
+
+fn interval(Interval { low, high }: Interval) -> Value {
+    json!([round(low), round(high)])
 }
 
 fn failure(error: VisionError) -> Failure {

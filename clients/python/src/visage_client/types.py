@@ -451,6 +451,11 @@ class RemarkLittleMaterial(TypedDict):
     kind: Literal["little_material"]
 
 
+class RemarkMayBeAtRest(TypedDict):
+    emotion: Emotion
+    kind: Literal["may_be_at_rest"]
+
+
 class RemarkSeveralPeople(TypedDict):
     people: int
     kind: Literal["several_people"]
@@ -1407,6 +1412,7 @@ class FaceSummary(TypedDict):
     eye_contact_coverage: float | None
     eyes_covered: float | None
     mouth_covered: float | None
+    emotions_coverage: float | None
     blinks_per_minute: float | None
     calmness: float
     valence: float
@@ -1438,6 +1444,7 @@ Remark: TypeAlias = Union[
     RemarkSeveralPeople,
     "RemarkPerson",
     RemarkShowed,
+    RemarkMayBeAtRest,
     RemarkStrongest,
     RemarkWeakest,
     RemarkEven,
@@ -1480,6 +1487,7 @@ class Summary(TypedDict):
     eye_contact_coverage: float | None
     eyes_covered: float | None
     mouth_covered: float | None
+    emotions_coverage: float | None
     blinks_per_minute: float | None
     model_confidence: float | None
     valence: float | None
