@@ -4,17 +4,14 @@
 //! inference", Journal of the American Statistical Association 22), which are right for few pictures and for shares of
 //! 0 and 100 %. Those of differences are Newcombe's (1998, see [`super::Estimate::minus`]).
 
+use super::intervals::Z;
 use super::{Difference, Estimate, Interval, Judged};
-
-/// Standard deviations on both sides of the mean that hold 95 %.
-const Z: f64 = 1.96;
 
 /// A share of the pictures of a group, 0 to 1.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct GroupShare {
+    /// `takes` is the number of pictures of which it is a share.
     pub share: Estimate,
-    /// Number of pictures of which it is a share.
-    pub pictures: usize,
     /// How much it is higher than the share of the pictures of all other groups. `None` if they have no such picture.
     pub more_than_others: Option<Difference>,
 }
@@ -44,7 +41,7 @@ impl GroupFigures {
                 };
                 let own = right(true)?;
                 let more_than_others = right(false).map(|others| own.minus(&others));
-                Some(GroupShare { share: own, pictures: own.takes, more_than_others })
+                Some(GroupShare { share: own, more_than_others })
             };
             let recall = (0..classes).map(|class| share(Some(class))).collect();
             Some(Self { name: name.to_owned(), accuracy: share(None)?, recall })
@@ -111,16 +108,16 @@ mod tests {
         assert_eq!(names, ["a", "b", "c"]);
 
         let worse = &found[0];
-        assert_eq!((worse.accuracy.share.value, worse.accuracy.pictures), (0.5, 100));
+        assert_eq!((worse.accuracy.share.value, worse.accuracy.share.takes), (0.5, 100));
         let difference = worse.accuracy.more_than_others.unwrap();
         assert!((difference.value + 0.4).abs() < 1e-9 && difference.beyond_chance, "{difference:?}");
-        assert_eq!(worse.recall[0].map(|recall| recall.pictures), Some(100));
+        assert_eq!(worse.recall[0].map(|recall| recall.share.takes), Some(100));
         assert_eq!((worse.recall[1], worse.recall[2]), (None, None));
 
         // Among pictures of class 1 the groups b and c are alike, whatever the group a does.
         let alike = found[2].recall[1].unwrap().more_than_others.unwrap();
         assert!(alike.value.abs() < 1e-9 && !alike.beyond_chance, "{alike:?}");
-        assert!(found[2].recall[1].unwrap().pictures == 100 && found[2].recall[0].is_none());
+        assert!(found[2].recall[1].unwrap().share.takes == 100 && found[2].recall[0].is_none());
     }
 
     #[test]

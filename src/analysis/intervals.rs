@@ -30,7 +30,7 @@ const UNKNOWN_BLOCKS: f64 = 2.0;
 /// 20 points for a figure of 50.
 const SPREAD: f64 = 0.4;
 /// Standard deviations on both sides of the mean that hold 95 %.
-const Z: f64 = 1.96;
+pub(super) const Z: f64 = 1.96;
 
 /// 95 % intervals of the figures of a video or of a person.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]

@@ -143,6 +143,8 @@ mod tests {
             quality(&face(200.0, 1.0), Some(&frontal), Some(&Clarity { presence, sharpness }), Some(Covered::default()))
         };
         assert!((clear(1.0, 0.3) - 1.0).abs() < 1e-6);
+        let refused = quality(&face(200.0, 1.0), Some(&frontal), Some(&Clarity::REFUSED), None);
+        assert!(refused < clear(0.5, 0.3), "a face that is refused counts less than one that is just accepted");
         for covered in [Covered { eyes: true, mouth: false }, Covered { eyes: false, mouth: true }] {
             assert!((quality(&face(200.0, 1.0), Some(&frontal), None, Some(covered)) - 0.1).abs() < 1e-6);
         }

@@ -232,7 +232,7 @@ impl Report<'_> {
             json!({
                 "value": round(it.share.value),
                 "interval": interval(it.share.interval),
-                "pictures": it.pictures,
+                "pictures": it.share.takes,
                 "more_than_others": it.more_than_others.map(difference),
             })
         };

@@ -79,7 +79,7 @@ fn by_group(column: &str, groups: &[GroupFigures], labels: &[&str]) -> String {
                 format!("{value:+.1} ({low:+.1} to {high:+.1}): {told}")
             },
         );
-        let (pictures, share) = (it.pictures, 100.0 * it.share.value);
+        let (pictures, share) = (it.share.takes, 100.0 * it.share.value);
         let _ =
             writeln!(text, "{name:width$}  {figure:of$}  {pictures:>8}  {share:>7.1} %   {interval:16}   {difference}");
     };
