@@ -1,6 +1,6 @@
 //! Entry points for coverage-guided fuzzing (`fuzz/`) of the code that parses bodies and parameters of requests.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, Request, header};
 use bytes::Bytes;
 use futures_util::stream;
 use parking_lot::Mutex;
+use tokio::runtime::{Builder, Runtime};
 
 use super::upload::form::{self, UnknownFields, VideoSink};
 use super::{
@@ -17,10 +18,16 @@ use super::{
 };
 use crate::analysis::Options;
 use crate::blob::{BlobError, Upload};
-use crate::config::Settings;
+use crate::config::{Settings, Video};
 
 /// Maximum number of decoded bytes of a body.
 const LIMIT: u64 = 1 << 20;
+
+// Made once: each of them takes longer than parsing an input.
+static LIMITS: LazyLock<Video> = LazyLock::new(|| Settings::defaults().expect("the settings have defaults").video);
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
+    Builder::new_current_thread().enable_time().build().expect("a runtime on the current thread starts")
+});
 
 /// Writes a video to memory.
 #[derive(Clone, Default)]
@@ -74,24 +81,16 @@ pub fn upload(input: &[u8]) {
         .collect();
     let unknown = if flags & 2 == 0 { UnknownFields::Reject } else { UnknownFields::Ignore };
     let sink = MemorySink::default();
-    let Ok(limits) = Settings::defaults().map(|settings| settings.video) else { return };
-    run(async {
+    RUNTIME.block_on(async {
         let body = Body::from_stream(stream::iter(chunks));
         let incoming =
             IncomingBody::new(&head.headers, body, LIMIT, Pace { idle: Duration::from_secs(30), min_rate: 0 });
-        let form = form::read(&head, &incoming, &sink, &limits, Options::new(20, 5), unknown).await;
+        let form = form::read(&head, &incoming, &sink, &LIMITS, Options::new(20, 5), unknown).await;
         if let Ok(form) = form {
             assert!(form.recipients.len() <= form::MAX_RECIPIENTS && form.content_sha256.len() == 64);
         }
     });
     assert!(sink.0.lock().len() as u64 <= LIMIT);
-}
-
-fn run(future: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-    if let Ok(runtime) = runtime {
-        runtime.block_on(future);
-    }
 }
 
 /// Parses a JSON body with a video in base64.
