@@ -14,6 +14,7 @@ pub mod isolation;
 pub mod locale;
 #[cfg(feature = "video")]
 pub mod media;
+pub mod memory;
 #[cfg(feature = "video")]
 pub mod overlay;
 #[cfg(feature = "video")]

@@ -28,6 +28,7 @@
 //! - [`public_network`]: tells public IP addresses from private ones.
 //! - [`clock`]: time and random tokens, passed in so that tests can fix them.
 //! - [`tls`]: the TLS implementation of all clients in the process.
+//! - [`memory`]: settings of the memory allocator.
 //! - [`telemetry`]: the log, the counters of `GET /metrics`, and traces.
 //!
 //! The modules that need neither the database nor S3 nor the HTTP server are in the crate `visage_core`
@@ -39,8 +40,8 @@
 //! and the plain types remain.
 
 pub use visage_core::{
-    analysis, clock, config, confirmation, engine, fault, locale, public_network, report, secret, sources, speech,
-    telemetry, tls,
+    analysis, clock, config, confirmation, engine, fault, locale, memory, public_network, report, secret, sources,
+    speech, telemetry, tls,
 };
 #[cfg(feature = "video")]
 pub use visage_core::{isolation, media, overlay, pipeline, vision};

@@ -22,7 +22,7 @@ use clap::{Parser, Subcommand};
 use crate::config::{ConfigError, Settings};
 use crate::engine::library;
 use crate::telemetry::{self, Telemetry};
-use crate::{isolation, media};
+use crate::{isolation, media, memory};
 
 /// Analyze the faces in a video: emotion, calmness and eye contact, per person and over time.
 ///
@@ -143,7 +143,7 @@ pub fn run() -> ExitCode {
 /// `visage decode-child`: decodes a video for another process of visage. It reads no settings and writes no log.
 fn decode_child() -> ExitCode {
     media::close_inherited_files();
-    media::limit_free_memory();
+    memory::limit_free();
     let arguments: Vec<String> = std::env::args().skip(2).collect();
     if arguments.is_empty() {
         return isolation::run_child();
@@ -162,7 +162,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Doctor(_) => Telemetry::default(),
         _ => telemetry::start(&settings.log, tracing).map_err(Failure::Settings)?,
     };
-    media::limit_free_memory();
+    memory::limit_free();
     library::disable_telemetry();
     media::prepare();
     match cli.command {

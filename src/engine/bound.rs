@@ -94,7 +94,7 @@ mod tests {
     use super::*;
     use crate::config::Settings;
     use crate::engine::Engine;
-    use crate::engine::model::{call, file};
+    use crate::engine::model::{ModelFile, call};
     use crate::test_files;
 
     const EMOTION: &str = "emotion.onnx";
@@ -102,8 +102,8 @@ mod tests {
 
     fn session(model: &str) -> Session {
         let settings = Settings::defaults().unwrap();
-        let (bytes, _) = file(model, &test_files::model(model)).unwrap();
-        Engine::start(&settings.engine).unwrap().cpu_session(model, &bytes).unwrap()
+        let (_, bytes) = ModelFile::open(model, &test_files::model(model)).unwrap();
+        Engine::start(&settings.engine).unwrap().cpu_session(model, bytes).unwrap()
     }
 
     /// Returns rows with varying values. Another seed gives other values.

@@ -12,6 +12,7 @@ use parking_lot::{Condvar, Mutex};
 use super::library::{self, Library};
 use super::{EngineError, Model, Sequence, half_precision, rewrite};
 use crate::config::{self, Device, Precision};
+use crate::memory;
 
 /// The device that sessions run on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -170,19 +171,21 @@ impl Engine {
     }
 
     /// Creates a session with the configured device and precision.
-    pub(super) fn session(&self, name: &str, model: &[u8]) -> Result<Session, EngineError> {
-        let half = (self.precision == Precision::Fp16).then(|| half_precision::to_fp16(model)).flatten();
+    pub(super) fn session(&self, name: &str, mut model: Vec<u8>) -> Result<Session, EngineError> {
+        let half = (self.precision == Precision::Fp16).then(|| half_precision::to_fp16(&model)).flatten();
         if self.precision == Precision::Fp16 && half.is_none() {
             tracing::info!(name, "the model is not known to support half precision and computes in 32 bits");
         }
         let is_for_cpu = half.is_none() && self.device() != Some(ActiveDevice::Cuda);
-        let for_cpu = is_for_cpu.then(|| rewrite::for_cpu(model)).flatten();
-        let model = half.as_deref().unwrap_or(model);
+        let mut for_cpu = is_for_cpu.then(|| rewrite::for_cpu(&model)).flatten();
+        // What no device runs is freed before a session is created, which takes several times the memory of the model.
+        let on_cpu = for_cpu.take_if(|_| self.device() == Some(ActiveDevice::Cpu));
+        model = half.or(on_cpu).unwrap_or(model);
         let _one_at_a_time = STARTING.lock();
         let refused = |reason: String| EngineError::ModelRefused { name: name.to_owned(), reason };
         let session = |device| {
             let rewritten = if device == ActiveDevice::Cpu { for_cpu.as_deref() } else { None };
-            session(&self.runtime.environment, device, rewritten.unwrap_or(model))
+            session(&self.runtime.environment, device, rewritten.unwrap_or(&model))
         };
         match self.device() {
             Some(device) => session(device).map_err(refused),
@@ -202,10 +205,10 @@ impl Engine {
     }
 
     /// Creates a session on the CPU, whatever device is configured.
-    pub(super) fn cpu_session(&self, name: &str, model: &[u8]) -> Result<Session, EngineError> {
-        let for_cpu = rewrite::for_cpu(model);
+    pub(super) fn cpu_session(&self, name: &str, mut model: Vec<u8>) -> Result<Session, EngineError> {
+        model = rewrite::for_cpu(&model).unwrap_or(model);
         let _one_at_a_time = STARTING.lock();
-        session(&self.runtime.environment, ActiveDevice::Cpu, for_cpu.as_deref().unwrap_or(model))
+        session(&self.runtime.environment, ActiveDevice::Cpu, &model)
             .map_err(|reason| EngineError::ModelRefused { name: name.to_owned(), reason })
     }
 
@@ -251,14 +254,20 @@ impl Runtime {
 /// Creates a session. A CUDA provider that fails is an error: by default, the runtime would silently fall back to the
 /// CPU.
 fn session(environment: &Environment, device: ActiveDevice, model: &[u8]) -> Result<Session, String> {
-    let mut builder = Session::builder(environment).map_err(|error| error.to_string())?;
+    // A memory pattern allocates all tensors of a call as one block. On the CPU, this takes more memory and no less time.
+    let mut builder = Session::builder(environment)
+        .and_then(|builder| Ok(builder.with_memory_pattern(device != ActiveDevice::Cpu)?))
+        .map_err(|error| error.to_string())?;
     if device == ActiveDevice::Cuda {
         // Batches have many sizes, and the default search would time every algorithm again for each size.
         let search = ep::cuda::ConvAlgorithmSearch::Heuristic;
         let cuda = ep::CUDA::default().with_conv_algorithm_search(search).build().error_on_failure();
         builder = builder.with_execution_providers([cuda]).map_err(|error| error.to_string())?;
     }
-    builder.commit_from_memory(model).map_err(|error| error.to_string())
+    let session = builder.commit_from_memory(model).map_err(|error| error.to_string());
+    // ONNX Runtime has freed its copies of the model.
+    memory::return_free();
+    session
 }
 
 #[cfg(test)]
@@ -267,15 +276,15 @@ mod tests {
 
     use super::*;
     use crate::config::Settings;
-    use crate::engine::model::{call, file};
+    use crate::engine::model::{ModelFile, call};
     use crate::test_files;
 
     #[test]
     fn the_landmark_network_rewritten_for_the_cpu_gives_the_same_points_as_the_published_one() {
         let path = test_files::model("face_landmarks.onnx");
-        let (model, _) = file("face_landmarks", &path).unwrap();
+        let (_, model) = ModelFile::open("face_landmarks", &path).unwrap();
         let engine = Engine::start(&Settings::defaults().unwrap().engine).unwrap();
-        let mut rewritten = engine.cpu_session("face_landmarks", &model).unwrap();
+        let mut rewritten = engine.cpu_session("face_landmarks", model.clone()).unwrap();
         let mut published = {
             let _one_at_a_time = STARTING.lock();
             Session::builder(&engine.runtime.environment).unwrap().commit_from_memory(&model).unwrap()

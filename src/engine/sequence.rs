@@ -7,8 +7,9 @@ use ort::session::{Session, SessionInputValue};
 use ort::value::TensorRef;
 use parking_lot::{Mutex, MutexGuard};
 
+use super::model::ModelFile;
 use super::runtime::CpuPermit;
-use super::{Engine, EngineError, model};
+use super::{Engine, EngineError};
 
 /// A model with any number of inputs whose calls cannot be batched: either the outputs of one call are inputs of the
 /// next, or the model takes one row per call.
@@ -30,8 +31,8 @@ impl Sequence {
         path: &Path,
         graph: impl FnOnce(Vec<u8>) -> Result<Vec<u8>, EngineError>,
     ) -> Result<Self, EngineError> {
-        let (bytes, sha256) = model::file(name, path)?;
-        let session = Mutex::new(engine.cpu_session(name, &graph(bytes)?)?);
+        let (ModelFile { sha256, .. }, bytes) = ModelFile::open(name, path)?;
+        let session = Mutex::new(engine.cpu_session(name, graph(bytes)?)?);
         Ok(Self { engine: engine.clone(), name: name.to_owned(), sha256, session })
     }
 

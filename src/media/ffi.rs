@@ -853,23 +853,6 @@ pub fn close_inherited_files() {
     unsafe { libc::close_range(3, u32::MAX, 0) };
 }
 
-/// Limits the free memory that glibc keeps instead of returning it to the system.
-///
-/// Blocks of 8 MiB and more are returned when they are freed. By default, glibc raises this threshold to the size of
-/// the largest freed block, so that a process would keep the memory of one long video's index. Frames and model inputs
-/// are smaller than the threshold and are reused: returning them would cost a sixth of the time of an analysis.
-///
-/// For smaller blocks, glibc keeps at most 16 MiB at the end of the heap, in at most two arenas.
-pub fn limit_free_memory() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: only sets parameters of the allocator. No other thread runs yet.
-    unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, 8 << 20);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, 16 << 20);
-        libc::mallopt(libc::M_ARENA_MAX, 2);
-    }
-}
-
 /// Ends the process at once with this exit code. Call it when all output is written: it is faster than unloading the
 /// models first.
 pub fn exit_now(code: u8) -> ! {

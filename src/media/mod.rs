@@ -58,7 +58,7 @@ pub use boomerang::{Boomerang, CLIP_FPS, ClipFailure, ClipFormat, missing_encode
 pub use codecs::{UnknownCodec, check_extra_codecs};
 pub use container::ReadDeadline;
 pub use error::{FramesError, NoHwaccel, ProbeError};
-pub use ffi::{close_inherited_files, exit_now, limit_free_memory};
+pub use ffi::{close_inherited_files, exit_now};
 pub use fit::fit;
 pub use frames::{End, Every, Frames, Sample, count_frames};
 pub use geometry::{Orientation, Placement};

@@ -14,7 +14,7 @@ use crate::engine::Engine;
 
 fn session(model: &[u8]) -> Session {
     let engine = Engine::start(&Settings::defaults().unwrap().engine).unwrap();
-    engine.cpu_session("converted", model).unwrap()
+    engine.cpu_session("converted", model.to_vec()).unwrap()
 }
 
 /// Converts the file and runs it on one input.
