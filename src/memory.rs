@@ -17,7 +17,7 @@ pub fn limit_free() {
     }
 }
 
-/// Returns all free memory to the system. Takes some milliseconds, so it is for rare moments after which much is free.
+/// Returns all free memory to the system. It walks the whole heap, so call it only where much has been freed.
 pub fn return_free() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: the allocator takes its own locks. Memory in use stays.

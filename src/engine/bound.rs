@@ -94,7 +94,8 @@ mod tests {
     use super::*;
     use crate::config::Settings;
     use crate::engine::Engine;
-    use crate::engine::model::{ModelFile, call};
+    use crate::engine::model::call;
+    use crate::engine::model_file::ModelFile;
     use crate::test_files;
 
     const EMOTION: &str = "emotion.onnx";

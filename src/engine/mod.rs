@@ -23,6 +23,7 @@ mod half_precision;
 pub mod library;
 pub mod manifest;
 mod model;
+mod model_file;
 mod queue;
 mod rewrite;
 mod runtime;

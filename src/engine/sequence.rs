@@ -7,7 +7,7 @@ use ort::session::{Session, SessionInputValue};
 use ort::value::TensorRef;
 use parking_lot::{Mutex, MutexGuard};
 
-use super::model::ModelFile;
+use super::model_file::ModelFile;
 use super::runtime::CpuPermit;
 use super::{Engine, EngineError};
 

@@ -74,7 +74,7 @@ const ALLOWED: [(&str, &[&str]); 16] = [
     ),
 ];
 
-/// The only files with unsafe code: the bindings of FFmpeg, ONNX Runtime and OpenCV.
+/// The only files with unsafe code: the bindings of FFmpeg, ONNX Runtime, OpenCV and the memory allocator.
 const UNSAFE: [&str; 4] = ["engine/library.rs", "media/ffi.rs", "memory.rs", "vision/scale.rs"];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
