@@ -161,7 +161,7 @@ const fn is_smile(reason: Reason) -> bool {
 }
 
 /// Returns the name of a variant in JSON. The keys of the texts use these names.
-fn name(variant: &impl serde::Serialize) -> String {
+pub(super) fn name(variant: &impl serde::Serialize) -> String {
     let value = serde_json::to_value(variant).unwrap_or_default();
     value.as_str().unwrap_or_default().to_owned()
 }

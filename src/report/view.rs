@@ -9,7 +9,7 @@ use super::words::{Meaning, Note, ReportContents, Unit, Words};
 use super::{Context, feedback};
 use crate::analysis::{
     Analysis, Certainty, Emotion, FaceSummary, Findings, Interval, Relative, Speech, SpeechQuality, Story, Warning,
-    percentages,
+    WeightedPart, percentages,
 };
 
 /// Below this number of samples, a warning says that the figures are rough.
@@ -194,17 +194,18 @@ fn tiles(words: Words, analysis: &Analysis) -> Vec<Tile> {
         }
         Tile { label: words.say(&format!("tile.{label}")), value, note }
     };
-    let parts = |value: Option<f64>, note: &str| {
-        value.map(|v| (v, Unit::Of100, Note::Made(words.say(&format!("tile.{note}")))))
-    };
+    let part = |part: &WeightedPart| words.say(&format!("tile.part.{}", feedback::name(&part.part)));
     let mut tiles = Vec::new();
-    if summary.overall_score.is_some() {
-        let interval = intervals.and_then(|all| all.overall_score);
-        tiles.push(tile("overall", parts(summary.overall_score, "overall_note"), interval, None));
-    }
-    if summary.presence.is_some() {
-        let interval = intervals.and_then(|all| all.presence);
-        tiles.push(tile("presence", parts(summary.presence, "presence_note"), interval, None));
+    if let Some(parts) = &summary.parts {
+        let scores = [
+            ("overall", summary.overall_score, &parts.overall_score, intervals.and_then(|all| all.overall_score)),
+            ("presence", summary.presence, &parts.presence, intervals.and_then(|all| all.presence)),
+        ];
+        for (label, value, parts, interval) in scores {
+            let Some(value) = value else { continue };
+            let names: Vec<String> = parts.iter().map(part).collect();
+            tiles.push(tile(label, Some((value, Unit::Of100, Note::Made(names.join(", ")))), interval, None));
+        }
     }
     let calm = summary.calmness.map(|v| (v, Unit::Of100, Note::Grade(words.calm(v))));
     tiles.push(tile("calmness", calm, intervals.map(|all| all.calmness), None));
