@@ -15,6 +15,9 @@ use super::{Claim, ClaimState, Store, StoreError, Wake, after, bigint, millis, u
 
 /// Other workers do no more pieces of a job when this many of them have died.
 const MOST_DEATHS: u32 = 3;
+/// Whether the worker with the claim `$2` still holds the job `$1`.
+const HOLDS_JOB: &str =
+    "EXISTS (SELECT 1 FROM jobs WHERE token = $1 AND claim = $2 AND status IN ('queued', 'running'))";
 
 /// A piece that this worker has claimed.
 #[derive(Debug)]
@@ -190,7 +193,7 @@ impl Store {
     }
 
     /// Has a piece of a claimed job done again, in another form if one is given. `is_shared`: whether other workers may do
-    /// it.
+    /// it. After the loss of the claim, it changes nothing.
     pub async fn redo_piece(
         &self,
         job: &Claim,
@@ -198,27 +201,30 @@ impl Store {
         piece: Option<&str>,
         is_shared: bool,
     ) -> Result<(), StoreError> {
-        sqlx::query(
+        let sql = format!(
             "UPDATE analysis_pieces \
-             SET status = 'waiting', piece = COALESCE($3, piece), shared = $4, lease_until = NULL, frames_done = 0, begun = NULL, \
+             SET status = 'waiting', piece = COALESCE($4, piece), shared = $5, lease_until = NULL, frames_done = 0, begun = NULL, \
                  result = NULL \
-             WHERE token = $1 AND number = $2 AND status = 'done'",
-        )
-        .bind(job.token.to_string())
-        .bind(i64::from(number))
-        .bind(piece)
-        .bind(i64::from(is_shared))
-        .execute(self.pool())
-        .await?;
+             WHERE token = $1 AND number = $3 AND status = 'done' AND {HOLDS_JOB}"
+        );
+        sqlx::query(AssertSqlSafe(sql))
+            .bind(job.token.to_string())
+            .bind(job.number)
+            .bind(i64::from(number))
+            .bind(piece)
+            .bind(i64::from(is_shared))
+            .execute(self.pool())
+            .await?;
         self.wake(Wake::Work);
         Ok(())
     }
 
-    /// Erases the pieces of a claimed job, whose video is analyzed as a whole now.
+    /// Erases the pieces of a claimed job, whose video is analyzed as a whole now. After the loss of the claim, it erases
+    /// nothing.
     pub async fn drop_pieces(&self, job: &Claim) -> Result<(), StoreError> {
-        let mut tx = self.begin().await?;
-        erase(&mut tx, &job.token.to_string()).await?;
-        self.commit(tx, &[]).await
+        let sql = format!("DELETE FROM analysis_pieces WHERE token = $1 AND {HOLDS_JOB}");
+        sqlx::query(AssertSqlSafe(sql)).bind(job.token.to_string()).bind(job.number).execute(self.pool()).await?;
+        Ok(())
     }
 }
 

@@ -583,8 +583,19 @@ async fn pieces_of_a_job_are_done_once_each_by_any_worker(h: Harness) {
     assert!(claim_shared().await.is_none(), "only for the worker of the job");
     let again = store.claim_own_piece(&job, h.now(), LEASE).await.unwrap().unwrap();
     assert_eq!((again.number, again.piece.as_str()), (2, "c"));
+    store.finish_piece(&again, "C again").await.unwrap();
+
+    // A worker that has lost the job changes nothing.
+    store.hand_back(&job).await.unwrap();
+    let (late, job) = (job, h.claim(&store, "x").await.unwrap());
+    store.redo_piece(&late, 0, None, true).await.unwrap();
+    store.drop_pieces(&late).await.unwrap();
+    assert_eq!(store.piece_results(token).await.unwrap().unwrap(), ["A", "B again", "C again"]);
 
     let rows = async || h.count("SELECT COUNT(*) FROM analysis_pieces").await;
+    store.drop_pieces(&job).await.unwrap();
+    assert_eq!(rows().await, 0);
+    store.put_pieces(&job, &["whole".to_owned()]).await.unwrap();
     assert_eq!(h.complete(&store, &job).await, ClaimState::Held);
     assert_eq!(rows().await, 0);
     let erased = h.add(&store, &[]).await;
