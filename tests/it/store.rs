@@ -595,7 +595,7 @@ async fn pieces_of_a_job_are_done_once_each_by_any_worker(h: Harness) {
     let rows = async || h.count("SELECT COUNT(*) FROM analysis_pieces").await;
     store.drop_pieces(&job).await.unwrap();
     assert_eq!(rows().await, 0);
-    store.put_pieces(&job, &["whole".to_owned()]).await.unwrap();
+    assert_eq!(store.put_pieces(&job, &["whole".to_owned()]).await.unwrap(), ClaimState::Held);
     assert_eq!(h.complete(&store, &job).await, ClaimState::Held);
     assert_eq!(rows().await, 0);
     let erased = h.add(&store, &[]).await;
